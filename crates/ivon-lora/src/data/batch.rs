@@ -1,0 +1,95 @@
+//! The tokens of many sequences laid end to end, without padding.
+//!
+//! A batch is a forest of segments: a segment attends to itself causally and to all of the segments
+//! above it. So a prompt stands once below its many answers, and a common beginning once below all prompts.
+
+/// A run of tokens in a [`Batch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its first token in the batch.
+    pub start: usize,
+    /// Its number of tokens.
+    pub len: usize,
+    /// The segment that it continues; always an earlier one.
+    pub parent: Option<usize>,
+    /// Names the segment in everything random, see [`Encoded::key`](super::Encoded::key).
+    pub key: u64,
+}
+
+/// Packed tokens `[N]` and the positions whose hidden state is asked for `[S]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Token ids `[N]`.
+    pub tokens: Vec<u32>,
+    /// The place of each token in its sequence, from 0, `[N]`.
+    pub positions: Vec<u32>,
+    /// The segments, in the order of their tokens; they cover all tokens.
+    pub segments: Vec<Segment>,
+    /// Which tokens' hidden states are wanted, in any order, `[S]`.
+    pub asked: Vec<usize>,
+}
+
+impl Batch {
+    /// Appends a segment below `parent` and returns its index. `tokens` must not be empty.
+    pub fn push(&mut self, tokens: &[u32], parent: Option<usize>, key: u64) -> usize {
+        let start = self.tokens.len();
+        let offset = parent.map_or(0, |parent| {
+            let above = &self.segments[parent];
+            self.positions[above.start + above.len - 1] + 1
+        });
+        self.tokens.extend_from_slice(tokens);
+        self.positions.extend((0..tokens.len() as u32).map(|index| offset + index));
+        self.segments.push(Segment { start, len: tokens.len(), parent, key });
+        self.segments.len() - 1
+    }
+
+    /// Asks for the hidden state at the last token of a segment and returns its row in the answer.
+    pub fn ask_last(&mut self, segment: usize) -> usize {
+        let segment = &self.segments[segment];
+        self.asked.push(segment.start + segment.len - 1);
+        self.asked.len() - 1
+    }
+
+    /// The number of tokens N.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there are no tokens.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// The token ranges that a segment attends to in full, outermost first: those of the segments above it.
+    pub fn above(&self, segment: usize) -> Vec<std::ops::Range<usize>> {
+        let mut ranges = Vec::new();
+        let mut next = self.segments[segment].parent;
+        while let Some(parent) = next {
+            let above = &self.segments[parent];
+            ranges.push(above.start..above.start + above.len);
+            next = above.parent;
+        }
+        ranges.reverse();
+        ranges
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_continue_the_positions_of_their_prompt() {
+        let mut batch = Batch::default();
+        let prompt = batch.push(&[5, 6, 7], None, 1);
+        let first = batch.push(&[8], Some(prompt), 1);
+        let second = batch.push(&[9, 10], Some(prompt), 1);
+        batch.ask_last(prompt);
+        batch.ask_last(second);
+        assert_eq!(batch.positions, [0, 1, 2, 3, 3, 4]);
+        assert_eq!(batch.asked, [2, 5]);
+        assert_eq!(batch.above(first), [0..3]);
+        assert_eq!(batch.above(second), [0..3]);
+        assert!(batch.above(prompt).is_empty());
+    }
+}

@@ -1,0 +1,224 @@
+//! Reading and writing files so that nothing that exists is ever half-replaced.
+//!
+//! Every write goes to a temporary name beside its target, is synced, and renamed over it; a folder is
+//! written whole under a temporary name and swapped in. Every error names the path.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A file or folder could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The operating system refused.
+    #[error("could not {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried: `read`, `write`, `create`, …
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is larger than anything its kind needs to be.
+    #[error("`{}` has {found} bytes, expected at most {limit}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size in bytes.
+        found: u64,
+        /// The most that is read.
+        limit: u64,
+    },
+    /// The file should hold text.
+    #[error("`{}` is not UTF-8 text", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl FileError {
+    /// What the user can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => Some("check the spelling of the path".into()),
+                io::ErrorKind::PermissionDenied => Some("check who owns it and what you may do there".into()),
+                io::ErrorKind::StorageFull => Some("free some space, or name another folder with `--out`".into()),
+                _ => None,
+            },
+            Self::TooLarge { .. } => Some("is this the file you meant?".into()),
+            Self::NotText { .. } => Some("save it as UTF-8".into()),
+        }
+    }
+
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+/// Reads a whole file of at most `limit` bytes.
+///
+/// # Errors
+/// If the file cannot be read or is larger than `limit`.
+pub fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let file = File::open(path).map_err(FileError::io("read", path))?;
+    let found = file.metadata().map_err(FileError::io("read", path))?.len();
+    if found > limit {
+        return Err(FileError::TooLarge { path: path.into(), found, limit });
+    }
+    let mut bytes = Vec::with_capacity(found as usize);
+    // A file that grows while it is read, or a device without a length, stops at the limit all the same.
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(FileError::TooLarge { path: path.into(), found: bytes.len() as u64, limit });
+    }
+    Ok(bytes)
+}
+
+/// Reads a whole UTF-8 file of at most `limit` bytes.
+///
+/// # Errors
+/// As [`read_bytes`], or if the bytes are not UTF-8.
+pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
+    String::from_utf8(read_bytes(path, limit)?).map_err(|_| FileError::NotText { path: path.into() })
+}
+
+/// Creates a folder and those above it.
+///
+/// # Errors
+/// If the operating system refuses.
+pub fn create_folder(path: &Path) -> Result<(), FileError> {
+    fs::create_dir_all(path).map_err(FileError::io("create", path))
+}
+
+/// Writes `bytes` to `path`: temporary name, sync, rename. What stood there before stays whole until the rename.
+///
+/// # Errors
+/// If the operating system refuses; the temporary file is removed then.
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    write_with(path, |file| file.write_all(bytes))
+}
+
+/// As [`write_bytes`], for content that is streamed.
+///
+/// # Errors
+/// If `fill` or the operating system refuses; the temporary file is removed then.
+pub fn write_with(path: &Path, fill: impl FnOnce(&mut io::BufWriter<File>) -> io::Result<()>) -> Result<(), FileError> {
+    let temporary = temporary_name(path);
+    let written = (|| {
+        let mut writer = io::BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
+        fill(&mut writer)?;
+        let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        sync_parent(path)
+    })();
+    written.map_err(|source| {
+        let _ = fs::remove_file(&temporary);
+        FileError::Io { action: "write", path: path.into(), source }
+    })
+}
+
+/// Writes a folder whole under a temporary name with `fill`, then swaps it in for `path`.
+///
+/// # Errors
+/// The error of `fill`, or the operating system's; what stood at `path` before is still there then.
+pub fn write_folder<E: From<FileError>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
+    let temporary = temporary_name(path);
+    let _ = fs::remove_dir_all(&temporary);
+    create_folder(&temporary)?;
+    let swapped = fill(&temporary).and_then(|()| swap_folder(&temporary, path).map_err(E::from));
+    if swapped.is_err() {
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    swapped
+}
+
+/// Renames `new` to `path`; a folder that stood there is set aside first and removed after.
+fn swap_folder(new: &Path, path: &Path) -> Result<(), FileError> {
+    let aside = path.with_extension("old.tmp");
+    let _ = fs::remove_dir_all(&aside);
+    let stood = path.exists();
+    if stood {
+        fs::rename(path, &aside).map_err(FileError::io("replace", path))?;
+    }
+    if let Err(source) = fs::rename(new, path).and_then(|()| sync_parent(path)) {
+        if stood {
+            let _ = fs::rename(&aside, path);
+        }
+        return Err(FileError::Io { action: "write", path: path.into(), source });
+    }
+    let _ = fs::remove_dir_all(&aside);
+    Ok(())
+}
+
+/// `name.PID.tmp` beside `path`, so that the rename stays on one file system.
+fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.tmp", std::process::id()));
+    path.with_file_name(name)
+}
+
+/// Makes a rename in the folder of `path` durable.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => File::open(".")?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_older_file_and_no_temporary() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        write_bytes(&path, b"old").unwrap();
+        let failed = write_with(&path, |file| {
+            file.write_all(b"half of the new")?;
+            Err(io::Error::from(io::ErrorKind::StorageFull))
+        });
+        assert!(failed.unwrap_err().hint().unwrap().contains("free some space"));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_is_swapped_whole_or_not_at_all() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("adapter");
+        write_folder::<FileError>(&path, |folder| write_bytes(&folder.join("one"), b"1")).unwrap();
+        let failed = write_folder::<FileError>(&path, |folder| {
+            write_bytes(&folder.join("two"), b"2")?;
+            read_bytes(Path::new("/nowhere"), 1).map(|_| ())
+        });
+        assert!(failed.is_err());
+        assert!(path.join("one").exists() && !path.join("two").exists());
+        write_folder::<FileError>(&path, |folder| write_bytes(&folder.join("two"), b"2")).unwrap();
+        assert!(!path.join("one").exists() && path.join("two").exists());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_over_its_limit_is_refused_with_both_sizes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_bytes(&path, &[0; 11]).unwrap();
+        let message = read_bytes(&path, 10).unwrap_err().to_string();
+        assert!(message.ends_with("has 11 bytes, expected at most 10"), "{message}");
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_bytes(&path, &[0xff, 0xfe]).unwrap();
+        assert!(matches!(read_text(&path, 10), Err(FileError::NotText { .. })));
+    }
+}

@@ -1,0 +1,18 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Rooms
+//!
+//! The modules stand in the order of the data's path; each uses only rooms above it.
+
+pub mod files;
+pub mod random;
+
+pub mod data;
+pub mod lora;
+pub mod method;
+pub mod metrics;
+pub mod model;
+pub mod posterior;
+pub mod predict;
+pub mod report;
+pub mod train;

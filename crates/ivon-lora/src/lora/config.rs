@@ -1,0 +1,91 @@
+//! Which layers are adapted, and how strongly: PEFT's own option names.
+
+use serde::{Deserialize, Serialize};
+
+/// Options of a LoRA adapter, named as in PEFT's `LoraConfig`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Rank r of A and B.
+    pub rank: usize,
+    /// The adapter's output is scaled by alpha / r (alpha / √r with `use_rslora`).
+    pub alpha: f64,
+    /// Probability that an input of A is set to zero in training; in [0, 1).
+    pub dropout: f64,
+    /// Which linear layers carry A and B.
+    pub target_modules: TargetModules,
+    /// Only these decoder layers; all if absent.
+    pub layers_to_transform: Option<Vec<usize>>,
+    /// Scale by alpha / √r in place of alpha / r.
+    pub use_rslora: bool,
+}
+
+impl Default for LoraConfig {
+    /// The paper's recipe: rank 8, alpha 16, dropout 0.1 on q_proj and v_proj.
+    fn default() -> Self {
+        Self {
+            rank: 8,
+            alpha: 16.0,
+            dropout: 0.1,
+            target_modules: TargetModules::List(vec!["q_proj".into(), "v_proj".into()]),
+            layers_to_transform: None,
+            use_rslora: false,
+        }
+    }
+}
+
+/// Which linear layers carry an adapter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TargetModules {
+    /// Those whose module path is, or ends in `.` and, one of these names.
+    List(Vec<String>),
+    /// Those whose whole module path matches the regular expression; `all-linear` means every linear layer
+    /// but the output layer.
+    Pattern(String),
+}
+
+/// The linear layers of a decoder layer, in the order of the forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Projection {
+    Q,
+    K,
+    V,
+    O,
+    Gate,
+    Up,
+    Down,
+}
+
+impl Projection {
+    /// All seven.
+    pub const ALL: [Self; 7] = [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
+
+    /// The path within a decoder layer, as in the checkpoint.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Q => "self_attn.q_proj",
+            Self::K => "self_attn.k_proj",
+            Self::V => "self_attn.v_proj",
+            Self::O => "self_attn.o_proj",
+            Self::Gate => "mlp.gate_proj",
+            Self::Up => "mlp.up_proj",
+            Self::Down => "mlp.down_proj",
+        }
+    }
+
+    /// `[out, in]` of the layer's weight.
+    pub fn shape(self, config: &crate::model::DecoderConfig) -> [usize; 2] {
+        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+        let queries = config.num_attention_heads * config.head_dim;
+        let keys = config.num_key_value_heads * config.head_dim;
+        match self {
+            Self::Q => [queries, hidden],
+            Self::K | Self::V => [keys, hidden],
+            Self::O => [hidden, queries],
+            Self::Gate | Self::Up => [wide, hidden],
+            Self::Down => [hidden, wide],
+        }
+    }
+}
