@@ -4,7 +4,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use super::Projection;
+use crate::model::Projection;
 
 /// A and B of one linear layer: y = W x + s · B A dropout(x).
 #[derive(Module, Debug)]

@@ -2,6 +2,8 @@
 
 mod adapter;
 mod config;
+mod dropout;
 
 pub use adapter::{Adapter, LayerAdapter, LoraPair, Mlp, SelfAttention};
-pub use config::{LoraConfig, Projection, TargetModules};
+pub use config::{LoraConfig, TargetModules};
+pub use dropout::{Dropout, Mask};
