@@ -1,7 +1,14 @@
 //! Checkpoint (Hugging Face folder, GGUF file, hub name) → tokenizer and frozen decoder.
 
+mod checkpoint;
 mod config;
+mod error;
+pub mod gguf;
+mod mapped;
+mod safetensors;
 mod tensor;
 
+pub use checkpoint::Checkpoint;
 pub use config::{DecoderConfig, RopeScaling};
+pub use error::ModelError;
 pub use tensor::{Encoding, StoredTensor};

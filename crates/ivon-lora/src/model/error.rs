@@ -1,0 +1,149 @@
+//! What can be wrong with a checkpoint: one enum, each variant with the facts and a hint.
+
+use crate::files::FileError;
+
+/// A checkpoint could not be found, read or understood.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A file could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// No folder, no file, no hub name.
+    #[error("there is no model `{name}`, expected a folder, a `.gguf` file or a hub name such as `org/name`")]
+    NotFound {
+        /// What the user named.
+        name: String,
+    },
+    /// A folder or file is there, but it is no checkpoint.
+    #[error("`{path}` holds no model: found {found}, expected {expected}")]
+    NoModel {
+        /// The folder or file.
+        path: String,
+        /// What lies there.
+        found: String,
+        /// What a checkpoint has.
+        expected: &'static str,
+    },
+    /// The model is of a family that the decoder does not speak.
+    #[error("model type `{found}` of `{file}` is not supported, supported are {}", supported.join(", "))]
+    Architecture {
+        /// The file that names the family.
+        file: String,
+        /// The family.
+        found: String,
+        /// All that are supported in this kind of file.
+        supported: &'static [&'static str],
+    },
+    /// A setting of the model is missing, out of range, or of a kind that the decoder does not have.
+    #[error("`{field}` in `{file}` is {found}, expected {expected}")]
+    Setting {
+        /// The file.
+        file: String,
+        /// The key.
+        field: String,
+        /// Its value, or that it is missing.
+        found: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// The file breaks its format's rules.
+    #[error("`{file}` is malformed: {reason}")]
+    Malformed {
+        /// The file.
+        file: String,
+        /// The rule, what was expected and found.
+        reason: String,
+    },
+    /// The file ends before its contents do.
+    #[error("`{file}` is cut short: {what} ends at byte {expected}, the file at byte {found}")]
+    Truncated {
+        /// The file.
+        file: String,
+        /// The part that reaches beyond the end.
+        what: String,
+        /// Bytes that are needed.
+        expected: u64,
+        /// Bytes that are there.
+        found: u64,
+    },
+    /// A tensor that the architecture needs is not there.
+    #[error("tensor `{name}` is missing from `{file}`")]
+    MissingTensor {
+        /// The checkpoint's file.
+        file: String,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor does not have the shape that the configuration asks for.
+    #[error("tensor `{name}` of `{file}` has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// The checkpoint's file.
+        file: String,
+        /// The tensor.
+        name: String,
+        /// The shape that the configuration asks for.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// A tensor's numbers are of a kind that is not read.
+    #[error("tensor `{name}` of `{file}` is stored as {found}, supported are {supported}")]
+    Encoding {
+        /// The checkpoint's file.
+        file: String,
+        /// The tensor.
+        name: String,
+        /// The kind of number.
+        found: String,
+        /// What is read from this kind of file.
+        supported: &'static str,
+    },
+    /// The checkpoint's tokenizer is absent or cannot be used.
+    #[error("the tokenizer of `{file}` cannot be used: {reason}")]
+    Tokenizer {
+        /// The file, or the model.
+        file: String,
+        /// Why.
+        reason: String,
+    },
+    /// A hub name could not be resolved to files.
+    #[error("model `{name}`: {reason}")]
+    Hub {
+        /// The hub name.
+        name: String,
+        /// What happened.
+        reason: String,
+        /// What the user can do.
+        hint: String,
+    },
+}
+
+impl ModelError {
+    /// What the user can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::File(error) => return error.hint(),
+            Self::NotFound { .. } => "check the spelling; a relative path starts where the command is run".into(),
+            Self::NoModel { found, .. } if found.contains(".bin") => {
+                "convert it with transformers: `model.save_pretrained(folder, safe_serialization=True)`".into()
+            }
+            Self::NoModel { found, .. } if found.contains(".gguf") => "name one of the files instead of the folder".into(),
+            Self::NoModel { .. } => "name the folder that holds config.json and the safetensors, or a `.gguf` file".into(),
+            Self::Architecture { .. } => "choose a model of one of these families".into(),
+            Self::Setting { .. } => "the decoder cannot compute what this setting asks for; choose another model, or correct the file".into(),
+            Self::Malformed { .. } => "download or convert the file again".into(),
+            Self::Truncated { .. } => "the download or copy stopped early; fetch the file again".into(),
+            Self::MissingTensor { name, .. } if name == "lm_head.weight" => {
+                "set `tie_word_embeddings` in config.json if the model has no output layer of its own".into()
+            }
+            Self::MissingTensor { .. } => "do the configuration and all of the weights belong to the same model?".into(),
+            Self::Shape { .. } => "does the configuration belong to these weights?".into(),
+            Self::Encoding { .. } => "convert the model to one of these first".into(),
+            Self::Tokenizer { reason, .. } if reason.contains("no `tokenizer.json`") => {
+                "save it with transformers: `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`".into()
+            }
+            Self::Tokenizer { .. } => "take tokenizer and model from the same release".into(),
+            Self::Hub { hint, .. } => hint.clone(),
+        })
+    }
+}
