@@ -6,6 +6,8 @@
 
 pub mod files;
 pub mod random;
+#[doc(hidden)]
+pub mod testing;
 
 pub mod data;
 pub mod model;

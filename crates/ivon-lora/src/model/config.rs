@@ -1,6 +1,10 @@
 //! The shape of a decoder, in the words of a Hugging Face `config.json`.
 
+mod json;
+
 use serde::{Deserialize, Serialize};
+
+use super::ModelError;
 
 /// Everything that the forward pass needs to know beyond the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,6 +77,66 @@ pub enum RopeScaling {
 }
 
 impl DecoderConfig {
+    /// The families that the decoder speaks, as `model_type` of config.json.
+    pub const MODEL_TYPES: &'static [&'static str] = &["llama", "mistral", "qwen2", "qwen3"];
+
+    /// Checks every number against the others and against bounds that no model of these families leaves, so that
+    /// no later product of them overflows.
+    ///
+    /// `file` is named in the error.
+    ///
+    /// # Errors
+    /// [`ModelError::Architecture`] for another family, else [`ModelError::Setting`].
+    pub fn validate(&self, file: &str) -> Result<(), ModelError> {
+        if !Self::MODEL_TYPES.contains(&self.model_type.as_str()) {
+            return Err(ModelError::Architecture { file: file.into(), found: self.model_type.clone(), supported: Self::MODEL_TYPES });
+        }
+        let count = |field: &str, value: usize, most: usize| {
+            ensure(file, field, value, (1..=most).contains(&value), format_args!("1 to {most}"))
+        };
+        count("vocab_size", self.vocab_size, 1 << 24)?;
+        count("hidden_size", self.hidden_size, 1 << 17)?;
+        count("intermediate_size", self.intermediate_size, 1 << 20)?;
+        count("num_hidden_layers", self.num_hidden_layers, 1 << 12)?;
+        count("num_attention_heads", self.num_attention_heads, 1 << 12)?;
+        count("num_key_value_heads", self.num_key_value_heads, self.num_attention_heads)?;
+        count("head_dim", self.head_dim, 1 << 12)?;
+        count("max_position_embeddings", self.max_position_embeddings, 1 << 31)?;
+        let heads = self.num_attention_heads;
+        let divides = heads.is_multiple_of(self.num_key_value_heads);
+        ensure(file, "num_key_value_heads", self.num_key_value_heads, divides, format_args!("a divisor of {heads} query heads"))?;
+        ensure(file, "head_dim", self.head_dim, self.head_dim.is_multiple_of(2), "an even number")?;
+        let eps = self.rms_norm_eps;
+        ensure(file, "rms_norm_eps", eps, eps > 0.0 && eps <= 0.1, "above 0, at most 0.1")?;
+        let theta = self.rope_theta;
+        ensure(file, "rope_theta", theta, (1.0..=1e12).contains(&theta), "1 to 1e12")?;
+        if let Some(window) = self.sliding_window {
+            count("sliding_window", window, 1 << 31)?;
+        }
+        self.validate_rope_scaling(file)
+    }
+
+    fn validate_rope_scaling(&self, file: &str) -> Result<(), ModelError> {
+        let positive = |field: &str, value: f64| ensure(file, field, value, value > 0.0 && value <= 1e6, "above 0, at most 1e6");
+        match &self.rope_scaling {
+            RopeScaling::Default => Ok(()),
+            RopeScaling::Linear { factor } => positive("factor", *factor),
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings: original } => {
+                positive("factor", *factor)?;
+                positive("low_freq_factor", *low_freq_factor)?;
+                positive("high_freq_factor", *high_freq_factor)?;
+                let ordered = high_freq_factor > low_freq_factor;
+                ensure(file, "high_freq_factor", high_freq_factor, ordered, format_args!("above low_freq_factor {low_freq_factor}"))?;
+                ensure(file, "original_max_position_embeddings", original, (1..=1 << 31).contains(original), "1 to 2147483648")
+            }
+            RopeScaling::Factors { factors } => {
+                let (found, expected) = (factors.len(), self.head_dim / 2);
+                ensure(file, "rope_freqs.weight", format_args!("{found} numbers"), found == expected, format_args!("{expected} numbers"))?;
+                factors.iter().try_for_each(|factor| positive("rope_freqs.weight", f64::from(*factor)))
+            }
+        }
+    }
+
     /// The inverse frequencies of the rotary embedding, radians per position, `[head_dim / 2]`.
     ///
     /// The `llama3` rule is that of transformers' `_compute_llama3_parameters`.
@@ -96,4 +160,20 @@ impl DecoderConfig {
             }
         }
     }
+}
+
+/// An error that names the field unless `holds`.
+fn ensure(
+    file: &str,
+    field: &str,
+    found: impl std::fmt::Display,
+    holds: bool,
+    expected: impl std::fmt::Display,
+) -> Result<(), ModelError> {
+    if holds { Ok(()) } else { Err(setting(file, field, format!("`{found}`"), expected)) }
+}
+
+/// The error for a field; `found` as it shall be printed.
+pub(super) fn setting(file: &str, field: &str, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> ModelError {
+    ModelError::Setting { file: file.into(), field: field.into(), found: found.to_string(), expected: expected.to_string() }
 }

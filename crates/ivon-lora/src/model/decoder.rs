@@ -1,6 +1,6 @@
 //! The frozen decoder: every weight of the checkpoint, in the words of the checkpoint.
 
-use super::{DecoderConfig, Matrix, ModelError, StoredTensor};
+use super::{Checkpoint, DecoderConfig, Matrix, ModelError};
 
 /// The linear layers of a decoder layer, in the order of the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,28 +105,33 @@ pub enum BasePrecision {
 }
 
 impl Decoder {
-    /// Reads a decoder tensor by tensor; `tensor` finds one by its Hugging Face name and checks its shape.
+    /// Reads a checkpoint tensor by tensor; each tensor's pages are given back once it is read.
     ///
     /// # Errors
-    /// If a tensor is missing or has another shape.
-    pub fn load<'a>(
-        config: &DecoderConfig,
-        precision: BasePrecision,
-        tensor: impl Fn(&str, &[usize]) -> Result<StoredTensor<'a>, ModelError>,
-    ) -> Result<Self, ModelError> {
+    /// If a tensor is missing, has another shape or cannot be decoded.
+    pub fn load(checkpoint: &Checkpoint, precision: BasePrecision) -> Result<Self, ModelError> {
+        let config = checkpoint.config();
         let hidden = config.hidden_size;
-        let vector = |name: &str, len: usize| tensor(name, &[len]).map(|stored| stored.to_f32());
-        let table = |name: &str| tensor(name, &[config.vocab_size, hidden]).map(|stored| Matrix::kept(&stored));
-        let linear = |prefix: &str, projection: Projection| {
-            let [outputs, inputs] = projection.shape(config);
-            let path = format!("{prefix}.{}", projection.path());
-            let stored = tensor(&format!("{path}.weight"), &[outputs, inputs])?;
-            let weight = match precision {
+        let read = |name: &str, shape: &[usize], precision: BasePrecision| {
+            let stored = checkpoint.tensor_of(name, shape)?;
+            let matrix = match precision {
                 BasePrecision::F32 => Matrix::widened(&stored),
                 BasePrecision::AsIs => Matrix::kept(&stored),
             };
-            let biased = config.attention_bias && (projection as usize) < Projection::O as usize
-                || config.output_bias && projection == Projection::O;
+            checkpoint.release(&stored);
+            Ok::<_, ModelError>(matrix)
+        };
+        let vector = |name: &str, len: usize| Ok::<_, ModelError>(checkpoint.tensor_of(name, &[len])?.to_f32());
+        let table = |name: &str| read(name, &[config.vocab_size, hidden], BasePrecision::AsIs);
+        let linear = |prefix: &str, projection: Projection| {
+            let [outputs, inputs] = projection.shape(config);
+            let path = format!("{prefix}.{}", projection.path());
+            let weight = read(&format!("{path}.weight"), &[outputs, inputs], precision)?;
+            let biased = match projection {
+                Projection::Q | Projection::K | Projection::V => config.attention_bias,
+                Projection::O => config.output_bias,
+                _ => false,
+            };
             let bias = biased.then(|| vector(&format!("{path}.bias"), outputs)).transpose()?;
             Ok::<_, ModelError>(Linear { weight, bias })
         };

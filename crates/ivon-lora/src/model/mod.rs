@@ -1,11 +1,16 @@
 //! Checkpoint (Hugging Face folder, GGUF file, hub name) → tokenizer and frozen decoder.
 
+mod checkpoint;
 mod config;
-mod decoder;
 mod error;
-mod matrix;
+pub mod gguf;
+mod mapped;
+mod safetensors;
 mod tensor;
+mod matrix;
+mod decoder;
 
+pub use checkpoint::Checkpoint;
 pub use config::{DecoderConfig, RopeScaling};
 pub use decoder::{BasePrecision, Decoder, DecoderLayer, Linear, Projection};
 pub use error::ModelError;

@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+use super::gguf::blocks;
+use super::mapped::MappedFile;
+
 /// How the numbers of a stored tensor are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
@@ -21,6 +24,64 @@ pub enum Encoding {
     Q6K,
 }
 
+impl Encoding {
+    /// All encodings, with their names in GGUF and their numbers in `ggml_type`.
+    pub const ALL: [(Self, &'static str, u32); 13] = [
+        (Self::F32, "F32", 0),
+        (Self::F16, "F16", 1),
+        (Self::BF16, "BF16", 30),
+        (Self::Q4_0, "Q4_0", 2),
+        (Self::Q4_1, "Q4_1", 3),
+        (Self::Q5_0, "Q5_0", 6),
+        (Self::Q5_1, "Q5_1", 7),
+        (Self::Q8_0, "Q8_0", 8),
+        (Self::Q2K, "Q2_K", 10),
+        (Self::Q3K, "Q3_K", 11),
+        (Self::Q4K, "Q4_K", 12),
+        (Self::Q5K, "Q5_K", 13),
+        (Self::Q6K, "Q6_K", 14),
+    ];
+
+    /// Numbers in a block, and bytes that hold them.
+    pub fn block(self) -> (usize, usize) {
+        match self {
+            Self::F32 => (1, 4),
+            Self::F16 | Self::BF16 => (1, 2),
+            Self::Q4_0 => (32, 18),
+            Self::Q4_1 => (32, 20),
+            Self::Q5_0 => (32, 22),
+            Self::Q5_1 => (32, 24),
+            Self::Q8_0 => (32, 34),
+            Self::Q2K => (256, 84),
+            Self::Q3K => (256, 110),
+            Self::Q4K => (256, 144),
+            Self::Q5K => (256, 176),
+            Self::Q6K => (256, 210),
+        }
+    }
+
+    /// Bytes of a row of `columns` numbers; `None` if they fill no whole number of blocks, or too many.
+    pub fn row_bytes(self, columns: usize) -> Option<usize> {
+        let (values, bytes) = self.block();
+        columns.is_multiple_of(values).then(|| (columns / values).checked_mul(bytes)).flatten()
+    }
+
+    /// GGUF's name of the encoding.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(encoding, ..)| *encoding == self).map_or("", |(_, name, _)| name)
+    }
+
+    /// The encoding's number in GGUF.
+    pub fn ggml_type(self) -> u32 {
+        Self::ALL.iter().find(|(encoding, ..)| *encoding == self).map_or(0, |(.., number)| *number)
+    }
+
+    /// The encoding of a number in GGUF.
+    pub fn from_ggml_type(number: u32) -> Option<Self> {
+        Self::ALL.iter().find(|(.., known)| *known == number).map(|(encoding, ..)| *encoding)
+    }
+}
+
 /// A tensor of a memory-mapped file, under its Hugging Face name and in Hugging Face's shape and row order
 /// whatever the file's own conventions are.
 #[derive(Clone, Debug)]
@@ -35,29 +96,141 @@ pub struct StoredTensor<'a> {
     pub bytes: &'a [u8],
     /// For a Llama GGUF's q and k projections, whose rows are permuted within each head: the head's width.
     pub rotary_permuted: Option<usize>,
+    /// The file whose pages the bytes are, if they are.
+    pub(super) file: Option<&'a MappedFile>,
 }
 
-impl StoredTensor<'_> {
+/// Encoded bytes that [`StoredTensor::to_f32`] reads before it gives their pages back.
+const READ_AT_ONCE: usize = 4 << 20;
+
+impl<'a> StoredTensor<'a> {
+    /// A tensor from its parts; `None` if `bytes` is not as long as shape and encoding ask, or the shape's
+    /// rows cannot be permuted by heads of this width.
+    pub fn new(name: String, shape: Vec<usize>, encoding: Encoding, bytes: &'a [u8], rotary_permuted: Option<usize>) -> Option<Self> {
+        let tensor = Self { name, shape, encoding, bytes, rotary_permuted, file: None };
+        let expected = encoding.row_bytes(tensor.columns())?.checked_mul(tensor.rows())?;
+        let permutable = rotary_permuted.is_none_or(|head| head >= 2 && head.is_multiple_of(2) && tensor.rows().is_multiple_of(head));
+        (bytes.len() == expected && permutable).then_some(tensor)
+    }
+
     /// Numbers in a row.
     pub fn columns(&self) -> usize {
-        self.shape.last().copied().unwrap_or(0)
+        self.shape.last().copied().unwrap_or(1)
     }
 
     /// Number of rows; 1 for a vector.
     pub fn rows(&self) -> usize {
-        if self.shape.len() == 2 { self.shape[0] } else { 1 }
+        self.shape.iter().rev().skip(1).product()
+    }
+
+    /// The encoded bytes of a row in Hugging Face's order.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row_bytes(&self, row: usize) -> &'a [u8] {
+        let length = self.bytes.len() / self.rows().max(1);
+        let stored = self.rotary_permuted.map_or(row, |head| stored_row(row, head));
+        &self.bytes[stored * length..(stored + 1) * length]
     }
 
     /// Reads rows as f32 into `out` (`[rows.len() · columns]`), un-permuting and dequantising.
+    ///
+    /// # Panics
+    /// If there are no such rows or `out` is not as long as they are.
     pub fn read_rows(&self, rows: Range<usize>, out: &mut [f32]) {
-        let _ = (rows, out);
-        unimplemented!("helper: model")
+        let columns = self.columns();
+        assert_eq!(out.len(), rows.len() * columns, "room for {} rows of {columns}", rows.len());
+        if out.is_empty() {
+            return;
+        }
+        for (row, out) in rows.zip(out.chunks_exact_mut(columns)) {
+            blocks::dequantize_row(self.encoding, self.row_bytes(row), out);
+        }
     }
 
     /// The whole tensor as f32, row by row; the file's pages are given back as it goes.
     pub fn to_f32(&self) -> Vec<f32> {
-        let mut out = vec![0.0; self.rows() * self.columns()];
-        self.read_rows(0..self.rows(), &mut out);
+        let (rows, columns) = (self.rows(), self.columns());
+        let mut out = vec![0.0; rows * columns];
+        if out.is_empty() {
+            return out;
+        }
+        let row_bytes = (self.bytes.len() / rows).max(1);
+        let at_once = (READ_AT_ONCE / row_bytes).max(1);
+        for (index, out) in out.chunks_mut(at_once * columns).enumerate() {
+            let first = index * at_once;
+            let read = first..(first + at_once).min(rows);
+            self.read_rows(read.clone(), out);
+            self.release_bytes(read.start * row_bytes..read.end * row_bytes);
+        }
+        self.release();
         out
+    }
+
+    /// Gives back the memory of the file's pages under this tensor; reading it again reads the file again.
+    pub fn release(&self) {
+        self.release_bytes(0..self.bytes.len());
+    }
+
+    fn release_bytes(&self, part: Range<usize>) {
+        if let Some((file, range)) = self.file.and_then(|file| Some((file, file.range_of(self.bytes)?))) {
+            file.release(range.start + part.start..range.start + part.end);
+        }
+    }
+}
+
+/// Where llama.cpp's converter put a row: it turns each head's halves `[2, d/2]` into pairs `[d/2, 2]`.
+fn stored_row(row: usize, head: usize) -> usize {
+    let (first, within) = (row / head * head, row % head);
+    first + 2 * (within % (head / 2)) + within / (head / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor<'a>(shape: &[usize], bytes: &'a [u8], permuted: Option<usize>) -> Option<StoredTensor<'a>> {
+        StoredTensor::new("t".into(), shape.to_vec(), Encoding::F32, bytes, permuted)
+    }
+
+    #[test]
+    fn rows_of_two_heads_of_four_come_back_in_halves() {
+        // llama.cpp: reshape(heads, 2, d/2, columns).swapaxes(1, 2), so rows 0 1 2 3 are stored as 0 2 1 3.
+        let stored: Vec<u8> = [0.0f32, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        let tensor = tensor(&[8, 1], &stored, Some(4)).unwrap();
+        assert_eq!(tensor.to_f32(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+        let mut middle = [0.0; 3];
+        tensor.read_rows(1..4, &mut middle);
+        assert_eq!(middle, [1.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn bytes_of_another_length_and_heads_that_do_not_divide_are_refused() {
+        assert!(tensor(&[2, 2], &[0; 15], None).is_none());
+        assert!(tensor(&[usize::MAX, 8], &[0; 16], None).is_none());
+        assert!(tensor(&[6, 1], &[0; 24], Some(4)).is_none());
+        assert!(StoredTensor::new("t".into(), vec![1, 33], Encoding::Q8_0, &[0; 34], None).is_none());
+    }
+
+    #[test]
+    fn numbers_at_an_odd_address_are_read() {
+        let mut bytes = vec![0u8];
+        bytes.extend([1.5f32, -2.0].iter().flat_map(|x| x.to_le_bytes()));
+        assert_eq!(tensor(&[2], &bytes[1..], None).unwrap().to_f32(), [1.5, -2.0]);
+    }
+
+    #[test]
+    fn a_tensor_without_rows_is_empty() {
+        assert!(tensor(&[0, 4], &[], None).unwrap().to_f32().is_empty());
+        assert!(tensor(&[4, 0], &[], None).unwrap().to_f32().is_empty());
+    }
+
+    #[test]
+    fn every_encoding_keeps_its_name_and_number() {
+        for (encoding, name, number) in Encoding::ALL {
+            assert_eq!((encoding.name(), encoding.ggml_type()), (name, number));
+            assert_eq!(Encoding::from_ggml_type(number), Some(encoding));
+        }
+        assert_eq!(Encoding::from_ggml_type(9), None);
     }
 }

@@ -1,0 +1,104 @@
+//! A read-only memory-mapped file whose pages can be given back once they are read.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use super::ModelError;
+use crate::files::FileError;
+
+/// A file's bytes as memory.
+#[derive(Debug)]
+pub struct MappedFile {
+    path: PathBuf,
+    map: Mmap,
+}
+
+impl MappedFile {
+    /// Maps a file.
+    ///
+    /// # Errors
+    /// If it cannot be opened or mapped, or is a folder.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let failed = |source| FileError::Io { action: "read", path: path.into(), source };
+        let file = File::open(path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.is_dir() {
+            return Err(failed(std::io::ErrorKind::IsADirectory.into()).into());
+        }
+        // SAFETY: the map is read-only and its bytes are only ever read as plain numbers, never as references to
+        // types with invalid values. A writer that truncates the file meanwhile ends the process with SIGBUS, as
+        // for every program that maps its weights; reading 14 GB through a buffer would double the memory instead.
+        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        Ok(Self { path: path.into(), map })
+    }
+
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's name, as errors print it.
+    pub fn name(&self) -> String {
+        file_name(&self.path)
+    }
+
+    /// Gives back the pages of `bytes` of this file: they leave the resident memory, and are read again from the
+    /// file if touched again.
+    pub fn release(&self, bytes: Range<usize>) {
+        let bytes = bytes.start.min(self.map.len())..bytes.end.min(self.map.len());
+        if bytes.is_empty() {
+            return;
+        }
+        #[cfg(unix)]
+        // SAFETY: MADV_DONTNEED loses changes to private pages; this map is read-only, there are none.
+        // Advice that the system refuses costs memory, nothing else.
+        let _ = unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
+    }
+
+    /// Where `part` lies in this file, if it does.
+    pub(super) fn range_of(&self, part: &[u8]) -> Option<Range<usize>> {
+        let start = (part.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize)?;
+        (start + part.len() <= self.map.len()).then(|| start..start + part.len())
+    }
+}
+
+/// The last part of a path, for messages; the whole path where it has none.
+pub(super) fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn released_pages_read_the_same_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let content: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let file = MappedFile::open(&path).unwrap();
+        assert_eq!(file.bytes(), content);
+        file.release(5_000..90_000);
+        file.release(90_000..usize::MAX);
+        assert_eq!(file.bytes(), content);
+        assert_eq!(file.range_of(&file.bytes()[7..9]), Some(7..9));
+        assert_eq!(file.range_of(&content[7..9]), None);
+    }
+
+    #[test]
+    fn a_missing_file_and_a_folder_are_errors_that_name_the_path() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in [folder.path().join("gone"), folder.path().to_path_buf()] {
+            let message = MappedFile::open(&path).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("could not read `{}`", path.display())), "{message}");
+        }
+    }
+}

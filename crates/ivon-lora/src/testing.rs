@@ -1,0 +1,50 @@
+//! Where tests find the golden numbers and the real model. Not part of the library's promise.
+
+use std::path::{Path, PathBuf};
+
+/// The workspace's root.
+fn workspace() -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).to_path_buf()
+}
+
+/// The folder of golden numbers: `IVON_LORA_GOLDEN`, else the project's own copy.
+pub fn golden() -> PathBuf {
+    std::env::var_os("IVON_LORA_GOLDEN").map_or_else(|| workspace().join("testdata/golden"), PathBuf::from)
+}
+
+/// A golden JSON file.
+///
+/// # Panics
+/// If it is missing or malformed.
+pub fn golden_json(name: &str) -> serde_json::Value {
+    let path = golden().join(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The real model's GGUF file: `IVON_LORA_MODEL`, else the one that `scripts/fetch-smollm2` fetches.
+///
+/// Where it is absent, prints that the test is skipped and gives `None`.
+///
+/// # Panics
+/// If it is absent and `IVON_LORA_REQUIRE_MODEL` is set, so that a skip cannot pass for a success.
+pub fn real_model(test: &str) -> Option<PathBuf> {
+    let found = match std::env::var_os("IVON_LORA_MODEL") {
+        Some(path) => Some(PathBuf::from(path)).filter(|path| path.exists()),
+        None => first_gguf(&workspace().join("models/smollm2-135m-instruct")),
+    };
+    if found.is_none() {
+        let message = format!("{test}: real model not found, run scripts/fetch-smollm2 or set IVON_LORA_MODEL");
+        assert!(std::env::var_os("IVON_LORA_REQUIRE_MODEL").is_none(), "{message}");
+        // Not through `eprintln!`, which the test harness captures: a skip should be seen.
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("SKIPPED {message}\n").as_bytes());
+    }
+    found
+}
+
+fn first_gguf(folder: &Path) -> Option<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));
+    files.sort();
+    files.into_iter().next()
+}
