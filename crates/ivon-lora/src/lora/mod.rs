@@ -2,6 +2,19 @@
 
 mod adapter;
 mod config;
+mod error;
+mod init;
+mod parameters;
+mod peft;
+mod store;
+mod target;
+#[cfg(test)]
+pub(crate) mod tiny;
 
 pub use adapter::{Adapter, LayerAdapter, LoraPair, Mlp, SelfAttention};
 pub use config::{LoraConfig, Projection, TargetModules};
+pub use error::LoraError;
+pub use parameters::{Matrix, parameter_path, peft_name};
+pub use peft::{ADAPTER_FILE, CONFIG_FILE, PeftAdapter, portable_base_name, read_peft, read_peft_config, write_peft};
+pub use store::Precision;
+pub use target::{module_path, resolve_targets};
