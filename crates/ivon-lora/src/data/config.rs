@@ -106,7 +106,9 @@ impl DataConfig {
             }
         }
         match self.test_from {
-            Some(split @ (Split::Train | Split::Tune | Split::Calibrate)) => wrong("test_from", split.to_string(), "`test` or `validation`"),
+            Some(split @ (Split::Train | Split::Tune | Split::Calibrate)) => {
+                wrong("test_from", split.to_string(), "`test` or `validation`")
+            }
             _ => Ok(()),
         }
     }
@@ -127,7 +129,8 @@ impl Task {
             (Some(name), prompt) => (Self::named(name)?, prompt.clone()),
         };
         if config.task.is_some() {
-            let given = [("prompt", template.is_some()), ("answers", config.answers.is_some()), ("label_field", config.label_field.is_some())];
+            let given =
+                [("prompt", template.is_some()), ("answers", config.answers.is_some()), ("label_field", config.label_field.is_some())];
             match &mut task.form {
                 Form::Template { prompt, answers, label_field } => {
                     *prompt = template.unwrap_or_else(|| prompt.clone());
@@ -159,7 +162,9 @@ mod tests {
         assert_eq!(task_of("task = 'arc_easy'").unwrap(), Task::named("arc_easy").unwrap());
         let reworded = task_of("task = 'sst2'\nprompt = 'Review: {text} Mood:'").unwrap();
         assert_eq!(reworded.name, "sst2");
-        assert!(matches!(reworded.form, Form::Template { ref prompt, ref answers, .. } if prompt.ends_with("Mood:") && answers[1] == "Positive"));
+        assert!(
+            matches!(reworded.form, Form::Template { ref prompt, ref answers, .. } if prompt.ends_with("Mood:") && answers[1] == "Positive")
+        );
         let own = task_of("prompt = '{query} Intent:'\nanswers = ['a', 'b']\nlabel_field = 'intent'\nscoring = 'answer'").unwrap();
         assert_eq!((own.label_field(), own.scoring), ("intent", Scoring::Answer));
     }

@@ -84,8 +84,8 @@ impl Tokens {
 /// The answers after the end of a text.
 #[derive(Debug)]
 struct Continuations {
-    /// The answers, held so that their address keeps naming them.
-    words: Arc<[String]>,
+    /// The answers, held so that no others come to stand at the address by which they are remembered.
+    _words: Arc<[String]>,
     /// The text's own tokens, of which the last `replaced` are part of the answers.
     base: Vec<u32>,
     replaced: usize,
@@ -185,30 +185,25 @@ impl<'a> Encoder<'a> {
         let tail = last_word(&tokens.text);
         let key = (tail.to_string(), Arc::as_ptr(words).cast::<String>().addr());
         let known = match self.remembered.get(&key) {
-            Some(known) => Some(known.clone()),
+            Some(known) => known.clone(),
             None => {
                 let base = self.tokenizer.encode(tail, false)?;
-                let found = self.after(tail, base, words)?.map(Arc::new);
-                if let Some(found) = &found
-                    && self.remembered.len() < REMEMBERED
-                {
+                let found = Arc::new(self.after(tail, base, words)?);
+                if self.remembered.len() < REMEMBERED {
                     self.remembered.insert(key, found.clone());
                 }
                 found
             }
         };
-        if let Some(known) = known.filter(|known| Arc::ptr_eq(&known.words, words)) {
-            let shared = known.base.iter().rev().zip(tokens.own.iter().rev()).take_while(|(one, other)| one == other).count();
-            if tail.len() == tokens.text.len() || known.replaced < shared {
-                return Ok(known);
-            }
+        let shared = known.base.iter().rev().zip(tokens.own.iter().rev()).take_while(|(one, other)| one == other).count();
+        if tail.len() == tokens.text.len() || known.replaced < shared {
+            return Ok(known);
         }
-        let found = self.after(&tokens.text, tokens.own.clone(), words)?.map(Arc::new);
-        found.ok_or_else(|| DataError::AnswerWithoutTokens { answer: words.join("`, `"), after: tail.trim().into() })
+        Ok(Arc::new(self.after(&tokens.text, tokens.own.clone(), words)?))
     }
 
-    /// The answers after a text whose tokens are `base`; none if the text has no tokens of its own.
-    fn after(&self, text: &str, base: Vec<u32>, words: &Arc<[String]>) -> Result<Option<Continuations>, DataError> {
+    /// The answers after a text whose own tokens are `base`.
+    fn after(&self, text: &str, base: Vec<u32>, words: &Arc<[String]>) -> Result<Continuations, DataError> {
         let blank = if text.ends_with(char::is_whitespace) { "" } else { " " };
         let mut whole = Vec::with_capacity(words.len());
         for word in words.iter() {
@@ -230,7 +225,7 @@ impl<'a> Encoder<'a> {
                 return Err(DataError::SameTokens { first: words[first].clone(), second: words[index].clone() });
             }
         }
-        Ok(Some(Continuations { words: words.clone(), replaced: base.len() - kept, base, answers }))
+        Ok(Continuations { _words: words.clone(), replaced: base.len() - kept, base, answers })
     }
 }
 
@@ -240,11 +235,7 @@ fn choices(answers: &[Vec<u32>], scoring: Scoring) -> Choices {
     let mut different = first.clone();
     different.sort_unstable();
     different.dedup();
-    if scoring == Scoring::Token && different.len() == answers.len() {
-        Choices::Tokens(first)
-    } else {
-        Choices::Answers(answers.to_vec())
-    }
+    if scoring == Scoring::Token && different.len() == answers.len() { Choices::Tokens(first) } else { Choices::Answers(answers.to_vec()) }
 }
 
 /// The end of a text from the blank before its last word.
@@ -319,5 +310,210 @@ pub fn encode_all(examples: &[Example], tokenizer: &Tokenizer, options: EncodeOp
             Err(DataError::EmptySet { what })
         }
         _ => Ok(set),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::{bpe_across_words, byte_level, llama, word_level};
+    use crate::data::{Made, Place, Row, Task};
+    use proptest::prelude::*;
+
+    fn options(max_length: usize, scoring: Scoring) -> EncodeOptions {
+        EncodeOptions { max_length, scoring, chat_template: false }
+    }
+
+    fn words(words: &[&str]) -> Arc<[String]> {
+        words.iter().map(ToString::to_string).collect()
+    }
+
+    fn question(prompt: &str, answers: &[&str]) -> Example {
+        Example::from_prompt("one", prompt, words(answers))
+    }
+
+    fn example(task: &Task, row: serde_json::Value) -> Example {
+        match task.prepare().unwrap().example(Row::from_json(&row.to_string(), Place::new("train.jsonl", 1)).unwrap(), None).unwrap() {
+            Made::Example(example) => example,
+            Made::Dropped(reason) => panic!("dropped: {reason}"),
+        }
+    }
+
+    fn encoded(tokenizer: &Tokenizer, options: EncodeOptions, example: &Example) -> (Encoded, String, bool) {
+        match Encoder::new(tokenizer, options).unwrap().encode(example).unwrap() {
+            Outcome::Encoded { encoded, text, truncated } => (encoded, text, truncated),
+            Outcome::Dropped(reason) => panic!("dropped: {reason}"),
+        }
+    }
+
+    #[test]
+    fn a_choice_is_scored_by_its_first_token_after_the_prompt() {
+        let tokenizer = byte_level(&["Ġ A", "Ġ B"], false);
+        let (found, text, truncated) = encoded(&tokenizer, options(99, Scoring::Token), &question("Answer:", &["A", "B"]));
+        assert_eq!(found.tokens, tokenizer.encode("Answer:", false).unwrap());
+        let ids = ["ĠA", "ĠB"].map(|token| tokenizer.token_to_id(token).unwrap());
+        assert_eq!(found.choices, Choices::Tokens(ids.to_vec()));
+        assert_eq!((text.as_str(), truncated), ("Answer:", false));
+    }
+
+    #[test]
+    fn answers_that_share_their_first_token_are_scored_whole_and_so_are_all_if_asked() {
+        let tokenizer = byte_level(&[], false);
+        let (found, ..) = encoded(&tokenizer, options(99, Scoring::Token), &question("Answer:", &["yes", "no"]));
+        let whole = Choices::Answers(vec![tokenizer.encode(" yes", false).unwrap(), tokenizer.encode(" no", false).unwrap()]);
+        assert_eq!(found.choices, whole);
+        let tokenizer = byte_level(&["Ġ y", "Ġ n"], false);
+        let (found, ..) = encoded(&tokenizer, options(99, Scoring::Token), &question("Answer:", &["yes", "no"]));
+        assert!(matches!(found.choices, Choices::Tokens(_)));
+        let (found, ..) = encoded(&tokenizer, options(99, Scoring::Answer), &question("Answer:", &["yes", "no"]));
+        assert!(matches!(found.choices, Choices::Answers(answers) if answers[0].len() == 3 && answers[1].len() == 2));
+    }
+
+    #[test]
+    fn a_tokenizer_that_merges_across_the_border_moves_the_border() {
+        // `: A` is one token, `:` and ` B` are two: the prompt must end before the colon.
+        let tokenizer = bpe_across_words(&["Q: A", "Q: B"], &["  A", ":  A"]);
+        let (found, ..) = encoded(&tokenizer, options(99, Scoring::Token), &question("Q:", &["A", "B"]));
+        assert_eq!(tokenizer.decode(&found.tokens).unwrap(), "Q");
+        let Choices::Tokens(tokens) = found.choices else { panic!("{:?}", found.choices) };
+        assert_eq!(tokens, [": A", ":"].map(|token| tokenizer.token_to_id(token).unwrap()));
+    }
+
+    #[test]
+    fn a_prompt_that_ends_in_a_blank_gets_no_second_one() {
+        let tokenizer = byte_level(&["Ġ A", "Ġ B"], false);
+        let (found, ..) = encoded(&tokenizer, options(99, Scoring::Token), &question("Answer: ", &["A", "B"]));
+        let (plain, ..) = encoded(&tokenizer, options(99, Scoring::Token), &question("Answer:", &["A", "B"]));
+        assert_eq!((found.tokens, found.choices), (plain.tokens, plain.choices));
+    }
+
+    #[test]
+    fn the_begin_token_stands_in_front_and_an_end_token_does_not_follow() {
+        let tokenizer = byte_level(&["Ġ A", "Ġ B"], true);
+        let framed = tokenizer.encode("Answer:", true).unwrap();
+        let (found, ..) = encoded(&tokenizer, options(99, Scoring::Token), &question("Answer:", &["A", "B"]));
+        assert_eq!(found.tokens, framed[..framed.len() - 1]);
+        assert_eq!(tokenizer.decode(&found.tokens[..1]).unwrap(), "<s>");
+    }
+
+    #[test]
+    fn a_chat_template_ends_in_a_line_and_brings_its_begin_token_once() {
+        let mut tokenizer = byte_level(&["Ġ A", "Ġ B"], true);
+        tokenizer.bos_token = Some("<s>".into());
+        tokenizer.chat_template = Some("{{ bos_token }}{% for m in messages %}[{{ m.content }}]{{ '\n' }}{% endfor %}".into());
+        let options = EncodeOptions { chat_template: true, ..options(99, Scoring::Token) };
+        let (found, text, _) = encoded(&tokenizer, options, &question("Answer:", &["A", "B"]));
+        assert_eq!(text, "<s>[Answer:]\n");
+        assert_eq!(found.tokens, tokenizer.encode("<s>[Answer:]\n", false).unwrap());
+        // No blank after a line end: the tokens are those of the bare letters.
+        assert_eq!(found.choices, Choices::Tokens(["A", "B"].map(|token| tokenizer.token_to_id(token).unwrap()).to_vec()));
+        tokenizer.chat_template = Some("{% for m in messages %}[{{ m.content }}]{% endfor %}".into());
+        let (found, ..) = encoded(&tokenizer, options, &question("Answer:", &["A", "B"]));
+        assert_eq!(tokenizer.decode(&found.tokens).unwrap(), "<s>[Answer:]");
+        tokenizer.chat_template = None;
+        assert!(matches!(Encoder::new(&tokenizer, options), Err(DataError::NoChatTemplate)));
+    }
+
+    #[test]
+    fn a_long_passage_is_cut_and_the_ids_are_those_of_a_text_that_ends_with_the_cue() {
+        let tokenizer = byte_level(&["Ġ A", "Ġ B", "Ġ C", "Ġ D"], true);
+        let task = Task::named("arc_easy").unwrap();
+        let row = serde_json::json!({"question": "Why is the sky blue? ".repeat(30), "choices": ["a", "b", "c", "d"], "answer": 0});
+        let long = example(&task, row);
+        for limit in [140, 200, 320] {
+            let (found, text, truncated) = encoded(&tokenizer, options(limit, Scoring::Token), &long);
+            assert!(truncated && found.tokens.len() <= limit && found.tokens.len() + 2 >= limit, "{}", found.tokens.len());
+            assert_eq!(found.tokens[1..], tokenizer.encode(&text, false).unwrap());
+            assert!(text.ends_with(" Choices: A. A. B. B. C. C. D. D. Answer:"));
+            assert!(text.contains("question: Why is"));
+            assert_eq!(found.key, encoded(&tokenizer, options(9999, Scoring::Token), &long).0.key);
+        }
+        // The instruction and the choices alone are longer than this.
+        let outcome = Encoder::new(&tokenizer, options(60, Scoring::Token)).unwrap().encode(&long).unwrap();
+        assert_eq!(outcome, Outcome::Dropped(DropReason::TooLong { max_length: 60 }));
+        let error = encode_all(&[long], &tokenizer, options(60, Scoring::Token)).unwrap_err().to_string();
+        assert!(error.contains("all of which are left out (`train-1`: longer than 60 tokens"), "{error}");
+    }
+
+    #[test]
+    fn prompt_and_longest_answer_together_stay_within_the_limit() {
+        let tokenizer = byte_level(&[], false);
+        let task = Task::custom("{text} Topic:", vec!["sport".into(), "the weather".into()], "label").unwrap();
+        let row = serde_json::json!({"text": "abc ".repeat(30), "label": 0});
+        let (found, text, truncated) = encoded(&tokenizer, options(50, Scoring::Token), &example(&task, row));
+        assert!(truncated && text.ends_with(" Topic:"));
+        assert!((48..=50).contains(&(found.tokens.len() + " the weather".len())), "{text}");
+    }
+
+    /// Seventy-seven intents of a bank's customers, made up: eleven deeds by seven things.
+    fn intents() -> Vec<String> {
+        let deeds = ["activate", "block", "cancel", "change", "find", "lose", "order", "pay with", "receive", "trace", "verify"];
+        let things = ["my card", "my card payment", "a transfer", "cash", "the exchange rate", "an account", "a top-up"];
+        deeds.iter().flat_map(|deed| things.iter().map(move |thing| format!("{deed} {thing}"))).collect()
+    }
+
+    #[test]
+    fn seventy_seven_classes_of_free_text_are_scored_as_whole_answers() {
+        let tokenizer = byte_level(&["Ġ c", "a r", "ar d", "Ġc ard"], false);
+        let task = Task::custom("Message: {text} Intent:", intents(), "intent").unwrap();
+        let rows = ["my card is gone", "where is my money?", "where is my money?"];
+        let examples: Vec<Example> =
+            rows.iter().map(|text| example(&task, serde_json::json!({"text": text, "intent": "lose my card"}))).collect();
+        let set = encode_all(&examples, &tokenizer, options(320, Scoring::Token)).unwrap();
+        assert_eq!((set.examples.len(), set.truncated, set.kept.as_slice()), (3, 0, &[0, 1, 2][..]));
+        for (encoded, example) in set.examples.iter().zip(&examples) {
+            let Choices::Answers(answers) = &encoded.choices else { panic!("{:?}", encoded.choices) };
+            assert_eq!(answers.len(), 77);
+            for (answer, word) in answers.iter().zip(example.answers.iter()) {
+                assert_eq!(tokenizer.decode(answer).unwrap(), format!(" {word}"));
+            }
+            assert_eq!(example.answers[encoded.label.unwrap()], "lose my card");
+        }
+        assert_eq!(set.examples[1].key, set.examples[2].key, "same id and text, same key");
+    }
+
+    #[test]
+    fn answers_that_the_vocabulary_does_not_know_are_an_error() {
+        let tokenizer = word_level(&["Answer", "yes", "no"]);
+        let mut encoder = Encoder::new(&tokenizer, options(9, Scoring::Token)).unwrap();
+        assert!(matches!(encoder.encode(&question("Answer", &["yes", "no"])).unwrap(), Outcome::Encoded { .. }));
+        let error = encoder.encode(&question("Answer", &["maybe", "never"])).unwrap_err();
+        assert_eq!(error.to_string(), "the answers `maybe` and `never` have the same tokens, so that the model cannot tell them apart");
+        let error = encoder.encode(&question("Answer", &["yes", "\u{3000}"])).unwrap_err();
+        assert_eq!(error.to_string(), "the answer `\u{3000}` has no tokens of its own after `Answer`");
+        assert_eq!(encoder.encode(&question("", &["yes", "no"])).unwrap(), Outcome::Dropped(DropReason::NoTokens));
+        assert!(Encoder::new(&tokenizer, options(0, Scoring::Token)).is_err());
+    }
+
+    proptest! {
+        /// The truth by brute force: prompt and answer together are the encoding of their whole text.
+        #[test]
+        fn prompt_and_answer_are_the_encoding_of_their_text(prompts in prop::collection::vec("[ab:]{0,3}( [ab:]{1,4}){1,4}", 1..6)) {
+            let merges = ["a b", "b a", ": a", "  a", "  b", ":  a", "ab a", "  :", "ab  a", "b  b", "a a", "aa :", ":  :"];
+            let tokenizers = [
+                bpe_across_words(&["ab: "], &merges),
+                byte_level(&["Ġ a", "Ġa b", "a b", "a a"], true),
+                llama(&["ab:"], &[("▁", "a"), ("a", "b"), ("▁", "ab"), ("▁", "b"), ("▁", "▁"), ("b", "▁ab"), (":", "▁")]),
+            ];
+            let answers = ["a", "ab", "b b", "ba:"];
+            for tokenizer in &tokenizers {
+                let mut encoder = Encoder::new(tokenizer, options(999, Scoring::Answer)).unwrap();
+                let words = words(&answers);
+                for prompt in &prompts {
+                    let outcome = encoder.encode(&Example::from_prompt("one", prompt.as_str(), words.clone())).unwrap();
+                    let Outcome::Encoded { encoded, .. } = outcome else {
+                        // Every token of the prompt was merged into an answer.
+                        continue;
+                    };
+                    let Choices::Answers(found) = &encoded.choices else { panic!() };
+                    for (ids, word) in found.iter().zip(&answers) {
+                        let joined = [encoded.tokens.as_slice(), ids].concat();
+                        let framed = tokenizer.encode(&format!("{prompt} {word}"), true).unwrap();
+                        prop_assert_eq!(&joined[..], &framed[..joined.len()]);
+                        prop_assert!(framed.len() - joined.len() <= 1, "only the end token is left away");
+                    }
+                }
+            }
+        }
     }
 }

@@ -249,14 +249,20 @@ impl DataError {
             Self::LineTooLong { .. } => "is this a file with one example on each line?".into(),
             Self::MalformedParquet { .. } => "download it again, or write it with snappy, gzip, zstd or no compression".into(),
             Self::EmptySet { .. } => "check that it is the file you meant, and what was dropped with `ivon-lora data preview`".into(),
-            Self::NoSplitFiles { .. } => "name the files train.jsonl and test.jsonl (or csv, tsv, parquet), or give one file instead of a folder".into(),
+            Self::NoSplitFiles { .. } => {
+                "name the files train.jsonl and test.jsonl (or csv, tsv, parquet), or give one file instead of a folder".into()
+            }
             Self::AmbiguousFiles { .. } => "move one of them away, or give one file instead of a folder".into(),
             Self::UnknownTask { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
             Self::UnknownTask { .. } => "for data of your own, set `--prompt`, `--answers` and `--label-field` instead".into(),
             Self::NoTask => "name one with `--task`, or set `--prompt`, `--answers` and `--label-field`".into(),
             Self::TaskHasItsPrompt { .. } => "leave `--task` away to use a prompt of your own".into(),
-            Self::MalformedTemplate { .. } => "write field names in braces, as in `Review: {text} Sentiment:`; a brace itself is `{{` or `}}`".into(),
-            Self::Answers { .. } => "give two or more different words in the order of the labels, as in `--answers Negative,Positive`".into(),
+            Self::MalformedTemplate { .. } => {
+                "write field names in braces, as in `Review: {text} Sentiment:`; a brace itself is `{{` or `}}`".into()
+            }
+            Self::Answers { .. } => {
+                "give two or more different words in the order of the labels, as in `--answers Negative,Positive`".into()
+            }
             Self::MissingField { field, found, .. } => match nearest(field, found.iter().map(String::as_str)) {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None => "check the task, the prompt template and `--label-field` against the fields of the file".into(),
@@ -331,11 +337,8 @@ mod tests {
 
     #[test]
     fn a_missing_field_says_which_there_are_and_which_is_meant() {
-        let error = DataError::MissingField {
-            at: Place::new("a.csv", 3),
-            field: "label".into(),
-            found: vec!["text".into(), "labels".into()],
-        };
+        let error =
+            DataError::MissingField { at: Place::new("a.csv", 3), field: "label".into(), found: vec!["text".into(), "labels".into()] };
         assert_eq!(error.to_string(), "`a.csv` line 3 has no field `label`, found `text`, `labels`");
         assert_eq!(error.hint().unwrap(), "did you mean `labels`?");
     }

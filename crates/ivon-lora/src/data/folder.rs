@@ -148,7 +148,8 @@ fn chosen(split: Split, candidates: &[&(Name, PathBuf)]) -> Result<Vec<PathBuf>,
         return Err(ambiguous(path, other));
     }
     let same: Vec<_> = candidates.iter().filter(|(name, _)| name.rank == first.rank).collect();
-    if let Some((one, other)) = same.iter().zip(same.iter().skip(1)).find(|(one, other)| one.0.part == other.0.part || one.0.part.is_none()) {
+    if let Some((one, other)) = same.iter().zip(same.iter().skip(1)).find(|(one, other)| one.0.part == other.0.part || one.0.part.is_none())
+    {
         return Err(ambiguous(&one.1, &other.1));
     }
     Ok(same.into_iter().map(|(_, path)| path.clone()).collect())
@@ -243,7 +244,10 @@ mod tests {
     #[test]
     fn two_files_for_one_role_are_an_error_and_so_is_none() {
         let message = found(&["dev.jsonl", "valid.jsonl"], "custom").unwrap_err().to_string();
-        assert!(message.contains("dev.jsonl") && message.contains("valid.jsonl") && message.ends_with("could be the validation file"), "{message}");
+        assert!(
+            message.contains("dev.jsonl") && message.contains("valid.jsonl") && message.ends_with("could be the validation file"),
+            "{message}"
+        );
         let error = found(&["a.jsonl", "b.csv"], "custom").unwrap_err();
         assert!(error.to_string().ends_with("found `a.jsonl`, `b.csv`"), "{error}");
         assert!(error.hint().unwrap().contains("one file instead of a folder"));

@@ -30,6 +30,8 @@ mod read;
 mod split;
 mod task;
 mod template;
+#[cfg(test)]
+mod testing;
 mod tokenizer;
 
 pub use batch::{Batch, Segment};

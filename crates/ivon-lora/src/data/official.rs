@@ -190,8 +190,11 @@ mod tests {
             let row = brought(choice_question, row);
             assert_eq!((&row["question"], &row["choices"], &row["answer"]), (&json!("Which?"), &json!(["x", "y"]), &json!(1)));
         }
-        let mut wrong =
-            Row::from_json(r#"{"question": "", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "C"}"#, Place::new("f", 1)).unwrap();
+        let mut wrong = Row::from_json(
+            r#"{"question": "", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "C"}"#,
+            Place::new("f", 1),
+        )
+        .unwrap();
         let message = choice_question(&mut wrong).unwrap_err().to_string();
         assert!(message.ends_with("label `C` in field `answerKey` is out of range, expected one of `A`, `B`"), "{message}");
     }

@@ -66,9 +66,7 @@ fn json(field: &Field) -> Value {
         Field::Str(text) => Value::from(text.as_str()),
         // Writers that leave the UTF-8 mark away still mean text.
         Field::Bytes(bytes) => Value::from(String::from_utf8_lossy(bytes.data()).into_owned()),
-        Field::Group(row) => {
-            Value::Object(row.get_column_iter().map(|(name, field)| (name.clone(), json(field))).collect::<Map<_, _>>())
-        }
+        Field::Group(row) => Value::Object(row.get_column_iter().map(|(name, field)| (name.clone(), json(field))).collect::<Map<_, _>>()),
         Field::ListInternal(list) => list.elements().iter().map(json).collect(),
         Field::MapInternal(map) => map
             .entries()

@@ -188,3 +188,46 @@ impl fmt::Display for Preview {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::byte_level;
+    use crate::data::{DropReason, Scoring};
+
+    #[test]
+    fn quantiles_are_lengths_that_occur() {
+        assert_eq!(Lengths::of((1..=10).rev().collect()), Lengths { min: 1, median: 5, p90: 9, max: 10 });
+        assert_eq!(Lengths::of(vec![7]), Lengths { min: 7, median: 7, p90: 7, max: 7 });
+        assert_eq!(Lengths::of(Vec::new()), Lengths::default());
+    }
+
+    #[test]
+    fn a_preview_shows_prompt_tokens_choices_label_and_what_was_left_out() {
+        let tokenizer = byte_level(&["Ġ A", "Ġ B"], false);
+        let answers = ["A".to_string(), "B".to_string()].into();
+        let mut examples: Vec<Example> = ["Q:", "Why:", "longer than that:"]
+            .iter()
+            .map(|prompt| Example::from_prompt(*prompt, *prompt, std::sync::Arc::clone(&answers)))
+            .collect();
+        examples[0].label = Some(1);
+        let mut dropped = Drops::default();
+        dropped.add(DropReason::ChoiceCount { found: 5, kept: 4 });
+        let options = EncodeOptions { max_length: 10, scoring: Scoring::Token, chat_template: false };
+        let preview = preview(&examples, &dropped, &tokenizer, options, 1).unwrap();
+        let id = |token: &str| tokenizer.token_to_id(token).unwrap();
+        let expected = format!(
+            "Q:\n  prompt  Q:\n  tokens  {}:\"Q\" {}:\":\"\n      0  A  [{}:\" A\"]\n  *   1  B  [{}:\" B\"]\n\n\
+             examples   2\ntokens     min 2, median 2, 90 % 4, max 4\nlabels     1 B: 1\nunlabelled 1\nshortened  0\nleft out   2\n  \
+             1 row: 5 choices where the task keeps 4\n  1 row: longer than 10 tokens even with its fields shortened\n",
+            id("Q"),
+            id(":"),
+            id("ĠA"),
+            id("ĠB"),
+        );
+        assert_eq!(preview.to_string(), expected);
+        let saved = serde_json::to_value(&preview).unwrap();
+        assert_eq!(saved["labels"]["1"][1], 1);
+        assert_eq!(saved["examples"][0]["choices"][1][1][0]["text"], " B");
+    }
+}

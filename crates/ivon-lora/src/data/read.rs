@@ -61,9 +61,7 @@ impl Row {
     /// [`DataError::MissingField`] with the fields there are; null counts as missing.
     pub fn field(&self, name: &str) -> Result<&Value, DataError> {
         match self.fields.get(name) {
-            None | Some(Value::Null) => {
-                Err(DataError::MissingField { at: self.place.clone(), field: name.into(), found: self.names() })
-            }
+            None | Some(Value::Null) => Err(DataError::MissingField { at: self.place.clone(), field: name.into(), found: self.names() }),
             Some(value) => Ok(value),
         }
     }
@@ -176,8 +174,8 @@ fn for_each_line(path: &Path, file: File, take: &mut dyn FnMut(Row) -> Result<Co
         if bytes.len() > LONGEST_LINE {
             return Err(DataError::LineTooLong { at: place(), limit: LONGEST_LINE });
         }
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|_| DataError::MalformedLine { at: place(), reason: "it is not UTF-8 text".into() })?;
+        let text =
+            std::str::from_utf8(&bytes).map_err(|_| DataError::MalformedLine { at: place(), reason: "it is not UTF-8 text".into() })?;
         let text = if line == 1 { text.trim_start_matches('\u{feff}') } else { text }.trim();
         if !text.is_empty() && take(Row::from_json(text, place())?)? == Continue::No {
             break;

@@ -97,11 +97,7 @@ impl Task {
             "winogrande_s" | "winogrande_m" => Form::Winogrande,
             "arc_easy" | "arc_challenge" | "openbookqa" => Form::MultipleChoice { only: Some(4) },
             "multiple_choice" => Form::MultipleChoice { only: None },
-            "boolq" => template(
-                "Answer the question with only True or False: {question} Context: {passage}",
-                ["False", "True"],
-                "answer",
-            ),
+            "boolq" => template("Answer the question with only True or False: {question} Context: {passage}", ["False", "True"], "answer"),
             "sst2" => template(
                 "Is the sentiment of this review Negative or Positive? Review: {text} Sentiment:",
                 ["Negative", "Positive"],
@@ -371,7 +367,10 @@ mod tests {
             winogrande.prompt.text(),
             "Select one of the choices that answers the following question: The _ is smaller. Choices: A. home. B house. Answer:"
         );
-        assert_eq!((winogrande.id.as_str(), winogrande.label, &winogrande.answers[..]), ("w-1", Some(1), &["A".to_string(), "B".into()][..]));
+        assert_eq!(
+            (winogrande.id.as_str(), winogrande.label, &winogrande.answers[..]),
+            ("w-1", Some(1), &["A".to_string(), "B".into()][..])
+        );
         let row = json!({"question": "Predators eat", "choices": ["lions", "humans.", "éclairs", ""], "answer": 2});
         let arc = example("arc_easy", row);
         assert_eq!(
@@ -417,7 +416,8 @@ mod tests {
         );
         assert!(matches!(made(&task, json!({"text": "t", "topic": "art"})).unwrap(), Made::Example(Example { label: Some(1), .. })));
         assert!(matches!(made(&task, json!({"text": "t"})).unwrap(), Made::Example(Example { label: None, .. })));
-        let message = made(&Task::named("arc_easy").unwrap(), json!({"question": "", "choices": ["a", "b", "c", "d"], "answer": 4})).unwrap_err();
+        let message =
+            made(&Task::named("arc_easy").unwrap(), json!({"question": "", "choices": ["a", "b", "c", "d"], "answer": 4})).unwrap_err();
         assert!(message.to_string().contains("label `4` in field `answer` is out of range"), "{message}");
     }
 

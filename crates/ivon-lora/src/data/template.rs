@@ -84,7 +84,9 @@ mod tests {
 
     #[test]
     fn a_template_that_cannot_be_used_says_why() {
-        for (template, why) in [("{a", "has no `}`"), ("a}", "has no `{`"), ("{}", "is empty"), ("{a{b}", "a brace in it"), ("abc", "names no field")] {
+        for (template, why) in
+            [("{a", "has no `}`"), ("a}", "has no `{`"), ("{}", "is empty"), ("{a{b}", "a brace in it"), ("abc", "names no field")]
+        {
             let error = Template::parse(template).unwrap_err();
             assert!(error.to_string().contains(why), "{error}");
             assert!(error.hint().unwrap().contains("{text}"));
