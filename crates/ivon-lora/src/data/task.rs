@@ -216,6 +216,15 @@ impl Prepared {
         &self.task
     }
 
+    /// The answers for a finished prompt: the task's words, or the first `count` letters (at most 26) for questions
+    /// with choices of their own.
+    pub fn answers(&self, count: usize) -> Arc<[String]> {
+        match &self.template {
+            Some(_) => self.answers.clone(),
+            None => self.letters.get(count.min(*CHOICES.end())).cloned().unwrap_or_default(),
+        }
+    }
+
     /// Whether a row of a test file comes without its label, as in splits whose answers are not public.
     pub fn is_withheld(&self, row: &Row) -> bool {
         let field = |name: &str| is_withheld(row.fields.get(name));
@@ -419,6 +428,15 @@ mod tests {
         let message =
             made(&Task::named("arc_easy").unwrap(), json!({"question": "", "choices": ["a", "b", "c", "d"], "answer": 4})).unwrap_err();
         assert!(message.to_string().contains("label `4` in field `answer` is out of range"), "{message}");
+    }
+
+    #[test]
+    fn a_finished_prompt_gets_the_task_s_words_or_letters() {
+        let answers = |name: &str, count| Task::named(name).unwrap().prepare().unwrap().answers(count).join(" ");
+        assert_eq!(
+            (answers("boolq", 9), answers("arc_easy", 4), answers("multiple_choice", 99).len()),
+            ("False True".into(), "A B C D".into(), 51)
+        );
     }
 
     #[test]
