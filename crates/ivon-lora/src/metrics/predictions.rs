@@ -130,7 +130,7 @@ impl Predictions {
         self.answers().into_iter().zip(&self.labels).map(|(answer, &label)| answer == label).collect()
     }
 
-    /// −ln p[label] of each example, nats, lower is better, `[N]`.
+    /// −ln of the label's probability, for each example, nats, lower is better, `[N]`.
     pub fn losses(&self) -> Vec<f64> {
         self.log_probabilities.iter().zip(&self.labels).map(|(row, &label)| -row[label]).collect()
     }
