@@ -167,14 +167,18 @@ mod tests {
 
     #[test]
     fn the_divisors_of_a_llama_3_gguf_become_its_rule_and_others_are_refused() {
-        let rule = RopeScaling::Llama3 { factor: 32.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_position_embeddings: 8192 };
+        let rule =
+            RopeScaling::Llama3 { factor: 32.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_position_embeddings: 8192 };
         let plain = DecoderConfig { head_dim: 64, rope_theta: 500_000.0, ..decoder(1) };
         let stretched = DecoderConfig { rope_scaling: rule.clone(), ..plain.clone() };
         let divisors = plain.inverse_frequencies().iter().zip(stretched.inverse_frequencies()).map(|(a, b)| a / b).collect();
         let gguf = DecoderConfig { rope_scaling: RopeScaling::Factors { factors: divisors }, ..plain.clone() };
         let config = Companions::of_decoder(&gguf, Map::new(), vec![]).unwrap().config;
-        assert_eq!(config["rope_scaling"], json!({ "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192 }));
+        assert_eq!(
+            config["rope_scaling"],
+            json!({ "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192 })
+        );
         let strange = DecoderConfig { rope_scaling: RopeScaling::Factors { factors: vec![3.0; 32] }, ..plain };
         let error = Companions::of_decoder(&strange, Map::new(), vec![]).unwrap_err();
         assert!(matches!(error, LoraError::RopeFactors) && error.hint().unwrap().contains("Hugging Face folder"));

@@ -25,9 +25,7 @@ impl Adapter {
             LoraPair { lora_A: parameter(a, device), lora_B: parameter(b, device) }
         };
         let layers = (0..decoder.num_hidden_layers)
-            .map(|layer| {
-                LayerAdapter::from_pairs(|projection| targets.contains(&(layer, projection)).then(|| pair(layer, projection)))
-            })
+            .map(|layer| LayerAdapter::from_pairs(|projection| targets.contains(&(layer, projection)).then(|| pair(layer, projection))))
             .collect();
         Ok(Self { layers })
     }

@@ -45,10 +45,7 @@ impl Adapter {
     /// Every parameter with its path, in order.
     pub fn parameters(&self) -> impl Iterator<Item = (String, &Param<Tensor<2>>)> {
         self.pairs().flat_map(|(layer, projection, pair)| {
-            [
-                (parameter_path(layer, projection, "lora_A"), &pair.lora_A),
-                (parameter_path(layer, projection, "lora_B"), &pair.lora_B),
-            ]
+            [(parameter_path(layer, projection, "lora_A"), &pair.lora_A), (parameter_path(layer, projection, "lora_B"), &pair.lora_B)]
         })
     }
 
@@ -112,11 +109,7 @@ impl Adapter {
     /// # Errors
     /// [`LoraError::UnknownTensor`] for a path that this decoder does not have, [`LoraError::MissingTensor`] for half a pair,
     /// [`LoraError::Shape`] where A is not `[r, in]` or B not `[out, r]`.
-    pub fn from_matrices(
-        mut matrices: BTreeMap<String, Matrix>,
-        decoder: &DecoderConfig,
-        device: &Device,
-    ) -> Result<Self, LoraError> {
+    pub fn from_matrices(mut matrices: BTreeMap<String, Matrix>, decoder: &DecoderConfig, device: &Device) -> Result<Self, LoraError> {
         let mut layers = Vec::with_capacity(decoder.num_hidden_layers);
         for layer in 0..decoder.num_hidden_layers {
             let mut pairs = Vec::new();
@@ -160,14 +153,12 @@ pub(crate) fn to_matrix(path: &str, tensor: Tensor<2>) -> Result<Matrix, LoraErr
     let failed = |reason: String| LoraError::Device { path: path.into(), reason };
     let shape = tensor.dims();
     let data = tensor.try_into_data_as::<f32>().map_err(|error| failed(error.to_string()))?;
-    let values = data.into_vec::<f32>().map_err(|error| failed(format!("{error:?}")))?;
+    let values = data.try_into_vec::<f32>().map_err(|error| failed(format!("{error:?}")))?;
     Ok(Matrix { shape, values })
 }
 
 fn layer_of(mut pairs: Vec<(Projection, LoraPair)>) -> LayerAdapter {
-    LayerAdapter::from_pairs(|projection| {
-        pairs.iter().position(|(there, _)| *there == projection).map(|index| pairs.swap_remove(index).1)
-    })
+    LayerAdapter::from_pairs(|projection| pairs.iter().position(|(there, _)| *there == projection).map(|index| pairs.swap_remove(index).1))
 }
 
 /// A must be `[r, in]` and B `[out, r]` with one r.

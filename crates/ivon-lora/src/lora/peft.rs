@@ -10,9 +10,9 @@ use burn::tensor::Device;
 use serde_json::{Map, Value, json};
 
 use super::parameters::{PEFT_PREFIX, PEFT_SUFFIX};
-use super::store::{read_matrices, write_matrices};
+use super::store::{Matrices, read_matrices, write_matrices};
 use super::target::{parse_module_path, portable_targets};
-use super::{Adapter, LoraConfig, LoraError, Matrix, Projection, TargetModules, module_path, peft_name, resolve_targets};
+use super::{Adapter, LoraConfig, LoraError, Projection, TargetModules, module_path, peft_name, resolve_targets};
 use crate::files;
 use crate::model::DecoderConfig;
 
@@ -226,9 +226,9 @@ impl Keys<'_> {
     fn get<T>(&self, key: &'static str, expected: &'static str, read: impl FnOnce(&Value) -> Option<T>) -> Result<Option<T>, LoraError> {
         match self.map.get(key) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => read(value)
-                .map(Some)
-                .ok_or_else(|| LoraError::Key { path: self.path.into(), key, expected, found: shortened(value) }),
+            Some(value) => {
+                read(value).map(Some).ok_or_else(|| LoraError::Key { path: self.path.into(), key, expected, found: shortened(value) })
+            }
         }
     }
 
@@ -294,7 +294,7 @@ fn peft_module(module: &str, factor: &str) -> String {
 }
 
 /// PEFT names → parameter paths.
-pub(crate) fn by_path(file: &Path, matrices: BTreeMap<String, Matrix>) -> Result<BTreeMap<String, Matrix>, LoraError> {
+pub(crate) fn by_path(file: &Path, matrices: Matrices) -> Result<Matrices, LoraError> {
     let reason = |name: &str| match name {
         _ if name.contains("lora_embedding") => "adapters of the embedding are not supported here",
         _ if name.contains("lora_magnitude_vector") => "DoRA is not supported here",
@@ -311,7 +311,7 @@ pub(crate) fn by_path(file: &Path, matrices: BTreeMap<String, Matrix>) -> Result
 }
 
 /// The module paths that have an A or a B.
-fn adapted_modules(file: &Path, matrices: &BTreeMap<String, Matrix>, layers: usize) -> Result<BTreeSet<String>, LoraError> {
+fn adapted_modules(file: &Path, matrices: &Matrices, layers: usize) -> Result<BTreeSet<String>, LoraError> {
     matrices
         .keys()
         .map(|path| {
@@ -326,7 +326,7 @@ fn adapted_modules(file: &Path, matrices: &BTreeMap<String, Matrix>, layers: usi
 }
 
 /// A must have `rank` rows and B `rank` columns.
-fn check_rank(matrices: &BTreeMap<String, Matrix>, rank: usize) -> Result<(), LoraError> {
+fn check_rank(matrices: &Matrices, rank: usize) -> Result<(), LoraError> {
     for (path, matrix) in matrices {
         let [rows, columns] = matrix.shape;
         let expected = if path.ends_with("lora_A") { [rank, columns] } else { [rows, rank] };

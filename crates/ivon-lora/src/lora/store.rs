@@ -79,11 +79,7 @@ impl Precision {
 
 /// The beginning of a safetensors file: length and JSON, keys in the order given, padded to 8 bytes. The tensors' bytes follow
 /// in the same order without gaps.
-pub(super) fn header<'a>(
-    precision: Precision,
-    tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
-    metadata: &BTreeMap<String, String>,
-) -> Vec<u8> {
+pub(super) fn header<'a>(precision: Precision, tensors: impl Iterator<Item = (&'a str, &'a [usize])>, metadata: &Metadata) -> Vec<u8> {
     let mut map = Map::new();
     map.insert("__metadata__".into(), json!(metadata));
     let mut offset = 0;
@@ -99,15 +95,16 @@ pub(super) fn header<'a>(
     bytes
 }
 
+/// Matrices by name.
+pub(crate) type Matrices = BTreeMap<String, Matrix>;
+/// The texts of a file's `__metadata__`.
+pub(crate) type Metadata = BTreeMap<String, String>;
+
 /// Writes matrices in f32 under their names, sorted, with `format` = `pt` among the metadata; equal input gives equal bytes.
 ///
 /// # Errors
 /// If a number is not finite or the file cannot be written.
-pub(crate) fn write_matrices(
-    path: &Path,
-    matrices: &BTreeMap<String, Matrix>,
-    mut metadata: BTreeMap<String, String>,
-) -> Result<(), LoraError> {
+pub(crate) fn write_matrices(path: &Path, matrices: &Matrices, mut metadata: Metadata) -> Result<(), LoraError> {
     if let Some((name, _)) = matrices.iter().find(|(_, matrix)| matrix.values.iter().any(|value| !value.is_finite())) {
         return Err(LoraError::NotFinite { name: name.clone(), rounded: false });
     }
@@ -131,10 +128,13 @@ pub(crate) fn write_matrices(
 ///
 /// # Errors
 /// If the file is malformed, or a tensor is not a finite F32, F16 or BF16 matrix.
-pub(crate) fn read_matrices(path: &Path) -> Result<(BTreeMap<String, Matrix>, BTreeMap<String, String>), LoraError> {
+pub(crate) fn read_matrices(path: &Path) -> Result<(Matrices, Metadata), LoraError> {
     let bytes = files::read_bytes(path, LARGEST_FILE)?;
-    let malformed =
-        |error: safetensors::SafeTensorError| LoraError::Malformed { path: path.into(), expected: "a safetensors file", reason: error.to_string() };
+    let malformed = |error: safetensors::SafeTensorError| LoraError::Malformed {
+        path: path.into(),
+        expected: "a safetensors file",
+        reason: error.to_string(),
+    };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(malformed)?;
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
     let file = SafeTensors::deserialize(&bytes).map_err(malformed)?;
@@ -144,10 +144,14 @@ pub(crate) fn read_matrices(path: &Path) -> Result<(BTreeMap<String, Matrix>, BT
     for name in names {
         let view = file.tensor(name).map_err(malformed)?;
         let &[rows, columns] = view.shape() else {
-            return Err(LoraError::UnknownTensor { path: path.into(), name: name.into(), reason: format!("its shape is {:?}", view.shape()) });
+            return Err(LoraError::UnknownTensor {
+                path: path.into(),
+                name: name.into(),
+                reason: format!("its shape is {:?}", view.shape()),
+            });
         };
-        let values = widen(view.dtype(), view.data())
-            .ok_or_else(|| LoraError::Type { name: name.into(), found: format!("{:?}", view.dtype()) })?;
+        let values =
+            widen(view.dtype(), view.data()).ok_or_else(|| LoraError::Type { name: name.into(), found: format!("{:?}", view.dtype()) })?;
         if values.iter().any(|value| !value.is_finite()) {
             return Err(LoraError::NotFinite { name: name.into(), rounded: false });
         }

@@ -237,7 +237,10 @@ mod tests {
             (LoraConfig { alpha: f64::NAN, ..base() }, "`alpha` must be finite and above 0, found `NaN`"),
             (LoraConfig { alpha: 0.0, ..base() }, "`alpha` must be finite and above 0, found `0`"),
             (LoraConfig { dropout: 1.0, ..base() }, "`dropout` must be at least 0 and below 1, found `1`"),
-            (LoraConfig { layers_to_transform: Some(vec![]), ..base() }, "`layers_to_transform` must be absent or a list of layers, found `[]`"),
+            (
+                LoraConfig { layers_to_transform: Some(vec![]), ..base() },
+                "`layers_to_transform` must be absent or a list of layers, found `[]`",
+            ),
             (list(&[]), "`target_modules` must be a list of names, found `[]`"),
             (pattern("(a"), "`target_modules` is not a regular expression: unclosed group"),
         ];

@@ -50,6 +50,5 @@ pub(crate) fn adapter(layers: usize, targets: &str) -> Adapter {
 
 /// The golden files: `IVON_LORA_GOLDEN`, or the project's own copy.
 pub(crate) fn golden() -> PathBuf {
-    std::env::var_os("IVON_LORA_GOLDEN")
-        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden").into(), PathBuf::from)
+    std::env::var_os("IVON_LORA_GOLDEN").map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden").into(), PathBuf::from)
 }

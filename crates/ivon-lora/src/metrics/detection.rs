@@ -53,7 +53,17 @@ mod tests {
     /// Every positive against every negative.
     fn brute_force(scores: &[f64], positive: &[bool]) -> f64 {
         let of = |wanted: bool| scores.iter().zip(positive).filter(move |row| *row.1 == wanted).map(|row| *row.0);
-        let points = of(true).flat_map(|p| of(false).map(move |n| if p > n { 1.0 } else if p == n { 0.5 } else { 0.0 }));
+        let points = of(true).flat_map(|p| {
+            of(false).map(move |n| {
+                if p > n {
+                    1.0
+                } else if p == n {
+                    0.5
+                } else {
+                    0.0
+                }
+            })
+        });
         points.sum::<f64>() / (of(true).count() * of(false).count()) as f64
     }
 

@@ -38,9 +38,7 @@ pub fn mean_of_draws(draws: &[LogProbabilities]) -> Result<LogProbabilities, Met
     }
     let log_count = (draws.len() as f64).ln();
     Ok((0..first.len())
-        .map(|row| {
-            (0..first[row].len()).map(|choice| log_sum_exp(draws.iter().map(|draw| draw[row][choice])) - log_count).collect()
-        })
+        .map(|row| (0..first[row].len()).map(|choice| log_sum_exp(draws.iter().map(|draw| draw[row][choice])) - log_count).collect())
         .collect())
 }
 
@@ -132,16 +130,15 @@ impl Predictions {
         self.answers().into_iter().zip(&self.labels).map(|(answer, &label)| answer == label).collect()
     }
 
-    /// −ln p[label] of each example, nats, lower is better, `[N]`.
+    /// −ln of the label's probability, for each example, nats, lower is better, `[N]`.
     pub fn losses(&self) -> Vec<f64> {
         self.log_probabilities.iter().zip(&self.labels).map(|(row, &label)| -row[label]).collect()
     }
 
     /// Σ over choices of (p − 1[choice = label])² of each example, lower is better, `[N]`.
     pub fn brier_losses(&self) -> Vec<f64> {
-        let squared = |row: &[f64], label: usize| {
-            row.iter().enumerate().map(|(choice, p)| (p - f64::from(u8::from(choice == label))).powi(2)).sum()
-        };
+        let squared =
+            |row: &[f64], label: usize| row.iter().enumerate().map(|(choice, p)| (p - f64::from(u8::from(choice == label))).powi(2)).sum();
         self.probabilities.iter().zip(&self.labels).map(|(row, &label)| squared(row, label)).collect()
     }
 

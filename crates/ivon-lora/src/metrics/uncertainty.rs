@@ -36,12 +36,7 @@ pub fn uncertainties(draws: &[LogProbabilities]) -> Result<Vec<Uncertainty>, Met
         let aleatoric = draws.iter().map(|draw| entropy(&draw[row])).sum::<f64>() / count;
         let answer = first_largest(mean);
         let others = draws.iter().filter(|draw| first_largest(&draw[row]) != answer).count();
-        Uncertainty {
-            entropy: total,
-            aleatoric,
-            mutual_information: (total - aleatoric).max(0.0),
-            disagreement: others as f64 / count,
-        }
+        Uncertainty { entropy: total, aleatoric, mutual_information: (total - aleatoric).max(0.0), disagreement: others as f64 / count }
     };
     Ok(mean.iter().enumerate().map(of_row).collect())
 }

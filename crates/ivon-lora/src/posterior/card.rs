@@ -32,7 +32,8 @@ pub struct CardFacts {
 pub fn model_card(facts: &CardFacts) -> String {
     let mut card = front_matter(&facts.base);
     let CardFacts { base, task, data, method, .. } = facts;
-    let _ = write!(card, "\n# LoRA adapter for {task}\n\nTrained with {method} by ivon-lora on the frozen base `{base}`.\n\nData: {data}\n");
+    let _ =
+        write!(card, "\n# LoRA adapter for {task}\n\nTrained with {method} by ivon-lora on the frozen base `{base}`.\n\nData: {data}\n");
     if !facts.settings.is_empty() {
         card.push_str("\n| setting | value |\n|---|---|\n");
         for (name, value) in &facts.settings {
@@ -112,7 +113,15 @@ mod tests {
         };
         let card = model_card(&facts);
         assert!(card.starts_with("---\nbase_model: \"org/model\"\nlibrary_name: peft\n"));
-        for part in ["- \"base_model:adapter:org/model\"", "200 rows", "target\\|modules", "| 0.85 |", "PeftModel", "convert_lora_to_gguf", "variance"] {
+        for part in [
+            "- \"base_model:adapter:org/model\"",
+            "200 rows",
+            "target\\|modules",
+            "| 0.85 |",
+            "PeftModel",
+            "convert_lora_to_gguf",
+            "variance",
+        ] {
             assert!(card.contains(part), "{part}");
         }
         let file = model_card(&CardFacts { base: "x.gguf".into(), has_posterior: false, ..facts });

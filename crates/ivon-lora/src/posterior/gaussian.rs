@@ -46,7 +46,7 @@ impl Posterior for Gaussian {
             let mut noise = vec![0.0; mean.values.len()];
             fill_normals(&mut stream(seed, Purpose::Posterior, 0, sample, path), &mut noise);
             for ((value, &variance), z) in mean.values.iter_mut().zip(&variance.values).zip(noise) {
-                // In f64, so that variances below f32's smallest square root of interest keep their digits.
+                // In f64: τ · variance may be too small for f32 where its root is not.
                 *value += ((scale * f64::from(variance)).sqrt() * f64::from(z)) as f32;
             }
             if mean.values.iter().any(|value| !value.is_finite()) {
@@ -125,7 +125,8 @@ mod tests {
     fn the_scale_multiplies_the_variance() {
         let posterior = gaussian(0.01);
         let mean = posterior.mean().flatten().unwrap();
-        let noise = |scale: f64| -> Vec<f32> { numbers(posterior.draw(0, 1, scale)).iter().zip(&mean).map(|(draw, mean)| draw - mean).collect() };
+        let noise =
+            |scale: f64| -> Vec<f32> { numbers(posterior.draw(0, 1, scale)).iter().zip(&mean).map(|(draw, mean)| draw - mean).collect() };
         let (one, four) = (noise(1.0), noise(4.0));
         for (one, four) in one.iter().zip(&four) {
             assert!((four - 2.0 * one).abs() < 1e-5);

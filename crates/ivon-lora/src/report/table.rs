@@ -85,9 +85,13 @@ pub fn score_table(rows: &[(String, Vec<&Scores>)]) -> Table {
 pub fn sentence_for_a_stranger(point: SelectivePoint, accuracy: f64) -> String {
     let (left, right, all) = (100.0 * (1.0 - point.coverage), 100.0 * point.accuracy, 100.0 * accuracy);
     if point.accuracy > accuracy {
-        return format!("leave the least certain {left:.0} % to a human and the rest is right {right:.0} % of the time ({all:.0} % when all are answered)");
+        return format!(
+            "leave the least certain {left:.0} % to a human and the rest is right {right:.0} % of the time ({all:.0} % when all are answered)"
+        );
     }
-    format!("it is right {all:.0} % of the time, and leaving the least certain {left:.0} % to a human does not help ({right:.0} % of the rest is right)")
+    format!(
+        "it is right {all:.0} % of the time, and leaving the least certain {left:.0} % to a human does not help ({right:.0} % of the rest is right)"
+    )
 }
 
 #[cfg(test)]
@@ -109,7 +113,11 @@ mod tests {
         assert_eq!(lines[0], "                       accuracy     NLL (nats)  ECE (10 bins)          Brier  n  seeds");
         assert_eq!(lines[1], "IVON, 10 samples  0.750 ± 0.000  0.628 ± 0.065  0.125 ± 0.125  0.438 ± 0.062  4      2");
         assert_eq!(lines[2], "AdamW                     0.750          0.562          0.000          0.375  4      1");
-        assert!(table.to_markdown().starts_with("|  | accuracy | NLL (nats) | ECE (10 bins) | Brier | n | seeds |\n|---|---:|---:|---:|---:|---:|---:|\n| IVON"));
+        assert!(
+            table.to_markdown().starts_with(
+                "|  | accuracy | NLL (nats) | ECE (10 bins) | Brier | n | seeds |\n|---|---:|---:|---:|---:|---:|---:|\n| IVON"
+            )
+        );
     }
 
     #[test]
@@ -123,6 +131,9 @@ mod tests {
         let sentence = sentence_for_a_stranger(SelectivePoint { coverage: 0.8, accuracy: 0.91 }, 0.84);
         assert_eq!(sentence, "leave the least certain 20 % to a human and the rest is right 91 % of the time (84 % when all are answered)");
         let vain = sentence_for_a_stranger(SelectivePoint { coverage: 0.8, accuracy: 0.5 }, 0.5);
-        assert_eq!(vain, "it is right 50 % of the time, and leaving the least certain 20 % to a human does not help (50 % of the rest is right)");
+        assert_eq!(
+            vain,
+            "it is right 50 % of the time, and leaving the least certain 20 % to a human does not help (50 % of the rest is right)"
+        );
     }
 }

@@ -1,5 +1,6 @@
 use std::fs;
 
+use super::super::Matrix;
 use super::super::tiny::{adapter, config, decoder, golden};
 use super::*;
 
@@ -21,7 +22,7 @@ fn with_keys(keys: Value) -> tempfile::TempDir {
 }
 
 /// A copy of the golden adapter with its tensors changed.
-fn with_tensors(change: impl FnOnce(&mut BTreeMap<String, Matrix>)) -> tempfile::TempDir {
+fn with_tensors(change: impl FnOnce(&mut Matrices)) -> tempfile::TempDir {
     let folder = with_keys(json!({}));
     let path = folder.path().join(ADAPTER_FILE);
     let (mut matrices, metadata) = read_matrices(&path).unwrap();
