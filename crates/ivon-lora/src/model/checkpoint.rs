@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::gguf::{self, GgufCheckpoint};
 use super::mapped::file_name;
 use super::safetensors::{SafetensorsFolder, files_of};
-use super::{DecoderConfig, ModelError, StoredTensor};
+use super::{DecoderConfig, ModelError, StoredTensor, folder_tokenizer};
+use crate::data::Tokenizer;
 use crate::files;
 
 /// A config.json is a few kilobytes.
@@ -25,6 +27,7 @@ pub struct Checkpoint {
 #[derive(Debug)]
 enum Source {
     Folder { path: PathBuf, weights: SafetensorsFolder },
+    Gguf(GgufCheckpoint),
 }
 
 impl Checkpoint {
@@ -36,15 +39,29 @@ impl Checkpoint {
     pub fn open(name: &str) -> Result<Self, ModelError> {
         let path = Path::new(name);
         if path.is_dir() {
-            return Self::open_folder(path, file_name(path));
+            return Self::open_folder(path, folder_name(path));
+        }
+        if path.is_file() {
+            return Self::open_file(path, file_name(path));
         }
         Err(ModelError::NotFound { name: name.into() })
+    }
+
+    fn open_file(path: &Path, display_name: String) -> Result<Self, ModelError> {
+        let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+        if !is_gguf {
+            let found = format!("the file `{}`", file_name(path));
+            return Err(ModelError::NoModel { path: path.display().to_string(), found, expected: "a folder or a `.gguf` file" });
+        }
+        let (gguf, config) = GgufCheckpoint::open(path)?;
+        Ok(Self { config, display_name, source: Source::Gguf(gguf) })
     }
 
     fn open_folder(path: &Path, display_name: String) -> Result<Self, ModelError> {
         let config_path = path.join("config.json");
         if !config_path.exists() {
-            let _ = files_of(path)?;
+            let gguf = only_gguf(path)?;
+            return Self::open_file(&path.join(&gguf), gguf);
         }
         let config = DecoderConfig::from_json(&files::read_text(&config_path, LONGEST_CONFIG)?, "config.json")?;
         let weights = SafetensorsFolder::open(path)?;
@@ -61,10 +78,23 @@ impl Checkpoint {
         &self.display_name
     }
 
+    /// The checkpoint's own tokenizer, which refuses texts whose tokens have no row in the embedding table.
+    ///
+    /// # Errors
+    /// [`ModelError::Tokenizer`] if there is none or it cannot be used.
+    pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
+        let tokenizer = match &self.source {
+            Source::Folder { path, .. } => folder_tokenizer::read(path, &self.display_name),
+            Source::Gguf(gguf) => gguf::tokenizer::read(gguf.file()).inspect(|_| gguf.file().release_metadata()),
+        }?;
+        Ok(tokenizer.with_limit(self.config.vocab_size))
+    }
+
     /// The Hugging Face names of all tensors, sorted.
     pub fn names(&self) -> Vec<String> {
         match &self.source {
             Source::Folder { weights, .. } => weights.names().map(str::to_string).collect(),
+            Source::Gguf(gguf) => gguf.names(),
         }
     }
 
@@ -75,6 +105,7 @@ impl Checkpoint {
     pub fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, ModelError> {
         match &self.source {
             Source::Folder { weights, .. } => weights.tensor(name),
+            Source::Gguf(gguf) => gguf.tensor(name),
         }
     }
 
@@ -100,6 +131,7 @@ impl Checkpoint {
         let count = |shape: &[usize]| shape.iter().map(|n| *n as u64).product::<u64>();
         match &self.source {
             Source::Folder { weights, .. } => weights.names().filter_map(|name| weights.shape(name)).map(count).sum(),
+            Source::Gguf(gguf) => gguf.file().tensors().values().map(|entry| count(&entry.shape)).sum(),
         }
     }
 
@@ -124,5 +156,82 @@ impl Checkpoint {
             tensor.release();
         }
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+/// The one `.gguf` of a folder without a `config.json`.
+fn only_gguf(folder: &Path) -> Result<String, ModelError> {
+    let names = files_of(folder)?;
+    let mut found: Vec<String> = names.into_iter().filter(|name| name.to_lowercase().ends_with(".gguf")).collect();
+    match (found.pop(), found.len()) {
+        (Some(one), 0) => Ok(one),
+        (last, others) => Err(ModelError::NoModel {
+            path: folder.display().to_string(),
+            found: if last.is_some() { format!("{} `.gguf` files", others + 1) } else { "neither".into() },
+            expected: "a `config.json` or exactly one `.gguf` file",
+        }),
+    }
+}
+
+/// The folder's own name, also for `.` and `..`.
+fn folder_name(path: &Path) -> String {
+    match path.file_name() {
+        Some(_) => file_name(path),
+        None => path.canonicalize().map_or_else(|_| file_name(path), |path| file_name(&path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn golden_folders_open_with_every_tensor_of_the_shape_that_the_config_asks_for() {
+        for family in ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"] {
+            let path = testing::golden().join("tiny").join(family);
+            let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
+            assert_eq!(checkpoint.display_name(), family);
+            let config = checkpoint.config();
+            let (hidden, wide) = (config.hidden_size, config.num_attention_heads * config.head_dim);
+            let embedding = checkpoint.tensor_of("model.embed_tokens.weight", &[config.vocab_size, hidden]).unwrap();
+            assert!(embedding.to_f32().iter().all(|x| x.is_finite()));
+            checkpoint.tensor_of("model.layers.2.self_attn.q_proj.weight", &[wide, hidden]).unwrap();
+            checkpoint.tensor_of("model.layers.2.mlp.down_proj.weight", &[hidden, config.intermediate_size]).unwrap();
+            let message = checkpoint.tensor_of("model.norm.weight", &[hidden + 1]).unwrap_err().to_string();
+            assert_eq!(message, format!("tensor `model.norm.weight` of `{family}` has shape [{hidden}], expected [{}]", hidden + 1));
+            assert_eq!(checkpoint.fingerprint().unwrap().len(), 64);
+        }
+    }
+
+    #[test]
+    fn the_real_gguf_opens_with_hugging_faces_names_and_shapes() {
+        let Some(path) = testing::real_model("checkpoint") else { return };
+        let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
+        let config = checkpoint.config();
+        assert_eq!((config.vocab_size, config.hidden_size, config.num_hidden_layers), (49_152, 576, 30));
+        assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (9, 3, 64));
+        assert_eq!((config.rope_theta, config.max_position_embeddings, config.tie_word_embeddings), (100_000.0, 8192, true));
+        assert_eq!(checkpoint.names().len(), 272);
+        assert_eq!(checkpoint.parameters(), 134_515_008);
+        let k = checkpoint.tensor_of("model.layers.29.self_attn.k_proj.weight", &[192, 576]).unwrap();
+        assert_eq!((k.encoding.name(), k.rotary_permuted), ("Q4_1", Some(64)));
+        let folder = path.parent().unwrap().display().to_string();
+        assert_eq!(Checkpoint::open(&folder).unwrap().fingerprint().unwrap(), checkpoint.fingerprint().unwrap());
+    }
+
+    #[test]
+    fn what_is_no_model_is_refused_with_what_was_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = |path: &Path| Checkpoint::open(&path.display().to_string()).unwrap_err().to_string();
+        assert!(message(folder.path()).ends_with("holds no model: found neither, expected a `config.json` or exactly one `.gguf` file"));
+        for name in ["a.gguf", "b.gguf", "model.safetensors"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert!(message(folder.path()).contains("found 2 `.gguf` files"));
+        assert!(message(&folder.path().join("model.safetensors")).contains("expected a folder or a `.gguf` file"));
+        assert!(message(&folder.path().join("a.gguf")).starts_with("`a.gguf` is cut short: the header ends at byte 4"));
+        let gone = folder.path().join("gone");
+        assert!(message(&gone).starts_with(&format!("there is no model `{}`", gone.display())));
     }
 }

@@ -3,6 +3,8 @@
 mod checkpoint;
 mod config;
 mod error;
+mod folder_tokenizer;
+mod framing;
 pub mod gguf;
 mod mapped;
 mod safetensors;
