@@ -10,11 +10,12 @@ pub mod random;
 pub mod testing;
 
 pub mod data;
-pub mod lora;
-pub mod method;
-pub mod metrics;
 pub mod model;
+pub mod lora;
+pub mod forward;
 pub mod posterior;
 pub mod predict;
-pub mod report;
+pub mod metrics;
 pub mod train;
+pub mod method;
+pub mod report;

@@ -1,14 +1,16 @@
 //! The trainable part: A and B of every adapted layer, as a Burn module whose parameter paths are the
 //! checkpoint's own (`layers.0.self_attn.q_proj.lora_A`).
 
+// Fields are named as in the files; the derived code needs the permission for the whole file.
+#![allow(non_snake_case)]
+
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use super::Projection;
+use crate::model::Projection;
 
 /// A and B of one linear layer: y = W x + s · B A dropout(x).
 #[derive(Module, Debug)]
-#[allow(non_snake_case)]
 pub struct LoraPair {
     /// `[r, in]`.
     pub lora_A: Param<Tensor<2>>,

@@ -1,7 +1,23 @@
 //! Which linear layers carry A and B; PEFT folders in and out; merging.
 
-mod adapter;
+mod error;
 mod config;
+mod target;
+mod adapter;
+mod init;
+mod parameters;
+mod dropout;
+mod store;
+mod peft;
+#[cfg(test)]
+pub(crate) mod tiny;
 
+pub use crate::model::Projection;
 pub use adapter::{Adapter, LayerAdapter, LoraPair, Mlp, SelfAttention};
-pub use config::{LoraConfig, Projection, TargetModules};
+pub use config::{LoraConfig, TargetModules};
+pub use dropout::{Dropout, Mask};
+pub use error::LoraError;
+pub use parameters::{Matrix, parameter_path, peft_name};
+pub use peft::{ADAPTER_FILE, CONFIG_FILE, PeftAdapter, portable_base_name, read_peft, read_peft_config, write_peft};
+pub use store::Precision;
+pub use target::{module_path, resolve_targets};

@@ -9,8 +9,12 @@ pub mod gguf;
 mod mapped;
 mod safetensors;
 mod tensor;
+mod matrix;
+mod decoder;
 
 pub use checkpoint::Checkpoint;
 pub use config::{DecoderConfig, RopeScaling};
+pub use decoder::{BasePrecision, Decoder, DecoderLayer, Linear, Projection};
 pub use error::ModelError;
+pub use matrix::{Matrix, Values};
 pub use tensor::{Encoding, StoredTensor};

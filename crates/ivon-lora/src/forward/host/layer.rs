@@ -1,0 +1,322 @@
+//! One decoder layer on slices, forward and backward.
+//!
+//! ```text
+//! n₁ = norm(x)                 q, k, v = rotate(norm?(W n₁ + b + s·B A drop(n₁)))
+//! o  = attend(q, k, v)         m = x + W o
+//! n₂ = norm(m)                 y = m + W (silu(W n₂) ⊙ W n₂)
+//! ```
+//! The backward pass keeps x, q, k, v, o, m and the gate's two inputs, and computes n₁, n₂, the gated product
+//! and the attention weights again.
+
+use super::attention::{Attended, Heads, Tile, attend, attend_backward};
+use super::kernel;
+use super::layout::{Layout, Place};
+use super::pool::{Buffer, Pool};
+use super::product::{Factor, Target, Threads, View, apply, apply_transposed, product};
+use crate::data::Batch;
+use crate::lora::{Dropout, Mask};
+use crate::model::{DecoderConfig, DecoderLayer, Projection};
+
+/// What all layers of a forward pass share.
+pub struct Pass<'a> {
+    pub config: &'a DecoderConfig,
+    pub pool: &'a Pool,
+    pub batch: &'a Batch,
+    /// Cosine and sine of the rotary angles, `[positions, head_dim / 2]`.
+    pub angles: (&'a [f32], &'a [f32]),
+    /// The adapter, flat, with its layout.
+    pub adapter: &'a [f32],
+    pub layout: &'a Layout,
+    /// The factor s of B A.
+    pub scaling: f32,
+    pub dropout: Option<Dropout>,
+    /// Tiles of all tokens, and of the asked ones.
+    pub tiles: [&'a [Tile]; 2],
+}
+
+/// A layer with its index; the last one works past attention only on the tokens that are asked for.
+#[derive(Clone, Copy)]
+pub struct Layer<'a> {
+    pub weights: &'a DecoderLayer,
+    pub index: usize,
+    pub last: bool,
+}
+
+/// What a forward pass leaves for the backward pass of a layer.
+pub struct Tape {
+    x: Buffer,
+    inverse: [Buffer; 2],
+    /// Queries and keys before their norm, where the model has one, with the norm's row factors.
+    unnormed: Option<[(Buffer, Buffer); 2]>,
+    q: Buffer,
+    k: Buffer,
+    v: Buffer,
+    attended: Buffer,
+    middle: Buffer,
+    gate: Buffer,
+    up: Buffer,
+    low: [Option<Low>; 7],
+}
+
+/// The low-rank side of a projection: A drop(x) `[n, r]`, and the mask.
+struct Low {
+    values: Buffer,
+    mask: Option<Mask>,
+}
+
+impl Pass<'_> {
+    fn heads(&self) -> Heads {
+        Heads {
+            queries: self.config.num_attention_heads,
+            keys: self.config.num_key_value_heads,
+            width: self.config.head_dim,
+            window: self.config.sliding_window,
+        }
+    }
+
+    /// The batch's tokens of the rows that a projection works on: all, or the asked ones.
+    fn tokens(&self, layer: Layer<'_>, projection: Projection) -> Option<&[usize]> {
+        let all = !layer.last || matches!(projection, Projection::K | Projection::V);
+        (!all).then_some(self.batch.asked.as_slice())
+    }
+
+    fn factors<'b>(&'b self, place: &Place) -> (View<'b>, View<'b>) {
+        let (a, b) = (&self.adapter[place.a.clone()], &self.adapter[place.b.clone()]);
+        (View::new(a, place.rank, a.len() / place.rank), View::new(b, b.len() / place.rank, place.rank))
+    }
+
+    /// y `[n, out]` = W x + b + s · B A drop(x).
+    fn project(&self, layer: Layer<'_>, projection: Projection, x: &[f32]) -> (Buffer, Option<Low>) {
+        let linear = layer.weights.linear(projection);
+        let (inputs, outputs) = (linear.weight.columns(), linear.weight.rows());
+        let n = x.len() / inputs;
+        let mut y = self.pool.take(n * outputs);
+        apply(&linear.weight, x, &mut y);
+        if let Some(bias) = &linear.bias {
+            kernel::add_bias(&mut y, bias);
+        }
+        let low = self.layout.place(layer.index, projection).map(|place| {
+            let (a, b) = self.factors(place);
+            let mask = self.dropout.map(|dropout| dropout.mask(&format!("layers.{}.{}", layer.index, projection.path()), self.batch, inputs));
+            let mut values = self.pool.take(n * place.rank);
+            let dropped = mask.as_ref().map(|mask| self.drop(mask, x, self.tokens(layer, projection)));
+            let x = View::new(dropped.as_deref().unwrap_or(x), n, inputs);
+            product(Target::over(&mut values, place.rank), 1.0, Factor::Plain(x), Factor::Transposed(a), Threads::All);
+            let low = Factor::Plain(View::new(&values, n, place.rank));
+            product(Target::onto(&mut y, outputs), self.scaling, low, Factor::Transposed(b), Threads::All);
+            Low { values, mask }
+        });
+        (y, low)
+    }
+
+    fn drop(&self, mask: &Mask, x: &[f32], tokens: Option<&[usize]>) -> Buffer {
+        let mut dropped = self.pool.take(x.len());
+        mask.apply(x, tokens, &mut dropped, false);
+        dropped
+    }
+
+    /// The gradients of [`Self::project`]: dA and dB go to `gradient`, dx (if wanted) is written or added to.
+    fn project_backward(&self, layer: Layer<'_>, projection: Projection, dy: &[f32], x: &[f32], low: Option<&Low>, gradient: &mut [f32], dx: Option<(&mut [f32], bool)>) {
+        let linear = layer.weights.linear(projection);
+        let (inputs, outputs) = (linear.weight.columns(), linear.weight.rows());
+        let n = dy.len() / outputs;
+        let mut dx = dx;
+        if let Some((dx, add)) = &mut dx {
+            apply_transposed(&linear.weight, dy, dx, *add);
+        }
+        let (Some(low), Some(place)) = (low, self.layout.place(layer.index, projection)) else { return };
+        let (a, b) = self.factors(place);
+        let tokens = self.tokens(layer, projection);
+        let dy = View::new(dy, n, outputs);
+        // u = s · dy B; dB = s · dyᵀ (A drop(x)); dA = uᵀ drop(x); dx += drop'(u A).
+        let mut u = self.pool.take(n * place.rank);
+        product(Target::over(&mut u, place.rank), self.scaling, Factor::Plain(dy), Factor::Plain(b), Threads::All);
+        let values = Factor::Plain(View::new(&low.values, n, place.rank));
+        product(Target::over(&mut gradient[place.b.clone()], place.rank), self.scaling, Factor::Transposed(dy), values, Threads::All);
+        let u = View::new(&u, n, place.rank);
+        let dropped = low.mask.as_ref().map(|mask| self.drop(mask, x, tokens));
+        let x = View::new(dropped.as_deref().unwrap_or(x), n, inputs);
+        product(Target::over(&mut gradient[place.a.clone()], inputs), 1.0, Factor::Transposed(u), Factor::Plain(x), Threads::All);
+        if let Some((dx, _)) = dx {
+            match &low.mask {
+                None => product(Target::onto(dx, inputs), 1.0, Factor::Plain(u), Factor::Plain(a), Threads::All),
+                Some(mask) => {
+                    let mut through = self.pool.take(n * inputs);
+                    product(Target::over(&mut through, inputs), 1.0, Factor::Plain(u), Factor::Plain(a), Threads::All);
+                    mask.apply(&through, tokens, dx, true);
+                }
+            }
+        }
+    }
+
+    /// Norms each head (if the model does) and turns it by its position; gives back what the gradient needs.
+    fn place_heads(&self, x: &mut Buffer, heads: usize, norm: Option<&[f32]>, positions: &[u32]) -> Option<(Buffer, Buffer)> {
+        let width = self.config.head_dim;
+        let unnormed = norm.map(|weight| {
+            let mut normed = self.pool.take(x.len());
+            let mut inverse = self.pool.take(x.len() / width);
+            kernel::rms_norm(x, weight, self.config.rms_norm_eps as f32, &mut normed, &mut inverse);
+            (std::mem::replace(x, normed), inverse)
+        });
+        kernel::rotate(x, heads * width, width, positions, self.angles.0, self.angles.1, false);
+        unnormed
+    }
+
+    /// The gradient of [`Self::place_heads`], in place.
+    fn place_heads_backward(&self, d: &mut Buffer, heads: usize, norm: Option<&[f32]>, unnormed: Option<&(Buffer, Buffer)>, positions: &[u32]) {
+        let width = self.config.head_dim;
+        kernel::rotate(d, heads * width, width, positions, self.angles.0, self.angles.1, true);
+        if let (Some(weight), Some((x, inverse))) = (norm, unnormed) {
+            let mut before = self.pool.take(d.len());
+            kernel::rms_norm_backward(d, x, weight, inverse, &mut before, false);
+            *d = before;
+        }
+    }
+
+    /// Rows of `x` `[N, width]` at the asked tokens.
+    fn pick(&self, x: &[f32], width: usize) -> Buffer {
+        let mut picked = self.pool.take(self.batch.asked.len() * width);
+        for (row, &token) in picked.chunks_exact_mut(width).zip(&self.batch.asked) {
+            row.copy_from_slice(&x[token * width..(token + 1) * width]);
+        }
+        picked
+    }
+
+    /// Adds rows at the asked tokens back into `x` `[N, width]`: the gradient of [`Self::pick`].
+    fn put(&self, picked: &[f32], x: &mut [f32], width: usize) {
+        for (row, &token) in picked.chunks_exact(width).zip(&self.batch.asked) {
+            for (x, row) in x[token * width..(token + 1) * width].iter_mut().zip(row) {
+                *x += row;
+            }
+        }
+    }
+
+    fn query_positions(&self, layer: Layer<'_>) -> Vec<u32> {
+        match layer.last {
+            true => self.batch.asked.iter().map(|&token| self.batch.positions[token]).collect(),
+            false => self.batch.positions.clone(),
+        }
+    }
+
+    /// y of x `[N, H]`; `[S, H]` at the asked tokens for the last layer.
+    pub fn forward(&self, layer: Layer<'_>, x: Buffer) -> (Buffer, Tape) {
+        let (weights, hidden) = (layer.weights, self.config.hidden_size);
+        let epsilon = self.config.rms_norm_eps as f32;
+        let heads = self.heads();
+        let n = x.len() / hidden;
+        let mut normed = self.pool.take(x.len());
+        let mut inverse = self.pool.take(n);
+        kernel::rms_norm(&x, &weights.input_layernorm, epsilon, &mut normed, &mut inverse);
+        let (mut k, low_k) = self.project(layer, Projection::K, &normed);
+        let (v, low_v) = self.project(layer, Projection::V, &normed);
+        if layer.last {
+            normed = self.pick(&normed, hidden);
+        }
+        let (mut q, low_q) = self.project(layer, Projection::Q, &normed);
+        let unnormed_q = self.place_heads(&mut q, heads.queries, weights.q_norm.as_deref(), &self.query_positions(layer));
+        let unnormed_k = self.place_heads(&mut k, heads.keys, weights.k_norm.as_deref(), &self.batch.positions);
+        let mut attended = self.pool.take(q.len());
+        attend(heads, self.tiles[usize::from(layer.last)], &q, &k, &v, &mut attended);
+        let (mut middle, low_o) = self.project(layer, Projection::O, &attended);
+        match layer.last {
+            true => kernel::add(&mut middle, &self.pick(&x, hidden)),
+            false => kernel::add(&mut middle, &x),
+        }
+        let rows = middle.len() / hidden;
+        let mut inverse_middle = self.pool.take(rows);
+        let mut normed = self.pool.take(middle.len());
+        kernel::rms_norm(&middle, &weights.post_attention_layernorm, epsilon, &mut normed, &mut inverse_middle);
+        let (gate, low_gate) = self.project(layer, Projection::Gate, &normed);
+        let (up, low_up) = self.project(layer, Projection::Up, &normed);
+        drop(normed);
+        let mut gated = self.pool.take(gate.len());
+        kernel::gated(&gate, &up, &mut gated);
+        let (mut y, low_down) = self.project(layer, Projection::Down, &gated);
+        kernel::add(&mut y, &middle);
+        let tape = Tape {
+            x,
+            inverse: [inverse, inverse_middle],
+            unnormed: unnormed_q.zip(unnormed_k).map(|(q, k)| [q, k]),
+            q,
+            k,
+            v,
+            attended,
+            middle,
+            gate,
+            up,
+            low: [low_q, low_k, low_v, low_o, low_gate, low_up, low_down],
+        };
+        (y, tape)
+    }
+
+    /// dx `[N, H]` from dy, with the gradients of A and B written to `gradient`; no dx for the first adapted layer.
+    pub fn backward(&self, layer: Layer<'_>, dy: Buffer, tape: Tape, gradient: &mut [f32], first: bool) -> Option<Buffer> {
+        let Tape { x, inverse: [inverse, inverse_middle], unnormed, q, k, v, attended, middle, mut gate, mut up, low } = tape;
+        let (weights, hidden) = (layer.weights, self.config.hidden_size);
+        let low = |projection: Projection| low[projection as usize].as_ref();
+
+        // y = m + Down(gated)
+        let mut d_gated = self.pool.take(gate.len());
+        let mut gated = self.pool.take(if low(Projection::Down).is_some() { gate.len() } else { 0 });
+        if !gated.is_empty() {
+            kernel::gated(&gate, &up, &mut gated);
+        }
+        self.project_backward(layer, Projection::Down, &dy, &gated, low(Projection::Down), gradient, Some((&mut d_gated, false)));
+        drop(gated);
+        kernel::gated_backward(&d_gated, &mut gate, &mut up);
+        drop(d_gated);
+
+        // gate and up of n₂ = norm(m)
+        let mut normed = self.pool.take(middle.len());
+        kernel::rms_norm_again(&middle, &weights.post_attention_layernorm, &inverse_middle, &mut normed);
+        let mut d_normed = self.pool.take(middle.len());
+        self.project_backward(layer, Projection::Gate, &gate, &normed, low(Projection::Gate), gradient, Some((&mut d_normed, false)));
+        self.project_backward(layer, Projection::Up, &up, &normed, low(Projection::Up), gradient, Some((&mut d_normed, true)));
+        drop((gate, up));
+        let mut d_middle = dy;
+        kernel::rms_norm_backward(&d_normed, &middle, &weights.post_attention_layernorm, &inverse_middle, &mut d_middle, true);
+        drop((normed, d_normed, middle));
+
+        // m = x + O(attended)
+        let mut d_attended = self.pool.take(attended.len());
+        self.project_backward(layer, Projection::O, &d_middle, &attended, low(Projection::O), gradient, Some((&mut d_attended, false)));
+        let heads = self.heads();
+        let (mut dq, mut dk, mut dv) = (self.pool.zeros(q.len()), self.pool.zeros(k.len()), self.pool.zeros(v.len()));
+        let given = Attended { q: &q, k: &k, v: &v, out: &attended, d_out: &d_attended };
+        attend_backward(heads, self.tiles[usize::from(layer.last)], &given, &mut dq, &mut dk, &mut dv);
+        drop((q, k, v, attended, d_attended));
+        let (unnormed_q, unnormed_k) = unnormed.as_ref().map(|[q, k]| (q, k)).unzip();
+        self.place_heads_backward(&mut dq, heads.queries, weights.q_norm.as_deref(), unnormed_q, &self.query_positions(layer));
+        self.place_heads_backward(&mut dk, heads.keys, weights.k_norm.as_deref(), unnormed_k, &self.batch.positions);
+
+        // q, k, v of n₁ = norm(x)
+        let mut normed = self.pool.take(x.len());
+        kernel::rms_norm_again(&x, &weights.input_layernorm, &inverse, &mut normed);
+        let asked = layer.last.then(|| self.pick(&normed, hidden));
+        let normed_q: &[f32] = asked.as_deref().unwrap_or(&normed);
+        let mut d_normed = (!first).then(|| self.pool.take(x.len()));
+        self.project_backward(layer, Projection::K, &dk, &normed, low(Projection::K), gradient, d_normed.as_deref_mut().map(|d| (d, false)));
+        self.project_backward(layer, Projection::V, &dv, &normed, low(Projection::V), gradient, d_normed.as_deref_mut().map(|d| (d, true)));
+        let mut d_asked = (layer.last && !first).then(|| self.pool.take(normed_q.len()));
+        let target = match &mut d_asked {
+            Some(d) => Some((&mut d[..], false)),
+            None => d_normed.as_deref_mut().map(|d| (d, true)),
+        };
+        self.project_backward(layer, Projection::Q, &dq, normed_q, low(Projection::Q), gradient, target);
+        let mut d_normed = d_normed?;
+        if let Some(d_asked) = d_asked {
+            self.put(&d_asked, &mut d_normed, hidden);
+        }
+        // x also runs past the norm and attention into m.
+        let mut dx = match layer.last {
+            true => {
+                let mut dx = self.pool.zeros(x.len());
+                self.put(&d_middle, &mut dx, hidden);
+                dx
+            }
+            false => d_middle,
+        };
+        kernel::rms_norm_backward(&d_normed, &x, &weights.input_layernorm, &inverse, &mut dx, true);
+        Some(dx)
+    }
+}

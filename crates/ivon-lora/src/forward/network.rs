@@ -1,0 +1,90 @@
+//! The decoder ready to run on its device.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::host::Host;
+use super::plain::Plain;
+use crate::data::Batch;
+use crate::lora::{Adapter, Dropout};
+use crate::model::{Decoder, DecoderConfig, Matrix};
+
+/// The low-rank side of a forward pass: y = W x + scaling · B A dropout(x).
+#[derive(Clone, Copy, Debug)]
+pub struct LowRank<'a> {
+    /// A and B.
+    pub adapter: &'a Adapter,
+    /// The factor before B A, see [`crate::lora::LoraConfig`].
+    pub scaling: f64,
+    /// Masks on the inputs of A; none when nothing is dropped.
+    pub dropout: Option<Dropout>,
+}
+
+/// A frozen decoder on a device.
+#[derive(Clone, Debug)]
+pub struct Network {
+    body: Body,
+    device: Device,
+}
+
+/// How the decoder runs: by the CPU operation or by Burn's operations.
+#[derive(Clone, Debug)]
+enum Body {
+    Host(Arc<Host>),
+    Plain(Arc<Plain>),
+}
+
+impl Network {
+    /// Puts a decoder on a device: the CPU keeps it as it is, another device gets its weights as f32 tensors.
+    ///
+    /// With `recompute`, the backward pass keeps less and computes more (CPU only).
+    pub fn new(decoder: Decoder, device: &Device, recompute: bool) -> Self {
+        let body = if *device == Device::flex() {
+            Body::Host(Arc::new(Host::new(decoder, recompute)))
+        } else {
+            Body::Plain(Arc::new(Plain::new(decoder, device)))
+        };
+        Self { body, device: device.clone() }
+    }
+
+    /// Puts a decoder on a device as plain Burn operations, whatever the device.
+    pub fn plain(decoder: Decoder, device: &Device) -> Self {
+        Self { body: Body::Plain(Arc::new(Plain::new(decoder, device))), device: device.clone() }
+    }
+
+    /// The decoder's shape.
+    pub fn config(&self) -> &DecoderConfig {
+        match &self.body {
+            Body::Host(host) => &host.decoder().config,
+            Body::Plain(plain) => plain.config(),
+        }
+    }
+
+    /// The device that the decoder runs on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn output(&self) -> &Matrix {
+        match &self.body {
+            Body::Host(host) => host.decoder().output(),
+            Body::Plain(plain) => plain.output(),
+        }
+    }
+
+    /// The hidden states after the last norm at the tokens that the batch asks for, `[S, H]`.
+    pub fn hidden(&self, batch: &Batch, low_rank: LowRank<'_>) -> Tensor<2> {
+        match &self.body {
+            Body::Host(host) => host.hidden(batch, low_rank.adapter, low_rank.scaling, low_rank.dropout),
+            Body::Plain(plain) => plain.hidden(batch, low_rank),
+        }
+    }
+
+    /// Logits of `tokens` from hidden states `[S, H]`, `[S, tokens]`: only these rows of the output table are read.
+    pub fn logits_of(&self, hidden: Tensor<2>, tokens: &[u32]) -> Tensor<2> {
+        let rows = TensorData::new(self.output().gather(tokens), [tokens.len(), self.config().hidden_size]);
+        let rows = Tensor::<2>::from_data(rows, &hidden.device().without_autodiff());
+        hidden.matmul(rows.transpose())
+    }
+}

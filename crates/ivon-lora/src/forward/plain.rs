@@ -1,0 +1,196 @@
+//! The decoder in plain Burn operations: for every device that is not the CPU, and the truth that the CPU
+//! operation is tested against. It is written to be read, in the order of the forward pass.
+
+use burn::tensor::activation::{silu, softmax};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+
+use super::network::LowRank;
+use crate::data::Batch;
+use crate::model::{Decoder, DecoderConfig, Linear, Matrix, Projection};
+
+/// The decoder's weights as tensors on a device.
+#[derive(Debug)]
+pub struct Plain {
+    config: DecoderConfig,
+    embed_tokens: Matrix,
+    lm_head: Option<Matrix>,
+    layers: Vec<PlainLayer>,
+    norm: Tensor<1>,
+    device: Device,
+}
+
+#[derive(Debug)]
+struct PlainLayer {
+    input_layernorm: Tensor<1>,
+    post_attention_layernorm: Tensor<1>,
+    q_norm: Option<Tensor<1>>,
+    k_norm: Option<Tensor<1>>,
+    /// Weight `[in, out]` and bias `[out]`, in the order of [`Projection::ALL`].
+    linears: Vec<(Tensor<2>, Option<Tensor<1>>)>,
+}
+
+/// What all layers of a forward pass share.
+struct Pass<'a> {
+    plain: &'a Plain,
+    batch: &'a Batch,
+    low_rank: LowRank<'a>,
+    /// Cosine and sine of the rotary angles, `[N, head_dim]`.
+    cosine: Tensor<2>,
+    sine: Tensor<2>,
+}
+
+impl Plain {
+    /// Moves a decoder's weights to a device, layer by layer.
+    pub fn new(decoder: Decoder, device: &Device) -> Self {
+        let device = device.clone().without_autodiff();
+        let vector = |values: Vec<f32>| {
+            let len = values.len();
+            Tensor::<1>::from_data(TensorData::new(values, [len]), &device)
+        };
+        let linear = |linear: Linear| {
+            let shape = [linear.weight.rows(), linear.weight.columns()];
+            let values = linear.weight.gather(&(0..shape[0] as u32).collect::<Vec<_>>());
+            let weight = Tensor::<2>::from_data(TensorData::new(values, shape), &device).transpose();
+            (weight, linear.bias.map(&vector))
+        };
+        let layers = decoder
+            .layers
+            .into_iter()
+            .map(|layer| PlainLayer {
+                input_layernorm: vector(layer.input_layernorm),
+                post_attention_layernorm: vector(layer.post_attention_layernorm),
+                q_norm: layer.q_norm.map(&vector),
+                k_norm: layer.k_norm.map(&vector),
+                linears: layer.linears.into_iter().map(&linear).collect(),
+            })
+            .collect();
+        let norm = vector(decoder.norm);
+        Self { config: decoder.config, embed_tokens: decoder.embed_tokens, lm_head: decoder.lm_head, layers, norm, device }
+    }
+
+    /// The decoder's shape.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// The output table `[V, H]`.
+    pub fn output(&self) -> &Matrix {
+        self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
+    }
+
+    /// The hidden states after the last norm at the asked tokens, `[S, H]`.
+    pub fn hidden(&self, batch: &Batch, low_rank: LowRank<'_>) -> Tensor<2> {
+        let embedded = TensorData::new(self.embed_tokens.gather(&batch.tokens), [batch.len(), self.config.hidden_size]);
+        let mut x = Tensor::<2>::from_data(embedded, &self.device);
+        let (cosine, sine) = self.angles(batch);
+        let pass = Pass { plain: self, batch, low_rank, cosine, sine };
+        for index in 0..self.layers.len() {
+            x = pass.layer(index, x);
+        }
+        let asked: Vec<i64> = batch.asked.iter().map(|&token| token as i64).collect();
+        let count = asked.len();
+        let asked = Tensor::<1, Int>::from_data(TensorData::new(asked, [count]), &self.device);
+        self.norm(x.select(0, asked), &self.norm)
+    }
+
+    /// x · w / √(mean(x²) + ε) along the last dimension.
+    fn norm<const D: usize>(&self, x: Tensor<D>, weight: &Tensor<1>) -> Tensor<D> {
+        let inverse = (x.clone().powi_scalar(2).mean_dim(D - 1) + self.config.rms_norm_eps).sqrt().recip();
+        x * inverse * weight.clone().unsqueeze::<D>()
+    }
+
+    fn angles(&self, batch: &Batch) -> (Tensor<2>, Tensor<2>) {
+        let frequencies = self.config.inverse_frequencies();
+        let angles = batch.positions.iter().flat_map(|&position| {
+            let half = frequencies.iter().map(move |frequency| f64::from(position as f32 * frequency));
+            half.clone().chain(half)
+        });
+        let (cosine, sine): (Vec<f32>, Vec<f32>) = angles.map(|angle| (angle.cos() as f32, angle.sin() as f32)).unzip();
+        let shape = [batch.len(), self.config.head_dim];
+        (Tensor::from_data(TensorData::new(cosine, shape), &self.device), Tensor::from_data(TensorData::new(sine, shape), &self.device))
+    }
+}
+
+impl Pass<'_> {
+    /// W x + b + s · B A dropout(x), `[N, in]` → `[N, out]`.
+    fn project(&self, layer: usize, projection: Projection, x: Tensor<2>) -> Tensor<2> {
+        let (weight, bias) = &self.plain.layers[layer].linears[projection as usize];
+        let mut y = x.clone().matmul(weight.clone());
+        if let Some(bias) = bias {
+            y = y + bias.clone().unsqueeze::<2>();
+        }
+        let Some(pair) = self.low_rank.adapter.layers.get(layer).and_then(|layer| layer.pair(projection)) else { return y };
+        let dropped = match self.low_rank.dropout {
+            None => x,
+            Some(dropout) => {
+                let shape = x.dims();
+                let mask = dropout.mask(&format!("layers.{layer}.{}", projection.path()), self.batch, shape[1]).values();
+                x * Tensor::<2>::from_data(TensorData::new(mask, shape), &self.plain.device)
+            }
+        };
+        y + dropped.matmul(pair.lora_A.val().transpose()).matmul(pair.lora_B.val().transpose()) * self.low_rank.scaling
+    }
+
+    /// `[N, heads · width]` → `[N, heads, width]`, normed per head (Qwen3) and turned by position.
+    fn place_heads(&self, x: Tensor<2>, heads: usize, norm: Option<&Tensor<1>>) -> Tensor<3> {
+        let (n, width) = (x.dims()[0], self.plain.config.head_dim);
+        let mut x = x.reshape([n, heads, width]);
+        if let Some(weight) = norm {
+            x = self.plain.norm(x, weight);
+        }
+        let half = width / 2;
+        let turned = Tensor::cat(vec![-x.clone().narrow(2, half, half), x.clone().narrow(2, 0, half)], 2);
+        x * self.cosine.clone().unsqueeze_dim::<3>(1) + turned * self.sine.clone().unsqueeze_dim::<3>(1)
+    }
+
+    /// Attention segment by segment, `[N, heads, width]` → `[N, heads · width]`.
+    fn attend(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<2> {
+        let [_, queries, width] = q.dims();
+        let group = queries / k.dims()[1];
+        let scale = 1.0 / (width as f64).sqrt();
+        let outputs = self.batch.segments.iter().enumerate().map(|(index, segment)| {
+            let own = segment.start..segment.start + segment.len;
+            let mut seen = self.batch.above(index);
+            seen.push(own);
+            let gather = |x: &Tensor<3>| Tensor::cat(seen.iter().map(|range| x.clone().narrow(0, range.start, range.len())).collect(), 0);
+            // [heads, tokens, width], each key head repeated for its group of queries
+            let repeat = |x: Tensor<3>| {
+                let [tokens, heads, width] = x.dims();
+                x.swap_dims(0, 1).unsqueeze_dim::<4>(1).expand([heads, group, tokens, width]).reshape([heads * group, tokens, width])
+            };
+            let (keys, values) = (repeat(gather(&k)), repeat(gather(&v)));
+            let total = keys.dims()[1];
+            let query = q.clone().narrow(0, segment.start, segment.len).swap_dims(0, 1);
+            let scores = query.matmul(keys.swap_dims(1, 2)) * scale;
+            let scores = scores.mask_fill(self.hidden_columns(segment.len, total).unsqueeze::<3>(), f32::NEG_INFINITY);
+            softmax(scores, 2).matmul(values).swap_dims(0, 1).reshape([segment.len, queries * width])
+        });
+        Tensor::cat(outputs.collect(), 0)
+    }
+
+    /// True where a query of a segment must not look: later tokens, and those behind the sliding window.
+    fn hidden_columns(&self, queries: usize, keys: usize) -> Tensor<2, Bool> {
+        let window = self.plain.config.sliding_window.unwrap_or(usize::MAX);
+        let hidden = (0..queries).flat_map(|row| {
+            let position = keys - queries + row;
+            (0..keys).map(move |column| column > position || position - column >= window)
+        });
+        Tensor::from_data(TensorData::new(hidden.collect::<Vec<bool>>(), [queries, keys]), &self.plain.device)
+    }
+
+    fn layer(&self, index: usize, x: Tensor<2>) -> Tensor<2> {
+        let (layer, config) = (&self.plain.layers[index], &self.plain.config);
+        let normed = self.plain.norm(x.clone(), &layer.input_layernorm);
+        let q = self.project(index, Projection::Q, normed.clone());
+        let k = self.project(index, Projection::K, normed.clone());
+        let v = self.project(index, Projection::V, normed);
+        let q = self.place_heads(q, config.num_attention_heads, layer.q_norm.as_ref());
+        let k = self.place_heads(k, config.num_key_value_heads, layer.k_norm.as_ref());
+        let v = v.reshape([self.batch.len(), config.num_key_value_heads, config.head_dim]);
+        let x = x + self.project(index, Projection::O, self.attend(q, k, v));
+        let normed = self.plain.norm(x.clone(), &layer.post_attention_layernorm);
+        let gate = silu(self.project(index, Projection::Gate, normed.clone()));
+        let gated = gate * self.project(index, Projection::Up, normed);
+        x + self.project(index, Projection::Down, gated)
+    }
+}

@@ -1,0 +1,110 @@
+//! Dropout masks by address: an example, a token and a layer name their mask, whatever else is in the batch.
+
+use rand_core::Rng;
+use rayon::prelude::*;
+
+use crate::data::Batch;
+use crate::random::{self, Purpose};
+
+/// A key to the masks of one forward pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    /// Probability that an input is set to zero, in (0, 1); the others are divided by 1 − rate.
+    pub rate: f64,
+    /// The run's seed.
+    pub seed: u64,
+    /// The training step, or 0.
+    pub step: u64,
+    /// The draw within the step, or the posterior sample.
+    pub draw: u64,
+}
+
+/// Which inputs of a linear layer are kept: a bit for each, `[tokens, width]`.
+#[derive(Clone, Debug)]
+pub struct Mask {
+    words: Vec<u64>,
+    width: usize,
+    scale: f32,
+}
+
+impl Dropout {
+    /// The mask on the inputs (`width` of them) of the layer at `path`, for all tokens of a batch.
+    pub fn mask(&self, path: &str, batch: &Batch, width: usize) -> Mask {
+        let row = width.div_ceil(64);
+        let mut words = vec![0u64; batch.len() * row];
+        let threshold = (self.rate * 65536.0).round() as u32;
+        let mut rest = words.as_mut_slice();
+        let mut parts = Vec::with_capacity(batch.segments.len());
+        for segment in &batch.segments {
+            let (part, after) = rest.split_at_mut(segment.len * row);
+            parts.push((segment.key, part));
+            rest = after;
+        }
+        parts.into_par_iter().for_each(|(key, words)| {
+            let mut stream = random::stream(self.seed, Purpose::Dropout, self.step, self.draw, path);
+            stream.set_stream(key);
+            let mut bytes = [0u8; 128];
+            for word in words {
+                stream.fill_bytes(&mut bytes);
+                for (bit, pair) in bytes.chunks_exact(2).enumerate() {
+                    let kept = u32::from(u16::from_le_bytes([pair[0], pair[1]])) >= threshold;
+                    *word |= u64::from(kept) << bit;
+                }
+            }
+        });
+        Mask { words, width, scale: (1.0 / (1.0 - self.rate)) as f32 }
+    }
+}
+
+impl Mask {
+    /// out ← x ⊙ mask / (1 − rate), or added to `out`; `tokens` names the batch's token of each row, all in order if absent.
+    pub fn apply(&self, x: &[f32], tokens: Option<&[usize]>, out: &mut [f32], add: bool) {
+        let words = self.width.div_ceil(64);
+        x.par_chunks(self.width).zip(out.par_chunks_mut(self.width)).enumerate().for_each(|(row, (x, out))| {
+            let token = tokens.map_or(row, |tokens| tokens[row]);
+            let mask = &self.words[token * words..(token + 1) * words];
+            for ((x, out), &word) in x.chunks(64).zip(out.chunks_mut(64)).zip(mask) {
+                for (bit, (x, out)) in x.iter().zip(out).enumerate() {
+                    let kept = if word >> bit & 1 == 1 { x * self.scale } else { 0.0 };
+                    *out = if add { *out + kept } else { kept };
+                }
+            }
+        });
+    }
+
+    /// The mask as numbers, 0 or 1 / (1 − rate), `[tokens, width]`.
+    pub fn values(&self) -> Vec<f32> {
+        let ones = vec![1.0; self.words.len() / self.width.div_ceil(64).max(1) * self.width];
+        let mut out = vec![0.0; ones.len()];
+        self.apply(&ones, None, &mut out, false);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DROPOUT: Dropout = Dropout { rate: 0.1, seed: 3, step: 5, draw: 0 };
+
+    #[test]
+    fn the_share_of_zeros_is_the_rate_and_the_mean_is_kept() {
+        let mut batch = Batch::default();
+        batch.push(&[0; 200], None, 7);
+        let values = DROPOUT.mask("q", &batch, 100).values();
+        let zeros = values.iter().filter(|&&value| value == 0.0).count();
+        // 20,000 entries: 2,000 expected, standard deviation 42.
+        assert!(zeros.abs_diff(2000) < 200, "{zeros}");
+        assert!(values.iter().all(|&value| value == 0.0 || (value - 1.0 / 0.9).abs() < 1e-6));
+    }
+
+    #[test]
+    fn an_example_has_the_same_mask_in_every_batch() {
+        let (mut alone, mut among) = (Batch::default(), Batch::default());
+        alone.push(&[1, 2, 3], None, 42);
+        among.push(&[9; 5], None, 41);
+        among.push(&[1, 2, 3], None, 42);
+        let (alone, among) = (DROPOUT.mask("q", &alone, 70), DROPOUT.mask("q", &among, 70));
+        assert_eq!(alone.values(), among.values()[5 * 70..]);
+    }
+}

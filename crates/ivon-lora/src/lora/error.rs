@@ -1,0 +1,170 @@
+//! What can be wrong with an adapter: its options, its files, its fit to a base.
+
+use std::path::PathBuf;
+
+use crate::files::FileError;
+
+/// An adapter could not be made, read, written or merged.
+#[derive(Debug, thiserror::Error)]
+pub enum LoraError {
+    /// An option has a value that cannot work.
+    #[error("`{option}` must be {expected}, found `{found}`")]
+    Option {
+        /// The option's name.
+        option: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// A regular expression cannot be compiled.
+    #[error("`target_modules` is not a regular expression: {reason}")]
+    Pattern {
+        /// What the compiler said, on one line.
+        reason: String,
+    },
+    /// No layer is named by `target_modules`.
+    #[error("`target_modules` {targets} matches no linear layer among {there_is}")]
+    NothingMatches {
+        /// What was asked for.
+        targets: String,
+        /// What could have been.
+        there_is: String,
+    },
+    /// A decoder layer that does not exist.
+    #[error("`layers_to_transform` names layer {layer}, but the model has {layers} layers, counted from 0")]
+    NoSuchLayer {
+        /// What was asked for.
+        layer: usize,
+        /// How many there are.
+        layers: usize,
+    },
+    /// An adapter folder uses something that this program does not have.
+    #[error("`{}` has `{key}` = {value}, which is not supported here: {meaning}", path.display())]
+    Unsupported {
+        /// The configuration file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value as JSON.
+        value: String,
+        /// What it would mean.
+        meaning: &'static str,
+    },
+    /// A key of a JSON file is missing or of the wrong kind.
+    #[error("`{}` should have `{key}` as {expected}, found {found}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What kind it should be.
+        expected: &'static str,
+        /// What it is, as JSON, or `nothing`.
+        found: String,
+    },
+    /// A file does not parse.
+    #[error("`{}` is not {expected}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        expected: &'static str,
+        /// What the parser said.
+        reason: String,
+    },
+    /// Only the old pickle format is there.
+    #[error("`{}` holds `adapter_model.bin` and no `adapter_model.safetensors`", folder.display())]
+    Pickle {
+        /// The adapter folder.
+        folder: PathBuf,
+    },
+    /// A tensor that belongs to no adapted layer.
+    #[error("tensor `{name}` in `{}` belongs to no adapted layer of this model: {reason}", path.display())]
+    UnknownTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A tensor is missing.
+    #[error("tensor `{name}` is missing from `{}`", path.display())]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor has another shape than the model and the rank ask for.
+    #[error("tensor `{name}` has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// The tensor.
+        name: String,
+        /// What the model asks for.
+        expected: Vec<usize>,
+        /// What was found.
+        found: Vec<usize>,
+    },
+    /// A tensor is stored in a type that adapters do not have.
+    #[error("tensor `{name}` has type {found}, expected F32, F16 or BF16")]
+    Type {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        found: String,
+    },
+    /// A number is infinite or not a number.
+    #[error("tensor `{name}` holds a number that is not finite{}", if *rounded { " once rounded to 16 bits" } else { "" })]
+    NotFinite {
+        /// The tensor.
+        name: String,
+        /// Whether it was finite before it was rounded.
+        rounded: bool,
+    },
+    /// The base has no such weight to merge into.
+    #[error("the base has no tensor `{name}` to merge the adapter into")]
+    NoBaseTensor {
+        /// The weight.
+        name: String,
+    },
+    /// The base's rotary frequencies cannot be written in a `config.json`.
+    #[error("the base's rotary frequencies are divided by numbers of its own, which no `config.json` can say")]
+    RopeFactors,
+    /// The device gave no data back.
+    #[error("could not read `{path}` back from the device: {reason}")]
+    Device {
+        /// The parameter.
+        path: String,
+        /// What the device said.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl LoraError {
+    /// What the user can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Option { .. } | Self::Device { .. } | Self::Key { .. } => return None,
+            Self::Pattern { .. } => "look-around and back-references are not available; a list of names may do",
+            Self::NothingMatches { .. } => "name layers as the checkpoint does, such as `q_proj,v_proj`, or `all-linear`",
+            Self::NoSuchLayer { .. } => "count layers from 0",
+            Self::Unsupported { .. } => "train or export the adapter without it, or merge it with PEFT first",
+            Self::Malformed { .. } => "was the file copied completely?",
+            Self::Pickle { .. } => "convert it with PEFT: `model.save_pretrained(folder, safe_serialization=True)`",
+            Self::UnknownTensor { .. } | Self::Shape { .. } => "does the adapter belong to this base model?",
+            Self::MissingTensor { .. } => "does `adapter_config.json` belong to these tensors?",
+            Self::Type { .. } => "save the adapter in float32",
+            Self::NotFinite { rounded: true, .. } => "merge into bf16 or f32, whose range is wider",
+            Self::NotFinite { rounded: false, .. } => "the training run diverged: use an earlier checkpoint",
+            Self::NoBaseTensor { .. } => "is this the base that the adapter was trained on?",
+            Self::RopeFactors => "merge into the Hugging Face folder of the same model instead of its GGUF file",
+            Self::File(error) => return error.hint(),
+        };
+        Some(hint.into())
+    }
+}

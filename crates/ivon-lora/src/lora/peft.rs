@@ -1,0 +1,350 @@
+//! PEFT adapter folders ↔ [`Adapter`] and [`LoraConfig`]: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! What is written uses only keys that PEFT has had since 0.10, sorted, so that old versions, vLLM and llama.cpp's
+//! converter read it without a warning, and equal adapters give equal bytes. What cannot be computed here is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use burn::tensor::Device;
+use serde_json::{Map, Value, json};
+
+use super::parameters::{PEFT_PREFIX, PEFT_SUFFIX};
+use super::store::{read_matrices, write_matrices};
+use super::target::{parse_module_path, portable_targets};
+use super::{Adapter, LoraConfig, LoraError, Matrix, Projection, TargetModules, module_path, peft_name, resolve_targets};
+use crate::files;
+use crate::model::DecoderConfig;
+
+/// The file of A and B.
+pub const ADAPTER_FILE: &str = "adapter_model.safetensors";
+/// The file of the options.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+const LARGEST_CONFIG: u64 = 16 << 20;
+
+/// An adapter as PEFT stores it.
+#[derive(Clone, Debug)]
+pub struct PeftAdapter {
+    /// A and B.
+    pub adapter: Adapter,
+    /// Rank, scaling and targets.
+    pub config: LoraConfig,
+    /// The base as the folder names it: a hub name or a path of the machine that wrote it.
+    pub base_model_name_or_path: Option<String>,
+}
+
+/// Reads a PEFT folder for a decoder of this shape.
+///
+/// # Errors
+/// If a file is missing or malformed, an option is one that this program does not have, or tensors and options do not belong
+/// together or to this decoder; the error names key or tensor.
+pub fn read_peft(folder: &Path, decoder: &DecoderConfig, device: &Device) -> Result<PeftAdapter, LoraError> {
+    let options = PeftOptions::read(&folder.join(CONFIG_FILE))?;
+    let path = folder.join(ADAPTER_FILE);
+    if !path.exists() && folder.join("adapter_model.bin").exists() {
+        return Err(LoraError::Pickle { folder: folder.into() });
+    }
+    let matrices = by_path(&path, read_matrices(&path)?.0)?;
+    let there = adapted_modules(&path, &matrices, decoder.num_hidden_layers)?;
+    let config = options.config(&path, &there, decoder)?;
+    check_rank(&matrices, config.rank)?;
+    let adapter = Adapter::from_matrices(matrices, decoder, device).map_err(|error| in_file(error, &path))?;
+    Ok(PeftAdapter { adapter, config, base_model_name_or_path: options.base })
+}
+
+/// Reads the options of a PEFT folder without its tensors. Targets that PEFT would look up by architecture are given as
+/// q_proj and v_proj, its choice for every architecture known here.
+///
+/// # Errors
+/// As [`read_peft`], for `adapter_config.json` alone.
+pub fn read_peft_config(folder: &Path) -> Result<(LoraConfig, Option<String>), LoraError> {
+    let options = PeftOptions::read(&folder.join(CONFIG_FILE))?;
+    let target_modules = options.targets.unwrap_or(LoraConfig::default().target_modules);
+    Ok((LoraConfig { target_modules, ..options.lora }, options.base))
+}
+
+/// Writes a PEFT folder: both files, the folder made if need be. `base` is a hub name (`org/name[@revision]`) or a path, of which
+/// only the last part is written.
+///
+/// # Errors
+/// If the adapter's rank is not that of `config`, a number is not finite, or a file cannot be written.
+pub fn write_peft(folder: &Path, adapter: &Adapter, config: &LoraConfig, base: Option<&str>) -> Result<(), LoraError> {
+    let matrices: BTreeMap<_, _> = adapter.to_matrices()?.into_iter().collect();
+    check_rank(&matrices, config.rank)?;
+    let targets: Vec<_> = adapter.pairs().map(|(layer, projection, _)| (layer, projection)).collect();
+    let mut text = serde_json::to_string_pretty(&config_json(config, &targets, adapter.layers.len(), base)).unwrap_or_default();
+    text.push('\n');
+    files::create_folder(folder)?;
+    let named = matrices.into_iter().map(|(path, matrix)| (peft_name(&path), matrix)).collect();
+    write_matrices(&folder.join(ADAPTER_FILE), &named, BTreeMap::new())?;
+    files::write_bytes(&folder.join(CONFIG_FILE), text.as_bytes())?;
+    Ok(())
+}
+
+/// The name of a base that means something on another machine: hub name, or the last part of a path; and its revision.
+pub fn portable_base_name(base: &str) -> (String, Option<String>) {
+    let is_path = base.starts_with(['/', '.', '~'])
+        || base.contains('\\')
+        || base.matches('/').count() > 1
+        || base.to_ascii_lowercase().ends_with(".gguf");
+    if is_path {
+        let last = base.split(['/', '\\']).rfind(|part| !part.is_empty()).unwrap_or(base);
+        return (last.into(), None);
+    }
+    match base.split_once('@') {
+        Some((name, revision)) => (name.into(), Some(revision.into())),
+        None => (base.into(), None),
+    }
+}
+
+fn config_json(config: &LoraConfig, targets: &[(usize, Projection)], layers: usize, base: Option<&str>) -> Value {
+    let (target_modules, layers_to_transform) = portable_targets(targets, layers);
+    let (base, revision) = base.map(portable_base_name).unzip();
+    let whole = config.alpha.fract() == 0.0 && config.alpha.abs() < 1e15;
+    let alpha = if whole { json!(config.alpha as i64) } else { json!(config.alpha) };
+    let mut keys = BTreeMap::from([
+        ("alpha_pattern", json!({})),
+        ("auto_mapping", Value::Null),
+        ("base_model_name_or_path", json!(base)),
+        ("bias", json!("none")),
+        ("fan_in_fan_out", json!(false)),
+        ("inference_mode", json!(true)),
+        ("init_lora_weights", json!(true)),
+        ("layers_pattern", Value::Null),
+        ("layers_to_transform", json!(layers_to_transform)),
+        ("lora_alpha", alpha),
+        ("lora_dropout", json!(config.dropout)),
+        ("modules_to_save", Value::Null),
+        ("peft_type", json!("LORA")),
+        ("r", json!(config.rank)),
+    ]);
+    keys.extend([
+        ("rank_pattern", json!({})),
+        ("revision", json!(revision.flatten())),
+        ("target_modules", json!(target_modules)),
+        ("task_type", json!("CAUSAL_LM")),
+        ("use_dora", json!(false)),
+        ("use_rslora", json!(config.use_rslora)),
+    ]);
+    Value::Object(keys.into_iter().map(|(key, value)| (key.to_string(), value)).collect())
+}
+
+/// `adapter_config.json`, checked; the targets are settled once the tensors are known.
+struct PeftOptions {
+    lora: LoraConfig,
+    targets: Option<TargetModules>,
+    excludes: bool,
+    base: Option<String>,
+}
+
+/// Keys that change what is computed when they hold anything but null, false or an empty collection.
+const MUST_BE_EMPTY: [(&str, &str); 15] = [
+    ("use_dora", "DoRA scales each row of the adapted weight by a magnitude of its own"),
+    ("lora_bias", "B would have a bias"),
+    ("modules_to_save", "the folder replaces whole layers of the base"),
+    ("rank_pattern", "layers would have different ranks"),
+    ("alpha_pattern", "layers would have different scalings"),
+    ("use_qalora", "inputs of A are pooled in groups"),
+    ("alora_invocation_tokens", "the adapter acts only after certain tokens"),
+    ("layer_replication", "layers of the base are repeated"),
+    ("target_parameters", "the adapter acts on parameters that are no linear layers"),
+    ("trainable_token_indices", "rows of the embedding are replaced"),
+    ("velora_config", "another kind of adapter"),
+    ("monteclora_config", "another kind of adapter"),
+    ("use_bdlora", "another kind of adapter"),
+    ("arrow_config", "several adapters are mixed by token"),
+    ("kasa_config", "another kind of adapter"),
+];
+
+impl PeftOptions {
+    fn read(path: &Path) -> Result<Self, LoraError> {
+        let malformed = |reason: String| LoraError::Malformed { path: path.into(), expected: "a PEFT configuration", reason };
+        let text = files::read_text(path, LARGEST_CONFIG)?;
+        let map: Map<String, Value> = serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
+        let keys = Keys { path, map: &map };
+        keys.check_supported()?;
+        let lora = LoraConfig {
+            rank: keys.get("r", "a whole number", |value| usize::try_from(value.as_u64()?).ok())?.unwrap_or(8),
+            alpha: keys.get("lora_alpha", "a number", Value::as_f64)?.unwrap_or(8.0),
+            dropout: keys.get("lora_dropout", "a number", Value::as_f64)?.unwrap_or(0.0),
+            layers_to_transform: keys.get("layers_to_transform", "a layer or a list of layers", layers)?,
+            use_rslora: keys.get("use_rslora", "true or false", Value::as_bool)?.unwrap_or(false),
+            ..LoraConfig::default()
+        };
+        lora.validate()?;
+        Ok(Self {
+            lora,
+            targets: keys.get("target_modules", "a list of names or an expression", |value| serde_json::from_value(value.clone()).ok())?,
+            excludes: !is_empty(map.get("exclude_modules")),
+            base: keys.get("base_model_name_or_path", "a name", |value| value.as_str().map(String::from))?,
+        })
+    }
+
+    /// The options with targets that name exactly the layers of `there`.
+    fn config(&self, path: &Path, there: &BTreeSet<String>, decoder: &DecoderConfig) -> Result<LoraConfig, LoraError> {
+        let layers = decoder.num_hidden_layers;
+        let stated = self.targets.clone().map(|target_modules| LoraConfig { target_modules, ..self.lora.clone() });
+        let resolved = match &stated {
+            None => None,
+            Some(config) => match resolve_targets(config, decoder) {
+                // Python's expressions can say more than ours; the tensors themselves say what is adapted.
+                Err(LoraError::Pattern { .. }) => None,
+                targets => Some(targets?),
+            },
+        };
+        if let (Some(config), Some(resolved)) = (stated, resolved) {
+            let named: BTreeSet<_> = resolved.into_iter().map(|(layer, projection)| module_path(layer, projection)).collect();
+            if let Some(module) = there.difference(&named).next() {
+                let reason = format!("`target_modules` {} does not name it", config.target_modules);
+                return Err(LoraError::UnknownTensor { path: path.into(), name: peft_module(module, "lora_A"), reason });
+            }
+            match named.difference(there).next() {
+                None => return Ok(config),
+                Some(module) if !self.excludes => {
+                    return Err(LoraError::MissingTensor { path: path.into(), name: peft_module(module, "lora_A") });
+                }
+                Some(_) => {}
+            }
+        }
+        let targets: Vec<_> = (0..layers)
+            .flat_map(|layer| Projection::ALL.map(|projection| (layer, projection)))
+            .filter(|&(layer, projection)| there.contains(&module_path(layer, projection)))
+            .collect();
+        let (names, layers_to_transform) = portable_targets(&targets, layers);
+        Ok(LoraConfig { target_modules: TargetModules::List(names), layers_to_transform, ..self.lora.clone() })
+    }
+}
+
+/// The keys of a configuration file, with what an error needs.
+struct Keys<'a> {
+    path: &'a Path,
+    map: &'a Map<String, Value>,
+}
+
+impl Keys<'_> {
+    /// The value of a key through `read`; none where it is absent or null.
+    fn get<T>(&self, key: &'static str, expected: &'static str, read: impl FnOnce(&Value) -> Option<T>) -> Result<Option<T>, LoraError> {
+        match self.map.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => read(value)
+                .map(Some)
+                .ok_or_else(|| LoraError::Key { path: self.path.into(), key, expected, found: shortened(value) }),
+        }
+    }
+
+    fn unsupported(&self, key: &str, meaning: &'static str) -> LoraError {
+        let value = self.map.get(key).map_or_else(|| "nothing".into(), shortened);
+        LoraError::Unsupported { path: self.path.into(), key: key.into(), value, meaning }
+    }
+
+    fn check_supported(&self) -> Result<(), LoraError> {
+        let text = |key: &str| self.map.get(key).and_then(Value::as_str);
+        if text("peft_type") != Some("LORA") {
+            return Err(self.unsupported("peft_type", "only LORA is read"));
+        }
+        if !matches!(self.map.get("task_type"), None | Some(Value::Null)) && text("task_type") != Some("CAUSAL_LM") {
+            return Err(self.unsupported("task_type", "the adapter was made for another head than the language model's"));
+        }
+        if text("bias").is_some_and(|bias| bias != "none") {
+            return Err(self.unsupported("bias", "biases of the base are replaced"));
+        }
+        // Those not listed (PiSSA, OLoRA, CorDA, LoftQ, …) change the base's weights when PEFT loads them.
+        let kept = ["gaussian", "eva", "orthogonal"];
+        if text("init_lora_weights").is_some_and(|init| !kept.contains(&init)) {
+            return Err(self.unsupported("init_lora_weights", "the base's weights are changed on loading"));
+        }
+        let pattern = self.map.get("layers_pattern");
+        if !is_empty(pattern) && pattern != Some(&json!("layers")) && pattern != Some(&json!(["layers"])) {
+            return Err(self.unsupported("layers_pattern", "decoder layers are under `layers`"));
+        }
+        match MUST_BE_EMPTY.iter().find(|(key, _)| !is_empty(self.map.get(*key))) {
+            Some((key, meaning)) => Err(self.unsupported(key, meaning)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Absent, null, false, or an empty text, list or object.
+fn is_empty(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null | Value::Bool(false)) => true,
+        Some(Value::String(text)) => text.is_empty(),
+        Some(Value::Array(items)) => items.is_empty(),
+        Some(Value::Object(map)) => map.is_empty(),
+        Some(_) => false,
+    }
+}
+
+/// One layer, or a list of layers.
+fn layers(value: &Value) -> Option<Vec<usize>> {
+    let one = |value: &Value| usize::try_from(value.as_u64()?).ok();
+    match value {
+        Value::Array(items) => items.iter().map(one).collect(),
+        value => one(value).map(|layer| vec![layer]),
+    }
+}
+
+fn shortened(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= 60 { text } else { text.chars().take(57).chain("...".chars()).collect() }
+}
+
+fn peft_module(module: &str, factor: &str) -> String {
+    format!("base_model.model.{module}.{factor}{PEFT_SUFFIX}")
+}
+
+/// PEFT names → parameter paths.
+fn by_path(file: &Path, matrices: BTreeMap<String, Matrix>) -> Result<BTreeMap<String, Matrix>, LoraError> {
+    let reason = |name: &str| match name {
+        _ if name.contains("lora_embedding") => "adapters of the embedding are not supported here",
+        _ if name.contains("lora_magnitude_vector") => "DoRA is not supported here",
+        _ if name.ends_with(".bias") => "biases are not supported here",
+        _ => "it is not named `base_model.model.model.layers.N.….lora_A.weight` or `lora_B`",
+    };
+    matrices
+        .into_iter()
+        .map(|(name, matrix)| match name.strip_prefix(PEFT_PREFIX).and_then(|rest| rest.strip_suffix(PEFT_SUFFIX)) {
+            Some(path) => Ok((path.to_string(), matrix)),
+            None => Err(LoraError::UnknownTensor { path: file.into(), reason: reason(&name).into(), name }),
+        })
+        .collect()
+}
+
+/// The module paths that have an A or a B.
+fn adapted_modules(file: &Path, matrices: &BTreeMap<String, Matrix>, layers: usize) -> Result<BTreeSet<String>, LoraError> {
+    matrices
+        .keys()
+        .map(|path| {
+            let module = path.strip_suffix(".lora_A").or_else(|| path.strip_suffix(".lora_B")).map(|module| format!("model.{module}"));
+            module.filter(|module| parse_module_path(module, layers).is_some()).ok_or_else(|| LoraError::UnknownTensor {
+                path: file.into(),
+                name: peft_name(path),
+                reason: format!("there are {layers} decoder layers with {}", Projection::ALL.map(Projection::path).join(", ")),
+            })
+        })
+        .collect()
+}
+
+/// A must have `rank` rows and B `rank` columns.
+fn check_rank(matrices: &BTreeMap<String, Matrix>, rank: usize) -> Result<(), LoraError> {
+    for (path, matrix) in matrices {
+        let [rows, columns] = matrix.shape;
+        let expected = if path.ends_with("lora_A") { [rank, columns] } else { [rows, rank] };
+        if matrix.shape != expected {
+            return Err(LoraError::Shape { name: peft_name(path), expected: expected.into(), found: matrix.shape.into() });
+        }
+    }
+    Ok(())
+}
+
+/// The same error about names and places in a file.
+fn in_file(error: LoraError, path: &Path) -> LoraError {
+    match error {
+        LoraError::MissingTensor { name, .. } => LoraError::MissingTensor { path: path.into(), name: peft_name(&name) },
+        LoraError::Shape { name, expected, found } => LoraError::Shape { name: peft_name(&name), expected, found },
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+//! Small decoders and adapters, shared by the tests of this room and of `posterior`.
+
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+
+use super::{Adapter, LoraConfig, TargetModules};
+use crate::model::{DecoderConfig, RopeScaling};
+
+/// The shape of `testdata/golden/tiny/llama` with another depth.
+pub(crate) fn decoder(layers: usize) -> DecoderConfig {
+    DecoderConfig {
+        model_type: "llama".into(),
+        vocab_size: 96,
+        hidden_size: 32,
+        intermediate_size: 48,
+        num_hidden_layers: layers,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 8,
+        max_position_embeddings: 128,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10000.0,
+        rope_scaling: RopeScaling::Default,
+        sliding_window: None,
+        tie_word_embeddings: false,
+        attention_bias: false,
+        qk_norm: false,
+    }
+}
+
+/// Rank 4, alpha 8, on these targets (`all-linear`, or names with commas between).
+pub(crate) fn config(targets: &str) -> LoraConfig {
+    let target_modules = match targets {
+        "all-linear" => TargetModules::Pattern(targets.into()),
+        names => TargetModules::List(names.split(',').map(String::from).collect()),
+    };
+    LoraConfig { rank: 4, alpha: 8.0, dropout: 0.0, target_modules, ..LoraConfig::default() }
+}
+
+/// An adapter with numbers other than zero everywhere, B included.
+pub(crate) fn adapter(layers: usize, targets: &str) -> Adapter {
+    let fresh = Adapter::new(&config(targets), &decoder(layers), 3, &Device::flex()).unwrap();
+    let mut number = 0.0;
+    fresh.clone_with(|_, tensor| {
+        number += 0.01;
+        tensor + number
+    })
+}
+
+/// The golden files: `IVON_LORA_GOLDEN`, or the project's own copy.
+pub(crate) fn golden() -> PathBuf {
+    std::env::var_os("IVON_LORA_GOLDEN")
+        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden").into(), PathBuf::from)
+}

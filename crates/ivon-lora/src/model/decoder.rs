@@ -1,0 +1,174 @@
+//! The frozen decoder: every weight of the checkpoint, in the words of the checkpoint.
+
+use super::{Checkpoint, DecoderConfig, Matrix, ModelError};
+
+/// The linear layers of a decoder layer, in the order of the forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum Projection {
+    Q,
+    K,
+    V,
+    O,
+    Gate,
+    Up,
+    Down,
+}
+
+impl Projection {
+    /// All seven.
+    pub const ALL: [Self; 7] = [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
+
+    /// The path within a decoder layer, as in the checkpoint.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Q => "self_attn.q_proj",
+            Self::K => "self_attn.k_proj",
+            Self::V => "self_attn.v_proj",
+            Self::O => "self_attn.o_proj",
+            Self::Gate => "mlp.gate_proj",
+            Self::Up => "mlp.up_proj",
+            Self::Down => "mlp.down_proj",
+        }
+    }
+
+    /// `[out, in]` of the layer's weight.
+    pub fn shape(self, config: &DecoderConfig) -> [usize; 2] {
+        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+        let queries = config.num_attention_heads * config.head_dim;
+        let keys = config.num_key_value_heads * config.head_dim;
+        match self {
+            Self::Q => [queries, hidden],
+            Self::K | Self::V => [keys, hidden],
+            Self::O => [hidden, queries],
+            Self::Gate | Self::Up => [wide, hidden],
+            Self::Down => [hidden, wide],
+        }
+    }
+}
+
+/// A frozen linear layer y = W x + b.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// W, `[out, in]`.
+    pub weight: Matrix,
+    /// b, `[out]`.
+    pub bias: Option<Vec<f32>>,
+}
+
+/// One layer: attention, then the gated layer, each behind a norm.
+#[derive(Clone, Debug)]
+pub struct DecoderLayer {
+    /// Weight of the norm before attention, `[H]`.
+    pub input_layernorm: Vec<f32>,
+    /// Weight of the norm before the gated layer, `[H]`.
+    pub post_attention_layernorm: Vec<f32>,
+    /// Weight of the norm of each query head, `[head_dim]` (Qwen3).
+    pub q_norm: Option<Vec<f32>>,
+    /// Weight of the norm of each key head, `[head_dim]` (Qwen3).
+    pub k_norm: Option<Vec<f32>>,
+    /// The seven linear layers, in the order of [`Projection::ALL`].
+    pub linears: [Linear; 7],
+}
+
+impl DecoderLayer {
+    /// The linear layer of a projection.
+    pub fn linear(&self, projection: Projection) -> &Linear {
+        &self.linears[projection as usize]
+    }
+}
+
+/// A decoder-only language model, frozen.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    /// Its shape.
+    pub config: DecoderConfig,
+    /// The embedding table `[V, H]`, kept in the checkpoint's encoding: only looked-up rows are widened.
+    pub embed_tokens: Matrix,
+    /// The layers.
+    pub layers: Vec<DecoderLayer>,
+    /// Weight of the last norm, `[H]`.
+    pub norm: Vec<f32>,
+    /// The output table `[V, H]`; none where it is the embedding table.
+    pub lm_head: Option<Matrix>,
+}
+
+/// How the weights of the linear layers are kept in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BasePrecision {
+    /// Widened to f32: fastest on a CPU.
+    #[default]
+    F32,
+    /// As they lie in the checkpoint, GGUF blocks included: smallest.
+    AsIs,
+}
+
+impl Decoder {
+    /// Reads a checkpoint tensor by tensor; each tensor's pages are given back once it is read.
+    ///
+    /// # Errors
+    /// If a tensor is missing, has another shape or cannot be decoded.
+    pub fn load(checkpoint: &Checkpoint, precision: BasePrecision) -> Result<Self, ModelError> {
+        let config = checkpoint.config();
+        let hidden = config.hidden_size;
+        let read = |name: &str, shape: &[usize], precision: BasePrecision| {
+            let stored = checkpoint.tensor_of(name, shape)?;
+            let matrix = match precision {
+                BasePrecision::F32 => Matrix::widened(&stored),
+                BasePrecision::AsIs => Matrix::kept(&stored),
+            };
+            checkpoint.release(&stored);
+            Ok::<_, ModelError>(matrix)
+        };
+        let vector = |name: &str, len: usize| Ok::<_, ModelError>(checkpoint.tensor_of(name, &[len])?.to_f32());
+        let table = |name: &str| read(name, &[config.vocab_size, hidden], BasePrecision::AsIs);
+        let linear = |prefix: &str, projection: Projection| {
+            let [outputs, inputs] = projection.shape(config);
+            let path = format!("{prefix}.{}", projection.path());
+            let weight = read(&format!("{path}.weight"), &[outputs, inputs], precision)?;
+            let biased = match projection {
+                Projection::Q | Projection::K | Projection::V => config.attention_bias,
+                Projection::O => config.output_bias,
+                _ => false,
+            };
+            let bias = biased.then(|| vector(&format!("{path}.bias"), outputs)).transpose()?;
+            Ok::<_, ModelError>(Linear { weight, bias })
+        };
+        let layer = |index: usize| {
+            let prefix = format!("model.layers.{index}");
+            let head_norm = |name: &str| {
+                config.qk_norm.then(|| vector(&format!("{prefix}.self_attn.{name}.weight"), config.head_dim)).transpose()
+            };
+            let mut linears = Vec::with_capacity(7);
+            for projection in Projection::ALL {
+                linears.push(linear(&prefix, projection)?);
+            }
+            Ok(DecoderLayer {
+                input_layernorm: vector(&format!("{prefix}.input_layernorm.weight"), hidden)?,
+                post_attention_layernorm: vector(&format!("{prefix}.post_attention_layernorm.weight"), hidden)?,
+                q_norm: head_norm("q_norm")?,
+                k_norm: head_norm("k_norm")?,
+                linears: linears.try_into().unwrap_or_else(|_| unreachable!("seven projections were pushed")),
+            })
+        };
+        Ok(Self {
+            config: config.clone(),
+            embed_tokens: table("model.embed_tokens.weight")?,
+            layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_, ModelError>>()?,
+            norm: vector("model.norm.weight", hidden)?,
+            lm_head: if config.tie_word_embeddings { None } else { Some(table("lm_head.weight")?) },
+        })
+    }
+
+    /// The output table `[V, H]`.
+    pub fn output(&self) -> &Matrix {
+        self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
+    }
+
+    /// Bytes of all weights in memory.
+    pub fn bytes(&self) -> usize {
+        let linears = self.layers.iter().flat_map(|layer| &layer.linears).map(|linear| linear.weight.bytes()).sum::<usize>();
+        linears + self.embed_tokens.bytes() + self.lm_head.as_ref().map_or(0, Matrix::bytes)
+    }
+}

@@ -1,0 +1,97 @@
+//! A frozen matrix `[out, in]`, owned, in the encoding that the run keeps it in.
+
+use super::{Encoding, StoredTensor};
+
+/// A frozen matrix, rows end to end.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    rows: usize,
+    columns: usize,
+    values: Values,
+}
+
+/// Where the numbers are.
+#[derive(Clone, Debug)]
+pub enum Values {
+    /// As f32, `[rows · columns]`.
+    F32(Vec<f32>),
+    /// In the blocks of the checkpoint, row after row.
+    Encoded {
+        /// How they are encoded.
+        encoding: Encoding,
+        /// The raw bytes.
+        bytes: Vec<u8>,
+    },
+}
+
+impl Matrix {
+    /// A matrix of f32 numbers, row by row; `values` has rows · columns of them.
+    pub fn new(rows: usize, columns: usize, values: Vec<f32>) -> Self {
+        assert_eq!(values.len(), rows * columns, "a matrix of {rows} × {columns}");
+        Self { rows, columns, values: Values::F32(values) }
+    }
+
+    /// Reads a stored tensor as f32.
+    pub fn widened(stored: &StoredTensor<'_>) -> Self {
+        Self::new(stored.rows(), stored.columns(), stored.to_f32())
+    }
+
+    /// Copies a stored tensor in the encoding it has. A matrix whose rows the file permutes is widened,
+    /// and so is one that is f32 already.
+    pub fn kept(stored: &StoredTensor<'_>) -> Self {
+        if stored.rotary_permuted.is_some() || stored.encoding == Encoding::F32 {
+            return Self::widened(stored);
+        }
+        let values = Values::Encoded { encoding: stored.encoding, bytes: stored.bytes.to_vec() };
+        Self { rows: stored.rows(), columns: stored.columns(), values }
+    }
+
+    /// Number of rows (outputs).
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns (inputs).
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The numbers as they are kept.
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        match &self.values {
+            Values::F32(values) => values.len() * 4,
+            Values::Encoded { bytes, .. } => bytes.len(),
+        }
+    }
+
+    /// Writes row `index` to `out` (`[columns]`).
+    pub fn row(&self, index: usize, out: &mut [f32]) {
+        match &self.values {
+            Values::F32(values) => out.copy_from_slice(&values[index * self.columns..][..self.columns]),
+            Values::Encoded { encoding, bytes } => {
+                let stored = StoredTensor {
+                    name: String::new(),
+                    shape: vec![self.rows, self.columns],
+                    encoding: *encoding,
+                    bytes,
+                    rotary_permuted: None,
+                };
+                stored.read_rows(index..index + 1, out);
+            }
+        }
+    }
+
+    /// Rows picked by index, end to end, `[indices.len() · columns]`.
+    pub fn gather(&self, indices: &[u32]) -> Vec<f32> {
+        let mut out = vec![0.0; indices.len() * self.columns];
+        for (row, &index) in out.chunks_exact_mut(self.columns.max(1)).zip(indices) {
+            self.row(index as usize, row);
+        }
+        out
+    }
+}
