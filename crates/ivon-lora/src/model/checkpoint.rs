@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::gguf::{self, GgufCheckpoint};
+use super::hub::{self, DownloadProgress, HubName, HubSettings};
 use super::mapped::file_name;
 use super::safetensors::{SafetensorsFolder, files_of};
 use super::{DecoderConfig, ModelError, StoredTensor, folder_tokenizer};
@@ -21,6 +22,7 @@ const SAMPLE: usize = 4096;
 pub struct Checkpoint {
     config: DecoderConfig,
     display_name: String,
+    revision: Option<String>,
     source: Source,
 }
 
@@ -37,6 +39,14 @@ impl Checkpoint {
     /// # Errors
     /// If there is no such model, or its files are malformed, cut short, or of an architecture that is not supported.
     pub fn open(name: &str) -> Result<Self, ModelError> {
+        Self::open_with(name, &HubSettings::from_env(), &mut |_| {})
+    }
+
+    /// As [`Checkpoint::open`], with settings for the hub and a listener to the progress of a download.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_with(name: &str, hub: &HubSettings, progress: &mut dyn FnMut(DownloadProgress<'_>)) -> Result<Self, ModelError> {
         let path = Path::new(name);
         if path.is_dir() {
             return Self::open_folder(path, folder_name(path));
@@ -44,7 +54,11 @@ impl Checkpoint {
         if path.is_file() {
             return Self::open_file(path, file_name(path));
         }
-        Err(ModelError::NotFound { name: name.into() })
+        let hub_name = HubName::parse(name).ok_or_else(|| ModelError::NotFound { name: name.into() })?;
+        let path = hub::locate(&hub_name, hub, progress)?;
+        let display_name = hub_name.display();
+        let opened = if path.is_dir() { Self::open_folder(&path, display_name) } else { Self::open_file(&path, display_name) };
+        opened.map(|checkpoint| Self { revision: hub_name.revision, ..checkpoint })
     }
 
     fn open_file(path: &Path, display_name: String) -> Result<Self, ModelError> {
@@ -54,7 +68,7 @@ impl Checkpoint {
             return Err(ModelError::NoModel { path: path.display().to_string(), found, expected: "a folder or a `.gguf` file" });
         }
         let (gguf, config) = GgufCheckpoint::open(path)?;
-        Ok(Self { config, display_name, source: Source::Gguf(gguf) })
+        Ok(Self { config, display_name, revision: None, source: Source::Gguf(gguf) })
     }
 
     fn open_folder(path: &Path, display_name: String) -> Result<Self, ModelError> {
@@ -65,7 +79,7 @@ impl Checkpoint {
         }
         let config = DecoderConfig::from_json(&files::read_text(&config_path, LONGEST_CONFIG)?, "config.json")?;
         let weights = SafetensorsFolder::open(path)?;
-        Ok(Self { config, display_name, source: Source::Folder { path: path.into(), weights } })
+        Ok(Self { config, display_name, revision: None, source: Source::Folder { path: path.into(), weights } })
     }
 
     /// The shape of the decoder.
@@ -73,9 +87,14 @@ impl Checkpoint {
         &self.config
     }
 
-    /// The hub name, else the name of the file or folder; never an absolute path.
+    /// The hub name without the revision, else the name of the file or folder; never an absolute path.
     pub fn display_name(&self) -> &str {
         &self.display_name
+    }
+
+    /// The revision on the hub that was asked for, if one was.
+    pub fn revision(&self) -> Option<&str> {
+        self.revision.as_deref()
     }
 
     /// The checkpoint's own tokenizer, which refuses texts whose tokens have no row in the embedding table.
@@ -218,6 +237,38 @@ mod tests {
         assert_eq!((k.encoding.name(), k.rotary_permuted), ("Q4_1", Some(64)));
         let folder = path.parent().unwrap().display().to_string();
         assert_eq!(Checkpoint::open(&folder).unwrap().fingerprint().unwrap(), checkpoint.fingerprint().unwrap());
+    }
+
+    /// The most memory that this process has had resident, bytes.
+    fn peak_resident() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Runs itself again as a process of its own, because the peak is the whole process's.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn loading_the_real_model_needs_less_than_1_3_times_its_size() {
+        let Some(path) = testing::real_model("peak memory") else { return };
+        if std::env::var_os("IVON_LORA_TEST_PEAK").is_none() {
+            let name = "model::checkpoint::tests::loading_the_real_model_needs_less_than_1_3_times_its_size";
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let output = child.args(["--exact", name, "--nocapture"]).env("IVON_LORA_TEST_PEAK", "1").output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+            return;
+        }
+        let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
+        checkpoint.tokenizer().unwrap();
+        checkpoint.fingerprint().unwrap();
+        let started = peak_resident();
+        let loaded: Vec<Vec<f32>> = checkpoint.names().iter().map(|name| checkpoint.tensor(name).unwrap().to_f32()).collect();
+        let size = loaded.iter().map(|tensor| 4 * tensor.len() as u64).sum::<u64>();
+        let peak = peak_resident();
+        assert!(peak * 10 < size * 13, "peak {peak}, before loading {started}, model {size}");
+        // No more than a few MiB of the file is resident beside what was loaded, and before it.
+        assert!(peak < started + size + (24 << 20), "peak {peak}, before loading {started}, model {size}");
     }
 
     #[test]

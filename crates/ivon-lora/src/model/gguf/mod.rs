@@ -3,12 +3,15 @@
 pub mod blocks;
 mod config;
 pub mod names;
+pub mod quantize;
 mod reader;
 pub(super) mod tokenizer;
+mod writer;
 
 use std::path::Path;
 
 pub use reader::{Array, GgufFile, TensorEntry, Value};
+pub use writer::{GgufWriter, Metadata};
 
 use super::{DecoderConfig, Encoding, ModelError, StoredTensor};
 

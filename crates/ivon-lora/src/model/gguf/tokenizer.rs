@@ -144,3 +144,169 @@ fn finish(
     tokenizer.chat_template = file.text("tokenizer.chat_template")?.map(str::to_string);
     Ok(tokenizer)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::super::writer::{GgufWriter, Metadata};
+    use super::*;
+    use crate::testing;
+
+    fn texts(values: &[&str]) -> Metadata {
+        Metadata::Texts(values.iter().map(|text| text.to_string()).collect())
+    }
+
+    /// The tokenizer of a file with these entries under `tokenizer.`.
+    fn tokenizer(entries: &[(&str, Metadata)]) -> Result<Tokenizer, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.gguf");
+        let mut writer = GgufWriter::new("llama");
+        for (key, value) in entries {
+            writer.set(&format!("tokenizer.{key}"), value.clone());
+        }
+        writer.write(&path, |_, _| Ok(())).unwrap();
+        read(&GgufFile::open(&path).unwrap()).map_err(|error| error.to_string())
+    }
+
+    fn agrees(tokenizer: &Tokenizer, cases: &Value) {
+        for case in cases.as_array().unwrap() {
+            let text = case["text"].as_str().unwrap();
+            let expected: Vec<u32> = case["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+            assert_eq!(tokenizer.encode(text, false).unwrap(), expected, "{text:?}");
+        }
+    }
+
+    fn sentencepiece() -> (Value, Vec<(&'static str, Metadata)>) {
+        let golden = testing::golden_json("sentencepiece.json");
+        let list = |key: &str| golden[key].as_array().unwrap().clone();
+        let entries = vec![
+            ("ggml.model", Metadata::Text("llama".into())),
+            ("ggml.tokens", Metadata::Texts(list("tokens").iter().map(|token| token.as_str().unwrap().to_string()).collect())),
+            ("ggml.scores", Metadata::F32s(list("scores").iter().map(|score| score.as_f64().unwrap() as f32).collect())),
+            ("ggml.token_type", Metadata::I32s(list("token_type").iter().map(|kind| kind.as_i64().unwrap() as i32).collect())),
+            ("ggml.bos_token_id", Metadata::U32(1)),
+            ("ggml.eos_token_id", Metadata::U32(2)),
+        ];
+        (golden["cases"].clone(), entries)
+    }
+
+    #[test]
+    fn sentencepiece_agrees_with_its_library() {
+        let (cases, entries) = sentencepiece();
+        agrees(&tokenizer(&entries).unwrap(), &cases);
+    }
+
+    #[test]
+    fn sentencepiece_frames_with_bos_unless_the_file_says_otherwise() {
+        let (_, mut entries) = sentencepiece();
+        let framed = |entries: &[(&str, Metadata)]| tokenizer(entries).unwrap().encode("x", true).unwrap();
+        let plain = tokenizer(&entries).unwrap().encode("x", false).unwrap();
+        assert_eq!(framed(&entries), [&[1], &plain[..]].concat());
+        entries.push(("ggml.add_eos_token", Metadata::Bool(true)));
+        assert_eq!(framed(&entries), [&[1], &plain[..], &[2]].concat());
+        entries.push(("ggml.add_bos_token", Metadata::Bool(false)));
+        assert_eq!(framed(&entries), [&plain[..], &[2]].concat());
+    }
+
+    #[test]
+    fn sentencepiece_decodes_what_it_encodes() {
+        let (_, mut entries) = sentencepiece();
+        for prefix in [true, false] {
+            entries.push(("ggml.add_space_prefix", Metadata::Bool(prefix)));
+            let tokenizer = tokenizer(&entries).unwrap();
+            for text in ["The red fox", " Zürich 🙂", "a\nb"] {
+                assert_eq!(tokenizer.decode(&tokenizer.encode(text, false).unwrap()).unwrap(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn control_tokens_are_cut_out_of_the_text() {
+        let (_, entries) = sentencepiece();
+        let tokenizer = tokenizer(&entries).unwrap();
+        assert_eq!((tokenizer.bos_token.as_deref(), tokenizer.eos_token.as_deref()), (Some("<s>"), Some("</s>")));
+        assert_eq!(tokenizer.encode("</s>", false).unwrap(), [2]);
+    }
+
+    #[test]
+    fn the_real_models_tokenizer_agrees_with_transformers() {
+        let Some(path) = testing::real_model("tokenizer") else { return };
+        let file = GgufFile::open(&path).unwrap();
+        let tokenizer = read(&file).unwrap();
+        agrees(&tokenizer, &testing::golden_json("smollm2_tokens.json")["cases"]);
+        assert_eq!(tokenizer.encode("a", true).unwrap(), tokenizer.encode("a", false).unwrap());
+        assert_eq!(tokenizer.vocabulary_size(), 49_152);
+        assert_eq!((tokenizer.bos_token.as_deref(), tokenizer.eos_token.as_deref()), (Some("<|im_start|>"), Some("<|im_end|>")));
+        assert!(tokenizer.chat_template.as_ref().unwrap().contains("<|im_start|>assistant"));
+        let text = "Größe, 東京 🙂  x\n";
+        assert_eq!(tokenizer.decode(&tokenizer.encode(text, false).unwrap()).unwrap(), text);
+    }
+
+    /// Every byte's letter, the space with `a`, digits in pairs, and one special token.
+    fn bytes_and(pre: &str, more: &[&str], merges: &[&str]) -> Vec<(&'static str, Metadata)> {
+        let mut alphabet: Vec<String> = ByteLevel::alphabet().into_iter().map(String::from).collect();
+        alphabet.sort();
+        let tokens: Vec<&str> = alphabet.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        vec![
+            ("ggml.model", Metadata::Text("gpt2".into())),
+            ("ggml.pre", Metadata::Text(pre.into())),
+            ("ggml.tokens", texts(&tokens)),
+            ("ggml.merges", texts(merges)),
+        ]
+    }
+
+    #[test]
+    fn each_pre_tokenizer_splits_digits_and_contractions_its_own_way() {
+        // With merges for whole runs, the number of tokens shows where the split cut.
+        let (more, merges) = (["12", "34", "1234", "'R", "'RE"], ["1 2", "3 4", "12 34", "' R", "'R E"]);
+        let count = |pre: &str, text: &str| tokenizer(&bytes_and(pre, &more, &merges)).unwrap().encode(text, false).unwrap().len();
+        // gpt-2 keeps numbers whole, Llama 3 cuts after three digits, SmolLM and Qwen after each.
+        assert_eq!(["gpt-2", "llama-bpe", "smollm", "qwen2"].map(|pre| count(pre, "1234")), [1, 3, 4, 4]);
+        // Capital contractions are split off as one piece by Llama 3 and Qwen alone; the merge applies within pieces.
+        assert_eq!(["gpt-2", "llama-bpe", "smollm", "qwen2"].map(|pre| count(pre, "A'RE")), [4, 2, 4, 2]);
+    }
+
+    #[test]
+    fn llama_3_takes_a_whole_word_that_is_a_token_whatever_its_merges() {
+        let more = ["ab", "bc", "abc"];
+        let ids = |pre: &str| tokenizer(&bytes_and(pre, &more, &["a b"])).unwrap().encode("abc", false).unwrap();
+        assert_eq!((ids("llama-bpe").len(), ids("gpt-2").len()), (1, 2));
+    }
+
+    #[test]
+    fn llama_3_begins_with_bos_where_the_file_does_not_say() {
+        let mut entries = bytes_and("llama-bpe", &["<|begin:of text|>"], &[]);
+        entries.push(("ggml.bos_token_id", Metadata::U32(256)));
+        assert_eq!(tokenizer(&entries).unwrap().encode("", true).unwrap(), [256]);
+        entries[1].1 = Metadata::Text("gpt-2".into());
+        assert!(tokenizer(&entries).unwrap().encode("", true).unwrap().is_empty());
+    }
+
+    #[test]
+    fn qwen_composes_accents_first() {
+        let tokenizer = tokenizer(&bytes_and("qwen2", &[], &[])).unwrap();
+        assert_eq!(tokenizer.encode("e\u{301}", false).unwrap(), tokenizer.encode("é", false).unwrap());
+    }
+
+    #[test]
+    fn tokenizers_that_contradict_themselves_are_refused_by_what_is_wrong() {
+        let with = |changes: Vec<(&'static str, Metadata)>| [bytes_and("gpt-2", &[], &[]), changes].concat();
+        let (_, spm) = sentencepiece();
+        for (entries, expected) in [
+            (vec![], "the file has none (`tokenizer.ggml.model` is missing)"),
+            (with(vec![("ggml.model", Metadata::Text("bert".into()))]), "its kind is `bert`, expected `gpt2` or `llama`"),
+            (with(vec![("ggml.pre", Metadata::Text("tekken".into()))]), "its pre-tokenizer is `tekken`, supported are gpt-2, llama-bpe"),
+            (with(vec![("ggml.token_type", Metadata::I32s(vec![1]))]), "it has 256 tokens and 1 token types, expected as many"),
+            (with(vec![("ggml.merges", texts(&["a"]))]), "its merge `a` is not two tokens that make a third"),
+            (with(vec![("ggml.merges", texts(&["a b"]))]), "its merge `a b` is not two tokens that make a third"),
+            (with(vec![("ggml.bos_token_id", Metadata::U32(256))]), "`bos_token_id` is 256, expected below the 256 tokens"),
+            (spm.iter().filter(|(key, _)| *key != "ggml.scores").cloned().collect(), "`tokenizer.ggml.scores` is missing"),
+            ([spm, vec![("ggml.scores", Metadata::F32s(vec![0.0]))]].concat(), "it has 400 tokens and 1 scores"),
+            (with(vec![("ggml.tokens", texts(&[]))]), "it has 0 tokens"),
+        ] {
+            let message = tokenizer(&entries).expect_err(expected);
+            assert!(message.starts_with("the tokenizer of `a.gguf` cannot be used: ") && message.contains(expected), "{message}");
+        }
+    }
+}
