@@ -1,1 +1,26 @@
-//! Stub.
+#![doc = include_str!("../README.md")]
+
+pub mod config;
+pub mod error;
+pub mod noise;
+pub mod paths;
+pub mod rule;
+pub mod state;
+
+mod draw;
+mod layout;
+mod observations;
+mod optimizer;
+mod posterior;
+mod update;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{GroupLearningRate, HessianApproximation, IvonConfig, NoiseSource, ParameterGroup, PathPattern};
+pub use draw::{Draw, Loss};
+pub use error::IvonError;
+pub use optimizer::Ivon;
+pub use posterior::Posterior;
+pub use state::IvonState;
+pub use update::StepReport;

@@ -1,9 +1,52 @@
 //! Files → examples → prompts and choices → tokens → packed batches.
+//!
+//! ```no_run
+//! use ivon_lora::data::{DataConfig, Role, Task, Tokenizer, encode_all, load};
+//! # fn run(tokenizer: &Tokenizer) -> Result<(), ivon_lora::data::DataError> {
+//! let config = DataConfig { path: "data/sst2".into(), task: Some("sst2".into()), ..DataConfig::default() };
+//! let task = Task::from_config(&config)?;
+//! let dataset = load(&config, &task)?;
+//! let train = encode_all(dataset.required(Role::Train)?, tokenizer, config.encode_options(&task))?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod batch;
+mod chat;
+mod config;
+mod dataset;
+mod encode;
 mod encoded;
+mod error;
+mod example;
+mod folder;
+mod label;
+mod official;
+mod order;
+mod parquet;
+mod preview;
+mod prompt;
+mod read;
+mod split;
+mod task;
+mod template;
+#[cfg(test)]
+mod testing;
 mod tokenizer;
 
 pub use batch::{Batch, Segment};
+pub use chat::ChatTemplate;
+pub use config::DataConfig;
+pub use dataset::{Dataset, FileReport, LoadReport, RoleIds, Source, assemble, load, load_file};
+pub use encode::{DroppedExample, EncodeOptions, EncodedSet, Encoder, Outcome, encode_all};
 pub use encoded::{Choices, Encoded};
-pub use tokenizer::Tokenizer;
+pub use error::{DataError, Place};
+pub use example::{DropReason, Drops, Example};
+pub use folder::{Split, SplitFiles, find_files};
+pub use order::{EpochOrder, batch_indices};
+pub use preview::{ExampleView, Lengths, Preview, TokenView, preview};
+pub use prompt::{Part, Prompt};
+pub use read::{Continue, EXTENSIONS, LARGEST_FILE, LONGEST_LINE, Row, for_each_row, read_first_rows, read_rows};
+pub use split::{Role, Ties, carve};
+pub use task::{CUSTOM, Form, Made, Prepared, Scoring, Task, names};
+pub use tokenizer::{Tokenizer, TokenizerError};

@@ -70,7 +70,7 @@ mod tests {
 
     fn logits(network: &Network, batch: &Batch, adapter: &Adapter, scaling: f64) -> Vec<f32> {
         let hidden = network.hidden(batch, LowRank { adapter, scaling, dropout: None });
-        network.logits_of(hidden, &vocabulary(network)).into_data().to_vec().unwrap()
+        network.logits_of(hidden, &vocabulary(network)).into_data().try_to_vec().unwrap()
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
         let mut gradients = GradientsParams::from_grads(loss.backward(), adapter);
         let of = |(path, parameter): (String, &burn::module::Param<Tensor<2>>)| {
             let gradient = gradients.remove::<2>(parameter.id).unwrap_or_else(|| panic!("{path} has no gradient"));
-            (path, gradient.into_data().to_vec().unwrap())
+            (path, gradient.into_data().try_to_vec().unwrap())
         };
         adapter.parameters().map(of).collect()
     }
@@ -116,7 +116,7 @@ mod tests {
                 let peft = read_peft(&folder, network.config(), network.device()).unwrap();
                 let adapter = peft.adapter.train();
                 let loss = loss(&network, &batch(&expected), &adapter, peft.config.scaling(), None, &expected);
-                agree(&loss.clone().into_data().to_vec::<f32>().unwrap(), &numbers(&expected["loss"]), 1e-4, family);
+                agree(&loss.clone().into_data().try_to_vec::<f32>().unwrap(), &numbers(&expected["loss"]), 1e-4, family);
                 for (path, gradient) in gradients(&adapter, loss) {
                     let name = format!("base_model.model.model.{path}.default.weight");
                     agree(&gradient, &numbers(&expected["gradients"][&name]), 1e-4, &name);

@@ -140,6 +140,9 @@ pub enum LoraError {
         /// What the device said.
         reason: String,
     },
+    /// The base could not be read.
+    #[error(transparent)]
+    Base(Box<dyn std::error::Error + Send + Sync>),
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -149,7 +152,7 @@ impl LoraError {
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Option { .. } | Self::Device { .. } | Self::Key { .. } => return None,
+            Self::Option { .. } | Self::Device { .. } | Self::Key { .. } | Self::Base(_) => return None,
             Self::Pattern { .. } => "look-around and back-references are not available; a list of names may do",
             Self::NothingMatches { .. } => "name layers as the checkpoint does, such as `q_proj,v_proj`, or `all-linear`",
             Self::NoSuchLayer { .. } => "count layers from 0",

@@ -9,15 +9,21 @@ mod parameters;
 mod dropout;
 mod store;
 mod peft;
+mod companions;
+mod merge;
 #[cfg(test)]
 pub(crate) mod tiny;
 
 pub use crate::model::Projection;
 pub use adapter::{Adapter, LayerAdapter, LoraPair, Mlp, SelfAttention};
+pub use companions::Companions;
 pub use config::{LoraConfig, TargetModules};
 pub use dropout::{Dropout, Mask};
 pub use error::LoraError;
+pub use merge::{MergeBase, MergeOptions, MergeSummary, StoredBase, merge};
 pub use parameters::{Matrix, parameter_path, peft_name};
 pub use peft::{ADAPTER_FILE, CONFIG_FILE, PeftAdapter, portable_base_name, read_peft, read_peft_config, write_peft};
+pub(crate) use peft::{by_path, in_file};
 pub use store::Precision;
+pub(crate) use store::{read_matrices, write_matrices};
 pub use target::{module_path, resolve_targets};

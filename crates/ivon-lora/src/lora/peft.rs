@@ -294,7 +294,7 @@ fn peft_module(module: &str, factor: &str) -> String {
 }
 
 /// PEFT names → parameter paths.
-fn by_path(file: &Path, matrices: BTreeMap<String, Matrix>) -> Result<BTreeMap<String, Matrix>, LoraError> {
+pub(crate) fn by_path(file: &Path, matrices: BTreeMap<String, Matrix>) -> Result<BTreeMap<String, Matrix>, LoraError> {
     let reason = |name: &str| match name {
         _ if name.contains("lora_embedding") => "adapters of the embedding are not supported here",
         _ if name.contains("lora_magnitude_vector") => "DoRA is not supported here",
@@ -338,7 +338,7 @@ fn check_rank(matrices: &BTreeMap<String, Matrix>, rank: usize) -> Result<(), Lo
 }
 
 /// The same error about names and places in a file.
-fn in_file(error: LoraError, path: &Path) -> LoraError {
+pub(crate) fn in_file(error: LoraError, path: &Path) -> LoraError {
     match error {
         LoraError::MissingTensor { name, .. } => LoraError::MissingTensor { path: path.into(), name: peft_name(&name) },
         LoraError::Shape { name, expected, found } => LoraError::Shape { name: peft_name(&name), expected, found },

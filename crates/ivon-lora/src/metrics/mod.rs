@@ -1,1 +1,21 @@
-//! To come.
+//! Probabilities and labels → scores, all in f64. Nothing here sees a model.
+
+mod bootstrap;
+mod calibration;
+mod classes;
+mod detection;
+mod error;
+mod predictions;
+mod scores;
+mod selective;
+mod uncertainty;
+
+pub use bootstrap::{Bootstrap, Intervals, intervals, paired_difference, quantile, resamples};
+pub use calibration::{Bin, ece, ece_floor, equal_mass_bins, expected_error, maximum_error, reliability_bins};
+pub use classes::{ClassScores, Classes, class_scores};
+pub use detection::{aupr, auroc};
+pub use error::MetricsError;
+pub use predictions::{LogProbabilities, Predictions, first_largest, log_softmax, log_sum_exp, mean_of_draws};
+pub use scores::{BINS, MORE_BINS, Scores};
+pub use selective::{SelectivePoint, area_under_selective_accuracy, selective_accuracy, selective_curve};
+pub use uncertainty::{Uncertainty, entropy, uncertainties};

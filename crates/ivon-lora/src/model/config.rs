@@ -39,9 +39,6 @@ pub struct DecoderConfig {
     pub tie_word_embeddings: bool,
     /// Whether q_proj, k_proj and v_proj have a bias (Qwen2; `attention_bias` elsewhere).
     pub attention_bias: bool,
-    /// Whether o_proj has a bias (a Llama with `attention_bias`).
-    #[serde(default)]
-    pub output_bias: bool,
     /// Whether queries and keys are normed per head (Qwen3).
     pub qk_norm: bool,
 }

@@ -127,11 +127,7 @@ impl Decoder {
             let [outputs, inputs] = projection.shape(config);
             let path = format!("{prefix}.{}", projection.path());
             let weight = read(&format!("{path}.weight"), &[outputs, inputs], precision)?;
-            let biased = match projection {
-                Projection::Q | Projection::K | Projection::V => config.attention_bias,
-                Projection::O => config.output_bias,
-                _ => false,
-            };
+            let biased = config.attention_bias && matches!(projection, Projection::Q | Projection::K | Projection::V);
             let bias = biased.then(|| vector(&format!("{path}.bias"), outputs)).transpose()?;
             Ok::<_, ModelError>(Linear { weight, bias })
         };

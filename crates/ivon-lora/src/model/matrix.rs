@@ -1,5 +1,6 @@
 //! A frozen matrix `[out, in]`, owned, in the encoding that the run keeps it in.
 
+use super::gguf::blocks::dequantize_row;
 use super::{Encoding, StoredTensor};
 
 /// A frozen matrix, rows end to end.
@@ -36,13 +37,16 @@ impl Matrix {
         Self::new(stored.rows(), stored.columns(), stored.to_f32())
     }
 
-    /// Copies a stored tensor in the encoding it has. A matrix whose rows the file permutes is widened,
-    /// and so is one that is f32 already.
+    /// Copies a stored tensor in the encoding it has, rows in Hugging Face's order; f32 is widened.
     pub fn kept(stored: &StoredTensor<'_>) -> Self {
-        if stored.rotary_permuted.is_some() || stored.encoding == Encoding::F32 {
+        if stored.encoding == Encoding::F32 {
             return Self::widened(stored);
         }
-        let values = Values::Encoded { encoding: stored.encoding, bytes: stored.bytes.to_vec() };
+        let mut bytes = Vec::with_capacity(stored.bytes.len());
+        for row in 0..stored.rows() {
+            bytes.extend_from_slice(stored.row_bytes(row));
+        }
+        let values = Values::Encoded { encoding: stored.encoding, bytes };
         Self { rows: stored.rows(), columns: stored.columns(), values }
     }
 
@@ -74,14 +78,8 @@ impl Matrix {
         match &self.values {
             Values::F32(values) => out.copy_from_slice(&values[index * self.columns..][..self.columns]),
             Values::Encoded { encoding, bytes } => {
-                let stored = StoredTensor {
-                    name: String::new(),
-                    shape: vec![self.rows, self.columns],
-                    encoding: *encoding,
-                    bytes,
-                    rotary_permuted: None,
-                };
-                stored.read_rows(index..index + 1, out);
+                let length = bytes.len() / self.rows;
+                dequantize_row(*encoding, &bytes[index * length..(index + 1) * length], out);
             }
         }
     }

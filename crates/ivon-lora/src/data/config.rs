@@ -1,0 +1,199 @@
+//! The settings of a run's data: flags and the config file's `[data]` table become this.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::encode::EncodeOptions;
+use super::error::DataError;
+use super::folder::Split;
+use super::task::{Form, Scoring, Task};
+
+/// Where the data come from and how they become examples, roles and tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// A folder with files named train, tune, calibrate, validation, test; or one file.
+    pub path: PathBuf,
+    /// A built-in task by name; none where `prompt` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// A prompt template with field names in braces; beside `task` it takes the place of that task's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// The answer words, in the order of the labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Vec<String>>,
+    /// The field with the label, `label` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_field: Option<String>,
+    /// How answers are scored.
+    pub scoring: Scoring,
+    /// The share of the training file that becomes tune where no file is named so; 0 for none.
+    pub tune_share: f64,
+    /// The share of the training file that becomes calibrate where no file is named so; 0 for none.
+    pub calibrate_share: f64,
+    /// The share of the training file that becomes test where no file is named test or validation; 0 for none.
+    pub test_share: f64,
+    /// Which file is the test set; by default `test`, else `validation`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_from: Option<Split>,
+    /// The field of what must stay together in one role (author, document, patient).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_field: Option<String>,
+    /// The most training examples: the first of the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_limit: Option<usize>,
+    /// The most examples of each other role: the first of its file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_limit: Option<usize>,
+    /// The most tokens of a prompt.
+    pub max_length: usize,
+    /// Decides which rows are carved; the same for all methods and training seeds that are compared.
+    pub seed: u64,
+    /// Whether the checkpoint's chat template is put around the prompt.
+    pub chat_template: bool,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            path: PathBuf::new(),
+            task: None,
+            prompt: None,
+            answers: None,
+            label_field: None,
+            scoring: Scoring::default(),
+            tune_share: 0.1,
+            calibrate_share: 0.1,
+            test_share: 0.2,
+            test_from: None,
+            group_field: None,
+            train_limit: None,
+            eval_limit: None,
+            max_length: 320,
+            seed: 0,
+            chat_template: false,
+        }
+    }
+}
+
+impl DataConfig {
+    /// How these settings turn examples of `task` into tokens.
+    pub fn encode_options(&self, task: &Task) -> EncodeOptions {
+        EncodeOptions { max_length: self.max_length, scoring: task.scoring, chat_template: self.chat_template }
+    }
+
+    /// Checks what can be checked without a file.
+    ///
+    /// # Errors
+    /// [`DataError::Setting`] with the setting, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), DataError> {
+        let wrong = |name, found: String, expected| Err(DataError::Setting { name, found, expected });
+        let shares = [("tune_share", self.tune_share), ("calibrate_share", self.calibrate_share), ("test_share", self.test_share)];
+        for (name, share) in shares {
+            if !(0.0..1.0).contains(&share) {
+                return wrong(name, share.to_string(), "a share from 0 to below 1");
+            }
+        }
+        let sum: f64 = shares.iter().map(|(_, share)| share).sum();
+        if sum >= 1.0 {
+            return wrong("tune_share + calibrate_share + test_share", sum.to_string(), "a sum below 1, so that train keeps some rows");
+        }
+        for (name, limit) in [("train_limit", self.train_limit), ("eval_limit", self.eval_limit), ("max_length", Some(self.max_length))] {
+            if limit == Some(0) {
+                return wrong(name, "0".into(), "at least 1");
+            }
+        }
+        match self.test_from {
+            Some(split @ (Split::Train | Split::Tune | Split::Calibrate)) => {
+                wrong("test_from", split.to_string(), "`test` or `validation`")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Task {
+    /// The task that the settings name: a built-in one, a built-in one with another wording, or the user's own.
+    ///
+    /// # Errors
+    /// If the name is unknown, nothing is named, or template or answers cannot be used.
+    pub fn from_config(config: &DataConfig) -> Result<Self, DataError> {
+        let (mut task, template) = match (&config.task, &config.prompt) {
+            (None, None) => return Err(DataError::NoTask),
+            (None, Some(prompt)) => {
+                let answers = config.answers.clone().unwrap_or_default();
+                (Self::custom(prompt, answers, config.label_field.as_deref().unwrap_or("label"))?, None)
+            }
+            (Some(name), prompt) => (Self::named(name)?, prompt.clone()),
+        };
+        if config.task.is_some() {
+            let given =
+                [("prompt", template.is_some()), ("answers", config.answers.is_some()), ("label_field", config.label_field.is_some())];
+            match &mut task.form {
+                Form::Template { prompt, answers, label_field } => {
+                    *prompt = template.unwrap_or_else(|| prompt.clone());
+                    *answers = config.answers.clone().unwrap_or_else(|| answers.clone());
+                    *label_field = config.label_field.clone().unwrap_or_else(|| label_field.clone());
+                }
+                Form::Winogrande | Form::MultipleChoice { .. } => {
+                    if let Some((setting, _)) = given.into_iter().find(|(_, given)| *given) {
+                        return Err(DataError::TaskHasItsPrompt { task: task.name, setting });
+                    }
+                }
+            }
+            task.prepare()?;
+        }
+        Ok(task.with_scoring(config.scoring))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task_of(text: &str) -> Result<Task, DataError> {
+        Task::from_config(&toml::from_str(text).unwrap())
+    }
+
+    #[test]
+    fn a_config_names_a_task_rewords_one_or_makes_one() {
+        assert_eq!(task_of("task = 'arc_easy'").unwrap(), Task::named("arc_easy").unwrap());
+        let reworded = task_of("task = 'sst2'\nprompt = 'Review: {text} Mood:'").unwrap();
+        assert_eq!(reworded.name, "sst2");
+        assert!(
+            matches!(reworded.form, Form::Template { ref prompt, ref answers, .. } if prompt.ends_with("Mood:") && answers[1] == "Positive")
+        );
+        let own = task_of("prompt = '{query} Intent:'\nanswers = ['a', 'b']\nlabel_field = 'intent'\nscoring = 'answer'").unwrap();
+        assert_eq!((own.label_field(), own.scoring), ("intent", Scoring::Answer));
+    }
+
+    #[test]
+    fn a_config_without_a_task_or_with_a_prompt_too_many_is_refused() {
+        assert!(task_of("").unwrap_err().hint().unwrap().contains("--task"));
+        assert!(matches!(task_of("prompt = '{a}'"), Err(DataError::Answers { .. })));
+        let message = task_of("task = 'boolq'\nprompt = 'none'").unwrap_err().to_string();
+        assert!(message.ends_with("it names no field"), "{message}");
+        let message = task_of("task = 'arc_easy'\nanswers = ['a', 'b']").unwrap_err().to_string();
+        assert_eq!(message, "task `arc_easy` has a prompt of its own, `answers` cannot be set beside it");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_and_a_config_comes_back_as_it_was() {
+        assert!(toml::from_str::<DataConfig>("tune_shares = 0.1").unwrap_err().to_string().contains("unknown field `tune_shares`"));
+        let config = DataConfig { path: "data".into(), task: Some("boolq".into()), train_limit: Some(3), ..DataConfig::default() };
+        assert_eq!(toml::from_str::<DataConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named_with_their_value() {
+        let message = |config: DataConfig| config.validate().unwrap_err().to_string();
+        let of = DataConfig::default;
+        assert_eq!(message(DataConfig { tune_share: 1.5, ..of() }), "`tune_share` is 1.5, expected a share from 0 to below 1");
+        assert!(message(DataConfig { tune_share: f64::NAN, ..of() }).contains("NaN"));
+        assert!(message(DataConfig { tune_share: 0.5, calibrate_share: 0.4, ..of() }).contains("a sum below 1"));
+        assert_eq!(message(DataConfig { max_length: 0, ..of() }), "`max_length` is 0, expected at least 1");
+        assert_eq!(message(DataConfig { test_from: Some(Split::Tune), ..of() }), "`test_from` is tune, expected `test` or `validation`");
+    }
+}

@@ -1,0 +1,345 @@
+//! What can be wrong with data, with the facts and what to do about it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::split::Role;
+use super::tokenizer::TokenizerError;
+use crate::files::FileError;
+
+/// Where a row stands: its file and its line (for parquet: its row), counted from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, as it was named.
+    pub file: Arc<str>,
+    /// The line from 1; in a CSV file where the record begins.
+    pub line: usize,
+}
+
+impl Place {
+    /// The place of a row.
+    pub fn new(file: impl Into<Arc<str>>, line: usize) -> Self {
+        Self { file: file.into(), line }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "`{}` line {}", self.file, self.line)
+    }
+}
+
+/// Data could not be read, understood or divided.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A file or folder could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A text could not be turned into tokens.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The file's kind is told by its extension, and this one is not known.
+    #[error("`{}` has the extension `{found}`, expected `jsonl`, `csv`, `tsv` or `parquet`", path.display())]
+    UnknownExtension {
+        /// The file.
+        path: PathBuf,
+        /// Its extension, empty if it has none.
+        found: String,
+    },
+    /// A line is not what its format asks for.
+    #[error("{at} is malformed: {reason}")]
+    MalformedLine {
+        /// The line.
+        at: Place,
+        /// What the parser said.
+        reason: String,
+    },
+    /// A line is longer than any example needs to be.
+    #[error("{at} is longer than {limit} bytes")]
+    LineTooLong {
+        /// The line.
+        at: Place,
+        /// The longest line that is read, in bytes.
+        limit: usize,
+    },
+    /// A parquet file is damaged or uses what this build cannot read.
+    #[error("`{}` is not a readable parquet file: {reason}", path.display())]
+    MalformedParquet {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        reason: String,
+    },
+    /// There is nothing in it.
+    #[error("{what} has no rows")]
+    EmptySet {
+        /// The file or role, with the reason where one is known.
+        what: String,
+    },
+    /// A folder has no file that is named after a role.
+    #[error("`{}` has no file named train, tune, calibrate, validation or test, found {}", folder.display(), listed(found))]
+    NoSplitFiles {
+        /// The folder.
+        folder: PathBuf,
+        /// The names in it.
+        found: Vec<String>,
+    },
+    /// Two files could be meant.
+    #[error("both `{}` and `{}` could be the {role} file", first.display(), second.display())]
+    AmbiguousFiles {
+        /// The role that both are named after.
+        role: String,
+        /// One of them.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// There is no task of this name.
+    #[error("unknown task `{name}`, expected one of {}", listed(&super::task::names()))]
+    UnknownTask {
+        /// What was asked for.
+        name: String,
+        /// The known name that is spelt most alike, if any is.
+        nearest: Option<&'static str>,
+    },
+    /// Neither a task nor a prompt template is given.
+    #[error("no task is named and no prompt template is given")]
+    NoTask,
+    /// A prompt, answers or a label field are given for a task that has its own.
+    #[error("task `{task}` has a prompt of its own, `{setting}` cannot be set beside it")]
+    TaskHasItsPrompt {
+        /// The task.
+        task: String,
+        /// The setting.
+        setting: &'static str,
+    },
+    /// A prompt template cannot be used.
+    #[error("the prompt template `{template}` cannot be used: {reason}")]
+    MalformedTemplate {
+        /// The template.
+        template: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The answer words cannot be used.
+    #[error("the answers cannot be used: {reason}")]
+    Answers {
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// A row lacks a field.
+    #[error("{at} has no field `{field}`, found {}", listed(found))]
+    MissingField {
+        /// The row.
+        at: Place,
+        /// The field that the task needs.
+        field: String,
+        /// The fields there are.
+        found: Vec<String>,
+    },
+    /// A field holds another kind of value.
+    #[error("{at}: field `{field}` is {found}, expected {expected}")]
+    WrongType {
+        /// The row.
+        at: Place,
+        /// The field.
+        field: String,
+        /// What the task needs.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+    },
+    /// A row to learn from or to be scored on has no label.
+    #[error("{at} has no label in field `{field}`")]
+    MissingLabel {
+        /// The row.
+        at: Place,
+        /// The label field.
+        field: String,
+    },
+    /// A label names none of the answers.
+    #[error("{at}: label `{value}` in field `{field}` is out of range, expected {allowed}")]
+    LabelOutOfRange {
+        /// The row.
+        at: Place,
+        /// The label field.
+        field: String,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A question has too few or too many choices.
+    #[error("{at} has {found} choices, expected {fewest} to {most}")]
+    ChoiceCount {
+        /// The row.
+        at: Place,
+        /// Its number of choices.
+        found: usize,
+        /// The fewest that can be asked.
+        fewest: usize,
+        /// The most that can be asked.
+        most: usize,
+    },
+    /// A setting is out of its range.
+    #[error("`{name}` is {found}, expected {expected}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        found: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// The roles that are missing cannot be carved from so few rows or groups.
+    #[error("{found} separate rows or groups cannot be divided into {needed} roles ({roles})")]
+    TooFewRows {
+        /// Rows, equal texts and whole groups counted once.
+        found: usize,
+        /// The number of roles to fill, train included.
+        needed: usize,
+        /// Their names.
+        roles: String,
+    },
+    /// A role that is needed has no rows.
+    #[error("the {role} role has no rows: {reason}")]
+    EmptyRole {
+        /// The role.
+        role: Role,
+        /// Why.
+        reason: String,
+    },
+    /// An answer word disappears in the tokenizer.
+    #[error("the answer `{answer}` has no tokens of its own after `{after}`")]
+    AnswerWithoutTokens {
+        /// The answer.
+        answer: String,
+        /// The end of the prompt.
+        after: String,
+    },
+    /// Two answers are the same to the model.
+    #[error("the answers `{first}` and `{second}` have the same tokens, so that the model cannot tell them apart")]
+    SameTokens {
+        /// One answer.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// The chat template was asked for, and the checkpoint has none.
+    #[error("the model's tokenizer has no chat template")]
+    NoChatTemplate,
+    /// The checkpoint's chat template fails.
+    #[error("the model's chat template failed: {reason}")]
+    ChatTemplate {
+        /// What the template engine, or the template itself, said.
+        reason: String,
+    },
+}
+
+impl DataError {
+    /// What the user can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::File(error) => return error.hint(),
+            Self::Tokenizer(_) => return None,
+            Self::UnknownExtension { .. } => "convert the file, or give it the extension of what it holds".into(),
+            Self::MalformedLine { at, .. } if at.file.ends_with(".jsonl") => "a JSONL file has one JSON object on each line".into(),
+            Self::MalformedLine { .. } => "every record needs as many columns as the header, in UTF-8".into(),
+            Self::LineTooLong { .. } => "is this a file with one example on each line?".into(),
+            Self::MalformedParquet { .. } => "download it again, or write it with snappy, gzip, zstd or no compression".into(),
+            Self::EmptySet { .. } => "check that it is the file you meant, and what was dropped with `ivon-lora data preview`".into(),
+            Self::NoSplitFiles { .. } => {
+                "name the files train.jsonl and test.jsonl (or csv, tsv, parquet), or give one file instead of a folder".into()
+            }
+            Self::AmbiguousFiles { .. } => "move one of them away, or give one file instead of a folder".into(),
+            Self::UnknownTask { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
+            Self::UnknownTask { .. } => "for data of your own, set `--prompt`, `--answers` and `--label-field` instead".into(),
+            Self::NoTask => "name one with `--task`, or set `--prompt`, `--answers` and `--label-field`".into(),
+            Self::TaskHasItsPrompt { .. } => "leave `--task` away to use a prompt of your own".into(),
+            Self::MalformedTemplate { .. } => {
+                "write field names in braces, as in `Review: {text} Sentiment:`; a brace itself is `{{` or `}}`".into()
+            }
+            Self::Answers { .. } => {
+                "give two or more different words in the order of the labels, as in `--answers Negative,Positive`".into()
+            }
+            Self::MissingField { field, found, .. } => match nearest(field, found.iter().map(String::as_str)) {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => "check the task, the prompt template and `--label-field` against the fields of the file".into(),
+            },
+            Self::WrongType { .. } => "compare the row with the others of its file, and the file with the task".into(),
+            Self::MissingLabel { .. } => "remove the row, or use `ivon-lora predict` for rows without labels".into(),
+            Self::LabelOutOfRange { .. } => "correct the row, or the answers and the label field".into(),
+            Self::ChoiceCount { .. } => "remove the row, or correct its choices".into(),
+            Self::Setting { .. } => return None,
+            Self::TooFewRows { .. } => "give more rows, files for the missing roles, or set a role's share to 0".into(),
+            Self::EmptyRole { .. } => "give a file for this role, or raise its share of the training file".into(),
+            Self::AnswerWithoutTokens { .. } => "choose another answer word".into(),
+            Self::SameTokens { .. } => "choose answer words that this model's vocabulary knows".into(),
+            Self::NoChatTemplate => "leave the chat template off, or use an instruction-tuned checkpoint".into(),
+            Self::ChatTemplate { .. } => "leave the chat template off".into(),
+        };
+        Some(hint)
+    }
+}
+
+/// `a`, `b`, `c` in backticks; a long list is cut.
+pub(crate) fn listed(names: &[impl AsRef<str>]) -> String {
+    const MOST: usize = 12;
+    if names.is_empty() {
+        return "nothing".into();
+    }
+    let mut list = names.iter().take(MOST).map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ");
+    if names.len() > MOST {
+        list += &format!(" and {} more", names.len() - MOST);
+    }
+    list
+}
+
+/// The candidate that is spelt most like `name`, if it differs in at most a third of its letters.
+pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let name: String = name.to_lowercase().chars().take(64).collect();
+    candidates
+        .map(|candidate| (edits(&name, &candidate.to_lowercase()), candidate))
+        .min_by_key(|(edits, _)| *edits)
+        .filter(|(edits, _)| *edits <= name.chars().count().max(3) / 3)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein's distance in characters.
+fn edits(first: &str, second: &str) -> usize {
+    let second: Vec<char> = second.chars().collect();
+    let mut row: Vec<usize> = (0..=second.len()).collect();
+    for (above, letter) in first.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = above + 1;
+        for (column, other) in second.iter().enumerate() {
+            let substituted = diagonal + usize::from(letter != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = substituted.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_found_and_a_stranger_has_none() {
+        let names = ["arc_easy", "arc_challenge", "boolq"];
+        assert_eq!(nearest("arc_eassy", names.into_iter()), Some("arc_easy"));
+        assert_eq!(nearest("BoolQ", names.into_iter()), Some("boolq"));
+        assert_eq!(nearest("banking", names.into_iter()), None);
+        assert_eq!(edits("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn a_missing_field_says_which_there_are_and_which_is_meant() {
+        let error =
+            DataError::MissingField { at: Place::new("a.csv", 3), field: "label".into(), found: vec!["text".into(), "labels".into()] };
+        assert_eq!(error.to_string(), "`a.csv` line 3 has no field `label`, found `text`, `labels`");
+        assert_eq!(error.hint().unwrap(), "did you mean `labels`?");
+    }
+}

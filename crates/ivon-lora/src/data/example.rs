@@ -1,0 +1,105 @@
+//! One question in text, and why a row is left out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::prompt::Prompt;
+use super::split::Role;
+
+/// A prompt with the words that can answer it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// The row's own id, else file name and row number.
+    pub id: String,
+    /// The prompt.
+    pub prompt: Prompt,
+    /// The answer words in the order of the labels; for a question with choices the letters A, B, …
+    pub answers: Arc<[String]>,
+    /// The index of the right answer; none for rows to predict.
+    pub label: Option<usize>,
+    /// What the row must stay together with when roles are carved.
+    pub group: Option<String>,
+}
+
+impl Example {
+    /// A finished prompt to predict on; it loses nothing, so that one that is too long is dropped.
+    pub fn from_prompt(id: impl Into<String>, prompt: impl Into<String>, answers: Arc<[String]>) -> Self {
+        Self { id: id.into(), prompt: Prompt::fixed(prompt), answers, label: None, group: None }
+    }
+}
+
+/// Why a row is left out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DropReason {
+    /// The task keeps only questions with a certain number of choices.
+    ChoiceCount {
+        /// The question's number of choices.
+        found: usize,
+        /// The number that is kept.
+        kept: usize,
+    },
+    /// The same prompt stands in the file of a role that must not be learnt from.
+    TextAlsoIn(Role),
+    /// Rows of the same group stand in the file of a role that must not be learnt from.
+    GroupAlsoIn(Role),
+    /// Too long even without the parts that may lose text.
+    TooLong {
+        /// The most tokens that are allowed.
+        max_length: usize,
+    },
+    /// The tokenizer makes nothing of the prompt.
+    NoTokens,
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ChoiceCount { found, kept } => write!(formatter, "{found} choices where the task keeps {kept}"),
+            Self::TextAlsoIn(role) => write!(formatter, "the same prompt is in the {role} file"),
+            Self::GroupAlsoIn(role) => write!(formatter, "its group is in the {role} file"),
+            Self::TooLong { max_length } => {
+                write!(formatter, "longer than {max_length} tokens even with its fields shortened")
+            }
+            Self::NoTokens => write!(formatter, "the prompt has no tokens"),
+        }
+    }
+}
+
+/// How many rows were left out for each reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drops(BTreeMap<DropReason, usize>);
+
+impl Drops {
+    /// Counts one row.
+    pub fn add(&mut self, reason: DropReason) {
+        *self.0.entry(reason).or_default() += 1;
+    }
+
+    /// Adds the counts of another.
+    pub fn merge(&mut self, other: &Self) {
+        for (reason, count) in &other.0 {
+            *self.0.entry(reason.clone()).or_default() += count;
+        }
+    }
+
+    /// Each reason with its number of rows.
+    pub fn iter(&self) -> impl Iterator<Item = (&DropReason, usize)> {
+        self.0.iter().map(|(reason, count)| (reason, *count))
+    }
+
+    /// The number of rows left out.
+    pub fn total(&self) -> usize {
+        self.0.values().sum()
+    }
+}
+
+impl Serialize for Drops {
+    /// A map from the reason in words to the number of rows.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(reason, count)| (reason.to_string(), count)))
+    }
+}

@@ -1,0 +1,256 @@
+//! Which files of a folder play which role, by their names.
+//!
+//! `train.jsonl`, `tune.csv`, `validation.parquet` (also `dev`, `valid`, `val`), `calibrate.tsv`, `test.jsonl`; the
+//! authors' `ARC-Easy-Train.jsonl` and `train_s.jsonl` (for `winogrande_s`); the hub's
+//! `train-00000-of-00002.parquet`, all of its parts in order, also below `data/`.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::DataError;
+use super::read::EXTENSIONS;
+use super::split::Role;
+use crate::files::FileError;
+
+/// The most names of a folder that are looked at.
+const MOST_NAMES: usize = 100_000;
+
+/// What a file is by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// To learn from; a single file without a role in its name too.
+    Train,
+    /// To choose settings by.
+    Tune,
+    /// To calibrate by.
+    Calibrate,
+    /// To be scored on where there is no test file; else to choose settings by.
+    Validation,
+    /// To be scored on.
+    Test,
+}
+
+impl Split {
+    /// All five, in order.
+    pub const ALL: [Self; 5] = [Self::Train, Self::Tune, Self::Calibrate, Self::Validation, Self::Test];
+
+    /// The split's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Tune => "tune",
+            Self::Calibrate => "calibrate",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
+
+    /// A split by the word that a file name has for it.
+    fn by_word(word: &str) -> Option<Self> {
+        match word {
+            "train" => Some(Self::Train),
+            "tune" => Some(Self::Tune),
+            "calibrate" => Some(Self::Calibrate),
+            "validation" | "valid" | "val" | "dev" => Some(Self::Validation),
+            "test" => Some(Self::Test),
+            _ => None,
+        }
+    }
+}
+
+impl From<Role> for Split {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Train => Self::Train,
+            Role::Tune => Self::Tune,
+            Role::Calibrate => Self::Calibrate,
+            Role::Test => Self::Test,
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// The files of one split, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitFiles {
+    /// The split.
+    pub split: Split,
+    /// Its files; more than one where the hub has cut it into parts.
+    pub paths: Vec<PathBuf>,
+}
+
+/// The files of a data set: those of a folder by their names, or one file. `task` settles which of WinoGrande's
+/// training files is meant.
+///
+/// # Errors
+/// If the path cannot be read, the folder has no file named after a split, or two files could be the same one.
+pub fn find_files(path: &Path, task: &str) -> Result<Vec<SplitFiles>, DataError> {
+    let refused = |source| FileError::Io { action: "read", path: path.into(), source };
+    if !fs::metadata(path).map_err(refused)?.is_dir() {
+        let split = named_after(path, task).map_or(Split::Train, |name| name.split);
+        return Ok(vec![SplitFiles { split, paths: vec![path.into()] }]);
+    }
+    let names = readable_names(path)?;
+    let named: Vec<(Name, PathBuf)> = names.iter().filter_map(|path| Some((named_after(path, task)?, path.clone()))).collect();
+    if named.is_empty() {
+        let below = path.join("data");
+        if below.is_dir() {
+            return find_files(&below, task);
+        }
+        let found = names.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
+        return Err(DataError::NoSplitFiles { folder: path.into(), found });
+    }
+    let mut found = Vec::new();
+    for split in Split::ALL {
+        let candidates: Vec<_> = named.iter().filter(|(name, _)| name.split == split).collect();
+        if !candidates.is_empty() {
+            found.push(SplitFiles { split, paths: chosen(split, &candidates)? });
+        }
+    }
+    Ok(found)
+}
+
+/// What a file name says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Name {
+    split: Split,
+    /// The name without extension and part number: files that share it are the same data.
+    stem: String,
+    /// The number of a part, as in `train-00001-of-00003`.
+    part: Option<u64>,
+    /// The rank of the extension: the lower the better.
+    rank: usize,
+}
+
+/// One split's files among the candidates: the best extension of one stem, all parts of it.
+fn chosen(split: Split, candidates: &[&(Name, PathBuf)]) -> Result<Vec<PathBuf>, DataError> {
+    let ambiguous = |first: &PathBuf, second: &PathBuf| DataError::AmbiguousFiles {
+        role: split.name().into(),
+        first: first.clone(),
+        second: second.clone(),
+    };
+    // A file that is called just `train` wins over `ARC-Easy-Train`; `valid` and `dev` are equals.
+    let exact = |name: &Name| Split::by_word(&name.stem).is_some();
+    let any_exact = candidates.iter().any(|(name, _)| exact(name));
+    let mut candidates: Vec<_> = candidates.iter().filter(|(name, _)| exact(name) || !any_exact).collect();
+    candidates.sort_by_key(|(name, path)| (name.rank, name.part, path.clone()));
+    let Some((first, path)) = candidates.first().map(|candidate| (&candidate.0, &candidate.1)) else { return Ok(Vec::new()) };
+    if let Some((_, other)) = candidates.iter().map(|candidate| (&candidate.0, &candidate.1)).find(|(name, _)| name.stem != first.stem) {
+        return Err(ambiguous(path, other));
+    }
+    let same: Vec<_> = candidates.iter().filter(|(name, _)| name.rank == first.rank).collect();
+    if let Some((one, other)) = same.iter().zip(same.iter().skip(1)).find(|(one, other)| one.0.part == other.0.part || one.0.part.is_none())
+    {
+        return Err(ambiguous(&one.1, &other.1));
+    }
+    Ok(same.into_iter().map(|(_, path)| path.clone()).collect())
+}
+
+/// The split that a file is named after, if its extension can be read.
+fn named_after(path: &Path, task: &str) -> Option<Name> {
+    let extension = path.extension()?.to_string_lossy().to_lowercase();
+    let rank = EXTENSIONS.iter().position(|known| *known == extension)?;
+    let stem = path.file_stem()?.to_string_lossy().to_lowercase();
+    let (stem, part) = match stem.split_once("-of-") {
+        Some((before, count)) if all_digits(count) => match before.rsplit_once('-') {
+            Some((stem, part)) if all_digits(part) => (stem.to_string(), part.parse().ok()),
+            _ => (stem, None),
+        },
+        _ => (stem, None),
+    };
+    let words: Vec<&str> = stem.split(['-', '_', '.', ' ']).collect();
+    let split = match words.as_slice() {
+        // WinoGrande's training sets of several sizes stand in one folder.
+        ["train", size @ ("xs" | "s" | "m" | "l" | "xl")] => (task.strip_prefix("winogrande_") == Some(size)).then_some(Split::Train)?,
+        [.., last] => Split::by_word(last)?,
+        [] => return None,
+    };
+    Some(Name { split, stem, part, rank })
+}
+
+fn all_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The files of a folder, in the order of their names.
+fn readable_names(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let refused = |source| FileError::Io { action: "read", path: folder.into(), source };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(refused)?.take(MOST_NAMES) {
+        let path = entry.map_err(refused)?.path();
+        if path.is_file() {
+            names.push(path);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(names: &[&str], task: &str) -> Result<Vec<(Split, Vec<String>)>, DataError> {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let name_of = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+        let files = find_files(folder.path(), task)?;
+        Ok(files.into_iter().map(|files| (files.split, files.paths.iter().map(name_of).collect())).collect())
+    }
+
+    fn files(split: Split, names: &[&str]) -> (Split, Vec<String>) {
+        (split, names.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn files_play_the_role_they_are_named_after() {
+        let names = ["train.jsonl", "tune.csv", "calibrate.tsv", "dev.parquet", "Test.JSONL", "README.md"];
+        let expected = [
+            files(Split::Train, &["train.jsonl"]),
+            files(Split::Tune, &["tune.csv"]),
+            files(Split::Calibrate, &["calibrate.tsv"]),
+            files(Split::Validation, &["dev.parquet"]),
+            files(Split::Test, &["Test.JSONL"]),
+        ];
+        assert_eq!(found(&names, "custom").unwrap(), expected);
+    }
+
+    #[test]
+    fn the_names_of_authors_and_hub_are_understood() {
+        let arc = ["ARC-Easy-Train.jsonl", "ARC-Easy-Train.csv", "ARC-Easy-Dev.jsonl", "ARC-Easy-Test.jsonl"];
+        assert_eq!(found(&arc, "arc_easy").unwrap()[0], files(Split::Train, &["ARC-Easy-Train.jsonl"]));
+        let winogrande = ["train_s.jsonl", "train_m.jsonl", "train_s-labels.lst", "dev.jsonl"];
+        assert_eq!(found(&winogrande, "winogrande_m").unwrap()[0], files(Split::Train, &["train_m.jsonl"]));
+        let hub = ["data/train-00001-of-00002.parquet", "data/train-00000-of-00002.parquet", "data/validation-00000-of-00001.parquet"];
+        let expected = files(Split::Train, &["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]);
+        assert_eq!(found(&hub, "boolq").unwrap()[0], expected);
+        let openbookqa = ["train.jsonl", "train.tsv", "dev.jsonl", "dev.tsv", "train_complete.jsonl"];
+        assert_eq!(found(&openbookqa, "openbookqa").unwrap()[0], files(Split::Train, &["train.jsonl"]));
+    }
+
+    #[test]
+    fn two_files_for_one_role_are_an_error_and_so_is_none() {
+        let message = found(&["dev.jsonl", "valid.jsonl"], "custom").unwrap_err().to_string();
+        assert!(
+            message.contains("dev.jsonl") && message.contains("valid.jsonl") && message.ends_with("could be the validation file"),
+            "{message}"
+        );
+        let error = found(&["a.jsonl", "b.csv"], "custom").unwrap_err();
+        assert!(error.to_string().ends_with("found `a.jsonl`, `b.csv`"), "{error}");
+        assert!(error.hint().unwrap().contains("one file instead of a folder"));
+        assert!(matches!(find_files(Path::new("/nowhere"), "custom"), Err(DataError::File(_))));
+    }
+}

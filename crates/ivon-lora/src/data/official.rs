@@ -1,0 +1,230 @@
+//! Rows of public data sets, as their authors, GLUE, SuperGLUE and the hub publish them, brought into one schema:
+//! `question` + `choices` + `answer` (0-based), `question` + `passage` + `answer`, `premise` + `hypothesis` +
+//! `label`, `text` + `label`. A row that is in the schema already stays as it is.
+//!
+//! BoolQ's passage is taken as it is published: SuperGLUE's begins with `Title -- `, the authors' has the title in
+//! a field of its own, which is not put in front.
+
+use serde_json::{Value, json};
+
+use super::error::{DataError, listed};
+use super::label::{letter_index, shown};
+use super::read::Row;
+
+/// Two options `option1`, `option2`, the answer `1` or `2`, the sentence under `sentence`.
+pub(crate) fn winogrande(row: &mut Row) -> Result<(), DataError> {
+    rename(row, "sentence", "question");
+    if row.fields.contains_key("choices") || !row.fields.contains_key("option1") {
+        return parse_list(row);
+    }
+    let options = json!([row.text("option1")?, row.text("option2")?]);
+    row.fields.insert("choices".into(), options);
+    let answer = match row.fields.get("answer") {
+        None | Some(Value::Null) => return Ok(()),
+        Some(answer) => match shown(answer).trim() {
+            "" | "-1" => return Ok(()),
+            "1" => 0,
+            "2" => 1,
+            other => return Err(outside(row, "answer", other, "`1` or `2`".into())),
+        },
+    };
+    row.fields.insert("answer".into(), json!(answer));
+    Ok(())
+}
+
+/// ARC and OpenBookQA: a question object with `stem` and `choices`, or columns of labels and texts, the answer as
+/// one of the labels (A to E, or 1 to 5) under `answerKey`; OpenBookQA's TSV with `(A) … (B) …` in one column.
+pub(crate) fn choice_question(row: &mut Row) -> Result<(), DataError> {
+    if let Some(Value::Object(question)) = row.fields.get("question").cloned() {
+        for (name, to) in [("stem", "question"), ("choices", "choices")] {
+            if let Some(value) = question.get(name) {
+                row.fields.insert(to.into(), value.clone());
+            }
+        }
+    }
+    for (from, to) in [
+        ("question_stem", "question"),
+        ("Question Stem", "question"),
+        ("Choices", "choices"),
+        ("Answer Key", "answerKey"),
+        ("answer_key", "answerKey"),
+    ] {
+        rename(row, from, to);
+    }
+    let (labels, texts) = match row.fields.get("choices") {
+        Some(Value::Array(choices)) if choices.iter().any(Value::is_object) => {
+            let column = |name: &str| choices.iter().map(|choice| choice.get(name).cloned().unwrap_or(Value::Null)).collect();
+            (column("label"), column("text"))
+        }
+        Some(Value::Object(choices)) => {
+            let column = |name: &str| choices.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+            (column("label"), column("text"))
+        }
+        Some(Value::String(text)) if text.trim_start().starts_with("(A)") => {
+            let texts = lettered(text.trim());
+            ((0..texts.len()).map(|index| json!(char::from(b'A' + index as u8).to_string())).collect(), texts)
+        }
+        _ => (Vec::<Value>::new(), Vec::new()),
+    };
+    if texts.is_empty() {
+        rename(row, "answerKey", "answer");
+        return parse_list(row);
+    }
+    row.fields.insert("choices".into(), Value::Array(texts));
+    if row.fields.contains_key("answer") {
+        return Ok(());
+    }
+    let Some(key) = row.fields.get("answerKey").map(shown).filter(|key| !key.trim().is_empty()) else { return Ok(()) };
+    let labels: Vec<String> = labels.iter().map(shown).collect();
+    // Some copies of ARC write the answers' letters beside choices that are labelled 1 to 4, and the other way round.
+    let index = labels.iter().position(|label| label == key.trim()).or_else(|| swapped(key.trim(), labels.len()));
+    let Some(index) = index else { return Err(outside(row, "answerKey", &key, format!("one of {}", listed(&labels)))) };
+    row.fields.insert("answer".into(), json!(index));
+    Ok(())
+}
+
+/// BoolQ: the answer under `answer` (truth value) or, in SuperGLUE, `label` (0 false, 1 true).
+pub(crate) fn boolq(row: &mut Row) -> Result<(), DataError> {
+    rename(row, "label", "answer");
+    Ok(())
+}
+
+/// SST-2: GLUE's column is `sentence`; blanks around the text are none of it.
+pub(crate) fn sst2(row: &mut Row) -> Result<(), DataError> {
+    rename(row, "sentence", "text");
+    if let Some(Value::String(text)) = row.fields.get_mut("text") {
+        // Python's strip() also takes the four separators, which are no white space to Unicode.
+        *text = text.trim_matches(|letter: char| letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter)).into();
+    }
+    Ok(())
+}
+
+/// RTE: GLUE's columns are `sentence1` and `sentence2`, its labels words in the TSV.
+pub(crate) fn rte(row: &mut Row) -> Result<(), DataError> {
+    rename(row, "sentence1", "premise");
+    rename(row, "sentence2", "hypothesis");
+    if let Some(Value::String(label)) = row.fields.get("label") {
+        let index = match label.trim() {
+            "entailment" => 0,
+            "not_entailment" => 1,
+            _ => return Ok(()),
+        };
+        row.fields.insert("label".into(), json!(index));
+    }
+    Ok(())
+}
+
+/// Gives a field the schema's name, if nothing has that name yet.
+fn rename(row: &mut Row, from: &str, to: &str) {
+    if !row.fields.contains_key(to)
+        && let Some(value) = row.fields.remove(from)
+    {
+        row.fields.insert(to.into(), value);
+    }
+}
+
+/// Choices in one column of a CSV file are a JSON list.
+fn parse_list(row: &mut Row) -> Result<(), DataError> {
+    if let Some(Value::String(text)) = row.fields.get("choices") {
+        match serde_json::from_str::<Value>(text) {
+            Ok(list @ Value::Array(_)) => row.fields.insert("choices".into(), list),
+            _ => return Err(row.wrong_type("choices", "a list, in a CSV file as `[\"one\", \"two\"]`", &row.fields["choices"])),
+        };
+    }
+    Ok(())
+}
+
+/// The texts of `(A) one (B) two (C) three (D) four`.
+fn lettered(text: &str) -> Vec<Value> {
+    let mut texts = Vec::new();
+    let mut rest = text.strip_prefix("(A)").unwrap_or(text);
+    for letter in b'B'..=b'Z' {
+        match rest.split_once(&format!(" ({})", char::from(letter))) {
+            Some((text, after)) => {
+                texts.push(json!(text.trim()));
+                rest = after;
+            }
+            None => break,
+        }
+    }
+    texts.push(json!(rest.trim()));
+    texts
+}
+
+/// The index of a letter or of a number from 1, among `count` choices.
+fn swapped(key: &str, count: usize) -> Option<usize> {
+    let number = || key.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+    letter_index(key).or_else(number).filter(|index| *index < count)
+}
+
+fn outside(row: &Row, field: &str, value: &str, allowed: String) -> DataError {
+    DataError::LabelOutOfRange { at: row.place.clone(), field: field.into(), value: value.into(), allowed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::error::Place;
+
+    fn brought(by: fn(&mut Row) -> Result<(), DataError>, row: Value) -> Value {
+        let mut row = Row::from_json(&row.to_string(), Place::new("f", 1)).unwrap();
+        by(&mut row).unwrap();
+        Value::Object(row.fields)
+    }
+
+    #[test]
+    fn winogrande_s_options_become_choices_and_its_answer_an_index() {
+        let row = brought(winogrande, json!({"sentence": "a _ b", "option1": "x", "option2": "y", "answer": "2"}));
+        assert_eq!((&row["question"], &row["choices"], &row["answer"]), (&json!("a _ b"), &json!(["x", "y"]), &json!(1)));
+        let mut wrong = Row::from_json(r#"{"sentence": "", "option1": "", "option2": "", "answer": "3"}"#, Place::new("f", 4)).unwrap();
+        let message = winogrande(&mut wrong).unwrap_err().to_string();
+        assert_eq!(message, "`f` line 4: label `3` in field `answer` is out of range, expected `1` or `2`");
+    }
+
+    #[test]
+    fn arc_of_the_authors_and_of_the_hub_become_the_same_row() {
+        let authors = json!({"id": "a", "question": {"stem": "Which?", "choices": [{"text": "x", "label": "1"}, {"text": "y", "label": "2"}]},
+            "answerKey": "2"});
+        let hub = json!({"id": "a", "question": "Which?", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "B"});
+        for row in [authors, hub] {
+            let row = brought(choice_question, row);
+            assert_eq!((&row["question"], &row["choices"], &row["answer"]), (&json!("Which?"), &json!(["x", "y"]), &json!(1)));
+        }
+        let mut wrong = Row::from_json(
+            r#"{"question": "", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "C"}"#,
+            Place::new("f", 1),
+        )
+        .unwrap();
+        let message = choice_question(&mut wrong).unwrap_err().to_string();
+        assert!(message.ends_with("label `C` in field `answerKey` is out of range, expected one of `A`, `B`"), "{message}");
+    }
+
+    #[test]
+    fn openbookqa_as_jsonl_and_as_tsv_become_the_same_row() {
+        let stems = json!({"id": "7", "question_stem": "Predators eat", "choices": {"text": ["lions", "humans", "bunnies", "grass"],
+            "label": ["A", "B", "C", "D"]}, "answerKey": "C"});
+        let tsv = json!({"ID": "7", "Question Stem": "Predators eat", "Choices": "(A) lions (B) humans (C) bunnies (D) grass",
+            "Complete Question": "…", "Answer Key": "C"});
+        for row in [stems, tsv] {
+            let row = brought(choice_question, row);
+            assert_eq!(row["choices"], json!(["lions", "humans", "bunnies", "grass"]));
+            assert_eq!((&row["question"], &row["answer"]), (&json!("Predators eat"), &json!(2)));
+        }
+    }
+
+    #[test]
+    fn glue_and_superglue_columns_get_the_schema_s_names() {
+        assert_eq!(brought(sst2, json!({"sentence": " fine . \u{1c}", "label": "1"}))["text"], "fine .");
+        let row = brought(rte, json!({"index": "0", "sentence1": "a", "sentence2": "b", "label": "not_entailment"}));
+        assert_eq!(row, json!({"index": "0", "label": 1, "premise": "a", "hypothesis": "b"}));
+        assert_eq!(brought(boolq, json!({"question": "q", "passage": "p", "label": 0}))["answer"], 0);
+    }
+
+    #[test]
+    fn choices_of_a_csv_file_are_a_json_list() {
+        let row = brought(choice_question, json!({"question": "q", "choices": "[\"x\", \"y\"]", "answer": "1"}));
+        assert_eq!(row["choices"], json!(["x", "y"]));
+        let mut wrong = Row::from_json(r#"{"question": "q", "choices": "x, y", "answer": "1"}"#, Place::new("f", 1)).unwrap();
+        assert!(choice_question(&mut wrong).unwrap_err().to_string().contains("is text, expected a list"));
+    }
+}

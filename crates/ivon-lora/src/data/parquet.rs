@@ -1,0 +1,195 @@
+//! Rows of a parquet file as JSON values, through the parquet crate's row interface (no arrow).
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::file::reader::SerializedFileReader;
+use parquet::record::Field;
+use serde_json::{Map, Value};
+
+use super::error::{DataError, Place};
+use super::read::{Continue, Row};
+
+/// Calls `take` with each row of a parquet file.
+///
+/// # Errors
+/// If the file is damaged or compressed in a way that this build cannot read; the errors of `take`.
+pub(crate) fn for_each_parquet_row(
+    path: &Path,
+    file: File,
+    take: &mut dyn FnMut(Row) -> Result<Continue, DataError>,
+) -> Result<(), DataError> {
+    let malformed = |reason: String| DataError::MalformedParquet { path: path.into(), reason };
+    let name: Arc<str> = path.display().to_string().into();
+    // The parquet crate asserts on some damaged pages; a damaged file must end in an error all the same.
+    let mut rows = guarded(|| {
+        let reader = SerializedFileReader::new(file)?;
+        parquet::record::reader::RowIter::from_file_into(Box::new(reader)).project(None)
+    })
+    .map_err(malformed)?;
+    for line in 1.. {
+        let Some(row) = guarded(|| rows.next().transpose()).map_err(malformed)? else { break };
+        let fields = row.into_columns().into_iter().map(|(field, value)| (field, json(&value))).collect();
+        if take(Row { fields, place: Place::new(name.clone(), line) })? == Continue::No {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Runs a step of the parquet crate; an error or a panic becomes its reason.
+fn guarded<T>(step: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("a page is damaged".into()),
+    }
+}
+
+/// A parquet value as JSON; what JSON has no word for (dates, decimals) is written as text.
+fn json(field: &Field) -> Value {
+    match field {
+        Field::Null => Value::Null,
+        Field::Bool(value) => Value::from(*value),
+        Field::Byte(value) => Value::from(*value),
+        Field::Short(value) => Value::from(*value),
+        Field::Int(value) => Value::from(*value),
+        Field::Long(value) => Value::from(*value),
+        Field::UByte(value) => Value::from(*value),
+        Field::UShort(value) => Value::from(*value),
+        Field::UInt(value) => Value::from(*value),
+        Field::ULong(value) => Value::from(*value),
+        Field::Float16(value) => Value::from(value.to_f32()),
+        Field::Float(value) => Value::from(*value),
+        Field::Double(value) => Value::from(*value),
+        Field::Str(text) => Value::from(text.as_str()),
+        // Writers that leave the UTF-8 mark away still mean text.
+        Field::Bytes(bytes) => Value::from(String::from_utf8_lossy(bytes.data()).into_owned()),
+        Field::Group(row) => Value::Object(row.get_column_iter().map(|(name, field)| (name.clone(), json(field))).collect::<Map<_, _>>()),
+        Field::ListInternal(list) => list.elements().iter().map(json).collect(),
+        Field::MapInternal(map) => map
+            .entries()
+            .iter()
+            .map(|(key, value)| (json(key).as_str().map_or_else(|| key.to_string(), String::from), json(value)))
+            .collect::<Map<_, _>>()
+            .into(),
+        other => Value::from(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::data::read::read_rows;
+    use parquet::data_type::{BoolType, ByteArray, ByteArrayType, Int64Type};
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    /// One column of a test file: text, whole numbers, truth values, or a list of texts for each row.
+    pub(crate) enum Column {
+        Texts(Vec<&'static str>),
+        Numbers(Vec<i64>),
+        Truths(Vec<bool>),
+        Lists(Vec<Vec<&'static str>>),
+    }
+
+    /// Writes a parquet file with the crate's own writer, as the hub's files are: snappy, dictionary.
+    pub(crate) fn write(path: &Path, schema: &str, columns: Vec<Column>) {
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let properties = WriterProperties::builder().set_compression(parquet::basic::Compression::SNAPPY).build();
+        let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::new(properties)).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        for column in columns {
+            let mut column_writer = group.next_column().unwrap().unwrap();
+            match column {
+                Column::Texts(texts) => {
+                    let values: Vec<ByteArray> = texts.into_iter().map(ByteArray::from).collect();
+                    column_writer.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+                }
+                Column::Numbers(values) => {
+                    column_writer.typed::<Int64Type>().write_batch(&values, None, None).unwrap();
+                }
+                Column::Truths(values) => {
+                    column_writer.typed::<BoolType>().write_batch(&values, None, None).unwrap();
+                }
+                Column::Lists(lists) => {
+                    let repetition: Vec<i16> = lists.iter().flat_map(|list| (0..list.len()).map(|index| i16::from(index > 0))).collect();
+                    let values: Vec<ByteArray> = lists.into_iter().flatten().map(ByteArray::from).collect();
+                    let definition = vec![1i16; values.len()];
+                    column_writer.typed::<ByteArrayType>().write_batch(&values, Some(&definition), Some(&repetition)).unwrap();
+                }
+            }
+            column_writer.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+    }
+
+    /// ARC's schema on the hub.
+    pub(crate) const ARC: &str = "message schema {
+        REQUIRED BYTE_ARRAY id (UTF8);
+        REQUIRED BYTE_ARRAY question (UTF8);
+        REQUIRED GROUP choices {
+            REQUIRED GROUP text (LIST) { REPEATED GROUP list { REQUIRED BYTE_ARRAY element (UTF8); } }
+            REQUIRED GROUP label (LIST) { REPEATED GROUP list { REQUIRED BYTE_ARRAY element (UTF8); } }
+        }
+        REQUIRED BYTE_ARRAY answerKey (UTF8);
+    }";
+
+    #[test]
+    fn nested_lists_of_the_hub_s_arc_come_back_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.parquet");
+        write(
+            &path,
+            ARC,
+            vec![
+                Column::Texts(vec!["q1", "q2"]),
+                Column::Texts(vec!["Which?", "Who?"]),
+                Column::Lists(vec![vec!["a", "b", "c", "d"], vec!["e", "f", "g"]]),
+                Column::Lists(vec![vec!["A", "B", "C", "D"], vec!["1", "2", "3"]]),
+                Column::Texts(vec!["C", "2"]),
+            ],
+        );
+        let rows = read_rows(&path).unwrap();
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows[0].fields["choices"], serde_json::json!({"text": ["a", "b", "c", "d"], "label": ["A", "B", "C", "D"]}));
+        assert_eq!(rows[1].fields["answerKey"], "2");
+        assert_eq!(rows[1].place.line, 2);
+    }
+
+    #[test]
+    fn numbers_and_truth_values_keep_their_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let schema = "message m { REQUIRED INT64 label; REQUIRED BOOLEAN answer; }";
+        write(&path, schema, vec![Column::Numbers(vec![-1, 7]), Column::Truths(vec![true, false])]);
+        let rows = read_rows(&path).unwrap();
+        assert_eq!(rows[1].fields["label"], 7);
+        assert_eq!(rows[0].fields["answer"], true);
+    }
+
+    #[test]
+    fn a_cut_or_garbled_parquet_file_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        write(&path, "message m { REQUIRED INT64 label; }", vec![Column::Numbers((0..500).collect())]);
+        let whole = std::fs::read(&path).unwrap();
+        for (cut, flip) in [(whole.len() / 2, 0), (3, 0), (whole.len(), 9), (whole.len(), whole.len() - 6), (whole.len(), 40)] {
+            let mut bytes = whole[..cut].to_vec();
+            if let Some(byte) = bytes.get_mut(flip) {
+                *byte ^= 0xff;
+            }
+            std::fs::write(&path, bytes).unwrap();
+            // Values that were changed in place cannot be told from others; what must not happen is a panic.
+            if let Err(error) = read_rows(&path) {
+                assert!(matches!(error, DataError::MalformedParquet { .. }), "{error}");
+                assert!(error.to_string().contains("a.parquet"));
+            } else {
+                assert_eq!(cut, whole.len());
+            }
+        }
+    }
+}

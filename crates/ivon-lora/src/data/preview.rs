@@ -1,0 +1,233 @@
+//! What a data set looks like to the model, for `ivon-lora data preview`: a value to be printed or saved.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::encode::{EncodeOptions, Encoder, Outcome};
+use super::encoded::Choices;
+use super::error::DataError;
+use super::example::{Drops, Example};
+use super::tokenizer::Tokenizer;
+
+/// One token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TokenView {
+    /// Its id.
+    pub id: u32,
+    /// Its text; � where it is part of a character only.
+    pub text: String,
+}
+
+/// One example.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExampleView {
+    /// Its id.
+    pub id: String,
+    /// The text that the model reads, chat template included, special tokens before it not.
+    pub prompt: String,
+    /// The prompt's tokens.
+    pub tokens: Vec<TokenView>,
+    /// The answers with the tokens by which each is scored.
+    pub choices: Vec<(String, Vec<TokenView>)>,
+    /// The index of the right answer.
+    pub label: Option<usize>,
+    /// Whether the prompt has lost text.
+    pub truncated: bool,
+}
+
+/// Prompt lengths in tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Lengths {
+    /// The shortest.
+    pub min: usize,
+    /// The lower of the two in the middle.
+    pub median: usize,
+    /// Nine in ten are at most this long.
+    pub p90: usize,
+    /// The longest.
+    pub max: usize,
+}
+
+impl Lengths {
+    /// Of a list in any order; zeros for an empty one.
+    pub fn of(mut lengths: Vec<usize>) -> Self {
+        lengths.sort_unstable();
+        // The smallest length that at least this share of examples does not exceed.
+        let quantile = |tenths: usize| lengths.get((lengths.len() * tenths).div_ceil(10).saturating_sub(1)).copied().unwrap_or(0);
+        Self { min: quantile(0), median: quantile(5), p90: quantile(9), max: quantile(10) }
+    }
+}
+
+/// A set of examples at a glance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Preview {
+    /// The first examples.
+    pub examples: Vec<ExampleView>,
+    /// How many examples are usable.
+    pub count: usize,
+    /// Prompt lengths of all usable examples.
+    pub lengths: Lengths,
+    /// How often each label is right; a label by its index and answer word.
+    pub labels: BTreeMap<usize, (String, usize)>,
+    /// Examples without a label.
+    pub unlabelled: usize,
+    /// Examples that lost text to fit.
+    pub truncated: usize,
+    /// Examples scored by whole answers.
+    pub whole_answers: usize,
+    /// Rows left out, and why.
+    pub dropped: Drops,
+}
+
+/// Looks at all `examples` and shows the first `shown`. `dropped` holds the rows that were left out before.
+///
+/// # Errors
+/// As [`Encoder::encode`].
+pub fn preview(
+    examples: &[Example],
+    dropped: &Drops,
+    tokenizer: &Tokenizer,
+    options: EncodeOptions,
+    shown: usize,
+) -> Result<Preview, DataError> {
+    let mut encoder = Encoder::new(tokenizer, options)?;
+    let mut lengths = Vec::with_capacity(examples.len());
+    let mut preview = Preview {
+        examples: Vec::new(),
+        count: 0,
+        lengths: Lengths::default(),
+        labels: BTreeMap::new(),
+        unlabelled: 0,
+        truncated: 0,
+        whole_answers: 0,
+        dropped: dropped.clone(),
+    };
+    for example in examples {
+        match encoder.encode(example)? {
+            Outcome::Dropped(reason) => preview.dropped.add(reason),
+            Outcome::Encoded { encoded, text, truncated } => {
+                lengths.push(encoded.tokens.len());
+                preview.count += 1;
+                preview.truncated += usize::from(truncated);
+                preview.whole_answers += usize::from(matches!(encoded.choices, Choices::Answers(_)));
+                match example.label {
+                    Some(label) => {
+                        let word = example.answers.get(label).cloned().unwrap_or_default();
+                        preview.labels.entry(label).or_insert((word, 0)).1 += 1;
+                    }
+                    None => preview.unlabelled += 1,
+                }
+                if preview.examples.len() < shown {
+                    let tokens = views(tokenizer, &encoded.tokens)?;
+                    let scored: Vec<Vec<TokenView>> = match &encoded.choices {
+                        Choices::Tokens(ids) => ids.iter().map(|id| views(tokenizer, &[*id])).collect::<Result<_, _>>()?,
+                        Choices::Answers(answers) => answers.iter().map(|ids| views(tokenizer, ids)).collect::<Result<_, _>>()?,
+                    };
+                    let choices = example.answers.iter().cloned().zip(scored).collect();
+                    preview.examples.push(ExampleView { id: encoded.id, prompt: text, tokens, choices, label: encoded.label, truncated });
+                }
+            }
+        }
+    }
+    preview.lengths = Lengths::of(lengths);
+    Ok(preview)
+}
+
+fn views(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<TokenView>, DataError> {
+    ids.iter().map(|&id| Ok(TokenView { id, text: tokenizer.decode(&[id])? })).collect()
+}
+
+impl fmt::Display for TokenView {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{:?}", self.id, self.text)
+    }
+}
+
+/// Tokens with a blank between them.
+fn joined(tokens: &[TokenView]) -> String {
+    tokens.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+impl fmt::Display for ExampleView {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{}{}", self.id, if self.truncated { " (shortened)" } else { "" })?;
+        writeln!(formatter, "  prompt  {}", self.prompt.replace('\n', "\n          "))?;
+        writeln!(formatter, "  tokens  {}", joined(&self.tokens))?;
+        for (index, (word, tokens)) in self.choices.iter().enumerate() {
+            let mark = if self.label == Some(index) { "*" } else { " " };
+            writeln!(formatter, "  {mark} {index:>3}  {word}  [{}]", joined(tokens))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Preview {
+    /// Plain text: the examples, then a line for each fact. `*` marks the right answer.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for example in &self.examples {
+            writeln!(formatter, "{example}")?;
+        }
+        let Lengths { min, median, p90, max } = self.lengths;
+        writeln!(formatter, "examples   {}", self.count)?;
+        writeln!(formatter, "tokens     min {min}, median {median}, 90 % {p90}, max {max}")?;
+        let labels: Vec<String> = self.labels.iter().map(|(index, (word, count))| format!("{index} {word}: {count}")).collect();
+        writeln!(formatter, "labels     {}", if labels.is_empty() { "none".into() } else { labels.join(", ") })?;
+        if self.unlabelled > 0 {
+            writeln!(formatter, "unlabelled {}", self.unlabelled)?;
+        }
+        writeln!(formatter, "shortened  {}", self.truncated)?;
+        if self.whole_answers > 0 {
+            writeln!(formatter, "scored by whole answers: {}", self.whole_answers)?;
+        }
+        writeln!(formatter, "left out   {}", self.dropped.total())?;
+        for (reason, count) in self.dropped.iter() {
+            writeln!(formatter, "  {count} {}: {reason}", if count == 1 { "row" } else { "rows" })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::byte_level;
+    use crate::data::{DropReason, Scoring};
+
+    #[test]
+    fn quantiles_are_lengths_that_occur() {
+        assert_eq!(Lengths::of((1..=10).rev().collect()), Lengths { min: 1, median: 5, p90: 9, max: 10 });
+        assert_eq!(Lengths::of(vec![7]), Lengths { min: 7, median: 7, p90: 7, max: 7 });
+        assert_eq!(Lengths::of(Vec::new()), Lengths::default());
+    }
+
+    #[test]
+    fn a_preview_shows_prompt_tokens_choices_label_and_what_was_left_out() {
+        let tokenizer = byte_level(&["Ġ A", "Ġ B"], false);
+        let answers = ["A".to_string(), "B".to_string()].into();
+        let mut examples: Vec<Example> = ["Q:", "Why:", "longer than that:"]
+            .iter()
+            .map(|prompt| Example::from_prompt(*prompt, *prompt, std::sync::Arc::clone(&answers)))
+            .collect();
+        examples[0].label = Some(1);
+        let mut dropped = Drops::default();
+        dropped.add(DropReason::ChoiceCount { found: 5, kept: 4 });
+        let options = EncodeOptions { max_length: 10, scoring: Scoring::Token, chat_template: false };
+        let preview = preview(&examples, &dropped, &tokenizer, options, 1).unwrap();
+        let id = |token: &str| tokenizer.token_to_id(token).unwrap();
+        let expected = format!(
+            "Q:\n  prompt  Q:\n  tokens  {}:\"Q\" {}:\":\"\n      0  A  [{}:\" A\"]\n  *   1  B  [{}:\" B\"]\n\n\
+             examples   2\ntokens     min 2, median 2, 90 % 4, max 4\nlabels     1 B: 1\nunlabelled 1\nshortened  0\nleft out   2\n  \
+             1 row: 5 choices where the task keeps 4\n  1 row: longer than 10 tokens even with its fields shortened\n",
+            id("Q"),
+            id(":"),
+            id("ĠA"),
+            id("ĠB"),
+        );
+        assert_eq!(preview.to_string(), expected);
+        let saved = serde_json::to_value(&preview).unwrap();
+        assert_eq!(saved["labels"]["1"][1], 1);
+        assert_eq!(saved["examples"][0]["choices"][1][1][0]["text"], " B");
+    }
+}

@@ -1,0 +1,292 @@
+//! Base and adapter → a full Hugging Face folder whose weights are W + s · B A: what needs no adapter any more.
+//!
+//! Sums are made in f32 and rounded once, at the end. Tensors pass in strips of rows, so memory does not grow with the model.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::companions::Companions;
+use super::parameters::to_matrix;
+use super::store::header;
+use super::{Adapter, LoraConfig, LoraError, Matrix, Precision, module_path};
+use crate::files;
+use crate::model::StoredTensor;
+
+/// Numbers of a strip of rows that is held at a time.
+const STRIP: usize = 1 << 20;
+
+/// The weights of a base, by their Hugging Face names.
+pub trait MergeBase {
+    /// All names, sorted.
+    fn names(&self) -> Vec<String>;
+
+    /// `[rows, columns]` or `[columns]`.
+    ///
+    /// # Errors
+    /// If there is no such tensor.
+    fn shape(&self, name: &str) -> Result<Vec<usize>, LoraError>;
+
+    /// Reads rows (a vector is one row) as f32 into `out`, `[rows.len() · columns]`.
+    ///
+    /// # Errors
+    /// If there is no such tensor.
+    fn read_rows(&self, name: &str, rows: Range<usize>, out: &mut [f32]) -> Result<(), LoraError>;
+}
+
+/// A checkpoint as a base: its names, and a way to each stored tensor.
+pub struct StoredBase<F> {
+    /// All names, sorted.
+    pub names: Vec<String>,
+    /// The tensor of a name.
+    pub tensor: F,
+}
+
+impl<'a, F, E> MergeBase for StoredBase<F>
+where
+    F: Fn(&str) -> Result<StoredTensor<'a>, E>,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    fn names(&self) -> Vec<String> {
+        self.names.clone()
+    }
+
+    fn shape(&self, name: &str) -> Result<Vec<usize>, LoraError> {
+        (self.tensor)(name).map(|tensor| tensor.shape).map_err(|error| LoraError::Base(Box::new(error)))
+    }
+
+    fn read_rows(&self, name: &str, rows: Range<usize>, out: &mut [f32]) -> Result<(), LoraError> {
+        let tensor = (self.tensor)(name).map_err(|error| LoraError::Base(Box::new(error)))?;
+        tensor.read_rows(rows, out);
+        Ok(())
+    }
+}
+
+/// How a merged model is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MergeOptions {
+    /// The type of all weights.
+    pub precision: Precision,
+    /// No file holds more bytes of weights than this, unless a single tensor does.
+    pub shard_bytes: u64,
+}
+
+impl Default for MergeOptions {
+    fn default() -> Self {
+        Self { precision: Precision::BF16, shard_bytes: 5_000_000_000 }
+    }
+}
+
+/// What a merge did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MergeSummary {
+    /// Number of tensors written.
+    pub tensors: usize,
+    /// Number of weights that the adapter changed.
+    pub merged: usize,
+    /// Bytes of weights.
+    pub bytes: u64,
+    /// Number of weight files.
+    pub files: usize,
+    /// The largest |s · B A| of any entry.
+    pub largest_change: f32,
+}
+
+/// Writes `base` with the adapter merged in as a folder at `target`: swapped in whole, what stood there before is replaced.
+///
+/// # Errors
+/// If the base lacks an adapted weight or has it in another shape, a number overflows the precision, or a file cannot be
+/// written; nothing is left at `target` then that was not there before.
+pub fn merge(
+    target: &Path,
+    base: &impl MergeBase,
+    companions: &Companions,
+    adapter: &Adapter,
+    config: &LoraConfig,
+    options: MergeOptions,
+) -> Result<MergeSummary, LoraError> {
+    let deltas = deltas(base, adapter, config.scaling() as f32)?;
+    let shards = plan(base, options)?;
+    let mut summary = MergeSummary { tensors: 0, merged: deltas.len(), bytes: 0, files: shards.len(), largest_change: 0.0 };
+    files::write_folder::<LoraError>(target, |folder| {
+        let mut index = Map::new();
+        for (number, shard) in shards.iter().enumerate() {
+            let name = shard_name(number, shards.len());
+            for (tensor, shape) in shard {
+                index.insert(tensor.clone(), json!(name));
+                summary.tensors += 1;
+                summary.bytes += tensor_bytes(shape, options.precision);
+            }
+            let change = write_shard(&folder.join(name), shard, base, &deltas, options.precision)?;
+            summary.largest_change = summary.largest_change.max(change);
+        }
+        if shards.len() > 1 {
+            let index = json!({ "metadata": { "total_size": summary.bytes }, "weight_map": index });
+            write_json(&folder.join("model.safetensors.index.json"), &index)?;
+        }
+        write_json(&folder.join("config.json"), &companions.config_with(options.precision))?;
+        for (name, bytes) in &companions.files {
+            files::write_bytes(&folder.join(name), bytes)?;
+        }
+        Ok(())
+    })?;
+    Ok(summary)
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<(), LoraError> {
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    text.push('\n');
+    Ok(files::write_bytes(path, text.as_bytes())?)
+}
+
+/// A, B and s of an adapted weight.
+struct Delta {
+    a: Matrix,
+    b: Matrix,
+    scaling: f32,
+}
+
+impl Delta {
+    /// Adds s · B A of these rows to `out`; gives back the largest change of an entry.
+    fn add_to(&self, rows: Range<usize>, out: &mut [f32]) -> f32 {
+        let [rank, columns] = self.a.shape;
+        let add_row = |(index, row): (usize, &mut [f32])| {
+            let mut change = vec![0.0; columns];
+            let factors = &self.b.values[(rows.start + index) * rank..][..rank];
+            for (&factor, a) in factors.iter().zip(self.a.values.chunks_exact(columns)) {
+                change.iter_mut().zip(a).for_each(|(sum, a)| *sum += factor * a);
+            }
+            let mut largest = 0f32;
+            for (weight, change) in row.iter_mut().zip(change) {
+                *weight += self.scaling * change;
+                largest = largest.max((self.scaling * change).abs());
+            }
+            largest
+        };
+        out.par_chunks_mut(columns).enumerate().map(add_row).reduce(|| 0.0, f32::max)
+    }
+}
+
+/// The adapter by the names of the weights that it changes, checked against the base.
+fn deltas(base: &impl MergeBase, adapter: &Adapter, scaling: f32) -> Result<BTreeMap<String, Delta>, LoraError> {
+    let names = base.names();
+    let mut deltas = BTreeMap::new();
+    for (layer, projection, pair) in adapter.pairs() {
+        let name = format!("{}.weight", module_path(layer, projection));
+        if !names.contains(&name) {
+            return Err(LoraError::NoBaseTensor { name });
+        }
+        let (a, b) = (to_matrix(&name, pair.lora_A.val())?, to_matrix(&name, pair.lora_B.val())?);
+        let (expected, found) = (vec![b.shape[0], a.shape[1]], base.shape(&name)?);
+        if found != expected {
+            return Err(LoraError::Shape { name, expected, found });
+        }
+        deltas.insert(name, Delta { a, b, scaling });
+    }
+    Ok(deltas)
+}
+
+type Shard = Vec<(String, Vec<usize>)>;
+
+fn tensor_bytes(shape: &[usize], precision: Precision) -> u64 {
+    (shape.iter().product::<usize>() * precision.size()) as u64
+}
+
+/// The tensors of each file, in the order of their names.
+fn plan(base: &impl MergeBase, options: MergeOptions) -> Result<Vec<Shard>, LoraError> {
+    let mut shards: Vec<Shard> = Vec::new();
+    let mut filled = 0;
+    for name in base.names() {
+        let shape = base.shape(&name)?;
+        let bytes = tensor_bytes(&shape, options.precision);
+        match shards.last_mut() {
+            Some(shard) if filled + bytes <= options.shard_bytes => shard.push((name, shape)),
+            _ => {
+                shards.push(vec![(name, shape)]);
+                filled = 0;
+            }
+        }
+        filled += bytes;
+    }
+    Ok(shards)
+}
+
+/// `model.safetensors`, or `model-00001-of-00002.safetensors`.
+fn shard_name(number: usize, count: usize) -> String {
+    if count == 1 { "model.safetensors".into() } else { format!("model-{:05}-of-{count:05}.safetensors", number + 1) }
+}
+
+/// Writes one file of weights; gives back the largest change of an entry.
+fn write_shard(
+    path: &Path,
+    shard: &Shard,
+    base: &impl MergeBase,
+    deltas: &BTreeMap<String, Delta>,
+    precision: Precision,
+) -> Result<f32, LoraError> {
+    let tensors = shard.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
+    let head = header(precision, tensors, &BTreeMap::from([("format".into(), "pt".into())]));
+    let mut largest = 0f32;
+    let mut refused = None;
+    let written = files::write_with(path, |file| {
+        file.write_all(&head)?;
+        for (name, shape) in shard {
+            match write_tensor(file, name, shape, base, deltas.get(name), precision)? {
+                Ok(change) => largest = largest.max(change),
+                Err(error) => {
+                    refused = Some(error);
+                    return Err(io::Error::from(io::ErrorKind::InvalidData));
+                }
+            }
+        }
+        Ok(())
+    });
+    match refused {
+        Some(error) => Err(error),
+        None => Ok(written.map(|()| largest)?),
+    }
+}
+
+/// Writes one tensor strip by strip. The outer error is the file's, the inner one the tensor's.
+fn write_tensor(
+    file: &mut BufWriter<File>,
+    name: &str,
+    shape: &[usize],
+    base: &impl MergeBase,
+    delta: Option<&Delta>,
+    precision: Precision,
+) -> io::Result<Result<f32, LoraError>> {
+    let (rows, columns) = match *shape {
+        [rows, columns] => (rows, columns),
+        _ => (1, shape.iter().product()),
+    };
+    let strip = (STRIP / columns.max(1)).clamp(1, rows.max(1));
+    let mut values = vec![0.0; strip * columns];
+    let mut bytes = Vec::with_capacity(values.len() * precision.size());
+    let mut largest = 0f32;
+    for start in (0..rows).step_by(strip) {
+        let range = start..rows.min(start + strip);
+        let values = &mut values[..range.len() * columns];
+        if let Err(error) = base.read_rows(name, range.clone(), values) {
+            return Ok(Err(error));
+        }
+        if let Some(delta) = delta {
+            largest = largest.max(delta.add_to(range, values));
+        }
+        bytes.clear();
+        if !precision.append(values, &mut bytes) {
+            let rounded = values.iter().all(|value| value.is_finite());
+            return Ok(Err(LoraError::NotFinite { name: name.into(), rounded }));
+        }
+        file.write_all(&bytes)?;
+    }
+    Ok(Ok(largest))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! Predictions and a confidence → what leaving the least certain to someone else would give.
+
+use serde::{Deserialize, Serialize};
+
+use super::Predictions;
+
+/// How often the rest is right when the least confident are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SelectivePoint {
+    /// Share of examples answered.
+    pub coverage: f64,
+    /// Share of these that are right.
+    pub accuracy: f64,
+}
+
+/// Accuracy at each coverage k/N for k = 1..N, the most confident first.
+///
+/// Examples of one confidence cannot be told apart: within such a group accuracy counts its mean, so the order of rows does
+/// not matter.
+fn curve(correct: &[bool], confidences: &[f64]) -> Vec<f64> {
+    let mut rows: Vec<(f64, bool)> = confidences.iter().copied().zip(correct.iter().copied()).collect();
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut accuracies = Vec::with_capacity(rows.len());
+    let mut right_before = 0.0;
+    for group in rows.chunk_by(|a, b| a.0 == b.0) {
+        let right = group.iter().filter(|row| row.1).count() as f64;
+        let (before, share) = (accuracies.len(), right / group.len() as f64);
+        for taken in 1..=group.len() {
+            accuracies.push((right_before + share * taken as f64) / (before + taken) as f64);
+        }
+        right_before += right;
+    }
+    accuracies
+}
+
+/// Accuracy when the share `coverage` of most confident examples is answered (at least one).
+pub fn selective_accuracy(predictions: &Predictions, coverage: f64) -> SelectivePoint {
+    let accuracies = curve(&predictions.correct(), &predictions.confidences());
+    let count = accuracies.len();
+    let answered = ((coverage * count as f64).round() as usize).clamp(1, count.max(1));
+    SelectivePoint { coverage: answered as f64 / count as f64, accuracy: accuracies.get(answered - 1).copied().unwrap_or(f64::NAN) }
+}
+
+/// The curve at these coverages, by the confidence of the answers.
+pub fn selective_curve(predictions: &Predictions, coverages: &[f64]) -> Vec<SelectivePoint> {
+    coverages.iter().map(|&coverage| selective_accuracy(predictions, coverage)).collect()
+}
+
+/// Area under accuracy against coverage: the mean of accuracy over coverages k/N; higher is better.
+pub fn area_under_selective_accuracy(correct: &[bool], confidences: &[f64]) -> f64 {
+    let accuracies = curve(correct, confidences);
+    accuracies.iter().sum::<f64>() / accuracies.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_curve_of_four_answers() {
+        let (correct, confidences) = ([false, true, true, false], [0.6, 0.9, 0.8, 0.7]);
+        let expected = [1.0, 1.0, 2.0 / 3.0, 0.5];
+        assert_eq!(curve(&correct, &confidences), expected);
+        let area = area_under_selective_accuracy(&correct, &confidences);
+        assert!((area - expected.iter().sum::<f64>() / 4.0).abs() < 1e-15);
+    }
+
+    #[test]
+    fn answers_of_one_confidence_share_their_accuracy() {
+        assert_eq!(curve(&[true, false, false, false], &[0.5; 4]), [0.25; 4]);
+        assert_eq!(curve(&[false, false, false, true], &[0.5; 4]), [0.25; 4]);
+    }
+
+    #[test]
+    fn leaving_out_a_fifth_leaves_four_of_five() {
+        let probabilities = [0.9, 0.8, 0.7, 0.6, 0.55].map(|p| vec![p, 1.0 - p]).into();
+        let predictions = Predictions::from_probabilities(probabilities, vec![0, 0, 0, 1, 1]).unwrap();
+        assert_eq!(selective_accuracy(&predictions, 0.8), SelectivePoint { coverage: 0.8, accuracy: 0.75 });
+        assert_eq!(selective_accuracy(&predictions, 0.0), SelectivePoint { coverage: 0.2, accuracy: 1.0 });
+    }
+}

@@ -1,0 +1,102 @@
+//! What can be wrong with a posterior or its files.
+
+use std::path::PathBuf;
+
+use crate::files::FileError;
+use crate::lora::LoraError;
+
+/// A posterior could not be made, drawn from, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum PosteriorError {
+    /// A setting that cannot work.
+    #[error("`{setting}` must be {expected}, found `{found}`")]
+    Setting {
+        /// The setting's name.
+        setting: &'static str,
+        /// What it may be.
+        expected: &'static str,
+        /// What it is.
+        found: f64,
+    },
+    /// Mean and variance are not over the same parameters.
+    #[error("the variance has {found}, but the mean has {expected}")]
+    Parameters {
+        /// A parameter of the mean, with its shape.
+        expected: String,
+        /// What the variance has in its place.
+        found: String,
+    },
+    /// A variance that is none.
+    #[error("the variance of `{path}` holds {found}, expected finite numbers of at least 0")]
+    Variance {
+        /// The parameter.
+        path: String,
+        /// The number.
+        found: f32,
+    },
+    /// A file that lacks something, or has it in a form not understood.
+    #[error("`{}` has {found} as `{key}`, expected {expected}", path.display())]
+    Metadata {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// The posterior was learned around another mean.
+    #[error("`{}` belongs to an adapter with SHA-256 {expected}, but the adapter beside it has {found}", path.display())]
+    OtherMean {
+        /// The posterior's file.
+        path: PathBuf,
+        /// The hash in its metadata.
+        expected: String,
+        /// The hash of the adapter's file.
+        found: String,
+    },
+    /// A sidecar that does not parse.
+    #[error("`{}` is not what this program writes: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        reason: String,
+    },
+    /// The adapter was trained on another base.
+    #[error("the adapter was trained on a base with {key} {expected}, but this one has {found}")]
+    OtherBase {
+        /// What differs.
+        key: &'static str,
+        /// The adapter's.
+        expected: String,
+        /// The base's.
+        found: String,
+    },
+    /// The adapter itself.
+    #[error(transparent)]
+    Lora(#[from] LoraError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl PosteriorError {
+    /// What the user can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Setting { .. } => return None,
+            Self::Parameters { .. } => "do mean and variance come from one run?",
+            Self::Variance { .. } => "the training run diverged: use an earlier checkpoint",
+            Self::Metadata { key: "format_version", .. } => "a newer version of this program may have written it",
+            Self::Metadata { .. } => "was the file written by this program?",
+            Self::OtherMean { .. } => "take both files from one run; without `posterior.safetensors` the adapter works as a point estimate",
+            Self::Malformed { .. } => "was the file edited or cut short?",
+            Self::OtherBase { .. } => "name the base that the adapter's README.md names",
+            Self::Lora(error) => return error.hint(),
+            Self::File(error) => return error.hint(),
+        };
+        Some(hint.into())
+    }
+}

@@ -1,0 +1,153 @@
+//! Mean and variance of every parameter → adapters drawn from N(mean, τ · variance), each by its number.
+
+use burn::tensor::{Tensor, TensorData};
+
+use super::normal::fill_normals;
+use super::{Draw, Posterior, PosteriorError};
+use crate::lora::{Adapter, LoraError};
+use crate::random::{Purpose, stream};
+
+/// A normal distribution with independent parameters: what IVON learns.
+#[derive(Clone, Debug)]
+pub struct Gaussian {
+    mean: Adapter,
+    variance: Adapter,
+}
+
+impl Gaussian {
+    /// A posterior with this mean and variance, both over the same parameters; a variance of 0 fixes a parameter.
+    ///
+    /// # Errors
+    /// If names or shapes differ, or a variance is negative or not finite.
+    pub fn new(mean: Adapter, variance: Adapter) -> Result<Self, PosteriorError> {
+        check_parameters(&mean, &variance)?;
+        for (path, matrix) in variance.to_matrices()? {
+            if let Some(&found) = matrix.values.iter().find(|value| !(value.is_finite() && **value >= 0.0)) {
+                return Err(PosteriorError::Variance { path, found });
+            }
+        }
+        Ok(Self { mean, variance })
+    }
+}
+
+impl Posterior for Gaussian {
+    /// Draw `sample` under `seed`: mean + √(τ · variance) · z, with the z of each parameter addressed by (seed, sample, path). The
+    /// sum is made on the host in f32, so that no device changes it; at τ = 0 it is the mean itself.
+    fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
+        check_scale(scale)?;
+        if scale == 0.0 {
+            return Ok(Draw { adapter: self.mean.clone(), dropout: None });
+        }
+        let variances = self.variance.to_matrices()?;
+        let means = self.mean.to_matrices()?;
+        let mut matrices = means.into_iter().zip(variances);
+        let adapter = self.mean.try_map(|path, tensor| {
+            let Some(((_, mut mean), (_, variance))) = matrices.next() else { return Ok(tensor) };
+            let mut noise = vec![0.0; mean.values.len()];
+            fill_normals(&mut stream(seed, Purpose::Posterior, 0, sample, path), &mut noise);
+            for ((value, &variance), z) in mean.values.iter_mut().zip(&variance.values).zip(noise) {
+                // In f64, so that variances below f32's smallest square root of interest keep their digits.
+                *value += ((scale * f64::from(variance)).sqrt() * f64::from(z)) as f32;
+            }
+            if mean.values.iter().any(|value| !value.is_finite()) {
+                return Err(PosteriorError::Lora(LoraError::NotFinite { name: path.into(), rounded: false }));
+            }
+            Ok(Tensor::from_data(TensorData::new(mean.values, mean.shape), &tensor.device()))
+        })?;
+        Ok(Draw { adapter, dropout: None })
+    }
+
+    fn mean(&self) -> &Adapter {
+        &self.mean
+    }
+
+    fn variance(&self) -> Option<&Adapter> {
+        Some(&self.variance)
+    }
+}
+
+/// τ must be finite and not negative.
+pub(super) fn check_scale(scale: f64) -> Result<(), PosteriorError> {
+    if scale.is_finite() && scale >= 0.0 {
+        return Ok(());
+    }
+    Err(PosteriorError::Setting { setting: "scale", expected: "finite and at least 0", found: scale })
+}
+
+/// The same paths and shapes in the same order.
+fn check_parameters(mean: &Adapter, variance: &Adapter) -> Result<(), PosteriorError> {
+    let described = |adapter: &Adapter| -> Vec<String> {
+        adapter.parameters().map(|(path, parameter)| format!("`{path}` {:?}", parameter.val().dims())).collect()
+    };
+    let (expected, found) = (described(mean), described(variance));
+    match (0..expected.len().max(found.len())).find(|&place| expected.get(place) != found.get(place)) {
+        None => Ok(()),
+        Some(place) => {
+            let at = |list: &[String]| list.get(place).cloned().unwrap_or_else(|| "nothing more".into());
+            Err(PosteriorError::Parameters { expected: at(&expected), found: at(&found) })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lora::tiny::adapter;
+
+    fn gaussian(variance: f64) -> Gaussian {
+        let mean = adapter(2, "q_proj,v_proj");
+        let variance = mean.clone_with(|_, tensor| tensor * 0.0 + variance);
+        Gaussian::new(mean, variance).unwrap()
+    }
+
+    fn numbers(draw: Result<Draw, PosteriorError>) -> Vec<f32> {
+        draw.unwrap().adapter.flatten().unwrap()
+    }
+
+    #[test]
+    fn at_scale_zero_a_draw_is_the_mean_bit_for_bit() {
+        let posterior = gaussian(0.01);
+        let bits = |numbers: Vec<f32>| numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        assert_eq!(bits(numbers(posterior.draw(3, 1, 0.0))), bits(posterior.mean().flatten().unwrap()));
+        assert_eq!(bits(numbers(gaussian(0.0).draw(3, 1, 1.0))), bits(posterior.mean().flatten().unwrap()));
+    }
+
+    #[test]
+    fn a_draw_is_named_by_seed_and_number() {
+        let posterior = gaussian(0.01);
+        let first = numbers(posterior.draw(1, 5, 1.0));
+        assert_eq!(first, numbers(posterior.draw(1, 5, 1.0)));
+        assert_ne!(first, numbers(posterior.draw(2, 5, 1.0)));
+        assert_ne!(first, numbers(posterior.draw(1, 6, 1.0)));
+    }
+
+    #[test]
+    fn the_scale_multiplies_the_variance() {
+        let posterior = gaussian(0.01);
+        let mean = posterior.mean().flatten().unwrap();
+        let noise = |scale: f64| -> Vec<f32> { numbers(posterior.draw(0, 1, scale)).iter().zip(&mean).map(|(draw, mean)| draw - mean).collect() };
+        let (one, four) = (noise(1.0), noise(4.0));
+        for (one, four) in one.iter().zip(&four) {
+            assert!((four - 2.0 * one).abs() < 1e-5);
+        }
+        let variance = one.iter().map(|noise| f64::from(*noise).powi(2)).sum::<f64>() / one.len() as f64;
+        // 896 numbers: relative standard error √(2/896) = 0.047.
+        assert!((variance / 0.01 - 1.0).abs() < 0.2, "{variance}");
+    }
+
+    #[test]
+    fn parameters_and_variances_are_checked() {
+        let mean = adapter(2, "q_proj");
+        let message = |variance: Adapter| Gaussian::new(mean.clone(), variance).unwrap_err().to_string();
+        assert_eq!(
+            message(adapter(2, "v_proj")),
+            "the variance has `layers.0.self_attn.v_proj.lora_A` [4, 32], but the mean has `layers.0.self_attn.q_proj.lora_A` [4, 32]"
+        );
+        assert!(message(adapter(1, "q_proj")).contains("has nothing more, but the mean has `layers.1."));
+        let negative = mean.clone_with(|_, tensor| tensor * 0.0 - 1.0);
+        assert!(message(negative).ends_with("lora_A` holds -1, expected finite numbers of at least 0"));
+        for scale in [-1.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(gaussian(1.0).draw(0, 0, scale), Err(PosteriorError::Setting { setting: "scale", .. })));
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! `ivon_lora.json` in the adapter folder: what makes the adapter usable alone, with no more than its base.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::PosteriorError;
+use crate::files;
+use crate::lora::portable_base_name;
+use crate::model::DecoderConfig;
+
+/// The file's name in the adapter folder.
+pub const SIDECAR_FILE: &str = "ivon_lora.json";
+/// The version of the layout that this program writes, and the newest that it reads.
+pub const SIDECAR_FORMAT: u32 = 1;
+const LARGEST: u64 = 16 << 20;
+
+/// What the adapter was made for, and how it predicts best. Unknown keys of the same version are ignored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// [`SIDECAR_FORMAT`].
+    pub format_version: u32,
+    /// The version of the program that wrote it.
+    pub program_version: String,
+    /// The task: prompt template, fields, scoring; as `data` writes it.
+    pub task: Value,
+    /// The answer words with their tokens; empty where every row brings its own choices.
+    #[serde(default)]
+    pub answers: Vec<Answer>,
+    /// Prompts are cut to this many tokens.
+    pub max_length: usize,
+    /// The method that trained it, such as `ivon` or `adamw`.
+    pub method: String,
+    /// Further files of the method, by name, in the same folder.
+    #[serde(default)]
+    pub method_files: Vec<String>,
+    /// τ, by which the variance is multiplied in prediction; chosen on *calibrate*, else 1.
+    pub scale: f64,
+    /// T, by which logits are divided in prediction; chosen on *calibrate*, else 1.
+    pub temperature: f64,
+    /// The number of draws that `predict_with` speaks of.
+    pub samples: usize,
+    /// Names the draws.
+    pub seed: u64,
+    /// Which of both was better on *calibrate*.
+    pub predict_with: PredictWith,
+    /// The base.
+    pub base: BaseRecord,
+}
+
+/// An answer word of the task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The word.
+    pub word: String,
+    /// Its tokens after the prompt: the first alone where that tells the answers apart.
+    pub tokens: Vec<u32>,
+}
+
+/// Where an answer and its confidence come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PredictWith {
+    /// The mean of the posterior.
+    #[default]
+    Mean,
+    /// The average over draws.
+    Samples,
+}
+
+/// Which base an adapter belongs to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaseRecord {
+    /// Hub name or file name.
+    pub name: String,
+    /// The hub's revision, where one was named.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// What another file of the same base must have alike.
+    pub fingerprint: BaseFingerprint,
+}
+
+/// The shape of a base and a hash of its weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct BaseFingerprint {
+    pub model_type: String,
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub num_key_value_heads: usize,
+    pub head_dim: usize,
+    /// As the checkpoint gives it.
+    pub hash: String,
+}
+
+impl BaseRecord {
+    /// The record of a base by the name that the user gave (a path is cut to its last part).
+    pub fn new(name: &str, decoder: &DecoderConfig, hash: String) -> Self {
+        let (name, revision) = portable_base_name(name);
+        Self { name, revision, fingerprint: BaseFingerprint::new(decoder, hash) }
+    }
+}
+
+impl BaseFingerprint {
+    /// The fingerprint of a decoder whose weights have this hash.
+    pub fn new(decoder: &DecoderConfig, hash: String) -> Self {
+        Self {
+            model_type: decoder.model_type.clone(),
+            vocab_size: decoder.vocab_size,
+            hidden_size: decoder.hidden_size,
+            intermediate_size: decoder.intermediate_size,
+            num_hidden_layers: decoder.num_hidden_layers,
+            num_attention_heads: decoder.num_attention_heads,
+            num_key_value_heads: decoder.num_key_value_heads,
+            head_dim: decoder.head_dim,
+            hash,
+        }
+    }
+
+    /// Checks that a base has the same shape. Other weights of that shape (another quantisation of the model, say) pass here:
+    /// compare [`hash`](Self::hash) to warn of them.
+    ///
+    /// # Errors
+    /// [`PosteriorError::OtherBase`] with the first number that differs.
+    pub fn check_shape(&self, base: &Self) -> Result<(), PosteriorError> {
+        let differs = |key, expected: &dyn ToString, found: &dyn ToString| {
+            let (expected, found) = (expected.to_string(), found.to_string());
+            if expected == found { Ok(()) } else { Err(PosteriorError::OtherBase { key, expected, found }) }
+        };
+        differs("model_type", &self.model_type, &base.model_type)?;
+        differs("hidden_size", &self.hidden_size, &base.hidden_size)?;
+        differs("intermediate_size", &self.intermediate_size, &base.intermediate_size)?;
+        differs("num_hidden_layers", &self.num_hidden_layers, &base.num_hidden_layers)?;
+        differs("num_attention_heads", &self.num_attention_heads, &base.num_attention_heads)?;
+        differs("num_key_value_heads", &self.num_key_value_heads, &base.num_key_value_heads)?;
+        differs("head_dim", &self.head_dim, &base.head_dim)?;
+        differs("vocab_size", &self.vocab_size, &base.vocab_size)
+    }
+}
+
+impl Sidecar {
+    /// Writes the file into an adapter folder.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), PosteriorError> {
+        let path = folder.join(SIDECAR_FILE);
+        let mut text = serde_json::to_string_pretty(self)
+            .map_err(|error| PosteriorError::Malformed { path: path.clone(), reason: error.to_string() })?;
+        text.push('\n');
+        Ok(files::write_bytes(&path, text.as_bytes())?)
+    }
+
+    /// Reads the file of an adapter folder; none where there is none, as in folders of PEFT's own.
+    ///
+    /// # Errors
+    /// If it is malformed, of a newer version, or holds a scale or a temperature that cannot work.
+    pub fn read(folder: &Path) -> Result<Option<Self>, PosteriorError> {
+        let path = folder.join(SIDECAR_FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let malformed = |error: serde_json::Error| PosteriorError::Malformed { path: path.clone(), reason: error.to_string() };
+        let value: Value = serde_json::from_str(&files::read_text(&path, LARGEST)?).map_err(malformed)?;
+        // The version first: a newer layout need not have the keys of this one.
+        match value.get("format_version").and_then(Value::as_u64) {
+            Some(version) if version <= u64::from(SIDECAR_FORMAT) => {}
+            version => {
+                let found = version.map_or_else(|| "nothing".into(), |version| format!("`{version}`"));
+                let expected = format!("at most {SIDECAR_FORMAT}");
+                return Err(PosteriorError::Metadata { path, key: "format_version", expected, found });
+            }
+        }
+        let sidecar: Self = serde_json::from_value(value).map_err(malformed)?;
+        super::gaussian::check_scale(sidecar.scale)?;
+        if !(sidecar.temperature.is_finite() && sidecar.temperature > 0.0) {
+            let found = sidecar.temperature;
+            return Err(PosteriorError::Setting { setting: "temperature", expected: "finite and above 0", found });
+        }
+        Ok(Some(sidecar))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::lora::tiny::decoder;
+
+    fn sidecar() -> Sidecar {
+        Sidecar {
+            format_version: SIDECAR_FORMAT,
+            program_version: "0.1.0".into(),
+            task: json!({ "name": "sst2", "prompt": "Review: {text} Sentiment:" }),
+            answers: vec![Answer { word: "Negative".into(), tokens: vec![17] }, Answer { word: "Positive".into(), tokens: vec![19] }],
+            max_length: 320,
+            method: "ivon".into(),
+            method_files: vec![],
+            scale: 0.1 + 0.2,
+            temperature: 1.0,
+            samples: 10,
+            seed: 21,
+            predict_with: PredictWith::Samples,
+            base: BaseRecord::new("/home/me/SmolLM2.gguf", &decoder(3), "abc".into()),
+        }
+    }
+
+    #[test]
+    fn a_sidecar_reads_back_and_names_no_path() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Sidecar::read(folder.path()).unwrap(), None);
+        sidecar().write(folder.path()).unwrap();
+        assert_eq!(Sidecar::read(folder.path()).unwrap(), Some(sidecar()));
+        let text = std::fs::read_to_string(folder.path().join(SIDECAR_FILE)).unwrap();
+        assert!(text.contains("\"name\": \"SmolLM2.gguf\"") && !text.contains("/home"));
+    }
+
+    #[test]
+    fn newer_malformed_and_impossible_sidecars_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |change: &dyn Fn(&mut Value)| {
+            let mut value = serde_json::to_value(sidecar()).unwrap();
+            change(&mut value);
+            std::fs::write(folder.path().join(SIDECAR_FILE), value.to_string()).unwrap();
+            Sidecar::read(folder.path()).unwrap_err()
+        };
+        let newer = refused(&|value| *value = json!({ "format_version": 2 }));
+        assert!(newer.to_string().ends_with("has `2` as `format_version`, expected at most 1") && newer.hint().unwrap().contains("newer"));
+        assert!(matches!(refused(&|value| *value = json!([])), PosteriorError::Metadata { key: "format_version", .. }));
+        assert!(refused(&|value| drop(value.as_object_mut().unwrap().remove("task"))).to_string().ends_with("missing field `task`"));
+        assert!(matches!(refused(&|value| value["temperature"] = json!(0)), PosteriorError::Setting { setting: "temperature", .. }));
+        assert!(matches!(refused(&|value| value["scale"] = json!(-1)), PosteriorError::Setting { setting: "scale", .. }));
+    }
+
+    #[test]
+    fn another_base_is_told_by_its_shape() {
+        let fingerprint = sidecar().base.fingerprint;
+        let deeper = BaseFingerprint::new(&decoder(4), "abc".into());
+        let message = fingerprint.check_shape(&deeper).unwrap_err().to_string();
+        assert_eq!(message, "the adapter was trained on a base with num_hidden_layers 3, but this one has 4");
+        assert!(fingerprint.check_shape(&BaseFingerprint { hash: "other".into(), ..fingerprint.clone() }).is_ok());
+    }
+}

@@ -1,0 +1,362 @@
+//! What a user chooses: the settings of IVON, checked once before anything is computed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::IvonError;
+
+/// The settings of IVON. Only the effective sample size has no default, because no value suits all.
+///
+/// ```
+/// use ivon::IvonConfig;
+/// // The recipe of arXiv 2411.04421 for a LoRA adapter.
+/// let config = IvonConfig {
+///     hessian_init: 1e-3,
+///     weight_decay: 0.0,
+///     clip_radius: Some(1e-3),
+///     rescale_learning_rate: false,
+///     ..IvonConfig::new(1e6)
+/// };
+/// assert!(config.validate().is_ok());
+/// assert!((config.initial_standard_deviation() - 0.0316).abs() < 1e-4);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IvonConfig {
+    /// N, called `ess` in the paper: how many examples the posterior counts. The variance is
+    /// σ² = 1/(N (h + δ)). Above 0.
+    pub effective_sample_size: f64,
+    /// h₀, the Hessian's start value, 1. With δ it stays above 0; it sets the spread at the start.
+    #[serde(default = "defaults::hessian_init")]
+    pub hessian_init: f64,
+    /// β₁, the decay of the momentum, 0.9. In [0, 1).
+    #[serde(default = "defaults::beta1")]
+    pub beta1: f64,
+    /// β₂, the decay of the Hessian, 0.99999. In [0, 1]; at 1 the Hessian is frozen.
+    #[serde(default = "defaults::beta2")]
+    pub beta2: f64,
+    /// δ, the prior's precision per effective example, 1e-4. At least 0.
+    #[serde(default = "defaults::weight_decay")]
+    pub weight_decay: f64,
+    /// How many draws [`Ivon::step`](crate::Ivon::step) makes, 1.
+    #[serde(default = "defaults::mc_samples")]
+    pub mc_samples: usize,
+    /// The largest size of one element's update before it is multiplied by the learning rate; none by default.
+    #[serde(default)]
+    pub clip_radius: Option<f64>,
+    /// Whether the momentum is divided by 1 − β₁ᵗ, true.
+    #[serde(default = "defaults::yes")]
+    pub debias: bool,
+    /// Whether the learning rate is multiplied by h₀ + δ, true: the first steps are then as long as SGD's.
+    #[serde(default = "defaults::yes")]
+    pub rescale_learning_rate: bool,
+    /// How the Hessian is estimated from gradients, [`HessianApproximation::Price`].
+    #[serde(default)]
+    pub hessian_approximation: HessianApproximation,
+    /// The largest Euclidean norm, over all parameters, of the mean gradient ḡ; none by default.
+    /// It never touches the Hessian's estimate.
+    #[serde(default)]
+    pub gradient_clip_norm: Option<f64>,
+    /// Where the standard normals of the training draws come from, the host with seed 0.
+    #[serde(default)]
+    pub noise: NoiseSource,
+    /// Parameters with settings of their own. The last group that matches a parameter holds.
+    #[serde(default)]
+    pub groups: Vec<ParameterGroup>,
+}
+
+/// How the Hessian is estimated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HessianApproximation {
+    /// ĥ = N (h + δ) mean(ε ĝ): Price's theorem, an unbiased estimate of the diagonal under the posterior.
+    #[default]
+    Price,
+    /// ĥ = N mean(ĝ²): the squared gradient of the batch, as Adam uses it. The factor N is that of the
+    /// published code, kept for parity; its users question it.
+    GradSq,
+}
+
+/// Where standard normals come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoiseSource {
+    /// ChaCha8 on the host, addressed by (seed, step, draw, parameter path): the same numbers on every
+    /// machine and device, after a resume, and in any order. See [`noise`](crate::noise).
+    Host {
+        /// Names the whole sequence.
+        seed: u64,
+    },
+    /// The device's own generator: nothing is uploaded, nothing is repeatable beyond what
+    /// `Device::seed` offers, and a resumed run draws other numbers.
+    Device,
+}
+
+impl Default for NoiseSource {
+    fn default() -> Self {
+        Self::Host { seed: 0 }
+    }
+}
+
+/// Parameters that differ in a setting; what is `None` holds as in [`IvonConfig`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ParameterGroup {
+    /// Which parameters.
+    pub paths: PathPattern,
+    /// A learning rate in place of, or in proportion to, that of the step.
+    #[serde(default)]
+    pub learning_rate: Option<GroupLearningRate>,
+    /// δ of these parameters.
+    #[serde(default)]
+    pub weight_decay: Option<f64>,
+    /// h₀ of these parameters.
+    #[serde(default)]
+    pub hessian_init: Option<f64>,
+}
+
+impl ParameterGroup {
+    /// A group that differs in nothing yet.
+    pub fn new(paths: PathPattern) -> Self {
+        Self { paths, learning_rate: None, weight_decay: None, hessian_init: None }
+    }
+}
+
+/// The learning rate of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupLearningRate {
+    /// This multiple of the step's learning rate, so it follows the schedule.
+    Factor(f64),
+    /// This learning rate, whatever the schedule does.
+    Fixed(f64),
+}
+
+/// Which parameter paths are meant. A path joins the names of fields and the indices of `Vec`s with
+/// points, as in `layers.0.attention.query.weight`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PathPattern {
+    /// This path.
+    Exact(String),
+    /// Paths that begin so.
+    Prefix(String),
+    /// Paths that end so.
+    Suffix(String),
+    /// Paths in which this occurs.
+    Contains(String),
+}
+
+impl PathPattern {
+    /// Whether `path` is meant.
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(text) => path == text,
+            Self::Prefix(text) => path.starts_with(text.as_str()),
+            Self::Suffix(text) => path.ends_with(text.as_str()),
+            Self::Contains(text) => path.contains(text.as_str()),
+        }
+    }
+}
+
+impl std::fmt::Display for PathPattern {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(text) => write!(formatter, "{text}"),
+            Self::Prefix(text) => write!(formatter, "{text}…"),
+            Self::Suffix(text) => write!(formatter, "…{text}"),
+            Self::Contains(text) => write!(formatter, "…{text}…"),
+        }
+    }
+}
+
+mod defaults {
+    pub fn hessian_init() -> f64 {
+        1.0
+    }
+    pub fn beta1() -> f64 {
+        0.9
+    }
+    pub fn beta2() -> f64 {
+        0.99999
+    }
+    pub fn weight_decay() -> f64 {
+        1e-4
+    }
+    pub fn mc_samples() -> usize {
+        1
+    }
+    pub fn yes() -> bool {
+        true
+    }
+}
+
+impl IvonConfig {
+    /// The library's defaults, for this effective sample size.
+    pub fn new(effective_sample_size: f64) -> Self {
+        Self {
+            effective_sample_size,
+            hessian_init: defaults::hessian_init(),
+            beta1: defaults::beta1(),
+            beta2: defaults::beta2(),
+            weight_decay: defaults::weight_decay(),
+            mc_samples: defaults::mc_samples(),
+            clip_radius: None,
+            debias: true,
+            rescale_learning_rate: true,
+            hessian_approximation: HessianApproximation::Price,
+            gradient_clip_norm: None,
+            noise: NoiseSource::default(),
+            groups: Vec::new(),
+        }
+    }
+
+    /// The effective sample size that gives the standard deviation σ₀ at the start: N = 1/(σ₀² (h₀ + δ)).
+    pub fn with_initial_standard_deviation(mut self, standard_deviation: f64) -> Self {
+        self.effective_sample_size = 1.0 / (standard_deviation * standard_deviation * (self.hessian_init + self.weight_decay));
+        self
+    }
+
+    /// σ₀ = 1/√(N (h₀ + δ)), the standard deviation of every weight at the start, outside groups.
+    pub fn initial_standard_deviation(&self) -> f64 {
+        (self.effective_sample_size * (self.hessian_init + self.weight_decay)).sqrt().recip()
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// [`IvonError::Setting`] names the first setting that is out of range.
+    pub fn validate(&self) -> Result<(), IvonError> {
+        check("effective_sample_size", self.effective_sample_size, "above 0", |x| x > 0.0)?;
+        check("beta1", self.beta1, "in [0, 1)", |x| (0.0..1.0).contains(&x))?;
+        check("beta2", self.beta2, "in [0, 1]", |x| (0.0..=1.0).contains(&x))?;
+        check("mc_samples", self.mc_samples as f64, "at least 1", |x| x >= 1.0)?;
+        if let Some(radius) = self.clip_radius {
+            check("clip_radius", radius, "above 0 (or none)", |x| x > 0.0)?;
+        }
+        if let Some(norm) = self.gradient_clip_norm {
+            check("gradient_clip_norm", norm, "above 0 (or none)", |x| x > 0.0)?;
+        }
+        check_precision(self.hessian_init, self.weight_decay)?;
+        self.groups.iter().try_for_each(|group| {
+            if let Some(GroupLearningRate::Factor(rate) | GroupLearningRate::Fixed(rate)) = group.learning_rate {
+                check("learning_rate of a group", rate, "at least 0", |x| x >= 0.0)?;
+            }
+            check_precision(group.hessian_init.unwrap_or(self.hessian_init), group.weight_decay.unwrap_or(self.weight_decay))
+        })
+    }
+}
+
+fn check(name: &'static str, value: f64, expected: &'static str, holds: impl Fn(f64) -> bool) -> Result<(), IvonError> {
+    if value.is_finite() && holds(value) { Ok(()) } else { Err(IvonError::Setting { name, value, expected }) }
+}
+
+/// h₀ > 0 keeps h + δ > 0 for ever, because each step multiplies it by at least ½.
+fn check_precision(hessian_init: f64, weight_decay: f64) -> Result<(), IvonError> {
+    check("weight_decay", weight_decay, "at least 0", |x| x >= 0.0)?;
+    check("hessian_init", hessian_init, "above 0", |x| x > 0.0)
+}
+
+/// A group's settings with nothing left open, as the update rule needs them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Resolved {
+    pub learning_rate: GroupLearningRate,
+    pub weight_decay: f64,
+    pub hessian_init: f64,
+}
+
+impl Resolved {
+    /// What holds for the parameter at `path`.
+    pub fn at(config: &IvonConfig, path: &str) -> Self {
+        let group = config.groups.iter().rev().find(|group| group.paths.matches(path));
+        Self {
+            learning_rate: group.and_then(|group| group.learning_rate).unwrap_or(GroupLearningRate::Factor(1.0)),
+            weight_decay: group.and_then(|group| group.weight_decay).unwrap_or(config.weight_decay),
+            hessian_init: group.and_then(|group| group.hessian_init).unwrap_or(config.hessian_init),
+        }
+    }
+
+    /// lr′ = lr (h₀ + δ) when rescaled, else lr.
+    pub fn learning_rate(&self, step: f64, rescale: bool) -> f64 {
+        let rate = match self.learning_rate {
+            GroupLearningRate::Factor(factor) => factor * step,
+            GroupLearningRate::Fixed(rate) => rate,
+        };
+        if rescale { rate * (self.hessian_init + self.weight_decay) } else { rate }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_out_of_range_is_named_with_its_value_and_its_range() {
+        type Spoil = fn(&mut IvonConfig);
+        let cases: [(&str, Spoil); 10] = [
+            ("effective_sample_size", |c| c.effective_sample_size = 0.0),
+            ("effective_sample_size", |c| c.effective_sample_size = f64::NAN),
+            ("hessian_init", |c| c.hessian_init = 0.0),
+            ("beta1", |c| c.beta1 = 1.0),
+            ("beta2", |c| c.beta2 = 1.1),
+            ("weight_decay", |c| c.weight_decay = -1.0),
+            ("mc_samples", |c| c.mc_samples = 0),
+            ("clip_radius", |c| c.clip_radius = Some(f64::INFINITY)),
+            ("gradient_clip_norm", |c| c.gradient_clip_norm = Some(0.0)),
+            ("learning_rate of a group", |c| {
+                c.groups.push(ParameterGroup {
+                    learning_rate: Some(GroupLearningRate::Factor(-1.0)),
+                    ..ParameterGroup::new(PathPattern::Prefix(String::new()))
+                });
+            }),
+        ];
+        for (name, spoil) in cases {
+            let mut config = IvonConfig::new(10.0);
+            spoil(&mut config);
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.contains(&format!("`{name}`")), "{message}");
+        }
+        let message = IvonConfig { beta1: 1.5, ..IvonConfig::new(1.0) }.validate().unwrap_err().to_string();
+        assert_eq!(message, "`beta1` must be in [0, 1), found 1.5");
+    }
+
+    #[test]
+    fn the_last_group_that_matches_holds_and_what_it_leaves_open_is_inherited() {
+        let group = |paths, hessian_init, weight_decay| ParameterGroup { hessian_init, weight_decay, ..ParameterGroup::new(paths) };
+        let config = IvonConfig {
+            groups: vec![
+                group(PathPattern::Contains("bias".into()), Some(2.0), Some(0.0)),
+                group(PathPattern::Prefix("head.".into()), Some(3.0), None),
+            ],
+            ..IvonConfig::new(10.0)
+        };
+        let at = |path| (Resolved::at(&config, path).hessian_init, Resolved::at(&config, path).weight_decay);
+        assert_eq!(at("body.weight"), (1.0, 1e-4));
+        assert_eq!(at("body.bias"), (2.0, 0.0));
+        assert_eq!(at("head.bias"), (3.0, 1e-4));
+    }
+
+    #[test]
+    fn a_pattern_meets_a_path_exactly_at_its_ends_or_within() {
+        let path = "layers.0.query.lora_a";
+        let text = String::from;
+        assert!(PathPattern::Exact(text("layers.0.query.lora_a")).matches(path) && !PathPattern::Exact(text("layers.0")).matches(path));
+        assert!(PathPattern::Prefix(text("layers.0.")).matches(path) && !PathPattern::Prefix(text("layers.1")).matches(path));
+        assert!(PathPattern::Suffix(text("lora_a")).matches(path) && !PathPattern::Suffix(text("lora_b")).matches(path));
+        assert!(PathPattern::Contains(text("query")).matches(path) && !PathPattern::Contains(text("value")).matches(path));
+    }
+
+    #[test]
+    fn settings_survive_json_and_an_unknown_one_is_refused() {
+        let config = IvonConfig { clip_radius: Some(1e-3), noise: NoiseSource::Device, ..IvonConfig::new(1e6) };
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<IvonConfig>(&json).unwrap(), config);
+        assert_eq!(serde_json::from_str::<IvonConfig>(r#"{"effective_sample_size": 7.0}"#).unwrap(), IvonConfig::new(7.0));
+        assert!(serde_json::from_str::<IvonConfig>(r#"{"effective_sample_size": 7.0, "beta3": 1}"#).is_err());
+    }
+
+    #[test]
+    fn a_wished_spread_names_its_effective_sample_size() {
+        let config = IvonConfig::new(1.0).with_initial_standard_deviation(0.01);
+        assert!((config.initial_standard_deviation() - 0.01).abs() < 1e-12);
+    }
+}
