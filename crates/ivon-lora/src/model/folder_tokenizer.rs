@@ -58,8 +58,7 @@ fn heed_flags(inner: &mut tokenizers::Tokenizer, config: &Config, bos: Option<&s
     if (wants_bos, wants_eos) == (has_bos, has_eos) {
         return Ok(());
     }
-    let borrowed = |token: &'_ Option<(u32, String)>| token.clone();
-    let (bos, eos) = (borrowed(&bos).filter(|_| wants_bos), borrowed(&eos).filter(|_| wants_eos));
+    let (bos, eos) = (bos.filter(|_| wants_bos), eos.filter(|_| wants_eos));
     frame(inner, bos.as_ref().map(|(id, text)| (*id, text.as_str())), eos.as_ref().map(|(id, text)| (*id, text.as_str())))
 }
 
@@ -100,5 +99,96 @@ impl Config {
             None => Some(value),
         };
         Ok(chosen.and_then(Value::as_str).map(str::to_string))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A vocabulary of words, and a post-processor that puts `<s>` in front if asked for.
+    fn tokenizer(bos: bool) -> Value {
+        let template = json!({"type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}});
+        json!({"version": "1.0", "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
+            "padding": null, "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "decoder": null,
+            "post_processor": if bos { template } else { Value::Null },
+            "added_tokens": [{"id": 1, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+            "model": {"type": "WordLevel", "vocab": {"<unk>": 0, "<s>": 1, "</s>": 2, "a": 3, "b": 4}, "unk_token": "<unk>"}})
+    }
+
+    fn folder(files: &[(&str, String)]) -> Result<Tokenizer, ModelError> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        read(folder.path(), "org/model")
+    }
+
+    fn with(bos: bool, config: Value) -> Tokenizer {
+        folder(&[("tokenizer.json", tokenizer(bos).to_string()), ("tokenizer_config.json", config.to_string())]).unwrap()
+    }
+
+    #[test]
+    fn tokenizer_json_is_taken_as_it_is_but_for_its_truncation() {
+        for bos in [false, true] {
+            let tokenizer = folder(&[("tokenizer.json", tokenizer(bos).to_string())]).unwrap();
+            assert_eq!(tokenizer.encode("a b a", false).unwrap(), [3, 4, 3]);
+            assert_eq!(tokenizer.encode("a b a", true).unwrap(), if bos { vec![1, 3, 4, 3] } else { vec![3, 4, 3] });
+            assert_eq!((tokenizer.chat_template, tokenizer.bos_token), (None, None));
+        }
+    }
+
+    #[test]
+    fn flags_decide_about_bos_and_eos_where_they_are_given() {
+        let tokens = json!({"bos_token": "<s>", "eos_token": {"content": "</s>", "special": true}});
+        let ids = |bos: bool, flags: Value| {
+            let mut config = tokens.clone();
+            config.as_object_mut().unwrap().extend(flags.as_object().unwrap().clone());
+            let tokenizer = with(bos, config);
+            assert_eq!((tokenizer.bos_token.as_deref(), tokenizer.eos_token.as_deref()), (Some("<s>"), Some("</s>")));
+            tokenizer.encode("a", true).unwrap()
+        };
+        assert_eq!(ids(true, json!({})), [1, 3]);
+        assert_eq!(ids(false, json!({})), [3]);
+        assert_eq!(ids(false, json!({"add_bos_token": true})), [1, 3]);
+        assert_eq!(ids(true, json!({"add_bos_token": false})), [3]);
+        assert_eq!(ids(true, json!({"add_bos_token": true, "add_eos_token": true})), [1, 3, 2]);
+        assert_eq!(with(false, json!({"bos_token": null, "add_bos_token": true})).encode("a", true).unwrap(), [3]);
+    }
+
+    #[test]
+    fn the_chat_template_is_a_text_a_named_one_or_a_file() {
+        assert_eq!(with(false, json!({"chat_template": "x"})).chat_template.as_deref(), Some("x"));
+        let list = json!([{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]);
+        assert_eq!(with(false, json!({"chat_template": list})).chat_template.as_deref(), Some("d"));
+        let list = json!([{"name": "other", "template": "o"}]);
+        assert_eq!(with(false, json!({"chat_template": list})).chat_template.as_deref(), Some("o"));
+        let config = json!({"chat_template": "x"}).to_string();
+        let files = [("tokenizer.json", tokenizer(false).to_string()), ("tokenizer_config.json", config), ("chat_template.jinja", "j".into())];
+        assert_eq!(folder(&files).unwrap().chat_template.as_deref(), Some("j"));
+    }
+
+    #[test]
+    fn absent_and_malformed_files_are_errors_with_hints() {
+        let error = folder(&[]).unwrap_err();
+        assert_eq!(error.to_string(), "the tokenizer of `org/model` cannot be used: there is no `tokenizer.json` beside the weights");
+        assert!(error.hint().unwrap().contains("AutoTokenizer"));
+        assert!(folder(&[("tokenizer.json", "{".into())]).unwrap_err().to_string().contains("`tokenizer.json` is malformed"));
+        let files = [("tokenizer.json", tokenizer(false).to_string()), ("tokenizer_config.json", "{".into())];
+        assert!(matches!(folder(&files).unwrap_err(), ModelError::Malformed { .. }));
+    }
+
+    #[test]
+    fn a_file_on_which_the_crate_panics_is_malformed() {
+        let mut tokenizer = tokenizer(false);
+        tokenizer["model"] = json!({"type": "BPE", "vocab": {"aaa": 0, "bbb": 1}, "merges": ["aaa bbb"]});
+        tokenizer["added_tokens"] = json!([]);
+        let message = folder(&[("tokenizer.json", tokenizer.to_string())]).unwrap_err().to_string();
+        assert!(message.contains("`tokenizer.json` is malformed"), "{message}");
     }
 }

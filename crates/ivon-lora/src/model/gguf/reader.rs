@@ -527,7 +527,7 @@ mod tests {
             message(&whole[..end - 1]),
             format!("`a.gguf` is cut short: tensor `two` ends at byte {end}, the file at byte {}", end - 1)
         );
-        assert!(message(&whole[..50]).contains("is cut short: metadata"));
+        assert!(message(&whole[..120]).contains("is cut short: metadata"));
     }
 
     #[test]
