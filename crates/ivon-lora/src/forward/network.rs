@@ -87,4 +87,11 @@ impl Network {
         let rows = Tensor::<2>::from_data(rows, &hidden.device().without_autodiff());
         hidden.matmul(rows.transpose())
     }
+
+    /// The logit of one token at each hidden state: `[M, H]` and M tokens → `[M]`.
+    pub fn logits_at(&self, hidden: Tensor<2>, tokens: &[u32]) -> Tensor<1> {
+        let rows = TensorData::new(self.output().gather(tokens), [tokens.len(), self.config().hidden_size]);
+        let rows = Tensor::<2>::from_data(rows, &hidden.device().without_autodiff());
+        (hidden * rows).sum_dim(1).squeeze_dim::<1>(1)
+    }
 }

@@ -1,1 +1,9 @@
-//! To come.
+//! Batch → probabilities of the choices: at the mean, and averaged over draws.
+
+mod choice;
+mod average;
+mod error;
+
+pub use average::{Evaluated, EvaluationOptions, evaluate, log_probabilities};
+pub use choice::{Questions, choice_log_probabilities};
+pub use error::PredictError;

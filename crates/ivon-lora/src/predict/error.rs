@@ -1,0 +1,48 @@
+//! What can go wrong between a batch and its probabilities.
+
+use crate::metrics::MetricsError;
+use crate::posterior::PosteriorError;
+
+/// A prediction could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PredictError {
+    /// A draw could not be made.
+    #[error(transparent)]
+    Posterior(#[from] PosteriorError),
+    /// Draws do not belong together.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The device gave no numbers back.
+    #[error("the device gave no probabilities back: {reason}")]
+    Device {
+        /// What Burn said.
+        reason: String,
+    },
+    /// A probability is not a number.
+    #[error("the probabilities of example `{id}` are not finite")]
+    NotFinite {
+        /// The example.
+        id: String,
+    },
+    /// Whoever watched the evaluation asked for its end.
+    #[error("the evaluation was stopped after {done} of {total} examples")]
+    Stopped {
+        /// Examples predicted.
+        done: usize,
+        /// Examples to predict, over all draws.
+        total: usize,
+    },
+}
+
+impl PredictError {
+    /// What the user can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Posterior(error) => error.hint(),
+            Self::Metrics(error) => error.hint(),
+            Self::Device { .. } => Some("is the device's memory full? try `--device cpu`".into()),
+            Self::NotFinite { .. } => Some("the adapter's weights have run away: train with a smaller learning rate".into()),
+            Self::Stopped { .. } => None,
+        }
+    }
+}
