@@ -12,6 +12,8 @@ pub struct Tokenizer {
     pub bos_token: Option<String>,
     /// The text of the token that ends a sequence.
     pub eos_token: Option<String>,
+    /// The number of rows of the model's embedding table.
+    limit: Option<usize>,
 }
 
 /// A text could not be turned into tokens, or back.
@@ -27,25 +29,33 @@ pub struct TokenizerError {
 impl Tokenizer {
     /// Wraps a tokenizer whose post-processor adds the special tokens that the checkpoint asks for.
     pub fn new(inner: tokenizers::Tokenizer) -> Self {
-        Self { inner, chat_template: None, bos_token: None, eos_token: None }
+        Self { inner, chat_template: None, bos_token: None, eos_token: None, limit: None }
+    }
+
+    /// As it is, for a model with an embedding table of `rows` rows: a text with a token beyond them is an error.
+    pub fn with_limit(self, rows: usize) -> Self {
+        Self { limit: Some(rows), ..self }
     }
 
     /// Token ids of a text; with `special`, framed by the special tokens (BOS) that the checkpoint's
     /// configuration asks for.
     ///
     /// # Errors
-    /// If the tokenizer cannot encode the text.
+    /// If the tokenizer cannot encode the text, or the model has no embedding for one of its tokens.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
-        match self.inner.encode_fast(text, special) {
-            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(reason) => Err(TokenizerError { text: text.chars().take(60).collect(), reason: reason.to_string() }),
+        let failed = |reason: String| TokenizerError { text: text.chars().take(60).collect(), reason };
+        let encoding = self.inner.encode_fast(text, special).map_err(|error| failed(error.to_string()))?;
+        let tokens = encoding.get_ids();
+        match self.limit.and_then(|rows| Some((rows, tokens.iter().find(|token| **token as usize >= rows)?))) {
+            Some((rows, token)) => Err(failed(format!("token {token} is beyond the model's {rows} embeddings"))),
+            None => Ok(tokens.to_vec()),
         }
     }
 
     /// The text of token ids, special tokens included.
     ///
     /// # Errors
-    /// If an id is not in the vocabulary.
+    /// If the tokenizer cannot decode them; an id that is not in the vocabulary has no text.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
         self.inner
             .decode(tokens, false)
@@ -60,5 +70,22 @@ impl Tokenizer {
     /// The number of tokens, added ones included.
     pub fn vocabulary_size(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::models::wordlevel::WordLevel;
+
+    use super::*;
+
+    #[test]
+    fn a_token_beyond_the_embedding_table_is_refused_by_number() {
+        let words = [("a".to_string(), 0), ("b".to_string(), 7)].into_iter().collect();
+        let model = WordLevel::builder().vocab(words).unk_token("a".into()).build().unwrap();
+        let tokenizer = Tokenizer::new(tokenizers::Tokenizer::new(model));
+        assert_eq!(tokenizer.encode("b", true).unwrap(), [7]);
+        let message = tokenizer.with_limit(5).encode("b", true).unwrap_err().to_string();
+        assert_eq!(message, "the tokenizer failed on `b`: token 7 is beyond the model's 5 embeddings");
     }
 }

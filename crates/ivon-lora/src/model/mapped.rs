@@ -39,11 +39,6 @@ impl MappedFile {
         &self.map
     }
 
-    /// Where the file lies.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The file's name, as errors print it.
     pub fn name(&self) -> String {
         file_name(&self.path)

@@ -3,7 +3,10 @@
 mod checkpoint;
 mod config;
 mod error;
+mod folder_tokenizer;
+mod framing;
 pub mod gguf;
+mod hub;
 mod mapped;
 mod safetensors;
 mod tensor;
@@ -14,5 +17,6 @@ pub use checkpoint::Checkpoint;
 pub use config::{DecoderConfig, RopeScaling};
 pub use decoder::{BasePrecision, Decoder, DecoderLayer, Linear, Projection};
 pub use error::ModelError;
+pub use hub::{DownloadProgress, HubSettings};
 pub use matrix::{Matrix, Values};
 pub use tensor::{Encoding, StoredTensor};

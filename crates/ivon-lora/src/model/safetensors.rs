@@ -16,7 +16,8 @@ use crate::files;
 const LONGEST_HEADER: u64 = 100_000_000;
 /// An index of a few hundred thousand tensors is well below this.
 const LONGEST_INDEX: u64 = 100_000_000;
-const INDEX: &str = "model.safetensors.index.json";
+/// The name of the list of files.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// All tensors of a folder, wherever they lie.
 #[derive(Debug)]
@@ -65,17 +66,11 @@ impl SafetensorsFolder {
     }
 
     fn from_index(folder: &Path, index: &Path) -> Result<Self, ModelError> {
-        let malformed = |reason: String| ModelError::Malformed { file: INDEX.into(), reason };
-        let text = files::read_text(index, LONGEST_INDEX)?;
-        let Index { weight_map } = serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
+        let weight_map = read_index(index)?;
         let names: BTreeSet<&String> = weight_map.values().collect();
         let mut folder_files = Vec::with_capacity(names.len());
         let mut headers = BTreeMap::new();
         for name in names {
-            // A name with a folder in it could reach any file of the machine.
-            if name.is_empty() || name == ".." || name.contains(['/', '\\']) {
-                return Err(malformed(format!("`{name}` is not a plain file name")));
-            }
             let file = MappedFile::open(&folder.join(name))?;
             headers.insert(name.clone(), read_header(&file, folder_files.len())?);
             folder_files.push(file);
@@ -118,6 +113,28 @@ impl SafetensorsFolder {
         let tensor = StoredTensor::new(name.into(), entry.shape.clone(), encoding, bytes, None).ok_or_else(missing)?;
         Ok(StoredTensor { file: Some(file), ..tensor })
     }
+}
+
+/// Tensor → file, every file a plain name.
+fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
+    let malformed = |reason: String| ModelError::Malformed { file: INDEX.into(), reason };
+    let text = files::read_text(path, LONGEST_INDEX)?;
+    let Index { weight_map } = serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
+    // A name with a folder in it could reach any file of the machine.
+    let outside = |name: &&String| name.is_empty() || *name == ".." || name.contains(['/', '\\']);
+    match weight_map.values().find(outside) {
+        Some(name) => Err(malformed(format!("`{name}` is not a plain file name"))),
+        None => Ok(weight_map),
+    }
+}
+
+/// The files that an index names.
+///
+/// # Errors
+/// If it cannot be read or is malformed.
+#[cfg(feature = "hub")]
+pub(super) fn indexed_files(path: &Path) -> Result<BTreeSet<String>, ModelError> {
+    Ok(read_index(path)?.into_values().collect())
 }
 
 /// `model.safetensors`, else the folder's one other `.safetensors` file.

@@ -1,3 +1,220 @@
 //! GGUF files (llama.cpp's format): metadata, tensors, quantised blocks, the tokenizer inside, and a writer.
 
 pub mod blocks;
+mod config;
+pub mod names;
+pub mod quantize;
+mod reader;
+pub(super) mod tokenizer;
+mod writer;
+
+use std::path::Path;
+
+pub use reader::{Array, GgufFile, TensorEntry, Value};
+pub use writer::{GgufWriter, Metadata};
+
+use super::{DecoderConfig, Encoding, ModelError, StoredTensor};
+
+/// A GGUF file read as a checkpoint: Hugging Face's names and row order over GGUF's.
+#[derive(Debug)]
+pub(super) struct GgufCheckpoint {
+    file: GgufFile,
+    /// Width of the heads within which q and k rows are permuted, for the architectures whose converter does that.
+    permuted_head: Option<usize>,
+}
+
+impl GgufCheckpoint {
+    /// Opens a file and reads its configuration.
+    ///
+    /// # Errors
+    /// As [`GgufFile::open`]; also if the architecture or a setting is not supported.
+    pub fn open(path: &Path) -> Result<(Self, DecoderConfig), ModelError> {
+        let file = GgufFile::open(path)?;
+        let config = config::read(&file)?;
+        file.release_metadata();
+        // llama.cpp turns the halves of each head into pairs for `llama` alone.
+        let permuted_head = (config.model_type == "llama").then_some(config.head_dim);
+        Ok((Self { file, permuted_head }, config))
+    }
+
+    pub fn file(&self) -> &GgufFile {
+        &self.file
+    }
+
+    /// Hugging Face's names of the tensors, sorted; those that have none there are left out.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.file.tensors().keys().filter_map(|name| names::to_hugging_face(name)).collect();
+        names.sort();
+        names
+    }
+
+    /// A tensor by Hugging Face's name.
+    ///
+    /// # Errors
+    /// If it is not there or its encoding is not read.
+    pub fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, ModelError> {
+        let missing = || ModelError::MissingTensor { file: self.file.name(), name: name.into() };
+        let entry = names::to_gguf(name).and_then(|name| self.file.tensors().get(&name)).ok_or_else(missing)?;
+        let encoding = Encoding::from_ggml_type(entry.ggml_type).ok_or_else(|| ModelError::Encoding {
+            file: self.file.name(),
+            name: name.into(),
+            found: format!("ggml type {}", entry.ggml_type),
+            supported: "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K",
+        })?;
+        let permuted = self.permuted_head.filter(|_| names::is_rotary(name));
+        let bytes = &self.file.mapped().bytes()[entry.bytes.clone()];
+        let tensor = StoredTensor::new(name.into(), entry.shape.clone(), encoding, bytes, permuted);
+        let tensor = tensor.ok_or_else(|| ModelError::Malformed {
+            file: self.file.name(),
+            reason: format!("tensor `{name}` of shape {:?} has no whole number of heads", entry.shape),
+        })?;
+        Ok(StoredTensor { file: Some(self.file.mapped()), ..tensor })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Checkpoint, RopeScaling};
+    use crate::testing;
+
+    fn golden(family: &str) -> Checkpoint {
+        Checkpoint::open(&testing::golden().join("tiny").join(family).display().to_string()).unwrap()
+    }
+
+    /// llama.cpp's `permute`: `reshape(heads, 2, head / 2, columns).swapaxes(1, 2)`, written out as loops.
+    fn permute(values: &[f32], head: usize, columns: usize) -> Vec<f32> {
+        let mut out = Vec::new();
+        for rows in values.chunks_exact(head * columns) {
+            for pair in 0..head / 2 {
+                for half in 0..2 {
+                    out.extend(&rows[(half * head / 2 + pair) * columns..][..columns]);
+                }
+            }
+        }
+        out
+    }
+
+    /// A golden model's metadata as llama.cpp's converter writes it, under `architecture`.
+    fn writer(config: &DecoderConfig, architecture: &str) -> GgufWriter {
+        let mut writer = GgufWriter::new(architecture);
+        for (key, value) in [
+            ("block_count", config.num_hidden_layers),
+            ("context_length", config.max_position_embeddings),
+            ("embedding_length", config.hidden_size),
+            ("feed_forward_length", config.intermediate_size),
+            ("attention.head_count", config.num_attention_heads),
+            ("attention.head_count_kv", config.num_key_value_heads),
+            ("attention.key_length", config.head_dim),
+            ("attention.value_length", config.head_dim),
+        ] {
+            writer.set(&format!("{architecture}.{key}"), Metadata::U32(value as u32));
+        }
+        writer.set(&format!("{architecture}.attention.layer_norm_rms_epsilon"), Metadata::F32(config.rms_norm_eps as f32));
+        writer.set(&format!("{architecture}.rope.freq_base"), Metadata::F32(config.rope_theta as f32));
+        writer
+    }
+
+    /// Writes the tensors of a checkpoint; q and k rows permuted where the architecture asks for it.
+    fn write(checkpoint: &Checkpoint, mut writer: GgufWriter, permuted: bool, path: &Path) {
+        for name in checkpoint.names() {
+            writer.tensor(&names::to_gguf(&name).unwrap(), &checkpoint.tensor(&name).unwrap().shape, Encoding::F32).unwrap();
+        }
+        if let RopeScaling::Factors { factors } = &checkpoint.config().rope_scaling {
+            writer.tensor("rope_freqs.weight", &[factors.len()], Encoding::F32).unwrap();
+        }
+        let values = |name: &str| {
+            let name = names::to_hugging_face(name).unwrap();
+            let tensor = checkpoint.tensor(&name).unwrap();
+            let values = tensor.to_f32();
+            if permuted && names::is_rotary(&name) { permute(&values, checkpoint.config().head_dim, tensor.columns()) } else { values }
+        };
+        writer.write_f32(path, values).unwrap();
+    }
+
+    #[test]
+    fn a_golden_model_written_as_llama_cpp_writes_it_reads_as_the_folder_does() {
+        for (family, architecture) in [("llama", "llama"), ("mistral", "llama"), ("qwen2", "qwen2"), ("qwen3", "qwen3")] {
+            let (folder, path) = (golden(family), tempfile::tempdir().unwrap());
+            let path = path.path().join("model.gguf");
+            write(&folder, writer(folder.config(), architecture), architecture == "llama", &path);
+            let gguf = Checkpoint::open(&path.display().to_string()).unwrap();
+            let expected = DecoderConfig { model_type: architecture.into(), ..folder.config().clone() };
+            let found = gguf.config().clone();
+            // The file has the number in f32.
+            assert!((found.rms_norm_eps - expected.rms_norm_eps).abs() < 1e-12);
+            assert_eq!(DecoderConfig { rms_norm_eps: expected.rms_norm_eps, ..found }, expected, "{family}");
+            assert_eq!(gguf.names(), folder.names());
+            assert_eq!(gguf.parameters(), folder.parameters());
+            for name in folder.names() {
+                let (found, expected) = (gguf.tensor(&name).unwrap(), folder.tensor(&name).unwrap());
+                assert_eq!(found.shape, expected.shape, "{name}");
+                assert_eq!(found.to_f32(), expected.to_f32(), "{name}");
+            }
+            assert_eq!(gguf.display_name(), "model.gguf");
+            let message = gguf.tensor("model.layers.9.mlp.up_proj.weight").unwrap_err().to_string();
+            assert_eq!(message, "tensor `model.layers.9.mlp.up_proj.weight` is missing from `model.gguf`");
+        }
+    }
+
+    /// The golden llama as GGUF, with the metadata changed.
+    fn changed(changes: &[(&str, Metadata)]) -> Result<Checkpoint, String> {
+        let (folder, path) = (golden("llama"), tempfile::tempdir().unwrap());
+        let path = path.path().join("model.gguf");
+        let mut writer = writer(folder.config(), "llama");
+        for (key, value) in changes {
+            writer.set(key, value.clone());
+        }
+        write(&folder, writer, true, &path);
+        Checkpoint::open(&path.display().to_string()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn linear_scaling_is_read_under_both_of_its_keys() {
+        let linear = Metadata::Text("linear".into());
+        for changes in [
+            &[("llama.rope.scaling.type", linear), ("llama.rope.scaling.factor", Metadata::F32(2.0))][..],
+            &[("llama.rope.scale_linear", Metadata::F32(2.0))],
+        ] {
+            assert_eq!(changed(changes).unwrap().config().rope_scaling, RopeScaling::Linear { factor: 2.0 });
+        }
+    }
+
+    #[test]
+    fn rope_factors_are_read_and_held_to_the_heads_width() {
+        let (folder, path) = (golden("llama"), tempfile::tempdir().unwrap());
+        let path = path.path().join("model.gguf");
+        let with = |factors: &[f32]| {
+            let mut writer = writer(folder.config(), "llama");
+            writer.tensor("token_embd.weight", &[96, 32], Encoding::F32).unwrap();
+            writer.tensor("rope_freqs.weight", &[factors.len()], Encoding::F32).unwrap();
+            writer.write_f32(&path, |name| if name == "rope_freqs.weight" { factors.to_vec() } else { vec![0.0; 96 * 32] }).unwrap();
+            Checkpoint::open(&path.display().to_string()).map(|checkpoint| checkpoint.config().rope_scaling.clone())
+        };
+        assert_eq!(with(&[1.0, 1.0, 4.0, 8.0]).unwrap(), RopeScaling::Factors { factors: vec![1.0, 1.0, 4.0, 8.0] });
+        assert_eq!(
+            with(&[1.0; 3]).unwrap_err().to_string(),
+            "`rope_freqs.weight` in `model.gguf` is `3 numbers`, expected 4 numbers"
+        );
+        assert!(with(&[1.0, 0.0, 1.0, 1.0]).unwrap_err().to_string().contains("`rope_freqs.weight` in `model.gguf` is `0`"));
+    }
+
+    #[test]
+    fn what_the_decoder_cannot_do_is_refused_by_key() {
+        for (key, value, found) in [
+            ("llama.expert_count", Metadata::U32(8), "`8`"),
+            ("split.count", Metadata::U32(2), "`2`"),
+            ("general.type", Metadata::Text("adapter".into()), "`adapter`"),
+            ("llama.rope.scaling.type", Metadata::Text("yarn".into()), "`yarn`"),
+            ("llama.rope.dimension_count", Metadata::U32(4), "`4`"),
+            ("llama.attention.value_length", Metadata::U32(16), "`16`"),
+            ("llama.attention.head_count_kv", Metadata::I32s(vec![2, 2, 1]), "something else"),
+            ("llama.block_count", Metadata::Text("three".into()), "something else"),
+        ] {
+            let message = changed(&[(key, value)]).expect_err(key);
+            assert!(message.starts_with(&format!("`{key}` in `model.gguf` is {found}, expected ")), "{message}");
+        }
+        let message = changed(&[("general.architecture", Metadata::Text("gemma3".into()))]).unwrap_err();
+        assert_eq!(message, "model type `gemma3` of `model.gguf` is not supported, supported are llama, qwen2, qwen3");
+    }
+}

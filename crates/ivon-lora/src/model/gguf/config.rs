@@ -1,0 +1,146 @@
+//! GGUF metadata → [`DecoderConfig`].
+
+use super::blocks;
+use super::reader::GgufFile;
+use crate::model::config::setting;
+use crate::model::{DecoderConfig, Encoding, ModelError, RopeScaling};
+
+/// The architectures that are read; Mistral's GGUF files call themselves `llama`.
+const ARCHITECTURES: &[&str] = &["llama", "qwen2", "qwen3"];
+
+/// Metadata under `ARCHITECTURE.`, with what is missing named by its whole key.
+struct Keys<'a> {
+    file: &'a GgufFile,
+    architecture: &'a str,
+}
+
+impl Keys<'_> {
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture)
+    }
+
+    fn unsigned(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        self.file.unsigned(&self.key(key))
+    }
+
+    fn float(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        self.file.float(&self.key(key))
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&str>, ModelError> {
+        self.file.text(&self.key(key))
+    }
+
+    fn needed(&self, key: &str) -> Result<usize, ModelError> {
+        self.unsigned(key)?.ok_or_else(|| self.wrong(key, "missing", "a whole number"))
+    }
+
+    fn wrong(&self, key: &str, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> ModelError {
+        setting(&self.file.name(), &self.key(key), found, expected)
+    }
+}
+
+/// Reads the shape of the decoder from a file's metadata.
+///
+/// # Errors
+/// [`ModelError::Architecture`] for another family, [`ModelError::Setting`] for a value that is missing, out of range or
+/// asks for what the decoder cannot do, [`ModelError::MissingTensor`] without an embedding table.
+pub(super) fn read(file: &GgufFile) -> Result<DecoderConfig, ModelError> {
+    let name = file.name();
+    let architecture = file.text("general.architecture")?;
+    let architecture = architecture.ok_or_else(|| setting(&name, "general.architecture", "missing", "a text"))?;
+    if !ARCHITECTURES.contains(&architecture) {
+        return Err(ModelError::Architecture { file: name, found: architecture.into(), supported: ARCHITECTURES });
+    }
+    let keys = Keys { file, architecture };
+    refuse_what_the_decoder_lacks(&keys)?;
+    let embedding = file.tensors().get("token_embd.weight");
+    let embedding = embedding.ok_or_else(|| ModelError::MissingTensor { file: name.clone(), name: "token_embd.weight".into() })?;
+    let heads = keys.needed("attention.head_count")?;
+    let hidden_size = keys.needed("embedding_length")?;
+    let head_dim = match keys.unsigned("attention.key_length")? {
+        Some(width) => width,
+        None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
+        None => return Err(keys.wrong("embedding_length", format!("`{hidden_size}`"), format!("a multiple of {heads} heads"))),
+    };
+    let config = DecoderConfig {
+        model_type: architecture.into(),
+        // The table's rows, because some files have more of them than tokens.
+        vocab_size: embedding.shape.first().copied().unwrap_or(0),
+        hidden_size,
+        intermediate_size: keys.needed("feed_forward_length")?,
+        num_hidden_layers: keys.needed("block_count")?,
+        num_attention_heads: heads,
+        num_key_value_heads: keys.unsigned("attention.head_count_kv")?.unwrap_or(heads),
+        head_dim,
+        max_position_embeddings: keys.needed("context_length")?,
+        rms_norm_eps: keys.float("attention.layer_norm_rms_epsilon")?.ok_or_else(|| {
+            keys.wrong("attention.layer_norm_rms_epsilon", "missing", "a number")
+        })?,
+        rope_theta: keys.float("rope.freq_base")?.unwrap_or(10_000.0),
+        rope_scaling: rope_scaling(&keys)?,
+        sliding_window: keys.unsigned("attention.sliding_window")?.filter(|window| *window > 0),
+        tie_word_embeddings: !file.tensors().contains_key("output.weight"),
+        attention_bias: architecture == "qwen2",
+        qk_norm: architecture == "qwen3",
+    };
+    for (key, expected) in [("attention.value_length", head_dim), ("rope.dimension_count", head_dim)] {
+        if let Some(found) = keys.unsigned(key)?.filter(|found| *found != expected) {
+            return Err(keys.wrong(key, format!("`{found}`"), format!("the head's width {expected}")));
+        }
+    }
+    config.validate(&name)?;
+    Ok(config)
+}
+
+fn refuse_what_the_decoder_lacks(keys: &Keys) -> Result<(), ModelError> {
+    if let Some(kind) = keys.file.text("general.type")?.filter(|kind| *kind != "model") {
+        return Err(setting(&keys.file.name(), "general.type", format!("`{kind}`"), "`model`"));
+    }
+    if let Some(experts) = keys.unsigned("expert_count")?.filter(|experts| *experts > 0) {
+        return Err(keys.wrong("expert_count", format!("`{experts}`"), "no experts"));
+    }
+    if let Some(parts) = keys.file.unsigned("split.count")?.filter(|parts| *parts > 1) {
+        return Err(setting(&keys.file.name(), "split.count", format!("`{parts}`"), "one file, as `llama-gguf-split --merge` makes it"));
+    }
+    match keys.file.tensors().keys().find(|name| keys.architecture != "qwen2" && name.ends_with(".bias")) {
+        Some(bias) => Err(setting(&keys.file.name(), bias, "there", format!("no biases in architecture `{}`", keys.architecture))),
+        None => Ok(()),
+    }
+}
+
+fn rope_scaling(keys: &Keys) -> Result<RopeScaling, ModelError> {
+    let linear = |factor: Option<f64>| factor.map(|factor| RopeScaling::Linear { factor });
+    let declared = match keys.text("rope.scaling.type")? {
+        // `rope.scale_linear` is the key of the first GGUF files.
+        None => linear(keys.float("rope.scale_linear")?.filter(|factor| *factor != 1.0)),
+        Some("none") => None,
+        Some("linear") => linear(Some(keys.float("rope.scaling.factor")?.ok_or_else(|| {
+            keys.wrong("rope.scaling.factor", "missing", "a number")
+        })?)),
+        Some(other) => return Err(keys.wrong("rope.scaling.type", format!("`{other}`"), "`none` or `linear`")),
+    };
+    match (declared, factors(keys.file)?) {
+        (Some(_), Some(_)) => Err(keys.wrong("rope.scaling.type", "`linear` beside `rope_freqs.weight`", "one of them")),
+        (Some(linear), None) => Ok(linear),
+        (None, Some(factors)) => Ok(RopeScaling::Factors { factors }),
+        (None, None) => Ok(RopeScaling::Default),
+    }
+}
+
+/// The tensor into which llama.cpp's converter computes the `llama3` rule.
+fn factors(file: &GgufFile) -> Result<Option<Vec<f32>>, ModelError> {
+    let Some(entry) = file.tensors().get("rope_freqs.weight") else { return Ok(None) };
+    let count = entry.shape.iter().product();
+    if entry.ggml_type != Encoding::F32.ggml_type() {
+        return Err(ModelError::Encoding {
+            file: file.name(),
+            name: "rope_freqs.weight".into(),
+            found: format!("ggml type {}", entry.ggml_type),
+            supported: "F32",
+        });
+    }
+    let mut factors = vec![0.0; count];
+    blocks::dequantize_row(Encoding::F32, &file.mapped().bytes()[entry.bytes.clone()], &mut factors);
+    Ok(Some(factors))
+}
