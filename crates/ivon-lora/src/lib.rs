@@ -16,6 +16,7 @@ pub mod forward;
 pub mod posterior;
 pub mod predict;
 pub mod metrics;
+pub mod report;
 pub mod train;
 pub mod method;
-pub mod report;
+pub mod run;

@@ -1,1 +1,17 @@
-//! To come.
+//! Schedule, step, loop, checkpoint. The loop names no optimizer.
+
+mod error;
+mod config;
+mod schedule;
+mod optimizer;
+mod objective;
+// mod checkpoint;
+// mod run;
+
+// pub use checkpoint::{Checkpoints, SavedStep};
+pub use config::{Length, TrainConfig, Watch};
+pub use error::TrainError;
+pub use objective::BatchObjective;
+pub use optimizer::{Evidence, Objective, Optimizer, Update};
+// pub use run::{Event, Outcome, Trained, Training, train};
+pub use schedule::Schedule;

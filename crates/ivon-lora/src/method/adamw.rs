@@ -1,0 +1,225 @@
+//! AdamW (Loshchilov and Hutter, arXiv 1711.05101): the optimizer that the paper compares with, as PyTorch has it.
+//!
+//! ```text
+//! θ ← θ − lr δ θ        m ← β₁ m + (1−β₁) g        v ← β₂ v + (1−β₂) g²
+//! θ ← θ − lr · m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ)) + ε)
+//! ```
+
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use super::flat;
+use crate::lora::Adapter;
+use crate::posterior::{PointEstimate, Posterior};
+use crate::train::{Objective, Optimizer, TrainError, Update};
+
+/// AdamW's settings; the learning rate is the paper's, the rest PyTorch's with the paper's decay of 0.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamwConfig {
+    /// The learning rate before the schedule.
+    pub learning_rate: f64,
+    /// β₁, decay of the first moment.
+    pub beta1: f64,
+    /// β₂, decay of the second moment.
+    pub beta2: f64,
+    /// ε, added to the root of the second moment.
+    pub epsilon: f64,
+    /// δ, decoupled from the gradient.
+    pub weight_decay: f64,
+    /// The largest norm of the gradient; 0 for no limit.
+    pub max_grad_norm: f64,
+}
+
+impl Default for AdamwConfig {
+    fn default() -> Self {
+        Self { learning_rate: 5e-5, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 0.0 }
+    }
+}
+
+impl AdamwConfig {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`TrainError::Setting`] with the setting, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let wrong = |name, found: f64, expected| Err(TrainError::Setting { name, found: found.to_string(), expected });
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return wrong("learning_rate", self.learning_rate, "a finite number above 0");
+        }
+        for (name, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                return wrong(name, value, "a number from 0 to below 1");
+            }
+        }
+        for (name, value) in [("epsilon", self.epsilon), ("weight_decay", self.weight_decay), ("max_grad_norm", self.max_grad_norm)] {
+            if !(value.is_finite() && value >= 0.0) {
+                return wrong(name, value, "a finite number, at least 0");
+            }
+        }
+        Ok(())
+    }
+
+    /// The optimizer at its start.
+    ///
+    /// # Errors
+    /// If a setting is out of range.
+    pub fn start(&self, adapter: Adapter) -> Result<Adamw, TrainError> {
+        self.validate()?;
+        let adapter = adapter.train();
+        let zeros = flat::values(&adapter).zeros_like();
+        Ok(Adamw { config: self.clone(), adapter, moments: [zeros.clone(), zeros], step: 0 })
+    }
+
+    /// One step on flat tensors `[P]`: weights and moments before → after. `step` counts from 1.
+    fn update(&self, weights: Tensor<1>, [first, second]: [Tensor<1>; 2], gradient: Tensor<1>, learning_rate: f64, step: u64) -> (Tensor<1>, [Tensor<1>; 2]) {
+        let exponent = step.min(i32::MAX as u64) as i32;
+        let first = first * self.beta1 + gradient.clone() * (1.0 - self.beta1);
+        let second = second * self.beta2 + gradient.square() * (1.0 - self.beta2);
+        let denominator = (second.clone() / (1.0 - self.beta2.powi(exponent))).sqrt() + self.epsilon;
+        let direction = first.clone() / (1.0 - self.beta1.powi(exponent)) / denominator;
+        (weights * (1.0 - learning_rate * self.weight_decay) - direction * learning_rate, [first, second])
+    }
+}
+
+/// AdamW under the training contract.
+#[derive(Debug)]
+pub struct Adamw {
+    config: AdamwConfig,
+    adapter: Adapter,
+    /// m and v, `[P]`.
+    moments: [Tensor<1>; 2],
+    step: u64,
+}
+
+/// √Σ x² in f64, in one fixed order.
+fn norm(values: &[f32]) -> f64 {
+    values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt()
+}
+
+fn read(tensor: &Tensor<1>) -> Result<Vec<f32>, TrainError> {
+    tensor.clone().into_data().try_to_vec::<f32>().map_err(|error| TrainError::Device { reason: format!("{error:?}") })
+}
+
+impl Optimizer for Adamw {
+    fn step(&mut self, learning_rate: f64, objective: &mut dyn Objective) -> Result<Update, TrainError> {
+        let mut loss = 0.0;
+        let mut gradient: Option<Tensor<1>> = None;
+        for micro_batch in 0..objective.micro_batches() {
+            let share = objective.share(micro_batch);
+            let mut evidence = objective.evaluate(&self.adapter, micro_batch, 0)?;
+            loss += share * evidence.loss;
+            let part = flat::gradients(&self.adapter, &mut evidence.gradients) * share;
+            gradient = Some(gradient.map_or(part.clone(), |sum| sum + part));
+        }
+        let failed = |reason: &str| TrainError::Step { step: self.step + 1, reason: reason.into(), good: None };
+        let mut gradient = gradient.ok_or_else(|| failed("the step has no examples"))?;
+        let gradient_norm = norm(&read(&gradient)?);
+        if !gradient_norm.is_finite() {
+            return Err(failed("a gradient is not finite"));
+        }
+        if self.config.max_grad_norm > 0.0 && gradient_norm > self.config.max_grad_norm {
+            gradient = gradient * (self.config.max_grad_norm / gradient_norm);
+        }
+        let before = flat::values(&self.adapter);
+        let (after, moments) = self.config.update(before.clone(), self.moments.clone(), gradient, learning_rate, self.step + 1);
+        let moved = read(&(after.clone() - before))?;
+        if moved.iter().any(|value| !value.is_finite()) {
+            return Err(failed("an updated weight is not finite"));
+        }
+        self.adapter = flat::with_values(&self.adapter, &after);
+        self.moments = moments;
+        self.step += 1;
+        Ok(Update { loss, gradient_norm, update_rms: norm(&moved) / (moved.len().max(1) as f64).sqrt(), clipped_share: None })
+    }
+
+    fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    fn posterior(&self) -> Box<dyn Posterior> {
+        Box::new(PointEstimate { adapter: self.adapter.valid() })
+    }
+
+    /// Step, number of weights P, then m and v as little-endian f32.
+    fn state(&self) -> Result<Vec<u8>, TrainError> {
+        let [first, second] = [read(&self.moments[0])?, read(&self.moments[1])?];
+        let mut bytes = self.step.to_le_bytes().to_vec();
+        bytes.extend((first.len() as u64).to_le_bytes());
+        bytes.extend(first.iter().chain(&second).flat_map(|value| value.to_le_bytes()));
+        Ok(bytes)
+    }
+
+    fn restore(&mut self, adapter: Adapter, state: &[u8]) -> Result<(), TrainError> {
+        let adapter = adapter.train();
+        let weights = flat::values(&adapter);
+        let len = weights.dims()[0];
+        let number = |at: usize| state.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+        let (Some(step), Some(saved)) = (number(0), number(8)) else {
+            return Err(TrainError::Optimizer { reason: format!("the state has {} bytes, expected at least 16", state.len()) });
+        };
+        if saved != len as u64 || state.len() != 16 + 8 * len {
+            return Err(TrainError::Optimizer { reason: format!("the state is for {saved} weights, the adapter has {len}") });
+        }
+        let moment = |bytes: &[u8]| {
+            let values: Vec<f32> = bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect();
+            Tensor::<1>::from_data(TensorData::new(values, [len]), &weights.device())
+        };
+        let (first, second) = state[16..].split_at(4 * len);
+        self.moments = [moment(first), moment(second)];
+        (self.adapter, self.step) = (adapter, step);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{DType, Device};
+
+    use super::*;
+
+    /// The generator's `normals(seed, n)`.
+    fn normals(seed: u64, n: usize) -> Vec<f64> {
+        let mix = |x: u64| {
+            let z = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            z ^ (z >> 31)
+        };
+        let uniform = |i: u64| ((mix(seed.wrapping_mul(1 << 40).wrapping_add(i)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+        (0..n as u64).map(|i| (-2.0 * uniform(2 * i).ln()).sqrt() * (2.0 * std::f64::consts::PI * uniform(2 * i + 1)).cos()).collect()
+    }
+
+    #[test]
+    fn trajectories_agree_with_pytorch_in_f64() {
+        let golden = crate::testing::golden_json("adamw.json");
+        let device = Device::flex();
+        let tensor = |values: Vec<f64>| {
+            let len = values.len();
+            Tensor::<1>::from_data(TensorData::new(values, [len]), (&device, DType::F64))
+        };
+        for case in golden["cases"].as_array().unwrap() {
+            let given = &case["hyperparameters"];
+            let number = |key: &str, default: f64| given[key].as_f64().unwrap_or(default);
+            let config = AdamwConfig {
+                learning_rate: number("lr", 0.0),
+                beta1: given["betas"][0].as_f64().unwrap_or(0.9),
+                beta2: given["betas"][1].as_f64().unwrap_or(0.999),
+                epsilon: number("eps", 1e-8),
+                weight_decay: number("weight_decay", 0.0),
+                max_grad_norm: 0.0,
+            };
+            let mut weights = tensor(case["init"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect());
+            let mut moments = [weights.zeros_like(), weights.zeros_like()];
+            for (step, expected) in case["params"].as_array().unwrap().iter().enumerate() {
+                let gradient = tensor(normals(case["seed"].as_u64().unwrap() * 1000 + step as u64, 6));
+                (weights, moments) = config.update(weights, moments, gradient, config.learning_rate, step as u64 + 1);
+                let found = weights.clone().into_data().try_to_vec::<f64>().unwrap();
+                for (found, expected) in found.iter().zip(expected.as_array().unwrap()) {
+                    assert!((found - expected.as_f64().unwrap()).abs() < 1e-10, "{} at {step}", case["name"]);
+                }
+            }
+        }
+    }
+}

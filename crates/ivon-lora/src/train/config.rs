@@ -1,0 +1,151 @@
+//! The settings of a training run that hold whatever the optimizer.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Schedule, TrainError};
+
+/// How long, how fast and how often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Number of optimizer steps; where absent, `epochs` decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+    /// Passes over the training examples; read where `steps` is absent.
+    pub epochs: f64,
+    /// Examples per forward pass.
+    pub batch_size: usize,
+    /// Forward passes per optimizer step.
+    pub accumulation: usize,
+    /// How the learning rate changes.
+    pub schedule: Schedule,
+    /// Steps over which the learning rate rises from 0.
+    pub warmup: u64,
+    /// Steps between evaluations on tune; where absent, ten evaluations over the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_interval: Option<u64>,
+    /// Steps between checkpoints; where absent, one at every evaluation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_interval: Option<u64>,
+    /// The newest checkpoints that are kept.
+    pub keep_checkpoints: usize,
+    /// The score on tune by which the best step is kept; the last step where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_best: Option<Watch>,
+    /// Stop after this many evaluations in a row without a better score; needs `keep_best`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u64>,
+    /// Draws in the evaluations on tune; 0 for the mean alone.
+    pub eval_samples: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            steps: None,
+            epochs: 3.0,
+            batch_size: 4,
+            accumulation: 1,
+            schedule: Schedule::Linear,
+            warmup: 0,
+            eval_interval: None,
+            checkpoint_interval: None,
+            keep_checkpoints: 2,
+            keep_best: None,
+            patience: None,
+            eval_samples: 0,
+        }
+    }
+}
+
+/// A score on tune.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Watch {
+    Nll,
+    Accuracy,
+    Brier,
+    Ece,
+}
+
+/// The steps of a run, worked out from its settings and its number of examples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Length {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Steps between evaluations.
+    pub eval_interval: u64,
+    /// Steps between checkpoints.
+    pub checkpoint_interval: u64,
+}
+
+impl TrainConfig {
+    /// Checks what can be checked without data.
+    ///
+    /// # Errors
+    /// [`TrainError::Setting`] with the setting, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let wrong = |name, found: String, expected| Err(TrainError::Setting { name, found, expected });
+        for (name, value) in [("batch_size", self.batch_size), ("accumulation", self.accumulation), ("keep_checkpoints", self.keep_checkpoints)] {
+            if value == 0 {
+                return wrong(name, "0".into(), "at least 1");
+            }
+        }
+        for (name, value) in [("eval_interval", self.eval_interval), ("checkpoint_interval", self.checkpoint_interval), ("patience", self.patience)] {
+            if value == Some(0) {
+                return wrong(name, "0".into(), "at least 1");
+            }
+        }
+        if self.steps.is_none() && !(self.epochs > 0.0 && self.epochs <= 1e6) {
+            return wrong("epochs", self.epochs.to_string(), "a number above 0 and at most 1e6");
+        }
+        if self.patience.is_some() && self.keep_best.is_none() {
+            return wrong("patience", format!("{:?} without keep_best", self.patience), "`keep_best` beside it");
+        }
+        Ok(())
+    }
+
+    /// The steps of a run over `examples` training examples.
+    pub fn length(&self, examples: usize) -> Length {
+        let per_step = (self.batch_size * self.accumulation) as f64;
+        let steps = self.steps.unwrap_or_else(|| ((self.epochs * examples as f64 / per_step).round() as u64).max(1));
+        let eval_interval = self.eval_interval.unwrap_or_else(|| steps.div_ceil(10).max(1));
+        Length { steps, eval_interval, checkpoint_interval: self.checkpoint_interval.unwrap_or(eval_interval) }
+    }
+}
+
+impl Watch {
+    /// The score's value, turned so that lower is better.
+    pub fn loss(self, scores: &crate::report::MainScores) -> f64 {
+        match self {
+            Self::Nll => scores.nll,
+            Self::Accuracy => -scores.accuracy,
+            Self::Brier => scores.brier,
+            Self::Ece => scores.ece,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_become_steps_and_intervals_follow() {
+        let config = TrainConfig { epochs: 2.0, batch_size: 4, ..TrainConfig::default() };
+        assert_eq!(config.length(200), Length { steps: 100, eval_interval: 10, checkpoint_interval: 10 });
+        let config = TrainConfig { steps: Some(7), eval_interval: Some(3), ..config };
+        assert_eq!(config.length(200), Length { steps: 7, eval_interval: 3, checkpoint_interval: 3 });
+    }
+
+    #[test]
+    fn a_setting_out_of_range_is_named_with_what_is_allowed() {
+        let config = TrainConfig { batch_size: 0, ..TrainConfig::default() };
+        assert_eq!(config.validate().unwrap_err().to_string(), "`batch_size` is `0`, expected at least 1");
+        let config = TrainConfig { epochs: f64::NAN, ..TrainConfig::default() };
+        assert!(config.validate().is_err());
+        let config = TrainConfig { patience: Some(2), ..TrainConfig::default() };
+        assert!(config.validate().unwrap_err().to_string().contains("keep_best"));
+    }
+}

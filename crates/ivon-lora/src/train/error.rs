@@ -1,0 +1,117 @@
+//! What can go wrong in training.
+
+use std::path::PathBuf;
+
+use crate::files::FileError;
+use crate::lora::LoraError;
+use crate::predict::PredictError;
+use crate::report::ReportError;
+
+/// Training failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A setting is out of range.
+    #[error("`{name}` is `{found}`, expected {expected}")]
+    Setting {
+        /// The setting's key.
+        name: &'static str,
+        /// Its value.
+        found: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// The loss of a step is infinite or not a number.
+    #[error("the loss of step {step} is {loss}{}", last_good(*good))]
+    NonFiniteLoss {
+        /// The step, counted from 1.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// The step of the newest checkpoint.
+        good: Option<u64>,
+    },
+    /// The optimizer refused a step.
+    #[error("step {step} failed: {reason}{}", last_good(*good))]
+    Step {
+        /// The step, counted from 1.
+        step: u64,
+        /// What the optimizer said.
+        reason: String,
+        /// The step of the newest checkpoint.
+        good: Option<u64>,
+    },
+    /// A setting of the optimizer cannot be.
+    #[error("the optimizer cannot be set up: {reason}")]
+    Optimizer {
+        /// What it said.
+        reason: String,
+    },
+    /// The device gave no number back.
+    #[error("the device gave no numbers back: {reason}")]
+    Device {
+        /// What Burn said.
+        reason: String,
+    },
+    /// A checkpoint cannot be used.
+    #[error("checkpoint `{}` cannot be used: {reason}", path.display())]
+    Checkpoint {
+        /// Its folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// There is nothing to resume.
+    #[error("`{}` holds no complete checkpoint", path.display())]
+    NothingToResume {
+        /// The folder of checkpoints.
+        path: PathBuf,
+    },
+    /// An evaluation failed.
+    #[error(transparent)]
+    Predict(#[from] PredictError),
+    /// The adapter could not be read or written.
+    #[error(transparent)]
+    Lora(#[from] LoraError),
+    /// The records of the run could not be read.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+fn last_good(step: Option<u64>) -> String {
+    match step {
+        Some(step) => format!("; the last good checkpoint is step {step}"),
+        None => "; no checkpoint was written yet".into(),
+    }
+}
+
+impl TrainError {
+    /// What the user can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Setting { .. } => Some("`ivon-lora init` writes a file with every setting and its default".into()),
+            Self::NonFiniteLoss { .. } | Self::Step { .. } => {
+                Some("lower `--learning-rate`, or bound the updates with `--clip-radius`, and start again from the checkpoint with `--resume`".into())
+            }
+            Self::Optimizer { .. } => None,
+            Self::Device { .. } => Some("is the device's memory full? try a smaller `--batch-size`".into()),
+            Self::Checkpoint { .. } => Some("remove that folder to resume from the one before it".into()),
+            Self::NothingToResume { .. } => Some("start the run without `--resume`".into()),
+            Self::Predict(error) => error.hint(),
+            Self::Lora(error) => error.hint(),
+            Self::Report(error) => error.hint(),
+            Self::File(error) => error.hint(),
+        }
+    }
+
+    /// Names the newest checkpoint in errors that stop a run.
+    pub(super) fn with_checkpoint(self, newest: Option<u64>) -> Self {
+        match self {
+            Self::NonFiniteLoss { step, loss, .. } => Self::NonFiniteLoss { step, loss, good: newest },
+            Self::Step { step, reason, .. } => Self::Step { step, reason, good: newest },
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The training contract: an optimizer is given an objective and asks it for loss and gradients at whatever
+//! adapter it likes, as often as it needs.
+
+use burn::optim::GradientsParams;
+
+use super::TrainError;
+use crate::lora::Adapter;
+use crate::posterior::Posterior;
+
+/// Loss and gradients of one step's examples, in one or several micro-batches.
+pub trait Objective {
+    /// The number of micro-batches; at least 1.
+    fn micro_batches(&self) -> usize;
+
+    /// The share of the step's examples that lie in a micro-batch; all shares sum to 1.
+    fn share(&self, micro_batch: usize) -> f64;
+
+    /// The mean loss of a micro-batch at `adapter` (nats) and its gradients there. `draw` names the dropout masks.
+    ///
+    /// # Errors
+    /// If the loss is not finite.
+    fn evaluate(&mut self, adapter: &Adapter, micro_batch: usize, draw: u64) -> Result<Evidence, TrainError>;
+}
+
+/// What an objective found at one adapter.
+#[derive(Debug)]
+pub struct Evidence {
+    /// Mean loss over the micro-batch, nats.
+    pub loss: f64,
+    /// Gradients of the parameters of the adapter that was given.
+    pub gradients: GradientsParams,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Update {
+    /// Mean loss at the weights or the draws, nats.
+    pub loss: f64,
+    /// Euclidean norm of the gradient over all weights, before clipping.
+    pub gradient_norm: f64,
+    /// Root mean square of what the step added to the weights.
+    pub update_rms: f64,
+    /// Share of weights whose update was clipped, where the optimizer clips.
+    pub clipped_share: Option<f64>,
+}
+
+/// An optimizer with its state. Errors leave weights and state as they were.
+pub trait Optimizer {
+    /// Takes one step, asking `objective` as often as it needs.
+    ///
+    /// # Errors
+    /// The objective's own, or if gradients are not finite.
+    fn step(&mut self, learning_rate: f64, objective: &mut dyn Objective) -> Result<Update, TrainError>;
+
+    /// The weights: the mean where there is a posterior. Their gradients are tracked.
+    fn adapter(&self) -> &Adapter;
+
+    /// What can be drawn from after this step.
+    fn posterior(&self) -> Box<dyn Posterior>;
+
+    /// h / h₀: its 5 %, 50 % and 95 % quantiles, where the optimizer has a Hessian. Costs a sort.
+    fn hessian_ratio(&self) -> Option<[f64; 3]> {
+        None
+    }
+
+    /// Everything beside the weights that the next steps depend on.
+    ///
+    /// # Errors
+    /// If the device gives no data back.
+    fn state(&self) -> Result<Vec<u8>, TrainError>;
+
+    /// Takes over weights and state of an earlier run; the next steps are those that would have followed.
+    ///
+    /// # Errors
+    /// If the state is malformed or belongs to other settings or another adapter.
+    fn restore(&mut self, adapter: Adapter, state: &[u8]) -> Result<(), TrainError>;
+}
