@@ -30,6 +30,9 @@ pub struct Sidecar {
     pub answers: Vec<Answer>,
     /// Prompts are cut to this many tokens.
     pub max_length: usize,
+    /// Whether the checkpoint's chat template stands around the prompt.
+    #[serde(default)]
+    pub chat_template: bool,
     /// The method that trained it, such as `ivon` or `adamw`.
     pub method: String,
     /// Further files of the method, by name, in the same folder.
