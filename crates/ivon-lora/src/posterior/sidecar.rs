@@ -202,6 +202,7 @@ mod tests {
             task: json!({ "name": "sst2", "prompt": "Review: {text} Sentiment:" }),
             answers: vec![Answer { word: "Negative".into(), tokens: vec![17] }, Answer { word: "Positive".into(), tokens: vec![19] }],
             max_length: 320,
+            chat_template: false,
             method: "ivon".into(),
             method_files: vec![],
             scale: 0.1 + 0.2,
