@@ -7,10 +7,10 @@ use burn::tensor::{DType, Tensor};
 use super::{Pair, Quadratic, after, everything, lively, tensor};
 use crate::{Ivon, IvonConfig, IvonError, ParameterGroup, PathPattern};
 
-/// Gradients that are `values` at `second` and 1 at `first`.
+/// Gradients that are `values` at `second` and 0 at `first`.
 fn gradients(pair: &Pair, values: &[f64]) -> GradientsParams {
     let mut gradients = GradientsParams::new();
-    gradients.register(pair.first.id, Tensor::<2>::ones([2, 2], &pair.first.device().inner()));
+    gradients.register(pair.first.id, Tensor::<2>::zeros([2, 2], &pair.first.device().inner()));
     gradients.register(pair.second.id, tensor(values, [values.len()], DType::F32).inner());
     gradients
 }
