@@ -150,7 +150,7 @@ fn main() -> Result<(), IvonError> {
         sum.iter_mut().zip(drawn).for_each(|(sum, p)| *sum += p);
         if [1, 8, 32].contains(&(draw + 1)) {
             let mean: Vec<f64> = sum.iter().map(|p| p / (draw + 1) as f64).collect();
-            print_scores(&format!("IVON, mean over {} draws", draw + 1), &mean, &test.labels);
+            print_scores(&format!("IVON, draws averaged: {}", draw + 1), &mean, &test.labels);
         }
     }
     Ok(())

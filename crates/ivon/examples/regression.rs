@@ -6,6 +6,7 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::GradientsParams;
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
 use ivon::noise::{Address, Purpose};
 use ivon::{Ivon, IvonConfig, IvonError};
@@ -30,7 +31,7 @@ impl Network {
 
     /// `[points, 1]` → `[points, 1]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.output.forward(self.middle.forward(self.hidden.forward(x).tanh()).tanh())
+        self.output.forward(relu(self.middle.forward(relu(self.hidden.forward(x)))))
     }
 }
 
@@ -55,19 +56,22 @@ fn main() -> Result<(), IvonError> {
     let ys: Vec<f64> = xs.iter().zip(&noise).map(|(&x, &z)| truth(x) + NOISE * f64::from(z)).collect();
     let (x, y) = (column(&xs, &device), column(&ys, &device));
 
-    // The loss is the mean negative log-likelihood, so the effective sample size is the number of points.
-    let config = IvonConfig { hessian_init: 1.0, weight_decay: 0.005, beta2: 0.999, ..IvonConfig::new(count as f64 * 10.0) };
+    // With noise of variance s² the negative log-likelihood of a point is its squared error/(2 s²). Half the mean squared
+    // error as the loss and N = points/s² say the same, in numbers of a size that the defaults suit. The prior has
+    // variance 1/(N δ) = 1 on every weight.
+    let ess = count as f64 / (NOISE * NOISE);
+    let config = IvonConfig { hessian_init: 0.1, weight_decay: 1.0 / ess, beta2: 0.999, ..IvonConfig::new(ess) };
     let mut ivon = Ivon::new(config, Network::new(&device))?;
     let steps = 6_000;
     for step in 0..steps {
-        let rate = 0.1 * (1.0 - f64::from(step) / f64::from(steps));
+        let rate = 0.3 * (1.0 - f64::from(step) / f64::from(steps));
         let report = ivon.step(rate, |network: &Network| {
-            let loss = (network.forward(x.clone()) - y.clone()).square().mean().div_scalar(2.0 * NOISE * NOISE);
+            let loss = (network.forward(x.clone()) - y.clone()).square().mean().mul_scalar(0.5);
             let gradients = GradientsParams::from_grads(loss.backward(), network);
             Ok::<_, IvonError>((loss, gradients))
         })?;
         if step % 1_500 == 0 || step == steps - 1 {
-            println!("step {:>5}  loss at the draw {:8.3}  mean h/h0 {:.3}", report.step, report.loss, report.hessian_ratio);
+            println!("step {:>5}  loss at the draw {:.4}  mean h/h0 {:.3}", report.step, report.loss, report.hessian_ratio);
         }
     }
 
@@ -87,7 +91,7 @@ fn main() -> Result<(), IvonError> {
         let mean = first / draws as f64;
         let deviation = (second / draws as f64 - mean * mean).max(0.0).sqrt();
         let place = if (0.5..=2.0).contains(&x.abs()) { "data" } else { "    " };
-        println!("{x:6.1} {:8.3} {mean:8.3} ± {deviation:.3}  {place} {}", truth(x), "#".repeat((deviation * 40.0).round() as usize));
+        println!("{x:6.1} {:8.3} {mean:8.3} ± {deviation:.3}  {place} {}", truth(x), "#".repeat((deviation * 20.0).round() as usize));
     }
     Ok(())
 }
