@@ -4,7 +4,7 @@
 //! The table is made here: ten features, three classes from a random quadratic rule, and 15 % of the labels drawn
 //! at random, so that no model can be right and certain everywhere.
 //!
-//! `cargo run --release -p ivon --example classifier`
+//! `cargo run -p ivon --example classifier`
 
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;

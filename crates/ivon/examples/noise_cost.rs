@@ -1,6 +1,6 @@
 //! Measures what IVON costs: noise from the host against noise from the device, and a whole step against AdamW's.
 //!
-//! `cargo run --release -p ivon --example noise_cost` (the numbers in docs/choosing-the-settings.md)
+//! `cargo run -p ivon --example noise_cost` (the numbers in docs/choosing-the-settings.md)
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -71,7 +71,10 @@ fn measure(name: &str, count: usize, shape: [usize; 2], runs: usize, device: &De
             let taken = ivon.step(0.03, |model: &Adapter| Ok::<_, IvonError>((0.0, gradients(model))));
             black_box(taken.expect("the gradients are finite"));
         });
-        println!("  IVON, noise of the {label:<6}     {step:8.2} ms, of which the draw {draw:.2} ms; {:+.2} ms against AdamW", step - adamw);
+        println!(
+            "  IVON, noise of the {label:<6}     {step:8.2} ms, of which the draw {draw:.2} ms; {:+.2} ms against AdamW",
+            step - adamw
+        );
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! 1-D regression with uncertainty: a small network learns from points in [−2, −0.5] and [0.5, 2], and its
 //! posterior says where it knows and where it guesses.
 //!
-//! `cargo run --release -p ivon --example regression`
+//! `cargo run -p ivon --example regression`
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};

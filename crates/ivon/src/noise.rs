@@ -62,9 +62,9 @@ impl Address {
             return parameters.into_iter().for_each(|(path, normals)| self.fill(path, normals));
         }
         // A piece starts at a place in its stream that its index alone gives.
-        let pieces = parameters.into_iter().flat_map(|(path, normals)| {
-            normals.chunks_mut(PIECE).enumerate().map(move |(index, piece)| (path, index * PIECE, piece))
-        });
+        let pieces = parameters
+            .into_iter()
+            .flat_map(|(path, normals)| normals.chunks_mut(PIECE).enumerate().map(move |(index, piece)| (path, index * PIECE, piece)));
         let queue = Mutex::new(pieces);
         std::thread::scope(|scope| {
             for _ in 0..workers {
