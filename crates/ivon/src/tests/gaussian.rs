@@ -1,6 +1,6 @@
 //! The law behind it all: on a quadratic loss the posterior is Gaussian and known.
 //!
-//! IVON minimises N·E[loss] + KL to the prior N(0, 1/(N δ)). With loss ½ Σ c (θ − t)² that is solved by
+//! IVON minimises N·E(loss) + KL to the prior N(0, 1/(N δ)). With loss ½ Σ c (θ − t)² that is solved by
 //! mean c t/(c + δ) and precision N (c + δ), so h = c.
 
 use burn::module::Module;
