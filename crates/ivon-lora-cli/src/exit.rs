@@ -9,6 +9,7 @@ use ivon_lora::lora::LoraError;
 use ivon_lora::model::ModelError;
 use ivon_lora::posterior::PosteriorError;
 use ivon_lora::report::ReportError;
+use ivon_lora::run::RunError;
 use ivon_lora::train::TrainError;
 
 /// The exit code of the program; docs/commands.md has the same list.
@@ -109,19 +110,43 @@ macro_rules! from_library {
 from_library! {
     DataError => |_| Exit::Data,
     ModelError => |_| Exit::Model,
-    LoraError => |error| if matches!(error, LoraError::File(error) if is_write(error)) { Exit::File } else { Exit::Model },
+    LoraError => of_adapter,
     PosteriorError => |_| Exit::Model,
     FileError => |_| Exit::File,
     ReportError => |_| Exit::File,
-    TrainError => |error| match error {
-        TrainError::Setting { .. } | TrainError::Optimizer { .. } => Exit::Usage,
-        TrainError::File(_) | TrainError::Report(_) => Exit::File,
-        _ => Exit::Training,
+    TrainError => of_training,
+    RunError => |error| match error {
+        RunError::Data(_) | RunError::Tokenizer(_) | RunError::NoLabel { .. } => Exit::Data,
+        RunError::Model(_) | RunError::Posterior(_) | RunError::NoTask { .. } => Exit::Model,
+        RunError::Lora(error) => of_adapter(error),
+        RunError::Train(error) => of_training(error),
+        RunError::Setting { .. } | RunError::Device { .. } | RunError::OtherSettings { .. } => Exit::Usage,
+        RunError::File(_) | RunError::FolderHoldsRun { .. } | RunError::FolderInUse { .. } => Exit::File,
+        RunError::Malformed { .. } | RunError::Output { .. } => Exit::File,
+        RunError::Predict(_) | RunError::Metrics(_) => Exit::Training,
+        RunError::Memory { .. } => Exit::Failure,
     },
 }
 
+fn of_training(error: &TrainError) -> Exit {
+    match error {
+        TrainError::Setting { .. } | TrainError::Optimizer { .. } => Exit::Usage,
+        TrainError::NothingToResume { .. } | TrainError::Checkpoint { .. } | TrainError::File(_) | TrainError::Report(_) => Exit::File,
+        TrainError::Lora(error) => of_adapter(error),
+        _ => Exit::Training,
+    }
+}
+
+fn of_adapter(error: &LoraError) -> Exit {
+    match error {
+        LoraError::File(error) if is_write(error) => Exit::File,
+        LoraError::Option { .. } | LoraError::Pattern { .. } | LoraError::NothingMatches { .. } | LoraError::NoSuchLayer { .. } => Exit::Usage,
+        _ => Exit::Model,
+    }
+}
+
 /// Whether something could not be written, as opposed to read.
-pub fn is_write(error: &FileError) -> bool {
+fn is_write(error: &FileError) -> bool {
     matches!(error, FileError::Io { action, .. } if *action != "read")
 }
 

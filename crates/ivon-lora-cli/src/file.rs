@@ -51,7 +51,8 @@ impl File<'_> {
     }
 
     fn check(&self, top: &DeTable<'_>) -> Result<(), CliError> {
-        for (key, value) in top {
+        // `provenance` is what a run adds to the settings that it saves.
+        for (key, value) in top.iter().filter(|(key, _)| key.get_ref() != "provenance") {
             let table = TABLES.iter().find(|(table, _)| !table.is_empty() && *table == key.get_ref().as_ref());
             match (table, value.get_ref()) {
                 (Some((table, _)), DeValue::Table(inner)) => self.check_table(table, inner)?,
@@ -119,8 +120,8 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
         Kind::Flag => value.is_bool(),
         Kind::Text | Kind::Path => value.is_str(),
         Kind::OneOf(words) => value.as_str().is_some_and(|found| words.contains(&found)),
-        Kind::Texts => all(value, &DeValue::is_str),
-        Kind::TextOrTexts => value.is_str() || all(value, &DeValue::is_str),
+        Kind::Texts => all(value, &|entry| entry.is_str()),
+        Kind::TextOrTexts => value.is_str() || all(value, &|entry| entry.is_str()),
         Kind::Wholes => all(value, &whole),
     }
 }

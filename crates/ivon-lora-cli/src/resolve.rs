@@ -6,7 +6,7 @@ use ivon_lora::run::RunConfig;
 use toml::Value;
 
 use crate::args::{DataArgs, TrainArgs};
-use crate::exit::CliError;
+use crate::exit::{CliError, Exit};
 use crate::file;
 use crate::settings::{self, Kind};
 use crate::suggest::did_you_mean;
@@ -64,10 +64,12 @@ fn resolve(mut file: toml::Table, flags: Given) -> Result<Resolved, CliError> {
         let hint = format!("leave it away, or choose `--optimizer {}`", setting.only.join("` or `--optimizer "));
         return Err(CliError::usage(format!("the optimizer `{name}` has no `--{flag}`"), Some(hint)));
     }
+    // Written by the run that a saved file comes from; this will be another.
+    file.remove("provenance");
     let config: RunConfig = file.try_into().map_err(|error: toml::de::Error| {
         CliError::usage(format!("the settings cannot be used: {}", error.message().lines().collect::<Vec<_>>().join(" ")), None)
     })?;
-    validate(&config)?;
+    config.validate().map_err(|error| CliError { exit: Exit::Usage, ..error.into() })?;
     Ok(Resolved { config, notes })
 }
 
@@ -119,35 +121,6 @@ fn table<'a>(file: &'a mut toml::Table, name: &str) -> &'a mut toml::Table {
         Value::Table(table) => table,
         _ => unreachable!("made a table just before"),
     }
-}
-
-/// Checks everything that can be checked without a file.
-fn validate(config: &RunConfig) -> Result<(), CliError> {
-    let usage = |error: CliError| CliError { exit: crate::exit::Exit::Usage, ..error };
-    config.data.validate().map_err(|error| usage(error.into()))?;
-    config.optimizer.validate()?;
-    config.train.validate()?;
-    let wrong = |key: &str, found: String, expected: &str| Err(CliError::usage(format!("`{key}` is `{found}`, expected {expected}"), None));
-    if config.lora.rank == 0 {
-        return wrong("rank", "0".into(), "at least 1");
-    }
-    if !(0.0..1.0).contains(&config.lora.dropout) {
-        return wrong("dropout", config.lora.dropout.to_string(), "a number from 0 to below 1");
-    }
-    if !config.lora.alpha.is_finite() {
-        return wrong("alpha", config.lora.alpha.to_string(), "a finite number");
-    }
-    let scale = config.evaluation.scale;
-    if !(scale.is_finite() && scale >= 0.0) {
-        return wrong("scale", scale.to_string(), "a finite number, at least 0");
-    }
-    if config.evaluation.batch_tokens == 0 {
-        return wrong("batch_tokens", "0".into(), "at least 1");
-    }
-    if config.model.threads == Some(0) {
-        return wrong("threads", "0".into(), "at least 1");
-    }
-    Ok(())
 }
 
 /// The flags of `train` that stand for a key.
@@ -356,7 +329,7 @@ mod tests {
     fn values_out_of_range_are_named() {
         let wrong = [
             ("--batch-size 0", "`batch_size` is `0`, expected at least 1"),
-            ("--rank 0", "`rank` is `0`, expected at least 1"),
+            ("--rank 0", "`rank` must be between 1 and 65536, found `0`"),
             ("--dropout 1", "`dropout` is `1`, expected a number from 0 to below 1"),
             ("--scale -1", "`scale` is `-1`, expected a finite number, at least 0"),
             ("--threads 0", "`threads` is `0`, expected at least 1"),

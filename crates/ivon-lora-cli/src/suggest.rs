@@ -1,6 +1,6 @@
 //! The known name that a mistyped one is nearest to.
 
-/// The candidate that is spelt most like `name`, if it differs in at most a third of its letters.
+/// The candidate that is spelt most like `name`, if it differs in about a third of its letters or less.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace('-', "_").chars().take(64).collect::<Vec<char>>();
     let name = plain(name);
@@ -8,7 +8,7 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .into_iter()
         .map(|candidate| (edits(&name, &plain(candidate)), candidate))
         .min_by_key(|(edits, _)| *edits)
-        .filter(|(edits, _)| *edits <= name.len().max(3) / 3)
+        .filter(|(edits, _)| *edits <= (name.len().max(3) + 1) / 3)
         .map(|(_, candidate)| candidate)
 }
 
@@ -40,6 +40,7 @@ mod tests {
         assert_eq!(nearest("batchsize", ["steps", "batch_size"]), Some("batch_size"));
         assert_eq!(nearest("learning-rate", ["learning_rate", "rank"]), Some("learning_rate"));
         assert_eq!(nearest("cude", ["cpu", "cuda", "metal"]), Some("cuda"));
+        assert_eq!(nearest("trian", ["train", "data"]), Some("train"));
         assert_eq!(nearest("tpu", ["cuda", "metal"]), None);
         assert_eq!(nearest("", ["cuda"]), None);
     }

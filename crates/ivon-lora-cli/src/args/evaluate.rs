@@ -19,6 +19,8 @@ pub struct EvaluateArgs {
     pub data: PathBuf,
     #[command(flatten)]
     pub how: HowArgs,
+    #[command(flatten)]
+    pub task: TaskArgs,
     /// The folder to write evaluation.json and predictions.jsonl into
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
@@ -28,8 +30,8 @@ pub struct EvaluateArgs {
 
 /// Answer prompts or rows, with how sure the adapter is
 ///
-/// Rows come from --data, finished prompts from --text, or either from standard input: a line that is a JSON object is a row with the
-/// fields that the task asks for, any other line a finished prompt. For each a line of JSON is written: probabilities at the mean and
+/// Rows come from --data, finished prompts from --text, or either from standard input: where its first line is a JSON object, every line
+/// is a row with the fields that the task asks for, else every line is a finished prompt. For each a line of JSON is written: probabilities at the mean and
 /// averaged over draws, the answer and its confidence from whichever the run found better (named in the line), entropy and mutual
 /// information in nats.
 #[derive(Debug, Args)]
@@ -45,6 +47,8 @@ pub struct PredictArgs {
     pub text: Vec<String>,
     #[command(flatten)]
     pub how: HowArgs,
+    #[command(flatten)]
+    pub task: TaskArgs,
     /// The file to write the lines into; standard output where absent
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -61,6 +65,27 @@ pub struct AdapterArgs {
     /// The adapter folder of a run, or PEFT's
     #[arg(long, value_name = "FOLDER")]
     pub adapter: PathBuf,
+}
+
+/// The task of an adapter that names none, as those of other programs.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "For an adapter of another program")]
+pub struct TaskArgs {
+    /// A built-in task
+    #[arg(long, value_name = "NAME")]
+    pub task: Option<String>,
+    /// A prompt template with field names in braces
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// The answer words in the order of the labels, with commas between
+    #[arg(long, value_name = "WORDS", value_delimiter = ',')]
+    pub answers: Option<Vec<String>>,
+    /// The field with the label
+    #[arg(long, value_name = "FIELD")]
+    pub label_field: Option<String>,
+    /// How answers are scored: token or answer
+    #[arg(long, value_name = "HOW")]
+    pub scoring: Option<String>,
 }
 
 /// How it is computed.

@@ -6,9 +6,9 @@ mod train;
 
 use clap::{Parser, Subcommand};
 
-pub use evaluate::{EvaluateArgs, PredictArgs};
+pub use evaluate::{AdapterArgs, EvaluateArgs, HowArgs, PredictArgs, TaskArgs};
 pub use other::{CompletionsArgs, DataCommand, InitArgs, InspectCommand, MergeArgs, PreviewArgs};
-pub use train::TrainArgs;
+pub use train::{DataArgs, TrainArgs};
 
 /// Fine-tune a language model with IVON, keep its posterior, and know when not to trust an answer.
 #[derive(Debug, Parser)]
