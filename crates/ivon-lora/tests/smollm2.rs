@@ -203,9 +203,8 @@ fn twelve_steps_of_adamw_agree_with_pytorch() {
     let rate = run["hyperparameters"]["lr"].as_f64().unwrap();
     let method = Method::Adamw(AdamwConfig { learning_rate: rate, weight_decay: 0.0, ..AdamwConfig::default() });
     let mut optimizer = method.start(golden.start(), 0).unwrap();
-    let losses: Vec<f64> = (0..12)
-        .map(|step| optimizer.step(rate * (1.0 - step as f64 / 12.0), &mut Step { golden: &golden, step }).unwrap().loss)
-        .collect();
+    let losses: Vec<f64> =
+        (0..12).map(|step| optimizer.step(rate * (1.0 - step as f64 / 12.0), &mut Step { golden: &golden, step }).unwrap().loss).collect();
     golden.check_end(run, optimizer.adapter(), &losses);
 }
 
