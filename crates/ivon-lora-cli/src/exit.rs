@@ -108,7 +108,7 @@ macro_rules! from_library {
 }
 
 from_library! {
-    DataError => |_| Exit::Data,
+    DataError => of_data,
     ModelError => |_| Exit::Model,
     LoraError => of_adapter,
     PosteriorError => |_| Exit::Model,
@@ -116,7 +116,8 @@ from_library! {
     ReportError => |_| Exit::File,
     TrainError => of_training,
     RunError => |error| match error {
-        RunError::Data(_) | RunError::Tokenizer(_) | RunError::NoLabel { .. } => Exit::Data,
+        RunError::Data(error) => of_data(error),
+        RunError::Tokenizer(_) | RunError::NoLabel { .. } => Exit::Data,
         RunError::Model(_) | RunError::Posterior(_) | RunError::NoTask { .. } => Exit::Model,
         RunError::Lora(error) => of_adapter(error),
         RunError::Train(error) => of_training(error),
@@ -126,6 +127,15 @@ from_library! {
         RunError::Predict(_) | RunError::Metrics(_) => Exit::Training,
         RunError::Memory { .. } => Exit::Failure,
     },
+}
+
+/// What is asked of the data is wrong, or the data are.
+fn of_data(error: &DataError) -> Exit {
+    match error {
+        DataError::UnknownTask { .. } | DataError::NoTask | DataError::TaskHasItsPrompt { .. } => Exit::Usage,
+        DataError::MalformedTemplate { .. } | DataError::Answers { .. } | DataError::Setting { .. } => Exit::Usage,
+        _ => Exit::Data,
+    }
 }
 
 fn of_training(error: &TrainError) -> Exit {
@@ -166,7 +176,8 @@ mod tests {
     #[test]
     fn each_kind_of_error_has_its_number() {
         let io = |action| FileError::Io { action, path: PathBuf::from("x"), source: io::Error::from(io::ErrorKind::StorageFull) };
-        assert_eq!(CliError::from(DataError::NoTask).exit, Exit::Data);
+        assert_eq!(CliError::from(DataError::NoTask).exit, Exit::Usage);
+        assert_eq!(CliError::from(DataError::EmptySet { what: "x".into() }).exit, Exit::Data);
         assert_eq!(CliError::from(ModelError::NotFound { name: "x".into() }).exit, Exit::Model);
         assert_eq!(CliError::from(LoraError::File(io("write"))).exit, Exit::File);
         assert_eq!(CliError::from(LoraError::File(io("read"))).exit, Exit::Model);

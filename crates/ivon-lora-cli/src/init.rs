@@ -46,7 +46,7 @@ pub fn commented(optimizer: &Method, named: &Named) -> Result<String, toml::ser:
 
 fn entry(setting: &Setting, value: Option<&Value>) -> Result<String, toml::ser::Error> {
     let flag = setting.flag.map_or_else(String::new, |flag| format!(" (--{flag})"));
-    let line = match value {
+    let line = match value.filter(|value| value.as_str() != Some("")) {
         Some(value) => format!("{} = {}", setting.key, shown(value)?),
         None => format!("# {} = {}", setting.key, setting.example),
     };

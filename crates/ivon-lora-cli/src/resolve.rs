@@ -330,7 +330,7 @@ mod tests {
         let wrong = [
             ("--batch-size 0", "`batch_size` is `0`, expected at least 1"),
             ("--rank 0", "`rank` must be between 1 and 65536, found `0`"),
-            ("--dropout 1", "`dropout` is `1`, expected a number from 0 to below 1"),
+            ("--dropout 1", "`dropout` must be at least 0 and below 1, found `1`"),
             ("--scale -1", "`scale` is `-1`, expected a finite number, at least 0"),
             ("--threads 0", "`threads` is `0`, expected at least 1"),
             ("--max-length 0", "`max_length` is 0, expected at least 1"),

@@ -126,7 +126,7 @@ pub const SETTINGS: &[Setting] = &[
     row("model", "base_precision", "base-precision", OneOf(&["f32", "as-is"]), &[], "", "How the base is kept: widened to f32 (fast on a CPU) or as it lies in the file (small)."),
     row("model", "recompute", "recompute", Flag, &[], "", "Keep less for the backward pass and compute it again: a third more work, a fraction of the memory."),
 
-    row("data", "path", "data", Path, &[], "", "A folder with files named train, tune, calibrate, validation, test; or one file (jsonl, csv, tsv, parquet)."),
+    row("data", "path", "data", Path, &[], "\"data/sst2\"", "A folder with files named train, tune, calibrate, validation, test; or one file (jsonl, csv, tsv, parquet)."),
     row("data", "task", "task", Text, &[], "\"sst2\"", "A built-in task; leave it away for a prompt of your own."),
     row("data", "prompt", "prompt", Text, &[], "\"Review: {text} Sentiment:\"", "A prompt template with field names in braces."),
     row("data", "answers", "answers", Texts, &[], "[\"Negative\", \"Positive\"]", "The answer words in the order of the labels."),
@@ -214,9 +214,10 @@ mod tests {
     fn the_table_names_every_key_that_has_a_default_and_no_other() {
         for name in Method::NAMES {
             let config = RunConfig { optimizer: Method::named(name).unwrap(), ..RunConfig::default() };
-            // A setting without an example has a default, and the reverse.
+            // A setting without an example has a default, and the reverse; the path of the data is empty by default.
+            let has_default = |setting: &&Setting| setting.example.is_empty() || setting.name() == "data.path";
             let named: BTreeSet<_> =
-                SETTINGS.iter().filter(|setting| setting.belongs_to(name) && setting.example.is_empty()).map(Setting::name).collect();
+                SETTINGS.iter().filter(|setting| setting.belongs_to(name)).filter(has_default).map(Setting::name).collect();
             assert_eq!(named, keys(&config), "{name}");
         }
     }

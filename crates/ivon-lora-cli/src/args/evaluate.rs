@@ -10,7 +10,7 @@ use super::ScreenArgs;
 ///
 /// The task, the prompt and the answers are those that the adapter was trained with; they lie beside it.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: ivon-lora evaluate --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter --data data/sst2")]
+#[command(after_help = "Example:\n  ivon-lora evaluate --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter --data data/sst2")]
 pub struct EvaluateArgs {
     #[command(flatten)]
     pub adapter: AdapterArgs,
@@ -35,7 +35,7 @@ pub struct EvaluateArgs {
 /// averaged over draws, the answer and its confidence from whichever the run found better (named in the line), entropy and mutual
 /// information in nats.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: ivon-lora predict --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter < rows.jsonl")]
+#[command(after_help = "Example:\n  ivon-lora predict --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter < rows.jsonl")]
 pub struct PredictArgs {
     #[command(flatten)]
     pub adapter: AdapterArgs,
@@ -104,7 +104,7 @@ pub struct HowArgs {
     #[arg(long, value_name = "N")]
     pub eval_limit: Option<u32>,
     /// Write the prompts into the predictions as well
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true, hide_possible_values = true)]
     pub include_text: Option<bool>,
     /// cpu, cuda, rocm, metal, vulkan or wgpu
     #[arg(long, value_name = "NAME", default_value = "cpu")]

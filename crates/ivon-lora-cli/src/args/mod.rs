@@ -19,21 +19,18 @@ pub struct Args {
 }
 
 const AFTER: &str = "\
-Exit codes: 0 done, 1 failure, 2 wrong flags or configuration, 3 data, 4 model or adapter, 5 training,
-6 files, 130 stopped by Ctrl-C and saved, 143 stopped by SIGTERM and saved.
+Exit codes: 0 done, 1 failure, 2 wrong flags or configuration, 3 data, 4 model or adapter,
+5 training, 6 files, 130 stopped by Ctrl-C and saved, 143 stopped by SIGTERM and saved.
+
 Results go to standard output, all else to standard error. NO_COLOR turns colours off.
 Models by hub name heed HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.";
 
-/// What to do.
+/// What to do. The sentence of a command stands at its struct.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Train an adapter, evaluate it, and write it with its posterior
     Train(Box<TrainArgs>),
-    /// Score an adapter on a data set, at the mean and with draws from its posterior
     Evaluate(EvaluateArgs),
-    /// Answer prompts or rows, with how sure the adapter is
     Predict(PredictArgs),
-    /// Write the base with the adapter merged in as a full Hugging Face folder
     Merge(MergeArgs),
     /// Say what is in a model, an adapter, a data set or a run
     #[command(subcommand)]

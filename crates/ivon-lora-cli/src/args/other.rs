@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 ///
 /// What is written needs no adapter any more, and has no posterior.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: ivon-lora merge --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter --out merged")]
+#[command(after_help = "Example:\n  ivon-lora merge --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter --out merged")]
 pub struct MergeArgs {
     /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]
     #[arg(long, value_name = "MODEL")]
@@ -31,16 +31,16 @@ pub struct MergeArgs {
 #[derive(Debug, Subcommand)]
 pub enum InspectCommand {
     /// Architecture, parameters, encodings, bytes, tokenizer and chat template of a model
-    #[command(after_help = "Example: ivon-lora inspect model HuggingFaceTB/SmolLM2-135M")]
+    #[command(after_help = "Example:\n  ivon-lora inspect model HuggingFaceTB/SmolLM2-135M")]
     Model(ModelArgs),
     /// PEFT options, task, base, and how wide the posterior is in each layer of an adapter
-    #[command(after_help = "Example: ivon-lora inspect adapter runs/sst2/adapter")]
+    #[command(after_help = "Example:\n  ivon-lora inspect adapter runs/sst2/adapter")]
     Adapter(PathArgs),
     /// Files, rows, fields and label counts of a data set
-    #[command(after_help = "Example: ivon-lora inspect data data/sst2")]
+    #[command(after_help = "Example:\n  ivon-lora inspect data data/sst2")]
     Data(PathArgs),
     /// Settings and scores of a run, and what was wrong with it, each with a remedy
-    #[command(after_help = "Example: ivon-lora inspect run runs/sst2")]
+    #[command(after_help = "Example:\n  ivon-lora inspect run runs/sst2")]
     Run(PathArgs),
 }
 
@@ -70,7 +70,7 @@ pub struct PathArgs {
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
     /// Prompt, tokens, choices and label of the first examples, lengths, label counts, and the rows left out
-    #[command(after_help = "Example: ivon-lora data preview --data data/sst2 --task sst2 --model HuggingFaceTB/SmolLM2-135M -k 3")]
+    #[command(after_help = "Example:\n  ivon-lora data preview --data data/sst2 --task sst2 --model HuggingFaceTB/SmolLM2-135M -k 3")]
     Preview(Box<PreviewArgs>),
 }
 
@@ -101,7 +101,7 @@ pub struct PreviewArgs {
 
 /// What the written file shall name.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: ivon-lora init --model HuggingFaceTB/SmolLM2-135M --data data/sst2 --task sst2 --out run.toml")]
+#[command(after_help = "Example:\n  ivon-lora init --model HuggingFaceTB/SmolLM2-135M --data data/sst2 --task sst2 --out run.toml")]
 pub struct InitArgs {
     /// A Hugging Face folder, a .gguf file, or a hub name org/name[@revision]
     #[arg(long, value_name = "MODEL")]
@@ -122,7 +122,7 @@ pub struct InitArgs {
 
 /// Which shell.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: ivon-lora completions bash > ~/.local/share/bash-completion/completions/ivon-lora")]
+#[command(after_help = "Example:\n  ivon-lora completions bash > ~/.local/share/bash-completion/completions/ivon-lora")]
 pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL")]

@@ -49,11 +49,13 @@ pub struct TrainArgs {
 }
 
 const KEYS: &str = "\
-Keys of the file that have no flag: data.tune_share, data.calibrate_share, data.test_share, data.test_from, data.group_field,
-data.seed, lora.layers_to_transform, lora.use_rslora, optimizer.epsilon, optimizer.debias, optimizer.hess_approx,
-optimizer.draw_per, train.keep_checkpoints, train.eval_samples, evaluation.batch_tokens.
+Keys of the file that have no flag: data.tune_share, data.calibrate_share, data.test_share,
+data.test_from, data.group_field, data.seed, lora.layers_to_transform, lora.use_rslora,
+optimizer.epsilon, optimizer.debias, optimizer.hess_approx, optimizer.draw_per,
+train.keep_checkpoints, train.eval_samples, evaluation.batch_tokens.
 
-Example: ivon-lora train --model HuggingFaceTB/SmolLM2-135M --data data/sst2 --task sst2 --steps 400 --out runs/sst2";
+Example:
+  ivon-lora train --model HuggingFaceTB/SmolLM2-135M --data data/sst2 --task sst2 --steps 400";
 
 /// Prompts.
 #[derive(Debug, Default, Args)]
@@ -75,7 +77,7 @@ pub struct DataArgs {
     #[arg(long, value_name = "HOW")]
     pub scoring: Option<String>,
     /// Put the model's chat template around the prompt
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true, hide_possible_values = true)]
     pub chat_template: Option<bool>,
     /// The most tokens of a prompt
     #[arg(long, value_name = "N")]
@@ -123,7 +125,7 @@ pub struct OptimizerArgs {
     #[arg(long, value_name = "N")]
     pub mc_samples: Option<u32>,
     /// ivon: multiply the learning rate by hess_init + weight_decay
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true, hide_possible_values = true)]
     pub rescale_lr: Option<bool>,
     /// The largest norm of the gradient; 0 for no limit
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
@@ -201,7 +203,7 @@ pub struct EvaluationArgs {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub scale: Option<f64>,
     /// Write the prompts into predictions.jsonl as well
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true, hide_possible_values = true)]
     pub include_text: Option<bool>,
 }
 
@@ -219,6 +221,6 @@ pub struct MachineArgs {
     #[arg(long, value_name = "HOW")]
     pub base_precision: Option<String>,
     /// Keep less for the backward pass and compute it again
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true, hide_possible_values = true)]
     pub recompute: Option<bool>,
 }

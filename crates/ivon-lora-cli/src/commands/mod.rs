@@ -89,15 +89,19 @@ fn stopped(error: RunError, signals: &Signals) -> Failure {
 }
 
 /// Where no task is named, the one that the data look like; says so.
-fn detect_task(data: &mut DataConfig) -> Option<String> {
+///
+/// # Errors
+/// If there are no data at that path.
+fn detect_task(data: &mut DataConfig) -> Result<Option<String>, CliError> {
+    let files = find_files(&data.path, "")?;
     if data.task.is_some() || data.prompt.is_some() {
-        return None;
+        return Ok(None);
     }
-    let first = find_files(&data.path, "").ok()?.first()?.paths.first().cloned();
-    let row = first.and_then(|path| read_first_rows(&path, 1).ok()).and_then(|rows| rows.into_iter().next());
-    let task = Task::detect(&data.path, row.as_ref())?;
+    let first = files.iter().flat_map(|split| &split.paths).next();
+    let row = first.map(|path| read_first_rows(path, 1)).transpose()?.and_then(|rows| rows.into_iter().next());
+    let Some(task) = Task::detect(&data.path, row.as_ref()) else { return Ok(None) };
     data.task = Some(task.into());
-    Some(format!("task: {task}, told by the data; name another with --task"))
+    Ok(Some(format!("task: {task}, told by the data; name another with --task")))
 }
 
 /// Refuses to write where something is.

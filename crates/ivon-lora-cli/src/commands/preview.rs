@@ -22,7 +22,7 @@ pub fn run(args: &PreviewArgs) -> Result<(), Failure> {
     }
     let model = config.model.path.ok_or_else(|| CliError::usage("no model is named", Some("its tokenizer reads the prompts: name it with `--model`".into())))?;
     let mut screen = Screen::new(ScreenArgs { quiet: args.json, json: false });
-    if let Some(note) = detect_task(&mut settings) {
+    if let Some(note) = detect_task(&mut settings)? {
         screen.note(note);
     }
     let task = Task::from_config(&settings)?;

@@ -22,7 +22,7 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
     let is_toy = config.model.path.is_none() && config.data.path.as_os_str().is_empty();
     if !is_toy {
         named(&config)?;
-        notes.extend(detect_task(&mut config.data));
+        notes.extend(detect_task(&mut config.data)?);
         config.out.get_or_insert_with(|| default_out(&config.data.task, config.optimizer.name(), config.seed));
     }
     if args.dry_run {

@@ -23,6 +23,7 @@ pub struct Lines {
 impl Lines {
     /// Shows an event.
     pub fn show(&mut self, event: &RunEvent<'_>) {
+        self.spoke.get_or_insert_with(Instant::now);
         match event {
             RunEvent::Note(text) => say(text),
             RunEvent::Warning(text) => say(&format!("warning: {text}")),
@@ -30,7 +31,7 @@ impl Lines {
             RunEvent::Evaluation(record) => say(&text::evaluation(record)),
             RunEvent::Saved(path) if is_checkpoint(path) => {}
             RunEvent::Saved(path) => say(&format!("wrote {}", path.display())),
-            RunEvent::Progress { what, done, total } if done == total || self.is_time() => {
+            RunEvent::Progress { what, done, total } if self.is_time() => {
                 self.spoke = Some(Instant::now());
                 say(&format!("{what}: {done} of {total}"));
             }

@@ -55,11 +55,6 @@ impl Screen {
         Self::new(ScreenArgs { quiet: args.quiet || args.json, json: false })
     }
 
-    /// Whether results are wanted as JSON.
-    pub fn is_json(&self) -> bool {
-        matches!(self.mode, Mode::Json)
-    }
-
     /// Shows an event; gives back whether anybody is still there to see the next.
     pub fn show(&mut self, event: &RunEvent<'_>) -> bool {
         match &mut self.mode {
