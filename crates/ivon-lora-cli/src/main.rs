@@ -3,6 +3,8 @@
 mod args;
 mod colour;
 mod commands;
+#[cfg(test)]
+mod docs;
 mod exit;
 mod file;
 mod init;
