@@ -466,7 +466,7 @@ mod tests {
     #[test]
     fn a_run_that_runs_away_stops_and_names_the_last_good_checkpoint() {
         let mut run = Run::new(Method::Adamw(AdamwConfig { learning_rate: 1e38, ..AdamwConfig::default() }));
-        run.config = TrainConfig { steps: Some(9), checkpoint_interval: Some(1), ..TrainConfig::default() };
+        run.config = TrainConfig { steps: Some(9), warmup: 1, ..TrainConfig::default() };
         let error = run.go(false, None).unwrap_err();
         assert!(error.to_string().contains("the last good checkpoint is step"), "{error}");
         assert!(error.hint().unwrap().contains("--resume"));
