@@ -127,32 +127,46 @@ impl Loop<'_> {
 
     fn run(&mut self, optimizer: &mut dyn Optimizer, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Result<Trained, TrainError> {
         let mut outcome = Outcome::Finished;
-        while self.progress.step < self.length.steps {
-            let record = self.step(optimizer)?;
-            let mut go_on = watch(Event::Step(&record, self.length.steps));
-            let step = self.progress.step;
-            let last = step == self.length.steps;
-            if go_on && (step.is_multiple_of(self.length.eval_interval) || last) && !self.training.tune.is_empty() {
-                go_on = self.evaluate(optimizer, watch)?;
-            }
+        loop {
+            // Before the step, so that an evaluation that an interruption cut off is made up for on resume.
+            let mut go_on = !self.evaluation_is_due() || self.evaluate(optimizer, watch)?;
+            let (step, last) = (self.progress.step, self.progress.step == self.length.steps);
             let patient = self.training.config.patience.is_none_or(|patience| self.progress.without_gain < patience);
-            if step.is_multiple_of(self.length.checkpoint_interval) || last || !go_on || !patient {
-                self.metrics.sync()?;
-                self.progress.metrics_bytes = self.metrics.bytes()?;
-                let path = self.checkpoints.save(&self.progress, optimizer)?;
-                go_on &= watch(Event::Saved(&path)) || last;
+            if step > 0 && (step.is_multiple_of(self.length.checkpoint_interval) || last || !go_on || !patient) {
+                go_on &= self.save(optimizer, watch)?;
             }
-            if !go_on && !last {
-                outcome = Outcome::Interrupted;
+            if !go_on || last || !patient {
+                outcome = match (go_on || last && !self.evaluation_is_due(), patient) {
+                    (false, _) => Outcome::Interrupted,
+                    (true, false) if !last => Outcome::StoppedEarly,
+                    _ => Outcome::Finished,
+                };
                 break;
             }
-            if !patient {
-                outcome = Outcome::StoppedEarly;
+            let record = self.step(optimizer)?;
+            if !watch(Event::Step(&record, self.length.steps)) {
+                self.save(optimizer, watch)?;
+                outcome = Outcome::Interrupted;
                 break;
             }
         }
         let kept_step = self.take_best(optimizer, outcome)?;
         Ok(Trained { outcome, steps: self.progress.step, kept_step })
+    }
+
+    /// Whether this step ends an interval and its scores are not known yet.
+    fn evaluation_is_due(&self) -> bool {
+        let step = self.progress.step;
+        let ends = step > 0 && (step.is_multiple_of(self.length.eval_interval) || step == self.length.steps);
+        ends && self.progress.evaluated < step && !self.training.tune.is_empty()
+    }
+
+    /// Writes a checkpoint; gives whether to go on.
+    fn save(&mut self, optimizer: &mut dyn Optimizer, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Result<bool, TrainError> {
+        self.metrics.sync()?;
+        self.progress.metrics_bytes = self.metrics.bytes()?;
+        let path = self.checkpoints.save(&self.progress, optimizer)?;
+        Ok(watch(Event::Saved(&path)))
     }
 
     fn step(&mut self, optimizer: &mut dyn Optimizer) -> Result<StepRecord, TrainError> {
@@ -184,6 +198,9 @@ impl Loop<'_> {
         });
         let evaluated = match result {
             Err(PredictError::Stopped { .. }) => return Ok(false),
+            Err(error @ PredictError::NotFinite { .. }) => {
+                return Err(TrainError::Step { step: self.progress.step, reason: error.to_string(), good: None });
+            }
             other => other?,
         };
         let labels: Vec<usize> = training.tune.iter().map(|example| example.label.unwrap_or(0)).collect();
@@ -196,6 +213,7 @@ impl Loop<'_> {
         let evaluation = Evaluation { split: "tune".into(), n: training.tune.len(), mean, sampled };
         let record = EvaluationRecord { step: self.progress.step, evaluation };
         self.metrics.append(&record)?;
+        self.progress.evaluated = self.progress.step;
         if let Some(metric) = training.config.keep_best {
             let best_of = record.evaluation.sampled.map_or(mean, |sampled| sampled.scores);
             self.judge(metric.loss(&best_of), optimizer)?;
@@ -447,8 +465,8 @@ mod tests {
 
     #[test]
     fn a_run_that_runs_away_stops_and_names_the_last_good_checkpoint() {
-        let mut run = Run::new(Method::Adamw(AdamwConfig { learning_rate: 1e30, ..AdamwConfig::default() }));
-        run.config = TrainConfig { steps: Some(9), checkpoint_interval: Some(1), ..TrainConfig::default() };
+        let mut run = Run::new(Method::Adamw(AdamwConfig { learning_rate: 1e38, ..AdamwConfig::default() }));
+        run.config = TrainConfig { steps: Some(9), warmup: 1, ..TrainConfig::default() };
         let error = run.go(false, None).unwrap_err();
         assert!(error.to_string().contains("the last good checkpoint is step"), "{error}");
         assert!(error.hint().unwrap().contains("--resume"));
