@@ -26,7 +26,8 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
         config.out.get_or_insert_with(|| default_out(&config.data.task, config.optimizer.name(), config.seed));
     }
     if args.dry_run {
-        let text = toml::to_string_pretty(&config).map_err(|error| CliError { message: error.to_string(), hint: None, exit: Exit::Failure })?;
+        let text =
+            toml::to_string_pretty(&config).map_err(|error| CliError { message: error.to_string(), hint: None, exit: Exit::Failure })?;
         return print(&text);
     }
     prepare(&config.model.device, config.model.threads)?;
@@ -50,7 +51,8 @@ fn finish(trained: TrainedRun, screen: &mut Screen, signals: &Signals) -> Result
     let outcome = if trained.outcome == Outcome::StoppedEarly { "stopped_early" } else { "finished" };
     let report = trained.report.as_ref();
     let text = report.map_or_else(String::new, |report| format!("{report}\n"));
-    let kept = if trained.kept_step == trained.steps { String::new() } else { format!(", the weights of step {} are kept", trained.kept_step) };
+    let kept =
+        if trained.kept_step == trained.steps { String::new() } else { format!(", the weights of step {} are kept", trained.kept_step) };
     let text = format!("{text}\n{} steps{kept}; the adapter is in {}", trained.steps, trained.folder.join(run::ADAPTER_FOLDER).display());
     let value = json!({
         "folder": trained.folder.display().to_string(),

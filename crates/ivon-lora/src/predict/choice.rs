@@ -223,7 +223,10 @@ mod tests {
     }
 
     fn close(found: &[f32], expected: &[f64]) {
-        assert!(found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-4), "{found:?} {expected:?}");
+        assert!(
+            found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-4),
+            "{found:?} {expected:?}"
+        );
     }
 
     #[test]
@@ -231,7 +234,8 @@ mod tests {
         let network = network();
         let prompt = [5, 6, 7, 8, 9];
         // One to four tokens; many begin alike, and some begin others.
-        let answers: Vec<Vec<u32>> = (0..77u32).map(|index| (0..=index % 4).map(|at| 3 + (index / 4 * (at + 1) + at) % 90).collect()).collect();
+        let answers: Vec<Vec<u32>> =
+            (0..77u32).map(|index| (0..=index % 4).map(|at| 3 + (index / 4 * (at + 1) + at) % 90).collect()).collect();
         let question = example(&prompt, Choices::Answers(answers.clone()));
         let other = example(&[5, 6, 7, 8, 20, 21], Choices::Answers(vec![vec![30], vec![31, 32]]));
         let found = scores(&network, &[&question, &other]);

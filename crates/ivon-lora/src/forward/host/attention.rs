@@ -242,7 +242,8 @@ fn tile_backward(
         let values = head(given.v, heads.keys, width, key_head, seen);
         product(Target::over(&mut scratch.gradients[column..], keys), 1.0, Factor::Plain(d_out), Factor::Transposed(values), Threads::One);
         let weights = View { values: &scratch.probabilities[column..], rows, columns: seen.len(), stride: keys };
-        let target = if index == own { own_place(heads, dv, seen, key_head) } else { Target::onto(&mut owed.values[column * width..], width) };
+        let target =
+            if index == own { own_place(heads, dv, seen, key_head) } else { Target::onto(&mut owed.values[column * width..], width) };
         product(target, 1.0, Factor::Transposed(weights), Factor::Plain(d_out), Threads::One);
         column += seen.len();
     }
@@ -266,7 +267,8 @@ fn tile_backward(
         // Sound: a task has the queries of its tiles in its heads to itself.
         let target = unsafe { dq.target(tile.rows.start * query_stride + query_head * width, query_stride, index > 0) };
         product(target, scale, Factor::Plain(gradients), Factor::Plain(keys_seen), Threads::One);
-        let target = if index == own { own_place(heads, dk, seen, key_head) } else { Target::onto(&mut owed.keys[column * width..], width) };
+        let target =
+            if index == own { own_place(heads, dk, seen, key_head) } else { Target::onto(&mut owed.keys[column * width..], width) };
         product(target, scale, Factor::Transposed(gradients), Factor::Plain(queries), Threads::One);
         column += seen.len();
     }
