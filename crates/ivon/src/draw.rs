@@ -43,7 +43,7 @@ pub enum Loss {
     /// A number on the host.
     Value(f64),
     /// A tensor `[1]` on the device.
-    Tensor(Tensor<1>),
+    Tensor(Box<Tensor<1>>),
 }
 
 impl From<f64> for Loss {
@@ -61,7 +61,7 @@ impl From<f32> for Loss {
 impl From<Tensor<1>> for Loss {
     fn from(tensor: Tensor<1>) -> Self {
         // Without autodiff, or the loss would keep the whole graph alive.
-        Self::Tensor(tensor.inner())
+        Self::Tensor(Box::new(tensor.inner()))
     }
 }
 

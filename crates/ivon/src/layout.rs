@@ -7,16 +7,16 @@
 use std::collections::HashMap;
 
 use burn::module::{Module, ParamId};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Distribution, Element, Tensor, TensorData};
 
 use crate::config::{IvonConfig, Resolved};
 use crate::noise::Address;
 use crate::paths::{Parameter, replace};
 use crate::{IvonError, NoiseSource};
 
-/// A bucket is closed when it holds this many elements: long enough to hide an operation's fixed cost, short
-/// enough for a CPU's cache, and below the length (4 Mi) from which Flex splits sums by thread.
-const BUCKET: usize = 1 << 16;
+/// A bucket is closed when it holds this many elements: on a GPU long enough to hide an operation's fixed cost, and
+/// below the length (4 Mi) from which Flex splits sums by thread. Between 16 Ki and 1 Mi a CPU step takes the same time.
+const BUCKET: usize = 1 << 20;
 
 /// One long tensor for each bucket, `[elements of the bucket]`.
 pub(crate) type Flats = Vec<Tensor<1>>;
@@ -138,20 +138,22 @@ impl Layout {
 
     /// Standard normals for every parameter, from the host's stream at `address` or from the devices.
     pub fn normals(&self, source: NoiseSource, address: Address) -> Flats {
-        let made = self.buckets.iter().map(|bucket| match source {
-            NoiseSource::Host { .. } => {
-                let mut normals = vec![0f32; bucket.length];
-                for entry in bucket.entries.iter().map(|&entry| &self.entries[entry]) {
-                    address.fill(&entry.path, &mut normals[entry.offset..entry.offset + entry.length]);
-                }
-                upload(normals, bucket)
+        if source == NoiseSource::Device {
+            let standard = Distribution::Normal(0.0, 1.0);
+            return self.buckets.iter().map(|b| Tensor::random([b.length], standard, (&b.device, b.state_type))).collect();
+        }
+        let mut made: Vec<Vec<f32>> = self.buckets.iter().map(|bucket| vec![0.0; bucket.length]).collect();
+        let mut parameters = Vec::with_capacity(self.entries.len());
+        for (bucket, normals) in self.buckets.iter().zip(&mut made) {
+            let mut rest = normals.as_mut_slice();
+            for entry in bucket.entries.iter().map(|&entry| &self.entries[entry]) {
+                let (part, after) = rest.split_at_mut(entry.length);
+                parameters.push((entry.path.as_str(), part));
+                rest = after;
             }
-            NoiseSource::Device => {
-                let standard = burn::tensor::Distribution::Normal(0.0, 1.0);
-                Tensor::random([bucket.length], standard, (&bucket.device, bucket.state_type))
-            }
-        });
-        made.collect()
+        }
+        address.fill_all(parameters);
+        made.into_iter().zip(&self.buckets).map(|(normals, bucket)| upload(normals, bucket)).collect()
     }
 
     /// Standard normals that the caller supplies for each path and shape, row-major.
@@ -173,9 +175,9 @@ impl Layout {
 }
 
 /// Host numbers `[length]` as a tensor of the bucket.
-pub(crate) fn upload<E: burn::tensor::Element>(values: Vec<E>, bucket: &Bucket) -> Tensor<1> {
+pub(crate) fn upload<E: Element>(values: Vec<E>, bucket: &Bucket) -> Tensor<1> {
     let length = values.len();
-    Tensor::from_data(burn::tensor::TensorData::new(values, [length]), (&bucket.device, bucket.state_type))
+    Tensor::from_data(TensorData::new(values, [length]), (&bucket.device, bucket.state_type))
 }
 
 /// Tensors end to end.

@@ -14,6 +14,9 @@ mod optimizer;
 mod posterior;
 mod update;
 
+#[doc = include_str!("../docs/choosing-the-settings.md")]
+pub mod choosing_the_settings {}
+
 #[cfg(test)]
 mod tests;
 

@@ -74,7 +74,6 @@ impl<M: Module> Ivon<M> {
             return Err(IvonError::UnmatchedGroup { pattern: group.paths.clone(), trainable: layout.entries.len() });
         }
         let filled = |value: fn(&crate::layout::Bucket) -> f64| -> Flats {
-            // `Tensor::full` would take the number through f32, also where the tensor is f64.
             let full = |bucket: &crate::layout::Bucket| upload(vec![value(bucket); bucket.length], bucket);
             layout.buckets.iter().map(full).collect()
         };

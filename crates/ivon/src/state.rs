@@ -267,7 +267,7 @@ fn format_error(error: impl std::fmt::Display) -> IvonError {
     IvonError::StateFormat { reason: error.to_string() }
 }
 
-/// The settings that differ, field by field.
+/// The settings that differ, field by field, in alphabetical order.
 pub(crate) fn differences(saved: &IvonConfig, here: &IvonConfig) -> Vec<Difference> {
     let fields = |config: &IvonConfig| match serde_json::to_value(config) {
         Ok(serde_json::Value::Object(fields)) => fields,
@@ -280,5 +280,7 @@ pub(crate) fn differences(saved: &IvonConfig, here: &IvonConfig) -> Vec<Differen
         saved: value.to_string(),
         here: here.get(name).map(ToString::to_string).unwrap_or_default(),
     };
-    differing.map(describe).collect()
+    let mut found: Vec<Difference> = differing.map(describe).collect();
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
 }

@@ -88,9 +88,8 @@ impl DecoderConfig {
         if !Self::MODEL_TYPES.contains(&self.model_type.as_str()) {
             return Err(ModelError::Architecture { file: file.into(), found: self.model_type.clone(), supported: Self::MODEL_TYPES });
         }
-        let count = |field: &str, value: usize, most: usize| {
-            ensure(file, field, value, (1..=most).contains(&value), format_args!("1 to {most}"))
-        };
+        let count =
+            |field: &str, value: usize, most: usize| ensure(file, field, value, (1..=most).contains(&value), format_args!("1 to {most}"));
         count("vocab_size", self.vocab_size, 1 << 24)?;
         count("hidden_size", self.hidden_size, 1 << 17)?;
         count("intermediate_size", self.intermediate_size, 1 << 20)?;
@@ -160,13 +159,7 @@ impl DecoderConfig {
 }
 
 /// An error that names the field unless `holds`.
-fn ensure(
-    file: &str,
-    field: &str,
-    found: impl std::fmt::Display,
-    holds: bool,
-    expected: impl std::fmt::Display,
-) -> Result<(), ModelError> {
+fn ensure(file: &str, field: &str, found: impl std::fmt::Display, holds: bool, expected: impl std::fmt::Display) -> Result<(), ModelError> {
     if holds { Ok(()) } else { Err(setting(file, field, format!("`{found}`"), expected)) }
 }
 

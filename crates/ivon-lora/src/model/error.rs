@@ -130,7 +130,9 @@ impl ModelError {
             Self::NoModel { found, .. } if found.contains(".gguf") => "name one of the files instead of the folder".into(),
             Self::NoModel { .. } => "name the folder that holds config.json and the safetensors, or a `.gguf` file".into(),
             Self::Architecture { .. } => "choose a model of one of these families".into(),
-            Self::Setting { .. } => "the decoder cannot compute what this setting asks for; choose another model, or correct the file".into(),
+            Self::Setting { .. } => {
+                "the decoder cannot compute what this setting asks for; choose another model, or correct the file".into()
+            }
             Self::Malformed { .. } => "download or convert the file again".into(),
             Self::Truncated { .. } => "the download or copy stopped early; fetch the file again".into(),
             Self::MissingTensor { name, .. } if name == "lm_head.weight" => {

@@ -72,7 +72,8 @@ impl Config {
             return Ok(Self(Value::Null));
         }
         let text = files::read_text(&path, LONGEST_CONFIG)?;
-        let malformed = |error: serde_json::Error| ModelError::Malformed { file: "tokenizer_config.json".into(), reason: error.to_string() };
+        let malformed =
+            |error: serde_json::Error| ModelError::Malformed { file: "tokenizer_config.json".into(), reason: error.to_string() };
         serde_json::from_str(&text).map(Self).map_err(malformed)
     }
 
@@ -169,7 +170,8 @@ mod tests {
         let list = json!([{"name": "other", "template": "o"}]);
         assert_eq!(with(false, json!({"chat_template": list})).chat_template.as_deref(), Some("o"));
         let config = json!({"chat_template": "x"}).to_string();
-        let files = [("tokenizer.json", tokenizer(false).to_string()), ("tokenizer_config.json", config), ("chat_template.jinja", "j".into())];
+        let files =
+            [("tokenizer.json", tokenizer(false).to_string()), ("tokenizer_config.json", config), ("chat_template.jinja", "j".into())];
         assert_eq!(folder(&files).unwrap().chat_template.as_deref(), Some("j"));
     }
 

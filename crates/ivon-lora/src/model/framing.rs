@@ -26,12 +26,8 @@ pub(super) fn frame(inner: &mut tokenizers::Tokenizer, bos: Option<(u32, &str)>,
         Template::try_from(text.as_str())
     };
     let (single, pair) = (template(&["$A"])?, template(&["$A", "$B"])?);
-    let processor = TemplateProcessing::builder()
-        .single(single)
-        .pair(pair)
-        .special_tokens(tokens)
-        .build()
-        .map_err(|error| error.to_string())?;
+    let processor =
+        TemplateProcessing::builder().single(single).pair(pair).special_tokens(tokens).build().map_err(|error| error.to_string())?;
     inner.with_post_processor(Some(processor));
     Ok(())
 }

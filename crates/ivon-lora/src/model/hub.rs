@@ -178,7 +178,9 @@ mod tests {
         assert_eq!(read("org/name"), Some(("org/name".into(), None, None)));
         assert_eq!(read("org/name-1.5_b@refs/pr/3"), Some(("org/name-1.5_b".into(), None, some("refs/pr/3"))));
         assert_eq!(read("o/n/q/m.GGUF@v1"), Some(("o/n".into(), some("q/m.GGUF"), some("v1"))));
-        for other in ["", "name", "./a/b", "/a/b", "../a", "a/..", "a/b/c", "a/b/../c.gguf", "a b/c", "a/b@", "~/a", "a/b@../x", "a//b.gguf"] {
+        for other in
+            ["", "name", "./a/b", "/a/b", "../a", "a/..", "a/b/c", "a/b/../c.gguf", "a b/c", "a/b@", "~/a", "a/b@../x", "a//b.gguf"]
+        {
             assert_eq!(read(other), None, "{other}");
         }
     }

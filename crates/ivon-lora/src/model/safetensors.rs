@@ -102,12 +102,8 @@ impl SafetensorsFolder {
         let missing = || ModelError::MissingTensor { file: self.main.clone(), name: name.into() };
         let entry = self.tensors.get(name).ok_or_else(missing)?;
         let file = &self.files[entry.file];
-        let unsupported = || ModelError::Encoding {
-            file: file.name(),
-            name: name.into(),
-            found: entry.dtype.clone(),
-            supported: "F32, F16 and BF16",
-        };
+        let unsupported =
+            || ModelError::Encoding { file: file.name(), name: name.into(), found: entry.dtype.clone(), supported: "F32, F16 and BF16" };
         let encoding = encoding(&entry.dtype).ok_or_else(unsupported)?;
         let bytes = &file.bytes()[entry.bytes.clone()];
         let tensor = StoredTensor::new(name.into(), entry.shape.clone(), encoding, bytes, None).ok_or_else(missing)?;
@@ -333,7 +329,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         std::fs::write(path.join("one.safetensors"), file(TWO, &DATA)).unwrap();
-        std::fs::write(path.join("two.safetensors"), file(r#"{"c":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}"#, &[128, 63])).unwrap();
+        std::fs::write(path.join("two.safetensors"), file(r#"{"c":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}"#, &[128, 63]))
+            .unwrap();
         let open = |map: &str| {
             std::fs::write(path.join(INDEX), format!(r#"{{"metadata":{{}},"weight_map":{map}}}"#)).unwrap();
             SafetensorsFolder::open(path)

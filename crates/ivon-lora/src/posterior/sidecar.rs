@@ -30,6 +30,9 @@ pub struct Sidecar {
     pub answers: Vec<Answer>,
     /// Prompts are cut to this many tokens.
     pub max_length: usize,
+    /// Whether the checkpoint's chat template stands around the prompt.
+    #[serde(default)]
+    pub chat_template: bool,
     /// The method that trained it, such as `ivon` or `adamw`.
     pub method: String,
     /// Further files of the method, by name, in the same folder.
@@ -199,6 +202,7 @@ mod tests {
             task: json!({ "name": "sst2", "prompt": "Review: {text} Sentiment:" }),
             answers: vec![Answer { word: "Negative".into(), tokens: vec![17] }, Answer { word: "Positive".into(), tokens: vec![19] }],
             max_length: 320,
+            chat_template: false,
             method: "ivon".into(),
             method_files: vec![],
             scale: 0.1 + 0.2,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::files::{self, FileError};
+use crate::metrics::{BINS, Predictions, expected_error, reliability_bins};
 
 const LARGEST: u64 = 4 << 30;
 
@@ -101,6 +102,18 @@ pub enum Record {
 impl From<&crate::metrics::Scores> for MainScores {
     fn from(scores: &crate::metrics::Scores) -> Self {
         Self { accuracy: scores.accuracy, nll: scores.nll, ece: scores.ece, brier: scores.brier }
+    }
+}
+
+impl MainScores {
+    /// The scores of predictions.
+    pub fn of(predictions: &Predictions) -> Self {
+        Self {
+            accuracy: predictions.accuracy(),
+            nll: predictions.nll(),
+            ece: expected_error(&reliability_bins(predictions, BINS)),
+            brier: predictions.brier(),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::RunError;
 use crate::data::DataConfig;
 use crate::lora::LoraConfig;
 use crate::method::Method;
@@ -31,6 +32,89 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// The evaluation at the end.
     pub evaluation: EvaluationConfig,
+    /// Written by the run, not read: what it was made with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+}
+
+/// What a run was made with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Provenance {
+    /// This program's version.
+    pub program: String,
+    /// Burn's version.
+    pub burn: String,
+    /// The base by name.
+    pub base: String,
+    /// The base's fingerprint.
+    pub base_hash: String,
+    /// Data files with their SHA-256.
+    pub files: Vec<(String, String)>,
+}
+
+impl RunConfig {
+    /// Checks everything that can be checked without opening a file.
+    ///
+    /// # Errors
+    /// The first setting that is out of range, with what is allowed.
+    pub fn validate(&self) -> Result<(), RunError> {
+        self.data.validate()?;
+        self.lora.validate()?;
+        self.train.validate()?;
+        self.optimizer.validate()?;
+        let wrong = |name, found: String, expected| Err(RunError::Setting { name, found, expected });
+        if self.model.threads == Some(0) {
+            return wrong("threads", "`0`".into(), "at least 1");
+        }
+        if !(self.evaluation.scale.is_finite() && self.evaluation.scale >= 0.0) {
+            return wrong("scale", format!("`{}`", self.evaluation.scale), "a finite number, at least 0");
+        }
+        if self.evaluation.samples > 10_000 {
+            return wrong("samples", format!("`{}`", self.evaluation.samples), "at most 10,000");
+        }
+        if self.evaluation.batch_tokens == 0 {
+            return wrong("batch_tokens", "`0`".into(), "at least 1");
+        }
+        Ok(())
+    }
+
+    /// The keys of two runs whose difference would change the course of training, as `key: there, not here`.
+    pub fn trajectory_differences(&self, other: &Self) -> Vec<String> {
+        let strip = |config: &Self| {
+            let free = Self {
+                out: None,
+                provenance: None,
+                evaluation: EvaluationConfig::default(),
+                model: ModelConfig { threads: None, recompute: false, ..config.model.clone() },
+                train: TrainConfig { keep_checkpoints: 1, checkpoint_interval: None, ..config.train.clone() },
+                ..config.clone()
+            };
+            serde_json::to_value(free).unwrap_or_default()
+        };
+        let mut found = Vec::new();
+        compare("", &strip(self), &strip(other), &mut found);
+        found
+    }
+}
+
+/// Adds every leaf at which two values differ.
+fn compare(path: &str, here: &serde_json::Value, there: &serde_json::Value, found: &mut Vec<String>) {
+    use serde_json::Value;
+    let empty = serde_json::Map::new();
+    let fields = |value: &Value| value.as_object().cloned();
+    match (fields(here), fields(there)) {
+        (None, None) if here == there => {}
+        (None, None) => found.push(format!("`{}` is {here}, it was {there}", path.trim_start_matches('.'))),
+        (here, there) => {
+            let (here, there) = (here.unwrap_or(empty.clone()), there.unwrap_or(empty));
+            let keys: std::collections::BTreeSet<&String> = here.keys().chain(there.keys()).collect();
+            for key in keys {
+                let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or(Value::Null);
+                compare(&format!("{path}.{key}"), &of(&here), &of(&there), found);
+            }
+        }
+    }
 }
 
 /// The base model.

@@ -1,5 +1,22 @@
 //! A whole run: settings → data, model, adapter → training → evaluation → the files it leaves.
 
+mod error;
 mod config;
+mod event;
+mod base;
+mod estimate;
+mod advice;
+mod evaluation;
+mod folder;
+mod train;
+mod apply;
 
-pub use config::{EvaluationConfig, ModelConfig, RunConfig};
+pub use apply::{EvaluateRequest, Input, PredictRequest, evaluate, predict};
+pub use base::{Base, device_named};
+pub use config::{EvaluationConfig, ModelConfig, Provenance, RunConfig};
+pub use error::RunError;
+pub use estimate::Estimate;
+pub use evaluation::{EvaluationReport, Prediction};
+pub use event::RunEvent;
+pub use folder::{ADAPTER_FOLDER, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, SPLITS_FILE};
+pub use train::{TrainedRun, train};

@@ -5,13 +5,13 @@ mod config;
 mod schedule;
 mod optimizer;
 mod objective;
-// mod checkpoint;
-// mod run;
+mod checkpoint;
+mod run;
 
-// pub use checkpoint::{Checkpoints, SavedStep};
+pub use checkpoint::{Checkpoints, Progress, SavedStep};
 pub use config::{Length, TrainConfig, Watch};
 pub use error::TrainError;
 pub use objective::BatchObjective;
 pub use optimizer::{Evidence, Objective, Optimizer, Update};
-// pub use run::{Event, Outcome, Trained, Training, train};
+pub use run::{CHECKPOINTS_FOLDER, Event, METRICS_FILE, Outcome, Trained, Training, train};
 pub use schedule::Schedule;

@@ -7,10 +7,10 @@ use burn::tensor::{DType, Tensor};
 use super::{Pair, Quadratic, after, everything, lively, tensor};
 use crate::{Ivon, IvonConfig, IvonError, ParameterGroup, PathPattern};
 
-/// Gradients that are `values` at `second` and 1 at `first`.
+/// Gradients that are `values` at `second` and 0 at `first`.
 fn gradients(pair: &Pair, values: &[f64]) -> GradientsParams {
     let mut gradients = GradientsParams::new();
-    gradients.register(pair.first.id, Tensor::<2>::ones([2, 2], &pair.first.device().inner()));
+    gradients.register(pair.first.id, Tensor::<2>::zeros([2, 2], &pair.first.device().inner()));
     gradients.register(pair.second.id, tensor(values, [values.len()], DType::F32).inner());
     gradients
 }
@@ -38,7 +38,8 @@ fn a_loss_that_is_not_finite_is_refused_and_nothing_is_updated() {
 
 #[test]
 fn an_update_that_is_not_finite_is_named_and_nothing_is_updated() {
-    let mut ivon = Ivon::new(IvonConfig { hessian_init: 1e-30, weight_decay: 0.0, ..IvonConfig::new(1e30) }, Pair::small(DType::F32)).unwrap();
+    let mut ivon =
+        Ivon::new(IvonConfig { hessian_init: 1e-30, weight_decay: 0.0, ..IvonConfig::new(1e30) }, Pair::small(DType::F32)).unwrap();
     let before = everything(&ivon);
     let error = ivon.step(0.1, |pair: &Pair| Ok::<_, IvonError>((0.0, gradients(pair, &[0.0, 1e18])))).unwrap_err();
     assert_eq!(error.to_string(), "the update of `second` is not finite at step 1, nothing was updated");

@@ -79,11 +79,8 @@ fn another_shape_or_type_is_named_with_both() {
 fn a_value_that_no_run_leaves_is_named() {
     let spoilt = |momentum: f32, hessian: f32| {
         let mut state = after(1, lively(), DType::F32).state();
-        let second = ParameterState {
-            shape: vec![2],
-            momentum: Values::F32(vec![0.0, momentum]),
-            hessian: Values::F32(vec![hessian, 1.0]),
-        };
+        let second =
+            ParameterState { shape: vec![2], momentum: Values::F32(vec![0.0, momentum]), hessian: Values::F32(vec![hessian, 1.0]) };
         state.parameters.insert("second".into(), second);
         restored(&state, lively()).unwrap_err().to_string()
     };

@@ -143,8 +143,7 @@ fn a_group_has_its_own_learning_rate_decay_and_initial_hessian() {
         hessian_init: Some(4.0),
         ..ParameterGroup::new(PathPattern::Exact("second".into()))
     };
-    let config =
-        IvonConfig { weight_decay: 1.0, beta2: 1.0, rescale_learning_rate: false, groups: vec![group], ..IvonConfig::new(10.0) };
+    let config = IvonConfig { weight_decay: 1.0, beta2: 1.0, rescale_learning_rate: false, groups: vec![group], ..IvonConfig::new(10.0) };
     let mut ivon = Ivon::new(config, Pair::small(DType::F64)).unwrap();
     let flat = Quadratic { curvature: vec![0.0; 6], target: vec![0.0; 6] };
     ivon.step(0.1, |pair| flat.evaluate(pair)).unwrap();
@@ -161,8 +160,7 @@ fn a_group_has_its_own_learning_rate_decay_and_initial_hessian() {
 fn a_factor_follows_the_schedule_and_rescaling_uses_the_groups_own_hessian() {
     let moved = |learning_rate, hessian_init, rescale_learning_rate| {
         let group = ParameterGroup { learning_rate, hessian_init, ..ParameterGroup::new(PathPattern::Suffix("second".into())) };
-        let config =
-            IvonConfig { weight_decay: 0.0, beta2: 1.0, rescale_learning_rate, groups: vec![group], ..IvonConfig::new(1e12) };
+        let config = IvonConfig { weight_decay: 0.0, beta2: 1.0, rescale_learning_rate, groups: vec![group], ..IvonConfig::new(1e12) };
         let mut ivon = Ivon::new(config, Pair::small(DType::F64)).unwrap();
         let before = ivon.mean().values()[5];
         ivon.step(0.1, |pair| Quadratic::small().evaluate(pair)).unwrap();

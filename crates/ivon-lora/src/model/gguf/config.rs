@@ -74,9 +74,9 @@ pub(super) fn read(file: &GgufFile) -> Result<DecoderConfig, ModelError> {
         num_key_value_heads: keys.unsigned("attention.head_count_kv")?.unwrap_or(heads),
         head_dim,
         max_position_embeddings: keys.needed("context_length")?,
-        rms_norm_eps: keys.float("attention.layer_norm_rms_epsilon")?.ok_or_else(|| {
-            keys.wrong("attention.layer_norm_rms_epsilon", "missing", "a number")
-        })?,
+        rms_norm_eps: keys
+            .float("attention.layer_norm_rms_epsilon")?
+            .ok_or_else(|| keys.wrong("attention.layer_norm_rms_epsilon", "missing", "a number"))?,
         rope_theta: keys.float("rope.freq_base")?.unwrap_or(10_000.0),
         rope_scaling: rope_scaling(&keys)?,
         sliding_window: keys.unsigned("attention.sliding_window")?.filter(|window| *window > 0),
@@ -115,9 +115,9 @@ fn rope_scaling(keys: &Keys) -> Result<RopeScaling, ModelError> {
         // `rope.scale_linear` is the key of the first GGUF files.
         None => linear(keys.float("rope.scale_linear")?.filter(|factor| *factor != 1.0)),
         Some("none") => None,
-        Some("linear") => linear(Some(keys.float("rope.scaling.factor")?.ok_or_else(|| {
-            keys.wrong("rope.scaling.factor", "missing", "a number")
-        })?)),
+        Some("linear") => {
+            linear(Some(keys.float("rope.scaling.factor")?.ok_or_else(|| keys.wrong("rope.scaling.factor", "missing", "a number"))?))
+        }
         Some(other) => return Err(keys.wrong("rope.scaling.type", format!("`{other}`"), "`none` or `linear`")),
     };
     match (declared, factors(keys.file)?) {

@@ -2,6 +2,7 @@
 
 pub mod blocks;
 mod config;
+mod cursor;
 pub mod names;
 pub mod quantize;
 mod reader;
@@ -192,10 +193,7 @@ mod tests {
             Checkpoint::open(&path.display().to_string()).map(|checkpoint| checkpoint.config().rope_scaling.clone())
         };
         assert_eq!(with(&[1.0, 1.0, 4.0, 8.0]).unwrap(), RopeScaling::Factors { factors: vec![1.0, 1.0, 4.0, 8.0] });
-        assert_eq!(
-            with(&[1.0; 3]).unwrap_err().to_string(),
-            "`rope_freqs.weight` in `model.gguf` is `3 numbers`, expected 4 numbers"
-        );
+        assert_eq!(with(&[1.0; 3]).unwrap_err().to_string(), "`rope_freqs.weight` in `model.gguf` is `3 numbers`, expected 4 numbers");
         assert!(with(&[1.0, 0.0, 1.0, 1.0]).unwrap_err().to_string().contains("`rope_freqs.weight` in `model.gguf` is `0`"));
     }
 

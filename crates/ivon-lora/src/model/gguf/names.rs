@@ -1,7 +1,6 @@
 //! GGUF's tensor names ↔ Hugging Face's, for the Llama-like families.
 
-const TOP: [(&str, &str); 3] =
-    [("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head")];
+const TOP: [(&str, &str); 3] = [("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head")];
 
 const LAYER: [(&str, &str); 11] = [
     ("attn_norm", "input_layernorm"),

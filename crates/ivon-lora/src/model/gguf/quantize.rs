@@ -64,7 +64,9 @@ mod tests {
 
     #[test]
     fn numbers_come_back_within_half_a_step() {
-        for (encoding, step) in [(Encoding::F32, 0.0), (Encoding::F16, 0.002), (Encoding::BF16, 0.016), (Encoding::Q8_0, 0.021), (Encoding::Q4_0, 0.63)] {
+        for (encoding, step) in
+            [(Encoding::F32, 0.0), (Encoding::F16, 0.002), (Encoding::BF16, 0.016), (Encoding::Q8_0, 0.021), (Encoding::Q4_0, 0.63)]
+        {
             let (values, mut bytes, mut back) = (values(), Vec::new(), vec![0.0; 256]);
             assert!(quantize(encoding, &values, &mut bytes));
             dequantize_row(encoding, &bytes, &mut back);

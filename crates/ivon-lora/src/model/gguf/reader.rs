@@ -1,16 +1,14 @@
-//! A GGUF file's bytes → metadata and the places of its tensors, trusting nothing that the file claims.
+//! A GGUF file's bytes → metadata and the places of its tensors, read on demand.
 //!
-//! Layout (versions 2 and 3, little-endian): `GGUF`, u32 version, u64 number of tensors, u64 number of metadata
-//! entries; entries (key, u32 type, value); tensors (name, u32 number of dimensions, u64 each, u32 encoding, u64
-//! offset); padding; the numbers. Every count is held against the bytes that are left before anything is allocated,
-//! and arrays stay in the file until they are asked for, so a file cannot ask for more memory than its own size.
+//! Arrays stay in the file until they are asked for, so a file cannot ask for more memory than its own size.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
+use super::cursor::{Cursor, Kind};
+use crate::model::ModelError;
 use crate::model::mapped::MappedFile;
-use crate::model::{Encoding, ModelError};
 
 /// A value of the metadata.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,9 +30,9 @@ pub enum Value {
 /// Where an array of the metadata lies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
-    kind: Kind,
-    count: usize,
-    bytes: Range<usize>,
+    pub(super) kind: Kind,
+    pub(super) count: usize,
+    pub(super) bytes: Range<usize>,
 }
 
 /// A tensor as the file describes it, under GGUF's name.
@@ -55,52 +53,6 @@ pub struct GgufFile {
     metadata: BTreeMap<String, Value>,
     tensors: BTreeMap<String, TensorEntry>,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Unsigned(usize),
-    Signed(usize),
-    Float(usize),
-    Bool,
-    Text,
-    Array,
-}
-
-impl Kind {
-    fn of(number: u32) -> Option<Self> {
-        Some(match number {
-            0 => Self::Unsigned(1),
-            1 => Self::Signed(1),
-            2 => Self::Unsigned(2),
-            3 => Self::Signed(2),
-            4 => Self::Unsigned(4),
-            5 => Self::Signed(4),
-            6 => Self::Float(4),
-            7 => Self::Bool,
-            8 => Self::Text,
-            9 => Self::Array,
-            10 => Self::Unsigned(8),
-            11 => Self::Signed(8),
-            12 => Self::Float(8),
-            _ => return None,
-        })
-    }
-
-    /// The fewest bytes that a value takes.
-    fn least_bytes(self) -> usize {
-        match self {
-            Self::Unsigned(size) | Self::Signed(size) | Self::Float(size) => size,
-            Self::Bool => 1,
-            Self::Text => 8,
-            Self::Array => 12,
-        }
-    }
-}
-
-/// ggml has at most four dimensions.
-const MOST_DIMENSIONS: u32 = 4;
-/// ggml's limit is 64; names of models stay below it.
-const LONGEST_NAME: usize = 1024;
 
 impl GgufFile {
     /// Maps a file and reads its headers.
@@ -247,239 +199,13 @@ impl GgufFile {
     }
 }
 
-/// A place in the file, and what is being read there.
-struct Cursor<'a> {
-    file: &'a MappedFile,
-    at: usize,
-    what: String,
-}
-
-type Contents = (BTreeMap<String, Value>, BTreeMap<String, TensorEntry>);
-
-impl<'a> Cursor<'a> {
-    fn malformed(&self, reason: String) -> ModelError {
-        ModelError::Malformed { file: self.file.name(), reason }
-    }
-
-    fn cut(&self, expected: u64) -> ModelError {
-        let found = self.file.bytes().len() as u64;
-        ModelError::Truncated { file: self.file.name(), what: self.what.clone(), expected, found }
-    }
-
-    fn left(&self) -> usize {
-        self.file.bytes().len().saturating_sub(self.at)
-    }
-
-    fn take(&mut self, count: u64) -> Result<&'a [u8], ModelError> {
-        let end = usize::try_from(count).ok().and_then(|count| self.at.checked_add(count));
-        match end.and_then(|end| self.file.bytes().get(self.at..end)) {
-            Some(bytes) => {
-                self.at += bytes.len();
-                Ok(bytes)
-            }
-            None => Err(self.cut((self.at as u64).saturating_add(count))),
-        }
-    }
-
-    /// A little-endian number of up to eight bytes.
-    fn number(&mut self, size: usize) -> Result<u64, ModelError> {
-        let mut wide = [0; 8];
-        wide[..size].copy_from_slice(self.take(size as u64)?);
-        Ok(u64::from_le_bytes(wide))
-    }
-
-    fn text(&mut self) -> Result<&'a str, ModelError> {
-        let length = self.number(8)?;
-        let bytes = self.take(length)?;
-        std::str::from_utf8(bytes).map_err(|_| self.malformed(format!("a text in {} is not UTF-8", self.what)))
-    }
-
-    /// How many things are announced, held against the bytes that they need at least.
-    fn count(&mut self, least_bytes: usize) -> Result<usize, ModelError> {
-        let count = self.number(8)?;
-        let most = (self.left() / least_bytes) as u64;
-        if count > most {
-            return Err(self.cut((self.at as u64).saturating_add(count.saturating_mul(least_bytes as u64))));
-        }
-        Ok(count as usize)
-    }
-
-    fn value(&mut self, kind: Kind) -> Result<Value, ModelError> {
-        Ok(match kind {
-            Kind::Unsigned(size) => Value::Unsigned(self.number(size)?),
-            Kind::Signed(size) => {
-                // Moves the sign bit to the top and back, so that it fills the width.
-                let shift = 64 - 8 * size as u32;
-                Value::Signed((self.number(size)? << shift) as i64 >> shift)
-            }
-            Kind::Float(4) => Value::Float(f64::from(f32::from_bits(self.number(4)? as u32))),
-            Kind::Float(_) => Value::Float(f64::from_bits(self.number(8)?)),
-            Kind::Bool => Value::Bool(self.number(1)? != 0),
-            Kind::Text => Value::Text(self.text()?.to_string()),
-            Kind::Array => Value::Array(self.array()?),
-        })
-    }
-
-    fn kind(&mut self) -> Result<Kind, ModelError> {
-        let number = self.number(4)? as u32;
-        Kind::of(number).ok_or_else(|| self.malformed(format!("{} has the unknown type {number}", self.what)))
-    }
-
-    /// Steps over an array and notes where it lies.
-    fn array(&mut self) -> Result<Array, ModelError> {
-        let kind = self.kind()?;
-        if kind == Kind::Array {
-            return Err(self.malformed(format!("{} is an array of arrays", self.what)));
-        }
-        let count = self.count(kind.least_bytes())?;
-        let start = self.at;
-        match kind {
-            Kind::Text => {
-                for _ in 0..count {
-                    let length = self.number(8)?;
-                    self.take(length)?;
-                }
-            }
-            _ => {
-                // `count` was held against the bytes that are left, so the product is below the file's length.
-                self.take((count * kind.least_bytes()) as u64)?;
-            }
-        }
-        Ok(Array { kind, count, bytes: start..self.at })
-    }
-
-    fn read_all(mut self) -> Result<Contents, ModelError> {
-        self.what = "the header".into();
-        let magic = self.take(4)?;
-        if magic != b"GGUF" {
-            return Err(self.malformed(format!("it begins with {magic:?}, expected `GGUF`")));
-        }
-        match self.number(4)? as u32 {
-            2 | 3 => {}
-            1 => return Err(self.malformed("it is GGUF version 1, expected 2 or 3".into())),
-            swapped if matches!(swapped.swap_bytes(), 1..=3) => {
-                return Err(self.malformed("its numbers are big-endian, expected little-endian".into()));
-            }
-            other => return Err(self.malformed(format!("it is GGUF version {other}, expected 2 or 3"))),
-        }
-        // A tensor takes at least a name's length, dimensions, type and offset; an entry a key's length, type and a byte.
-        let tensors = self.count(24)?;
-        let entries = self.count(13)?;
-        let metadata = self.metadata(entries)?;
-        let tensors = self.tensors(tensors, alignment(&metadata, self.file)?)?;
-        Ok((metadata, tensors))
-    }
-
-    fn metadata(&mut self, count: usize) -> Result<BTreeMap<String, Value>, ModelError> {
-        let mut metadata = BTreeMap::new();
-        for number in 0..count {
-            self.what = format!("metadata entry {number}");
-            let key = self.name()?;
-            self.what = format!("metadata `{key}`");
-            let kind = self.kind()?;
-            let value = self.value(kind)?;
-            if metadata.insert(key.clone(), value).is_some() {
-                return Err(self.malformed(format!("metadata `{key}` is there twice")));
-            }
-        }
-        Ok(metadata)
-    }
-
-    fn name(&mut self) -> Result<String, ModelError> {
-        let name = self.text()?;
-        if name.is_empty() || name.len() > LONGEST_NAME {
-            return Err(self.malformed(format!("the name of {} has {} bytes, expected 1 to {LONGEST_NAME}", self.what, name.len())));
-        }
-        Ok(name.to_string())
-    }
-
-    fn tensors(&mut self, count: usize, alignment: u64) -> Result<BTreeMap<String, TensorEntry>, ModelError> {
-        let mut described = BTreeMap::new();
-        for number in 0..count {
-            self.what = format!("the description of tensor {number}");
-            let name = self.name()?;
-            let entry = self.description(&name)?;
-            if described.insert(name.clone(), entry).is_some() {
-                return Err(self.malformed(format!("tensor `{name}` is there twice")));
-            }
-        }
-        let data = (self.at as u64).next_multiple_of(alignment);
-        let tensors = described.into_iter().map(|(name, entry)| Ok((name.clone(), self.placed(&name, entry, data, alignment)?)));
-        let tensors: BTreeMap<String, TensorEntry> = tensors.collect::<Result<_, ModelError>>()?;
-        let mut sorted: Vec<_> = tensors.iter().filter(|(_, entry)| !entry.bytes.is_empty()).collect();
-        sorted.sort_by_key(|(_, entry)| entry.bytes.start);
-        if let Some([(one, _), (other, _)]) = sorted.array_windows().find(|[(_, one), (_, next)]| one.bytes.end > next.bytes.start) {
-            return Err(self.malformed(format!("tensors `{one}` and `{other}` overlap")));
-        }
-        Ok(tensors)
-    }
-
-    /// Shape, encoding and offset of a tensor; the offset goes to `bytes.start` until the data's place is known.
-    fn description(&mut self, name: &str) -> Result<TensorEntry, ModelError> {
-        let dimensions = self.number(4)? as u32;
-        if !(1..=MOST_DIMENSIONS).contains(&dimensions) {
-            return Err(self.malformed(format!("tensor `{name}` has {dimensions} dimensions, expected 1 to {MOST_DIMENSIONS}")));
-        }
-        let mut shape = Vec::with_capacity(dimensions as usize);
-        for _ in 0..dimensions {
-            let size = self.number(8)?;
-            shape.push(usize::try_from(size).map_err(|_| self.malformed(format!("tensor `{name}` has a side of {size}")))?);
-        }
-        shape.reverse();
-        let ggml_type = self.number(4)? as u32;
-        let offset = self.number(8)?;
-        let start = usize::try_from(offset).map_err(|_| self.malformed(format!("tensor `{name}` lies at byte {offset} of the data")))?;
-        Ok(TensorEntry { shape, ggml_type, bytes: start..start })
-    }
-
-    fn placed(&self, name: &str, entry: TensorEntry, data: u64, alignment: u64) -> Result<TensorEntry, ModelError> {
-        let TensorEntry { shape, ggml_type, bytes } = entry;
-        let offset = bytes.start as u64;
-        if !offset.is_multiple_of(alignment) {
-            return Err(self.malformed(format!("tensor `{name}` lies at byte {offset} of the data, expected a multiple of {alignment}")));
-        }
-        let impossible = || self.malformed(format!("tensor `{name}` has the impossible shape {shape:?}"));
-        let rows = shape.iter().rev().skip(1).try_fold(1usize, |rows, n| rows.checked_mul(*n)).ok_or_else(impossible)?;
-        let Some(start) = data.checked_add(offset) else { return Err(impossible()) };
-        // A tensor of an encoding that is not read is an error only when it is asked for.
-        let length = match Encoding::from_ggml_type(ggml_type) {
-            None => 0,
-            Some(encoding) => {
-                let row = encoding.row_bytes(shape.last().copied().unwrap_or(0)).ok_or_else(|| {
-                    let (values, _) = encoding.block();
-                    self.malformed(format!("tensor `{name}` of shape {shape:?} is {}, expected rows of a multiple of {values}", encoding.name()))
-                })?;
-                row.checked_mul(rows).ok_or_else(impossible)?
-            }
-        };
-        let end = start.checked_add(length as u64).ok_or_else(impossible)?;
-        let found = self.file.bytes().len() as u64;
-        if end > found {
-            return Err(ModelError::Truncated { file: self.file.name(), what: format!("tensor `{name}`"), expected: end, found });
-        }
-        Ok(TensorEntry { shape, ggml_type, bytes: start as usize..end as usize })
-    }
-}
-
-fn alignment(metadata: &BTreeMap<String, Value>, file: &MappedFile) -> Result<u64, ModelError> {
-    match metadata.get("general.alignment") {
-        None => Ok(32),
-        Some(Value::Unsigned(n)) if n.is_power_of_two() && *n <= 1 << 20 => Ok(*n),
-        Some(other) => Err(ModelError::Setting {
-            file: file.name(),
-            field: "general.alignment".into(),
-            found: format!("{other:?}"),
-            expected: "a power of two up to 1048576".into(),
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::super::writer::{GgufWriter, Metadata};
     use super::*;
+    use crate::model::Encoding;
 
     /// A file with one of everything.
     fn whole() -> Vec<u8> {

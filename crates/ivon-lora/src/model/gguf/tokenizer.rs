@@ -23,7 +23,8 @@ const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 
 /// Contractions, words with a leading space or sign, numbers in threes, signs, line ends, spaces: Llama 3's split.
-const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const LLAMA_3: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// The same with digits one by one: Qwen 2's split.
 const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
@@ -116,9 +117,9 @@ fn split(pattern: &str) -> Result<PreTokenizerWrapper, String> {
 
 /// `left right`; both and their union must be tokens, because the `tokenizers` crate indexes with the longest token.
 fn merge(text: &str, ids: &Vocab) -> Result<(String, String), String> {
-    let parts = text.split_once(' ').filter(|(left, right)| {
-        ids.contains_key(*left) && ids.contains_key(*right) && ids.contains_key(&format!("{left}{right}"))
-    });
+    let parts = text
+        .split_once(' ')
+        .filter(|(left, right)| ids.contains_key(*left) && ids.contains_key(*right) && ids.contains_key(&format!("{left}{right}")));
     let (left, right) = parts.ok_or_else(|| format!("its merge `{text}` is not two tokens that make a third"))?;
     Ok((left.into(), right.into()))
 }

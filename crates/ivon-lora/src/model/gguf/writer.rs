@@ -106,11 +106,7 @@ impl GgufWriter {
     ///
     /// # Errors
     /// If `fill` or the operating system refuses, or `fill` writes another number of bytes than announced.
-    pub fn write(
-        &self,
-        path: &Path,
-        mut fill: impl FnMut(&str, &mut dyn Write) -> io::Result<()>,
-    ) -> Result<(), FileError> {
+    pub fn write(&self, path: &Path, mut fill: impl FnMut(&str, &mut dyn Write) -> io::Result<()>) -> Result<(), FileError> {
         files::write_with(path, |out| {
             let header = self.header()?;
             out.write_all(&header)?;

@@ -60,7 +60,8 @@ impl<'a> Snapshot<'a> {
         if !is_part(&info.sha) {
             return Err(name.error(format!("the server gave the commit `{}`, expected a hash", info.sha), "check HF_ENDPOINT"));
         }
-        let unwritable = |error: std::io::Error| name.error(format!("the cache cannot be written, {error}"), "set HF_HOME to another folder");
+        let unwritable =
+            |error: std::io::Error| name.error(format!("the cache cannot be written, {error}"), "set HF_HOME to another folder");
         cache.repo(repository(name.revision())).create_ref(&info.sha).map_err(unwritable)?;
         let folder = folder.join("snapshots").join(&info.sha);
         Ok(Self { name, settings, api: api.repo(repository(&info.sha)), files, folder })
@@ -74,7 +75,8 @@ impl<'a> Snapshot<'a> {
     fn gguf(&self) -> Result<Option<String>, ModelError> {
         let is_gguf = |file: &&String| file.to_lowercase().ends_with(".gguf") && file.split('/').all(is_part);
         let found: Vec<&String> = self.files.iter().filter(is_gguf).collect();
-        let choose = || format!("name one, for example `{}/{}`", self.name.repository, found.first().map_or("FILE.gguf", |file| file.as_str()));
+        let choose =
+            || format!("name one, for example `{}/{}`", self.name.repository, found.first().map_or("FILE.gguf", |file| file.as_str()));
         match (&self.name.file, &found[..]) {
             (Some(file), _) if self.has(file) => Ok(Some(file.clone())),
             (Some(file), _) => Err(self.name.error(format!("there is no file `{file}`, but {} `.gguf` files", found.len()), choose())),
@@ -247,7 +249,9 @@ mod tests {
     }
 
     fn respond(mut out: TcpStream, path: &str, headers: &HashMap<String, String>, content: &Content) -> std::io::Result<()> {
-        let mut plain = |status: &str, body: &str| write!(out, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        let mut plain = |status: &str, body: &str| {
+            write!(out, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+        };
         if content.token.is_some_and(|token| headers.get("authorization") != Some(&format!("Bearer {token}"))) {
             return plain("401 Unauthorized", "");
         }
@@ -264,7 +268,12 @@ mod tests {
         if part.len() > 1 && content.short == Some(name) {
             part = &part[..part.len() - 1];
         }
-        write!(out, "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {first}-{last}/{}\r\n", part.len(), bytes.len())?;
+        write!(
+            out,
+            "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {first}-{last}/{}\r\n",
+            part.len(),
+            bytes.len()
+        )?;
         write!(out, "Accept-Ranges: bytes\r\nETag: \"etag-{name}\"\r\nX-Repo-Commit: {COMMIT}\r\nConnection: close\r\n\r\n")?;
         out.write_all(part)
     }
@@ -273,7 +282,10 @@ mod tests {
     fn golden() -> Content {
         let folder = testing::golden().join("tiny/llama");
         let read = |name: &str| (name.to_string(), std::fs::read(folder.join(name)).unwrap());
-        Content { files: [read("config.json"), read("model.safetensors"), ("README.md".into(), b"no".to_vec())].into(), ..Default::default() }
+        Content {
+            files: [read("config.json"), read("model.safetensors"), ("README.md".into(), b"no".to_vec())].into(),
+            ..Default::default()
+        }
     }
 
     fn open(name: &str, settings: &HubSettings) -> Result<Checkpoint, ModelError> {
@@ -318,7 +330,10 @@ mod tests {
 
     #[test]
     fn a_gguf_file_is_found_by_name_or_alone_and_many_ask_for_a_name() {
-        let gguf = |names: &[&str]| Content { files: names.iter().map(|name| (name.to_string(), b"GGUF....".to_vec())).collect(), ..Default::default() };
+        let gguf = |names: &[&str]| Content {
+            files: names.iter().map(|name| (name.to_string(), b"GGUF....".to_vec())).collect(),
+            ..Default::default()
+        };
         let message = |content: Content, name: &str| {
             let (hub, cache) = (Hub::serve(content), tempfile::tempdir().unwrap());
             let error = open(name, &hub.settings(cache.path())).unwrap_err();

@@ -1,0 +1,101 @@
+//! Everything that can end a run, with what to do about it.
+
+use std::path::PathBuf;
+
+use crate::data::{DataError, TokenizerError};
+use crate::files::FileError;
+use crate::lora::LoraError;
+use crate::metrics::MetricsError;
+use crate::model::ModelError;
+use crate::posterior::PosteriorError;
+use crate::predict::PredictError;
+use crate::train::TrainError;
+
+/// A run failed.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum RunError {
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Lora(#[from] LoraError),
+    #[error(transparent)]
+    Posterior(#[from] PosteriorError),
+    #[error(transparent)]
+    Predict(#[from] PredictError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A setting is missing or out of range.
+    #[error("`{name}` is {found}, expected {expected}")]
+    Setting { name: &'static str, found: String, expected: &'static str },
+    /// The device is not in this build, or unknown.
+    #[error("this build has no device `{device}`, it has {known}")]
+    Device { device: String, known: String },
+    /// Another run stands in the folder.
+    #[error("`{}` already holds a run", folder.display())]
+    FolderHoldsRun { folder: PathBuf },
+    /// Another process writes the folder.
+    #[error("`{}` is in use by another run", folder.display())]
+    FolderInUse { folder: PathBuf },
+    /// A resumed run would not be the one that was interrupted.
+    #[error("`{}` was started with other settings: {}", folder.display(), differences.join(", "))]
+    OtherSettings { folder: PathBuf, differences: Vec<String> },
+    /// A file that the program wrote itself does not read.
+    #[error("`{}` cannot be used: {reason}", path.display())]
+    Malformed { path: PathBuf, reason: String },
+    /// The run would not fit.
+    #[error("the run needs about {needed:.1} GB of memory and {available:.1} GB are free")]
+    Memory { needed: f64, available: f64 },
+    /// The adapter's folder says nothing of a task.
+    #[error("`{}` has no `ivon_lora.json` that names its task", adapter.display())]
+    NoTask { adapter: PathBuf },
+    /// Rows to score have no label.
+    #[error("example `{id}` has no label to score against")]
+    NoLabel { id: String },
+    /// A row written by the caller failed.
+    #[error("a prediction could not be written: {source}")]
+    Output {
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl RunError {
+    /// What the user can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Data(error) => error.hint(),
+            Self::Model(error) => error.hint(),
+            Self::Lora(error) => error.hint(),
+            Self::Posterior(error) => error.hint(),
+            Self::Predict(error) => error.hint(),
+            Self::Metrics(error) => error.hint(),
+            Self::Train(error) => error.hint(),
+            Self::File(error) => error.hint(),
+            Self::Tokenizer(_) => None,
+            Self::Setting { .. } => Some("`ivon-lora init` writes a file with every setting and its default".into()),
+            Self::Device { device, .. } => Some(match device.as_str() {
+                "cuda" | "rocm" | "metal" | "vulkan" | "wgpu" => {
+                    format!("build it in: `cargo install --path crates/ivon-lora-cli --features {device}`")
+                }
+                _ => "use `--device cpu`".into(),
+            }),
+            Self::FolderHoldsRun { .. } => Some("go on with `--resume`, or name another folder with `--out`".into()),
+            Self::FolderInUse { .. } => Some("wait for it to end, or name another folder with `--out`".into()),
+            Self::OtherSettings { .. } => Some("resume with the settings that the run was started with, or start anew in another folder".into()),
+            Self::Malformed { .. } => Some("was it edited? every run writes its own".into()),
+            Self::Memory { .. } => Some("keep the base as it is with `--base-precision as-is`, add `--recompute`, or lower `--batch-size` or `--max-length`".into()),
+            Self::NoTask { .. } => Some("it is an adapter of another program: name what it was trained for with `--task` or `--prompt`".into()),
+            Self::NoLabel { .. } => Some("use `ivon-lora predict` for rows without labels".into()),
+            Self::Output { .. } => None,
+        }
+    }
+}

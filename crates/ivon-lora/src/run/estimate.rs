@@ -1,0 +1,147 @@
+//! Before a run starts: about how much memory and time it will take on this machine.
+
+use std::fmt;
+use std::time::Instant;
+
+use super::RunConfig;
+use crate::data::Encoded;
+use crate::lora::Projection;
+use crate::model::{BasePrecision, Checkpoint, DecoderConfig};
+use crate::train::Length;
+
+/// What a run is expected to need. Bytes and seconds are estimates, good to about a third.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Estimate {
+    /// Bytes of the frozen base.
+    pub base_bytes: f64,
+    /// Bytes that a training step adds.
+    pub step_bytes: f64,
+    /// Seconds of all training steps.
+    pub training_seconds: f64,
+    /// Seconds of the evaluations during and after training.
+    pub evaluation_seconds: f64,
+    /// Floating-point operations per second that a large product reaches here.
+    pub rate: f64,
+}
+
+/// What the program takes beside: code, tokenizer, data, allocator.
+const PROGRAM_BYTES: f64 = 60e6;
+
+impl Estimate {
+    /// The estimate for these settings and examples.
+    pub fn of(config: &RunConfig, checkpoint: &Checkpoint, length: Length, train: &[Encoded], evaluated: [&[Encoded]; 3]) -> Self {
+        let decoder = checkpoint.config();
+        let mean = |examples: &[Encoded]| examples.iter().map(|example| example.tokens.len()).sum::<usize>() as f64 / examples.len().max(1) as f64;
+        let longest = train.iter().map(|example| example.tokens.len()).max().unwrap_or(0) as f64;
+        let batch = config.train.batch_size as f64;
+        // Half-way between a batch of average and one of longest prompts.
+        let tokens = batch * 0.5 * (mean(train) + longest);
+        let rate = measured_rate();
+        let flops_per_token = 2.0 * linear_weights(decoder) * 1.15; // attention, norms and low-rank products add about 15 %
+        let steps = length.steps as f64 * config.train.accumulation as f64;
+        let backward = if config.model.recompute { 3.0 } else { 2.0 };
+        let training = steps * batch * mean(train) * flops_per_token * backward;
+        let [tune, calibrate, test] = evaluated.map(|examples| examples.len() as f64 * mean(examples));
+        let evaluations = length.steps.div_ceil(length.eval_interval) as f64;
+        let passes = 1.0 + config.evaluation.samples as f64;
+        let evaluation = (tune * evaluations * (1.0 + config.train.eval_samples as f64) + (calibrate + test) * passes) * flops_per_token;
+        Self {
+            base_bytes: base_bytes(config.model.base_precision, checkpoint),
+            step_bytes: activations(decoder, tokens, config.model.recompute).max(evaluation_bytes(decoder, config.evaluation.batch_tokens as f64)),
+            training_seconds: training / rate,
+            evaluation_seconds: evaluation / rate,
+            rate,
+        }
+    }
+
+    /// Bytes in all.
+    pub fn bytes(&self) -> f64 {
+        self.base_bytes + self.step_bytes + PROGRAM_BYTES
+    }
+}
+
+impl fmt::Display for Estimate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "about {:.2} GB of memory ({:.2} base, {:.2} per step), {} of training and {} of evaluation at {:.0} GFLOP/s",
+            self.bytes() / 1e9,
+            self.base_bytes / 1e9,
+            self.step_bytes / 1e9,
+            duration(self.training_seconds),
+            duration(self.evaluation_seconds),
+            self.rate / 1e9
+        )
+    }
+}
+
+/// `42 s`, `12 min`, `3.5 h`.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds < 90.0 => format!("{seconds:.0} s"),
+        seconds if seconds < 5400.0 => format!("{:.0} min", seconds / 60.0),
+        seconds => format!("{:.1} h", seconds / 3600.0),
+    }
+}
+
+/// Weights of all linear layers of the decoder.
+fn linear_weights(decoder: &DecoderConfig) -> f64 {
+    let layer: usize = Projection::ALL.iter().map(|projection| projection.shape(decoder).iter().product::<usize>()).sum();
+    (layer * decoder.num_hidden_layers) as f64
+}
+
+fn base_bytes(precision: BasePrecision, checkpoint: &Checkpoint) -> f64 {
+    let decoder = checkpoint.config();
+    let stored = |name: &str| checkpoint.tensor(name).map_or(0, |tensor| tensor.bytes.len()) as f64;
+    // The tables of embedding and output keep the checkpoint's encoding either way.
+    let tables = stored("model.embed_tokens.weight") + if decoder.tie_word_embeddings { 0.0 } else { stored("lm_head.weight") };
+    let linears = match precision {
+        BasePrecision::F32 => 4.0 * linear_weights(decoder),
+        BasePrecision::AsIs => (0..decoder.num_hidden_layers)
+            .flat_map(|layer| Projection::ALL.map(|projection| format!("model.layers.{layer}.{}.weight", projection.path())))
+            .map(|name| stored(&name))
+            .sum(),
+    };
+    tables + linears
+}
+
+/// Numbers per token that one layer keeps for its backward pass.
+fn kept_per_token(decoder: &DecoderConfig) -> f64 {
+    let [queries, hidden] = Projection::Q.shape(decoder).map(|size| size as f64);
+    let keys = Projection::K.shape(decoder)[0] as f64;
+    2.0 * hidden + 2.0 * queries + 2.0 * keys + 2.0 * decoder.intermediate_size as f64
+}
+
+fn activations(decoder: &DecoderConfig, tokens: f64, recompute: bool) -> f64 {
+    let layers = decoder.num_hidden_layers as f64;
+    let kept = kept_per_token(decoder);
+    let per_token = if recompute { layers * decoder.hidden_size as f64 + kept } else { layers * kept };
+    4.0 * tokens * (per_token + 2.0 * kept)
+}
+
+fn evaluation_bytes(decoder: &DecoderConfig, tokens: f64) -> f64 {
+    4.0 * tokens * 2.0 * kept_per_token(decoder)
+}
+
+/// The rate of a large f32 product on all threads, from a few tenths of a second of work.
+fn measured_rate() -> f64 {
+    let (m, k, n) = (512, 1024, 1024);
+    let left = vec![1.0f32; m * k];
+    let weight = crate::model::Matrix::new(n, k, vec![1.0f32; n * k]);
+    let mut out = vec![0.0f32; m * n];
+    let mut best = f64::INFINITY;
+    for _ in 0..4 {
+        let started = Instant::now();
+        crate::forward::host::apply(&weight, &left, &mut out);
+        best = best.min(started.elapsed().as_secs_f64());
+    }
+    // A decoder's own shapes reach about two thirds of what the large product does.
+    2.0 * (m * k * n) as f64 / best * 0.66
+}
+
+/// Bytes that the system says are free, where it says so.
+pub fn available_memory() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.split_whitespace().next()?.parse::<f64>().ok().map(|kilobytes| kilobytes * 1024.0)
+}

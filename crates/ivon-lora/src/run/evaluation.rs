@@ -1,0 +1,176 @@
+//! Log-probabilities of a labelled set → `evaluation.json`, `predictions.jsonl`, and what the terminal shows.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::RunError;
+use crate::data::{Choices, Encoded, Example};
+use crate::metrics::{Bootstrap, Predictions, Scores, entropy, first_largest, mean_of_draws, uncertainties};
+use crate::posterior::PredictWith;
+use crate::predict::Evaluated;
+use crate::report::{score_table, sentence_for_a_stranger};
+
+/// Scores of one split at the mean and with 1 … S draws.
+#[derive(Clone, Debug, Serialize)]
+pub struct EvaluationReport {
+    /// Role of the rows: `test`, …
+    pub split: String,
+    /// Number of examples.
+    pub n: usize,
+    /// Number of bins of the headline ECE.
+    pub bins: usize,
+    /// Names the draws.
+    pub seed: u64,
+    /// τ.
+    pub scale: f64,
+    /// The untuned base, where it was evaluated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<Scores>,
+    /// At the mean.
+    pub mean: Scores,
+    /// Averaged over the first 1, 2, …, S draws.
+    pub samples: Vec<Scores>,
+    /// Which of both the run found better on calibrate.
+    pub chosen: PredictWith,
+}
+
+impl EvaluationReport {
+    /// The report of predictions with labels.
+    ///
+    /// # Errors
+    /// If an example has no label or a row is no distribution.
+    pub fn new(split: &str, examples: &[Encoded], evaluated: &Evaluated, same_answers: bool, seed: u64, scale: f64, chosen: PredictWith) -> Result<Self, RunError> {
+        let labels = labels(examples)?;
+        let bootstrap = Bootstrap::default();
+        let mean = Scores::of(&Predictions::new(evaluated.mean.clone(), labels.clone())?, same_answers, &bootstrap);
+        let samples = match evaluated.draws.is_empty() {
+            true => Vec::new(),
+            false => Scores::of_prefixes(&evaluated.draws, &labels, same_answers, &bootstrap)?,
+        };
+        Ok(Self { split: split.into(), n: examples.len(), bins: mean.num_bins, seed, scale, base: None, mean, samples, chosen })
+    }
+
+    /// The scores that the run recommends.
+    pub fn recommended(&self) -> &Scores {
+        match self.chosen {
+            PredictWith::Samples => self.samples.last().unwrap_or(&self.mean),
+            PredictWith::Mean => &self.mean,
+        }
+    }
+
+    /// The rows of the table: base, mean, all draws.
+    pub fn rows(&self) -> Vec<(String, Vec<&Scores>)> {
+        let mut rows = Vec::new();
+        if let Some(base) = &self.base {
+            rows.push(("base, untuned".to_string(), vec![base]));
+        }
+        rows.push(("mean".to_string(), vec![&self.mean]));
+        if let Some(sampled) = self.samples.last() {
+            rows.push((format!("{} samples", self.samples.len()), vec![sampled]));
+        }
+        rows
+    }
+
+    /// "leave the least certain 20 % to a human …".
+    pub fn sentence(&self) -> String {
+        let scores = self.recommended();
+        let point = scores.selective.iter().find(|point| point.coverage <= 0.81);
+        point.map_or(String::new(), |point| sentence_for_a_stranger(*point, scores.accuracy))
+    }
+}
+
+impl fmt::Display for EvaluationReport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{} ({} examples)", self.split, self.n)?;
+        writeln!(formatter, "{}", score_table(&self.rows()).to_text().trim_end())?;
+        let [low, high] = self.recommended().intervals.ece;
+        let named = match self.chosen {
+            PredictWith::Mean => "the mean",
+            PredictWith::Samples => "the samples",
+        };
+        writeln!(
+            formatter,
+            "ECE of {named}: 95 % interval {low:.3} to {high:.3}; a perfectly calibrated model of this size shows {:.3}",
+            self.recommended().ece_floor
+        )?;
+        write!(formatter, "{}", self.sentence())
+    }
+}
+
+/// The labels of a set.
+pub(super) fn labels(examples: &[Encoded]) -> Result<Vec<usize>, RunError> {
+    examples.iter().map(|example| example.label.ok_or_else(|| RunError::NoLabel { id: example.id.clone() })).collect()
+}
+
+/// One line of `predictions.jsonl`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Prediction {
+    /// The example's id.
+    pub id: String,
+    /// The right choice, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<usize>,
+    /// The answer words.
+    pub choices: Vec<String>,
+    /// Their tokens: one each, or all of each answer.
+    pub choice_tokens: Vec<Vec<u32>>,
+    /// At the mean.
+    pub probabilities_at_mean: Vec<f64>,
+    /// Averaged over draws; as at the mean where there are none.
+    pub probabilities: Vec<f64>,
+    /// The word of the recommended distribution's top choice.
+    pub answer: String,
+    /// Its probability.
+    pub confidence: f64,
+    /// Which distribution answer and confidence come from.
+    pub answered_with: PredictWith,
+    /// Entropy of the averaged probabilities, nats.
+    pub entropy: f64,
+    /// How much of it is the weights' disagreement, nats; 0 without draws.
+    pub mutual_information: f64,
+    /// Share of draws with another answer; 0 without draws.
+    pub disagreement: f64,
+    /// The prompt, where asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+}
+
+/// The lines of a set, in its order. `texts` are the examples that were encoded, where prompts are wanted.
+pub(super) fn predictions(examples: &[Encoded], words: &[&Example], evaluated: &Evaluated, chosen: PredictWith, include_text: bool) -> Result<Vec<Prediction>, RunError> {
+    let averaged = match evaluated.draws.is_empty() {
+        true => evaluated.mean.clone(),
+        false => mean_of_draws(&evaluated.draws)?,
+    };
+    let uncertain = match evaluated.draws.is_empty() {
+        true => None,
+        false => Some(uncertainties(&evaluated.draws)?),
+    };
+    let line = |index: usize| {
+        let (example, source) = (&examples[index], words[index]);
+        let (mean, average) = (&evaluated.mean[index], &averaged[index]);
+        let answered = if chosen == PredictWith::Samples { average } else { mean };
+        let answer = first_largest(answered);
+        let probabilities = |logs: &[f64]| logs.iter().map(|log| log.exp()).collect::<Vec<f64>>();
+        let uncertainty = uncertain.as_ref().map(|all| all[index]);
+        Prediction {
+            id: example.id.clone(),
+            label: example.label,
+            choices: source.answers.to_vec(),
+            choice_tokens: match &example.choices {
+                Choices::Tokens(tokens) => tokens.iter().map(|&token| vec![token]).collect(),
+                Choices::Answers(answers) => answers.clone(),
+            },
+            probabilities_at_mean: probabilities(mean),
+            probabilities: probabilities(average),
+            answer: source.answers.get(answer).cloned().unwrap_or_default(),
+            confidence: answered[answer].exp(),
+            answered_with: chosen,
+            entropy: entropy(average),
+            mutual_information: uncertainty.map_or(0.0, |u| u.mutual_information),
+            disagreement: uncertainty.map_or(0.0, |u| u.disagreement),
+            prompt: include_text.then(|| source.prompt.text()),
+        }
+    };
+    Ok((0..examples.len()).map(line).collect())
+}

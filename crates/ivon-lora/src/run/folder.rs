@@ -1,0 +1,181 @@
+//! The folder of a run: its lock, its settings, and the adapter folder that leaves it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use serde::Serialize;
+
+use super::{EvaluationReport, Prediction, RunConfig, RunError};
+use crate::files::{self, FileError};
+use crate::lora::{Adapter, LoraConfig, write_peft};
+use crate::method::Method;
+use crate::posterior::{CardFacts, Posterior, Sidecar, write_model_card};
+
+/// The resolved settings of a run.
+pub const RUN_FILE: &str = "run.toml";
+/// The ids of the rows of each role.
+pub const SPLITS_FILE: &str = "splits.json";
+/// The scores.
+pub const EVALUATION_FILE: &str = "evaluation.json";
+/// A line per evaluated example.
+pub const PREDICTIONS_FILE: &str = "predictions.jsonl";
+/// The adapter with its posterior.
+pub const ADAPTER_FOLDER: &str = "adapter";
+const LOCK_FILE: &str = ".lock";
+const LARGEST_RUN: u64 = 16 << 20;
+
+/// A run's folder, locked while it is held.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Takes a folder for a run: a new one, or with `resume` the one that holds the same run.
+    ///
+    /// # Errors
+    /// If another process writes it, it holds a run and is not resumed, or it holds another run.
+    pub fn take(path: &Path, config: &RunConfig, resume: bool) -> Result<Self, RunError> {
+        files::create_folder(path)?;
+        let lock_path = path.join(LOCK_FILE);
+        let refused = |source| FileError::Io { action: "write", path: lock_path.clone(), source };
+        let lock = File::create(&lock_path).map_err(refused)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(RunError::FolderInUse { folder: path.into() }),
+            Err(std::fs::TryLockError::Error(source)) => return Err(refused(source).into()),
+        }
+        let folder = Self { path: path.into(), _lock: lock };
+        let settings = path.join(RUN_FILE);
+        match (settings.exists(), resume) {
+            (true, false) => return Err(RunError::FolderHoldsRun { folder: path.into() }),
+            (true, true) => {
+                let started = read_run(&settings)?;
+                let differences = config.trajectory_differences(&started);
+                if !differences.is_empty() {
+                    return Err(RunError::OtherSettings { folder: path.into(), differences });
+                }
+            }
+            (false, _) => {}
+        }
+        Ok(folder)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the settings.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_settings(&self, config: &RunConfig) -> Result<(), RunError> {
+        let path = self.path.join(RUN_FILE);
+        let text = toml::to_string_pretty(config).map_err(|error| RunError::Malformed { path: path.clone(), reason: error.to_string() })?;
+        Ok(files::write_bytes(&path, text.as_bytes())?)
+    }
+
+    /// Writes a value as JSON.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<PathBuf, RunError> {
+        write_json(&self.path.join(name), value)
+    }
+}
+
+/// Writes a value as JSON for people.
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<PathBuf, RunError> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| RunError::Malformed { path: path.into(), reason: error.to_string() })?;
+    text.push(b'\n');
+    files::write_bytes(path, &text)?;
+    Ok(path.into())
+}
+
+/// Writes a line of JSON per prediction.
+pub(super) fn write_predictions(path: &Path, lines: &[Prediction]) -> Result<PathBuf, RunError> {
+    files::write_with(path, |file| {
+        for line in lines {
+            serde_json::to_writer(&mut *file, line)?;
+            std::io::Write::write_all(file, b"\n")?;
+        }
+        Ok(())
+    })?;
+    Ok(path.into())
+}
+
+/// Reads the settings of a run.
+///
+/// # Errors
+/// If the file cannot be read or is not a run's.
+pub fn read_run(path: &Path) -> Result<RunConfig, RunError> {
+    let text = files::read_text(path, LARGEST_RUN)?;
+    toml::from_str(&text).map_err(|error| RunError::Malformed { path: path.into(), reason: error.message().to_string() })
+}
+
+/// What goes into an adapter folder.
+pub struct AdapterFolder<'a> {
+    /// The method, which writes its own files.
+    pub method: &'a Method,
+    /// Mean and variance.
+    pub posterior: &'a dyn Posterior,
+    /// Rank, scaling, targets.
+    pub lora: &'a LoraConfig,
+    /// Task, base, and how to predict.
+    pub sidecar: Sidecar,
+    /// The model card.
+    pub card: CardFacts,
+}
+
+impl AdapterFolder<'_> {
+    /// Writes the folder whole and swaps it in.
+    ///
+    /// # Errors
+    /// If a file cannot be written; what stood there before stays then.
+    pub fn write(mut self, path: &Path) -> Result<(), RunError> {
+        files::write_folder(path, |folder| {
+            write_peft(folder, self.posterior.mean(), self.lora, Some(&self.sidecar.base.name))?;
+            self.sidecar.method_files = self.method.write_posterior(folder, self.posterior, self.sidecar.scale)?;
+            self.card.has_posterior = !self.sidecar.method_files.is_empty();
+            self.sidecar.write(folder)?;
+            write_model_card(folder, &self.card)?;
+            Ok(())
+        })
+    }
+}
+
+/// An adapter folder, read for a base.
+pub struct OpenedAdapter {
+    /// What can be drawn from.
+    pub posterior: Box<dyn Posterior>,
+    /// Rank, scaling, targets.
+    pub lora: LoraConfig,
+    /// Task, base, and how to predict; none in a folder of another program.
+    pub sidecar: Option<Sidecar>,
+}
+
+impl OpenedAdapter {
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// If a file is malformed, or the adapter was made for another base.
+    pub fn read(path: &Path, decoder: &crate::model::DecoderConfig, device: &Device) -> Result<Self, RunError> {
+        let sidecar = Sidecar::read(path)?;
+        if let Some(sidecar) = &sidecar {
+            let base = crate::posterior::BaseFingerprint::new(decoder, String::new());
+            sidecar.base.fingerprint.check_shape(&base)?;
+        }
+        let peft = crate::lora::read_peft(path, decoder, device)?;
+        let adapter: Adapter = peft.adapter;
+        let posterior = crate::method::load_posterior(path, adapter, decoder, device)?;
+        Ok(Self { posterior, lora: peft.config, sidecar })
+    }
+}
+
+/// Scores of a finished run, for a table in the model card.
+pub(super) fn card_scores(report: &EvaluationReport) -> String {
+    crate::report::score_table(&report.rows()).to_markdown()
+}

@@ -1,0 +1,141 @@
+//! Checkpoints: everything that the next steps depend on, in a folder that is written whole or not at all.
+//!
+//! `checkpoints/step-20/` holds the adapter (`mean.safetensors`), the optimizer's state (`optimizer.bin`) and
+//! where the run stands (`progress.json`). A folder under its final name is complete; anything else is the
+//! remainder of an interrupted write and is passed over.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use super::{Optimizer, TrainError};
+use crate::files::{self, FileError};
+use crate::lora::{Adapter, read_matrices, write_matrices};
+use crate::model::DecoderConfig;
+
+const MEAN: &str = "mean.safetensors";
+const STATE: &str = "optimizer.bin";
+const PROGRESS: &str = "progress.json";
+/// Name of the folder of the best step so far.
+const BEST: &str = "best";
+const LARGEST_STATE: u64 = 64 << 30;
+
+/// Where a run stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Steps taken.
+    pub step: u64,
+    /// Bytes of `metrics.jsonl` that belong to these steps.
+    pub metrics_bytes: u64,
+    /// The best evaluation so far: its step and its loss (lower is better).
+    pub best: Option<(u64, f64)>,
+    /// Evaluations since then.
+    pub without_gain: u64,
+}
+
+/// The folder of a run's checkpoints.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    folder: PathBuf,
+    keep: usize,
+}
+
+/// A checkpoint, read.
+#[derive(Debug)]
+pub struct SavedStep {
+    /// Where the run stood.
+    pub progress: Progress,
+    /// The weights.
+    pub adapter: Adapter,
+    /// The optimizer's state.
+    pub state: Vec<u8>,
+}
+
+impl Checkpoints {
+    /// The checkpoints in `folder`, of which the newest `keep` are kept.
+    pub fn new(folder: PathBuf, keep: usize) -> Self {
+        Self { folder, keep: keep.max(1) }
+    }
+
+    /// Writes a checkpoint of where the run stands and removes the oldest ones.
+    ///
+    /// # Errors
+    /// If it cannot be written; older checkpoints are untouched then.
+    pub fn save(&self, progress: &Progress, optimizer: &dyn Optimizer) -> Result<PathBuf, TrainError> {
+        let folder = self.folder.join(format!("step-{}", progress.step));
+        self.write(&folder, progress, optimizer)?;
+        for (_, old) in self.complete()?.into_iter().rev().skip(self.keep) {
+            let _ = std::fs::remove_dir_all(old);
+        }
+        Ok(folder)
+    }
+
+    /// Keeps this step as the best one.
+    ///
+    /// # Errors
+    /// If it cannot be written; the best step so far is untouched then.
+    pub fn save_best(&self, progress: &Progress, optimizer: &dyn Optimizer) -> Result<(), TrainError> {
+        self.write(&self.folder.join(BEST), progress, optimizer)
+    }
+
+    fn write(&self, folder: &Path, progress: &Progress, optimizer: &dyn Optimizer) -> Result<(), TrainError> {
+        files::create_folder(&self.folder)?;
+        files::write_folder(folder, |folder| {
+            let matrices: BTreeMap<_, _> = optimizer.adapter().to_matrices()?.into_iter().collect();
+            write_matrices(&folder.join(MEAN), &matrices, BTreeMap::new())?;
+            files::write_bytes(&folder.join(STATE), &optimizer.state()?)?;
+            let progress = serde_json::to_vec_pretty(progress).unwrap_or_default();
+            Ok::<_, TrainError>(files::write_bytes(&folder.join(PROGRESS), &progress)?)
+        })
+    }
+
+    /// The complete checkpoints by step, oldest first.
+    fn complete(&self) -> Result<Vec<(u64, PathBuf)>, TrainError> {
+        let entries = match std::fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(FileError::Io { action: "read", path: self.folder.clone(), source }.into()),
+        };
+        let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.parse::<u64>().ok();
+        let mut found: Vec<(u64, PathBuf)> =
+            entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter_map(|path| Some((step(&path)?, path))).collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// The step of the newest complete checkpoint.
+    pub fn newest(&self) -> Option<u64> {
+        self.complete().ok()?.last().map(|(step, _)| *step)
+    }
+
+    /// Reads the newest complete checkpoint.
+    ///
+    /// # Errors
+    /// [`TrainError::NothingToResume`] if there is none; [`TrainError::Checkpoint`] if it cannot be used.
+    pub fn load_newest(&self, decoder: &DecoderConfig, device: &Device) -> Result<SavedStep, TrainError> {
+        let (_, folder) = self.complete()?.pop().ok_or_else(|| TrainError::NothingToResume { path: self.folder.clone() })?;
+        read(&folder, decoder, device)
+    }
+
+    /// Reads the best step, if one was kept.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub fn load_best(&self, decoder: &DecoderConfig, device: &Device) -> Result<Option<SavedStep>, TrainError> {
+        let folder = self.folder.join(BEST);
+        folder.exists().then(|| read(&folder, decoder, device)).transpose()
+    }
+}
+
+fn read(folder: &Path, decoder: &DecoderConfig, device: &Device) -> Result<SavedStep, TrainError> {
+    let unusable = |reason: String| TrainError::Checkpoint { path: folder.into(), reason };
+    let progress = files::read_text(&folder.join(PROGRESS), 1 << 20).map_err(|error| unusable(error.to_string()))?;
+    let progress = serde_json::from_str(&progress).map_err(|error| unusable(format!("`{PROGRESS}`: {error}")))?;
+    let (matrices, _) = read_matrices(&folder.join(MEAN)).map_err(|error| unusable(error.to_string()))?;
+    let adapter = Adapter::from_matrices(matrices, decoder, device).map_err(|error| unusable(error.to_string()))?;
+    let state = files::read_bytes(&folder.join(STATE), LARGEST_STATE).map_err(|error| unusable(error.to_string()))?;
+    Ok(SavedStep { progress, adapter, state })
+}
