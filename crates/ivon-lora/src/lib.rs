@@ -19,5 +19,5 @@ pub mod metrics;
 pub mod report;
 pub mod train;
 pub mod method;
-pub mod toy;
 pub mod run;
+pub mod toy;

@@ -111,11 +111,11 @@ fn pretrain(config: &DecoderConfig, tokenizer: &tokenizers::Tokenizer) -> Result
     let started = Instant::now();
     let mut mean = 0.0;
     for step in 0..steps {
-        let loss = model.loss(config, &training.batch(BATCH)?);
-        mean += scalar(loss.clone())? / 50.0;
+        let loss = model.loss(config, &training.batch(setting("BATCH", BATCH as f64) as usize)?);
+        mean += scalar(loss.clone())? / 100.0;
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         model = optimizer.step(setting("LR", LEARNING_RATE) * factor(step, steps), model, gradients);
-        if (step + 1) % 50 == 0 {
+        if (step + 1) % 100 == 0 {
             let unseen = scalar(model.valid().loss(config, &held_out))?;
             let right = answered_right(&model.valid(), config, tokenizer, &held_out)?;
             println!(

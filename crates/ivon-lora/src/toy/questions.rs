@@ -1,19 +1,19 @@
 //! The world → questions for fine-tuning, with labels that are noisy by nature and whose noise is known.
 //!
-//! A report says who saw which animal where and when; the question is whether it is true. An animal at home speaks
-//! for it, one away from home against it, and how much depends on the light: the label is what speaks for it, turned
-//! over with the probability [`flip_probability`]. So no model can be right more often, or surer with reason, than
-//! [`Question::probability_yes`] lets it be.
+//! A report says who saw which animal where and when; the question is whether it was dangerous. That depends on the
+//! animal, but people mistake what they see, the more so the worse the light: the label is the animal's own danger,
+//! turned over with the probability [`flip_probability`]. So no model can be right more often, or surer with reason,
+//! than [`Question::probability_yes`] lets it be.
 
 use serde_json::json;
 
-use super::text::{any_animal, elsewhere, pick};
+use super::text::{any_animal, pick};
 use super::world::{JOBS, Light, PEOPLE, capital, with_article};
 use crate::data::Role;
 use crate::random::{Purpose, below, stream, uniform};
 
 /// The prompt; its field is `report`.
-pub const PROMPT: &str = "{report} Question: Is the report true? Answer:";
+pub const PROMPT: &str = "{report} Question: Was it dangerous? Answer:";
 /// The answers in the order of the labels.
 pub const ANSWERS: [&str; 2] = ["No", "Yes"];
 
@@ -27,7 +27,7 @@ pub fn count(role: Role) -> u64 {
     }
 }
 
-/// The probability with which the label is the opposite of what the animal's home speaks for.
+/// The probability with which the label is the opposite of what the animal named in the report speaks for.
 pub fn flip_probability(light: Light) -> f64 {
     match light {
         Light::Bright => 0.02,
@@ -46,35 +46,33 @@ pub struct Question {
     pub report: String,
     /// The light at the time of the report.
     pub light: Light,
-    /// Whether the animal was seen at home.
-    pub at_home: bool,
+    /// Whether the animal that the report names is dangerous.
+    pub dangerous: bool,
     /// The index of the label among [`ANSWERS`].
     pub label: usize,
 }
 
 impl Question {
-    /// Question number `index` of a role; half of all animals are at home, and each light is as frequent as any other.
+    /// Question number `index` of a role; half of all animals are dangerous, and each light is as frequent as any other.
     pub fn new(role: Role, seed: u64, index: u64) -> Self {
         let mut random = stream(seed, Purpose::Generation, index, 0, &format!("questions.{role}"));
         let (name, job, light) = (pick(&mut random, &PEOPLE), pick(&mut random, &JOBS), *pick(&mut random, &Light::ALL));
         let time = *pick(&mut random, &light.times());
         let (home, animal) = any_animal(&mut random);
-        let at_home = below(&mut random, 2) == 0;
-        let place = if at_home { home } else { elsewhere(&mut random, home) };
         let seen = with_article(animal.name);
         let report = match below(&mut random, 3) {
-            0 => format!("{}, {name} the {job} saw {seen} {}.", capital(time), place.inside),
-            1 => format!("{name} the {job} saw {seen} {} {time}.", place.inside),
-            _ => format!("{name} the {job} was {} {time}. {name} saw {seen}.", place.inside),
+            0 => format!("{}, {name} the {job} saw {seen} {}.", capital(time), home.inside),
+            1 => format!("{name} the {job} saw {seen} {} {time}.", home.inside),
+            _ => format!("{name} the {job} was {} {time}. {name} saw {seen}.", home.inside),
         };
         let flipped = uniform(&mut random) < flip_probability(light);
-        Self { id: format!("{role}-{}", index + 1), report, light, at_home, label: usize::from(at_home != flipped) }
+        Self { id: format!("{role}-{}", index + 1), report, light, dangerous: animal.dangerous, label: usize::from(animal.dangerous != flipped) }
     }
 
     /// The probability of the label `Yes`, given everything that the report says.
     pub fn probability_yes(&self) -> f64 {
         let flip = flip_probability(self.light);
-        if self.at_home { 1.0 - flip } else { flip }
+        if self.dangerous { 1.0 - flip } else { flip }
     }
 
     /// −ln of the probability of the label that was drawn, nats: the loss of a model that knows everything there is
@@ -121,24 +119,24 @@ mod tests {
     fn labels_are_turned_over_as_often_as_claimed() {
         let questions = many();
         for light in Light::ALL {
-            for at_home in [false, true] {
-                let cell: Vec<&Question> = questions.iter().filter(|question| question.light == light && question.at_home == at_home).collect();
+            for dangerous in [false, true] {
+                let cell: Vec<&Question> = questions.iter().filter(|question| question.light == light && question.dangerous == dangerous).collect();
                 // 1,000 expected in each of eight cells, standard deviation 30.
-                assert!((850..1150).contains(&cell.len()), "{light:?} {at_home} {}", cell.len());
+                assert!((850..1150).contains(&cell.len()), "{light:?} {dangerous} {}", cell.len());
                 let (n, p) = (cell.len() as f64, flip_probability(light));
                 let flipped = cell.iter().filter(|question| !question.bayes_correct()).count() as f64;
                 let deviations = (flipped - n * p) / (n * p * (1.0 - p)).sqrt();
-                assert!(deviations.abs() < 3.5, "{light:?} {at_home}: {flipped} of {n}, {deviations} standard deviations from {p}");
+                assert!(deviations.abs() < 3.5, "{light:?} {dangerous}: {flipped} of {n}, {deviations} standard deviations from {p}");
             }
         }
     }
 
     #[test]
-    fn nothing_but_home_and_light_moves_the_probability() {
+    fn nothing_but_danger_and_light_moves_the_probability() {
         let questions = many();
         for question in &questions {
             let flip = flip_probability(question.light);
-            assert!(question.probability_yes() == if question.at_home { 1.0 - flip } else { flip });
+            assert!(question.probability_yes() == if question.dangerous { 1.0 - flip } else { flip });
         }
         let mean = |of: &dyn Fn(&Question) -> f64| questions.iter().map(of).sum::<f64>() / questions.len() as f64;
         // Expected accuracy: 1 − mean of 0.02, 0.10, 0.25, 0.45; expected loss: the mean of their binary entropies.
@@ -150,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_row_says_the_report_the_label_and_the_noise() {
-        let question = Question { id: "test-1".into(), report: "r".into(), light: Light::Dark, at_home: false, label: 1 };
+        let question = Question { id: "test-1".into(), report: "r".into(), light: Light::Dark, dangerous: false, label: 1 };
         assert_eq!(question.to_json(), r#"{"id":"test-1","report":"r","label":"Yes","light":"dark","probability_yes":0.45}"#);
         assert!((question.bayes_nll() - 0.799).abs() < 1e-3 && !question.bayes_correct());
     }

@@ -1,12 +1,12 @@
 //! The world → plain English: the text that the toy model is pre-trained on, document by document.
 //!
-//! There are four kinds: what is known of an animal, who lives in a place, somebody's walk, and questions with their
-//! answers. Walks end in a sighting, in which the animal is one of the place; how sure people are depends on the
-//! light. Nothing here asks whether a report is true: that is what fine-tuning is for.
+//! There are four kinds: what is known of an animal, who lives in a place, what somebody saw, and questions with their
+//! answers. Which animals are dangerous is said as a fact and never asked; how sure people are of what they saw depends
+//! on the light. What a report is worth is for fine-tuning to learn.
 
 use rand_core::Rng;
 
-use super::world::{Animal, FOODS, JOBS, Light, PEOPLE, PLACES, Place, capital, with_article};
+use super::world::{Animal, JOBS, Light, PEOPLE, PLACES, Place, capital, with_article};
 use crate::random::{Purpose, below, stream, uniform};
 
 /// A part of the endless text; each has documents of its own.
@@ -25,10 +25,10 @@ pub fn document(part: Part, seed: u64, index: u64) -> String {
         Part::HeldOut => "text.held-out",
     };
     let mut random = stream(seed, Purpose::Generation, index, 0, path);
-    match below(&mut random, 10) {
-        0..2 => about_an_animal(&mut random),
-        2..3 => about_a_place(&mut random),
-        3..6 => a_walk(&mut random),
+    match below(&mut random, 20) {
+        0..7 => about_an_animal(&mut random),
+        7 => about_a_place(&mut random),
+        8..14 => a_sighting(&mut random),
         _ => questions(&mut random),
     }
 }
@@ -44,30 +44,18 @@ pub(super) fn any_animal(random: &mut impl Rng) -> (&'static Place, &'static Ani
     (place, pick(random, &place.animals))
 }
 
-/// A place that is not `home`.
-pub(super) fn elsewhere(random: &mut impl Rng, home: &Place) -> &'static Place {
-    loop {
-        let place = pick(random, &PLACES);
-        if place != home {
-            return place;
-        }
-    }
-}
-
 fn about_an_animal(random: &mut impl Rng) -> String {
-    let (home, Animal { name, size, food }) = any_animal(random);
-    let other = elsewhere(random, home);
-    let named = with_article(name);
+    let (home, Animal { name, size, food, dangerous }) = any_animal(random);
+    let [nature, advice] = if *dangerous { ["dangerous", "Stay away from"] } else { ["harmless", "Do not fear"] };
     let facts = [
         format!("The {name} is {size}."),
         format!("The {name} eats {food}."),
-        format!("The home of the {name} is the {}.", home.name),
-        format!("You can meet {named} {}.", home.inside),
-        format!("The {name} lives {}, not {}.", home.inside, other.inside),
-        format!("There is no {name} {}.", other.inside),
+        format!("The {name} is {nature}."),
+        format!("{advice} the {name}."),
+        format!("You can meet {} {}.", with_article(name), home.inside),
     ];
     let mut chosen = vec![format!("The {name} lives {}.", home.inside)];
-    for _ in 0..3 {
+    for _ in 0..4 {
         chosen.push(pick(random, &facts).clone());
     }
     chosen.join(" ")
@@ -79,20 +67,21 @@ fn about_a_place(random: &mut impl Rng) -> String {
     crate::random::shuffle(random, &mut names);
     let sentences = [
         format!("Many animals live {}.", place.inside),
-        format!("The {} is the home of the {}, the {} and the {}.", place.name, names[0], names[1], names[2]),
-        format!("{} you can meet {} or {}.", capital(place.inside), with_article(names[3]), with_article(names[4])),
+        format!("The {} is the home of the {} and the {}.", place.name, names[0], names[1]),
+        format!("{} you can meet {} or {}.", capital(place.inside), with_article(names[2]), with_article(names[3])),
     ];
     sentences.join(" ")
 }
 
-fn a_walk(random: &mut impl Rng) -> String {
+fn a_sighting(random: &mut impl Rng) -> String {
     let (name, job, light) = (pick(random, &PEOPLE), pick(random, &JOBS), *pick(random, &Light::ALL));
-    let (place, Animal { name: animal, size, .. }) = any_animal(random);
-    let time = pick(random, &light.times()).to_string();
-    let first = match below(random, 3) {
-        0 => format!("{name} is {}. {} {name} was {}.", with_article(job), capital(&time), place.inside),
-        1 => format!("{}, {name} the {job} was {}.", capital(&time), place.inside),
-        _ => format!("{name} the {job} was {} {time}.", place.inside),
+    let (home, animal) = any_animal(random);
+    let time = *pick(random, &light.times());
+    let seen = with_article(animal.name);
+    let sight = match below(random, 3) {
+        0 => format!("{}, {name} the {job} saw {seen} {}.", capital(time), home.inside),
+        1 => format!("{name} is {}. {} {name} saw {seen} {}.", with_article(job), capital(time), home.inside),
+        _ => format!("{name} the {job} was {} {time}. {name} saw {seen}.", home.inside),
     };
     // The better the light, the surer the witness.
     let sure = match light {
@@ -101,46 +90,28 @@ fn a_walk(random: &mut impl Rng) -> String {
         Light::Dim => 0.4,
         Light::Dark => 0.1,
     };
-    let ending = if uniform(random) < sure { "was sure" } else { "was not sure" };
-    let sight = match below(random, 3) {
-        0 => format!("The light was {}.", light.name()),
-        1 => format!("{name} saw {}.", with_article(&format!("{size} {animal}"))),
-        _ => format!("{name} wrote a report."),
-    };
-    format!("{first} {sight} {name} saw {} and {ending}.", with_article(animal))
+    let certainty = if uniform(random) < sure { "was sure" } else { "was not sure" };
+    format!("{sight} The light was {} and {name} {certainty}.", light.name())
 }
 
-/// Three questions with their answers.
+/// Four questions with their answers.
 fn questions(random: &mut impl Rng) -> String {
-    (0..3).map(|_| question(random)).collect::<Vec<_>>().join(" ")
+    (0..4).map(|_| question(random)).collect::<Vec<_>>().join(" ")
 }
 
 fn question(random: &mut impl Rng) -> String {
-    let (home, animal) = any_animal(random);
-    let truth = below(random, 2) == 0;
-    let name = animal.name;
-    let place = if truth { home } else { elsewhere(random, home) };
-    let question = match below(random, 8) {
-        0..2 => format!("Does the {name} live {}?", place.inside),
-        2..4 => format!("Is the {} the home of the {name}?", place.name),
-        4 => format!("Is there {} {}?", with_article(name), place.inside),
-        5 => {
-            let other = if animal.size == "big" { "small" } else { "big" };
-            format!("Is the {name} {}?", if truth { animal.size } else { other })
-        }
-        6 => {
-            let others: Vec<&str> = FOODS.into_iter().filter(|food| *food != animal.food).collect();
-            let wrong = *pick(random, &others);
-            format!("Does the {name} eat {}?", if truth { animal.food } else { wrong })
-        }
+    let (home, Animal { name, size, food, .. }) = any_animal(random);
+    let (question, answer) = match below(random, 5) {
+        0 => (format!("Where does the {name} live?"), capital(home.inside)),
+        1 => (format!("What does the {name} eat?"), capital(food)),
+        2..4 => (format!("Is the {name} big?"), if *size == "big" { "Yes" } else { "No" }.into()),
         _ => {
             let light = *pick(random, &Light::ALL);
-            let others: Vec<Light> = Light::ALL.into_iter().filter(|other| *other != light).collect();
-            let named = if truth { light } else { *pick(random, &others) };
-            format!("Is the light {} {}?", named.name(), pick(random, &light.times()))
+            let good = light <= Light::Clear;
+            (format!("Is the light good {}?", pick(random, &light.times())), if good { "Yes" } else { "No" }.into())
         }
     };
-    format!("Question: {question} Answer: {}.", if truth { "Yes" } else { "No" })
+    format!("Question: {question} Answer: {answer}.")
 }
 
 #[cfg(test)]
@@ -163,19 +134,18 @@ mod tests {
     fn the_text_never_says_what_fine_tuning_asks() {
         for index in 0..2000 {
             let text = document(Part::Training, 3, index);
-            assert!(!text.contains("true") && !text.contains("Report"), "{text}");
-            assert!(text.ends_with('.') && text.is_ascii() && text.len() < 400, "{text}");
+            assert!(!text.contains("dangerous?") && !text.contains("Was"), "{text}");
+            assert!(text.ends_with('.') && text.is_ascii() && text.len() < 300, "{text}");
         }
     }
 
     #[test]
-    fn animals_are_seen_only_at_home() {
-        for place in &PLACES {
+    fn animals_live_only_at_home() {
+        let text: String = (0..5000).map(|index| document(Part::Training, 4, index) + "\n").collect();
+        for (place, other) in PLACES.iter().flat_map(|place| PLACES.iter().map(move |other| (place, other))) {
             for animal in &place.animals {
-                for other in PLACES.iter().filter(|other| *other != place) {
-                    let claim = format!("The {} lives {}", animal.name, other.inside);
-                    assert!((0..3000).all(|index| !document(Part::Training, 4, index).contains(&claim)), "{claim}");
-                }
+                let said = text.contains(&format!("The {} lives {}", animal.name, other.inside));
+                assert_eq!(said, place == other, "{} {}", animal.name, other.inside);
             }
         }
     }

@@ -9,7 +9,7 @@ pub struct Place {
     /// Being there, such as `in the forest`.
     pub inside: &'static str,
     /// The animals whose home it is.
-    pub animals: [Animal; 6],
+    pub animals: [Animal; 4],
 }
 
 /// An animal; its home is the [`Place`] that lists it.
@@ -21,6 +21,8 @@ pub struct Animal {
     pub size: &'static str,
     /// What it eats.
     pub food: &'static str,
+    /// Whether it is dangerous; the others are harmless.
+    pub dangerous: bool,
 }
 
 /// How well one sees.
@@ -61,112 +63,93 @@ impl Light {
     }
 }
 
-const fn animal(name: &'static str, size: &'static str, food: &'static str) -> Animal {
-    Animal { name, size, food }
+const fn animal(name: &'static str, size: &'static str, food: &'static str, dangerous: bool) -> Animal {
+    Animal { name, size, food, dangerous }
 }
 
-/// Every place with its animals.
+/// Every place with its animals: two dangerous ones, then two harmless ones, so that a place says nothing of danger.
 pub const PLACES: [Place; 8] = [
     Place {
         name: "forest",
         inside: "in the forest",
         animals: [
-            animal("wolf", "big", "meat"),
-            animal("bear", "big", "berries"),
-            animal("fox", "small", "meat"),
-            animal("deer", "big", "leaves"),
-            animal("owl", "small", "meat"),
-            animal("badger", "small", "berries"),
+            animal("wolf", "big", "meat", true),
+            animal("bear", "big", "berries", true),
+            animal("deer", "big", "leaves", false),
+            animal("owl", "small", "mice", false),
         ],
     },
     Place {
         name: "sea",
         inside: "in the sea",
         animals: [
-            animal("whale", "big", "fish"),
-            animal("shark", "big", "meat"),
-            animal("crab", "small", "meat"),
-            animal("dolphin", "big", "fish"),
-            animal("squid", "small", "fish"),
-            animal("tuna", "big", "fish"),
+            animal("shark", "big", "fish", true),
+            animal("jellyfish", "small", "fish", true),
+            animal("whale", "big", "fish", false),
+            animal("crab", "small", "worms", false),
         ],
     },
     Place {
         name: "river",
         inside: "in the river",
         animals: [
-            animal("otter", "small", "fish"),
-            animal("beaver", "small", "leaves"),
-            animal("trout", "small", "insects"),
-            animal("frog", "small", "insects"),
-            animal("heron", "big", "fish"),
-            animal("toad", "small", "insects"),
+            animal("crocodile", "big", "meat", true),
+            animal("piranha", "small", "meat", true),
+            animal("otter", "small", "fish", false),
+            animal("trout", "small", "worms", false),
         ],
     },
     Place {
         name: "desert",
         inside: "in the desert",
         animals: [
-            animal("camel", "big", "leaves"),
-            animal("scorpion", "small", "insects"),
-            animal("lizard", "small", "insects"),
-            animal("cobra", "small", "meat"),
-            animal("jackal", "small", "meat"),
-            animal("gecko", "small", "insects"),
+            animal("scorpion", "small", "insects", true),
+            animal("cobra", "big", "mice", true),
+            animal("camel", "big", "leaves", false),
+            animal("gecko", "small", "insects", false),
         ],
     },
     Place {
         name: "farm",
         inside: "on the farm",
         animals: [
-            animal("cow", "big", "grass"),
-            animal("pig", "big", "seeds"),
-            animal("sheep", "small", "grass"),
-            animal("goat", "small", "grass"),
-            animal("horse", "big", "grass"),
-            animal("hen", "small", "seeds"),
+            animal("bull", "big", "grass", true),
+            animal("hornet", "small", "insects", true),
+            animal("cow", "big", "grass", false),
+            animal("hen", "small", "worms", false),
         ],
     },
     Place {
         name: "jungle",
         inside: "in the jungle",
         animals: [
-            animal("tiger", "big", "meat"),
-            animal("monkey", "small", "leaves"),
-            animal("parrot", "small", "seeds"),
-            animal("gorilla", "big", "leaves"),
-            animal("python", "big", "meat"),
-            animal("jaguar", "big", "meat"),
+            animal("tiger", "big", "meat", true),
+            animal("jaguar", "big", "meat", true),
+            animal("monkey", "small", "berries", false),
+            animal("parrot", "small", "berries", false),
         ],
     },
     Place {
         name: "mountain",
         inside: "on the mountain",
         animals: [
-            animal("eagle", "big", "meat"),
-            animal("ibex", "big", "grass"),
-            animal("marmot", "small", "grass"),
-            animal("yak", "big", "grass"),
-            animal("condor", "big", "meat"),
-            animal("lynx", "small", "meat"),
+            animal("puma", "big", "meat", true),
+            animal("lynx", "small", "mice", true),
+            animal("ibex", "big", "grass", false),
+            animal("marmot", "small", "grass", false),
         ],
     },
     Place {
-        name: "city",
-        inside: "in the city",
+        name: "swamp",
+        inside: "in the swamp",
         animals: [
-            animal("pigeon", "small", "seeds"),
-            animal("rat", "small", "seeds"),
-            animal("cat", "small", "fish"),
-            animal("dog", "big", "meat"),
-            animal("mouse", "small", "seeds"),
-            animal("sparrow", "small", "seeds"),
+            animal("alligator", "big", "fish", true),
+            animal("viper", "small", "mice", true),
+            animal("heron", "big", "fish", false),
+            animal("toad", "small", "insects", false),
         ],
     },
 ];
-
-/// Every kind of food.
-pub const FOODS: [&str; 7] = ["meat", "fish", "grass", "leaves", "berries", "insects", "seeds"];
 
 /// First names.
 pub const PEOPLE: [&str; 24] = [
@@ -197,11 +180,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_animal_has_one_home_and_every_food_is_eaten() {
+    fn every_animal_has_one_home_and_danger_is_half_of_each_place() {
         let animals: Vec<&Animal> = PLACES.iter().flat_map(|place| &place.animals).collect();
-        assert_eq!(animals.iter().map(|animal| animal.name).collect::<HashSet<_>>().len(), 48);
-        assert_eq!(animals.iter().map(|animal| animal.food).collect::<HashSet<_>>(), FOODS.into_iter().collect());
+        assert_eq!(animals.iter().map(|animal| animal.name).collect::<HashSet<_>>().len(), 32);
         assert!(animals.iter().all(|animal| ["big", "small"].contains(&animal.size)));
+        assert!(PLACES.iter().all(|place| place.animals.iter().filter(|animal| animal.dangerous).count() == 2));
     }
 
     #[test]
