@@ -20,3 +20,4 @@ pub mod report;
 pub mod train;
 pub mod method;
 pub mod run;
+pub mod toy;

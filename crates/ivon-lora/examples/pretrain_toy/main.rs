@@ -1,0 +1,191 @@
+//! Makes the toy model that comes with the binary: pre-trains a small Llama on the text of `ivon_lora::toy::text`.
+//!
+//! ```sh
+//! cargo run --release -p ivon-lora --example pretrain_toy            # into crates/ivon-lora/src/toy/model
+//! cargo run --release -p ivon-lora --example pretrain_toy -- FOLDER  # somewhere else
+//! ```
+//! It takes a few minutes on one core. The same processor gives the same bytes: one thread, and every random number
+//! addressed. At the end it reads back what it wrote with the library and compares the logits.
+
+mod decoder;
+mod files;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::grad_clipping::GradientClippingConfig;
+use burn::module::Module;
+use burn::optim::{AdamWConfig, GradientsParams};
+use burn::tensor::Device;
+use ivon_lora::data::{Batch, Tokenizer};
+use ivon_lora::forward::{LowRank, Network};
+use ivon_lora::lora::Adapter;
+use ivon_lora::model::{BasePrecision, Checkpoint, DecoderConfig, RopeScaling};
+use ivon_lora::toy::text::{Part, document};
+
+use decoder::Decoder;
+
+/// Whatever goes wrong ends the program with a sentence.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+const SEED: u64 = 1;
+/// Tokens that a row predicts.
+const LENGTH: usize = 64;
+const BATCH: usize = 32;
+const WARMUP: u64 = 40;
+const LEARNING_RATE: f64 = 4e-3;
+/// The written weights are rounded to 16 bits, and the library computes in another order.
+const TOLERANCE: f32 = 2e-2;
+
+fn setting(name: &str, default: f64) -> f64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+fn config(vocab_size: usize) -> DecoderConfig {
+    let hidden = setting("HIDDEN", 128.0) as usize;
+    DecoderConfig {
+        model_type: "llama".into(),
+        vocab_size,
+        hidden_size: hidden,
+        intermediate_size: setting("WIDE", 256.0) as usize,
+        num_hidden_layers: setting("LAYERS", 3.0) as usize,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: hidden / 4,
+        max_position_embeddings: 256,
+        rms_norm_eps: 1e-5,
+        rope_theta: 10_000.0,
+        rope_scaling: RopeScaling::Default,
+        sliding_window: None,
+        tie_word_embeddings: true,
+        attention_bias: false,
+        qk_norm: false,
+    }
+}
+
+/// The rows of a part of the text, each whole documents from a begin token on, cut at `LENGTH` + 1 tokens.
+struct Rows<'a> {
+    tokenizer: &'a tokenizers::Tokenizer,
+    part: Part,
+    next: u64,
+}
+
+impl Rows<'_> {
+    fn row(&mut self) -> Result<Vec<u32>, Failure> {
+        let mut row = Vec::with_capacity(2 * LENGTH);
+        while row.len() <= LENGTH {
+            row.extend_from_slice(self.tokenizer.encode_fast(document(self.part, SEED, self.next), true)?.get_ids());
+            self.next += 1;
+        }
+        row.truncate(LENGTH + 1);
+        Ok(row)
+    }
+
+    fn batch(&mut self, rows: usize) -> Result<Vec<Vec<u32>>, Failure> {
+        (0..rows).map(|_| self.row()).collect()
+    }
+}
+
+/// The learning rate's factor at a step: a linear rise, then half a cosine down to 0.
+fn factor(step: u64, steps: u64) -> f64 {
+    if step < WARMUP {
+        return (step + 1) as f64 / WARMUP as f64;
+    }
+    let done = (step - WARMUP) as f64 / (steps - WARMUP) as f64;
+    0.5 * (1.0 + (std::f64::consts::PI * done).cos())
+}
+
+fn scalar(tensor: burn::tensor::Tensor<1>) -> Result<f64, Failure> {
+    Ok(f64::from(tensor.try_into_scalar::<f32>().map_err(|error| format!("{error:?}"))?))
+}
+
+fn pretrain(config: &DecoderConfig, tokenizer: &tokenizers::Tokenizer) -> Result<Decoder, Failure> {
+    let device = Device::flex();
+    let mut model = Decoder::new(config, SEED, &device.clone().autodiff());
+    let mut optimizer = AdamWConfig::new().with_weight_decay(0.0).with_beta_2(0.98).with_epsilon(1e-8);
+    optimizer = optimizer.with_grad_clipping(Some(GradientClippingConfig::Norm(1.0)));
+    let mut optimizer = optimizer.init();
+    let mut training = Rows { tokenizer, part: Part::Training, next: 0 };
+    let held_out = Rows { tokenizer, part: Part::HeldOut, next: 0 }.batch(64)?;
+    let steps = setting("STEPS", 600.0) as u64;
+    let started = Instant::now();
+    let mut mean = 0.0;
+    for step in 0..steps {
+        let loss = model.loss(config, &training.batch(setting("BATCH", BATCH as f64) as usize)?);
+        mean += scalar(loss.clone())? / 100.0;
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        model = optimizer.step(setting("LR", LEARNING_RATE) * factor(step, steps), model, gradients);
+        if (step + 1) % 100 == 0 {
+            let unseen = scalar(model.valid().loss(config, &held_out))?;
+            let right = answered_right(&model.valid(), config, tokenizer, &held_out)?;
+            println!(
+                "step {:4}: loss {mean:.4} nats a token; on held-out text {unseen:.4}, {:.1} % of its questions answered right; {:.0} s",
+                step + 1,
+                100.0 * right,
+                started.elapsed().as_secs_f64()
+            );
+            mean = 0.0;
+        }
+    }
+    Ok(model.valid())
+}
+
+/// The share of the questions in these rows whose answer, Yes or No, the model prefers to the other.
+fn answered_right(model: &Decoder, config: &DecoderConfig, tokenizer: &tokenizers::Tokenizer, rows: &[Vec<u32>]) -> Result<f64, Failure> {
+    let id = |word: &str| tokenizer.token_to_id(word).ok_or_else(|| format!("`{word}` is no token"));
+    let (yes, no) = (id("ĠYes")?, id("ĠNo")?);
+    let inputs: Vec<Vec<u32>> = rows.iter().map(|row| row[..LENGTH].to_vec()).collect();
+    let logits = model.logits(config, &inputs).into_data().try_to_vec::<f32>().map_err(|error| format!("{error:?}"))?;
+    let targets = rows.iter().flat_map(|row| &row[1..]).copied();
+    let (mut asked, mut right) = (0, 0);
+    for (logits, target) in logits.chunks_exact(config.vocab_size).zip(targets).filter(|(_, target)| [yes, no].contains(target)) {
+        asked += 1;
+        right += usize::from((logits[yes as usize] > logits[no as usize]) == (target == yes));
+    }
+    Ok(right as f64 / f64::from(asked))
+}
+
+/// The largest difference between the logits of the trained model and those of the folder, over held-out text.
+fn largest_difference(model: &Decoder, folder: &Path, tokenizer: &tokenizers::Tokenizer) -> Result<f32, Failure> {
+    let checkpoint = Checkpoint::open(&folder.display().to_string())?;
+    let network = Network::new(ivon_lora::model::Decoder::load(&checkpoint, BasePrecision::F32)?, &Device::flex(), false);
+    let opened: Tokenizer = checkpoint.tokenizer()?;
+    let mut largest = 0.0f32;
+    let mut rows = Rows { tokenizer, part: Part::HeldOut, next: 1_000_000 };
+    for row in rows.batch(8)? {
+        let text = document(Part::HeldOut, SEED, rows.next);
+        if opened.encode(&text, true)? != tokenizer.encode_fast(text.as_str(), true)?.get_ids() {
+            return Err("the written tokenizer differs from the one that was used".into());
+        }
+        let trained = model.logits(checkpoint.config(), std::slice::from_ref(&row)).into_data();
+        let mut batch = Batch::default();
+        batch.push(&row, None, 0);
+        batch.asked = (0..row.len()).collect();
+        let none = Adapter { layers: Vec::new() };
+        let hidden = network.hidden(&batch, LowRank { adapter: &none, scaling: 0.0, dropout: None });
+        let every: Vec<u32> = (0..checkpoint.config().vocab_size as u32).collect();
+        let found = network.logits_of(hidden, &every).into_data();
+        let [trained, found] = [trained, found].map(|data| data.try_to_vec::<f32>().expect("f32 on the host"));
+        largest = trained.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(largest, f32::max);
+    }
+    Ok(largest)
+}
+
+fn main() -> Result<(), Failure> {
+    // One thread: the order of every sum is then fixed.
+    rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/src/toy/model");
+    let folder = std::env::args_os().nth(1).map_or_else(|| PathBuf::from(own), PathBuf::from);
+    let tokenizer = files::tokenizer(SEED)?;
+    let config = config(tokenizer.get_vocab_size(true));
+    let model = pretrain(&config, &tokenizer)?;
+    files::write_folder(&folder, &config, &tokenizer, &model.named())?;
+    let parameters: usize = model.named().iter().map(|(_, _, values)| values.len()).sum();
+    println!("{parameters} parameters, {} tokens, written to `{}`", config.vocab_size, folder.display());
+    let difference = largest_difference(&model, &folder, &tokenizer)?;
+    println!("logits read back differ by at most {difference:.4}");
+    if difference > TOLERANCE {
+        return Err(format!("that is more than {TOLERANCE}").into());
+    }
+    Ok(())
+}

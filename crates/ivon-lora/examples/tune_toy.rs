@@ -1,0 +1,121 @@
+//! Chooses the settings of the toy run with equal effort: as many trials for IVON as for AdamW, each a run over
+//! several seeds, judged by NLL on *tune* alone. Calibrate and test are never looked at.
+//!
+//! ```sh
+//! cargo run --release -p ivon-lora --example tune_toy
+//! ```
+
+use std::time::Instant;
+
+use burn::tensor::Device;
+use ivon_lora::data::{Encoded, Role, encode_all};
+use ivon_lora::forward::Network;
+use ivon_lora::lora::{Adapter, LoraConfig};
+use ivon_lora::method::{AdamwConfig, IvonMethodConfig, Method};
+use ivon_lora::metrics::{Predictions, mean_of_draws};
+use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
+use ivon_lora::predict::{EvaluationOptions, evaluate};
+use ivon_lora::toy;
+use ivon_lora::train::{TrainConfig, Training, train};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+const SEEDS: [u64; 3] = [1, 2, 3];
+const STEPS: [u64; 3] = [200, 600, 1800];
+const SAMPLES: usize = 10;
+
+/// NLL and accuracy on tune, nats and share: at the mean, and with samples where there is a posterior.
+#[derive(Clone, Copy, Default)]
+struct Found {
+    mean_nll: f64,
+    mean_accuracy: f64,
+    sampled_nll: f64,
+    sampled_accuracy: f64,
+}
+
+fn trials() -> Vec<(String, Method, u64)> {
+    let mut trials = Vec::new();
+    for steps in STEPS {
+        for learning_rate in [1e-4, 3e-4, 1e-3, 3e-3] {
+            let method = Method::Adamw(AdamwConfig { learning_rate, ..AdamwConfig::default() });
+            trials.push((format!("adamw lr {learning_rate:.0e} steps {steps}"), method, steps));
+        }
+        for learning_rate in [0.1, 0.3] {
+            for ess in [1e6, 1e7] {
+                let method = Method::Ivon(IvonMethodConfig { learning_rate, ess, ..IvonMethodConfig::default() });
+                trials.push((format!("ivon lr {learning_rate} ess {ess:.0e} steps {steps}"), method, steps));
+            }
+        }
+    }
+    trials
+}
+
+fn run(network: &Network, sets: [&[Encoded]; 2], method: &Method, steps: u64, seed: u64) -> Result<Found, Failure> {
+    let lora = LoraConfig::default();
+    let adapter = Adapter::new(&lora, network.config(), seed, &Device::flex().autodiff())?;
+    let mut optimizer = method.start(adapter, seed)?;
+    let folder = tempfile::tempdir()?;
+    let config = TrainConfig { steps: Some(steps), eval_interval: Some(steps), ..toy::train_config() };
+    let evaluation = EvaluationOptions { samples: SAMPLES, seed, ..EvaluationOptions::default() };
+    let training = Training {
+        network,
+        config: &config,
+        learning_rate: method.learning_rate(),
+        scaling: lora.scaling(),
+        dropout: lora.dropout,
+        seed,
+        evaluation,
+        train: sets[0],
+        tune: &[],
+        folder: folder.path(),
+    };
+    train(&training, optimizer.as_mut(), false, &mut |_| true)?;
+    let posterior = optimizer.posterior();
+    let options = EvaluationOptions { samples: if posterior.variance().is_some() { SAMPLES } else { 0 }, ..evaluation };
+    let found = evaluate(network, posterior.as_ref(), lora.scaling(), sets[1], &options, &mut |_, _| true)?;
+    let labels: Vec<usize> = sets[1].iter().filter_map(|example| example.label).collect();
+    let mean = Predictions::new(found.mean, labels.clone())?;
+    let sampled = if found.draws.is_empty() { mean.clone() } else { Predictions::new(mean_of_draws(&found.draws)?, labels)? };
+    Ok(Found { mean_nll: mean.nll(), mean_accuracy: mean.accuracy(), sampled_nll: sampled.nll(), sampled_accuracy: sampled.accuracy() })
+}
+
+fn main() -> Result<(), Failure> {
+    let folder = tempfile::tempdir()?;
+    let model = match std::env::args().nth(1) {
+        Some(model) => model,
+        None => {
+            toy::write_model(folder.path())?;
+            folder.path().display().to_string()
+        }
+    };
+    let checkpoint = Checkpoint::open(&model)?;
+    let tokenizer = checkpoint.tokenizer()?;
+    let network = Network::new(Decoder::load(&checkpoint, BasePrecision::F32)?, &Device::flex(), false);
+    let dataset = toy::dataset(toy::DATA_SEED)?;
+    let options = toy::data_config(folder.path()).encode_options(&toy::task());
+    let [train, tune] = [Role::Train, Role::Tune].map(|role| encode_all(dataset.role(role), &tokenizer, options));
+    let (train, tune) = (train?.examples, tune?.examples);
+    let tune_questions = toy::questions::questions(Role::Tune, toy::DATA_SEED);
+    let bayes = tune_questions.iter().map(toy::questions::Question::bayes_nll).sum::<f64>() / tune_questions.len() as f64;
+    let right = tune_questions.iter().filter(|question| question.bayes_correct()).count() as f64 / tune_questions.len() as f64;
+    println!("tune: {} questions; who knows the world: NLL {bayes:.4}, accuracy {right:.3}", tune.len());
+    println!("| trial | NLL at the mean | accuracy | NLL, {SAMPLES} samples | accuracy | seconds a run |\n|---|---:|---:|---:|---:|---:|");
+    for (name, method, steps) in trials() {
+        let started = Instant::now();
+        let mut mean = Found::default();
+        for seed in SEEDS {
+            let found = run(&network, [&train, &tune], &method, steps, seed)?;
+            let share = 1.0 / SEEDS.len() as f64;
+            mean.mean_nll += share * found.mean_nll;
+            mean.mean_accuracy += share * found.mean_accuracy;
+            mean.sampled_nll += share * found.sampled_nll;
+            mean.sampled_accuracy += share * found.sampled_accuracy;
+        }
+        let seconds = started.elapsed().as_secs_f64() / SEEDS.len() as f64;
+        println!(
+            "| {name} | {:.4} | {:.3} | {:.4} | {:.3} | {seconds:.1} |",
+            mean.mean_nll, mean.mean_accuracy, mean.sampled_nll, mean.sampled_accuracy
+        );
+    }
+    Ok(())
+}
