@@ -21,7 +21,7 @@ pub const ANSWERS: [&str; 2] = ["No", "Yes"];
 pub fn count(role: Role) -> u64 {
     match role {
         Role::Train => 200,
-        Role::Tune => 100,
+        Role::Tune => 200,
         Role::Calibrate => 200,
         Role::Test => 1000,
     }
