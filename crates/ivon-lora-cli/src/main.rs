@@ -1,2 +1,77 @@
-//! Stub.
-fn main() {}
+//! The command `ivon-lora`: flags and a configuration file → one resolved run → the library.
+
+mod args;
+mod colour;
+mod commands;
+#[cfg(test)]
+mod docs;
+mod exit;
+mod file;
+mod init;
+mod render;
+mod resolve;
+mod settings;
+mod signals;
+mod suggest;
+mod usage;
+
+use std::io::Write;
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clap::Parser;
+
+use args::Args;
+use exit::{CliError, Exit, Failure};
+use signals::Signals;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => match usage::error(&error) {
+            Some(wrong) => return report(&wrong),
+            None => {
+                // `--help` or `--version`; who reads it may close the pipe early.
+                let _ = error.print();
+                return ExitCode::SUCCESS;
+            }
+        },
+    };
+    match without_panic(|| run(args)) {
+        Ok(()) | Err(Failure::BrokenPipe) => ExitCode::SUCCESS,
+        Err(Failure::Stopped(exit)) => code(exit),
+        Err(Failure::Error(error)) => report(&error),
+    }
+}
+
+fn run(args: Args) -> Result<(), Failure> {
+    let signals = Signals::listen()
+        .map_err(|error| CliError { message: format!("could not listen to signals: {error}"), hint: None, exit: Exit::Failure })?;
+    commands::run(args.command, &signals)
+}
+
+fn code(exit: Exit) -> ExitCode {
+    ExitCode::from(exit as u8)
+}
+
+fn report(error: &CliError) -> ExitCode {
+    let _ = writeln!(std::io::stderr().lock(), "{}", colour::error(&error.to_string()));
+    code(error.exit)
+}
+
+/// A panic is a mistake of ours: it is said as such, and the backtrace is left to RUST_BACKTRACE. Some libraries panic on malformed
+/// files and are caught where that happens, so nothing is printed before it is known that nobody caught it.
+fn without_panic(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    if std::env::var_os("RUST_BACKTRACE").is_some() {
+        return work();
+    }
+    let last = Arc::new(Mutex::new(String::new()));
+    let seen = Arc::clone(&last);
+    panic::set_hook(Box::new(move |info| *seen.lock().unwrap_or_else(PoisonError::into_inner) = info.to_string().replace('\n', " ")));
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let what = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let hint = Some("this is a mistake in the program: please report it, with the output under RUST_BACKTRACE=1".into());
+        Err(CliError { message: format!("internal error: {what}"), hint, exit: Exit::Failure }.into())
+    })
+}

@@ -36,7 +36,11 @@ mod tests {
 
     fn networks(family: &str) -> [Network; 3] {
         let device = Device::flex();
-        [Network::new(decoder(family), &device, false), Network::new(decoder(family), &device, true), Network::plain(decoder(family), &device)]
+        [
+            Network::new(decoder(family), &device, false),
+            Network::new(decoder(family), &device, true),
+            Network::plain(decoder(family), &device),
+        ]
     }
 
     fn numbers(value: &Value) -> Vec<f32> {

@@ -44,4 +44,3 @@ pub enum TargetModules {
     /// but the output layer.
     Pattern(String),
 }
-

@@ -73,7 +73,14 @@ impl AdamwConfig {
     }
 
     /// One step on flat tensors `[P]`: weights and moments before → after. `step` counts from 1.
-    fn update(&self, weights: Tensor<1>, [first, second]: [Tensor<1>; 2], gradient: Tensor<1>, learning_rate: f64, step: u64) -> (Tensor<1>, [Tensor<1>; 2]) {
+    fn update(
+        &self,
+        weights: Tensor<1>,
+        [first, second]: [Tensor<1>; 2],
+        gradient: Tensor<1>,
+        learning_rate: f64,
+        step: u64,
+    ) -> (Tensor<1>, [Tensor<1>; 2]) {
         let exponent = step.min(i32::MAX as u64) as i32;
         let first = first * self.beta1 + gradient.clone() * (1.0 - self.beta1);
         let second = second * self.beta2 + gradient.square() * (1.0 - self.beta2);

@@ -116,7 +116,12 @@ impl Method {
 ///
 /// # Errors
 /// If the posterior's file is malformed or belongs to another adapter.
-pub fn load_posterior(folder: &Path, adapter: Adapter, decoder: &DecoderConfig, device: &Device) -> Result<Box<dyn Posterior>, PosteriorError> {
+pub fn load_posterior(
+    folder: &Path,
+    adapter: Adapter,
+    decoder: &DecoderConfig,
+    device: &Device,
+) -> Result<Box<dyn Posterior>, PosteriorError> {
     if folder.join(crate::posterior::POSTERIOR_FILE).exists() {
         return Ok(Box::new(read_posterior(folder, &adapter, decoder, device)?.0));
     }

@@ -133,9 +133,8 @@ impl Decoder {
         };
         let layer = |index: usize| {
             let prefix = format!("model.layers.{index}");
-            let head_norm = |name: &str| {
-                config.qk_norm.then(|| vector(&format!("{prefix}.self_attn.{name}.weight"), config.head_dim)).transpose()
-            };
+            let head_norm =
+                |name: &str| config.qk_norm.then(|| vector(&format!("{prefix}.self_attn.{name}.weight"), config.head_dim)).transpose();
             let mut linears = Vec::with_capacity(7);
             for projection in Projection::ALL {
                 linears.push(linear(&prefix, projection)?);

@@ -113,10 +113,11 @@ fn normalised(row: &[f32]) -> Option<Vec<f64>> {
 fn groups<'a>(examples: &[Encoded], order: &'a [usize], batch_tokens: usize) -> Vec<&'a [usize]> {
     let tokens = |index: usize| {
         let example = &examples[index];
-        example.tokens.len() + match &example.choices {
-            Choices::Tokens(_) => 0,
-            Choices::Answers(answers) => answers.iter().map(Vec::len).sum(),
-        }
+        example.tokens.len()
+            + match &example.choices {
+                Choices::Tokens(_) => 0,
+                Choices::Answers(answers) => answers.iter().map(Vec::len).sum(),
+            }
     };
     let mut groups = Vec::new();
     let (mut start, mut sum) = (0, 0);

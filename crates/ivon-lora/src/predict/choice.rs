@@ -48,7 +48,9 @@ impl Questions {
             let first = batch.ask_last(prompt);
             scored.push(match &example.choices {
                 Choices::Tokens(tokens) => tokens.iter().map(|&token| vec![(first, token)]).collect(),
-                Choices::Answers(answers) => answers.iter().map(|answer| answer_rows(&mut batch, prompt, first, answer, example.key)).collect(),
+                Choices::Answers(answers) => {
+                    answers.iter().map(|answer| answer_rows(&mut batch, prompt, first, answer, example.key)).collect()
+                }
             });
         }
         Self { batch, scored, whole_answers }

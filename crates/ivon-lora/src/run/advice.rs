@@ -55,7 +55,7 @@ mod tests {
 
     fn said(ivon: IvonMethodConfig, steps: u64) -> Vec<String> {
         let config = TrainConfig { steps: Some(steps), ..TrainConfig::default() };
-        let wide = DecoderConfig { hidden_size: 576, ..decoder() };
+        let wide = DecoderConfig { hidden_size: 576, ..decoder(2) };
         advice(&Method::Ivon(ivon), &config, config.length(100), &wide)
             .into_iter()
             .map(|event| match event {

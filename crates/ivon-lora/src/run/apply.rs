@@ -166,10 +166,18 @@ fn prompt_examples(prompts: &[String], task: &Task) -> Result<Vec<Example>, RunE
         data::Form::Template { answers, .. } => answers.clone().into(),
         _ => {
             let found = format!("`{}`, whose rows bring their own choices", task.name);
-            return Err(RunError::Setting { name: "task", found, expected: "a task with the same answers in every row, or rows in place of prompts" });
+            return Err(RunError::Setting {
+                name: "task",
+                found,
+                expected: "a task with the same answers in every row, or rows in place of prompts",
+            });
         }
     };
-    Ok(prompts.iter().enumerate().map(|(index, prompt)| Example::from_prompt(format!("prompt-{}", index + 1), prompt, std::sync::Arc::clone(&answers))).collect())
+    Ok(prompts
+        .iter()
+        .enumerate()
+        .map(|(index, prompt)| Example::from_prompt(format!("prompt-{}", index + 1), prompt, std::sync::Arc::clone(&answers)))
+        .collect())
 }
 
 /// The rows of a split: of the file itself, or of the file with that name in a folder.
@@ -183,7 +191,11 @@ fn rows(path: &Path, split: Option<&str>, task: &Task) -> Result<(String, Source
     };
     let found = found.ok_or_else(|| {
         let there: Vec<&str> = files.iter().map(|file| file.split.name()).collect();
-        RunError::Setting { name: "split", found: format!("`{}` where the folder has {}", split.unwrap_or(""), there.join(", ")), expected: "one of these" }
+        RunError::Setting {
+            name: "split",
+            found: format!("`{}` where the folder has {}", split.unwrap_or(""), there.join(", ")),
+            expected: "one of these",
+        }
     })?;
     let mut all = Source::default();
     for path in &found.paths {

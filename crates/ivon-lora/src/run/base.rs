@@ -68,8 +68,15 @@ pub fn device_named(name: &str) -> Result<Device, RunError> {
         #[cfg(feature = "wgpu")]
         "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
         other => {
-            let built = [("cuda", cfg!(feature = "cuda")), ("rocm", cfg!(feature = "rocm")), ("metal", cfg!(feature = "metal")), ("vulkan", cfg!(feature = "vulkan")), ("wgpu", cfg!(feature = "wgpu"))];
-            let known = std::iter::once("`cpu`".to_string()).chain(built.iter().filter(|(_, has)| *has).map(|(name, _)| format!("`{name}`")));
+            let built = [
+                ("cuda", cfg!(feature = "cuda")),
+                ("rocm", cfg!(feature = "rocm")),
+                ("metal", cfg!(feature = "metal")),
+                ("vulkan", cfg!(feature = "vulkan")),
+                ("wgpu", cfg!(feature = "wgpu")),
+            ];
+            let known =
+                std::iter::once("`cpu`".to_string()).chain(built.iter().filter(|(_, has)| *has).map(|(name, _)| format!("`{name}`")));
             Err(RunError::Device { device: other.into(), known: known.collect::<Vec<_>>().join(", ") })
         }
     }

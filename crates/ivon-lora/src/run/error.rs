@@ -90,10 +90,16 @@ impl RunError {
             }),
             Self::FolderHoldsRun { .. } => Some("go on with `--resume`, or name another folder with `--out`".into()),
             Self::FolderInUse { .. } => Some("wait for it to end, or name another folder with `--out`".into()),
-            Self::OtherSettings { .. } => Some("resume with the settings that the run was started with, or start anew in another folder".into()),
+            Self::OtherSettings { .. } => {
+                Some("resume with the settings that the run was started with, or start anew in another folder".into())
+            }
             Self::Malformed { .. } => Some("was it edited? every run writes its own".into()),
-            Self::Memory { .. } => Some("keep the base as it is with `--base-precision as-is`, add `--recompute`, or lower `--batch-size` or `--max-length`".into()),
-            Self::NoTask { .. } => Some("it is an adapter of another program: name what it was trained for with `--task` or `--prompt`".into()),
+            Self::Memory { .. } => Some(
+                "keep the base as it is with `--base-precision as-is`, add `--recompute`, or lower `--batch-size` or `--max-length`".into(),
+            ),
+            Self::NoTask { .. } => {
+                Some("it is an adapter of another program: name what it was trained for with `--task` or `--prompt`".into())
+            }
             Self::NoLabel { .. } => Some("use `ivon-lora predict` for rows without labels".into()),
             Self::Output { .. } => None,
         }

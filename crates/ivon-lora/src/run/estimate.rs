@@ -31,7 +31,8 @@ impl Estimate {
     /// The estimate for these settings and examples.
     pub fn of(config: &RunConfig, checkpoint: &Checkpoint, length: Length, train: &[Encoded], evaluated: [&[Encoded]; 3]) -> Self {
         let decoder = checkpoint.config();
-        let mean = |examples: &[Encoded]| examples.iter().map(|example| example.tokens.len()).sum::<usize>() as f64 / examples.len().max(1) as f64;
+        let mean =
+            |examples: &[Encoded]| examples.iter().map(|example| example.tokens.len()).sum::<usize>() as f64 / examples.len().max(1) as f64;
         let longest = train.iter().map(|example| example.tokens.len()).max().unwrap_or(0) as f64;
         let batch = config.train.batch_size as f64;
         // Half-way between a batch of average and one of longest prompts.
@@ -47,7 +48,8 @@ impl Estimate {
         let evaluation = (tune * evaluations * (1.0 + config.train.eval_samples as f64) + (calibrate + test) * passes) * flops_per_token;
         Self {
             base_bytes: base_bytes(config.model.base_precision, checkpoint),
-            step_bytes: activations(decoder, tokens, config.model.recompute).max(evaluation_bytes(decoder, config.evaluation.batch_tokens as f64)),
+            step_bytes: activations(decoder, tokens, config.model.recompute)
+                .max(evaluation_bytes(decoder, config.evaluation.batch_tokens as f64)),
             training_seconds: training / rate,
             evaluation_seconds: evaluation / rate,
             rate,

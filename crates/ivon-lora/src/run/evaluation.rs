@@ -40,7 +40,15 @@ impl EvaluationReport {
     ///
     /// # Errors
     /// If an example has no label or a row is no distribution.
-    pub fn new(split: &str, examples: &[Encoded], evaluated: &Evaluated, same_answers: bool, seed: u64, scale: f64, chosen: PredictWith) -> Result<Self, RunError> {
+    pub fn new(
+        split: &str,
+        examples: &[Encoded],
+        evaluated: &Evaluated,
+        same_answers: bool,
+        seed: u64,
+        scale: f64,
+        chosen: PredictWith,
+    ) -> Result<Self, RunError> {
         let labels = labels(examples)?;
         let bootstrap = Bootstrap::default();
         let mean = Scores::of(&Predictions::new(evaluated.mean.clone(), labels.clone())?, same_answers, &bootstrap);
@@ -137,7 +145,13 @@ pub struct Prediction {
 }
 
 /// The lines of a set, in its order. `texts` are the examples that were encoded, where prompts are wanted.
-pub(super) fn predictions(examples: &[Encoded], words: &[&Example], evaluated: &Evaluated, chosen: PredictWith, include_text: bool) -> Result<Vec<Prediction>, RunError> {
+pub(super) fn predictions(
+    examples: &[Encoded],
+    words: &[&Example],
+    evaluated: &Evaluated,
+    chosen: PredictWith,
+    include_text: bool,
+) -> Result<Vec<Prediction>, RunError> {
     let averaged = match evaluated.draws.is_empty() {
         true => evaluated.mean.clone(),
         false => mean_of_draws(&evaluated.draws)?,

@@ -89,7 +89,8 @@ impl RunFolder {
 
 /// Writes a value as JSON for people.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<PathBuf, RunError> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(|error| RunError::Malformed { path: path.into(), reason: error.to_string() })?;
+    let mut text =
+        serde_json::to_vec_pretty(value).map_err(|error| RunError::Malformed { path: path.into(), reason: error.to_string() })?;
     text.push(b'\n');
     files::write_bytes(path, &text)?;
     Ok(path.into())

@@ -42,7 +42,11 @@ pub fn train(config: &RunConfig, resume: bool, watch: Watch<'_>) -> Result<Train
     config.validate()?;
     let task = Task::from_config(&config.data)?;
     let dataset = data::load(&config.data, &task)?;
-    let name = config.model.path.as_deref().ok_or(RunError::Setting { name: "model", found: "absent".into(), expected: "a folder, a `.gguf` file or a hub name" })?;
+    let name = config.model.path.as_deref().ok_or(RunError::Setting {
+        name: "model",
+        found: "absent".into(),
+        expected: "a folder, a `.gguf` file or a hub name",
+    })?;
     train_on(config, name, &task, &dataset, resume, watch)
 }
 
@@ -50,9 +54,20 @@ pub fn train(config: &RunConfig, resume: bool, watch: Watch<'_>) -> Result<Train
 ///
 /// # Errors
 /// As [`train`].
-pub fn train_on(config: &RunConfig, model: &str, task: &Task, dataset: &Dataset, resume: bool, watch: Watch<'_>) -> Result<TrainedRun, RunError> {
+pub fn train_on(
+    config: &RunConfig,
+    model: &str,
+    task: &Task,
+    dataset: &Dataset,
+    resume: bool,
+    watch: Watch<'_>,
+) -> Result<TrainedRun, RunError> {
     config.validate()?;
-    let out = config.out.as_deref().ok_or(RunError::Setting { name: "out", found: "absent".into(), expected: "the folder that the run writes" })?;
+    let out = config.out.as_deref().ok_or(RunError::Setting {
+        name: "out",
+        found: "absent".into(),
+        expected: "the folder that the run writes",
+    })?;
     let folder = RunFolder::take(out, config, resume)?;
     for note in &dataset.report.notes {
         watch(RunEvent::Note(note.to_string()));
@@ -60,7 +75,13 @@ pub fn train_on(config: &RunConfig, model: &str, task: &Task, dataset: &Dataset,
     let checkpoint = Checkpoint::open(model)?;
     let sets = Sets::encode(config, task, dataset, &checkpoint, watch)?;
     let length = config.train.length(sets.train.examples.len());
-    let estimate = Estimate::of(config, &checkpoint, length, &sets.train.examples, [&sets.tune.examples, &sets.calibrate.examples, &sets.test.examples]);
+    let estimate = Estimate::of(
+        config,
+        &checkpoint,
+        length,
+        &sets.train.examples,
+        [&sets.tune.examples, &sets.calibrate.examples, &sets.test.examples],
+    );
     watch(RunEvent::Note(estimate.to_string()));
     if let Some(available) = available_memory().filter(|available| estimate.bytes() > *available) {
         return Err(RunError::Memory { needed: estimate.bytes() / 1e9, available: available / 1e9 });
@@ -96,7 +117,8 @@ pub fn train_on(config: &RunConfig, model: &str, task: &Task, dataset: &Dataset,
             Event::Evaluating(done, total) => RunEvent::Progress { what: "evaluating tune", done, total },
         })
     })?;
-    let ended = TrainedRun { folder: out.into(), outcome: trained.outcome, steps: trained.steps, kept_step: trained.kept_step, report: None };
+    let ended =
+        TrainedRun { folder: out.into(), outcome: trained.outcome, steps: trained.steps, kept_step: trained.kept_step, report: None };
     if trained.outcome == Outcome::Interrupted {
         return Ok(ended);
     }
@@ -125,7 +147,8 @@ impl Sets {
             }
             let set = data::encode_all(examples, &tokenizer, options)?;
             let tokens: usize = set.examples.iter().map(|example| example.tokens.len()).sum();
-            let mut said = format!("{role}: {} examples, {:.0} tokens each on average", set.examples.len(), tokens as f64 / set.examples.len() as f64);
+            let mut said =
+                format!("{role}: {} examples, {:.0} tokens each on average", set.examples.len(), tokens as f64 / set.examples.len() as f64);
             if set.truncated > 0 {
                 said += &format!(", {} shortened to {}", set.truncated, options.max_length);
             }
@@ -216,7 +239,14 @@ impl Finish<'_> {
         Ok(report)
     }
 
-    fn evaluate(&self, posterior: &dyn Posterior, set: &EncodedSet, options: &EvaluationOptions, what: &'static str, watch: Watch<'_>) -> Result<Evaluated, RunError> {
+    fn evaluate(
+        &self,
+        posterior: &dyn Posterior,
+        set: &EncodedSet,
+        options: &EvaluationOptions,
+        what: &'static str,
+        watch: Watch<'_>,
+    ) -> Result<Evaluated, RunError> {
         let mut watch = |done, total| watch(RunEvent::Progress { what, done, total });
         Ok(evaluate(&self.base.network, posterior, self.lora.scaling(), &set.examples, options, &mut watch)?)
     }
@@ -236,7 +266,13 @@ impl Finish<'_> {
     }
 
     /// Scores on test, beside those of the untuned base.
-    fn test(&self, posterior: &dyn Posterior, options: &EvaluationOptions, chosen: PredictWith, watch: Watch<'_>) -> Result<(EvaluationReport, Evaluated), RunError> {
+    fn test(
+        &self,
+        posterior: &dyn Posterior,
+        options: &EvaluationOptions,
+        chosen: PredictWith,
+        watch: Watch<'_>,
+    ) -> Result<(EvaluationReport, Evaluated), RunError> {
         let set = &self.sets.test;
         if set.examples.is_empty() {
             return Err(self.dataset.required(Role::Test).map(|_| ()).map_or_else(RunError::from, |()| RunError::Setting {
@@ -253,7 +289,8 @@ impl Finish<'_> {
         })?;
         let evaluated = self.evaluate(posterior, set, options, "evaluating test", watch)?;
         let split = self.dataset.report.sources.get(&Role::Test).map_or("test", |split| split.name());
-        let mut report = EvaluationReport::new(split, &set.examples, &evaluated, same_answers(self.task), options.seed, options.scale, chosen)?;
+        let mut report =
+            EvaluationReport::new(split, &set.examples, &evaluated, same_answers(self.task), options.seed, options.scale, chosen)?;
         let labels = super::evaluation::labels(&set.examples)?;
         let base = Predictions::new(base, labels)?;
         report.base = Some(crate::metrics::Scores::of(&base, same_answers(self.task), &Default::default()));
@@ -281,7 +318,8 @@ impl Finish<'_> {
 
     /// The answer words with their tokens, where all rows share them.
     fn answers(&self) -> Vec<Answer> {
-        let (true, Some(encoded), Some(example)) = (same_answers(self.task), self.sets.train.examples.first(), self.dataset.train.first()) else {
+        let (true, Some(encoded), Some(example)) = (same_answers(self.task), self.sets.train.examples.first(), self.dataset.train.first())
+        else {
             return Vec::new();
         };
         let tokens: Vec<Vec<u32>> = match &encoded.choices {
@@ -317,4 +355,3 @@ impl Finish<'_> {
 fn file_name(path: &str) -> String {
     Path::new(path).file_name().map_or_else(|| path.to_string(), |name| name.to_string_lossy().into_owned())
 }
-

@@ -28,6 +28,8 @@ const LARGEST_STATE: u64 = 64 << 30;
 pub struct Progress {
     /// Steps taken.
     pub step: u64,
+    /// The last step whose scores on tune are known.
+    pub evaluated: u64,
     /// Bytes of `metrics.jsonl` that belong to these steps.
     pub metrics_bytes: u64,
     /// The best evaluation so far: its step and its loss (lower is better).

@@ -87,12 +87,16 @@ impl TrainConfig {
     /// [`TrainError::Setting`] with the setting, its value and what is allowed.
     pub fn validate(&self) -> Result<(), TrainError> {
         let wrong = |name, found: String, expected| Err(TrainError::Setting { name, found, expected });
-        for (name, value) in [("batch_size", self.batch_size), ("accumulation", self.accumulation), ("keep_checkpoints", self.keep_checkpoints)] {
+        for (name, value) in
+            [("batch_size", self.batch_size), ("accumulation", self.accumulation), ("keep_checkpoints", self.keep_checkpoints)]
+        {
             if value == 0 {
                 return wrong(name, "0".into(), "at least 1");
             }
         }
-        for (name, value) in [("eval_interval", self.eval_interval), ("checkpoint_interval", self.checkpoint_interval), ("patience", self.patience)] {
+        for (name, value) in
+            [("eval_interval", self.eval_interval), ("checkpoint_interval", self.checkpoint_interval), ("patience", self.patience)]
+        {
             if value == Some(0) {
                 return wrong(name, "0".into(), "at least 1");
             }

@@ -92,9 +92,10 @@ impl TrainError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Setting { .. } => Some("`ivon-lora init` writes a file with every setting and its default".into()),
-            Self::NonFiniteLoss { .. } | Self::Step { .. } => {
-                Some("lower `--learning-rate`, or bound the updates with `--clip-radius`, and start again from the checkpoint with `--resume`".into())
-            }
+            Self::NonFiniteLoss { .. } | Self::Step { .. } => Some(
+                "lower `--learning-rate`, or bound the updates with `--clip-radius`, and start again from the checkpoint with `--resume`"
+                    .into(),
+            ),
             Self::Optimizer { .. } => None,
             Self::Device { .. } => Some("is the device's memory full? try a smaller `--batch-size`".into()),
             Self::Checkpoint { .. } => Some("remove that folder to resume from the one before it".into()),

@@ -84,7 +84,12 @@ pub struct Trained {
 ///
 /// # Errors
 /// If a step fails (nothing is updated then, and the error names the newest checkpoint), or a file cannot be written.
-pub fn train(training: &Training<'_>, optimizer: &mut dyn Optimizer, resume: bool, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Result<Trained, TrainError> {
+pub fn train(
+    training: &Training<'_>,
+    optimizer: &mut dyn Optimizer,
+    resume: bool,
+    watch: &mut dyn FnMut(Event<'_>) -> bool,
+) -> Result<Trained, TrainError> {
     let checkpoints = Checkpoints::new(training.folder.join(CHECKPOINTS_FOLDER), training.config.keep_checkpoints);
     let mut state = Loop {
         training,
@@ -122,32 +127,46 @@ impl Loop<'_> {
 
     fn run(&mut self, optimizer: &mut dyn Optimizer, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Result<Trained, TrainError> {
         let mut outcome = Outcome::Finished;
-        while self.progress.step < self.length.steps {
-            let record = self.step(optimizer)?;
-            let mut go_on = watch(Event::Step(&record, self.length.steps));
-            let step = self.progress.step;
-            let last = step == self.length.steps;
-            if go_on && (step.is_multiple_of(self.length.eval_interval) || last) && !self.training.tune.is_empty() {
-                go_on = self.evaluate(optimizer, watch)?;
-            }
+        loop {
+            // Before the step, so that an evaluation that an interruption cut off is made up for on resume.
+            let mut go_on = !self.evaluation_is_due() || self.evaluate(optimizer, watch)?;
+            let (step, last) = (self.progress.step, self.progress.step == self.length.steps);
             let patient = self.training.config.patience.is_none_or(|patience| self.progress.without_gain < patience);
-            if step.is_multiple_of(self.length.checkpoint_interval) || last || !go_on || !patient {
-                self.metrics.sync()?;
-                self.progress.metrics_bytes = self.metrics.bytes()?;
-                let path = self.checkpoints.save(&self.progress, optimizer)?;
-                go_on &= watch(Event::Saved(&path)) || last;
+            if step > 0 && (step.is_multiple_of(self.length.checkpoint_interval) || last || !go_on || !patient) {
+                go_on &= self.save(optimizer, watch)?;
             }
-            if !go_on && !last {
-                outcome = Outcome::Interrupted;
+            if !go_on || last || !patient {
+                outcome = match (go_on || last && !self.evaluation_is_due(), patient) {
+                    (false, _) => Outcome::Interrupted,
+                    (true, false) if !last => Outcome::StoppedEarly,
+                    _ => Outcome::Finished,
+                };
                 break;
             }
-            if !patient {
-                outcome = Outcome::StoppedEarly;
+            let record = self.step(optimizer)?;
+            if !watch(Event::Step(&record, self.length.steps)) {
+                self.save(optimizer, watch)?;
+                outcome = Outcome::Interrupted;
                 break;
             }
         }
         let kept_step = self.take_best(optimizer, outcome)?;
         Ok(Trained { outcome, steps: self.progress.step, kept_step })
+    }
+
+    /// Whether this step ends an interval and its scores are not known yet.
+    fn evaluation_is_due(&self) -> bool {
+        let step = self.progress.step;
+        let ends = step > 0 && (step.is_multiple_of(self.length.eval_interval) || step == self.length.steps);
+        ends && self.progress.evaluated < step && !self.training.tune.is_empty()
+    }
+
+    /// Writes a checkpoint; gives whether to go on.
+    fn save(&mut self, optimizer: &mut dyn Optimizer, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Result<bool, TrainError> {
+        self.metrics.sync()?;
+        self.progress.metrics_bytes = self.metrics.bytes()?;
+        let path = self.checkpoints.save(&self.progress, optimizer)?;
+        Ok(watch(Event::Saved(&path)))
     }
 
     fn step(&mut self, optimizer: &mut dyn Optimizer) -> Result<StepRecord, TrainError> {
@@ -179,6 +198,9 @@ impl Loop<'_> {
         });
         let evaluated = match result {
             Err(PredictError::Stopped { .. }) => return Ok(false),
+            Err(error @ PredictError::NotFinite { .. }) => {
+                return Err(TrainError::Step { step: self.progress.step, reason: error.to_string(), good: None });
+            }
             other => other?,
         };
         let labels: Vec<usize> = training.tune.iter().map(|example| example.label.unwrap_or(0)).collect();
@@ -191,6 +213,7 @@ impl Loop<'_> {
         let evaluation = Evaluation { split: "tune".into(), n: training.tune.len(), mean, sampled };
         let record = EvaluationRecord { step: self.progress.step, evaluation };
         self.metrics.append(&record)?;
+        self.progress.evaluated = self.progress.step;
         if let Some(metric) = training.config.keep_best {
             let best_of = record.evaluation.sampled.map_or(mean, |sampled| sampled.scores);
             self.judge(metric.loss(&best_of), optimizer)?;
@@ -221,7 +244,8 @@ impl Loop<'_> {
 
 /// The numbers of `saved` in the parameters of `like`, which keep their identity.
 fn with_ids_of(like: &Adapter, saved: Adapter) -> Adapter {
-    let mut tensors: std::collections::HashMap<String, _> = saved.parameters().map(|(path, parameter)| (path, parameter.val().inner())).collect();
+    let mut tensors: std::collections::HashMap<String, _> =
+        saved.parameters().map(|(path, parameter)| (path, parameter.val().inner())).collect();
     like.clone_with(|path, tensor| match tensors.remove(path) {
         Some(saved) => saved,
         None => tensor.inner(),
@@ -229,7 +253,15 @@ fn with_ids_of(like: &Adapter, saved: Adapter) -> Adapter {
 }
 
 /// The record of a step; the Hessian's quantiles cost a sort and are taken only where `measured`.
-fn record(step: u64, learning_rate: f64, tokens: u64, update: &Update, optimizer: &dyn Optimizer, measured: bool, started: Instant) -> Result<StepRecord, TrainError> {
+fn record(
+    step: u64,
+    learning_rate: f64,
+    tokens: u64,
+    update: &Update,
+    optimizer: &dyn Optimizer,
+    measured: bool,
+    started: Instant,
+) -> Result<StepRecord, TrainError> {
     let mut squares = [0.0f64; 2];
     for (path, matrix) in optimizer.adapter().to_matrices()? {
         let sum: f64 = matrix.values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
@@ -287,5 +319,175 @@ impl Metrics {
     fn cut(&mut self, bytes: u64) -> Result<(), TrainError> {
         let len = self.bytes()?;
         self.checked(self.file.set_len(bytes.min(len)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::data::Choices;
+    use crate::lora::LoraConfig;
+    use crate::method::{AdamwConfig, DrawPer, IvonMethodConfig, Method};
+    use crate::model::{BasePrecision, Checkpoint, Decoder};
+    use crate::random::{Purpose, below, stream};
+    use crate::report::{Record, read_records};
+    use crate::testing::golden;
+    use crate::train::Watch;
+
+    fn network() -> Network {
+        let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();
+        Network::new(Decoder::load(&checkpoint, BasePrecision::F32).unwrap(), &Device::flex(), false)
+    }
+
+    /// Ten tokens each; the answer is whether the fifth is below the sixth.
+    fn examples(count: u64) -> Vec<Encoded> {
+        let example = |index: u64| {
+            let mut numbers = stream(4, Purpose::Generation, index, 0, "");
+            let tokens: Vec<u32> = (0..10).map(|_| 3 + below(&mut numbers, 90) as u32).collect();
+            let label = Some(usize::from(tokens[4] < tokens[5]));
+            Encoded { id: index.to_string(), key: index, tokens, choices: Choices::Tokens(vec![10, 20]), label }
+        };
+        (0..count).map(example).collect()
+    }
+
+    fn ivon() -> Method {
+        Method::Ivon(IvonMethodConfig { learning_rate: 1.0, mc_samples: 2, draw_per: DrawPer::MicroBatch, ..IvonMethodConfig::default() })
+    }
+
+    fn adamw() -> Method {
+        Method::Adamw(AdamwConfig { learning_rate: 1e-2, weight_decay: 0.1, max_grad_norm: 1.0, ..AdamwConfig::default() })
+    }
+
+    struct Run {
+        network: Network,
+        config: TrainConfig,
+        method: Method,
+        folder: tempfile::TempDir,
+        train: Vec<Encoded>,
+        tune: Vec<Encoded>,
+    }
+
+    impl Run {
+        fn new(method: Method) -> Self {
+            let config = TrainConfig { steps: Some(9), accumulation: 2, eval_interval: Some(3), warmup: 2, ..TrainConfig::default() };
+            Self { network: network(), config, method, folder: tempfile::tempdir().unwrap(), train: examples(21), tune: examples(7) }
+        }
+
+        /// Runs until step `stop`, or to the end; gives the outcome and the weights.
+        fn go(&self, resume: bool, stop: Option<u64>) -> Result<(Trained, Vec<f32>), TrainError> {
+            let lora = LoraConfig { rank: 2, ..LoraConfig::default() };
+            let adapter = Adapter::new(&lora, self.network.config(), 1, &Device::flex().autodiff()).unwrap();
+            let mut optimizer = self.method.start(adapter, 5).unwrap();
+            let training = Training {
+                network: &self.network,
+                config: &self.config,
+                learning_rate: self.method.learning_rate(),
+                scaling: lora.scaling(),
+                dropout: 0.2,
+                seed: 5,
+                evaluation: EvaluationOptions { samples: 2, ..EvaluationOptions::default() },
+                train: &self.train,
+                tune: &self.tune,
+                folder: self.folder.path(),
+            };
+            let trained = train(&training, optimizer.as_mut(), resume, &mut |event| match event {
+                Event::Step(record, _) => Some(record.step) != stop,
+                _ => true,
+            })?;
+            Ok((trained, optimizer.adapter().flatten().unwrap()))
+        }
+
+        /// The records without their times.
+        fn records(&self) -> Vec<Record> {
+            let mut records = read_records(&self.folder.path().join(METRICS_FILE)).unwrap();
+            for record in &mut records {
+                if let Record::Step(step) = record {
+                    step.step_seconds = 0.0;
+                }
+            }
+            records
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_stopped_at_any_step_and_resumed_takes_the_very_same_steps() {
+        for method in [ivon(), adamw()] {
+            let whole = Run::new(method.clone());
+            let (_, expected) = whole.go(false, None).unwrap();
+            for stop in 1..9 {
+                let parts = Run::new(method.clone());
+                let (trained, _) = parts.go(false, Some(stop)).unwrap();
+                assert_eq!((trained.outcome, trained.steps), (Outcome::Interrupted, stop));
+                let (trained, found) = parts.go(true, None).unwrap();
+                assert_eq!(trained, Trained { outcome: Outcome::Finished, steps: 9, kept_step: 9 });
+                assert_eq!(found, expected, "{} stopped at {stop}", method.name());
+                assert_eq!(parts.records(), whole.records());
+            }
+        }
+    }
+
+    #[test]
+    fn training_lowers_the_loss_with_both_optimizers() {
+        for method in [ivon(), adamw()] {
+            let mut run = Run::new(method);
+            run.config = TrainConfig { steps: Some(60), eval_interval: Some(60), ..TrainConfig::default() };
+            run.go(false, None).unwrap();
+            let losses: Vec<f64> =
+                run.records().iter().filter_map(|record| if let Record::Step(step) = record { Some(step.loss) } else { None }).collect();
+            let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+            assert!(mean(&losses[40..]) < 0.8 * mean(&losses[..20]), "{losses:?}");
+        }
+    }
+
+    #[test]
+    fn the_best_step_on_tune_is_kept_and_patience_ends_the_run() {
+        let mut run = Run::new(Method::Adamw(AdamwConfig { learning_rate: 0.05, ..AdamwConfig::default() }));
+        run.config = TrainConfig {
+            steps: Some(200),
+            eval_interval: Some(4),
+            keep_best: Some(Watch::Nll),
+            patience: Some(3),
+            ..TrainConfig::default()
+        };
+        let (trained, _) = run.go(false, None).unwrap();
+        assert_eq!(trained.outcome, Outcome::StoppedEarly);
+        let records = run.records();
+        let evaluations: Vec<(u64, f64)> = records
+            .iter()
+            .filter_map(|record| if let Record::Evaluation(found) = record { Some((found.step, found.evaluation.mean.nll)) } else { None })
+            .collect();
+        let best = evaluations.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+        assert_eq!(trained.kept_step, best.0);
+        assert_eq!(trained.steps, best.0 + 3 * 4);
+    }
+
+    #[test]
+    fn a_run_that_runs_away_stops_and_names_the_last_good_checkpoint() {
+        let mut run = Run::new(Method::Adamw(AdamwConfig { learning_rate: 1e38, ..AdamwConfig::default() }));
+        run.config = TrainConfig { steps: Some(9), warmup: 1, ..TrainConfig::default() };
+        let error = run.go(false, None).unwrap_err();
+        assert!(error.to_string().contains("the last good checkpoint is step"), "{error}");
+        assert!(error.hint().unwrap().contains("--resume"));
+    }
+
+    #[test]
+    fn the_newest_checkpoints_are_kept_and_a_remainder_is_passed_over() {
+        let run = Run::new(adamw());
+        run.go(false, None).unwrap();
+        let folder = run.folder.path().join(CHECKPOINTS_FOLDER);
+        std::fs::create_dir(folder.join("step-99.123.tmp")).unwrap();
+        let checkpoints = Checkpoints::new(folder.clone(), 2);
+        assert_eq!(checkpoints.newest(), Some(9));
+        assert!(!folder.join("step-3").exists() && folder.join("step-6").exists());
+        std::fs::write(folder.join("step-9/optimizer.bin"), b"short").unwrap();
+        assert!(run.go(true, None).unwrap_err().to_string().contains("5 bytes"));
+    }
+
+    #[test]
+    fn there_is_nothing_to_resume_in_an_empty_folder() {
+        let run = Run::new(adamw());
+        assert!(matches!(run.go(true, None), Err(TrainError::NothingToResume { .. })));
     }
 }

@@ -52,12 +52,7 @@ pub fn tiles(batch: &Batch, asked_only: bool) -> Vec<Tile> {
     let tile = |segment: usize, tokens: Range<usize>, first_row: usize| {
         let mut seen = batch.above(segment);
         seen.push(batch.segments[segment].start..tokens.end);
-        Tile {
-            rows: first_row..first_row + tokens.len(),
-            seen,
-            tree: trees[segment],
-            position: batch.positions[tokens.start] as usize,
-        }
+        Tile { rows: first_row..first_row + tokens.len(), seen, tree: trees[segment], position: batch.positions[tokens.start] as usize }
     };
     if asked_only {
         let segment_of = |token| batch.segments.partition_point(|segment| segment.start <= token) - 1;

@@ -83,7 +83,8 @@ pub fn rms_norm_again(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32])
 /// The gradient of [`rms_norm`]: with s = inverse, dx (+)= s·(dy·w) − x·s³/H·Σ(dy·w·x).
 pub fn rms_norm_backward(dy: &[f32], x: &[f32], weight: &[f32], inverse: &[f32], dx: &mut [f32], add: bool) {
     let width = weight.len();
-    let rows = dy.par_chunks(ROWS * width).zip(x.par_chunks(ROWS * width)).zip(inverse.par_chunks(ROWS)).zip(dx.par_chunks_mut(ROWS * width));
+    let rows =
+        dy.par_chunks(ROWS * width).zip(x.par_chunks(ROWS * width)).zip(inverse.par_chunks(ROWS)).zip(dx.par_chunks_mut(ROWS * width));
     rows.for_each(|(((dy, x), inverse), dx)| {
         Arch::new().dispatch(
             #[inline(always)]
@@ -217,7 +218,8 @@ mod tests {
 
     #[test]
     fn exp_is_within_a_few_units_in_the_last_place() {
-        let worst = (-8700..8800).map(|i| i as f32 / 100.0).map(|x| (f64::from(exp(x)) / f64::from(x).exp() - 1.0).abs()).fold(0.0, f64::max);
+        let worst =
+            (-8700..8800).map(|i| i as f32 / 100.0).map(|x| (f64::from(exp(x)) / f64::from(x).exp() - 1.0).abs()).fold(0.0, f64::max);
         assert!(worst < 3e-7, "{worst}");
         assert_eq!(exp(-1000.0), 0.0);
         assert_eq!(exp(0.0), 1.0);

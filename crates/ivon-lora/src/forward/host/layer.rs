@@ -97,7 +97,8 @@ impl Pass<'_> {
         }
         let low = self.layout.place(layer.index, projection).map(|place| {
             let (a, b) = self.factors(place);
-            let mask = self.dropout.map(|dropout| dropout.mask(&format!("layers.{}.{}", layer.index, projection.path()), self.batch, inputs));
+            let mask =
+                self.dropout.map(|dropout| dropout.mask(&format!("layers.{}.{}", layer.index, projection.path()), self.batch, inputs));
             let mut values = self.pool.take(n * place.rank);
             let dropped = mask.as_ref().map(|mask| self.drop(mask, x, self.tokens(layer, projection)));
             let x = View::new(dropped.as_deref().unwrap_or(x), n, inputs);
@@ -116,7 +117,16 @@ impl Pass<'_> {
     }
 
     /// The gradients of [`Self::project`]: dA and dB go to `gradient`, dx (if wanted) is written or added to.
-    fn project_backward(&self, layer: Layer<'_>, projection: Projection, dy: &[f32], x: &[f32], low: Option<&Low>, gradient: &mut [f32], dx: Option<(&mut [f32], bool)>) {
+    fn project_backward(
+        &self,
+        layer: Layer<'_>,
+        projection: Projection,
+        dy: &[f32],
+        x: &[f32],
+        low: Option<&Low>,
+        gradient: &mut [f32],
+        dx: Option<(&mut [f32], bool)>,
+    ) {
         let linear = layer.weights.linear(projection);
         let (inputs, outputs) = (linear.weight.columns(), linear.weight.rows());
         let n = dy.len() / outputs;
@@ -163,7 +173,14 @@ impl Pass<'_> {
     }
 
     /// The gradient of [`Self::place_heads`], in place.
-    fn place_heads_backward(&self, d: &mut Buffer, heads: usize, norm: Option<&[f32]>, unnormed: Option<&(Buffer, Buffer)>, positions: &[u32]) {
+    fn place_heads_backward(
+        &self,
+        d: &mut Buffer,
+        heads: usize,
+        norm: Option<&[f32]>,
+        unnormed: Option<&(Buffer, Buffer)>,
+        positions: &[u32],
+    ) {
         let width = self.config.head_dim;
         kernel::rotate(d, heads * width, width, positions, self.angles.0, self.angles.1, true);
         if let (Some(weight), Some((x, inverse))) = (norm, unnormed) {
@@ -295,7 +312,15 @@ impl Pass<'_> {
         let asked = layer.last.then(|| self.pick(&normed, hidden));
         let normed_q: &[f32] = asked.as_deref().unwrap_or(&normed);
         let mut d_normed = (!first).then(|| self.pool.take(x.len()));
-        self.project_backward(layer, Projection::K, &dk, &normed, low(Projection::K), gradient, d_normed.as_deref_mut().map(|d| (d, false)));
+        self.project_backward(
+            layer,
+            Projection::K,
+            &dk,
+            &normed,
+            low(Projection::K),
+            gradient,
+            d_normed.as_deref_mut().map(|d| (d, false)),
+        );
         self.project_backward(layer, Projection::V, &dv, &normed, low(Projection::V), gradient, d_normed.as_deref_mut().map(|d| (d, true)));
         let mut d_asked = (layer.last && !first).then(|| self.pool.take(normed_q.len()));
         let target = match &mut d_asked {

@@ -12,5 +12,5 @@ mod layout;
 mod operation;
 
 pub use layout::{Layout, Place};
-pub use product::apply;
 pub use operation::Host;
+pub use product::apply;

@@ -1,0 +1,115 @@
+//! `ivon-lora evaluate` and `ivon-lora predict`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::ScreenArgs;
+
+/// Score an adapter on a data set, at the mean and with draws from its posterior
+///
+/// The task, the prompt and the answers are those that the adapter was trained with; they lie beside it.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ivon-lora evaluate --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter --data data/sst2")]
+pub struct EvaluateArgs {
+    #[command(flatten)]
+    pub adapter: AdapterArgs,
+    /// A folder with validation/test files, or a file (jsonl, csv, tsv, parquet)
+    #[arg(long, value_name = "PATH")]
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub how: HowArgs,
+    #[command(flatten)]
+    pub task: TaskArgs,
+    /// The folder to write evaluation.json and predictions.jsonl into
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+}
+
+/// Answer prompts or rows, with how sure the adapter is
+///
+/// Rows come from --data, finished prompts from --text, or either from standard input: where its first line is a JSON object, every line
+/// is a row with the fields that the task asks for, else every line is a finished prompt. For each a line of JSON is written: probabilities at the mean and
+/// averaged over draws, the answer and its confidence from whichever the run found better (named in the line), entropy and mutual
+/// information in nats.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ivon-lora predict --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter < rows.jsonl")]
+pub struct PredictArgs {
+    #[command(flatten)]
+    pub adapter: AdapterArgs,
+    /// A folder with validation/test files, or a file; standard input where absent
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// A finished prompt; may be given more than once
+    #[arg(long, value_name = "PROMPT", conflicts_with = "data")]
+    pub text: Vec<String>,
+    #[command(flatten)]
+    pub how: HowArgs,
+    #[command(flatten)]
+    pub task: TaskArgs,
+    /// The file to write the lines into; standard output where absent
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+}
+
+/// Which adapter on which base.
+#[derive(Debug, Args)]
+pub struct AdapterArgs {
+    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]
+    #[arg(long, value_name = "MODEL")]
+    pub model: String,
+    /// The adapter folder of a run, or PEFT's
+    #[arg(long, value_name = "FOLDER")]
+    pub adapter: PathBuf,
+}
+
+/// The task of an adapter that names none, as those of other programs.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "For an adapter of another program")]
+pub struct TaskArgs {
+    /// A built-in task
+    #[arg(long, value_name = "NAME")]
+    pub task: Option<String>,
+    /// A prompt template with field names in braces
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// The answer words in the order of the labels, with commas between
+    #[arg(long, value_name = "WORDS", value_delimiter = ',')]
+    pub answers: Option<Vec<String>>,
+    /// The field with the label
+    #[arg(long, value_name = "FIELD")]
+    pub label_field: Option<String>,
+    /// How answers are scored: token or answer
+    #[arg(long, value_name = "HOW")]
+    pub scoring: Option<String>,
+}
+
+/// How it is computed.
+#[derive(Debug, Args)]
+pub struct HowArgs {
+    /// The file of the folder: train, tune, calibrate, validation or test; by default test, else validation
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
+    /// Draws from the posterior; as the run chose by default
+    #[arg(long, value_name = "N")]
+    pub samples: Option<u32>,
+    /// The posterior's variance is multiplied by this; as the run chose by default
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub scale: Option<f64>,
+    /// The most examples: the first of the file
+    #[arg(long, value_name = "N")]
+    pub eval_limit: Option<u32>,
+    /// Write the prompts into the predictions as well
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true, hide_possible_values = true)]
+    pub include_text: Option<bool>,
+    /// cpu, cuda, rocm, metal, vulkan or wgpu
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    pub device: String,
+    /// Threads of the CPU; all by default
+    #[arg(long, value_name = "N")]
+    pub threads: Option<u32>,
+}

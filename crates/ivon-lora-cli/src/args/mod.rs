@@ -1,0 +1,56 @@
+//! What can be typed: one struct for each command, values as they were given, nothing resolved.
+
+mod evaluate;
+mod other;
+mod train;
+
+use clap::{Parser, Subcommand};
+
+pub use evaluate::{AdapterArgs, EvaluateArgs, HowArgs, PredictArgs, TaskArgs};
+pub use other::{CompletionsArgs, DataCommand, InitArgs, InspectCommand, MergeArgs, PreviewArgs};
+pub use train::{DataArgs, TrainArgs};
+
+/// Fine-tune a language model with IVON, keep its posterior, and know when not to trust an answer.
+#[derive(Debug, Parser)]
+#[command(name = "ivon-lora", version, max_term_width = 100, after_help = AFTER)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const AFTER: &str = "\
+Exit codes: 0 done, 1 failure, 2 wrong flags or configuration, 3 data, 4 model or adapter,
+5 training, 6 files, 130 stopped by Ctrl-C and saved, 143 stopped by SIGTERM and saved.
+
+Results go to standard output, all else to standard error. NO_COLOR turns colours off.
+Models by hub name heed HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.";
+
+/// What to do. The sentence of a command stands at its struct.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Train(Box<TrainArgs>),
+    Evaluate(EvaluateArgs),
+    Predict(PredictArgs),
+    Merge(MergeArgs),
+    /// Say what is in a model, an adapter, a data set or a run
+    #[command(subcommand)]
+    Inspect(InspectCommand),
+    /// Look at a data set as the model will see it
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Write a configuration file with every key, its default and a sentence
+    Init(InitArgs),
+    /// Write a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+/// How much is said, and how.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct ScreenArgs {
+    /// Say nothing but the result and errors
+    #[arg(long, help_heading = "Output")]
+    pub quiet: bool,
+    /// Write one JSON object per line to standard output, and nothing else
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}

@@ -1,0 +1,24 @@
+//! Colour for the first word of a message, where a terminal shows it and NO_COLOR does not forbid it.
+
+use std::io::{self, IsTerminal};
+
+/// Whether standard error takes colours.
+fn wanted() -> bool {
+    let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !forbidden && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+fn painted(word: &str, code: &str) -> String {
+    if wanted() { format!("\u{1b}[{code}m{word}\u{1b}[0m") } else { word.into() }
+}
+
+/// `warning:`
+pub fn warning() -> String {
+    painted("warning:", "1;33")
+}
+
+/// The text of an error with its first words painted.
+pub fn error(text: &str) -> String {
+    let text = text.replacen("error:", &painted("error:", "1;31"), 1);
+    text.replacen("\nhint:", &format!("\n{}", painted("hint:", "1;36")), 1)
+}

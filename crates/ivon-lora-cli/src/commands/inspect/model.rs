@@ -1,0 +1,98 @@
+//! A model: architecture, parameters, encodings, bytes, tokenizer, chat template.
+
+use std::collections::BTreeMap;
+
+use ivon_lora::model::DecoderConfig;
+use serde::Serialize;
+
+use super::{Seen, pairs};
+use crate::args::ScreenArgs;
+use crate::commands::open;
+use crate::exit::Failure;
+use crate::render::{Screen, bytes, count};
+
+/// What is known of a model without loading it.
+#[derive(Debug, Serialize)]
+pub struct Model {
+    name: String,
+    config: DecoderConfig,
+    parameters: u64,
+    bytes: u64,
+    /// Tensors and bytes of each encoding.
+    encodings: BTreeMap<&'static str, (usize, u64)>,
+    tokenizer: Tokens,
+    fingerprint: String,
+}
+
+/// What is known of its tokenizer, or what is wrong with it.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Tokens {
+    Read { tokens: usize, bos_token: Option<String>, eos_token: Option<String>, chat_template: bool },
+    Unusable { error: String },
+}
+
+/// Reads headers and tokenizer.
+///
+/// # Errors
+/// If there is no such model, or it is malformed or not supported.
+pub fn inspect(name: &str) -> Result<Model, Failure> {
+    let mut screen = Screen::new(ScreenArgs::default());
+    let checkpoint = open(name, &mut screen)?;
+    screen.close();
+    let mut encodings: BTreeMap<&'static str, (usize, u64)> = BTreeMap::new();
+    for name in checkpoint.names() {
+        let tensor = checkpoint.tensor(&name)?;
+        let entry = encodings.entry(tensor.encoding.name()).or_default();
+        *entry = (entry.0 + 1, entry.1 + tensor.bytes.len() as u64);
+    }
+    let tokenizer = match checkpoint.tokenizer() {
+        Ok(tokenizer) => Tokens::Read {
+            tokens: tokenizer.vocabulary_size(),
+            chat_template: tokenizer.chat_template.is_some(),
+            bos_token: tokenizer.bos_token,
+            eos_token: tokenizer.eos_token,
+        },
+        Err(error) => Tokens::Unusable { error: error.to_string() },
+    };
+    Ok(Model {
+        name: checkpoint.display_name().into(),
+        config: checkpoint.config().clone(),
+        parameters: checkpoint.parameters(),
+        bytes: encodings.values().map(|(_, bytes)| bytes).sum(),
+        encodings,
+        tokenizer,
+        fingerprint: checkpoint.fingerprint()?,
+    })
+}
+
+impl Seen for Model {
+    fn text(&self) -> String {
+        let config = &self.config;
+        let encodings = self.encodings.iter().map(|(name, (tensors, size))| format!("{name}: {tensors} tensors, {}", bytes(*size)));
+        let window = config.sliding_window.map_or_else(String::new, |window| format!(", sliding window {window}"));
+        let mut lines = vec![
+            ("model", self.name.clone()),
+            ("architecture", config.model_type.clone()),
+            ("parameters", count(self.parameters)),
+            ("in the file", format!("{} ({})", bytes(self.bytes), encodings.collect::<Vec<_>>().join("; "))),
+            ("layers", format!("{} of width {}, gated layer {}", config.num_hidden_layers, config.hidden_size, config.intermediate_size)),
+            (
+                "attention",
+                format!("{} heads of {}, {} for keys and values{window}", config.num_attention_heads, config.head_dim, config.num_key_value_heads),
+            ),
+            ("positions", format!("{}, rotary base {}", config.max_position_embeddings, config.rope_theta)),
+            ("vocabulary", format!("{}{}", config.vocab_size, if config.tie_word_embeddings { ", output tied to the embeddings" } else { "" })),
+        ];
+        match &self.tokenizer {
+            Tokens::Read { tokens, bos_token, eos_token, chat_template } => {
+                let special = |token: &Option<String>| token.as_ref().map_or("none".to_string(), |token| format!("`{token}`"));
+                lines.push(("tokenizer", format!("{tokens} tokens, begins with {}, ends with {}", special(bos_token), special(eos_token))));
+                lines.push(("chat template", if *chat_template { "yes" } else { "no" }.into()));
+            }
+            Tokens::Unusable { error } => lines.push(("tokenizer", error.clone())),
+        }
+        lines.push(("fingerprint", self.fingerprint.clone()));
+        pairs(&lines)
+    }
+}

@@ -1,0 +1,67 @@
+//! `merge`: base and adapter → a folder that needs no adapter.
+
+use std::path::Path;
+
+use ivon_lora::lora::{Companions, MergeOptions, Precision, StoredBase, merge, read_peft};
+use ivon_lora::posterior::{BaseFingerprint, Sidecar};
+use ivon_lora::run::device_named;
+use serde_json::{Map, json};
+
+use super::{open, refuse_existing};
+use crate::args::{MergeArgs, ScreenArgs};
+use crate::exit::{CliError, Failure};
+use crate::render::{Screen, bytes, print, write_line};
+use crate::suggest::did_you_mean;
+
+/// Merges.
+///
+/// # Errors
+/// Whatever is wrong with base, adapter or a file.
+pub fn run(args: &MergeArgs) -> Result<(), Failure> {
+    let precision = precision(&args.precision)?;
+    refuse_existing(&args.out)?;
+    let mut screen = Screen::new(ScreenArgs { quiet: args.json, json: false });
+    let checkpoint = open(&args.model, &mut screen)?;
+    screen.close();
+    let decoder = checkpoint.config();
+    if let Some(sidecar) = Sidecar::read(&args.adapter)? {
+        sidecar.base.fingerprint.check_shape(&BaseFingerprint::new(decoder, String::new()))?;
+    }
+    let peft = read_peft(&args.adapter, decoder, &device_named("cpu")?)?;
+    let folder = Path::new(&args.model);
+    let companions = if folder.join("config.json").exists() {
+        Companions::of_folder(folder)?
+    } else {
+        screen.note("only config.json is written beside the weights: copy the tokenizer's files from the base");
+        Companions::of_decoder(decoder, Map::new(), Vec::new())?
+    };
+    let base = StoredBase { names: checkpoint.names(), tensor: |name: &str| checkpoint.tensor(name) };
+    let options = MergeOptions { precision, ..MergeOptions::default() };
+    let summary = merge(&args.out, &base, &companions, &peft.adapter, &peft.config, options)?;
+    let out = args.out.display();
+    if args.json {
+        return write_line(&json!({
+            "folder": out.to_string(), "tensors": summary.tensors, "merged": summary.merged, "bytes": summary.bytes,
+            "files": summary.files, "largest_change": summary.largest_change,
+        }));
+    }
+    print(&format!(
+        "wrote {out}: {} tensors ({}), {} of them changed by the adapter, by at most {:.3e}",
+        summary.tensors,
+        bytes(summary.bytes),
+        summary.merged,
+        summary.largest_change
+    ))
+}
+
+fn precision(name: &str) -> Result<Precision, CliError> {
+    match name {
+        "f32" => Ok(Precision::F32),
+        "f16" => Ok(Precision::F16),
+        "bf16" => Ok(Precision::BF16),
+        other => {
+            let message = format!("`--precision` is `{other}`, expected one of `f32`, `f16`, `bf16`");
+            Err(CliError::usage(message, did_you_mean(other, ["f32", "f16", "bf16"])))
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! One file for each command.
+
+mod completions;
+mod evaluate;
+mod init;
+mod inspect;
+mod merge;
+mod predict;
+mod preview;
+mod toy;
+mod train;
+
+use std::io::IsTerminal;
+use std::path::Path;
+
+use ivon_lora::data::{DataConfig, Task, find_files, read_first_rows};
+use ivon_lora::model::{Checkpoint, HubSettings};
+use ivon_lora::predict::PredictError;
+use ivon_lora::run::{ModelConfig, RunError, RunEvent, device_named};
+
+use crate::args::{Command, DataCommand, HowArgs};
+use crate::exit::{CliError, Exit, Failure};
+use crate::render::Screen;
+use crate::settings::DEVICES;
+use crate::signals::Signals;
+use crate::suggest::did_you_mean;
+
+/// Does what was asked.
+///
+/// # Errors
+/// Whatever ends a command before its end.
+pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
+    match command {
+        Command::Train(args) => train::run(&args, signals),
+        Command::Evaluate(args) => evaluate::run(args, signals),
+        Command::Predict(args) => predict::run(args, signals),
+        Command::Merge(args) => merge::run(&args),
+        Command::Inspect(what) => inspect::run(&what),
+        Command::Data(DataCommand::Preview(args)) => preview::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// Opens a model; a download shows its progress.
+fn open(model: &str, screen: &mut Screen) -> Result<Checkpoint, CliError> {
+    let checkpoint = Checkpoint::open_with(model, &HubSettings::from_env(), &mut |progress| {
+        let (done, total) = (progress.received as usize, progress.total as usize);
+        screen.show(&RunEvent::Progress { what: "downloading (bytes)", done, total });
+    });
+    Ok(checkpoint?)
+}
+
+/// Brings a model of the hub here before a command that opens it itself, so that its progress is seen.
+fn fetch(model: &str, screen: &mut Screen) -> Result<(), CliError> {
+    if Path::new(model).exists() { Ok(()) } else { open(model, screen).map(drop) }
+}
+
+/// Makes the machine ready: the device must be in this build, and rayon's pool has as many threads as were asked for.
+fn prepare(device: &str, threads: Option<usize>) -> Result<(), CliError> {
+    if !DEVICES.contains(&device) {
+        let known = DEVICES.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let hint = did_you_mean(device, DEVICES.iter().copied());
+        return Err(CliError::usage(format!("`--device` is `{device}`, expected one of {known}"), hint));
+    }
+    device_named(device)?;
+    match threads {
+        Some(0) => Err(CliError::usage("`--threads` is `0`, expected at least 1", None)),
+        None => Ok(()),
+        Some(threads) => rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|error| CliError { message: format!("could not start {threads} threads: {error}"), hint: None, exit: Exit::Failure }),
+    }
+}
+
+/// The settings of a base for `evaluate` and `predict`.
+fn base(how: &HowArgs) -> ModelConfig {
+    ModelConfig { device: how.device.clone(), threads: how.threads.map(|threads| threads as usize), ..ModelConfig::default() }
+}
+
+/// An error of the library; one that a signal asked for is a stop.
+fn stopped(error: RunError, signals: &Signals) -> Failure {
+    match (error, signals.exit()) {
+        (RunError::Predict(PredictError::Stopped { .. }), Some(exit)) => Failure::Stopped(exit),
+        (RunError::Predict(PredictError::Stopped { .. }), None) => Failure::BrokenPipe,
+        (error, _) => error.into(),
+    }
+}
+
+/// Where no task is named, the one that the data look like; says so.
+///
+/// # Errors
+/// If there are no data at that path.
+fn detect_task(data: &mut DataConfig) -> Result<Option<String>, CliError> {
+    let files = find_files(&data.path, "")?;
+    if data.task.is_some() || data.prompt.is_some() {
+        return Ok(None);
+    }
+    let first = files.iter().flat_map(|split| &split.paths).next();
+    let row = first.map(|path| read_first_rows(path, 1)).transpose()?.and_then(|rows| rows.into_iter().next());
+    let Some(task) = Task::detect(&data.path, row.as_ref()) else { return Ok(None) };
+    data.task = Some(task.into());
+    Ok(Some(format!("task: {task}, told by the data; name another with --task")))
+}
+
+/// Refuses to write where something is.
+fn refuse_existing(path: &Path) -> Result<(), CliError> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let hint = Some("remove it, or name another with `--out`".into());
+    Err(CliError { message: format!("`{}` already exists", path.display()), hint, exit: Exit::File })
+}
+
+/// Whether a person sits at standard input.
+fn is_typed() -> bool {
+    std::io::stdin().is_terminal()
+}

@@ -1,0 +1,79 @@
+//! `train`: a resolved run → the library, its events on the screen, its scores at the end.
+
+use std::path::PathBuf;
+
+use ivon_lora::run::{self, RunConfig, TrainedRun};
+use ivon_lora::train::Outcome;
+use serde_json::json;
+
+use super::{detect_task, fetch, prepare, stopped};
+use crate::args::TrainArgs;
+use crate::exit::{CliError, Exit, Failure};
+use crate::render::{Screen, print};
+use crate::resolve::{self, Resolved};
+use crate::signals::Signals;
+
+/// Trains.
+///
+/// # Errors
+/// Whatever is wrong with settings, data, model or a file, and a stop by a signal.
+pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
+    let Resolved { mut config, mut notes } = resolve::train(args)?;
+    let is_toy = config.model.path.is_none() && config.data.path.as_os_str().is_empty();
+    if !is_toy {
+        named(&config)?;
+        notes.extend(detect_task(&mut config.data)?);
+        config.out.get_or_insert_with(|| default_out(&config.data.task, config.optimizer.name(), config.seed));
+    }
+    if args.dry_run {
+        let text = toml::to_string_pretty(&config).map_err(|error| CliError { message: error.to_string(), hint: None, exit: Exit::Failure })?;
+        return print(&text);
+    }
+    prepare(&config.model.device, config.model.threads)?;
+    let mut screen = Screen::new(args.screen);
+    notes.into_iter().for_each(|note| screen.note(note));
+    if is_toy {
+        return super::toy::run(&config, args.resume, &mut screen, signals);
+    }
+    fetch(config.model.path.as_deref().unwrap_or_default(), &mut screen)?;
+    let trained = run::train(&config, args.resume, &mut |event| screen.show(&event) && signals.go_on());
+    screen.close();
+    finish(trained.map_err(|error| stopped(error, signals))?, &mut screen, signals)
+}
+
+/// Shows how a run ended.
+fn finish(trained: TrainedRun, screen: &mut Screen, signals: &Signals) -> Result<(), Failure> {
+    if trained.outcome == Outcome::Interrupted {
+        screen.note(format!("stopped after step {} and saved: go on with `--resume --out {}`", trained.steps, trained.folder.display()));
+        return Err(signals.exit().map_or(Failure::BrokenPipe, Failure::Stopped));
+    }
+    let outcome = if trained.outcome == Outcome::StoppedEarly { "stopped_early" } else { "finished" };
+    let report = trained.report.as_ref();
+    let text = report.map_or_else(String::new, |report| format!("{report}\n"));
+    let kept = if trained.kept_step == trained.steps { String::new() } else { format!(", the weights of step {} are kept", trained.kept_step) };
+    let text = format!("{text}\n{} steps{kept}; the adapter is in {}", trained.steps, trained.folder.join(run::ADAPTER_FOLDER).display());
+    let value = json!({
+        "folder": trained.folder.display().to_string(),
+        "outcome": outcome,
+        "steps": trained.steps,
+        "kept_step": trained.kept_step,
+        "evaluation": report,
+    });
+    screen.result("trained", &text, &value)
+}
+
+/// A run needs a model and data, or neither.
+fn named(config: &RunConfig) -> Result<(), CliError> {
+    let (missing, flag, what) = match (&config.model.path, config.data.path.as_os_str().is_empty()) {
+        (None, _) => ("model", "--model", "a Hugging Face folder, a .gguf file, or a hub name such as HuggingFaceTB/SmolLM2-135M"),
+        (_, true) => ("data", "--data", "a folder with train and test files, or one file"),
+        _ => return Ok(()),
+    };
+    let hint = format!("name {what} with `{flag}`; without model and data the built-in example is trained");
+    Err(CliError::usage(format!("no {missing} is named"), Some(hint)))
+}
+
+/// `runs/sst2-ivon-0`.
+fn default_out(task: &Option<String>, optimizer: &str, seed: u64) -> PathBuf {
+    PathBuf::from("runs").join(format!("{}-{optimizer}-{seed}", task.as_deref().unwrap_or("custom")))
+}

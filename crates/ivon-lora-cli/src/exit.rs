@@ -1,0 +1,193 @@
+//! How the program ends: one number for each kind of failure, one sentence and a hint for people.
+
+use std::fmt;
+use std::io;
+
+use ivon_lora::data::DataError;
+use ivon_lora::files::FileError;
+use ivon_lora::lora::LoraError;
+use ivon_lora::model::ModelError;
+use ivon_lora::posterior::PosteriorError;
+use ivon_lora::report::ReportError;
+use ivon_lora::run::RunError;
+use ivon_lora::train::TrainError;
+
+/// The exit code of the program; docs/commands.md has the same list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Anything that has no number of its own.
+    Failure = 1,
+    /// Flags or the configuration file are wrong.
+    Usage = 2,
+    /// The data are missing, malformed or empty.
+    Data = 3,
+    /// The model or the adapter is missing, malformed or not supported.
+    Model = 4,
+    /// Training went wrong, as by a loss that is not finite.
+    Training = 5,
+    /// A file or folder could not be written, as on a full disk, or is in use.
+    File = 6,
+    /// Stopped by Ctrl-C; what there was is saved.
+    Interrupted = 130,
+    /// Stopped by SIGTERM; what there was is saved.
+    Terminated = 143,
+}
+
+/// Why a command did not end well.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something is wrong: say it.
+    Error(CliError),
+    /// Who reads our output has enough: a quiet and good end.
+    BrokenPipe,
+    /// A signal stopped the work, and it was saved.
+    Stopped(Exit),
+}
+
+/// A sentence for people.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CliError {
+    /// What, which, expected and found.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The number for scripts.
+    pub exit: Exit,
+}
+
+impl CliError {
+    /// Wrong flags or a wrong file.
+    pub fn usage(message: impl Into<String>, hint: impl Into<Option<String>>) -> Self {
+        Self { message: message.into(), hint: hint.into(), exit: Exit::Usage }
+    }
+}
+
+impl fmt::Display for CliError {
+    /// `error: …`, an empty line and `hint: …`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "error: {}", self.message)?;
+        match &self.hint {
+            Some(hint) => write!(formatter, "\n\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<CliError> for Failure {
+    fn from(error: CliError) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// What writing to standard output may end in.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::BrokenPipe;
+        }
+        Self::Error(CliError { message: format!("could not write to standard output: {error}"), hint: None, exit: Exit::File })
+    }
+}
+
+/// An error of a library's room with the number of its kind.
+macro_rules! from_library {
+    ($($error:ty => $exit:expr),+ $(,)?) => {$(
+        impl From<$error> for CliError {
+            fn from(error: $error) -> Self {
+                let exit: fn(&$error) -> Exit = $exit;
+                Self { message: error.to_string(), hint: error.hint(), exit: exit(&error) }
+            }
+        }
+
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::Error(error.into())
+            }
+        }
+    )+};
+}
+
+from_library! {
+    DataError => of_data,
+    ModelError => |_| Exit::Model,
+    LoraError => of_adapter,
+    PosteriorError => |_| Exit::Model,
+    FileError => |_| Exit::File,
+    ReportError => |_| Exit::File,
+    TrainError => of_training,
+    RunError => |error| match error {
+        RunError::Data(error) => of_data(error),
+        RunError::Tokenizer(_) | RunError::NoLabel { .. } => Exit::Data,
+        RunError::Model(_) | RunError::Posterior(_) | RunError::NoTask { .. } => Exit::Model,
+        RunError::Lora(error) => of_adapter(error),
+        RunError::Train(error) => of_training(error),
+        RunError::Setting { .. } | RunError::Device { .. } | RunError::OtherSettings { .. } => Exit::Usage,
+        RunError::File(_) | RunError::FolderHoldsRun { .. } | RunError::FolderInUse { .. } => Exit::File,
+        RunError::Malformed { .. } | RunError::Output { .. } => Exit::File,
+        RunError::Predict(_) | RunError::Metrics(_) => Exit::Training,
+        RunError::Memory { .. } => Exit::Failure,
+    },
+}
+
+/// What is asked of the data is wrong, or the data are.
+fn of_data(error: &DataError) -> Exit {
+    match error {
+        DataError::UnknownTask { .. } | DataError::NoTask | DataError::TaskHasItsPrompt { .. } => Exit::Usage,
+        DataError::MalformedTemplate { .. } | DataError::Answers { .. } | DataError::Setting { .. } => Exit::Usage,
+        _ => Exit::Data,
+    }
+}
+
+fn of_training(error: &TrainError) -> Exit {
+    match error {
+        TrainError::Setting { .. } | TrainError::Optimizer { .. } => Exit::Usage,
+        TrainError::NothingToResume { .. } | TrainError::Checkpoint { .. } | TrainError::File(_) | TrainError::Report(_) => Exit::File,
+        TrainError::Lora(error) => of_adapter(error),
+        _ => Exit::Training,
+    }
+}
+
+fn of_adapter(error: &LoraError) -> Exit {
+    match error {
+        LoraError::File(error) if is_write(error) => Exit::File,
+        LoraError::Option { .. } | LoraError::Pattern { .. } | LoraError::NothingMatches { .. } | LoraError::NoSuchLayer { .. } => Exit::Usage,
+        _ => Exit::Model,
+    }
+}
+
+/// Whether something could not be written, as opposed to read.
+fn is_write(error: &FileError) -> bool {
+    matches!(error, FileError::Io { action, .. } if *action != "read")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_a_line_an_empty_line_and_a_hint() {
+        let error = CliError::usage("unknown task `bolq`", Some("did you mean `boolq`?".into()));
+        assert_eq!(error.to_string(), "error: unknown task `bolq`\n\nhint: did you mean `boolq`?");
+        assert_eq!(CliError::usage("no", None).to_string(), "error: no");
+    }
+
+    #[test]
+    fn each_kind_of_error_has_its_number() {
+        let io = |action| FileError::Io { action, path: PathBuf::from("x"), source: io::Error::from(io::ErrorKind::StorageFull) };
+        assert_eq!(CliError::from(DataError::NoTask).exit, Exit::Usage);
+        assert_eq!(CliError::from(DataError::EmptySet { what: "x".into() }).exit, Exit::Data);
+        assert_eq!(CliError::from(ModelError::NotFound { name: "x".into() }).exit, Exit::Model);
+        assert_eq!(CliError::from(LoraError::File(io("write"))).exit, Exit::File);
+        assert_eq!(CliError::from(LoraError::File(io("read"))).exit, Exit::Model);
+        assert_eq!(CliError::from(TrainError::NonFiniteLoss { step: 1, loss: f64::NAN, good: None }).exit, Exit::Training);
+        assert_eq!(CliError::from(TrainError::Setting { name: "epochs", found: "0".into(), expected: "more" }).exit, Exit::Usage);
+        assert!(CliError::from(io("write")).hint.unwrap().contains("free some space"));
+    }
+
+    #[test]
+    fn a_broken_pipe_is_no_error() {
+        assert!(matches!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)), Failure::BrokenPipe));
+    }
+}

@@ -1,0 +1,67 @@
+//! A progress bar at the bottom of a terminal, with everything else scrolling above it.
+
+use ivon_lora::run::RunEvent;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::pace::Pace;
+use super::{is_checkpoint, say, text};
+
+/// The bar, if one is shown, and what it counts.
+#[derive(Debug, Default)]
+pub struct Bar {
+    shown: Option<(&'static str, ProgressBar)>,
+    pace: Pace,
+}
+
+impl Bar {
+    /// Shows an event.
+    pub fn show(&mut self, event: &RunEvent<'_>) {
+        match event {
+            RunEvent::Note(text) => self.above(text),
+            RunEvent::Warning(text) => self.above(&format!("{} {text}", crate::colour::warning())),
+            RunEvent::Step(record, of) => {
+                self.pace.add(record);
+                let left = text::duration(self.pace.left(of.saturating_sub(record.step)));
+                let message = format!("loss {:.4}  {:.0} tokens/s  {left} left", self.pace.loss, self.pace.tokens_per_second);
+                self.move_to("training", record.step, *of, message);
+            }
+            RunEvent::Evaluation(record) => self.above(&text::evaluation(record)),
+            RunEvent::Saved(path) if is_checkpoint(path) => {}
+            RunEvent::Saved(path) => self.above(&format!("wrote {}", path.display())),
+            RunEvent::Progress { what, done, total } => self.move_to(what, *done as u64, *total as u64, String::new()),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&mut self) {
+        if let Some((_, bar)) = self.shown.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn above(&self, text: &str) {
+        match &self.shown {
+            Some((_, bar)) => bar.suspend(|| say(text)),
+            None => say(text),
+        }
+    }
+
+    fn move_to(&mut self, what: &'static str, done: u64, total: u64, message: String) {
+        if self.shown.as_ref().is_none_or(|(shown, _)| *shown != what) {
+            self.clear();
+            let bar = ProgressBar::new(total);
+            if let Ok(style) = ProgressStyle::with_template("{prefix}  [{bar:30}] {pos}/{len}  {msg}") {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_prefix(what);
+            self.shown = Some((what, bar));
+        }
+        let Some((_, bar)) = &self.shown else { return };
+        bar.set_length(total);
+        bar.set_position(done);
+        bar.set_message(message);
+        if done >= total {
+            self.clear();
+        }
+    }
+}

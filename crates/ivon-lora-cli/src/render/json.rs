@@ -1,0 +1,54 @@
+//! Events as JSON objects, told apart by the field `event`.
+
+use ivon_lora::run::RunEvent;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// An event: `note`, `warning`, `step`, `evaluation`, `saved` or `progress`.
+pub fn event(event: &RunEvent<'_>) -> Value {
+    match event {
+        RunEvent::Note(text) => tagged("note", &json!({ "text": text })),
+        RunEvent::Warning(text) => tagged("warning", &json!({ "text": text })),
+        RunEvent::Step(record, of) => {
+            let mut value = tagged("step", record);
+            if let Value::Object(map) = &mut value {
+                map.insert("of".into(), json!(of));
+            }
+            value
+        }
+        RunEvent::Evaluation(record) => tagged("evaluation", record),
+        RunEvent::Saved(path) => tagged("saved", &json!({ "path": path.display().to_string() })),
+        RunEvent::Progress { what, done, total } => tagged("progress", &json!({ "what": what, "done": done, "total": total })),
+    }
+}
+
+/// A value with the field `event` before its own; a value that is no object goes under `value`.
+pub fn tagged(event: &str, value: &impl Serialize) -> Value {
+    let mut map = Map::from_iter([("event".to_string(), json!(event))]);
+    match serde_json::to_value(value).unwrap_or_default() {
+        Value::Object(fields) => map.extend(fields),
+        other => {
+            map.insert("value".into(), other);
+        }
+    }
+    Value::Object(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use ivon_lora::report::StepRecord;
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_an_object_that_begins_with_its_name() {
+        let of = |value: &RunEvent<'_>| event(value).to_string();
+        assert_eq!(of(&RunEvent::Note("a".into())), r#"{"event":"note","text":"a"}"#);
+        assert_eq!(
+            of(&RunEvent::Progress { what: "predicting", done: 1, total: 2 }),
+            r#"{"event":"progress","what":"predicting","done":1,"total":2}"#
+        );
+        let step = of(&RunEvent::Step(&StepRecord { step: 3, loss: 0.5, ..StepRecord::default() }, 7));
+        assert!(step.starts_with(r#"{"event":"step","step":3,"loss":0.5,"#) && step.ends_with(r#""of":7}"#), "{step}");
+    }
+}

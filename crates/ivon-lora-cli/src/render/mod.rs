@@ -1,0 +1,132 @@
+//! What happens in a run → the screen: a progress bar on a terminal, plain lines elsewhere, JSON lines for programs, or nothing.
+//!
+//! Results go to standard output, everything else to standard error.
+
+mod bar;
+mod json;
+mod lines;
+mod pace;
+mod text;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use ivon_lora::run::RunEvent;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::args::ScreenArgs;
+use crate::exit::Failure;
+use bar::Bar;
+use lines::Lines;
+
+pub use text::{bytes, count};
+
+/// Where a run's events go.
+#[derive(Debug)]
+pub struct Screen {
+    mode: Mode,
+    /// Whether whoever reads our output has gone.
+    reader_gone: bool,
+}
+
+#[derive(Debug)]
+enum Mode {
+    Quiet,
+    Json,
+    Lines(Lines),
+    Bar(Bar),
+}
+
+impl Screen {
+    /// The screen that the flags and the terminal ask for.
+    pub fn new(args: ScreenArgs) -> Self {
+        let mode = match (args.json, args.quiet) {
+            (true, _) => Mode::Json,
+            (false, true) => Mode::Quiet,
+            _ if io::stderr().is_terminal() => Mode::Bar(Bar::default()),
+            _ => Mode::Lines(Lines::default()),
+        };
+        Self { mode, reader_gone: false }
+    }
+
+    /// For a command whose standard output is JSON lines of its own: `--json` changes nothing but silence.
+    pub fn beside_lines(args: ScreenArgs) -> Self {
+        Self::new(ScreenArgs { quiet: args.quiet || args.json, json: false })
+    }
+
+    /// Shows an event; gives back whether anybody is still there to see the next.
+    pub fn show(&mut self, event: &RunEvent<'_>) -> bool {
+        match &mut self.mode {
+            Mode::Quiet => {}
+            Mode::Json => self.reader_gone |= write_line(&json::event(event)).is_err(),
+            Mode::Lines(lines) => lines.show(event),
+            Mode::Bar(bar) => bar.show(event),
+        }
+        !self.reader_gone
+    }
+
+    /// A sentence for people.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.show(&RunEvent::Note(text.into()));
+    }
+
+    /// Takes the bar away.
+    pub fn close(&mut self) {
+        if let Mode::Bar(bar) = &mut self.mode {
+            bar.clear();
+        }
+    }
+
+    /// Gives the result: `text` for people, or `value` as a JSON object with the field `event`.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub fn result(&mut self, event: &str, text: &str, value: &impl Serialize) -> Result<(), Failure> {
+        self.close();
+        if self.reader_gone {
+            return Err(Failure::BrokenPipe);
+        }
+        match self.mode {
+            Mode::Json => write_line(&json::tagged(event, value)),
+            _ => print(text),
+        }
+    }
+}
+
+/// Whether a saved path is worth a word: checkpoints are too many.
+fn is_checkpoint(path: &Path) -> bool {
+    path.parent().and_then(Path::file_name).is_some_and(|folder| folder == "checkpoints")
+}
+
+/// Writes a text with a line end to standard output.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.trim_end_matches('\n').as_bytes())?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
+
+/// Writes a value as one line of JSON to standard output.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_line(value: &Value) -> Result<(), Failure> {
+    print(&value.to_string())
+}
+
+/// Writes a value as JSON for people to standard output.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_pretty(value: &impl Serialize) -> Result<(), Failure> {
+    print(&serde_json::to_string_pretty(value).map_err(io::Error::from)?)
+}
+
+/// A line to standard error. Nobody may be there to read it, and that is no reason to stop.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}

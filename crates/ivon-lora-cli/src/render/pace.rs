@@ -1,0 +1,55 @@
+//! How fast a run goes and how long it will still take.
+
+use std::time::Duration;
+
+use ivon_lora::report::StepRecord;
+
+/// Weight of the newest step in the averages that are shown.
+const NEWEST: f64 = 0.1;
+
+/// Running averages over steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pace {
+    /// The mean loss of late.
+    pub loss: f64,
+    /// Tokens per second of late.
+    pub tokens_per_second: f64,
+    seconds: f64,
+    steps: u64,
+}
+
+impl Pace {
+    /// Takes a step into account.
+    pub fn add(&mut self, step: &StepRecord) {
+        let seconds = step.step_seconds.max(1e-9);
+        let speed = step.tokens as f64 / seconds;
+        let mix = |average: f64, new: f64, first: bool| if first { new } else { average + NEWEST * (new - average) };
+        let first = self.steps == 0;
+        self.loss = mix(self.loss, step.loss, first);
+        self.tokens_per_second = mix(self.tokens_per_second, speed, first);
+        self.seconds += seconds;
+        self.steps += 1;
+    }
+
+    /// How long `steps` more will take, at the mean speed so far.
+    pub fn left(&self, steps: u64) -> Duration {
+        let seconds = self.seconds / self.steps.max(1) as f64 * steps as f64;
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_left_is_steps_left_at_the_mean_speed() {
+        let mut pace = Pace::default();
+        for (loss, step_seconds) in [(1.0, 1.0), (0.5, 3.0)] {
+            pace.add(&StepRecord { loss, step_seconds, tokens: 300, ..StepRecord::default() });
+        }
+        assert_eq!(pace.left(10), Duration::from_secs(20));
+        assert!((pace.loss - 0.95).abs() < 1e-12 && (pace.tokens_per_second - 280.0).abs() < 1e-9, "{pace:?}");
+        assert_eq!(Pace::default().left(5), Duration::ZERO);
+    }
+}

@@ -1,0 +1,181 @@
+//! The commands at work on a tiny model.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::helpers::{Place, Ran, exists};
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+}
+
+#[test]
+fn a_run_leaves_its_files_and_prints_its_scores() {
+    let place = Place::new();
+    let ran = place.train("");
+    assert!(ran.stderr.contains("step 6 of 6: loss ") && ran.stderr.contains("wrote run/adapter\n"), "{}", ran.stderr);
+    let out = ran.ok();
+    assert!(out.starts_with("test (12 examples)\n") && out.contains("\n2 samples ") && out.ends_with("the adapter is in run/adapter\n"), "{out}");
+    for file in ["run.toml", "metrics.jsonl", "evaluation.json", "predictions.jsonl", "adapter/posterior.safetensors", "adapter/ivon_lora.json"] {
+        assert!(exists(place.path("run").join(file)), "{file}");
+    }
+}
+
+#[test]
+fn json_is_one_object_a_line_and_nothing_else() {
+    let place = Place::new();
+    let ran = place.train("--json");
+    assert_eq!(ran.stderr, "");
+    let events = lines(&ran.ok());
+    let of = |name: &str| events.iter().filter(|event| event["event"] == name).count();
+    assert_eq!((of("step"), of("trained")), (6, 1));
+    assert!(of("note") > 0 && of("evaluation") > 0 && of("saved") > 0);
+    let last = events.last().unwrap();
+    assert_eq!((last["event"].as_str(), last["evaluation"]["n"].as_u64()), (Some("trained"), Some(12)));
+}
+
+#[test]
+fn quiet_says_nothing_but_the_result() {
+    let place = Place::new();
+    let ran = place.train("--quiet");
+    assert_eq!(ran.stderr, "");
+    assert!(ran.ok().starts_with("test (12 examples)"));
+}
+
+#[test]
+fn the_task_is_told_by_the_data_where_none_is_named() {
+    let place = Place::new();
+    std::fs::rename(place.path("data"), place.path("sst2")).unwrap();
+    let ran = place.run("train --model model --data sst2 --out run --steps 2 --samples 1 --threads 1");
+    assert!(ran.stderr.starts_with("task: sst2, told by the data; name another with --task\n"), "{}", ran.stderr);
+    ran.ok();
+}
+
+#[test]
+fn an_adapter_and_its_base_are_enough_to_evaluate() {
+    let place = Place::new();
+    place.train("").ok();
+    let out = place.run("evaluate --model model --adapter run/adapter --data data --out again --quiet").ok();
+    assert!(out.starts_with("test (12 examples)\n"), "{out}");
+    let (before, after) = (place.json("run/evaluation.json"), place.json("again/evaluation.json"));
+    assert_eq!((&before["mean"], &before["samples"]), (&after["mean"], &after["samples"]));
+    assert_eq!(place.read("run/predictions.jsonl"), place.read("again/predictions.jsonl"));
+    let out = place.run("evaluate --model model --adapter run/adapter --data data --split train --samples 1 --eval-limit 5 --json").ok();
+    let last = lines(&out).pop().unwrap();
+    assert_eq!((&last["event"], &last["split"], &last["n"]), (&"evaluated".into(), &"train".into(), &5.into()));
+}
+
+#[test]
+fn prompts_and_rows_are_answered_a_line_each() {
+    let place = Place::new();
+    place.train("").ok();
+    let with_input = |input: &str| {
+        let mut command = place.command("predict --model model --adapter run/adapter");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        lines(&Ran::of(child.wait_with_output().unwrap()).ok())
+    };
+    let prompts = with_input("the film was bad Sentiment:\nthe story is good Sentiment:\n");
+    assert_eq!(prompts.len(), 2);
+    for line in &prompts {
+        assert!(["Negative", "Positive"].contains(&line["answer"].as_str().unwrap()));
+        assert!(["mean", "samples"].contains(&line["answered_with"].as_str().unwrap()));
+        for key in ["probabilities_at_mean", "probabilities", "confidence", "entropy", "mutual_information"] {
+            assert!(!line[key].is_null(), "{key}");
+        }
+    }
+    let rows = with_input("{\"id\": \"mine\", \"text\": \"the film was bad\"}\n");
+    assert_eq!((rows.len(), rows[0]["id"].as_str()), (1, Some("mine")));
+    // The same rows give what the run itself wrote.
+    let from_file = place.run("predict --model model --adapter run/adapter --data data --quiet").ok();
+    assert_eq!(from_file, place.read("run/predictions.jsonl"));
+    assert_eq!(place.run("predict --model model --adapter run/adapter --data data --out lines.jsonl --quiet").ok(), "");
+    assert_eq!(place.read("lines.jsonl"), from_file);
+}
+
+#[test]
+fn a_merged_model_needs_no_adapter() {
+    let place = Place::new();
+    place.train("").ok();
+    let said = place.run("merge --model model --adapter run/adapter --out merged --precision f32").ok();
+    assert!(said.starts_with("wrote merged: 30 tensors (117.6 kB), 6 of them changed by the adapter, by at most "), "{said}");
+    assert!(exists(place.path("merged/tokenizer.json")));
+    let seen: Value = serde_json::from_str(&place.run("inspect model merged --json").ok()).unwrap();
+    assert_eq!((seen["config"]["model_type"].as_str(), seen["parameters"].as_u64()), (Some("llama"), Some(29408)));
+    place.run("merge --model model --adapter run/adapter --out merged").fails(
+        6,
+        "error: `merged` already exists\n\nhint: remove it, or name another with `--out`",
+    );
+    place.run("merge --model model --adapter run/adapter --out other --precision int8").fails(
+        2,
+        "error: `--precision` is `int8`, expected one of `f32`, `f16`, `bf16`",
+    );
+}
+
+#[test]
+fn inspect_tells_what_is_in_a_model() {
+    let seen = Place::new().run("inspect model model").ok();
+    let expected = "\
+model          model
+architecture   llama
+parameters     29,408
+in the file    117.6 kB (F32: 30 tensors, 117.6 kB)
+layers         3 of width 32, gated layer 48
+attention      4 heads of 8, 2 for keys and values
+positions      128, rotary base 10000
+vocabulary     96
+tokenizer      15 tokens, begins with none, ends with none
+chat template  no
+fingerprint    ";
+    assert!(seen.starts_with(expected), "{seen}");
+}
+
+#[test]
+fn inspect_tells_what_is_in_data() {
+    let expected = "\
+data: no built-in task is told by the data
+
+data/train.jsonl (train): 40 rows
+  fields  id, label, text
+  label  0: 20, 1: 20
+
+data/test.jsonl (test): 12 rows
+  fields  id, label, text
+  label  0: 6, 1: 6
+";
+    assert_eq!(Place::new().run("inspect data data").ok(), expected);
+}
+
+#[test]
+fn inspect_tells_what_is_in_an_adapter_and_a_run() {
+    let place = Place::new();
+    place.train("").ok();
+    let adapter = place.run("inspect adapter run/adapter").ok();
+    for part in ["base           model\n", "made for       task sst2, prompts of at most 320 tokens\n", "posterior      ivon, ess 1000000, weight decay 0\n"] {
+        assert!(adapter.contains(part), "{part}: {adapter}");
+    }
+    // σ₀ = 1/√(10⁶ · 10⁻³) = 0.0316, from which six steps hardly move the median.
+    assert_eq!(adapter.lines().filter(|line| line.contains("  3.16e-2  ") || line.contains("  3.17e-2  ")).count(), 3, "{adapter}");
+    let run = place.run("inspect run run").ok();
+    for part in ["model      model\n", "optimizer  ivon, learning rate 0.03\n", "\n2 samples ", "remedy: "] {
+        assert!(run.contains(part), "{part}: {run}");
+    }
+    let json: Value = serde_json::from_str(&place.run("inspect run run --json").ok()).unwrap();
+    assert_eq!((json["last_step"]["step"].as_u64(), json["evaluation"]["n"].as_u64()), (Some(6), Some(12)));
+}
+
+#[test]
+fn a_preview_shows_what_the_model_reads() {
+    let place = Place::new();
+    let seen = place.run("data preview --model model --data data --task sst2 --role test -k 1").ok();
+    let expected = "\
+test-0
+  prompt  Is the sentiment of this review Negative or Positive? Review: the film was bad test 0 Sentiment:
+  tokens  0:\"<unk>\" 7:\"the\" ";
+    assert!(seen.starts_with(expected) && seen.ends_with("labels     0 Negative: 6, 1 Positive: 6\nshortened  0\nleft out   0\n"), "{seen}");
+    let json: Value = serde_json::from_str(&place.run("data preview --model model --data data --task sst2 --json").ok()).unwrap();
+    assert_eq!(json["examples"].as_array().unwrap().len(), 3);
+    place.run("data preview --data data").fails(2, "error: no model is named\n\nhint: its tokenizer reads the prompts: name it with `--model`");
+}

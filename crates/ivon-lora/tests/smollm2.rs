@@ -1,0 +1,247 @@
+//! The real model against transformers, PEFT and ivon-opt: `testdata/golden/smollm2_*.json`.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use burn::module::{Module, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use ivon::{Ivon, IvonConfig, IvonError};
+use ivon_lora::data::Batch;
+use ivon_lora::forward::{LowRank, Network};
+use ivon_lora::lora::{Adapter, LoraConfig};
+use ivon_lora::method::{AdamwConfig, Method};
+use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
+use ivon_lora::testing::{golden_json, real_model};
+use ivon_lora::train::{Evidence, Objective, TrainError};
+use serde_json::Value;
+
+const SCALING: f64 = 2.0;
+
+/// The model, loaded once for all tests of this file; `None` where it is not on this machine.
+fn network() -> Option<&'static Network> {
+    static NETWORK: OnceLock<Option<Network>> = OnceLock::new();
+    let load = || {
+        let path = real_model("smollm2")?;
+        let checkpoint = Checkpoint::open(path.to_str().unwrap()).unwrap();
+        Some(Network::new(Decoder::load(&checkpoint, BasePrecision::F32).unwrap(), &Device::flex(), false))
+    };
+    NETWORK.get_or_init(load).as_ref()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+fn tokens(value: &Value) -> Vec<u32> {
+    numbers(value).into_iter().map(|number| number as u32).collect()
+}
+
+/// |a − b| ≤ 1e-3 · max|expected| + 1e-6.
+#[track_caller]
+fn agree(found: &[f64], expected: &[f64], what: &str) {
+    let largest = expected.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(found.len() == expected.len() && worst <= 1e-3 * largest + 1e-6, "{what}: off by {worst} of {largest}");
+}
+
+fn pack(sequences: &[Vec<u32>]) -> Batch {
+    let mut batch = Batch::default();
+    for (key, tokens) in sequences.iter().enumerate() {
+        let segment = batch.push(tokens, None, key as u64);
+        batch.ask_last(segment);
+    }
+    batch
+}
+
+fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    tensor.into_data().try_to_vec::<f32>().unwrap().into_iter().map(f64::from).collect()
+}
+
+#[test]
+fn last_logits_of_the_real_model_agree_with_transformers() {
+    let Some(network) = network() else { return };
+    let none = Adapter { layers: Vec::new() };
+    for case in golden_json("smollm2_logits.json")["cases"].as_array().unwrap() {
+        let batch = pack(&[tokens(&case["ids"])]);
+        let hidden = network.hidden(&batch, LowRank { adapter: &none, scaling: 0.0, dropout: None });
+        let logits = read(network.logits_of(hidden, &(0..network.config().vocab_size as u32).collect::<Vec<_>>()));
+        let largest = logits.iter().copied().fold(f64::MIN, f64::max);
+        let logsumexp = largest + logits.iter().map(|logit| (logit - largest).exp()).sum::<f64>().ln();
+        agree(&[logsumexp], &[case["logsumexp"].as_f64().unwrap()], "logsumexp");
+        let at = |ids: &Value| tokens(ids).into_iter().map(|id| logits[id as usize]).collect::<Vec<f64>>();
+        agree(&at(&case["top_ids"]), &numbers(&case["top_logits"]), "top logits");
+        agree(&at(&case["choice_ids"]), &numbers(&case["choice_logits"]), "choice logits");
+    }
+}
+
+#[test]
+fn a_base_kept_in_its_blocks_gives_the_logits_of_the_widened_one() {
+    let (Some(network), Some(path)) = (network(), real_model("smollm2")) else { return };
+    let checkpoint = Checkpoint::open(path.to_str().unwrap()).unwrap();
+    let kept = Network::new(Decoder::load(&checkpoint, BasePrecision::AsIs).unwrap(), &Device::flex(), false);
+    let case = &golden_json("smollm2_logits.json")["cases"][0];
+    let (batch, none) = (pack(&[tokens(&case["ids"])]), Adapter { layers: Vec::new() });
+    let all: Vec<u32> = (0..network.config().vocab_size as u32).collect();
+    let [wide, kept] = [network, &kept].map(|network| {
+        let hidden = network.hidden(&batch, LowRank { adapter: &none, scaling: 0.0, dropout: None });
+        read(network.logits_of(hidden, &all))
+    });
+    agree(&kept, &wide, "kept blocks");
+}
+
+/// The generator's `normals(seed, n)`.
+fn normals(seed: u64, n: usize) -> Vec<f64> {
+    let mix = |x: u64| {
+        let z = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    };
+    let uniform = |i: u64| ((mix(seed.wrapping_mul(1 << 40).wrapping_add(i)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    (0..n as u64).map(|i| (-2.0 * uniform(2 * i).ln()).sqrt() * (2.0 * std::f64::consts::PI * uniform(2 * i + 1)).cos()).collect()
+}
+
+/// The name of a parameter in the golden file.
+fn golden_name(path: &str) -> String {
+    format!("base_model.model.model.{path}.default.weight")
+}
+
+/// The golden fine-tuning run: its examples, choices and start.
+struct Golden {
+    file: Value,
+    network: &'static Network,
+}
+
+impl Golden {
+    fn start(&self) -> Adapter {
+        let config = LoraConfig::default();
+        let adapter = Adapter::new(&config, self.network.config(), 0, &Device::flex().autodiff()).unwrap();
+        let seed = self.file["init_seed"].as_u64().unwrap();
+        let order: Vec<&str> = self.file["parameter_order"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        adapter.clone_with(|path, tensor| {
+            if path.ends_with("lora_B") {
+                return tensor;
+            }
+            let place = order.iter().position(|name| *name == golden_name(path)).unwrap();
+            let shape = tensor.dims();
+            let values: Vec<f32> = normals(seed + place as u64, shape[0] * shape[1]).iter().map(|z| (z * 0.02) as f32).collect();
+            Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+        })
+    }
+
+    fn sequences(&self) -> Vec<Vec<u32>> {
+        self.file["examples"].as_array().unwrap().iter().map(|example| tokens(&example["ids"])).collect()
+    }
+
+    fn choice_logits(&self, adapter: &Adapter, examples: &[usize]) -> Tensor<2> {
+        let all = self.sequences();
+        let batch = pack(&examples.iter().map(|&index| all[index].clone()).collect::<Vec<_>>());
+        let hidden = self.network.hidden(&batch, LowRank { adapter, scaling: SCALING, dropout: None });
+        self.network.logits_of(hidden, &tokens(&self.file["choice_ids"]))
+    }
+
+    fn loss(&self, adapter: &Adapter, step: usize) -> Tensor<1> {
+        let examples: Vec<usize> = (0..4).map(|j| (step * 4 + j) % 8).collect();
+        let labels: Vec<i64> = examples.iter().map(|&index| self.file["examples"][index]["label"].as_i64().unwrap()).collect();
+        let labels = Tensor::<2, Int>::from_data(TensorData::new(labels, [4, 1]), &Device::flex());
+        log_softmax(self.choice_logits(adapter, &examples), 1).gather(1, labels).mean().neg()
+    }
+
+    fn check_first_gradients(&self, run: &Value, adapter: &Adapter, gradients: &GradientsParams) {
+        for (path, parameter) in adapter.parameters() {
+            let gradient = read(gradients.get::<2>(parameter.id).unwrap());
+            let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+            let expected = run["first_step_gradient_norms"][golden_name(&path)].as_f64().unwrap();
+            agree(&[norm], &[expected], &path);
+        }
+    }
+
+    fn check_end(&self, run: &Value, adapter: &Adapter, losses: &[f64]) {
+        agree(losses, &numbers(&run["losses"]), "losses");
+        let found = read(self.choice_logits(&adapter.valid(), &(0..8).collect::<Vec<_>>()));
+        let expected: Vec<f64> = run["final_choice_logits"].as_array().unwrap().iter().flat_map(numbers).collect();
+        agree(&found, &expected, "final choice logits");
+    }
+}
+
+fn golden() -> Option<Golden> {
+    network().map(|network| Golden { file: golden_json("smollm2_finetune.json"), network })
+}
+
+/// The objective of one golden step.
+struct Step<'a> {
+    golden: &'a Golden,
+    step: usize,
+}
+
+impl Objective for Step<'_> {
+    fn micro_batches(&self) -> usize {
+        1
+    }
+
+    fn share(&self, _: usize) -> f64 {
+        1.0
+    }
+
+    fn evaluate(&mut self, adapter: &Adapter, _: usize, _: u64) -> Result<Evidence, TrainError> {
+        let loss = self.golden.loss(adapter, self.step);
+        let value = read(loss.clone())[0];
+        let gradients = GradientsParams::from_grads(loss.backward(), adapter);
+        if self.step == 0 {
+            self.golden.check_first_gradients(&self.golden.file["runs"][0], adapter, &gradients);
+        }
+        Ok(Evidence { loss: value, gradients })
+    }
+}
+
+#[test]
+fn twelve_steps_of_adamw_agree_with_pytorch() {
+    let Some(golden) = golden() else { return };
+    let run = &golden.file["runs"][0];
+    let rate = run["hyperparameters"]["lr"].as_f64().unwrap();
+    let method = Method::Adamw(AdamwConfig { learning_rate: rate, weight_decay: 0.0, ..AdamwConfig::default() });
+    let mut optimizer = method.start(golden.start(), 0).unwrap();
+    let losses: Vec<f64> =
+        (0..12).map(|step| optimizer.step(rate * (1.0 - step as f64 / 12.0), &mut Step { golden: &golden, step }).unwrap().loss).collect();
+    golden.check_end(run, optimizer.adapter(), &losses);
+}
+
+#[test]
+fn twelve_steps_of_ivon_agree_with_ivon_opt() {
+    let Some(golden) = golden() else { return };
+    let run = &golden.file["runs"][1];
+    let number = |key: &str| run["hyperparameters"][key].as_f64().unwrap();
+    let config = IvonConfig {
+        hessian_init: number("hess_init"),
+        weight_decay: number("weight_decay"),
+        beta2: number("beta2"),
+        clip_radius: Some(number("clip_radius")),
+        rescale_learning_rate: false,
+        ..IvonConfig::new(number("ess"))
+    };
+    let mut optimizer = Ivon::new(config, golden.start().train()).unwrap();
+    let seed = golden.file["noise_seed"].as_u64().unwrap();
+    let lengths: HashMap<String, usize> =
+        golden.start().parameters().map(|(path, p): (_, &Param<Tensor<2>>)| (golden_name(&path), p.lazy_shape().num_elements())).collect();
+    // The noise of a step is laid over the parameters in the golden file's order.
+    let mut starts = HashMap::new();
+    let mut total = 0;
+    for name in golden.file["parameter_order"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()) {
+        starts.insert(name.to_string(), total);
+        total += lengths[name];
+    }
+    let mut losses = Vec::new();
+    for step in 0..12 {
+        let noise = normals(seed + step as u64, total);
+        let supply = |path: &str, shape: &[usize]| noise[starts[&golden_name(path)]..][..shape.iter().product()].to_vec();
+        let draw = optimizer.draw_from(supply).unwrap();
+        let loss = golden.loss(draw.module(), step);
+        losses.push(read(loss.clone())[0]);
+        let gradients = GradientsParams::from_grads(loss.clone().backward(), draw.module());
+        optimizer.observe(draw, loss, gradients).unwrap();
+        optimizer.apply(number("lr") * (1.0 - step as f64 / 12.0)).map_err(|error: IvonError| error.to_string()).unwrap();
+    }
+    golden.check_end(run, optimizer.mean(), &losses);
+}

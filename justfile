@@ -1,0 +1,16 @@
+# The commands of a day's work. Without `just`: each line below its name is plain shell.
+
+# Everything that CI checks.
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo test --workspace
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# The real model for tests and benchmarks, into models/ (ignored by git).
+model:
+    scripts/fetch-smollm2
+
+# Both sides of the benchmark in turn; needs the Python of scripts/reference-environment.
+bench *arguments:
+    cargo run --release -p bench -- {{arguments}}
