@@ -227,7 +227,8 @@ fn path(flag: &str, value: Option<&Path>) -> Result<Option<Value>, CliError> {
 
 /// Plain names with commas between are a list; anything else is `all-linear` or a regular expression.
 fn target_modules(text: &str) -> Value {
-    let is_name = |part: &str| !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_' || letter == '.');
+    let is_name =
+        |part: &str| !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_' || letter == '.');
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
     if parts.iter().all(|part| is_name(part)) {
         return Value::Array(parts.into_iter().map(Value::from).collect());
