@@ -113,8 +113,8 @@ pub fn write_data(folder: &Path, seed: u64) -> Result<(), FileError> {
 /// The optimizers of the toy run, IVON first, with the settings that `examples/tune_toy` found best on tune: twelve
 /// trials each, see `docs/toy.md`.
 pub fn methods() -> [Method; 2] {
-    let ivon = IvonMethodConfig { learning_rate: 0.3, ess: 1e6, ..IvonMethodConfig::default() };
-    let adamw = AdamwConfig { learning_rate: 1e-3, ..AdamwConfig::default() };
+    let ivon = IvonMethodConfig { learning_rate: 1.0, ess: 1e6, ..IvonMethodConfig::default() };
+    let adamw = AdamwConfig { learning_rate: 1e-2, ..AdamwConfig::default() };
     [Method::Ivon(ivon), Method::Adamw(adamw)]
 }
 

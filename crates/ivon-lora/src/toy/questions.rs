@@ -5,6 +5,8 @@
 //! turned over with the probability [`flip_probability`]. So no model can be right more often, or surer with reason,
 //! than [`Question::probability_yes`] lets it be.
 
+use std::collections::HashSet;
+
 use serde_json::json;
 
 use super::text::{any_animal, pick};
@@ -20,8 +22,8 @@ pub const ANSWERS: [&str; 2] = ["No", "Yes"];
 /// The number of questions of a role.
 pub fn count(role: Role) -> u64 {
     match role {
-        Role::Train => 200,
-        Role::Tune => 100,
+        Role::Train => 400,
+        Role::Tune => 200,
         Role::Calibrate => 200,
         Role::Test => 1000,
     }
@@ -53,9 +55,9 @@ pub struct Question {
 }
 
 impl Question {
-    /// Question number `index` of a role; half of all animals are dangerous, and each light is as frequent as any other.
-    pub fn new(role: Role, seed: u64, index: u64) -> Self {
-        let mut random = stream(seed, Purpose::Generation, index, 0, &format!("questions.{role}"));
+    /// Question number `index` of an endless row, before it has a place in a role; half of all animals are dangerous, and each light is as frequent as any other.
+    pub fn new(seed: u64, index: u64) -> Self {
+        let mut random = stream(seed, Purpose::Generation, index, 0, "questions");
         let (name, job, light) = (pick(&mut random, &PEOPLE), pick(&mut random, &JOBS), *pick(&mut random, &Light::ALL));
         let time = *pick(&mut random, &light.times());
         let (home, animal) = any_animal(&mut random);
@@ -66,7 +68,7 @@ impl Question {
             _ => format!("{name} the {job} was {} {time}. {name} saw {seen}.", home.inside),
         };
         let flipped = uniform(&mut random) < flip_probability(light);
-        Self { id: format!("{role}-{}", index + 1), report, light, dangerous: animal.dangerous, label: usize::from(animal.dangerous != flipped) }
+        Self { id: index.to_string(), report, light, dangerous: animal.dangerous, label: usize::from(animal.dangerous != flipped) }
     }
 
     /// The probability of the label `Yes`, given everything that the report says.
@@ -95,9 +97,14 @@ impl Question {
     }
 }
 
-/// All questions of a role.
+/// All questions of a role. No report is asked twice, in no role and in none of the others.
 pub fn questions(role: Role, seed: u64) -> Vec<Question> {
-    (0..count(role)).map(|index| Question::new(role, seed, index)).collect()
+    let mut asked = HashSet::new();
+    let mut fresh = (0..).map(|index| Question::new(seed, index)).filter(|question| asked.insert(question.report.clone()));
+    // The roles follow one another in the endless row.
+    let before: u64 = Role::ALL.into_iter().take_while(|other| *other != role).map(count).sum();
+    let own = fresh.by_ref().skip(before as usize).take(count(role) as usize);
+    own.enumerate().map(|(place, question)| Question { id: format!("{role}-{}", place + 1), ..question }).collect()
 }
 
 #[cfg(test)]
@@ -105,14 +112,17 @@ mod tests {
     use super::*;
 
     fn many() -> Vec<Question> {
-        (0..8000).map(|index| Question::new(Role::Test, 7, index)).collect()
+        (0..8000).map(|index| Question::new(7, index)).collect()
     }
 
     #[test]
-    fn a_question_is_named_by_role_seed_and_number() {
+    fn a_question_is_named_by_seed_role_and_number_and_asked_once() {
         assert_eq!(questions(Role::Tune, 1), questions(Role::Tune, 1));
-        assert_ne!(Question::new(Role::Tune, 1, 3).report, Question::new(Role::Tune, 2, 3).report);
-        assert_ne!(Question::new(Role::Tune, 1, 3).report, Question::new(Role::Train, 1, 3).report);
+        assert_ne!(questions(Role::Tune, 1)[3].report, questions(Role::Tune, 2)[3].report);
+        assert_eq!(questions(Role::Tune, 1)[3].id, "tune-4");
+        let all: Vec<String> = Role::ALL.into_iter().flat_map(|role| questions(role, 1)).map(|question| question.report).collect();
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
+        assert_eq!(all.len() as u64, Role::ALL.into_iter().map(count).sum::<u64>());
     }
 
     #[test]

@@ -1,0 +1,61 @@
+//! Trains the embedded toy with IVON and with AdamW through the library and prints both beside what is knowable.
+//!
+//! ```sh
+//! cargo run --release -p ivon-lora --example toy            # the run's own seed
+//! cargo run --release -p ivon-lora --example toy -- 1 2 3   # several, to see the spread
+//! ```
+
+use std::path::Path;
+use std::time::Instant;
+
+use ivon_lora::data::Role;
+use ivon_lora::report::score_table;
+use ivon_lora::run::{EvaluationReport, train};
+use ivon_lora::toy;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Trains with one of the toy's methods.
+fn run(root: &Path, method: usize, seed: u64) -> Result<(EvaluationReport, f64), Failure> {
+    let out = root.join(format!("run-{method}-{seed}"));
+    let mut config = toy::run_config(toy::methods()[method].clone(), &root.join(toy::NAME), &root.join("data"), &out);
+    config.seed = seed;
+    let started = Instant::now();
+    let report = train(&config, false, &mut |_| true)?.report.ok_or("the run was stopped")?;
+    Ok((report, started.elapsed().as_secs_f64()))
+}
+
+fn main() -> Result<(), Failure> {
+    let root = tempfile::tempdir()?;
+    toy::write_model(&root.path().join(toy::NAME))?;
+    toy::write_data(&root.path().join("data"), toy::DATA_SEED)?;
+    let mut seeds: Vec<u64> = std::env::args().skip(1).map(|seed| seed.parse()).collect::<Result<_, _>>()?;
+    if seeds.is_empty() {
+        seeds.push(1);
+    }
+    let mut rows: Vec<(String, Vec<_>)> = Vec::new();
+    for (index, method) in toy::methods().iter().enumerate() {
+        let runs = seeds.iter().map(|&seed| run(root.path(), index, seed)).collect::<Result<Vec<_>, _>>()?;
+        for (report, seconds) in &runs {
+            println!("{}: {seconds:.0} s; {}", method.name(), report.sentence());
+        }
+        for (report, _) in runs {
+            for (name, scores) in report.rows() {
+                let name = if name == "base" { name } else { format!("{}, {name}", method.name()) };
+                let scores: Vec<_> = scores.into_iter().cloned().collect();
+                match rows.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, known)) => known.extend(scores),
+                    None => rows.push((name, scores)),
+                }
+            }
+        }
+    }
+    let rows: Vec<_> = rows.iter().map(|(name, scores)| (name.clone(), scores.iter().collect())).collect();
+    println!("\n{}", score_table(&rows).to_text());
+    let questions = toy::questions::questions(Role::Test, toy::DATA_SEED);
+    let count = questions.len() as f64;
+    let right = questions.iter().filter(|question| question.bayes_correct()).count() as f64 / count;
+    let nll = questions.iter().map(toy::questions::Question::bayes_nll).sum::<f64>() / count;
+    println!("who knows the generator: accuracy {right:.3}, NLL {nll:.3}");
+    Ok(())
+}
