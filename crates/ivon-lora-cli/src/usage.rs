@@ -16,7 +16,7 @@ pub fn error(error: &clap::Error) -> Option<CliError> {
     let meant = |name: Option<String>| name.map(|name| format!("did you mean `{name}`?")).or_else(help);
     let suggested = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
         .into_iter()
-        .find_map(of)
+        .find_map(&of)
         .and_then(|names| names.split(['`', ',']).find(|name| !name.is_empty()).map(String::from));
     let (message, hint) = match error.kind() {
         ErrorKind::UnknownArgument => (format!("unknown argument `{argument}`"), meant(suggested)),

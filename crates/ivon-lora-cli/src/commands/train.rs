@@ -63,7 +63,8 @@ pub fn carry_out(config: &RunConfig, resume: bool, screen: &mut Screen, signals:
 /// What is printed of a run that ended.
 fn text(trained: &TrainedRun) -> String {
     let text = trained.report.as_ref().map_or_else(String::new, |report| format!("{report}\n"));
-    let kept = if trained.kept_step == trained.steps { String::new() } else { format!(", the weights of step {} are kept", trained.kept_step) };
+    let kept =
+        if trained.kept_step == trained.steps { String::new() } else { format!(", the weights of step {} are kept", trained.kept_step) };
     format!("{text}\n{} steps{kept}; the adapter is in {}", trained.steps, trained.folder.join(run::ADAPTER_FOLDER).display())
 }
 

@@ -191,3 +191,18 @@ test-0
         .run("data preview --data data")
         .fails(2, "error: no model is named\n\nhint: its tokenizer reads the prompts: name it with `--model`");
 }
+
+#[test]
+fn without_model_and_data_the_toy_is_trained_by_both_optimizers() {
+    let place = Place::new();
+    let ran = place.run("train --steps 2 --samples 1 --train-limit 20 --eval-limit 20 --threads 1");
+    assert!(ran.stderr.starts_with("no model and no data are named: training the built-in toy\n"), "{}", ran.stderr);
+    let out = ran.ok();
+    for part in ["built-in toy, 20 made-up questions", "\nIVON, mean ", "\nIVON, 1 samples ", "\nAdamW ", "--model HuggingFaceTB/"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    assert!(exists(place.path("runs/toy/ivon/adapter")) && exists(place.path("runs/toy/adamw/adapter")));
+    // A second try shall not meet an error, and one optimizer can be asked for alone.
+    place.run("train --optimizer adamw --steps 2 --train-limit 20 --eval-limit 20 --threads 1 --quiet").ok();
+    assert!(exists(place.path("runs/toy-2/adamw")) && !exists(place.path("runs/toy-2/ivon")));
+}
