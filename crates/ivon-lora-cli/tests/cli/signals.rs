@@ -41,7 +41,8 @@ fn a_signal_saves_and_the_run_can_be_resumed() {
 }
 
 /// Training that a test waits for, long enough to be killed in, with a checkpoint every few steps.
-const WHOLE: &str = "train --model model --data data --task sst2 --steps 400 --eval-interval 400 --checkpoint-interval 5 --samples 1 --threads 1 --quiet";
+const WHOLE: &str =
+    "train --model model --data data --task sst2 --steps 400 --eval-interval 400 --checkpoint-interval 5 --samples 1 --threads 1 --quiet";
 
 #[test]
 fn killed_at_random_moments_a_run_goes_on_from_its_newest_checkpoint_to_the_same_adapter() {
@@ -55,7 +56,8 @@ fn killed_at_random_moments_a_run_goes_on_from_its_newest_checkpoint_to_the_same
         if resume.is_empty() && exists(place.path("killed")) {
             std::fs::remove_dir_all(place.path("killed")).unwrap();
         }
-        let mut child = place.command(&format!("{WHOLE} --out killed {resume}")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            place.command(&format!("{WHOLE} --out killed {resume}")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         numbers = numbers.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::sleep(std::time::Duration::from_millis(60 + 12 * attempt + (numbers >> 33) % 120));
         if let Some(status) = child.try_wait().unwrap() {

@@ -130,7 +130,8 @@ mod tests {
         let questions = many();
         for light in Light::ALL {
             for dangerous in [false, true] {
-                let cell: Vec<&Question> = questions.iter().filter(|question| question.light == light && question.dangerous == dangerous).collect();
+                let cell: Vec<&Question> =
+                    questions.iter().filter(|question| question.light == light && question.dangerous == dangerous).collect();
                 // 1,000 expected in each of eight cells, standard deviation 30.
                 assert!((850..1150).contains(&cell.len()), "{light:?} {dangerous} {}", cell.len());
                 let (n, p) = (cell.len() as f64, flip_probability(light));
