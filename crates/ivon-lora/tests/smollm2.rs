@@ -245,3 +245,17 @@ fn twelve_steps_of_ivon_agree_with_ivon_opt() {
     }
     golden.check_end(run, optimizer.mean(), &losses);
 }
+
+#[test]
+fn the_tokenizer_of_a_gguf_file_survives_as_files_of_a_folder() {
+    let Some(path) = real_model("smollm2") else { return };
+    let tokenizer = Checkpoint::open(path.to_str().unwrap()).unwrap().tokenizer().unwrap();
+    let files = tokenizer.to_files().unwrap();
+    assert_eq!(files.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["tokenizer.json", "tokenizer_config.json"]);
+    let again = ivon_lora::data::Tokenizer::new(tokenizers::Tokenizer::from_bytes(&files[0].1).unwrap());
+    for case in golden_json("smollm2_tokens.json")["cases"].as_array().unwrap() {
+        let text = case["text"].as_str().unwrap();
+        assert_eq!(again.encode(text, true).unwrap(), tokenizer.encode(text, true).unwrap(), "{text}");
+    }
+    assert!(tokenizer.special_ids().contains_key("eos_token_id"));
+}

@@ -1,11 +1,9 @@
 //! `merge`: base and adapter → a folder that needs no adapter.
 
-use std::path::Path;
-
 use ivon_lora::lora::{Companions, MergeOptions, Precision, StoredBase, merge, read_peft};
 use ivon_lora::posterior::{BaseFingerprint, Sidecar};
-use ivon_lora::run::device_named;
-use serde_json::{Map, json};
+use ivon_lora::run::{RunError, device_named};
+use serde_json::json;
 
 use super::{open, refuse_existing};
 use crate::args::{MergeArgs, ScreenArgs};
@@ -28,12 +26,12 @@ pub fn run(args: &MergeArgs) -> Result<(), Failure> {
         sidecar.base.fingerprint.check_shape(&BaseFingerprint::new(decoder, String::new()))?;
     }
     let peft = read_peft(&args.adapter, decoder, &device_named("cpu")?)?;
-    let folder = Path::new(&args.model);
-    let companions = if folder.join("config.json").exists() {
-        Companions::of_folder(folder)?
-    } else {
-        screen.note("only config.json is written beside the weights: copy the tokenizer's files from the base");
-        Companions::of_decoder(decoder, Map::new(), Vec::new())?
+    let companions = match checkpoint.folder() {
+        Some(folder) => Companions::of_folder(folder)?,
+        None => {
+            let tokenizer = checkpoint.tokenizer()?;
+            Companions::of_decoder(decoder, tokenizer.special_ids(), tokenizer.to_files().map_err(RunError::Tokenizer)?)?
+        }
     };
     let base = StoredBase { names: checkpoint.names(), tensor: |name: &str| checkpoint.tensor(name) };
     let options = MergeOptions { precision, ..MergeOptions::default() };

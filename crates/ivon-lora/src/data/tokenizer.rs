@@ -67,6 +67,32 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// The files of a Hugging Face folder that hold this tokenizer: `tokenizer.json` and `tokenizer_config.json`, by name.
+    ///
+    /// # Errors
+    /// If the tokenizer cannot be written as JSON.
+    pub fn to_files(&self) -> Result<Vec<(String, Vec<u8>)>, TokenizerError> {
+        let failed = |reason: String| TokenizerError { text: "tokenizer.json".into(), reason };
+        let tokenizer = self.inner.to_string(true).map_err(|error| failed(error.to_string()))?;
+        let mut config = serde_json::Map::new();
+        config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
+        let texts = [("bos_token", &self.bos_token), ("eos_token", &self.eos_token), ("chat_template", &self.chat_template)];
+        for (key, text) in texts {
+            if let Some(text) = text {
+                config.insert(key.into(), text.as_str().into());
+            }
+        }
+        let config = serde_json::to_vec_pretty(&config).map_err(|error| failed(error.to_string()))?;
+        Ok(vec![("tokenizer.json".into(), tokenizer.into_bytes()), ("tokenizer_config.json".into(), config)])
+    }
+
+    /// `bos_token_id` and `eos_token_id`, as `config.json` has them.
+    pub fn special_ids(&self) -> serde_json::Map<String, serde_json::Value> {
+        let id = |text: &Option<String>| text.as_deref().and_then(|text| self.token_to_id(text));
+        let ids = [("bos_token_id", id(&self.bos_token)), ("eos_token_id", id(&self.eos_token))];
+        ids.into_iter().filter_map(|(key, id)| Some((key.to_string(), id?.into()))).collect()
+    }
+
     /// The number of tokens, added ones included.
     pub fn vocabulary_size(&self) -> usize {
         self.inner.get_vocab_size(true)

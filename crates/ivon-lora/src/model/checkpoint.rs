@@ -92,6 +92,14 @@ impl Checkpoint {
         &self.display_name
     }
 
+    /// The Hugging Face folder behind it: the user's own, or one of the hub's cache. None for a GGUF file.
+    pub fn folder(&self) -> Option<&Path> {
+        match &self.source {
+            Source::Folder { path, .. } => Some(path),
+            Source::Gguf(_) => None,
+        }
+    }
+
     /// The revision on the hub that was asked for, if one was.
     pub fn revision(&self) -> Option<&str> {
         self.revision.as_deref()
