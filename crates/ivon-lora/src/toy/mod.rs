@@ -110,11 +110,11 @@ pub fn write_data(folder: &Path, seed: u64) -> Result<(), FileError> {
     write_bytes(&folder.join("README.md"), readme.as_bytes())
 }
 
-/// The optimizers of the toy run, IVON first, with the settings that `examples/tune_toy` found best on tune: twelve
+/// The optimizers of the toy run, IVON first, with the settings that `examples/tune_toy` found best on tune: six
 /// trials each, see `docs/toy.md`.
 pub fn methods() -> [Method; 2] {
-    let ivon = IvonMethodConfig { learning_rate: 1.0, ess: 1e6, ..IvonMethodConfig::default() };
-    let adamw = AdamwConfig { learning_rate: 1e-2, ..AdamwConfig::default() };
+    let ivon = IvonMethodConfig { learning_rate: 1.0, ess: 1e7, ..IvonMethodConfig::default() };
+    let adamw = AdamwConfig { learning_rate: 3e-3, ..AdamwConfig::default() };
     [Method::Ivon(ivon), Method::Adamw(adamw)]
 }
 
