@@ -61,7 +61,8 @@ impl Decoder {
         let (queries, keys) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
         let added = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
         let layer = |index: usize| {
-            let linear = |name: &str, shape: [usize; 2], gain: f64| matrix(&format!("{index}.{name}"), shape, gain / (shape[1] as f64).sqrt());
+            let linear =
+                |name: &str, shape: [usize; 2], gain: f64| matrix(&format!("{index}.{name}"), shape, gain / (shape[1] as f64).sqrt());
             Layer {
                 input_layernorm: ones(),
                 q_proj: linear("q_proj", [queries, hidden], 1.0),
@@ -100,7 +101,8 @@ impl Decoder {
         let inputs: Vec<Vec<u32>> = rows.iter().map(|row| row[..row.len() - 1].to_vec()).collect();
         let logits = self.logits(config, &inputs);
         let targets: Vec<i64> = rows.iter().flat_map(|row| row[1..].iter().map(|&token| i64::from(token))).collect();
-        let targets = Tensor::<2, Int>::from_data(TensorData::new(targets.clone(), [targets.len(), 1]), &logits.device().without_autodiff());
+        let targets =
+            Tensor::<2, Int>::from_data(TensorData::new(targets.clone(), [targets.len(), 1]), &logits.device().without_autodiff());
         log_softmax(logits, 1).gather(1, targets).mean().neg()
     }
 

@@ -149,7 +149,8 @@ mod tests {
     fn what_is_knowable_is_as_claimed() {
         let questions = many();
         let mean = |of: &dyn Fn(&Question) -> f64| questions.iter().map(of).sum::<f64>() / questions.len() as f64;
-        let cells: Vec<f64> = Nature::ALL.into_iter().flat_map(|nature| Light::ALL.map(|light| probability_of_attack(nature, light))).collect();
+        let cells: Vec<f64> =
+            Nature::ALL.into_iter().flat_map(|nature| Light::ALL.map(|light| probability_of_attack(nature, light))).collect();
         let over_cells = |of: fn(f64) -> f64| cells.iter().map(|&p| of(p)).sum::<f64>() / 16.0;
         let (accuracy, loss) = (over_cells(|p| p.max(1.0 - p)), over_cells(|p| -p * p.ln() - (1.0 - p) * (1.0 - p).ln()));
         // Eight pairs of cells: σ(4.5), 2 σ(2.5), σ(3.5), 2 σ(1.5), 2 σ(0.5).
@@ -162,7 +163,10 @@ mod tests {
     fn a_row_says_the_report_the_label_and_the_noise() {
         let question = Question { id: "test-1".into(), report: "r".into(), light: Light::Dark, nature: Nature::Shy, label: 0 };
         let (row, yes) = (question.to_json(), question.probability_yes());
-        assert!(row.starts_with(r#"{"id":"test-1","report":"r","label":"No","nature":"shy","light":"dark","probability_yes":0.622"#), "{row}");
+        assert!(
+            row.starts_with(r#"{"id":"test-1","report":"r","label":"No","nature":"shy","light":"dark","probability_yes":0.622"#),
+            "{row}"
+        );
         assert!((question.bayes_nll() + (1.0 - yes).ln()).abs() < 1e-12 && !question.bayes_correct());
     }
 }
