@@ -84,7 +84,7 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     let training_peak = peak_bytes();
     let posterior = optimizer.posterior();
-    let mut timed = |samples: usize| -> Result<f64, Box<dyn Error>> {
+    let timed = |samples: usize| -> Result<f64, Box<dyn Error>> {
         let before = Instant::now();
         let wanted = EvaluationOptions { samples, ..EvaluationOptions::default() };
         evaluate(&network, posterior.as_ref(), lora.scaling(), &held, &wanted, &mut |_, _| true)?;

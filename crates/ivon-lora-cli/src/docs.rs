@@ -41,7 +41,13 @@ fn page() -> String {
             let flag = setting.flag.map_or_else(String::new, |flag| format!("`--{flag}`"));
             let only = if setting.only.is_empty() { String::new() } else { format!(" ({} only)", setting.only.join(", ")) };
             let default = default(setting, &defaults);
-            let _ = writeln!(page, "| `{}` | {flag} | {}{only} | {default} | {} |", setting.key, setting.kind.name(), setting.help.replace('|', "\\|"));
+            let _ = writeln!(
+                page,
+                "| `{}` | {flag} | {}{only} | {default} | {} |",
+                setting.key,
+                setting.kind.name(),
+                setting.help.replace('|', "\\|")
+            );
         }
     }
     page
@@ -51,7 +57,10 @@ fn page() -> String {
 fn default(setting: &Setting, defaults: &[(&str, Table); 2]) -> String {
     let of = |table: &Table| {
         let inner = table.get(setting.table).and_then(Value::as_table).unwrap_or(table);
-        inner.get(setting.key).filter(|value| value.as_str() != Some("")).map(|value| format!("`{}`", shown(value).unwrap().replace(['\n', ' '], "").replace(",]", "]").replace(',', ", ")))
+        inner
+            .get(setting.key)
+            .filter(|value| value.as_str() != Some(""))
+            .map(|value| format!("`{}`", shown(value).unwrap().replace(['\n', ' '], "").replace(",]", "]").replace(',', ", ")))
     };
     let values: Vec<(&str, Option<String>)> =
         defaults.iter().filter(|(name, _)| setting.belongs_to(name)).map(|(name, table)| (*name, of(table))).collect();

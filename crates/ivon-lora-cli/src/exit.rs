@@ -150,7 +150,9 @@ fn of_training(error: &TrainError) -> Exit {
 fn of_adapter(error: &LoraError) -> Exit {
     match error {
         LoraError::File(error) if is_write(error) => Exit::File,
-        LoraError::Option { .. } | LoraError::Pattern { .. } | LoraError::NothingMatches { .. } | LoraError::NoSuchLayer { .. } => Exit::Usage,
+        LoraError::Option { .. } | LoraError::Pattern { .. } | LoraError::NothingMatches { .. } | LoraError::NoSuchLayer { .. } => {
+            Exit::Usage
+        }
         _ => Exit::Model,
     }
 }

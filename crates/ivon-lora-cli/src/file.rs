@@ -18,8 +18,8 @@ const LARGEST: u64 = 4 << 20;
 /// # Errors
 /// If it cannot be read, is not TOML, has a key that does not exist, or a value of the wrong kind.
 pub fn read(path: &Path) -> Result<toml::Table, CliError> {
-    let text = files::read_text(path, LARGEST)
-        .map_err(|error| CliError { message: error.to_string(), hint: error.hint(), exit: Exit::Usage })?;
+    let text =
+        files::read_text(path, LARGEST).map_err(|error| CliError { message: error.to_string(), hint: error.hint(), exit: Exit::Usage })?;
     parse(&text, &path.display().to_string())
 }
 
@@ -42,7 +42,10 @@ struct File<'a> {
 impl File<'_> {
     fn malformed(&self, error: &toml::de::Error) -> CliError {
         let place = error.span().map_or_else(|| format!("`{}`", self.name), |span| self.place(&span));
-        CliError::usage(format!("{place} is malformed: {}", one_line(error.message())), Some("`ivon-lora init` writes a file to start from".into()))
+        CliError::usage(
+            format!("{place} is malformed: {}", one_line(error.message())),
+            Some("`ivon-lora init` writes a file to start from".into()),
+        )
     }
 
     fn place(&self, span: &Range<usize>) -> String {
@@ -71,11 +74,20 @@ impl File<'_> {
         names.into_iter().chain(others).try_for_each(|(key, value)| self.check_key(table, key, value, optimizer))
     }
 
-    fn check_key(&self, table: &str, key: &Spanned<std::borrow::Cow<'_, str>>, value: &Spanned<DeValue<'_>>, optimizer: Option<&str>) -> Result<(), CliError> {
+    fn check_key(
+        &self,
+        table: &str,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+        optimizer: Option<&str>,
+    ) -> Result<(), CliError> {
         let Some(setting) = settings::find(table, key.get_ref()) else { return Err(self.unknown(table, key)) };
         if let Some(optimizer) = optimizer.filter(|optimizer| !setting.belongs_to(optimizer)) {
             let message = format!("{}: the optimizer `{optimizer}` has no `{}`", self.place(&key.span()), setting.key);
-            return Err(CliError::usage(message, Some(format!("remove the line, or choose the optimizer `{}`", setting.only.join("`, `")))));
+            return Err(CliError::usage(
+                message,
+                Some(format!("remove the line, or choose the optimizer `{}`", setting.only.join("`, `"))),
+            ));
         }
         if !fits(setting.kind, value.get_ref()) {
             let mut error = self.wrong_kind(&setting.name(), &setting.kind.name(), &value.span(), value.get_ref());
@@ -159,10 +171,7 @@ mod tests {
             "error: `run.toml` line 4: unknown key `batchsize` in the table `[train]`\n\nhint: did you mean `batch_size`?"
         );
         assert_eq!(error("[trian]\n"), "error: `run.toml` line 1: unknown key `trian`\n\nhint: did you mean `train`?");
-        assert_eq!(
-            error("rank = 4"),
-            "error: `run.toml` line 1: unknown key `rank`\n\nhint: `rank` stands in the table `[lora]`"
-        );
+        assert_eq!(error("rank = 4"), "error: `run.toml` line 1: unknown key `rank`\n\nhint: `rank` stands in the table `[lora]`");
         assert!(error("[lora]\nsomething_else = 4").ends_with("hint: `ivon-lora init` writes a file with every key"));
     }
 
@@ -187,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_key_of_another_optimizer_is_refused_wherever_the_name_stands() {
-        let expected = "error: `run.toml` line 2: the optimizer `adamw` has no `ess`\n\nhint: remove the line, or choose the optimizer `ivon`";
+        let expected =
+            "error: `run.toml` line 2: the optimizer `adamw` has no `ess`\n\nhint: remove the line, or choose the optimizer `ivon`";
         assert_eq!(error("[optimizer]\ness = 1e6\nname = 'adamw'"), expected);
         assert!(parse("[optimizer]\ness = 1e6", "run.toml").is_ok());
     }

@@ -91,10 +91,12 @@ mod tests {
             assert!(text.contains(setting.help), "{}", setting.name());
         }
         let without = text.lines().filter(|line| !line.starts_with("# posterior_sd"));
-        let bare: Vec<&str> = without.map(|line| match line.strip_prefix("# ") {
-            Some(rest) if rest.split(' ').nth(1) == Some("=") => rest,
-            _ => line,
-        }).collect();
+        let bare: Vec<&str> = without
+            .map(|line| match line.strip_prefix("# ") {
+                Some(rest) if rest.split(' ').nth(1) == Some("=") => rest,
+                _ => line,
+            })
+            .collect();
         let table = file::parse(&bare.join("\n"), "run.toml").unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(table.try_into::<RunConfig>().unwrap().train.steps, Some(400));
     }

@@ -46,8 +46,11 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), Failure> {
-    let signals = Signals::listen()
-        .map_err(|error| CliError { message: format!("could not listen to signals: {error}"), hint: None, exit: Exit::Failure })?;
+    let signals = Signals::listen().map_err(|error| CliError {
+        message: format!("could not listen to signals: {error}"),
+        hint: None,
+        exit: Exit::Failure,
+    })?;
     commands::run(args.command, &signals)
 }
 

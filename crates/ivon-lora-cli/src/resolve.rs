@@ -32,6 +32,28 @@ pub fn train(args: &TrainArgs) -> Result<Resolved, CliError> {
     resolve(file, given(args)?)
 }
 
+/// As [`train`], with the settings of `base` in place of the defaults; the optimizer is that of `base`, and what the file says of
+/// another is set aside.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_over(args: &TrainArgs, base: &RunConfig) -> Result<RunConfig, CliError> {
+    let wrong = |error: toml::ser::Error| CliError::usage(error.to_string(), None);
+    let mut over = read(args.config.as_deref())?;
+    change_optimizer(&mut over, base.optimizer.name());
+    let mut settings = toml::Table::try_from(base).map_err(wrong)?;
+    for (key, value) in over {
+        match value {
+            Value::Table(inner) => table(&mut settings, &key).extend(inner),
+            value => {
+                settings.insert(key, value);
+            }
+        }
+    }
+    let flags = given(args)?.into_iter().filter(|(flag, _)| *flag != "optimizer").collect();
+    Ok(resolve(settings, flags)?.config)
+}
+
 /// The run whose data `data preview` was asked for: its model and data alone matter.
 ///
 /// # Errors
@@ -205,7 +227,8 @@ fn path(flag: &str, value: Option<&Path>) -> Result<Option<Value>, CliError> {
 
 /// Plain names with commas between are a list; anything else is `all-linear` or a regular expression.
 fn target_modules(text: &str) -> Value {
-    let is_name = |part: &str| !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_' || letter == '.');
+    let is_name =
+        |part: &str| !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_' || letter == '.');
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
     if parts.iter().all(|part| is_name(part)) {
         return Value::Array(parts.into_iter().map(Value::from).collect());
@@ -313,6 +336,21 @@ mod tests {
         assert_eq!((config.train.steps, config.train.epochs), (None, 2.0));
         let Method::Ivon(ivon) = config.optimizer else { panic!("not ivon") };
         assert_eq!((ivon.posterior_sd, ivon.ess), (None, 10.0));
+    }
+
+    #[test]
+    fn settings_of_a_base_stand_in_place_of_the_defaults() {
+        let mut base = RunConfig { seed: 5, optimizer: Method::named("adamw").unwrap(), ..RunConfig::default() };
+        base.train.steps = Some(600);
+        let over = |flags: &str| {
+            let args = Args::try_parse_from(format!("ivon-lora train {flags}").split_whitespace()).unwrap();
+            let Command::Train(args) = args.command else { panic!("not train") };
+            train_over(&args, &base)
+        };
+        assert_eq!(over("").unwrap(), base);
+        let config = over("--optimizer adamw --epochs 1 --learning-rate 0.5").unwrap();
+        assert_eq!((config.seed, config.train.steps, config.optimizer.learning_rate()), (5, None, 0.5));
+        assert_eq!(over("--ess 3").unwrap_err().message, "the optimizer `adamw` has no `--ess`");
     }
 
     #[test]

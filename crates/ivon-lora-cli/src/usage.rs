@@ -16,7 +16,7 @@ pub fn error(error: &clap::Error) -> Option<CliError> {
     let meant = |name: Option<String>| name.map(|name| format!("did you mean `{name}`?")).or_else(help);
     let suggested = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
         .into_iter()
-        .find_map(|kind| of(kind))
+        .find_map(&of)
         .and_then(|names| names.split(['`', ',']).find(|name| !name.is_empty()).map(String::from));
     let (message, hint) = match error.kind() {
         ErrorKind::UnknownArgument => (format!("unknown argument `{argument}`"), meant(suggested)),
@@ -24,9 +24,10 @@ pub fn error(error: &clap::Error) -> Option<CliError> {
             (format!("unknown command `{}`", of(ContextKind::InvalidSubcommand).unwrap_or_default()), meant(suggested))
         }
         ErrorKind::InvalidValue if value.is_empty() => (format!("`{}` needs a value", flag(&argument)), help()),
-        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            (format!("`{}` is `{value}`, expected {}", flag(&argument), expected(&argument)), suggested.map(|name| format!("did you mean `{name}`?")))
-        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => (
+            format!("`{}` is `{value}`, expected {}", flag(&argument), expected(&argument)),
+            suggested.map(|name| format!("did you mean `{name}`?")),
+        ),
         ErrorKind::MissingRequiredArgument => (format!("missing {argument}"), help()),
         ErrorKind::ArgumentConflict => {
             let other = of(ContextKind::PriorArg).unwrap_or_default();
@@ -100,7 +101,11 @@ mod tests {
         for (arguments, expected) in cases {
             assert_eq!(said(arguments), expected, "{arguments}");
         }
-        assert!(said("evaluate --model m").starts_with("error: missing `--adapter <FOLDER>`, `--data <PATH>`"), "{}", said("evaluate --model m"));
+        assert!(
+            said("evaluate --model m").starts_with("error: missing `--adapter <FOLDER>`, `--data <PATH>`"),
+            "{}",
+            said("evaluate --model m")
+        );
         assert!(said("").starts_with("error: no command is given"), "{}", said(""));
     }
 }

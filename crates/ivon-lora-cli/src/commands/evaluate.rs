@@ -72,7 +72,10 @@ fn named(args: &TaskArgs) -> Result<Option<Task>, CliError> {
     };
     if args.task.is_none() && args.prompt.is_none() {
         return match args.answers.is_some() || args.label_field.is_some() || args.scoring.is_some() {
-            true => Err(CliError::usage("`--answers`, `--label-field` and `--scoring` need a task", Some("name one with `--task` or `--prompt`".into()))),
+            true => Err(CliError::usage(
+                "`--answers`, `--label-field` and `--scoring` need a task",
+                Some("name one with `--task` or `--prompt`".into()),
+            )),
             false => Ok(None),
         };
     }

@@ -67,10 +67,11 @@ fn prepare(device: &str, threads: Option<usize>) -> Result<(), CliError> {
     match threads {
         Some(0) => Err(CliError::usage("`--threads` is `0`, expected at least 1", None)),
         None => Ok(()),
-        Some(threads) => rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build_global()
-            .map_err(|error| CliError { message: format!("could not start {threads} threads: {error}"), hint: None, exit: Exit::Failure }),
+        Some(threads) => rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|error| CliError {
+            message: format!("could not start {threads} threads: {error}"),
+            hint: None,
+            exit: Exit::Failure,
+        }),
     }
 }
 

@@ -20,7 +20,10 @@ pub fn run(args: &PreviewArgs) -> Result<(), Failure> {
     if settings.path.as_os_str().is_empty() {
         return Err(CliError::usage("no data are named", Some("name a folder or a file with `--data`".into())).into());
     }
-    let model = config.model.path.ok_or_else(|| CliError::usage("no model is named", Some("its tokenizer reads the prompts: name it with `--model`".into())))?;
+    let model = config
+        .model
+        .path
+        .ok_or_else(|| CliError::usage("no model is named", Some("its tokenizer reads the prompts: name it with `--model`".into())))?;
     let mut screen = Screen::new(ScreenArgs { quiet: args.json, json: false });
     if let Some(note) = detect_task(&mut settings)? {
         screen.note(note);

@@ -1,16 +1,107 @@
-//! `train` without model and data: the example that comes with the binary.
+//! `train` without model and data: the toy that comes with the binary, trained by both optimizers and shown side by side.
 
-use ivon_lora::run::RunConfig;
+use std::path::{Path, PathBuf};
 
-use crate::exit::{CliError, Failure};
+use ivon_lora::files;
+use ivon_lora::metrics::Scores;
+use ivon_lora::report::score_table;
+use ivon_lora::run::{EvaluationReport, RunConfig};
+use ivon_lora::toy;
+use serde_json::{Value, json};
+
+use super::prepare;
+use super::train::{carry_out, dry_run, value};
+use crate::args::TrainArgs;
+use crate::exit::Failure;
 use crate::render::Screen;
+use crate::resolve;
 use crate::signals::Signals;
 
-/// Trains the built-in example.
+/// Where the toy's model, data and runs go unless `--out` says otherwise.
+const FOLDER: &str = "runs/toy";
+
+/// Trains the toy with both optimizers, or with the one that is named.
 ///
 /// # Errors
 /// As any training.
-pub fn run(_config: &RunConfig, _resume: bool, _screen: &mut Screen, _signals: &Signals) -> Result<(), Failure> {
-    let hint = "name a model with `--model` and data with `--data`".to_string();
-    Err(CliError::usage("no model is named", Some(hint)).into())
+pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
+    let asked = resolve::train(args)?.config;
+    let named = args.optimizer.optimizer.is_some() || (args.config.is_some() && asked.optimizer != RunConfig::default().optimizer);
+    let folder = asked.out.clone().unwrap_or_else(|| if args.resume { FOLDER.into() } else { first_free(FOLDER) });
+    let methods = toy::methods().into_iter().filter(|method| !named || method.name() == asked.optimizer.name());
+    let configs: Vec<RunConfig> = methods
+        .map(|method| {
+            let out = folder.join(method.name());
+            let base = toy::run_config(method, &folder.join(toy::NAME), &folder.join("data"), &out);
+            Ok(RunConfig { out: Some(out), ..resolve::train_over(args, &base)? })
+        })
+        .collect::<Result<_, Failure>>()?;
+    if args.dry_run {
+        return configs.iter().try_for_each(dry_run);
+    }
+    prepare(&asked.model.device, asked.model.threads)?;
+    let mut screen = Screen::new(args.screen);
+    screen.note("no model and no data are named: training the built-in toy");
+    files::create_folder(&folder)?;
+    toy::write_model(&folder.join(toy::NAME))?;
+    toy::write_data(&folder.join("data"), toy::DATA_SEED)?;
+    let mut reports = Vec::new();
+    let mut values: Vec<Value> = Vec::new();
+    for config in &configs {
+        let out = config.out.as_deref().unwrap_or(&folder);
+        screen.note(format!("{} → {}", title(config), out.display()));
+        // An interrupted first run leaves the second not yet begun.
+        let resume = args.resume && out.join("checkpoints").exists();
+        let trained = carry_out(config, resume, &mut screen, signals)?;
+        values.push(value(&trained));
+        reports.extend(trained.report.map(|report| (title(config), report)));
+    }
+    screen.result("toy", &text(&reports, &folder), &json!({ "runs": values }))
+}
+
+/// `IVON`, `AdamW`.
+fn title(config: &RunConfig) -> &'static str {
+    if config.optimizer.name() == "ivon" { "IVON" } else { "AdamW" }
+}
+
+/// `runs/toy`, else the first of `runs/toy-2`, `runs/toy-3`, … that is not there: who tries it twice shall not meet an error.
+fn first_free(name: &str) -> PathBuf {
+    let numbered = (2..).map(|number| PathBuf::from(format!("{name}-{number}")));
+    std::iter::once(PathBuf::from(name)).chain(numbered).find(|path| !path.exists()).unwrap_or_else(|| name.into())
+}
+
+/// The rows of one optimizer, named after it.
+fn rows<'a>((name, report): &'a (&str, EvaluationReport)) -> Vec<(String, Vec<&'a Scores>)> {
+    let title = |row: String| if report.samples.is_empty() { name.to_string() } else { format!("{name}, {row}") };
+    report.rows().into_iter().filter(|(row, _)| !row.starts_with("base")).map(|(row, scores)| (title(row), scores)).collect()
+}
+
+/// Both side by side, a sentence of each that a stranger understands, and how to go on.
+fn text(reports: &[(&str, EvaluationReport)], folder: &Path) -> String {
+    let Some((_, first)) = reports.first() else { return String::new() };
+    let base = first.base.as_ref().map(|base| ("base, untuned".to_string(), vec![base]));
+    let rows: Vec<_> = base.into_iter().chain(reports.iter().flat_map(rows)).collect();
+    let sentences: String = reports.iter().map(|(name, report)| format!("{name}: {}.\n", report.sentence())).collect();
+    format!(
+        "The built-in toy, {} made-up questions that were not trained on:\n\n{}\n{sentences}\n\
+         This was the toy that comes with the program; all of it is in {}. A real model and your own data:\n\n  \
+         ivon-lora train --model HuggingFaceTB/SmolLM2-135M-Instruct --data FOLDER --task sst2\n  ivon-lora train --help",
+        first.n,
+        score_table(&rows).to_text(),
+        folder.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_free_folder_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().join("toy").display().to_string();
+        assert_eq!(first_free(&name), PathBuf::from(&name));
+        std::fs::create_dir(&name).unwrap();
+        assert_eq!(first_free(&name), PathBuf::from(format!("{name}-2")));
+    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ivon_lora::run::{self, RunConfig, TrainedRun};
 use ivon_lora::train::Outcome;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{detect_task, fetch, prepare, stopped};
 use crate::args::TrainArgs;
@@ -25,41 +25,58 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
         notes.extend(detect_task(&mut config.data)?);
         config.out.get_or_insert_with(|| default_out(&config.data.task, config.optimizer.name(), config.seed));
     }
+    if is_toy {
+        return super::toy::run(args, signals);
+    }
     if args.dry_run {
-        let text = toml::to_string_pretty(&config).map_err(|error| CliError { message: error.to_string(), hint: None, exit: Exit::Failure })?;
-        return print(&text);
+        return dry_run(&config);
     }
     prepare(&config.model.device, config.model.threads)?;
     let mut screen = Screen::new(args.screen);
     notes.into_iter().for_each(|note| screen.note(note));
-    if is_toy {
-        return super::toy::run(&config, args.resume, &mut screen, signals);
-    }
     fetch(config.model.path.as_deref().unwrap_or_default(), &mut screen)?;
-    let trained = run::train(&config, args.resume, &mut |event| screen.show(&event) && signals.go_on());
-    screen.close();
-    finish(trained.map_err(|error| stopped(error, signals))?, &mut screen, signals)
+    let trained = carry_out(&config, args.resume, &mut screen, signals)?;
+    screen.result("trained", &text(&trained), &value(&trained))
 }
 
-/// Shows how a run ended.
-fn finish(trained: TrainedRun, screen: &mut Screen, signals: &Signals) -> Result<(), Failure> {
+/// Prints a run as it is resolved.
+pub fn dry_run(config: &RunConfig) -> Result<(), Failure> {
+    let text = toml::to_string_pretty(config).map_err(|error| CliError { message: error.to_string(), hint: None, exit: Exit::Failure })?;
+    print(&text)
+}
+
+/// Trains, and shows what happens.
+///
+/// # Errors
+/// As [`run`].
+pub fn carry_out(config: &RunConfig, resume: bool, screen: &mut Screen, signals: &Signals) -> Result<TrainedRun, Failure> {
+    let trained = run::train(config, resume, &mut |event| screen.show(&event) && signals.go_on());
+    screen.close();
+    let trained = trained.map_err(|error| stopped(error, signals))?;
     if trained.outcome == Outcome::Interrupted {
         screen.note(format!("stopped after step {} and saved: go on with `--resume --out {}`", trained.steps, trained.folder.display()));
         return Err(signals.exit().map_or(Failure::BrokenPipe, Failure::Stopped));
     }
-    let outcome = if trained.outcome == Outcome::StoppedEarly { "stopped_early" } else { "finished" };
-    let report = trained.report.as_ref();
-    let text = report.map_or_else(String::new, |report| format!("{report}\n"));
-    let kept = if trained.kept_step == trained.steps { String::new() } else { format!(", the weights of step {} are kept", trained.kept_step) };
-    let text = format!("{text}\n{} steps{kept}; the adapter is in {}", trained.steps, trained.folder.join(run::ADAPTER_FOLDER).display());
-    let value = json!({
+    Ok(trained)
+}
+
+/// What is printed of a run that ended.
+fn text(trained: &TrainedRun) -> String {
+    let text = trained.report.as_ref().map_or_else(String::new, |report| format!("{report}\n"));
+    let kept =
+        if trained.kept_step == trained.steps { String::new() } else { format!(", the weights of step {} are kept", trained.kept_step) };
+    format!("{text}\n{} steps{kept}; the adapter is in {}", trained.steps, trained.folder.join(run::ADAPTER_FOLDER).display())
+}
+
+/// The same for programs.
+pub fn value(trained: &TrainedRun) -> Value {
+    json!({
         "folder": trained.folder.display().to_string(),
-        "outcome": outcome,
+        "outcome": if trained.outcome == Outcome::StoppedEarly { "stopped_early" } else { "finished" },
         "steps": trained.steps,
         "kept_step": trained.kept_step,
-        "evaluation": report,
-    });
-    screen.result("trained", &text, &value)
+        "evaluation": trained.report,
+    })
 }
 
 /// A run needs a model and data, or neither.

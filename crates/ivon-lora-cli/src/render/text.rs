@@ -48,7 +48,8 @@ pub fn evaluation(record: &EvaluationRecord) -> String {
         format!("accuracy {:.3}, NLL {:.3}, ECE {:.3}, Brier {:.3}", scores.accuracy, scores.nll, scores.ece, scores.brier)
     };
     let evaluation = &record.evaluation;
-    let sampled = evaluation.sampled.map_or_else(String::new, |sampled| format!("; {} samples: {}", sampled.samples, scores(&sampled.scores)));
+    let sampled =
+        evaluation.sampled.map_or_else(String::new, |sampled| format!("; {} samples: {}", sampled.samples, scores(&sampled.scores)));
     format!("step {}: {} ({} examples): {}{sampled}", record.step, evaluation.split, evaluation.n, scores(&evaluation.mean))
 }
 

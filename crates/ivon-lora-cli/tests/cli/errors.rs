@@ -52,10 +52,9 @@ fn a_tokenizer_that_is_missing_or_malformed() {
 
 #[test]
 fn data_that_are_not_there() {
-    Place::new().run("train --model model --data nowhere").fails(
-        3,
-        "error: could not read `nowhere`: No such file or directory (os error 2)\n\nhint: check the spelling of the path",
-    );
+    Place::new()
+        .run("train --model model --data nowhere")
+        .fails(3, "error: could not read `nowhere`: No such file or directory (os error 2)\n\nhint: check the spelling of the path");
 }
 
 #[test]
@@ -105,7 +104,9 @@ fn a_folder_that_holds_a_run_or_is_in_use() {
     let place = Place::new();
     place.train("").ok();
     place.train("").fails_with(6, &["`run` already holds a run", "hint: go on with `--resume`"]);
-    place.train("--resume --learning-rate 9").fails_with(2, &["`run` was started with other settings: `optimizer.learning_rate` is 9.0, it was 0.03"]);
+    place
+        .train("--resume --learning-rate 9")
+        .fails_with(2, &["`run` was started with other settings: `optimizer.learning_rate` is 9.0, it was 0.03"]);
     let lock = fs::File::options().write(true).open(place.path("run/.lock")).unwrap();
     lock.lock().unwrap();
     place.train("--resume").fails_with(6, &["`run` is in use by another run", "hint: wait for it to end"]);
@@ -144,7 +145,8 @@ fn a_full_disk() {
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run_and_names_the_checkpoint() {
     let place = Place::new();
-    let flags = "--optimizer adamw --learning-rate 1e38 --schedule constant --warmup 10 --eval-interval 20 --checkpoint-interval 1 --steps 20";
+    let flags =
+        "--optimizer adamw --learning-rate 1e38 --schedule constant --warmup 10 --eval-interval 20 --checkpoint-interval 1 --steps 20";
     let ran = place.run(&format!("train --model model --data data --task sst2 --out run --threads 1 {flags}"));
     ran.fails_with(5, &["the loss of step ", "; the last good checkpoint is step ", "hint: lower `--learning-rate`"]);
 }
@@ -154,7 +156,9 @@ fn an_adapter_of_another_base() {
     let place = Place::new();
     place.train("").ok();
     place.add_model("other", "qwen3");
-    place.run("evaluate --model other --adapter run/adapter --data data").fails_with(4, &["model_type llama, but this one has qwen3", "hint: "]);
+    place
+        .run("evaluate --model other --adapter run/adapter --data data")
+        .fails_with(4, &["model_type llama, but this one has qwen3", "hint: "]);
     place.run("merge --model other --adapter run/adapter --out merged").fails_with(4, &["model_type"]);
     assert!(!exists(place.path("merged")));
 }

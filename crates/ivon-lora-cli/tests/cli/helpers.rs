@@ -111,7 +111,11 @@ impl Ran {
     #[track_caller]
     pub fn fails_with(self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, code, "{}", self.stderr);
-        assert!(self.stderr.contains("error: ") && !self.stderr.contains("internal error") && !self.stderr.contains("panicked"), "{}", self.stderr);
+        assert!(
+            self.stderr.contains("error: ") && !self.stderr.contains("internal error") && !self.stderr.contains("panicked"),
+            "{}",
+            self.stderr
+        );
         for part in parts {
             assert!(self.stderr.contains(part), "`{part}` is not in: {}", self.stderr);
         }
@@ -122,7 +126,8 @@ impl Ran {
 fn rows(split: &str, count: usize) -> String {
     let row = |index: usize| {
         let word = ["bad", "good", "dull", "fine"][index % 4];
-        json!({ "id": format!("{split}-{index}"), "text": format!("the film was {word} {split} {index}"), "label": index % 2 }).to_string() + "\n"
+        json!({ "id": format!("{split}-{index}"), "text": format!("the film was {word} {split} {index}"), "label": index % 2 }).to_string()
+            + "\n"
     };
     (0..count).map(row).collect()
 }

@@ -39,3 +39,39 @@ fn a_signal_saves_and_the_run_can_be_resumed() {
     assert_eq!(stop(started(&place, "--resume"), libc::SIGTERM), Some(143));
     assert!(saved() >= 1);
 }
+
+/// Training that a test waits for, long enough to be killed in, with a checkpoint every few steps.
+const WHOLE: &str =
+    "train --model model --data data --task sst2 --steps 400 --eval-interval 400 --checkpoint-interval 5 --samples 1 --threads 1 --quiet";
+
+#[test]
+fn killed_at_random_moments_a_run_goes_on_from_its_newest_checkpoint_to_the_same_adapter() {
+    let place = Place::new();
+    place.run(&format!("{WHOLE} --out whole")).ok();
+    let mut numbers = 0x9E37_79B9u64;
+    let mut kills = 0;
+    // Each try lives a little longer than the last one could, so that the run comes to its end.
+    for attempt in 0..60 {
+        let resume = if exists(place.path("killed/checkpoints")) { "--resume" } else { "" };
+        if resume.is_empty() && exists(place.path("killed")) {
+            std::fs::remove_dir_all(place.path("killed")).unwrap();
+        }
+        let mut child =
+            place.command(&format!("{WHOLE} --out killed {resume}")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        numbers = numbers.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        std::thread::sleep(std::time::Duration::from_millis(60 + 12 * attempt + (numbers >> 33) % 120));
+        if let Some(status) = child.try_wait().unwrap() {
+            let mut said = String::new();
+            std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
+            assert!(status.success(), "after {kills} kills: {said}");
+            break;
+        }
+        assert_eq!(stop(child, libc::SIGKILL), None);
+        kills += 1;
+    }
+    assert!(kills > 0, "the run was over before it could be killed");
+    for file in ["adapter/adapter_model.safetensors", "adapter/posterior.safetensors", "evaluation.json"] {
+        let [whole, killed] = ["whole", "killed"].map(|run| std::fs::read(place.path(&format!("{run}/{file}"))).unwrap());
+        assert!(whole == killed, "{file} differs after {kills} kills");
+    }
+}

@@ -22,10 +22,9 @@ fn what_is_mistyped_is_named_with_what_may_be_meant() {
     let place = Place::new();
     place.run("trian").fails(2, "error: unknown command `trian`\n\nhint: did you mean `train`?");
     place.run("train --learning-rat 1").fails(2, "error: unknown argument `--learning-rat`\n\nhint: did you mean `--learning-rate`?");
-    place.run("train --optimizer ivan").fails(
-        2,
-        "error: `--optimizer` is `ivan`, expected one of `ivon`, `adamw`\n\nhint: did you mean `ivon`?",
-    );
+    place
+        .run("train --optimizer ivan")
+        .fails(2, "error: `--optimizer` is `ivan`, expected one of `ivon`, `adamw`\n\nhint: did you mean `ivon`?");
     place.run("train --model model --data data --task ss2").fails(
         2,
         "error: unknown task `ss2`, expected one of `winogrande_s`, `winogrande_m`, `arc_easy`, `arc_challenge`, `openbookqa`, `boolq`, \
@@ -45,22 +44,19 @@ fn what_is_mistyped_is_named_with_what_may_be_meant() {
 fn an_unknown_key_of_the_file_is_named_with_its_line() {
     let place = Place::new();
     place.write("run.toml", "seed = 1\n[train]\nstep = 3\n");
-    place.run("train --config run.toml").fails(
-        2,
-        "error: `run.toml` line 3: unknown key `step` in the table `[train]`\n\nhint: did you mean `steps`?",
-    );
-    place.run("train --config nowhere.toml").fails(
-        2,
-        "error: could not read `nowhere.toml`: No such file or directory (os error 2)\n\nhint: check the spelling of the path",
-    );
+    place
+        .run("train --config run.toml")
+        .fails(2, "error: `run.toml` line 3: unknown key `step` in the table `[train]`\n\nhint: did you mean `steps`?");
+    place
+        .run("train --config nowhere.toml")
+        .fails(2, "error: could not read `nowhere.toml`: No such file or directory (os error 2)\n\nhint: check the spelling of the path");
 }
 
 #[test]
 fn a_flag_of_another_optimizer_is_refused() {
-    Place::new().run("train --model model --data data --optimizer adamw --clip-radius 1").fails(
-        2,
-        "error: the optimizer `adamw` has no `--clip-radius`\n\nhint: leave it away, or choose `--optimizer ivon`",
-    );
+    Place::new()
+        .run("train --model model --data data --optimizer adamw --clip-radius 1")
+        .fails(2, "error: the optimizer `adamw` has no `--clip-radius`\n\nhint: leave it away, or choose `--optimizer ivon`");
 }
 
 #[test]
@@ -69,7 +65,8 @@ fn init_writes_a_file_that_a_dry_run_resolves_and_flags_override() {
     assert_eq!(place.run("init --model model --data data --task sst2 --out run.toml").ok(), "");
     place.run("init --out run.toml").fails(6, "error: `run.toml` already exists\n\nhint: remove it, or name another with `--out`");
     let resolved = place.run("train --config run.toml --steps 7 --posterior-sd 0.01 --dry-run").ok();
-    for line in ["steps = 7", "posterior_sd = 0.01", "path = \"model\"", "path = \"data\"", "task = \"sst2\"", "out = \"runs/sst2-ivon-0\""] {
+    for line in ["steps = 7", "posterior_sd = 0.01", "path = \"model\"", "path = \"data\"", "task = \"sst2\"", "out = \"runs/sst2-ivon-0\""]
+    {
         assert!(resolved.lines().any(|found| found == line), "{line}");
     }
     // What was resolved resolves to itself.
@@ -107,7 +104,13 @@ fn a_full_device_under_standard_output_is_an_error() {
 #[test]
 fn standard_input_without_lines_is_an_error() {
     let place = Place::new();
-    let mut child = place.command("predict --model model --adapter a").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = place
+        .command("predict --model model --adapter a")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
     Ran::of(child.wait_with_output().unwrap())
         .fails(3, "error: standard input has no lines\n\nhint: give one prompt or one JSON object on each line");

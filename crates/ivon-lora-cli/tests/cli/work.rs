@@ -17,8 +17,13 @@ fn a_run_leaves_its_files_and_prints_its_scores() {
     let ran = place.train("");
     assert!(ran.stderr.contains("step 6 of 6: loss ") && ran.stderr.contains("wrote run/adapter\n"), "{}", ran.stderr);
     let out = ran.ok();
-    assert!(out.starts_with("test (12 examples)\n") && out.contains("\n2 samples ") && out.ends_with("the adapter is in run/adapter\n"), "{out}");
-    for file in ["run.toml", "metrics.jsonl", "evaluation.json", "predictions.jsonl", "adapter/posterior.safetensors", "adapter/ivon_lora.json"] {
+    assert!(
+        out.starts_with("test (12 examples)\n") && out.contains("\n2 samples ") && out.ends_with("the adapter is in run/adapter\n"),
+        "{out}"
+    );
+    for file in
+        ["run.toml", "metrics.jsonl", "evaluation.json", "predictions.jsonl", "adapter/posterior.safetensors", "adapter/ivon_lora.json"]
+    {
         assert!(exists(place.path("run").join(file)), "{file}");
     }
 }
@@ -104,14 +109,12 @@ fn a_merged_model_needs_no_adapter() {
     assert!(exists(place.path("merged/tokenizer.json")));
     let seen: Value = serde_json::from_str(&place.run("inspect model merged --json").ok()).unwrap();
     assert_eq!((seen["config"]["model_type"].as_str(), seen["parameters"].as_u64()), (Some("llama"), Some(29408)));
-    place.run("merge --model model --adapter run/adapter --out merged").fails(
-        6,
-        "error: `merged` already exists\n\nhint: remove it, or name another with `--out`",
-    );
-    place.run("merge --model model --adapter run/adapter --out other --precision int8").fails(
-        2,
-        "error: `--precision` is `int8`, expected one of `f32`, `f16`, `bf16`",
-    );
+    place
+        .run("merge --model model --adapter run/adapter --out merged")
+        .fails(6, "error: `merged` already exists\n\nhint: remove it, or name another with `--out`");
+    place
+        .run("merge --model model --adapter run/adapter --out other --precision int8")
+        .fails(2, "error: `--precision` is `int8`, expected one of `f32`, `f16`, `bf16`");
 }
 
 #[test]
@@ -153,7 +156,11 @@ fn inspect_tells_what_is_in_an_adapter_and_a_run() {
     let place = Place::new();
     place.train("").ok();
     let adapter = place.run("inspect adapter run/adapter").ok();
-    for part in ["base           model\n", "made for       task sst2, prompts of at most 320 tokens\n", "posterior      ivon, ess 1000000, weight decay 0\n"] {
+    for part in [
+        "base           model\n",
+        "made for       task sst2, prompts of at most 320 tokens\n",
+        "posterior      ivon, ess 1000000, weight decay 0\n",
+    ] {
         assert!(adapter.contains(part), "{part}: {adapter}");
     }
     // σ₀ = 1/√(10⁶ · 10⁻³) = 0.0316, from which six steps hardly move the median.
@@ -174,8 +181,28 @@ fn a_preview_shows_what_the_model_reads() {
 test-0
   prompt  Is the sentiment of this review Negative or Positive? Review: the film was bad test 0 Sentiment:
   tokens  0:\"<unk>\" 7:\"the\" ";
-    assert!(seen.starts_with(expected) && seen.ends_with("labels     0 Negative: 6, 1 Positive: 6\nshortened  0\nleft out   0\n"), "{seen}");
+    assert!(
+        seen.starts_with(expected) && seen.ends_with("labels     0 Negative: 6, 1 Positive: 6\nshortened  0\nleft out   0\n"),
+        "{seen}"
+    );
     let json: Value = serde_json::from_str(&place.run("data preview --model model --data data --task sst2 --json").ok()).unwrap();
     assert_eq!(json["examples"].as_array().unwrap().len(), 3);
-    place.run("data preview --data data").fails(2, "error: no model is named\n\nhint: its tokenizer reads the prompts: name it with `--model`");
+    place
+        .run("data preview --data data")
+        .fails(2, "error: no model is named\n\nhint: its tokenizer reads the prompts: name it with `--model`");
+}
+
+#[test]
+fn without_model_and_data_the_toy_is_trained_by_both_optimizers() {
+    let place = Place::new();
+    let ran = place.run("train --steps 2 --samples 1 --train-limit 20 --eval-limit 20 --threads 1");
+    assert!(ran.stderr.starts_with("no model and no data are named: training the built-in toy\n"), "{}", ran.stderr);
+    let out = ran.ok();
+    for part in ["built-in toy, 20 made-up questions", "\nIVON, mean ", "\nIVON, 1 samples ", "\nAdamW ", "--model HuggingFaceTB/"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    assert!(exists(place.path("runs/toy/ivon/adapter")) && exists(place.path("runs/toy/adamw/adapter")));
+    // A second try shall not meet an error, and one optimizer can be asked for alone.
+    place.run("train --optimizer adamw --steps 2 --train-limit 20 --eval-limit 20 --threads 1 --quiet").ok();
+    assert!(exists(place.path("runs/toy-2/adamw")) && !exists(place.path("runs/toy-2/ivon")));
 }

@@ -88,8 +88,9 @@ mod tests {
         batch.ask_last(second);
         assert_eq!(batch.positions, [0, 1, 2, 3, 3, 4]);
         assert_eq!(batch.asked, [2, 5]);
-        assert_eq!(batch.above(first), [0..3]);
-        assert_eq!(batch.above(second), [0..3]);
+        for answer in [first, second] {
+            assert_eq!(batch.above(answer), std::slice::from_ref(&(0..3)));
+        }
         assert!(batch.above(prompt).is_empty());
     }
 }

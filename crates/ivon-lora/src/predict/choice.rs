@@ -174,3 +174,116 @@ fn log_sum_exp(logits: Tensor<2>) -> Tensor<2> {
     let largest = logits.clone().detach().max_dim(1);
     (logits - largest.clone()).exp().sum_dim(1).log() + largest
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::lora::Adapter;
+    use crate::model::{BasePrecision, Checkpoint, Decoder};
+    use crate::testing::golden;
+
+    fn network() -> Network {
+        let checkpoint = Checkpoint::open(golden().join("tiny/qwen2").to_str().unwrap()).unwrap();
+        Network::new(Decoder::load(&checkpoint, BasePrecision::F32).unwrap(), &Device::flex(), false)
+    }
+
+    fn example(tokens: &[u32], choices: Choices) -> Encoded {
+        Encoded { id: "e".into(), key: 1, tokens: tokens.to_vec(), choices, label: None }
+    }
+
+    fn scores(network: &Network, examples: &[&Encoded]) -> Vec<Vec<f32>> {
+        let adapter = Adapter { layers: Vec::new() };
+        let low_rank = LowRank { adapter: &adapter, scaling: 0.0, dropout: None };
+        let questions = Questions::pack(examples);
+        let values: Vec<f32> = choice_log_probabilities(network, low_rank, &questions).into_data().try_to_vec().unwrap();
+        let width = values.len() / examples.len();
+        (0..examples.len()).map(|question| values[question * width..][..questions.choices(question)].to_vec()).collect()
+    }
+
+    /// ln p of every token of the vocabulary after `tokens`, the sequence run alone.
+    fn next(network: &Network, tokens: &[u32]) -> Vec<f64> {
+        let mut batch = Batch::default();
+        let segment = batch.push(tokens, None, 0);
+        batch.ask_last(segment);
+        let adapter = Adapter { layers: Vec::new() };
+        let hidden = network.hidden(&batch, LowRank { adapter: &adapter, scaling: 0.0, dropout: None });
+        let all: Vec<u32> = (0..network.config().vocab_size as u32).collect();
+        let logits: Vec<f32> = network.logits_of(hidden, &all).into_data().try_to_vec().unwrap();
+        crate::metrics::log_softmax(&logits.iter().map(|&logit| f64::from(logit)).collect::<Vec<_>>(), 1.0)
+    }
+
+    /// Σ ln p(token | prompt and the answer's tokens before it), one forward pass per token.
+    fn by_hand(network: &Network, prompt: &[u32], answers: &[Vec<u32>]) -> Vec<f64> {
+        let score = |answer: &Vec<u32>| -> f64 {
+            (0..answer.len()).map(|at| next(network, &[prompt, &answer[..at]].concat())[answer[at] as usize]).sum()
+        };
+        crate::metrics::log_softmax(&answers.iter().map(score).collect::<Vec<_>>(), 1.0)
+    }
+
+    fn close(found: &[f32], expected: &[f64]) {
+        assert!(
+            found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-4),
+            "{found:?} {expected:?}"
+        );
+    }
+
+    #[test]
+    fn seventy_seven_answers_are_scored_as_token_by_token_runs_would_score_them() {
+        let network = network();
+        let prompt = [5, 6, 7, 8, 9];
+        // One to four tokens; many begin alike, and some begin others.
+        let answers: Vec<Vec<u32>> =
+            (0..77u32).map(|index| (0..=index % 4).map(|at| 3 + (index / 4 * (at + 1) + at) % 90).collect()).collect();
+        let question = example(&prompt, Choices::Answers(answers.clone()));
+        let other = example(&[5, 6, 7, 8, 20, 21], Choices::Answers(vec![vec![30], vec![31, 32]]));
+        let found = scores(&network, &[&question, &other]);
+        close(&found[0], &by_hand(&network, &prompt, &answers));
+        close(&found[1], &by_hand(&network, &[5, 6, 7, 8, 20, 21], &[vec![30], vec![31, 32]]));
+    }
+
+    #[test]
+    fn choices_of_one_token_score_alike_as_tokens_and_as_whole_answers() {
+        let network = network();
+        let tokens = example(&[5, 6, 7], Choices::Tokens(vec![40, 41, 42]));
+        let answers = example(&[5, 6, 7], Choices::Answers(vec![vec![40], vec![41], vec![42]]));
+        let expected: Vec<f64> = scores(&network, &[&answers])[0].iter().map(|&value| f64::from(value)).collect();
+        close(&scores(&network, &[&tokens])[0], &expected);
+    }
+
+    #[test]
+    fn questions_may_differ_in_their_number_of_choices_and_share_a_beginning() {
+        let network = network();
+        let few = example(&[5, 6, 7, 8, 9, 10], Choices::Tokens(vec![41, 40]));
+        let many = example(&[5, 6, 7, 8, 11], Choices::Tokens(vec![40, 41, 42, 43, 44]));
+        let together = Questions::pack(&[&few, &many]);
+        assert_eq!(together.batch.len(), 4 + 2 + 1);
+        let found = scores(&network, &[&few, &many]);
+        for (question, found) in [&few, &many].into_iter().zip(found) {
+            let alone: Vec<f64> = scores(&network, &[question])[0].iter().map(|&value| f64::from(value)).collect();
+            close(&found, &alone);
+            assert!((found.iter().map(|value| value.exp()).sum::<f32>() - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn gradients_flow_through_whole_answers() {
+        use burn::module::Module;
+        use burn::optim::GradientsParams;
+        let network = network();
+        let config = crate::lora::LoraConfig { rank: 2, ..Default::default() };
+        let adapter = Adapter::new(&config, network.config(), 3, &Device::flex().autodiff()).unwrap().train();
+        let question = example(&[5, 6, 7], Choices::Answers(vec![vec![40, 41], vec![42]]));
+        let low_rank = LowRank { adapter: &adapter, scaling: 2.0, dropout: None };
+        let loss = choice_log_probabilities(&network, low_rank, &Questions::pack(&[&question])).narrow(1, 0, 1).sum().neg();
+        let gradients = GradientsParams::from_grads(loss.backward(), &adapter);
+        let gradient = |name: &str| {
+            let (_, parameter) = adapter.parameters().find(|(path, _)| path.ends_with(name)).unwrap();
+            gradients.get::<2>(parameter.id).unwrap().abs().max().into_scalar::<f32>()
+        };
+        // B starts at zero, so at first only B has a gradient.
+        assert!(gradient("lora_B") > 0.0);
+        assert_eq!(gradient("lora_A"), 0.0);
+    }
+}

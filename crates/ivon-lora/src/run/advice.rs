@@ -19,7 +19,7 @@ pub fn advice(method: &Method, config: &TrainConfig, length: Length, decoder: &D
     let initial = ivon.initial_sd();
     let rates: f64 = (0..length.steps).map(|step| config.schedule.factor(step, length.steps, config.warmup)).sum();
     let rescaled = if ivon.rescale_lr { ivon.hess_init + ivon.weight_decay } else { 1.0 };
-    let farthest = (ivon.clip_radius > 0.0).then(|| ivon.learning_rate * rescaled * ivon.clip_radius * rates);
+    let farthest = (ivon.clip_radius > 0.0).then_some(ivon.learning_rate * rescaled * ivon.clip_radius * rates);
     let moved = 1.0 - ivon.beta2.powf(length.steps as f64);
     let reach = farthest.map_or("without a limit".into(), |far| format!("at most {far:.2e}"));
     let mut said = vec![RunEvent::Note(format!(

@@ -126,8 +126,7 @@ impl Loop<'_> {
     }
 
     fn run(&mut self, optimizer: &mut dyn Optimizer, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Result<Trained, TrainError> {
-        let mut outcome = Outcome::Finished;
-        loop {
+        let outcome = loop {
             // Before the step, so that an evaluation that an interruption cut off is made up for on resume.
             let mut go_on = !self.evaluation_is_due() || self.evaluate(optimizer, watch)?;
             let (step, last) = (self.progress.step, self.progress.step == self.length.steps);
@@ -136,20 +135,18 @@ impl Loop<'_> {
                 go_on &= self.save(optimizer, watch)?;
             }
             if !go_on || last || !patient {
-                outcome = match (go_on || last && !self.evaluation_is_due(), patient) {
+                break match (go_on || last && !self.evaluation_is_due(), patient) {
                     (false, _) => Outcome::Interrupted,
                     (true, false) if !last => Outcome::StoppedEarly,
                     _ => Outcome::Finished,
                 };
-                break;
             }
             let record = self.step(optimizer)?;
             if !watch(Event::Step(&record, self.length.steps)) {
                 self.save(optimizer, watch)?;
-                outcome = Outcome::Interrupted;
-                break;
+                break Outcome::Interrupted;
             }
-        }
+        };
         let kept_step = self.take_best(optimizer, outcome)?;
         Ok(Trained { outcome, steps: self.progress.step, kept_step })
     }

@@ -64,7 +64,8 @@ pub fn inspect(folder: &Path) -> Result<AdapterSeen, Failure> {
     let (config, base) = read_peft_config(folder)?;
     let (mean, _) = tensors(&folder.join(ADAPTER_FILE))?;
     let posterior = folder.join(POSTERIOR_FILE);
-    let (variance, metadata) = if posterior.exists() { tensors(&posterior).map(|(values, metadata)| (values, Some(metadata)))? } else { Default::default() };
+    let (variance, metadata) =
+        if posterior.exists() { tensors(&posterior).map(|(values, metadata)| (values, Some(metadata)))? } else { Default::default() };
     let made_for = Sidecar::read(folder)?.map(|sidecar| MadeFor {
         task: serde_json::from_value::<Task>(sidecar.task).map_or_else(|_| "unknown".into(), |task| task.name),
         method: sidecar.method,
@@ -126,7 +127,8 @@ fn tensors(path: &Path) -> Result<(Tensors, BTreeMap<String, String>), Failure> 
             continue;
         }
         let offsets: Option<[usize; 2]> = entry.get("data_offsets").and_then(|offsets| serde_json::from_value(offsets.clone()).ok());
-        let range = offsets.and_then(|[from, to]| data.get(from..to)).ok_or_else(|| malformed(format!("tensor `{name}` lies outside of it")))?;
+        let range =
+            offsets.and_then(|[from, to]| data.get(from..to)).ok_or_else(|| malformed(format!("tensor `{name}` lies outside of it")))?;
         let kind = entry.get("dtype").and_then(Value::as_str).unwrap_or_default();
         let values = numbers(kind, range).ok_or_else(|| LoraError::Type { name: name.clone(), found: kind.into() })?;
         found.insert(name, values);
@@ -165,7 +167,16 @@ impl Seen for AdapterSeen {
         };
         let mut lines = vec![
             ("base", self.base.clone().unwrap_or_else(|| "not named".into())),
-            ("rank", format!("{}, alpha {}, scaled by {:.3}{}", config.rank, config.alpha, config.scaling(), if config.use_rslora { " (rsLoRA)" } else { "" })),
+            (
+                "rank",
+                format!(
+                    "{}, alpha {}, scaled by {:.3}{}",
+                    config.rank,
+                    config.alpha,
+                    config.scaling(),
+                    if config.use_rslora { " (rsLoRA)" } else { "" }
+                ),
+            ),
             ("layers", targets),
             ("weights", count(self.parameters)),
         ];

@@ -79,10 +79,16 @@ impl Seen for Model {
             ("layers", format!("{} of width {}, gated layer {}", config.num_hidden_layers, config.hidden_size, config.intermediate_size)),
             (
                 "attention",
-                format!("{} heads of {}, {} for keys and values{window}", config.num_attention_heads, config.head_dim, config.num_key_value_heads),
+                format!(
+                    "{} heads of {}, {} for keys and values{window}",
+                    config.num_attention_heads, config.head_dim, config.num_key_value_heads
+                ),
             ),
             ("positions", format!("{}, rotary base {}", config.max_position_embeddings, config.rope_theta)),
-            ("vocabulary", format!("{}{}", config.vocab_size, if config.tie_word_embeddings { ", output tied to the embeddings" } else { "" })),
+            (
+                "vocabulary",
+                format!("{}{}", config.vocab_size, if config.tie_word_embeddings { ", output tied to the embeddings" } else { "" }),
+            ),
         ];
         match &self.tokenizer {
             Tokens::Read { tokens, bos_token, eos_token, chat_template } => {

@@ -49,7 +49,10 @@ pub fn inspect(folder: &Path) -> Result<RunSeen, Failure> {
         Record::Step(step) => Some(step.clone()),
         Record::Evaluation(_) => None,
     });
-    let findings = said.iter().map(|finding| json!({ "severity": severity(finding.severity), "what": finding.what, "remedy": finding.remedy })).collect();
+    let findings = said
+        .iter()
+        .map(|finding| json!({ "severity": severity(finding.severity), "what": finding.what, "remedy": finding.remedy }))
+        .collect();
     Ok(RunSeen { settings, last_step, evaluation, findings, said })
 }
 
@@ -111,7 +114,8 @@ impl Seen for RunSeen {
 /// The main scores of `evaluation.json`.
 fn scores(evaluation: &Value) -> String {
     let number = |row: &Value, key: &str| row.get(key).and_then(Value::as_f64).map_or_else(|| "?".into(), |value| format!("{value:.3}"));
-    let mut table = ivon_lora::report::Table { head: ["", "accuracy", "NLL (nats)", "ECE", "Brier"].map(String::from).to_vec(), rows: Vec::new() };
+    let mut table =
+        ivon_lora::report::Table { head: ["", "accuracy", "NLL (nats)", "ECE", "Brier"].map(String::from).to_vec(), rows: Vec::new() };
     let mut add = |name: String, row: Option<&Value>| {
         let Some(row) = row.filter(|row| row.is_object()) else { return };
         table.rows.push([vec![name], ["accuracy", "nll", "ece", "brier"].iter().map(|key| number(row, key)).collect()].concat());

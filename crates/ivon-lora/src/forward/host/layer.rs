@@ -64,6 +64,17 @@ struct Low {
     mask: Option<Mask>,
 }
 
+/// What goes through a projection on the way back.
+struct Through<'a> {
+    /// Gradient of the output, `[n, out]`.
+    dy: &'a [f32],
+    /// The input, `[n, in]`; read only where the projection is adapted.
+    x: &'a [f32],
+    low: Option<&'a Low>,
+    /// Where the gradient of the input goes, and whether it is added there.
+    dx: Option<(&'a mut [f32], bool)>,
+}
+
 impl Pass<'_> {
     fn heads(&self) -> Heads {
         Heads {
@@ -117,20 +128,11 @@ impl Pass<'_> {
     }
 
     /// The gradients of [`Self::project`]: dA and dB go to `gradient`, dx (if wanted) is written or added to.
-    fn project_backward(
-        &self,
-        layer: Layer<'_>,
-        projection: Projection,
-        dy: &[f32],
-        x: &[f32],
-        low: Option<&Low>,
-        gradient: &mut [f32],
-        dx: Option<(&mut [f32], bool)>,
-    ) {
+    fn project_backward(&self, layer: Layer<'_>, projection: Projection, through: Through<'_>, gradient: &mut [f32]) {
+        let Through { dy, x, low, mut dx } = through;
         let linear = layer.weights.linear(projection);
         let (inputs, outputs) = (linear.weight.columns(), linear.weight.rows());
         let n = dy.len() / outputs;
-        let mut dx = dx;
         if let Some((dx, add)) = &mut dx {
             apply_transposed(&linear.weight, dy, dx, *add);
         }
@@ -278,7 +280,12 @@ impl Pass<'_> {
         if !gated.is_empty() {
             kernel::gated(&gate, &up, &mut gated);
         }
-        self.project_backward(layer, Projection::Down, &dy, &gated, low(Projection::Down), gradient, Some((&mut d_gated, false)));
+        self.project_backward(
+            layer,
+            Projection::Down,
+            Through { dy: &dy, x: &gated, low: low(Projection::Down), dx: Some((&mut d_gated, false)) },
+            gradient,
+        );
         drop(gated);
         kernel::gated_backward(&d_gated, &mut gate, &mut up);
         drop(d_gated);
@@ -287,8 +294,18 @@ impl Pass<'_> {
         let mut normed = self.pool.take(middle.len());
         kernel::rms_norm_again(&middle, &weights.post_attention_layernorm, &inverse_middle, &mut normed);
         let mut d_normed = self.pool.take(middle.len());
-        self.project_backward(layer, Projection::Gate, &gate, &normed, low(Projection::Gate), gradient, Some((&mut d_normed, false)));
-        self.project_backward(layer, Projection::Up, &up, &normed, low(Projection::Up), gradient, Some((&mut d_normed, true)));
+        self.project_backward(
+            layer,
+            Projection::Gate,
+            Through { dy: &gate, x: &normed, low: low(Projection::Gate), dx: Some((&mut d_normed, false)) },
+            gradient,
+        );
+        self.project_backward(
+            layer,
+            Projection::Up,
+            Through { dy: &up, x: &normed, low: low(Projection::Up), dx: Some((&mut d_normed, true)) },
+            gradient,
+        );
         drop((gate, up));
         let mut d_middle = dy;
         kernel::rms_norm_backward(&d_normed, &middle, &weights.post_attention_layernorm, &inverse_middle, &mut d_middle, true);
@@ -296,7 +313,12 @@ impl Pass<'_> {
 
         // m = x + O(attended)
         let mut d_attended = self.pool.take(attended.len());
-        self.project_backward(layer, Projection::O, &d_middle, &attended, low(Projection::O), gradient, Some((&mut d_attended, false)));
+        self.project_backward(
+            layer,
+            Projection::O,
+            Through { dy: &d_middle, x: &attended, low: low(Projection::O), dx: Some((&mut d_attended, false)) },
+            gradient,
+        );
         let heads = self.heads();
         let (mut dq, mut dk, mut dv) = (self.pool.zeros(q.len()), self.pool.zeros(k.len()), self.pool.zeros(v.len()));
         let given = Attended { q: &q, k: &k, v: &v, out: &attended, d_out: &d_attended };
@@ -315,19 +337,21 @@ impl Pass<'_> {
         self.project_backward(
             layer,
             Projection::K,
-            &dk,
-            &normed,
-            low(Projection::K),
+            Through { dy: &dk, x: &normed, low: low(Projection::K), dx: d_normed.as_deref_mut().map(|d| (d, false)) },
             gradient,
-            d_normed.as_deref_mut().map(|d| (d, false)),
         );
-        self.project_backward(layer, Projection::V, &dv, &normed, low(Projection::V), gradient, d_normed.as_deref_mut().map(|d| (d, true)));
+        self.project_backward(
+            layer,
+            Projection::V,
+            Through { dy: &dv, x: &normed, low: low(Projection::V), dx: d_normed.as_deref_mut().map(|d| (d, true)) },
+            gradient,
+        );
         let mut d_asked = (layer.last && !first).then(|| self.pool.take(normed_q.len()));
         let target = match &mut d_asked {
             Some(d) => Some((&mut d[..], false)),
             None => d_normed.as_deref_mut().map(|d| (d, true)),
         };
-        self.project_backward(layer, Projection::Q, &dq, normed_q, low(Projection::Q), gradient, target);
+        self.project_backward(layer, Projection::Q, Through { dy: &dq, x: normed_q, low: low(Projection::Q), dx: target }, gradient);
         let mut d_normed = d_normed?;
         if let Some(d_asked) = d_asked {
             self.put(&d_asked, &mut d_normed, hidden);

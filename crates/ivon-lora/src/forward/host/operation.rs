@@ -39,7 +39,7 @@ pub struct Call {
 
 /// What a layer keeps for its backward pass: all that it needs, or only its input.
 enum Kept {
-    Tape(Tape),
+    Tape(Box<Tape>),
     Input(Buffer),
 }
 
@@ -132,7 +132,7 @@ impl Call {
                 }
                 let (y, tape) = pass.forward(self.layer(index), x);
                 if keep && !self.host.recompute {
-                    layers.push(Kept::Tape(tape));
+                    layers.push(Kept::Tape(Box::new(tape)));
                 }
                 x = y;
             }
@@ -156,7 +156,7 @@ impl Call {
             for (index, kept) in (first..decoder.layers.len()).zip(layers).rev() {
                 let layer = self.layer(index);
                 let tape = match kept {
-                    Kept::Tape(tape) => tape,
+                    Kept::Tape(tape) => *tape,
                     Kept::Input(x) => pass.forward(layer, x).1,
                 };
                 match pass.backward(layer, d, tape, &mut gradient, index == first) {
