@@ -1,7 +1,7 @@
 //! The model and the data set that come with the binary: what `ivon-lora train` uses when it is given nothing.
 //!
 //! The model is a Llama of half a million parameters that `examples/pretrain_toy` has trained on [`text`]; the data
-//! are [`questions`] about reports of animals, some of which nobody can answer. Both speak of one small [`world`].
+//! are [`questions`] about meetings with animals, some of which nobody can answer for sure. Both speak of one small [`world`].
 //! Sizes, losses and how the settings were chosen are in `docs/toy.md`.
 
 pub mod questions;
@@ -41,7 +41,7 @@ pub fn write_model(folder: &Path) -> Result<(), FileError> {
     MODEL_FILES.iter().try_for_each(|(name, bytes)| write_bytes(&folder.join(name), bytes))
 }
 
-/// The question: whether a report is true.
+/// The question: whether the animal of a report attacked.
 pub fn task() -> Task {
     let form = data::Form::Template { prompt: questions::PROMPT.into(), answers: answers(), label_field: "label".into() };
     Task { name: data::CUSTOM.into(), form, scoring: data::Scoring::Token }
@@ -101,8 +101,8 @@ pub fn write_data(folder: &Path, seed: u64) -> Result<(), FileError> {
         write_bytes(&folder.join(format!("{role}.jsonl")), jsonl(role, seed).as_bytes())?;
     }
     let readme = format!(
-        "Questions about a small world, made by `ivon-lora` (seed {seed}). `light` and `probability_yes` are what the generator\n\
-         knows: the probability of the label `Yes` given the report. Training does not read them.\n\n    \
+        "Questions about a small world, made by `ivon-lora` (seed {seed}). `nature`, `light` and `probability_yes` are\n\
+         what the generator knows: the probability of the label `Yes` given the report. Training does not read them.\n\n    \
          ivon-lora train --model MODEL --data . --prompt '{}' --answers {} --label-field label\n",
         questions::PROMPT,
         questions::ANSWERS.join(",")
@@ -110,11 +110,11 @@ pub fn write_data(folder: &Path, seed: u64) -> Result<(), FileError> {
     write_bytes(&folder.join("README.md"), readme.as_bytes())
 }
 
-/// The optimizers of the toy run, IVON first, with the settings that `examples/tune_toy` found best on tune: twelve
+/// The optimizers of the toy run, IVON first, with the settings that `examples/tune_toy` found best on tune: six
 /// trials each, see `docs/toy.md`.
 pub fn methods() -> [Method; 2] {
-    let ivon = IvonMethodConfig { learning_rate: 1.0, ess: 1e6, ..IvonMethodConfig::default() };
-    let adamw = AdamwConfig { learning_rate: 1e-2, ..AdamwConfig::default() };
+    let ivon = IvonMethodConfig { learning_rate: 1.0, ess: 1e7, ..IvonMethodConfig::default() };
+    let adamw = AdamwConfig { learning_rate: 3e-3, ..AdamwConfig::default() };
     [Method::Ivon(ivon), Method::Adamw(adamw)]
 }
 
@@ -261,7 +261,7 @@ mod tests {
         let rows = log_probabilities(&network(&checkpoint), low_rank, &set.examples, 2048, &mut |_| true).unwrap();
         let labels = set.examples.iter().filter_map(|example| example.label).collect();
         let scores = crate::metrics::Predictions::new(rows, labels).unwrap();
-        // Who knows everything is right on 0.795 of them, with a loss of 0.418.
+        // Who knows everything is right on 0.836 of them, with a loss of 0.376.
         assert!(scores.nll() > 0.5, "{} {}", scores.nll(), scores.accuracy());
     }
 }

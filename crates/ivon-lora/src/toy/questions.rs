@@ -1,21 +1,20 @@
 //! The world → questions for fine-tuning, with labels that are noisy by nature and whose noise is known.
 //!
-//! A report says who saw which animal where and when; the question is whether it was dangerous. That depends on the
-//! animal, but people mistake what they see, the more so the worse the light: the label is the animal's own danger,
-//! turned over with the probability [`flip_probability`]. So no model can be right more often, or surer with reason,
-//! than [`Question::probability_yes`] lets it be.
+//! A report says who met which animal where and when; the question is whether it attacked. Nature and light decide
+//! how likely that is, and no more: the label is drawn with [`probability_of_attack`]. So no model can be right more
+//! often, or surer with reason, than that lets it be. Names, jobs and places are beside the point.
 
 use std::collections::HashSet;
 
 use serde_json::json;
 
 use super::text::{any_animal, pick};
-use super::world::{JOBS, Light, PEOPLE, capital, with_article};
+use super::world::{JOBS, Light, Nature, PEOPLE, capital, with_article};
 use crate::data::Role;
 use crate::random::{Purpose, below, stream, uniform};
 
 /// The prompt; its field is `report`.
-pub const PROMPT: &str = "{report} Question: Was it dangerous? Answer:";
+pub const PROMPT: &str = "{report} Question: Did it attack? Answer:";
 /// The answers in the order of the labels.
 pub const ANSWERS: [&str; 2] = ["No", "Yes"];
 
@@ -29,14 +28,22 @@ pub fn count(role: Role) -> u64 {
     }
 }
 
-/// The probability with which the label is the opposite of what the animal named in the report speaks for.
-pub fn flip_probability(light: Light) -> f64 {
-    match light {
-        Light::Bright => 0.02,
-        Light::Clear => 0.10,
-        Light::Dim => 0.25,
-        Light::Dark => 0.45,
-    }
+/// The probability that an animal attacks, 1 / (1 + e⁻ˣ) with x = nature (−3, −1, 1, 3) + darkness (−1.5, −0.5, 0.5,
+/// 1.5): from 0.01 for a harmless animal at noon through 0.38 and 0.62 to 0.99 for a deadly one at night.
+pub fn probability_of_attack(nature: Nature, light: Light) -> f64 {
+    let nature = match nature {
+        Nature::Harmless => -3.0,
+        Nature::Shy => -1.0,
+        Nature::Dangerous => 1.0,
+        Nature::Deadly => 3.0,
+    };
+    let darkness = match light {
+        Light::Bright => -1.5,
+        Light::Clear => -0.5,
+        Light::Dim => 0.5,
+        Light::Dark => 1.5,
+    };
+    1.0 / (1.0 + f64::exp(-nature - darkness))
 }
 
 /// A question with its label.
@@ -44,37 +51,36 @@ pub fn flip_probability(light: Light) -> f64 {
 pub struct Question {
     /// Such as `test-17`.
     pub id: String,
-    /// Such as `At dusk, Anna the farmer saw an owl in the forest.`
+    /// Such as `At dusk, Anna the farmer met an owl in the forest.`
     pub report: String,
     /// The light at the time of the report.
     pub light: Light,
-    /// Whether the animal that the report names is dangerous.
-    pub dangerous: bool,
+    /// How dangerous the animal is.
+    pub nature: Nature,
     /// The index of the label among [`ANSWERS`].
     pub label: usize,
 }
 
 impl Question {
-    /// Question number `index` of an endless row, before it has a place in a role; half of all animals are dangerous, and each light is as frequent as any other.
+    /// Question number `index` of an endless row, before it has a place in a role; each nature and each light is as frequent as any other.
     pub fn new(seed: u64, index: u64) -> Self {
         let mut random = stream(seed, Purpose::Generation, index, 0, "questions");
         let (name, job, light) = (pick(&mut random, &PEOPLE), pick(&mut random, &JOBS), *pick(&mut random, &Light::ALL));
         let time = *pick(&mut random, &light.times());
         let (home, animal) = any_animal(&mut random);
-        let seen = with_article(animal.name);
+        let met = with_article(animal.name);
         let report = match below(&mut random, 3) {
-            0 => format!("{}, {name} the {job} saw {seen} {}.", capital(time), home.inside),
-            1 => format!("{name} the {job} saw {seen} {} {time}.", home.inside),
-            _ => format!("{name} the {job} was {} {time}. {name} saw {seen}.", home.inside),
+            0 => format!("{}, {name} the {job} met {met} {}.", capital(time), home.inside),
+            1 => format!("{name} the {job} met {met} {} {time}.", home.inside),
+            _ => format!("{name} the {job} was {} {time}. {name} met {met}.", home.inside),
         };
-        let flipped = uniform(&mut random) < flip_probability(light);
-        Self { id: index.to_string(), report, light, dangerous: animal.dangerous, label: usize::from(animal.dangerous != flipped) }
+        let attacks = uniform(&mut random) < probability_of_attack(animal.nature, light);
+        Self { id: index.to_string(), report, light, nature: animal.nature, label: usize::from(attacks) }
     }
 
     /// The probability of the label `Yes`, given everything that the report says.
     pub fn probability_yes(&self) -> f64 {
-        let flip = flip_probability(self.light);
-        if self.dangerous { 1.0 - flip } else { flip }
+        probability_of_attack(self.nature, self.light)
     }
 
     /// −ln of the probability of the label that was drawn, nats: the loss of a model that knows everything there is
@@ -92,7 +98,7 @@ impl Question {
     /// The question as a row of a JSONL file: what the task reads, and beside it what only the generator knows.
     pub fn to_json(&self) -> String {
         let row = json!({"id": self.id, "report": self.report, "label": ANSWERS[self.label],
-            "light": self.light.name(), "probability_yes": self.probability_yes()});
+            "nature": self.nature.name(), "light": self.light.name(), "probability_yes": self.probability_yes()});
         row.to_string()
     }
 }
@@ -126,41 +132,41 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_turned_over_as_often_as_claimed() {
+    fn labels_are_yes_as_often_as_claimed() {
         let questions = many();
-        for light in Light::ALL {
-            for dangerous in [false, true] {
-                let cell: Vec<&Question> =
-                    questions.iter().filter(|question| question.light == light && question.dangerous == dangerous).collect();
-                // 1,000 expected in each of eight cells, standard deviation 30.
-                assert!((850..1150).contains(&cell.len()), "{light:?} {dangerous} {}", cell.len());
-                let (n, p) = (cell.len() as f64, flip_probability(light));
-                let flipped = cell.iter().filter(|question| !question.bayes_correct()).count() as f64;
-                let deviations = (flipped - n * p) / (n * p * (1.0 - p)).sqrt();
-                assert!(deviations.abs() < 3.5, "{light:?} {dangerous}: {flipped} of {n}, {deviations} standard deviations from {p}");
-            }
+        for (nature, light) in Nature::ALL.into_iter().flat_map(|nature| Light::ALL.map(|light| (nature, light))) {
+            let cell: Vec<&Question> = questions.iter().filter(|question| (question.nature, question.light) == (nature, light)).collect();
+            // 500 expected in each of sixteen cells, standard deviation 22.
+            assert!((410..590).contains(&cell.len()), "{nature:?} {light:?} {}", cell.len());
+            let (n, p) = (cell.len() as f64, probability_of_attack(nature, light));
+            let yes = cell.iter().filter(|question| question.label == 1).count() as f64;
+            let deviations = (yes - n * p) / (n * p * (1.0 - p)).sqrt();
+            assert!(deviations.abs() < 3.5, "{nature:?} {light:?}: {yes} of {n}, {deviations} standard deviations from {p}");
         }
     }
 
     #[test]
-    fn nothing_but_danger_and_light_moves_the_probability() {
+    fn what_is_knowable_is_as_claimed() {
         let questions = many();
-        for question in &questions {
-            let flip = flip_probability(question.light);
-            assert!(question.probability_yes() == if question.dangerous { 1.0 - flip } else { flip });
-        }
         let mean = |of: &dyn Fn(&Question) -> f64| questions.iter().map(of).sum::<f64>() / questions.len() as f64;
-        // Expected accuracy: 1 − mean of 0.02, 0.10, 0.25, 0.45; expected loss: the mean of their binary entropies.
-        assert!((mean(&|question| f64::from(u8::from(question.bayes_correct()))) - 0.795).abs() < 0.015);
-        let entropy = |p: f64| -p * p.ln() - (1.0 - p) * (1.0 - p).ln();
-        let expected = Light::ALL.into_iter().map(|light| entropy(flip_probability(light)) / 4.0).sum::<f64>();
-        assert!((expected - 0.418).abs() < 0.001 && (mean(&Question::bayes_nll) - expected).abs() < 0.02, "{expected}");
+        let cells: Vec<f64> =
+            Nature::ALL.into_iter().flat_map(|nature| Light::ALL.map(|light| probability_of_attack(nature, light))).collect();
+        let over_cells = |of: fn(f64) -> f64| cells.iter().map(|&p| of(p)).sum::<f64>() / 16.0;
+        let (accuracy, loss) = (over_cells(|p| p.max(1.0 - p)), over_cells(|p| -p * p.ln() - (1.0 - p) * (1.0 - p).ln()));
+        // Eight pairs of cells: σ(4.5), 2 σ(2.5), σ(3.5), 2 σ(1.5), 2 σ(0.5).
+        assert!((accuracy - 0.836).abs() < 1e-3 && (loss - 0.3757).abs() < 1e-3, "{accuracy} {loss}");
+        assert!((mean(&|question| f64::from(u8::from(question.bayes_correct()))) - accuracy).abs() < 0.015);
+        assert!((mean(&Question::bayes_nll) - loss).abs() < 0.02);
     }
 
     #[test]
     fn a_row_says_the_report_the_label_and_the_noise() {
-        let question = Question { id: "test-1".into(), report: "r".into(), light: Light::Dark, dangerous: false, label: 1 };
-        assert_eq!(question.to_json(), r#"{"id":"test-1","report":"r","label":"Yes","light":"dark","probability_yes":0.45}"#);
-        assert!((question.bayes_nll() - 0.799).abs() < 1e-3 && !question.bayes_correct());
+        let question = Question { id: "test-1".into(), report: "r".into(), light: Light::Dark, nature: Nature::Shy, label: 0 };
+        let (row, yes) = (question.to_json(), question.probability_yes());
+        assert!(
+            row.starts_with(r#"{"id":"test-1","report":"r","label":"No","nature":"shy","light":"dark","probability_yes":0.622"#),
+            "{row}"
+        );
+        assert!((question.bayes_nll() + (1.0 - yes).ln()).abs() < 1e-12 && !question.bayes_correct());
     }
 }

@@ -1,12 +1,12 @@
 //! The world → plain English: the text that the toy model is pre-trained on, document by document.
 //!
 //! There are four kinds: what is known of an animal, who lives in a place, what somebody saw, and questions with their
-//! answers. Which animals are dangerous is said as a fact and never asked; how sure people are of what they saw depends
-//! on the light. What a report is worth is for fine-tuning to learn.
+//! answers. How dangerous an animal is is said as a fact and never asked; how sure people are of what they saw depends
+//! on the light. What follows from both for whoever meets an animal is for fine-tuning to learn.
 
 use rand_core::Rng;
 
-use super::world::{Animal, JOBS, Light, PEOPLE, PLACES, Place, capital, with_article};
+use super::world::{Animal, JOBS, Light, Nature, PEOPLE, PLACES, Place, capital, with_article};
 use crate::random::{Purpose, below, stream, uniform};
 
 /// A part of the endless text; each has documents of its own.
@@ -45,8 +45,9 @@ pub(super) fn any_animal(random: &mut impl Rng) -> (&'static Place, &'static Ani
 }
 
 fn about_an_animal(random: &mut impl Rng) -> String {
-    let (home, Animal { name, size, food, dangerous }) = any_animal(random);
-    let [nature, advice] = if *dangerous { ["dangerous", "Stay away from"] } else { ["harmless", "Do not fear"] };
+    let (home, Animal { name, size, food, nature }) = any_animal(random);
+    let advice = if *nature >= Nature::Dangerous { "Stay away from" } else { "Do not fear" };
+    let nature = nature.name();
     let facts = [
         format!("The {name} is {size}."),
         format!("The {name} eats {food}."),
@@ -134,7 +135,7 @@ mod tests {
     fn the_text_never_says_what_fine_tuning_asks() {
         for index in 0..2000 {
             let text = document(Part::Training, 3, index);
-            assert!(!text.contains("dangerous?") && !text.contains("Was"), "{text}");
+            assert!(!text.contains("attack") && !text.contains("Did"), "{text}");
             assert!(text.ends_with('.') && text.is_ascii() && text.len() < 300, "{text}");
         }
     }

@@ -21,8 +21,36 @@ pub struct Animal {
     pub size: &'static str,
     /// What it eats.
     pub food: &'static str,
-    /// Whether it is dangerous; the others are harmless.
-    pub dangerous: bool,
+    /// How dangerous it is.
+    pub nature: Nature,
+}
+
+/// How dangerous an animal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Nature {
+    /// It hardly ever attacks.
+    Harmless,
+    /// It attacks when it is cornered.
+    Shy,
+    /// It attacks more often than not.
+    Dangerous,
+    /// It nearly always attacks.
+    Deadly,
+}
+
+impl Nature {
+    /// All four, from the least to the most dangerous.
+    pub const ALL: [Self; 4] = [Self::Harmless, Self::Shy, Self::Dangerous, Self::Deadly];
+
+    /// Its word in the text.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Harmless => "harmless",
+            Self::Shy => "shy",
+            Self::Dangerous => "dangerous",
+            Self::Deadly => "deadly",
+        }
+    }
 }
 
 /// How well one sees.
@@ -63,90 +91,90 @@ impl Light {
     }
 }
 
-const fn animal(name: &'static str, size: &'static str, food: &'static str, dangerous: bool) -> Animal {
-    Animal { name, size, food, dangerous }
+const fn animal(name: &'static str, size: &'static str, food: &'static str, nature: Nature) -> Animal {
+    Animal { name, size, food, nature }
 }
 
-/// Every place with its animals: two dangerous ones, then two harmless ones, so that a place says nothing of danger.
+/// Every place with its animals, one of each nature, so that a place says nothing of danger.
 pub const PLACES: [Place; 8] = [
     Place {
         name: "forest",
         inside: "in the forest",
         animals: [
-            animal("wolf", "big", "meat", true),
-            animal("bear", "big", "berries", true),
-            animal("deer", "big", "leaves", false),
-            animal("owl", "small", "mice", false),
+            animal("deer", "big", "leaves", Nature::Harmless),
+            animal("owl", "small", "mice", Nature::Shy),
+            animal("bear", "big", "berries", Nature::Dangerous),
+            animal("wolf", "big", "meat", Nature::Deadly),
         ],
     },
     Place {
         name: "sea",
         inside: "in the sea",
         animals: [
-            animal("shark", "big", "fish", true),
-            animal("jellyfish", "small", "fish", true),
-            animal("whale", "big", "fish", false),
-            animal("crab", "small", "worms", false),
+            animal("crab", "small", "worms", Nature::Harmless),
+            animal("whale", "big", "fish", Nature::Shy),
+            animal("jellyfish", "small", "fish", Nature::Dangerous),
+            animal("shark", "big", "fish", Nature::Deadly),
         ],
     },
     Place {
         name: "river",
         inside: "in the river",
         animals: [
-            animal("crocodile", "big", "meat", true),
-            animal("piranha", "small", "meat", true),
-            animal("otter", "small", "fish", false),
-            animal("trout", "small", "worms", false),
+            animal("trout", "small", "worms", Nature::Harmless),
+            animal("otter", "small", "fish", Nature::Shy),
+            animal("piranha", "small", "meat", Nature::Dangerous),
+            animal("crocodile", "big", "meat", Nature::Deadly),
         ],
     },
     Place {
         name: "desert",
         inside: "in the desert",
         animals: [
-            animal("scorpion", "small", "insects", true),
-            animal("cobra", "big", "mice", true),
-            animal("camel", "big", "leaves", false),
-            animal("gecko", "small", "insects", false),
+            animal("gecko", "small", "insects", Nature::Harmless),
+            animal("camel", "big", "leaves", Nature::Shy),
+            animal("scorpion", "small", "insects", Nature::Dangerous),
+            animal("cobra", "big", "mice", Nature::Deadly),
         ],
     },
     Place {
         name: "farm",
         inside: "on the farm",
         animals: [
-            animal("bull", "big", "grass", true),
-            animal("hornet", "small", "insects", true),
-            animal("cow", "big", "grass", false),
-            animal("hen", "small", "worms", false),
+            animal("hen", "small", "worms", Nature::Harmless),
+            animal("cow", "big", "grass", Nature::Shy),
+            animal("bull", "big", "grass", Nature::Dangerous),
+            animal("hornet", "small", "insects", Nature::Deadly),
         ],
     },
     Place {
         name: "jungle",
         inside: "in the jungle",
         animals: [
-            animal("tiger", "big", "meat", true),
-            animal("jaguar", "big", "meat", true),
-            animal("monkey", "small", "berries", false),
-            animal("parrot", "small", "berries", false),
+            animal("parrot", "small", "berries", Nature::Harmless),
+            animal("monkey", "small", "berries", Nature::Shy),
+            animal("jaguar", "big", "meat", Nature::Dangerous),
+            animal("tiger", "big", "meat", Nature::Deadly),
         ],
     },
     Place {
         name: "mountain",
         inside: "on the mountain",
         animals: [
-            animal("puma", "big", "meat", true),
-            animal("lynx", "small", "mice", true),
-            animal("ibex", "big", "grass", false),
-            animal("marmot", "small", "grass", false),
+            animal("marmot", "small", "grass", Nature::Harmless),
+            animal("ibex", "big", "grass", Nature::Shy),
+            animal("lynx", "small", "mice", Nature::Dangerous),
+            animal("puma", "big", "meat", Nature::Deadly),
         ],
     },
     Place {
         name: "swamp",
         inside: "in the swamp",
         animals: [
-            animal("alligator", "big", "fish", true),
-            animal("viper", "small", "mice", true),
-            animal("heron", "big", "fish", false),
-            animal("toad", "small", "insects", false),
+            animal("toad", "small", "insects", Nature::Harmless),
+            animal("heron", "big", "fish", Nature::Shy),
+            animal("alligator", "big", "fish", Nature::Dangerous),
+            animal("viper", "small", "mice", Nature::Deadly),
         ],
     },
 ];
@@ -180,11 +208,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_animal_has_one_home_and_danger_is_half_of_each_place() {
+    fn every_animal_has_one_home_and_every_place_has_all_natures() {
         let animals: Vec<&Animal> = PLACES.iter().flat_map(|place| &place.animals).collect();
         assert_eq!(animals.iter().map(|animal| animal.name).collect::<HashSet<_>>().len(), 32);
         assert!(animals.iter().all(|animal| ["big", "small"].contains(&animal.size)));
-        assert!(PLACES.iter().all(|place| place.animals.iter().filter(|animal| animal.dangerous).count() == 2));
+        assert!(PLACES.iter().all(|place| place.animals.each_ref().map(|animal| animal.nature) == Nature::ALL));
     }
 
     #[test]
