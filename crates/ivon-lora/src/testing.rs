@@ -22,6 +22,19 @@ pub fn golden_json(name: &str) -> serde_json::Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// The golden generator's `normals(seed, n)`: SplitMix64 and Box-Muller, as testdata/golden/generate.py defines them.
+pub fn golden_normals(seed: u64, n: usize) -> Vec<f64> {
+    let mix = |x: u64| {
+        let z = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    };
+    let uniform = |i: u64| ((mix(seed.wrapping_mul(1 << 40).wrapping_add(i)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    let normal = |i: u64| (-2.0 * uniform(2 * i).ln()).sqrt() * (2.0 * std::f64::consts::PI * uniform(2 * i + 1)).cos();
+    (0..n as u64).map(normal).collect()
+}
+
 /// The real model's GGUF file: `IVON_LORA_MODEL`, else the one that `scripts/fetch-smollm2` fetches.
 ///
 /// Where it is absent, prints that the test is skipped and gives `None`.

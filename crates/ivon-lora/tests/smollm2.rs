@@ -13,7 +13,7 @@ use ivon_lora::forward::{LowRank, Network};
 use ivon_lora::lora::{Adapter, LoraConfig};
 use ivon_lora::method::{AdamwConfig, Method};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
-use ivon_lora::testing::{golden_json, real_model};
+use ivon_lora::testing::{golden_json, golden_normals, real_model};
 use ivon_lora::train::{Evidence, Objective, TrainError};
 use serde_json::Value;
 
@@ -91,18 +91,6 @@ fn a_base_kept_in_its_blocks_gives_the_logits_of_the_widened_one() {
     agree(&kept, &wide, "kept blocks");
 }
 
-/// The generator's `normals(seed, n)`.
-fn normals(seed: u64, n: usize) -> Vec<f64> {
-    let mix = |x: u64| {
-        let z = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    };
-    let uniform = |i: u64| ((mix(seed.wrapping_mul(1 << 40).wrapping_add(i)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    (0..n as u64).map(|i| (-2.0 * uniform(2 * i).ln()).sqrt() * (2.0 * std::f64::consts::PI * uniform(2 * i + 1)).cos()).collect()
-}
-
 /// The name of a parameter in the golden file.
 fn golden_name(path: &str) -> String {
     format!("base_model.model.model.{path}.default.weight")
@@ -126,7 +114,7 @@ impl Golden {
             }
             let place = order.iter().position(|name| *name == golden_name(path)).unwrap();
             let shape = tensor.dims();
-            let values: Vec<f32> = normals(seed + place as u64, shape[0] * shape[1]).iter().map(|z| (z * 0.02) as f32).collect();
+            let values: Vec<f32> = golden_normals(seed + place as u64, shape[0] * shape[1]).iter().map(|z| (z * 0.02) as f32).collect();
             Tensor::from_data(TensorData::new(values, shape), &Device::flex())
         })
     }
@@ -234,7 +222,7 @@ fn twelve_steps_of_ivon_agree_with_ivon_opt() {
     }
     let mut losses = Vec::new();
     for step in 0..12 {
-        let noise = normals(seed + step as u64, total);
+        let noise = golden_normals(seed + step as u64, total);
         let supply = |path: &str, shape: &[usize]| noise[starts[&golden_name(path)]..][..shape.iter().product()].to_vec();
         let draw = optimizer.draw_from(supply).unwrap();
         let loss = golden.loss(draw.module(), step);

@@ -185,18 +185,7 @@ mod tests {
     use burn::tensor::{DType, Device};
 
     use super::*;
-
-    /// The generator's `normals(seed, n)`.
-    fn normals(seed: u64, n: usize) -> Vec<f64> {
-        let mix = |x: u64| {
-            let z = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            z ^ (z >> 31)
-        };
-        let uniform = |i: u64| ((mix(seed.wrapping_mul(1 << 40).wrapping_add(i)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-        (0..n as u64).map(|i| (-2.0 * uniform(2 * i).ln()).sqrt() * (2.0 * std::f64::consts::PI * uniform(2 * i + 1)).cos()).collect()
-    }
+    use crate::testing::golden_normals;
 
     #[test]
     fn trajectories_agree_with_pytorch_in_f64() {
@@ -220,7 +209,7 @@ mod tests {
             let mut weights = tensor(case["init"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect());
             let mut moments = [weights.zeros_like(), weights.zeros_like()];
             for (step, expected) in case["params"].as_array().unwrap().iter().enumerate() {
-                let gradient = tensor(normals(case["seed"].as_u64().unwrap() * 1000 + step as u64, 6));
+                let gradient = tensor(golden_normals(case["seed"].as_u64().unwrap() * 1000 + step as u64, 6));
                 (weights, moments) = config.update(weights, moments, gradient, config.learning_rate, step as u64 + 1);
                 let found = weights.clone().into_data().try_to_vec::<f64>().unwrap();
                 for (found, expected) in found.iter().zip(expected.as_array().unwrap()) {

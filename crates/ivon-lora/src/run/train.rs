@@ -74,21 +74,7 @@ pub fn train_on(
     }
     let checkpoint = Checkpoint::open(model)?;
     let sets = Sets::encode(config, task, dataset, &checkpoint, watch)?;
-    let length = config.train.length(sets.train.examples.len());
-    let estimate = Estimate::of(
-        config,
-        &checkpoint,
-        length,
-        &sets.train.examples,
-        [&sets.tune.examples, &sets.calibrate.examples, &sets.test.examples],
-    );
-    watch(RunEvent::Note(estimate.to_string()));
-    if let Some(available) = available_memory().filter(|available| estimate.bytes() > *available) {
-        return Err(RunError::Memory { needed: estimate.bytes() / 1e9, available: available / 1e9 });
-    }
-    for said in advice(&config.optimizer, &config.train, length, checkpoint.config()) {
-        watch(said);
-    }
+    announce(config, &checkpoint, &sets, watch)?;
     let base = Base::load(&checkpoint, &config.model)?;
     drop(checkpoint);
     let (adapter, lora) = start(config, &base)?;
@@ -127,6 +113,26 @@ pub fn train_on(
         Err(RunError::Predict(PredictError::Stopped { .. })) => Ok(TrainedRun { outcome: Outcome::Interrupted, ..ended }),
         report => Ok(TrainedRun { report: Some(report?), ..ended }),
     }
+}
+
+/// Says what the run will need and what its settings mean; refuses what cannot fit.
+fn announce(config: &RunConfig, checkpoint: &Checkpoint, sets: &Sets, watch: Watch<'_>) -> Result<(), RunError> {
+    let length = config.train.length(sets.train.examples.len());
+    let estimate = Estimate::of(
+        config,
+        checkpoint,
+        length,
+        &sets.train.examples,
+        [&sets.tune.examples, &sets.calibrate.examples, &sets.test.examples],
+    );
+    watch(RunEvent::Note(estimate.to_string()));
+    if let Some(available) = available_memory().filter(|available| estimate.bytes() > *available) {
+        return Err(RunError::Memory { needed: estimate.bytes() / 1e9, available: available / 1e9 });
+    }
+    for said in advice(&config.optimizer, &config.train, length, checkpoint.config()) {
+        watch(said);
+    }
+    Ok(())
 }
 
 /// The encoded examples of each role.

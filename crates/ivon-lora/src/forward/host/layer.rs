@@ -269,93 +269,11 @@ impl Pass<'_> {
     }
 
     /// dx `[N, H]` from dy, with the gradients of A and B written to `gradient`; no dx for the first adapted layer.
-    pub fn backward(&self, layer: Layer<'_>, dy: Buffer, tape: Tape, gradient: &mut [f32], first: bool) -> Option<Buffer> {
-        let Tape { x, inverse: [inverse, inverse_middle], unnormed, q, k, v, attended, middle, mut gate, mut up, low } = tape;
-        let (weights, hidden) = (layer.weights, self.config.hidden_size);
-        let low = |projection: Projection| low[projection as usize].as_ref();
-
-        // y = m + Down(gated)
-        let mut d_gated = self.pool.take(gate.len());
-        let mut gated = self.pool.take(if low(Projection::Down).is_some() { gate.len() } else { 0 });
-        if !gated.is_empty() {
-            kernel::gated(&gate, &up, &mut gated);
-        }
-        self.project_backward(
-            layer,
-            Projection::Down,
-            Through { dy: &dy, x: &gated, low: low(Projection::Down), dx: Some((&mut d_gated, false)) },
-            gradient,
-        );
-        drop(gated);
-        kernel::gated_backward(&d_gated, &mut gate, &mut up);
-        drop(d_gated);
-
-        // gate and up of n₂ = norm(m)
-        let mut normed = self.pool.take(middle.len());
-        kernel::rms_norm_again(&middle, &weights.post_attention_layernorm, &inverse_middle, &mut normed);
-        let mut d_normed = self.pool.take(middle.len());
-        self.project_backward(
-            layer,
-            Projection::Gate,
-            Through { dy: &gate, x: &normed, low: low(Projection::Gate), dx: Some((&mut d_normed, false)) },
-            gradient,
-        );
-        self.project_backward(
-            layer,
-            Projection::Up,
-            Through { dy: &up, x: &normed, low: low(Projection::Up), dx: Some((&mut d_normed, true)) },
-            gradient,
-        );
-        drop((gate, up));
-        let mut d_middle = dy;
-        kernel::rms_norm_backward(&d_normed, &middle, &weights.post_attention_layernorm, &inverse_middle, &mut d_middle, true);
-        drop((normed, d_normed, middle));
-
-        // m = x + O(attended)
-        let mut d_attended = self.pool.take(attended.len());
-        self.project_backward(
-            layer,
-            Projection::O,
-            Through { dy: &d_middle, x: &attended, low: low(Projection::O), dx: Some((&mut d_attended, false)) },
-            gradient,
-        );
-        let heads = self.heads();
-        let (mut dq, mut dk, mut dv) = (self.pool.zeros(q.len()), self.pool.zeros(k.len()), self.pool.zeros(v.len()));
-        let given = Attended { q: &q, k: &k, v: &v, out: &attended, d_out: &d_attended };
-        attend_backward(heads, self.tiles[usize::from(layer.last)], &given, &mut dq, &mut dk, &mut dv);
-        drop((q, k, v, attended, d_attended));
-        let (unnormed_q, unnormed_k) = unnormed.as_ref().map(|[q, k]| (q, k)).unzip();
-        self.place_heads_backward(&mut dq, heads.queries, weights.q_norm.as_deref(), unnormed_q, &self.query_positions(layer));
-        self.place_heads_backward(&mut dk, heads.keys, weights.k_norm.as_deref(), unnormed_k, &self.batch.positions);
-
-        // q, k, v of n₁ = norm(x)
-        let mut normed = self.pool.take(x.len());
-        kernel::rms_norm_again(&x, &weights.input_layernorm, &inverse, &mut normed);
-        let asked = layer.last.then(|| self.pick(&normed, hidden));
-        let normed_q: &[f32] = asked.as_deref().unwrap_or(&normed);
-        let mut d_normed = (!first).then(|| self.pool.take(x.len()));
-        self.project_backward(
-            layer,
-            Projection::K,
-            Through { dy: &dk, x: &normed, low: low(Projection::K), dx: d_normed.as_deref_mut().map(|d| (d, false)) },
-            gradient,
-        );
-        self.project_backward(
-            layer,
-            Projection::V,
-            Through { dy: &dv, x: &normed, low: low(Projection::V), dx: d_normed.as_deref_mut().map(|d| (d, true)) },
-            gradient,
-        );
-        let mut d_asked = (layer.last && !first).then(|| self.pool.take(normed_q.len()));
-        let target = match &mut d_asked {
-            Some(d) => Some((&mut d[..], false)),
-            None => d_normed.as_deref_mut().map(|d| (d, true)),
-        };
-        self.project_backward(layer, Projection::Q, Through { dy: &dq, x: normed_q, low: low(Projection::Q), dx: target }, gradient);
-        let mut d_normed = d_normed?;
-        if let Some(d_asked) = d_asked {
-            self.put(&d_asked, &mut d_normed, hidden);
-        }
+    pub fn backward(&self, layer: Layer<'_>, dy: Buffer, mut tape: Tape, gradient: &mut [f32], first: bool) -> Option<Buffer> {
+        let d_middle = self.gated_backward(layer, dy, &mut tape, gradient);
+        let d_heads = self.attention_backward(layer, &d_middle, &tape, gradient);
+        let (hidden, x) = (self.config.hidden_size, &tape.x);
+        let d_normed = self.heads_backward(layer, d_heads, &tape, gradient, first)?;
         // x also runs past the norm and attention into m.
         let mut dx = match layer.last {
             true => {
@@ -365,7 +283,88 @@ impl Pass<'_> {
             }
             false => d_middle,
         };
-        kernel::rms_norm_backward(&d_normed, &x, &weights.input_layernorm, &inverse, &mut dx, true);
+        kernel::rms_norm_backward(&d_normed, x, &layer.weights.input_layernorm, &tape.inverse[0], &mut dx, true);
         Some(dx)
+    }
+
+    /// Back through y = m + Down(silu(Gate n₂) ⊙ Up n₂): dm, in the place of dy. The tape's gate and up are used up.
+    fn gated_backward(&self, layer: Layer<'_>, dy: Buffer, tape: &mut Tape, gradient: &mut [f32]) -> Buffer {
+        let [low_gate, low_up, low_down] = [Projection::Gate, Projection::Up, Projection::Down].map(|at| tape.low[at as usize].as_ref());
+        let (gate, up, middle) = (&mut tape.gate, &mut tape.up, &tape.middle);
+        let mut d_gated = self.pool.take(gate.len());
+        let mut gated = self.pool.take(if low_down.is_some() { gate.len() } else { 0 });
+        if !gated.is_empty() {
+            kernel::gated(gate, up, &mut gated);
+        }
+        let through = Through { dy: &dy, x: &gated, low: low_down, dx: Some((&mut d_gated, false)) };
+        self.project_backward(layer, Projection::Down, through, gradient);
+        drop(gated);
+        kernel::gated_backward(&d_gated, gate, up);
+        drop(d_gated);
+        let norm = &layer.weights.post_attention_layernorm;
+        let mut normed = self.pool.take(middle.len());
+        kernel::rms_norm_again(middle, norm, &tape.inverse[1], &mut normed);
+        let mut d_normed = self.pool.take(middle.len());
+        let through = Through { dy: gate, x: &normed, low: low_gate, dx: Some((&mut d_normed, false)) };
+        self.project_backward(layer, Projection::Gate, through, gradient);
+        let through = Through { dy: up, x: &normed, low: low_up, dx: Some((&mut d_normed, true)) };
+        self.project_backward(layer, Projection::Up, through, gradient);
+        let mut d_middle = dy;
+        kernel::rms_norm_backward(&d_normed, middle, norm, &tape.inverse[1], &mut d_middle, true);
+        d_middle
+    }
+
+    /// Back through m = x + O(attend(q, k, v)) and the placing of heads: the gradients of the projections' outputs q, k, v.
+    fn attention_backward(&self, layer: Layer<'_>, d_middle: &[f32], tape: &Tape, gradient: &mut [f32]) -> [Buffer; 3] {
+        let Tape { q, k, v, attended, unnormed, .. } = tape;
+        let (weights, heads) = (layer.weights, self.heads());
+        let mut d_attended = self.pool.take(attended.len());
+        let low = tape.low[Projection::O as usize].as_ref();
+        self.project_backward(
+            layer,
+            Projection::O,
+            Through { dy: d_middle, x: attended, low, dx: Some((&mut d_attended, false)) },
+            gradient,
+        );
+        let (mut dq, mut dk, mut dv) = (self.pool.zeros(q.len()), self.pool.zeros(k.len()), self.pool.zeros(v.len()));
+        let given = Attended { q, k, v, out: attended, d_out: &d_attended };
+        attend_backward(heads, self.tiles[usize::from(layer.last)], &given, &mut dq, &mut dk, &mut dv);
+        let (unnormed_q, unnormed_k) = unnormed.as_ref().map(|[q, k]| (q, k)).unzip();
+        self.place_heads_backward(&mut dq, heads.queries, weights.q_norm.as_deref(), unnormed_q, &self.query_positions(layer));
+        self.place_heads_backward(&mut dk, heads.keys, weights.k_norm.as_deref(), unnormed_k, &self.batch.positions);
+        [dq, dk, dv]
+    }
+
+    /// Back through q, k, v of n₁: dn₁ `[N, H]`, if anything below needs it.
+    fn heads_backward(
+        &self,
+        layer: Layer<'_>,
+        [dq, dk, dv]: [Buffer; 3],
+        tape: &Tape,
+        gradient: &mut [f32],
+        first: bool,
+    ) -> Option<Buffer> {
+        let hidden = self.config.hidden_size;
+        let low = |projection: Projection| tape.low[projection as usize].as_ref();
+        let mut normed = self.pool.take(tape.x.len());
+        kernel::rms_norm_again(&tape.x, &layer.weights.input_layernorm, &tape.inverse[0], &mut normed);
+        let asked = layer.last.then(|| self.pick(&normed, hidden));
+        let normed_q: &[f32] = asked.as_deref().unwrap_or(&normed);
+        let mut d_normed = (!first).then(|| self.pool.take(tape.x.len()));
+        for (projection, dy, add) in [(Projection::K, &dk, false), (Projection::V, &dv, true)] {
+            let dx = d_normed.as_deref_mut().map(|d| (d, add));
+            self.project_backward(layer, projection, Through { dy, x: &normed, low: low(projection), dx }, gradient);
+        }
+        let mut d_asked = (layer.last && !first).then(|| self.pool.take(normed_q.len()));
+        let dx = match &mut d_asked {
+            Some(d) => Some((&mut d[..], false)),
+            None => d_normed.as_deref_mut().map(|d| (d, true)),
+        };
+        self.project_backward(layer, Projection::Q, Through { dy: &dq, x: normed_q, low: low(Projection::Q), dx }, gradient);
+        let mut d_normed = d_normed?;
+        if let Some(d_asked) = d_asked {
+            self.put(&d_asked, &mut d_normed, hidden);
+        }
+        Some(d_normed)
     }
 }
