@@ -1,4 +1,5 @@
-//! Every random number of a run, by address: (seed, purpose, step, draw, path) names a ChaCha stream.
+//! Every random number of a run but the normals, by address: (seed, purpose, step, draw, path) names a ChaCha stream. Normals have
+//! streams of their own in [`ivon::noise`].
 //!
 //! Nothing is consumed in an order that a resume or another batch could change: the same address gives
 //! the same numbers on every machine.
@@ -18,14 +19,10 @@ pub enum Purpose {
     Split = 3,
     /// Dropout masks.
     Dropout = 4,
-    /// The noise of a draw from a posterior.
-    Posterior = 5,
     /// Resampling for intervals.
     Bootstrap = 6,
     /// Text and data that the program makes itself.
     Generation = 7,
-    /// The noise of a training step.
-    Training = 8,
 }
 
 /// The stream at an address. `path` names a parameter, a file or a row; empty where there is only one.

@@ -1,11 +1,10 @@
 //! Mean and variance of every parameter → adapters drawn from N(mean, τ · variance), each by its number.
 
 use burn::tensor::{Tensor, TensorData};
+use ivon::noise::{Address, Purpose};
 
-use super::normal::fill_normals;
 use super::{Draw, Posterior, PosteriorError};
 use crate::lora::{Adapter, LoraError};
-use crate::random::{Purpose, stream};
 
 /// A normal distribution with independent parameters: what IVON learns.
 #[derive(Clone, Debug)]
@@ -44,7 +43,7 @@ impl Posterior for Gaussian {
         let adapter = self.mean.try_map(|path, tensor| {
             let Some(((_, mut mean), (_, variance))) = matrices.next() else { return Ok(tensor) };
             let mut noise = vec![0.0; mean.values.len()];
-            fill_normals(&mut stream(seed, Purpose::Posterior, 0, sample, path), &mut noise);
+            Address { seed, purpose: Purpose::Posterior, step: 0, draw: sample }.fill(path, &mut noise);
             for ((value, &variance), z) in mean.values.iter_mut().zip(&variance.values).zip(noise) {
                 // In f64: τ · variance may be too small for f32 where its root is not.
                 *value += ((scale * f64::from(variance)).sqrt() * f64::from(z)) as f32;

@@ -4,7 +4,6 @@ mod card;
 mod error;
 mod files;
 mod gaussian;
-mod normal;
 mod sidecar;
 
 pub use card::{CardFacts, MODEL_CARD_FILE, model_card, write_model_card};
