@@ -1,5 +1,7 @@
 //! A frozen matrix `[out, in]`, owned, in the encoding that the run keeps it in.
 
+use std::ops::Range;
+
 use super::gguf::blocks::dequantize_row;
 use super::{Encoding, StoredTensor};
 
@@ -75,11 +77,25 @@ impl Matrix {
 
     /// Writes row `index` to `out` (`[columns]`).
     pub fn row(&self, index: usize, out: &mut [f32]) {
+        self.part(index, 0..self.columns, out);
+    }
+
+    /// Numbers that must be read together: a block of the encoding.
+    pub fn unit(&self) -> usize {
         match &self.values {
-            Values::F32(values) => out.copy_from_slice(&values[index * self.columns..][..self.columns]),
+            Values::F32(_) => 1,
+            Values::Encoded { encoding, .. } => encoding.block().0,
+        }
+    }
+
+    /// Writes columns `columns` of row `index` to `out`; they begin and end at multiples of [`Self::unit`].
+    pub fn part(&self, index: usize, columns: Range<usize>, out: &mut [f32]) {
+        match &self.values {
+            Values::F32(values) => out.copy_from_slice(&values[index * self.columns..][columns]),
             Values::Encoded { encoding, bytes } => {
-                let length = bytes.len() / self.rows;
-                dequantize_row(*encoding, &bytes[index * length..(index + 1) * length], out);
+                let (unit, block) = encoding.block();
+                let row = index * (self.columns / unit) * block;
+                dequantize_row(*encoding, &bytes[row + columns.start / unit * block..row + columns.end / unit * block], out);
             }
         }
     }

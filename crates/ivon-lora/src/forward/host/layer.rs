@@ -9,10 +9,11 @@
 //! and the attention weights again.
 
 use super::attention::{Attended, Heads, Tile, attend, attend_backward};
+use super::frozen::{apply, apply_transposed};
 use super::kernel;
 use super::layout::{Layout, Place};
 use super::pool::{Buffer, Pool};
-use super::product::{Factor, Target, Threads, View, apply, apply_transposed, product};
+use super::product::{Factor, Target, Threads, View, product};
 use crate::data::Batch;
 use crate::lora::{Dropout, Mask};
 use crate::model::{DecoderConfig, DecoderLayer, Projection};

@@ -1,16 +1,18 @@
 //! The decoder on the CPU: slices, buffers that live on, and a hand-written backward pass.
 //!
-//! `product` and `kernel` are the arithmetic, `attention` and `layer` the decoder's parts, `operation`
+//! `frozen`, `product` and `kernel` are the arithmetic, `attention` and `layer` the decoder's parts, `operation`
 //! hangs the whole into Burn's autodiff.
 
 mod pool;
-mod product;
+mod transpose;
 mod kernel;
+mod product;
+mod frozen;
 mod attention;
 mod layer;
 mod layout;
 mod operation;
 
+pub use frozen::apply;
 pub use layout::{Layout, Place};
 pub use operation::Host;
-pub use product::apply;

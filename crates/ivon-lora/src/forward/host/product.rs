@@ -1,12 +1,11 @@
-//! Matrix products on slices, row-major.
+//! Matrix products on slices, row-major: what is small or changes from step to step.
 
 use std::marker::PhantomData;
-use std::ops::Range;
 
 use gemm::Parallelism;
-use rayon::prelude::*;
+use pulp::Arch;
 
-use crate::model::{Matrix, Values};
+use super::kernel::dot;
 
 /// A row-major matrix view: numbers, rows, columns, distance between rows.
 #[derive(Clone, Copy)]
@@ -107,13 +106,22 @@ impl<'a> Shared<'a> {
         Self { pointer: values.as_mut_ptr(), len: values.len(), lifetime: PhantomData }
     }
 
+    /// The place of number `start`, and how many numbers there are from it on.
+    ///
+    /// # Safety
+    /// No two threads may write the same number.
+    pub unsafe fn place(&self, start: usize) -> (*mut f32, usize) {
+        assert!(start <= self.len, "a place within the slice");
+        (unsafe { self.pointer.add(start) }, self.len - start)
+    }
+
     /// A target that begins at number `start`.
     ///
     /// # Safety
     /// No other target that is in use at the same time may name the same numbers.
     pub unsafe fn target(&self, start: usize, stride: usize, add: bool) -> Target<'a> {
-        assert!(start <= self.len, "a place within the slice");
-        Target { pointer: unsafe { self.pointer.add(start) }, len: self.len - start, stride, add, lifetime: PhantomData }
+        let (pointer, len) = unsafe { self.place(start) };
+        Target { pointer, len, stride, add, lifetime: PhantomData }
     }
 }
 
@@ -127,6 +135,9 @@ pub fn product(target: Target<'_>, scale: f32, left: Factor<'_>, right: Factor<'
         return;
     }
     assert!((m - 1) * target.stride + n <= target.len, "a product of {m} × {n} into {} numbers", target.len);
+    if m == 1 || n == 1 || k == 1 {
+        return thin(target, scale, left, right);
+    }
     let (left, left_columns, left_rows) = left.layout();
     let (right, right_columns, right_rows) = right.layout();
     let parallelism = match threads {
@@ -160,62 +171,43 @@ pub fn product(target: Target<'_>, scale: f32, left: Factor<'_>, right: Factor<'
     }
 }
 
-/// Rows of an encoded matrix that are widened at a time: a panel stays in the cache until it is used.
-const PANEL: usize = 64;
-
-/// y `[n, out]` ← x `[n, in]` · Wᵀ.
-pub fn apply(matrix: &Matrix, x: &[f32], y: &mut [f32]) {
-    let (inputs, outputs) = (matrix.columns(), matrix.rows());
-    let n = x.len() / inputs;
-    let x = View::new(x, n, inputs);
-    match matrix.values() {
-        Values::F32(values) => {
-            let weight = Factor::Transposed(View::new(values, outputs, inputs));
-            product(Target::over(y, outputs), 1.0, Factor::Plain(x), weight, Threads::All);
-        }
-        Values::Encoded { .. } => {
-            assert_eq!(y.len(), n * outputs, "an output of {n} × {outputs}");
-            let shared = Shared::new(y);
-            (0..outputs.div_ceil(PANEL)).into_par_iter().for_each_init(Vec::new, |panel, index| {
-                let rows = index * PANEL..outputs.min((index + 1) * PANEL);
-                let weight = widen(matrix, rows.clone(), panel);
-                // Sound: each panel writes columns of its own.
-                let target = unsafe { shared.target(rows.start, outputs, false) };
-                product(target, 1.0, Factor::Plain(x), Factor::Transposed(weight), Threads::One);
-            });
-        }
-    }
-}
-
-/// dx `[n, in]` ← (dx +) dy `[n, out]` · W.
-pub fn apply_transposed(matrix: &Matrix, dy: &[f32], dx: &mut [f32], add: bool) {
-    let (inputs, outputs) = (matrix.columns(), matrix.rows());
-    let n = dy.len() / outputs;
-    match matrix.values() {
-        Values::F32(values) => {
-            let weight = Factor::Plain(View::new(values, outputs, inputs));
-            product(Target::at(dx, inputs, add), 1.0, Factor::Plain(View::new(dy, n, outputs)), weight, Threads::All);
-        }
-        Values::Encoded { .. } => {
-            let mut panel = Vec::new();
-            for start in (0..outputs).step_by(4 * PANEL) {
-                let rows = start..outputs.min(start + 4 * PANEL);
-                let left = View { values: &dy[start..], rows: n, columns: rows.len(), stride: outputs };
-                let weight = widen(matrix, rows, &mut panel);
-                product(Target::at(dx, inputs, add || start > 0), 1.0, Factor::Plain(left), Factor::Plain(weight), Threads::All);
+/// [`product`] where a side is 1: `gemm` would go through such a shape number by number.
+fn thin(target: Target<'_>, scale: f32, left: Factor<'_>, right: Factor<'_>) {
+    let ([m, k], [_, n]) = (left.shape(), right.shape());
+    let ((left, left_columns, left_rows), (right, right_columns, right_rows)) = (left.layout(), right.layout());
+    // Sound: `product` has checked that shapes and strides stay within the slices and the target.
+    let at = |row: usize, column: usize| unsafe { *left.offset(row as isize * left_rows + column as isize * left_columns) };
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for row in 0..m {
+                let out = unsafe { std::slice::from_raw_parts_mut(target.pointer.add(row * target.stride), n) };
+                if !target.add {
+                    out.fill(0.0);
+                }
+                if right_columns == 1 {
+                    // Rows of the right factor lie in one piece: out += left · row.
+                    for inner in 0..k {
+                        let factor = scale * at(row, inner);
+                        let from = unsafe { std::slice::from_raw_parts(right.offset(inner as isize * right_rows), n) };
+                        out.iter_mut().zip(from).for_each(|(out, from)| *out += factor * from);
+                    }
+                } else if left_columns == 1 {
+                    // Columns of the right factor and rows of the left one do: out += left · column.
+                    let line = unsafe { std::slice::from_raw_parts(left.offset(row as isize * left_rows), k) };
+                    for (column, out) in out.iter_mut().enumerate() {
+                        let from = unsafe { std::slice::from_raw_parts(right.offset(column as isize * right_columns), k) };
+                        *out += scale * dot(line, from);
+                    }
+                } else {
+                    for (column, out) in out.iter_mut().enumerate() {
+                        let from = unsafe { std::slice::from_raw_parts(right.offset(column as isize * right_columns), k) };
+                        *out += scale * from.iter().enumerate().map(|(inner, from)| at(row, inner) * from).sum::<f32>();
+                    }
+                }
             }
-        }
-    }
-}
-
-/// Rows of an encoded matrix as f32, in `panel`.
-fn widen<'a>(matrix: &Matrix, rows: Range<usize>, panel: &'a mut Vec<f32>) -> View<'a> {
-    let columns = matrix.columns();
-    panel.resize(rows.len() * columns, 0.0);
-    for (out, row) in panel.chunks_exact_mut(columns).zip(rows.clone()) {
-        matrix.row(row, out);
-    }
-    View::new(panel, rows.len(), columns)
+        },
+    );
 }
 
 #[cfg(test)]
@@ -233,20 +225,28 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_matrix_is_applied_as_its_definition_says_in_both_directions() {
-        for (n, inputs, outputs) in [(1, 5, 3), (7, 32, 70), (65, 48, 96)] {
-            let weight = numbers(inputs * outputs);
-            let matrix = Matrix::new(outputs, inputs, weight.clone());
-            let (x, dy) = (numbers(n * inputs), numbers(n * outputs));
-            let transposed: Vec<f32> = (0..inputs * outputs).map(|i| weight[(i % outputs) * inputs + i / outputs]).collect();
-            let mut y = vec![f32::NAN; n * outputs];
-            apply(&matrix, &x, &mut y);
-            let expected = brute(&x, &transposed, n, inputs, outputs);
-            assert!(y.iter().zip(&expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-4));
-            let mut dx = vec![1.0; n * inputs];
-            apply_transposed(&matrix, &dy, &mut dx, true);
-            let expected = brute(&dy, &weight, n, outputs, inputs);
-            assert!(dx.iter().zip(&expected).all(|(a, b)| (f64::from(*a) - 1.0 - b).abs() < 1e-4));
+    fn products_are_as_their_definition_says_also_where_a_side_is_one() {
+        for [m, k, n] in [[3, 5, 4], [1, 70, 33], [40, 1, 33], [5, 64, 1], [1, 1, 1], [1, 7, 1]] {
+            let (left, right) = (numbers(m * k), numbers(k * n));
+            let turned = |x: &[f32], rows: usize, columns: usize| -> Vec<f32> {
+                (0..rows * columns).map(|i| x[(i % rows) * columns + i / rows]).collect()
+            };
+            let (left_turned, right_turned) = (turned(&left, m, k), turned(&right, k, n));
+            let lefts = [Factor::Plain(View::new(&left, m, k)), Factor::Transposed(View::new(&left_turned, k, m))];
+            let rights = [Factor::Plain(View::new(&right, k, n)), Factor::Transposed(View::new(&right_turned, n, k))];
+            let expected = brute(&left, &right, m, k, n);
+            for (left, right) in lefts.into_iter().flat_map(|left| rights.map(|right| (left, right))) {
+                let mut out = vec![1.0; m * (n + 2)];
+                product(Target::onto(&mut out, n + 2), 0.5, left, right, Threads::One);
+                for (index, expected) in expected.iter().enumerate() {
+                    assert!((f64::from(out[index / n * (n + 2) + index % n]) - 1.0 - 0.5 * expected).abs() < 1e-4, "{m} {k} {n}");
+                }
+                product(Target::over(&mut out, n + 2), 0.5, left, right, Threads::One);
+                for (index, expected) in expected.iter().enumerate() {
+                    assert!((f64::from(out[index / n * (n + 2) + index % n]) - 0.5 * expected).abs() < 1e-4, "{m} {k} {n}");
+                }
+                assert!(out.chunks_exact(n + 2).all(|row| row[n..] == [1.0, 1.0]));
+            }
         }
     }
 

@@ -1,0 +1,371 @@
+//! Products of activations with frozen matrices: y = x Wᵀ forward, dx = dy W backward.
+//!
+//! ```text
+//! for each block of the result's columns (a task):
+//!     for each piece of depth:
+//!         panels ← the piece of W, turned if need be, widened if it is encoded     (second-level cache)
+//!         for each panel, for each few tokens:  tile ← tile + x · panel             (registers)
+//! ```
+//! A matrix is laid out anew in every product, which costs a pass over it against one multiplication for each token; in
+//! return it is kept once, row by row or in the checkpoint's blocks, and both directions read the same bytes.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::product::Shared;
+use super::transpose::transpose;
+use crate::model::{Matrix, Values};
+
+/// Columns of a block, at most, where the encoding does not ask for more.
+const COLUMNS: usize = 96;
+/// Depth of a piece, at most: with [`COLUMNS`] the panels take 216 KiB, less than half of a second-level cache.
+const DEPTH: usize = 576;
+/// Tokens that go through a block's panels before the next ones: their result stays in the cache between pieces of depth.
+const TOKENS: usize = 512;
+
+/// y `[n, out]` ← x `[n, in]` · Wᵀ.
+pub fn apply(matrix: &Matrix, x: &[f32], y: &mut [f32]) {
+    product(matrix, Direction::Forward, x, y, false);
+}
+
+/// dx `[n, in]` ← (dx +) dy `[n, out]` · W.
+pub fn apply_transposed(matrix: &Matrix, dy: &[f32], dx: &mut [f32], add: bool) {
+    product(matrix, Direction::Backward, dy, dx, add);
+}
+
+/// Along which side of W `[out, in]` a product sums.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    /// Along `in`; the result has `out` columns.
+    Forward,
+    /// Along `out`; the result has `in` columns.
+    Backward,
+}
+
+/// How a product is cut: columns of a block, depth of a piece.
+#[derive(Clone, Copy)]
+struct Cut {
+    columns: usize,
+    depth: usize,
+}
+
+impl Cut {
+    /// Whole encoded blocks on the side that they lie along, and as many tasks as there are threads where there is work for them.
+    fn new(matrix: &Matrix, direction: Direction, [depth, columns]: [usize; 2], width: usize) -> Self {
+        let unit = matrix.unit();
+        let tasks = columns.div_ceil(COLUMNS).next_multiple_of(rayon::current_num_threads());
+        let piece = depth.div_ceil(depth.div_ceil(DEPTH).max(1));
+        match direction {
+            Direction::Forward => {
+                Self { columns: columns.div_ceil(tasks).next_multiple_of(width), depth: piece.next_multiple_of(unit.max(8)) }
+            }
+            Direction::Backward => {
+                let columns = columns.div_ceil(tasks).next_multiple_of(width.max(unit));
+                Self { columns, depth: piece.min((COLUMNS * DEPTH / columns).max(8)) }
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// Panels, and encoded rows as they are widened.
+    static SCRATCH: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+/// The result does not depend on the threads: each element is summed over the same pieces of depth in the same order.
+fn product(matrix: &Matrix, direction: Direction, x: &[f32], out: &mut [f32], add: bool) {
+    let shape @ [depth, columns] = match direction {
+        Direction::Forward => [matrix.columns(), matrix.rows()],
+        Direction::Backward => [matrix.rows(), matrix.columns()],
+    };
+    if depth == 0 || columns == 0 {
+        return out.fill(0.0);
+    }
+    let n = x.len() / depth;
+    assert!(
+        x.len() == n * depth && out.len() == n * columns,
+        "a product of {} numbers with {depth} × {columns} into {}",
+        x.len(),
+        out.len()
+    );
+    let width = 2 * Arch::new().dispatch(Lanes);
+    let cut = Cut::new(matrix, direction, shape, width);
+    let out = Shared::new(out);
+    (0..columns.div_ceil(cut.columns)).into_par_iter().for_each(|task| {
+        let block = task * cut.columns..columns.min((task + 1) * cut.columns);
+        SCRATCH.with_borrow_mut(|(panels, row)| {
+            for start in (0..depth).step_by(cut.depth) {
+                let piece = start..depth.min(start + cut.depth);
+                panels.resize(block.len().next_multiple_of(width) * piece.len(), 0.0);
+                match direction {
+                    Direction::Forward => lay_out_turned(matrix, block.clone(), piece.clone(), width, panels, row),
+                    Direction::Backward => lay_out(matrix, piece.clone(), block.clone(), width, panels, row),
+                }
+                for token in (0..n).step_by(TOKENS) {
+                    let tokens = TOKENS.min(n - token);
+                    // Sound: a task writes columns of its own.
+                    let (place, len) = unsafe { out.place(token * columns + block.start) };
+                    assert!((tokens - 1) * columns + block.len() <= len, "a block within the result");
+                    Arch::new().dispatch(Step {
+                        x: &x[token * depth + piece.start..],
+                        x_stride: depth,
+                        tokens,
+                        depth: piece.len(),
+                        panels,
+                        columns: block.len(),
+                        out: place,
+                        out_stride: columns,
+                        add: add || start > 0,
+                    });
+                }
+            }
+        });
+    });
+}
+
+/// Panels `[⌈outputs / width⌉, depth, width]` of Wᵀ: rows `outputs` of W at its columns `depth`; what has no row is 0.
+fn lay_out_turned(matrix: &Matrix, outputs: Range<usize>, depth: Range<usize>, width: usize, panels: &mut [f32], rows: &mut Vec<f32>) {
+    let len = depth.len();
+    for (panel, first) in panels.chunks_exact_mut(len * width).zip(outputs.clone().step_by(width)) {
+        let count = width.min(outputs.end - first);
+        if count < width {
+            panel.fill(0.0);
+        }
+        match matrix.values() {
+            Values::F32(values) => {
+                let from = &values[first * matrix.columns() + depth.start..];
+                transpose(from, matrix.columns(), [count, len], panel, width);
+            }
+            Values::Encoded { .. } => {
+                rows.resize(width * len, 0.0);
+                for (index, row) in rows.chunks_exact_mut(len).take(count).enumerate() {
+                    matrix.part(first + index, depth.clone(), row);
+                }
+                transpose(rows, len, [count, len], panel, width);
+            }
+        }
+    }
+}
+
+/// Panels `[⌈inputs / width⌉, depth, width]` of W: its rows `depth` at its columns `inputs`; what has no column is 0.
+fn lay_out(matrix: &Matrix, depth: Range<usize>, inputs: Range<usize>, width: usize, panels: &mut [f32], widened: &mut Vec<f32>) {
+    let stride = depth.len() * width;
+    for (index, row) in depth.enumerate() {
+        let from = match matrix.values() {
+            Values::F32(values) => &values[row * matrix.columns()..][inputs.clone()],
+            Values::Encoded { .. } => {
+                widened.resize(inputs.len(), 0.0);
+                matrix.part(row, inputs.clone(), widened);
+                &widened[..]
+            }
+        };
+        let whole = from.len() / width * width;
+        for (part, place) in from[..whole].chunks_exact(width).zip((index * width..).step_by(stride)) {
+            // Eights of a length that the compiler knows: a copy of so few numbers must not become a call.
+            let to = panels[place..place + width].as_chunks_mut::<8>().0;
+            to.iter_mut().zip(part.as_chunks::<8>().0).for_each(|(to, from)| *to = *from);
+        }
+        if whole < from.len() {
+            let last = &mut panels[whole / width * stride + index * width..][..width];
+            last.fill(0.0);
+            last[..from.len() - whole].copy_from_slice(&from[whole..]);
+        }
+    }
+}
+
+/// The number of f32 in a vector register, 8 at least as far as panels are concerned.
+struct Lanes;
+
+impl WithSimd for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        S::F32_LANES.max(4)
+    }
+}
+
+/// All panels of a block against some tokens, over one piece of depth.
+struct Step<'a> {
+    /// The first token's numbers of this piece; tokens are `x_stride` apart.
+    x: &'a [f32],
+    x_stride: usize,
+    tokens: usize,
+    depth: usize,
+    panels: &'a [f32],
+    columns: usize,
+    /// The first token's results of this block; tokens are `out_stride` apart.
+    out: *mut f32,
+    out_stride: usize,
+    add: bool,
+}
+
+impl WithSimd for Step<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        // Tiles as large as the registers hold: 12 × 2 of 32 registers with AVX-512, 6 × 2 of 16 with AVX2, and of 32 with NEON.
+        match S::F32_LANES {
+            16 => self.run::<S, 12, 2>(simd),
+            8 | 4 => self.run::<S, 6, 2>(simd),
+            _ => self.run::<S, 2, 8>(simd),
+        }
+    }
+}
+
+impl Step<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const ROWS: usize, const VECTORS: usize>(&self, simd: S) {
+        let width = VECTORS * S::F32_LANES;
+        assert!((self.tokens - 1) * self.x_stride + self.depth <= self.x.len());
+        assert!(self.columns.next_multiple_of(width) * self.depth <= self.panels.len());
+        for (panel, column) in self.panels.chunks_exact(self.depth * width).zip((0..self.columns).step_by(width)) {
+            let mut token = 0;
+            while token + ROWS <= self.tokens {
+                self.tile::<S, ROWS, VECTORS>(simd, token, column, panel);
+                token += ROWS;
+            }
+            while token + 4 <= self.tokens {
+                self.tile::<S, 4, VECTORS>(simd, token, column, panel);
+                token += 4;
+            }
+            while token < self.tokens {
+                self.tile::<S, 1, VECTORS>(simd, token, column, panel);
+                token += 1;
+            }
+        }
+    }
+
+    /// A tile of ROWS tokens and the columns of one panel.
+    #[inline(always)]
+    fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(&self, simd: S, token: usize, column: usize, panel: &[f32]) {
+        let width = VECTORS * S::F32_LANES;
+        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+        // Sound: `run` has checked that the tokens lie in x, and a panel holds `depth` rows of `width`.
+        unsafe {
+            let mut x = self.x.as_ptr().add(token * self.x_stride);
+            let mut panel = panel.as_ptr();
+            for _ in 0..self.depth {
+                let weights: [S::f32s; VECTORS] =
+                    std::array::from_fn(|vector| panel.add(vector * S::F32_LANES).cast::<S::f32s>().read_unaligned());
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let x = simd.splat_f32s(*x.add(row * self.x_stride));
+                    for (sum, weight) in sums.iter_mut().zip(weights) {
+                        *sum = simd.mul_add_e_f32s(x, weight, *sum);
+                    }
+                }
+                x = x.add(1);
+                panel = panel.add(width);
+            }
+        }
+        if column + width <= self.columns {
+            for (row, sums) in sums.iter().enumerate() {
+                for (vector, &sum) in sums.iter().enumerate() {
+                    // Sound: `product` has checked that the block's last token and column lie in the result.
+                    unsafe {
+                        let place = self.out.add((token + row) * self.out_stride + column + vector * S::F32_LANES).cast::<S::f32s>();
+                        let sum = if self.add { simd.add_f32s(place.read_unaligned(), sum) } else { sum };
+                        place.write_unaligned(sum);
+                    }
+                }
+            }
+            return;
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            let sums: &[f32] = pulp::bytemuck::cast_slice(sums);
+            for (index, &sum) in sums.iter().enumerate().take(self.columns - column) {
+                // Sound: as above; the columns end at `self.columns`.
+                unsafe {
+                    let place = self.out.add((token + row) * self.out_stride + column + index);
+                    *place = if self.add { *place + sum } else { sum };
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Encoding, StoredTensor};
+
+    fn numbers(count: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 7919 % 101) as f32 - 50.0) / 50.0).collect()
+    }
+
+    /// y = x Wᵀ and dx = 1 + dy W by their definitions in f64, W read row by row.
+    fn check(matrix: &Matrix, n: usize) {
+        let (inputs, outputs) = (matrix.columns(), matrix.rows());
+        let weight = matrix.gather(&(0..outputs as u32).collect::<Vec<_>>());
+        let at = |values: &[f32], index: usize| f64::from(values[index]);
+        let (x, dy) = (numbers(n * inputs), numbers(n * outputs));
+        let (mut y, mut dx) = (vec![f32::NAN; n * outputs], vec![1.0; n * inputs]);
+        apply(matrix, &x, &mut y);
+        apply_transposed(matrix, &dy, &mut dx, true);
+        for token in 0..n {
+            for output in 0..outputs {
+                let expected: f64 = (0..inputs).map(|i| at(&x, token * inputs + i) * at(&weight, output * inputs + i)).sum();
+                assert!((at(&y, token * outputs + output) - expected).abs() < 1e-3, "{n} × {inputs} × {outputs}: y[{token}, {output}]");
+            }
+            for input in 0..inputs {
+                let expected: f64 = (0..outputs).map(|o| at(&dy, token * outputs + o) * at(&weight, o * inputs + input)).sum();
+                assert!(
+                    (at(&dx, token * inputs + input) - 1.0 - expected).abs() < 1e-3,
+                    "{n} × {inputs} × {outputs}: dx[{token}, {input}]"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn both_directions_are_as_their_definitions_say_at_any_shape() {
+        for (n, inputs, outputs) in [(1, 5, 3), (4, 8, 16), (7, 32, 70), (13, 48, 97), (17, 650, 100), (523, 33, 31)] {
+            check(&Matrix::new(outputs, inputs, numbers(inputs * outputs)), n);
+        }
+    }
+
+    #[test]
+    fn encoded_matrices_are_widened_on_the_way() {
+        for (encoding, scale_at) in
+            [(Encoding::F16, 0), (Encoding::BF16, 0), (Encoding::Q4_0, 0), (Encoding::Q8_0, 0), (Encoding::Q6K, 208)]
+        {
+            let (values, length) = encoding.block();
+            for (n, inputs, outputs) in [(5, 256, 100), (9, 768, 65)] {
+                // Blocks of any bits but for their scale, 0.01; numbers of two bytes are all scale.
+                let block = |index: usize| {
+                    let mut block: Vec<u8> = (0..length).map(|byte| ((index * 31 + byte * 7919) % 251) as u8).collect();
+                    let scale = 0.01 * if values == 1 { 1.0 + (index % 17) as f32 } else { 1.0 };
+                    let scale = if encoding == Encoding::BF16 {
+                        half::bf16::from_f32(scale).to_le_bytes()
+                    } else {
+                        half::f16::from_f32(scale).to_le_bytes()
+                    };
+                    block[scale_at..scale_at + 2].copy_from_slice(&scale);
+                    block
+                };
+                let bytes: Vec<u8> = (0..inputs * outputs / values).flat_map(block).collect();
+                let stored = StoredTensor::new("w".into(), vec![outputs, inputs], encoding, &bytes, None).unwrap();
+                check(&Matrix::kept(&stored), n);
+            }
+        }
+    }
+
+    #[test]
+    fn a_result_does_not_depend_on_the_number_of_threads_or_on_the_other_tokens() {
+        let matrix = Matrix::new(200, 600, numbers(120_000));
+        let x = numbers(40 * 600);
+        let run = |threads: usize, tokens: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let mut y = vec![0.0; tokens * 200];
+            pool.install(|| apply(&matrix, &x[..tokens * 600], &mut y));
+            y
+        };
+        let whole = run(1, 40);
+        assert_eq!(whole, run(5, 40));
+        assert_eq!(whole[..7 * 200], run(2, 7));
+    }
+}
