@@ -6,6 +6,7 @@
 
 pub mod files;
 pub mod random;
+mod wide;
 #[doc(hidden)]
 pub mod testing;
 

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use crate::data::Batch;
 use crate::random::{self, Purpose};
+use crate::wide::wide;
 
 /// A key to the masks of one forward pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,12 +64,24 @@ impl Mask {
         x.par_chunks(self.width).zip(out.par_chunks_mut(self.width)).enumerate().for_each(|(row, (x, out))| {
             let token = tokens.map_or(row, |tokens| tokens[row]);
             let mask = &self.words[token * words..(token + 1) * words];
-            for ((x, out), &word) in x.chunks(64).zip(out.chunks_mut(64)).zip(mask) {
-                for (bit, (x, out)) in x.iter().zip(out).enumerate() {
-                    let kept = if word >> bit & 1 == 1 { x * self.scale } else { 0.0 };
-                    *out = if add { *out + kept } else { kept };
-                }
-            }
+            wide(
+                #[inline(always)]
+                || {
+                    // A byte of the mask for eight numbers: its bits are tested in the lanes of a register.
+                    let byte = |index: usize| (mask[index / 8] >> (index % 8 * 8)) as u32;
+                    let kept = |byte: u32, bit: usize, x: f32| if byte & (1 << bit) != 0 { x * self.scale } else { 0.0 };
+                    let ((eights, rest), (out, out_rest)) = (x.as_chunks::<8>(), out.as_chunks_mut::<8>());
+                    for (index, (x, out)) in eights.iter().zip(&mut *out).enumerate() {
+                        let byte = byte(index);
+                        for bit in 0..8 {
+                            out[bit] = kept(byte, bit, x[bit]) + if add { out[bit] } else { 0.0 };
+                        }
+                    }
+                    for (bit, (x, out)) in rest.iter().zip(out_rest).enumerate() {
+                        *out = kept(byte(eights.len()), bit, *x) + if add { *out } else { 0.0 };
+                    }
+                },
+            );
         });
     }
 

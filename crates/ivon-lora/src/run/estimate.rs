@@ -134,7 +134,7 @@ fn measured_rate() -> f64 {
     let mut best = f64::INFINITY;
     for _ in 0..4 {
         let started = Instant::now();
-        crate::forward::host::apply(&weight, &left, &mut out);
+        crate::forward::host::apply(&left, vec![(&weight, &mut out)]);
         best = best.min(started.elapsed().as_secs_f64());
     }
     // A decoder's own shapes reach about two thirds of what the large product does.

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::kernel::softmax_row;
 use super::product::{Factor, Shared, Target, Threads, View, product};
 use crate::data::Batch;
+use crate::wide::wide;
 
 /// Queries of a tile.
 const TILE: usize = 64;
@@ -102,7 +102,7 @@ fn probabilities(heads: Heads, tile: &Tile, query_head: usize, q: &[f32], k: &[f
         product(Target::over(&mut scores[column..], keys), scale, Factor::Plain(queries), Factor::Transposed(keys_seen), Threads::One);
         column += seen.len();
     }
-    Arch::new().dispatch(
+    wide(
         #[inline(always)]
         || {
             for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
@@ -247,7 +247,7 @@ fn tile_backward(
         product(target, 1.0, Factor::Transposed(weights), Factor::Plain(d_out), Threads::One);
         column += seen.len();
     }
-    Arch::new().dispatch(
+    wide(
         #[inline(always)]
         || {
             for row in 0..rows {

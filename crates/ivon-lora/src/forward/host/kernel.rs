@@ -1,10 +1,11 @@
 //! Element-wise work on rows: norms, rotary embedding, the gated activation, softmax.
 //!
-//! Each function exists once, as a plain loop; `pulp` compiles it for the widest instructions of the
+//! Each function exists once, as a plain loop; [`wide`] compiles it for the widest instructions of the
 //! processor at hand. Sums run in sixteen lanes so that they vectorise in one fixed order.
 
-use pulp::Arch;
 use rayon::prelude::*;
+
+use crate::wide::wide;
 
 /// Lanes of a sum.
 const LANES: usize = 16;
@@ -48,10 +49,10 @@ pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32], inverse:
     let width = weight.len();
     let rows = x.par_chunks(ROWS * width).zip(y.par_chunks_mut(ROWS * width)).zip(inverse.par_chunks_mut(ROWS));
     rows.for_each(|((x, y), inverse)| {
-        Arch::new().dispatch(
+        wide(
             #[inline(always)]
             || {
-                for ((x, y), inverse) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(inverse) {
+                for ((x, y), inverse) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(inverse.iter_mut()) {
                     *inverse = 1.0 / (dot(x, x) / width as f32 + epsilon).sqrt();
                     for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
                         *y = x * *inverse * w;
@@ -67,7 +68,7 @@ pub fn rms_norm_again(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32])
     let width = weight.len();
     let rows = x.par_chunks(ROWS * width).zip(y.par_chunks_mut(ROWS * width)).zip(inverse.par_chunks(ROWS));
     rows.for_each(|((x, y), inverse)| {
-        Arch::new().dispatch(
+        wide(
             #[inline(always)]
             || {
                 for ((x, y), inverse) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(inverse) {
@@ -86,7 +87,7 @@ pub fn rms_norm_backward(dy: &[f32], x: &[f32], weight: &[f32], inverse: &[f32],
     let rows =
         dy.par_chunks(ROWS * width).zip(x.par_chunks(ROWS * width)).zip(inverse.par_chunks(ROWS)).zip(dx.par_chunks_mut(ROWS * width));
     rows.for_each(|(((dy, x), inverse), dx)| {
-        Arch::new().dispatch(
+        wide(
             #[inline(always)]
             || {
                 let rows = dy.chunks_exact(width).zip(x.chunks_exact(width)).zip(inverse).zip(dx.chunks_exact_mut(width));
@@ -116,7 +117,7 @@ pub fn rotate(x: &mut [f32], width: usize, head_dim: usize, positions: &[u32], c
     let half = head_dim / 2;
     let sign = if back { -1.0 } else { 1.0 };
     x.par_chunks_mut(ROWS * width).zip(positions.par_chunks(ROWS)).for_each(|(x, positions)| {
-        Arch::new().dispatch(
+        wide(
             #[inline(always)]
             || {
                 for (x, &position) in x.chunks_exact_mut(width).zip(positions) {
@@ -138,7 +139,7 @@ pub fn rotate(x: &mut [f32], width: usize, head_dim: usize, positions: &[u32], c
 /// out ← silu(gate) · up, with silu(x) = x / (1 + e⁻ˣ).
 pub fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) {
     gate.par_chunks(8192).zip(up.par_chunks(8192)).zip(out.par_chunks_mut(8192)).for_each(|((gate, up), out)| {
-        Arch::new().dispatch(
+        wide(
             #[inline(always)]
             || {
                 for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
@@ -154,10 +155,10 @@ pub fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) {
 /// With σ = 1/(1+e⁻ᵍ): d up = d·g·σ, d gate = d·u·σ·(1 + g·(1−σ)).
 pub fn gated_backward(d: &[f32], gate: &mut [f32], up: &mut [f32]) {
     d.par_chunks(8192).zip(gate.par_chunks_mut(8192)).zip(up.par_chunks_mut(8192)).for_each(|((d, gate), up)| {
-        Arch::new().dispatch(
+        wide(
             #[inline(always)]
             || {
-                for ((d, g), u) in d.iter().zip(gate).zip(up) {
+                for ((d, g), u) in d.iter().zip(gate.iter_mut()).zip(up.iter_mut()) {
                     let sigma = 1.0 / (1.0 + exp(-*g));
                     let d_up = d * *g * sigma;
                     *g = d * *u * sigma * (1.0 + *g * (1.0 - sigma));

@@ -67,13 +67,10 @@ struct Low {
 
 /// What goes through a projection on the way back.
 struct Through<'a> {
+    projection: Projection,
     /// Gradient of the output, `[n, out]`.
     dy: &'a [f32],
-    /// The input, `[n, in]`; read only where the projection is adapted.
-    x: &'a [f32],
     low: Option<&'a Low>,
-    /// Where the gradient of the input goes, and whether it is added there.
-    dx: Option<(&'a mut [f32], bool)>,
 }
 
 impl Pass<'_> {
@@ -97,29 +94,36 @@ impl Pass<'_> {
         (View::new(a, place.rank, a.len() / place.rank), View::new(b, b.len() / place.rank, place.rank))
     }
 
-    /// y `[n, out]` = W x + b + s · B A drop(x).
-    fn project(&self, layer: Layer<'_>, projection: Projection, x: &[f32]) -> (Buffer, Option<Low>) {
+    /// y `[n, out]` = W x + b + s · B A drop(x) for several projections of the same x.
+    fn project<const N: usize>(&self, layer: Layer<'_>, projections: [Projection; N], x: &[f32]) -> [(Buffer, Option<Low>); N] {
+        let weights = projections.map(|projection| &layer.weights.linear(projection).weight);
+        let mut outputs = weights.map(|weight| self.pool.take(x.len() / weight.columns() * weight.rows()));
+        apply(x, weights.into_iter().zip(&mut outputs).map(|(weight, y)| (weight, &mut y[..])).collect());
+        let mut places = projections.into_iter();
+        outputs.map(|mut y| {
+            let low = places.next().and_then(|projection| self.add_low(layer, projection, x, &mut y));
+            (y, low)
+        })
+    }
+
+    /// y += b + s · B A drop(x).
+    fn add_low(&self, layer: Layer<'_>, projection: Projection, x: &[f32], y: &mut [f32]) -> Option<Low> {
         let linear = layer.weights.linear(projection);
         let (inputs, outputs) = (linear.weight.columns(), linear.weight.rows());
-        let n = x.len() / inputs;
-        let mut y = self.pool.take(n * outputs);
-        apply(&linear.weight, x, &mut y);
         if let Some(bias) = &linear.bias {
-            kernel::add_bias(&mut y, bias);
+            kernel::add_bias(y, bias);
         }
-        let low = self.layout.place(layer.index, projection).map(|place| {
-            let (a, b) = self.factors(place);
-            let mask =
-                self.dropout.map(|dropout| dropout.mask(&format!("layers.{}.{}", layer.index, projection.path()), self.batch, inputs));
-            let mut values = self.pool.take(n * place.rank);
-            let dropped = mask.as_ref().map(|mask| self.drop(mask, x, self.tokens(layer, projection)));
-            let x = View::new(dropped.as_deref().unwrap_or(x), n, inputs);
-            product(Target::over(&mut values, place.rank), 1.0, Factor::Plain(x), Factor::Transposed(a), Threads::All);
-            let low = Factor::Plain(View::new(&values, n, place.rank));
-            product(Target::onto(&mut y, outputs), self.scaling, low, Factor::Transposed(b), Threads::All);
-            Low { values, mask }
-        });
-        (y, low)
+        let place = self.layout.place(layer.index, projection)?;
+        let n = x.len() / inputs;
+        let (a, b) = self.factors(place);
+        let mask = self.dropout.map(|dropout| dropout.mask(&format!("layers.{}.{}", layer.index, projection.path()), self.batch, inputs));
+        let mut values = self.pool.take(n * place.rank);
+        let dropped = mask.as_ref().map(|mask| self.drop(mask, x, self.tokens(layer, projection)));
+        let x = View::new(dropped.as_deref().unwrap_or(x), n, inputs);
+        product(Target::over(&mut values, place.rank), 1.0, Factor::Plain(x), Factor::Transposed(a), Threads::All);
+        let low = Factor::Plain(View::new(&values, n, place.rank));
+        product(Target::onto(y, outputs), self.scaling, low, Factor::Transposed(b), Threads::All);
+        Some(Low { values, mask })
     }
 
     fn drop(&self, mask: &Mask, x: &[f32], tokens: Option<&[usize]>) -> Buffer {
@@ -128,15 +132,31 @@ impl Pass<'_> {
         dropped
     }
 
-    /// The gradients of [`Self::project`]: dA and dB go to `gradient`, dx (if wanted) is written or added to.
-    fn project_backward(&self, layer: Layer<'_>, projection: Projection, through: Through<'_>, gradient: &mut [f32]) {
-        let Through { dy, x, low, mut dx } = through;
+    /// The gradients of [`Self::project`]: dA and dB go to `gradient`, Σ dx of all projections (if wanted) is written or added to `dx`.
+    fn project_backward(
+        &self,
+        layer: Layer<'_>,
+        through: &[Through<'_>],
+        x: &[f32],
+        mut dx: Option<(&mut [f32], bool)>,
+        gradient: &mut [f32],
+    ) {
+        if let Some((dx, add)) = &mut dx {
+            let pairs: Vec<_> = through.iter().map(|through| (&layer.weights.linear(through.projection).weight, through.dy)).collect();
+            apply_transposed(&pairs, dx, *add);
+        }
+        let mut dx = dx.map(|(dx, _)| dx);
+        for through in through {
+            self.low_backward(layer, through, x, dx.as_deref_mut(), gradient);
+        }
+    }
+
+    /// The gradients of the low-rank side; its dx is added.
+    fn low_backward(&self, layer: Layer<'_>, through: &Through<'_>, x: &[f32], dx: Option<&mut [f32]>, gradient: &mut [f32]) {
+        let &Through { projection, dy, low } = through;
         let linear = layer.weights.linear(projection);
         let (inputs, outputs) = (linear.weight.columns(), linear.weight.rows());
         let n = dy.len() / outputs;
-        if let Some((dx, add)) = &mut dx {
-            apply_transposed(&linear.weight, dy, dx, *add);
-        }
         let (Some(low), Some(place)) = (low, self.layout.place(layer.index, projection)) else { return };
         let (a, b) = self.factors(place);
         let tokens = self.tokens(layer, projection);
@@ -150,7 +170,7 @@ impl Pass<'_> {
         let dropped = low.mask.as_ref().map(|mask| self.drop(mask, x, tokens));
         let x = View::new(dropped.as_deref().unwrap_or(x), n, inputs);
         product(Target::over(&mut gradient[place.a.clone()], inputs), 1.0, Factor::Transposed(u), Factor::Plain(x), Threads::All);
-        if let Some((dx, _)) = dx {
+        if let Some(dx) = dx {
             match &low.mask {
                 None => product(Target::onto(dx, inputs), 1.0, Factor::Plain(u), Factor::Plain(a), Threads::All),
                 Some(mask) => {
@@ -227,17 +247,20 @@ impl Pass<'_> {
         let mut normed = self.pool.take(x.len());
         let mut inverse = self.pool.take(n);
         kernel::rms_norm(&x, &weights.input_layernorm, epsilon, &mut normed, &mut inverse);
-        let (mut k, low_k) = self.project(layer, Projection::K, &normed);
-        let (v, low_v) = self.project(layer, Projection::V, &normed);
-        if layer.last {
-            normed = self.pick(&normed, hidden);
-        }
-        let (mut q, low_q) = self.project(layer, Projection::Q, &normed);
+        let [(mut q, low_q), (mut k, low_k), (v, low_v)] = match layer.last {
+            false => self.project(layer, [Projection::Q, Projection::K, Projection::V], &normed),
+            true => {
+                let [q] = self.project(layer, [Projection::Q], &self.pick(&normed, hidden));
+                let [k, v] = self.project(layer, [Projection::K, Projection::V], &normed);
+                [q, k, v]
+            }
+        };
+        drop(normed);
         let unnormed_q = self.place_heads(&mut q, heads.queries, weights.q_norm.as_deref(), &self.query_positions(layer));
         let unnormed_k = self.place_heads(&mut k, heads.keys, weights.k_norm.as_deref(), &self.batch.positions);
         let mut attended = self.pool.take(q.len());
         attend(heads, self.tiles[usize::from(layer.last)], &q, &k, &v, &mut attended);
-        let (mut middle, low_o) = self.project(layer, Projection::O, &attended);
+        let [(mut middle, low_o)] = self.project(layer, [Projection::O], &attended);
         match layer.last {
             true => kernel::add(&mut middle, &self.pick(&x, hidden)),
             false => kernel::add(&mut middle, &x),
@@ -246,12 +269,11 @@ impl Pass<'_> {
         let mut inverse_middle = self.pool.take(rows);
         let mut normed = self.pool.take(middle.len());
         kernel::rms_norm(&middle, &weights.post_attention_layernorm, epsilon, &mut normed, &mut inverse_middle);
-        let (gate, low_gate) = self.project(layer, Projection::Gate, &normed);
-        let (up, low_up) = self.project(layer, Projection::Up, &normed);
+        let [(gate, low_gate), (up, low_up)] = self.project(layer, [Projection::Gate, Projection::Up], &normed);
         drop(normed);
         let mut gated = self.pool.take(gate.len());
         kernel::gated(&gate, &up, &mut gated);
-        let (mut y, low_down) = self.project(layer, Projection::Down, &gated);
+        let [(mut y, low_down)] = self.project(layer, [Projection::Down], &gated);
         kernel::add(&mut y, &middle);
         let tape = Tape {
             x,
@@ -297,8 +319,8 @@ impl Pass<'_> {
         if !gated.is_empty() {
             kernel::gated(gate, up, &mut gated);
         }
-        let through = Through { dy: &dy, x: &gated, low: low_down, dx: Some((&mut d_gated, false)) };
-        self.project_backward(layer, Projection::Down, through, gradient);
+        let through = [Through { projection: Projection::Down, dy: &dy, low: low_down }];
+        self.project_backward(layer, &through, &gated, Some((&mut d_gated, false)), gradient);
         drop(gated);
         kernel::gated_backward(&d_gated, gate, up);
         drop(d_gated);
@@ -306,10 +328,9 @@ impl Pass<'_> {
         let mut normed = self.pool.take(middle.len());
         kernel::rms_norm_again(middle, norm, &tape.inverse[1], &mut normed);
         let mut d_normed = self.pool.take(middle.len());
-        let through = Through { dy: gate, x: &normed, low: low_gate, dx: Some((&mut d_normed, false)) };
-        self.project_backward(layer, Projection::Gate, through, gradient);
-        let through = Through { dy: up, x: &normed, low: low_up, dx: Some((&mut d_normed, true)) };
-        self.project_backward(layer, Projection::Up, through, gradient);
+        let through = [(Projection::Gate, &*gate, low_gate), (Projection::Up, &*up, low_up)];
+        let through = through.map(|(projection, dy, low)| Through { projection, dy, low });
+        self.project_backward(layer, &through, &normed, Some((&mut d_normed, false)), gradient);
         let mut d_middle = dy;
         kernel::rms_norm_backward(&d_normed, middle, norm, &tape.inverse[1], &mut d_middle, true);
         d_middle
@@ -321,12 +342,8 @@ impl Pass<'_> {
         let (weights, heads) = (layer.weights, self.heads());
         let mut d_attended = self.pool.take(attended.len());
         let low = tape.low[Projection::O as usize].as_ref();
-        self.project_backward(
-            layer,
-            Projection::O,
-            Through { dy: d_middle, x: attended, low, dx: Some((&mut d_attended, false)) },
-            gradient,
-        );
+        let through = [Through { projection: Projection::O, dy: d_middle, low }];
+        self.project_backward(layer, &through, attended, Some((&mut d_attended, false)), gradient);
         let (mut dq, mut dk, mut dv) = (self.pool.zeros(q.len()), self.pool.zeros(k.len()), self.pool.zeros(v.len()));
         let given = Attended { q, k, v, out: attended, d_out: &d_attended };
         attend_backward(heads, self.tiles[usize::from(layer.last)], &given, &mut dq, &mut dk, &mut dv);
@@ -349,23 +366,23 @@ impl Pass<'_> {
         let low = |projection: Projection| tape.low[projection as usize].as_ref();
         let mut normed = self.pool.take(tape.x.len());
         kernel::rms_norm_again(&tape.x, &layer.weights.input_layernorm, &tape.inverse[0], &mut normed);
-        let asked = layer.last.then(|| self.pick(&normed, hidden));
-        let normed_q: &[f32] = asked.as_deref().unwrap_or(&normed);
         let mut d_normed = (!first).then(|| self.pool.take(tape.x.len()));
-        for (projection, dy, add) in [(Projection::K, &dk, false), (Projection::V, &dv, true)] {
-            let dx = d_normed.as_deref_mut().map(|d| (d, add));
-            self.project_backward(layer, projection, Through { dy, x: &normed, low: low(projection), dx }, gradient);
+        let [q, k, v] = [(Projection::Q, &dq), (Projection::K, &dk), (Projection::V, &dv)].map(|(projection, dy)| Through {
+            projection,
+            dy,
+            low: low(projection),
+        });
+        if !layer.last {
+            self.project_backward(layer, &[q, k, v], &normed, d_normed.as_deref_mut().map(|d| (d, false)), gradient);
+            return d_normed;
         }
-        let mut d_asked = (layer.last && !first).then(|| self.pool.take(normed_q.len()));
-        let dx = match &mut d_asked {
-            Some(d) => Some((&mut d[..], false)),
-            None => d_normed.as_deref_mut().map(|d| (d, true)),
-        };
-        self.project_backward(layer, Projection::Q, Through { dy: &dq, x: normed_q, low: low(Projection::Q), dx }, gradient);
-        let mut d_normed = d_normed?;
-        if let Some(d_asked) = d_asked {
-            self.put(&d_asked, &mut d_normed, hidden);
+        self.project_backward(layer, &[k, v], &normed, d_normed.as_deref_mut().map(|d| (d, false)), gradient);
+        let asked = self.pick(&normed, hidden);
+        let mut d_asked = (!first).then(|| self.pool.take(asked.len()));
+        self.project_backward(layer, &[q], &asked, d_asked.as_deref_mut().map(|d| (d, false)), gradient);
+        if let Some((d_normed, d_asked)) = d_normed.as_mut().zip(d_asked) {
+            self.put(&d_asked, d_normed, hidden);
         }
-        Some(d_normed)
+        d_normed
     }
 }

@@ -3,9 +3,9 @@
 use std::marker::PhantomData;
 
 use gemm::Parallelism;
-use pulp::Arch;
 
 use super::kernel::dot;
+use crate::wide::wide;
 
 /// A row-major matrix view: numbers, rows, columns, distance between rows.
 #[derive(Clone, Copy)]
@@ -177,7 +177,7 @@ fn thin(target: Target<'_>, scale: f32, left: Factor<'_>, right: Factor<'_>) {
     let ((left, left_columns, left_rows), (right, right_columns, right_rows)) = (left.layout(), right.layout());
     // Sound: `product` has checked that shapes and strides stay within the slices and the target.
     let at = |row: usize, column: usize| unsafe { *left.offset(row as isize * left_rows + column as isize * left_columns) };
-    Arch::new().dispatch(
+    wide(
         #[inline(always)]
         || {
             for row in 0..m {
