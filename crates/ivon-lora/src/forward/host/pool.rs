@@ -32,7 +32,14 @@ impl Pool {
             let fitting = (0..free.len()).filter(|&i| free[i].capacity() >= len && free[i].capacity() <= len.saturating_mul(2) + 1024);
             match fitting.min_by_key(|&i| free[i].capacity()) {
                 Some(index) => free.swap_remove(index),
-                None => Vec::with_capacity(len + len / 8),
+                None => {
+                    // The one that comes nearest has been outgrown by a larger batch: it makes room for its successor.
+                    let outgrown = (0..free.len()).filter(|&i| free[i].capacity() < len && free[i].capacity() >= len / 4);
+                    if let Some(index) = outgrown.max_by_key(|&i| free[i].capacity()) {
+                        free.swap_remove(index);
+                    }
+                    Vec::with_capacity(len + len / 8)
+                }
             }
         };
         values.resize(len, 0.0);
@@ -77,5 +84,15 @@ mod tests {
         let first = pool.take(1000).as_ptr();
         assert_eq!(pool.take(900).as_ptr(), first);
         assert_ne!(pool.take(100_000).as_ptr(), first);
+    }
+
+    #[test]
+    fn batches_that_grow_do_not_pile_up_the_buffers_of_smaller_ones() {
+        let pool = Pool::default();
+        for len in [1000, 1500, 2000, 3000] {
+            drop((pool.take(len), pool.take(len)));
+        }
+        let kept: usize = pool.free.lock().unwrap().iter().map(Vec::capacity).sum();
+        assert!(kept <= 2 * (3000 + 3000 / 8), "{kept}");
     }
 }
