@@ -123,7 +123,7 @@ pub const SETTINGS: &[Setting] = &[
     row("model", "adapter", "adapter", Path, &[], "\"runs/earlier/adapter\"", "A PEFT folder to start the adapter from."),
     row("model", "device", "device", OneOf(DEVICES), &[], "", "Where to compute; all but cpu need a build with the feature of that name."),
     row("model", "threads", "threads", Whole, &[], "2", "Threads of the CPU; all by default."),
-    row("model", "base_precision", "base-precision", OneOf(&["f32", "as-is"]), &[], "", "How the base is kept: widened to f32 (fast on a CPU) or as it lies in the file (small)."),
+    row("model", "base_precision", "base-precision", OneOf(&["f32", "bf16", "as-is"]), &[], "", "How the base is kept: widened to f32, rounded to bf16, or as it lies in the file (smallest)."),
     row("model", "recompute", "recompute", Flag, &[], "", "Keep less for the backward pass and compute it again: a third more work, a fraction of the memory."),
 
     row("data", "path", "data", Path, &[], "\"data/sst2\"", "A folder with files named train, tune, calibrate, validation, test; or one file (jsonl, csv, tsv, parquet)."),

@@ -100,6 +100,8 @@ pub enum BasePrecision {
     /// Widened to f32: fastest on a CPU.
     #[default]
     F32,
+    /// Rounded to bf16: half the memory of f32, whatever the checkpoint holds.
+    Bf16,
     /// As they lie in the checkpoint, GGUF blocks included: smallest.
     AsIs,
 }
@@ -116,6 +118,7 @@ impl Decoder {
             let stored = checkpoint.tensor_of(name, shape)?;
             let matrix = match precision {
                 BasePrecision::F32 => Matrix::widened(&stored),
+                BasePrecision::Bf16 => Matrix::rounded(&stored),
                 BasePrecision::AsIs => Matrix::kept(&stored),
             };
             checkpoint.release(&stored);

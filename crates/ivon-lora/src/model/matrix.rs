@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 use super::gguf::blocks::dequantize_row;
 use super::{Encoding, StoredTensor};
 
@@ -37,6 +39,12 @@ impl Matrix {
     /// Reads a stored tensor as f32.
     pub fn widened(stored: &StoredTensor<'_>) -> Self {
         Self::new(stored.rows(), stored.columns(), stored.to_f32())
+    }
+
+    /// Reads a stored tensor and rounds it to bf16, to even.
+    pub fn rounded(stored: &StoredTensor<'_>) -> Self {
+        let bytes = stored.to_f32().into_iter().flat_map(|value| bf16::from_f32(value).to_le_bytes()).collect();
+        Self { rows: stored.rows(), columns: stored.columns(), values: Values::Encoded { encoding: Encoding::BF16, bytes } }
     }
 
     /// Copies a stored tensor in the encoding it has, rows in Hugging Face's order; f32 is widened.
@@ -107,5 +115,22 @@ impl Matrix {
             self.row(index as usize, row);
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_keeps_eight_bits_of_each_number() {
+        let numbers = [1.0f32, -0.3, 3.141_592_7, 1e-20, 65_504.0, 0.0, -7e8, 2.5];
+        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let stored = StoredTensor::new("w".into(), vec![2, 4], Encoding::F32, &bytes, None).unwrap();
+        let matrix = Matrix::rounded(&stored);
+        assert_eq!(matrix.bytes(), 16);
+        for (found, expected) in matrix.gather(&[0, 1]).into_iter().zip(numbers) {
+            assert!((found - expected).abs() <= expected.abs() / 256.0, "{found} for {expected}");
+        }
     }
 }

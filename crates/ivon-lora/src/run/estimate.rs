@@ -99,6 +99,7 @@ fn base_bytes(precision: BasePrecision, checkpoint: &Checkpoint) -> f64 {
     let tables = stored("model.embed_tokens.weight") + if decoder.tie_word_embeddings { 0.0 } else { stored("lm_head.weight") };
     let linears = match precision {
         BasePrecision::F32 => 4.0 * linear_weights(decoder),
+        BasePrecision::Bf16 => 2.0 * linear_weights(decoder),
         BasePrecision::AsIs => (0..decoder.num_hidden_layers)
             .flat_map(|layer| Projection::ALL.map(|projection| format!("model.layers.{layer}.{}.weight", projection.path())))
             .map(|name| stored(&name))
