@@ -1,12 +1,11 @@
 //! Both sides in turn: ours, theirs, ours, theirs, …; medians over passes and their ratios.
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::ours;
+use crate::{Failure, ours};
 
 /// How both sides are run.
 #[derive(clap::Args)]
@@ -40,7 +39,7 @@ const FIGURES: [(&str, &str); 5] = [
 ];
 
 /// Runs both sides and prints the table.
-pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+pub fn run(options: &Options) -> Result<(), Failure> {
     let mut raw = Vec::new();
     for pass in 0..options.passes {
         for optimizer in ["adamw", "ivon"] {
@@ -84,7 +83,7 @@ fn median(raw: &[Value], optimizer: &str, side: &str, pointer: &str) -> Option<f
     values.get(values.len() / 2).copied()
 }
 
-fn ours(options: &Options, optimizer: &str) -> Result<Value, Box<dyn Error>> {
+fn ours(options: &Options, optimizer: &str) -> Result<Value, Failure> {
     let given = &options.ours;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("ours").args(["--optimizer", optimizer, "--model", &given.model]).arg("--data").arg(&given.data);
@@ -97,7 +96,7 @@ fn ours(options: &Options, optimizer: &str) -> Result<Value, Box<dyn Error>> {
     last_line(command)
 }
 
-fn reference(options: &Options, optimizer: &str) -> Result<Value, Box<dyn Error>> {
+fn reference(options: &Options, optimizer: &str) -> Result<Value, Failure> {
     let given = &options.ours;
     let mut command = Command::new(&options.python);
     command.arg(&options.reference).args(["--optimizer", optimizer]).arg("--data").arg(&given.data);
@@ -114,7 +113,7 @@ fn reference(options: &Options, optimizer: &str) -> Result<Value, Box<dyn Error>
 }
 
 /// Runs a side and reads the JSON of its last line.
-fn last_line(mut command: Command) -> Result<Value, Box<dyn Error>> {
+fn last_line(mut command: Command) -> Result<Value, Failure> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().last().filter(|_| output.status.success()).ok_or_else(|| format!("{command:?} failed"))?;

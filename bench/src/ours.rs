@@ -1,6 +1,5 @@
 //! One measurement of our side: steps over the first questions, then an evaluation at the mean and with samples.
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -12,6 +11,8 @@ use ivon_lora::method::Method;
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use ivon_lora::predict::{EvaluationOptions, evaluate};
 use ivon_lora::train::BatchObjective;
+
+use crate::Failure;
 
 /// What is measured.
 #[derive(clap::Args, Clone)]
@@ -48,14 +49,14 @@ pub struct Options {
 const BATCH: usize = 4;
 
 /// Measures and prints one JSON object with the keys of the reference's report.
-pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+pub fn run(options: &Options) -> Result<(), Failure> {
     let started = Instant::now();
     rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global()?;
     let name = options.data.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let task = Task::named(name)?;
     let checkpoint = Checkpoint::open(&options.model)?;
     let tokenizer = checkpoint.tokenizer()?;
-    let encode = |file: &str, limit: usize| -> Result<Vec<Encoded>, Box<dyn Error>> {
+    let encode = |file: &str, limit: usize| -> Result<Vec<Encoded>, Failure> {
         let mut examples = data::load_file(&options.data.join(file), &task)?.examples;
         examples.truncate(limit);
         Ok(data::encode_all(&examples, &tokenizer, DataConfig::default().encode_options(&task))?.examples)
@@ -84,7 +85,7 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     let training_peak = peak_bytes();
     let posterior = optimizer.posterior();
-    let timed = |samples: usize| -> Result<f64, Box<dyn Error>> {
+    let timed = |samples: usize| -> Result<f64, Failure> {
         let before = Instant::now();
         let wanted = EvaluationOptions { samples, ..EvaluationOptions::default() };
         evaluate(&network, posterior.as_ref(), lora.scaling(), &held, &wanted, &mut |_, _| true)?;
