@@ -14,3 +14,15 @@ model:
 # Both sides of the benchmark in turn; needs the Python of scripts/reference-environment.
 bench *arguments:
     cargo run --release -p bench -- {{arguments}}
+
+# The micro-benchmarks of the CPU's operations, against plain Burn.
+micro *arguments:
+    cargo bench -p bench --bench operations -- {{arguments}}
+
+# One static file, tried in an empty root folder.
+static:
+    scripts/static-binary
+
+# Every GPU feature compiled, and the golden models on a GPU made of software.
+devices:
+    scripts/check-gpu-features

@@ -1,12 +1,13 @@
 //! Both sides in turn: ours, theirs, ours, theirs, …; medians over passes and their ratios.
 
-use std::error::Error;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::ours;
+use crate::measure::median;
+use crate::report::{self, last_line};
+use crate::{Failure, ours};
 
 /// How both sides are run.
 #[derive(clap::Args)]
@@ -20,7 +21,7 @@ pub struct Options {
     /// Runs of each side and optimizer.
     #[arg(long, default_value_t = 3)]
     passes: usize,
-    /// Where the raw numbers go.
+    /// Where the raw numbers go as JSON, with machine, versions and command.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Leave the reference out.
@@ -31,16 +32,24 @@ pub struct Options {
 }
 
 /// The figures of a row: what it is, where it stands in a report.
-const FIGURES: [(&str, &str); 5] = [
+const FIGURES: [(&str, &str); 13] = [
     ("training pass, s", "/sum_step_seconds"),
     ("median step, s", "/median_step_seconds"),
     ("evaluation at the mean, s", "/history/0/mean_seconds"),
     ("evaluation with samples, s", "/history/0/samples_seconds"),
+    ("start to first step, s", "/first_step_after_seconds"),
     ("peak memory, MB", "/peak_rss_bytes"),
+    ("peak of training, MB", "/training_peak_bytes"),
+    ("resident after tokenizer, MB", "/stages/1/resident_bytes"),
+    ("resident after data, MB", "/stages/2/resident_bytes"),
+    ("resident after decoder, MB", "/stages/3/resident_bytes"),
+    ("training, GFLOP/s", "/operations_per_second"),
+    ("large product, GFLOP/s", "/product_operations_per_second"),
+    ("training / large product", "/share_of_product_rate"),
 ];
 
 /// Runs both sides and prints the table.
-pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+pub fn run(options: &Options) -> Result<(), Failure> {
     let mut raw = Vec::new();
     for pass in 0..options.passes {
         for optimizer in ["adamw", "ivon"] {
@@ -48,43 +57,51 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
             for side in sides {
                 let report = if *side == "ours" { ours(options, optimizer)? } else { reference(options, optimizer)? };
                 eprintln!("pass {pass} {optimizer} {side}: {:.2} s", number(&report, "/sum_step_seconds").unwrap_or(0.0));
-                raw.push(serde_json::json!({"pass": pass, "optimizer": optimizer, "side": side, "report": report}));
+                raw.push(json!({"pass": pass, "optimizer": optimizer, "side": side, "report": report}));
             }
         }
     }
     println!("{:8} {:28} {:>10} {:>10} {:>8}", "", "median of passes", "ours", "reference", "ratio");
     for optimizer in ["adamw", "ivon"] {
         for (name, pointer) in FIGURES {
-            let of = |side: &str| {
-                median(&raw, optimizer, side, pointer).map(|value| if pointer.ends_with("bytes") { value / 1e6 } else { value })
-            };
-            let (ours, theirs) = (of("ours"), of("reference"));
+            let (ours, theirs) = (of_side(&raw, optimizer, "ours", pointer), of_side(&raw, optimizer, "reference", pointer));
             let show = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
             let ratio = ours.zip(theirs).map(|(ours, theirs)| ours / theirs);
             println!("{optimizer:8} {name:28} {:>10} {:>10} {:>8}", show(ours), show(theirs), show(ratio));
         }
     }
-    if let (Some(ivon), Some(adamw)) = (median(&raw, "ivon", "ours", FIGURES[1].1), median(&raw, "adamw", "ours", FIGURES[1].1)) {
+    if let (Some(ivon), Some(adamw)) = (of_side(&raw, "ivon", "ours", FIGURES[1].1), of_side(&raw, "adamw", "ours", FIGURES[1].1)) {
         println!("an IVON step over an AdamW step: {:.3}", ivon / adamw);
     }
-    if let Some(out) = &options.out {
-        std::fs::write(out, serde_json::to_string_pretty(&raw)?)?;
-    }
-    Ok(())
+    let versions = if options.ours_only { None } else { reference_versions(&options.python) };
+    report::write(options.out.as_deref(), &json!({"reference_versions": versions, "runs": raw}))
 }
 
 fn number(report: &Value, pointer: &str) -> Option<f64> {
     report.pointer(pointer)?.as_f64()
 }
 
-fn median(raw: &[Value], optimizer: &str, side: &str, pointer: &str) -> Option<f64> {
+/// The median over a side's runs, in the unit of its row.
+fn of_side(raw: &[Value], optimizer: &str, side: &str, pointer: &str) -> Option<f64> {
     let belongs = |run: &&Value| run["optimizer"] == optimizer && run["side"] == side;
-    let mut values: Vec<f64> = raw.iter().filter(belongs).filter_map(|run| number(&run["report"], pointer)).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+    let values: Vec<f64> = raw.iter().filter(belongs).filter_map(|run| number(&run["report"], pointer)).collect();
+    let unit = match pointer {
+        pointer if pointer.ends_with("bytes") => 1e-6,
+        pointer if pointer.ends_with("operations_per_second") => 1e-9,
+        _ => 1.0,
+    };
+    (!values.is_empty()).then(|| unit * median(values))
 }
 
-fn ours(options: &Options, optimizer: &str) -> Result<Value, Box<dyn Error>> {
+/// Versions of the reference's packages, as its Python tells them.
+fn reference_versions(python: &Path) -> Option<Value> {
+    let program = "import json, platform, importlib.metadata as m; \
+                   print(json.dumps({'python': platform.python_version()} | {p: m.version(p) for p in ('torch', 'transformers', 'peft', 'ivon-opt')}))";
+    let output = Command::new(python).args(["-c", program]).output().ok()?;
+    serde_json::from_slice(&output.stdout).ok()
+}
+
+fn ours(options: &Options, optimizer: &str) -> Result<Value, Failure> {
     let given = &options.ours;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("ours").args(["--optimizer", optimizer, "--model", &given.model]).arg("--data").arg(&given.data);
@@ -97,7 +114,7 @@ fn ours(options: &Options, optimizer: &str) -> Result<Value, Box<dyn Error>> {
     last_line(command)
 }
 
-fn reference(options: &Options, optimizer: &str) -> Result<Value, Box<dyn Error>> {
+fn reference(options: &Options, optimizer: &str) -> Result<Value, Failure> {
     let given = &options.ours;
     let mut command = Command::new(&options.python);
     command.arg(&options.reference).args(["--optimizer", optimizer]).arg("--data").arg(&given.data);
@@ -111,12 +128,4 @@ fn reference(options: &Options, optimizer: &str) -> Result<Value, Box<dyn Error>
         &given.threads.to_string(),
     ]);
     last_line(command)
-}
-
-/// Runs a side and reads the JSON of its last line.
-fn last_line(mut command: Command) -> Result<Value, Box<dyn Error>> {
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().last().filter(|_| output.status.success()).ok_or_else(|| format!("{command:?} failed"))?;
-    Ok(serde_json::from_str(line)?)
 }

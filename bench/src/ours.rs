@@ -1,6 +1,5 @@
 //! One measurement of our side: steps over the first questions, then an evaluation at the mean and with samples.
 
-use std::error::Error;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -11,10 +10,15 @@ use ivon_lora::lora::{Adapter, LoraConfig};
 use ivon_lora::method::Method;
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use ivon_lora::predict::{EvaluationOptions, evaluate};
-use ivon_lora::train::BatchObjective;
+use serde_json::json;
+
+use crate::machine::{self, peak_bytes};
+use crate::measure::{Stages, Step, Trainer, median, rate};
+use crate::{Failure, report};
 
 /// What is measured.
 #[derive(clap::Args, Clone)]
+#[group(id = "measured")]
 pub struct Options {
     /// The model: a folder or a GGUF file.
     #[arg(long, default_value = "models/smollm2-135m-instruct")]
@@ -28,7 +32,7 @@ pub struct Options {
     /// Questions of a training pass, 4 a step; two steps of warm-up come before.
     #[arg(long, default_value_t = 48)]
     pub questions: usize,
-    /// Questions of the evaluation.
+    /// Questions of the evaluation; 0 for none.
     #[arg(long, default_value_t = 40)]
     pub eval_limit: usize,
     /// Draws of the evaluation (IVON).
@@ -45,46 +49,68 @@ pub struct Options {
     pub recompute: bool,
 }
 
-const BATCH: usize = 4;
+/// Our side alone, with a place for the report.
+#[derive(clap::Args)]
+pub struct OursOptions {
+    #[command(flatten)]
+    options: Options,
+    /// Where the report goes as JSON, with machine, versions and command.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
 
-/// Measures and prints one JSON object with the keys of the reference's report.
-pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let started = Instant::now();
+const BATCH: usize = 4;
+/// Steps before time is taken.
+const WARM_UP: usize = 2;
+/// Repetitions of the large product: about half a second.
+const PRODUCTS: usize = 6;
+
+/// Measures and prints one JSON object with the keys of the reference's report, on one line.
+pub fn run(options: &OursOptions) -> Result<(), Failure> {
+    let found = measure(&options.options)?;
+    println!("{found}");
+    report::write(options.out.as_deref(), &found)
+}
+
+fn measure(options: &Options) -> Result<serde_json::Value, Failure> {
+    let mut stages = Stages::begin(Instant::now());
     rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global()?;
     let name = options.data.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let task = Task::named(name)?;
     let checkpoint = Checkpoint::open(&options.model)?;
     let tokenizer = checkpoint.tokenizer()?;
-    let encode = |file: &str, limit: usize| -> Result<Vec<Encoded>, Box<dyn Error>> {
+    stages.end("tokenizer");
+    let encode = |file: &str, limit: usize| -> Result<Vec<Encoded>, Failure> {
         let mut examples = data::load_file(&options.data.join(file), &task)?.examples;
         examples.truncate(limit);
         Ok(data::encode_all(&examples, &tokenizer, DataConfig::default().encode_options(&task))?.examples)
     };
     let (train, held) = (encode("train.jsonl", options.questions)?, encode("validation.jsonl", options.eval_limit)?);
+    drop(tokenizer);
+    stages.end("data");
     let precision = if options.as_is { BasePrecision::AsIs } else { BasePrecision::F32 };
+    let decoder = Decoder::load(&checkpoint, precision)?;
+    stages.end("decoder");
     let device = Device::flex();
-    let network = Network::new(Decoder::load(&checkpoint, precision)?, &device, options.recompute);
+    let network = Network::new(decoder, &device, options.recompute);
     let lora = LoraConfig::default();
     let method = Method::named(&options.optimizer).ok_or("the optimizer is `ivon` or `adamw`")?;
     let adapter = Adapter::new(&lora, network.config(), 21, &device.clone().autodiff())?;
     let mut optimizer = method.start(adapter, 21)?;
-    let mut seconds = Vec::new();
-    let mut first_step = None;
-    let mut tokens = 0;
-    for (step, batch) in train.chunks(BATCH).take(2).chain(train.chunks(BATCH)).enumerate() {
-        let before = Instant::now();
-        let batch: Vec<&Encoded> = batch.iter().collect();
-        let mut objective = BatchObjective::new(&network, lora.scaling(), lora.dropout, 21, step as u64, &[batch]);
-        optimizer.step(method.learning_rate(), &mut objective)?;
-        first_step.get_or_insert(started.elapsed().as_secs_f64());
-        if step >= 2 {
-            seconds.push(before.elapsed().as_secs_f64());
-            tokens += objective.tokens();
+    stages.end("network and optimizer");
+    let trainer = Trainer { network: &network, lora: &lora, learning_rate: method.learning_rate(), recompute: options.recompute };
+    let mut steps: Vec<Step> = Vec::new();
+    for (index, batch) in train.chunks(BATCH).cycle().take(WARM_UP).chain(train.chunks(BATCH)).enumerate() {
+        steps.push(trainer.step(optimizer.as_mut(), index as u64, &batch.iter().collect::<Vec<_>>())?);
+        if index == 0 {
+            stages.end("first step");
         }
     }
+    let steps = steps.split_off(WARM_UP.min(steps.len()));
+    stages.end("training");
     let training_peak = peak_bytes();
     let posterior = optimizer.posterior();
-    let timed = |samples: usize| -> Result<f64, Box<dyn Error>> {
+    let timed = |samples: usize| -> Result<f64, Failure> {
         let before = Instant::now();
         let wanted = EvaluationOptions { samples, ..EvaluationOptions::default() };
         evaluate(&network, posterior.as_ref(), lora.scaling(), &held, &wanted, &mut |_, _| true)?;
@@ -93,24 +119,22 @@ pub fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let mean_seconds = timed(0)?;
     // The reference times its samples without the mean.
     let samples_seconds = if options.optimizer == "ivon" { Some(timed(options.samples)? - mean_seconds) } else { None };
-    let sum: f64 = seconds.iter().sum();
-    seconds.sort_by(f64::total_cmp);
-    let report = serde_json::json!({
-        "sum_step_seconds": sum,
-        "median_step_seconds": seconds[seconds.len() / 2],
-        "first_step_after_seconds": first_step,
-        "tokens_per_step": tokens as f64 / seconds.len() as f64,
+    stages.end("evaluation");
+    let peak = peak_bytes();
+    // Last, so that its operands are in nobody's peak.
+    let product_rate = machine::product_rate(PRODUCTS);
+    Ok(json!({
+        "sum_step_seconds": steps.iter().map(|step| step.seconds).sum::<f64>(),
+        "median_step_seconds": median(steps.iter().map(|step| step.seconds)),
+        "first_step_after_seconds": stages.rows().iter().find(|row| row["stage"] == "first step").map(|row| row["seconds"].clone()),
+        "tokens_per_step": steps.iter().map(|step| step.tokens).sum::<usize>() as f64 / steps.len() as f64,
+        "operations_per_step": steps.iter().map(|step| step.operations).sum::<f64>() / steps.len() as f64,
+        "operations_per_second": rate(&steps),
+        "product_operations_per_second": product_rate,
+        "share_of_product_rate": rate(&steps) / product_rate,
         "training_peak_bytes": training_peak,
-        "peak_rss_bytes": peak_bytes(),
+        "peak_rss_bytes": peak,
+        "stages": stages.rows(),
         "history": [{"mean_seconds": mean_seconds, "samples_seconds": samples_seconds}],
-    });
-    println!("{report}");
-    Ok(())
-}
-
-/// The process's peak of resident memory, from /proc; 0 where there is none.
-fn peak_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+    }))
 }

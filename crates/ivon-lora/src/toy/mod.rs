@@ -1,6 +1,6 @@
 //! The model and the data set that come with the binary: what `ivon-lora train` uses when it is given nothing.
 //!
-//! The model is a Llama of half a million parameters that `examples/pretrain_toy` has trained on [`text`]; the data
+//! The model is a Llama of half a million parameters that `bench pretrain-toy` has trained on [`text`]; the data
 //! are [`questions`] about meetings with animals, some of which nobody can answer for sure. Both speak of one small [`world`].
 //! Sizes, losses and how the settings were chosen are in `docs/toy.md`.
 
@@ -110,7 +110,7 @@ pub fn write_data(folder: &Path, seed: u64) -> Result<(), FileError> {
     write_bytes(&folder.join("README.md"), readme.as_bytes())
 }
 
-/// The optimizers of the toy run, IVON first, with the settings that `examples/tune_toy` found best on tune: six
+/// The optimizers of the toy run, IVON first, with the settings that `bench tune-toy` found best on tune: six
 /// trials each, see `docs/toy.md`.
 pub fn methods() -> [Method; 2] {
     let ivon = IvonMethodConfig { learning_rate: 1.0, ess: 1e7, ..IvonMethodConfig::default() };

@@ -1,8 +1,8 @@
 //! Trains the embedded toy with IVON and with AdamW through the library and prints both beside what is knowable.
 //!
 //! ```sh
-//! cargo run --release -p ivon-lora --example toy            # the run's own seed
-//! cargo run --release -p ivon-lora --example toy -- 1 2 3   # several, to see the spread
+//! cargo run --release -p bench -- toy         # the run's own seed
+//! cargo run --release -p bench -- toy 1 2 3   # several, to see the spread
 //! ```
 
 use std::path::Path;
@@ -13,10 +13,18 @@ use ivon_lora::report::score_table;
 use ivon_lora::run::{EvaluationReport, train};
 use ivon_lora::toy;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use crate::Failure;
+
+/// What is trained.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Seeds; one run of each optimizer per seed.
+    #[arg(default_values_t = [1])]
+    seeds: Vec<u64>,
+}
 
 /// Trains with one of the toy's methods.
-fn run(root: &Path, method: usize, seed: u64) -> Result<(EvaluationReport, f64), Failure> {
+fn once(root: &Path, method: usize, seed: u64) -> Result<(EvaluationReport, f64), Failure> {
     let out = root.join(format!("run-{method}-{seed}"));
     let mut config = toy::run_config(toy::methods()[method].clone(), &root.join(toy::NAME), &root.join("data"), &out);
     config.seed = seed;
@@ -25,17 +33,14 @@ fn run(root: &Path, method: usize, seed: u64) -> Result<(EvaluationReport, f64),
     Ok((report, started.elapsed().as_secs_f64()))
 }
 
-fn main() -> Result<(), Failure> {
+/// Trains and prints.
+pub fn run(options: &Options) -> Result<(), Failure> {
     let root = tempfile::tempdir()?;
     toy::write_model(&root.path().join(toy::NAME))?;
     toy::write_data(&root.path().join("data"), toy::DATA_SEED)?;
-    let mut seeds: Vec<u64> = std::env::args().skip(1).map(|seed| seed.parse()).collect::<Result<_, _>>()?;
-    if seeds.is_empty() {
-        seeds.push(1);
-    }
     let mut rows: Vec<(String, Vec<_>)> = Vec::new();
     for (index, method) in toy::methods().iter().enumerate() {
-        let runs = seeds.iter().map(|&seed| run(root.path(), index, seed)).collect::<Result<Vec<_>, _>>()?;
+        let runs = options.seeds.iter().map(|&seed| once(root.path(), index, seed)).collect::<Result<Vec<_>, _>>()?;
         for (report, seconds) in &runs {
             println!("{}: {seconds:.0} s; {}", method.name(), report.sentence());
         }

@@ -1,8 +1,8 @@
 //! Makes the toy model that comes with the binary: pre-trains a small Llama on the text of `ivon_lora::toy::text`.
 //!
 //! ```sh
-//! cargo run --release -p ivon-lora --example pretrain_toy            # into crates/ivon-lora/src/toy/model
-//! cargo run --release -p ivon-lora --example pretrain_toy -- FOLDER  # somewhere else
+//! cargo run --release -p bench -- pretrain-toy          # into crates/ivon-lora/src/toy/model
+//! cargo run --release -p bench -- pretrain-toy FOLDER   # somewhere else
 //! ```
 //! It takes two minutes on one core. The same processor gives the same bytes: one thread, and every random number
 //! addressed. At the end it reads back what it wrote with the library and compares the logits.
@@ -23,10 +23,15 @@ use ivon_lora::lora::Adapter;
 use ivon_lora::model::{BasePrecision, Checkpoint, DecoderConfig, RopeScaling};
 use ivon_lora::toy::text::{Part, document};
 
+use crate::Failure;
 use decoder::Decoder;
 
-/// Whatever goes wrong ends the program with a sentence.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// Where the model goes.
+#[derive(clap::Args)]
+pub struct Options {
+    /// A folder, instead of the one that the binary is built from.
+    folder: Option<PathBuf>,
+}
 
 const SEED: u64 = 1;
 /// Tokens that a row predicts.
@@ -167,11 +172,12 @@ fn largest_difference(model: &Decoder, folder: &Path, tokenizer: &tokenizers::To
     Ok(largest)
 }
 
-fn main() -> Result<(), Failure> {
+/// Pre-trains, writes, reads back.
+pub fn run(options: &Options) -> Result<(), Failure> {
     // One thread: the order of every sum is then fixed.
     rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
-    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/src/toy/model");
-    let folder = std::env::args_os().nth(1).map_or_else(|| PathBuf::from(own), PathBuf::from);
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/ivon-lora/src/toy/model");
+    let folder = options.folder.clone().unwrap_or_else(|| PathBuf::from(own));
     let tokenizer = files::tokenizer(SEED)?;
     let config = config(tokenizer.get_vocab_size(true));
     let model = pretrain(&config, &tokenizer)?;

@@ -2,7 +2,7 @@
 //! several seeds, judged by NLL on *tune* alone. Calibrate and test are never looked at.
 //!
 //! ```sh
-//! cargo run --release -p ivon-lora --example tune_toy
+//! cargo run --release -p bench -- tune-toy
 //! ```
 
 use std::time::Instant;
@@ -18,7 +18,14 @@ use ivon_lora::predict::{EvaluationOptions, evaluate};
 use ivon_lora::toy;
 use ivon_lora::train::{Training, train};
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use crate::Failure;
+
+/// What is tuned.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The model, instead of the one that comes with the binary.
+    model: Option<String>,
+}
 
 const SEEDS: [u64; 2] = [1, 2];
 const SAMPLES: usize = 10;
@@ -46,7 +53,7 @@ fn trials() -> Vec<(String, Method)> {
     adamw.into_iter().chain(ivon).collect()
 }
 
-fn run(network: &Network, sets: [&[Encoded]; 2], method: &Method, seed: u64) -> Result<Found, Failure> {
+fn once(network: &Network, sets: [&[Encoded]; 2], method: &Method, seed: u64) -> Result<Found, Failure> {
     let lora = LoraConfig::default();
     let adapter = Adapter::new(&lora, network.config(), seed, &Device::flex().autodiff())?;
     let mut optimizer = method.start(adapter, seed)?;
@@ -75,10 +82,11 @@ fn run(network: &Network, sets: [&[Encoded]; 2], method: &Method, seed: u64) -> 
     Ok(Found { mean_nll: mean.nll(), mean_accuracy: mean.accuracy(), sampled_nll: sampled.nll(), sampled_accuracy: sampled.accuracy() })
 }
 
-fn main() -> Result<(), Failure> {
+/// Runs all trials and prints a table of them.
+pub fn run(options: &Options) -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;
-    let model = match std::env::args().nth(1) {
-        Some(model) => model,
+    let model = match &options.model {
+        Some(model) => model.clone(),
         None => {
             toy::write_model(folder.path())?;
             folder.path().display().to_string()
@@ -88,8 +96,8 @@ fn main() -> Result<(), Failure> {
     let tokenizer = checkpoint.tokenizer()?;
     let network = Network::new(Decoder::load(&checkpoint, BasePrecision::F32)?, &Device::flex(), false);
     let dataset = toy::dataset(toy::DATA_SEED)?;
-    let options = toy::data_config(folder.path()).encode_options(&toy::task());
-    let [train, tune] = [Role::Train, Role::Tune].map(|role| encode_all(dataset.role(role), &tokenizer, options));
+    let encoding = toy::data_config(folder.path()).encode_options(&toy::task());
+    let [train, tune] = [Role::Train, Role::Tune].map(|role| encode_all(dataset.role(role), &tokenizer, encoding));
     let (train, tune) = (train?.examples, tune?.examples);
     let tune_questions = toy::questions::questions(Role::Tune, toy::DATA_SEED);
     let bayes = tune_questions.iter().map(toy::questions::Question::bayes_nll).sum::<f64>() / tune_questions.len() as f64;
@@ -100,7 +108,7 @@ fn main() -> Result<(), Failure> {
         let started = Instant::now();
         let mut mean = Found::default();
         for seed in SEEDS {
-            let found = run(&network, [&train, &tune], &method, seed)?;
+            let found = once(&network, [&train, &tune], &method, seed)?;
             let share = 1.0 / SEEDS.len() as f64;
             mean.mean_nll += share * found.mean_nll;
             mean.mean_accuracy += share * found.mean_accuracy;

@@ -1,0 +1,39 @@
+//! The product with a frozen matrix, f32 and in blocks, against Burn's `matmul`.
+
+use criterion::{Criterion, Throughput};
+use ivon_lora::forward::host::apply;
+use ivon_lora::model::{Encoding, Matrix, StoredTensor, gguf::quantize::quantize};
+
+use super::inputs::{tensor, tokens, wave};
+
+/// `[out, in]`: queries, keys, the gated layer's two.
+const SHAPES: [[usize; 2]; 4] = [[576, 576], [192, 576], [1536, 576], [576, 1536]];
+
+/// The matrix in blocks of this encoding.
+fn kept(encoding: Encoding, [rows, columns]: [usize; 2], values: &[f32]) -> Matrix {
+    let mut bytes = Vec::new();
+    assert!(quantize(encoding, values, &mut bytes), "{} can be written", encoding.name());
+    let stored = StoredTensor::new("w".into(), vec![rows, columns], encoding, &bytes, None);
+    Matrix::kept(&stored.expect("whole blocks"))
+}
+
+/// x `[N, in]` · Wᵀ.
+pub fn benchmarks(criterion: &mut Criterion) {
+    let n = tokens();
+    for [rows, columns] in SHAPES {
+        let mut group = criterion.benchmark_group(format!("product {n} × {columns} × {rows}"));
+        group.throughput(Throughput::Elements((2 * n * rows * columns) as u64));
+        let values = wave(rows * columns, 1.0 / (columns as f32).sqrt());
+        let x = wave(n * columns, 1.0);
+        let mut y = vec![0.0; n * rows];
+        let f32_matrix = Matrix::new(rows, columns, values.clone());
+        group.bench_function("host, f32", |bencher| bencher.iter(|| apply(&f32_matrix, &x, &mut y)));
+        for encoding in [Encoding::Q4_0, Encoding::Q8_0] {
+            let matrix = kept(encoding, [rows, columns], &values);
+            group.bench_function(format!("host, {}", encoding.name()), |bencher| bencher.iter(|| apply(&matrix, &x, &mut y)));
+        }
+        let (left, right) = (tensor(x.clone(), n, columns), tensor(values, rows, columns).transpose());
+        group.bench_function("plain", |bencher| bencher.iter(|| left.clone().matmul(right.clone()).into_data()));
+        group.finish();
+    }
+}

@@ -1,0 +1,158 @@
+//! One training step, timed and counted; memory, stage by stage. What `ours` and `scaling` share.
+
+use std::time::Instant;
+
+use ivon_lora::data::Encoded;
+use ivon_lora::forward::Network;
+use ivon_lora::lora::{Adapter, LoraConfig};
+use ivon_lora::model::Projection;
+use ivon_lora::predict::Questions;
+use ivon_lora::train::{BatchObjective, Evidence, Objective, Optimizer, TrainError};
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::flops::Pass;
+use crate::machine::{peak_bytes, resident_bytes};
+
+/// What one step took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Step {
+    /// Wall time, packing included.
+    pub seconds: f64,
+    /// Tokens computed: those of the packed batch, per evaluation of the objective.
+    pub tokens: usize,
+    /// Operations by frozen weights, see [`crate::flops`].
+    pub operations: f64,
+}
+
+/// What all steps of a measurement share.
+pub struct Trainer<'a> {
+    /// The frozen decoder.
+    pub network: &'a Network,
+    /// The adapter's settings.
+    pub lora: &'a LoraConfig,
+    /// The step size, held constant.
+    pub learning_rate: f64,
+    /// Whether the network recomputes; only for counting.
+    pub recompute: bool,
+}
+
+impl Trainer<'_> {
+    /// Takes step `index` on these examples.
+    ///
+    /// # Errors
+    /// The optimizer's own.
+    pub fn step(&self, optimizer: &mut dyn Optimizer, index: u64, examples: &[&Encoded]) -> Result<Step, Failure> {
+        let batch = Questions::pack(examples).batch;
+        let first = first_adapted_layer(optimizer.adapter());
+        let started = Instant::now();
+        let inner = BatchObjective::new(self.network, self.lora.scaling(), self.lora.dropout, 21, index, &[examples.to_vec()]);
+        let mut objective = Counted { inner, evaluations: 0 };
+        optimizer.step(self.learning_rate, &mut objective)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let pass = Pass { tokens: batch.len(), asked: batch.asked.len() };
+        let operations = objective.evaluations as f64 * pass.training(self.network.config(), first, self.recompute);
+        Ok(Step { seconds, tokens: objective.evaluations * batch.len(), operations })
+    }
+}
+
+/// The first layer that carries an adapter.
+fn first_adapted_layer(adapter: &Adapter) -> usize {
+    let adapted = |projection: &Projection, layer: usize| adapter.layers[layer].pair(*projection).is_some();
+    (0..adapter.layers.len()).find(|layer| Projection::ALL.iter().any(|projection| adapted(projection, *layer))).unwrap_or(usize::MAX)
+}
+
+/// An objective that counts how often it is asked.
+struct Counted<'a> {
+    inner: BatchObjective<'a>,
+    evaluations: usize,
+}
+
+impl Objective for Counted<'_> {
+    fn micro_batches(&self) -> usize {
+        self.inner.micro_batches()
+    }
+
+    fn share(&self, micro_batch: usize) -> f64 {
+        self.inner.share(micro_batch)
+    }
+
+    fn evaluate(&mut self, adapter: &Adapter, micro_batch: usize, draw: u64) -> Result<Evidence, TrainError> {
+        self.evaluations += 1;
+        self.inner.evaluate(adapter, micro_batch, draw)
+    }
+}
+
+/// Time and memory at the end of each stage of a program.
+#[derive(Debug)]
+pub struct Stages {
+    started: Instant,
+    rows: Vec<Value>,
+}
+
+impl Stages {
+    /// Begins with what the program has before it has done anything.
+    pub fn begin(started: Instant) -> Self {
+        let mut stages = Self { started, rows: Vec::new() };
+        stages.end("start");
+        stages
+    }
+
+    /// Notes the end of a stage: seconds since the start, bytes resident, most bytes so far.
+    pub fn end(&mut self, stage: &str) {
+        let (seconds, resident, peak) = (self.started.elapsed().as_secs_f64(), resident_bytes(), peak_bytes());
+        self.rows.push(json!({"stage": stage, "seconds": seconds, "resident_bytes": resident, "peak_bytes": peak}));
+    }
+
+    /// The stages in their order.
+    pub fn rows(&self) -> &[Value] {
+        &self.rows
+    }
+}
+
+/// The median; of an even number the upper one of the two in the middle. 0 of none.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Operations per second over steps: their sum over their time.
+pub fn rate(steps: &[Step]) -> f64 {
+    steps.iter().map(|step| step.operations).sum::<f64>() / steps.iter().map(|step| step.seconds).sum::<f64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use ivon_lora::method::Method;
+    use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
+
+    use super::*;
+    use crate::shapes;
+    use crate::write_model::{bytes_as_tokens, write};
+
+    #[test]
+    fn a_step_is_counted_as_its_packed_tokens_and_their_weights() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.gguf");
+        let config = shapes::named("tiny").unwrap();
+        write(&path, &config, ivon_lora::model::Encoding::Q8_0, bytes_as_tokens(), 1).unwrap();
+        let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
+        let network = Network::new(Decoder::load(&checkpoint, BasePrecision::AsIs).unwrap(), &Device::flex(), false);
+        let lora = LoraConfig { layers_to_transform: Some(vec![1]), ..LoraConfig::default() };
+        let adapter = Adapter::new(&lora, network.config(), 1, &Device::flex().autodiff()).unwrap();
+        assert_eq!(first_adapted_layer(&adapter), 1);
+        let mut optimizer = Method::named("adamw").unwrap().start(adapter, 1).unwrap();
+        let examples = crate::scaling::point::examples(2, 5, &config, 0);
+        let trainer = Trainer { network: &network, lora: &lora, learning_rate: 1e-3, recompute: false };
+        let step = trainer.step(optimizer.as_mut(), 0, &examples.iter().collect::<Vec<_>>()).unwrap();
+        assert_eq!((step.tokens, step.operations), (10, Pass { tokens: 10, asked: 2 }.training(&config, 1, false)));
+        assert!(step.seconds > 0.0);
+    }
+
+    #[test]
+    fn a_median_is_the_middle_value() {
+        assert_eq!((median([3.0, 1.0, 2.0]), median([4.0, 1.0]), median([])), (2.0, 4.0, 0.0));
+    }
+}

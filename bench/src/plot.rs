@@ -1,0 +1,148 @@
+//! Series of points → panels of an SVG figure, two beside each other. Every panel begins at zero, so that heights compare.
+
+use std::fmt::Write;
+
+/// What stands below a panel.
+#[derive(Clone, Debug)]
+pub enum Axis {
+    /// A name under each point; points are at 0, 1, 2, …
+    Names(Vec<String>),
+    /// Numbers, with what they count.
+    Numbers(String),
+}
+
+/// One series.
+#[derive(Clone, Debug)]
+pub struct Panel {
+    title: String,
+    axis: Axis,
+    unit: String,
+    points: Vec<(f64, f64)>,
+}
+
+impl Panel {
+    /// A panel; points that are not finite or negative are left out.
+    pub fn new(title: &str, axis: Axis, unit: &str, points: Vec<(f64, f64)>) -> Self {
+        let shown = points.into_iter().filter(|(x, y)| x.is_finite() && y.is_finite() && *x >= 0.0 && *y >= 0.0).collect();
+        Self { title: title.into(), axis, unit: unit.into(), points: shown }
+    }
+}
+
+/// Of a panel and its frame, pixels.
+const WIDTH: f64 = 420.0;
+const HEIGHT: f64 = 260.0;
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = 20.0;
+const TOP: f64 = 34.0;
+const BOTTOM: f64 = 46.0;
+
+/// The figure as SVG.
+pub fn figure(panels: &[Panel]) -> String {
+    let rows = panels.len().div_ceil(2);
+    let (width, height) = (2.0 * WIDTH, rows as f64 * HEIGHT);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+    );
+    for (index, panel) in panels.iter().enumerate() {
+        let (x, y) = ((index % 2) as f64 * WIDTH, (index / 2) as f64 * HEIGHT);
+        let _ = writeln!(svg, "<g transform=\"translate({x},{y})\">");
+        draw(panel, &mut svg);
+        svg.push_str("</g>\n");
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn draw(panel: &Panel, svg: &mut String) {
+    let largest = |of: fn(&(f64, f64)) -> f64| panel.points.iter().map(of).fold(0.0, f64::max);
+    let (step, top) = scale(largest(|point| point.1));
+    let (x_step, right) = match &panel.axis {
+        Axis::Names(names) => (1.0, names.len() as f64),
+        Axis::Numbers(_) => scale(largest(|point| point.0)),
+    };
+    // Names stand in the middle of their share of the axis.
+    let shift = if matches!(panel.axis, Axis::Names(_)) { 0.5 } else { 0.0 };
+    let across = |x: f64| LEFT + (x + shift) / right * (WIDTH - LEFT - RIGHT);
+    let up = |y: f64| HEIGHT - BOTTOM - y / top * (HEIGHT - TOP - BOTTOM);
+    text(svg, WIDTH / 2.0, 18.0, "middle", &format!("{}, {}", panel.title, panel.unit));
+    for tick in ticks(step, top) {
+        let y = up(tick);
+        let _ = writeln!(svg, "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{:.1}\" y2=\"{y:.1}\" stroke=\"#ddd\"/>", WIDTH - RIGHT);
+        text(svg, LEFT - 6.0, y + 4.0, "end", &plain(tick));
+    }
+    match &panel.axis {
+        Axis::Names(names) => {
+            for (at, name) in names.iter().enumerate() {
+                text(svg, across(at as f64), HEIGHT - BOTTOM + 18.0, "middle", name);
+            }
+        }
+        Axis::Numbers(of_what) => {
+            for tick in ticks(x_step, right) {
+                text(svg, across(tick), HEIGHT - BOTTOM + 16.0, "middle", &plain(tick));
+            }
+            text(svg, WIDTH / 2.0, HEIGHT - 10.0, "middle", of_what);
+        }
+    }
+    let line: Vec<String> = panel.points.iter().map(|(x, y)| format!("{:.1},{:.1}", across(*x), up(*y))).collect();
+    if matches!(panel.axis, Axis::Numbers(_)) {
+        let _ = writeln!(svg, "<polyline points=\"{}\" fill=\"none\" stroke=\"#2a6f97\" stroke-width=\"2\"/>", line.join(" "));
+    }
+    for (x, y) in &panel.points {
+        let _ = writeln!(svg, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\" fill=\"#2a6f97\"/>", across(*x), up(*y));
+    }
+}
+
+fn text(svg: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
+    let escaped = text.replace('&', "&amp;").replace('<', "&lt;");
+    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{escaped}</text>");
+}
+
+/// A round step of 1, 2 or 5 times a power of ten that makes three to seven parts, and the end of the last part.
+fn scale(largest: f64) -> (f64, f64) {
+    if largest <= 0.0 {
+        return (1.0, 1.0);
+    }
+    let power = 10f64.powf((largest / 3.0).log10().floor());
+    let step = [5.0, 2.0, 1.0].into_iter().map(|factor| factor * power).find(|step| largest / step >= 3.0).unwrap_or(power);
+    (step, (largest / step).ceil() * step)
+}
+
+fn ticks(step: f64, end: f64) -> impl Iterator<Item = f64> {
+    (0..=(end / step).round() as usize).map(move |index| index as f64 * step)
+}
+
+/// Without a tail of zeros.
+fn plain(number: f64) -> String {
+    let text = format!("{number:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_axis_has_three_to_eight_round_parts_that_hold_the_largest_value() {
+        for largest in [0.0004, 0.03, 1.0, 2.99, 3.0, 7.1, 99.0, 1000.0, 48_613.0] {
+            let (step, end) = scale(largest);
+            let parts = (end / step).round();
+            assert!(end >= largest * (1.0 - 1e-12) && (3.0..=8.0).contains(&parts), "{largest}: {step} {end}");
+            let mantissa = step / 10f64.powf(step.log10().floor());
+            assert!([1.0, 2.0, 5.0, 10.0].iter().any(|round| (mantissa - round).abs() < 1e-9), "{step}");
+        }
+    }
+
+    #[test]
+    fn every_point_is_drawn_and_the_figure_is_well_formed() {
+        let names = Axis::Names(vec!["1 × 64".into(), "a < b".into()]);
+        let panels = [
+            Panel::new("time", names, "ms", vec![(0.0, 1.0), (1.0, 2.0), (1.0, f64::NAN)]),
+            Panel::new("memory", Axis::Numbers("steps".into()), "MB", vec![(0.0, 10.0), (100.0, 12.0), (200.0, 11.0)]),
+        ];
+        let svg = figure(&panels);
+        assert_eq!(svg.matches("<circle").count(), 5);
+        assert_eq!((svg.matches("<polyline").count(), svg.matches("<g ").count(), svg.matches("</g>").count()), (1, 2, 2));
+        assert!(svg.contains("a &lt; b") && svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
+    }
+}
