@@ -2,12 +2,16 @@
 
 mod evaluate;
 mod other;
+mod report;
+mod sweep;
 mod train;
 
 use clap::{Parser, Subcommand};
 
 pub use evaluate::{AdapterArgs, EvaluateArgs, HowArgs, PredictArgs, TaskArgs};
 pub use other::{CompletionsArgs, DataCommand, InitArgs, InspectCommand, MergeArgs, PreviewArgs};
+pub use report::ReportArgs;
+pub use sweep::{PruneArgs, ScaleArgs, SubjectArgs};
 pub use train::{DataArgs, TrainArgs};
 
 /// Fine-tune a language model with IVON, keep its posterior, and know when not to trust an answer.
@@ -35,6 +39,9 @@ pub enum Command {
     /// Say what is in a model, an adapter, a data set or a run
     #[command(subcommand)]
     Inspect(InspectCommand),
+    Scale(ScaleArgs),
+    Prune(PruneArgs),
+    Report(ReportArgs),
     /// Look at a data set as the model will see it
     #[command(subcommand)]
     Data(DataCommand),

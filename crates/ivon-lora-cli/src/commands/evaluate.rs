@@ -31,6 +31,14 @@ pub fn run(args: EvaluateArgs, signals: &Signals) -> Result<(), Failure> {
 /// # Errors
 /// If task, scoring, scale or split cannot be.
 pub fn request(adapter: &AdapterArgs, task: &TaskArgs, how: &HowArgs) -> Result<EvaluateRequest, CliError> {
+    Ok(EvaluateRequest { model: adapter.model.clone(), adapter: adapter.adapter.clone(), ..shared_request(task, how)? })
+}
+
+/// What every command asks for that predicts with an adapter, its paths left open.
+///
+/// # Errors
+/// As [`request`].
+pub fn shared_request(task: &TaskArgs, how: &HowArgs) -> Result<EvaluateRequest, CliError> {
     if let Some(scale) = how.scale.filter(|scale| !(scale.is_finite() && *scale >= 0.0)) {
         return Err(CliError::usage(format!("`--scale` is `{scale}`, expected a finite number, at least 0"), None));
     }
@@ -38,8 +46,6 @@ pub fn request(adapter: &AdapterArgs, task: &TaskArgs, how: &HowArgs) -> Result<
         return Err(CliError::usage("`--eval-limit` is `0`, expected at least 1", None));
     }
     Ok(EvaluateRequest {
-        model: adapter.model.clone(),
-        adapter: adapter.adapter.clone(),
         split: how.split.as_deref().map(split).transpose()?,
         task: named(task)?,
         samples: how.samples.map(|samples| samples as usize),

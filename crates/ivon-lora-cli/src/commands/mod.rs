@@ -7,6 +7,10 @@ mod inspect;
 mod merge;
 mod predict;
 mod preview;
+mod prune;
+mod report;
+mod scale;
+mod subject;
 mod toy;
 mod train;
 
@@ -36,6 +40,9 @@ pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
         Command::Predict(args) => predict::run(args, signals),
         Command::Merge(args) => merge::run(&args),
         Command::Inspect(what) => inspect::run(&what),
+        Command::Scale(args) => scale::run(args, signals),
+        Command::Prune(args) => prune::run(args, signals),
+        Command::Report(args) => report::run(&args),
         Command::Data(DataCommand::Preview(args)) => preview::run(&args),
         Command::Init(args) => init::run(&args),
         Command::Completions(args) => completions::run(&args),

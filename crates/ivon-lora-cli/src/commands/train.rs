@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use ivon_lora::run::{self, RunConfig, TrainedRun};
+use ivon_lora::files;
+use ivon_lora::run::{self, RunConfig, RunEvent, RunRecord, TrainedRun};
 use ivon_lora::train::Outcome;
 use serde_json::{Value, json};
 
@@ -57,6 +58,9 @@ pub fn carry_out(config: &RunConfig, resume: bool, screen: &mut Screen, signals:
         screen.note(format!("stopped after step {} and saved: go on with `--resume --out {}`", trained.steps, trained.folder.display()));
         return Err(signals.exit().map_or(Failure::BrokenPipe, Failure::Stopped));
     }
+    let page = trained.folder.join(super::report::FILE);
+    files::write_bytes(&page, RunRecord::read(&trained.folder)?.page()?.html().as_bytes())?;
+    screen.show(&RunEvent::Saved(&page));
     Ok(trained)
 }
 

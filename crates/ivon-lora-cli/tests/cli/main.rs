@@ -2,6 +2,7 @@
 
 mod errors;
 mod helpers;
+mod shown;
 mod signals;
 mod usage;
 mod work;

@@ -3,13 +3,13 @@
 //! Top-label confidence; equal-width bins are open below and closed above, `(low, high]`. The number of bins belongs to the
 //! figure: a bare "ECE" means nothing. ECE is biased upward on small sets; [`ece_floor`] says how far.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Predictions;
 use crate::random::{Purpose, stream, uniform};
 
 /// One bar of a reliability diagram.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bin {
     /// Confidences in it are above this, …
     pub low: f64,

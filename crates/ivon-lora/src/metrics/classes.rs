@@ -1,12 +1,12 @@
 //! Predictions whose rows all have the same answers → confusion matrix, and precision, recall and F1 of each class.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Predictions;
 use super::predictions::mean;
 
 /// How one class fares.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassScores {
     /// Rows with this label.
     pub support: usize,
@@ -19,7 +19,7 @@ pub struct ClassScores {
 }
 
 /// How the classes are told apart.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Classes {
     /// `confusion[label][answer]`: number of rows.
     pub confusion: Vec<Vec<usize>>,

@@ -17,5 +17,5 @@ pub use detection::{aupr, auroc};
 pub use error::MetricsError;
 pub use predictions::{LogProbabilities, Predictions, first_largest, log_softmax, log_sum_exp, mean_of_draws};
 pub use scores::{BINS, MORE_BINS, Scores};
-pub use selective::{SelectivePoint, area_under_selective_accuracy, selective_accuracy, selective_curve};
+pub use selective::{SelectivePoint, accuracy_by_coverage, area_under_selective_accuracy, selective_accuracy, selective_curve};
 pub use uncertainty::{Uncertainty, entropy, uncertainties};

@@ -1,6 +1,6 @@
 //! Everything that is said of one set of predictions: what `evaluation.json` holds.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::bootstrap::intervals;
 use super::calibration::{Bin, ece_floor, equal_mass_bins, expected_error, maximum_error, reliability_bins};
@@ -18,7 +18,7 @@ pub const MORE_BINS: usize = 15;
 const FLOOR_DRAWS: usize = 1000;
 
 /// Scores of one set of predictions. NLL in nats; NLL, Brier, ECE, MCE: lower is better; the others: higher.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// Number of draws averaged; none at the mean.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -17,7 +17,7 @@ pub struct SelectivePoint {
 ///
 /// Examples of one confidence cannot be told apart: within such a group accuracy counts its mean, so the order of rows does
 /// not matter.
-fn curve(correct: &[bool], confidences: &[f64]) -> Vec<f64> {
+pub fn accuracy_by_coverage(correct: &[bool], confidences: &[f64]) -> Vec<f64> {
     let mut rows: Vec<(f64, bool)> = confidences.iter().copied().zip(correct.iter().copied()).collect();
     rows.sort_by(|a, b| b.0.total_cmp(&a.0));
     let mut accuracies = Vec::with_capacity(rows.len());
@@ -35,7 +35,7 @@ fn curve(correct: &[bool], confidences: &[f64]) -> Vec<f64> {
 
 /// Accuracy when the share `coverage` of most confident examples is answered (at least one).
 pub fn selective_accuracy(predictions: &Predictions, coverage: f64) -> SelectivePoint {
-    let accuracies = curve(&predictions.correct(), &predictions.confidences());
+    let accuracies = accuracy_by_coverage(&predictions.correct(), &predictions.confidences());
     let count = accuracies.len();
     let answered = ((coverage * count as f64).round() as usize).clamp(1, count.max(1));
     SelectivePoint { coverage: answered as f64 / count as f64, accuracy: accuracies.get(answered - 1).copied().unwrap_or(f64::NAN) }
@@ -48,7 +48,7 @@ pub fn selective_curve(predictions: &Predictions, coverages: &[f64]) -> Vec<Sele
 
 /// Area under accuracy against coverage: the mean of accuracy over coverages k/N; higher is better.
 pub fn area_under_selective_accuracy(correct: &[bool], confidences: &[f64]) -> f64 {
-    let accuracies = curve(correct, confidences);
+    let accuracies = accuracy_by_coverage(correct, confidences);
     accuracies.iter().sum::<f64>() / accuracies.len() as f64
 }
 
@@ -60,15 +60,15 @@ mod tests {
     fn the_curve_of_four_answers() {
         let (correct, confidences) = ([false, true, true, false], [0.6, 0.9, 0.8, 0.7]);
         let expected = [1.0, 1.0, 2.0 / 3.0, 0.5];
-        assert_eq!(curve(&correct, &confidences), expected);
+        assert_eq!(accuracy_by_coverage(&correct, &confidences), expected);
         let area = area_under_selective_accuracy(&correct, &confidences);
         assert!((area - expected.iter().sum::<f64>() / 4.0).abs() < 1e-15);
     }
 
     #[test]
     fn answers_of_one_confidence_share_their_accuracy() {
-        assert_eq!(curve(&[true, false, false, false], &[0.5; 4]), [0.25; 4]);
-        assert_eq!(curve(&[false, false, false, true], &[0.5; 4]), [0.25; 4]);
+        assert_eq!(accuracy_by_coverage(&[true, false, false, false], &[0.5; 4]), [0.25; 4]);
+        assert_eq!(accuracy_by_coverage(&[false, false, false, true], &[0.5; 4]), [0.25; 4]);
     }
 
     #[test]

@@ -1,9 +1,17 @@
-//! Rows of scores and the records of a run → tables, findings, and a sentence that a stranger understands.
+//! Rows of scores and the records of a run → tables, findings, pictures, a page, and a sentence that a stranger understands.
 
 mod findings;
+pub mod page;
+pub mod plot;
+mod prune;
 mod records;
+mod scale;
+mod spread;
 mod table;
 
 pub use findings::{Finding, RunSettings, Severity, findings};
+pub use prune::{PRUNE_FILE, PrunePoint, PruneReport};
 pub use records::{Evaluation, EvaluationRecord, MainScores, Record, ReportError, SampledScores, StepRecord, read_records};
+pub use scale::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, prefixes};
+pub use spread::{AdapterSpread, LayerSpread, Spread, adapter_spread};
 pub use table::{Table, mean_and_standard_error, score_table, sentence_for_a_stranger, with_error};

@@ -58,17 +58,17 @@ pub struct PredictRequest {
 }
 
 /// Base and adapter, opened together.
-struct Opened {
-    base: Base,
-    adapter: OpenedAdapter,
-    task: Task,
-    options: EvaluationOptions,
+pub(super) struct Opened {
+    pub base: Base,
+    pub adapter: OpenedAdapter,
+    pub task: Task,
+    pub options: EvaluationOptions,
     chosen: PredictWith,
     data: DataConfig,
 }
 
 impl Opened {
-    fn open(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Self, RunError> {
+    pub fn open(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Self, RunError> {
         let checkpoint = Checkpoint::open(&request.model)?;
         let base = Base::load(&checkpoint, &request.base)?;
         let adapter = OpenedAdapter::read(&request.adapter, base.config(), base.device())?;
@@ -101,14 +101,25 @@ impl Opened {
         Ok(Self { base, adapter, task, options, chosen, data })
     }
 
-    fn encode(&self, examples: &[Example]) -> Result<EncodedSet, RunError> {
+    pub fn encode(&self, examples: &[Example]) -> Result<EncodedSet, RunError> {
         Ok(data::encode_all(examples, &self.base.tokenizer, self.data.encode_options(&self.task))?)
     }
 
     fn evaluate(&self, set: &EncodedSet, what: &'static str, watch: Watch<'_>) -> Result<Evaluated, RunError> {
-        let mut watch = |done, total| watch(RunEvent::Progress { what, done, total });
+        let total = set.examples.len() * (self.options.samples + 1);
+        self.evaluate_with(set, &self.options, &mut |done| watch(RunEvent::Progress { what, done, total }))
+    }
+
+    /// With other options than the adapter's own; `watch` hears how many examples are done over all passes.
+    pub fn evaluate_with(
+        &self,
+        set: &EncodedSet,
+        options: &EvaluationOptions,
+        watch: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Evaluated, RunError> {
         let scaling = self.adapter.lora.scaling();
-        Ok(evaluate_set(&self.base.network, self.adapter.posterior.as_ref(), scaling, &set.examples, &self.options, &mut watch)?)
+        let mut watch = |done, _| watch(done);
+        Ok(evaluate_set(&self.base.network, self.adapter.posterior.as_ref(), scaling, &set.examples, options, &mut watch)?)
     }
 }
 
@@ -181,7 +192,7 @@ fn prompt_examples(prompts: &[String], task: &Task) -> Result<Vec<Example>, RunE
 }
 
 /// The rows of a split: of the file itself, or of the file with that name in a folder.
-fn rows(path: &Path, split: Option<&str>, task: &Task) -> Result<(String, Source), RunError> {
+pub(super) fn rows(path: &Path, split: Option<&str>, task: &Task) -> Result<(String, Source), RunError> {
     let files = data::find_files(path, &task.name)?;
     let wanted = |name: &str| files.iter().find(|file| file.split.name() == name);
     let found = match split {

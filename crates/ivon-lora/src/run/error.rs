@@ -9,6 +9,7 @@ use crate::metrics::MetricsError;
 use crate::model::ModelError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
+use crate::report::ReportError;
 use crate::train::TrainError;
 
 /// A run failed.
@@ -31,6 +32,8 @@ pub enum RunError {
     Train(#[from] TrainError),
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// A setting is missing or out of range.
@@ -57,6 +60,12 @@ pub enum RunError {
     /// The adapter's folder says nothing of a task.
     #[error("`{}` has no `ivon_lora.json` that names its task", adapter.display())]
     NoTask { adapter: PathBuf },
+    /// A point estimate, where a posterior is needed.
+    #[error("`{}` is a point estimate, expected a posterior to draw from", adapter.display())]
+    NoPosterior { adapter: PathBuf },
+    /// A scale shall be chosen, and there are no rows for it but those that are scored.
+    #[error("there are no rows to choose the scale on but those that are scored")]
+    NothingToChooseOn,
     /// Rows to score have no label.
     #[error("example `{id}` has no label to score against")]
     NoLabel { id: String },
@@ -80,6 +89,7 @@ impl RunError {
             Self::Metrics(error) => error.hint(),
             Self::Train(error) => error.hint(),
             Self::File(error) => error.hint(),
+            Self::Report(error) => error.hint(),
             Self::Tokenizer(_) => None,
             Self::Setting { .. } => Some("`ivon-lora init` writes a file with every setting and its default".into()),
             Self::Device { device, .. } => Some(match device.as_str() {
@@ -99,6 +109,10 @@ impl RunError {
             ),
             Self::NoTask { .. } => {
                 Some("it is an adapter of another program: name what it was trained for with `--task` or `--prompt`".into())
+            }
+            Self::NoPosterior { .. } => Some("train with an optimizer that learns one, such as `--optimizer ivon`".into()),
+            Self::NothingToChooseOn => {
+                Some("name a folder with a file named calibrate, or a run, whose own rows were set aside for it".into())
             }
             Self::NoLabel { .. } => Some("use `ivon-lora predict` for rows without labels".into()),
             Self::Output { .. } => None,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::RunError;
 use crate::data::{Choices, Encoded, Example};
@@ -12,7 +12,7 @@ use crate::predict::Evaluated;
 use crate::report::{score_table, sentence_for_a_stranger};
 
 /// Scores of one split at the mean and with 1 … S draws.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationReport {
     /// Role of the rows: `test`, …
     pub split: String,
@@ -112,7 +112,7 @@ pub(super) fn labels(examples: &[Encoded]) -> Result<Vec<usize>, RunError> {
 }
 
 /// One line of `predictions.jsonl`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
     /// The example's id.
     pub id: String,

@@ -4,10 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use ivon_lora::files;
-use ivon_lora::lora::{ADAPTER_FILE, Projection};
-use ivon_lora::method::Method;
-use ivon_lora::report::{Finding, Record, RunSettings, Severity, StepRecord, findings, read_records};
-use ivon_lora::run::{ADAPTER_FOLDER, EVALUATION_FILE, RUN_FILE, RunConfig, RunError};
+use ivon_lora::report::{Finding, Record, Severity, StepRecord, findings, read_records};
+use ivon_lora::run::{EVALUATION_FILE, RUN_FILE, RunConfig, RunError, run_settings};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -44,7 +42,7 @@ pub fn inspect(folder: &Path) -> Result<RunSeen, Failure> {
         true => Some(serde_json::from_str(&files::read_text(&path, LARGEST)?).map_err(|error| malformed(&path, error.to_string()))?),
         false => None,
     };
-    let said = findings(&records, &explained(&settings, folder));
+    let said = findings(&records, &run_settings(&settings, folder));
     let last_step = records.iter().rev().find_map(|record| match record {
         Record::Step(step) => Some(step.clone()),
         Record::Evaluation(_) => None,
@@ -54,24 +52,6 @@ pub fn inspect(folder: &Path) -> Result<RunSeen, Failure> {
         .map(|finding| json!({ "severity": severity(finding.severity), "what": finding.what, "remedy": finding.remedy }))
         .collect();
     Ok(RunSeen { settings, last_step, evaluation, findings, said })
-}
-
-/// What the settings say that findings need.
-fn explained(settings: &RunConfig, folder: &Path) -> RunSettings {
-    let Method::Ivon(ivon) = &settings.optimizer else { return RunSettings::default() };
-    RunSettings { initial_sd: Some(ivon.initial_sd()), spread_of_a: spread_of_a(folder), beta2: Some(ivon.beta2) }
-}
-
-/// 1/√(3·in) of the adapter's first layer, from the shape of its A.
-fn spread_of_a(folder: &Path) -> Option<f64> {
-    let path = folder.join(ADAPTER_FOLDER).join(ADAPTER_FILE);
-    let bytes = files::read_bytes(&path, LARGEST).ok()?;
-    let length = usize::try_from(u64::from_le_bytes(*bytes.first_chunk::<8>()?)).ok()?;
-    let header: Value = serde_json::from_slice(bytes.get(8..length.checked_add(8)?)?).ok()?;
-    let down = Projection::Down.path();
-    let (_, entry) = header.as_object()?.iter().find(|(name, _)| name.contains("lora_A") && !name.contains(down))?;
-    let inputs = entry.get("shape")?.get(1)?.as_f64()?;
-    Some(1.0 / (3.0 * inputs).sqrt())
 }
 
 fn severity(severity: Severity) -> &'static str {

@@ -1,0 +1,79 @@
+//! `ivon-lora scale` and `ivon-lora prune`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{HowArgs, ScreenArgs, TaskArgs};
+
+/// Find by how much the posterior's variance is best multiplied
+///
+/// Error, NLL and ECE for τ from 0 (the mean) to an end, averaged over 1, 2, 5, … draws. The τ of the lowest NLL is chosen on rows that
+/// are not those of the curves: the calibrate rows of a run, or the file named calibrate of a data folder. Of a run the result is kept
+/// as scale.json in its folder, and the report shows it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ivon-lora scale runs/sst2 --end 4 --points 9 --write\n  ivon-lora scale runs/sst2/adapter --model HuggingFaceTB/SmolLM2-135M --data data/sst2"
+)]
+pub struct ScaleArgs {
+    #[command(flatten)]
+    pub subject: SubjectArgs,
+    /// The largest τ
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub end: f64,
+    /// How many values of τ, 0 and the end among them
+    #[arg(long, value_name = "N", default_value_t = 11)]
+    pub points: u32,
+    /// Write the τ that is chosen into the adapter: evaluate and predict use it from then on
+    #[arg(long)]
+    pub write: bool,
+    #[command(flatten)]
+    pub how: HowArgs,
+    #[command(flatten)]
+    pub task: TaskArgs,
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+}
+
+/// Set the weights to zero that the posterior is least sure of
+///
+/// Accuracy and ECE at the mean against the share of weights that are zero, those with the least |m|/σ first. --share and --out write
+/// the pruned adapter as a PEFT folder with its posterior. Of a run the curve is kept as prune.json in its folder, and the report shows it.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  ivon-lora prune runs/sst2\n  ivon-lora prune runs/sst2 --share 0.5 --out runs/sst2-half")]
+pub struct PruneArgs {
+    #[command(flatten)]
+    pub subject: SubjectArgs,
+    /// How many shares, none and all among them
+    #[arg(long, value_name = "N", default_value_t = 11)]
+    pub points: u32,
+    /// The share to write, from 0 to 1; needs --out
+    #[arg(long, value_name = "X", allow_negative_numbers = true, requires = "out")]
+    pub share: Option<f64>,
+    /// The folder for the pruned adapter, which must not exist yet; needs --share
+    #[arg(long, value_name = "FOLDER", requires = "share")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub how: HowArgs,
+    #[command(flatten)]
+    pub task: TaskArgs,
+    #[command(flatten)]
+    pub screen: ScreenArgs,
+}
+
+/// Which adapter, on which base and rows.
+#[derive(Debug, Args)]
+pub struct SubjectArgs {
+    /// The folder of a run, or of an adapter
+    #[arg(value_name = "RUN|ADAPTER")]
+    pub path: PathBuf,
+    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; that of the run by default
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// A folder of data files, or a file; the run's own rows by default
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// A folder to write every plot into as an SVG file
+    #[arg(long, value_name = "FOLDER")]
+    pub svg: Option<PathBuf>,
+}

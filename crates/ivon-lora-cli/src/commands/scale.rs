@@ -1,0 +1,38 @@
+//! `scale`: scores against τ as tables and plots, and the τ that is best.
+
+use ivon_lora::run::{self, ScaleRequest};
+
+use super::report::write_plots;
+use super::subject;
+use super::{prepare, stopped};
+use crate::args::ScaleArgs;
+use crate::exit::{CliError, Failure};
+use crate::render::Screen;
+use crate::signals::Signals;
+
+/// The most values of τ: each costs a pass over all rows for every draw.
+const MOST: u32 = 1000;
+
+/// Scores at each τ.
+///
+/// # Errors
+/// Whatever is wrong with flags, base, adapter, rows or a file, and a stop by a signal.
+pub fn run(args: ScaleArgs, signals: &Signals) -> Result<(), Failure> {
+    if !(args.end.is_finite() && args.end > 0.0) {
+        return Err(CliError::usage(format!("`--end` is `{}`, expected a finite number above 0", args.end), None).into());
+    }
+    let points = subject::points(args.points, MOST)?;
+    let subject = subject::request(&args.subject, &args.task, &args.how)?;
+    prepare(&args.how.device, subject.how.base.threads)?;
+    let mut screen = Screen::new(args.screen);
+    subject::fetch_base(&subject, &mut screen)?;
+    let request = ScaleRequest { subject, end: args.end, points, write: args.write };
+    let report = run::scale(&request, &mut |event| screen.show(&event) && signals.go_on());
+    screen.close();
+    let report = report.map_err(|error| stopped(error, signals))?;
+    if let Some(folder) = args.subject.svg {
+        write_plots(folder, &report.figures())?;
+    }
+    let tables: String = report.tables().iter().map(|(name, table)| format!("{name} on {}\n{}\n", report.split, table.to_text())).collect();
+    screen.result("scaled", &(tables + &report.sentence()), &report)
+}

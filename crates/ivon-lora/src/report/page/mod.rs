@@ -1,0 +1,86 @@
+//! What a run left, as plain data → a page with its pictures.
+
+mod examples;
+mod figures;
+mod html;
+mod one;
+mod several;
+
+pub use examples::{ExampleRow, Examples};
+pub use html::{Cell, Figure, Section, document, figures as figure_grid, note, paragraph, settings as settings_grid, table as html_table};
+
+use super::{AdapterSpread, Finding, PruneReport, Record, ScaleReport};
+use crate::metrics::Scores;
+
+/// One run, read and ready to be shown.
+#[derive(Clone, Debug, Default)]
+pub struct RunPage {
+    /// The name of its folder.
+    pub name: String,
+    /// What it was, in a few words each: model, data, optimizer, …
+    pub facts: Vec<(String, String)>,
+    /// What its evaluation means to a stranger; empty without one.
+    pub sentence: String,
+    /// The split that was evaluated; empty without an evaluation.
+    pub split: String,
+    /// The untuned base, the mean, the average over draws: those that there are.
+    pub distributions: Vec<Distribution>,
+    /// The lines of `metrics.jsonl`.
+    pub records: Vec<Record>,
+    /// What was remarkable.
+    pub findings: Vec<Finding>,
+    /// Examples worth a look.
+    pub examples: Examples,
+    /// The adapter's weights.
+    pub adapter: Option<AdapterSpread>,
+    /// Scores against τ, where `scale` was run.
+    pub scale: Option<ScaleReport>,
+    /// Scores against the share of pruned weights, where `prune` was run.
+    pub prune: Option<PruneReport>,
+    /// Every setting: tables of names and values.
+    pub settings: Vec<(String, Vec<(String, String)>)>,
+}
+
+/// Predictions of one kind.
+#[derive(Clone, Debug)]
+pub struct Distribution {
+    /// `base, untuned`, `mean`, `10 samples`.
+    pub name: String,
+    /// The name of its pictures' files: `base`, `mean`, `samples`.
+    pub file: &'static str,
+    /// The number of its colour.
+    pub tone: usize,
+    /// Its scores.
+    pub scores: Scores,
+    /// Confidence of each answer and whether it is right; empty where predictions are not there.
+    pub answers: Vec<(f64, bool)>,
+    /// Whether the run answers with it.
+    pub is_recommended: bool,
+}
+
+impl RunPage {
+    /// The page.
+    pub fn html(&self) -> String {
+        one::html(self)
+    }
+
+    /// All pictures of the page.
+    pub fn figures(&self) -> Vec<Figure> {
+        figures::all(self).into_iter().flat_map(|(_, figures)| figures).collect()
+    }
+
+    /// The distribution that the run answers with.
+    pub fn recommended(&self) -> Option<&Distribution> {
+        self.distributions.iter().find(|distribution| distribution.is_recommended)
+    }
+}
+
+/// The page of several runs side by side.
+pub fn runs_html(runs: &[RunPage]) -> String {
+    several::html(runs)
+}
+
+/// The pictures of that page: scores on tune against hours, step times, and how each run is calibrated.
+pub fn runs_figures(runs: &[RunPage]) -> Vec<Figure> {
+    several::figures(runs)
+}

@@ -1,0 +1,163 @@
+//! One run → its page.
+
+use super::examples::ExampleRow;
+use super::figures::{self, Part};
+use super::html::{Cell, Section, document, figures as grid, note, paragraph, settings, table};
+use super::{Distribution, RunPage};
+use crate::report::plot::escape;
+use crate::report::{Finding, Severity};
+
+/// The page.
+pub fn html(run: &RunPage) -> String {
+    let mut sections = Vec::new();
+    let mut add = |id, title: &str, html: String| {
+        if !html.is_empty() {
+            sections.push(Section { id, title: title.into(), html });
+        }
+    };
+    add("scores", "Scores", scores(run));
+    add("findings", "Findings", findings(&run.findings));
+    for (part, figures) in figures::all(run) {
+        let (id, title, words) = about(part, run);
+        add(id, title, paragraph(words) + &grid(&figures));
+    }
+    add("examples", "Examples", examples(run));
+    add("configuration", "Configuration", if run.settings.is_empty() { String::new() } else { settings(&run.settings) });
+    document("a run of ivon-lora", &run.name, &run.sentence, &run.facts, &sections)
+}
+
+fn about(part: Part, run: &RunPage) -> (&'static str, &'static str, &'static str) {
+    match part {
+        Part::Calibration => (
+            "calibration",
+            "Calibration",
+            "How often answers of one confidence are right. On the broken line confidence and accuracy agree; below it the model is surer \
+             than it is right. Whiskers are 95 % intervals of the accuracy in a bin; a bin of few examples says little.",
+        ),
+        Part::Confidence => ("confidence", "Confidence", "How sure the answers are, the right ones on top of the wrong ones."),
+        Part::Selective => (
+            "selective",
+            "Leaving the least certain out",
+            "When only the surest share is answered and the rest goes to someone else, this is how often what is answered is wrong.",
+        ),
+        Part::Training => ("training", "Training", "What the steps did, and how the scores on tune followed."),
+        Part::Posterior => (
+            "posterior",
+            "Weights and posterior",
+            match run.adapter.as_ref().is_some_and(|adapter| adapter.layers.iter().any(|layer| layer.all.sigma.is_some())) {
+                true => {
+                    "Where the adapter has learned, and how far each layer's weights may move without a loss that the data would notice."
+                }
+                false => "Where the adapter has learned. It is a point estimate: there is no posterior.",
+            },
+        ),
+        Part::Scale => (
+            "scale",
+            "Scale of the posterior",
+            "The posterior's variance multiplied by τ: scores with more and more draws averaged. τ is chosen on rows of its own.",
+        ),
+        Part::Prune => ("prune", "Pruning", "Scores when the weights are set to zero that the posterior is least sure of."),
+    }
+}
+
+fn scores(run: &RunPage) -> String {
+    if run.distributions.is_empty() {
+        return note("There is no evaluation: the run has not ended.");
+    }
+    let n = run.distributions[0].scores.n;
+    let bins = run.distributions[0].scores.num_bins;
+    let ece = format!("ECE ({bins} bins)");
+    let head = ["", "accuracy", "NLL, nats", &ece, "ECE floor", "ECE, equal mass", "Brier", "area, selective"];
+    let rows: Vec<_> = run.distributions.iter().map(|one| (row(one), None)).collect();
+    let chosen = run.recommended().filter(|_| run.distributions.len() > 1);
+    let chosen = chosen.map_or_else(String::new, |one| format!(" The run answers with: {}.", one.name));
+    paragraph(&format!("{n} examples of {}.{chosen}", run.split))
+        + &table(&head, 1, &rows)
+        + &note(
+            "Below each score its 95 % bootstrap interval over examples. NLL, ECE and Brier: lower is better. The floor is the ECE that a \
+             perfectly calibrated model with these confidences would show on so many examples; an ECE near it is no sign of miscalibration.",
+        )
+}
+
+/// The cells of a distribution in the table of scores.
+pub fn row(one: &Distribution) -> Vec<Cell> {
+    let scores = &one.scores;
+    let with = |value: f64, [low, high]: [f64; 2]| Cell::with(format!("{value:.3}"), format!("{low:.3} – {high:.3}"));
+    vec![
+        Cell::of(&one.name),
+        with(scores.accuracy, scores.intervals.accuracy),
+        with(scores.nll, scores.intervals.nll),
+        with(scores.ece, scores.intervals.ece),
+        Cell::of(format!("{:.3}", scores.ece_floor)),
+        Cell::of(format!("{:.3}", scores.ece_equal_mass)),
+        with(scores.brier, scores.intervals.brier),
+        Cell::of(format!("{:.3}", scores.selective_area)),
+    ]
+}
+
+fn findings(findings: &[Finding]) -> String {
+    if findings.is_empty() {
+        return note("Nothing to remark.");
+    }
+    let item = |finding: &Finding| {
+        let (tone, name) = match finding.severity {
+            Severity::Problem => (5, "problem"),
+            Severity::Warning => (1, "warning"),
+            Severity::Note => (2, "note"),
+        };
+        format!(
+            "<li class=\"tone-{tone}\"><b>{name}</b><p>{}</p><p class=\"remedy\">{}</p></li>",
+            escape(&first_up(&finding.what)),
+            escape(&first_up(&finding.remedy))
+        )
+    };
+    format!("<ul class=\"findings\">{}</ul>", findings.iter().map(item).collect::<String>())
+}
+
+/// A sentence with a capital letter and a full stop.
+fn first_up(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    let first = letters.next().map_or_else(String::new, |letter| letter.to_uppercase().to_string());
+    format!("{first}{}.", letters.as_str())
+}
+
+fn examples(run: &RunPage) -> String {
+    let rows = &run.examples;
+    if rows.uncertain.is_empty() {
+        return String::new();
+    }
+    let has_text = rows.uncertain.iter().any(|row| row.text.is_some());
+    let mut html = String::new();
+    if !has_text {
+        html += &note("By id; a run with --include-text keeps the prompts as well.");
+    }
+    html += "<h3>The most confidently wrong</h3>";
+    html += &if rows.wrong.is_empty() { note("No answer is wrong.") } else { example_table(&rows.wrong) };
+    html += "<h3>The most uncertain</h3>";
+    html += &example_table(&rows.uncertain);
+    html
+}
+
+fn example_table(rows: &[ExampleRow]) -> String {
+    let has_draws = rows.iter().any(|row| row.mutual_information > 0.0 || row.disagreement > 0.0);
+    let mut head = vec!["example", "answer", "right is", "confidence", "entropy, nats"];
+    if has_draws {
+        head.extend(["of it the weights'", "draws that disagree"]);
+    }
+    let row = |row: &ExampleRow| {
+        let right = row.label.clone().unwrap_or_else(|| "not known".into());
+        let mut cells = vec![
+            Cell::of(&row.id),
+            Cell::of(&row.answer),
+            Cell::of(right),
+            Cell::of(format!("{:.1} %", 100.0 * row.confidence)),
+            Cell::of(format!("{:.3}", row.entropy)),
+        ];
+        if has_draws {
+            cells.push(Cell::of(format!("{:.4}", row.mutual_information)));
+            cells.push(Cell::of(format!("{:.0} %", 100.0 * row.disagreement)));
+        }
+        (cells, row.text.clone())
+    };
+    table(&head, 3, &rows.iter().map(row).collect::<Vec<_>>())
+}

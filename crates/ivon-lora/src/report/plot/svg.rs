@@ -1,0 +1,198 @@
+//! Shapes and words → one picture as SVG, inside a page or as a file of its own.
+
+use std::fmt::Write;
+
+/// The number of colours that tell series apart; the classes `tone-0` … of [`STYLE`].
+pub const TONES: usize = 7;
+
+/// What the classes look like, in both themes. A page has it once, a file brings its own.
+pub const STYLE: &str = "\
+:root{--ink:#1f1d1a;--muted:#6a665e;--rule:#b9b3a7;--grid:#e4e0d7;--paper:#fdfcf9;\
+--tone-0:#1f6aa5;--tone-1:#c2571a;--tone-2:#8a8478;--tone-3:#2f7d57;--tone-4:#8257a8;--tone-5:#b03a5b;--tone-6:#8a6d00}\
+@media screen and (prefers-color-scheme:dark){:root{--ink:#e9e6df;--muted:#a19c92;--rule:#5b5850;--grid:#302f2c;--paper:#1a1a19;\
+--tone-0:#79b4e8;--tone-1:#f09a5c;--tone-2:#9c968a;--tone-3:#6fc49a;--tone-4:#bd9be0;--tone-5:#ee87a4;--tone-6:#d6b84c}}\
+.picture{font:12px/1.3 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;font-variant-numeric:tabular-nums}\
+.picture text{fill:var(--ink)}.picture .small{font-size:11px}.picture .muted{fill:var(--muted)}\
+.picture .title{font-size:13px;font-weight:600}.picture .toned{fill:currentColor;font-weight:600}\
+.picture .grid{stroke:var(--grid)}.picture .axis{stroke:var(--rule)}.picture .guide{stroke:var(--muted);stroke-dasharray:4 4}\
+.picture .stroke{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}\
+.picture .dashed{stroke-dasharray:5 4}.picture .thin{stroke:currentColor;stroke-width:1.2}\
+.picture .fill{fill:currentColor}.picture .faint{fill:currentColor;opacity:.25}.picture .halo{paint-order:stroke;stroke:var(--paper);stroke-width:3px}\
+.picture .dot{fill:currentColor;stroke:var(--paper);stroke-width:1.5}.picture .back{fill:var(--paper)}\
+.tone-0{color:var(--tone-0)}.tone-1{color:var(--tone-1)}.tone-2{color:var(--tone-2)}.tone-3{color:var(--tone-3)}\
+.tone-4{color:var(--tone-4)}.tone-5{color:var(--tone-5)}.tone-6{color:var(--tone-6)}";
+
+/// Which end of a text stands at its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// A finished picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    title: String,
+    size: [u32; 2],
+    body: String,
+}
+
+impl Picture {
+    /// What it shows, in words.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// As part of an HTML page that has the style of pictures.
+    pub fn inline(&self) -> String {
+        self.element(0, "")
+    }
+
+    /// As a file of its own, with its style, a margin and a background.
+    pub fn file(&self) -> String {
+        let [width, height] = self.size.map(|size| size + 2 * MARGIN);
+        let style =
+            format!("<style>{STYLE}</style><rect class=\"back\" x=\"-{MARGIN}\" y=\"-{MARGIN}\" width=\"{width}\" height=\"{height}\"/>");
+        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}\n", self.element(MARGIN, &style))
+    }
+
+    fn element(&self, margin: u32, before: &str) -> String {
+        let [width, height] = self.size.map(|size| size + 2 * margin);
+        let (title, corner) = (escape(&self.title), -i64::from(margin));
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"picture\" viewBox=\"{corner} {corner} {width} {height}\" width=\"{width}\" \
+             height=\"{height}\" role=\"img\" aria-label=\"{title}\"><title>{title}</title>{before}{}</svg>",
+            self.body
+        )
+    }
+}
+
+/// Around a picture that is a file of its own.
+const MARGIN: u32 = 16;
+
+/// A picture while it is drawn. Places are `[x, y]` in its own units, y downwards.
+#[derive(Debug)]
+pub struct Drawing {
+    picture: Picture,
+}
+
+impl Drawing {
+    /// An empty picture of this size with these words as its title.
+    pub fn new(title: &str, width: f64, height: f64) -> Self {
+        Self { picture: Picture { title: title.into(), size: [width.ceil() as u32, height.ceil() as u32], body: String::new() } }
+    }
+
+    /// The picture.
+    pub fn finish(self) -> Picture {
+        self.picture
+    }
+
+    /// Everything drawn until [`end`](Self::end) has this colour; beyond the last one they begin anew.
+    pub fn tone(&mut self, tone: usize) {
+        self.put(format_args!("<g class=\"tone-{}\">", tone % TONES));
+    }
+
+    /// Ends what [`tone`](Self::tone) began.
+    pub fn end(&mut self) {
+        self.put(format_args!("</g>"));
+    }
+
+    pub fn line(&mut self, class: &str, from: [f64; 2], to: [f64; 2]) {
+        let [x1, y1, x2, y2] = [from[0], from[1], to[0], to[1]].map(number);
+        self.put(format_args!("<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>"));
+    }
+
+    /// A rectangle by two opposite corners.
+    pub fn rectangle(&mut self, class: &str, one: [f64; 2], other: [f64; 2]) {
+        let [x, y] = [one[0].min(other[0]), one[1].min(other[1])].map(number);
+        let [width, height] = [(one[0] - other[0]).abs(), (one[1] - other[1]).abs()].map(number);
+        self.put(format_args!("<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\"/>"));
+    }
+
+    pub fn circle(&mut self, class: &str, at: [f64; 2], radius: f64) {
+        let [x, y, radius] = [at[0], at[1], radius].map(number);
+        self.put(format_args!("<circle class=\"{class}\" cx=\"{x}\" cy=\"{y}\" r=\"{radius}\"/>"));
+    }
+
+    /// A line through points; one that is not finite leaves a gap.
+    pub fn path(&mut self, class: &str, points: &[[f64; 2]]) {
+        let mut data = String::new();
+        let mut pen_is_down = false;
+        for point in points {
+            let is_finite = point.iter().all(|value| value.is_finite());
+            if is_finite {
+                let _ = write!(data, "{}{} {}", if pen_is_down { "L" } else { "M" }, number(point[0]), number(point[1]));
+            }
+            pen_is_down = is_finite;
+        }
+        self.put(format_args!("<path class=\"{class}\" d=\"{data}\"/>"));
+    }
+
+    /// Words at a place, escaped.
+    pub fn text(&mut self, class: &str, at: [f64; 2], anchor: Anchor, words: &str) {
+        let [x, y] = at.map(number);
+        let anchor = match anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+            Anchor::End => "end",
+        };
+        self.put(format_args!("<text class=\"{class}\" x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\">{}</text>", escape(words)));
+    }
+
+    fn put(&mut self, element: std::fmt::Arguments<'_>) {
+        let _ = self.picture.body.write_fmt(element);
+    }
+}
+
+/// About how wide words are in the font of pictures.
+pub fn width_of(words: &str) -> f64 {
+    7.3 * words.chars().count() as f64
+}
+
+/// A coordinate with one decimal at most; what is not finite becomes 0, which no viewer refuses.
+fn number(value: f64) -> String {
+    let rounded = (10.0 * value).round() / 10.0;
+    if rounded.is_finite() { format!("{}", rounded + 0.0) } else { "0".into() }
+}
+
+/// Words as they may stand between tags and within quotes of HTML and of XML. Characters that XML cannot hold are replaced.
+pub fn escape(words: &str) -> String {
+    let mut escaped = String::with_capacity(words.len());
+    for letter in words.chars() {
+        match letter {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            '\t' | '\n' | '\r' => escaped.push(letter),
+            '\u{0}'..'\u{20}' | '\u{fffe}' | '\u{ffff}' => escaped.push('\u{fffd}'),
+            _ => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_cannot_leave_their_place() {
+        assert_eq!(escape("<script>\"a\" & 'b'</script>\u{1}"), "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;\u{fffd}");
+        let mut drawing = Drawing::new("a<b", 10.0, 10.0);
+        drawing.text("small", [1.0, 2.04], Anchor::End, "</text>");
+        let picture = drawing.finish();
+        assert!(picture.inline().contains("aria-label=\"a&lt;b\"><title>a&lt;b</title>"));
+        assert!(picture.inline().ends_with("<text class=\"small\" x=\"1\" y=\"2\" text-anchor=\"end\">&lt;/text&gt;</text></svg>"));
+        assert!(picture.file().starts_with("<?xml") && picture.file().contains("prefers-color-scheme:dark"));
+    }
+
+    #[test]
+    fn a_path_has_a_gap_where_a_number_is_missing() {
+        let mut drawing = Drawing::new("", 1.0, 1.0);
+        drawing.path("stroke", &[[0.0, 0.0], [1.0, 1.26], [2.0, f64::NAN], [3.0, -0.01], [4.0, 0.0]]);
+        assert!(drawing.finish().body.contains("d=\"M0 0L1 1.3M3 0L4 0\""));
+    }
+}

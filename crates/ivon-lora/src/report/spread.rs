@@ -1,0 +1,141 @@
+//! An adapter folder → how large its weights are and how wide its posterior is, decoder layer by decoder layer. Needs no base.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::lora::{ADAPTER_FILE, LoraError, Matrix, read_matrices};
+use crate::metrics::quantile;
+use crate::posterior::POSTERIOR_FILE;
+
+/// The weights of an adapter folder at a glance.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AdapterSpread {
+    /// Number of weights.
+    pub parameters: usize,
+    /// What `posterior.safetensors` says of itself, where there is one.
+    pub posterior: Option<BTreeMap<String, String>>,
+    /// The decoder layers that carry weights, from the bottom.
+    pub layers: Vec<LayerSpread>,
+}
+
+/// One decoder layer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct LayerSpread {
+    /// Counted from 0.
+    pub layer: usize,
+    /// All of its weights.
+    #[serde(flatten)]
+    pub all: Spread,
+    /// Those of A alone.
+    pub a: Spread,
+    /// Those of B alone.
+    pub b: Spread,
+}
+
+/// Some weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Spread {
+    /// Their number.
+    pub weights: usize,
+    /// Root mean square of the mean's weights.
+    pub rms: f64,
+    /// σ: its 5 %, 50 % and 95 % quantiles; none for a point estimate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sigma: Option<[f64; 3]>,
+}
+
+/// Reads mean and variance of an adapter folder.
+///
+/// # Errors
+/// If the adapter is missing, or a file is malformed.
+pub fn adapter_spread(folder: &Path) -> Result<AdapterSpread, LoraError> {
+    let (mean, _) = read_matrices(&folder.join(ADAPTER_FILE))?;
+    let path = folder.join(POSTERIOR_FILE);
+    let (variance, posterior) = match path.exists() {
+        true => read_matrices(&path).map(|(variance, metadata)| (variance, Some(metadata)))?,
+        false => Default::default(),
+    };
+    // Other kinds of posteriors have other things in their file.
+    let has_variance = posterior.as_ref().and_then(|said| said.get("content")).is_some_and(|content| content == "variance");
+    let variance = if has_variance { variance } else { BTreeMap::new() };
+    let parameters = mean.values().map(|matrix| matrix.values.len()).sum();
+    Ok(AdapterSpread { parameters, posterior, layers: layers(&mean, &variance) })
+}
+
+/// Weights and standard deviations of A (0) and B (1).
+type Collected = [(Vec<f64>, Vec<f64>); 2];
+
+fn layers(mean: &BTreeMap<String, Matrix>, variance: &BTreeMap<String, Matrix>) -> Vec<LayerSpread> {
+    let mut found: BTreeMap<usize, Collected> = BTreeMap::new();
+    for (name, matrix) in mean {
+        let [layer, factor] = place_of(name);
+        found.entry(layer).or_default()[factor].0.extend(matrix.values.iter().map(|&value| f64::from(value)));
+    }
+    for (name, matrix) in variance {
+        let [layer, factor] = place_of(name);
+        found.entry(layer).or_default()[factor].1.extend(matrix.values.iter().map(|&value| f64::from(value).sqrt()));
+    }
+    found
+        .into_iter()
+        .map(|(layer, [a, b])| {
+            let all = ([&a.0[..], &b.0[..]].concat(), [&a.1[..], &b.1[..]].concat());
+            LayerSpread { layer, all: spread(all), a: spread(a), b: spread(b) }
+        })
+        .collect()
+}
+
+fn spread((weights, mut sigma): (Vec<f64>, Vec<f64>)) -> Spread {
+    sigma.sort_by(f64::total_cmp);
+    let squares: f64 = weights.iter().map(|weight| weight * weight).sum();
+    Spread {
+        weights: weights.len(),
+        rms: (squares / weights.len().max(1) as f64).sqrt(),
+        sigma: (!sigma.is_empty()).then(|| [0.05, 0.5, 0.95].map(|share| quantile(&sigma, share))),
+    }
+}
+
+/// The number after `layers.` in a PEFT name, and whether it is a B.
+fn place_of(name: &str) -> [usize; 2] {
+    let number = name.split_once("layers.").and_then(|(_, rest)| rest.split('.').next()).and_then(|number| number.parse().ok());
+    [number.unwrap_or(0), usize::from(name.contains("lora_B"))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lora::tiny::{adapter, config};
+    use crate::lora::write_peft;
+    use crate::posterior::{PosteriorInfo, write_posterior};
+
+    #[test]
+    fn layers_are_told_by_name_and_sigma_is_the_root_of_the_variance() {
+        let of = |factor: &str, values: Vec<f32>| {
+            let name = format!("base_model.model.model.layers.12.self_attn.q_proj.{factor}.weight");
+            (name, Matrix { shape: [1, values.len()], values })
+        };
+        let mean = BTreeMap::from([of("lora_A", vec![3.0, 4.0]), of("lora_B", vec![0.0])]);
+        let found = layers(&mean, &BTreeMap::from([of("lora_A", vec![0.25, 0.25]), of("lora_B", vec![4.0])]));
+        assert_eq!((found.len(), found[0].layer, found[0].all.weights), (1, 12, 3));
+        assert_eq!((found[0].a.rms, found[0].a.sigma), (12.5f64.sqrt(), Some([0.5; 3])));
+        assert_eq!((found[0].b.rms, found[0].b.sigma), (0.0, Some([2.0; 3])));
+        assert_eq!(found[0].all.sigma.map(|sigma| sigma[1]), Some(0.5));
+        assert_eq!(layers(&mean, &BTreeMap::new())[0].all.sigma, None);
+    }
+
+    #[test]
+    fn a_folder_is_read_with_or_without_a_posterior() {
+        let folder = tempfile::tempdir().unwrap();
+        let mean = adapter(2, "q_proj");
+        write_peft(folder.path(), &mean, &config("q_proj"), None).unwrap();
+        let point = adapter_spread(folder.path()).unwrap();
+        assert_eq!((point.parameters, point.layers.len(), point.posterior), (mean.parameter_count(), 2, None));
+        let info = PosteriorInfo { method: "ivon".into(), effective_sample_size: 1e6, weight_decay: 0.1, scale: 0.3 };
+        write_posterior(folder.path(), &mean.clone_with(|_, tensor| tensor * 0.0 + 0.01), &info).unwrap();
+        let spread = adapter_spread(folder.path()).unwrap();
+        assert_eq!(spread.posterior.unwrap()["method"], "ivon");
+        assert!((spread.layers[1].all.sigma.unwrap()[1] - 0.1).abs() < 1e-6);
+        assert!(adapter_spread(Path::new("/nowhere")).is_err());
+    }
+}

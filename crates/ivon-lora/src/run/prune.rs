@@ -1,0 +1,156 @@
+//! The command `prune`: weights of an adapter set to zero by |m|/σ → scores at each share, and the pruned adapter as a folder.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Tensor, TensorData};
+use sha2::{Digest, Sha256};
+
+use super::folder::write_json;
+use super::subject::{Subject, SubjectRequest};
+use super::train::Watch;
+use super::{RunError, RunEvent};
+use crate::files;
+use crate::forward::LowRank;
+use crate::lora::{ADAPTER_FILE, Adapter, read_matrices, write_matrices, write_peft};
+use crate::metrics::{BINS, Predictions};
+use crate::posterior::{POSTERIOR_FILE, Posterior, PosteriorError, Sidecar};
+use crate::predict::log_probabilities;
+use crate::report::{MainScores, PRUNE_FILE, PrunePoint, PruneReport};
+
+const LARGEST: u64 = 16 << 30;
+
+/// What `prune` is asked for.
+#[derive(Clone, Debug)]
+pub struct PruneRequest {
+    /// Adapter, base, rows.
+    pub subject: SubjectRequest,
+    /// How many shares from none to all, at least 2.
+    pub points: usize,
+    /// The share to write, from 0 to 1, and the folder for it.
+    pub write: Option<(f64, PathBuf)>,
+}
+
+/// Scores an adapter at each share of pruned weights, and writes one of them. Of a run the result is kept in its folder.
+///
+/// # Errors
+/// Whatever is wrong with base, adapter, rows or a file; a point estimate, which has no σ.
+pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, RunError> {
+    let subject = Subject::open(&request.subject, watch)?;
+    let posterior = subject.opened.adapter.posterior.as_ref();
+    if posterior.variance().is_none() || !subject.adapter.join(POSTERIOR_FILE).exists() {
+        return Err(RunError::NoPosterior { adapter: subject.adapter });
+    }
+    let order = pruning_order(posterior)?;
+    let (split, set) = &subject.scored;
+    let labels = super::evaluation::labels(&set.examples)?;
+    let (last, count) = (request.points.max(2) - 1, set.examples.len());
+    let mut points = Vec::new();
+    for point in 0..=last {
+        let share = point as f64 / last as f64;
+        let adapter = pruned(posterior.mean(), &order, share)?;
+        let low_rank = LowRank { adapter: &adapter, scaling: subject.opened.adapter.lora.scaling(), dropout: None };
+        let network = &subject.opened.base.network;
+        let logs = log_probabilities(network, low_rank, &set.examples, subject.opened.options.batch_tokens, &mut |done| {
+            watch(RunEvent::Progress { what: "scoring at each share", done: point * count + done, total: (last + 1) * count })
+        })?;
+        points.push(PrunePoint { share, scores: MainScores::of(&Predictions::new(logs, labels.clone())?) });
+    }
+    let report = PruneReport { split: split.clone(), n: count, bins: BINS, weights: order.len(), points };
+    if let Some((share, out)) = &request.write {
+        write_pruned(&subject, &order, *share, out)?;
+        watch(RunEvent::Saved(out));
+    }
+    if let Some(run) = &subject.run {
+        watch(RunEvent::Saved(&write_json(&run.join(PRUNE_FILE), &report)?));
+    }
+    Ok(report)
+}
+
+/// The places of all weights, in the order of [`Adapter::flatten`], those of the least |m|/σ first; a σ of 0 comes last unless m is
+/// 0, too. Of weights that tie the earlier comes first.
+fn pruning_order(posterior: &dyn Posterior) -> Result<Vec<usize>, RunError> {
+    let variance = posterior.variance().map_or_else(|| Ok(Vec::new()), Adapter::flatten)?;
+    let ratio = |(mean, variance): (f32, f32)| match mean {
+        0.0 => 0.0,
+        mean => f64::from(mean.abs()) / f64::from(variance).sqrt(),
+    };
+    let ratios: Vec<f64> = posterior.mean().flatten()?.into_iter().zip(variance).map(ratio).collect();
+    let mut order: Vec<usize> = (0..ratios.len()).collect();
+    order.sort_by(|&a, &b| ratios[a].total_cmp(&ratios[b]));
+    Ok(order)
+}
+
+/// An adapter with the first share of an order set to zero.
+fn pruned(adapter: &Adapter, order: &[usize], share: f64) -> Result<Adapter, RunError> {
+    let mut is_kept = vec![true; order.len()];
+    let count = (share * order.len() as f64).round() as usize;
+    order.iter().take(count).for_each(|&place| is_kept[place] = false);
+    let mut start = 0;
+    let pruned = adapter.try_map(|_, tensor| {
+        let (shape, device) = (tensor.dims(), tensor.device());
+        let data = tensor.into_data().try_to_vec::<f32>();
+        let mut values = data.map_err(|error| {
+            PosteriorError::Lora(crate::lora::LoraError::Device { path: "the adapter".into(), reason: format!("{error:?}") })
+        })?;
+        for (value, kept) in values.iter_mut().zip(&is_kept[start..]) {
+            *value = if *kept { *value } else { 0.0 };
+        }
+        start += values.len();
+        Ok::<_, PosteriorError>(Tensor::from_data(TensorData::new(values, shape), &device))
+    })?;
+    Ok(pruned)
+}
+
+/// Writes the pruned adapter as a PEFT folder with its posterior, in which what is pruned has no variance, and its sidecar.
+fn write_pruned(subject: &Subject, order: &[usize], share: f64, out: &Path) -> Result<(), RunError> {
+    let opened = &subject.opened.adapter;
+    let mean = pruned(opened.posterior.mean(), order, share)?;
+    let base = &subject.opened.base.record.name;
+    files::write_folder(out, |folder| {
+        write_peft(folder, &mean, &opened.lora, Some(base))?;
+        let (mut variance, mut metadata) = read_matrices(&subject.adapter.join(POSTERIOR_FILE))?;
+        let (means, _) = read_matrices(&folder.join(ADAPTER_FILE))?;
+        for (name, matrix) in &mut variance {
+            let Some(mean) = means.get(name) else { continue };
+            for (variance, mean) in matrix.values.iter_mut().zip(&mean.values) {
+                *variance = if *mean == 0.0 { 0.0 } else { *variance };
+            }
+        }
+        let hash = Sha256::digest(files::read_bytes(&folder.join(ADAPTER_FILE), LARGEST)?);
+        metadata.insert("mean_sha256".into(), hash.iter().map(|byte| format!("{byte:02x}")).collect());
+        metadata.insert("pruned_share".into(), share.to_string());
+        write_matrices(&folder.join(POSTERIOR_FILE), &variance, metadata)?;
+        if let Some(sidecar) = &opened.sidecar {
+            Sidecar { method_files: vec![POSTERIOR_FILE.into()], ..sidecar.clone() }.write(folder)?;
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lora::tiny::adapter;
+    use crate::posterior::Gaussian;
+
+    #[test]
+    fn the_weights_that_the_posterior_is_least_sure_of_go_first() {
+        let mean = adapter(1, "q_proj");
+        let values = mean.flatten().unwrap();
+        // All of one σ: the order is that of |m|.
+        let flat = Gaussian::new(mean.clone(), mean.clone_with(|_, tensor| tensor * 0.0 + 0.25)).unwrap();
+        let order = pruning_order(&flat).unwrap();
+        assert!(order.windows(2).all(|pair| values[pair[0]].abs() <= values[pair[1]].abs()));
+        let half = pruned(&mean, &order, 0.5).unwrap().flatten().unwrap();
+        assert_eq!(half.iter().filter(|value| **value == 0.0).count(), order.len() / 2);
+        let largest_pruned = order[..order.len() / 2].iter().map(|&place| values[place].abs()).fold(0.0, f32::max);
+        assert!(half.iter().zip(&values).all(|(now, before)| *now == 0.0 || (now == before && before.abs() >= largest_pruned)));
+        assert_eq!(pruned(&mean, &order, 0.0).unwrap().flatten().unwrap(), values);
+        assert!(pruned(&mean, &order, 1.0).unwrap().flatten().unwrap().iter().all(|value| *value == 0.0));
+        // σ proportional to |m| but for A, whose σ is ten times that: A goes before B.
+        let wide = mean.clone_with(|path, tensor| tensor.square() * if path.ends_with("lora_A") { 100.0 } else { 1.0 });
+        let order = pruning_order(&Gaussian::new(mean.clone(), wide).unwrap()).unwrap();
+        let of_a = 4 * 32;
+        assert!(order[..of_a].iter().all(|&place| place < of_a));
+    }
+}

@@ -1,0 +1,127 @@
+//! The command `scale`: an adapter at τ from 0 to an end → scores at each, and the τ that is best on calibrate, written into the adapter.
+
+use std::path::{Path, PathBuf};
+
+use super::folder::write_json;
+use super::subject::{Subject, SubjectRequest};
+use super::train::Watch;
+use super::{RunError, RunEvent};
+use crate::data::EncodedSet;
+use crate::lora::{read_matrices, write_matrices};
+use crate::metrics::{BINS, LogProbabilities, Predictions, mean_of_draws};
+use crate::posterior::{POSTERIOR_FILE, PredictWith, Sidecar};
+use crate::predict::EvaluationOptions;
+use crate::report::{MainScores, SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, prefixes};
+
+/// What `scale` is asked for.
+#[derive(Clone, Debug)]
+pub struct ScaleRequest {
+    /// Adapter, base, rows.
+    pub subject: SubjectRequest,
+    /// The largest τ, above 0.
+    pub end: f64,
+    /// How many values of τ from 0 to the end, at least 2.
+    pub points: usize,
+    /// Whether the τ that was chosen is written into the adapter.
+    pub write: bool,
+}
+
+/// Scores an adapter at each τ. Of a run the result is kept in its folder.
+///
+/// # Errors
+/// Whatever is wrong with base, adapter or rows; a point estimate; with `write`, that there are no rows to choose on.
+pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, RunError> {
+    let subject = Subject::open(&request.subject, watch)?;
+    let options = subject.opened.options;
+    if options.samples == 0 {
+        return Err(match subject.opened.adapter.posterior.variance() {
+            Some(_) => RunError::Setting { name: "samples", found: "`0`".into(), expected: "at least 1" },
+            None => RunError::NoPosterior { adapter: subject.adapter },
+        });
+    }
+    if request.write && subject.calibrate.is_none() {
+        return Err(RunError::NothingToChooseOn);
+    }
+    let last = request.points.max(2) - 1;
+    let scales: Vec<f64> = (0..=last).map(|point| request.end * point as f64 / last as f64).collect();
+    let mut work = Sweep { subject: &subject, scales: &scales, watch };
+    let choice = match &subject.calibrate {
+        None => None,
+        Some((split, set)) => {
+            let points = work.points(set, "choosing on calibrate", &[options.samples])?;
+            ScaleChoice::new(split.clone(), set.examples.len(), points)
+        }
+    };
+    let (split, set) = &subject.scored;
+    let points = work.points(set, "scoring at each scale", &prefixes(options.samples))?;
+    let report = ScaleReport { split: split.clone(), n: set.examples.len(), bins: BINS, seed: options.seed, points, choice };
+    if let Some(choice) = report.choice.as_ref().filter(|_| request.write) {
+        for path in write_scale(&subject.adapter, choice.scale, options.samples)? {
+            (work.watch)(RunEvent::Saved(&path));
+        }
+    }
+    if let Some(run) = &subject.run {
+        (work.watch)(RunEvent::Saved(&write_json(&run.join(SCALE_FILE), &report)?));
+    }
+    Ok(report)
+}
+
+/// One set at each scale.
+struct Sweep<'a> {
+    subject: &'a Subject,
+    scales: &'a [f64],
+    watch: Watch<'a>,
+}
+
+impl Sweep<'_> {
+    /// The scores at each scale with each number of draws.
+    fn points(&mut self, set: &EncodedSet, what: &'static str, prefixes: &[usize]) -> Result<Vec<ScalePoint>, RunError> {
+        let labels = super::evaluation::labels(&set.examples)?;
+        let opened = &self.subject.opened;
+        let samples = opened.options.samples;
+        let total = set.examples.len() * (1 + (samples + 1) * (self.scales.len() - 1));
+        let mut done = 0;
+        let mut found = Vec::new();
+        for &scale in self.scales {
+            // At 0 every draw is the mean, which is there already.
+            let options = EvaluationOptions { scale, samples: if scale == 0.0 { 0 } else { samples }, ..opened.options };
+            let before = done;
+            let evaluated = opened.evaluate_with(set, &options, &mut |here| {
+                done = before + here;
+                (self.watch)(RunEvent::Progress { what, done, total })
+            })?;
+            let draws = if scale == 0.0 { vec![evaluated.mean] } else { evaluated.draws };
+            for &prefix in prefixes {
+                let scores = scores(&draws[..prefix.min(draws.len())], &labels)?;
+                found.push(ScalePoint { scale, samples: prefix, scores });
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn scores(draws: &[LogProbabilities], labels: &[usize]) -> Result<MainScores, RunError> {
+    Ok(MainScores::of(&Predictions::new(mean_of_draws(draws)?, labels.to_vec())?))
+}
+
+/// Writes τ into the adapter's posterior and sidecar, so that `evaluate` and `predict` use it: with draws, or at the mean where τ is 0.
+///
+/// # Errors
+/// If a file cannot be read or written, or the folder has no sidecar.
+fn write_scale(adapter: &Path, scale: f64, samples: usize) -> Result<Vec<PathBuf>, RunError> {
+    let mut sidecar = Sidecar::read(adapter)?.ok_or_else(|| RunError::NoTask { adapter: adapter.into() })?;
+    let posterior = adapter.join(POSTERIOR_FILE);
+    let mut written = Vec::new();
+    if posterior.exists() {
+        let (matrices, mut metadata) = read_matrices(&posterior)?;
+        metadata.insert("scale".into(), scale.to_string());
+        write_matrices(&posterior, &matrices, metadata)?;
+        written.push(posterior);
+    }
+    sidecar.scale = scale;
+    sidecar.samples = samples;
+    sidecar.predict_with = if scale > 0.0 { PredictWith::Samples } else { PredictWith::Mean };
+    sidecar.write(adapter)?;
+    written.push(adapter.join(crate::posterior::SIDECAR_FILE));
+    Ok(written)
+}

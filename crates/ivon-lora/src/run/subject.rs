@@ -1,0 +1,94 @@
+//! An adapter folder or a run's folder → base, adapter, and the rows to score and to choose on: what `scale` and `prune` start from.
+
+use std::path::PathBuf;
+
+use super::apply::{Opened, rows};
+use super::evaluation::labels;
+use super::folder::{ADAPTER_FOLDER, RUN_FILE, read_run};
+use super::train::Watch;
+use super::{EvaluateRequest, RunConfig, RunError};
+use crate::data::{self, EncodedSet, Example, Role, Split, Task, find_files};
+
+/// What `scale` and `prune` ask for alike. What is absent comes from the run, or from the adapter's own `ivon_lora.json`.
+#[derive(Clone, Debug, Default)]
+pub struct SubjectRequest {
+    /// A run's folder, or an adapter's.
+    pub path: PathBuf,
+    /// The base; that of the run where absent.
+    pub model: Option<String>,
+    /// A folder of data files, or a file; the run's own rows where absent.
+    pub data: Option<PathBuf>,
+    /// Task, split, number of draws, limits, device; its paths are not read.
+    pub how: EvaluateRequest,
+}
+
+/// Base, adapter and rows.
+pub(super) struct Subject {
+    pub opened: Opened,
+    /// The adapter's folder.
+    pub adapter: PathBuf,
+    /// The run's folder, where one was named.
+    pub run: Option<PathBuf>,
+    /// The name of the split that is scored, and its rows.
+    pub scored: (String, EncodedSet),
+    /// The rows that may be chosen on, with their split's name.
+    pub calibrate: Option<(String, EncodedSet)>,
+}
+
+impl Subject {
+    /// Opens what was asked for.
+    ///
+    /// # Errors
+    /// If model or data are named nowhere, and whatever is wrong with base, adapter or rows.
+    pub fn open(request: &SubjectRequest, watch: Watch<'_>) -> Result<Self, RunError> {
+        let settings = request.path.join(RUN_FILE);
+        let config = settings.exists().then(|| read_run(&settings)).transpose()?;
+        let adapter = if config.is_some() { request.path.join(ADAPTER_FOLDER) } else { request.path.clone() };
+        let absent = |name, expected| RunError::Setting { name, found: "absent".into(), expected };
+        let model = request.model.clone().or_else(|| config.as_ref()?.model.path.clone());
+        let model = model.ok_or_else(|| absent("model", "the base of the adapter: a folder, a `.gguf` file or a hub name"))?;
+        let opened = Opened::open(&EvaluateRequest { model, adapter: adapter.clone(), ..request.how.clone() }, watch)?;
+        let limit = request.how.eval_limit.unwrap_or(usize::MAX);
+        let (scored, calibrate) = match (&request.data, &config) {
+            (Some(path), _) => of_files(path, request.how.split.as_deref(), &opened.task)?,
+            (None, Some(config)) => of_run(config, request.how.split.as_deref(), &opened.task)?,
+            (None, None) => return Err(absent("data", "a folder of data files, or a file")),
+        };
+        let encode = |(name, mut examples): Named| -> Result<(String, EncodedSet), RunError> {
+            examples.truncate(limit);
+            let set = opened.encode(&examples)?;
+            labels(&set.examples)?;
+            Ok((name, set))
+        };
+        let (scored, calibrate) = (encode(scored)?, calibrate.map(encode).transpose()?);
+        Ok(Self { opened, adapter, run: config.map(|_| request.path.clone()), scored, calibrate })
+    }
+}
+
+/// A split's name and its examples.
+type Named = (String, Vec<Example>);
+
+/// The rows of a run in the roles that they had.
+fn of_run(config: &RunConfig, split: Option<&str>, task: &Task) -> Result<(Named, Option<Named>), RunError> {
+    let dataset = data::load(&config.data, task)?;
+    let role = match split {
+        None => Role::Test,
+        Some(name) => Role::ALL.into_iter().find(|role| role.name() == name).ok_or_else(|| RunError::Setting {
+            name: "split",
+            found: format!("`{name}`"),
+            expected: "a role of the run's rows: train, tune, calibrate or test",
+        })?,
+    };
+    let examples = dataset.required(role)?.to_vec();
+    let calibrate = (role != Role::Calibrate && !dataset.calibrate.is_empty()).then(|| ("calibrate".into(), dataset.calibrate.clone()));
+    Ok(((role.name().into(), examples), calibrate))
+}
+
+/// The rows of files. Only a file named calibrate may be chosen on: who knows what the adapter was trained on.
+fn of_files(path: &std::path::Path, split: Option<&str>, task: &Task) -> Result<(Named, Option<Named>), RunError> {
+    let (name, source) = rows(path, split, task)?;
+    let calibrate = Split::Calibrate.name();
+    let has_calibrate = name != calibrate && find_files(path, &task.name)?.iter().any(|file| file.split == Split::Calibrate);
+    let chosen = has_calibrate.then(|| rows(path, Some(calibrate), task)).transpose()?;
+    Ok(((name, source.examples), chosen.map(|(name, source)| (name, source.examples))))
+}
