@@ -27,10 +27,10 @@ pub fn benchmarks(criterion: &mut Criterion) {
         let x = wave(n * columns, 1.0);
         let mut y = vec![0.0; n * rows];
         let f32_matrix = Matrix::new(rows, columns, values.clone());
-        group.bench_function("host, f32", |bencher| bencher.iter(|| apply(&f32_matrix, &x, &mut y)));
+        group.bench_function("host, f32", |bencher| bencher.iter(|| apply(&x, vec![(&f32_matrix, &mut y)])));
         for encoding in [Encoding::Q4_0, Encoding::Q8_0] {
             let matrix = kept(encoding, [rows, columns], &values);
-            group.bench_function(format!("host, {}", encoding.name()), |bencher| bencher.iter(|| apply(&matrix, &x, &mut y)));
+            group.bench_function(format!("host, {}", encoding.name()), |bencher| bencher.iter(|| apply(&x, vec![(&matrix, &mut y)])));
         }
         let (left, right) = (tensor(x.clone(), n, columns), tensor(values, rows, columns).transpose());
         group.bench_function("plain", |bencher| bencher.iter(|| left.clone().matmul(right.clone()).into_data()));
