@@ -8,6 +8,7 @@ mod estimate;
 mod advice;
 mod evaluation;
 mod folder;
+mod finish;
 mod train;
 mod apply;
 
@@ -16,7 +17,7 @@ pub use base::{Base, device_named};
 pub use config::{EvaluationConfig, ModelConfig, Provenance, RunConfig};
 pub use error::RunError;
 pub use estimate::Estimate;
-pub use evaluation::{EvaluationReport, Prediction};
+pub use evaluation::{AtTemperature, Cost, EvaluationReport, Prediction, Temperatures};
 pub use event::RunEvent;
-pub use folder::{ADAPTER_FOLDER, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, SPLITS_FILE};
+pub use folder::{ADAPTER_FOLDER, COST_FILE, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, SPLITS_FILE};
 pub use train::{TrainedRun, train};

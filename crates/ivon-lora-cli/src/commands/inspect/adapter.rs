@@ -64,8 +64,11 @@ pub fn inspect(folder: &Path) -> Result<AdapterSeen, Failure> {
     let (config, base) = read_peft_config(folder)?;
     let (mean, _) = tensors(&folder.join(ADAPTER_FILE))?;
     let posterior = folder.join(POSTERIOR_FILE);
-    let (variance, metadata) =
+    let (mut variance, metadata) =
         if posterior.exists() { tensors(&posterior).map(|(values, metadata)| (values, Some(metadata)))? } else { Default::default() };
+    if !holds_variance(&metadata) {
+        variance.clear();
+    }
     let made_for = Sidecar::read(folder)?.map(|sidecar| MadeFor {
         task: serde_json::from_value::<Task>(sidecar.task).map_or_else(|_| "unknown".into(), |task| task.name),
         method: sidecar.method,
@@ -76,6 +79,11 @@ pub fn inspect(folder: &Path) -> Result<AdapterSeen, Failure> {
     });
     let parameters = mean.values().map(|values| values.len() as u64).sum();
     Ok(AdapterSeen { config, base, parameters, made_for, posterior: metadata, layers: layers(&mean, &variance) })
+}
+
+/// Whether the posterior's file holds a variance for each weight.
+fn holds_variance(metadata: &Option<BTreeMap<String, String>>) -> bool {
+    metadata.as_ref().is_some_and(|said| said.get("content").is_some_and(|content| content == "variance"))
 }
 
 type Tensors = BTreeMap<String, Vec<f64>>;
@@ -195,8 +203,12 @@ impl Seen for AdapterSeen {
         let posterior = match &self.posterior {
             None => "none: a point estimate".into(),
             Some(said) => {
+                let facts = said
+                    .iter()
+                    .filter(|(key, _)| !["content", "format", "format_version", "mean_sha256", "method"].contains(&key.as_str()));
+                let facts: Vec<String> = facts.map(|(key, value)| format!("{} {value}", key.replace('_', " "))).collect();
                 let of = |key: &str| said.get(key).map_or("unknown", String::as_str);
-                format!("{}, ess {}, weight decay {}", of("method"), of("effective_sample_size"), of("weight_decay"))
+                format!("{} of {}: {}", of("content"), of("method"), facts.join(", "))
             }
         };
         lines.push(("posterior", posterior));
@@ -206,7 +218,7 @@ impl Seen for AdapterSeen {
 
 impl AdapterSeen {
     fn table(&self) -> Table {
-        let sampled = self.posterior.is_some();
+        let sampled = holds_variance(&self.posterior);
         let mut head = vec!["layer".to_string(), "weights".into(), "rms".into()];
         if sampled {
             head.extend(["σ 5 %", "σ 50 %", "σ 95 %"].map(String::from));
