@@ -73,6 +73,8 @@ pub fn run() -> Result<(), Failure> {
 mod tests {
     use clap::CommandFactory;
 
+    pub use measure::setup;
+
     use super::*;
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Instant;
 use ivon_lora::data::Encoded;
 use ivon_lora::forward::Network;
 use ivon_lora::lora::{Adapter, LoraConfig};
+use ivon_lora::method::Setup;
 use ivon_lora::model::Projection;
 use ivon_lora::predict::Questions;
 use ivon_lora::train::{BatchObjective, Evidence, Objective, Optimizer, TrainError};
@@ -60,6 +61,11 @@ impl Trainer<'_> {
 fn first_adapted_layer(adapter: &Adapter) -> usize {
     let adapted = |projection: &Projection, layer: usize| adapter.layers[layer].pair(*projection).is_some();
     (0..adapter.layers.len()).find(|layer| Projection::ALL.iter().any(|projection| adapted(projection, *layer))).unwrap_or(usize::MAX)
+}
+
+/// What a method is told of a measurement: so many steps over so many examples.
+pub fn setup(steps: usize, examples: usize, dropout: f64) -> Setup {
+    Setup { seed: 21, steps: steps as u64, steps_per_epoch: steps as u64, examples, dropout }
 }
 
 /// An objective that counts how often it is asked.
@@ -143,7 +149,7 @@ mod tests {
         let lora = LoraConfig { layers_to_transform: Some(vec![1]), ..LoraConfig::default() };
         let adapter = Adapter::new(&lora, network.config(), 1, &Device::flex().autodiff()).unwrap();
         assert_eq!(first_adapted_layer(&adapter), 1);
-        let mut optimizer = Method::named("adamw").unwrap().start(adapter, 1).unwrap();
+        let mut optimizer = Method::named("adamw").unwrap().settings().start(adapter, &setup(1, 2, 0.0)).unwrap();
         let examples = crate::scaling::point::examples(2, 5, &config, 0);
         let trainer = Trainer { network: &network, lora: &lora, learning_rate: 1e-3, recompute: false };
         let step = trainer.step(optimizer.as_mut(), 0, &examples.iter().collect::<Vec<_>>()).unwrap();

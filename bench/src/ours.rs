@@ -13,7 +13,7 @@ use ivon_lora::predict::{EvaluationOptions, evaluate};
 use serde_json::json;
 
 use crate::machine::{self, peak_bytes};
-use crate::measure::{Stages, Step, Trainer, median, rate};
+use crate::measure::{Stages, Step, Trainer, median, rate, setup};
 use crate::{Failure, report};
 
 /// What is measured.
@@ -96,7 +96,7 @@ fn measure(options: &Options) -> Result<serde_json::Value, Failure> {
     let lora = LoraConfig::default();
     let method = Method::named(&options.optimizer).ok_or("the optimizer is `ivon` or `adamw`")?;
     let adapter = Adapter::new(&lora, network.config(), 21, &device.clone().autodiff())?;
-    let mut optimizer = method.start(adapter, 21)?;
+    let mut optimizer = method.settings().start(adapter, &setup(WARM_UP + train.len().div_ceil(BATCH), train.len(), lora.dropout))?;
     stages.end("network and optimizer");
     let trainer = Trainer { network: &network, lora: &lora, learning_rate: method.learning_rate(), recompute: options.recompute };
     let mut steps: Vec<Step> = Vec::new();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::machine::{peak_bytes, product_rate, resident_bytes};
-use crate::measure::{Stages, Step, Trainer, median, rate};
+use crate::measure::{Stages, Step, Trainer, median, rate, setup};
 
 /// What is measured at a point.
 #[derive(clap::Args, Clone)]
@@ -101,7 +101,7 @@ fn measure(options: &Options) -> Result<Value, Failure> {
     let lora = LoraConfig::default();
     let method = Method::default();
     let adapter = Adapter::new(&lora, network.config(), 21, &device.clone().autodiff())?;
-    let mut optimizer = method.start(adapter, 21)?;
+    let mut optimizer = method.settings().start(adapter, &setup(WARM_UP + options.steps, options.batch * options.steps, lora.dropout))?;
     let trainer = Trainer { network: &network, lora: &lora, learning_rate: method.learning_rate(), recompute: options.how.recompute };
     let mut steps: Vec<Step> = Vec::new();
     let mut resident = Vec::new();

@@ -11,7 +11,7 @@ use burn::tensor::Device;
 use ivon_lora::data::{Encoded, Role, encode_all};
 use ivon_lora::forward::Network;
 use ivon_lora::lora::{Adapter, LoraConfig};
-use ivon_lora::method::{AdamwConfig, IvonMethodConfig, Method};
+use ivon_lora::method::{AdamwConfig, IvonMethodConfig, Method, Setup};
 use ivon_lora::metrics::{Predictions, mean_of_draws};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use ivon_lora::predict::{EvaluationOptions, evaluate};
@@ -56,7 +56,8 @@ fn trials() -> Vec<(String, Method)> {
 fn once(network: &Network, sets: [&[Encoded]; 2], method: &Method, seed: u64) -> Result<Found, Failure> {
     let lora = LoraConfig::default();
     let adapter = Adapter::new(&lora, network.config(), seed, &Device::flex().autodiff())?;
-    let mut optimizer = method.start(adapter, seed)?;
+    let setup = Setup::new(&toy::train_config(), sets[0].len(), lora.dropout, seed);
+    let mut optimizer = method.settings().start(adapter, &setup)?;
     let folder = tempfile::tempdir()?;
     let config = toy::train_config();
     let evaluation = EvaluationOptions { samples: SAMPLES, seed, ..EvaluationOptions::default() };
@@ -74,8 +75,7 @@ fn once(network: &Network, sets: [&[Encoded]; 2], method: &Method, seed: u64) ->
     };
     train(&training, optimizer.as_mut(), false, &mut |_| true)?;
     let posterior = optimizer.posterior();
-    let options = EvaluationOptions { samples: if posterior.variance().is_some() { SAMPLES } else { 0 }, ..evaluation };
-    let found = evaluate(network, posterior.as_ref(), lora.scaling(), sets[1], &options, &mut |_, _| true)?;
+    let found = evaluate(network, posterior.as_ref(), lora.scaling(), sets[1], &evaluation, &mut |_, _| true)?;
     let labels: Vec<usize> = sets[1].iter().filter_map(|example| example.label).collect();
     let mean = Predictions::new(found.mean, labels.clone())?;
     let sampled = if found.draws.is_empty() { mean.clone() } else { Predictions::new(mean_of_draws(&found.draws)?, labels)? };

@@ -29,9 +29,9 @@ This page is written by a test from the program's own table (`crates/ivon-lora-c
 ";
 
 fn page() -> String {
-    let defaults = Method::NAMES.map(|name| {
-        let config = RunConfig { optimizer: Method::named(name).unwrap(), ..RunConfig::default() };
-        (name, Table::try_from(config).unwrap())
+    let defaults = Method::all().map(|method| {
+        let name = method.name();
+        (name, Table::try_from(RunConfig { optimizer: method, ..RunConfig::default() }).unwrap())
     });
     let mut page = BEGINNING.to_string();
     for (table, help) in TABLES {
@@ -54,7 +54,7 @@ fn page() -> String {
 }
 
 /// The default of a setting, of each optimizer where they differ.
-fn default(setting: &Setting, defaults: &[(&str, Table); 2]) -> String {
+fn default(setting: &Setting, defaults: &[(&str, Table)]) -> String {
     let of = |table: &Table| {
         let inner = table.get(setting.table).and_then(Value::as_table).unwrap_or(table);
         inner
@@ -65,7 +65,11 @@ fn default(setting: &Setting, defaults: &[(&str, Table); 2]) -> String {
     let values: Vec<(&str, Option<String>)> =
         defaults.iter().filter(|(name, _)| setting.belongs_to(name)).map(|(name, table)| (*name, of(table))).collect();
     match &values[..] {
-        [(_, Some(one)), (_, Some(two))] if one != two && setting.key != "name" => format!("ivon {one}, adamw {two}"),
+        // The other methods share AdamW's settings.
+        [(_, Some(one)), (_, Some(two)), rest @ ..] if one != two && setting.key != "name" => {
+            assert!(rest.iter().all(|(_, value)| value.as_ref() == Some(two)), "{}", setting.name());
+            format!("ivon {one}, the others {two}")
+        }
         [(_, Some(value)), ..] => value.clone(),
         _ => String::new(),
     }

@@ -121,6 +121,7 @@ fn place(file: &mut toml::Table, flag: &str, value: Value) -> Result<(), CliErro
     let instead = match setting.key {
         "epochs" => Some("steps"),
         "ess" => Some("posterior_sd"),
+        "scale" => Some("choose_scale"),
         _ => None,
     };
     if let Some(instead) = instead {
@@ -182,6 +183,7 @@ fn given(args: &TrainArgs) -> Result<Given, CliError> {
         ("target-modules", lora.target_modules.as_deref().map(target_modules)),
         ("samples", whole(evaluation.samples)),
         ("scale", number(evaluation.scale)),
+        ("choose-scale", evaluation.choose_scale.map(Value::from)),
         ("include-text", evaluation.include_text.map(Value::from)),
         ("device", text(&machine.device)),
         ("threads", whole(machine.threads)),
@@ -291,7 +293,7 @@ mod tests {
             name => table.get(name).and_then(|inner| inner.get(setting.key)).cloned(),
         };
         // Those that exclude others or are the default's own value are tested elsewhere.
-        let elsewhere = ["optimizer", "ess", "epochs", "prompt", "answers", "label-field"];
+        let elsewhere = ["optimizer", "ess", "epochs", "prompt", "answers", "label-field", "choose-scale"];
         for setting in settings::SETTINGS.iter().filter(|setting| setting.flag.is_some_and(|flag| !elsewhere.contains(&flag))) {
             assert!(of(&table, setting).is_some() && of(&table, setting) != of(&defaults, setting), "{}", setting.name());
         }
@@ -357,7 +359,7 @@ mod tests {
     fn unknown_names_suggest_the_nearest() {
         assert_eq!(
             error("", "--optimizer adam"),
-            "error: `--optimizer` is `adam`, expected one of `ivon`, `adamw`\n\nhint: did you mean `adamw`?"
+            "error: `--optimizer` is `adam`, expected one of `ivon`, `adamw`, `mc-dropout`, `swag`, `laplace`, `tfb`, `blob`, `scalabl`, `ensemble`, `adamw-noise`\n\nhint: did you mean `adamw`?"
         );
         assert!(error("", "--device cuba").ends_with("hint: did you mean `cuda`?"));
         assert!(error("", "--schedule cosin").ends_with("hint: did you mean `cosine`?"));

@@ -98,7 +98,17 @@ pub fn of_flag(flag: &str) -> Option<&'static Setting> {
 pub const DEVICES: &[&str] = &["cpu", "cuda", "rocm", "metal", "vulkan", "wgpu"];
 const OPTIMIZERS: &[&str] = &ivon_lora::method::Method::NAMES;
 const IVON: &[&str] = &["ivon"];
-const ADAMW: &[&str] = &["adamw"];
+const SWAG: &[&str] = &["swag"];
+const LAPLACE: &[&str] = &["laplace"];
+const TFB: &[&str] = &["tfb"];
+const BLOB: &[&str] = &["blob"];
+const SCALABL: &[&str] = &["scalabl"];
+/// Methods with a KL.
+const KL: &[&str] = &["blob", "scalabl"];
+const ENSEMBLE: &[&str] = &["ensemble"];
+const NOISE: &[&str] = &["adamw-noise"];
+/// Methods that train with AdamW.
+const ADAMW: &[&str] = &["adamw", "mc-dropout", "swag", "laplace", "tfb", "blob", "scalabl", "ensemble", "adamw-noise"];
 const SCORES: &[&str] = &["nll", "accuracy", "brier", "ece"];
 
 const fn row(
@@ -150,7 +160,7 @@ pub const SETTINGS: &[Setting] = &[
     row("lora", "layers_to_transform", "", Wholes, &[], "[0, 1]", "Only these decoder layers, counted from 0; all by default."),
     row("lora", "use_rslora", "", Flag, &[], "", "Scale by alpha / √r in place of alpha / r."),
 
-    row("optimizer", "name", "optimizer", OneOf(OPTIMIZERS), &[], "", "The optimizer: ivon learns a variance for each weight, adamw a point."),
+    row("optimizer", "name", "optimizer", OneOf(OPTIMIZERS), &[], "", "The method: ivon learns a variance for each weight, adamw a point; docs/methods.md has all of them."),
     row("optimizer", "learning_rate", "learning-rate", Number, &[], "", "The learning rate before the schedule."),
     row("optimizer", "ess", "ess", Number, IVON, "", "The effective sample size: a weight's variance is 1 / (ess · (h + weight_decay))."),
     row("optimizer", "posterior_sd", "posterior-sd", Number, IVON, "0.03", "The posterior's standard deviation at the start; where given, it sets ess."),
@@ -165,6 +175,28 @@ pub const SETTINGS: &[Setting] = &[
     row("optimizer", "debias", "", Flag, IVON, "", "Debias the momentum."),
     row("optimizer", "hess_approx", "", OneOf(&["price", "gradsq"]), IVON, "", "How the Hessian is estimated: price (unbiased) or the squared gradient."),
     row("optimizer", "max_grad_norm", "max-grad-norm", Number, &[], "", "The largest norm of the gradient; 0 for no limit."),
+    row("optimizer", "frozen_hessian", "", Flag, IVON, "", "Control: the Hessian stays as it is at the start."),
+    row("optimizer", "no_noise", "", Flag, IVON, "", "Control: train without noise; the Hessian stays as it is, too."),
+    row("optimizer", "swag_start", "", Number, SWAG, "", "The share of the steps before snapshots are collected."),
+    row("optimizer", "swag_rate", "", Number, SWAG, "", "The constant learning rate of the collection, as a share of learning_rate."),
+    row("optimizer", "swag_snapshots", "", Whole, SWAG, "", "Snapshots to collect, evenly over the rest of the steps."),
+    row("optimizer", "swag_rank", "", Whole, SWAG, "", "The newest snapshots that make the low-rank part; 0 for a diagonal posterior."),
+    row("optimizer", "laplace_layers", "", OneOf(&["all", "last"]), LAPLACE, "", "Which weights are random: those of all adapted layers, or of the last decoder layer."),
+    row("optimizer", "laplace_prediction", "", OneOf(&["samples", "probit", "weights"]), LAPLACE, "", "Linearised with draws of the logits or in closed form, or by draws of the weights."),
+    row("optimizer", "prior_precision", "", Number, LAPLACE, "1.0", "The prior precision of the weights; by default the one with the highest evidence."),
+    row("optimizer", "tfb_tolerance", "", Number, TFB, "", "How much the NLL of training examples may rise by the noise, as a share of what it is."),
+    row("optimizer", "tfb_samples", "", Whole, TFB, "", "Draws of each trial of the search."),
+    row("optimizer", "tfb_examples", "", Whole, TFB, "", "The most training examples of each trial."),
+    row("optimizer", "tfb_halvings", "", Whole, TFB, "", "Halvings of the range of the noise, after its two ends."),
+    row("optimizer", "kl_rate", "", Number, KL, "", "The learning rate of the KL before the schedule, with blob of the spread as well."),
+    row("optimizer", "rho_init", "", Number, BLOB, "", "The root of the standard deviation starts uniform between this over √2 and this."),
+    row("optimizer", "prior_sd", "", Number, BLOB, "", "The prior's standard deviation."),
+    row("optimizer", "kl_period", "", Whole, KL, "200", "The steps over which the KL counts once; an epoch by default."),
+    row("optimizer", "sd_init", "", Number, SCALABL, "", "The standard deviation of each row starts uniform between this over √2 and this."),
+    row("optimizer", "row_prior_sd", "", Number, SCALABL, "", "The prior's standard deviation of each row."),
+    row("optimizer", "members", "", Whole, ENSEMBLE, "", "How many adapters are trained, one after the other."),
+    row("optimizer", "noise_sd", "", Number, NOISE, "", "The standard deviation of the noise on every weight."),
+    row("optimizer", "learn_prior", "", Flag, IVON, "", "Learn the prior precision of each matrix of A and B, after a tenth of the steps."),
     row("optimizer", "draw_per", "", OneOf(&["step", "micro-batch"]), IVON, "", "With accumulation: one draw for a whole step, or one for each of its forward passes."),
 
     row("train", "steps", "steps", Whole, &[], "400", "Optimizer steps; where absent, epochs decides."),
@@ -182,6 +214,7 @@ pub const SETTINGS: &[Setting] = &[
 
     row("evaluation", "samples", "samples", Whole, &[], "", "Draws from the posterior in the evaluation at the end."),
     row("evaluation", "scale", "scale", Number, &[], "", "The posterior's variance is multiplied by this."),
+    row("evaluation", "choose_scale", "choose-scale", Flag, &[], "", "Choose the scale on calibrate, in [0, 4], by NLL; costs the draws eight times over on that set."),
     row("evaluation", "batch_tokens", "", Whole, &[], "", "Prompts are packed up to this many tokens per forward pass."),
     row("evaluation", "include_text", "include-text", Flag, &[], "", "Write the prompts into predictions.jsonl as well."),
 ];

@@ -11,7 +11,7 @@ use ivon::{Ivon, IvonConfig, IvonError};
 use ivon_lora::data::Batch;
 use ivon_lora::forward::{LowRank, Network};
 use ivon_lora::lora::{Adapter, LoraConfig};
-use ivon_lora::method::{AdamwConfig, Method};
+use ivon_lora::method::{AdamwConfig, Method, Setup};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use ivon_lora::testing::{golden_json, golden_normals, real_model};
 use ivon_lora::train::{Evidence, Objective, TrainError};
@@ -190,7 +190,8 @@ fn twelve_steps_of_adamw_agree_with_pytorch() {
     let run = &golden.file["runs"][0];
     let rate = run["hyperparameters"]["lr"].as_f64().unwrap();
     let method = Method::Adamw(AdamwConfig { learning_rate: rate, weight_decay: 0.0, ..AdamwConfig::default() });
-    let mut optimizer = method.start(golden.start(), 0).unwrap();
+    let setup = Setup { seed: 0, steps: 12, steps_per_epoch: 12, examples: 1, dropout: 0.0 };
+    let mut optimizer = method.settings().start(golden.start(), &setup).unwrap();
     let losses: Vec<f64> =
         (0..12).map(|step| optimizer.step(rate * (1.0 - step as f64 / 12.0), &mut Step { golden: &golden, step }).unwrap().loss).collect();
     golden.check_end(run, optimizer.adapter(), &losses);

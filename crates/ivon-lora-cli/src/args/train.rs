@@ -52,6 +52,12 @@ const KEYS: &str = "\
 Keys of the file that have no flag: data.tune_share, data.calibrate_share, data.test_share,
 data.test_from, data.group_field, data.seed, lora.layers_to_transform, lora.use_rslora,
 optimizer.epsilon, optimizer.debias, optimizer.hess_approx, optimizer.draw_per,
+optimizer.frozen_hessian, optimizer.no_noise, optimizer.learn_prior, optimizer.members, optimizer.noise_sd,
+optimizer.swag_start, optimizer.swag_rate, optimizer.swag_snapshots, optimizer.swag_rank,
+optimizer.laplace_layers, optimizer.laplace_prediction, optimizer.prior_precision,
+optimizer.tfb_tolerance, optimizer.tfb_samples, optimizer.tfb_examples, optimizer.tfb_halvings,
+optimizer.kl_rate, optimizer.rho_init, optimizer.prior_sd, optimizer.kl_period,
+optimizer.sd_init, optimizer.row_prior_sd,
 train.keep_checkpoints, train.eval_samples, evaluation.batch_tokens.
 
 Example:
@@ -94,7 +100,7 @@ pub struct DataArgs {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Optimizer")]
 pub struct OptimizerArgs {
-    /// ivon or adamw
+    /// ivon, adamw, mc-dropout, swag, laplace, tfb, blob, scalabl, ensemble or adamw-noise
     #[arg(long, value_name = "NAME")]
     pub optimizer: Option<String>,
     /// The learning rate before the schedule
@@ -202,6 +208,9 @@ pub struct EvaluationArgs {
     /// The posterior's variance is multiplied by this
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub scale: Option<f64>,
+    /// Choose the scale on calibrate by NLL, in place of --scale
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true, hide_possible_values = true, conflicts_with = "scale")]
+    pub choose_scale: Option<bool>,
     /// Write the prompts into predictions.jsonl as well
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true, hide_possible_values = true)]
     pub include_text: Option<bool>,

@@ -73,6 +73,27 @@ fn an_adapter_and_its_base_are_enough_to_evaluate() {
 }
 
 #[test]
+fn every_method_trains_and_its_folder_predicts_what_the_run_predicted() {
+    let place = Place::new();
+    for name in ["ivon", "adamw", "mc-dropout", "swag", "laplace", "tfb", "blob", "scalabl", "ensemble", "adamw-noise"] {
+        let run = format!("run-{name}");
+        let train = format!("train --model model --data data --task sst2 --out {run} --steps 6 --samples 2 --threads 1 --quiet");
+        place.run(&format!("{train} --optimizer {name} --learning-rate 0.01 --choose-scale")).ok();
+        assert_eq!(exists(place.path(&run).join("members/2/metrics.jsonl")), name == "ensemble");
+        assert_eq!(exists(place.path(&run).join("adapter/posterior.safetensors")), name != "adamw");
+        let again = place.run(&format!("predict --model model --adapter {run}/adapter --data data --quiet")).ok();
+        assert_eq!(again, place.read(&format!("{run}/predictions.jsonl")), "{name}");
+        let evaluation = place.json(&format!("{run}/evaluation.json"));
+        assert_eq!(evaluation["samples"].as_array().unwrap().len(), if name == "adamw" { 0 } else { 2 }, "{name}");
+        assert!(evaluation["at_temperature"]["temperatures"]["mean"].as_f64().unwrap() > 0.0, "{name}");
+        let cost = place.json(&format!("{run}/cost.json"));
+        assert!(cost["training_seconds"].as_f64().unwrap() > 0.0 && cost["prediction_seconds"].as_f64().unwrap() > 0.0, "{name}");
+        let seen = place.run(&format!("inspect adapter {run}/adapter")).ok();
+        assert!(seen.contains(if name == "adamw" { "none: a point estimate" } else { name }), "{seen}");
+    }
+}
+
+#[test]
 fn prompts_and_rows_are_answered_a_line_each() {
     let place = Place::new();
     place.train("").ok();
@@ -159,7 +180,7 @@ fn inspect_tells_what_is_in_an_adapter_and_a_run() {
     for part in [
         "base           model\n",
         "made for       task sst2, prompts of at most 320 tokens\n",
-        "posterior      ivon, ess 1000000, weight decay 0\n",
+        "posterior      variance of ivon: effective sample size 1000000, scale 1, weight decay 0\n",
     ] {
         assert!(adapter.contains(part), "{part}: {adapter}");
     }

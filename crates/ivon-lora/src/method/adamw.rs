@@ -9,7 +9,7 @@ use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-use super::flat;
+use super::{Settings, Setup, flat};
 use crate::lora::Adapter;
 use crate::posterior::{PointEstimate, Posterior};
 use crate::train::{Objective, Optimizer, TrainError, Update};
@@ -39,11 +39,49 @@ impl Default for AdamwConfig {
 }
 
 impl AdamwConfig {
-    /// Checks the settings.
+    /// The optimizer at its start.
     ///
     /// # Errors
-    /// [`TrainError::Setting`] with the setting, its value and what is allowed.
-    pub fn validate(&self) -> Result<(), TrainError> {
+    /// If a setting is out of range.
+    pub fn optimizer(&self, adapter: Adapter) -> Result<Adamw, TrainError> {
+        self.validate()?;
+        let adapter = adapter.train();
+        let zeros = flat::values(&adapter).zeros_like();
+        Ok(Adamw { config: self.clone(), adapter, moments: [zeros.clone(), zeros], step: 0 })
+    }
+
+    /// One step on flat tensors `[P]`: weights and moments before → after. `step` counts from 1.
+    pub(super) fn update(
+        &self,
+        weights: Tensor<1>,
+        [first, second]: [Tensor<1>; 2],
+        gradient: Tensor<1>,
+        learning_rate: f64,
+        step: u64,
+    ) -> (Tensor<1>, [Tensor<1>; 2]) {
+        let exponent = step.min(i32::MAX as u64) as i32;
+        let first = first * self.beta1 + gradient.clone() * (1.0 - self.beta1);
+        let second = second * self.beta2 + gradient.square() * (1.0 - self.beta2);
+        let denominator = (second.clone() / (1.0 - self.beta2.powi(exponent))).sqrt() + self.epsilon;
+        let direction = first.clone() / (1.0 - self.beta1.powi(exponent)) / denominator;
+        (weights * (1.0 - learning_rate * self.weight_decay) - direction * learning_rate, [first, second])
+    }
+}
+
+impl Settings for AdamwConfig {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.learning_rate = learning_rate;
+    }
+
+    fn validate(&self) -> Result<(), TrainError> {
         let wrong = |name, found: f64, expected| Err(TrainError::Setting { name, found: found.to_string(), expected });
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             return wrong("learning_rate", self.learning_rate, "a finite number above 0");
@@ -61,43 +99,31 @@ impl AdamwConfig {
         Ok(())
     }
 
-    /// The optimizer at its start.
-    ///
-    /// # Errors
-    /// If a setting is out of range.
-    pub fn start(&self, adapter: Adapter) -> Result<Adamw, TrainError> {
-        self.validate()?;
-        let adapter = adapter.train();
-        let zeros = flat::values(&adapter).zeros_like();
-        Ok(Adamw { config: self.clone(), adapter, moments: [zeros.clone(), zeros], step: 0 })
-    }
-
-    /// One step on flat tensors `[P]`: weights and moments before → after. `step` counts from 1.
-    fn update(
-        &self,
-        weights: Tensor<1>,
-        [first, second]: [Tensor<1>; 2],
-        gradient: Tensor<1>,
-        learning_rate: f64,
-        step: u64,
-    ) -> (Tensor<1>, [Tensor<1>; 2]) {
-        let exponent = step.min(i32::MAX as u64) as i32;
-        let first = first * self.beta1 + gradient.clone() * (1.0 - self.beta1);
-        let second = second * self.beta2 + gradient.square() * (1.0 - self.beta2);
-        let denominator = (second.clone() / (1.0 - self.beta2.powi(exponent))).sqrt() + self.epsilon;
-        let direction = first.clone() / (1.0 - self.beta1.powi(exponent)) / denominator;
-        (weights * (1.0 - learning_rate * self.weight_decay) - direction * learning_rate, [first, second])
+    fn start(&self, adapter: Adapter, _: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
+        Ok(Box::new(self.optimizer(adapter)?))
     }
 }
 
 /// AdamW under the training contract.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Adamw {
     config: AdamwConfig,
     adapter: Adapter,
     /// m and v, `[P]`.
     moments: [Tensor<1>; 2],
     step: u64,
+}
+
+impl Adamw {
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Goes on from other weights of the same parameters, with moments and steps as they are.
+    pub(super) fn set_adapter(&mut self, adapter: Adapter) {
+        self.adapter = adapter;
+    }
 }
 
 /// √Σ x² in f64, in one fixed order.

@@ -1,9 +1,13 @@
 //! All numbers of an adapter as one flat tensor, and back: element-wise optimizers work on it in a few operations.
 
+use std::collections::HashMap;
+
+use burn::module::ParamId;
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 
 use crate::lora::Adapter;
+use crate::train::TrainError;
 
 /// All parameters end to end, without autodiff, `[P]`.
 pub fn values(adapter: &Adapter) -> Tensor<1> {
@@ -30,4 +34,25 @@ pub fn with_values(adapter: &Adapter, values: &Tensor<1>) -> Adapter {
             Some(values.clone().narrow(0, start - len, len))
         }
     })
+}
+
+/// An adapter like this one with other numbers at some paths, each `rows · columns` long; it tracks gradients as this one does, and its
+/// parameters keep their ids.
+pub fn with_parameters(adapter: &Adapter, mut values: HashMap<String, Vec<f32>>) -> Adapter {
+    let device = adapter.parameters().next().map(|(_, parameter)| parameter.val().inner().device()).unwrap_or_default();
+    ivon::paths::replace(adapter.clone(), move |path, _, shape: &[usize]| {
+        let len: usize = shape.iter().product();
+        let values = values.remove(path).filter(|values| values.len() == len)?;
+        Some(Tensor::from_data(TensorData::new(values, [len]), &device))
+    })
+}
+
+/// The gradient of one parameter on the host; none where there is none.
+///
+/// # Errors
+/// If the device gives no data back.
+pub fn gradient(gradients: &GradientsParams, id: ParamId) -> Result<Option<Vec<f32>>, TrainError> {
+    let Some(gradient) = gradients.get::<2>(id) else { return Ok(None) };
+    let values = gradient.into_data().try_to_vec::<f32>().map_err(|error| TrainError::Device { reason: format!("{error:?}") })?;
+    Ok(Some(values))
 }

@@ -3,10 +3,11 @@
 //! Source: arXiv 2411.04421 (the recipe), arXiv 2402.17641 (the optimizer, crate `ivon`).
 
 use burn::module::Module;
-use ivon::{Ivon, IvonConfig, IvonError, IvonState, NoiseSource};
+use ivon::{Draw, Ivon, IvonConfig, IvonError, IvonState, NoiseSource, ParameterGroup, PathPattern};
 use serde::{Deserialize, Serialize};
 
-use crate::lora::Adapter;
+use super::{Settings, Setup};
+use crate::lora::{Adapter, Matrix};
 use crate::posterior::{Gaussian, PointEstimate, Posterior};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
@@ -41,6 +42,13 @@ pub struct IvonMethodConfig {
     pub hess_approx: ivon::HessianApproximation,
     /// The largest norm of the mean gradient; 0 for no limit. Never touches the Hessian's estimate.
     pub max_grad_norm: f64,
+    /// Control: the Hessian stays at h₀, so that all weights keep the variance that they start with.
+    pub frozen_hessian: bool,
+    /// Control: gradients are taken at the mean, without noise. There is nothing to estimate the Hessian from then: it stays at h₀, too.
+    pub no_noise: bool,
+    /// Learn δ of each matrix from its own weights (arXiv 2506.14280): ess·δ = P / (‖m‖² + Σσ²) over its P weights, after a tenth of the
+    /// steps and every ten from there. Before that B is too near 0, and each update would add h to δ.
+    pub learn_prior: bool,
     /// With gradient accumulation: one draw for all micro-batches of a step, or one for each.
     pub draw_per: DrawPer,
 }
@@ -72,6 +80,9 @@ impl Default for IvonMethodConfig {
             debias: true,
             hess_approx: ivon::HessianApproximation::Price,
             max_grad_norm: 0.0,
+            frozen_hessian: false,
+            no_noise: false,
+            learn_prior: false,
             draw_per: DrawPer::Step,
         }
     }
@@ -94,7 +105,7 @@ impl IvonMethodConfig {
         IvonConfig {
             hessian_init: self.hess_init,
             beta1: self.beta1,
-            beta2: self.beta2,
+            beta2: if self.frozen_hessian || self.no_noise { 1.0 } else { self.beta2 },
             weight_decay: self.weight_decay,
             mc_samples: self.mc_samples,
             clip_radius: limit(self.clip_radius),
@@ -106,12 +117,22 @@ impl IvonMethodConfig {
             ..IvonConfig::new(self.effective_sample_size())
         }
     }
+}
 
-    /// Checks the settings.
-    ///
-    /// # Errors
-    /// If one is out of range.
-    pub fn validate(&self) -> Result<(), TrainError> {
+impl Settings for IvonMethodConfig {
+    fn name(&self) -> &'static str {
+        "ivon"
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.learning_rate = learning_rate;
+    }
+
+    fn validate(&self) -> Result<(), TrainError> {
         let wrong = |name, found: f64, expected| Err(TrainError::Setting { name, found: found.to_string(), expected });
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
             return wrong("learning_rate", self.learning_rate, "a finite number above 0");
@@ -119,20 +140,18 @@ impl IvonMethodConfig {
         if let Some(sd) = self.posterior_sd.filter(|sd| !(sd.is_finite() && *sd > 0.0)) {
             return wrong("posterior_sd", sd, "a finite number above 0");
         }
-        self.optimizer_config(0).validate().map_err(setup)
+        self.optimizer_config(0).validate().map_err(refused)
     }
 
-    /// The optimizer at its start.
-    ///
-    /// # Errors
-    /// If a setting is out of range.
-    pub fn start(&self, adapter: Adapter, seed: u64) -> Result<IvonOptimizer, TrainError> {
-        let optimizer = Ivon::new(self.optimizer_config(seed), adapter.train()).map_err(setup)?;
-        Ok(IvonOptimizer { draw_per: self.draw_per, optimizer })
+    fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
+        self.validate()?;
+        let optimizer = Ivon::new(self.optimizer_config(setup.seed), adapter.train()).map_err(refused)?;
+        let learns_after = self.learn_prior.then(|| setup.steps.div_ceil(10));
+        Ok(Box::new(IvonOptimizer { draw_per: self.draw_per, no_noise: self.no_noise, learns_after, optimizer }))
     }
 }
 
-fn setup(error: IvonError) -> TrainError {
+fn refused(error: IvonError) -> TrainError {
     TrainError::Optimizer { reason: error.to_string() }
 }
 
@@ -140,7 +159,23 @@ fn setup(error: IvonError) -> TrainError {
 #[derive(Debug)]
 pub struct IvonOptimizer {
     draw_per: DrawPer,
+    no_noise: bool,
+    /// The steps after which δ is learned; never where absent.
+    learns_after: Option<u64>,
     optimizer: Ivon<Adapter>,
+}
+
+/// Steps between two estimates of δ.
+const PRIOR_INTERVAL: u64 = 10;
+
+/// Every matrix with the δ at which its prior N(0, 1/(ess·δ)) is best for its weights N(m, σ²): ess·δ = P / (‖m‖² + Σσ²).
+fn prior_groups(mean: &Adapter, variance: &Adapter, effective_sample_size: f64) -> Result<Vec<ParameterGroup>, TrainError> {
+    let group = |((path, mean), (_, variance)): ((String, Matrix), (String, Matrix))| {
+        let squares: f64 = mean.values.iter().map(|m| f64::from(*m).powi(2)).chain(variance.values.iter().map(|v| f64::from(*v))).sum();
+        let decay = mean.values.len() as f64 / squares / effective_sample_size;
+        ParameterGroup { weight_decay: Some(decay), ..ParameterGroup::new(PathPattern::Exact(path)) }
+    };
+    Ok(mean.to_matrices()?.into_iter().zip(variance.to_matrices()?).map(group).collect())
 }
 
 impl IvonOptimizer {
@@ -148,14 +183,44 @@ impl IvonOptimizer {
         TrainError::Step { step: self.optimizer.steps() + 1, reason: error.to_string(), good: None }
     }
 
+    /// Takes over δ as the posterior has it now, where it is due; everything else stays.
+    fn learn_prior(&mut self) -> Result<(), TrainError> {
+        let step = self.optimizer.steps();
+        if !self.learns_after.is_some_and(|after| step > after && (step - after).is_multiple_of(PRIOR_INTERVAL)) {
+            return Ok(());
+        }
+        let posterior = self.optimizer.posterior();
+        let (mean, variance) = (posterior.mean().valid(), posterior.variance().valid());
+        let groups = prior_groups(&mean, &variance, self.optimizer.config().effective_sample_size)?;
+        self.rebuild(self.optimizer.mean().clone(), self.optimizer.state(), groups)
+    }
+
+    /// The optimizer of this state around `mean`, with other δ.
+    fn rebuild(&mut self, mean: Adapter, mut state: IvonState, groups: Vec<ParameterGroup>) -> Result<(), TrainError> {
+        let config = IvonConfig { groups, ..self.optimizer.config().clone() };
+        state.config.groups.clone_from(&config.groups);
+        let mut optimizer = Ivon::new(config, mean).map_err(refused)?;
+        optimizer.restore(&state).map_err(refused)?;
+        self.optimizer = optimizer;
+        Ok(())
+    }
+
+    /// The next draw of the step: the mean itself where there is to be no noise.
+    fn draw(&mut self) -> Result<Draw<Adapter>, TrainError> {
+        if !self.no_noise {
+            return Ok(self.optimizer.draw());
+        }
+        self.optimizer.draw_from(|_, shape| vec![0.0; shape.iter().product()]).map_err(refused)
+    }
+
     /// Observes all draws of a step.
     fn observe(&mut self, objective: &mut dyn Objective) -> Result<(), TrainError> {
         let mut number = 0;
         for _ in 0..self.optimizer.config().mc_samples {
-            let mut draw = self.optimizer.draw();
+            let mut draw = self.draw()?;
             for micro_batch in 0..objective.micro_batches() {
                 if micro_batch > 0 && self.draw_per == DrawPer::MicroBatch {
-                    let finished = std::mem::replace(&mut draw, self.optimizer.draw());
+                    let finished = std::mem::replace(&mut draw, self.draw()?);
                     self.optimizer.observe_accumulated(finished).map_err(|error| self.failed(error))?;
                     number += 1;
                 }
@@ -177,6 +242,7 @@ impl Optimizer for IvonOptimizer {
             return Err(error);
         }
         let report = self.optimizer.apply(learning_rate).map_err(|error| self.failed(error))?;
+        self.learn_prior()?;
         Ok(Update {
             loss: report.loss,
             gradient_norm: report.gradient_norm,
@@ -192,7 +258,11 @@ impl Optimizer for IvonOptimizer {
     fn posterior(&self) -> Box<dyn Posterior> {
         let posterior = self.optimizer.posterior();
         match Gaussian::new(posterior.mean().valid(), posterior.variance().valid()) {
-            Ok(gaussian) => Box::new(gaussian),
+            Ok(gaussian) => Box::new(
+                gaussian
+                    .with_fact("effective_sample_size", self.optimizer.config().effective_sample_size)
+                    .with_fact("weight_decay", self.optimizer.config().weight_decay),
+            ),
             // Mean and variance come from one layout and are finite after every step: this cannot be reached,
             // and if it were, the mean alone is the honest answer.
             Err(_) => Box::new(PointEstimate { adapter: posterior.mean().valid() }),
@@ -204,14 +274,94 @@ impl Optimizer for IvonOptimizer {
     }
 
     fn state(&self) -> Result<Vec<u8>, TrainError> {
-        self.optimizer.state().to_bytes().map_err(setup)
+        self.optimizer.state().to_bytes().map_err(refused)
     }
 
     fn restore(&mut self, adapter: Adapter, state: &[u8]) -> Result<(), TrainError> {
-        let state = IvonState::from_bytes(state).map_err(setup)?;
-        let mut optimizer = Ivon::new(self.optimizer.config().clone(), adapter.train()).map_err(setup)?;
-        optimizer.restore(&state).map_err(setup)?;
-        self.optimizer = optimizer;
-        Ok(())
+        let state = IvonState::from_bytes(state).map_err(refused)?;
+        // What was learned is in the state; other groups than learned ones there are none.
+        let groups = if self.learns_after.is_some() { state.config.groups.clone() } else { Vec::new() };
+        self.rebuild(adapter.train(), state, groups)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lora::tiny::adapter;
+    use crate::method::testing::Bowl;
+
+    fn after(config: &IvonMethodConfig, steps: usize) -> (Vec<f32>, Vec<f32>, Bowl) {
+        let setup = Setup { seed: 3, steps: 9, steps_per_epoch: 1, examples: 1, dropout: 0.0 };
+        let mut optimizer = config.start(adapter(1, "q_proj"), &setup).unwrap();
+        let mut bowl = Bowl::default();
+        for _ in 0..steps {
+            optimizer.step(config.learning_rate, &mut bowl).unwrap();
+        }
+        let posterior = optimizer.posterior();
+        (posterior.mean().flatten().unwrap(), posterior.variance().unwrap().flatten().unwrap(), bowl)
+    }
+
+    #[test]
+    fn a_frozen_hessian_keeps_the_variance_of_the_start_and_noise_stays() {
+        let config = IvonMethodConfig { beta2: 0.5, clip_radius: 0.0, learning_rate: 1e-4, ..IvonMethodConfig::default() };
+        let (_, moving, _) = after(&config, 3);
+        assert!(moving.iter().any(|variance| (variance / 1e-3 - 1.0).abs() > 0.1));
+        let (_, frozen, bowl) = after(&IvonMethodConfig { frozen_hessian: true, ..config }, 3);
+        assert!(frozen.iter().all(|variance| (variance / 1e-3 - 1.0).abs() < 1e-6));
+        assert_ne!(bowl.seen[0], adapter(1, "q_proj").flatten().unwrap());
+    }
+
+    #[test]
+    fn the_prior_learned_is_the_closed_form_after_a_tenth_of_the_steps() {
+        let (mean, variance) = (adapter(1, "q_proj"), adapter(1, "q_proj").clone_with(|_, tensor| tensor.zeros_like() + 0.5));
+        let groups = prior_groups(&mean, &variance, 100.0).unwrap();
+        assert_eq!(groups.len(), 2);
+        for (group, (path, matrix)) in groups.iter().zip(mean.to_matrices().unwrap()) {
+            assert!(group.paths.matches(&path));
+            // The maximum of E ln N(θ; 0, 1/λ) = ½ (P ln λ − λ (‖m‖² + Σσ²)) by λ = ess·δ.
+            let squares: f64 = matrix.values.iter().map(|m| f64::from(*m).powi(2) + 0.5).sum();
+            let value = |lambda: f64| matrix.values.len() as f64 * lambda.ln() - lambda * squares;
+            let found = 100.0 * group.weight_decay.unwrap();
+            assert!(value(found) > value(found * 1.01) && value(found) > value(found * 0.99));
+        }
+        let config = IvonMethodConfig { learn_prior: true, clip_radius: 0.0, learning_rate: 1e-6, ..IvonMethodConfig::default() };
+        let fixed = IvonMethodConfig { learn_prior: false, ..config.clone() };
+        // Nine steps in all: from step 1 + 10 on.
+        assert_eq!(after(&config, 10).1, after(&fixed, 10).1);
+        let (_, learned, _) = after(&config, 11);
+        let (_, still, _) = after(&fixed, 11);
+        assert!(learned.iter().zip(&still).all(|(learned, still)| learned < still));
+    }
+
+    #[test]
+    fn a_learned_prior_is_in_the_state() {
+        let config = IvonMethodConfig { learn_prior: true, ..IvonMethodConfig::default() };
+        let setup = Setup { seed: 3, steps: 9, steps_per_epoch: 1, examples: 1, dropout: 0.0 };
+        let (mut one, mut other) =
+            (config.start(adapter(1, "q_proj"), &setup).unwrap(), config.start(adapter(1, "q_proj"), &setup).unwrap());
+        let mut bowl = Bowl::default();
+        for _ in 0..13 {
+            one.step(0.01, &mut bowl).unwrap();
+        }
+        other.restore(one.adapter().valid(), &one.state().unwrap()).unwrap();
+        for optimizer in [&mut one, &mut other] {
+            optimizer.step(0.01, &mut bowl).unwrap();
+        }
+        let numbers = |optimizer: &dyn Optimizer| optimizer.posterior().draw(0, 0, 1.0).unwrap().adapter.flatten().unwrap();
+        assert_eq!(numbers(one.as_ref()), numbers(other.as_ref()));
+    }
+
+    #[test]
+    fn without_noise_a_step_is_the_closed_form_at_the_mean() {
+        // θ ← θ − lr · θ / h₀ with the debiased momentum of the first step, which is the gradient θ itself.
+        let config = IvonMethodConfig { no_noise: true, clip_radius: 0.0, learning_rate: 2e-4, ..IvonMethodConfig::default() };
+        let (mean, variance, bowl) = after(&config, 1);
+        let start = adapter(1, "q_proj").flatten().unwrap();
+        assert_eq!(bowl.seen, [start.clone()]);
+        for (found, start) in mean.iter().zip(start) {
+            assert!((found - start * 0.8).abs() < 1e-6, "{found} {start}");
+        }
+        assert!(variance.iter().all(|variance| (variance / 1e-3 - 1.0).abs() < 1e-6));
     }
 }

@@ -1,33 +1,69 @@
 //! AdamW, IVON and every alternative of the paper's table, one file each: how it trains, what it can draw.
 //!
-//! Adding a method is adding a file with an [`Optimizer`] and, where it draws in a way of its own, a
-//! [`Posterior`], and a variant here.
+//! Adding a method is adding a file with its [`Settings`], an [`Optimizer`](crate::train::Optimizer) where it trains in a way of its own,
+//! a [`Posterior`](crate::posterior::Posterior) where it draws in a way of its own, and a variant here. A method can live outside of this
+//! library just as well: see `docs/adding-a-method.md`.
 
-mod adamw;
+mod settings;
+mod bytes;
+mod eigen;
 mod flat;
+mod posteriors;
+mod training;
+mod adamw;
 mod ivon;
+mod mc_dropout;
+mod noise;
+mod laplace;
+mod tfb;
+mod blob;
+mod scalabl;
+mod ensemble;
+mod swag;
+pub mod conformance;
+#[cfg(test)]
+mod testing;
 
-use std::path::Path;
-
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::lora::Adapter;
-use crate::model::DecoderConfig;
-use crate::posterior::{PointEstimate, Posterior, PosteriorError, PosteriorInfo, read_posterior, write_posterior};
-use crate::train::{Optimizer, TrainError};
-
-pub use adamw::AdamwConfig;
+pub use adamw::{Adamw, AdamwConfig};
+pub use blob::BlobConfig;
+pub use ensemble::EnsembleConfig;
 pub use ivon::{DrawPer, IvonMethodConfig};
+pub use laplace::{LaplaceConfig, LaplaceLayers};
+pub use mc_dropout::McDropoutConfig;
+pub use noise::AdamwNoiseConfig;
+pub use posteriors::WithPosterior;
+pub use scalabl::ScalablConfig;
+pub use settings::{Fit, Settings, Setup};
+pub use swag::SwagConfig;
+pub use tfb::TfbConfig;
+pub use training::{MEMBERS_FOLDER, member_folder, member_seed, train_members};
 
-/// The optimizer of a run with its own settings.
+/// The method of a run with its own settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "lowercase")]
+#[serde(tag = "name", rename_all = "kebab-case")]
 pub enum Method {
     /// The variational optimizer of the paper.
     Ivon(IvonMethodConfig),
     /// The usual optimizer: a point estimate.
     Adamw(AdamwConfig),
+    /// AdamW whose dropout stays on in prediction.
+    McDropout(McDropoutConfig),
+    /// AdamW, and the path of its last steps.
+    Swag(SwagConfig),
+    /// AdamW, and the curvature at its end.
+    Laplace(LaplaceConfig),
+    /// AdamW, and as much noise as its training examples bear.
+    Tfb(TfbConfig),
+    /// Bayes by backprop over A.
+    Blob(BlobConfig),
+    /// Bayes by backprop over a few numbers a layer.
+    Scalabl(ScalablConfig),
+    /// Several AdamW runs.
+    Ensemble(EnsembleConfig),
+    /// AdamW with noise of one size on all weights: a control.
+    AdamwNoise(AdamwNoiseConfig),
 }
 
 impl Default for Method {
@@ -38,92 +74,106 @@ impl Default for Method {
 
 impl Method {
     /// Every method by name.
-    pub const NAMES: [&str; 2] = ["ivon", "adamw"];
+    pub const NAMES: [&str; 10] = ["ivon", "adamw", "mc-dropout", "swag", "laplace", "tfb", "blob", "scalabl", "ensemble", "adamw-noise"];
+
+    /// Every method with its default settings, in the order of [`NAMES`](Self::NAMES).
+    pub fn all() -> [Self; 10] {
+        [
+            Self::Ivon(Default::default()),
+            Self::Adamw(Default::default()),
+            Self::McDropout(Default::default()),
+            Self::Swag(Default::default()),
+            Self::Laplace(Default::default()),
+            Self::Tfb(Default::default()),
+            Self::Blob(Default::default()),
+            Self::Scalabl(Default::default()),
+            Self::Ensemble(Default::default()),
+            Self::AdamwNoise(Default::default()),
+        ]
+    }
 
     /// A method by name with its default settings.
     pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "ivon" => Some(Self::Ivon(IvonMethodConfig::default())),
-            "adamw" => Some(Self::Adamw(AdamwConfig::default())),
-            _ => None,
+        Self::all().into_iter().find(|method| method.name() == name)
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &dyn Settings {
+        match self {
+            Self::Ivon(settings) => settings,
+            Self::Adamw(settings) => settings,
+            Self::McDropout(settings) => settings,
+            Self::Swag(settings) => settings,
+            Self::Laplace(settings) => settings,
+            Self::Tfb(settings) => settings,
+            Self::Blob(settings) => settings,
+            Self::Scalabl(settings) => settings,
+            Self::Ensemble(settings) => settings,
+            Self::AdamwNoise(settings) => settings,
+        }
+    }
+
+    /// Its settings, to be changed.
+    pub fn settings_mut(&mut self) -> &mut dyn Settings {
+        match self {
+            Self::Ivon(settings) => settings,
+            Self::Adamw(settings) => settings,
+            Self::McDropout(settings) => settings,
+            Self::Swag(settings) => settings,
+            Self::Laplace(settings) => settings,
+            Self::Tfb(settings) => settings,
+            Self::Blob(settings) => settings,
+            Self::Scalabl(settings) => settings,
+            Self::Ensemble(settings) => settings,
+            Self::AdamwNoise(settings) => settings,
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Ivon(_) => "ivon",
-            Self::Adamw(_) => "adamw",
-        }
+        self.settings().name()
     }
 
     /// The learning rate before the schedule.
     pub fn learning_rate(&self) -> f64 {
-        match self {
-            Self::Ivon(config) => config.learning_rate,
-            Self::Adamw(config) => config.learning_rate,
-        }
+        self.settings().learning_rate()
     }
 
     /// Sets the learning rate.
     pub fn set_learning_rate(&mut self, learning_rate: f64) {
-        match self {
-            Self::Ivon(config) => config.learning_rate = learning_rate,
-            Self::Adamw(config) => config.learning_rate = learning_rate,
-        }
-    }
-
-    /// Checks the settings.
-    ///
-    /// # Errors
-    /// [`TrainError::Setting`] or [`TrainError::Optimizer`].
-    pub fn validate(&self) -> Result<(), TrainError> {
-        match self {
-            Self::Ivon(config) => config.validate(),
-            Self::Adamw(config) => config.validate(),
-        }
-    }
-
-    /// The optimizer at its start. `seed` names its noise.
-    ///
-    /// # Errors
-    /// If a setting is out of range.
-    pub fn start(&self, adapter: Adapter, seed: u64) -> Result<Box<dyn Optimizer>, TrainError> {
-        Ok(match self {
-            Self::Ivon(config) => Box::new(config.start(adapter, seed)?),
-            Self::Adamw(config) => Box::new(config.start(adapter)?),
-        })
-    }
-
-    /// Writes what prediction needs beside the adapter in `folder` and gives the names of the files.
-    ///
-    /// # Errors
-    /// If a file cannot be written.
-    pub fn write_posterior(&self, folder: &Path, posterior: &dyn Posterior, scale: f64) -> Result<Vec<String>, PosteriorError> {
-        let (Self::Ivon(config), Some(variance)) = (self, posterior.variance()) else { return Ok(Vec::new()) };
-        let info = PosteriorInfo {
-            method: self.name().into(),
-            effective_sample_size: config.effective_sample_size(),
-            weight_decay: config.weight_decay,
-            scale,
-        };
-        write_posterior(folder, variance, &info)?;
-        Ok(vec![crate::posterior::POSTERIOR_FILE.into()])
+        self.settings_mut().set_learning_rate(learning_rate);
     }
 }
 
-/// Reads what an adapter folder can be drawn from: its posterior where there is one, else the adapter itself.
-///
-/// # Errors
-/// If the posterior's file is malformed or belongs to another adapter.
-pub fn load_posterior(
-    folder: &Path,
-    adapter: Adapter,
-    decoder: &DecoderConfig,
-    device: &Device,
-) -> Result<Box<dyn Posterior>, PosteriorError> {
-    if folder.join(crate::posterior::POSTERIOR_FILE).exists() {
-        return Ok(Box::new(read_posterior(folder, &adapter, decoder, device)?.0));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_settings_and_files_agree() {
+        for (name, method) in Method::NAMES.into_iter().zip(Method::all()) {
+            assert_eq!(method.name(), name);
+            assert_eq!(Method::named(name), Some(method.clone()));
+            let text = toml::to_string(&method).unwrap();
+            assert!(text.starts_with(&format!("name = \"{name}\"\n")), "{text}");
+            assert_eq!(toml::from_str::<Method>(&text).unwrap(), method);
+            assert!(toml::from_str::<Method>(&format!("{text}wrong = 1\n")).is_err(), "{name}");
+            assert!(toml::from_str::<Method>(&format!("name = '{name}'\nlearning_rate = 1")).is_ok_and(|it| it.learning_rate() == 1.0));
+            method.settings().validate().unwrap();
+        }
+        assert_eq!(Method::named("sgd"), None);
     }
-    Ok(Box::new(PointEstimate { adapter }))
+
+    #[test]
+    fn a_learning_rate_of_zero_is_refused_by_all() {
+        for mut method in Method::all() {
+            method.set_learning_rate(0.0);
+            assert_eq!(
+                method.settings().validate().unwrap_err().to_string(),
+                "`learning_rate` is `0`, expected a finite number above 0",
+                "{}",
+                method.name()
+            );
+        }
+    }
 }

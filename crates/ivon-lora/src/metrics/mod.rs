@@ -8,6 +8,7 @@ mod error;
 mod predictions;
 mod scores;
 mod selective;
+mod temperature;
 mod uncertainty;
 
 pub use bootstrap::{Bootstrap, Intervals, intervals, paired_difference, quantile, resamples};
@@ -18,4 +19,5 @@ pub use error::MetricsError;
 pub use predictions::{LogProbabilities, Predictions, first_largest, log_softmax, log_sum_exp, mean_of_draws};
 pub use scores::{BINS, MORE_BINS, Scores};
 pub use selective::{SelectivePoint, accuracy_by_coverage, area_under_selective_accuracy, selective_accuracy, selective_curve};
+pub use temperature::{TEMPERATURES, at_temperature, best_temperature};
 pub use uncertainty::{Uncertainty, entropy, uncertainties};

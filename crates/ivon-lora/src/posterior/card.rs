@@ -24,8 +24,8 @@ pub struct CardFacts {
     pub settings: Vec<(String, String)>,
     /// A Markdown table of scores, or empty.
     pub scores: String,
-    /// Whether `posterior.safetensors` is there.
-    pub has_posterior: bool,
+    /// The kind of what `posterior.safetensors` holds (`variance`, …); none where there is no such file.
+    pub posterior: Option<String>,
 }
 
 /// The card as Markdown with the front matter that the hub reads.
@@ -69,7 +69,11 @@ fn front_matter(base: &str) -> String {
 
 fn loading(facts: &CardFacts) -> String {
     let base = &facts.base;
-    let what = if facts.has_posterior { "the mean of the posterior" } else { "the adapter" };
+    let what = match facts.posterior.as_deref() {
+        None => "the adapter",
+        Some("members") => "the first member of the ensemble",
+        Some(_) => "the mean of the posterior",
+    };
     let mut text = format!(
         "\n## Loading\n\n`adapter_model.safetensors` is {what}, in PEFT's format:\n\n```python\n\
          from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n\
@@ -81,12 +85,18 @@ fn loading(facts: &CardFacts) -> String {
          ivon-lora predict --model {base} --adapter path/to/this/folder --data rows.jsonl\n```\n",
         quoted = serde_json::Value::from(base.as_str()),
     );
-    if facts.has_posterior {
-        let _ = write!(
-            text,
-            "\n`{POSTERIOR_FILE}` holds the variance of every weight under the same names, in f32: a draw of the weights is\n\
-             mean + √(scale · variance) · z with z standard normal; the scale stands in its metadata.\n"
-        );
+    match facts.posterior.as_deref() {
+        None => {}
+        Some("variance") => {
+            let _ = write!(
+                text,
+                "\n`{POSTERIOR_FILE}` holds the variance of every weight under the same names, in f32: a draw of the weights is\n\
+                 mean + √(scale · variance) · z with z standard normal; the scale stands in its metadata.\n"
+            );
+        }
+        Some(kind) => {
+            let _ = write!(text, "\n`{POSTERIOR_FILE}` holds what ivon-lora's draws are made from (`{kind}`, see its metadata).\n");
+        }
     }
     text
 }
@@ -109,7 +119,7 @@ mod tests {
             method: "IVON".into(),
             settings: vec![("target|modules".into(), "q_proj".into())],
             scores: "| accuracy |\n|---|\n| 0.85 |".into(),
-            has_posterior: true,
+            posterior: Some("variance".into()),
         };
         let card = model_card(&facts);
         assert!(card.starts_with("---\nbase_model: \"org/model\"\nlibrary_name: peft\n"));
@@ -124,7 +134,7 @@ mod tests {
         ] {
             assert!(card.contains(part), "{part}");
         }
-        let file = model_card(&CardFacts { base: "x.gguf".into(), has_posterior: false, ..facts });
+        let file = model_card(&CardFacts { base: "x.gguf".into(), posterior: None, ..facts });
         assert!(file.starts_with("---\nlibrary_name") && !file.contains("variance"));
     }
 }

@@ -18,12 +18,14 @@ pub enum PosteriorError {
         /// What it is.
         found: f64,
     },
-    /// Mean and variance are not over the same parameters.
-    #[error("the variance has {found}, but the mean has {expected}")]
+    /// What belongs to a mean is not over the same parameters.
+    #[error("{what} has {found}, but the mean has {expected}")]
     Parameters {
+        /// What it is: the variance, a member, …
+        what: &'static str,
         /// A parameter of the mean, with its shape.
         expected: String,
-        /// What the variance has in its place.
+        /// What the other has in its place.
         found: String,
     },
     /// A variance that is none.
@@ -87,7 +89,7 @@ impl PosteriorError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Setting { .. } => return None,
-            Self::Parameters { .. } => "do mean and variance come from one run?",
+            Self::Parameters { .. } => "do the adapter and its posterior come from one run?",
             Self::Variance { .. } => "the training run diverged: use an earlier checkpoint",
             Self::Metadata { key: "format_version", .. } => "a newer version of this program may have written it",
             Self::Metadata { .. } => "was the file written by this program?",

@@ -1,16 +1,23 @@
 //! Mean and variance of every parameter → adapters drawn from N(mean, τ · variance), each by its number.
 
-use burn::tensor::{Tensor, TensorData};
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor, TensorData};
 use ivon::noise::{Address, Purpose};
 
-use super::{Draw, Posterior, PosteriorError};
-use crate::lora::{Adapter, LoraError};
+use super::{Draw, Posterior, PosteriorError, Stored};
+use crate::lora::{Adapter, LoraError, Matrix};
+use crate::model::DecoderConfig;
+
+/// The tag of its file.
+pub(super) const CONTENT: &str = "variance";
 
 /// A normal distribution with independent parameters: what IVON learns.
 #[derive(Clone, Debug)]
 pub struct Gaussian {
     mean: Adapter,
     variance: Adapter,
+    facts: BTreeMap<String, String>,
 }
 
 impl Gaussian {
@@ -19,13 +26,20 @@ impl Gaussian {
     /// # Errors
     /// If names or shapes differ, or a variance is negative or not finite.
     pub fn new(mean: Adapter, variance: Adapter) -> Result<Self, PosteriorError> {
-        check_parameters(&mean, &variance)?;
-        for (path, matrix) in variance.to_matrices()? {
-            if let Some(&found) = matrix.values.iter().find(|value| !(value.is_finite() && **value >= 0.0)) {
-                return Err(PosteriorError::Variance { path, found });
-            }
-        }
-        Ok(Self { mean, variance })
+        check_parameters("the variance", &mean, &variance)?;
+        check_variance(&variance)?;
+        Ok(Self { mean, variance, facts: BTreeMap::new() })
+    }
+
+    /// With a fact that its file shall hold, such as the settings that made it.
+    pub fn with_fact(mut self, key: &str, value: impl ToString) -> Self {
+        self.facts.insert(key.into(), value.to_string());
+        self
+    }
+
+    pub(super) fn from_stored(mean: Adapter, stored: &Stored, decoder: &DecoderConfig, device: &Device) -> Result<Self, PosteriorError> {
+        let variance = stored.adapter("", decoder, device)?;
+        Ok(Self { facts: stored.facts.clone(), ..Self::new(mean, variance)? })
     }
 }
 
@@ -37,21 +51,16 @@ impl Posterior for Gaussian {
         if scale == 0.0 {
             return Ok(Draw { adapter: self.mean.clone(), dropout: None });
         }
-        let variances = self.variance.to_matrices()?;
-        let means = self.mean.to_matrices()?;
-        let mut matrices = means.into_iter().zip(variances);
-        let adapter = self.mean.try_map(|path, tensor| {
-            let Some(((_, mut mean), (_, variance))) = matrices.next() else { return Ok(tensor) };
+        let mut variances = self.variance.to_matrices()?.into_iter();
+        let address = Address { seed, purpose: Purpose::Posterior, step: 0, draw: sample };
+        let adapter = moved(&self.mean, |path, mean| {
+            let Some((_, variance)) = variances.next() else { return };
             let mut noise = vec![0.0; mean.values.len()];
-            Address { seed, purpose: Purpose::Posterior, step: 0, draw: sample }.fill(path, &mut noise);
+            address.fill(path, &mut noise);
             for ((value, &variance), z) in mean.values.iter_mut().zip(&variance.values).zip(noise) {
                 // In f64: τ · variance may be too small for f32 where its root is not.
                 *value += ((scale * f64::from(variance)).sqrt() * f64::from(z)) as f32;
             }
-            if mean.values.iter().any(|value| !value.is_finite()) {
-                return Err(PosteriorError::Lora(LoraError::NotFinite { name: path.into(), rounded: false }));
-            }
-            Ok(Tensor::from_data(TensorData::new(mean.values, mean.shape), &tensor.device()))
         })?;
         Ok(Draw { adapter, dropout: None })
     }
@@ -63,6 +72,27 @@ impl Posterior for Gaussian {
     fn variance(&self) -> Option<&Adapter> {
         Some(&self.variance)
     }
+
+    fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
+        let stored = Stored { facts: self.facts.clone(), ..Stored::new(CONTENT) };
+        stored.with_adapter("", &self.variance).map(Some)
+    }
+}
+
+/// An adapter whose parameters `change` has changed on the host, path by path.
+///
+/// # Errors
+/// If the device does not give its data back, or a number that comes out is not finite.
+pub(super) fn moved(adapter: &Adapter, mut change: impl FnMut(&str, &mut Matrix)) -> Result<Adapter, PosteriorError> {
+    let mut matrices = adapter.to_matrices()?.into_iter();
+    adapter.try_map(|path, tensor| {
+        let Some((_, mut matrix)) = matrices.next() else { return Ok(tensor) };
+        change(path, &mut matrix);
+        if matrix.values.iter().any(|value| !value.is_finite()) {
+            return Err(PosteriorError::Lora(LoraError::NotFinite { name: path.into(), rounded: false }));
+        }
+        Ok(Tensor::from_data(TensorData::new(matrix.values, matrix.shape), &tensor.device()))
+    })
 }
 
 /// τ must be finite and not negative.
@@ -73,17 +103,27 @@ pub(super) fn check_scale(scale: f64) -> Result<(), PosteriorError> {
     Err(PosteriorError::Setting { setting: "scale", expected: "finite and at least 0", found: scale })
 }
 
-/// The same paths and shapes in the same order.
-fn check_parameters(mean: &Adapter, variance: &Adapter) -> Result<(), PosteriorError> {
+/// Every variance must be finite and not negative.
+pub(super) fn check_variance(variance: &Adapter) -> Result<(), PosteriorError> {
+    for (path, matrix) in variance.to_matrices()? {
+        if let Some(&found) = matrix.values.iter().find(|value| !(value.is_finite() && **value >= 0.0)) {
+            return Err(PosteriorError::Variance { path, found });
+        }
+    }
+    Ok(())
+}
+
+/// The same paths and shapes in the same order; `what` names the other adapter in the error.
+pub(super) fn check_parameters(what: &'static str, mean: &Adapter, other: &Adapter) -> Result<(), PosteriorError> {
     let described = |adapter: &Adapter| -> Vec<String> {
         adapter.parameters().map(|(path, parameter)| format!("`{path}` {:?}", parameter.val().dims())).collect()
     };
-    let (expected, found) = (described(mean), described(variance));
+    let (expected, found) = (described(mean), described(other));
     match (0..expected.len().max(found.len())).find(|&place| expected.get(place) != found.get(place)) {
         None => Ok(()),
         Some(place) => {
             let at = |list: &[String]| list.get(place).cloned().unwrap_or_else(|| "nothing more".into());
-            Err(PosteriorError::Parameters { expected: at(&expected), found: at(&found) })
+            Err(PosteriorError::Parameters { what, expected: at(&expected), found: at(&found) })
         }
     }
 }

@@ -2,17 +2,32 @@
 
 mod card;
 mod error;
-mod files;
 mod gaussian;
+mod laplace;
+mod masks;
+mod members;
+mod rows;
 mod sidecar;
+mod stored;
+mod swag;
 
 pub use card::{CardFacts, MODEL_CARD_FILE, model_card, write_model_card};
 pub use error::PosteriorError;
-pub use files::{POSTERIOR_FILE, POSTERIOR_FORMAT, PosteriorInfo, read_posterior, write_posterior};
 pub use gaussian::Gaussian;
+pub use laplace::{Laplace, LaplacePrediction};
+pub use masks::Masks;
+pub use members::Members;
+pub use rows::Rows;
 pub use sidecar::{Answer, BaseFingerprint, BaseRecord, PredictWith, SIDECAR_FILE, SIDECAR_FORMAT, Sidecar};
+pub use stored::{POSTERIOR_FILE, POSTERIOR_FORMAT, Stored, write_posterior};
+pub use swag::Swag;
+
+use std::path::Path;
+
+use burn::tensor::Device;
 
 use crate::lora::{Adapter, Dropout};
+use crate::model::DecoderConfig;
 
 /// One function drawn from a posterior.
 #[derive(Clone, Debug)]
@@ -36,6 +51,106 @@ pub trait Posterior {
 
     /// The variance of each parameter, where there is such a thing.
     fn variance(&self) -> Option<&Adapter>;
+
+    /// How its draws differ from the mean.
+    fn spread(&self) -> Spread {
+        if self.variance().is_some() { Spread::Scaled } else { Spread::None }
+    }
+
+    /// The linearised model, where the posterior predicts in it rather than by draws of the weights.
+    fn linearised(&self) -> Option<&dyn Linearised> {
+        None
+    }
+
+    /// What its file holds beside the mean; none for a point estimate.
+    ///
+    /// # Errors
+    /// If the device gives no data back.
+    fn stored(&self) -> Result<Option<Stored>, PosteriorError>;
+}
+
+/// A normal distribution over weights as one over logits, by way of their Jacobian at the mean.
+pub trait Linearised {
+    /// J Σ Jᵀ for the rows of a Jacobian `[K][P]`, weights in the order of [`Adapter::flatten`]: `[K²]` row by row.
+    ///
+    /// # Errors
+    /// If the device does not give its data back.
+    fn covariance(&self, jacobian: &[Vec<f32>]) -> Result<Vec<f64>, PosteriorError>;
+
+    /// How probabilities are averaged over the logits.
+    fn form(&self) -> LinearisedForm;
+}
+
+/// How probabilities are averaged over normal logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinearisedForm {
+    /// Over draws of the logits.
+    Samples,
+    /// In MacKay's closed form.
+    Probit,
+}
+
+/// How the draws of a posterior differ from its mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// Not at all: a point estimate.
+    None,
+    /// By noise whose variance τ multiplies.
+    Scaled,
+    /// By something that τ only turns on (above 0) or off (0).
+    Fixed,
+    /// Each of so many members is a draw; τ = 0 is the first.
+    Members(usize),
+}
+
+impl Spread {
+    /// The number of draws worth making where `asked` are asked for.
+    pub fn draws(self, asked: usize) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Scaled | Self::Fixed => asked,
+            Self::Members(count) => asked.min(count),
+        }
+    }
+}
+
+/// Reads what an adapter folder can be drawn from, around the mean that was read from it: its posterior where it has one, else the
+/// adapter itself.
+///
+/// # Errors
+/// If the posterior's file is malformed, of a kind not known here, or belongs to another adapter.
+pub fn load_posterior(
+    folder: &Path,
+    mean: Adapter,
+    decoder: &DecoderConfig,
+    device: &Device,
+) -> Result<Box<dyn Posterior>, PosteriorError> {
+    match Stored::read(folder)? {
+        None => Ok(Box::new(PointEstimate { adapter: mean })),
+        Some(stored) => restore(&stored, mean, decoder, device),
+    }
+}
+
+/// The posterior of one of the built-in kinds, from what its file holds.
+///
+/// # Errors
+/// As [`load_posterior`].
+pub fn restore(stored: &Stored, mean: Adapter, decoder: &DecoderConfig, device: &Device) -> Result<Box<dyn Posterior>, PosteriorError> {
+    Ok(match stored.content.as_str() {
+        gaussian::CONTENT => Box::new(Gaussian::from_stored(mean, stored, decoder, device)?),
+        masks::CONTENT => Box::new(Masks::from_stored(mean, stored)?),
+        members::CONTENT => Box::new(Members::from_stored(mean, stored, decoder, device)?),
+        laplace::CONTENT => Box::new(Laplace::from_stored(mean, stored, decoder, device)?),
+        rows::CONTENT => Box::new(Rows::from_stored(mean, stored, decoder, device)?),
+        swag::CONTENT => Box::new(Swag::from_stored(mean, stored, decoder, device)?),
+        other => {
+            let known = [gaussian::CONTENT, masks::CONTENT, members::CONTENT, laplace::CONTENT, rows::CONTENT, swag::CONTENT]
+                .map(|name| format!("`{name}`"));
+            let expected = format!("one of {}", known.join(", "));
+            let (path, found) = (stored.path.clone(), format!("`{other}`"));
+            return Err(PosteriorError::Metadata { path, key: "content", expected, found });
+        }
+    })
 }
 
 /// An adapter without uncertainty: every draw is itself.
@@ -57,6 +172,10 @@ impl Posterior for PointEstimate {
 
     fn variance(&self) -> Option<&Adapter> {
         None
+    }
+
+    fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
+        Ok(None)
     }
 }
 

@@ -40,8 +40,11 @@ pub struct Sidecar {
     pub method_files: Vec<String>,
     /// τ, by which the variance is multiplied in prediction; chosen on *calibrate*, else 1.
     pub scale: f64,
-    /// T, by which logits are divided in prediction; chosen on *calibrate*, else 1.
+    /// T, by which logits at the mean are divided for a calibrated confidence; chosen on *calibrate*, else 1.
     pub temperature: f64,
+    /// The same for the average over draws, whose log-probabilities are divided.
+    #[serde(default = "unscaled")]
+    pub temperature_of_samples: f64,
     /// The number of draws that `predict_with` speaks of.
     pub samples: usize,
     /// Names the draws.
@@ -145,6 +148,11 @@ impl BaseFingerprint {
     }
 }
 
+/// The temperature that changes nothing: that of sidecars from before there were two.
+fn unscaled() -> f64 {
+    1.0
+}
+
 impl Sidecar {
     /// Writes the file into an adapter folder.
     ///
@@ -180,9 +188,10 @@ impl Sidecar {
         }
         let sidecar: Self = serde_json::from_value(value).map_err(malformed)?;
         super::gaussian::check_scale(sidecar.scale)?;
-        if !(sidecar.temperature.is_finite() && sidecar.temperature > 0.0) {
-            let found = sidecar.temperature;
-            return Err(PosteriorError::Setting { setting: "temperature", expected: "finite and above 0", found });
+        for (setting, found) in [("temperature", sidecar.temperature), ("temperature_of_samples", sidecar.temperature_of_samples)] {
+            if !(found.is_finite() && found > 0.0) {
+                return Err(PosteriorError::Setting { setting, expected: "finite and above 0", found });
+            }
         }
         Ok(Some(sidecar))
     }
@@ -207,6 +216,7 @@ mod tests {
             method_files: vec![],
             scale: 0.1 + 0.2,
             temperature: 1.0,
+            temperature_of_samples: 1.5,
             samples: 10,
             seed: 21,
             predict_with: PredictWith::Samples,
@@ -238,6 +248,10 @@ mod tests {
         assert!(matches!(refused(&|value| *value = json!([])), PosteriorError::Metadata { key: "format_version", .. }));
         assert!(refused(&|value| drop(value.as_object_mut().unwrap().remove("task"))).to_string().ends_with("missing field `task`"));
         assert!(matches!(refused(&|value| value["temperature"] = json!(0)), PosteriorError::Setting { setting: "temperature", .. }));
+        assert!(matches!(
+            refused(&|value| value["temperature_of_samples"] = json!(-2)),
+            PosteriorError::Setting { setting: "temperature_of_samples", .. }
+        ));
         assert!(matches!(refused(&|value| value["scale"] = json!(-1)), PosteriorError::Setting { setting: "scale", .. }));
     }
 

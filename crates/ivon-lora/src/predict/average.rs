@@ -4,6 +4,7 @@ use burn::module::Module;
 
 use super::choice::{Questions, choice_log_probabilities};
 use super::error::PredictError;
+use super::linear::LinearSet;
 use crate::data::{Choices, Encoded};
 use crate::forward::{LowRank, Network};
 use crate::lora::{Adapter, Dropout};
@@ -38,7 +39,8 @@ pub struct Evaluated {
     pub draws: Vec<LogProbabilities>,
 }
 
-/// Predicts a set at the mean and under draws 0 … S−1. `watch` hears how many examples of how many (over all
+/// Predicts a set at the mean and under draws 0 … S−1, of which there are none for a point estimate, and no more than an ensemble has
+/// members; a posterior that predicts in the linearised model draws logits, example by example. `watch` hears how many examples of how many (over all
 /// passes) are done and says whether to go on.
 ///
 /// # Errors
@@ -51,13 +53,19 @@ pub fn evaluate(
     options: &EvaluationOptions,
     watch: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<Evaluated, PredictError> {
-    let total = examples.len() * (options.samples + 1);
+    let samples = posterior.spread().draws(options.samples);
+    if let Some(linearised) = posterior.linearised() {
+        let mut watch = |done| watch(done, examples.len());
+        let set = LinearSet::of(network, posterior, linearised, scaling, examples, &mut watch)?;
+        return Ok(Evaluated { mean: set.mean(), draws: set.draws(samples, options.seed, options.scale) });
+    }
+    let total = examples.len() * (samples + 1);
     let mut pass = |index: usize, adapter: &Adapter, dropout: Option<Dropout>| {
         let low_rank = LowRank { adapter, scaling, dropout };
         log_probabilities(network, low_rank, examples, options.batch_tokens, &mut |done| watch(index * examples.len() + done, total))
     };
     let mean = pass(0, posterior.mean(), None)?;
-    let draws = (0..options.samples)
+    let draws = (0..samples)
         .map(|sample| {
             let draw = posterior.draw(sample as u64, options.seed, options.scale)?;
             pass(sample + 1, &draw.adapter, draw.dropout)

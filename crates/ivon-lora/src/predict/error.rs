@@ -24,6 +24,12 @@ pub enum PredictError {
         /// The example.
         id: String,
     },
+    /// An example has no label where one is needed.
+    #[error("example `{id}` has no label to score against")]
+    NoLabel {
+        /// The example.
+        id: String,
+    },
     /// Whoever watched the evaluation asked for its end.
     #[error("the evaluation was stopped after {done} of {total} examples")]
     Stopped {
@@ -42,6 +48,7 @@ impl PredictError {
             Self::Metrics(error) => error.hint(),
             Self::Device { .. } => Some("is the device's memory full? try `--device cpu`".into()),
             Self::NotFinite { .. } => Some("the adapter's weights have run away: train with a smaller learning rate".into()),
+            Self::NoLabel { .. } => Some("label the rows of the calibration set, or leave them away".into()),
             Self::Stopped { .. } => None,
         }
     }

@@ -2,8 +2,12 @@
 
 mod choice;
 mod average;
+mod linear;
+mod scale;
 mod error;
 
 pub use average::{Evaluated, EvaluationOptions, evaluate, log_probabilities};
 pub use choice::{Questions, choice_log_probabilities};
 pub use error::PredictError;
+pub use linear::Linearisation;
+pub use scale::{SCALES, ScaleTrial, best_scale, scale_trials};

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::lora::tiny::{adapter, config};
     use crate::lora::write_peft;
-    use crate::posterior::{PosteriorInfo, write_posterior};
+    use crate::posterior::{Gaussian, write_posterior};
 
     #[test]
     fn layers_are_told_by_name_and_sigma_is_the_root_of_the_variance() {
@@ -131,8 +131,8 @@ mod tests {
         write_peft(folder.path(), &mean, &config("q_proj"), None).unwrap();
         let point = adapter_spread(folder.path()).unwrap();
         assert_eq!((point.parameters, point.layers.len(), point.posterior), (mean.parameter_count(), 2, None));
-        let info = PosteriorInfo { method: "ivon".into(), effective_sample_size: 1e6, weight_decay: 0.1, scale: 0.3 };
-        write_posterior(folder.path(), &mean.clone_with(|_, tensor| tensor * 0.0 + 0.01), &info).unwrap();
+        let variance = mean.clone_with(|_, tensor| tensor * 0.0 + 0.01);
+        write_posterior(folder.path(), &Gaussian::new(mean, variance).unwrap(), "ivon", 0.3).unwrap();
         let spread = adapter_spread(folder.path()).unwrap();
         assert_eq!(spread.posterior.unwrap()["method"], "ivon");
         assert!((spread.layers[1].all.sigma.unwrap()[1] - 0.1).abs() < 1e-6);

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::evaluation::{EvaluationReport, Prediction, predictions};
+use super::evaluation::{EvaluationReport, Prediction, Temperatures, predictions};
 use super::folder::{self, OpenedAdapter, write_json, write_predictions};
 use super::train::{Watch, same_answers};
 use super::{Base, ModelConfig, RunError, RunEvent};
 use crate::data::{self, DataConfig, EncodedSet, Example, Source, Split, Task};
 use crate::files;
 use crate::model::Checkpoint;
-use crate::posterior::PredictWith;
+use crate::posterior::{PredictWith, Spread};
 use crate::predict::{Evaluated, EvaluationOptions, evaluate as evaluate_set};
 
 /// What `evaluate` is asked for. What is absent comes from the adapter's own `ivon_lora.json`.
@@ -64,6 +64,7 @@ pub(super) struct Opened {
     pub task: Task,
     pub options: EvaluationOptions,
     chosen: PredictWith,
+    temperatures: Option<Temperatures>,
     data: DataConfig,
 }
 
@@ -81,14 +82,14 @@ impl Opened {
         }
         let named = sidecar.and_then(|sidecar| serde_json::from_value(sidecar.task.clone()).ok());
         let task = request.task.clone().or(named).ok_or_else(|| RunError::NoTask { adapter: request.adapter.clone() })?;
-        let drawable = adapter.posterior.variance().is_some();
+        let spread = adapter.posterior.spread();
         let samples = request.samples.or(sidecar.map(|sidecar| sidecar.samples)).unwrap_or(10);
-        if !drawable && request.samples.is_some_and(|samples| samples > 0) {
+        if spread == Spread::None && request.samples.is_some_and(|samples| samples > 0) {
             watch(RunEvent::Note("the adapter is a point estimate: there is nothing to draw, all samples would be the mean".into()));
         }
         let scale = request.scale.or(sidecar.map(|sidecar| sidecar.scale)).unwrap_or(1.0);
         let seed = sidecar.map_or(0, |sidecar| sidecar.seed);
-        let options = EvaluationOptions { samples: if drawable { samples } else { 0 }, scale, seed, ..EvaluationOptions::default() };
+        let options = EvaluationOptions { samples: spread.draws(samples), scale, seed, ..EvaluationOptions::default() };
         let chosen = match sidecar.map_or(PredictWith::Mean, |sidecar| sidecar.predict_with) {
             PredictWith::Samples if options.samples > 0 => PredictWith::Samples,
             _ => PredictWith::Mean,
@@ -98,7 +99,8 @@ impl Opened {
             chat_template: sidecar.is_some_and(|sidecar| sidecar.chat_template),
             ..DataConfig::default()
         };
-        Ok(Self { base, adapter, task, options, chosen, data })
+        let temperatures = sidecar.and_then(Temperatures::of);
+        Ok(Self { base, adapter, task, options, chosen, temperatures, data })
     }
 
     pub fn encode(&self, examples: &[Example]) -> Result<EncodedSet, RunError> {
@@ -136,11 +138,15 @@ pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Evaluatio
     super::evaluation::labels(&set.examples)?;
     let evaluated = opened.evaluate(&set, "evaluating", watch)?;
     let EvaluationOptions { seed, scale, .. } = opened.options;
-    let report = EvaluationReport::new(&split, &set.examples, &evaluated, same_answers(&opened.task), seed, scale, opened.chosen)?;
+    let same_answers = same_answers(&opened.task);
+    let mut report = EvaluationReport::new(&split, &set.examples, &evaluated, same_answers, seed, scale, opened.chosen)?;
+    if let Some(temperatures) = opened.temperatures {
+        report = report.with_temperatures(&set.examples, &evaluated, same_answers, temperatures)?;
+    }
     if let Some(out) = &request.out {
         files::create_folder(out)?;
         let words: Vec<&Example> = set.kept.iter().map(|&index| &examples[index]).collect();
-        let lines = predictions(&set.examples, &words, &evaluated, opened.chosen, request.include_text)?;
+        let lines = predictions(&set.examples, &words, &evaluated, opened.chosen, opened.temperatures, request.include_text)?;
         watch(RunEvent::Saved(&write_json(&out.join(folder::EVALUATION_FILE), &report)?));
         watch(RunEvent::Saved(&write_predictions(&out.join(folder::PREDICTIONS_FILE), &lines)?));
     }
@@ -164,7 +170,7 @@ pub fn predict(request: &PredictRequest, watch: Watch<'_>) -> Result<Vec<Predict
     }
     let evaluated = opened.evaluate(&set, "predicting", watch)?;
     let words: Vec<&Example> = set.kept.iter().map(|&index| &examples[index]).collect();
-    let lines = predictions(&set.examples, &words, &evaluated, opened.chosen, request.common.include_text)?;
+    let lines = predictions(&set.examples, &words, &evaluated, opened.chosen, opened.temperatures, request.common.include_text)?;
     if let Some(out) = &request.common.out {
         watch(RunEvent::Saved(&write_predictions(out, &lines)?));
     }

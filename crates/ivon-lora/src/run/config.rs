@@ -62,7 +62,7 @@ impl RunConfig {
         self.data.validate()?;
         self.lora.validate()?;
         self.train.validate()?;
-        self.optimizer.validate()?;
+        self.optimizer.settings().validate()?;
         let wrong = |name, found: String, expected| Err(RunError::Setting { name, found, expected });
         if self.model.threads == Some(0) {
             return wrong("threads", "`0`".into(), "at least 1");
@@ -152,6 +152,8 @@ pub struct EvaluationConfig {
     pub samples: usize,
     /// τ, by which the posterior's variance is multiplied.
     pub scale: f64,
+    /// Choose τ on *calibrate* instead: the one with the lowest NLL among [`crate::predict::SCALES`].
+    pub choose_scale: bool,
     /// Prompts are packed up to this many tokens per forward pass.
     pub batch_tokens: usize,
     /// Whether prompts are written into predictions.jsonl.
@@ -160,6 +162,6 @@ pub struct EvaluationConfig {
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { samples: 10, scale: 1.0, batch_tokens: 2048, include_text: false }
+        Self { samples: 10, scale: 1.0, choose_scale: false, batch_tokens: 2048, include_text: false }
     }
 }

@@ -41,11 +41,13 @@ impl Estimate {
         let flops_per_token = 2.0 * linear_weights(decoder) * 1.15; // attention, norms and low-rank products add about 15 %
         let steps = length.steps as f64 * config.train.accumulation as f64;
         let backward = if config.model.recompute { 3.0 } else { 2.0 };
-        let training = steps * batch * mean(train) * flops_per_token * backward;
+        let members = config.optimizer.settings().members() as f64;
+        let training = members * steps * batch * mean(train) * flops_per_token * backward;
         let [tune, calibrate, test] = evaluated.map(|examples| examples.len() as f64 * mean(examples));
         let evaluations = length.steps.div_ceil(length.eval_interval) as f64;
         let passes = 1.0 + config.evaluation.samples as f64;
-        let evaluation = (tune * evaluations * (1.0 + config.train.eval_samples as f64) + (calibrate + test) * passes) * flops_per_token;
+        let evaluation =
+            (tune * evaluations * members * (1.0 + config.train.eval_samples as f64) + (calibrate + test) * passes) * flops_per_token;
         Self {
             base_bytes: base_bytes(config.model.base_precision, checkpoint),
             step_bytes: activations(decoder, tokens, config.model.recompute)

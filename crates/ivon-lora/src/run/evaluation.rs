@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::RunError;
 use crate::data::{Choices, Encoded, Example};
-use crate::metrics::{Bootstrap, Predictions, Scores, entropy, first_largest, mean_of_draws, uncertainties};
-use crate::posterior::PredictWith;
+use crate::metrics::{Bootstrap, Predictions, Scores, at_temperature, entropy, first_largest, log_softmax, mean_of_draws, uncertainties};
+use crate::posterior::{PredictWith, Sidecar};
 use crate::predict::Evaluated;
 use crate::report::{score_table, sentence_for_a_stranger};
 
@@ -31,8 +31,53 @@ pub struct EvaluationReport {
     pub mean: Scores,
     /// Averaged over the first 1, 2, …, S draws.
     pub samples: Vec<Scores>,
+    /// The same predictions at the temperatures that were chosen on calibrate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_temperature: Option<AtTemperature>,
     /// Which of both the run found better on calibrate.
     pub chosen: PredictWith,
+}
+
+/// What a run took: `cost.json`. A file of its own, since the scores of a repeated run are the same to the byte and times are not.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Cost {
+    /// All steps of all members, without evaluations.
+    pub training_seconds: f64,
+    /// What the method did with the training examples after that.
+    pub fitting_seconds: f64,
+    /// Prediction of the evaluated split at the mean and under all draws.
+    pub prediction_seconds: f64,
+    /// Numbers that are stored beside the adapter's own.
+    pub stored_numbers: usize,
+}
+
+/// Temperatures chosen on *calibrate*, by which log-probabilities are divided.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Temperatures {
+    /// That of the mean.
+    pub mean: f64,
+    /// That of the average over draws.
+    pub samples: f64,
+}
+
+impl Temperatures {
+    /// Those of a sidecar; none where nothing was chosen.
+    pub fn of(sidecar: &Sidecar) -> Option<Self> {
+        let found = Self { mean: sidecar.temperature, samples: sidecar.temperature_of_samples };
+        (found != Self { mean: 1.0, samples: 1.0 }).then_some(found)
+    }
+}
+
+/// Scores of predictions that were scaled by temperature. Accuracy is what it was; NLL, Brier and ECE are not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AtTemperature {
+    /// The temperatures.
+    pub temperatures: Temperatures,
+    /// At the mean.
+    pub mean: Scores,
+    /// Averaged over all draws, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Scores>,
 }
 
 impl EvaluationReport {
@@ -56,7 +101,42 @@ impl EvaluationReport {
             true => Vec::new(),
             false => Scores::of_prefixes(&evaluated.draws, &labels, same_answers, &bootstrap)?,
         };
-        Ok(Self { split: split.into(), n: examples.len(), bins: mean.num_bins, seed, scale, base: None, mean, samples, chosen })
+        Ok(Self {
+            split: split.into(),
+            n: examples.len(),
+            bins: mean.num_bins,
+            seed,
+            scale,
+            base: None,
+            mean,
+            samples,
+            at_temperature: None,
+            chosen,
+        })
+    }
+
+    /// With the scores of the same predictions at these temperatures.
+    ///
+    /// # Errors
+    /// If an example has no label.
+    pub fn with_temperatures(
+        mut self,
+        examples: &[Encoded],
+        evaluated: &Evaluated,
+        same_answers: bool,
+        temperatures: Temperatures,
+    ) -> Result<Self, RunError> {
+        let labels = labels(examples)?;
+        let scores = |rows: &[Vec<f64>], temperature: f64| {
+            let predictions = Predictions::new(at_temperature(rows, temperature), labels.clone())?;
+            Ok::<_, RunError>(Scores::of(&predictions, same_answers, &Bootstrap::default()))
+        };
+        let samples = match evaluated.draws.is_empty() {
+            true => None,
+            false => Some(scores(&mean_of_draws(&evaluated.draws)?, temperatures.samples)?),
+        };
+        self.at_temperature = Some(AtTemperature { temperatures, mean: scores(&evaluated.mean, temperatures.mean)?, samples });
+        Ok(self)
     }
 
     /// The scores that the run recommends.
@@ -76,6 +156,13 @@ impl EvaluationReport {
         rows.push(("mean".to_string(), vec![&self.mean]));
         if let Some(sampled) = self.samples.last() {
             rows.push((format!("{} samples", self.samples.len()), vec![sampled]));
+        }
+        if let Some(scaled) = &self.at_temperature {
+            rows.push((format!("mean, T = {:.2}", scaled.temperatures.mean), vec![&scaled.mean]));
+            let samples = self.samples.len();
+            rows.extend(
+                scaled.samples.iter().map(|scores| (format!("{samples} samples, T = {:.2}", scaled.temperatures.samples), vec![scores])),
+            );
         }
         rows
     }
@@ -131,6 +218,9 @@ pub struct Prediction {
     pub answer: String,
     /// Its probability.
     pub confidence: f64,
+    /// The confidence after temperature scaling, where a temperature was chosen on calibrate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibrated_confidence: Option<f64>,
     /// Which distribution answer and confidence come from.
     pub answered_with: PredictWith,
     /// Entropy of the averaged probabilities, nats.
@@ -150,6 +240,7 @@ pub(super) fn predictions(
     words: &[&Example],
     evaluated: &Evaluated,
     chosen: PredictWith,
+    temperatures: Option<Temperatures>,
     include_text: bool,
 ) -> Result<Vec<Prediction>, RunError> {
     let averaged = match evaluated.draws.is_empty() {
@@ -179,6 +270,10 @@ pub(super) fn predictions(
             probabilities: probabilities(average),
             answer: source.answers.get(answer).cloned().unwrap_or_default(),
             confidence: answered[answer].exp(),
+            calibrated_confidence: temperatures.map(|found| {
+                let temperature = if chosen == PredictWith::Samples { found.samples } else { found.mean };
+                log_softmax(answered, temperature)[answer].exp()
+            }),
             answered_with: chosen,
             entropy: entropy(average),
             mutual_information: uncertainty.map_or(0.0, |u| u.mutual_information),

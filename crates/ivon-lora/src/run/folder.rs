@@ -9,8 +9,7 @@ use serde::Serialize;
 use super::{EvaluationReport, Prediction, RunConfig, RunError};
 use crate::files::{self, FileError};
 use crate::lora::{Adapter, LoraConfig, write_peft};
-use crate::method::Method;
-use crate::posterior::{CardFacts, Posterior, Sidecar, write_model_card};
+use crate::posterior::{CardFacts, Posterior, Sidecar, load_posterior, write_model_card, write_posterior};
 
 /// The resolved settings of a run.
 pub const RUN_FILE: &str = "run.toml";
@@ -18,6 +17,8 @@ pub const RUN_FILE: &str = "run.toml";
 pub const SPLITS_FILE: &str = "splits.json";
 /// The scores.
 pub const EVALUATION_FILE: &str = "evaluation.json";
+/// Times, and numbers stored.
+pub const COST_FILE: &str = "cost.json";
 /// A line per evaluated example.
 pub const PREDICTIONS_FILE: &str = "predictions.jsonl";
 /// The adapter with its posterior.
@@ -119,9 +120,7 @@ pub fn read_run(path: &Path) -> Result<RunConfig, RunError> {
 
 /// What goes into an adapter folder.
 pub struct AdapterFolder<'a> {
-    /// The method, which writes its own files.
-    pub method: &'a Method,
-    /// Mean and variance.
+    /// Mean, and what draws are made from.
     pub posterior: &'a dyn Posterior,
     /// Rank, scaling, targets.
     pub lora: &'a LoraConfig,
@@ -139,8 +138,8 @@ impl AdapterFolder<'_> {
     pub fn write(mut self, path: &Path) -> Result<(), RunError> {
         files::write_folder(path, |folder| {
             write_peft(folder, self.posterior.mean(), self.lora, Some(&self.sidecar.base.name))?;
-            self.sidecar.method_files = self.method.write_posterior(folder, self.posterior, self.sidecar.scale)?;
-            self.card.has_posterior = !self.sidecar.method_files.is_empty();
+            self.sidecar.method_files = write_posterior(folder, self.posterior, &self.sidecar.method, self.sidecar.scale)?;
+            self.card.posterior = self.posterior.stored()?.map(|stored| stored.content);
             self.sidecar.write(folder)?;
             write_model_card(folder, &self.card)?;
             Ok(())
@@ -171,7 +170,7 @@ impl OpenedAdapter {
         }
         let peft = crate::lora::read_peft(path, decoder, device)?;
         let adapter: Adapter = peft.adapter;
-        let posterior = crate::method::load_posterior(path, adapter, decoder, device)?;
+        let posterior = load_posterior(path, adapter, decoder, device)?;
         Ok(Self { posterior, lora: peft.config, sidecar })
     }
 }

@@ -258,6 +258,7 @@ mod tests {
             probabilities: vec![0.5, 0.5],
             answer: if first >= 0.5 { "no".into() } else { "yes".into() },
             confidence: first.max(1.0 - first),
+            calibrated_confidence: None,
             answered_with: PredictWith::Mean,
             entropy: 0.5,
             mutual_information: 0.0,
@@ -280,6 +281,7 @@ mod tests {
             base: Some(mean.clone()),
             mean,
             samples: vec![],
+            at_temperature: None,
             chosen: PredictWith::Mean,
         };
         RunRecord {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::files::FileError;
 use crate::lora::LoraError;
+use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
 use crate::report::ReportError;
 
@@ -69,6 +70,9 @@ pub enum TrainError {
     /// An evaluation failed.
     #[error(transparent)]
     Predict(#[from] PredictError),
+    /// A posterior could not be made.
+    #[error(transparent)]
+    Posterior(#[from] PosteriorError),
     /// The adapter could not be read or written.
     #[error(transparent)]
     Lora(#[from] LoraError),
@@ -101,6 +105,7 @@ impl TrainError {
             Self::Checkpoint { .. } => Some("remove that folder to resume from the one before it".into()),
             Self::NothingToResume { .. } => Some("start the run without `--resume`".into()),
             Self::Predict(error) => error.hint(),
+            Self::Posterior(error) => error.hint(),
             Self::Lora(error) => error.hint(),
             Self::Report(error) => error.hint(),
             Self::File(error) => error.hint(),

@@ -21,6 +21,7 @@ pub const METRICS_FILE: &str = "metrics.jsonl";
 pub const CHECKPOINTS_FOLDER: &str = "checkpoints";
 
 /// What a run trains on, and how.
+#[derive(Clone, Copy)]
 pub struct Training<'a> {
     /// The frozen decoder.
     pub network: &'a Network,
@@ -326,7 +327,7 @@ mod tests {
     use super::*;
     use crate::data::Choices;
     use crate::lora::LoraConfig;
-    use crate::method::{AdamwConfig, DrawPer, IvonMethodConfig, Method};
+    use crate::method::{AdamwConfig, DrawPer, IvonMethodConfig, Method, Setup};
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::random::{Purpose, below, stream};
     use crate::report::{Record, read_records};
@@ -376,7 +377,8 @@ mod tests {
         fn go(&self, resume: bool, stop: Option<u64>) -> Result<(Trained, Vec<f32>), TrainError> {
             let lora = LoraConfig { rank: 2, ..LoraConfig::default() };
             let adapter = Adapter::new(&lora, self.network.config(), 1, &Device::flex().autodiff()).unwrap();
-            let mut optimizer = self.method.start(adapter, 5).unwrap();
+            let setup = Setup::new(&self.config, self.train.len(), 0.2, 5);
+            let mut optimizer = self.method.settings().start(adapter, &setup).unwrap();
             let training = Training {
                 network: &self.network,
                 config: &self.config,

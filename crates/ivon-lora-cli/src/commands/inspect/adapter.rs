@@ -88,8 +88,12 @@ impl Seen for AdapterSeen {
         let posterior = match &self.spread.posterior {
             None => "none: a point estimate".into(),
             Some(said) => {
+                let facts = said
+                    .iter()
+                    .filter(|(key, _)| !["content", "format", "format_version", "mean_sha256", "method"].contains(&key.as_str()));
+                let facts: Vec<String> = facts.map(|(key, value)| format!("{} {value}", key.replace('_', " "))).collect();
                 let of = |key: &str| said.get(key).map_or("unknown", String::as_str);
-                format!("{}, ess {}, weight decay {}", of("method"), of("effective_sample_size"), of("weight_decay"))
+                format!("{} of {}: {}", of("content"), of("method"), facts.join(", "))
             }
         };
         lines.push(("posterior", posterior));
@@ -99,7 +103,7 @@ impl Seen for AdapterSeen {
 
 impl AdapterSeen {
     fn table(&self) -> Table {
-        let sampled = self.spread.posterior.is_some();
+        let sampled = self.spread.posterior.as_ref().is_some_and(|said| said.get("content").is_some_and(|content| content == "variance"));
         let mut head = vec!["layer".to_string(), "weights".into(), "rms".into()];
         if sampled {
             head.extend(["σ 5 %", "σ 50 %", "σ 95 %"].map(String::from));

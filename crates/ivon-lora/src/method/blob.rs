@@ -1,0 +1,336 @@
+//! BLoB (Wang et al., arXiv 2406.11675): Bayes by backprop over A; B is a point.
+//!
+//! q(A) = N(M, σ²) with σ = ρ², prior N(0, s²). At A = M + σ ⊙ z a step has the gradient g of the mean loss, and
+//!
+//! ```text
+//! AdamW:  M and B by g                SGD:  ρ by 2 ρ z ⊙ g + w ∂KL/∂ρ,  M by w ∂KL/∂M
+//! KL(q‖p) = Σ ln(s/ρ²) + (ρ⁴ + M²)/(2 s²) − ½
+//! ```
+//!
+//! with the weight w = 2^(i−T−1) at step i = 1 … T of a period (2^i/(2^(T+1)−1), written so that it cannot overflow): nearly all of the
+//! KL comes in the last steps of a period, and 1 of it in all. The paper's flipout gives each token a noise of its own; here all
+//! examples of a forward pass share one draw, which has the same mean and a larger variance.
+
+use std::collections::HashMap;
+
+use burn::module::ParamId;
+use burn::tensor::{Tensor, TensorData};
+use ivon::noise::{Address, Purpose};
+use serde::{Deserialize, Serialize};
+
+use super::adamw::{Adamw, AdamwConfig};
+use super::bytes::{Reader, Writer};
+use super::{Settings, Setup, flat};
+use crate::lora::{Adapter, Matrix};
+use crate::posterior::{Gaussian, Posterior};
+use crate::random::{self, stream, uniform};
+use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
+
+/// AdamW's settings and those of q and its SGD; the defaults are the paper's, with AdamW's own learning rate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BlobConfig {
+    /// Those of M and B.
+    #[serde(flatten)]
+    pub adamw: AdamwConfig,
+    /// The learning rate of ρ and of the KL before the schedule.
+    pub kl_rate: f64,
+    /// ρ starts uniform between this over √2 and this.
+    pub rho_init: f64,
+    /// s, the prior's standard deviation.
+    pub prior_sd: f64,
+    /// T, the steps over which the KL counts once; an epoch where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kl_period: Option<u64>,
+}
+
+impl Default for BlobConfig {
+    fn default() -> Self {
+        Self { adamw: AdamwConfig::default(), kl_rate: 0.02, rho_init: 0.05, prior_sd: 0.2, kl_period: None }
+    }
+}
+
+impl Settings for BlobConfig {
+    fn name(&self) -> &'static str {
+        "blob"
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.adamw.learning_rate
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.adamw.learning_rate = learning_rate;
+    }
+
+    fn validate(&self) -> Result<(), TrainError> {
+        let wrong = |name, found: f64, expected| Err(TrainError::Setting { name, found: found.to_string(), expected });
+        if !(self.kl_rate.is_finite() && self.kl_rate >= 0.0) {
+            return wrong("kl_rate", self.kl_rate, "a finite number, at least 0");
+        }
+        for (name, value) in [("rho_init", self.rho_init), ("prior_sd", self.prior_sd)] {
+            if !(value.is_finite() && value > 0.0) {
+                return wrong(name, value, "a finite number above 0");
+            }
+        }
+        if self.kl_period == Some(0) {
+            return wrong("kl_period", 0.0, "at least 1");
+        }
+        self.adamw.validate()
+    }
+
+    fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
+        self.validate()?;
+        let rho = |(path, parameter): (String, &burn::module::Param<Tensor<2>>)| {
+            let mut numbers = stream(setup.seed, random::Purpose::Initialisation, 0, 1, &path);
+            let low = std::f64::consts::FRAC_1_SQRT_2;
+            let count = parameter.lazy_shape().num_elements();
+            let rho = (0..count).map(|_| (self.rho_init * (low + (1.0 - low) * uniform(&mut numbers))) as f32).collect();
+            (path, rho)
+        };
+        let rho = adapter.parameters().filter(|(path, _)| is_random(path)).map(rho).collect();
+        let period = self.kl_period.unwrap_or(setup.steps_per_epoch).max(1);
+        let variational = Variational { rho, kl_rate: self.kl_rate, prior_sd: self.prior_sd, period };
+        let base_rate = self.adamw.learning_rate;
+        Ok(Box::new(BlobOptimizer { adamw: self.adamw.optimizer(adapter)?, variational, seed: setup.seed, base_rate }))
+    }
+}
+
+/// Whether q is over a parameter.
+fn is_random(path: &str) -> bool {
+    path.ends_with("lora_A")
+}
+
+/// q's spread and how it is learned.
+#[derive(Clone, Debug)]
+struct Variational {
+    /// ρ of every A by path, in the adapter's order.
+    rho: Vec<(String, Vec<f32>)>,
+    kl_rate: f64,
+    prior_sd: f64,
+    period: u64,
+}
+
+/// w at a step, counted from 1.
+pub(super) fn kl_weight(step: u64, period: u64) -> f64 {
+    let place = (step - 1) % period + 1;
+    (place as f64 - period as f64 - 1.0).exp2()
+}
+
+/// ∂KL/∂M and ∂KL/∂ρ of one number.
+fn kl_gradient(mean: f64, rho: f64, prior_sd: f64) -> (f64, f64) {
+    let precision = 1.0 / (prior_sd * prior_sd);
+    (mean * precision, 2.0 * rho.powi(3) * precision - 2.0 / rho)
+}
+
+/// An objective at draws of A, which keeps what ρ learns from.
+struct AtDraws<'a> {
+    inner: &'a mut dyn Objective,
+    variational: &'a Variational,
+    address: Address,
+    draws: u64,
+    /// Σ share · 2 ρ z ⊙ g of every A.
+    slopes: Vec<Vec<f64>>,
+}
+
+impl Objective for AtDraws<'_> {
+    fn micro_batches(&self) -> usize {
+        self.inner.micro_batches()
+    }
+
+    fn share(&self, micro_batch: usize) -> f64 {
+        self.inner.share(micro_batch)
+    }
+
+    fn evaluate(&mut self, adapter: &Adapter, micro_batch: usize, draw: u64) -> Result<Evidence, TrainError> {
+        let address = Address { draw: self.draws, ..self.address };
+        self.draws += 1;
+        let normals = |(path, rho): &(String, Vec<f32>)| {
+            let mut normals = vec![0.0f32; rho.len()];
+            address.fill(path, &mut normals);
+            normals
+        };
+        let normals: Vec<Vec<f32>> = self.variational.rho.iter().map(normals).collect();
+        let means = adapter.to_matrices()?.into_iter().filter(|(path, _)| is_random(path));
+        let noisy = |((path, mut mean), ((_, rho), normals)): ((String, Matrix), (&(String, Vec<f32>), &Vec<f32>))| {
+            mean.values.iter_mut().zip(rho.iter().zip(normals)).for_each(|(value, (rho, z))| *value += rho * rho * z);
+            (path, mean.values)
+        };
+        let drawn = flat::with_parameters(adapter, means.zip(self.variational.rho.iter().zip(&normals)).map(noisy).collect());
+        let evidence = self.inner.evaluate(&drawn, micro_batch, draw)?;
+        let share = self.inner.share(micro_batch);
+        let ids: Vec<ParamId> = drawn.parameters().filter(|(path, _)| is_random(path)).map(|(_, parameter)| parameter.id).collect();
+        for (((id, (_, rho)), normals), slopes) in ids.into_iter().zip(&self.variational.rho).zip(&normals).zip(&mut self.slopes) {
+            let Some(gradient) = flat::gradient(&evidence.gradients, id)? else { continue };
+            for (((slope, g), rho), z) in slopes.iter_mut().zip(gradient).zip(rho).zip(normals) {
+                *slope += share * 2.0 * f64::from(*rho) * f64::from(*z) * f64::from(g);
+            }
+        }
+        Ok(evidence)
+    }
+}
+
+/// BLoB under the training contract.
+#[derive(Debug)]
+struct BlobOptimizer {
+    adamw: Adamw,
+    variational: Variational,
+    seed: u64,
+    base_rate: f64,
+}
+
+impl BlobOptimizer {
+    /// SGD on ρ and on the KL after AdamW's step.
+    fn descend(&mut self, rate: f64, slopes: &[Vec<f64>]) -> Result<(), TrainError> {
+        let step = self.adamw.steps();
+        let Variational { rho, prior_sd, period, .. } = &self.variational;
+        let weight = kl_weight(step, *period);
+        let (mut new_rho, mut new_mean) = (rho.clone(), HashMap::new());
+        let means: Vec<(String, Matrix)> = self.adamw.adapter().to_matrices()?.into_iter().filter(|(path, _)| is_random(path)).collect();
+        for (((_, rho), (path, mut mean)), slopes) in new_rho.iter_mut().zip(means).zip(slopes) {
+            for ((rho, mean), slope) in rho.iter_mut().zip(&mut mean.values).zip(slopes) {
+                let (by_mean, by_rho) = kl_gradient(f64::from(*mean), f64::from(*rho), *prior_sd);
+                *rho = (f64::from(*rho) - rate * (slope + weight * by_rho)) as f32;
+                *mean = (f64::from(*mean) - rate * weight * by_mean) as f32;
+            }
+            if rho.iter().chain(&mean.values).any(|value| !value.is_finite()) {
+                return Err(TrainError::Step { step, reason: format!("the spread of `{path}` is not finite"), good: None });
+            }
+            new_mean.insert(path, mean.values);
+        }
+        self.adamw.set_adapter(flat::with_parameters(self.adamw.adapter(), new_mean));
+        self.variational.rho = new_rho;
+        Ok(())
+    }
+}
+
+impl Optimizer for BlobOptimizer {
+    fn step(&mut self, learning_rate: f64, objective: &mut dyn Objective) -> Result<Update, TrainError> {
+        let before = self.adamw.clone();
+        let address = Address { seed: self.seed, purpose: Purpose::Training, step: before.steps(), draw: 0 };
+        let slopes = self.variational.rho.iter().map(|(_, rho)| vec![0.0; rho.len()]).collect();
+        let mut at_draws = AtDraws { inner: objective, variational: &self.variational, address, draws: 0, slopes };
+        let update = self.adamw.step(learning_rate, &mut at_draws)?;
+        let slopes = at_draws.slopes;
+        let rate = self.variational.kl_rate * learning_rate / self.base_rate;
+        if let Err(error) = self.descend(rate, &slopes) {
+            self.adamw = before;
+            return Err(error);
+        }
+        Ok(update)
+    }
+
+    fn adapter(&self) -> &Adapter {
+        self.adamw.adapter()
+    }
+
+    fn posterior(&self) -> Box<dyn Posterior> {
+        let point = self.adamw.posterior();
+        let mut rho = self.variational.rho.iter();
+        let variance = point.mean().clone_with(|path, tensor| match is_random(path).then(|| rho.next()).flatten() {
+            None => tensor.zeros_like(),
+            Some((_, rho)) => {
+                let values: Vec<f32> = rho.iter().map(|rho| rho.powi(4)).collect();
+                Tensor::from_data(TensorData::new(values, tensor.dims()), &tensor.device())
+            }
+        });
+        match Gaussian::new(point.mean().clone(), variance) {
+            Ok(gaussian) => Box::new(gaussian.with_fact("prior_sd", self.variational.prior_sd)),
+            // ρ is finite after every step, and ρ⁴ would have to overflow: the mean alone is the honest answer then.
+            Err(_) => point,
+        }
+    }
+
+    fn state(&self) -> Result<Vec<u8>, TrainError> {
+        let writer = Writer::default().bytes(&self.adamw.state()?);
+        Ok(self.variational.rho.iter().fold(writer, |writer, (_, rho)| writer.singles(rho)).finish())
+    }
+
+    fn restore(&mut self, adapter: Adapter, state: &[u8]) -> Result<(), TrainError> {
+        let mut reader = Reader::new(state);
+        let adamw = reader.bytes()?;
+        let read = |(path, rho): &(String, Vec<f32>)| Ok::<_, TrainError>((path.clone(), reader.singles(rho.len())?));
+        let rho = self.variational.rho.iter().map(read).collect::<Result<_, _>>()?;
+        reader.finish()?;
+        self.adamw.restore(adapter, adamw)?;
+        self.variational.rho = rho;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lora::tiny::adapter;
+    use crate::method::testing::Bowl;
+
+    #[test]
+    fn the_weights_of_a_period_sum_to_one_and_the_last_has_half() {
+        // Exactly 1 − 2^(−T) with the weight written as a power alone; the paper's differs by the factor 1 + 2^(−T−1).
+        let weights: Vec<f64> = (1..=10).map(|step| kl_weight(step, 10)).collect();
+        assert!((weights.iter().sum::<f64>() - (1.0 - 2f64.powi(-10))).abs() < 1e-15);
+        assert_eq!((weights[9], kl_weight(11, 10), kl_weight(1, 5000)), (0.5, weights[0], 0.0));
+        for (place, weight) in weights.iter().enumerate() {
+            let exact = 2f64.powi(place as i32 + 1) / (2f64.powi(11) - 1.0);
+            assert!((weight / exact - 1.0).abs() < 1e-3);
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_the_kl_is_that_by_finite_differences() {
+        let kl = |mean: f64, rho: f64| (0.2 / rho.powi(2)).ln() + (rho.powi(4) + mean * mean) / (2.0 * 0.04) - 0.5;
+        for (mean, rho) in [(0.03, 0.05), (-0.4, 0.3), (0.0, 0.2f64.sqrt())] {
+            let (by_mean, by_rho) = kl_gradient(mean, rho, 0.2);
+            let step = 1e-6;
+            assert!((by_mean - (kl(mean + step, rho) - kl(mean - step, rho)) / (2.0 * step)).abs() < 1e-6);
+            assert!((by_rho - (kl(mean, rho + step) - kl(mean, rho - step)) / (2.0 * step)).abs() < 1e-5);
+        }
+        // q is the prior: nothing pulls.
+        assert!(kl_gradient(0.0, 0.2f64.sqrt(), 0.2).1.abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_step_is_the_one_worked_out_by_hand() {
+        let config = BlobConfig { adamw: AdamwConfig { learning_rate: 0.01, ..AdamwConfig::default() }, ..BlobConfig::default() };
+        let setup = Setup { seed: 3, steps: 4, steps_per_epoch: 1, examples: 4, dropout: 0.0 };
+        let mut optimizer = config.start(adapter(1, "q_proj"), &setup).unwrap();
+        let (mean, variance) = {
+            let posterior = optimizer.posterior();
+            (posterior.mean().flatten().unwrap(), posterior.variance().unwrap().flatten().unwrap())
+        };
+        // σ = ρ² with ρ between 0.0354 and 0.05 on A, and none on B.
+        assert!(variance[..128].iter().all(|variance| (0.001249..0.002501).contains(&variance.sqrt())));
+        assert!(variance[128..].iter().all(|&variance| variance == 0.0));
+        // The bowl's gradient is the weight itself; half the learning rate is half of the schedule.
+        let mut bowl = Bowl::default();
+        optimizer.step(0.005, &mut bowl).unwrap();
+        let posterior = optimizer.posterior();
+        let (after, spread) = (posterior.mean().flatten().unwrap(), posterior.variance().unwrap().flatten().unwrap());
+        for place in 0..256 {
+            let (m, drawn) = (f64::from(mean[place]), f64::from(bowl.seen[0][place]));
+            // AdamW's first step is the learning rate in the gradient's direction.
+            let by_adamw = m - 0.005 * drawn / (drawn.abs() + 1e-8);
+            if place >= 128 {
+                assert_eq!(drawn, m);
+                assert!((f64::from(after[place]) - by_adamw).abs() < 1e-6);
+                continue;
+            }
+            let rho = f64::from(variance[place]).powf(0.25);
+            let z = (drawn - m) / rho.powi(2);
+            assert!(z.abs() < 7.0);
+            // w = ½ at the last step of a period of one, SGD's rate 0.02 · ½.
+            let expected = by_adamw - 0.01 * 0.5 * by_adamw / 0.04;
+            assert!((f64::from(after[place]) - expected).abs() < 1e-5, "{place}: {} {expected}", after[place]);
+            let rho = rho - 0.01 * (2.0 * rho * z * drawn + 0.5 * (2.0 * rho.powi(3) / 0.04 - 2.0 / rho));
+            assert!((f64::from(spread[place]) / rho.powi(4) - 1.0).abs() < 1e-3, "{place}: {} {}", spread[place], rho.powi(4));
+        }
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let message = |config: BlobConfig| config.validate().unwrap_err().to_string();
+        assert_eq!(message(BlobConfig { kl_rate: -1.0, ..Default::default() }), "`kl_rate` is `-1`, expected a finite number, at least 0");
+        assert_eq!(message(BlobConfig { rho_init: 0.0, ..Default::default() }), "`rho_init` is `0`, expected a finite number above 0");
+        assert_eq!(message(BlobConfig { kl_period: Some(0), ..Default::default() }), "`kl_period` is `0`, expected at least 1");
+    }
+}

@@ -1,0 +1,65 @@
+//! Deep ensemble (Lakshminarayanan et al., arXiv 1612.01474): several AdamW runs that differ in their seeds (start, order of the data,
+//! dropout), one after the other on one frozen base; their probabilities are averaged.
+
+use serde::{Deserialize, Serialize};
+
+use super::adamw::AdamwConfig;
+use super::{Fit, Settings, Setup};
+use crate::lora::Adapter;
+use crate::posterior::{Members, Posterior};
+use crate::train::{Optimizer, TrainError};
+
+/// The most members of a run.
+const MOST: usize = 100;
+
+/// AdamW's settings and a number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnsembleConfig {
+    /// Those of the training of each member.
+    #[serde(flatten)]
+    pub adamw: AdamwConfig,
+    /// How many members are trained.
+    pub members: usize,
+}
+
+impl Default for EnsembleConfig {
+    fn default() -> Self {
+        Self { adamw: AdamwConfig::default(), members: 3 }
+    }
+}
+
+impl Settings for EnsembleConfig {
+    fn name(&self) -> &'static str {
+        "ensemble"
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.adamw.learning_rate
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.adamw.learning_rate = learning_rate;
+    }
+
+    fn validate(&self) -> Result<(), TrainError> {
+        if !(1..=MOST).contains(&self.members) {
+            return Err(TrainError::Setting { name: "members", found: self.members.to_string(), expected: "from 1 to 100" });
+        }
+        self.adamw.validate()
+    }
+
+    fn start(&self, adapter: Adapter, _: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
+        Ok(Box::new(self.adamw.optimizer(adapter)?))
+    }
+
+    fn members(&self) -> usize {
+        self.members
+    }
+
+    fn finish(&self, trained: Vec<Box<dyn Posterior>>, _: &mut Fit<'_>) -> Result<Box<dyn Posterior>, TrainError> {
+        let mut members = trained.iter().map(|member| member.mean().clone());
+        let first = members.next().ok_or_else(|| TrainError::Optimizer { reason: "an ensemble needs a member".into() })?;
+        Ok(Box::new(Members::new(first, members.collect())?))
+    }
+}

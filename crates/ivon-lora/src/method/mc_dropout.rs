@@ -1,0 +1,65 @@
+//! MC dropout (Gal and Ghahramani, arXiv 1506.02142): AdamW with LoRA's dropout on, and on again in prediction.
+//!
+//! Only the dropout before A is turned on: the base has none.
+
+use serde::{Deserialize, Serialize};
+
+use super::adamw::AdamwConfig;
+use super::{Settings, Setup, WithPosterior};
+use crate::lora::Adapter;
+use crate::posterior::Masks;
+use crate::train::{Optimizer, TrainError};
+
+/// The settings are AdamW's; the rate is that of `lora.dropout`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct McDropoutConfig {
+    /// Those of the training.
+    #[serde(flatten)]
+    pub adamw: AdamwConfig,
+}
+
+impl Settings for McDropoutConfig {
+    fn name(&self) -> &'static str {
+        "mc-dropout"
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.adamw.learning_rate
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.adamw.learning_rate = learning_rate;
+    }
+
+    fn validate(&self) -> Result<(), TrainError> {
+        self.adamw.validate()
+    }
+
+    fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
+        let rate = setup.dropout;
+        if !(rate > 0.0 && rate < 1.0) {
+            let expected = "above 0 and below 1 for the method `mc-dropout`";
+            return Err(TrainError::Setting { name: "dropout", found: rate.to_string(), expected });
+        }
+        let optimizer = self.adamw.optimizer(adapter)?;
+        Ok(Box::new(WithPosterior::new(optimizer, move |point| match Masks::new(point.mean().clone(), rate) {
+            Ok(masks) => Box::new(masks),
+            // The rate was checked before: this cannot be reached, and the weights alone are the honest answer.
+            Err(_) => point,
+        })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lora::tiny::adapter;
+
+    #[test]
+    fn without_dropout_there_is_nothing_to_draw_and_the_run_does_not_start() {
+        let setup = Setup { seed: 0, steps: 1, steps_per_epoch: 1, examples: 1, dropout: 0.0 };
+        let error = McDropoutConfig::default().start(adapter(1, "q_proj"), &setup).err().unwrap();
+        assert_eq!(error.to_string(), "`dropout` is `0`, expected above 0 and below 1 for the method `mc-dropout`");
+    }
+}

@@ -1,0 +1,52 @@
+//! An optimizer under another posterior: for methods that train as an optimizer does and draw in a way of their own.
+
+use std::fmt;
+
+use crate::lora::Adapter;
+use crate::posterior::Posterior;
+use crate::train::{Objective, Optimizer, TrainError, Update};
+
+/// The steps of an optimizer, with what `make` makes of its weights to draw from.
+pub struct WithPosterior<O, F> {
+    optimizer: O,
+    make: F,
+}
+
+impl<O: Optimizer, F: Fn(Box<dyn Posterior>) -> Box<dyn Posterior>> WithPosterior<O, F> {
+    /// `make` is given what the optimizer itself would draw from.
+    pub fn new(optimizer: O, make: F) -> Self {
+        Self { optimizer, make }
+    }
+}
+
+impl<O: fmt::Debug, F> fmt::Debug for WithPosterior<O, F> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("WithPosterior").field("optimizer", &self.optimizer).finish_non_exhaustive()
+    }
+}
+
+impl<O: Optimizer, F: Fn(Box<dyn Posterior>) -> Box<dyn Posterior>> Optimizer for WithPosterior<O, F> {
+    fn step(&mut self, learning_rate: f64, objective: &mut dyn Objective) -> Result<Update, TrainError> {
+        self.optimizer.step(learning_rate, objective)
+    }
+
+    fn adapter(&self) -> &Adapter {
+        self.optimizer.adapter()
+    }
+
+    fn posterior(&self) -> Box<dyn Posterior> {
+        (self.make)(self.optimizer.posterior())
+    }
+
+    fn hessian_ratio(&self) -> Option<[f64; 3]> {
+        self.optimizer.hessian_ratio()
+    }
+
+    fn state(&self) -> Result<Vec<u8>, TrainError> {
+        self.optimizer.state()
+    }
+
+    fn restore(&mut self, adapter: Adapter, state: &[u8]) -> Result<(), TrainError> {
+        self.optimizer.restore(adapter, state)
+    }
+}

@@ -1,0 +1,74 @@
+//! Monte-Carlo dropout (Gal and Ghahramani, arXiv 1506.02142): one adapter whose draws are dropout masks on the inputs of A.
+
+use super::{Draw, Posterior, PosteriorError, Spread, Stored};
+use crate::lora::{Adapter, Dropout};
+
+/// The tag of its file.
+pub(super) const CONTENT: &str = "dropout";
+
+/// An adapter with the rate at which its training dropped inputs of A. The rest of the model has no dropout.
+#[derive(Clone, Debug)]
+pub struct Masks {
+    adapter: Adapter,
+    rate: f64,
+}
+
+impl Masks {
+    /// Masks on this adapter.
+    ///
+    /// # Errors
+    /// If the rate is not above 0 and below 1.
+    pub fn new(adapter: Adapter, rate: f64) -> Result<Self, PosteriorError> {
+        if rate > 0.0 && rate < 1.0 {
+            return Ok(Self { adapter, rate });
+        }
+        Err(PosteriorError::Setting { setting: "dropout", expected: "above 0 and below 1", found: rate })
+    }
+
+    pub(super) fn from_stored(adapter: Adapter, stored: &Stored) -> Result<Self, PosteriorError> {
+        Self::new(adapter, stored.number("rate", "a number")?)
+    }
+}
+
+impl Posterior for Masks {
+    /// The masks of draw `sample`: an example's mask depends on the example and the draw, not on what else is predicted with it.
+    /// τ turns them on (above 0) or off (0).
+    fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
+        super::gaussian::check_scale(scale)?;
+        let dropout = (scale > 0.0).then_some(Dropout { rate: self.rate, seed, step: 0, draw: sample });
+        Ok(Draw { adapter: self.adapter.clone(), dropout })
+    }
+
+    fn mean(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    fn variance(&self) -> Option<&Adapter> {
+        None
+    }
+
+    fn spread(&self) -> Spread {
+        Spread::Fixed
+    }
+
+    fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
+        Ok(Some(Stored::new(CONTENT).with("rate", self.rate)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lora::tiny::adapter;
+
+    #[test]
+    fn masks_are_on_above_scale_zero_and_named_by_draw_and_seed() {
+        let masks = Masks::new(adapter(1, "q_proj"), 0.25).unwrap();
+        assert_eq!(masks.draw(3, 7, 0.0).unwrap().dropout, None);
+        assert_eq!(masks.draw(3, 7, 1.0).unwrap().dropout, Some(Dropout { rate: 0.25, seed: 7, step: 0, draw: 3 }));
+        assert!(masks.draw(0, 0, f64::NAN).is_err());
+        for rate in [0.0, 1.0, -0.1, f64::NAN] {
+            assert!(matches!(Masks::new(adapter(1, "q_proj"), rate), Err(PosteriorError::Setting { setting: "dropout", .. })));
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The linearised model: choice logits as a linear function of the weights around the mean, so that a normal distribution over weights
+//! is one over logits.
+//!
+//! Logits count relative to the first choice: d_c = z_c − z_0 for c = 1 … C−1, which is all that a softmax sees. With the Jacobian
+//! J = ∂d/∂θ at the mean, d ~ N(d(mean), τ J Σ Jᵀ).
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use ivon::noise::{Address, Purpose};
+
+use super::choice::{Questions, choice_log_probabilities};
+use super::error::PredictError;
+use crate::data::Encoded;
+use crate::forward::{LowRank, Network};
+use crate::lora::Adapter;
+use crate::metrics::{LogProbabilities, log_softmax};
+use crate::posterior::{Linearised, LinearisedForm, Posterior};
+
+/// One example's predictions at an adapter, and how they change with its weights.
+#[derive(Clone, Debug)]
+pub struct Linearisation {
+    /// Log-probabilities `[C]`, nats.
+    pub log_probabilities: Vec<f64>,
+    /// ∂(z_c − z_0)/∂θ for c = 1 … C−1, `[C−1][P]`, weights in the order of [`Adapter::flatten`].
+    pub jacobian: Vec<Vec<f32>>,
+}
+
+impl Linearisation {
+    /// Predicts an example and differentiates: C−1 forward and backward passes (one where there is a single choice).
+    ///
+    /// # Errors
+    /// If a number is not finite, or the device gives none back.
+    pub fn of(network: &Network, adapter: &Adapter, scaling: f64, example: &Encoded) -> Result<Self, PredictError> {
+        let adapter = adapter.clone().train();
+        let questions = Questions::pack(&[example]);
+        let predict = || choice_log_probabilities(network, LowRank { adapter: &adapter, scaling, dropout: None }, &questions);
+        let not_finite = || PredictError::NotFinite { id: example.id.clone() };
+        let mut row = None;
+        let mut jacobian = Vec::new();
+        for choice in 1..example.choices.len().max(2) {
+            let found = predict();
+            if row.is_none() {
+                row = Some(numbers(found.clone().inner())?.into_iter().map(f64::from).collect::<Vec<f64>>());
+            }
+            if choice >= example.choices.len() {
+                break;
+            }
+            let difference = (found.clone().narrow(1, choice, 1) - found.narrow(1, 0, 1)).sum();
+            let mut gradients = GradientsParams::from_grads(difference.backward(), &adapter);
+            let mut flat = Vec::with_capacity(adapter.parameter_count());
+            for (_, parameter) in adapter.parameters() {
+                match gradients.remove::<2>(parameter.id) {
+                    Some(gradient) => flat.extend(numbers(gradient)?),
+                    None => flat.resize(flat.len() + parameter.lazy_shape().num_elements(), 0.0),
+                }
+            }
+            if flat.iter().any(|value| !value.is_finite()) {
+                return Err(not_finite());
+            }
+            jacobian.push(flat);
+        }
+        let log_probabilities = log_softmax(&row.unwrap_or_default(), 1.0);
+        if log_probabilities.iter().any(|value| value.is_nan()) {
+            return Err(not_finite());
+        }
+        Ok(Self { log_probabilities, jacobian })
+    }
+
+    /// The Hessian of −ln p(label) in d, which no label changes: diag(p) − p pᵀ without the first choice, `[(C−1)²]` row by row.
+    pub fn curvature(&self) -> Vec<f64> {
+        let p: Vec<f64> = self.log_probabilities.iter().skip(1).map(|log| log.exp()).collect();
+        let entry = |a: usize, b: usize| if a == b { p[a] * (1.0 - p[a]) } else { -p[a] * p[b] };
+        (0..p.len()).flat_map(|a| (0..p.len()).map(move |b| (a, b))).map(|(a, b)| entry(a, b)).collect()
+    }
+}
+
+fn numbers(tensor: Tensor<2>) -> Result<Vec<f32>, PredictError> {
+    tensor.into_data().try_to_vec::<f32>().map_err(|error| PredictError::Device { reason: format!("{error:?}") })
+}
+
+/// A set in the linearised model: per example its log-probabilities at the mean and the covariance of its logits.
+pub(super) struct LinearSet {
+    rows: LogProbabilities,
+    covariances: Vec<Vec<f64>>,
+    keys: Vec<u64>,
+    form: LinearisedForm,
+}
+
+impl LinearSet {
+    /// `watch` hears how many examples are done and says whether to go on.
+    pub(super) fn of(
+        network: &Network,
+        posterior: &dyn Posterior,
+        linearised: &dyn Linearised,
+        scaling: f64,
+        examples: &[Encoded],
+        watch: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Self, PredictError> {
+        let mut set = Self {
+            rows: Vec::with_capacity(examples.len()),
+            covariances: Vec::with_capacity(examples.len()),
+            keys: examples.iter().map(|example| example.key).collect(),
+            form: linearised.form(),
+        };
+        for (done, example) in examples.iter().enumerate() {
+            let found = Linearisation::of(network, posterior.mean(), scaling, example)?;
+            set.covariances.push(linearised.covariance(&found.jacobian)?);
+            set.rows.push(found.log_probabilities);
+            if !watch(done + 1) {
+                return Err(PredictError::Stopped { done: done + 1, total: examples.len() });
+            }
+        }
+        Ok(set)
+    }
+
+    /// At the mean, `[N][C]`.
+    pub(super) fn mean(&self) -> LogProbabilities {
+        self.rows.clone()
+    }
+
+    /// `samples` draws of all examples' logits at τ = `scale`, `[S][N][C]`; in the probit form one, which is the average itself.
+    pub(super) fn draws(&self, samples: usize, seed: u64, scale: f64) -> Vec<LogProbabilities> {
+        let each = |row: &dyn Fn(usize) -> Vec<f64>| (0..self.rows.len()).map(row).collect::<LogProbabilities>();
+        if scale == 0.0 {
+            return vec![self.mean(); samples];
+        }
+        match self.form {
+            LinearisedForm::Probit => {
+                (samples > 0).then(|| each(&|index| probit(&self.rows[index], &self.covariances[index], scale))).into_iter().collect()
+            }
+            LinearisedForm::Samples => (0..samples as u64)
+                .map(|sample| each(&|index| self.drawn(index, Address { seed, purpose: Purpose::Posterior, step: 0, draw: sample }, scale)))
+                .collect(),
+        }
+    }
+
+    /// d + √τ L z with L Lᵀ the covariance; z has the example's own address.
+    fn drawn(&self, index: usize, address: Address, scale: f64) -> Vec<f64> {
+        let row = &self.rows[index];
+        let size = row.len() - 1;
+        let root = cholesky(&self.covariances[index], size);
+        let mut normals = vec![0.0f32; size];
+        address.fill(&format!("linearised.{}", self.keys[index]), &mut normals);
+        let mut logits = row.clone();
+        for (choice, logit) in logits.iter_mut().skip(1).enumerate() {
+            *logit += scale.sqrt() * (0..=choice).map(|k| root[choice * size + k] * f64::from(normals[k])).sum::<f64>();
+        }
+        log_softmax(&logits, 1.0)
+    }
+}
+
+/// MacKay's probit form: softmax(z_c / √(1 + π/8 v_c)), with v_c the variance of logit c. Logits have a variance only up to what they
+/// share; here z sums to zero over the choices, which treats all choices alike.
+fn probit(row: &[f64], covariance: &[f64], scale: f64) -> Vec<f64> {
+    let count = row.len();
+    let size = count - 1;
+    // The covariance of (0, d) less its mean over the choices: H K H with H = I − 1/C.
+    let full = |a: usize, b: usize| if a == 0 || b == 0 { 0.0 } else { covariance[(a - 1) * size + b - 1] };
+    let share = 1.0 / count as f64;
+    let total: f64 = (0..count).flat_map(|a| (0..count).map(move |b| (a, b))).map(|(a, b)| full(a, b)).sum();
+    let mean = row.iter().sum::<f64>() * share;
+    let logits: Vec<f64> = (0..count)
+        .map(|choice| {
+            let common: f64 = (0..count).map(|other| full(choice, other)).sum();
+            let variance = full(choice, choice) - 2.0 * share * common + share * share * total;
+            // Against the mean of two choices a logit has half of d and a quarter of its variance: C/(C−1) makes them the formula's.
+            let stretch = count as f64 / size.max(1) as f64;
+            (row[choice] - mean) / (1.0 + std::f64::consts::PI / 8.0 * scale * variance * stretch * stretch).sqrt()
+        })
+        .collect();
+    log_softmax(&logits, 1.0)
+}
+
+/// L with L Lᵀ = the symmetric matrix `[size²]`; a pivot that rounding has made negative counts as 0.
+fn cholesky(matrix: &[f64], size: usize) -> Vec<f64> {
+    let mut root = vec![0.0; size * size];
+    for row in 0..size {
+        for column in 0..=row {
+            let known: f64 = (0..column).map(|k| root[row * size + k] * root[column * size + k]).sum();
+            let rest = matrix[row * size + column] - known;
+            root[row * size + column] = if row == column {
+                rest.max(0.0).sqrt()
+            } else if root[column * size + column] > 0.0 {
+                rest / root[column * size + column]
+            } else {
+                0.0
+            };
+        }
+    }
+    root
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(row: &[f64], covariance: &[f64], form: LinearisedForm) -> LinearSet {
+        LinearSet { rows: vec![log_softmax(row, 1.0)], covariances: vec![covariance.to_vec()], keys: vec![7], form }
+    }
+
+    /// E σ(d + √v z) by the trapezoid rule.
+    fn expected(d: f64, v: f64) -> f64 {
+        let density = |z: f64| (-0.5 * z * z).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        (-4000..=4000).map(|i| f64::from(i) * 0.002).map(|z| 0.002 * density(z) / (1.0 + (-(d + v.sqrt() * z)).exp())).sum()
+    }
+
+    #[test]
+    fn both_forms_come_near_the_integral() {
+        for (d, v) in [(0.5, 1.0), (2.0, 4.0), (-1.0, 0.2)] {
+            let samples = set(&[0.0, d], &[v], LinearisedForm::Samples).draws(4000, 3, 1.0);
+            let mean = samples.iter().map(|draw| draw[0][1].exp()).sum::<f64>() / 4000.0;
+            // A probability has a standard deviation of at most ½: 0.008 for the mean of 4,000.
+            assert!((mean - expected(d, v)).abs() < 0.02, "{mean} {}", expected(d, v));
+            let probit = set(&[0.0, d], &[v], LinearisedForm::Probit).draws(10, 3, 1.0);
+            assert_eq!(probit.len(), 1);
+            assert!((probit[0][0][1].exp() - 1.0 / (1.0 + (-d / (1.0 + std::f64::consts::PI / 8.0 * v).sqrt()).exp())).abs() < 1e-12);
+            assert!((probit[0][0][1].exp() - expected(d, v)).abs() < 0.02);
+        }
+    }
+
+    #[test]
+    fn draws_of_logits_have_the_covariance_that_was_given() {
+        let covariance = [2.0, 0.9, 0.9, 1.0];
+        let draws = set(&[0.0, 1.0, -1.0], &covariance, LinearisedForm::Samples).draws(8000, 1, 0.25);
+        let logits: Vec<[f64; 2]> = draws.iter().map(|draw| [draw[0][1] - draw[0][0] - 1.0, draw[0][2] - draw[0][0] + 1.0]).collect();
+        for (a, b) in [(0, 0), (0, 1), (1, 1)] {
+            let found = logits.iter().map(|d| d[a] * d[b]).sum::<f64>() / 8000.0;
+            // Standard error of a product's mean: at most √3 · 2 · 0.25 / √8000 = 0.01.
+            assert!((found - 0.25 * covariance[2 * a + b]).abs() < 0.04, "{a} {b}: {found}");
+        }
+    }
+
+    #[test]
+    fn the_probit_form_treats_all_choices_alike() {
+        // The same three logits and covariance with the choices in another order: z independent with variances 1, 2, 3.
+        let (logits, variances) = ([0.3, -0.2, 1.0], [1.0, 2.0, 3.0]);
+        let of = |order: [usize; 3]| {
+            let [a, b, c] = order.map(|choice| variances[choice]);
+            let covariance = [a + b, a, a, a + c];
+            let found = set(&order.map(|choice| logits[choice]), &covariance, LinearisedForm::Probit).draws(1, 0, 1.0);
+            order.iter().zip(&found[0][0]).map(|(&choice, &log)| (choice, log)).collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let (one, other) = (of([0, 1, 2]), of([2, 0, 1]));
+        assert!(one.iter().all(|(choice, log)| (log - other[choice]).abs() < 1e-12));
+    }
+
+    #[test]
+    fn the_curvature_is_the_covariance_of_the_label() {
+        let p = [0.2f64, 0.3, 0.5];
+        let found = Linearisation { log_probabilities: p.map(f64::ln).to_vec(), jacobian: vec![] }.curvature();
+        let expected = [0.21, -0.15, -0.15, 0.25];
+        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
+    }
+}

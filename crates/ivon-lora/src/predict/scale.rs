@@ -1,0 +1,135 @@
+//! The choice of τ: the scale of the variance with the lowest NLL on a held-out set, 0 where sampling does not help.
+
+use serde::Serialize;
+
+use super::average::{EvaluationOptions, log_probabilities};
+use super::error::PredictError;
+use super::linear::LinearSet;
+use crate::data::Encoded;
+use crate::forward::{LowRank, Network};
+use crate::metrics::{Predictions, mean_of_draws};
+use crate::posterior::Posterior;
+
+/// The scales that are tried: √τ, by which the noise is multiplied, in steps of a quarter from 0 to 2. Steps any finer are not told
+/// apart by a calibration set.
+pub const SCALES: [f64; 9] = [0.0, 0.0625, 0.25, 0.5625, 1.0, 1.5625, 2.25, 3.0625, 4.0];
+
+/// A scale that was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ScaleTrial {
+    /// τ.
+    pub scale: f64,
+    /// Mean negative log-likelihood with the draws averaged, nats; at the mean where τ is 0.
+    pub nll: f64,
+}
+
+/// The NLL of a labelled set at each of `scales`, with the same draws 0 … S−1 at all of them. `watch` hears how many examples of how
+/// many, over all passes, are done and says whether to go on.
+///
+/// # Errors
+/// If an example has no label, a prediction fails, or `watch` says stop.
+pub fn scale_trials(
+    network: &Network,
+    posterior: &dyn Posterior,
+    scaling: f64,
+    examples: &[Encoded],
+    options: &EvaluationOptions,
+    scales: &[f64],
+    watch: &mut dyn FnMut(usize, usize) -> bool,
+) -> Result<Vec<ScaleTrial>, PredictError> {
+    let labels = examples.iter().map(|example| example.label.ok_or_else(|| PredictError::NoLabel { id: example.id.clone() }));
+    let labels: Vec<usize> = labels.collect::<Result<_, _>>()?;
+    let samples = posterior.spread().draws(options.samples);
+    if let Some(linearised) = posterior.linearised() {
+        let mut watch = |done| watch(done, examples.len());
+        let set = LinearSet::of(network, posterior, linearised, scaling, examples, &mut watch)?;
+        return scales
+            .iter()
+            .map(|&scale| {
+                let found = if scale == 0.0 { set.mean() } else { mean_of_draws(&set.draws(samples, options.seed, scale))? };
+                Ok(ScaleTrial { scale, nll: Predictions::new(found, labels.clone())?.nll() })
+            })
+            .collect();
+    }
+    let passes: usize = scales.iter().map(|&scale| if scale == 0.0 { 1 } else { samples }).sum();
+    let mut done = 0;
+    let mut nll = |scale: f64| {
+        let draws = (0..if scale == 0.0 { 1 } else { samples as u64 }).map(|sample| {
+            let draw = posterior.draw(sample, options.seed, scale)?;
+            let low_rank = LowRank { adapter: &draw.adapter, scaling, dropout: draw.dropout };
+            let found = log_probabilities(network, low_rank, examples, options.batch_tokens, &mut |more| {
+                watch(done + more, passes * examples.len())
+            })?;
+            done += examples.len();
+            Ok(found)
+        });
+        let draws: Vec<_> = draws.collect::<Result<_, PredictError>>()?;
+        Ok::<f64, PredictError>(Predictions::new(mean_of_draws(&draws)?, labels.clone())?.nll())
+    };
+    scales.iter().map(|&scale| Ok(ScaleTrial { scale, nll: nll(scale)? })).collect()
+}
+
+/// The trial with the lowest NLL, the smallest scale of those that tie; τ = 0 where there is none.
+pub fn best_scale(trials: &[ScaleTrial]) -> f64 {
+    let better = |best: Option<ScaleTrial>, trial: &ScaleTrial| match best {
+        Some(best) if best.nll < trial.nll || best.nll == trial.nll && best.scale <= trial.scale => Some(best),
+        _ => Some(*trial),
+    };
+    trials.iter().fold(None, better).map_or(0.0, |best| best.scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::data::Choices;
+    use crate::lora::{Adapter, LoraConfig};
+    use crate::model::{BasePrecision, Checkpoint, Decoder};
+    use crate::posterior::{Gaussian, PointEstimate};
+    use crate::predict::evaluate;
+    use crate::testing::golden;
+
+    #[test]
+    fn the_smallest_of_the_best_scales_is_taken() {
+        let trials = |nll: &[f64]| -> Vec<ScaleTrial> { SCALES.iter().zip(nll).map(|(&scale, &nll)| ScaleTrial { scale, nll }).collect() };
+        assert_eq!(best_scale(&trials(&[0.7, 0.6, 0.5, 0.55])), 0.25);
+        assert_eq!(best_scale(&trials(&[0.5, 0.6, 0.5])), 0.0);
+        assert_eq!(best_scale(&[]), 0.0);
+    }
+
+    #[test]
+    fn a_trial_is_what_an_evaluation_at_that_scale_finds() {
+        let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();
+        let network = Network::new(Decoder::load(&checkpoint, BasePrecision::F32).unwrap(), &Device::flex(), false);
+        let adapter = Adapter::new(&LoraConfig { rank: 2, ..LoraConfig::default() }, network.config(), 1, &Device::flex()).unwrap();
+        let variance = adapter.clone_with(|_, tensor| tensor.zeros_like() + 0.3);
+        let gaussian = Gaussian::new(adapter.clone(), variance).unwrap();
+        let example = |key: u32, label| Encoded {
+            id: key.to_string(),
+            key: u64::from(key),
+            tokens: vec![5, 6 + key, 7],
+            choices: Choices::Tokens(vec![10, 20]),
+            label,
+        };
+        let examples: Vec<Encoded> = (0..4).map(|key| example(key, Some(key as usize % 2))).collect();
+        let options = EvaluationOptions { samples: 2, ..EvaluationOptions::default() };
+        let (mut last, mut total) = (0, 0);
+        let trials = scale_trials(&network, &gaussian, 2.0, &examples, &options, &[0.0, 2.25], &mut |done, of| {
+            (last, total) = (done, of);
+            true
+        });
+        let evaluated =
+            evaluate(&network, &gaussian, 2.0, &examples, &EvaluationOptions { scale: 2.25, ..options }, &mut |_, _| true).unwrap();
+        let nll = |found| Predictions::new(found, vec![0, 1, 0, 1]).unwrap().nll();
+        let expected = [
+            ScaleTrial { scale: 0.0, nll: nll(evaluated.mean) },
+            ScaleTrial { scale: 2.25, nll: nll(mean_of_draws(&evaluated.draws).unwrap()) },
+        ];
+        assert_eq!(trials.unwrap(), expected);
+        assert_eq!((last, total), (12, 12));
+        let point = PointEstimate { adapter };
+        let unlabelled = scale_trials(&network, &point, 2.0, &[example(1, None)], &options, &SCALES, &mut |_, _| true).unwrap_err();
+        assert_eq!(unlabelled.to_string(), "example `1` has no label to score against");
+    }
+}

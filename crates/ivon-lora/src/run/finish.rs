@@ -1,0 +1,245 @@
+//! What follows training: the method's own fit → calibrate → test → the files that the run leaves.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::evaluation::{Cost, EvaluationReport, Temperatures, predictions};
+use super::folder::{self, AdapterFolder, RunFolder, card_scores, write_predictions};
+use super::train::{Sets, Watch, options, same_answers};
+use super::{Base, RunConfig, RunError, RunEvent};
+use crate::data::{self, Dataset, EncodedSet, Example, Role, Task};
+use crate::lora::{Adapter, LoraConfig};
+use crate::method::{Fit, member_folder};
+use crate::metrics::{Predictions, best_temperature, mean_of_draws};
+use crate::posterior::{Answer, CardFacts, Posterior, PredictWith, SIDECAR_FORMAT, Sidecar, Spread};
+use crate::predict::{Evaluated, EvaluationOptions, SCALES, best_scale, evaluate, log_probabilities, scale_trials};
+use crate::report::{Record, read_records};
+use crate::train::{METRICS_FILE, TrainError};
+
+/// What was chosen on calibrate.
+struct Calibrated {
+    predict_with: PredictWith,
+    temperatures: Option<Temperatures>,
+}
+
+/// What stands when training has ended.
+pub(super) struct Finish<'a> {
+    pub config: &'a RunConfig,
+    pub base: &'a Base,
+    pub task: &'a Task,
+    pub dataset: &'a Dataset,
+    pub sets: &'a Sets,
+    pub lora: &'a LoraConfig,
+    pub folder: &'a RunFolder,
+}
+
+impl Finish<'_> {
+    /// Fits, calibrates, tests, and writes what the run leaves.
+    pub fn run(&self, trained: Vec<Box<dyn Posterior>>, kept_step: u64, watch: Watch<'_>) -> Result<EvaluationReport, RunError> {
+        let started = Instant::now();
+        let posterior = self.posterior(trained, watch)?;
+        let fitting_seconds = started.elapsed().as_secs_f64();
+        let posterior = posterior.as_ref();
+        let samples = posterior.spread().draws(self.config.evaluation.samples);
+        let mut options = EvaluationOptions { samples, ..options(self.config) };
+        options.scale = self.scale(posterior, &options, watch)?;
+        let calibrated = self.calibrate(posterior, &options, watch)?;
+        let chosen = calibrated.predict_with;
+        let (mut report, evaluated, prediction_seconds) = self.test(posterior, &options, chosen, watch)?;
+        let stored = posterior.stored()?.map_or(0, |stored| stored.matrices.values().map(|matrix| matrix.values.len()).sum());
+        let cost = Cost { training_seconds: self.training_seconds()?, fitting_seconds, prediction_seconds, stored_numbers: stored };
+        if let Some(temperatures) = calibrated.temperatures {
+            report = report.with_temperatures(&self.sets.test.examples, &evaluated, same_answers(self.task), temperatures)?;
+        }
+        let words: Vec<&Example> = self.sets.test.kept.iter().map(|&index| &self.dataset.test[index]).collect();
+        let lines = predictions(
+            &self.sets.test.examples,
+            &words,
+            &evaluated,
+            chosen,
+            calibrated.temperatures,
+            self.config.evaluation.include_text,
+        )?;
+        let folder =
+            AdapterFolder { posterior, lora: self.lora, sidecar: self.sidecar(&options, &calibrated), card: self.card(&report, kept_step) };
+        let path = self.folder.path().join(folder::ADAPTER_FOLDER);
+        folder.write(&path)?;
+        watch(RunEvent::Saved(&path));
+        watch(RunEvent::Saved(&self.folder.write_json(folder::EVALUATION_FILE, &report)?));
+        watch(RunEvent::Saved(&self.folder.write_json(folder::COST_FILE, &cost)?));
+        watch(RunEvent::Saved(&write_predictions(&self.folder.path().join(folder::PREDICTIONS_FILE), &lines)?));
+        Ok(report)
+    }
+
+    /// The time of all steps of all members, also of those before a resume: as their records have it.
+    fn training_seconds(&self) -> Result<f64, RunError> {
+        let mut seconds = 0.0;
+        for member in 0..self.config.optimizer.settings().members() {
+            for record in read_records(&member_folder(self.folder.path(), member).join(METRICS_FILE)).map_err(TrainError::from)? {
+                if let Record::Step(step) = record {
+                    seconds += step.step_seconds;
+                }
+            }
+        }
+        Ok(seconds)
+    }
+
+    /// What the method makes of what was trained.
+    fn posterior(&self, trained: Vec<Box<dyn Posterior>>, watch: Watch<'_>) -> Result<Box<dyn Posterior>, RunError> {
+        let mut fit = Fit {
+            network: &self.base.network,
+            scaling: self.lora.scaling(),
+            dropout: self.lora.dropout,
+            seed: self.config.seed,
+            batch_tokens: self.config.evaluation.batch_tokens,
+            train: &self.sets.train.examples,
+            watch: &mut |done, total| watch(RunEvent::Progress { what: "fitting the posterior", done, total }),
+        };
+        Ok(self.config.optimizer.settings().finish(trained, &mut fit)?)
+    }
+
+    fn evaluate(
+        &self,
+        posterior: &dyn Posterior,
+        set: &EncodedSet,
+        options: &EvaluationOptions,
+        what: &'static str,
+        watch: Watch<'_>,
+    ) -> Result<Evaluated, RunError> {
+        let mut watch = |done, total| watch(RunEvent::Progress { what, done, total });
+        Ok(evaluate(&self.base.network, posterior, self.lora.scaling(), &set.examples, options, &mut watch)?)
+    }
+
+    /// τ: the one with the lowest NLL on calibrate where the settings ask for that, else theirs.
+    fn scale(&self, posterior: &dyn Posterior, options: &EvaluationOptions, watch: Watch<'_>) -> Result<f64, RunError> {
+        let set = &self.sets.calibrate;
+        if !self.config.evaluation.choose_scale || set.examples.is_empty() || options.samples == 0 || posterior.spread() != Spread::Scaled {
+            return Ok(options.scale);
+        }
+        let mut told = |done, total| watch(RunEvent::Progress { what: "choosing τ on calibrate", done, total });
+        let scaling = self.lora.scaling();
+        let trials = scale_trials(&self.base.network, posterior, scaling, &set.examples, options, &SCALES, &mut told)?;
+        let scale = best_scale(&trials);
+        let list: Vec<String> = trials.iter().map(|trial| format!("{:.3} at {}", trial.nll, trial.scale)).collect();
+        watch(RunEvent::Note(format!("calibrate: τ = {scale} has the lowest NLL ({})", list.join(", "))));
+        Ok(scale)
+    }
+
+    /// On calibrate: mean or samples, whichever has the lower NLL, and the temperature of each; the mean at no temperature where there
+    /// is no such set.
+    fn calibrate(&self, posterior: &dyn Posterior, options: &EvaluationOptions, watch: Watch<'_>) -> Result<Calibrated, RunError> {
+        let set = &self.sets.calibrate;
+        if set.examples.is_empty() {
+            return Ok(Calibrated { predict_with: PredictWith::Mean, temperatures: None });
+        }
+        let evaluated = self.evaluate(posterior, set, options, "evaluating calibrate", watch)?;
+        let labels = super::evaluation::labels(&set.examples)?;
+        let mean = Predictions::new(evaluated.mean, labels.clone())?;
+        let mut temperatures = Temperatures { mean: best_temperature(&mean), samples: 1.0 };
+        let mut said = format!("calibrate: NLL {:.3} at the mean, T = {:.2}", mean.nll(), temperatures.mean);
+        let mut predict_with = PredictWith::Mean;
+        if !evaluated.draws.is_empty() {
+            let sampled = Predictions::new(mean_of_draws(&evaluated.draws)?, labels)?;
+            temperatures.samples = best_temperature(&sampled);
+            said += &format!("; {:.3} with {} samples, T = {:.2}", sampled.nll(), evaluated.draws.len(), temperatures.samples);
+            if sampled.nll() < mean.nll() {
+                predict_with = PredictWith::Samples;
+            }
+        }
+        watch(RunEvent::Note(said));
+        Ok(Calibrated { predict_with, temperatures: Some(temperatures) })
+    }
+
+    /// Scores on test, beside those of the untuned base.
+    fn test(
+        &self,
+        posterior: &dyn Posterior,
+        options: &EvaluationOptions,
+        chosen: PredictWith,
+        watch: Watch<'_>,
+    ) -> Result<(EvaluationReport, Evaluated, f64), RunError> {
+        let set = &self.sets.test;
+        if set.examples.is_empty() {
+            return Err(self.dataset.required(Role::Test).map(|_| ()).map_or_else(RunError::from, |()| RunError::Setting {
+                name: "test",
+                found: "empty".into(),
+                expected: "labelled rows to score",
+            }));
+        }
+        let untuned = Adapter { layers: Vec::new() };
+        let low_rank = crate::forward::LowRank { adapter: &untuned, scaling: 0.0, dropout: None };
+        let total = set.examples.len();
+        let base = log_probabilities(&self.base.network, low_rank, &set.examples, options.batch_tokens, &mut |done| {
+            watch(RunEvent::Progress { what: "evaluating the base", done, total })
+        })?;
+        let started = Instant::now();
+        let evaluated = self.evaluate(posterior, set, options, "evaluating test", watch)?;
+        let seconds = started.elapsed().as_secs_f64();
+        let split = self.dataset.report.sources.get(&Role::Test).map_or("test", |split| split.name());
+        let mut report =
+            EvaluationReport::new(split, &set.examples, &evaluated, same_answers(self.task), options.seed, options.scale, chosen)?;
+        let labels = super::evaluation::labels(&set.examples)?;
+        let base = Predictions::new(base, labels)?;
+        report.base = Some(crate::metrics::Scores::of(&base, same_answers(self.task), &Default::default()));
+        Ok((report, evaluated, seconds))
+    }
+
+    fn sidecar(&self, options: &EvaluationOptions, calibrated: &Calibrated) -> Sidecar {
+        Sidecar {
+            format_version: SIDECAR_FORMAT,
+            program_version: env!("CARGO_PKG_VERSION").into(),
+            task: serde_json::to_value(self.task).unwrap_or_default(),
+            answers: self.answers(),
+            max_length: self.config.data.max_length,
+            chat_template: self.config.data.chat_template,
+            method: self.config.optimizer.name().into(),
+            method_files: Vec::new(),
+            scale: options.scale,
+            temperature: calibrated.temperatures.map_or(1.0, |found| found.mean),
+            temperature_of_samples: calibrated.temperatures.map_or(1.0, |found| found.samples),
+            samples: options.samples,
+            seed: self.config.seed,
+            predict_with: calibrated.predict_with,
+            base: self.base.record.clone(),
+        }
+    }
+
+    /// The answer words with their tokens, where all rows share them.
+    fn answers(&self) -> Vec<Answer> {
+        let (true, Some(encoded), Some(example)) = (same_answers(self.task), self.sets.train.examples.first(), self.dataset.train.first())
+        else {
+            return Vec::new();
+        };
+        let tokens: Vec<Vec<u32>> = match &encoded.choices {
+            data::Choices::Tokens(tokens) => tokens.iter().map(|&token| vec![token]).collect(),
+            data::Choices::Answers(answers) => answers.clone(),
+        };
+        example.answers.iter().zip(tokens).map(|(word, tokens)| Answer { word: word.clone(), tokens }).collect()
+    }
+
+    fn card(&self, report: &EvaluationReport, kept_step: u64) -> CardFacts {
+        let config = self.config;
+        let files: Vec<String> = self.dataset.report.files.iter().map(|file| file_name(&file.path)).collect();
+        CardFacts {
+            base: self.base.record.name.clone(),
+            task: self.task.name.clone(),
+            data: format!("{} training examples from {}", self.sets.train.examples.len(), files.join(", ")),
+            method: config.optimizer.name().to_uppercase(),
+            settings: vec![
+                ("step kept".into(), kept_step.to_string()),
+                ("learning rate".into(), config.optimizer.learning_rate().to_string()),
+                ("examples per step".into(), (config.train.batch_size * config.train.accumulation).to_string()),
+                ("rank".into(), self.lora.rank.to_string()),
+                ("alpha".into(), self.lora.alpha.to_string()),
+                ("dropout".into(), self.lora.dropout.to_string()),
+                ("seed".into(), config.seed.to_string()),
+            ],
+            scores: card_scores(report),
+            posterior: None,
+        }
+    }
+}
+
+fn file_name(path: &str) -> String {
+    Path::new(path).file_name().map_or_else(|| path.to_string(), |name| name.to_string_lossy().into_owned())
+}
