@@ -123,12 +123,12 @@ fn tensors(config: &DecoderConfig) -> Vec<(String, Vec<usize>)> {
 
 /// Random numbers of mean 0 and standard deviation 1/√columns, already encoded.
 ///
-/// Quants are uniform over their whole range, of standard deviation √((n² − 1) / 12) for n values. The range has one more
-/// value below zero than above; the scale's sign is random too, so that the mean is 0 all the same.
+/// Quants are uniform over their whole range of n values, one more below zero than above, and so of mean −½; the scale's sign
+/// is random too, so that the mean is 0 all the same. Their mean square is (n² − 1) / 12 + ¼ = (n² + 2) / 12.
 fn random_matrix(encoding: Encoding, rows: usize, columns: usize, random: &mut impl Rng, out: &mut dyn Write) -> io::Result<()> {
     let (numbers, bytes) = encoding.block();
     let deviation = 1.0 / (columns as f32).sqrt();
-    let uniform = |values: f32| ((values * values - 1.0) / 12.0).sqrt();
+    let uniform = |values: f32| ((values * values + 2.0) / 12.0).sqrt();
     let mut buffer = vec![0; AT_ONCE * bytes];
     let mut left = rows * columns / numbers;
     while left > 0 {
@@ -177,7 +177,10 @@ pub fn bytes_as_tokens() -> Vec<(String, Metadata)> {
 fn tokenizer_of(file: &GgufFile, vocab_size: usize) -> Result<Vec<(String, Metadata)>, Failure> {
     let known: std::collections::HashSet<&str> =
         file.texts("tokenizer.ggml.tokens")?.unwrap_or_default().into_iter().take(vocab_size).collect();
-    let whole = |merge: &&str| merge.split_once(' ').is_some_and(|(left, right)| known.contains(format!("{left}{right}").as_str()));
+    let whole = |merge: &&str| {
+        let parts = merge.split_once(' ');
+        parts.is_some_and(|(left, right)| [left, right, &format!("{left}{right}")].iter().all(|part| known.contains(part)))
+    };
     let mut entries = Vec::new();
     for (key, value) in file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
         let value = match value {
