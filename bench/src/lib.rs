@@ -16,6 +16,8 @@ pub mod shapes;
 mod toy;
 mod write_model;
 
+pub use measure::setup;
+
 use clap::{Parser, Subcommand};
 
 /// Whatever goes wrong ends the program with a sentence.
@@ -72,8 +74,6 @@ pub fn run() -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-
-    pub use measure::setup;
 
     use super::*;
 
