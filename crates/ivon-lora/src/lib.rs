@@ -20,4 +20,5 @@ pub mod report;
 pub mod train;
 pub mod method;
 pub mod run;
+pub mod compare;
 pub mod toy;
