@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use ivon_lora::compare::CompareError;
 use ivon_lora::data::DataError;
 use ivon_lora::files::FileError;
 use ivon_lora::lora::LoraError;
@@ -115,7 +116,20 @@ from_library! {
     FileError => |_| Exit::File,
     ReportError => |_| Exit::File,
     TrainError => of_training,
-    RunError => |error| match error {
+    CompareError => |error| match error {
+        CompareError::Run(error) => of_run(error),
+        CompareError::Data(error) => of_data(error),
+        CompareError::Model(_) => Exit::Model,
+        CompareError::NothingToTuneOn { .. } | CompareError::Predictions { .. } => Exit::Data,
+        CompareError::Metrics(_) => Exit::Training,
+        CompareError::File(_) => Exit::File,
+        _ => Exit::Usage,
+    },
+    RunError => of_run,
+}
+
+fn of_run(error: &RunError) -> Exit {
+    match error {
         RunError::Data(error) => of_data(error),
         RunError::Tokenizer(_) | RunError::NoLabel { .. } | RunError::NothingToChooseOn => Exit::Data,
         RunError::Model(_) | RunError::Posterior(_) | RunError::NoTask { .. } | RunError::NoPosterior { .. } => Exit::Model,
@@ -126,7 +140,7 @@ from_library! {
         RunError::Malformed { .. } | RunError::Output { .. } => Exit::File,
         RunError::Predict(_) | RunError::Metrics(_) => Exit::Training,
         RunError::Memory { .. } => Exit::Failure,
-    },
+    }
 }
 
 /// What is asked of the data is wrong, or the data are.

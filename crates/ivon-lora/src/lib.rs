@@ -21,4 +21,5 @@ pub mod report;
 pub mod train;
 pub mod method;
 pub mod run;
+pub mod compare;
 pub mod toy;

@@ -23,6 +23,8 @@ pub enum Purpose {
     Bootstrap = 6,
     /// Text and data that the program makes itself.
     Generation = 7,
+    /// Trials of settings.
+    Search = 12,
 }
 
 /// The stream at an address. `path` names a parameter, a file or a row; empty where there is only one.

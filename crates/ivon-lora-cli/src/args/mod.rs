@@ -1,5 +1,6 @@
 //! What can be typed: one struct for each command, values as they were given, nothing resolved.
 
+mod compare;
 mod evaluate;
 mod other;
 mod report;
@@ -8,6 +9,7 @@ mod train;
 
 use clap::{Parser, Subcommand};
 
+pub use compare::CompareArgs;
 pub use evaluate::{AdapterArgs, EvaluateArgs, HowArgs, PredictArgs, TaskArgs};
 pub use other::{CompletionsArgs, DataCommand, InitArgs, InspectCommand, MergeArgs, PreviewArgs};
 pub use report::ReportArgs;
@@ -39,6 +41,7 @@ pub enum Command {
     /// Say what is in a model, an adapter, a data set or a run
     #[command(subcommand)]
     Inspect(InspectCommand),
+    Compare(CompareArgs),
     Scale(ScaleArgs),
     Prune(PruneArgs),
     Report(ReportArgs),

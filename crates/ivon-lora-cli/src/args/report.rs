@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Show a run as one page with its plots, or several runs side by side
+/// Show a run as one page with its plots, several runs side by side, or a comparison
 ///
 /// The page is one HTML file that needs no network and no script, in light and dark, on a phone and in print. Of one run it shows scores
 /// with intervals, reliability diagrams, confidence histograms, answers left out, learning curves, findings, examples worth a look, the
@@ -14,7 +14,7 @@ use clap::Args;
     after_help = "Examples:\n  ivon-lora report runs/sst2 --svg plots\n  ivon-lora report runs/sst2-ivon-0 runs/sst2-adamw-0 --out both.html"
 )]
 pub struct ReportArgs {
-    /// The folder of a run; may be given more than once
+    /// The folder of a run, may be given more than once; or that of a comparison
     #[arg(value_name = "RUN", required = true)]
     pub runs: Vec<PathBuf>,
     /// The page; report.html in the run's folder by default, report.html here for several runs

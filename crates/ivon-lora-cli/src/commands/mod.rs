@@ -1,5 +1,6 @@
 //! One file for each command.
 
+mod compare;
 mod completions;
 mod evaluate;
 mod init;
@@ -40,6 +41,7 @@ pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
         Command::Predict(args) => predict::run(args, signals),
         Command::Merge(args) => merge::run(&args),
         Command::Inspect(what) => inspect::run(&what),
+        Command::Compare(args) => compare::run(args, signals),
         Command::Scale(args) => scale::run(args, signals),
         Command::Prune(args) => prune::run(args, signals),
         Command::Report(args) => report::run(&args),

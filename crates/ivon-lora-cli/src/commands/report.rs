@@ -1,7 +1,8 @@
-//! `report`: the folders of runs → one page, and its plots as files.
+//! `report`: the folders of runs, or that of a comparison → one page, and its plots as files.
 
 use std::path::PathBuf;
 
+use ivon_lora::compare::{COMPARISON_FILE, Comparison};
 use ivon_lora::files;
 use ivon_lora::report::page::{Figure, RunPage, runs_figures, runs_html};
 use ivon_lora::run::RunRecord;
@@ -19,6 +20,12 @@ pub const FILE: &str = "report.html";
 /// # Errors
 /// If a run cannot be read or a file cannot be written.
 pub fn run(args: &ReportArgs) -> Result<(), Failure> {
+    if let [folder] = &args.runs[..]
+        && folder.join(COMPARISON_FILE).exists()
+    {
+        let compared = Comparison::read(folder)?;
+        return write(args, &compared.html(), &compared.figures(), folder.join(FILE));
+    }
     let pages = args.runs.iter().map(|folder| RunRecord::read(folder)?.page()).collect::<Result<Vec<RunPage>, _>>()?;
     let (html, figures, default) = match (&pages[..], &args.runs[..]) {
         ([page], [folder]) => (page.html(), page.figures(), folder.join(FILE)),

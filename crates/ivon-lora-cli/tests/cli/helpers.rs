@@ -107,6 +107,13 @@ impl Ran {
         assert_eq!(self.stdout, "");
     }
 
+    /// Checks that it gave its result, and then failed with this number and these words.
+    #[track_caller]
+    pub fn fails_with_result(self, code: i32, parts: &[&str]) {
+        assert!(!self.stdout.is_empty(), "{}", self.stderr);
+        self.fails_with(code, parts);
+    }
+
     /// Checks that it failed with this number, an error that has these parts, and no panic.
     #[track_caller]
     pub fn fails_with(self, code: i32, parts: &[&str]) {

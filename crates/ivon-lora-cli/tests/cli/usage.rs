@@ -9,9 +9,21 @@ use crate::helpers::{Place, Ran};
 fn help_and_version_go_to_standard_output() {
     let place = Place::new();
     let help = place.run("--help").ok();
-    for command in
-        ["train", "evaluate", "predict", "merge", "inspect", "scale", "prune", "report", "data", "init", "completions", "Exit codes"]
-    {
+    for command in [
+        "train",
+        "evaluate",
+        "predict",
+        "merge",
+        "inspect",
+        "compare",
+        "scale",
+        "prune",
+        "report",
+        "data",
+        "init",
+        "completions",
+        "Exit codes",
+    ] {
         assert!(help.contains(command), "{command}");
     }
     assert_eq!(place.run("--version").ok(), format!("ivon-lora {}\n", env!("CARGO_PKG_VERSION")));

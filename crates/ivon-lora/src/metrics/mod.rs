@@ -5,6 +5,7 @@ mod calibration;
 mod classes;
 mod detection;
 mod error;
+mod paired;
 mod predictions;
 mod scores;
 mod selective;
@@ -16,6 +17,7 @@ pub use calibration::{Bin, ece, ece_floor, equal_mass_bins, expected_error, maxi
 pub use classes::{ClassScores, Classes, class_scores};
 pub use detection::{aupr, auroc};
 pub use error::MetricsError;
+pub use paired::{ComparedScore, paired_over_seeds};
 pub use predictions::{LogProbabilities, Predictions, first_largest, log_softmax, log_sum_exp, mean_of_draws};
 pub use scores::{BINS, MORE_BINS, Scores};
 pub use selective::{SelectivePoint, accuracy_by_coverage, area_under_selective_accuracy, selective_accuracy, selective_curve};

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::page::Figure;
 use super::plot::{Axis, LineChart, Mark, Series};
+use super::scale::headline;
 use super::{MainScores, Table};
 
 /// The file that a run's folder keeps it in.
@@ -51,7 +52,7 @@ impl PruneReport {
             let points: Vec<[f64; 2]> = self.points.iter().map(|point| [point.share, value(&point.scores)]).collect();
             let y = Axis::percent_around(name, points.iter().map(|point| point[1]));
             let chart = LineChart {
-                title: format!("{name} on {}", self.split),
+                title: headline(name, &self.split),
                 x: Axis::percent("weights set to zero, the least |m|/σ first", 0.0, 1.0),
                 y,
                 series: vec![Series { tone, points, mark: Mark::Dots, ..Series::default() }],

@@ -120,7 +120,7 @@ impl ScaleReport {
                 let values = self.points.iter().map(|point| value(&point.scores));
                 let y = if *is_share { Axis::percent_around(name, values) } else { Axis::around(name, values) };
                 let chart = LineChart {
-                    title: format!("{name} on {}", self.split),
+                    title: headline(name, &self.split),
                     x: Axis::between("τ, the factor of the variance", 0.0, end),
                     y,
                     series: samples.iter().enumerate().map(line).collect(),
@@ -160,6 +160,13 @@ const SCORES: [Score; 3] = [
 ];
 /// Colours from few to many draws.
 const TONES: [usize; 6] = [2, 3, 4, 1, 0, 5];
+
+/// `Error on test`.
+pub(super) fn headline(name: &str, split: &str) -> String {
+    let mut letters = name.chars();
+    let first = letters.next().map_or_else(String::new, |letter| letter.to_uppercase().to_string());
+    format!("{first}{} on {split}", letters.as_str())
+}
 
 fn draws(samples: usize) -> String {
     if samples == 1 { "1 draw".into() } else { format!("{samples} draws") }

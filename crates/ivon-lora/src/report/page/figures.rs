@@ -183,8 +183,10 @@ fn tune(evaluations: &[&EvaluationRecord]) -> Vec<Figure> {
         let values = series.iter().flat_map(|series| &series.points).map(|point| point[1]);
         let y = if is_share { Axis::percent_around(unit, values) } else { Axis::around(unit, values) };
         let chart = LineChart { title: title.into(), x: steps_axis(last), y, series, guides: vec![], height: HEIGHT };
-        let caption =
-            format!("{} examples of {}, after each {}.", first.n, first.split, if evaluations.len() == 1 { "run" } else { "interval" });
+        let caption = match evaluations {
+            [only] => format!("{} examples of {}, after step {}.", first.n, first.split, only.step),
+            _ => format!("{} examples of {}.", first.n, first.split),
+        };
         Figure { file: file.into(), picture: chart.draw(), caption }
     };
     vec![

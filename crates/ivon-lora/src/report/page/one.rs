@@ -116,6 +116,10 @@ fn findings(findings: &[Finding]) -> String {
 
 /// A sentence with a capital letter and a full stop.
 fn first_up(sentence: &str) -> String {
+    // The Hessian's h is a symbol and stays small.
+    if sentence.starts_with("h ") {
+        return format!("{sentence}.");
+    }
     let mut letters = sentence.chars();
     let first = letters.next().map_or_else(String::new, |letter| letter.to_uppercase().to_string());
     format!("{first}{}.", letters.as_str())

@@ -21,7 +21,7 @@ pub fn html(runs: &[RunPage]) -> String {
     add(
         "hours",
         "Scores against time",
-        "Scores on tune against the hours that training steps took until then; evaluations and checkpoints are not counted.",
+        "Scores on tune against the time that training steps took until then; evaluations and checkpoints are not counted.",
         of("hours-"),
     );
     add("steps", "Time of a step", "The median step of each run, and the middle 80 % of its steps.", of("step-"));

@@ -48,9 +48,14 @@ impl Axis {
         Self::percent(label, low.max(0.0), high.min(1.0).max(low.max(0.0) + 1e-3))
     }
 
-    /// Powers of ten, and where there is room their double and fivefold, around all values above 0.
+    /// Powers of ten, and where there is room their double and fivefold, around all values above 0; evenly spaced where these differ by
+    /// less than a factor of 2.5.
     pub fn logarithmic(label: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let [low, high] = extent(values, |value| value > 0.0).unwrap_or([0.1, 1.0]);
+        // So narrow a range would have hardly a tick.
+        if high > low && high / low < 2.5 {
+            return Self::around(label, [low, high]);
+        }
         let steps: &[f64] = if high / low < 100.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let first = low.log10().floor() as i32;
         let last = (high.log10().ceil() as i32).max(first + 1);
@@ -149,6 +154,7 @@ mod tests {
         assert!((axis.place(1e-3) - 0.5).abs() < 1e-12);
         assert_eq!(words(&Axis::logarithmic("s", [0.3, 0.9])), ["0.2", "0.5", "1"]);
         assert_eq!(words(&Axis::logarithmic("s", [1.0, 1.0])), ["1", "2", "5", "10"]);
+        assert_eq!(words(&Axis::logarithmic("s", [0.03, 0.05])), ["0.030", "0.035", "0.040", "0.045", "0.050"]);
     }
 
     #[test]

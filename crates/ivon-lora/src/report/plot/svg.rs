@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// The number of colours that tell series apart; the classes `tone-0` … of [`STYLE`].
+/// The number of colours that tell series apart; the classes `tone-0` … of the style.
 pub const TONES: usize = 7;
 
 /// What the classes look like, in both themes. A page has it once, a file brings its own.
@@ -11,6 +11,7 @@ pub const STYLE: &str = "\
 --tone-0:#1f6aa5;--tone-1:#c2571a;--tone-2:#8a8478;--tone-3:#2f7d57;--tone-4:#8257a8;--tone-5:#b03a5b;--tone-6:#8a6d00}\
 @media screen and (prefers-color-scheme:dark){:root{--ink:#e9e6df;--muted:#a19c92;--rule:#5b5850;--grid:#302f2c;--paper:#1a1a19;\
 --tone-0:#79b4e8;--tone-1:#f09a5c;--tone-2:#9c968a;--tone-3:#6fc49a;--tone-4:#bd9be0;--tone-5:#ee87a4;--tone-6:#d6b84c}}\
+@media print{:root{--paper:#fff}}\
 .picture{font:12px/1.3 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;font-variant-numeric:tabular-nums}\
 .picture text{fill:var(--ink)}.picture .small{font-size:11px}.picture .muted{fill:var(--muted)}\
 .picture .title{font-size:13px;font-weight:600}.picture .toned{fill:currentColor;font-weight:600}\

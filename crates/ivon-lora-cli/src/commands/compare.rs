@@ -1,0 +1,78 @@
+//! `compare`: a file → runs → one table in every form.
+
+use std::path::Path;
+
+use ivon_lora::compare::{COMPARISON_FILE, CompareConfig, CompareError, Comparison, compare, plan};
+use ivon_lora::files;
+use ivon_lora::predict::PredictError;
+use ivon_lora::run::RunError;
+
+use super::{prepare, stopped};
+use crate::args::CompareArgs;
+use crate::exit::{CliError, Exit, Failure};
+use crate::render::Screen;
+use crate::signals::Signals;
+
+/// Compares.
+///
+/// # Errors
+/// Whatever is wrong with the file, the rows or the model of a task, or a result that cannot be written; runs that failed, once the rest
+/// is done; and a stop by a signal.
+pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
+    let mut config = CompareConfig::read(&args.file)?;
+    if let Some(out) = args.out {
+        config.out = out;
+    }
+    // The devices of its runs are checked where they begin.
+    prepare("cpu", args.threads.map(|threads| threads as usize))?;
+    let mut screen = Screen::new(args.screen);
+    let plan = plan(&config)?;
+    if args.dry_run {
+        return screen.result("planned", &plan.to_string(), &plan);
+    }
+    screen.note(plan.to_string());
+    let compared = compare(&config, &mut |event| screen.show(&event) && signals.go_on());
+    screen.close();
+    let compared = compared.map_err(|error| match error {
+        CompareError::Run(error @ RunError::Predict(PredictError::Stopped { .. })) => stopped(error, signals),
+        other => other.into(),
+    })?;
+    write(&config.out, &compared)?;
+    let text = format!("{}{}\nthe table in every form is in {}", compared.table.to_text(), failures(&compared), config.out.display());
+    screen.result("compared", &text, &compared)?;
+    if compared.is_interrupted {
+        return Err(signals.exit().map_or(Failure::BrokenPipe, Failure::Stopped));
+    }
+    match compared.failed.len() {
+        0 => Ok(()),
+        count => Err(CliError {
+            message: format!("{count} of the comparison's runs and files failed"),
+            hint: Some("their reasons stand below the table; the same command tries them again".into()),
+            exit: Exit::Failure,
+        }
+        .into()),
+    }
+}
+
+/// Writes the table in every form.
+fn write(out: &Path, compared: &Comparison) -> Result<(), Failure> {
+    let table = &compared.table;
+    let json = serde_json::to_string_pretty(compared).map_err(std::io::Error::from)?;
+    let forms = [
+        ("table.txt", table.to_text()),
+        ("table.md", table.to_markdown()),
+        ("table.tex", table.to_latex()),
+        ("table.csv", table.to_csv()),
+        (COMPARISON_FILE, json),
+        ("report.html", compared.html()),
+    ];
+    for (name, text) in forms {
+        files::write_bytes(&out.join(name), text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// What is not in the table.
+fn failures(compared: &Comparison) -> String {
+    compared.failed.iter().map(|failed| format!("\nfailed: {}: {}\n", failed.name, failed.reason)).collect()
+}

@@ -1,0 +1,166 @@
+//! Comparisons: trials, cells, one table; resumed, and with failures.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::helpers::{Place, exists};
+
+const FILE: &str = r#"
+out = "compared"
+seeds = [1, 2]
+[run.model]
+path = "model"
+[run.train]
+steps = 4
+[run.evaluation]
+samples = 2
+[[task]]
+name = "films"
+[task.data]
+path = "data"
+task = "sst2"
+[[method]]
+name = "AdamW"
+[method.optimizer]
+name = "adamw"
+[method.tune]
+learning_rate = { from = 1e-4, to = 1e-2 }
+[[method]]
+name = "IVON"
+[method.optimizer]
+name = "ivon"
+[method.tune]
+learning_rate = { from = 0.01, to = 1.0 }
+[tuning]
+trials = 2
+"#;
+
+fn place(more: &str) -> Place {
+    let place = Place::new();
+    place.write("comparison.toml", &format!("{FILE}{more}"));
+    place
+}
+
+const COMMAND: &str = "compare comparison.toml --threads 1";
+
+#[test]
+fn a_comparison_is_a_table_and_is_made_once() {
+    let place = place("");
+    let plan = place.run(&format!("{COMMAND} --dry-run")).ok();
+    assert!(plan.starts_with("4 trials and 4 cells, 0 of them finished; about "), "{plan}");
+    assert!(!exists(place.path("compared")));
+    let out = place.run(COMMAND).ok();
+    for part in ["films, 12 examples\n", "\nmajority class ", "\nbase, untuned ", "\nAdamW ", "\nIVON, mean ", "\nIVON, 2 samples ", " ± "]
+    {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    for file in ["table.txt", "table.md", "table.tex", "table.csv", "comparison.json", "trials.json"] {
+        assert!(exists(place.path(&format!("compared/{file}"))), "{file}");
+    }
+    let json = place.json("compared/comparison.json");
+    let trials = json["trials"].as_array().unwrap();
+    assert_eq!(trials.iter().filter(|trial| trial["is_chosen"] == true).count(), 2);
+    let lowest = |method: &str| {
+        let nll = |trial: &Value| {
+            let of = |key: &str| trial[key].as_f64().unwrap_or(f64::INFINITY);
+            of("nll_mean").min(of("nll_samples"))
+        };
+        trials.iter().filter(|trial| trial["method"] == method).min_by(|a, b| nll(a).total_cmp(&nll(b))).unwrap()
+    };
+    assert_eq!((&lowest("AdamW")["is_chosen"], &lowest("IVON")["is_chosen"]), (&true.into(), &true.into()));
+    // The chosen settings are those of the cells; the score of a seed is that of its run.
+    let rate = lowest("AdamW")["settings"]["learning_rate"].as_f64().unwrap();
+    let cell: toml::Table = place.read("compared/cells/films/adamw/2/run.toml").parse().unwrap();
+    assert_eq!((cell["optimizer"]["learning_rate"].as_float(), cell["seed"].as_integer()), (Some(rate), Some(2)));
+    let nll = |seed: u64| place.json(&format!("compared/cells/films/adamw/{seed}/evaluation.json"))["mean"]["nll"].as_f64().unwrap();
+    let row = &json["table"]["tasks"][0]["rows"][2];
+    assert_eq!((row["name"].as_str(), row["training_time"].as_f64()), (Some("AdamW"), Some(1.0)));
+    assert!((row["nll"]["mean"].as_f64().unwrap() - (nll(1) + nll(2)) / 2.0).abs() < 1e-12);
+    // No trial has seen a test row.
+    assert!(place.read("compared/trials/films/adamw/000/predictions.jsonl").contains("\"train-"));
+    assert!(!place.read("compared/trials/films/adamw/000/predictions.jsonl").contains("\"test-"));
+
+    // One cell is taken away: it alone is made again, and comes out the same.
+    fs::remove_dir_all(place.path("compared/cells/films/ivon/2")).unwrap();
+    let stamp = || fs::metadata(place.path("compared/cells/films/ivon/1/evaluation.json")).unwrap().modified().unwrap();
+    let before = stamp();
+    let again = place.run(COMMAND);
+    assert!(
+        again.stderr.contains("4 trials and 4 cells, 7 of them finished") && again.stderr.contains("\nfilms, IVON, seed 2\n"),
+        "{}",
+        again.stderr
+    );
+    assert!(!again.stderr.contains("seed 1"));
+    again.ok();
+    assert_eq!(stamp(), before);
+    let scores =
+        |json: &Value| json["table"]["tasks"][0]["rows"].as_array().unwrap().iter().map(|row| row["nll"].clone()).collect::<Vec<_>>();
+    assert_eq!(scores(&place.json("compared/comparison.json")), scores(&json));
+    place.run("report compared/cells/films/ivon/1 compared/cells/films/adamw/1 --out both.html").ok();
+}
+
+#[test]
+fn a_cell_that_fails_is_told_of_and_the_rest_goes_on() {
+    let place = place("");
+    place.write("compared/cells/films/ivon/1", "a file where a folder is expected");
+    let ran = place.run(COMMAND);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stdout.contains("\nfailed: films, IVON, seed 1: ") && ran.stdout.contains("\nIVON, mean "), "{}", ran.stdout);
+    assert!(ran.stderr.contains("error: 1 of the comparison's runs and files failed\n\nhint: "), "{}", ran.stderr);
+    fs::remove_file(place.path("compared/cells/films/ivon/1")).unwrap();
+    place.run(COMMAND).ok();
+    // Settings that changed since are an error of their cells.
+    place.write("comparison.toml", &FILE.replace("samples = 2", "samples = 3"));
+    place
+        .run(COMMAND)
+        .fails_with_result(1, &["warning: films, AdamW, trial 0 failed: ", "was started with other settings: `evaluation` has changed"]);
+}
+
+#[test]
+fn predictions_made_elsewhere_and_settings_of_another_method_have_their_rows() {
+    let place = place("[[method]]\nname = 'Warm'\ntuned_as = 'AdamW'\n[method.optimizer]\nname = 'adamw'\n[method.train]\nwarmup = 2\n");
+    place.run(COMMAND).ok();
+    let rate = |method: &str| -> f64 {
+        let run: toml::Table = place.read(&format!("compared/cells/films/{method}/1/run.toml")).parse().unwrap();
+        run["optimizer"]["learning_rate"].as_float().unwrap()
+    };
+    assert_eq!(rate("warm"), rate("adamw"));
+    fs::copy(place.path("compared/cells/films/adamw/1/predictions.jsonl"), place.path("theirs.jsonl")).unwrap();
+    let theirs = |seed: u64, path: &str| format!("[[predictions]]\nmethod = 'Theirs'\ntask = 'films'\nseed = {seed}\npath = '{path}'\n");
+    let file = place.read("comparison.toml");
+    place.write("comparison.toml", &format!("{file}{}{}", theirs(1, "theirs.jsonl"), theirs(2, "none.jsonl")));
+    let ran = place.run(COMMAND);
+    assert!(
+        ran.stdout.contains("\nTheirs ") && ran.stdout.contains("\nfailed: films, Theirs, seed 2: could not read `none.jsonl`"),
+        "{}",
+        ran.stdout
+    );
+    ran.fails_with_result(1, &["error: 1 of the comparison's runs and files failed"]);
+    let rows = place.json("compared/comparison.json")["table"]["tasks"][0]["rows"].clone();
+    let of = |name: &str| rows.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap().clone();
+    let own = place.json("compared/cells/films/adamw/1/evaluation.json");
+    assert!((of("Theirs")["nll"]["mean"].as_f64().unwrap() - own["mean"]["nll"].as_f64().unwrap()).abs() < 1e-12);
+    assert!(of("Warm")["training_time"].is_f64() && of("Theirs")["training_time"].is_null());
+}
+
+#[test]
+fn a_file_that_is_no_comparison() {
+    let place = place("");
+    place
+        .run("compare nowhere.toml")
+        .fails(6, "error: could not read `nowhere.toml`: No such file or directory (os error 2)\n\nhint: check the spelling of the path");
+    let refused = |from: &str, to: &str, parts: &[&str]| {
+        place.write("other.toml", &FILE.replacen(from, to, 1));
+        place.run("compare other.toml").fails_with(2, parts);
+    };
+    refused("seeds", "seds", &["`other.toml` is no comparison: ", "unknown field `seds`", "hint: docs/comparison.md"]);
+    refused("trials = 2", "trials = 0", &["`tuning.trials` is 0, expected from 1 to 10,000"]);
+    refused("name = \"ivon\"", "name = \"ivn\"", &["the settings of films, IVON, seed 1 are not those of a run"]);
+    refused("steps = 4", "epochs = -1.0", &["the cell films, AdamW: `epochs` is `-1`"]);
+    refused("path = \"model\"", "", &["`model.path` is absent"]);
+    place.write("other.toml", &FILE.replacen("task = \"sst2\"", "task = \"sst2\"\ntune_share = 0.0", 1));
+    place
+        .run("compare other.toml")
+        .fails_with(3, &["the task `films` has no tune rows to choose settings on", "hint: add a file named tune"]);
+}

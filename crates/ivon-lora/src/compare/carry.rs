@@ -1,0 +1,261 @@
+//! A comparison from its first trial to its table.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use toml::Value;
+
+use super::cell::{is_current, is_finished, make};
+use super::config::{CompareConfig, MethodEntry, TaskEntry, cell_name, resolved};
+use super::plan::{LoadedTask, cell_folder, trial_config, trial_folder, trials};
+use super::result::{self, TaskRows};
+use super::search::{lay_over, trial_settings};
+use super::table::ComparisonTable;
+use super::{CompareError, elsewhere};
+use crate::files;
+use crate::run::{EVALUATION_FILE, EvaluationReport, RunConfig, RunError, RunEvent};
+
+/// The trials of a comparison, by task and method.
+pub const TRIALS_FILE: &str = "trials.json";
+/// The whole comparison, from which its page is made.
+pub const COMPARISON_FILE: &str = "comparison.json";
+const LARGEST: u64 = 64 << 20;
+
+/// What a comparison came to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The table.
+    pub table: ComparisonTable,
+    /// Every trial, those that failed among them.
+    pub trials: Vec<Trial>,
+    /// Cells and files that are not in the table, with the reason.
+    pub failed: Vec<FailedCell>,
+    /// Whether it was stopped before its end.
+    pub is_interrupted: bool,
+}
+
+/// One trial of settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// The task.
+    pub task: String,
+    /// The method.
+    pub method: String,
+    /// Counted from 0.
+    pub trial: u32,
+    /// The settings that were tried.
+    pub settings: BTreeMap<String, Value>,
+    /// NLL on tune at the mean, nats.
+    pub nll_mean: Option<f64>,
+    /// NLL on tune averaged over all draws, nats; none without draws.
+    pub nll_samples: Option<f64>,
+    /// Why it has no NLL.
+    pub error: Option<String>,
+    /// Whether it is the one that was chosen.
+    pub is_chosen: bool,
+}
+
+impl Trial {
+    /// What it is judged by: the lower NLL, since the run that follows predicts with whichever is better.
+    pub fn nll(&self) -> Option<f64> {
+        [self.nll_mean, self.nll_samples].into_iter().flatten().filter(|nll| nll.is_finite()).reduce(f64::min)
+    }
+}
+
+/// Something that did not come to an end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedCell {
+    /// `sst2, IVON, seed 21`.
+    pub name: String,
+    /// What went wrong.
+    pub reason: String,
+}
+
+/// Makes what is not made yet, and the table of all. `watch` hears what happens and says whether to go on.
+///
+/// # Errors
+/// Whatever is wrong with a task's rows, or a file of the comparison itself; a run that fails is no error but a [`FailedCell`].
+pub fn compare(config: &CompareConfig, watch: &mut dyn FnMut(RunEvent<'_>) -> bool) -> Result<Comparison, CompareError> {
+    files::create_folder(&config.out)?;
+    let tasks = config.tasks.iter().map(|entry| LoadedTask::load(config, entry)).collect::<Result<Vec<_>, _>>()?;
+    let mut work = Work { config, watch, trials: Vec::new(), failed: Vec::new(), is_interrupted: false };
+    for task in &tasks {
+        for method in config.methods.iter().filter(|method| method.tuned_as.is_none()) {
+            work.tune(task, method)?;
+        }
+        work.write_trials()?;
+        for &seed in &config.seeds {
+            for method in &config.methods {
+                work.cell(task, method, seed)?;
+            }
+        }
+    }
+    let rows = tasks.iter().map(|task| work.rows(task)).collect::<Result<Vec<_>, _>>()?;
+    let table = ComparisonTable::new(&rows);
+    Ok(Comparison { table, trials: work.trials, failed: work.failed, is_interrupted: work.is_interrupted })
+}
+
+struct Work<'a> {
+    config: &'a CompareConfig,
+    watch: &'a mut dyn FnMut(RunEvent<'_>) -> bool,
+    trials: Vec<Trial>,
+    failed: Vec<FailedCell>,
+    is_interrupted: bool,
+}
+
+impl Work<'_> {
+    /// The trials of a method on a task, the best of them marked.
+    fn tune(&mut self, task: &LoadedTask<'_>, method: &MethodEntry) -> Result<(), CompareError> {
+        let first = self.trials.len();
+        for trial in 0..trials(self.config, method) {
+            if self.is_interrupted {
+                return Ok(());
+            }
+            let settings = trial_settings(method, self.config.tuning.as_ref().map_or(0, |tuning| tuning.seed), u64::from(trial));
+            let folder = trial_folder(&self.config.out, task.entry, method, trial);
+            let name = format!("{}, {}, trial {trial}", task.entry.name, method.name);
+            let made = trial_config(self.config, task.entry, method, trial)
+                .and_then(|config| self.make(&name, &folder, &config, task, true))
+                .and_then(|is_made| if is_made { read_nll(&folder).map(Some) } else { Ok(None) });
+            let mut entry = Trial {
+                task: task.entry.name.clone(),
+                method: method.name.clone(),
+                trial,
+                settings,
+                nll_mean: None,
+                nll_samples: None,
+                error: None,
+                is_chosen: false,
+            };
+            match made {
+                Ok(Some([mean, samples])) => (entry.nll_mean, entry.nll_samples) = (mean, samples),
+                Ok(None) => continue,
+                Err(error) => {
+                    (self.watch)(RunEvent::Warning(format!("{name} failed: {error}")));
+                    entry.error = Some(error.to_string());
+                }
+            }
+            self.trials.push(entry);
+        }
+        let best =
+            (first..self.trials.len()).filter_map(|index| Some((index, self.trials[index].nll()?))).min_by(|a, b| a.1.total_cmp(&b.1));
+        if let Some((index, nll)) = best {
+            self.trials[index].is_chosen = true;
+            let settings: Vec<String> = self.trials[index].settings.iter().map(|(key, value)| format!("{key} {value}")).collect();
+            (self.watch)(RunEvent::Note(format!(
+                "{}, {}: chosen on tune {} (NLL {nll:.4})",
+                task.entry.name,
+                method.name,
+                settings.join(", ")
+            )));
+        }
+        Ok(())
+    }
+
+    /// The run of one method on one task with one seed.
+    fn cell(&mut self, task: &LoadedTask<'_>, method: &MethodEntry, seed: u64) -> Result<(), CompareError> {
+        if self.is_interrupted {
+            return Ok(());
+        }
+        let name = cell_name(task.entry, method, Some(seed));
+        let folder = cell_folder(&self.config.out, task.entry, method, seed);
+        let made = self.cell_config(task.entry, method, seed).and_then(|config| self.make(&name, &folder, &config, task, false));
+        if let Err(error) = made {
+            (self.watch)(RunEvent::Warning(format!("{name} failed: {error}")));
+            self.failed.push(FailedCell { name, reason: error.to_string() });
+        }
+        Ok(())
+    }
+
+    /// A cell's settings with those that its trials, or those of the method that it is tuned as, have chosen.
+    fn cell_config(&self, task: &TaskEntry, method: &MethodEntry, seed: u64) -> Result<RunConfig, CompareError> {
+        let config = self.config.cell(task, method, seed)?;
+        if self.config.tuning.is_none() {
+            return Ok(config);
+        }
+        let tuned = method.tuned_as.as_ref().unwrap_or(&method.name);
+        let chosen = self.trials.iter().find(|trial| trial.is_chosen && trial.task == task.name && trial.method == *tuned);
+        let chosen = chosen.ok_or_else(|| CompareError::Setting {
+            what: format!("the settings of `{}`", method.name),
+            found: "not chosen".into(),
+            expected: format!("a trial of `{tuned}` that comes to its end"),
+        })?;
+        let mut table = toml::Table::try_from(&config).unwrap_or_default();
+        lay_over(&mut table, &chosen.settings);
+        resolved(table, seed, || cell_name(task, method, Some(seed)))
+    }
+
+    /// Makes a run, and says when it begins; whether it is finished.
+    fn make(&mut self, name: &str, folder: &Path, config: &RunConfig, task: &LoadedTask<'_>, is_trial: bool) -> Result<bool, CompareError> {
+        if !is_finished(folder) {
+            (self.watch)(RunEvent::Note(name.to_string()));
+        }
+        let dataset = if is_trial { &task.trial_dataset } else { &task.dataset };
+        let is_made = make(folder, config, task, dataset, self.watch)?;
+        self.is_interrupted |= !is_made;
+        Ok(is_made)
+    }
+
+    fn write_trials(&self) -> Result<(), CompareError> {
+        if self.config.tuning.is_none() {
+            return Ok(());
+        }
+        let path = self.config.out.join(TRIALS_FILE);
+        let text = serde_json::to_vec_pretty(&self.trials)
+            .map_err(|error| RunError::Malformed { path: path.clone(), reason: error.to_string() })?;
+        Ok(files::write_bytes(&path, &text)?)
+    }
+
+    /// The rows of a task: of its finished cells, and of what was made elsewhere.
+    fn rows(&mut self, task: &LoadedTask<'_>) -> Result<TaskRows, CompareError> {
+        let mut rows = TaskRows::new(&task.entry.name);
+        for method in &self.config.methods {
+            for &seed in &self.config.seeds {
+                let folder = cell_folder(&self.config.out, task.entry, method, seed);
+                // What was made with other settings than those of now does not count.
+                if !self.cell_config(task.entry, method, seed).is_ok_and(|config| is_current(&folder, &config)) {
+                    continue;
+                }
+                if let Err(error) = result::add_cell(&mut rows, method, seed, &folder) {
+                    self.failed.push(FailedCell { name: cell_name(task.entry, method, Some(seed)), reason: error.to_string() });
+                }
+            }
+        }
+        let test = rows.scored(&task.dataset);
+        rows.add_majority(&task.dataset.train, &test)?;
+        for entry in self.config.predictions.iter().filter(|entry| entry.task == task.entry.name) {
+            match elsewhere::read(&entry.path, &test) {
+                Ok(predictions) => rows.add_elsewhere(&entry.method, entry.seed, predictions),
+                Err(error) => {
+                    self.failed.push(FailedCell {
+                        name: format!("{}, {}, seed {}", entry.task, entry.method, entry.seed),
+                        reason: error.to_string(),
+                    });
+                }
+            }
+        }
+        Ok(rows)
+    }
+}
+
+impl Comparison {
+    /// Reads [`COMPARISON_FILE`] of a comparison's folder.
+    ///
+    /// # Errors
+    /// If it cannot be read or is malformed.
+    pub fn read(folder: &Path) -> Result<Self, CompareError> {
+        let path = folder.join(COMPARISON_FILE);
+        let text = files::read_text(&path, LARGEST)?;
+        Ok(serde_json::from_str(&text).map_err(|error| RunError::Malformed { path, reason: error.to_string() })?)
+    }
+}
+
+/// NLL at the mean and with all draws, of a finished trial.
+fn read_nll(folder: &Path) -> Result<[Option<f64>; 2], CompareError> {
+    let path = folder.join(EVALUATION_FILE);
+    let text = files::read_text(&path, LARGEST)?;
+    let report: EvaluationReport =
+        serde_json::from_str(&text).map_err(|error| RunError::Malformed { path: path.clone(), reason: error.to_string() })?;
+    Ok([Some(report.mean.nll), report.samples.last().map(|scores| scores.nll)])
+}

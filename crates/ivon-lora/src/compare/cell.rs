@@ -1,0 +1,158 @@
+//! One trial or one cell: a run in its folder, made once, with what it cost.
+
+use std::path::Path;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::CompareError;
+use super::plan::LoadedTask;
+use crate::data::Dataset;
+use crate::files;
+use crate::report::{Record, read_records};
+use crate::run::{EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, RunConfig, RunError, RunEvent, read_run, train_on};
+use crate::train::{CHECKPOINTS_FOLDER, METRICS_FILE, Outcome};
+
+/// What a cell cost; written last, so that where it is the cell is finished.
+pub(super) const COST_FILE: &str = "cost.json";
+const LARGEST: u64 = 1 << 20;
+
+/// Wall-clock seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Cost {
+    /// Of the training steps, and of what the method computes after them.
+    pub training_seconds: f64,
+    /// Of predicting test once, at the mean.
+    pub mean_seconds: f64,
+    /// Of predicting test with all draws; 0 without any.
+    pub samples_seconds: f64,
+}
+
+/// Whether a folder holds a finished run of a comparison.
+pub(super) fn is_finished(folder: &Path) -> bool {
+    [EVALUATION_FILE, PREDICTIONS_FILE, COST_FILE].iter().all(|file| folder.join(file).exists())
+}
+
+/// Whether a folder holds a finished run with these settings.
+pub(super) fn is_current(folder: &Path, config: &RunConfig) -> bool {
+    is_finished(folder) && check_settings(folder, config).is_ok()
+}
+
+/// Reads what a finished cell cost.
+///
+/// # Errors
+/// If the file is malformed.
+pub(super) fn read_cost(folder: &Path) -> Result<Cost, CompareError> {
+    let path = folder.join(COST_FILE);
+    let malformed = |error: serde_json::Error| RunError::Malformed { path: path.clone(), reason: error.to_string() };
+    Ok(serde_json::from_str(&files::read_text(&path, LARGEST)?).map_err(malformed)?)
+}
+
+/// Makes a run unless it is finished; gives whether it is now, or whoever watches said stop.
+///
+/// # Errors
+/// Whatever ends the run, and that another one with other settings stands in its folder.
+pub(super) fn make(
+    folder: &Path,
+    config: &RunConfig,
+    task: &LoadedTask<'_>,
+    dataset: &Dataset,
+    watch: &mut dyn FnMut(RunEvent<'_>) -> bool,
+) -> Result<bool, CompareError> {
+    let config = RunConfig { out: Some(folder.into()), ..config.clone() };
+    if is_finished(folder) {
+        check_settings(folder, &config)?;
+        return Ok(true);
+    }
+    let can_resume = folder.join(CHECKPOINTS_FOLDER).read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    if !can_resume && folder.join(RUN_FILE).exists() {
+        // Stopped before its first checkpoint: there is nothing in it to go on from.
+        std::fs::remove_file(folder.join(RUN_FILE)).map_err(|source| files::FileError::Io {
+            action: "replace",
+            path: folder.into(),
+            source,
+        })?;
+        let _ = std::fs::remove_file(folder.join(METRICS_FILE));
+    }
+    let mut clock = Clock::new();
+    let trained = train_on(&config, &task.model, &task.task, dataset, can_resume, &mut |event| {
+        clock.hear(&event);
+        // The sentences of a single run would drown those of the comparison.
+        match event {
+            RunEvent::Note(_) | RunEvent::Saved(_) | RunEvent::Warning(_) => {
+                watch(RunEvent::Progress { what: "preparing", done: 0, total: 1 })
+            }
+            event => watch(event),
+        }
+    })?;
+    if trained.outcome == Outcome::Interrupted {
+        return Ok(false);
+    }
+    let examples = trained.report.as_ref().map_or(0, |report| report.n);
+    let cost = clock.cost(examples, seconds_of_steps(folder)?);
+    let text = serde_json::to_vec_pretty(&cost).unwrap_or_default();
+    files::write_bytes(&folder.join(COST_FILE), &text)?;
+    // Nobody goes on from a finished run, and there may be hundreds.
+    let _ = std::fs::remove_dir_all(folder.join(CHECKPOINTS_FOLDER));
+    Ok(true)
+}
+
+/// A finished run must be the one that is asked for.
+fn check_settings(folder: &Path, config: &RunConfig) -> Result<(), CompareError> {
+    let there = read_run(&folder.join(RUN_FILE))?;
+    let mut differences = config.trajectory_differences(&there);
+    if config.evaluation != there.evaluation {
+        differences.push("`evaluation` has changed".into());
+    }
+    if differences.is_empty() { Ok(()) } else { Err(RunError::OtherSettings { folder: folder.into(), differences }.into()) }
+}
+
+/// Seconds of all steps that a run wrote down, those before a resume among them.
+fn seconds_of_steps(folder: &Path) -> Result<f64, CompareError> {
+    let records = read_records(&folder.join(METRICS_FILE)).map_err(RunError::from)?;
+    let seconds = |record: &Record| if let Record::Step(step) = record { step.step_seconds } else { 0.0 };
+    Ok(records.iter().map(seconds).sum())
+}
+
+/// Tells what a run's events cost.
+struct Clock {
+    last: Instant,
+    training: f64,
+    /// Seconds since the event before, and examples done, of the passes over test.
+    test: Vec<(usize, f64)>,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { last: Instant::now(), training: 0.0, test: Vec::new() }
+    }
+
+    fn hear(&mut self, event: &RunEvent<'_>) {
+        let elapsed = self.last.elapsed().as_secs_f64();
+        self.last = Instant::now();
+        match event {
+            RunEvent::Step(record, _) => self.training += record.step_seconds,
+            RunEvent::Progress { what, done, .. } if *what == "evaluating test" => self.test.push((*done, elapsed)),
+            RunEvent::Progress { what, .. } if *what == "fitting the posterior" => self.training += elapsed,
+            _ => {}
+        }
+    }
+
+    /// The first pass over the examples is that at the mean.
+    fn cost(&self, examples: usize, written_seconds: f64) -> Cost {
+        let of = |is_mean: bool| self.test.iter().filter(|(done, _)| (*done <= examples) == is_mean).map(|(_, seconds)| seconds).sum();
+        Cost { training_seconds: self.training.max(written_seconds), mean_seconds: of(true), samples_seconds: of(false) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_pass_over_test_is_that_at_the_mean() {
+        let clock = Clock { last: Instant::now(), training: 3.0, test: vec![(4, 1.0), (8, 1.0), (12, 0.5), (16, 0.5), (24, 0.5)] };
+        assert_eq!(clock.cost(8, 2.0), Cost { training_seconds: 3.0, mean_seconds: 2.0, samples_seconds: 1.5 });
+        assert_eq!(clock.cost(8, 5.0).training_seconds, 5.0);
+    }
+}

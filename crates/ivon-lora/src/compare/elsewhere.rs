@@ -1,0 +1,106 @@
+//! Predictions that another program made on a task's test rows → rows of the same table.
+//!
+//! The schema, version 1: a JSON object on each line with `id` (the example's), `probabilities` (one for each choice, in the order of the
+//! task's answers, summing to 1), and where it is known `label` (the right choice, from 0), which must be that of the task. `format_version`
+//! may stand in any line; other fields are not read, so that a run's own `predictions.jsonl` is such a file.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::CompareError;
+use crate::data::Example;
+use crate::files;
+use crate::metrics::Predictions;
+
+/// The newest version of a line that is read.
+pub const PREDICTIONS_FORMAT: u32 = 1;
+const LARGEST: u64 = 1 << 30;
+
+#[derive(Debug, Deserialize)]
+struct Line {
+    #[serde(default)]
+    format_version: Option<u32>,
+    id: String,
+    #[serde(default)]
+    label: Option<usize>,
+    probabilities: Vec<f64>,
+}
+
+/// Reads a file of predictions, in the order of `test`. Lines of other ids are passed over.
+///
+/// # Errors
+/// [`CompareError::Predictions`] if a line is malformed or of a newer version, a test row has none or two, or a label is another.
+pub(super) fn read(path: &Path, test: &[&Example]) -> Result<Predictions, CompareError> {
+    let wrong = |reason: String| CompareError::Predictions { path: path.into(), reason };
+    let text = files::read_text(path, LARGEST)?;
+    let mut lines: HashMap<String, Line> = HashMap::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let line: Line = serde_json::from_str(line).map_err(|error| wrong(format!("line {}: {error}", index + 1)))?;
+        if let Some(version) = line.format_version.filter(|version| *version > PREDICTIONS_FORMAT) {
+            return Err(wrong(format!("line {} has format version {version}, expected at most {PREDICTIONS_FORMAT}", index + 1)));
+        }
+        if let Some(other) = lines.insert(line.id.clone(), line) {
+            return Err(wrong(format!("example `{}` is there twice", other.id)));
+        }
+    }
+    let mut rows = Vec::with_capacity(test.len());
+    let mut labels = Vec::with_capacity(test.len());
+    for example in test {
+        let line = lines.remove(&example.id).ok_or_else(|| wrong(format!("example `{}` of the test rows is missing", example.id)))?;
+        let label = example.label.ok_or_else(|| wrong(format!("example `{}` has no label to score against", example.id)))?;
+        if line.label.is_some_and(|there| there != label) {
+            return Err(wrong(format!("example `{}` has label {}, the task's is {label}", example.id, line.label.unwrap_or_default())));
+        }
+        if line.probabilities.len() != example.answers.len() {
+            let (found, expected) = (line.probabilities.len(), example.answers.len());
+            return Err(wrong(format!("example `{}` has {found} probabilities, expected {expected}", example.id)));
+        }
+        rows.push(line.probabilities);
+        labels.push(label);
+    }
+    Predictions::from_probabilities(rows, labels).map_err(|error| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn test_rows() -> Vec<Example> {
+        let answers: std::sync::Arc<[String]> = ["no".to_string(), "yes".into()].into();
+        let row = |id: &str, label| Example { label: Some(label), ..Example::from_prompt(id, "?", std::sync::Arc::clone(&answers)) };
+        vec![row("a", 0), row("b", 1)]
+    }
+
+    fn of(text: &str) -> Result<Predictions, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.jsonl");
+        std::fs::write(&path, text).unwrap();
+        read(&path, &test_rows().iter().collect::<Vec<_>>())
+            .map_err(|error| error.to_string().split_once("cannot be used: ").unwrap().1.to_string())
+    }
+
+    const B: &str = "{\"id\":\"b\",\"label\":1,\"probabilities\":[0.25,0.75],\"answer\":\"yes\"}\n";
+
+    #[test]
+    fn lines_are_put_in_the_order_of_the_rows() {
+        let predictions =
+            of(&format!("{B}\n{{\"id\":\"a\",\"probabilities\":[1,0],\"format_version\":1}}\n{{\"id\":\"c\",\"probabilities\":[]}}"))
+                .unwrap();
+        assert_eq!(predictions.probabilities(), [[1.0, 0.0], [0.25, 0.75]]);
+        assert_eq!(predictions.labels(), [0, 1]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let a = |rest: &str| of(&format!("{B}{{\"id\":\"a\",{rest}}}\n")).unwrap_err();
+        assert_eq!(of(B).unwrap_err(), "example `a` of the test rows is missing");
+        assert_eq!(of(&format!("{B}{B}")).unwrap_err(), "example `b` is there twice");
+        assert_eq!(a("\"label\":1,\"probabilities\":[1,0]"), "example `a` has label 1, the task's is 0");
+        assert_eq!(a("\"probabilities\":[1]"), "example `a` has 1 probabilities, expected 2");
+        assert!(a("\"probabilities\":[1,1]").starts_with("example 0 has probabilities that sum to 2"));
+        assert_eq!(a("\"format_version\":2,\"probabilities\":[1,0]"), "line 2 has format version 2, expected at most 1");
+        assert!(a("\"probabilities\":3").starts_with("line 2: invalid type"));
+    }
+}

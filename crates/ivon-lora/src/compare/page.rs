@@ -1,0 +1,105 @@
+//! A comparison → one page: the table of each task, its scores as pictures, every trial, and what failed.
+
+use super::carry::{Comparison, Trial};
+use super::table::{RowEntry, ScoreEntry, TaskTable};
+use crate::report::page::{Cell, Figure, Section, document, figure_grid, html_table, note, paragraph};
+use crate::report::plot::{Axis, RangeRow, TONES, range_chart};
+
+impl Comparison {
+    /// The page.
+    pub fn html(&self) -> String {
+        let mut sections: Vec<Section> = Vec::new();
+        for (index, task) in self.table.tasks.iter().enumerate() {
+            let ids = ["task-1", "task-2", "task-3", "task-4", "task-5", "task-6", "task-7", "task-8", "task-9"];
+            let id = ids.get(index).copied().unwrap_or("task");
+            sections.push(Section { id, title: task.task.clone(), html: self.task(task) });
+        }
+        if !self.trials.is_empty() {
+            sections.push(Section { id: "trials", title: "Trials".into(), html: trials(&self.trials) });
+        }
+        if !self.failed.is_empty() {
+            let rows: Vec<_> = self.failed.iter().map(|failed| (vec![Cell::of(&failed.name)], Some(failed.reason.clone()))).collect();
+            sections.push(Section { id: "failed", title: "What failed".into(), html: html_table(&["run"], 1, &rows) });
+        }
+        let names: Vec<&str> = self.table.tasks.iter().map(|task| task.task.as_str()).collect();
+        let lead = if self.is_interrupted { "It was stopped before its end: what is here is what was finished." } else { "" };
+        document("a comparison of ivon-lora", &format!("Methods on {}", names.join(", ")), lead, &[], &sections)
+    }
+
+    /// All pictures: for each task and score a row for each method.
+    pub fn figures(&self) -> Vec<Figure> {
+        self.table.tasks.iter().flat_map(|task| figures(task, self.table.bins)).collect()
+    }
+
+    fn task(&self, task: &TaskTable) -> String {
+        let ece = format!("ECE ({} bins)", self.table.bins);
+        let head = ["", "accuracy", "NLL, nats", "Brier", &ece, "training", "prediction", "extra stored", "seeds"];
+        let rows: Vec<_> = task.rows.iter().map(|row| (cells(row), None)).collect();
+        let doubt = match task.is_conclusive {
+            true => String::new(),
+            false => paragraph("AdamW does not beat the majority class here: this task supports no conclusion."),
+        };
+        paragraph(&format!("{} test examples.", task.n))
+            + &doubt
+            + &html_table(&head, 1, &rows)
+            + &note(
+                "Mean over seeds, with its standard error below. Bold: the 95 % interval of the paired difference to the best, over seeds and \
+                 examples, contains 0. Training and prediction: time relative to AdamW. Extra stored: numbers beside the adapter.",
+            )
+            + &figure_grid(&figures(task, self.table.bins))
+    }
+}
+
+fn cells(row: &RowEntry) -> Vec<Cell> {
+    let score = |entry: &ScoreEntry| {
+        let error = entry.standard_error.map_or_else(String::new, |error| format!("± {error:.3}"));
+        Cell { words: format!("{:.3}", entry.mean), small: error, is_bold: entry.is_bold }
+    };
+    let ratio = |value: Option<f64>| Cell::of(value.map_or_else(|| "–".into(), |value| format!("{value:.2}")));
+    let extra = Cell::of(row.extra_parameters.map_or_else(|| "–".into(), |extra| extra.to_string()));
+    let scores = [&row.accuracy, &row.nll, &row.brier, &row.ece].map(score);
+    let rest = [ratio(row.training_time), ratio(row.prediction_time), extra, Cell::of(row.seeds.len().to_string())];
+    std::iter::once(Cell::of(&row.name)).chain(scores).chain(rest).collect()
+}
+
+/// One picture for each score; a bar is the mean and one standard error to either side.
+fn figures(task: &TaskTable, bins: usize) -> Vec<Figure> {
+    let ece = format!("ECE ({bins} bins)");
+    let scores: [(&str, &str, fn(&RowEntry) -> &ScoreEntry); 3] =
+        [("accuracy", "accuracy", |row| &row.accuracy), ("nll", "NLL, nats", |row| &row.nll), ("ece", &ece, |row| &row.ece)];
+    let figure = |(file, name, of): (&str, &str, fn(&RowEntry) -> &ScoreEntry)| {
+        let row = |(index, row): (usize, &RowEntry)| {
+            let entry = of(row);
+            let error = entry.standard_error.unwrap_or(0.0);
+            let tone = if row.seeds.is_empty() { 2 } else { [0, 1, 3, 4, 5, 6][index % (TONES - 1)] };
+            RangeRow { name: row.name.clone(), ranges: vec![(tone, [entry.mean - error, entry.mean, entry.mean + error])] }
+        };
+        let rows: Vec<RangeRow> = task.rows.iter().enumerate().map(row).collect();
+        let values = rows.iter().flat_map(|row| &row.ranges).flat_map(|(_, range)| *range);
+        let axis = if file == "nll" { Axis::around(name, values) } else { Axis::percent_around(name, values) };
+        Figure {
+            file: format!("{}-{file}", super::config::folder_name(&task.task)),
+            picture: range_chart(&format!("{name} on {}", task.task), &axis, &rows, &[]),
+            caption: "Mean over seeds and one standard error to either side.".into(),
+        }
+    };
+    scores.into_iter().map(figure).collect()
+}
+
+fn trials(trials: &[Trial]) -> String {
+    let number = |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.4}"));
+    let row = |trial: &Trial| {
+        let settings: Vec<String> = trial.settings.iter().map(|(key, value)| format!("{key} {value}")).collect();
+        let chosen = if trial.is_chosen { "chosen" } else { "" };
+        let cells = vec![
+            Cell::of(&trial.task),
+            Cell::of(&trial.method),
+            Cell { words: settings.join(", "), small: chosen.into(), is_bold: trial.is_chosen },
+            Cell::of(number(trial.nll_mean)),
+            Cell::of(number(trial.nll_samples)),
+        ];
+        (cells, trial.error.clone())
+    };
+    paragraph("Every trial with its NLL on tune, in nats; of each method the lowest was chosen.")
+        + &html_table(&["task", "method", "settings", "NLL at the mean", "NLL with draws"], 3, &trials.iter().map(row).collect::<Vec<_>>())
+}

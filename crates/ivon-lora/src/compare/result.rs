@@ -1,0 +1,189 @@
+//! Finished cells → the rows of a task: predictions on the same test rows, by seed, with what they cost.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use super::CompareError;
+use super::cell::read_cost;
+use super::config::MethodEntry;
+use crate::data::{Dataset, Example};
+use crate::metrics::Predictions;
+use crate::posterior::Sidecar;
+use crate::report::MainScores;
+use crate::run::{ADAPTER_FOLDER, Prediction, RunError, RunRecord};
+
+/// What a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A yardstick, which is never the best.
+    Yardstick,
+    /// A method.
+    Method,
+}
+
+/// One row on one task.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub name: String,
+    pub kind: Kind,
+    /// The optimizer, where it was trained here.
+    pub optimizer: Option<String>,
+    /// One for each seed.
+    pub members: Vec<Member>,
+}
+
+/// A row under one seed.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub seed: u64,
+    pub scores: MainScores,
+    /// None where only scores are known.
+    pub predictions: Option<Predictions>,
+    /// Seconds of training and of prediction; none where they were not measured.
+    pub seconds: Option<[f64; 2]>,
+    /// Numbers stored beside the adapter; none where unknown.
+    pub extra: Option<u64>,
+}
+
+/// All rows of a task.
+#[derive(Clone, Debug)]
+pub struct TaskRows {
+    pub name: String,
+    pub n: usize,
+    pub rows: Vec<Row>,
+    /// The ids of the examples that were scored; empty before the first cell.
+    ids: Vec<String>,
+}
+
+impl TaskRows {
+    /// Without a row.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), n: 0, rows: Vec::new(), ids: Vec::new() }
+    }
+
+    /// The test rows that the cells were scored on; all of them before the first cell.
+    pub fn scored<'d>(&self, dataset: &'d Dataset) -> Vec<&'d Example> {
+        let ids: HashSet<&String> = self.ids.iter().collect();
+        dataset.test.iter().filter(|example| ids.is_empty() || ids.contains(&example.id)).collect()
+    }
+
+    /// Puts the row of who knows no more than how frequent each answer is in training before all others.
+    ///
+    /// # Errors
+    /// If a test row has no label.
+    pub fn add_majority(&mut self, train: &[Example], test: &[&Example]) -> Result<(), CompareError> {
+        self.n = test.len();
+        if let Some(predictions) = majority(train, test)? {
+            let members = vec![Member::of(0, predictions)];
+            self.rows.insert(0, Row { name: "majority class".into(), kind: Kind::Yardstick, optimizer: None, members });
+        }
+        Ok(())
+    }
+
+    /// Adds predictions that were made elsewhere.
+    pub fn add_elsewhere(&mut self, method: &str, seed: u64, predictions: Predictions) {
+        self.add(method, Kind::Method, None, Member::of(seed, predictions));
+    }
+
+    fn add(&mut self, name: &str, kind: Kind, optimizer: Option<&str>, member: Member) {
+        match self.rows.iter_mut().find(|row| row.name == name) {
+            Some(row) => row.members.push(member),
+            None => self.rows.push(Row { name: name.into(), kind, optimizer: optimizer.map(String::from), members: vec![member] }),
+        }
+    }
+}
+
+impl Member {
+    fn of(seed: u64, predictions: Predictions) -> Self {
+        Self { seed, scores: MainScores::of(&predictions), predictions: Some(predictions), seconds: None, extra: None }
+    }
+}
+
+/// The probabilities of who answers by the frequency of each label in training, each counted once more so that none is 0; none
+/// where rows differ in their number of choices.
+fn majority(train: &[Example], test: &[&Example]) -> Result<Option<Predictions>, CompareError> {
+    let choices = test.first().map_or(0, |example| example.answers.len());
+    if choices == 0 || train.iter().chain(test.iter().copied()).any(|example| example.answers.len() != choices) {
+        return Ok(None);
+    }
+    let mut counts = vec![1.0; choices];
+    train.iter().filter_map(|example| example.label).filter(|label| *label < choices).for_each(|label| counts[label] += 1.0);
+    let total: f64 = counts.iter().sum();
+    let row: Vec<f64> = counts.into_iter().map(|count| count / total).collect();
+    let label = |example: &&Example| example.label.ok_or_else(|| RunError::NoLabel { id: example.id.clone() });
+    let labels = test.iter().map(label).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(Predictions::from_probabilities(vec![row; test.len()], labels)?))
+}
+
+/// Adds a finished cell: its mean, and its average over draws where it has some; once per task the untuned base.
+///
+/// # Errors
+/// If the cell cannot be read, or was scored on other examples than those before.
+pub fn add_cell(rows: &mut TaskRows, method: &MethodEntry, seed: u64, folder: &Path) -> Result<(), CompareError> {
+    let run = RunRecord::read(folder)?;
+    let cost = read_cost(folder)?;
+    let report = run.evaluation.ok_or_else(|| RunError::Malformed { path: folder.into(), reason: "it has no evaluation".into() })?;
+    let ids: Vec<String> = run.predictions.iter().map(|prediction| prediction.id.clone()).collect();
+    if rows.ids.is_empty() {
+        rows.ids = ids;
+    } else if rows.ids != ids {
+        return Err(
+            RunError::Malformed { path: folder.into(), reason: "it was scored on other examples than the cells before".into() }.into()
+        );
+    }
+    if let Some(base) = report.base.as_ref().filter(|_| !rows.rows.iter().any(|row| row.name == BASE)) {
+        let member = Member { seed, scores: base.into(), predictions: None, seconds: None, extra: None };
+        rows.rows.insert(0, Row { name: BASE.into(), kind: Kind::Yardstick, optimizer: None, members: vec![member] });
+    }
+    let optimizer = Some(run.config.optimizer.name());
+    let extra = extra_numbers(&folder.join(ADAPTER_FOLDER));
+    let mut add = |name: String, probabilities: fn(&Prediction) -> &Vec<f64>, seconds: f64, extra| -> Result<(), CompareError> {
+        let predictions = predictions(&run.predictions, probabilities)?;
+        let member = Member { seconds: Some([cost.training_seconds, seconds]), extra, ..Member::of(seed, predictions) };
+        rows.add(&name, Kind::Method, optimizer, member);
+        Ok(())
+    };
+    let samples = report.samples.len();
+    let name = if samples == 0 { method.name.clone() } else { format!("{}, mean", method.name) };
+    add(name, |prediction| &prediction.probabilities_at_mean, cost.mean_seconds, Some(0))?;
+    if samples > 0 {
+        add(format!("{}, {samples} samples", method.name), |prediction| &prediction.probabilities, cost.samples_seconds, extra)?;
+    }
+    Ok(())
+}
+
+const BASE: &str = "base, untuned";
+
+fn predictions(lines: &[Prediction], probabilities: fn(&Prediction) -> &Vec<f64>) -> Result<Predictions, CompareError> {
+    let label = |line: &Prediction| line.label.ok_or_else(|| RunError::NoLabel { id: line.id.clone() });
+    let labels = lines.iter().map(label).collect::<Result<_, _>>()?;
+    Ok(Predictions::from_probabilities(lines.iter().map(|line| probabilities(line).clone()).collect(), labels)?)
+}
+
+/// The numbers in the files of a method beside its adapter, four bytes each.
+fn extra_numbers(adapter: &Path) -> Option<u64> {
+    let sidecar = Sidecar::read(adapter).ok()??;
+    let bytes = |file: &String| Some(adapter.join(file).metadata().ok()?.len());
+    Some(sidecar.method_files.iter().map(bytes).sum::<Option<u64>>()? / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_majority_class_answers_by_the_frequencies_of_training() {
+        let answers: std::sync::Arc<[String]> = ["no".to_string(), "yes".into()].into();
+        let row = |label| Example { label: Some(label), ..Example::from_prompt(format!("{label}"), "?", std::sync::Arc::clone(&answers)) };
+        let train = vec![row(1), row(1), row(0), row(1), row(1), row(1)];
+        let test = vec![row(1), row(0), row(1)];
+        let dataset = Dataset { train, tune: vec![], calibrate: vec![], test, report: Default::default() };
+        let mut rows = TaskRows::new("t");
+        rows.add_majority(&dataset.train, &rows.scored(&dataset)).unwrap();
+        let scores = rows.rows[0].members[0].scores;
+        // (1 + 1) / 8 and (5 + 1) / 8.
+        assert!((scores.accuracy - 2.0 / 3.0).abs() < 1e-12);
+        assert!((scores.nll - (-(0.75f64.ln()) * 2.0 - 0.25f64.ln()) / 3.0).abs() < 1e-12);
+        assert_eq!(rows.rows[0].kind, Kind::Yardstick);
+    }
+}
