@@ -52,7 +52,11 @@ fn killed_at_random_moments_a_run_goes_on_from_its_newest_checkpoint_to_the_same
     let mut kills = 0;
     // Each try lives a little longer than the last one could, so that the run comes to its end.
     for attempt in 0..60 {
-        let resume = if exists(place.path("killed/checkpoints")) { "--resume" } else { "" };
+        // Killed before its first checkpoint stood under its final name, a run has nothing to go on from, and is begun anew.
+        let complete = std::fs::read_dir(place.path("killed/checkpoints")).is_ok_and(|mut entries| {
+            entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("step-")))
+        });
+        let resume = if complete { "--resume" } else { "" };
         if resume.is_empty() && exists(place.path("killed")) {
             std::fs::remove_dir_all(place.path("killed")).unwrap();
         }

@@ -36,9 +36,11 @@ fn what_is_mistyped_is_named_with_what_may_be_meant() {
     let place = Place::new();
     place.run("trian").fails(2, "error: unknown command `trian`\n\nhint: did you mean `train`?");
     place.run("train --learning-rat 1").fails(2, "error: unknown argument `--learning-rat`\n\nhint: did you mean `--learning-rate`?");
-    place
-        .run("train --optimizer ivan")
-        .fails(2, "error: `--optimizer` is `ivan`, expected one of `ivon`, `adamw`\n\nhint: did you mean `ivon`?");
+    place.run("train --optimizer ivan").fails(
+        2,
+        "error: `--optimizer` is `ivan`, expected one of `ivon`, `adamw`, `mc-dropout`, `swag`, `laplace`, `tfb`, `blob`, `scalabl`, \
+         `ensemble`, `adamw-noise`\n\nhint: did you mean `ivon`?",
+    );
     place.run("train --model model --data data --task ss2").fails(
         2,
         "error: unknown task `ss2`, expected one of `winogrande_s`, `winogrande_m`, `arc_easy`, `arc_challenge`, `openbookqa`, `boolq`, \
