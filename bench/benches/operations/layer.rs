@@ -60,7 +60,8 @@ fn step(criterion: &mut Criterion) {
             let mut at = 0;
             group.bench_function(format!("{name}, {}", method.name()), |bencher| {
                 bencher.iter(|| {
-                    let mut objective = BatchObjective::new(&network, lora.scaling(), lora.dropout, 1, at, &[questions.clone()]);
+                    let mut objective =
+                        BatchObjective::new(&network, lora.scaling(), lora.dropout, 1, at, std::slice::from_ref(&questions));
                     at += 1;
                     optimizer.step(method.learning_rate(), &mut objective).expect("finite losses")
                 })

@@ -44,6 +44,11 @@ fn a_signal_saves_and_the_run_can_be_resumed() {
 const WHOLE: &str =
     "train --model model --data data --task sst2 --steps 400 --eval-interval 400 --checkpoint-interval 5 --samples 1 --threads 1 --quiet";
 
+/// `step-5`, and nothing behind it.
+fn is_complete(name: &str) -> bool {
+    name.strip_prefix("step-").is_some_and(|step| step.parse::<u64>().is_ok())
+}
+
 #[test]
 fn killed_at_random_moments_a_run_goes_on_from_its_newest_checkpoint_to_the_same_adapter() {
     let place = Place::new();
@@ -53,9 +58,8 @@ fn killed_at_random_moments_a_run_goes_on_from_its_newest_checkpoint_to_the_same
     // Each try lives a little longer than the last one could, so that the run comes to its end.
     for attempt in 0..60 {
         // Killed before its first checkpoint stood under its final name, a run has nothing to go on from, and is begun anew.
-        let complete = std::fs::read_dir(place.path("killed/checkpoints")).is_ok_and(|mut entries| {
-            entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("step-")))
-        });
+        let complete = std::fs::read_dir(place.path("killed/checkpoints"))
+            .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| is_complete(&entry.file_name().to_string_lossy()))));
         let resume = if complete { "--resume" } else { "" };
         if resume.is_empty() && exists(place.path("killed")) {
             std::fs::remove_dir_all(place.path("killed")).unwrap();
@@ -63,7 +67,7 @@ fn killed_at_random_moments_a_run_goes_on_from_its_newest_checkpoint_to_the_same
         let mut child =
             place.command(&format!("{WHOLE} --out killed {resume}")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         numbers = numbers.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(std::time::Duration::from_millis(60 + 12 * attempt + (numbers >> 33) % 120));
+        std::thread::sleep(std::time::Duration::from_millis(60 + 25 * attempt + (numbers >> 33) % 120));
         if let Some(status) = child.try_wait().unwrap() {
             let mut said = String::new();
             std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();

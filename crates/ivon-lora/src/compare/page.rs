@@ -62,12 +62,15 @@ fn cells(row: &RowEntry) -> Vec<Cell> {
     std::iter::once(Cell::of(&row.name)).chain(scores).chain(rest).collect()
 }
 
+/// A score of a row.
+type Score = fn(&RowEntry) -> &ScoreEntry;
+
 /// One picture for each score; a bar is the mean and one standard error to either side.
 fn figures(task: &TaskTable, bins: usize) -> Vec<Figure> {
     let ece = format!("ECE ({bins} bins)");
-    let scores: [(&str, &str, fn(&RowEntry) -> &ScoreEntry); 3] =
+    let scores: [(&str, &str, Score); 3] =
         [("accuracy", "accuracy", |row| &row.accuracy), ("nll", "NLL, nats", |row| &row.nll), ("ece", &ece, |row| &row.ece)];
-    let figure = |(file, name, of): (&str, &str, fn(&RowEntry) -> &ScoreEntry)| {
+    let figure = |(file, name, of): (&str, &str, Score)| {
         let row = |(index, row): (usize, &RowEntry)| {
             let entry = of(row);
             let error = entry.standard_error.unwrap_or(0.0);

@@ -99,6 +99,10 @@ impl Settings for AdamwConfig {
         Ok(())
     }
 
+    fn draws(&self) -> bool {
+        false
+    }
+
     fn start(&self, adapter: Adapter, _: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         Ok(Box::new(self.optimizer(adapter)?))
     }

@@ -152,11 +152,11 @@ impl Objective for AtDraws<'_> {
         };
         let normals: Vec<Vec<f32>> = self.variational.rho.iter().map(normals).collect();
         let means = adapter.to_matrices()?.into_iter().filter(|(path, _)| is_random(path));
-        let noisy = |((path, mut mean), ((_, rho), normals)): ((String, Matrix), (&(String, Vec<f32>), &Vec<f32>))| {
+        let noisy = means.zip(&self.variational.rho).zip(&normals).map(|(((path, mut mean), (_, rho)), normals)| {
             mean.values.iter_mut().zip(rho.iter().zip(normals)).for_each(|(value, (rho, z))| *value += rho * rho * z);
             (path, mean.values)
-        };
-        let drawn = flat::with_parameters(adapter, means.zip(self.variational.rho.iter().zip(&normals)).map(noisy).collect());
+        });
+        let drawn = flat::with_parameters(adapter, noisy.collect());
         let evidence = self.inner.evaluate(&drawn, micro_batch, draw)?;
         let share = self.inner.share(micro_batch);
         let ids: Vec<ParamId> = drawn.parameters().filter(|(path, _)| is_random(path)).map(|(_, parameter)| parameter.id).collect();

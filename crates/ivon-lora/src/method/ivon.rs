@@ -358,7 +358,7 @@ mod tests {
         let config = IvonMethodConfig { no_noise: true, clip_radius: 0.0, learning_rate: 2e-4, ..IvonMethodConfig::default() };
         let (mean, variance, bowl) = after(&config, 1);
         let start = adapter(1, "q_proj").flatten().unwrap();
-        assert_eq!(bowl.seen, [start.clone()]);
+        assert_eq!(bowl.seen, std::slice::from_ref(&start));
         for (found, start) in mean.iter().zip(start) {
             assert!((found - start * 0.8).abs() < 1e-6, "{found} {start}");
         }

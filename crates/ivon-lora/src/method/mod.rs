@@ -165,6 +165,12 @@ mod tests {
     }
 
     #[test]
+    fn a_point_estimate_alone_has_nothing_to_draw() {
+        let still: Vec<&str> = Method::NAMES.into_iter().filter(|name| !Method::named(name).unwrap().settings().draws()).collect();
+        assert_eq!(still, ["adamw"]);
+    }
+
+    #[test]
     fn a_learning_rate_of_zero_is_refused_by_all() {
         for mut method in Method::all() {
             method.set_learning_rate(0.0);

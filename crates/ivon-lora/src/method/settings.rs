@@ -39,6 +39,11 @@ pub trait Settings: fmt::Debug {
         1
     }
 
+    /// Whether there is anything to draw from once training has ended; a point estimate draws nothing.
+    fn draws(&self) -> bool {
+        true
+    }
+
     /// What can be drawn from once training has ended. `trained` is what the optimizer of each of the [`members`](Self::members)
     /// gave, never empty. A method that learns from the data only now does it here.
     ///

@@ -45,9 +45,10 @@ impl Estimate {
         let training = members * steps * batch * mean(train) * flops_per_token * backward;
         let [tune, calibrate, test] = evaluated.map(|examples| examples.len() as f64 * mean(examples));
         let evaluations = length.steps.div_ceil(length.eval_interval) as f64;
-        let passes = 1.0 + config.evaluation.samples as f64;
+        let draws = if config.optimizer.settings().draws() { config.evaluation.samples as f64 } else { 0.0 };
         let evaluation =
-            (tune * evaluations * members * (1.0 + config.train.eval_samples as f64) + (calibrate + test) * passes) * flops_per_token;
+            (tune * evaluations * members * (1.0 + config.train.eval_samples as f64) + calibrate * (1.0 + draws) + test * (2.0 + draws))
+                * flops_per_token; // the base is evaluated on test, too
         Self {
             base_bytes: base_bytes(config.model.base_precision, checkpoint),
             step_bytes: activations(decoder, tokens, config.model.recompute)

@@ -139,7 +139,7 @@ impl Factor<'_> {
             Direction::Forward => [self.matrix.columns(), self.matrix.rows()],
             Direction::Backward => [self.matrix.rows(), self.matrix.columns()],
         };
-        let n = if depth == 0 { 0 } else { self.x.len() / depth };
+        let n = self.x.len().checked_div(depth).unwrap_or(0);
         SCRATCH.with_borrow_mut(|(panels, row)| {
             for start in (0..depth).step_by(self.cut.depth) {
                 let piece = start..depth.min(start + self.cut.depth);
