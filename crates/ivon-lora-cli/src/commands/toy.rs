@@ -59,9 +59,13 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
     screen.result("toy", &text(&reports, &folder), &json!({ "runs": values }))
 }
 
-/// `IVON`, `AdamW`.
+/// `IVON`, `AdamW`, or the method's name in lower case.
 fn title(config: &RunConfig) -> &'static str {
-    if config.optimizer.name() == "ivon" { "IVON" } else { "AdamW" }
+    match config.optimizer.name() {
+        "ivon" => "IVON",
+        "adamw" => "AdamW",
+        other => other,
+    }
 }
 
 /// `runs/toy`, else the first of `runs/toy-2`, `runs/toy-3`, … that is not there: who tries it twice shall not meet an error.
@@ -72,7 +76,11 @@ fn first_free(name: &str) -> PathBuf {
 
 /// The rows of one optimizer, named after it.
 fn rows<'a>((name, report): &'a (&str, EvaluationReport)) -> Vec<(String, Vec<&'a Scores>)> {
-    let title = |row: String| if report.samples.is_empty() { name.to_string() } else { format!("{name}, {row}") };
+    // Without draws there is nothing that the mean must be told from.
+    let title = |row: String| match row.strip_prefix("mean").filter(|_| report.samples.is_empty()) {
+        Some(rest) => format!("{name}{rest}"),
+        None => format!("{name}, {row}"),
+    };
     report.rows().into_iter().filter(|(row, _)| !row.starts_with("base")).map(|(row, scores)| (title(row), scores)).collect()
 }
 
