@@ -50,6 +50,23 @@ impl Default for BlobConfig {
     }
 }
 
+/// Checks what Bayes by backprop asks of its KL: its rate, its period, and standard deviations by name.
+pub(super) fn validate_kl(kl_rate: f64, kl_period: Option<u64>, deviations: [(&'static str, f64); 2]) -> Result<(), TrainError> {
+    let wrong = |name, found: f64, expected| Err(TrainError::Setting { name, found: found.to_string(), expected });
+    if !(kl_rate.is_finite() && kl_rate >= 0.0) {
+        return wrong("kl_rate", kl_rate, "a finite number, at least 0");
+    }
+    for (name, value) in deviations {
+        if !(value.is_finite() && value > 0.0) {
+            return wrong(name, value, "a finite number above 0");
+        }
+    }
+    if kl_period == Some(0) {
+        return wrong("kl_period", 0.0, "at least 1");
+    }
+    Ok(())
+}
+
 impl Settings for BlobConfig {
     fn name(&self) -> &'static str {
         "blob"
@@ -64,18 +81,7 @@ impl Settings for BlobConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        let wrong = |name, found: f64, expected| Err(TrainError::Setting { name, found: found.to_string(), expected });
-        if !(self.kl_rate.is_finite() && self.kl_rate >= 0.0) {
-            return wrong("kl_rate", self.kl_rate, "a finite number, at least 0");
-        }
-        for (name, value) in [("rho_init", self.rho_init), ("prior_sd", self.prior_sd)] {
-            if !(value.is_finite() && value > 0.0) {
-                return wrong(name, value, "a finite number above 0");
-            }
-        }
-        if self.kl_period == Some(0) {
-            return wrong("kl_period", 0.0, "at least 1");
-        }
+        validate_kl(self.kl_rate, self.kl_period, [("rho_init", self.rho_init), ("prior_sd", self.prior_sd)])?;
         self.adamw.validate()
     }
 

@@ -18,7 +18,7 @@ use ivon::noise::{Address, Purpose};
 use serde::{Deserialize, Serialize};
 
 use super::adamw::AdamwConfig;
-use super::blob::kl_weight;
+use super::blob::{kl_weight, validate_kl};
 use super::bytes::{Reader, Writer};
 use super::eigen::eigenvectors;
 use super::{Settings, Setup, flat};
@@ -65,18 +65,7 @@ impl Settings for ScalablConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        let wrong = |name, found: f64, expected| Err(TrainError::Setting { name, found: found.to_string(), expected });
-        if !(self.kl_rate.is_finite() && self.kl_rate >= 0.0) {
-            return wrong("kl_rate", self.kl_rate, "a finite number, at least 0");
-        }
-        for (name, value) in [("sd_init", self.sd_init), ("row_prior_sd", self.row_prior_sd)] {
-            if !(value.is_finite() && value > 0.0) {
-                return wrong(name, value, "a finite number above 0");
-            }
-        }
-        if self.kl_period == Some(0) {
-            return wrong("kl_period", 0.0, "at least 1");
-        }
+        validate_kl(self.kl_rate, self.kl_period, [("sd_init", self.sd_init), ("row_prior_sd", self.row_prior_sd)])?;
         self.adamw.validate()
     }
 

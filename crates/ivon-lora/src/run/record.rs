@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::estimate::duration;
 use super::folder::read_run;
 use super::{ADAPTER_FOLDER, EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction, RUN_FILE, RunConfig, RunError};
 use crate::files;
@@ -215,15 +216,6 @@ fn capitalised(sentence: &str) -> String {
     match letters.next() {
         Some(first) => format!("{}{}.", first.to_uppercase(), letters.as_str()),
         None => String::new(),
-    }
-}
-
-/// `42 s`, `12 min`, `3.5 h`.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        seconds if seconds < 90.0 => format!("{seconds:.0} s"),
-        seconds if seconds < 5400.0 => format!("{:.0} min", seconds / 60.0),
-        seconds => format!("{:.1} h", seconds / 3600.0),
     }
 }
 
