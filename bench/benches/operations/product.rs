@@ -1,7 +1,7 @@
 //! The product with a frozen matrix, f32 and in blocks, against Burn's `matmul`.
 
 use criterion::{Criterion, Throughput};
-use ivon_lora::forward::host::apply;
+use ivon_lora::forward::host::{Output, apply};
 use ivon_lora::model::{Encoding, Matrix, StoredTensor, gguf::quantize::quantize};
 
 use super::inputs::{tensor, tokens, wave};
@@ -27,10 +27,13 @@ pub fn benchmarks(criterion: &mut Criterion) {
         let x = wave(n * columns, 1.0);
         let mut y = vec![0.0; n * rows];
         let f32_matrix = Matrix::new(rows, columns, values.clone());
-        group.bench_function("host, f32", |bencher| bencher.iter(|| apply(&x, vec![(&f32_matrix, &mut y)])));
+        group
+            .bench_function("host, f32", |bencher| bencher.iter(|| apply(&x, vec![Output { matrix: &f32_matrix, y: &mut y, onto: None }])));
         for encoding in [Encoding::Q4_0, Encoding::Q8_0] {
             let matrix = kept(encoding, [rows, columns], &values);
-            group.bench_function(format!("host, {}", encoding.name()), |bencher| bencher.iter(|| apply(&x, vec![(&matrix, &mut y)])));
+            group.bench_function(format!("host, {}", encoding.name()), |bencher| {
+                bencher.iter(|| apply(&x, vec![Output { matrix: &matrix, y: &mut y, onto: None }]))
+            });
         }
         let (left, right) = (tensor(x.clone(), n, columns), tensor(values, rows, columns).transpose());
         group.bench_function("plain", |bencher| bencher.iter(|| left.clone().matmul(right.clone()).into_data()));

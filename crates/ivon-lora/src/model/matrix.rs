@@ -7,7 +7,11 @@ use half::bf16;
 use super::gguf::blocks::dequantize_row;
 use super::{Encoding, StoredTensor};
 
-/// A frozen matrix, rows end to end.
+/// Columns of a panel. A product that sums along the rows' side reads panels as they lie; one that sums along the columns turns
+/// them, sixteen by sixteen.
+pub const PANEL: usize = 16;
+
+/// A frozen matrix.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     rows: usize,
@@ -18,7 +22,7 @@ pub struct Matrix {
 /// Where the numbers are.
 #[derive(Clone, Debug)]
 pub enum Values {
-    /// As f32, `[rows · columns]`.
+    /// As f32 in panels, `[⌈columns / PANEL⌉, rows, PANEL]`; what has no column is 0.
     F32(Vec<f32>),
     /// In the blocks of the checkpoint, row after row.
     Encoded {
@@ -33,7 +37,15 @@ impl Matrix {
     /// A matrix of f32 numbers, row by row; `values` has rows · columns of them.
     pub fn new(rows: usize, columns: usize, values: Vec<f32>) -> Self {
         assert_eq!(values.len(), rows * columns, "a matrix of {rows} × {columns}");
-        Self { rows, columns, values: Values::F32(values) }
+        let mut panels = vec![0.0; rows * columns.next_multiple_of(PANEL)];
+        for (index, panel) in panels.chunks_exact_mut((rows * PANEL).max(1)).enumerate() {
+            let first = index * PANEL;
+            let count = PANEL.min(columns - first);
+            for (row, to) in panel.chunks_exact_mut(PANEL).enumerate() {
+                to[..count].copy_from_slice(&values[row * columns + first..][..count]);
+            }
+        }
+        Self { rows, columns, values: Values::F32(panels) }
     }
 
     /// Reads a stored tensor as f32.
@@ -99,7 +111,11 @@ impl Matrix {
     /// Writes columns `columns` of row `index` to `out`; they begin and end at multiples of [`Self::unit`].
     pub fn part(&self, index: usize, columns: Range<usize>, out: &mut [f32]) {
         match &self.values {
-            Values::F32(values) => out.copy_from_slice(&values[index * self.columns..][columns]),
+            Values::F32(values) => {
+                for (column, out) in columns.zip(out) {
+                    *out = values[(column / PANEL * self.rows + index) * PANEL + column % PANEL];
+                }
+            }
             Values::Encoded { encoding, bytes } => {
                 let (unit, block) = encoding.block();
                 let row = index * (self.columns / unit) * block;

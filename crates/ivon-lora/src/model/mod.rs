@@ -18,5 +18,5 @@ pub use config::{DecoderConfig, RopeScaling};
 pub use decoder::{BasePrecision, Decoder, DecoderLayer, Linear, Projection};
 pub use error::ModelError;
 pub use hub::{DownloadProgress, HubSettings};
-pub use matrix::{Matrix, Values};
+pub use matrix::{Matrix, PANEL, Values};
 pub use tensor::{Encoding, StoredTensor};

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::RunConfig;
 use crate::data::Encoded;
+use crate::forward::host;
 use crate::lora::Projection;
 use crate::model::{BasePrecision, Checkpoint, DecoderConfig};
 use crate::train::Length;
@@ -138,7 +139,7 @@ fn measured_rate() -> f64 {
     let mut best = f64::INFINITY;
     for _ in 0..4 {
         let started = Instant::now();
-        crate::forward::host::apply(&left, vec![(&weight, &mut out)]);
+        host::apply(&left, vec![host::Output { matrix: &weight, y: &mut out, onto: None }]);
         best = best.min(started.elapsed().as_secs_f64());
     }
     // A decoder's own shapes reach about two thirds of what the large product does.

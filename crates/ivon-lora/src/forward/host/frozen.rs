@@ -3,11 +3,12 @@
 //! ```text
 //! for each block of the result's columns (a task):
 //!     for each piece of depth:
-//!         panels ← the piece of W, turned if need be, widened if it is encoded     (second-level cache)
+//!         panels ← the piece of W: backward as it lies; forward turned, in the second-level cache
 //!         for each panel, for each few tokens:  tile ← tile + x · panel             (registers)
 //! ```
-//! A matrix is laid out anew in every product, which costs a pass over it against one multiplication for each token; in
-//! return it is kept once, row by row or in the checkpoint's blocks, and both directions read the same bytes.
+//! A matrix of f32 is kept in panels that the backward product reads as they lie, straight through memory; the forward product turns
+//! them, which costs a pass over a piece against one multiplication for each token. Encoded matrices are widened into panels in
+//! both directions. So each is kept once.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -16,12 +17,13 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::product::Shared;
-use super::transpose::transpose;
-use crate::model::{Matrix, Values};
+use super::transpose::{transpose, turn};
+use crate::model::{Matrix, PANEL, Values};
 use crate::wide::wide;
 
-/// Columns of a block, at most, where the encoding does not ask for more: few, so that no thread waits long for another.
-const COLUMNS: usize = 48;
+/// Columns of a block, at most, where the encoding does not ask for more. Forward they are rows of W, and the more of them are turned
+/// at once, the longer are the pieces of memory that are read; backward they only share the work out.
+const COLUMNS: [usize; 2] = [96, 48];
 /// Depth of a piece, at most: a panel of it stays in the first-level cache, a block's panels in half of the second.
 const DEPTH: usize = 576;
 /// The most numbers in a block's panels.
@@ -29,27 +31,36 @@ const PANELS: usize = 96 * DEPTH;
 /// Tokens that go through a block's panels before the next ones: their result stays in the cache between pieces of depth.
 const TOKENS: usize = 512;
 
-/// y `[n, out]` ← x `[n, in]` · Wᵀ for each of several matrices W `[out, in]`.
-pub fn apply(x: &[f32], outputs: Vec<(&Matrix, &mut [f32])>) {
-    let width = panel_width();
-    let outputs: Vec<(&Matrix, Cut, Shared<'_>)> = outputs
+/// A product of [`apply`]: y `[n, out]` ← (onto +) x · Wᵀ with W `[out, in]`.
+pub struct Output<'a> {
+    /// W `[out, in]`.
+    pub matrix: &'a Matrix,
+    /// y `[n, out]`.
+    pub y: &'a mut [f32],
+    /// What is added, `[n, out]`.
+    pub onto: Option<&'a [f32]>,
+}
+
+/// The products of x `[n, in]` with several matrices.
+pub fn apply(x: &[f32], outputs: Vec<Output<'_>>) {
+    let width = block_unit();
+    let outputs: Vec<(Factor<'_>, Shared<'_>, Onto<'_>)> = outputs
         .into_iter()
-        .map(|(matrix, y)| {
+        .map(|Output { matrix, y, onto }| {
             let [depth, columns] = [matrix.columns(), matrix.rows()];
             assert!(x.len() * columns == y.len() * depth, "{} numbers times {depth} × {columns} into {}", x.len(), y.len());
-            (matrix, Cut::new(matrix, Direction::Forward, [depth, columns], width), Shared::new(y))
+            assert!(onto.is_none_or(|onto| onto.len() == y.len()), "what is added to has the shape of the result");
+            let cut = Cut::new(matrix, Direction::Forward, [depth, columns], width);
+            (Factor { matrix, direction: Direction::Forward, cut, x }, Shared::new(y), onto.map_or(Onto::Nothing, Onto::Other))
         })
         .collect();
-    let tasks = outputs.iter().flat_map(|(matrix, cut, y)| cut.blocks(matrix.rows()).map(move |block| (*matrix, *cut, *y, block)));
-    tasks.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|(matrix, cut, y, block)| {
-        let factor = Factor { matrix, direction: Direction::Forward, cut, x };
-        factor.multiply(block, width, y, false);
-    });
+    let tasks = outputs.iter().flat_map(|output| output.0.cut.blocks(output.0.matrix.rows()).map(move |block| (output, block)));
+    tasks.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|((factor, y, onto), block)| factor.multiply(block, *y, *onto));
 }
 
 /// dx `[n, in]` ← (dx +) Σ dy `[n, out]` · W over several matrices W `[out, in]`.
 pub fn apply_transposed(inputs: &[(&Matrix, &[f32])], dx: &mut [f32], add: bool) {
-    let width = panel_width();
+    let width = block_unit();
     let Some(columns) = inputs.first().map(|(matrix, _)| matrix.columns()) else { return };
     let factors: Vec<Factor<'_>> = inputs
         .iter()
@@ -72,7 +83,7 @@ pub fn apply_transposed(inputs: &[(&Matrix, &[f32])], dx: &mut [f32], add: bool)
     let dx = Shared::new(dx);
     blocks.into_par_iter().with_max_len(1).for_each(|block| {
         for (index, factor) in factors.iter().enumerate() {
-            factor.multiply(block.clone(), width, dx, add || index > 0);
+            factor.multiply(block.clone(), dx, if add || index > 0 { Onto::Result } else { Onto::Nothing });
         }
     });
 }
@@ -97,11 +108,11 @@ impl Cut {
     /// Whole encoded blocks on the side that they lie along, and a task at least for each thread where there is work for it.
     fn new(matrix: &Matrix, direction: Direction, [depth, columns]: [usize; 2], width: usize) -> Self {
         let unit = matrix.unit();
-        let tasks = columns.div_ceil(COLUMNS).next_multiple_of(rayon::current_num_threads()).max(1);
+        let tasks = columns.div_ceil(COLUMNS[direction as usize]).next_multiple_of(rayon::current_num_threads()).max(1);
         let piece = depth.div_ceil(depth.div_ceil(DEPTH).max(1));
         let even = columns.div_ceil(tasks).max(1);
         match direction {
-            Direction::Forward => Self { columns: even.next_multiple_of(width), depth: piece.next_multiple_of(unit.max(8)) },
+            Direction::Forward => Self { columns: even.next_multiple_of(width), depth: piece.next_multiple_of(unit.max(PANEL)) },
             Direction::Backward => Self { columns: 0, depth: piece }.with_columns(even.next_multiple_of(width.max(unit))),
         }
     }
@@ -121,6 +132,16 @@ thread_local! {
     static SCRATCH: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
+/// What a product is added to.
+#[derive(Clone, Copy)]
+enum Onto<'a> {
+    Nothing,
+    /// What is there.
+    Result,
+    /// Another matrix of the result's shape.
+    Other(&'a [f32]),
+}
+
 /// A frozen matrix and what it is multiplied with.
 struct Factor<'a> {
     matrix: &'a Matrix,
@@ -131,38 +152,53 @@ struct Factor<'a> {
 }
 
 impl Factor<'_> {
-    /// Writes or adds the columns `block` of the product to `out`.
+    /// Writes the columns `block` of the product, added to `onto`, to `out`.
     ///
     /// The result does not depend on the threads: each element is summed over the same pieces of depth in the same order.
-    fn multiply(&self, block: Range<usize>, width: usize, out: Shared<'_>, add: bool) {
+    fn multiply(&self, block: Range<usize>, out: Shared<'_>, onto: Onto<'_>) {
         let [depth, columns] = match self.direction {
             Direction::Forward => [self.matrix.columns(), self.matrix.rows()],
             Direction::Backward => [self.matrix.rows(), self.matrix.columns()],
         };
         let n = self.x.len().checked_div(depth).unwrap_or(0);
-        SCRATCH.with_borrow_mut(|(panels, row)| {
+        SCRATCH.with_borrow_mut(|(scratch, rows)| {
             for start in (0..depth).step_by(self.cut.depth) {
                 let piece = start..depth.min(start + self.cut.depth);
-                panels.resize(block.len().next_multiple_of(width) * piece.len(), 0.0);
-                match self.direction {
-                    Direction::Forward => lay_out_turned(self.matrix, block.clone(), piece.clone(), width, panels, row),
-                    Direction::Backward => lay_out(self.matrix, piece.clone(), block.clone(), width, panels, row),
-                }
+                let laid_out = piece.len().next_multiple_of(PANEL) * PANEL;
+                let (panels, stride) = match (self.matrix.values(), self.direction) {
+                    (Values::F32(values), Direction::Backward) => (&values[(block.start / PANEL * depth + start) * PANEL..], depth * PANEL),
+                    (values, direction) => {
+                        scratch.resize(block.len().div_ceil(PANEL) * laid_out, 0.0);
+                        match (values, direction) {
+                            (Values::F32(values), _) => turn_panels(values, columns, block.clone(), piece.clone(), scratch),
+                            (_, Direction::Forward) => widen_turned(self.matrix, block.clone(), piece.clone(), scratch, rows),
+                            (_, Direction::Backward) => widen(self.matrix, piece.clone(), block.clone(), scratch, rows),
+                        }
+                        (&scratch[..], laid_out)
+                    }
+                };
                 for token in (0..n).step_by(TOKENS) {
                     let tokens = TOKENS.min(n - token);
                     // Sound: a task writes columns of its own.
                     let (place, len) = unsafe { out.place(token * columns + block.start) };
                     assert!((tokens - 1) * columns + block.len() <= len, "a block within the result");
+                    let onto = match onto {
+                        _ if start > 0 => Some(place.cast_const()),
+                        Onto::Nothing => None,
+                        Onto::Result => Some(place.cast_const()),
+                        Onto::Other(values) => Some(values[token * columns + block.start..].as_ptr()),
+                    };
                     Arch::new().dispatch(Step {
-                        x: &self.x[token * depth + piece.start..],
+                        x: &self.x[token * depth + start..],
                         x_stride: depth,
                         tokens,
                         depth: piece.len(),
                         panels,
+                        stride,
                         columns: block.len(),
                         out: place,
                         out_stride: columns,
-                        add: add || start > 0,
+                        onto,
                     });
                 }
             }
@@ -170,63 +206,53 @@ impl Factor<'_> {
     }
 }
 
-/// Columns of a panel: two vector registers, 8 numbers at least.
-fn panel_width() -> usize {
-    2 * Arch::new().dispatch(Lanes)
+/// What columns of a block are a multiple of: a tile's columns, a panel's at least.
+fn block_unit() -> usize {
+    (2 * Arch::new().dispatch(Lanes)).max(PANEL)
 }
 
-/// Panels `[⌈outputs / width⌉, depth, width]` of Wᵀ: rows `outputs` of W at its columns `depth`; what has no row is 0.
-fn lay_out_turned(matrix: &Matrix, outputs: Range<usize>, depth: Range<usize>, width: usize, panels: &mut [f32], rows: &mut Vec<f32>) {
-    let len = depth.len();
-    for (panel, first) in panels.chunks_exact_mut(len * width).zip(outputs.clone().step_by(width)) {
-        let count = width.min(outputs.end - first);
-        if count < width {
-            panel.fill(0.0);
-        }
-        match matrix.values() {
-            Values::F32(values) => {
-                let from = &values[first * matrix.columns() + depth.start..];
-                transpose(from, matrix.columns(), [count, len], panel, width);
-            }
-            Values::Encoded { .. } => {
-                rows.resize(width * len, 0.0);
-                for (index, row) in rows.chunks_exact_mut(len).take(count).enumerate() {
-                    matrix.part(first + index, depth.clone(), row);
-                }
-                transpose(rows, len, [count, len], panel, width);
-            }
-        }
+/// Panels `[⌈outputs / PANEL⌉, depth, PANEL]` of Wᵀ from those of W, `[⌈in / PANEL⌉, rows, PANEL]`.
+fn turn_panels(values: &[f32], rows: usize, outputs: Range<usize>, depth: Range<usize>, scratch: &mut [f32]) {
+    let stride = depth.len().next_multiple_of(PANEL) * PANEL;
+    // Along the outputs first: they lie in one piece.
+    for (first, place) in depth.step_by(PANEL).zip((0..).step_by(PANEL * PANEL)) {
+        let panel = &values[first / PANEL * rows * PANEL..][outputs.start * PANEL..outputs.end * PANEL];
+        turn(panel, &mut scratch[place..], stride);
     }
 }
 
-/// Panels `[⌈inputs / width⌉, depth, width]` of W: its rows `depth` at its columns `inputs`; what has no column is 0.
-fn lay_out(matrix: &Matrix, depth: Range<usize>, inputs: Range<usize>, width: usize, panels: &mut [f32], widened: &mut Vec<f32>) {
-    let stride = depth.len() * width;
-    for (index, row) in depth.enumerate() {
-        let from = match matrix.values() {
-            Values::F32(values) => &values[row * matrix.columns()..][inputs.clone()],
-            Values::Encoded { .. } => {
-                widened.resize(inputs.len(), 0.0);
-                matrix.part(row, inputs.clone(), widened);
-                &widened[..]
-            }
-        };
-        let whole = from.len() / width * width;
+/// Panels of Wᵀ: rows `outputs` of an encoded W at its columns `depth`, turned; what has no row is 0.
+fn widen_turned(matrix: &Matrix, outputs: Range<usize>, depth: Range<usize>, panels: &mut [f32], rows: &mut Vec<f32>) {
+    let len = depth.len();
+    let stride = len.next_multiple_of(PANEL) * PANEL;
+    rows.resize(PANEL * len, 0.0);
+    for (panel, first) in panels.chunks_exact_mut(stride).zip(outputs.clone().step_by(PANEL)) {
+        let count = PANEL.min(outputs.end - first);
+        if count < PANEL {
+            panel.fill(0.0);
+        }
+        for (index, row) in rows.chunks_exact_mut(len).take(count).enumerate() {
+            matrix.part(first + index, depth.clone(), row);
+        }
+        transpose(rows, len, [count, len], panel, PANEL);
+    }
+}
+
+/// Panels of W: rows `depth` of an encoded W at its columns `inputs`; what has no column is 0.
+fn widen(matrix: &Matrix, depth: Range<usize>, inputs: Range<usize>, panels: &mut [f32], row: &mut Vec<f32>) {
+    let stride = depth.len().next_multiple_of(PANEL) * PANEL;
+    row.resize(inputs.len().next_multiple_of(PANEL), 0.0);
+    row[inputs.len()..].fill(0.0);
+    for (index, at) in depth.enumerate() {
+        matrix.part(at, inputs.clone(), &mut row[..inputs.len()]);
         wide(
             #[inline(always)]
             || {
-                for (part, place) in from[..whole].chunks_exact(width).zip((index * width..).step_by(stride)) {
-                    // Eights of a length that the compiler knows: a copy of so few numbers must not become a call.
-                    let to = panels[place..place + width].as_chunks_mut::<8>().0;
-                    to.iter_mut().zip(part.as_chunks::<8>().0).for_each(|(to, from)| *to = *from);
+                for (from, place) in row.as_chunks::<PANEL>().0.iter().zip((index * PANEL..).step_by(stride)) {
+                    panels[place..place + PANEL].copy_from_slice(from);
                 }
             },
         );
-        if whole < from.len() {
-            let last = &mut panels[whole / width * stride + index * width..][..width];
-            last.fill(0.0);
-            last[..from.len() - whole].copy_from_slice(&from[whole..]);
-        }
     }
 }
 
@@ -249,12 +275,15 @@ struct Step<'a> {
     x_stride: usize,
     tokens: usize,
     depth: usize,
+    /// The block's first panel, at this piece; panels are `stride` apart.
     panels: &'a [f32],
+    stride: usize,
     columns: usize,
     /// The first token's results of this block; tokens are `out_stride` apart.
     out: *mut f32,
     out_stride: usize,
-    add: bool,
+    /// What the results are added to, laid out as they are.
+    onto: Option<*const f32>,
 }
 
 impl WithSimd for Step<'_> {
@@ -275,40 +304,59 @@ impl Step<'_> {
     #[inline(always)]
     fn run<S: Simd, const ROWS: usize, const VECTORS: usize>(&self, simd: S) {
         let width = VECTORS * S::F32_LANES;
+        let columns = self.columns.next_multiple_of(PANEL);
         assert!((self.tokens - 1) * self.x_stride + self.depth <= self.x.len());
-        assert!(self.columns.next_multiple_of(width) * self.depth <= self.panels.len());
-        for (panel, column) in self.panels.chunks_exact(self.depth * width).zip((0..self.columns).step_by(width)) {
-            let mut token = 0;
-            while token + ROWS <= self.tokens {
-                self.tile::<S, ROWS, VECTORS>(simd, token, column, panel);
-                token += ROWS;
-            }
-            while token + 4 <= self.tokens {
-                self.tile::<S, 4, VECTORS>(simd, token, column, panel);
-                token += 4;
-            }
-            while token < self.tokens {
-                self.tile::<S, 1, VECTORS>(simd, token, column, panel);
-                token += 1;
+        assert!((columns / PANEL - 1) * self.stride + self.depth * PANEL <= self.panels.len());
+        let mut column = 0;
+        while column < self.columns {
+            if column + width <= columns {
+                self.strip::<S, ROWS, VECTORS>(simd, column);
+                column += width;
+            } else {
+                // Where tiles have two panels, the last panel may stand alone.
+                self.strip::<S, ROWS, 1>(simd, column);
+                column += S::F32_LANES;
             }
         }
     }
 
-    /// A tile of ROWS tokens and the columns of one panel.
+    /// All tokens at the columns of one tile.
     #[inline(always)]
-    fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(&self, simd: S, token: usize, column: usize, panel: &[f32]) {
-        let sums = self.sums::<S, ROWS, VECTORS>(simd, token, panel);
+    fn strip<S: Simd, const ROWS: usize, const VECTORS: usize>(&self, simd: S, column: usize) {
+        let mut token = 0;
+        while token + ROWS <= self.tokens {
+            self.tile::<S, ROWS, VECTORS>(simd, token, column);
+            token += ROWS;
+        }
+        while token + 4 <= self.tokens {
+            self.tile::<S, 4, VECTORS>(simd, token, column);
+            token += 4;
+        }
+        while token < self.tokens {
+            self.tile::<S, 1, VECTORS>(simd, token, column);
+            token += 1;
+        }
+    }
+
+    /// A tile of ROWS tokens and VECTORS registers of columns.
+    #[inline(always)]
+    fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(&self, simd: S, token: usize, column: usize) {
+        let sums = self.sums::<S, ROWS, VECTORS>(simd, token, column);
         let width = VECTORS * S::F32_LANES;
-        // Sound: `product` has checked that the block's last token and column lie in the result.
-        let out = unsafe { self.out.add(token * self.out_stride + column) };
+        // Sound: `multiply` has checked that the block's last token and column lie in the result, whose shape is that of `onto`.
+        let at = token * self.out_stride + column;
+        let (out, onto) = unsafe { (self.out.add(at), self.onto.map(|onto| onto.add(at))) };
         if column + width <= self.columns {
             for (row, sums) in sums.into_iter().enumerate() {
                 for (vector, sum) in sums.into_iter().enumerate() {
+                    let at = row * self.out_stride + vector * S::F32_LANES;
                     // Sound: as above.
                     unsafe {
-                        let place = out.add(row * self.out_stride + vector * S::F32_LANES).cast::<S::f32s>();
-                        let sum = if self.add { simd.add_f32s(place.read_unaligned(), sum) } else { sum };
-                        place.write_unaligned(sum);
+                        let sum = match onto {
+                            Some(onto) => simd.add_f32s(onto.add(at).cast::<S::f32s>().read_unaligned(), sum),
+                            None => sum,
+                        };
+                        out.add(at).cast::<S::f32s>().write_unaligned(sum);
                     }
                 }
             }
@@ -317,11 +365,9 @@ impl Step<'_> {
         for (row, sums) in sums.into_iter().enumerate() {
             let sums: &[f32] = pulp::bytemuck::cast_slice(&sums);
             for (index, &sum) in sums.iter().enumerate().take(self.columns - column) {
+                let at = row * self.out_stride + index;
                 // Sound: as above; the columns end at `self.columns`.
-                unsafe {
-                    let place = out.add(row * self.out_stride + index);
-                    *place = if self.add { *place + sum } else { sum };
-                }
+                unsafe { *out.add(at) = onto.map_or(0.0, |onto| *onto.add(at)) + sum };
             }
         }
     }
@@ -329,16 +375,18 @@ impl Step<'_> {
     /// Σ over the depth of x · panel. By value, so that the sums stay in registers: an address taken of them here would put
     /// every addition into memory.
     #[inline(always)]
-    fn sums<S: Simd, const ROWS: usize, const VECTORS: usize>(&self, simd: S, token: usize, panel: &[f32]) -> [[S::f32s; VECTORS]; ROWS] {
+    fn sums<S: Simd, const ROWS: usize, const VECTORS: usize>(&self, simd: S, token: usize, column: usize) -> [[S::f32s; VECTORS]; ROWS] {
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
         // Addresses by `wrapping_add`: in builds with overflow checks, tests among them, `add` would be checked in this innermost loop.
         let rows: [usize; ROWS] = std::array::from_fn(|row| row * self.x_stride);
         let mut x = self.x.as_ptr().wrapping_add(token * self.x_stride);
-        let mut panel = panel.as_ptr();
+        let mut panel = self.panels.as_ptr().wrapping_add(column / PANEL * self.stride + column % PANEL);
+        // A register is half a panel or less, or a whole one.
+        let apart = if S::F32_LANES < PANEL { S::F32_LANES } else { self.stride };
         for _ in 0..self.depth {
-            // Sound: `run` has checked that the tokens lie in x, and a panel holds `depth` rows of `width`.
+            // Sound: `run` has checked that the tokens lie in x, and the block's panels with `depth` rows in `panels`.
             let weights: [S::f32s; VECTORS] =
-                std::array::from_fn(|vector| unsafe { panel.wrapping_add(vector * S::F32_LANES).cast::<S::f32s>().read_unaligned() });
+                std::array::from_fn(|vector| unsafe { panel.wrapping_add(vector * apart).cast::<S::f32s>().read_unaligned() });
             for (offset, sums) in rows.iter().zip(&mut sums) {
                 let x = simd.splat_f32s(unsafe { *x.wrapping_add(*offset) });
                 for (sum, weight) in sums.iter_mut().zip(weights) {
@@ -346,7 +394,7 @@ impl Step<'_> {
                 }
             }
             x = x.wrapping_add(1);
-            panel = panel.wrapping_add(VECTORS * S::F32_LANES);
+            panel = panel.wrapping_add(PANEL);
         }
         sums
     }
@@ -368,7 +416,7 @@ mod tests {
         let at = |values: &[f32], index: usize| f64::from(values[index]);
         let (x, dy) = (numbers(n * inputs), numbers(n * outputs));
         let (mut y, mut dx) = (vec![f32::NAN; n * outputs], vec![1.0; n * inputs]);
-        apply(&x, vec![(matrix, &mut y)]);
+        apply(&x, vec![Output { matrix, y: &mut y, onto: None }]);
         apply_transposed(&[(matrix, &dy)], &mut dx, true);
         for token in 0..n {
             for output in 0..outputs {
@@ -425,12 +473,12 @@ mod tests {
         let x = numbers(n * inputs);
         let one = |matrix: &Matrix| {
             let mut y = vec![0.0; n * matrix.rows()];
-            apply(&x, vec![(matrix, &mut y)]);
+            apply(&x, vec![Output { matrix, y: &mut y, onto: None }]);
             y
         };
         let expected: Vec<Vec<f32>> = matrices.iter().map(one).collect();
         let mut found: Vec<Vec<f32>> = matrices.iter().map(|matrix| vec![0.0; n * matrix.rows()]).collect();
-        apply(&x, matrices.iter().zip(&mut found).map(|(matrix, y)| (matrix, &mut y[..])).collect());
+        apply(&x, matrices.iter().zip(&mut found).map(|(matrix, y)| Output { matrix, y, onto: None }).collect());
         assert!(found == expected);
         let (mut together, mut apart) = (vec![1.0; n * inputs], vec![1.0; n * inputs]);
         let pairs: Vec<(&Matrix, &[f32])> = matrices.iter().zip(&expected).map(|(matrix, dy)| (matrix, &dy[..])).collect();
@@ -442,13 +490,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_product_is_added_to_is_added_once() {
+        for inputs in [40, 1300] {
+            let matrix = Matrix::new(33, inputs, numbers(33 * inputs));
+            let (x, onto) = (numbers(7 * inputs), numbers(7 * 33));
+            let (mut alone, mut found) = (vec![f32::NAN; 7 * 33], vec![f32::NAN; 7 * 33]);
+            apply(&x, vec![Output { matrix: &matrix, y: &mut alone, onto: None }]);
+            apply(&x, vec![Output { matrix: &matrix, y: &mut found, onto: Some(&onto) }]);
+            assert!(found.iter().zip(&alone).zip(&onto).all(|((found, alone), onto)| (found - alone - onto).abs() < 1e-4), "{inputs}");
+        }
+    }
+
+    #[test]
     fn a_result_does_not_depend_on_the_number_of_threads_or_on_the_other_tokens() {
         let matrix = Matrix::new(200, 600, numbers(120_000));
         let x = numbers(40 * 600);
         let run = |threads: usize, tokens: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let mut y = vec![0.0; tokens * 200];
-            pool.install(|| apply(&x[..tokens * 600], vec![(&matrix, &mut y)]));
+            pool.install(|| apply(&x[..tokens * 600], vec![Output { matrix: &matrix, y: &mut y, onto: None }]));
             y
         };
         let whole = run(1, 40);

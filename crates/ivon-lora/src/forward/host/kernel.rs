@@ -195,15 +195,6 @@ pub fn softmax_row(scores: &mut [f32], from: usize, to: usize) {
     }
 }
 
-/// x += y.
-pub fn add(x: &mut [f32], y: &[f32]) {
-    x.par_chunks_mut(16384).zip(y.par_chunks(16384)).for_each(|(x, y)| {
-        for (x, y) in x.iter_mut().zip(y) {
-            *x += y;
-        }
-    });
-}
-
 /// Adds `bias` to every row.
 pub fn add_bias(x: &mut [f32], bias: &[f32]) {
     for row in x.chunks_exact_mut(bias.len()) {

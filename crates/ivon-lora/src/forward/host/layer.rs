@@ -9,7 +9,7 @@
 //! and the attention weights again.
 
 use super::attention::{Attended, Heads, Tile, attend, attend_backward};
-use super::frozen::{apply, apply_transposed};
+use super::frozen::{Output, apply, apply_transposed};
 use super::kernel;
 use super::layout::{Layout, Place};
 use super::pool::{Buffer, Pool};
@@ -94,11 +94,17 @@ impl Pass<'_> {
         (View::new(a, place.rank, a.len() / place.rank), View::new(b, b.len() / place.rank, place.rank))
     }
 
-    /// y `[n, out]` = W x + b + s · B A drop(x) for several projections of the same x.
-    fn project<const N: usize>(&self, layer: Layer<'_>, projections: [Projection; N], x: &[f32]) -> [(Buffer, Option<Low>); N] {
+    /// y `[n, out]` = (onto +) W x + b + s · B A drop(x) for several projections of the same x.
+    fn project<const N: usize>(
+        &self,
+        layer: Layer<'_>,
+        projections: [Projection; N],
+        x: &[f32],
+        onto: Option<&[f32]>,
+    ) -> [(Buffer, Option<Low>); N] {
         let weights = projections.map(|projection| &layer.weights.linear(projection).weight);
         let mut outputs = weights.map(|weight| self.pool.take(x.len() / weight.columns() * weight.rows()));
-        apply(x, weights.into_iter().zip(&mut outputs).map(|(weight, y)| (weight, &mut y[..])).collect());
+        apply(x, weights.into_iter().zip(&mut outputs).map(|(matrix, y)| Output { matrix, y, onto }).collect());
         let mut places = projections.into_iter();
         outputs.map(|mut y| {
             let low = places.next().and_then(|projection| self.add_low(layer, projection, x, &mut y));
@@ -248,10 +254,10 @@ impl Pass<'_> {
         let mut inverse = self.pool.take(n);
         kernel::rms_norm(&x, &weights.input_layernorm, epsilon, &mut normed, &mut inverse);
         let [(mut q, low_q), (mut k, low_k), (v, low_v)] = match layer.last {
-            false => self.project(layer, [Projection::Q, Projection::K, Projection::V], &normed),
+            false => self.project(layer, [Projection::Q, Projection::K, Projection::V], &normed, None),
             true => {
-                let [q] = self.project(layer, [Projection::Q], &self.pick(&normed, hidden));
-                let [k, v] = self.project(layer, [Projection::K, Projection::V], &normed);
+                let [q] = self.project(layer, [Projection::Q], &self.pick(&normed, hidden), None);
+                let [k, v] = self.project(layer, [Projection::K, Projection::V], &normed, None);
                 [q, k, v]
             }
         };
@@ -260,21 +266,17 @@ impl Pass<'_> {
         let unnormed_k = self.place_heads(&mut k, heads.keys, weights.k_norm.as_deref(), &self.batch.positions);
         let mut attended = self.pool.take(q.len());
         attend(heads, self.tiles[usize::from(layer.last)], &q, &k, &v, &mut attended);
-        let [(mut middle, low_o)] = self.project(layer, [Projection::O], &attended);
-        match layer.last {
-            true => kernel::add(&mut middle, &self.pick(&x, hidden)),
-            false => kernel::add(&mut middle, &x),
-        }
+        let asked = layer.last.then(|| self.pick(&x, hidden));
+        let [(middle, low_o)] = self.project(layer, [Projection::O], &attended, Some(asked.as_deref().unwrap_or(&x)));
         let rows = middle.len() / hidden;
         let mut inverse_middle = self.pool.take(rows);
         let mut normed = self.pool.take(middle.len());
         kernel::rms_norm(&middle, &weights.post_attention_layernorm, epsilon, &mut normed, &mut inverse_middle);
-        let [(gate, low_gate), (up, low_up)] = self.project(layer, [Projection::Gate, Projection::Up], &normed);
+        let [(gate, low_gate), (up, low_up)] = self.project(layer, [Projection::Gate, Projection::Up], &normed, None);
         drop(normed);
         let mut gated = self.pool.take(gate.len());
         kernel::gated(&gate, &up, &mut gated);
-        let [(mut y, low_down)] = self.project(layer, [Projection::Down], &gated);
-        kernel::add(&mut y, &middle);
+        let [(y, low_down)] = self.project(layer, [Projection::Down], &gated, Some(&middle));
         let tape = Tape {
             x,
             inverse: [inverse, inverse_middle],

@@ -13,6 +13,6 @@ mod layer;
 mod layout;
 mod operation;
 
-pub use frozen::apply;
+pub use frozen::{Output, apply};
 pub use layout::{Layout, Place};
 pub use operation::Host;

@@ -90,11 +90,12 @@ impl Call {
         TensorData::new(hidden.to_vec(), [self.batch.asked.len(), self.host.decoder.config.hidden_size])
     }
 
-    /// Runs `work` with everything that the layers share.
-    fn with_pass<R>(&self, adapter: &[f32], work: impl FnOnce(&Pass<'_>) -> R) -> R {
+    /// Runs `work` with everything that the layers share, on a thread of rayon's: called from any other thread, each of the hundreds
+    /// of parallel regions of a pass would put that thread to sleep and wake it again.
+    fn with_pass<R: Send>(&self, adapter: &[f32], work: impl FnOnce(&Pass<'_>) -> R + Send) -> R {
         let (cosine, sine) = self.host.angles(&self.batch);
         let tiles: [Vec<Tile>; 2] = [tiles(&self.batch, false), tiles(&self.batch, true)];
-        work(&Pass {
+        let pass = Pass {
             config: &self.host.decoder.config,
             pool: &self.host.pool,
             batch: &self.batch,
@@ -104,7 +105,8 @@ impl Call {
             scaling: self.scaling,
             dropout: self.dropout,
             tiles: [&tiles[0], &tiles[1]],
-        })
+        };
+        rayon::scope(|_| work(&pass))
     }
 
     fn layer(&self, index: usize) -> Layer<'_> {

@@ -1,5 +1,7 @@
 //! Rows to columns, eight by eight.
 
+use crate::model::PANEL;
+
 /// out[column · out_stride + row] ← x[row · stride + column] for `[rows, columns]` of x.
 pub fn transpose(x: &[f32], stride: usize, [rows, columns]: [usize; 2], out: &mut [f32], out_stride: usize) {
     if rows == 0 || columns == 0 {
@@ -11,6 +13,20 @@ pub fn transpose(x: &[f32], stride: usize, [rows, columns]: [usize; 2], out: &mu
         for column in (if row < whole[0] { whole[1] } else { 0 })..columns {
             out[column * out_stride + row] = x[row * stride + column];
         }
+    }
+}
+
+/// out[k · PANEL + row] ← panel[row · PANEL + k] for the sixteen k of a panel's rows `[rows, PANEL]`: sixteen rows make a panel, and
+/// panels begin `out_stride` apart.
+pub fn turn(panel: &[f32], out: &mut [f32], out_stride: usize) {
+    let sixteens = panel.chunks(PANEL * PANEL).count();
+    assert!(sixteens == 0 || (sixteens - 1) * out_stride + PANEL * PANEL <= out.len(), "a panel turned within its slice");
+    for (index, rows) in panel.chunks(PANEL * PANEL).enumerate() {
+        let out = &mut out[index * out_stride..][..PANEL * PANEL];
+        if rows.len() < out.len() {
+            out.fill(0.0);
+        }
+        transpose(rows, PANEL, [rows.len() / PANEL, PANEL], out, PANEL);
     }
 }
 
@@ -39,6 +55,7 @@ fn squares(_: &[f32], _: usize, _: [usize; 2], _: &mut [f32], _: usize) -> bool 
 /// # Safety
 /// Eight rows of eight numbers lie at both places, `stride` and `out_stride` apart.
 #[cfg(target_arch = "x86_64")]
+#[inline]
 #[target_feature(enable = "avx")]
 unsafe fn square(x: *const f32, stride: usize, out: *mut f32, out_stride: usize) {
     use std::arch::x86_64::*;
