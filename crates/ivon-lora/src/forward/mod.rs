@@ -7,8 +7,10 @@ pub mod host;
 pub mod plain;
 
 mod network;
+mod observe;
 
 pub use network::{LowRank, Network};
+pub use observe::{Observer, Seen};
 
 #[cfg(test)]
 mod tests {

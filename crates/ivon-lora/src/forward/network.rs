@@ -5,6 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::host::Host;
+use super::observe::Observer;
 use super::plain::Plain;
 use crate::data::Batch;
 use crate::lora::{Adapter, Dropout};
@@ -76,8 +77,17 @@ impl Network {
     /// The hidden states after the last norm at the tokens that the batch asks for, `[S, H]`.
     pub fn hidden(&self, batch: &Batch, low_rank: LowRank<'_>) -> Tensor<2> {
         match &self.body {
-            Body::Host(host) => host.hidden(batch, low_rank.adapter, low_rank.scaling, low_rank.dropout),
+            Body::Host(host) => host.hidden(batch, low_rank, None),
             Body::Plain(plain) => plain.hidden(batch, low_rank),
+        }
+    }
+
+    /// As [`hidden`](Self::hidden), with an observer of the backward pass; none where the decoder runs as plain Burn operations, which
+    /// cannot be watched.
+    pub fn hidden_watched(&self, batch: &Batch, low_rank: LowRank<'_>, observer: &Arc<dyn Observer>) -> Option<Tensor<2>> {
+        match &self.body {
+            Body::Host(host) => Some(host.hidden(batch, low_rank, Some(observer.clone()))),
+            Body::Plain(_) => None,
         }
     }
 

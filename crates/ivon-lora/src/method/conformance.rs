@@ -138,6 +138,7 @@ impl Run<'_> {
             seed: SEED,
             batch_tokens: 64,
             train: &self.examples,
+            calibrate: &self.examples,
             watch: &mut |_, _| true,
         };
         Ok(self.settings.finish(trained, &mut fit)?)
@@ -274,7 +275,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::method::Method;
+    use crate::method::{LaplaceConfig, LaplaceStructure, Method, PrecisionChoice};
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::testing::golden;
 
@@ -286,7 +287,12 @@ mod tests {
     #[test]
     fn every_method_keeps_its_promises() {
         let network = network();
-        for mut method in Method::all() {
+        let kronecker = LaplaceConfig {
+            laplace_structure: LaplaceStructure::Kronecker,
+            prior_precision_by: PrecisionChoice::Calibration,
+            ..LaplaceConfig::default()
+        };
+        for mut method in Method::all().into_iter().chain([Method::Laplace(kronecker)]) {
             // So that eight steps move the weights.
             method.set_learning_rate(if method.name() == "ivon" { 1.0 } else { 1e-2 });
             let folder = tempfile::tempdir().unwrap();

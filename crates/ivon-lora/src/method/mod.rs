@@ -30,7 +30,7 @@ pub use adamw::{Adamw, AdamwConfig};
 pub use blob::BlobConfig;
 pub use ensemble::EnsembleConfig;
 pub use ivon::{DrawPer, IvonMethodConfig};
-pub use laplace::{LaplaceConfig, LaplaceLayers};
+pub use laplace::{LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice, trial_precisions};
 pub use mc_dropout::McDropoutConfig;
 pub use noise::AdamwNoiseConfig;
 pub use posteriors::WithPosterior;

@@ -44,6 +44,11 @@ pub trait Settings: fmt::Debug {
         true
     }
 
+    /// The setting by which the method learns from rows of calibrate when training has ended; none where it does not.
+    fn needs_calibrate(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What can be drawn from once training has ended. `trained` is what the optimizer of each of the [`members`](Self::members)
     /// gave, never empty. A method that learns from the data only now does it here.
     ///
@@ -107,6 +112,8 @@ pub struct Fit<'a> {
     pub batch_tokens: usize,
     /// The training examples.
     pub train: &'a [Encoded],
+    /// Labelled rows of calibrate, for what a method chooses on rows that it was not trained on; may be empty.
+    pub calibrate: &'a [Encoded],
     /// Hears how much of how much is done and says whether to go on.
     pub watch: &'a mut dyn FnMut(usize, usize) -> bool,
 }

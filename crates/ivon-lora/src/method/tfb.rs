@@ -249,8 +249,16 @@ mod tests {
         };
         let examples: Vec<Encoded> = (0..6).map(example).collect();
         let config = TfbConfig { tfb_samples: 3, ..TfbConfig::default() };
-        let mut fit =
-            Fit { network: &network, scaling: 2.0, dropout: 0.0, seed: 4, batch_tokens: 64, train: &examples, watch: &mut |_, _| true };
+        let mut fit = Fit {
+            network: &network,
+            scaling: 2.0,
+            dropout: 0.0,
+            seed: 4,
+            batch_tokens: 64,
+            train: &examples,
+            calibrate: &[],
+            watch: &mut |_, _| true,
+        };
         let point: Box<dyn Posterior> = Box::new(PointEstimate { adapter });
         let found = config.finish(vec![point], &mut fit).unwrap();
         let sd: f64 = found.stored().unwrap().unwrap().number("sigma_q", "a number").unwrap();

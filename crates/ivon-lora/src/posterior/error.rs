@@ -36,6 +36,14 @@ pub enum PosteriorError {
         /// The number.
         found: f32,
     },
+    /// An eigenvalue of a curvature that cannot be.
+    #[error("an eigenvalue of `{path}` is {found}, expected a finite number of at least 0")]
+    Eigenvalue {
+        /// The parameter.
+        path: String,
+        /// The number.
+        found: f32,
+    },
     /// A file that lacks something, or has it in a form not understood.
     #[error("`{}` has {found} as `{key}`, expected {expected}", path.display())]
     Metadata {
@@ -90,6 +98,7 @@ impl PosteriorError {
         let hint = match self {
             Self::Setting { .. } => return None,
             Self::Parameters { .. } => "do the adapter and its posterior come from one run?",
+            Self::Eigenvalue { .. } => "was the file edited?",
             Self::Variance { .. } => "the training run diverged: use an earlier checkpoint",
             Self::Metadata { key: "format_version", .. } => "a newer version of this program may have written it",
             Self::Metadata { .. } => "was the file written by this program?",

@@ -27,8 +27,19 @@ impl LaplacePrediction {
     /// All of them with their names.
     pub const NAMES: [(&str, Self); 3] = [("samples", Self::Samples), ("probit", Self::Probit), ("weights", Self::Weights)];
 
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(_, form)| *form == self).map_or("samples", |(name, _)| name)
+    }
+
+    /// How the average over logits is taken, where it is.
+    pub(super) fn form(self) -> LinearisedForm {
+        if self == Self::Probit { LinearisedForm::Probit } else { LinearisedForm::Samples }
+    }
+
+    pub(super) fn from_stored(stored: &Stored) -> Result<Self, PosteriorError> {
+        let named = stored.text("prediction")?;
+        let found = Self::NAMES.into_iter().find(|(name, _)| *name == named);
+        found.map(|(_, form)| form).ok_or_else(|| stored.wrong("prediction", "one of `samples`, `probit`, `weights`".into()))
     }
 }
 
@@ -52,10 +63,7 @@ impl Laplace {
     }
 
     pub(super) fn from_stored(mean: Adapter, stored: &Stored, decoder: &DecoderConfig, device: &Device) -> Result<Self, PosteriorError> {
-        let named = stored.text("prediction")?;
-        let found = LaplacePrediction::NAMES.into_iter().find(|(name, _)| *name == named);
-        let (_, prediction) = found.ok_or_else(|| stored.wrong("prediction", "one of `samples`, `probit`, `weights`".into()))?;
-        Self::new(Gaussian::from_stored(mean, stored, decoder, device)?, prediction)
+        Self::new(Gaussian::from_stored(mean, stored, decoder, device)?, LaplacePrediction::from_stored(stored)?)
     }
 }
 
@@ -90,7 +98,7 @@ impl Linearised for Laplace {
     }
 
     fn form(&self) -> LinearisedForm {
-        if self.prediction == LaplacePrediction::Probit { LinearisedForm::Probit } else { LinearisedForm::Samples }
+        self.prediction.form()
     }
 }
 

@@ -3,6 +3,7 @@
 mod card;
 mod error;
 mod gaussian;
+mod kronecker;
 mod laplace;
 mod masks;
 mod members;
@@ -14,6 +15,7 @@ mod swag;
 pub use card::{CardFacts, MODEL_CARD_FILE, model_card, write_model_card};
 pub use error::PosteriorError;
 pub use gaussian::Gaussian;
+pub use kronecker::{Eigenpairs, KroneckerBlock, KroneckerLaplace};
 pub use laplace::{Laplace, LaplacePrediction};
 pub use masks::Masks;
 pub use members::Members;
@@ -131,6 +133,10 @@ pub fn load_posterior(
     }
 }
 
+/// The tags of the built-in kinds.
+const KINDS: [&str; 7] =
+    [gaussian::CONTENT, masks::CONTENT, members::CONTENT, laplace::CONTENT, kronecker::CONTENT, rows::CONTENT, swag::CONTENT];
+
 /// The posterior of one of the built-in kinds, from what its file holds.
 ///
 /// # Errors
@@ -141,12 +147,11 @@ pub fn restore(stored: &Stored, mean: Adapter, decoder: &DecoderConfig, device: 
         masks::CONTENT => Box::new(Masks::from_stored(mean, stored)?),
         members::CONTENT => Box::new(Members::from_stored(mean, stored, decoder, device)?),
         laplace::CONTENT => Box::new(Laplace::from_stored(mean, stored, decoder, device)?),
+        kronecker::CONTENT => Box::new(KroneckerLaplace::from_stored(mean, stored, decoder, device)?),
         rows::CONTENT => Box::new(Rows::from_stored(mean, stored, decoder, device)?),
         swag::CONTENT => Box::new(Swag::from_stored(mean, stored, decoder, device)?),
         other => {
-            let known = [gaussian::CONTENT, masks::CONTENT, members::CONTENT, laplace::CONTENT, rows::CONTENT, swag::CONTENT]
-                .map(|name| format!("`{name}`"));
-            let expected = format!("one of {}", known.join(", "));
+            let expected = format!("one of {}", KINDS.map(|name| format!("`{name}`")).join(", "));
             let (path, found) = (stored.path.clone(), format!("`{other}`"));
             return Err(PosteriorError::Metadata { path, key: "content", expected, found });
         }

@@ -103,7 +103,11 @@ fn answer_rows(batch: &mut Batch, prompt: usize, first: usize, answer: &[u32], k
 /// Log-probabilities over the choices, `[B, C]` with C the most choices of a question, nats; choices that a
 /// question does not have are about −10³⁰. Tracked if the adapter is.
 pub fn choice_log_probabilities(network: &Network, low_rank: LowRank<'_>, questions: &Questions) -> Tensor<2> {
-    let hidden = network.hidden(&questions.batch, low_rank);
+    log_probabilities_at(network, network.hidden(&questions.batch, low_rank), questions)
+}
+
+/// As [`choice_log_probabilities`], from the hidden states at the tokens that the questions ask for.
+pub(super) fn log_probabilities_at(network: &Network, hidden: Tensor<2>, questions: &Questions) -> Tensor<2> {
     let scores = if questions.whole_answers { answer_scores(network, hidden, questions) } else { token_scores(network, hidden, questions) };
     log_softmax(scores, 1)
 }

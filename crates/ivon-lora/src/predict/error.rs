@@ -30,6 +30,12 @@ pub enum PredictError {
         /// The example.
         id: String,
     },
+    /// The backward pass would have to be watched, which only the CPU operation allows.
+    #[error("Kronecker factors are computed on the CPU alone, but the base is on `{device}`")]
+    OnlyCpu {
+        /// Where the base is.
+        device: String,
+    },
     /// Whoever watched the evaluation asked for its end.
     #[error("the evaluation was stopped after {done} of {total} examples")]
     Stopped {
@@ -49,6 +55,7 @@ impl PredictError {
             Self::Device { .. } => Some("is the device's memory full? try `--device cpu`".into()),
             Self::NotFinite { .. } => Some("the adapter's weights have run away: train with a smaller learning rate".into()),
             Self::NoLabel { .. } => Some("label the rows of the calibration set, or leave them away".into()),
+            Self::OnlyCpu { .. } => Some("use `--device cpu`, or `laplace_structure = \"diagonal\"`".into()),
             Self::Stopped { .. } => None,
         }
     }

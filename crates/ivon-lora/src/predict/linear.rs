@@ -4,15 +4,17 @@
 //! Logits count relative to the first choice: d_c = z_c − z_0 for c = 1 … C−1, which is all that a softmax sees. With the Jacobian
 //! J = ∂d/∂θ at the mean, d ~ N(d(mean), τ J Σ Jᵀ).
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use ivon::noise::{Address, Purpose};
 
-use super::choice::{Questions, choice_log_probabilities};
+use super::choice::{Questions, choice_log_probabilities, log_probabilities_at};
 use super::error::PredictError;
 use crate::data::Encoded;
-use crate::forward::{LowRank, Network};
+use crate::forward::{LowRank, Network, Observer};
 use crate::lora::Adapter;
 use crate::metrics::{LogProbabilities, log_softmax};
 use crate::posterior::{Linearised, LinearisedForm, Posterior};
@@ -69,10 +71,56 @@ impl Linearisation {
 
     /// The Hessian of −ln p(label) in d, which no label changes: diag(p) − p pᵀ without the first choice, `[(C−1)²]` row by row.
     pub fn curvature(&self) -> Vec<f64> {
-        let p: Vec<f64> = self.log_probabilities.iter().skip(1).map(|log| log.exp()).collect();
-        let entry = |a: usize, b: usize| if a == b { p[a] * (1.0 - p[a]) } else { -p[a] * p[b] };
-        (0..p.len()).flat_map(|a| (0..p.len()).map(move |b| (a, b))).map(|(a, b)| entry(a, b)).collect()
+        curvature(&self.log_probabilities)
     }
+}
+
+/// diag(p) − p pᵀ without the first choice, `[(C−1)²]` row by row.
+fn curvature(log_probabilities: &[f64]) -> Vec<f64> {
+    let p: Vec<f64> = log_probabilities.iter().skip(1).map(|log| log.exp()).collect();
+    let entry = |a: usize, b: usize| if a == b { p[a] * (1.0 - p[a]) } else { -p[a] * p[b] };
+    (0..p.len()).flat_map(|a| (0..p.len()).map(move |b| (a, b))).map(|(a, b)| entry(a, b)).collect()
+}
+
+/// Predicts an example, `[C]`, nats, and lets `observer` watch the backward passes of d weighted by each column of R, where R Rᵀ = Λ is
+/// the curvature in d: the squares of what it sees, summed over the passes, are those of Jᵀ Λ J. `pass` hears the number of each pass
+/// before it.
+///
+/// # Errors
+/// If a number is not finite, the device gives none back, or the base is not on the CPU.
+pub fn watch_curvature(
+    network: &Network,
+    adapter: &Adapter,
+    scaling: f64,
+    example: &Encoded,
+    observer: &Arc<dyn Observer>,
+    pass: &mut dyn FnMut(usize),
+) -> Result<Vec<f64>, PredictError> {
+    let adapter = adapter.clone().train();
+    let questions = Questions::pack(&[example]);
+    let low_rank = LowRank { adapter: &adapter, scaling, dropout: None };
+    let size = example.choices.len().saturating_sub(1);
+    let mut row = Vec::new();
+    for column in 0..size.max(1) {
+        let hidden = network.hidden_watched(&questions.batch, low_rank, observer);
+        let hidden = hidden.ok_or_else(|| PredictError::OnlyCpu { device: format!("{:?}", network.device()) })?;
+        let found = log_probabilities_at(network, hidden, &questions);
+        let numbers: Vec<f64> = numbers(found.clone().inner())?.into_iter().map(f64::from).collect();
+        row = log_softmax(&numbers, 1.0);
+        if row.iter().any(|value| value.is_nan()) {
+            return Err(PredictError::NotFinite { id: example.id.clone() });
+        }
+        if column >= size {
+            break;
+        }
+        let root = cholesky(&curvature(&row), size);
+        let weights: Vec<f32> = (0..size).map(|k| root[k * size + column] as f32).collect();
+        let differences = found.clone().narrow(1, 1, size) - found.narrow(1, 0, 1);
+        let weights = Tensor::<2>::from_data(TensorData::new(weights, [1, size]), &differences.device().without_autodiff());
+        pass(column);
+        (differences * weights).sum().backward();
+    }
+    Ok(row)
 }
 
 fn numbers(tensor: Tensor<2>) -> Result<Vec<f32>, PredictError> {
@@ -88,7 +136,37 @@ pub(super) struct LinearSet {
 }
 
 impl LinearSet {
-    /// `watch` hears how many examples are done and says whether to go on.
+    /// The set under each of several distributions around one mean: each example is differentiated once. `watch` hears how many examples
+    /// are done and says whether to go on.
+    pub(super) fn of_each(
+        network: &Network,
+        mean: &Adapter,
+        distributions: &[&dyn Linearised],
+        scaling: f64,
+        examples: &[Encoded],
+        watch: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Vec<Self>, PredictError> {
+        let empty = |linearised: &&dyn Linearised| Self {
+            rows: Vec::with_capacity(examples.len()),
+            covariances: Vec::with_capacity(examples.len()),
+            keys: examples.iter().map(|example| example.key).collect(),
+            form: linearised.form(),
+        };
+        let mut sets: Vec<Self> = distributions.iter().map(empty).collect();
+        for (done, example) in examples.iter().enumerate() {
+            let found = Linearisation::of(network, mean, scaling, example)?;
+            for (set, linearised) in sets.iter_mut().zip(distributions) {
+                set.covariances.push(linearised.covariance(&found.jacobian)?);
+                set.rows.push(found.log_probabilities.clone());
+            }
+            if !watch(done + 1) {
+                return Err(PredictError::Stopped { done: done + 1, total: examples.len() });
+            }
+        }
+        Ok(sets)
+    }
+
+    /// The set under what a posterior offers as its linearised model.
     pub(super) fn of(
         network: &Network,
         posterior: &dyn Posterior,
@@ -97,21 +175,9 @@ impl LinearSet {
         examples: &[Encoded],
         watch: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Self, PredictError> {
-        let mut set = Self {
-            rows: Vec::with_capacity(examples.len()),
-            covariances: Vec::with_capacity(examples.len()),
-            keys: examples.iter().map(|example| example.key).collect(),
-            form: linearised.form(),
-        };
-        for (done, example) in examples.iter().enumerate() {
-            let found = Linearisation::of(network, posterior.mean(), scaling, example)?;
-            set.covariances.push(linearised.covariance(&found.jacobian)?);
-            set.rows.push(found.log_probabilities);
-            if !watch(done + 1) {
-                return Err(PredictError::Stopped { done: done + 1, total: examples.len() });
-            }
-        }
-        Ok(set)
+        let mut sets = Self::of_each(network, posterior.mean(), &[linearised], scaling, examples, watch)?;
+        // One distribution, one set.
+        Ok(sets.swap_remove(0))
     }
 
     /// At the mean, `[N][C]`.

@@ -9,5 +9,5 @@ mod error;
 pub use average::{Evaluated, EvaluationOptions, evaluate, log_probabilities};
 pub use choice::{Questions, choice_log_probabilities};
 pub use error::PredictError;
-pub use linear::Linearisation;
-pub use scale::{SCALES, ScaleTrial, best_scale, scale_trials};
+pub use linear::{Linearisation, watch_curvature};
+pub use scale::{SCALES, ScaleTrial, best_scale, linearised_nll, scale_trials};

@@ -7,8 +7,9 @@ use super::error::PredictError;
 use super::linear::LinearSet;
 use crate::data::Encoded;
 use crate::forward::{LowRank, Network};
+use crate::lora::Adapter;
 use crate::metrics::{Predictions, mean_of_draws};
-use crate::posterior::Posterior;
+use crate::posterior::{Linearised, Posterior};
 
 /// The scales that are tried: √τ, by which the noise is multiplied, in steps of a quarter from 0 to 2. Steps any finer are not told
 /// apart by a calibration set.
@@ -37,8 +38,7 @@ pub fn scale_trials(
     scales: &[f64],
     watch: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<Vec<ScaleTrial>, PredictError> {
-    let labels = examples.iter().map(|example| example.label.ok_or_else(|| PredictError::NoLabel { id: example.id.clone() }));
-    let labels: Vec<usize> = labels.collect::<Result<_, _>>()?;
+    let labels = labels(examples)?;
     let samples = posterior.spread().draws(options.samples);
     if let Some(linearised) = posterior.linearised() {
         let mut watch = |done| watch(done, examples.len());
@@ -69,6 +69,34 @@ pub fn scale_trials(
     scales.iter().map(|&scale| Ok(ScaleTrial { scale, nll: nll(scale)? })).collect()
 }
 
+/// The NLL of a labelled set under each of several distributions of the linearised model around one mean, nats: with draws 0 … S−1, or
+/// in closed form. Each example is differentiated once, for all of them. `watch` hears how many examples are done and says whether to
+/// go on.
+///
+/// # Errors
+/// If an example has no label, a prediction fails, or `watch` says stop.
+pub fn linearised_nll(
+    network: &Network,
+    mean: &Adapter,
+    distributions: &[&dyn Linearised],
+    scaling: f64,
+    examples: &[Encoded],
+    options: &EvaluationOptions,
+    watch: &mut dyn FnMut(usize) -> bool,
+) -> Result<Vec<f64>, PredictError> {
+    let labels = labels(examples)?;
+    let sets = LinearSet::of_each(network, mean, distributions, scaling, examples, watch)?;
+    let nll = |set: &LinearSet| {
+        let averaged = mean_of_draws(&set.draws(options.samples, options.seed, options.scale))?;
+        Ok(Predictions::new(averaged, labels.clone())?.nll())
+    };
+    sets.iter().map(nll).collect()
+}
+
+fn labels(examples: &[Encoded]) -> Result<Vec<usize>, PredictError> {
+    examples.iter().map(|example| example.label.ok_or_else(|| PredictError::NoLabel { id: example.id.clone() })).collect()
+}
+
 /// The trial with the lowest NLL, the smallest scale of those that tie; τ = 0 where there is none.
 pub fn best_scale(trials: &[ScaleTrial]) -> f64 {
     let better = |best: Option<ScaleTrial>, trial: &ScaleTrial| match best {
@@ -84,7 +112,7 @@ mod tests {
 
     use super::*;
     use crate::data::Choices;
-    use crate::lora::{Adapter, LoraConfig};
+    use crate::lora::LoraConfig;
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::posterior::{Gaussian, PointEstimate};
     use crate::predict::evaluate;

@@ -93,6 +93,7 @@ impl Finish<'_> {
             seed: self.config.seed,
             batch_tokens: self.config.evaluation.batch_tokens,
             train: &self.sets.train.examples,
+            calibrate: &self.sets.calibrate.examples,
             watch: &mut |done, total| watch(RunEvent::Progress { what: "fitting the posterior", done, total }),
         };
         Ok(self.config.optimizer.settings().finish(trained, &mut fit)?)

@@ -74,6 +74,13 @@ pub fn train_on(
     }
     let checkpoint = Checkpoint::open(model)?;
     let sets = Sets::encode(config, task, dataset, &checkpoint, watch)?;
+    if let Some(by) = config.optimizer.settings().needs_calibrate().filter(|_| sets.calibrate.examples.is_empty()) {
+        return Err(RunError::Setting {
+            name: "data",
+            found: format!("without rows of calibrate, by which {by} chooses"),
+            expected: "a file named calibrate, or `data.calibrate_share` above 0",
+        });
+    }
     announce(config, &checkpoint, &sets, watch)?;
     let base = Base::load(&checkpoint, &config.model)?;
     drop(checkpoint);

@@ -15,6 +15,7 @@ use super::layout::{Layout, Place};
 use super::pool::{Buffer, Pool};
 use super::product::{Factor, Target, Threads, View, product};
 use crate::data::Batch;
+use crate::forward::{Observer, Seen};
 use crate::lora::{Dropout, Mask};
 use crate::model::{DecoderConfig, DecoderLayer, Projection};
 
@@ -31,6 +32,8 @@ pub struct Pass<'a> {
     /// The factor s of B A.
     pub scaling: f32,
     pub dropout: Option<Dropout>,
+    /// Watches the backward pass.
+    pub observer: Option<&'a dyn Observer>,
     /// Tiles of all tokens, and of the asked ones.
     pub tiles: [&'a [Tile]; 2],
 }
@@ -172,9 +175,12 @@ impl Pass<'_> {
         product(Target::over(&mut u, place.rank), self.scaling, Factor::Plain(dy), Factor::Plain(b), Threads::All);
         let values = Factor::Plain(View::new(&low.values, n, place.rank));
         product(Target::over(&mut gradient[place.b.clone()], place.rank), self.scaling, Factor::Transposed(dy), values, Threads::All);
-        let u = View::new(&u, n, place.rank);
         let dropped = low.mask.as_ref().map(|mask| self.drop(mask, x, tokens));
-        let x = View::new(dropped.as_deref().unwrap_or(x), n, inputs);
+        let input = dropped.as_deref().unwrap_or(x);
+        if let Some(observer) = self.observer {
+            observer.see(Seen { layer: layer.index, projection, rows: n, input, low: &low.values, d_low: &u, dy: through.dy });
+        }
+        let (u, x) = (View::new(&u, n, place.rank), View::new(input, n, inputs));
         product(Target::over(&mut gradient[place.a.clone()], inputs), 1.0, Factor::Transposed(u), Factor::Plain(x), Threads::All);
         if let Some(dx) = dx {
             match &low.mask {

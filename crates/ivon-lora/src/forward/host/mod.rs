@@ -16,3 +16,4 @@ mod operation;
 pub use frozen::{Output, apply};
 pub use layout::{Layout, Place};
 pub use operation::Host;
+pub(crate) use product::{Factor, Target, Threads, View, product};

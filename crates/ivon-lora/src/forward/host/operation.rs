@@ -16,7 +16,8 @@ use super::layer::{Layer, Pass, Tape};
 use super::layout::Layout;
 use super::pool::{Buffer, Pool};
 use crate::data::Batch;
-use crate::lora::{Adapter, Dropout};
+use crate::forward::{LowRank, Observer};
+use crate::lora::Dropout;
 use crate::model::Decoder;
 
 /// The decoder on the CPU.
@@ -35,6 +36,7 @@ pub struct Call {
     layout: Arc<Layout>,
     scaling: f32,
     dropout: Option<Dropout>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 /// What a layer keeps for its backward pass: all that it needs, or only its input.
@@ -65,10 +67,12 @@ impl Host {
         &self.decoder
     }
 
-    /// The hidden states after the last norm at the asked tokens, `[S, H]`, tracked if the adapter is.
-    pub fn hidden(self: &Arc<Self>, batch: &Batch, adapter: &Adapter, scaling: f64, dropout: Option<Dropout>) -> Tensor<2> {
+    /// The hidden states after the last norm at the asked tokens, `[S, H]`, tracked if the adapter is. `observer` watches the backward
+    /// pass.
+    pub fn hidden(self: &Arc<Self>, batch: &Batch, low_rank: LowRank<'_>, observer: Option<Arc<dyn Observer>>) -> Tensor<2> {
+        let LowRank { adapter, scaling, dropout } = low_rank;
         let layout = Arc::new(Layout::of(adapter));
-        let call = Call { host: self.clone(), batch: Arc::new(batch.clone()), layout, scaling: scaling as f32, dropout };
+        let call = Call { host: self.clone(), batch: Arc::new(batch.clone()), layout, scaling: scaling as f32, dropout, observer };
         match Layout::flatten(adapter) {
             Some(flat) => Tensor::from_dispatch(<Dispatch as HiddenStates>::hidden_states(flat.into_dispatch(), call)),
             None => Tensor::from_data(call.data(call.forward(&[], false).0), &burn::tensor::Device::flex()),
@@ -104,6 +108,7 @@ impl Call {
             layout: &self.layout,
             scaling: self.scaling,
             dropout: self.dropout,
+            observer: self.observer.as_deref(),
             tiles: [&tiles[0], &tiles[1]],
         };
         rayon::scope(|_| work(&pass))

@@ -1,0 +1,324 @@
+//! Laplace-LoRA (Yang et al., arXiv 2308.13111): after AdamW, a normal distribution from the curvature at the weights.
+//!
+//! H = Σ over the training examples of Jᵀ Λ J, the generalised Gauss–Newton matrix of the *summed* loss over the choices' logits: its
+//! diagonal, or a Kronecker product for each matrix. The posterior's precision is H + λ, with the prior precision λ that has the highest
+//! evidence, or predicts rows of calibrate best. Prediction is linearised.
+
+mod evidence;
+mod diagonal;
+mod sketch;
+mod kronecker;
+#[cfg(test)]
+mod testing;
+
+use serde::{Deserialize, Serialize};
+
+use super::adamw::AdamwConfig;
+use super::{Fit, Settings, Setup};
+use crate::lora::Adapter;
+use crate::posterior::{LaplacePrediction, Linearised, Posterior};
+use crate::predict::{EvaluationOptions, PredictError, linearised_nll};
+use crate::train::{Optimizer, TrainError};
+use diagonal::Diagonal;
+use evidence::{best_precision, log_evidence};
+use kronecker::Kronecker;
+
+/// Draws of the logits by which prior precisions are compared on calibrate.
+const TRIAL_SAMPLES: usize = 100;
+
+/// AdamW's settings and those of the approximation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LaplaceConfig {
+    /// Those of the training.
+    #[serde(flatten)]
+    pub adamw: AdamwConfig,
+    /// How the curvature is approximated.
+    pub laplace_structure: LaplaceStructure,
+    /// Which weights are random; the others stay at what was trained.
+    pub laplace_layers: LaplaceLayers,
+    /// How it predicts.
+    pub laplace_prediction: LaplacePrediction,
+    /// Eigenpairs kept of a Kronecker factor as wide as the layer.
+    pub kronecker_rank: usize,
+    /// How λ is chosen where it is not given.
+    pub prior_precision_by: PrecisionChoice,
+    /// λ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prior_precision: Option<f64>,
+}
+
+impl Default for LaplaceConfig {
+    fn default() -> Self {
+        Self {
+            adamw: AdamwConfig::default(),
+            laplace_structure: LaplaceStructure::default(),
+            laplace_layers: LaplaceLayers::default(),
+            laplace_prediction: LaplacePrediction::default(),
+            kronecker_rank: 10,
+            prior_precision_by: PrecisionChoice::default(),
+            prior_precision: None,
+        }
+    }
+}
+
+/// How the curvature is approximated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LaplaceStructure {
+    /// Its diagonal, exact.
+    #[default]
+    Diagonal,
+    /// A Kronecker product for each A and each B; on the CPU alone.
+    Kronecker,
+}
+
+/// Which weights are random.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LaplaceLayers {
+    /// Those of all adapted layers.
+    #[default]
+    All,
+    /// Those of the last decoder layer that is adapted.
+    Last,
+}
+
+/// How the prior precision is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    /// The one with the highest evidence on the training examples.
+    #[default]
+    Evidence,
+    /// The one of a grid ([`trial_precisions`]) with which the linearised model has the lowest NLL on calibrate.
+    Calibration,
+}
+
+impl Settings for LaplaceConfig {
+    fn name(&self) -> &'static str {
+        "laplace"
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.adamw.learning_rate
+    }
+
+    fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.adamw.learning_rate = learning_rate;
+    }
+
+    fn validate(&self) -> Result<(), TrainError> {
+        if let Some(found) = self.prior_precision.filter(|found| !(found.is_finite() && *found > 0.0)) {
+            return Err(TrainError::Setting { name: "prior_precision", found: found.to_string(), expected: "a finite number above 0" });
+        }
+        if !(1..=100).contains(&self.kronecker_rank) {
+            return Err(TrainError::Setting { name: "kronecker_rank", found: self.kronecker_rank.to_string(), expected: "from 1 to 100" });
+        }
+        self.adamw.validate()
+    }
+
+    fn start(&self, adapter: Adapter, _: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
+        self.validate()?;
+        Ok(Box::new(self.adamw.optimizer(adapter)?))
+    }
+
+    fn needs_calibrate(&self) -> Option<&'static str> {
+        (self.prior_precision.is_none() && self.prior_precision_by == PrecisionChoice::Calibration)
+            .then_some("`prior_precision_by` = `calibration`")
+    }
+
+    fn finish(&self, trained: Vec<Box<dyn Posterior>>, fit: &mut Fit<'_>) -> Result<Box<dyn Posterior>, TrainError> {
+        let point = trained.first().ok_or_else(|| TrainError::Optimizer { reason: "nothing was trained".into() })?;
+        let adapter = point.mean();
+        let (curvature, squares) = self.curvature(adapter, fit)?;
+        let h = curvature.eigenvalues();
+        let precision = match (self.prior_precision, self.prior_precision_by) {
+            (Some(precision), _) => precision,
+            (None, PrecisionChoice::Evidence) => best_precision(&h, squares),
+            (None, PrecisionChoice::Calibration) => self.calibrated_precision(curvature.as_ref(), adapter, fit)?,
+        };
+        let evidence = log_evidence(curvature.log_likelihood(), &h, squares, precision);
+        Ok(curvature.posterior(adapter, precision, self.laplace_prediction, &[("log_evidence", evidence.to_string())])?)
+    }
+}
+
+impl LaplaceConfig {
+    /// What the training examples say at an adapter, and ‖θ‖² of the random weights.
+    fn curvature(&self, adapter: &Adapter, fit: &mut Fit<'_>) -> Result<(Box<dyn Curvature>, f64), TrainError> {
+        let last = adapter.pairs().map(|(layer, _, _)| layer).max();
+        let is_random = |layer: usize| self.laplace_layers == LaplaceLayers::All || Some(layer) == last;
+        let random = random_weights(adapter, &is_random);
+        let weights = adapter.flatten()?;
+        let squares = weights.iter().zip(&random).filter(|(_, random)| **random).map(|(weight, _)| f64::from(*weight).powi(2)).sum();
+        let total = fit.train.len();
+        let Fit { network, scaling, dropout, seed, batch_tokens, train, calibrate, ref mut watch } = *fit;
+        let mut heard = |done: usize| if watch(done, total) { Ok(()) } else { Err(PredictError::Stopped { done, total }.into()) };
+        let fit = Fit { network, scaling, dropout, seed, batch_tokens, train, calibrate, watch: &mut |_, _| true };
+        let found: Box<dyn Curvature> = match self.laplace_structure {
+            LaplaceStructure::Diagonal => Box::new(Diagonal::of(adapter, random, &fit, &mut heard)?),
+            LaplaceStructure::Kronecker => Box::new(Kronecker::of(adapter, &is_random, self.kronecker_rank, &fit, &mut heard)?),
+        };
+        Ok((found, squares))
+    }
+
+    /// The λ of [`trial_precisions`] with the lowest NLL of the linearised model on calibrate; of those that tie the largest.
+    fn calibrated_precision(&self, curvature: &dyn Curvature, adapter: &Adapter, fit: &mut Fit<'_>) -> Result<f64, TrainError> {
+        if fit.calibrate.is_empty() {
+            return Err(TrainError::Setting {
+                name: "prior_precision_by",
+                found: "calibration".into(),
+                expected: "`evidence` where there are no rows of calibrate",
+            });
+        }
+        let precisions = trial_precisions();
+        let made = precisions.iter().map(|precision| curvature.posterior(adapter, *precision, self.laplace_prediction, &[]));
+        let made: Vec<Box<dyn Approximation>> = made.collect::<Result<_, _>>()?;
+        let distributions: Vec<&dyn Linearised> = made.iter().map(|made| -> &dyn Linearised { made.as_ref() }).collect();
+        let options = EvaluationOptions { samples: TRIAL_SAMPLES, scale: 1.0, seed: fit.seed, batch_tokens: fit.batch_tokens };
+        let total = fit.calibrate.len();
+        let mut watch = |done: usize| (fit.watch)(done, total);
+        let nll = linearised_nll(fit.network, adapter, &distributions, fit.scaling, fit.calibrate, &options, &mut watch)?;
+        Ok(lowest(&precisions, &nll))
+    }
+}
+
+/// The prior precisions that are compared on calibrate: 10^(k/2) from 0.01 to 1,000,000.
+pub fn trial_precisions() -> Vec<f64> {
+    (-4..=12).map(|half_decades| 10f64.powf(0.5 * f64::from(half_decades))).collect()
+}
+
+/// The last of those with the lowest NLL.
+fn lowest(precisions: &[f64], nll: &[f64]) -> f64 {
+    let better = |best: (f64, f64), next: (f64, f64)| if next.1 <= best.1 { next } else { best };
+    precisions.iter().copied().zip(nll.iter().copied()).fold((1.0, f64::INFINITY), better).0
+}
+
+/// A Laplace approximation of either structure.
+trait Approximation: Posterior + Linearised {}
+
+impl<T: Posterior + Linearised> Approximation for T {}
+
+/// The curvature of the summed loss at the weights, in some structure.
+trait Curvature {
+    /// Σ ln p(label) of the training examples, nats.
+    fn log_likelihood(&self) -> f64;
+
+    /// The eigenvalues of H among the random weights; those that are 0 may be left out.
+    fn eigenvalues(&self) -> Vec<f64>;
+
+    /// N(θ, (H + λ)⁻¹) with these facts in its file.
+    fn posterior(
+        &self,
+        adapter: &Adapter,
+        precision: f64,
+        prediction: LaplacePrediction,
+        facts: &[(&str, String)],
+    ) -> Result<Box<dyn Approximation>, TrainError>;
+}
+
+/// For each weight whether its layer is random, `[P]`.
+fn random_weights(adapter: &Adapter, is_random: &dyn Fn(usize) -> bool) -> Vec<bool> {
+    let of = |(layer, pair): (usize, &crate::lora::LoraPair)| {
+        let count = pair.lora_A.lazy_shape().num_elements() + pair.lora_B.lazy_shape().num_elements();
+        vec![is_random(layer); count]
+    };
+    adapter.pairs().map(|(layer, _, pair)| (layer, pair)).flat_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{examples, network, tiny};
+    use super::*;
+    use crate::data::Encoded;
+    use crate::lora::TargetModules;
+    use crate::metrics::{Predictions, mean_of_draws};
+    use crate::posterior::{PointEstimate, Spread};
+    use crate::predict::evaluate;
+
+    fn finished(config: &LaplaceConfig, calibrate: &[Encoded]) -> Result<Box<dyn Posterior>, TrainError> {
+        let network = network();
+        let adapter = tiny(&network, 2, TargetModules::List(vec!["q_proj".into(), "v_proj".into()]), None);
+        let train = examples();
+        let mut fit = Fit {
+            network: &network,
+            scaling: 4.0,
+            dropout: 0.0,
+            seed: 3,
+            batch_tokens: 64,
+            train: &train,
+            calibrate,
+            watch: &mut |_, _| true,
+        };
+        config.finish(vec![Box::new(PointEstimate { adapter })], &mut fit)
+    }
+
+    #[test]
+    fn the_last_layer_alone_is_random_where_asked_for() {
+        let network = network();
+        for laplace_structure in [LaplaceStructure::Diagonal, LaplaceStructure::Kronecker] {
+            let of = |laplace_layers| {
+                let config = LaplaceConfig { laplace_structure, laplace_layers, ..LaplaceConfig::default() };
+                finished(&config, &[]).unwrap().variance().unwrap().flatten().unwrap()
+            };
+            let (all, last) = (of(LaplaceLayers::All), of(LaplaceLayers::Last));
+            assert!(all.iter().all(|variance| *variance > 0.0));
+            let layer = all.len() / network.config().num_hidden_layers;
+            assert!(last.iter().rev().take(layer).all(|variance| *variance > 0.0));
+            assert!(last.iter().rev().skip(layer).all(|variance| *variance == 0.0));
+        }
+    }
+
+    #[test]
+    fn the_precision_that_calibrate_chooses_has_the_lowest_nll_of_all_that_are_tried() {
+        let (network, calibrate) = (network(), examples());
+        let labels: Vec<usize> = calibrate.iter().map(|example| example.label.unwrap()).collect();
+        for laplace_structure in [LaplaceStructure::Diagonal, LaplaceStructure::Kronecker] {
+            let config = LaplaceConfig { laplace_structure, prior_precision_by: PrecisionChoice::Calibration, ..LaplaceConfig::default() };
+            assert!(config.needs_calibrate().is_some());
+            let chosen: f64 = finished(&config, &calibrate).unwrap().stored().unwrap().unwrap().number("prior_precision", "").unwrap();
+            // As a run of its own would find it, one precision after the other.
+            let nll = |precision: f64| {
+                let posterior = finished(&LaplaceConfig { prior_precision: Some(precision), ..config.clone() }, &[]).unwrap();
+                let options = EvaluationOptions { samples: TRIAL_SAMPLES, scale: 1.0, seed: 3, batch_tokens: 64 };
+                let evaluated = evaluate(&network, posterior.as_ref(), 4.0, &calibrate, &options, &mut |_, _| true).unwrap();
+                Predictions::new(mean_of_draws(&evaluated.draws).unwrap(), labels.clone()).unwrap().nll()
+            };
+            let best = trial_precisions().into_iter().map(nll).fold(f64::INFINITY, f64::min);
+            assert_eq!(nll(chosen), best, "{chosen}");
+        }
+        assert_eq!(trial_precisions().len(), 17);
+        assert_eq!(lowest(&[1.0, 2.0, 3.0], &[0.5, 0.4, 0.4]), 3.0);
+    }
+
+    #[test]
+    fn the_evidence_chooses_between_factors_as_between_weights() {
+        let config = LaplaceConfig { laplace_structure: LaplaceStructure::Kronecker, ..LaplaceConfig::default() };
+        let best = finished(&config, &[]).unwrap().stored().unwrap().unwrap();
+        let number = |key| best.number::<f64>(key, "").unwrap();
+        for factor in [0.8, 1.25] {
+            let other = LaplaceConfig { prior_precision: Some(factor * number("prior_precision")), ..config.clone() };
+            let other = finished(&other, &[]).unwrap();
+            let evidence: f64 = other.stored().unwrap().unwrap().number("log_evidence", "").unwrap();
+            assert!(evidence < number("log_evidence"));
+            assert_eq!(other.spread(), Spread::Scaled);
+        }
+    }
+
+    #[test]
+    fn settings_out_of_range_and_a_missing_calibrate_are_named() {
+        let message = |config: LaplaceConfig| config.validate().unwrap_err().to_string();
+        assert_eq!(
+            message(LaplaceConfig { prior_precision: Some(0.0), ..LaplaceConfig::default() }),
+            "`prior_precision` is `0`, expected a finite number above 0"
+        );
+        assert_eq!(
+            message(LaplaceConfig { kronecker_rank: 0, ..LaplaceConfig::default() }),
+            "`kronecker_rank` is `0`, expected from 1 to 100"
+        );
+        let config = LaplaceConfig { prior_precision_by: PrecisionChoice::Calibration, ..LaplaceConfig::default() };
+        let error = finished(&config, &[]).err().unwrap().to_string();
+        assert_eq!(error, "`prior_precision_by` is `calibration`, expected `evidence` where there are no rows of calibrate");
+        assert!(LaplaceConfig { prior_precision: Some(1.0), ..config }.needs_calibrate().is_none());
+    }
+}
