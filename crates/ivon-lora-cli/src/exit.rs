@@ -135,7 +135,7 @@ fn of_run(error: &RunError) -> Exit {
         RunError::Model(_) | RunError::Posterior(_) | RunError::NoTask { .. } | RunError::NoPosterior { .. } => Exit::Model,
         RunError::Lora(error) => of_adapter(error),
         RunError::Train(error) => of_training(error),
-        RunError::Setting { .. } | RunError::Device { .. } | RunError::OtherSettings { .. } => Exit::Usage,
+        RunError::Setting { .. } | RunError::NoSteps { .. } | RunError::Device { .. } | RunError::OtherSettings { .. } => Exit::Usage,
         RunError::Report(_) | RunError::File(_) | RunError::FolderHoldsRun { .. } | RunError::FolderInUse { .. } => Exit::File,
         RunError::Malformed { .. } | RunError::Output { .. } => Exit::File,
         RunError::Predict(_) | RunError::Metrics(_) => Exit::Training,

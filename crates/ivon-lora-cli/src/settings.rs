@@ -202,7 +202,7 @@ pub const SETTINGS: &[Setting] = &[
     row("optimizer", "learn_prior", "", Flag, IVON, "", "Learn the prior precision of each matrix of A and B, after a tenth of the steps."),
     row("optimizer", "draw_per", "", OneOf(&["step", "micro-batch"]), IVON, "", "With accumulation: one draw for a whole step, or one for each of its forward passes."),
 
-    row("train", "steps", "steps", Whole, &[], "400", "Optimizer steps; where absent, epochs decides."),
+    row("train", "steps", "steps", Whole, &[], "400", "Optimizer steps; where absent, epochs decides; 0 to fit a method to an adapter."),
     row("train", "epochs", "epochs", Number, &[], "", "Passes over the training examples; read where steps is absent."),
     row("train", "batch_size", "batch-size", Whole, &[], "", "Examples per forward pass."),
     row("train", "accumulation", "accumulation", Whole, &[], "", "Forward passes per optimizer step."),

@@ -144,6 +144,44 @@ fn predictions_made_elsewhere_and_settings_of_another_method_have_their_rows() {
     assert!(of("Warm")["training_time"].is_f64() && of("Theirs")["training_time"].is_null());
 }
 
+/// Methods that train by themselves with AdamW's settings, and the same ones that take its adapter.
+fn after_adamw() -> String {
+    let method = |name: &str, optimizer: &str, trained: &str| {
+        format!("[[method]]\nname = '{name}'\n{trained} = 'AdamW'\n[method.optimizer]\nname = '{optimizer}'\n")
+    };
+    let all = ["laplace", "tfb", "mc-dropout", "adamw-noise"];
+    all.map(|name| method(&format!("own {name}"), name, "tuned_as") + &method(&format!("taken {name}"), name, "trained_by")).concat()
+}
+
+#[test]
+fn a_method_that_takes_the_adapter_of_another_predicts_as_if_it_had_trained_it() {
+    let place = Place::new();
+    place.write("comparison.toml", &format!("{}{}", FILE.replace("[1, 2]", "[1]"), after_adamw()));
+    let cell = |method: &str, file: &str| place.path(&format!("compared/cells/films/{method}/1/{file}"));
+    let seconds = |method: &str| {
+        let cost: Value = serde_json::from_str(&fs::read_to_string(cell(method, "cost.json")).unwrap()).unwrap();
+        cost["training_seconds"].as_f64().unwrap()
+    };
+    place.run(COMMAND).ok();
+    for method in ["laplace", "tfb", "mc-dropout", "adamw-noise"] {
+        let [own, taken] = ["own", "taken"].map(|how| fs::read(cell(&format!("{how}-{method}"), "predictions.jsonl")).unwrap());
+        assert!(own == taken, "{method}");
+        // Its training is that of the other and what came after.
+        assert!(seconds(&format!("taken-{method}")) >= seconds("adamw"));
+    }
+    let run: toml::Table = fs::read_to_string(cell("taken-tfb", "run.toml")).unwrap().parse().unwrap();
+    assert_eq!(run["train"]["steps"].as_integer(), Some(0));
+    let again = place.run(COMMAND);
+    assert!(again.stderr.contains("4 trials and 10 cells, 14 of them finished"), "{}", again.stderr);
+
+    fs::remove_dir_all(place.path("compared/cells")).unwrap();
+    place.write("compared/cells/films/adamw/1", "a file where a folder is expected");
+    let failed = place.run(COMMAND);
+    let reason = "\nfailed: films, taken tfb, seed 1: films, AdamW, seed 1, whose adapter it takes, failed: ";
+    assert!(failed.stdout.contains(reason) && failed.stdout.contains("\nown tfb, mean "), "{}", failed.stdout);
+    failed.fails_with_result(1, &["error: 5 of the comparison's runs and files failed"]);
+}
+
 #[test]
 fn a_file_that_is_no_comparison() {
     let place = place("");

@@ -94,6 +94,30 @@ fn every_method_trains_and_its_folder_predicts_what_the_run_predicted() {
 }
 
 #[test]
+fn a_method_is_fitted_to_an_adapter_that_is_there_as_if_it_had_trained_it() {
+    let place = Place::new();
+    let command = "train --model model --data data --task sst2 --samples 2 --threads 1 --quiet --rank 2";
+    place.run(&format!("{command} --optimizer adamw --steps 6 --out base")).ok();
+    place.run(&format!("{command} --optimizer laplace --steps 6 --out whole")).ok();
+    // Rank and targets are those of the folder, whatever the flags say.
+    let fit = format!("{} --adapter base/adapter --steps 0", command.replace(" --rank 2", ""));
+    let out = place.run(&format!("{fit} --optimizer laplace --out fitted")).ok();
+    assert!(out.ends_with("\n0 steps; the adapter is in fitted/adapter\n"), "{out}");
+    assert_eq!(place.read("fitted/predictions.jsonl"), place.read("whole/predictions.jsonl"));
+    assert_eq!(place.json("fitted/cost.json")["training_seconds"], 0.0);
+    place.run("evaluate --model model --adapter fitted/adapter --data data --out again --quiet").ok();
+    assert_eq!(place.read("again/predictions.jsonl"), place.read("whole/predictions.jsonl"));
+    place.run(&format!("{fit} --optimizer laplace --out fitted --resume")).ok();
+    place
+        .run(&format!("{fit} --optimizer swag --out other"))
+        .fails_with(2, &["`steps` is 0 and the posterior of `swag` comes from its steps, expected at least 1", "hint: without a step"]);
+    place.run(&format!("{command} --optimizer tfb --steps 0 --out other")).fails_with(2, &["no adapter is named"]);
+    place
+        .run(&format!("{fit} --optimizer mc-dropout --dropout 0 --out other"))
+        .fails_with(2, &["`dropout` is `0`, expected above 0 and below 1 for the method `mc-dropout`"]);
+}
+
+#[test]
 fn prompts_and_rows_are_answered_a_line_each() {
     let place = Place::new();
     place.train("").ok();

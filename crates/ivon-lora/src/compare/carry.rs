@@ -6,8 +6,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
-use super::cell::{is_current, is_finished, make};
+use super::cell::is_current;
 use super::config::{CompareConfig, MethodEntry, TaskEntry, cell_name, resolved};
+use super::job::{Job, Outcome, make_all};
 use super::plan::{LoadedTask, cell_folder, trial_config, trial_folder, trials};
 use super::result::{self, TaskRows};
 use super::search::{lay_over, trial_settings};
@@ -81,15 +82,9 @@ pub fn compare(config: &CompareConfig, watch: &mut dyn FnMut(RunEvent<'_>) -> bo
     let tasks = config.tasks.iter().map(|entry| LoadedTask::load(config, entry)).collect::<Result<Vec<_>, _>>()?;
     let mut work = Work { config, watch, trials: Vec::new(), failed: Vec::new(), is_interrupted: false };
     for task in &tasks {
-        for method in config.methods.iter().filter(|method| method.tuned_as.is_none()) {
-            work.tune(task, method)?;
-        }
+        work.tune(task);
         work.write_trials()?;
-        for &seed in &config.seeds {
-            for method in &config.methods {
-                work.cell(task, method, seed)?;
-            }
-        }
+        work.cells(task);
     }
     let rows = tasks.iter().map(|task| work.rows(task)).collect::<Result<Vec<_>, _>>()?;
     let table = ComparisonTable::new(&rows);
@@ -105,71 +100,105 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// The trials of a method on a task, the best of them marked.
-    fn tune(&mut self, task: &LoadedTask<'_>, method: &MethodEntry) -> Result<(), CompareError> {
-        let first = self.trials.len();
-        for trial in 0..trials(self.config, method) {
-            if self.is_interrupted {
-                return Ok(());
+    /// The trials of all methods on a task, the best of each marked.
+    fn tune(&mut self, task: &LoadedTask<'_>) {
+        let mut jobs = Vec::new();
+        let mut entries = Vec::new();
+        for method in &self.config.methods {
+            for trial in 0..trials(self.config, method) {
+                jobs.push(Job {
+                    name: format!("{}, {}, trial {trial}", task.entry.name, method.name),
+                    folder: trial_folder(&self.config.out, task.entry, method, trial),
+                    config: trial_config(self.config, task.entry, method, trial),
+                    task,
+                    is_trial: true,
+                    after: None,
+                });
+                entries.push(Trial {
+                    task: task.entry.name.clone(),
+                    method: method.name.clone(),
+                    trial,
+                    settings: trial_settings(method, self.config.tuning.as_ref().map_or(0, |tuning| tuning.seed), u64::from(trial)),
+                    nll_mean: None,
+                    nll_samples: None,
+                    error: None,
+                    is_chosen: false,
+                });
             }
-            let settings = trial_settings(method, self.config.tuning.as_ref().map_or(0, |tuning| tuning.seed), u64::from(trial));
-            let folder = trial_folder(&self.config.out, task.entry, method, trial);
-            let name = format!("{}, {}, trial {trial}", task.entry.name, method.name);
-            let made = trial_config(self.config, task.entry, method, trial)
-                .and_then(|config| self.make(&name, &folder, &config, task, true))
-                .and_then(|is_made| if is_made { read_nll(&folder).map(Some) } else { Ok(None) });
-            let mut entry = Trial {
-                task: task.entry.name.clone(),
-                method: method.name.clone(),
-                trial,
-                settings,
-                nll_mean: None,
-                nll_samples: None,
-                error: None,
-                is_chosen: false,
-            };
-            match made {
-                Ok(Some([mean, samples])) => (entry.nll_mean, entry.nll_samples) = (mean, samples),
-                Ok(None) => continue,
-                Err(error) => {
-                    (self.watch)(RunEvent::Warning(format!("{name} failed: {error}")));
-                    entry.error = Some(error.to_string());
-                }
+        }
+        let first = self.trials.len();
+        let outcomes = self.make_all(&jobs);
+        for ((mut entry, job), outcome) in entries.into_iter().zip(&jobs).zip(outcomes) {
+            match outcome {
+                Outcome::Made => match read_nll(&job.folder) {
+                    Ok([mean, samples]) => (entry.nll_mean, entry.nll_samples) = (mean, samples),
+                    Err(error) => entry.error = Some(error.to_string()),
+                },
+                Outcome::Failed(reason) => entry.error = Some(reason),
+                Outcome::Stopped => continue,
             }
             self.trials.push(entry);
         }
-        let best =
-            (first..self.trials.len()).filter_map(|index| Some((index, self.trials[index].nll()?))).min_by(|a, b| a.1.total_cmp(&b.1));
-        if let Some((index, nll)) = best {
-            self.trials[index].is_chosen = true;
-            let settings: Vec<String> = self.trials[index].settings.iter().map(|(key, value)| format!("{key} {value}")).collect();
-            (self.watch)(RunEvent::Note(format!(
-                "{}, {}: chosen on tune {} (NLL {nll:.4})",
-                task.entry.name,
-                method.name,
-                settings.join(", ")
-            )));
-        }
-        Ok(())
+        self.choose(first);
     }
 
-    /// The run of one method on one task with one seed.
-    fn cell(&mut self, task: &LoadedTask<'_>, method: &MethodEntry, seed: u64) -> Result<(), CompareError> {
+    /// Marks the best of each method's trials from `first` on; of a method that does not have them all yet nothing is chosen.
+    fn choose(&mut self, first: usize) {
+        let all = self.config.tuning.as_ref().map_or(0, |tuning| tuning.trials as usize);
+        let methods = self.trials[first..].chunk_by_mut(|one, other| one.method == other.method);
+        for trials in methods.filter(|trials| trials.len() == all) {
+            let judged = trials.iter_mut().filter_map(|trial| Some((trial.nll()?, trial)));
+            let Some((nll, best)) = judged.min_by(|one, other| one.0.total_cmp(&other.0)) else { continue };
+            best.is_chosen = true;
+            let settings: Vec<String> = best.settings.iter().map(|(key, value)| format!("{key} {value}")).collect();
+            (self.watch)(RunEvent::Note(format!("{}, {}: chosen on tune {} (NLL {nll:.4})", best.task, best.method, settings.join(", "))));
+        }
+    }
+
+    /// The runs of all methods on a task with all seeds; of each seed those first that train.
+    fn cells(&mut self, task: &LoadedTask<'_>) {
+        let mut jobs: Vec<Job<'_>> = Vec::new();
+        for &seed in &self.config.seeds {
+            let mut places = BTreeMap::new();
+            let (training, fitted): (Vec<_>, Vec<_>) = self.config.methods.iter().partition(|method| method.trained_by.is_none());
+            for method in training.into_iter().chain(fitted) {
+                places.insert(&method.name, jobs.len());
+                jobs.push(Job {
+                    name: cell_name(task.entry, method, Some(seed)),
+                    folder: cell_folder(&self.config.out, task.entry, method, seed),
+                    config: self.cell_config(task.entry, method, seed),
+                    task,
+                    is_trial: false,
+                    after: method.trained_by.as_ref().and_then(|name| places.get(name).copied()),
+                });
+            }
+        }
+        let outcomes = self.make_all(&jobs);
+        for (job, outcome) in jobs.into_iter().zip(outcomes) {
+            if let Outcome::Failed(reason) = outcome {
+                self.failed.push(FailedCell { name: job.name, reason });
+            }
+        }
+    }
+
+    /// Makes runs unless the comparison was stopped.
+    fn make_all(&mut self, jobs: &[Job<'_>]) -> Vec<Outcome> {
         if self.is_interrupted {
-            return Ok(());
+            return vec![Outcome::Stopped; jobs.len()];
         }
-        let name = cell_name(task.entry, method, Some(seed));
-        let folder = cell_folder(&self.config.out, task.entry, method, seed);
-        let made = self.cell_config(task.entry, method, seed).and_then(|config| self.make(&name, &folder, &config, task, false));
-        if let Err(error) = made {
-            (self.watch)(RunEvent::Warning(format!("{name} failed: {error}")));
-            self.failed.push(FailedCell { name, reason: error.to_string() });
-        }
-        Ok(())
+        let outcomes = make_all(jobs, self.watch);
+        self.is_interrupted = outcomes.contains(&Outcome::Stopped);
+        outcomes
     }
 
-    /// A cell's settings with those that its trials, or those of the method that it is tuned as, have chosen.
+    /// A cell's settings with those that the trials of whatever trains it have chosen.
     fn cell_config(&self, task: &TaskEntry, method: &MethodEntry, seed: u64) -> Result<RunConfig, CompareError> {
+        let Some(trainer) = self.config.trainer(method)? else { return self.chosen_config(task, method, seed) };
+        self.config.fitted_after(task, method, trainer, &self.chosen_config(task, trainer, seed)?)
+    }
+
+    /// The settings of a cell that trains, with those that its trials, or those of the method that it is tuned as, have chosen.
+    fn chosen_config(&self, task: &TaskEntry, method: &MethodEntry, seed: u64) -> Result<RunConfig, CompareError> {
         let config = self.config.cell(task, method, seed)?;
         if self.config.tuning.is_none() {
             return Ok(config);
@@ -186,15 +215,11 @@ impl Work<'_> {
         resolved(table, seed, || cell_name(task, method, Some(seed)))
     }
 
-    /// Makes a run, and says when it begins; whether it is finished.
-    fn make(&mut self, name: &str, folder: &Path, config: &RunConfig, task: &LoadedTask<'_>, is_trial: bool) -> Result<bool, CompareError> {
-        if !is_finished(folder) {
-            (self.watch)(RunEvent::Note(name.to_string()));
-        }
-        let dataset = if is_trial { &task.trial_dataset } else { &task.dataset };
-        let is_made = make(folder, config, task, dataset, self.watch)?;
-        self.is_interrupted |= !is_made;
-        Ok(is_made)
+    /// Whether a cell is finished with the settings of now, and that whose adapter it takes as well.
+    fn is_current(&self, task: &TaskEntry, method: &MethodEntry, seed: u64) -> bool {
+        let folder = cell_folder(&self.config.out, task, method, seed);
+        let own = self.cell_config(task, method, seed).is_ok_and(|config| is_current(&folder, &config));
+        own && self.config.trainer(method).is_ok_and(|trainer| trainer.is_none_or(|trainer| self.is_current(task, trainer, seed)))
     }
 
     fn write_trials(&self) -> Result<(), CompareError> {
@@ -212,11 +237,11 @@ impl Work<'_> {
         let mut rows = TaskRows::new(&task.entry.name);
         for method in &self.config.methods {
             for &seed in &self.config.seeds {
-                let folder = cell_folder(&self.config.out, task.entry, method, seed);
                 // What was made with other settings than those of now does not count.
-                if !self.cell_config(task.entry, method, seed).is_ok_and(|config| is_current(&folder, &config)) {
+                if !self.is_current(task.entry, method, seed) {
                     continue;
                 }
+                let folder = cell_folder(&self.config.out, task.entry, method, seed);
                 if let Err(error) = result::add_cell(&mut rows, method, seed, &folder) {
                     self.failed.push(FailedCell { name: cell_name(task.entry, method, Some(seed)), reason: error.to_string() });
                 }

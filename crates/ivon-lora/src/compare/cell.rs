@@ -3,24 +3,21 @@
 use std::path::Path;
 use std::time::Instant;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::CompareError;
 use super::plan::LoadedTask;
-use crate::data::Dataset;
 use crate::files;
-use crate::report::{Record, read_records};
-use crate::run::{EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, RunConfig, RunError, RunEvent, read_run, train_on};
+use crate::run::{self, COST_FILE, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, RunConfig, RunError, RunEvent, read_run, train_on};
 use crate::train::{CHECKPOINTS_FOLDER, METRICS_FILE, Outcome};
 
-/// What a cell cost; written last, so that where it is the cell is finished.
-pub(super) const COST_FILE: &str = "cost.json";
 const LARGEST: u64 = 1 << 20;
 
-/// Wall-clock seconds.
+/// Wall-clock seconds. It takes the place of what the run itself wrote of its cost, last of all: where it is the cell is finished.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Cost {
-    /// Of the training steps, and of what the method computes after them.
+    /// Of the training steps, and of what the method computes after them; those of the run that was fitted to are among them.
     pub training_seconds: f64,
     /// Of predicting test once, at the mean.
     pub mean_seconds: f64,
@@ -30,7 +27,7 @@ pub(super) struct Cost {
 
 /// Whether a folder holds a finished run of a comparison.
 pub(super) fn is_finished(folder: &Path) -> bool {
-    [EVALUATION_FILE, PREDICTIONS_FILE, COST_FILE].iter().all(|file| folder.join(file).exists())
+    [EVALUATION_FILE, PREDICTIONS_FILE].iter().all(|file| folder.join(file).exists()) && read_cost(folder).is_ok()
 }
 
 /// Whether a folder holds a finished run with these settings.
@@ -43,12 +40,17 @@ pub(super) fn is_current(folder: &Path, config: &RunConfig) -> bool {
 /// # Errors
 /// If the file is malformed.
 pub(super) fn read_cost(folder: &Path) -> Result<Cost, CompareError> {
+    read(folder)
+}
+
+fn read<T: DeserializeOwned>(folder: &Path) -> Result<T, CompareError> {
     let path = folder.join(COST_FILE);
     let malformed = |error: serde_json::Error| RunError::Malformed { path: path.clone(), reason: error.to_string() };
     Ok(serde_json::from_str(&files::read_text(&path, LARGEST)?).map_err(malformed)?)
 }
 
-/// Makes a run unless it is finished; gives whether it is now, or whoever watches said stop.
+/// Makes a run unless it is finished; gives whether it is now, or whoever watches said stop. `trained` is the folder of the run whose
+/// adapter it takes, where it trains none of its own.
 ///
 /// # Errors
 /// Whatever ends the run, and that another one with other settings stands in its folder.
@@ -56,7 +58,8 @@ pub(super) fn make(
     folder: &Path,
     config: &RunConfig,
     task: &LoadedTask<'_>,
-    dataset: &Dataset,
+    is_trial: bool,
+    trained: Option<&Path>,
     watch: &mut dyn FnMut(RunEvent<'_>) -> bool,
 ) -> Result<bool, CompareError> {
     let config = RunConfig { out: Some(folder.into()), ..config.clone() };
@@ -74,8 +77,9 @@ pub(super) fn make(
         })?;
         let _ = std::fs::remove_file(folder.join(METRICS_FILE));
     }
+    let dataset = if is_trial { &task.trial_dataset } else { &task.dataset };
     let mut clock = Clock::new();
-    let trained = train_on(&config, &task.model, &task.task, dataset, can_resume, &mut |event| {
+    let ended = train_on(&config, &task.model, &task.task, dataset, can_resume, &mut |event| {
         clock.hear(&event);
         // The sentences of a single run would drown those of the comparison.
         match event {
@@ -85,11 +89,13 @@ pub(super) fn make(
             event => watch(event),
         }
     })?;
-    if trained.outcome == Outcome::Interrupted {
+    if ended.outcome == Outcome::Interrupted {
         return Ok(false);
     }
-    let examples = trained.report.as_ref().map_or(0, |report| report.n);
-    let cost = clock.cost(examples, seconds_of_steps(folder)?);
+    let examples = ended.report.as_ref().map_or(0, |report| report.n);
+    let own: run::Cost = read(folder)?;
+    let before = trained.map_or(Ok(0.0), |trained| read_cost(trained).map(|cost| cost.training_seconds))?;
+    let cost = clock.cost(examples, before + own.training_seconds + own.fitting_seconds);
     let text = serde_json::to_vec_pretty(&cost).unwrap_or_default();
     files::write_bytes(&folder.join(COST_FILE), &text)?;
     // Nobody goes on from a finished run, and there may be hundreds.
@@ -107,41 +113,30 @@ fn check_settings(folder: &Path, config: &RunConfig) -> Result<(), CompareError>
     if differences.is_empty() { Ok(()) } else { Err(RunError::OtherSettings { folder: folder.into(), differences }.into()) }
 }
 
-/// Seconds of all steps that a run wrote down, those before a resume among them.
-fn seconds_of_steps(folder: &Path) -> Result<f64, CompareError> {
-    let records = read_records(&folder.join(METRICS_FILE)).map_err(RunError::from)?;
-    let seconds = |record: &Record| if let Record::Step(step) = record { step.step_seconds } else { 0.0 };
-    Ok(records.iter().map(seconds).sum())
-}
-
-/// Tells what a run's events cost.
+/// Tells what predicting test cost.
 struct Clock {
     last: Instant,
-    training: f64,
     /// Seconds since the event before, and examples done, of the passes over test.
     test: Vec<(usize, f64)>,
 }
 
 impl Clock {
     fn new() -> Self {
-        Self { last: Instant::now(), training: 0.0, test: Vec::new() }
+        Self { last: Instant::now(), test: Vec::new() }
     }
 
     fn hear(&mut self, event: &RunEvent<'_>) {
         let elapsed = self.last.elapsed().as_secs_f64();
         self.last = Instant::now();
-        match event {
-            RunEvent::Step(record, _) => self.training += record.step_seconds,
-            RunEvent::Progress { what, done, .. } if *what == "evaluating test" => self.test.push((*done, elapsed)),
-            RunEvent::Progress { what, .. } if *what == "fitting the posterior" => self.training += elapsed,
-            _ => {}
+        if let RunEvent::Progress { what: "evaluating test", done, .. } = event {
+            self.test.push((*done, elapsed));
         }
     }
 
     /// The first pass over the examples is that at the mean.
-    fn cost(&self, examples: usize, written_seconds: f64) -> Cost {
+    fn cost(&self, examples: usize, training_seconds: f64) -> Cost {
         let of = |is_mean: bool| self.test.iter().filter(|(done, _)| (*done <= examples) == is_mean).map(|(_, seconds)| seconds).sum();
-        Cost { training_seconds: self.training.max(written_seconds), mean_seconds: of(true), samples_seconds: of(false) }
+        Cost { training_seconds, mean_seconds: of(true), samples_seconds: of(false) }
     }
 }
 
@@ -151,8 +146,7 @@ mod tests {
 
     #[test]
     fn the_first_pass_over_test_is_that_at_the_mean() {
-        let clock = Clock { last: Instant::now(), training: 3.0, test: vec![(4, 1.0), (8, 1.0), (12, 0.5), (16, 0.5), (24, 0.5)] };
-        assert_eq!(clock.cost(8, 2.0), Cost { training_seconds: 3.0, mean_seconds: 2.0, samples_seconds: 1.5 });
-        assert_eq!(clock.cost(8, 5.0).training_seconds, 5.0);
+        let clock = Clock { last: Instant::now(), test: vec![(4, 1.0), (8, 1.0), (12, 0.5), (16, 0.5), (24, 0.5)] };
+        assert_eq!(clock.cost(8, 3.0), Cost { training_seconds: 3.0, mean_seconds: 2.0, samples_seconds: 1.5 });
     }
 }

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use super::CompareError;
+use super::plan::cell_folder;
 use super::search::Range;
 use crate::files;
-use crate::run::RunConfig;
+use crate::run::{ADAPTER_FOLDER, RunConfig};
 
 const LARGEST: u64 = 4 << 20;
 
@@ -62,6 +63,9 @@ pub struct MethodEntry {
     /// Another method, whose chosen settings this one takes over in place of trials of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuned_as: Option<String>,
+    /// Another method, trained with AdamW: this one takes its adapter of the same seed, and only does what it does after training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_by: Option<String>,
     /// `optimizer`, `train`, … as in a run's file.
     #[serde(flatten)]
     pub settings: Table,
@@ -125,6 +129,9 @@ impl CompareConfig {
         if self.seeds.is_empty() || self.seeds.iter().collect::<BTreeSet<_>>().len() < self.seeds.len() {
             return wrong("seeds", format!("{:?}", self.seeds), "at least one, and none twice");
         }
+        for method in &self.methods {
+            self.trainer(method)?;
+        }
         if let Some(tuning) = &self.tuning {
             if !(1..=10_000).contains(&tuning.trials) {
                 return wrong("tuning.trials", tuning.trials.to_string(), "from 1 to 10,000");
@@ -151,8 +158,13 @@ impl CompareConfig {
     fn check_tuning(&self, method: &MethodEntry) -> Result<(), CompareError> {
         let wrong = |what: String, found: String, expected: &str| Err(CompareError::Setting { what, found, expected: expected.into() });
         let what = format!("method `{}`", method.name);
+        if method.trained_by.is_some() {
+            return Ok(());
+        }
         match (&method.tuned_as, method.tune.is_empty()) {
-            (None, true) => wrong(what, "without `tune` and `tuned_as`".into(), "one of them, so that all methods are tuned alike"),
+            (None, true) => {
+                wrong(what, "without `tune`, `tuned_as` and `trained_by`".into(), "one of them, so that all methods are tuned alike")
+            }
             (Some(_), false) => wrong(what, "with `tune` and `tuned_as`".into(), "one of them"),
             (Some(other), true) => match self.methods.iter().find(|one| one.name == *other) {
                 Some(one) if !one.tune.is_empty() => Ok(()),
@@ -166,15 +178,80 @@ impl CompareConfig {
         }
     }
 
-    /// The settings of one run of the comparison.
+    /// The settings of one run of the comparison, before any are chosen.
     ///
     /// # Errors
-    /// If the tables are not those of a run.
+    /// If the tables are not those of a run, or the method cannot be fitted to what another one trained.
     pub fn cell(&self, task: &TaskEntry, method: &MethodEntry, seed: u64) -> Result<RunConfig, CompareError> {
+        if let Some(trainer) = self.trainer(method)? {
+            return self.fitted_after(task, method, trainer, &self.cell(task, trainer, seed)?);
+        }
         let mut table = self.run.clone();
         merge(&mut table, &task.settings);
         merge(&mut table, &method.settings);
         resolved(table, seed, || cell_name(task, method, Some(seed)))
+    }
+}
+
+impl CompareConfig {
+    /// The method whose adapters another one takes; none where it trains its own.
+    ///
+    /// # Errors
+    /// If there is no such method, it takes those of yet another, or the settings of both would be tuned.
+    pub(super) fn trainer(&self, method: &MethodEntry) -> Result<Option<&MethodEntry>, CompareError> {
+        let Some(name) = &method.trained_by else { return Ok(None) };
+        let wrong = |what: String, found: String, expected: &str| Err(CompareError::Setting { what, found, expected: expected.into() });
+        if method.tuned_as.is_some() || !method.tune.is_empty() {
+            let expected = "`trained_by` alone, since the settings are those of what it takes";
+            return wrong(format!("method `{}`", method.name), "with `trained_by` beside `tune` or `tuned_as`".into(), expected);
+        }
+        match self.methods.iter().find(|one| one.name == *name) {
+            Some(trainer) if trainer.trained_by.is_none() => Ok(Some(trainer)),
+            _ => wrong(
+                format!("`trained_by` of method `{}`", method.name),
+                format!("`{name}`"),
+                "another method of this file that trains adapters of its own",
+            ),
+        }
+    }
+
+    /// The settings of a cell that takes what the cell of another method with these settings trained: those, and over them its own.
+    ///
+    /// # Errors
+    /// If the other trains with something else than AdamW, or this one cannot be fitted after training.
+    pub(super) fn fitted_after(
+        &self,
+        task: &TaskEntry,
+        method: &MethodEntry,
+        trainer: &MethodEntry,
+        trained: &RunConfig,
+    ) -> Result<RunConfig, CompareError> {
+        let wrong = |method: &MethodEntry, found: &str, expected: &str| CompareError::Setting {
+            what: format!("the optimizer of method `{}`", method.name),
+            found: format!("`{found}`"),
+            expected: expected.into(),
+        };
+        if trained.optimizer.name() != "adamw" {
+            return Err(wrong(trainer, trained.optimizer.name(), "`adamw`, as the adapters of another method are `trained_by` it"));
+        }
+        let seed = trained.seed;
+        let mut table = Table::try_from(trained).unwrap_or_default();
+        let training = table.get("optimizer").and_then(toml::Value::as_table).cloned().unwrap_or_default();
+        merge(&mut table, &method.settings);
+        if let Some(toml::Value::Table(own)) = table.get_mut("optimizer") {
+            for (key, value) in training {
+                own.entry(key).or_insert(value);
+            }
+        }
+        let name = || cell_name(task, method, Some(seed));
+        let mut config = resolved(table, seed, name)?;
+        if !config.optimizer.settings().fits_afterwards() {
+            let expected = "one that can be fitted to an adapter, as it is `trained_by` another: laplace, tfb, mc-dropout or adamw-noise";
+            return Err(wrong(method, config.optimizer.name(), expected));
+        }
+        config.model.adapter = Some(cell_folder(&self.out, task, trainer, seed).join(ADAPTER_FOLDER));
+        config.train.steps = Some(0);
+        Ok(config)
     }
 }
 
@@ -314,9 +391,35 @@ pub(super) mod tests {
         assert!(refused("from = 0.01", "from = 2.0").contains("method `IVON`, `learning_rate`"));
         assert!(refused("ess = 1e7", "ess = -1.0").starts_with("the cell sst2, IVON"));
         assert!(refused("ess = 1e7", "esss = 1.0").starts_with("the settings of sst2, IVON, seed 1 are not those of a run: unknown field"));
-        assert!(refused("learning_rate = { from = 0.01, to = 1.0 }", "").contains("without `tune` and `tuned_as`"));
+        assert!(refused("learning_rate = { from = 0.01, to = 1.0 }", "").contains("without `tune`, `tuned_as` and `trained_by`"));
         assert!(refused("learning_rate = { from = 0.01, to = 1.0 }", "learning_rate = { from = 0.01 }").contains("range"));
         assert!(refused("seeds", "seds").contains("unknown field"));
+    }
+
+    #[test]
+    fn a_method_that_is_trained_by_another_takes_its_adapter_and_its_settings() {
+        let more = "[[method]]\nname = 'Laplace'\ntrained_by = 'AdamW'\n[method.optimizer]\nname = 'laplace'\nlaplace_layers = 'last'\n";
+        let text = FILE.replace("[tuning]", &format!("{more}[tuning]")).replace("name = \"adamw\"", "name = \"adamw\"\nweight_decay = 0.5");
+        let config = parsed(&text);
+        config.validate().unwrap();
+        let cell = config.cell(&config.tasks[1], &config.methods[2], 2).unwrap();
+        assert_eq!((cell.seed, cell.train.steps, cell.optimizer.name()), (2, Some(0), "laplace"));
+        assert_eq!(cell.model.adapter, Some("runs/comparison/cells/boolq/adamw/2/adapter".into()));
+        let optimizer = toml::Table::try_from(&cell.optimizer).unwrap();
+        assert_eq!((optimizer["weight_decay"].as_float(), optimizer["laplace_layers"].as_str()), (Some(0.5), Some("last")));
+        let refused = |from: &str, to: &str| parsed(&text.replacen(from, to, 1)).validate().unwrap_err().to_string();
+        let other = "is `Adam`, expected another method of this file that trains adapters of its own";
+        assert_eq!(refused("trained_by = 'AdamW'", "trained_by = 'Adam'"), format!("`trained_by` of method `Laplace` {other}"));
+        assert!(refused("trained_by = 'AdamW'", "trained_by = 'Laplace'").starts_with("`trained_by` of method `Laplace` is `Laplace`"));
+        assert!(
+            refused("trained_by = 'AdamW'", "trained_by = 'IVON'")
+                .starts_with("the optimizer of method `IVON` is `ivon`, expected `adamw`")
+        );
+        assert!(
+            refused("name = 'laplace'\nlaplace_layers = 'last'", "name = 'swag'")
+                .starts_with("the optimizer of method `Laplace` is `swag`")
+        );
+        assert!(refused("trained_by = 'AdamW'", "trained_by = 'AdamW'\ntuned_as = 'AdamW'").contains("with `trained_by` beside `tune`"));
     }
 
     #[test]

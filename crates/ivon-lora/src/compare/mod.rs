@@ -8,6 +8,7 @@ mod cell;
 mod config;
 mod elsewhere;
 mod error;
+mod job;
 mod page;
 mod plan;
 mod result;

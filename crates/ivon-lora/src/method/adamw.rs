@@ -99,6 +99,10 @@ impl Settings for AdamwConfig {
         Ok(())
     }
 
+    fn fits_afterwards(&self) -> bool {
+        true
+    }
+
     fn draws(&self) -> bool {
         false
     }

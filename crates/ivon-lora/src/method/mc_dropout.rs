@@ -36,6 +36,10 @@ impl Settings for McDropoutConfig {
         self.adamw.validate()
     }
 
+    fn fits_afterwards(&self) -> bool {
+        true
+    }
+
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         let rate = setup.dropout;
         if !(rate > 0.0 && rate < 1.0) {

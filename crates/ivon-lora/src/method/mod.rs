@@ -171,6 +171,12 @@ mod tests {
     }
 
     #[test]
+    fn what_a_method_adds_to_adamw_after_training_can_be_added_to_an_adapter_that_is_there() {
+        let after: Vec<&str> = Method::NAMES.into_iter().filter(|name| Method::named(name).unwrap().settings().fits_afterwards()).collect();
+        assert_eq!(after, ["adamw", "mc-dropout", "laplace", "tfb", "adamw-noise"]);
+    }
+
+    #[test]
     fn a_learning_rate_of_zero_is_refused_by_all() {
         for mut method in Method::all() {
             method.set_learning_rate(0.0);

@@ -56,6 +56,10 @@ impl Settings for AdamwNoiseConfig {
         self.adamw.validate()
     }
 
+    fn fits_afterwards(&self) -> bool {
+        true
+    }
+
     fn start(&self, adapter: Adapter, _: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
         let sd = self.noise_sd;

@@ -49,6 +49,11 @@ pub trait Settings: fmt::Debug {
         None
     }
 
+    /// Whether all that it adds to a trained adapter comes after training, so that it can be fitted to an adapter that is there already.
+    fn fits_afterwards(&self) -> bool {
+        false
+    }
+
     /// What can be drawn from once training has ended. `trained` is what the optimizer of each of the [`members`](Self::members)
     /// gave, never empty. A method that learns from the data only now does it here.
     ///

@@ -76,7 +76,14 @@ impl RunConfig {
         if self.evaluation.batch_tokens == 0 {
             return wrong("batch_tokens", "`0`".into(), "at least 1");
         }
-        Ok(())
+        let method = self.optimizer.settings();
+        match (self.train.steps, &self.model.adapter) {
+            (Some(0), None) => Err(RunError::NoSteps { why: "no adapter is named that is trained already".into() }),
+            (Some(0), Some(_)) if !method.fits_afterwards() => {
+                Err(RunError::NoSteps { why: format!("the posterior of `{}` comes from its steps", method.name()) })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The keys of two runs whose difference would change the course of training, as `key: there, not here`.
@@ -85,6 +92,11 @@ impl RunConfig {
             let free = Self {
                 out: None,
                 provenance: None,
+                // Rank and targets of an adapter that is trained on are its folder's, whatever the settings say.
+                lora: match config.model.adapter {
+                    Some(_) => LoraConfig { dropout: config.lora.dropout, ..LoraConfig::default() },
+                    None => config.lora.clone(),
+                },
                 evaluation: EvaluationConfig::default(),
                 model: ModelConfig { threads: None, recompute: false, ..config.model.clone() },
                 train: TrainConfig { keep_checkpoints: 1, checkpoint_interval: None, ..config.train.clone() },
@@ -163,5 +175,41 @@ pub struct EvaluationConfig {
 impl Default for EvaluationConfig {
     fn default() -> Self {
         Self { samples: 10, scale: 1.0, choose_scale: false, batch_tokens: 2048, include_text: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_step_is_taken_only_where_a_method_can_be_fitted_to_an_adapter() {
+        let run = |method: &str, adapter: Option<&str>| RunConfig {
+            optimizer: Method::named(method).unwrap(),
+            model: ModelConfig { adapter: adapter.map(PathBuf::from), ..ModelConfig::default() },
+            data: DataConfig { path: "data".into(), task: Some("sst2".into()), ..DataConfig::default() },
+            train: TrainConfig { steps: Some(0), ..TrainConfig::default() },
+            ..RunConfig::default()
+        };
+        for method in ["adamw", "mc-dropout", "laplace", "tfb", "adamw-noise"] {
+            run(method, Some("adapter")).validate().unwrap();
+        }
+        let error = run("laplace", None).validate().unwrap_err();
+        assert_eq!(error.to_string(), "`steps` is 0 and no adapter is named that is trained already, expected at least 1");
+        assert!(error.hint().unwrap().contains("`--adapter`"));
+        let error = run("swag", Some("adapter")).validate().unwrap_err();
+        assert_eq!(error.to_string(), "`steps` is 0 and the posterior of `swag` comes from its steps, expected at least 1");
+    }
+
+    #[test]
+    fn rank_and_targets_of_an_adapter_that_is_trained_on_are_no_difference() {
+        let from = |rank, adapter: Option<&str>| RunConfig {
+            model: ModelConfig { adapter: adapter.map(PathBuf::from), ..ModelConfig::default() },
+            lora: LoraConfig { rank, ..LoraConfig::default() },
+            ..RunConfig::default()
+        };
+        assert_eq!(from(8, Some("a")).trajectory_differences(&from(4, Some("a"))), Vec::<String>::new());
+        assert_eq!(from(8, None).trajectory_differences(&from(4, None)), ["`lora.rank` is 8, it was 4"]);
+        assert_eq!(from(8, Some("a")).trajectory_differences(&from(8, Some("b"))), ["`model.adapter` is \"a\", it was \"b\""]);
     }
 }

@@ -39,6 +39,9 @@ pub enum RunError {
     /// A setting is missing or out of range.
     #[error("`{name}` is {found}, expected {expected}")]
     Setting { name: &'static str, found: String, expected: &'static str },
+    /// No step shall be taken where it takes steps.
+    #[error("`steps` is 0 and {why}, expected at least 1")]
+    NoSteps { why: String },
     /// The device is not in this build, or unknown.
     #[error("this build has no device `{device}`, it has {known}")]
     Device { device: String, known: String },
@@ -92,6 +95,10 @@ impl RunError {
             Self::Report(error) => error.hint(),
             Self::Tokenizer(_) => None,
             Self::Setting { .. } => Some("`ivon-lora init` writes a file with every setting and its default".into()),
+            Self::NoSteps { .. } => Some(
+                "without a step `laplace`, `tfb`, `mc-dropout` and `adamw-noise` are fitted to the adapter of another run, named by `--adapter`"
+                    .into(),
+            ),
             Self::Device { device, .. } => Some(match device.as_str() {
                 "cuda" | "rocm" | "metal" | "vulkan" | "wgpu" => {
                     format!("build it in: `cargo install --path crates/ivon-lora-cli --features {device}`")

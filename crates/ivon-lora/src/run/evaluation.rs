@@ -39,7 +39,7 @@ pub struct EvaluationReport {
 }
 
 /// What a run took: `cost.json`. A file of its own, since the scores of a repeated run are the same to the byte and times are not.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// All steps of all members, without evaluations.
     pub training_seconds: f64,

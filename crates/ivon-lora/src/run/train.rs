@@ -110,6 +110,8 @@ pub fn train_on(
         }),
     };
     let mut at = 0;
+    // Without a step there is no checkpoint: what comes after training is made anew.
+    let resume = resume && config.train.steps != Some(0);
     let (posteriors, trained) = train_members(settings, &training, &begin, resume, &mut |member, event| {
         if std::mem::replace(&mut at, member) != member {
             watch(RunEvent::Note(format!("member {} of {}", member + 1, settings.members())));

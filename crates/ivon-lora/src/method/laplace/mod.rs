@@ -118,6 +118,10 @@ impl Settings for LaplaceConfig {
         self.adamw.validate()
     }
 
+    fn fits_afterwards(&self) -> bool {
+        true
+    }
+
     fn start(&self, adapter: Adapter, _: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
         Ok(Box::new(self.adamw.optimizer(adapter)?))
