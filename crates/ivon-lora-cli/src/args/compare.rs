@@ -22,7 +22,10 @@ pub struct CompareArgs {
     /// Say what is left to do and about how long it takes, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// Threads of the CPU; all by default
+    /// How many runs to make at once, as far as memory allows; as the file says by default
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<u32>,
+    /// Threads of the CPU, of all runs together; all by default
     #[arg(long, value_name = "N")]
     pub threads: Option<u32>,
     #[command(flatten)]

@@ -23,6 +23,10 @@ pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
     if let Some(out) = args.out {
         config.out = out;
     }
+    if let Some(jobs) = args.jobs {
+        config.jobs = jobs as usize;
+        config.validate()?;
+    }
     // The devices of its runs are checked where they begin.
     prepare("cpu", args.threads.map(|threads| threads as usize))?;
     let mut screen = Screen::new(args.screen);

@@ -183,6 +183,26 @@ fn a_method_that_takes_the_adapter_of_another_predicts_as_if_it_had_trained_it()
 }
 
 #[test]
+fn several_runs_at_once_come_to_the_same_as_one_after_the_other() {
+    let more = "[[method]]\nname = 'Laplace'\ntrained_by = 'AdamW'\n[method.optimizer]\nname = 'laplace'\n";
+    let place = place(more);
+    place.run(COMMAND).ok();
+    let ran = place.run(&format!("{COMMAND} --jobs 3 --out beside"));
+    assert!(
+        ran.stderr.contains(" of memory for each of 3 runs at once\n") && ran.stderr.contains("\nfilms, Laplace, seed 2\n"),
+        "{}",
+        ran.stderr
+    );
+    ran.ok();
+    for file in ["films/adamw/1", "films/adamw/2", "films/ivon/2", "films/laplace/1", "films/laplace/2"] {
+        let predictions = |out: &str| place.read(&format!("{out}/cells/{file}/predictions.jsonl"));
+        assert!(predictions("compared") == predictions("beside"), "{file}");
+    }
+    assert_eq!(place.read("compared/trials.json"), place.read("beside/trials.json"));
+    place.run(&format!("{COMMAND} --jobs 0")).fails_with(2, &["`jobs` is 0, expected from 1 to 256"]);
+}
+
+#[test]
 fn a_file_that_is_no_comparison() {
     let place = place("");
     place

@@ -9,7 +9,7 @@ use toml::Value;
 use super::cell::is_current;
 use super::config::{CompareConfig, MethodEntry, TaskEntry, cell_name, resolved};
 use super::job::{Job, Outcome, make_all};
-use super::plan::{LoadedTask, cell_folder, trial_config, trial_folder, trials};
+use super::plan::{LoadedTask, cell_folder, plan, trial_config, trial_folder, trials};
 use super::result::{self, TaskRows};
 use super::search::{lay_over, trial_settings};
 use super::table::ComparisonTable;
@@ -80,7 +80,9 @@ pub struct FailedCell {
 pub fn compare(config: &CompareConfig, watch: &mut dyn FnMut(RunEvent<'_>) -> bool) -> Result<Comparison, CompareError> {
     files::create_folder(&config.out)?;
     let tasks = config.tasks.iter().map(|entry| LoadedTask::load(config, entry)).collect::<Result<Vec<_>, _>>()?;
-    let mut work = Work { config, watch, trials: Vec::new(), failed: Vec::new(), is_interrupted: false };
+    // What all of it needs is worked out only where it matters here.
+    let at_once = if config.jobs > 1 { plan(config)?.at_once } else { 1 };
+    let mut work = Work { config, watch, at_once, trials: Vec::new(), failed: Vec::new(), is_interrupted: false };
     for task in &tasks {
         work.tune(task);
         work.write_trials()?;
@@ -94,6 +96,8 @@ pub fn compare(config: &CompareConfig, watch: &mut dyn FnMut(RunEvent<'_>) -> bo
 struct Work<'a> {
     config: &'a CompareConfig,
     watch: &'a mut dyn FnMut(RunEvent<'_>) -> bool,
+    /// How many runs are made at once.
+    at_once: usize,
     trials: Vec<Trial>,
     failed: Vec<FailedCell>,
     is_interrupted: bool,
@@ -186,7 +190,7 @@ impl Work<'_> {
         if self.is_interrupted {
             return vec![Outcome::Stopped; jobs.len()];
         }
-        let outcomes = make_all(jobs, self.watch);
+        let outcomes = make_all(jobs, self.at_once, self.watch);
         self.is_interrupted = outcomes.contains(&Outcome::Stopped);
         outcomes
     }

@@ -16,6 +16,7 @@ use crate::files;
 use crate::run::{ADAPTER_FOLDER, RunConfig};
 
 const LARGEST: u64 = 4 << 20;
+const MOST_JOBS: usize = 256;
 
 /// A comparison as its file says it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub struct CompareConfig {
     pub out: PathBuf,
     /// Each method is trained once with each of these on each task.
     pub seeds: Vec<u64>,
+    /// How many runs are made at once, as far as memory allows.
+    #[serde(default = "one")]
+    pub jobs: usize,
     /// What the runs have in common: the tables of a run's file.
     #[serde(default)]
     pub run: Table,
@@ -99,6 +103,10 @@ pub struct Elsewhere {
     pub path: PathBuf,
 }
 
+fn one() -> usize {
+    1
+}
+
 impl CompareConfig {
     /// Reads and checks a file.
     ///
@@ -128,6 +136,9 @@ impl CompareConfig {
         };
         if self.seeds.is_empty() || self.seeds.iter().collect::<BTreeSet<_>>().len() < self.seeds.len() {
             return wrong("seeds", format!("{:?}", self.seeds), "at least one, and none twice");
+        }
+        if !(1..=MOST_JOBS).contains(&self.jobs) {
+            return wrong("jobs", self.jobs.to_string(), "from 1 to 256");
         }
         for method in &self.methods {
             self.trainer(method)?;
@@ -387,6 +398,7 @@ pub(super) mod tests {
     fn what_cannot_be_compared_is_refused() {
         assert!(refused("name = \"IVON\"", "name = \"adamw\"").starts_with("`method.name` is `adamw`, expected a name of its own"));
         assert!(refused("[1, 2]", "[1, 1]").starts_with("`seeds` is [1, 1], expected at least one"));
+        assert_eq!(refused("seeds =", "jobs = 0\nseeds ="), "`jobs` is 0, expected from 1 to 256");
         assert!(refused("trials = 4", "trials = 0").starts_with("`tuning.trials` is 0"));
         assert!(refused("from = 0.01", "from = 2.0").contains("method `IVON`, `learning_rate`"));
         assert!(refused("ess = 1e7", "ess = -1.0").starts_with("the cell sst2, IVON"));

@@ -9,7 +9,7 @@ use super::config::{CompareConfig, MethodEntry, TaskEntry, folder_name, merge, r
 use super::search::{lay_over, trial_settings};
 use crate::data::{self, Dataset, Encoded, Example, Task};
 use crate::model::Checkpoint;
-use crate::run::{Estimate, RunConfig, RunError};
+use crate::run::{Estimate, RunConfig, RunError, available_memory};
 
 /// A task of a comparison, its rows read.
 pub(super) struct LoadedTask<'a> {
@@ -84,6 +84,10 @@ pub struct Plan {
     pub seconds: f64,
     /// Bytes of memory of the largest run.
     pub bytes: f64,
+    /// How many runs are made at once.
+    pub at_once: usize,
+    /// Bytes of memory that are free, where there are too few for as many at once as were asked for.
+    pub too_few: Option<f64>,
 }
 
 impl fmt::Display for Plan {
@@ -97,7 +101,14 @@ impl fmt::Display for Plan {
             self.cells,
             self.finished,
             self.bytes / 1e9
-        )
+        )?;
+        match (self.at_once, self.too_few) {
+            (at_once, Some(free)) => {
+                write!(formatter, " for each run: {at_once} at once and no more, since {:.1} GB are free", free / 1e9)
+            }
+            (0 | 1, None) => Ok(()),
+            (at_once, None) => write!(formatter, " for each of {at_once} runs at once"),
+        }
     }
 }
 
@@ -139,10 +150,39 @@ pub fn plan(config: &CompareConfig) -> Result<Plan, CompareError> {
         plan.trials += config.methods.iter().map(|method| trials(config, method) as usize).sum::<usize>();
         plan.cells += config.methods.len() * config.seeds.len();
     }
+    (plan.at_once, plan.too_few) = at_once(config.jobs, plan.bytes, available_memory());
     Ok(plan)
+}
+
+/// How many runs of `bytes` each are made at once where so many are wanted, and the bytes that are free where that is fewer.
+fn at_once(wanted: usize, bytes: f64, available: Option<f64>) -> (usize, Option<f64>) {
+    match available.map(|available| (available, (available / bytes) as usize)) {
+        Some((available, fit)) if fit < wanted && wanted > 1 => (fit.max(1), Some(available)),
+        _ => (wanted.max(1), None),
+    }
 }
 
 /// The trials that a method has of its own.
 pub(super) fn trials(config: &CompareConfig, method: &MethodEntry) -> u32 {
     if method.tune.is_empty() { 0 } else { config.tuning.as_ref().map_or(0, |tuning| tuning.trials) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_runs_are_made_at_once_as_memory_allows() {
+        assert_eq!(at_once(4, 1e9, Some(9e9)), (4, None));
+        assert_eq!(at_once(4, 2e9, Some(5e9)), (2, Some(5e9)));
+        assert_eq!(at_once(4, 9e9, Some(5e9)), (1, Some(5e9)));
+        assert_eq!(at_once(1, 9e9, Some(5e9)), (1, None));
+        assert_eq!(at_once(4, 2e9, None), (4, None));
+        // Everything is finished.
+        assert_eq!(at_once(4, 0.0, Some(5e9)), (4, None));
+        let plan = Plan { trials: 2, cells: 4, bytes: 2e9, at_once: 2, too_few: Some(5e9), ..Plan::default() };
+        assert!(plan.to_string().ends_with("and 2.00 GB of memory for each run: 2 at once and no more, since 5.0 GB are free"));
+        assert!(Plan { too_few: None, ..plan }.to_string().ends_with("and 2.00 GB of memory for each of 2 runs at once"));
+        assert!(Plan { too_few: None, at_once: 1, ..plan }.to_string().ends_with("and 2.00 GB of memory"));
+    }
 }

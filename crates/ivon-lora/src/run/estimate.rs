@@ -1,6 +1,7 @@
 //! Before a run starts: about how much memory and time it will take on this machine.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::RunConfig;
@@ -130,8 +131,13 @@ fn evaluation_bytes(decoder: &DecoderConfig, tokens: f64) -> f64 {
     4.0 * tokens * 2.0 * kept_per_token(decoder)
 }
 
-/// The rate of a large f32 product on all threads, from a few tenths of a second of work.
+/// The rate of a large f32 product on all threads, from a few tenths of a second of work, once.
 fn measured_rate() -> f64 {
+    static RATE: OnceLock<f64> = OnceLock::new();
+    *RATE.get_or_init(measure_rate)
+}
+
+fn measure_rate() -> f64 {
     let (m, k, n) = (512, 1024, 1024);
     let left = vec![1.0f32; m * k];
     let weight = crate::model::Matrix::new(n, k, vec![1.0f32; n * k]);

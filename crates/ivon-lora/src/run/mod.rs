@@ -21,6 +21,7 @@ pub use base::{Base, device_named};
 pub use config::{EvaluationConfig, ModelConfig, Provenance, RunConfig};
 pub use error::RunError;
 pub use estimate::Estimate;
+pub(crate) use estimate::available_memory;
 pub use evaluation::{AtTemperature, Cost, EvaluationReport, Prediction, Temperatures};
 pub use event::RunEvent;
 pub(crate) use folder::read_run;
