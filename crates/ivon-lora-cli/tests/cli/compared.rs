@@ -77,6 +77,17 @@ fn a_comparison_is_a_table_and_is_made_once() {
     let row = &json["table"]["tasks"][0]["rows"][2];
     assert_eq!((row["name"].as_str(), row["training_time"].as_f64()), (Some("AdamW"), Some(1.0)));
     assert!((row["nll"]["mean"].as_f64().unwrap() - (nll(1) + nll(2)) / 2.0).abs() < 1e-12);
+    // Each row follows once more with its temperature.
+    let rows = json["table"]["tasks"][0]["rows"].as_array().unwrap();
+    let row = |name: &str| rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("{name}")).clone();
+    let scaled = |seed: u64, which: &str| {
+        place.json(&format!("compared/cells/films/ivon/{seed}/evaluation.json"))["at_temperature"][which]["nll"].as_f64().unwrap()
+    };
+    for (name, which) in [("IVON, mean, T on calibrate", "mean"), ("IVON, 2 samples, T on calibrate", "samples")] {
+        let expected = (scaled(1, which) + scaled(2, which)) / 2.0;
+        assert!((row(name)["nll"]["mean"].as_f64().unwrap() - expected).abs() < 1e-12, "{name}");
+    }
+    assert_eq!(rows[3]["name"], "AdamW, T on calibrate");
     // No trial has seen a test row.
     assert!(place.read("compared/trials/films/adamw/000/predictions.jsonl").contains("\"train-"));
     assert!(!place.read("compared/trials/films/adamw/000/predictions.jsonl").contains("\"test-"));
@@ -97,6 +108,8 @@ fn a_comparison_is_a_table_and_is_made_once() {
     let scores =
         |json: &Value| json["table"]["tasks"][0]["rows"].as_array().unwrap().iter().map(|row| row["nll"].clone()).collect::<Vec<_>>();
     assert_eq!(scores(&place.json("compared/comparison.json")), scores(&json));
+    place.write("comparison.toml", &format!("temperature = false\n{FILE}"));
+    assert!(!place.run(COMMAND).ok().contains("T on calibrate"));
     place.run("report compared/cells/films/ivon/1 compared/cells/films/adamw/1 --out both.html").ok();
 }
 

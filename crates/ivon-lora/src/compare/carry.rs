@@ -246,7 +246,7 @@ impl Work<'_> {
                     continue;
                 }
                 let folder = cell_folder(&self.config.out, task.entry, method, seed);
-                if let Err(error) = result::add_cell(&mut rows, method, seed, &folder) {
+                if let Err(error) = result::add_cell(&mut rows, method, seed, &folder, self.config.temperature) {
                     self.failed.push(FailedCell { name: cell_name(task.entry, method, Some(seed)), reason: error.to_string() });
                 }
             }

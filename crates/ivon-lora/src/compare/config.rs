@@ -29,6 +29,9 @@ pub struct CompareConfig {
     /// How many runs are made at once, as far as memory allows.
     #[serde(default = "one")]
     pub jobs: usize,
+    /// Whether every row of a method has a second one with the temperature that was chosen on *calibrate*.
+    #[serde(default = "yes")]
+    pub temperature: bool,
     /// What the runs have in common: the tables of a run's file.
     #[serde(default)]
     pub run: Table,
@@ -105,6 +108,10 @@ pub struct Elsewhere {
 
 fn one() -> usize {
     1
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl CompareConfig {

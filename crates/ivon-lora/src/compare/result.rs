@@ -7,7 +7,7 @@ use super::CompareError;
 use super::cell::read_cost;
 use super::config::MethodEntry;
 use crate::data::{Dataset, Example};
-use crate::metrics::Predictions;
+use crate::metrics::{Predictions, at_temperature};
 use crate::posterior::Sidecar;
 use crate::report::MainScores;
 use crate::run::{ADAPTER_FOLDER, Prediction, RunError, RunRecord};
@@ -115,11 +115,12 @@ fn majority(train: &[Example], test: &[&Example]) -> Result<Option<Predictions>,
     Ok(Some(Predictions::from_probabilities(vec![row; test.len()], labels)?))
 }
 
-/// Adds a finished cell: its mean, and its average over draws where it has some; once per task the untuned base.
+/// Adds a finished cell: its mean, and its average over draws where it has some; with `temperature` each of them once more at the
+/// temperature that the run chose for it on calibrate, if any; once per task the untuned base.
 ///
 /// # Errors
 /// If the cell cannot be read, or was scored on other examples than those before.
-pub fn add_cell(rows: &mut TaskRows, method: &MethodEntry, seed: u64, folder: &Path) -> Result<(), CompareError> {
+pub fn add_cell(rows: &mut TaskRows, method: &MethodEntry, seed: u64, folder: &Path, temperature: bool) -> Result<(), CompareError> {
     let run = RunRecord::read(folder)?;
     let cost = read_cost(folder)?;
     let report = run.evaluation.ok_or_else(|| RunError::Malformed { path: folder.into(), reason: "it has no evaluation".into() })?;
@@ -137,22 +138,38 @@ pub fn add_cell(rows: &mut TaskRows, method: &MethodEntry, seed: u64, folder: &P
     }
     let optimizer = Some(run.config.optimizer.name());
     let extra = extra_numbers(&folder.join(ADAPTER_FOLDER));
-    let mut add = |name: String, probabilities: fn(&Prediction) -> &Vec<f64>, seconds: f64, extra| -> Result<(), CompareError> {
-        let predictions = predictions(&run.predictions, probabilities)?;
-        let member = Member { seconds: Some([cost.training_seconds, seconds]), extra, ..Member::of(seed, predictions) };
-        rows.add(&name, Kind::Method, optimizer, member);
+    let temperatures = report.at_temperature.filter(|_| temperature).map(|found| found.temperatures);
+    let mut add = |name: String, predictions: Predictions, temperature: Option<f64>, seconds: f64, extra| -> Result<(), CompareError> {
+        let scaled = temperature.map(|temperature| scaled(&predictions, temperature)).transpose()?;
+        let mut row = |name: &str, predictions: Predictions| {
+            let member = Member { seconds: Some([cost.training_seconds, seconds]), extra, ..Member::of(seed, predictions) };
+            rows.add(name, Kind::Method, optimizer, member);
+        };
+        row(&name, predictions);
+        scaled.into_iter().for_each(|scaled| row(&format!("{name}, {SCALED}"), scaled));
         Ok(())
     };
     let samples = report.samples.len();
     let name = if samples == 0 { method.name.clone() } else { format!("{}, mean", method.name) };
-    add(name, |prediction| &prediction.probabilities_at_mean, cost.mean_seconds, Some(0))?;
+    let at_mean = predictions(&run.predictions, |prediction| &prediction.probabilities_at_mean)?;
+    add(name, at_mean, temperatures.map(|found| found.mean), cost.mean_seconds, Some(0))?;
     if samples > 0 {
-        add(format!("{}, {samples} samples", method.name), |prediction| &prediction.probabilities, cost.samples_seconds, extra)?;
+        let sampled = predictions(&run.predictions, |prediction| &prediction.probabilities)?;
+        let name = format!("{}, {samples} samples", method.name);
+        add(name, sampled, temperatures.map(|found| found.samples), cost.samples_seconds, extra)?;
     }
     Ok(())
 }
 
 const BASE: &str = "base, untuned";
+/// After the name of a row whose log-probabilities are divided by a temperature.
+const SCALED: &str = "T on calibrate";
+
+/// The same predictions at a temperature.
+fn scaled(predictions: &Predictions, temperature: f64) -> Result<Predictions, CompareError> {
+    let rows = at_temperature(predictions.log_probabilities(), temperature);
+    Ok(Predictions::new(rows, predictions.labels().to_vec())?)
+}
 
 fn predictions(lines: &[Prediction], probabilities: fn(&Prediction) -> &Vec<f64>) -> Result<Predictions, CompareError> {
     let label = |line: &Prediction| line.label.ok_or_else(|| RunError::NoLabel { id: line.id.clone() });
