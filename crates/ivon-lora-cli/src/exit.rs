@@ -131,7 +131,7 @@ from_library! {
 fn of_run(error: &RunError) -> Exit {
     match error {
         RunError::Data(error) => of_data(error),
-        RunError::Tokenizer(_) | RunError::NoLabel { .. } | RunError::NothingToChooseOn => Exit::Data,
+        RunError::Tokenizer(_) | RunError::NoLabel { .. } | RunError::NothingToChooseOn | RunError::NoRows { .. } => Exit::Data,
         RunError::Model(_) | RunError::Posterior(_) | RunError::NoTask { .. } | RunError::NoPosterior { .. } => Exit::Model,
         RunError::Lora(error) => of_adapter(error),
         RunError::Train(error) => of_training(error),

@@ -4,6 +4,7 @@ mod compare;
 mod evaluate;
 mod other;
 mod report;
+mod shift;
 mod sweep;
 mod train;
 
@@ -13,6 +14,7 @@ pub use compare::CompareArgs;
 pub use evaluate::{AdapterArgs, EvaluateArgs, HowArgs, PredictArgs, TaskArgs};
 pub use other::{CompletionsArgs, DataCommand, InitArgs, InspectCommand, MergeArgs, PreviewArgs};
 pub use report::ReportArgs;
+pub use shift::ShiftArgs;
 pub use sweep::{PruneArgs, ScaleArgs, SubjectArgs};
 pub use train::{DataArgs, TrainArgs};
 
@@ -44,6 +46,7 @@ pub enum Command {
     Compare(CompareArgs),
     Scale(ScaleArgs),
     Prune(PruneArgs),
+    Shift(ShiftArgs),
     Report(ReportArgs),
     /// Look at a data set as the model will see it
     #[command(subcommand)]

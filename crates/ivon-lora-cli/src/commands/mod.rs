@@ -11,6 +11,7 @@ mod preview;
 mod prune;
 mod report;
 mod scale;
+mod shift;
 mod subject;
 mod toy;
 mod train;
@@ -44,6 +45,7 @@ pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
         Command::Compare(args) => compare::run(args, signals),
         Command::Scale(args) => scale::run(args, signals),
         Command::Prune(args) => prune::run(args, signals),
+        Command::Shift(args) => shift::run(args, signals),
         Command::Report(args) => report::run(&args),
         Command::Data(DataCommand::Preview(args)) => preview::run(&args),
         Command::Init(args) => init::run(&args),

@@ -1,4 +1,4 @@
-//! What `scale` and `prune` read from their flags alike.
+//! What `scale`, `prune` and `shift` read from their flags alike.
 
 use std::path::Path;
 

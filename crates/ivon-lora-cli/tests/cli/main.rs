@@ -3,6 +3,7 @@
 mod compared;
 mod errors;
 mod helpers;
+mod shifted;
 mod shown;
 mod signals;
 mod usage;

@@ -18,6 +18,7 @@ fn help_and_version_go_to_standard_output() {
         "compare",
         "scale",
         "prune",
+        "shift",
         "report",
         "data",
         "init",

@@ -20,7 +20,7 @@ use super::example::{DropReason, Drops, Example};
 use super::folder::{Split, SplitFiles, find_files};
 use super::read::{Continue, Row, for_each_row};
 use super::split::{Role, Ties, carve};
-use super::task::{Made, Prepared, Task};
+use super::task::{ID_FIELDS, Made, Prepared, Task};
 use crate::files::FileError;
 
 /// Examples in four roles.
@@ -166,6 +166,31 @@ pub fn load_file(path: &Path, task: &Task) -> Result<Source, DataError> {
         Ok(Continue::Yes)
     })?;
     Ok(source)
+}
+
+/// Every row of one file of another kind, with the fields of the task filled from its columns: pairs of field and column. All other
+/// columns stay out, labels among them, for what they answer is another question.
+///
+/// # Errors
+/// As [`load_file`], and if a row has no such column.
+pub fn load_file_filled(path: &Path, task: &Task, fields: &[(String, String)]) -> Result<Source, DataError> {
+    let prepared = task.prepare()?;
+    let mut source = Source::default();
+    for_each_row(path, &mut |row| {
+        source.add(&prepared, filled(row, fields)?, None)?;
+        Ok(Continue::Yes)
+    })?;
+    Ok(source)
+}
+
+/// A row that has these fields and its id.
+fn filled(row: Row, fields: &[(String, String)]) -> Result<Row, DataError> {
+    let mut found: serde_json::Map<_, _> =
+        ID_FIELDS.iter().filter_map(|name| Some((name.to_string(), row.fields.get(*name)?.clone()))).collect();
+    for (field, column) in fields {
+        found.insert(field.clone(), row.field(column)?.clone());
+    }
+    Ok(Row { fields: found, place: row.place })
 }
 
 impl Source {

@@ -37,7 +37,7 @@ mod tokenizer;
 pub use batch::{Batch, Segment};
 pub use chat::ChatTemplate;
 pub use config::DataConfig;
-pub use dataset::{Dataset, FileReport, LoadReport, RoleIds, Source, assemble, load, load_file};
+pub use dataset::{Dataset, FileReport, LoadReport, RoleIds, Source, assemble, load, load_file, load_file_filled};
 pub use encode::{DroppedExample, EncodeOptions, EncodedSet, Encoder, Outcome, encode_all};
 pub use encoded::{Choices, Encoded};
 pub use error::{DataError, Place};

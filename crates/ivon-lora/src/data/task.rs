@@ -20,6 +20,9 @@ use super::template::Template;
 /// The fewest and the most choices of a question; the answers are letters, of which there are 26.
 const CHOICES: std::ops::RangeInclusive<usize> = 2..=26;
 
+/// The fields that may have a row's id, the first one first.
+pub(super) const ID_FIELDS: [&str; 6] = ["id", "ID", "qID", "question_id", "idx", "index"];
+
 /// The most answer words of a task.
 const MOST_ANSWERS: usize = 10_000;
 
@@ -337,7 +340,7 @@ fn choices_of(row: &Row) -> Result<Vec<String>, DataError> {
 /// The row's own id as text; a bare number (GLUE's running index) or none gets the file's name in front, so that
 /// ids of several files differ.
 fn id_of(row: &Row) -> String {
-    let own = ["id", "ID", "qID", "question_id", "idx", "index"].iter().find_map(|name| match row.fields.get(*name) {
+    let own = ID_FIELDS.iter().find_map(|name| match row.fields.get(*name) {
         Some(Value::String(id)) if !id.trim().is_empty() => Some(id.clone()),
         Some(Value::Number(id)) => Some(id.to_string()),
         _ => None,

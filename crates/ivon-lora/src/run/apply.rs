@@ -107,7 +107,8 @@ impl Opened {
         Ok(data::encode_all(examples, &self.base.tokenizer, self.data.encode_options(&self.task))?)
     }
 
-    fn evaluate(&self, set: &EncodedSet, what: &'static str, watch: Watch<'_>) -> Result<Evaluated, RunError> {
+    /// As the adapter's own options say.
+    pub fn evaluate(&self, set: &EncodedSet, what: &'static str, watch: Watch<'_>) -> Result<Evaluated, RunError> {
         let total = set.examples.len() * (self.options.samples + 1);
         self.evaluate_with(set, &self.options, &mut |done| watch(RunEvent::Progress { what, done, total }))
     }
@@ -199,6 +200,16 @@ fn prompt_examples(prompts: &[String], task: &Task) -> Result<Vec<Example>, RunE
 
 /// The rows of a split: of the file itself, or of the file with that name in a folder.
 pub(super) fn rows(path: &Path, split: Option<&str>, task: &Task) -> Result<(String, Source), RunError> {
+    rows_filled(path, split, task, &[])
+}
+
+/// As [`rows`], with the fields of the task filled from these columns, where any are named.
+pub(super) fn rows_filled(
+    path: &Path,
+    split: Option<&str>,
+    task: &Task,
+    fields: &[(String, String)],
+) -> Result<(String, Source), RunError> {
     let files = data::find_files(path, &task.name)?;
     let wanted = |name: &str| files.iter().find(|file| file.split.name() == name);
     let found = match split {
@@ -216,7 +227,7 @@ pub(super) fn rows(path: &Path, split: Option<&str>, task: &Task) -> Result<(Str
     })?;
     let mut all = Source::default();
     for path in &found.paths {
-        let part = data::load_file(path, task)?;
+        let part = if fields.is_empty() { data::load_file(path, task)? } else { data::load_file_filled(path, task, fields)? };
         all.examples.extend(part.examples);
     }
     Ok((found.split.name().to_string(), all))

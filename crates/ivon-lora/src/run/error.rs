@@ -72,6 +72,9 @@ pub enum RunError {
     /// Rows to score have no label.
     #[error("example `{id}` has no label to score against")]
     NoLabel { id: String },
+    /// There is nothing in a set.
+    #[error("the set `{set}` in `{}` has no row that can be asked, expected at least one", path.display())]
+    NoRows { set: String, path: PathBuf },
     /// A row written by the caller failed.
     #[error("a prediction could not be written: {source}")]
     Output {
@@ -122,6 +125,7 @@ impl RunError {
                 Some("name a folder with a file named calibrate, or a run, whose own rows were set aside for it".into())
             }
             Self::NoLabel { .. } => Some("use `ivon-lora predict` for rows without labels".into()),
+            Self::NoRows { .. } => Some("`ivon-lora inspect data` says what is in a folder".into()),
             Self::Output { .. } => None,
         }
     }

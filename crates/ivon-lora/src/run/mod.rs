@@ -12,6 +12,7 @@ mod record;
 mod subject;
 mod scale;
 mod prune;
+mod shift;
 mod finish;
 mod train;
 mod apply;
@@ -29,6 +30,7 @@ pub use folder::{ADAPTER_FOLDER, COST_FILE, EVALUATION_FILE, PREDICTIONS_FILE, R
 pub use prune::{PruneRequest, prune};
 pub use record::{RunRecord, read_predictions, run_settings};
 pub use scale::{ScaleRequest, scale};
+pub use shift::{OtherSet, ShiftRequest, shift};
 pub use subject::SubjectRequest;
 pub(crate) use train::train_on;
 pub use train::{TrainedRun, train};

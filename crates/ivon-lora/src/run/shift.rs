@@ -1,0 +1,74 @@
+//! The command `shift`: a finished run and sets that it was not trained for → its scores there, and how well its uncertainty tells them
+//! from its own held-out rows.
+
+use std::path::PathBuf;
+
+use super::apply::rows_filled;
+use super::evaluation::labels;
+use super::folder::write_json;
+use super::subject::{Subject, SubjectRequest};
+use super::train::Watch;
+use super::{RunError, RunEvent};
+use crate::data::EncodedSet;
+use crate::report::{Answered, ShiftReport, ShiftSet};
+
+/// What `shift` is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct ShiftRequest {
+    /// Adapter, base, and the held-out rows.
+    pub subject: SubjectRequest,
+    /// The other sets.
+    pub to: Vec<OtherSet>,
+    /// The file for the report as JSON.
+    pub out: Option<PathBuf>,
+}
+
+/// A set that the run was not trained for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OtherSet {
+    /// What it is called.
+    pub name: String,
+    /// A folder of data files, or a file.
+    pub path: PathBuf,
+    /// Fields of the run's task, each with the column that it is filled from: the rows are then put into the run's own prompt and have
+    /// no labels. Empty where the rows are of the run's task.
+    pub fields: Vec<(String, String)>,
+}
+
+/// Answers the held-out rows and each of the other sets.
+///
+/// # Errors
+/// Whatever is wrong with base, adapter or rows, and a set without a row.
+pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, RunError> {
+    let subject = Subject::open(&request.subject, watch)?;
+    let opened = &subject.opened;
+    let (split, set) = &subject.scored;
+    let own = Answered::of(opened.evaluate(set, "answering held-out rows", watch)?)?;
+    let mut sets = vec![ShiftSet::new(&opened.task.name, split, &own, Some(&labels(&set.examples)?), None)?];
+    for other in &request.to {
+        let (split, set) = rows_of(&subject, other, request.subject.how.eval_limit, watch)?;
+        let answered = Answered::of(opened.evaluate(&set, "answering other sets", watch)?)?;
+        let labels: Option<Vec<usize>> = set.examples.iter().map(|example| example.label).collect();
+        sets.push(ShiftSet::new(&other.name, &split, &answered, labels.as_deref(), Some(&own))?);
+    }
+    let report = ShiftReport::new(opened.options.seed, opened.options.scale, sets);
+    if let Some(out) = &request.out {
+        watch(RunEvent::Saved(&write_json(out, &report)?));
+    }
+    Ok(report)
+}
+
+/// The rows of another set, with their split's name.
+fn rows_of(subject: &Subject, other: &OtherSet, limit: Option<usize>, watch: Watch<'_>) -> Result<(String, EncodedSet), RunError> {
+    let (split, source) = rows_filled(&other.path, None, &subject.opened.task, &other.fields)?;
+    let mut examples = source.examples;
+    examples.truncate(limit.unwrap_or(usize::MAX));
+    let set = if examples.is_empty() { EncodedSet::default() } else { subject.opened.encode(&examples)? };
+    if !set.dropped.is_empty() {
+        watch(RunEvent::Warning(format!("{} of {} rows of `{}` are left out", set.dropped.len(), examples.len(), other.name)));
+    }
+    match set.examples.is_empty() {
+        true => Err(RunError::NoRows { set: other.name.clone(), path: other.path.clone() }),
+        false => Ok((split, set)),
+    }
+}
