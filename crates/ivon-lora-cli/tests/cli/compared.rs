@@ -88,6 +88,10 @@ fn a_comparison_is_a_table_and_is_made_once() {
         assert!((row(name)["nll"]["mean"].as_f64().unwrap() - expected).abs() < 1e-12, "{name}");
     }
     assert_eq!(rows[3]["name"], "AdamW, T on calibrate");
+    assert!(place.read("compared/report.html").contains("<td class=\"words\">IVON, mean, T on calibrate</td>"));
+    // The untuned base, which is asked once, is that of a run by itself.
+    place.run("train --model model --data data --task sst2 --out alone --steps 1 --samples 1 --threads 1").ok();
+    assert_eq!(place.json("compared/cells/films/ivon/2/evaluation.json")["base"], place.json("alone/evaluation.json")["base"]);
     // No trial has seen a test row.
     assert!(place.read("compared/trials/films/adamw/000/predictions.jsonl").contains("\"train-"));
     assert!(!place.read("compared/trials/films/adamw/000/predictions.jsonl").contains("\"test-"));

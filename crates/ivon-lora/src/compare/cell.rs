@@ -79,7 +79,7 @@ pub(super) fn make(
     }
     let dataset = if is_trial { &task.trial_dataset } else { &task.dataset };
     let mut clock = Clock::new();
-    let ended = train_on(&config, &task.model, &task.task, dataset, can_resume, &mut |event| {
+    let ended = train_on(&config, &task.model, &task.task, dataset, &task.known, can_resume, &mut |event| {
         clock.hear(&event);
         // The sentences of a single run would drown those of the comparison.
         match event {

@@ -9,7 +9,7 @@ use super::config::{CompareConfig, MethodEntry, TaskEntry, folder_name, merge, r
 use super::search::{lay_over, trial_settings};
 use crate::data::{self, Dataset, Encoded, Example, Task};
 use crate::model::Checkpoint;
-use crate::run::{Estimate, RunConfig, RunError, available_memory};
+use crate::run::{Estimate, KnownBase, RunConfig, RunError, available_memory};
 
 /// A task of a comparison, its rows read.
 pub(super) struct LoadedTask<'a> {
@@ -19,6 +19,8 @@ pub(super) struct LoadedTask<'a> {
     /// For trials: the tune rows stand where test does, so that no trial sees a test row.
     pub trial_dataset: Dataset,
     pub model: String,
+    /// What the untuned base said to its rows.
+    pub known: KnownBase,
 }
 
 impl<'a> LoadedTask<'a> {
@@ -41,7 +43,7 @@ impl<'a> LoadedTask<'a> {
             expected: "a folder, a `.gguf` file or a hub name, in `[run.model]`",
         })?;
         let trial_dataset = Dataset { test: dataset.tune.clone(), calibrate: Vec::new(), ..dataset.clone() };
-        Ok(Self { entry, task, dataset, trial_dataset, model })
+        Ok(Self { entry, task, dataset, trial_dataset, model, known: KnownBase::default() })
     }
 }
 

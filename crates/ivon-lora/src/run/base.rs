@@ -1,10 +1,13 @@
-//! The base of a run: an opened checkpoint as tokenizer and network, and what identifies it.
+//! The base of a run: an opened checkpoint as tokenizer and network, what identifies it, and what it says by itself.
+
+use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::Device;
 
-use super::{ModelConfig, RunError};
-use crate::data::Tokenizer;
+use super::{ModelConfig, RunConfig, RunError};
+use crate::data::{DataConfig, Encoded, Tokenizer};
 use crate::forward::Network;
+use crate::metrics::LogProbabilities;
 use crate::model::{Checkpoint, Decoder, DecoderConfig};
 use crate::posterior::BaseRecord;
 
@@ -50,6 +53,48 @@ impl Base {
     }
 }
 
+/// What the untuned base said to test rows, kept for the runs of a comparison, which ask it the same again and again.
+#[derive(Debug, Default)]
+pub struct KnownBase(Mutex<Vec<(Asked, LogProbabilities)>>);
+
+/// All that the answers of an untuned base depend on.
+#[derive(Debug, PartialEq)]
+pub struct Asked {
+    model: ModelConfig,
+    data: DataConfig,
+    batch_tokens: usize,
+    ids: Vec<String>,
+}
+
+impl Asked {
+    /// These examples under the settings of a run.
+    pub fn new(config: &RunConfig, examples: &[Encoded]) -> Self {
+        Self {
+            model: ModelConfig { adapter: None, threads: None, recompute: false, ..config.model.clone() },
+            data: config.data.clone(),
+            batch_tokens: config.evaluation.batch_tokens,
+            ids: examples.iter().map(|example| example.id.clone()).collect(),
+        }
+    }
+}
+
+impl KnownBase {
+    /// What it said, where it was asked before; else what `ask` finds, which is kept.
+    ///
+    /// # Errors
+    /// Those of `ask`.
+    pub fn answers<E>(&self, asked: Asked, ask: impl FnOnce() -> Result<LogProbabilities, E>) -> Result<LogProbabilities, E> {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, found)) = known().iter().find(|(one, _)| *one == asked) {
+            return Ok(found.clone());
+        }
+        // Not under the lock: other runs need not wait for this one.
+        let found = ask()?;
+        known().push((asked, found.clone()));
+        Ok(found)
+    }
+}
+
 /// A device by its name in the settings.
 ///
 /// # Errors
@@ -79,5 +124,30 @@ pub fn device_named(name: &str) -> Result<Device, RunError> {
                 std::iter::once("`cpu`".to_string()).chain(built.iter().filter(|(_, has)| *has).map(|(name, _)| format!("`{name}`")));
             Err(RunError::Device { device: other.into(), known: known.collect::<Vec<_>>().join(", ") })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_untuned_base_is_asked_once_for_the_same_rows_in_the_same_way() {
+        let known = KnownBase::default();
+        let mut times = 0;
+        let mut ask = |config: &RunConfig| {
+            let found = known.answers(Asked::new(config, &[]), || -> Result<_, ()> {
+                times += 1;
+                Ok(vec![vec![f64::from(times)]])
+            });
+            found.unwrap()[0][0]
+        };
+        let config = RunConfig::default();
+        let adapted = ModelConfig { adapter: Some("a".into()), threads: Some(1), ..ModelConfig::default() };
+        let other = DataConfig { max_length: 7, ..DataConfig::default() };
+        assert_eq!(ask(&config), 1.0);
+        assert_eq!(ask(&RunConfig { seed: 3, model: adapted, ..config.clone() }), 1.0);
+        assert_eq!(ask(&RunConfig { data: other, ..config.clone() }), 2.0);
+        assert_eq!(ask(&config), 1.0);
     }
 }

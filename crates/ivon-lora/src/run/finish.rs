@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use super::base::{Asked, KnownBase};
 use super::evaluation::{Cost, EvaluationReport, Temperatures, predictions};
 use super::folder::{self, AdapterFolder, RunFolder, card_scores, write_predictions};
 use super::train::{Sets, Watch, options, same_answers};
@@ -26,6 +27,7 @@ struct Calibrated {
 pub(super) struct Finish<'a> {
     pub config: &'a RunConfig,
     pub base: &'a Base,
+    pub known: &'a KnownBase,
     pub task: &'a Task,
     pub dataset: &'a Dataset,
     pub sets: &'a Sets,
@@ -167,11 +169,13 @@ impl Finish<'_> {
                 expected: "labelled rows to score",
             }));
         }
-        let untuned = Adapter { layers: Vec::new() };
-        let low_rank = crate::forward::LowRank { adapter: &untuned, scaling: 0.0, dropout: None };
-        let total = set.examples.len();
-        let base = log_probabilities(&self.base.network, low_rank, &set.examples, options.batch_tokens, &mut |done| {
-            watch(RunEvent::Progress { what: "evaluating the base", done, total })
+        let base = self.known.answers(Asked::new(self.config, &set.examples), || {
+            let untuned = Adapter { layers: Vec::new() };
+            let low_rank = crate::forward::LowRank { adapter: &untuned, scaling: 0.0, dropout: None };
+            let total = set.examples.len();
+            log_probabilities(&self.base.network, low_rank, &set.examples, options.batch_tokens, &mut |done| {
+                watch(RunEvent::Progress { what: "evaluating the base", done, total })
+            })
         })?;
         let started = Instant::now();
         let evaluated = self.evaluate(posterior, set, options, "evaluating test", watch)?;

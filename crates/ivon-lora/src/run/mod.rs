@@ -18,6 +18,7 @@ mod train;
 mod apply;
 
 pub use apply::{EvaluateRequest, Input, PredictRequest, evaluate, predict};
+pub(crate) use base::KnownBase;
 pub use base::{Base, device_named};
 pub use config::{EvaluationConfig, ModelConfig, Provenance, RunConfig};
 pub use error::RunError;

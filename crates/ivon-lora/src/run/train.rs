@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::advice::advice;
+use super::base::KnownBase;
 use super::estimate::{Estimate, available_memory};
 use super::evaluation::EvaluationReport;
 use super::finish::Finish;
@@ -47,10 +48,10 @@ pub fn train(config: &RunConfig, resume: bool, watch: Watch<'_>) -> Result<Train
         found: "absent".into(),
         expected: "a folder, a `.gguf` file or a hub name",
     })?;
-    train_on(config, name, &task, &dataset, resume, watch)
+    train_on(config, name, &task, &dataset, &KnownBase::default(), resume, watch)
 }
 
-/// As [`train`], on examples that are already here.
+/// As [`train`], on examples that are already here, with a base that may have been asked before.
 ///
 /// # Errors
 /// As [`train`].
@@ -59,6 +60,7 @@ pub fn train_on(
     model: &str,
     task: &Task,
     dataset: &Dataset,
+    known: &KnownBase,
     resume: bool,
     watch: Watch<'_>,
 ) -> Result<TrainedRun, RunError> {
@@ -128,7 +130,7 @@ pub fn train_on(
     if trained.outcome == Outcome::Interrupted {
         return Ok(ended);
     }
-    let finish = Finish { config: &resolved, base: &base, task, dataset, sets: &sets, lora: &lora, folder: &folder };
+    let finish = Finish { config: &resolved, base: &base, known, task, dataset, sets: &sets, lora: &lora, folder: &folder };
     match finish.run(posteriors, trained.kept_step, watch) {
         Err(RunError::Predict(PredictError::Stopped { .. }) | RunError::Train(TrainError::Predict(PredictError::Stopped { .. }))) => {
             Ok(TrainedRun { outcome: Outcome::Interrupted, ..ended })
