@@ -83,3 +83,60 @@ fn killed_at_random_moments_a_run_goes_on_from_its_newest_checkpoint_to_the_same
         assert!(whole == killed, "{file} differs after {kills} kills");
     }
 }
+
+/// Two runs at once, longer than any test waits for.
+const COMPARISON: &str = "
+out = 'compared'
+seeds = [1]
+jobs = 2
+[run.model]
+path = 'model'
+[run.train]
+steps = 1000000
+eval_interval = 1000000
+[[task]]
+name = 'films'
+[task.data]
+path = 'data'
+task = 'sst2'
+[[method]]
+name = 'adamw'
+[method.optimizer]
+name = 'adamw'
+[[method]]
+name = 'ivon'
+[method.optimizer]
+name = 'ivon'
+";
+
+#[test]
+fn a_signal_stops_all_runs_of_a_comparison_and_each_of_them_goes_on() {
+    let place = Place::new();
+    place.write("comparison.toml", COMPARISON);
+    let cells = ["adamw", "ivon"].map(|name| place.path(&format!("compared/cells/films/{name}/1")));
+    let newest = || {
+        cells.clone().map(|cell| {
+            let names = std::fs::read_dir(cell.join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
+            names.filter_map(|name| name.to_string_lossy().strip_prefix("step-")?.parse::<u64>().ok()).max().unwrap()
+        })
+    };
+    let mut before = [0, 0];
+    for _ in 0..2 {
+        let mut child = place.command("compare comparison.toml --threads 1").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let begun = lines.by_ref().filter(|line| line.starts_with("films, ") && line.ends_with(", seed 1")).take(2).count();
+        assert_eq!(begun, 2);
+        std::thread::spawn(move || lines.for_each(drop));
+        // Until both have taken a step more than was saved.
+        let steps =
+            |cell: &std::path::PathBuf| std::fs::read_to_string(cell.join("metrics.jsonl")).map_or(0, |text| text.lines().count() as u64);
+        while cells.iter().zip(before).any(|(cell, before)| steps(cell) <= before) {
+            assert!(child.try_wait().unwrap().is_none());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        assert_eq!(stop(child, libc::SIGINT), Some(130));
+        let after = newest();
+        assert!(after.iter().zip(before).all(|(after, before)| *after > before), "{before:?} {after:?}");
+        before = after;
+    }
+}
