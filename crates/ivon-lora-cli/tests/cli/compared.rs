@@ -186,6 +186,10 @@ fn a_method_that_takes_the_adapter_of_another_predicts_as_if_it_had_trained_it()
         // Its training is that of the other and what came after.
         assert!(seconds(&format!("taken-{method}")) >= seconds("adamw"));
     }
+    // The linearised model predicts mean and draws in one pass: what it took is that of the draws.
+    let rows = place.json("compared/comparison.json")["table"]["tasks"][0]["rows"].clone();
+    let time = |name: &str| rows.as_array().unwrap().iter().find(|row| row["name"] == name).unwrap()["prediction_time"].as_f64();
+    assert!(time("taken laplace, mean").is_none() && time("taken laplace, 2 samples").unwrap() > 0.0);
     let run: toml::Table = fs::read_to_string(cell("taken-tfb", "run.toml")).unwrap().parse().unwrap();
     assert_eq!(run["train"]["steps"].as_integer(), Some(0));
     let again = place.run(COMMAND);

@@ -39,8 +39,8 @@ pub struct Member {
     pub scores: MainScores,
     /// None where only scores are known.
     pub predictions: Option<Predictions>,
-    /// Seconds of training and of prediction; none where they were not measured.
-    pub seconds: Option<[f64; 2]>,
+    /// Seconds of training and of prediction, each where it was measured.
+    pub seconds: [Option<f64>; 2],
     /// Numbers stored beside the adapter; none where unknown.
     pub extra: Option<u64>,
 }
@@ -95,7 +95,7 @@ impl TaskRows {
 
 impl Member {
     fn of(seed: u64, predictions: Predictions) -> Self {
-        Self { seed, scores: MainScores::of(&predictions), predictions: Some(predictions), seconds: None, extra: None }
+        Self { seed, scores: MainScores::of(&predictions), predictions: Some(predictions), seconds: [None; 2], extra: None }
     }
 }
 
@@ -133,30 +133,36 @@ pub fn add_cell(rows: &mut TaskRows, method: &MethodEntry, seed: u64, folder: &P
         );
     }
     if let Some(base) = report.base.as_ref().filter(|_| !rows.rows.iter().any(|row| row.name == BASE)) {
-        let member = Member { seed, scores: base.into(), predictions: None, seconds: None, extra: None };
+        let member = Member { seed, scores: base.into(), predictions: None, seconds: [None; 2], extra: None };
         rows.rows.insert(0, Row { name: BASE.into(), kind: Kind::Yardstick, optimizer: None, members: vec![member] });
     }
     let optimizer = Some(run.config.optimizer.name());
     let extra = extra_numbers(&folder.join(ADAPTER_FOLDER));
     let temperatures = report.at_temperature.filter(|_| temperature).map(|found| found.temperatures);
-    let mut add = |name: String, predictions: Predictions, temperature: Option<f64>, seconds: f64, extra| -> Result<(), CompareError> {
-        let scaled = temperature.map(|temperature| scaled(&predictions, temperature)).transpose()?;
-        let mut row = |name: &str, predictions: Predictions| {
-            let member = Member { seconds: Some([cost.training_seconds, seconds]), extra, ..Member::of(seed, predictions) };
-            rows.add(name, Kind::Method, optimizer, member);
+    let mut add =
+        |name: String, predictions: Predictions, temperature: Option<f64>, seconds: Option<f64>, extra| -> Result<(), CompareError> {
+            let scaled = temperature.map(|temperature| scaled(&predictions, temperature)).transpose()?;
+            let mut row = |name: &str, predictions: Predictions| {
+                let member = Member { seconds: [Some(cost.training_seconds), seconds], extra, ..Member::of(seed, predictions) };
+                rows.add(name, Kind::Method, optimizer, member);
+            };
+            row(&name, predictions);
+            scaled.into_iter().for_each(|scaled| row(&format!("{name}, {SCALED}"), scaled));
+            Ok(())
         };
-        row(&name, predictions);
-        scaled.into_iter().for_each(|scaled| row(&format!("{name}, {SCALED}"), scaled));
-        Ok(())
-    };
     let samples = report.samples.len();
+    // A posterior of the linearised model predicts mean and draws in one pass, whose time is that of the draws.
+    let (of_mean, of_samples) = match samples > 0 && cost.samples_seconds == 0.0 {
+        true => (None, cost.mean_seconds),
+        false => (Some(cost.mean_seconds), cost.samples_seconds),
+    };
     let name = if samples == 0 { method.name.clone() } else { format!("{}, mean", method.name) };
     let at_mean = predictions(&run.predictions, |prediction| &prediction.probabilities_at_mean)?;
-    add(name, at_mean, temperatures.map(|found| found.mean), cost.mean_seconds, Some(0))?;
+    add(name, at_mean, temperatures.map(|found| found.mean), of_mean, Some(0))?;
     if samples > 0 {
         let sampled = predictions(&run.predictions, |prediction| &prediction.probabilities)?;
         let name = format!("{}, {samples} samples", method.name);
-        add(name, sampled, temperatures.map(|found| found.samples), cost.samples_seconds, extra)?;
+        add(name, sampled, temperatures.map(|found| found.samples), Some(of_samples), extra)?;
     }
     Ok(())
 }

@@ -222,7 +222,7 @@ fn task_table(task: &TaskRows) -> TaskTable {
 
 /// Mean over seeds of the seconds of training (0) or prediction (1).
 fn mean_seconds(row: &Row, which: usize) -> Option<f64> {
-    let seconds: Vec<f64> = row.members.iter().filter_map(|member| member.seconds.map(|seconds| seconds[which])).collect();
+    let seconds: Vec<f64> = row.members.iter().filter_map(|member| member.seconds[which]).collect();
     (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() / seconds.len() as f64)
 }
 
@@ -277,7 +277,7 @@ mod tests {
         }
         for (index, row) in task.rows.iter_mut().enumerate() {
             row.optimizer = Some(if index == 0 { "adamw" } else { "ivon" }.into());
-            row.members.iter_mut().for_each(|member| member.seconds = Some([10.0 * (index + 1) as f64, 2.0]));
+            row.members.iter_mut().for_each(|member| member.seconds = [10.0 * (index + 1) as f64, 2.0].map(Some));
         }
         ComparisonTable::new(&[task])
     }

@@ -111,8 +111,11 @@ impl Measure {
 pub struct Answered {
     way: String,
     log_probabilities: LogProbabilities,
-    uncertainties: Vec<(Measure, Vec<f64>)>,
+    uncertainties: Vec<Uncertainties>,
 }
+
+/// Those of one kind, one for each row.
+type Uncertainties = (Measure, Vec<f64>);
 
 impl Answered {
     /// At the mean, and averaged over the draws where there are any.
@@ -153,7 +156,8 @@ impl Answered {
 
     /// Each uncertainty as what tells these rows from `own` ones.
     fn told_from(&self, own: &Self) -> Vec<Detection> {
-        let told = |((measure, there), (_, here)): (&(Measure, Vec<f64>), &(Measure, Vec<f64>))| {
+        let told = |(there, here): (&Uncertainties, &Uncertainties)| {
+            let ((measure, there), (_, here)) = (there, here);
             let scores: Vec<f64> = there.iter().chain(here).copied().collect();
             let is_other: Vec<bool> = (0..scores.len()).map(|row| row < there.len()).collect();
             let chance = there.len() as f64 / scores.len() as f64;
