@@ -7,6 +7,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
+use super::Context;
 use crate::model::Projection;
 
 /// A and B of one linear layer: y = W x + s · B A dropout(x).
@@ -16,6 +17,8 @@ pub struct LoraPair {
     pub lora_A: Param<Tensor<2>>,
     /// `[out, r]`.
     pub lora_B: Param<Tensor<2>>,
+    /// The network that predicts a matrix between A and B from A's output, where there is one.
+    pub context: Option<Context>,
 }
 
 /// The adapted projections of an attention block.

@@ -5,10 +5,15 @@
 //! o  = attend(q, k, v)         m = x + W o
 //! n₂ = norm(m)                 y = m + W (silu(W n₂) ⊙ W n₂)
 //! ```
+//! A contextual adapter has a matrix of its own for each token between A and B, see [`super::context`].
+//!
 //! The backward pass keeps x, q, k, v, o, m and the gate's two inputs, and computes n₁, n₂, the gated product
 //! and the attention weights again.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::attention::{Attended, Heads, Tile, attend, attend_backward};
+use super::context::Predictor;
 use super::frozen::{Output, apply, apply_transposed};
 use super::kernel;
 use super::layout::{Layout, Place};
@@ -36,6 +41,11 @@ pub struct Pass<'a> {
     pub observer: Option<&'a dyn Observer>,
     /// Tiles of all tokens, and of the asked ones.
     pub tiles: [&'a [Tile]; 2],
+    /// What each token has read, where noise is drawn by it; else empty.
+    pub keys: &'a [u64],
+    /// The divergence of the layers that ran forward, and its gradient on the way back.
+    pub divergence: Mutex<f64>,
+    pub d_divergence: f32,
 }
 
 /// A layer with its index; the last one works past attention only on the tokens that are asked for.
@@ -130,9 +140,29 @@ impl Pass<'_> {
         let dropped = mask.as_ref().map(|mask| self.drop(mask, x, self.tokens(layer, projection)));
         let x = View::new(dropped.as_deref().unwrap_or(x), n, inputs);
         product(Target::over(&mut values, place.rank), 1.0, Factor::Plain(x), Factor::Transposed(a), Threads::All);
-        let low = Factor::Plain(View::new(&values, n, place.rank));
+        let between = self.predictor(layer, projection, place).map(|predictor| {
+            let predicted = predictor.predict(&values, self.row_keys(layer, projection));
+            *self.divergence.lock().unwrap_or_else(PoisonError::into_inner) += predictor.divergence(&predicted);
+            predictor.apply(&predicted, &values)
+        });
+        let low = Factor::Plain(View::new(between.as_ref().unwrap_or(&values), n, place.rank));
         product(Target::onto(y, outputs), self.scaling, low, Factor::Transposed(b), Threads::All);
         Some(Low { values, mask })
+    }
+
+    /// What predicts the matrix between A and B, in a contextual adapter.
+    fn predictor<'b>(&'b self, layer: Layer<'_>, projection: Projection, place: &'b Place) -> Option<Predictor<'b>> {
+        let context = place.context.as_ref()?;
+        let path = format!("layers.{}.{}", layer.index, projection.path());
+        Some(Predictor { pool: self.pool, place: context, path, adapter: self.adapter, rank: place.rank })
+    }
+
+    /// What the tokens of a projection's rows have read.
+    fn row_keys(&self, layer: Layer<'_>, projection: Projection) -> Vec<u64> {
+        match self.tokens(layer, projection) {
+            Some(tokens) if !self.keys.is_empty() => tokens.iter().map(|&token| self.keys[token]).collect(),
+            _ => self.keys.to_vec(),
+        }
     }
 
     fn drop(&self, mask: &Mask, x: &[f32], tokens: Option<&[usize]>) -> Buffer {
@@ -170,10 +200,16 @@ impl Pass<'_> {
         let (a, b) = self.factors(place);
         let tokens = self.tokens(layer, projection);
         let dy = View::new(dy, n, outputs);
-        // u = s · dy B; dB = s · dyᵀ (A drop(x)); dA = uᵀ drop(x); dx += drop'(u A).
+        // u = s · dy B; dB = s · dyᵀ (A drop(x)); dA = uᵀ drop(x); dx += drop'(u A). In a contextual adapter dB has E h in the place of
+        // h = A drop(x), and u becomes the gradient of h by way of E h.
         let mut u = self.pool.take(n * place.rank);
         product(Target::over(&mut u, place.rank), self.scaling, Factor::Plain(dy), Factor::Plain(b), Threads::All);
-        let values = Factor::Plain(View::new(&low.values, n, place.rank));
+        let between = self.predictor(layer, projection, place).map(|predictor| {
+            let predicted = predictor.predict(&low.values, self.row_keys(layer, projection));
+            u = predictor.backward(&predicted, &low.values, &u, self.d_divergence, gradient);
+            predictor.apply(&predicted, &low.values)
+        });
+        let values = Factor::Plain(View::new(between.as_ref().unwrap_or(&low.values), n, place.rank));
         product(Target::over(&mut gradient[place.b.clone()], place.rank), self.scaling, Factor::Transposed(dy), values, Threads::All);
         let dropped = low.mask.as_ref().map(|mask| self.drop(mask, x, tokens));
         let input = dropped.as_deref().unwrap_or(x);

@@ -9,11 +9,13 @@ mod kernel;
 mod product;
 mod frozen;
 mod attention;
+mod context;
 mod layer;
 mod layout;
 mod operation;
 
+pub(crate) use context::noise_path;
 pub use frozen::{Output, apply};
-pub use layout::{Layout, Place};
+pub use layout::{ContextPlace, Layout, Place};
 pub use operation::Host;
 pub(crate) use product::{Factor, Target, Threads, View, product};
