@@ -196,6 +196,7 @@ pub const SETTINGS: &[Setting] = &[
     row("optimizer", "rho_init", "", Number, BLOB, "", "The root of the standard deviation starts uniform between this over √2 and this."),
     row("optimizer", "prior_sd", "", Number, BLOB, "", "The prior's standard deviation."),
     row("optimizer", "kl_period", "", Whole, KL, "200", "The steps over which the KL counts once; an epoch by default."),
+    row("optimizer", "flipout", "", Flag, BLOB, "", "Give each token signs of its own on the noise of training."),
     row("optimizer", "sd_init", "", Number, SCALABL, "", "The standard deviation of each row starts uniform between this over √2 and this."),
     row("optimizer", "row_prior_sd", "", Number, SCALABL, "", "The prior's standard deviation of each row."),
     row("optimizer", "context_hidden", "", Whole, CLORA, "", "Numbers between the two layers of the network that predicts the matrix between A and B."),

@@ -134,7 +134,17 @@ impl Pass<'_> {
                 x * Tensor::<2>::from_data(TensorData::new(mask, shape), &self.plain.device)
             }
         };
-        let mut low = dropped.matmul(pair.lora_A.val().transpose());
+        let mut low = dropped.clone().matmul(pair.lora_A.val().transpose());
+        if let Some(flip) = &pair.flip {
+            let path = format!("layers.{layer}.{}", projection.path());
+            let signs = |part: u64, width: usize| {
+                let mut values = vec![1.0; self.batch.len() * width];
+                flip.signs.apply(&path, part, &self.batch.prefix_keys(), &mut values);
+                Tensor::<2>::from_data(TensorData::new(values, [self.batch.len(), width]), &self.plain.device)
+            };
+            let [rank, inputs] = flip.noise.val().dims();
+            low = low + (dropped * signs(0, inputs)).matmul(flip.noise.val().transpose()) * signs(1, rank);
+        }
         if let Some(context) = &pair.context {
             low = self.between(layer, projection, context, low);
         }

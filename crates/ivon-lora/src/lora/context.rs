@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor};
 use ivon::noise::Address;
 
 use super::parameters::parameter;
-use super::{Adapter, LayerAdapter, LoraError, LoraPair, Matrix, Projection, parameter_path};
+use super::{Adapter, LoraError, LoraPair, Matrix, parameter_path};
 use crate::random::{Purpose, stream, uniform};
 
 /// The network of one adapted layer. The last column of each matrix is its bias.
@@ -115,13 +115,10 @@ impl Adapter {
     }
 
     fn map_contexts(&self, change: impl Fn(&str, &LoraPair) -> Option<Context>) -> Self {
-        let pair = |layer: usize, projection: Projection| {
-            let pair = self.layers[layer].pair(projection)?;
+        self.map_pairs(|layer, projection, pair| {
             let path = parameter_path(layer, projection, "context");
-            Some(LoraPair { context: change(&path, pair), ..pair.clone() })
-        };
-        let layers = (0..self.layers.len()).map(|layer| LayerAdapter::from_pairs(|projection| pair(layer, projection))).collect();
-        Self { layers }
+            LoraPair { context: change(&path, pair), ..pair.clone() }
+        })
     }
 
     /// The adapter with only A and B.

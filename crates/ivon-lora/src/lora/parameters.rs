@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{Adapter, Context, LayerAdapter, LoraError, LoraPair, Projection};
+use super::{Adapter, Context, Flip, LayerAdapter, LoraError, LoraPair, Projection};
 use crate::model::DecoderConfig;
 
 /// What stands before a parameter's path, and after it, in PEFT's files.
 pub(super) const PEFT_PREFIX: &str = "base_model.model.model.";
 pub(super) const PEFT_SUFFIX: &str = ".weight";
+/// The end of the path of noise on A, which no file has.
+const FLIP: &str = "flip.noise";
 
 /// A matrix on the host, row by row.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,8 +49,21 @@ impl Adapter {
         self.pairs().flat_map(|(layer, projection, pair)| {
             let factors = [("lora_A", &pair.lora_A), ("lora_B", &pair.lora_B)];
             let context = pair.context.iter().flat_map(|context| Context::PARTS.into_iter().zip([&context.inner, &context.outer]));
-            factors.into_iter().chain(context).map(move |(name, parameter)| (parameter_path(layer, projection, name), parameter))
+            let flip = pair.flip.iter().map(|flip| (FLIP, &flip.noise));
+            factors
+                .into_iter()
+                .chain(context)
+                .chain(flip)
+                .map(move |(name, parameter)| (parameter_path(layer, projection, name), parameter))
         })
+    }
+
+    /// An adapter whose pairs are what `change` makes of these.
+    pub(super) fn map_pairs(&self, mut change: impl FnMut(usize, Projection, &LoraPair) -> LoraPair) -> Self {
+        let changed = |(index, layer): (usize, &LayerAdapter)| {
+            LayerAdapter::from_pairs(|projection| layer.pair(projection).map(|pair| change(index, projection, pair)))
+        };
+        Self { layers: self.layers.iter().enumerate().map(changed).collect() }
     }
 
     /// The number of trainable numbers.
@@ -97,7 +112,13 @@ impl Adapter {
                             Some(Context { inner: renew(part(0), inner)?, outer: renew(part(1), outer)?, draw: *draw })
                         }
                     };
-                    pairs.push((projection, LoraPair { lora_A, lora_B, context }));
+                    let flip = match &pair.flip {
+                        None => None,
+                        Some(Flip { noise, signs }) => {
+                            Some(Flip { noise: renew(parameter_path(index, projection, FLIP), noise)?, signs: *signs })
+                        }
+                    };
+                    pairs.push((projection, LoraPair { lora_A, lora_B, context, flip }));
                 }
             }
             layers.push(layer_of(pairs));
@@ -132,7 +153,10 @@ impl Adapter {
                         let parts = Context::PARTS.map(|part| parameter_path(layer, projection, part));
                         let found = parts.each_ref().map(|part| matrices.remove(part));
                         let context = Context::from_matrices(&parts, found, a.shape[0], device)?;
-                        pairs.push((projection, LoraPair { lora_A: parameter(a, device), lora_B: parameter(b, device), context }));
+                        pairs.push((
+                            projection,
+                            LoraPair { lora_A: parameter(a, device), lora_B: parameter(b, device), context, flip: None },
+                        ));
                     }
                     (a, _) => {
                         let [first, second] = paths;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use crate::lora::{Adapter, Context, ContextDraw};
+use crate::lora::{Adapter, Context, ContextDraw, Flip, Signs};
 use crate::model::Projection;
 
 /// A pair's place in the flat vector.
@@ -18,6 +18,8 @@ pub struct Place {
     pub rank: usize,
     /// The network between them, behind B.
     pub context: Option<ContextPlace>,
+    /// Noise on A `[r, in]` with the address of its signs, behind that.
+    pub flip: Option<(Range<usize>, Signs)>,
 }
 
 /// The place of the network between A and B, see [`Context`].
@@ -61,7 +63,8 @@ impl Layout {
                             let [inner, outer] = [inner, outer].map(|part| next(part.lazy_shape().num_elements()));
                             ContextPlace { inner, outer, hidden, draw: *draw }
                         });
-                        Place { a, b, rank, context }
+                        let flip = pair.flip.as_ref().map(|flip| (next(rank * inputs), flip.signs));
+                        Place { a, b, rank, context, flip }
                     })
                 })
             })
@@ -79,9 +82,9 @@ impl Layout {
         self.places.iter().position(|layer| layer.iter().any(Option::is_some))
     }
 
-    /// Whether there is noise on a matrix between A and B.
+    /// Whether tokens have noise of their own, by what they have read.
     pub fn has_noise(&self) -> bool {
-        self.any_draw(|draw| draw.noise.is_some())
+        self.any_draw(|draw| draw.noise.is_some()) || self.places.iter().flatten().flatten().any(|place| place.flip.is_some())
     }
 
     fn any_draw(&self, is_wanted: impl Fn(&ContextDraw) -> bool) -> bool {
@@ -113,6 +116,9 @@ impl Layout {
                 parts.push(pair.lora_B.val().flatten::<1>(0, 1));
                 if let Some(Context { inner, outer, .. }) = &pair.context {
                     parts.extend([inner, outer].map(|part| part.val().flatten::<1>(0, 1)));
+                }
+                if let Some(Flip { noise, .. }) = &pair.flip {
+                    parts.push(noise.val().flatten::<1>(0, 1));
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! The decoder on the CPU: slices, buffers that live on, and a hand-written backward pass.
 //!
-//! `frozen`, `product` and `kernel` are the arithmetic, `attention` and `layer` the decoder's parts, `operation`
+//! `frozen`, `product` and `kernel` are the arithmetic, `low` (with `context`), `attention` and `layer` the decoder's parts, `operation`
 //! hangs the whole into Burn's autodiff.
 
 mod pool;
@@ -10,6 +10,7 @@ mod product;
 mod frozen;
 mod attention;
 mod context;
+mod low;
 mod layer;
 mod layout;
 mod operation;
