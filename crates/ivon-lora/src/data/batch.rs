@@ -66,15 +66,14 @@ impl Batch {
     /// A name for what has been read at each token, itself included, `[N]`: a hash of the tokens from the beginning of its sequence. Equal
     /// beginnings have equal names in every batch.
     pub fn prefix_keys(&self) -> Vec<u64> {
-        let mut keys = vec![0u64; self.len()];
+        let mut keys: Vec<u64> = Vec::with_capacity(self.len());
         for segment in &self.segments {
             let above = segment.parent.map(|parent| &self.segments[parent]);
             let mut key = above.map_or(FIRST_KEY, |above| keys[above.start + above.len - 1]);
-            for token in segment.start..segment.start + segment.len {
-                // FNV-1a over the token's bytes.
-                key =
-                    self.tokens[token].to_le_bytes().iter().fold(key, |key, &byte| (key ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-                keys[token] = key;
+            // Segments come in the order of their tokens. FNV-1a over the bytes of each.
+            for token in &self.tokens[segment.start..segment.start + segment.len] {
+                key = token.to_le_bytes().iter().fold(key, |key, &byte| (key ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+                keys.push(key);
             }
         }
         keys
