@@ -105,10 +105,11 @@ const BLOB: &[&str] = &["blob"];
 const SCALABL: &[&str] = &["scalabl"];
 /// Methods with a KL.
 const KL: &[&str] = &["blob", "scalabl"];
+const CLORA: &[&str] = &["clora"];
 const ENSEMBLE: &[&str] = &["ensemble"];
 const NOISE: &[&str] = &["adamw-noise"];
 /// Methods that train with AdamW.
-const ADAMW: &[&str] = &["adamw", "mc-dropout", "swag", "laplace", "tfb", "blob", "scalabl", "ensemble", "adamw-noise"];
+const ADAMW: &[&str] = &["adamw", "mc-dropout", "swag", "laplace", "tfb", "blob", "scalabl", "clora", "ensemble", "adamw-noise"];
 const SCORES: &[&str] = &["nll", "accuracy", "brier", "ece"];
 
 const fn row(
@@ -195,8 +196,13 @@ pub const SETTINGS: &[Setting] = &[
     row("optimizer", "rho_init", "", Number, BLOB, "", "The root of the standard deviation starts uniform between this over √2 and this."),
     row("optimizer", "prior_sd", "", Number, BLOB, "", "The prior's standard deviation."),
     row("optimizer", "kl_period", "", Whole, KL, "200", "The steps over which the KL counts once; an epoch by default."),
+    row("optimizer", "flipout", "", Flag, BLOB, "", "Give each token signs of its own on the noise of training."),
     row("optimizer", "sd_init", "", Number, SCALABL, "", "The standard deviation of each row starts uniform between this over √2 and this."),
     row("optimizer", "row_prior_sd", "", Number, SCALABL, "", "The prior's standard deviation of each row."),
+    row("optimizer", "context_hidden", "", Whole, CLORA, "", "Numbers between the two layers of the network that predicts the matrix between A and B."),
+    row("optimizer", "context_sd", "", Number, CLORA, "", "About what the standard deviation of each entry of that matrix starts as."),
+    row("optimizer", "context_prior_sd", "", Number, CLORA, "", "The prior's standard deviation of each entry."),
+    row("optimizer", "kl_weight", "", Number, CLORA, "", "What a nat of the KL, over all tokens of an example, counts beside a nat of loss."),
     row("optimizer", "members", "", Whole, ENSEMBLE, "", "How many adapters are trained, one after the other."),
     row("optimizer", "noise_sd", "", Number, NOISE, "", "The standard deviation of the noise on every weight."),
     row("optimizer", "learn_prior", "", Flag, IVON, "", "Learn the prior precision of each matrix of A and B, after a tenth of the steps."),

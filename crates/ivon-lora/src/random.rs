@@ -19,6 +19,8 @@ pub enum Purpose {
     Split = 3,
     /// Dropout masks.
     Dropout = 4,
+    /// Signs of a token's noise.
+    Flip = 5,
     /// Resampling for intervals.
     Bootstrap = 6,
     /// Text and data that the program makes itself.

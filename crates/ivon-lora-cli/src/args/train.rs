@@ -100,7 +100,7 @@ pub struct DataArgs {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Optimizer")]
 pub struct OptimizerArgs {
-    /// ivon, adamw, mc-dropout, swag, laplace, tfb, blob, scalabl, ensemble or adamw-noise
+    /// ivon, adamw, mc-dropout, swag, laplace, tfb, blob, scalabl, clora, ensemble or adamw-noise
     #[arg(long, value_name = "NAME")]
     pub optimizer: Option<String>,
     /// The learning rate before the schedule

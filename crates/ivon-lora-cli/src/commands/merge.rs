@@ -1,7 +1,7 @@
 //! `merge`: base and adapter → a folder that needs no adapter.
 
 use ivon_lora::lora::{Companions, MergeOptions, Precision, StoredBase, merge, read_peft};
-use ivon_lora::posterior::{BaseFingerprint, Sidecar};
+use ivon_lora::posterior::{BaseFingerprint, Sidecar, check_mergeable};
 use ivon_lora::run::{RunError, device_named};
 use serde_json::json;
 
@@ -22,6 +22,7 @@ pub fn run(args: &MergeArgs) -> Result<(), Failure> {
     let checkpoint = open(&args.model, &mut screen)?;
     screen.close();
     let decoder = checkpoint.config();
+    check_mergeable(&args.adapter)?;
     if let Some(sidecar) = Sidecar::read(&args.adapter)? {
         sidecar.base.fingerprint.check_shape(&BaseFingerprint::new(decoder, String::new()))?;
     }

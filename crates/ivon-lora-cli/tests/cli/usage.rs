@@ -39,7 +39,7 @@ fn what_is_mistyped_is_named_with_what_may_be_meant() {
     place.run("train --learning-rat 1").fails(2, "error: unknown argument `--learning-rat`\n\nhint: did you mean `--learning-rate`?");
     place.run("train --optimizer ivan").fails(
         2,
-        "error: `--optimizer` is `ivan`, expected one of `ivon`, `adamw`, `mc-dropout`, `swag`, `laplace`, `tfb`, `blob`, `scalabl`, \
+        "error: `--optimizer` is `ivan`, expected one of `ivon`, `adamw`, `mc-dropout`, `swag`, `laplace`, `tfb`, `blob`, `scalabl`, `clora`, \
          `ensemble`, `adamw-noise`\n\nhint: did you mean `ivon`?",
     );
     place.run("train --model model --data data --task ss2").fails(

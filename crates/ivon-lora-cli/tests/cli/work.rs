@@ -75,7 +75,7 @@ fn an_adapter_and_its_base_are_enough_to_evaluate() {
 #[test]
 fn every_method_trains_and_its_folder_predicts_what_the_run_predicted() {
     let place = Place::new();
-    for name in ["ivon", "adamw", "mc-dropout", "swag", "laplace", "tfb", "blob", "scalabl", "ensemble", "adamw-noise"] {
+    for name in ["ivon", "adamw", "mc-dropout", "swag", "laplace", "tfb", "blob", "scalabl", "clora", "ensemble", "adamw-noise"] {
         let run = format!("run-{name}");
         let train = format!("train --model model --data data --task sst2 --out {run} --steps 6 --samples 2 --threads 1 --quiet");
         place.run(&format!("{train} --optimizer {name} --learning-rate 0.01 --choose-scale")).ok();
@@ -91,6 +91,9 @@ fn every_method_trains_and_its_folder_predicts_what_the_run_predicted() {
         let seen = place.run(&format!("inspect adapter {run}/adapter")).ok();
         assert!(seen.contains(if name == "adamw" { "none: a point estimate" } else { name }), "{seen}");
     }
+    let refused = "error: the adapter predicts a matrix between A and B from each input (C-LoRA): there is no W + s B A to merge";
+    place.run("merge --model model --adapter run-clora/adapter --out merged").fails_with(4, &[refused, "ivon-lora predict"]);
+    assert!(place.read("run-clora/adapter/README.md").contains("It cannot be merged."));
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! A batch is a forest of segments: a segment attends to itself causally and to all of the segments
 //! above it. So a prompt stands once below its many answers, and a common beginning once below all prompts.
 
+/// The name of having read nothing.
+const FIRST_KEY: u64 = 0xcbf2_9ce4_8422_2325;
+
 /// A run of tokens in a [`Batch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -60,6 +63,22 @@ impl Batch {
         self.tokens.is_empty()
     }
 
+    /// A name for what has been read at each token, itself included, `[N]`: a hash of the tokens from the beginning of its sequence. Equal
+    /// beginnings have equal names in every batch.
+    pub fn prefix_keys(&self) -> Vec<u64> {
+        let mut keys: Vec<u64> = Vec::with_capacity(self.len());
+        for segment in &self.segments {
+            let above = segment.parent.map(|parent| &self.segments[parent]);
+            let mut key = above.map_or(FIRST_KEY, |above| keys[above.start + above.len - 1]);
+            // Segments come in the order of their tokens. FNV-1a over the bytes of each.
+            for token in &self.tokens[segment.start..segment.start + segment.len] {
+                key = token.to_le_bytes().iter().fold(key, |key, &byte| (key ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+                keys.push(key);
+            }
+        }
+        keys
+    }
+
     /// The token ranges that a segment attends to in full, outermost first: those of the segments above it.
     pub fn above(&self, segment: usize) -> Vec<std::ops::Range<usize>> {
         let mut ranges = Vec::new();
@@ -92,5 +111,11 @@ mod tests {
             assert_eq!(batch.above(answer), std::slice::from_ref(&(0..3)));
         }
         assert!(batch.above(prompt).is_empty());
+        // The second answer written out behind its prompt has read the same.
+        let mut apart = Batch::default();
+        apart.push(&[5, 6, 7, 9, 10], None, 4);
+        let (shared, apart) = (batch.prefix_keys(), apart.prefix_keys());
+        assert_eq!([&shared[..3], &shared[4..]].concat(), apart);
+        assert!(shared[3] != shared[4] && shared[0] != shared[1]);
     }
 }

@@ -11,7 +11,7 @@ use crate::data::Batch;
 use crate::lora::{Adapter, Dropout};
 use crate::model::{Decoder, DecoderConfig, Matrix};
 
-/// The low-rank side of a forward pass: y = W x + scaling · B A dropout(x).
+/// The low-rank side of a forward pass: y = W x + scaling · B A dropout(x), in a contextual adapter with a predicted matrix between A and B.
 #[derive(Clone, Copy, Debug)]
 pub struct LowRank<'a> {
     /// A and B.
@@ -76,6 +76,12 @@ impl Network {
 
     /// The hidden states after the last norm at the tokens that the batch asks for, `[S, H]`.
     pub fn hidden(&self, batch: &Batch, low_rank: LowRank<'_>) -> Tensor<2> {
+        self.hidden_and_divergence(batch, low_rank).0
+    }
+
+    /// As [`hidden`](Self::hidden), and the divergence of a contextual adapter from its prior, `[1]`, nats, where its draw wants it: over
+    /// the tokens that go through each layer, see [`crate::lora::Divergence`].
+    pub fn hidden_and_divergence(&self, batch: &Batch, low_rank: LowRank<'_>) -> (Tensor<2>, Option<Tensor<1>>) {
         match &self.body {
             Body::Host(host) => host.hidden(batch, low_rank, None),
             Body::Plain(plain) => plain.hidden(batch, low_rank),
@@ -86,7 +92,7 @@ impl Network {
     /// cannot be watched.
     pub fn hidden_watched(&self, batch: &Batch, low_rank: LowRank<'_>, observer: &Arc<dyn Observer>) -> Option<Tensor<2>> {
         match &self.body {
-            Body::Host(host) => Some(host.hidden(batch, low_rank, Some(observer.clone()))),
+            Body::Host(host) => Some(host.hidden(batch, low_rank, Some(observer.clone())).0),
             Body::Plain(_) => None,
         }
     }

@@ -1,11 +1,15 @@
 //! The decoder in plain Burn operations: for every device that is not the CPU, and the truth that the CPU
 //! operation is tested against. It is written to be read, in the order of the forward pass.
 
-use burn::tensor::activation::{silu, softmax};
+use std::cell::RefCell;
+
+use burn::tensor::activation::{relu, sigmoid, silu, softmax};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
+use super::host::noise_path;
 use super::network::LowRank;
 use crate::data::Batch;
+use crate::lora::{Context, Divergence};
 use crate::model::{Decoder, DecoderConfig, Linear, Matrix, Projection};
 
 /// The decoder's weights as tensors on a device.
@@ -37,6 +41,8 @@ struct Pass<'a> {
     /// Cosine and sine of the rotary angles, `[N, head_dim]`.
     cosine: Tensor<2>,
     sine: Tensor<2>,
+    /// The divergence of the layers so far, `[1]`.
+    divergence: RefCell<Option<Tensor<1>>>,
 }
 
 impl Plain {
@@ -78,19 +84,19 @@ impl Plain {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
-    /// The hidden states after the last norm at the asked tokens, `[S, H]`.
-    pub fn hidden(&self, batch: &Batch, low_rank: LowRank<'_>) -> Tensor<2> {
+    /// The hidden states after the last norm at the asked tokens, `[S, H]`, and the divergence where the adapter's draw wants it.
+    pub fn hidden(&self, batch: &Batch, low_rank: LowRank<'_>) -> (Tensor<2>, Option<Tensor<1>>) {
         let embedded = TensorData::new(self.embed_tokens.gather(&batch.tokens), [batch.len(), self.config.hidden_size]);
         let mut x = Tensor::<2>::from_data(embedded, &self.device);
         let (cosine, sine) = self.angles(batch);
-        let pass = Pass { plain: self, batch, low_rank, cosine, sine };
+        let pass = Pass { plain: self, batch, low_rank, cosine, sine, divergence: RefCell::default() };
         for index in 0..self.layers.len() {
             x = pass.layer(index, x);
         }
         let asked: Vec<i64> = batch.asked.iter().map(|&token| token as i64).collect();
         let count = asked.len();
         let asked = Tensor::<1, Int>::from_data(TensorData::new(asked, [count]), &self.device);
-        self.norm(x.select(0, asked), &self.norm)
+        (self.norm(x.select(0, asked), &self.norm), pass.divergence.take())
     }
 
     /// x · w / √(mean(x²) + ε) along the last dimension.
@@ -128,7 +134,67 @@ impl Pass<'_> {
                 x * Tensor::<2>::from_data(TensorData::new(mask, shape), &self.plain.device)
             }
         };
-        y + dropped.matmul(pair.lora_A.val().transpose()).matmul(pair.lora_B.val().transpose()) * self.low_rank.scaling
+        let mut low = dropped.clone().matmul(pair.lora_A.val().transpose());
+        if let Some(flip) = &pair.flip {
+            let path = format!("layers.{layer}.{}", projection.path());
+            let signs = |part: u64, width: usize| {
+                let mut values = vec![1.0; self.batch.len() * width];
+                flip.signs.apply(&path, part, &self.batch.prefix_keys(), &mut values);
+                Tensor::<2>::from_data(TensorData::new(values, [self.batch.len(), width]), &self.plain.device)
+            };
+            let [rank, inputs] = flip.noise.val().dims();
+            low = low + (dropped * signs(0, inputs)).matmul(flip.noise.val().transpose()) * signs(1, rank);
+        }
+        if let Some(context) = &pair.context {
+            low = self.between(layer, projection, context, low);
+        }
+        y + low.matmul(pair.lora_B.val().transpose()) * self.low_rank.scaling
+    }
+
+    /// E h of h `[N, r]`, see [`Context`].
+    fn between(&self, layer: usize, projection: Projection, context: &Context, h: Tensor<2>) -> Tensor<2> {
+        let [n, r] = h.dims();
+        let linear = |x: Tensor<2>, weights: Tensor<2>| {
+            let [rows, columns] = weights.dims();
+            let weight = weights.clone().narrow(1, 0, columns - 1);
+            x.matmul(weight.transpose()) + weights.narrow(1, columns - 1, 1).reshape([1, rows])
+        };
+        let out = linear(relu(linear(h.clone(), context.inner.val())), context.outer.val());
+        let mean = out.clone().narrow(1, 0, r * r);
+        let sd = sigmoid(out.narrow(1, r * r, r * r)).powi_scalar(2);
+        if let Some(divergence) = context.draw.divergence {
+            self.add_divergence(layer, projection, divergence, mean.clone(), sd.clone());
+        }
+        let matrix = match context.draw.noise {
+            None => mean,
+            Some(noise) => {
+                let path = format!("layers.{layer}.{}", projection.path());
+                let mut normals = vec![0.0; n * r * r];
+                for (row, key) in normals.chunks_exact_mut(r * r).zip(self.batch.prefix_keys()) {
+                    noise.address.fill(&noise_path(&path, key), row);
+                }
+                mean + sd * Tensor::<2>::from_data(TensorData::new(normals, [n, r * r]), &self.plain.device) * noise.factor
+            }
+        };
+        matrix.reshape([n, r, r]).matmul(h.unsqueeze_dim::<3>(2)).reshape([n, r])
+    }
+
+    /// Adds weight · Σ KL(N(mean, sd²) ‖ N(0, p²)) over the rows that go through the layer, `[N, r²]`: in the last one only those that are
+    /// asked for, but for keys and values.
+    fn add_divergence(&self, layer: usize, projection: Projection, wanted: Divergence, mean: Tensor<2>, sd: Tensor<2>) {
+        let prior = f64::from(wanted.prior_sd);
+        let mut terms = sd.clone().log().neg() + (sd.powi_scalar(2) + mean.powi_scalar(2)) / (2.0 * prior * prior) + (prior.ln() - 0.5);
+        if layer + 1 == self.plain.layers.len() && !matches!(projection, Projection::K | Projection::V) {
+            let asked: Vec<i64> = self.batch.asked.iter().map(|&token| token as i64).collect();
+            let count = asked.len();
+            terms = terms.select(0, Tensor::<1, Int>::from_data(TensorData::new(asked, [count]), &self.plain.device));
+        }
+        let sum = terms.sum() * f64::from(wanted.weight);
+        let mut divergence = self.divergence.borrow_mut();
+        *divergence = Some(match divergence.take() {
+            None => sum,
+            Some(before) => before + sum,
+        });
     }
 
     /// `[N, heads · width]` → `[N, heads, width]`, normed per head (Qwen3) and turned by position.

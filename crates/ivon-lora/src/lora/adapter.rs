@@ -7,6 +7,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
+use super::{Context, Flip};
 use crate::model::Projection;
 
 /// A and B of one linear layer: y = W x + s · B A dropout(x).
@@ -16,6 +17,10 @@ pub struct LoraPair {
     pub lora_A: Param<Tensor<2>>,
     /// `[out, r]`.
     pub lora_B: Param<Tensor<2>>,
+    /// The network that predicts a matrix between A and B from A's output, where there is one.
+    pub context: Option<Context>,
+    /// Noise on A with signs of its own for each token, in draws of training.
+    pub flip: Option<Flip>,
 }
 
 /// The adapted projections of an attention block.

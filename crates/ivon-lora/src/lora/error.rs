@@ -115,6 +115,9 @@ pub enum LoraError {
         /// Its type.
         found: String,
     },
+    /// A contextual adapter has no weights that could be merged.
+    #[error("the adapter predicts a matrix between A and B from each input (C-LoRA): there is no W + s B A to merge")]
+    Contextual,
     /// A number is infinite or not a number.
     #[error("tensor `{name}` holds a number that is not finite{}", if *rounded { " once rounded to 16 bits" } else { "" })]
     NotFinite {
@@ -162,6 +165,7 @@ impl LoraError {
             Self::UnknownTensor { .. } | Self::Shape { .. } => "does the adapter belong to this base model?",
             Self::MissingTensor { .. } => "does `adapter_config.json` belong to these tensors?",
             Self::Type { .. } => "save the adapter in float32",
+            Self::Contextual => "it predicts with `ivon-lora predict` and `ivon-lora evaluate`",
             Self::NotFinite { rounded: true, .. } => "merge into bf16 or f32, whose range is wider",
             Self::NotFinite { rounded: false, .. } => "the training run diverged: use an earlier checkpoint",
             Self::NoBaseTensor { .. } => "is this the base that the adapter was trained on?",

@@ -22,7 +22,7 @@ impl Adapter {
             let path = parameter_path(layer, projection, "lora_A");
             let a = Matrix { shape: [config.rank, inputs], values: kaiming_uniform(config.rank, inputs, seed, &path) };
             let b = Matrix { shape: [out, config.rank], values: vec![0.0; out * config.rank] };
-            LoraPair { lora_A: parameter(a, device), lora_B: parameter(b, device) }
+            LoraPair { lora_A: parameter(a, device), lora_B: parameter(b, device), context: None, flip: None }
         };
         let layers = (0..decoder.num_hidden_layers)
             .map(|layer| LayerAdapter::from_pairs(|projection| targets.contains(&(layer, projection)).then(|| pair(layer, projection))))

@@ -176,6 +176,9 @@ impl Delta {
 fn deltas(base: &impl MergeBase, adapter: &Adapter, scaling: f32) -> Result<BTreeMap<String, Delta>, LoraError> {
     let names = base.names();
     let mut deltas = BTreeMap::new();
+    if adapter.is_contextual() {
+        return Err(LoraError::Contextual);
+    }
     for (layer, projection, pair) in adapter.pairs() {
         let name = format!("{}.weight", module_path(layer, projection));
         if !names.contains(&name) {

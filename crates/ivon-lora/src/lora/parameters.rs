@@ -1,19 +1,21 @@
 //! The adapter's tensors one by one, in one fixed order and under one name each: for files, draws and tests.
 //!
-//! Order: decoder layers from the bottom, in each the projections of [`Projection::ALL`], A before B. It is the
-//! order in which Burn visits the module, too.
+//! Order: decoder layers from the bottom, in each the projections of [`Projection::ALL`], A before B, and the network between them, if
+//! there is one, behind. It is the order in which Burn visits the module, too.
 
 use std::collections::BTreeMap;
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::{Adapter, LayerAdapter, LoraError, LoraPair, Projection};
+use super::{Adapter, Context, Flip, LayerAdapter, LoraError, LoraPair, Projection};
 use crate::model::DecoderConfig;
 
 /// What stands before a parameter's path, and after it, in PEFT's files.
 pub(super) const PEFT_PREFIX: &str = "base_model.model.model.";
 pub(super) const PEFT_SUFFIX: &str = ".weight";
+/// The end of the path of noise on A, which no file has.
+const FLIP: &str = "flip.noise";
 
 /// A matrix on the host, row by row.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +26,7 @@ pub struct Matrix {
     pub values: Vec<f32>,
 }
 
-/// The path of A (`lora_A`) or B (`lora_B`) of a layer, such as `layers.0.self_attn.q_proj.lora_A`.
+/// The path of A (`lora_A`), B (`lora_B`) or a part of the network between them (`context.inner`, `context.outer`) of a layer, such as `layers.0.self_attn.q_proj.lora_A`.
 pub fn parameter_path(layer: usize, projection: Projection, factor: &str) -> String {
     format!("layers.{layer}.{}.{factor}", projection.path())
 }
@@ -45,8 +47,23 @@ impl Adapter {
     /// Every parameter with its path, in order.
     pub fn parameters(&self) -> impl Iterator<Item = (String, &Param<Tensor<2>>)> {
         self.pairs().flat_map(|(layer, projection, pair)| {
-            [(parameter_path(layer, projection, "lora_A"), &pair.lora_A), (parameter_path(layer, projection, "lora_B"), &pair.lora_B)]
+            let factors = [("lora_A", &pair.lora_A), ("lora_B", &pair.lora_B)];
+            let context = pair.context.iter().flat_map(|context| Context::PARTS.into_iter().zip([&context.inner, &context.outer]));
+            let flip = pair.flip.iter().map(|flip| (FLIP, &flip.noise));
+            factors
+                .into_iter()
+                .chain(context)
+                .chain(flip)
+                .map(move |(name, parameter)| (parameter_path(layer, projection, name), parameter))
         })
+    }
+
+    /// An adapter whose pairs are what `change` makes of these.
+    pub(super) fn map_pairs(&self, mut change: impl FnMut(usize, Projection, &LoraPair) -> LoraPair) -> Self {
+        let changed = |(index, layer): (usize, &LayerAdapter)| {
+            LayerAdapter::from_pairs(|projection| layer.pair(projection).map(|pair| change(index, projection, pair)))
+        };
+        Self { layers: self.layers.iter().enumerate().map(changed).collect() }
     }
 
     /// The number of trainable numbers.
@@ -88,7 +105,20 @@ impl Adapter {
                     let lora_A = renew(parameter_path(index, projection, "lora_A"), &pair.lora_A)?;
                     #[allow(non_snake_case)]
                     let lora_B = renew(parameter_path(index, projection, "lora_B"), &pair.lora_B)?;
-                    pairs.push((projection, LoraPair { lora_A, lora_B }));
+                    let part = |part: usize| parameter_path(index, projection, Context::PARTS[part]);
+                    let context = match &pair.context {
+                        None => None,
+                        Some(Context { inner, outer, draw }) => {
+                            Some(Context { inner: renew(part(0), inner)?, outer: renew(part(1), outer)?, draw: *draw })
+                        }
+                    };
+                    let flip = match &pair.flip {
+                        None => None,
+                        Some(Flip { noise, signs }) => {
+                            Some(Flip { noise: renew(parameter_path(index, projection, FLIP), noise)?, signs: *signs })
+                        }
+                    };
+                    pairs.push((projection, LoraPair { lora_A, lora_B, context, flip }));
                 }
             }
             layers.push(layer_of(pairs));
@@ -104,11 +134,12 @@ impl Adapter {
         }
     }
 
-    /// An adapter of these parameters, by path; every adapted layer has its A and its B.
+    /// An adapter of these parameters, by path; every adapted layer has its A and its B, and may have both parts of a network between them.
     ///
     /// # Errors
     /// [`LoraError::UnknownTensor`] for a path that this decoder does not have, [`LoraError::MissingTensor`] for half a pair,
-    /// [`LoraError::Shape`] where A is not `[r, in]` or B not `[out, r]`.
+    /// [`LoraError::Shape`] where A is not `[r, in]`, B not `[out, r]`, or a
+    /// network not for this r.
     pub fn from_matrices(mut matrices: BTreeMap<String, Matrix>, decoder: &DecoderConfig, device: &Device) -> Result<Self, LoraError> {
         let mut layers = Vec::with_capacity(decoder.num_hidden_layers);
         for layer in 0..decoder.num_hidden_layers {
@@ -119,7 +150,13 @@ impl Adapter {
                     (None, None) => {}
                     (Some(a), Some(b)) => {
                         check_pair(&paths, &a, &b, projection.shape(decoder))?;
-                        pairs.push((projection, LoraPair { lora_A: parameter(a, device), lora_B: parameter(b, device) }));
+                        let parts = Context::PARTS.map(|part| parameter_path(layer, projection, part));
+                        let found = parts.each_ref().map(|part| matrices.remove(part));
+                        let context = Context::from_matrices(&parts, found, a.shape[0], device)?;
+                        pairs.push((
+                            projection,
+                            LoraPair { lora_A: parameter(a, device), lora_B: parameter(b, device), context, flip: None },
+                        ));
                     }
                     (a, _) => {
                         let [first, second] = paths;

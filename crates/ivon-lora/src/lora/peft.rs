@@ -63,13 +63,14 @@ pub fn read_peft_config(folder: &Path) -> Result<(LoraConfig, Option<String>), L
     Ok((LoraConfig { target_modules, ..options.lora }, options.base))
 }
 
-/// Writes a PEFT folder: both files, the folder made if need be. `base` is a hub name (`org/name[@revision]`) or a path, of which
+/// Writes a PEFT folder: both files, the folder made if need be. Of a contextual adapter it holds A and B alone: PEFT has no place for
+/// the rest. `base` is a hub name (`org/name[@revision]`) or a path, of which
 /// only the last part is written.
 ///
 /// # Errors
 /// If the adapter's rank is not that of `config`, a number is not finite, or a file cannot be written.
 pub fn write_peft(folder: &Path, adapter: &Adapter, config: &LoraConfig, base: Option<&str>) -> Result<(), LoraError> {
-    let matrices: BTreeMap<_, _> = adapter.to_matrices()?.into_iter().collect();
+    let matrices: BTreeMap<_, _> = adapter.without_contexts().to_matrices()?.into_iter().collect();
     check_rank(&matrices, config.rank)?;
     let targets: Vec<_> = adapter.pairs().map(|(layer, projection, _)| (layer, projection)).collect();
     let mut text = serde_json::to_string_pretty(&config_json(config, &targets, adapter.layers.len(), base)).unwrap_or_default();

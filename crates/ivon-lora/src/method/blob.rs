@@ -8,8 +8,8 @@
 //! ```
 //!
 //! with the weight w = 2^(i−T−1) at step i = 1 … T of a period (2^i/(2^(T+1)−1), written so that it cannot overflow): nearly all of the
-//! KL comes in the last steps of a period, and 1 of it in all. The paper's flipout gives each token a noise of its own; here all
-//! examples of a forward pass share one draw, which has the same mean and a larger variance.
+//! KL comes in the last steps of a period, and 1 of it in all. With flipout each token of a forward pass has signs of its own on σ ⊙ z
+//! ([`crate::lora::Flip`]); without it all share one draw, an estimate of the same mean and of larger variance. Posterior draws have none.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::adamw::{Adamw, AdamwConfig};
 use super::bytes::{Reader, Writer};
 use super::{Settings, Setup, flat};
-use crate::lora::{Adapter, Matrix};
+use crate::lora::{Adapter, Matrix, Signs};
 use crate::posterior::{Gaussian, Posterior};
 use crate::random::{self, stream, uniform};
 use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
@@ -42,11 +42,13 @@ pub struct BlobConfig {
     /// T, the steps over which the KL counts once; an epoch where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_period: Option<u64>,
+    /// Whether each token has signs of its own on the noise of training.
+    pub flipout: bool,
 }
 
 impl Default for BlobConfig {
     fn default() -> Self {
-        Self { adamw: AdamwConfig::default(), kl_rate: 0.02, rho_init: 0.05, prior_sd: 0.2, kl_period: None }
+        Self { adamw: AdamwConfig::default(), kl_rate: 0.02, rho_init: 0.05, prior_sd: 0.2, kl_period: None, flipout: true }
     }
 }
 
@@ -96,7 +98,7 @@ impl Settings for BlobConfig {
         };
         let rho = adapter.parameters().filter(|(path, _)| is_random(path)).map(rho).collect();
         let period = self.kl_period.unwrap_or(setup.steps_per_epoch).max(1);
-        let variational = Variational { rho, kl_rate: self.kl_rate, prior_sd: self.prior_sd, period };
+        let variational = Variational { rho, kl_rate: self.kl_rate, prior_sd: self.prior_sd, period, flipout: self.flipout };
         let base_rate = self.adamw.learning_rate;
         Ok(Box::new(BlobOptimizer { adamw: self.adamw.optimizer(adapter)?, variational, seed: setup.seed, base_rate }))
     }
@@ -115,6 +117,7 @@ struct Variational {
     kl_rate: f64,
     prior_sd: f64,
     period: u64,
+    flipout: bool,
 }
 
 /// w at a step, counted from 1.
@@ -157,6 +160,18 @@ impl Objective for AtDraws<'_> {
             normals
         };
         let normals: Vec<Vec<f32>> = self.variational.rho.iter().map(normals).collect();
+        let share = self.inner.share(micro_batch);
+        if self.variational.flipout {
+            let Address { seed, step, draw: number, .. } = address;
+            let noisy = self.variational.rho.iter().zip(&normals);
+            let mut noise: HashMap<&str, Vec<f32>> =
+                noisy.map(|((path, rho), z)| (path.as_str(), rho.iter().zip(z).map(|(rho, z)| rho * rho * z).collect())).collect();
+            let drawn = adapter.with_flips(Signs { seed, step, draw: number }, |path| noise.remove(path));
+            let evidence = self.inner.evaluate(&drawn, micro_batch, draw)?;
+            let ids: Vec<ParamId> = drawn.pairs().filter_map(|(_, _, pair)| pair.flip.as_ref()).map(|flip| flip.noise.id).collect();
+            self.learn(ids, &normals, &evidence, share)?;
+            return Ok(evidence);
+        }
         let means = adapter.to_matrices()?.into_iter().filter(|(path, _)| is_random(path));
         let noisy = means.zip(&self.variational.rho).zip(&normals).map(|(((path, mut mean), (_, rho)), normals)| {
             mean.values.iter_mut().zip(rho.iter().zip(normals)).for_each(|(value, (rho, z))| *value += rho * rho * z);
@@ -164,15 +179,22 @@ impl Objective for AtDraws<'_> {
         });
         let drawn = flat::with_parameters(adapter, noisy.collect());
         let evidence = self.inner.evaluate(&drawn, micro_batch, draw)?;
-        let share = self.inner.share(micro_batch);
         let ids: Vec<ParamId> = drawn.parameters().filter(|(path, _)| is_random(path)).map(|(_, parameter)| parameter.id).collect();
-        for (((id, (_, rho)), normals), slopes) in ids.into_iter().zip(&self.variational.rho).zip(&normals).zip(&mut self.slopes) {
+        self.learn(ids, &normals, &evidence, share)?;
+        Ok(evidence)
+    }
+}
+
+impl AtDraws<'_> {
+    /// Adds share · 2 ρ z ⊙ g with g the gradient of σ ⊙ z, that of the parameter with each A's id.
+    fn learn(&mut self, ids: Vec<ParamId>, normals: &[Vec<f32>], evidence: &Evidence, share: f64) -> Result<(), TrainError> {
+        for (((id, (_, rho)), normals), slopes) in ids.into_iter().zip(&self.variational.rho).zip(normals).zip(&mut self.slopes) {
             let Some(gradient) = flat::gradient(&evidence.gradients, id)? else { continue };
             for (((slope, g), rho), z) in slopes.iter_mut().zip(gradient).zip(rho).zip(normals) {
                 *slope += share * 2.0 * f64::from(*rho) * f64::from(*z) * f64::from(g);
             }
         }
-        Ok(evidence)
+        Ok(())
     }
 }
 
@@ -266,9 +288,18 @@ impl Optimizer for BlobOptimizer {
 
 #[cfg(test)]
 mod tests {
+    use burn::module::Module;
+    use burn::tensor::Device;
+
     use super::*;
+    use crate::data::{Choices, Encoded};
+    use crate::forward::{LowRank, Network};
     use crate::lora::tiny::adapter;
     use crate::method::testing::Bowl;
+    use crate::model::{BasePrecision, Checkpoint, Decoder};
+    use crate::predict::log_probabilities;
+    use crate::testing::{golden, golden_normals};
+    use crate::train::BatchObjective;
 
     #[test]
     fn the_weights_of_a_period_sum_to_one_and_the_last_has_half() {
@@ -297,7 +328,8 @@ mod tests {
 
     #[test]
     fn a_step_is_the_one_worked_out_by_hand() {
-        let config = BlobConfig { adamw: AdamwConfig { learning_rate: 0.01, ..AdamwConfig::default() }, ..BlobConfig::default() };
+        let adamw = AdamwConfig { learning_rate: 0.01, ..AdamwConfig::default() };
+        let config = BlobConfig { adamw, flipout: false, ..BlobConfig::default() };
         let setup = Setup { seed: 3, steps: 4, steps_per_epoch: 1, examples: 4, dropout: 0.0 };
         let mut optimizer = config.start(adapter(1, "q_proj"), &setup).unwrap();
         let (mean, variance) = {
@@ -330,6 +362,74 @@ mod tests {
             let rho = rho - 0.01 * (2.0 * rho * z * drawn + 0.5 * (2.0 * rho.powi(3) / 0.04 - 2.0 / rho));
             assert!((f64::from(spread[place]) / rho.powi(4) - 1.0).abs() < 1e-3, "{place}: {} {}", spread[place], rho.powi(4));
         }
+    }
+
+    fn networks() -> [Network; 2] {
+        let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();
+        let decoder = || Decoder::load(&checkpoint, BasePrecision::F32).unwrap();
+        [Network::new(decoder(), &Device::flex(), false), Network::plain(decoder(), &Device::flex())]
+    }
+
+    const SIGNS: Signs = Signs { seed: 5, step: 1, draw: 0 };
+
+    fn example(tokens: Vec<u32>) -> Encoded {
+        Encoded { id: "e".into(), key: 3, tokens, choices: Choices::Tokens(vec![40, 41, 42]), label: Some(1) }
+    }
+
+    /// N of the A at a path.
+    fn noise_at(path: &str, len: usize) -> Vec<f32> {
+        golden_normals(path.len() as u64, len).iter().map(|x| 0.3 * *x as f32).collect()
+    }
+
+    #[test]
+    fn the_gradients_with_flipout_agree_with_plain_operations() {
+        let examples = [example(vec![5, 6, 7, 8, 9]), example(vec![5, 9, 7])];
+        let found = networks().map(|network| {
+            let adapter = adapter(network.config().num_hidden_layers, "all-linear").train();
+            let drawn = adapter.with_flips(SIGNS, |path| {
+                let shape = adapter.parameters().find(|(other, _)| other == path).unwrap().1.lazy_shape().num_elements();
+                Some(noise_at(path, shape))
+            });
+            let mut objective = BatchObjective::new(&network, 2.0, 0.2, 1, 4, &[examples.iter().collect()]);
+            let mut evidence = objective.evaluate(&drawn, 0, 0).unwrap();
+            let gradients = flat::gradients(&drawn, &mut evidence.gradients);
+            (evidence.loss, gradients.into_data().try_to_vec::<f32>().unwrap())
+        });
+        let [(loss, gradients), (plain_loss, plain)] = &found;
+        assert!((loss - plain_loss).abs() < 1e-4 * plain_loss, "{loss} {plain_loss}");
+        let largest = plain.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+        let worst = gradients.iter().zip(plain).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= 2e-4 * largest && gradients.len() == plain.len(), "off by {worst} of {largest}");
+    }
+
+    #[test]
+    fn a_token_with_flipout_has_the_adapter_with_its_own_signs_on_the_noise() {
+        // A prompt of one token: A + s rᵀ ⊙ N in the place of A is the same function.
+        let [network, _] = networks();
+        let adapter = adapter(network.config().num_hidden_layers, "all-linear");
+        let len = |path: &str| adapter.parameters().find(|(other, _)| other == path).unwrap().1.lazy_shape().num_elements();
+        let drawn = adapter.with_flips(SIGNS, |path| Some(noise_at(path, len(path))));
+        let only = example(vec![17]);
+        let mut batch = crate::data::Batch::default();
+        batch.push(&[17], None, 3);
+        let key = batch.prefix_keys();
+        let written_out = adapter.clone_with(|path, tensor| {
+            let Some(layer) = path.strip_suffix(".lora_A") else { return tensor };
+            let [rank, inputs] = tensor.dims();
+            let (mut r, mut s) = (vec![1.0; inputs], vec![1.0; rank]);
+            SIGNS.apply(layer, 0, &key, &mut r);
+            SIGNS.apply(layer, 1, &key, &mut s);
+            let noise = noise_at(path, rank * inputs);
+            let noise: Vec<f32> = noise.iter().enumerate().map(|(at, n)| s[at / inputs] * r[at % inputs] * n).collect();
+            tensor.clone() + Tensor::<2>::from_data(TensorData::new(noise, [rank, inputs]), &tensor.device())
+        });
+        let of = |adapter: &Adapter| {
+            let low_rank = LowRank { adapter, scaling: 2.0, dropout: None };
+            log_probabilities(&network, low_rank, std::slice::from_ref(&only), 64, &mut |_| true).unwrap()
+        };
+        let (found, expected, without) = (of(&drawn), of(&written_out), of(&adapter));
+        assert!(found[0].iter().zip(&expected[0]).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?} {expected:?}");
+        assert!(found[0].iter().zip(&without[0]).any(|(a, b)| (a - b).abs() > 1e-3));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod laplace;
 mod tfb;
 mod blob;
 mod scalabl;
+mod clora;
 mod ensemble;
 mod swag;
 pub mod conformance;
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub use adamw::{Adamw, AdamwConfig};
 pub use blob::BlobConfig;
+pub use clora::CloraConfig;
 pub use ensemble::EnsembleConfig;
 pub use ivon::{DrawPer, IvonMethodConfig};
 pub use laplace::{LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice, trial_precisions};
@@ -60,6 +62,8 @@ pub enum Method {
     Blob(BlobConfig),
     /// Bayes by backprop over a few numbers a layer.
     Scalabl(ScalablConfig),
+    /// Bayes by backprop over a matrix that each token has between A and B.
+    Clora(CloraConfig),
     /// Several AdamW runs.
     Ensemble(EnsembleConfig),
     /// AdamW with noise of one size on all weights: a control.
@@ -74,10 +78,11 @@ impl Default for Method {
 
 impl Method {
     /// Every method by name.
-    pub const NAMES: [&str; 10] = ["ivon", "adamw", "mc-dropout", "swag", "laplace", "tfb", "blob", "scalabl", "ensemble", "adamw-noise"];
+    pub const NAMES: [&str; 11] =
+        ["ivon", "adamw", "mc-dropout", "swag", "laplace", "tfb", "blob", "scalabl", "clora", "ensemble", "adamw-noise"];
 
     /// Every method with its default settings, in the order of [`NAMES`](Self::NAMES).
-    pub fn all() -> [Self; 10] {
+    pub fn all() -> [Self; 11] {
         [
             Self::Ivon(Default::default()),
             Self::Adamw(Default::default()),
@@ -87,6 +92,7 @@ impl Method {
             Self::Tfb(Default::default()),
             Self::Blob(Default::default()),
             Self::Scalabl(Default::default()),
+            Self::Clora(Default::default()),
             Self::Ensemble(Default::default()),
             Self::AdamwNoise(Default::default()),
         ]
@@ -108,6 +114,7 @@ impl Method {
             Self::Tfb(settings) => settings,
             Self::Blob(settings) => settings,
             Self::Scalabl(settings) => settings,
+            Self::Clora(settings) => settings,
             Self::Ensemble(settings) => settings,
             Self::AdamwNoise(settings) => settings,
         }
@@ -124,6 +131,7 @@ impl Method {
             Self::Tfb(settings) => settings,
             Self::Blob(settings) => settings,
             Self::Scalabl(settings) => settings,
+            Self::Clora(settings) => settings,
             Self::Ensemble(settings) => settings,
             Self::AdamwNoise(settings) => settings,
         }

@@ -71,6 +71,7 @@ fn loading(facts: &CardFacts) -> String {
     let base = &facts.base;
     let what = match facts.posterior.as_deref() {
         None => "the adapter",
+        Some("contextual") => "A and B of a contextual adapter (C-LoRA)",
         Some("members") => "the first member of the ensemble",
         Some(_) => "the mean of the posterior",
     };
@@ -92,6 +93,13 @@ fn loading(facts: &CardFacts) -> String {
                 text,
                 "\n`{POSTERIOR_FILE}` holds the variance of every weight under the same names, in f32: a draw of the weights is\n\
                  mean + √(scale · variance) · z with z standard normal; the scale stands in its metadata.\n"
+            );
+        }
+        Some("contextual") => {
+            let _ = write!(
+                text,
+                "\n`{POSTERIOR_FILE}` holds the network that predicts a matrix between A and B from each input. Without it, in PEFT or\n\
+                 llama.cpp, A and B are another adapter than the one that was trained: use ivon-lora. It cannot be merged.\n"
             );
         }
         Some(kind) => {
@@ -134,6 +142,8 @@ mod tests {
         ] {
             assert!(card.contains(part), "{part}");
         }
+        let contextual = model_card(&CardFacts { posterior: Some("contextual".into()), ..facts.clone() });
+        assert!(contextual.contains("It cannot be merged."));
         let file = model_card(&CardFacts { base: "x.gguf".into(), posterior: None, ..facts });
         assert!(file.starts_with("---\nlibrary_name") && !file.contains("variance"));
     }

@@ -1,6 +1,7 @@
 //! What adapter weights can be drawn from, and its files.
 
 mod card;
+mod contextual;
 mod error;
 mod gaussian;
 mod kronecker;
@@ -13,6 +14,7 @@ mod stored;
 mod swag;
 
 pub use card::{CardFacts, MODEL_CARD_FILE, model_card, write_model_card};
+pub use contextual::{Contextual, check_mergeable};
 pub use error::PosteriorError;
 pub use gaussian::Gaussian;
 pub use kronecker::{Eigenpairs, KroneckerBlock, KroneckerLaplace};
@@ -134,8 +136,16 @@ pub fn load_posterior(
 }
 
 /// The tags of the built-in kinds.
-const KINDS: [&str; 7] =
-    [gaussian::CONTENT, masks::CONTENT, members::CONTENT, laplace::CONTENT, kronecker::CONTENT, rows::CONTENT, swag::CONTENT];
+const KINDS: [&str; 8] = [
+    gaussian::CONTENT,
+    masks::CONTENT,
+    members::CONTENT,
+    laplace::CONTENT,
+    kronecker::CONTENT,
+    rows::CONTENT,
+    swag::CONTENT,
+    contextual::CONTENT,
+];
 
 /// The posterior of one of the built-in kinds, from what its file holds.
 ///
@@ -150,6 +160,7 @@ pub fn restore(stored: &Stored, mean: Adapter, decoder: &DecoderConfig, device: 
         kronecker::CONTENT => Box::new(KroneckerLaplace::from_stored(mean, stored, decoder, device)?),
         rows::CONTENT => Box::new(Rows::from_stored(mean, stored, decoder, device)?),
         swag::CONTENT => Box::new(Swag::from_stored(mean, stored, decoder, device)?),
+        contextual::CONTENT => Box::new(Contextual::from_stored(mean, stored, decoder, device)?),
         other => {
             let expected = format!("one of {}", KINDS.map(|name| format!("`{name}`")).join(", "));
             let (path, found) = (stored.path.clone(), format!("`{other}`"));

@@ -107,7 +107,7 @@ pub fn choice_log_probabilities(network: &Network, low_rank: LowRank<'_>, questi
 }
 
 /// As [`choice_log_probabilities`], from the hidden states at the tokens that the questions ask for.
-pub(super) fn log_probabilities_at(network: &Network, hidden: Tensor<2>, questions: &Questions) -> Tensor<2> {
+pub fn log_probabilities_at(network: &Network, hidden: Tensor<2>, questions: &Questions) -> Tensor<2> {
     let scores = if questions.whole_answers { answer_scores(network, hidden, questions) } else { token_scores(network, hidden, questions) };
     log_softmax(scores, 1)
 }

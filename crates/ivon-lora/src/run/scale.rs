@@ -9,7 +9,7 @@ use super::{RunError, RunEvent};
 use crate::data::EncodedSet;
 use crate::lora::{read_matrices, write_matrices};
 use crate::metrics::{BINS, LogProbabilities, Predictions, mean_of_draws};
-use crate::posterior::{POSTERIOR_FILE, PredictWith, Sidecar};
+use crate::posterior::{POSTERIOR_FILE, PredictWith, Sidecar, Spread};
 use crate::predict::EvaluationOptions;
 use crate::report::{MainScores, SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, prefixes};
 
@@ -34,9 +34,9 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, Ru
     let subject = Subject::open(&request.subject, watch)?;
     let options = subject.opened.options;
     if options.samples == 0 {
-        return Err(match subject.opened.adapter.posterior.variance() {
-            Some(_) => RunError::Setting { name: "samples", found: "`0`".into(), expected: "at least 1" },
-            None => RunError::NoPosterior { adapter: subject.adapter },
+        return Err(match subject.opened.adapter.posterior.spread() {
+            Spread::None => RunError::NoPosterior { adapter: subject.adapter },
+            _ => RunError::Setting { name: "samples", found: "`0`".into(), expected: "at least 1" },
         });
     }
     if request.write && subject.calibrate.is_none() {

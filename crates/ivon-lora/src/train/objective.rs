@@ -1,4 +1,5 @@
-//! The objective of choices: mean cross-entropy over the choices' log-probabilities of a step's examples.
+//! The objective of choices: mean cross-entropy over the choices' log-probabilities of a step's examples, and the divergence of a
+//! contextual adapter from its prior, per example, where its draw wants it.
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
@@ -7,7 +8,7 @@ use super::{Evidence, Objective, TrainError};
 use crate::data::Encoded;
 use crate::forward::{LowRank, Network};
 use crate::lora::{Adapter, Dropout};
-use crate::predict::{Questions, choice_log_probabilities};
+use crate::predict::{Questions, log_probabilities_at};
 
 /// The examples of one step, packed.
 pub struct BatchObjective<'a> {
@@ -52,10 +53,15 @@ impl Objective for BatchObjective<'_> {
         let (questions, labels) = &self.micro_batches[micro_batch];
         // Masks differ between draws and between micro-batches only through the examples' own keys.
         let dropout = (self.dropout > 0.0).then_some(Dropout { rate: self.dropout, seed: self.seed, step: self.step, draw });
-        let log_probabilities = choice_log_probabilities(self.network, LowRank { adapter, scaling: self.scaling, dropout }, questions);
+        let low_rank = LowRank { adapter, scaling: self.scaling, dropout };
+        let (hidden, divergence) = self.network.hidden_and_divergence(&questions.batch, low_rank);
+        let log_probabilities = log_probabilities_at(self.network, hidden, questions);
         let labels = TensorData::new(labels.clone(), [labels.len(), 1]);
         let labels = Tensor::<2, Int>::from_data(labels, &log_probabilities.device().without_autodiff());
-        let loss = log_probabilities.gather(1, labels).mean().neg();
+        let mut loss = log_probabilities.gather(1, labels).mean().neg();
+        if let Some(divergence) = divergence {
+            loss = loss + divergence / questions.len() as f64;
+        }
         let value = f64::from(loss.clone().try_into_scalar::<f32>().map_err(|error| TrainError::Device { reason: format!("{error:?}") })?);
         if !value.is_finite() {
             return Err(TrainError::NonFiniteLoss { step: self.step + 1, loss: value, good: None });

@@ -5,18 +5,22 @@
 //! o  = attend(q, k, v)         m = x + W o
 //! n₂ = norm(m)                 y = m + W (silu(W n₂) ⊙ W n₂)
 //! ```
+//! The low-rank side is in [`super::low`].
+//!
 //! The backward pass keeps x, q, k, v, o, m and the gate's two inputs, and computes n₁, n₂, the gated product
 //! and the attention weights again.
+
+use std::sync::Mutex;
 
 use super::attention::{Attended, Heads, Tile, attend, attend_backward};
 use super::frozen::{Output, apply, apply_transposed};
 use super::kernel;
-use super::layout::{Layout, Place};
+use super::layout::Layout;
+use super::low::{Low, Through};
 use super::pool::{Buffer, Pool};
-use super::product::{Factor, Target, Threads, View, product};
 use crate::data::Batch;
-use crate::forward::{Observer, Seen};
-use crate::lora::{Dropout, Mask};
+use crate::forward::Observer;
+use crate::lora::Dropout;
 use crate::model::{DecoderConfig, DecoderLayer, Projection};
 
 /// What all layers of a forward pass share.
@@ -36,6 +40,11 @@ pub struct Pass<'a> {
     pub observer: Option<&'a dyn Observer>,
     /// Tiles of all tokens, and of the asked ones.
     pub tiles: [&'a [Tile]; 2],
+    /// What each token has read, where noise is drawn by it; else empty.
+    pub keys: &'a [u64],
+    /// The divergence of the layers that ran forward, and its gradient on the way back.
+    pub divergence: Mutex<f64>,
+    pub d_divergence: f32,
 }
 
 /// A layer with its index; the last one works past attention only on the tokens that are asked for.
@@ -44,6 +53,13 @@ pub struct Layer<'a> {
     pub weights: &'a DecoderLayer,
     pub index: usize,
     pub last: bool,
+}
+
+impl Layer<'_> {
+    /// The path of a projection, by which its masks and its noise are named.
+    pub fn path(&self, projection: Projection) -> String {
+        format!("layers.{}.{}", self.index, projection.path())
+    }
 }
 
 /// What a forward pass leaves for the backward pass of a layer.
@@ -62,20 +78,6 @@ pub struct Tape {
     low: [Option<Low>; 7],
 }
 
-/// The low-rank side of a projection: A drop(x) `[n, r]`, and the mask.
-struct Low {
-    values: Buffer,
-    mask: Option<Mask>,
-}
-
-/// What goes through a projection on the way back.
-struct Through<'a> {
-    projection: Projection,
-    /// Gradient of the output, `[n, out]`.
-    dy: &'a [f32],
-    low: Option<&'a Low>,
-}
-
 impl Pass<'_> {
     fn heads(&self) -> Heads {
         Heads {
@@ -87,14 +89,9 @@ impl Pass<'_> {
     }
 
     /// The batch's tokens of the rows that a projection works on: all, or the asked ones.
-    fn tokens(&self, layer: Layer<'_>, projection: Projection) -> Option<&[usize]> {
+    pub fn tokens(&self, layer: Layer<'_>, projection: Projection) -> Option<&[usize]> {
         let all = !layer.last || matches!(projection, Projection::K | Projection::V);
         (!all).then_some(self.batch.asked.as_slice())
-    }
-
-    fn factors<'b>(&'b self, place: &Place) -> (View<'b>, View<'b>) {
-        let (a, b) = (&self.adapter[place.a.clone()], &self.adapter[place.b.clone()]);
-        (View::new(a, place.rank, a.len() / place.rank), View::new(b, b.len() / place.rank, place.rank))
     }
 
     /// y `[n, out]` = (onto +) W x + b + s · B A drop(x) for several projections of the same x.
@@ -115,32 +112,6 @@ impl Pass<'_> {
         })
     }
 
-    /// y += b + s · B A drop(x).
-    fn add_low(&self, layer: Layer<'_>, projection: Projection, x: &[f32], y: &mut [f32]) -> Option<Low> {
-        let linear = layer.weights.linear(projection);
-        let (inputs, outputs) = (linear.weight.columns(), linear.weight.rows());
-        if let Some(bias) = &linear.bias {
-            kernel::add_bias(y, bias);
-        }
-        let place = self.layout.place(layer.index, projection)?;
-        let n = x.len() / inputs;
-        let (a, b) = self.factors(place);
-        let mask = self.dropout.map(|dropout| dropout.mask(&format!("layers.{}.{}", layer.index, projection.path()), self.batch, inputs));
-        let mut values = self.pool.take(n * place.rank);
-        let dropped = mask.as_ref().map(|mask| self.drop(mask, x, self.tokens(layer, projection)));
-        let x = View::new(dropped.as_deref().unwrap_or(x), n, inputs);
-        product(Target::over(&mut values, place.rank), 1.0, Factor::Plain(x), Factor::Transposed(a), Threads::All);
-        let low = Factor::Plain(View::new(&values, n, place.rank));
-        product(Target::onto(y, outputs), self.scaling, low, Factor::Transposed(b), Threads::All);
-        Some(Low { values, mask })
-    }
-
-    fn drop(&self, mask: &Mask, x: &[f32], tokens: Option<&[usize]>) -> Buffer {
-        let mut dropped = self.pool.take(x.len());
-        mask.apply(x, tokens, &mut dropped, false);
-        dropped
-    }
-
     /// The gradients of [`Self::project`]: dA and dB go to `gradient`, Σ dx of all projections (if wanted) is written or added to `dx`.
     fn project_backward(
         &self,
@@ -157,40 +128,6 @@ impl Pass<'_> {
         let mut dx = dx.map(|(dx, _)| dx);
         for through in through {
             self.low_backward(layer, through, x, dx.as_deref_mut(), gradient);
-        }
-    }
-
-    /// The gradients of the low-rank side; its dx is added.
-    fn low_backward(&self, layer: Layer<'_>, through: &Through<'_>, x: &[f32], dx: Option<&mut [f32]>, gradient: &mut [f32]) {
-        let &Through { projection, dy, low } = through;
-        let linear = layer.weights.linear(projection);
-        let (inputs, outputs) = (linear.weight.columns(), linear.weight.rows());
-        let n = dy.len() / outputs;
-        let (Some(low), Some(place)) = (low, self.layout.place(layer.index, projection)) else { return };
-        let (a, b) = self.factors(place);
-        let tokens = self.tokens(layer, projection);
-        let dy = View::new(dy, n, outputs);
-        // u = s · dy B; dB = s · dyᵀ (A drop(x)); dA = uᵀ drop(x); dx += drop'(u A).
-        let mut u = self.pool.take(n * place.rank);
-        product(Target::over(&mut u, place.rank), self.scaling, Factor::Plain(dy), Factor::Plain(b), Threads::All);
-        let values = Factor::Plain(View::new(&low.values, n, place.rank));
-        product(Target::over(&mut gradient[place.b.clone()], place.rank), self.scaling, Factor::Transposed(dy), values, Threads::All);
-        let dropped = low.mask.as_ref().map(|mask| self.drop(mask, x, tokens));
-        let input = dropped.as_deref().unwrap_or(x);
-        if let Some(observer) = self.observer {
-            observer.see(Seen { layer: layer.index, projection, rows: n, input, low: &low.values, d_low: &u, dy: through.dy });
-        }
-        let (u, x) = (View::new(&u, n, place.rank), View::new(input, n, inputs));
-        product(Target::over(&mut gradient[place.a.clone()], inputs), 1.0, Factor::Transposed(u), Factor::Plain(x), Threads::All);
-        if let Some(dx) = dx {
-            match &low.mask {
-                None => product(Target::onto(dx, inputs), 1.0, Factor::Plain(u), Factor::Plain(a), Threads::All),
-                Some(mask) => {
-                    let mut through = self.pool.take(n * inputs);
-                    product(Target::over(&mut through, inputs), 1.0, Factor::Plain(u), Factor::Plain(a), Threads::All);
-                    mask.apply(&through, tokens, dx, true);
-                }
-            }
         }
     }
 

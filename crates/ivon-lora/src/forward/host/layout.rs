@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use crate::lora::Adapter;
+use crate::lora::{Adapter, Context, ContextDraw, Flip, Signs};
 use crate::model::Projection;
 
 /// A pair's place in the flat vector.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Place {
     /// A, `[r, in]`.
     pub a: Range<usize>,
@@ -16,10 +16,27 @@ pub struct Place {
     pub b: Range<usize>,
     /// r.
     pub rank: usize,
+    /// The network between them, behind B.
+    pub context: Option<ContextPlace>,
+    /// Noise on A `[r, in]` with the address of its signs, behind that.
+    pub flip: Option<(Range<usize>, Signs)>,
+}
+
+/// The place of the network between A and B, see [`Context`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContextPlace {
+    /// W₁ and b₁, `[hidden, r + 1]`.
+    pub inner: Range<usize>,
+    /// W₂ and b₂, `[2 r², hidden + 1]`.
+    pub outer: Range<usize>,
+    /// Numbers between W₁ and W₂.
+    pub hidden: usize,
+    /// Which function of E's distribution is computed.
+    pub draw: ContextDraw,
 }
 
 /// The places of all pairs: layer by layer, in the order of [`Projection::ALL`], A before B.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Layout {
     places: Vec<[Option<Place>; 7]>,
     len: usize,
@@ -40,7 +57,14 @@ impl Layout {
                 Projection::ALL.map(|projection| {
                     layer.pair(projection).map(|pair| {
                         let ([rank, inputs], [outputs, _]) = (pair.lora_A.lazy_shape().dims(), pair.lora_B.lazy_shape().dims());
-                        Place { a: next(rank * inputs), b: next(outputs * rank), rank }
+                        let (a, b) = (next(rank * inputs), next(outputs * rank));
+                        let context = pair.context.as_ref().map(|Context { inner, outer, draw }| {
+                            let hidden = inner.lazy_shape().dims::<2>()[0];
+                            let [inner, outer] = [inner, outer].map(|part| next(part.lazy_shape().num_elements()));
+                            ContextPlace { inner, outer, hidden, draw: *draw }
+                        });
+                        let flip = pair.flip.as_ref().map(|flip| (next(rank * inputs), flip.signs));
+                        Place { a, b, rank, context, flip }
                     })
                 })
             })
@@ -56,6 +80,21 @@ impl Layout {
     /// The first layer with a pair; below it nothing needs a gradient.
     pub fn first_layer(&self) -> Option<usize> {
         self.places.iter().position(|layer| layer.iter().any(Option::is_some))
+    }
+
+    /// Whether tokens have noise of their own, by what they have read.
+    pub fn has_noise(&self) -> bool {
+        self.any_draw(|draw| draw.noise.is_some()) || self.places.iter().flatten().flatten().any(|place| place.flip.is_some())
+    }
+
+    fn any_draw(&self, is_wanted: impl Fn(&ContextDraw) -> bool) -> bool {
+        let wanted = |place: &Place| place.context.as_ref().is_some_and(|context| is_wanted(&context.draw));
+        self.places.iter().flatten().flatten().any(wanted)
+    }
+
+    /// Whether a divergence is wanted anywhere.
+    pub fn has_divergence(&self) -> bool {
+        self.any_draw(|draw| draw.divergence.is_some())
     }
 
     /// Length of the flat vector.
@@ -75,6 +114,12 @@ impl Layout {
             for pair in Projection::ALL.into_iter().filter_map(|projection| layer.pair(projection)) {
                 parts.push(pair.lora_A.val().flatten::<1>(0, 1));
                 parts.push(pair.lora_B.val().flatten::<1>(0, 1));
+                if let Some(Context { inner, outer, .. }) = &pair.context {
+                    parts.extend([inner, outer].map(|part| part.val().flatten::<1>(0, 1)));
+                }
+                if let Some(Flip { noise, .. }) = &pair.flip {
+                    parts.push(noise.val().flatten::<1>(0, 1));
+                }
             }
         }
         (!parts.is_empty()).then(|| Tensor::cat(parts, 0))

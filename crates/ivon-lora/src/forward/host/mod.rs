@@ -1,6 +1,6 @@
 //! The decoder on the CPU: slices, buffers that live on, and a hand-written backward pass.
 //!
-//! `frozen`, `product` and `kernel` are the arithmetic, `attention` and `layer` the decoder's parts, `operation`
+//! `frozen`, `product` and `kernel` are the arithmetic, `low` (with `context`), `attention` and `layer` the decoder's parts, `operation`
 //! hangs the whole into Burn's autodiff.
 
 mod pool;
@@ -9,11 +9,14 @@ mod kernel;
 mod product;
 mod frozen;
 mod attention;
+mod context;
+mod low;
 mod layer;
 mod layout;
 mod operation;
 
+pub(crate) use context::noise_path;
 pub use frozen::{Output, apply};
-pub use layout::{Layout, Place};
+pub use layout::{ContextPlace, Layout, Place};
 pub use operation::Host;
 pub(crate) use product::{Factor, Target, Threads, View, product};

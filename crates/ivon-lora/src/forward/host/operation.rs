@@ -67,16 +67,27 @@ impl Host {
         &self.decoder
     }
 
-    /// The hidden states after the last norm at the asked tokens, `[S, H]`, tracked if the adapter is. `observer` watches the backward
-    /// pass.
-    pub fn hidden(self: &Arc<Self>, batch: &Batch, low_rank: LowRank<'_>, observer: Option<Arc<dyn Observer>>) -> Tensor<2> {
+    /// The hidden states after the last norm at the asked tokens, `[S, H]`, and the divergence where the adapter's draw wants it, `[1]`;
+    /// tracked if the adapter is. `observer` watches the backward pass.
+    pub fn hidden(
+        self: &Arc<Self>,
+        batch: &Batch,
+        low_rank: LowRank<'_>,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> (Tensor<2>, Option<Tensor<1>>) {
         let LowRank { adapter, scaling, dropout } = low_rank;
         let layout = Arc::new(Layout::of(adapter));
         let call = Call { host: self.clone(), batch: Arc::new(batch.clone()), layout, scaling: scaling as f32, dropout, observer };
-        match Layout::flatten(adapter) {
+        let (rows, has_divergence) = (batch.asked.len(), call.layout.has_divergence());
+        let found: Tensor<2> = match Layout::flatten(adapter) {
             Some(flat) => Tensor::from_dispatch(<Dispatch as HiddenStates>::hidden_states(flat.into_dispatch(), call)),
             None => Tensor::from_data(call.data(call.forward(&[], false).0), &burn::tensor::Device::flex()),
+        };
+        if !has_divergence {
+            return (found, None);
         }
+        let divergence = found.clone().narrow(0, rows, 1).narrow(1, 0, 1).reshape([1]);
+        (found.narrow(0, 0, rows), Some(divergence))
     }
 
     /// Cosine and sine of every position's rotary angles up to the largest in the batch.
@@ -89,15 +100,17 @@ impl Host {
 }
 
 impl Call {
-    /// `[S, H]` of a result.
+    /// `[S, H]` of a result, or `[S + 1, H]` where the last row begins with the divergence.
     fn data(&self, hidden: Buffer) -> TensorData {
-        TensorData::new(hidden.to_vec(), [self.batch.asked.len(), self.host.decoder.config.hidden_size])
+        let width = self.host.decoder.config.hidden_size;
+        TensorData::new(hidden.to_vec(), [hidden.len() / width, width])
     }
 
     /// Runs `work` with everything that the layers share, on a thread of rayon's: called from any other thread, each of the hundreds
     /// of parallel regions of a pass would put that thread to sleep and wake it again.
-    fn with_pass<R: Send>(&self, adapter: &[f32], work: impl FnOnce(&Pass<'_>) -> R + Send) -> R {
+    fn with_pass<R: Send>(&self, adapter: &[f32], d_divergence: f32, work: impl FnOnce(&Pass<'_>) -> R + Send) -> R {
         let (cosine, sine) = self.host.angles(&self.batch);
+        let keys = if self.layout.has_noise() { self.batch.prefix_keys() } else { Vec::new() };
         let tiles: [Vec<Tile>; 2] = [tiles(&self.batch, false), tiles(&self.batch, true)];
         let pass = Pass {
             config: &self.host.decoder.config,
@@ -110,6 +123,9 @@ impl Call {
             dropout: self.dropout,
             observer: self.observer.as_deref(),
             tiles: [&tiles[0], &tiles[1]],
+            keys: &keys,
+            divergence: Mutex::new(0.0),
+            d_divergence,
         };
         rayon::scope(|_| work(&pass))
     }
@@ -119,11 +135,12 @@ impl Call {
         Layer { weights: &layers[index], index, last: index + 1 == layers.len() }
     }
 
-    /// The hidden states `[S, H]`, and what the backward pass needs if it is to be `kept`.
+    /// The hidden states `[S, H]` with a row for the divergence where it is wanted, and what the backward pass needs if it is to be
+    /// `kept`.
     fn forward(&self, adapter: &[f32], kept: bool) -> (Buffer, Option<Tapes>) {
         let decoder = &self.host.decoder;
         let (pool, hidden) = (&self.host.pool, decoder.config.hidden_size);
-        self.with_pass(adapter, |pass| {
+        self.with_pass(adapter, 0.0, |pass| {
             let mut x = pool.take(self.batch.len() * hidden);
             for (row, &token) in x.chunks_exact_mut(hidden).zip(&self.batch.tokens) {
                 decoder.embed_tokens.row(token as usize, row);
@@ -143,21 +160,28 @@ impl Call {
                 }
                 x = y;
             }
-            let mut normed = pool.take(x.len());
+            let extra = if self.layout.has_divergence() { hidden } else { 0 };
+            let mut normed = pool.take(x.len() + extra);
             let mut inverse = pool.take(self.batch.asked.len());
-            kernel::rms_norm(&x, &decoder.norm, decoder.config.rms_norm_eps as f32, &mut normed, &mut inverse);
+            let (rows, last) = normed.split_at_mut(x.len());
+            kernel::rms_norm(&x, &decoder.norm, decoder.config.rms_norm_eps as f32, rows, &mut inverse);
+            if let Some((divergence, rest)) = last.split_first_mut() {
+                *divergence = *pass.divergence.lock().unwrap_or_else(PoisonError::into_inner) as f32;
+                rest.fill(0.0);
+            }
             let tapes = kept.then(|| Tapes { layers, last: x, inverse, adapter: adapter.to_vec() });
             (normed, tapes)
         })
     }
 
-    /// The gradient of the flat adapter from that of the hidden states `[S, H]`.
+    /// The gradient of the flat adapter from that of the hidden states `[S, H]`, and of the divergence behind them.
     fn backward(&self, d_hidden: &[f32], tapes: Tapes) -> Vec<f32> {
         let decoder = &self.host.decoder;
         let mut gradient = vec![0.0; self.layout.len()];
         let Some(first) = self.layout.first_layer() else { return gradient };
         let Tapes { layers, last, inverse, adapter } = tapes;
-        self.with_pass(&adapter, |pass| {
+        let (d_hidden, d_divergence) = d_hidden.split_at(last.len());
+        self.with_pass(&adapter, d_divergence.first().copied().unwrap_or(0.0), |pass| {
             let mut d = self.host.pool.take(last.len());
             kernel::rms_norm_backward(d_hidden, &last, &decoder.norm, &inverse, &mut d, false);
             for (index, kept) in (first..decoder.layers.len()).zip(layers).rev() {

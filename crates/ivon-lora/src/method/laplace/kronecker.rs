@@ -236,9 +236,12 @@ mod tests {
         }
     }
 
+    /// A projection with its input, low, d_low and dy.
+    type Note = (usize, Projection, [Vec<f32>; 4]);
+
     /// Keeps all that it sees.
     #[derive(Debug, Default)]
-    struct Notes(Mutex<Vec<(usize, Projection, [Vec<f32>; 4])>>);
+    struct Notes(Mutex<Vec<Note>>);
 
     impl Observer for Notes {
         fn see(&self, seen: Seen<'_>) {

@@ -170,11 +170,13 @@ mod tests {
 
     #[test]
     fn beyond_its_rank_a_sum_loses_little() {
-        // Sixty directions whose eigenvalues fall as 1/k²: four of them from a sketch of 22.
+        // Sixty directions whose eigenvalues fall as 1/k², four of them from a sketch of 22: what lies beyond eleven, 0.087 in all, over the
+        // eleven columns to spare is 0.008, which is about what an eigenvalue may lose. None gains.
         let sizes: Vec<f64> = (1..=60).map(|k| f64::from(k).powi(-2)).collect();
         let found = sketch(200, 4, &rows(200, &sizes), 16).leading(4, 1.0);
         for (found, size) in found.values.iter().zip(&sizes) {
-            assert!((f64::from(*found) / size - 1.0).abs() < 0.1, "{found} {size}");
+            let lost = size - f64::from(*found);
+            assert!((-1e-4..0.02).contains(&lost), "{found} {size}");
         }
         let nothing = sketch(200, 4, &vec![0.0; 400], 1).leading(4, 1.0);
         assert_eq!((nothing.values, nothing.vectors.shape), (vec![0.0], [1, 200]));

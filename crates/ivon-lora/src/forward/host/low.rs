@@ -1,0 +1,178 @@
+//! The low-rank side of a projection on slices, forward and backward: s · B A drop(x), with noise on A whose signs are each token's own
+//! ([`crate::lora::Flip`]) and a matrix between A and B that each token has for itself ([`super::context`]), where an adapter has them.
+
+use std::ops::Range;
+use std::sync::PoisonError;
+
+use super::context::Predictor;
+use super::kernel;
+use super::layer::{Layer, Pass};
+use super::layout::Place;
+use super::pool::Buffer;
+use super::product::{Factor, Target, Threads, View, product};
+use crate::forward::Seen;
+use crate::lora::{Mask, Signs};
+use crate::model::Projection;
+
+/// The signs on the inputs and the outputs of noise on A.
+const IN: u64 = 0;
+const OUT: u64 = 1;
+
+/// The low-rank side of a projection: A drop(x) `[n, r]`, and the mask.
+pub struct Low {
+    values: Buffer,
+    mask: Option<Mask>,
+}
+
+/// What goes through a projection on the way back.
+pub struct Through<'a> {
+    pub projection: Projection,
+    /// Gradient of the output, `[n, out]`.
+    pub dy: &'a [f32],
+    pub low: Option<&'a Low>,
+}
+
+impl Pass<'_> {
+    fn factors<'b>(&'b self, place: &Place) -> (View<'b>, View<'b>) {
+        let (a, b) = (&self.adapter[place.a.clone()], &self.adapter[place.b.clone()]);
+        (View::new(a, place.rank, a.len() / place.rank), View::new(b, b.len() / place.rank, place.rank))
+    }
+
+    /// y += b + s · B A drop(x).
+    pub fn add_low(&self, layer: Layer<'_>, projection: Projection, x: &[f32], y: &mut [f32]) -> Option<Low> {
+        let linear = layer.weights.linear(projection);
+        let (inputs, outputs) = (linear.weight.columns(), linear.weight.rows());
+        if let Some(bias) = &linear.bias {
+            kernel::add_bias(y, bias);
+        }
+        let place = self.layout.place(layer.index, projection)?;
+        let n = x.len() / inputs;
+        let (a, b) = self.factors(place);
+        let mask = self.dropout.map(|dropout| dropout.mask(&layer.path(projection), self.batch, inputs));
+        let mut values = self.pool.take(n * place.rank);
+        let dropped = mask.as_ref().map(|mask| self.drop(mask, x, self.tokens(layer, projection)));
+        let x = View::new(dropped.as_deref().unwrap_or(x), n, inputs);
+        product(Target::over(&mut values, place.rank), 1.0, Factor::Plain(x), Factor::Transposed(a), Threads::All);
+        if let Some((noise, signs)) = &place.flip {
+            let flipped = self.flip(layer, projection, signs, x.values);
+            let noise = View::new(&self.adapter[noise.clone()], place.rank, inputs);
+            let mut off = self.pool.take(values.len());
+            let turned = Factor::Plain(View::new(&flipped, n, inputs));
+            product(Target::over(&mut off, place.rank), 1.0, turned, Factor::Transposed(noise), Threads::All);
+            signs.apply(&layer.path(projection), OUT, &self.row_keys(layer, projection), &mut off);
+            add(&mut values, &off);
+        }
+        let between = self.predictor(layer, projection, place).map(|predictor| {
+            let predicted = predictor.predict(&values, self.row_keys(layer, projection));
+            *self.divergence.lock().unwrap_or_else(PoisonError::into_inner) += predictor.divergence(&predicted);
+            predictor.apply(&predicted, &values)
+        });
+        let low = Factor::Plain(View::new(between.as_ref().unwrap_or(&values), n, place.rank));
+        product(Target::onto(y, outputs), self.scaling, low, Factor::Transposed(b), Threads::All);
+        Some(Low { values, mask })
+    }
+
+    /// r ⊙ x of noise on A, see [`crate::lora::Flip`].
+    fn flip(&self, layer: Layer<'_>, projection: Projection, signs: &Signs, x: &[f32]) -> Buffer {
+        let mut flipped = self.pool.take(x.len());
+        flipped.copy_from_slice(x);
+        signs.apply(&layer.path(projection), IN, &self.row_keys(layer, projection), &mut flipped);
+        flipped
+    }
+
+    /// The gradient of N goes to `gradient`, and r ⊙ (Nᵀ (s ⊙ u)) is given: what the noise on A adds to that of x.
+    fn flip_backward(
+        &self,
+        layer: Layer<'_>,
+        projection: Projection,
+        (noise, signs): &(Range<usize>, Signs),
+        u: &[f32],
+        input: &[f32],
+        gradient: &mut [f32],
+    ) -> Buffer {
+        let keys = self.row_keys(layer, projection);
+        let rank = u.len() / keys.len().max(1);
+        let inputs = input.len() / keys.len().max(1);
+        let mut turned = self.pool.take(u.len());
+        turned.copy_from_slice(u);
+        signs.apply(&layer.path(projection), OUT, &keys, &mut turned);
+        let flipped = self.flip(layer, projection, signs, input);
+        let turned = View::new(&turned, keys.len(), rank);
+        let x = Factor::Plain(View::new(&flipped, keys.len(), inputs));
+        product(Target::over(&mut gradient[noise.clone()], inputs), 1.0, Factor::Transposed(turned), x, Threads::All);
+        let mut dx = self.pool.take(input.len());
+        let noise = Factor::Plain(View::new(&self.adapter[noise.clone()], rank, inputs));
+        product(Target::over(&mut dx, inputs), 1.0, Factor::Plain(turned), noise, Threads::All);
+        signs.apply(&layer.path(projection), IN, &keys, &mut dx);
+        dx
+    }
+
+    /// What predicts the matrix between A and B, in a contextual adapter.
+    fn predictor<'b>(&'b self, layer: Layer<'_>, projection: Projection, place: &'b Place) -> Option<Predictor<'b>> {
+        let context = place.context.as_ref()?;
+        Some(Predictor { pool: self.pool, place: context, path: layer.path(projection), adapter: self.adapter, rank: place.rank })
+    }
+
+    /// What the tokens of a projection's rows have read.
+    fn row_keys(&self, layer: Layer<'_>, projection: Projection) -> Vec<u64> {
+        match self.tokens(layer, projection) {
+            Some(tokens) if !self.keys.is_empty() => tokens.iter().map(|&token| self.keys[token]).collect(),
+            _ => self.keys.to_vec(),
+        }
+    }
+
+    fn drop(&self, mask: &Mask, x: &[f32], tokens: Option<&[usize]>) -> Buffer {
+        let mut dropped = self.pool.take(x.len());
+        mask.apply(x, tokens, &mut dropped, false);
+        dropped
+    }
+
+    /// The gradients of the low-rank side; its dx is added.
+    pub fn low_backward(&self, layer: Layer<'_>, through: &Through<'_>, x: &[f32], dx: Option<&mut [f32]>, gradient: &mut [f32]) {
+        let &Through { projection, dy, low } = through;
+        let linear = layer.weights.linear(projection);
+        let (inputs, outputs) = (linear.weight.columns(), linear.weight.rows());
+        let n = dy.len() / outputs;
+        let (Some(low), Some(place)) = (low, self.layout.place(layer.index, projection)) else { return };
+        let (a, b) = self.factors(place);
+        let tokens = self.tokens(layer, projection);
+        let dy = View::new(dy, n, outputs);
+        // u = s · dy B; dB = s · dyᵀ (A drop(x)); dA = uᵀ drop(x); dx += drop'(u A). In a contextual adapter dB has E h in the place of
+        // h = A drop(x), and u becomes the gradient of h by way of E h.
+        let mut u = self.pool.take(n * place.rank);
+        product(Target::over(&mut u, place.rank), self.scaling, Factor::Plain(dy), Factor::Plain(b), Threads::All);
+        let between = self.predictor(layer, projection, place).map(|predictor| {
+            let predicted = predictor.predict(&low.values, self.row_keys(layer, projection));
+            u = predictor.backward(&predicted, &low.values, &u, self.d_divergence, gradient);
+            predictor.apply(&predicted, &low.values)
+        });
+        let values = Factor::Plain(View::new(between.as_ref().unwrap_or(&low.values), n, place.rank));
+        product(Target::over(&mut gradient[place.b.clone()], place.rank), self.scaling, Factor::Transposed(dy), values, Threads::All);
+        let dropped = low.mask.as_ref().map(|mask| self.drop(mask, x, tokens));
+        let input = dropped.as_deref().unwrap_or(x);
+        if let Some(observer) = self.observer {
+            observer.see(Seen { layer: layer.index, projection, rows: n, input, low: &low.values, d_low: &u, dy: through.dy });
+        }
+        let flipped = place.flip.as_ref().map(|flip| self.flip_backward(layer, projection, flip, &u, input, gradient));
+        let (u, x) = (View::new(&u, n, place.rank), View::new(input, n, inputs));
+        product(Target::over(&mut gradient[place.a.clone()], inputs), 1.0, Factor::Transposed(u), Factor::Plain(x), Threads::All);
+        if let Some(dx) = dx {
+            match (&low.mask, flipped) {
+                (None, None) => product(Target::onto(dx, inputs), 1.0, Factor::Plain(u), Factor::Plain(a), Threads::All),
+                (mask, flipped) => {
+                    let mut through = flipped.unwrap_or_else(|| self.pool.zeros(n * inputs));
+                    product(Target::onto(&mut through, inputs), 1.0, Factor::Plain(u), Factor::Plain(a), Threads::All);
+                    match mask {
+                        None => add(dx, &through),
+                        Some(mask) => mask.apply(&through, tokens, dx, true),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// x += y.
+fn add(x: &mut [f32], y: &[f32]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}
