@@ -162,7 +162,7 @@ impl Work<'_> {
     /// The runs of all methods on a task with all seeds; of each seed those first that train.
     fn cells(&mut self, task: &LoadedTask<'_>) {
         let mut jobs: Vec<Job<'_>> = Vec::new();
-        for &seed in &self.config.seeds {
+        for &seed in self.config.seeds_of(task.entry) {
             let mut places = BTreeMap::new();
             let (training, fitted): (Vec<_>, Vec<_>) = self.config.methods.iter().partition(|method| method.trained_by.is_none());
             for method in training.into_iter().chain(fitted) {
@@ -240,7 +240,7 @@ impl Work<'_> {
     fn rows(&mut self, task: &LoadedTask<'_>) -> Result<TaskRows, CompareError> {
         let mut rows = TaskRows::new(&task.entry.name);
         for method in &self.config.methods {
-            for &seed in &self.config.seeds {
+            for &seed in self.config.seeds_of(task.entry) {
                 // What was made with other settings than those of now does not count.
                 if !self.is_current(task.entry, method, seed) {
                     continue;

@@ -54,6 +54,9 @@ pub struct CompareConfig {
 pub struct TaskEntry {
     /// Stands over its columns; part of folder names.
     pub name: String,
+    /// Seeds of its own in place of those of the whole comparison.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seeds: Option<Vec<u64>>,
     /// `data`, `train`, … as in a run's file.
     #[serde(flatten)]
     pub settings: Table,
@@ -141,8 +144,10 @@ impl CompareConfig {
         let wrong = |what: &str, found: String, expected: &str| {
             Err(CompareError::Setting { what: format!("`{what}`"), found, expected: expected.into() })
         };
-        if self.seeds.is_empty() || self.seeds.iter().collect::<BTreeSet<_>>().len() < self.seeds.len() {
-            return wrong("seeds", format!("{:?}", self.seeds), "at least one, and none twice");
+        for seeds in std::iter::once(&self.seeds).chain(self.tasks.iter().filter_map(|task| task.seeds.as_ref())) {
+            if seeds.is_empty() || seeds.iter().collect::<BTreeSet<_>>().len() < seeds.len() {
+                return wrong("seeds", format!("{seeds:?}"), "at least one, and none twice");
+            }
         }
         if !(1..=MOST_JOBS).contains(&self.jobs) {
             return wrong("jobs", self.jobs.to_string(), "from 1 to 256");
@@ -194,6 +199,11 @@ impl CompareConfig {
             },
             (None, false) => method.tune.iter().try_for_each(|(key, range)| range.check(&format!("{what}, `{key}`"))),
         }
+    }
+
+    /// The seeds that each method is trained with on a task.
+    pub fn seeds_of<'a>(&'a self, task: &'a TaskEntry) -> &'a [u64] {
+        task.seeds.as_deref().unwrap_or(&self.seeds)
     }
 
     /// The settings of one run of the comparison, before any are chosen.
@@ -405,6 +415,7 @@ pub(super) mod tests {
     fn what_cannot_be_compared_is_refused() {
         assert!(refused("name = \"IVON\"", "name = \"adamw\"").starts_with("`method.name` is `adamw`, expected a name of its own"));
         assert!(refused("[1, 2]", "[1, 1]").starts_with("`seeds` is [1, 1], expected at least one"));
+        assert!(refused("name = \"boolq\"", "name = \"boolq\"\nseeds = []").starts_with("`seeds` is [], expected at least one"));
         assert_eq!(refused("seeds =", "jobs = 0\nseeds ="), "`jobs` is 0, expected from 1 to 256");
         assert!(refused("trials = 4", "trials = 0").starts_with("`tuning.trials` is 0"));
         assert!(refused("from = 0.01", "from = 2.0").contains("method `IVON`, `learning_rate`"));

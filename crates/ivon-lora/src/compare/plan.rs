@@ -124,7 +124,7 @@ pub fn plan(config: &CompareConfig) -> Result<Plan, CompareError> {
         let loaded = LoadedTask::load(config, entry)?;
         let checkpoint = Checkpoint::open(&loaded.model)?;
         let tokenizer = checkpoint.tokenizer()?;
-        let first = config.cell(entry, &config.methods[0], config.seeds[0])?;
+        let first = config.cell(entry, &config.methods[0], config.seeds_of(entry)[0])?;
         let options = first.data.encode_options(&loaded.task);
         let encode = |examples: &[Example]| -> Result<Vec<Encoded>, CompareError> {
             if examples.is_empty() { Ok(Vec::new()) } else { Ok(data::encode_all(examples, &tokenizer, options)?.examples) }
@@ -145,12 +145,12 @@ pub fn plan(config: &CompareConfig) -> Result<Plan, CompareError> {
             for trial in 0..trials(config, method) {
                 add(&trial_config(config, entry, method, trial)?, &trial_folder(&config.out, entry, method, trial), &tune, &[]);
             }
-            for &seed in &config.seeds {
+            for &seed in config.seeds_of(entry) {
                 add(&config.cell(entry, method, seed)?, &cell_folder(&config.out, entry, method, seed), &test, &calibrate);
             }
         }
         plan.trials += config.methods.iter().map(|method| trials(config, method) as usize).sum::<usize>();
-        plan.cells += config.methods.len() * config.seeds.len();
+        plan.cells += config.methods.len() * config.seeds_of(entry).len();
     }
     (plan.at_once, plan.too_few) = at_once(config.jobs, plan.bytes, available_memory());
     Ok(plan)
