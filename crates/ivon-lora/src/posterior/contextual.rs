@@ -4,9 +4,8 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use ivon::noise::{Address, Purpose};
 
-use super::gaussian::check_scale;
+use super::gaussian::noise_address;
 use super::{Draw, Posterior, PosteriorError, Spread, Stored};
 use crate::lora::{Adapter, ContextDraw, ContextNoise, LoraError};
 use crate::model::DecoderConfig;
@@ -74,10 +73,8 @@ pub fn check_mergeable(folder: &Path) -> Result<(), PosteriorError> {
 impl Posterior for Contextual {
     /// The noise of draw `sample` under `seed`, by which √τ is multiplied; a token's depends on the tokens up to it, too.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        check_scale(scale)?;
-        let address = Address { seed, purpose: Purpose::Posterior, step: 0, draw: sample };
-        let noise = (scale > 0.0).then_some(ContextNoise { address, factor: scale.sqrt() as f32 });
-        Ok(Draw { adapter: self.mean.with_context_draw(ContextDraw { noise, divergence: None }), dropout: None })
+        let noise = noise_address(sample, seed, scale)?.map(|address| ContextNoise { address, factor: scale.sqrt() as f32 });
+        Ok(Draw::of(self.mean.with_context_draw(ContextDraw { noise, divergence: None })))
     }
 
     fn mean(&self) -> &Adapter {

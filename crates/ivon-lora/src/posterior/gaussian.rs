@@ -47,12 +47,8 @@ impl Posterior for Gaussian {
     /// Draw `sample` under `seed`: mean + √(τ · variance) · z, with the z of each parameter addressed by (seed, sample, path). The
     /// sum is made on the host in f32, so that no device changes it; at τ = 0 it is the mean itself.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        check_scale(scale)?;
-        if scale == 0.0 {
-            return Ok(Draw { adapter: self.mean.clone(), dropout: None });
-        }
+        let Some(address) = noise_address(sample, seed, scale)? else { return Ok(Draw::of(self.mean.clone())) };
         let mut variances = self.variance.to_matrices()?.into_iter();
-        let address = Address { seed, purpose: Purpose::Posterior, step: 0, draw: sample };
         let adapter = moved(&self.mean, |path, mean| {
             let Some((_, variance)) = variances.next() else { return };
             let mut noise = vec![0.0; mean.values.len()];
@@ -62,7 +58,7 @@ impl Posterior for Gaussian {
                 *value += ((scale * f64::from(variance)).sqrt() * f64::from(z)) as f32;
             }
         })?;
-        Ok(Draw { adapter, dropout: None })
+        Ok(Draw::of(adapter))
     }
 
     fn mean(&self) -> &Adapter {
@@ -93,6 +89,15 @@ pub(super) fn moved(adapter: &Adapter, mut change: impl FnMut(&str, &mut Matrix)
         }
         Ok(Tensor::from_data(TensorData::new(matrix.values, matrix.shape), &tensor.device()))
     })
+}
+
+/// The address of a draw's noise; none at τ = 0, where the draw is the mean itself.
+///
+/// # Errors
+/// If τ is negative or not finite.
+pub(super) fn noise_address(sample: u64, seed: u64, scale: f64) -> Result<Option<Address>, PosteriorError> {
+    check_scale(scale)?;
+    Ok((scale > 0.0).then_some(Address { seed, purpose: Purpose::Posterior, step: 0, draw: sample }))
 }
 
 /// τ must be finite and not negative.

@@ -7,9 +7,8 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ivon::noise::{Address, Purpose};
 
-use super::gaussian::{check_scale, moved};
+use super::gaussian::{moved, noise_address};
 use super::{Draw, LaplacePrediction, Linearised, LinearisedForm, Posterior, PosteriorError, Stored};
 use crate::lora::{Adapter, LoraError, Matrix, peft_name};
 use crate::model::DecoderConfig;
@@ -193,11 +192,7 @@ impl Posterior for KroneckerLaplace {
     /// Draw `sample` under `seed`: mean + √τ (R/√λ + U (C ⊙ (l rᵀ + λ)^−½) Vᵀ), with C and R of standard normals at the addresses of
     /// [`Gaussian`](super::Gaussian)'s draws.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        check_scale(scale)?;
-        if scale == 0.0 {
-            return Ok(Draw { adapter: self.mean.clone(), dropout: None });
-        }
-        let address = Address { seed, purpose: Purpose::Posterior, step: 0, draw: sample };
+        let Some(address) = noise_address(sample, seed, scale)? else { return Ok(Draw::of(self.mean.clone())) };
         let adapter = moved(&self.mean, |path, mean| {
             let Some(block) = self.blocks.get(path) else { return };
             let mut normals = vec![0.0; mean.values.len()];
@@ -208,7 +203,7 @@ impl Posterior for KroneckerLaplace {
                 *value = (f64::from(*value) + scale.sqrt() * (within + rest / self.precision.sqrt())) as f32;
             }
         })?;
-        Ok(Draw { adapter, dropout: None })
+        Ok(Draw::of(adapter))
     }
 
     fn mean(&self) -> &Adapter {

@@ -50,7 +50,7 @@ impl Posterior for Members {
         super::gaussian::check_scale(scale)?;
         let member = if scale == 0.0 { 0 } else { (sample % (self.others.len() as u64 + 1)) as usize };
         let adapter = member.checked_sub(1).and_then(|place| self.others.get(place)).unwrap_or(&self.first);
-        Ok(Draw { adapter: adapter.clone(), dropout: None })
+        Ok(Draw::of(adapter.clone()))
     }
 
     fn mean(&self) -> &Adapter {

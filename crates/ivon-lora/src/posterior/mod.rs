@@ -42,6 +42,13 @@ pub struct Draw {
     pub dropout: Option<Dropout>,
 }
 
+impl Draw {
+    /// These weights, without dropout.
+    pub fn of(adapter: Adapter) -> Self {
+        Self { adapter, dropout: None }
+    }
+}
+
 /// What can be drawn from. Draw number `sample` under `seed` at scale τ is always the same function.
 pub trait Posterior {
     /// Draw number `sample` under `seed`; `scale` (τ, at least 0) multiplies the variance, and at 0 the draw is the mean.
@@ -179,7 +186,7 @@ pub struct PointEstimate {
 impl Posterior for PointEstimate {
     fn draw(&self, _: u64, _: u64, scale: f64) -> Result<Draw, PosteriorError> {
         gaussian::check_scale(scale)?;
-        Ok(Draw { adapter: self.adapter.clone(), dropout: None })
+        Ok(Draw::of(self.adapter.clone()))
     }
 
     fn mean(&self) -> &Adapter {

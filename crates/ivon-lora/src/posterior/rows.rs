@@ -1,9 +1,8 @@
 //! A normal distribution with one number for each row of A: what ScalaBL learns. Row i of A is mean + √τ z_i · direction_i.
 
 use burn::tensor::Device;
-use ivon::noise::{Address, Purpose};
 
-use super::gaussian::{check_parameters, check_scale, moved};
+use super::gaussian::{check_parameters, moved, noise_address};
 use super::{Draw, Posterior, PosteriorError, Stored};
 use crate::lora::Adapter;
 use crate::model::DecoderConfig;
@@ -38,11 +37,7 @@ impl Rows {
 impl Posterior for Rows {
     /// The z of a parameter's rows have its path as their address.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        check_scale(scale)?;
-        if scale == 0.0 {
-            return Ok(Draw { adapter: self.mean.clone(), dropout: None });
-        }
-        let address = Address { seed, purpose: Purpose::Posterior, step: 0, draw: sample };
+        let Some(address) = noise_address(sample, seed, scale)? else { return Ok(Draw::of(self.mean.clone())) };
         let mut directions = self.directions.to_matrices()?.into_iter();
         let adapter = moved(&self.mean, |path, mean| {
             let Some((_, direction)) = directions.next() else { return };
@@ -54,7 +49,7 @@ impl Posterior for Rows {
                 row.iter_mut().zip(direction).for_each(|(value, direction)| *value += (by * f64::from(*direction)) as f32);
             }
         })?;
-        Ok(Draw { adapter, dropout: None })
+        Ok(Draw::of(adapter))
     }
 
     fn mean(&self) -> &Adapter {

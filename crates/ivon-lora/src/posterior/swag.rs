@@ -4,9 +4,8 @@
 //! than two of them, θ = mean + √τ · sd ⊙ z₁.
 
 use burn::tensor::Device;
-use ivon::noise::{Address, Purpose};
 
-use super::gaussian::{check_parameters, check_scale, moved};
+use super::gaussian::{check_parameters, moved, noise_address};
 use super::{Draw, Posterior, PosteriorError, Stored};
 use crate::lora::Adapter;
 use crate::model::DecoderConfig;
@@ -78,11 +77,7 @@ fn columns(deviations: &[Adapter]) -> Result<Vec<Vec<f32>>, PosteriorError> {
 impl Posterior for Swag {
     /// z₁ has the addresses of [`Gaussian`](super::Gaussian)'s draws, z₂ one of its own.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        check_scale(scale)?;
-        if scale == 0.0 {
-            return Ok(Draw { adapter: self.mean.clone(), dropout: None });
-        }
-        let address = Address { seed, purpose: Purpose::Posterior, step: 0, draw: sample };
+        let Some(address) = noise_address(sample, seed, scale)? else { return Ok(Draw::of(self.mean.clone())) };
         let (diagonal_share, low_rank_share) = shares(self.deviations.len());
         let mut weights = vec![0.0f32; self.deviations.len()];
         address.fill(LOW_RANK, &mut weights);
@@ -98,7 +93,7 @@ impl Posterior for Swag {
                 *value = (f64::from(*value) + own + common) as f32;
             }
         })?;
-        Ok(Draw { adapter, dropout: None })
+        Ok(Draw::of(adapter))
     }
 
     fn mean(&self) -> &Adapter {
