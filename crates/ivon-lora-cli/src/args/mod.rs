@@ -5,6 +5,7 @@ mod evaluate;
 mod other;
 mod report;
 mod shift;
+mod subject;
 mod sweep;
 mod train;
 
@@ -15,7 +16,8 @@ pub use evaluate::{AdapterArgs, EvaluateArgs, HowArgs, PredictArgs, TaskArgs};
 pub use other::{CompletionsArgs, DataCommand, InitArgs, InspectCommand, MergeArgs, PreviewArgs};
 pub use report::ReportArgs;
 pub use shift::ShiftArgs;
-pub use sweep::{PruneArgs, ScaleArgs, SubjectArgs};
+pub use subject::SubjectArgs;
+pub use sweep::{PruneArgs, ScaleArgs};
 pub use train::{DataArgs, TrainArgs};
 
 /// Fine-tune a language model with IVON, keep its posterior, and know when not to trust an answer.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{HowArgs, ScreenArgs, TaskArgs};
+use super::{HowArgs, ScreenArgs, SubjectArgs, TaskArgs};
 
 /// See what a run says to data that it was not trained for
 ///
@@ -15,21 +15,14 @@ use super::{HowArgs, ScreenArgs, TaskArgs};
     after_help = "Examples:\n  ivon-lora shift runs/openbookqa --to easy=data/arc_easy --to chemistry=data/mmlu_chemistry\n  ivon-lora shift runs/sst2 --to passages=data/boolq --fields passages:text=passage --eval-limit 500"
 )]
 pub struct ShiftArgs {
-    /// The folder of a run, or of an adapter
-    #[arg(value_name = "RUN|ADAPTER")]
-    pub path: PathBuf,
+    #[command(flatten)]
+    pub subject: SubjectArgs,
     /// Another set: what it is called, and a folder of data files or a file; may be given more than once
     #[arg(long, value_name = "NAME=PATH", required = true)]
     pub to: Vec<String>,
     /// Fill a field of the run's task from a column of a set, whose rows are then unlabelled; may be given more than once
     #[arg(long, value_name = "NAME:FIELD=COLUMN")]
     pub fields: Vec<String>,
-    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; that of the run by default
-    #[arg(long, value_name = "MODEL")]
-    pub model: Option<String>,
-    /// A folder of data files, or a file, with the held-out rows; the run's own test rows by default
-    #[arg(long, value_name = "PATH")]
-    pub data: Option<PathBuf>,
     /// A file for the result as JSON
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

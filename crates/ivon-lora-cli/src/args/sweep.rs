@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{HowArgs, ScreenArgs, TaskArgs};
+use super::{HowArgs, ScreenArgs, SubjectArgs, TaskArgs};
 
 /// Find by how much the posterior's variance is best multiplied
 ///
@@ -18,6 +18,9 @@ use super::{HowArgs, ScreenArgs, TaskArgs};
 pub struct ScaleArgs {
     #[command(flatten)]
     pub subject: SubjectArgs,
+    /// A folder to write every plot into as an SVG file
+    #[arg(long, value_name = "FOLDER")]
+    pub svg: Option<PathBuf>,
     /// The largest τ
     #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     pub end: f64,
@@ -44,6 +47,9 @@ pub struct ScaleArgs {
 pub struct PruneArgs {
     #[command(flatten)]
     pub subject: SubjectArgs,
+    /// A folder to write every plot into as an SVG file
+    #[arg(long, value_name = "FOLDER")]
+    pub svg: Option<PathBuf>,
     /// How many shares, none and all among them
     #[arg(long, value_name = "N", default_value_t = 11)]
     pub points: u32,
@@ -59,21 +65,4 @@ pub struct PruneArgs {
     pub task: TaskArgs,
     #[command(flatten)]
     pub screen: ScreenArgs,
-}
-
-/// Which adapter, on which base and rows.
-#[derive(Debug, Args)]
-pub struct SubjectArgs {
-    /// The folder of a run, or of an adapter
-    #[arg(value_name = "RUN|ADAPTER")]
-    pub path: PathBuf,
-    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; that of the run by default
-    #[arg(long, value_name = "MODEL")]
-    pub model: Option<String>,
-    /// A folder of data files, or a file; the run's own rows by default
-    #[arg(long, value_name = "PATH")]
-    pub data: Option<PathBuf>,
-    /// A folder to write every plot into as an SVG file
-    #[arg(long, value_name = "FOLDER")]
-    pub svg: Option<PathBuf>,
 }

@@ -34,7 +34,7 @@ pub fn run(args: PruneArgs, signals: &Signals) -> Result<(), Failure> {
     let report = run::prune(&request, &mut |event| screen.show(&event) && signals.go_on());
     screen.close();
     let report = report.map_err(|error| stopped(error, signals))?;
-    if let Some(folder) = args.subject.svg {
+    if let Some(folder) = args.svg {
         write_plots(folder, &report.figures())?;
     }
     let text = format!("{} ({} examples), {} weights\n{}", report.split, report.n, report.weights, report.table().to_text());

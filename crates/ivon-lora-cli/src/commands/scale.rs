@@ -30,7 +30,7 @@ pub fn run(args: ScaleArgs, signals: &Signals) -> Result<(), Failure> {
     let report = run::scale(&request, &mut |event| screen.show(&event) && signals.go_on());
     screen.close();
     let report = report.map_err(|error| stopped(error, signals))?;
-    if let Some(folder) = args.subject.svg {
+    if let Some(folder) = args.svg {
         write_plots(folder, &report.figures())?;
     }
     let tables: String = report.tables().iter().map(|(name, table)| format!("{name} on {}\n{}\n", report.split, table.to_text())).collect();

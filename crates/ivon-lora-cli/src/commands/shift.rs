@@ -3,7 +3,7 @@
 use ivon_lora::run::{self, OtherSet, ShiftRequest};
 
 use super::{prepare, stopped, subject};
-use crate::args::{ShiftArgs, SubjectArgs};
+use crate::args::ShiftArgs;
 use crate::exit::{CliError, Failure};
 use crate::render::Screen;
 use crate::signals::Signals;
@@ -15,8 +15,7 @@ use crate::suggest::did_you_mean;
 /// Whatever is wrong with flags, base, adapter, rows or a file, and a stop by a signal.
 pub fn run(args: ShiftArgs, signals: &Signals) -> Result<(), Failure> {
     let to = sets(&args.to, &args.fields)?;
-    let of = SubjectArgs { path: args.path, model: args.model, data: args.data, svg: None };
-    let subject = subject::request(&of, &args.task, &args.how)?;
+    let subject = subject::request(&args.subject, &args.task, &args.how)?;
     prepare(&args.how.device, subject.how.base.threads)?;
     let mut screen = Screen::new(args.screen);
     subject::fetch_base(&subject, &mut screen)?;

@@ -1,0 +1,19 @@
+//! What `scale`, `prune` and `shift` work on.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Which adapter, on which base and rows.
+#[derive(Debug, Args)]
+pub struct SubjectArgs {
+    /// The folder of a run, or of an adapter
+    #[arg(value_name = "RUN|ADAPTER")]
+    pub path: PathBuf,
+    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; that of the run by default
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// A folder of data files, or a file; the run's own rows by default
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+}
