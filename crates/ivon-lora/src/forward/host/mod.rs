@@ -1,12 +1,14 @@
 //! The decoder on the CPU: slices, buffers that live on, and a hand-written backward pass.
 //!
-//! `frozen`, `product` and `kernel` are the arithmetic, `low` (with `context`), `attention` and `layer` the decoder's parts, `operation`
+//! `frozen` (with `panels` and `tile`), `product` and `kernel` are the arithmetic, `low` (with `context`), `attention` and `layer` the decoder's parts, `operation`
 //! hangs the whole into Burn's autodiff.
 
 mod pool;
 mod transpose;
 mod kernel;
 mod product;
+mod panels;
+mod tile;
 mod frozen;
 mod attention;
 mod context;
