@@ -13,8 +13,9 @@ use crate::data::{self, Dataset, EncodedSet, Example, Form, Role, Task};
 use crate::lora::{Adapter, LoraConfig, read_peft};
 use crate::method::train_members;
 use crate::model::Checkpoint;
+use crate::posterior::Posterior;
 use crate::predict::{EvaluationOptions, PredictError};
-use crate::train::{Event, Outcome, TrainError, Training};
+use crate::train::{Event, Outcome, TrainError, Trained, Training};
 
 /// A run that ended.
 #[derive(Debug)]
@@ -103,28 +104,7 @@ pub fn train_on(
         tune: &sets.tune.examples,
         folder: folder.path(),
     };
-    let settings = config.optimizer.settings();
-    let begin = |seed: u64| match seed == config.seed {
-        true => Ok(adapter.clone()),
-        false => start(config, seed, &base).map(|(adapter, _)| adapter).map_err(|error| match error {
-            RunError::Lora(error) => error.into(),
-            other => TrainError::Optimizer { reason: other.to_string() },
-        }),
-    };
-    let mut at = 0;
-    // Without a step there is no checkpoint: what comes after training is made anew.
-    let resume = resume && config.train.steps != Some(0);
-    let (posteriors, trained) = train_members(settings, &training, &begin, resume, &mut |member, event| {
-        if std::mem::replace(&mut at, member) != member {
-            watch(RunEvent::Note(format!("member {} of {}", member + 1, settings.members())));
-        }
-        watch(match event {
-            Event::Step(record, steps) => RunEvent::Step(record, steps),
-            Event::Evaluation(record) => RunEvent::Evaluation(record),
-            Event::Saved(path) => RunEvent::Saved(path),
-            Event::Evaluating(done, total) => RunEvent::Progress { what: "evaluating tune", done, total },
-        })
-    })?;
+    let (posteriors, trained) = train_all(config, &training, &base, &adapter, resume, watch)?;
     let ended =
         TrainedRun { folder: out.into(), outcome: trained.outcome, steps: trained.steps, kept_step: trained.kept_step, report: None };
     if trained.outcome == Outcome::Interrupted {
@@ -137,6 +117,39 @@ pub fn train_on(
         }
         report => Ok(TrainedRun { report: Some(report?), ..ended }),
     }
+}
+
+/// Takes the steps of all members; gives what each can be drawn from.
+fn train_all(
+    config: &RunConfig,
+    training: &Training<'_>,
+    base: &Base,
+    adapter: &Adapter,
+    resume: bool,
+    watch: Watch<'_>,
+) -> Result<(Vec<Box<dyn Posterior>>, Trained), RunError> {
+    let settings = config.optimizer.settings();
+    let begin = |seed: u64| match seed == config.seed {
+        true => Ok(adapter.clone()),
+        false => start(config, seed, base).map(|(adapter, _)| adapter).map_err(|error| match error {
+            RunError::Lora(error) => error.into(),
+            other => TrainError::Optimizer { reason: other.to_string() },
+        }),
+    };
+    let mut at = 0;
+    // Without a step there is no checkpoint: what comes after training is made anew.
+    let resume = resume && config.train.steps != Some(0);
+    Ok(train_members(settings, training, &begin, resume, &mut |member, event| {
+        if std::mem::replace(&mut at, member) != member {
+            watch(RunEvent::Note(format!("member {} of {}", member + 1, settings.members())));
+        }
+        watch(match event {
+            Event::Step(record, steps) => RunEvent::Step(record, steps),
+            Event::Evaluation(record) => RunEvent::Evaluation(record),
+            Event::Saved(path) => RunEvent::Saved(path),
+            Event::Evaluating(done, total) => RunEvent::Progress { what: "evaluating tune", done, total },
+        })
+    })?)
 }
 
 /// Says what the run will need and what its settings mean; refuses what cannot fit.
