@@ -28,7 +28,7 @@ pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
         config.validate()?;
     }
     // The devices of its runs are checked where they begin.
-    prepare("cpu", args.threads.map(|threads| threads as usize))?;
+    prepare("cpu", args.threads.or(config.threads()).map(|threads| threads as usize))?;
     let mut screen = Screen::new(args.screen);
     let plan = plan(&config)?;
     if args.dry_run {

@@ -222,6 +222,12 @@ impl CompareConfig {
 }
 
 impl CompareConfig {
+    /// The threads of `[run.model]`, where runs are made one after the other on the program's own; several at once have theirs each.
+    pub fn threads(&self) -> Option<u32> {
+        let threads = self.run.get("model")?.get("threads")?.as_integer()?;
+        u32::try_from(threads).ok().filter(|_| self.jobs <= 1)
+    }
+
     /// The method whose adapters another one takes; none where it trains its own.
     ///
     /// # Errors
@@ -399,6 +405,15 @@ pub(super) mod tests {
             Ok(config) => config.validate().unwrap_err().to_string(),
             Err(error) => error.message().to_string(),
         }
+    }
+
+    #[test]
+    fn the_threads_of_the_runs_are_those_of_the_program_unless_several_run_at_once() {
+        let of = |jobs: usize, threads: &str| {
+            let text = FILE.replace("path = \"model\"", &format!("path = \"model\"\n{threads}"));
+            CompareConfig { jobs, ..toml::from_str(&text).unwrap() }.threads()
+        };
+        assert_eq!([of(1, "threads = 3"), of(2, "threads = 3"), of(1, "")], [Some(3), None, None]);
     }
 
     #[test]

@@ -132,23 +132,28 @@ pub fn plan(config: &CompareConfig) -> Result<Plan, CompareError> {
         let [train, tune, calibrate, test] =
             [&loaded.dataset.train, &loaded.dataset.tune, &loaded.dataset.calibrate, &loaded.dataset.test].map(|role| encode(role));
         let (train, tune, calibrate, test) = (train?, tune?, calibrate?, test?);
-        let mut add = |config: &RunConfig, folder: &Path, test: &[Encoded], calibrate: &[Encoded]| {
+        // The base is asked once for tune, by the trials, and once for test.
+        let mut base_seconds = [0.0f64; 2];
+        let mut add = |config: &RunConfig, folder: &Path, is_trial: bool| {
             if is_finished(folder) {
                 plan.finished += 1;
                 return;
             }
+            let (calibrate, test) = if is_trial { (&[][..], &tune) } else { (&calibrate[..], &test) };
             let estimate = Estimate::of(config, &checkpoint, config.train.length(train.len()), &train, [&tune, calibrate, test]);
-            plan.seconds += estimate.training_seconds + estimate.evaluation_seconds;
+            plan.seconds += estimate.training_seconds + estimate.fitting_seconds + estimate.evaluation_seconds;
+            base_seconds[usize::from(is_trial)] = estimate.base_seconds;
             plan.bytes = plan.bytes.max(estimate.bytes());
         };
         for method in &config.methods {
             for trial in 0..trials(config, method) {
-                add(&trial_config(config, entry, method, trial)?, &trial_folder(&config.out, entry, method, trial), &tune, &[]);
+                add(&trial_config(config, entry, method, trial)?, &trial_folder(&config.out, entry, method, trial), true);
             }
             for &seed in config.seeds_of(entry) {
-                add(&config.cell(entry, method, seed)?, &cell_folder(&config.out, entry, method, seed), &test, &calibrate);
+                add(&config.cell(entry, method, seed)?, &cell_folder(&config.out, entry, method, seed), false);
             }
         }
+        plan.seconds += base_seconds.iter().sum::<f64>();
         plan.trials += config.methods.iter().map(|method| trials(config, method) as usize).sum::<usize>();
         plan.cells += config.methods.len() * config.seeds_of(entry).len();
     }

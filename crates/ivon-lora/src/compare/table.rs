@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use super::result::{Kind, Member, Row, TaskRows};
-use crate::metrics::{BINS, Bootstrap, ComparedScore, Predictions, paired_over_seeds};
+use crate::metrics::{BINS, Bootstrap, ComparedScore, Predictions, paired_over_seeds, quantile};
 use crate::report::{MainScores, Table, mean_and_standard_error};
 
 /// The table of a comparison.
@@ -190,7 +190,7 @@ fn task_table(task: &TaskRows) -> TaskTable {
         .iter()
         .find(|row| row.optimizer.as_deref() == Some("adamw"))
         .or_else(|| task.rows.iter().find(|row| row.optimizer.is_some()));
-    let seconds = reference.map(|row| [0, 1].map(|which| mean_seconds(row, which)));
+    let seconds = reference.map(|row| [0, 1].map(|which| median_seconds(row, which)));
     let bold = ComparedScore::ALL.map(|score| not_told_from_the_best(&task.rows, score));
     let rows = task.rows.iter().enumerate().map(|(index, row)| {
         let entry = |place: usize, value: fn(&MainScores) -> f64| {
@@ -198,7 +198,7 @@ fn task_table(task: &TaskRows) -> TaskTable {
             let (mean, standard_error) = mean_and_standard_error(&values);
             ScoreEntry { mean, standard_error, is_bold: bold[place][index] }
         };
-        let ratio = |which: usize| Some(mean_seconds(row, which)? / seconds?[which].filter(|seconds| *seconds > 0.0)?);
+        let ratio = |which: usize| Some(median_seconds(row, which)? / seconds?[which].filter(|seconds| *seconds > 0.0)?);
         RowEntry {
             name: row.name.clone(),
             seeds: if row.kind == Kind::Yardstick { Vec::new() } else { row.members.iter().map(|member| member.seed).collect() },
@@ -220,10 +220,11 @@ fn task_table(task: &TaskRows) -> TaskTable {
     TaskTable { task: task.name.clone(), n: task.n, rows, is_conclusive }
 }
 
-/// Mean over seeds of the seconds of training (0) or prediction (1).
-fn mean_seconds(row: &Row, which: usize) -> Option<f64> {
-    let seconds: Vec<f64> = row.members.iter().filter_map(|member| member.seconds[which]).collect();
-    (!seconds.is_empty()).then(|| seconds.iter().sum::<f64>() / seconds.len() as f64)
+/// Median over seeds of the seconds of training (0) or prediction (1): a run that shared its cores must not count for all.
+fn median_seconds(row: &Row, which: usize) -> Option<f64> {
+    let mut seconds: Vec<f64> = row.members.iter().filter_map(|member| member.seconds[which]).collect();
+    seconds.sort_by(f64::total_cmp);
+    (!seconds.is_empty()).then(|| quantile(&seconds, 0.5))
 }
 
 /// For each row whether it is a method that is not told apart from the best one, by the paired bootstrap over seeds and examples.
@@ -290,6 +291,16 @@ mod tests {
         assert_eq!(rows.iter().map(|row| row.nll.is_bold).collect::<Vec<_>>(), [true, true, false]);
         assert!((rows[0].accuracy.mean - 0.8).abs() < 1e-12 && (rows[0].accuracy.standard_error.unwrap() - 0.01).abs() < 1e-12);
         assert_eq!((rows[2].training_time, rows[2].prediction_time, rows[2].extra_parameters), (Some(3.0), Some(1.0), None));
+    }
+
+    #[test]
+    fn one_run_of_three_that_took_longer_does_not_count() {
+        let mut task = TaskRows::new("sst2");
+        for (seed, training) in [(1, 500.0), (2, 12.0), (3, 10.0)] {
+            task.add_elsewhere("adamw", seed, predictions(80, 0.8));
+            task.rows[0].members.last_mut().unwrap().seconds = [Some(training), None];
+        }
+        assert_eq!([0, 1].map(|which| median_seconds(&task.rows[0], which)), [Some(12.0), None]);
     }
 
     #[test]

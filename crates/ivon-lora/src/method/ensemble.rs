@@ -57,6 +57,10 @@ impl Settings for EnsembleConfig {
         self.members
     }
 
+    fn prediction_passes(&self, samples: usize) -> f64 {
+        1.0 + samples.min(self.members) as f64
+    }
+
     fn finish(&self, trained: Vec<Box<dyn Posterior>>, _: &mut Fit<'_>) -> Result<Box<dyn Posterior>, TrainError> {
         let mut members = trained.iter().map(|member| member.mean().clone());
         let first = members.next().ok_or_else(|| TrainError::Optimizer { reason: "an ensemble needs a member".into() })?;

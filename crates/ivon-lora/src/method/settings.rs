@@ -54,6 +54,17 @@ pub trait Settings: fmt::Debug {
         false
     }
 
+    /// How often, in time, what [`finish`](Self::finish) computes passes so many training examples forward through the network, good to
+    /// about a third; for the estimate of a run.
+    fn fitting_passes(&self, _examples: usize) -> f64 {
+        0.0
+    }
+
+    /// How often, in time, a prediction at the mean and with so many draws passes its examples forward, good to about a third.
+    fn prediction_passes(&self, samples: usize) -> f64 {
+        1.0 + if self.draws() { samples as f64 } else { 0.0 }
+    }
+
     /// What can be drawn from once training has ended. `trained` is what the optimizer of each of the [`members`](Self::members)
     /// gave, never empty. A method that learns from the data only now does it here.
     ///

@@ -81,6 +81,12 @@ impl Settings for TfbConfig {
         Ok(Box::new(self.adamw.optimizer(adapter)?))
     }
 
+    fn fitting_passes(&self, examples: usize) -> f64 {
+        // The mean, both ends of the range, and each halving; where an end decides, there are fewer.
+        let share = self.tfb_examples.min(examples) as f64 / examples.max(1) as f64;
+        share * (1 + (2 + self.tfb_halvings) * (1 + self.tfb_samples)) as f64
+    }
+
     fn finish(&self, trained: Vec<Box<dyn Posterior>>, fit: &mut Fit<'_>) -> Result<Box<dyn Posterior>, TrainError> {
         let point = trained.first().ok_or_else(|| TrainError::Optimizer { reason: "nothing was trained".into() })?;
         let (mean, variance) = rotated(point.mean())?;

@@ -20,8 +20,12 @@ pub struct Estimate {
     pub step_bytes: f64,
     /// Seconds of all training steps.
     pub training_seconds: f64,
+    /// Seconds of what the method computes after them.
+    pub fitting_seconds: f64,
     /// Seconds of the evaluations during and after training.
     pub evaluation_seconds: f64,
+    /// Seconds of asking the untuned base.
+    pub base_seconds: f64,
     /// Floating-point operations per second that a large product reaches here.
     pub rate: f64,
 }
@@ -33,30 +37,35 @@ impl Estimate {
     /// The estimate for these settings and examples.
     pub fn of(config: &RunConfig, checkpoint: &Checkpoint, length: Length, train: &[Encoded], evaluated: [&[Encoded]; 3]) -> Self {
         let decoder = checkpoint.config();
-        let mean =
-            |examples: &[Encoded]| examples.iter().map(|example| example.tokens.len()).sum::<usize>() as f64 / examples.len().max(1) as f64;
+        let settings = config.optimizer.settings();
         let longest = train.iter().map(|example| example.tokens.len()).max().unwrap_or(0) as f64;
         let batch = config.train.batch_size as f64;
         // Half-way between a batch of average and one of longest prompts.
-        let tokens = batch * 0.5 * (mean(train) + longest);
+        let tokens = batch * 0.5 * (mean_length(train) + longest);
         let rate = measured_rate();
-        let flops_per_token = 2.0 * linear_weights(decoder) * 1.15; // attention, norms and low-rank products add about 15 %
+        let flops_per_token = 2.0 * linear_weights(decoder);
         let steps = length.steps as f64 * config.train.accumulation as f64;
         let backward = if config.model.recompute { 3.0 } else { 2.0 };
-        let members = config.optimizer.settings().members() as f64;
-        let training = members * steps * batch * mean(train) * flops_per_token * backward;
-        let [tune, calibrate, test] = evaluated.map(|examples| examples.len() as f64 * mean(examples));
+        let members = settings.members() as f64;
+        let training = members * steps * packed_tokens(train, config.train.batch_size) * flops_per_token * backward;
+        // Of one pass over the whole set.
+        let pass = |examples: &[Encoded]| {
+            let in_one_batch = (config.evaluation.batch_tokens as f64 / mean_length(examples).max(1.0)).clamp(1.0, examples.len().max(1) as f64);
+            packed_tokens(examples, in_one_batch as usize) * examples.len() as f64 / in_one_batch.floor() * flops_per_token
+        };
+        let [tune, calibrate, test] = evaluated.map(pass);
         let evaluations = length.steps.div_ceil(length.eval_interval) as f64;
-        let draws = if config.optimizer.settings().draws() { config.evaluation.samples as f64 } else { 0.0 };
-        let evaluation =
-            (tune * evaluations * members * (1.0 + config.train.eval_samples as f64) + calibrate * (1.0 + draws) + test * (2.0 + draws))
-                * flops_per_token; // the base is evaluated on test, too
+        let passes = settings.prediction_passes(config.evaluation.samples);
+        let evaluation = tune * evaluations * members * (1.0 + config.train.eval_samples as f64) + (calibrate + test) * passes;
+        let fitting = pass(train) * settings.fitting_passes(train.len());
         Self {
             base_bytes: base_bytes(config.model.base_precision, checkpoint),
             step_bytes: activations(decoder, tokens, config.model.recompute)
                 .max(evaluation_bytes(decoder, config.evaluation.batch_tokens as f64)),
             training_seconds: training / rate,
+            fitting_seconds: fitting / rate,
             evaluation_seconds: evaluation / rate,
+            base_seconds: test / rate,
             rate,
         }
     }
@@ -75,11 +84,24 @@ impl fmt::Display for Estimate {
             self.bytes() / 1e9,
             self.base_bytes / 1e9,
             self.step_bytes / 1e9,
-            duration(self.training_seconds),
-            duration(self.evaluation_seconds),
+            duration(self.training_seconds + self.fitting_seconds),
+            duration(self.evaluation_seconds + self.base_seconds),
             self.rate / 1e9
         )
     }
+}
+
+/// Tokens of an average prompt.
+fn mean_length(examples: &[Encoded]) -> f64 {
+    examples.iter().map(|example| example.tokens.len()).sum::<usize>() as f64 / examples.len().max(1) as f64
+}
+
+/// Tokens of a batch of so many average prompts, those that all begin with computed once.
+fn packed_tokens(examples: &[Encoded], batch: usize) -> f64 {
+    let Some(first) = examples.first() else { return 0.0 };
+    let common = |example: &Encoded| first.tokens.iter().zip(&example.tokens).take_while(|(one, other)| one == other).count();
+    let prefix = if batch > 1 { examples.iter().map(common).min().unwrap_or(0) as f64 } else { 0.0 };
+    prefix + batch as f64 * (mean_length(examples) - prefix)
 }
 
 /// `42 s`, `12 min`, `3.5 h`.

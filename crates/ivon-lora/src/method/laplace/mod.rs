@@ -25,6 +25,8 @@ use kronecker::Kronecker;
 
 /// Draws of the logits by which prior precisions are compared on calibrate.
 const TRIAL_SAMPLES: usize = 100;
+/// What the Jacobian of the choice logits of a set takes, in passes forward over it: measured for two choices.
+const PASSES: f64 = 4.5;
 
 /// AdamW's settings and those of the approximation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,6 +132,14 @@ impl Settings for LaplaceConfig {
     fn needs_calibrate(&self) -> Option<&'static str> {
         (self.prior_precision.is_none() && self.prior_precision_by == PrecisionChoice::Calibration)
             .then_some("`prior_precision_by` = `calibration`")
+    }
+
+    fn fitting_passes(&self, _examples: usize) -> f64 {
+        PASSES
+    }
+
+    fn prediction_passes(&self, _samples: usize) -> f64 {
+        PASSES
     }
 
     fn finish(&self, trained: Vec<Box<dyn Posterior>>, fit: &mut Fit<'_>) -> Result<Box<dyn Posterior>, TrainError> {
