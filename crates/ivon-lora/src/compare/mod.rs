@@ -20,5 +20,6 @@ pub use config::{CompareConfig, Elsewhere, MethodEntry, TaskEntry, Tuning};
 pub use elsewhere::PREDICTIONS_FORMAT;
 pub use error::CompareError;
 pub use plan::{Plan, plan};
+pub use result::Form;
 pub use search::{Between, Range, Spacing};
 pub use table::{ComparisonTable, RowEntry, ScoreEntry, TaskTable};

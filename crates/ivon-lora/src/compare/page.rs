@@ -1,9 +1,10 @@
 //! A comparison → one page: the table of each task, its scores as pictures, every trial, and what failed.
 
 use super::carry::{Comparison, Trial};
+use super::result::Form;
 use super::table::{RowEntry, ScoreEntry, TaskTable};
 use crate::report::page::{Cell, Figure, Section, document, figure_grid, html_table, note, paragraph};
-use crate::report::plot::{Axis, RangeRow, TONES, range_chart};
+use crate::report::plot::{Axis, RangeRow, range_chart};
 
 impl Comparison {
     /// The page.
@@ -65,25 +66,40 @@ fn cells(row: &RowEntry) -> Vec<Cell> {
 /// A score of a row.
 type Score = fn(&RowEntry) -> &ScoreEntry;
 
-/// One picture for each score; a bar is the mean and one standard error to either side.
+/// The colour of a form, and its words.
+fn shown(form: Form) -> (usize, &'static str) {
+    match form {
+        Form::Other => (2, ""),
+        Form::Mean => (0, "mean"),
+        Form::ScaledMean => (3, "mean, T"),
+        Form::Samples => (1, "samples"),
+        Form::ScaledSamples => (4, "samples, T"),
+    }
+}
+
+/// One picture for each score: a row for each method with a bar for each way to predict, the mean and one standard error to either side.
 fn figures(task: &TaskTable, bins: usize) -> Vec<Figure> {
     let ece = format!("ECE ({bins} bins)");
     let scores: [(&str, &str, Score); 3] =
         [("accuracy", "accuracy", |row| &row.accuracy), ("nll", "NLL, nats", |row| &row.nll), ("ece", &ece, |row| &row.ece)];
+    let is_there = |form: &Form| task.rows.iter().any(|row| row.form == *form);
+    let legend: Vec<(usize, &str)> = Form::TRAINED.into_iter().filter(is_there).map(shown).collect();
     let figure = |(file, name, of): (&str, &str, Score)| {
-        let row = |(index, row): (usize, &RowEntry)| {
+        let range = |row: &RowEntry| {
             let entry = of(row);
             let error = entry.standard_error.unwrap_or(0.0);
-            let tone = if row.seeds.is_empty() { 2 } else { [0, 1, 3, 4, 5, 6][index % (TONES - 1)] };
-            RangeRow { name: row.name.clone(), ranges: vec![(tone, [entry.mean - error, entry.mean, entry.mean + error])] }
+            (shown(row.form).0, [entry.mean - error, entry.mean, entry.mean + error])
         };
-        let rows: Vec<RangeRow> = task.rows.iter().enumerate().map(row).collect();
+        let method = |row: &RowEntry| if row.method.is_empty() { row.name.clone() } else { row.method.clone() };
+        let of_methods = task.rows.chunk_by(|one, other| method(one) == method(other));
+        let rows: Vec<RangeRow> =
+            of_methods.map(|rows| RangeRow { name: method(&rows[0]), ranges: rows.iter().map(range).collect() }).collect();
         let values = rows.iter().flat_map(|row| &row.ranges).flat_map(|(_, range)| *range);
         let axis = if file == "nll" { Axis::around(name, values) } else { Axis::percent_around(name, values) };
         Figure {
             file: format!("{}-{file}", super::config::folder_name(&task.task)),
-            picture: range_chart(&format!("{name} on {}", task.task), &axis, &rows, &[]),
-            caption: "Mean over seeds and one standard error to either side.".into(),
+            picture: range_chart(&format!("{name} on {}", task.task), &axis, &rows, &legend),
+            caption: "Mean over seeds and one standard error to either side; T: at the temperature chosen on calibrate.".into(),
         }
     };
     scores.into_iter().map(figure).collect()

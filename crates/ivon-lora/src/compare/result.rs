@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::CompareError;
 use super::cell::read_cost;
 use super::config::MethodEntry;
@@ -21,10 +23,44 @@ pub enum Kind {
     Method,
 }
 
+/// How a row predicts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// A yardstick's, or one that was made elsewhere.
+    #[default]
+    Other,
+    /// At the mean.
+    Mean,
+    /// At the mean, its log-probabilities divided by a temperature.
+    ScaledMean,
+    /// Averaged over draws.
+    Samples,
+    /// Averaged over draws, divided by a temperature.
+    ScaledSamples,
+}
+
+impl Form {
+    /// Every form of a method that was trained here, in the order of the rows.
+    pub const TRAINED: [Self; 4] = [Self::Mean, Self::ScaledMean, Self::Samples, Self::ScaledSamples];
+
+    /// At a temperature.
+    fn scaled(self) -> Self {
+        match self {
+            Self::Mean => Self::ScaledMean,
+            Self::Samples => Self::ScaledSamples,
+            form => form,
+        }
+    }
+}
+
 /// One row on one task.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub name: String,
+    /// The method, which may have several rows.
+    pub method: String,
+    pub form: Form,
     pub kind: Kind,
     /// The optimizer, where it was trained here.
     pub optimizer: Option<String>,
@@ -75,21 +111,30 @@ impl TaskRows {
         self.n = test.len();
         if let Some(predictions) = majority(train, test)? {
             let members = vec![Member::of(0, predictions)];
-            self.rows.insert(0, Row { name: "majority class".into(), kind: Kind::Yardstick, optimizer: None, members });
+            self.rows.insert(0, Row::yardstick("majority class", members));
         }
         Ok(())
     }
 
     /// Adds predictions that were made elsewhere.
     pub fn add_elsewhere(&mut self, method: &str, seed: u64, predictions: Predictions) {
-        self.add(method, Kind::Method, None, Member::of(seed, predictions));
+        let row =
+            Row { name: method.into(), method: method.into(), form: Form::Other, kind: Kind::Method, optimizer: None, members: Vec::new() };
+        self.add(row, Member::of(seed, predictions));
     }
 
-    fn add(&mut self, name: &str, kind: Kind, optimizer: Option<&str>, member: Member) {
-        match self.rows.iter_mut().find(|row| row.name == name) {
-            Some(row) => row.members.push(member),
-            None => self.rows.push(Row { name: name.into(), kind, optimizer: optimizer.map(String::from), members: vec![member] }),
+    /// Adds a member to the row of this name, which is a new one if there is none.
+    fn add(&mut self, row: Row, member: Member) {
+        match self.rows.iter_mut().find(|there| there.name == row.name) {
+            Some(there) => there.members.push(member),
+            None => self.rows.push(Row { members: vec![member], ..row }),
         }
+    }
+}
+
+impl Row {
+    fn yardstick(name: &str, members: Vec<Member>) -> Self {
+        Self { name: name.into(), method: name.into(), form: Form::Other, kind: Kind::Yardstick, optimizer: None, members }
     }
 }
 
@@ -134,22 +179,28 @@ pub fn add_cell(rows: &mut TaskRows, method: &MethodEntry, seed: u64, folder: &P
     }
     if let Some(base) = report.base.as_ref().filter(|_| !rows.rows.iter().any(|row| row.name == BASE)) {
         let member = Member { seed, scores: base.into(), predictions: None, seconds: [None; 2], extra: None };
-        rows.rows.insert(0, Row { name: BASE.into(), kind: Kind::Yardstick, optimizer: None, members: vec![member] });
+        rows.rows.insert(0, Row::yardstick(BASE, vec![member]));
     }
-    let optimizer = Some(run.config.optimizer.name());
+    let optimizer = run.config.optimizer.name();
     let extra = extra_numbers(&folder.join(ADAPTER_FOLDER));
     let temperatures = report.at_temperature.filter(|_| temperature).map(|found| found.temperatures);
-    let mut add =
-        |name: String, predictions: Predictions, temperature: Option<f64>, seconds: Option<f64>, extra| -> Result<(), CompareError> {
-            let scaled = temperature.map(|temperature| scaled(&predictions, temperature)).transpose()?;
-            let mut row = |name: &str, predictions: Predictions| {
-                let member = Member { seconds: [Some(cost.training_seconds), seconds], extra, ..Member::of(seed, predictions) };
-                rows.add(name, Kind::Method, optimizer, member);
-            };
-            row(&name, predictions);
-            scaled.into_iter().for_each(|scaled| row(&format!("{name}, {SCALED}"), scaled));
-            Ok(())
+    let mut add = |form: Form,
+                   name: String,
+                   predictions: Predictions,
+                   temperature: Option<f64>,
+                   seconds: Option<f64>,
+                   extra|
+     -> Result<(), CompareError> {
+        let scaled = temperature.map(|temperature| scaled(&predictions, temperature)).transpose()?;
+        let mut row = |form: Form, name: String, predictions: Predictions| {
+            let member = Member { seconds: [Some(cost.training_seconds), seconds], extra, ..Member::of(seed, predictions) };
+            let (method, optimizer) = (method.name.clone(), Some(optimizer.into()));
+            rows.add(Row { name, method, form, kind: Kind::Method, optimizer, members: Vec::new() }, member);
         };
+        row(form, name.clone(), predictions);
+        scaled.into_iter().for_each(|scaled| row(form.scaled(), format!("{name}, {SCALED}"), scaled));
+        Ok(())
+    };
     let samples = report.samples.len();
     // A posterior of the linearised model predicts mean and draws in one pass, whose time is that of the draws.
     let (of_mean, of_samples) = match samples > 0 && cost.samples_seconds == 0.0 {
@@ -158,11 +209,11 @@ pub fn add_cell(rows: &mut TaskRows, method: &MethodEntry, seed: u64, folder: &P
     };
     let name = if samples == 0 { method.name.clone() } else { format!("{}, mean", method.name) };
     let at_mean = predictions(&run.predictions, |prediction| &prediction.probabilities_at_mean)?;
-    add(name, at_mean, temperatures.map(|found| found.mean), of_mean, Some(0))?;
+    add(Form::Mean, name, at_mean, temperatures.map(|found| found.mean), of_mean, Some(0))?;
     if samples > 0 {
         let sampled = predictions(&run.predictions, |prediction| &prediction.probabilities)?;
         let name = format!("{}, {samples} samples", method.name);
-        add(name, sampled, temperatures.map(|found| found.samples), Some(of_samples), extra)?;
+        add(Form::Samples, name, sampled, temperatures.map(|found| found.samples), Some(of_samples), extra)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::result::{Kind, Member, Row, TaskRows};
+use super::result::{Form, Kind, Member, Row, TaskRows};
 use crate::metrics::{BINS, Bootstrap, ComparedScore, Predictions, paired_over_seeds, quantile};
 use crate::report::{MainScores, Table, mean_and_standard_error};
 
@@ -35,6 +35,12 @@ pub struct TaskTable {
 pub struct RowEntry {
     /// Method, and how it predicts.
     pub name: String,
+    /// The method alone; empty in a file from before it was written.
+    #[serde(default)]
+    pub method: String,
+    /// How it predicts.
+    #[serde(default)]
+    pub form: Form,
     /// The seeds that it has.
     pub seeds: Vec<u64>,
     /// Share of right answers.
@@ -201,6 +207,8 @@ fn task_table(task: &TaskRows) -> TaskTable {
         let ratio = |which: usize| Some(median_seconds(row, which)? / seconds?[which].filter(|seconds| *seconds > 0.0)?);
         RowEntry {
             name: row.name.clone(),
+            method: row.method.clone(),
+            form: row.form,
             seeds: if row.kind == Kind::Yardstick { Vec::new() } else { row.members.iter().map(|member| member.seed).collect() },
             accuracy: entry(0, |scores| scores.accuracy),
             nll: entry(1, |scores| scores.nll),

@@ -50,7 +50,8 @@ impl Estimate {
         let training = members * steps * packed_tokens(train, config.train.batch_size) * flops_per_token * backward;
         // Of one pass over the whole set.
         let pass = |examples: &[Encoded]| {
-            let in_one_batch = (config.evaluation.batch_tokens as f64 / mean_length(examples).max(1.0)).clamp(1.0, examples.len().max(1) as f64);
+            let in_one_batch =
+                (config.evaluation.batch_tokens as f64 / mean_length(examples).max(1.0)).clamp(1.0, examples.len().max(1) as f64);
             packed_tokens(examples, in_one_batch as usize) * examples.len() as f64 / in_one_batch.floor() * flops_per_token
         };
         let [tune, calibrate, test] = evaluated.map(pass);

@@ -17,7 +17,7 @@ pub use lines::{LineChart, Mark, Series, summarised};
 pub use ranges::{RangeRow, range_chart};
 pub use reliability::reliability_diagram;
 pub(super) use svg::STYLE;
-pub use svg::{Picture, TONES, escape};
+pub use svg::{Picture, escape};
 
 /// Width of every picture, in its own units; a page scales it down where a screen is narrow, so text stays readable on a phone.
 const WIDTH: f64 = 440.0;

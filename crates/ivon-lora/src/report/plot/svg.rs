@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 /// The number of colours that tell series apart; the classes `tone-0` … of the style.
-pub const TONES: usize = 7;
+const TONES: usize = 7;
 
 /// What the classes look like, in both themes. A page has it once, a file brings its own.
 pub const STYLE: &str = "\
