@@ -4,7 +4,7 @@
 //! a = relu(W₁ h + b₁)   (M, Q) = W₂ a + b₂   E = M + √τ σ(Q)² ⊙ ε   v = E h
 //! ```
 
-use super::layout::ContextPlace;
+use super::layout::{ContextPlace, Part};
 use super::pool::{Buffer, Pool};
 use super::product::{Factor, Target, Threads, View, product};
 use crate::lora::{ContextNoise, spread};
@@ -110,7 +110,7 @@ impl Predictor<'_> {
     }
 
     /// The gradient of h `[n, r]` from that of v and of the divergence; those of W₁, b₁, W₂ and b₂ go to `gradient`.
-    pub fn backward(&self, predicted: &Predicted, h: &[f32], dv: &[f32], d_divergence: f32, gradient: &mut [f32]) -> Buffer {
+    pub fn backward(&self, predicted: &Predicted, h: &[f32], dv: &[f32], d_divergence: f32, gradient: &mut Part<'_>) -> Buffer {
         let (r, hidden) = (self.rank, self.place.hidden);
         let (size, n) = (r * r, h.len() / r);
         let d_out = self.out_backward(predicted, h, dv, d_divergence);
@@ -119,8 +119,8 @@ impl Predictor<'_> {
         let d = Factor::Plain(View::new(&d_out, n, 2 * size));
         product(Target::over(&mut d_active, hidden), 1.0, d, Factor::Plain(outer), Threads::All);
         d_active.iter_mut().zip(&*predicted.active).filter(|(_, a)| **a <= 0.0).for_each(|(d, _)| *d = 0.0);
-        linear_backward(&d_out, &predicted.active, 2 * size, &mut gradient[self.place.outer.clone()]);
-        linear_backward(&d_active, h, hidden, &mut gradient[self.place.inner.clone()]);
+        linear_backward(&d_out, &predicted.active, 2 * size, gradient.at(&self.place.outer));
+        linear_backward(&d_active, h, hidden, gradient.at(&self.place.inner));
         let mut dh = self.pool.take(h.len());
         // dh = Eᵀ dv + W₁ᵀ da.
         for ((dh, dv), e) in dh.chunks_exact_mut(r).zip(dv.chunks_exact(r)).zip(predicted.matrix.chunks_exact(size)) {

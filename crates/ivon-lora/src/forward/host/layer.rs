@@ -105,11 +105,8 @@ impl Pass<'_> {
         let weights = projections.map(|projection| &layer.weights.linear(projection).weight);
         let mut outputs = weights.map(|weight| self.pool.take(x.len() / weight.columns() * weight.rows()));
         apply(x, weights.into_iter().zip(&mut outputs).map(|(matrix, y)| Output { matrix, y, onto }).collect());
-        let mut places = projections.into_iter();
-        outputs.map(|mut y| {
-            let low = places.next().and_then(|projection| self.add_low(layer, projection, x, &mut y));
-            (y, low)
-        })
+        let mut lows = self.add_low(layer, projections, x, &mut outputs).into_iter();
+        outputs.map(|y| (y, lows.next().flatten()))
     }
 
     /// The gradients of [`Self::project`]: dA and dB go to `gradient`, Σ dx of all projections (if wanted) is written or added to `dx`.
@@ -125,10 +122,7 @@ impl Pass<'_> {
             let pairs: Vec<_> = through.iter().map(|through| (&layer.weights.linear(through.projection).weight, through.dy)).collect();
             apply_transposed(&pairs, dx, *add);
         }
-        let mut dx = dx.map(|(dx, _)| dx);
-        for through in through {
-            self.low_backward(layer, through, x, dx.as_deref_mut(), gradient);
-        }
+        self.low_backward(layer, through, x, dx.map(|(dx, _)| dx), gradient);
     }
 
     /// Norms each head (if the model does) and turns it by its position; gives back what the gradient needs.

@@ -22,6 +22,28 @@ pub struct Place {
     pub flip: Option<(Range<usize>, Signs)>,
 }
 
+impl Place {
+    /// All of the pair, from A to the last of what lies behind B.
+    fn range(&self) -> Range<usize> {
+        let ends = [self.context.as_ref().map(|context| context.outer.end), self.flip.as_ref().map(|(noise, _)| noise.end)];
+        self.a.start..ends.into_iter().flatten().fold(self.b.end, usize::max)
+    }
+}
+
+/// The numbers of one pair in a flat vector, named by the places that they have in it.
+#[derive(Debug)]
+pub struct Part<'a> {
+    values: &'a mut [f32],
+    start: usize,
+}
+
+impl Part<'_> {
+    /// The numbers at a place of this pair.
+    pub fn at(&mut self, place: &Range<usize>) -> &mut [f32] {
+        &mut self.values[place.start - self.start..place.end - self.start]
+    }
+}
+
 /// The place of the network between A and B, see [`Context`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ContextPlace {
@@ -75,6 +97,19 @@ impl Layout {
     /// The place of a pair, if the projection is adapted.
     pub fn place(&self, layer: usize, projection: Projection) -> Option<&Place> {
         self.places.get(layer)?[projection as usize].as_ref()
+    }
+
+    /// The numbers of some of a layer's pairs in a flat vector; the projections stand in the order of [`Projection::ALL`].
+    pub fn parts<'a>(&self, layer: usize, projections: impl IntoIterator<Item = Projection>, flat: &'a mut [f32]) -> Vec<Option<Part<'a>>> {
+        let (mut rest, mut from) = (flat, 0);
+        let mut part = |projection| {
+            let Range { start, end } = self.place(layer, projection)?.range();
+            let (_, after) = std::mem::take(&mut rest).split_at_mut(start - from);
+            let (values, after) = after.split_at_mut(end - start);
+            (rest, from) = (after, end);
+            Some(Part { values, start })
+        };
+        projections.into_iter().map(&mut part).collect()
     }
 
     /// The first layer with a pair; below it nothing needs a gradient.

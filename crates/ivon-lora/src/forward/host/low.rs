@@ -4,10 +4,12 @@
 use std::ops::Range;
 use std::sync::PoisonError;
 
+use rayon::prelude::*;
+
 use super::context::Predictor;
 use super::kernel;
 use super::layer::{Layer, Pass};
-use super::layout::Place;
+use super::layout::{Part, Place};
 use super::pool::Buffer;
 use super::product::{Factor, Target, Threads, View, product};
 use crate::forward::Seen;
@@ -18,10 +20,17 @@ use crate::model::Projection;
 const IN: u64 = 0;
 const OUT: u64 = 1;
 
-/// The low-rank side of a projection: A drop(x) `[n, r]`, and the mask.
+/// The low-rank side of a projection: A drop(x) `[n, r]`, the mask, and the divergence of a matrix between A and B.
 pub struct Low {
     values: Buffer,
     mask: Option<Mask>,
+    divergence: f64,
+}
+
+/// What a pair gives back: u = s · dy B `[n, r]`, and where it is not u A alone, what it adds to dx before the mask, `[n, in]`.
+struct Back {
+    u: Buffer,
+    unmasked: Option<Buffer>,
 }
 
 /// What goes through a projection on the way back.
@@ -38,8 +47,30 @@ impl Pass<'_> {
         (View::new(a, place.rank, a.len() / place.rank), View::new(b, b.len() / place.rank, place.rank))
     }
 
-    /// y += b + s · B A drop(x).
-    pub fn add_low(&self, layer: Layer<'_>, projection: Projection, x: &[f32], y: &mut [f32]) -> Option<Low> {
+    /// The threads of a product where several pairs are worked on side by side.
+    fn threads(&self, layer: Layer<'_>, projections: impl Iterator<Item = Projection>) -> Threads {
+        let adapted = projections.filter(|&projection| self.layout.place(layer.index, projection).is_some()).count();
+        if adapted >= rayon::current_num_threads() { Threads::One } else { Threads::All }
+    }
+
+    /// y += b + s · B A drop(x) for each of these projections of one x, side by side: their products are too small to be shared out well.
+    pub fn add_low<const N: usize>(
+        &self,
+        layer: Layer<'_>,
+        projections: [Projection; N],
+        x: &[f32],
+        outputs: &mut [Buffer; N],
+    ) -> [Option<Low>; N] {
+        let threads = self.threads(layer, projections.into_iter());
+        let mut lows = [const { None }; N];
+        let each = projections.par_iter().zip(outputs.par_iter_mut()).zip(lows.par_iter_mut()).with_max_len(1);
+        each.for_each(|((&projection, y), low)| *low = self.add_one(layer, projection, x, y, threads));
+        *self.divergence.lock().unwrap_or_else(PoisonError::into_inner) += lows.iter().flatten().map(|low| low.divergence).sum::<f64>();
+        lows
+    }
+
+    /// [`add_low`](Self::add_low) of one projection.
+    fn add_one(&self, layer: Layer<'_>, projection: Projection, x: &[f32], y: &mut [f32], threads: Threads) -> Option<Low> {
         let linear = layer.weights.linear(projection);
         let (inputs, outputs) = (linear.weight.columns(), linear.weight.rows());
         if let Some(bias) = &linear.bias {
@@ -52,24 +83,25 @@ impl Pass<'_> {
         let mut values = self.pool.take(n * place.rank);
         let dropped = mask.as_ref().map(|mask| self.drop(mask, x, self.tokens(layer, projection)));
         let x = View::new(dropped.as_deref().unwrap_or(x), n, inputs);
-        product(Target::over(&mut values, place.rank), 1.0, Factor::Plain(x), Factor::Transposed(a), Threads::All);
+        product(Target::over(&mut values, place.rank), 1.0, Factor::Plain(x), Factor::Transposed(a), threads);
         if let Some((noise, signs)) = &place.flip {
             let flipped = self.flip(layer, projection, signs, x.values);
             let noise = View::new(&self.adapter[noise.clone()], place.rank, inputs);
             let mut off = self.pool.take(values.len());
             let turned = Factor::Plain(View::new(&flipped, n, inputs));
-            product(Target::over(&mut off, place.rank), 1.0, turned, Factor::Transposed(noise), Threads::All);
+            product(Target::over(&mut off, place.rank), 1.0, turned, Factor::Transposed(noise), threads);
             signs.apply(&layer.path(projection), OUT, &self.row_keys(layer, projection), &mut off);
             add(&mut values, &off);
         }
+        let mut divergence = 0.0;
         let between = self.predictor(layer, projection, place).map(|predictor| {
             let predicted = predictor.predict(&values, self.row_keys(layer, projection));
-            *self.divergence.lock().unwrap_or_else(PoisonError::into_inner) += predictor.divergence(&predicted);
+            divergence = predictor.divergence(&predicted);
             predictor.apply(&predicted, &values)
         });
         let low = Factor::Plain(View::new(between.as_ref().unwrap_or(&values), n, place.rank));
-        product(Target::onto(y, outputs), self.scaling, low, Factor::Transposed(b), Threads::All);
-        Some(Low { values, mask })
+        product(Target::onto(y, outputs), self.scaling, low, Factor::Transposed(b), threads);
+        Some(Low { values, mask, divergence })
     }
 
     /// r ⊙ x of noise on A, see [`crate::lora::Flip`].
@@ -80,7 +112,7 @@ impl Pass<'_> {
         flipped
     }
 
-    /// The gradient of N goes to `gradient`, and r ⊙ (Nᵀ (s ⊙ u)) is given: what the noise on A adds to that of x.
+    /// The gradient of N is written to `gradient`, and r ⊙ (Nᵀ (s ⊙ u)) is given: what the noise on A adds to that of x.
     fn flip_backward(
         &self,
         layer: Layer<'_>,
@@ -99,7 +131,7 @@ impl Pass<'_> {
         let flipped = self.flip(layer, projection, signs, input);
         let turned = View::new(&turned, keys.len(), rank);
         let x = Factor::Plain(View::new(&flipped, keys.len(), inputs));
-        product(Target::over(&mut gradient[noise.clone()], inputs), 1.0, Factor::Transposed(turned), x, Threads::All);
+        product(Target::over(gradient, inputs), 1.0, Factor::Transposed(turned), x, Threads::All);
         let mut dx = self.pool.take(input.len());
         let noise = Factor::Plain(View::new(&self.adapter[noise.clone()], rank, inputs));
         product(Target::over(&mut dx, inputs), 1.0, Factor::Plain(turned), noise, Threads::All);
@@ -127,46 +159,83 @@ impl Pass<'_> {
         dropped
     }
 
-    /// The gradients of the low-rank side; its dx is added.
-    pub fn low_backward(&self, layer: Layer<'_>, through: &Through<'_>, x: &[f32], dx: Option<&mut [f32]>, gradient: &mut [f32]) {
+    /// The gradients of the low-rank sides of projections of one x, side by side; their dx is added, in their order.
+    pub fn low_backward(&self, layer: Layer<'_>, through: &[Through<'_>], x: &[f32], dx: Option<&mut [f32]>, gradient: &mut [f32]) {
+        let projections = || through.iter().map(|through| through.projection);
+        let threads = self.threads(layer, projections());
+        let parts = self.layout.parts(layer.index, projections(), gradient);
+        let mut backs: Vec<Option<Back>> = through.iter().map(|_| None).collect();
+        let each = through.iter().zip(parts).zip(&mut backs);
+        let back = |((through, part), back): ((&Through<'_>, Option<Part<'_>>), &mut Option<Back>)| {
+            *back = part.and_then(|part| self.back_one(layer, through, x, dx.is_some(), part, threads));
+        };
+        match self.observer {
+            // It may hold a lock while it works on all threads.
+            Some(_) => each.for_each(back),
+            None => each.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(back),
+        }
+        let Some(dx) = dx else { return };
+        for (through, back) in through.iter().zip(backs) {
+            if let Some((low, back)) = through.low.zip(back) {
+                self.add_back(layer, through.projection, low, &back, dx);
+            }
+        }
+    }
+
+    /// The gradients of A and B of one projection, written to `gradient`.
+    fn back_one(
+        &self,
+        layer: Layer<'_>,
+        through: &Through<'_>,
+        x: &[f32],
+        wants_dx: bool,
+        mut gradient: Part<'_>,
+        threads: Threads,
+    ) -> Option<Back> {
         let &Through { projection, dy, low } = through;
         let linear = layer.weights.linear(projection);
         let (inputs, outputs) = (linear.weight.columns(), linear.weight.rows());
         let n = dy.len() / outputs;
-        let (Some(low), Some(place)) = (low, self.layout.place(layer.index, projection)) else { return };
+        let (low, place) = (low?, self.layout.place(layer.index, projection)?);
         let (a, b) = self.factors(place);
-        let tokens = self.tokens(layer, projection);
         let dy = View::new(dy, n, outputs);
         // u = s · dy B; dB = s · dyᵀ (A drop(x)); dA = uᵀ drop(x); dx += drop'(u A). In a contextual adapter dB has E h in the place of
         // h = A drop(x), and u becomes the gradient of h by way of E h.
         let mut u = self.pool.take(n * place.rank);
-        product(Target::over(&mut u, place.rank), self.scaling, Factor::Plain(dy), Factor::Plain(b), Threads::All);
+        product(Target::over(&mut u, place.rank), self.scaling, Factor::Plain(dy), Factor::Plain(b), threads);
         let between = self.predictor(layer, projection, place).map(|predictor| {
             let predicted = predictor.predict(&low.values, self.row_keys(layer, projection));
-            u = predictor.backward(&predicted, &low.values, &u, self.d_divergence, gradient);
+            u = predictor.backward(&predicted, &low.values, &u, self.d_divergence, &mut gradient);
             predictor.apply(&predicted, &low.values)
         });
         let values = Factor::Plain(View::new(between.as_ref().unwrap_or(&low.values), n, place.rank));
-        product(Target::over(&mut gradient[place.b.clone()], place.rank), self.scaling, Factor::Transposed(dy), values, Threads::All);
-        let dropped = low.mask.as_ref().map(|mask| self.drop(mask, x, tokens));
+        product(Target::over(gradient.at(&place.b), place.rank), self.scaling, Factor::Transposed(dy), values, threads);
+        let dropped = low.mask.as_ref().map(|mask| self.drop(mask, x, self.tokens(layer, projection)));
         let input = dropped.as_deref().unwrap_or(x);
         if let Some(observer) = self.observer {
             observer.see(Seen { layer: layer.index, projection, rows: n, input, low: &low.values, d_low: &u, dy: through.dy });
         }
-        let flipped = place.flip.as_ref().map(|flip| self.flip_backward(layer, projection, flip, &u, input, gradient));
-        let (u, x) = (View::new(&u, n, place.rank), View::new(input, n, inputs));
-        product(Target::over(&mut gradient[place.a.clone()], inputs), 1.0, Factor::Transposed(u), Factor::Plain(x), Threads::All);
-        if let Some(dx) = dx {
-            match (&low.mask, flipped) {
-                (None, None) => product(Target::onto(dx, inputs), 1.0, Factor::Plain(u), Factor::Plain(a), Threads::All),
-                (mask, flipped) => {
-                    let mut through = flipped.unwrap_or_else(|| self.pool.zeros(n * inputs));
-                    product(Target::onto(&mut through, inputs), 1.0, Factor::Plain(u), Factor::Plain(a), Threads::All);
-                    match mask {
-                        None => add(dx, &through),
-                        Some(mask) => mask.apply(&through, tokens, dx, true),
-                    }
-                }
+        let mut unmasked = place.flip.as_ref().map(|flip| self.flip_backward(layer, projection, flip, &u, input, gradient.at(&flip.0)));
+        let (from, x) = (View::new(&u, n, place.rank), View::new(input, n, inputs));
+        product(Target::over(gradient.at(&place.a), inputs), 1.0, Factor::Transposed(from), Factor::Plain(x), threads);
+        if wants_dx && (low.mask.is_some() || unmasked.is_some()) {
+            let add = unmasked.is_some();
+            let unmasked = unmasked.get_or_insert_with(|| self.pool.take(n * inputs));
+            product(Target::at(unmasked, inputs, add), 1.0, Factor::Plain(from), Factor::Plain(a), threads);
+        }
+        Some(Back { u, unmasked })
+    }
+
+    /// dx += drop'(what the low-rank side of a projection gives back).
+    fn add_back(&self, layer: Layer<'_>, projection: Projection, low: &Low, back: &Back, dx: &mut [f32]) {
+        let Some(place) = self.layout.place(layer.index, projection) else { return };
+        let (a, _) = self.factors(place);
+        match (&low.mask, &back.unmasked) {
+            (Some(mask), Some(unmasked)) => mask.apply(unmasked, self.tokens(layer, projection), dx, true),
+            (None, Some(unmasked)) => add(dx, unmasked),
+            (_, None) => {
+                let u = Factor::Plain(View::new(&back.u, back.u.len() / place.rank, place.rank));
+                product(Target::onto(dx, a.columns), 1.0, u, Factor::Plain(a), Threads::All);
             }
         }
     }

@@ -82,13 +82,18 @@ impl Step<'_> {
             self.tile::<S, ROWS, VECTORS>(simd, token, column);
             token += ROWS;
         }
-        while token + 4 <= self.tokens {
-            self.tile::<S, 4, VECTORS>(simd, token, column);
-            token += 4;
+        // What is left goes in one tile, or in two where tiles are high: rows of their own would wait for each addition.
+        if token + 6 <= self.tokens {
+            self.tile::<S, 6, VECTORS>(simd, token, column);
+            token += 6;
         }
-        while token < self.tokens {
-            self.tile::<S, 1, VECTORS>(simd, token, column);
-            token += 1;
+        match self.tokens - token {
+            0 => {}
+            1 => self.tile::<S, 1, VECTORS>(simd, token, column),
+            2 => self.tile::<S, 2, VECTORS>(simd, token, column),
+            3 => self.tile::<S, 3, VECTORS>(simd, token, column),
+            4 => self.tile::<S, 4, VECTORS>(simd, token, column),
+            _ => self.tile::<S, 5, VECTORS>(simd, token, column),
         }
     }
 
