@@ -1,8 +1,9 @@
 //! Runs that are to be made, some of them fitted to what others trained → what became of each; one after the other or several at once.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -48,27 +49,25 @@ pub(super) fn make_all(jobs: &[Job<'_>], at_once: usize, watch: &mut dyn FnMut(R
     if at_once <= 1 {
         work.one_by_one();
     } else {
-        let (waiting, free): (Vec<_>, Vec<_>) = (0..jobs.len()).partition(|&place| jobs[place].after.is_some());
-        let _ = work.several(&free, at_once) && work.several(&waiting, at_once);
+        work.several(at_once);
     }
     work.outcomes
 }
 
 impl Job<'_> {
     /// Makes it, if what it waits for is made.
-    fn make(&self, jobs: &[Job<'_>], outcomes: &[Outcome], watch: &mut dyn FnMut(RunEvent<'_>) -> bool) -> Outcome {
+    fn make(&self, before: Option<(&Job<'_>, Outcome)>, watch: &mut dyn FnMut(RunEvent<'_>) -> bool) -> Outcome {
         let config = match &self.config {
             Ok(config) => config,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
-        let before = self.after.and_then(|place| Some((jobs.get(place)?, outcomes.get(place)?)));
-        if let Some((job, Outcome::Failed(reason))) = before {
+        if let Some((job, Outcome::Failed(reason))) = &before {
             return Outcome::Failed(format!("{}, whose adapter it takes, failed: {reason}", job.name));
         }
         if !is_finished(&self.folder) {
             watch(RunEvent::Note(self.name.clone()));
         }
-        let trained: Option<&Path> = before.map(|(job, _)| job.folder.as_path());
+        let trained: Option<&Path> = before.as_ref().map(|(job, _)| job.folder.as_path());
         match make(&self.folder, config, self.task, self.is_trial, trained, watch) {
             Ok(true) => Outcome::Made,
             Ok(false) => Outcome::Stopped,
@@ -80,14 +79,78 @@ impl Job<'_> {
     fn make_on(
         &self,
         threads: usize,
-        jobs: &[Job<'_>],
-        outcomes: &[Outcome],
+        before: Option<(&Job<'_>, Outcome)>,
         watch: &mut (dyn FnMut(RunEvent<'_>) -> bool + Send),
     ) -> Outcome {
         let threads = self.config.as_ref().ok().and_then(|config| config.model.threads).unwrap_or(threads);
         match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
-            Ok(pool) => pool.install(|| self.make(jobs, outcomes, watch)),
+            Ok(pool) => pool.install(|| self.make(before, watch)),
             Err(error) => Outcome::Failed(format!("could not start {threads} threads: {error}")),
+        }
+    }
+}
+
+/// What several threads take jobs from: in the order of the list, each once that which it waits for is over.
+struct Queue<'a> {
+    jobs: &'a [Job<'a>],
+    places: Mutex<Vec<Place>>,
+    /// Something is over, or all are to stop.
+    changed: Condvar,
+    is_stopped: AtomicBool,
+}
+
+/// Where a job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Waiting,
+    UnderWay,
+    Over(Outcome),
+}
+
+impl<'a> Queue<'a> {
+    fn new(jobs: &'a [Job<'a>]) -> Self {
+        let places = Mutex::new(vec![Place::Waiting; jobs.len()]);
+        Self { jobs, places, changed: Condvar::new(), is_stopped: AtomicBool::new(false) }
+    }
+
+    fn go_on(&self) -> bool {
+        !self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// The next job, with what became of the one before it; waits while there may be one later, and gives none when there is no more.
+    fn next(&self) -> Option<(usize, Option<(&'a Job<'a>, Outcome)>)> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.go_on() && places.contains(&Place::Waiting) {
+            let before = |place: usize| match self.jobs[place].after.map(|before| (before, &places[before])) {
+                None => Some(None),
+                Some((before, Place::Over(outcome))) => Some(Some((&self.jobs[before], outcome.clone()))),
+                Some(_) => None,
+            };
+            let ready = (0..places.len()).filter(|&place| places[place] == Place::Waiting).find_map(|place| Some((place, before(place)?)));
+            if let Some((place, before)) = ready {
+                places[place] = Place::UnderWay;
+                return Some((place, before));
+            }
+            // Not for ever: a stop is told by a flag.
+            places = self.changed.wait_timeout(places, BEAT).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        None
+    }
+
+    /// A job is over.
+    fn end(&self, place: usize, outcome: Outcome) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)[place] = Place::Over(outcome);
+        self.changed.notify_all();
+    }
+}
+
+/// Lets the other threads go if this one panics: what waits for its job would never begin.
+struct StopsOthers<'q, 'a>(&'q Queue<'a>);
+
+impl Drop for StopsOthers<'_, '_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.is_stopped.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -111,7 +174,8 @@ enum Told {
 impl Work<'_> {
     fn one_by_one(&mut self) {
         for (place, job) in self.jobs.iter().enumerate() {
-            let outcome = job.make(self.jobs, &self.outcomes, self.watch);
+            let before = job.after.map(|before| (&self.jobs[before], self.outcomes[before].clone()));
+            let outcome = job.make(before, self.watch);
             let is_stopped = outcome == Outcome::Stopped;
             self.settle(place, outcome);
             if is_stopped {
@@ -120,38 +184,38 @@ impl Work<'_> {
         }
     }
 
-    /// Makes those at these places, none of which waits for another of them; gives whether to go on.
-    fn several(&mut self, places: &[usize], at_once: usize) -> bool {
+    /// Makes all of them on so many threads.
+    fn several(&mut self, at_once: usize) {
         let threads = (rayon::current_num_threads() / at_once).max(1);
-        let (jobs, before) = (self.jobs, self.outcomes.clone());
-        let (next, is_stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let queue = Queue::new(self.jobs);
         let (told, heard) = channel();
         let make = |told: Sender<Told>| {
+            let _stops = StopsOthers(&queue);
             let mut hear = |event: RunEvent<'_>| {
                 if let RunEvent::Note(name) = event {
                     // Nobody listens any more only where the thread that watches has panicked.
                     let _ = told.send(Told::Begun(name));
                 }
-                !is_stopped.load(Ordering::Relaxed)
+                queue.go_on()
             };
-            while let Some(&place) = places.get(next.fetch_add(1, Ordering::Relaxed)).filter(|_| !is_stopped.load(Ordering::Relaxed)) {
-                let outcome = jobs[place].make_on(threads, jobs, &before, &mut hear);
+            while let Some((place, before)) = queue.next() {
+                let outcome = self.jobs[place].make_on(threads, before, &mut hear);
+                queue.end(place, outcome.clone());
                 let _ = told.send(Told::Ended(place, outcome));
             }
         };
+        let (jobs, make) = (self.jobs.len(), &make);
         thread::scope(|scope| {
-            for told in vec![told; at_once.min(places.len())] {
-                let make = &make;
+            for told in vec![told; at_once.min(jobs)] {
                 scope.spawn(move || make(told));
             }
-            self.listen(&heard, places.len(), &is_stopped);
+            self.listen(&heard, &queue.is_stopped);
         });
-        !is_stopped.into_inner()
     }
 
     /// Tells whoever watches of all that is heard, until the last thread has gone.
-    fn listen(&mut self, heard: &Receiver<Told>, total: usize, is_stopped: &AtomicBool) {
-        let mut done = 0;
+    fn listen(&mut self, heard: &Receiver<Told>, is_stopped: &AtomicBool) {
+        let (mut done, total) = (0, self.jobs.len());
         loop {
             let mut go_on = match heard.recv_timeout(BEAT) {
                 Ok(Told::Begun(name)) => (self.watch)(RunEvent::Note(name)),
@@ -177,5 +241,59 @@ impl Work<'_> {
         };
         self.outcomes[place] = outcome;
         go_on
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::TaskEntry;
+    use crate::data::{DataConfig, Dataset, Task};
+    use crate::run::KnownBase;
+
+    /// What is asked of a queue of four, of which the second and third wait for the first.
+    fn with_queue(ask: impl FnOnce(&Queue<'_>)) {
+        let entry = TaskEntry { name: "t".into(), seeds: None, settings: Default::default() };
+        let dataset = || Dataset { train: vec![], tune: vec![], calibrate: vec![], test: vec![], report: Default::default() };
+        let config = DataConfig { task: Some("sst2".into()), ..DataConfig::default() };
+        let task = LoadedTask {
+            entry: &entry,
+            task: Task::from_config(&config).unwrap(),
+            dataset: dataset(),
+            trial_dataset: dataset(),
+            model: String::new(),
+            known: KnownBase::default(),
+        };
+        let job = |after| Job {
+            name: "job".into(),
+            folder: "none".into(),
+            config: Ok(RunConfig::default()),
+            task: &task,
+            is_trial: false,
+            after,
+        };
+        ask(&Queue::new(&[job(None), job(Some(0)), job(Some(0)), job(None)]));
+    }
+
+    #[test]
+    fn a_job_that_waits_is_left_out_until_the_one_before_it_is_over() {
+        with_queue(|queue| {
+            let next = || queue.next().map(|(place, before)| (place, before.map(|(_, outcome)| outcome)));
+            assert_eq!(next(), Some((0, None)));
+            assert_eq!(next(), Some((3, None)));
+            queue.end(0, Outcome::Failed("why".into()));
+            assert_eq!(next(), Some((1, Some(Outcome::Failed("why".into())))));
+            assert_eq!(next(), Some((2, Some(Outcome::Failed("why".into())))));
+            assert_eq!(next(), None);
+        });
+    }
+
+    #[test]
+    fn after_a_stop_no_job_is_begun() {
+        with_queue(|queue| {
+            assert!(queue.next().is_some());
+            queue.is_stopped.store(true, Ordering::Relaxed);
+            assert!(queue.next().is_none());
+        });
     }
 }

@@ -70,6 +70,25 @@ pub enum Method {
     AdamwNoise(AdamwNoiseConfig),
 }
 
+/// What a variant holds, shared or to be changed as the method itself is.
+macro_rules! settings_of {
+    ($method:expr) => {
+        match $method {
+            Self::Ivon(settings) => settings,
+            Self::Adamw(settings) => settings,
+            Self::McDropout(settings) => settings,
+            Self::Swag(settings) => settings,
+            Self::Laplace(settings) => settings,
+            Self::Tfb(settings) => settings,
+            Self::Blob(settings) => settings,
+            Self::Scalabl(settings) => settings,
+            Self::Clora(settings) => settings,
+            Self::Ensemble(settings) => settings,
+            Self::AdamwNoise(settings) => settings,
+        }
+    };
+}
+
 impl Default for Method {
     fn default() -> Self {
         Self::Ivon(IvonMethodConfig::default())
@@ -105,36 +124,12 @@ impl Method {
 
     /// Its settings.
     pub fn settings(&self) -> &dyn Settings {
-        match self {
-            Self::Ivon(settings) => settings,
-            Self::Adamw(settings) => settings,
-            Self::McDropout(settings) => settings,
-            Self::Swag(settings) => settings,
-            Self::Laplace(settings) => settings,
-            Self::Tfb(settings) => settings,
-            Self::Blob(settings) => settings,
-            Self::Scalabl(settings) => settings,
-            Self::Clora(settings) => settings,
-            Self::Ensemble(settings) => settings,
-            Self::AdamwNoise(settings) => settings,
-        }
+        settings_of!(self)
     }
 
     /// Its settings, to be changed.
     pub fn settings_mut(&mut self) -> &mut dyn Settings {
-        match self {
-            Self::Ivon(settings) => settings,
-            Self::Adamw(settings) => settings,
-            Self::McDropout(settings) => settings,
-            Self::Swag(settings) => settings,
-            Self::Laplace(settings) => settings,
-            Self::Tfb(settings) => settings,
-            Self::Blob(settings) => settings,
-            Self::Scalabl(settings) => settings,
-            Self::Clora(settings) => settings,
-            Self::Ensemble(settings) => settings,
-            Self::AdamwNoise(settings) => settings,
-        }
+        settings_of!(self)
     }
 
     /// Its name.

@@ -8,6 +8,7 @@ use super::folder::{ADAPTER_FOLDER, RUN_FILE, read_run};
 use super::train::Watch;
 use super::{EvaluateRequest, RunConfig, RunError};
 use crate::data::{self, EncodedSet, Example, Role, Split, Task, find_files};
+use crate::files::FileError;
 
 /// What `scale` and `prune` ask for alike. What is absent comes from the run, or from the adapter's own `ivon_lora.json`.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +42,8 @@ impl Subject {
     /// # Errors
     /// If model or data are named nowhere, and whatever is wrong with base, adapter or rows.
     pub fn open(request: &SubjectRequest, watch: Watch<'_>) -> Result<Self, RunError> {
+        // Else the model would be what is said to be missing.
+        request.path.metadata().map_err(FileError::io("read", &request.path))?;
         let settings = request.path.join(RUN_FILE);
         let config = settings.exists().then(|| read_run(&settings)).transpose()?;
         let adapter = if config.is_some() { request.path.join(ADAPTER_FOLDER) } else { request.path.clone() };
@@ -91,4 +94,16 @@ fn of_files(path: &std::path::Path, split: Option<&str>, task: &Task) -> Result<
     let has_calibrate = name != calibrate && find_files(path, &task.name)?.iter().any(|file| file.split == Split::Calibrate);
     let chosen = has_calibrate.then(|| rows(path, Some(calibrate), task)).transpose()?;
     Ok(((name, source.examples), chosen.map(|(name, source)| (name, source.examples))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_not_there_is_what_is_said_to_be_missing() {
+        let request = SubjectRequest { path: "runs/none".into(), ..SubjectRequest::default() };
+        let message = Subject::open(&request, &mut |_| true).err().unwrap().to_string();
+        assert!(message.contains("runs/none") && !message.contains("model"), "{message}");
+    }
 }
