@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::adamw::AdamwConfig;
-use super::{Fit, Settings, Setup};
+use super::{Fit, Passes, Settings, Setup};
 use crate::lora::Adapter;
 use crate::posterior::{Members, Posterior};
 use crate::train::{Optimizer, TrainError};
@@ -57,8 +57,8 @@ impl Settings for EnsembleConfig {
         self.members
     }
 
-    fn prediction_passes(&self, samples: usize) -> f64 {
-        1.0 + samples.min(self.members) as f64
+    fn prediction_passes(&self, samples: usize) -> Passes {
+        Passes { together: 1.0 + samples.min(self.members) as f64, alone: 0.0 }
     }
 
     fn finish(&self, trained: Vec<Box<dyn Posterior>>, _: &mut Fit<'_>) -> Result<Box<dyn Posterior>, TrainError> {

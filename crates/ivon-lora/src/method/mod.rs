@@ -37,7 +37,7 @@ pub use mc_dropout::McDropoutConfig;
 pub use noise::AdamwNoiseConfig;
 pub use posteriors::WithPosterior;
 pub use scalabl::ScalablConfig;
-pub use settings::{Fit, Settings, Setup};
+pub use settings::{Fit, Passes, Settings, Setup};
 pub use swag::SwagConfig;
 pub use tfb::TfbConfig;
 pub use training::{MEMBERS_FOLDER, member_folder, member_seed, train_members};

@@ -54,15 +54,14 @@ pub trait Settings: fmt::Debug {
         false
     }
 
-    /// How often, in time, what [`finish`](Self::finish) computes passes so many training examples forward through the network, good to
-    /// about a third; for the estimate of a run.
-    fn fitting_passes(&self, _examples: usize) -> f64 {
-        0.0
+    /// What [`finish`](Self::finish) computes over so many training examples, good to about a third; for the estimate of a run.
+    fn fitting_passes(&self, _examples: usize) -> Passes {
+        Passes::default()
     }
 
-    /// How often, in time, a prediction at the mean and with so many draws passes its examples forward, good to about a third.
-    fn prediction_passes(&self, samples: usize) -> f64 {
-        1.0 + if self.draws() { samples as f64 } else { 0.0 }
+    /// What a prediction at the mean and with so many draws computes over its examples, good to about a third.
+    fn prediction_passes(&self, samples: usize) -> Passes {
+        Passes { together: 1.0 + if self.draws() { samples as f64 } else { 0.0 }, alone: 0.0 }
     }
 
     /// What can be drawn from once training has ended. `trained` is what the optimizer of each of the [`members`](Self::members)
@@ -88,6 +87,15 @@ pub trait Settings: fmt::Debug {
     ) -> Result<Box<dyn Posterior>, PosteriorError> {
         crate::posterior::restore(stored, mean, decoder, device)
     }
+}
+
+/// How often a set of examples goes forward through the network, or what takes as long.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Passes {
+    /// In large batches, in which a common beginning is computed once.
+    pub together: f64,
+    /// Example by example.
+    pub alone: f64,
 }
 
 /// What a method is told of a run before its first step.

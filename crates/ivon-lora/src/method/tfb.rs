@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adamw::AdamwConfig;
 use super::eigen::eigenvectors;
-use super::{Fit, Settings, Setup};
+use super::{Fit, Passes, Settings, Setup};
 use crate::lora::{Adapter, LoraError, Matrix};
 use crate::posterior::{Gaussian, Posterior};
 use crate::predict::{EvaluationOptions, scale_trials};
@@ -81,10 +81,10 @@ impl Settings for TfbConfig {
         Ok(Box::new(self.adamw.optimizer(adapter)?))
     }
 
-    fn fitting_passes(&self, examples: usize) -> f64 {
+    fn fitting_passes(&self, examples: usize) -> Passes {
         // The mean, both ends of the range, and each halving; where an end decides, there are fewer.
         let share = self.tfb_examples.min(examples) as f64 / examples.max(1) as f64;
-        share * (1 + (2 + self.tfb_halvings) * (1 + self.tfb_samples)) as f64
+        Passes { together: share * (1 + (2 + self.tfb_halvings) * self.tfb_samples) as f64, alone: 0.0 }
     }
 
     fn finish(&self, trained: Vec<Box<dyn Posterior>>, fit: &mut Fit<'_>) -> Result<Box<dyn Posterior>, TrainError> {

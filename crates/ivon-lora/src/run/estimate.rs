@@ -8,6 +8,7 @@ use super::RunConfig;
 use crate::data::Encoded;
 use crate::forward::host;
 use crate::lora::Projection;
+use crate::method::Passes;
 use crate::model::{BasePrecision, Checkpoint, DecoderConfig};
 use crate::train::Length;
 
@@ -54,11 +55,15 @@ impl Estimate {
                 (config.evaluation.batch_tokens as f64 / mean_length(examples).max(1.0)).clamp(1.0, examples.len().max(1) as f64);
             packed_tokens(examples, in_one_batch as usize) * examples.len() as f64 / in_one_batch.floor() * flops_per_token
         };
-        let [tune, calibrate, test] = evaluated.map(pass);
+        let passes = |passes: Passes, examples: &[Encoded]| {
+            let alone = examples.len() as f64 * mean_length(examples) * flops_per_token;
+            passes.together * pass(examples) + passes.alone * alone
+        };
         let evaluations = length.steps.div_ceil(length.eval_interval) as f64;
-        let passes = settings.prediction_passes(config.evaluation.samples);
-        let evaluation = tune * evaluations * members * (1.0 + config.train.eval_samples as f64) + (calibrate + test) * passes;
-        let fitting = pass(train) * settings.fitting_passes(train.len());
+        let [tune, calibrate, test] = evaluated;
+        let predicted = [calibrate, test].map(|examples| passes(settings.prediction_passes(config.evaluation.samples), examples));
+        let evaluation = pass(tune) * evaluations * members * (1.0 + config.train.eval_samples as f64) + predicted.iter().sum::<f64>();
+        let fitting = passes(settings.fitting_passes(train.len()), train);
         Self {
             base_bytes: base_bytes(config.model.base_precision, checkpoint),
             step_bytes: activations(decoder, tokens, config.model.recompute)
@@ -66,7 +71,7 @@ impl Estimate {
             training_seconds: training / rate,
             fitting_seconds: fitting / rate,
             evaluation_seconds: evaluation / rate,
-            base_seconds: test / rate,
+            base_seconds: pass(test) / rate,
             rate,
         }
     }

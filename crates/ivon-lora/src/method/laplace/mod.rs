@@ -14,7 +14,7 @@ mod testing;
 use serde::{Deserialize, Serialize};
 
 use super::adamw::AdamwConfig;
-use super::{Fit, Settings, Setup};
+use super::{Fit, Passes, Settings, Setup};
 use crate::lora::Adapter;
 use crate::posterior::{LaplacePrediction, Linearised, Posterior};
 use crate::predict::{EvaluationOptions, PredictError, linearised_nll};
@@ -25,8 +25,8 @@ use kronecker::Kronecker;
 
 /// Draws of the logits by which prior precisions are compared on calibrate.
 const TRIAL_SAMPLES: usize = 100;
-/// What the Jacobian of the choice logits of a set takes, in passes forward over it: measured for two choices.
-const PASSES: f64 = 4.5;
+/// What the Jacobian of the choice logits of a set takes for two choices: once forward, once back, and what comes of it.
+const JACOBIAN: Passes = Passes { together: 0.0, alone: 2.5 };
 
 /// AdamW's settings and those of the approximation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,12 +134,12 @@ impl Settings for LaplaceConfig {
             .then_some("`prior_precision_by` = `calibration`")
     }
 
-    fn fitting_passes(&self, _examples: usize) -> f64 {
-        PASSES
+    fn fitting_passes(&self, _examples: usize) -> Passes {
+        JACOBIAN
     }
 
-    fn prediction_passes(&self, _samples: usize) -> f64 {
-        PASSES
+    fn prediction_passes(&self, _samples: usize) -> Passes {
+        JACOBIAN
     }
 
     fn finish(&self, trained: Vec<Box<dyn Posterior>>, fit: &mut Fit<'_>) -> Result<Box<dyn Posterior>, TrainError> {
