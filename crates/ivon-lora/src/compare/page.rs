@@ -57,10 +57,19 @@ fn cells(row: &RowEntry) -> Vec<Cell> {
         Cell { words: format!("{:.3}", entry.mean), small: error, is_bold: entry.is_bold }
     };
     let ratio = |value: Option<f64>| Cell::of(value.map_or_else(|| "–".into(), |value| format!("{value:.2}")));
-    let extra = Cell::of(row.extra_parameters.map_or_else(|| "–".into(), |extra| extra.to_string()));
+    let extra = Cell::of(row.extra_parameters.map_or_else(|| "–".into(), short));
     let scores = [&row.accuracy, &row.nll, &row.brier, &row.ece].map(score);
     let rest = [ratio(row.training_time), ratio(row.prediction_time), extra, Cell::of(row.seeds.len().to_string())];
     std::iter::once(Cell::of(&row.name)).chain(scores).chain(rest).collect()
+}
+
+/// A large number in a narrow column: 465 k, 9.8 M.
+fn short(number: u64) -> String {
+    match number {
+        0..10_000 => number.to_string(),
+        10_000..1_000_000 => format!("{:.0} k", number as f64 / 1e3),
+        _ => format!("{:.1} M", number as f64 / 1e6),
+    }
 }
 
 /// A score of a row.
@@ -121,4 +130,14 @@ fn trials(trials: &[Trial]) -> String {
     };
     paragraph("Every trial with its NLL on tune, in nats; of each method the lowest was chosen.")
         + &html_table(&["task", "method", "settings", "NLL at the mean", "NLL with draws"], 3, &trials.iter().map(row).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_numbers_are_written_short() {
+        assert_eq!([54, 464_746, 9_767_838].map(short), ["54", "465 k", "9.8 M"]);
+    }
 }

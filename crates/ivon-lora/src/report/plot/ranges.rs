@@ -33,7 +33,9 @@ pub fn range_chart(title: &str, x: &Axis, rows: &[RangeRow], legend: &[(usize, &
         drawing.line("grid", [x, top], [x, bottom]);
     }
     frame.draw_x(&mut drawing);
-    let mut at = left;
+    // Over the rows where it has room there, else as far to the left as it must.
+    let wide: f64 = legend.iter().map(|(_, words)| width_of(words) + 28.0).sum();
+    let mut at = (WIDTH - wide).clamp(0.0, left);
     for (tone, words) in legend {
         drawing.tone(*tone);
         drawing.circle("dot", [at + 4.0, 32.0], 4.5);
