@@ -54,10 +54,18 @@ impl FileError {
         }
     }
 
-    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { action, path, source }
     }
+}
+
+/// Checks that there is something at a path.
+///
+/// # Errors
+/// If there is nothing, or it may not be looked at.
+pub fn check_exists(path: &Path) -> Result<(), FileError> {
+    path.metadata().map(|_| ()).map_err(FileError::io("read", path))
 }
 
 /// Reads a whole file of at most `limit` bytes.

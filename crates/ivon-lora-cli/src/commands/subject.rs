@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ivon_lora::files::check_exists;
 use ivon_lora::run::{RUN_FILE, RunRecord, SubjectRequest};
 
 use super::evaluate::shared_request;
@@ -13,8 +14,10 @@ use crate::render::Screen;
 /// The adapter, its base and its rows.
 ///
 /// # Errors
-/// If task, scoring, scale or split cannot be, or model or data are named nowhere.
+/// If nothing is at the path, if task, scoring, scale or split cannot be, or model or data are named nowhere.
 pub fn request(subject: &SubjectArgs, task: &TaskArgs, how: &HowArgs) -> Result<SubjectRequest, CliError> {
+    // Else the model would be what is said to be missing.
+    check_exists(&subject.path)?;
     let is_run = subject.path.join(RUN_FILE).exists();
     for (flag, is_there) in [("--model", subject.model.is_some()), ("--data", subject.data.is_some())] {
         if !is_run && !is_there {

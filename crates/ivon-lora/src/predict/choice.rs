@@ -77,7 +77,7 @@ impl Questions {
 }
 
 /// Tokens at the beginning that all examples share; each keeps at least one of its own.
-fn common_prefix(examples: &[&Encoded]) -> usize {
+pub(crate) fn common_prefix(examples: &[&Encoded]) -> usize {
     let Some((first, rest)) = examples.split_first() else { return 0 };
     rest.iter().fold(first.tokens.len() - 1, |shared, other| {
         let equal = first.tokens.iter().zip(&other.tokens).take_while(|(a, b)| a == b).count();

@@ -7,6 +7,7 @@ mod scale;
 mod error;
 
 pub use average::{Evaluated, EvaluationOptions, evaluate, log_probabilities};
+pub(crate) use choice::common_prefix;
 pub use choice::{Questions, choice_log_probabilities, log_probabilities_at};
 pub use error::PredictError;
 pub use linear::{Linearisation, watch_curvature};

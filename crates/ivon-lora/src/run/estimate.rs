@@ -10,6 +10,7 @@ use crate::forward::host;
 use crate::lora::Projection;
 use crate::method::Passes;
 use crate::model::{BasePrecision, Checkpoint, DecoderConfig};
+use crate::predict::common_prefix;
 use crate::train::Length;
 
 /// What a run is expected to need. Bytes and seconds are estimates, good to about a third.
@@ -51,9 +52,8 @@ impl Estimate {
         let training = members * steps * packed_tokens(train, config.train.batch_size) * flops_per_token * backward;
         // Of one pass over the whole set.
         let pass = |examples: &[Encoded]| {
-            let in_one_batch =
-                (config.evaluation.batch_tokens as f64 / mean_length(examples).max(1.0)).clamp(1.0, examples.len().max(1) as f64);
-            packed_tokens(examples, in_one_batch as usize) * examples.len() as f64 / in_one_batch.floor() * flops_per_token
+            let batch = ((config.evaluation.batch_tokens as f64 / mean_length(examples).max(1.0)) as usize).clamp(1, examples.len().max(1));
+            packed_tokens(examples, batch) * examples.len() as f64 / batch as f64 * flops_per_token
         };
         let passes = |passes: Passes, examples: &[Encoded]| {
             let alone = examples.len() as f64 * mean_length(examples) * flops_per_token;
@@ -104,9 +104,7 @@ fn mean_length(examples: &[Encoded]) -> f64 {
 
 /// Tokens of a batch of so many average prompts, those that all begin with computed once.
 fn packed_tokens(examples: &[Encoded], batch: usize) -> f64 {
-    let Some(first) = examples.first() else { return 0.0 };
-    let common = |example: &Encoded| first.tokens.iter().zip(&example.tokens).take_while(|(one, other)| one == other).count();
-    let prefix = if batch > 1 { examples.iter().map(common).min().unwrap_or(0) as f64 } else { 0.0 };
+    let prefix = if batch > 1 { common_prefix(&examples.iter().collect::<Vec<_>>()) as f64 } else { 0.0 };
     prefix + batch as f64 * (mean_length(examples) - prefix)
 }
 

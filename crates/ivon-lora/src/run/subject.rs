@@ -8,7 +8,7 @@ use super::folder::{ADAPTER_FOLDER, RUN_FILE, read_run};
 use super::train::Watch;
 use super::{EvaluateRequest, RunConfig, RunError};
 use crate::data::{self, EncodedSet, Example, Role, Split, Task, find_files};
-use crate::files::FileError;
+use crate::files::check_exists;
 
 /// What `scale` and `prune` ask for alike. What is absent comes from the run, or from the adapter's own `ivon_lora.json`.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +43,7 @@ impl Subject {
     /// If model or data are named nowhere, and whatever is wrong with base, adapter or rows.
     pub fn open(request: &SubjectRequest, watch: Watch<'_>) -> Result<Self, RunError> {
         // Else the model would be what is said to be missing.
-        request.path.metadata().map_err(FileError::io("read", &request.path))?;
+        check_exists(&request.path)?;
         let settings = request.path.join(RUN_FILE);
         let config = settings.exists().then(|| read_run(&settings)).transpose()?;
         let adapter = if config.is_some() { request.path.join(ADAPTER_FOLDER) } else { request.path.clone() };
