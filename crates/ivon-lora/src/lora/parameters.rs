@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::Param;
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{Adapter, Context, Flip, LayerAdapter, LoraError, LoraPair, Projection};
@@ -85,6 +85,31 @@ impl Adapter {
     /// If the device does not give its data back.
     pub fn flatten(&self) -> Result<Vec<f32>, LoraError> {
         Ok(self.to_matrices()?.into_iter().flat_map(|(_, matrix)| matrix.values).collect())
+    }
+
+    /// The first decoder layer with a number other than 0; that behind the last one where there is none.
+    ///
+    /// # Errors
+    /// If the device does not give its data back.
+    pub fn first_layer_other_than_zero(&self) -> Result<usize, LoraError> {
+        for (layer, projection, pair) in self.pairs() {
+            for (name, parameter) in [("lora_A", &pair.lora_A), ("lora_B", &pair.lora_B)] {
+                let matrix = to_matrix(&parameter_path(layer, projection, name), parameter.val())?;
+                if matrix.values.iter().any(|value| *value != 0.0) {
+                    return Ok(layer);
+                }
+            }
+        }
+        Ok(self.layers.len())
+    }
+
+    /// The adapter ready to be differentiated by its weights from decoder layer `first` on; those below are constants.
+    pub fn tracked_from(&self, first: usize) -> Self {
+        let mut adapter = self.clone().train();
+        for layer in adapter.layers.iter_mut().take(first) {
+            *layer = layer.clone().no_grad();
+        }
+        adapter
     }
 
     /// An adapter whose parameters are what `change` makes of these, path by path; they keep their ids.

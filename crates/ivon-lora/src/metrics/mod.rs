@@ -15,7 +15,7 @@ mod uncertainty;
 pub use bootstrap::{Bootstrap, Intervals, intervals, paired_difference, quantile, resamples};
 pub use calibration::{Bin, ece, ece_floor, equal_mass_bins, expected_error, maximum_error, reliability_bins};
 pub use classes::{ClassScores, Classes, class_scores};
-pub use detection::{aupr, auroc};
+pub use detection::{aupr, auroc, auroc_interval};
 pub use error::MetricsError;
 pub use paired::{ComparedScore, paired_over_seeds};
 pub use predictions::{LogProbabilities, Predictions, first_largest, log_softmax, log_sum_exp, mean_of_draws};

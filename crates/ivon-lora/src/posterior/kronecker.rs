@@ -112,6 +112,8 @@ impl KroneckerBlock {
 pub struct KroneckerLaplace {
     mean: Adapter,
     variance: Adapter,
+    /// The lowest layer with a random parameter.
+    first_layer: usize,
     /// The paths and sizes of all parameters, in the adapter's order.
     parameters: Vec<(String, usize)>,
     blocks: BTreeMap<String, KroneckerBlock>,
@@ -152,7 +154,8 @@ impl KroneckerLaplace {
             Tensor::from_data(TensorData::new(values, tensor.dims()), &tensor.device())
         });
         let parameters = mean.parameters().map(|(path, parameter)| (path, parameter.lazy_shape().num_elements())).collect();
-        Ok(Self { mean, variance, parameters, blocks, precision, prediction, facts: BTreeMap::new() })
+        let first_layer = variance.first_layer_other_than_zero()?;
+        Ok(Self { mean, variance, first_layer, parameters, blocks, precision, prediction, facts: BTreeMap::new() })
     }
 
     /// With a fact that its file shall hold.
@@ -251,6 +254,10 @@ impl Linearised for KroneckerLaplace {
             }
         }
         Ok(covariance)
+    }
+
+    fn first_layer(&self) -> usize {
+        self.first_layer
     }
 
     fn form(&self) -> LinearisedForm {

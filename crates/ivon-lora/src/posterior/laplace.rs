@@ -49,6 +49,8 @@ pub struct Laplace {
     gaussian: Gaussian,
     /// σ² of every weight, `[P]`.
     variance: Vec<f32>,
+    /// The lowest layer where one of them is not 0.
+    first_layer: usize,
     prediction: LaplacePrediction,
 }
 
@@ -59,7 +61,8 @@ impl Laplace {
     /// If the device does not give its data back.
     pub fn new(gaussian: Gaussian, prediction: LaplacePrediction) -> Result<Self, PosteriorError> {
         let variance = gaussian.variance().map(Adapter::flatten).transpose()?.unwrap_or_default();
-        Ok(Self { gaussian: gaussian.with_fact("prediction", prediction.name()), variance, prediction })
+        let first_layer = gaussian.variance().map(Adapter::first_layer_other_than_zero).transpose()?.unwrap_or(0);
+        Ok(Self { gaussian: gaussian.with_fact("prediction", prediction.name()), variance, first_layer, prediction })
     }
 
     pub(super) fn from_stored(mean: Adapter, stored: &Stored, decoder: &DecoderConfig, device: &Device) -> Result<Self, PosteriorError> {
@@ -95,6 +98,10 @@ impl Linearised for Laplace {
             a.iter().zip(b).zip(&self.variance).map(|((a, b), variance)| f64::from(*a) * f64::from(*b) * f64::from(*variance)).sum()
         };
         Ok(jacobian.iter().flat_map(|a| jacobian.iter().map(move |b| (a, b))).map(entry).collect())
+    }
+
+    fn first_layer(&self) -> usize {
+        self.first_layer
     }
 
     fn form(&self) -> LinearisedForm {

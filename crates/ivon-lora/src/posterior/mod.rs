@@ -88,6 +88,11 @@ pub trait Linearised {
     /// If the device does not give its data back.
     fn covariance(&self, jacobian: &[Vec<f32>]) -> Result<Vec<f64>, PosteriorError>;
 
+    /// The lowest decoder layer whose weights are random: of a Jacobian's columns those below it are not looked at.
+    fn first_layer(&self) -> usize {
+        0
+    }
+
     /// How probabilities are averaged over the logits.
     fn form(&self) -> LinearisedForm;
 }

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 use ivon::noise::{Address, Purpose};
@@ -29,12 +28,13 @@ pub struct Linearisation {
 }
 
 impl Linearisation {
-    /// Predicts an example and differentiates: C−1 forward and backward passes (one where there is a single choice).
+    /// Predicts an example and differentiates by the weights of the decoder layers from `first` on, those below counting as constants:
+    /// C−1 forward and backward passes (one where there is a single choice).
     ///
     /// # Errors
     /// If a number is not finite, or the device gives none back.
-    pub fn of(network: &Network, adapter: &Adapter, scaling: f64, example: &Encoded) -> Result<Self, PredictError> {
-        let adapter = adapter.clone().train();
+    pub fn of(network: &Network, adapter: &Adapter, first: usize, scaling: f64, example: &Encoded) -> Result<Self, PredictError> {
+        let adapter = adapter.tracked_from(first);
         let questions = Questions::pack(&[example]);
         let predict = || choice_log_probabilities(network, LowRank { adapter: &adapter, scaling, dropout: None }, &questions);
         let not_finite = || PredictError::NotFinite { id: example.id.clone() };
@@ -82,8 +82,8 @@ fn curvature(log_probabilities: &[f64]) -> Vec<f64> {
     (0..p.len()).flat_map(|a| (0..p.len()).map(move |b| (a, b))).map(|(a, b)| entry(a, b)).collect()
 }
 
-/// Predicts an example, `[C]`, nats, and lets `observer` watch the backward passes of d weighted by each column of R, where R Rᵀ = Λ is
-/// the curvature in d: the squares of what it sees, summed over the passes, are those of Jᵀ Λ J. `pass` hears the number of each pass
+/// Predicts an example, `[C]`, nats, and lets `observer` watch the backward passes down to decoder layer `first` of d weighted by each
+/// column of R, where R Rᵀ = Λ is the curvature in d: the squares of what it sees, summed over the passes, are those of Jᵀ Λ J. `pass` hears the number of each pass
 /// before it.
 ///
 /// # Errors
@@ -91,12 +91,13 @@ fn curvature(log_probabilities: &[f64]) -> Vec<f64> {
 pub fn watch_curvature(
     network: &Network,
     adapter: &Adapter,
+    first: usize,
     scaling: f64,
     example: &Encoded,
     observer: &Arc<dyn Observer>,
     pass: &mut dyn FnMut(usize),
 ) -> Result<Vec<f64>, PredictError> {
-    let adapter = adapter.clone().train();
+    let adapter = adapter.tracked_from(first);
     let questions = Questions::pack(&[example]);
     let low_rank = LowRank { adapter: &adapter, scaling, dropout: None };
     let size = example.choices.len().saturating_sub(1);
@@ -153,8 +154,9 @@ impl LinearSet {
             form: linearised.form(),
         };
         let mut sets: Vec<Self> = distributions.iter().map(empty).collect();
+        let first = distributions.iter().map(|linearised| linearised.first_layer()).min().unwrap_or(0);
         for (done, example) in examples.iter().enumerate() {
-            let found = Linearisation::of(network, mean, scaling, example)?;
+            let found = Linearisation::of(network, mean, first, scaling, example)?;
             for (set, linearised) in sets.iter_mut().zip(distributions) {
                 set.covariances.push(linearised.covariance(&found.jacobian)?);
                 set.rows.push(found.log_probabilities.clone());

@@ -14,6 +14,6 @@ pub use findings::{Finding, RunSettings, Severity, findings};
 pub use prune::{PRUNE_FILE, PrunePoint, PruneReport};
 pub use records::{Evaluation, EvaluationRecord, MainScores, Record, ReportError, SampledScores, StepRecord, read_records};
 pub use scale::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, prefixes};
-pub use shift::{Answered, Detection, Measure, ShiftReport, ShiftScores, ShiftSet, ShiftWay};
+pub use shift::{Answered, Detection, Measure, SHIFT_FILE, ShiftReport, ShiftScores, ShiftSet, ShiftWay};
 pub use spread::{AdapterSpread, LayerSpread, Spread, adapter_spread};
 pub use table::{Table, mean_and_standard_error, score_table, sentence_for_a_stranger, with_error};

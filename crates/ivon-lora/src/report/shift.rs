@@ -6,13 +6,17 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::page::Figure;
+use super::plot::{Axis, RangeRow, range_chart};
 use super::{MainScores, Table};
 use crate::metrics::{
-    BINS, LogProbabilities, MetricsError, Predictions, area_under_selective_accuracy, aupr, auroc, entropy, mean_of_draws,
+    BINS, LogProbabilities, MetricsError, Predictions, area_under_selective_accuracy, aupr, auroc, auroc_interval, entropy, mean_of_draws,
     selective_accuracy, uncertainties,
 };
 use crate::predict::Evaluated;
 
+/// The file that a run's folder keeps it in.
+pub const SHIFT_FILE: &str = "shift.json";
 /// The share of rows that the selective accuracy is told at.
 const ANSWERED: f64 = 0.8;
 
@@ -77,6 +81,8 @@ pub struct Detection {
     pub uncertainty: Measure,
     /// ½ for one that says nothing.
     pub auroc: f64,
+    /// Its 95 % interval.
+    pub auroc_interval: [f64; 2],
     /// With the set as the positive class.
     pub aupr: f64,
     /// The AUPR of one that says nothing: the set's share of all rows.
@@ -96,6 +102,8 @@ pub enum Measure {
 }
 
 impl Measure {
+    const ALL: [Self; 3] = [Self::TopProbability, Self::Entropy, Self::MutualInformation];
+
     /// In words.
     pub fn name(self) -> &'static str {
         match self {
@@ -161,7 +169,9 @@ impl Answered {
             let scores: Vec<f64> = there.iter().chain(here).copied().collect();
             let is_other: Vec<bool> = (0..scores.len()).map(|row| row < there.len()).collect();
             let chance = there.len() as f64 / scores.len() as f64;
-            Some(Detection { uncertainty: *measure, auroc: auroc(&scores, &is_other)?, aupr: aupr(&scores, &is_other)?, chance })
+            let auroc = auroc(&scores, &is_other)?;
+            let auroc_interval = auroc_interval(auroc, there.len(), here.len());
+            Some(Detection { uncertainty: *measure, auroc, auroc_interval, aupr: aupr(&scores, &is_other)?, chance })
         };
         self.uncertainties.iter().zip(&own.uncertainties).filter_map(told).collect()
     }
@@ -221,18 +231,44 @@ impl ShiftReport {
 
     /// A row for each set that is not the run's own, way and uncertainty.
     pub fn detection(&self) -> Table {
-        let head = ["", "AUROC", "AUPR", "AUPR by chance"].map(String::from).to_vec();
+        let head = ["", "AUROC", "95 %", "AUPR", "AUPR by chance"].map(String::from).to_vec();
         let mut rows = Vec::new();
         for set in &self.sets {
             for way in &set.ways {
                 rows.extend(way.detection.iter().map(|one| {
                     let name = format!("{}, {}, {}", set.name, way.way, one.uncertainty.name());
+                    let [low, high] = one.auroc_interval;
                     let [auroc, aupr, chance] = [one.auroc, one.aupr, one.chance].map(|value| format!("{value:.3}"));
-                    vec![name, auroc, aupr, chance]
+                    vec![name, auroc, format!("{low:.2} – {high:.2}"), aupr, chance]
                 }));
             }
         }
         Table { head, rows }
+    }
+
+    /// AUROC of each uncertainty with its interval, a row for each set and way.
+    pub fn figures(&self) -> Vec<Figure> {
+        let tone = |measure| Measure::ALL.iter().position(|one| *one == measure).unwrap_or(0);
+        let ways = self.sets.iter().flat_map(|set| set.ways.iter().map(move |way| (set, way)));
+        let rows: Vec<RangeRow> = ways
+            .filter(|(_, way)| !way.detection.is_empty())
+            .map(|(set, way)| {
+                let range = |one: &Detection| (tone(one.uncertainty), [one.auroc_interval[0], one.auroc, one.auroc_interval[1]]);
+                RangeRow { name: format!("{}, {}", set.name, way.way), ranges: way.detection.iter().map(range).collect() }
+            })
+            .collect();
+        if rows.is_empty() {
+            return Vec::new();
+        }
+        let there = |tone: usize| rows.iter().flat_map(|row| &row.ranges).any(|range| range.0 == tone);
+        let legend: Vec<(usize, &str)> =
+            Measure::ALL.iter().enumerate().filter(|(tone, _)| there(*tone)).map(|(tone, measure)| (tone, measure.name())).collect();
+        let own = self.sets.first().map_or("", |own| &own.name);
+        vec![Figure {
+            file: "shift-auroc".into(),
+            picture: range_chart("Other sets told from held-out rows", &Axis::between("AUROC", 0.0, 1.0), &rows, &legend),
+            caption: format!("Told from held-out rows of {own}; bars are 95 % intervals by the formula of Hanley and McNeil."),
+        }]
     }
 }
 
@@ -285,7 +321,10 @@ mod tests {
         let scores = report.scores().to_text();
         assert!(scores.contains("\nown, test, mean ") && scores.contains("\nother, validation, 2 samples  2         –"), "{scores}");
         let detection = report.detection().to_text();
-        assert!(detection.contains("\nother, mean, 1 − top probability  0.833  0.833           0.400\n"), "{detection}");
+        assert!(detection.contains("\nother, mean, 1 − top probability  0.833  0.41 – 1.00  0.833           0.400\n"), "{detection}");
+        // One way of answering has something to be told from; its two uncertainties are a bar each.
+        let picture = report.figures()[0].picture.inline();
+        assert!(picture.contains("other, mean") && picture.matches("class=\"faint\"").count() == 2);
         assert_eq!(serde_json::from_str::<ShiftReport>(&serde_json::to_string(&report).unwrap()).unwrap().detection(), report.detection());
     }
 }

@@ -12,7 +12,8 @@ use crate::metrics::{Predictions, Scores};
 use crate::posterior::PredictWith;
 use crate::report::page::{Distribution, ExampleRow, Examples, RunPage};
 use crate::report::{
-    AdapterSpread, Finding, PRUNE_FILE, PruneReport, Record, RunSettings, SCALE_FILE, ScaleReport, adapter_spread, findings, read_records,
+    AdapterSpread, Finding, PRUNE_FILE, PruneReport, Record, RunSettings, SCALE_FILE, SHIFT_FILE, ScaleReport, ShiftReport, adapter_spread,
+    findings, read_records,
 };
 use crate::train::METRICS_FILE;
 
@@ -37,6 +38,8 @@ pub struct RunRecord {
     pub scale: Option<ScaleReport>,
     /// Scores against the share of pruned weights, where `prune` was run.
     pub prune: Option<PruneReport>,
+    /// What it says to other sets, where `shift` was run.
+    pub shift: Option<ShiftReport>,
     /// What was remarkable.
     pub findings: Vec<Finding>,
 }
@@ -56,9 +59,11 @@ impl RunRecord {
         let adapter = adapter.join(ADAPTER_FILE).exists().then(|| adapter_spread(&adapter)).transpose()?;
         let scale = present(SCALE_FILE).map(|path| read_json(&path)).transpose()?;
         let prune = present(PRUNE_FILE).map(|path| read_json(&path)).transpose()?;
+        let shift = present(SHIFT_FILE).map(|path| read_json(&path)).transpose()?;
         let findings = findings(&records, &run_settings(&config, folder));
         let name = std::path::absolute(folder).ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-        Ok(Self { name: name.unwrap_or_else(|| "run".into()), config, records, evaluation, predictions, adapter, scale, prune, findings })
+        let name = name.unwrap_or_else(|| "run".into());
+        Ok(Self { name, config, records, evaluation, predictions, adapter, scale, prune, shift, findings })
     }
 
     /// The run as its page shows it.
@@ -80,6 +85,7 @@ impl RunRecord {
             adapter: self.adapter.clone(),
             scale: self.scale.clone(),
             prune: self.prune.clone(),
+            shift: self.shift.clone(),
             settings: settings(&self.config),
         })
     }
@@ -239,6 +245,8 @@ pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>, RunError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::predict::Evaluated;
+    use crate::report::{Answered, ShiftSet};
 
     fn prediction(id: &str, label: usize, first: f64) -> Prediction {
         Prediction {
@@ -285,6 +293,7 @@ mod tests {
             adapter: None,
             scale: None,
             prune: None,
+            shift: None,
             findings: vec![],
         }
     }
@@ -322,6 +331,19 @@ mod tests {
         assert!(!html.contains("<b>what?"));
         let files: Vec<String> = page.figures().into_iter().map(|figure| figure.file).collect();
         assert_eq!(files, ["reliability-base", "reliability-mean", "confidence-mean", "risk-coverage"]);
+        let answered = |p: f64| {
+            let mean = vec![vec![p.ln(), (1.0 - p).ln()]; 2];
+            Answered::of(Evaluated { mean, draws: vec![] }).unwrap()
+        };
+        let (own, other) = (answered(0.9), answered(0.6));
+        let sets = vec![
+            ShiftSet::new("own", "test", &own, None, None).unwrap(),
+            ShiftSet::new("<i>foreign", "test", &other, None, Some(&own)).unwrap(),
+        ];
+        let shifted = RunRecord { shift: Some(ShiftReport::new(0, 1.0, sets)), ..record() }.page().unwrap();
+        let html = shifted.html();
+        assert!(html.contains("id=\"shift\"") && html.contains("&lt;i&gt;foreign, mean, entropy") && !html.contains("<i>"));
+        assert_eq!(shifted.figures().last().unwrap().file, "shift-auroc");
         let unfinished = RunRecord { evaluation: None, predictions: vec![], ..record() };
         assert!(unfinished.page().unwrap().html().contains("the run has not ended"));
     }

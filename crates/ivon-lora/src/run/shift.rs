@@ -10,7 +10,7 @@ use super::subject::{Subject, SubjectRequest};
 use super::train::Watch;
 use super::{RunError, RunEvent};
 use crate::data::EncodedSet;
-use crate::report::{Answered, ShiftReport, ShiftSet};
+use crate::report::{Answered, SHIFT_FILE, ShiftReport, ShiftSet};
 
 /// What `shift` is asked for.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +35,7 @@ pub struct OtherSet {
     pub fields: Vec<(String, String)>,
 }
 
-/// Answers the held-out rows and each of the other sets.
+/// Answers the held-out rows and each of the other sets. Of a run the result is kept in its folder.
 ///
 /// # Errors
 /// Whatever is wrong with base, adapter or rows, and a set without a row.
@@ -54,6 +54,9 @@ pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, Ru
     let report = ShiftReport::new(opened.options.seed, opened.options.scale, sets);
     if let Some(out) = &request.out {
         watch(RunEvent::Saved(&write_json(out, &report)?));
+    }
+    if let Some(run) = &subject.run {
+        watch(RunEvent::Saved(&write_json(&run.join(SHIFT_FILE), &report)?));
     }
     Ok(report)
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use crate::lora::{Adapter, Context, ContextDraw, Flip, Signs};
+use crate::lora::{Adapter, Context, ContextDraw, Flip, LayerAdapter, LoraPair, Signs};
 use crate::model::Projection;
 
 /// A pair's place in the flat vector.
@@ -62,6 +62,7 @@ pub struct ContextPlace {
 pub struct Layout {
     places: Vec<[Option<Place>; 7]>,
     len: usize,
+    first: Option<usize>,
 }
 
 impl Layout {
@@ -91,7 +92,9 @@ impl Layout {
                 })
             })
             .collect();
-        Self { places, len }
+        let is_tracked = |pair: &LoraPair| pair.lora_A.val().is_tracked() || pair.lora_B.val().is_tracked();
+        let has_tracked = |layer: &LayerAdapter| Projection::ALL.into_iter().filter_map(|at| layer.pair(at)).any(is_tracked);
+        Self { places, len, first: adapter.layers.iter().position(has_tracked) }
     }
 
     /// The place of a pair, if the projection is adapted.
@@ -112,9 +115,9 @@ impl Layout {
         projections.into_iter().map(&mut part).collect()
     }
 
-    /// The first layer with a pair; below it nothing needs a gradient.
+    /// The first layer with a pair whose gradient is wanted; below it nothing needs one.
     pub fn first_layer(&self) -> Option<usize> {
-        self.places.iter().position(|layer| layer.iter().any(Option::is_some))
+        self.first
     }
 
     /// Whether tokens have noise of their own, by what they have read.

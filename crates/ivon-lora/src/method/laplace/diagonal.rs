@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::{Approximation, Curvature};
+use super::{Approximation, Curvature, random_weights};
 use crate::lora::Adapter;
 use crate::method::Fit;
 use crate::posterior::{Gaussian, Laplace, LaplacePrediction};
@@ -20,17 +20,18 @@ pub struct Diagonal {
 }
 
 impl Diagonal {
-    /// C − 1 backward passes an example; `watch` hears how many examples are done.
+    /// C − 1 backward passes an example, down to decoder layer `first`, the lowest with a weight that is random; `watch` hears how many examples are done.
     pub fn of(
         adapter: &Adapter,
-        random: Vec<bool>,
+        first: usize,
         fit: &Fit<'_>,
         watch: &mut dyn FnMut(usize) -> Result<(), TrainError>,
     ) -> Result<Self, TrainError> {
+        let random = random_weights(adapter, first);
         let mut found = Self { values: vec![0.0; adapter.parameter_count()], random, log_likelihood: 0.0 };
         for (done, example) in fit.train.iter().enumerate() {
             let Some(label) = example.label else { continue };
-            found.add(&Linearisation::of(fit.network, adapter, fit.scaling, example)?, label);
+            found.add(&Linearisation::of(fit.network, adapter, first, fit.scaling, example)?, label);
             watch(done + 1)?;
         }
         Ok(found)
@@ -121,7 +122,7 @@ mod tests {
             calibrate: &[],
             watch: &mut |_, _| true,
         };
-        let found = Diagonal::of(&adapter, vec![true; adapter.parameter_count()], &fit, &mut |done| {
+        let found = Diagonal::of(&adapter, 0, &fit, &mut |done| {
             watched = done;
             Ok(())
         });

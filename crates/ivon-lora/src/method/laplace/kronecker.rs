@@ -33,22 +33,22 @@ pub struct Kronecker {
 }
 
 impl Kronecker {
-    /// C − 1 backward passes an example; only a layer of `layers` is random. `watch` hears how many examples are done.
+    /// C − 1 backward passes an example, down to decoder layer `first`, from which on layers are random. `watch` hears how many
+    /// examples are done.
     pub fn of(
         adapter: &Adapter,
-        is_random: &dyn Fn(usize) -> bool,
+        first: usize,
         kept: usize,
         fit: &Fit<'_>,
         watch: &mut dyn FnMut(usize) -> Result<(), TrainError>,
     ) -> Result<Self, TrainError> {
-        let layers = adapter.pairs().map(|(layer, _, _)| layer).filter(|layer| is_random(*layer)).collect();
-        let factors = Arc::new(Factors { sums: Mutex::new(Sums { kept, layers, ..Sums::default() }) });
+        let factors = Arc::new(Factors { sums: Mutex::new(Sums { kept, ..Sums::default() }) });
         let observer: Arc<dyn Observer> = factors.clone();
         let mut log_likelihood = 0.0;
         for (done, example) in fit.train.iter().enumerate() {
             let Some(label) = example.label else { continue };
             let mut pass = |number: usize| factors.with(|sums| sums.with_inputs = number == 0);
-            let found = watch_curvature(fit.network, adapter, fit.scaling, example, &observer, &mut pass)?;
+            let found = watch_curvature(fit.network, adapter, first, fit.scaling, example, &observer, &mut pass)?;
             log_likelihood += found.get(label).copied().unwrap_or(0.0);
             watch(done + 1)?;
         }
@@ -99,8 +99,6 @@ impl Observer for Factors {
 struct Sums {
     /// Eigenpairs to keep of a wide factor.
     kept: usize,
-    /// The layers whose weights are random.
-    layers: Vec<usize>,
     /// Whether this pass is the one of its example in which inputs count: they are the same in all.
     with_inputs: bool,
     /// Ω by width.
@@ -126,7 +124,7 @@ struct Sum {
 
 impl Sums {
     fn add(&mut self, seen: Seen<'_>) {
-        if seen.rows == 0 || !self.layers.contains(&seen.layer) {
+        if seen.rows == 0 {
             return;
         }
         let Self { kept, tests, projections, .. } = self;
@@ -193,7 +191,7 @@ mod tests {
 
     fn fitted(network: &Network, adapter: &Adapter, train: &[Encoded], kept: usize) -> Kronecker {
         let fit = Fit { scaling: 4.0, dropout: 0.1, seed: 0, batch_tokens: 64, network, train, calibrate: &[], watch: &mut |_, _| true };
-        Kronecker::of(adapter, &|_| true, kept, &fit, &mut |_| Ok(())).unwrap()
+        Kronecker::of(adapter, 0, kept, &fit, &mut |_| Ok(())).unwrap()
     }
 
     /// H `[P]²` of a block, from its factors.
@@ -215,7 +213,7 @@ mod tests {
         let adapter = tiny(&network, 3, TargetModules::List(vec!["q_proj".into(), "down_proj".into()]), Some(layer));
         for example in examples() {
             let found = fitted(&network, &adapter, std::slice::from_ref(&example), 10);
-            let truth = Linearisation::of(&network, &adapter, 4.0, &example).unwrap();
+            let truth = Linearisation::of(&network, &adapter, 0, 4.0, &example).unwrap();
             let (curvature, size) = (truth.curvature(), truth.jacobian.len());
             let mut start = 0;
             for (path, parameter) in adapter.parameters() {
@@ -262,7 +260,7 @@ mod tests {
             let notes = Arc::new(Notes::default());
             let observer: Arc<dyn Observer> = notes.clone();
             let mut passes = 0;
-            watch_curvature(&network, &adapter, 4.0, example, &observer, &mut |number| passes = number + 1).unwrap();
+            watch_curvature(&network, &adapter, 0, 4.0, example, &observer, &mut |number| passes = number + 1).unwrap();
             let notes = notes.0.lock().unwrap();
             assert_eq!((passes, notes.len()), (example.choices.len() - 1, passes * network.config().num_hidden_layers));
             let first: Vec<_> = notes.iter().filter(|(layer, _, _)| *layer == 0).collect();
@@ -278,7 +276,7 @@ mod tests {
             }
             // With two choices there is one pass, of √(p (1 − p)) d: Σ d_low inputᵀ is that much of d's gradient by A.
             if let [(_, _, [input, low, d_low, dy])] = first[..] {
-                let truth = Linearisation::of(&network, &adapter, 4.0, example).unwrap();
+                let truth = Linearisation::of(&network, &adapter, 0, 4.0, example).unwrap();
                 let root = truth.curvature()[0].sqrt();
                 for at in 0..64 {
                     let of_a: f64 = (0..example.tokens.len()).map(|t| f64::from(d_low[t * 2 + at / 32] * input[t * 32 + at % 32])).sum();
@@ -307,7 +305,7 @@ mod tests {
         let (network, plain) = super::super::testing::networks();
         let adapter = tiny(&network, 1, TargetModules::List(vec!["q_proj".into()]), None);
         let observer: Arc<dyn Observer> = Arc::new(Notes::default());
-        let error = watch_curvature(&plain, &adapter, 4.0, &examples()[0], &observer, &mut |_| {}).unwrap_err();
+        let error = watch_curvature(&plain, &adapter, 0, 4.0, &examples()[0], &observer, &mut |_| {}).unwrap_err();
         assert!(matches!(error, PredictError::OnlyCpu { .. }) && error.hint().unwrap().contains("diagonal"));
     }
 }

@@ -27,6 +27,8 @@ use kronecker::Kronecker;
 const TRIAL_SAMPLES: usize = 100;
 /// What the Jacobian of the choice logits of a set takes for two choices: once forward, once back, and what comes of it.
 const JACOBIAN: Passes = Passes { together: 0.0, alone: 2.5 };
+/// That of the last layer alone.
+const LAST_JACOBIAN: Passes = Passes { together: 0.0, alone: 1.1 };
 
 /// AdamW's settings and those of the approximation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -135,11 +137,11 @@ impl Settings for LaplaceConfig {
     }
 
     fn fitting_passes(&self, _examples: usize) -> Passes {
-        JACOBIAN
+        self.jacobian()
     }
 
     fn prediction_passes(&self, _samples: usize) -> Passes {
-        JACOBIAN
+        self.jacobian()
     }
 
     fn finish(&self, trained: Vec<Box<dyn Posterior>>, fit: &mut Fit<'_>) -> Result<Box<dyn Posterior>, TrainError> {
@@ -158,11 +160,18 @@ impl Settings for LaplaceConfig {
 }
 
 impl LaplaceConfig {
+    fn jacobian(&self) -> Passes {
+        if self.laplace_layers == LaplaceLayers::Last { LAST_JACOBIAN } else { JACOBIAN }
+    }
+
     /// What the training examples say at an adapter, and ‖θ‖² of the random weights.
     fn curvature(&self, adapter: &Adapter, fit: &mut Fit<'_>) -> Result<(Box<dyn Curvature>, f64), TrainError> {
-        let last = adapter.pairs().map(|(layer, _, _)| layer).max();
-        let is_random = |layer: usize| self.laplace_layers == LaplaceLayers::All || Some(layer) == last;
-        let random = random_weights(adapter, &is_random);
+        // The layers from this one on are random.
+        let first = match self.laplace_layers {
+            LaplaceLayers::All => 0,
+            LaplaceLayers::Last => adapter.pairs().map(|(layer, _, _)| layer).max().unwrap_or(0),
+        };
+        let random = random_weights(adapter, first);
         let weights = adapter.flatten()?;
         let squares = weights.iter().zip(&random).filter(|(_, random)| **random).map(|(weight, _)| f64::from(*weight).powi(2)).sum();
         let total = fit.train.len();
@@ -170,8 +179,8 @@ impl LaplaceConfig {
         let mut heard = |done: usize| if watch(done, total) { Ok(()) } else { Err(PredictError::Stopped { done, total }.into()) };
         let fit = Fit { network, scaling, dropout, seed, batch_tokens, train, calibrate, watch: &mut |_, _| true };
         let found: Box<dyn Curvature> = match self.laplace_structure {
-            LaplaceStructure::Diagonal => Box::new(Diagonal::of(adapter, random, &fit, &mut heard)?),
-            LaplaceStructure::Kronecker => Box::new(Kronecker::of(adapter, &is_random, self.kronecker_rank, &fit, &mut heard)?),
+            LaplaceStructure::Diagonal => Box::new(Diagonal::of(adapter, first, &fit, &mut heard)?),
+            LaplaceStructure::Kronecker => Box::new(Kronecker::of(adapter, first, self.kronecker_rank, &fit, &mut heard)?),
         };
         Ok((found, squares))
     }
@@ -231,11 +240,11 @@ trait Curvature {
     ) -> Result<Box<dyn Approximation>, TrainError>;
 }
 
-/// For each weight whether its layer is random, `[P]`.
-fn random_weights(adapter: &Adapter, is_random: &dyn Fn(usize) -> bool) -> Vec<bool> {
+/// For each weight whether its layer is `first` or above, `[P]`.
+fn random_weights(adapter: &Adapter, first: usize) -> Vec<bool> {
     let of = |(layer, pair): (usize, &crate::lora::LoraPair)| {
         let count = pair.lora_A.lazy_shape().num_elements() + pair.lora_B.lazy_shape().num_elements();
-        vec![is_random(layer); count]
+        vec![layer >= first; count]
     };
     adapter.pairs().map(|(layer, _, pair)| (layer, pair)).flat_map(of).collect()
 }
@@ -248,7 +257,7 @@ mod tests {
     use crate::lora::TargetModules;
     use crate::metrics::{Predictions, mean_of_draws};
     use crate::posterior::{PointEstimate, Spread};
-    use crate::predict::evaluate;
+    use crate::predict::{Linearisation, evaluate};
 
     fn finished(config: &LaplaceConfig, calibrate: &[Encoded]) -> Result<Box<dyn Posterior>, TrainError> {
         let network = network();
@@ -280,6 +289,34 @@ mod tests {
             let layer = all.len() / network.config().num_hidden_layers;
             assert!(last.iter().rev().take(layer).all(|variance| *variance > 0.0));
             assert!(last.iter().rev().skip(layer).all(|variance| *variance == 0.0));
+        }
+    }
+
+    #[test]
+    fn derivatives_from_the_last_layer_on_are_the_end_of_all_derivatives() {
+        let (host, plain) = super::testing::networks();
+        let adapter = tiny(&host, 2, TargetModules::List(vec!["q_proj".into(), "v_proj".into()]), None);
+        let last = host.config().num_hidden_layers - 1;
+        let below = random_weights(&adapter, last).iter().filter(|random| !**random).count();
+        for network in [&host, &plain] {
+            let of = |first| Linearisation::of(network, &adapter, first, 4.0, &examples()[2]).unwrap();
+            let (all, end) = (of(0), of(last));
+            assert_eq!(all.log_probabilities, end.log_probabilities);
+            for (all, end) in all.jacobian.iter().zip(&end.jacobian) {
+                assert!(all[..below].iter().any(|value| *value != 0.0) && end[..below].iter().all(|value| *value == 0.0));
+                assert_eq!(all[below..], end[below..]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_posterior_says_the_lowest_layer_that_it_needs_derivatives_of() {
+        let network = network();
+        for laplace_structure in [LaplaceStructure::Diagonal, LaplaceStructure::Kronecker] {
+            for (laplace_layers, first) in [(LaplaceLayers::All, 0), (LaplaceLayers::Last, network.config().num_hidden_layers - 1)] {
+                let posterior = finished(&LaplaceConfig { laplace_structure, laplace_layers, ..LaplaceConfig::default() }, &[]).unwrap();
+                assert_eq!(posterior.linearised().unwrap().first_layer(), first);
+            }
         }
     }
 

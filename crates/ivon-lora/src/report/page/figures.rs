@@ -3,7 +3,7 @@
 use super::{Distribution, Figure, RunPage};
 use crate::metrics::accuracy_by_coverage;
 use crate::report::plot::{Axis, LineChart, Mark, RangeRow, Series, confidence_histogram, range_chart, reliability_diagram, summarised};
-use crate::report::{EvaluationRecord, LayerSpread, MainScores, PruneReport, Record, ScaleReport, StepRecord};
+use crate::report::{EvaluationRecord, LayerSpread, MainScores, PruneReport, Record, ScaleReport, ShiftReport, StepRecord};
 
 /// A part of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,7 @@ pub enum Part {
     Posterior,
     Scale,
     Prune,
+    Shift,
 }
 
 /// Height of charts with lines.
@@ -32,6 +33,7 @@ pub fn all(run: &RunPage) -> Vec<(Part, Vec<Figure>)> {
         (Part::Posterior, run.adapter.as_ref().map_or_else(Vec::new, |adapter| posterior(&adapter.layers))),
         (Part::Scale, run.scale.as_ref().map_or_else(Vec::new, ScaleReport::figures)),
         (Part::Prune, run.prune.as_ref().map_or_else(Vec::new, PruneReport::figures)),
+        (Part::Shift, run.shift.as_ref().map_or_else(Vec::new, ShiftReport::figures)),
     ];
     parts.into_iter().filter(|(_, figures): &(Part, Vec<Figure>)| !figures.is_empty()).collect()
 }

@@ -9,7 +9,7 @@ mod several;
 pub use examples::{ExampleRow, Examples};
 pub use html::{Cell, Figure, Section, document, figures as figure_grid, note, paragraph, settings as settings_grid, table as html_table};
 
-use super::{AdapterSpread, Finding, PruneReport, Record, ScaleReport};
+use super::{AdapterSpread, Finding, PruneReport, Record, ScaleReport, ShiftReport};
 use crate::metrics::Scores;
 
 /// One run, read and ready to be shown.
@@ -37,6 +37,8 @@ pub struct RunPage {
     pub scale: Option<ScaleReport>,
     /// Scores against the share of pruned weights, where `prune` was run.
     pub prune: Option<PruneReport>,
+    /// What it says to other sets, where `shift` was run.
+    pub shift: Option<ShiftReport>,
     /// Every setting: tables of names and values.
     pub settings: Vec<(String, Vec<(String, String)>)>,
 }

@@ -5,7 +5,7 @@ use super::figures::{self, Part};
 use super::html::{Cell, Section, document, figures as grid, note, paragraph, settings, table};
 use super::{Distribution, RunPage};
 use crate::report::plot::escape;
-use crate::report::{Finding, Severity};
+use crate::report::{Finding, Severity, Table};
 
 /// The page.
 pub fn html(run: &RunPage) -> String {
@@ -19,7 +19,7 @@ pub fn html(run: &RunPage) -> String {
     add("findings", "Findings", findings(&run.findings));
     for (part, figures) in figures::all(run) {
         let (id, title, words) = about(part, run);
-        add(id, title, paragraph(words) + &grid(&figures));
+        add(id, title, paragraph(words) + &grid(&figures) + &tables(part, run));
     }
     add("examples", "Examples", examples(run));
     add("configuration", "Configuration", if run.settings.is_empty() { String::new() } else { settings(&run.settings) });
@@ -57,7 +57,28 @@ fn about(part: Part, run: &RunPage) -> (&'static str, &'static str, &'static str
             "The posterior's variance multiplied by τ: scores with more and more draws averaged. τ is chosen on rows of its own.",
         ),
         Part::Prune => ("prune", "Pruning", "Scores when the weights are set to zero that the posterior is least sure of."),
+        Part::Shift => (
+            "shift",
+            "Other data",
+            "Sets that the run was not trained for, below its own held-out rows. An uncertainty that knows what the model does not know is \
+             larger there: AUROC is how often a row of the set is less certain than a held-out one; 0.5 says nothing.",
+        ),
     }
+}
+
+/// What stands below the pictures of a part.
+fn tables(part: Part, run: &RunPage) -> String {
+    match (part, &run.shift) {
+        (Part::Shift, Some(report)) => plain(&report.scores()) + &plain(&report.detection()),
+        _ => String::new(),
+    }
+}
+
+/// A table whose first column holds words.
+fn plain(found: &Table) -> String {
+    let head: Vec<&str> = found.head.iter().map(String::as_str).collect();
+    let rows: Vec<_> = found.rows.iter().map(|row| (row.iter().map(Cell::of).collect(), None)).collect();
+    table(&head, 1, &rows)
 }
 
 fn scores(run: &RunPage) -> String {
