@@ -29,9 +29,6 @@ impl Settings for Proportional {
     fn learning_rate(&self) -> f64 {
         self.learning_rate
     }
-    fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.learning_rate = learning_rate;
-    }
     fn validate(&self) -> Result<(), TrainError> {
         let (found, expected) = (self.spread.to_string(), "from 0 to below 1e9");
         if (0.0..1e9).contains(&self.spread) { Ok(()) } else { Err(TrainError::Setting { name: "spread", found, expected }) }

@@ -78,7 +78,7 @@ type Score = fn(&RowEntry) -> &ScoreEntry;
 /// The colour of a form, and its words.
 fn shown(form: Form) -> (usize, &'static str) {
     match form {
-        Form::Other => (2, ""),
+        Form::Yardstick | Form::Elsewhere => (2, ""),
         Form::Mean => (0, "mean"),
         Form::ScaledMean => (3, "mean, T"),
         Form::Samples => (1, "samples"),
@@ -87,28 +87,34 @@ fn shown(form: Form) -> (usize, &'static str) {
 }
 
 /// One picture for each score: a row for each method with a bar for each way to predict, the mean and one standard error to either side.
+/// The yardsticks are far from all methods: they are named below.
 fn figures(task: &TaskTable, bins: usize) -> Vec<Figure> {
     let ece = format!("ECE ({bins} bins)");
     let scores: [(&str, &str, Score); 3] =
         [("accuracy", "accuracy", |row| &row.accuracy), ("nll", "NLL, nats", |row| &row.nll), ("ece", &ece, |row| &row.ece)];
+    let (yardsticks, methods): (Vec<&RowEntry>, Vec<&RowEntry>) = task.rows.iter().partition(|row| row.form == Form::Yardstick);
     let is_there = |form: &Form| task.rows.iter().any(|row| row.form == *form);
     let legend: Vec<(usize, &str)> = Form::TRAINED.into_iter().filter(is_there).map(shown).collect();
     let figure = |(file, name, of): (&str, &str, Score)| {
-        let range = |row: &RowEntry| {
+        let range = |row: &&RowEntry| {
             let entry = of(row);
             let error = entry.standard_error.unwrap_or(0.0);
             (shown(row.form).0, [entry.mean - error, entry.mean, entry.mean + error])
         };
         let method = |row: &RowEntry| if row.method.is_empty() { row.name.clone() } else { row.method.clone() };
-        let of_methods = task.rows.chunk_by(|one, other| method(one) == method(other));
+        let of_methods = methods.chunk_by(|one, other| method(one) == method(other));
         let rows: Vec<RangeRow> =
-            of_methods.map(|rows| RangeRow { name: method(&rows[0]), ranges: rows.iter().map(range).collect() }).collect();
+            of_methods.map(|rows| RangeRow { name: method(rows[0]), ranges: rows.iter().map(range).collect() }).collect();
         let values = rows.iter().flat_map(|row| &row.ranges).flat_map(|(_, range)| *range);
         let axis = if file == "nll" { Axis::around(name, values) } else { Axis::percent_around(name, values) };
+        let named = yardsticks.iter().map(|row| format!("{} {:.3}", row.name, of(row).mean)).collect::<Vec<_>>().join("; ");
+        let not_drawn = if named.is_empty() { String::new() } else { format!(" Not drawn: {named}.") };
         Figure {
             file: format!("{}-{file}", super::config::folder_name(&task.task)),
             picture: range_chart(&format!("{name} on {}", task.task), &axis, &rows, &legend),
-            caption: "Mean over seeds and one standard error to either side; T: at the temperature chosen on calibrate.".into(),
+            caption: format!(
+                "Mean over seeds and one standard error to either side; T: at the temperature chosen on calibrate.{not_drawn}"
+            ),
         }
     };
     scores.into_iter().map(figure).collect()

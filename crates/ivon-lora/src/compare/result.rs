@@ -14,22 +14,16 @@ use crate::posterior::Sidecar;
 use crate::report::MainScores;
 use crate::run::{ADAPTER_FOLDER, Prediction, RunError, RunRecord};
 
-/// What a row is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A yardstick, which is never the best.
-    Yardstick,
-    /// A method.
-    Method,
-}
-
 /// How a row predicts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
-    /// A yardstick's, or one that was made elsewhere.
+    /// As a yardstick, which is never the best.
+    Yardstick,
+    /// In a way that is not known: it was made elsewhere.
     #[default]
-    Other,
+    #[serde(alias = "other")]
+    Elsewhere,
     /// At the mean.
     Mean,
     /// At the mean, its log-probabilities divided by a temperature.
@@ -61,7 +55,6 @@ pub struct Row {
     /// The method, which may have several rows.
     pub method: String,
     pub form: Form,
-    pub kind: Kind,
     /// The optimizer, where it was trained here.
     pub optimizer: Option<String>,
     /// One for each seed.
@@ -118,8 +111,7 @@ impl TaskRows {
 
     /// Adds predictions that were made elsewhere.
     pub fn add_elsewhere(&mut self, method: &str, seed: u64, predictions: Predictions) {
-        let row =
-            Row { name: method.into(), method: method.into(), form: Form::Other, kind: Kind::Method, optimizer: None, members: Vec::new() };
+        let row = Row { name: method.into(), method: method.into(), form: Form::Elsewhere, optimizer: None, members: Vec::new() };
         self.add(row, Member::of(seed, predictions));
     }
 
@@ -134,7 +126,7 @@ impl TaskRows {
 
 impl Row {
     fn yardstick(name: &str, members: Vec<Member>) -> Self {
-        Self { name: name.into(), method: name.into(), form: Form::Other, kind: Kind::Yardstick, optimizer: None, members }
+        Self { name: name.into(), method: name.into(), form: Form::Yardstick, optimizer: None, members }
     }
 }
 
@@ -160,7 +152,7 @@ fn majority(train: &[Example], test: &[&Example]) -> Result<Option<Predictions>,
     Ok(Some(Predictions::from_probabilities(vec![row; test.len()], labels)?))
 }
 
-/// Adds a finished cell: its mean, and its average over draws where it has some; with `temperature` each of them once more at the
+/// Adds a finished cell: its mean, where that is its own, and its average over draws where it has some; with `temperature` each of them once more at the
 /// temperature that the run chose for it on calibrate, if any; once per task the untuned base.
 ///
 /// # Errors
@@ -195,7 +187,7 @@ pub fn add_cell(rows: &mut TaskRows, method: &MethodEntry, seed: u64, folder: &P
         let mut row = |form: Form, name: String, predictions: Predictions| {
             let member = Member { seconds: [Some(cost.training_seconds), seconds], extra, ..Member::of(seed, predictions) };
             let (method, optimizer) = (method.name.clone(), Some(optimizer.into()));
-            rows.add(Row { name, method, form, kind: Kind::Method, optimizer, members: Vec::new() }, member);
+            rows.add(Row { name, method, form, optimizer, members: Vec::new() }, member);
         };
         row(form, name.clone(), predictions);
         scaled.into_iter().for_each(|scaled| row(form.scaled(), format!("{name}, {SCALED}"), scaled));
@@ -207,9 +199,13 @@ pub fn add_cell(rows: &mut TaskRows, method: &MethodEntry, seed: u64, folder: &P
         true => (None, cost.mean_seconds),
         false => (Some(cost.mean_seconds), cost.samples_seconds),
     };
-    let name = if samples == 0 { method.name.clone() } else { format!("{}, mean", method.name) };
-    let at_mean = predictions(&run.predictions, |prediction| &prediction.probabilities_at_mean)?;
-    add(Form::Mean, name, at_mean, temperatures.map(|found| found.mean), of_mean, Some(0))?;
+    // The mean of what another method trained is that method's row, and a member alone is no ensemble.
+    let is_mean_of_another = method.trained_by.is_some() || run.config.optimizer.settings().members() > 1;
+    if samples == 0 || !is_mean_of_another {
+        let name = if samples == 0 { method.name.clone() } else { format!("{}, mean", method.name) };
+        let at_mean = predictions(&run.predictions, |prediction| &prediction.probabilities_at_mean)?;
+        add(Form::Mean, name, at_mean, temperatures.map(|found| found.mean), of_mean, Some(0))?;
+    }
     if samples > 0 {
         let sampled = predictions(&run.predictions, |prediction| &prediction.probabilities)?;
         let name = format!("{}, {samples} samples", method.name);
@@ -258,6 +254,6 @@ mod tests {
         // (1 + 1) / 8 and (5 + 1) / 8.
         assert!((scores.accuracy - 2.0 / 3.0).abs() < 1e-12);
         assert!((scores.nll - (-(0.75f64.ln()) * 2.0 - 0.25f64.ln()) / 3.0).abs() < 1e-12);
-        assert_eq!(rows.rows[0].kind, Kind::Yardstick);
+        assert_eq!(rows.rows[0].form, Form::Yardstick);
     }
 }

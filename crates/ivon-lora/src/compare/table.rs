@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::result::{Form, Kind, Member, Row, TaskRows};
+use super::result::{Form, Member, Row, TaskRows};
 use crate::metrics::{BINS, Bootstrap, ComparedScore, Predictions, paired_over_seeds, quantile};
 use crate::report::{MainScores, Table, mean_and_standard_error};
 
@@ -209,7 +209,7 @@ fn task_table(task: &TaskRows) -> TaskTable {
             name: row.name.clone(),
             method: row.method.clone(),
             form: row.form,
-            seeds: if row.kind == Kind::Yardstick { Vec::new() } else { row.members.iter().map(|member| member.seed).collect() },
+            seeds: if row.form == Form::Yardstick { Vec::new() } else { row.members.iter().map(|member| member.seed).collect() },
             accuracy: entry(0, |scores| scores.accuracy),
             nll: entry(1, |scores| scores.nll),
             brier: entry(2, |scores| scores.brier),
@@ -244,10 +244,10 @@ fn not_told_from_the_best(rows: &[Row], score: ComparedScore) -> Vec<bool> {
         ComparedScore::Ece => member.scores.ece,
     };
     let mean = |row: &Row| row.members.iter().map(loss).sum::<f64>() / row.members.len().max(1) as f64;
-    let methods = || rows.iter().filter(|row| row.kind == Kind::Method);
+    let methods = || rows.iter().filter(|row| row.form != Form::Yardstick);
     let Some(best) = methods().min_by(|a, b| mean(a).total_cmp(&mean(b))) else { return vec![false; rows.len()] };
     let is_bold = |row: &Row| {
-        if row.kind != Kind::Method {
+        if row.form == Form::Yardstick {
             return false;
         }
         let pairs: Vec<(&Predictions, &Predictions)> = row
@@ -325,6 +325,14 @@ mod tests {
         let json = serde_json::to_string(&table).unwrap();
         // Not equal to the last bit: serde_json reads decimal numbers to within one unit in the last place.
         assert_eq!(serde_json::from_str::<ComparisonTable>(&json).unwrap().to_text(), text);
+        // A yardstick would make the axis so long that methods lie on one spot: it is named below the picture.
+        let mut with_yardstick = table.clone();
+        let yardstick = RowEntry { name: "base, untuned".into(), form: Form::Yardstick, ..table.tasks[0].rows[2].clone() };
+        with_yardstick.tasks[0].rows.insert(0, RowEntry { method: "base, untuned".into(), ..yardstick });
+        let shown = Comparison { table: with_yardstick, trials: vec![], failed: vec![], is_interrupted: false };
+        let figure = &shown.figures()[0];
+        assert!(!figure.picture.inline().contains("base, untuned") && figure.picture.inline().contains("bad &amp; sure"));
+        assert!(figure.caption.ends_with("Not drawn: base, untuned 0.500."), "{}", figure.caption);
         let all = Comparison { table, trials: vec![], failed: vec![], is_interrupted: false };
         assert_eq!(
             all.figures().iter().map(|figure| figure.file.as_str()).collect::<Vec<_>>(),

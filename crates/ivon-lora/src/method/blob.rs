@@ -78,10 +78,6 @@ impl Settings for BlobConfig {
         self.adamw.learning_rate
     }
 
-    fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.adamw.learning_rate = learning_rate;
-    }
-
     fn validate(&self) -> Result<(), TrainError> {
         validate_kl(self.kl_rate, self.kl_period, [("rho_init", self.rho_init), ("prior_sd", self.prior_sd)])?;
         self.adamw.validate()

@@ -275,6 +275,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+    use crate::method::testing::with_learning_rate;
     use crate::method::{LaplaceConfig, LaplaceStructure, Method, PrecisionChoice};
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::testing::golden;
@@ -292,9 +293,9 @@ mod tests {
             prior_precision_by: PrecisionChoice::Calibration,
             ..LaplaceConfig::default()
         };
-        for mut method in Method::all().into_iter().chain([Method::Laplace(kronecker)]) {
+        for method in Method::all().into_iter().chain([Method::Laplace(kronecker)]) {
             // So that eight steps move the weights.
-            method.set_learning_rate(if method.name() == "ivon" { 1.0 } else { 1e-2 });
+            let method = with_learning_rate(&method, if method.name() == "ivon" { 1.0 } else { 1e-2 });
             let folder = tempfile::tempdir().unwrap();
             check(method.settings(), &network, folder.path()).unwrap_or_else(|error| panic!("{error}"));
         }
@@ -311,7 +312,6 @@ mod tests {
         fn learning_rate(&self) -> f64 {
             1e-2
         }
-        fn set_learning_rate(&mut self, _: f64) {}
         fn validate(&self) -> Result<(), TrainError> {
             Ok(())
         }

@@ -38,10 +38,6 @@ impl Settings for EnsembleConfig {
         self.adamw.learning_rate
     }
 
-    fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.adamw.learning_rate = learning_rate;
-    }
-
     fn validate(&self) -> Result<(), TrainError> {
         if !(1..=MOST).contains(&self.members) {
             return Err(TrainError::Setting { name: "members", found: self.members.to_string(), expected: "from 1 to 100" });

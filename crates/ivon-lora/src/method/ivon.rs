@@ -128,10 +128,6 @@ impl Settings for IvonMethodConfig {
         self.learning_rate
     }
 
-    fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.learning_rate = learning_rate;
-    }
-
     fn validate(&self) -> Result<(), TrainError> {
         let wrong = |name, found: f64, expected| Err(TrainError::Setting { name, found: found.to_string(), expected });
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {

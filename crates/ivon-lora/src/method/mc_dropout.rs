@@ -28,10 +28,6 @@ impl Settings for McDropoutConfig {
         self.adamw.learning_rate
     }
 
-    fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.adamw.learning_rate = learning_rate;
-    }
-
     fn validate(&self) -> Result<(), TrainError> {
         self.adamw.validate()
     }

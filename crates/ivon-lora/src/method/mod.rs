@@ -70,25 +70,6 @@ pub enum Method {
     AdamwNoise(AdamwNoiseConfig),
 }
 
-/// What a variant holds, shared or to be changed as the method itself is.
-macro_rules! settings_of {
-    ($method:expr) => {
-        match $method {
-            Self::Ivon(settings) => settings,
-            Self::Adamw(settings) => settings,
-            Self::McDropout(settings) => settings,
-            Self::Swag(settings) => settings,
-            Self::Laplace(settings) => settings,
-            Self::Tfb(settings) => settings,
-            Self::Blob(settings) => settings,
-            Self::Scalabl(settings) => settings,
-            Self::Clora(settings) => settings,
-            Self::Ensemble(settings) => settings,
-            Self::AdamwNoise(settings) => settings,
-        }
-    };
-}
-
 impl Default for Method {
     fn default() -> Self {
         Self::Ivon(IvonMethodConfig::default())
@@ -124,12 +105,19 @@ impl Method {
 
     /// Its settings.
     pub fn settings(&self) -> &dyn Settings {
-        settings_of!(self)
-    }
-
-    /// Its settings, to be changed.
-    pub fn settings_mut(&mut self) -> &mut dyn Settings {
-        settings_of!(self)
+        match self {
+            Self::Ivon(settings) => settings,
+            Self::Adamw(settings) => settings,
+            Self::McDropout(settings) => settings,
+            Self::Swag(settings) => settings,
+            Self::Laplace(settings) => settings,
+            Self::Tfb(settings) => settings,
+            Self::Blob(settings) => settings,
+            Self::Scalabl(settings) => settings,
+            Self::Clora(settings) => settings,
+            Self::Ensemble(settings) => settings,
+            Self::AdamwNoise(settings) => settings,
+        }
     }
 
     /// Its name.
@@ -141,15 +129,11 @@ impl Method {
     pub fn learning_rate(&self) -> f64 {
         self.settings().learning_rate()
     }
-
-    /// Sets the learning rate.
-    pub fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.settings_mut().set_learning_rate(learning_rate);
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::testing::with_learning_rate;
     use super::*;
 
     #[test]
@@ -161,7 +145,7 @@ mod tests {
             assert!(text.starts_with(&format!("name = \"{name}\"\n")), "{text}");
             assert_eq!(toml::from_str::<Method>(&text).unwrap(), method);
             assert!(toml::from_str::<Method>(&format!("{text}wrong = 1\n")).is_err(), "{name}");
-            assert!(toml::from_str::<Method>(&format!("name = '{name}'\nlearning_rate = 1")).is_ok_and(|it| it.learning_rate() == 1.0));
+            assert_eq!(with_learning_rate(&method, 1.0).learning_rate(), 1.0);
             method.settings().validate().unwrap();
         }
         assert_eq!(Method::named("sgd"), None);
@@ -181,8 +165,8 @@ mod tests {
 
     #[test]
     fn a_learning_rate_of_zero_is_refused_by_all() {
-        for mut method in Method::all() {
-            method.set_learning_rate(0.0);
+        for method in Method::all() {
+            let method = with_learning_rate(&method, 0.0);
             assert_eq!(
                 method.settings().validate().unwrap_err().to_string(),
                 "`learning_rate` is `0`, expected a finite number above 0",

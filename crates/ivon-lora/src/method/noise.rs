@@ -45,10 +45,6 @@ impl Settings for AdamwNoiseConfig {
         self.adamw.learning_rate
     }
 
-    fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.adamw.learning_rate = learning_rate;
-    }
-
     fn validate(&self) -> Result<(), TrainError> {
         if !(self.noise_sd >= 0.0 && self.noise_sd <= 1e6) {
             return Err(TrainError::Setting { name: "noise_sd", found: self.noise_sd.to_string(), expected: "a number from 0 to 1e6" });

@@ -60,10 +60,6 @@ impl Settings for ScalablConfig {
         self.adamw.learning_rate
     }
 
-    fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.adamw.learning_rate = learning_rate;
-    }
-
     fn validate(&self) -> Result<(), TrainError> {
         validate_kl(self.kl_rate, self.kl_period, [("sd_init", self.sd_init), ("row_prior_sd", self.row_prior_sd)])?;
         self.adamw.validate()

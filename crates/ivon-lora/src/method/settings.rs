@@ -19,9 +19,6 @@ pub trait Settings: fmt::Debug {
     /// The learning rate before the schedule.
     fn learning_rate(&self) -> f64;
 
-    /// Sets the learning rate.
-    fn set_learning_rate(&mut self, learning_rate: f64);
-
     /// Checks the settings.
     ///
     /// # Errors

@@ -49,10 +49,6 @@ impl Settings for SwagConfig {
         self.adamw.learning_rate
     }
 
-    fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.adamw.learning_rate = learning_rate;
-    }
-
     fn validate(&self) -> Result<(), TrainError> {
         let wrong = |name, found: String, expected| Err(TrainError::Setting { name, found, expected });
         if !(0.0..1.0).contains(&self.swag_start) {

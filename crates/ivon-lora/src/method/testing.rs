@@ -1,8 +1,9 @@
-//! An objective whose answers are known, for the tests of this room.
+//! An objective whose answers are known, and methods at another learning rate, for the tests of this room.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
 
+use super::Method;
 use crate::lora::Adapter;
 use crate::train::{Evidence, Objective, TrainError};
 
@@ -27,4 +28,11 @@ impl Objective for Bowl {
         let value = f64::from(loss.clone().into_scalar::<f32>());
         Ok(Evidence { loss: value, gradients: GradientsParams::from_grads(loss.backward(), adapter) })
     }
+}
+
+/// A method with this learning rate, as its table in a file would say it.
+pub fn with_learning_rate(method: &Method, learning_rate: f64) -> Method {
+    let mut table = toml::Table::try_from(method).unwrap();
+    table.insert("learning_rate".into(), learning_rate.into());
+    table.try_into().unwrap()
 }

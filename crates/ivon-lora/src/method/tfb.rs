@@ -52,10 +52,6 @@ impl Settings for TfbConfig {
         self.adamw.learning_rate
     }
 
-    fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.adamw.learning_rate = learning_rate;
-    }
-
     fn validate(&self) -> Result<(), TrainError> {
         let wrong = |name, found: String, expected| Err(TrainError::Setting { name, found, expected });
         if !(self.tfb_tolerance.is_finite() && self.tfb_tolerance >= 0.0) {

@@ -28,7 +28,7 @@ const TRIAL_SAMPLES: usize = 100;
 /// What the Jacobian of the choice logits of a set takes for two choices: once forward, once back, and what comes of it.
 const JACOBIAN: Passes = Passes { together: 0.0, alone: 2.5 };
 /// That of the last layer alone.
-const LAST_JACOBIAN: Passes = Passes { together: 0.0, alone: 1.1 };
+const LAST_JACOBIAN: Passes = Passes { together: 0.0, alone: 1.4 };
 
 /// AdamW's settings and those of the approximation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,10 +106,6 @@ impl Settings for LaplaceConfig {
 
     fn learning_rate(&self) -> f64 {
         self.adamw.learning_rate
-    }
-
-    fn set_learning_rate(&mut self, learning_rate: f64) {
-        self.adamw.learning_rate = learning_rate;
     }
 
     fn validate(&self) -> Result<(), TrainError> {
