@@ -40,6 +40,9 @@ fn a_run_is_scored_on_other_sets_and_tells_them_from_its_own() {
         assert!(text.contains(part), "{part}: {text}");
     }
     let report = place.json("shift.json");
+    assert_eq!(place.json("run/shift.json"), report);
+    place.run("report run").ok();
+    assert!(place.read("run/report.html").contains("<h2>Other data</h2>"));
     let way = |set: usize, way: usize| report["sets"][set]["ways"][way].clone();
     // The scores are those that `train` and `evaluate` found.
     let own = place.json("run/evaluation.json");
@@ -84,7 +87,10 @@ fn sets_that_cannot_be_asked() {
         .run("shift run --to texts=texts.jsonl --fields text:text=passage")
         .fails(2, "error: `--fields` names the set `text`, expected one that `--to` names: `texts`\n\nhint: did you mean `texts`?");
     place.run("shift run --to a=texts.jsonl --fields a:text=words").fails_with(3, &["`words`", "passage"]);
-    place.run("shift run --to a=nowhere").fails_with(3, &["could not read `nowhere`"]);
+    // Before the first answer.
+    let nowhere = place.run("shift run --to other=other --to a=nowhere");
+    assert!(!nowhere.stderr.contains("answering"), "{}", nowhere.stderr);
+    nowhere.fails_with(3, &["could not read `nowhere`"]);
     place.write("empty.jsonl", "");
     place
         .run("shift run --to a=empty.jsonl --out shift.json")

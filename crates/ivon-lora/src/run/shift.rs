@@ -42,21 +42,23 @@ pub struct OtherSet {
 pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, RunError> {
     let subject = Subject::open(&request.subject, watch)?;
     let opened = &subject.opened;
+    // What is wrong with a set is said before the first answer.
+    let limit = request.subject.how.eval_limit;
+    let others = request.to.iter().map(|other| rows_of(&subject, other, limit, watch)).collect::<Result<Vec<_>, _>>()?;
     let (split, set) = &subject.scored;
     let own = Answered::of(opened.evaluate(set, "answering held-out rows", watch)?)?;
     let mut sets = vec![ShiftSet::new(&opened.task.name, split, &own, Some(&labels(&set.examples)?), None)?];
-    for other in &request.to {
-        let (split, set) = rows_of(&subject, other, request.subject.how.eval_limit, watch)?;
-        let answered = Answered::of(opened.evaluate(&set, "answering other sets", watch)?)?;
+    for (other, (split, set)) in request.to.iter().zip(&others) {
+        let answered = Answered::of(opened.evaluate(set, "answering other sets", watch)?)?;
         let labels: Option<Vec<usize>> = set.examples.iter().map(|example| example.label).collect();
-        sets.push(ShiftSet::new(&other.name, &split, &answered, labels.as_deref(), Some(&own))?);
+        sets.push(ShiftSet::new(&other.name, split, &answered, labels.as_deref(), Some(&own))?);
     }
     let report = ShiftReport::new(opened.options.seed, opened.options.scale, sets);
-    if let Some(out) = &request.out {
-        watch(RunEvent::Saved(&write_json(out, &report)?));
-    }
     if let Some(run) = &subject.run {
         watch(RunEvent::Saved(&write_json(&run.join(SHIFT_FILE), &report)?));
+    }
+    if let Some(out) = &request.out {
+        watch(RunEvent::Saved(&write_json(out, &report)?));
     }
     Ok(report)
 }

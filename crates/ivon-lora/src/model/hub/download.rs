@@ -177,7 +177,8 @@ fn explain(name: &HubName, settings: &HubSettings, error: &ApiError) -> ModelErr
         Some(code) => name.error(format!("{server} answered with status {code}"), "try again later"),
         None => name.error(
             format!("the download from {server} failed, {text}"),
-            "check the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what was downloaded before",
+            "there is no folder or file of that name here, so it was looked for on the hub: check the path (one that \
+             a run keeps counts from where the run was made), or the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what was downloaded before",
         ),
     }
 }
