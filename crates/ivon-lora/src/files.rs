@@ -68,6 +68,16 @@ pub fn check_exists(path: &Path) -> Result<(), FileError> {
     path.metadata().map(|_| ()).map_err(FileError::io("read", path))
 }
 
+/// Checks that a file can be written at a path, before hours of work go into what it shall hold. What stands there stays.
+///
+/// # Errors
+/// If the operating system refuses.
+pub fn check_can_write(path: &Path) -> Result<(), FileError> {
+    let temporary = temporary_name(path);
+    let written = File::create(&temporary).and_then(|_| fs::remove_file(&temporary));
+    written.map_err(FileError::io("write", path))
+}
+
 /// Reads a whole file of at most `limit` bytes.
 ///
 /// # Errors
@@ -195,6 +205,18 @@ mod tests {
         assert!(failed.unwrap_err().hint().unwrap().contains("free some space"));
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn whether_a_file_can_be_written_is_seen_without_a_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        write_bytes(&path, b"old").unwrap();
+        check_can_write(&path).unwrap();
+        check_can_write(&folder.path().join("b.txt")).unwrap();
+        assert_eq!((fs::read(&path).unwrap().as_slice(), fs::read_dir(folder.path()).unwrap().count()), (b"old".as_slice(), 1));
+        let error = check_can_write(&folder.path().join("none/a.txt")).unwrap_err();
+        assert!(error.to_string().starts_with("could not write `"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `prune`: scores against the share of weights that are zero, and one of the pruned adapters as a folder.
 
+use ivon_lora::files;
 use ivon_lora::run::{self, PruneRequest};
 
 use super::report::write_plots;
@@ -28,6 +29,9 @@ pub fn run(args: PruneArgs, signals: &Signals) -> Result<(), Failure> {
     }
     let subject = subject::request(&args.subject, &args.task, &args.how)?;
     prepare(&args.how.device, subject.how.base.threads)?;
+    if let Some(folder) = &args.svg {
+        files::create_folder(folder)?;
+    }
     let mut screen = Screen::new(args.screen);
     subject::fetch_base(&subject, &mut screen)?;
     let request = PruneRequest { subject, points, write };

@@ -1,5 +1,6 @@
 //! `scale`: scores against τ as tables and plots, and the τ that is best.
 
+use ivon_lora::files;
 use ivon_lora::run::{self, ScaleRequest};
 
 use super::report::write_plots;
@@ -24,6 +25,9 @@ pub fn run(args: ScaleArgs, signals: &Signals) -> Result<(), Failure> {
     let points = subject::points(args.points, MOST)?;
     let subject = subject::request(&args.subject, &args.task, &args.how)?;
     prepare(&args.how.device, subject.how.base.threads)?;
+    if let Some(folder) = &args.svg {
+        files::create_folder(folder)?;
+    }
     let mut screen = Screen::new(args.screen);
     subject::fetch_base(&subject, &mut screen)?;
     let request = ScaleRequest { subject, end: args.end, points, write: args.write };

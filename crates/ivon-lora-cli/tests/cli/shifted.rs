@@ -35,7 +35,8 @@ fn brute_force(place: &Place, others: &str, own: &str, key: &str) -> f64 {
 fn a_run_is_scored_on_other_sets_and_tells_them_from_its_own() {
     let place = place("ivon");
     let text = place.run(&format!("{COMMAND} --out shift.json")).ok();
-    for part in ["\nsst2, test, mean ", "\nother, test, 2 samples ", "\ntexts, train, mean ", "\ntexts, 2 samples, mutual information   0."]
+    for part in
+        ["\nsst2, test, mean ", "\nother, test, 2 samples ", "\ntexts, texts.jsonl, mean ", "\ntexts, 2 samples, mutual information   0."]
     {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -90,6 +91,9 @@ fn sets_that_cannot_be_asked() {
     // Before the first answer.
     let nowhere = place.run("shift run --to other=other --to a=nowhere");
     assert!(!nowhere.stderr.contains("answering"), "{}", nowhere.stderr);
+    let unwritable = place.run("shift run --to other=other --out nowhere/shift.json");
+    assert!(!unwritable.stderr.contains("answering"), "{}", unwritable.stderr);
+    unwritable.fails_with(6, &["could not write `nowhere/shift.json`"]);
     nowhere.fails_with(3, &["could not read `nowhere`"]);
     place.write("empty.jsonl", "");
     place

@@ -137,6 +137,10 @@ pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Evaluatio
     examples.truncate(request.eval_limit.unwrap_or(usize::MAX));
     let set = opened.encode(&examples)?;
     super::evaluation::labels(&set.examples)?;
+    if let Some(out) = &request.out {
+        files::create_folder(out)?;
+        files::check_can_write(&out.join(folder::EVALUATION_FILE))?;
+    }
     let evaluated = opened.evaluate(&set, "evaluating", watch)?;
     let EvaluationOptions { seed, scale, .. } = opened.options;
     let same_answers = same_answers(&opened.task);
@@ -145,7 +149,6 @@ pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Evaluatio
         report = report.with_temperatures(&set.examples, &evaluated, same_answers, temperatures)?;
     }
     if let Some(out) = &request.out {
-        files::create_folder(out)?;
         let words: Vec<&Example> = set.kept.iter().map(|&index| &examples[index]).collect();
         let lines = predictions(&set.examples, &words, &evaluated, opened.chosen, opened.temperatures, request.include_text)?;
         watch(RunEvent::Saved(&write_json(&out.join(folder::EVALUATION_FILE), &report)?));
@@ -159,6 +162,9 @@ pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Evaluatio
 /// # Errors
 /// Whatever is wrong with base, adapter or data.
 pub fn predict(request: &PredictRequest, watch: Watch<'_>) -> Result<Vec<Prediction>, RunError> {
+    if let Some(out) = &request.common.out {
+        files::check_can_write(out)?;
+    }
     let opened = Opened::open(&request.common, watch)?;
     let mut examples = match &request.input {
         Input::Data(path, split) => rows(path, split.as_deref(), &opened.task)?.1.examples,
@@ -198,7 +204,7 @@ fn prompt_examples(prompts: &[String], task: &Task) -> Result<Vec<Example>, RunE
         .collect())
 }
 
-/// The rows of a split: of the file itself, or of the file with that name in a folder.
+/// The rows of a split, with its name: of the file itself, which is named as it is, or of the file of that role in a folder.
 pub(super) fn rows(path: &Path, split: Option<&str>, task: &Task) -> Result<(String, Source), RunError> {
     rows_filled(path, split, task, &[])
 }
@@ -230,5 +236,6 @@ pub(super) fn rows_filled(
         let part = if fields.is_empty() { data::load_file(path, task)? } else { data::load_file_filled(path, task, fields)? };
         all.examples.extend(part.examples);
     }
-    Ok((found.split.name().to_string(), all))
+    let name = path.file_name().filter(|_| path.is_file());
+    Ok((name.map_or_else(|| found.split.name().to_string(), |name| name.to_string_lossy().into_owned()), all))
 }

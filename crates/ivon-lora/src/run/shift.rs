@@ -10,6 +10,7 @@ use super::subject::{Subject, SubjectRequest};
 use super::train::Watch;
 use super::{RunError, RunEvent};
 use crate::data::EncodedSet;
+use crate::files;
 use crate::report::{Answered, SHIFT_FILE, ShiftReport, ShiftSet};
 
 /// What `shift` is asked for.
@@ -40,6 +41,9 @@ pub struct OtherSet {
 /// # Errors
 /// Whatever is wrong with base, adapter or rows, and a set without a row.
 pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, RunError> {
+    if let Some(out) = &request.out {
+        files::check_can_write(out)?;
+    }
     let subject = Subject::open(&request.subject, watch)?;
     let opened = &subject.opened;
     // What is wrong with a set is said before the first answer.
