@@ -1,5 +1,8 @@
 //! A comparison → one page: the table of each task, its scores as pictures, every trial, and what failed.
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
 use super::carry::{Comparison, Trial};
 use super::result::Form;
 use super::table::{RowEntry, ScoreEntry, TaskTable};
@@ -11,20 +14,28 @@ impl Comparison {
     pub fn html(&self) -> String {
         let mut sections: Vec<Section> = Vec::new();
         for (index, task) in self.table.tasks.iter().enumerate() {
-            let ids = ["task-1", "task-2", "task-3", "task-4", "task-5", "task-6", "task-7", "task-8", "task-9"];
-            let id = ids.get(index).copied().unwrap_or("task");
-            sections.push(Section { id, title: task.task.clone(), html: self.task(task) });
+            sections.push(Section::new(format!("task-{}", index + 1), &task.task, self.task(task)));
         }
         if !self.trials.is_empty() {
-            sections.push(Section { id: "trials", title: "Trials".into(), html: trials(&self.trials) });
+            sections.push(Section::new("trials", "Trials", trials(&self.trials)));
         }
         if !self.failed.is_empty() {
             let rows: Vec<_> = self.failed.iter().map(|failed| (vec![Cell::of(&failed.name)], Some(failed.reason.clone()))).collect();
-            sections.push(Section { id: "failed", title: "What failed".into(), html: html_table(&["run"], 1, &rows) });
+            sections.push(Section::new("failed", "What failed", html_table(&["run"], 1, &rows)));
         }
         let names: Vec<&str> = self.table.tasks.iter().map(|task| task.task.as_str()).collect();
         let lead = if self.is_interrupted { "It was stopped before its end: what is here is what was finished." } else { "" };
-        document("a comparison of ivon-lora", &format!("Methods on {}", names.join(", ")), lead, &[], &sections)
+        document("a comparison of ivon-lora", &format!("Methods on {}", names.join(", ")), lead, &self.facts(), &sections)
+    }
+
+    /// How much was compared.
+    fn facts(&self) -> Vec<(String, String)> {
+        let rows = || self.table.tasks.iter().flat_map(|task| &task.rows).filter(|row| row.form != Form::Yardstick);
+        let methods: BTreeSet<&str> = rows().map(|row| row.method.as_str()).collect();
+        let seeds: BTreeSet<u64> = rows().flat_map(|row| row.seeds.iter().copied()).collect();
+        let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
+        let facts = [("methods", methods.len().to_string()), ("seeds", seeds.join(", ")), ("trials", self.trials.len().to_string())];
+        facts.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
     }
 
     /// All pictures: for each task and score a row for each method.
@@ -40,7 +51,7 @@ impl Comparison {
             true => String::new(),
             false => paragraph("AdamW does not beat the majority class here: this task supports no conclusion."),
         };
-        paragraph(&format!("{} test examples.", task.n))
+        paragraph(&format!("{} test examples. {}", task.n, best(task)))
             + &doubt
             + &html_table(&head, 1, &rows)
             + &note(
@@ -49,6 +60,20 @@ impl Comparison {
             )
             + &figure_grid(&figures(task, self.table.bins))
     }
+}
+
+/// Who has the lowest NLL and who is most often right, and how many rows cannot be told apart from each.
+fn best(task: &TaskTable) -> String {
+    let methods: Vec<&RowEntry> = task.rows.iter().filter(|row| row.form != Form::Yardstick).collect();
+    let of = |name: &str, of: Score, is_better: fn(&f64, &f64) -> Ordering| {
+        let best = methods.iter().min_by(|one, other| is_better(&of(one).mean, &of(other).mean))?;
+        let alike = methods.iter().filter(|row| of(row).is_bold && row.name != best.name).count();
+        let others = methods.len() - 1;
+        Some(format!("{name} {:.3} ({}; {alike} of the {others} other rows are not told apart from it).", of(best).mean, best.name))
+    };
+    let nll = of("Lowest NLL:", |row| &row.nll, f64::total_cmp);
+    let accuracy = of("Highest accuracy:", |row| &row.accuracy, |one, other| other.total_cmp(one));
+    nll.into_iter().chain(accuracy).collect::<Vec<_>>().join(" ")
 }
 
 fn cells(row: &RowEntry) -> Vec<Cell> {

@@ -338,6 +338,9 @@ mod tests {
             all.figures().iter().map(|figure| figure.file.as_str()).collect::<Vec<_>>(),
             ["sst2-en-accuracy", "sst2-en-nll", "sst2-en-ece"]
         );
+        let best =
+            "100 test examples. Lowest NLL: 0.500 (good; 1 of the 2 other rows are not told apart from it). Highest accuracy: 0.800 (good;";
+        assert!(all.html().contains(best) && all.html().contains("<dt>seeds</dt><dd>1, 2</dd>"), "{}", all.html());
         assert!(all.html().contains("<td class=\"words\">bad &amp; sure</td><td>0.500<small>± 0.010</small></td>"));
     }
 }

@@ -43,11 +43,18 @@ h2,h3{break-after:avoid}.pictures{grid-template-columns:1fr 1fr}.wide{overflow:v
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
     /// The target of its link.
-    pub id: &'static str,
+    pub id: String,
     /// Its heading.
     pub title: String,
     /// What stands below it.
     pub html: String,
+}
+
+impl Section {
+    /// A part under a heading; `id` is a word without spaces.
+    pub fn new(id: impl Into<String>, title: impl Into<String>, html: String) -> Self {
+        Self { id: id.into(), title: title.into(), html }
+    }
 }
 
 /// A picture of a page, with the name of its file where pictures are written as files.
@@ -164,7 +171,7 @@ mod tests {
         let evil = "<img src=x onerror=alert(1)>\"'&";
         let rows = [(vec![Cell::with(evil, evil), Cell { words: evil.into(), is_bold: true, ..Cell::default() }], Some(evil.to_string()))];
         let html = [table(&[evil, evil], 1, &rows), settings(&[(evil.into(), vec![(evil.into(), evil.into())])]), paragraph(evil)].concat();
-        let page = document(evil, evil, evil, &[(evil.into(), evil.into())], &[Section { id: "a", title: evil.into(), html }]);
+        let page = document(evil, evil, evil, &[(evil.into(), evil.into())], &[Section::new("a", evil, html)]);
         assert!(!page.contains("<img") && page.contains("&lt;img"));
         for outside in ["http:", "https:", "<script", "url(", "@import", "src="] {
             let inside = page.replace("src=x", "").contains(outside);

@@ -10,9 +10,9 @@ use crate::report::{Finding, Severity, Table};
 /// The page.
 pub fn html(run: &RunPage) -> String {
     let mut sections = Vec::new();
-    let mut add = |id, title: &str, html: String| {
+    let mut add = |id: &str, title: &str, html: String| {
         if !html.is_empty() {
-            sections.push(Section { id, title: title.into(), html });
+            sections.push(Section::new(id, title, html));
         }
     };
     add("scores", "Scores", scores(run));

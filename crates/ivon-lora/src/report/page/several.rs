@@ -12,10 +12,10 @@ use crate::report::{MainScores, Record};
 pub fn html(runs: &[RunPage]) -> String {
     let all = figures(runs);
     let of = |prefix: &str| all.iter().filter(|figure| figure.file.starts_with(prefix)).collect::<Vec<_>>();
-    let mut sections = vec![Section { id: "scores", title: "Scores".into(), html: scores(runs) }];
-    let mut add = |id, title: &str, words: &str, figures: Vec<&Figure>| {
+    let mut sections = vec![Section::new("scores", "Scores", scores(runs))];
+    let mut add = |id: &str, title: &str, words: &str, figures: Vec<&Figure>| {
         if !figures.is_empty() {
-            sections.push(Section { id, title: title.into(), html: paragraph(words) + &grid(figures) });
+            sections.push(Section::new(id, title, paragraph(words) + &grid(figures)));
         }
     };
     add(
