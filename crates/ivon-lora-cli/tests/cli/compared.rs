@@ -118,6 +118,27 @@ fn a_comparison_is_a_table_and_is_made_once() {
 }
 
 #[test]
+fn a_run_that_another_process_is_making_is_left_alone() {
+    let place = place("");
+    let trial = "compared/trials/films/ivon/000";
+    place.write(&format!("{trial}/run.toml"), "being written");
+    place.write(&format!("{trial}/.lock"), "");
+    let lock = fs::File::options().write(true).open(place.path(&format!("{trial}/.lock"))).unwrap();
+    lock.lock().unwrap();
+    let ran = place.run(COMMAND);
+    for failed in ["films, IVON, trial 0: ", "films, IVON, seed 1: the settings of `IVON` is not chosen"] {
+        assert!(ran.stdout.contains(&format!("\nfailed: {failed}")), "{failed}: {}", ran.stdout);
+    }
+    assert!(ran.stdout.contains("\nAdamW ") && ran.stderr.contains("films, IVON, trial 0 is left out: "), "{}", ran.stderr);
+    assert_eq!((ran.code, place.read(&format!("{trial}/run.toml")).as_str()), (1, "being written"));
+    // Once the other has gone, what it left without a checkpoint is begun anew.
+    drop(lock);
+    let again = place.run(COMMAND);
+    assert!(again.stderr.contains("\nfilms, IVON, trial 0\n"), "{}", again.stderr);
+    again.ok();
+}
+
+#[test]
 fn a_cell_that_fails_is_told_of_and_the_rest_goes_on() {
     let place = place("");
     place.write("compared/cells/films/ivon/1", "a file where a folder is expected");

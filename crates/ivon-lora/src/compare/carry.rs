@@ -139,6 +139,11 @@ impl Work<'_> {
                     Err(error) => entry.error = Some(error.to_string()),
                 },
                 Outcome::Failed(reason) => entry.error = Some(reason),
+                // It may yet be the best: nothing is chosen without it.
+                Outcome::Elsewhere(reason) => {
+                    self.failed.push(FailedCell { name: job.name.clone(), reason });
+                    continue;
+                }
                 Outcome::Stopped => continue,
             }
             self.trials.push(entry);
@@ -179,7 +184,7 @@ impl Work<'_> {
         }
         let outcomes = self.make_all(&jobs);
         for (job, outcome) in jobs.into_iter().zip(outcomes) {
-            if let Outcome::Failed(reason) = outcome {
+            if let Outcome::Failed(reason) | Outcome::Elsewhere(reason) = outcome {
                 self.failed.push(FailedCell { name: job.name, reason });
             }
         }

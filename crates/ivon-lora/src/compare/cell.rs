@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::CompareError;
 use super::plan::LoadedTask;
 use crate::files;
-use crate::run::{self, COST_FILE, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, RunConfig, RunError, RunEvent, read_run, train_on};
-use crate::train::{CHECKPOINTS_FOLDER, METRICS_FILE, Outcome};
+use crate::run::{self, COST_FILE, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, RunConfig, RunError, RunEvent, Start, read_run, train_on};
+use crate::train::{CHECKPOINTS_FOLDER, Outcome};
 
 const LARGEST: u64 = 1 << 20;
 
@@ -67,19 +67,9 @@ pub(super) fn make(
         check_settings(folder, &config)?;
         return Ok(true);
     }
-    let can_resume = folder.join(CHECKPOINTS_FOLDER).read_dir().is_ok_and(|mut entries| entries.next().is_some());
-    if !can_resume && folder.join(RUN_FILE).exists() {
-        // Stopped before its first checkpoint: there is nothing in it to go on from.
-        std::fs::remove_file(folder.join(RUN_FILE)).map_err(|source| files::FileError::Io {
-            action: "replace",
-            path: folder.into(),
-            source,
-        })?;
-        let _ = std::fs::remove_file(folder.join(METRICS_FILE));
-    }
     let dataset = if is_trial { &task.trial_dataset } else { &task.dataset };
     let mut clock = Clock::new();
-    let ended = train_on(&config, &task.model, &task.task, dataset, &task.known, can_resume, &mut |event| {
+    let ended = train_on(&config, &task.model, &task.task, dataset, &task.known, Start::WhereItWas, &mut |event| {
         clock.hear(&event);
         // The sentences of a single run would drown those of the comparison.
         match event {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::CompareError;
 use super::cell::{is_finished, make};
 use super::plan::LoadedTask;
-use crate::run::{RunConfig, RunEvent};
+use crate::run::{RunConfig, RunError, RunEvent};
 
 /// How often whoever watches is asked whether to go on while several runs are made.
 const BEAT: Duration = Duration::from_secs(1);
@@ -38,6 +38,8 @@ pub(super) enum Outcome {
     Made,
     /// It is not, for this reason.
     Failed(String),
+    /// Another process is at it, or at what it waits for.
+    Elsewhere(String),
     /// Whoever watched said stop.
     Stopped,
 }
@@ -61,8 +63,12 @@ impl Job<'_> {
             Ok(config) => config,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
-        if let Some((job, Outcome::Failed(reason))) = &before {
-            return Outcome::Failed(format!("{}, whose adapter it takes, failed: {reason}", job.name));
+        match &before {
+            Some((job, Outcome::Failed(reason))) => {
+                return Outcome::Failed(format!("{}, whose adapter it takes, failed: {reason}", job.name));
+            }
+            Some((_, Outcome::Elsewhere(reason))) => return Outcome::Elsewhere(reason.clone()),
+            _ => {}
         }
         if !is_finished(&self.folder) {
             watch(RunEvent::Note(self.name.clone()));
@@ -71,6 +77,7 @@ impl Job<'_> {
         match make(&self.folder, config, self.task, self.is_trial, trained, watch) {
             Ok(true) => Outcome::Made,
             Ok(false) => Outcome::Stopped,
+            Err(CompareError::Run(error @ RunError::FolderInUse { .. })) => Outcome::Elsewhere(error.to_string()),
             Err(error) => Outcome::Failed(error.to_string()),
         }
     }
@@ -237,6 +244,7 @@ impl Work<'_> {
     fn settle(&mut self, place: usize, outcome: Outcome) -> bool {
         let go_on = match &outcome {
             Outcome::Failed(reason) => (self.watch)(RunEvent::Warning(format!("{} failed: {reason}", self.jobs[place].name))),
+            Outcome::Elsewhere(reason) => (self.watch)(RunEvent::Warning(format!("{} is left out: {reason}", self.jobs[place].name))),
             Outcome::Made | Outcome::Stopped => true,
         };
         self.outcomes[place] = outcome;

@@ -10,6 +10,7 @@ use super::{EvaluationReport, Prediction, RunConfig, RunError};
 use crate::files::{self, FileError};
 use crate::lora::{Adapter, LoraConfig, write_peft};
 use crate::posterior::{CardFacts, Posterior, Sidecar, load_posterior, write_model_card, write_posterior};
+use crate::train::{CHECKPOINTS_FOLDER, METRICS_FILE};
 
 /// The resolved settings of a run.
 pub const RUN_FILE: &str = "run.toml";
@@ -26,19 +27,32 @@ pub const ADAPTER_FOLDER: &str = "adapter";
 const LOCK_FILE: &str = ".lock";
 const LARGEST_RUN: u64 = 16 << 20;
 
+/// How a run begins in its folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// From its first step, in a folder that holds no run.
+    New,
+    /// Where the same run was stopped, at its newest checkpoint.
+    Resumed,
+    /// Where the same run was stopped if it has a checkpoint, else from its first step in place of what it left before.
+    WhereItWas,
+}
+
 /// A run's folder, locked while it is held.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Whether the run goes on from a checkpoint.
+    pub resumes: bool,
     _lock: File,
 }
 
 impl RunFolder {
-    /// Takes a folder for a run: a new one, or with `resume` the one that holds the same run.
+    /// Takes a folder for a run.
     ///
     /// # Errors
-    /// If another process writes it, it holds a run and is not resumed, or it holds another run.
-    pub fn take(path: &Path, config: &RunConfig, resume: bool) -> Result<Self, RunError> {
+    /// If another process writes it, it holds a run and is to be new, or it holds another run.
+    pub fn take(path: &Path, config: &RunConfig, start: Start) -> Result<Self, RunError> {
         files::create_folder(path)?;
         let lock_path = path.join(LOCK_FILE);
         let refused = |source| FileError::Io { action: "write", path: lock_path.clone(), source };
@@ -48,11 +62,18 @@ impl RunFolder {
             Err(std::fs::TryLockError::WouldBlock) => return Err(RunError::FolderInUse { folder: path.into() }),
             Err(std::fs::TryLockError::Error(source)) => return Err(refused(source).into()),
         }
-        let folder = Self { path: path.into(), _lock: lock };
+        // From here on nobody else changes what is in it.
+        let has_checkpoint = path.join(CHECKPOINTS_FOLDER).read_dir().is_ok_and(|mut entries| entries.next().is_some());
+        let resumes = start == Start::Resumed || start == Start::WhereItWas && has_checkpoint;
+        let folder = Self { path: path.into(), resumes, _lock: lock };
         let settings = path.join(RUN_FILE);
-        match (settings.exists(), resume) {
-            (true, false) => return Err(RunError::FolderHoldsRun { folder: path.into() }),
-            (true, true) => {
+        match (settings.exists(), start) {
+            (true, Start::New) => return Err(RunError::FolderHoldsRun { folder: path.into() }),
+            (true, Start::WhereItWas) if !has_checkpoint => {
+                std::fs::remove_file(&settings).map_err(|source| FileError::Io { action: "replace", path: path.into(), source })?;
+                let _ = std::fs::remove_file(path.join(METRICS_FILE));
+            }
+            (true, Start::Resumed | Start::WhereItWas) => {
                 let started = read_run(&settings)?;
                 let differences = config.trajectory_differences(&started);
                 if !differences.is_empty() {

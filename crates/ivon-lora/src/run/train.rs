@@ -7,7 +7,7 @@ use super::base::KnownBase;
 use super::estimate::{Estimate, available_memory};
 use super::evaluation::EvaluationReport;
 use super::finish::Finish;
-use super::folder::{self, RunFolder};
+use super::folder::{self, RunFolder, Start};
 use super::{Base, Provenance, RunConfig, RunError, RunEvent};
 use crate::data::{self, Dataset, EncodedSet, Example, Form, Role, Task};
 use crate::lora::{Adapter, LoraConfig, read_peft};
@@ -49,7 +49,8 @@ pub fn train(config: &RunConfig, resume: bool, watch: Watch<'_>) -> Result<Train
         found: "absent".into(),
         expected: "a folder, a `.gguf` file or a hub name",
     })?;
-    train_on(config, name, &task, &dataset, &KnownBase::default(), resume, watch)
+    let start = if resume { Start::Resumed } else { Start::New };
+    train_on(config, name, &task, &dataset, &KnownBase::default(), start, watch)
 }
 
 /// As [`train`], on examples that are already here, with a base that may have been asked before.
@@ -62,7 +63,7 @@ pub fn train_on(
     task: &Task,
     dataset: &Dataset,
     known: &KnownBase,
-    resume: bool,
+    start: Start,
     watch: Watch<'_>,
 ) -> Result<TrainedRun, RunError> {
     config.validate()?;
@@ -71,7 +72,7 @@ pub fn train_on(
         found: "absent".into(),
         expected: "the folder that the run writes",
     })?;
-    let folder = RunFolder::take(out, config, resume)?;
+    let folder = RunFolder::take(out, config, start)?;
     for note in &dataset.report.notes {
         watch(RunEvent::Note(note.to_string()));
     }
@@ -87,7 +88,7 @@ pub fn train_on(
     announce(config, &checkpoint, &sets, watch)?;
     let base = Base::load(&checkpoint, &config.model)?;
     drop(checkpoint);
-    let (adapter, lora) = start(config, config.seed, &base)?;
+    let (adapter, lora) = first_adapter(config, config.seed, &base)?;
     let resolved = RunConfig { lora: lora.clone(), provenance: Some(provenance(&base, dataset)), ..config.clone() };
     folder.write_settings(&resolved)?;
     folder.write_json(folder::SPLITS_FILE, &dataset.ids())?;
@@ -104,7 +105,7 @@ pub fn train_on(
         tune: &sets.tune.examples,
         folder: folder.path(),
     };
-    let (posteriors, trained) = train_all(config, &training, &base, &adapter, resume, watch)?;
+    let (posteriors, trained) = train_all(config, &training, &base, &adapter, folder.resumes, watch)?;
     let ended =
         TrainedRun { folder: out.into(), outcome: trained.outcome, steps: trained.steps, kept_step: trained.kept_step, report: None };
     if trained.outcome == Outcome::Interrupted {
@@ -131,7 +132,7 @@ fn train_all(
     let settings = config.optimizer.settings();
     let begin = |seed: u64| match seed == config.seed {
         true => Ok(adapter.clone()),
-        false => start(config, seed, base).map(|(adapter, _)| adapter).map_err(|error| match error {
+        false => first_adapter(config, seed, base).map(|(adapter, _)| adapter).map_err(|error| match error {
             RunError::Lora(error) => error.into(),
             other => TrainError::Optimizer { reason: other.to_string() },
         }),
@@ -211,7 +212,7 @@ impl Sets {
 }
 
 /// The adapter at its start: a new one from the run's seed, or one that is trained on.
-fn start(config: &RunConfig, seed: u64, base: &Base) -> Result<(Adapter, LoraConfig), RunError> {
+fn first_adapter(config: &RunConfig, seed: u64, base: &Base) -> Result<(Adapter, LoraConfig), RunError> {
     let device = base.device().clone().autodiff();
     match &config.model.adapter {
         None => Ok((Adapter::new(&config.lora, base.config(), seed, &device)?, config.lora.clone())),
