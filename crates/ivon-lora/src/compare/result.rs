@@ -152,8 +152,8 @@ fn majority(train: &[Example], test: &[&Example]) -> Result<Option<Predictions>,
     Ok(Some(Predictions::from_probabilities(vec![row; test.len()], labels)?))
 }
 
-/// Adds a finished cell: its mean, where that is its own, and its average over draws where it has some; with `temperature` each of them once more at the
-/// temperature that the run chose for it on calibrate, if any; once per task the untuned base.
+/// Adds a finished cell: its mean, where that is its own, and its average over draws where it has some; with `temperature` each of them
+/// once more at the temperature that the run chose for it on calibrate, if any; once per task the untuned base.
 ///
 /// # Errors
 /// If the cell cannot be read, or was scored on other examples than those before.

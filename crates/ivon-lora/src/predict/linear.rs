@@ -83,8 +83,8 @@ fn curvature(log_probabilities: &[f64]) -> Vec<f64> {
 }
 
 /// Predicts an example, `[C]`, nats, and lets `observer` watch the backward passes down to decoder layer `first` of d weighted by each
-/// column of R, where R Rᵀ = Λ is the curvature in d: the squares of what it sees, summed over the passes, are those of Jᵀ Λ J. `pass` hears the number of each pass
-/// before it.
+/// column of R, where R Rᵀ = Λ is the curvature in d: the squares of what it sees, summed over the passes, are those of Jᵀ Λ J. `pass`
+/// hears the number of each pass before it.
 ///
 /// # Errors
 /// If a number is not finite, the device gives none back, or the base is not on the CPU.

@@ -10,7 +10,7 @@ use super::{EvaluateRequest, RunConfig, RunError};
 use crate::data::{self, EncodedSet, Example, Role, Split, Task, find_files};
 use crate::files::check_exists;
 
-/// What `scale` and `prune` ask for alike. What is absent comes from the run, or from the adapter's own `ivon_lora.json`.
+/// What `scale`, `prune` and `shift` ask for alike. What is absent comes from the run, or from the adapter's own `ivon_lora.json`.
 #[derive(Clone, Debug, Default)]
 pub struct SubjectRequest {
     /// A run's folder, or an adapter's.

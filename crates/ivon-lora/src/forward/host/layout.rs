@@ -92,7 +92,11 @@ impl Layout {
                 })
             })
             .collect();
-        let is_tracked = |pair: &LoraPair| pair.lora_A.val().is_tracked() || pair.lora_B.val().is_tracked();
+        let is_tracked = |pair: &LoraPair| {
+            let context = pair.context.iter().flat_map(|context| [&context.inner, &context.outer]);
+            let flip = pair.flip.iter().map(|flip| &flip.noise);
+            [&pair.lora_A, &pair.lora_B].into_iter().chain(context).chain(flip).any(|part| part.val().is_tracked())
+        };
         let has_tracked = |layer: &LayerAdapter| Projection::ALL.into_iter().filter_map(|at| layer.pair(at)).any(is_tracked);
         Self { places, len, first: adapter.layers.iter().position(has_tracked) }
     }

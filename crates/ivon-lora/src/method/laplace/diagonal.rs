@@ -20,7 +20,8 @@ pub struct Diagonal {
 }
 
 impl Diagonal {
-    /// C − 1 backward passes an example, down to decoder layer `first`, the lowest with a weight that is random; `watch` hears how many examples are done.
+    /// C − 1 backward passes an example, down to decoder layer `first`, the lowest with a weight that is random; `watch` hears how many
+    /// examples are done.
     pub fn of(
         adapter: &Adapter,
         first: usize,
