@@ -126,7 +126,7 @@ fn a_run_that_another_process_is_making_is_left_alone() {
     let lock = fs::File::options().write(true).open(place.path(&format!("{trial}/.lock"))).unwrap();
     lock.lock().unwrap();
     let ran = place.run(COMMAND);
-    for failed in ["films, IVON, trial 0: ", "films, IVON, seed 1: the settings of `IVON` is not chosen"] {
+    for failed in ["films, IVON, trial 0: ", "films, IVON, seed 1: the choice of settings of `IVON` is not made"] {
         assert!(ran.stdout.contains(&format!("\nfailed: {failed}")), "{failed}: {}", ran.stdout);
     }
     assert!(ran.stdout.contains("\nAdamW ") && ran.stderr.contains("films, IVON, trial 0 is left out: "), "{}", ran.stderr);

@@ -215,8 +215,8 @@ impl Work<'_> {
         let tuned = method.tuned_as.as_ref().unwrap_or(&method.name);
         let chosen = self.trials.iter().find(|trial| trial.is_chosen && trial.task == task.name && trial.method == *tuned);
         let chosen = chosen.ok_or_else(|| CompareError::Setting {
-            what: format!("the settings of `{}`", method.name),
-            found: "not chosen".into(),
+            what: format!("the choice of settings of `{}`", method.name),
+            found: "not made".into(),
             expected: format!("a trial of `{tuned}` that comes to its end"),
         })?;
         let mut table = toml::Table::try_from(&config).unwrap_or_default();

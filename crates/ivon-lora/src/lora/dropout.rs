@@ -47,10 +47,16 @@ impl Dropout {
             let mut bytes = [0u8; 128];
             for word in words {
                 stream.fill_bytes(&mut bytes);
-                for (bit, pair) in bytes.chunks_exact(2).enumerate() {
-                    let kept = u32::from(u16::from_le_bytes([pair[0], pair[1]])) >= threshold;
-                    *word |= u64::from(kept) << bit;
-                }
+                wide(
+                    #[inline(always)]
+                    || {
+                        let (mut bits, least) = (0, threshold);
+                        for (bit, pair) in bytes.as_chunks::<2>().0.iter().enumerate() {
+                            bits |= u64::from(u32::from(u16::from_le_bytes(*pair)) >= least) << bit;
+                        }
+                        *word = bits;
+                    },
+                );
             }
         });
         Mask { words, width, scale: (1.0 / (1.0 - self.rate)) as f32 }
@@ -67,18 +73,17 @@ impl Mask {
             wide(
                 #[inline(always)]
                 || {
-                    // A byte of the mask for eight numbers: its bits are tested in the lanes of a register.
-                    let byte = |index: usize| (mask[index / 8] >> (index % 8 * 8)) as u32;
-                    let kept = |byte: u32, bit: usize, x: f32| if byte & (1 << bit) != 0 { x * self.scale } else { 0.0 };
-                    let ((eights, rest), (out, out_rest)) = (x.as_chunks::<8>(), out.as_chunks_mut::<8>());
-                    for (index, (x, out)) in eights.iter().zip(&mut *out).enumerate() {
-                        let byte = byte(index);
-                        for bit in 0..8 {
-                            out[bit] = kept(byte, bit, x[bit]) + if add { out[bit] } else { 0.0 };
+                    let (scale, add) = (self.scale, add);
+                    let words = mask.iter().zip(x.chunks(64).zip(out.chunks_mut(64)));
+                    for (word, (x, out)) in words {
+                        for (half, (x, out)) in x.chunks(32).zip(out.chunks_mut(32)).enumerate() {
+                            let bits = (word >> (32 * half)) as u32;
+                            for (bit, (x, out)) in x.iter().zip(out).enumerate() {
+                                // All bits or none: without a branch the numbers of a register are masked together.
+                                let kept = 0u32.wrapping_sub(bits >> bit & 1);
+                                *out = f32::from_bits((x * scale).to_bits() & kept) + if add { *out } else { 0.0 };
+                            }
                         }
-                    }
-                    for (bit, (x, out)) in rest.iter().zip(out_rest).enumerate() {
-                        *out = kept(byte(eights.len()), bit, *x) + if add { *out } else { 0.0 };
                     }
                 },
             );

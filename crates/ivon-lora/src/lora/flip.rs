@@ -10,10 +10,12 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use rand_core::Rng;
+use rayon::prelude::*;
 
 use super::parameters::parameter;
 use super::{Adapter, Matrix, parameter_path};
 use crate::random::{Purpose, stream};
+use crate::wide::wide;
 
 /// Noise on A with the address of its signs.
 #[derive(Module, Debug)]
@@ -41,19 +43,23 @@ impl Signs {
     /// read, see [`crate::data::Batch::prefix_keys`].
     pub fn apply(&self, path: &str, part: u64, keys: &[u64], values: &mut [f32]) {
         let width = values.len() / keys.len().max(1);
-        let mut bytes = vec![0u8; width.div_ceil(8)];
-        let mut numbers = stream(self.seed, Purpose::Flip, self.step, self.draw, path);
-        for (row, key) in values.chunks_exact_mut(width.max(1)).zip(keys) {
+        let start = || (stream(self.seed, Purpose::Flip, self.step, self.draw, path), vec![0u8; width.div_ceil(8)]);
+        values.par_chunks_exact_mut(width.max(1)).zip(keys).for_each_init(start, |(numbers, bytes), (row, key)| {
             // A stream of its own for each token, and in it each part far from the other.
             numbers.set_stream(*key);
             numbers.set_word_pos(u128::from(part) << 32);
-            numbers.fill_bytes(&mut bytes);
-            for (index, value) in row.iter_mut().enumerate() {
-                if bytes[index / 8] >> (index % 8) & 1 == 1 {
-                    *value = -*value;
-                }
-            }
-        }
+            numbers.fill_bytes(bytes);
+            wide(
+                #[inline(always)]
+                || {
+                    for (values, byte) in row.chunks_mut(8).zip(&*bytes) {
+                        for (bit, value) in values.iter_mut().enumerate() {
+                            *value = f32::from_bits(value.to_bits() ^ (u32::from(byte >> bit & 1) << 31));
+                        }
+                    }
+                },
+            );
+        });
     }
 }
 

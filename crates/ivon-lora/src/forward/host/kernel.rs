@@ -33,14 +33,16 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 pub fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³: adding and taking it away rounds to a whole number
     let clamped = x.clamp(-87.3, 88.3);
-    let n = clamped.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let shifted = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
     let r = n.mul_add(-0.693_145_75, clamped); // ln 2 in two parts keeps r exact
     let r = n.mul_add(-1.428_606_8e-6, r);
     let mut p = 1.388_887_6e-3;
     for coefficient in [8.333_345e-3, 4.166_665e-2, 0.166_666_67, 0.5, 1.0, 1.0] {
         p = r.mul_add(p, coefficient);
     }
-    let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    // The lowest bits of `shifted` are n's. A cast of n would do as well, but saturates number by number where it vectorises badly.
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     if x < -87.3 { 0.0 } else { p * power }
 }
 
