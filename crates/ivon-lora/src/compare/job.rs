@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::CompareError;
 use super::cell::{is_finished, make};
 use super::plan::LoadedTask;
-use crate::run::{RunConfig, RunError, RunEvent};
+use crate::run::{RunConfig, RunError, RunEvent, give_back_memory};
 
 /// How often whoever watches is asked whether to go on while several runs are made.
 const BEAT: Duration = Duration::from_secs(1);
@@ -183,6 +183,7 @@ impl Work<'_> {
         for (place, job) in self.jobs.iter().enumerate() {
             let before = job.after.map(|before| (&self.jobs[before], self.outcomes[before].clone()));
             let outcome = job.make(before, self.watch);
+            give_back_memory();
             let is_stopped = outcome == Outcome::Stopped;
             self.settle(place, outcome);
             if is_stopped {
@@ -207,6 +208,7 @@ impl Work<'_> {
             };
             while let Some((place, before)) = queue.next() {
                 let outcome = self.jobs[place].make_on(threads, before, &mut hear);
+                give_back_memory();
                 queue.end(place, outcome.clone());
                 let _ = told.send(Told::Ended(place, outcome));
             }

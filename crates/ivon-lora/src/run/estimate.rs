@@ -177,10 +177,3 @@ fn measure_rate() -> f64 {
     // A decoder's own shapes reach about two thirds of what the large product does.
     2.0 * (m * k * n) as f64 / best * 0.66
 }
-
-/// Bytes that the system says are free, where it says so.
-pub fn available_memory() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.split_whitespace().next()?.parse::<f64>().ok().map(|kilobytes| kilobytes * 1024.0)
-}

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use super::advice::advice;
 use super::base::KnownBase;
-use super::estimate::{Estimate, available_memory};
+use super::estimate::Estimate;
 use super::evaluation::EvaluationReport;
 use super::finish::Finish;
 use super::folder::{self, RunFolder, Start};
+use super::memory::available_memory;
 use super::{Base, Provenance, RunConfig, RunError, RunEvent};
 use crate::data::{self, Dataset, EncodedSet, Example, Form, Role, Task};
 use crate::lora::{Adapter, LoraConfig, read_peft};
