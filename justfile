@@ -26,3 +26,12 @@ static:
 # Every GPU feature compiled, and the golden models on a GPU made of software.
 devices:
     scripts/check-gpu-features
+
+# Each fuzz target for a minute; `just fuzz gguf` one of them, `just fuzz --runs 10000000` until its count is reached.
+fuzz *arguments:
+    scripts/fuzz {{arguments}}
+
+# The program broken off at every write and at random moments, and without disk, memory or files to open.
+crash *arguments:
+    cargo build -p ivon-lora-cli
+    scripts/crash-test {{arguments}}

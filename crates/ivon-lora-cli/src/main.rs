@@ -8,6 +8,7 @@ mod docs;
 mod exit;
 mod file;
 mod init;
+mod memory;
 mod render;
 mod resolve;
 mod settings;
@@ -24,7 +25,11 @@ use clap::Parser;
 
 use args::Args;
 use exit::{CliError, Exit, Failure};
+use memory::Memory;
 use signals::Signals;
+
+#[global_allocator]
+static MEMORY: Memory = Memory;
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {

@@ -22,6 +22,7 @@ impl Signals {
     /// # Errors
     /// If the operating system refuses.
     pub fn listen() -> io::Result<Self> {
+        ignore_file_size_limit();
         let signals = Self::default();
         let again = Arc::new(AtomicBool::new(false));
         for (signal, exit) in [(SIGINT, Exit::Interrupted), (SIGTERM, Exit::Terminated)] {
@@ -45,5 +46,14 @@ impl Signals {
             SIGTERM => Some(Exit::Terminated),
             _ => Some(Exit::Interrupted),
         }
+    }
+}
+
+/// A write past the limit on a file's size (`ulimit -f`) fails with an error, which is said, in place of a signal, which kills.
+fn ignore_file_size_limit() {
+    #[cfg(unix)]
+    // Sound: SIG_IGN is no function that could be called.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }

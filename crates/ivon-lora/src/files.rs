@@ -156,9 +156,18 @@ pub fn write_folder<E: From<FileError>>(path: &Path, fill: impl FnOnce(&Path) ->
     swapped
 }
 
-/// Renames `new` to `path`; a folder that stood there is set aside first and removed after.
+/// Puts `new` in the place of `path` and removes what stood there.
+///
+/// Where the file system can exchange two names in one step, `path` names the whole old or the whole new folder at every moment.
+/// Elsewhere the old one is set aside first, and for that moment `path` names nothing.
 fn swap_folder(new: &Path, path: &Path) -> Result<(), FileError> {
-    let aside = path.with_extension("old.tmp");
+    let failed = FileError::io("write", path);
+    if path.exists() && exchange(new, path) {
+        let synced = sync_parent(path).map_err(failed);
+        let _ = fs::remove_dir_all(new);
+        return synced;
+    }
+    let aside = beside(path, ".old.tmp");
     let _ = fs::remove_dir_all(&aside);
     let stood = path.exists();
     if stood {
@@ -168,16 +177,59 @@ fn swap_folder(new: &Path, path: &Path) -> Result<(), FileError> {
         if stood {
             let _ = fs::rename(&aside, path);
         }
-        return Err(FileError::Io { action: "write", path: path.into(), source });
+        return Err(failed(source));
     }
     let _ = fs::remove_dir_all(&aside);
     Ok(())
 }
 
+/// Exchanges two names in one step; gives whether it was done.
+#[cfg(target_os = "linux")]
+fn exchange(one: &Path, other: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let name = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes());
+    let (Ok(one), Ok(other)) = (name(one), name(other)) else { return false };
+    let here = libc::AT_FDCWD;
+    // Sound: both are texts that end in a zero and outlive the call.
+    unsafe { libc::syscall(libc::SYS_renameat2, here, one.as_ptr(), here, other.as_ptr(), libc::RENAME_EXCHANGE) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> bool {
+    false
+}
+
+/// Removes from a folder what writes left that a crash cut short: `NAME.PID.tmp`, and `NAME.old.tmp` where `NAME` is there.
+/// A `NAME.old.tmp` whose `NAME` is gone is renamed back. Only for a folder that no other process writes to.
+pub fn remove_leftovers(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".tmp")) else {
+            continue;
+        };
+        match name.rsplit_once('.') {
+            Some((name, "old")) if !folder.join(name).exists() => drop(fs::rename(&path, folder.join(name))),
+            Some((_, "old")) => remove(&path),
+            Some((_, process)) if !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()) => remove(&path),
+            _ => {}
+        }
+    }
+}
+
+/// Removes a file or a folder; what cannot be removed stays.
+fn remove(path: &Path) {
+    let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+}
+
 /// `name.PID.tmp` beside `path`, so that the rename stays on one file system.
 fn temporary_name(path: &Path) -> PathBuf {
+    beside(path, &format!(".{}.tmp", std::process::id()))
+}
+
+/// `path` with `ending` after its name.
+fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
+    name.push(ending);
     path.with_file_name(name)
 }
 
@@ -233,6 +285,35 @@ mod tests {
         write_folder::<FileError>(&path, |folder| write_bytes(&folder.join("two"), b"2")).unwrap();
         assert!(!path.join("one").exists() && path.join("two").exists());
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_crash_left_is_removed_and_a_folder_that_was_set_aside_comes_back() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        for name in ["adapter", "adapter.old.tmp", "best.old.tmp", "step-2.77.tmp"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        for name in ["run.toml.123.tmp", "notes.tmp", "a.b.tmp", "x.12"] {
+            write_bytes(&at(name), b"").unwrap();
+        }
+        remove_leftovers(root.path());
+        let mut left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        left.sort();
+        assert_eq!(left, ["a.b.tmp", "adapter", "best", "notes.tmp", "x.12"]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn two_folders_are_exchanged_in_one_step() {
+        let root = tempfile::tempdir().unwrap();
+        let (one, other) = (root.path().join("one"), root.path().join("other"));
+        fs::create_dir(&one).unwrap();
+        fs::create_dir(&other).unwrap();
+        write_bytes(&one.join("1"), b"").unwrap();
+        assert!(exchange(&one, &other));
+        assert!(other.join("1").exists() && !one.join("1").exists());
+        assert!(!exchange(&one, &root.path().join("none")));
     }
 
     #[test]

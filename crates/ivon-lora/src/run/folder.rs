@@ -10,7 +10,7 @@ use super::{EvaluationReport, Prediction, RunConfig, RunError};
 use crate::files::{self, FileError};
 use crate::lora::{Adapter, LoraConfig, write_peft};
 use crate::posterior::{CardFacts, Posterior, Sidecar, load_posterior, write_model_card, write_posterior};
-use crate::train::{CHECKPOINTS_FOLDER, METRICS_FILE};
+use crate::train::{CHECKPOINTS_FOLDER, Checkpoints, METRICS_FILE, TrainError};
 
 /// The resolved settings of a run.
 pub const RUN_FILE: &str = "run.toml";
@@ -32,9 +32,9 @@ const LARGEST_RUN: u64 = 16 << 20;
 pub enum Start {
     /// From its first step, in a folder that holds no run.
     New,
-    /// Where the same run was stopped, at its newest checkpoint.
+    /// Where the same run was stopped: at its newest checkpoint, else at its first step.
     Resumed,
-    /// Where the same run was stopped if it has a checkpoint, else from its first step in place of what it left before.
+    /// The same, but what another run left there before its first checkpoint is replaced, and so may there be no run yet.
     WhereItWas,
 }
 
@@ -51,7 +51,7 @@ impl RunFolder {
     /// Takes a folder for a run.
     ///
     /// # Errors
-    /// If another process writes it, it holds a run and is to be new, or it holds another run.
+    /// If another process writes it, it holds a run and is to be new, none and is to be resumed, or another run.
     pub fn take(path: &Path, config: &RunConfig, start: Start) -> Result<Self, RunError> {
         files::create_folder(path)?;
         let lock_path = path.join(LOCK_FILE);
@@ -63,10 +63,15 @@ impl RunFolder {
             Err(std::fs::TryLockError::Error(source)) => return Err(refused(source).into()),
         }
         // From here on nobody else changes what is in it.
-        let has_checkpoint = path.join(CHECKPOINTS_FOLDER).read_dir().is_ok_and(|mut entries| entries.next().is_some());
-        let resumes = start == Start::Resumed || start == Start::WhereItWas && has_checkpoint;
+        files::remove_leftovers(path);
+        let has_checkpoint = Checkpoints::new(path.join(CHECKPOINTS_FOLDER), 1).newest().is_some();
+        // A run that was killed before its first checkpoint is taken up at its first step.
+        let resumes = start != Start::New && has_checkpoint;
         let folder = Self { path: path.into(), resumes, _lock: lock };
         let settings = path.join(RUN_FILE);
+        if start == Start::Resumed && !has_checkpoint && !settings.exists() {
+            return Err(TrainError::NothingToResume { path: path.into() }.into());
+        }
         match (settings.exists(), start) {
             (true, Start::New) => return Err(RunError::FolderHoldsRun { folder: path.into() }),
             (true, Start::WhereItWas) if !has_checkpoint => {

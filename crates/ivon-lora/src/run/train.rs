@@ -74,6 +74,9 @@ pub fn train_on(
         expected: "the folder that the run writes",
     })?;
     let folder = RunFolder::take(out, config, start)?;
+    if start == Start::Resumed && !folder.resumes && config.train.steps != Some(0) {
+        watch(RunEvent::Note("the run has no checkpoint yet: it begins at its first step".into()));
+    }
     for note in &dataset.report.notes {
         watch(RunEvent::Note(note.to_string()));
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::checkpoint::Progress;
 use super::{BatchObjective, Checkpoints, Length, Optimizer, TrainConfig, TrainError, Update};
 use crate::data::{Encoded, EpochOrder};
-use crate::files::FileError;
+use crate::files::{self, FileError};
 use crate::forward::Network;
 use crate::lora::Adapter;
 use crate::metrics::{Predictions, mean_of_draws};
@@ -91,7 +91,9 @@ pub fn train(
     resume: bool,
     watch: &mut dyn FnMut(Event<'_>) -> bool,
 ) -> Result<Trained, TrainError> {
-    let checkpoints = Checkpoints::new(training.folder.join(CHECKPOINTS_FOLDER), training.config.keep_checkpoints);
+    let checkpoints = training.folder.join(CHECKPOINTS_FOLDER);
+    files::remove_leftovers(&checkpoints);
+    let checkpoints = Checkpoints::new(checkpoints, training.config.keep_checkpoints);
     let mut state = Loop {
         training,
         length: training.config.length(training.train.len()),

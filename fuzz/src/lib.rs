@@ -1,0 +1,115 @@
+//! What all targets share: a folder in memory for the parser's file, and the promises that hold for every input.
+//!
+//! A parser gets at most one second of processor time, and at most 16 bytes of memory for each byte of its (unpacked)
+//! input and 64 MiB beside that. What breaks a promise panics, which libFuzzer takes for a crash.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicIsize, Ordering};
+
+/// Bytes of memory for each byte of input.
+const FACTOR: usize = 16;
+/// Bytes of memory beside that.
+const BESIDE: usize = 64 << 20;
+/// Seconds of processor time.
+const SECONDS: f64 = 1.0;
+
+/// The system's allocator, which counts.
+struct Counting;
+
+/// Bytes that are held now.
+static HELD: AtomicIsize = AtomicIsize::new(0);
+/// The most bytes that were held since the input began.
+static PEAK: AtomicIsize = AtomicIsize::new(0);
+
+fn count(bytes: isize) {
+    let held = HELD.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    PEAK.fetch_max(held, Ordering::Relaxed);
+}
+
+// Sound: each call is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // The old and the new place may be held at once.
+        count(size as isize);
+        let new = unsafe { System.realloc(memory, layout, size) };
+        count(-(layout.size() as isize));
+        new
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// One of the sound files that `make-seeds` made; a target without them cannot begin.
+pub fn fixed(name: &str) -> Vec<u8> {
+    let path = fixed_path(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Where it lies.
+pub fn fixed_path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixed").join(name)
+}
+
+/// Gives the parser an input in the process's own folder. `prepare` puts the files there that stay the same.
+pub fn check(data: &[u8], prepare: fn(&Path), parse: fn(&Path, &[u8])) {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let memory = Path::new("/dev/shm");
+        let root = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+        let folder = root.join(format!("ivon-lora-fuzz-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("the folder in memory can be made");
+        prepare(&folder);
+        folder
+    });
+    let before = HELD.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let started = processor_seconds();
+    parse(folder, data);
+    let seconds = processor_seconds() - started;
+    let peak = (PEAK.load(Ordering::Relaxed) - before).max(0) as usize;
+    let allowed = FACTOR * data.len() + BESIDE;
+    assert!(peak <= allowed, "{} bytes of input took {peak} bytes of memory, allowed are {allowed}", data.len());
+    assert!(seconds <= SECONDS, "{} bytes of input took {seconds:.2} s of processor time", data.len());
+}
+
+/// Writes the input under a name.
+pub fn write(folder: &Path, name: &str, data: &[u8]) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, data).expect("the folder in memory can be written");
+    path
+}
+
+/// An error must be a sentence, and its hint may be asked for.
+pub fn said<T, E: std::error::Error>(result: Result<T, E>, hint: fn(&E) -> Option<String>) -> Option<T> {
+    result.map_err(|error| {
+        assert!(!error.to_string().is_empty());
+        let _ = hint(&error);
+    })
+    .ok()
+}
+
+/// Processor time of this process, all threads.
+fn processor_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // Sound: the system writes into `time` and nothing else.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
