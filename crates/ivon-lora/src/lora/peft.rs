@@ -9,6 +9,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use serde_json::{Map, Value, json};
 
+use super::contents::Beside;
 use super::parameters::{PEFT_PREFIX, PEFT_SUFFIX};
 use super::store::{Matrices, read_matrices, write_matrices};
 use super::target::{parse_module_path, portable_targets};
@@ -39,12 +40,16 @@ pub struct PeftAdapter {
 /// If a file is missing or malformed, an option is one that this program does not have, or tensors and options do not belong
 /// together or to this decoder; the error names key or tensor.
 pub fn read_peft(folder: &Path, decoder: &DecoderConfig, device: &Device) -> Result<PeftAdapter, LoraError> {
-    let options = PeftOptions::read(&folder.join(CONFIG_FILE))?;
+    let config_path = folder.join(CONFIG_FILE);
+    let options = PeftOptions::read(&config_path)?;
     let path = folder.join(ADAPTER_FILE);
     if !path.exists() && folder.join("adapter_model.bin").exists() {
         return Err(LoraError::Pickle { folder: folder.into() });
     }
-    let matrices = by_path(&path, read_matrices(&path)?.0)?;
+    let matrices = read_matrices(&path)?.0;
+    Beside::of(&matrices).refuse(&path)?;
+    options.refuse_whole_layers(&config_path)?;
+    let matrices = by_path(&path, matrices)?;
     let there = adapted_modules(&path, &matrices, decoder.num_hidden_layers)?;
     let config = options.config(&path, &there, decoder)?;
     check_rank(&matrices, config.rank)?;
@@ -136,13 +141,14 @@ struct PeftOptions {
     targets: Option<TargetModules>,
     excludes: bool,
     base: Option<String>,
+    /// Whole layers that the folder should hold, as JSON.
+    modules_to_save: Option<String>,
 }
 
 /// Keys that change what is computed when they hold anything but null, false or an empty collection.
-const MUST_BE_EMPTY: [(&str, &str); 15] = [
+const MUST_BE_EMPTY: [(&str, &str); 14] = [
     ("use_dora", "DoRA scales each row of the adapted weight by a magnitude of its own"),
     ("lora_bias", "B would have a bias"),
-    ("modules_to_save", "the folder replaces whole layers of the base"),
     ("rank_pattern", "layers would have different ranks"),
     ("alpha_pattern", "layers would have different scalings"),
     ("use_qalora", "inputs of A are pooled in groups"),
@@ -177,8 +183,22 @@ impl PeftOptions {
             lora,
             targets: keys.get("target_modules", "a list of names or an expression", |value| serde_json::from_value(value.clone()).ok())?,
             excludes: !is_empty(map.get("exclude_modules")),
+            modules_to_save: map.get("modules_to_save").filter(|modules| !is_empty(Some(modules))).map(shortened),
             base: keys.get("base_model_name_or_path", "a name", |value| value.as_str().map(String::from))?,
         })
+    }
+
+    /// What the folder holds is seen first, in its tensors; here is left what it should hold.
+    fn refuse_whole_layers(&self, path: &Path) -> Result<(), LoraError> {
+        match &self.modules_to_save {
+            None => Ok(()),
+            Some(value) => Err(LoraError::Unsupported {
+                path: path.into(),
+                key: "modules_to_save".into(),
+                value: value.clone(),
+                meaning: "the folder replaces whole layers of the base",
+            }),
+        }
     }
 
     /// The options with targets that name exactly the layers of `there`.
@@ -240,6 +260,9 @@ impl Keys<'_> {
 
     fn check_supported(&self) -> Result<(), LoraError> {
         let text = |key: &str| self.map.get(key).and_then(Value::as_str);
+        if !self.map.contains_key("peft_type") && ["fine_tune_type", "lora_parameters"].iter().any(|key| self.map.contains_key(*key)) {
+            return Err(LoraError::Mlx { path: self.path.into() });
+        }
         if text("peft_type") != Some("LORA") {
             return Err(self.unsupported("peft_type", "only LORA is read"));
         }
@@ -297,7 +320,6 @@ fn peft_module(module: &str, factor: &str) -> String {
 /// PEFT names → parameter paths.
 pub(crate) fn by_path(file: &Path, matrices: Matrices) -> Result<Matrices, LoraError> {
     let reason = |name: &str| match name {
-        _ if name.contains("lora_embedding") => "adapters of the embedding are not supported here",
         _ if name.contains("lora_magnitude_vector") => "DoRA is not supported here",
         _ if name.ends_with(".bias") => "biases are not supported here",
         _ => "it is not named `base_model.model.model.layers.N.….lora_A.weight` or `lora_B`",

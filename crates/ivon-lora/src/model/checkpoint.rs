@@ -1,14 +1,18 @@
 //! A checkpoint by name → its configuration, its tokenizer and its tensors, whatever kind of file they lie in.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::config::ConfigFile;
+use super::gguf::split::part_of_name;
 use super::gguf::{self, GgufCheckpoint};
 use super::hub::{self, DownloadProgress, HubName, HubSettings};
+use super::layout::{self, EMBEDDING, HEAD};
 use super::mapped::file_name;
 use super::safetensors::{SafetensorsFolder, files_of};
-use super::{DecoderConfig, ModelError, StoredTensor, folder_tokenizer};
+use super::{DecoderConfig, ModelError, RawTensor, StoredTensor, folder_tokenizer};
 use crate::data::Tokenizer;
 use crate::files;
 
@@ -24,6 +28,7 @@ pub struct Checkpoint {
     display_name: String,
     revision: Option<String>,
     source: Source,
+    notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -68,7 +73,7 @@ impl Checkpoint {
             return Err(ModelError::NoModel { path: path.display().to_string(), found, expected: "a folder or a `.gguf` file" });
         }
         let (gguf, config) = GgufCheckpoint::open(path)?;
-        Ok(Self { config, display_name, revision: None, source: Source::Gguf(gguf) })
+        Self { config, display_name, revision: None, source: Source::Gguf(gguf), notes: Vec::new() }.settled(None)
     }
 
     fn open_folder(path: &Path, display_name: String) -> Result<Self, ModelError> {
@@ -77,9 +82,70 @@ impl Checkpoint {
             let gguf = only_gguf(path)?;
             return Self::open_file(&path.join(&gguf), gguf);
         }
-        let config = DecoderConfig::from_json(&files::read_text(&config_path, LONGEST_CONFIG)?, "config.json")?;
-        let weights = SafetensorsFolder::open(path)?;
-        Ok(Self { config, display_name, revision: None, source: Source::Folder { path: path.into(), weights } })
+        let file = ConfigFile::read(&files::read_text(&config_path, LONGEST_CONFIG)?, "config.json")?;
+        let mut notes = file.notes;
+        let mut weights = SafetensorsFolder::open(path, file.weights.as_deref(), &mut notes)?;
+        let needed = layout::needed(&DecoderConfig { tie_word_embeddings: false, ..file.decoder.clone() });
+        weights.rename(|name| layout::name_in_language_model(name, &needed));
+        let source = Source::Folder { path: path.into(), weights };
+        Self { config: file.decoder, display_name, revision: None, source, notes }.settled(file.architecture.as_deref())
+    }
+
+    /// Settles what configuration and weights say differently, as transformers does, and notes it.
+    fn settled(mut self, architecture: Option<&str>) -> Result<Self, ModelError> {
+        self.settle_output()?;
+        let raw = self.raw();
+        let has_head = raw.iter().any(|tensor| tensor.name == HEAD);
+        if !self.config.tie_word_embeddings
+            && !has_head
+            && let Some(error) = layout::other_head(&self.display_name, architecture, &raw)
+        {
+            return Err(error);
+        }
+        let unused = layout::unused(&self.display_name, &self.config, &layout::needed(&self.config), &raw);
+        drop(raw);
+        self.notes.extend(unused);
+        Ok(self)
+    }
+
+    /// Whether the output layer is the embedding table. Where both are there and differ they are two, whatever the
+    /// configuration says; where only the output table is there it serves as both.
+    fn settle_output(&mut self) -> Result<(), ModelError> {
+        if !self.config.tie_word_embeddings {
+            return Ok(());
+        }
+        let raw = self.raw();
+        let find = |name: &str| raw.iter().find(|tensor| tensor.name == name);
+        match (find(EMBEDDING), find(HEAD)) {
+            (Some(embedding), Some(head)) if !self.same_numbers(embedding, head)? => {
+                drop(raw);
+                self.config.tie_word_embeddings = false;
+                self.notes.push(
+                    "`config.json` says that the output layer is the embedding table (`tie_word_embeddings`), but the weights have \
+                     another `lm_head.weight`: that one is used, as transformers does"
+                        .into(),
+                );
+            }
+            (None, Some(_)) => {
+                drop(raw);
+                if let Source::Folder { weights, .. } = &mut self.source {
+                    weights.rename(|name| (name == HEAD).then(|| EMBEDDING.to_string()));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn same_numbers(&self, one: &RawTensor<'_>, other: &RawTensor<'_>) -> Result<bool, ModelError> {
+        let same = match (one.shape == other.shape, one.kind == other.kind) {
+            (false, _) => false,
+            (true, true) => one.bytes == other.bytes,
+            (true, false) => self.tensor(&one.name)?.to_f32() == self.tensor(&other.name)?.to_f32(),
+        };
+        one.release();
+        other.release();
+        Ok(same)
     }
 
     /// The shape of the decoder.
@@ -90,6 +156,12 @@ impl Checkpoint {
     /// The hub name without the revision, else the name of the file or folder; never an absolute path.
     pub fn display_name(&self) -> &str {
         &self.display_name
+    }
+
+    /// What a user should know of how the files were read, a sentence each: where two of them disagree, which one was
+    /// followed. Empty for a checkpoint whose files agree.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The Hugging Face folder behind it: the user's own, or one of the hub's cache. None for a GGUF file.
@@ -117,11 +189,17 @@ impl Checkpoint {
         Ok(tokenizer.with_limit(self.config.vocab_size))
     }
 
-    /// The Hugging Face names of all tensors, sorted.
+    /// The Hugging Face names of the tensors that the decoder uses, sorted, of those that are there.
     pub fn names(&self) -> Vec<String> {
+        let there: BTreeSet<String> = self.raw().into_iter().map(|tensor| tensor.name).collect();
+        layout::needed(&self.config).intersection(&there).cloned().collect()
+    }
+
+    /// Every tensor of the files, used or not, sorted by name.
+    pub fn raw(&self) -> Vec<RawTensor<'_>> {
         match &self.source {
-            Source::Folder { weights, .. } => weights.names().map(str::to_string).collect(),
-            Source::Gguf(gguf) => gguf.names(),
+            Source::Folder { weights, .. } => weights.raw().collect(),
+            Source::Gguf(gguf) => gguf.raw(),
         }
     }
 
@@ -153,20 +231,18 @@ impl Checkpoint {
         tensor.release();
     }
 
-    /// The number of numbers in all tensors.
+    /// The number of numbers in the tensors that the decoder uses.
     pub fn parameters(&self) -> u64 {
-        let count = |shape: &[usize]| shape.iter().map(|n| *n as u64).product::<u64>();
-        match &self.source {
-            Source::Folder { weights, .. } => weights.names().filter_map(|name| weights.shape(name)).map(count).sum(),
-            Source::Gguf(gguf) => gguf.file().tensors().values().map(|entry| count(&entry.shape)).sum(),
-        }
+        let needed = layout::needed(&self.config);
+        let count = |tensor: &RawTensor<'_>| tensor.shape.iter().map(|n| *n as u64).product::<u64>();
+        self.raw().iter().filter(|tensor| needed.contains(&tensor.name)).map(count).sum()
     }
 
     /// What tells this base model from another, cheaply: the SHA-256, in hexadecimal, of the configuration as JSON and,
     /// for every tensor in the order of names, its name, shape, encoding, and the first and last 4 KiB of its bytes.
     ///
     /// # Errors
-    /// If a tensor cannot be read.
+    /// None yet; a tensor that cannot be read is taken by its bytes.
     pub fn fingerprint(&self) -> Result<String, ModelError> {
         let mut hash = Sha256::new();
         let mut line = |text: &str, bytes: &[u8]| {
@@ -175,10 +251,9 @@ impl Checkpoint {
             hash.update(bytes);
         };
         line(&serde_json::to_string(&self.config).unwrap_or_default(), &[]);
-        for name in self.names() {
-            let tensor = self.tensor(&name)?;
-            let bytes = tensor.bytes;
-            line(&format!("{name} {:?} {}", tensor.shape, tensor.encoding.name()), &bytes[..bytes.len().min(SAMPLE)]);
+        for tensor in self.raw().into_iter().filter(|tensor| tensor.is_named) {
+            let (name, bytes) = (&tensor.name, tensor.bytes);
+            line(&format!("{name} {:?} {}", tensor.shape, tensor.kind), &bytes[..bytes.len().min(SAMPLE)]);
             line("", &bytes[bytes.len().saturating_sub(SAMPLE)..]);
             tensor.release();
         }
@@ -186,10 +261,13 @@ impl Checkpoint {
     }
 }
 
-/// The one `.gguf` of a folder without a `config.json`.
+/// The one `.gguf` of a folder without a `config.json`; of a split model, its first part.
 fn only_gguf(folder: &Path) -> Result<String, ModelError> {
-    let names = files_of(folder)?;
-    let mut found: Vec<String> = names.into_iter().filter(|name| name.to_lowercase().ends_with(".gguf")).collect();
+    let is_candidate = |name: &String| {
+        let is_gguf = name.to_lowercase().ends_with(".gguf");
+        is_gguf && part_of_name(name).is_none_or(|(number, _)| number == 1)
+    };
+    let mut found: Vec<String> = files_of(folder)?.into_iter().filter(is_candidate).collect();
     match (found.pop(), found.len()) {
         (Some(one), 0) => Ok(one),
         (last, others) => Err(ModelError::NoModel {

@@ -1,12 +1,58 @@
 //! A Hugging Face `config.json`, in the schema of transformers 4 and of 5 → [`DecoderConfig`].
 //!
 //! The two differ in the rotary settings: 4 has `rope_theta` beside `rope_scaling`, 5 has both in `rope_parameters`
-//! (and `dtype`, `layer_types`). Where a key is missing, the default is that of the family's class in transformers.
+//! (and `dtype`, `layer_types`). Where a key is missing or null, the default is that of the family's class in transformers;
+//! sizes that no default can be right for must be there.
+
+mod keys;
+mod rope;
 
 use serde_json::{Map, Value};
 
-use super::{DecoderConfig, RopeScaling, setting};
+use self::rope::Rope;
+use super::{DecoderConfig, setting};
 use crate::model::ModelError;
+
+/// What a `config.json` says.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::model) struct ConfigFile {
+    /// The shape of the decoder.
+    pub decoder: DecoderConfig,
+    /// The first of `architectures`: the class that the model was saved from.
+    pub architecture: Option<String>,
+    /// The file of the weights, where `transformers_weights` names one.
+    pub weights: Option<String>,
+    /// What stands there twice, or is not used.
+    pub notes: Vec<String>,
+}
+
+impl ConfigFile {
+    /// Reads the text of a `config.json`; `file` is named in errors.
+    ///
+    /// # Errors
+    /// As [`DecoderConfig::from_json`].
+    pub fn read(text: &str, file: &str) -> Result<Self, ModelError> {
+        let malformed = |reason: String| ModelError::Malformed { file: file.into(), reason };
+        let value: Value = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+        let Value::Object(object) = value else { return Err(malformed("expected a JSON object".into())) };
+        let fields = Fields { object: &object, file };
+        let model_type = fields.text("model_type")?.ok_or_else(|| fields.missing("model_type"))?;
+        let supported = DecoderConfig::MODEL_TYPES;
+        if !supported.contains(&model_type) {
+            return Err(ModelError::Architecture { file: file.into(), found: model_type.into(), supported });
+        }
+        fields.refuse_what_the_decoder_lacks(model_type)?;
+        let mut notes = Vec::new();
+        let decoder = decoder(&fields, model_type, &mut notes)?;
+        decoder.validate(file)?;
+        let unknown = keys::unknown(&object);
+        if !unknown.is_empty() {
+            notes.push(format!("not used, as a {model_type} decoder has no such setting: `{}` of `{file}`", unknown.join("`, `")));
+        }
+        let architecture = fields.get("architectures").and_then(|list| list.get(0)?.as_str()).map(String::from);
+        Ok(Self { decoder, architecture, weights: fields.text("transformers_weights")?.map(String::from), notes })
+    }
+}
 
 impl DecoderConfig {
     /// Reads the text of a `config.json`; `file` is named in errors.
@@ -15,22 +61,11 @@ impl DecoderConfig {
     /// [`ModelError::Malformed`] if it is no JSON object, [`ModelError::Architecture`] for another family,
     /// [`ModelError::Setting`] for a value that is missing, out of range or asks for what the decoder cannot do.
     pub fn from_json(text: &str, file: &str) -> Result<Self, ModelError> {
-        let malformed = |reason: String| ModelError::Malformed { file: file.into(), reason };
-        let value: Value = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
-        let Value::Object(object) = value else { return Err(malformed("expected a JSON object".into())) };
-        let fields = Fields { object: &object, file };
-        let model_type = fields.text("model_type")?.ok_or_else(|| fields.missing("model_type"))?;
-        if !Self::MODEL_TYPES.contains(&model_type) {
-            return Err(ModelError::Architecture { file: file.into(), found: model_type.into(), supported: Self::MODEL_TYPES });
-        }
-        fields.refuse_what_the_decoder_lacks(model_type)?;
-        let config = read(&fields, model_type)?;
-        config.validate(file)?;
-        Ok(config)
+        ConfigFile::read(text, file).map(|config| config.decoder)
     }
 }
 
-fn read(fields: &Fields, model_type: &str) -> Result<DecoderConfig, ModelError> {
+fn decoder(fields: &Fields, model_type: &str, notes: &mut Vec<String>) -> Result<DecoderConfig, ModelError> {
     let hidden_size = fields.needed_count("hidden_size")?;
     let heads = fields.needed_count("num_attention_heads")?;
     let layers = fields.needed_count("num_hidden_layers")?;
@@ -45,7 +80,7 @@ fn read(fields: &Fields, model_type: &str) -> Result<DecoderConfig, ModelError> 
         None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
         None => return Err(setting(fields.file, "hidden_size", format!("`{hidden_size}`"), format!("a multiple of {heads} heads"))),
     };
-    let rope = fields.rope()?;
+    let rope = Rope::read(fields, max_position_embeddings, notes)?;
     Ok(DecoderConfig {
         model_type: model_type.into(),
         vocab_size: fields.needed_count("vocab_size")?,
@@ -53,16 +88,12 @@ fn read(fields: &Fields, model_type: &str) -> Result<DecoderConfig, ModelError> 
         intermediate_size: fields.needed_count("intermediate_size")?,
         num_hidden_layers: layers,
         num_attention_heads: heads,
-        num_key_value_heads: fields.count("num_key_value_heads")?.unwrap_or(match model_type {
-            "llama" => heads,
-            "mistral" => 8,
-            _ => 32,
-        }),
+        num_key_value_heads: key_value_heads(fields, model_type, heads)?,
         head_dim,
         max_position_embeddings,
         rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
-        rope_theta: rope.number("rope_theta")?.or(fields.number("rope_theta")?).unwrap_or(10_000.0),
-        rope_scaling: rope_scaling(&rope, max_position_embeddings)?,
+        rope_theta: rope.theta,
+        rope_scaling: rope.scaling,
         sliding_window: sliding_window(fields, model_type, layers, max_position_embeddings)?,
         tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
         attention_bias: model_type == "qwen2",
@@ -70,21 +101,15 @@ fn read(fields: &Fields, model_type: &str) -> Result<DecoderConfig, ModelError> 
     })
 }
 
-fn rope_scaling(rope: &Fields, max_position_embeddings: usize) -> Result<RopeScaling, ModelError> {
-    // `type` is the key of files older than transformers 4.45.
-    let kind = rope.text("rope_type")?.or(rope.text("type")?).unwrap_or("default");
-    let needed = |field| rope.number(field)?.ok_or_else(|| rope.missing(field));
-    match kind {
-        "default" => Ok(RopeScaling::Default),
-        "linear" => Ok(RopeScaling::Linear { factor: needed("factor")? }),
-        "llama3" => Ok(RopeScaling::Llama3 {
-            factor: needed("factor")?,
-            low_freq_factor: needed("low_freq_factor")?,
-            high_freq_factor: needed("high_freq_factor")?,
-            original_max_position_embeddings: rope.count("original_max_position_embeddings")?.unwrap_or(max_position_embeddings),
-        }),
-        other => Err(setting(rope.file, "rope_type", format!("`{other}`"), "`default`, `linear` or `llama3`")),
-    }
+/// Null means as many as query heads, to every family; absent means the number of the family's class.
+fn key_value_heads(fields: &Fields, model_type: &str, heads: usize) -> Result<usize, ModelError> {
+    let absent = match model_type {
+        "mistral" => 8,
+        "qwen2" | "qwen3" => 32,
+        _ => heads,
+    };
+    let default = if fields.object.contains_key("num_key_value_heads") { heads } else { absent };
+    Ok(fields.count("num_key_value_heads")?.unwrap_or(default))
 }
 
 /// The one window of all layers, if they have one.
@@ -162,24 +187,12 @@ impl<'a> Fields<'a> {
         self.get(field).map(|value| value.as_str().ok_or_else(|| self.wrong(field, value, "a text"))).transpose()
     }
 
-    /// `rope_parameters` of transformers 5, else `rope_scaling` of 4, else nothing.
-    fn rope(&self) -> Result<Fields<'a>, ModelError> {
-        static NOTHING: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
-        let object = match self.get("rope_parameters").or(self.get("rope_scaling")) {
-            None => &NOTHING,
-            Some(Value::Object(object)) => object,
-            Some(other) => return Err(self.wrong("rope_scaling", other, "an object")),
-        };
-        if let Some((name, found)) = object.iter().find(|(_, value)| value.is_object()) {
-            return Err(self.wrong(&format!("rope_parameters.{name}"), found, "one set of rotary settings for all layers"));
-        }
-        Ok(Fields { object, file: self.file })
-    }
-
     fn layer_types(&self) -> Result<Option<Vec<&'a str>>, ModelError> {
         let Some(value) = self.get("layer_types") else { return Ok(None) };
         let names = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
         let names = names.ok_or_else(|| self.wrong("layer_types", value, "a list of names"))?;
+        // transformers' older name of the same.
+        let names: Vec<&str> = names.into_iter().map(|name| if name == "attention" { "full_attention" } else { name }).collect();
         match names.iter().find(|name| !["full_attention", "sliding_attention"].contains(name)) {
             Some(other) => Err(setting(self.file, "layer_types", format!("`{other}`"), "`full_attention` or `sliding_attention`")),
             None => Ok(Some(names)),
@@ -187,22 +200,35 @@ impl<'a> Fields<'a> {
     }
 
     fn refuse_what_the_decoder_lacks(&self, model_type: &str) -> Result<(), ModelError> {
-        self.layer_types()?;
+        if let (Some(types), Some(layers)) = (self.layer_types()?, self.count("num_hidden_layers")?)
+            && types.len() != layers
+        {
+            return Err(setting(self.file, "layer_types", format!("a list of {}", types.len()), format!("one for each of {layers} layers")));
+        }
         let activation = self.text("hidden_act")?.unwrap_or("silu");
         if !["silu", "swish"].contains(&activation) {
             return Err(setting(self.file, "hidden_act", format!("`{activation}`"), "`silu` or `swish`"));
         }
-        for field in ["attention_bias", "mlp_bias"] {
-            if self.flag(field)?.unwrap_or(false) && !(model_type == "qwen2" && field == "attention_bias") {
+        // Qwen2's biases are not this key's to decide, and Mistral has none whatever it says.
+        let heeded: &[&str] = match model_type {
+            "llama" => &["attention_bias", "mlp_bias"],
+            "qwen3" => &["attention_bias"],
+            _ => &[],
+        };
+        for field in heeded {
+            if self.flag(field)?.unwrap_or(false) {
                 return Err(setting(self.file, field, "`true`", "`false`"));
             }
         }
-        if self.get("quantization_config").is_some() {
-            return Err(setting(self.file, "quantization_config", "there", "weights in F32, F16 or BF16, or a GGUF file"));
+        if self.flag("is_causal")? == Some(false) {
+            return Err(setting(self.file, "is_causal", "`false`", "`true`: a token sees no later one"));
         }
-        for fields in [self, &self.rope()?] {
-            if let Some(part) = fields.number("partial_rotary_factor")?.filter(|part| *part != 1.0) {
-                return Err(setting(self.file, "partial_rotary_factor", format!("`{part}`"), "`1`"));
+        for (field, expected) in [
+            ("quantization_config", "weights in F32, F16 or BF16, or a GGUF file"),
+            ("per_layer_config", "the same settings for all layers"),
+        ] {
+            if self.get(field).is_some_and(|found| !found.as_object().is_some_and(Map::is_empty)) {
+                return Err(setting(self.file, field, "there", expected));
             }
         }
         Ok(())
@@ -214,6 +240,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::RopeScaling;
     use crate::testing;
 
     fn llama() -> Value {

@@ -1,11 +1,13 @@
 //! GGUF files (llama.cpp's format): metadata, tensors, quantised blocks, the tokenizer inside, and a writer.
 
+pub mod block_types;
 pub mod blocks;
 mod config;
 mod cursor;
 pub mod names;
 pub mod quantize;
 mod reader;
+pub(super) mod split;
 pub(super) mod tokenizer;
 mod writer;
 
@@ -14,6 +16,7 @@ use std::path::Path;
 pub use reader::{Array, GgufFile, TensorEntry, Value};
 pub use writer::{GgufWriter, Metadata};
 
+use super::tensor::RawTensor;
 use super::{DecoderConfig, Encoding, ModelError, StoredTensor};
 
 /// A GGUF file read as a checkpoint: Hugging Face's names and row order over GGUF's.
@@ -42,11 +45,22 @@ impl GgufCheckpoint {
         &self.file
     }
 
-    /// Hugging Face's names of the tensors, sorted; those that have none there are left out.
-    pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.file.tensors().keys().filter_map(|name| names::to_hugging_face(name)).collect();
-        names.sort();
-        names
+    /// Every tensor as it lies in its file, sorted by name.
+    pub fn raw<'a>(&'a self) -> Vec<RawTensor<'a>> {
+        let raw = |(name, entry): (&String, &'a TensorEntry)| {
+            let known = names::to_hugging_face(name);
+            RawTensor {
+                is_named: known.is_some(),
+                name: known.unwrap_or_else(|| name.clone()),
+                shape: &entry.shape,
+                kind: block_types::name(entry.ggml_type),
+                bytes: self.file.bytes(entry),
+                file: self.file.file_of(entry),
+            }
+        };
+        let mut all: Vec<RawTensor<'_>> = self.file.tensors().iter().map(raw).collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
     }
 
     /// A tensor by Hugging Face's name.
@@ -59,17 +73,17 @@ impl GgufCheckpoint {
         let encoding = Encoding::from_ggml_type(entry.ggml_type).ok_or_else(|| ModelError::Encoding {
             file: self.file.name(),
             name: name.into(),
-            found: format!("ggml type {}", entry.ggml_type),
+            found: block_types::name(entry.ggml_type),
             supported: "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K",
         })?;
         let permuted = self.permuted_head.filter(|_| names::is_rotary(name));
-        let bytes = &self.file.mapped().bytes()[entry.bytes.clone()];
+        let bytes = self.file.bytes(entry);
         let tensor = StoredTensor::new(name.into(), entry.shape.clone(), encoding, bytes, permuted);
         let tensor = tensor.ok_or_else(|| ModelError::Malformed {
             file: self.file.name(),
             reason: format!("tensor `{name}` of shape {:?} has no whole number of heads", entry.shape),
         })?;
-        Ok(StoredTensor { file: Some(self.file.mapped()), ..tensor })
+        Ok(StoredTensor { file: Some(self.file.file_of(entry)), ..tensor })
     }
 }
 
@@ -201,7 +215,6 @@ mod tests {
     fn what_the_decoder_cannot_do_is_refused_by_key() {
         for (key, value, found) in [
             ("llama.expert_count", Metadata::U32(8), "`8`"),
-            ("split.count", Metadata::U32(2), "`2`"),
             ("general.type", Metadata::Text("adapter".into()), "`adapter`"),
             ("llama.rope.scaling.type", Metadata::Text("yarn".into()), "`yarn`"),
             ("llama.rope.dimension_count", Metadata::U32(4), "`4`"),

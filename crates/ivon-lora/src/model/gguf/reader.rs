@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::cursor::{Cursor, Kind};
+use super::split::{self, Part};
 use crate::model::ModelError;
 use crate::model::mapped::MappedFile;
 
@@ -42,27 +43,58 @@ pub struct TensorEntry {
     pub shape: Vec<usize>,
     /// ggml's number for the encoding.
     pub ggml_type: u32,
-    /// In the file; to the file's end where the encoding is not known.
+    /// In its file; empty where ggml does not know the encoding either.
     pub bytes: Range<usize>,
+    /// Which of the files it lies in: 0 but for a split model.
+    pub(super) part: usize,
 }
 
-/// An opened GGUF file.
+/// An opened GGUF file, or the several files of a split model, opened by the first.
 #[derive(Debug)]
 pub struct GgufFile {
     file: MappedFile,
+    /// The parts of a split model after the first.
+    others: Vec<MappedFile>,
     metadata: BTreeMap<String, Value>,
     tensors: BTreeMap<String, TensorEntry>,
 }
 
 impl GgufFile {
-    /// Maps a file and reads its headers.
+    /// Maps a file and reads its headers; of the first part of a split model, those of all parts.
     ///
     /// # Errors
-    /// If it cannot be read, is no GGUF of version 2 or 3, is malformed or cut short.
+    /// If it cannot be read, is no GGUF of version 2 or 3, is malformed or cut short, or is a part of a split model and not its
+    /// first, or the other parts are not there.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let mut whole = Self::open_one(path)?;
+        let part = Part::of(&whole)?;
+        if part.count == 1 {
+            return Ok(whole);
+        }
+        for (index, path) in split::other_parts(path, part)?.iter().enumerate() {
+            whole.add(Self::open_one(path)?, Part { number: index + 2, ..part })?;
+        }
+        split::check_tensors(&whole)?;
+        Ok(whole)
+    }
+
+    fn open_one(path: &Path) -> Result<Self, ModelError> {
         let file = MappedFile::open(path)?;
         let (metadata, tensors) = Cursor { file: &file, at: 0, what: String::new() }.read_all()?;
-        Ok(Self { file, metadata, tensors })
+        Ok(Self { file, others: Vec::new(), metadata, tensors })
+    }
+
+    fn add(&mut self, other: Self, part: Part) -> Result<(), ModelError> {
+        split::check(&other, part)?;
+        other.release_metadata();
+        self.others.push(other.file);
+        for (name, entry) in other.tensors {
+            if let Some(twice) = self.tensors.insert(name.clone(), TensorEntry { part: self.others.len(), ..entry }) {
+                let reason = format!("tensor `{name}` is in two of its parts, {} and {}", twice.part + 1, part.number);
+                return Err(ModelError::Malformed { file: self.name(), reason });
+            }
+        }
+        Ok(())
     }
 
     /// The file's name, as errors print it.
@@ -70,8 +102,14 @@ impl GgufFile {
         self.file.name()
     }
 
-    pub(in crate::model) fn mapped(&self) -> &MappedFile {
-        &self.file
+    /// The file that a tensor lies in.
+    pub(in crate::model) fn file_of(&self, entry: &TensorEntry) -> &MappedFile {
+        entry.part.checked_sub(1).and_then(|part| self.others.get(part)).unwrap_or(&self.file)
+    }
+
+    /// The bytes of a tensor.
+    pub fn bytes(&self, entry: &TensorEntry) -> &[u8] {
+        self.file_of(entry).bytes().get(entry.bytes.clone()).unwrap_or_default()
     }
 
     /// All metadata, by key.
@@ -194,8 +232,8 @@ impl GgufFile {
 
     /// Gives back the memory under the metadata, once all that is wanted of it has been read.
     pub(in crate::model) fn release_metadata(&self) {
-        let end = self.tensors.values().map(|entry| entry.bytes.start).min();
-        self.file.release(0..end.unwrap_or(usize::MAX));
+        let first = self.tensors.values().filter(|entry| entry.part == 0);
+        self.file.release(0..first.map(|entry| entry.bytes.start).min().unwrap_or(usize::MAX));
     }
 }
 
@@ -316,8 +354,11 @@ mod tests {
 
     #[test]
     fn a_tensor_of_an_unknown_encoding_is_listed_all_the_same() {
-        let file = open(&after(b"one", 12, &[39])).unwrap();
-        assert_eq!((file.tensors()["one"].ggml_type, file.tensors()["one"].bytes.len()), (39, 0));
+        let file = open(&after(b"one", 12, &[99])).unwrap();
+        assert_eq!((file.tensors()["one"].ggml_type, file.tensors()["one"].bytes.len()), (99, 0));
+        // One that ggml knows and this program does not read has its bytes all the same.
+        let file = open(&after(b"two", 20, &[20])).unwrap();
+        assert_eq!((file.tensors()["two"].ggml_type, file.tensors()["two"].bytes.len()), (20, 36));
     }
 
     proptest! {
@@ -343,7 +384,7 @@ mod tests {
                     let _ = (file.texts(key), file.numbers(key), file.unsigned(key), file.float(key));
                 }
                 for entry in file.tensors().values() {
-                    prop_assert!(file.mapped().bytes().get(entry.bytes.clone()).is_some());
+                    prop_assert!(file.file_of(entry).bytes().get(entry.bytes.clone()).is_some());
                 }
                 let _ = super::super::config::read(&file);
                 let _ = super::super::tokenizer::read(&file);
