@@ -96,7 +96,7 @@ WITHOUT_EFFECT = {
     "max_length": 3, "min_length": 2, "name_or_path": "x", "no_repeat_ngram_size": 2, "num_beam_groups": 2, "num_beams": 2, "num_labels": 5,
     "num_return_sequences": 2, "output_attentions": True, "output_hidden_states": True, "output_scores": True, "pad_token_id": 17, "prefix": "x",
     "pretraining_tp": 2, "problem_type": "regression", "pruned_heads": {"0": [1]}, "remove_invalid_values": True, "repetition_penalty": 2.0,
-    "return_dict": False, "return_dict_in_generate": True, "rope_interleaved": True, "sep_token_id": 3, "suppress_tokens": [1],
+    "return_dict": True, "return_dict_in_generate": True, "rope_interleaved": True, "sep_token_id": 3, "suppress_tokens": [1],
     "task_specific_params": {"x": {"y": 1}}, "temperature": 0.3, "tf_legacy_loss": True, "tie_encoder_decoder": True, "tokenizer_class": "x", "top_k": 3,
     "top_p": 0.3, "torch_dtype": "float32", "torchscript": True, "transformers.js_config": {"dtype": "q4"}, "transformers_version": "4.0.0",
     "typical_p": 0.3, "unk_token_id": 4, "unsloth_fixed": True, "unsloth_version": "2025.1", "use_bfloat16": True, "use_cache": False,

@@ -89,7 +89,10 @@ mod tests {
         let modules: Vec<&str> = saved.whole.iter().map(|layer| layer.module.as_str()).collect();
         assert_eq!((modules, saved.adapted.len()), (vec!["lm_head", "model.embed_tokens"], 0));
         let message = saved.refuse(Path::new("a")).unwrap_err().to_string();
-        assert_eq!(message, "`a` holds whole layers of the model beside A and B, which are not read: `lm_head` [2, 1], `model.embed_tokens` [2, 1]");
+        assert_eq!(
+            message,
+            "`a` holds whole layers of the model beside A and B, which are not read: `lm_head` [2, 1], `model.embed_tokens` [2, 1]"
+        );
         let adapted = of(&[q, "base_model.model.lm_head.base_layer.weight", "base_model.model.lm_head.lora_A.weight"]);
         assert_eq!((adapted.whole.len(), adapted.adapted.as_slice()), (0, ["lm_head".to_string()].as_slice()));
         let error = adapted.refuse(Path::new("a")).unwrap_err();

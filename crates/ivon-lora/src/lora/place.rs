@@ -50,17 +50,18 @@ fn what_is_there(named: &Path) -> (String, String) {
     if named.is_file() {
         return match named.parent().filter(|folder| holds_adapter(folder)) {
             Some(folder) => say("a file", format!("name the folder that it lies in: `{}`", shown(folder))),
-            None if is_gguf(named) => say(
-                "a GGUF file",
-                "an adapter of llama.cpp's format is not read: name the PEFT folder that it was converted from".into(),
-            ),
+            None if is_gguf(named) => {
+                say("a GGUF file", "an adapter of llama.cpp's format is not read: name the PEFT folder that it was converted from".into())
+            }
             None => say("a file", format!("name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`")),
         };
     }
     if !named.is_dir() {
         let hint = match cfg!(feature = "hub") {
             true => "check the spelling; a relative path starts where the command is run".into(),
-            false => "check the spelling; this build does not read from the hub: fetch the adapter's folder first, as with `hf download`".into(),
+            false => {
+                "check the spelling; this build does not read from the hub: fetch the adapter's folder first, as with `hf download`".into()
+            }
         };
         return say("nothing", hint);
     }
@@ -81,7 +82,8 @@ fn what_is_there(named: &Path) -> (String, String) {
         let hint = if below.len() == 1 { "name that folder" } else { "name one of these folders" };
         return say("an adapter in a folder below it", format!("{hint}: {}{more}", listed.join(", ")));
     }
-    if let Some(above) = named.canonicalize().ok().and_then(|path| path.parent().map(Path::to_path_buf)).filter(|path| holds_adapter(path)) {
+    if let Some(above) = named.canonicalize().ok().and_then(|path| path.parent().map(Path::to_path_buf)).filter(|path| holds_adapter(path))
+    {
         return say("an adapter in the folder above it", format!("name that folder: `{}`", above.display()));
     }
     if there("config.json") {

@@ -358,6 +358,24 @@ mod tests {
     }
 
     #[test]
+    fn a_classifier_is_named_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = testing::golden().join("tiny/llama");
+        let mut bytes = std::fs::read(source.join("model.safetensors")).unwrap();
+        // The same number of bytes, so that the header's length stays what it was.
+        let at = bytes.windows(14).position(|part| part == b"lm_head.weight").unwrap();
+        bytes.splice(at..at + 16, *b"score.weight\"  :");
+        std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
+        let text = std::fs::read_to_string(source.join("config.json")).unwrap();
+        std::fs::write(folder.path().join("config.json"), text.replace("ForCausalLM", "ForSequenceClassification")).unwrap();
+        let error = Checkpoint::open(&folder.path().display().to_string()).unwrap_err();
+        let said =
+            "is no language model: it has a head of another kind, `score.weight` [96, 32], as a `LlamaForSequenceClassification` has";
+        assert!(error.to_string().contains(said), "{error}");
+        assert!(error.hint().unwrap().contains("language model that it was made from"));
+    }
+
+    #[test]
     fn what_is_no_model_is_refused_with_what_was_found() {
         let folder = tempfile::tempdir().unwrap();
         let message = |path: &Path| Checkpoint::open(&path.display().to_string()).unwrap_err().to_string();

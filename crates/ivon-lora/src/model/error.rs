@@ -163,9 +163,7 @@ impl ModelError {
             }
             Self::Malformed { .. } => "download or convert the file again".into(),
             Self::Truncated { .. } => "the download or copy stopped early; fetch the file again".into(),
-            Self::MissingShard { .. } => {
-                "fetch the missing file, or remove the index if all weights are in one `model.safetensors`".into()
-            }
+            Self::MissingShard { .. } => "fetch the missing file, or remove the index if all weights are in one `model.safetensors`".into(),
             Self::OtherHead { .. } => "name the language model that it was made from: a head for classes or embeddings is not read".into(),
             Self::MissingTensor { name, .. } if name == "lm_head.weight" => {
                 "set `tie_word_embeddings` in config.json if the model has no output layer of its own".into()
@@ -175,6 +173,9 @@ impl ModelError {
                 "it is empty, as DeepSpeed's ZeRO-3 leaves it where nothing was gathered: save with \
                  `stage3_gather_16bit_weights_on_model_save`, or run `zero_to_fp32.py` on the checkpoint"
                     .into()
+            }
+            Self::Shape { name, .. } if name.ends_with("embed_tokens.weight") || name == "lm_head.weight" => {
+                "`vocab_size` and `hidden_size` of the configuration are not those of the weights: do both belong to the same model?".into()
             }
             Self::Shape { .. } => "does the configuration belong to these weights?".into(),
             Self::Encoding { supported, .. } if supported.contains("Q4_0") => {

@@ -65,10 +65,9 @@ pub(super) fn unused(file: &str, config: &DecoderConfig, needed: &BTreeSet<Strin
     let is_layer = |tensor: &&RawTensor<'_>| layer_of(&tensor.name).is_some_and(|layer| layer >= config.num_hidden_layers);
     let (layers, others): (Vec<_>, Vec<_>) = left.into_iter().partition(is_layer);
     let mut notes = Vec::new();
-    if let (Some(first), Some(last)) = (
-        layers.iter().filter_map(|tensor| layer_of(&tensor.name)).min(),
-        layers.iter().filter_map(|tensor| layer_of(&tensor.name)).max(),
-    ) {
+    if let (Some(first), Some(last)) =
+        (layers.iter().filter_map(|tensor| layer_of(&tensor.name)).min(), layers.iter().filter_map(|tensor| layer_of(&tensor.name)).max())
+    {
         let count = config.num_hidden_layers;
         notes.push(format!("`{file}` has layers {first} to {last}, which are not used: its configuration says {count} layers"));
     }
@@ -79,7 +78,8 @@ pub(super) fn unused(file: &str, config: &DecoderConfig, needed: &BTreeSet<Strin
             more => format!(" and {more} more"),
         };
         let kind = &config.model_type;
-        notes.push(format!("not used, as a {kind} decoder has no such tensors: {}{more} of `{file}`", named.collect::<Vec<_>>().join(", ")));
+        notes
+            .push(format!("not used, as a {kind} decoder has no such tensors: {}{more} of `{file}`", named.collect::<Vec<_>>().join(", ")));
     }
     notes
 }
@@ -91,4 +91,39 @@ fn is_silent(name: &str) -> bool {
 
 fn layer_of(name: &str) -> Option<usize> {
     name.strip_prefix("model.layers.").or_else(|| name.strip_prefix("blk."))?.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Checkpoint;
+    use crate::testing;
+
+    #[test]
+    fn every_tensor_of_every_golden_model_is_needed_and_no_other_is() {
+        for family in ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"] {
+            let checkpoint = Checkpoint::open(&testing::golden().join("tiny").join(family).display().to_string()).unwrap();
+            let there: BTreeSet<String> = checkpoint.raw().into_iter().map(|tensor| tensor.name).collect();
+            assert_eq!(needed(checkpoint.config()), there, "{family}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_put_or_taken_only_where_that_makes_a_needed_name() {
+        let needed = BTreeSet::from([HEAD.to_string(), EMBEDDING.to_string()]);
+        let name = |name: &str| name_in_language_model(name, &needed);
+        assert_eq!(name("embed_tokens.weight").as_deref(), Some(EMBEDDING));
+        assert_eq!(name("model.model.embed_tokens.weight").as_deref(), Some(EMBEDDING));
+        assert_eq!(name("model.lm_head.weight").as_deref(), Some(HEAD));
+        assert_eq!((name("score.weight"), name(EMBEDDING)), (None, None));
+    }
+
+    #[test]
+    fn a_class_without_output_layer_is_named() {
+        let error = |class| other_head("m", class, &[]).map(|error| error.to_string());
+        assert_eq!((error(None), error(Some("LlamaForCausalLM"))), (None, None));
+        assert!(
+            error(Some("Qwen3Model")).unwrap().contains("it has no output layer, as a `Qwen3Model` has none, expected `lm_head.weight`")
+        );
+    }
 }

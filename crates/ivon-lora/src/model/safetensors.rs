@@ -417,7 +417,8 @@ mod tests {
         assert_eq!(open(Some("other.safetensors"), "7"), (Ok("old".into()), 0));
         for name in ["../other.safetensors", "other.bin", ""] {
             let (message, _) = open(Some(name), "7");
-            let expected = format!("`transformers_weights` in `config.json` is `{name}`, expected a `.safetensors` file of the same folder");
+            let expected =
+                format!("`transformers_weights` in `config.json` is `{name}`, expected a `.safetensors` file of the same folder");
             assert_eq!(message.unwrap_err(), expected);
         }
     }

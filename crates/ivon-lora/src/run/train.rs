@@ -73,6 +73,9 @@ pub fn train_on(
         found: "absent".into(),
         expected: "the folder that the run writes",
     })?;
+    if let Some(named) = &config.model.adapter {
+        base::locate_adapter(named, watch)?;
+    }
     let folder = RunFolder::take(out, config, start)?;
     for note in &dataset.report.notes {
         watch(RunEvent::Note(note.to_string()));

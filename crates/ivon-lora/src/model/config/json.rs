@@ -203,7 +203,12 @@ impl<'a> Fields<'a> {
         if let (Some(types), Some(layers)) = (self.layer_types()?, self.count("num_hidden_layers")?)
             && types.len() != layers
         {
-            return Err(setting(self.file, "layer_types", format!("a list of {}", types.len()), format!("one for each of {layers} layers")));
+            return Err(setting(
+                self.file,
+                "layer_types",
+                format!("a list of {}", types.len()),
+                format!("one for each of {layers} layers"),
+            ));
         }
         let activation = self.text("hidden_act")?.unwrap_or("silu");
         if !["silu", "swish"].contains(&activation) {
@@ -283,6 +288,29 @@ mod tests {
     }
 
     #[test]
+    fn null_is_the_default_for_every_key_that_has_one() {
+        for family in DecoderConfig::MODEL_TYPES {
+            for key in keys::READ {
+                let mut without = with(json!({ "model_type": family, "num_attention_heads": 32, "hidden_size": 256 }));
+                without.as_object_mut().unwrap().remove(key);
+                let mut null = without.clone();
+                null[key] = Value::Null;
+                match (read(&without), read(&null)) {
+                    // The two keys whose absence means another thing to the families' classes.
+                    (Ok(without), Ok(null)) if key == "num_key_value_heads" => {
+                        let absent = if *family == "mistral" { 8 } else { 32 };
+                        assert_eq!((without.num_key_value_heads, null.num_key_value_heads), (absent, 32), "{family}");
+                    }
+                    (Ok(without), Ok(null)) if key == "sliding_window" && *family == "mistral" => {
+                        assert_eq!((without.sliding_window, null.sliding_window), (Some(4096), None));
+                    }
+                    (without, null) => assert_eq!(without, null, "{family} {key}"),
+                }
+            }
+        }
+    }
+
+    #[test]
     fn linear_scaling_is_read_under_its_older_key_too() {
         for scaling in [json!({"type": "linear", "factor": 2.0}), json!({"rope_type": "linear", "factor": 2})] {
             let read = read(&with(json!({"rope_scaling": scaling}))).unwrap();
@@ -329,6 +357,10 @@ mod tests {
             ("mlp_bias", json!({"mlp_bias": true})),
             ("quantization_config", json!({"quantization_config": {"bits": 4}})),
             ("partial_rotary_factor", json!({"partial_rotary_factor": 0.5})),
+            ("partial_rotary_factor", json!({"rope_parameters": {"partial_rotary_factor": 0.5}})),
+            ("is_causal", json!({"is_causal": false})),
+            ("per_layer_config", json!({"per_layer_config": {"0": {"head_dim": 4}}})),
+            ("layer_types", json!({"layer_types": ["full_attention"]})),
             ("rope_type", json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}})),
             ("factor", json!({"rope_scaling": {"rope_type": "linear"}})),
             ("rope_parameters.full_attention", json!({"rope_parameters": {"full_attention": {"rope_type": "default"}}})),

@@ -1,7 +1,7 @@
 //! GGUF metadata → [`DecoderConfig`].
 
-use super::{block_types, blocks};
 use super::reader::GgufFile;
+use super::{block_types, blocks};
 use crate::model::config::setting;
 use crate::model::{DecoderConfig, Encoding, ModelError, RopeScaling};
 

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value};
 
 use super::Fields;
-use crate::model::config::{RopeScaling, setting};
 use crate::model::ModelError;
+use crate::model::config::{RopeScaling, setting};
 
 /// What is read of an object of rotary settings.
 const READ: [&str; 8] = [
@@ -97,7 +97,13 @@ fn original_length(fields: &Fields, rope: &Fields, notes: &mut Vec<String>) -> R
 }
 
 /// A note about a value that stands in two places, of which the first is used, unless both are the same.
-fn twice<T: PartialEq + std::fmt::Display>(fields: &Fields, [one, two]: [&str; 2], used: Option<T>, other: Option<T>, notes: &mut Vec<String>) {
+fn twice<T: PartialEq + std::fmt::Display>(
+    fields: &Fields,
+    [one, two]: [&str; 2],
+    used: Option<T>,
+    other: Option<T>,
+    notes: &mut Vec<String>,
+) {
     if let (Some(used), Some(other)) = (used, other)
         && used != other
     {
