@@ -7,6 +7,8 @@ use super::parameters::{PEFT_PREFIX, PEFT_SUFFIX};
 use super::store::Matrices;
 use std::path::Path;
 
+/// Where the decoder layers are; what is strange there is not a layer of its own.
+const DECODER_LAYERS: &str = "model.layers.";
 /// What PEFT puts in front of every name.
 const PEFT_MODEL: &str = "base_model.model.";
 
@@ -33,7 +35,7 @@ impl Beside {
     pub fn of(matrices: &Matrices) -> Self {
         let mut beside = Self::default();
         for (name, matrix) in matrices.iter().filter(|(name, _)| !is_factor(name)) {
-            let Some(path) = name.strip_prefix(PEFT_MODEL) else { continue };
+            let Some(path) = name.strip_prefix(PEFT_MODEL).filter(|path| !path.starts_with(DECODER_LAYERS)) else { continue };
             let adapted = ["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"];
             if let Some((module, _)) = adapted.iter().find_map(|factor| path.split_once(&format!(".{factor}"))) {
                 if !beside.adapted.iter().any(|known| known == module) {

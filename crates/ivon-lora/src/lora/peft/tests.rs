@@ -1,7 +1,7 @@
 use std::fs;
 
-use super::super::Matrix;
 use super::super::tiny::{adapter, config, decoder, golden};
+use super::super::{Matrix, resolve_targets};
 use super::*;
 
 fn read(folder: &Path) -> Result<PeftAdapter, LoraError> {
