@@ -37,6 +37,14 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
+    /// Git LFS keeps the file elsewhere, and it was not fetched.
+    #[error("`{}` is a Git LFS pointer, expected the file of {size} bytes that it stands for", path.display())]
+    Pointer {
+        /// The file.
+        path: PathBuf,
+        /// The size that the pointer names, bytes.
+        size: String,
+    },
 }
 
 impl FileError {
@@ -51,6 +59,7 @@ impl FileError {
             },
             Self::TooLarge { .. } => Some("is this the file you meant?".into()),
             Self::NotText { .. } => Some("save it as UTF-8".into()),
+            Self::Pointer { .. } => Some("fetch it with `git lfs pull` in its folder, or download the file itself".into()),
         }
     }
 
@@ -94,7 +103,21 @@ pub fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     if bytes.len() as u64 > limit {
         return Err(FileError::TooLarge { path: path.into(), found: bytes.len() as u64, limit });
     }
+    refuse_pointer(path, &bytes)?;
     Ok(bytes)
+}
+
+/// Refuses what Git LFS leaves in place of a file that was not fetched: three short lines.
+///
+/// # Errors
+/// [`FileError::Pointer`] if `bytes` are such lines.
+pub fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    const LONGEST: usize = 1024;
+    let text = bytes.starts_with(b"version https://git-lfs.github.com/spec/") && bytes.len() <= LONGEST;
+    let Some(text) = text.then(|| String::from_utf8_lossy(bytes)) else { return Ok(()) };
+    let number = text.lines().find_map(|line| line.strip_prefix("size ")?.trim().parse::<u64>().ok());
+    let size = number.map_or_else(|| "unknown".into(), |number| number.to_string());
+    Err(FileError::Pointer { path: path.into(), size })
 }
 
 /// Reads a whole UTF-8 file of at most `limit` bytes.
@@ -323,6 +346,19 @@ mod tests {
         write_bytes(&path, &[0; 11]).unwrap();
         let message = read_bytes(&path, 10).unwrap_err().to_string();
         assert!(message.ends_with("has 11 bytes, expected at most 10"), "{message}");
+    }
+
+    #[test]
+    fn a_git_lfs_pointer_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 269060552\n";
+        write_bytes(&path, pointer.as_bytes()).unwrap();
+        let error = read_text(&path, 1000).unwrap_err();
+        let expected = "` is a Git LFS pointer, expected the file of 269060552 bytes that it stands for";
+        assert!(error.to_string().ends_with(expected), "{error}");
+        assert!(error.hint().unwrap().contains("git lfs pull"));
+        assert!(refuse_pointer(&path, &[pointer.as_bytes(), &[b' '; 2000]].concat()).is_ok());
     }
 
     #[test]

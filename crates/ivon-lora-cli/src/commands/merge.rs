@@ -1,6 +1,6 @@
 //! `merge`: base and adapter → a folder that needs no adapter.
 
-use ivon_lora::lora::{Companions, MergeOptions, Precision, StoredBase, merge, read_peft};
+use ivon_lora::lora::{Companions, MergeOptions, Precision, StoredBase, locate_adapter, merge, read_peft};
 use ivon_lora::posterior::{BaseFingerprint, Sidecar, check_mergeable};
 use ivon_lora::run::{RunError, device_named};
 use serde_json::json;
@@ -22,13 +22,18 @@ pub fn run(args: &MergeArgs) -> Result<(), Failure> {
     let checkpoint = open(&args.model, &mut screen)?;
     screen.close();
     let decoder = checkpoint.config();
-    check_mergeable(&args.adapter)?;
-    if let Some(sidecar) = Sidecar::read(&args.adapter)? {
+    let place = locate_adapter(&args.adapter)?;
+    if let Some(note) = place.note {
+        screen.note(note);
+    }
+    let adapter = place.folder;
+    check_mergeable(&adapter)?;
+    if let Some(sidecar) = Sidecar::read(&adapter)? {
         sidecar.base.fingerprint.check_shape(&BaseFingerprint::new(decoder, String::new()))?;
     }
-    let peft = read_peft(&args.adapter, decoder, &device_named("cpu")?)?;
+    let peft = read_peft(&adapter, decoder, &device_named("cpu")?)?;
     let companions = match checkpoint.folder() {
-        Some(folder) => Companions::of_folder(folder)?,
+        Some(folder) => Companions::of_folder(folder)?.for_weights_of(decoder),
         None => {
             let tokenizer = checkpoint.tokenizer()?;
             Companions::of_decoder(decoder, tokenizer.special_ids(), tokenizer.to_files().map_err(RunError::Tokenizer)?)?

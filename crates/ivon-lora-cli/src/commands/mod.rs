@@ -53,8 +53,14 @@ pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
     }
 }
 
-/// Opens a model; a download shows its progress.
+/// Opens a model and says what its files have to say; a download shows its progress.
 fn open(model: &str, screen: &mut Screen) -> Result<Checkpoint, CliError> {
+    let checkpoint = download(model, screen)?;
+    checkpoint.notes().iter().for_each(|note| screen.note(note.as_str()));
+    Ok(checkpoint)
+}
+
+fn download(model: &str, screen: &mut Screen) -> Result<Checkpoint, CliError> {
     let checkpoint = Checkpoint::open_with(model, &HubSettings::from_env(), &mut |progress| {
         let (done, total) = (progress.received as usize, progress.total as usize);
         screen.show(&RunEvent::Progress { what: "downloading (bytes)", done, total });
@@ -64,7 +70,7 @@ fn open(model: &str, screen: &mut Screen) -> Result<Checkpoint, CliError> {
 
 /// Brings a model of the hub here before a command that opens it itself, so that its progress is seen.
 fn fetch(model: &str, screen: &mut Screen) -> Result<(), CliError> {
-    if Path::new(model).exists() { Ok(()) } else { open(model, screen).map(drop) }
+    if Path::new(model).exists() { Ok(()) } else { download(model, screen).map(drop) }
 }
 
 /// Makes the machine ready: the device must be in this build, and rayon's pool has as many threads as were asked for.

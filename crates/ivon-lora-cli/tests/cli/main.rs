@@ -1,6 +1,7 @@
 //! The built binary, as a user meets it.
 
 mod compared;
+mod disagreeing;
 mod errors;
 mod helpers;
 mod shifted;

@@ -55,6 +55,18 @@ impl Companions {
         Ok(Self { config, files: found })
     }
 
+    /// The same where the weights are those of this decoder, whatever the base's own `config.json` says of its output layer and of
+    /// the file that its weights lie in.
+    #[must_use]
+    pub fn for_weights_of(mut self, decoder: &DecoderConfig) -> Self {
+        let tied = self.config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false);
+        if tied != decoder.tie_word_embeddings {
+            self.config.insert("tie_word_embeddings".into(), json!(decoder.tie_word_embeddings));
+        }
+        self.config.shift_remove("transformers_weights");
+        self
+    }
+
     /// Those of a base without a folder (GGUF): a `config.json` in the schema that transformers 4 and 5 both read. `tokenizer`
     /// holds the tokenizer's files; `special` further keys, such as `bos_token_id` and `eos_token_id`.
     ///
@@ -153,6 +165,17 @@ mod tests {
         }
         let quantised = Companions { config: Map::from_iter([("quantization_config".into(), json!({}))]), files: vec![] };
         assert_eq!(quantised.config_with(Precision::F16), json!({ "torch_dtype": "float16" }));
+    }
+
+    #[test]
+    fn what_the_weights_settled_is_written_and_nothing_else() {
+        let of = |config: Value| Companions { config: config.as_object().unwrap().clone(), files: vec![] };
+        let said = json!({ "a": 1, "tie_word_embeddings": true, "transformers_weights": "old.safetensors" });
+        let two = of(said.clone()).for_weights_of(&decoder(1)).config;
+        assert_eq!(Value::Object(two), json!({ "a": 1, "tie_word_embeddings": false }));
+        let one = of(said).for_weights_of(&DecoderConfig { tie_word_embeddings: true, ..decoder(1) }).config;
+        assert_eq!(Value::Object(one), json!({ "a": 1, "tie_word_embeddings": true }));
+        assert_eq!(of(json!({})).for_weights_of(&decoder(1)).config, Map::new());
     }
 
     #[test]

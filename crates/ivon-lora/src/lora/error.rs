@@ -79,6 +79,48 @@ pub enum LoraError {
         /// The adapter folder.
         folder: PathBuf,
     },
+    /// What was named as an adapter is none.
+    #[error("`{}` holds no adapter: found {found}, expected `adapter_config.json`", path.display())]
+    NoAdapter {
+        /// What the user named.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+        /// Where an adapter is, or what else to do.
+        hint: String,
+    },
+    /// An adapter folder of mlx-lm.
+    #[error("`{}` is of an adapter of mlx-lm (`fine_tune_type`), expected one of PEFT (`peft_type`)", path.display())]
+    Mlx {
+        /// The configuration file.
+        path: PathBuf,
+    },
+    /// The file holds layers of the model whole, which are not read.
+    #[error("`{}` holds whole layers of the model beside A and B, which are not read: {layers}", path.display())]
+    WholeLayers {
+        /// The adapter's file.
+        path: PathBuf,
+        /// Their paths and shapes.
+        layers: String,
+    },
+    /// The file has A and B for a layer that is not adapted here.
+    #[error("`{}` adapts `{module}`, expected linear layers of the decoder layers alone", path.display())]
+    OtherLayer {
+        /// The adapter's file.
+        path: PathBuf,
+        /// The layer's path in the model.
+        module: String,
+    },
+    /// A tensor without numbers.
+    #[error("tensor `{name}` of `{}` is empty (shape {found:?}), expected the numbers of A or B", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+    },
     /// A tensor that belongs to no adapted layer.
     #[error("tensor `{name}` in `{}` belongs to no adapted layer of this model: {reason}", path.display())]
     UnknownTensor {
@@ -152,6 +194,10 @@ pub enum LoraError {
 }
 
 impl LoraError {
+    /// The way from an adapter of mlx-lm to one that is read.
+    pub(super) const MLX_HINT: &'static str = "convert it to PEFT (A and B are mlx's `lora_a` and `lora_b` transposed, `lora_alpha` is \
+         its scale times its rank), or merge it with `mlx_lm.fuse` and name the result with `--model`";
+
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -160,6 +206,21 @@ impl LoraError {
             Self::NothingMatches { .. } => "name layers as the checkpoint does, such as `q_proj,v_proj`, or `all-linear`",
             Self::NoSuchLayer { .. } => "count layers from 0",
             Self::Unsupported { .. } => "train or export the adapter without it, or merge it with PEFT first",
+            Self::NoAdapter { hint, .. } => return Some(hint.clone()),
+            Self::Mlx { .. } => Self::MLX_HINT,
+            Self::WholeLayers { .. } => {
+                "merge it into the base with PEFT (`PeftModel.from_pretrained(base, folder).merge_and_unload()`, the base resized first if \
+                 its vocabulary was) and go on from the merged model, or train it again without `modules_to_save` and \
+                 with `save_embedding_layers=False`"
+            }
+            Self::OtherLayer { .. } => {
+                "merge it into the base with PEFT (`PeftModel.from_pretrained(base, folder).merge_and_unload()`) and go on from the \
+                 merged model, or train it again with `target_modules` of the decoder layers"
+            }
+            Self::Empty { .. } => {
+                "DeepSpeed's ZeRO-3 leaves it so where nothing was gathered: save the adapter again with \
+                 `stage3_gather_16bit_weights_on_model_save`, or take it out of the checkpoint with `zero_to_fp32.py`"
+            }
             Self::Malformed { .. } => "was the file copied completely?",
             Self::Pickle { .. } => "convert it with PEFT: `model.save_pretrained(folder, safe_serialization=True)`",
             Self::UnknownTensor { .. } | Self::Shape { .. } => "does the adapter belong to this base model?",

@@ -3,16 +3,20 @@
 //! What is written uses only keys that PEFT has had since 0.10, sorted, so that old versions, vLLM and llama.cpp's
 //! converter read it without a warning, and equal adapters give equal bytes. What cannot be computed here is refused.
 
+mod options;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use burn::tensor::Device;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use self::options::PeftOptions;
+use super::contents::Beside;
 use super::parameters::{PEFT_PREFIX, PEFT_SUFFIX};
 use super::store::{Matrices, read_matrices, write_matrices};
 use super::target::{parse_module_path, portable_targets};
-use super::{Adapter, LoraConfig, LoraError, Projection, TargetModules, module_path, peft_name, resolve_targets};
+use super::{Adapter, LoraConfig, LoraError, Projection, peft_name};
 use crate::files;
 use crate::model::DecoderConfig;
 
@@ -39,12 +43,16 @@ pub struct PeftAdapter {
 /// If a file is missing or malformed, an option is one that this program does not have, or tensors and options do not belong
 /// together or to this decoder; the error names key or tensor.
 pub fn read_peft(folder: &Path, decoder: &DecoderConfig, device: &Device) -> Result<PeftAdapter, LoraError> {
-    let options = PeftOptions::read(&folder.join(CONFIG_FILE))?;
+    let config_path = folder.join(CONFIG_FILE);
+    let options = PeftOptions::read(&config_path)?;
     let path = folder.join(ADAPTER_FILE);
     if !path.exists() && folder.join("adapter_model.bin").exists() {
         return Err(LoraError::Pickle { folder: folder.into() });
     }
-    let matrices = by_path(&path, read_matrices(&path)?.0)?;
+    let matrices = read_matrices(&path)?.0;
+    Beside::of(&matrices).refuse(&path)?;
+    options.refuse_whole_layers(&config_path)?;
+    let matrices = by_path(&path, matrices)?;
     let there = adapted_modules(&path, &matrices, decoder.num_hidden_layers)?;
     let config = options.config(&path, &there, decoder)?;
     check_rank(&matrices, config.rank)?;
@@ -130,166 +138,6 @@ fn config_json(config: &LoraConfig, targets: &[(usize, Projection)], layers: usi
     Value::Object(keys.into_iter().map(|(key, value)| (key.to_string(), value)).collect())
 }
 
-/// `adapter_config.json`, checked; the targets are settled once the tensors are known.
-struct PeftOptions {
-    lora: LoraConfig,
-    targets: Option<TargetModules>,
-    excludes: bool,
-    base: Option<String>,
-}
-
-/// Keys that change what is computed when they hold anything but null, false or an empty collection.
-const MUST_BE_EMPTY: [(&str, &str); 15] = [
-    ("use_dora", "DoRA scales each row of the adapted weight by a magnitude of its own"),
-    ("lora_bias", "B would have a bias"),
-    ("modules_to_save", "the folder replaces whole layers of the base"),
-    ("rank_pattern", "layers would have different ranks"),
-    ("alpha_pattern", "layers would have different scalings"),
-    ("use_qalora", "inputs of A are pooled in groups"),
-    ("alora_invocation_tokens", "the adapter acts only after certain tokens"),
-    ("layer_replication", "layers of the base are repeated"),
-    ("target_parameters", "the adapter acts on parameters that are no linear layers"),
-    ("trainable_token_indices", "rows of the embedding are replaced"),
-    ("velora_config", "another kind of adapter"),
-    ("monteclora_config", "another kind of adapter"),
-    ("use_bdlora", "another kind of adapter"),
-    ("arrow_config", "several adapters are mixed by token"),
-    ("kasa_config", "another kind of adapter"),
-];
-
-impl PeftOptions {
-    fn read(path: &Path) -> Result<Self, LoraError> {
-        let malformed = |reason: String| LoraError::Malformed { path: path.into(), expected: "a PEFT configuration", reason };
-        let text = files::read_text(path, LARGEST_CONFIG)?;
-        let map: Map<String, Value> = serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
-        let keys = Keys { path, map: &map };
-        keys.check_supported()?;
-        let lora = LoraConfig {
-            rank: keys.get("r", "a whole number", |value| usize::try_from(value.as_u64()?).ok())?.unwrap_or(8),
-            alpha: keys.get("lora_alpha", "a number", Value::as_f64)?.unwrap_or(8.0),
-            dropout: keys.get("lora_dropout", "a number", Value::as_f64)?.unwrap_or(0.0),
-            layers_to_transform: keys.get("layers_to_transform", "a layer or a list of layers", layers)?,
-            use_rslora: keys.get("use_rslora", "true or false", Value::as_bool)?.unwrap_or(false),
-            ..LoraConfig::default()
-        };
-        lora.validate()?;
-        Ok(Self {
-            lora,
-            targets: keys.get("target_modules", "a list of names or an expression", |value| serde_json::from_value(value.clone()).ok())?,
-            excludes: !is_empty(map.get("exclude_modules")),
-            base: keys.get("base_model_name_or_path", "a name", |value| value.as_str().map(String::from))?,
-        })
-    }
-
-    /// The options with targets that name exactly the layers of `there`.
-    fn config(&self, path: &Path, there: &BTreeSet<String>, decoder: &DecoderConfig) -> Result<LoraConfig, LoraError> {
-        let layers = decoder.num_hidden_layers;
-        let stated = self.targets.clone().map(|target_modules| LoraConfig { target_modules, ..self.lora.clone() });
-        let resolved = match &stated {
-            None => None,
-            Some(config) => match resolve_targets(config, decoder) {
-                // Python's expressions can say more than ours; the tensors themselves say what is adapted.
-                Err(LoraError::Pattern { .. }) => None,
-                targets => Some(targets?),
-            },
-        };
-        if let (Some(config), Some(resolved)) = (stated, resolved) {
-            let named: BTreeSet<_> = resolved.into_iter().map(|(layer, projection)| module_path(layer, projection)).collect();
-            if let Some(module) = there.difference(&named).next() {
-                let reason = format!("`target_modules` {} does not name it", config.target_modules);
-                return Err(LoraError::UnknownTensor { path: path.into(), name: peft_module(module, "lora_A"), reason });
-            }
-            match named.difference(there).next() {
-                None => return Ok(config),
-                Some(module) if !self.excludes => {
-                    return Err(LoraError::MissingTensor { path: path.into(), name: peft_module(module, "lora_A") });
-                }
-                Some(_) => {}
-            }
-        }
-        let targets: Vec<_> = (0..layers)
-            .flat_map(|layer| Projection::ALL.map(|projection| (layer, projection)))
-            .filter(|&(layer, projection)| there.contains(&module_path(layer, projection)))
-            .collect();
-        let (names, layers_to_transform) = portable_targets(&targets, layers);
-        Ok(LoraConfig { target_modules: TargetModules::List(names), layers_to_transform, ..self.lora.clone() })
-    }
-}
-
-/// The keys of a configuration file, with what an error needs.
-struct Keys<'a> {
-    path: &'a Path,
-    map: &'a Map<String, Value>,
-}
-
-impl Keys<'_> {
-    /// The value of a key through `read`; none where it is absent or null.
-    fn get<T>(&self, key: &'static str, expected: &'static str, read: impl FnOnce(&Value) -> Option<T>) -> Result<Option<T>, LoraError> {
-        match self.map.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => {
-                read(value).map(Some).ok_or_else(|| LoraError::Key { path: self.path.into(), key, expected, found: shortened(value) })
-            }
-        }
-    }
-
-    fn unsupported(&self, key: &str, meaning: &'static str) -> LoraError {
-        let value = self.map.get(key).map_or_else(|| "nothing".into(), shortened);
-        LoraError::Unsupported { path: self.path.into(), key: key.into(), value, meaning }
-    }
-
-    fn check_supported(&self) -> Result<(), LoraError> {
-        let text = |key: &str| self.map.get(key).and_then(Value::as_str);
-        if text("peft_type") != Some("LORA") {
-            return Err(self.unsupported("peft_type", "only LORA is read"));
-        }
-        if !matches!(self.map.get("task_type"), None | Some(Value::Null)) && text("task_type") != Some("CAUSAL_LM") {
-            return Err(self.unsupported("task_type", "the adapter was made for another head than the language model's"));
-        }
-        if text("bias").is_some_and(|bias| bias != "none") {
-            return Err(self.unsupported("bias", "biases of the base are replaced"));
-        }
-        // Those not listed (PiSSA, OLoRA, CorDA, LoftQ, …) change the base's weights when PEFT loads them.
-        let kept = ["gaussian", "eva", "orthogonal"];
-        if text("init_lora_weights").is_some_and(|init| !kept.contains(&init)) {
-            return Err(self.unsupported("init_lora_weights", "the base's weights are changed on loading"));
-        }
-        let pattern = self.map.get("layers_pattern");
-        if !is_empty(pattern) && pattern != Some(&json!("layers")) && pattern != Some(&json!(["layers"])) {
-            return Err(self.unsupported("layers_pattern", "decoder layers are under `layers`"));
-        }
-        match MUST_BE_EMPTY.iter().find(|(key, _)| !is_empty(self.map.get(*key))) {
-            Some((key, meaning)) => Err(self.unsupported(key, meaning)),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Absent, null, false, or an empty text, list or object.
-fn is_empty(value: Option<&Value>) -> bool {
-    match value {
-        None | Some(Value::Null | Value::Bool(false)) => true,
-        Some(Value::String(text)) => text.is_empty(),
-        Some(Value::Array(items)) => items.is_empty(),
-        Some(Value::Object(map)) => map.is_empty(),
-        Some(_) => false,
-    }
-}
-
-/// One layer, or a list of layers.
-fn layers(value: &Value) -> Option<Vec<usize>> {
-    let one = |value: &Value| usize::try_from(value.as_u64()?).ok();
-    match value {
-        Value::Array(items) => items.iter().map(one).collect(),
-        value => one(value).map(|layer| vec![layer]),
-    }
-}
-
-fn shortened(value: &Value) -> String {
-    let text = value.to_string();
-    if text.chars().count() <= 60 { text } else { text.chars().take(57).chain("...".chars()).collect() }
-}
-
 fn peft_module(module: &str, factor: &str) -> String {
     format!("base_model.model.{module}.{factor}{PEFT_SUFFIX}")
 }
@@ -297,7 +145,6 @@ fn peft_module(module: &str, factor: &str) -> String {
 /// PEFT names → parameter paths.
 pub(crate) fn by_path(file: &Path, matrices: Matrices) -> Result<Matrices, LoraError> {
     let reason = |name: &str| match name {
-        _ if name.contains("lora_embedding") => "adapters of the embedding are not supported here",
         _ if name.contains("lora_magnitude_vector") => "DoRA is not supported here",
         _ if name.ends_with(".bias") => "biases are not supported here",
         _ => "it is not named `base_model.model.model.layers.N.….lora_A.weight` or `lora_B`",

@@ -143,6 +143,9 @@ pub(crate) fn read_matrices(path: &Path) -> Result<(Matrices, Metadata), LoraErr
     let mut matrices = BTreeMap::new();
     for name in names {
         let view = file.tensor(name).map_err(malformed)?;
+        if view.shape().contains(&0) {
+            return Err(LoraError::Empty { path: path.into(), name: name.into(), found: view.shape().into() });
+        }
         let &[rows, columns] = view.shape() else {
             return Err(LoraError::UnknownTensor {
                 path: path.into(),
@@ -221,6 +224,9 @@ mod tests {
             bytes
         };
         assert!(refused(&one(&[2], &[0.0; 2])).to_string().ends_with("belongs to no adapted layer of this model: its shape is [2]"));
+        let empty = refused(&one(&[0], &[]));
+        assert!(empty.to_string().ends_with("is empty (shape [0]), expected the numbers of A or B"), "{empty}");
+        assert!(empty.hint().unwrap().contains("ZeRO-3"));
         assert_eq!(refused(&one(&[1, 1], &[f32::NAN])).to_string(), "tensor `x` holds a number that is not finite");
         let integers = String::from_utf8_lossy(&one(&[1, 1], &[0.0])).replace("F32", "I32");
         assert_eq!(refused(integers.as_bytes()).to_string(), "tensor `x` has type I32, expected F32, F16 or BF16");

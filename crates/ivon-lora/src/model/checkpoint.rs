@@ -1,14 +1,18 @@
 //! A checkpoint by name → its configuration, its tokenizer and its tensors, whatever kind of file they lie in.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::config::ConfigFile;
+use super::gguf::split::part_of_name;
 use super::gguf::{self, GgufCheckpoint};
 use super::hub::{self, DownloadProgress, HubName, HubSettings};
+use super::layout::{self, EMBEDDING, HEAD};
 use super::mapped::file_name;
 use super::safetensors::{SafetensorsFolder, files_of};
-use super::{DecoderConfig, ModelError, StoredTensor, folder_tokenizer};
+use super::{DecoderConfig, ModelError, RawTensor, StoredTensor, folder_tokenizer};
 use crate::data::Tokenizer;
 use crate::files;
 
@@ -24,6 +28,7 @@ pub struct Checkpoint {
     display_name: String,
     revision: Option<String>,
     source: Source,
+    notes: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -68,7 +73,7 @@ impl Checkpoint {
             return Err(ModelError::NoModel { path: path.display().to_string(), found, expected: "a folder or a `.gguf` file" });
         }
         let (gguf, config) = GgufCheckpoint::open(path)?;
-        Ok(Self { config, display_name, revision: None, source: Source::Gguf(gguf) })
+        Self { config, display_name, revision: None, source: Source::Gguf(gguf), notes: Vec::new() }.settled(None)
     }
 
     fn open_folder(path: &Path, display_name: String) -> Result<Self, ModelError> {
@@ -77,9 +82,70 @@ impl Checkpoint {
             let gguf = only_gguf(path)?;
             return Self::open_file(&path.join(&gguf), gguf);
         }
-        let config = DecoderConfig::from_json(&files::read_text(&config_path, LONGEST_CONFIG)?, "config.json")?;
-        let weights = SafetensorsFolder::open(path)?;
-        Ok(Self { config, display_name, revision: None, source: Source::Folder { path: path.into(), weights } })
+        let file = ConfigFile::read(&files::read_text(&config_path, LONGEST_CONFIG)?, "config.json")?;
+        let mut notes = file.notes;
+        let mut weights = SafetensorsFolder::open(path, file.weights.as_deref(), &mut notes)?;
+        let needed = layout::needed(&DecoderConfig { tie_word_embeddings: false, ..file.decoder.clone() });
+        weights.rename(|name| layout::name_in_language_model(name, &needed));
+        let source = Source::Folder { path: path.into(), weights };
+        Self { config: file.decoder, display_name, revision: None, source, notes }.settled(file.architecture.as_deref())
+    }
+
+    /// Settles what configuration and weights say differently, as transformers does, and notes it.
+    fn settled(mut self, architecture: Option<&str>) -> Result<Self, ModelError> {
+        self.settle_output()?;
+        let raw = self.raw();
+        let has_head = raw.iter().any(|tensor| tensor.name == HEAD);
+        if !self.config.tie_word_embeddings
+            && !has_head
+            && let Some(error) = layout::other_head(&self.display_name, architecture, &raw)
+        {
+            return Err(error);
+        }
+        let unused = layout::unused(&self.display_name, &self.config, &layout::needed(&self.config), &raw);
+        drop(raw);
+        self.notes.extend(unused);
+        Ok(self)
+    }
+
+    /// Whether the output layer is the embedding table. Where both are there and differ they are two, whatever the
+    /// configuration says; where only the output table is there it serves as both.
+    fn settle_output(&mut self) -> Result<(), ModelError> {
+        if !self.config.tie_word_embeddings {
+            return Ok(());
+        }
+        let raw = self.raw();
+        let find = |name: &str| raw.iter().find(|tensor| tensor.name == name);
+        match (find(EMBEDDING), find(HEAD)) {
+            (Some(embedding), Some(head)) if !self.same_numbers(embedding, head)? => {
+                drop(raw);
+                self.config.tie_word_embeddings = false;
+                self.notes.push(
+                    "`config.json` says that the output layer is the embedding table (`tie_word_embeddings`), but the weights have \
+                     another `lm_head.weight`: that one is used, as transformers does"
+                        .into(),
+                );
+            }
+            (None, Some(_)) => {
+                drop(raw);
+                if let Source::Folder { weights, .. } = &mut self.source {
+                    weights.rename(|name| (name == HEAD).then(|| EMBEDDING.to_string()));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn same_numbers(&self, one: &RawTensor<'_>, other: &RawTensor<'_>) -> Result<bool, ModelError> {
+        let same = match (one.shape == other.shape, one.kind == other.kind) {
+            (false, _) => false,
+            (true, true) => one.bytes == other.bytes,
+            (true, false) => self.tensor(&one.name)?.to_f32() == self.tensor(&other.name)?.to_f32(),
+        };
+        one.release();
+        other.release();
+        Ok(same)
     }
 
     /// The shape of the decoder.
@@ -90,6 +156,12 @@ impl Checkpoint {
     /// The hub name without the revision, else the name of the file or folder; never an absolute path.
     pub fn display_name(&self) -> &str {
         &self.display_name
+    }
+
+    /// What a user should know of how the files were read, a sentence each: where two of them disagree, which one was
+    /// followed. Empty for a checkpoint whose files agree.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The Hugging Face folder behind it: the user's own, or one of the hub's cache. None for a GGUF file.
@@ -117,11 +189,17 @@ impl Checkpoint {
         Ok(tokenizer.with_limit(self.config.vocab_size))
     }
 
-    /// The Hugging Face names of all tensors, sorted.
+    /// The Hugging Face names of the tensors that the decoder uses, sorted, of those that are there.
     pub fn names(&self) -> Vec<String> {
+        let there: BTreeSet<String> = self.raw().into_iter().map(|tensor| tensor.name).collect();
+        layout::needed(&self.config).intersection(&there).cloned().collect()
+    }
+
+    /// Every tensor of the files, used or not, sorted by name.
+    pub fn raw(&self) -> Vec<RawTensor<'_>> {
         match &self.source {
-            Source::Folder { weights, .. } => weights.names().map(str::to_string).collect(),
-            Source::Gguf(gguf) => gguf.names(),
+            Source::Folder { weights, .. } => weights.raw().collect(),
+            Source::Gguf(gguf) => gguf.raw(),
         }
     }
 
@@ -153,20 +231,18 @@ impl Checkpoint {
         tensor.release();
     }
 
-    /// The number of numbers in all tensors.
+    /// The number of numbers in the tensors that the decoder uses.
     pub fn parameters(&self) -> u64 {
-        let count = |shape: &[usize]| shape.iter().map(|n| *n as u64).product::<u64>();
-        match &self.source {
-            Source::Folder { weights, .. } => weights.names().filter_map(|name| weights.shape(name)).map(count).sum(),
-            Source::Gguf(gguf) => gguf.file().tensors().values().map(|entry| count(&entry.shape)).sum(),
-        }
+        let needed = layout::needed(&self.config);
+        let count = |tensor: &RawTensor<'_>| tensor.shape.iter().map(|n| *n as u64).product::<u64>();
+        self.raw().iter().filter(|tensor| needed.contains(&tensor.name)).map(count).sum()
     }
 
     /// What tells this base model from another, cheaply: the SHA-256, in hexadecimal, of the configuration as JSON and,
     /// for every tensor in the order of names, its name, shape, encoding, and the first and last 4 KiB of its bytes.
     ///
     /// # Errors
-    /// If a tensor cannot be read.
+    /// None yet; a tensor that cannot be read is taken by its bytes.
     pub fn fingerprint(&self) -> Result<String, ModelError> {
         let mut hash = Sha256::new();
         let mut line = |text: &str, bytes: &[u8]| {
@@ -175,10 +251,9 @@ impl Checkpoint {
             hash.update(bytes);
         };
         line(&serde_json::to_string(&self.config).unwrap_or_default(), &[]);
-        for name in self.names() {
-            let tensor = self.tensor(&name)?;
-            let bytes = tensor.bytes;
-            line(&format!("{name} {:?} {}", tensor.shape, tensor.encoding.name()), &bytes[..bytes.len().min(SAMPLE)]);
+        for tensor in self.raw().into_iter().filter(|tensor| tensor.is_named) {
+            let (name, bytes) = (&tensor.name, tensor.bytes);
+            line(&format!("{name} {:?} {}", tensor.shape, tensor.kind), &bytes[..bytes.len().min(SAMPLE)]);
             line("", &bytes[bytes.len().saturating_sub(SAMPLE)..]);
             tensor.release();
         }
@@ -186,10 +261,13 @@ impl Checkpoint {
     }
 }
 
-/// The one `.gguf` of a folder without a `config.json`.
+/// The one `.gguf` of a folder without a `config.json`; of a split model, its first part.
 fn only_gguf(folder: &Path) -> Result<String, ModelError> {
-    let names = files_of(folder)?;
-    let mut found: Vec<String> = names.into_iter().filter(|name| name.to_lowercase().ends_with(".gguf")).collect();
+    let is_candidate = |name: &String| {
+        let is_gguf = name.to_lowercase().ends_with(".gguf");
+        is_gguf && part_of_name(name).is_none_or(|(number, _)| number == 1)
+    };
+    let mut found: Vec<String> = files_of(folder)?.into_iter().filter(is_candidate).collect();
     match (found.pop(), found.len()) {
         (Some(one), 0) => Ok(one),
         (last, others) => Err(ModelError::NoModel {
@@ -209,88 +287,4 @@ fn folder_name(path: &Path) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing;
-
-    #[test]
-    fn golden_folders_open_with_every_tensor_of_the_shape_that_the_config_asks_for() {
-        for family in ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"] {
-            let path = testing::golden().join("tiny").join(family);
-            let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
-            assert_eq!(checkpoint.display_name(), family);
-            let config = checkpoint.config();
-            let (hidden, wide) = (config.hidden_size, config.num_attention_heads * config.head_dim);
-            let embedding = checkpoint.tensor_of("model.embed_tokens.weight", &[config.vocab_size, hidden]).unwrap();
-            assert!(embedding.to_f32().iter().all(|x| x.is_finite()));
-            checkpoint.tensor_of("model.layers.2.self_attn.q_proj.weight", &[wide, hidden]).unwrap();
-            checkpoint.tensor_of("model.layers.2.mlp.down_proj.weight", &[hidden, config.intermediate_size]).unwrap();
-            let message = checkpoint.tensor_of("model.norm.weight", &[hidden + 1]).unwrap_err().to_string();
-            assert_eq!(message, format!("tensor `model.norm.weight` of `{family}` has shape [{hidden}], expected [{}]", hidden + 1));
-            assert_eq!(checkpoint.fingerprint().unwrap().len(), 64);
-        }
-    }
-
-    #[test]
-    fn the_real_gguf_opens_with_hugging_faces_names_and_shapes() {
-        let Some(path) = testing::real_model("checkpoint") else { return };
-        let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
-        let config = checkpoint.config();
-        assert_eq!((config.vocab_size, config.hidden_size, config.num_hidden_layers), (49_152, 576, 30));
-        assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (9, 3, 64));
-        assert_eq!((config.rope_theta, config.max_position_embeddings, config.tie_word_embeddings), (100_000.0, 8192, true));
-        assert_eq!(checkpoint.names().len(), 272);
-        assert_eq!(checkpoint.parameters(), 134_515_008);
-        let k = checkpoint.tensor_of("model.layers.29.self_attn.k_proj.weight", &[192, 576]).unwrap();
-        assert_eq!((k.encoding.name(), k.rotary_permuted), ("Q4_1", Some(64)));
-        let folder = path.parent().unwrap().display().to_string();
-        assert_eq!(Checkpoint::open(&folder).unwrap().fingerprint().unwrap(), checkpoint.fingerprint().unwrap());
-    }
-
-    /// The most memory that this process has had resident, bytes.
-    fn peak_resident() -> u64 {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-    }
-
-    /// Runs itself again as a process of its own, because the peak is the whole process's.
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn loading_the_real_model_needs_less_than_1_3_times_its_size() {
-        let Some(path) = testing::real_model("peak memory") else { return };
-        if std::env::var_os("IVON_LORA_TEST_PEAK").is_none() {
-            let name = "model::checkpoint::tests::loading_the_real_model_needs_less_than_1_3_times_its_size";
-            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-            let output = child.args(["--exact", name, "--nocapture"]).env("IVON_LORA_TEST_PEAK", "1").output().unwrap();
-            let text = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
-            return;
-        }
-        let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
-        checkpoint.tokenizer().unwrap();
-        checkpoint.fingerprint().unwrap();
-        let started = peak_resident();
-        let loaded: Vec<Vec<f32>> = checkpoint.names().iter().map(|name| checkpoint.tensor(name).unwrap().to_f32()).collect();
-        let size = loaded.iter().map(|tensor| 4 * tensor.len() as u64).sum::<u64>();
-        let peak = peak_resident();
-        assert!(peak * 10 < size * 13, "peak {peak}, before loading {started}, model {size}");
-        // No more than a few MiB of the file is resident beside what was loaded, and before it.
-        assert!(peak < started + size + (24 << 20), "peak {peak}, before loading {started}, model {size}");
-    }
-
-    #[test]
-    fn what_is_no_model_is_refused_with_what_was_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let message = |path: &Path| Checkpoint::open(&path.display().to_string()).unwrap_err().to_string();
-        assert!(message(folder.path()).ends_with("holds no model: found neither, expected a `config.json` or exactly one `.gguf` file"));
-        for name in ["a.gguf", "b.gguf", "model.safetensors"] {
-            std::fs::write(folder.path().join(name), "").unwrap();
-        }
-        assert!(message(folder.path()).contains("found 2 `.gguf` files"));
-        assert!(message(&folder.path().join("model.safetensors")).contains("expected a folder or a `.gguf` file"));
-        assert!(message(&folder.path().join("a.gguf")).starts_with("`a.gguf` is cut short: the header ends at byte 4"));
-        let gone = folder.path().join("gone");
-        assert!(message(&gone).starts_with(&format!("there is no model `{}`", gone.display())));
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ mod json;
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
+pub(super) use json::ConfigFile;
 
 /// Everything that the forward pass needs to know beyond the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

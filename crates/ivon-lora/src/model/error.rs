@@ -66,6 +66,34 @@ pub enum ModelError {
         /// Bytes that are there.
         found: u64,
     },
+    /// A file is a part of a split model, and not all is as it should be.
+    #[error("`{file}` is {found}, expected {expected}")]
+    Split {
+        /// The file.
+        file: String,
+        /// Which part it is.
+        found: String,
+        /// What it should be, or what should be beside it.
+        expected: String,
+        /// What the user can do.
+        hint: String,
+    },
+    /// A file that an index names is not there.
+    #[error("`{index}` names `{file}`, which is not beside it")]
+    MissingShard {
+        /// The index.
+        index: String,
+        /// The file.
+        file: String,
+    },
+    /// The weights end in something else than an output layer over the vocabulary.
+    #[error("`{file}` is no language model: it has {found}, expected `lm_head.weight`, or `tie_word_embeddings` in its config.json")]
+    OtherHead {
+        /// The model.
+        file: String,
+        /// Which head it has instead, and the class that it was saved from.
+        found: String,
+    },
     /// A tensor that the architecture needs is not there.
     #[error("tensor `{name}` is missing from `{file}`")]
     MissingTensor {
@@ -135,17 +163,30 @@ impl ModelError {
             }
             Self::Malformed { .. } => "download or convert the file again".into(),
             Self::Truncated { .. } => "the download or copy stopped early; fetch the file again".into(),
+            Self::MissingShard { .. } => "fetch the missing file, or remove the index if all weights are in one `model.safetensors`".into(),
+            Self::OtherHead { .. } => "name the language model that it was made from: a head for classes or embeddings is not read".into(),
             Self::MissingTensor { name, .. } if name == "lm_head.weight" => {
                 "set `tie_word_embeddings` in config.json if the model has no output layer of its own".into()
             }
             Self::MissingTensor { .. } => "do the configuration and all of the weights belong to the same model?".into(),
+            Self::Shape { found, .. } if found.contains(&0) => {
+                "it is empty, as DeepSpeed's ZeRO-3 leaves it where nothing was gathered: save with \
+                 `stage3_gather_16bit_weights_on_model_save`, or run `zero_to_fp32.py` on the checkpoint"
+                    .into()
+            }
+            Self::Shape { name, .. } if name.ends_with("embed_tokens.weight") || name == "lm_head.weight" => {
+                "`vocab_size` and `hidden_size` of the configuration are not those of the weights: do both belong to the same model?".into()
+            }
             Self::Shape { .. } => "does the configuration belong to these weights?".into(),
+            Self::Encoding { supported, .. } if supported.contains("Q4_0") => {
+                "take another file of the same model, such as its Q8_0 or Q4_K_M, or make one with llama.cpp's `llama-quantize`".into()
+            }
             Self::Encoding { .. } => "convert the model to one of these first".into(),
             Self::Tokenizer { reason, .. } if reason.contains("no `tokenizer.json`") => {
                 "save it with transformers: `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`".into()
             }
             Self::Tokenizer { .. } => "take tokenizer and model from the same release".into(),
-            Self::Hub { hint, .. } => hint.clone(),
+            Self::Hub { hint, .. } | Self::Split { hint, .. } => hint.clone(),
         })
     }
 }

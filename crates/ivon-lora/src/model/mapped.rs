@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 
 use super::ModelError;
-use crate::files::FileError;
+use crate::files::{FileError, refuse_pointer};
 
 /// A file's bytes as memory.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl MappedFile {
     /// Maps a file.
     ///
     /// # Errors
-    /// If it cannot be opened or mapped, or is a folder.
+    /// If it cannot be opened or mapped, is a folder, or is a Git LFS pointer.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let failed = |source| FileError::Io { action: "read", path: path.into(), source };
         let file = File::open(path).map_err(failed)?;
@@ -31,6 +31,7 @@ impl MappedFile {
         // types with invalid values. A writer that truncates the file meanwhile ends the process with SIGBUS, as
         // for every program that maps its weights; reading 14 GB through a buffer would double the memory instead.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        refuse_pointer(path, &map)?;
         Ok(Self { path: path.into(), map })
     }
 

@@ -10,6 +10,7 @@ mod hub;
 mod mapped;
 mod safetensors;
 mod tensor;
+mod layout;
 mod matrix;
 mod decoder;
 
@@ -19,4 +20,4 @@ pub use decoder::{BasePrecision, Decoder, DecoderLayer, Linear, Projection};
 pub use error::ModelError;
 pub use hub::{DownloadProgress, HubSettings};
 pub use matrix::{Matrix, PANEL, Values};
-pub use tensor::{Encoding, StoredTensor};
+pub use tensor::{Encoding, RawTensor, StoredTensor};

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::mapped::MappedFile;
+use super::config::setting;
+use super::mapped::{MappedFile, file_name};
+use super::tensor::RawTensor;
 use super::{Encoding, ModelError, StoredTensor};
 use crate::files;
 
@@ -16,6 +18,8 @@ use crate::files;
 const LONGEST_HEADER: u64 = 100_000_000;
 /// An index of a few hundred thousand tensors is well below this.
 const LONGEST_INDEX: u64 = 100_000_000;
+/// The name of the weights where they are one file.
+const USUAL: &str = "model.safetensors";
 /// The name of the list of files.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
@@ -50,13 +54,35 @@ struct Index {
 }
 
 impl SafetensorsFolder {
-    /// Maps the weights of a folder and checks their headers.
+    /// Maps the weights of a folder and checks their headers: those of the file that `config.json` names (`transformers_weights`),
+    /// else `model.safetensors`, else the files of the index, else the folder's one other file. What is passed over is
+    /// said in `notes`.
     ///
     /// # Errors
     /// If there are none, or a file or the index is malformed or cut short.
-    pub fn open(folder: &Path) -> Result<Self, ModelError> {
-        let index = folder.join(INDEX);
-        if index.exists() { Self::from_index(folder, &index) } else { Self::from_one_file(&only_file(folder)?) }
+    pub fn open(folder: &Path, named: Option<&str>, notes: &mut Vec<String>) -> Result<Self, ModelError> {
+        let (usual, index) = (folder.join(USUAL), folder.join(INDEX));
+        match named {
+            Some(name) => Self::open_named(folder, name),
+            None if usual.is_file() => {
+                if index.is_file() && !names_one_file_alone(&index) {
+                    let said = "which is what transformers loads; the files that the index names are not";
+                    notes.push(format!("`{INDEX}` lies beside `{USUAL}`: the weights are those of `{USUAL}`, {said} read"));
+                }
+                Self::from_one_file(&usual)
+            }
+            None if index.is_file() => Self::from_index(folder, &index),
+            None => Self::from_one_file(&only_file(folder)?),
+        }
+    }
+
+    fn open_named(folder: &Path, name: &str) -> Result<Self, ModelError> {
+        let path = folder.join(name);
+        match is_plain(name) {
+            true if name.ends_with(".safetensors.index.json") => Self::from_index(folder, &path),
+            true if name.ends_with(".safetensors") => Self::from_one_file(&path),
+            _ => Err(setting("config.json", "transformers_weights", format!("`{name}`"), "a `.safetensors` file of the same folder")),
+        }
     }
 
     fn from_one_file(path: &Path) -> Result<Self, ModelError> {
@@ -65,33 +91,52 @@ impl SafetensorsFolder {
         Ok(Self { main: file.name(), files: vec![file], tensors })
     }
 
+    /// All tensors of all files that the index names, as transformers reads them; those that it lists must be among them.
     fn from_index(folder: &Path, index: &Path) -> Result<Self, ModelError> {
         let weight_map = read_index(index)?;
         let names: BTreeSet<&String> = weight_map.values().collect();
         let mut folder_files = Vec::with_capacity(names.len());
-        let mut headers = BTreeMap::new();
+        let mut tensors = BTreeMap::new();
         for name in names {
-            let file = MappedFile::open(&folder.join(name))?;
-            headers.insert(name.clone(), read_header(&file, folder_files.len())?);
+            let path = folder.join(name);
+            if !path.is_file() {
+                return Err(ModelError::MissingShard { index: file_name(index), file: name.clone() });
+            }
+            let file = MappedFile::open(&path)?;
+            tensors.extend(read_header(&file, folder_files.len())?);
             folder_files.push(file);
         }
-        let mut tensors = BTreeMap::new();
-        for (tensor, file) in weight_map {
-            let entry = headers.get_mut(&file).and_then(|header| header.remove(&tensor));
-            let entry = entry.ok_or_else(|| ModelError::MissingTensor { file: file.clone(), name: tensor.clone() })?;
-            tensors.insert(tensor, entry);
+        match weight_map.into_iter().find(|(tensor, _)| !tensors.contains_key(tensor)) {
+            Some((name, file)) => Err(ModelError::MissingTensor { file, name }),
+            None => Ok(Self { files: folder_files, tensors, main: file_name(index) }),
         }
-        Ok(Self { files: folder_files, tensors, main: INDEX.into() })
+    }
+
+    /// Gives tensors the names that `rename` has for them; a name that is taken already is left to whoever has it.
+    pub fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
+        let renamed: Vec<_> = self.tensors.keys().filter_map(|name| Some((name.clone(), rename(name)?))).collect();
+        for (from, to) in renamed.into_iter().filter(|(from, to)| from != to) {
+            if !self.tensors.contains_key(&to)
+                && let Some(entry) = self.tensors.remove(&from)
+            {
+                self.tensors.insert(to, entry);
+            }
+        }
+    }
+
+    /// Every tensor as it lies in its file, sorted by name.
+    pub fn raw(&self) -> impl Iterator<Item = RawTensor<'_>> {
+        self.tensors.iter().map(|(name, entry)| {
+            let file = &self.files[entry.file];
+            let bytes = file.bytes().get(entry.bytes.clone()).unwrap_or_default();
+            RawTensor { name: name.clone(), shape: &entry.shape, kind: entry.dtype.clone(), bytes, file, is_named: true }
+        })
     }
 
     /// The names of all tensors, sorted.
+    #[cfg(test)]
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
-    }
-
-    /// The shape of a tensor.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|entry| entry.shape.as_slice())
     }
 
     /// A tensor by name.
@@ -111,14 +156,22 @@ impl SafetensorsFolder {
     }
 }
 
+/// Whether an index names `model.safetensors` and nothing else: then both say the same.
+fn names_one_file_alone(index: &Path) -> bool {
+    read_index(index).is_ok_and(|weight_map| weight_map.values().all(|file| file == USUAL))
+}
+
+/// A name with a folder in it could reach any file of the machine.
+fn is_plain(name: &str) -> bool {
+    !(name.is_empty() || name == ".." || name.contains(['/', '\\']))
+}
+
 /// Tensor → file, every file a plain name.
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
-    let malformed = |reason: String| ModelError::Malformed { file: INDEX.into(), reason };
+    let malformed = |reason: String| ModelError::Malformed { file: file_name(path), reason };
     let text = files::read_text(path, LONGEST_INDEX)?;
     let Index { weight_map } = serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
-    // A name with a folder in it could reach any file of the machine.
-    let outside = |name: &&String| name.is_empty() || *name == ".." || name.contains(['/', '\\']);
-    match weight_map.values().find(outside) {
+    match weight_map.values().find(|name| !is_plain(name)) {
         Some(name) => Err(malformed(format!("`{name}` is not a plain file name"))),
         None => Ok(weight_map),
     }
@@ -133,12 +186,8 @@ pub(super) fn indexed_files(path: &Path) -> Result<BTreeSet<String>, ModelError>
     Ok(read_index(path)?.into_values().collect())
 }
 
-/// `model.safetensors`, else the folder's one other `.safetensors` file.
+/// The one `.safetensors` file of a folder that has no `model.safetensors`.
 fn only_file(folder: &Path) -> Result<std::path::PathBuf, ModelError> {
-    let usual = folder.join("model.safetensors");
-    if usual.exists() {
-        return Ok(usual);
-    }
     let names = files_of(folder)?;
     let no_model = |found: String| ModelError::NoModel {
         path: folder.display().to_string(),
@@ -182,7 +231,7 @@ fn dtype_bytes(dtype: &str) -> Option<u64> {
         "F64" | "I64" | "U64" | "C64" => 8,
         "F32" | "I32" | "U32" => 4,
         "F16" | "BF16" | "I16" | "U16" => 2,
-        "BOOL" | "I8" | "U8" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" => 1,
+        "BOOL" | "I8" | "U8" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => 1,
         _ => return None,
     })
 }
@@ -247,115 +296,4 @@ fn overlap(tensors: &BTreeMap<String, Entry>) -> Option<(&str, &str)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A safetensors file from its header and data.
-    fn file(header: &str, data: &[u8]) -> Vec<u8> {
-        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
-    }
-
-    fn open(content: &[u8]) -> Result<SafetensorsFolder, ModelError> {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("model.safetensors"), content).unwrap();
-        SafetensorsFolder::open(folder.path())
-    }
-
-    fn message(content: &[u8]) -> String {
-        open(content).expect_err("malformed").to_string()
-    }
-
-    const TWO: &str = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F16","shape":[1,2],"data_offsets":[8,12]}}"#;
-    const DATA: [u8; 12] = [0, 0, 128, 63, 0, 0, 0, 192, 0, 60, 0, 56];
-
-    #[test]
-    fn tensors_are_found_by_name_in_any_dtype_that_is_read() {
-        let folder = open(&file(TWO, &DATA)).unwrap();
-        assert_eq!(folder.names().collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(folder.tensor("a").unwrap().to_f32(), [1.0, -2.0]);
-        let b = folder.tensor("b").unwrap();
-        assert_eq!((b.shape.as_slice(), b.to_f32()), ([1, 2].as_slice(), vec![1.0, 0.5]));
-        assert_eq!(folder.tensor("c").unwrap_err().to_string(), "tensor `c` is missing from `model.safetensors`");
-    }
-
-    #[test]
-    fn a_file_cut_anywhere_says_which_tensor_and_how_many_bytes() {
-        let whole = file(TWO, &DATA);
-        for length in 0..whole.len() {
-            let error = open(&whole[..length]).expect_err("cut short");
-            assert!(matches!(error, ModelError::Truncated { .. }), "{length}: {error}");
-        }
-        let at = whole.len();
-        assert_eq!(
-            message(&whole[..at - 1]),
-            format!("`model.safetensors` is cut short: tensor `b` ends at byte {at}, the file at byte {}", at - 1)
-        );
-    }
-
-    #[test]
-    fn headers_that_lie_are_refused_by_tensor() {
-        for (header, expected) in [
-            (r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#, "tensor `a` of shape [3] and dtype F32 has 8 bytes, expected 12"),
-            (r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#, "tensor `a` has the offsets 8 to 0, expected ascending ones"),
-            (r#"{"a":{"dtype":"X9","shape":[2],"data_offsets":[0,8]}}"#, "tensor `a` has the unknown dtype `X9`"),
-            (
-                r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}}"#,
-                "tensor `a` has the impossible shape [4294967296, 4294967296]",
-            ),
-            (
-                r#"{"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},"b":{"dtype":"U8","shape":[8],"data_offsets":[4,12]}}"#,
-                "tensors `a` and `b` overlap",
-            ),
-            (r#"{"a":{"dtype":"U8","shape":[-1],"data_offsets":[0,8]}}"#, "the header of tensor `a` is wrong"),
-            (r#"{"a":7}"#, "the header of tensor `a` is wrong"),
-            ("[]", "its header is not a JSON object of tensors"),
-        ] {
-            let message = message(&file(header, &DATA));
-            assert!(message.starts_with("`model.safetensors` is malformed: ") && message.contains(expected), "{message}");
-        }
-        let message = message(&[&u64::MAX.to_le_bytes()[..], &DATA].concat());
-        assert!(message.contains("its header has 18446744073709551615 bytes, expected at most 100000000"), "{message}");
-    }
-
-    #[test]
-    fn a_dtype_that_is_not_read_is_refused_only_when_asked_for() {
-        let folder = open(&file(r#"{"a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}"#, &DATA)).unwrap();
-        let message = folder.tensor("a").unwrap_err().to_string();
-        assert_eq!(message, "tensor `a` of `model.safetensors` is stored as F8_E4M3, supported are F32, F16 and BF16");
-    }
-
-    #[test]
-    fn an_index_leads_to_the_files_and_is_held_to_them() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        std::fs::write(path.join("one.safetensors"), file(TWO, &DATA)).unwrap();
-        std::fs::write(path.join("two.safetensors"), file(r#"{"c":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}"#, &[128, 63]))
-            .unwrap();
-        let open = |map: &str| {
-            std::fs::write(path.join(INDEX), format!(r#"{{"metadata":{{}},"weight_map":{map}}}"#)).unwrap();
-            SafetensorsFolder::open(path)
-        };
-        let both = open(r#"{"a":"one.safetensors","c":"two.safetensors"}"#).unwrap();
-        assert_eq!(both.names().collect::<Vec<_>>(), ["a", "c"]);
-        assert_eq!((both.tensor("a").unwrap().to_f32(), both.tensor("c").unwrap().to_f32()), (vec![1.0, -2.0], vec![1.0]));
-        let message = |map| open(map).expect_err("wrong index").to_string();
-        assert_eq!(message(r#"{"d":"one.safetensors"}"#), "tensor `d` is missing from `one.safetensors`");
-        assert!(message(r#"{"d":"../one.safetensors"}"#).contains("`../one.safetensors` is not a plain file name"));
-        assert!(message(r#"{"d":"gone.safetensors"}"#).contains("gone.safetensors"));
-        assert!(message("7").contains("is malformed"));
-    }
-
-    #[test]
-    fn a_folder_without_weights_says_what_it_found_instead() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = || SafetensorsFolder::open(folder.path()).unwrap_err();
-        assert!(error().to_string().contains("found no weights"));
-        std::fs::write(folder.path().join("pytorch_model.bin"), "").unwrap();
-        assert!(error().to_string().contains("found `pytorch_model.bin`"));
-        assert!(error().hint().unwrap().contains("safe_serialization"));
-        for name in ["x.safetensors", "y.safetensors"] {
-            std::fs::write(folder.path().join(name), file(TWO, &DATA)).unwrap();
-        }
-        assert!(error().to_string().contains("found 2 `.safetensors` files without an index"));
-    }
-}
+mod tests;

@@ -100,6 +100,31 @@ pub struct StoredTensor<'a> {
     pub(super) file: Option<&'a MappedFile>,
 }
 
+/// A tensor as it lies in its file, whether its numbers can be read or not.
+#[derive(Clone, Debug)]
+pub struct RawTensor<'a> {
+    /// Its name in the Hugging Face checkpoint, else the file's own.
+    pub name: String,
+    /// `[rows, columns]`, `[columns]`, …
+    pub shape: &'a [usize],
+    /// What its numbers are, in the file's words: `BF16`, `I64`, `IQ4_XS`.
+    pub kind: String,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// Whether `name` is Hugging Face's.
+    pub(super) is_named: bool,
+    pub(super) file: &'a MappedFile,
+}
+
+impl RawTensor<'_> {
+    /// Gives back the memory of the file's pages under this tensor.
+    pub fn release(&self) {
+        if let Some(range) = self.file.range_of(self.bytes) {
+            self.file.release(range);
+        }
+    }
+}
+
 /// Encoded bytes that [`StoredTensor::to_f32`] reads before it gives their pages back.
 const READ_AT_ONCE: usize = 4 << 20;
 

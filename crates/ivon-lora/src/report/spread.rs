@@ -5,15 +5,17 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::lora::{ADAPTER_FILE, LoraError, Matrix, read_matrices};
+use crate::lora::{ADAPTER_FILE, Beside, LoraError, Matrix, is_factor, read_matrices};
 use crate::metrics::quantile;
 use crate::posterior::POSTERIOR_FILE;
 
 /// The weights of an adapter folder at a glance.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AdapterSpread {
-    /// Number of weights.
+    /// Number of weights of A and B of decoder layers.
     pub parameters: usize,
+    /// What the file holds beside them.
+    pub beside: Beside,
     /// What `posterior.safetensors` says of itself, where there is one.
     pub posterior: Option<BTreeMap<String, String>>,
     /// The decoder layers that carry weights, from the bottom.
@@ -60,8 +62,10 @@ pub fn adapter_spread(folder: &Path) -> Result<AdapterSpread, LoraError> {
     // Other kinds of posteriors have other things in their file.
     let has_variance = posterior.as_ref().and_then(|said| said.get("content")).is_some_and(|content| content == "variance");
     let variance = if has_variance { variance } else { BTreeMap::new() };
-    let parameters = mean.values().map(|matrix| matrix.values.len()).sum();
-    Ok(AdapterSpread { parameters, posterior, layers: layers(&mean, &variance) })
+    let beside = Beside::of(&mean);
+    let factors: BTreeMap<String, Matrix> = mean.into_iter().filter(|(name, _)| is_factor(name)).collect();
+    let parameters = factors.values().map(|matrix| matrix.values.len()).sum();
+    Ok(AdapterSpread { parameters, beside, posterior, layers: layers(&factors, &variance) })
 }
 
 /// Weights and standard deviations of A (0) and B (1).
@@ -106,7 +110,7 @@ fn place_of(name: &str) -> [usize; 2] {
 mod tests {
     use super::*;
     use crate::lora::tiny::{adapter, config};
-    use crate::lora::write_peft;
+    use crate::lora::{write_matrices, write_peft};
     use crate::posterior::{Gaussian, write_posterior};
 
     #[test]
@@ -122,6 +126,20 @@ mod tests {
         assert_eq!((found[0].b.rms, found[0].b.sigma), (0.0, Some([2.0; 3])));
         assert_eq!(found[0].all.sigma.map(|sigma| sigma[1]), Some(0.5));
         assert_eq!(layers(&mean, &BTreeMap::new())[0].all.sigma, None);
+    }
+
+    #[test]
+    fn whole_layers_are_counted_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mean = adapter(2, "q_proj");
+        write_peft(folder.path(), &mean, &config("q_proj"), None).unwrap();
+        let path = folder.path().join(ADAPTER_FILE);
+        let (mut matrices, metadata) = read_matrices(&path).unwrap();
+        matrices.insert("base_model.model.lm_head.weight".into(), Matrix { shape: [96, 32], values: vec![1.0; 96 * 32] });
+        write_matrices(&path, &matrices, metadata).unwrap();
+        let spread = adapter_spread(folder.path()).unwrap();
+        assert_eq!((spread.parameters, spread.layers.len()), (mean.parameter_count(), 2));
+        assert_eq!((spread.beside.whole[0].module.as_str(), spread.beside.whole[0].shape), ("lm_head", [96, 32]));
     }
 
     #[test]

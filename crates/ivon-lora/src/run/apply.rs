@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use super::evaluation::{EvaluationReport, Prediction, Temperatures, predictions};
 use super::folder::{self, OpenedAdapter, write_json, write_predictions};
 use super::train::{Watch, same_answers};
-use super::{Base, ModelConfig, RunError, RunEvent};
+use super::{Base, ModelConfig, RunError, RunEvent, base};
 use crate::data::{self, DataConfig, EncodedSet, Example, Source, Split, Task};
 use crate::files;
-use crate::model::Checkpoint;
 use crate::posterior::{PredictWith, Spread};
 use crate::predict::{Evaluated, EvaluationOptions, evaluate as evaluate_set};
 
@@ -70,9 +69,10 @@ pub(super) struct Opened {
 
 impl Opened {
     pub fn open(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Self, RunError> {
-        let checkpoint = Checkpoint::open(&request.model)?;
+        let checkpoint = base::open(&request.model, watch)?;
+        let folder = base::locate_adapter(&request.adapter, watch)?;
         let base = Base::load(&checkpoint, &request.base)?;
-        let adapter = OpenedAdapter::read(&request.adapter, base.config(), base.device())?;
+        let adapter = OpenedAdapter::read(&folder, base.config(), base.device())?;
         let sidecar = adapter.sidecar.as_ref();
         if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.base.fingerprint.hash != base.record.fingerprint.hash) {
             watch(RunEvent::Warning(format!(

@@ -1,12 +1,15 @@
 //! The base of a run: an opened checkpoint as tokenizer and network, what identifies it, and what it says by itself.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::Device;
 
-use super::{ModelConfig, RunConfig, RunError};
+use super::train::Watch;
+use super::{ModelConfig, RunConfig, RunError, RunEvent};
 use crate::data::{DataConfig, Encoded, Tokenizer};
 use crate::forward::Network;
+use crate::lora;
 use crate::metrics::LogProbabilities;
 use crate::model::{Checkpoint, Decoder, DecoderConfig};
 use crate::posterior::BaseRecord;
@@ -51,6 +54,30 @@ impl Base {
     pub fn device(&self) -> &Device {
         self.network.device()
     }
+}
+
+/// Opens a model by name and says what its files have to say.
+///
+/// # Errors
+/// As [`Checkpoint::open`].
+pub(super) fn open(name: &str, watch: Watch<'_>) -> Result<Checkpoint, RunError> {
+    let checkpoint = Checkpoint::open(name)?;
+    for note in checkpoint.notes() {
+        watch(RunEvent::Note(note.clone()));
+    }
+    Ok(checkpoint)
+}
+
+/// The folder of the adapter that was named; says so where it is another folder.
+///
+/// # Errors
+/// As [`lora::locate_adapter`].
+pub(super) fn locate_adapter(named: &Path, watch: Watch<'_>) -> Result<PathBuf, RunError> {
+    let place = lora::locate_adapter(named)?;
+    if let Some(note) = place.note {
+        watch(RunEvent::Note(note));
+    }
+    Ok(place.folder)
 }
 
 /// What the untuned base said to test rows, kept for the runs of a comparison, which ask it the same again and again.

@@ -23,7 +23,7 @@ pub const COST_FILE: &str = "cost.json";
 /// A line per evaluated example.
 pub const PREDICTIONS_FILE: &str = "predictions.jsonl";
 /// The adapter with its posterior.
-pub const ADAPTER_FOLDER: &str = "adapter";
+pub const ADAPTER_FOLDER: &str = crate::lora::FOLDER_IN_RUN;
 const LOCK_FILE: &str = ".lock";
 const LARGEST_RUN: u64 = 16 << 20;
 

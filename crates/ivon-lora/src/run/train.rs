@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::advice::advice;
-use super::base::KnownBase;
+use super::base::{self, KnownBase};
 use super::estimate::Estimate;
 use super::evaluation::EvaluationReport;
 use super::finish::Finish;
@@ -11,7 +11,7 @@ use super::folder::{self, RunFolder, Start};
 use super::memory::available_memory;
 use super::{Base, Provenance, RunConfig, RunError, RunEvent};
 use crate::data::{self, Dataset, EncodedSet, Example, Form, Role, Task};
-use crate::lora::{Adapter, LoraConfig, read_peft};
+use crate::lora::{Adapter, LoraConfig, locate_adapter, read_peft};
 use crate::method::train_members;
 use crate::model::Checkpoint;
 use crate::posterior::Posterior;
@@ -73,6 +73,9 @@ pub fn train_on(
         found: "absent".into(),
         expected: "the folder that the run writes",
     })?;
+    if let Some(named) = &config.model.adapter {
+        base::locate_adapter(named, watch)?;
+    }
     let folder = RunFolder::take(out, config, start)?;
     if start == Start::Resumed && !folder.resumes && config.train.steps != Some(0) {
         watch(RunEvent::Note("the run has no checkpoint yet: it begins at its first step".into()));
@@ -80,7 +83,7 @@ pub fn train_on(
     for note in &dataset.report.notes {
         watch(RunEvent::Note(note.to_string()));
     }
-    let checkpoint = Checkpoint::open(model)?;
+    let checkpoint = base::open(model, watch)?;
     let sets = Sets::encode(config, task, dataset, &checkpoint, watch)?;
     if let Some(by) = config.optimizer.settings().needs_calibrate().filter(|_| sets.calibrate.examples.is_empty()) {
         return Err(RunError::Setting {
@@ -221,7 +224,7 @@ fn first_adapter(config: &RunConfig, seed: u64, base: &Base) -> Result<(Adapter,
     match &config.model.adapter {
         None => Ok((Adapter::new(&config.lora, base.config(), seed, &device)?, config.lora.clone())),
         Some(folder) => {
-            let peft = read_peft(folder, base.config(), &device)?;
+            let peft = read_peft(&locate_adapter(folder)?.folder, base.config(), &device)?;
             // Rank and targets are those of the folder; what only training has comes from the settings.
             Ok((peft.adapter, LoraConfig { dropout: config.lora.dropout, ..peft.config }))
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ivon_lora::data::Task;
-use ivon_lora::lora::{LoraConfig, read_peft_config};
+use ivon_lora::lora::{LoraConfig, locate_adapter, read_peft_config};
 use ivon_lora::posterior::{PredictWith, Sidecar};
 use ivon_lora::report::{AdapterSpread, LayerSpread, Table, adapter_spread};
 use serde::Serialize;
@@ -37,7 +37,9 @@ struct MadeFor {
 ///
 /// # Errors
 /// If a file is missing or malformed.
-pub fn inspect(folder: &Path) -> Result<AdapterSeen, Failure> {
+pub fn inspect(named: &Path) -> Result<AdapterSeen, Failure> {
+    let place = locate_adapter(named)?;
+    let folder = &place.folder;
     let (config, base) = read_peft_config(folder)?;
     let spread = adapter_spread(folder)?;
     let made_for = Sidecar::read(folder)?.map(|sidecar| MadeFor {
@@ -73,6 +75,7 @@ impl Seen for AdapterSeen {
             ("layers", targets),
             ("weights", count(self.spread.parameters as u64)),
         ];
+        lines.extend(self.beside().map(|said| ("holds besides", said)));
         match &self.made_for {
             None => lines.push(("made for", "not said: an adapter of another program".into())),
             Some(made) => {
@@ -102,6 +105,18 @@ impl Seen for AdapterSeen {
 }
 
 impl AdapterSeen {
+    /// What `predict`, `evaluate` and `merge` do not read, where there is any.
+    fn beside(&self) -> Option<String> {
+        let beside = &self.spread.beside;
+        let whole = beside.whole.iter().map(|layer| {
+            let [rows, columns] = layer.shape;
+            format!("the whole layer {} ({rows} × {columns}: {} weights)", layer.module, count((rows * columns) as u64))
+        });
+        let adapted = beside.adapted.iter().map(|module| format!("A and B of {module}"));
+        let said: Vec<String> = whole.chain(adapted).collect();
+        (!said.is_empty()).then(|| format!("{}; with them the adapter cannot be used here, merge it with PEFT first", said.join(", ")))
+    }
+
     fn table(&self) -> Table {
         let sampled = self.spread.posterior.as_ref().is_some_and(|said| said.get("content").is_some_and(|content| content == "variance"));
         let mut head = vec!["layer".to_string(), "weights".into(), "rms".into()];

@@ -19,7 +19,9 @@ pub struct Model {
     parameters: u64,
     bytes: u64,
     /// Tensors and bytes of each encoding.
-    encodings: BTreeMap<&'static str, (usize, u64)>,
+    encodings: BTreeMap<String, (usize, u64)>,
+    /// Tensors that the decoder needs and this program cannot read, by their encoding.
+    not_read: BTreeMap<String, usize>,
     tokenizer: Tokens,
     fingerprint: String,
 }
@@ -40,11 +42,14 @@ pub fn inspect(name: &str) -> Result<Model, Failure> {
     let mut screen = Screen::new(ScreenArgs::default());
     let checkpoint = open(name, &mut screen)?;
     screen.close();
-    let mut encodings: BTreeMap<&'static str, (usize, u64)> = BTreeMap::new();
-    for name in checkpoint.names() {
-        let tensor = checkpoint.tensor(&name)?;
-        let entry = encodings.entry(tensor.encoding.name()).or_default();
+    let (mut encodings, mut not_read) = (BTreeMap::<String, (usize, u64)>::new(), BTreeMap::new());
+    let needed = checkpoint.names();
+    for tensor in checkpoint.raw() {
+        let entry = encodings.entry(tensor.kind.clone()).or_default();
         *entry = (entry.0 + 1, entry.1 + tensor.bytes.len() as u64);
+        if needed.contains(&tensor.name) && checkpoint.tensor(&tensor.name).is_err() {
+            *not_read.entry(tensor.kind).or_default() += 1;
+        }
     }
     let tokenizer = match checkpoint.tokenizer() {
         Ok(tokenizer) => Tokens::Read {
@@ -61,6 +66,7 @@ pub fn inspect(name: &str) -> Result<Model, Failure> {
         parameters: checkpoint.parameters(),
         bytes: encodings.values().map(|(_, bytes)| bytes).sum(),
         encodings,
+        not_read,
         tokenizer,
         fingerprint: checkpoint.fingerprint()?,
     })
@@ -90,6 +96,11 @@ impl Seen for Model {
                 format!("{}{}", config.vocab_size, if config.tie_word_embeddings { ", output tied to the embeddings" } else { "" }),
             ),
         ];
+        if !self.not_read.is_empty() {
+            let kinds = self.not_read.iter().map(|(kind, tensors)| format!("{kind} ({tensors} tensors)"));
+            let said = format!("{}: the model cannot be used as it is", kinds.collect::<Vec<_>>().join(", "));
+            lines.insert(4, ("not read here", said));
+        }
         match &self.tokenizer {
             Tokens::Read { tokens, bos_token, eos_token, chat_template } => {
                 let special = |token: &Option<String>| token.as_ref().map_or("none".to_string(), |token| format!("`{token}`"));

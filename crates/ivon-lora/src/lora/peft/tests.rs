@@ -1,7 +1,7 @@
 use std::fs;
 
-use super::super::Matrix;
 use super::super::tiny::{adapter, config, decoder, golden};
+use super::super::{Matrix, resolve_targets};
 use super::*;
 
 fn read(folder: &Path) -> Result<PeftAdapter, LoraError> {
@@ -160,9 +160,7 @@ fn tensors_of_another_model_are_refused_by_name_and_shape() {
 fn strange_and_missing_tensors_are_refused_by_name() {
     let some = || Matrix { shape: [1, 1], values: vec![0.0] };
     for name in [
-        "base_model.model.model.embed_tokens.lora_embedding_A",
         "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector",
-        "base_model.model.lm_head.weight",
         "base_model.model.model.layers.0.self_attn.q_proj.lora_A_rho.weight",
         "base_model.model.model.layers.00.self_attn.q_proj.lora_A.weight",
     ] {
@@ -172,6 +170,26 @@ fn strange_and_missing_tensors_are_refused_by_name() {
     let name = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight";
     let error = read(with_tensors(|tensors| drop(tensors.remove(name))).path()).unwrap_err();
     assert!(error.to_string().starts_with(&format!("tensor `{name}` is missing from")), "{error}");
+}
+
+#[test]
+fn whole_layers_and_adapted_tables_are_refused_as_what_they_are() {
+    let some = || Matrix { shape: [1, 1], values: vec![0.0] };
+    let with = |name: &str| read(with_tensors(|tensors| drop(tensors.insert(name.into(), some()))).path()).unwrap_err();
+    assert!(matches!(with("base_model.model.lm_head.weight"), LoraError::WholeLayers { layers, .. } if layers == "`lm_head` [1, 1]"));
+    for name in ["base_model.model.lm_head.lora_A.weight", "base_model.model.model.embed_tokens.lora_embedding_A"] {
+        assert!(matches!(with(name), LoraError::OtherLayer { .. }), "{name}");
+    }
+}
+
+#[test]
+fn an_adapter_of_mlx_lm_is_named() {
+    let folder = with_keys(json!({}));
+    let config = r#"{"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": {"rank": 4, "scale": 20.0}}"#;
+    fs::write(folder.path().join(CONFIG_FILE), config).unwrap();
+    let error = read(folder.path()).unwrap_err();
+    assert!(error.to_string().ends_with("is of an adapter of mlx-lm (`fine_tune_type`), expected one of PEFT (`peft_type`)"), "{error}");
+    assert!(error.hint().unwrap().contains("transposed"));
 }
 
 #[test]

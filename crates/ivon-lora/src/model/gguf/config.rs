@@ -1,7 +1,7 @@
 //! GGUF metadata → [`DecoderConfig`].
 
-use super::blocks;
 use super::reader::GgufFile;
+use super::{block_types, blocks};
 use crate::model::config::setting;
 use crate::model::{DecoderConfig, Encoding, ModelError, RopeScaling};
 
@@ -100,9 +100,6 @@ fn refuse_what_the_decoder_lacks(keys: &Keys) -> Result<(), ModelError> {
     if let Some(experts) = keys.unsigned("expert_count")?.filter(|experts| *experts > 0) {
         return Err(keys.wrong("expert_count", format!("`{experts}`"), "no experts"));
     }
-    if let Some(parts) = keys.file.unsigned("split.count")?.filter(|parts| *parts > 1) {
-        return Err(setting(&keys.file.name(), "split.count", format!("`{parts}`"), "one file, as `llama-gguf-split --merge` makes it"));
-    }
     match keys.file.tensors().keys().find(|name| keys.architecture != "qwen2" && name.ends_with(".bias")) {
         Some(bias) => Err(setting(&keys.file.name(), bias, "there", format!("no biases in architecture `{}`", keys.architecture))),
         None => Ok(()),
@@ -136,11 +133,11 @@ fn factors(file: &GgufFile) -> Result<Option<Vec<f32>>, ModelError> {
         return Err(ModelError::Encoding {
             file: file.name(),
             name: "rope_freqs.weight".into(),
-            found: format!("ggml type {}", entry.ggml_type),
+            found: block_types::name(entry.ggml_type),
             supported: "F32",
         });
     }
     let mut factors = vec![0.0; count];
-    blocks::dequantize_row(Encoding::F32, &file.mapped().bytes()[entry.bytes.clone()], &mut factors);
+    blocks::dequantize_row(Encoding::F32, file.bytes(entry), &mut factors);
     Ok(Some(factors))
 }

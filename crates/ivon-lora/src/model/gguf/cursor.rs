@@ -7,9 +7,10 @@
 
 use std::collections::BTreeMap;
 
+use super::block_types;
 use super::reader::{Array, TensorEntry, Value};
+use crate::model::ModelError;
 use crate::model::mapped::MappedFile;
-use crate::model::{Encoding, ModelError};
 
 /// ggml has at most four dimensions.
 const MOST_DIMENSIONS: u32 = 4;
@@ -241,11 +242,11 @@ impl<'a> Cursor<'a> {
         let ggml_type = self.number(4)? as u32;
         let offset = self.number(8)?;
         let start = usize::try_from(offset).map_err(|_| self.malformed(format!("tensor `{name}` lies at byte {offset} of the data")))?;
-        Ok(TensorEntry { shape, ggml_type, bytes: start..start })
+        Ok(TensorEntry { shape, ggml_type, bytes: start..start, part: 0 })
     }
 
     fn placed(&self, name: &str, entry: TensorEntry, data: u64, alignment: u64) -> Result<TensorEntry, ModelError> {
-        let TensorEntry { shape, ggml_type, bytes } = entry;
+        let TensorEntry { shape, ggml_type, bytes, part } = entry;
         let offset = bytes.start as u64;
         if !offset.is_multiple_of(alignment) {
             return Err(self.malformed(format!("tensor `{name}` lies at byte {offset} of the data, expected a multiple of {alignment}")));
@@ -254,17 +255,16 @@ impl<'a> Cursor<'a> {
         let rows = shape.iter().rev().skip(1).try_fold(1usize, |rows, n| rows.checked_mul(*n)).ok_or_else(impossible)?;
         let Some(start) = data.checked_add(offset) else { return Err(impossible()) };
         // A tensor of an encoding that is not read is an error only when it is asked for.
-        let length = match Encoding::from_ggml_type(ggml_type) {
+        let length = match block_types::block(ggml_type) {
             None => 0,
-            Some(encoding) => {
-                let row = encoding.row_bytes(shape.last().copied().unwrap_or(0)).ok_or_else(|| {
-                    let (values, _) = encoding.block();
-                    self.malformed(format!(
-                        "tensor `{name}` of shape {shape:?} is {}, expected rows of a multiple of {values}",
-                        encoding.name()
-                    ))
-                })?;
-                row.checked_mul(rows).ok_or_else(impossible)?
+            Some((values, bytes)) => {
+                let columns = shape.last().copied().unwrap_or(0);
+                if !columns.is_multiple_of(values) {
+                    let kind = block_types::name(ggml_type);
+                    let reason = format!("tensor `{name}` of shape {shape:?} is {kind}, expected rows of a multiple of {values}");
+                    return Err(self.malformed(reason));
+                }
+                (columns / values).checked_mul(bytes).and_then(|row| row.checked_mul(rows)).ok_or_else(impossible)?
             }
         };
         let end = start.checked_add(length as u64).ok_or_else(impossible)?;
@@ -272,7 +272,7 @@ impl<'a> Cursor<'a> {
         if end > found {
             return Err(ModelError::Truncated { file: self.file.name(), what: format!("tensor `{name}`"), expected: end, found });
         }
-        Ok(TensorEntry { shape, ggml_type, bytes: start as usize..end as usize })
+        Ok(TensorEntry { shape, ggml_type, bytes: start as usize..end as usize, part })
     }
 }
 

@@ -1,11 +1,13 @@
 //! GGUF files (llama.cpp's format): metadata, tensors, quantised blocks, the tokenizer inside, and a writer.
 
+pub mod block_types;
 pub mod blocks;
 mod config;
 mod cursor;
 pub mod names;
 pub mod quantize;
 mod reader;
+pub(super) mod split;
 pub(super) mod tokenizer;
 mod writer;
 
@@ -14,6 +16,7 @@ use std::path::Path;
 pub use reader::{Array, GgufFile, TensorEntry, Value};
 pub use writer::{GgufWriter, Metadata};
 
+use super::tensor::RawTensor;
 use super::{DecoderConfig, Encoding, ModelError, StoredTensor};
 
 /// A GGUF file read as a checkpoint: Hugging Face's names and row order over GGUF's.
@@ -42,11 +45,22 @@ impl GgufCheckpoint {
         &self.file
     }
 
-    /// Hugging Face's names of the tensors, sorted; those that have none there are left out.
-    pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.file.tensors().keys().filter_map(|name| names::to_hugging_face(name)).collect();
-        names.sort();
-        names
+    /// Every tensor as it lies in its file, sorted by name.
+    pub fn raw<'a>(&'a self) -> Vec<RawTensor<'a>> {
+        let raw = |(name, entry): (&String, &'a TensorEntry)| {
+            let known = names::to_hugging_face(name);
+            RawTensor {
+                is_named: known.is_some(),
+                name: known.unwrap_or_else(|| name.clone()),
+                shape: &entry.shape,
+                kind: block_types::name(entry.ggml_type),
+                bytes: self.file.bytes(entry),
+                file: self.file.file_of(entry),
+            }
+        };
+        let mut all: Vec<RawTensor<'_>> = self.file.tensors().iter().map(raw).collect();
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
     }
 
     /// A tensor by Hugging Face's name.
@@ -59,17 +73,17 @@ impl GgufCheckpoint {
         let encoding = Encoding::from_ggml_type(entry.ggml_type).ok_or_else(|| ModelError::Encoding {
             file: self.file.name(),
             name: name.into(),
-            found: format!("ggml type {}", entry.ggml_type),
+            found: block_types::name(entry.ggml_type),
             supported: "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K",
         })?;
         let permuted = self.permuted_head.filter(|_| names::is_rotary(name));
-        let bytes = &self.file.mapped().bytes()[entry.bytes.clone()];
+        let bytes = self.file.bytes(entry);
         let tensor = StoredTensor::new(name.into(), entry.shape.clone(), encoding, bytes, permuted);
         let tensor = tensor.ok_or_else(|| ModelError::Malformed {
             file: self.file.name(),
             reason: format!("tensor `{name}` of shape {:?} has no whole number of heads", entry.shape),
         })?;
-        Ok(StoredTensor { file: Some(self.file.mapped()), ..tensor })
+        Ok(StoredTensor { file: Some(self.file.file_of(entry)), ..tensor })
     }
 }
 
@@ -117,8 +131,12 @@ mod tests {
     }
 
     /// Writes the tensors of a checkpoint; q and k rows permuted where the architecture asks for it.
-    fn write(checkpoint: &Checkpoint, mut writer: GgufWriter, permuted: bool, path: &Path) {
-        for name in checkpoint.names() {
+    fn write(checkpoint: &Checkpoint, writer: GgufWriter, permuted: bool, path: &Path) {
+        write_some(checkpoint, writer, permuted, path, |_| true);
+    }
+
+    fn write_some(checkpoint: &Checkpoint, mut writer: GgufWriter, permuted: bool, path: &Path, wanted: impl Fn(&str) -> bool) {
+        for name in checkpoint.names().into_iter().filter(|name| wanted(name)) {
             writer.tensor(&names::to_gguf(&name).unwrap(), &checkpoint.tensor(&name).unwrap().shape, Encoding::F32).unwrap();
         }
         if let RopeScaling::Factors { factors } = &checkpoint.config().rope_scaling {
@@ -156,6 +174,64 @@ mod tests {
             let message = gguf.tensor("model.layers.9.mlp.up_proj.weight").unwrap_err().to_string();
             assert_eq!(message, "tensor `model.layers.9.mlp.up_proj.weight` is missing from `model.gguf`");
         }
+    }
+
+    #[test]
+    fn a_model_in_three_files_is_the_model_in_one() {
+        let (folder, path) = (golden("llama"), tempfile::tempdir().unwrap());
+        let whole = path.path().join("whole.gguf");
+        write(&folder, writer(folder.config(), "llama"), true, &whole);
+        let parts = path.path().join("parts");
+        std::fs::create_dir(&parts).unwrap();
+        for number in 0..3u32 {
+            let mut writer = if number == 0 { writer(folder.config(), "llama") } else { GgufWriter::new("llama") };
+            writer.set("split.no", Metadata::U32(number));
+            writer.set("split.count", Metadata::U32(3));
+            writer.set("split.tensors.count", Metadata::U32(folder.names().len() as u32));
+            let path = parts.join(format!("m-{:05}-of-00003.gguf", number + 1));
+            write_some(&folder, writer, true, &path, |name| name.len() as u32 % 3 == number);
+        }
+        let open = |path: &Path| Checkpoint::open(&path.display().to_string()).unwrap();
+        let (one, three) = (open(&whole), open(&parts));
+        assert_eq!((one.config(), one.names(), one.fingerprint().unwrap()), (three.config(), three.names(), three.fingerprint().unwrap()));
+        for name in one.names() {
+            assert_eq!(one.tensor(&name).unwrap().to_f32(), three.tensor(&name).unwrap().to_f32(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_is_not_read_is_named_and_listed_and_the_rest_is_read() {
+        let (folder, path) = (golden("llama"), tempfile::tempdir().unwrap());
+        let path = path.path().join("model.gguf");
+        write(&folder, writer(folder.config(), "llama"), true, &path);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let name = b"blk.0.attn_v.weight";
+        let at = bytes.windows(name.len()).position(|part| part == name).unwrap() + name.len() + 4 + 2 * 8;
+        // I32, whose numbers take as many bytes as those of F32.
+        bytes[at] = 26;
+        std::fs::write(&path, bytes).unwrap();
+        let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
+        let kinds: Vec<String> = checkpoint.raw().into_iter().map(|tensor| tensor.kind).filter(|kind| kind != "F32").collect();
+        assert_eq!(kinds, ["I32"]);
+        let error = checkpoint.tensor("model.layers.0.self_attn.v_proj.weight").unwrap_err();
+        assert!(error.to_string().contains("is stored as I32, supported are F32, F16, BF16, Q4_0"), "{error}");
+        assert!(error.hint().unwrap().contains("llama-quantize"));
+        assert_eq!(checkpoint.fingerprint().unwrap().len(), 64);
+    }
+
+    #[test]
+    fn tensors_that_a_decoder_does_not_have_are_noted() {
+        let (folder, path) = (golden("llama"), tempfile::tempdir().unwrap());
+        let path = path.path().join("model.gguf");
+        let mut writer = writer(folder.config(), "llama");
+        writer.tensor("blk.0.ssm_in.weight", &[1], Encoding::F32).unwrap();
+        for name in folder.names() {
+            writer.tensor(&names::to_gguf(&name).unwrap(), &folder.tensor(&name).unwrap().shape, Encoding::F32).unwrap();
+        }
+        let values = |name: &str| names::to_hugging_face(name).map_or(vec![1.0], |name| folder.tensor(&name).unwrap().to_f32());
+        writer.write_f32(&path, values).unwrap();
+        let notes = Checkpoint::open(&path.display().to_string()).unwrap().notes().to_vec();
+        assert_eq!(notes, ["not used, as a llama decoder has no such tensors: `blk.0.ssm_in.weight` (F32 [1]) of `model.gguf`"]);
     }
 
     /// The golden llama as GGUF, with the metadata changed.
@@ -201,7 +277,6 @@ mod tests {
     fn what_the_decoder_cannot_do_is_refused_by_key() {
         for (key, value, found) in [
             ("llama.expert_count", Metadata::U32(8), "`8`"),
-            ("split.count", Metadata::U32(2), "`2`"),
             ("general.type", Metadata::Text("adapter".into()), "`adapter`"),
             ("llama.rope.scaling.type", Metadata::Text("yarn".into()), "`yarn`"),
             ("llama.rope.dimension_count", Metadata::U32(4), "`4`"),

@@ -1,0 +1,179 @@
+//! A model in several GGUF files, as `llama-gguf-split` makes them: which file is which part, and that all are there.
+//!
+//! The first part holds the metadata; every part says its number and how many there are, and holds some of the tensors.
+
+use std::path::{Path, PathBuf};
+
+use super::reader::GgufFile;
+use crate::model::ModelError;
+use crate::model::mapped::file_name;
+
+/// What a file says of its place among the parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Counted from 1.
+    pub number: usize,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl Part {
+    /// What the metadata of a file say; the only part of itself where they say nothing.
+    ///
+    /// # Errors
+    /// If a key is of another kind.
+    pub fn of(file: &GgufFile) -> Result<Self, ModelError> {
+        let count = file.unsigned("split.count")?.unwrap_or(1).max(1);
+        let number = file.unsigned("split.no")?.unwrap_or(0).saturating_add(1);
+        Ok(Self { number, count })
+    }
+
+    /// The end of a part's name, by llama.cpp's rule.
+    fn ending(self) -> String {
+        format!("-{:05}-of-{:05}.gguf", self.number, self.count)
+    }
+}
+
+/// The part that a name tells: `NAME-00002-of-00003.gguf` is the second of three.
+pub(in crate::model) fn part_of_name(name: &str) -> Option<(usize, usize)> {
+    let (rest, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+    let (_, number) = rest.rsplit_once('-')?;
+    let digits = |text: &str| (text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten();
+    Some((digits(number)?, digits(count)?))
+}
+
+/// The files of the parts after the first, in their order, given the first.
+///
+/// # Errors
+/// [`ModelError::Split`] if this is not the first part, has another name than a first part has, or one that it needs is not there.
+pub(super) fn other_parts(path: &Path, part: Part) -> Result<Vec<PathBuf>, ModelError> {
+    let name = file_name(path);
+    let said = format!("part {} of {} of a split model", part.number, part.count);
+    let wrong = |expected: String, hint: String| ModelError::Split { file: name.clone(), found: said.clone(), expected, hint };
+    let Some(stem) = name.strip_suffix(&part.ending()) else {
+        let expected = format!("a name that ends in `{}`, by which the other parts are found", part.ending());
+        return Err(wrong(expected, "give the parts the names back that they were made with".into()));
+    };
+    let of = |number: usize| format!("{stem}{}", Part { number, ..part }.ending());
+    if part.number != 1 {
+        let first = of(1);
+        let hint = match path.with_file_name(&first).exists() {
+            true => format!("name `{}` instead: the other parts are found beside it", path.with_file_name(&first).display()),
+            false => format!("fetch all {} parts into one folder, and name the first", part.count),
+        };
+        return Err(wrong(format!("the first part, `{first}`"), hint));
+    }
+    let mut parts = Vec::new();
+    for number in 2..=part.count {
+        let path = path.with_file_name(of(number));
+        if !path.is_file() {
+            return Err(wrong(format!("`{}` beside it", of(number)), "fetch the missing parts into the same folder".into()));
+        }
+        parts.push(path);
+    }
+    Ok(parts)
+}
+
+/// Holds a part to what its place among the others asks for.
+///
+/// # Errors
+/// [`ModelError::Split`] if it says otherwise.
+pub(super) fn check(file: &GgufFile, expected: Part) -> Result<(), ModelError> {
+    let found = Part::of(file)?;
+    if found == expected {
+        return Ok(());
+    }
+    Err(ModelError::Split {
+        file: file.name(),
+        found: format!("part {} of {} by its own words", found.number, found.count),
+        expected: format!("part {} of {}", expected.number, expected.count),
+        hint: "fetch all parts again: they are not of one split".into(),
+    })
+}
+
+/// Holds all parts together to the number of tensors that the first names.
+///
+/// # Errors
+/// [`ModelError::Split`] if there are more or fewer.
+pub(super) fn check_tensors(file: &GgufFile) -> Result<(), ModelError> {
+    let found = file.tensors().len();
+    match file.unsigned("split.tensors.count")? {
+        Some(expected) if expected != found => Err(ModelError::Split {
+            file: file.name(),
+            found: format!("a split model with {found} tensors in all parts"),
+            expected: format!("{expected} tensors"),
+            hint: "fetch all parts again: they are not of one split".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Encoding;
+    use crate::model::gguf::{GgufWriter, Metadata};
+
+    /// A part with one tensor of one number.
+    fn part(folder: &Path, name: &str, [number, count, tensors]: [u32; 3], tensor: &str) -> PathBuf {
+        let mut writer = GgufWriter::new("llama");
+        for (key, value) in [("split.no", number - 1), ("split.count", count), ("split.tensors.count", tensors)] {
+            writer.set(key, Metadata::U32(value));
+        }
+        writer.tensor(tensor, &[1], Encoding::F32).unwrap();
+        let path = folder.join(name);
+        writer.write_f32(&path, |_| vec![number as f32]).unwrap();
+        path
+    }
+
+    fn sentence(path: &Path) -> (String, String) {
+        let error = GgufFile::open(path).unwrap_err();
+        (error.to_string(), error.hint().unwrap())
+    }
+
+    #[test]
+    fn the_first_part_opens_all_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = part(folder.path(), "m-00001-of-00003.gguf", [1, 3, 3], "a");
+        part(folder.path(), "m-00002-of-00003.gguf", [2, 3, 3], "b");
+        part(folder.path(), "m-00003-of-00003.gguf", [3, 3, 3], "c");
+        let file = GgufFile::open(&first).unwrap();
+        assert_eq!(file.tensors().keys().collect::<Vec<_>>(), ["a", "b", "c"]);
+        for (name, value) in [("a", 1f32), ("b", 2.0), ("c", 3.0)] {
+            assert_eq!(file.bytes(&file.tensors()[name]), value.to_le_bytes());
+        }
+    }
+
+    #[test]
+    fn every_part_must_be_there_and_be_what_its_name_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let second = part(path, "m-00002-of-00002.gguf", [2, 2, 2], "b");
+        let (message, hint) = sentence(&second);
+        assert_eq!(message, "`m-00002-of-00002.gguf` is part 2 of 2 of a split model, expected the first part, `m-00001-of-00002.gguf`");
+        assert!(hint.contains("fetch all 2 parts"), "{hint}");
+        let first = part(path, "m-00001-of-00002.gguf", [1, 2, 2], "a");
+        assert!(sentence(&second).1.contains("m-00001-of-00002.gguf"), "{:?}", sentence(&second));
+        std::fs::remove_file(&second).unwrap();
+        let (message, hint) = sentence(&first);
+        assert_eq!(message, "`m-00001-of-00002.gguf` is part 1 of 2 of a split model, expected `m-00002-of-00002.gguf` beside it");
+        assert!(hint.contains("missing parts"), "{hint}");
+        part(path, "m-00002-of-00002.gguf", [2, 3, 2], "b");
+        assert_eq!(sentence(&first).0, "`m-00002-of-00002.gguf` is part 2 of 3 by its own words, expected part 2 of 2");
+        part(path, "m-00002-of-00002.gguf", [2, 2, 2], "a");
+        assert!(sentence(&first).0.contains("tensor `a` is in two of its parts"), "{:?}", sentence(&first));
+        let renamed = part(path, "model.gguf", [1, 2, 2], "a");
+        assert!(sentence(&renamed).0.ends_with("expected a name that ends in `-00001-of-00002.gguf`, by which the other parts are found"));
+        let first = part(path, "m-00001-of-00002.gguf", [1, 2, 5], "a");
+        part(path, "m-00002-of-00002.gguf", [2, 2, 5], "b");
+        assert!(sentence(&first).0.ends_with("a split model with 2 tensors in all parts, expected 5 tensors"));
+    }
+
+    #[test]
+    fn a_part_is_told_by_its_name() {
+        assert_eq!(part_of_name("a-b-00002-of-00010.gguf"), Some((2, 10)));
+        for name in ["a.gguf", "a-2-of-3.gguf", "a-00001-of-00002.bin", "a-0000x-of-00002.gguf", ""] {
+            assert_eq!(part_of_name(name), None, "{name}");
+        }
+    }
+}
