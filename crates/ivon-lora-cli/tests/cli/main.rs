@@ -3,6 +3,7 @@
 mod compared;
 mod errors;
 mod helpers;
+mod rows;
 mod shifted;
 mod shown;
 mod signals;
