@@ -14,7 +14,7 @@ use super::ScreenArgs;
 pub struct EvaluateArgs {
     #[command(flatten)]
     pub adapter: AdapterArgs,
-    /// A folder with validation/test files, or a file (jsonl, csv, tsv, parquet)
+    /// A folder with validation/test files, or a file (jsonl, csv, tsv, parquet; packed as .gz too)
     #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
     #[command(flatten)]
@@ -30,10 +30,10 @@ pub struct EvaluateArgs {
 
 /// Answer prompts or rows, with how sure the adapter is
 ///
-/// Rows come from --data, finished prompts from --text, or either from standard input: where its first line is a JSON object, every line
-/// is a row with the fields that the task asks for, else every line is a finished prompt. For each a line of JSON is written: probabilities at the mean and
-/// averaged over draws, the answer and its confidence from whichever the run found better (named in the line), entropy and mutual
-/// information in nats.
+/// Rows come from --data, finished prompts from --text, or either from standard input: where its first line is a JSON object or a header
+/// with the fields that the task asks for, every line is a row, else every line is a finished prompt. For each row a line of JSON is
+/// written, in their order: probabilities at the mean and averaged over draws, the answer and its confidence from whichever the run found
+/// better (named in the line), entropy and mutual information in nats; or the error that keeps it from an answer.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ivon-lora predict --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter < rows.jsonl")]
 pub struct PredictArgs {
@@ -42,6 +42,12 @@ pub struct PredictArgs {
     /// A folder with validation/test files, or a file; standard input where absent
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
+    /// What standard input holds: csv, tsv, jsonl or text (finished prompts); told by its first line where absent
+    #[arg(long, value_name = "FORMAT", conflicts_with_all = ["data", "text"])]
+    pub input_format: Option<String>,
+    /// Columns of the rows that go along with their answers, with commas between
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    pub carry: Vec<String>,
     /// A finished prompt; may be given more than once
     #[arg(long, value_name = "PROMPT", conflicts_with = "data")]
     pub text: Vec<String>,
@@ -52,6 +58,12 @@ pub struct PredictArgs {
     /// The file to write the lines into; standard output where absent
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// How the lines are written: jsonl or csv; by the name of --out, else jsonl
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Exit with code 3 where a row has no answer
+    #[arg(long)]
+    pub strict: bool,
     #[command(flatten)]
     pub screen: ScreenArgs,
 }
@@ -103,6 +115,12 @@ pub struct HowArgs {
     /// The most examples: the first of the file
     #[arg(long, value_name = "N")]
     pub eval_limit: Option<u32>,
+    /// The field with a row's id; id, ID, qID, question_id, idx or index by default
+    #[arg(long, value_name = "FIELD")]
+    pub id_field: Option<String>,
+    /// What labels are, where they could be read in two ways: index or word
+    #[arg(long, value_name = "HOW")]
+    pub label_reading: Option<String>,
     /// Write the prompts into the predictions as well
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true, hide_possible_values = true)]
     pub include_text: Option<bool>,

@@ -83,7 +83,7 @@ pub struct PreviewArgs {
     /// The model whose tokenizer reads the prompts
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-    /// A folder with train/validation/test files, or a file (jsonl, csv, tsv, parquet)
+    /// A folder with train/validation/test files, or a file (jsonl, csv, tsv, parquet; packed as .gz too)
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// The rows of this role: train, tune, calibrate or test

@@ -79,6 +79,12 @@ pub struct DataArgs {
     /// The field with the label
     #[arg(long, value_name = "FIELD")]
     pub label_field: Option<String>,
+    /// What labels are, where they could be read in two ways: index or word
+    #[arg(long, value_name = "HOW")]
+    pub label_reading: Option<String>,
+    /// The field with a row's id; id, ID, qID, question_id, idx or index by default
+    #[arg(long, value_name = "FIELD")]
+    pub id_field: Option<String>,
     /// How answers are scored: token or answer
     #[arg(long, value_name = "HOW")]
     pub scoring: Option<String>,

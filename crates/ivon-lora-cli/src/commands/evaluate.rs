@@ -1,6 +1,6 @@
 //! `evaluate`: an adapter's scores on a data set.
 
-use ivon_lora::data::{DataConfig, Task};
+use ivon_lora::data::{DataConfig, LabelReading, Task};
 use ivon_lora::run::{self, EvaluateRequest};
 
 use super::{base, fetch, prepare, stopped};
@@ -52,8 +52,18 @@ pub fn shared_request(task: &TaskArgs, how: &HowArgs) -> Result<EvaluateRequest,
         scale: how.scale,
         eval_limit: how.eval_limit.map(|limit| limit as usize),
         base: base(how),
+        id_field: how.id_field.clone(),
+        label_reading: how.label_reading.as_deref().map(label_reading).transpose()?,
         include_text: how.include_text.unwrap_or(false),
         ..EvaluateRequest::default()
+    })
+}
+
+/// How labels are read, by its name.
+fn label_reading(word: &str) -> Result<LabelReading, CliError> {
+    serde_json::from_value(word.into()).map_err(|_| {
+        let message = format!("`--label-reading` is `{word}`, expected one of `index`, `word`");
+        CliError::usage(message, did_you_mean(word, ["index", "word"]))
     })
 }
 

@@ -1,29 +1,31 @@
-//! `predict`: prompts or rows → a line of JSON for each.
+//! `predict`: prompts or rows → a line for each, as JSON or as a table.
 
-use std::io::{self, BufRead, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 
-use ivon_lora::files;
-use ivon_lora::run::{self, EvaluateRequest, Input, PredictRequest, Prediction};
+use ivon_lora::data::StreamFormat;
+use ivon_lora::run::{self, EvaluateRequest, Input, LineFormat, PredictRequest, PredictedRow, write_lines};
 
 use super::{evaluate::request, fetch, is_typed, prepare, stopped};
 use crate::args::PredictArgs;
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
 use crate::signals::Signals;
+use crate::suggest::did_you_mean;
 
-/// The most that is read from standard input.
-const LARGEST_INPUT: u64 = 1 << 30;
+/// What stands for standard input in messages and ids.
+const STANDARD_INPUT: &str = "standard-input";
 
 /// Predicts.
 ///
 /// # Errors
-/// Whatever is wrong with base, adapter, rows or a file, and a stop by a signal.
+/// Whatever is wrong with base, adapter, rows or a file, and a stop by a signal; with `--strict` a row without an answer.
 pub fn run(args: PredictArgs, signals: &Signals) -> Result<(), Failure> {
     let common = EvaluateRequest { out: args.out.clone(), ..request(&args.adapter, &args.task, &args.how)? };
+    let format = line_format(args.format.as_deref(), args.out.as_deref())?;
+    let input_format = args.input_format.as_deref().map(input_format).transpose()?;
     prepare(&args.how.device, common.base.threads)?;
     let mut screen = Screen::beside_lines(args.screen);
-    let typed;
     let input = match (args.data, args.text.is_empty()) {
         (Some(path), _) => Input::Data(path, common.split.clone()),
         (None, false) => Input::Prompts(args.text),
@@ -31,86 +33,53 @@ pub fn run(args: PredictArgs, signals: &Signals) -> Result<(), Failure> {
             if is_typed() {
                 screen.note("type prompts or rows, one a line; Ctrl-D ends");
             }
-            typed = read(io::stdin().lock())?;
-            typed.input()
+            Input::Stream { name: STANDARD_INPUT.into(), reader: Box::new(io::stdin()), format: input_format }
         }
     };
     fetch(&common.model, &mut screen)?;
-    let out = common.out.clone();
-    let predicted = run::predict(&PredictRequest { common, input }, &mut |event| screen.show(&event) && signals.go_on());
+    let to_file = common.out.is_some();
+    let request = PredictRequest { common, input, carry: args.carry, format };
+    let predicted = run::predict(request, &mut |event| screen.show(&event) && signals.go_on());
     screen.close();
-    let lines = predicted.map_err(|error| stopped(error, signals))?;
-    if out.is_none() { write(&lines) } else { Ok(()) }
-}
-
-/// Writes the lines to standard output.
-fn write(lines: &[Prediction]) -> Result<(), Failure> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    for line in lines {
-        serde_json::to_writer(&mut out, line).map_err(io::Error::from)?;
-        out.write_all(b"\n")?;
+    let rows = predicted.map_err(|error| stopped(error, signals))?;
+    if !to_file {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        write_lines(&mut out, &rows, format)?;
+        out.flush()?;
     }
-    Ok(out.flush()?)
+    if args.strict { all_answered(&rows) } else { Ok(()) }
 }
 
-/// What came over standard input.
-#[derive(Debug)]
-enum Typed {
-    Prompts(Vec<String>),
-    /// Rows, laid into a file that the library reads; removed at the end.
-    Rows(TemporaryFile),
-}
-
-impl Typed {
-    fn input(&self) -> Input {
-        match self {
-            Self::Prompts(prompts) => Input::Prompts(prompts.clone()),
-            Self::Rows(file) => Input::Data(file.path(), None),
+/// How lines are written: as asked, else as the name of the file says.
+fn line_format(asked: Option<&str>, out: Option<&Path>) -> Result<LineFormat, CliError> {
+    let by_name = || out.and_then(Path::extension).is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+    match asked {
+        Some("csv") => Ok(LineFormat::Csv),
+        Some("jsonl") => Ok(LineFormat::Jsonl),
+        None if by_name() => Ok(LineFormat::Csv),
+        None => Ok(LineFormat::Jsonl),
+        Some(other) => {
+            let message = format!("`--format` is `{other}`, expected one of `jsonl`, `csv`");
+            Err(CliError::usage(message, did_you_mean(other, ["jsonl", "csv"])))
         }
     }
 }
 
-/// Reads lines: rows where the first is a JSON object, else prompts.
-fn read(mut input: impl BufRead) -> Result<Typed, Failure> {
-    let wrong = |message: String, exit| CliError { message, hint: Some("give one prompt or one JSON object on each line".into()), exit };
-    let mut text = String::new();
-    let read = input.by_ref().take(LARGEST_INPUT + 1).read_to_string(&mut text);
-    let read = read.map_err(|error| wrong(format!("could not read standard input: {error}"), Exit::Data))?;
-    if read as u64 > LARGEST_INPUT {
-        return Err(wrong(format!("standard input has more than {LARGEST_INPUT} bytes"), Exit::Data).into());
-    }
-    let mut lines = text.lines().filter(|line| !line.trim().is_empty()).peekable();
-    match lines.peek() {
-        None => Err(wrong("standard input has no lines".into(), Exit::Data).into()),
-        Some(first) if first.trim_start().starts_with('{') => Ok(Typed::Rows(TemporaryFile::new(&text)?)),
-        Some(_) => Ok(Typed::Prompts(lines.map(String::from).collect())),
-    }
+fn input_format(name: &str) -> Result<StreamFormat, CliError> {
+    StreamFormat::named(name).ok_or_else(|| {
+        let message = format!("`--input-format` is `{name}`, expected one of `{}`", StreamFormat::NAMES.join("`, `"));
+        CliError::usage(message, did_you_mean(name, StreamFormat::NAMES))
+    })
 }
 
-/// A file that is gone when this is dropped.
-#[derive(Debug)]
-struct TemporaryFile {
-    folder: PathBuf,
-}
-
-impl TemporaryFile {
-    fn new(text: &str) -> Result<Self, CliError> {
-        let folder = std::env::temp_dir().join(format!("ivon-lora-{}", std::process::id()));
-        let file = Self { folder };
-        files::create_folder(&file.folder)?;
-        files::write_bytes(&file.path(), text.as_bytes())?;
-        Ok(file)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.join(Path::new("standard-input.jsonl"))
-    }
-}
-
-impl Drop for TemporaryFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
+/// Fails where a row has no answer.
+fn all_answered(rows: &[PredictedRow]) -> Result<(), Failure> {
+    let mut without = rows.iter().filter_map(|row| Some((&row.id, row.answered.as_ref().err()?)));
+    let Some((id, reason)) = without.next() else { return Ok(()) };
+    let (count, all) = (without.count() + 1, rows.len());
+    let message = format!("{count} of {all} rows have no answer, the first is `{id}`: {reason}");
+    let hint = Some("each has its reason in its line, under `error`; without `--strict` that is no failure".into());
+    Err(CliError { message, hint, exit: Exit::Data }.into())
 }
 
 #[cfg(test)]
@@ -118,19 +87,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_prompts_and_objects_are_rows() {
-        let Typed::Prompts(prompts) = read(&b"one\n\n two \n"[..]).unwrap() else { panic!("no prompts") };
-        assert_eq!(prompts, ["one", " two "]);
-        let rows = read(&b"\n{\"text\": \"a\"}\n"[..]).unwrap();
-        let Input::Data(path, None) = rows.input() else { panic!("no rows") };
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "\n{\"text\": \"a\"}\n");
-        drop(rows);
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn nothing_is_an_error_of_the_data() {
-        let Failure::Error(error) = read(&b" \n"[..]).unwrap_err() else { panic!("no error") };
-        assert_eq!((error.message.as_str(), error.exit), ("standard input has no lines", Exit::Data));
+    fn lines_are_written_as_asked_else_as_the_file_is_named() {
+        let format = |asked, out: &str| line_format(asked, Some(Path::new(out))).unwrap();
+        assert_eq!(
+            (format(None, "a.csv"), format(None, "a.jsonl"), format(None, "a")),
+            (LineFormat::Csv, LineFormat::Jsonl, LineFormat::Jsonl)
+        );
+        assert_eq!((format(Some("csv"), "a.jsonl"), format(Some("jsonl"), "a.csv")), (LineFormat::Csv, LineFormat::Jsonl));
+        let error = line_format(Some("json"), None).unwrap_err();
+        assert_eq!(error.to_string(), "error: `--format` is `json`, expected one of `jsonl`, `csv`\n\nhint: did you mean `jsonl`?");
+        assert_eq!(
+            input_format("table").unwrap_err().message,
+            "`--input-format` is `table`, expected one of `csv`, `tsv`, `jsonl`, `text`"
+        );
     }
 }

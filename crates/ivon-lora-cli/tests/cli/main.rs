@@ -4,6 +4,7 @@ mod compared;
 mod disagreeing;
 mod errors;
 mod helpers;
+mod rows;
 mod shifted;
 mod shown;
 mod signals;

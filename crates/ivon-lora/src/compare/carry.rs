@@ -80,6 +80,10 @@ pub struct FailedCell {
 pub fn compare(config: &CompareConfig, watch: &mut dyn FnMut(RunEvent<'_>) -> bool) -> Result<Comparison, CompareError> {
     files::create_folder(&config.out)?;
     let tasks = config.tasks.iter().map(|entry| LoadedTask::load(config, entry)).collect::<Result<Vec<_>, _>>()?;
+    for task in &tasks {
+        // What became of the rows is said once for all runs of a task.
+        task.dataset.report.notes.iter().for_each(|note| _ = watch(RunEvent::Note(format!("{}: {note}", task.entry.name))));
+    }
     // What all of it needs is worked out only where it matters here.
     let at_once = if config.jobs > 1 { plan(config)?.at_once } else { 1 };
     let mut work = Work { config, watch, at_once, trials: Vec::new(), failed: Vec::new(), is_interrupted: false };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::encode::EncodeOptions;
 use super::error::DataError;
 use super::folder::Split;
+use super::label::LabelReading;
 use super::task::{Form, Scoring, Task};
 
 /// Where the data come from and how they become examples, roles and tokens.
@@ -41,6 +42,12 @@ pub struct DataConfig {
     /// The field of what must stay together in one role (author, document, patient).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_field: Option<String>,
+    /// The field with a row's id; `id`, `ID`, `qID`, `question_id`, `idx` or `index` by default, else the file's name and the line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_field: Option<String>,
+    /// What labels are, where they could be read in two ways.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_reading: Option<LabelReading>,
     /// The most training examples: the first of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_limit: Option<usize>,
@@ -69,6 +76,8 @@ impl Default for DataConfig {
             test_share: 0.2,
             test_from: None,
             group_field: None,
+            id_field: None,
+            label_reading: None,
             train_limit: None,
             eval_limit: None,
             max_length: 320,
@@ -145,7 +154,7 @@ impl Task {
             }
             task.prepare()?;
         }
-        Ok(task.with_scoring(config.scoring))
+        Ok(task.with_scoring(config.scoring).with_label_reading(config.label_reading))
     }
 }
 

@@ -14,13 +14,15 @@ use std::path::Path;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::account::{Counted, Drops};
 use super::config::DataConfig;
 use super::error::DataError;
-use super::example::{DropReason, Drops, Example};
+use super::example::{DropReason, Example};
 use super::folder::{Split, SplitFiles, find_files};
-use super::read::{Continue, Row, for_each_row};
+use super::read::{Continue, for_each_row};
+use super::source::Source;
 use super::split::{Role, Ties, carve};
-use super::task::{ID_FIELDS, Made, Prepared, Task};
+use super::task::{Prepared, Task};
 use crate::files::FileError;
 
 /// Examples in four roles.
@@ -72,17 +74,6 @@ pub struct FileReport {
     pub rows: usize,
     /// The SHA-256 of its bytes, in hexadecimal.
     pub sha256: String,
-}
-
-/// The examples of one split, with what was left out.
-#[derive(Clone, Debug, Default)]
-pub struct Source {
-    /// The examples, in the order of the file.
-    pub examples: Vec<Example>,
-    /// Rows that the task does not ask.
-    pub dropped: Drops,
-    /// Whether no row has a public label.
-    pub unlabelled: bool,
 }
 
 /// The ids of each role's rows, for saving.
@@ -141,70 +132,18 @@ impl Dataset {
 /// Whatever is wrong with settings, files or rows; [`DataError::EmptySet`] if no role has an example.
 pub fn load(config: &DataConfig, task: &Task) -> Result<Dataset, DataError> {
     config.validate()?;
-    let prepared = task.prepare()?;
+    let prepared = task.prepare()?.with_id_field(config.id_field.as_deref());
     let mut report = LoadReport::default();
     let mut sources = BTreeMap::new();
     for files in find_files(&config.path, &task.name)? {
         if files.split == Split::Test && config.test_from == Some(Split::Validation) {
             continue;
         }
-        let source = read_source(&files, &prepared, config.group_field.as_deref(), &mut report.files)?;
+        let mut source = read_source(&files, &prepared, config.group_field.as_deref(), &mut report.files)?;
+        source.notes.extend(files.alone(&task.name)?);
         sources.insert(files.split, source);
     }
     assemble(config, task, sources, report)
-}
-
-/// Every example of one file, whatever role its name has; rows without a label are kept.
-///
-/// # Errors
-/// As [`load`], of this file.
-pub fn load_file(path: &Path, task: &Task) -> Result<Source, DataError> {
-    let prepared = task.prepare()?;
-    let mut source = Source::default();
-    for_each_row(path, &mut |row| {
-        source.add(&prepared, row, None)?;
-        Ok(Continue::Yes)
-    })?;
-    Ok(source)
-}
-
-/// Every row of one file of another kind, with the fields of the task filled from its columns: pairs of field and column. All other
-/// columns stay out, labels among them, for what they answer is another question.
-///
-/// # Errors
-/// As [`load_file`], and if a row has no such column.
-pub fn load_file_filled(path: &Path, task: &Task, fields: &[(String, String)]) -> Result<Source, DataError> {
-    let prepared = task.prepare()?;
-    let mut source = Source::default();
-    for_each_row(path, &mut |row| {
-        source.add(&prepared, filled(row, fields)?, None)?;
-        Ok(Continue::Yes)
-    })?;
-    Ok(source)
-}
-
-/// A row that has these fields and its id.
-fn filled(row: Row, fields: &[(String, String)]) -> Result<Row, DataError> {
-    let mut found: serde_json::Map<_, _> =
-        ID_FIELDS.iter().filter_map(|name| Some((name.to_string(), row.fields.get(*name)?.clone()))).collect();
-    for (field, column) in fields {
-        found.insert(field.clone(), row.field(column)?.clone());
-    }
-    Ok(Row { fields: found, place: row.place })
-}
-
-impl Source {
-    /// Adds a row, or what was wrong with it.
-    ///
-    /// # Errors
-    /// As [`Prepared::example`].
-    pub fn add(&mut self, prepared: &Prepared, row: Row, group_field: Option<&str>) -> Result<(), DataError> {
-        match prepared.example(row, group_field)? {
-            Made::Example(example) => self.examples.push(example),
-            Made::Dropped(reason) => self.dropped.add(reason),
-        }
-        Ok(())
-    }
 }
 
 /// Reads the files of one split. All rows need labels, unless it is a test split of which none has.
@@ -218,7 +157,7 @@ fn read_source(
     let mut first_withheld = None;
     for path in &files.paths {
         let mut rows = 0;
-        for_each_row(path, &mut |row| {
+        let notes = for_each_row(path, &mut |row| {
             rows += 1;
             if prepared.is_withheld(&row) {
                 let field = prepared.task().label_field();
@@ -239,6 +178,7 @@ fn read_source(
             }
             Ok(Continue::Yes)
         })?;
+        source.notes.extend(notes);
         reports.push(FileReport { path: path.display().to_string(), split: files.split, rows, sha256: sha256(path)? });
         if rows == 0 {
             return Err(DataError::EmptySet { what: format!("`{}`", path.display()) });
@@ -260,7 +200,12 @@ pub fn assemble(
     config.validate()?;
     report.task = task.name.clone();
     sources.values().for_each(|source| report.dropped.merge(&source.dropped));
+    let accounts: Vec<(Split, Vec<String>)> =
+        sources.iter().map(|(split, source)| (*split, source.account(&format!("the {split} file")))).collect();
     let mut roles = cast(config, &mut sources, &mut report);
+    report
+        .notes
+        .extend(accounts.into_iter().filter(|(split, _)| report.sources.values().any(|used| used == split)).flat_map(|(_, said)| said));
     close_leaks(&mut roles, &mut report);
     carve_missing(config, &mut roles, &mut report)?;
     for role in Role::ALL {
@@ -272,7 +217,8 @@ pub fn assemble(
         }
     }
     if roles.values().all(Vec::is_empty) {
-        let why = report.dropped.iter().map(|(reason, count)| format!(", {count} rows left out: {reason}")).collect::<String>();
+        let said = |(reason, rows): (&DropReason, &Counted)| format!(", {} rows left out: {reason} ({rows})", rows.count);
+        let why = report.dropped.iter().map(said).collect::<String>();
         return Err(DataError::EmptySet { what: format!("`{}`{why}: it", config.path.display()) });
     }
     let mut take = |role| roles.remove(&role).unwrap_or_default();
@@ -324,6 +270,7 @@ fn close_leaks(roles: &mut BTreeMap<Role, Vec<Example>>, report: &mut LoadReport
     let (mut texts, mut groups): (BTreeMap<Role, HashSet<String>>, BTreeMap<Role, HashSet<String>>) = Default::default();
     for (role, examples) in roles.iter_mut().rev() {
         let before = examples.len();
+        let mut dropped = Drops::default();
         examples.retain(|example| {
             let text = example.prompt.text();
             let text_in = texts.iter().find(|(_, texts)| texts.contains(&text)).map(|(role, _)| *role);
@@ -333,13 +280,11 @@ fn close_leaks(roles: &mut BTreeMap<Role, Vec<Example>>, report: &mut LoadReport
                 None => group_in().map(|(role, _)| DropReason::GroupAlsoIn(*role)),
             };
             let kept = reason.is_none();
-            reason.into_iter().for_each(|reason| report.dropped.add(reason));
+            reason.into_iter().for_each(|reason| dropped.add(reason, &example.id));
             kept
         });
-        if examples.len() < before {
-            let left_out = before - examples.len();
-            report.notes.push(format!("{left_out} rows of {role} also stand in a later role and are left out of {role}"));
-        }
+        report.notes.extend(dropped.sentences(role.name(), before));
+        report.dropped.merge(&dropped);
         if *role == Role::Train {
             break;
         }
@@ -382,318 +327,4 @@ fn sha256(path: &Path) -> Result<String, DataError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::parquet::tests::{ARC, Column, write};
-    use crate::data::{Choices, encode_all};
-    use std::fs;
-    use std::path::PathBuf;
-
-    /// A folder with files, and a config for a task of two fields: `text` and `label`.
-    fn folder_of(files: &[(&str, String)]) -> (tempfile::TempDir, DataConfig) {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            fs::write(folder.path().join(name), content).unwrap();
-        }
-        let config = DataConfig {
-            path: folder.path().into(),
-            prompt: Some("{text}:".into()),
-            answers: Some(vec!["no".into(), "yes".into()]),
-            ..DataConfig::default()
-        };
-        (folder, config)
-    }
-
-    fn loaded(config: &DataConfig) -> Result<Dataset, DataError> {
-        load(config, &Task::from_config(config)?)
-    }
-
-    /// JSONL rows with ids `name-0`, `name-1`, … and texts of their own.
-    fn rows(name: &str, count: usize) -> String {
-        (0..count).map(|row| format!("{{\"id\": \"{name}-{row}\", \"text\": \"{name} text {row}\", \"label\": {}}}\n", row % 2)).collect()
-    }
-
-    fn counts(dataset: &Dataset) -> [usize; 4] {
-        Role::ALL.map(|role| dataset.role(role).len())
-    }
-
-    #[test]
-    fn a_single_file_is_carved_into_four_roles_and_the_ids_name_them() {
-        let (folder, mut config) = folder_of(&[("mine.jsonl", rows("a", 100))]);
-        config.path = folder.path().join("mine.jsonl");
-        let dataset = loaded(&config).unwrap();
-        assert_eq!(counts(&dataset), [60, 10, 10, 20]);
-        assert_eq!(dataset.report.carved, [Role::Tune, Role::Calibrate, Role::Test]);
-        let ids = dataset.ids();
-        let mut all: Vec<&String> = [&ids.train, &ids.tune, &ids.calibrate, &ids.test].into_iter().flatten().collect();
-        all.sort();
-        all.dedup();
-        assert_eq!(all.len(), 100);
-        assert_eq!(loaded(&config).unwrap().ids(), ids);
-        config.seed = 1;
-        assert_ne!(loaded(&config).unwrap().ids(), ids);
-        let again: RoleIds = serde_json::from_str(&serde_json::to_string(&ids).unwrap()).unwrap();
-        assert_eq!(again, ids);
-    }
-
-    #[test]
-    fn validation_is_the_test_set_where_there_is_no_other_and_tune_where_there_is() {
-        let (_folder, config) = folder_of(&[("train.jsonl", rows("a", 20)), ("dev.jsonl", rows("b", 5))]);
-        let dataset = loaded(&config).unwrap();
-        assert_eq!(counts(&dataset), [16, 2, 2, 5]);
-        assert!(dataset.report.validation_is_test && dataset.test[0].id == "b-0");
-        assert!(dataset.report.notes[0].contains("validation is the test set"));
-        let (_folder, mut config) =
-            folder_of(&[("train.jsonl", rows("a", 20)), ("validation.jsonl", rows("b", 5)), ("test.jsonl", rows("c", 6))]);
-        let dataset = loaded(&config).unwrap();
-        assert_eq!(counts(&dataset), [18, 5, 2, 6]);
-        assert_eq!((dataset.report.sources[&Role::Tune], dataset.report.validation_is_test), (Split::Validation, false));
-        config.test_from = Some(Split::Validation);
-        let dataset = loaded(&config).unwrap();
-        assert_eq!((counts(&dataset), dataset.test[0].id.as_str()), ([16, 2, 2, 5], "b-0"));
-        assert_eq!(dataset.report.files.len(), 2, "test.jsonl is not even read");
-    }
-
-    #[test]
-    fn a_test_file_without_public_labels_is_set_aside() {
-        let blind = "{\"text\": \"x\", \"label\": -1}\n{\"text\": \"y\"}\n";
-        let files = |test: &str| folder_of(&[("train.jsonl", rows("a", 9)), ("dev.jsonl", rows("b", 5)), ("test.jsonl", test.into())]);
-        let (_folder, config) = files(blind);
-        let dataset = loaded(&config).unwrap();
-        assert!(dataset.report.test_is_unlabelled && dataset.report.validation_is_test);
-        assert_eq!(dataset.test.len(), 5);
-        let (_folder, config) = files("{\"text\": \"x\", \"label\": 1}\n{\"text\": \"y\", \"label\": null}\n");
-        let message = loaded(&config).unwrap_err().to_string();
-        assert!(message.ends_with("test.jsonl` line 2 has no label in field `label`"), "{message}");
-        let (_folder, config) = files("{\"text\": \"x\"}\n{\"text\": \"y\", \"label\": 0}\n");
-        let message = loaded(&config).unwrap_err().to_string();
-        assert!(message.ends_with("test.jsonl` line 1 has no field `label`, found `text`"), "{message}");
-    }
-
-    #[test]
-    fn a_training_row_that_is_in_the_test_file_is_left_out_and_counted() {
-        let twin = "{\"id\": \"twin\", \"text\": \"c text 1\", \"label\": 0}\n";
-        let (_folder, config) = folder_of(&[
-            ("train.jsonl", twin.to_string() + &rows("a", 9)),
-            ("dev.jsonl", rows("b", 5) + twin),
-            ("test.jsonl", rows("c", 6)),
-        ]);
-        let dataset = loaded(&config).unwrap();
-        assert_eq!(counts(&dataset), [8, 5, 1, 6]);
-        let reasons: Vec<_> = dataset.report.dropped.iter().map(|(reason, count)| (reason.to_string(), count)).collect();
-        assert_eq!(reasons, [("the same prompt is in the test file".to_string(), 2)]);
-        let report = serde_json::to_value(&dataset.report).unwrap();
-        assert_eq!(report["dropped"]["the same prompt is in the test file"], 2);
-        assert_eq!(report["files"][0]["sha256"].as_str().unwrap().len(), 64);
-    }
-
-    #[test]
-    fn groups_stay_whole_within_and_across_files() {
-        let grouped = |name: &str, count: usize, size: usize| -> String {
-            let row = |row: usize| format!("{{\"text\": \"{name}{row}\", \"label\": 0, \"author\": {}}}\n", row / size);
-            (0..count).map(row).collect()
-        };
-        let (_folder, mut config) = folder_of(&[("train.jsonl", grouped("a", 60, 3))]);
-        config.group_field = Some("author".into());
-        let dataset = loaded(&config).unwrap();
-        let authors = |role| dataset.role(role).iter().map(|example| example.group.clone().unwrap()).collect::<HashSet<_>>();
-        let distinct: usize = Role::ALL.iter().map(|role| authors(*role).len()).sum();
-        assert_eq!((distinct, counts(&dataset).iter().sum::<usize>()), (20, 60));
-        let (_folder, mut config) = folder_of(&[("train.jsonl", grouped("a", 60, 3)), ("test.jsonl", grouped("b", 4, 2))]);
-        config.group_field = Some("author".into());
-        let dataset = loaded(&config).unwrap();
-        assert_eq!(
-            dataset.report.dropped.iter().map(|(reason, count)| (reason.clone(), count)).collect::<Vec<_>>(),
-            [(DropReason::GroupAlsoIn(Role::Test), 6)]
-        );
-        config.group_field = Some("writer".into());
-        assert!(loaded(&config).unwrap_err().to_string().contains("has no field `writer`, found `text`, `label`, `author`"));
-    }
-
-    #[test]
-    fn limits_take_the_first_rows_of_the_file_and_carving_spares_them() {
-        let (_folder, mut config) = folder_of(&[("train.jsonl", rows("a", 100)), ("dev.jsonl", rows("b", 50))]);
-        (config.train_limit, config.eval_limit) = (Some(40), Some(7));
-        let dataset = loaded(&config).unwrap();
-        assert_eq!(counts(&dataset), [40, 7, 7, 7]);
-        let expected: Vec<String> = (0..40).map(|row| format!("a-{row}")).collect();
-        assert_eq!(dataset.ids().train, expected);
-        assert_eq!(dataset.report.beyond_limit[&Role::Test], 43);
-    }
-
-    #[test]
-    fn a_folder_without_a_training_file_serves_for_evaluation_only() {
-        let (_folder, config) = folder_of(&[("test.jsonl", rows("c", 6))]);
-        let dataset = loaded(&config).unwrap();
-        assert_eq!(counts(&dataset), [0, 0, 0, 6]);
-        let error = dataset.required(Role::Train).unwrap_err();
-        assert_eq!(error.to_string(), "the train role has no rows: no file is named train");
-        assert_eq!(dataset.required(Role::Test).unwrap().len(), 6);
-    }
-
-    #[test]
-    fn an_empty_file_and_a_set_of_which_nothing_is_left_are_errors() {
-        let (_folder, config) = folder_of(&[("train.jsonl", String::new())]);
-        let message = loaded(&config).unwrap_err().to_string();
-        assert!(message.ends_with("train.jsonl` has no rows"), "{message}");
-        let (_folder, mut config) =
-            folder_of(&[("test.jsonl", "{\"question\": \"\", \"choices\": [\"a\", \"b\"], \"answer\": 0}\n".into())]);
-        (config.task, config.prompt, config.answers) = (Some("arc_easy".into()), None, None);
-        let message = loaded(&config).unwrap_err().to_string();
-        assert!(message.contains("1 rows left out: 2 choices where the task keeps 4"), "{message}");
-        let (_folder, config) = folder_of(&[("train.jsonl", rows("a", 2))]);
-        assert!(matches!(loaded(&config), Err(DataError::TooFewRows { found: 2, needed: 4, .. })));
-    }
-
-    #[test]
-    fn the_same_questions_as_hub_parquet_and_as_authors_jsonl_give_the_same_prompts() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("test-00000-of-00001.parquet");
-        let texts = vec![vec!["sun.", "moon", "earth", "mars"], vec!["x", "y", "z", "w"]];
-        let labels = vec![vec!["A", "B", "C", "D"], vec!["1", "2", "3", "4"]];
-        let (ids, questions, keys) = (vec!["p", "q"], vec!["Which star?", "Which letter?"], vec!["A", "3"]);
-        write(
-            &path,
-            ARC,
-            vec![Column::Texts(ids), Column::Texts(questions), Column::Lists(texts), Column::Lists(labels), Column::Texts(keys)],
-        );
-        let jsonl = folder.path().join("test.jsonl");
-        fs::write(
-            &jsonl,
-            r#"{"id":"p","question":{"stem":"Which star?","choices":[{"text":"sun.","label":"A"},{"text":"moon","label":"B"},{"text":"earth","label":"C"},{"text":"mars","label":"D"}]},"answerKey":"A"}
-{"id":"q","question":{"stem":"Which letter?","choices":[{"text":"x","label":"1"},{"text":"y","label":"2"},{"text":"z","label":"3"},{"text":"w","label":"4"}]},"answerKey":"3"}"#,
-        )
-        .unwrap();
-        let task = Task::named("arc_challenge").unwrap();
-        let (hub, authors) = (load_file(&path, &task).unwrap(), load_file(&jsonl, &task).unwrap());
-        assert_eq!(hub.examples, authors.examples);
-        assert_eq!(hub.examples[1].label, Some(2));
-        assert!(hub.examples[0].prompt.text().ends_with("Choices: A. Sun. B. Moon. C. Earth. D. Mars. Answer:"));
-    }
-
-    #[test]
-    fn glue_s_tsv_and_the_hub_s_parquet_of_sst2_and_rte_are_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let tsv = folder.path().join("train.tsv");
-        fs::write(&tsv, "sentence\tlabel\nhide new secretions \t0\n\"bold\" \t1\n").unwrap();
-        let task = Task::named("sst2").unwrap();
-        let glue = load_file(&tsv, &task).unwrap().examples;
-        let parquet = folder.path().join("train.parquet");
-        let schema = "message m { REQUIRED BYTE_ARRAY sentence (UTF8); REQUIRED INT64 label; REQUIRED INT64 idx; }";
-        let columns =
-            vec![Column::Texts(vec!["hide new secretions ", "\"bold\" "]), Column::Numbers(vec![0, 1]), Column::Numbers(vec![0, 1])];
-        write(&parquet, schema, columns);
-        let hub = load_file(&parquet, &task).unwrap().examples;
-        for (one, other) in glue.iter().zip(&hub) {
-            assert_eq!((&one.prompt, one.label), (&other.prompt, other.label));
-        }
-        assert_eq!((glue[0].id.as_str(), hub[1].id.as_str(), hub[1].label), ("train-2", "train-1", Some(1)));
-        fs::write(&tsv, "index\tsentence1\tsentence2\tlabel\n0\tIt rains.\tIt is wet.\tentailment\n1\tA.\tB.\tnot_entailment\n").unwrap();
-        let rte = load_file(&tsv, &Task::named("rte").unwrap()).unwrap().examples;
-        assert_eq!(rte.iter().map(|example| example.label).collect::<Vec<_>>(), [Some(0), Some(1)]);
-        assert!(rte[0].prompt.text().ends_with("First: It rains. Second: It is wet. Answer:"));
-    }
-
-    #[test]
-    fn boolq_of_authors_and_superglue_and_winogrande_s_options_are_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("train.jsonl");
-        fs::write(
-            &path,
-            "{\"question\": \"is it\", \"title\": \"It\", \"answer\": true, \"passage\": \"p\"}\n{\"question\": \"is it\", \"passage\": \"p\", \"idx\": 1, \"label\": 1}\n\
-             {\"question\": \"is it\", \"passage\": \"p\", \"idx\": 2, \"label\": false}\n",
-        )
-        .unwrap();
-        let boolq = load_file(&path, &Task::named("boolq").unwrap()).unwrap().examples;
-        assert_eq!(boolq.iter().map(|example| example.label).collect::<Vec<_>>(), [Some(1), Some(1), Some(0)]);
-        fs::write(
-            &path,
-            "{\"qID\": \"3-1\", \"sentence\": \"The _ won.\", \"option1\": \"cat\", \"option2\": \"dog\", \"answer\": \"2\"}\n",
-        )
-        .unwrap();
-        let winogrande = load_file(&path, &Task::named("winogrande_m").unwrap()).unwrap().examples;
-        assert_eq!((winogrande[0].id.as_str(), winogrande[0].label), ("3-1", Some(1)));
-        assert!(winogrande[0].prompt.text().ends_with("The _ won. Choices: A. cat. B dog. Answer:"));
-    }
-
-    /// Where the public data sets lie, see the README there; none if they are not on this machine.
-    fn public_data() -> Option<PathBuf> {
-        let beside = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
-        let folder = std::env::var_os("IVON_LORA_DATA").map_or_else(beside, PathBuf::from);
-        if !folder.is_dir() {
-            eprintln!("skipped: no public data at `{}`, set IVON_LORA_DATA", folder.display());
-            return None;
-        }
-        Some(folder)
-    }
-
-    /// Rows kept, and the first 16 hexadecimal digits of the SHA-256 over `prompt TAB label LF` of each of them, made
-    /// with the functions `prompt` and `sentence` of the reference `finetune.py` over the files of the public data.
-    const REFERENCE: [(&str, &str, usize, &str); 20] = [
-        ("winogrande_s", "train", 640, "abd53015008f0c5d"),
-        ("winogrande_s", "validation", 1267, "00ccc1b848f388c3"),
-        ("winogrande_m", "train", 2558, "d09d412d5a75d074"),
-        ("winogrande_m", "validation", 1267, "00ccc1b848f388c3"),
-        ("arc_easy", "train", 2241, "e8a7f6fc8abde667"),
-        ("arc_easy", "validation", 567, "0ffc8af357a9f0f0"),
-        ("arc_easy", "test", 2365, "6878a48e5e756354"),
-        ("arc_challenge", "train", 1117, "09a05a2a491e5311"),
-        ("arc_challenge", "validation", 295, "a45ccb1c8f9974d1"),
-        ("arc_challenge", "test", 1165, "7884c9e80433aa3d"),
-        ("openbookqa", "train", 4957, "87827d1e726637a3"),
-        ("openbookqa", "validation", 500, "4eed89f6d1b90dcd"),
-        ("openbookqa", "test", 500, "abbaf27745417fc1"),
-        ("boolq", "train", 2000, "d64b8817dfb4459d"),
-        ("boolq", "validation", 3270, "b1bade0a5dd24068"),
-        ("rte", "train", 2490, "48daea7404310976"),
-        ("rte", "validation", 277, "974c5173f2b6caa4"),
-        ("sst2", "train", 8000, "4c6187bb6aa071fd"),
-        ("sst2", "validation", 872, "e03320ae73432abb"),
-        ("mmlu_physics", "test", 253, "f83229247afd5c16"),
-    ];
-
-    #[test]
-    fn every_prompt_of_the_public_data_is_the_reference_s() {
-        let Some(folder) = public_data() else { return };
-        for (name, split, count, digits) in REFERENCE {
-            let task = Task::named(if name.starts_with("mmlu") { "multiple_choice" } else { name }).unwrap();
-            let source = load_file(&folder.join(name).join(format!("{split}.jsonl")), &task).unwrap();
-            let mut hash = Sha256::new();
-            for example in &source.examples {
-                hash.update(format!("{}\t{}\n", example.prompt.text(), example.label.unwrap()));
-            }
-            let found: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!((source.examples.len(), found.as_str()), (count, digits), "{name}/{split}");
-        }
-    }
-
-    #[test]
-    fn the_public_data_divide_into_roles_without_leaks() {
-        let Some(folder) = public_data() else { return };
-        for (name, expected) in [("arc_easy", [2015, 567, 224, 2365]), ("sst2", [6400, 800, 800, 872]), ("boolq", [1600, 200, 200, 3270])] {
-            let config = DataConfig { path: folder.join(name), task: Some(name.into()), ..DataConfig::default() };
-            let dataset = loaded(&config).unwrap();
-            assert_eq!(counts(&dataset), expected, "{name}");
-            let mut seen: BTreeMap<String, Role> = BTreeMap::new();
-            for role in Role::ALL {
-                for example in dataset.role(role) {
-                    let before = seen.insert(example.prompt.text(), role);
-                    assert!(before.is_none_or(|before| before == role), "{name}: {}", example.id);
-                }
-            }
-        }
-        let config = DataConfig { path: folder.join("mmlu_physics"), task: Some("multiple_choice".into()), ..DataConfig::default() };
-        assert_eq!(counts(&loaded(&config).unwrap()), [0, 10, 0, 253]);
-    }
-
-    #[test]
-    fn a_loaded_set_encodes_from_end_to_end() {
-        let (_folder, config) = folder_of(&[("train.jsonl", rows("a", 20)), ("test.jsonl", rows("b", 5))]);
-        let task = Task::from_config(&config).unwrap();
-        let dataset = load(&config, &task).unwrap();
-        let tokenizer = crate::data::testing::byte_level(&["Ġ y", "Ġ n"], false);
-        let set = encode_all(dataset.required(Role::Train).unwrap(), &tokenizer, config.encode_options(&task)).unwrap();
-        assert_eq!(set.examples.len(), dataset.train.len());
-        assert!(set.examples.iter().all(|example| matches!(&example.choices, Choices::Tokens(tokens) if tokens.len() == 2)));
-    }
-}
+mod tests;

@@ -16,10 +16,11 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::account::{Counted, Drops};
 use super::chat::ChatTemplate;
 use super::encoded::{Choices, Encoded};
 use super::error::DataError;
-use super::example::{DropReason, Drops, Example};
+use super::example::{DropReason, Example};
 use super::prompt::Prompt;
 use super::task::Scoring;
 use super::tokenizer::Tokenizer;
@@ -262,6 +263,8 @@ pub struct EncodedSet {
     pub kept: Vec<usize>,
     /// How many lost text to fit.
     pub truncated: usize,
+    /// Whether each lost text to fit, `[examples]`.
+    pub shortened: Vec<bool>,
     /// Those left out.
     pub dropped: Vec<DroppedExample>,
 }
@@ -270,8 +273,20 @@ impl EncodedSet {
     /// How many were left out for each reason.
     pub fn drops(&self) -> Drops {
         let mut drops = Drops::default();
-        self.dropped.iter().for_each(|dropped| drops.add(dropped.reason.clone()));
+        self.dropped.iter().for_each(|dropped| drops.add(dropped.reason.clone(), &dropped.id));
         drops
+    }
+
+    /// What became of the examples that were given, a sentence each: which are left out, shortened, or without text in a field.
+    /// `set` names them; `given` are those that were encoded.
+    pub fn account(&self, set: &str, given: &[Example], max_length: usize) -> Vec<String> {
+        let shortened: Counted =
+            self.examples.iter().zip(&self.shortened).filter(|(_, cut)| **cut).map(|(example, _)| example.id.clone()).collect();
+        let empty: Counted = given.iter().filter(|example| example.has_empty_field()).map(|example| example.id.clone()).collect();
+        let mut said = self.drops().sentences(set, given.len());
+        said.extend(shortened.sentence(set, given.len(), ["is", "are"], &format!("shortened to {max_length} tokens")));
+        said.extend(empty.sentence(set, given.len(), ["has", "have"], "no text in a field of the prompt"));
+        said
     }
 }
 
@@ -281,6 +296,21 @@ impl EncodedSet {
 /// As [`Encoder::encode`], of the first example that fails; [`DataError::EmptySet`] if examples were given and all
 /// are left out.
 pub fn encode_all(examples: &[Example], tokenizer: &Tokenizer, options: EncodeOptions) -> Result<EncodedSet, DataError> {
+    let set = encode_any(examples, tokenizer, options)?;
+    match set.dropped.first() {
+        Some(first) if set.examples.is_empty() => {
+            let what = format!("the set of {} examples, all of which are left out (`{}`: {})", examples.len(), first.id, first.reason);
+            Err(DataError::EmptySet { what })
+        }
+        _ => Ok(set),
+    }
+}
+
+/// As [`encode_all`], where it is no error that all are left out.
+///
+/// # Errors
+/// As [`Encoder::encode`], of the first example that fails.
+pub fn encode_any(examples: &[Example], tokenizer: &Tokenizer, options: EncodeOptions) -> Result<EncodedSet, DataError> {
     // Each chunk remembers answers for itself; results do not depend on how chunks fall.
     let chunks: Vec<Result<Vec<Outcome>, DataError>> = examples
         .par_chunks(512)
@@ -296,6 +326,7 @@ pub fn encode_all(examples: &[Example], tokenizer: &Tokenizer, options: EncodeOp
             match outcome {
                 Outcome::Encoded { encoded, truncated, .. } => {
                     set.truncated += usize::from(truncated);
+                    set.shortened.push(truncated);
                     set.examples.push(encoded);
                     set.kept.push(index);
                 }
@@ -304,13 +335,7 @@ pub fn encode_all(examples: &[Example], tokenizer: &Tokenizer, options: EncodeOp
             index += 1;
         }
     }
-    match set.dropped.first() {
-        Some(first) if set.examples.is_empty() => {
-            let what = format!("the set of {} examples, all of which are left out (`{}`: {})", examples.len(), first.id, first.reason);
-            Err(DataError::EmptySet { what })
-        }
-        _ => Ok(set),
-    }
+    Ok(set)
 }
 
 #[cfg(test)]
@@ -335,7 +360,7 @@ mod tests {
     fn example(task: &Task, row: serde_json::Value) -> Example {
         match task.prepare().unwrap().example(Row::from_json(&row.to_string(), Place::new("train.jsonl", 1)).unwrap(), None).unwrap() {
             Made::Example(example) => example,
-            Made::Dropped(reason) => panic!("dropped: {reason}"),
+            Made::Dropped { reason, .. } => panic!("dropped: {reason}"),
         }
     }
 

@@ -63,6 +63,22 @@ pub enum DataError {
         /// The longest line that is read, in bytes.
         limit: usize,
     },
+    /// A CSV file ends inside quotes.
+    #[error("{at}: a quote is opened here and never closed")]
+    UnclosedQuote {
+        /// The line where the quote stands.
+        at: Place,
+    },
+    /// A file holds something else than its name says.
+    #[error("`{file}` is {found}, expected {expected}")]
+    NotRows {
+        /// The file.
+        file: String,
+        /// What it is.
+        found: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
     /// A parquet file is damaged or uses what this build cannot read.
     #[error("`{}` is not a readable parquet file: {reason}", path.display())]
     MalformedParquet {
@@ -86,7 +102,7 @@ pub enum DataError {
         found: Vec<String>,
     },
     /// Two files could be meant.
-    #[error("both `{}` and `{}` could be the {role} file", first.display(), second.display())]
+    #[error("both `{}` and `{}` could be the {role} file, expected one", first.display(), second.display())]
     AmbiguousFiles {
         /// The role that both are named after.
         role: String,
@@ -138,6 +154,14 @@ pub enum DataError {
         /// The fields there are.
         found: Vec<String>,
     },
+    /// No row at all has a field that is asked for.
+    #[error("no row of `{file}` has a field `{field}`")]
+    NoRowHas {
+        /// The file.
+        file: String,
+        /// The field.
+        field: String,
+    },
     /// A field holds another kind of value.
     #[error("{at}: field `{field}` is {found}, expected {expected}")]
     WrongType {
@@ -169,6 +193,20 @@ pub enum DataError {
         value: String,
         /// What is allowed.
         allowed: String,
+    },
+    /// A label can be read in two ways.
+    #[error("{at}: label `{value}` in field `{field}` can be read as {first} or as {second}")]
+    AmbiguousLabel {
+        /// The row.
+        at: Place,
+        /// The label field.
+        field: String,
+        /// Its value.
+        value: String,
+        /// One reading, with the answer that it comes to.
+        first: String,
+        /// The other.
+        second: String,
     },
     /// A question has too few or too many choices.
     #[error("{at} has {found} choices, expected {fewest} to {most}")]
@@ -238,14 +276,44 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// The row that it is about.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Self::MalformedLine { at, .. }
+            | Self::LineTooLong { at, .. }
+            | Self::UnclosedQuote { at }
+            | Self::MissingField { at, .. }
+            | Self::WrongType { at, .. }
+            | Self::MissingLabel { at, .. }
+            | Self::LabelOutOfRange { at, .. }
+            | Self::AmbiguousLabel { at, .. }
+            | Self::ChoiceCount { at, .. } => Some(at),
+            _ => None,
+        }
+    }
+
+    /// Whether this is wrong with one row alone, so that the next can be read.
+    pub fn is_of_a_row(&self) -> bool {
+        self.place().is_some() && !matches!(self, Self::UnclosedQuote { .. })
+    }
+
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::File(error) => return error.hint(),
             Self::Tokenizer(_) => return None,
             Self::UnknownExtension { .. } => "convert the file, or give it the extension of what it holds".into(),
-            Self::MalformedLine { at, .. } if at.file.ends_with(".jsonl") => "a JSONL file has one JSON object on each line".into(),
+            Self::MalformedLine { reason, .. } if reason.ends_with("not UTF-8 text") => {
+                "save the file as UTF-8; it may be in Windows-1252 or Latin-1".into()
+            }
+            Self::MalformedLine { reason, .. } if reason.contains(" twice") || reason.ends_with(" once") => {
+                "rename one of the two, or remove it".into()
+            }
+            Self::MalformedLine { at, .. } if at.file.contains(".jsonl") => "a JSONL file has one JSON object on each line".into(),
             Self::MalformedLine { .. } => "every record needs as many columns as the header, in UTF-8".into(),
+            Self::UnclosedQuote { .. } => "close it, or write a quote that is part of the text doubled, in a field in quotes".into(),
+            Self::NotRows { found, .. } if found.contains("Git LFS") => "fetch the file itself with `git lfs pull`".into(),
+            Self::NotRows { .. } => "save it as CSV in UTF-8 or as JSONL, packed with gzip at most".into(),
             Self::LineTooLong { .. } => "is this a file with one example on each line?".into(),
             Self::MalformedParquet { .. } => "download it again, or write it with snappy, gzip, zstd or no compression".into(),
             Self::EmptySet { .. } => "check that it is the file you meant, and what was dropped with `ivon-lora data preview`".into(),
@@ -267,9 +335,17 @@ impl DataError {
                 Some(nearest) => format!("did you mean `{nearest}`?"),
                 None => "check the task, the prompt template and `--label-field` against the fields of the file".into(),
             },
+            Self::NoRowHas { .. } => "`ivon-lora inspect data` says which fields there are".into(),
+            Self::WrongType { found, .. } if found == "null" => {
+                "remove the row, or write text in place of null; an empty text is a row too".into()
+            }
             Self::WrongType { .. } => "compare the row with the others of its file, and the file with the task".into(),
             Self::MissingLabel { .. } => "remove the row, or use `ivon-lora predict` for rows without labels".into(),
             Self::LabelOutOfRange { .. } => "correct the row, or the answers and the label field".into(),
+            Self::AmbiguousLabel { .. } => {
+                "say which with `--label-reading index` or `--label-reading word`, or write the label so that it can be read in one way"
+                    .into()
+            }
             Self::ChoiceCount { .. } => "remove the row, or correct its choices".into(),
             Self::Setting { .. } => return None,
             Self::TooFewRows { .. } => "give more rows, files for the missing roles, or set a role's share to 0".into(),

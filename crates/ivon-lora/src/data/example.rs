@@ -1,6 +1,5 @@
 //! One question in text, and why a row is left out.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -29,6 +28,11 @@ impl Example {
     pub fn from_prompt(id: impl Into<String>, prompt: impl Into<String>, answers: Arc<[String]>) -> Self {
         Self { id: id.into(), prompt: Prompt::fixed(prompt), answers, label: None, group: None }
     }
+
+    /// Whether a field of its prompt has no text.
+    pub fn has_empty_field(&self) -> bool {
+        self.prompt.parts.iter().any(|part| part.may_lose && part.text.trim().is_empty())
+    }
 }
 
 /// Why a row is left out.
@@ -53,6 +57,8 @@ pub enum DropReason {
     },
     /// The tokenizer makes nothing of the prompt.
     NoTokens,
+    /// It cannot be read as a row of the task.
+    Unreadable,
 }
 
 impl fmt::Display for DropReason {
@@ -65,41 +71,7 @@ impl fmt::Display for DropReason {
                 write!(formatter, "longer than {max_length} tokens even with its fields shortened")
             }
             Self::NoTokens => write!(formatter, "the prompt has no tokens"),
+            Self::Unreadable => write!(formatter, "not readable as a row of the task"),
         }
-    }
-}
-
-/// How many rows were left out for each reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Drops(BTreeMap<DropReason, usize>);
-
-impl Drops {
-    /// Counts one row.
-    pub fn add(&mut self, reason: DropReason) {
-        *self.0.entry(reason).or_default() += 1;
-    }
-
-    /// Adds the counts of another.
-    pub fn merge(&mut self, other: &Self) {
-        for (reason, count) in &other.0 {
-            *self.0.entry(reason.clone()).or_default() += count;
-        }
-    }
-
-    /// Each reason with its number of rows.
-    pub fn iter(&self) -> impl Iterator<Item = (&DropReason, usize)> {
-        self.0.iter().map(|(reason, count)| (reason, *count))
-    }
-
-    /// The number of rows left out.
-    pub fn total(&self) -> usize {
-        self.0.values().sum()
-    }
-}
-
-impl Serialize for Drops {
-    /// A map from the reason in words to the number of rows.
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(reason, count)| (reason.to_string(), count)))
     }
 }

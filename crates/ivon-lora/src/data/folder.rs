@@ -2,7 +2,7 @@
 //!
 //! `train.jsonl`, `tune.csv`, `validation.parquet` (also `dev`, `valid`, `val`), `calibrate.tsv`, `test.jsonl`; the
 //! authors' `ARC-Easy-Train.jsonl` and `train_s.jsonl` (for `winogrande_s`); the hub's
-//! `train-00000-of-00002.parquet`, all of its parts in order, also below `data/`.
+//! `train-00000-of-00002.parquet`, all of its parts in order, also below `data/`. Text may be packed: `train.csv.gz`.
 
 use std::fmt;
 use std::fs;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::DataError;
-use super::read::EXTENSIONS;
+use super::read::{EXTENSIONS, Format};
 use super::split::Role;
 use crate::files::FileError;
 
@@ -86,7 +86,28 @@ pub struct SplitFiles {
     pub split: Split,
     /// Its files; more than one where the hub has cut it into parts.
     pub paths: Vec<PathBuf>,
+    /// Files of the same name in another format.
+    pub aside: Vec<PathBuf>,
 }
+
+impl SplitFiles {
+    /// Says which files of the same name are left aside, where `task` is one whose authors publish the same rows in several formats.
+    ///
+    /// # Errors
+    /// [`DataError::AmbiguousFiles`] for all other tasks: they may hold other rows.
+    pub fn alone(&self, task: &str) -> Result<Option<String>, DataError> {
+        let (Some(first), Some(second)) = (self.paths.first(), self.aside.first()) else { return Ok(None) };
+        if !PUBLISHED_TWICE.contains(&task) {
+            let role = self.split.name().into();
+            return Err(DataError::AmbiguousFiles { role, first: first.clone(), second: second.clone() });
+        }
+        let aside: Vec<String> = self.aside.iter().map(|path| format!("`{}`", path.display())).collect();
+        Ok(Some(format!("`{}` is read, {} is left aside as the same rows in another format", first.display(), aside.join(", "))))
+    }
+}
+
+/// Tasks whose authors publish the same rows in several formats.
+const PUBLISHED_TWICE: [&str; 3] = ["arc_easy", "arc_challenge", "openbookqa"];
 
 /// The files of a data set: those of a folder by their names, or one file. `task` settles which of WinoGrande's
 /// training files is meant.
@@ -97,7 +118,7 @@ pub fn find_files(path: &Path, task: &str) -> Result<Vec<SplitFiles>, DataError>
     let refused = |source| FileError::Io { action: "read", path: path.into(), source };
     if !fs::metadata(path).map_err(refused)?.is_dir() {
         let split = named_after(path, task).map_or(Split::Train, |name| name.split);
-        return Ok(vec![SplitFiles { split, paths: vec![path.into()] }]);
+        return Ok(vec![SplitFiles { split, paths: vec![path.into()], aside: Vec::new() }]);
     }
     let names = readable_names(path)?;
     let named: Vec<(Name, PathBuf)> = names.iter().filter_map(|path| Some((named_after(path, task)?, path.clone()))).collect();
@@ -113,7 +134,8 @@ pub fn find_files(path: &Path, task: &str) -> Result<Vec<SplitFiles>, DataError>
     for split in Split::ALL {
         let candidates: Vec<_> = named.iter().filter(|(name, _)| name.split == split).collect();
         if !candidates.is_empty() {
-            found.push(SplitFiles { split, paths: chosen(split, &candidates)? });
+            let (paths, aside) = chosen(split, &candidates)?;
+            found.push(SplitFiles { split, paths, aside });
         }
     }
     Ok(found)
@@ -131,8 +153,8 @@ struct Name {
     rank: usize,
 }
 
-/// One split's files among the candidates: the best extension of one stem, all parts of it.
-fn chosen(split: Split, candidates: &[&(Name, PathBuf)]) -> Result<Vec<PathBuf>, DataError> {
+/// One split's files among the candidates: the best extension of one stem, all parts of it; and those of other extensions.
+fn chosen(split: Split, candidates: &[&(Name, PathBuf)]) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
     let ambiguous = |first: &PathBuf, second: &PathBuf| DataError::AmbiguousFiles {
         role: split.name().into(),
         first: first.clone(),
@@ -143,23 +165,28 @@ fn chosen(split: Split, candidates: &[&(Name, PathBuf)]) -> Result<Vec<PathBuf>,
     let any_exact = candidates.iter().any(|(name, _)| exact(name));
     let mut candidates: Vec<_> = candidates.iter().filter(|(name, _)| exact(name) || !any_exact).collect();
     candidates.sort_by_key(|(name, path)| (name.rank, name.part, path.clone()));
-    let Some((first, path)) = candidates.first().map(|candidate| (&candidate.0, &candidate.1)) else { return Ok(Vec::new()) };
+    let Some((first, path)) = candidates.first().map(|candidate| (&candidate.0, &candidate.1)) else { return Ok(Default::default()) };
     if let Some((_, other)) = candidates.iter().map(|candidate| (&candidate.0, &candidate.1)).find(|(name, _)| name.stem != first.stem) {
         return Err(ambiguous(path, other));
     }
-    let same: Vec<_> = candidates.iter().filter(|(name, _)| name.rank == first.rank).collect();
+    let best = |(name, _): &(Name, PathBuf)| name.rank == first.rank;
+    let same: Vec<_> = candidates.iter().filter(|candidate| best(candidate)).collect();
     if let Some((one, other)) = same.iter().zip(same.iter().skip(1)).find(|(one, other)| one.0.part == other.0.part || one.0.part.is_none())
     {
         return Err(ambiguous(&one.1, &other.1));
     }
-    Ok(same.into_iter().map(|(_, path)| path.clone()).collect())
+    let paths = |wanted| candidates.iter().filter(|candidate| best(candidate) == wanted).map(|(_, path)| path.clone()).collect();
+    Ok((paths(true), paths(false)))
 }
 
 /// The split that a file is named after, if its extension can be read.
 fn named_after(path: &Path, task: &str) -> Option<Name> {
-    let extension = path.extension()?.to_string_lossy().to_lowercase();
-    let rank = EXTENSIONS.iter().position(|known| *known == extension)?;
-    let stem = path.file_stem()?.to_string_lossy().to_lowercase();
+    Format::of(path)?;
+    let name = path.file_name()?.to_string_lossy().to_lowercase();
+    let (name, packed) = name.strip_suffix(".gz").map_or((name.as_str(), 0), |name| (name, EXTENSIONS.len()));
+    let (stem, extension) = name.rsplit_once('.')?;
+    let rank = packed + EXTENSIONS.iter().position(|known| *known == extension)?;
+    let stem = stem.to_string();
     let (stem, part) = match stem.split_once("-of-") {
         Some((before, count)) if all_digits(count) => match before.rsplit_once('-') {
             Some((stem, part)) if all_digits(part) => (stem.to_string(), part.parse().ok()),
@@ -242,10 +269,29 @@ mod tests {
     }
 
     #[test]
+    fn the_same_name_in_two_formats_is_an_error_but_where_authors_publish_both() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["train.jsonl", "train.csv", "train.csv.gz"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let found = find_files(folder.path(), "custom").unwrap();
+        let message = found[0].alone("custom").unwrap_err().to_string();
+        assert!(
+            message.contains("train.jsonl` and `") && message.ends_with("train.csv` could be the train file, expected one"),
+            "{message}"
+        );
+        let note = found[0].alone("openbookqa").unwrap().unwrap();
+        assert!(note.contains("train.jsonl` is read") && note.contains("train.csv.gz` is left aside"), "{note}");
+        assert_eq!(files(Split::Train, &["train.csv.gz"]), self::found(&["train.csv.gz"], "custom").unwrap()[0]);
+    }
+
+    #[test]
     fn two_files_for_one_role_are_an_error_and_so_is_none() {
         let message = found(&["dev.jsonl", "valid.jsonl"], "custom").unwrap_err().to_string();
         assert!(
-            message.contains("dev.jsonl") && message.contains("valid.jsonl") && message.ends_with("could be the validation file"),
+            message.contains("dev.jsonl")
+                && message.contains("valid.jsonl")
+                && message.ends_with("could be the validation file, expected one"),
             "{message}"
         );
         let error = found(&["a.jsonl", "b.csv"], "custom").unwrap_err();

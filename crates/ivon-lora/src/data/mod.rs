@@ -11,6 +11,7 @@
 //! # }
 //! ```
 
+mod account;
 mod batch;
 mod chat;
 mod config;
@@ -23,10 +24,11 @@ mod folder;
 mod label;
 mod official;
 mod order;
-mod parquet;
 mod preview;
 mod prompt;
+mod question;
 mod read;
+mod source;
 mod split;
 mod task;
 mod template;
@@ -34,19 +36,26 @@ mod template;
 mod testing;
 mod tokenizer;
 
+pub use account::{Counted, Drops};
 pub use batch::{Batch, Segment};
 pub use chat::ChatTemplate;
 pub use config::DataConfig;
-pub use dataset::{Dataset, FileReport, LoadReport, RoleIds, Source, assemble, load, load_file, load_file_filled};
-pub use encode::{DroppedExample, EncodeOptions, EncodedSet, Encoder, Outcome, encode_all};
+pub use dataset::{Dataset, FileReport, LoadReport, RoleIds, assemble, load};
+pub use encode::{DroppedExample, EncodeOptions, EncodedSet, Encoder, Outcome, encode_all, encode_any};
 pub use encoded::{Choices, Encoded};
 pub use error::{DataError, Place};
-pub use example::{DropReason, Drops, Example};
+pub use example::{DropReason, Example};
 pub use folder::{Split, SplitFiles, find_files};
+pub use label::LabelReading;
 pub use order::{EpochOrder, batch_indices};
 pub use preview::{ExampleView, Lengths, Preview, TokenView, preview};
 pub use prompt::{Part, Prompt};
-pub use read::{Continue, EXTENSIONS, LARGEST_FILE, LONGEST_LINE, Row, for_each_row, read_first_rows, read_rows};
+pub use question::{Question, Refusal, questions};
+pub use read::{
+    Continue, EXTENSIONS, Format, LARGEST_FILE, LONGEST_LINE, Row, Rows, Stream, StreamFormat, StreamLines, for_each_row, read_first_rows,
+    read_rows, stream,
+};
+pub use source::{Source, load_file, load_file_by, load_file_filled};
 pub use split::{Role, Ties, carve};
 pub use task::{CUSTOM, Form, Made, Prepared, Scoring, Task, names};
 pub use tokenizer::{Tokenizer, TokenizerError};

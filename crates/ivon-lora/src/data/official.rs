@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::error::{DataError, listed};
 use super::label::{letter_index, shown};
-use super::read::Row;
+use super::read::{Row, json_value};
 
 /// Two options `option1`, `option2`, the answer `1` or `2`, the sentence under `sentence`.
 pub(crate) fn winogrande(row: &mut Row) -> Result<(), DataError> {
@@ -126,7 +126,7 @@ fn rename(row: &mut Row, from: &str, to: &str) {
 /// Choices in one column of a CSV file are a JSON list.
 fn parse_list(row: &mut Row) -> Result<(), DataError> {
     if let Some(Value::String(text)) = row.fields.get("choices") {
-        match serde_json::from_str::<Value>(text) {
+        match json_value(text) {
             Ok(list @ Value::Array(_)) => row.fields.insert("choices".into(), list),
             _ => return Err(row.wrong_type("choices", "a list, in a CSV file as `[\"one\", \"two\"]`", &row.fields["choices"])),
         };

@@ -5,10 +5,11 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::account::{Counted, Drops};
 use super::encode::{EncodeOptions, Encoder, Outcome};
 use super::encoded::Choices;
 use super::error::DataError;
-use super::example::{Drops, Example};
+use super::example::Example;
 use super::tokenizer::Tokenizer;
 
 /// One token.
@@ -74,7 +75,9 @@ pub struct Preview {
     /// Examples without a label.
     pub unlabelled: usize,
     /// Examples that lost text to fit.
-    pub truncated: usize,
+    pub shortened: Counted,
+    /// Examples without text in a field of the prompt.
+    pub empty: Counted,
     /// Examples scored by whole answers.
     pub whole_answers: usize,
     /// Rows left out, and why.
@@ -100,17 +103,23 @@ pub fn preview(
         lengths: Lengths::default(),
         labels: BTreeMap::new(),
         unlabelled: 0,
-        truncated: 0,
+        shortened: Counted::default(),
+        empty: Counted::default(),
         whole_answers: 0,
         dropped: dropped.clone(),
     };
     for example in examples {
+        if example.has_empty_field() {
+            preview.empty.add(&example.id);
+        }
         match encoder.encode(example)? {
-            Outcome::Dropped(reason) => preview.dropped.add(reason),
+            Outcome::Dropped(reason) => preview.dropped.add(reason, &example.id),
             Outcome::Encoded { encoded, text, truncated } => {
                 lengths.push(encoded.tokens.len());
                 preview.count += 1;
-                preview.truncated += usize::from(truncated);
+                if truncated {
+                    preview.shortened.add(&example.id);
+                }
                 preview.whole_answers += usize::from(matches!(encoded.choices, Choices::Answers(_)));
                 match example.label {
                     Some(label) => {
@@ -177,13 +186,17 @@ impl fmt::Display for Preview {
         if self.unlabelled > 0 {
             writeln!(formatter, "unlabelled {}", self.unlabelled)?;
         }
-        writeln!(formatter, "shortened  {}", self.truncated)?;
+        let ids = |rows: &Counted| if rows.count > 0 { format!(" ({rows})") } else { String::new() };
+        writeln!(formatter, "shortened  {}{}", self.shortened.count, ids(&self.shortened))?;
+        if self.empty.count > 0 {
+            writeln!(formatter, "no text in a field: {}{}", self.empty.count, ids(&self.empty))?;
+        }
         if self.whole_answers > 0 {
             writeln!(formatter, "scored by whole answers: {}", self.whole_answers)?;
         }
         writeln!(formatter, "left out   {}", self.dropped.total())?;
-        for (reason, count) in self.dropped.iter() {
-            writeln!(formatter, "  {count} {}: {reason}", if count == 1 { "row" } else { "rows" })?;
+        for (reason, rows) in self.dropped.iter() {
+            writeln!(formatter, "  {} {}: {reason} ({rows})", rows.count, if rows.count == 1 { "row" } else { "rows" })?;
         }
         Ok(())
     }
@@ -212,14 +225,14 @@ mod tests {
             .collect();
         examples[0].label = Some(1);
         let mut dropped = Drops::default();
-        dropped.add(DropReason::ChoiceCount { found: 5, kept: 4 });
+        dropped.add(DropReason::ChoiceCount { found: 5, kept: 4 }, "q7");
         let options = EncodeOptions { max_length: 10, scoring: Scoring::Token, chat_template: false };
         let preview = preview(&examples, &dropped, &tokenizer, options, 1).unwrap();
         let id = |token: &str| tokenizer.token_to_id(token).unwrap();
         let expected = format!(
             "Q:\n  prompt  Q:\n  tokens  {}:\"Q\" {}:\":\"\n      0  A  [{}:\" A\"]\n  *   1  B  [{}:\" B\"]\n\n\
              examples   2\ntokens     min 2, median 2, 90 % 4, max 4\nlabels     1 B: 1\nunlabelled 1\nshortened  0\nleft out   2\n  \
-             1 row: 5 choices where the task keeps 4\n  1 row: longer than 10 tokens even with its fields shortened\n",
+             1 row: 5 choices where the task keeps 4 (`q7`)\n  1 row: longer than 10 tokens even with its fields shortened (`longer than that:`)\n",
             id("Q"),
             id(":"),
             id("ĠA"),

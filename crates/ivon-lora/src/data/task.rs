@@ -9,9 +9,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::error::{DataError, listed, nearest};
+use super::error::{DataError, Place, listed, nearest};
 use super::example::{DropReason, Example};
-use super::label::{Reading, among_choices, among_words, is_withheld, shown};
+use super::label::{LabelReading, Reading, among_choices, among_words, composed, is_withheld, shown};
 use super::official;
 use super::prompt::Prompt;
 use super::read::Row;
@@ -60,6 +60,9 @@ pub struct Task {
     /// How the answers are scored.
     #[serde(default)]
     pub scoring: Scoring,
+    /// What labels are, where they could be read in two ways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_reading: Option<LabelReading>,
 }
 
 /// The form of a prompt.
@@ -113,7 +116,7 @@ impl Task {
             ),
             _ => return Err(DataError::UnknownTask { name: name.into(), nearest: nearest(name, NAMES.into_iter()) }),
         };
-        Ok(Self { name: name.into(), form, scoring: Scoring::default() })
+        Ok(Self { name: name.into(), form, scoring: Scoring::default(), label_reading: None })
     }
 
     /// A user's own task.
@@ -122,7 +125,7 @@ impl Task {
     /// If the template or the answers cannot be used.
     pub fn custom(prompt: &str, answers: Vec<String>, label_field: &str) -> Result<Self, DataError> {
         let form = Form::Template { prompt: prompt.into(), answers, label_field: label_field.into() };
-        let task = Self { name: CUSTOM.into(), form, scoring: Scoring::default() };
+        let task = Self { name: CUSTOM.into(), form, scoring: Scoring::default(), label_reading: None };
         task.prepare()?;
         Ok(task)
     }
@@ -130,6 +133,12 @@ impl Task {
     /// The same task with another scoring.
     pub fn with_scoring(mut self, scoring: Scoring) -> Self {
         self.scoring = scoring;
+        self
+    }
+
+    /// The same task with labels read in one way alone.
+    pub fn with_label_reading(mut self, reading: Option<LabelReading>) -> Self {
+        self.label_reading = reading;
         self
     }
 
@@ -168,7 +177,7 @@ impl Task {
             Form::Winogrande | Form::MultipleChoice { .. } => (None, Arc::default()),
         };
         let letters = |count: usize| ('A'..='Z').take(count).map(String::from).collect();
-        Ok(Prepared { task: self.clone(), template, answers, letters: (0..=*CHOICES.end()).map(letters).collect() })
+        Ok(Prepared { task: self.clone(), id_field: None, template, answers, letters: (0..=*CHOICES.end()).map(letters).collect() })
     }
 }
 
@@ -186,7 +195,7 @@ fn checked_answers(answers: &[String]) -> Result<Arc<[String]>, DataError> {
         if answer.trim() != answer {
             return wrong(format!("`{answer}` begins or ends with a blank"));
         }
-        if !seen.insert(answer) {
+        if !seen.insert(composed(answer)) {
             return wrong(format!("`{answer}` is given twice"));
         }
     }
@@ -197,6 +206,8 @@ fn checked_answers(answers: &[String]) -> Result<Arc<[String]>, DataError> {
 #[derive(Clone, Debug)]
 pub struct Prepared {
     task: Task,
+    /// The field with a row's id, where one is named.
+    id_field: Option<String>,
     template: Option<Template>,
     /// The answers of a template.
     answers: Arc<[String]>,
@@ -210,13 +221,24 @@ pub enum Made {
     /// An example.
     Example(Example),
     /// Nothing, and why.
-    Dropped(DropReason),
+    Dropped {
+        /// The row's id.
+        id: String,
+        /// Why.
+        reason: DropReason,
+    },
 }
 
 impl Prepared {
     /// The task that was made ready.
     pub fn task(&self) -> &Task {
         &self.task
+    }
+
+    /// Takes ids from this field alone; from the usual ones, or the row's place, where none is named.
+    pub fn with_id_field(mut self, field: Option<&str>) -> Self {
+        self.id_field = field.map(String::from);
+        self
     }
 
     /// The answers for a finished prompt: the task's words, or the first `count` letters (at most 26) for questions
@@ -228,9 +250,18 @@ impl Prepared {
         }
     }
 
+    /// Whether rows with these fields can be asked: what the prompt is made of is there.
+    pub(crate) fn reads(&self, fields: &[String]) -> bool {
+        let mut row = Row { fields: fields.iter().map(|field| (field.clone(), Value::from(""))).collect(), place: Place::new("", 1) };
+        // A label or choices that are no more than a name are not what is asked here.
+        let _ = self.brought_into_schema(&mut row);
+        let needed = self.template.as_ref().map_or(vec!["question", "choices"], |template| template.fields());
+        needed.into_iter().all(|field| row.fields.contains_key(field))
+    }
+
     /// Whether a row of a test file comes without its label, as in splits whose answers are not public.
     pub fn is_withheld(&self, row: &Row) -> bool {
-        let field = |name: &str| is_withheld(row.fields.get(name));
+        let field = |name: &str| is_withheld(row.fields.get(name), &self.answers);
         match &self.task.form {
             Form::Winogrande => field("answer"),
             Form::MultipleChoice { .. } => field("answer") && field("answerKey") && field("Answer Key"),
@@ -242,40 +273,47 @@ impl Prepared {
     /// where the row has none.
     ///
     /// # Errors
-    /// If a field is missing or of another kind, a label out of range, a number of choices not to be asked.
-    pub fn example(&self, mut row: Row, group_field: Option<&str>) -> Result<Made, DataError> {
+    /// If a field is missing or of another kind, a label out of range or to be read in two ways, a number of choices not to be asked.
+    pub fn example(&self, row: Row, group_field: Option<&str>) -> Result<Made, DataError> {
         let group = group_field.map(|field| row.text(field)).transpose()?;
-        let id = id_of(&row);
-        match self.task.name.as_str() {
-            "winogrande_s" | "winogrande_m" => official::winogrande(&mut row)?,
-            "arc_easy" | "arc_challenge" | "openbookqa" | "multiple_choice" => official::choice_question(&mut row)?,
-            "boolq" => official::boolq(&mut row)?,
-            "sst2" => official::sst2(&mut row)?,
-            "rte" => official::rte(&mut row)?,
-            _ => {}
+        self.made(row, group, true)
+    }
+
+    /// Turns a row into an example to be answered: a label that cannot be read is none.
+    ///
+    /// # Errors
+    /// As [`Prepared::example`], but for labels.
+    pub fn question(&self, row: Row) -> Result<Made, DataError> {
+        self.made(row, None, false)
+    }
+
+    fn made(&self, mut row: Row, group: Option<String>, needs_label: bool) -> Result<Made, DataError> {
+        let id = self.id(&row)?;
+        match self.brought_into_schema(&mut row) {
+            Err(DataError::LabelOutOfRange { .. }) if !needs_label => {
+                row.fields.remove("answer");
+            }
+            done => done?,
         }
+        let label = |reading, answers: &[String]| match self.label(&row, reading, answers) {
+            Err(_) if !needs_label => Ok(None),
+            label => label,
+        };
+        let settled = self.task.label_reading;
         let (prompt, answers, label) = match (&self.task.form, &self.template) {
             (Form::Template { label_field, .. }, Some(template)) => {
-                let reading = among_words(row.fields.get(label_field), &self.answers);
-                (template.fill(&row)?, self.answers.clone(), self.label(&row, reading, &self.answers)?)
+                let reading = among_words(row.fields.get(label_field), &self.answers, settled);
+                (template.fill(&row)?, self.answers.clone(), label(reading, &self.answers)?)
             }
             (form, _) => {
                 let (question, choices) = (row.text("question")?, choices_of(&row)?);
-                let only = match form {
-                    Form::MultipleChoice { only } => *only,
-                    _ => None,
-                };
-                let allowed = if *form == Form::Winogrande { 2..=2 } else { CHOICES };
-                if let Some(kept) = only.filter(|only| *only != choices.len()) {
-                    return Ok(Made::Dropped(DropReason::ChoiceCount { found: choices.len(), kept }));
+                if let Some(reason) = self.left_out(&row, choices.len())? {
+                    return Ok(Made::Dropped { id, reason });
                 }
-                if !allowed.contains(&choices.len()) {
-                    let (fewest, most) = (*allowed.start(), *allowed.end());
-                    return Err(DataError::ChoiceCount { at: row.place, found: choices.len(), fewest, most });
-                }
-                let reading = among_choices(row.fields.get("answer"), &choices);
+                // The place among the labels of its own choices leaves no other reading.
+                let reading = among_choices(row.fields.get("answer"), &choices, settled);
                 let letters = self.letters.get(choices.len()).cloned().unwrap_or_default();
-                let label = self.label(&row, reading, &letters)?;
+                let label = label(reading, &letters)?;
                 let prompt = if *form == Form::Winogrande { gap_prompt(&question, &choices) } else { choice_prompt(&question, &choices) };
                 (prompt, letters, label)
             }
@@ -283,10 +321,53 @@ impl Prepared {
         Ok(Made::Example(Example { id, prompt, answers, label, group }))
     }
 
+    /// Gives a row of a public data set the names and values of the one schema.
+    fn brought_into_schema(&self, row: &mut Row) -> Result<(), DataError> {
+        match self.task.name.as_str() {
+            "winogrande_s" | "winogrande_m" => official::winogrande(row),
+            "arc_easy" | "arc_challenge" | "openbookqa" | "multiple_choice" => official::choice_question(row),
+            "boolq" => official::boolq(row),
+            "sst2" => official::sst2(row),
+            "rte" => official::rte(row),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why the task does not ask a question with this number of choices, if it does not.
+    ///
+    /// # Errors
+    /// If no task can ask it.
+    fn left_out(&self, row: &Row, found: usize) -> Result<Option<DropReason>, DataError> {
+        if let Form::MultipleChoice { only: Some(kept) } = self.task.form {
+            return Ok((kept != found).then_some(DropReason::ChoiceCount { found, kept }));
+        }
+        let allowed = if self.task.form == Form::Winogrande { 2..=2 } else { CHOICES };
+        if allowed.contains(&found) {
+            return Ok(None);
+        }
+        let (fewest, most) = (*allowed.start(), *allowed.end());
+        Err(DataError::ChoiceCount { at: row.place.clone(), found, fewest, most })
+    }
+
+    /// The row's id: from the field that was named, else see [`id_of`].
+    pub(super) fn id(&self, row: &Row) -> Result<String, DataError> {
+        let Some(field) = &self.id_field else { return Ok(id_of(row)) };
+        let id = row.text(field)?;
+        if id.trim().is_empty() {
+            return Err(DataError::WrongType { at: row.place.clone(), field: field.clone(), expected: "an id", found: "empty".into() });
+        }
+        Ok(id)
+    }
+
     fn label(&self, row: &Row, reading: Reading, answers: &[String]) -> Result<Option<usize>, DataError> {
         match reading {
             Reading::Index(index) => Ok(Some(index)),
             Reading::Absent => Ok(None),
+            Reading::Two(first, second) => {
+                let field = self.task.label_field();
+                let value = row.fields.get(field).map(shown).unwrap_or_default();
+                Err(DataError::AmbiguousLabel { at: row.place.clone(), field: field.into(), value, first, second })
+            }
             Reading::Outside => {
                 let field = self.task.label_field();
                 Err(DataError::LabelOutOfRange {
@@ -339,7 +420,7 @@ fn choices_of(row: &Row) -> Result<Vec<String>, DataError> {
 
 /// The row's own id as text; a bare number (GLUE's running index) or none gets the file's name in front, so that
 /// ids of several files differ.
-fn id_of(row: &Row) -> String {
+pub(super) fn id_of(row: &Row) -> String {
     let own = ID_FIELDS.iter().find_map(|name| match row.fields.get(*name) {
         Some(Value::String(id)) if !id.trim().is_empty() => Some(id.clone()),
         Some(Value::Number(id)) => Some(id.to_string()),
@@ -347,143 +428,22 @@ fn id_of(row: &Row) -> String {
     });
     match own {
         Some(id) if !id.bytes().all(|byte| byte.is_ascii_digit()) => id,
-        number => {
-            let stem = Path::new(&*row.place.file).file_stem().unwrap_or_default().to_string_lossy();
-            format!("{stem}-{}", number.unwrap_or_else(|| row.place.line.to_string()))
-        }
+        Some(number) => format!("{}-{number}", stem(&row.place)),
+        None => id_at(&row.place),
     }
+}
+
+/// The id of a row without one: the file's name and the line.
+pub(super) fn id_at(place: &Place) -> String {
+    format!("{}-{}", stem(place), place.line)
+}
+
+/// The name of a file without its extension, whether it is packed or not.
+fn stem(place: &Place) -> String {
+    let name = Path::new(&*place.file).file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::error::Place;
-    use serde_json::json;
-
-    fn made(task: &Task, row: Value) -> Result<Made, DataError> {
-        task.prepare()?.example(Row::from_json(&row.to_string(), Place::new("train.jsonl", 7)).unwrap(), None)
-    }
-
-    fn example(name: &str, row: Value) -> Example {
-        match made(&Task::named(name).unwrap(), row).unwrap() {
-            Made::Example(example) => example,
-            Made::Dropped(reason) => panic!("dropped: {reason}"),
-        }
-    }
-
-    #[test]
-    fn every_prompt_is_worded_as_in_the_paper() {
-        let row = json!({"id": "w-1", "question": "The _ is smaller.", "choices": ["home", "house"], "answer": 1});
-        let winogrande = example("winogrande_s", row);
-        assert_eq!(
-            winogrande.prompt.text(),
-            "Select one of the choices that answers the following question: The _ is smaller. Choices: A. home. B house. Answer:"
-        );
-        assert_eq!(
-            (winogrande.id.as_str(), winogrande.label, &winogrande.answers[..]),
-            ("w-1", Some(1), &["A".to_string(), "B".into()][..])
-        );
-        let row = json!({"question": "Predators eat", "choices": ["lions", "humans.", "éclairs", ""], "answer": 2});
-        let arc = example("arc_easy", row);
-        assert_eq!(
-            arc.prompt.text(),
-            "Select one of the choices that answers the following question: Predators eat Choices: A. Lions. B. Humans. C. Éclairs. D. . Answer:"
-        );
-        assert_eq!(arc.id, "train-7");
-        let boolq = example("boolq", json!({"question": "is it", "passage": "It -- it is.", "answer": true}));
-        assert_eq!(boolq.prompt.text(), "Answer the question with only True or False: is it Context: It -- it is.");
-        assert_eq!((boolq.label, boolq.answers[1].as_str()), (Some(1), "True"));
-        let sst2 = example("sst2", json!({"text": "fine . ", "label": 1}));
-        assert_eq!(sst2.prompt.text(), "Is the sentiment of this review Negative or Positive? Review: fine . Sentiment:");
-        let rte = example("rte", json!({"premise": "A.", "hypothesis": "B.", "label": 0}));
-        assert_eq!(rte.prompt.text(), "Does the first sentence entail the second, Yes or No? First: A. Second: B. Answer:");
-        assert_eq!(rte.answers[0], "Yes");
-    }
-
-    #[test]
-    fn arc_and_openbookqa_keep_only_four_choices_and_anyone_s_questions_two_to_twenty_six() {
-        let row = |count: usize| json!({"question": "q", "choices": vec!["x"; count], "answer": 0});
-        for name in ["arc_easy", "arc_challenge", "openbookqa"] {
-            let dropped = made(&Task::named(name).unwrap(), row(5)).unwrap();
-            assert_eq!(dropped, Made::Dropped(DropReason::ChoiceCount { found: 5, kept: 4 }));
-        }
-        for count in [2, 3, 26] {
-            assert_eq!(example("multiple_choice", row(count)).answers.len(), count);
-        }
-        for count in [0, 1, 27] {
-            let message = made(&Task::named("multiple_choice").unwrap(), row(count)).unwrap_err().to_string();
-            assert_eq!(message, format!("`train.jsonl` line 7 has {count} choices, expected 2 to 26"));
-        }
-        let message = made(&Task::named("winogrande_m").unwrap(), row(3)).unwrap_err().to_string();
-        assert!(message.ends_with("has 3 choices, expected 2 to 2"), "{message}");
-    }
-
-    #[test]
-    fn a_label_out_of_range_names_file_line_value_and_what_is_allowed() {
-        let task = Task::custom("Text: {text} Topic:", vec!["sport".into(), "art".into()], "topic").unwrap();
-        let message = made(&task, json!({"text": "t", "topic": 2})).unwrap_err().to_string();
-        assert_eq!(
-            message,
-            "`train.jsonl` line 7: label `2` in field `topic` is out of range, expected an index from 0 to 1 or one of `sport`, `art`"
-        );
-        assert!(matches!(made(&task, json!({"text": "t", "topic": "art"})).unwrap(), Made::Example(Example { label: Some(1), .. })));
-        assert!(matches!(made(&task, json!({"text": "t"})).unwrap(), Made::Example(Example { label: None, .. })));
-        let message =
-            made(&Task::named("arc_easy").unwrap(), json!({"question": "", "choices": ["a", "b", "c", "d"], "answer": 4})).unwrap_err();
-        assert!(message.to_string().contains("label `4` in field `answer` is out of range"), "{message}");
-    }
-
-    #[test]
-    fn a_finished_prompt_gets_the_task_s_words_or_letters() {
-        let answers = |name: &str, count| Task::named(name).unwrap().prepare().unwrap().answers(count).join(" ");
-        assert_eq!(
-            (answers("boolq", 9), answers("arc_easy", 4), answers("multiple_choice", 99).len()),
-            ("False True".into(), "A B C D".into(), 51)
-        );
-    }
-
-    #[test]
-    fn a_missing_field_says_which_fields_there_are() {
-        let message = made(&Task::named("boolq").unwrap(), json!({"question": "q", "answer": true})).unwrap_err().to_string();
-        assert_eq!(message, "`train.jsonl` line 7 has no field `passage`, found `question`, `answer`");
-    }
-
-    #[test]
-    fn an_unknown_task_suggests_the_nearest_name() {
-        let error = Task::named("arc-easy").unwrap_err();
-        assert!(error.to_string().starts_with("unknown task `arc-easy`, expected one of `winogrande_s`"), "{error}");
-        assert_eq!(error.hint().unwrap(), "did you mean `arc_easy`?");
-        assert!(Task::named("translation").unwrap_err().hint().unwrap().contains("--prompt"));
-    }
-
-    #[test]
-    fn answers_that_cannot_be_used_are_refused() {
-        let answers = |words: &[&str]| Task::custom("{a}", words.iter().map(ToString::to_string).collect(), "l").unwrap_err().to_string();
-        assert_eq!(answers(&["one"]), "the answers cannot be used: there are 1, expected 2 to 10000");
-        assert!(answers(&["a", "b", "a"]).ends_with("`a` is given twice"));
-        assert!(answers(&["a", " "]).ends_with("one of them is empty"));
-        assert!(answers(&["a", "b "]).ends_with("begins or ends with a blank"));
-    }
-
-    #[test]
-    fn a_task_comes_back_from_its_sidecar_as_it_was() {
-        let own = Task::custom("{text}:", vec!["a".into(), "b".into()], "label").unwrap().with_scoring(Scoring::Answer);
-        for task in names().into_iter().map(|name| Task::named(name).unwrap()).chain([own]) {
-            let text = serde_json::to_string(&task).unwrap();
-            assert_eq!(serde_json::from_str::<Task>(&text).unwrap(), task, "{text}");
-            let text = toml::to_string(&task).unwrap();
-            assert_eq!(toml::from_str::<Task>(&text).unwrap(), task, "{text}");
-        }
-        let hostile = r#"{"name": "x", "form": {"multiple_choice": {"only": 99}}}"#;
-        assert!(serde_json::from_str::<Task>(hostile).unwrap().prepare().is_err());
-    }
-
-    #[test]
-    fn a_task_is_told_by_its_folder_or_its_fields() {
-        let row = Row::from_json(r#"{"question": "q", "passage": "p"}"#, Place::new("f", 1)).unwrap();
-        assert_eq!(Task::detect(Path::new("/data/ARC-Easy"), None), Some("arc_easy"));
-        assert_eq!(Task::detect(Path::new("/data/sst2/train.jsonl"), Some(&row)), Some("sst2"));
-        assert_eq!(Task::detect(Path::new("/data/mine"), Some(&row)), Some("boolq"));
-        assert_eq!(Task::detect(Path::new("/data/mine"), None), None);
-    }
-}
+mod tests;

@@ -55,6 +55,12 @@ impl Template {
         Ok(Self { pieces })
     }
 
+    /// The names of its fields.
+    pub(crate) fn fields<'a>(&'a self) -> Vec<&'a str> {
+        let name = |piece: &'a Piece| if let Piece::Field(name) = piece { Some(name.as_str()) } else { None };
+        self.pieces.iter().filter_map(name).collect()
+    }
+
     /// The prompt of a row: the template's own text stays whole, fields may lose text.
     ///
     /// # Errors

@@ -1,12 +1,13 @@
-//! The commands `evaluate` and `predict`: an adapter folder and its base are enough.
+//! An adapter folder and its base, opened together → the command `evaluate`.
 
 use std::path::{Path, PathBuf};
 
-use super::evaluation::{EvaluationReport, Prediction, Temperatures, predictions};
+use super::evaluation::{EvaluationReport, Temperatures, predictions};
 use super::folder::{self, OpenedAdapter, write_json, write_predictions};
+use super::lines::mark_truncated;
 use super::train::{Watch, same_answers};
 use super::{Base, ModelConfig, RunError, RunEvent, base};
-use crate::data::{self, DataConfig, EncodedSet, Example, Source, Split, Task};
+use crate::data::{self, DataConfig, DataError, EncodeOptions, EncodedSet, Example, LabelReading, Prepared, Source, Split, Task};
 use crate::files;
 use crate::posterior::{PredictWith, Spread};
 use crate::predict::{Evaluated, EvaluationOptions, evaluate as evaluate_set};
@@ -36,24 +37,10 @@ pub struct EvaluateRequest {
     pub base: ModelConfig,
     /// Whether prompts are written into predictions.
     pub include_text: bool,
-}
-
-/// Where the rows of a prediction come from.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// Rows of a data file or of a split of a folder; labels are not needed.
-    Data(PathBuf, Option<String>),
-    /// Finished prompts, for tasks whose answers are the same in every row.
-    Prompts(Vec<String>),
-}
-
-/// What `predict` is asked for.
-#[derive(Clone, Debug)]
-pub struct PredictRequest {
-    /// As for `evaluate`; its data and split are not read.
-    pub common: EvaluateRequest,
-    /// The rows.
-    pub input: Input,
+    /// The field with a row's id; the usual ones by default.
+    pub id_field: Option<String>,
+    /// What labels are, where they could be read in two ways; as the task has it by default.
+    pub label_reading: Option<LabelReading>,
 }
 
 /// Base and adapter, opened together.
@@ -61,9 +48,10 @@ pub(super) struct Opened {
     pub base: Base,
     pub adapter: OpenedAdapter,
     pub task: Task,
+    pub prepared: Prepared,
     pub options: EvaluationOptions,
-    chosen: PredictWith,
-    temperatures: Option<Temperatures>,
+    pub chosen: PredictWith,
+    pub temperatures: Option<Temperatures>,
     data: DataConfig,
 }
 
@@ -82,6 +70,8 @@ impl Opened {
         }
         let named = sidecar.and_then(|sidecar| serde_json::from_value(sidecar.task.clone()).ok());
         let task = request.task.clone().or(named).ok_or_else(|| RunError::NoTask { adapter: request.adapter.clone() })?;
+        let reading = request.label_reading.or(task.label_reading);
+        let task = task.with_label_reading(reading);
         let spread = adapter.posterior.spread();
         let samples = request.samples.or(sidecar.map(|sidecar| sidecar.samples)).unwrap_or(10);
         if spread == Spread::None && request.samples.is_some_and(|samples| samples > 0) {
@@ -100,11 +90,38 @@ impl Opened {
             ..DataConfig::default()
         };
         let temperatures = sidecar.and_then(Temperatures::of);
-        Ok(Self { base, adapter, task, options, chosen, temperatures, data })
+        let prepared = task.prepare()?.with_id_field(request.id_field.as_deref());
+        Ok(Self { base, adapter, task, prepared, options, chosen, temperatures, data })
+    }
+
+    pub fn encode_options(&self) -> EncodeOptions {
+        self.data.encode_options(&self.task)
     }
 
     pub fn encode(&self, examples: &[Example]) -> Result<EncodedSet, RunError> {
-        Ok(data::encode_all(examples, &self.base.tokenizer, self.data.encode_options(&self.task))?)
+        Ok(data::encode_all(examples, &self.base.tokenizer, self.encode_options())?)
+    }
+
+    /// Encodes the first `limit` rows and says what became of them; `name` names the set.
+    pub fn encode_rows(
+        &self,
+        name: &str,
+        source: Source,
+        limit: Option<usize>,
+        watch: Watch<'_>,
+    ) -> Result<(Vec<Example>, EncodedSet), RunError> {
+        let mut said = source.account(name);
+        let mut examples = source.examples;
+        examples.truncate(limit.unwrap_or(usize::MAX));
+        let set = if examples.is_empty() { EncodedSet::default() } else { self.encode(&examples)? };
+        said.extend(set.account(name, &examples, self.data.max_length));
+        for said in said {
+            watch(RunEvent::Warning(said));
+        }
+        match (examples.is_empty(), source.rows) {
+            (true, rows) if rows > 0 => Err(DataError::EmptySet { what: format!("`{name}`, whose {rows} rows are all left out,") }.into()),
+            _ => Ok((examples, set)),
+        }
     }
 
     /// As the adapter's own options say.
@@ -132,10 +149,8 @@ impl Opened {
 /// Whatever is wrong with base, adapter, data, or a file.
 pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<EvaluationReport, RunError> {
     let opened = Opened::open(request, watch)?;
-    let (split, source) = rows(&request.data, request.split.as_deref(), &opened.task)?;
-    let mut examples = source.examples;
-    examples.truncate(request.eval_limit.unwrap_or(usize::MAX));
-    let set = opened.encode(&examples)?;
+    let (split, source) = rows(&request.data, request.split.as_deref(), &opened.prepared)?;
+    let (examples, set) = opened.encode_rows(&split, source, request.eval_limit, watch)?;
     super::evaluation::labels(&set.examples)?;
     if let Some(out) = &request.out {
         files::create_folder(out)?;
@@ -150,73 +165,49 @@ pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Evaluatio
     }
     if let Some(out) = &request.out {
         let words: Vec<&Example> = set.kept.iter().map(|&index| &examples[index]).collect();
-        let lines = predictions(&set.examples, &words, &evaluated, opened.chosen, opened.temperatures, request.include_text)?;
+        let mut lines = predictions(&set.examples, &words, &evaluated, opened.chosen, opened.temperatures, request.include_text)?;
+        mark_truncated(&mut lines, &set);
         watch(RunEvent::Saved(&write_json(&out.join(folder::EVALUATION_FILE), &report)?));
         watch(RunEvent::Saved(&write_predictions(&out.join(folder::PREDICTIONS_FILE), &lines)?));
     }
     Ok(report)
 }
 
-/// Predicts rows or prompts and gives a line for each, in their order.
-///
-/// # Errors
-/// Whatever is wrong with base, adapter or data.
-pub fn predict(request: &PredictRequest, watch: Watch<'_>) -> Result<Vec<Prediction>, RunError> {
-    if let Some(out) = &request.common.out {
-        files::check_can_write(out)?;
-    }
-    let opened = Opened::open(&request.common, watch)?;
-    let mut examples = match &request.input {
-        Input::Data(path, split) => rows(path, split.as_deref(), &opened.task)?.1.examples,
-        Input::Prompts(prompts) => prompt_examples(prompts, &opened.task)?,
-    };
-    examples.truncate(request.common.eval_limit.unwrap_or(usize::MAX));
-    let set = opened.encode(&examples)?;
-    for dropped in &set.dropped {
-        watch(RunEvent::Warning(format!("`{}` is left out: {}", dropped.id, dropped.reason)));
-    }
-    let evaluated = opened.evaluate(&set, "predicting", watch)?;
-    let words: Vec<&Example> = set.kept.iter().map(|&index| &examples[index]).collect();
-    let lines = predictions(&set.examples, &words, &evaluated, opened.chosen, opened.temperatures, request.common.include_text)?;
-    if let Some(out) = &request.common.out {
-        watch(RunEvent::Saved(&write_predictions(out, &lines)?));
-    }
-    Ok(lines)
-}
-
-/// Prompts as examples whose answers are the task's.
-fn prompt_examples(prompts: &[String], task: &Task) -> Result<Vec<Example>, RunError> {
-    let answers = match &task.form {
-        data::Form::Template { answers, .. } => answers.clone().into(),
-        _ => {
-            let found = format!("`{}`, whose rows bring their own choices", task.name);
-            return Err(RunError::Setting {
-                name: "task",
-                found,
-                expected: "a task with the same answers in every row, or rows in place of prompts",
-            });
-        }
-    };
-    Ok(prompts
-        .iter()
-        .enumerate()
-        .map(|(index, prompt)| Example::from_prompt(format!("prompt-{}", index + 1), prompt, std::sync::Arc::clone(&answers)))
-        .collect())
-}
-
 /// The rows of a split, with its name: of the file itself, which is named as it is, or of the file of that role in a folder.
-pub(super) fn rows(path: &Path, split: Option<&str>, task: &Task) -> Result<(String, Source), RunError> {
-    rows_filled(path, split, task, &[])
+pub(super) fn rows(path: &Path, split: Option<&str>, prepared: &Prepared) -> Result<(String, Source), RunError> {
+    rows_filled(path, split, prepared, &[])
 }
 
 /// As [`rows`], with the fields of the task filled from these columns, where any are named.
 pub(super) fn rows_filled(
     path: &Path,
     split: Option<&str>,
-    task: &Task,
+    prepared: &Prepared,
     fields: &[(String, String)],
 ) -> Result<(String, Source), RunError> {
-    let files = data::find_files(path, &task.name)?;
+    let found = files_of(path, split, &prepared.task().name)?;
+    let mut all = Source { notes: found.aside.into_iter().collect(), ..Source::default() };
+    for path in &found.paths {
+        all.extend(match fields.is_empty() {
+            true => data::load_file_by(path, prepared)?,
+            false => data::load_file_filled(path, prepared, fields)?,
+        });
+    }
+    Ok((found.name, all))
+}
+
+/// The files of one split.
+pub(super) struct Found {
+    /// The name of the split, or of the file.
+    pub name: String,
+    pub paths: Vec<PathBuf>,
+    /// Which files are left aside, in a sentence.
+    pub aside: Option<String>,
+}
+
+/// The files of a split of a folder, by default test, else validation; or one file, as it is named.
+pub(super) fn files_of(path: &Path, split: Option<&str>, task: &str) -> Result<Found, RunError> {
+    let files = data::find_files(path, task)?;
     let wanted = |name: &str| files.iter().find(|file| file.split.name() == name);
     let found = match split {
         Some(name) => wanted(name),
@@ -231,11 +222,7 @@ pub(super) fn rows_filled(
             expected: "one of these",
         }
     })?;
-    let mut all = Source::default();
-    for path in &found.paths {
-        let part = if fields.is_empty() { data::load_file(path, task)? } else { data::load_file_filled(path, task, fields)? };
-        all.examples.extend(part.examples);
-    }
     let name = path.file_name().filter(|_| path.is_file());
-    Ok((name.map_or_else(|| found.split.name().to_string(), |name| name.to_string_lossy().into_owned()), all))
+    let name = name.map_or_else(|| found.split.name().to_string(), |name| name.to_string_lossy().into_owned());
+    Ok(Found { name, paths: found.paths.clone(), aside: found.alone(task)? })
 }

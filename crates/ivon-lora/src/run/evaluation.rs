@@ -229,6 +229,9 @@ pub struct Prediction {
     pub mutual_information: f64,
     /// Share of draws with another answer; 0 without draws.
     pub disagreement: f64,
+    /// Whether the prompt has lost text to fit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
     /// The prompt, where asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
@@ -278,6 +281,7 @@ pub(super) fn predictions(
             entropy: entropy(average),
             mutual_information: uncertainty.map_or(0.0, |u| u.mutual_information),
             disagreement: uncertainty.map_or(0.0, |u| u.disagreement),
+            truncated: false,
             prompt: include_text.then(|| source.prompt.text()),
         }
     };

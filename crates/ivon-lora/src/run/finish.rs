@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::base::{Asked, KnownBase};
 use super::evaluation::{Cost, EvaluationReport, Temperatures, predictions};
 use super::folder::{self, AdapterFolder, RunFolder, card_scores, write_predictions};
+use super::lines::mark_truncated;
 use super::train::{Sets, Watch, options, same_answers};
 use super::{Base, RunConfig, RunError, RunEvent};
 use crate::data::{self, Dataset, EncodedSet, Example, Role, Task};
@@ -54,7 +55,7 @@ impl Finish<'_> {
             report = report.with_temperatures(&self.sets.test.examples, &evaluated, same_answers(self.task), temperatures)?;
         }
         let words: Vec<&Example> = self.sets.test.kept.iter().map(|&index| &self.dataset.test[index]).collect();
-        let lines = predictions(
+        let mut lines = predictions(
             &self.sets.test.examples,
             &words,
             &evaluated,
@@ -62,6 +63,7 @@ impl Finish<'_> {
             calibrated.temperatures,
             self.config.evaluation.include_text,
         )?;
+        mark_truncated(&mut lines, &self.sets.test);
         let folder =
             AdapterFolder { posterior, lora: self.lora, sidecar: self.sidecar(&options, &calibrated), card: self.card(&report, kept_step) };
         let path = self.folder.path().join(folder::ADAPTER_FOLDER);

@@ -8,6 +8,7 @@ mod memory;
 mod estimate;
 mod advice;
 mod evaluation;
+mod lines;
 mod folder;
 mod record;
 mod subject;
@@ -17,8 +18,9 @@ mod shift;
 mod finish;
 mod train;
 mod apply;
+mod predict;
 
-pub use apply::{EvaluateRequest, Input, PredictRequest, evaluate, predict};
+pub use apply::{EvaluateRequest, evaluate};
 pub(crate) use base::KnownBase;
 pub use base::{Base, device_named};
 pub use config::{EvaluationConfig, ModelConfig, Provenance, RunConfig};
@@ -28,7 +30,9 @@ pub use evaluation::{AtTemperature, Cost, EvaluationReport, Prediction, Temperat
 pub use event::RunEvent;
 pub use folder::{ADAPTER_FOLDER, COST_FILE, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, SPLITS_FILE};
 pub(crate) use folder::{Start, read_run};
+pub use lines::{LineFormat, PredictedRow, write_lines};
 pub(crate) use memory::{available_memory, give_back_memory};
+pub use predict::{Input, PredictRequest, predict};
 pub use prune::{PruneRequest, prune};
 pub use record::{RunRecord, read_predictions, run_settings};
 pub use scale::{ScaleRequest, scale};

@@ -263,6 +263,7 @@ mod tests {
             entropy: 0.5,
             mutual_information: 0.0,
             disagreement: 0.0,
+            truncated: false,
             prompt: Some("<b>what?</b>".into()),
         }
     }

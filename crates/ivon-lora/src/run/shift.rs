@@ -69,13 +69,8 @@ pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, Ru
 
 /// The rows of another set, with their split's name.
 fn rows_of(subject: &Subject, other: &OtherSet, limit: Option<usize>, watch: Watch<'_>) -> Result<(String, EncodedSet), RunError> {
-    let (split, source) = rows_filled(&other.path, None, &subject.opened.task, &other.fields)?;
-    let mut examples = source.examples;
-    examples.truncate(limit.unwrap_or(usize::MAX));
-    let set = if examples.is_empty() { EncodedSet::default() } else { subject.opened.encode(&examples)? };
-    if !set.dropped.is_empty() {
-        watch(RunEvent::Warning(format!("{} of {} rows of `{}` are left out", set.dropped.len(), examples.len(), other.name)));
-    }
+    let (split, source) = rows_filled(&other.path, None, &subject.opened.prepared, &other.fields)?;
+    let (_, set) = subject.opened.encode_rows(&other.name, source, limit, watch)?;
     match set.examples.is_empty() {
         true => Err(RunError::NoRows { set: other.name.clone(), path: other.path.clone() }),
         false => Ok((split, set)),

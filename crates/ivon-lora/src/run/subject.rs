@@ -7,7 +7,7 @@ use super::evaluation::labels;
 use super::folder::{ADAPTER_FOLDER, RUN_FILE, read_run};
 use super::train::Watch;
 use super::{EvaluateRequest, RunConfig, RunError};
-use crate::data::{self, EncodedSet, Example, Role, Split, Task, find_files};
+use crate::data::{self, EncodedSet, Example, Prepared, Role, Source, Split, Task, find_files};
 use crate::files::check_exists;
 
 /// What `scale`, `prune` and `shift` ask for alike. What is absent comes from the run, or from the adapter's own `ivon_lora.json`.
@@ -51,15 +51,13 @@ impl Subject {
         let model = request.model.clone().or_else(|| config.as_ref()?.model.path.clone());
         let model = model.ok_or_else(|| absent("model", "the base of the adapter: a folder, a `.gguf` file or a hub name"))?;
         let opened = Opened::open(&EvaluateRequest { model, adapter: adapter.clone(), ..request.how.clone() }, watch)?;
-        let limit = request.how.eval_limit.unwrap_or(usize::MAX);
         let (scored, calibrate) = match (&request.data, &config) {
-            (Some(path), _) => of_files(path, request.how.split.as_deref(), &opened.task)?,
+            (Some(path), _) => of_files(path, request.how.split.as_deref(), &opened.prepared)?,
             (None, Some(config)) => of_run(config, request.how.split.as_deref(), &opened.task)?,
             (None, None) => return Err(absent("data", "a folder of data files, or a file")),
         };
-        let encode = |(name, mut examples): Named| -> Result<(String, EncodedSet), RunError> {
-            examples.truncate(limit);
-            let set = opened.encode(&examples)?;
+        let mut encode = |(name, source): Named| -> Result<(String, EncodedSet), RunError> {
+            let (_, set) = opened.encode_rows(&name, source, request.how.eval_limit, watch)?;
             labels(&set.examples)?;
             Ok((name, set))
         };
@@ -68,8 +66,8 @@ impl Subject {
     }
 }
 
-/// A split's name and its examples.
-type Named = (String, Vec<Example>);
+/// A split's name and its rows.
+type Named = (String, Source);
 
 /// The rows of a run in the roles that they had.
 fn of_run(config: &RunConfig, split: Option<&str>, task: &Task) -> Result<(Named, Option<Named>), RunError> {
@@ -82,18 +80,20 @@ fn of_run(config: &RunConfig, split: Option<&str>, task: &Task) -> Result<(Named
             expected: "a role of the run's rows: train, tune, calibrate or test",
         })?,
     };
-    let examples = dataset.required(role)?.to_vec();
-    let calibrate = (role != Role::Calibrate && !dataset.calibrate.is_empty()).then(|| ("calibrate".into(), dataset.calibrate.clone()));
-    Ok(((role.name().into(), examples), calibrate))
+    // What was left out of the files was said by the run; here it is the role that counts.
+    let of = |examples: &[Example]| Source { examples: examples.to_vec(), rows: examples.len(), ..Source::default() };
+    let scored = of(dataset.required(role)?);
+    let calibrate = (role != Role::Calibrate && !dataset.calibrate.is_empty()).then(|| ("calibrate".into(), of(&dataset.calibrate)));
+    Ok(((role.name().into(), Source { notes: dataset.report.notes, ..scored }), calibrate))
 }
 
 /// The rows of files. Only a file named calibrate may be chosen on: who knows what the adapter was trained on.
-fn of_files(path: &std::path::Path, split: Option<&str>, task: &Task) -> Result<(Named, Option<Named>), RunError> {
-    let (name, source) = rows(path, split, task)?;
+fn of_files(path: &std::path::Path, split: Option<&str>, prepared: &Prepared) -> Result<(Named, Option<Named>), RunError> {
+    let (name, source) = rows(path, split, prepared)?;
     let calibrate = Split::Calibrate.name();
-    let has_calibrate = name != calibrate && find_files(path, &task.name)?.iter().any(|file| file.split == Split::Calibrate);
-    let chosen = has_calibrate.then(|| rows(path, Some(calibrate), task)).transpose()?;
-    Ok(((name, source.examples), chosen.map(|(name, source)| (name, source.examples))))
+    let has_calibrate = name != calibrate && find_files(path, &prepared.task().name)?.iter().any(|file| file.split == Split::Calibrate);
+    let chosen = has_calibrate.then(|| rows(path, Some(calibrate), prepared)).transpose()?;
+    Ok(((name, source), chosen))
 }
 
 #[cfg(test)]

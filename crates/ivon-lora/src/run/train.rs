@@ -198,15 +198,12 @@ impl Sets {
             }
             let set = data::encode_all(examples, &tokenizer, options)?;
             let tokens: usize = set.examples.iter().map(|example| example.tokens.len()).sum();
-            let mut said =
+            let said =
                 format!("{role}: {} examples, {:.0} tokens each on average", set.examples.len(), tokens as f64 / set.examples.len() as f64);
-            if set.truncated > 0 {
-                said += &format!(", {} shortened to {}", set.truncated, options.max_length);
-            }
-            if !set.dropped.is_empty() {
-                said += &format!(", {} dropped", set.dropped.len());
-            }
             watch(RunEvent::Note(said));
+            for said in set.account(role.name(), examples, options.max_length) {
+                watch(RunEvent::Note(said));
+            }
             Ok(set)
         };
         Ok(Self {

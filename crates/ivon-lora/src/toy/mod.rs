@@ -44,7 +44,7 @@ pub fn write_model(folder: &Path) -> Result<(), FileError> {
 /// The question: whether the animal of a report attacked.
 pub fn task() -> Task {
     let form = data::Form::Template { prompt: questions::PROMPT.into(), answers: answers(), label_field: "label".into() };
-    Task { name: data::CUSTOM.into(), form, scoring: data::Scoring::Token }
+    Task { name: data::CUSTOM.into(), form, scoring: data::Scoring::Token, label_reading: None }
 }
 
 fn answers() -> Vec<String> {

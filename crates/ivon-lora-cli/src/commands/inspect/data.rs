@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use ivon_lora::data::{Continue, Row, Task, find_files, for_each_row};
+use ivon_lora::data::{Continue, DropReason, Drops, Made, Row, Rows, Task, find_files, for_each_row};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -23,6 +23,8 @@ pub struct DataSeen {
     /// The task that the data look like.
     task: Option<&'static str>,
     files: Vec<FileSeen>,
+    /// What the user should know of the rows, a sentence each.
+    notes: Vec<String>,
 }
 
 /// One file.
@@ -31,10 +33,12 @@ struct FileSeen {
     path: String,
     split: &'static str,
     rows: usize,
-    /// Rows that have each field.
+    /// Rows that have each field, null not counted.
     fields: BTreeMap<String, usize>,
     /// Rows with each value of each label field.
     labels: BTreeMap<&'static str, BTreeMap<String, usize>>,
+    /// Rows in which each field is an empty text.
+    empty: BTreeMap<String, usize>,
 }
 
 /// Reads all files of a data set.
@@ -42,7 +46,7 @@ struct FileSeen {
 /// # Errors
 /// If there are none, or one is malformed.
 pub fn inspect(path: &Path) -> Result<DataSeen, Failure> {
-    let mut seen = DataSeen { path: path.display().to_string(), task: None, files: Vec::new() };
+    let mut seen = DataSeen { path: path.display().to_string(), task: None, files: Vec::new(), notes: Vec::new() };
     let mut first = None;
     for split in find_files(path, "")? {
         for file in &split.paths {
@@ -52,25 +56,68 @@ pub fn inspect(path: &Path) -> Result<DataSeen, Failure> {
                 rows: 0,
                 fields: BTreeMap::new(),
                 labels: BTreeMap::new(),
+                empty: BTreeMap::new(),
             };
-            for_each_row(file, &mut |row| {
+            let notes = for_each_row(file, &mut |row| {
                 found.add(&row);
                 first.get_or_insert(row);
                 Ok(Continue::Yes)
             })?;
+            seen.notes.extend(notes);
             found.labels.retain(|_, values| values.len() <= MOST_LABELS);
             seen.files.push(found);
         }
     }
     seen.task = Task::detect(path, first.as_ref());
+    if let Some(task) = seen.task {
+        seen.notes.extend(left_out(path, task)?);
+    }
     Ok(seen)
+}
+
+/// What the task that the data look like leaves out of each file, in the words of `train`.
+fn left_out(path: &Path, name: &str) -> Result<Vec<String>, Failure> {
+    let prepared = Task::named(name)?.prepare()?;
+    let mut said = Vec::new();
+    for split in find_files(path, name)? {
+        match split.alone(name) {
+            Ok(aside) => said.extend(aside),
+            Err(error) => said.push(error.to_string()),
+        }
+        let mut drops = Drops::default();
+        let (mut rows, mut unreadable) = (0, None);
+        for file in &split.paths {
+            for row in Rows::open(file)? {
+                let row = row?;
+                rows += 1;
+                let id = row.place.to_string();
+                match prepared.example(row, None) {
+                    Ok(Made::Dropped { id, reason }) => drops.add(reason, &id),
+                    Ok(Made::Example(_)) => {}
+                    Err(error) => {
+                        drops.add(DropReason::Unreadable, &id.replace('`', ""));
+                        unreadable.get_or_insert(error);
+                    }
+                }
+            }
+        }
+        let set = format!("the {} file, as rows of {name}", split.split);
+        said.extend(drops.sentences(&set, rows));
+        said.extend(unreadable.map(|error| format!("{set}: the first that is not readable: {error}")));
+    }
+    Ok(said)
 }
 
 impl FileSeen {
     fn add(&mut self, row: &Row) {
         self.rows += 1;
         for (name, value) in &row.fields {
-            *self.fields.entry(name.clone()).or_default() += 1;
+            if !value.is_null() {
+                *self.fields.entry(name.clone()).or_default() += 1;
+            }
+            if value.as_str().is_some_and(|text| text.trim().is_empty()) {
+                *self.empty.entry(name.clone()).or_default() += 1;
+            }
             let Some(label) = LABELS.into_iter().find(|label| label == name) else { continue };
             let values = self.labels.entry(label).or_default();
             // One beyond the limit tells that it is none.
@@ -96,10 +143,16 @@ impl Seen for DataSeen {
             let _ = writeln!(text, "\n{} ({}): {} rows", file.path, file.split, file.rows);
             let field = |(name, rows): (&String, &usize)| if *rows == file.rows { name.clone() } else { format!("{name} ({rows})") };
             let _ = writeln!(text, "  fields  {}", file.fields.iter().map(field).collect::<Vec<_>>().join(", "));
+            for (name, rows) in &file.empty {
+                let _ = writeln!(text, "  {name} is empty in {rows} of {} rows", file.rows);
+            }
             for (name, values) in &file.labels {
                 let counts = values.iter().map(|(value, rows)| format!("{value}: {rows}")).collect::<Vec<_>>().join(", ");
                 let _ = writeln!(text, "  {name}  {counts}");
             }
+        }
+        if !self.notes.is_empty() {
+            let _ = writeln!(text, "\n{}", self.notes.join("\n"));
         }
         text
     }

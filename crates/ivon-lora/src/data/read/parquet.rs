@@ -2,41 +2,77 @@
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parquet::file::reader::SerializedFileReader;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
+use parquet::record::reader::RowIter;
 use serde_json::{Map, Value};
 
-use super::error::{DataError, Place};
-use super::read::{Continue, Row};
+use super::footer::{check_footer, check_pages};
+use super::row::Row;
+use crate::data::error::{DataError, Place};
 
-/// Calls `take` with each row of a parquet file.
-///
-/// # Errors
-/// If the file is damaged or compressed in a way that this build cannot read; the errors of `take`.
-pub(crate) fn for_each_parquet_row(
-    path: &Path,
-    file: File,
-    take: &mut dyn FnMut(Row) -> Result<Continue, DataError>,
-) -> Result<(), DataError> {
-    let malformed = |reason: String| DataError::MalformedParquet { path: path.into(), reason };
-    let name: Arc<str> = path.display().to_string().into();
-    // The parquet crate asserts on some damaged pages; a damaged file must end in an error all the same.
-    let mut rows = guarded(|| {
-        let reader = SerializedFileReader::new(file)?;
-        parquet::record::reader::RowIter::from_file_into(Box::new(reader)).project(None)
-    })
-    .map_err(malformed)?;
-    for line in 1.. {
-        let Some(row) = guarded(|| rows.next().transpose()).map_err(malformed)? else { break };
-        let fields = row.into_columns().into_iter().map(|(field, value)| (field, json(&value))).collect();
-        if take(Row { fields, place: Place::new(name.clone(), line) })? == Continue::No {
-            break;
+/// The rows of a parquet file.
+pub(crate) struct ParquetRows {
+    rows: RowIter<'static>,
+    path: PathBuf,
+    name: Arc<str>,
+    line: usize,
+}
+
+impl ParquetRows {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// If it is damaged, or compressed in a way that this build cannot read.
+    pub(crate) fn open(path: &Path, file: File) -> Result<Self, DataError> {
+        let rows = checked_rows(file).map_err(|reason| DataError::MalformedParquet { path: path.into(), reason })?;
+        Ok(Self { rows, path: path.into(), name: path.display().to_string().into(), line: 0 })
+    }
+
+    /// The next row; its line is its number from 1.
+    pub(crate) fn next_row(&mut self) -> Option<Result<Row, DataError>> {
+        self.line += 1;
+        let place = Place::new(self.name.clone(), self.line);
+        match guarded(|| self.rows.next().transpose()) {
+            Ok(None) => None,
+            Ok(Some(row)) => Some(fields(row).map_or_else(
+                |field| {
+                    let reason = format!("two columns are named `{field}`, expected each name once");
+                    Err(DataError::MalformedParquet { path: self.path.clone(), reason })
+                },
+                |fields| Ok(Row { fields, place }),
+            )),
+            Err(reason) => Some(Err(DataError::MalformedParquet { path: self.path.clone(), reason })),
         }
     }
-    Ok(())
+}
+
+/// The rows of a file whose announcements are bearable.
+fn checked_rows(mut file: File) -> Result<RowIter<'static>, String> {
+    check_footer(&mut file)?;
+    let again = file.try_clone().map_err(|error| error.to_string())?;
+    let reader = guarded(|| SerializedFileReader::new(again))?;
+    for group in reader.metadata().row_groups() {
+        for chunk in group.columns() {
+            let (start, length) = guarded(|| Ok(chunk.byte_range()))?;
+            check_pages(&mut file, start, length)?;
+        }
+    }
+    guarded(|| RowIter::from_file_into(Box::new(reader)).project(None))
+}
+
+/// The fields of a row; else the name that two columns have.
+fn fields(row: parquet::record::Row) -> Result<Map<String, Value>, String> {
+    let mut fields = Map::new();
+    for (name, value) in row.into_columns() {
+        if fields.insert(name.clone(), json(&value)).is_some() {
+            return Err(name);
+        }
+    }
+    Ok(fields)
 }
 
 /// Runs a step of the parquet crate; an error or a panic becomes its reason.

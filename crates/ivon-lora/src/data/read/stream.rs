@@ -1,0 +1,114 @@
+//! A stream without a name (standard input) → rows or lines, told by its first line where the format is not named.
+
+use std::io::{Cursor, Read};
+use std::sync::Arc;
+
+use super::dialect::{self, SAMPLE};
+use super::lines::Lines;
+use super::{Format, Rows, io_error, opened};
+use crate::data::error::{DataError, Place};
+
+/// What may come over a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamFormat {
+    /// Rows.
+    Rows(Format),
+    /// A finished prompt on each line.
+    Text,
+}
+
+impl StreamFormat {
+    /// The names of the formats.
+    pub const NAMES: [&str; 4] = ["csv", "tsv", "jsonl", "text"];
+
+    /// A format by its name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "text" => Some(Self::Text),
+            "csv" | "tsv" | "jsonl" => Format::named(name).map(Self::Rows),
+            _ => None,
+        }
+    }
+}
+
+/// What came over a stream.
+pub enum Stream {
+    /// Rows.
+    Rows(Rows),
+    /// Lines of text with their places; blank ones are passed over.
+    Lines(StreamLines),
+}
+
+/// The lines of a stream.
+pub struct StreamLines(Lines);
+
+impl Iterator for StreamLines {
+    type Item = Result<(String, Place), DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next_line()
+    }
+}
+
+/// Opens a stream; `name` stands for it in messages. Without a format, a first line that begins with a brace is JSON, one whose columns
+/// are fields that `is_header` knows is the header of a table, and all else are lines of text.
+///
+/// # Errors
+/// If it cannot be read, or is no text.
+pub fn stream(
+    name: Arc<str>,
+    reader: Box<dyn Read + Send>,
+    format: Option<StreamFormat>,
+    is_header: &dyn Fn(&[String]) -> bool,
+) -> Result<Stream, DataError> {
+    let (mut text, _) = opened(&name, reader)?;
+    let mut sample = Vec::new();
+    text.by_ref().take(SAMPLE as u64).read_to_end(&mut sample).map_err(|source| io_error(&name, source))?;
+    let format = format.unwrap_or_else(|| told(&sample, is_header));
+    let whole: Box<dyn Read + Send> = Box::new(Cursor::new(sample).chain(text));
+    match format {
+        StreamFormat::Rows(format) => Rows::from_reader(name, format, whole).map(Stream::Rows),
+        StreamFormat::Text => Ok(Stream::Lines(StreamLines(Lines::new(opened(&name, whole)?.0, name)))),
+    }
+}
+
+/// The format that the beginning of a stream tells.
+fn told(sample: &[u8], is_header: &dyn Fn(&[String]) -> bool) -> StreamFormat {
+    if sample.trim_ascii_start().first() == Some(&b'{') {
+        return StreamFormat::Rows(Format::Jsonl);
+    }
+    match dialect::header(sample) {
+        Some(names) if is_header(&names) => StreamFormat::Rows(Format::Csv),
+        _ => StreamFormat::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, format: Option<StreamFormat>) -> Vec<String> {
+        let is_header = |names: &[String]| names.iter().any(|name| name == "text");
+        match stream("in".into(), Box::new(Cursor::new(text.to_string())), format, &is_header).unwrap() {
+            Stream::Rows(rows) => rows.map(|row| row.unwrap().text("text").unwrap()).collect(),
+            Stream::Lines(lines) => lines.map(|line| line.unwrap().0).collect(),
+        }
+    }
+
+    #[test]
+    fn the_first_line_tells_rows_from_prompts() {
+        assert_eq!(read("\n {\"text\": \"a\"}\n", None), ["a"]);
+        assert_eq!(read("id,text\n1,\"a\nb\"\n2,c\n", None), ["a\nb", "c"]);
+        assert_eq!(read("sep=;\nid;text\n1;a\n", None), ["a"]);
+        assert_eq!(read("id\ttext\n1\ta, b\n", None), ["a, b"]);
+        assert_eq!(read("one, two\n\n three \n", None), ["one, two", " three "]);
+    }
+
+    #[test]
+    fn a_format_that_is_named_is_taken() {
+        assert_eq!(read("id,text\n1,a\n", StreamFormat::named("text")), ["id,text", "1,a"]);
+        assert_eq!(read("text\nb, c\n", StreamFormat::named("tsv")), ["b, c"]);
+        assert!(StreamFormat::NAMES.iter().all(|name| StreamFormat::named(name).is_some()));
+        assert_eq!(StreamFormat::named("parquet"), None);
+    }
+}
