@@ -1,11 +1,12 @@
 //! `merge`: base and adapter → a folder that needs no adapter.
 
 use ivon_lora::lora::{Companions, MergeOptions, Precision, StoredBase, merge, read_peft};
+use ivon_lora::model::Purpose;
 use ivon_lora::posterior::{BaseFingerprint, Sidecar, check_mergeable};
 use ivon_lora::run::{RunError, device_named};
 use serde_json::json;
 
-use super::{open, refuse_existing};
+use super::{base_for, fetch_adapter, open, refuse_existing};
 use crate::args::{MergeArgs, ScreenArgs};
 use crate::exit::{CliError, Failure};
 use crate::render::{Screen, bytes, print, write_line};
@@ -19,14 +20,15 @@ pub fn run(args: &MergeArgs) -> Result<(), Failure> {
     let precision = precision(&args.precision)?;
     refuse_existing(&args.out)?;
     let mut screen = Screen::new(ScreenArgs { quiet: args.json, json: false });
-    let checkpoint = open(&args.model, &mut screen)?;
+    let adapter = fetch_adapter(&args.adapter, &mut screen)?;
+    let checkpoint = open(&base_for(args.model.clone(), &adapter)?, Purpose::Merge, &mut screen)?;
     screen.close();
     let decoder = checkpoint.config();
-    check_mergeable(&args.adapter)?;
-    if let Some(sidecar) = Sidecar::read(&args.adapter)? {
+    check_mergeable(&adapter)?;
+    if let Some(sidecar) = Sidecar::read(&adapter)? {
         sidecar.base.fingerprint.check_shape(&BaseFingerprint::new(decoder, String::new()))?;
     }
-    let peft = read_peft(&args.adapter, decoder, &device_named("cpu")?)?;
+    let peft = read_peft(&adapter, decoder, &device_named("cpu")?)?;
     let companions = match checkpoint.folder() {
         Some(folder) => Companions::of_folder(folder)?,
         None => {

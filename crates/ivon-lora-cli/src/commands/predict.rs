@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ivon_lora::files;
 use ivon_lora::run::{self, EvaluateRequest, Input, PredictRequest, Prediction};
 
-use super::{evaluate::request, fetch, is_typed, prepare, stopped};
+use super::{base_for, evaluate::request, fetch, fetch_adapter, is_typed, prepare, stopped};
 use crate::args::PredictArgs;
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
@@ -20,7 +20,7 @@ const LARGEST_INPUT: u64 = 1 << 30;
 /// # Errors
 /// Whatever is wrong with base, adapter, rows or a file, and a stop by a signal.
 pub fn run(args: PredictArgs, signals: &Signals) -> Result<(), Failure> {
-    let common = EvaluateRequest { out: args.out.clone(), ..request(&args.adapter, &args.task, &args.how)? };
+    let mut common = EvaluateRequest { out: args.out.clone(), ..request(&args.adapter, &args.task, &args.how)? };
     prepare(&args.how.device, common.base.threads)?;
     let mut screen = Screen::beside_lines(args.screen);
     let typed;
@@ -35,6 +35,8 @@ pub fn run(args: PredictArgs, signals: &Signals) -> Result<(), Failure> {
             typed.input()
         }
     };
+    common.adapter = fetch_adapter(&common.adapter, &mut screen)?;
+    common.model = base_for(args.adapter.model, &common.adapter)?;
     fetch(&common.model, &mut screen)?;
     let out = common.out.clone();
     let predicted = run::predict(&PredictRequest { common, input }, &mut |event| screen.show(&event) && signals.go_on());

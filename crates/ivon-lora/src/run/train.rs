@@ -13,7 +13,7 @@ use super::{Base, Provenance, RunConfig, RunError, RunEvent};
 use crate::data::{self, Dataset, EncodedSet, Example, Form, Role, Task};
 use crate::lora::{Adapter, LoraConfig, read_peft};
 use crate::method::train_members;
-use crate::model::Checkpoint;
+use crate::model::{Checkpoint, HubSettings, locate_adapter};
 use crate::posterior::Posterior;
 use crate::predict::{EvaluationOptions, PredictError};
 use crate::train::{Event, Outcome, TrainError, Trained, Training};
@@ -218,7 +218,8 @@ fn first_adapter(config: &RunConfig, seed: u64, base: &Base) -> Result<(Adapter,
     match &config.model.adapter {
         None => Ok((Adapter::new(&config.lora, base.config(), seed, &device)?, config.lora.clone())),
         Some(folder) => {
-            let peft = read_peft(folder, base.config(), &device)?;
+            let folder = locate_adapter(folder, &[], &HubSettings::from_env(), &mut |_| {})?;
+            let peft = read_peft(&folder, base.config(), &device)?;
             // Rank and targets are those of the folder; what only training has comes from the settings.
             Ok((peft.adapter, LoraConfig { dropout: config.lora.dropout, ..peft.config }))
         }

@@ -9,8 +9,10 @@ use ivon_lora::report::{AdapterSpread, LayerSpread, Table, adapter_spread};
 use serde::Serialize;
 
 use super::{Seen, pairs};
+use crate::args::ScreenArgs;
+use crate::commands::fetch_adapter;
 use crate::exit::Failure;
-use crate::render::count;
+use crate::render::{Screen, count};
 
 /// An adapter at a glance.
 #[derive(Debug, Serialize)]
@@ -33,11 +35,14 @@ struct MadeFor {
     scale: f64,
 }
 
-/// Reads an adapter folder.
+/// Reads an adapter folder, or an adapter of the hub.
 ///
 /// # Errors
 /// If a file is missing or malformed.
 pub fn inspect(folder: &Path) -> Result<AdapterSeen, Failure> {
+    let mut screen = Screen::new(ScreenArgs::default());
+    let folder = &fetch_adapter(folder, &mut screen)?;
+    screen.close();
     let (config, base) = read_peft_config(folder)?;
     let spread = adapter_spread(folder)?;
     let made_for = Sidecar::read(folder)?.map(|sidecar| MadeFor {

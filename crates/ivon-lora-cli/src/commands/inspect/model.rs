@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Seen, pairs};
 use crate::args::ScreenArgs;
-use crate::commands::open;
+use crate::commands::open_headers;
 use crate::exit::Failure;
 use crate::render::{Screen, bytes, count};
 
@@ -21,7 +21,8 @@ pub struct Model {
     /// Tensors and bytes of each encoding.
     encodings: BTreeMap<&'static str, (usize, u64)>,
     tokenizer: Tokens,
-    fingerprint: String,
+    /// None where the weights are not on this machine.
+    fingerprint: Option<String>,
 }
 
 /// What is known of its tokenizer, or what is wrong with it.
@@ -38,7 +39,8 @@ enum Tokens {
 /// If there is no such model, or it is malformed or not supported.
 pub fn inspect(name: &str) -> Result<Model, Failure> {
     let mut screen = Screen::new(ScreenArgs::default());
-    let checkpoint = open(name, &mut screen)?;
+    let headers = open_headers(name, &mut screen)?;
+    let checkpoint = headers.checkpoint();
     screen.close();
     let mut encodings: BTreeMap<&'static str, (usize, u64)> = BTreeMap::new();
     for name in checkpoint.names() {
@@ -62,7 +64,7 @@ pub fn inspect(name: &str) -> Result<Model, Failure> {
         bytes: encodings.values().map(|(_, bytes)| bytes).sum(),
         encodings,
         tokenizer,
-        fingerprint: checkpoint.fingerprint()?,
+        fingerprint: if headers.has_weights() { Some(checkpoint.fingerprint()?) } else { None },
     })
 }
 
@@ -98,7 +100,8 @@ impl Seen for Model {
             }
             Tokens::Unusable { error } => lines.push(("tokenizer", error.clone())),
         }
-        lines.push(("fingerprint", self.fingerprint.clone()));
+        let unknown = "not known before the weights are downloaded".to_string();
+        lines.push(("fingerprint", self.fingerprint.clone().unwrap_or(unknown)));
         pairs(&lines)
     }
 }
