@@ -128,6 +128,19 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
     String::from_utf8(read_bytes(path, limit)?).map_err(|_| FileError::NotText { path: path.into() })
 }
 
+/// The sorted names of what lies in a folder.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn names_in(folder: &Path) -> Result<Vec<String>, FileError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(FileError::io("read", folder))? {
+        names.push(entry.map_err(FileError::io("read", folder))?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// Creates a folder and those above it.
 ///
 /// # Errors

@@ -71,10 +71,10 @@ pub struct PredictArgs {
 /// Which adapter on which base.
 #[derive(Debug, Args)]
 pub struct AdapterArgs {
-    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]
+    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; what the adapter names by default
     #[arg(long, value_name = "MODEL")]
-    pub model: String,
-    /// The adapter folder of a run, or PEFT's
+    pub model: Option<String>,
+    /// The adapter folder of a run, or PEFT's; or an adapter's hub name
     #[arg(long, value_name = "FOLDER")]
     pub adapter: PathBuf,
 }

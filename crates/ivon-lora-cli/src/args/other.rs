@@ -10,10 +10,10 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ivon-lora merge --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter --out merged")]
 pub struct MergeArgs {
-    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]
+    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; what the adapter names by default
     #[arg(long, value_name = "MODEL")]
-    pub model: String,
-    /// The adapter folder of a run, or PEFT's
+    pub model: Option<String>,
+    /// The adapter folder of a run, or PEFT's; or an adapter's hub name
     #[arg(long, value_name = "FOLDER")]
     pub adapter: PathBuf,
     /// The folder to write; it must not exist yet

@@ -3,7 +3,7 @@
 use ivon_lora::data::{DataConfig, LabelReading, Task};
 use ivon_lora::run::{self, EvaluateRequest};
 
-use super::{base, fetch, prepare, stopped};
+use super::{base, base_for, fetch, fetch_adapter, prepare, stopped};
 use crate::args::{AdapterArgs, EvaluateArgs, HowArgs, TaskArgs};
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
@@ -16,9 +16,11 @@ use crate::suggest::did_you_mean;
 /// # Errors
 /// Whatever is wrong with base, adapter, data or a file, and a stop by a signal.
 pub fn run(args: EvaluateArgs, signals: &Signals) -> Result<(), Failure> {
-    let request = EvaluateRequest { data: args.data, out: args.out, ..request(&args.adapter, &args.task, &args.how)? };
+    let mut request = EvaluateRequest { data: args.data, out: args.out, ..request(&args.adapter, &args.task, &args.how)? };
     prepare(&args.how.device, request.base.threads)?;
     let mut screen = Screen::new(args.screen);
+    request.adapter = fetch_adapter(&request.adapter, &mut screen)?;
+    request.model = base_for(args.adapter.model, &request.adapter)?;
     fetch(&request.model, &mut screen)?;
     let report = run::evaluate(&request, &mut |event| screen.show(&event) && signals.go_on());
     screen.close();
@@ -31,7 +33,7 @@ pub fn run(args: EvaluateArgs, signals: &Signals) -> Result<(), Failure> {
 /// # Errors
 /// If task, scoring, scale or split cannot be.
 pub fn request(adapter: &AdapterArgs, task: &TaskArgs, how: &HowArgs) -> Result<EvaluateRequest, CliError> {
-    Ok(EvaluateRequest { model: adapter.model.clone(), adapter: adapter.adapter.clone(), ..shared_request(task, how)? })
+    Ok(EvaluateRequest { adapter: adapter.adapter.clone(), ..shared_request(task, how)? })
 }
 
 /// What every command asks for that predicts with an adapter, its paths left open.

@@ -1,11 +1,12 @@
 //! `merge`: base and adapter → a folder that needs no adapter.
 
-use ivon_lora::lora::{Companions, MergeOptions, Precision, StoredBase, locate_adapter, merge, read_peft};
+use ivon_lora::lora::{Companions, MergeOptions, Precision, StoredBase, merge, read_peft};
+use ivon_lora::model::Purpose;
 use ivon_lora::posterior::{BaseFingerprint, Sidecar, check_mergeable};
 use ivon_lora::run::{RunError, device_named};
 use serde_json::json;
 
-use super::{open, refuse_existing};
+use super::{base_for, fetch_adapter, open, refuse_existing};
 use crate::args::{MergeArgs, ScreenArgs};
 use crate::exit::{CliError, Failure};
 use crate::render::{Screen, bytes, print, write_line};
@@ -19,14 +20,10 @@ pub fn run(args: &MergeArgs) -> Result<(), Failure> {
     let precision = precision(&args.precision)?;
     refuse_existing(&args.out)?;
     let mut screen = Screen::new(ScreenArgs { quiet: args.json, json: false });
-    let checkpoint = open(&args.model, &mut screen)?;
+    let adapter = fetch_adapter(&args.adapter, &mut screen)?;
+    let checkpoint = open(&base_for(args.model.clone(), &adapter)?, Purpose::Merge, &mut screen)?;
     screen.close();
     let decoder = checkpoint.config();
-    let place = locate_adapter(&args.adapter)?;
-    if let Some(note) = place.note {
-        screen.note(note);
-    }
-    let adapter = place.folder;
     check_mergeable(&adapter)?;
     if let Some(sidecar) = Sidecar::read(&adapter)? {
         sidecar.base.fingerprint.check_shape(&BaseFingerprint::new(decoder, String::new()))?;

@@ -17,12 +17,12 @@ mod toy;
 mod train;
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ivon_lora::data::{DataConfig, Task, find_files, read_first_rows};
-use ivon_lora::model::{Checkpoint, HubSettings};
+use ivon_lora::model::{Checkpoint, HubEvent, HubSettings, ModelHeaders, Purpose};
 use ivon_lora::predict::PredictError;
-use ivon_lora::run::{ModelConfig, RunError, RunEvent, device_named};
+use ivon_lora::run::{ModelConfig, RunError, RunEvent, device_named, locate_adapter, named_base};
 
 use crate::args::{Command, DataCommand, HowArgs};
 use crate::exit::{CliError, Exit, Failure};
@@ -54,23 +54,51 @@ pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
 }
 
 /// Opens a model and says what its files have to say; a download shows its progress.
-fn open(model: &str, screen: &mut Screen) -> Result<Checkpoint, CliError> {
-    let checkpoint = download(model, screen)?;
+fn open(model: &str, purpose: Purpose, screen: &mut Screen) -> Result<Checkpoint, CliError> {
+    let checkpoint = download(model, purpose, screen)?;
     checkpoint.notes().iter().for_each(|note| screen.note(note.as_str()));
     Ok(checkpoint)
 }
 
-fn download(model: &str, screen: &mut Screen) -> Result<Checkpoint, CliError> {
-    let checkpoint = Checkpoint::open_with(model, &HubSettings::from_env(), &mut |progress| {
-        let (done, total) = (progress.received as usize, progress.total as usize);
-        screen.show(&RunEvent::Progress { what: "downloading (bytes)", done, total });
-    });
-    Ok(checkpoint?)
+fn download(model: &str, purpose: Purpose, screen: &mut Screen) -> Result<Checkpoint, CliError> {
+    Ok(Checkpoint::open_for(model, purpose, &HubSettings::from_env(), &mut |event| hear(event, screen))?)
+}
+
+/// Opens a model to look at: of one that lies on the hub, no weights are downloaded.
+fn open_headers(model: &str, screen: &mut Screen) -> Result<ModelHeaders, CliError> {
+    Ok(ModelHeaders::open(model, &HubSettings::from_env(), &mut |event| hear(event, screen))?)
 }
 
 /// Brings a model of the hub here before a command that opens it itself, so that its progress is seen.
 fn fetch(model: &str, screen: &mut Screen) -> Result<(), CliError> {
-    if Path::new(model).exists() { Ok(()) } else { download(model, screen).map(drop) }
+    if Path::new(model).exists() { Ok(()) } else { download(model, Purpose::Run, screen).map(drop) }
+}
+
+/// The folder of an adapter, which may be named by its run or as the hub has it; what lies there comes here first.
+fn fetch_adapter(named: &Path, screen: &mut Screen) -> Result<PathBuf, CliError> {
+    Ok(locate_adapter(named, &mut |event| hear(event, screen))?)
+}
+
+/// The base for an adapter: what was named, else what the adapter names.
+fn base_for(model: Option<String>, adapter: &Path) -> Result<String, CliError> {
+    match model.map(Some).map_or_else(|| named_base(adapter), Ok)? {
+        Some(model) => Ok(model),
+        None => {
+            let message = format!("`--model` is absent, and `{}` names no base", adapter.display());
+            Err(CliError::usage(message, Some("name the model that the adapter was trained on with `--model`".into())))
+        }
+    }
+}
+
+/// What a download says.
+fn hear(event: HubEvent<'_>, screen: &mut Screen) {
+    match event {
+        HubEvent::Received { received, total, .. } => {
+            let (done, total) = (received as usize, total.max(received) as usize);
+            screen.show(&RunEvent::Progress { what: "downloading (bytes)", done, total });
+        }
+        HubEvent::Note(note) => screen.note(note),
+    }
 }
 
 /// Makes the machine ready: the device must be in this build, and rayon's pool has as many threads as were asked for.

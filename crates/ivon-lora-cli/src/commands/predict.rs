@@ -6,7 +6,7 @@ use std::path::Path;
 use ivon_lora::data::StreamFormat;
 use ivon_lora::run::{self, EvaluateRequest, Input, LineFormat, PredictRequest, PredictedRow, write_lines};
 
-use super::{evaluate::request, fetch, is_typed, prepare, stopped};
+use super::{base_for, evaluate::request, fetch, fetch_adapter, is_typed, prepare, stopped};
 use crate::args::PredictArgs;
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
@@ -21,7 +21,7 @@ const STANDARD_INPUT: &str = "standard-input";
 /// # Errors
 /// Whatever is wrong with base, adapter, rows or a file, and a stop by a signal; with `--strict` a row without an answer.
 pub fn run(args: PredictArgs, signals: &Signals) -> Result<(), Failure> {
-    let common = EvaluateRequest { out: args.out.clone(), ..request(&args.adapter, &args.task, &args.how)? };
+    let mut common = EvaluateRequest { out: args.out.clone(), ..request(&args.adapter, &args.task, &args.how)? };
     let format = line_format(args.format.as_deref(), args.out.as_deref())?;
     let input_format = args.input_format.as_deref().map(input_format).transpose()?;
     prepare(&args.how.device, common.base.threads)?;
@@ -36,6 +36,8 @@ pub fn run(args: PredictArgs, signals: &Signals) -> Result<(), Failure> {
             Input::Stream { name: STANDARD_INPUT.into(), reader: Box::new(io::stdin()), format: input_format }
         }
     };
+    common.adapter = fetch_adapter(&common.adapter, &mut screen)?;
+    common.model = base_for(args.adapter.model, &common.adapter)?;
     fetch(&common.model, &mut screen)?;
     let to_file = common.out.is_some();
     let request = PredictRequest { common, input, carry: args.carry, format };

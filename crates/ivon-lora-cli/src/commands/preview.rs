@@ -2,7 +2,7 @@
 
 use ivon_lora::data::{self, DataConfig, Role, Task};
 
-use super::{detect_task, open};
+use super::{detect_task, open_headers};
 use crate::args::{PreviewArgs, ScreenArgs};
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::{Screen, print, write_pretty};
@@ -30,7 +30,7 @@ pub fn run(args: &PreviewArgs) -> Result<(), Failure> {
     }
     let task = Task::from_config(&settings)?;
     let dataset = data::load(&settings, &task)?;
-    let tokenizer = open(&model, &mut screen)?.tokenizer()?;
+    let tokenizer = open_headers(&model, &mut screen)?.checkpoint().tokenizer()?;
     screen.close();
     dataset.report.notes.iter().for_each(|note| screen.note(note.as_str()));
     let examples = dataset.required(role)?;

@@ -6,22 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::{LoraError, Precision};
 use crate::files;
+use crate::model::companions::is_companion;
 use crate::model::{DecoderConfig, RopeScaling};
 
-/// Files of a Hugging Face folder that belong to the model and not to its weights.
-const COPIED: [&str; 11] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "LICENSE",
-];
 const LARGEST: u64 = 256 << 20;
 
 /// `config.json` and the files to put beside it.
@@ -46,11 +33,9 @@ impl Companions {
             reason: error.to_string(),
         })?;
         let mut found = Vec::new();
-        for name in COPIED {
-            let path = folder.join(name);
-            if path.exists() {
-                found.push((name.to_string(), files::read_bytes(&path, LARGEST)?));
-            }
+        for name in files::names_in(folder)?.into_iter().filter(|name| is_companion(name)) {
+            let bytes = files::read_bytes(&folder.join(&name), LARGEST)?;
+            found.push((name, bytes));
         }
         Ok(Self { config, files: found })
     }

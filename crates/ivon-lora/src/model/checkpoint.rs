@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::config::ConfigFile;
 use super::gguf::split::part_of_name;
 use super::gguf::{self, GgufCheckpoint};
-use super::hub::{self, DownloadProgress, HubName, HubSettings};
+use super::hub::{self, HubEvent, HubName, HubSettings, Purpose};
 use super::layout::{self, EMBEDDING, HEAD};
 use super::mapped::file_name;
 use super::safetensors::{SafetensorsFolder, files_of};
@@ -39,7 +39,7 @@ enum Source {
 
 impl Checkpoint {
     /// Opens a model by name: a Hugging Face folder, a `.gguf` file, a folder that holds exactly one `.gguf` and no
-    /// `config.json`, or a hub name `org/name[@revision]`.
+    /// `config.json`, a hub name `org/name[:QUANT][@revision]`, or the address of a model on the hub.
     ///
     /// # Errors
     /// If there is no such model, or its files are malformed, cut short, or of an architecture that is not supported.
@@ -51,19 +51,36 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
-    pub fn open_with(name: &str, hub: &HubSettings, progress: &mut dyn FnMut(DownloadProgress<'_>)) -> Result<Self, ModelError> {
-        let path = Path::new(name);
-        if path.is_dir() {
-            return Self::open_folder(path, folder_name(path));
+    pub fn open_with(name: &str, hub: &HubSettings, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<Self, ModelError> {
+        Self::open_for(name, Purpose::Run, hub, listen)
+    }
+
+    /// As [`Checkpoint::open_with`]; what it is for decides what a download needs.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn open_for(
+        name: &str,
+        purpose: Purpose,
+        hub: &HubSettings,
+        listen: &mut dyn FnMut(HubEvent<'_>),
+    ) -> Result<Self, ModelError> {
+        match HubName::where_nothing_is(name, hub)? {
+            None => Self::open_path(Path::new(name)),
+            Some(hub_name) => Self::open_located(&hub::locate(&hub_name, hub, purpose, listen)?, &hub_name),
         }
-        if path.is_file() {
-            return Self::open_file(path, file_name(path));
-        }
-        let hub_name = HubName::parse(name).ok_or_else(|| ModelError::NotFound { name: name.into() })?;
-        let path = hub::locate(&hub_name, hub, progress)?;
-        let display_name = hub_name.display();
-        let opened = if path.is_dir() { Self::open_folder(&path, display_name) } else { Self::open_file(&path, display_name) };
-        opened.map(|checkpoint| Self { revision: hub_name.revision, ..checkpoint })
+    }
+
+    /// Opens a folder or file on this machine.
+    pub(super) fn open_path(path: &Path) -> Result<Self, ModelError> {
+        if path.is_dir() { Self::open_folder(path, folder_name(path)) } else { Self::open_file(path, file_name(path)) }
+    }
+
+    /// Opens what was found for a hub name.
+    pub(super) fn open_located(path: &Path, name: &HubName) -> Result<Self, ModelError> {
+        let display_name = name.display();
+        let opened = if path.is_dir() { Self::open_folder(path, display_name) } else { Self::open_file(path, display_name) };
+        opened.map(|checkpoint| Self { revision: name.revision.clone(), ..checkpoint })
     }
 
     fn open_file(path: &Path, display_name: String) -> Result<Self, ModelError> {

@@ -1,11 +1,13 @@
 //! Checkpoint (Hugging Face folder, GGUF file, hub name) → tokenizer and frozen decoder.
 
 mod checkpoint;
+pub(crate) mod companions;
 mod config;
 mod error;
 mod folder_tokenizer;
 mod framing;
 pub mod gguf;
+mod headers;
 mod hub;
 mod mapped;
 mod safetensors;
@@ -18,6 +20,7 @@ pub use checkpoint::Checkpoint;
 pub use config::{DecoderConfig, RopeScaling};
 pub use decoder::{BasePrecision, Decoder, DecoderLayer, Linear, Projection};
 pub use error::ModelError;
-pub use hub::{DownloadProgress, HubSettings};
+pub use headers::ModelHeaders;
+pub use hub::{HubEvent, HubFile, HubListing, HubSettings, Purpose, fetch_adapter};
 pub use matrix::{Matrix, PANEL, Values};
 pub use tensor::{Encoding, RawTensor, StoredTensor};

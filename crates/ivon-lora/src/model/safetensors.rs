@@ -181,7 +181,6 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
 ///
 /// # Errors
 /// If it cannot be read or is malformed.
-#[cfg(feature = "hub")]
 pub(super) fn indexed_files(path: &Path) -> Result<BTreeSet<String>, ModelError> {
     Ok(read_index(path)?.into_values().collect())
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::evaluation::{EvaluationReport, Temperatures, predictions};
 use super::folder::{self, OpenedAdapter, write_json, write_predictions};
 use super::lines::mark_truncated;
+use super::named::{listen, locate_adapter, other_base};
 use super::train::{Watch, same_answers};
 use super::{Base, ModelConfig, RunError, RunEvent, base};
 use crate::data::{self, DataConfig, DataError, EncodeOptions, EncodedSet, Example, LabelReading, Prepared, Source, Split, Task};
@@ -17,7 +18,7 @@ use crate::predict::{Evaluated, EvaluationOptions, evaluate as evaluate_set};
 pub struct EvaluateRequest {
     /// The base: folder, GGUF file or hub name.
     pub model: String,
-    /// The adapter's folder.
+    /// The adapter's folder, or its name on the hub.
     pub adapter: PathBuf,
     /// A folder of data files, or a file.
     pub data: PathBuf,
@@ -57,11 +58,14 @@ pub(super) struct Opened {
 
 impl Opened {
     pub fn open(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Self, RunError> {
+        let folder = locate_adapter(&request.adapter, &mut |event| listen(event, watch))?;
         let checkpoint = base::open(&request.model, watch)?;
-        let folder = base::locate_adapter(&request.adapter, watch)?;
         let base = Base::load(&checkpoint, &request.base)?;
         let adapter = OpenedAdapter::read(&folder, base.config(), base.device())?;
         let sidecar = adapter.sidecar.as_ref();
+        if let Some(warning) = other_base(adapter.named_base.as_deref().filter(|_| sidecar.is_none()), &base) {
+            watch(RunEvent::Warning(warning));
+        }
         if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.base.fingerprint.hash != base.record.fingerprint.hash) {
             watch(RunEvent::Warning(format!(
                 "the adapter was trained on `{}`, `{}` has the same shape and other weights: scores can differ",

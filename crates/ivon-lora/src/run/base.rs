@@ -1,6 +1,5 @@
 //! The base of a run: an opened checkpoint as tokenizer and network, what identifies it, and what it says by itself.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::Device;
@@ -9,7 +8,6 @@ use super::train::Watch;
 use super::{ModelConfig, RunConfig, RunError, RunEvent};
 use crate::data::{DataConfig, Encoded, Tokenizer};
 use crate::forward::Network;
-use crate::lora;
 use crate::metrics::LogProbabilities;
 use crate::model::{Checkpoint, Decoder, DecoderConfig};
 use crate::posterior::BaseRecord;
@@ -66,18 +64,6 @@ pub(super) fn open(name: &str, watch: Watch<'_>) -> Result<Checkpoint, RunError>
         watch(RunEvent::Note(note.clone()));
     }
     Ok(checkpoint)
-}
-
-/// The folder of the adapter that was named; says so where it is another folder.
-///
-/// # Errors
-/// As [`lora::locate_adapter`].
-pub(super) fn locate_adapter(named: &Path, watch: Watch<'_>) -> Result<PathBuf, RunError> {
-    let place = lora::locate_adapter(named)?;
-    if let Some(note) = place.note {
-        watch(RunEvent::Note(note));
-    }
-    Ok(place.folder)
 }
 
 /// What the untuned base said to test rows, kept for the runs of a comparison, which ask it the same again and again.

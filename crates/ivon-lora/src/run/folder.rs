@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{EvaluationReport, Prediction, RunConfig, RunError};
 use crate::files::{self, FileError};
 use crate::lora::{Adapter, LoraConfig, write_peft};
-use crate::posterior::{CardFacts, Posterior, Sidecar, load_posterior, write_model_card, write_posterior};
+use crate::posterior::{CardFacts, POSTERIOR_FILE, Posterior, SIDECAR_FILE, Sidecar, load_posterior, write_model_card, write_posterior};
 use crate::train::{CHECKPOINTS_FOLDER, Checkpoints, METRICS_FILE, TrainError};
 
 /// The resolved settings of a run.
@@ -24,6 +24,8 @@ pub const COST_FILE: &str = "cost.json";
 pub const PREDICTIONS_FILE: &str = "predictions.jsonl";
 /// The adapter with its posterior.
 pub const ADAPTER_FOLDER: &str = crate::lora::FOLDER_IN_RUN;
+/// What stands in an adapter folder beside PEFT's two files.
+pub(super) const ADAPTER_FILES: [&str; 2] = [POSTERIOR_FILE, SIDECAR_FILE];
 const LOCK_FILE: &str = ".lock";
 const LARGEST_RUN: u64 = 16 << 20;
 
@@ -181,6 +183,8 @@ pub struct OpenedAdapter {
     pub lora: LoraConfig,
     /// Task, base, and how to predict; none in a folder of another program.
     pub sidecar: Option<Sidecar>,
+    /// The base that its PEFT configuration names.
+    pub named_base: Option<String>,
 }
 
 impl OpenedAdapter {
@@ -197,7 +201,7 @@ impl OpenedAdapter {
         let peft = crate::lora::read_peft(path, decoder, device)?;
         let adapter: Adapter = peft.adapter;
         let posterior = load_posterior(path, adapter, decoder, device)?;
-        Ok(Self { posterior, lora: peft.config, sidecar })
+        Ok(Self { posterior, lora: peft.config, sidecar, named_base: peft.base_model_name_or_path })
     }
 }
 

@@ -10,6 +10,7 @@ mod advice;
 mod evaluation;
 mod lines;
 mod folder;
+mod named;
 mod record;
 mod subject;
 mod scale;
@@ -32,6 +33,7 @@ pub use folder::{ADAPTER_FOLDER, COST_FILE, EVALUATION_FILE, PREDICTIONS_FILE, R
 pub(crate) use folder::{Start, read_run};
 pub use lines::{LineFormat, PredictedRow, write_lines};
 pub(crate) use memory::{available_memory, give_back_memory};
+pub use named::{locate_adapter, named_base};
 pub use predict::{Input, PredictRequest, predict};
 pub use prune::{PruneRequest, prune};
 pub use record::{RunRecord, read_predictions, run_settings};

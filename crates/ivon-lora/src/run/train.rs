@@ -9,9 +9,10 @@ use super::evaluation::EvaluationReport;
 use super::finish::Finish;
 use super::folder::{self, RunFolder, Start};
 use super::memory::available_memory;
+use super::named::{listen, locate_adapter};
 use super::{Base, Provenance, RunConfig, RunError, RunEvent};
 use crate::data::{self, Dataset, EncodedSet, Example, Form, Role, Task};
-use crate::lora::{Adapter, LoraConfig, locate_adapter, read_peft};
+use crate::lora::{Adapter, LoraConfig, read_peft};
 use crate::method::train_members;
 use crate::model::Checkpoint;
 use crate::posterior::Posterior;
@@ -74,7 +75,7 @@ pub fn train_on(
         expected: "the folder that the run writes",
     })?;
     if let Some(named) = &config.model.adapter {
-        base::locate_adapter(named, watch)?;
+        locate_adapter(named, &mut |event| listen(event, watch))?;
     }
     let folder = RunFolder::take(out, config, start)?;
     if start == Start::Resumed && !folder.resumes && config.train.steps != Some(0) {
@@ -221,7 +222,8 @@ fn first_adapter(config: &RunConfig, seed: u64, base: &Base) -> Result<(Adapter,
     match &config.model.adapter {
         None => Ok((Adapter::new(&config.lora, base.config(), seed, &device)?, config.lora.clone())),
         Some(folder) => {
-            let peft = read_peft(&locate_adapter(folder)?.folder, base.config(), &device)?;
+            let folder = locate_adapter(folder, &mut |_| {})?;
+            let peft = read_peft(&folder, base.config(), &device)?;
             // Rank and targets are those of the folder; what only training has comes from the settings.
             Ok((peft.adapter, LoraConfig { dropout: config.lora.dropout, ..peft.config }))
         }

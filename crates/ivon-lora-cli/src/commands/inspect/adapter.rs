@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use ivon_lora::data::Task;
-use ivon_lora::lora::{LoraConfig, locate_adapter, read_peft_config};
+use ivon_lora::lora::{LoraConfig, read_peft_config};
 use ivon_lora::posterior::{PredictWith, Sidecar};
 use ivon_lora::report::{AdapterSpread, LayerSpread, Table, adapter_spread};
 use serde::Serialize;
 
 use super::{Seen, pairs};
+use crate::args::ScreenArgs;
+use crate::commands::fetch_adapter;
 use crate::exit::Failure;
-use crate::render::count;
+use crate::render::{Screen, count};
 
 /// An adapter at a glance.
 #[derive(Debug, Serialize)]
@@ -33,13 +35,14 @@ struct MadeFor {
     scale: f64,
 }
 
-/// Reads an adapter folder.
+/// Reads an adapter folder, or an adapter of the hub.
 ///
 /// # Errors
 /// If a file is missing or malformed.
-pub fn inspect(named: &Path) -> Result<AdapterSeen, Failure> {
-    let place = locate_adapter(named)?;
-    let folder = &place.folder;
+pub fn inspect(folder: &Path) -> Result<AdapterSeen, Failure> {
+    let mut screen = Screen::new(ScreenArgs::default());
+    let folder = &fetch_adapter(folder, &mut screen)?;
+    screen.close();
     let (config, base) = read_peft_config(folder)?;
     let spread = adapter_spread(folder)?;
     let made_for = Sidecar::read(folder)?.map(|sidecar| MadeFor {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Seen, pairs};
 use crate::args::ScreenArgs;
-use crate::commands::open;
+use crate::commands::open_headers;
 use crate::exit::Failure;
 use crate::render::{Screen, bytes, count};
 
@@ -23,7 +23,8 @@ pub struct Model {
     /// Tensors that the decoder needs and this program cannot read, by their encoding.
     not_read: BTreeMap<String, usize>,
     tokenizer: Tokens,
-    fingerprint: String,
+    /// None where the weights are not on this machine.
+    fingerprint: Option<String>,
 }
 
 /// What is known of its tokenizer, or what is wrong with it.
@@ -40,7 +41,8 @@ enum Tokens {
 /// If there is no such model, or it is malformed or not supported.
 pub fn inspect(name: &str) -> Result<Model, Failure> {
     let mut screen = Screen::new(ScreenArgs::default());
-    let checkpoint = open(name, &mut screen)?;
+    let headers = open_headers(name, &mut screen)?;
+    let checkpoint = headers.checkpoint();
     screen.close();
     let (mut encodings, mut not_read) = (BTreeMap::<String, (usize, u64)>::new(), BTreeMap::new());
     let needed = checkpoint.names();
@@ -68,7 +70,7 @@ pub fn inspect(name: &str) -> Result<Model, Failure> {
         encodings,
         not_read,
         tokenizer,
-        fingerprint: checkpoint.fingerprint()?,
+        fingerprint: if headers.has_weights() { Some(checkpoint.fingerprint()?) } else { None },
     })
 }
 
@@ -109,7 +111,8 @@ impl Seen for Model {
             }
             Tokens::Unusable { error } => lines.push(("tokenizer", error.clone())),
         }
-        lines.push(("fingerprint", self.fingerprint.clone()));
+        let unknown = "not known before the weights are downloaded".to_string();
+        lines.push(("fingerprint", self.fingerprint.clone().unwrap_or(unknown)));
         pairs(&lines)
     }
 }

@@ -1,394 +1,216 @@
-//! Downloads a model's files through hf-hub into the shared cache, all of one commit.
+//! A model's files, all of one commit, from the hub into the cache: small files first, so that a model that cannot be
+//! used is refused before its weights are asked for.
 
-use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
-use hf_hub::api::Progress;
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
-
-use super::{DownloadProgress, HubName, HubSettings, is_part};
+use super::cache::{CacheFolder, cached};
+use super::choice::{Choice, choose, weights};
+use super::fetch::{FetchError, Source, persist};
+use super::headers::gguf_headers;
+use super::listing::{HubFile, HubListing};
+use super::name::HubName;
+use super::request::{RequestError, Server};
+use super::{HubEvent, HubSettings, Purpose};
 use crate::files;
-use crate::model::ModelError;
+use crate::model::companions::is_companion;
+use crate::model::gguf::{self, GgufCheckpoint};
 use crate::model::safetensors::{INDEX, indexed_files};
+use crate::model::{DecoderConfig, ModelError, folder_tokenizer};
 
-/// Files beside the weights, taken where they exist.
-const COMPANIONS: [&str; 4] = ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
-/// A transfer that breaks off is taken up again this many times.
-const RETRIES: usize = 2;
+/// A list of a hundred thousand files is well below this.
+const LONGEST_LISTING: u64 = 64 << 20;
+/// A config.json is a few kilobytes.
+const LONGEST_CONFIG: u64 = 10 << 20;
 
 /// A commit of a repository: what is in it, where its files go.
-struct Snapshot<'a> {
-    name: &'a HubName,
-    settings: &'a HubSettings,
-    api: ApiRepo,
-    files: Vec<String>,
-    folder: PathBuf,
+pub(super) struct Snapshot<'a> {
+    pub name: &'a HubName,
+    pub settings: &'a HubSettings,
+    pub server: Server<'a>,
+    pub folder: CacheFolder,
+    pub listing: HubListing,
 }
 
 /// Downloads what is missing of a model and gives its folder, or its GGUF file.
 pub(super) fn download(
     name: &HubName,
     settings: &HubSettings,
-    progress: &mut dyn FnMut(DownloadProgress<'_>),
+    purpose: Purpose,
+    listen: &mut dyn FnMut(HubEvent<'_>),
 ) -> Result<PathBuf, ModelError> {
-    let snapshot = Snapshot::find(name, settings)?;
-    if let Some(gguf) = snapshot.gguf()? {
-        return snapshot.fetch(&gguf, progress);
+    let snapshot = match Snapshot::find(name, settings) {
+        Ok(snapshot) => snapshot,
+        Err(error) => return unreachable_hub(name, settings, purpose, error, listen),
+    };
+    match snapshot.choose()? {
+        Choice::Folder => snapshot.fetch_folder(purpose, listen),
+        Choice::Gguf(parts) => snapshot.fetch_gguf(&parts, purpose, listen),
     }
-    for file in COMPANIONS.iter().filter(|file| snapshot.has(file)) {
-        snapshot.fetch(file, progress)?;
+}
+
+/// A hub that does not answer, or not this user, matters only where the cache does not hold the model.
+pub(super) fn unreachable_hub(
+    name: &HubName,
+    settings: &HubSettings,
+    purpose: Purpose,
+    error: FetchError,
+    listen: &mut dyn FnMut(HubEvent<'_>),
+) -> Result<PathBuf, ModelError> {
+    let is_known = !matches!(error, FetchError::Request(RequestError::Status { code: 404, .. }) | FetchError::Model(_));
+    let error = explain(name, settings, error);
+    match cached(name, settings, purpose, "").ok().filter(|_| is_known) {
+        None => Err(error),
+        Some(path) => {
+            let revision = name.revision();
+            listen(HubEvent::Note(&format!("{error}; revision `{revision}` is taken from the cache (HF_HUB_OFFLINE=1 does not ask)")));
+            Ok(path)
+        }
     }
-    for file in snapshot.weights(progress)? {
-        snapshot.fetch(&file, progress)?;
-    }
-    Ok(snapshot.folder)
 }
 
 impl<'a> Snapshot<'a> {
     /// Asks the server for the commit of the revision and its files, and notes the commit in the cache.
-    fn find(name: &'a HubName, settings: &'a HubSettings) -> Result<Self, ModelError> {
-        let folder = name.folder(settings)?;
-        let cache = Cache::new(folder.parent().unwrap_or(Path::new("")).into());
-        let builder = ApiBuilder::from_cache(cache.clone()).with_endpoint(settings.endpoint.clone());
-        let builder = builder.with_token(settings.token.clone()).with_progress(false).with_retries(RETRIES);
-        let api = builder.build().map_err(|error| explain(name, settings, &error))?;
-        let repository = |revision: &str| Repo::with_revision(name.repository.clone(), RepoType::Model, revision.into());
-        let info = api.repo(repository(name.revision())).info().map_err(|error| explain(name, settings, &error))?;
-        // The commit and the names become paths in the cache.
-        let files: Vec<String> = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
-        if !is_part(&info.sha) {
-            return Err(name.error(format!("the server gave the commit `{}`, expected a hash", info.sha), "check HF_ENDPOINT"));
-        }
-        let unwritable =
-            |error: std::io::Error| name.error(format!("the cache cannot be written, {error}"), "set HF_HOME to another folder");
-        cache.repo(repository(name.revision())).create_ref(&info.sha).map_err(unwritable)?;
-        let folder = folder.join("snapshots").join(&info.sha);
-        Ok(Self { name, settings, api: api.repo(repository(&info.sha)), files, folder })
+    pub fn find(name: &'a HubName, settings: &'a HubSettings) -> Result<Self, FetchError> {
+        let folder = CacheFolder::of(name, settings).map_err(FetchError::Model)?;
+        let server = Server::new(settings);
+        let revision = name.revision().replace('/', "%2F");
+        let address = format!("{}/api/models/{}/revision/{revision}?blobs=true", settings.endpoint, name.repository);
+        // Whoever has the model already need not wait for a hub that does not answer.
+        let is_cached = folder.snapshot_of(name.revision()).is_some();
+        let ask = || -> Result<Vec<u8>, FetchError> { Ok(server.get(&address, &mut |_| None)?.bytes(LONGEST_LISTING)?) };
+        let answer = if is_cached { ask() } else { persist(|_| ask()) }?;
+        let listing = HubListing::parse(&answer).map_err(|reason| RequestError::Answer { reason })?;
+        // A cache that may not be written can be read all the same, as long as nothing is missing from it.
+        let _ = folder.note_commit(name.revision(), &listing.commit);
+        Ok(Self { name, settings, server, folder, listing })
     }
 
-    fn has(&self, file: &str) -> bool {
-        self.files.iter().any(|known| known == file)
+    pub fn names(&self) -> Vec<String> {
+        self.listing.files.iter().map(|file| file.name.clone()).collect()
     }
 
-    /// The GGUF file that was asked for, or the only one of a repository without a config.json.
-    fn gguf(&self) -> Result<Option<String>, ModelError> {
-        let is_gguf = |file: &&String| file.to_lowercase().ends_with(".gguf") && file.split('/').all(is_part);
-        let found: Vec<&String> = self.files.iter().filter(is_gguf).collect();
-        let choose =
-            || format!("name one, for example `{}/{}`", self.name.repository, found.first().map_or("FILE.gguf", |file| file.as_str()));
-        match (&self.name.file, &found[..]) {
-            (Some(file), _) if self.has(file) => Ok(Some(file.clone())),
-            (Some(file), _) => Err(self.name.error(format!("there is no file `{file}`, but {} `.gguf` files", found.len()), choose())),
-            (None, _) if self.has("config.json") => Ok(None),
-            (None, [one]) => Ok(Some(one.to_string())),
-            (None, []) => {
-                let hint = "choose a repository with safetensors weights, or a `.gguf` file";
-                Err(self.name.error("the repository has neither a `config.json` nor a `.gguf` file", hint))
-            }
-            (None, many) => Err(self.name.error(format!("the repository has {} `.gguf` files, expected one", many.len()), choose())),
-        }
+    pub fn choose(&self) -> Result<Choice, ModelError> {
+        choose(self.name, &self.names())
     }
 
-    /// The files that hold the weights; the index, where there is one, is downloaded to know them.
-    fn weights(&self, progress: &mut dyn FnMut(DownloadProgress<'_>)) -> Result<Vec<String>, ModelError> {
-        if self.has(INDEX) {
-            return Ok(indexed_files(&self.fetch(INDEX, progress)?)?.into_iter().collect());
-        }
-        if self.has("model.safetensors") {
-            return Ok(vec!["model.safetensors".into()]);
-        }
-        let mut found = self.files.iter().filter(|file| file.ends_with(".safetensors") && is_part(file));
-        match (found.next(), found.next()) {
-            (Some(one), None) => Ok(vec![one.clone()]),
-            _ => Err(self.name.error(
-                "the repository has no `model.safetensors` and no index of several",
-                "choose a repository with safetensors weights, or a `.gguf` file",
-            )),
+    pub fn source(&self) -> Source<'_> {
+        Source {
+            settings: self.settings,
+            server: &self.server,
+            folder: &self.folder,
+            repository: &self.name.repository,
+            commit: &self.listing.commit,
         }
     }
 
     /// The path of a file in the cache, downloaded if it is not there.
-    fn fetch(&self, file: &str, progress: &mut dyn FnMut(DownloadProgress<'_>)) -> Result<PathBuf, ModelError> {
-        let path = self.folder.join(file);
-        if path.exists() {
-            return Ok(path);
+    pub fn fetch(&self, file: &str, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<PathBuf, ModelError> {
+        self.try_fetch(file, listen).map_err(|error| explain(self.name, self.settings, error))
+    }
+
+    fn try_fetch(&self, file: &str, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<PathBuf, FetchError> {
+        let plain = || HubFile { name: file.into(), size: None, sha256: None };
+        let file = self.listing.file(file).cloned().unwrap_or_else(plain);
+        self.source().fetch(&file, listen)
+    }
+
+    /// As [`Snapshot::fetch`], for a file that a model can be used without.
+    pub fn fetch_companion(&self, file: &str, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<(), ModelError> {
+        match self.try_fetch(file, listen) {
+            Ok(_) => Ok(()),
+            // A cache that another program filled and that may not be written.
+            Err(FetchError::Cache(error)) if is_unwritable(&error) && file != "tokenizer.json" => Ok(()),
+            Err(error) => Err(explain(self.name, self.settings, error)),
         }
-        let total = Cell::new(0);
-        let report = Report { file, received: 0, total: &total, progress };
-        let path = self.api.download_with_progress(file, report).map_err(|error| explain(self.name, self.settings, &error))?;
-        let found = std::fs::metadata(&path).map_err(|source| files::FileError::Io { action: "read", path: path.clone(), source })?.len();
-        if found == total.get() {
-            return Ok(path);
+    }
+
+    /// The configuration, and what stands beside the weights; refuses families that the decoder does not speak.
+    pub fn fetch_beside(&self, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<(), ModelError> {
+        let config = self.fetch("config.json", listen)?;
+        DecoderConfig::from_json(&files::read_text(&config, LONGEST_CONFIG)?, "config.json")?;
+        for file in self.listing.files.iter().filter(|file| is_companion(&file.name)) {
+            self.fetch_companion(&file.name, listen)?;
         }
-        // A short file must not stay in the cache as if it were whole: neither the blob nor the link to it.
-        let _ = path.canonicalize().and_then(std::fs::remove_file);
-        let _ = std::fs::remove_file(&path);
-        Err(self.name.error(format!("`{file}` came with {found} bytes, expected {}", total.get()), "try again"))
+        Ok(())
+    }
+
+    fn fetch_folder(&self, purpose: Purpose, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<PathBuf, ModelError> {
+        self.fetch_beside(listen)?;
+        let folder = self.folder.snapshot(&self.listing.commit);
+        let weights = self.weights(listen)?;
+        if purpose == Purpose::Run && weights.iter().any(|file| !folder.join(file).exists()) {
+            folder_tokenizer::read(&folder, &self.name.display())?;
+        }
+        for file in weights {
+            self.fetch(&file, listen)?;
+        }
+        Ok(folder)
+    }
+
+    /// The files that hold the weights; the index, where it is needed to know them, is downloaded.
+    pub fn weights(&self, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<Vec<String>, ModelError> {
+        weights(self.name, &self.names(), || indexed_files(&self.fetch(INDEX, listen)?))
+    }
+
+    /// All parts of a GGUF model; its headers come first and say whether the rest is wanted.
+    fn fetch_gguf(&self, parts: &[String], purpose: Purpose, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<PathBuf, ModelError> {
+        let folder = self.folder.snapshot(&self.listing.commit);
+        if parts.iter().any(|part| !folder.join(part).exists()) {
+            let (headers, path) = gguf_headers(self, parts)?;
+            let (checkpoint, _) = GgufCheckpoint::open(&path)?;
+            if purpose == Purpose::Run {
+                gguf::tokenizer::read(checkpoint.file())?;
+            }
+            drop((checkpoint, headers));
+        }
+        for part in parts {
+            self.fetch(part, listen)?;
+        }
+        Ok(folder.join(&parts[0]))
     }
 }
 
-/// Passes hf-hub's steps on as sums.
-struct Report<'a> {
-    file: &'a str,
-    received: u64,
-    total: &'a Cell<u64>,
-    progress: &'a mut dyn FnMut(DownloadProgress<'_>),
-}
-
-impl Report<'_> {
-    fn tell(&mut self) {
-        (self.progress)(DownloadProgress { file: self.file, received: self.received, total: self.total.get() });
-    }
-}
-
-impl Progress for Report<'_> {
-    fn init(&mut self, size: usize, _: &str) {
-        self.total.set(size as u64);
-        self.received = 0;
-        self.tell();
-    }
-
-    fn update(&mut self, size: usize) {
-        self.received += size as u64;
-        self.tell();
-    }
-
-    fn finish(&mut self) {}
+fn is_unwritable(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// A sentence and a hint for what went wrong between us and the server.
-fn explain(name: &HubName, settings: &HubSettings, error: &ApiError) -> ModelError {
-    let text = error.to_string();
-    // hf-hub hands on ureq's error, whose type this crate does not know; its text is `http status: 404`.
-    let status = text.split_once("http status: ").map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
-    let server = &settings.endpoint;
+pub(super) fn explain(name: &HubName, settings: &HubSettings, error: FetchError) -> ModelError {
+    let server = settings.server();
     let spelling = "check the spelling (there is no folder or file of that name here either)";
-    match status.as_deref() {
-        Some("401") if settings.token.is_none() => name.error(
-            format!("{server} does not let everyone read it, or does not know it (status 401)"),
-            format!("{spelling}; a private or gated model needs HF_TOKEN"),
+    match error {
+        FetchError::Model(error) => error,
+        FetchError::Contents(reason) => name.error(reason, "try again; if it stays so, the server or a proxy before it changes the file"),
+        FetchError::Cache(error) => name.error(
+            format!("the cache cannot be written, {error}"),
+            "set HF_HOME to a folder that can be written and has room",
         ),
-        Some(code @ ("401" | "403")) => name.error(
-            format!("{server} refused the token (status {code})"),
-            "is HF_TOKEN still valid, and have the model's terms been accepted on its page?",
+        FetchError::Request(RequestError::Answer { reason }) => name.error(
+            format!("the download from {server} failed, {reason}"),
+            "is HF_ENDPOINT a hub, and does no proxy or sign-in page answer in its place?",
         ),
-        Some("404") => name.error(format!("{server} knows no such model or revision `{}`", name.revision()), spelling),
-        Some(code) => name.error(format!("{server} answered with status {code}"), "try again later"),
-        None => name.error(
-            format!("the download from {server} failed, {text}"),
+        FetchError::Request(RequestError::Network { reason, .. }) => name.error(
+            format!("the download from {server} failed, {reason}"),
             "there is no folder or file of that name here, so it was looked for on the hub: check the path (one that \
              a run keeps counts from where the run was made), or the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what was downloaded before",
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::sync::{Arc, Mutex};
-
-    use super::*;
-    use crate::model::Checkpoint;
-    use crate::testing;
-
-    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-
-    /// A server that speaks the hub's paths for one repository, `org/tiny`, on this machine.
-    struct Hub {
-        endpoint: String,
-        /// Paths that were asked for, in order.
-        asked: Arc<Mutex<Vec<String>>>,
-    }
-
-    #[derive(Clone, Default)]
-    struct Content {
-        files: HashMap<String, Vec<u8>>,
-        /// The token without which everything is 401.
-        token: Option<&'static str>,
-        /// Bytes that are left off the end of this file.
-        short: Option<&'static str>,
-    }
-
-    impl Hub {
-        fn serve(content: Content) -> Self {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let endpoint = format!("http://{}", listener.local_addr().unwrap());
-            let asked = Arc::new(Mutex::new(Vec::new()));
-            let log = asked.clone();
-            std::thread::spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    let _ = answer(stream, &content, &log);
-                }
-            });
-            Self { endpoint, asked }
-        }
-
-        fn settings(&self, cache: &Path) -> HubSettings {
-            HubSettings { endpoint: self.endpoint.clone(), cache: Some(cache.into()), token: None, offline: false }
-        }
-
-        fn requests(&self) -> Vec<String> {
-            std::mem::take(&mut self.asked.lock().unwrap())
-        }
-    }
-
-    fn answer(stream: TcpStream, content: &Content, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
-        let mut lines = BufReader::new(stream.try_clone()?).lines();
-        let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
-        let mut headers = HashMap::new();
-        for line in lines.by_ref() {
-            let line = line?;
-            let Some((name, value)) = line.split_once(':') else { break };
-            headers.insert(name.to_lowercase(), value.trim().to_string());
-        }
-        let path = request.split(' ').nth(1).unwrap_or_default().to_string();
-        log.lock().unwrap().push(path.clone());
-        respond(stream, &path, &headers, content)
-    }
-
-    fn respond(mut out: TcpStream, path: &str, headers: &HashMap<String, String>, content: &Content) -> std::io::Result<()> {
-        let mut plain = |status: &str, body: &str| {
-            write!(out, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
-        };
-        if content.token.is_some_and(|token| headers.get("authorization") != Some(&format!("Bearer {token}"))) {
-            return plain("401 Unauthorized", "");
-        }
-        if path == "/api/models/org/tiny/revision/main" || path == format!("/api/models/org/tiny/revision/{COMMIT}") {
-            let names: Vec<_> = content.files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
-            return plain("200 OK", &serde_json::json!({ "sha": COMMIT, "siblings": names }).to_string());
-        }
-        let name = path.strip_prefix(&format!("/org/tiny/resolve/{COMMIT}/"));
-        let Some((name, bytes)) = name.and_then(|name| content.files.get_key_value(name)) else { return plain("404 Not Found", "") };
-        let range = headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
-        let (first, last) = range.unwrap_or(("0", ""));
-        let (first, last) = (first.parse().unwrap_or(0), last.parse().unwrap_or(bytes.len() - 1));
-        let mut part = &bytes[first..=last];
-        if part.len() > 1 && content.short == Some(name) {
-            part = &part[..part.len() - 1];
-        }
-        write!(
-            out,
-            "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes {first}-{last}/{}\r\n",
-            part.len(),
-            bytes.len()
-        )?;
-        write!(out, "Accept-Ranges: bytes\r\nETag: \"etag-{name}\"\r\nX-Repo-Commit: {COMMIT}\r\nConnection: close\r\n\r\n")?;
-        out.write_all(part)
-    }
-
-    /// The golden llama as a repository: one safetensors file.
-    fn golden() -> Content {
-        let folder = testing::golden().join("tiny/llama");
-        let read = |name: &str| (name.to_string(), std::fs::read(folder.join(name)).unwrap());
-        Content {
-            files: [read("config.json"), read("model.safetensors"), ("README.md".into(), b"no".to_vec())].into(),
-            ..Default::default()
-        }
-    }
-
-    fn open(name: &str, settings: &HubSettings) -> Result<Checkpoint, ModelError> {
-        Checkpoint::open_with(name, settings, &mut |_| {})
-    }
-
-    #[test]
-    fn a_model_is_downloaded_once_and_then_found_in_the_cache_also_offline() {
-        let (hub, cache) = (Hub::serve(golden()), tempfile::tempdir().unwrap());
-        let settings = hub.settings(cache.path());
-        let mut seen = Vec::new();
-        let mut listen = |step: DownloadProgress| seen.push((step.file.to_string(), step.received, step.total));
-        let checkpoint = Checkpoint::open_with("org/tiny", &settings, &mut listen).unwrap();
-        assert_eq!((checkpoint.display_name(), checkpoint.revision()), ("org/tiny", None));
-        let local = Checkpoint::open(&testing::golden().join("tiny/llama").display().to_string()).unwrap();
-        assert_eq!(checkpoint.fingerprint().unwrap(), local.fingerprint().unwrap());
-        let size = golden().files["model.safetensors"].len() as u64;
-        assert_eq!(seen.last(), Some(&("model.safetensors".into(), size, size)));
-        assert!(hub.requests().iter().all(|path| !path.contains("README")));
-
-        assert_eq!(open("org/tiny", &settings).unwrap().names(), checkpoint.names());
-        assert_eq!(hub.requests(), ["/api/models/org/tiny/revision/main"]);
-
-        let offline = HubSettings { offline: true, ..settings };
-        let pinned = open(&format!("org/tiny@{COMMIT}"), &offline).unwrap();
-        assert_eq!((pinned.display_name(), pinned.revision()), ("org/tiny", Some(COMMIT)));
-        assert_eq!(open("org/tiny", &offline).unwrap().names(), checkpoint.names());
-        assert!(hub.requests().is_empty());
-    }
-
-    #[test]
-    fn an_index_brings_all_of_its_files() {
-        let mut content = golden();
-        let weights = content.files.remove("model.safetensors").unwrap();
-        let names = Checkpoint::open(&testing::golden().join("tiny/llama").display().to_string()).unwrap().names();
-        let map: HashMap<_, _> = names.iter().map(|name| (name, "model-1.safetensors")).collect();
-        content.files.insert("model-1.safetensors".into(), weights);
-        content.files.insert(INDEX.into(), serde_json::json!({ "weight_map": map }).to_string().into());
-        let (hub, cache) = (Hub::serve(content), tempfile::tempdir().unwrap());
-        assert_eq!(open("org/tiny", &hub.settings(cache.path())).unwrap().names(), names);
-    }
-
-    #[test]
-    fn a_gguf_file_is_found_by_name_or_alone_and_many_ask_for_a_name() {
-        let gguf = |names: &[&str]| Content {
-            files: names.iter().map(|name| (name.to_string(), b"GGUF....".to_vec())).collect(),
-            ..Default::default()
-        };
-        let message = |content: Content, name: &str| {
-            let (hub, cache) = (Hub::serve(content), tempfile::tempdir().unwrap());
-            let error = open(name, &hub.settings(cache.path())).unwrap_err();
-            (error.to_string(), error.hint().unwrap_or_default())
-        };
-        // The file is no real GGUF, so that its error shows that it was opened.
-        assert!(message(gguf(&["q/a.gguf"]), "org/tiny").0.starts_with("`a.gguf` is malformed"));
-        assert!(message(gguf(&["a.gguf", "b.gguf"]), "org/tiny/b.gguf").0.starts_with("`b.gguf` is malformed"));
-        let (many, hint) = message(gguf(&["a.gguf", "b.gguf"]), "org/tiny");
-        assert_eq!(many, "model `org/tiny`: the repository has 2 `.gguf` files, expected one");
-        assert!(hint.contains("name one, for example `org/tiny/"), "{hint}");
-        assert!(message(gguf(&["a.gguf"]), "org/tiny/c.gguf").0.contains("there is no file `c.gguf`, but 1 `.gguf` files"));
-        assert!(message(gguf(&["a.bin"]), "org/tiny").0.contains("has neither a `config.json` nor a `.gguf` file"));
-        let mut pickled = golden();
-        pickled.files.remove("model.safetensors");
-        assert!(message(pickled, "org/tiny").0.contains("has no `model.safetensors` and no index"));
-    }
-
-    #[test]
-    fn a_private_model_needs_the_token_and_says_so() {
-        let (hub, cache) = (Hub::serve(Content { token: Some("hf_right"), ..golden() }), tempfile::tempdir().unwrap());
-        let with = |token: Option<&str>| open("org/tiny", &HubSettings { token: token.map(str::to_string), ..hub.settings(cache.path()) });
-        let without = with(None).unwrap_err();
-        assert!(without.to_string().ends_with("does not let everyone read it, or does not know it (status 401)"), "{without}");
-        assert!(without.hint().unwrap().contains("HF_TOKEN"));
-        let wrong = with(Some("hf_wrong")).unwrap_err();
-        assert!(wrong.to_string().ends_with("refused the token (status 401)"), "{wrong}");
-        assert!(with(Some("hf_right")).is_ok());
-    }
-
-    #[test]
-    fn a_wrong_name_revision_or_server_is_a_sentence_with_a_hint() {
-        let (hub, cache) = (Hub::serve(golden()), tempfile::tempdir().unwrap());
-        let settings = hub.settings(cache.path());
-        for name in ["org/other", "org/tiny@v9"] {
-            let error = open(name, &settings).unwrap_err();
-            assert!(error.to_string().contains("knows no such model or revision"), "{error}");
-            assert!(error.hint().unwrap().contains("check the spelling"));
-        }
-        // A port that nobody listens on: bound, read, and closed again.
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = open("org/tiny", &HubSettings { endpoint: format!("http://{closed}"), ..settings }).unwrap_err();
-        assert!(error.to_string().contains(&format!("the download from http://{closed} failed")), "{error}");
-        assert!(error.hint().unwrap().contains("HF_HUB_OFFLINE=1"));
-    }
-
-    #[test]
-    fn a_file_that_comes_short_is_an_error_and_does_not_stay_in_the_cache() {
-        let (hub, cache) = (Hub::serve(Content { short: Some("model.safetensors"), ..golden() }), tempfile::tempdir().unwrap());
-        let error = open("org/tiny", &hub.settings(cache.path())).unwrap_err();
-        assert!(error.to_string().contains("`model.safetensors` came with"), "{error}");
-        let snapshot = cache.path().join("models--org--tiny/snapshots").join(COMMIT);
-        assert!(snapshot.join("config.json").exists() && !snapshot.join("model.safetensors").exists());
-        let whole = Hub::serve(golden());
-        assert!(open("org/tiny", &whole.settings(cache.path())).is_ok());
+        FetchError::Request(RequestError::Status { code, host, is_own }) => match code {
+            401 | 403 if !is_own => name.error(
+                format!("{server} sent on to {host}, which does not let everyone read it (status {code})"),
+                format!("the token is for {server} and was not sent to {host}; set HF_ENDPOINT to the hub that the token is for"),
+            ),
+            401 if settings.token.is_none() => name.error(
+                format!("{server} does not let everyone read it, or does not know it (status 401)"),
+                format!("{spelling}; a private or gated model needs HF_TOKEN"),
+            ),
+            401 | 403 => name.error(
+                format!("{server} refused the token (status {code})"),
+                "is HF_TOKEN still valid, and have the model's terms been accepted on its page?",
+            ),
+            404 => name.error(format!("{server} knows no such model or revision `{}`", name.revision()), spelling),
+            429 => name.error(format!("{host} has been asked too often (status 429)"), "try again in some minutes, with HF_TOKEN set"),
+            code => name.error(format!("{host} answered with status {code}"), "try again later"),
+        },
     }
 }

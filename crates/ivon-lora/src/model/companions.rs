@@ -1,0 +1,43 @@
+//! Which files of a Hugging Face folder belong to the model and hold none of its weights.
+
+/// Files by their names; `config.json` is not among them, since a merged model has one of its own.
+const NAMES: [&str; 13] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "tokenizer.model.v3",
+    "tekken.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "vocab.txt",
+];
+/// What the terms of use are called, with or without an ending.
+const TERMS: [&str; 5] = ["license", "licence", "notice", "copying", "use_policy"];
+
+/// Whether a file of this name goes with the model wherever its weights go: the tokenizer, the settings of generation,
+/// the terms of use.
+pub fn is_companion(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    let (stem, ending) = lower.split_once('.').unwrap_or((&lower, ""));
+    NAMES.contains(&name) || TERMS.contains(&stem) && ["", "txt", "md"].contains(&ending)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokenizer_generation_and_terms_go_with_the_model_and_weights_do_not() {
+        for name in ["tokenizer.model", "generation_config.json", "LICENSE", "LICENSE.txt", "Notice.md", "USE_POLICY.md"] {
+            assert!(is_companion(name), "{name}");
+        }
+        for name in ["config.json", "model.safetensors", "README.md", "license.py", "a/LICENSE", "training_args.bin"] {
+            assert!(!is_companion(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! An adapter of the hub: its configuration, its weights, and what else stands beside them.
+
+use std::path::PathBuf;
+
+use super::cache::cached_adapter;
+use super::download::{Snapshot, explain};
+use super::name::HubName;
+use super::{HubEvent, HubSettings};
+use crate::model::ModelError;
+
+/// What every adapter of PEFT consists of.
+pub(super) const NEEDED: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+
+/// Downloads what is missing of an adapter and gives its folder.
+pub(super) fn download(
+    name: &HubName,
+    settings: &HubSettings,
+    also: &[&str],
+    listen: &mut dyn FnMut(HubEvent<'_>),
+) -> Result<PathBuf, ModelError> {
+    let snapshot = match Snapshot::find(name, settings) {
+        Ok(snapshot) => snapshot,
+        Err(error) => {
+            let error = explain(name, settings, error);
+            return cached_adapter(name, settings, "").inspect(|_| listen(HubEvent::Note(&error.to_string()))).map_err(|_| error);
+        }
+    };
+    let has = |file: &str| snapshot.listing.file(file).is_some();
+    if let Some(absent) = NEEDED.into_iter().find(|file| !has(file)) {
+        let found = match (has("adapter_model.bin"), has("config.json")) {
+            (true, _) => ", but `adapter_model.bin`, a pickle",
+            (_, true) => ", but a whole model",
+            _ => "",
+        };
+        let hint = "choose the repository of an adapter with safetensors weights; a model goes to `--model`";
+        return Err(name.error(format!("the repository holds no adapter: it has no `{absent}`{found}"), hint));
+    }
+    for file in NEEDED {
+        snapshot.fetch(file, listen)?;
+    }
+    for file in also.iter().filter(|file| has(file)) {
+        snapshot.fetch(file, listen)?;
+    }
+    Ok(snapshot.folder.snapshot(&snapshot.listing.commit))
+}

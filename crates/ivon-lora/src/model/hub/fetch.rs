@@ -1,0 +1,273 @@
+//! One file of the hub → a blob of the cache, and its name in the snapshot.
+//!
+//! A blob grows under a temporary name, is taken up again where it stopped (in this call or a later one), is held
+//! against its length and, where the hub says it, its SHA-256, and only then gets its own name.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::cache::CacheFolder;
+use super::listing::HubFile;
+use super::request::{Answer, Facts, Range, RequestError, Server};
+use super::{HubEvent, HubSettings};
+use crate::model::ModelError;
+
+/// A transfer that stands still is taken up again this many times.
+const RETRIES: u32 = 4;
+/// The pause before the first retry; it doubles with each.
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
+/// How often a blob that another process downloads is looked at.
+const LOOK: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 200 });
+
+/// Where a file comes from and where it goes.
+pub(super) struct Source<'a> {
+    pub settings: &'a HubSettings,
+    pub server: &'a Server<'a>,
+    pub folder: &'a CacheFolder,
+    /// `org/name`.
+    pub repository: &'a str,
+    pub commit: &'a str,
+}
+
+/// Why a file is not there.
+#[derive(Debug)]
+pub(super) enum FetchError {
+    Request(RequestError),
+    /// The file came, but not as it should be.
+    Contents(String),
+    /// The cache cannot be written.
+    Cache(io::Error),
+    Model(ModelError),
+}
+
+impl From<RequestError> for FetchError {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
+impl From<io::Error> for FetchError {
+    fn from(error: io::Error) -> Self {
+        Self::Cache(error)
+    }
+}
+
+impl FetchError {
+    /// Whether trying again may help.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Request(RequestError::Network { is_passing, .. }) => *is_passing,
+            Self::Request(RequestError::Status { code, .. }) => matches!(code, 408 | 429 | 500 | 502 | 503 | 504),
+            _ => false,
+        }
+    }
+}
+
+/// Does a step again while its error may pass; `has_moved` forgives the errors so far.
+pub(super) fn persist<T>(mut step: impl FnMut(&mut bool) -> Result<T, FetchError>) -> Result<T, FetchError> {
+    let mut failures = 0;
+    loop {
+        let mut has_moved = false;
+        match step(&mut has_moved) {
+            Err(error) if error.is_passing() => {
+                failures = if has_moved { 1 } else { failures + 1 };
+                if failures > RETRIES {
+                    return Err(error);
+                }
+                std::thread::sleep(PAUSE * 2u32.pow(failures - 1));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// What is known of a blob from earlier attempts.
+#[derive(Debug, Default)]
+struct Attempts {
+    etag: Option<String>,
+    /// The contents were wrong once.
+    was_wrong: bool,
+}
+
+impl Source<'_> {
+    /// The path of a file in the cache, downloaded if it is not there.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub fn fetch(&self, file: &HubFile, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<PathBuf, FetchError> {
+        let path = self.path(&file.name);
+        if path.exists() {
+            return Ok(path);
+        }
+        let mut attempts = Attempts::default();
+        loop {
+            let found = persist(|has_moved| self.attempt(file, &mut attempts, has_moved, listen))?;
+            if let Some(path) = found {
+                return Ok(path);
+            }
+        }
+    }
+
+    /// Where a file stands once it is there.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.folder.snapshot(self.commit).join(file)
+    }
+
+    /// Where the hub has a file.
+    pub fn address(&self, file: &str) -> String {
+        format!("{}/{}/resolve/{}/{file}", self.settings.endpoint, self.repository, self.commit)
+    }
+
+    /// One request, and what of the file it brings; `None` if it has to be asked again, knowing more.
+    fn attempt(
+        &self,
+        file: &HubFile,
+        attempts: &mut Attempts,
+        has_moved: &mut bool,
+        listen: &mut dyn FnMut(HubEvent<'_>),
+    ) -> Result<Option<PathBuf>, FetchError> {
+        let Some(answer) = self.ask(file, attempts)? else { return Ok(None) };
+        let etag = answer.facts.etag.clone().unwrap_or_else(|| unnamed(self.commit, &file.name));
+        let snapshot = self.folder.snapshot(self.commit);
+        if self.folder.blob(&etag).exists() {
+            return Ok(Some(self.folder.link(&etag, &snapshot, &file.name, false)?));
+        }
+        self.folder.make_blobs()?;
+        let Some(lock) = self.folder.lock(&etag)? else {
+            drop(answer);
+            std::thread::sleep(LOOK);
+            return Ok(None);
+        };
+        let was_known = attempts.etag.replace(etag.clone()).is_some();
+        // Part of it is there, which was not known when it was asked for; or another process worked on it in between.
+        let grown = self.grown(&etag);
+        if answer.first == 0 && grown > 0 && !was_known || answer.first > 0 && answer.first != grown {
+            return Ok(None);
+        }
+        let size = self.grow(file, &etag, answer, has_moved, listen)?;
+        if let Err(error) = self.check(file, &self.folder.partial(&etag), size) {
+            fs::remove_file(self.folder.partial(&etag))?;
+            return if std::mem::replace(&mut attempts.was_wrong, true) { Err(error) } else { Ok(None) };
+        }
+        fs::rename(self.folder.partial(&etag), self.folder.blob(&etag))?;
+        let path = self.folder.link(&etag, &snapshot, &file.name, true)?;
+        drop(lock);
+        Ok(Some(path))
+    }
+
+    /// Asks for a file, or for the rest of it where some is there; `None` if what is there is no part of it.
+    fn ask(&self, file: &HubFile, attempts: &mut Attempts) -> Result<Option<Answer>, FetchError> {
+        let mut part = None;
+        let known = attempts.etag.clone();
+        let answer = self.server.get(&self.address(&file.name), &mut |facts: &Facts| {
+            let etag = facts.etag.as_ref().or(known.as_ref())?;
+            let grown = self.grown(etag);
+            // A range past the end would be an error; what is whole already is asked for again and thrown away.
+            if grown == 0 || facts.size.or(file.size).is_some_and(|size| grown >= size) {
+                return None;
+            }
+            part = Some(etag.clone());
+            Some(Range { first: grown, last: None })
+        });
+        let answer = match (answer, part) {
+            (Err(error @ RequestError::Status { code: 416, .. }), Some(etag)) => {
+                fs::remove_file(self.folder.partial(&etag))?;
+                return if std::mem::replace(&mut attempts.was_wrong, true) { Err(error.into()) } else { Ok(None) };
+            }
+            (answer, _) => answer?,
+        };
+        match (file.size, answer.facts.size) {
+            (Some(said), Some(found)) if said != found => {
+                Err(FetchError::Contents(format!("`{}` is offered with {found} bytes, expected {said}", file.name)))
+            }
+            _ => Ok(Some(answer)),
+        }
+    }
+
+    /// Bytes that an earlier transfer of this blob left.
+    fn grown(&self, etag: &str) -> u64 {
+        self.folder.partial(etag).metadata().map_or(0, |data| data.len())
+    }
+
+    /// Writes what an answer holds behind what is there; gives the length that the file must have, where it is known.
+    fn grow(
+        &self,
+        file: &HubFile,
+        etag: &str,
+        mut answer: Answer,
+        has_moved: &mut bool,
+        listen: &mut dyn FnMut(HubEvent<'_>),
+    ) -> Result<Option<u64>, FetchError> {
+        let size = answer.facts.size.or(file.size);
+        let mut received = answer.first;
+        let mut options = File::options();
+        options.create(true).write(true);
+        let mut out = if received > 0 { options.append(true) } else { options.truncate(true) }.open(self.folder.partial(etag))?;
+        let mut tell = |received| listen(HubEvent::Received { file: &file.name, received, total: size.unwrap_or(0) });
+        tell(received);
+        let mut buffer = vec![0; 1 << 17];
+        let mut reader = answer.reader();
+        loop {
+            let count = match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(RequestError::Network { reason: error.to_string(), is_passing: true }.into()),
+            };
+            out.write_all(&buffer[..count])?;
+            *has_moved = true;
+            received += count as u64;
+            if size.is_some_and(|size| received > size) {
+                break;
+            }
+            tell(received);
+        }
+        out.sync_all()?;
+        match size {
+            Some(size) if received < size => {
+                let reason = format!("`{}` came with {received} bytes, expected {size}", file.name);
+                Err(RequestError::Network { reason, is_passing: true }.into())
+            }
+            _ => Ok(size),
+        }
+    }
+
+    /// Holds what has come against what the hub says of it.
+    fn check(&self, file: &HubFile, path: &Path, size: Option<u64>) -> Result<(), FetchError> {
+        let found = path.metadata()?.len();
+        if let Some(size) = size.filter(|size| *size != found) {
+            return Err(FetchError::Contents(format!("`{}` came with {found} bytes, expected {size}", file.name)));
+        }
+        let Some(expected) = &file.sha256 else { return Ok(()) };
+        let found = sha256(path)?;
+        if &found == expected {
+            return Ok(());
+        }
+        Err(FetchError::Contents(format!("`{}` came with the SHA-256 {found}, expected {expected}", file.name)))
+    }
+}
+
+/// The name of a blob whose server gives it none.
+fn unnamed(commit: &str, file: &str) -> String {
+    hexadecimal(&Sha256::digest(format!("{commit}/{file}")))
+}
+
+fn sha256(path: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hexadecimal(&hash.finalize())),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,181 @@
+//! The headers of weights that lie on the hub, read by ranges: files of the right length with nothing but their
+//! beginning in them, which the readers of this room open like any other.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::choice::Choice;
+use super::download::{Snapshot, explain, unreachable_hub};
+use super::fetch::{FetchError, persist};
+use super::name::HubName;
+use super::request::{Range, RequestError};
+use super::{HubEvent, HubSettings, Purpose};
+use crate::files::FileError;
+use crate::model::ModelError;
+use crate::model::companions::is_companion;
+use crate::model::gguf::GgufFile;
+
+/// What is asked for first: the header of most safetensors files.
+const FIRST: u64 = 1 << 18;
+/// A GGUF header with the largest published vocabulary has some 20 MB; longer ones are not read from afar.
+const LONGEST_GGUF: u64 = 256 << 20;
+/// As for a file on this machine.
+const LONGEST_SAFETENSORS: u64 = 100_000_008;
+
+/// A folder that is gone when this is dropped.
+#[derive(Debug)]
+pub(in crate::model) struct TemporaryFolder(PathBuf);
+
+impl TemporaryFolder {
+    fn new() -> Result<Self, ModelError> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("ivon-lora-headers-{}-{number}", std::process::id()));
+        // `create_dir` and not `create_dir_all`: a folder that somebody else laid there is not ours.
+        fs::create_dir(&path).map_err(|source| FileError::Io { action: "create", path: path.clone(), source })?;
+        Ok(Self(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a model looks like: its folder or file in the cache where its weights are there, else one that has their headers.
+///
+/// # Errors
+/// [`ModelError::Hub`], and what the configuration is refused for.
+pub(in crate::model) fn locate(
+    name: &HubName,
+    settings: &HubSettings,
+    listen: &mut dyn FnMut(HubEvent<'_>),
+) -> Result<(PathBuf, Option<TemporaryFolder>), ModelError> {
+    let snapshot = match Snapshot::find(name, settings) {
+        Ok(snapshot) => snapshot,
+        Err(error) => return Ok((unreachable_hub(name, settings, Purpose::Merge, error, listen)?, None)),
+    };
+    let cached = snapshot.folder.snapshot(&snapshot.listing.commit);
+    let has = |files: &[String]| files.iter().all(|file| cached.join(file).exists());
+    match snapshot.choose()? {
+        Choice::Gguf(parts) if has(&parts) => Ok((cached.join(&parts[0]), None)),
+        Choice::Gguf(parts) => gguf_headers(&snapshot, &parts).map(|(folder, path)| (path, Some(folder))),
+        Choice::Folder => {
+            snapshot.fetch_beside(listen)?;
+            let weights = snapshot.weights(listen)?;
+            if has(&weights) {
+                return Ok((cached, None));
+            }
+            folder_headers(&snapshot, &weights).map(|folder| (folder.path().into(), Some(folder)))
+        }
+    }
+}
+
+/// A folder with the configuration, the tokenizer and the headers of the weights.
+fn folder_headers(snapshot: &Snapshot<'_>, weights: &[String]) -> Result<TemporaryFolder, ModelError> {
+    let cached = snapshot.folder.snapshot(&snapshot.listing.commit);
+    let folder = TemporaryFolder::new()?;
+    let beside = snapshot.names().into_iter().filter(|name| name == "config.json" || is_companion(name));
+    for (from, name) in beside.map(|name| (cached.join(&name), name)).filter(|(from, _)| from.exists()) {
+        let to = folder.path().join(&name);
+        fs::copy(from, &to).map_err(|source| FileError::Io { action: "write", path: to, source })?;
+    }
+    for file in weights {
+        let beginning = Beginning { snapshot, file, path: folder.path().join(file) };
+        beginning.safetensors().map_err(|error| explain(snapshot.name, snapshot.settings, error))?;
+    }
+    Ok(folder)
+}
+
+/// A folder with the headers of the parts of a GGUF model, and the first part's path.
+pub(super) fn gguf_headers(snapshot: &Snapshot<'_>, parts: &[String]) -> Result<(TemporaryFolder, PathBuf), ModelError> {
+    let folder = TemporaryFolder::new()?;
+    let place = |part: &String| folder.path().join(part.rsplit('/').next().unwrap_or(part));
+    for part in parts {
+        let beginning = Beginning { snapshot, file: part, path: place(part) };
+        beginning.gguf().map_err(|error| explain(snapshot.name, snapshot.settings, error))?;
+    }
+    let first = place(&parts[0]);
+    Ok((folder, first))
+}
+
+/// The beginning of a file of the hub, and where it goes.
+struct Beginning<'a> {
+    snapshot: &'a Snapshot<'a>,
+    file: &'a str,
+    path: PathBuf,
+}
+
+impl Beginning<'_> {
+    /// The header of a safetensors file, which begins with its length.
+    fn safetensors(&self) -> Result<(), FetchError> {
+        let (bytes, _) = self.read(FIRST)?;
+        let length = bytes.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length).saturating_add(8));
+        if length > bytes.len() as u64 && length <= LONGEST_SAFETENSORS {
+            self.read(length)?;
+        }
+        Ok(())
+    }
+
+    /// The header of a GGUF file, which says nowhere how long it is: it is read until it ends before what has come.
+    fn gguf(&self) -> Result<(), FetchError> {
+        let mut wanted = 4 * FIRST;
+        loop {
+            let (bytes, total) = self.read(wanted)?;
+            let here = bytes.len() as u64;
+            // Beyond what has come the file is all zeros, and a header that runs into them ends beyond it too.
+            let header_ends = |file: &GgufFile| file.tensors().values().map(|tensor| tensor.bytes.start as u64).min();
+            let is_whole = GgufFile::open(&self.path).ok().and_then(|file| header_ends(&file)).is_some_and(|end| end <= here);
+            if is_whole || here < wanted || wanted >= total.min(LONGEST_GGUF) {
+                return Ok(());
+            }
+            wanted = (4 * wanted).min(total).min(LONGEST_GGUF);
+        }
+    }
+
+    /// Reads this many bytes, fewer where the file has no more, and writes them; gives the length of the file too.
+    fn read(&self, count: u64) -> Result<(Vec<u8>, u64), FetchError> {
+        let cached = self.snapshot.source().path(self.file);
+        let (bytes, total) = match File::open(&cached) {
+            Ok(file) => {
+                let total = file.metadata()?.len();
+                (limited(file, count)?, total)
+            }
+            Err(_) => persist(|_| self.ask(count))?,
+        };
+        let mut file = File::create(&self.path)?;
+        file.write_all(&bytes)?;
+        // A hole: it takes no room, and reads as zeros.
+        file.set_len(total)?;
+        Ok((bytes, total))
+    }
+
+    fn ask(&self, count: u64) -> Result<(Vec<u8>, u64), FetchError> {
+        let source = self.snapshot.source();
+        let range = Range { first: 0, last: Some(count - 1) };
+        let mut answer = source.server.get(&source.address(self.file), &mut |_| Some(range))?;
+        let total = answer.facts.size;
+        let read = limited(answer.reader(), count);
+        let bytes = read.map_err(|error| RequestError::Network { reason: error.to_string(), is_passing: true })?;
+        let expected = total.map_or(bytes.len() as u64, |total| total.min(count));
+        if bytes.len() as u64 != expected {
+            let reason = format!("`{}` came with {} bytes, expected {expected}", self.file, bytes.len());
+            return Err(RequestError::Network { reason, is_passing: true }.into());
+        }
+        let total = total.unwrap_or(bytes.len() as u64);
+        Ok((bytes, total))
+    }
+}
+
+fn limited(reader: impl Read, count: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(count).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,243 @@
+//! The settings of a download, read from the environment as `huggingface_hub/constants.py` reads them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The public hub.
+const PUBLIC: &str = "https://huggingface.co";
+/// How long a server may take, where no variable says it; that of `huggingface_hub`.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The settings of a download.
+#[derive(Clone, PartialEq)]
+pub struct HubSettings {
+    /// The server, without a slash at the end.
+    pub endpoint: String,
+    /// The cache folder, which holds `models--org--name`; `None` if the user has no home.
+    pub cache: Option<PathBuf>,
+    /// What identifies the user to the server; sent to that server only.
+    pub token: Option<String>,
+    /// Whether only the cache may be used.
+    pub offline: bool,
+    /// How long the server may take to connect and to answer.
+    pub answer_timeout: Duration,
+    /// How long a transfer may stand still.
+    pub read_timeout: Duration,
+    /// Whether a snapshot links to its blobs; else the files themselves stand there.
+    pub links: bool,
+}
+
+impl Default for HubSettings {
+    /// The public hub, no cache, no token.
+    fn default() -> Self {
+        Self {
+            endpoint: PUBLIC.into(),
+            cache: None,
+            token: None,
+            offline: false,
+            answer_timeout: PATIENCE,
+            read_timeout: PATIENCE,
+            links: true,
+        }
+    }
+}
+
+impl std::fmt::Debug for HubSettings {
+    /// Hides what identifies the user: what is printed ends in logs.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("HubSettings")
+            .field("endpoint", &self.server())
+            .field("cache", &self.cache)
+            .field("token", &self.token.as_ref().map(|_| "hidden"))
+            .field("offline", &self.offline)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HubSettings {
+    /// The settings that the environment gives.
+    pub fn from_env() -> Self {
+        Self::from_variables(|name| std::env::var(name).ok(), std::env::home_dir())
+    }
+
+    /// The endpoint for messages: without a user and password.
+    pub fn server(&self) -> String {
+        match (self.endpoint.split_once("://"), self.endpoint.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+            _ => self.endpoint.clone(),
+        }
+    }
+
+    /// Whether this is the public hub, which has two names.
+    pub(super) fn is_public(&self) -> bool {
+        self.endpoint == PUBLIC || self.endpoint == "https://hf.co"
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Self {
+        // An empty variable counts as absent: nobody means a cache in the folder where the command is run.
+        let text = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        let path = |name: &str| text(name).map(|value| expanded(&value, &variable, home.as_ref()));
+        let is_true = |name: &str| text(name).is_some_and(|value| truthy(&value));
+        let seconds = |name: &str| {
+            let seconds = text(name)?.trim().parse::<u64>().ok().filter(|seconds| *seconds > 0)?;
+            Some(Duration::from_secs(seconds))
+        };
+        let caches = path("XDG_CACHE_HOME").or_else(|| Some(home.as_ref()?.join(".cache")));
+        let home_of_all = path("HF_HOME").or_else(|| Some(caches?.join("huggingface")));
+        let saved_token = || {
+            let path = path("HF_TOKEN_PATH").or_else(|| Some(home_of_all.as_ref()?.join("token")))?;
+            cleaned(&crate::files::read_text(&path, 1 << 16).ok()?)
+        };
+        let token = || {
+            let given = text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN"));
+            given.and_then(|token| cleaned(&token)).or_else(saved_token)
+        };
+        let cache = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"].iter().find_map(|name| path(name));
+        Self {
+            endpoint: text("HF_ENDPOINT").unwrap_or_else(|| PUBLIC.into()).trim().trim_end_matches('/').into(),
+            token: if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") { None } else { token() },
+            // The first that is set decides, also when it says no.
+            offline: text("HF_HUB_OFFLINE").or_else(|| text("TRANSFORMERS_OFFLINE")).is_some_and(|value| truthy(&value)),
+            cache: cache.or_else(|| Some(home_of_all.as_ref()?.join("hub"))),
+            answer_timeout: seconds("HF_HUB_ETAG_TIMEOUT").unwrap_or(PATIENCE),
+            read_timeout: seconds("HF_HUB_DOWNLOAD_TIMEOUT").unwrap_or(PATIENCE),
+            links: !is_true("HF_HUB_DISABLE_SYMLINKS"),
+        }
+    }
+}
+
+fn truthy(value: &str) -> bool {
+    ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str())
+}
+
+/// A token without the line ends that an editor leaves.
+fn cleaned(token: &str) -> Option<String> {
+    let token = token.replace(['\r', '\n'], "");
+    Some(token.trim().to_string()).filter(|token| !token.is_empty())
+}
+
+/// `~` at the beginning, then `$NAME` and `${NAME}`, as Python's `expanduser` and `expandvars`: an unknown name stays.
+fn expanded(value: &str, variable: &impl Fn(&str) -> Option<String>, home: Option<&PathBuf>) -> PathBuf {
+    let rest = value.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let value = match (rest, home) {
+        (Some(rest), Some(home)) => format!("{}{rest}", home.display()),
+        _ => value.to_string(),
+    };
+    let (mut out, mut rest) = (String::new(), value.as_str());
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let (name, behind) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some(braced) => braced,
+            None => {
+                let letters = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+                after.split_at(after.find(letters).unwrap_or(after.len()))
+            }
+        };
+        match variable(name).filter(|_| !name.is_empty()) {
+            Some(found) => out.push_str(&found),
+            None => out.push_str(&value[value.len() - after.len() - 1..value.len() - behind.len()]),
+        }
+        rest = behind;
+    }
+    out.push_str(rest);
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(variables: &[(&str, &str)]) -> HubSettings {
+        let find = |name: &str| Some(variables.iter().find(|(known, _)| *known == name)?.1.to_string());
+        HubSettings::from_variables(find, Some("/home/me".into()))
+    }
+
+    fn cache(variables: &[(&str, &str)]) -> String {
+        settings(variables).cache.unwrap().display().to_string()
+    }
+
+    #[test]
+    fn without_variables_it_is_the_public_hub_and_the_users_cache() {
+        let plain = settings(&[]);
+        assert_eq!((plain.endpoint.as_str(), plain.token.clone(), plain.offline), (PUBLIC, None, false));
+        assert_eq!(plain.cache, Some("/home/me/.cache/huggingface/hub".into()));
+        assert_eq!((plain.answer_timeout, plain.read_timeout), (PATIENCE, PATIENCE));
+        assert_eq!(HubSettings::from_variables(|_| None, None).cache, None);
+    }
+
+    /// What `huggingface_hub.constants.HF_HUB_CACHE` is under the same variables and HOME=/home/me (version 2.4.0).
+    #[test]
+    fn the_cache_lies_where_huggingface_hub_has_it() {
+        for (variables, expected) in [
+            (&[("XDG_CACHE_HOME", "/x")][..], "/x/huggingface/hub"),
+            (&[("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/h")], "/h/hub"),
+            (&[("HF_HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "/old")], "/old"),
+            (&[("HF_HUB_CACHE", "/new"), ("HUGGINGFACE_HUB_CACHE", "/old")], "/new"),
+            (&[("HF_HOME", "~/models")], "/home/me/models/hub"),
+            (&[("HF_HOME", "~")], "/home/me/hub"),
+            (&[("HF_HOME", "~other/models")], "~other/models/hub"),
+            (&[("HF_HOME", "$BIG/hf"), ("BIG", "/disk")], "/disk/hf/hub"),
+            (&[("HF_HOME", "${BIG}hf/$NONE/$"), ("BIG", "/disk/")], "/disk/hf/$NONE/$/hub"),
+            (&[("HF_HUB_CACHE", "~/$A_1/${B}"), ("A_1", "a"), ("B", "b")], "/home/me/a/b"),
+            (&[("XDG_CACHE_HOME", "~/x")], "/home/me/x/huggingface/hub"),
+        ] {
+            assert_eq!(cache(variables), expected, "{variables:?}");
+        }
+        // As transformers 4 took it; an empty variable is none.
+        assert_eq!(cache(&[("TRANSFORMERS_CACHE", "/t"), ("HF_HOME", "/h")]), "/t");
+        assert_eq!(cache(&[("HF_HOME", ""), ("HF_HUB_CACHE", " ")]), "/home/me/.cache/huggingface/hub");
+    }
+
+    #[test]
+    fn either_variable_makes_it_offline_and_the_first_that_is_set_decides() {
+        for (variables, offline) in [
+            (&[("HF_HUB_OFFLINE", "1")][..], true),
+            (&[("HF_HUB_OFFLINE", "on")], true),
+            (&[("TRANSFORMERS_OFFLINE", "Yes")], true),
+            (&[("HF_HUB_OFFLINE", ""), ("TRANSFORMERS_OFFLINE", "TRUE")], true),
+            (&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")], false),
+            (&[("HF_HUB_OFFLINE", "offline")], false),
+        ] {
+            assert_eq!(settings(variables).offline, offline, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_comes_from_a_variable_or_a_file_unless_that_is_forbidden() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().display().to_string();
+        std::fs::write(folder.path().join("token"), "hf_saved\r\n").unwrap();
+        std::fs::write(folder.path().join("other"), "hf_other").unwrap();
+        let other = format!("{home}/other");
+        for (variables, token) in [
+            (&[("HF_HOME", home.as_str())][..], Some("hf_saved")),
+            (&[("HF_HOME", &home), ("HF_TOKEN_PATH", "$HF_HOME/other")], Some("hf_other")),
+            (&[("HF_TOKEN_PATH", &other), ("HUGGING_FACE_HUB_TOKEN", "hf_old")], Some("hf_old")),
+            (&[("HF_TOKEN", " hf_x\n"), ("HUGGING_FACE_HUB_TOKEN", "hf_old")], Some("hf_x")),
+            (&[("HF_TOKEN", "hf_x"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")], None),
+        ] {
+            assert_eq!(settings(variables).token.as_deref(), token, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn timeouts_and_links_follow_their_variables() {
+        let set = settings(&[
+            ("HF_HUB_ETAG_TIMEOUT", "3"),
+            ("HF_HUB_DOWNLOAD_TIMEOUT", "60"),
+            ("HF_HUB_DISABLE_SYMLINKS", "true"),
+        ]);
+        assert_eq!((set.answer_timeout.as_secs(), set.read_timeout.as_secs(), set.links), (3, 60, false));
+        assert_eq!(settings(&[("HF_HUB_ETAG_TIMEOUT", "0")]).answer_timeout, PATIENCE);
+    }
+
+    #[test]
+    fn what_identifies_the_user_is_never_printed() {
+        let set = settings(&[("HF_ENDPOINT", "https://me:secret@mirror.org/hub/"), ("HF_TOKEN", "hf_x")]);
+        assert_eq!(set.endpoint, "https://me:secret@mirror.org/hub");
+        assert_eq!(set.server(), "https://mirror.org/hub");
+        let printed = format!("{set:?}");
+        assert!(!printed.contains("hf_x") && !printed.contains("secret"), "{printed}");
+    }
+}
