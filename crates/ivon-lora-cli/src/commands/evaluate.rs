@@ -1,6 +1,6 @@
 //! `evaluate`: an adapter's scores on a data set.
 
-use ivon_lora::data::{DataConfig, Task};
+use ivon_lora::data::{DataConfig, Role, Task};
 use ivon_lora::run::{self, EvaluateRequest};
 
 use super::{base, fetch, prepare, stopped};
@@ -16,7 +16,8 @@ use crate::suggest::did_you_mean;
 /// # Errors
 /// Whatever is wrong with base, adapter, data or a file, and a stop by a signal.
 pub fn run(args: EvaluateArgs, signals: &Signals) -> Result<(), Failure> {
-    let request = EvaluateRequest { data: args.data, out: args.out, ..request(&args.adapter, &args.task, &args.how)? };
+    let role = args.role.as_deref().map(role).transpose()?;
+    let request = EvaluateRequest { data: args.data, role, out: args.out, ..request(&args.adapter, &args.task, &args.how)? };
     prepare(&args.how.device, request.base.threads)?;
     let mut screen = Screen::new(args.screen);
     fetch(&request.model, &mut screen)?;
@@ -55,6 +56,14 @@ pub fn shared_request(task: &TaskArgs, how: &HowArgs) -> Result<EvaluateRequest,
         include_text: how.include_text.unwrap_or(false),
         ..EvaluateRequest::default()
     })
+}
+
+/// A role by its name.
+fn role(name: &str) -> Result<Role, CliError> {
+    let names = Role::ALL.map(Role::name);
+    let found = Role::ALL.into_iter().find(|role| role.name() == name);
+    let message = || format!("`--role` is `{name}`, expected one of `{}`", names.join("`, `"));
+    found.ok_or_else(|| CliError::usage(message(), did_you_mean(name, names)))
 }
 
 /// A split by its name.

@@ -13,6 +13,17 @@ pub enum Severity {
     Problem,
 }
 
+impl Severity {
+    /// In one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+}
+
 /// Something that explains a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::evaluation::{EvaluationReport, Prediction, Temperatures, predictions};
 use super::folder::{self, OpenedAdapter, write_json, write_predictions};
-use super::train::{Watch, same_answers};
+use super::known;
+use super::train::{Watch, answers_of, same_answers};
 use super::{Base, ModelConfig, RunError, RunEvent};
-use crate::data::{self, DataConfig, EncodedSet, Example, Source, Split, Task};
+use crate::data::{self, DataConfig, EncodedSet, Example, Role, Source, Split, Task};
 use crate::files;
 use crate::model::Checkpoint;
 use crate::posterior::{PredictWith, Spread};
@@ -23,6 +24,8 @@ pub struct EvaluateRequest {
     pub data: PathBuf,
     /// The split's name; by default test, else validation.
     pub split: Option<String>,
+    /// The role that rows must have played when the adapter was trained; all rows where absent.
+    pub role: Option<Role>,
     /// A task, for an adapter that names none.
     pub task: Option<Task>,
     /// Number of draws.
@@ -87,6 +90,10 @@ impl Opened {
         if spread == Spread::None && request.samples.is_some_and(|samples| samples > 0) {
             watch(RunEvent::Note("the adapter is a point estimate: there is nothing to draw, all samples would be the mean".into()));
         }
+        if spread != Spread::Scaled && request.scale.is_some() {
+            let what = if spread == Spread::None { "a point estimate" } else { "a posterior without a variance" };
+            watch(RunEvent::Warning(format!("the adapter is {what}: there is no variance that a scale could multiply")));
+        }
         let scale = request.scale.or(sidecar.map(|sidecar| sidecar.scale)).unwrap_or(1.0);
         let seed = sidecar.map_or(0, |sidecar| sidecar.seed);
         let options = EvaluationOptions { samples: spread.draws(samples), scale, seed, ..EvaluationOptions::default() };
@@ -132,8 +139,16 @@ impl Opened {
 /// Whatever is wrong with base, adapter, data, or a file.
 pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<EvaluationReport, RunError> {
     let opened = Opened::open(request, watch)?;
-    let (split, source) = rows(&request.data, request.split.as_deref(), &opened.task)?;
-    let mut examples = source.examples;
+    let (file, source) = rows(&request.data, request.split.as_deref(), &opened.task)?;
+    let sidecar = opened.adapter.sidecar.as_ref();
+    let mut examples = match request.role {
+        Some(role) => known::of_role(sidecar, role, &request.data, source.examples)?,
+        None => source.examples,
+    };
+    if request.role != Some(Role::Train) {
+        known::warn_of_trained(sidecar, &request.data, &examples, watch);
+    }
+    let split = request.role.map_or_else(|| file.clone(), |role| role.to_string());
     examples.truncate(request.eval_limit.unwrap_or(usize::MAX));
     let set = opened.encode(&examples)?;
     super::evaluation::labels(&set.examples)?;
@@ -145,6 +160,8 @@ pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Evaluatio
     let EvaluationOptions { seed, scale, .. } = opened.options;
     let same_answers = same_answers(&opened.task);
     let mut report = EvaluationReport::new(&split, &set.examples, &evaluated, same_answers, seed, scale, opened.chosen)?;
+    report.source = request.role.map(|_| format!("of {file}"));
+    report.answers = answers_of(&opened.task);
     if let Some(temperatures) = opened.temperatures {
         report = report.with_temperatures(&set.examples, &evaluated, same_answers, temperatures)?;
     }

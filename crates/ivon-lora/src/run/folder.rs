@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use serde::Serialize;
 
-use super::{EvaluationReport, Prediction, RunConfig, RunError};
+use super::{EvaluationReport, Prediction, Provenance, RunConfig, RunError};
 use crate::files::{self, FileError};
 use crate::lora::{Adapter, LoraConfig, write_peft};
 use crate::posterior::{CardFacts, Posterior, Sidecar, load_posterior, write_model_card, write_posterior};
@@ -44,6 +44,8 @@ pub struct RunFolder {
     path: PathBuf,
     /// Whether the run goes on from a checkpoint.
     pub resumes: bool,
+    /// What the run that goes on was made with; none of one that begins.
+    pub started: Option<Provenance>,
     _lock: File,
 }
 
@@ -65,7 +67,7 @@ impl RunFolder {
         // From here on nobody else changes what is in it.
         let has_checkpoint = path.join(CHECKPOINTS_FOLDER).read_dir().is_ok_and(|mut entries| entries.next().is_some());
         let resumes = start == Start::Resumed || start == Start::WhereItWas && has_checkpoint;
-        let folder = Self { path: path.into(), resumes, _lock: lock };
+        let mut folder = Self { path: path.into(), resumes, started: None, _lock: lock };
         let settings = path.join(RUN_FILE);
         match (settings.exists(), start) {
             (true, Start::New) => return Err(RunError::FolderHoldsRun { folder: path.into() }),
@@ -79,6 +81,7 @@ impl RunFolder {
                 if !differences.is_empty() {
                     return Err(RunError::OtherSettings { folder: path.into(), differences });
                 }
+                folder.started = started.provenance;
             }
             (false, _) => {}
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::apply::rows_filled;
 use super::evaluation::labels;
 use super::folder::write_json;
+use super::known::warn_of_trained;
 use super::subject::{Subject, SubjectRequest};
 use super::train::Watch;
 use super::{RunError, RunEvent};
@@ -71,6 +72,7 @@ pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, Ru
 fn rows_of(subject: &Subject, other: &OtherSet, limit: Option<usize>, watch: Watch<'_>) -> Result<(String, EncodedSet), RunError> {
     let (split, source) = rows_filled(&other.path, None, &subject.opened.task, &other.fields)?;
     let mut examples = source.examples;
+    warn_of_trained(subject.opened.adapter.sidecar.as_ref(), &other.path, &examples, watch);
     examples.truncate(limit.unwrap_or(usize::MAX));
     let set = if examples.is_empty() { EncodedSet::default() } else { subject.opened.encode(&examples)? };
     if !set.dropped.is_empty() {

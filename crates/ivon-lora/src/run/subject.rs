@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use super::apply::{Opened, rows};
 use super::evaluation::labels;
 use super::folder::{ADAPTER_FOLDER, RUN_FILE, read_run};
+use super::known::warn_of_trained;
+use super::rows::rows_of_run;
 use super::train::Watch;
-use super::{EvaluateRequest, RunConfig, RunError};
-use crate::data::{self, EncodedSet, Example, Role, Split, Task, find_files};
+use super::{EvaluateRequest, RunError};
+use crate::data::{Dataset, EncodedSet, Example, Role, Split, Task, find_files};
 use crate::files::check_exists;
 
 /// What `scale`, `prune` and `shift` ask for alike. What is absent comes from the run, or from the adapter's own `ivon_lora.json`.
@@ -53,8 +55,15 @@ impl Subject {
         let opened = Opened::open(&EvaluateRequest { model, adapter: adapter.clone(), ..request.how.clone() }, watch)?;
         let limit = request.how.eval_limit.unwrap_or(usize::MAX);
         let (scored, calibrate) = match (&request.data, &config) {
-            (Some(path), _) => of_files(path, request.how.split.as_deref(), &opened.task)?,
-            (None, Some(config)) => of_run(config, request.how.split.as_deref(), &opened.task)?,
+            (Some(path), _) => {
+                let rows = of_files(path, request.how.split.as_deref(), &opened.task)?;
+                warn_of_trained(opened.adapter.sidecar.as_ref(), path, &rows.0.1, watch);
+                rows
+            }
+            (None, Some(config)) => {
+                let dataset = rows_of_run(&request.path, config, &opened.task, watch)?;
+                of_run(&dataset, request.how.split.as_deref())?
+            }
             (None, None) => return Err(absent("data", "a folder of data files, or a file")),
         };
         let encode = |(name, mut examples): Named| -> Result<(String, EncodedSet), RunError> {
@@ -72,8 +81,7 @@ impl Subject {
 type Named = (String, Vec<Example>);
 
 /// The rows of a run in the roles that they had.
-fn of_run(config: &RunConfig, split: Option<&str>, task: &Task) -> Result<(Named, Option<Named>), RunError> {
-    let dataset = data::load(&config.data, task)?;
+fn of_run(dataset: &Dataset, split: Option<&str>) -> Result<(Named, Option<Named>), RunError> {
     let role = match split {
         None => Role::Test,
         Some(name) => Role::ALL.into_iter().find(|role| role.name() == name).ok_or_else(|| RunError::Setting {
