@@ -229,7 +229,7 @@ fn csv_error(path: &Path, name: &Arc<str>, line: usize, error: csv::Error) -> Da
         csv::ErrorKind::Utf8 { err, .. } => {
             DataError::MalformedLine { at, reason: format!("column {} is not UTF-8 text", err.field() + 1) }
         }
-        other => DataError::MalformedLine { at, reason: format!("{other:?}") },
+        _ => DataError::MalformedLine { at, reason: "it cannot be read as a row of columns".into() },
     }
 }
 

@@ -151,13 +151,13 @@ mod tests {
 
     #[test]
     fn many_rows_make_confidence_the_share_of_right_answers() {
-        // σ(z/T) = 0.75 where z/T = ln 3; 200,000 rows leave nothing to the prior.
+        // σ(z/T) = 0.75 where z/T = ln 3; 4,000 rows leave little to the prior.
         for z in [0.4, 2.0, 6.0] {
             let predictions = alike(z, 75, 100);
-            let many = repeated(predictions.log_probabilities(), predictions.labels(), 2000);
+            let many = repeated(predictions.log_probabilities(), predictions.labels(), 40);
             let found = fit_temperature(&many).unwrap();
-            assert!((found.value / (z / 3f64.ln()) - 1.0).abs() < 1e-4, "{found:?}");
-            assert!(found.interval[1] / found.interval[0] < 1.02);
+            assert!((found.value / (z / 3f64.ln()) - 1.0).abs() < 0.01, "{found:?}");
+            assert!(found.interval[1] / found.interval[0] < 1.25);
         }
     }
 
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_temperature_at_the_end_of_its_range_is_refused() {
         // All but uniform logits of which nearly all are right: certainty would fit best.
-        let message = fit_temperature(&alike(1e-3, 100_000, 100_005)).unwrap_err().to_string();
+        let message = fit_temperature(&alike(0.01, 2000, 2005)).unwrap_err().to_string();
         assert_eq!(message, "the temperature that fits is 0.05, at the end of the range from 0.05 to 20");
         let wrong = fit_temperature(&alike(3.0, 400, 1000)).unwrap_err();
         assert!(matches!(wrong, NoTemperature::AtTheEnd { temperature } if temperature > 19.0), "{wrong}");

@@ -141,9 +141,10 @@ mod tests {
         let clear = [trial(0.0, 0.7, 10), trial(0.25, 0.5, 10), trial(1.0, 0.6, 10)];
         assert_eq!(best_scale(&clear, 2), Ok(0.25));
         let mut vague = clear.clone();
-        // The advantage comes from one row alone.
+        // One row speaks for it, another against it.
         vague[1].losses = vague[2].losses.clone();
         vague[1].losses[3] -= 4.0;
+        vague[1].losses[4] += 3.0;
         assert_eq!(best_scale(&vague, 2), Ok(1.0));
         let all_right = clear.map(|one| ScaleTrial { ground: Ground { rows: 40, wrong: 0 }, ..one });
         assert!(best_scale(&all_right, 2).unwrap_err().to_string().starts_with("40 rows with 0 wrong answers"));

@@ -266,10 +266,10 @@ mod tests {
             "chosen on calibrate (40 examples): τ = 0.5, NLL 0.4000 (0.6000 at the mean); every other τ is worse by more than a standard \
              error"
         );
-        // One row alone speaks for τ = 0.5: that of the adapter stays.
+        // One row speaks for τ = 0.5, another against it: that of the adapter stays.
         let mut vague = trials([0.6, 0.55, 0.6], 10, 1.0);
         vague.losses = vec![vec![0.6; 40]; 3];
-        vague.losses[1][7] = -1.4;
+        (vague.losses[1][7], vague.losses[1][8]) = (-1.4, 2.0);
         let choice = ScaleChoice::new(vague).unwrap();
         assert_eq!((choice.scale, choice.not_told_apart), (1.0, Some([0.0, 1.0])));
         let sentence = ScaleReport { choice: Some(choice), ..report() }.sentence();

@@ -113,7 +113,7 @@ impl TrainError {
             Self::Optimizer { .. } => None,
             Self::Device { .. } => Some("is the device's memory full? try a smaller `--batch-size`".into()),
             Self::Checkpoint { .. } => Some("remove that folder to resume from the one before it".into()),
-            Self::NothingToResume { .. } => Some("start the run without `--resume`".into()),
+            Self::NothingToResume { .. } => Some("start the run without `--resume`, in another folder named by `--out`".into()),
             Self::Predict(error) => error.hint(),
             Self::Posterior(error) => error.hint(),
             Self::Lora(error) => error.hint(),

@@ -331,14 +331,14 @@ mod tests {
         }
     }
 
-    /// The label that the adapter thinks least likely in the first `wrong` of `count` rows of calibrate, and most likely in the others.
+    /// The label that the posterior of the evidence thinks least likely in the first `wrong` of `count` rows of calibrate, and most likely
+    /// in the others.
     fn calibrate(count: usize, wrong: usize) -> Vec<Encoded> {
-        let network = network();
-        let adapter = tiny(&network, 2, TargetModules::List(vec!["q_proj".into(), "v_proj".into()]), None);
         let mut rows: Vec<Encoded> = examples().into_iter().cycle().take(count).collect();
-        let options = EvaluationOptions { samples: 0, scale: 1.0, seed: 3, batch_tokens: 64 };
-        let found = evaluate(&network, &PointEstimate { adapter }, 4.0, &rows, &options, &mut |_, _| true).unwrap();
-        for (index, (row, logs)) in rows.iter_mut().zip(found.mean).enumerate() {
+        let options = EvaluationOptions { samples: TRIAL_SAMPLES, scale: 1.0, seed: 3, batch_tokens: 64 };
+        let posterior = finished(&LaplaceConfig::default(), &[]).unwrap();
+        let found = evaluate(&network(), posterior.as_ref(), 4.0, &rows, &options, &mut |_, _| true).unwrap();
+        for (index, (row, logs)) in rows.iter_mut().zip(mean_of_draws(&found.draws).unwrap()).enumerate() {
             let ordered = |sign: f64| (0..logs.len()).max_by(|&a, &b| (sign * logs[a]).total_cmp(&(sign * logs[b])));
             row.label = ordered(if index < wrong { -1.0 } else { 1.0 });
         }
