@@ -147,8 +147,7 @@ impl CompareConfig {
         for seeds in std::iter::once(&self.seeds).chain(self.tasks.iter().filter_map(|task| task.seeds.as_ref())) {
             if seeds.is_empty() || seeds.iter().collect::<BTreeSet<_>>().len() < seeds.len() {
                 let found = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-                let found = if found.is_empty() { "empty".into() } else { found };
-                return wrong("seeds", found, "at least one, and none twice");
+                return wrong("seeds", format!("[{found}]"), "at least one, and none twice");
             }
         }
         if !(1..=MOST_JOBS).contains(&self.jobs) {
