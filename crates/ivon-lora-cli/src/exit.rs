@@ -131,6 +131,8 @@ from_library! {
 fn of_run(error: &RunError) -> Exit {
     match error {
         RunError::Data(error) => of_data(error),
+        RunError::TooLittleToChooseOn { .. } => Exit::Data,
+        RunError::OtherData { .. } | RunError::OtherRoles { .. } | RunError::UnknownRole { .. } => Exit::Data,
         RunError::Tokenizer(_) | RunError::NoLabel { .. } | RunError::NothingToChooseOn | RunError::NoRows { .. } => Exit::Data,
         RunError::Model(_) | RunError::Posterior(_) | RunError::NoTask { .. } | RunError::NoPosterior { .. } => Exit::Model,
         RunError::Lora(error) => of_adapter(error),
@@ -154,7 +156,7 @@ fn of_data(error: &DataError) -> Exit {
 
 fn of_training(error: &TrainError) -> Exit {
     match error {
-        TrainError::Setting { .. } | TrainError::Optimizer { .. } => Exit::Usage,
+        TrainError::Setting { .. } | TrainError::LongWarmup { .. } | TrainError::Optimizer { .. } => Exit::Usage,
         TrainError::NothingToResume { .. } | TrainError::Checkpoint { .. } | TrainError::File(_) | TrainError::Report(_) => Exit::File,
         TrainError::Lora(error) => of_adapter(error),
         _ => Exit::Training,

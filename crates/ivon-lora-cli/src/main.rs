@@ -7,6 +7,8 @@ mod commands;
 mod docs;
 mod exit;
 mod file;
+#[cfg(test)]
+mod hints;
 mod init;
 mod memory;
 mod render;

@@ -188,7 +188,7 @@ pub const SETTINGS: &[Setting] = &[
     row("optimizer", "laplace_layers", "", OneOf(&["all", "last"]), LAPLACE, "", "Which weights are random: those of all adapted layers, or of the last decoder layer."),
     row("optimizer", "laplace_prediction", "", OneOf(&["samples", "probit", "weights"]), LAPLACE, "", "Linearised with draws of the logits or in closed form, or by draws of the weights."),
     row("optimizer", "kronecker_rank", "", Whole, LAPLACE, "", "Eigenpairs kept of a Kronecker factor as wide as the layer."),
-    row("optimizer", "prior_precision_by", "", OneOf(&["evidence", "calibration"]), LAPLACE, "", "How the prior precision is chosen: by the evidence on train, or by the NLL on calibrate."),
+    row("optimizer", "prior_precision_by", "", OneOf(&["evidence", "calibration"]), LAPLACE, "", "How the prior precision is chosen: by the evidence on train, or by the NLL on calibrate where it can tell."),
     row("optimizer", "prior_precision", "", Number, LAPLACE, "1.0", "The prior precision of the weights; chosen where absent."),
     row("optimizer", "tfb_tolerance", "", Number, TFB, "", "How much the NLL of training examples may rise by the noise, as a share of what it is."),
     row("optimizer", "tfb_samples", "", Whole, TFB, "", "Draws of each trial of the search."),

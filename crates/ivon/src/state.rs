@@ -110,7 +110,7 @@ impl Values {
         match view.dtype() {
             Dtype::F32 => Ok(Self::F32(bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())),
             Dtype::F64 => Ok(Self::F64(bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect())),
-            other => Err(IvonError::StateType { path: path.into(), expected: "f32 or f64", found: format!("{other:?}") }),
+            other => Err(IvonError::StateType { path: path.into(), expected: "f32 or f64", found: other.to_string() }),
         }
     }
 

@@ -17,6 +17,9 @@ pub struct EvaluateArgs {
     /// A folder with validation/test files, or a file (jsonl, csv, tsv, parquet; packed as .gz too)
     #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
+    /// Only the rows that played this role when the adapter was trained: train, tune, calibrate or test
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<String>,
     #[command(flatten)]
     pub how: HowArgs,
     #[command(flatten)]

@@ -1,6 +1,6 @@
 //! `evaluate`: an adapter's scores on a data set.
 
-use ivon_lora::data::{DataConfig, LabelReading, Task};
+use ivon_lora::data::{DataConfig, LabelReading, Role, Task};
 use ivon_lora::run::{self, EvaluateRequest};
 
 use super::{base, base_for, fetch, fetch_adapter, prepare, stopped};
@@ -16,7 +16,8 @@ use crate::suggest::did_you_mean;
 /// # Errors
 /// Whatever is wrong with base, adapter, data or a file, and a stop by a signal.
 pub fn run(args: EvaluateArgs, signals: &Signals) -> Result<(), Failure> {
-    let mut request = EvaluateRequest { data: args.data, out: args.out, ..request(&args.adapter, &args.task, &args.how)? };
+    let role = args.role.as_deref().map(role).transpose()?;
+    let mut request = EvaluateRequest { data: args.data, role, out: args.out, ..request(&args.adapter, &args.task, &args.how)? };
     prepare(&args.how.device, request.base.threads)?;
     let mut screen = Screen::new(args.screen);
     request.adapter = fetch_adapter(&request.adapter, &mut screen)?;
@@ -67,6 +68,14 @@ fn label_reading(word: &str) -> Result<LabelReading, CliError> {
         let message = format!("`--label-reading` is `{word}`, expected one of `index`, `word`");
         CliError::usage(message, did_you_mean(word, ["index", "word"]))
     })
+}
+
+/// A role by its name.
+fn role(name: &str) -> Result<Role, CliError> {
+    let names = Role::ALL.map(Role::name);
+    let found = Role::ALL.into_iter().find(|role| role.name() == name);
+    let message = || format!("`--role` is `{name}`, expected one of `{}`", names.join("`, `"));
+    found.ok_or_else(|| CliError::usage(message(), did_you_mean(name, names)))
 }
 
 /// A split by its name.

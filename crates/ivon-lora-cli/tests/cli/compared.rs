@@ -37,7 +37,7 @@ trials = 2
 "#;
 
 fn place(more: &str) -> Place {
-    let place = Place::new();
+    let place = Place::with_calibrate();
     place.write("comparison.toml", &format!("{FILE}{more}"));
     place
 }

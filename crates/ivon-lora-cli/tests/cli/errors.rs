@@ -148,7 +148,7 @@ fn a_loss_that_is_not_finite_stops_the_run_and_names_the_checkpoint() {
     let flags =
         "--optimizer adamw --learning-rate 1e38 --schedule constant --warmup 10 --eval-interval 20 --checkpoint-interval 1 --steps 20";
     let ran = place.run(&format!("train --model model --data data --task sst2 --out run --threads 1 {flags}"));
-    ran.fails_with(5, &["the loss of step ", "; the last good checkpoint is step ", "hint: lower `--learning-rate`"]);
+    ran.fails_with(5, &["the loss of step ", "; the last good checkpoint is step ", "hint: start anew with a lower `--learning-rate`"]);
 }
 
 #[test]

@@ -36,6 +36,13 @@ impl Place {
         place
     }
 
+    /// With enough rows of calibrate to choose on.
+    pub fn with_calibrate() -> Self {
+        let place = Self::new();
+        place.write("data/calibrate.jsonl", &rows("calibrate", 60));
+        place
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -130,7 +137,7 @@ impl Ran {
 }
 
 /// Reviews that are good or bad by one word, in turn.
-fn rows(split: &str, count: usize) -> String {
+pub fn rows(split: &str, count: usize) -> String {
     let row = |index: usize| {
         let word = ["bad", "good", "dull", "fine"][index % 4];
         json!({ "id": format!("{split}-{index}"), "text": format!("the film was {word} {split} {index}"), "label": index % 2 }).to_string()

@@ -1,5 +1,6 @@
 //! The built binary, as a user meets it.
 
+mod changed;
 mod compared;
 mod disagreeing;
 mod errors;

@@ -18,7 +18,9 @@ fn a_run_leaves_its_files_and_prints_its_scores() {
     assert!(ran.stderr.contains("step 6 of 6: loss ") && ran.stderr.contains("wrote run/adapter\n"), "{}", ran.stderr);
     let out = ran.ok();
     assert!(
-        out.starts_with("test (12 examples)\n") && out.contains("\n2 samples ") && out.ends_with("the adapter is in run/adapter\n"),
+        out.starts_with("test (12 examples, of test.jsonl)\n")
+            && out.contains("\n2 samples ")
+            && out.ends_with("the adapter is in run/adapter\n"),
         "{out}"
     );
     for file in
@@ -46,7 +48,7 @@ fn quiet_says_nothing_but_the_result() {
     let place = Place::new();
     let ran = place.train("--quiet");
     assert_eq!(ran.stderr, "");
-    assert!(ran.ok().starts_with("test (12 examples)"));
+    assert!(ran.ok().starts_with("test (12 examples, of test.jsonl)"));
 }
 
 #[test]
@@ -74,7 +76,7 @@ fn an_adapter_and_its_base_are_enough_to_evaluate() {
 
 #[test]
 fn every_method_trains_and_its_folder_predicts_what_the_run_predicted() {
-    let place = Place::new();
+    let place = Place::with_calibrate();
     for name in ["ivon", "adamw", "mc-dropout", "swag", "laplace", "tfb", "blob", "scalabl", "clora", "ensemble", "adamw-noise"] {
         let run = format!("run-{name}");
         let train = format!("train --model model --data data --task sst2 --out {run} --steps 6 --samples 2 --threads 1 --quiet");
@@ -214,7 +216,15 @@ fn inspect_tells_what_is_in_an_adapter_and_a_run() {
     // σ₀ = 1/√(10⁶ · 10⁻³) = 0.0316, from which six steps hardly move the median.
     assert_eq!(adapter.lines().filter(|line| line.contains("  3.16e-2  ") || line.contains("  3.17e-2  ")).count(), 3, "{adapter}");
     let run = place.run("inspect run run").ok();
-    for part in ["model      model\n", "optimizer  ivon, learning rate 0.03\n", "\n2 samples ", "remedy: "] {
+    for part in [
+        "model      model\n",
+        "optimizer  ivon, learning rate 0.03\n",
+        "\n2 samples ",
+        "\nclass     rows  answered  precision  recall ",
+        "\nlabel     answered Negative  answered Positive\n",
+        "has 50.0 % of the rows, the accuracy of a guess without a model",
+        "remedy: ",
+    ] {
         assert!(run.contains(part), "{part}: {run}");
     }
     let json: Value = serde_json::from_str(&place.run("inspect run run --json").ok()).unwrap();

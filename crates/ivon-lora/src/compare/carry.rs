@@ -228,10 +228,11 @@ impl Work<'_> {
         resolved(table, seed, || cell_name(task, method, Some(seed)))
     }
 
-    /// Whether a cell is finished with the settings of now, and that whose adapter it takes as well.
-    fn is_current(&self, task: &TaskEntry, method: &MethodEntry, seed: u64) -> bool {
-        let folder = cell_folder(&self.config.out, task, method, seed);
-        let own = self.cell_config(task, method, seed).is_ok_and(|config| is_current(&folder, &config));
+    /// Whether a cell is finished with the settings and rows of now, and that whose adapter it takes as well.
+    fn is_current(&self, task: &LoadedTask<'_>, method: &MethodEntry, seed: u64) -> bool {
+        let folder = cell_folder(&self.config.out, task.entry, method, seed);
+        let config = self.cell_config(task.entry, method, seed);
+        let own = config.is_ok_and(|config| is_current(&folder, &config, &task.dataset));
         own && self.config.trainer(method).is_ok_and(|trainer| trainer.is_none_or(|trainer| self.is_current(task, trainer, seed)))
     }
 
@@ -250,8 +251,8 @@ impl Work<'_> {
         let mut rows = TaskRows::new(&task.entry.name);
         for method in &self.config.methods {
             for &seed in self.config.seeds_of(task.entry) {
-                // What was made with other settings than those of now does not count.
-                if !self.is_current(task.entry, method, seed) {
+                // What was made with other settings or rows than those of now does not count.
+                if !self.is_current(task, method, seed) {
                     continue;
                 }
                 let folder = cell_folder(&self.config.out, task.entry, method, seed);

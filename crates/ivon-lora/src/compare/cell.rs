@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::CompareError;
 use super::plan::LoadedTask;
+use crate::data::Dataset;
 use crate::files;
-use crate::run::{self, COST_FILE, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, RunConfig, RunError, RunEvent, Start, read_run, train_on};
+use crate::run::{
+    self, COST_FILE, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, RunConfig, RunError, RunEvent, Start, check_rows, read_run, train_on,
+};
 use crate::train::{CHECKPOINTS_FOLDER, Outcome};
 
 const LARGEST: u64 = 1 << 20;
@@ -30,9 +33,9 @@ pub(super) fn is_finished(folder: &Path) -> bool {
     [EVALUATION_FILE, PREDICTIONS_FILE].iter().all(|file| folder.join(file).exists()) && read_cost(folder).is_ok()
 }
 
-/// Whether a folder holds a finished run with these settings.
-pub(super) fn is_current(folder: &Path, config: &RunConfig) -> bool {
-    is_finished(folder) && check_settings(folder, config).is_ok()
+/// Whether a folder holds a finished run with these settings over these rows.
+pub(super) fn is_current(folder: &Path, config: &RunConfig, dataset: &Dataset) -> bool {
+    is_finished(folder) && check_same(folder, config, dataset).is_ok()
 }
 
 /// Reads what a finished cell cost.
@@ -63,11 +66,11 @@ pub(super) fn make(
     watch: &mut dyn FnMut(RunEvent<'_>) -> bool,
 ) -> Result<bool, CompareError> {
     let config = RunConfig { out: Some(folder.into()), ..config.clone() };
+    let dataset = if is_trial { &task.trial_dataset } else { &task.dataset };
     if is_finished(folder) {
-        check_settings(folder, &config)?;
+        check_same(folder, &config, dataset)?;
         return Ok(true);
     }
-    let dataset = if is_trial { &task.trial_dataset } else { &task.dataset };
     let mut clock = Clock::new();
     let ended = train_on(&config, &task.model, &task.task, dataset, &task.known, Start::WhereItWas, &mut |event| {
         clock.hear(&event);
@@ -93,14 +96,17 @@ pub(super) fn make(
     Ok(true)
 }
 
-/// A finished run must be the one that is asked for.
-fn check_settings(folder: &Path, config: &RunConfig) -> Result<(), CompareError> {
+/// A finished run must be the one that is asked for: all cells of a task are scored on the same rows.
+fn check_same(folder: &Path, config: &RunConfig, dataset: &Dataset) -> Result<(), CompareError> {
     let there = read_run(&folder.join(RUN_FILE))?;
     let mut differences = config.trajectory_differences(&there);
     if config.evaluation != there.evaluation {
         differences.push("`evaluation` has changed".into());
     }
-    if differences.is_empty() { Ok(()) } else { Err(RunError::OtherSettings { folder: folder.into(), differences }.into()) }
+    if !differences.is_empty() {
+        return Err(RunError::OtherSettings { folder: folder.into(), differences }.into());
+    }
+    Ok(check_rows(folder, &there.provenance.unwrap_or_default(), dataset)?)
 }
 
 /// Tells what predicting test cost.

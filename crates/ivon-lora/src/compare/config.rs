@@ -146,7 +146,8 @@ impl CompareConfig {
         };
         for seeds in std::iter::once(&self.seeds).chain(self.tasks.iter().filter_map(|task| task.seeds.as_ref())) {
             if seeds.is_empty() || seeds.iter().collect::<BTreeSet<_>>().len() < seeds.len() {
-                return wrong("seeds", format!("{seeds:?}"), "at least one, and none twice");
+                let found = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+                return wrong("seeds", format!("[{found}]"), "at least one, and none twice");
             }
         }
         if !(1..=MOST_JOBS).contains(&self.jobs) {

@@ -1,7 +1,7 @@
 //! Predictions that another program made on a task's test rows → rows of the same table.
 //!
 //! The schema, version 1: a JSON object on each line with `id` (the example's), `probabilities` (one for each choice, in the order of the
-//! task's answers, summing to 1), and where it is known `label` (the right choice, from 0), which must be that of the task. `format_version`
+//! task's answers, summing to 1), and where it is known `label` (the right choice, from 0, or its word), which must be that of the task. `format_version`
 //! may stand in any line; other fields are not read, so that a run's own `predictions.jsonl` is such a file.
 
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::CompareError;
 use crate::data::Example;
 use crate::files;
-use crate::metrics::Predictions;
+use crate::metrics::{MetricsError, Predictions};
 
 /// The newest version of a line that is read.
 pub const PREDICTIONS_FORMAT: u32 = 1;
@@ -24,8 +24,35 @@ struct Line {
     format_version: Option<u32>,
     id: String,
     #[serde(default)]
-    label: Option<usize>,
+    label: Option<Class>,
     probabilities: Vec<f64>,
+}
+
+/// A right choice, by its place or by its word.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Class {
+    Place(i64),
+    Word(String),
+}
+
+impl Class {
+    /// Its place among the answers; none if it is none of them.
+    fn place(&self, answers: &[String]) -> Option<usize> {
+        match self {
+            Self::Place(place) => usize::try_from(*place).ok().filter(|place| *place < answers.len()),
+            Self::Word(word) => answers.iter().position(|answer| answer == word),
+        }
+    }
+}
+
+impl std::fmt::Display for Class {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Place(place) => write!(formatter, "{place}"),
+            Self::Word(word) => write!(formatter, "`{word}`"),
+        }
+    }
 }
 
 /// Reads a file of predictions, in the order of `test`. Lines of other ids are passed over.
@@ -50,8 +77,8 @@ pub(super) fn read(path: &Path, test: &[&Example]) -> Result<Predictions, Compar
     for example in test {
         let line = lines.remove(&example.id).ok_or_else(|| wrong(format!("example `{}` of the test rows is missing", example.id)))?;
         let label = example.label.ok_or_else(|| wrong(format!("example `{}` has no label to score against", example.id)))?;
-        if line.label.is_some_and(|there| there != label) {
-            return Err(wrong(format!("example `{}` has label {}, the task's is {label}", example.id, line.label.unwrap_or_default())));
+        if let Some(class) = &line.label {
+            check_label(example, class, label).map_err(wrong)?;
         }
         if line.probabilities.len() != example.answers.len() {
             let (found, expected) = (line.probabilities.len(), example.answers.len());
@@ -60,7 +87,27 @@ pub(super) fn read(path: &Path, test: &[&Example]) -> Result<Predictions, Compar
         rows.push(line.probabilities);
         labels.push(label);
     }
-    Predictions::from_probabilities(rows, labels).map_err(|error| wrong(error.to_string()))
+    Predictions::from_probabilities(rows, labels).map_err(|error| match error {
+        MetricsError::NotADistribution { example, found } => {
+            let id = test.get(example).map_or("", |example| &example.id);
+            wrong(format!("example `{id}` has {found}, expected probabilities that sum to 1"))
+        }
+        other => wrong(other.to_string()),
+    })
+}
+
+/// Checks that a line's class is the task's label.
+fn check_label(example: &Example, class: &Class, label: usize) -> Result<(), String> {
+    let id = &example.id;
+    match class.place(&example.answers) {
+        Some(there) if there == label => Ok(()),
+        Some(_) => Err(format!("example `{id}` has label {class}, the task's is {label}")),
+        None => {
+            let answers: Vec<String> = example.answers.iter().map(|answer| format!("`{answer}`")).collect();
+            let last = answers.len().saturating_sub(1);
+            Err(format!("example `{id}` has label {class}, expected a place from 0 to {last} or one of {}", answers.join(", ")))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +137,8 @@ mod tests {
                 .unwrap();
         assert_eq!(predictions.probabilities(), [[1.0, 0.0], [0.25, 0.75]]);
         assert_eq!(predictions.labels(), [0, 1]);
+        let by_word = of(&format!("{B}{{\"id\":\"a\",\"label\":\"no\",\"probabilities\":[1,0]}}")).unwrap();
+        assert_eq!(by_word.labels(), [0, 1]);
     }
 
     #[test]
@@ -99,7 +148,12 @@ mod tests {
         assert_eq!(of(&format!("{B}{B}")).unwrap_err(), "example `b` is there twice");
         assert_eq!(a("\"label\":1,\"probabilities\":[1,0]"), "example `a` has label 1, the task's is 0");
         assert_eq!(a("\"probabilities\":[1]"), "example `a` has 1 probabilities, expected 2");
-        assert!(a("\"probabilities\":[1,1]").starts_with("example 0 has probabilities that sum to 2"));
+        assert_eq!(a("\"label\":\"yes\",\"probabilities\":[1,0]"), "example `a` has label `yes`, the task's is 0");
+        assert_eq!(a("\"label\":7,\"probabilities\":[1,0]"), "example `a` has label 7, expected a place from 0 to 1 or one of `no`, `yes`");
+        let unknown = a("\"label\":\"maybe\",\"probabilities\":[1,0]");
+        assert_eq!(unknown, "example `a` has label `maybe`, expected a place from 0 to 1 or one of `no`, `yes`");
+        let sum = a("\"probabilities\":[1,1]");
+        assert_eq!(sum, "example `a` has probabilities that sum to 2, expected probabilities that sum to 1");
         assert_eq!(a("\"format_version\":2,\"probabilities\":[1,0]"), "line 2 has format version 2, expected at most 1");
         assert!(a("\"probabilities\":3").starts_with("line 2: invalid type"));
     }

@@ -22,7 +22,7 @@ use super::folder::{Split, SplitFiles, find_files};
 use super::read::{Continue, for_each_row};
 use super::source::Source;
 use super::split::{Role, Ties, carve};
-use super::task::{Prepared, Task};
+use super::task::{Form, Prepared, Task};
 use crate::files::FileError;
 
 /// Examples in four roles.
@@ -207,7 +207,7 @@ pub fn assemble(
         .notes
         .extend(accounts.into_iter().filter(|(split, _)| report.sources.values().any(|used| used == split)).flat_map(|(_, said)| said));
     close_leaks(&mut roles, &mut report);
-    carve_missing(config, &mut roles, &mut report)?;
+    carve_missing(config, task, &mut roles, &mut report)?;
     for role in Role::ALL {
         let limit = if role == Role::Train { config.train_limit } else { config.eval_limit };
         let examples = roles.entry(role).or_default();
@@ -294,13 +294,21 @@ fn close_leaks(roles: &mut BTreeMap<Role, Vec<Example>>, report: &mut LoadReport
 }
 
 /// Carves the roles that no file provides from train, if there is a train file.
-fn carve_missing(config: &DataConfig, roles: &mut BTreeMap<Role, Vec<Example>>, report: &mut LoadReport) -> Result<(), DataError> {
+fn carve_missing(
+    config: &DataConfig,
+    task: &Task,
+    roles: &mut BTreeMap<Role, Vec<Example>>,
+    report: &mut LoadReport,
+) -> Result<(), DataError> {
     // Test first: where rows are few, it is the last to go without.
     let shares = [(Role::Test, config.test_share), (Role::Calibrate, config.calibrate_share), (Role::Tune, config.tune_share)];
     let wanted: Vec<(Role, f64)> = shares.into_iter().filter(|(role, share)| *share > 0.0 && !roles.contains_key(role)).collect();
     let Some(train) = roles.remove(&Role::Train).filter(|train| !train.is_empty()) else { return Ok(()) };
     let texts: Vec<String> = train.iter().map(|example| example.prompt.text()).collect();
-    let ties: Vec<Ties<'_>> = texts.iter().zip(&train).map(|(text, example)| Ties { text, group: example.group.as_deref() }).collect();
+    // A letter of multiple choice means something else in every row.
+    let class = |example: &Example| example.label.filter(|_| matches!(task.form, Form::Template { .. }));
+    let rows = texts.iter().zip(&train);
+    let ties: Vec<Ties<'_>> = rows.map(|(text, example)| Ties { text, group: example.group.as_deref(), class: class(example) }).collect();
     let carved = carve(&ties, &wanted, config.train_limit.unwrap_or(0), config.seed)?;
     for (example, role) in train.into_iter().zip(carved) {
         roles.entry(role).or_default().push(example);
@@ -314,7 +322,7 @@ fn carve_missing(config: &DataConfig, roles: &mut BTreeMap<Role, Vec<Example>>, 
 }
 
 /// The SHA-256 of a file.
-fn sha256(path: &Path) -> Result<String, DataError> {
+pub(crate) fn sha256(path: &Path) -> Result<String, DataError> {
     let refused = |source| FileError::Io { action: "read", path: path.into(), source };
     let mut file = std::fs::File::open(path).map_err(refused)?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 18]);

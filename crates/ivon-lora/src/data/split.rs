@@ -2,9 +2,9 @@
 //!
 //! *train* is learnt from; *tune* chooses settings and stops early; *calibrate* sets scale, temperature and
 //! thresholds; *test* is read once, at the end. Rows with the same prompt, and rows of the same group, stay in one
-//! role, so that no role knows an answer of another.
+//! role, so that no role knows an answer of another; beyond that each role gets its share of every class.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -54,14 +54,18 @@ pub struct Ties<'a> {
     pub text: &'a str,
     /// Its group.
     pub group: Option<&'a str>,
+    /// Its class, where answers mean the same in every row: each role gets its share of every class.
+    pub class: Option<usize>,
 }
 
 /// Gives each row of the training file a role.
 ///
 /// `wanted` names the roles to carve with their share of the rows, each above 0; the sum stays below 1. Bundles of
 /// tied rows are shuffled by `seed`; each role in turn takes those that fit into round(share · rows), at least one
-/// row; whatever remains is train. Bundles that lie wholly behind the first `spared` rows are taken first, so that
-/// a run limited to the first N rows trains on just those wherever the file is long enough.
+/// row, and of each class as many as its share of the file (by largest remainders); whatever remains is train. Where
+/// bundles do not fit that way, as large groups of mixed classes, the number of rows goes before the classes. Bundles
+/// that lie wholly behind the first `spared` rows are taken first, so that a run limited to the first N rows trains on
+/// just those wherever the file is long enough.
 ///
 /// # Errors
 /// [`DataError::TooFewRows`] if there are fewer bundles than roles.
@@ -82,33 +86,100 @@ pub fn carve(rows: &[Ties<'_>], wanted: &[(Role, f64)], spared: usize, seed: u64
         let goal = ((share * rows.len() as f64).round() as usize).max(1);
         // Train and each role that is still to come keep a bundle at least.
         let reserved = wanted.len() - place;
-        for row in take(&mut bundles, goal, reserved).into_iter().flatten() {
+        let mut taking = Taking {
+            rows,
+            goal,
+            of_class: class_goals(rows, goal, seed, role.name()),
+            most: bundles.len() - reserved,
+            taken: Vec::new(),
+            count: 0,
+        };
+        let inside = bundles.iter().position(|bundle| bundle[0] < spared).unwrap_or(bundles.len());
+        let spared_ones = bundles.split_off(inside);
+        let mut left = taking.take(bundles);
+        left.extend(taking.take(spared_ones));
+        taking.take_smallest_if_none(&mut left);
+        bundles = left;
+        for row in taking.taken.into_iter().flatten() {
             roles[row] = *role;
         }
     }
     Ok(roles)
 }
 
-/// Takes bundles of at most `goal` rows together, in order, and leaves `reserved` bundles; the smallest bundle if
-/// none is that small.
-fn take(bundles: &mut Vec<Vec<usize>>, goal: usize, reserved: usize) -> Vec<Vec<usize>> {
-    let (mut taken, mut kept, mut count) = (Vec::new(), Vec::new(), 0);
-    let total = bundles.len();
-    for bundle in bundles.drain(..) {
-        if count + bundle.len() <= goal && taken.len() + reserved < total {
-            count += bundle.len();
-            taken.push(bundle);
-        } else {
-            kept.push(bundle);
+/// How many rows of each class a role of `goal` rows gets: goal · rows of the class / rows, rounded by largest
+/// remainders. Which of equal remainders comes first is drawn for each role, so that no class always goes without.
+fn class_goals(rows: &[Ties<'_>], goal: usize, seed: u64, role: &str) -> BTreeMap<Option<usize>, usize> {
+    let mut counts: BTreeMap<Option<usize>, usize> = BTreeMap::new();
+    rows.iter().for_each(|row| *counts.entry(row.class).or_default() += 1);
+    let mut drawn: Vec<(Option<usize>, usize)> = counts.iter().map(|(class, count)| (*class, goal * count)).collect();
+    shuffle(&mut stream(seed, Purpose::Split, 1, 0, role), &mut drawn);
+    drawn.sort_by_key(|(_, share)| std::cmp::Reverse(share % rows.len()));
+    let mut goals: BTreeMap<_, _> = drawn.iter().map(|(class, share)| (*class, share / rows.len())).collect();
+    let missing = goal - goals.values().sum::<usize>();
+    for (class, _) in drawn.into_iter().take(missing) {
+        *goals.entry(class).or_default() += 1;
+    }
+    goals
+}
+
+/// A role while it takes its rows.
+struct Taking<'a> {
+    rows: &'a [Ties<'a>],
+    /// Rows that it may have.
+    goal: usize,
+    /// Rows of each class that it may still have.
+    of_class: BTreeMap<Option<usize>, usize>,
+    /// Bundles that it may have.
+    most: usize,
+    taken: Vec<Vec<usize>>,
+    count: usize,
+}
+
+impl Taking<'_> {
+    /// Takes of these bundles, in order, those that fit by class, then those that fit by number; gives the others.
+    fn take(&mut self, bundles: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
+        let left = self.take_if(bundles, Self::fits_its_classes);
+        self.take_if(left, |_, _| true)
+    }
+
+    fn take_if(&mut self, bundles: Vec<Vec<usize>>, fits: fn(&Self, &[usize]) -> bool) -> Vec<Vec<usize>> {
+        let mut left = Vec::new();
+        for bundle in bundles {
+            let has_room = self.count + bundle.len() <= self.goal && self.taken.len() < self.most;
+            if has_room && fits(self, &bundle) {
+                self.add(bundle);
+            } else {
+                left.push(bundle);
+            }
+        }
+        left
+    }
+
+    fn fits_its_classes(&self, bundle: &[usize]) -> bool {
+        let mut of_class: BTreeMap<Option<usize>, usize> = BTreeMap::new();
+        bundle.iter().for_each(|&row| *of_class.entry(self.rows[row].class).or_default() += 1);
+        of_class.iter().all(|(class, count)| self.of_class.get(class).is_some_and(|room| count <= room))
+    }
+
+    fn add(&mut self, bundle: Vec<usize>) {
+        for &row in &bundle {
+            if let Some(room) = self.of_class.get_mut(&self.rows[row].class) {
+                *room = room.saturating_sub(1);
+            }
+        }
+        self.count += bundle.len();
+        self.taken.push(bundle);
+    }
+
+    /// The smallest bundle, where none was small enough.
+    fn take_smallest_if_none(&mut self, left: &mut Vec<Vec<usize>>) {
+        let smallest = (0..left.len()).min_by_key(|&index| left[index].len());
+        if let Some(smallest) = smallest.filter(|_| self.taken.is_empty()) {
+            let bundle = left.remove(smallest);
+            self.add(bundle);
         }
     }
-    if taken.is_empty()
-        && let Some(smallest) = (0..kept.len()).min_by_key(|&index| kept[index].len())
-    {
-        taken.push(kept.remove(smallest));
-    }
-    *bundles = kept;
-    taken
 }
 
 /// Rows that are tied to each other, directly or through others, by their indices in order; the bundles in the
@@ -158,7 +229,7 @@ mod tests {
     const WANTED: [(Role, f64); 3] = [(Role::Test, 0.2), (Role::Calibrate, 0.1), (Role::Tune, 0.1)];
 
     fn plain(texts: &[String]) -> Vec<Ties<'_>> {
-        texts.iter().map(|text| Ties { text, group: None }).collect()
+        texts.iter().map(|text| Ties { text, group: None, class: None }).collect()
     }
 
     fn numbered(count: usize) -> Vec<String> {
@@ -197,7 +268,7 @@ mod tests {
         let rows: Vec<_> = texts
             .iter()
             .enumerate()
-            .map(|(index, text)| Ties { text, group: Some(if index < 90 { "large" } else { text.as_str() }) })
+            .map(|(index, text)| Ties { text, group: Some(if index < 90 { "large" } else { text.as_str() }), class: None })
             .collect();
         for seed in 0..20 {
             let roles = carve(&rows, &[(Role::Tune, 0.05)], 0, seed).unwrap();
@@ -206,16 +277,63 @@ mod tests {
         }
     }
 
+    /// Row i is of class `class(i)`.
+    fn classed(texts: &[String], class: fn(usize) -> usize) -> Vec<Ties<'_>> {
+        texts.iter().enumerate().map(|(index, text)| Ties { text, group: None, class: Some(class(index)) }).collect()
+    }
+
+    #[test]
+    fn each_role_has_its_share_of_every_class() {
+        let texts = numbered(200);
+        // 160, 30 and 10 rows; a tenth of them is 16, 3 and 1, a fifth 32, 6 and 2.
+        let rows = classed(&texts, |index| {
+            [0, 0, 0, 0, 0, 0, 0, 0, 1, 1].get(index % 10).map_or(0, |class| *class + usize::from(index % 40 > 37))
+        });
+        let of = |roles: &[Role], role: Role| {
+            let mut found = [0; 3];
+            roles.iter().zip(&rows).filter(|(one, _)| **one == role).for_each(|(_, row)| found[row.class.unwrap()] += 1);
+            found
+        };
+        for seed in 0..10 {
+            let roles = carve(&rows, &WANTED, 0, seed).unwrap();
+            let found = Role::ALL.map(|role| of(&roles, role));
+            assert_eq!(found, [[96, 18, 6], [16, 3, 1], [16, 3, 1], [32, 6, 2]], "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_share_that_is_no_whole_number_is_rounded_and_no_class_always_goes_without() {
+        let texts = numbered(30);
+        let rows = classed(&texts, |index| index % 2);
+        let mut of_class_0 = std::collections::BTreeSet::new();
+        for seed in 0..20 {
+            let roles = carve(&rows, &[(Role::Tune, 0.1)], 0, seed).unwrap();
+            assert_eq!(count(&roles, Role::Tune), 3);
+            of_class_0.insert((0..30).step_by(2).filter(|&row| roles[row] == Role::Tune).count());
+        }
+        assert_eq!(of_class_0.into_iter().collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn the_first_rows_are_spared_before_classes_are_looked_at() {
+        let texts = numbered(100);
+        // Class 1 stands only among the first 50 rows, which are spared.
+        let rows = classed(&texts, |index| usize::from(index < 20));
+        let roles = carve(&rows, &WANTED, 50, 1).unwrap();
+        assert!(roles[..50].iter().all(|role| *role == Role::Train));
+    }
+
     proptest! {
         #[test]
         fn tied_rows_share_a_role_every_role_has_rows_and_the_seed_decides(
-            rows in prop::collection::vec((0u8..40, prop::option::of(0u8..12)), 1..120),
+            rows in prop::collection::vec((0u8..40, prop::option::of(0u8..12), 0usize..3), 1..120),
             spared in 0usize..60,
             seed: u64,
         ) {
-            let owned: Vec<(String, Option<String>)> = rows.iter()
-                .map(|(text, group)| (text.to_string(), group.map(|group| group.to_string()))).collect();
-            let ties: Vec<Ties<'_>> = owned.iter().map(|(text, group)| Ties { text, group: group.as_deref() }).collect();
+            let owned: Vec<(String, Option<String>, usize)> = rows.iter()
+                .map(|(text, group, class)| (text.to_string(), group.map(|group| group.to_string()), *class)).collect();
+            let ties: Vec<Ties<'_>> =
+                owned.iter().map(|(text, group, class)| Ties { text, group: group.as_deref(), class: Some(*class) }).collect();
             let Ok(roles) = carve(&ties, &WANTED, spared, seed) else {
                 prop_assert!(bundles(&ties).len() < 4);
                 return Ok(());

@@ -57,9 +57,10 @@ impl Tokenizer {
     /// # Errors
     /// If the tokenizer cannot decode them; an id that is not in the vocabulary has no text.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
-        self.inner
-            .decode(tokens, false)
-            .map_err(|reason| TokenizerError { text: format!("{tokens:?}").chars().take(60).collect(), reason: reason.to_string() })
+        self.inner.decode(tokens, false).map_err(|reason| {
+            let tokens = tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+            TokenizerError { text: tokens.chars().take(60).collect(), reason: reason.to_string() }
+        })
     }
 
     /// The id of a token by its text.

@@ -215,7 +215,7 @@ pub(crate) fn to_matrix(path: &str, tensor: Tensor<2>) -> Result<Matrix, LoraErr
     let failed = |reason: String| LoraError::Device { path: path.into(), reason };
     let shape = tensor.dims();
     let data = tensor.try_into_data_as::<f32>().map_err(|error| failed(error.to_string()))?;
-    let values = data.try_into_vec::<f32>().map_err(|error| failed(format!("{error:?}")))?;
+    let values = data.try_into_vec::<f32>().map_err(|error| failed(error.to_string()))?;
     Ok(Matrix { shape, values })
 }
 

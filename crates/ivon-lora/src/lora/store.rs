@@ -154,7 +154,7 @@ pub(crate) fn read_matrices(path: &Path) -> Result<(Matrices, Metadata), LoraErr
             });
         };
         let values =
-            widen(view.dtype(), view.data()).ok_or_else(|| LoraError::Type { name: name.into(), found: format!("{:?}", view.dtype()) })?;
+            widen(view.dtype(), view.data()).ok_or_else(|| LoraError::Type { name: name.into(), found: view.dtype().to_string() })?;
         if values.iter().any(|value| !value.is_finite()) {
             return Err(LoraError::NotFinite { name: name.into(), rounded: false });
         }

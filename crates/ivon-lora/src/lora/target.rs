@@ -144,7 +144,7 @@ impl LoraConfig {
         }
         match &self.target_modules {
             TargetModules::List(names) if names.is_empty() || names.iter().any(String::is_empty) => {
-                wrong("target_modules", "a list of names", format!("{names:?}"))
+                wrong("target_modules", "a list of names", format!("[{}]", names.join(", ")))
             }
             targets => Matcher::new(targets).map(|_| ()),
         }

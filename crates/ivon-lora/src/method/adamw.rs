@@ -136,7 +136,7 @@ fn norm(values: &[f32]) -> f64 {
 }
 
 fn read(tensor: &Tensor<1>) -> Result<Vec<f32>, TrainError> {
-    tensor.clone().into_data().try_to_vec::<f32>().map_err(|error| TrainError::Device { reason: format!("{error:?}") })
+    tensor.clone().into_data().try_to_vec::<f32>().map_err(|error| TrainError::Device { reason: error.to_string() })
 }
 
 impl Optimizer for Adamw {

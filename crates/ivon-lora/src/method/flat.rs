@@ -53,6 +53,6 @@ pub fn with_parameters(adapter: &Adapter, mut values: HashMap<String, Vec<f32>>)
 /// If the device gives no data back.
 pub fn gradient(gradients: &GradientsParams, id: ParamId) -> Result<Option<Vec<f32>>, TrainError> {
     let Some(gradient) = gradients.get::<2>(id) else { return Ok(None) };
-    let values = gradient.into_data().try_to_vec::<f32>().map_err(|error| TrainError::Device { reason: format!("{error:?}") })?;
+    let values = gradient.into_data().try_to_vec::<f32>().map_err(|error| TrainError::Device { reason: error.to_string() })?;
     Ok(Some(values))
 }

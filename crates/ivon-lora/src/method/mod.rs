@@ -32,7 +32,7 @@ pub use blob::BlobConfig;
 pub use clora::CloraConfig;
 pub use ensemble::EnsembleConfig;
 pub use ivon::{DrawPer, IvonMethodConfig};
-pub use laplace::{LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice, trial_precisions};
+pub use laplace::{CHOSEN_BY, LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice, trial_precisions};
 pub use mc_dropout::McDropoutConfig;
 pub use noise::AdamwNoiseConfig;
 pub use posteriors::WithPosterior;

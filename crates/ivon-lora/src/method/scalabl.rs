@@ -218,7 +218,7 @@ impl ScalablOptimizer {
             Tensor::<1>::from_data(TensorData::new(values, [len]), &device)
         };
         let read =
-            |tensor: Tensor<1>| tensor.into_data().try_to_vec::<f32>().map_err(|error| TrainError::Device { reason: format!("{error:?}") });
+            |tensor: Tensor<1>| tensor.into_data().try_to_vec::<f32>().map_err(|error| TrainError::Device { reason: error.to_string() });
         let gradient = tensor(gradient.iter().map(|&g| g as f32).collect());
         let moments = self.moments.clone().map(tensor);
         let (after, [first, second]) = self.config.adamw.update(tensor(self.numbers()?), moments, gradient, learning_rate, self.step + 1);

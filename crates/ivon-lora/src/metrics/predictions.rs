@@ -132,7 +132,9 @@ impl Predictions {
 
     /// −ln of the label's probability, for each example, nats, lower is better, `[N]`.
     pub fn losses(&self) -> Vec<f64> {
-        self.log_probabilities.iter().zip(&self.labels).map(|(row, &label)| -row[label]).collect()
+        // A logarithm may be above 0 by rounding, and −0 is 0.
+        let loss = |(row, &label): (&Vec<f64>, &usize)| (-row[label]).max(0.0) + 0.0;
+        self.log_probabilities.iter().zip(&self.labels).map(loss).collect()
     }
 
     /// Σ over choices of (p − 1[choice = label])² of each example, lower is better, `[N]`.
@@ -180,6 +182,13 @@ mod tests {
         assert_eq!((predictions.nll(), predictions.accuracy(), predictions.brier()), (1000.0, 0.0, 2.0));
         let halved = log_softmax(&[2.0 * 3f64.ln(), 0.0], 2.0);
         assert!((halved[0] - 0.75f64.ln()).abs() < 1e-15);
+    }
+
+    #[test]
+    fn a_loss_is_never_below_zero_and_never_minus_zero() {
+        let certain = Predictions::new(vec![vec![0.0, f64::NEG_INFINITY], vec![1e-12, -40.0]], vec![0, 0]).unwrap();
+        assert!(certain.losses().iter().all(|loss| loss.to_bits() == 0), "{:?}", certain.losses());
+        assert_eq!(format!("{:.3}", certain.nll()), "0.000");
     }
 
     #[test]

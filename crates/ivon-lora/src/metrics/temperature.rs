@@ -1,38 +1,120 @@
 //! Temperature scaling (Guo et al., arXiv 1706.04599): one number T by which logits are divided, so that confidence fits a held-out set.
 //!
 //! With log-probabilities z in place of logits the outcome is the same: softmax(z/T) does not see what all choices of a row share.
+//!
+//! The likelihood alone takes T to 0 where no answer is wrong, and far from 1 on a few rows. So T has a prior: ln T is normal around
+//! 0 with the standard deviation [`PRIOR_SD`], and what is taken is the mode, the T with the lowest
+//!
+//! ```text
+//! J(T) = −Σ ln softmax(z/T)[label] + ½ (ln T / 0.5)²
+//! ```
+//!
+//! On a thousand rows the prior does not matter; twenty rows cannot outvote it.
 
+use serde::{Deserialize, Serialize};
+
+use super::choice::{Ground, TooLittle};
 use super::predictions::{LogProbabilities, Predictions, log_softmax};
 
 /// The range in which T is looked for: beyond it, predictions are as good as certain, or as good as uniform.
 pub const TEMPERATURES: [f64; 2] = [0.05, 20.0];
-/// Halvings of the range: its logarithm, 6, comes down to 3e-8.
-const HALVINGS: usize = 27;
+/// The prior's standard deviation of ln T: two thirds of all temperatures are expected from 0.61 to 1.65.
+pub const PRIOR_SD: f64 = 0.5;
+/// Steps of the range of ln T, 6 wide, between which a minimum is looked for: in ln T the likelihood may have several.
+const STEPS: usize = 240;
+/// Halvings of two such steps: their width comes down to 1e-11.
+const HALVINGS: usize = 32;
+/// 2 (J − lowest J) at the ends of a 95 % interval: the quantile of χ² with one degree of freedom.
+const DROP: f64 = 3.841;
 
 /// The log-probabilities at temperature T, `[N][C]`: ln softmax(z/T). The answers stay what they are.
 pub fn at_temperature(log_probabilities: &[Vec<f64>], temperature: f64) -> LogProbabilities {
     log_probabilities.iter().map(|row| log_softmax(row, temperature)).collect()
 }
 
-/// The temperature in [`TEMPERATURES`] with the lowest NLL of these predictions.
+/// A temperature and what it rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Temperature {
+    /// T, by which log-probabilities are divided.
+    pub value: f64,
+    /// Its 95 % interval: the T whose J is higher by 1.92 nats at most.
+    pub interval: [f64; 2],
+}
+
+/// Why no temperature is taken from a set of rows.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum NoTemperature {
+    /// Too few rows, or too few that are right or wrong.
+    #[error(transparent)]
+    TooLittle(#[from] TooLittle),
+    /// It is at an end of the range: the rows say that predictions should be certain, or say nothing.
+    #[error(
+        "the temperature that fits is {temperature:.2}, at the end of the range from {} to {}",
+        TEMPERATURES[0], TEMPERATURES[1]
+    )]
+    AtTheEnd {
+        /// Where the search ended.
+        temperature: f64,
+    },
+}
+
+/// The temperature of these predictions under the prior, with its interval.
 ///
-/// In β = 1/T the NLL is mean(ln Σ exp(β z) − β z\[label\]), which is convex, with the slope mean(Σ p z − z\[label\]) where
-/// p = softmax(β z): its root is found by halving the range of ln T.
-pub fn best_temperature(predictions: &Predictions) -> f64 {
-    let slope = |temperature: f64| -> f64 {
+/// # Errors
+/// [`NoTemperature`] if the rows cannot carry one.
+pub fn fit_temperature(predictions: &Predictions) -> Result<Temperature, NoTemperature> {
+    Ground::of(predictions).check()?;
+    let [low, high] = TEMPERATURES.map(f64::ln);
+    let step = (high - low) / STEPS as f64;
+    let at = |index: usize| low + step * index as f64;
+    let objective = |logarithm: f64| Penalised(predictions).value(logarithm);
+    let values: Vec<f64> = (0..=STEPS).map(|index| objective(at(index))).collect();
+    let lowest = (0..=STEPS).fold(0, |best, next| if values[next] < values[best] { next } else { best });
+    if lowest == 0 || lowest == STEPS {
+        return Err(NoTemperature::AtTheEnd { temperature: at(lowest).exp() });
+    }
+    let slope = |logarithm: f64| Penalised(predictions).slope(logarithm);
+    let best = root(at(lowest - 1), at(lowest + 1), |logarithm| slope(logarithm) > 0.0);
+    let ceiling = objective(best) + 0.5 * DROP;
+    let is_above = |logarithm: f64| objective(logarithm) > ceiling;
+    let below = (0..lowest).rev().find(|&index| values[index] > ceiling);
+    let above = (lowest + 1..=STEPS).find(|&index| values[index] > ceiling);
+    let first = below.map_or(low, |index| root(at(index), best, |logarithm| !is_above(logarithm)));
+    let last = above.map_or(high, |index| root(best, at(index), is_above));
+    Ok(Temperature { value: best.exp(), interval: [first.exp(), last.exp()] })
+}
+
+/// Where `is_past` becomes true between `low`, where it is not, and `high`, where it is.
+fn root(mut low: f64, mut high: f64, is_past: impl Fn(f64) -> bool) -> f64 {
+    for _ in 0..HALVINGS {
+        let middle = 0.5 * (low + high);
+        if is_past(middle) { high = middle } else { low = middle }
+    }
+    0.5 * (low + high)
+}
+
+/// J of a labelled set.
+struct Penalised<'a>(&'a Predictions);
+
+impl Penalised<'_> {
+    /// J at this ln T, nats.
+    fn value(&self, logarithm: f64) -> f64 {
+        let temperature = logarithm.exp();
+        let rows = self.0.log_probabilities().iter().zip(self.0.labels());
+        let loss: f64 = rows.map(|(row, &label)| -log_softmax(row, temperature)[label]).sum();
+        loss + 0.5 * (logarithm / PRIOR_SD).powi(2)
+    }
+
+    /// dJ/d ln T: with β = 1/T and p = softmax(β z) it is −β Σ (Σ p z − z\[label\]) + ln T / s².
+    fn slope(&self, logarithm: f64) -> f64 {
+        let temperature = logarithm.exp();
         let of = |(row, &label): (&Vec<f64>, &usize)| {
             let scaled = log_softmax(row, temperature);
             scaled.iter().zip(row).map(|(log, z)| log.exp() * z).sum::<f64>() - row[label]
         };
-        predictions.log_probabilities().iter().zip(predictions.labels()).map(of).sum()
-    };
-    let [mut low, mut high] = TEMPERATURES.map(f64::ln);
-    for _ in 0..HALVINGS {
-        let middle = 0.5 * (low + high);
-        // Rising in β: the lowest NLL has a larger β, a smaller T, or the reverse.
-        if slope(middle.exp()) < 0.0 { high = middle } else { low = middle }
+        let sum: f64 = self.0.log_probabilities().iter().zip(self.0.labels()).map(of).sum();
+        -sum / temperature + logarithm / PRIOR_SD.powi(2)
     }
-    (0.5 * (low + high)).exp()
 }
 
 #[cfg(test)]
@@ -45,33 +127,87 @@ mod tests {
         Predictions::new(rows, (0..count).map(|index| usize::from(index >= right)).collect()).unwrap()
     }
 
+    /// Five logits of three choices, ten times each, with labels of which two in five are wrong.
+    fn mixed() -> Predictions {
+        let logits = [[2.0, 0.3, -1.0], [0.1, 0.2, 0.9], [-3.0, 4.0, 0.0], [1.0, 1.1, 0.9], [5.0, 0.0, 1.0]];
+        repeated(&logits.map(|row| log_softmax(&row, 1.0)), &[0, 1, 1, 2, 0], 10)
+    }
+
+    fn repeated(rows: &[Vec<f64>], labels: &[usize], times: usize) -> Predictions {
+        let count = rows.len() * times;
+        let rows = rows.iter().cycle().take(count).cloned().collect();
+        Predictions::new(rows, labels.iter().cycle().take(count).copied().collect()).unwrap()
+    }
+
+    /// J as its formula has it, with nothing of this file.
+    fn by_hand(predictions: &Predictions, temperature: f64) -> f64 {
+        let rows = predictions.log_probabilities().iter().zip(predictions.labels());
+        let loss = |(row, label): (&Vec<f64>, &usize)| {
+            let total: f64 = row.iter().map(|z| (z / temperature).exp()).sum();
+            total.ln() - row[*label] / temperature
+        };
+        rows.map(loss).sum::<f64>() + 2.0 * temperature.ln().powi(2)
+    }
+
     #[test]
-    fn confidence_becomes_the_share_of_right_answers() {
-        // σ(z/T) = 0.75 where z/T = ln 3.
+    fn many_rows_make_confidence_the_share_of_right_answers() {
+        // σ(z/T) = 0.75 where z/T = ln 3; 4,000 rows leave little to the prior.
         for z in [0.4, 2.0, 6.0] {
             let predictions = alike(z, 75, 100);
-            let temperature = best_temperature(&predictions);
-            assert!((temperature - z / 3f64.ln()).abs() < 1e-6 * z, "{temperature}");
-            let scaled = at_temperature(predictions.log_probabilities(), temperature);
-            assert!((scaled[0][0].exp() - 0.75).abs() < 1e-6);
+            let many = repeated(predictions.log_probabilities(), predictions.labels(), 40);
+            let found = fit_temperature(&many).unwrap();
+            assert!((found.value / (z / 3f64.ln()) - 1.0).abs() < 0.01, "{found:?}");
+            assert!(found.interval[1] / found.interval[0] < 1.25);
         }
     }
 
     #[test]
-    fn no_other_temperature_has_a_lower_nll() {
-        let logits = [[2.0, 0.3, -1.0], [0.1, 0.2, 0.9], [-3.0, 4.0, 0.0], [1.0, 1.1, 0.9], [5.0, 0.0, 1.0]];
-        let rows = logits.map(|row| log_softmax(&row, 1.0)).to_vec();
-        let labels = vec![0, 1, 1, 2, 0];
-        let nll = |temperature: f64| Predictions::new(at_temperature(&rows, temperature), labels.clone()).unwrap().nll();
-        let best = best_temperature(&Predictions::new(rows.clone(), labels.clone()).unwrap());
-        for step in -200..=200 {
-            assert!(nll(best) <= nll(best * (f64::from(step) * 0.01).exp()) + 1e-12);
+    fn where_all_rows_are_alike_the_mode_solves_one_equation() {
+        // 0 = dJ/dT · T: −β z (n σ(β z) − right) + 4 ln T, with β = 1/T.
+        for (z, right, count) in [(3.0, 25, 30), (6.0, 20, 25), (0.5, 190, 200)] {
+            let found = fit_temperature(&alike(z, right, count)).unwrap().value;
+            let scaled: f64 = z / found;
+            let sigmoid = 1.0 / (1.0 + (-scaled).exp());
+            let rest = -scaled * (count as f64 * sigmoid - right as f64) + 4.0 * found.ln();
+            assert!(rest.abs() < 1e-6, "{z}: {rest}");
         }
     }
 
     #[test]
-    fn the_range_is_kept_where_all_answers_are_right_or_wrong() {
-        assert!((best_temperature(&alike(1.0, 9, 9)) / TEMPERATURES[0] - 1.0).abs() < 1e-6);
-        assert!((best_temperature(&alike(1.0, 0, 9)) / TEMPERATURES[1] - 1.0).abs() < 1e-6);
+    fn no_other_temperature_is_better_and_the_interval_ends_where_it_is_worse_by_half_of_3_84() {
+        for predictions in [mixed(), alike(4.0, 17, 22)] {
+            let found = fit_temperature(&predictions).unwrap();
+            let best = by_hand(&predictions, found.value);
+            for step in -300..=300 {
+                let other = (f64::from(step) * 0.01).exp();
+                assert!(best <= by_hand(&predictions, other) + 1e-9, "{other}");
+                let is_inside = (found.interval[0]..=found.interval[1]).contains(&other);
+                assert_eq!(is_inside, by_hand(&predictions, other) - best <= 1.9205, "{other} {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_prior_holds_back_what_a_few_rows_would_overdo() {
+        // 21 of 26 are right at a logit of 0.5: the likelihood alone takes T = 0.5 / ln(21/5) = 0.348.
+        let found = fit_temperature(&alike(0.5, 21, 26)).unwrap();
+        assert!(found.value > 0.4 && found.value < 0.7, "{found:?}");
+        assert!(found.interval[0] < 0.348 && found.interval[1] > 0.9, "{found:?}");
+    }
+
+    #[test]
+    fn rows_without_enough_mistakes_carry_no_temperature() {
+        let message = |predictions| fit_temperature(&predictions).unwrap_err().to_string();
+        assert!(message(alike(3.0, 20, 20)).starts_with("20 rows with 0 wrong answers cannot carry a choice"));
+        assert!(message(alike(3.0, 5, 10)).starts_with("10 rows with 5 wrong answers"));
+    }
+
+    #[test]
+    fn a_temperature_at_the_end_of_its_range_is_refused() {
+        // All but uniform logits of which nearly all are right: certainty would fit best.
+        let message = fit_temperature(&alike(0.01, 2000, 2005)).unwrap_err().to_string();
+        assert_eq!(message, "the temperature that fits is 0.05, at the end of the range from 0.05 to 20");
+        let wrong = fit_temperature(&alike(3.0, 400, 1000)).unwrap_err();
+        assert!(matches!(wrong, NoTemperature::AtTheEnd { temperature } if temperature > 19.0), "{wrong}");
     }
 }

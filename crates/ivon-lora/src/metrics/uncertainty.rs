@@ -20,7 +20,9 @@ pub struct Uncertainty {
 
 /// −Σ p ln p of log-probabilities; a probability of 0 contributes 0.
 pub fn entropy(log_probabilities: &[f64]) -> f64 {
-    -log_probabilities.iter().filter(|value| value.is_finite()).map(|value| value.exp() * value).sum::<f64>()
+    let sum: f64 = log_probabilities.iter().filter(|value| value.is_finite()).map(|value| value.exp() * value).sum();
+    // Without −0, and without what rounding leaves below it.
+    (-sum).max(0.0) + 0.0
 }
 
 /// The uncertainty of every example from draws `[S][N][C]`; with one draw, its entropy is all aleatoric.
@@ -36,7 +38,12 @@ pub fn uncertainties(draws: &[LogProbabilities]) -> Result<Vec<Uncertainty>, Met
         let aleatoric = draws.iter().map(|draw| entropy(&draw[row])).sum::<f64>() / count;
         let answer = first_largest(mean);
         let others = draws.iter().filter(|draw| first_largest(&draw[row]) != answer).count();
-        Uncertainty { entropy: total, aleatoric, mutual_information: (total - aleatoric).max(0.0), disagreement: others as f64 / count }
+        Uncertainty {
+            entropy: total,
+            aleatoric,
+            mutual_information: (total - aleatoric).max(0.0) + 0.0,
+            disagreement: others as f64 / count,
+        }
     };
     Ok(mean.iter().enumerate().map(of_row).collect())
 }

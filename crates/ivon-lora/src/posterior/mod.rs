@@ -22,7 +22,7 @@ pub use laplace::{Laplace, LaplacePrediction};
 pub use masks::Masks;
 pub use members::Members;
 pub use rows::Rows;
-pub use sidecar::{Answer, BaseFingerprint, BaseRecord, PredictWith, SIDECAR_FILE, SIDECAR_FORMAT, Sidecar};
+pub use sidecar::{Answer, BaseFingerprint, BaseRecord, Calibration, PredictWith, SIDECAR_FILE, SIDECAR_FORMAT, Sidecar};
 pub use stored::{POSTERIOR_FILE, POSTERIOR_FORMAT, Stored, write_posterior};
 pub use swag::Swag;
 

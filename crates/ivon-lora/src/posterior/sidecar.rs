@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::PosteriorError;
+use crate::data::KnownRows;
 use crate::files;
 use crate::lora::portable_base_name;
 use crate::model::DecoderConfig;
@@ -51,8 +52,26 @@ pub struct Sidecar {
     pub seed: u64,
     /// Which of both was better on *calibrate*.
     pub predict_with: PredictWith,
+    /// What the temperatures rest on; none where none was chosen, and in sidecars from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+    /// The rows of the run by role, as hashes of their prompts; none in sidecars from before they were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<KnownRows>,
     /// The base.
     pub base: BaseRecord,
+}
+
+/// The rows by which temperatures were chosen, and how sure they are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Number of rows of *calibrate*.
+    pub rows: usize,
+    /// The 95 % interval of the mean's temperature.
+    pub interval: [f64; 2],
+    /// That of the temperature of the average over draws; none without draws.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_of_samples: Option<[f64; 2]>,
 }
 
 /// An answer word of the task.
@@ -220,6 +239,8 @@ mod tests {
             samples: 10,
             seed: 21,
             predict_with: PredictWith::Samples,
+            calibration: Some(Calibration { rows: 40, interval: [0.9, 1.4], interval_of_samples: None }),
+            rows: Some(KnownRows::default()),
             base: BaseRecord::new("/home/me/SmolLM2.gguf", &decoder(3), "abc".into()),
         }
     }

@@ -96,7 +96,7 @@ pub fn log_probabilities(
         let members: Vec<&Encoded> = group.iter().map(|&index| &examples[index]).collect();
         let questions = Questions::pack(&members);
         let values = choice_log_probabilities(network, low_rank, &questions).into_data();
-        let values = values.try_to_vec::<f32>().map_err(|error| PredictError::Device { reason: format!("{error:?}") })?;
+        let values = values.try_to_vec::<f32>().map_err(|error| PredictError::Device { reason: error.to_string() })?;
         let width = values.len() / group.len();
         for (place, &index) in group.iter().enumerate() {
             let row = &values[place * width..place * width + questions.choices(place)];

@@ -31,7 +31,7 @@ pub enum PredictError {
         id: String,
     },
     /// The backward pass would have to be watched, which only the CPU operation allows.
-    #[error("Kronecker factors are computed on the CPU alone, but the base is on `{device}`")]
+    #[error("Kronecker factors are computed on the CPU alone, but the base is on {device}")]
     OnlyCpu {
         /// Where the base is.
         device: String,

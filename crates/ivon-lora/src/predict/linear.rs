@@ -104,7 +104,7 @@ pub fn watch_curvature(
     let mut row = Vec::new();
     for column in 0..size.max(1) {
         let hidden = network.hidden_watched(&questions.batch, low_rank, observer);
-        let hidden = hidden.ok_or_else(|| PredictError::OnlyCpu { device: format!("{:?}", network.device()) })?;
+        let hidden = hidden.ok_or_else(|| PredictError::OnlyCpu { device: "another device".into() })?;
         let found = log_probabilities_at(network, hidden, &questions);
         let numbers: Vec<f64> = numbers(found.clone().inner())?.into_iter().map(f64::from).collect();
         row = log_softmax(&numbers, 1.0);
@@ -125,7 +125,7 @@ pub fn watch_curvature(
 }
 
 fn numbers(tensor: Tensor<2>) -> Result<Vec<f32>, PredictError> {
-    tensor.into_data().try_to_vec::<f32>().map_err(|error| PredictError::Device { reason: format!("{error:?}") })
+    tensor.into_data().try_to_vec::<f32>().map_err(|error| PredictError::Device { reason: error.to_string() })
 }
 
 /// A set in the linearised model: per example its log-probabilities at the mean and the covariance of its logits.

@@ -11,4 +11,4 @@ pub(crate) use choice::common_prefix;
 pub use choice::{Questions, choice_log_probabilities, log_probabilities_at};
 pub use error::PredictError;
 pub use linear::{Linearisation, watch_curvature};
-pub use scale::{SCALES, ScaleTrial, best_scale, linearised_nll, scale_trials};
+pub use scale::{SCALES, ScaleTrial, best_scale, linearised_predictions, scale_trials};

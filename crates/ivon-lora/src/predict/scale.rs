@@ -1,6 +1,5 @@
-//! The choice of τ: the scale of the variance with the lowest NLL on a held-out set, 0 where sampling does not help.
-
-use serde::Serialize;
+//! The choice of τ: the scale of the variance with the lowest NLL on a held-out set, 0 where sampling does not help; the scale that the
+//! settings name where that set cannot tell.
 
 use super::average::{EvaluationOptions, log_probabilities};
 use super::error::PredictError;
@@ -8,7 +7,7 @@ use super::linear::LinearSet;
 use crate::data::Encoded;
 use crate::forward::{LowRank, Network};
 use crate::lora::Adapter;
-use crate::metrics::{Predictions, mean_of_draws};
+use crate::metrics::{Ground, Predictions, TooLittle, mean_of_draws, preferred};
 use crate::posterior::{Linearised, Posterior};
 
 /// The scales that are tried: √τ, by which the noise is multiplied, in steps of a quarter from 0 to 2. Steps any finer are not told
@@ -16,12 +15,22 @@ use crate::posterior::{Linearised, Posterior};
 pub const SCALES: [f64; 9] = [0.0, 0.0625, 0.25, 0.5625, 1.0, 1.5625, 2.25, 3.0625, 4.0];
 
 /// A scale that was tried.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ScaleTrial {
     /// τ.
     pub scale: f64,
     /// Mean negative log-likelihood with the draws averaged, nats; at the mean where τ is 0.
     pub nll: f64,
+    /// The loss of each row, nats.
+    pub losses: Vec<f64>,
+    /// What the rows are to who would choose by them.
+    pub ground: Ground,
+}
+
+impl ScaleTrial {
+    fn new(scale: f64, predictions: &Predictions) -> Self {
+        Self { scale, nll: predictions.nll(), losses: predictions.losses(), ground: Ground::of(predictions) }
+    }
 }
 
 /// The NLL of a labelled set at each of `scales`, with the same draws 0 … S−1 at all of them. `watch` hears how many examples of how
@@ -47,13 +56,13 @@ pub fn scale_trials(
             .iter()
             .map(|&scale| {
                 let found = if scale == 0.0 { set.mean() } else { mean_of_draws(&set.draws(samples, options.seed, scale))? };
-                Ok(ScaleTrial { scale, nll: Predictions::new(found, labels.clone())?.nll() })
+                Ok(ScaleTrial::new(scale, &Predictions::new(found, labels.clone())?))
             })
             .collect();
     }
     let passes: usize = scales.iter().map(|&scale| if scale == 0.0 { 1 } else { samples }).sum();
     let mut done = 0;
-    let mut nll = |scale: f64| {
+    let mut trial = |scale: f64| {
         let draws = (0..if scale == 0.0 { 1 } else { samples as u64 }).map(|sample| {
             let draw = posterior.draw(sample, options.seed, scale)?;
             let low_rank = LowRank { adapter: &draw.adapter, scaling, dropout: draw.dropout };
@@ -64,18 +73,18 @@ pub fn scale_trials(
             Ok(found)
         });
         let draws: Vec<_> = draws.collect::<Result<_, PredictError>>()?;
-        Ok::<f64, PredictError>(Predictions::new(mean_of_draws(&draws)?, labels.clone())?.nll())
+        Ok::<_, PredictError>(ScaleTrial::new(scale, &Predictions::new(mean_of_draws(&draws)?, labels.clone())?))
     };
-    scales.iter().map(|&scale| Ok(ScaleTrial { scale, nll: nll(scale)? })).collect()
+    scales.iter().map(|&scale| trial(scale)).collect()
 }
 
-/// The NLL of a labelled set under each of several distributions of the linearised model around one mean, nats: with draws 0 … S−1, or
+/// A labelled set under each of several distributions of the linearised model around one mean: with draws 0 … S−1, or
 /// in closed form. Each example is differentiated once, for all of them. `watch` hears how many examples are done and says whether to
 /// go on.
 ///
 /// # Errors
 /// If an example has no label, a prediction fails, or `watch` says stop.
-pub fn linearised_nll(
+pub fn linearised_predictions(
     network: &Network,
     mean: &Adapter,
     distributions: &[&dyn Linearised],
@@ -83,27 +92,30 @@ pub fn linearised_nll(
     examples: &[Encoded],
     options: &EvaluationOptions,
     watch: &mut dyn FnMut(usize) -> bool,
-) -> Result<Vec<f64>, PredictError> {
+) -> Result<Vec<Predictions>, PredictError> {
     let labels = labels(examples)?;
     let sets = LinearSet::of_each(network, mean, distributions, scaling, examples, watch)?;
-    let nll = |set: &LinearSet| {
+    let predictions = |set: &LinearSet| {
         let averaged = mean_of_draws(&set.draws(options.samples, options.seed, options.scale))?;
-        Ok(Predictions::new(averaged, labels.clone())?.nll())
+        Ok(Predictions::new(averaged, labels.clone())?)
     };
-    sets.iter().map(nll).collect()
+    sets.iter().map(predictions).collect()
 }
 
 fn labels(examples: &[Encoded]) -> Result<Vec<usize>, PredictError> {
     examples.iter().map(|example| example.label.ok_or_else(|| PredictError::NoLabel { id: example.id.clone() })).collect()
 }
 
-/// The trial with the lowest NLL, the smallest scale of those that tie; τ = 0 where there is none.
-pub fn best_scale(trials: &[ScaleTrial]) -> f64 {
-    let better = |best: Option<ScaleTrial>, trial: &ScaleTrial| match best {
-        Some(best) if best.nll < trial.nll || best.nll == trial.nll && best.scale <= trial.scale => Some(best),
-        _ => Some(*trial),
-    };
-    trials.iter().fold(None, better).map_or(0.0, |best| best.scale)
+/// The scale that these rows prefer to the one at `default`: that of the lowest NLL, of those that tie the first, where it is better by
+/// more than a standard error; else the default.
+///
+/// # Errors
+/// [`TooLittle`] if the rows cannot carry a choice.
+pub fn best_scale(trials: &[ScaleTrial], default: usize) -> Result<f64, TooLittle> {
+    let Some(known) = trials.get(default) else { return Ok(1.0) };
+    known.ground.check()?;
+    let losses: Vec<Vec<f64>> = trials.iter().map(|trial| trial.losses.clone()).collect();
+    Ok(trials[preferred(&losses, default)].scale)
 }
 
 #[cfg(test)]
@@ -118,12 +130,24 @@ mod tests {
     use crate::predict::evaluate;
     use crate::testing::golden;
 
+    /// A trial in which `wrong` of 40 rows are answered wrongly; all of them have this loss, and every other one a tenth more or less.
+    fn trial(scale: f64, nll: f64, wrong: usize) -> ScaleTrial {
+        let losses = (0..40).map(|row| nll + if row % 2 == 0 { 0.1 } else { -0.1 }).collect();
+        ScaleTrial { scale, nll, losses, ground: Ground { rows: 40, wrong } }
+    }
+
     #[test]
-    fn the_smallest_of_the_best_scales_is_taken() {
-        let trials = |nll: &[f64]| -> Vec<ScaleTrial> { SCALES.iter().zip(nll).map(|(&scale, &nll)| ScaleTrial { scale, nll }).collect() };
-        assert_eq!(best_scale(&trials(&[0.7, 0.6, 0.5, 0.55])), 0.25);
-        assert_eq!(best_scale(&trials(&[0.5, 0.6, 0.5])), 0.0);
-        assert_eq!(best_scale(&[]), 0.0);
+    fn a_scale_is_chosen_where_the_rows_can_tell_it_from_the_default() {
+        let clear = [trial(0.0, 0.7, 10), trial(0.25, 0.5, 10), trial(1.0, 0.6, 10)];
+        assert_eq!(best_scale(&clear, 2), Ok(0.25));
+        let mut vague = clear.clone();
+        // One row speaks for it, another against it.
+        vague[1].losses = vague[2].losses.clone();
+        vague[1].losses[3] -= 4.0;
+        vague[1].losses[4] += 3.0;
+        assert_eq!(best_scale(&vague, 2), Ok(1.0));
+        let all_right = clear.map(|one| ScaleTrial { ground: Ground { rows: 40, wrong: 0 }, ..one });
+        assert!(best_scale(&all_right, 2).unwrap_err().to_string().starts_with("40 rows with 0 wrong answers"));
     }
 
     #[test]
@@ -149,11 +173,8 @@ mod tests {
         });
         let evaluated =
             evaluate(&network, &gaussian, 2.0, &examples, &EvaluationOptions { scale: 2.25, ..options }, &mut |_, _| true).unwrap();
-        let nll = |found| Predictions::new(found, vec![0, 1, 0, 1]).unwrap().nll();
-        let expected = [
-            ScaleTrial { scale: 0.0, nll: nll(evaluated.mean) },
-            ScaleTrial { scale: 2.25, nll: nll(mean_of_draws(&evaluated.draws).unwrap()) },
-        ];
+        let of = |scale, found| ScaleTrial::new(scale, &Predictions::new(found, vec![0, 1, 0, 1]).unwrap());
+        let expected = [of(0.0, evaluated.mean), of(2.25, mean_of_draws(&evaluated.draws).unwrap())];
         assert_eq!(trials.unwrap(), expected);
         assert_eq!((last, total), (12, 12));
         let point = PointEstimate { adapter };

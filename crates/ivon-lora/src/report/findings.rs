@@ -13,6 +13,17 @@ pub enum Severity {
     Problem,
 }
 
+impl Severity {
+    /// In one word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+}
+
 /// Something that explains a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -44,6 +55,10 @@ pub fn findings(records: &[Record], settings: &RunSettings) -> Vec<Finding> {
             Record::Step(step) => steps.push(step),
             Record::Evaluation(evaluation) => evaluations.push(evaluation),
         }
+    }
+    // What follows from weights that ran away explains nothing, and its remedies would lead further astray.
+    if let Some(found) = ran_away(&steps) {
+        return [not_finite(&steps), Some(found)].into_iter().flatten().collect();
     }
     let mut found: Vec<Finding> = [
         not_finite(&steps),
@@ -78,6 +93,20 @@ fn not_finite(steps: &[&StepRecord]) -> Option<Finding> {
     )
 }
 
+/// B beyond this norm has nothing to do with what was asked: it starts at 0 and W's own entries are below 1.
+const FAR: f64 = 1e3;
+
+fn ran_away(steps: &[&StepRecord]) -> Option<Finding> {
+    // NaN is far, too.
+    let step = steps.iter().find(|step| step.norm_b.is_nan() || step.norm_b > FAR)?;
+    let last = steps.last()?;
+    let what = format!(
+        "the weights ran away: the norm of B is {:.1e} after step {}, and the loss {:.1e} at the end",
+        step.norm_b, step.step, last.loss
+    );
+    finding(Severity::Problem, what, "start anew with a learning rate that is lower by a factor of ten or more")
+}
+
 fn clipped(steps: &[&StepRecord]) -> Option<Finding> {
     let share = median(steps.iter().skip(steps.len() / 2).filter_map(|step| step.clipped_share))?;
     let what = format!("{} of updates are clipped, so that a step's size is the learning rate times clip_radius", percent(share));
@@ -107,6 +136,9 @@ fn loss_not_falling(steps: &[&StepRecord]) -> Option<Finding> {
     None
 }
 
+/// Below this loss, nats, rows are learned by heart.
+const LEARNED: f64 = 0.1;
+
 fn gradient_vanished(steps: &[&StepRecord]) -> Option<Finding> {
     let part = steps.len().div_ceil(5);
     let norm = |steps: &[&StepRecord]| median(steps.iter().map(|step| step.gradient_norm));
@@ -115,6 +147,15 @@ fn gradient_vanished(steps: &[&StepRecord]) -> Option<Finding> {
         return None;
     }
     let what = format!("the gradient has vanished: its norm fell from {first:.2e} to {last:.2e}");
+    let loss = median(steps[steps.len() - part..].iter().map(|step| step.loss))?;
+    if loss > LEARNED {
+        let what = format!("{what}, and the loss is {loss:.3}: answers are certain, and wrong");
+        return finding(
+            Severity::Problem,
+            what,
+            "lower the learning rate: the weights have gone too far for a gradient to bring them back",
+        );
+    }
     finding(Severity::Warning, what, "the training rows are learned by heart: stop earlier, or train on more rows")
 }
 
@@ -273,10 +314,28 @@ mod tests {
 
     #[test]
     fn vanished_gradients_and_a_b_at_rest_are_seen() {
-        let vanished = only(&run(|step| step.gradient_norm = (-(step.step as f64) / 5.0).exp()), RunSettings::default());
-        assert!(vanished.what.starts_with("the gradient has vanished"), "{}", vanished.what);
+        let by_heart = run(|step| {
+            let left = (-(step.step as f64) / 5.0).exp();
+            (step.gradient_norm, step.loss) = (left, left);
+        });
+        let vanished = only(&by_heart, RunSettings::default());
+        assert!(vanished.remedy.starts_with("the training rows are learned by heart"), "{vanished:?}");
+        let wrong = only(&run(|step| step.gradient_norm = (-(step.step as f64) / 5.0).exp()), RunSettings::default());
+        assert!(wrong.what.ends_with("answers are certain, and wrong") && wrong.remedy.starts_with("lower"), "{wrong:?}");
         let rest = only(&run(|step| step.norm_b = 0.0), RunSettings::default());
         assert_eq!(rest.what, "B is still 0 after step 100: the model is the base");
+    }
+
+    #[test]
+    fn weights_that_ran_away_are_all_that_is_said() {
+        // As with a learning rate of 1e30: every other finding would be a consequence of it.
+        let records = run(|step| {
+            (step.norm_b, step.loss, step.gradient_norm, step.clipped_share) = (3e30, 2e30, 0.0, Some(1.0));
+        });
+        let settings = RunSettings { initial_sd: Some(0.1), spread_of_a: Some(0.024), beta2: Some(0.99999) };
+        let found = only(&records, settings);
+        assert_eq!(found.what, "the weights ran away: the norm of B is 3.0e30 after step 1, and the loss 2.0e30 at the end");
+        assert!(found.remedy.contains("lower by a factor of ten"), "{found:?}");
     }
 
     #[test]

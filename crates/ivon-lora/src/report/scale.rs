@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::page::Figure;
 use super::plot::{Axis, LineChart, Series};
 use super::{MainScores, Table};
+use crate::metrics::{Ground, not_told_from, preferred};
 
 /// The file that a run's folder keeps it in.
 pub const SCALE_FILE: &str = "scale.json";
@@ -47,16 +48,51 @@ pub struct ScaleChoice {
     pub n: usize,
     /// As for the curves, with all draws.
     pub points: Vec<ScalePoint>,
-    /// The τ of the lowest NLL; 0 where the mean is best.
+    /// The τ that these rows prefer to that of the adapter; 0 where the mean is best. That of the adapter where they cannot tell.
     pub scale: f64,
+    /// The smallest and the largest τ that these rows cannot tell from the one of the lowest NLL, by one standard error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_told_apart: Option<[f64; 2]>,
+    /// Why nothing is chosen, where the rows cannot carry a choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// The rows that τ is chosen on, scored at each τ.
+#[derive(Clone, Debug)]
+pub struct ScaleTrials {
+    /// Their split.
+    pub split: String,
+    /// As for the curves, with all draws.
+    pub points: Vec<ScalePoint>,
+    /// The loss of each row at each of these, nats.
+    pub losses: Vec<Vec<f64>>,
+    /// What they are to who would choose by them.
+    pub ground: Ground,
+    /// The adapter's own τ.
+    pub default: f64,
 }
 
 impl ScaleChoice {
-    /// Chooses the τ of the lowest NLL, the smallest of those that tie; none without points.
-    pub fn new(split: String, n: usize, points: Vec<ScalePoint>) -> Option<Self> {
-        let better = |best: ScalePoint, point: &ScalePoint| if point.scores.nll < best.scores.nll { *point } else { best };
-        let scale = points.iter().skip(1).fold(*points.first()?, better).scale;
-        Some(Self { split, n, points, scale })
+    /// Chooses the τ of the lowest NLL, the smallest of those that tie, where it is better than the τ next to the adapter's own by more
+    /// than a standard error; none without points.
+    pub fn new(trials: ScaleTrials) -> Option<Self> {
+        let ScaleTrials { split, points, losses, ground, default } = trials;
+        let away = |point: &ScalePoint| (point.scale - default).abs();
+        let own = (0..points.len()).min_by(|&one, &other| away(&points[one]).total_cmp(&away(&points[other])))?;
+        let nll = |index: usize| points[index].scores.nll;
+        let lowest = (0..points.len()).fold(0, |best, next| if nll(next) < nll(best) { next } else { best });
+        let alike: Vec<f64> = not_told_from(&losses, lowest).into_iter().map(|index| points[index].scale).collect();
+        let refused = ground.check().err().map(|too_little| too_little.to_string());
+        let chosen = if refused.is_some() { own } else { preferred(&losses, own) };
+        Some(Self {
+            split,
+            n: ground.rows,
+            scale: points[chosen].scale,
+            not_told_apart: Some([*alike.first()?, *alike.last()?]),
+            refused,
+            points,
+        })
     }
 }
 
@@ -101,8 +137,12 @@ impl ScaleReport {
         let samples = self.samples();
         let scales = self.scales();
         let end = scales.last().copied().unwrap_or(1.0);
-        let guides: Vec<(f64, String)> =
-            self.choice.iter().map(|choice| (choice.scale, format!("chosen: {}", number(choice.scale)))).collect();
+        let guides: Vec<(f64, String)> = self
+            .choice
+            .iter()
+            .filter(|choice| choice.refused.is_none())
+            .map(|choice| (choice.scale, format!("chosen: {}", number(choice.scale))))
+            .collect();
         SCORES
             .iter()
             .map(|(file, name, is_share, value)| {
@@ -138,10 +178,19 @@ impl ScaleReport {
         let Some(choice) = &self.choice else {
             return "no τ is chosen: there are no rows to choose on but those of the curves".into();
         };
+        if let Some(reason) = &choice.refused {
+            return format!("no τ is chosen on {}: {reason}", choice.split);
+        }
         let nll = |scale: f64| choice.points.iter().find(|point| point.scale == scale).map_or(f64::NAN, |point| point.scores.nll);
         let first = choice.points.first().map_or(0.0, |point| point.scale);
+        let alike = choice.not_told_apart.map_or_else(String::new, |[low, high]| match low == high {
+            true => "; every other τ is worse by more than a standard error".into(),
+            false => format!("; from τ = {} to {} the rows cannot tell which is best", number(low), number(high)),
+        });
+        let last = choice.points.last().map_or(f64::NAN, |point| point.scale);
+        let end = if choice.scale == last { "; it is the largest that was tried, `--end` tries larger ones" } else { "" };
         format!(
-            "chosen on {} ({} examples): τ = {}, NLL {:.4} ({:.4} at the mean)",
+            "chosen on {} ({} examples): τ = {}, NLL {:.4} ({:.4} at the mean){alike}{end}",
             choice.split,
             choice.n,
             number(choice.scale),
@@ -196,19 +245,51 @@ mod tests {
         ScalePoint { scale, samples, scores: MainScores { accuracy: 0.75, nll, ece: 0.1, brier: 0.3 } }
     }
 
+    /// Forty rows at three τ with these NLL; at the second they are lower on every row but a few.
+    fn trials(nll: [f64; 3], wrong: usize, default: f64) -> ScaleTrials {
+        let points = [0.0, 0.5, 1.0].iter().zip(nll).map(|(&scale, nll)| point(scale, 2, nll)).collect();
+        let losses = nll.iter().map(|nll| (0..40).map(|row| nll + 0.01 * f64::from(row % 2)).collect()).collect();
+        ScaleTrials { split: "calibrate".into(), points, losses, ground: Ground { rows: 40, wrong }, default }
+    }
+
     fn report() -> ScaleReport {
         let points = [0.0, 0.5, 1.0].iter().flat_map(|&scale| [point(scale, 1, 0.7), point(scale, 2, 0.6 - 0.1 * scale)]).collect();
-        let choice = ScaleChoice::new("calibrate".into(), 8, vec![point(0.0, 2, 0.6), point(0.5, 2, 0.4), point(1.0, 2, 0.5)]);
+        let choice = ScaleChoice::new(trials([0.6, 0.4, 0.5], 10, 1.0));
         ScaleReport { split: "test".into(), n: 16, bins: 10, seed: 1, points, choice }
     }
 
     #[test]
-    fn the_lowest_nll_on_calibrate_is_chosen_and_a_tie_goes_to_the_smaller_scale() {
+    fn the_lowest_nll_on_calibrate_is_chosen_where_the_rows_can_tell() {
         assert_eq!(report().choice.unwrap().scale, 0.5);
-        assert_eq!(ScaleChoice::new("c".into(), 1, vec![point(0.0, 1, 0.5), point(1.0, 1, 0.5)]).unwrap().scale, 0.0);
-        assert_eq!(ScaleChoice::new("c".into(), 1, vec![]), None);
-        assert_eq!(report().sentence(), "chosen on calibrate (8 examples): τ = 0.5, NLL 0.4000 (0.6000 at the mean)");
+        assert_eq!(
+            report().sentence(),
+            "chosen on calibrate (40 examples): τ = 0.5, NLL 0.4000 (0.6000 at the mean); every other τ is worse by more than a standard \
+             error"
+        );
+        // One row speaks for τ = 0.5, another against it: that of the adapter stays.
+        let mut vague = trials([0.6, 0.55, 0.6], 10, 1.0);
+        vague.losses = vec![vec![0.6; 40]; 3];
+        (vague.losses[1][7], vague.losses[1][8]) = (-1.4, 2.0);
+        let choice = ScaleChoice::new(vague).unwrap();
+        assert_eq!((choice.scale, choice.not_told_apart), (1.0, Some([0.0, 1.0])));
+        let sentence = ScaleReport { choice: Some(choice), ..report() }.sentence();
+        assert!(
+            sentence.ends_with(
+                "from τ = 0 to 1 the rows cannot tell which is best; it is the largest that was tried, `--end` tries larger ones"
+            ),
+            "{sentence}"
+        );
+        assert_eq!(ScaleChoice::new(ScaleTrials { points: vec![], losses: vec![], ..trials([0.0; 3], 10, 1.0) }), None);
         assert!(ScaleReport { choice: None, ..report() }.sentence().starts_with("no τ is chosen"));
+    }
+
+    #[test]
+    fn rows_without_mistakes_choose_no_scale() {
+        let choice = ScaleChoice::new(trials([0.1, 0.2, 0.3], 0, 1.0)).unwrap();
+        assert_eq!(choice.scale, 1.0);
+        let report = ScaleReport { choice: Some(choice), ..report() };
+        assert!(report.sentence().starts_with("no τ is chosen on calibrate: 40 rows with 0 wrong answers"), "{}", report.sentence());
+        assert!(!report.figures()[1].picture.inline().contains("chosen:"));
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::evaluation::{EvaluationReport, Temperatures, predictions};
 use super::folder::{self, OpenedAdapter, write_json, write_predictions};
+use super::known;
 use super::lines::mark_truncated;
 use super::named::{listen, locate_adapter, other_base};
-use super::train::{Watch, same_answers};
+use super::train::{Watch, answers_of, same_answers};
 use super::{Base, ModelConfig, RunError, RunEvent, base};
-use crate::data::{self, DataConfig, DataError, EncodeOptions, EncodedSet, Example, LabelReading, Prepared, Source, Split, Task};
+use crate::data::{self, DataConfig, DataError, EncodeOptions, EncodedSet, Example, LabelReading, Prepared, Role, Source, Split, Task};
 use crate::files;
 use crate::posterior::{PredictWith, Spread};
 use crate::predict::{Evaluated, EvaluationOptions, evaluate as evaluate_set};
@@ -24,6 +25,8 @@ pub struct EvaluateRequest {
     pub data: PathBuf,
     /// The split's name; by default test, else validation.
     pub split: Option<String>,
+    /// The role that rows must have played when the adapter was trained; all rows where absent.
+    pub role: Option<Role>,
     /// A task, for an adapter that names none.
     pub task: Option<Task>,
     /// Number of draws.
@@ -80,6 +83,10 @@ impl Opened {
         let samples = request.samples.or(sidecar.map(|sidecar| sidecar.samples)).unwrap_or(10);
         if spread == Spread::None && request.samples.is_some_and(|samples| samples > 0) {
             watch(RunEvent::Note("the adapter is a point estimate: there is nothing to draw, all samples would be the mean".into()));
+        }
+        if spread != Spread::Scaled && request.scale.is_some() {
+            let what = if spread == Spread::None { "a point estimate" } else { "a posterior without a variance" };
+            watch(RunEvent::Warning(format!("the adapter is {what}: there is no variance that a scale could multiply")));
         }
         let scale = request.scale.or(sidecar.map(|sidecar| sidecar.scale)).unwrap_or(1.0);
         let seed = sidecar.map_or(0, |sidecar| sidecar.seed);
@@ -153,7 +160,15 @@ impl Opened {
 /// Whatever is wrong with base, adapter, data, or a file.
 pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<EvaluationReport, RunError> {
     let opened = Opened::open(request, watch)?;
-    let (split, source) = rows(&request.data, request.split.as_deref(), &opened.prepared)?;
+    let (file, mut source) = rows(&request.data, request.split.as_deref(), &opened.prepared)?;
+    let sidecar = opened.adapter.sidecar.as_ref();
+    if let Some(role) = request.role {
+        source.examples = known::of_role(sidecar, role, &request.data, source.examples)?;
+    }
+    if request.role != Some(Role::Train) {
+        known::warn_of_trained(sidecar, &request.data, &source.examples, watch);
+    }
+    let split = request.role.map_or_else(|| file.clone(), |role| role.to_string());
     let (examples, set) = opened.encode_rows(&split, source, request.eval_limit, watch)?;
     super::evaluation::labels(&set.examples)?;
     if let Some(out) = &request.out {
@@ -164,6 +179,8 @@ pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Evaluatio
     let EvaluationOptions { seed, scale, .. } = opened.options;
     let same_answers = same_answers(&opened.task);
     let mut report = EvaluationReport::new(&split, &set.examples, &evaluated, same_answers, seed, scale, opened.chosen)?;
+    report.source = request.role.map(|_| format!("of {file}"));
+    report.answers = answers_of(&opened.task);
     if let Some(temperatures) = opened.temperatures {
         report = report.with_temperatures(&set.examples, &evaluated, same_answers, temperatures)?;
     }

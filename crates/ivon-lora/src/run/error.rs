@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::data::{DataError, TokenizerError};
+use crate::data::{DataError, Role, TokenizerError};
 use crate::files::FileError;
 use crate::lora::LoraError;
 use crate::metrics::MetricsError;
@@ -54,6 +54,15 @@ pub enum RunError {
     /// A resumed run would not be the one that was interrupted.
     #[error("`{}` was started with other settings: {}", folder.display(), differences.join(", "))]
     OtherSettings { folder: PathBuf, differences: Vec<String> },
+    /// The data of a run are others than those that it was started with.
+    #[error("`{}` was started with other data: {}", folder.display(), differences.join(", "))]
+    OtherData { folder: PathBuf, differences: Vec<String> },
+    /// The rows of a run cannot be given the roles that they had.
+    #[error("the rows of `{}` cannot play the roles that its splits.json gives them: {reason}", folder.display())]
+    OtherRoles { folder: PathBuf, reason: String },
+    /// It is not known which rows played a role.
+    #[error("no row of `{}` is known to be of the role {role}: {reason}", path.display())]
+    UnknownRole { role: Role, path: PathBuf, reason: String },
     /// A file that the program wrote itself does not read.
     #[error("`{}` cannot be used: {reason}", path.display())]
     Malformed { path: PathBuf, reason: String },
@@ -69,6 +78,9 @@ pub enum RunError {
     /// A scale shall be chosen, and there are no rows for it but those that are scored.
     #[error("there are no rows to choose the scale on but those that are scored")]
     NothingToChooseOn,
+    /// The rows that a scale shall be chosen on cannot carry a choice.
+    #[error("no scale is chosen on {split}, and none is written: {reason}")]
+    TooLittleToChooseOn { split: String, reason: String },
     /// Rows to score have no label.
     #[error("example `{id}` has no label to score against")]
     NoLabel { id: String },
@@ -111,8 +123,17 @@ impl RunError {
             Self::FolderHoldsRun { .. } => Some("go on with `--resume`, or name another folder with `--out`".into()),
             Self::FolderInUse { .. } => Some("wait for it to end, or name another folder with `--out`".into()),
             Self::OtherSettings { .. } => {
-                Some("resume with the settings that the run was started with, or start anew in another folder".into())
+                Some("resume with the settings that the run was started with, or start anew in another folder named by `--out`".into())
             }
+            Self::OtherData { .. } => Some(
+                "put the files back as they were; what the new data come to is another run, in another folder named by `--out`, and a cell \
+                 of a comparison is made anew where its folder is removed"
+                    .into(),
+            ),
+            Self::OtherRoles { .. } => Some(
+                "start a run anew in another folder named by `--out`; a cell of a comparison is made anew where its folder is removed".into(),
+            ),
+            Self::UnknownRole { .. } => Some("name a file of rows that it was not trained on with `--data`".into()),
             Self::Malformed { .. } => Some("was it edited? every run writes its own".into()),
             Self::Memory { .. } => Some(
                 "keep the base as it is with `--base-precision as-is`, add `--recompute`, or lower `--batch-size` or `--max-length`".into(),
@@ -123,6 +144,9 @@ impl RunError {
             Self::NoPosterior { .. } => Some("train with an optimizer that learns one, such as `--optimizer ivon`".into()),
             Self::NothingToChooseOn => {
                 Some("name a folder with a file named calibrate, or a run, whose own rows were set aside for it".into())
+            }
+            Self::TooLittleToChooseOn { .. } => {
+                Some("name a folder with more rows in a file named calibrate with `--data`, or a scale of your own with `--scale`".into())
             }
             Self::NoLabel { .. } => Some("use `ivon-lora predict` for rows without labels".into()),
             Self::NoRows { .. } => Some("`ivon-lora inspect data` says what is in a folder".into()),

@@ -7,17 +7,23 @@ use serde::{Deserialize, Serialize};
 use super::RunError;
 use crate::data::{Choices, Encoded, Example};
 use crate::metrics::{Bootstrap, Predictions, Scores, at_temperature, entropy, first_largest, log_softmax, mean_of_draws, uncertainties};
-use crate::posterior::{PredictWith, Sidecar};
+use crate::posterior::{Calibration, PredictWith, Sidecar};
 use crate::predict::Evaluated;
-use crate::report::{score_table, sentence_for_a_stranger};
+use crate::report::{Finding, class_findings, class_table, confusion_table, majority_sentence, score_table, sentence_for_a_stranger};
 
 /// Scores of one split at the mean and with 1 … S draws.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationReport {
-    /// Role of the rows: `test`, …
+    /// Role of the rows: `test`, …; the file's name where a file was named.
     pub split: String,
+    /// Where rows of a role come from: `carved from train.jsonl`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// Number of examples.
     pub n: usize,
+    /// The answer words in the order of the classes; empty where every row has its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<String>,
     /// Number of bins of the headline ECE.
     pub bins: usize,
     /// Names the draws.
@@ -58,13 +64,26 @@ pub struct Temperatures {
     pub mean: f64,
     /// That of the average over draws.
     pub samples: f64,
+    /// What they rest on; not known of adapters from before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 impl Temperatures {
     /// Those of a sidecar; none where nothing was chosen.
     pub fn of(sidecar: &Sidecar) -> Option<Self> {
-        let found = Self { mean: sidecar.temperature, samples: sidecar.temperature_of_samples };
-        (found != Self { mean: 1.0, samples: 1.0 }).then_some(found)
+        let Sidecar { temperature: mean, temperature_of_samples: samples, calibration, .. } = *sidecar;
+        (calibration.is_some() || mean != 1.0 || samples != 1.0).then_some(Self { mean, samples, calibration })
+    }
+
+    /// How many rows they rest on, and how sure they are.
+    pub fn sentence(&self) -> String {
+        let Some(Calibration { rows, interval: [low, high], interval_of_samples }) = self.calibration else {
+            return "how many rows of calibrate the temperatures rest on is not known".into();
+        };
+        let samples = interval_of_samples.map_or_else(String::new, |[low, high]| format!(", of the samples' {low:.2} to {high:.2}"));
+        let (what, of_mean) = if samples.is_empty() { ("temperature rests", "") } else { ("temperatures rest", " of the mean's") };
+        format!("the {what} on {rows} rows of calibrate: 95 % interval{of_mean} {low:.2} to {high:.2}{samples}")
     }
 }
 
@@ -103,7 +122,9 @@ impl EvaluationReport {
         };
         Ok(Self {
             split: split.into(),
+            source: None,
             n: examples.len(),
+            answers: Vec::new(),
             bins: mean.num_bins,
             seed,
             scale,
@@ -175,20 +196,53 @@ impl EvaluationReport {
     }
 }
 
-impl fmt::Display for EvaluationReport {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "{} ({} examples)", self.split, self.n)?;
-        writeln!(formatter, "{}", score_table(&self.rows()).to_text().trim_end())?;
+impl EvaluationReport {
+    /// `test (12 examples, carved from train.jsonl)`.
+    pub fn rows_named(&self) -> String {
+        let source = self.source.as_ref().map_or_else(String::new, |source| format!(", {source}"));
+        format!("{} ({} examples{source})", self.split, self.n)
+    }
+
+    /// What stands out in the scores that the run recommends.
+    pub fn findings(&self) -> Vec<Finding> {
+        class_findings(self.recommended(), &self.answers, &self.split)
+    }
+
+    /// Class by class scores of what the run recommends; empty where rows have answers of their own.
+    fn classes(&self) -> String {
+        let Some(classes) = &self.recommended().classes else { return String::new() };
+        let matrix = confusion_table(classes, &self.answers).map_or_else(String::new, |table| format!("\n{}", table.to_text()));
+        let table = class_table(classes, &self.answers).to_text();
+        format!("\n{table}{matrix}{}\n", majority_sentence(classes, &self.answers))
+    }
+}
+
+impl EvaluationReport {
+    /// Scores, what the temperatures rest on, and classes: all but findings and the sentence for a stranger.
+    pub fn tables(&self) -> String {
         let [low, high] = self.recommended().intervals.ece;
         let named = match self.chosen {
             PredictWith::Mean => "the mean",
             PredictWith::Samples => "the samples",
         };
-        writeln!(
-            formatter,
-            "ECE of {named}: 95 % interval {low:.3} to {high:.3}; a perfectly calibrated model of this size shows {:.3}",
-            self.recommended().ece_floor
-        )?;
+        let calibration = self.at_temperature.as_ref().map_or_else(String::new, |scaled| scaled.temperatures.sentence() + "\n");
+        format!(
+            "{}\n{}ECE of {named}: 95 % interval {low:.3} to {high:.3}; a perfectly calibrated model of this size shows {:.3}\n\
+             {calibration}{}",
+            self.rows_named(),
+            score_table(&self.rows()).to_text(),
+            self.recommended().ece_floor,
+            self.classes()
+        )
+    }
+}
+
+impl fmt::Display for EvaluationReport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{}", self.tables())?;
+        for finding in self.findings() {
+            writeln!(formatter, "{}: {}; {}", finding.severity.name(), finding.what, finding.remedy)?;
+        }
         write!(formatter, "{}", self.sentence())
     }
 }
@@ -221,6 +275,9 @@ pub struct Prediction {
     /// The confidence after temperature scaling, where a temperature was chosen on calibrate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibrated_confidence: Option<f64>,
+    /// The number of rows of calibrate that it rests on, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibrated_on: Option<usize>,
     /// Which distribution answer and confidence come from.
     pub answered_with: PredictWith,
     /// Entropy of the averaged probabilities, nats.
@@ -277,6 +334,7 @@ pub(super) fn predictions(
                 let temperature = if chosen == PredictWith::Samples { found.samples } else { found.mean };
                 log_softmax(answered, temperature)[answer].exp()
             }),
+            calibrated_on: temperatures.and_then(|found| Some(found.calibration?.rows)),
             answered_with: chosen,
             entropy: entropy(average),
             mutual_information: uncertainty.map_or(0.0, |u| u.mutual_information),

@@ -4,25 +4,20 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::base::{Asked, KnownBase};
-use super::evaluation::{Cost, EvaluationReport, Temperatures, predictions};
+use super::calibrate::Calibrated;
+use super::evaluation::{Cost, EvaluationReport, predictions};
 use super::folder::{self, AdapterFolder, RunFolder, card_scores, write_predictions};
 use super::lines::mark_truncated;
-use super::train::{Sets, Watch, options, same_answers};
+use super::train::{Sets, Watch, answers_of, options, same_answers};
 use super::{Base, RunConfig, RunError, RunEvent};
-use crate::data::{self, Dataset, EncodedSet, Example, Role, Task};
+use crate::data::{self, Dataset, EncodedSet, Example, KnownRows, LoadReport, Role, Task};
 use crate::lora::{Adapter, LoraConfig};
-use crate::method::{Fit, member_folder};
-use crate::metrics::{Predictions, best_temperature, mean_of_draws};
+use crate::method::{CHOSEN_BY, Fit, member_folder};
+use crate::metrics::Predictions;
 use crate::posterior::{Answer, CardFacts, Posterior, PredictWith, SIDECAR_FORMAT, Sidecar, Spread};
 use crate::predict::{Evaluated, EvaluationOptions, SCALES, best_scale, evaluate, log_probabilities, scale_trials};
 use crate::report::{Record, read_records};
 use crate::train::{METRICS_FILE, TrainError};
-
-/// What was chosen on calibrate.
-struct Calibrated {
-    predict_with: PredictWith,
-    temperatures: Option<Temperatures>,
-}
 
 /// What stands when training has ended.
 pub(super) struct Finish<'a> {
@@ -41,6 +36,9 @@ impl Finish<'_> {
     pub fn run(&self, trained: Vec<Box<dyn Posterior>>, kept_step: u64, watch: Watch<'_>) -> Result<EvaluationReport, RunError> {
         let started = Instant::now();
         let posterior = self.posterior(trained, watch)?;
+        if let Some(said) = chosen_precision(posterior.as_ref())? {
+            watch(RunEvent::Note(said));
+        }
         let fitting_seconds = started.elapsed().as_secs_f64();
         let posterior = posterior.as_ref();
         let samples = posterior.spread().draws(self.config.evaluation.samples);
@@ -115,44 +113,48 @@ impl Finish<'_> {
         Ok(evaluate(&self.base.network, posterior, self.lora.scaling(), &set.examples, options, &mut watch)?)
     }
 
-    /// τ: the one with the lowest NLL on calibrate where the settings ask for that, else theirs.
+    /// τ: the one that calibrate prefers to that of the settings where they ask for a choice, else theirs.
     fn scale(&self, posterior: &dyn Posterior, options: &EvaluationOptions, watch: Watch<'_>) -> Result<f64, RunError> {
         let set = &self.sets.calibrate;
         if !self.config.evaluation.choose_scale || set.examples.is_empty() || options.samples == 0 || posterior.spread() != Spread::Scaled {
             return Ok(options.scale);
         }
+        let mut scales = SCALES.to_vec();
+        let default = scales.iter().position(|scale| *scale == options.scale).unwrap_or_else(|| {
+            scales.push(options.scale);
+            scales.len() - 1
+        });
         let mut told = |done, total| watch(RunEvent::Progress { what: "choosing τ on calibrate", done, total });
         let scaling = self.lora.scaling();
-        let trials = scale_trials(&self.base.network, posterior, scaling, &set.examples, options, &SCALES, &mut told)?;
-        let scale = best_scale(&trials);
+        let trials = scale_trials(&self.base.network, posterior, scaling, &set.examples, options, &scales, &mut told)?;
         let list: Vec<String> = trials.iter().map(|trial| format!("{:.3} at {}", trial.nll, trial.scale)).collect();
-        watch(RunEvent::Note(format!("calibrate: τ = {scale} has the lowest NLL ({})", list.join(", "))));
+        let list = list.join(", ");
+        let (scale, said) = match best_scale(&trials, default) {
+            Err(too_little) => (options.scale, format!("no τ is chosen, it stays {}: {too_little}", options.scale)),
+            Ok(scale) if scale == options.scale => {
+                (scale, format!("τ stays {scale}, than which no other is better by more than a standard error"))
+            }
+            Ok(scale) if SCALES.last() == Some(&scale) => {
+                (scale, format!("τ = {scale} has the lowest NLL and is the largest that is tried: a larger one may be better"))
+            }
+            Ok(scale) => (scale, format!("τ = {scale} has the lowest NLL")),
+        };
+        watch(RunEvent::Note(format!("calibrate: {said} (NLL {list})")));
         Ok(scale)
     }
 
-    /// On calibrate: mean or samples, whichever has the lower NLL, and the temperature of each; the mean at no temperature where there
-    /// is no such set.
+    /// On calibrate: mean or samples, and the temperature of each; the mean at no temperature where there is no such set.
     fn calibrate(&self, posterior: &dyn Posterior, options: &EvaluationOptions, watch: Watch<'_>) -> Result<Calibrated, RunError> {
         let set = &self.sets.calibrate;
         if set.examples.is_empty() {
-            return Ok(Calibrated { predict_with: PredictWith::Mean, temperatures: None });
+            return Ok(Calibrated::nothing());
         }
         let evaluated = self.evaluate(posterior, set, options, "evaluating calibrate", watch)?;
-        let labels = super::evaluation::labels(&set.examples)?;
-        let mean = Predictions::new(evaluated.mean, labels.clone())?;
-        let mut temperatures = Temperatures { mean: best_temperature(&mean), samples: 1.0 };
-        let mut said = format!("calibrate: NLL {:.3} at the mean, T = {:.2}", mean.nll(), temperatures.mean);
-        let mut predict_with = PredictWith::Mean;
-        if !evaluated.draws.is_empty() {
-            let sampled = Predictions::new(mean_of_draws(&evaluated.draws)?, labels)?;
-            temperatures.samples = best_temperature(&sampled);
-            said += &format!("; {:.3} with {} samples, T = {:.2}", sampled.nll(), evaluated.draws.len(), temperatures.samples);
-            if sampled.nll() < mean.nll() {
-                predict_with = PredictWith::Samples;
-            }
+        let mut calibrated = Calibrated::on(&set.examples, evaluated)?;
+        for said in calibrated.said.drain(..) {
+            watch(said);
         }
-        watch(RunEvent::Note(said));
-        Ok(Calibrated { predict_with, temperatures: Some(temperatures) })
+        Ok(calibrated)
     }
 
     /// Scores on test, beside those of the untuned base.
@@ -182,9 +184,11 @@ impl Finish<'_> {
         let started = Instant::now();
         let evaluated = self.evaluate(posterior, set, options, "evaluating test", watch)?;
         let seconds = started.elapsed().as_secs_f64();
-        let split = self.dataset.report.sources.get(&Role::Test).map_or("test", |split| split.name());
+        let split = Role::Test.name();
         let mut report =
             EvaluationReport::new(split, &set.examples, &evaluated, same_answers(self.task), options.seed, options.scale, chosen)?;
+        report.source = source_of(&self.dataset.report, Role::Test);
+        report.answers = answers_of(self.task);
         let labels = super::evaluation::labels(&set.examples)?;
         let base = Predictions::new(base, labels)?;
         report.base = Some(crate::metrics::Scores::of(&base, same_answers(self.task), &Default::default()));
@@ -207,6 +211,8 @@ impl Finish<'_> {
             samples: options.samples,
             seed: self.config.seed,
             predict_with: calibrated.predict_with,
+            calibration: calibrated.temperatures.and_then(|found| found.calibration),
+            rows: Some(KnownRows::of(self.dataset)),
             base: self.base.record.clone(),
         }
     }
@@ -245,6 +251,22 @@ impl Finish<'_> {
             posterior: None,
         }
     }
+}
+
+/// By what the prior precision of a Laplace approximation was chosen, in a sentence.
+fn chosen_precision(posterior: &dyn Posterior) -> Result<Option<String>, RunError> {
+    let Some(stored) = posterior.stored()? else { return Ok(None) };
+    let fact = |key: &str| stored.facts.get(key);
+    let both = fact("prior_precision").zip(fact(CHOSEN_BY)).filter(|(_, by)| *by != "setting");
+    Ok(both.map(|(precision, by)| format!("prior precision {precision}, chosen by the {by}")))
+}
+
+/// Where the rows of a role come from: `carved from train.jsonl`, `of validation.jsonl`.
+pub(super) fn source_of(report: &LoadReport, role: Role) -> Option<String> {
+    let split = report.sources.get(&role)?;
+    let files: Vec<String> = report.files.iter().filter(|file| file.split == *split).map(|file| file_name(&file.path)).collect();
+    let how = if report.carved.contains(&role) { "carved from" } else { "of" };
+    Some(format!("{how} {}", files.join(" and ")))
 }
 
 fn file_name(path: &str) -> String {

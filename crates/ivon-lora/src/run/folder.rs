@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use serde::Serialize;
 
-use super::{EvaluationReport, Prediction, RunConfig, RunError};
+use super::{EvaluationReport, Prediction, Provenance, RunConfig, RunError};
 use crate::files::{self, FileError};
 use crate::lora::{Adapter, LoraConfig, write_peft};
 use crate::posterior::{CardFacts, POSTERIOR_FILE, Posterior, SIDECAR_FILE, Sidecar, load_posterior, write_model_card, write_posterior};
@@ -46,6 +46,8 @@ pub struct RunFolder {
     path: PathBuf,
     /// Whether the run goes on from a checkpoint.
     pub resumes: bool,
+    /// What the run that goes on was made with; none of one that begins.
+    pub started: Option<Provenance>,
     _lock: File,
 }
 
@@ -69,7 +71,7 @@ impl RunFolder {
         let has_checkpoint = Checkpoints::new(path.join(CHECKPOINTS_FOLDER), 1).newest().is_some();
         // A run that was killed before its first checkpoint is taken up at its first step.
         let resumes = start != Start::New && has_checkpoint;
-        let folder = Self { path: path.into(), resumes, _lock: lock };
+        let mut folder = Self { path: path.into(), resumes, started: None, _lock: lock };
         let settings = path.join(RUN_FILE);
         if start == Start::Resumed && !has_checkpoint && !settings.exists() {
             return Err(TrainError::NothingToResume { path: path.into() }.into());
@@ -86,6 +88,7 @@ impl RunFolder {
                 if !differences.is_empty() {
                     return Err(RunError::OtherSettings { folder: path.into(), differences });
                 }
+                folder.started = started.provenance;
             }
             (false, _) => {}
         }

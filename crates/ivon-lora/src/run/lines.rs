@@ -133,6 +133,7 @@ mod tests {
             answer: "Yes".into(),
             confidence: 0.75,
             calibrated_confidence: None,
+            calibrated_on: None,
             answered_with: PredictWith::Mean,
             entropy: 0.5,
             mutual_information: 0.0,

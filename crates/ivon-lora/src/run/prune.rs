@@ -90,7 +90,7 @@ fn pruned(adapter: &Adapter, order: &[usize], share: f64) -> Result<Adapter, Run
         let (shape, device) = (tensor.dims(), tensor.device());
         let data = tensor.into_data().try_to_vec::<f32>();
         let mut values = data.map_err(|error| {
-            PosteriorError::Lora(crate::lora::LoraError::Device { path: "the adapter".into(), reason: format!("{error:?}") })
+            PosteriorError::Lora(crate::lora::LoraError::Device { path: "the adapter".into(), reason: error.to_string() })
         })?;
         for (value, kept) in values.iter_mut().zip(&is_kept[start..]) {
             *value = if *kept { *value } else { 0.0 };

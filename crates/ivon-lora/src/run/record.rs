@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::estimate::duration;
 use super::folder::read_run;
+use super::rows::changed_files;
 use super::{ADAPTER_FOLDER, EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction, RUN_FILE, RunConfig, RunError};
 use crate::files;
 use crate::lora::ADAPTER_FILE;
@@ -12,8 +13,8 @@ use crate::metrics::{Predictions, Scores};
 use crate::posterior::PredictWith;
 use crate::report::page::{Distribution, ExampleRow, Examples, RunPage};
 use crate::report::{
-    AdapterSpread, Finding, PRUNE_FILE, PruneReport, Record, RunSettings, SCALE_FILE, SHIFT_FILE, ScaleReport, ShiftReport, adapter_spread,
-    findings, read_records,
+    AdapterSpread, Finding, PRUNE_FILE, PruneReport, Record, RunSettings, SCALE_FILE, SHIFT_FILE, ScaleReport, Severity, ShiftReport,
+    adapter_spread, findings, read_records,
 };
 use crate::train::METRICS_FILE;
 
@@ -53,14 +54,17 @@ impl RunRecord {
         let config = read_run(&folder.join(RUN_FILE))?;
         let present = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
         let records = present(METRICS_FILE).map(|path| read_records(&path)).transpose()?.unwrap_or_default();
-        let evaluation = present(EVALUATION_FILE).map(|path| read_json(&path)).transpose()?;
+        let evaluation: Option<EvaluationReport> = present(EVALUATION_FILE).map(|path| read_json(&path)).transpose()?;
         let predictions = present(PREDICTIONS_FILE).map(|path| read_predictions(&path)).transpose()?.unwrap_or_default();
         let adapter = folder.join(ADAPTER_FOLDER);
         let adapter = adapter.join(ADAPTER_FILE).exists().then(|| adapter_spread(&adapter)).transpose()?;
         let scale = present(SCALE_FILE).map(|path| read_json(&path)).transpose()?;
         let prune = present(PRUNE_FILE).map(|path| read_json(&path)).transpose()?;
         let shift = present(SHIFT_FILE).map(|path| read_json(&path)).transpose()?;
-        let findings = findings(&records, &run_settings(&config, folder));
+        let mut findings = findings(&records, &run_settings(&config, folder));
+        findings.extend(evaluation.iter().flat_map(EvaluationReport::findings));
+        findings.extend(changed(&config));
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         let name = std::path::absolute(folder).ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
         let name = name.unwrap_or_else(|| "run".into());
         Ok(Self { name, config, records, evaluation, predictions, adapter, scale, prune, shift, findings })
@@ -78,7 +82,11 @@ impl RunRecord {
             facts: self.facts(),
             sentence: chosen.map_or_else(String::new, |report| capitalised(&report.sentence())),
             split: chosen.map_or_else(String::new, |report| report.split.clone()),
+            source: chosen.and_then(|report| report.source.clone()),
+            answers: chosen.map_or_else(Vec::new, |report| report.answers.clone()),
+            calibration: chosen.and_then(|report| Some(report.at_temperature.as_ref()?.temperatures.sentence())),
             distributions,
+            at_temperature: self.at_temperature(),
             records: self.records.clone(),
             findings: self.findings.clone(),
             examples: Examples::of(self.predictions.iter().map(example_row).collect()),
@@ -107,7 +115,7 @@ impl RunRecord {
             ("seed", config.seed.to_string()),
         ];
         if let Some(report) = &self.evaluation {
-            facts.push(("evaluation", format!("{} of {}, scale {}", report.n, report.split, report.scale)));
+            facts.push(("evaluation", format!("{}, scale {}", report.rows_named(), report.scale)));
         }
         facts.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
     }
@@ -136,6 +144,13 @@ impl RunRecord {
         Ok(found)
     }
 
+    /// The same predictions at the temperatures that were chosen on calibrate, by name.
+    fn at_temperature(&self) -> Vec<(String, Scores)> {
+        let rows = self.evaluation.as_ref().map_or_else(Vec::new, EvaluationReport::rows);
+        let scaled = rows.into_iter().filter(|(name, _)| name.contains(", T = "));
+        scaled.filter_map(|(name, scores)| Some((name, (*scores.first()?).clone()))).collect()
+    }
+
     /// Confidence of each labelled answer and whether it is right.
     fn answers(&self, probabilities: impl Fn(&Prediction) -> &Vec<f64>) -> Result<Vec<(f64, bool)>, RunError> {
         let (rows, labels): (Vec<Vec<f64>>, Vec<usize>) =
@@ -147,6 +162,17 @@ impl RunRecord {
             .map_err(|error| RunError::Malformed { path: PREDICTIONS_FILE.into(), reason: error.to_string() })?;
         Ok(predictions.confidences().into_iter().zip(predictions.correct()).collect())
     }
+}
+
+/// Files that are others than those that the run was made with.
+fn changed(config: &RunConfig) -> Option<Finding> {
+    let files = changed_files(config.provenance.as_ref()?);
+    let names: Vec<String> = files.iter().map(|path| format!("`{}`", path.display())).collect();
+    (!names.is_empty()).then(|| Finding {
+        severity: Severity::Warning,
+        what: format!("{} changed since the run was started: its scores are those of the rows as they were", names.join(", ")),
+        remedy: "put the files back before `--resume`, `scale`, `prune` or `shift`, which refuse other rows".into(),
+    })
 }
 
 /// The file name of the distribution that a run answers with.
@@ -259,6 +285,7 @@ mod tests {
             answer: if first >= 0.5 { "no".into() } else { "yes".into() },
             confidence: first.max(1.0 - first),
             calibrated_confidence: None,
+            calibrated_on: None,
             answered_with: PredictWith::Mean,
             entropy: 0.5,
             mutual_information: 0.0,
@@ -275,7 +302,9 @@ mod tests {
         let mean = Scores::of(&Predictions::from_probabilities(rows, labels).unwrap(), true, &Default::default());
         let evaluation = EvaluationReport {
             split: "test".into(),
+            source: Some("carved from train.jsonl".into()),
             n: 2,
+            answers: vec!["no".into(), "yes".into()],
             bins: 10,
             seed: 0,
             scale: 1.0,

@@ -8,10 +8,10 @@ use super::train::Watch;
 use super::{RunError, RunEvent};
 use crate::data::EncodedSet;
 use crate::lora::{read_matrices, write_matrices};
-use crate::metrics::{BINS, LogProbabilities, Predictions, mean_of_draws};
+use crate::metrics::{BINS, Ground, LogProbabilities, Predictions, mean_of_draws};
 use crate::posterior::{POSTERIOR_FILE, PredictWith, Sidecar, Spread};
 use crate::predict::EvaluationOptions;
-use crate::report::{MainScores, SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, prefixes};
+use crate::report::{MainScores, SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes};
 
 /// What `scale` is asked for.
 #[derive(Clone, Debug)]
@@ -48,14 +48,30 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, Ru
     let choice = match &subject.calibrate {
         None => None,
         Some((split, set)) => {
-            let points = work.points(set, "choosing on calibrate", &[options.samples])?;
-            ScaleChoice::new(split.clone(), set.examples.len(), points)
+            let mut trials = ScaleTrials {
+                split: split.clone(),
+                points: Vec::new(),
+                losses: Vec::new(),
+                ground: Ground { rows: set.examples.len(), wrong: 0 },
+                default: options.scale,
+            };
+            trials.points = work.points(set, "choosing on calibrate", &[options.samples], &mut |scale, predictions| {
+                trials.losses.push(predictions.losses());
+                // Mistakes are those of the mean.
+                if scale == 0.0 {
+                    trials.ground = Ground::of(predictions);
+                }
+            })?;
+            ScaleChoice::new(trials)
         }
     };
     let (split, set) = &subject.scored;
-    let points = work.points(set, "scoring at each scale", &prefixes(options.samples))?;
+    let points = work.points(set, "scoring at each scale", &prefixes(options.samples), &mut |_, _| ())?;
     let report = ScaleReport { split: split.clone(), n: set.examples.len(), bins: BINS, seed: options.seed, points, choice };
     if let Some(choice) = report.choice.as_ref().filter(|_| request.write) {
+        if let Some(reason) = &choice.refused {
+            return Err(RunError::TooLittleToChooseOn { split: choice.split.clone(), reason: reason.clone() });
+        }
         for path in write_scale(&subject.adapter, choice.scale, options.samples)? {
             (work.watch)(RunEvent::Saved(&path));
         }
@@ -74,8 +90,14 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    /// The scores at each scale with each number of draws.
-    fn points(&mut self, set: &EncodedSet, what: &'static str, prefixes: &[usize]) -> Result<Vec<ScalePoint>, RunError> {
+    /// The scores at each scale with each number of draws; `see` is given the predictions with the last number.
+    fn points(
+        &mut self,
+        set: &EncodedSet,
+        what: &'static str,
+        prefixes: &[usize],
+        see: &mut dyn FnMut(f64, &Predictions),
+    ) -> Result<Vec<ScalePoint>, RunError> {
         let labels = super::evaluation::labels(&set.examples)?;
         let opened = &self.subject.opened;
         let samples = opened.options.samples;
@@ -92,16 +114,19 @@ impl Sweep<'_> {
             })?;
             let draws = if scale == 0.0 { vec![evaluated.mean] } else { evaluated.draws };
             for &prefix in prefixes {
-                let scores = scores(&draws[..prefix.min(draws.len())], &labels)?;
-                found.push(ScalePoint { scale, samples: prefix, scores });
+                let predictions = averaged(&draws[..prefix.min(draws.len())], &labels)?;
+                found.push(ScalePoint { scale, samples: prefix, scores: MainScores::of(&predictions) });
+                if Some(&prefix) == prefixes.last() {
+                    see(scale, &predictions);
+                }
             }
         }
         Ok(found)
     }
 }
 
-fn scores(draws: &[LogProbabilities], labels: &[usize]) -> Result<MainScores, RunError> {
-    Ok(MainScores::of(&Predictions::new(mean_of_draws(draws)?, labels.to_vec())?))
+fn averaged(draws: &[LogProbabilities], labels: &[usize]) -> Result<Predictions, RunError> {
+    Ok(Predictions::new(mean_of_draws(draws)?, labels.to_vec())?)
 }
 
 /// Writes τ into the adapter's posterior and sidecar, so that `evaluate` and `predict` use it: with draws, or at the mean where τ is 0.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::apply::rows_filled;
 use super::evaluation::labels;
 use super::folder::write_json;
+use super::known::warn_of_trained;
 use super::subject::{Subject, SubjectRequest};
 use super::train::Watch;
 use super::{RunError, RunEvent};
@@ -70,6 +71,7 @@ pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, Ru
 /// The rows of another set, with their split's name.
 fn rows_of(subject: &Subject, other: &OtherSet, limit: Option<usize>, watch: Watch<'_>) -> Result<(String, EncodedSet), RunError> {
     let (split, source) = rows_filled(&other.path, None, &subject.opened.prepared, &other.fields)?;
+    warn_of_trained(subject.opened.adapter.sidecar.as_ref(), &other.path, &source.examples, watch);
     let (_, set) = subject.opened.encode_rows(&other.name, source, limit, watch)?;
     match set.examples.is_empty() {
         true => Err(RunError::NoRows { set: other.name.clone(), path: other.path.clone() }),

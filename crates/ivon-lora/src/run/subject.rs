@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use super::apply::{Opened, rows};
 use super::evaluation::labels;
 use super::folder::{ADAPTER_FOLDER, RUN_FILE, read_run};
+use super::known::warn_of_trained;
+use super::rows::rows_of_run;
 use super::train::Watch;
-use super::{EvaluateRequest, RunConfig, RunError};
-use crate::data::{self, EncodedSet, Example, Prepared, Role, Source, Split, Task, find_files};
+use super::{EvaluateRequest, RunError};
+use crate::data::{Dataset, EncodedSet, Example, Prepared, Role, Source, Split, find_files};
 use crate::files::check_exists;
 
 /// What `scale`, `prune` and `shift` ask for alike. What is absent comes from the run, or from the adapter's own `ivon_lora.json`.
@@ -52,8 +54,15 @@ impl Subject {
         let model = model.ok_or_else(|| absent("model", "the base of the adapter: a folder, a `.gguf` file or a hub name"))?;
         let opened = Opened::open(&EvaluateRequest { model, adapter: adapter.clone(), ..request.how.clone() }, watch)?;
         let (scored, calibrate) = match (&request.data, &config) {
-            (Some(path), _) => of_files(path, request.how.split.as_deref(), &opened.prepared)?,
-            (None, Some(config)) => of_run(config, request.how.split.as_deref(), &opened.task)?,
+            (Some(path), _) => {
+                let rows = of_files(path, request.how.split.as_deref(), &opened.prepared)?;
+                warn_of_trained(opened.adapter.sidecar.as_ref(), path, &rows.0.1.examples, watch);
+                rows
+            }
+            (None, Some(config)) => {
+                let dataset = rows_of_run(&request.path, config, &opened.task, watch)?;
+                of_run(&dataset, request.how.split.as_deref())?
+            }
             (None, None) => return Err(absent("data", "a folder of data files, or a file")),
         };
         let mut encode = |(name, source): Named| -> Result<(String, EncodedSet), RunError> {
@@ -70,8 +79,7 @@ impl Subject {
 type Named = (String, Source);
 
 /// The rows of a run in the roles that they had.
-fn of_run(config: &RunConfig, split: Option<&str>, task: &Task) -> Result<(Named, Option<Named>), RunError> {
-    let dataset = data::load(&config.data, task)?;
+fn of_run(dataset: &Dataset, split: Option<&str>) -> Result<(Named, Option<Named>), RunError> {
     let role = match split {
         None => Role::Test,
         Some(name) => Role::ALL.into_iter().find(|role| role.name() == name).ok_or_else(|| RunError::Setting {
@@ -84,7 +92,7 @@ fn of_run(config: &RunConfig, split: Option<&str>, task: &Task) -> Result<(Named
     let of = |examples: &[Example]| Source { examples: examples.to_vec(), rows: examples.len(), ..Source::default() };
     let scored = of(dataset.required(role)?);
     let calibrate = (role != Role::Calibrate && !dataset.calibrate.is_empty()).then(|| ("calibrate".into(), of(&dataset.calibrate)));
-    Ok(((role.name().into(), Source { notes: dataset.report.notes, ..scored }), calibrate))
+    Ok(((role.name().into(), Source { notes: dataset.report.notes.clone(), ..scored }), calibrate))
 }
 
 /// The rows of files. Only a file named calibrate may be chosen on: who knows what the adapter was trained on.

@@ -1,15 +1,18 @@
 //! The command `train`: data → base → adapter → training → calibrate → test → files.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use super::advice::advice;
 use super::base::{self, KnownBase};
+use super::classes::missing_classes;
 use super::estimate::Estimate;
 use super::evaluation::EvaluationReport;
 use super::finish::Finish;
 use super::folder::{self, RunFolder, Start};
 use super::memory::available_memory;
 use super::named::{listen, locate_adapter};
+use super::rows::{check_rows, in_their_roles};
 use super::{Base, Provenance, RunConfig, RunError, RunEvent};
 use crate::data::{self, Dataset, EncodedSet, Example, Form, Role, Task};
 use crate::lora::{Adapter, LoraConfig, read_peft};
@@ -81,6 +84,7 @@ pub fn train_on(
     if start == Start::Resumed && !folder.resumes && config.train.steps != Some(0) {
         watch(RunEvent::Note("the run has no checkpoint yet: it begins at its first step".into()));
     }
+    let dataset = &*rows_of(&folder, config, task, dataset, start, watch)?;
     for note in &dataset.report.notes {
         watch(RunEvent::Note(note.to_string()));
     }
@@ -92,6 +96,9 @@ pub fn train_on(
             found: format!("without rows of calibrate, by which {by} chooses"),
             expected: "a file named calibrate, or `data.calibrate_share` above 0",
         });
+    }
+    for said in missing_classes(&answers_of(task), &sets) {
+        watch(said);
     }
     announce(config, &checkpoint, &sets, watch)?;
     let base = Base::load(&checkpoint, &config.model)?;
@@ -126,6 +133,24 @@ pub fn train_on(
         }
         report => Ok(TrainedRun { report: Some(report?), ..ended }),
     }
+}
+
+/// The rows of the run: those of a run that goes on must be the same. A comparison scores its cells on the same rows, so there the roles
+/// must be those of today, too.
+fn rows_of<'a>(
+    folder: &RunFolder,
+    config: &RunConfig,
+    task: &Task,
+    dataset: &'a Dataset,
+    start: Start,
+    watch: Watch<'_>,
+) -> Result<Cow<'a, Dataset>, RunError> {
+    let Some(started) = &folder.started else { return Ok(Cow::Borrowed(dataset)) };
+    if start == Start::Resumed {
+        return in_their_roles(folder.path(), started, &config.data, task, dataset, watch);
+    }
+    check_rows(folder.path(), started, dataset)?;
+    Ok(Cow::Borrowed(dataset))
 }
 
 /// Takes the steps of all members; gives what each can be drawn from.
@@ -164,6 +189,7 @@ fn train_all(
 /// Says what the run will need and what its settings mean; refuses what cannot fit.
 fn announce(config: &RunConfig, checkpoint: &Checkpoint, sets: &Sets, watch: Watch<'_>) -> Result<(), RunError> {
     let length = config.train.length(sets.train.examples.len());
+    config.train.check_warmup(length.steps)?;
     let estimate = Estimate::of(
         config,
         checkpoint,
@@ -247,6 +273,14 @@ fn provenance(base: &Base, dataset: &Dataset) -> Provenance {
         base: base.record.name.clone(),
         base_hash: base.record.fingerprint.hash.clone(),
         files: dataset.report.files.iter().map(|file| (file.path.clone(), file.sha256.clone())).collect(),
+    }
+}
+
+/// The words of the classes of a task; none where every row brings its own choices.
+pub(super) fn answers_of(task: &Task) -> Vec<String> {
+    match &task.form {
+        Form::Template { answers, .. } => answers.clone(),
+        _ => Vec::new(),
     }
 }
 

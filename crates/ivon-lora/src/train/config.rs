@@ -105,9 +105,22 @@ impl TrainConfig {
             return wrong("epochs", self.epochs.to_string(), "a number above 0 and at most 1e6");
         }
         if self.patience.is_some() && self.keep_best.is_none() {
-            return wrong("patience", format!("{:?} without keep_best", self.patience), "`keep_best` beside it");
+            let patience = self.patience.unwrap_or_default();
+            return wrong("patience", format!("{patience}` without `keep_best"), "a score to watch beside it, such as `nll`");
         }
-        Ok(())
+        self.steps.map_or(Ok(()), |steps| self.check_warmup(steps))
+    }
+
+    /// Checks that a run of so many steps is longer than its warm-up.
+    ///
+    /// # Errors
+    /// [`TrainError::LongWarmup`] if it is not.
+    pub fn check_warmup(&self, steps: u64) -> Result<(), TrainError> {
+        // Without a step there is nothing to warm up.
+        match steps > 0 && self.warmup >= steps {
+            true => Err(TrainError::LongWarmup { warmup: self.warmup, steps }),
+            false => Ok(()),
+        }
     }
 
     /// The steps of a run over `examples` training examples.
@@ -150,6 +163,18 @@ mod tests {
         let config = TrainConfig { epochs: f64::NAN, ..TrainConfig::default() };
         assert!(config.validate().is_err());
         let config = TrainConfig { patience: Some(2), ..TrainConfig::default() };
-        assert!(config.validate().unwrap_err().to_string().contains("keep_best"));
+        let error = config.validate().unwrap_err();
+        assert_eq!(error.to_string(), "`patience` is `2` without `keep_best`, expected a score to watch beside it, such as `nll`");
+    }
+
+    #[test]
+    fn a_warmup_that_outlasts_the_run_is_refused() {
+        let config = TrainConfig { steps: Some(10), warmup: 10, ..TrainConfig::default() };
+        let error = config.validate().unwrap_err();
+        assert_eq!(error.to_string(), "the learning rate warms up for 10 steps in a run of 10, expected fewer");
+        assert!(error.hint().unwrap().contains("`--warmup`"));
+        let config = TrainConfig { steps: None, epochs: 1.0, batch_size: 4, warmup: 26, ..TrainConfig::default() };
+        assert!(config.validate().is_ok() && config.check_warmup(config.length(100).steps).is_err());
+        assert!(TrainConfig { steps: Some(10), warmup: 9, ..TrainConfig::default() }.validate().is_ok());
     }
 }

@@ -21,6 +21,14 @@ pub enum TrainError {
         /// What is allowed.
         expected: &'static str,
     },
+    /// The learning rate never comes to its full height.
+    #[error("the learning rate warms up for {warmup} steps in a run of {steps}, expected fewer")]
+    LongWarmup {
+        /// Steps of the warm-up.
+        warmup: u64,
+        /// Steps of the run.
+        steps: u64,
+    },
     /// The loss of a step is infinite or not a number.
     #[error("the loss of step {step} is {loss}{}", last_good(*good))]
     NonFiniteLoss {
@@ -96,14 +104,16 @@ impl TrainError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Setting { .. } => Some("`ivon-lora init` writes a file with every setting and its default".into()),
+            Self::LongWarmup { .. } => Some("lower `--warmup`, or train longer with `--steps` or `--epochs`".into()),
             Self::NonFiniteLoss { .. } | Self::Step { .. } => Some(
-                "lower `--learning-rate`, or bound the updates with `--clip-radius`, and start again from the checkpoint with `--resume`"
-                    .into(),
+                "start anew with a lower `--learning-rate` in another folder, named by `--out`; `--resume` would go on with the rate that led \
+                 here"
+                .into(),
             ),
             Self::Optimizer { .. } => None,
             Self::Device { .. } => Some("is the device's memory full? try a smaller `--batch-size`".into()),
             Self::Checkpoint { .. } => Some("remove that folder to resume from the one before it".into()),
-            Self::NothingToResume { .. } => Some("start the run without `--resume`".into()),
+            Self::NothingToResume { .. } => Some("start the run without `--resume`, in another folder named by `--out`".into()),
             Self::Predict(error) => error.hint(),
             Self::Posterior(error) => error.hint(),
             Self::Lora(error) => error.hint(),

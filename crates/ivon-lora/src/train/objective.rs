@@ -62,7 +62,7 @@ impl Objective for BatchObjective<'_> {
         if let Some(divergence) = divergence {
             loss = loss + divergence / questions.len() as f64;
         }
-        let value = f64::from(loss.clone().try_into_scalar::<f32>().map_err(|error| TrainError::Device { reason: format!("{error:?}") })?);
+        let value = f64::from(loss.clone().try_into_scalar::<f32>().map_err(|error| TrainError::Device { reason: error.to_string() })?);
         if !value.is_finite() {
             return Err(TrainError::NonFiniteLoss { step: self.step + 1, loss: value, good: None });
         }

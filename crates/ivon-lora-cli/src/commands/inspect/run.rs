@@ -3,16 +3,13 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use ivon_lora::files;
-use ivon_lora::report::{Finding, Record, Severity, StepRecord, findings, read_records};
-use ivon_lora::run::{EVALUATION_FILE, RUN_FILE, RunConfig, RunError, run_settings};
+use ivon_lora::report::{Finding, Record, StepRecord};
+use ivon_lora::run::{EvaluationReport, RunConfig, RunRecord};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Seen, pairs};
 use crate::exit::Failure;
-
-const LARGEST: u64 = 256 << 20;
 
 /// A run at a glance.
 #[derive(Debug, Serialize)]
@@ -20,7 +17,7 @@ pub struct RunSeen {
     settings: RunConfig,
     last_step: Option<StepRecord>,
     /// `evaluation.json`; absent until the run has ended.
-    evaluation: Option<Value>,
+    evaluation: Option<EvaluationReport>,
     findings: Vec<Value>,
     #[serde(skip)]
     said: Vec<Finding>,
@@ -31,35 +28,14 @@ pub struct RunSeen {
 /// # Errors
 /// If settings or records are missing or malformed.
 pub fn inspect(folder: &Path) -> Result<RunSeen, Failure> {
-    let path = folder.join(RUN_FILE);
-    let malformed = |path: &Path, reason: String| RunError::Malformed { path: path.into(), reason };
-    let settings: RunConfig =
-        toml::from_str(&files::read_text(&path, LARGEST)?).map_err(|error| malformed(&path, error.message().replace('\n', " ")))?;
-    let records = folder.join("metrics.jsonl");
-    let records = if records.exists() { read_records(&records)? } else { Vec::new() };
-    let path = folder.join(EVALUATION_FILE);
-    let evaluation = match path.exists() {
-        true => Some(serde_json::from_str(&files::read_text(&path, LARGEST)?).map_err(|error| malformed(&path, error.to_string()))?),
-        false => None,
-    };
-    let said = findings(&records, &run_settings(&settings, folder));
+    let RunRecord { config: settings, records, evaluation, findings: said, .. } = RunRecord::read(folder)?;
     let last_step = records.iter().rev().find_map(|record| match record {
         Record::Step(step) => Some(step.clone()),
         Record::Evaluation(_) => None,
     });
-    let findings = said
-        .iter()
-        .map(|finding| json!({ "severity": severity(finding.severity), "what": finding.what, "remedy": finding.remedy }))
-        .collect();
+    let value = |finding: &Finding| json!({ "severity": finding.severity.name(), "what": finding.what, "remedy": finding.remedy });
+    let findings = said.iter().map(value).collect();
     Ok(RunSeen { settings, last_step, evaluation, findings, said })
-}
-
-fn severity(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Note => "note",
-        Severity::Warning => "warning",
-        Severity::Problem => "problem",
-    }
 }
 
 impl Seen for RunSeen {
@@ -79,33 +55,14 @@ impl Seen for RunSeen {
         let mut text = pairs(&lines);
         match &self.evaluation {
             None => text += "\nno evaluation yet: the run has not ended\n",
-            Some(evaluation) => text += &format!("\n{}", scores(evaluation)),
+            Some(evaluation) => text += &format!("\n{}\n", evaluation.tables()),
         }
         if self.said.is_empty() {
             text += "\nnothing to remark\n";
         }
         for finding in &self.said {
-            let _ = write!(text, "\n{}: {}\n  remedy: {}\n", severity(finding.severity), finding.what, finding.remedy);
+            let _ = write!(text, "\n{}: {}\n  remedy: {}\n", finding.severity.name(), finding.what, finding.remedy);
         }
         text
     }
-}
-
-/// The main scores of `evaluation.json`.
-fn scores(evaluation: &Value) -> String {
-    let number = |row: &Value, key: &str| row.get(key).and_then(Value::as_f64).map_or_else(|| "?".into(), |value| format!("{value:.3}"));
-    let mut table =
-        ivon_lora::report::Table { head: ["", "accuracy", "NLL (nats)", "ECE", "Brier"].map(String::from).to_vec(), rows: Vec::new() };
-    let mut add = |name: String, row: Option<&Value>| {
-        let Some(row) = row.filter(|row| row.is_object()) else { return };
-        table.rows.push([vec![name], ["accuracy", "nll", "ece", "brier"].iter().map(|key| number(row, key)).collect()].concat());
-    };
-    add("base, untuned".into(), evaluation.get("base"));
-    add("mean".into(), evaluation.get("mean"));
-    let draws = evaluation.get("samples").and_then(Value::as_array);
-    if let Some(draws) = draws {
-        add(format!("{} samples", draws.len()), draws.last());
-    }
-    let of = |key: &str| evaluation.get(key).map_or_else(String::new, |value| value.to_string().trim_matches('"').to_string());
-    format!("{} ({} examples)\n{}", of("split"), of("n"), table.to_text())
 }

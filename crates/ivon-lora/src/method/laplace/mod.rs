@@ -2,7 +2,7 @@
 //!
 //! H = Σ over the training examples of Jᵀ Λ J, the generalised Gauss–Newton matrix of the *summed* loss over the choices' logits: its
 //! diagonal, or a Kronecker product for each matrix. The posterior's precision is H + λ, with the prior precision λ that has the highest
-//! evidence, or predicts rows of calibrate best. Prediction is linearised.
+//! evidence, or predicts rows of calibrate best where they can tell it from that of the evidence. Prediction is linearised.
 
 mod evidence;
 mod diagonal;
@@ -16,13 +16,16 @@ use serde::{Deserialize, Serialize};
 use super::adamw::AdamwConfig;
 use super::{Fit, Passes, Settings, Setup};
 use crate::lora::Adapter;
+use crate::metrics::{Ground, Predictions, preferred};
 use crate::posterior::{LaplacePrediction, Linearised, Posterior};
-use crate::predict::{EvaluationOptions, PredictError, linearised_nll};
+use crate::predict::{EvaluationOptions, PredictError, linearised_predictions};
 use crate::train::{Optimizer, TrainError};
 use diagonal::Diagonal;
 use evidence::{best_precision, log_evidence};
 use kronecker::Kronecker;
 
+/// The key of the posterior's file that says by what λ was chosen.
+pub const CHOSEN_BY: &str = "prior_precision_by";
 /// Draws of the logits by which prior precisions are compared on calibrate.
 const TRIAL_SAMPLES: usize = 100;
 /// What the Jacobian of the choice logits of a set takes for two choices: once forward, once back, and what comes of it.
@@ -95,7 +98,8 @@ pub enum PrecisionChoice {
     /// The one with the highest evidence on the training examples.
     #[default]
     Evidence,
-    /// The one of a grid ([`trial_precisions`]) with which the linearised model has the lowest NLL on calibrate.
+    /// The one of a grid ([`trial_precisions`]) with which the linearised model has the lowest NLL on calibrate, where calibrate can tell
+    /// it from that of the evidence.
     Calibration,
 }
 
@@ -145,13 +149,15 @@ impl Settings for LaplaceConfig {
         let adapter = point.mean();
         let (curvature, squares) = self.curvature(adapter, fit)?;
         let h = curvature.eigenvalues();
-        let precision = match (self.prior_precision, self.prior_precision_by) {
-            (Some(precision), _) => precision,
-            (None, PrecisionChoice::Evidence) => best_precision(&h, squares),
-            (None, PrecisionChoice::Calibration) => self.calibrated_precision(curvature.as_ref(), adapter, fit)?,
+        let of_evidence = best_precision(&h, squares);
+        let (precision, chosen_by) = match (self.prior_precision, self.prior_precision_by) {
+            (Some(precision), _) => (precision, "setting".to_string()),
+            (None, PrecisionChoice::Evidence) => (of_evidence, "evidence".to_string()),
+            (None, PrecisionChoice::Calibration) => self.calibrated_precision(curvature.as_ref(), of_evidence, adapter, fit)?,
         };
         let evidence = log_evidence(curvature.log_likelihood(), &h, squares, precision);
-        Ok(curvature.posterior(adapter, precision, self.laplace_prediction, &[("log_evidence", evidence.to_string())])?)
+        let facts = [("log_evidence", evidence.to_string()), (CHOSEN_BY, chosen_by)];
+        Ok(curvature.posterior(adapter, precision, self.laplace_prediction, &facts)?)
     }
 }
 
@@ -181,8 +187,16 @@ impl LaplaceConfig {
         Ok((found, squares))
     }
 
-    /// The λ of [`trial_precisions`] with the lowest NLL of the linearised model on calibrate; of those that tie the largest.
-    fn calibrated_precision(&self, curvature: &dyn Curvature, adapter: &Adapter, fit: &mut Fit<'_>) -> Result<f64, TrainError> {
+    /// The λ of [`trial_precisions`] that calibrate prefers to that of the evidence, and by what it was chosen: of those that tie the
+    /// largest, where its NLL in the linearised model is lower by more than a standard error; else, and where calibrate cannot carry a
+    /// choice, that of the evidence.
+    fn calibrated_precision(
+        &self,
+        curvature: &dyn Curvature,
+        of_evidence: f64,
+        adapter: &Adapter,
+        fit: &mut Fit<'_>,
+    ) -> Result<(f64, String), TrainError> {
         if fit.calibrate.is_empty() {
             return Err(TrainError::Setting {
                 name: "prior_precision_by",
@@ -190,27 +204,28 @@ impl LaplaceConfig {
                 expected: "`evidence` where there are no rows of calibrate",
             });
         }
-        let precisions = trial_precisions();
+        let precisions: Vec<f64> = std::iter::once(of_evidence).chain(trial_precisions().into_iter().rev()).collect();
         let made = precisions.iter().map(|precision| curvature.posterior(adapter, *precision, self.laplace_prediction, &[]));
         let made: Vec<Box<dyn Approximation>> = made.collect::<Result<_, _>>()?;
         let distributions: Vec<&dyn Linearised> = made.iter().map(|made| -> &dyn Linearised { made.as_ref() }).collect();
         let options = EvaluationOptions { samples: TRIAL_SAMPLES, scale: 1.0, seed: fit.seed, batch_tokens: fit.batch_tokens };
         let total = fit.calibrate.len();
         let mut watch = |done: usize| (fit.watch)(done, total);
-        let nll = linearised_nll(fit.network, adapter, &distributions, fit.scaling, fit.calibrate, &options, &mut watch)?;
-        Ok(lowest(&precisions, &nll))
+        let found = linearised_predictions(fit.network, adapter, &distributions, fit.scaling, fit.calibrate, &options, &mut watch)?;
+        if let Some(too_little) = found.first().and_then(|known| Ground::of(known).check().err()) {
+            return Ok((of_evidence, format!("evidence, since calibrate's {too_little}")));
+        }
+        let losses: Vec<Vec<f64>> = found.iter().map(Predictions::losses).collect();
+        Ok(match preferred(&losses, 0) {
+            0 => (of_evidence, "evidence, from which calibrate cannot tell a better one".into()),
+            best => (precisions[best], "rows of calibrate".into()),
+        })
     }
 }
 
 /// The prior precisions that are compared on calibrate: 10^(k/2) from 0.01 to 1,000,000.
 pub fn trial_precisions() -> Vec<f64> {
     (-4..=12).map(|half_decades| 10f64.powf(0.5 * f64::from(half_decades))).collect()
-}
-
-/// The last of those with the lowest NLL.
-fn lowest(precisions: &[f64], nll: &[f64]) -> f64 {
-    let better = |best: (f64, f64), next: (f64, f64)| if next.1 <= best.1 { next } else { best };
-    precisions.iter().copied().zip(nll.iter().copied()).fold((1.0, f64::INFINITY), better).0
 }
 
 /// A Laplace approximation of either structure.
@@ -251,7 +266,7 @@ mod tests {
     use super::*;
     use crate::data::Encoded;
     use crate::lora::TargetModules;
-    use crate::metrics::{Predictions, mean_of_draws};
+    use crate::metrics::mean_of_draws;
     use crate::posterior::{PointEstimate, Spread};
     use crate::predict::{Linearisation, evaluate};
 
@@ -316,28 +331,62 @@ mod tests {
         }
     }
 
+    /// The label that the posterior of the evidence thinks least likely in the first `wrong` of `count` rows of calibrate, and most likely
+    /// in the others.
+    fn calibrate(count: usize, wrong: usize) -> Vec<Encoded> {
+        let mut rows: Vec<Encoded> = examples().into_iter().cycle().take(count).collect();
+        let options = EvaluationOptions { samples: TRIAL_SAMPLES, scale: 1.0, seed: 3, batch_tokens: 64 };
+        let posterior = finished(&LaplaceConfig::default(), &[]).unwrap();
+        let found = evaluate(&network(), posterior.as_ref(), 4.0, &rows, &options, &mut |_, _| true).unwrap();
+        for (index, (row, logs)) in rows.iter_mut().zip(mean_of_draws(&found.draws).unwrap()).enumerate() {
+            let ordered = |sign: f64| (0..logs.len()).max_by(|&a, &b| (sign * logs[a]).total_cmp(&(sign * logs[b])));
+            row.label = ordered(if index < wrong { -1.0 } else { 1.0 });
+        }
+        rows
+    }
+
+    /// λ and by what it was chosen.
+    fn chosen(config: &LaplaceConfig, calibrate: &[Encoded]) -> (f64, String) {
+        let stored = finished(config, calibrate).unwrap().stored().unwrap().unwrap();
+        let by = stored.number::<String>(CHOSEN_BY, "").unwrap();
+        (stored.number("prior_precision", "").unwrap(), by)
+    }
+
     #[test]
-    fn the_precision_that_calibrate_chooses_has_the_lowest_nll_of_all_that_are_tried() {
-        let (network, calibrate) = (network(), examples());
+    fn the_precision_that_calibrate_chooses_is_better_than_all_others_and_clearly_than_that_of_the_evidence() {
+        let (network, calibrate) = (network(), calibrate(40, 30));
         let labels: Vec<usize> = calibrate.iter().map(|example| example.label.unwrap()).collect();
         for laplace_structure in [LaplaceStructure::Diagonal, LaplaceStructure::Kronecker] {
             let config = LaplaceConfig { laplace_structure, prior_precision_by: PrecisionChoice::Calibration, ..LaplaceConfig::default() };
             assert!(config.needs_calibrate().is_some());
-            let chosen: f64 = finished(&config, &calibrate).unwrap().stored().unwrap().unwrap().number("prior_precision", "").unwrap();
+            let (precision, by) = chosen(&config, &calibrate);
+            assert_eq!(by, "rows of calibrate");
             // As a run of its own would find it, one precision after the other.
-            let nll = |precision: f64| {
+            let losses = |precision: f64| {
                 let posterior = finished(&LaplaceConfig { prior_precision: Some(precision), ..config.clone() }, &[]).unwrap();
                 let options = EvaluationOptions { samples: TRIAL_SAMPLES, scale: 1.0, seed: 3, batch_tokens: 64 };
                 let evaluated = evaluate(&network, posterior.as_ref(), 4.0, &calibrate, &options, &mut |_, _| true).unwrap();
-                Predictions::new(mean_of_draws(&evaluated.draws).unwrap(), labels.clone()).unwrap().nll()
+                Predictions::new(mean_of_draws(&evaluated.draws).unwrap(), labels.clone()).unwrap().losses()
             };
-            let best = nll(chosen);
+            let nll = |losses: &[f64]| losses.iter().sum::<f64>();
+            let best = losses(precision);
             for other in trial_precisions().into_iter().step_by(4) {
-                assert!(best <= nll(other), "{chosen} {other}");
+                assert!(nll(&best) <= nll(&losses(other)), "{precision} {other}");
             }
+            let (of_evidence, _) = self::chosen(&LaplaceConfig { laplace_structure, ..LaplaceConfig::default() }, &[]);
+            assert_eq!(preferred(&[losses(of_evidence), best], 0), 1);
         }
         assert_eq!(trial_precisions().len(), 17);
-        assert_eq!(lowest(&[1.0, 2.0, 3.0], &[0.5, 0.4, 0.4]), 3.0);
+    }
+
+    #[test]
+    fn where_calibrate_can_carry_no_choice_the_precision_is_that_of_the_evidence() {
+        let config = LaplaceConfig { prior_precision_by: PrecisionChoice::Calibration, ..LaplaceConfig::default() };
+        let (expected, by) = chosen(&LaplaceConfig::default(), &[]);
+        assert_eq!(by, "evidence");
+        let (precision, by) = chosen(&config, &calibrate(40, 0));
+        assert_eq!(precision, expected);
+        assert!(by.starts_with("evidence, since calibrate's 40 rows with 0 wrong answers cannot carry"), "{by}");
     }
 
     #[test]

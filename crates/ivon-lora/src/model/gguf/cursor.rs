@@ -165,7 +165,7 @@ impl<'a> Cursor<'a> {
         self.what = "the header".into();
         let magic = self.take(4)?;
         if magic != b"GGUF" {
-            return Err(self.malformed(format!("it begins with {magic:?}, expected `GGUF`")));
+            return Err(self.malformed(format!("it begins with `{}`, expected `GGUF`", magic.escape_ascii())));
         }
         match self.number(4)? as u32 {
             2 | 3 => {}
@@ -280,10 +280,10 @@ fn alignment(metadata: &BTreeMap<String, Value>, file: &MappedFile) -> Result<u6
     match metadata.get("general.alignment") {
         None => Ok(32),
         Some(Value::Unsigned(n)) if n.is_power_of_two() && *n <= 1 << 20 => Ok(*n),
-        Some(other) => Err(ModelError::Setting {
+        Some(_) => Err(ModelError::Setting {
             file: file.name(),
             field: "general.alignment".into(),
-            found: format!("{other:?}"),
+            found: "another number or no number".into(),
             expected: "a power of two up to 1048576".into(),
         }),
     }

@@ -23,8 +23,16 @@ pub struct RunPage {
     pub sentence: String,
     /// The split that was evaluated; empty without an evaluation.
     pub split: String,
+    /// Where the rows of that split come from.
+    pub source: Option<String>,
+    /// The answer words in the order of the classes; empty where every row has its own.
+    pub answers: Vec<String>,
+    /// What the temperatures rest on, in a sentence.
+    pub calibration: Option<String>,
     /// The untuned base, the mean, the average over draws: those that there are.
     pub distributions: Vec<Distribution>,
+    /// Mean and average over draws at the temperatures that were chosen on calibrate, with their names.
+    pub at_temperature: Vec<(String, Scores)>,
     /// The lines of `metrics.jsonl`.
     pub records: Vec<Record>,
     /// What was remarkable.

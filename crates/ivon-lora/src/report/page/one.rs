@@ -4,8 +4,9 @@ use super::examples::ExampleRow;
 use super::figures::{self, Part};
 use super::html::{Cell, Section, document, figures as grid, note, paragraph, settings, table};
 use super::{Distribution, RunPage};
+use crate::metrics::Scores;
 use crate::report::plot::escape;
-use crate::report::{Finding, Severity, Table};
+use crate::report::{Finding, Severity, Table, class_table, confusion_table, majority_sentence};
 
 /// The page.
 pub fn html(run: &RunPage) -> String {
@@ -16,6 +17,7 @@ pub fn html(run: &RunPage) -> String {
         }
     };
     add("scores", "Scores", scores(run));
+    add("classes", "Classes", classes(run));
     add("findings", "Findings", findings(&run.findings));
     for (part, figures) in figures::all(run) {
         let (id, title, words) = about(part, run);
@@ -89,11 +91,15 @@ fn scores(run: &RunPage) -> String {
     let bins = run.distributions[0].scores.num_bins;
     let ece = format!("ECE ({bins} bins)");
     let head = ["", "accuracy", "NLL, nats", &ece, "ECE floor", "ECE, equal mass", "Brier", "area, selective"];
-    let rows: Vec<_> = run.distributions.iter().map(|one| (row(one), None)).collect();
+    let mut rows: Vec<_> = run.distributions.iter().map(|one| (row(one), None)).collect();
+    rows.extend(run.at_temperature.iter().map(|(name, scores)| (score_cells(name, scores), None)));
     let chosen = run.recommended().filter(|_| run.distributions.len() > 1);
     let chosen = chosen.map_or_else(String::new, |one| format!(" The run answers with: {}.", one.name));
-    paragraph(&format!("{n} examples of {}.{chosen}", run.split))
+    let source = run.source.as_ref().map_or_else(String::new, |source| format!(", {source}"));
+    let calibration = run.calibration.as_ref().map_or_else(String::new, |sentence| note(&first_up(sentence)));
+    paragraph(&format!("{n} examples of {}{source}.{chosen}", run.split))
         + &table(&head, 1, &rows)
+        + &calibration
         + &note(
             "Below each score its 95 % bootstrap interval over examples. NLL, ECE and Brier: lower is better. The floor is the ECE that a \
              perfectly calibrated model with these confidences would show on so many examples; an ECE near it is no sign of miscalibration.",
@@ -102,10 +108,13 @@ fn scores(run: &RunPage) -> String {
 
 /// The cells of a distribution in the table of scores.
 pub fn row(one: &Distribution) -> Vec<Cell> {
-    let scores = &one.scores;
+    score_cells(&one.name, &one.scores)
+}
+
+fn score_cells(name: &str, scores: &Scores) -> Vec<Cell> {
     let with = |value: f64, [low, high]: [f64; 2]| Cell::with(format!("{value:.3}"), format!("{low:.3} – {high:.3}"));
     vec![
-        Cell::of(&one.name),
+        Cell::of(name),
         with(scores.accuracy, scores.intervals.accuracy),
         with(scores.nll, scores.intervals.nll),
         with(scores.ece, scores.intervals.ece),
@@ -116,16 +125,29 @@ pub fn row(one: &Distribution) -> Vec<Cell> {
     ]
 }
 
+/// Precision, recall and F1 of each class, and which is taken for which, of what the run answers with.
+fn classes(run: &RunPage) -> String {
+    let chosen = run.recommended().or_else(|| run.distributions.last());
+    let Some((one, classes)) = chosen.and_then(|one| Some((one, one.scores.classes.as_ref()?))) else { return String::new() };
+    let matrix = confusion_table(classes, &run.answers).map_or_else(String::new, |found| {
+        format!("<h3>Confusion matrix</h3>{}", note("Rows by their label, columns by the answer that they are given.")) + &plain(&found)
+    });
+    paragraph(&format!("Of {}: {}. Macro F1 {:.3}.", one.name, majority_sentence(classes, &run.answers), classes.macro_f1))
+        + &plain(&class_table(classes, &run.answers))
+        + &matrix
+}
+
 fn findings(findings: &[Finding]) -> String {
     if findings.is_empty() {
         return note("Nothing to remark.");
     }
     let item = |finding: &Finding| {
-        let (tone, name) = match finding.severity {
-            Severity::Problem => (5, "problem"),
-            Severity::Warning => (1, "warning"),
-            Severity::Note => (2, "note"),
+        let tone = match finding.severity {
+            Severity::Problem => 5,
+            Severity::Warning => 1,
+            Severity::Note => 2,
         };
+        let name = finding.severity.name();
         format!(
             "<li class=\"tone-{tone}\"><b>{name}</b><p>{}</p><p class=\"remedy\">{}</p></li>",
             escape(&first_up(&finding.what)),

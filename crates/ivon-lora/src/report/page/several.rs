@@ -62,7 +62,10 @@ fn scores(runs: &[RunPage]) -> String {
     let head = ["", "accuracy", "NLL, nats", &ece, "ECE floor", "ECE, equal mass", "Brier", "area, selective"];
     let splits: Vec<String> = runs
         .iter()
-        .filter_map(|run| Some(format!("{}: {} examples of {}", run.name, run.distributions.first()?.scores.n, run.split)))
+        .filter_map(|run| {
+            let source = run.source.as_ref().map_or_else(String::new, |source| format!(", {source}"));
+            Some(format!("{}: {} examples of {}{source}", run.name, run.distributions.first()?.scores.n, run.split))
+        })
         .collect();
     table(&head, 1, &rows)
         + &note("Bold: what the run answers with. Below each score its 95 % bootstrap interval over examples.")

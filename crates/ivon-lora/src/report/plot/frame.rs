@@ -1,6 +1,7 @@
 //! Two axes → the frame that lines, bars and points are drawn into.
 
 use super::axis::Axis;
+use super::letters::width_of;
 use super::svg::{Anchor, Drawing};
 
 /// A region of a drawing with an axis below and one at its left.
@@ -52,7 +53,7 @@ impl Frame<'_> {
         for (value, words) in self.x.ticks() {
             let x = self.across(*value);
             drawing.line("axis", [x, bottom], [x, bottom + 4.0]);
-            let half = super::svg::width_of(words) / 2.0;
+            let half = width_of("small muted", words) / 2.0;
             // Words that would touch their neighbour are left away.
             if x - half > free_from {
                 drawing.text("small muted", [x, bottom + 17.0], Anchor::Middle, words);

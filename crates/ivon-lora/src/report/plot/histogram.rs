@@ -3,6 +3,7 @@
 use super::WIDTH;
 use super::axis::Axis;
 use super::frame::Frame;
+use super::letters::fitted;
 use super::svg::{Anchor, Drawing, Picture};
 
 /// Bars of a twentieth each.
@@ -13,7 +14,7 @@ const HEIGHT: f64 = 270.0;
 /// below, in their own colour; broken lines mark mean confidence and accuracy.
 pub fn confidence_histogram(title: &str, tone: usize, rows: &[(f64, bool)]) -> Picture {
     let mut drawing = Drawing::new(title, WIDTH, HEIGHT);
-    drawing.text("title", [0.0, 14.0], Anchor::Start, title);
+    drawing.text("title", [0.0, 14.0], Anchor::Start, &fitted("title", title, WIDTH - 120.0));
     let counts = bars(rows);
     let lowest = if counts[..BARS / 2].iter().all(|[wrong, right]| wrong + right == 0) { 0.5 } else { 0.0 };
     let x = Axis::percent("confidence of the answer", lowest, 1.0);

@@ -3,7 +3,8 @@
 use super::WIDTH;
 use super::axis::Axis;
 use super::frame::Frame;
-use super::svg::{Anchor, Drawing, Picture, width_of};
+use super::letters::{fitted, width_of};
+use super::svg::{Anchor, Drawing, Picture};
 
 /// One row.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +26,7 @@ pub fn range_chart(title: &str, x: &Axis, rows: &[RangeRow], legend: &[(usize, &
     let bottom = top + heights.iter().sum::<f64>();
     let mut drawing = Drawing::new(title, WIDTH, bottom + 42.0);
     drawing.text("title", [0.0, 14.0], Anchor::Start, title);
-    let left = rows.iter().map(|row| width_of(&row.name)).fold(20.0, f64::max).min(WIDEST) + 8.0;
+    let left = rows.iter().map(|row| width_of("small", &row.name)).fold(20.0, f64::max).min(WIDEST) + 9.0;
     let rows_axis = Axis::from_zero("", [1.0]);
     let frame = Frame { x, y: &rows_axis, area: [left, top, WIDTH - 22.0, bottom] };
     for (value, _) in x.ticks() {
@@ -34,18 +35,21 @@ pub fn range_chart(title: &str, x: &Axis, rows: &[RangeRow], legend: &[(usize, &
     }
     frame.draw_x(&mut drawing);
     // Over the rows where it has room there, else as far to the left as it must.
-    let wide: f64 = legend.iter().map(|(_, words)| width_of(words) + 28.0).sum();
+    let wide: f64 = legend.iter().map(|(_, words)| width_of("small", words) + 28.0).sum();
     let mut at = (WIDTH - wide).clamp(0.0, left);
     for (tone, words) in legend {
+        if at + 28.0 > WIDTH {
+            break;
+        }
         drawing.tone(*tone);
         drawing.circle("dot", [at + 4.0, 32.0], 4.5);
         drawing.end();
         drawing.text("small", [at + 12.0, 36.0], Anchor::Start, words);
-        at += width_of(words) + 28.0;
+        at += width_of("small", words) + 28.0;
     }
     let mut y = top;
     for (row, height) in rows.iter().zip(heights) {
-        drawing.text("small", [left - 8.0, y + height / 2.0 + 4.0], Anchor::End, &shortened(&row.name));
+        drawing.text("small", [left - 8.0, y + height / 2.0 + 4.0], Anchor::End, &fitted("small", &row.name, WIDEST));
         for (index, (tone, [low, middle, high])) in row.ranges.iter().enumerate() {
             let y = y + 2.5 + BAR * (index as f64 + 0.5);
             let [from, at, to] = [low, middle, high].map(|value| frame.across(*value).clamp(frame.area[0], frame.area[2]));
@@ -59,31 +63,9 @@ pub fn range_chart(title: &str, x: &Axis, rows: &[RangeRow], legend: &[(usize, &
     drawing.finish()
 }
 
-/// A name that is too wide loses its end.
-fn shortened(name: &str) -> String {
-    if width_of(name) <= WIDEST {
-        return name.into();
-    }
-    let mut letters: Vec<char> = name.chars().collect();
-    while letters.pop().is_some() {
-        let short: String = letters.iter().collect::<String>() + "…";
-        if width_of(&short) <= WIDEST {
-            return short;
-        }
-    }
-    String::new()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_that_is_too_wide_ends_in_dots() {
-        assert_eq!(shortened("Laplace"), "Laplace");
-        let short = shortened(&"wide ".repeat(40));
-        assert!(short.starts_with("wide wide") && short.ends_with('…') && width_of(&short) <= WIDEST);
-    }
 
     #[test]
     fn each_row_has_its_name_and_a_bar_for_each_range() {

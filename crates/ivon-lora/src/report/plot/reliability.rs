@@ -3,6 +3,7 @@
 use super::WIDTH;
 use super::axis::Axis;
 use super::frame::Frame;
+use super::letters::width_of;
 use super::svg::{Anchor, Drawing, Picture};
 use crate::metrics::Bin;
 
@@ -55,7 +56,7 @@ fn counts(drawing: &mut Drawing, x: &Axis, tone: usize, bins: &[Bin]) {
         drawing.tone(tone);
         drawing.rectangle("faint", [left, frame.area[3]], [right, top]);
         drawing.end();
-        let narrow = right - left < 7.3 * bin.count.to_string().len() as f64;
+        let narrow = right - left < width_of("small muted", &bin.count.to_string());
         if !narrow {
             drawing.text("small muted", [(left + right) / 2.0, top - 3.0], Anchor::Middle, &bin.count.to_string());
         }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use super::letters::fitted;
+
 /// The number of colours that tell series apart; the classes `tone-0` … of the style.
 const TONES: usize = 7;
 
@@ -69,6 +71,34 @@ impl Picture {
     }
 }
 
+#[cfg(test)]
+impl Picture {
+    /// Size, and the box of each text with its words: left, top, right, bottom.
+    pub fn texts(&self) -> ([f64; 2], Vec<(String, [f64; 4])>) {
+        let attribute = |tag: &str, name: &str| {
+            let from = tag.find(&format!(" {name}=\"")).unwrap() + name.len() + 3;
+            tag[from..].split('"').next().unwrap().to_string()
+        };
+        let mut found = Vec::new();
+        for part in self.body.split("<text").skip(1) {
+            let (tag, rest) = part.split_once('>').unwrap();
+            let words = rest.split("</text>").next().unwrap();
+            let words = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
+                .iter()
+                .fold(words.to_string(), |words, (from, to)| words.replace(from, to));
+            let [x, y] = ["x", "y"].map(|name| attribute(tag, name).parse::<f64>().unwrap());
+            let width = super::letters::width_of(&attribute(tag, "class"), &words);
+            let left = match attribute(tag, "text-anchor").as_str() {
+                "start" => x,
+                "middle" => x - width / 2.0,
+                _ => x - width,
+            };
+            found.push((words, [left, y - 11.0, left + width, y + 3.0]));
+        }
+        (self.size.map(f64::from), found)
+    }
+}
+
 /// Around a picture that is a file of its own.
 const MARGIN: u32 = 16;
 
@@ -130,8 +160,18 @@ impl Drawing {
         self.put(format_args!("<path class=\"{class}\" d=\"{data}\"/>"));
     }
 
-    /// Words at a place, escaped.
+    /// Words at a place, escaped; those that would leave the picture are cut.
     pub fn text(&mut self, class: &str, at: [f64; 2], anchor: Anchor, words: &str) {
+        let (left, right) = (at[0], f64::from(self.picture.size[0]) - at[0]);
+        let room = match anchor {
+            Anchor::Start => right,
+            Anchor::Middle => 2.0 * left.min(right),
+            Anchor::End => left,
+        };
+        let words = &fitted(class, words, room);
+        if words.is_empty() {
+            return;
+        }
         let [x, y] = at.map(number);
         let anchor = match anchor {
             Anchor::Start => "start",
@@ -144,11 +184,6 @@ impl Drawing {
     fn put(&mut self, element: std::fmt::Arguments<'_>) {
         let _ = self.picture.body.write_fmt(element);
     }
-}
-
-/// About how wide words are in the font of pictures.
-pub fn width_of(words: &str) -> f64 {
-    7.3 * words.chars().count() as f64
 }
 
 /// A coordinate with one decimal at most; what is not finite becomes 0, which no viewer refuses.
@@ -182,11 +217,11 @@ mod tests {
     #[test]
     fn words_cannot_leave_their_place() {
         assert_eq!(escape("<script>\"a\" & 'b'</script>\u{1}"), "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;\u{fffd}");
-        let mut drawing = Drawing::new("a<b", 10.0, 10.0);
-        drawing.text("small", [1.0, 2.04], Anchor::End, "</text>");
+        let mut drawing = Drawing::new("a<b", 100.0, 10.0);
+        drawing.text("small", [80.0, 2.04], Anchor::End, "</text>");
         let picture = drawing.finish();
         assert!(picture.inline().contains("aria-label=\"a&lt;b\"><title>a&lt;b</title>"));
-        assert!(picture.inline().ends_with("<text class=\"small\" x=\"1\" y=\"2\" text-anchor=\"end\">&lt;/text&gt;</text></svg>"));
+        assert!(picture.inline().ends_with("<text class=\"small\" x=\"80\" y=\"2\" text-anchor=\"end\">&lt;/text&gt;</text></svg>"));
         assert!(picture.file().starts_with("<?xml") && picture.file().contains("prefers-color-scheme:dark"));
     }
 

@@ -53,7 +53,7 @@ fn a_file_cut_before_its_last_tensors_end_is_cut_short() {
 #[test]
 fn other_files_and_versions_are_refused_by_name() {
     let version = |number: u32| [b"GGUF", &number.to_le_bytes()[..], &[0; 16]].concat();
-    assert!(message(b"PK\x03\x04 and so on").contains("it begins with [80, 75, 3, 4], expected `GGUF`"));
+    assert!(message(b"PK\x03\x04 and so on").contains("it begins with `PK\\x03\\x04`, expected `GGUF`"));
     assert!(message(&version(1)).contains("it is GGUF version 1, expected 2 or 3"));
     assert!(message(&version(9)).contains("it is GGUF version 9, expected 2 or 3"));
     assert!(message(&version(3u32.swap_bytes())).contains("its numbers are big-endian"));

@@ -1,0 +1,227 @@
+//! Every message of the workspace, read from its source: the commands and flags that it names must be there, and it must be in words.
+//!
+//! Messages are string literals outside of tests. A new one is looked at without being listed anywhere.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{CommandFactory, Parser};
+
+use crate::args::Args;
+
+/// What each command needs before a flag is tried with it.
+const BEGINNINGS: [&str; 14] = [
+    "train",
+    "evaluate --model m --adapter a --data d",
+    "predict --model m --adapter a",
+    "merge --model m --adapter a --out o",
+    "inspect model m",
+    "inspect adapter a",
+    "inspect data d",
+    "inspect run r",
+    "compare c.toml",
+    "scale r",
+    "prune r",
+    "shift r --to n=d",
+    "report r",
+    "data preview",
+];
+/// Words that may stand for the value of a flag that a message names without one.
+const VALUES: [&str; 4] = ["", "1", "x", "true"];
+
+/// A literal and the file that it is in.
+struct Message {
+    file: PathBuf,
+    text: String,
+}
+
+fn messages() -> Vec<Message> {
+    let crates = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let mut files = Vec::new();
+    for name in ["ivon", "ivon-lora", "ivon-lora-cli"] {
+        collect(&crates.join(name).join("src"), &mut files);
+    }
+    let mut found = Vec::new();
+    for file in files {
+        let source = fs::read_to_string(&file).unwrap();
+        // Tests stand at the end of a file.
+        let end = source.find("#[cfg(test)]\nmod tests {").unwrap_or(source.len());
+        found.extend(literals(&source[..end]).into_iter().map(|text| Message { file: file.clone(), text }));
+    }
+    found
+}
+
+/// The sources below a folder that are no tests.
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().to_string();
+        if ["tests", "testing", "conformance", "hints", "docs"].contains(&name.as_str()) {
+            continue;
+        }
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The string literals of a source, unescaped as far as words need it.
+fn literals(source: &str) -> Vec<String> {
+    let letters: Vec<char> = source.chars().collect();
+    let at = |place: usize| letters.get(place).copied().unwrap_or('\0');
+    let (mut found, mut place) = (Vec::new(), 0);
+    while place < letters.len() {
+        match (at(place), at(place + 1)) {
+            ('/', '/') => {
+                while place < letters.len() && at(place) != '\n' {
+                    place += 1
+                }
+            }
+            // A character, not a lifetime.
+            ('\'', '\\') => place += 3,
+            ('\'', _) if at(place + 2) == '\'' => place += 3,
+            ('"', _) => {
+                let mut text = String::new();
+                place += 1;
+                while place < letters.len() && at(place) != '"' {
+                    if at(place) != '\\' {
+                        text.push(at(place));
+                    } else if at(place + 1) == '\n' {
+                        while at(place + 1).is_whitespace() {
+                            place += 1
+                        }
+                    } else {
+                        place += 1;
+                        text.push(if at(place) == 'n' { '\n' } else { at(place) });
+                    }
+                    place += 1;
+                }
+                place += 1;
+                found.push(text);
+            }
+            _ => place += 1,
+        }
+    }
+    found
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// A message's words with something in each of its gaps.
+fn filled(words: &str) -> String {
+    let mut text = String::new();
+    let mut depth = 0;
+    for letter in words.chars() {
+        match letter {
+            '{' => depth += 1,
+            '}' => {
+                depth -= 1;
+                text.push('x');
+            }
+            '…' => text.push('x'),
+            letter if depth == 0 => text.push(letter),
+            _ => {}
+        }
+    }
+    text
+}
+
+fn parses(line: &str) -> bool {
+    Args::try_parse_from(std::iter::once("ivon-lora").chain(line.split_whitespace())).is_ok()
+}
+
+/// Whether a flag with its value, if it has one, is one of some command.
+fn is_flag(words: &str) -> bool {
+    let name = words.split(['=', ' ']).next().unwrap_or(words);
+    let with = |beginning: &str, value: &str| {
+        // What a beginning has already is replaced.
+        let kept = beginning.split(&format!(" {name} ")).next().unwrap_or(beginning);
+        let rest = beginning.split_once(&format!(" {name} ")).map_or("", |(_, rest)| rest.split_once(' ').map_or("", |(_, rest)| rest));
+        parses(&format!("{kept} {rest} {words} {value}"))
+    };
+    BEGINNINGS.iter().any(|beginning| VALUES.iter().any(|value| with(beginning, value)))
+}
+
+/// The long flags in a text that is no call of another program.
+fn flags(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for part in text.split("--").skip(1) {
+        let name: String = part.chars().take_while(|letter| letter.is_ascii_lowercase() || *letter == '-').collect();
+        if name.len() > 1 {
+            found.push(name.trim_end_matches('-').to_string());
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_that_a_message_names_is_understood() {
+    let mut count = 0;
+    for Message { file, text } in messages() {
+        let lines = text.lines().map(str::trim).filter(|line| line.starts_with("ivon-lora "));
+        let inside = quoted(&text).filter(|words| words.starts_with("ivon-lora "));
+        for words in inside.chain(lines) {
+            let words = filled(words.split(['<', '>', '|']).next().unwrap_or(words));
+            let arguments = words.trim_start_matches("ivon-lora ").trim_end_matches(['`', '.', ':']);
+            let is_named = parses(arguments) || is_command(arguments) || arguments.contains("COMMAND");
+            assert!(is_named || arguments.starts_with("--"), "`{arguments}` in {}", file.display());
+            count += 1;
+        }
+    }
+    assert!(count > 10, "{count}");
+}
+
+/// Whether the words are a command without what it needs.
+fn is_command(words: &str) -> bool {
+    let command = Args::command();
+    let mut words = words.split_whitespace();
+    let Some(found) = words.next().and_then(|name| command.find_subcommand(name)) else { return false };
+    words.next().is_none_or(|inner| found.find_subcommand(inner).is_some())
+}
+
+#[test]
+fn every_flag_that_a_message_names_is_one_of_some_command() {
+    let mut seen = BTreeSet::new();
+    for Message { file, text } in messages() {
+        for words in quoted(&text).filter(|words| words.starts_with("--")) {
+            let words = filled(words);
+            // Several flags side by side are tried one by one below.
+            if words.matches("--").count() == 1 && words.trim_start_matches('-').starts_with(|letter: char| letter.is_ascii_lowercase()) {
+                assert!(is_flag(&words), "`{words}` in {}", file.display());
+            }
+        }
+        if text.contains("cargo ") || text.contains("convert_lora_to_gguf") {
+            continue;
+        }
+        for flag in flags(&filled(&text)) {
+            assert!(is_flag(&format!("--{flag}")), "`--{flag}` in {}: {text}", file.display());
+            seen.insert(flag);
+        }
+    }
+    assert!(seen.len() > 20, "{seen:?}");
+}
+
+#[test]
+fn no_message_shows_a_value_as_only_a_programmer_reads_it() {
+    // Shapes are lists of numbers however they are written; tokens are shown with their blanks; secrets are left out by hand.
+    let meant = ["preview.rs", "hub.rs", "gaussian.rs"];
+    for Message { file, text } in messages() {
+        let is_meant = meant.iter().any(|name| file.ends_with(name)) || text.contains("shape");
+        assert!(is_meant || !text.contains(":?}"), "`{text}` in {}", file.display());
+    }
+}
+
+#[test]
+fn what_is_no_flag_and_no_command_is_told_from_what_is() {
+    assert!(is_flag("--device cpu") && is_flag("--out") && is_flag("--model") && is_flag("--resume"));
+    assert!(!is_flag("--devise cpu") && !is_flag("--no-such-flag"));
+    assert!(is_command("predict") && is_command("inspect run") && !is_command("inspect runs") && !is_command("guess"));
+    assert_eq!(literals("let a = \"x \\\n    `--y`\"; // \"no\"\nlet b = '\"'; let c = \"d\";"), ["x `--y`", "d"]);
+    assert_eq!(filled("`--out {}` and {name:?}…"), "`--out x` and xx");
+}

@@ -1,0 +1,148 @@
+//! What is chosen on *calibrate* when training has ended: mean or samples, and the temperature of each; nothing where those rows cannot
+//! carry a choice.
+
+use super::evaluation::{Temperatures, labels};
+use super::{RunError, RunEvent};
+use crate::data::Encoded;
+use crate::metrics::{Ground, NoTemperature, Predictions, Temperature, fit_temperature, mean_of_draws, preferred};
+use crate::posterior::{Calibration, PredictWith};
+use crate::predict::Evaluated;
+
+/// What was chosen, and what is said of it.
+pub(super) struct Calibrated {
+    pub predict_with: PredictWith,
+    pub temperatures: Option<Temperatures>,
+    pub said: Vec<RunEvent<'static>>,
+}
+
+impl Calibrated {
+    /// What is done without rows to choose on: the mean, at no temperature.
+    pub fn nothing() -> Self {
+        Self { predict_with: PredictWith::Mean, temperatures: None, said: Vec::new() }
+    }
+
+    /// Chooses by the predictions of labelled rows. Samples are taken where their NLL is lower by more than a standard error.
+    ///
+    /// # Errors
+    /// If a row has no label or is no distribution.
+    pub fn on(examples: &[Encoded], evaluated: Evaluated) -> Result<Self, RunError> {
+        let labels = labels(examples)?;
+        let draws = evaluated.draws.len();
+        let sampled = match draws {
+            0 => None,
+            _ => Some(Predictions::new(mean_of_draws(&evaluated.draws)?, labels.clone())?),
+        };
+        let mean = Predictions::new(evaluated.mean, labels)?;
+        let predict_with = choice(&mean, sampled.as_ref());
+        let fitted = fit(&mean, sampled.as_ref());
+        let mut said = format!("calibrate: {} rows, NLL {:.3} at the mean", mean.len(), mean.nll());
+        let temperature = |of: &Temperature| format!(", T = {:.2} ({:.2} to {:.2})", of.value, of.interval[0], of.interval[1]);
+        if let Ok((at_mean, _)) = &fitted {
+            said += &temperature(at_mean);
+        }
+        if let Some(sampled) = &sampled {
+            said += &format!("; {:.3} with {draws} samples", sampled.nll());
+            if let Ok((_, Some(of_samples))) = &fitted {
+                said += &temperature(of_samples);
+            }
+            said += match predict_with {
+                PredictWith::Samples => "; answers come from the samples",
+                PredictWith::Mean if sampled.nll() < mean.nll() => {
+                    "; answers come from the mean, since the rows cannot tell whether samples are better"
+                }
+                PredictWith::Mean => "; answers come from the mean",
+            };
+        }
+        let mut said = vec![RunEvent::Note(said)];
+        let temperatures = match fitted {
+            Ok((at_mean, of_samples)) => Some(Temperatures {
+                mean: at_mean.value,
+                samples: of_samples.map_or(1.0, |found| found.value),
+                calibration: Some(Calibration {
+                    rows: mean.len(),
+                    interval: at_mean.interval,
+                    interval_of_samples: of_samples.map(|found| found.interval),
+                }),
+            }),
+            Err(reason) => {
+                said.push(RunEvent::Warning(format!(
+                    "calibrate: no temperature is taken: {reason}; confidences stay as the model has them"
+                )));
+                None
+            }
+        };
+        Ok(Self { predict_with, temperatures, said })
+    }
+}
+
+/// Mean or samples.
+fn choice(mean: &Predictions, sampled: Option<&Predictions>) -> PredictWith {
+    let Some(sampled) = sampled.filter(|_| Ground::of(mean).check().is_ok()) else { return PredictWith::Mean };
+    match preferred(&[mean.losses(), sampled.losses()], 0) {
+        1 => PredictWith::Samples,
+        _ => PredictWith::Mean,
+    }
+}
+
+/// The temperatures of both, or of neither: confidences of the two must mean the same.
+fn fit(mean: &Predictions, sampled: Option<&Predictions>) -> Result<(Temperature, Option<Temperature>), NoTemperature> {
+    Ok((fit_temperature(mean)?, sampled.map(fit_temperature).transpose()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Choices;
+    use crate::metrics::log_softmax;
+
+    /// Rows of which every `every`-th is wrong at the logit that `logit` gives it, at the mean and in one draw.
+    fn calibrated(count: usize, every: usize, logits: [f64; 2]) -> (Calibrated, Vec<String>) {
+        let example = |row: usize| Encoded {
+            id: row.to_string(),
+            key: row as u64,
+            tokens: vec![1],
+            choices: Choices::Tokens(vec![2, 3]),
+            label: Some(usize::from(row % every == every - 1)),
+        };
+        let examples: Vec<Encoded> = (0..count).map(example).collect();
+        let rows = |logit: f64| vec![log_softmax(&[logit, 0.0], 1.0); count];
+        let evaluated = Evaluated { mean: rows(logits[0]), draws: vec![rows(logits[1])] };
+        let found = Calibrated::on(&examples, evaluated).unwrap();
+        let words = |event: &RunEvent<'_>| match event {
+            RunEvent::Note(text) => format!("note: {text}"),
+            RunEvent::Warning(text) => format!("warning: {text}"),
+            _ => String::new(),
+        };
+        let said = found.said.iter().map(words).collect();
+        (found, said)
+    }
+
+    #[test]
+    fn rows_without_a_mistake_choose_neither_a_temperature_nor_samples() {
+        let (found, said) = calibrated(20, 100, [3.0, 4.0]);
+        assert_eq!((found.predict_with, found.temperatures), (PredictWith::Mean, None));
+        assert_eq!(
+            said,
+            [
+                "note: calibrate: 20 rows, NLL 0.049 at the mean; 0.018 with 1 samples; answers come from the mean, since the rows cannot \
+                 tell whether samples are better",
+                "warning: calibrate: no temperature is taken: 20 rows with 0 wrong answers cannot carry a choice, expected at least 20 \
+                 rows, of which 5 are answered rightly and 5 wrongly; confidences stay as the model has them"
+            ]
+        );
+    }
+
+    #[test]
+    fn samples_that_are_clearly_better_are_taken_and_both_temperatures_come_with_their_rows() {
+        // A quarter is wrong: right at ln 3 = 1.1, far too sure at 6.
+        let (found, said) = calibrated(400, 4, [6.0, 1.1]);
+        assert_eq!((found.predict_with, said.len()), (PredictWith::Samples, 1));
+        let temperatures = found.temperatures.unwrap();
+        assert!(temperatures.mean > 3.0 && (temperatures.samples - 1.0).abs() < 0.1, "{temperatures:?}");
+        let calibration = temperatures.calibration.unwrap();
+        assert_eq!(calibration.rows, 400);
+        assert!(calibration.interval[0] < temperatures.mean && temperatures.mean < calibration.interval[1]);
+        let sentence = temperatures.sentence();
+        assert!(sentence.starts_with("the temperatures rest on 400 rows of calibrate: 95 % interval of the mean's "), "{sentence}");
+    }
+}
