@@ -1,7 +1,6 @@
 //! Rows of a parquet file as JSON values, through the parquet crate's row interface (no arrow).
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::error::{DataError, Place};
 use super::read::{Continue, Row};
+use crate::guard::guard_result;
 
 /// Calls `take` with each row of a parquet file.
 ///
@@ -24,27 +24,19 @@ pub(crate) fn for_each_parquet_row(
     let malformed = |reason: String| DataError::MalformedParquet { path: path.into(), reason };
     let name: Arc<str> = path.display().to_string().into();
     // The parquet crate asserts on some damaged pages; a damaged file must end in an error all the same.
-    let mut rows = guarded(|| {
+    let mut rows = guard_result("parquet", || {
         let reader = SerializedFileReader::new(file)?;
         parquet::record::reader::RowIter::from_file_into(Box::new(reader)).project(None)
     })
     .map_err(malformed)?;
     for line in 1.. {
-        let Some(row) = guarded(|| rows.next().transpose()).map_err(malformed)? else { break };
+        let Some(row) = guard_result("parquet", || rows.next().transpose()).map_err(malformed)? else { break };
         let fields = row.into_columns().into_iter().map(|(field, value)| (field, json(&value))).collect();
         if take(Row { fields, place: Place::new(name.clone(), line) })? == Continue::No {
             break;
         }
     }
     Ok(())
-}
-
-/// Runs a step of the parquet crate; an error or a panic becomes its reason.
-fn guarded<T>(step: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(step)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("a page is damaged".into()),
-    }
 }
 
 /// A parquet value as JSON; what JSON has no word for (dates, decimals) is written as text.
