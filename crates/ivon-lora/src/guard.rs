@@ -28,10 +28,7 @@ pub(crate) fn guard<T>(component: &'static str, step: impl FnOnce() -> T) -> Res
 ///
 /// # Errors
 /// The step's own error, or [`Panicked`], as text.
-pub(crate) fn guard_result<T, E: std::fmt::Display>(
-    component: &'static str,
-    step: impl FnOnce() -> Result<T, E>,
-) -> Result<T, String> {
+pub(crate) fn guard_result<T, E: std::fmt::Display>(component: &'static str, step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     guard(component, step).map_err(|panicked| panicked.to_string())?.map_err(|error| error.to_string())
 }
 

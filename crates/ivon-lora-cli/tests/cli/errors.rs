@@ -174,3 +174,32 @@ fn an_adapter_that_is_damaged() {
     place.run("inspect adapter nowhere").fails_with(4, &["nowhere"]);
     place.run("inspect run nowhere").fails_with(6, &["nowhere"]);
 }
+
+#[test]
+fn a_base_that_nothing_names() {
+    let place = Place::new();
+    place.train("").ok();
+    // The run's own adapter names its base, which lies here under that name.
+    place.run("evaluate --adapter run/adapter --data data --threads 1").ok();
+    fs::remove_file(place.path("run/adapter/ivon_lora.json")).unwrap();
+    let mut config = place.json("run/adapter/adapter_config.json");
+    config["base_model_name_or_path"] = serde_json::Value::Null;
+    place.write("run/adapter/adapter_config.json", &config.to_string());
+    place
+        .run("merge --adapter run/adapter --out merged")
+        .fails_with(2, &["`--model` is absent, and `run/adapter` names no base", "hint: name the model that the adapter was trained on"]);
+    assert!(!exists(place.path("merged")));
+}
+
+#[test]
+fn a_model_and_an_adapter_of_which_the_cache_has_a_part() {
+    let place = Place::new();
+    place.write("hub/hub/models--org--name/refs/main", "abc123");
+    place.write("hub/hub/models--org--name/snapshots/abc123/config.json", &place.read("model/config.json"));
+    let missing = |file: &str| format!("`{file}` of revision `main` is not in the cache, and HF_HUB_OFFLINE forbids the download");
+    let fails = |arguments: &str, file: &str| place.run(arguments).fails_with(4, &[missing(file).as_str(), "hint: "]);
+    fails("train --model org/name --data data --task sst2", "tokenizer.json");
+    fails("inspect model https://huggingface.co/org/name/tree/main", "model.safetensors");
+    fails("inspect adapter org/name", "adapter_config.json");
+    place.run("evaluate --model model --adapter org/other --data data").fails_with(4, &["revision `main` is not in the cache", "hint: "]);
+}

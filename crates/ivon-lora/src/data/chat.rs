@@ -13,6 +13,7 @@ use regex::Regex;
 
 use super::error::DataError;
 use super::tokenizer::Tokenizer;
+use crate::guard::{Panicked, guard};
 
 /// The longest template that is compiled, in bytes.
 const LONGEST_TEMPLATE: usize = 1 << 20;
@@ -47,7 +48,7 @@ impl ChatTemplate {
         environment.add_function("strftime_now", |format: String| fixed_date(&format));
         static GENERATION: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\{%-?\s*(end)?generation\s*-?%\}").ok());
         let source = GENERATION.as_ref().map_or_else(|| source.into(), |marks| marks.replace_all(source, "").into_owned());
-        environment.add_template_owned(NAME, source).map_err(failed)?;
+        guard("minijinja", || environment.add_template_owned(NAME, source)).map_err(panicked)?.map_err(failed)?;
         Ok(Self {
             environment,
             bos_token: tokenizer.bos_token.clone().unwrap_or_default(),
@@ -68,12 +69,17 @@ impl ChatTemplate {
             tools => (),
             documents => (),
         };
-        self.environment.get_template(NAME).and_then(|template| template.render(values)).map_err(failed)
+        let render = || self.environment.get_template(NAME).and_then(|template| template.render(values));
+        guard("minijinja", render).map_err(panicked)?.map_err(failed)
     }
 }
 
 fn failed(error: minijinja::Error) -> DataError {
     DataError::ChatTemplate { reason: error.to_string() }
+}
+
+fn panicked(panicked: Panicked) -> DataError {
+    DataError::ChatTemplate { reason: panicked.to_string() }
 }
 
 /// `strftime` for 26 July 2024, 12:00:00.

@@ -2,6 +2,8 @@
 //!
 //! The type lives here, where the data's path first needs it; `model` builds it from a folder or a GGUF file.
 
+use crate::guard::guard_result;
+
 /// A tokenizer with the checkpoint's own habits: which special tokens it adds, which chat template it has.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
@@ -44,7 +46,7 @@ impl Tokenizer {
     /// If the tokenizer cannot encode the text, or the model has no embedding for one of its tokens.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
         let failed = |reason: String| TokenizerError { text: text.chars().take(60).collect(), reason };
-        let encoding = self.inner.encode_fast(text, special).map_err(|error| failed(error.to_string()))?;
+        let encoding = guard_result("tokenizers", || self.inner.encode_fast(text, special)).map_err(failed)?;
         let tokens = encoding.get_ids();
         match self.limit.and_then(|rows| Some((rows, tokens.iter().find(|token| **token as usize >= rows)?))) {
             Some((rows, token)) => Err(failed(format!("token {token} is beyond the model's {rows} embeddings"))),
@@ -57,9 +59,9 @@ impl Tokenizer {
     /// # Errors
     /// If the tokenizer cannot decode them; an id that is not in the vocabulary has no text.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
-        self.inner.decode(tokens, false).map_err(|reason| {
+        guard_result("tokenizers", || self.inner.decode(tokens, false)).map_err(|reason| {
             let tokens = tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-            TokenizerError { text: tokens.chars().take(60).collect(), reason: reason.to_string() }
+            TokenizerError { text: tokens.chars().take(60).collect(), reason }
         })
     }
 
@@ -74,7 +76,7 @@ impl Tokenizer {
     /// If the tokenizer cannot be written as JSON.
     pub fn to_files(&self) -> Result<Vec<(String, Vec<u8>)>, TokenizerError> {
         let failed = |reason: String| TokenizerError { text: "tokenizer.json".into(), reason };
-        let tokenizer = self.inner.to_string(true).map_err(|error| failed(error.to_string()))?;
+        let tokenizer = guard_result("tokenizers", || self.inner.to_string(true)).map_err(failed)?;
         let mut config = serde_json::Map::new();
         config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
         let texts = [("bos_token", &self.bos_token), ("eos_token", &self.eos_token), ("chat_template", &self.chat_template)];

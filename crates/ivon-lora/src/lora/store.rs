@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{LoraError, Matrix};
 use crate::files;
+use crate::guard::guard_result;
 
 /// No adapter comes near this; it keeps a mistaken path from filling the memory.
 const LARGEST_FILE: u64 = 16 << 30;
@@ -130,19 +131,15 @@ pub(crate) fn write_matrices(path: &Path, matrices: &Matrices, mut metadata: Met
 /// If the file is malformed, or a tensor is not a finite F32, F16 or BF16 matrix.
 pub(crate) fn read_matrices(path: &Path) -> Result<(Matrices, Metadata), LoraError> {
     let bytes = files::read_bytes(path, LARGEST_FILE)?;
-    let malformed = |error: safetensors::SafeTensorError| LoraError::Malformed {
-        path: path.into(),
-        expected: "a safetensors file",
-        reason: error.to_string(),
-    };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(malformed)?;
+    let malformed = |reason: String| LoraError::Malformed { path: path.into(), expected: "a safetensors file", reason };
+    let (_, header) = guard_result("safetensors", || SafeTensors::read_metadata(&bytes)).map_err(malformed)?;
     let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
-    let file = SafeTensors::deserialize(&bytes).map_err(malformed)?;
+    let file = guard_result("safetensors", || SafeTensors::deserialize(&bytes)).map_err(malformed)?;
     let mut names = file.names();
     names.sort_unstable();
     let mut matrices = BTreeMap::new();
     for name in names {
-        let view = file.tensor(name).map_err(malformed)?;
+        let view = file.tensor(name).map_err(|error| malformed(error.to_string()))?;
         if view.shape().contains(&0) {
             return Err(LoraError::Empty { path: path.into(), name: name.into(), found: view.shape().into() });
         }

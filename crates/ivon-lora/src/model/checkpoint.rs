@@ -59,12 +59,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
-    pub fn open_for(
-        name: &str,
-        purpose: Purpose,
-        hub: &HubSettings,
-        listen: &mut dyn FnMut(HubEvent<'_>),
-    ) -> Result<Self, ModelError> {
+    pub fn open_for(name: &str, purpose: Purpose, hub: &HubSettings, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<Self, ModelError> {
         match HubName::where_nothing_is(name, hub)? {
             None => Self::open_path(Path::new(name)),
             Some(hub_name) => Self::open_located(&hub::locate(&hub_name, hub, purpose, listen)?, &hub_name),

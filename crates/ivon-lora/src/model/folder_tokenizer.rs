@@ -1,7 +1,6 @@
 //! The tokenizer of a Hugging Face folder: `tokenizer.json` as it is, and from `tokenizer_config.json` and
 //! `chat_template.jinja` what surrounds it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use serde_json::Value;
@@ -10,6 +9,7 @@ use super::ModelError;
 use super::framing::frame;
 use crate::data::Tokenizer;
 use crate::files;
+use crate::guard::guard_result;
 
 /// The largest published tokenizer.json files have some 35 MB.
 const LONGEST_TOKENIZER: u64 = 512 << 20;
@@ -27,12 +27,8 @@ pub(super) fn read(folder: &Path, name: &str) -> Result<Tokenizer, ModelError> {
     }
     let bytes = files::read_bytes(&path, LONGEST_TOKENIZER)?;
     // The crate panics on some malformed files (a merge longer than every token), which a user's file must not reach.
-    let parsed = catch_unwind(AssertUnwindSafe(|| tokenizers::Tokenizer::from_bytes(&bytes)));
-    let mut inner = match parsed {
-        Ok(Ok(inner)) => inner,
-        Ok(Err(error)) => return Err(wrong(format!("`tokenizer.json` is malformed, {error}"))),
-        Err(_) => return Err(wrong("`tokenizer.json` is malformed".into())),
-    };
+    let parsed = guard_result("tokenizers", || tokenizers::Tokenizer::from_bytes(&bytes));
+    let mut inner = parsed.map_err(|reason| wrong(format!("`tokenizer.json` is malformed, {reason}")))?;
     // What a training script left there; transformers resets both on every call as well.
     inner.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
     inner.with_padding(None);
@@ -50,7 +46,7 @@ pub(super) fn read(folder: &Path, name: &str) -> Result<Tokenizer, ModelError> {
 fn heed_flags(inner: &mut tokenizers::Tokenizer, config: &Config, bos: Option<&str>, eos: Option<&str>) -> Result<(), String> {
     let id = |token: Option<&str>| token.and_then(|token| Some((inner.token_to_id(token)?, token.to_string())));
     let (bos, eos) = (id(bos), id(eos));
-    let framed = inner.encode_fast("a", true).map_err(|error| error.to_string())?;
+    let framed = guard_result("tokenizers", || inner.encode_fast("a", true))?;
     let has_bos = bos.as_ref().is_some_and(|(id, _)| framed.get_ids().first() == Some(id));
     let has_eos = eos.as_ref().is_some_and(|(id, _)| framed.get_ids().last() == Some(id));
     let wants = |flag: &str, has: bool, token: &Option<(u32, String)>| config.flag(flag).map_or(has, |wanted| wanted && token.is_some());

@@ -1,7 +1,6 @@
 //! Rows of a parquet file as JSON values, through the parquet crate's row interface (no arrow).
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use serde_json::{Map, Value};
 use super::footer::{check_footer, check_pages};
 use super::row::Row;
 use crate::data::error::{DataError, Place};
+use crate::guard::guard_result;
 
 /// The rows of a parquet file.
 pub(crate) struct ParquetRows {
@@ -36,7 +36,7 @@ impl ParquetRows {
     pub(crate) fn next_row(&mut self) -> Option<Result<Row, DataError>> {
         self.line += 1;
         let place = Place::new(self.name.clone(), self.line);
-        match guarded(|| self.rows.next().transpose()) {
+        match guard_result("parquet", || self.rows.next().transpose()) {
             Ok(None) => None,
             Ok(Some(row)) => Some(fields(row).map_or_else(
                 |field| {
@@ -54,14 +54,14 @@ impl ParquetRows {
 fn checked_rows(mut file: File) -> Result<RowIter<'static>, String> {
     check_footer(&mut file)?;
     let again = file.try_clone().map_err(|error| error.to_string())?;
-    let reader = guarded(|| SerializedFileReader::new(again))?;
+    let reader = guard_result("parquet", || SerializedFileReader::new(again))?;
     for group in reader.metadata().row_groups() {
         for chunk in group.columns() {
-            let (start, length) = guarded(|| Ok(chunk.byte_range()))?;
+            let (start, length) = guard_result("parquet", || Ok(chunk.byte_range()))?;
             check_pages(&mut file, start, length)?;
         }
     }
-    guarded(|| RowIter::from_file_into(Box::new(reader)).project(None))
+    guard_result("parquet", || RowIter::from_file_into(Box::new(reader)).project(None))
 }
 
 /// The fields of a row; else the name that two columns have.
@@ -73,14 +73,6 @@ fn fields(row: parquet::record::Row) -> Result<Map<String, Value>, String> {
         }
     }
     Ok(fields)
-}
-
-/// Runs a step of the parquet crate; an error or a panic becomes its reason.
-fn guarded<T>(step: impl FnOnce() -> parquet::errors::Result<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(step)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("a page is damaged".into()),
-    }
 }
 
 /// A parquet value as JSON; what JSON has no word for (dates, decimals) is written as text.

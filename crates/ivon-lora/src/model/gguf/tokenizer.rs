@@ -15,6 +15,7 @@ use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use super::reader::GgufFile;
 use crate::data::Tokenizer;
+use crate::guard::guard_result;
 use crate::model::ModelError;
 use crate::model::framing::frame;
 
@@ -100,7 +101,8 @@ fn byte_level(file: &GgufFile, vocabulary: &Vocabulary) -> Result<(tokenizers::T
     let ids: Vocab = vocabulary.ids().collect();
     let texts = file.texts("tokenizer.ggml.merges")?.ok_or_else(|| wrong("`tokenizer.ggml.merges` is missing".into()))?;
     let merges = texts.iter().map(|text| merge(text, &ids)).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
-    let model = BPE::builder().vocab_and_merges(ids, merges).ignore_merges(llama_3).build().map_err(|error| wrong(error.to_string()))?;
+    let builder = BPE::builder().vocab_and_merges(ids, merges).ignore_merges(llama_3);
+    let model = guard_result("tokenizers", || builder.build()).map_err(wrong)?;
     let mut inner = tokenizers::Tokenizer::new(model);
     if pre.contains("qwen") {
         inner.with_normalizer(Some(NFC)).map_err(|error| wrong(error.to_string()))?;

@@ -132,12 +132,7 @@ fn symlink(_: &str, _: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// [`ModelError::Hub`] with the first file that is missing.
-pub(super) fn cached(
-    name: &HubName,
-    settings: &HubSettings,
-    purpose: Purpose,
-    why: &str,
-) -> Result<PathBuf, ModelError> {
+pub(super) fn cached(name: &HubName, settings: &HubSettings, purpose: Purpose, why: &str) -> Result<PathBuf, ModelError> {
     let absent = |what: &str| absent(name, what, why);
     let revision = name.revision();
     let file_of = |file: &str| absent(&format!("`{file}` of revision `{revision}`"));
@@ -190,12 +185,7 @@ fn absent(name: &HubName, what: &str, why: &str) -> ModelError {
 }
 
 /// Whether a snapshot has all of its weights.
-fn check_weights(
-    name: &HubName,
-    snapshot: &Path,
-    files: &[String],
-    absent: &dyn Fn(&str) -> ModelError,
-) -> Result<(), ModelError> {
+fn check_weights(name: &HubName, snapshot: &Path, files: &[String], absent: &dyn Fn(&str) -> ModelError) -> Result<(), ModelError> {
     let has = |file: &str| files.iter().any(|known| known == file);
     let revision = name.revision();
     if !has("model.safetensors") && has(INDEX) {
@@ -314,8 +304,7 @@ mod tests {
     #[test]
     fn a_shard_that_is_missing_or_a_link_to_nothing_is_named() {
         let index = r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors", "c": "3.safetensors"}}"#;
-        let (_cache, settings, snapshot) =
-            snapshot(&[WHOLE[0], WHOLE[1], (INDEX, index), ("1.safetensors", ""), ("3.safetensors", "")]);
+        let (_cache, settings, snapshot) = snapshot(&[WHOLE[0], WHOLE[1], (INDEX, index), ("1.safetensors", ""), ("3.safetensors", "")]);
         let error = find("o/n", &settings, Purpose::Run).unwrap_err();
         assert!(error.contains("`2.safetensors` of revision `main` (1 of 3 files of weights) is not in the cache"), "{error}");
         fs::write(snapshot.join("2.safetensors"), "").unwrap();

@@ -198,8 +198,14 @@ mod tests {
     #[test]
     fn a_quantisation_picks_the_file_that_has_it_as_a_word() {
         let files = [
-            "M-1B-Q4_K_M.gguf", "M-1B-Q4_K_S.gguf", "M-1B-IQ4_XS.gguf", "M-1B-UD-Q4_K_XL.gguf", "m-1b.q8_0.gguf",
-            "m_q5_0.gguf", "BF16/M-1B-BF16-00001-of-00002.gguf", "BF16/M-1B-BF16-00002-of-00002.gguf",
+            "M-1B-Q4_K_M.gguf",
+            "M-1B-Q4_K_S.gguf",
+            "M-1B-IQ4_XS.gguf",
+            "M-1B-UD-Q4_K_XL.gguf",
+            "m-1b.q8_0.gguf",
+            "m_q5_0.gguf",
+            "BF16/M-1B-BF16-00001-of-00002.gguf",
+            "BF16/M-1B-BF16-00002-of-00002.gguf",
         ];
         for (tag, expected) in [
             ("q4_k_m", &["M-1B-Q4_K_M.gguf"][..]),

@@ -112,7 +112,12 @@ impl<'a> Snapshot<'a> {
     fn try_fetch(&self, file: &str, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<PathBuf, FetchError> {
         let plain = || HubFile { name: file.into(), size: None, sha256: None };
         let file = self.listing.file(file).cloned().unwrap_or_else(plain);
-        self.source().fetch(&file, listen)
+        self.source().fetch(&file, listen).map_err(|error| match error {
+            FetchError::Request(RequestError::Status { code: 404, .. }) => {
+                RequestError::Answer { reason: format!("`{}` is in the list of files and not there (status 404)", file.name) }.into()
+            }
+            other => other,
+        })
     }
 
     /// As [`Snapshot::fetch`], for a file that a model can be used without.

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::name::is_path;
+use super::name::{is_part, is_path};
 
 /// The most files of a repository that are looked at; the largest published ones have some ten thousand.
 const MOST_FILES: usize = 100_000;
@@ -58,8 +58,7 @@ impl HubListing {
             // serde quotes what it found, which may be any text of the server.
             format!("its answer about the model is not what a hub says ({})", one_line(&error.to_string()))
         })?;
-        let is_hash = |text: &str| (7..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !is_hash(&answer.sha) {
+        if !is_part(&answer.sha) {
             return Err(format!("it gave the commit `{}`, expected a hash", one_line(&answer.sha)));
         }
         if answer.siblings.len() > MOST_FILES {
@@ -112,7 +111,8 @@ mod tests {
         let listing = HubListing::parse(answer.to_string().as_bytes()).unwrap();
         assert_eq!(listing.commit, COMMIT);
         let seen: Vec<_> = listing.files.iter().map(|file| (file.name.as_str(), file.size, file.sha256.is_some())).collect();
-        let expected = [("config.json", Some(7), false), ("q/model.safetensors", Some(9), true), ("bare", None, false), ("odd", None, false)];
+        let expected =
+            [("config.json", Some(7), false), ("q/model.safetensors", Some(9), true), ("bare", None, false), ("odd", None, false)];
         assert_eq!(seen, expected);
         assert_eq!(listing.file("q/model.safetensors").unwrap().sha256, Some("ab".repeat(32)));
         assert_eq!(listing.file("other"), None);

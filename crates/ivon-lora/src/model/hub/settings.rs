@@ -93,7 +93,7 @@ impl HubSettings {
             let given = text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN"));
             given.and_then(|token| cleaned(&token)).or_else(saved_token)
         };
-        let cache = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"].iter().find_map(|name| path(name));
+        let cache = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"].iter().find_map(|name| path(name));
         Self {
             endpoint: text("HF_ENDPOINT").unwrap_or_else(|| PUBLIC.into()).trim().trim_end_matches('/').into(),
             token: if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") { None } else { token() },
@@ -184,8 +184,9 @@ mod tests {
         ] {
             assert_eq!(cache(variables), expected, "{variables:?}");
         }
-        // As transformers 4 took it; an empty variable is none.
-        assert_eq!(cache(&[("TRANSFORMERS_CACHE", "/t"), ("HF_HOME", "/h")]), "/t");
+        // transformers 5 does not read this one any more, and would not find what is laid there.
+        assert_eq!(cache(&[("TRANSFORMERS_CACHE", "/t"), ("HF_HOME", "/h")]), "/h/hub");
+        // An empty variable is none.
         assert_eq!(cache(&[("HF_HOME", ""), ("HF_HUB_CACHE", " ")]), "/home/me/.cache/huggingface/hub");
     }
 
@@ -223,11 +224,7 @@ mod tests {
 
     #[test]
     fn timeouts_and_links_follow_their_variables() {
-        let set = settings(&[
-            ("HF_HUB_ETAG_TIMEOUT", "3"),
-            ("HF_HUB_DOWNLOAD_TIMEOUT", "60"),
-            ("HF_HUB_DISABLE_SYMLINKS", "true"),
-        ]);
+        let set = settings(&[("HF_HUB_ETAG_TIMEOUT", "3"), ("HF_HUB_DOWNLOAD_TIMEOUT", "60"), ("HF_HUB_DISABLE_SYMLINKS", "true")]);
         assert_eq!((set.answer_timeout.as_secs(), set.read_timeout.as_secs(), set.links), (3, 60, false));
         assert_eq!(settings(&[("HF_HUB_ETAG_TIMEOUT", "0")]).answer_timeout, PATIENCE);
     }

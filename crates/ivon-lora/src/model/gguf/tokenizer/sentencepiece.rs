@@ -13,6 +13,7 @@ use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::{Prepend, Replace, Sequence};
 
 use super::Vocabulary;
+use crate::guard::guard_result;
 use crate::model::ModelError;
 use crate::model::gguf::reader::GgufFile;
 
@@ -39,7 +40,7 @@ pub(super) fn build(file: &GgufFile, vocabulary: &Vocabulary) -> Result<tokenize
     if let Some(unknown) = unknown {
         builder = builder.unk_token(unknown.to_string());
     }
-    let mut inner = tokenizers::Tokenizer::new(builder.build().map_err(|error| wrong(error.to_string()))?);
+    let mut inner = tokenizers::Tokenizer::new(guard_result("tokenizers", || builder.build()).map_err(wrong)?);
     let replace = |from: &str, to: &str| Replace::new(from, to).map_err(|error| wrong(error.to_string()));
     let mut normalizers = vec![replace(" ", SPACE)?.into()];
     let mut decoders = vec![replace(SPACE, " ")?.into(), ByteFallback::new().into(), Fuse::new().into()];

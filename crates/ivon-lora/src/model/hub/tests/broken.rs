@@ -7,9 +7,9 @@ const WEIGHTS: &str = "model.safetensors";
 
 /// A hub that answers requests for the weights by this.
 fn weights(content: Content, reply: impl Fn(&Asked, &[u8]) -> Reply + Send + Sync + 'static) -> Hub {
-    Hub::serve(content.twisted(move |asked, content| {
-        asked.file().filter(|file| *file == WEIGHTS).map(|_| reply(asked, &content.files[WEIGHTS]))
-    }))
+    Hub::serve(
+        content.twisted(move |asked, content| asked.file().filter(|file| *file == WEIGHTS).map(|_| reply(asked, &content.files[WEIGHTS]))),
+    )
 }
 
 fn ranges(hub: &Hub) -> Vec<Option<String>> {
@@ -198,4 +198,26 @@ fn two_downloads_at_once_end_in_one_whole_model() {
         let both = [scope.spawn(open), scope.spawn(open)];
         assert!(both.into_iter().all(|one| one.join().unwrap() == local().fingerprint().unwrap()));
     });
+}
+
+#[test]
+fn a_file_that_is_listed_and_not_there_is_named() {
+    let hub = weights(Content::golden(), |_, _| Reply::status("404 Not Found"));
+    let error = open("org/tiny", &hub.settings(tempfile::tempdir().unwrap().path())).unwrap_err();
+    assert!(error.to_string().contains("`model.safetensors` is in the list of files and not there"), "{error}");
+}
+
+#[test]
+fn a_server_that_says_nothing_is_not_waited_for_without_end() {
+    let silent = Hub::serve(Content::default().twisted(|_, _| {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        None
+    }));
+    let brief = std::time::Duration::from_millis(20);
+    let cache = tempfile::tempdir().unwrap();
+    let settings = HubSettings { answer_timeout: brief, read_timeout: brief, ..silent.settings(cache.path()) };
+    let started = std::time::Instant::now();
+    let error = open("org/tiny", &settings).unwrap_err();
+    assert!(error.to_string().contains("timeout"), "{error}");
+    assert!(started.elapsed().as_secs() < 5);
 }

@@ -1,9 +1,9 @@
 //! What is known before any weight is downloaded.
 
 use super::*;
+use crate::model::Encoding;
 use crate::model::ModelHeaders;
 use crate::model::gguf::{GgufWriter, Metadata};
-use crate::model::Encoding;
 
 /// Bytes of the weights that were sent, by the ranges that were asked for; all of a file that was asked for whole.
 fn asked_for_weights(hub: &Hub) -> Vec<Option<String>> {

@@ -67,9 +67,10 @@ fn the_token_does_not_leave_the_hub_with_a_redirect_a_retry_or_a_range() {
 fn a_mirror_may_send_on_to_another_hub_which_is_not_told_the_token() {
     let other = Hub::serve(Content::golden());
     let to = other.endpoint.clone();
-    let mirror = Hub::serve(Content::golden().twisted(move |asked, _| {
-        asked.file().map(|_| Reply::redirect("308 Permanent Redirect", format!("{to}{}", asked.path)))
-    }));
+    let mirror = Hub::serve(
+        Content::golden()
+            .twisted(move |asked, _| asked.file().map(|_| Reply::redirect("308 Permanent Redirect", format!("{to}{}", asked.path)))),
+    );
     let cache = tempfile::tempdir().unwrap();
     let settings = HubSettings { token: Some(SECRET.into()), ..mirror.settings(cache.path()) };
     assert_eq!(open("org/tiny", &settings).unwrap().names(), local().names());
@@ -78,9 +79,10 @@ fn a_mirror_may_send_on_to_another_hub_which_is_not_told_the_token() {
 
     let private = Hub::serve(Content { token: Some(SECRET), ..Content::golden() });
     let to = private.endpoint.clone();
-    let mirror = Hub::serve(Content::golden().twisted(move |asked, _| {
-        asked.file().map(|_| Reply::redirect("308 Permanent Redirect", format!("{to}{}", asked.path)))
-    }));
+    let mirror = Hub::serve(
+        Content::golden()
+            .twisted(move |asked, _| asked.file().map(|_| Reply::redirect("308 Permanent Redirect", format!("{to}{}", asked.path)))),
+    );
     let settings = HubSettings { token: Some(SECRET.into()), ..mirror.settings(tempfile::tempdir().unwrap().path()) };
     let error = open("org/tiny", &settings).unwrap_err();
     assert!(error.to_string().contains("sent on to 127.0.0.1:"), "{error}");
