@@ -134,6 +134,7 @@ def digits(values): return [float(f"{x:.6g}") for x in values.tolist()]
 
 
 def resolved(config):
+    config.standardize_rope_params()  # once more, as the model does before it computes with them
     rope = config.rope_parameters
     kind = rope["rope_type"]
     scaling = {"rope_type": kind}

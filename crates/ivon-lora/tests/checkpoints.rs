@@ -143,7 +143,7 @@ fn open(folder: &Path) -> Checkpoint {
 }
 
 /// What is said of each case, in the order of its notes; a case that is not here is passed over in silence.
-const SAID: [(&str, &[&str]); 15] = [
+const SAID: [(&str, &[&str]); 14] = [
     ("tied, another head", &["another `lm_head.weight`: that one is used"]),
     ("tied qwen2, another head", &["another `lm_head.weight`: that one is used"]),
     ("a buffer of integers", &["`model.position_ids` (I64 [16])"]),
@@ -157,7 +157,6 @@ const SAID: [(&str, &[&str]); 15] = [
     ("rotary kind twice", &["rope_type is default, type is linear: the former is used"]),
     ("original length twice", &["original_max_position_embeddings is 64"]),
     ("an unknown key", &["`final_logit_softcapping` of `config.json`"]),
-    ("biases that mistral has not", &["`attention_bias`, `mlp_bias`"]),
     ("plain", &[]),
 ];
 
