@@ -5,6 +5,7 @@
 //! The modules stand in the order of the data's path; each uses only rooms above it.
 
 pub mod files;
+pub mod guard;
 pub mod random;
 mod wide;
 #[doc(hidden)]

@@ -13,6 +13,7 @@
 
 mod batch;
 mod chat;
+mod jinja;
 mod config;
 mod dataset;
 mod encode;
@@ -35,7 +36,7 @@ mod testing;
 mod tokenizer;
 
 pub use batch::{Batch, Segment};
-pub use chat::ChatTemplate;
+pub use chat::{ChatSetting, ChatTemplate};
 pub use config::DataConfig;
 pub use dataset::{Dataset, FileReport, LoadReport, RoleIds, Source, assemble, load, load_file, load_file_filled};
 pub use encode::{DroppedExample, EncodeOptions, EncodedSet, Encoder, Outcome, encode_all};

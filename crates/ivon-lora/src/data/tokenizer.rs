@@ -2,16 +2,22 @@
 //!
 //! The type lives here, where the data's path first needs it; `model` builds it from a folder or a GGUF file.
 
+use crate::guard::guard;
+
 /// A tokenizer with the checkpoint's own habits: which special tokens it adds, which chat template it has.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// The Jinja template that wraps a conversation, if the checkpoint has one.
     pub chat_template: Option<String>,
+    /// The names of the checkpoint's templates, where it has several and none is the default.
+    pub other_templates: Vec<String>,
     /// The text of the token that begins a sequence.
     pub bos_token: Option<String>,
     /// The text of the token that ends a sequence.
     pub eos_token: Option<String>,
+    /// The names and texts of the other special tokens that a chat template may ask for, such as `pad_token`.
+    pub named_tokens: Vec<(String, String)>,
     /// The number of rows of the model's embedding table.
     limit: Option<usize>,
 }
@@ -29,7 +35,34 @@ pub struct TokenizerError {
 impl Tokenizer {
     /// Wraps a tokenizer whose post-processor adds the special tokens that the checkpoint asks for.
     pub fn new(inner: tokenizers::Tokenizer) -> Self {
-        Self { inner, chat_template: None, bos_token: None, eos_token: None, limit: None }
+        Self {
+            inner,
+            chat_template: None,
+            other_templates: Vec::new(),
+            bos_token: None,
+            eos_token: None,
+            named_tokens: Vec::new(),
+            limit: None,
+        }
+    }
+
+    /// As it is, with these special tokens by name: `bos_token`, `eos_token` and any other.
+    pub fn with_special_tokens(mut self, tokens: Vec<(String, String)>) -> Self {
+        for (name, text) in tokens {
+            match name.as_str() {
+                "bos_token" => self.bos_token = Some(text),
+                "eos_token" => self.eos_token = Some(text),
+                _ => self.named_tokens.push((name, text)),
+            }
+        }
+        self
+    }
+
+    /// All special tokens that have a name, as a chat template sees them.
+    pub(super) fn special_tokens(&self) -> impl Iterator<Item = (&str, &str)> {
+        let ends = [("bos_token", self.bos_token.as_deref()), ("eos_token", self.eos_token.as_deref())];
+        let ends = ends.into_iter().filter_map(|(name, text)| Some((name, text?)));
+        ends.chain(self.named_tokens.iter().map(|(name, text)| (name.as_str(), text.as_str())))
     }
 
     /// As it is, for a model with an embedding table of `rows` rows: a text with a token beyond them is an error.
@@ -44,7 +77,8 @@ impl Tokenizer {
     /// If the tokenizer cannot encode the text, or the model has no embedding for one of its tokens.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
         let failed = |reason: String| TokenizerError { text: text.chars().take(60).collect(), reason };
-        let encoding = self.inner.encode_fast(text, special).map_err(|error| failed(error.to_string()))?;
+        let encoded = guard("the tokenizers crate", || self.inner.encode_fast(text, special));
+        let encoding = encoded.map_err(|panicked| failed(panicked.to_string()))?.map_err(|error| failed(error.to_string()))?;
         let tokens = encoding.get_ids();
         match self.limit.and_then(|rows| Some((rows, tokens.iter().find(|token| **token as usize >= rows)?))) {
             Some((rows, token)) => Err(failed(format!("token {token} is beyond the model's {rows} embeddings"))),
@@ -57,9 +91,9 @@ impl Tokenizer {
     /// # Errors
     /// If the tokenizer cannot decode them; an id that is not in the vocabulary has no text.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
-        self.inner
-            .decode(tokens, false)
-            .map_err(|reason| TokenizerError { text: format!("{tokens:?}").chars().take(60).collect(), reason: reason.to_string() })
+        let failed = |reason: String| TokenizerError { text: format!("{tokens:?}").chars().take(60).collect(), reason };
+        let decoded = guard("the tokenizers crate", || self.inner.decode(tokens, false));
+        decoded.map_err(|panicked| failed(panicked.to_string()))?.map_err(|error| failed(error.to_string()))
     }
 
     /// The id of a token by its text.
@@ -76,11 +110,9 @@ impl Tokenizer {
         let tokenizer = self.inner.to_string(true).map_err(|error| failed(error.to_string()))?;
         let mut config = serde_json::Map::new();
         config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
-        let texts = [("bos_token", &self.bos_token), ("eos_token", &self.eos_token), ("chat_template", &self.chat_template)];
-        for (key, text) in texts {
-            if let Some(text) = text {
-                config.insert(key.into(), text.as_str().into());
-            }
+        config.extend(self.special_tokens().map(|(name, text)| (name.to_string(), text.into())));
+        if let Some(template) = &self.chat_template {
+            config.insert("chat_template".into(), template.as_str().into());
         }
         let config = serde_json::to_vec_pretty(&config).map_err(|error| failed(error.to_string()))?;
         Ok(vec![("tokenizer.json".into(), tokenizer.into_bytes()), ("tokenizer_config.json".into(), config)])

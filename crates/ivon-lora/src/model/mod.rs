@@ -1,5 +1,6 @@
 //! Checkpoint (Hugging Face folder, GGUF file, hub name) → tokenizer and frozen decoder.
 
+mod chat_templates;
 mod checkpoint;
 mod config;
 mod error;
@@ -9,6 +10,7 @@ pub mod gguf;
 mod hub;
 mod mapped;
 mod safetensors;
+mod special_tokens;
 mod tensor;
 mod matrix;
 mod decoder;

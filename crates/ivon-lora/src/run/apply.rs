@@ -6,7 +6,7 @@ use super::evaluation::{EvaluationReport, Prediction, Temperatures, predictions}
 use super::folder::{self, OpenedAdapter, write_json, write_predictions};
 use super::train::{Watch, same_answers};
 use super::{Base, ModelConfig, RunError, RunEvent};
-use crate::data::{self, DataConfig, EncodedSet, Example, Source, Split, Task};
+use crate::data::{self, ChatSetting, DataConfig, EncodedSet, Example, Source, Split, Task};
 use crate::files;
 use crate::model::Checkpoint;
 use crate::posterior::{PredictWith, Spread};
@@ -25,6 +25,8 @@ pub struct EvaluateRequest {
     pub split: Option<String>,
     /// A task, for an adapter that names none.
     pub task: Option<Task>,
+    /// A chat template, for an adapter that says nothing of one.
+    pub chat_template: Option<ChatSetting>,
     /// Number of draws.
     pub samples: Option<usize>,
     /// τ.
@@ -71,7 +73,7 @@ pub(super) struct Opened {
 impl Opened {
     pub fn open(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Self, RunError> {
         let checkpoint = Checkpoint::open(&request.model)?;
-        let base = Base::load(&checkpoint, &request.base)?;
+        let mut base = Base::load(&checkpoint, &request.base)?;
         let adapter = OpenedAdapter::read(&request.adapter, base.config(), base.device())?;
         let sidecar = adapter.sidecar.as_ref();
         if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.base.fingerprint.hash != base.record.fingerprint.hash) {
@@ -94,9 +96,25 @@ impl Opened {
             PredictWith::Samples if options.samples > 0 => PredictWith::Samples,
             _ => PredictWith::Mean,
         };
+        let chat_template = match &request.chat_template {
+            Some(asked) => {
+                if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.chat_template != asked.is_on()) {
+                    let trained = if sidecar.chat_template { "with" } else { "without" };
+                    watch(RunEvent::Warning(format!("the adapter was trained {trained} a chat template: scores can differ")));
+                }
+                asked.clone()
+            }
+            None => {
+                // The text that the adapter was trained with, whatever the base's own has become.
+                let text = sidecar.and_then(|sidecar| sidecar.chat_template_text.clone());
+                base.tokenizer.chat_template = text.or(base.tokenizer.chat_template);
+                ChatSetting::Own(sidecar.is_some_and(|sidecar| sidecar.chat_template))
+            }
+        };
+        base.tokenizer = chat_template.put_into(base.tokenizer)?;
         let data = DataConfig {
             max_length: sidecar.map_or(DataConfig::default().max_length, |sidecar| sidecar.max_length),
-            chat_template: sidecar.is_some_and(|sidecar| sidecar.chat_template),
+            chat_template,
             ..DataConfig::default()
         };
         let temperatures = sidecar.and_then(Temperatures::of);

@@ -13,7 +13,8 @@ use crate::model::ModelError;
 use crate::model::safetensors::{INDEX, indexed_files};
 
 /// Files beside the weights, taken where they exist.
-const COMPANIONS: [&str; 4] = ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+const COMPANIONS: [&str; 6] =
+    ["config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"];
 /// A transfer that breaks off is taken up again this many times.
 const RETRIES: usize = 2;
 
