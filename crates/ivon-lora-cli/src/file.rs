@@ -130,6 +130,7 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
         Kind::Whole => whole(value),
         Kind::Number => value.is_integer() || value.is_float(),
         Kind::Flag => value.is_bool(),
+        Kind::FlagOrPath => value.is_bool() || value.is_str(),
         Kind::Text | Kind::Path => value.is_str(),
         Kind::OneOf(words) => value.as_str().is_some_and(|found| words.contains(&found)),
         Kind::Texts => all(value, &|entry| entry.is_str()),

@@ -203,7 +203,7 @@ fn data_flags(data: &DataArgs) -> Given {
         ("label-reading", text(&data.label_reading)),
         ("id-field", text(&data.id_field)),
         ("scoring", text(&data.scoring)),
-        ("chat-template", data.chat_template.map(Value::from)),
+        ("chat-template", data.chat_template.as_deref().map(chat_template)),
         ("max-length", whole(data.max_length)),
         ("train-limit", whole(data.train_limit)),
         ("eval-limit", whole(data.eval_limit)),
@@ -220,6 +220,11 @@ fn number(value: Option<f64>) -> Option<Value> {
 
 fn whole(value: Option<u32>) -> Option<Value> {
     value.map(|value| Value::Integer(value.into()))
+}
+
+/// `true` and `false` are the model's own template and none; anything else is a file.
+fn chat_template(given: &str) -> Value {
+    given.parse::<bool>().map_or_else(|_| given.into(), Value::from)
 }
 
 /// A saved run holds its paths as text.
@@ -243,6 +248,7 @@ fn target_modules(text: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use ivon_lora::data::ChatSetting;
     use ivon_lora::lora::TargetModules;
     use ivon_lora::method::Method;
     use ivon_lora::train::Schedule;
@@ -315,6 +321,18 @@ mod tests {
         assert_eq!(of("o_proj"), TargetModules::List(vec!["o_proj".into()]));
         assert_eq!(of("all-linear"), TargetModules::Pattern("all-linear".into()));
         assert_eq!(of(r".*\.[0-9]{1,2}\.mlp.*"), TargetModules::Pattern(r".*\.[0-9]{1,2}\.mlp.*".into()));
+    }
+
+    #[test]
+    fn a_chat_template_is_the_models_own_or_that_of_a_file() {
+        let of = |flag: &str| config("", flag).data.chat_template;
+        assert_eq!(of(""), ChatSetting::Own(false));
+        assert_eq!(of("--chat-template"), ChatSetting::Own(true));
+        assert_eq!(of("--chat-template=false"), ChatSetting::Own(false));
+        assert_eq!(of("--chat-template=my.jinja"), ChatSetting::File("my.jinja".into()));
+        let file = "[data]\nchat_template = 'my.jinja'";
+        assert_eq!(config(file, "").data.chat_template, ChatSetting::File("my.jinja".into()));
+        assert!(error("[data]\nchat_template = 1", "").contains("expected true, false or a text"));
     }
 
     #[test]

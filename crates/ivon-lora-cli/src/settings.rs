@@ -1,7 +1,7 @@
 //! Every key of the configuration file: where it stands, its flag, its kind, its meaning. One table, from which the
 //! file is checked, flags are placed, `init` writes its comments and the docs are tested.
 
-use Kind::{Flag, Number, OneOf, Path, Text, TextOrTexts, Texts, Whole, Wholes};
+use Kind::{Flag, FlagOrPath, Number, OneOf, Path, Text, TextOrTexts, Texts, Whole, Wholes};
 
 /// A key of the configuration file.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub enum Kind {
     Number,
     /// True or false.
     Flag,
+    /// True, false, or a file.
+    FlagOrPath,
     /// A text.
     Text,
     /// A file or folder, relative to where the command runs.
@@ -52,6 +54,7 @@ impl Kind {
             Whole => "a whole number".into(),
             Number => "a number".into(),
             Flag => "true or false".into(),
+            FlagOrPath => "true, false or a text".into(),
             Text | Path => "a text".into(),
             OneOf(words) => format!("one of {}", words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")),
             Texts => "a list of texts".into(),
@@ -154,7 +157,7 @@ pub const SETTINGS: &[Setting] = &[
     row("data", "eval_limit", "eval-limit", Whole, &[], "500", "The most examples of each other role: the first of its file."),
     row("data", "max_length", "max-length", Whole, &[], "", "The most tokens of a prompt; longer ones lose text of a field, never the answer cue."),
     row("data", "seed", "", Whole, &[], "", "Decides which rows are carved from train; keep it where runs are compared."),
-    row("data", "chat_template", "chat-template", Flag, &[], "", "Put the model's chat template around the prompt."),
+    row("data", "chat_template", "chat-template", FlagOrPath, &[], "", "Put a chat template around the prompt: the model's own, or that of a file."),
 
     row("lora", "rank", "rank", Whole, &[], "", "The rank r of A and B."),
     row("lora", "alpha", "alpha", Number, &[], "", "The adapter's output is scaled by alpha / r."),

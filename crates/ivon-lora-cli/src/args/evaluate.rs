@@ -101,6 +101,9 @@ pub struct TaskArgs {
     /// How answers are scored: token or answer
     #[arg(long, value_name = "HOW")]
     pub scoring: Option<String>,
+    /// Put the model's chat template around the prompt, or that of a file
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub chat_template: Option<String>,
 }
 
 /// How it is computed.

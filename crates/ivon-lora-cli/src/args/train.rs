@@ -88,9 +88,9 @@ pub struct DataArgs {
     /// How answers are scored: token or answer
     #[arg(long, value_name = "HOW")]
     pub scoring: Option<String>,
-    /// Put the model's chat template around the prompt
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true, hide_possible_values = true)]
-    pub chat_template: Option<bool>,
+    /// Put the model's chat template around the prompt, or that of a file
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub chat_template: Option<String>,
     /// The most tokens of a prompt
     #[arg(long, value_name = "N")]
     pub max_length: Option<u32>,

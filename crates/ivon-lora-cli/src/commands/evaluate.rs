@@ -1,6 +1,6 @@
 //! `evaluate`: an adapter's scores on a data set.
 
-use ivon_lora::data::{DataConfig, LabelReading, Role, Task};
+use ivon_lora::data::{ChatSetting, DataConfig, LabelReading, Role, Task};
 use ivon_lora::run::{self, EvaluateRequest};
 
 use super::{base, base_for, fetch, fetch_adapter, prepare, stopped};
@@ -51,6 +51,10 @@ pub fn shared_request(task: &TaskArgs, how: &HowArgs) -> Result<EvaluateRequest,
     Ok(EvaluateRequest {
         split: how.split.as_deref().map(split).transpose()?,
         task: named(task)?,
+        chat_template: task.chat_template.as_deref().map(|given| match given.parse::<bool>() {
+            Ok(own) => ChatSetting::Own(own),
+            Err(_) => ChatSetting::File(given.into()),
+        }),
         samples: how.samples.map(|samples| samples as usize),
         scale: how.scale,
         eval_limit: how.eval_limit.map(|limit| limit as usize),

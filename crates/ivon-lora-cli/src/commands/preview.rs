@@ -30,7 +30,7 @@ pub fn run(args: &PreviewArgs) -> Result<(), Failure> {
     }
     let task = Task::from_config(&settings)?;
     let dataset = data::load(&settings, &task)?;
-    let tokenizer = open_headers(&model, &mut screen)?.checkpoint().tokenizer()?;
+    let tokenizer = settings.chat_template.put_into(open_headers(&model, &mut screen)?.checkpoint().tokenizer()?)?;
     screen.close();
     dataset.report.notes.iter().for_each(|note| screen.note(note.as_str()));
     let examples = dataset.required(role)?;

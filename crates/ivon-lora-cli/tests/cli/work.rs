@@ -251,6 +251,46 @@ test-0
 }
 
 #[test]
+fn a_chat_template_of_a_file_is_kept_with_the_adapter() {
+    let place = Place::new();
+    let template = "{% for m in messages %}Review: {{ m.content }} good{% endfor %}";
+    place.write("chat.jinja", template);
+    let preview = place.run("data preview --model model --data data --task sst2 --chat-template=chat.jinja -k 1").ok();
+    assert!(preview.contains("  prompt  Review: Is the sentiment") && preview.contains("Sentiment: good\n"), "{preview}");
+    place.train("--chat-template=chat.jinja").ok();
+    assert!(place.read("run/run.toml").contains("chat_template = \"chat.jinja\""));
+    let kept = place.json("run/adapter/ivon_lora.json");
+    assert_eq!((&kept["chat_template"], kept["chat_template_text"].as_str()), (&true.into(), Some(template)));
+
+    // The text is used, not the file.
+    std::fs::rename(place.path("chat.jinja"), place.path("moved.jinja")).unwrap();
+    place.run("evaluate --model model --adapter run/adapter --data data --out again --quiet").ok();
+    assert_eq!(place.read("run/predictions.jsonl"), place.read("again/predictions.jsonl"));
+
+    // An adapter that says nothing of a template is asked with that of the flag.
+    std::fs::remove_file(place.path("run/adapter/ivon_lora.json")).unwrap();
+    let asked = "evaluate --model model --adapter run/adapter --data data --task sst2 --samples 0 --quiet --out";
+    place.run(&format!("{asked} with --chat-template=moved.jinja")).ok();
+    place.run(&format!("{asked} without")).ok();
+    let mean = |folder: &str| place.json(&format!("{folder}/evaluation.json"))["mean"]["nll"].as_f64();
+    assert_eq!(mean("with"), mean("again"));
+    assert_ne!(mean("without"), mean("again"));
+}
+
+#[test]
+fn a_chat_template_is_looked_at_before_work_begins() {
+    let place = Place::new();
+    let hint = "\n\nhint: leave `--chat-template` off, ";
+    place.train("--chat-template").fails_with(3, &["error: the model's tokenizer has no chat template", hint]);
+    place.write("broken.jinja", "{% if %}");
+    place.train("--chat-template=broken.jinja").fails_with(3, &["error: the chat template failed: syntax error", hint]);
+    place.write("endless.jinja", "{{ 'a' * 10**9 }}");
+    let parts = ["error: the chat template failed: it takes more steps, or makes more text, than a prompt needs", hint];
+    place.run("train --model model --data data --task sst2 --out other --chat-template=endless.jinja").fails_with(3, &parts);
+    assert!(place.train("--chat-template=none.jinja").stderr.contains("`none.jinja`"));
+}
+
+#[test]
 fn without_model_and_data_the_toy_is_trained_by_both_optimizers() {
     let place = Place::new();
     let ran = place.run("train --steps 2 --samples 1 --train-limit 20 --eval-limit 20 --threads 1");

@@ -1,31 +1,76 @@
-//! The checkpoint's own chat template around a prompt, as `transformers` renders it.
+//! A chat template around a prompt, as `transformers` renders it: the prompt is the one message of the user, and the
+//! template adds what makes the assistant speak.
 //!
-//! The prompt is the one message of the user; the template adds what makes the assistant speak. Two departures,
-//! with their reasons: `strftime_now` always says 26 July 2024 (the date that Llama 3's own template falls back to),
-//! since a prompt that changes with the day of the run cannot be repeated; and `{% generation %}` marks, which only
-//! matter for training on whole chats, are taken out.
+//! One departure: `strftime_now` always says 26 July 2024 (the date that Llama 3's own template falls back to), since a
+//! prompt that changes with the day of the run cannot be repeated.
 
-use std::sync::LazyLock;
+use std::path::PathBuf;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, ErrorKind, context};
-use regex::Regex;
+use serde::{Deserialize, Serialize};
 
 use super::error::DataError;
+use super::jinja::Template;
 use super::tokenizer::Tokenizer;
-use crate::guard::{Panicked, guard};
+use crate::files;
 
-/// The longest template that is compiled, in bytes.
-const LONGEST_TEMPLATE: usize = 1 << 20;
+/// The longest template file, in bytes.
+const LONGEST_TEMPLATE: u64 = 1 << 20;
 
-const NAME: &str = "chat";
+/// Which chat template is put around prompts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ChatSetting {
+    /// The checkpoint's own, or none.
+    Own(bool),
+    /// That of a file.
+    File(PathBuf),
+}
+
+impl Default for ChatSetting {
+    fn default() -> Self {
+        Self::Own(false)
+    }
+}
+
+impl ChatSetting {
+    /// Whether prompts are put into a template at all.
+    pub fn is_on(&self) -> bool {
+        *self != Self::Own(false)
+    }
+
+    /// Checks what can be checked without a checkpoint: that the file is there and holds a template.
+    ///
+    /// # Errors
+    /// As [`put_into`](Self::put_into).
+    pub fn check(&self) -> Result<(), DataError> {
+        match self {
+            Self::Own(_) => Ok(()),
+            Self::File(path) => Template::compile(&files::read_text(path, LONGEST_TEMPLATE)?).map(drop).map_err(failed),
+        }
+    }
+
+    /// A tokenizer with the template that this names, which has been compiled once to see that it can be.
+    ///
+    /// # Errors
+    /// If the file cannot be read, the checkpoint has no template, or it is not valid.
+    pub fn put_into(&self, tokenizer: Tokenizer) -> Result<Tokenizer, DataError> {
+        let mut tokenizer = tokenizer;
+        if let Self::File(path) = self {
+            tokenizer.chat_template = Some(files::read_text(path, LONGEST_TEMPLATE)?);
+        }
+        if self.is_on() {
+            ChatTemplate::of(&tokenizer)?;
+        }
+        Ok(tokenizer)
+    }
+}
 
 /// A compiled chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
-    bos_token: String,
-    eos_token: String,
+    template: Template,
+    /// The special tokens that have a name, with those names.
+    tokens: Vec<(String, String)>,
 }
 
 impl ChatTemplate {
@@ -34,26 +79,11 @@ impl ChatTemplate {
     /// # Errors
     /// If the tokenizer has none, or it is not valid Jinja.
     pub fn of(tokenizer: &Tokenizer) -> Result<Self, DataError> {
-        let source = tokenizer.chat_template.as_deref().ok_or(DataError::NoChatTemplate)?;
-        if source.len() > LONGEST_TEMPLATE {
-            return Err(DataError::ChatTemplate { reason: format!("it has {} bytes, expected at most {LONGEST_TEMPLATE}", source.len()) });
-        }
-        let mut environment = Environment::new();
-        let blocks = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(failed)?;
-        environment.set_syntax(blocks);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |message: String| -> Result<String, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        environment.add_function("strftime_now", |format: String| fixed_date(&format));
-        static GENERATION: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\{%-?\s*(end)?generation\s*-?%\}").ok());
-        let source = GENERATION.as_ref().map_or_else(|| source.into(), |marks| marks.replace_all(source, "").into_owned());
-        guard("minijinja", || environment.add_template_owned(NAME, source)).map_err(panicked)?.map_err(failed)?;
-        Ok(Self {
-            environment,
-            bos_token: tokenizer.bos_token.clone().unwrap_or_default(),
-            eos_token: tokenizer.eos_token.clone().unwrap_or_default(),
-        })
+        let source = tokenizer.chat_template.as_deref();
+        let source = source.ok_or_else(|| DataError::NoChatTemplate { named: tokenizer.other_templates.clone() })?;
+        let template = Template::compile(source).map_err(failed)?;
+        let tokens = tokenizer.special_tokens().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+        Ok(Self { template, tokens })
     }
 
     /// The text of a conversation in which the user has said `prompt` and the assistant is to answer.
@@ -61,56 +91,12 @@ impl ChatTemplate {
     /// # Errors
     /// If the template fails, or raises an exception of its own.
     pub fn render(&self, prompt: &str) -> Result<String, DataError> {
-        let values = context! {
-            messages => [context! { role => "user", content => prompt }],
-            add_generation_prompt => true,
-            bos_token => self.bos_token.clone(),
-            eos_token => self.eos_token.clone(),
-            tools => (),
-            documents => (),
-        };
-        let render = || self.environment.get_template(NAME).and_then(|template| template.render(values));
-        guard("minijinja", render).map_err(panicked)?.map_err(failed)
+        self.template.render(prompt, &self.tokens).map_err(failed)
     }
 }
 
-fn failed(error: minijinja::Error) -> DataError {
-    DataError::ChatTemplate { reason: error.to_string() }
-}
-
-fn panicked(panicked: Panicked) -> DataError {
-    DataError::ChatTemplate { reason: panicked.to_string() }
-}
-
-/// `strftime` for 26 July 2024, 12:00:00.
-fn fixed_date(format: &str) -> String {
-    let mut text = String::new();
-    let mut letters = format.chars();
-    while let Some(letter) = letters.next() {
-        if letter != '%' {
-            text.push(letter);
-            continue;
-        }
-        match letters.next() {
-            Some('d') => text.push_str("26"),
-            Some('b' | 'h') => text.push_str("Jul"),
-            Some('B') => text.push_str("July"),
-            Some('Y') => text.push_str("2024"),
-            Some('y') => text.push_str("24"),
-            Some('m') => text.push_str("07"),
-            Some('a') => text.push_str("Fri"),
-            Some('A') => text.push_str("Friday"),
-            Some('j') => text.push_str("208"),
-            Some('H' | 'I') => text.push_str("12"),
-            Some('M' | 'S') => text.push_str("00"),
-            Some('p') => text.push_str("PM"),
-            Some('F') => text.push_str("2024-07-26"),
-            Some('T') => text.push_str("12:00:00"),
-            Some(other) if other != '%' => text.extend(['%', other]),
-            _ => text.push('%'),
-        }
-    }
-    text
+fn failed(reason: String) -> DataError {
+    DataError::ChatTemplate { reason }
 }
 
 #[cfg(test)]
@@ -148,7 +134,7 @@ mod tests {
     #[test]
     fn a_template_that_is_broken_or_raises_says_so() {
         let message = template("{% if %}").unwrap_err().to_string();
-        assert!(message.starts_with("the model's chat template failed: syntax error"), "{message}");
+        assert!(message.starts_with("the chat template failed: syntax error"), "{message}");
         let chat = template("{{ raise_exception('roles must alternate') }}").unwrap();
         assert!(chat.render("hi").unwrap_err().to_string().contains("roles must alternate"));
         let plain = Tokenizer::new(tokenizers::Tokenizer::new(WordLevel::default()));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::chat::ChatSetting;
 use super::encode::EncodeOptions;
 use super::error::DataError;
 use super::folder::Split;
@@ -58,8 +59,8 @@ pub struct DataConfig {
     pub max_length: usize,
     /// Decides which rows are carved; the same for all methods and training seeds that are compared.
     pub seed: u64,
-    /// Whether the checkpoint's chat template is put around the prompt.
-    pub chat_template: bool,
+    /// Which chat template is put around the prompt, if any: the checkpoint's own, or that of a file.
+    pub chat_template: ChatSetting,
 }
 
 impl Default for DataConfig {
@@ -82,7 +83,7 @@ impl Default for DataConfig {
             eval_limit: None,
             max_length: 320,
             seed: 0,
-            chat_template: false,
+            chat_template: ChatSetting::default(),
         }
     }
 }
@@ -90,7 +91,7 @@ impl Default for DataConfig {
 impl DataConfig {
     /// How these settings turn examples of `task` into tokens.
     pub fn encode_options(&self, task: &Task) -> EncodeOptions {
-        EncodeOptions { max_length: self.max_length, scoring: task.scoring, chat_template: self.chat_template }
+        EncodeOptions { max_length: self.max_length, scoring: task.scoring, chat_template: self.chat_template.is_on() }
     }
 
     /// Checks what can be checked without a file.

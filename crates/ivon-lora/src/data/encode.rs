@@ -6,6 +6,9 @@
 //! across the border changes the prompt's last tokens too; then the prompt ends before them, and every answer
 //! begins with its own form of them, so that prompt and answer together are always the encoding of their text.
 //!
+//! *Begin token.* Before a prompt stands what the tokenizer's post-processor puts there. In a chat template the begin
+//! token is the template's own: transformers encodes a rendered chat without special tokens.
+//!
 //! *Length.* A prompt is shortened as text, see [`Prompt::shortened`], and encoded anew, so that its ids are always
 //! those of a text and end with the cue's. Where whole answers are scored, prompt and longest answer together stay
 //! within the limit.
@@ -161,9 +164,11 @@ impl<'a> Encoder<'a> {
             None => prompt.to_string(),
         };
         let own = self.tokenizer.encode(&text, false)?;
-        let leading = match &self.leading {
-            Some(leading) => leading.clone(),
-            None => {
+        // A template writes the begin token itself, or leaves it away.
+        let leading = match (&self.chat, &self.leading) {
+            (Some(_), _) => Vec::new(),
+            (None, Some(leading)) => leading.clone(),
+            (None, None) => {
                 // Only what stands before the text counts: an end token after it would be what the model answers to.
                 let framed = self.tokenizer.encode(&text, true)?;
                 let start = (0..=framed.len().saturating_sub(own.len())).find(|&start| framed[start..].starts_with(&own));
@@ -171,9 +176,7 @@ impl<'a> Encoder<'a> {
                 self.leading.insert(leading).clone()
             }
         };
-        // A template that begins with the token itself must not get it twice.
-        let begun = self.chat.is_some() && own.starts_with(&leading);
-        Ok(Tokens { text, leading: if begun { Vec::new() } else { leading }, own })
+        Ok(Tokens { text, leading, own })
     }
 
     /// The tokens of each answer after a text.
@@ -422,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chat_template_ends_in_a_line_and_brings_its_begin_token_once() {
+    fn a_chat_template_ends_in_a_line_and_has_the_begin_token_that_it_writes_and_no_other() {
         let mut tokenizer = byte_level(&["Ġ A", "Ġ B"], true);
         tokenizer.bos_token = Some("<s>".into());
         tokenizer.chat_template = Some("{{ bos_token }}{% for m in messages %}[{{ m.content }}]{{ '\n' }}{% endfor %}".into());
@@ -434,9 +437,12 @@ mod tests {
         assert_eq!(found.choices, Choices::Tokens(["A", "B"].map(|token| tokenizer.token_to_id(token).unwrap()).to_vec()));
         tokenizer.chat_template = Some("{% for m in messages %}[{{ m.content }}]{% endfor %}".into());
         let (found, ..) = encoded(&tokenizer, options, &question("Answer:", &["A", "B"]));
-        assert_eq!(tokenizer.decode(&found.tokens).unwrap(), "<s>[Answer:]");
+        assert_eq!(tokenizer.decode(&found.tokens).unwrap(), "[Answer:]");
+        tokenizer.chat_template = Some("{{ bos_token }}{{ bos_token }}{{ messages[0].content }}".into());
+        let (found, ..) = encoded(&tokenizer, options, &question("Answer:", &["A", "B"]));
+        assert_eq!(tokenizer.decode(&found.tokens).unwrap(), "<s><s>Answer:");
         tokenizer.chat_template = None;
-        assert!(matches!(Encoder::new(&tokenizer, options), Err(DataError::NoChatTemplate)));
+        assert!(matches!(Encoder::new(&tokenizer, options), Err(DataError::NoChatTemplate { .. })));
     }
 
     #[test]

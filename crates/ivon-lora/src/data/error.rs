@@ -265,10 +265,13 @@ pub enum DataError {
         second: String,
     },
     /// The chat template was asked for, and the checkpoint has none.
-    #[error("the model's tokenizer has no chat template")]
-    NoChatTemplate,
-    /// The checkpoint's chat template fails.
-    #[error("the model's chat template failed: {reason}")]
+    #[error("the model's tokenizer has {}", no_template(named))]
+    NoChatTemplate {
+        /// The names of those that it has, none of which is the default.
+        named: Vec<String>,
+    },
+    /// The chat template fails.
+    #[error("the chat template failed: {reason}")]
     ChatTemplate {
         /// What the template engine, or the template itself, said.
         reason: String,
@@ -352,10 +355,20 @@ impl DataError {
             Self::EmptyRole { .. } => "give a file for this role, or raise its share of the training file".into(),
             Self::AnswerWithoutTokens { .. } => "choose another answer word".into(),
             Self::SameTokens { .. } => "choose answer words that this model's vocabulary knows".into(),
-            Self::NoChatTemplate => "leave the chat template off, or use an instruction-tuned checkpoint".into(),
-            Self::ChatTemplate { .. } => "leave the chat template off".into(),
+            Self::NoChatTemplate { named } if named.is_empty() => {
+                "leave `--chat-template` off, name a file with `--chat-template=FILE`, or use an instruction-tuned checkpoint".into()
+            }
+            Self::NoChatTemplate { .. } => "save the one that you mean as a file and name it with `--chat-template=FILE`".into(),
+            Self::ChatTemplate { .. } => "leave `--chat-template` off, or name a file with another with `--chat-template=FILE`".into(),
         };
         Some(hint)
+    }
+}
+
+fn no_template(named: &[String]) -> String {
+    match named {
+        [] => "no chat template".into(),
+        named => format!("several chat templates, {}, and none of them is named `default`", listed(named)),
     }
 }
 

@@ -14,6 +14,7 @@
 mod account;
 mod batch;
 mod chat;
+mod jinja;
 mod config;
 mod dataset;
 mod encode;
@@ -39,7 +40,7 @@ mod tokenizer;
 
 pub use account::{Counted, Drops};
 pub use batch::{Batch, Segment};
-pub use chat::ChatTemplate;
+pub use chat::{ChatSetting, ChatTemplate};
 pub use config::DataConfig;
 pub(crate) use dataset::sha256;
 pub use dataset::{Dataset, FileReport, LoadReport, RoleIds, assemble, load};

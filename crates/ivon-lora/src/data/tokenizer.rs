@@ -10,10 +10,14 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// The Jinja template that wraps a conversation, if the checkpoint has one.
     pub chat_template: Option<String>,
+    /// The names of the checkpoint's templates, where it has several and none is the default.
+    pub other_templates: Vec<String>,
     /// The text of the token that begins a sequence.
     pub bos_token: Option<String>,
     /// The text of the token that ends a sequence.
     pub eos_token: Option<String>,
+    /// The names and texts of the other special tokens that a chat template may ask for, such as `pad_token`.
+    pub named_tokens: Vec<(String, String)>,
     /// The number of rows of the model's embedding table.
     limit: Option<usize>,
 }
@@ -31,7 +35,34 @@ pub struct TokenizerError {
 impl Tokenizer {
     /// Wraps a tokenizer whose post-processor adds the special tokens that the checkpoint asks for.
     pub fn new(inner: tokenizers::Tokenizer) -> Self {
-        Self { inner, chat_template: None, bos_token: None, eos_token: None, limit: None }
+        Self {
+            inner,
+            chat_template: None,
+            other_templates: Vec::new(),
+            bos_token: None,
+            eos_token: None,
+            named_tokens: Vec::new(),
+            limit: None,
+        }
+    }
+
+    /// As it is, with these special tokens by name: `bos_token`, `eos_token` and any other.
+    pub fn with_special_tokens(mut self, tokens: Vec<(String, String)>) -> Self {
+        for (name, text) in tokens {
+            match name.as_str() {
+                "bos_token" => self.bos_token = Some(text),
+                "eos_token" => self.eos_token = Some(text),
+                _ => self.named_tokens.push((name, text)),
+            }
+        }
+        self
+    }
+
+    /// All special tokens that have a name, as a chat template sees them.
+    pub(super) fn special_tokens(&self) -> impl Iterator<Item = (&str, &str)> {
+        let ends = [("bos_token", self.bos_token.as_deref()), ("eos_token", self.eos_token.as_deref())];
+        let ends = ends.into_iter().filter_map(|(name, text)| Some((name, text?)));
+        ends.chain(self.named_tokens.iter().map(|(name, text)| (name.as_str(), text.as_str())))
     }
 
     /// As it is, for a model with an embedding table of `rows` rows: a text with a token beyond them is an error.
@@ -79,11 +110,9 @@ impl Tokenizer {
         let tokenizer = guard_result("tokenizers", || self.inner.to_string(true)).map_err(failed)?;
         let mut config = serde_json::Map::new();
         config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
-        let texts = [("bos_token", &self.bos_token), ("eos_token", &self.eos_token), ("chat_template", &self.chat_template)];
-        for (key, text) in texts {
-            if let Some(text) = text {
-                config.insert(key.into(), text.as_str().into());
-            }
+        config.extend(self.special_tokens().map(|(name, text)| (name.to_string(), text.into())));
+        if let Some(template) = &self.chat_template {
+            config.insert("chat_template".into(), template.as_str().into());
         }
         let config = serde_json::to_vec_pretty(&config).map_err(|error| failed(error.to_string()))?;
         Ok(vec![("tokenizer.json".into(), tokenizer.into_bytes()), ("tokenizer_config.json".into(), config)])

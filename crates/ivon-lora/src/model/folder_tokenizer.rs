@@ -1,21 +1,24 @@
-//! The tokenizer of a Hugging Face folder: `tokenizer.json` as it is, and from `tokenizer_config.json` and
-//! `chat_template.jinja` what surrounds it.
+//! The tokenizer of a Hugging Face folder: `tokenizer.json` as it is, with the special tokens and the chat template
+//! that the files beside it name.
 
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::ModelError;
-use super::framing::frame;
+use super::chat_templates::ChatTemplates;
+use super::special_tokens::{SpecialTokens, read_config};
 use crate::data::Tokenizer;
 use crate::files;
 use crate::guard::guard_result;
 
 /// The largest published tokenizer.json files have some 35 MB.
-const LONGEST_TOKENIZER: u64 = 512 << 20;
-const LONGEST_CONFIG: u64 = 64 << 20;
+const LONGEST_TOKENIZER: u64 = 128 << 20;
+/// The largest published vocabularies have some 260,000 tokens.
+const LARGEST_ID: u32 = 1 << 24;
 
 /// Reads the tokenizer of a folder; `name` is the model's, for errors.
+///
+/// `add_bos_token` and `add_eos_token` of `tokenizer_config.json` are not heeded: beside a `tokenizer.json`, whose
+/// post-processor says the same, transformers 5 sets them aside.
 ///
 /// # Errors
 /// [`ModelError::Tokenizer`] if `tokenizer.json` is missing or malformed, [`ModelError::Malformed`] for the others.
@@ -32,78 +35,28 @@ pub(super) fn read(folder: &Path, name: &str) -> Result<Tokenizer, ModelError> {
     // What a training script left there; transformers resets both on every call as well.
     inner.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
     inner.with_padding(None);
-    let config = Config::read(folder)?;
-    let (bos_token, eos_token) = (config.token("bos_token"), config.token("eos_token"));
-    heed_flags(&mut inner, &config, bos_token.as_deref(), eos_token.as_deref()).map_err(wrong)?;
-    let mut tokenizer = Tokenizer::new(inner);
-    tokenizer.chat_template = config.chat_template(folder)?;
-    tokenizer.bos_token = bos_token;
-    tokenizer.eos_token = eos_token;
+    let config = read_config(folder)?;
+    let known = inner.get_added_tokens_decoder().into_iter().collect();
+    let special = SpecialTokens::read(folder, &config, &known)?;
+    let added = guard_result("tokenizers", || inner.add_tokens(special.added));
+    added.map_err(|reason| wrong(format!("its added tokens cannot be used, {reason}")))?;
+    if let Some((token, id)) = inner.get_vocab(true).into_iter().find(|(_, id)| *id > LARGEST_ID) {
+        let token: String = token.chars().take(60).collect();
+        return Err(wrong(format!("its token `{token}` has the id {id}, expected at most {LARGEST_ID}")));
+    }
+    let mut tokenizer = Tokenizer::new(inner).with_special_tokens(special.named);
+    let templates = ChatTemplates::read(folder, &config)?;
+    tokenizer.chat_template = templates.default;
+    tokenizer.other_templates = templates.others;
     Ok(tokenizer)
-}
-
-/// Replaces the post-processor where `add_bos_token` or `add_eos_token` are given and it does otherwise.
-fn heed_flags(inner: &mut tokenizers::Tokenizer, config: &Config, bos: Option<&str>, eos: Option<&str>) -> Result<(), String> {
-    let id = |token: Option<&str>| token.and_then(|token| Some((inner.token_to_id(token)?, token.to_string())));
-    let (bos, eos) = (id(bos), id(eos));
-    let framed = guard_result("tokenizers", || inner.encode_fast("a", true))?;
-    let has_bos = bos.as_ref().is_some_and(|(id, _)| framed.get_ids().first() == Some(id));
-    let has_eos = eos.as_ref().is_some_and(|(id, _)| framed.get_ids().last() == Some(id));
-    let wants = |flag: &str, has: bool, token: &Option<(u32, String)>| config.flag(flag).map_or(has, |wanted| wanted && token.is_some());
-    let (wants_bos, wants_eos) = (wants("add_bos_token", has_bos, &bos), wants("add_eos_token", has_eos, &eos));
-    if (wants_bos, wants_eos) == (has_bos, has_eos) {
-        return Ok(());
-    }
-    let (bos, eos) = (bos.filter(|_| wants_bos), eos.filter(|_| wants_eos));
-    frame(inner, bos.as_ref().map(|(id, text)| (*id, text.as_str())), eos.as_ref().map(|(id, text)| (*id, text.as_str())))
-}
-
-/// `tokenizer_config.json`; an empty object where there is none.
-struct Config(Value);
-
-impl Config {
-    fn read(folder: &Path) -> Result<Self, ModelError> {
-        let path = folder.join("tokenizer_config.json");
-        if !path.exists() {
-            return Ok(Self(Value::Null));
-        }
-        let text = files::read_text(&path, LONGEST_CONFIG)?;
-        let malformed =
-            |error: serde_json::Error| ModelError::Malformed { file: "tokenizer_config.json".into(), reason: error.to_string() };
-        serde_json::from_str(&text).map(Self).map_err(malformed)
-    }
-
-    fn flag(&self, key: &str) -> Option<bool> {
-        self.0.get(key)?.as_bool()
-    }
-
-    /// A token's text, which stands alone or in an object's `content`.
-    fn token(&self, key: &str) -> Option<String> {
-        let value = self.0.get(key)?;
-        value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_string)
-    }
-
-    /// `chat_template.jinja`, else `chat_template`: a text, or a list of named ones of which `default` is taken.
-    fn chat_template(&self, folder: &Path) -> Result<Option<String>, ModelError> {
-        let path = folder.join("chat_template.jinja");
-        if path.exists() {
-            return Ok(Some(files::read_text(&path, LONGEST_CONFIG)?));
-        }
-        let Some(value) = self.0.get("chat_template") else { return Ok(None) };
-        let named = |template: &&Value| template.get("name").and_then(Value::as_str) == Some("default");
-        let chosen = match value.as_array() {
-            Some(list) => list.iter().find(named).or(list.first()).and_then(|template| template.get("template")),
-            None => Some(value),
-        };
-        Ok(chosen.and_then(Value::as_str).map(str::to_string))
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::data::ChatTemplate;
 
     /// A vocabulary of words, and a post-processor that puts `<s>` in front if asked for.
     fn tokenizer(bos: bool) -> Value {
@@ -126,10 +79,6 @@ mod tests {
         read(folder.path(), "org/model")
     }
 
-    fn with(bos: bool, config: Value) -> Tokenizer {
-        folder(&[("tokenizer.json", tokenizer(bos).to_string()), ("tokenizer_config.json", config.to_string())]).unwrap()
-    }
-
     #[test]
     fn tokenizer_json_is_taken_as_it_is_but_for_its_truncation() {
         for bos in [false, true] {
@@ -140,35 +89,71 @@ mod tests {
         }
     }
 
-    #[test]
-    fn flags_decide_about_bos_and_eos_where_they_are_given() {
-        let tokens = json!({"bos_token": "<s>", "eos_token": {"content": "</s>", "special": true}});
-        let ids = |bos: bool, flags: Value| {
-            let mut config = tokens.clone();
-            config.as_object_mut().unwrap().extend(flags.as_object().unwrap().clone());
-            let tokenizer = with(bos, config);
-            assert_eq!((tokenizer.bos_token.as_deref(), tokenizer.eos_token.as_deref()), (Some("<s>"), Some("</s>")));
-            tokenizer.encode("a", true).unwrap()
-        };
-        assert_eq!(ids(true, json!({})), [1, 3]);
-        assert_eq!(ids(false, json!({})), [3]);
-        assert_eq!(ids(false, json!({"add_bos_token": true})), [1, 3]);
-        assert_eq!(ids(true, json!({"add_bos_token": false})), [3]);
-        assert_eq!(ids(true, json!({"add_bos_token": true, "add_eos_token": true})), [1, 3, 2]);
-        assert_eq!(with(false, json!({"bos_token": null, "add_bos_token": true})).encode("a", true).unwrap(), [3]);
+    /// A folder of testdata/tokens.
+    fn of_case(case: &Value) -> Tokenizer {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("additional_chat_templates")).unwrap();
+        std::fs::write(folder.path().join("tokenizer.json"), case["tokenizer"].as_str().unwrap()).unwrap();
+        for (name, text) in case["files"].as_object().unwrap() {
+            std::fs::write(folder.path().join(name), text.as_str().unwrap()).unwrap();
+        }
+        read(folder.path(), "org/model").unwrap()
     }
 
     #[test]
-    fn the_chat_template_is_a_text_a_named_one_or_a_file() {
-        assert_eq!(with(false, json!({"chat_template": "x"})).chat_template.as_deref(), Some("x"));
-        let list = json!([{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]);
-        assert_eq!(with(false, json!({"chat_template": list})).chat_template.as_deref(), Some("d"));
-        let list = json!([{"name": "other", "template": "o"}]);
-        assert_eq!(with(false, json!({"chat_template": list})).chat_template.as_deref(), Some("o"));
-        let config = json!({"chat_template": "x"}).to_string();
-        let files =
-            [("tokenizer.json", tokenizer(false).to_string()), ("tokenizer_config.json", config), ("chat_template.jinja", "j".into())];
-        assert_eq!(folder(&files).unwrap().chat_template.as_deref(), Some("j"));
+    fn special_tokens_and_chat_templates_are_those_of_transformers() {
+        let path = crate::testing::golden().join("../tokens/folders.json");
+        let table: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let (text, prompt) = (table["text"].as_str().unwrap(), table["prompt"].as_str().unwrap());
+        let cases = table["cases"].as_array().unwrap();
+        assert!(cases.len() > 40);
+        for case in cases {
+            let (name, ours) = (&case["name"], of_case(case));
+            assert_eq!(json!(ours.encode(text, false).unwrap()), case["ids"], "{name}");
+            assert_eq!(json!(ours.encode(text, true).unwrap()), case["framed"], "{name}");
+            let ends = [("bos_token", &ours.bos_token), ("eos_token", &ours.eos_token)];
+            let ends = ends.into_iter().filter_map(|(name, text)| Some((name.to_string(), json!(text.as_ref()?))));
+            let others = ours.named_tokens.iter().map(|(name, text)| (name.clone(), json!(text)));
+            assert_eq!(Value::Object(ends.chain(others).collect()), case["special_tokens"], "{name}");
+            // As the one message of a user, with the tokens that stand before an answer.
+            match (ChatTemplate::of(&ours), case["chat"].as_str()) {
+                (Ok(template), Some(theirs)) => {
+                    let rendered = template.render(prompt).unwrap();
+                    assert_eq!(rendered, theirs, "{name}");
+                    assert_eq!(json!(ours.encode(&rendered, false).unwrap()), case["chat_ids"], "{name}");
+                }
+                (Err(error), None) => {
+                    let several = case["chat_error"].as_str().unwrap().contains("multiple");
+                    assert_eq!(error.to_string().contains("several chat templates"), several, "{name}: {error}");
+                }
+                (ours, theirs) => panic!("{name}: {ours:?}, {theirs:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn ids_that_nothing_could_hold_and_tokens_that_are_none_are_refused() {
+        let with = |file: &str, text: Value| {
+            let files = [("tokenizer.json", tokenizer(false).to_string()), (file, text.to_string())];
+            folder(&files).unwrap_err().to_string()
+        };
+        for (value, expected) in [
+            (json!({"added_tokens_decoder": []}), "`added_tokens_decoder` is no object"),
+            (json!({"added_tokens_decoder": {"x": {"content": "a"}}}), "has the id `x`, expected a whole number"),
+            (json!({"added_tokens_decoder": {"7": "a"}}), "has no token of id 7"),
+            (json!({"bos_token": 7}), "`bos_token` is 7, expected a text or a token"),
+            (json!({"extra_special_tokens": 7}), "`extra_special_tokens` is 7, expected a list"),
+            (json!({"pad_token": "x".repeat(5 << 20)}), "expected at most 200000 of 4194304"),
+            (json!([]), "invalid type"),
+        ] {
+            let message = with("tokenizer_config.json", value);
+            assert!(message.starts_with("`tokenizer_config.json` is malformed: ") && message.contains(expected), "{message}");
+        }
+        assert!(with("added_tokens.json", json!({"a": -1})).contains("`a` has the id -1, expected a whole number"));
+        let mut large = tokenizer(false);
+        large["model"]["vocab"]["b"] = json!(4_000_000_000_u32);
+        let message = folder(&[("tokenizer.json", large.to_string())]).unwrap_err().to_string();
+        assert!(message.contains("its token `b` has the id 4000000000, expected at most 16777216"), "{message}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Checkpoint (Hugging Face folder, GGUF file, hub name) → tokenizer and frozen decoder.
 
+mod chat_templates;
 mod checkpoint;
 pub(crate) mod companions;
 mod config;
@@ -11,6 +12,7 @@ mod headers;
 mod hub;
 mod mapped;
 mod safetensors;
+mod special_tokens;
 mod tensor;
 mod layout;
 mod matrix;

@@ -31,9 +31,12 @@ pub struct Sidecar {
     pub answers: Vec<Answer>,
     /// Prompts are cut to this many tokens.
     pub max_length: usize,
-    /// Whether the checkpoint's chat template stands around the prompt.
+    /// Whether a chat template stands around the prompt.
     #[serde(default)]
     pub chat_template: bool,
+    /// Its text; the checkpoint's own where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template_text: Option<String>,
     /// The method that trained it, such as `ivon` or `adamw`.
     pub method: String,
     /// Further files of the method, by name, in the same folder.
@@ -231,6 +234,7 @@ mod tests {
             answers: vec![Answer { word: "Negative".into(), tokens: vec![17] }, Answer { word: "Positive".into(), tokens: vec![19] }],
             max_length: 320,
             chat_template: false,
+            chat_template_text: None,
             method: "ivon".into(),
             method_files: vec![],
             scale: 0.1 + 0.2,

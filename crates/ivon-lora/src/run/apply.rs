@@ -9,7 +9,9 @@ use super::lines::mark_truncated;
 use super::named::{listen, locate_adapter, other_base};
 use super::train::{Watch, answers_of, same_answers};
 use super::{Base, ModelConfig, RunError, RunEvent, base};
-use crate::data::{self, DataConfig, DataError, EncodeOptions, EncodedSet, Example, LabelReading, Prepared, Role, Source, Split, Task};
+use crate::data::{
+    self, ChatSetting, DataConfig, DataError, EncodeOptions, EncodedSet, Example, LabelReading, Prepared, Role, Source, Split, Task,
+};
 use crate::files;
 use crate::posterior::{PredictWith, Spread};
 use crate::predict::{Evaluated, EvaluationOptions, evaluate as evaluate_set};
@@ -29,6 +31,8 @@ pub struct EvaluateRequest {
     pub role: Option<Role>,
     /// A task, for an adapter that names none.
     pub task: Option<Task>,
+    /// A chat template, for an adapter that says nothing of one.
+    pub chat_template: Option<ChatSetting>,
     /// Number of draws.
     pub samples: Option<usize>,
     /// τ.
@@ -63,7 +67,7 @@ impl Opened {
     pub fn open(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Self, RunError> {
         let folder = locate_adapter(&request.adapter, &mut |event| listen(event, watch))?;
         let checkpoint = base::open(&request.model, watch)?;
-        let base = Base::load(&checkpoint, &request.base)?;
+        let mut base = Base::load(&checkpoint, &request.base)?;
         let adapter = OpenedAdapter::read(&folder, base.config(), base.device())?;
         let sidecar = adapter.sidecar.as_ref();
         if let Some(warning) = other_base(adapter.named_base.as_deref().filter(|_| sidecar.is_none()), &base) {
@@ -95,9 +99,25 @@ impl Opened {
             PredictWith::Samples if options.samples > 0 => PredictWith::Samples,
             _ => PredictWith::Mean,
         };
+        let chat_template = match &request.chat_template {
+            Some(asked) => {
+                if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.chat_template != asked.is_on()) {
+                    let trained = if sidecar.chat_template { "with" } else { "without" };
+                    watch(RunEvent::Warning(format!("the adapter was trained {trained} a chat template: scores can differ")));
+                }
+                asked.clone()
+            }
+            None => {
+                // The text that the adapter was trained with, whatever the base's own has become.
+                let text = sidecar.and_then(|sidecar| sidecar.chat_template_text.clone());
+                base.tokenizer.chat_template = text.or(base.tokenizer.chat_template);
+                ChatSetting::Own(sidecar.is_some_and(|sidecar| sidecar.chat_template))
+            }
+        };
+        base.tokenizer = chat_template.put_into(base.tokenizer)?;
         let data = DataConfig {
             max_length: sidecar.map_or(DataConfig::default().max_length, |sidecar| sidecar.max_length),
-            chat_template: sidecar.is_some_and(|sidecar| sidecar.chat_template),
+            chat_template,
             ..DataConfig::default()
         };
         let temperatures = sidecar.and_then(Temperatures::of);

@@ -72,6 +72,7 @@ pub fn train_on(
     watch: Watch<'_>,
 ) -> Result<TrainedRun, RunError> {
     config.validate()?;
+    config.data.chat_template.check()?;
     let out = config.out.as_deref().ok_or(RunError::Setting {
         name: "out",
         found: "absent".into(),
@@ -101,7 +102,8 @@ pub fn train_on(
         watch(said);
     }
     announce(config, &checkpoint, &sets, watch)?;
-    let base = Base::load(&checkpoint, &config.model)?;
+    let mut base = Base::load(&checkpoint, &config.model)?;
+    base.tokenizer = config.data.chat_template.put_into(base.tokenizer)?;
     drop(checkpoint);
     let (adapter, lora) = first_adapter(config, config.seed, &base)?;
     let resolved = RunConfig { lora: lora.clone(), provenance: Some(provenance(&base, dataset)), ..config.clone() };
@@ -217,7 +219,7 @@ pub(super) struct Sets {
 
 impl Sets {
     fn encode(config: &RunConfig, task: &Task, dataset: &Dataset, checkpoint: &Checkpoint, watch: Watch<'_>) -> Result<Self, RunError> {
-        let tokenizer = checkpoint.tokenizer()?;
+        let tokenizer = config.data.chat_template.put_into(checkpoint.tokenizer()?)?;
         let options = config.data.encode_options(task);
         let mut encode = |role: Role, examples: &[Example]| -> Result<EncodedSet, RunError> {
             if examples.is_empty() {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::footer::{check_footer, check_pages};
 use super::row::Row;
 use crate::data::error::{DataError, Place};
-use crate::guard::guard_result;
+use crate::guard::{guard, guard_result};
 
 /// The rows of a parquet file.
 pub(crate) struct ParquetRows {
@@ -57,7 +57,7 @@ fn checked_rows(mut file: File) -> Result<RowIter<'static>, String> {
     let reader = guard_result("parquet", || SerializedFileReader::new(again))?;
     for group in reader.metadata().row_groups() {
         for chunk in group.columns() {
-            let (start, length) = guard_result("parquet", || Ok(chunk.byte_range()))?;
+            let (start, length) = guard("parquet", || chunk.byte_range()).map_err(|panicked| panicked.to_string())?;
             check_pages(&mut file, start, length)?;
         }
     }

@@ -144,6 +144,10 @@ fn finish(
     let mut tokenizer = Tokenizer::new(inner);
     tokenizer.bos_token = bos.map(|(_, token)| token.to_string());
     tokenizer.eos_token = eos.map(|(_, token)| token.to_string());
+    for (name, key) in [("unk_token", "unknown_token_id"), ("pad_token", "padding_token_id")] {
+        let token = vocabulary.token_of(file, key)?;
+        tokenizer.named_tokens.extend(token.map(|(_, token)| (name.to_string(), token.to_string())));
+    }
     tokenizer.chat_template = file.text("tokenizer.chat_template")?.map(str::to_string);
     Ok(tokenizer)
 }

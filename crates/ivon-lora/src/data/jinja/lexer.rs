@@ -1,0 +1,305 @@
+//! The pieces of a template: what stands between tags, and the tokens of each tag, by the rules of
+//! Jinja2's lexer, with groups in brackets as nodes of their own.
+
+/// Brackets inside brackets of one tag.
+const DEEPEST_GROUPS: usize = 32;
+/// Tokens side by side: an expression of many operators is as deep as it is long.
+const LONGEST_CHAIN: usize = 1000;
+
+/// A part of a template.
+pub(super) enum Piece<'a> {
+    /// Text, comments and raw blocks: as they are.
+    Verbatim(&'a str),
+    /// `{{ … }}` or `{% … %}`.
+    Tag(Tag<'a>),
+}
+
+/// A tag.
+pub(super) struct Tag<'a> {
+    /// `{{` or `{%` with the sign that controls blanks.
+    pub open: &'a str,
+    pub nodes: Vec<Node<'a>>,
+    /// `}}` or `%}` with its sign.
+    pub close: &'a str,
+    /// Line ends inside.
+    pub lines: usize,
+}
+
+/// A token, or a group in brackets.
+pub(super) enum Node<'a> {
+    Word(&'a str),
+    Sign(&'a str),
+    /// A text in quotes, or a number, in a form that minijinja reads alike.
+    Literal(String),
+    Group(char, Vec<Node<'a>>, char),
+}
+
+impl Tag<'_> {
+    /// The first word.
+    pub fn keyword(&self) -> &str {
+        self.nodes.first().and_then(Node::name).unwrap_or("")
+    }
+}
+
+impl<'a> Node<'a> {
+    /// Whether it is this word or sign.
+    pub fn is(&self, text: &str) -> bool {
+        matches!(self, Self::Word(found) | Self::Sign(found) if *found == text)
+    }
+
+    pub fn name(&self) -> Option<&'a str> {
+        match self {
+            Self::Word(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The one of these signs that it is.
+    pub fn operator(&self, among: &[&str]) -> Option<&'a str> {
+        match self {
+            Self::Sign(sign) if among.contains(sign) => Some(sign),
+            _ => None,
+        }
+    }
+
+    /// Whether what follows begins an operand.
+    pub fn is_operator(&self) -> bool {
+        self.operator(&["+", "-", "*", "/", "//", "%", "**", "~"]).is_some()
+    }
+
+    /// Its text, that of a group by `grouped`.
+    pub fn text(&self, grouped: impl Fn(char, &[Node<'_>], char) -> Result<String, String>) -> Result<String, String> {
+        match self {
+            Self::Word(text) | Self::Sign(text) => Ok((*text).to_string()),
+            Self::Literal(text) => Ok(text.clone()),
+            Self::Group(open, nodes, close) => grouped(*open, nodes, *close),
+        }
+    }
+}
+
+/// Takes a template apart.
+///
+/// # Errors
+/// A sentence, where a tag does not end, brackets do not match, or an expression is too deep.
+pub(super) fn pieces(source: &str) -> Result<Vec<Piece<'_>>, String> {
+    let mut pieces = Vec::new();
+    let mut rest = source;
+    while let Some(at) = next_tag(rest) {
+        let (before, tag) = rest.split_at(at);
+        pieces.push(Piece::Verbatim(before));
+        rest = if let Some(inside) = tag.strip_prefix("{#") {
+            let end = inside.find("#}").ok_or("a comment does not end")?;
+            let (comment, rest) = tag.split_at(end + 4);
+            pieces.push(Piece::Verbatim(comment));
+            rest
+        } else {
+            let (read, rest) = read_tag(tag)?;
+            if read.open.starts_with("{%") && read.keyword() == "raw" {
+                let (raw, rest) = tag.split_at(end_of_raw(tag)?);
+                pieces.push(Piece::Verbatim(raw));
+                rest
+            } else {
+                pieces.push(Piece::Tag(read));
+                rest
+            }
+        };
+    }
+    pieces.push(Piece::Verbatim(rest));
+    Ok(pieces)
+}
+
+fn next_tag(text: &str) -> Option<usize> {
+    let mut from = 0;
+    while let Some(at) = text[from..].find('{').map(|at| from + at) {
+        if text[at + 1..].starts_with(['{', '%', '#']) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+    None
+}
+
+/// Where `{% endraw %}` ends in a text that begins with `{% raw %}`.
+fn end_of_raw(text: &str) -> Result<usize, String> {
+    let mut from = 2;
+    while let Some(at) = text[from..].find("{%").map(|at| from + at) {
+        let inside = text[at + 2..].trim_start_matches(['-', '+']).trim_start();
+        if let Some(after) = inside.strip_prefix("endraw") {
+            let after = after.trim_start();
+            let close = ["-%}", "+%}", "%}"].iter().find(|close| after.starts_with(**close));
+            if let Some(close) = close {
+                return Ok(text.len() - after.len() + close.len());
+            }
+        }
+        from = at + 2;
+    }
+    Err("a raw block does not end".into())
+}
+
+/// One tag, and what follows it.
+fn read_tag(text: &str) -> Result<(Tag<'_>, &str), String> {
+    let signed = text[2..].starts_with(['-', '+']);
+    let (open, mut rest) = text.split_at(if signed { 3 } else { 2 });
+    let ends: &[&str] = if open.starts_with("{{") { &["-}}", "}}"] } else { &["-%}", "+%}", "%}"] };
+    // The nodes of each bracket that is open, outermost first.
+    let mut open_groups: Vec<(char, Vec<Node<'_>>)> = vec![(' ', Vec::new())];
+    loop {
+        rest = rest.trim_start();
+        let depth = open_groups.len();
+        if let Some(end) = ends.iter().find(|end| depth == 1 && rest.starts_with(**end)) {
+            let (close, after) = rest.split_at(end.len());
+            let lines = text[..text.len() - after.len()].matches('\n').count();
+            let nodes = open_groups.pop().map(|(_, nodes)| nodes).unwrap_or_default();
+            return Ok((Tag { open, nodes, close, lines }, after));
+        }
+        let letter = rest.chars().next().ok_or("a tag does not end")?;
+        if let '(' | '[' | '{' = letter {
+            if depth > DEEPEST_GROUPS {
+                return Err(format!("its brackets nest more than {DEEPEST_GROUPS} deep"));
+            }
+            open_groups.push((letter, Vec::new()));
+            rest = &rest[1..];
+            continue;
+        }
+        let unmatched = || format!("a bracket `{letter}` does not match");
+        let node = if let ')' | ']' | '}' = letter {
+            let (open, nodes) = open_groups.pop().ok_or_else(unmatched)?;
+            if !matches!((open, letter), ('(', ')') | ('[', ']') | ('{', '}')) {
+                return Err(unmatched());
+            }
+            rest = &rest[1..];
+            Node::Group(open, nodes, letter)
+        } else {
+            let after_dot = open_groups.last().is_some_and(|(_, nodes)| nodes.last().is_some_and(|node| node.is(".")));
+            let (node, after) = read_token(rest, letter, after_dot)?;
+            rest = after;
+            node
+        };
+        let (_, nodes) = open_groups.last_mut().ok_or_else(unmatched)?;
+        nodes.push(node);
+        if nodes.len() > LONGEST_CHAIN {
+            return Err(format!("a tag of it has more than {LONGEST_CHAIN} parts side by side"));
+        }
+    }
+}
+
+/// A word, a sign, a number or a text in quotes.
+fn read_token(rest: &str, letter: char, after_dot: bool) -> Result<(Node<'_>, &str), String> {
+    if letter == '"' || letter == '\'' {
+        let mut escaped = false;
+        let end = rest[1..].find(|next| {
+            let ends = next == letter && !escaped;
+            escaped = next == '\\' && !escaped;
+            ends
+        });
+        let end = end.ok_or("a text in quotes does not end")? + 1;
+        return Ok((Node::Literal(quoted(&decoded(&rest[1..end])?)), &rest[end + 1..]));
+    }
+    if letter.is_ascii_digit() {
+        return read_number(rest, after_dot);
+    }
+    if letter == '_' || letter.is_alphabetic() {
+        let end = rest.find(|next: char| next != '_' && !next.is_alphanumeric());
+        let (word, rest) = rest.split_at(end.unwrap_or(rest.len()));
+        return Ok((Node::Word(word), rest));
+    }
+    const SIGNS: [&str; 22] =
+        ["**", "//", "==", "!=", "<=", ">=", "+", "-", "*", "/", "%", "~", "<", ">", "=", ".", ",", ":", "|", ";", "!", "@"];
+    let sign = SIGNS.iter().find(|sign| rest.starts_with(**sign));
+    let sign = sign.ok_or_else(|| format!("it holds the sign `{letter}`, which Jinja has not"))?;
+    let (sign, rest) = rest.split_at(sign.len());
+    Ok((Node::Sign(sign), rest))
+}
+
+/// A number as Jinja2 writes it: digits with `_` between, a prefix for other bases, an exponent.
+fn read_number(rest: &str, after_dot: bool) -> Result<(Node<'_>, &str), String> {
+    let digits = |text: &str| text.find(|c: char| c != '_' && !c.is_ascii_digit());
+    let lower = rest.get(..2).unwrap_or("").to_lowercase();
+    if let Some(base) = [("0x", 16), ("0o", 8), ("0b", 2)].iter().find(|(start, _)| *start == lower) {
+        let end = rest.find(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+        let (number, rest) = rest.split_at(end.unwrap_or(rest.len()));
+        let value = u64::from_str_radix(&number[2..].replace('_', ""), base.1);
+        let value = value.map_err(|_| format!("`{number}` is no number"))?;
+        return Ok((Node::Literal(value.to_string()), rest));
+    }
+    let mut end = digits(rest).unwrap_or(rest.len());
+    let mut is_float = false;
+    if !after_dot {
+        let fraction = |end: usize| rest[end..].strip_prefix('.').filter(|after| after.starts_with(|c: char| c.is_ascii_digit()));
+        if let Some(after) = fraction(end) {
+            end += 1 + digits(after).unwrap_or(after.len());
+            is_float = true;
+        }
+        if let Some(after) = rest[end..].strip_prefix(['e', 'E']) {
+            let sign = usize::from(after.starts_with(['+', '-']));
+            if after[sign..].starts_with(|c: char| c.is_ascii_digit()) {
+                end += 1 + sign + digits(&after[sign..]).unwrap_or(after.len() - sign);
+                is_float = true;
+            }
+        }
+    }
+    let (number, rest) = rest.split_at(end);
+    let number = number.replace('_', "");
+    if !is_float {
+        return Ok((Node::Literal(number), rest));
+    }
+    let value: f64 = number.parse().map_err(|_| format!("`{number}` is no number"))?;
+    if !value.is_finite() {
+        return Err(format!("the number `{number}` is too large"));
+    }
+    Ok((Node::Literal(format!("{value:?}")), rest))
+}
+
+/// What a text in quotes means to Python.
+fn decoded(text: &str) -> Result<String, String> {
+    let mut decoded = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '\\' {
+            decoded.push(letter);
+            continue;
+        }
+        let wrong = || format!("the text `{text}` holds an escape that is not read");
+        let next = letters.next().ok_or_else(wrong)?;
+        let mut code = |count: usize| -> Result<char, String> {
+            let hex: String = letters.by_ref().take(count).collect();
+            let all = hex.len() == count && hex.chars().all(|c| c.is_ascii_hexdigit());
+            let value = u32::from_str_radix(&hex, 16).ok().filter(|_| all);
+            value.and_then(char::from_u32).ok_or_else(wrong)
+        };
+        match next {
+            '\n' => {}
+            '\\' | '\'' | '"' => decoded.push(next),
+            'n' => decoded.push('\n'),
+            't' => decoded.push('\t'),
+            'r' => decoded.push('\r'),
+            'a' => decoded.push('\x07'),
+            'b' => decoded.push('\x08'),
+            'f' => decoded.push('\x0c'),
+            'v' => decoded.push('\x0b'),
+            'x' => decoded.push(code(2)?),
+            'u' => decoded.push(code(4)?),
+            'U' => decoded.push(code(8)?),
+            '0'..='7' => {
+                let mut value = next.to_digit(8).unwrap_or(0);
+                for _ in 0..2 {
+                    let Some(digit) = letters.as_str().chars().next().and_then(|c| c.to_digit(8)) else {
+                        break;
+                    };
+                    letters.next();
+                    value = value * 8 + digit;
+                }
+                decoded.push(char::from_u32(value).ok_or_else(wrong)?);
+            }
+            // Python turns `\é` into `\xe9`, and reads names of characters.
+            other if !other.is_ascii() || other == 'N' => return Err(wrong()),
+            other => decoded.extend(['\\', other]),
+        }
+    }
+    Ok(decoded)
+}
+
+/// A text in quotes with the two escapes that all readers share.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

@@ -1,0 +1,397 @@
+//! Python's methods of texts, dicts and lists.
+
+use minijinja::formatting::{FormatStyle, format};
+use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
+use minijinja::{Error, ErrorKind, State, Value};
+
+use super::functions::{charge, integer};
+use super::objects::{DictView, Generator, Range};
+use super::text::refused;
+
+/// The widest that a method pads to.
+const WIDEST: usize = 1000;
+
+/// Called where minijinja knows no method of this name.
+///
+/// # Errors
+/// If Python has none, or its sandbox forbids it, or the arguments do not fit.
+pub(super) fn call(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    match (value.as_str(), value.kind()) {
+        (Some(_), _) if value.is_safe() => Err(refused(format!("`{method}` is called on a text that is marked safe"))),
+        (Some(text), _) => of_text(state, text, method, args),
+        (None, ValueKind::Map) => of_dict(value, method, args),
+        (None, ValueKind::Seq | ValueKind::Iterable)
+            if value.downcast_object_ref::<Generator>().is_none() && value.downcast_object_ref::<DictView>().is_none() =>
+        {
+            of_list(state, value, method, args)
+        }
+        _ => Err(Error::from(ErrorKind::UnknownMethod)),
+    }
+}
+
+fn of_dict(value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    let object = value.as_object().ok_or_else(|| Error::from(ErrorKind::UnknownMethod))?;
+    let name = object.type_name();
+    if ["::Namespace", "::Loop", "::Macro"].iter().any(|other| name.ends_with(other)) {
+        return Err(Error::from(ErrorKind::UnknownMethod));
+    }
+    let pairs = || object.try_iter_pairs().into_iter().flatten();
+    let view = |name, items| Ok(Value::from_object(DictView { name, items }));
+    match method {
+        "get" => {
+            let (key, default): (&Value, Option<Value>) = from_args(args)?;
+            Ok(object.get_value(key).or(default).unwrap_or_else(|| Value::from(())))
+        }
+        "items" => {
+            let () = from_args(args)?;
+            let pair = |(key, value)| Value::from(Tuple::from([key, value]));
+            view("dict_items", pairs().map(pair).collect())
+        }
+        "keys" => {
+            let () = from_args(args)?;
+            view("dict_keys", pairs().map(|(key, _)| key).collect())
+        }
+        "values" => {
+            let () = from_args(args)?;
+            view("dict_values", pairs().map(|(_, value)| value).collect())
+        }
+        "copy" => {
+            let () = from_args(args)?;
+            Ok(value.clone())
+        }
+        "clear" | "pop" | "popitem" | "setdefault" | "update" => Err(unsafe_method(method)),
+        _ => Err(Error::from(ErrorKind::UnknownMethod)),
+    }
+}
+
+fn unsafe_method(method: &str) -> Error {
+    refused(format!("`{method}` would change a value, which the sandbox of transformers forbids"))
+}
+
+fn of_list(state: &State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    charge(state, value.len().unwrap_or(0).saturating_mul(32))?;
+    match method {
+        "count" => {
+            let (what,): (&Value,) = from_args(args)?;
+            let mut count = 0;
+            for item in value.try_iter()?.checked() {
+                count += i64::from(item? == *what);
+            }
+            Ok(Value::from(count))
+        }
+        "index" => {
+            let (what,): (&Value,) = from_args(args)?;
+            let position = value.try_iter()?.position(|item| item == *what);
+            position.map(Value::from).ok_or_else(|| refused("`index` finds no such item"))
+        }
+        "copy" if !value.is_tuple() && value.downcast_object_ref::<Range>().is_none() => {
+            let () = from_args(args)?;
+            Ok(value.clone())
+        }
+        "append" | "clear" | "extend" | "insert" | "pop" | "remove" | "reverse" | "sort" => Err(unsafe_method(method)),
+        _ => Err(Error::from(ErrorKind::UnknownMethod)),
+    }
+}
+
+fn of_text(state: &State, text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
+    let nothing = || from_args::<()>(args);
+    Ok(match method {
+        "strip" | "lstrip" | "rstrip" => {
+            let (letters,): (Option<Value>,) = from_args(args)?;
+            let letters = letters.filter(|letters| !letters.is_none());
+            let letters = letters.as_ref().map(expected_text).transpose()?;
+            stripped(text, letters, method != "rstrip", method != "lstrip").into()
+        }
+        "split" | "rsplit" => split(text, method == "rsplit", args)?,
+        "splitlines" => {
+            let (keepends,): (Option<bool>,) = from_args(args)?;
+            lines(text, keepends.unwrap_or(false)).into_iter().map(Value::from).collect()
+        }
+        "partition" | "rpartition" => {
+            let (between,): (&str,) = from_args(args)?;
+            if between.is_empty() {
+                return Err(refused(format!("`{method}` is given an empty text")));
+            }
+            let (first, second) = (text, "");
+            let parts = match method {
+                "partition" => text.split_once(between).map_or((first, "", second), |(one, two)| (one, between, two)),
+                _ => text.rsplit_once(between).map_or((second, "", first), |(one, two)| (one, between, two)),
+            };
+            Tuple::from([parts.0.into(), parts.1.into(), parts.2.into()]).into()
+        }
+        "replace" => {
+            let (old, new, count): (&str, &str, Option<i64>) = from_args(args)?;
+            replaced(state, text, old, new, count.unwrap_or(-1))?.into()
+        }
+        "startswith" | "endswith" => starts_or_ends(text, method, args)?.into(),
+        "find" | "rfind" | "index" | "rindex" | "count" => found(text, method, args)?,
+        "join" => {
+            let (items,): (&Value,) = from_args(args)?;
+            joined(state, text, items)?.into()
+        }
+        "format" => {
+            let digits = text.split(|letter: char| !letter.is_ascii_digit());
+            if digits.map(str::len).max().unwrap_or(0) > 3 {
+                return Err(refused(format!("`format` pads to at most {WIDEST}")));
+            }
+            format(FormatStyle::StrFormat, text, args)?.into()
+        }
+        "removeprefix" => {
+            let (prefix,): (&str,) = from_args(args)?;
+            text.strip_prefix(prefix).unwrap_or(text).into()
+        }
+        "removesuffix" => {
+            let (suffix,): (&str,) = from_args(args)?;
+            text.strip_suffix(suffix).unwrap_or(text).into()
+        }
+        "center" | "ljust" | "rjust" | "zfill" => padded(text, method, args)?.into(),
+        "upper" => nothing().map(|()| text.to_uppercase())?.into(),
+        "lower" => nothing().map(|()| text.to_lowercase())?.into(),
+        "title" => nothing().map(|()| title(text))?.into(),
+        "capitalize" => {
+            nothing()?;
+            let value = Value::from(text);
+            minijinja::filters::capitalize(minijinja::value::StringInput::new(state, &value)?)
+        }
+        "swapcase" => {
+            nothing()?;
+            let swap = |letter: char| -> String {
+                match letter.is_uppercase() {
+                    true => letter.to_lowercase().collect(),
+                    false => letter.to_uppercase().collect(),
+                }
+            };
+            text.chars().map(swap).collect::<String>().into()
+        }
+        _ if method.starts_with("is") => nothing().and_then(|()| is_all(text, method))?.into(),
+        _ => return Err(Error::from(ErrorKind::UnknownMethod)),
+    })
+}
+
+fn expected_text(value: &Value) -> Result<&str, Error> {
+    value.as_str().ok_or_else(|| refused(format!("a text is expected, found {}", value.kind())))
+}
+
+/// Whether Python's `str.isspace` says so of a letter.
+fn is_blank(letter: char) -> bool {
+    letter.is_whitespace() || ('\x1c'..='\x1f').contains(&letter)
+}
+
+/// `strip`, at either end.
+pub(super) fn stripped<'a>(text: &'a str, letters: Option<&str>, start: bool, end: bool) -> &'a str {
+    let goes = |letter: char| letters.map_or(is_blank(letter), |set| set.contains(letter));
+    let text = if start { text.trim_start_matches(goes) } else { text };
+    if end { text.trim_end_matches(goes) } else { text }
+}
+
+/// `splitlines`.
+pub(super) fn lines(text: &str, keepends: bool) -> Vec<&str> {
+    let mut lines = Vec::new();
+    let mut rest = text;
+    let ends = |letter: char| matches!(letter, '\n'..='\r' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
+    while let Some(at) = rest.find(ends) {
+        let letter = rest[at..].chars().next().map_or(1, char::len_utf8);
+        let end = if rest[at..].starts_with("\r\n") { at + 2 } else { at + letter };
+        lines.push(&rest[..if keepends { end } else { at }]);
+        rest = &rest[end..];
+    }
+    if !rest.is_empty() {
+        lines.push(rest);
+    }
+    lines
+}
+
+/// `replace`, paid for before it is made.
+pub(super) fn replaced(state: &State, text: &str, old: &str, new: &str, count: i64) -> Result<String, Error> {
+    let most = usize::try_from(count).unwrap_or(usize::MAX);
+    let matches = text.matches(old).take(most).count();
+    charge(state, text.len().saturating_add(matches.saturating_mul(new.len())))?;
+    Ok(text.replacen(old, new, most))
+}
+
+fn split(text: &str, from_right: bool, args: &[Value]) -> Result<Value, Error> {
+    let (between, most, kwargs): (Option<Value>, Option<i64>, Kwargs) = from_args(args)?;
+    let between = between.map_or_else(|| kwargs.get("sep"), |given| Ok(Some(given)))?;
+    let most = most.map_or_else(|| kwargs.get("maxsplit"), |given| Ok(Some(given)))?;
+    kwargs.assert_all_used()?;
+    let between = between.filter(|between: &Value| !between.is_none());
+    let most = most.and_then(|most: i64| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+    let parts: Vec<&str> = match &between {
+        Some(between) => {
+            let between = expected_text(between)?;
+            if between.is_empty() {
+                return Err(refused("`split` is given an empty text"));
+            }
+            match from_right {
+                true => {
+                    let mut parts: Vec<&str> = text.rsplitn(most.saturating_add(1), between).collect();
+                    parts.reverse();
+                    parts
+                }
+                false => text.splitn(most.saturating_add(1), between).collect(),
+            }
+        }
+        None => words(text, most, from_right),
+    };
+    Ok(parts.into_iter().map(Value::from).collect())
+}
+
+/// `split` at runs of blanks, at most so often.
+fn words(text: &str, most: usize, from_right: bool) -> Vec<&str> {
+    let mut words = Vec::new();
+    // Blanks at the far end stay only where the last part was not split off.
+    if from_right {
+        let mut rest = stripped(text, None, false, true);
+        while !stripped(rest, None, true, false).is_empty() {
+            match rest.rfind(is_blank).filter(|_| words.len() < most) {
+                Some(at) => {
+                    let blank = rest[at..].chars().next().map_or(1, char::len_utf8);
+                    words.push(&rest[at + blank..]);
+                    rest = stripped(&rest[..at], None, false, true);
+                }
+                None => {
+                    words.push(stripped(rest, None, words.len() < most, false));
+                    break;
+                }
+            }
+        }
+        words.reverse();
+        return words;
+    }
+    let mut rest = stripped(text, None, true, false);
+    while !stripped(rest, None, true, true).is_empty() {
+        match rest.find(is_blank).filter(|_| words.len() < most) {
+            Some(at) => {
+                words.push(&rest[..at]);
+                rest = stripped(&rest[at..], None, true, false);
+            }
+            None => {
+                words.push(rest);
+                break;
+            }
+        }
+    }
+    words
+}
+
+/// A part of a text from one letter to another, by Python's rules for negative numbers.
+fn slice(text: &str, start: Option<i64>, end: Option<i64>) -> Option<(usize, &str)> {
+    let length = text.chars().count() as i64;
+    let place = |index: i64| if index < 0 { (index + length).max(0) } else { index };
+    let (start, end) = (place(start.unwrap_or(0)), place(end.unwrap_or(length)).min(length));
+    if start > end {
+        return None;
+    }
+    let byte = |index: i64| text.char_indices().nth(index as usize).map_or(text.len(), |(byte, _)| byte);
+    Some((start as usize, &text[byte(start)..byte(end)]))
+}
+
+fn starts_or_ends(text: &str, method: &str, args: &[Value]) -> Result<bool, Error> {
+    let (what, start, end): (&Value, Option<i64>, Option<i64>) = from_args(args)?;
+    let Some((_, part)) = slice(text, start, end) else { return Ok(false) };
+    let fits = |what: &Value| {
+        let what = expected_text(what)?;
+        Ok(if method == "startswith" { part.starts_with(what) } else { part.ends_with(what) })
+    };
+    if !what.is_tuple() {
+        return fits(what);
+    }
+    let found = what.try_iter()?.map(|what| fits(&what)).collect::<Result<Vec<bool>, Error>>()?;
+    Ok(found.contains(&true))
+}
+
+fn found(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
+    let (what, start, end): (&str, Option<i64>, Option<i64>) = from_args(args)?;
+    let part = slice(text, start, end);
+    if method == "count" {
+        return Ok(Value::from(part.map_or(0, |(_, part)| part.matches(what).count())));
+    }
+    let from_right = method.starts_with('r');
+    let place = part.and_then(|(start, part)| {
+        let byte = if from_right { part.rfind(what) } else { part.find(what) };
+        byte.map(|byte| start + part[..byte].chars().count())
+    });
+    match place {
+        Some(place) => Ok(Value::from(place)),
+        None if method.ends_with("find") => Ok(Value::from(-1)),
+        None => Err(refused(format!("`{method}` finds no `{what}`"))),
+    }
+}
+
+fn joined(state: &State, between: &str, items: &Value) -> Result<String, Error> {
+    let letters = items.as_str().map(|text| text.chars().map(Value::from).collect::<Value>());
+    let mut joined = String::new();
+    for (index, item) in letters.as_ref().unwrap_or(items).try_iter()?.enumerate() {
+        let part = expected_text(&item)?;
+        charge(state, between.len() + part.len() + 64)?;
+        if index > 0 {
+            joined += between;
+        }
+        joined += part;
+    }
+    Ok(joined)
+}
+
+fn padded(text: &str, method: &str, args: &[Value]) -> Result<String, Error> {
+    let (width, fill): (&Value, Option<&str>) = from_args(args)?;
+    let width = integer(width).ok_or_else(|| refused(format!("`{method}` is given no width")))?;
+    if width > WIDEST as i128 {
+        return Err(refused(format!("`{method}` pads to at most {WIDEST}")));
+    }
+    let width = usize::try_from(width).unwrap_or(0);
+    let length = text.chars().count();
+    let missing = width.saturating_sub(length);
+    let fill = if method == "zfill" { "0" } else { fill.unwrap_or(" ") };
+    if fill.chars().count() != 1 {
+        return Err(refused(format!("`{method}` is given `{fill}`, expected one letter")));
+    }
+    Ok(match method {
+        "ljust" => format!("{text}{}", fill.repeat(missing)),
+        "rjust" => format!("{}{text}", fill.repeat(missing)),
+        "zfill" => match text.strip_prefix(['+', '-']) {
+            Some(digits) => format!("{}{}{digits}", &text[..1], fill.repeat(missing)),
+            None => format!("{}{text}", fill.repeat(missing)),
+        },
+        _ => {
+            // The odd blank stands left where both the width and what is missing are odd.
+            let left = missing / 2 + (missing & width & 1);
+            format!("{}{text}{}", fill.repeat(left), fill.repeat(missing - left))
+        }
+    })
+}
+
+/// `str.title`: every letter that follows no letter is large.
+fn title(text: &str) -> String {
+    let mut after_letter = false;
+    let mut titled = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match after_letter {
+            true => titled.extend(letter.to_lowercase()),
+            false => titled.extend(letter.to_uppercase()),
+        }
+        after_letter = letter.is_lowercase() || letter.is_uppercase();
+    }
+    titled
+}
+
+/// `isdigit` and its like. Numbers beyond ASCII are of several kinds in Python, which Rust does not
+/// tell apart: refused.
+fn is_all(text: &str, method: &str) -> Result<bool, Error> {
+    let all = |is: &dyn Fn(char) -> bool| !text.is_empty() && text.chars().all(is);
+    let odd = text.chars().any(|letter| !letter.is_ascii() && letter.is_numeric());
+    let cased = |letter: char| letter.is_lowercase() || letter.is_uppercase();
+    Ok(match method {
+        "isspace" => all(&is_blank),
+        "isascii" => text.is_ascii(),
+        "islower" => text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase),
+        "isupper" => text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase),
+        "istitle" => text.chars().any(cased) && text == title(text),
+        "isdigit" | "isdecimal" | "isnumeric" | "isalnum" | "isalpha" if odd => {
+            return Err(refused(format!("`{method}` meets a number that is not of ASCII")));
+        }
+        "isdigit" | "isdecimal" | "isnumeric" => all(&|letter| letter.is_ascii_digit()),
+        "isalnum" => all(&char::is_alphanumeric),
+        "isalpha" => all(&char::is_alphabetic),
+        _ => return Err(Error::from(ErrorKind::UnknownMethod)),
+    })
+}

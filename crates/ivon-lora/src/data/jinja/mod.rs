@@ -1,0 +1,127 @@
+//! Jinja templates as transformers renders them: minijinja, with what Python does otherwise put
+//! right, and with bounds on time, memory and depth, since a template comes from a stranger.
+//!
+//! Where transformers renders a template, this renders the same or refuses; where transformers
+//! refuses one, this may render it (it is, for example, less strict about the types it compares).
+
+mod filters;
+mod functions;
+mod lexer;
+mod methods;
+mod objects;
+mod printf;
+mod source;
+mod stored;
+mod text;
+
+use std::collections::BTreeMap;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, ErrorKind, Value};
+
+use crate::guard::guard;
+
+/// Steps that a template may take, and 64 bytes of text for each that it makes.
+const STEPS: u64 = 100_000;
+/// Frames of loops, blocks and macros.
+const DEEPEST_FRAMES: usize = 200;
+/// The stack on which a template is parsed and run; only what is touched costs memory.
+const STACK: usize = 64 << 20;
+const NAME: &str = "template";
+
+/// A template, ready to render.
+#[derive(Debug)]
+pub(super) struct Template {
+    environment: Environment<'static>,
+    /// The length of its source.
+    bytes: usize,
+}
+
+impl Template {
+    /// Compiles a template.
+    ///
+    /// # Errors
+    /// A sentence, if it is no Jinja, too large or too deep.
+    pub fn compile(source: &str) -> Result<Self, String> {
+        apart(|| {
+            let mut environment = environment()?;
+            let rewritten = source::rewritten(source)?;
+            environment.add_template_owned(NAME, rewritten).map_err(|error| said(&error))?;
+            Ok(Self { environment, bytes: source.len() })
+        })
+    }
+
+    /// The text of the template with one message of the user, special tokens by name, and the request for an answer.
+    ///
+    /// # Errors
+    /// A sentence, if the template fails, raises an exception of its own, or does not end.
+    pub fn render(&self, prompt: &str, tokens: &[(String, String)]) -> Result<String, String> {
+        let text = |text: &str| Value::from(text);
+        let message = [("role", text("user")), ("content", text(prompt))];
+        let message = objects::Dict::of(message.map(|(key, value)| (text(key), value)));
+        let mut values: BTreeMap<&str, Value> = tokens.iter().map(|(name, token)| (name.as_str(), text(token))).collect();
+        values.extend([
+            ("messages", Value::from(vec![message])),
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
+            ("add_generation_prompt", Value::from(true)),
+        ]);
+        let values = Value::from_pairs(values);
+        apart(|| {
+            let mut environment = self.environment.clone();
+            environment.set_fuel(Some(STEPS + (self.bytes + prompt.len()) as u64 / 4));
+            let template = environment.get_template(NAME).map_err(|error| said(&error))?;
+            template.render(values).map_err(|error| said(&error))
+        })
+    }
+}
+
+/// The environment of transformers' `apply_chat_template`.
+fn environment() -> Result<Environment<'static>, String> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.map_err(|error| said(&error))?);
+    environment.set_recursion_limit(DEEPEST_FRAMES);
+    environment.set_unknown_method_callback(methods::call);
+    environment.set_formatter(|out, _, value| {
+        let text = text::text(value)?;
+        Ok(out.write_str(&text)?)
+    });
+    environment.add_function("raise_exception", functions::raise_exception);
+    environment.add_function("strftime_now", functions::strftime_now);
+    environment.add_function("range", objects::Range::new);
+    environment.add_function("cycler", objects::Cycler::new);
+    environment.add_function("joiner", objects::Joiner::new);
+    environment.add_function(source::CONCATENATED, functions::concatenated);
+    environment.add_function("dict", functions::dict);
+    environment.add_function(source::DICT, functions::literal);
+    environment.add_function(source::PRODUCT, functions::product);
+    environment.add_function(source::REMAINDER, functions::remainder);
+    environment.add_function(source::SUM, functions::sum);
+    environment.add_function(source::STORED, stored::stored);
+    environment.add_function(source::ATTRIBUTE, stored::attribute);
+    filters::add(&mut environment);
+    Ok(environment)
+}
+
+/// An error in a sentence.
+fn said(error: &minijinja::Error) -> String {
+    match error.kind() {
+        ErrorKind::OutOfFuel => "it takes more steps, or makes more text, than a prompt needs".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// Runs on a stack that is deep enough for what the bounds allow.
+fn apart<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let guarded = || guard("minijinja", work).map_err(|error| error.to_string());
+        let thread = thread.spawn_scoped(scope, guarded);
+        let thread = thread.map_err(|error| format!("a thread for it cannot be started, {error}"))?;
+        thread.join().map_err(|_| "the template engine stopped".to_string())??
+    })
+}
+
+#[cfg(test)]
+mod tests;
