@@ -70,6 +70,7 @@ impl HubSettings {
     }
 
     /// Whether this is the public hub, which has two names.
+    #[cfg(feature = "hub")]
     pub(super) fn is_public(&self) -> bool {
         self.endpoint == PUBLIC || self.endpoint == "https://hf.co"
     }
