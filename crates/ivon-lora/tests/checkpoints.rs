@@ -181,6 +181,13 @@ fn logits_of_files_that_disagree_are_those_of_transformers_and_notes_say_so() {
 fn settings_are_those_that_transformers_reads() {
     for case in expected()["configs"].as_array().unwrap() {
         let (found, resolved) = (DecoderConfig::from_json(&config(case).to_string(), "config.json"), &case["resolved"]);
+        let key_heads = resolved["num_key_value_heads"].as_u64().unwrap();
+        if key_heads > config(case)["num_attention_heads"].as_u64().unwrap() {
+            // The class of transformers takes its default and fails later; here the same number is refused at once.
+            let message = found.unwrap_err().to_string();
+            assert!(message.starts_with(&format!("`num_key_value_heads` in `config.json` is `{key_heads}`, expected ")), "{message}");
+            continue;
+        }
         let found = serde_json::to_value(found.unwrap_or_else(|error| panic!("{case}: {error}"))).unwrap();
         for (key, value) in resolved.as_object().unwrap() {
             let same = match (key.as_str(), found[key].as_f64(), value.as_f64()) {
