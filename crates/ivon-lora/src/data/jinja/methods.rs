@@ -1,11 +1,12 @@
-//! Python's methods of texts, dicts and lists.
+//! Python's methods: those of texts here, those of dicts and lists in `collections`.
 
 use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
+use super::collections::{of_dict, of_list};
 use super::functions::{charge, integer};
-use super::objects::{DictView, Generator, Range};
+use super::objects::{DictView, Generator};
 use super::text::refused;
 
 /// The widest that a method pads to.
@@ -25,70 +26,6 @@ pub(super) fn call(state: &mut State, value: &Value, method: &str, args: &[Value
         {
             of_list(state, value, method, args)
         }
-        _ => Err(Error::from(ErrorKind::UnknownMethod)),
-    }
-}
-
-fn of_dict(value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
-    let object = value.as_object().ok_or_else(|| Error::from(ErrorKind::UnknownMethod))?;
-    let name = object.type_name();
-    if ["::Namespace", "::Loop", "::Macro"].iter().any(|other| name.ends_with(other)) {
-        return Err(Error::from(ErrorKind::UnknownMethod));
-    }
-    let pairs = || object.try_iter_pairs().into_iter().flatten();
-    let view = |name, items| Ok(Value::from_object(DictView { name, items }));
-    match method {
-        "get" => {
-            let (key, default): (&Value, Option<Value>) = from_args(args)?;
-            Ok(object.get_value(key).or(default).unwrap_or_else(|| Value::from(())))
-        }
-        "items" => {
-            let () = from_args(args)?;
-            let pair = |(key, value)| Value::from(Tuple::from([key, value]));
-            view("dict_items", pairs().map(pair).collect())
-        }
-        "keys" => {
-            let () = from_args(args)?;
-            view("dict_keys", pairs().map(|(key, _)| key).collect())
-        }
-        "values" => {
-            let () = from_args(args)?;
-            view("dict_values", pairs().map(|(_, value)| value).collect())
-        }
-        "copy" => {
-            let () = from_args(args)?;
-            Ok(value.clone())
-        }
-        "clear" | "pop" | "popitem" | "setdefault" | "update" => Err(unsafe_method(method)),
-        _ => Err(Error::from(ErrorKind::UnknownMethod)),
-    }
-}
-
-fn unsafe_method(method: &str) -> Error {
-    refused(format!("`{method}` would change a value, which the sandbox of transformers forbids"))
-}
-
-fn of_list(state: &State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
-    charge(state, value.len().unwrap_or(0).saturating_mul(32))?;
-    match method {
-        "count" => {
-            let (what,): (&Value,) = from_args(args)?;
-            let mut count = 0;
-            for item in value.try_iter()?.checked() {
-                count += i64::from(item? == *what);
-            }
-            Ok(Value::from(count))
-        }
-        "index" => {
-            let (what,): (&Value,) = from_args(args)?;
-            let position = value.try_iter()?.position(|item| item == *what);
-            position.map(Value::from).ok_or_else(|| refused("`index` finds no such item"))
-        }
-        "copy" if !value.is_tuple() && value.downcast_object_ref::<Range>().is_none() => {
-            let () = from_args(args)?;
-            Ok(value.clone())
-        }
-        "append" | "clear" | "extend" | "insert" | "pop" | "remove" | "reverse" | "sort" => Err(unsafe_method(method)),
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }
 }

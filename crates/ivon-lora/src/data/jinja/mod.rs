@@ -4,6 +4,7 @@
 //! Where transformers renders a template, this renders the same or refuses; where transformers
 //! refuses one, this may render it (it is, for example, less strict about the types it compares).
 
+mod collections;
 mod filters;
 mod functions;
 mod lexer;
@@ -89,9 +90,9 @@ fn environment() -> Result<Environment<'static>, String> {
     });
     environment.add_function("raise_exception", functions::raise_exception);
     environment.add_function("strftime_now", functions::strftime_now);
-    environment.add_function("range", objects::Range::new);
-    environment.add_function("cycler", objects::Cycler::new);
-    environment.add_function("joiner", objects::Joiner::new);
+    environment.add_function("range", objects::Range::called);
+    environment.add_function("cycler", objects::Cycler::called);
+    environment.add_function("joiner", objects::Joiner::called);
     environment.add_function(source::CONCATENATED, functions::concatenated);
     environment.add_function("dict", functions::dict);
     environment.add_function(source::DICT, functions::literal);

@@ -24,7 +24,7 @@ pub(super) struct Range {
 impl Range {
     /// # Errors
     /// If it has more than [`LONGEST_RANGE`] numbers, or a step of 0.
-    pub fn new(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value, Error> {
+    pub fn called(first: i64, second: Option<i64>, step: Option<i64>) -> Result<Value, Error> {
         let (start, stop) = second.map_or((0, first), |stop| (first, stop));
         let step = step.unwrap_or(1);
         let distance = i128::from(stop) - i128::from(start);
@@ -174,7 +174,7 @@ pub(super) struct Cycler {
 impl Cycler {
     /// # Errors
     /// If it is given nothing to cycle.
-    pub fn new(items: Rest<Value>) -> Result<Value, Error> {
+    pub fn called(items: Rest<Value>) -> Result<Value, Error> {
         if items.is_empty() {
             return Err(refused("a cycler is given nothing"));
         }
@@ -217,7 +217,7 @@ pub(super) struct Joiner {
 }
 
 impl Joiner {
-    pub fn new(between: Option<Value>) -> Value {
+    pub fn called(between: Option<Value>) -> Value {
         let between = between.unwrap_or_else(|| Value::from(", "));
         Value::from_object(Self { between, used: AtomicBool::new(false) })
     }
