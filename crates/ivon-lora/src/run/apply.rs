@@ -7,7 +7,7 @@ use super::folder::{self, OpenedAdapter, write_json, write_predictions};
 use super::lines::mark_truncated;
 use super::train::{Watch, same_answers};
 use super::{Base, ModelConfig, RunError, RunEvent};
-use crate::data::{self, DataConfig, DataError, EncodeOptions, EncodedSet, Example, LabelReading, Prepared, Source, Split, Task};
+use crate::data::{self, DataConfig, EncodeOptions, EncodedSet, Example, LabelReading, Prepared, Source, Split, Task};
 use crate::files;
 use crate::model::Checkpoint;
 use crate::posterior::{PredictWith, Spread};
@@ -110,7 +110,10 @@ impl Opened {
         limit: Option<usize>,
         watch: Watch<'_>,
     ) -> Result<(Vec<Example>, EncodedSet), RunError> {
-        let mut said = source.account(name);
+        for note in source.notes {
+            watch(RunEvent::Note(note));
+        }
+        let mut said = source.dropped.sentences(name, source.rows);
         let mut examples = source.examples;
         examples.truncate(limit.unwrap_or(usize::MAX));
         let set = if examples.is_empty() { EncodedSet::default() } else { self.encode(&examples)? };
@@ -118,10 +121,7 @@ impl Opened {
         for said in said {
             watch(RunEvent::Warning(said));
         }
-        match (examples.is_empty(), source.rows) {
-            (true, rows) if rows > 0 => Err(DataError::EmptySet { what: format!("`{name}`, whose {rows} rows are all left out,") }.into()),
-            _ => Ok((examples, set)),
-        }
+        Ok((examples, set))
     }
 
     /// As the adapter's own options say.
@@ -151,6 +151,9 @@ pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Evaluatio
     let opened = Opened::open(request, watch)?;
     let (split, source) = rows(&request.data, request.split.as_deref(), &opened.prepared)?;
     let (examples, set) = opened.encode_rows(&split, source, request.eval_limit, watch)?;
+    if set.examples.is_empty() {
+        return Err(RunError::NoRows { set: split, path: request.data.clone() });
+    }
     super::evaluation::labels(&set.examples)?;
     if let Some(out) = &request.out {
         files::create_folder(out)?;
