@@ -340,7 +340,8 @@ impl DataError {
             },
             Self::NoRowHas { .. } => "`ivon-lora inspect data` says which fields there are".into(),
             Self::WrongType { found, .. } if found == "null" => {
-                "remove the row, or write text in place of null; an empty text is a row too".into()
+                "remove the row, or write text in place of null (in CSV of the empty field); `\"\"` is an empty text, which is a row too"
+                    .into()
             }
             Self::WrongType { .. } => "compare the row with the others of its file, and the file with the task".into(),
             Self::MissingLabel { .. } => "remove the row, or use `ivon-lora predict` for rows without labels".into(),

@@ -9,9 +9,7 @@ use super::lines::mark_truncated;
 use super::named::{listen, locate_adapter, other_base};
 use super::train::{Watch, answers_of, same_answers};
 use super::{Base, ModelConfig, RunError, RunEvent, base};
-use crate::data::{
-    self, ChatSetting, DataConfig, DataError, EncodeOptions, EncodedSet, Example, LabelReading, Prepared, Role, Source, Split, Task,
-};
+use crate::data::{self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, Example, LabelReading, Prepared, Role, Source, Split, Task};
 use crate::files;
 use crate::posterior::{PredictWith, Spread};
 use crate::predict::{Evaluated, EvaluationOptions, evaluate as evaluate_set};
@@ -141,7 +139,10 @@ impl Opened {
         limit: Option<usize>,
         watch: Watch<'_>,
     ) -> Result<(Vec<Example>, EncodedSet), RunError> {
-        let mut said = source.account(name);
+        for note in source.notes {
+            watch(RunEvent::Note(note));
+        }
+        let mut said = source.dropped.sentences(name, source.rows);
         let mut examples = source.examples;
         examples.truncate(limit.unwrap_or(usize::MAX));
         let set = if examples.is_empty() { EncodedSet::default() } else { self.encode(&examples)? };
@@ -149,10 +150,7 @@ impl Opened {
         for said in said {
             watch(RunEvent::Warning(said));
         }
-        match (examples.is_empty(), source.rows) {
-            (true, rows) if rows > 0 => Err(DataError::EmptySet { what: format!("`{name}`, whose {rows} rows are all left out,") }.into()),
-            _ => Ok((examples, set)),
-        }
+        Ok((examples, set))
     }
 
     /// As the adapter's own options say.
@@ -190,6 +188,9 @@ pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Evaluatio
     }
     let split = request.role.map_or_else(|| file.clone(), |role| role.to_string());
     let (examples, set) = opened.encode_rows(&split, source, request.eval_limit, watch)?;
+    if set.examples.is_empty() {
+        return Err(RunError::NoRows { set: split, path: request.data.clone() });
+    }
     super::evaluation::labels(&set.examples)?;
     if let Some(out) = &request.out {
         files::create_folder(out)?;

@@ -1,5 +1,7 @@
 //! Records of CSV and TSV, as RFC 4180 has them: quotes, doubled quotes, line ends inside quotes; the header names the fields.
 //!
+//! An empty field without quotes is null, one in quotes is an empty text: so pandas writes them.
+//!
 //! The reader is our own, since the `csv` crate tells neither where a quote was opened that is never closed nor the line of a record
 //! behind a CRLF; what it reads is compared with that crate in a test.
 
@@ -72,7 +74,9 @@ impl Records {
         if fields.len() != self.header.len() {
             return Err(format!("it has {} columns, expected {} as in the header", fields.len(), self.header.len()));
         }
-        let fields = self.header.iter().zip(fields).map(|(name, value)| (name.clone(), Value::from(value))).collect();
+        let value = |(text, in_quotes): (&str, &bool)| if text.is_empty() && !in_quotes { Value::Null } else { Value::from(text) };
+        let values = fields.into_iter().zip(&self.splitter.in_quotes).map(value);
+        let fields = self.header.iter().cloned().zip(values).collect();
         Ok(Row { fields, place: Place::new(self.name.clone(), line) })
     }
 }
@@ -141,19 +145,32 @@ pub(super) struct Splitter<R> {
     /// The fields of the record, one behind the other, and where each ends.
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    /// Whether each field stands in quotes.
+    in_quotes: Vec<bool>,
     pub(super) lines_of_longest_field: usize,
 }
 
 impl<R: BufRead> Splitter<R> {
     pub(super) fn new(input: R, dialect: Dialect) -> Self {
         let line = 1;
-        Self { input, dialect, line, after_return: false, bytes: Vec::new(), ends: Vec::new(), lines_of_longest_field: 1 }
+        Self {
+            input,
+            dialect,
+            line,
+            after_return: false,
+            bytes: Vec::new(),
+            ends: Vec::new(),
+            in_quotes: Vec::new(),
+            lines_of_longest_field: 1,
+        }
     }
 
     /// Reads the next record and gives its first line; none at the end. Empty lines are passed over.
     pub(super) fn next_record(&mut self) -> Result<Option<usize>, Wrong> {
         self.bytes.clear();
         self.ends.clear();
+        self.in_quotes.clear();
+        let mut quoted_field = false;
         self.lines_of_longest_field = 1;
         let (mut stand, mut begun, mut opened) = (Stand::Start, None, 0);
         loop {
@@ -161,7 +178,7 @@ impl<R: BufRead> Splitter<R> {
             if buffer.is_empty() {
                 return match (stand, begun) {
                     (Stand::Quoted, _) => Err(Wrong::Unclosed(opened)),
-                    (_, Some(line)) => self.end(line).map(Some),
+                    (_, Some(line)) => self.end(line, quoted_field).map(Some),
                     (_, None) => Ok(None),
                 };
             }
@@ -189,6 +206,7 @@ impl<R: BufRead> Splitter<R> {
                 stand = match stand {
                     Stand::Start if quotes => {
                         opened = line;
+                        quoted_field = true;
                         Stand::Quoted
                     }
                     Stand::Quoted if quotes => {
@@ -199,6 +217,7 @@ impl<R: BufRead> Splitter<R> {
                     Stand::Quoted => push(&mut self.bytes, byte, Stand::Quoted),
                     _ if delimits => {
                         self.ends.push(self.bytes.len());
+                        self.in_quotes.push(std::mem::take(&mut quoted_field));
                         Stand::Start
                     }
                     _ => push(&mut self.bytes, byte, Stand::Plain),
@@ -206,13 +225,14 @@ impl<R: BufRead> Splitter<R> {
                 // What is over the limits is read to its end and not kept.
                 self.bytes.truncate(LONGEST_LINE + 1);
                 self.ends.truncate(MOST_COLUMNS + 1);
+                self.in_quotes.truncate(MOST_COLUMNS + 1);
                 if self.bytes.len() > LONGEST_LINE && stand == Stand::Quoted {
                     break;
                 }
             }
             self.input.consume(used);
             if let Some(first) = ended {
-                return self.end(first).map(Some);
+                return self.end(first, quoted_field).map(Some);
             }
             if self.bytes.len() > LONGEST_LINE && stand == Stand::Quoted {
                 return Err(Wrong::Unclosed(opened));
@@ -220,8 +240,9 @@ impl<R: BufRead> Splitter<R> {
         }
     }
 
-    fn end(&mut self, line: usize) -> Result<usize, Wrong> {
+    fn end(&mut self, line: usize, in_quotes: bool) -> Result<usize, Wrong> {
         self.ends.push(self.bytes.len());
+        self.in_quotes.push(in_quotes);
         if self.bytes.len() > LONGEST_LINE {
             return Err(Wrong::TooLong(line));
         }

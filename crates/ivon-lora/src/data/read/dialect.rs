@@ -89,10 +89,11 @@ fn columns(line: &[u8], delimiter: u8) -> usize {
 
 /// Whether a TSV's quotes are quotes: some field cannot be read without them, and every record has the columns of the header with them.
 fn needs_quotes(sample: &[u8]) -> bool {
-    // The last line may be cut.
-    let whole = match sample.len() < SAMPLE {
-        true => sample,
-        false => &sample[..sample.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)],
+    // The last line may be cut, and the last quote may be closed behind what is seen.
+    let is_cut = sample.len() >= SAMPLE;
+    let whole = match is_cut {
+        false => sample,
+        true => &sample[..sample.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)],
     };
     let mut fields = whole.split(|byte| matches!(byte, b'\t' | b'\n' | b'\r'));
     // `"` at the border of a field on one side alone, or doubled within one that begins and ends with it.
@@ -107,19 +108,19 @@ fn needs_quotes(sample: &[u8]) -> bool {
     let mut columns = None;
     loop {
         match splitter.next_record() {
-            Ok(None) => return strictly_quoted(whole),
+            Ok(None) => return strictly_quoted(whole, is_cut),
             Ok(Some(_)) => match (splitter.fields().map(|fields| fields.len()), columns) {
                 (Ok(found), None) => columns = Some(found),
                 (Ok(found), Some(expected)) if found == expected => {}
                 _ => return false,
             },
-            Err(_) => return false,
+            Err(_) => return is_cut && strictly_quoted(whole, is_cut),
         }
     }
 }
 
-/// Whether every quote that opens a field is closed right before a tab or a line end.
-fn strictly_quoted(text: &[u8]) -> bool {
+/// Whether every quote that opens a field is closed right before a tab or a line end; in a text that is cut, the last one need not be.
+fn strictly_quoted(text: &[u8], is_cut: bool) -> bool {
     let mut rest = text;
     let mut at_start = true;
     while let Some((byte, after)) = rest.split_first() {
@@ -130,7 +131,7 @@ fn strictly_quoted(text: &[u8]) -> bool {
         }
         // To the closing quote; two together are one of the text.
         loop {
-            let Some(at) = rest.iter().position(|byte| *byte == b'"') else { return false };
+            let Some(at) = rest.iter().position(|byte| *byte == b'"') else { return is_cut };
             rest = &rest[at + 1..];
             match rest.first() {
                 Some(b'"') => rest = &rest[1..],
@@ -173,6 +174,9 @@ mod tests {
         assert!(quoted("text\tlabel\n\"two\nlines\"\t1\n"));
         assert!(quoted("text\tlabel\n\"a\tb\"\t1\n"));
         assert!(!quoted("text\tlabel\n\"bold\"\t1\n"));
+        // Both go on behind the sample, in the middle of a field.
+        assert!(quoted(&format!("text\tlabel\n\"a\tb\"\t1\n\"{}", "c\n".repeat(SAMPLE))));
+        assert!(!quoted(&format!("text\tlabel\n\"a\t1\nb \"c\" d\t0\n\"{}", "c\n".repeat(SAMPLE))));
         assert!(!quoted("sentence\tlabel\n\"open quote\t1\nit 's \"fine\"\t0\n"));
         assert!(!quoted("sentence\tlabel\n\"open\" quote\t1\n\"he said \"\"no\"\"\"\t0\n"));
         assert!(!quoted("sentence\tlabel\n\"open\t1\nclosed\"\t0\n\"\t1\n"));

@@ -307,6 +307,15 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_field_is_null_and_an_empty_text_in_quotes_is_a_text() {
+        let rows = rows_of("a.csv", "text,label\n,0\n\"\",1\n").unwrap();
+        let jsonl = rows_of("a.jsonl", "{\"text\": null, \"label\": \"0\"}\n{\"text\": \"\", \"label\": \"1\"}\n").unwrap();
+        assert_eq!(fields(&rows), fields(&jsonl));
+        assert!(rows[0].text("text").unwrap_err().to_string().ends_with("a.csv` line 2: field `text` is null, expected a value"));
+        assert_eq!(rows_of("a.tsv", "text\tlabel\n\t0\n").unwrap()[0].fields["text"], serde_json::Value::Null);
+    }
+
+    #[test]
     fn a_malformed_line_is_named_with_its_file_line_and_column() {
         let message = rows_of("a.jsonl", "{\"a\": 1}\n{\"a\": }\n").unwrap_err().to_string();
         assert!(message.ends_with("a.jsonl` line 2 is malformed: expected value at column 7"), "{message}");
