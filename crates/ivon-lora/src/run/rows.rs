@@ -204,7 +204,7 @@ mod tests {
         assert!(message.contains("was started with other data: `"), "{message}");
         assert!(message.ends_with(&format!("data.jsonl` has the SHA-256 {}…, it had {}…", &now[..12], &then[..12])), "{message}");
         assert!(error.hint().unwrap().contains("`--out`"));
-        assert_eq!(changed_files(place.config.provenance.as_ref().unwrap()), [place.config.data.path.clone()]);
+        assert_eq!(changed_files(place.config.provenance.as_ref().unwrap()), vec![place.config.data.path]);
     }
 
     #[test]

@@ -339,8 +339,8 @@ mod tests {
         let posterior = finished(&LaplaceConfig::default(), &[]).unwrap();
         let found = evaluate(&network(), posterior.as_ref(), 4.0, &rows, &options, &mut |_, _| true).unwrap();
         for (index, (row, logs)) in rows.iter_mut().zip(mean_of_draws(&found.draws).unwrap()).enumerate() {
-            let ordered = |sign: f64| (0..logs.len()).max_by(|&a, &b| (sign * logs[a]).total_cmp(&(sign * logs[b])));
-            row.label = ordered(if index < wrong { -1.0 } else { 1.0 });
+            let sign = if index < wrong { -1.0 } else { 1.0 };
+            row.label = (0..logs.len()).max_by(|&a, &b| (sign * logs[a]).total_cmp(&(sign * logs[b])));
         }
         rows
     }
