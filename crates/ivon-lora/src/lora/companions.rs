@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{LoraError, Precision};
 use crate::files;
-use crate::model::companions::is_companion;
+use crate::model::companions::{TEMPLATES_FOLDER, is_companion};
 use crate::model::{DecoderConfig, RopeScaling};
 
 const LARGEST: u64 = 256 << 20;
@@ -33,7 +33,10 @@ impl Companions {
             reason: error.to_string(),
         })?;
         let mut found = Vec::new();
-        for name in files::names_in(folder)?.into_iter().filter(|name| is_companion(name)) {
+        let templates = folder.join(TEMPLATES_FOLDER);
+        let templates = if templates.is_dir() { files::names_in(&templates)? } else { Vec::new() };
+        let templates = templates.into_iter().map(|name| format!("{TEMPLATES_FOLDER}/{name}"));
+        for name in files::names_in(folder)?.into_iter().chain(templates).filter(|name| is_companion(name)) {
             let bytes = files::read_bytes(&folder.join(&name), LARGEST)?;
             found.push((name, bytes));
         }
@@ -198,8 +201,11 @@ mod tests {
         std::fs::write(folder.path().join("config.json"), "{\"a\": 1}").unwrap();
         std::fs::write(folder.path().join("merges.txt"), "a b").unwrap();
         std::fs::write(folder.path().join("model.safetensors"), "weights").unwrap();
+        std::fs::create_dir(folder.path().join(TEMPLATES_FOLDER)).unwrap();
+        std::fs::write(folder.path().join(TEMPLATES_FOLDER).join("tool.jinja"), "{{ 1 }}").unwrap();
         let found = Companions::of_folder(folder.path()).unwrap();
-        assert_eq!((found.config["a"].clone(), found.files), (json!(1), vec![("merges.txt".into(), b"a b".to_vec())]));
+        let template = ("additional_chat_templates/tool.jinja".into(), b"{{ 1 }}".to_vec());
+        assert_eq!((found.config["a"].clone(), found.files), (json!(1), vec![("merges.txt".into(), b"a b".to_vec()), template]));
         std::fs::write(folder.path().join("config.json"), "{").unwrap();
         assert!(matches!(Companions::of_folder(folder.path()), Err(LoraError::Malformed { .. })));
     }

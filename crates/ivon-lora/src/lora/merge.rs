@@ -131,7 +131,9 @@ pub fn merge(
         }
         write_json(&folder.join("config.json"), &companions.config_with(options.precision))?;
         for (name, bytes) in &companions.files {
-            files::write_bytes(&folder.join(name), bytes)?;
+            let path = folder.join(name);
+            path.parent().map_or(Ok(()), files::create_folder)?;
+            files::write_bytes(&path, bytes)?;
         }
         Ok(())
     })?;

@@ -20,7 +20,9 @@ impl Memory {
     }
 
     fn companions() -> Companions {
-        Companions::of_folder(&golden().join("tiny/llama")).unwrap()
+        let mut found = Companions::of_folder(&golden().join("tiny/llama")).unwrap();
+        found.files.push(("additional_chat_templates/tool.jinja".into(), b"{{ 1 }}".to_vec()));
+        found
     }
 }
 
@@ -56,6 +58,7 @@ fn only_the_adapted_weights_change_and_by_scaled_b_a() {
     let (folder, summary) = merged(&adapter, MergeOptions { precision: Precision::F32, ..MergeOptions::default() });
     let (base, after) = (Memory::tiny(), Memory::read(&folder.path().join("merged/model.safetensors")));
     assert_eq!((summary.tensors, summary.merged, summary.files), (base.0.len(), 3, 1));
+    assert!(folder.path().join("merged/additional_chat_templates/tool.jinja").exists());
     assert_eq!(after.names(), base.names());
     let matrices: BTreeMap<_, _> = adapter.to_matrices().unwrap().into_iter().collect();
     for (name, (shape, values)) in &base.0 {
