@@ -20,12 +20,15 @@ fn prepare(folder: &Path) {
     for name in &NAMES[..2] {
         write(folder, name, &fixed(&format!("adapter/{name}")));
     }
-    let checkpoint = Checkpoint::open(&fixed_path("model").to_string_lossy()).expect("the fixed model opens");
+    let checkpoint =
+        Checkpoint::open(&fixed_path("model").to_string_lossy()).expect("the fixed model opens");
     DECODER.with_borrow_mut(|decoder| *decoder = Some(checkpoint.config().clone()));
 }
 
 fn parse(folder: &Path, data: &[u8]) {
-    let Some((first, rest)) = data.split_first() else { return };
+    let Some((first, rest)) = data.split_first() else {
+        return;
+    };
     let name = NAMES[usize::from(*first) % NAMES.len()];
     write(folder, name, rest);
     match name {

@@ -7,12 +7,21 @@ use ivon_lora::model::{Checkpoint, ModelError};
 use ivon_lora_fuzz::{check, fixed, said, write};
 
 fn prepare(folder: &Path) {
-    write(folder, "model.safetensors", &fixed("model/model.safetensors"));
+    write(
+        folder,
+        "model.safetensors",
+        &fixed("model/model.safetensors"),
+    );
 }
 
 fn parse(folder: &Path, data: &[u8]) {
     write(folder, "config.json", data);
-    let Some(checkpoint) = said(Checkpoint::open(&folder.to_string_lossy()), ModelError::hint) else { return };
+    let Some(checkpoint) = said(
+        Checkpoint::open(&folder.to_string_lossy()),
+        ModelError::hint,
+    ) else {
+        return;
+    };
     let _ = checkpoint.config().inverse_frequencies();
     let _ = said(checkpoint.fingerprint(), ModelError::hint);
 }

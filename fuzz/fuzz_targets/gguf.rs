@@ -8,7 +8,9 @@ use ivon_lora_fuzz::{check, said, write};
 
 fn parse(folder: &Path, data: &[u8]) {
     let path = write(folder, "model.gguf", data);
-    let Some(checkpoint) = said(Checkpoint::open(&path.to_string_lossy()), ModelError::hint) else { return };
+    let Some(checkpoint) = said(Checkpoint::open(&path.to_string_lossy()), ModelError::hint) else {
+        return;
+    };
     let _ = said(checkpoint.fingerprint(), ModelError::hint);
     for name in checkpoint.names() {
         let _ = said(checkpoint.tensor(&name), ModelError::hint);

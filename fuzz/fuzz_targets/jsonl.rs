@@ -7,14 +7,22 @@ use ivon_lora::data::{DataError, Task, load_file};
 use ivon_lora_fuzz::{check, said, write};
 
 fn parse(folder: &Path, data: &[u8]) {
-    let Some((first, rest)) = data.split_first() else { return };
+    let Some((first, rest)) = data.split_first() else {
+        return;
+    };
     let path = write(folder, "rows.jsonl", rest);
     let task = match first % 3 {
         0 => Task::named("multiple_choice"),
         1 => Task::named("boolq"),
-        _ => Task::custom("Review: {text} Sentiment:", vec!["Negative".into(), "Positive".into()], "label"),
+        _ => Task::custom(
+            "Review: {text} Sentiment:",
+            vec!["Negative".into(), "Positive".into()],
+            "label",
+        ),
     };
-    let Some(task) = said(task, DataError::hint) else { return };
+    let Some(task) = said(task, DataError::hint) else {
+        return;
+    };
     let _ = said(load_file(&path, &task), DataError::hint);
 }
 

@@ -18,9 +18,12 @@ fn prepare(folder: &Path) {
     for name in [lora::CONFIG_FILE, lora::ADAPTER_FILE] {
         write(folder, name, &fixed(&format!("adapter/{name}")));
     }
-    let checkpoint = Checkpoint::open(&fixed_path("model").to_string_lossy()).expect("the fixed model opens");
+    let checkpoint =
+        Checkpoint::open(&fixed_path("model").to_string_lossy()).expect("the fixed model opens");
     let decoder = checkpoint.config().clone();
-    let mean = read_peft(folder, &decoder, &Device::flex()).expect("the fixed adapter opens").adapter;
+    let mean = read_peft(folder, &decoder, &Device::flex())
+        .expect("the fixed adapter opens")
+        .adapter;
     MEAN.with_borrow_mut(|place| *place = Some((mean, decoder)));
 }
 

@@ -24,7 +24,9 @@ fn prepare(folder: &Path) {
 }
 
 fn parse(folder: &Path, data: &[u8]) {
-    let Some((first, rest)) = data.split_first() else { return };
+    let Some((first, rest)) = data.split_first() else {
+        return;
+    };
     let name = NAMES[usize::from(*first) % NAMES.len()];
     write(folder, name, rest);
     if let Some(record) = said(RunRecord::read(folder), RunError::hint) {

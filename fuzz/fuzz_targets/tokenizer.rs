@@ -7,7 +7,12 @@ use ivon_lora::data::ChatTemplate;
 use ivon_lora::model::{Checkpoint, ModelError};
 use ivon_lora_fuzz::{check, fixed, said, write};
 
-const NAMES: [&str; 4] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+const NAMES: [&str; 4] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+];
 
 fn prepare(folder: &Path) {
     for name in ["config.json", "model.safetensors"] {
@@ -19,11 +24,15 @@ fn prepare(folder: &Path) {
 }
 
 fn parse(folder: &Path, data: &[u8]) {
-    let Some((first, rest)) = data.split_first() else { return };
+    let Some((first, rest)) = data.split_first() else {
+        return;
+    };
     let name = NAMES[usize::from(*first) % NAMES.len()];
     write(folder, name, rest);
-    if let Some(checkpoint) = said(Checkpoint::open(&folder.to_string_lossy()), ModelError::hint)
-        && let Some(tokenizer) = said(checkpoint.tokenizer(), ModelError::hint)
+    if let Some(checkpoint) = said(
+        Checkpoint::open(&folder.to_string_lossy()),
+        ModelError::hint,
+    ) && let Some(tokenizer) = said(checkpoint.tokenizer(), ModelError::hint)
     {
         let tokens = tokenizer.encode("The colour of 12 apples?\n", true);
         let _ = tokens.map(|tokens| tokenizer.decode(&tokens));

@@ -1,9 +1,10 @@
 //! What all targets share: a folder in memory for the parser's file, and the promises that hold for every input.
 //!
 //! A parser gets at most one second of processor time, and at most 16 bytes of memory for each byte of its (unpacked)
-//! input and 64 MiB beside that. What breaks a promise panics, which libFuzzer takes for a crash.
+//! input and 64 MiB beside that. What breaks a promise ends the process, which libFuzzer takes for a crash.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicIsize, Ordering};
@@ -65,7 +66,9 @@ pub fn fixed(name: &str) -> Vec<u8> {
 
 /// Where it lies.
 pub fn fixed_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixed").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixed")
+        .join(name)
 }
 
 /// Gives the parser an input in the process's own folder. `prepare` puts the files there that stay the same.
@@ -73,21 +76,42 @@ pub fn check(data: &[u8], prepare: fn(&Path), parse: fn(&Path, &[u8])) {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         let memory = Path::new("/dev/shm");
-        let root = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+        let root = if memory.is_dir() {
+            memory.to_path_buf()
+        } else {
+            std::env::temp_dir()
+        };
         let folder = root.join(format!("ivon-lora-fuzz-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("the folder in memory can be made");
         prepare(&folder);
+        // libFuzzer's hook ends the process at any panic, also at those of libraries that are caught where they happen.
+        set_hook(Box::new(|_| {}));
         folder
     });
     let before = HELD.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
     let started = processor_seconds();
-    parse(folder, data);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| parse(folder, data))) {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or(panic.downcast_ref::<&str>().copied());
+        eprintln!(
+            "a panic reached the caller: {}",
+            text.unwrap_or("without a text")
+        );
+        std::process::abort();
+    }
     let seconds = processor_seconds() - started;
     let peak = (PEAK.load(Ordering::Relaxed) - before).max(0) as usize;
     let allowed = FACTOR * data.len() + BESIDE;
-    assert!(peak <= allowed, "{} bytes of input took {peak} bytes of memory, allowed are {allowed}", data.len());
-    assert!(seconds <= SECONDS, "{} bytes of input took {seconds:.2} s of processor time", data.len());
+    if peak > allowed || seconds > SECONDS {
+        eprintln!(
+            "{} bytes of input took {peak} bytes of memory (allowed {allowed}) and {seconds:.2} s",
+            data.len()
+        );
+        std::process::abort();
+    }
 }
 
 /// Writes the input under a name.
@@ -98,17 +122,24 @@ pub fn write(folder: &Path, name: &str, data: &[u8]) -> PathBuf {
 }
 
 /// An error must be a sentence, and its hint may be asked for.
-pub fn said<T, E: std::error::Error>(result: Result<T, E>, hint: fn(&E) -> Option<String>) -> Option<T> {
-    result.map_err(|error| {
-        assert!(!error.to_string().is_empty());
-        let _ = hint(&error);
-    })
-    .ok()
+pub fn said<T, E: std::error::Error>(
+    result: Result<T, E>,
+    hint: fn(&E) -> Option<String>,
+) -> Option<T> {
+    result
+        .map_err(|error| {
+            assert!(!error.to_string().is_empty());
+            let _ = hint(&error);
+        })
+        .ok()
 }
 
 /// Processor time of this process, all threads.
 fn processor_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // Sound: the system writes into `time` and nothing else.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9

@@ -59,7 +59,7 @@ impl std::fmt::Display for Class {
 ///
 /// # Errors
 /// [`CompareError::Predictions`] if a line is malformed or of a newer version, a test row has none or two, or a label is another.
-pub(super) fn read(path: &Path, test: &[&Example]) -> Result<Predictions, CompareError> {
+pub fn read(path: &Path, test: &[&Example]) -> Result<Predictions, CompareError> {
     let wrong = |reason: String| CompareError::Predictions { path: path.into(), reason };
     let text = files::read_text(path, LARGEST)?;
     let mut lines: HashMap<String, Line> = HashMap::new();

@@ -18,6 +18,9 @@ mod table;
 pub use carry::{COMPARISON_FILE, Comparison, FailedCell, Trial, compare};
 pub use config::{CompareConfig, Elsewhere, MethodEntry, TaskEntry, Tuning};
 pub use elsewhere::PREDICTIONS_FORMAT;
+// For the fuzz target alone.
+#[doc(hidden)]
+pub use elsewhere::read as read_elsewhere;
 pub use error::CompareError;
 pub use plan::{Plan, plan};
 pub use result::Form;
