@@ -12,7 +12,12 @@ fn prepare(folder: &Path) {
 
 fn parse(folder: &Path, data: &[u8]) {
     write(folder, "model.safetensors", data);
-    let Some(checkpoint) = said(Checkpoint::open(&folder.to_string_lossy()), ModelError::hint) else { return };
+    let Some(checkpoint) = said(
+        Checkpoint::open(&folder.to_string_lossy()),
+        ModelError::hint,
+    ) else {
+        return;
+    };
     let _ = said(checkpoint.fingerprint(), ModelError::hint);
     for name in checkpoint.names() {
         let _ = said(checkpoint.tensor(&name), ModelError::hint);
