@@ -64,9 +64,11 @@ fn download(model: &str, purpose: Purpose, screen: &mut Screen) -> Result<Checkp
     Ok(Checkpoint::open_for(model, purpose, &HubSettings::from_env(), &mut |event| hear(event, screen))?)
 }
 
-/// Opens a model to look at: of one that lies on the hub, no weights are downloaded.
+/// Opens a model to look at and says what its files have to say: of one that lies on the hub, no weights are downloaded.
 fn open_headers(model: &str, screen: &mut Screen) -> Result<ModelHeaders, CliError> {
-    Ok(ModelHeaders::open(model, &HubSettings::from_env(), &mut |event| hear(event, screen))?)
+    let headers = ModelHeaders::open(model, &HubSettings::from_env(), &mut |event| hear(event, screen))?;
+    headers.checkpoint().notes().iter().for_each(|note| screen.note(note.as_str()));
+    Ok(headers)
 }
 
 /// Brings a model of the hub here before a command that opens it itself, so that its progress is seen.

@@ -121,8 +121,9 @@ fn a_full_device_under_standard_output_is_an_error() {
 #[test]
 fn standard_input_without_lines_is_an_error() {
     let place = Place::new();
+    place.train("").ok();
     let mut child = place
-        .command("predict --model model --adapter a")
+        .command("predict --model model --adapter run/adapter")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

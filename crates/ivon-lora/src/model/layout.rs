@@ -49,7 +49,7 @@ pub(super) fn other_head(file: &str, architecture: Option<&str>, tensors: &[RawT
     let class = architecture.filter(|class| !class.ends_with("ForCausalLM"));
     let heads = ["score.weight", "classifier.weight", "qa_outputs.weight"];
     let head = tensors.iter().find(|tensor| heads.contains(&tensor.name.as_str()));
-    let shape = head.map(|head| format!("a head of another kind, `{}` {:?}", head.name, head.shape));
+    let shape = head.map(|head| format!("a head of another kind, `{}` of shape {:?}", head.name, head.shape));
     let found = match (shape, class) {
         (Some(head), Some(class)) => format!("{head}, as a `{class}` has"),
         (Some(head), None) => head,

@@ -79,7 +79,8 @@ fn a_classifier_is_named_as_one() {
     let text = std::fs::read_to_string(source.join("config.json")).unwrap();
     std::fs::write(folder.path().join("config.json"), text.replace("ForCausalLM", "ForSequenceClassification")).unwrap();
     let error = Checkpoint::open(&folder.path().display().to_string()).unwrap_err();
-    let said = "is no language model: it has a head of another kind, `score.weight` [96, 32], as a `LlamaForSequenceClassification` has";
+    let said =
+        "is no language model: it has a head of another kind, `score.weight` of shape [96, 32], as a `LlamaForSequenceClassification` has";
     assert!(error.to_string().contains(said), "{error}");
     assert!(error.hint().unwrap().contains("language model that it was made from"));
 }
