@@ -289,11 +289,11 @@ mod tests {
 
     #[test]
     fn a_partial_snapshot_says_which_file_is_missing() {
-        for gone in 0..WHOLE.len() {
-            let files: Vec<_> = (0..WHOLE.len()).filter(|n| *n != gone).map(|n| WHOLE[n]).collect();
+        for (gone, _) in WHOLE {
+            let files: Vec<_> = WHOLE.into_iter().filter(|(name, _)| *name != gone).collect();
             let (_cache, settings, _) = snapshot(&files);
             let error = find("o/n", &settings, Purpose::Run).unwrap_err();
-            let expected = format!("`{}` of revision `main` is not in the cache, and HF_HUB_OFFLINE", WHOLE[gone].0);
+            let expected = format!("`{gone}` of revision `main` is not in the cache, and HF_HUB_OFFLINE");
             assert!(error.contains(&expected), "{error}");
         }
         let (_cache, settings, snapshot) = snapshot(&[WHOLE[0], WHOLE[2]]);
