@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::folder::write_json;
 use super::subject::{Subject, SubjectRequest};
 use super::train::Watch;
-use super::{RunError, RunEvent};
+use super::{RunError, RunEvent, Stage};
 use crate::files;
 use crate::forward::LowRank;
 use crate::lora::{Adapter, write_peft};
@@ -46,7 +46,7 @@ pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, Ru
         let low_rank = LowRank { adapter: &adapter, scaling: subject.opened.adapter.lora.scaling(), dropout: None };
         let network = &subject.opened.base.network;
         let logs = log_probabilities(network, low_rank, &set.examples, subject.opened.options.batch_tokens, &mut |done| {
-            watch(RunEvent::Progress { what: "scoring at each share", done: point * count + done, total: (last + 1) * count })
+            watch(RunEvent::Progress { what: Stage::Shares, done: point * count + done, total: (last + 1) * count })
         })?;
         points.push(PrunePoint { share, scores: MainScores::of(&Predictions::new(logs, labels.clone())?) });
     }
