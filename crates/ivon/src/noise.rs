@@ -1,5 +1,6 @@
 //! Standard normals by address: (seed, purpose, step, draw, parameter path) names a ChaCha8 stream, and
-//! element i of the parameter takes the same bits of it on every machine.
+//! element i of the parameter takes the same bits of it on every machine. [`key`] is the one place where an
+//! address becomes a stream, for this crate's normals and for whatever else a program draws by address.
 //!
 //! Box and Muller's transform in f32, with polynomials of our own for logarithm, sine and cosine: every
 //! operation in it is exact by IEEE 754 (+, −, ×, √), so the numbers do not depend on a system's
@@ -24,6 +25,34 @@ pub enum Purpose {
     Posterior = 2,
 }
 
+/// The upper half of the purposes is this crate's, whatever variants [`Purpose`] has or gets.
+const OWN: u8 = 0x80;
+
+impl Purpose {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Training, Self::Posterior];
+
+    /// The byte that stands for it in a [`key`]: at least 128.
+    pub const fn byte(self) -> u8 {
+        OWN | self as u8
+    }
+}
+
+/// The key of the ChaCha stream at an address: seed, step with the purpose in its top byte, draw, and the hash of
+/// the path, each as a little-endian u64.
+///
+/// A program that draws other numbers by address takes purposes below 128: then its streams never meet those of
+/// [`Purpose`]. Steps are below 2⁵⁶.
+pub fn key(seed: u64, purpose: u8, step: u64, draw: u64, path: &str) -> [u8; 32] {
+    let mut key = [0u8; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    // Steps stay far below 2^56, so the purpose has the top byte to itself.
+    key[8..16].copy_from_slice(&(u64::from(purpose) << 56 | step).to_le_bytes());
+    key[16..24].copy_from_slice(&draw.to_le_bytes());
+    key[24..].copy_from_slice(&fnv1a(path.as_bytes()).to_le_bytes());
+    key
+}
+
 /// The address of a draw; with a parameter's path it names a stream of normals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -39,13 +68,7 @@ pub struct Address {
 
 impl Address {
     fn stream(&self, path: &str) -> ChaCha8Rng {
-        let mut key = [0u8; 32];
-        key[..8].copy_from_slice(&self.seed.to_le_bytes());
-        // Steps stay far below 2^56, so the purpose has the top byte to itself.
-        key[8..16].copy_from_slice(&((self.purpose as u64) << 56 | self.step).to_le_bytes());
-        key[16..24].copy_from_slice(&self.draw.to_le_bytes());
-        key[24..].copy_from_slice(&fnv1a(path.as_bytes()).to_le_bytes());
-        ChaCha8Rng::from_seed(key)
+        ChaCha8Rng::from_seed(key(self.seed, self.purpose.byte(), self.step, self.draw, path))
     }
 
     /// Fills `normals` with the first standard normals of `path` at this address.
@@ -152,7 +175,7 @@ fn cosine_and_sine(word: u32) -> (f32, f32) {
 }
 
 /// FNV-1a, 64 bits: short, fixed for ever, and good enough to tell a few thousand paths apart.
-fn fnv1a(bytes: &[u8]) -> u64 {
+pub fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
@@ -180,13 +203,22 @@ mod tests {
     }
 
     #[test]
+    fn the_purposes_of_this_crate_stand_in_the_upper_half_and_each_has_its_own_byte() {
+        let bytes = Purpose::ALL.map(Purpose::byte);
+        assert!(bytes.iter().all(|&byte| byte >= 128) && bytes[0] != bytes[1], "{bytes:?}");
+        // An address is told from one that another crate names by the purpose alone.
+        assert_ne!(key(1, Purpose::Training.byte(), 0, 0, "a"), key(1, Purpose::Training as u8, 0, 0, "a"));
+    }
+
+    #[test]
     fn the_numbers_are_those_of_the_first_release() {
-        // A change here would change every run that anyone repeats.
+        // A change here would change every run that anyone repeats. It changed once, before that release: the purposes
+        // of this crate got bytes of their own.
         let bits: Vec<u32> = normals(ADDRESS, "layers.0.weight", 300).iter().map(|z| z.to_bits()).collect();
         let digest = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect::<Vec<u8>>();
         assert_eq!(fnv1a(&digest), PINNED);
     }
-    const PINNED: u64 = 6_358_451_266_642_443_256;
+    const PINNED: u64 = 13_073_488_601_039_730_057;
 
     #[test]
     fn each_element_has_its_own_place_however_many_threads_share_the_work() {

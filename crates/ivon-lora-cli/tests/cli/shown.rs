@@ -148,3 +148,22 @@ fn a_pruned_adapter_is_an_adapter_with_zeros() {
     place.run("prune run --share 2 --out other").fails(2, "error: `--share` is `2`, expected a number from 0 to 1");
     place.run("prune run --share 0.5").fails_with(2, &["missing `--out <FOLDER>`"]);
 }
+
+#[test]
+fn a_posterior_of_any_kind_is_pruned_with_its_mean() {
+    let place = Place::new();
+    for (name, more) in [("swag", ""), ("scalabl", ""), ("laplace", "laplace_structure = 'kronecker'\n")] {
+        place.write("method.toml", &format!("[optimizer]\nname = '{name}'\n{more}"));
+        let train = "train --config method.toml --model model --data data --task sst2 --steps 6 --samples 2 --threads 1";
+        place.run(&format!("{train} --out {name}")).ok();
+        place.run(&format!("prune {name} --points 2 --share 0.5 --out half-{name} --threads 1 --quiet")).ok();
+        let seen = place.run(&format!("inspect adapter half-{name}")).ok();
+        assert!(seen.contains(&format!("of {name}: ")) && seen.contains("pruned share 0.5"), "{seen}");
+        // All weights pruned: every draw is the base, whose probabilities the mean has, too.
+        place.run(&format!("prune {name} --points 2 --share 1 --out none-{name} --threads 1 --quiet")).ok();
+        let command = format!("evaluate --model model --adapter none-{name} --data data --threads 1 --json --samples 2 --quiet");
+        let out = place.run(&command).ok();
+        let found: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+        assert_eq!(found["mean"]["nll"], found["samples"][1]["nll"], "{name}");
+    }
+}

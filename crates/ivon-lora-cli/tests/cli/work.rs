@@ -92,6 +92,9 @@ fn every_method_trains_and_its_folder_predicts_what_the_run_predicted() {
         assert!(cost["training_seconds"].as_f64().unwrap() > 0.0 && cost["prediction_seconds"].as_f64().unwrap() > 0.0, "{name}");
         let seen = place.run(&format!("inspect adapter {run}/adapter")).ok();
         assert!(seen.contains(if name == "adamw" { "none: a point estimate" } else { name }), "{seen}");
+        let page = place.read(&format!("{run}/report.html"));
+        assert_eq!(page.contains("It is a point estimate: there is no posterior."), name == "adamw", "{name}");
+        assert_eq!(page.contains("The posterior is "), name != "adamw", "{name}");
     }
     let refused = "error: the adapter predicts a matrix between A and B from each input (C-LoRA): there is no W + s B A to merge";
     place.run("merge --model model --adapter run-clora/adapter --out merged").fails_with(4, &[refused, "ivon-lora predict"]);

@@ -1,7 +1,6 @@
 //! One trial or one cell: a run in its folder, made once, with what it cost.
 
 use std::path::Path;
-use std::time::Instant;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,26 +10,56 @@ use super::plan::LoadedTask;
 use crate::data::Dataset;
 use crate::files;
 use crate::run::{
-    self, COST_FILE, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, RunConfig, RunError, RunEvent, Start, check_rows, read_run, train_on,
+    COST_FILE, Cost, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, RunConfig, RunError, RunEvent, Stage, Start, check_rows, read_run,
+    train_on,
 };
 use crate::train::{CHECKPOINTS_FOLDER, Outcome};
 
 const LARGEST: u64 = 1 << 20;
 
-/// Wall-clock seconds. It takes the place of what the run itself wrote of its cost, last of all: where it is the cell is finished.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Cost {
+/// Written last of all: where it is the cell is finished.
+pub(super) const FINISHED_FILE: &str = "finished.json";
+
+/// What that file holds, beside what the run itself wrote of its cost.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Finished {
+    /// Seconds of training of the run whose adapter this one took; 0 where it trained its own.
+    seconds_before: f64,
+}
+
+/// Wall-clock seconds of a finished cell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Seconds {
     /// Of the training steps, and of what the method computes after them; those of the run that was fitted to are among them.
-    pub training_seconds: f64,
-    /// Of predicting test once, at the mean.
-    pub mean_seconds: f64,
-    /// Of predicting test with all draws; 0 without any.
-    pub samples_seconds: f64,
+    pub training: f64,
+    /// Of predicting test at the mean; none where one pass gives mean and draws.
+    pub mean: Option<f64>,
+    /// Of predicting test at the mean and with all draws.
+    pub prediction: f64,
+}
+
+/// What a comparison of an older version put in the place of the run's own cost, and marked a cell as finished by.
+#[derive(Deserialize)]
+struct OlderCost {
+    training_seconds: f64,
+    mean_seconds: f64,
+    /// 0 without draws, and where their pass was that at the mean.
+    samples_seconds: f64,
+}
+
+impl From<OlderCost> for Seconds {
+    fn from(older: OlderCost) -> Self {
+        Self {
+            training: older.training_seconds,
+            mean: (older.samples_seconds > 0.0).then_some(older.mean_seconds),
+            prediction: older.mean_seconds + older.samples_seconds,
+        }
+    }
 }
 
 /// Whether a folder holds a finished run of a comparison.
 pub(super) fn is_finished(folder: &Path) -> bool {
-    [EVALUATION_FILE, PREDICTIONS_FILE].iter().all(|file| folder.join(file).exists()) && read_cost(folder).is_ok()
+    [EVALUATION_FILE, PREDICTIONS_FILE].iter().all(|file| folder.join(file).exists()) && read_seconds(folder).is_ok()
 }
 
 /// Whether a folder holds a finished run with these settings over these rows.
@@ -38,18 +67,26 @@ pub(super) fn is_current(folder: &Path, config: &RunConfig, dataset: &Dataset) -
     is_finished(folder) && check_same(folder, config, dataset).is_ok()
 }
 
-/// Reads what a finished cell cost.
+/// Reads what a finished cell took.
 ///
 /// # Errors
-/// If the file is malformed.
-pub(super) fn read_cost(folder: &Path) -> Result<Cost, CompareError> {
-    read(folder)
+/// If a file is malformed, or the cell is not finished.
+pub(super) fn read_seconds(folder: &Path) -> Result<Seconds, CompareError> {
+    let (cost, finished) = (folder.join(COST_FILE), folder.join(FINISHED_FILE));
+    if !finished.exists() {
+        return read::<OlderCost>(&cost).map(Seconds::from);
+    }
+    let (cost, finished): (Cost, Finished) = (read(&cost)?, read(&finished)?);
+    Ok(Seconds {
+        training: finished.seconds_before + cost.training_seconds + cost.fitting_seconds,
+        mean: cost.mean_seconds,
+        prediction: cost.prediction_seconds,
+    })
 }
 
-fn read<T: DeserializeOwned>(folder: &Path) -> Result<T, CompareError> {
-    let path = folder.join(COST_FILE);
-    let malformed = |error: serde_json::Error| RunError::Malformed { path: path.clone(), reason: error.to_string() };
-    Ok(serde_json::from_str(&files::read_text(&path, LARGEST)?).map_err(malformed)?)
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, CompareError> {
+    let malformed = |error: serde_json::Error| RunError::Malformed { path: path.into(), reason: error.to_string() };
+    Ok(serde_json::from_str(&files::read_text(path, LARGEST)?).map_err(malformed)?)
 }
 
 /// Makes a run unless it is finished; gives whether it is now, or whoever watches said stop. `trained` is the folder of the run whose
@@ -71,13 +108,11 @@ pub(super) fn make(
         check_same(folder, &config, dataset)?;
         return Ok(true);
     }
-    let mut clock = Clock::new();
     let ended = train_on(&config, &task.model, &task.task, dataset, &task.known, Start::WhereItWas, &mut |event| {
-        clock.hear(&event);
         // The sentences of a single run would drown those of the comparison.
         match event {
             RunEvent::Note(_) | RunEvent::Saved(_) | RunEvent::Warning(_) => {
-                watch(RunEvent::Progress { what: "preparing", done: 0, total: 1 })
+                watch(RunEvent::Progress { what: Stage::Preparing, done: 0, total: 1 })
             }
             event => watch(event),
         }
@@ -85,12 +120,9 @@ pub(super) fn make(
     if ended.outcome == Outcome::Interrupted {
         return Ok(false);
     }
-    let examples = ended.report.as_ref().map_or(0, |report| report.n);
-    let own: run::Cost = read(folder)?;
-    let before = trained.map_or(Ok(0.0), |trained| read_cost(trained).map(|cost| cost.training_seconds))?;
-    let cost = clock.cost(examples, before + own.training_seconds + own.fitting_seconds);
-    let text = serde_json::to_vec_pretty(&cost).unwrap_or_default();
-    files::write_bytes(&folder.join(COST_FILE), &text)?;
+    let seconds_before = trained.map_or(Ok(0.0), |trained| read_seconds(trained).map(|seconds| seconds.training))?;
+    let text = serde_json::to_vec_pretty(&Finished { seconds_before }).unwrap_or_default();
+    files::write_bytes(&folder.join(FINISHED_FILE), &text)?;
     // Nobody goes on from a finished run, and there may be hundreds.
     let _ = std::fs::remove_dir_all(folder.join(CHECKPOINTS_FOLDER));
     Ok(true)
@@ -109,40 +141,41 @@ fn check_same(folder: &Path, config: &RunConfig, dataset: &Dataset) -> Result<()
     Ok(check_rows(folder, &there.provenance.unwrap_or_default(), dataset)?)
 }
 
-/// Tells what predicting test cost.
-struct Clock {
-    last: Instant,
-    /// Seconds since the event before, and examples done, of the passes over test.
-    test: Vec<(usize, f64)>,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Self { last: Instant::now(), test: Vec::new() }
-    }
-
-    fn hear(&mut self, event: &RunEvent<'_>) {
-        let elapsed = self.last.elapsed().as_secs_f64();
-        self.last = Instant::now();
-        if let RunEvent::Progress { what: "evaluating test", done, .. } = event {
-            self.test.push((*done, elapsed));
-        }
-    }
-
-    /// The first pass over the examples is that at the mean.
-    fn cost(&self, examples: usize, training_seconds: f64) -> Cost {
-        let of = |is_mean: bool| self.test.iter().filter(|(done, _)| (*done <= examples) == is_mean).map(|(_, seconds)| seconds).sum();
-        Cost { training_seconds, mean_seconds: of(true), samples_seconds: of(false) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn seconds(files: &[(&str, &str)]) -> Result<Seconds, CompareError> {
+        let folder = tempfile::tempdir().unwrap();
+        files.iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).unwrap());
+        read_seconds(folder.path())
+    }
+
+    const COST: &str =
+        r#"{ "training_seconds": 3.0, "fitting_seconds": 1.0, "prediction_seconds": 3.5, "mean_seconds": 2.0, "stored_numbers": 7 }"#;
+
     #[test]
-    fn the_first_pass_over_test_is_that_at_the_mean() {
-        let clock = Clock { last: Instant::now(), test: vec![(4, 1.0), (8, 1.0), (12, 0.5), (16, 0.5), (24, 0.5)] };
-        assert_eq!(clock.cost(8, 3.0), Cost { training_seconds: 3.0, mean_seconds: 2.0, samples_seconds: 1.5 });
+    fn a_cell_took_what_its_run_took_and_what_was_trained_before() {
+        let found = seconds(&[(COST_FILE, COST), (FINISHED_FILE, r#"{ "seconds_before": 10.0 }"#)]).unwrap();
+        assert_eq!(found, Seconds { training: 14.0, mean: Some(2.0), prediction: 3.5 });
+        let one_pass = COST.replace("2.0", "null");
+        let found = seconds(&[(COST_FILE, &one_pass), (FINISHED_FILE, r#"{ "seconds_before": 0.0 }"#)]).unwrap();
+        assert_eq!(found, Seconds { training: 4.0, mean: None, prediction: 3.5 });
+    }
+
+    #[test]
+    fn a_run_without_the_mark_is_not_finished() {
+        let error = seconds(&[(COST_FILE, COST)]).unwrap_err().to_string();
+        assert!(error.contains(COST_FILE) && error.contains("samples_seconds"), "{error}");
+        assert!(seconds(&[(FINISHED_FILE, r#"{ "seconds_before": 0.0 }"#)]).is_err());
+    }
+
+    #[test]
+    fn a_cell_of_an_older_version_is_read() {
+        let older = |samples: f64| format!(r#"{{ "training_seconds": 3.0, "mean_seconds": 2.0, "samples_seconds": {samples} }}"#);
+        let found = seconds(&[(COST_FILE, &older(1.5))]).unwrap();
+        assert_eq!(found, Seconds { training: 3.0, mean: Some(2.0), prediction: 3.5 });
+        let one_pass = seconds(&[(COST_FILE, &older(0.0))]).unwrap();
+        assert_eq!(one_pass, Seconds { training: 3.0, mean: None, prediction: 2.0 });
     }
 }

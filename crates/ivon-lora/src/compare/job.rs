@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::CompareError;
 use super::cell::{is_finished, make};
 use super::plan::LoadedTask;
-use crate::run::{RunConfig, RunError, RunEvent, give_back_memory};
+use crate::run::{RunConfig, RunError, RunEvent, Stage, give_back_memory};
 
 /// How often whoever watches is asked whether to go on while several runs are made.
 const BEAT: Duration = Duration::from_secs(1);
@@ -235,7 +235,7 @@ impl Work<'_> {
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            go_on &= (self.watch)(RunEvent::Progress { what: "runs", done, total });
+            go_on &= (self.watch)(RunEvent::Progress { what: Stage::Runs, done, total });
             if !go_on {
                 is_stopped.store(true, Ordering::Relaxed);
             }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::CompareError;
-use super::cell::read_cost;
+use super::cell::read_seconds;
 use super::config::MethodEntry;
 use crate::data::{Dataset, Example};
 use crate::metrics::{Predictions, at_temperature};
@@ -159,7 +159,7 @@ fn majority(train: &[Example], test: &[&Example]) -> Result<Option<Predictions>,
 /// If the cell cannot be read, or was scored on other examples than those before.
 pub fn add_cell(rows: &mut TaskRows, method: &MethodEntry, seed: u64, folder: &Path, temperature: bool) -> Result<(), CompareError> {
     let run = RunRecord::read(folder)?;
-    let cost = read_cost(folder)?;
+    let cost = read_seconds(folder)?;
     let report = run.evaluation.ok_or_else(|| RunError::Malformed { path: folder.into(), reason: "it has no evaluation".into() })?;
     let ids: Vec<String> = run.predictions.iter().map(|prediction| prediction.id.clone()).collect();
     if rows.ids.is_empty() {
@@ -185,7 +185,7 @@ pub fn add_cell(rows: &mut TaskRows, method: &MethodEntry, seed: u64, folder: &P
      -> Result<(), CompareError> {
         let scaled = temperature.map(|temperature| scaled(&predictions, temperature)).transpose()?;
         let mut row = |form: Form, name: String, predictions: Predictions| {
-            let member = Member { seconds: [Some(cost.training_seconds), seconds], extra, ..Member::of(seed, predictions) };
+            let member = Member { seconds: [Some(cost.training), seconds], extra, ..Member::of(seed, predictions) };
             let (method, optimizer) = (method.name.clone(), Some(optimizer.into()));
             rows.add(Row { name, method, form, optimizer, members: Vec::new() }, member);
         };
@@ -195,10 +195,8 @@ pub fn add_cell(rows: &mut TaskRows, method: &MethodEntry, seed: u64, folder: &P
     };
     let samples = report.samples.len();
     // A posterior of the linearised model predicts mean and draws in one pass, whose time is that of the draws.
-    let (of_mean, of_samples) = match samples > 0 && cost.samples_seconds == 0.0 {
-        true => (None, cost.mean_seconds),
-        false => (Some(cost.mean_seconds), cost.samples_seconds),
-    };
+    let of_mean = if samples == 0 { Some(cost.prediction) } else { cost.mean };
+    let of_samples = cost.prediction - of_mean.unwrap_or(0.0);
     // The mean of what another method trained is that method's row, and a member alone is no ensemble.
     let is_mean_of_another = method.trained_by.is_some() || run.config.optimizer.settings().members() > 1;
     if samples == 0 || !is_mean_of_another {

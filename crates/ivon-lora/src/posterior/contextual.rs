@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 
-use super::gaussian::noise_address;
+use super::gaussian::{noise_address, only_kept};
 use super::{Draw, Posterior, PosteriorError, Spread, Stored};
 use crate::lora::{Adapter, ContextDraw, ContextNoise, LoraError};
 use crate::model::DecoderConfig;
@@ -88,6 +88,10 @@ impl Posterior for Contextual {
 
     fn spread(&self) -> Spread {
         Spread::Scaled
+    }
+
+    fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
+        Ok(Box::new(Self { mean: only_kept(&self.mean, kept)?, facts: self.facts.clone() }))
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {

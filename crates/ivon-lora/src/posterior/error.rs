@@ -36,6 +36,17 @@ pub enum PosteriorError {
         /// The number.
         found: f32,
     },
+    /// A kind that cannot be pruned.
+    #[error("the posterior is of a kind that cannot be pruned: no weight of it can be fixed by itself")]
+    NotPruned,
+    /// What is said of each weight does not go with the weights.
+    #[error("{found} weights are said to be kept or pruned, but the adapter has {expected}")]
+    Kept {
+        /// Weights of the adapter.
+        expected: usize,
+        /// Weights of which it is said.
+        found: usize,
+    },
     /// An eigenvalue of a curvature that cannot be.
     #[error("an eigenvalue of `{path}` is {found}, expected a finite number of at least 0")]
     Eigenvalue {
@@ -96,7 +107,8 @@ impl PosteriorError {
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Setting { .. } => return None,
+            Self::Setting { .. } | Self::Kept { .. } => return None,
+            Self::NotPruned => "without --share and --out the scores at each share are shown all the same",
             Self::Parameters { .. } => "do the adapter and its posterior come from one run?",
             Self::Eigenvalue { .. } => "was the file edited?",
             Self::Variance { .. } => "the training run diverged: use an earlier checkpoint",

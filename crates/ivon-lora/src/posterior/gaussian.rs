@@ -37,6 +37,12 @@ impl Gaussian {
         self
     }
 
+    /// With the weights that are not kept at 0, without variance.
+    pub(super) fn only_kept(&self, kept: &[bool]) -> Result<Self, PosteriorError> {
+        let (mean, variance) = (only_kept(&self.mean, kept)?, only_kept(&self.variance, kept)?);
+        Ok(Self { mean, variance, facts: self.facts.clone() })
+    }
+
     pub(super) fn from_stored(mean: Adapter, stored: &Stored, decoder: &DecoderConfig, device: &Device) -> Result<Self, PosteriorError> {
         let variance = stored.adapter("", decoder, device)?;
         Ok(Self { facts: stored.facts.clone(), ..Self::new(mean, variance)? })
@@ -69,6 +75,10 @@ impl Posterior for Gaussian {
         Some(&self.variance)
     }
 
+    fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
+        Ok(Box::new(self.only_kept(kept)?))
+    }
+
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
         let stored = Stored { facts: self.facts.clone(), ..Stored::new(CONTENT) };
         stored.with_adapter("", &self.variance).map(Some)
@@ -88,6 +98,23 @@ pub(super) fn moved(adapter: &Adapter, mut change: impl FnMut(&str, &mut Matrix)
             return Err(PosteriorError::Lora(LoraError::NotFinite { name: path.into(), rounded: false }));
         }
         Ok(Tensor::from_data(TensorData::new(matrix.values, matrix.shape), &tensor.device()))
+    })
+}
+
+/// An adapter whose weights are 0 where `kept` says so, in the order of [`Adapter::flatten`].
+///
+/// # Errors
+/// If `kept` is not as long as the adapter has weights, or the device does not give its data back.
+pub(crate) fn only_kept(adapter: &Adapter, kept: &[bool]) -> Result<Adapter, PosteriorError> {
+    let expected = adapter.parameter_count();
+    if kept.len() != expected {
+        return Err(PosteriorError::Kept { expected, found: kept.len() });
+    }
+    let mut kept = kept.iter();
+    moved(adapter, |_, matrix| {
+        for (value, kept) in matrix.values.iter_mut().zip(&mut kept) {
+            *value = if *kept { *value } else { 0.0 };
+        }
     })
 }
 

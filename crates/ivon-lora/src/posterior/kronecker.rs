@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::gaussian::{moved, noise_address};
+use super::gaussian::{moved, noise_address, only_kept};
 use super::{Draw, LaplacePrediction, Linearised, LinearisedForm, Posterior, PosteriorError, Stored};
 use crate::lora::{Adapter, LoraError, Matrix, peft_name};
 use crate::model::DecoderConfig;
@@ -17,6 +17,9 @@ use crate::model::DecoderConfig;
 pub(super) const CONTENT: &str = "laplace-kronecker";
 /// What its file holds of each random parameter, behind these prefixes.
 const PARTS: [&str; 4] = ["row_values.", "row_vectors.", "column_values.", "column_vectors."];
+
+/// The prefix of ones and zeros for its weights, where some are pruned.
+const KEPT: &str = "kept.";
 
 /// Leading eigenpairs of a symmetric matrix `[n, n]` without negative eigenvalues.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,6 +94,11 @@ impl KroneckerBlock {
         squares.lift(&taken).iter().map(|taken| (1.0 / precision - taken).max(0.0)).collect()
     }
 
+    /// `[m, n]`.
+    fn shape(&self) -> [usize; 2] {
+        [self.rows.vectors.shape[1], self.columns.vectors.shape[1]]
+    }
+
     /// Checks it against its parameter's shape.
     fn check(&self, path: &str, shape: [usize; 2]) -> Result<(), PosteriorError> {
         for (pairs, len) in [(&self.rows, shape[0]), (&self.columns, shape[1])] {
@@ -117,6 +125,8 @@ pub struct KroneckerLaplace {
     /// The paths and sizes of all parameters, in the adapter's order.
     parameters: Vec<(String, usize)>,
     blocks: BTreeMap<String, KroneckerBlock>,
+    /// By a random parameter's path, where some of its weights are fixed at 0: 0 for these, 1 for the others.
+    kept: BTreeMap<String, Matrix>,
     precision: f64,
     prediction: LaplacePrediction,
     facts: BTreeMap<String, String>,
@@ -155,7 +165,30 @@ impl KroneckerLaplace {
         });
         let parameters = mean.parameters().map(|(path, parameter)| (path, parameter.lazy_shape().num_elements())).collect();
         let first_layer = variance.first_layer_other_than_zero()?;
-        Ok(Self { mean, variance, first_layer, parameters, blocks, precision, prediction, facts: BTreeMap::new() })
+        let (kept, facts) = Default::default();
+        Ok(Self { mean, variance, first_layer, parameters, blocks, kept, precision, prediction, facts })
+    }
+
+    /// With the weights fixed at 0 whose number in `kept` is 0.
+    ///
+    /// # Errors
+    /// If a matrix belongs to no random parameter, or to one of another shape.
+    fn with_kept(self, kept: BTreeMap<String, Matrix>) -> Result<Self, PosteriorError> {
+        for (path, matrix) in &kept {
+            let expected = self.blocks.get(path).map(KroneckerBlock::shape).unwrap_or_default();
+            if matrix.shape != expected {
+                let (expected, found) = (expected.into(), matrix.shape.into());
+                return Err(LoraError::Shape { name: path.clone(), expected, found }.into());
+            }
+        }
+        let of = |(path, len): &(String, usize)| match kept.get(path) {
+            Some(matrix) => matrix.values.iter().map(|value| *value != 0.0).collect(),
+            None => vec![true; *len],
+        };
+        let all: Vec<bool> = self.parameters.iter().flat_map(of).collect();
+        let (mean, variance) = (only_kept(&self.mean, &all)?, only_kept(&self.variance, &all)?);
+        let first_layer = variance.first_layer_other_than_zero()?;
+        Ok(Self { mean, variance, first_layer, kept, ..self })
     }
 
     /// With a fact that its file shall hold.
@@ -168,7 +201,7 @@ impl KroneckerLaplace {
         let prediction = LaplacePrediction::from_stored(stored)?;
         let precision = stored.number("prior_precision", "a number")?;
         let mut matrices = stored.matrices.clone();
-        let mut blocks = BTreeMap::new();
+        let (mut blocks, mut kept) = (BTreeMap::new(), BTreeMap::new());
         for (path, _) in mean.parameters() {
             let names = PARTS.map(|part| format!("{part}{}", peft_name(&path)));
             if names.iter().all(|name| !matrices.contains_key(name)) {
@@ -181,13 +214,17 @@ impl KroneckerLaplace {
             let [row_values, row_vectors, column_values, column_vectors] = &names;
             let rows = Eigenpairs { values: take(row_values)?.values, vectors: take(row_vectors)? };
             let columns = Eigenpairs { values: take(column_values)?.values, vectors: take(column_vectors)? };
+            if let Some(matrix) = matrices.remove(&format!("{KEPT}{}", peft_name(&path))) {
+                kept.insert(path.clone(), matrix);
+            }
             blocks.insert(path, KroneckerBlock { rows, columns });
         }
         if let Some(name) = matrices.into_keys().next() {
             let reason = "it is no factor of a parameter of the mean".into();
             return Err(LoraError::UnknownTensor { path: stored.path.clone(), name, reason }.into());
         }
-        Ok(Self { facts: stored.facts.clone(), ..Self::new(mean, blocks, precision, prediction)? })
+        let laplace = Self::new(mean, blocks, precision, prediction)?;
+        Self { facts: stored.facts.clone(), ..laplace }.with_kept(kept)
     }
 }
 
@@ -205,6 +242,9 @@ impl Posterior for KroneckerLaplace {
             for ((value, within), rest) in mean.values.iter_mut().zip(block.lift(&within)).zip(rest) {
                 *value = (f64::from(*value) + scale.sqrt() * (within + rest / self.precision.sqrt())) as f32;
             }
+            if let Some(kept) = self.kept.get(path) {
+                mean.values.iter_mut().zip(&kept.values).for_each(|(value, kept)| *value *= kept);
+            }
         })?;
         Ok(Draw::of(adapter))
     }
@@ -218,6 +258,22 @@ impl Posterior for KroneckerLaplace {
         Some(&self.variance)
     }
 
+    fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
+        let mean = only_kept(&self.mean, kept)?;
+        let mut kept = kept.iter();
+        let mut factors = BTreeMap::new();
+        for (path, len) in &self.parameters {
+            let own = kept.by_ref().take(*len).map(|kept| f32::from(u8::from(*kept)));
+            let mut values: Vec<f32> = own.collect();
+            let Some(block) = self.blocks.get(path) else { continue };
+            if let Some(before) = self.kept.get(path) {
+                values.iter_mut().zip(&before.values).for_each(|(value, before)| *value *= before);
+            }
+            factors.insert(path.clone(), Matrix { shape: block.shape(), values });
+        }
+        Ok(Box::new(Self { mean, ..self.clone() }.with_kept(factors)?))
+    }
+
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
         let stored = Stored { facts: self.facts.clone(), ..Stored::new(CONTENT) };
         let mut stored = stored.with("prediction", self.prediction.name()).with("prior_precision", self.precision);
@@ -226,6 +282,8 @@ impl Posterior for KroneckerLaplace {
             let parts = [values(rows), rows.vectors.clone(), values(columns), columns.vectors.clone()];
             stored.matrices.extend(PARTS.iter().zip(parts).map(|(part, matrix)| (format!("{part}{}", peft_name(path)), matrix)));
         }
+        let kept = |(path, matrix): (&String, &Matrix)| (format!("{KEPT}{}", peft_name(path)), matrix.clone());
+        stored.matrices.extend(self.kept.iter().map(kept));
         Ok(Some(stored))
     }
 
@@ -244,8 +302,14 @@ impl Linearised for KroneckerLaplace {
             start += len;
             let Some(block) = self.blocks.get(path) else { continue };
             let inverse: Vec<f64> = block.eigenvalues().iter().map(|h| 1.0 / (h + self.precision)).collect();
-            let matrix = |row: &Vec<f32>| row.get(place.clone()).unwrap_or_default().iter().map(|value| f64::from(*value)).collect();
-            let split: Vec<(Vec<f64>, Vec<f64>)> = jacobian.iter().map(|row| block.split(&matrix(row) as &Vec<f64>)).collect();
+            let matrix = |row: &Vec<f32>| -> Vec<f64> {
+                let own = row.get(place.clone()).unwrap_or_default().iter();
+                match self.kept.get(path) {
+                    None => own.map(|value| f64::from(*value)).collect(),
+                    Some(kept) => own.zip(&kept.values).map(|(value, kept)| f64::from(value * kept)).collect(),
+                }
+            };
+            let split: Vec<(Vec<f64>, Vec<f64>)> = jacobian.iter().map(|row| block.split(&matrix(row))).collect();
             for (at, entry) in covariance.iter_mut().enumerate() {
                 let ((a, rest_a), (b, rest_b)) = (&split[at / count], &split[at % count]);
                 let within: f64 = a.iter().zip(b).zip(&inverse).map(|((a, b), inverse)| a * b * inverse).sum();

@@ -83,6 +83,11 @@ impl Posterior for Laplace {
         self.gaussian.variance()
     }
 
+    fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
+        let gaussian = self.gaussian.only_kept(kept)?;
+        Ok(Box::new(Self::new(gaussian, self.prediction)?))
+    }
+
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
         Ok(self.gaussian.stored()?.map(|stored| Stored { content: CONTENT.into(), ..stored }))
     }

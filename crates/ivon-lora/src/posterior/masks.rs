@@ -1,5 +1,6 @@
 //! Monte-Carlo dropout (Gal and Ghahramani, arXiv 1506.02142): one adapter whose draws are dropout masks on the inputs of A.
 
+use super::gaussian::only_kept;
 use super::{Draw, Posterior, PosteriorError, Spread, Stored};
 use crate::lora::{Adapter, Dropout};
 
@@ -49,6 +50,10 @@ impl Posterior for Masks {
 
     fn spread(&self) -> Spread {
         Spread::Fixed
+    }
+
+    fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
+        Ok(Box::new(Self { adapter: only_kept(&self.adapter, kept)?, rate: self.rate }))
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {

@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 
+use super::gaussian::only_kept;
 use super::{Draw, Posterior, PosteriorError, Spread, Stored};
 use crate::lora::Adapter;
 use crate::model::DecoderConfig;
@@ -63,6 +64,11 @@ impl Posterior for Members {
 
     fn spread(&self) -> Spread {
         Spread::Members(self.others.len() + 1)
+    }
+
+    fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
+        let others = self.others.iter().map(|member| only_kept(member, kept)).collect::<Result<_, _>>()?;
+        Ok(Box::new(Self { first: only_kept(&self.first, kept)?, others }))
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {

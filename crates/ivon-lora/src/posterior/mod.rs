@@ -4,6 +4,7 @@ mod card;
 mod contextual;
 mod error;
 mod gaussian;
+mod kind;
 mod kronecker;
 mod laplace;
 mod masks;
@@ -17,6 +18,8 @@ pub use card::{CardFacts, MODEL_CARD_FILE, model_card, write_model_card};
 pub use contextual::{Contextual, check_mergeable};
 pub use error::PosteriorError;
 pub use gaussian::Gaussian;
+pub(crate) use gaussian::only_kept;
+pub use kind::Kind;
 pub use kronecker::{Eigenpairs, KroneckerBlock, KroneckerLaplace};
 pub use laplace::{Laplace, LaplacePrediction};
 pub use masks::Masks;
@@ -71,6 +74,17 @@ pub trait Posterior {
     /// The linearised model, where the posterior predicts in it rather than by draws of the weights.
     fn linearised(&self) -> Option<&dyn Linearised> {
         None
+    }
+
+    /// The same posterior with some weights fixed at 0, in every draw and at the mean. `kept` says of each weight, in the
+    /// order of [`Adapter::flatten`], whether it stays as it is.
+    ///
+    /// # Errors
+    /// [`PosteriorError::NotPruned`] of a kind that has no such form, which is what a kind says that does not have this
+    /// method; [`PosteriorError::Kept`] if `kept` is of another length.
+    fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
+        let _ = kept;
+        Err(PosteriorError::NotPruned)
     }
 
     /// What its file holds beside the mean; none for a point estimate.
@@ -147,37 +161,25 @@ pub fn load_posterior(
     }
 }
 
-/// The tags of the built-in kinds.
-const KINDS: [&str; 8] = [
-    gaussian::CONTENT,
-    masks::CONTENT,
-    members::CONTENT,
-    laplace::CONTENT,
-    kronecker::CONTENT,
-    rows::CONTENT,
-    swag::CONTENT,
-    contextual::CONTENT,
-];
-
 /// The posterior of one of the built-in kinds, from what its file holds.
 ///
 /// # Errors
 /// As [`load_posterior`].
 pub fn restore(stored: &Stored, mean: Adapter, decoder: &DecoderConfig, device: &Device) -> Result<Box<dyn Posterior>, PosteriorError> {
-    Ok(match stored.content.as_str() {
-        gaussian::CONTENT => Box::new(Gaussian::from_stored(mean, stored, decoder, device)?),
-        masks::CONTENT => Box::new(Masks::from_stored(mean, stored)?),
-        members::CONTENT => Box::new(Members::from_stored(mean, stored, decoder, device)?),
-        laplace::CONTENT => Box::new(Laplace::from_stored(mean, stored, decoder, device)?),
-        kronecker::CONTENT => Box::new(KroneckerLaplace::from_stored(mean, stored, decoder, device)?),
-        rows::CONTENT => Box::new(Rows::from_stored(mean, stored, decoder, device)?),
-        swag::CONTENT => Box::new(Swag::from_stored(mean, stored, decoder, device)?),
-        contextual::CONTENT => Box::new(Contextual::from_stored(mean, stored, decoder, device)?),
-        other => {
-            let expected = format!("one of {}", KINDS.map(|name| format!("`{name}`")).join(", "));
-            let (path, found) = (stored.path.clone(), format!("`{other}`"));
-            return Err(PosteriorError::Metadata { path, key: "content", expected, found });
-        }
+    let Some(kind) = Kind::of(&stored.content) else {
+        let expected = format!("one of {}", Kind::ALL.map(|kind| format!("`{}`", kind.tag())).join(", "));
+        let (path, found) = (stored.path.clone(), format!("`{}`", stored.content));
+        return Err(PosteriorError::Metadata { path, key: "content", expected, found });
+    };
+    Ok(match kind {
+        Kind::Gaussian => Box::new(Gaussian::from_stored(mean, stored, decoder, device)?),
+        Kind::Masks => Box::new(Masks::from_stored(mean, stored)?),
+        Kind::Members => Box::new(Members::from_stored(mean, stored, decoder, device)?),
+        Kind::Laplace => Box::new(Laplace::from_stored(mean, stored, decoder, device)?),
+        Kind::KroneckerLaplace => Box::new(KroneckerLaplace::from_stored(mean, stored, decoder, device)?),
+        Kind::Rows => Box::new(Rows::from_stored(mean, stored, decoder, device)?),
+        Kind::Swag => Box::new(Swag::from_stored(mean, stored, decoder, device)?),
+        Kind::Contextual => Box::new(Contextual::from_stored(mean, stored, decoder, device)?),
     })
 }
 
@@ -202,10 +204,17 @@ impl Posterior for PointEstimate {
         None
     }
 
+    fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
+        Ok(Box::new(Self { adapter: only_kept(&self.adapter, kept)? }))
+    }
+
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod pruned;
 
 #[cfg(test)]
 mod tests {

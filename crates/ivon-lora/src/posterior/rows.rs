@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use super::gaussian::{check_parameters, moved, noise_address};
+use super::gaussian::{check_parameters, moved, noise_address, only_kept};
 use super::{Draw, Posterior, PosteriorError, Stored};
 use crate::lora::Adapter;
 use crate::model::DecoderConfig;
@@ -59,6 +59,11 @@ impl Posterior for Rows {
     /// The variance of each weight by itself; weights of a row move together.
     fn variance(&self) -> Option<&Adapter> {
         Some(&self.variance)
+    }
+
+    fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
+        let directions = only_kept(&self.directions, kept)?;
+        Ok(Box::new(Self::new(only_kept(&self.mean, kept)?, directions)?))
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {

@@ -5,7 +5,7 @@
 
 use burn::tensor::Device;
 
-use super::gaussian::{check_parameters, moved, noise_address};
+use super::gaussian::{check_parameters, moved, noise_address, only_kept};
 use super::{Draw, Posterior, PosteriorError, Stored};
 use crate::lora::Adapter;
 use crate::model::DecoderConfig;
@@ -103,6 +103,13 @@ impl Posterior for Swag {
     /// The diagonal of the covariance.
     fn variance(&self) -> Option<&Adapter> {
         Some(&self.variance)
+    }
+
+    fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
+        let deviations = self.deviations.iter().map(|deviation| only_kept(deviation, kept));
+        let deviations = deviations.collect::<Result<_, _>>()?;
+        let (mean, diagonal) = (only_kept(&self.mean, kept)?, only_kept(&self.diagonal, kept)?);
+        Ok(Box::new(Self::new(mean, diagonal, deviations)?))
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {

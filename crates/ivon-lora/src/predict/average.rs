@@ -1,5 +1,7 @@
 //! Log-probabilities of a whole set: at the mean, and under draws that each serve the whole set.
 
+use std::time::Instant;
+
 use burn::module::Module;
 
 use super::choice::{Questions, choice_log_probabilities};
@@ -39,6 +41,15 @@ pub struct Evaluated {
     pub draws: Vec<LogProbabilities>,
 }
 
+/// Wall-clock seconds of an evaluation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EvaluationSeconds {
+    /// Of the pass at the mean; none where one pass gives mean and draws, as in the linearised model.
+    pub mean: Option<f64>,
+    /// Of all passes.
+    pub all: f64,
+}
+
 /// Predicts a set at the mean and under draws 0 … S−1, of which there are none for a point estimate, and no more than an ensemble has
 /// members; a posterior that predicts in the linearised model draws logits, example by example. `watch` hears how many examples of how many (over all
 /// passes) are done and says whether to go on.
@@ -53,11 +64,29 @@ pub fn evaluate(
     options: &EvaluationOptions,
     watch: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<Evaluated, PredictError> {
+    evaluate_timed(network, posterior, scaling, examples, options, watch).map(|(evaluated, _)| evaluated)
+}
+
+/// As [`evaluate`], with what it took.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_timed(
+    network: &Network,
+    posterior: &dyn Posterior,
+    scaling: f64,
+    examples: &[Encoded],
+    options: &EvaluationOptions,
+    watch: &mut dyn FnMut(usize, usize) -> bool,
+) -> Result<(Evaluated, EvaluationSeconds), PredictError> {
+    let started = Instant::now();
+    let until_now = || started.elapsed().as_secs_f64();
     let samples = posterior.spread().draws(options.samples);
     if let Some(linearised) = posterior.linearised() {
         let mut watch = |done| watch(done, examples.len());
         let set = LinearSet::of(network, posterior, linearised, scaling, examples, &mut watch)?;
-        return Ok(Evaluated { mean: set.mean(), draws: set.draws(samples, options.seed, options.scale) });
+        let draws = set.draws(samples, options.seed, options.scale);
+        return Ok((Evaluated { mean: set.mean(), draws }, EvaluationSeconds { mean: None, all: until_now() }));
     }
     let total = examples.len() * (samples + 1);
     let mut pass = |index: usize, adapter: &Adapter, dropout: Option<Dropout>| {
@@ -65,13 +94,14 @@ pub fn evaluate(
         log_probabilities(network, low_rank, examples, options.batch_tokens, &mut |done| watch(index * examples.len() + done, total))
     };
     let mean = pass(0, posterior.mean(), None)?;
+    let of_mean = Some(until_now());
     let draws = (0..samples)
         .map(|sample| {
             let draw = posterior.draw(sample as u64, options.seed, options.scale)?;
             pass(sample + 1, &draw.adapter, draw.dropout)
         })
         .collect::<Result<_, PredictError>>()?;
-    Ok(Evaluated { mean, draws })
+    Ok((Evaluated { mean, draws }, EvaluationSeconds { mean: of_mean, all: until_now() }))
 }
 
 /// Predicts a set with one adapter, `[N][C]`, nats. `watch` hears how many examples are done and says whether to go on.

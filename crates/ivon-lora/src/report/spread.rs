@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::lora::{ADAPTER_FILE, Beside, LoraError, Matrix, is_factor, read_matrices};
 use crate::metrics::quantile;
-use crate::posterior::POSTERIOR_FILE;
+use crate::posterior::{Kind, POSTERIOR_FILE};
 
 /// The weights of an adapter folder at a glance.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -43,7 +43,7 @@ pub struct Spread {
     pub weights: usize,
     /// Root mean square of the mean's weights.
     pub rms: f64,
-    /// σ: its 5 %, 50 % and 95 % quantiles; none for a point estimate.
+    /// σ: its 5 %, 50 % and 95 % quantiles; none where the posterior's file has no variance of every weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sigma: Option<[f64; 3]>,
 }
@@ -60,12 +60,34 @@ pub fn adapter_spread(folder: &Path) -> Result<AdapterSpread, LoraError> {
         false => Default::default(),
     };
     // Other kinds of posteriors have other things in their file.
-    let has_variance = posterior.as_ref().and_then(|said| said.get("content")).is_some_and(|content| content == "variance");
-    let variance = if has_variance { variance } else { BTreeMap::new() };
+    let has_variances = kind_of(posterior.as_ref()).is_some_and(Kind::has_variances);
+    let variance = if has_variances { variance } else { BTreeMap::new() };
     let beside = Beside::of(&mean);
     let factors: BTreeMap<String, Matrix> = mean.into_iter().filter(|(name, _)| is_factor(name)).collect();
     let parameters = factors.values().map(|matrix| matrix.values.len()).sum();
     Ok(AdapterSpread { parameters, beside, posterior, layers: layers(&factors, &variance) })
+}
+
+/// The built-in kind that a file's metadata name.
+fn kind_of(posterior: Option<&BTreeMap<String, String>>) -> Option<Kind> {
+    Kind::of(posterior?.get("content")?)
+}
+
+impl AdapterSpread {
+    /// What the posterior is, to go on after "the posterior is"; none for a point estimate.
+    pub fn posterior_in_words(&self) -> Option<String> {
+        let said = self.posterior.as_ref()?;
+        let other = || match said.get("content") {
+            Some(tag) => format!("of a kind that is not built in, `{tag}`"),
+            None => "of a kind that its file does not name".into(),
+        };
+        Some(kind_of(Some(said)).map_or_else(other, |kind| kind.words().into()))
+    }
+
+    /// Whether the width of single weights is known.
+    pub fn has_sigma(&self) -> bool {
+        self.layers.iter().any(|layer| layer.all.sigma.is_some())
+    }
 }
 
 /// Weights and standard deviations of A (0) and B (1).
@@ -111,7 +133,7 @@ mod tests {
     use super::*;
     use crate::lora::tiny::{adapter, config};
     use crate::lora::{write_matrices, write_peft};
-    use crate::posterior::{Gaussian, write_posterior};
+    use crate::posterior::{Gaussian, Laplace, LaplacePrediction, Swag, write_posterior};
 
     #[test]
     fn layers_are_told_by_name_and_sigma_is_the_root_of_the_variance() {
@@ -143,17 +165,36 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_without_variances_of_weights_has_no_sigma_and_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let mean = adapter(2, "q_proj");
+        write_peft(folder.path(), &mean, &config("q_proj"), None).unwrap();
+        let variance = mean.clone_with(|_, tensor| tensor * 0.0 + 0.01);
+        let swag = Swag::new(mean.clone(), variance.clone(), vec![]).unwrap();
+        write_posterior(folder.path(), &swag, "swag", 1.0).unwrap();
+        let spread = adapter_spread(folder.path()).unwrap();
+        assert!(!spread.has_sigma() && spread.posterior_in_words().unwrap().starts_with("SWAG"));
+        let gaussian = Gaussian::new(mean, variance).unwrap();
+        let laplace = Laplace::new(gaussian, LaplacePrediction::Samples).unwrap();
+        write_posterior(folder.path(), &laplace, "laplace", 1.0).unwrap();
+        let spread = adapter_spread(folder.path()).unwrap();
+        assert!(spread.has_sigma() && spread.posterior_in_words().unwrap().starts_with("Laplace"));
+    }
+
+    #[test]
     fn a_folder_is_read_with_or_without_a_posterior() {
         let folder = tempfile::tempdir().unwrap();
         let mean = adapter(2, "q_proj");
         write_peft(folder.path(), &mean, &config("q_proj"), None).unwrap();
         let point = adapter_spread(folder.path()).unwrap();
-        assert_eq!((point.parameters, point.layers.len(), point.posterior), (mean.parameter_count(), 2, None));
+        assert_eq!((point.parameters, point.layers.len(), point.posterior.clone()), (mean.parameter_count(), 2, None));
         let variance = mean.clone_with(|_, tensor| tensor * 0.0 + 0.01);
         write_posterior(folder.path(), &Gaussian::new(mean, variance).unwrap(), "ivon", 0.3).unwrap();
         let spread = adapter_spread(folder.path()).unwrap();
-        assert_eq!(spread.posterior.unwrap()["method"], "ivon");
+        assert_eq!(spread.posterior.as_ref().unwrap()["method"], "ivon");
         assert!((spread.layers[1].all.sigma.unwrap()[1] - 0.1).abs() < 1e-6);
+        assert!(spread.has_sigma() && spread.posterior_in_words().unwrap().starts_with("a normal distribution"));
+        assert_eq!(point.posterior_in_words(), None);
         assert!(adapter_spread(Path::new("/nowhere")).is_err());
     }
 }

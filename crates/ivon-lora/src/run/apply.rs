@@ -8,7 +8,7 @@ use super::known;
 use super::lines::mark_truncated;
 use super::named::{listen, locate_adapter, other_base};
 use super::train::{Watch, answers_of, same_answers};
-use super::{Base, ModelConfig, RunError, RunEvent, base};
+use super::{Base, ModelConfig, RunError, RunEvent, Stage, base};
 use crate::data::{self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, Example, LabelReading, Prepared, Role, Source, Split, Task};
 use crate::files;
 use crate::posterior::{PredictWith, Spread};
@@ -154,7 +154,7 @@ impl Opened {
     }
 
     /// As the adapter's own options say.
-    pub fn evaluate(&self, set: &EncodedSet, what: &'static str, watch: Watch<'_>) -> Result<Evaluated, RunError> {
+    pub fn evaluate(&self, set: &EncodedSet, what: Stage, watch: Watch<'_>) -> Result<Evaluated, RunError> {
         let total = set.examples.len() * (self.options.samples + 1);
         self.evaluate_with(set, &self.options, &mut |done| watch(RunEvent::Progress { what, done, total }))
     }
@@ -196,7 +196,7 @@ pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Evaluatio
         files::create_folder(out)?;
         files::check_can_write(&out.join(folder::EVALUATION_FILE))?;
     }
-    let evaluated = opened.evaluate(&set, "evaluating", watch)?;
+    let evaluated = opened.evaluate(&set, Stage::Evaluating, watch)?;
     let EvaluationOptions { seed, scale, .. } = opened.options;
     let same_answers = same_answers(&opened.task);
     let mut report = EvaluationReport::new(&split, &set.examples, &evaluated, same_answers, seed, scale, opened.chosen)?;

@@ -53,6 +53,8 @@ pub struct Cost {
     pub fitting_seconds: f64,
     /// Prediction of the evaluated split at the mean and under all draws.
     pub prediction_seconds: f64,
+    /// What of it was at the mean; none where mean and draws come from one pass, as in the linearised model.
+    pub mean_seconds: Option<f64>,
     /// Numbers that are stored beside the adapter's own.
     pub stored_numbers: usize,
 }

@@ -9,13 +9,15 @@ use super::evaluation::{Cost, EvaluationReport, predictions};
 use super::folder::{self, AdapterFolder, RunFolder, card_scores, write_predictions};
 use super::lines::mark_truncated;
 use super::train::{Sets, Watch, answers_of, options, same_answers};
-use super::{Base, RunConfig, RunError, RunEvent};
+use super::{Base, RunConfig, RunError, RunEvent, Stage};
 use crate::data::{self, Dataset, EncodedSet, Example, KnownRows, LoadReport, Role, Task};
 use crate::lora::{Adapter, LoraConfig};
 use crate::method::{CHOSEN_BY, Fit, member_folder};
 use crate::metrics::Predictions;
 use crate::posterior::{Answer, CardFacts, Posterior, PredictWith, SIDECAR_FORMAT, Sidecar, Spread};
-use crate::predict::{Evaluated, EvaluationOptions, SCALES, best_scale, evaluate, log_probabilities, scale_trials};
+use crate::predict::{
+    Evaluated, EvaluationOptions, EvaluationSeconds, SCALES, best_scale, evaluate_timed, log_probabilities, scale_trials,
+};
 use crate::report::{Record, read_records};
 use crate::train::{METRICS_FILE, TrainError};
 
@@ -46,9 +48,15 @@ impl Finish<'_> {
         options.scale = self.scale(posterior, &options, watch)?;
         let calibrated = self.calibrate(posterior, &options, watch)?;
         let chosen = calibrated.predict_with;
-        let (mut report, evaluated, prediction_seconds) = self.test(posterior, &options, chosen, watch)?;
+        let (mut report, evaluated, seconds) = self.test(posterior, &options, chosen, watch)?;
         let stored = posterior.stored()?.map_or(0, |stored| stored.matrices.values().map(|matrix| matrix.values.len()).sum());
-        let cost = Cost { training_seconds: self.training_seconds()?, fitting_seconds, prediction_seconds, stored_numbers: stored };
+        let cost = Cost {
+            training_seconds: self.training_seconds()?,
+            fitting_seconds,
+            prediction_seconds: seconds.all,
+            mean_seconds: seconds.mean,
+            stored_numbers: stored,
+        };
         if let Some(temperatures) = calibrated.temperatures {
             report = report.with_temperatures(&self.sets.test.examples, &evaluated, same_answers(self.task), temperatures)?;
         }
@@ -96,7 +104,7 @@ impl Finish<'_> {
             batch_tokens: self.config.evaluation.batch_tokens,
             train: &self.sets.train.examples,
             calibrate: &self.sets.calibrate.examples,
-            watch: &mut |done, total| watch(RunEvent::Progress { what: "fitting the posterior", done, total }),
+            watch: &mut |done, total| watch(RunEvent::Progress { what: Stage::Fitting, done, total }),
         };
         Ok(self.config.optimizer.settings().finish(trained, &mut fit)?)
     }
@@ -106,11 +114,11 @@ impl Finish<'_> {
         posterior: &dyn Posterior,
         set: &EncodedSet,
         options: &EvaluationOptions,
-        what: &'static str,
+        what: Stage,
         watch: Watch<'_>,
-    ) -> Result<Evaluated, RunError> {
+    ) -> Result<(Evaluated, EvaluationSeconds), RunError> {
         let mut watch = |done, total| watch(RunEvent::Progress { what, done, total });
-        Ok(evaluate(&self.base.network, posterior, self.lora.scaling(), &set.examples, options, &mut watch)?)
+        Ok(evaluate_timed(&self.base.network, posterior, self.lora.scaling(), &set.examples, options, &mut watch)?)
     }
 
     /// τ: the one that calibrate prefers to that of the settings where they ask for a choice, else theirs.
@@ -124,7 +132,7 @@ impl Finish<'_> {
             scales.push(options.scale);
             scales.len() - 1
         });
-        let mut told = |done, total| watch(RunEvent::Progress { what: "choosing τ on calibrate", done, total });
+        let mut told = |done, total| watch(RunEvent::Progress { what: Stage::ChoosingScale, done, total });
         let scaling = self.lora.scaling();
         let trials = scale_trials(&self.base.network, posterior, scaling, &set.examples, options, &scales, &mut told)?;
         let list: Vec<String> = trials.iter().map(|trial| format!("{:.3} at {}", trial.nll, trial.scale)).collect();
@@ -149,7 +157,7 @@ impl Finish<'_> {
         if set.examples.is_empty() {
             return Ok(Calibrated::nothing());
         }
-        let evaluated = self.evaluate(posterior, set, options, "evaluating calibrate", watch)?;
+        let (evaluated, _) = self.evaluate(posterior, set, options, Stage::Calibrate, watch)?;
         let mut calibrated = Calibrated::on(&set.examples, evaluated)?;
         for said in calibrated.said.drain(..) {
             watch(said);
@@ -164,7 +172,7 @@ impl Finish<'_> {
         options: &EvaluationOptions,
         chosen: PredictWith,
         watch: Watch<'_>,
-    ) -> Result<(EvaluationReport, Evaluated, f64), RunError> {
+    ) -> Result<(EvaluationReport, Evaluated, EvaluationSeconds), RunError> {
         let set = &self.sets.test;
         if set.examples.is_empty() {
             return Err(self.dataset.required(Role::Test).map(|_| ()).map_or_else(RunError::from, |()| RunError::Setting {
@@ -178,12 +186,10 @@ impl Finish<'_> {
             let low_rank = crate::forward::LowRank { adapter: &untuned, scaling: 0.0, dropout: None };
             let total = set.examples.len();
             log_probabilities(&self.base.network, low_rank, &set.examples, options.batch_tokens, &mut |done| {
-                watch(RunEvent::Progress { what: "evaluating the base", done, total })
+                watch(RunEvent::Progress { what: Stage::Base, done, total })
             })
         })?;
-        let started = Instant::now();
-        let evaluated = self.evaluate(posterior, set, options, "evaluating test", watch)?;
-        let seconds = started.elapsed().as_secs_f64();
+        let (evaluated, seconds) = self.evaluate(posterior, set, options, Stage::Test, watch)?;
         let split = Role::Test.name();
         let mut report =
             EvaluationReport::new(split, &set.examples, &evaluated, same_answers(self.task), options.seed, options.scale, chosen)?;

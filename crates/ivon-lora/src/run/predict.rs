@@ -8,7 +8,7 @@ use super::apply::{EvaluateRequest, Opened, files_of};
 use super::evaluation::predictions;
 use super::lines::{LineFormat, PredictedRow, mark_truncated, write_lines};
 use super::train::Watch;
-use super::{RunError, RunEvent};
+use super::{RunError, RunEvent, Stage};
 use crate::data::{self, DataError, Drops, EncodedSet, Example, Question, Refusal, Rows, Stream, StreamFormat};
 use crate::files;
 
@@ -59,7 +59,7 @@ pub fn predict(request: PredictRequest, watch: Watch<'_>) -> Result<Vec<Predicte
     }
     let mut lines = Vec::new();
     if !set.examples.is_empty() {
-        let evaluated = opened.evaluate(&set, "predicting", watch)?;
+        let evaluated = opened.evaluate(&set, Stage::Predicting, watch)?;
         let words: Vec<&Example> = set.kept.iter().map(|&index| &examples[index]).collect();
         lines = predictions(&set.examples, &words, &evaluated, opened.chosen, opened.temperatures, common.include_text)?;
         mark_truncated(&mut lines, &set);

@@ -2,22 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Tensor, TensorData};
-use sha2::{Digest, Sha256};
-
 use super::folder::write_json;
 use super::subject::{Subject, SubjectRequest};
 use super::train::Watch;
-use super::{RunError, RunEvent};
+use super::{RunError, RunEvent, Stage};
 use crate::files;
 use crate::forward::LowRank;
-use crate::lora::{ADAPTER_FILE, Adapter, read_matrices, write_matrices, write_peft};
+use crate::lora::{Adapter, write_peft};
 use crate::metrics::{BINS, Predictions};
-use crate::posterior::{POSTERIOR_FILE, Posterior, PosteriorError, Sidecar};
+use crate::posterior::{POSTERIOR_FILE, Posterior, Sidecar, Stored, only_kept};
 use crate::predict::log_probabilities;
 use crate::report::{MainScores, PRUNE_FILE, PrunePoint, PruneReport};
-
-const LARGEST: u64 = 16 << 30;
 
 /// What `prune` is asked for.
 #[derive(Clone, Debug)]
@@ -47,11 +42,11 @@ pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, Ru
     let mut points = Vec::new();
     for point in 0..=last {
         let share = point as f64 / last as f64;
-        let adapter = pruned(posterior.mean(), &order, share)?;
+        let adapter = only_kept(posterior.mean(), &kept(&order, share))?;
         let low_rank = LowRank { adapter: &adapter, scaling: subject.opened.adapter.lora.scaling(), dropout: None };
         let network = &subject.opened.base.network;
         let logs = log_probabilities(network, low_rank, &set.examples, subject.opened.options.batch_tokens, &mut |done| {
-            watch(RunEvent::Progress { what: "scoring at each share", done: point * count + done, total: (last + 1) * count })
+            watch(RunEvent::Progress { what: Stage::Shares, done: point * count + done, total: (last + 1) * count })
         })?;
         points.push(PrunePoint { share, scores: MainScores::of(&Predictions::new(logs, labels.clone())?) });
     }
@@ -80,48 +75,35 @@ fn pruning_order(posterior: &dyn Posterior) -> Result<Vec<usize>, RunError> {
     Ok(order)
 }
 
-/// An adapter with the first share of an order set to zero.
-fn pruned(adapter: &Adapter, order: &[usize], share: f64) -> Result<Adapter, RunError> {
+/// Which weights are kept when the first share of an order is set to zero.
+fn kept(order: &[usize], share: f64) -> Vec<bool> {
     let mut is_kept = vec![true; order.len()];
     let count = (share * order.len() as f64).round() as usize;
     order.iter().take(count).for_each(|&place| is_kept[place] = false);
-    let mut start = 0;
-    let pruned = adapter.try_map(|_, tensor| {
-        let (shape, device) = (tensor.dims(), tensor.device());
-        let data = tensor.into_data().try_to_vec::<f32>();
-        let mut values = data.map_err(|error| {
-            PosteriorError::Lora(crate::lora::LoraError::Device { path: "the adapter".into(), reason: error.to_string() })
-        })?;
-        for (value, kept) in values.iter_mut().zip(&is_kept[start..]) {
-            *value = if *kept { *value } else { 0.0 };
-        }
-        start += values.len();
-        Ok::<_, PosteriorError>(Tensor::from_data(TensorData::new(values, shape), &device))
-    })?;
-    Ok(pruned)
+    is_kept
 }
 
-/// Writes the pruned adapter as a PEFT folder with its posterior, in which what is pruned has no variance, and its sidecar.
+/// Writes the pruned adapter as a PEFT folder with its posterior, in which what is pruned is 0 in every draw, and its sidecar.
 fn write_pruned(subject: &Subject, order: &[usize], share: f64, out: &Path) -> Result<(), RunError> {
     let opened = &subject.opened.adapter;
-    let mean = pruned(opened.posterior.mean(), order, share)?;
+    let posterior = opened.posterior.pruned(&kept(order, share))?;
+    // What the file says of who made it goes on being true.
+    let facts = Stored::read(&subject.adapter)?.map(|stored| stored.facts).unwrap_or_default();
+    let stored = posterior.stored()?.map(|mut stored| {
+        for (key, value) in facts {
+            stored.facts.entry(key).or_insert(value);
+        }
+        stored.with("pruned_share", share)
+    });
     let base = &subject.opened.base.record.name;
     files::write_folder(out, |folder| {
-        write_peft(folder, &mean, &opened.lora, Some(base))?;
-        let (mut variance, mut metadata) = read_matrices(&subject.adapter.join(POSTERIOR_FILE))?;
-        let (means, _) = read_matrices(&folder.join(ADAPTER_FILE))?;
-        for (name, matrix) in &mut variance {
-            let Some(mean) = means.get(name) else { continue };
-            for (variance, mean) in matrix.values.iter_mut().zip(&mean.values) {
-                *variance = if *mean == 0.0 { 0.0 } else { *variance };
-            }
+        write_peft(folder, posterior.mean(), &opened.lora, Some(base))?;
+        if let Some(stored) = &stored {
+            stored.write(folder)?;
         }
-        let hash = Sha256::digest(files::read_bytes(&folder.join(ADAPTER_FILE), LARGEST)?);
-        metadata.insert("mean_sha256".into(), hash.iter().map(|byte| format!("{byte:02x}")).collect());
-        metadata.insert("pruned_share".into(), share.to_string());
-        write_matrices(&folder.join(POSTERIOR_FILE), &variance, metadata)?;
         if let Some(sidecar) = &opened.sidecar {
-            Sidecar { method_files: vec![POSTERIOR_FILE.into()], ..sidecar.clone() }.write(folder)?;
+            let method_files = stored.iter().map(|_| POSTERIOR_FILE.into()).collect();
+            Sidecar { method_files, ..sidecar.clone() }.write(folder)?;
         }
         Ok(())
     })
@@ -140,13 +122,14 @@ mod tests {
         // All of one σ: the order is that of |m|.
         let flat = Gaussian::new(mean.clone(), mean.clone_with(|_, tensor| tensor * 0.0 + 0.25)).unwrap();
         let order = pruning_order(&flat).unwrap();
+        let pruned = |order: &[usize], share| only_kept(&mean, &kept(order, share));
         assert!(order.windows(2).all(|pair| values[pair[0]].abs() <= values[pair[1]].abs()));
-        let half = pruned(&mean, &order, 0.5).unwrap().flatten().unwrap();
+        let half = pruned(&order, 0.5).unwrap().flatten().unwrap();
         assert_eq!(half.iter().filter(|value| **value == 0.0).count(), order.len() / 2);
         let largest_pruned = order[..order.len() / 2].iter().map(|&place| values[place].abs()).fold(0.0, f32::max);
         assert!(half.iter().zip(&values).all(|(now, before)| *now == 0.0 || (now == before && before.abs() >= largest_pruned)));
-        assert_eq!(pruned(&mean, &order, 0.0).unwrap().flatten().unwrap(), values);
-        assert!(pruned(&mean, &order, 1.0).unwrap().flatten().unwrap().iter().all(|value| *value == 0.0));
+        assert_eq!(pruned(&order, 0.0).unwrap().flatten().unwrap(), values);
+        assert!(pruned(&order, 1.0).unwrap().flatten().unwrap().iter().all(|value| *value == 0.0));
         // σ proportional to |m| but for A, whose σ is ten times that: A goes before B.
         let wide = mean.clone_with(|path, tensor| tensor.square() * if path.ends_with("lora_A") { 100.0 } else { 1.0 });
         let order = pruning_order(&Gaussian::new(mean.clone(), wide).unwrap()).unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::folder::write_json;
 use super::subject::{Subject, SubjectRequest};
 use super::train::Watch;
-use super::{RunError, RunEvent};
+use super::{RunError, RunEvent, Stage};
 use crate::data::EncodedSet;
 use crate::lora::{read_matrices, write_matrices};
 use crate::metrics::{BINS, Ground, LogProbabilities, Predictions, mean_of_draws};
@@ -55,7 +55,7 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, Ru
                 ground: Ground { rows: set.examples.len(), wrong: 0 },
                 default: options.scale,
             };
-            trials.points = work.points(set, "choosing on calibrate", &[options.samples], &mut |scale, predictions| {
+            trials.points = work.points(set, Stage::ChoosingOnCalibrate, &[options.samples], &mut |scale, predictions| {
                 trials.losses.push(predictions.losses());
                 // Mistakes are those of the mean.
                 if scale == 0.0 {
@@ -66,7 +66,7 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, Ru
         }
     };
     let (split, set) = &subject.scored;
-    let points = work.points(set, "scoring at each scale", &prefixes(options.samples), &mut |_, _| ())?;
+    let points = work.points(set, Stage::Scales, &prefixes(options.samples), &mut |_, _| ())?;
     let report = ScaleReport { split: split.clone(), n: set.examples.len(), bins: BINS, seed: options.seed, points, choice };
     if let Some(choice) = report.choice.as_ref().filter(|_| request.write) {
         if let Some(reason) = &choice.refused {
@@ -94,7 +94,7 @@ impl Sweep<'_> {
     fn points(
         &mut self,
         set: &EncodedSet,
-        what: &'static str,
+        what: Stage,
         prefixes: &[usize],
         see: &mut dyn FnMut(f64, &Predictions),
     ) -> Result<Vec<ScalePoint>, RunError> {

@@ -9,7 +9,7 @@ use super::folder::write_json;
 use super::known::warn_of_trained;
 use super::subject::{Subject, SubjectRequest};
 use super::train::Watch;
-use super::{RunError, RunEvent};
+use super::{RunError, RunEvent, Stage};
 use crate::data::EncodedSet;
 use crate::files;
 use crate::report::{Answered, SHIFT_FILE, ShiftReport, ShiftSet};
@@ -51,10 +51,10 @@ pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, Ru
     let limit = request.subject.how.eval_limit;
     let others = request.to.iter().map(|other| rows_of(&subject, other, limit, watch)).collect::<Result<Vec<_>, _>>()?;
     let (split, set) = &subject.scored;
-    let own = Answered::of(opened.evaluate(set, "answering held-out rows", watch)?)?;
+    let own = Answered::of(opened.evaluate(set, Stage::HeldOut, watch)?)?;
     let mut sets = vec![ShiftSet::new(&opened.task.name, split, &own, Some(&labels(&set.examples)?), None)?];
     for (other, (split, set)) in request.to.iter().zip(&others) {
-        let answered = Answered::of(opened.evaluate(set, "answering other sets", watch)?)?;
+        let answered = Answered::of(opened.evaluate(set, Stage::OtherSets, watch)?)?;
         let labels: Option<Vec<usize>> = set.examples.iter().map(|example| example.label).collect();
         sets.push(ShiftSet::new(&other.name, split, &answered, labels.as_deref(), Some(&own))?);
     }

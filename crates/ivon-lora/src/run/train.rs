@@ -13,7 +13,7 @@ use super::folder::{self, RunFolder, Start};
 use super::memory::available_memory;
 use super::named::{listen, locate_adapter};
 use super::rows::{check_rows, in_their_roles};
-use super::{Base, Provenance, RunConfig, RunError, RunEvent};
+use super::{Base, Provenance, RunConfig, RunError, RunEvent, Stage};
 use crate::data::{self, Dataset, EncodedSet, Example, Form, Role, Task};
 use crate::lora::{Adapter, LoraConfig, read_peft};
 use crate::method::train_members;
@@ -183,7 +183,7 @@ fn train_all(
             Event::Step(record, steps) => RunEvent::Step(record, steps),
             Event::Evaluation(record) => RunEvent::Evaluation(record),
             Event::Saved(path) => RunEvent::Saved(path),
-            Event::Evaluating(done, total) => RunEvent::Progress { what: "evaluating tune", done, total },
+            Event::Evaluating(done, total) => RunEvent::Progress { what: Stage::Tune, done, total },
         })
     })?)
 }

@@ -61,6 +61,22 @@ pub enum TrainError {
         /// What Burn said.
         reason: String,
     },
+    /// A row that cannot be learned from or scored.
+    #[error("row `{id}` of {role} has no label")]
+    NoLabel {
+        /// The role of the row.
+        role: &'static str,
+        /// The row's id.
+        id: String,
+    },
+    /// A record has no form as JSON.
+    #[error("a record for `{}` cannot be written as JSON: {reason}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A checkpoint cannot be used.
     #[error("checkpoint `{}` cannot be used: {reason}", path.display())]
     Checkpoint {
@@ -110,7 +126,8 @@ impl TrainError {
                  here"
                 .into(),
             ),
-            Self::Optimizer { .. } => None,
+            Self::Optimizer { .. } | Self::Record { .. } => None,
+            Self::NoLabel { .. } => Some("label the row, or leave it out".into()),
             Self::Device { .. } => Some("is the device's memory full? try a smaller `--batch-size`".into()),
             Self::Checkpoint { .. } => Some("remove that folder to resume from the one before it".into()),
             Self::NothingToResume { .. } => Some("start the run without `--resume`, in another folder named by `--out`".into()),

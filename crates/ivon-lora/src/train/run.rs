@@ -84,13 +84,17 @@ pub struct Trained {
 /// from the newest checkpoint in the run's folder. At the end the optimizer holds the step that is to be kept.
 ///
 /// # Errors
-/// If a step fails (nothing is updated then, and the error names the newest checkpoint), or a file cannot be written.
+/// If a row of train or tune has no label, before anything is written; if a step fails (nothing is updated then, and the error names
+/// the newest checkpoint), or a file cannot be written.
 pub fn train(
     training: &Training<'_>,
     optimizer: &mut dyn Optimizer,
     resume: bool,
     watch: &mut dyn FnMut(Event<'_>) -> bool,
 ) -> Result<Trained, TrainError> {
+    let labels = training.tune.iter().map(|example| labelled("tune", example));
+    let tune_labels = labels.collect::<Result<_, _>>()?;
+    training.train.iter().try_for_each(|example| labelled("train", example).map(|_| ()))?;
     let checkpoints = training.folder.join(CHECKPOINTS_FOLDER);
     files::remove_leftovers(&checkpoints);
     let checkpoints = Checkpoints::new(checkpoints, training.config.keep_checkpoints);
@@ -98,6 +102,7 @@ pub fn train(
         training,
         length: training.config.length(training.train.len()),
         order: EpochOrder::new(training.seed, training.train.len(), training.config.batch_size),
+        tune_labels,
         progress: Progress::default(),
         metrics: Metrics::open(&training.folder.join(METRICS_FILE))?,
         checkpoints,
@@ -111,10 +116,16 @@ pub fn train(
     trained.map_err(|error| error.with_checkpoint(state.checkpoints.newest()))
 }
 
+/// The label of an example of a role; one without cannot be learned from or scored.
+fn labelled(role: &'static str, example: &Encoded) -> Result<usize, TrainError> {
+    example.label.ok_or_else(|| TrainError::NoLabel { role, id: example.id.clone() })
+}
+
 struct Loop<'a> {
     training: &'a Training<'a>,
     length: Length,
     order: EpochOrder,
+    tune_labels: Vec<usize>,
     progress: Progress,
     metrics: Metrics,
     checkpoints: Checkpoints,
@@ -203,8 +214,8 @@ impl Loop<'_> {
             }
             other => other?,
         };
-        let labels: Vec<usize> = training.tune.iter().map(|example| example.label.unwrap_or(0)).collect();
-        let scores = |log_probabilities| Ok::<_, PredictError>(MainScores::of(&Predictions::new(log_probabilities, labels.clone())?));
+        let scores =
+            |log_probabilities| Ok::<_, PredictError>(MainScores::of(&Predictions::new(log_probabilities, self.tune_labels.clone())?));
         let mean = scores(evaluated.mean)?;
         let sampled = match evaluated.draws.len() {
             0 => None,
@@ -300,7 +311,8 @@ impl Metrics {
     }
 
     fn append(&mut self, record: &impl serde::Serialize) -> Result<(), TrainError> {
-        let mut line = serde_json::to_vec(record).map_err(|error| TrainError::Device { reason: error.to_string() })?;
+        let malformed = |error: serde_json::Error| TrainError::Record { path: self.path.clone(), reason: error.to_string() };
+        let mut line = serde_json::to_vec(record).map_err(malformed)?;
         line.push(b'\n');
         let written = self.file.write_all(&line);
         self.checked(written)
@@ -410,6 +422,29 @@ mod tests {
             }
             records
         }
+    }
+
+    #[test]
+    fn a_row_without_a_label_is_refused_by_name_before_anything_is_written() {
+        for role in ["tune", "train"] {
+            let mut run = Run::new(adamw());
+            let rows = if role == "tune" { &mut run.tune } else { &mut run.train };
+            rows[4].label = None;
+            let error = run.go(false, None).unwrap_err();
+            assert_eq!(error.to_string(), format!("row `4` of {role} has no label"));
+            assert!(error.hint().unwrap().contains("label the row"));
+            assert_eq!(std::fs::read_dir(run.folder.path()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_not_the_devices_fault() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut metrics = Metrics::open(&folder.path().join(METRICS_FILE)).unwrap();
+        let error = metrics.append(&std::collections::BTreeMap::from([((1, 2), 3)])).unwrap_err();
+        let said = error.to_string();
+        assert!(said.starts_with("a record for `") && said.contains("cannot be written as JSON: "), "{said}");
+        assert_eq!(std::fs::read(folder.path().join(METRICS_FILE)).unwrap(), b"");
     }
 
     #[test]

@@ -121,9 +121,8 @@ impl AdapterSeen {
     }
 
     fn table(&self) -> Table {
-        let sampled = self.spread.posterior.as_ref().is_some_and(|said| said.get("content").is_some_and(|content| content == "variance"));
         let mut head = vec!["layer".to_string(), "weights".into(), "rms".into()];
-        if sampled {
+        if self.spread.has_sigma() {
             head.extend(["σ 5 %", "σ 50 %", "σ 95 %"].map(String::from));
         }
         let row = |layer: &LayerSpread| {

@@ -1,12 +1,14 @@
 //! One run → its page.
 
+use std::borrow::Cow;
+
 use super::examples::ExampleRow;
 use super::figures::{self, Part};
 use super::html::{Cell, Section, document, figures as grid, note, paragraph, settings, table};
 use super::{Distribution, RunPage};
 use crate::metrics::Scores;
 use crate::report::plot::escape;
-use crate::report::{Finding, Severity, Table, class_table, confusion_table, majority_sentence};
+use crate::report::{AdapterSpread, Finding, Severity, Table, class_table, confusion_table, majority_sentence};
 
 /// The page.
 pub fn html(run: &RunPage) -> String {
@@ -21,15 +23,15 @@ pub fn html(run: &RunPage) -> String {
     add("findings", "Findings", findings(&run.findings));
     for (part, figures) in figures::all(run) {
         let (id, title, words) = about(part, run);
-        add(id, title, paragraph(words) + &grid(&figures) + &tables(part, run));
+        add(id, title, paragraph(&words) + &grid(&figures) + &tables(part, run));
     }
     add("examples", "Examples", examples(run));
     add("configuration", "Configuration", if run.settings.is_empty() { String::new() } else { settings(&run.settings) });
     document("a run of ivon-lora", &run.name, &run.sentence, &run.facts, &sections)
 }
 
-fn about(part: Part, run: &RunPage) -> (&'static str, &'static str, &'static str) {
-    match part {
+fn about(part: Part, run: &RunPage) -> (&'static str, &'static str, Cow<'static, str>) {
+    let (id, title, words) = match part {
         Part::Calibration => (
             "calibration",
             "Calibration",
@@ -43,16 +45,7 @@ fn about(part: Part, run: &RunPage) -> (&'static str, &'static str, &'static str
             "When only the surest share is answered and the rest goes to someone else, this is how often what is answered is wrong.",
         ),
         Part::Training => ("training", "Training", "What the steps did, and how the scores on tune followed."),
-        Part::Posterior => (
-            "posterior",
-            "Weights and posterior",
-            match run.adapter.as_ref().is_some_and(|adapter| adapter.layers.iter().any(|layer| layer.all.sigma.is_some())) {
-                true => {
-                    "Where the adapter has learned, and how far each layer's weights may move without a loss that the data would notice."
-                }
-                false => "Where the adapter has learned. It is a point estimate: there is no posterior.",
-            },
-        ),
+        Part::Posterior => return ("posterior", "Weights and posterior", weights(run.adapter.as_ref()).into()),
         Part::Scale => (
             "scale",
             "Scale of the posterior",
@@ -64,6 +57,23 @@ fn about(part: Part, run: &RunPage) -> (&'static str, &'static str, &'static str
             "Other data",
             "Sets that the run was not trained for, below its own held-out rows. An uncertainty that knows what the model does not know is \
              larger there: AUROC is how often a row of the set is less certain than a held-out one; 0.5 says nothing.",
+        ),
+    };
+    (id, title, words.into())
+}
+
+/// What the pictures of the weights show, and what the posterior is.
+fn weights(adapter: Option<&AdapterSpread>) -> String {
+    let Some(posterior) = adapter.and_then(AdapterSpread::posterior_in_words) else {
+        return "Where the adapter has learned. It is a point estimate: there is no posterior.".into();
+    };
+    match adapter.is_some_and(AdapterSpread::has_sigma) {
+        true => format!(
+            "Where the adapter has learned, and how far each layer's weights may move without a loss that the data would notice. \
+             The posterior is {posterior}."
+        ),
+        false => format!(
+            "Where the adapter has learned. The posterior is {posterior}. Its file has no width of single weights that could be drawn."
         ),
     }
 }
@@ -207,4 +217,29 @@ fn example_table(rows: &[ExampleRow]) -> String {
         (cells, row.text.clone())
     };
     table(&head, 3, &rows.iter().map(row).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::posterior::Kind;
+
+    fn spread(content: Option<&str>) -> AdapterSpread {
+        let said = |content: &str| BTreeMap::from([("content".to_string(), content.to_string())]);
+        let (beside, layers) = Default::default();
+        AdapterSpread { parameters: 0, beside, posterior: content.map(said), layers }
+    }
+
+    #[test]
+    fn the_page_says_of_each_kind_what_its_posterior_is() {
+        for kind in Kind::ALL {
+            let said = weights(Some(&spread(Some(kind.tag()))));
+            assert!(said.contains(kind.words()) && !said.contains("point estimate"), "{said}");
+        }
+        let said = weights(Some(&spread(Some("prophecy"))));
+        assert!(said.contains("The posterior is of a kind that is not built in, `prophecy`"), "{said}");
+        assert!(weights(Some(&spread(None))).contains("point estimate: there is no posterior"));
+    }
 }
