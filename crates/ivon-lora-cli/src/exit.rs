@@ -159,6 +159,7 @@ fn of_training(error: &TrainError) -> Exit {
         TrainError::Setting { .. } | TrainError::LongWarmup { .. } | TrainError::Optimizer { .. } => Exit::Usage,
         TrainError::NothingToResume { .. } | TrainError::Checkpoint { .. } | TrainError::File(_) | TrainError::Report(_) => Exit::File,
         TrainError::Lora(error) => of_adapter(error),
+        TrainError::NoLabel { .. } => Exit::Data,
         _ => Exit::Training,
     }
 }

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use ivon_lora::data::{DataConfig, Task, find_files, read_first_rows};
 use ivon_lora::model::{Checkpoint, HubEvent, HubSettings, ModelHeaders, Purpose};
 use ivon_lora::predict::PredictError;
-use ivon_lora::run::{ModelConfig, RunError, RunEvent, device_named, locate_adapter, named_base};
+use ivon_lora::run::{ModelConfig, RunError, RunEvent, Stage, device_named, locate_adapter, named_base};
 
 use crate::args::{Command, DataCommand, HowArgs};
 use crate::exit::{CliError, Exit, Failure};
@@ -97,7 +97,7 @@ fn hear(event: HubEvent<'_>, screen: &mut Screen) {
     match event {
         HubEvent::Received { received, total, .. } => {
             let (done, total) = (received as usize, total.max(received) as usize);
-            screen.show(&RunEvent::Progress { what: "downloading (bytes)", done, total });
+            screen.show(&RunEvent::Progress { what: Stage::Downloading, done, total });
         }
         HubEvent::Note(note) => screen.note(note),
     }

@@ -28,7 +28,7 @@ impl Bar {
             RunEvent::Evaluation(record) => self.above(&text::evaluation(record)),
             RunEvent::Saved(path) if is_checkpoint(path) => {}
             RunEvent::Saved(path) => self.above(&format!("wrote {}", path.display())),
-            RunEvent::Progress { what, done, total } => self.move_to(what, *done as u64, *total as u64, String::new()),
+            RunEvent::Progress { what, done, total } => self.move_to(what.words(), *done as u64, *total as u64, String::new()),
         }
     }
 

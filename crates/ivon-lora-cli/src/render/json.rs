@@ -18,7 +18,7 @@ pub fn event(event: &RunEvent<'_>) -> Value {
         }
         RunEvent::Evaluation(record) => tagged("evaluation", record),
         RunEvent::Saved(path) => tagged("saved", &json!({ "path": path.display().to_string() })),
-        RunEvent::Progress { what, done, total } => tagged("progress", &json!({ "what": what, "done": done, "total": total })),
+        RunEvent::Progress { what, done, total } => tagged("progress", &json!({ "what": what.words(), "done": done, "total": total })),
     }
 }
 
@@ -37,6 +37,7 @@ pub fn tagged(event: &str, value: &impl Serialize) -> Value {
 #[cfg(test)]
 mod tests {
     use ivon_lora::report::StepRecord;
+    use ivon_lora::run::Stage;
 
     use super::*;
 
@@ -45,7 +46,7 @@ mod tests {
         let of = |value: &RunEvent<'_>| event(value).to_string();
         assert_eq!(of(&RunEvent::Note("a".into())), r#"{"event":"note","text":"a"}"#);
         assert_eq!(
-            of(&RunEvent::Progress { what: "predicting", done: 1, total: 2 }),
+            of(&RunEvent::Progress { what: Stage::Predicting, done: 1, total: 2 }),
             r#"{"event":"progress","what":"predicting","done":1,"total":2}"#
         );
         let step = of(&RunEvent::Step(&StepRecord { step: 3, loss: 0.5, ..StepRecord::default() }, 7));

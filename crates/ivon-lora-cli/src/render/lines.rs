@@ -33,7 +33,7 @@ impl Lines {
             RunEvent::Saved(path) => say(&format!("wrote {}", path.display())),
             RunEvent::Progress { what, done, total } if self.is_time() => {
                 self.spoke = Some(Instant::now());
-                say(&format!("{what}: {done} of {total}"));
+                say(&format!("{}: {done} of {total}", what.words()));
             }
             RunEvent::Progress { .. } => {}
         }

@@ -127,7 +127,7 @@ fn what_cannot_be_pruned_says_so() {
         }
     }
     let error = Strange(mean()).pruned(&[]).err().unwrap();
-    assert!(matches!(error, PosteriorError::NotPruned) && error.hint().unwrap().contains("--share"));
+    assert!(matches!(error, PosteriorError::NotPruned) && error.hint().unwrap().contains("scores at each share"));
     assert!(error.to_string().starts_with("the posterior is of a kind that cannot be pruned"), "{error}");
     for kind in Kind::ALL {
         let error = of_kind(kind).pruned(&[true]).err().unwrap().to_string();

@@ -48,6 +48,11 @@ impl Linearisation {
             if choice >= example.choices.len() {
                 break;
             }
+            if first >= adapter.layers.len() {
+                // Nothing is random, so there is nothing to differentiate by.
+                jacobian.push(vec![0.0; adapter.parameter_count()]);
+                continue;
+            }
             let difference = (found.clone().narrow(1, choice, 1) - found.narrow(1, 0, 1)).sum();
             let mut gradients = GradientsParams::from_grads(difference.backward(), &adapter);
             let mut flat = Vec::with_capacity(adapter.parameter_count());
