@@ -133,7 +133,8 @@ fn filled(words: &str) -> String {
 }
 
 fn parses(line: &str) -> bool {
-    Args::try_parse_from(std::iter::once("ivon-lora").chain(line.split_whitespace())).is_ok()
+    let parsed = Args::try_parse_from(std::iter::once("ivon-lora").chain(line.split_whitespace()));
+    parsed.map_or_else(|error| error.kind() == clap::error::ErrorKind::DisplayHelp, |_| true)
 }
 
 /// Whether a flag with its value, if it has one, is one of some command.
