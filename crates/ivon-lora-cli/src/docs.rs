@@ -13,7 +13,7 @@ use toml::{Table, Value};
 
 use crate::args::Args;
 use crate::init::shown;
-use crate::settings::{SETTINGS, Setting, TABLES};
+use crate::settings::{Kind, SETTINGS, Setting, TABLES};
 
 const BEGINNING: &str = "\
 # Configuration
@@ -114,4 +114,23 @@ fn the_page_of_the_commands_has_every_command_every_flag_and_every_exit_code() {
         look(format!("\n| {code} |"));
     }
     assert_eq!(missing, BTreeSet::new());
+}
+
+#[test]
+fn the_help_of_train_has_every_key_without_a_flag_and_every_word_that_a_flag_takes() {
+    let mut command = Args::command();
+    let train = command.find_subcommand_mut("train").unwrap();
+    let help = train.render_help().to_string();
+    for name in SETTINGS.iter().filter(|setting| setting.flag.is_none()).map(Setting::name) {
+        assert!(help.contains(&format!("{name},")) || help.contains(&format!("{name}.\n")), "{name} is missing from\n{help}");
+    }
+    for setting in SETTINGS {
+        let (Some(flag), Kind::OneOf(words)) = (setting.flag, setting.kind) else { continue };
+        let argument = train.get_arguments().find(|argument| argument.get_long() == Some(flag)).unwrap();
+        let help = argument.get_help().unwrap().to_string();
+        let said: Vec<&str> = help.split([' ', ',', ':', ';']).collect();
+        for word in words {
+            assert!(said.contains(word), "--{flag} does not say `{word}`: {help}");
+        }
+    }
 }

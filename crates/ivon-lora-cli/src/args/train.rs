@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::ScreenArgs;
+use crate::settings::{SETTINGS, Setting};
 
 /// Train an adapter, evaluate it, and write it with its posterior
 ///
 /// Flags override the file given by --config, which overrides the defaults. The settings without a flag have a key in that file:
 /// `ivon-lora init` writes one with all of them. Without --model and --data a small built-in model is trained on a built-in data set.
 #[derive(Debug, Default, Args)]
-#[command(after_help = KEYS)]
+#[command(after_help = after_help())]
 pub struct TrainArgs {
     /// A TOML file with the settings of the run
     #[arg(long, value_name = "FILE")]
@@ -48,20 +49,26 @@ pub struct TrainArgs {
     pub screen: ScreenArgs,
 }
 
-const KEYS: &str = "\
-Keys of the file that have no flag: data.tune_share, data.calibrate_share, data.test_share,
-data.test_from, data.group_field, data.seed, lora.layers_to_transform, lora.use_rslora,
-optimizer.epsilon, optimizer.debias, optimizer.hess_approx, optimizer.draw_per,
-optimizer.frozen_hessian, optimizer.no_noise, optimizer.learn_prior, optimizer.members, optimizer.noise_sd,
-optimizer.swag_start, optimizer.swag_rate, optimizer.swag_snapshots, optimizer.swag_rank,
-optimizer.laplace_layers, optimizer.laplace_prediction, optimizer.prior_precision,
-optimizer.tfb_tolerance, optimizer.tfb_samples, optimizer.tfb_examples, optimizer.tfb_halvings,
-optimizer.kl_rate, optimizer.rho_init, optimizer.prior_sd, optimizer.kl_period,
-optimizer.sd_init, optimizer.row_prior_sd,
-train.keep_checkpoints, train.eval_samples, evaluation.batch_tokens.
-
+const EXAMPLE: &str = "\
 Example:
   ivon-lora train --model HuggingFaceTB/SmolLM2-135M --data data/sst2 --task sst2 --steps 400";
+
+/// Columns of the list of keys.
+const WIDTH: usize = 96;
+
+/// The keys of the file that have no flag, from the table of all keys, and an example.
+fn after_help() -> String {
+    let mut lines = vec![String::from("Keys of the file that have no flag:")];
+    let keys: Vec<String> = SETTINGS.iter().filter(|setting| setting.flag.is_none()).map(Setting::name).collect();
+    for (place, key) in keys.iter().enumerate() {
+        let word = format!(" {key}{}", if place + 1 == keys.len() { "." } else { "," });
+        match lines.last_mut() {
+            Some(line) if line.len() + word.len() <= WIDTH => line.push_str(&word),
+            _ => lines.push(word.trim_start().into()),
+        }
+    }
+    format!("{}\n\n{EXAMPLE}", lines.join("\n"))
+}
 
 /// Prompts.
 #[derive(Debug, Default, Args)]
@@ -232,7 +239,7 @@ pub struct MachineArgs {
     /// Threads of the CPU; all by default
     #[arg(long, value_name = "N")]
     pub threads: Option<u32>,
-    /// How the base is kept: f32 or as-is
+    /// How the base is kept: f32, bf16 or as-is
     #[arg(long, value_name = "HOW")]
     pub base_precision: Option<String>,
     /// Keep less for the backward pass and compute it again

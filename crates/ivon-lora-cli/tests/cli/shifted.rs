@@ -36,7 +36,7 @@ fn a_run_is_scored_on_other_sets_and_tells_them_from_its_own() {
     let place = place("ivon");
     let text = place.run(&format!("{COMMAND} --out shift.json")).ok();
     for part in
-        ["\nsst2, test, mean ", "\nother, test, 2 samples ", "\ntexts, texts.jsonl, mean ", "\ntexts, 2 samples, mutual information   0."]
+        ["\nsst2, test, mean ", "\nother, test, 2 samples ", "\ntexts, texts.jsonl, mean ", "\ntexts, 2 samples, mutual information   "]
     {
         assert!(text.contains(part), "{part}: {text}");
     }

@@ -108,7 +108,7 @@ impl PosteriorError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Setting { .. } | Self::Kept { .. } => return None,
-            Self::NotPruned => "without --share and --out the scores at each share are shown all the same",
+            Self::NotPruned => "the scores at each share are shown all the same where no folder is written",
             Self::Parameters { .. } => "do the adapter and its posterior come from one run?",
             Self::Eigenvalue { .. } => "was the file edited?",
             Self::Variance { .. } => "the training run diverged: use an earlier checkpoint",

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::PosteriorError;
-use crate::data::KnownRows;
+use crate::data::{KnownRows, Task};
 use crate::files;
 use crate::lora::portable_base_name;
 use crate::model::DecoderConfig;
@@ -24,8 +24,8 @@ pub struct Sidecar {
     pub format_version: u32,
     /// The version of the program that wrote it.
     pub program_version: String,
-    /// The task: prompt template, fields, scoring; as `data` writes it.
-    pub task: Value,
+    /// The task: prompt template, fields, scoring.
+    pub task: Task,
     /// The answer words with their tokens; empty where every row brings its own choices.
     #[serde(default)]
     pub answers: Vec<Answer>,
@@ -230,7 +230,7 @@ mod tests {
         Sidecar {
             format_version: SIDECAR_FORMAT,
             program_version: "0.1.0".into(),
-            task: json!({ "name": "sst2", "prompt": "Review: {text} Sentiment:" }),
+            task: Task::named("sst2").unwrap(),
             answers: vec![Answer { word: "Negative".into(), tokens: vec![17] }, Answer { word: "Positive".into(), tokens: vec![19] }],
             max_length: 320,
             chat_template: false,
@@ -272,6 +272,8 @@ mod tests {
         assert!(newer.to_string().ends_with("has `2` as `format_version`, expected at most 1") && newer.hint().unwrap().contains("newer"));
         assert!(matches!(refused(&|value| *value = json!([])), PosteriorError::Metadata { key: "format_version", .. }));
         assert!(refused(&|value| drop(value.as_object_mut().unwrap().remove("task"))).to_string().ends_with("missing field `task`"));
+        let task = refused(&|value| value["task"] = json!({ "name": "sst2", "prompt": "{text}" }));
+        assert!(matches!(task, PosteriorError::Malformed { .. }) && task.to_string().contains("unknown field `prompt`"), "{task}");
         assert!(matches!(refused(&|value| value["temperature"] = json!(0)), PosteriorError::Setting { setting: "temperature", .. }));
         assert!(matches!(
             refused(&|value| value["temperature_of_samples"] = json!(-2)),

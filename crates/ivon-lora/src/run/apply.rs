@@ -77,7 +77,7 @@ impl Opened {
                 sidecar.base.name, base.record.name
             )));
         }
-        let named = sidecar.and_then(|sidecar| serde_json::from_value(sidecar.task.clone()).ok());
+        let named = sidecar.map(|sidecar| sidecar.task.clone());
         let task = request.task.clone().or(named).ok_or_else(|| RunError::NoTask { adapter: request.adapter.clone() })?;
         let reading = request.label_reading.or(task.label_reading);
         let task = task.with_label_reading(reading);

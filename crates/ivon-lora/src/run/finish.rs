@@ -205,7 +205,7 @@ impl Finish<'_> {
         Sidecar {
             format_version: SIDECAR_FORMAT,
             program_version: env!("CARGO_PKG_VERSION").into(),
-            task: serde_json::to_value(self.task).unwrap_or_default(),
+            task: self.task.clone(),
             answers: self.answers(),
             max_length: self.config.data.max_length,
             chat_template: self.config.data.chat_template.is_on(),

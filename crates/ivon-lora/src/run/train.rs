@@ -268,10 +268,13 @@ pub(super) fn options(config: &RunConfig) -> EvaluationOptions {
     }
 }
 
+/// Of the library that computes; a test compares it with what the workspace is locked to.
+const BURN_VERSION: &str = "0.22.1";
+
 fn provenance(base: &Base, dataset: &Dataset) -> Provenance {
     Provenance {
         program: env!("CARGO_PKG_VERSION").into(),
-        burn: "0.22.1".into(),
+        burn: BURN_VERSION.into(),
         base: base.record.name.clone(),
         base_hash: base.record.fingerprint.hash.clone(),
         files: dataset.report.files.iter().map(|file| (file.path.clone(), file.sha256.clone())).collect(),
@@ -289,4 +292,18 @@ pub(super) fn answers_of(task: &Task) -> Vec<String> {
 /// Whether choice c means the same word in every row of a task.
 pub(super) fn same_answers(task: &Task) -> bool {
     matches!(task.form, Form::Template { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_burn_that_a_run_names_is_the_one_in_the_lock_file() {
+        let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock");
+        let lock: toml::Table = std::fs::read_to_string(lock).unwrap().parse().unwrap();
+        let packages = lock["package"].as_array().unwrap();
+        let burn = packages.iter().find(|package| package["name"].as_str() == Some("burn")).unwrap();
+        assert_eq!(burn["version"].as_str(), Some(BURN_VERSION));
+    }
 }

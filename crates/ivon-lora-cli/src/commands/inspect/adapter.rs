@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use ivon_lora::data::Task;
 use ivon_lora::lora::{LoraConfig, read_peft_config};
 use ivon_lora::posterior::{PredictWith, Sidecar};
 use ivon_lora::report::{AdapterSpread, LayerSpread, Table, adapter_spread};
@@ -46,7 +45,7 @@ pub fn inspect(folder: &Path) -> Result<AdapterSeen, Failure> {
     let (config, base) = read_peft_config(folder)?;
     let spread = adapter_spread(folder)?;
     let made_for = Sidecar::read(folder)?.map(|sidecar| MadeFor {
-        task: serde_json::from_value::<Task>(sidecar.task).map_or_else(|_| "unknown".into(), |task| task.name),
+        task: sidecar.task.name,
         method: sidecar.method,
         max_length: sidecar.max_length,
         predict_with: sidecar.predict_with,
