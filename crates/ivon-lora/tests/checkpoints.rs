@@ -146,7 +146,7 @@ fn open(folder: &Path) -> Checkpoint {
 const SAID: [(&str, &[&str]); 14] = [
     ("tied, another head", &["another `lm_head.weight`: that one is used"]),
     ("tied qwen2, another head", &["another `lm_head.weight`: that one is used"]),
-    ("a buffer of integers", &["`model.position_ids` (I64 [16])"]),
+    ("a buffer of integers", &["`model.position_ids` (I64, shape [16])"]),
     ("biases that a llama does not have", &["`model.layers.0.self_attn.q_proj.bias`"]),
     ("more layers than the configuration says", &["has layers 2 to 2, which are not used: its configuration says 2 layers"]),
     ("a classifier with tied tables", &["`score.weight`"]),

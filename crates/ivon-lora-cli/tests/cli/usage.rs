@@ -131,5 +131,5 @@ fn standard_input_without_lines_is_an_error() {
         .unwrap();
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
     Ran::of(child.wait_with_output().unwrap())
-        .fails(3, "error: standard input has no lines\n\nhint: give one prompt or one JSON object on each line");
+        .fails(3, "error: `standard-input` has no lines\n\nhint: give one prompt or one JSON object on each line");
 }

@@ -93,6 +93,12 @@ pub enum DataError {
         /// The file or role, with the reason where one is known.
         what: String,
     },
+    /// Nothing came over a stream.
+    #[error("`{name}` has no lines")]
+    EmptyStream {
+        /// Where it comes from.
+        name: String,
+    },
     /// A folder has no file that is named after a role.
     #[error("`{}` has no file named train, tune, calibrate, validation or test, found {}", folder.display(), listed(found))]
     NoSplitFiles {
@@ -320,6 +326,7 @@ impl DataError {
             Self::LineTooLong { .. } => "is this a file with one example on each line?".into(),
             Self::MalformedParquet { .. } => "download it again, or write it with snappy, gzip, zstd or no compression".into(),
             Self::EmptySet { .. } => "check that it is the file you meant, and what was dropped with `ivon-lora data preview`".into(),
+            Self::EmptyStream { .. } => "give one prompt or one JSON object on each line".into(),
             Self::NoSplitFiles { .. } => {
                 "name the files train.jsonl and test.jsonl (or csv, tsv, parquet), or give one file instead of a folder".into()
             }

@@ -72,7 +72,7 @@ pub(super) fn unused(file: &str, config: &DecoderConfig, needed: &BTreeSet<Strin
         notes.push(format!("`{file}` has layers {first} to {last}, which are not used: its configuration says {count} layers"));
     }
     if !others.is_empty() {
-        let named = others.iter().take(NAMED).map(|tensor| format!("`{}` ({} {:?})", tensor.name, tensor.kind, tensor.shape));
+        let named = others.iter().take(NAMED).map(|tensor| format!("`{}` ({}, shape {:?})", tensor.name, tensor.kind, tensor.shape));
         let more = match others.len().saturating_sub(NAMED) {
             0 => String::new(),
             more => format!(" and {more} more"),

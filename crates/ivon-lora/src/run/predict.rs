@@ -80,6 +80,7 @@ struct Asked {
 
 /// Reads what shall be answered.
 fn asked(input: Input, opened: &Opened, carry: &[String], limit: usize, watch: Watch<'_>) -> Result<Asked, RunError> {
+    let is_stream = matches!(input, Input::Stream { .. });
     let (name, questions) = match input {
         Input::Prompts(prompts) => ("the prompts".into(), prompts_of(prompts.into_iter().map(Ok), opened, carry, limit)?),
         Input::Data(path, split) => of_files(&path, split.as_deref(), opened, carry, limit, watch)?,
@@ -92,9 +93,10 @@ fn asked(input: Input, opened: &Opened, carry: &[String], limit: usize, watch: W
             (name, questions)
         }
     };
-    match questions.is_empty() {
-        true => Err(DataError::EmptySet { what: format!("`{name}`") }.into()),
-        false => Ok(Asked { name, questions }),
+    match (questions.is_empty(), is_stream) {
+        (true, true) => Err(DataError::EmptyStream { name }.into()),
+        (true, false) => Err(DataError::EmptySet { what: format!("`{name}`") }.into()),
+        (false, _) => Ok(Asked { name, questions }),
     }
 }
 

@@ -231,7 +231,7 @@ mod tests {
         let values = |name: &str| names::to_hugging_face(name).map_or(vec![1.0], |name| folder.tensor(&name).unwrap().to_f32());
         writer.write_f32(&path, values).unwrap();
         let notes = Checkpoint::open(&path.display().to_string()).unwrap().notes().to_vec();
-        assert_eq!(notes, ["not used, as a llama decoder has no such tensors: `blk.0.ssm_in.weight` (F32 [1]) of `model.gguf`"]);
+        assert_eq!(notes, ["not used, as a llama decoder has no such tensors: `blk.0.ssm_in.weight` (F32, shape [1]) of `model.gguf`"]);
     }
 
     /// The golden llama as GGUF, with the metadata changed.
