@@ -9,9 +9,11 @@ use super::lines::mark_truncated;
 use super::named::{listen, locate_adapter, other_base};
 use super::train::{Watch, answers_of, same_answers};
 use super::{Base, ModelConfig, RunError, RunEvent, Stage, base};
-use crate::data::{self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, Example, LabelReading, Prepared, Role, Source, Split, Task};
+use crate::data::{
+    self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, Example, LabelReading, Prepared, Role, Source, Split, Task, Tokenizer,
+};
 use crate::files;
-use crate::posterior::{PredictWith, Spread};
+use crate::posterior::{PredictWith, Sidecar, Spread};
 use crate::predict::{Evaluated, EvaluationOptions, evaluate as evaluate_set};
 
 /// What `evaluate` is asked for. What is absent comes from the adapter's own `ivon_lora.json`.
@@ -97,21 +99,7 @@ impl Opened {
             PredictWith::Samples if options.samples > 0 => PredictWith::Samples,
             _ => PredictWith::Mean,
         };
-        let chat_template = match &request.chat_template {
-            Some(asked) => {
-                if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.chat_template != asked.is_on()) {
-                    let trained = if sidecar.chat_template { "with" } else { "without" };
-                    watch(RunEvent::Warning(format!("the adapter was trained {trained} a chat template: scores can differ")));
-                }
-                asked.clone()
-            }
-            None => {
-                // The text that the adapter was trained with, whatever the base's own has become.
-                let text = sidecar.and_then(|sidecar| sidecar.chat_template_text.clone());
-                base.tokenizer.chat_template = text.or(base.tokenizer.chat_template);
-                ChatSetting::Own(sidecar.is_some_and(|sidecar| sidecar.chat_template))
-            }
-        };
+        let chat_template = chat_template(request, sidecar, &mut base.tokenizer, watch);
         base.tokenizer = chat_template.put_into(base.tokenizer)?;
         let data = DataConfig {
             max_length: sidecar.map_or(DataConfig::default().max_length, |sidecar| sidecar.max_length),
@@ -170,6 +158,21 @@ impl Opened {
         let mut watch = |done, _| watch(done);
         Ok(evaluate_set(&self.base.network, self.adapter.posterior.as_ref(), scaling, &set.examples, options, &mut watch)?)
     }
+}
+
+/// The chat template that was asked for, else that of the adapter's training, whose text goes before what the base's own has become.
+fn chat_template(request: &EvaluateRequest, sidecar: Option<&Sidecar>, tokenizer: &mut Tokenizer, watch: Watch<'_>) -> ChatSetting {
+    let Some(asked) = &request.chat_template else {
+        if let Some(text) = sidecar.and_then(|sidecar| sidecar.chat_template_text.clone()) {
+            tokenizer.chat_template = Some(text);
+        }
+        return ChatSetting::Own(sidecar.is_some_and(|sidecar| sidecar.chat_template));
+    };
+    if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.chat_template != asked.is_on()) {
+        let trained = if sidecar.chat_template { "with" } else { "without" };
+        watch(RunEvent::Warning(format!("the adapter was trained {trained} a chat template: scores can differ")));
+    }
+    asked.clone()
 }
 
 /// Scores an adapter on a labelled split; writes `evaluation.json` and `predictions.jsonl` where asked to.

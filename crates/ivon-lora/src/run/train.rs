@@ -78,9 +78,7 @@ pub fn train_on(
         found: "absent".into(),
         expected: "the folder that the run writes",
     })?;
-    if let Some(named) = &config.model.adapter {
-        locate_adapter(named, &mut |event| listen(event, watch))?;
-    }
+    let located = with_located_adapter(config, watch)?;
     let folder = RunFolder::take(out, config, start)?;
     if start == Start::Resumed && !folder.resumes && config.train.steps != Some(0) {
         watch(RunEvent::Note("the run has no checkpoint yet: it begins at its first step".into()));
@@ -105,7 +103,7 @@ pub fn train_on(
     let mut base = Base::load(&checkpoint, &config.model)?;
     base.tokenizer = config.data.chat_template.put_into(base.tokenizer)?;
     drop(checkpoint);
-    let (adapter, lora) = first_adapter(config, config.seed, &base)?;
+    let (adapter, lora) = first_adapter(&located, config.seed, &base)?;
     let resolved = RunConfig { lora: lora.clone(), provenance: Some(provenance(&base, dataset)), ..config.clone() };
     folder.write_settings(&resolved)?;
     folder.write_json(folder::SPLITS_FILE, &dataset.ids())?;
@@ -122,7 +120,7 @@ pub fn train_on(
         tune: &sets.tune.examples,
         folder: folder.path(),
     };
-    let (posteriors, trained) = train_all(config, &training, &base, &adapter, folder.resumes, watch)?;
+    let (posteriors, trained) = train_all(&located, &training, &base, &adapter, folder.resumes, watch)?;
     let ended =
         TrainedRun { folder: out.into(), outcome: trained.outcome, steps: trained.steps, kept_step: trained.kept_step, report: None };
     if trained.outcome == Outcome::Interrupted {
@@ -244,14 +242,23 @@ impl Sets {
     }
 }
 
-/// The adapter at its start: a new one from the run's seed, or one that is trained on.
+/// The settings with the folder of the adapter that is trained on in place of its name, which may be the hub's: looked for once, and
+/// before there is any work to lose. What is saved with the run keeps the name.
+fn with_located_adapter(config: &RunConfig, watch: Watch<'_>) -> Result<RunConfig, RunError> {
+    let mut located = config.clone();
+    if let Some(named) = &mut located.model.adapter {
+        *named = locate_adapter(named, &mut |event| listen(event, watch))?;
+    }
+    Ok(located)
+}
+
+/// The adapter at its start: a new one from the run's seed, or one that is trained on, whose folder is known.
 fn first_adapter(config: &RunConfig, seed: u64, base: &Base) -> Result<(Adapter, LoraConfig), RunError> {
     let device = base.device().clone().autodiff();
     match &config.model.adapter {
         None => Ok((Adapter::new(&config.lora, base.config(), seed, &device)?, config.lora.clone())),
         Some(folder) => {
-            let folder = locate_adapter(folder, &mut |_| {})?;
-            let peft = read_peft(&folder, base.config(), &device)?;
+            let peft = read_peft(folder, base.config(), &device)?;
             // Rank and targets are those of the folder; what only training has comes from the settings.
             Ok((peft.adapter, LoraConfig { dropout: config.lora.dropout, ..peft.config }))
         }

@@ -1,3 +1,5 @@
+//! Rows → examples, for the built-in tasks and one's own.
+
 use super::*;
 use serde_json::json;
 

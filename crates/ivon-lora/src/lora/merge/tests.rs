@@ -1,3 +1,5 @@
+//! Merged weights against B A by hand, and what is refused.
+
 use safetensors::SafeTensors;
 
 use super::super::tiny::{adapter, config, golden};

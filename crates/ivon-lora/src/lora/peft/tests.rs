@@ -1,3 +1,5 @@
+//! Adapter folders in PEFT's format, read, written and refused.
+
 use std::fs;
 
 use super::super::tiny::{adapter, config, decoder, golden};

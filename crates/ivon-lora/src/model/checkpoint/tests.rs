@@ -1,3 +1,5 @@
+//! Models opened by name, and those whose files disagree.
+
 use super::*;
 use crate::testing;
 

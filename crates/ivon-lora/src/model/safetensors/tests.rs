@@ -1,3 +1,5 @@
+//! Weights in one file and in several, with an index and without.
+
 use super::*;
 
 /// A safetensors file from its header and data.

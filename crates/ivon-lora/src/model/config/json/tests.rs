@@ -1,3 +1,5 @@
+//! Keys of config.json: used, refused, or without effect.
+
 use serde_json::json;
 
 use super::*;

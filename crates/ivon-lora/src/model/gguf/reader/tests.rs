@@ -1,3 +1,5 @@
+//! GGUF files that are sound, cut short, or lie.
+
 use proptest::prelude::*;
 
 use super::super::writer::{GgufWriter, Metadata};
