@@ -79,7 +79,7 @@ fn a_table_on_standard_input_is_rows_and_columns_go_along() {
     fed(&place, &format!("{command} --carry autor"), table.as_bytes())
         .fails_with(3, &["error: no row of `standard-input` has a field `autor`"]);
     fed(&place, &format!("{PREDICT} --input-format xls"), b"").fails_with(2, &["`--input-format` is `xls`, expected one of `csv`"]);
-    fed(&place, PREDICT, b" \n").fails_with(3, &["`standard-input` has no rows"]);
+    fed(&place, PREDICT, b" \n").fails_with(3, &["`standard-input` has no lines"]);
 }
 
 #[test]
