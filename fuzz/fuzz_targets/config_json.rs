@@ -3,27 +3,15 @@
 
 use std::path::Path;
 
-use ivon_lora::model::{Checkpoint, ModelError};
-use ivon_lora_fuzz::{check, fixed, said, write};
+use ivon_lora_fuzz::{check, lay, look_at_weights, write};
 
 fn prepare(folder: &Path) {
-    write(
-        folder,
-        "model.safetensors",
-        &fixed("model/model.safetensors"),
-    );
+    lay(folder, "model", &["model.safetensors"]);
 }
 
 fn parse(folder: &Path, data: &[u8]) {
     write(folder, "config.json", data);
-    let Some(checkpoint) = said(
-        Checkpoint::open(&folder.to_string_lossy()),
-        ModelError::hint,
-    ) else {
-        return;
-    };
-    let _ = checkpoint.config().inverse_frequencies();
-    let _ = said(checkpoint.fingerprint(), ModelError::hint);
+    look_at_weights(folder);
 }
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| check(data, prepare, parse));

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use ivon_lora::run::{RunError, RunRecord};
-use ivon_lora_fuzz::{check, fixed, said, write};
+use ivon_lora_fuzz::{check, choose, lay, said, write};
 
 const NAMES: [&str; 8] = [
     "run.toml",
@@ -18,21 +18,18 @@ const NAMES: [&str; 8] = [
 ];
 
 fn prepare(folder: &Path) {
-    for name in NAMES {
-        write(folder, name, &fixed(&format!("run/{name}")));
-    }
+    lay(folder, "run", &NAMES);
 }
 
 fn parse(folder: &Path, data: &[u8]) {
-    let Some((first, rest)) = data.split_first() else {
+    let Some((name, rest)) = choose(&NAMES, data) else {
         return;
     };
-    let name = NAMES[usize::from(*first) % NAMES.len()];
     write(folder, name, rest);
     if let Some(record) = said(RunRecord::read(folder), RunError::hint) {
         let _ = said(record.page(), RunError::hint);
     }
-    write(folder, name, &fixed(&format!("run/{name}")));
+    lay(folder, "run", &[name]);
 }
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| check(data, prepare, parse));

@@ -4,10 +4,13 @@
 //! input and 64 MiB beside that. What breaks a promise ends the process, which libFuzzer takes for a crash.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use ivon_lora::model::{Checkpoint, DecoderConfig, ModelError};
 
 /// Bytes of memory for each byte of input.
 const FACTOR: usize = 16;
@@ -58,17 +61,59 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// One of the sound files that `make-seeds` made; a target without them cannot begin.
-pub fn fixed(name: &str) -> Vec<u8> {
+/// One of the sound files that `make-seeds` made, read once; a target without them cannot begin.
+pub fn fixed(name: &str) -> &'static [u8] {
+    static READ: Mutex<BTreeMap<String, &'static [u8]>> = Mutex::new(BTreeMap::new());
+    let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(content) = read.get(name) {
+        return content;
+    }
     let path = fixed_path(name);
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let content =
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let content: &'static [u8] = content.leak();
+    read.insert(name.into(), content);
+    content
+}
+
+/// The shape of the fixed model, read once.
+pub fn fixed_decoder() -> &'static DecoderConfig {
+    static DECODER: OnceLock<DecoderConfig> = OnceLock::new();
+    DECODER.get_or_init(|| {
+        let model = fixed_path("model");
+        Checkpoint::open(&model.to_string_lossy()).expect("the fixed model opens").config().clone()
+    })
+}
+
+/// Puts the named files of a folder of `fixed/` where the parser looks.
+pub fn lay(folder: &Path, from: &str, names: &[&str]) {
+    for name in names {
+        write(folder, name, fixed(&format!("{from}/{name}")));
+    }
+}
+
+/// The file that an input of several kinds is, by its first byte, and its content.
+pub fn choose<'a>(names: &[&'static str], data: &'a [u8]) -> Option<(&'static str, &'a [u8])> {
+    let (first, content) = data.split_first()?;
+    Some((names[usize::from(*first) % names.len()], content))
+}
+
+/// Opens the model in a folder and looks at every tensor of it.
+pub fn look_at_weights(folder: &Path) {
+    let Some(checkpoint) = said(Checkpoint::open(&folder.to_string_lossy()), ModelError::hint)
+    else {
+        return;
+    };
+    let _ = checkpoint.config().inverse_frequencies();
+    let _ = said(checkpoint.fingerprint(), ModelError::hint);
+    for name in checkpoint.names() {
+        let _ = said(checkpoint.tensor(&name), ModelError::hint);
+    }
 }
 
 /// Where it lies.
 pub fn fixed_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixed")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixed").join(name)
 }
 
 /// Gives the parser an input in the process's own folder. `prepare` puts the files there that stay the same.
@@ -76,11 +121,7 @@ pub fn check(data: &[u8], prepare: fn(&Path), parse: fn(&Path, &[u8])) {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         let memory = Path::new("/dev/shm");
-        let root = if memory.is_dir() {
-            memory.to_path_buf()
-        } else {
-            std::env::temp_dir()
-        };
+        let root = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
         let folder = root.join(format!("ivon-lora-fuzz-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("the folder in memory can be made");
         prepare(&folder);
@@ -96,10 +137,7 @@ pub fn check(data: &[u8], prepare: fn(&Path), parse: fn(&Path, &[u8])) {
             .downcast_ref::<String>()
             .map(String::as_str)
             .or(panic.downcast_ref::<&str>().copied());
-        eprintln!(
-            "a panic reached the caller: {}",
-            text.unwrap_or("without a text")
-        );
+        eprintln!("a panic reached the caller: {}", text.unwrap_or("without a text"));
         std::process::abort();
     }
     let seconds = processor_seconds() - started;
@@ -136,10 +174,7 @@ pub fn said<T, E: std::error::Error>(
 
 /// Processor time of this process, all threads.
 fn processor_seconds() -> f64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // Sound: the system writes into `time` and nothing else.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
