@@ -26,7 +26,7 @@ pub struct Source {
 /// Every example of one file, whatever role its name has; rows without a label are kept.
 ///
 /// # Errors
-/// As [`load`], of this file.
+/// As [`load`](super::load), of this file.
 pub fn load_file(path: &Path, task: &Task) -> Result<Source, DataError> {
     load_file_by(path, &task.prepare()?)
 }
