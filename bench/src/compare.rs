@@ -53,28 +53,62 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let mut raw = Vec::new();
     for pass in 0..options.passes {
         for optimizer in ["adamw", "ivon"] {
-            let sides: &[&str] = if options.ours_only { &["ours"] } else { &["ours", "reference"] };
+            let sides: &[&str] = if options.ours_only {
+                &["ours"]
+            } else {
+                &["ours", "reference"]
+            };
             for side in sides {
-                let report = if *side == "ours" { ours(options, optimizer)? } else { reference(options, optimizer)? };
-                eprintln!("pass {pass} {optimizer} {side}: {:.2} s", number(&report, "/sum_step_seconds").unwrap_or(0.0));
-                raw.push(json!({"pass": pass, "optimizer": optimizer, "side": side, "report": report}));
+                let report = if *side == "ours" {
+                    ours(options, optimizer)?
+                } else {
+                    reference(options, optimizer)?
+                };
+                eprintln!(
+                    "pass {pass} {optimizer} {side}: {:.2} s",
+                    number(&report, "/sum_step_seconds").unwrap_or(0.0)
+                );
+                raw.push(
+                    json!({"pass": pass, "optimizer": optimizer, "side": side, "report": report}),
+                );
             }
         }
     }
-    println!("{:8} {:28} {:>10} {:>10} {:>8}", "", "median of passes", "ours", "reference", "ratio");
+    println!(
+        "{:8} {:28} {:>10} {:>10} {:>8}",
+        "", "median of passes", "ours", "reference", "ratio"
+    );
     for optimizer in ["adamw", "ivon"] {
         for (name, pointer) in FIGURES {
-            let (ours, theirs) = (of_side(&raw, optimizer, "ours", pointer), of_side(&raw, optimizer, "reference", pointer));
+            let (ours, theirs) = (
+                of_side(&raw, optimizer, "ours", pointer),
+                of_side(&raw, optimizer, "reference", pointer),
+            );
             let show = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
             let ratio = ours.zip(theirs).map(|(ours, theirs)| ours / theirs);
-            println!("{optimizer:8} {name:28} {:>10} {:>10} {:>8}", show(ours), show(theirs), show(ratio));
+            println!(
+                "{optimizer:8} {name:28} {:>10} {:>10} {:>8}",
+                show(ours),
+                show(theirs),
+                show(ratio)
+            );
         }
     }
-    if let (Some(ivon), Some(adamw)) = (of_side(&raw, "ivon", "ours", FIGURES[1].1), of_side(&raw, "adamw", "ours", FIGURES[1].1)) {
+    if let (Some(ivon), Some(adamw)) = (
+        of_side(&raw, "ivon", "ours", FIGURES[1].1),
+        of_side(&raw, "adamw", "ours", FIGURES[1].1),
+    ) {
         println!("an IVON step over an AdamW step: {:.3}", ivon / adamw);
     }
-    let versions = if options.ours_only { None } else { reference_versions(&options.python) };
-    report::write(options.out.as_deref(), &json!({"reference_versions": versions, "runs": raw}))
+    let versions = if options.ours_only {
+        None
+    } else {
+        reference_versions(&options.python)
+    };
+    report::write(
+        options.out.as_deref(),
+        &json!({"reference_versions": versions, "runs": raw}),
+    )
 }
 
 fn number(report: &Value, pointer: &str) -> Option<f64> {
@@ -84,7 +118,11 @@ fn number(report: &Value, pointer: &str) -> Option<f64> {
 /// The median over a side's runs, in the unit of its row.
 fn of_side(raw: &[Value], optimizer: &str, side: &str, pointer: &str) -> Option<f64> {
     let belongs = |run: &&Value| run["optimizer"] == optimizer && run["side"] == side;
-    let values: Vec<f64> = raw.iter().filter(belongs).filter_map(|run| number(&run["report"], pointer)).collect();
+    let values: Vec<f64> = raw
+        .iter()
+        .filter(belongs)
+        .filter_map(|run| number(&run["report"], pointer))
+        .collect();
     let unit = match pointer {
         pointer if pointer.ends_with("bytes") => 1e-6,
         pointer if pointer.ends_with("operations_per_second") => 1e-9,
@@ -104,21 +142,41 @@ fn reference_versions(python: &Path) -> Option<Value> {
 fn ours(options: &Options, optimizer: &str) -> Result<Value, Failure> {
     let given = &options.ours;
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("ours").args(["--optimizer", optimizer, "--model", &given.model]).arg("--data").arg(&given.data);
-    for (flag, value) in
-        [("--questions", given.questions), ("--eval-limit", given.eval_limit), ("--samples", given.samples), ("--threads", given.threads)]
-    {
+    command
+        .arg("ours")
+        .args(["--optimizer", optimizer, "--model", &given.model])
+        .arg("--data")
+        .arg(&given.data);
+    for (flag, value) in [
+        ("--questions", given.questions),
+        ("--eval-limit", given.eval_limit),
+        ("--samples", given.samples),
+        ("--threads", given.threads),
+    ] {
         command.args([flag, &value.to_string()]);
     }
-    command.args(given.as_is.then_some("--as-is")).args(given.recompute.then_some("--recompute"));
+    command
+        .args(given.as_is.then_some("--as-is"))
+        .args(given.recompute.then_some("--recompute"));
     last_line(command)
 }
 
 fn reference(options: &Options, optimizer: &str) -> Result<Value, Failure> {
     let given = &options.ours;
     let mut command = Command::new(&options.python);
-    command.arg(&options.reference).args(["--optimizer", optimizer]).arg("--data").arg(&given.data);
-    command.args(["--model", &given.model, "--bench", &(given.questions / 4).to_string(), "--train-limit", &given.questions.to_string()]);
+    command
+        .arg(&options.reference)
+        .args(["--optimizer", optimizer])
+        .arg("--data")
+        .arg(&given.data);
+    command.args([
+        "--model",
+        &given.model,
+        "--bench",
+        &(given.questions / 4).to_string(),
+        "--train-limit",
+        &given.questions.to_string(),
+    ]);
     command.args([
         "--eval-limit",
         &given.eval_limit.to_string(),

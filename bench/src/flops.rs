@@ -1,13 +1,19 @@
-//! What a step costs at least: the multiplications by frozen weights, counted as a matrix product counts them.
+//! What a step costs at least: the multiplications by frozen weights, counted as a matrix product
+//! counts them.
 //!
-//! A product of n rows with a matrix of w weights takes 2·n·w operations. Forward, every linear layer is one; backward, the
-//! gradient of its input is another, so that training costs 4 operations per weight and token. Less:
-//! - the last layer works past attention on the asked tokens alone: only K and V are computed for all;
-//! - below the first adapted layer nothing goes back, and in that layer nothing goes through Q, K and V;
-//! - the embedding is looked up, and of the output table only the rows of the answers are read (not counted).
+//! A product of n rows with a matrix of w weights takes 2·n·w operations. Forward, every linear
+//! layer is one; backward, the gradient of its input is another, so that training costs 4
+//! operations per weight and token. Less:
+//! - the last layer works past attention on the asked tokens alone: only K and V are computed for
+//!   all;
+//! - below the first adapted layer nothing goes back, and in that layer nothing goes through Q, K
+//!   and V;
+//! - the embedding is looked up, and of the output table only the rows of the answers are read (not
+//!   counted).
 //!
-//! With recomputation each adapted layer runs forward once more. Attention, norms, low-rank products and the optimizer
-//! are not counted: they are what keeps a program below the rate of a large product.
+//! With recomputation each adapted layer runs forward once more. Attention, norms, low-rank
+//! products and the optimizer are not counted: they are what keeps a program below the rate of a
+//! large product.
 
 use ivon_lora::model::{DecoderConfig, Projection};
 
@@ -22,7 +28,10 @@ pub struct Pass {
 
 /// Weights of all linear layers of one decoder layer.
 pub fn layer_weights(config: &DecoderConfig) -> usize {
-    Projection::ALL.iter().map(|projection| weights(config, *projection)).sum()
+    Projection::ALL
+        .iter()
+        .map(|projection| weights(config, *projection))
+        .sum()
 }
 
 fn weights(config: &DecoderConfig, projection: Projection) -> usize {
@@ -36,25 +45,54 @@ fn reads_input(projection: Projection) -> bool {
 
 impl Pass {
     /// Operations of the products with one layer's weights that `counts`, in one direction.
-    fn layer(self, config: &DecoderConfig, layer: usize, counts: impl Fn(Projection) -> bool) -> f64 {
+    fn layer(
+        self,
+        config: &DecoderConfig,
+        layer: usize,
+        counts: impl Fn(Projection) -> bool,
+    ) -> f64 {
         let last = layer + 1 == config.num_hidden_layers;
         let rows = |projection: Projection| {
-            if last && !matches!(projection, Projection::K | Projection::V) { self.asked } else { self.tokens }
+            if last && !matches!(projection, Projection::K | Projection::V) {
+                self.asked
+            } else {
+                self.tokens
+            }
         };
-        let counted = Projection::ALL.into_iter().filter(|projection| counts(*projection));
-        counted.map(|projection| 2.0 * rows(projection) as f64 * weights(config, projection) as f64).sum()
+        let counted = Projection::ALL
+            .into_iter()
+            .filter(|projection| counts(*projection));
+        counted
+            .map(|projection| 2.0 * rows(projection) as f64 * weights(config, projection) as f64)
+            .sum()
     }
 
     /// Floating-point operations of a forward pass.
     pub fn forward(self, config: &DecoderConfig) -> f64 {
-        (0..config.num_hidden_layers).map(|layer| self.layer(config, layer, |_| true)).sum()
+        (0..config.num_hidden_layers)
+            .map(|layer| self.layer(config, layer, |_| true))
+            .sum()
     }
 
-    /// Floating-point operations of a forward and a backward pass; `first` is the first adapted layer.
+    /// Floating-point operations of a forward and a backward pass; `first` is the first adapted
+    /// layer.
     pub fn training(self, config: &DecoderConfig, first: usize, recompute: bool) -> f64 {
-        let back = |layer: usize| self.layer(config, layer, |projection| layer > first || !reads_input(projection));
-        let again = |layer: usize| if recompute { self.layer(config, layer, |_| true) } else { 0.0 };
-        self.forward(config) + (first..config.num_hidden_layers).map(|layer| back(layer) + again(layer)).sum::<f64>()
+        let back = |layer: usize| {
+            self.layer(config, layer, |projection| {
+                layer > first || !reads_input(projection)
+            })
+        };
+        let again = |layer: usize| {
+            if recompute {
+                self.layer(config, layer, |_| true)
+            } else {
+                0.0
+            }
+        };
+        self.forward(config)
+            + (first..config.num_hidden_layers)
+                .map(|layer| back(layer) + again(layer))
+                .sum::<f64>()
     }
 }
 
@@ -68,20 +106,37 @@ mod tests {
         let config = shapes::named("tiny").unwrap();
         // Q and O have 64 × 64 weights, K and V 32 × 64, the gated layer three of 96 × 64.
         let (input, rest) = (4096.0 + 2.0 * 2048.0, 4096.0 + 3.0 * 6144.0);
-        let pass = Pass { tokens: 10, asked: 3 };
+        let pass = Pass {
+            tokens: 10,
+            asked: 3,
+        };
         let first_layer = 2.0 * 10.0 * (input + rest);
         let last_layer = 2.0 * (10.0 * 2.0 * 2048.0 + 3.0 * (4096.0 + rest));
         assert_eq!(pass.forward(&config), first_layer + last_layer);
-        assert_eq!(pass.training(&config, 0, false), first_layer + 2.0 * last_layer + 2.0 * 10.0 * rest);
-        assert_eq!(pass.training(&config, 1, false), first_layer + last_layer + 2.0 * 3.0 * rest);
-        assert_eq!(pass.training(&config, 1, true), first_layer + 2.0 * last_layer + 2.0 * 3.0 * rest);
+        assert_eq!(
+            pass.training(&config, 0, false),
+            first_layer + 2.0 * last_layer + 2.0 * 10.0 * rest
+        );
+        assert_eq!(
+            pass.training(&config, 1, false),
+            first_layer + last_layer + 2.0 * 3.0 * rest
+        );
+        assert_eq!(
+            pass.training(&config, 1, true),
+            first_layer + 2.0 * last_layer + 2.0 * 3.0 * rest
+        );
     }
 
     #[test]
     fn a_step_of_smollm2_on_four_questions_costs_what_its_weights_say() {
         // 265 tokens, 106.2 million linear weights: 113 GFLOP if nothing were left out.
         let config = shapes::named("smollm2-135m").unwrap();
-        let found = Pass { tokens: 265, asked: 4 }.training(&config, 0, false) / 1e9;
+        let found = Pass {
+            tokens: 265,
+            asked: 4,
+        }
+        .training(&config, 0, false)
+            / 1e9;
         assert!((105.0..112.0).contains(&found), "{found}");
     }
 }

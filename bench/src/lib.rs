@@ -1,7 +1,8 @@
 //! Programs beside the product: measurements of time and memory, and the makers of the toy.
 //!
-//! Each measurement is a process of its own, so that peak memory is that of one side alone: `bench compare` runs
-//! itself as `bench ours …` for our side and the PyTorch stack (`../shared/reference/finetune.py`) for theirs.
+//! Each measurement is a process of its own, so that peak memory is that of one side alone:
+//! `bench compare` runs itself as `bench ours …` for our side and the PyTorch stack
+//! (`../shared/reference/finetune.py`) for theirs.
 
 mod agree;
 mod compare;

@@ -17,7 +17,9 @@ pub fn peak_bytes() -> u64 {
 fn status(key: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(key));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok())
+        .unwrap_or(0)
+        * 1024
 }
 
 /// Processor, cores, instructions, memory, system, and how busy it was.
@@ -26,7 +28,8 @@ pub fn describe() -> Value {
     let field = |path: &str, key: &str| {
         let text = read(path);
         let line = text.lines().find(|line| line.starts_with(key))?;
-        line.split_once(':').map(|(_, value)| value.trim().to_string())
+        line.split_once(':')
+            .map(|(_, value)| value.trim().to_string())
     };
     let numbers = ["cpu family", "model\t", "stepping"].map(|key| field("/proc/cpuinfo", key));
     json!({
@@ -61,8 +64,13 @@ fn instructions() -> Vec<&'static str> {
 pub fn versions() -> Value {
     let lock = include_str!("../../Cargo.lock");
     let version = |name: &str| {
-        let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("name = \"{name}\"\n")))?;
-        entry.lines().find_map(|line| line.strip_prefix("version = ")).map(|version| version.trim_matches('"'))
+        let entry = lock
+            .split("[[package]]")
+            .find(|entry| entry.contains(&format!("name = \"{name}\"\n")))?;
+        entry
+            .lines()
+            .find_map(|line| line.strip_prefix("version = "))
+            .map(|version| version.trim_matches('"'))
     };
     json!({
         "ivon-lora": version("ivon-lora"),
@@ -76,23 +84,40 @@ pub fn versions() -> Value {
 
 /// The commit of the folder that the program is run in; `-dirty` where files differ from it.
 fn commit() -> Option<String> {
-    let output = std::process::Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
+    let output = std::process::Command::new("git")
+        .args(["describe", "--always", "--dirty", "--abbrev=12"])
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
 
 /// The command line, as it could be typed again.
 pub fn command_line() -> String {
-    let quoted = |word: String| if word.contains(char::is_whitespace) { format!("'{word}'") } else { word };
+    let quoted = |word: String| {
+        if word.contains(char::is_whitespace) {
+            format!("'{word}'")
+        } else {
+            word
+        }
+    };
     std::env::args().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// Operations per second of a large f32 product, `[1024, 2048] · [2048, 2048]`, through the gemm crate on all threads
-/// of rayon's pool: the best of `repetitions`, since whatever disturbs a product makes it slower.
+/// Operations per second of a large f32 product, `[1024, 2048] · [2048, 2048]`, through the gemm
+/// crate on all threads of rayon's pool: the best of `repetitions`, since whatever disturbs a
+/// product makes it slower.
 pub fn product_rate(repetitions: usize) -> f64 {
     const M: usize = 1024;
     const K: usize = 2048;
     const N: usize = 2048;
-    let wave = |count: usize| (0..count).map(|index| (index % 257) as f32 / 257.0 - 0.5).collect::<Vec<f32>>();
+    let wave = |count: usize| {
+        (0..count)
+            .map(|index| (index % 257) as f32 / 257.0 - 0.5)
+            .collect::<Vec<f32>>()
+    };
     let (left, right, mut out) = (wave(M * K), wave(K * N), vec![0f32; M * N]);
     let mut best = f64::INFINITY;
     for _ in 0..repetitions {
@@ -123,7 +148,10 @@ pub fn product_rate(repetitions: usize) -> f64 {
         }
         best = best.min(started.elapsed().as_secs_f64());
     }
-    assert!(out.iter().all(|x| x.is_finite()), "a product of finite numbers");
+    assert!(
+        out.iter().all(|x| x.is_finite()),
+        "a product of finite numbers"
+    );
     2.0 * (M * K * N) as f64 / best
 }
 
@@ -133,14 +161,20 @@ mod tests {
 
     #[test]
     fn the_lock_file_names_the_versions() {
-        assert_eq!((&versions()["burn"], &versions()["gemm"]), (&json!("0.22.1"), &json!("0.19.0")));
+        assert_eq!(
+            (&versions()["burn"], &versions()["gemm"]),
+            (&json!("0.22.1"), &json!("0.19.0"))
+        );
     }
 
     #[test]
     #[cfg(target_os = "linux")]
     fn the_machine_is_described_and_memory_is_read() {
         let machine = describe();
-        assert!(machine["processor"].is_string() && machine["cores"].as_u64() > Some(0), "{machine}");
+        assert!(
+            machine["processor"].is_string() && machine["cores"].as_u64() > Some(0),
+            "{machine}"
+        );
         // Resident first: the peak may rise between two readings.
         let resident = resident_bytes();
         assert!(resident > 1 << 20 && peak_bytes() >= resident / 2);

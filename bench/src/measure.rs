@@ -43,29 +43,65 @@ impl Trainer<'_> {
     ///
     /// # Errors
     /// The optimizer's own.
-    pub fn step(&self, optimizer: &mut dyn Optimizer, index: u64, examples: &[&Encoded]) -> Result<Step, Failure> {
+    pub fn step(
+        &self,
+        optimizer: &mut dyn Optimizer,
+        index: u64,
+        examples: &[&Encoded],
+    ) -> Result<Step, Failure> {
         let batch = Questions::pack(examples).batch;
         let first = first_adapted_layer(optimizer.adapter());
         let started = Instant::now();
-        let inner = BatchObjective::new(self.network, self.lora.scaling(), self.lora.dropout, 21, index, &[examples.to_vec()]);
-        let mut objective = Counted { inner, evaluations: 0 };
+        let inner = BatchObjective::new(
+            self.network,
+            self.lora.scaling(),
+            self.lora.dropout,
+            21,
+            index,
+            &[examples.to_vec()],
+        );
+        let mut objective = Counted {
+            inner,
+            evaluations: 0,
+        };
         optimizer.step(self.learning_rate, &mut objective)?;
         let seconds = started.elapsed().as_secs_f64();
-        let pass = Pass { tokens: batch.len(), asked: batch.asked.len() };
-        let operations = objective.evaluations as f64 * pass.training(self.network.config(), first, self.recompute);
-        Ok(Step { seconds, tokens: objective.evaluations * batch.len(), operations })
+        let pass = Pass {
+            tokens: batch.len(),
+            asked: batch.asked.len(),
+        };
+        let operations = objective.evaluations as f64
+            * pass.training(self.network.config(), first, self.recompute);
+        Ok(Step {
+            seconds,
+            tokens: objective.evaluations * batch.len(),
+            operations,
+        })
     }
 }
 
 /// The first layer that carries an adapter.
 fn first_adapted_layer(adapter: &Adapter) -> usize {
-    let adapted = |projection: &Projection, layer: usize| adapter.layers[layer].pair(*projection).is_some();
-    (0..adapter.layers.len()).find(|layer| Projection::ALL.iter().any(|projection| adapted(projection, *layer))).unwrap_or(usize::MAX)
+    let adapted =
+        |projection: &Projection, layer: usize| adapter.layers[layer].pair(*projection).is_some();
+    (0..adapter.layers.len())
+        .find(|layer| {
+            Projection::ALL
+                .iter()
+                .any(|projection| adapted(projection, *layer))
+        })
+        .unwrap_or(usize::MAX)
 }
 
 /// What a method is told of a measurement: so many steps over so many examples.
 pub fn setup(steps: usize, examples: usize, dropout: f64) -> Setup {
-    Setup { seed: 21, steps: steps as u64, steps_per_epoch: steps as u64, examples, dropout }
+    Setup {
+        seed: 21,
+        steps: steps as u64,
+        steps_per_epoch: steps as u64,
+        examples,
+        dropout,
+    }
 }
 
 /// An objective that counts how often it is asked.
@@ -83,7 +119,12 @@ impl Objective for Counted<'_> {
         self.inner.share(micro_batch)
     }
 
-    fn evaluate(&mut self, adapter: &Adapter, micro_batch: usize, draw: u64) -> Result<Evidence, TrainError> {
+    fn evaluate(
+        &mut self,
+        adapter: &Adapter,
+        micro_batch: usize,
+        draw: u64,
+    ) -> Result<Evidence, TrainError> {
         self.evaluations += 1;
         self.inner.evaluate(adapter, micro_batch, draw)
     }
@@ -99,14 +140,21 @@ pub struct Stages {
 impl Stages {
     /// Begins with what the program has before it has done anything.
     pub fn begin(started: Instant) -> Self {
-        let mut stages = Self { started, rows: Vec::new() };
+        let mut stages = Self {
+            started,
+            rows: Vec::new(),
+        };
         stages.end("start");
         stages
     }
 
     /// Notes the end of a stage: seconds since the start, bytes resident, most bytes so far.
     pub fn end(&mut self, stage: &str) {
-        let (seconds, resident, peak) = (self.started.elapsed().as_secs_f64(), resident_bytes(), peak_bytes());
+        let (seconds, resident, peak) = (
+            self.started.elapsed().as_secs_f64(),
+            resident_bytes(),
+            peak_bytes(),
+        );
         self.rows.push(json!({"stage": stage, "seconds": seconds, "resident_bytes": resident, "peak_bytes": peak}));
     }
 
@@ -125,7 +173,8 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 
 /// Operations per second over steps: their sum over their time.
 pub fn rate(steps: &[Step]) -> f64 {
-    steps.iter().map(|step| step.operations).sum::<f64>() / steps.iter().map(|step| step.seconds).sum::<f64>()
+    steps.iter().map(|step| step.operations).sum::<f64>()
+        / steps.iter().map(|step| step.seconds).sum::<f64>()
 }
 
 #[cfg(test)]
@@ -143,22 +192,60 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tiny.gguf");
         let config = shapes::named("tiny").unwrap();
-        write(&path, &config, ivon_lora::model::Encoding::Q8_0, bytes_as_tokens(), 1).unwrap();
+        write(
+            &path,
+            &config,
+            ivon_lora::model::Encoding::Q8_0,
+            bytes_as_tokens(),
+            1,
+        )
+        .unwrap();
         let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
-        let network = Network::new(Decoder::load(&checkpoint, BasePrecision::AsIs).unwrap(), &Device::flex(), false);
-        let lora = LoraConfig { layers_to_transform: Some(vec![1]), ..LoraConfig::default() };
+        let network = Network::new(
+            Decoder::load(&checkpoint, BasePrecision::AsIs).unwrap(),
+            &Device::flex(),
+            false,
+        );
+        let lora = LoraConfig {
+            layers_to_transform: Some(vec![1]),
+            ..LoraConfig::default()
+        };
         let adapter = Adapter::new(&lora, network.config(), 1, &Device::flex().autodiff()).unwrap();
         assert_eq!(first_adapted_layer(&adapter), 1);
-        let mut optimizer = Method::named("adamw").unwrap().settings().start(adapter, &setup(1, 2, 0.0)).unwrap();
+        let mut optimizer = Method::named("adamw")
+            .unwrap()
+            .settings()
+            .start(adapter, &setup(1, 2, 0.0))
+            .unwrap();
         let examples = crate::scaling::point::examples(2, 5, &config, 0);
-        let trainer = Trainer { network: &network, lora: &lora, learning_rate: 1e-3, recompute: false };
-        let step = trainer.step(optimizer.as_mut(), 0, &examples.iter().collect::<Vec<_>>()).unwrap();
-        assert_eq!((step.tokens, step.operations), (10, Pass { tokens: 10, asked: 2 }.training(&config, 1, false)));
+        let trainer = Trainer {
+            network: &network,
+            lora: &lora,
+            learning_rate: 1e-3,
+            recompute: false,
+        };
+        let step = trainer
+            .step(optimizer.as_mut(), 0, &examples.iter().collect::<Vec<_>>())
+            .unwrap();
+        assert_eq!(
+            (step.tokens, step.operations),
+            (
+                10,
+                Pass {
+                    tokens: 10,
+                    asked: 2
+                }
+                .training(&config, 1, false)
+            )
+        );
         assert!(step.seconds > 0.0);
     }
 
     #[test]
     fn a_median_is_the_middle_value() {
-        assert_eq!((median([3.0, 1.0, 2.0]), median([4.0, 1.0]), median([])), (2.0, 4.0, 0.0));
+        assert_eq!(
+            (median([3.0, 1.0, 2.0]), median([4.0, 1.0]), median([])),
+            (2.0, 4.0, 0.0)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! One measurement of our side: steps over the first questions, then an evaluation at the mean and with samples.
+//! One measurement of our side: steps over the first questions, then an evaluation at the mean and
+//! with samples.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -74,8 +75,14 @@ pub fn run(options: &OursOptions) -> Result<(), Failure> {
 
 fn measure(options: &Options) -> Result<serde_json::Value, Failure> {
     let mut stages = Stages::begin(Instant::now());
-    rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global()?;
-    let name = options.data.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads)
+        .build_global()?;
+    let name = options
+        .data
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     let task = Task::named(name)?;
     let checkpoint = Checkpoint::open(&options.model)?;
     let tokenizer = checkpoint.tokenizer()?;
@@ -83,12 +90,24 @@ fn measure(options: &Options) -> Result<serde_json::Value, Failure> {
     let encode = |file: &str, limit: usize| -> Result<Vec<Encoded>, Failure> {
         let mut examples = data::load_file(&options.data.join(file), &task)?.examples;
         examples.truncate(limit);
-        Ok(data::encode_all(&examples, &tokenizer, DataConfig::default().encode_options(&task))?.examples)
+        Ok(data::encode_all(
+            &examples,
+            &tokenizer,
+            DataConfig::default().encode_options(&task),
+        )?
+        .examples)
     };
-    let (train, held) = (encode("train.jsonl", options.questions)?, encode("validation.jsonl", options.eval_limit)?);
+    let (train, held) = (
+        encode("train.jsonl", options.questions)?,
+        encode("validation.jsonl", options.eval_limit)?,
+    );
     drop(tokenizer);
     stages.end("data");
-    let precision = if options.as_is { BasePrecision::AsIs } else { BasePrecision::F32 };
+    let precision = if options.as_is {
+        BasePrecision::AsIs
+    } else {
+        BasePrecision::F32
+    };
     let decoder = Decoder::load(&checkpoint, precision)?;
     stages.end("decoder");
     let device = Device::flex();
@@ -96,12 +115,34 @@ fn measure(options: &Options) -> Result<serde_json::Value, Failure> {
     let lora = LoraConfig::default();
     let method = Method::named(&options.optimizer).ok_or("the optimizer is `ivon` or `adamw`")?;
     let adapter = Adapter::new(&lora, network.config(), 21, &device.clone().autodiff())?;
-    let mut optimizer = method.settings().start(adapter, &setup(WARM_UP + train.len().div_ceil(BATCH), train.len(), lora.dropout))?;
+    let mut optimizer = method.settings().start(
+        adapter,
+        &setup(
+            WARM_UP + train.len().div_ceil(BATCH),
+            train.len(),
+            lora.dropout,
+        ),
+    )?;
     stages.end("network and optimizer");
-    let trainer = Trainer { network: &network, lora: &lora, learning_rate: method.learning_rate(), recompute: options.recompute };
+    let trainer = Trainer {
+        network: &network,
+        lora: &lora,
+        learning_rate: method.learning_rate(),
+        recompute: options.recompute,
+    };
     let mut steps: Vec<Step> = Vec::new();
-    for (index, batch) in train.chunks(BATCH).cycle().take(WARM_UP).chain(train.chunks(BATCH)).enumerate() {
-        steps.push(trainer.step(optimizer.as_mut(), index as u64, &batch.iter().collect::<Vec<_>>())?);
+    for (index, batch) in train
+        .chunks(BATCH)
+        .cycle()
+        .take(WARM_UP)
+        .chain(train.chunks(BATCH))
+        .enumerate()
+    {
+        steps.push(trainer.step(
+            optimizer.as_mut(),
+            index as u64,
+            &batch.iter().collect::<Vec<_>>(),
+        )?);
         if index == 0 {
             stages.end("first step");
         }
@@ -112,13 +153,27 @@ fn measure(options: &Options) -> Result<serde_json::Value, Failure> {
     let posterior = optimizer.posterior();
     let timed = |samples: usize| -> Result<f64, Failure> {
         let before = Instant::now();
-        let wanted = EvaluationOptions { samples, ..EvaluationOptions::default() };
-        evaluate(&network, posterior.as_ref(), lora.scaling(), &held, &wanted, &mut |_, _| true)?;
+        let wanted = EvaluationOptions {
+            samples,
+            ..EvaluationOptions::default()
+        };
+        evaluate(
+            &network,
+            posterior.as_ref(),
+            lora.scaling(),
+            &held,
+            &wanted,
+            &mut |_, _| true,
+        )?;
         Ok(before.elapsed().as_secs_f64())
     };
     let mean_seconds = timed(0)?;
     // The reference times its samples without the mean.
-    let samples_seconds = if options.optimizer == "ivon" { Some(timed(options.samples)? - mean_seconds) } else { None };
+    let samples_seconds = if options.optimizer == "ivon" {
+        Some(timed(options.samples)? - mean_seconds)
+    } else {
+        None
+    };
     stages.end("evaluation");
     let peak = peak_bytes();
     // Last, so that its operands are in nobody's peak.

@@ -1,4 +1,5 @@
-//! Series of points → panels of an SVG figure, two beside each other. Every panel begins at zero, so that heights compare.
+//! Series of points → panels of an SVG figure, two beside each other. Every panel begins at zero,
+//! so that heights compare.
 
 use std::fmt::Write;
 
@@ -23,8 +24,16 @@ pub struct Panel {
 impl Panel {
     /// A panel; points that are not finite or negative are left out.
     pub fn new(title: &str, axis: Axis, unit: &str, points: Vec<(f64, f64)>) -> Self {
-        let shown = points.into_iter().filter(|(x, y)| x.is_finite() && y.is_finite() && *x >= 0.0 && *y >= 0.0).collect();
-        Self { title: title.into(), axis, unit: unit.into(), points: shown }
+        let shown = points
+            .into_iter()
+            .filter(|(x, y)| x.is_finite() && y.is_finite() && *x >= 0.0 && *y >= 0.0)
+            .collect();
+        Self {
+            title: title.into(),
+            axis,
+            unit: unit.into(),
+            points: shown,
+        }
     }
 }
 
@@ -62,49 +71,96 @@ fn draw(panel: &Panel, svg: &mut String) {
         Axis::Numbers(_) => scale(largest(|point| point.0)),
     };
     // Names stand in the middle of their share of the axis.
-    let shift = if matches!(panel.axis, Axis::Names(_)) { 0.5 } else { 0.0 };
+    let shift = if matches!(panel.axis, Axis::Names(_)) {
+        0.5
+    } else {
+        0.0
+    };
     let across = |x: f64| LEFT + (x + shift) / right * (WIDTH - LEFT - RIGHT);
     let up = |y: f64| HEIGHT - BOTTOM - y / top * (HEIGHT - TOP - BOTTOM);
-    text(svg, WIDTH / 2.0, 18.0, "middle", &format!("{}, {}", panel.title, panel.unit));
+    text(
+        svg,
+        WIDTH / 2.0,
+        18.0,
+        "middle",
+        &format!("{}, {}", panel.title, panel.unit),
+    );
     for tick in ticks(step, top) {
         let y = up(tick);
-        let _ = writeln!(svg, "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{:.1}\" y2=\"{y:.1}\" stroke=\"#ddd\"/>", WIDTH - RIGHT);
+        let _ = writeln!(
+            svg,
+            "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{:.1}\" y2=\"{y:.1}\" stroke=\"#ddd\"/>",
+            WIDTH - RIGHT
+        );
         text(svg, LEFT - 6.0, y + 4.0, "end", &plain(tick));
     }
     match &panel.axis {
         Axis::Names(names) => {
             for (at, name) in names.iter().enumerate() {
-                text(svg, across(at as f64), HEIGHT - BOTTOM + 18.0, "middle", name);
+                text(
+                    svg,
+                    across(at as f64),
+                    HEIGHT - BOTTOM + 18.0,
+                    "middle",
+                    name,
+                );
             }
         }
         Axis::Numbers(of_what) => {
             for tick in ticks(x_step, right) {
-                text(svg, across(tick), HEIGHT - BOTTOM + 16.0, "middle", &plain(tick));
+                text(
+                    svg,
+                    across(tick),
+                    HEIGHT - BOTTOM + 16.0,
+                    "middle",
+                    &plain(tick),
+                );
             }
             text(svg, WIDTH / 2.0, HEIGHT - 10.0, "middle", of_what);
         }
     }
-    let line: Vec<String> = panel.points.iter().map(|(x, y)| format!("{:.1},{:.1}", across(*x), up(*y))).collect();
+    let line: Vec<String> = panel
+        .points
+        .iter()
+        .map(|(x, y)| format!("{:.1},{:.1}", across(*x), up(*y)))
+        .collect();
     if matches!(panel.axis, Axis::Numbers(_)) {
-        let _ = writeln!(svg, "<polyline points=\"{}\" fill=\"none\" stroke=\"#2a6f97\" stroke-width=\"2\"/>", line.join(" "));
+        let _ = writeln!(
+            svg,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"#2a6f97\" stroke-width=\"2\"/>",
+            line.join(" ")
+        );
     }
     for (x, y) in &panel.points {
-        let _ = writeln!(svg, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\" fill=\"#2a6f97\"/>", across(*x), up(*y));
+        let _ = writeln!(
+            svg,
+            "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\" fill=\"#2a6f97\"/>",
+            across(*x),
+            up(*y)
+        );
     }
 }
 
 fn text(svg: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
     let escaped = text.replace('&', "&amp;").replace('<', "&lt;");
-    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{escaped}</text>");
+    let _ = writeln!(
+        svg,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{escaped}</text>"
+    );
 }
 
-/// A round step of 1, 2 or 5 times a power of ten that makes three to seven parts, and the end of the last part.
+/// A round step of 1, 2 or 5 times a power of ten that makes three to seven parts, and the end of
+/// the last part.
 fn scale(largest: f64) -> (f64, f64) {
     if largest <= 0.0 {
         return (1.0, 1.0);
     }
     let power = 10f64.powf((largest / 3.0).log10().floor());
-    let step = [5.0, 2.0, 1.0].into_iter().map(|factor| factor * power).find(|step| largest / step >= 3.0).unwrap_or(power);
+    let step = [5.0, 2.0, 1.0]
+        .into_iter()
+        .map(|factor| factor * power)
+        .find(|step| largest / step >= 3.0)
+        .unwrap_or(power);
     (step, (largest / step).ceil() * step)
 }
 
@@ -127,9 +183,17 @@ mod tests {
         for largest in [0.0004, 0.03, 1.0, 2.99, 3.0, 7.1, 99.0, 1000.0, 48_613.0] {
             let (step, end) = scale(largest);
             let parts = (end / step).round();
-            assert!(end >= largest * (1.0 - 1e-12) && (3.0..=8.0).contains(&parts), "{largest}: {step} {end}");
+            assert!(
+                end >= largest * (1.0 - 1e-12) && (3.0..=8.0).contains(&parts),
+                "{largest}: {step} {end}"
+            );
             let mantissa = step / 10f64.powf(step.log10().floor());
-            assert!([1.0, 2.0, 5.0, 10.0].iter().any(|round| (mantissa - round).abs() < 1e-9), "{step}");
+            assert!(
+                [1.0, 2.0, 5.0, 10.0]
+                    .iter()
+                    .any(|round| (mantissa - round).abs() < 1e-9),
+                "{step}"
+            );
         }
     }
 
@@ -137,12 +201,29 @@ mod tests {
     fn every_point_is_drawn_and_the_figure_is_well_formed() {
         let names = Axis::Names(vec!["1 × 64".into(), "a < b".into()]);
         let panels = [
-            Panel::new("time", names, "ms", vec![(0.0, 1.0), (1.0, 2.0), (1.0, f64::NAN)]),
-            Panel::new("memory", Axis::Numbers("steps".into()), "MB", vec![(0.0, 10.0), (100.0, 12.0), (200.0, 11.0)]),
+            Panel::new(
+                "time",
+                names,
+                "ms",
+                vec![(0.0, 1.0), (1.0, 2.0), (1.0, f64::NAN)],
+            ),
+            Panel::new(
+                "memory",
+                Axis::Numbers("steps".into()),
+                "MB",
+                vec![(0.0, 10.0), (100.0, 12.0), (200.0, 11.0)],
+            ),
         ];
         let svg = figure(&panels);
         assert_eq!(svg.matches("<circle").count(), 5);
-        assert_eq!((svg.matches("<polyline").count(), svg.matches("<g ").count(), svg.matches("</g>").count()), (1, 2, 2));
+        assert_eq!(
+            (
+                svg.matches("<polyline").count(),
+                svg.matches("<g ").count(),
+                svg.matches("</g>").count()
+            ),
+            (1, 2, 2)
+        );
         assert!(svg.contains("a &lt; b") && svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
     }
 }

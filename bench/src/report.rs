@@ -19,7 +19,10 @@ pub fn write(out: Option<&Path>, report: &Value) -> Result<(), Failure> {
         "versions": machine::versions(),
         "report": report,
     });
-    Ok(ivon_lora::files::write_bytes(out, (serde_json::to_string_pretty(&whole)? + "\n").as_bytes())?)
+    Ok(ivon_lora::files::write_bytes(
+        out,
+        (serde_json::to_string_pretty(&whole)? + "\n").as_bytes(),
+    )?)
 }
 
 /// Runs a measurement and reads the JSON of its last line.
@@ -27,8 +30,15 @@ pub fn write(out: Option<&Path>, report: &Value) -> Result<(), Failure> {
 /// # Errors
 /// If the process fails or prints something else.
 pub fn last_line(mut command: Command) -> Result<Value, Failure> {
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().last().filter(|_| output.status.success()).ok_or_else(|| format!("{command:?} failed"))?;
+    let line = text
+        .lines()
+        .last()
+        .filter(|_| output.status.success())
+        .ok_or_else(|| format!("{command:?} failed"))?;
     Ok(serde_json::from_str(line)?)
 }

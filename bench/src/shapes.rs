@@ -75,9 +75,13 @@ mod tests {
 
     #[test]
     fn every_shape_is_valid_and_has_the_parameters_that_its_name_says() {
-        for (name, millions) in
-            [("smollm2-135m", 134.5), ("smollm2-360m", 361.8), ("tinyllama-1.1b", 1100.0), ("smollm2-1.7b", 1711.4), ("llama-2-7b", 6738.4)]
-        {
+        for (name, millions) in [
+            ("smollm2-135m", 134.5),
+            ("smollm2-360m", 361.8),
+            ("tinyllama-1.1b", 1100.0),
+            ("smollm2-1.7b", 1711.4),
+            ("llama-2-7b", 6738.4),
+        ] {
             let config = named(name).unwrap();
             config.validate(name).unwrap();
             let found = parameters(&config) as f64 / 1e6;

@@ -1,7 +1,9 @@
-//! A shape's name → a GGUF file of that shape with random weights, for measurements that need a size and no meaning.
+//! A shape's name → a GGUF file of that shape with random weights, for measurements that need a
+//! size and no meaning.
 //!
-//! Quantised blocks are not computed from numbers: their bytes are drawn. Any 32 quants beside a scale are a valid block,
-//! so seven billion numbers cost what writing them costs. Each tensor streams through a buffer of some hundred kilobytes.
+//! Quantised blocks are not computed from numbers: their bytes are drawn. Any 32 quants beside a
+//! scale are a valid block, so seven billion numbers cost what writing them costs. Each tensor
+//! streams through a buffer of some hundred kilobytes.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -23,7 +25,8 @@ pub struct Options {
     /// How matrices are encoded: `q4_0`, `q8_0` or `f16`; norms are F32.
     #[arg(long, default_value = "q4_0")]
     encoding: String,
-    /// A GGUF file whose tokenizer is taken, cut to the shape's number of tokens; else every byte is a token.
+    /// A GGUF file whose tokenizer is taken, cut to the shape's number of tokens; else every byte
+    /// is a token.
     #[arg(long)]
     tokenizer: Option<PathBuf>,
     /// Names the random numbers.
@@ -39,13 +42,22 @@ const AT_ONCE: usize = 8192;
 
 /// Writes the file and says how large it is.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let config = shapes::named(&options.shape)
-        .ok_or_else(|| format!("there is no shape `{}`, there are {}", options.shape, shapes::names().join(", ")))?;
+    let config = shapes::named(&options.shape).ok_or_else(|| {
+        format!(
+            "there is no shape `{}`, there are {}",
+            options.shape,
+            shapes::names().join(", ")
+        )
+    })?;
     let encoding = match options.encoding.as_str() {
         "q4_0" => Encoding::Q4_0,
         "q8_0" => Encoding::Q8_0,
         "f16" => Encoding::F16,
-        other => return Err(format!("the encoding is `{other}`, expected `q4_0`, `q8_0` or `f16`").into()),
+        other => {
+            return Err(
+                format!("the encoding is `{other}`, expected `q4_0`, `q8_0` or `f16`").into(),
+            );
+        }
     };
     let tokenizer = match &options.tokenizer {
         Some(path) => tokenizer_of(&GgufFile::open(path)?, config.vocab_size)?,
@@ -53,7 +65,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     };
     write(&options.out, &config, encoding, tokenizer, options.seed)?;
     let bytes = std::fs::metadata(&options.out)?.len();
-    println!("`{}`: {} parameters, {bytes} bytes", options.out.display(), shapes::parameters(&config));
+    println!(
+        "`{}`: {} parameters, {bytes} bytes",
+        options.out.display(),
+        shapes::parameters(&config)
+    );
     Ok(())
 }
 
@@ -74,12 +90,34 @@ pub fn write(
     }
     let tensors = tensors(config);
     for (name, shape) in &tensors {
-        writer.tensor(name, shape, if shape.len() == 1 { Encoding::F32 } else { encoding })?;
+        writer.tensor(
+            name,
+            shape,
+            if shape.len() == 1 {
+                Encoding::F32
+            } else {
+                encoding
+            },
+        )?;
     }
-    writer.write(path, |name, out| match tensors.iter().find(|(known, _)| known == name).map(|(_, shape)| shape.as_slice()) {
-        Some([rows, columns]) => random_matrix(encoding, *rows, *columns, &mut stream(seed, Purpose::Generation, 0, 0, name), out),
-        Some(shape) => (0..shape.iter().product()).try_for_each(|_| out.write_all(&1f32.to_le_bytes())),
-        None => Ok(()),
+    writer.write(path, |name, out| {
+        match tensors
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, shape)| shape.as_slice())
+        {
+            Some([rows, columns]) => random_matrix(
+                encoding,
+                *rows,
+                *columns,
+                &mut stream(seed, Purpose::Generation, 0, 0, name),
+                out,
+            ),
+            Some(shape) => {
+                (0..shape.iter().product()).try_for_each(|_| out.write_all(&1f32.to_le_bytes()))
+            }
+            None => Ok(()),
+        }
     })?;
     Ok(())
 }
@@ -97,16 +135,26 @@ fn shape_metadata(config: &DecoderConfig) -> Vec<(String, Metadata)> {
         ("vocab_size", config.vocab_size),
     ]
     .map(|(key, value)| (key, Metadata::U32(value as u32)));
-    let real = [("attention.layer_norm_rms_epsilon", config.rms_norm_eps), ("rope.freq_base", config.rope_theta)]
-        .map(|(key, value)| (key, Metadata::F32(value as f32)));
-    whole.into_iter().chain(real).map(|(key, value)| (format!("llama.{key}"), value)).collect()
+    let real = [
+        ("attention.layer_norm_rms_epsilon", config.rms_norm_eps),
+        ("rope.freq_base", config.rope_theta),
+    ]
+    .map(|(key, value)| (key, Metadata::F32(value as f32)));
+    whole
+        .into_iter()
+        .chain(real)
+        .map(|(key, value)| (format!("llama.{key}"), value))
+        .collect()
 }
 
 /// Names, in GGUF's words, and shapes of all tensors.
 fn tensors(config: &DecoderConfig) -> Vec<(String, Vec<usize>)> {
     let table = vec![config.vocab_size, config.hidden_size];
     let norm = vec![config.hidden_size];
-    let mut tensors = vec![("token_embd.weight".to_string(), table.clone()), ("output_norm.weight".into(), norm.clone())];
+    let mut tensors = vec![
+        ("token_embd.weight".to_string(), table.clone()),
+        ("output_norm.weight".into(), norm.clone()),
+    ];
     if !config.tie_word_embeddings {
         tensors.push(("output.weight".into(), table));
     }
@@ -123,9 +171,16 @@ fn tensors(config: &DecoderConfig) -> Vec<(String, Vec<usize>)> {
 
 /// Random numbers of mean 0 and standard deviation 1/√columns, already encoded.
 ///
-/// Quants are uniform over their whole range of n values, one more below zero than above, and so of mean −½; the scale's sign
-/// is random too, so that the mean is 0 all the same. Their mean square is (n² − 1) / 12 + ¼ = (n² + 2) / 12.
-fn random_matrix(encoding: Encoding, rows: usize, columns: usize, random: &mut impl Rng, out: &mut dyn Write) -> io::Result<()> {
+/// Quants are uniform over their whole range of n values, one more below zero than above, and so of
+/// mean −½; the scale's sign is random too, so that the mean is 0 all the same. Their mean square
+/// is (n² − 1) / 12 + ¼ = (n² + 2) / 12.
+fn random_matrix(
+    encoding: Encoding,
+    rows: usize,
+    columns: usize,
+    random: &mut impl Rng,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let (numbers, bytes) = encoding.block();
     let deviation = 1.0 / (columns as f32).sqrt();
     let uniform = |values: f32| ((values * values + 2.0) / 12.0).sqrt();
@@ -136,8 +191,12 @@ fn random_matrix(encoding: Encoding, rows: usize, columns: usize, random: &mut i
         let drawn = &mut buffer[..blocks * bytes];
         random.fill_bytes(drawn);
         match encoding {
-            Encoding::Q4_0 => drawn.chunks_exact_mut(bytes).for_each(|block| scale(block, deviation / uniform(16.0))),
-            Encoding::Q8_0 => drawn.chunks_exact_mut(bytes).for_each(|block| scale(block, deviation / uniform(256.0))),
+            Encoding::Q4_0 => drawn
+                .chunks_exact_mut(bytes)
+                .for_each(|block| scale(block, deviation / uniform(16.0))),
+            Encoding::Q8_0 => drawn
+                .chunks_exact_mut(bytes)
+                .for_each(|block| scale(block, deviation / uniform(256.0))),
             _ => drawn.as_chunks_mut().0.iter_mut().for_each(|number| {
                 let whole = f32::from(i16::from_le_bytes(*number));
                 *number = f16::from_f32(whole * deviation / uniform(65_536.0)).to_le_bytes();
@@ -155,9 +214,13 @@ fn scale(block: &mut [u8], size: f32) {
     block[..2].copy_from_slice(&f16::from_f32(signed).to_le_bytes());
 }
 
-/// Every byte is a token, and so is every letter of ASCII with a space before it (the tasks' answers are such).
+/// Every byte is a token, and so is every letter of ASCII with a space before it (the tasks'
+/// answers are such).
 pub fn bytes_as_tokens() -> Vec<(String, Metadata)> {
-    let mut tokens: Vec<String> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().map(String::from).collect();
+    let mut tokens: Vec<String> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet()
+        .into_iter()
+        .map(String::from)
+        .collect();
     tokens.sort();
     let letters: Vec<String> = ('A'..='Z').chain('a'..='z').map(String::from).collect();
     tokens.extend(letters.iter().map(|letter| format!("Ġ{letter}")));
@@ -175,14 +238,26 @@ pub fn bytes_as_tokens() -> Vec<(String, Metadata)> {
 /// # Errors
 /// If the file's entries cannot be read.
 fn tokenizer_of(file: &GgufFile, vocab_size: usize) -> Result<Vec<(String, Metadata)>, Failure> {
-    let known: std::collections::HashSet<&str> =
-        file.texts("tokenizer.ggml.tokens")?.unwrap_or_default().into_iter().take(vocab_size).collect();
+    let known: std::collections::HashSet<&str> = file
+        .texts("tokenizer.ggml.tokens")?
+        .unwrap_or_default()
+        .into_iter()
+        .take(vocab_size)
+        .collect();
     let whole = |merge: &&str| {
         let parts = merge.split_once(' ');
-        parts.is_some_and(|(left, right)| [left, right, &format!("{left}{right}")].iter().all(|part| known.contains(part)))
+        parts.is_some_and(|(left, right)| {
+            [left, right, &format!("{left}{right}")]
+                .iter()
+                .all(|part| known.contains(part))
+        })
     };
     let mut entries = Vec::new();
-    for (key, value) in file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
+    for (key, value) in file
+        .metadata()
+        .iter()
+        .filter(|(key, _)| key.starts_with("tokenizer."))
+    {
         let value = match value {
             Value::Bool(flag) => Metadata::Bool(*flag),
             Value::Text(text) => Metadata::Text(text.clone()),
@@ -190,18 +265,38 @@ fn tokenizer_of(file: &GgufFile, vocab_size: usize) -> Result<Vec<(String, Metad
             Value::Unsigned(number) if *number < vocab_size as u64 => Metadata::U32(*number as u32),
             // A special token that was cut off.
             Value::Unsigned(_) | Value::Signed(_) => continue,
-            Value::Array(_) if key.ends_with(".merges") => {
-                Metadata::Texts(file.texts(key)?.unwrap_or_default().into_iter().filter(whole).map(String::from).collect())
-            }
-            Value::Array(_) if key.ends_with(".tokens") => {
-                Metadata::Texts(file.texts(key)?.unwrap_or_default().into_iter().take(vocab_size).map(String::from).collect())
-            }
-            Value::Array(_) if key.ends_with(".token_type") => {
-                Metadata::I32s(file.numbers(key)?.unwrap_or_default().into_iter().take(vocab_size).map(|kind| kind as i32).collect())
-            }
-            Value::Array(_) if key.ends_with(".scores") => {
-                Metadata::F32s(file.numbers(key)?.unwrap_or_default().into_iter().take(vocab_size).map(|score| score as f32).collect())
-            }
+            Value::Array(_) if key.ends_with(".merges") => Metadata::Texts(
+                file.texts(key)?
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter(whole)
+                    .map(String::from)
+                    .collect(),
+            ),
+            Value::Array(_) if key.ends_with(".tokens") => Metadata::Texts(
+                file.texts(key)?
+                    .unwrap_or_default()
+                    .into_iter()
+                    .take(vocab_size)
+                    .map(String::from)
+                    .collect(),
+            ),
+            Value::Array(_) if key.ends_with(".token_type") => Metadata::I32s(
+                file.numbers(key)?
+                    .unwrap_or_default()
+                    .into_iter()
+                    .take(vocab_size)
+                    .map(|kind| kind as i32)
+                    .collect(),
+            ),
+            Value::Array(_) if key.ends_with(".scores") => Metadata::F32s(
+                file.numbers(key)?
+                    .unwrap_or_default()
+                    .into_iter()
+                    .take(vocab_size)
+                    .map(|score| score as f32)
+                    .collect(),
+            ),
             Value::Array(_) => continue,
         };
         entries.push((key.clone(), value));
@@ -221,35 +316,76 @@ mod tests {
 
     fn written(folder: &Path, encoding: Encoding) -> PathBuf {
         let path = folder.join(format!("{}.gguf", encoding.name()));
-        write(&path, &shapes::named("tiny").unwrap(), encoding, bytes_as_tokens(), 1).unwrap();
+        write(
+            &path,
+            &shapes::named("tiny").unwrap(),
+            encoding,
+            bytes_as_tokens(),
+            1,
+        )
+        .unwrap();
         path
     }
 
     fn logits(checkpoint: &Checkpoint, precision: BasePrecision, tokens: &[u32]) -> Vec<f32> {
-        let network = Network::new(Decoder::load(checkpoint, precision).unwrap(), &Device::flex(), false);
+        let network = Network::new(
+            Decoder::load(checkpoint, precision).unwrap(),
+            &Device::flex(),
+            false,
+        );
         let mut batch = Batch::default();
         let prompt = batch.push(tokens, None, 0);
         batch.ask_last(prompt);
         let none = Adapter { layers: Vec::new() };
-        let hidden = network.hidden(&batch, LowRank { adapter: &none, scaling: 0.0, dropout: None });
-        network.logits_of(hidden, &(0..512).collect::<Vec<_>>()).into_data().try_to_vec().unwrap()
+        let hidden = network.hidden(
+            &batch,
+            LowRank {
+                adapter: &none,
+                scaling: 0.0,
+                dropout: None,
+            },
+        );
+        network
+            .logits_of(hidden, &(0..512).collect::<Vec<_>>())
+            .into_data()
+            .try_to_vec()
+            .unwrap()
     }
 
     #[test]
     fn a_written_model_opens_tokenises_and_runs_in_every_encoding() {
         let folder = tempfile::tempdir().unwrap();
         for encoding in [Encoding::Q4_0, Encoding::Q8_0, Encoding::F16] {
-            let checkpoint = Checkpoint::open(&written(folder.path(), encoding).display().to_string()).unwrap();
-            assert_eq!(checkpoint.config(), &DecoderConfig { rms_norm_eps: f64::from(1e-5f32), ..shapes::named("tiny").unwrap() });
-            assert_eq!(checkpoint.parameters(), shapes::parameters(checkpoint.config()) as u64);
+            let checkpoint =
+                Checkpoint::open(&written(folder.path(), encoding).display().to_string()).unwrap();
+            assert_eq!(
+                checkpoint.config(),
+                &DecoderConfig {
+                    rms_norm_eps: f64::from(1e-5f32),
+                    ..shapes::named("tiny").unwrap()
+                }
+            );
+            assert_eq!(
+                checkpoint.parameters(),
+                shapes::parameters(checkpoint.config()) as u64
+            );
             let tokenizer = checkpoint.tokenizer().unwrap();
             assert_eq!(tokenizer.encode(" A", false).unwrap().len(), 1);
             let tokens = tokenizer.encode("Which one? A. é Answer:", true).unwrap();
-            let [widened, kept] = [BasePrecision::F32, BasePrecision::AsIs].map(|precision| logits(&checkpoint, precision, &tokens));
+            let [widened, kept] = [BasePrecision::F32, BasePrecision::AsIs]
+                .map(|precision| logits(&checkpoint, precision, &tokens));
             let largest = widened.iter().fold(0f32, |largest, x| largest.max(x.abs()));
             // 512 outputs of variance about 1.
-            assert!(widened.iter().all(|x| x.is_finite()) && (2.0..6.0).contains(&largest), "{largest}");
-            assert!(widened.iter().zip(&kept).all(|(a, b)| (a - b).abs() <= 1e-3 * largest));
+            assert!(
+                widened.iter().all(|x| x.is_finite()) && (2.0..6.0).contains(&largest),
+                "{largest}"
+            );
+            assert!(
+                widened
+                    .iter()
+                    .zip(&kept)
+                    .all(|(a, b)| (a - b).abs() <= 1e-3 * largest)
+            );
         }
     }
 
@@ -257,13 +393,19 @@ mod tests {
     fn random_blocks_have_mean_0_and_the_deviation_of_a_linear_layer() {
         let folder = tempfile::tempdir().unwrap();
         for encoding in [Encoding::Q4_0, Encoding::Q8_0, Encoding::F16] {
-            let checkpoint = Checkpoint::open(&written(folder.path(), encoding).display().to_string()).unwrap();
+            let checkpoint =
+                Checkpoint::open(&written(folder.path(), encoding).display().to_string()).unwrap();
             let values = checkpoint.tensor("lm_head.weight").unwrap().to_f32();
             let count = values.len() as f64;
             let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
             let square = values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / count;
             // 32,768 numbers of deviation 1/8; those of a block share a sign of −0.5 steps.
-            assert!(mean.abs() < 0.004 && (square.sqrt() - 0.125).abs() < 0.002, "{} {mean} {}", encoding.name(), square.sqrt());
+            assert!(
+                mean.abs() < 0.004 && (square.sqrt() - 0.125).abs() < 0.002,
+                "{} {mean} {}",
+                encoding.name(),
+                square.sqrt()
+            );
         }
     }
 
@@ -271,7 +413,10 @@ mod tests {
     fn the_same_seed_gives_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let first = std::fs::read(written(folder.path(), Encoding::Q4_0)).unwrap();
-        assert_eq!(first, std::fs::read(written(folder.path(), Encoding::Q4_0)).unwrap());
+        assert_eq!(
+            first,
+            std::fs::read(written(folder.path(), Encoding::Q4_0)).unwrap()
+        );
     }
 
     #[test]
@@ -281,8 +426,21 @@ mod tests {
         // 256 bytes and ` A` to ` J`.
         let cut = tokenizer_of(&file, 266).unwrap();
         let path = folder.path().join("cut.gguf");
-        write(&path, &shapes::named("tiny").unwrap(), Encoding::F16, cut, 1).unwrap();
-        let tokenizer = Checkpoint::open(&path.display().to_string()).unwrap().tokenizer().unwrap();
-        assert_eq!([" A", " J", " K"].map(|text| tokenizer.encode(text, false).unwrap().len()), [1, 1, 2]);
+        write(
+            &path,
+            &shapes::named("tiny").unwrap(),
+            Encoding::F16,
+            cut,
+            1,
+        )
+        .unwrap();
+        let tokenizer = Checkpoint::open(&path.display().to_string())
+            .unwrap()
+            .tokenizer()
+            .unwrap();
+        assert_eq!(
+            [" A", " J", " K"].map(|text| tokenizer.encode(text, false).unwrap().len()),
+            [1, 1, 2]
+        );
     }
 }

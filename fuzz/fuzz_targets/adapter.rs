@@ -23,7 +23,10 @@ fn parse(folder: &Path, data: &[u8]) {
         "ivon_lora.json" => drop(said(Sidecar::read(folder), PosteriorError::hint)),
         _ => {
             let _ = said(read_peft_config(folder), LoraError::hint);
-            let _ = said(read_peft(folder, fixed_decoder(), &Device::flex()), LoraError::hint);
+            let _ = said(
+                read_peft(folder, fixed_decoder(), &Device::flex()),
+                LoraError::hint,
+            );
             lay(folder, "adapter", &[name]);
         }
     }

@@ -31,17 +31,26 @@ fn parse(folder: &Path, data: &[u8]) {
 fn restore(folder: &Path, name: &str) {
     let decoder = fixed_decoder();
     let checkpoints = Checkpoints::new(folder.into(), 2);
-    let Some(saved) = said(checkpoints.load_newest(decoder, &Device::flex()), TrainError::hint)
-    else {
+    let Some(saved) = said(
+        checkpoints.load_newest(decoder, &Device::flex()),
+        TrainError::hint,
+    ) else {
         return;
     };
     if name == "optimizer.bin" {
         let device = Device::flex().autodiff();
-        let start = read_peft(folder, decoder, &device).expect("the fixed adapter opens").adapter;
+        let start = read_peft(folder, decoder, &device)
+            .expect("the fixed adapter opens")
+            .adapter;
         let setup = Setup::new(&TrainConfig::default(), 40, 0.0, 1);
-        let mut optimizer =
-            Method::default().settings().start(start, &setup).expect("the method starts");
-        let _ = said(optimizer.restore(saved.adapter, &saved.state), TrainError::hint);
+        let mut optimizer = Method::default()
+            .settings()
+            .start(start, &setup)
+            .expect("the method starts");
+        let _ = said(
+            optimizer.restore(saved.adapter, &saved.state),
+            TrainError::hint,
+        );
     }
 }
 

@@ -8,7 +8,10 @@ use ivon_lora_fuzz::{check, said, write};
 
 fn parse(folder: &Path, data: &[u8]) {
     let path = write(folder, "rows.parquet", data);
-    let _ = said(for_each_row(&path, &mut |_| Ok(Continue::Yes)), DataError::hint);
+    let _ = said(
+        for_each_row(&path, &mut |_| Ok(Continue::Yes)),
+        DataError::hint,
+    );
 }
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| check(data, |_| {}, parse));

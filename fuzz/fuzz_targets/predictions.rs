@@ -16,7 +16,10 @@ fn parse(folder: &Path, data: &[u8]) {
         ..Example::from_prompt(id, "?", Arc::clone(&answers))
     };
     let (first, second) = (row("r0"), row("r1"));
-    let _ = said(read_elsewhere(&path, &[&first, &second]), CompareError::hint);
+    let _ = said(
+        read_elsewhere(&path, &[&first, &second]),
+        CompareError::hint,
+    );
 }
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| check(data, |_| {}, parse));

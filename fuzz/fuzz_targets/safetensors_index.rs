@@ -7,7 +7,11 @@ use ivon_lora_fuzz::{check, fixed, lay, look_at_weights, write};
 
 fn prepare(folder: &Path) {
     lay(folder, "model", &["config.json"]);
-    write(folder, "model-00001-of-00001.safetensors", fixed("model/model.safetensors"));
+    write(
+        folder,
+        "model-00001-of-00001.safetensors",
+        fixed("model/model.safetensors"),
+    );
 }
 
 fn parse(folder: &Path, data: &[u8]) {

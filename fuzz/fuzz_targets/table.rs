@@ -10,8 +10,15 @@ fn parse(folder: &Path, data: &[u8]) {
     let Some((first, rest)) = data.split_first() else {
         return;
     };
-    let path = write(folder, ["rows.csv", "rows.tsv"][usize::from(first % 2)], rest);
-    let _ = said(for_each_row(&path, &mut |_| Ok(Continue::Yes)), DataError::hint);
+    let path = write(
+        folder,
+        ["rows.csv", "rows.tsv"][usize::from(first % 2)],
+        rest,
+    );
+    let _ = said(
+        for_each_row(&path, &mut |_| Ok(Continue::Yes)),
+        DataError::hint,
+    );
 }
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| check(data, |_| {}, parse));

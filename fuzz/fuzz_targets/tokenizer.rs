@@ -7,8 +7,12 @@ use ivon_lora::data::ChatTemplate;
 use ivon_lora::model::{Checkpoint, ModelError};
 use ivon_lora_fuzz::{check, choose, lay, said, write};
 
-const NAMES: [&str; 4] =
-    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+const NAMES: [&str; 4] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+];
 
 fn prepare(folder: &Path) {
     lay(folder, "model", &["config.json", "model.safetensors"]);
@@ -20,8 +24,10 @@ fn parse(folder: &Path, data: &[u8]) {
         return;
     };
     write(folder, name, rest);
-    if let Some(checkpoint) = said(Checkpoint::open(&folder.to_string_lossy()), ModelError::hint)
-        && let Some(tokenizer) = said(checkpoint.tokenizer(), ModelError::hint)
+    if let Some(checkpoint) = said(
+        Checkpoint::open(&folder.to_string_lossy()),
+        ModelError::hint,
+    ) && let Some(tokenizer) = said(checkpoint.tokenizer(), ModelError::hint)
     {
         let tokens = tokenizer.encode("The colour of 12 apples?\n", true);
         let _ = tokens.map(|tokens| tokenizer.decode(&tokens));

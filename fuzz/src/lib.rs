@@ -1,7 +1,9 @@
-//! What all targets share: a folder in memory for the parser's file, and the promises that hold for every input.
+//! What all targets share: a folder in memory for the parser's file, and the promises that hold for
+//! every input.
 //!
-//! A parser gets at most one second of processor time, and at most 16 bytes of memory for each byte of its (unpacked)
-//! input and 64 MiB beside that. What breaks a promise ends the process, which libFuzzer takes for a crash.
+//! A parser gets at most one second of processor time, and at most 16 bytes of memory for each byte
+//! of its (unpacked) input and 64 MiB beside that. What breaks a promise ends the process, which
+//! libFuzzer takes for a crash.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
@@ -81,7 +83,10 @@ pub fn fixed_decoder() -> &'static DecoderConfig {
     static DECODER: OnceLock<DecoderConfig> = OnceLock::new();
     DECODER.get_or_init(|| {
         let model = fixed_path("model");
-        Checkpoint::open(&model.to_string_lossy()).expect("the fixed model opens").config().clone()
+        Checkpoint::open(&model.to_string_lossy())
+            .expect("the fixed model opens")
+            .config()
+            .clone()
     })
 }
 
@@ -100,8 +105,10 @@ pub fn choose<'a>(names: &[&'static str], data: &'a [u8]) -> Option<(&'static st
 
 /// Opens the model in a folder and looks at every tensor of it.
 pub fn look_at_weights(folder: &Path) {
-    let Some(checkpoint) = said(Checkpoint::open(&folder.to_string_lossy()), ModelError::hint)
-    else {
+    let Some(checkpoint) = said(
+        Checkpoint::open(&folder.to_string_lossy()),
+        ModelError::hint,
+    ) else {
         return;
     };
     let _ = checkpoint.config().inverse_frequencies();
@@ -113,19 +120,27 @@ pub fn look_at_weights(folder: &Path) {
 
 /// Where it lies.
 pub fn fixed_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixed").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixed")
+        .join(name)
 }
 
-/// Gives the parser an input in the process's own folder. `prepare` puts the files there that stay the same.
+/// Gives the parser an input in the process's own folder. `prepare` puts the files there that stay
+/// the same.
 pub fn check(data: &[u8], prepare: fn(&Path), parse: fn(&Path, &[u8])) {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
         let memory = Path::new("/dev/shm");
-        let root = if memory.is_dir() { memory.to_path_buf() } else { std::env::temp_dir() };
+        let root = if memory.is_dir() {
+            memory.to_path_buf()
+        } else {
+            std::env::temp_dir()
+        };
         let folder = root.join(format!("ivon-lora-fuzz-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("the folder in memory can be made");
         prepare(&folder);
-        // libFuzzer's hook ends the process at any panic, also at those of libraries that are caught where they happen.
+        // libFuzzer's hook ends the process at any panic, also at those of libraries that are
+        // caught where they happen.
         set_hook(Box::new(|_| {}));
         folder
     });
@@ -137,7 +152,10 @@ pub fn check(data: &[u8], prepare: fn(&Path), parse: fn(&Path, &[u8])) {
             .downcast_ref::<String>()
             .map(String::as_str)
             .or(panic.downcast_ref::<&str>().copied());
-        eprintln!("a panic reached the caller: {}", text.unwrap_or("without a text"));
+        eprintln!(
+            "a panic reached the caller: {}",
+            text.unwrap_or("without a text")
+        );
         std::process::abort();
     }
     let seconds = processor_seconds() - started;
@@ -174,7 +192,10 @@ pub fn said<T, E: std::error::Error>(
 
 /// Processor time of this process, all threads.
 fn processor_seconds() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // Sound: the system writes into `time` and nothing else.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9

@@ -32,7 +32,11 @@ pub fn tensor(values: Vec<f32>, rows: usize, columns: usize) -> Tensor<2> {
 /// SmolLM2-135M's shape with fewer layers.
 pub fn config(layers: usize) -> DecoderConfig {
     let whole = bench::shapes::named("smollm2-135m").expect("a known shape");
-    DecoderConfig { num_hidden_layers: layers, vocab_size: 1024, ..whole }
+    DecoderConfig {
+        num_hidden_layers: layers,
+        vocab_size: 1024,
+        ..whole
+    }
 }
 
 /// A decoder of random f32 weights.
@@ -40,7 +44,14 @@ pub fn decoder(config: &DecoderConfig) -> Decoder {
     let hidden = config.hidden_size;
     let linear = |projection: Projection| {
         let [rows, columns] = projection.shape(config);
-        Linear { weight: Matrix::new(rows, columns, wave(rows * columns, 1.0 / (columns as f32).sqrt())), bias: None }
+        Linear {
+            weight: Matrix::new(
+                rows,
+                columns,
+                wave(rows * columns, 1.0 / (columns as f32).sqrt()),
+            ),
+            bias: None,
+        }
     };
     let layer = || DecoderLayer {
         input_layernorm: vec![1.0; hidden],
@@ -51,26 +62,40 @@ pub fn decoder(config: &DecoderConfig) -> Decoder {
     };
     Decoder {
         config: config.clone(),
-        embed_tokens: Matrix::new(config.vocab_size, hidden, wave(config.vocab_size * hidden, 1.0)),
+        embed_tokens: Matrix::new(
+            config.vocab_size,
+            hidden,
+            wave(config.vocab_size * hidden, 1.0),
+        ),
         layers: (0..config.num_hidden_layers).map(|_| layer()).collect(),
         norm: vec![1.0; hidden],
         lm_head: None,
     }
 }
 
-/// The same decoder as the CPU's operation, the same with recomputation, and as plain Burn operations.
+/// The same decoder as the CPU's operation, the same with recomputation, and as plain Burn
+/// operations.
 pub fn networks(config: &DecoderConfig) -> [(&'static str, Network); 3] {
     let device = Device::flex();
     [
         ("host", Network::new(decoder(config), &device, false)),
-        ("host, recomputing", Network::new(decoder(config), &device, true)),
+        (
+            "host, recomputing",
+            Network::new(decoder(config), &device, true),
+        ),
         ("plain", Network::plain(decoder(config), &device)),
     ]
 }
 
 /// An adapter of the recipe, tracked.
 pub fn adapter(config: &DecoderConfig) -> Adapter {
-    Adapter::new(&LoraConfig::default(), config, 1, &Device::flex().autodiff()).expect("the recipe fits")
+    Adapter::new(
+        &LoraConfig::default(),
+        config,
+        1,
+        &Device::flex().autodiff(),
+    )
+    .expect("the recipe fits")
 }
 
 /// Four questions with a label each.
@@ -78,7 +103,9 @@ pub fn questions(vocabulary: usize) -> Vec<Encoded> {
     let question = |index: usize| Encoded {
         id: index.to_string(),
         key: index as u64,
-        tokens: (0..LENGTHS[index]).map(|at| ((at * 7919 + index * 104_729) % vocabulary) as u32).collect(),
+        tokens: (0..LENGTHS[index])
+            .map(|at| ((at * 7919 + index * 104_729) % vocabulary) as u32)
+            .collect(),
         choices: Choices::Tokens(vec![1, 2, 3, 4]),
         label: Some(index),
     };

@@ -1,4 +1,5 @@
-//! A whole decoder layer forward and back, and a whole training step, against plain Burn operations.
+//! A whole decoder layer forward and back, and a whole training step, against plain Burn
+//! operations.
 
 use burn::tensor::Device;
 use criterion::{Criterion, Throughput};
@@ -13,8 +14,8 @@ use super::inputs::{adapter, config, networks, questions, tokens, whole_batch};
 /// Layers of the decoder that a step is timed on: the whole model's plain form would need 4 GB.
 const STEP_LAYERS: usize = 6;
 
-/// One layer without gradients; one layer with those of its adapter (it is the first, so nothing goes back below it);
-/// one step.
+/// One layer without gradients; one layer with those of its adapter (it is the first, so nothing
+/// goes back below it); one step.
 pub fn benchmarks(criterion: &mut Criterion) {
     forward(criterion);
     training(criterion);
@@ -23,12 +24,24 @@ pub fn benchmarks(criterion: &mut Criterion) {
 
 fn forward(criterion: &mut Criterion) {
     let config = config(1);
-    let (batch, adapter) = (whole_batch(config.vocab_size), burn::module::Module::valid(&adapter(&config)));
+    let (batch, adapter) = (
+        whole_batch(config.vocab_size),
+        burn::module::Module::valid(&adapter(&config)),
+    );
     let mut group = criterion.benchmark_group("layer forward");
     group.throughput(Throughput::Elements(tokens() as u64));
-    for (name, network) in networks(&config).into_iter().filter(|(name, _)| *name != "host, recomputing") {
-        let low_rank = LowRank { adapter: &adapter, scaling: 2.0, dropout: None };
-        group.bench_function(name, |bencher| bencher.iter(|| network.hidden(&batch, low_rank).into_data()));
+    for (name, network) in networks(&config)
+        .into_iter()
+        .filter(|(name, _)| *name != "host, recomputing")
+    {
+        let low_rank = LowRank {
+            adapter: &adapter,
+            scaling: 2.0,
+            dropout: None,
+        };
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| network.hidden(&batch, low_rank).into_data())
+        });
     }
     group.finish();
 }
@@ -39,8 +52,14 @@ fn training(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("layer forward and back");
     group.throughput(Throughput::Elements(tokens() as u64));
     for (name, network) in networks(&config) {
-        let low_rank = LowRank { adapter: &adapter, scaling: 2.0, dropout: None };
-        group.bench_function(name, |bencher| bencher.iter(|| network.hidden(&batch, low_rank).sum().backward()));
+        let low_rank = LowRank {
+            adapter: &adapter,
+            scaling: 2.0,
+            dropout: None,
+        };
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| network.hidden(&batch, low_rank).sum().backward())
+        });
     }
     group.finish();
 }
@@ -50,20 +69,35 @@ fn step(criterion: &mut Criterion) {
     let questions = questions(config.vocab_size);
     let questions: Vec<&Encoded> = questions.iter().collect();
     let mut group = criterion.benchmark_group(format!("step of {STEP_LAYERS} layers"));
-    group.sample_size(10).throughput(Throughput::Elements(tokens() as u64));
+    group
+        .sample_size(10)
+        .throughput(Throughput::Elements(tokens() as u64));
     for (name, network) in networks(&config) {
         for method in ["adamw", "ivon"] {
             let method = Method::named(method).expect("a known method");
             let lora = LoraConfig::default();
-            let adapter = ivon_lora::lora::Adapter::new(&lora, &config, 1, &Device::flex().autodiff()).expect("the recipe fits");
-            let mut optimizer = method.settings().start(adapter, &bench::setup(1, 4, lora.dropout)).expect("the defaults are valid");
+            let adapter =
+                ivon_lora::lora::Adapter::new(&lora, &config, 1, &Device::flex().autodiff())
+                    .expect("the recipe fits");
+            let mut optimizer = method
+                .settings()
+                .start(adapter, &bench::setup(1, 4, lora.dropout))
+                .expect("the defaults are valid");
             let mut at = 0;
             group.bench_function(format!("{name}, {}", method.name()), |bencher| {
                 bencher.iter(|| {
-                    let mut objective =
-                        BatchObjective::new(&network, lora.scaling(), lora.dropout, 1, at, std::slice::from_ref(&questions));
+                    let mut objective = BatchObjective::new(
+                        &network,
+                        lora.scaling(),
+                        lora.dropout,
+                        1,
+                        at,
+                        std::slice::from_ref(&questions),
+                    );
                     at += 1;
-                    optimizer.step(method.learning_rate(), &mut objective).expect("finite losses")
+                    optimizer
+                        .step(method.learning_rate(), &mut objective)
+                        .expect("finite losses")
                 })
             });
         }

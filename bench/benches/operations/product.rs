@@ -12,7 +12,11 @@ const SHAPES: [[usize; 2]; 4] = [[576, 576], [192, 576], [1536, 576], [576, 1536
 /// The matrix in blocks of this encoding.
 fn kept(encoding: Encoding, [rows, columns]: [usize; 2], values: &[f32]) -> Matrix {
     let mut bytes = Vec::new();
-    assert!(quantize(encoding, values, &mut bytes), "{} can be written", encoding.name());
+    assert!(
+        quantize(encoding, values, &mut bytes),
+        "{} can be written",
+        encoding.name()
+    );
     let stored = StoredTensor::new("w".into(), vec![rows, columns], encoding, &bytes, None);
     Matrix::kept(&stored.expect("whole blocks"))
 }
@@ -27,16 +31,40 @@ pub fn benchmarks(criterion: &mut Criterion) {
         let x = wave(n * columns, 1.0);
         let mut y = vec![0.0; n * rows];
         let f32_matrix = Matrix::new(rows, columns, values.clone());
-        group
-            .bench_function("host, f32", |bencher| bencher.iter(|| apply(&x, vec![Output { matrix: &f32_matrix, y: &mut y, onto: None }])));
+        group.bench_function("host, f32", |bencher| {
+            bencher.iter(|| {
+                apply(
+                    &x,
+                    vec![Output {
+                        matrix: &f32_matrix,
+                        y: &mut y,
+                        onto: None,
+                    }],
+                )
+            })
+        });
         for encoding in [Encoding::Q4_0, Encoding::Q8_0] {
             let matrix = kept(encoding, [rows, columns], &values);
             group.bench_function(format!("host, {}", encoding.name()), |bencher| {
-                bencher.iter(|| apply(&x, vec![Output { matrix: &matrix, y: &mut y, onto: None }]))
+                bencher.iter(|| {
+                    apply(
+                        &x,
+                        vec![Output {
+                            matrix: &matrix,
+                            y: &mut y,
+                            onto: None,
+                        }],
+                    )
+                })
             });
         }
-        let (left, right) = (tensor(x.clone(), n, columns), tensor(values, rows, columns).transpose());
-        group.bench_function("plain", |bencher| bencher.iter(|| left.clone().matmul(right.clone()).into_data()));
+        let (left, right) = (
+            tensor(x.clone(), n, columns),
+            tensor(values, rows, columns).transpose(),
+        );
+        group.bench_function("plain", |bencher| {
+            bencher.iter(|| left.clone().matmul(right.clone()).into_data())
+        });
         group.finish();
     }
 }

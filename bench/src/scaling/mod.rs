@@ -1,7 +1,8 @@
-//! How time and memory grow: over batch and length, model size, the number of steps, the number of draws.
+//! How time and memory grow: over batch and length, model size, the number of steps, the number of
+//! draws.
 //!
-//! Each point is a process of its own (`bench scaling-point …`), so that its peak memory is its own. Tokens are
-//! random, so no prompts share a beginning: N tokens are N tokens.
+//! Each point is a process of its own (`bench scaling-point …`), so that its peak memory is its
+//! own. Tokens are random, so no prompts share a beginning: N tokens are N tokens.
 
 pub mod point;
 
@@ -24,7 +25,11 @@ pub struct Options {
     #[arg(long, default_value = "smollm2-135m")]
     shape: String,
     /// The shapes of the part over sizes.
-    #[arg(long, value_delimiter = ',', default_value = "smollm2-135m,smollm2-360m,tinyllama-1.1b")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "smollm2-135m,smollm2-360m,tinyllama-1.1b"
+    )]
     sizes: Vec<String>,
     /// Steps of a point.
     #[arg(long, default_value_t = 6)]
@@ -56,22 +61,56 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let model = model_of(&options.models, &options.shape)?;
     let batches = BATCHES
         .iter()
-        .map(|(batch, length)| point(options, &model, &[("--batch", *batch), ("--length", *length), ("--steps", options.steps)], &[]))
+        .map(|(batch, length)| {
+            point(
+                options,
+                &model,
+                &[
+                    ("--batch", *batch),
+                    ("--length", *length),
+                    ("--steps", options.steps),
+                ],
+                &[],
+            )
+        })
         .collect::<Result<Vec<_>, _>>()?;
     print_batches(&options.shape, &batches);
     let mut sizes = Vec::new();
     for shape in &options.sizes {
-        let report = point(options, &model_of(&options.models, shape)?, &[("--steps", options.steps)], &[])?;
+        let report = point(
+            options,
+            &model_of(&options.models, shape)?,
+            &[("--steps", options.steps)],
+            &[],
+        )?;
         sizes.push(json!({"shape": shape, "report": report}));
     }
     print_sizes(&sizes);
     let every = options.short_steps.div_ceil(20).max(1);
-    let short = [("--batch", 1), ("--length", 16), ("--steps", options.short_steps), ("--watch-every", every)];
+    let short = [
+        ("--batch", 1),
+        ("--length", 16),
+        ("--steps", options.short_steps),
+        ("--watch-every", every),
+    ];
     let short = point(options, &model, &short, &[])?;
     let samples = SAMPLES.map(|samples| samples.to_string()).join(",");
-    let drawn = point(options, &model, &[("--batch", 16), ("--steps", 1)], &["--samples", &samples])?;
-    print_series("step", "resident, MB", &series(&short, "resident_bytes_after_steps", 1e-6));
-    print_series("samples", "evaluation, s", &series(&drawn, "evaluation_seconds_by_samples", 1.0));
+    let drawn = point(
+        options,
+        &model,
+        &[("--batch", 16), ("--steps", 1)],
+        &["--samples", &samples],
+    )?;
+    print_series(
+        "step",
+        "resident, MB",
+        &series(&short, "resident_bytes_after_steps", 1e-6),
+    );
+    print_series(
+        "samples",
+        "evaluation, s",
+        &series(&drawn, "evaluation_seconds_by_samples", 1.0),
+    );
     if let Some(path) = &options.plot {
         let svg = figure(&panels(&batches, &sizes, &short, &drawn));
         ivon_lora::files::write_bytes(path, svg.as_bytes())?;
@@ -94,9 +133,18 @@ fn model_of(folder: &Path, shape: &str) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-fn point(options: &Options, model: &Path, numbers: &[(&str, usize)], more: &[&str]) -> Result<Value, Failure> {
+fn point(
+    options: &Options,
+    model: &Path,
+    numbers: &[(&str, usize)],
+    more: &[&str],
+) -> Result<Value, Failure> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["scaling-point", "--model"]).arg(model).args(options.how.flags()).args(more);
+    command
+        .args(["scaling-point", "--model"])
+        .arg(model)
+        .args(options.how.flags())
+        .args(more);
     for (flag, number) in numbers {
         command.args([flag, &number.to_string().as_str()]);
     }
@@ -111,7 +159,10 @@ fn number(report: &Value, key: &str) -> f64 {
 /// Pairs of a report's array, the second times `factor`.
 fn series(report: &Value, key: &str, factor: f64) -> Vec<(f64, f64)> {
     let pairs = report[key].as_array().map_or(&[][..], Vec::as_slice);
-    pairs.iter().filter_map(|pair| Some((pair[0].as_f64()?, pair[1].as_f64()? * factor))).collect()
+    pairs
+        .iter()
+        .filter_map(|pair| Some((pair[0].as_f64()?, pair[1].as_f64()? * factor)))
+        .collect()
 }
 
 fn label(report: &Value) -> String {
@@ -119,7 +170,9 @@ fn label(report: &Value) -> String {
 }
 
 fn print_batches(shape: &str, batches: &[Value]) {
-    let reference = batches.iter().find(|report| report["batch"] == REFERENCE.0 && report["length"] == REFERENCE.1);
+    let reference = batches
+        .iter()
+        .find(|report| report["batch"] == REFERENCE.0 && report["length"] == REFERENCE.1);
     let reference = reference.map_or(f64::NAN, |report| number(report, "seconds_per_token"));
     println!(
         "{shape}, batch × length:\n{:10} {:>10} {:>10} {:>12} {:>12} {:>14}",
@@ -139,7 +192,10 @@ fn print_batches(shape: &str, batches: &[Value]) {
 }
 
 fn print_sizes(sizes: &[Value]) {
-    println!("\n{:16} {:>12} {:>10} {:>12} {:>12} {:>14}", "4 × 64", "parameters", "ms/token", "GFLOP/s", "of product", "peak, MB");
+    println!(
+        "\n{:16} {:>12} {:>10} {:>12} {:>12} {:>14}",
+        "4 × 64", "parameters", "ms/token", "GFLOP/s", "of product", "peak, MB"
+    );
     for size in sizes {
         let report = &size["report"];
         println!(
@@ -163,17 +219,60 @@ fn print_series(x: &str, y: &str, points: &[(f64, f64)]) {
 
 fn panels(batches: &[Value], sizes: &[Value], short: &Value, drawn: &Value) -> Vec<Panel> {
     let names: Vec<String> = batches.iter().map(label).collect();
-    let over_batches =
-        |key: &str, factor: f64| batches.iter().enumerate().map(|(at, report)| (at as f64, factor * number(report, key))).collect();
+    let over_batches = |key: &str, factor: f64| {
+        batches
+            .iter()
+            .enumerate()
+            .map(|(at, report)| (at as f64, factor * number(report, key)))
+            .collect()
+    };
     let over_sizes = |key: &str, factor: f64| {
-        sizes.iter().map(|size| (1e-6 * number(&size["report"], "parameters"), factor * number(&size["report"], key))).collect()
+        sizes
+            .iter()
+            .map(|size| {
+                (
+                    1e-6 * number(&size["report"], "parameters"),
+                    factor * number(&size["report"], key),
+                )
+            })
+            .collect()
     };
     vec![
-        Panel::new("time per token", Axis::Names(names.clone()), "ms", over_batches("seconds_per_token", 1e3)),
-        Panel::new("peak memory of training", Axis::Names(names), "MB", over_batches("training_peak_bytes", 1e-6)),
-        Panel::new("time per token", Axis::Numbers("million parameters".into()), "ms", over_sizes("seconds_per_token", 1e3)),
-        Panel::new("peak memory of training", Axis::Numbers("million parameters".into()), "MB", over_sizes("training_peak_bytes", 1e-6)),
-        Panel::new("resident memory", Axis::Numbers("steps".into()), "MB", series(short, "resident_bytes_after_steps", 1e-6)),
-        Panel::new("evaluation", Axis::Numbers("samples".into()), "s", series(drawn, "evaluation_seconds_by_samples", 1.0)),
+        Panel::new(
+            "time per token",
+            Axis::Names(names.clone()),
+            "ms",
+            over_batches("seconds_per_token", 1e3),
+        ),
+        Panel::new(
+            "peak memory of training",
+            Axis::Names(names),
+            "MB",
+            over_batches("training_peak_bytes", 1e-6),
+        ),
+        Panel::new(
+            "time per token",
+            Axis::Numbers("million parameters".into()),
+            "ms",
+            over_sizes("seconds_per_token", 1e3),
+        ),
+        Panel::new(
+            "peak memory of training",
+            Axis::Numbers("million parameters".into()),
+            "MB",
+            over_sizes("training_peak_bytes", 1e-6),
+        ),
+        Panel::new(
+            "resident memory",
+            Axis::Numbers("steps".into()),
+            "MB",
+            series(short, "resident_bytes_after_steps", 1e-6),
+        ),
+        Panel::new(
+            "evaluation",
+            Axis::Numbers("samples".into()),
+            "s",
+            series(drawn, "evaluation_seconds_by_samples", 1.0),
+        ),
     ]
 }

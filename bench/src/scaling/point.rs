@@ -1,4 +1,5 @@
-//! One point of the scaling run, in a process of its own: steps on sequences of one length, then evaluations.
+//! One point of the scaling run, in a process of its own: steps on sequences of one length, then
+//! evaluations.
 
 use std::time::Instant;
 
@@ -86,7 +87,9 @@ pub fn examples(batch: usize, length: usize, config: &DecoderConfig, index: u64)
 
 /// Measures and prints JSON on one line.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    rayon::ThreadPoolBuilder::new().num_threads(options.how.threads).build_global()?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(options.how.threads)
+        .build_global()?;
     println!("{}", measure(options)?);
     Ok(())
 }
@@ -94,20 +97,49 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 fn measure(options: &Options) -> Result<Value, Failure> {
     let mut stages = Stages::begin(Instant::now());
     let checkpoint = Checkpoint::open(&options.model)?;
-    let precision = if options.how.as_is { BasePrecision::AsIs } else { BasePrecision::F32 };
+    let precision = if options.how.as_is {
+        BasePrecision::AsIs
+    } else {
+        BasePrecision::F32
+    };
     let device = Device::flex();
-    let network = Network::new(Decoder::load(&checkpoint, precision)?, &device, options.how.recompute);
+    let network = Network::new(
+        Decoder::load(&checkpoint, precision)?,
+        &device,
+        options.how.recompute,
+    );
     stages.end("decoder");
     let lora = LoraConfig::default();
     let method = Method::default();
     let adapter = Adapter::new(&lora, network.config(), 21, &device.clone().autodiff())?;
-    let mut optimizer = method.settings().start(adapter, &setup(WARM_UP + options.steps, options.batch * options.steps, lora.dropout))?;
-    let trainer = Trainer { network: &network, lora: &lora, learning_rate: method.learning_rate(), recompute: options.how.recompute };
+    let mut optimizer = method.settings().start(
+        adapter,
+        &setup(
+            WARM_UP + options.steps,
+            options.batch * options.steps,
+            lora.dropout,
+        ),
+    )?;
+    let trainer = Trainer {
+        network: &network,
+        lora: &lora,
+        learning_rate: method.learning_rate(),
+        recompute: options.how.recompute,
+    };
     let mut steps: Vec<Step> = Vec::new();
     let mut resident = Vec::new();
     for index in 0..WARM_UP + options.steps {
-        let batch = examples(options.batch, options.length, network.config(), index as u64);
-        steps.push(trainer.step(optimizer.as_mut(), index as u64, &batch.iter().collect::<Vec<_>>())?);
+        let batch = examples(
+            options.batch,
+            options.length,
+            network.config(),
+            index as u64,
+        );
+        steps.push(trainer.step(
+            optimizer.as_mut(),
+            index as u64,
+            &batch.iter().collect::<Vec<_>>(),
+        )?);
         if options.watch_every > 0 && (index + 1) % options.watch_every == 0 {
             resident.push(json!([index + 1, resident_bytes()]));
         }
@@ -115,13 +147,28 @@ fn measure(options: &Options) -> Result<Value, Failure> {
     let steps = steps.split_off(WARM_UP);
     stages.end("training");
     let training_peak = peak_bytes();
-    let held = examples(options.batch, options.length, network.config(), u64::from(u32::MAX));
+    let held = examples(
+        options.batch,
+        options.length,
+        network.config(),
+        u64::from(u32::MAX),
+    );
     let posterior = optimizer.posterior();
     let mut evaluations = Vec::new();
     for &samples in &options.samples {
-        let wanted = EvaluationOptions { samples, ..EvaluationOptions::default() };
+        let wanted = EvaluationOptions {
+            samples,
+            ..EvaluationOptions::default()
+        };
         let started = Instant::now();
-        evaluate(&network, posterior.as_ref(), lora.scaling(), &held, &wanted, &mut |_, _| true)?;
+        evaluate(
+            &network,
+            posterior.as_ref(),
+            lora.scaling(),
+            &held,
+            &wanted,
+            &mut |_, _| true,
+        )?;
         evaluations.push(json!([samples, started.elapsed().as_secs_f64()]));
     }
     let peak = peak_bytes();

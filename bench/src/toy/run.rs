@@ -1,4 +1,5 @@
-//! Trains the embedded toy with IVON and with AdamW through the library and prints both beside what is knowable.
+//! Trains the embedded toy with IVON and with AdamW through the library and prints both beside what
+//! is knowable.
 //!
 //! ```sh
 //! cargo run --release -p bench -- toy         # the run's own seed
@@ -26,10 +27,17 @@ pub struct Options {
 /// Trains with one of the toy's methods.
 fn once(root: &Path, method: usize, seed: u64) -> Result<(EvaluationReport, f64), Failure> {
     let out = root.join(format!("run-{method}-{seed}"));
-    let mut config = toy::run_config(toy::methods()[method].clone(), &root.join(toy::NAME), &root.join("data"), &out);
+    let mut config = toy::run_config(
+        toy::methods()[method].clone(),
+        &root.join(toy::NAME),
+        &root.join("data"),
+        &out,
+    );
     config.seed = seed;
     let started = Instant::now();
-    let report = train(&config, false, &mut |_| true)?.report.ok_or("the run was stopped")?;
+    let report = train(&config, false, &mut |_| true)?
+        .report
+        .ok_or("the run was stopped")?;
     Ok((report, started.elapsed().as_secs_f64()))
 }
 
@@ -40,13 +48,21 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     toy::write_data(&root.path().join("data"), toy::DATA_SEED)?;
     let mut rows: Vec<(String, Vec<_>)> = Vec::new();
     for (index, method) in toy::methods().iter().enumerate() {
-        let runs = options.seeds.iter().map(|&seed| once(root.path(), index, seed)).collect::<Result<Vec<_>, _>>()?;
+        let runs = options
+            .seeds
+            .iter()
+            .map(|&seed| once(root.path(), index, seed))
+            .collect::<Result<Vec<_>, _>>()?;
         for (report, seconds) in &runs {
             println!("{}: {seconds:.0} s; {}", method.name(), report.sentence());
         }
         for (report, _) in runs {
             for (name, scores) in report.rows() {
-                let name = if name == "base" { name } else { format!("{}, {name}", method.name()) };
+                let name = if name == "base" {
+                    name
+                } else {
+                    format!("{}, {name}", method.name())
+                };
                 let scores: Vec<_> = scores.into_iter().cloned().collect();
                 match rows.iter_mut().find(|(known, _)| *known == name) {
                     Some((_, known)) => known.extend(scores),
@@ -55,12 +71,23 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             }
         }
     }
-    let rows: Vec<_> = rows.iter().map(|(name, scores)| (name.clone(), scores.iter().collect())).collect();
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|(name, scores)| (name.clone(), scores.iter().collect()))
+        .collect();
     println!("\n{}", score_table(&rows).to_text());
     let questions = toy::questions::questions(Role::Test, toy::DATA_SEED);
     let count = questions.len() as f64;
-    let right = questions.iter().filter(|question| question.bayes_correct()).count() as f64 / count;
-    let nll = questions.iter().map(toy::questions::Question::bayes_nll).sum::<f64>() / count;
+    let right = questions
+        .iter()
+        .filter(|question| question.bayes_correct())
+        .count() as f64
+        / count;
+    let nll = questions
+        .iter()
+        .map(toy::questions::Question::bayes_nll)
+        .sum::<f64>()
+        / count;
     println!("who knows the generator: accuracy {right:.3}, NLL {nll:.3}");
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! Chooses the settings of the toy run with equal effort: as many trials for IVON as for AdamW, each a run over
-//! several seeds, judged by NLL on *tune* alone. Calibrate and test are never looked at.
+//! Chooses the settings of the toy run with equal effort: as many trials for IVON as for AdamW,
+//! each a run over several seeds, judged by NLL on *tune* alone. Calibrate and test are never
+//! looked at.
 //!
 //! ```sh
 //! cargo run --release -p bench -- tune-toy
@@ -30,7 +31,8 @@ pub struct Options {
 const SEEDS: [u64; 2] = [1, 2];
 const SAMPLES: usize = 10;
 
-/// NLL and accuracy on tune, nats and share: at the mean, and with samples where there is a posterior.
+/// NLL and accuracy on tune, nats and share: at the mean, and with samples where there is a
+/// posterior.
 #[derive(Clone, Copy, Default)]
 struct Found {
     mean_nll: f64,
@@ -42,25 +44,46 @@ struct Found {
 /// Six of each: learning rates for AdamW, learning rates and effective sample sizes for IVON.
 fn trials() -> Vec<(String, Method)> {
     let adamw = [1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2].map(|learning_rate| {
-        let method = Method::Adamw(AdamwConfig { learning_rate, ..AdamwConfig::default() });
+        let method = Method::Adamw(AdamwConfig {
+            learning_rate,
+            ..AdamwConfig::default()
+        });
         (format!("adamw, learning rate {learning_rate}"), method)
     });
-    let pairs = [0.5, 1.0, 2.0].into_iter().flat_map(|rate| [(rate, 1e6), (rate, 1e7)]);
+    let pairs = [0.5, 1.0, 2.0]
+        .into_iter()
+        .flat_map(|rate| [(rate, 1e6), (rate, 1e7)]);
     let ivon = pairs.map(|(learning_rate, ess)| {
-        let method = Method::Ivon(IvonMethodConfig { learning_rate, ess, ..IvonMethodConfig::default() });
-        (format!("ivon, learning rate {learning_rate}, ess {ess:.0e}"), method)
+        let method = Method::Ivon(IvonMethodConfig {
+            learning_rate,
+            ess,
+            ..IvonMethodConfig::default()
+        });
+        (
+            format!("ivon, learning rate {learning_rate}, ess {ess:.0e}"),
+            method,
+        )
     });
     adamw.into_iter().chain(ivon).collect()
 }
 
-fn once(network: &Network, sets: [&[Encoded]; 2], method: &Method, seed: u64) -> Result<Found, Failure> {
+fn once(
+    network: &Network,
+    sets: [&[Encoded]; 2],
+    method: &Method,
+    seed: u64,
+) -> Result<Found, Failure> {
     let lora = LoraConfig::default();
     let adapter = Adapter::new(&lora, network.config(), seed, &Device::flex().autodiff())?;
     let setup = Setup::new(&toy::train_config(), sets[0].len(), lora.dropout, seed);
     let mut optimizer = method.settings().start(adapter, &setup)?;
     let folder = tempfile::tempdir()?;
     let config = toy::train_config();
-    let evaluation = EvaluationOptions { samples: SAMPLES, seed, ..EvaluationOptions::default() };
+    let evaluation = EvaluationOptions {
+        samples: SAMPLES,
+        seed,
+        ..EvaluationOptions::default()
+    };
     let training = Training {
         network,
         config: &config,
@@ -75,11 +98,27 @@ fn once(network: &Network, sets: [&[Encoded]; 2], method: &Method, seed: u64) ->
     };
     train(&training, optimizer.as_mut(), false, &mut |_| true)?;
     let posterior = optimizer.posterior();
-    let found = evaluate(network, posterior.as_ref(), lora.scaling(), sets[1], &evaluation, &mut |_, _| true)?;
+    let found = evaluate(
+        network,
+        posterior.as_ref(),
+        lora.scaling(),
+        sets[1],
+        &evaluation,
+        &mut |_, _| true,
+    )?;
     let labels: Vec<usize> = sets[1].iter().filter_map(|example| example.label).collect();
     let mean = Predictions::new(found.mean, labels.clone())?;
-    let sampled = if found.draws.is_empty() { mean.clone() } else { Predictions::new(mean_of_draws(&found.draws)?, labels)? };
-    Ok(Found { mean_nll: mean.nll(), mean_accuracy: mean.accuracy(), sampled_nll: sampled.nll(), sampled_accuracy: sampled.accuracy() })
+    let sampled = if found.draws.is_empty() {
+        mean.clone()
+    } else {
+        Predictions::new(mean_of_draws(&found.draws)?, labels)?
+    };
+    Ok(Found {
+        mean_nll: mean.nll(),
+        mean_accuracy: mean.accuracy(),
+        sampled_nll: sampled.nll(),
+        sampled_accuracy: sampled.accuracy(),
+    })
 }
 
 /// Runs all trials and prints a table of them.
@@ -94,16 +133,34 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     };
     let checkpoint = Checkpoint::open(&model)?;
     let tokenizer = checkpoint.tokenizer()?;
-    let network = Network::new(Decoder::load(&checkpoint, BasePrecision::F32)?, &Device::flex(), false);
+    let network = Network::new(
+        Decoder::load(&checkpoint, BasePrecision::F32)?,
+        &Device::flex(),
+        false,
+    );
     let dataset = toy::dataset(toy::DATA_SEED)?;
     let encoding = toy::data_config(folder.path()).encode_options(&toy::task());
-    let [train, tune] = [Role::Train, Role::Tune].map(|role| encode_all(dataset.role(role), &tokenizer, encoding));
+    let [train, tune] =
+        [Role::Train, Role::Tune].map(|role| encode_all(dataset.role(role), &tokenizer, encoding));
     let (train, tune) = (train?.examples, tune?.examples);
     let tune_questions = toy::questions::questions(Role::Tune, toy::DATA_SEED);
-    let bayes = tune_questions.iter().map(toy::questions::Question::bayes_nll).sum::<f64>() / tune_questions.len() as f64;
-    let right = tune_questions.iter().filter(|question| question.bayes_correct()).count() as f64 / tune_questions.len() as f64;
-    println!("tune: {} questions; who knows the world: NLL {bayes:.4}, accuracy {right:.3}", tune.len());
-    println!("| trial | NLL at the mean | accuracy | NLL, {SAMPLES} samples | accuracy | seconds a run |\n|---|---:|---:|---:|---:|---:|");
+    let bayes = tune_questions
+        .iter()
+        .map(toy::questions::Question::bayes_nll)
+        .sum::<f64>()
+        / tune_questions.len() as f64;
+    let right = tune_questions
+        .iter()
+        .filter(|question| question.bayes_correct())
+        .count() as f64
+        / tune_questions.len() as f64;
+    println!(
+        "tune: {} questions; who knows the world: NLL {bayes:.4}, accuracy {right:.3}",
+        tune.len()
+    );
+    println!(
+        "| trial | NLL at the mean | accuracy | NLL, {SAMPLES} samples | accuracy | seconds a run |\n|---|---:|---:|---:|---:|---:|"
+    );
     for (name, method) in trials() {
         let started = Instant::now();
         let mut mean = Found::default();

@@ -1,15 +1,22 @@
-//! Colour for the first word of a message, where a terminal shows it and NO_COLOR does not forbid it.
+//! Colour for the first word of a message, where a terminal shows it and NO_COLOR does not forbid
+//! it.
 
 use std::io::{self, IsTerminal};
 
 /// Whether standard error takes colours.
 fn wanted() -> bool {
     let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    io::stderr().is_terminal() && !forbidden && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    io::stderr().is_terminal()
+        && !forbidden
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 fn painted(word: &str, code: &str) -> String {
-    if wanted() { format!("\u{1b}[{code}m{word}\u{1b}[0m") } else { word.into() }
+    if wanted() {
+        format!("\u{1b}[{code}m{word}\u{1b}[0m")
+    } else {
+        word.into()
+    }
 }
 
 /// `warning:`

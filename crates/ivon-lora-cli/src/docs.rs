@@ -1,4 +1,5 @@
-//! The pages of the docs that the program knows best, written from its own tables and compared with what is in docs/.
+//! The pages of the docs that the program knows best, written from its own tables and compared with
+//! what is in docs/.
 //!
 //! `IVON_LORA_WRITE_DOCS=1 cargo test -p ivon-lora-cli docs` writes docs/configuration.md anew.
 
@@ -31,15 +32,35 @@ This page is written by a test from the program's own table (`crates/ivon-lora-c
 fn page() -> String {
     let defaults = Method::all().map(|method| {
         let name = method.name();
-        (name, Table::try_from(RunConfig { optimizer: method, ..RunConfig::default() }).unwrap())
+        (
+            name,
+            Table::try_from(RunConfig {
+                optimizer: method,
+                ..RunConfig::default()
+            })
+            .unwrap(),
+        )
     });
     let mut page = BEGINNING.to_string();
     for (table, help) in TABLES {
-        let title = if table.is_empty() { "At the top of the file".into() } else { format!("`[{table}]`") };
-        let _ = write!(page, "\n## {title}\n\n{help}\n\n| key | flag | value | default | |\n|---|---|---|---|---|\n");
+        let title = if table.is_empty() {
+            "At the top of the file".into()
+        } else {
+            format!("`[{table}]`")
+        };
+        let _ = write!(
+            page,
+            "\n## {title}\n\n{help}\n\n| key | flag | value | default | |\n|---|---|---|---|---|\n"
+        );
         for setting in SETTINGS.iter().filter(|setting| setting.table == table) {
-            let flag = setting.flag.map_or_else(String::new, |flag| format!("`--{flag}`"));
-            let only = if setting.only.is_empty() { String::new() } else { format!(" ({} only)", setting.only.join(", ")) };
+            let flag = setting
+                .flag
+                .map_or_else(String::new, |flag| format!("`--{flag}`"));
+            let only = if setting.only.is_empty() {
+                String::new()
+            } else {
+                format!(" ({} only)", setting.only.join(", "))
+            };
             let default = default(setting, &defaults);
             let _ = writeln!(
                 page,
@@ -56,18 +77,37 @@ fn page() -> String {
 /// The default of a setting, of each optimizer where they differ.
 fn default(setting: &Setting, defaults: &[(&str, Table)]) -> String {
     let of = |table: &Table| {
-        let inner = table.get(setting.table).and_then(Value::as_table).unwrap_or(table);
+        let inner = table
+            .get(setting.table)
+            .and_then(Value::as_table)
+            .unwrap_or(table);
         inner
             .get(setting.key)
             .filter(|value| value.as_str() != Some(""))
-            .map(|value| format!("`{}`", shown(value).unwrap().replace(['\n', ' '], "").replace(",]", "]").replace(',', ", ")))
+            .map(|value| {
+                format!(
+                    "`{}`",
+                    shown(value)
+                        .unwrap()
+                        .replace(['\n', ' '], "")
+                        .replace(",]", "]")
+                        .replace(',', ", ")
+                )
+            })
     };
-    let values: Vec<(&str, Option<String>)> =
-        defaults.iter().filter(|(name, _)| setting.belongs_to(name)).map(|(name, table)| (*name, of(table))).collect();
+    let values: Vec<(&str, Option<String>)> = defaults
+        .iter()
+        .filter(|(name, _)| setting.belongs_to(name))
+        .map(|(name, table)| (*name, of(table)))
+        .collect();
     match &values[..] {
         // The other methods share AdamW's settings.
         [(_, Some(one)), (_, Some(two)), rest @ ..] if one != two && setting.key != "name" => {
-            assert!(rest.iter().all(|(_, value)| value.as_ref() == Some(two)), "{}", setting.name());
+            assert!(
+                rest.iter().all(|(_, value)| value.as_ref() == Some(two)),
+                "{}",
+                setting.name()
+            );
             format!("ivon {one}, the others {two}")
         }
         [(_, Some(value)), ..] => value.clone(),
@@ -85,7 +125,10 @@ fn the_page_of_the_configuration_is_that_of_the_program() {
     if std::env::var_os("IVON_LORA_WRITE_DOCS").is_some() {
         std::fs::write(&path, page()).unwrap();
     }
-    assert!(std::fs::read_to_string(&path).unwrap() == page(), "docs/configuration.md is out of date: run with IVON_LORA_WRITE_DOCS=1");
+    assert!(
+        std::fs::read_to_string(&path).unwrap() == page(),
+        "docs/configuration.md is out of date: run with IVON_LORA_WRITE_DOCS=1"
+    );
 }
 
 #[test]
@@ -99,14 +142,21 @@ fn the_page_of_the_commands_has_every_command_every_flag_and_every_exit_code() {
     };
     let mut commands = vec![(String::from("ivon-lora"), Args::command())];
     while let Some((name, command)) = commands.pop() {
-        for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+        for inner in command
+            .get_subcommands()
+            .filter(|inner| inner.get_name() != "help")
+        {
             commands.push((format!("{name} {}", inner.get_name()), inner.clone()));
         }
         if !command.has_subcommands() {
             look(format!("`{name}`"));
             look(format!("\n{name}"));
         }
-        for long in command.get_arguments().filter_map(|argument| argument.get_long()).filter(|long| !["help", "version"].contains(long)) {
+        for long in command
+            .get_arguments()
+            .filter_map(|argument| argument.get_long())
+            .filter(|long| !["help", "version"].contains(long))
+        {
             look(format!("`--{long}"));
         }
     }
@@ -121,16 +171,31 @@ fn the_help_of_train_has_every_key_without_a_flag_and_every_word_that_a_flag_tak
     let mut command = Args::command();
     let train = command.find_subcommand_mut("train").unwrap();
     let help = train.render_help().to_string();
-    for name in SETTINGS.iter().filter(|setting| setting.flag.is_none()).map(Setting::name) {
-        assert!(help.contains(&format!("{name},")) || help.contains(&format!("{name}.\n")), "{name} is missing from\n{help}");
+    for name in SETTINGS
+        .iter()
+        .filter(|setting| setting.flag.is_none())
+        .map(Setting::name)
+    {
+        assert!(
+            help.contains(&format!("{name},")) || help.contains(&format!("{name}.\n")),
+            "{name} is missing from\n{help}"
+        );
     }
     for setting in SETTINGS {
-        let (Some(flag), Kind::OneOf(words)) = (setting.flag, setting.kind) else { continue };
-        let argument = train.get_arguments().find(|argument| argument.get_long() == Some(flag)).unwrap();
+        let (Some(flag), Kind::OneOf(words)) = (setting.flag, setting.kind) else {
+            continue;
+        };
+        let argument = train
+            .get_arguments()
+            .find(|argument| argument.get_long() == Some(flag))
+            .unwrap();
         let help = argument.get_help().unwrap().to_string();
         let said: Vec<&str> = help.split([' ', ',', ':', ';']).collect();
         for word in words {
-            assert!(said.contains(word), "--{flag} does not say `{word}`: {help}");
+            assert!(
+                said.contains(word),
+                "--{flag} does not say `{word}`: {help}"
+            );
         }
     }
 }

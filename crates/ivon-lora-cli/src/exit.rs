@@ -59,7 +59,11 @@ pub struct CliError {
 impl CliError {
     /// Wrong flags or a wrong file.
     pub fn usage(message: impl Into<String>, hint: impl Into<Option<String>>) -> Self {
-        Self { message: message.into(), hint: hint.into(), exit: Exit::Usage }
+        Self {
+            message: message.into(),
+            hint: hint.into(),
+            exit: Exit::Usage,
+        }
     }
 }
 
@@ -86,7 +90,11 @@ impl From<io::Error> for Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::BrokenPipe;
         }
-        Self::Error(CliError { message: format!("could not write to standard output: {error}"), hint: None, exit: Exit::File })
+        Self::Error(CliError {
+            message: format!("could not write to standard output: {error}"),
+            hint: None,
+            exit: Exit::File,
+        })
     }
 }
 
@@ -132,13 +140,27 @@ fn of_run(error: &RunError) -> Exit {
     match error {
         RunError::Data(error) => of_data(error),
         RunError::TooLittleToChooseOn { .. } => Exit::Data,
-        RunError::OtherData { .. } | RunError::OtherRoles { .. } | RunError::UnknownRole { .. } => Exit::Data,
-        RunError::Tokenizer(_) | RunError::NoLabel { .. } | RunError::NothingToChooseOn | RunError::NoRows { .. } => Exit::Data,
-        RunError::Model(_) | RunError::Posterior(_) | RunError::NoTask { .. } | RunError::NoPosterior { .. } => Exit::Model,
+        RunError::OtherData { .. } | RunError::OtherRoles { .. } | RunError::UnknownRole { .. } => {
+            Exit::Data
+        }
+        RunError::Tokenizer(_)
+        | RunError::NoLabel { .. }
+        | RunError::NothingToChooseOn
+        | RunError::NoRows { .. } => Exit::Data,
+        RunError::Model(_)
+        | RunError::Posterior(_)
+        | RunError::NoTask { .. }
+        | RunError::NoPosterior { .. } => Exit::Model,
         RunError::Lora(error) => of_adapter(error),
         RunError::Train(error) => of_training(error),
-        RunError::Setting { .. } | RunError::NoSteps { .. } | RunError::Device { .. } | RunError::OtherSettings { .. } => Exit::Usage,
-        RunError::Report(_) | RunError::File(_) | RunError::FolderHoldsRun { .. } | RunError::FolderInUse { .. } => Exit::File,
+        RunError::Setting { .. }
+        | RunError::NoSteps { .. }
+        | RunError::Device { .. }
+        | RunError::OtherSettings { .. } => Exit::Usage,
+        RunError::Report(_)
+        | RunError::File(_)
+        | RunError::FolderHoldsRun { .. }
+        | RunError::FolderInUse { .. } => Exit::File,
         RunError::Malformed { .. } | RunError::Output { .. } => Exit::File,
         RunError::Predict(_) | RunError::Metrics(_) => Exit::Training,
         RunError::Memory { .. } => Exit::Failure,
@@ -148,16 +170,25 @@ fn of_run(error: &RunError) -> Exit {
 /// What is asked of the data is wrong, or the data are.
 fn of_data(error: &DataError) -> Exit {
     match error {
-        DataError::UnknownTask { .. } | DataError::NoTask | DataError::TaskHasItsPrompt { .. } => Exit::Usage,
-        DataError::MalformedTemplate { .. } | DataError::Answers { .. } | DataError::Setting { .. } => Exit::Usage,
+        DataError::UnknownTask { .. } | DataError::NoTask | DataError::TaskHasItsPrompt { .. } => {
+            Exit::Usage
+        }
+        DataError::MalformedTemplate { .. }
+        | DataError::Answers { .. }
+        | DataError::Setting { .. } => Exit::Usage,
         _ => Exit::Data,
     }
 }
 
 fn of_training(error: &TrainError) -> Exit {
     match error {
-        TrainError::Setting { .. } | TrainError::LongWarmup { .. } | TrainError::Optimizer { .. } => Exit::Usage,
-        TrainError::NothingToResume { .. } | TrainError::Checkpoint { .. } | TrainError::File(_) | TrainError::Report(_) => Exit::File,
+        TrainError::Setting { .. }
+        | TrainError::LongWarmup { .. }
+        | TrainError::Optimizer { .. } => Exit::Usage,
+        TrainError::NothingToResume { .. }
+        | TrainError::Checkpoint { .. }
+        | TrainError::File(_)
+        | TrainError::Report(_) => Exit::File,
         TrainError::Lora(error) => of_adapter(error),
         TrainError::NoLabel { .. } => Exit::Data,
         _ => Exit::Training,
@@ -167,9 +198,10 @@ fn of_training(error: &TrainError) -> Exit {
 fn of_adapter(error: &LoraError) -> Exit {
     match error {
         LoraError::File(error) if is_write(error) => Exit::File,
-        LoraError::Option { .. } | LoraError::Pattern { .. } | LoraError::NothingMatches { .. } | LoraError::NoSuchLayer { .. } => {
-            Exit::Usage
-        }
+        LoraError::Option { .. }
+        | LoraError::Pattern { .. }
+        | LoraError::NothingMatches { .. }
+        | LoraError::NoSuchLayer { .. } => Exit::Usage,
         _ => Exit::Model,
     }
 }
@@ -188,25 +220,68 @@ mod tests {
     #[test]
     fn an_error_is_a_line_an_empty_line_and_a_hint() {
         let error = CliError::usage("unknown task `bolq`", Some("did you mean `boolq`?".into()));
-        assert_eq!(error.to_string(), "error: unknown task `bolq`\n\nhint: did you mean `boolq`?");
+        assert_eq!(
+            error.to_string(),
+            "error: unknown task `bolq`\n\nhint: did you mean `boolq`?"
+        );
         assert_eq!(CliError::usage("no", None).to_string(), "error: no");
     }
 
     #[test]
     fn each_kind_of_error_has_its_number() {
-        let io = |action| FileError::Io { action, path: PathBuf::from("x"), source: io::Error::from(io::ErrorKind::StorageFull) };
+        let io = |action| FileError::Io {
+            action,
+            path: PathBuf::from("x"),
+            source: io::Error::from(io::ErrorKind::StorageFull),
+        };
         assert_eq!(CliError::from(DataError::NoTask).exit, Exit::Usage);
-        assert_eq!(CliError::from(DataError::EmptySet { what: "x".into() }).exit, Exit::Data);
-        assert_eq!(CliError::from(ModelError::NotFound { name: "x".into() }).exit, Exit::Model);
-        assert_eq!(CliError::from(LoraError::File(io("write"))).exit, Exit::File);
-        assert_eq!(CliError::from(LoraError::File(io("read"))).exit, Exit::Model);
-        assert_eq!(CliError::from(TrainError::NonFiniteLoss { step: 1, loss: f64::NAN, good: None }).exit, Exit::Training);
-        assert_eq!(CliError::from(TrainError::Setting { name: "epochs", found: "0".into(), expected: "more" }).exit, Exit::Usage);
-        assert!(CliError::from(io("write")).hint.unwrap().contains("free some space"));
+        assert_eq!(
+            CliError::from(DataError::EmptySet { what: "x".into() }).exit,
+            Exit::Data
+        );
+        assert_eq!(
+            CliError::from(ModelError::NotFound { name: "x".into() }).exit,
+            Exit::Model
+        );
+        assert_eq!(
+            CliError::from(LoraError::File(io("write"))).exit,
+            Exit::File
+        );
+        assert_eq!(
+            CliError::from(LoraError::File(io("read"))).exit,
+            Exit::Model
+        );
+        assert_eq!(
+            CliError::from(TrainError::NonFiniteLoss {
+                step: 1,
+                loss: f64::NAN,
+                good: None
+            })
+            .exit,
+            Exit::Training
+        );
+        assert_eq!(
+            CliError::from(TrainError::Setting {
+                name: "epochs",
+                found: "0".into(),
+                expected: "more"
+            })
+            .exit,
+            Exit::Usage
+        );
+        assert!(
+            CliError::from(io("write"))
+                .hint
+                .unwrap()
+                .contains("free some space")
+        );
     }
 
     #[test]
     fn a_broken_pipe_is_no_error() {
-        assert!(matches!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)), Failure::BrokenPipe));
+        assert!(matches!(
+            Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)),
+            Failure::BrokenPipe
+        ));
     }
 }

@@ -1,4 +1,5 @@
-//! A configuration file → its values, checked key by key: what is unknown or of the wrong kind is named with its line.
+//! A configuration file → its values, checked key by key: what is unknown or of the wrong kind is
+//! named with its line.
 
 use std::ops::Range;
 use std::path::Path;
@@ -18,8 +19,11 @@ const LARGEST: u64 = 4 << 20;
 /// # Errors
 /// If it cannot be read, is not TOML, has a key that does not exist, or a value of the wrong kind.
 pub fn read(path: &Path) -> Result<toml::Table, CliError> {
-    let text =
-        files::read_text(path, LARGEST).map_err(|error| CliError { message: error.to_string(), hint: error.hint(), exit: Exit::Usage })?;
+    let text = files::read_text(path, LARGEST).map_err(|error| CliError {
+        message: error.to_string(),
+        hint: error.hint(),
+        exit: Exit::Usage,
+    })?;
     parse(&text, &path.display().to_string())
 }
 
@@ -41,7 +45,9 @@ struct File<'a> {
 
 impl File<'_> {
     fn malformed(&self, error: &toml::de::Error) -> CliError {
-        let place = error.span().map_or_else(|| format!("`{}`", self.name), |span| self.place(&span));
+        let place = error
+            .span()
+            .map_or_else(|| format!("`{}`", self.name), |span| self.place(&span));
         CliError::usage(
             format!("{place} is malformed: {}", one_line(error.message())),
             Some("`ivon-lora init` writes a file to start from".into()),
@@ -56,10 +62,14 @@ impl File<'_> {
     fn check(&self, top: &DeTable<'_>) -> Result<(), CliError> {
         // `provenance` is what a run adds to the settings that it saves.
         for (key, value) in top.iter().filter(|(key, _)| key.get_ref() != "provenance") {
-            let table = TABLES.iter().find(|(table, _)| !table.is_empty() && *table == key.get_ref().as_ref());
+            let table = TABLES
+                .iter()
+                .find(|(table, _)| !table.is_empty() && *table == key.get_ref().as_ref());
             match (table, value.get_ref()) {
                 (Some((table, _)), DeValue::Table(inner)) => self.check_table(table, inner)?,
-                (Some((table, _)), other) => return Err(self.wrong_kind(table, "a table", &value.span(), other)),
+                (Some((table, _)), other) => {
+                    return Err(self.wrong_kind(table, "a table", &value.span(), other));
+                }
                 (None, _) => self.check_key("", key, value, None)?,
             }
         }
@@ -67,11 +77,19 @@ impl File<'_> {
     }
 
     fn check_table(&self, table: &str, inner: &DeTable<'_>) -> Result<(), CliError> {
-        let name = inner.iter().find(|(key, _)| key.get_ref() == "name").map(|(_, value)| value.get_ref());
-        let optimizer = (table == "optimizer").then(|| name.and_then(DeValue::as_str).unwrap_or("ivon"));
+        let name = inner
+            .iter()
+            .find(|(key, _)| key.get_ref() == "name")
+            .map(|(_, value)| value.get_ref());
+        let optimizer =
+            (table == "optimizer").then(|| name.and_then(DeValue::as_str).unwrap_or("ivon"));
         // The optimizer's name first: which other keys there are depends on it.
-        let (names, others): (Vec<_>, Vec<_>) = inner.iter().partition(|(key, _)| key.get_ref() == "name");
-        names.into_iter().chain(others).try_for_each(|(key, value)| self.check_key(table, key, value, optimizer))
+        let (names, others): (Vec<_>, Vec<_>) =
+            inner.iter().partition(|(key, _)| key.get_ref() == "name");
+        names
+            .into_iter()
+            .chain(others)
+            .try_for_each(|(key, value)| self.check_key(table, key, value, optimizer))
     }
 
     fn check_key(
@@ -81,16 +99,30 @@ impl File<'_> {
         value: &Spanned<DeValue<'_>>,
         optimizer: Option<&str>,
     ) -> Result<(), CliError> {
-        let Some(setting) = settings::find(table, key.get_ref()) else { return Err(self.unknown(table, key)) };
+        let Some(setting) = settings::find(table, key.get_ref()) else {
+            return Err(self.unknown(table, key));
+        };
         if let Some(optimizer) = optimizer.filter(|optimizer| !setting.belongs_to(optimizer)) {
-            let message = format!("{}: the optimizer `{optimizer}` has no `{}`", self.place(&key.span()), setting.key);
+            let message = format!(
+                "{}: the optimizer `{optimizer}` has no `{}`",
+                self.place(&key.span()),
+                setting.key
+            );
             return Err(CliError::usage(
                 message,
-                Some(format!("remove the line, or choose the optimizer `{}`", setting.only.join("`, `"))),
+                Some(format!(
+                    "remove the line, or choose the optimizer `{}`",
+                    setting.only.join("`, `")
+                )),
             ));
         }
         if !fits(setting.kind, value.get_ref()) {
-            let mut error = self.wrong_kind(&setting.name(), &setting.kind.name(), &value.span(), value.get_ref());
+            let mut error = self.wrong_kind(
+                &setting.name(),
+                &setting.kind.name(),
+                &value.span(),
+                value.get_ref(),
+            );
             if let (Kind::OneOf(words), DeValue::String(found)) = (setting.kind, value.get_ref()) {
                 error.hint = did_you_mean(found, words.iter().copied());
             }
@@ -99,32 +131,71 @@ impl File<'_> {
         Ok(())
     }
 
-    fn wrong_kind(&self, name: &str, expected: &str, span: &Range<usize>, found: &DeValue<'_>) -> CliError {
-        CliError::usage(format!("{}: `{name}` is {}, expected {expected}", self.place(span), shown(found)), None)
+    fn wrong_kind(
+        &self,
+        name: &str,
+        expected: &str,
+        span: &Range<usize>,
+        found: &DeValue<'_>,
+    ) -> CliError {
+        CliError::usage(
+            format!(
+                "{}: `{name}` is {}, expected {expected}",
+                self.place(span),
+                shown(found)
+            ),
+            None,
+        )
     }
 
     fn unknown(&self, table: &str, key: &Spanned<std::borrow::Cow<'_, str>>) -> CliError {
         let found = key.get_ref().as_ref();
-        let of_table = || SETTINGS.iter().filter(|setting| setting.table == table).map(|setting| setting.key);
-        let tables = TABLES.iter().map(|(table, _)| *table).filter(|name| table.is_empty() && !name.is_empty());
+        let of_table = || {
+            SETTINGS
+                .iter()
+                .filter(|setting| setting.table == table)
+                .map(|setting| setting.key)
+        };
+        let tables = TABLES
+            .iter()
+            .map(|(table, _)| *table)
+            .filter(|name| table.is_empty() && !name.is_empty());
         // A key that stands in another table is a likelier slip than one that is spelt alike.
         let elsewhere = SETTINGS.iter().find(|setting| setting.key == found);
         let hint = match elsewhere {
-            Some(setting) if setting.table.is_empty() => Some(format!("`{found}` stands at the top of the file, before the first table")),
-            Some(setting) => Some(format!("`{found}` stands in the table `[{}]`", setting.table)),
+            Some(setting) if setting.table.is_empty() => Some(format!(
+                "`{found}` stands at the top of the file, before the first table"
+            )),
+            Some(setting) => Some(format!(
+                "`{found}` stands in the table `[{}]`",
+                setting.table
+            )),
             None => did_you_mean(found, of_table().chain(tables)),
         };
-        let table = if table.is_empty() { String::new() } else { format!(" in the table `[{table}]`") };
+        let table = if table.is_empty() {
+            String::new()
+        } else {
+            format!(" in the table `[{table}]`")
+        };
         let hint = hint.or_else(|| Some("`ivon-lora init` writes a file with every key".into()));
-        CliError::usage(format!("{}: unknown key `{found}`{table}", self.place(&key.span())), hint)
+        CliError::usage(
+            format!("{}: unknown key `{found}`{table}", self.place(&key.span())),
+            hint,
+        )
     }
 }
 
 /// Whether a value is of a kind.
 fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
-    let whole = |value: &DeValue<'_>| value.as_integer().is_some_and(|number| !number.as_str().starts_with('-'));
+    let whole = |value: &DeValue<'_>| {
+        value
+            .as_integer()
+            .is_some_and(|number| !number.as_str().starts_with('-'))
+    };
     let all = |value: &DeValue<'_>, fits: &dyn Fn(&DeValue<'_>) -> bool| {
-        value.as_array().is_some_and(|list| list.iter().all(|entry| fits(entry.get_ref())))
+        value
+            .as_array()
+            .is_some_and(|list| list.iter().all(|entry| fits(entry.get_ref())))
     };
     match kind {
         Kind::Whole => whole(value),
@@ -171,19 +242,43 @@ mod tests {
             error("seed = 1\n\n[train]\nbatchsize = 4\n"),
             "error: `run.toml` line 4: unknown key `batchsize` in the table `[train]`\n\nhint: did you mean `batch_size`?"
         );
-        assert_eq!(error("[trian]\n"), "error: `run.toml` line 1: unknown key `trian`\n\nhint: did you mean `train`?");
-        assert_eq!(error("rank = 4"), "error: `run.toml` line 1: unknown key `rank`\n\nhint: `rank` stands in the table `[lora]`");
-        assert!(error("[lora]\nsomething_else = 4").ends_with("hint: `ivon-lora init` writes a file with every key"));
+        assert_eq!(
+            error("[trian]\n"),
+            "error: `run.toml` line 1: unknown key `trian`\n\nhint: did you mean `train`?"
+        );
+        assert_eq!(
+            error("rank = 4"),
+            "error: `run.toml` line 1: unknown key `rank`\n\nhint: `rank` stands in the table `[lora]`"
+        );
+        assert!(
+            error("[lora]\nsomething_else = 4")
+                .ends_with("hint: `ivon-lora init` writes a file with every key")
+        );
     }
 
     #[test]
     fn a_value_of_the_wrong_kind_is_named_with_what_was_found_and_expected() {
         let wrong = [
-            ("[train]\nsteps = 'four'", "line 2: `train.steps` is the text `four`, expected a whole number"),
-            ("seed = -1", "line 1: `seed` is the number `-1`, expected a whole number"),
-            ("train = 3", "line 1: `train` is the number `3`, expected a table"),
-            ("[data]\nanswers = ['a', 1]", "line 2: `data.answers` is a list, expected a list of texts"),
-            ("[lora]\ndropout = true", "line 2: `lora.dropout` is `true`, expected a number"),
+            (
+                "[train]\nsteps = 'four'",
+                "line 2: `train.steps` is the text `four`, expected a whole number",
+            ),
+            (
+                "seed = -1",
+                "line 1: `seed` is the number `-1`, expected a whole number",
+            ),
+            (
+                "train = 3",
+                "line 1: `train` is the number `3`, expected a table",
+            ),
+            (
+                "[data]\nanswers = ['a', 1]",
+                "line 2: `data.answers` is a list, expected a list of texts",
+            ),
+            (
+                "[lora]\ndropout = true",
+                "line 2: `lora.dropout` is `true`, expected a number",
+            ),
         ];
         for (text, expected) in wrong {
             assert_eq!(error(text), format!("error: `run.toml` {expected}"));
@@ -197,8 +292,7 @@ mod tests {
 
     #[test]
     fn a_key_of_another_optimizer_is_refused_wherever_the_name_stands() {
-        let expected =
-            "error: `run.toml` line 2: the optimizer `adamw` has no `ess`\n\nhint: remove the line, or choose the optimizer `ivon`";
+        let expected = "error: `run.toml` line 2: the optimizer `adamw` has no `ess`\n\nhint: remove the line, or choose the optimizer `ivon`";
         assert_eq!(error("[optimizer]\ness = 1e6\nname = 'adamw'"), expected);
         assert!(parse("[optimizer]\ness = 1e6", "run.toml").is_ok());
     }
@@ -206,7 +300,15 @@ mod tests {
     #[test]
     fn what_is_no_toml_is_named_with_its_line() {
         let message = error("seed = 1\nout = = 3\n");
-        assert!(message.starts_with("error: `run.toml` line 2 is malformed: "), "{message}");
-        assert!(read(Path::new("/nowhere/run.toml")).unwrap_err().message.starts_with("could not read `/nowhere/run.toml`"));
+        assert!(
+            message.starts_with("error: `run.toml` line 2 is malformed: "),
+            "{message}"
+        );
+        assert!(
+            read(Path::new("/nowhere/run.toml"))
+                .unwrap_err()
+                .message
+                .starts_with("could not read `/nowhere/run.toml`")
+        );
     }
 }

@@ -1,6 +1,8 @@
-//! Every message of the workspace, read from its source: the commands and flags that it names must be there, and it must be in words.
+//! Every message of the workspace, read from its source: the commands and flags that it names must
+//! be there, and it must be in words.
 //!
-//! Messages are string literals outside of tests. A new one is looked at without being listed anywhere.
+//! Messages are string literals outside of tests. A new one is looked at without being listed
+//! anywhere.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -47,8 +49,13 @@ fn messages() -> Vec<Message> {
     for file in files {
         let source = fs::read_to_string(&file).unwrap();
         // Tests stand at the end of a file.
-        let end = source.find("#[cfg(test)]\nmod tests {").unwrap_or(source.len());
-        found.extend(literals(&source[..end]).into_iter().map(|text| Message { file: file.clone(), text }));
+        let end = source
+            .find("#[cfg(test)]\nmod tests {")
+            .unwrap_or(source.len());
+        found.extend(literals(&source[..end]).into_iter().map(|text| Message {
+            file: file.clone(),
+            text,
+        }));
     }
     found
 }
@@ -144,18 +151,30 @@ fn is_flag(words: &str) -> bool {
     let name = words.split(['=', ' ']).next().unwrap_or(words);
     let with = |beginning: &str, value: &str| {
         // What a beginning has already is replaced.
-        let kept = beginning.split(&format!(" {name} ")).next().unwrap_or(beginning);
-        let rest = beginning.split_once(&format!(" {name} ")).map_or("", |(_, rest)| rest.split_once(' ').map_or("", |(_, rest)| rest));
+        let kept = beginning
+            .split(&format!(" {name} "))
+            .next()
+            .unwrap_or(beginning);
+        let rest = beginning
+            .split_once(&format!(" {name} "))
+            .map_or("", |(_, rest)| {
+                rest.split_once(' ').map_or("", |(_, rest)| rest)
+            });
         parses(&format!("{kept} {rest} {words} {value}"))
     };
-    BEGINNINGS.iter().any(|beginning| VALUES.iter().any(|value| with(beginning, value)))
+    BEGINNINGS
+        .iter()
+        .any(|beginning| VALUES.iter().any(|value| with(beginning, value)))
 }
 
 /// The long flags in a text that is no call of another program.
 fn flags(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for part in text.split("--").skip(1) {
-        let name: String = part.chars().take_while(|letter| letter.is_ascii_lowercase() || *letter == '-').collect();
+        let name: String = part
+            .chars()
+            .take_while(|letter| letter.is_ascii_lowercase() || *letter == '-')
+            .collect();
         if name.len() > 1 {
             found.push(name.trim_end_matches('-').to_string());
         }
@@ -167,13 +186,23 @@ fn flags(text: &str) -> Vec<String> {
 fn every_command_that_a_message_names_is_understood() {
     let mut count = 0;
     for Message { file, text } in messages() {
-        let lines = text.lines().map(str::trim).filter(|line| line.starts_with("ivon-lora "));
+        let lines = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with("ivon-lora "));
         let inside = quoted(&text).filter(|words| words.starts_with("ivon-lora "));
         for words in inside.chain(lines) {
             let words = filled(words.split(['<', '>', '|']).next().unwrap_or(words));
-            let arguments = words.trim_start_matches("ivon-lora ").trim_end_matches(['`', '.', ':']);
-            let is_named = parses(arguments) || is_command(arguments) || arguments.contains("COMMAND");
-            assert!(is_named || arguments.starts_with("--"), "`{arguments}` in {}", file.display());
+            let arguments = words
+                .trim_start_matches("ivon-lora ")
+                .trim_end_matches(['`', '.', ':']);
+            let is_named =
+                parses(arguments) || is_command(arguments) || arguments.contains("COMMAND");
+            assert!(
+                is_named || arguments.starts_with("--"),
+                "`{arguments}` in {}",
+                file.display()
+            );
             count += 1;
         }
     }
@@ -184,27 +213,44 @@ fn every_command_that_a_message_names_is_understood() {
 fn is_command(words: &str) -> bool {
     let command = Args::command();
     let mut words = words.split_whitespace();
-    let Some(found) = words.next().and_then(|name| command.find_subcommand(name)) else { return false };
-    words.next().is_none_or(|inner| found.find_subcommand(inner).is_some())
+    let Some(found) = words.next().and_then(|name| command.find_subcommand(name)) else {
+        return false;
+    };
+    words
+        .next()
+        .is_none_or(|inner| found.find_subcommand(inner).is_some())
 }
 
 #[test]
 fn every_flag_that_a_message_names_is_one_of_some_command() {
     let mut seen = BTreeSet::new();
     for Message { file, text } in messages() {
-        for words in quoted(&text).filter(|words| words.starts_with("--") && !words.starts_with("--{")) {
+        for words in
+            quoted(&text).filter(|words| words.starts_with("--") && !words.starts_with("--{"))
+        {
             let words = filled(words);
             // Several flags side by side are tried one by one below.
-            if words.matches("--").count() == 1 && words.trim_start_matches('-').starts_with(|letter: char| letter.is_ascii_lowercase()) {
+            if words.matches("--").count() == 1
+                && words
+                    .trim_start_matches('-')
+                    .starts_with(|letter: char| letter.is_ascii_lowercase())
+            {
                 assert!(is_flag(&words), "`{words}` in {}", file.display());
             }
         }
         // Calls of other programs.
-        if ["cargo ", "convert_lora_to_gguf", "gguf-split"].iter().any(|name| text.contains(name)) {
+        if ["cargo ", "convert_lora_to_gguf", "gguf-split"]
+            .iter()
+            .any(|name| text.contains(name))
+        {
             continue;
         }
         for flag in flags(&filled(&text)) {
-            assert!(is_flag(&format!("--{flag}")), "`--{flag}` in {}: {text}", file.display());
+            assert!(
+                is_flag(&format!("--{flag}")),
+                "`--{flag}` in {}: {text}",
+                file.display()
+            );
             seen.insert(flag);
         }
     }
@@ -213,20 +259,44 @@ fn every_flag_that_a_message_names_is_one_of_some_command() {
 
 #[test]
 fn no_message_shows_a_value_as_only_a_programmer_reads_it() {
-    // Shapes are lists of numbers however they are written; tokens are shown with their blanks; a secret is left out by hand; a
-    // fingerprint, a number in a template and what a test says are no messages.
-    let meant = ["preview.rs", "hub.rs", "settings.rs", "gaussian.rs", "contents.rs", "checkpoint.rs", "lexer.rs", "pruned.rs"];
+    // Shapes are lists of numbers however they are written; tokens are shown with their blanks; a
+    // secret is left out by hand; a fingerprint, a number in a template and what a test says are no
+    // messages.
+    let meant = [
+        "preview.rs",
+        "hub.rs",
+        "settings.rs",
+        "gaussian.rs",
+        "contents.rs",
+        "checkpoint.rs",
+        "lexer.rs",
+        "pruned.rs",
+    ];
     for Message { file, text } in messages() {
         let is_meant = meant.iter().any(|name| file.ends_with(name)) || text.contains("shape");
-        assert!(is_meant || !text.contains(":?}"), "`{text}` in {}", file.display());
+        assert!(
+            is_meant || !text.contains(":?}"),
+            "`{text}` in {}",
+            file.display()
+        );
     }
 }
 
 #[test]
 fn what_is_no_flag_and_no_command_is_told_from_what_is() {
-    assert!(is_flag("--device cpu") && is_flag("--out") && is_flag("--model") && is_flag("--resume"));
+    assert!(
+        is_flag("--device cpu") && is_flag("--out") && is_flag("--model") && is_flag("--resume")
+    );
     assert!(!is_flag("--devise cpu") && !is_flag("--no-such-flag"));
-    assert!(is_command("predict") && is_command("inspect run") && !is_command("inspect runs") && !is_command("guess"));
-    assert_eq!(literals("let a = \"x \\\n    `--y`\"; // \"no\"\nlet b = '\"'; let c = \"d\";"), ["x `--y`", "d"]);
+    assert!(
+        is_command("predict")
+            && is_command("inspect run")
+            && !is_command("inspect runs")
+            && !is_command("guess")
+    );
+    assert_eq!(
+        literals("let a = \"x \\\n    `--y`\"; // \"no\"\nlet b = '\"'; let c = \"d\";"),
+        ["x `--y`", "d"]
+    );
     assert_eq!(filled("`--out {}` and {name:?}…"), "`--out x` and xx");
 }

@@ -22,12 +22,18 @@ pub struct Named {
 /// # Errors
 /// If the defaults cannot be written as TOML.
 pub fn commented(optimizer: &Method, named: &Named) -> Result<String, toml::ser::Error> {
-    let mut config = RunConfig { optimizer: optimizer.clone(), ..RunConfig::default() };
+    let mut config = RunConfig {
+        optimizer: optimizer.clone(),
+        ..RunConfig::default()
+    };
     config.model.path.clone_from(&named.model);
     config.data.task.clone_from(&named.task);
     config.data.path = named.data.clone().unwrap_or_default().into();
     let values = toml::Table::try_from(&config)?;
-    let mut text = format!("# A run of ivon-lora {}: ivon-lora train --config THIS_FILE\n", env!("CARGO_PKG_VERSION"));
+    let mut text = format!(
+        "# A run of ivon-lora {}: ivon-lora train --config THIS_FILE\n",
+        env!("CARGO_PKG_VERSION")
+    );
     text += "# Flags override what stands here. Lines that begin with `# key =` have no default: the value is an example.\n";
     for (table, help) in TABLES {
         text += "\n";
@@ -36,8 +42,14 @@ pub fn commented(optimizer: &Method, named: &Named) -> Result<String, toml::ser:
         } else {
             text += &format!("# {help}\n[{table}]\n");
         }
-        let inner = values.get(table).and_then(Value::as_table).unwrap_or(&values);
-        for setting in SETTINGS.iter().filter(|setting| setting.table == table && setting.belongs_to(optimizer.name())) {
+        let inner = values
+            .get(table)
+            .and_then(Value::as_table)
+            .unwrap_or(&values);
+        for setting in SETTINGS
+            .iter()
+            .filter(|setting| setting.table == table && setting.belongs_to(optimizer.name()))
+        {
             text += &entry(setting, inner.get(setting.key))?;
         }
     }
@@ -45,7 +57,9 @@ pub fn commented(optimizer: &Method, named: &Named) -> Result<String, toml::ser:
 }
 
 fn entry(setting: &Setting, value: Option<&Value>) -> Result<String, toml::ser::Error> {
-    let flag = setting.flag.map_or_else(String::new, |flag| format!(" (--{flag})"));
+    let flag = setting
+        .flag
+        .map_or_else(String::new, |flag| format!(" (--{flag})"));
     let line = match value.filter(|value| value.as_str() != Some("")) {
         Some(value) => format!("{} = {}", setting.key, shown(value)?),
         None => format!("# {} = {}", setting.key, setting.example),
@@ -71,16 +85,29 @@ mod tests {
             let optimizer = Method::named(name).unwrap();
             let text = commented(&optimizer, &Named::default()).unwrap();
             let table = file::parse(&text, "run.toml").unwrap();
-            assert_eq!(table.try_into::<RunConfig>().unwrap(), RunConfig { optimizer, ..RunConfig::default() });
+            assert_eq!(
+                table.try_into::<RunConfig>().unwrap(),
+                RunConfig {
+                    optimizer,
+                    ..RunConfig::default()
+                }
+            );
         }
     }
 
     #[test]
     fn what_was_named_stands_in_the_file() {
-        let named = Named { model: Some("org/name".into()), data: Some("d \"q\"".into()), task: Some("sst2".into()) };
+        let named = Named {
+            model: Some("org/name".into()),
+            data: Some("d \"q\"".into()),
+            task: Some("sst2".into()),
+        };
         let text = commented(&Method::default(), &named).unwrap();
         let config: RunConfig = toml::from_str(&text).unwrap();
-        assert_eq!((config.model.path, config.data.task), (named.model, named.task));
+        assert_eq!(
+            (config.model.path, config.data.task),
+            (named.model, named.task)
+        );
         assert_eq!(config.data.path.to_str(), Some("d \"q\""));
     }
 
@@ -90,14 +117,20 @@ mod tests {
         for setting in SETTINGS.iter().filter(|setting| setting.belongs_to("ivon")) {
             assert!(text.contains(setting.help), "{}", setting.name());
         }
-        let without = text.lines().filter(|line| !line.starts_with("# posterior_sd"));
+        let without = text
+            .lines()
+            .filter(|line| !line.starts_with("# posterior_sd"));
         let bare: Vec<&str> = without
             .map(|line| match line.strip_prefix("# ") {
                 Some(rest) if rest.split(' ').nth(1) == Some("=") => rest,
                 _ => line,
             })
             .collect();
-        let table = file::parse(&bare.join("\n"), "run.toml").unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(table.try_into::<RunConfig>().unwrap().train.steps, Some(400));
+        let table =
+            file::parse(&bare.join("\n"), "run.toml").unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(
+            table.try_into::<RunConfig>().unwrap().train.steps,
+            Some(400)
+        );
     }
 }

@@ -66,12 +66,17 @@ fn code(exit: Exit) -> ExitCode {
 }
 
 fn report(error: &CliError) -> ExitCode {
-    let _ = writeln!(std::io::stderr().lock(), "{}", colour::error(&error.to_string()));
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "{}",
+        colour::error(&error.to_string())
+    );
     code(error.exit)
 }
 
-/// A panic is a mistake: it is said as such, with the library that it is in, and the backtrace is left to RUST_BACKTRACE. Some libraries
-/// panic on malformed files and are caught where that happens, so nothing is printed before it is known that nobody caught it.
+/// A panic is a mistake: it is said as such, with the library that it is in, and the backtrace is
+/// left to RUST_BACKTRACE. Some libraries panic on malformed files and are caught where that
+/// happens, so nothing is printed before it is known that nobody caught it.
 fn without_panic(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     if std::env::var_os("RUST_BACKTRACE").is_some() {
         return work();
@@ -80,8 +85,12 @@ fn without_panic(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failu
     let seen = Arc::clone(&last);
     panic::set_hook(Box::new(move |info| {
         let library = info.location().and_then(|place| library(place.file()));
-        let place = library.map_or_else(|| "internal error".into(), |library| format!("internal error in the library `{library}`"));
-        *seen.lock().unwrap_or_else(PoisonError::into_inner) = format!("{place}: {}", info.to_string().replace('\n', " "));
+        let place = library.map_or_else(
+            || "internal error".into(),
+            |library| format!("internal error in the library `{library}`"),
+        );
+        *seen.lock().unwrap_or_else(PoisonError::into_inner) =
+            format!("{place}: {}", info.to_string().replace('\n', " "));
     }));
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         let message = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -90,10 +99,13 @@ fn without_panic(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failu
     })
 }
 
-/// The library that a source file belongs to, as cargo lays it down: `…/registry/src/INDEX/NAME-VERSION/…`.
+/// The library that a source file belongs to, as cargo lays it down:
+/// `…/registry/src/INDEX/NAME-VERSION/…`.
 fn library(file: &str) -> Option<&str> {
     let parts: Vec<&str> = file.split(['/', '\\']).collect();
-    let source = parts.windows(2).position(|pair| pair == ["registry", "src"])?;
+    let source = parts
+        .windows(2)
+        .position(|pair| pair == ["registry", "src"])?;
     parts.get(source + 3).copied()
 }
 
@@ -103,7 +115,8 @@ mod tests {
 
     #[test]
     fn a_panic_names_the_library_that_it_is_in() {
-        let file = "/root/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/ureq-3.5.2/src/run.rs";
+        let file =
+            "/root/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/ureq-3.5.2/src/run.rs";
         assert_eq!(library(file), Some("ureq-3.5.2"));
         assert_eq!(library("crates/ivon-lora/src/model/hub.rs"), None);
     }

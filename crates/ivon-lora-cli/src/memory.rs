@@ -4,8 +4,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 
 use crate::exit::Exit;
 
-/// The system's allocator; a refusal ends the program with a sentence. Files are written under temporary names, so
-/// that an end at any moment leaves what existed as it was.
+/// The system's allocator; a refusal ends the program with a sentence. Files are written under
+/// temporary names, so that an end at any moment leaves what existed as it was.
 pub struct Memory;
 
 // Sound: each call is handed on to the system's allocator as it came.
@@ -38,7 +38,8 @@ fn checked(memory: *mut u8, size: usize) -> *mut u8 {
 fn refused(size: usize) -> ! {
     let mut text = [0; 160];
     let length = sentence(size >> 20, &mut text);
-    // Sound: the pointer and the length are those of one array. What standard error does not take is lost.
+    // Sound: the pointer and the length are those of one array. What standard error does not take
+    // is lost.
     unsafe {
         libc::write(2, text.as_ptr().cast(), length);
         libc::_exit(Exit::Failure as i32)
@@ -50,8 +51,14 @@ fn sentence(megabytes: usize, text: &mut [u8]) -> usize {
     use std::io::Write;
     let whole = text.len();
     let mut rest: &mut [u8] = text;
-    let _ = write!(rest, "error: out of memory: the system refused {megabytes} MiB more\n\n");
-    let _ = writeln!(rest, "hint: use a smaller --batch-size, --max-length or model, or raise the limit (ulimit -v)");
+    let _ = write!(
+        rest,
+        "error: out of memory: the system refused {megabytes} MiB more\n\n"
+    );
+    let _ = writeln!(
+        rest,
+        "hint: use a smaller --batch-size, --max-length or model, or raise the limit (ulimit -v)"
+    );
     whole - rest.len()
 }
 
@@ -64,7 +71,12 @@ mod tests {
         let mut text = [0; 160];
         let length = sentence(usize::MAX >> 20, &mut text);
         let said = std::str::from_utf8(&text[..length]).unwrap();
-        assert!(said.starts_with("error: out of memory: the system refused 17592186044415 MiB more\n\nhint: "), "{said}");
+        assert!(
+            said.starts_with(
+                "error: out of memory: the system refused 17592186044415 MiB more\n\nhint: "
+            ),
+            "{said}"
+        );
         assert!(said.ends_with("(ulimit -v)\n"), "{said}");
     }
 }

@@ -26,14 +26,15 @@ type Given = Vec<(&'static str, Option<Value>)>;
 /// The run that `train` was asked for.
 ///
 /// # Errors
-/// If the file or a flag is wrong, a flag does not belong to the optimizer, or a value is out of range.
+/// If the file or a flag is wrong, a flag does not belong to the optimizer, or a value is out of
+/// range.
 pub fn train(args: &TrainArgs) -> Result<Resolved, CliError> {
     let file = read(args.config.as_deref())?;
     resolve(file, given(args)?)
 }
 
-/// As [`train`], with the settings of `base` in place of the defaults; the optimizer is that of `base`, and what the file says of
-/// another is set aside.
+/// As [`train`], with the settings of `base` in place of the defaults; the optimizer is that of
+/// `base`, and what the file says of another is set aside.
 ///
 /// # Errors
 /// As [`train`].
@@ -50,7 +51,10 @@ pub fn train_over(args: &TrainArgs, base: &RunConfig) -> Result<RunConfig, CliEr
             }
         }
     }
-    let flags = given(args)?.into_iter().filter(|(flag, _)| *flag != "optimizer").collect();
+    let flags = given(args)?
+        .into_iter()
+        .filter(|(flag, _)| *flag != "optimizer")
+        .collect();
     Ok(resolve(settings, flags)?.config)
 }
 
@@ -58,7 +62,12 @@ pub fn train_over(args: &TrainArgs, base: &RunConfig) -> Result<RunConfig, CliEr
 ///
 /// # Errors
 /// As [`train`].
-pub fn preview(config: Option<&Path>, model: Option<&String>, data: Option<&Path>, settings: &DataArgs) -> Result<RunConfig, CliError> {
+pub fn preview(
+    config: Option<&Path>,
+    model: Option<&String>,
+    data: Option<&Path>,
+    settings: &DataArgs,
+) -> Result<RunConfig, CliError> {
     let mut given = data_flags(settings);
     given.push(("model", model.map(|model| model.as_str().into())));
     given.push(("data", path("data", data)?));
@@ -72,7 +81,10 @@ fn read(path: Option<&Path>) -> Result<toml::Table, CliError> {
 /// Lays flags over a file's values and gives all others their defaults.
 fn resolve(mut file: toml::Table, flags: Given) -> Result<Resolved, CliError> {
     let mut notes = Vec::new();
-    let flags: Vec<(&str, Value)> = flags.into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect();
+    let flags: Vec<(&str, Value)> = flags
+        .into_iter()
+        .filter_map(|(flag, value)| Some((flag, value?)))
+        .collect();
     if let Some((_, Value::String(name))) = flags.iter().find(|(flag, _)| *flag == "optimizer") {
         notes.extend(change_optimizer(&mut file, name));
     }
@@ -80,42 +92,82 @@ fn resolve(mut file: toml::Table, flags: Given) -> Result<Resolved, CliError> {
         place(&mut file, flag, value.clone())?;
     }
     let optimizer = table(&mut file, "optimizer");
-    let name = optimizer.entry("name").or_insert_with(|| "ivon".into()).as_str().unwrap_or("ivon").to_string();
-    if let Some(setting) = flags.iter().filter_map(|(flag, _)| settings::of_flag(flag)).find(|setting| !setting.belongs_to(&name)) {
+    let name = optimizer
+        .entry("name")
+        .or_insert_with(|| "ivon".into())
+        .as_str()
+        .unwrap_or("ivon")
+        .to_string();
+    if let Some(setting) = flags
+        .iter()
+        .filter_map(|(flag, _)| settings::of_flag(flag))
+        .find(|setting| !setting.belongs_to(&name))
+    {
         let flag = setting.flag.unwrap_or(setting.key);
-        let hint = format!("leave it away, or choose `--optimizer {}`", setting.only.join("` or `--optimizer "));
-        return Err(CliError::usage(format!("the optimizer `{name}` has no `--{flag}`"), Some(hint)));
+        let hint = format!(
+            "leave it away, or choose `--optimizer {}`",
+            setting.only.join("` or `--optimizer ")
+        );
+        return Err(CliError::usage(
+            format!("the optimizer `{name}` has no `--{flag}`"),
+            Some(hint),
+        ));
     }
     // Written by the run that a saved file comes from; this will be another.
     file.remove("provenance");
     let config: RunConfig = file.try_into().map_err(|error: toml::de::Error| {
-        CliError::usage(format!("the settings cannot be used: {}", error.message().lines().collect::<Vec<_>>().join(" ")), None)
+        CliError::usage(
+            format!(
+                "the settings cannot be used: {}",
+                error.message().lines().collect::<Vec<_>>().join(" ")
+            ),
+            None,
+        )
     })?;
-    config.validate().map_err(|error| CliError { exit: Exit::Usage, ..error.into() })?;
+    config.validate().map_err(|error| CliError {
+        exit: Exit::Usage,
+        ..error.into()
+    })?;
     Ok(Resolved { config, notes })
 }
 
-/// Settings of one optimizer mean nothing to another: a flag that changes the optimizer sets those of the file aside.
+/// Settings of one optimizer mean nothing to another: a flag that changes the optimizer sets those
+/// of the file aside.
 fn change_optimizer(file: &mut toml::Table, name: &str) -> Option<String> {
     let table = file.get("optimizer")?.as_table()?;
-    let before = table.get("name").and_then(Value::as_str).unwrap_or("ivon").to_string();
+    let before = table
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or("ivon")
+        .to_string();
     if before == name {
         return None;
     }
-    let others = table.keys().filter(|key| *key != "name").map(|key| format!("`{key}`")).collect::<Vec<_>>();
+    let others = table
+        .keys()
+        .filter(|key| *key != "name")
+        .map(|key| format!("`{key}`"))
+        .collect::<Vec<_>>();
     file.remove("optimizer");
     let list = others.join(", ");
-    (!others.is_empty()).then(|| format!("`--optimizer {name}` sets the file's settings of `{before}` aside: {list}"))
+    (!others.is_empty()).then(|| {
+        format!("`--optimizer {name}` sets the file's settings of `{before}` aside: {list}")
+    })
 }
 
 /// Puts a flag's value where its key stands; what the flag takes the place of goes.
 fn place(file: &mut toml::Table, flag: &str, value: Value) -> Result<(), CliError> {
-    let Some(setting) = settings::of_flag(flag) else { return Err(CliError::usage(format!("`--{flag}` has no key"), None)) };
+    let Some(setting) = settings::of_flag(flag) else {
+        return Err(CliError::usage(format!("`--{flag}` has no key"), None));
+    };
     if let (Kind::OneOf(words), Value::String(found)) = (setting.kind, &value)
         && !words.contains(&found.as_str())
     {
         let message = format!("`--{flag}` is `{found}`, expected {}", setting.kind.name());
-        return Err(CliError::usage(message, did_you_mean(found, words.iter().copied())));
+        return Err(CliError::usage(
+            message,
+            did_you_mean(found, words.iter().copied()),
+        ));
     }
     let table = table(file, setting.table);
     let instead = match setting.key {
@@ -136,7 +188,9 @@ fn table<'a>(file: &'a mut toml::Table, name: &str) -> &'a mut toml::Table {
     if name.is_empty() {
         return file;
     }
-    let entry = file.entry(name).or_insert_with(|| Value::Table(toml::Table::new()));
+    let entry = file
+        .entry(name)
+        .or_insert_with(|| Value::Table(toml::Table::new()));
     if !entry.is_table() {
         *entry = Value::Table(toml::Table::new());
     }
@@ -148,7 +202,13 @@ fn table<'a>(file: &'a mut toml::Table, name: &str) -> &'a mut toml::Table {
 
 /// The flags of `train` that stand for a key.
 fn given(args: &TrainArgs) -> Result<Given, CliError> {
-    let (optimizer, length, lora, evaluation, machine) = (&args.optimizer, &args.length, &args.lora, &args.evaluation, &args.machine);
+    let (optimizer, length, lora, evaluation, machine) = (
+        &args.optimizer,
+        &args.length,
+        &args.lora,
+        &args.evaluation,
+        &args.machine,
+    );
     let mut given = vec![
         ("model", text(&args.model)),
         ("data", path("data", args.data.as_deref())?),
@@ -176,11 +236,20 @@ fn given(args: &TrainArgs) -> Result<Given, CliError> {
         ("checkpoint-interval", whole(length.checkpoint_interval)),
         ("keep-best", text(&length.keep_best)),
         ("patience", whole(length.patience)),
-        ("seed", length.seed.and_then(|seed| i64::try_from(seed).ok()).map(Value::from)),
+        (
+            "seed",
+            length
+                .seed
+                .and_then(|seed| i64::try_from(seed).ok())
+                .map(Value::from),
+        ),
         ("rank", whole(lora.rank)),
         ("alpha", number(lora.alpha)),
         ("dropout", number(lora.dropout)),
-        ("target-modules", lora.target_modules.as_deref().map(target_modules)),
+        (
+            "target-modules",
+            lora.target_modules.as_deref().map(target_modules),
+        ),
         ("samples", whole(evaluation.samples)),
         ("scale", number(evaluation.scale)),
         ("choose-scale", evaluation.choose_scale.map(Value::from)),
@@ -198,12 +267,20 @@ fn data_flags(data: &DataArgs) -> Given {
     vec![
         ("task", text(&data.task)),
         ("prompt", text(&data.prompt)),
-        ("answers", data.answers.as_ref().map(|words| Value::Array(words.iter().map(|word| word.trim().into()).collect()))),
+        (
+            "answers",
+            data.answers
+                .as_ref()
+                .map(|words| Value::Array(words.iter().map(|word| word.trim().into()).collect())),
+        ),
         ("label-field", text(&data.label_field)),
         ("label-reading", text(&data.label_reading)),
         ("id-field", text(&data.id_field)),
         ("scoring", text(&data.scoring)),
-        ("chat-template", data.chat_template.as_deref().map(chat_template)),
+        (
+            "chat-template",
+            data.chat_template.as_deref().map(chat_template),
+        ),
         ("max-length", whole(data.max_length)),
         ("train-limit", whole(data.train_limit)),
         ("eval-limit", whole(data.eval_limit)),
@@ -224,20 +301,32 @@ fn whole(value: Option<u32>) -> Option<Value> {
 
 /// `true` and `false` are the model's own template and none; anything else is a file.
 fn chat_template(given: &str) -> Value {
-    given.parse::<bool>().map_or_else(|_| given.into(), Value::from)
+    given
+        .parse::<bool>()
+        .map_or_else(|_| given.into(), Value::from)
 }
 
 /// A saved run holds its paths as text.
 fn path(flag: &str, value: Option<&Path>) -> Result<Option<Value>, CliError> {
     let Some(path) = value else { return Ok(None) };
-    let text = path.to_str().ok_or_else(|| CliError::usage(format!("`--{flag}` is not UTF-8: `{}`", path.display()), None))?;
+    let text = path.to_str().ok_or_else(|| {
+        CliError::usage(
+            format!("`--{flag}` is not UTF-8: `{}`", path.display()),
+            None,
+        )
+    })?;
     Ok(Some(text.into()))
 }
 
-/// Plain names with commas between are a list; anything else is `all-linear` or a regular expression.
+/// Plain names with commas between are a list; anything else is `all-linear` or a regular
+/// expression.
 fn target_modules(text: &str) -> Value {
-    let is_name =
-        |part: &str| !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_' || letter == '.');
+    let is_name = |part: &str| {
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|letter| letter.is_ascii_alphanumeric() || letter == '_' || letter == '.')
+    };
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
     if parts.iter().all(|part| is_name(part)) {
         return Value::Array(parts.into_iter().map(Value::from).collect());
@@ -258,8 +347,11 @@ mod tests {
 
     /// The run of a file and flags.
     fn run(file: &str, flags: &str) -> Result<Resolved, CliError> {
-        let args = Args::try_parse_from(format!("ivon-lora train {flags}").split_whitespace()).unwrap();
-        let Command::Train(args) = args.command else { panic!("not train") };
+        let args =
+            Args::try_parse_from(format!("ivon-lora train {flags}").split_whitespace()).unwrap();
+        let Command::Train(args) = args.command else {
+            panic!("not train")
+        };
         resolve(file::parse(file, "run.toml")?, given(&args)?)
     }
 
@@ -280,9 +372,18 @@ mod tests {
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file = "seed = 3\n[train]\nbatch_size = 8\nschedule = 'cosine'\n[lora]\nrank = 4\n";
         let config = config(file, "--batch-size 2 --model m --data d --task boolq");
-        assert_eq!((config.seed, config.train.batch_size, config.lora.rank), (3, 2, 4));
-        assert_eq!((config.train.schedule, config.lora.alpha), (Schedule::Cosine, 16.0));
-        assert_eq!((config.model.path.as_deref(), config.data.task.as_deref()), (Some("m"), Some("boolq")));
+        assert_eq!(
+            (config.seed, config.train.batch_size, config.lora.rank),
+            (3, 2, 4)
+        );
+        assert_eq!(
+            (config.train.schedule, config.lora.alpha),
+            (Schedule::Cosine, 16.0)
+        );
+        assert_eq!(
+            (config.model.path.as_deref(), config.data.task.as_deref()),
+            (Some("m"), Some("boolq"))
+        );
     }
 
     #[test]
@@ -295,32 +396,67 @@ mod tests {
             --train-limit 20 --eval-limit 30 --label-reading word --id-field key";
         let written = toml::to_string(&config("", flags)).unwrap();
         let table: toml::Table = toml::from_str(&written).unwrap();
-        let defaults: toml::Table = toml::from_str(&toml::to_string(&RunConfig::default()).unwrap()).unwrap();
+        let defaults: toml::Table =
+            toml::from_str(&toml::to_string(&RunConfig::default()).unwrap()).unwrap();
         let of = |table: &toml::Table, setting: &settings::Setting| match setting.table {
             "" => table.get(setting.key).cloned(),
-            name => table.get(name).and_then(|inner| inner.get(setting.key)).cloned(),
+            name => table
+                .get(name)
+                .and_then(|inner| inner.get(setting.key))
+                .cloned(),
         };
         // Those that exclude others or are the default's own value are tested elsewhere.
-        let elsewhere = ["optimizer", "ess", "epochs", "prompt", "answers", "label-field", "choose-scale"];
-        for setting in settings::SETTINGS.iter().filter(|setting| setting.flag.is_some_and(|flag| !elsewhere.contains(&flag))) {
-            assert!(of(&table, setting).is_some() && of(&table, setting) != of(&defaults, setting), "{}", setting.name());
+        let elsewhere = [
+            "optimizer",
+            "ess",
+            "epochs",
+            "prompt",
+            "answers",
+            "label-field",
+            "choose-scale",
+        ];
+        for setting in settings::SETTINGS
+            .iter()
+            .filter(|setting| setting.flag.is_some_and(|flag| !elsewhere.contains(&flag)))
+        {
+            assert!(
+                of(&table, setting).is_some() && of(&table, setting) != of(&defaults, setting),
+                "{}",
+                setting.name()
+            );
         }
     }
 
     #[test]
     fn a_prompt_of_ones_own_comes_with_answers_and_a_field() {
         let data = config("", "--prompt {a}? --answers No,Yes --label-field b").data;
-        assert_eq!((data.prompt.as_deref(), data.label_field.as_deref()), (Some("{a}?"), Some("b")));
+        assert_eq!(
+            (data.prompt.as_deref(), data.label_field.as_deref()),
+            (Some("{a}?"), Some("b"))
+        );
         assert_eq!(data.answers.unwrap(), ["No", "Yes"]);
     }
 
     #[test]
     fn layers_are_a_list_of_names_or_a_pattern() {
-        let of = |flag: &str| config("", &format!("--target-modules {flag}")).lora.target_modules;
-        assert_eq!(of("q_proj,v_proj"), TargetModules::List(vec!["q_proj".into(), "v_proj".into()]));
+        let of = |flag: &str| {
+            config("", &format!("--target-modules {flag}"))
+                .lora
+                .target_modules
+        };
+        assert_eq!(
+            of("q_proj,v_proj"),
+            TargetModules::List(vec!["q_proj".into(), "v_proj".into()])
+        );
         assert_eq!(of("o_proj"), TargetModules::List(vec!["o_proj".into()]));
-        assert_eq!(of("all-linear"), TargetModules::Pattern("all-linear".into()));
-        assert_eq!(of(r".*\.[0-9]{1,2}\.mlp.*"), TargetModules::Pattern(r".*\.[0-9]{1,2}\.mlp.*".into()));
+        assert_eq!(
+            of("all-linear"),
+            TargetModules::Pattern("all-linear".into())
+        );
+        assert_eq!(
+            of(r".*\.[0-9]{1,2}\.mlp.*"),
+            TargetModules::Pattern(r".*\.[0-9]{1,2}\.mlp.*".into())
+        );
     }
 
     #[test]
@@ -329,9 +465,15 @@ mod tests {
         assert_eq!(of(""), ChatSetting::Own(false));
         assert_eq!(of("--chat-template"), ChatSetting::Own(true));
         assert_eq!(of("--chat-template=false"), ChatSetting::Own(false));
-        assert_eq!(of("--chat-template=my.jinja"), ChatSetting::File("my.jinja".into()));
+        assert_eq!(
+            of("--chat-template=my.jinja"),
+            ChatSetting::File("my.jinja".into())
+        );
         let file = "[data]\nchat_template = 'my.jinja'";
-        assert_eq!(config(file, "").data.chat_template, ChatSetting::File("my.jinja".into()));
+        assert_eq!(
+            config(file, "").data.chat_template,
+            ChatSetting::File("my.jinja".into())
+        );
         assert!(error("[data]\nchat_template = 1", "").contains("expected true, false or a text"));
     }
 
@@ -341,38 +483,77 @@ mod tests {
             error("", "--optimizer adamw --ess 10"),
             "error: the optimizer `adamw` has no `--ess`\n\nhint: leave it away, or choose `--optimizer ivon`"
         );
-        assert!(error("[optimizer]\nname = 'adamw'", "--clip-radius 1").contains("has no `--clip-radius`"));
+        assert!(
+            error("[optimizer]\nname = 'adamw'", "--clip-radius 1")
+                .contains("has no `--clip-radius`")
+        );
     }
 
     #[test]
     fn another_optimizer_by_flag_sets_the_files_settings_aside_and_says_so() {
-        let resolved = run("[optimizer]\nlearning_rate = 0.5\ness = 10", "--optimizer adamw").unwrap();
+        let resolved = run(
+            "[optimizer]\nlearning_rate = 0.5\ness = 10",
+            "--optimizer adamw",
+        )
+        .unwrap();
         assert_eq!(resolved.config.optimizer, Method::named("adamw").unwrap());
-        assert_eq!(resolved.notes, ["`--optimizer adamw` sets the file's settings of `ivon` aside: `ess`, `learning_rate`"]);
-        assert_eq!(run("[optimizer]\ness = 10", "--optimizer ivon").unwrap().notes, Vec::<String>::new());
+        assert_eq!(
+            resolved.notes,
+            [
+                "`--optimizer adamw` sets the file's settings of `ivon` aside: `ess`, `learning_rate`"
+            ]
+        );
+        assert_eq!(
+            run("[optimizer]\ness = 10", "--optimizer ivon")
+                .unwrap()
+                .notes,
+            Vec::<String>::new()
+        );
     }
 
     #[test]
     fn a_flag_takes_the_place_of_what_excludes_it_in_the_file() {
-        let config = config("[train]\nsteps = 5\n[optimizer]\nposterior_sd = 0.1", "--epochs 2 --ess 10");
+        let config = config(
+            "[train]\nsteps = 5\n[optimizer]\nposterior_sd = 0.1",
+            "--epochs 2 --ess 10",
+        );
         assert_eq!((config.train.steps, config.train.epochs), (None, 2.0));
-        let Method::Ivon(ivon) = config.optimizer else { panic!("not ivon") };
+        let Method::Ivon(ivon) = config.optimizer else {
+            panic!("not ivon")
+        };
         assert_eq!((ivon.posterior_sd, ivon.ess), (None, 10.0));
     }
 
     #[test]
     fn settings_of_a_base_stand_in_place_of_the_defaults() {
-        let mut base = RunConfig { seed: 5, optimizer: Method::named("adamw").unwrap(), ..RunConfig::default() };
+        let mut base = RunConfig {
+            seed: 5,
+            optimizer: Method::named("adamw").unwrap(),
+            ..RunConfig::default()
+        };
         base.train.steps = Some(600);
         let over = |flags: &str| {
-            let args = Args::try_parse_from(format!("ivon-lora train {flags}").split_whitespace()).unwrap();
-            let Command::Train(args) = args.command else { panic!("not train") };
+            let args = Args::try_parse_from(format!("ivon-lora train {flags}").split_whitespace())
+                .unwrap();
+            let Command::Train(args) = args.command else {
+                panic!("not train")
+            };
             train_over(&args, &base)
         };
         assert_eq!(over("").unwrap(), base);
         let config = over("--optimizer adamw --epochs 1 --learning-rate 0.5").unwrap();
-        assert_eq!((config.seed, config.train.steps, config.optimizer.learning_rate()), (5, None, 0.5));
-        assert_eq!(over("--ess 3").unwrap_err().message, "the optimizer `adamw` has no `--ess`");
+        assert_eq!(
+            (
+                config.seed,
+                config.train.steps,
+                config.optimizer.learning_rate()
+            ),
+            (5, None, 0.5)
+        );
+        assert_eq!(
+            over("--ess 3").unwrap_err().message,
+            "the optimizer `adamw` has no `--ess`"
+        );
     }
 
     #[test]
@@ -390,15 +571,28 @@ mod tests {
         let wrong = [
             ("--batch-size 0", "`batch_size` is `0`, expected at least 1"),
             ("--rank 0", "`rank` must be between 1 and 65536, found `0`"),
-            ("--dropout 1", "`dropout` must be at least 0 and below 1, found `1`"),
-            ("--scale -1", "`scale` is `-1`, expected a finite number, at least 0"),
+            (
+                "--dropout 1",
+                "`dropout` must be at least 0 and below 1, found `1`",
+            ),
+            (
+                "--scale -1",
+                "`scale` is `-1`, expected a finite number, at least 0",
+            ),
             ("--threads 0", "`threads` is `0`, expected at least 1"),
             ("--max-length 0", "`max_length` is 0, expected at least 1"),
-            ("--learning-rate 0", "`learning_rate` is `0`, expected a finite number above 0"),
+            (
+                "--learning-rate 0",
+                "`learning_rate` is `0`, expected a finite number above 0",
+            ),
         ];
         for (flags, expected) in wrong {
             let found = run("", flags).unwrap_err();
-            assert_eq!((found.message.as_str(), found.exit), (expected, crate::exit::Exit::Usage), "{flags}");
+            assert_eq!(
+                (found.message.as_str(), found.exit),
+                (expected, crate::exit::Exit::Usage),
+                "{flags}"
+            );
         }
     }
 }

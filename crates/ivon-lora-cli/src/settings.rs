@@ -1,5 +1,6 @@
-//! Every key of the configuration file: where it stands, its flag, its kind, its meaning. One table, from which the
-//! file is checked, flags are placed, `init` writes its comments and the docs are tested.
+//! Every key of the configuration file: where it stands, its flag, its kind, its meaning. One
+//! table, from which the file is checked, flags are placed, `init` writes its comments and the docs
+//! are tested.
 
 use Kind::{Flag, FlagOrPath, Number, OneOf, Path, Text, TextOrTexts, Texts, Whole, Wholes};
 
@@ -56,7 +57,14 @@ impl Kind {
             Flag => "true or false".into(),
             FlagOrPath => "true, false or a text".into(),
             Text | Path => "a text".into(),
-            OneOf(words) => format!("one of {}", words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")),
+            OneOf(words) => format!(
+                "one of {}",
+                words
+                    .iter()
+                    .map(|word| format!("`{word}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
             Texts => "a list of texts".into(),
             TextOrTexts => "a text or a list of texts".into(),
             Wholes => "a list of whole numbers".into(),
@@ -67,7 +75,11 @@ impl Kind {
 impl Setting {
     /// `table.key`, or `key` at the top.
     pub fn name(&self) -> String {
-        if self.table.is_empty() { self.key.into() } else { format!("{}.{}", self.table, self.key) }
+        if self.table.is_empty() {
+            self.key.into()
+        } else {
+            format!("{}.{}", self.table, self.key)
+        }
     }
 
     /// Whether this optimizer has it.
@@ -82,14 +94,19 @@ pub const TABLES: [(&str, &str); 7] = [
     ("model", "The base model."),
     ("data", "Where the examples come from."),
     ("lora", "The adapter, in the words of PEFT."),
-    ("optimizer", "The optimizer; which keys there are depends on its name."),
+    (
+        "optimizer",
+        "The optimizer; which keys there are depends on its name.",
+    ),
     ("train", "Length, batches, schedule, intervals."),
     ("evaluation", "The evaluation at the end."),
 ];
 
 /// The setting of a table and a key.
 pub fn find(table: &str, key: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.table == table && setting.key == key)
+    SETTINGS
+        .iter()
+        .find(|setting| setting.table == table && setting.key == key)
 }
 
 /// The setting that a flag overrides.
@@ -112,7 +129,18 @@ const CLORA: &[&str] = &["clora"];
 const ENSEMBLE: &[&str] = &["ensemble"];
 const NOISE: &[&str] = &["adamw-noise"];
 /// Methods that train with AdamW.
-const ADAMW: &[&str] = &["adamw", "mc-dropout", "swag", "laplace", "tfb", "blob", "scalabl", "clora", "ensemble", "adamw-noise"];
+const ADAMW: &[&str] = &[
+    "adamw",
+    "mc-dropout",
+    "swag",
+    "laplace",
+    "tfb",
+    "blob",
+    "scalabl",
+    "clora",
+    "ensemble",
+    "adamw-noise",
+];
 const SCORES: &[&str] = &["nll", "accuracy", "brier", "ece"];
 
 const fn row(
@@ -124,7 +152,15 @@ const fn row(
     example: &'static str,
     help: &'static str,
 ) -> Setting {
-    Setting { table, key, flag: if flag.is_empty() { None } else { Some(flag) }, kind, only, example, help }
+    Setting {
+        table,
+        key,
+        flag: if flag.is_empty() { None } else { Some(flag) },
+        kind,
+        only,
+        example,
+        help,
+    }
 }
 
 /// All of them, in the order of the file.
@@ -260,11 +296,20 @@ mod tests {
     #[test]
     fn the_table_names_every_key_that_has_a_default_and_no_other() {
         for name in Method::NAMES {
-            let config = RunConfig { optimizer: Method::named(name).unwrap(), ..RunConfig::default() };
-            // A setting without an example has a default, and the reverse; the path of the data is empty by default.
-            let has_default = |setting: &&Setting| setting.example.is_empty() || setting.name() == "data.path";
-            let named: BTreeSet<_> =
-                SETTINGS.iter().filter(|setting| setting.belongs_to(name)).filter(has_default).map(Setting::name).collect();
+            let config = RunConfig {
+                optimizer: Method::named(name).unwrap(),
+                ..RunConfig::default()
+            };
+            // A setting without an example has a default, and the reverse; the path of the data is
+            // empty by default.
+            let has_default =
+                |setting: &&Setting| setting.example.is_empty() || setting.name() == "data.path";
+            let named: BTreeSet<_> = SETTINGS
+                .iter()
+                .filter(|setting| setting.belongs_to(name))
+                .filter(has_default)
+                .map(Setting::name)
+                .collect();
             assert_eq!(named, keys(&config), "{name}");
         }
     }
@@ -274,14 +319,23 @@ mod tests {
         for setting in SETTINGS {
             let optimizer = setting.only.first().unwrap_or(&"ivon");
             let mut file = format!("[optimizer]\nname = '{optimizer}'\n");
-            let value = if setting.example.is_empty() { continue } else { setting.example };
+            let value = if setting.example.is_empty() {
+                continue;
+            } else {
+                setting.example
+            };
             match setting.table {
                 "" => file = format!("{} = {value}\n{file}", setting.key),
                 "optimizer" => file += &format!("{} = {value}\n", setting.key),
                 table => file += &format!("[{table}]\n{} = {value}\n", setting.key),
             }
-            let config: RunConfig = toml::from_str(&file).unwrap_or_else(|error| panic!("{}: {error}", setting.name()));
-            assert!(keys(&config).contains(&setting.name()), "{}", setting.name());
+            let config: RunConfig =
+                toml::from_str(&file).unwrap_or_else(|error| panic!("{}: {error}", setting.name()));
+            assert!(
+                keys(&config).contains(&setting.name()),
+                "{}",
+                setting.name()
+            );
         }
     }
 
@@ -289,6 +343,15 @@ mod tests {
     fn names_and_flags_are_unique() {
         let names: BTreeSet<_> = SETTINGS.iter().map(Setting::name).collect();
         let flags: BTreeSet<_> = SETTINGS.iter().filter_map(|setting| setting.flag).collect();
-        assert_eq!((names.len(), flags.len()), (SETTINGS.len(), SETTINGS.iter().filter(|setting| setting.flag.is_some()).count()));
+        assert_eq!(
+            (names.len(), flags.len()),
+            (
+                SETTINGS.len(),
+                SETTINGS
+                    .iter()
+                    .filter(|setting| setting.flag.is_some())
+                    .count()
+            )
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first asks for the end, so that the work is saved; a second ends the program at once.
+//! Ctrl-C and SIGTERM: the first asks for the end, so that the work is saved; a second ends the
+//! program at once.
 
 use std::io;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ impl Signals {
         let signals = Self::default();
         let again = Arc::new(AtomicBool::new(false));
         for (signal, exit) in [(SIGINT, Exit::Interrupted), (SIGTERM, Exit::Terminated)] {
-            // In this order: the first signal finds the flag down, the second finds it up and leaves.
+            // In this order: the first signal finds the flag down, the second finds it up and
+            // leaves.
             flag::register_conditional_shutdown(signal, exit as i32, Arc::clone(&again))?;
             flag::register(signal, Arc::clone(&again))?;
             flag::register_usize(signal, Arc::clone(&signals.came), signal as usize)?;
@@ -49,7 +51,8 @@ impl Signals {
     }
 }
 
-/// A write past the limit on a file's size (`ulimit -f`) fails with an error, which is said, in place of a signal, which kills.
+/// A write past the limit on a file's size (`ulimit -f`) fails with an error, which is said, in
+/// place of a signal, which kills.
 fn ignore_file_size_limit() {
     #[cfg(unix)]
     // Sound: SIG_IGN is no function that could be called.

@@ -1,8 +1,15 @@
 //! The known name that a mistyped one is nearest to.
 
-/// The candidate that is spelt most like `name`, if it differs in about a third of its letters or less.
+/// The candidate that is spelt most like `name`, if it differs in about a third of its letters or
+/// less.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let plain = |text: &str| text.to_lowercase().replace('-', "_").chars().take(64).collect::<Vec<char>>();
+    let plain = |text: &str| {
+        text.to_lowercase()
+            .replace('-', "_")
+            .chars()
+            .take(64)
+            .collect::<Vec<char>>()
+    };
     let name = plain(name);
     candidates
         .into_iter()
@@ -27,7 +34,10 @@ fn edits(first: &[char], second: &[char]) -> usize {
 }
 
 /// `did you mean …?`, if anything is near.
-pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub fn did_you_mean<'a>(
+    name: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<String> {
     nearest(name, candidates).map(|nearest| format!("did you mean `{nearest}`?"))
 }
 
@@ -37,8 +47,14 @@ mod tests {
 
     #[test]
     fn a_slip_finds_its_word_and_a_stranger_finds_none() {
-        assert_eq!(nearest("batchsize", ["steps", "batch_size"]), Some("batch_size"));
-        assert_eq!(nearest("learning-rate", ["learning_rate", "rank"]), Some("learning_rate"));
+        assert_eq!(
+            nearest("batchsize", ["steps", "batch_size"]),
+            Some("batch_size")
+        );
+        assert_eq!(
+            nearest("learning-rate", ["learning_rate", "rank"]),
+            Some("learning_rate")
+        );
         assert_eq!(nearest("cude", ["cpu", "cuda", "metal"]), Some("cuda"));
         assert_eq!(nearest("trian", ["train", "data"]), Some("train"));
         assert_eq!(nearest("tpu", ["cuda", "metal"]), None);
@@ -47,7 +63,15 @@ mod tests {
 
     #[test]
     fn distances_are_levenshteins() {
-        let of = |first: &str, second: &str| edits(&first.chars().collect::<Vec<_>>(), &second.chars().collect::<Vec<_>>());
-        assert_eq!((of("kitten", "sitting"), of("", "abc"), of("abc", "abc")), (3, 3, 0));
+        let of = |first: &str, second: &str| {
+            edits(
+                &first.chars().collect::<Vec<_>>(),
+                &second.chars().collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(
+            (of("kitten", "sitting"), of("", "abc"), of("abc", "abc")),
+            (3, 3, 0)
+        );
     }
 }

@@ -12,20 +12,43 @@ pub fn error(error: &clap::Error) -> Option<CliError> {
     let of = |kind| error.get(kind).map(text).filter(|text| !text.is_empty());
     let argument = of(ContextKind::InvalidArg).unwrap_or_default();
     let value = of(ContextKind::InvalidValue).unwrap_or_default();
-    let help = || Some("`ivon-lora --help` and `ivon-lora COMMAND --help` show what there is".to_string());
-    let meant = |name: Option<String>| name.map(|name| format!("did you mean `{name}`?")).or_else(help);
-    let suggested = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
-        .into_iter()
-        .find_map(&of)
-        .and_then(|names| names.split(['`', ',']).find(|name| !name.is_empty()).map(String::from));
+    let help =
+        || Some("`ivon-lora --help` and `ivon-lora COMMAND --help` show what there is".to_string());
+    let meant = |name: Option<String>| {
+        name.map(|name| format!("did you mean `{name}`?"))
+            .or_else(help)
+    };
+    let suggested = [
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedValue,
+    ]
+    .into_iter()
+    .find_map(&of)
+    .and_then(|names| {
+        names
+            .split(['`', ','])
+            .find(|name| !name.is_empty())
+            .map(String::from)
+    });
     let (message, hint) = match error.kind() {
         ErrorKind::UnknownArgument => (format!("unknown argument `{argument}`"), meant(suggested)),
-        ErrorKind::InvalidSubcommand => {
-            (format!("unknown command `{}`", of(ContextKind::InvalidSubcommand).unwrap_or_default()), meant(suggested))
+        ErrorKind::InvalidSubcommand => (
+            format!(
+                "unknown command `{}`",
+                of(ContextKind::InvalidSubcommand).unwrap_or_default()
+            ),
+            meant(suggested),
+        ),
+        ErrorKind::InvalidValue if value.is_empty() => {
+            (format!("`{}` needs a value", flag(&argument)), help())
         }
-        ErrorKind::InvalidValue if value.is_empty() => (format!("`{}` needs a value", flag(&argument)), help()),
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => (
-            format!("`{}` is `{value}`, expected {}", flag(&argument), expected(&argument)),
+            format!(
+                "`{}` is `{value}`, expected {}",
+                flag(&argument),
+                expected(&argument)
+            ),
             suggested.map(|name| format!("did you mean `{name}`?")),
         ),
         ErrorKind::MissingRequiredArgument => (format!("missing {argument}"), help()),
@@ -35,11 +58,19 @@ pub fn error(error: &clap::Error) -> Option<CliError> {
             if first == second {
                 (format!("`{first}` is given more than once"), None)
             } else {
-                (format!("`{first}` cannot be used with `{second}`"), Some("one takes the place of the other: leave one away".into()))
+                (
+                    format!("`{first}` cannot be used with `{second}`"),
+                    Some("one takes the place of the other: leave one away".into()),
+                )
             }
         }
-        ErrorKind::NoEquals => (format!("`{}` takes its value after an equals sign", flag(&argument)), help()),
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => ("no command is given".into(), help()),
+        ErrorKind::NoEquals => (
+            format!("`{}` takes its value after an equals sign", flag(&argument)),
+            help(),
+        ),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            ("no command is given".into(), help())
+        }
         _ => (first_line(error), help()),
     };
     Some(CliError::usage(message, hint))
@@ -52,8 +83,18 @@ fn flag(argument: &str) -> &str {
 
 /// What the place-holder of an argument stands for.
 fn expected(argument: &str) -> String {
-    match argument.split_once('<').map(|(_, rest)| rest.trim_end_matches(['>', ']'])) {
-        Some("N") => format!("a whole number from 0 to {}", if argument.starts_with("--seed") { i64::MAX } else { i64::from(u32::MAX) }),
+    match argument
+        .split_once('<')
+        .map(|(_, rest)| rest.trim_end_matches(['>', ']']))
+    {
+        Some("N") => format!(
+            "a whole number from 0 to {}",
+            if argument.starts_with("--seed") {
+                i64::MAX
+            } else {
+                i64::from(u32::MAX)
+            }
+        ),
         Some("X") => "a number".into(),
         Some("true|false") => "true or false".into(),
         Some("SHELL") => "one of bash, elvish, fish, powershell, zsh".into(),
@@ -64,14 +105,24 @@ fn expected(argument: &str) -> String {
 fn text(value: &ContextValue) -> String {
     match value {
         ContextValue::String(text) => text.clone(),
-        ContextValue::Strings(texts) => texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", "),
+        ContextValue::Strings(texts) => texts
+            .iter()
+            .map(|text| format!("`{text}`"))
+            .collect::<Vec<_>>()
+            .join(", "),
         ContextValue::StyledStr(text) => text.to_string(),
         _ => String::new(),
     }
 }
 
 fn first_line(error: &clap::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_string()
+    error
+        .to_string()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches("error: ")
+        .to_string()
 }
 
 #[cfg(test)]
@@ -81,31 +132,52 @@ mod tests {
     use crate::args::Args;
 
     fn said(arguments: &str) -> String {
-        let error = Args::try_parse_from(format!("ivon-lora {arguments}").split_whitespace()).unwrap_err();
+        let error =
+            Args::try_parse_from(format!("ivon-lora {arguments}").split_whitespace()).unwrap_err();
         super::error(&error).unwrap().to_string()
     }
 
     #[test]
     fn flags_that_are_wrong_are_said_in_a_sentence() {
         let cases = [
-            ("train --stepz 4", "error: unknown argument `--stepz`\n\nhint: did you mean `--steps`?"),
-            ("trian", "error: unknown command `trian`\n\nhint: did you mean `train`?"),
-            ("train --steps four", "error: `--steps` is `four`, expected a whole number from 0 to 4294967295"),
-            ("train --ess many", "error: `--ess` is `many`, expected a number"),
+            (
+                "train --stepz 4",
+                "error: unknown argument `--stepz`\n\nhint: did you mean `--steps`?",
+            ),
+            (
+                "trian",
+                "error: unknown command `trian`\n\nhint: did you mean `train`?",
+            ),
+            (
+                "train --steps four",
+                "error: `--steps` is `four`, expected a whole number from 0 to 4294967295",
+            ),
+            (
+                "train --ess many",
+                "error: `--ess` is `many`, expected a number",
+            ),
             (
                 "train --steps 1 --epochs 1",
                 "error: `--steps` cannot be used with `--epochs`\n\nhint: one takes the place of the other: leave one away",
             ),
-            ("train --seed 1 --seed 2", "error: `--seed` is given more than once"),
+            (
+                "train --seed 1 --seed 2",
+                "error: `--seed` is given more than once",
+            ),
         ];
         for (arguments, expected) in cases {
             assert_eq!(said(arguments), expected, "{arguments}");
         }
         assert!(
-            said("evaluate --model m").starts_with("error: missing `--adapter <FOLDER>`, `--data <PATH>`"),
+            said("evaluate --model m")
+                .starts_with("error: missing `--adapter <FOLDER>`, `--data <PATH>`"),
             "{}",
             said("evaluate --model m")
         );
-        assert!(said("").starts_with("error: no command is given"), "{}", said(""));
+        assert!(
+            said("").starts_with("error: no command is given"),
+            "{}",
+            said("")
+        );
     }
 }

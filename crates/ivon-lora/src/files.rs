@@ -1,7 +1,7 @@
 //! Reading and writing files so that nothing that exists is ever half-replaced.
 //!
-//! Every write goes to a temporary name beside its target, is synced, and renamed over it; a folder is
-//! written whole under a temporary name and swapped in. Every error names the path.
+//! Every write goes to a temporary name beside its target, is synced, and renamed over it; a folder
+//! is written whole under a temporary name and swapped in. Every error names the path.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -53,19 +53,29 @@ impl FileError {
         match self {
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => Some("check the spelling of the path".into()),
-                io::ErrorKind::PermissionDenied => Some("check who owns it and what you may do there".into()),
-                io::ErrorKind::StorageFull => Some("free some space, or name another folder with `--out`".into()),
+                io::ErrorKind::PermissionDenied => {
+                    Some("check who owns it and what you may do there".into())
+                }
+                io::ErrorKind::StorageFull => {
+                    Some("free some space, or name another folder with `--out`".into())
+                }
                 _ => None,
             },
             Self::TooLarge { .. } => Some("is this the file you meant?".into()),
             Self::NotText { .. } => Some("save it as UTF-8".into()),
-            Self::Pointer { .. } => Some("fetch it with `git lfs pull` in its folder, or download the file itself".into()),
+            Self::Pointer { .. } => Some(
+                "fetch it with `git lfs pull` in its folder, or download the file itself".into(),
+            ),
         }
     }
 
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
     }
 }
 
@@ -74,10 +84,13 @@ impl FileError {
 /// # Errors
 /// If there is nothing, or it may not be looked at.
 pub fn check_exists(path: &Path) -> Result<(), FileError> {
-    path.metadata().map(|_| ()).map_err(FileError::io("read", path))
+    path.metadata()
+        .map(|_| ())
+        .map_err(FileError::io("read", path))
 }
 
-/// Checks that a file can be written at a path, before hours of work go into what it shall hold. What stands there stays.
+/// Checks that a file can be written at a path, before hours of work go into what it shall hold.
+/// What stands there stays.
 ///
 /// # Errors
 /// If the operating system refuses.
@@ -95,13 +108,24 @@ pub fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let file = File::open(path).map_err(FileError::io("read", path))?;
     let found = file.metadata().map_err(FileError::io("read", path))?.len();
     if found > limit {
-        return Err(FileError::TooLarge { path: path.into(), found, limit });
+        return Err(FileError::TooLarge {
+            path: path.into(),
+            found,
+            limit,
+        });
     }
     let mut bytes = Vec::with_capacity(found as usize);
-    // A file that grows while it is read, or a device without a length, stops at the limit all the same.
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
+    // A file that grows while it is read, or a device without a length, stops at the limit all the
+    // same.
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(FileError::io("read", path))?;
     if bytes.len() as u64 > limit {
-        return Err(FileError::TooLarge { path: path.into(), found: bytes.len() as u64, limit });
+        return Err(FileError::TooLarge {
+            path: path.into(),
+            found: bytes.len() as u64,
+            limit,
+        });
     }
     refuse_pointer(path, &bytes)?;
     Ok(bytes)
@@ -113,11 +137,19 @@ pub fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 /// [`FileError::Pointer`] if `bytes` are such lines.
 pub fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     const LONGEST: usize = 1024;
-    let text = bytes.starts_with(b"version https://git-lfs.github.com/spec/") && bytes.len() <= LONGEST;
-    let Some(text) = text.then(|| String::from_utf8_lossy(bytes)) else { return Ok(()) };
-    let number = text.lines().find_map(|line| line.strip_prefix("size ")?.trim().parse::<u64>().ok());
+    let text =
+        bytes.starts_with(b"version https://git-lfs.github.com/spec/") && bytes.len() <= LONGEST;
+    let Some(text) = text.then(|| String::from_utf8_lossy(bytes)) else {
+        return Ok(());
+    };
+    let number = text
+        .lines()
+        .find_map(|line| line.strip_prefix("size ")?.trim().parse::<u64>().ok());
     let size = number.map_or_else(|| "unknown".into(), |number| number.to_string());
-    Err(FileError::Pointer { path: path.into(), size })
+    Err(FileError::Pointer {
+        path: path.into(),
+        size,
+    })
 }
 
 /// Reads a whole UTF-8 file of at most `limit` bytes.
@@ -125,7 +157,8 @@ pub fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// # Errors
 /// As [`read_bytes`], or if the bytes are not UTF-8.
 pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
-    String::from_utf8(read_bytes(path, limit)?).map_err(|_| FileError::NotText { path: path.into() })
+    String::from_utf8(read_bytes(path, limit)?)
+        .map_err(|_| FileError::NotText { path: path.into() })
 }
 
 /// The sorted names of what lies in a folder.
@@ -135,7 +168,13 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
 pub fn names_in(folder: &Path) -> Result<Vec<String>, FileError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(FileError::io("read", folder))? {
-        names.push(entry.map_err(FileError::io("read", folder))?.file_name().to_string_lossy().into_owned());
+        names.push(
+            entry
+                .map_err(FileError::io("read", folder))?
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
     }
     names.sort();
     Ok(names)
@@ -149,7 +188,8 @@ pub fn create_folder(path: &Path) -> Result<(), FileError> {
     fs::create_dir_all(path).map_err(FileError::io("create", path))
 }
 
-/// Writes `bytes` to `path`: temporary name, sync, rename. What stood there before stays whole until the rename.
+/// Writes `bytes` to `path`: temporary name, sync, rename. What stood there before stays whole
+/// until the rename.
 ///
 /// # Errors
 /// If the operating system refuses; the temporary file is removed then.
@@ -161,19 +201,28 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 /// If `fill` or the operating system refuses; the temporary file is removed then.
-pub fn write_with(path: &Path, fill: impl FnOnce(&mut io::BufWriter<File>) -> io::Result<()>) -> Result<(), FileError> {
+pub fn write_with(
+    path: &Path,
+    fill: impl FnOnce(&mut io::BufWriter<File>) -> io::Result<()>,
+) -> Result<(), FileError> {
     let temporary = temporary_name(path);
     let written = (|| {
         let mut writer = io::BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
         fill(&mut writer)?;
-        let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let file = writer
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         sync_parent(path)
     })();
     written.map_err(|source| {
         let _ = fs::remove_file(&temporary);
-        FileError::Io { action: "write", path: path.into(), source }
+        FileError::Io {
+            action: "write",
+            path: path.into(),
+            source,
+        }
     })
 }
 
@@ -181,7 +230,10 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut io::BufWriter<File>) -> io
 ///
 /// # Errors
 /// The error of `fill`, or the operating system's; what stood at `path` before is still there then.
-pub fn write_folder<E: From<FileError>>(path: &Path, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
+pub fn write_folder<E: From<FileError>>(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
     let temporary = temporary_name(path);
     let _ = fs::remove_dir_all(&temporary);
     create_folder(&temporary)?;
@@ -194,8 +246,9 @@ pub fn write_folder<E: From<FileError>>(path: &Path, fill: impl FnOnce(&Path) ->
 
 /// Puts `new` in the place of `path` and removes what stood there.
 ///
-/// Where the file system can exchange two names in one step, `path` names the whole old or the whole new folder at every moment.
-/// Elsewhere the old one is set aside first, and for that moment `path` names nothing.
+/// Where the file system can exchange two names in one step, `path` names the whole old or the
+/// whole new folder at every moment. Elsewhere the old one is set aside first, and for that moment
+/// `path` names nothing.
 fn swap_folder(new: &Path, path: &Path) -> Result<(), FileError> {
     let failed = FileError::io("write", path);
     if path.exists() && exchange(new, path) {
@@ -224,10 +277,21 @@ fn swap_folder(new: &Path, path: &Path) -> Result<(), FileError> {
 fn exchange(one: &Path, other: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let name = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes());
-    let (Ok(one), Ok(other)) = (name(one), name(other)) else { return false };
+    let (Ok(one), Ok(other)) = (name(one), name(other)) else {
+        return false;
+    };
     let here = libc::AT_FDCWD;
     // Sound: both are texts that end in a zero and outlive the call.
-    unsafe { libc::syscall(libc::SYS_renameat2, here, one.as_ptr(), here, other.as_ptr(), libc::RENAME_EXCHANGE) == 0 }
+    unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            here,
+            one.as_ptr(),
+            here,
+            other.as_ptr(),
+            libc::RENAME_EXCHANGE,
+        ) == 0
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -235,18 +299,29 @@ fn exchange(_: &Path, _: &Path) -> bool {
     false
 }
 
-/// Removes from a folder what writes left that a crash cut short: `NAME.PID.tmp`, and `NAME.old.tmp` where `NAME` is there.
-/// A `NAME.old.tmp` whose `NAME` is gone is renamed back. Only for a folder that no other process writes to.
+/// Removes from a folder what writes left that a crash cut short: `NAME.PID.tmp`, and
+/// `NAME.old.tmp` where `NAME` is there. A `NAME.old.tmp` whose `NAME` is gone is renamed back.
+/// Only for a folder that no other process writes to.
 pub fn remove_leftovers(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".tmp")) else {
+        let Some(name) = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.strip_suffix(".tmp"))
+        else {
             continue;
         };
         match name.rsplit_once('.') {
-            Some((name, "old")) if !folder.join(name).exists() => drop(fs::rename(&path, folder.join(name))),
+            Some((name, "old")) if !folder.join(name).exists() => {
+                drop(fs::rename(&path, folder.join(name)))
+            }
             Some((_, "old")) => remove(&path),
-            Some((_, process)) if !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()) => remove(&path),
+            Some((_, process))
+                if !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                remove(&path)
+            }
             _ => {}
         }
     }
@@ -254,7 +329,11 @@ pub fn remove_leftovers(folder: &Path) {
 
 /// Removes a file or a folder; what cannot be removed stays.
 fn remove(path: &Path) {
-    let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let _ = if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
 }
 
 /// `name.PID.tmp` beside `path`, so that the rename stays on one file system.
@@ -271,7 +350,10 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 
 /// Makes a rename in the folder of `path` durable.
 fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    match path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
         Some(parent) => File::open(parent)?.sync_all(),
         None => File::open(".")?.sync_all(),
     }
@@ -290,7 +372,13 @@ mod tests {
             file.write_all(b"half of the new")?;
             Err(io::Error::from(io::ErrorKind::StorageFull))
         });
-        assert!(failed.unwrap_err().hint().unwrap().contains("free some space"));
+        assert!(
+            failed
+                .unwrap_err()
+                .hint()
+                .unwrap()
+                .contains("free some space")
+        );
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -302,9 +390,18 @@ mod tests {
         write_bytes(&path, b"old").unwrap();
         check_can_write(&path).unwrap();
         check_can_write(&folder.path().join("b.txt")).unwrap();
-        assert_eq!((fs::read(&path).unwrap().as_slice(), fs::read_dir(folder.path()).unwrap().count()), (b"old".as_slice(), 1));
+        assert_eq!(
+            (
+                fs::read(&path).unwrap().as_slice(),
+                fs::read_dir(folder.path()).unwrap().count()
+            ),
+            (b"old".as_slice(), 1)
+        );
         let error = check_can_write(&folder.path().join("none/a.txt")).unwrap_err();
-        assert!(error.to_string().starts_with("could not write `"), "{error}");
+        assert!(
+            error.to_string().starts_with("could not write `"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -327,14 +424,22 @@ mod tests {
     fn what_a_crash_left_is_removed_and_a_folder_that_was_set_aside_comes_back() {
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
-        for name in ["adapter", "adapter.old.tmp", "best.old.tmp", "step-2.77.tmp"] {
+        for name in [
+            "adapter",
+            "adapter.old.tmp",
+            "best.old.tmp",
+            "step-2.77.tmp",
+        ] {
             fs::create_dir(at(name)).unwrap();
         }
         for name in ["run.toml.123.tmp", "notes.tmp", "a.b.tmp", "x.12"] {
             write_bytes(&at(name), b"").unwrap();
         }
         remove_leftovers(root.path());
-        let mut left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut left: Vec<_> = fs::read_dir(root.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         left.sort();
         assert_eq!(left, ["a.b.tmp", "adapter", "best", "notes.tmp", "x.12"]);
     }
@@ -358,17 +463,22 @@ mod tests {
         let path = folder.path().join("a");
         write_bytes(&path, &[0; 11]).unwrap();
         let message = read_bytes(&path, 10).unwrap_err().to_string();
-        assert!(message.ends_with("has 11 bytes, expected at most 10"), "{message}");
+        assert!(
+            message.ends_with("has 11 bytes, expected at most 10"),
+            "{message}"
+        );
     }
 
     #[test]
     fn a_git_lfs_pointer_is_no_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
-        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 269060552\n";
+        let pointer =
+            "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 269060552\n";
         write_bytes(&path, pointer.as_bytes()).unwrap();
         let error = read_text(&path, 1000).unwrap_err();
-        let expected = "` is a Git LFS pointer, expected the file of 269060552 bytes that it stands for";
+        let expected =
+            "` is a Git LFS pointer, expected the file of 269060552 bytes that it stands for";
         assert!(error.to_string().ends_with(expected), "{error}");
         assert!(error.hint().unwrap().contains("git lfs pull"));
         assert!(refuse_pointer(&path, &[pointer.as_bytes(), &[b' '; 2000]].concat()).is_ok());
@@ -379,6 +489,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         write_bytes(&path, &[0xff, 0xfe]).unwrap();
-        assert!(matches!(read_text(&path, 10), Err(FileError::NotText { .. })));
+        assert!(matches!(
+            read_text(&path, 10),
+            Err(FileError::NotText { .. })
+        ));
     }
 }

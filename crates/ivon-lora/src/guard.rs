@@ -1,7 +1,9 @@
-//! Calls into libraries that read a stranger's file: a panic of theirs ends here, as a sentence that names them.
+//! Calls into libraries that read a stranger's file: a panic of theirs ends here, as a sentence
+//! that names them.
 //!
-//! A parser that panics on a malformed file is a fault of that library, and no user of this one should meet it as a
-//! crash. What the step had borrowed is in an unknown state afterwards: drop it, do not go on with it.
+//! A parser that panics on a malformed file is a fault of that library, and no user of this one
+//! should meet it as a crash. What the step had borrowed is in an unknown state afterwards: drop
+//! it, do not go on with it.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,22 +23,33 @@ pub(crate) struct Panicked {
 /// # Errors
 /// [`Panicked`] if it panicked.
 pub(crate) fn guard<T>(component: &'static str, step: impl FnOnce() -> T) -> Result<T, Panicked> {
-    catch_unwind(AssertUnwindSafe(step)).map_err(|panic| Panicked { component, message: message(&*panic) })
+    catch_unwind(AssertUnwindSafe(step)).map_err(|panic| Panicked {
+        component,
+        message: message(&*panic),
+    })
 }
 
 /// As [`guard`], for a step that can fail: either ends in a sentence.
 ///
 /// # Errors
 /// The step's own error, or [`Panicked`], as text.
-pub(crate) fn guard_result<T, E: std::fmt::Display>(component: &'static str, step: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    guard(component, step).map_err(|panicked| panicked.to_string())?.map_err(|error| error.to_string())
+pub(crate) fn guard_result<T, E: std::fmt::Display>(
+    component: &'static str,
+    step: impl FnOnce() -> Result<T, E>,
+) -> Result<T, String> {
+    guard(component, step)
+        .map_err(|panicked| panicked.to_string())?
+        .map_err(|error| error.to_string())
 }
 
 /// The text of a panic, which is a `&str` or a `String` wherever `panic!` made it.
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "it panicked".into()).split_whitespace().collect::<Vec<_>>().join(" ")
+    text.unwrap_or_else(|| "it panicked".into())
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]
@@ -49,8 +62,13 @@ mod tests {
         let panicked = guard("tables", || numbers[3]).unwrap_err();
         assert_eq!(panicked.component, "tables");
         let text = panicked.to_string();
-        assert!(text.starts_with("the library `tables` cannot read it: index out of bounds"), "{text}");
-        let lines = guard("tables", || -> () { panic!("one\n  two {}", 3) }).unwrap_err().to_string();
+        assert!(
+            text.starts_with("the library `tables` cannot read it: index out of bounds"),
+            "{text}"
+        );
+        let lines = guard("tables", || -> () { panic!("one\n  two {}", 3) })
+            .unwrap_err()
+            .to_string();
         assert!(lines.ends_with("one two 3"), "{lines}");
     }
 
@@ -58,8 +76,16 @@ mod tests {
     fn what_does_not_panic_is_handed_on() {
         assert_eq!(guard("tables", || 7).unwrap(), 7);
         assert_eq!(guard_result("tables", || "7".parse::<u8>()), Ok(7));
-        assert!(guard_result("tables", || "x".parse::<u8>()).unwrap_err().contains("invalid digit"));
+        assert!(
+            guard_result("tables", || "x".parse::<u8>())
+                .unwrap_err()
+                .contains("invalid digit")
+        );
         let panics = || -> Result<u8, std::fmt::Error> { panic!("no") };
-        assert!(guard_result("tables", panics).unwrap_err().contains("`tables`"));
+        assert!(
+            guard_result("tables", panics)
+                .unwrap_err()
+                .contains("`tables`")
+        );
     }
 }

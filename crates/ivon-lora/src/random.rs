@@ -1,8 +1,9 @@
-//! Every random number of a run but the normals, by address: (seed, purpose, step, draw, path) names a ChaCha stream. Normals have
-//! streams of their own in [`ivon::noise`], which also owns the way from an address to its stream.
+//! Every random number of a run but the normals, by address: (seed, purpose, step, draw, path)
+//! names a ChaCha stream. Normals have streams of their own in [`ivon::noise`], which also owns the
+//! way from an address to its stream.
 //!
-//! Nothing is consumed in an order that a resume or another batch could change: the same address gives
-//! the same numbers on every machine.
+//! Nothing is consumed in an order that a resume or another batch could change: the same address
+//! gives the same numbers on every machine.
 
 use ivon::noise;
 pub use ivon::noise::fnv1a;
@@ -12,8 +13,8 @@ use rand_core::{Rng, SeedableRng};
 /// Makes the enum and the list of all its variants, so that the list cannot lack one.
 macro_rules! purposes {
     ($($(#[$doc:meta])* $name:ident = $byte:literal,)*) => {
-        /// What a stream of random numbers is for; each purpose has streams of its own. The bytes are below 128:
-        /// the others are the purposes of [`ivon::noise`].
+        /// What a stream of random numbers is for; each purpose has streams of its own. The bytes
+        /// are below 128: the others are the purposes of [`ivon::noise`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum Purpose {
@@ -46,7 +47,8 @@ purposes! {
     Search = 12,
 }
 
-/// The stream at an address. `path` names a parameter, a file or a row; empty where there is only one.
+/// The stream at an address. `path` names a parameter, a file or a row; empty where there is only
+/// one.
 pub fn stream(seed: u64, purpose: Purpose, step: u64, draw: u64, path: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(noise::key(seed, purpose as u8, step, draw, path))
 }
@@ -80,7 +82,9 @@ mod tests {
 
     #[test]
     fn an_address_names_its_numbers_and_no_two_addresses_share_them() {
-        let first = |seed, purpose, step, draw, path: &str| stream(seed, purpose, step, draw, path).next_u64();
+        let first = |seed, purpose, step, draw, path: &str| {
+            stream(seed, purpose, step, draw, path).next_u64()
+        };
         let base = first(1, Purpose::Dropout, 2, 3, "q");
         assert_eq!(base, first(1, Purpose::Dropout, 2, 3, "q"));
         for other in [
@@ -97,7 +101,9 @@ mod tests {
     #[test]
     fn no_two_purposes_of_any_crate_share_a_byte() {
         let own = Purpose::ALL.iter().map(|&purpose| purpose as u8);
-        let mut bytes: Vec<u8> = own.chain(noise::Purpose::ALL.map(noise::Purpose::byte)).collect();
+        let mut bytes: Vec<u8> = own
+            .chain(noise::Purpose::ALL.map(noise::Purpose::byte))
+            .collect();
         assert!(Purpose::ALL.iter().all(|&purpose| (purpose as u8) < 128));
         let count = bytes.len();
         bytes.sort_unstable();
@@ -107,22 +113,34 @@ mod tests {
 
     #[test]
     fn the_start_of_an_adapter_says_nothing_about_the_noise_of_its_first_step() {
-        // A uniform takes two words and a normal one, so start k lies at the words 2k and 2k + 1. The radius of a pair of normals
-        // comes from a word of a block's first half, its angle from the second: their squares' sum goes by the radius alone.
+        // A uniform takes two words and a normal one, so start k lies at the words 2k and 2k + 1.
+        // The radius of a pair of normals comes from a word of a block's first half, its angle from
+        // the second: their squares' sum goes by the radius alone.
         const PATH: &str = "layers.0.self_attn.q_proj.lora_A";
         let count = 1 << 14;
         let mut numbers = stream(21, Purpose::Initialisation, 0, 0, PATH);
         let starts: Vec<f64> = (0..count / 2).map(|_| uniform(&mut numbers)).collect();
         let mut normals = vec![0.0f32; count];
-        let address = noise::Address { seed: 21, purpose: noise::Purpose::Training, step: 0, draw: 0 };
+        let address = noise::Address {
+            seed: 21,
+            purpose: noise::Purpose::Training,
+            step: 0,
+            draw: 0,
+        };
         address.fill(PATH, &mut normals);
         for word in [0, 1] {
             let size = |k: usize| match (2 * k + word) % 256 {
                 place if place < 128 => Some([normals[2 * k + word], normals[2 * k + word + 128]]),
                 _ => None,
             };
-            let pairs: Vec<[f64; 2]> =
-                (0..starts.len()).filter_map(|k| Some([starts[k], size(k)?.iter().map(|z| f64::from(*z).powi(2)).sum()])).collect();
+            let pairs: Vec<[f64; 2]> = (0..starts.len())
+                .filter_map(|k| {
+                    Some([
+                        starts[k],
+                        size(k)?.iter().map(|z| f64::from(*z).powi(2)).sum(),
+                    ])
+                })
+                .collect();
             let found = correlation(&pairs);
             // 4,096 pairs: standard error 1/64. With words in common it was -0.87.
             assert!(found.abs() < 5.0 / 64.0, "word {word}: {found}");
@@ -130,8 +148,14 @@ mod tests {
     }
 
     fn correlation(pairs: &[[f64; 2]]) -> f64 {
-        let mean = [0, 1].map(|side| pairs.iter().map(|pair| pair[side]).sum::<f64>() / pairs.len() as f64);
-        let product = |a: usize, b: usize| pairs.iter().map(|pair| (pair[a] - mean[a]) * (pair[b] - mean[b])).sum::<f64>();
+        let mean = [0, 1]
+            .map(|side| pairs.iter().map(|pair| pair[side]).sum::<f64>() / pairs.len() as f64);
+        let product = |a: usize, b: usize| {
+            pairs
+                .iter()
+                .map(|pair| (pair[a] - mean[a]) * (pair[b] - mean[b]))
+                .sum::<f64>()
+        };
         product(0, 1) / (product(0, 0) * product(1, 1)).sqrt()
     }
 
@@ -146,7 +170,13 @@ mod tests {
             }
         }
         // 1,000 expected in each cell, standard deviation 27.
-        assert!(counts.iter().flatten().all(|&count| count.abs_diff(1000) < 140), "{counts:?}");
+        assert!(
+            counts
+                .iter()
+                .flatten()
+                .all(|&count| count.abs_diff(1000) < 140),
+            "{counts:?}"
+        );
     }
 
     #[test]

@@ -9,7 +9,8 @@ fn workspace() -> PathBuf {
 
 /// The folder of golden numbers: `IVON_LORA_GOLDEN`, else the project's own copy.
 pub fn golden() -> PathBuf {
-    std::env::var_os("IVON_LORA_GOLDEN").map_or_else(|| workspace().join("testdata/golden"), PathBuf::from)
+    std::env::var_os("IVON_LORA_GOLDEN")
+        .map_or_else(|| workspace().join("testdata/golden"), PathBuf::from)
 }
 
 /// A golden JSON file.
@@ -18,11 +19,13 @@ pub fn golden() -> PathBuf {
 /// If it is missing or malformed.
 pub fn golden_json(name: &str) -> serde_json::Value {
     let path = golden().join(name);
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The golden generator's `normals(seed, n)`: SplitMix64 and Box-Muller, as testdata/golden/generate.py defines them.
+/// The golden generator's `normals(seed, n)`: SplitMix64 and Box-Muller, as
+/// testdata/golden/generate.py defines them.
 pub fn golden_normals(seed: u64, n: usize) -> Vec<f64> {
     let mix = |x: u64| {
         let z = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -30,12 +33,18 @@ pub fn golden_normals(seed: u64, n: usize) -> Vec<f64> {
         let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     };
-    let uniform = |i: u64| ((mix(seed.wrapping_mul(1 << 40).wrapping_add(i)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    let normal = |i: u64| (-2.0 * uniform(2 * i).ln()).sqrt() * (2.0 * std::f64::consts::PI * uniform(2 * i + 1)).cos();
+    let uniform = |i: u64| {
+        ((mix(seed.wrapping_mul(1 << 40).wrapping_add(i)) >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    };
+    let normal = |i: u64| {
+        (-2.0 * uniform(2 * i).ln()).sqrt()
+            * (2.0 * std::f64::consts::PI * uniform(2 * i + 1)).cos()
+    };
     (0..n as u64).map(normal).collect()
 }
 
-/// The real model's GGUF file: `IVON_LORA_MODEL`, else the one that `scripts/fetch-smollm2` fetches.
+/// The real model's GGUF file: `IVON_LORA_MODEL`, else the one that `scripts/fetch-smollm2`
+/// fetches.
 ///
 /// Where it is absent, prints that the test is skipped and gives `None`.
 ///
@@ -47,17 +56,31 @@ pub fn real_model(test: &str) -> Option<PathBuf> {
         None => first_gguf(&workspace().join("models/smollm2-135m-instruct")),
     };
     if found.is_none() {
-        let message = format!("{test}: real model not found, run scripts/fetch-smollm2 or set IVON_LORA_MODEL");
-        assert!(std::env::var_os("IVON_LORA_REQUIRE_MODEL").is_none(), "{message}");
+        let message = format!(
+            "{test}: real model not found, run scripts/fetch-smollm2 or set IVON_LORA_MODEL"
+        );
+        assert!(
+            std::env::var_os("IVON_LORA_REQUIRE_MODEL").is_none(),
+            "{message}"
+        );
         // Not through `eprintln!`, which the test harness captures: a skip should be seen.
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("SKIPPED {message}\n").as_bytes());
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            format!("SKIPPED {message}\n").as_bytes(),
+        );
     }
     found
 }
 
 fn first_gguf(folder: &Path) -> Option<PathBuf> {
-    let mut files: Vec<_> = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "gguf"));
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    files.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "gguf")
+    });
     files.sort();
     files.into_iter().next()
 }

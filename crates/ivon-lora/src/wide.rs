@@ -4,8 +4,9 @@ use pulp::{Arch, Simd, WithSimd};
 
 /// Runs `work` as it is compiled for the widest instructions there are: AVX-512, AVX2, NEON.
 ///
-/// `work` must change what it captures: only then is its body what is called here, and not a shim that the compiler would
-/// leave outside, compiled for the oldest processor. It carries `#[inline(always)]`, and so does what it calls.
+/// `work` must change what it captures: only then is its body what is called here, and not a shim
+/// that the compiler would leave outside, compiled for the oldest processor. It carries
+/// `#[inline(always)]`, and so does what it calls.
 #[inline(always)]
 pub fn wide(work: impl FnMut()) {
     struct Work<W>(W);

@@ -14,30 +14,61 @@ use own_method::Proportional;
 
 fn network() -> Network {
     let checkpoint = Checkpoint::open(golden().join("tiny/qwen2").to_str().unwrap()).unwrap();
-    Network::new(Decoder::load(&checkpoint, BasePrecision::F32).unwrap(), &Device::flex(), false)
+    Network::new(
+        Decoder::load(&checkpoint, BasePrecision::F32).unwrap(),
+        &Device::flex(),
+        false,
+    )
 }
 
 #[test]
 fn a_method_outside_of_the_library_keeps_the_same_promises() {
     let folder = tempfile::tempdir().unwrap();
-    conformance::check(&Proportional { learning_rate: 0.1, spread: 0.2 }, &network(), folder.path()).unwrap();
-    let wrong = Proportional { learning_rate: 0.1, spread: -1.0 }.validate().unwrap_err();
-    assert_eq!(wrong.to_string(), "`spread` is `-1`, expected from 0 to below 1e9");
+    conformance::check(
+        &Proportional {
+            learning_rate: 0.1,
+            spread: 0.2,
+        },
+        &network(),
+        folder.path(),
+    )
+    .unwrap();
+    let wrong = Proportional {
+        learning_rate: 0.1,
+        spread: -1.0,
+    }
+    .validate()
+    .unwrap_err();
+    assert_eq!(
+        wrong.to_string(),
+        "`spread` is `-1`, expected from 0 to below 1e9"
+    );
 }
 
 #[test]
 fn the_page_shows_the_file_as_it_is() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-    let file = std::fs::read_to_string(format!("{root}/crates/ivon-lora/examples/own_method.rs")).unwrap();
+    let file =
+        std::fs::read_to_string(format!("{root}/crates/ivon-lora/examples/own_method.rs")).unwrap();
     let page = std::fs::read_to_string(format!("{root}/docs/adding-a-method.md")).unwrap();
-    let blocks: Vec<&str> = page.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let blocks: Vec<&str> = page
+        .split("```rust\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
     assert!(blocks.len() >= 3);
     for block in blocks {
-        assert!(file.contains(block), "docs/adding-a-method.md shows what the example does not have:\n{block}");
+        assert!(
+            file.contains(block),
+            "docs/adding-a-method.md shows what the example does not have:\n{block}"
+        );
     }
     // The method itself: neither what it imports nor the program that checks it.
     let method = file.split("\nfn main()").next().unwrap_or_default();
-    let code =
-        method.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with("//") && !line.starts_with("use ")).count();
+    let code = method
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| !line.is_empty() && !line.starts_with("//") && !line.starts_with("use "))
+        .count();
     assert!(code <= 100, "{code} lines");
 }

@@ -25,25 +25,46 @@ fn network() -> Option<&'static Network> {
     let load = || {
         let path = real_model("smollm2")?;
         let checkpoint = Checkpoint::open(path.to_str().unwrap()).unwrap();
-        Some(Network::new(Decoder::load(&checkpoint, BasePrecision::F32).unwrap(), &Device::flex(), false))
+        Some(Network::new(
+            Decoder::load(&checkpoint, BasePrecision::F32).unwrap(),
+            &Device::flex(),
+            false,
+        ))
     };
     NETWORK.get_or_init(load).as_ref()
 }
 
 fn numbers(value: &Value) -> Vec<f64> {
-    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|number| number.as_f64().unwrap())
+        .collect()
 }
 
 fn tokens(value: &Value) -> Vec<u32> {
-    numbers(value).into_iter().map(|number| number as u32).collect()
+    numbers(value)
+        .into_iter()
+        .map(|number| number as u32)
+        .collect()
 }
 
 /// |a − b| ≤ 1e-3 · max|expected| + 1e-6.
 #[track_caller]
 fn agree(found: &[f64], expected: &[f64], what: &str) {
-    let largest = expected.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
-    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    assert!(found.len() == expected.len() && worst <= 1e-3 * largest + 1e-6, "{what}: off by {worst} of {largest}");
+    let largest = expected
+        .iter()
+        .fold(0.0f64, |largest, x| largest.max(x.abs()));
+    let worst = found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max);
+    assert!(
+        found.len() == expected.len() && worst <= 1e-3 * largest + 1e-6,
+        "{what}: off by {worst} of {largest}"
+    );
 }
 
 fn pack(sequences: &[Vec<u32>]) -> Batch {
@@ -56,36 +77,93 @@ fn pack(sequences: &[Vec<u32>]) -> Batch {
 }
 
 fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
-    tensor.into_data().try_to_vec::<f32>().unwrap().into_iter().map(f64::from).collect()
+    tensor
+        .into_data()
+        .try_to_vec::<f32>()
+        .unwrap()
+        .into_iter()
+        .map(f64::from)
+        .collect()
 }
 
 #[test]
 fn last_logits_of_the_real_model_agree_with_transformers() {
     let Some(network) = network() else { return };
     let none = Adapter { layers: Vec::new() };
-    for case in golden_json("smollm2_logits.json")["cases"].as_array().unwrap() {
+    for case in golden_json("smollm2_logits.json")["cases"]
+        .as_array()
+        .unwrap()
+    {
         let batch = pack(&[tokens(&case["ids"])]);
-        let hidden = network.hidden(&batch, LowRank { adapter: &none, scaling: 0.0, dropout: None });
-        let logits = read(network.logits_of(hidden, &(0..network.config().vocab_size as u32).collect::<Vec<_>>()));
+        let hidden = network.hidden(
+            &batch,
+            LowRank {
+                adapter: &none,
+                scaling: 0.0,
+                dropout: None,
+            },
+        );
+        let logits = read(network.logits_of(
+            hidden,
+            &(0..network.config().vocab_size as u32).collect::<Vec<_>>(),
+        ));
         let largest = logits.iter().copied().fold(f64::MIN, f64::max);
-        let logsumexp = largest + logits.iter().map(|logit| (logit - largest).exp()).sum::<f64>().ln();
-        agree(&[logsumexp], &[case["logsumexp"].as_f64().unwrap()], "logsumexp");
-        let at = |ids: &Value| tokens(ids).into_iter().map(|id| logits[id as usize]).collect::<Vec<f64>>();
-        agree(&at(&case["top_ids"]), &numbers(&case["top_logits"]), "top logits");
-        agree(&at(&case["choice_ids"]), &numbers(&case["choice_logits"]), "choice logits");
+        let logsumexp = largest
+            + logits
+                .iter()
+                .map(|logit| (logit - largest).exp())
+                .sum::<f64>()
+                .ln();
+        agree(
+            &[logsumexp],
+            &[case["logsumexp"].as_f64().unwrap()],
+            "logsumexp",
+        );
+        let at = |ids: &Value| {
+            tokens(ids)
+                .into_iter()
+                .map(|id| logits[id as usize])
+                .collect::<Vec<f64>>()
+        };
+        agree(
+            &at(&case["top_ids"]),
+            &numbers(&case["top_logits"]),
+            "top logits",
+        );
+        agree(
+            &at(&case["choice_ids"]),
+            &numbers(&case["choice_logits"]),
+            "choice logits",
+        );
     }
 }
 
 #[test]
 fn a_base_kept_in_its_blocks_gives_the_logits_of_the_widened_one() {
-    let (Some(network), Some(path)) = (network(), real_model("smollm2")) else { return };
+    let (Some(network), Some(path)) = (network(), real_model("smollm2")) else {
+        return;
+    };
     let checkpoint = Checkpoint::open(path.to_str().unwrap()).unwrap();
-    let kept = Network::new(Decoder::load(&checkpoint, BasePrecision::AsIs).unwrap(), &Device::flex(), false);
+    let kept = Network::new(
+        Decoder::load(&checkpoint, BasePrecision::AsIs).unwrap(),
+        &Device::flex(),
+        false,
+    );
     let case = &golden_json("smollm2_logits.json")["cases"][0];
-    let (batch, none) = (pack(&[tokens(&case["ids"])]), Adapter { layers: Vec::new() });
+    let (batch, none) = (
+        pack(&[tokens(&case["ids"])]),
+        Adapter { layers: Vec::new() },
+    );
     let all: Vec<u32> = (0..network.config().vocab_size as u32).collect();
     let [wide, kept] = [network, &kept].map(|network| {
-        let hidden = network.hidden(&batch, LowRank { adapter: &none, scaling: 0.0, dropout: None });
+        let hidden = network.hidden(
+            &batch,
+            LowRank {
+                adapter: &none,
+                scaling: 0.0,
+                dropout: None,
+            },
+        );
         read(network.logits_of(hidden, &all))
     });
     agree(&kept, &wide, "kept blocks");
@@ -105,43 +183,86 @@ struct Golden {
 impl Golden {
     fn start(&self) -> Adapter {
         let config = LoraConfig::default();
-        let adapter = Adapter::new(&config, self.network.config(), 0, &Device::flex().autodiff()).unwrap();
+        let adapter = Adapter::new(
+            &config,
+            self.network.config(),
+            0,
+            &Device::flex().autodiff(),
+        )
+        .unwrap();
         let seed = self.file["init_seed"].as_u64().unwrap();
-        let order: Vec<&str> = self.file["parameter_order"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        let order: Vec<&str> = self.file["parameter_order"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|name| name.as_str().unwrap())
+            .collect();
         adapter.clone_with(|path, tensor| {
             if path.ends_with("lora_B") {
                 return tensor;
             }
-            let place = order.iter().position(|name| *name == golden_name(path)).unwrap();
+            let place = order
+                .iter()
+                .position(|name| *name == golden_name(path))
+                .unwrap();
             let shape = tensor.dims();
-            let values: Vec<f32> = golden_normals(seed + place as u64, shape[0] * shape[1]).iter().map(|z| (z * 0.02) as f32).collect();
+            let values: Vec<f32> = golden_normals(seed + place as u64, shape[0] * shape[1])
+                .iter()
+                .map(|z| (z * 0.02) as f32)
+                .collect();
             Tensor::from_data(TensorData::new(values, shape), &Device::flex())
         })
     }
 
     fn sequences(&self) -> Vec<Vec<u32>> {
-        self.file["examples"].as_array().unwrap().iter().map(|example| tokens(&example["ids"])).collect()
+        self.file["examples"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|example| tokens(&example["ids"]))
+            .collect()
     }
 
     fn choice_logits(&self, adapter: &Adapter, examples: &[usize]) -> Tensor<2> {
         let all = self.sequences();
-        let batch = pack(&examples.iter().map(|&index| all[index].clone()).collect::<Vec<_>>());
-        let hidden = self.network.hidden(&batch, LowRank { adapter, scaling: SCALING, dropout: None });
-        self.network.logits_of(hidden, &tokens(&self.file["choice_ids"]))
+        let batch = pack(
+            &examples
+                .iter()
+                .map(|&index| all[index].clone())
+                .collect::<Vec<_>>(),
+        );
+        let hidden = self.network.hidden(
+            &batch,
+            LowRank {
+                adapter,
+                scaling: SCALING,
+                dropout: None,
+            },
+        );
+        self.network
+            .logits_of(hidden, &tokens(&self.file["choice_ids"]))
     }
 
     fn loss(&self, adapter: &Adapter, step: usize) -> Tensor<1> {
         let examples: Vec<usize> = (0..4).map(|j| (step * 4 + j) % 8).collect();
-        let labels: Vec<i64> = examples.iter().map(|&index| self.file["examples"][index]["label"].as_i64().unwrap()).collect();
+        let labels: Vec<i64> = examples
+            .iter()
+            .map(|&index| self.file["examples"][index]["label"].as_i64().unwrap())
+            .collect();
         let labels = Tensor::<2, Int>::from_data(TensorData::new(labels, [4, 1]), &Device::flex());
-        log_softmax(self.choice_logits(adapter, &examples), 1).gather(1, labels).mean().neg()
+        log_softmax(self.choice_logits(adapter, &examples), 1)
+            .gather(1, labels)
+            .mean()
+            .neg()
     }
 
     fn check_first_gradients(&self, run: &Value, adapter: &Adapter, gradients: &GradientsParams) {
         for (path, parameter) in adapter.parameters() {
             let gradient = read(gradients.get::<2>(parameter.id).unwrap());
             let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
-            let expected = run["first_step_gradient_norms"][golden_name(&path)].as_f64().unwrap();
+            let expected = run["first_step_gradient_norms"][golden_name(&path)]
+                .as_f64()
+                .unwrap();
             agree(&[norm], &[expected], &path);
         }
     }
@@ -149,13 +270,21 @@ impl Golden {
     fn check_end(&self, run: &Value, adapter: &Adapter, losses: &[f64]) {
         agree(losses, &numbers(&run["losses"]), "losses");
         let found = read(self.choice_logits(&adapter.valid(), &(0..8).collect::<Vec<_>>()));
-        let expected: Vec<f64> = run["final_choice_logits"].as_array().unwrap().iter().flat_map(numbers).collect();
+        let expected: Vec<f64> = run["final_choice_logits"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(numbers)
+            .collect();
         agree(&found, &expected, "final choice logits");
     }
 }
 
 fn golden() -> Option<Golden> {
-    network().map(|network| Golden { file: golden_json("smollm2_finetune.json"), network })
+    network().map(|network| Golden {
+        file: golden_json("smollm2_finetune.json"),
+        network,
+    })
 }
 
 /// The objective of one golden step.
@@ -178,9 +307,13 @@ impl Objective for Step<'_> {
         let value = read(loss.clone())[0];
         let gradients = GradientsParams::from_grads(loss.backward(), adapter);
         if self.step == 0 {
-            self.golden.check_first_gradients(&self.golden.file["runs"][0], adapter, &gradients);
+            self.golden
+                .check_first_gradients(&self.golden.file["runs"][0], adapter, &gradients);
         }
-        Ok(Evidence { loss: value, gradients })
+        Ok(Evidence {
+            loss: value,
+            gradients,
+        })
     }
 }
 
@@ -189,11 +322,33 @@ fn twelve_steps_of_adamw_agree_with_pytorch() {
     let Some(golden) = golden() else { return };
     let run = &golden.file["runs"][0];
     let rate = run["hyperparameters"]["lr"].as_f64().unwrap();
-    let method = Method::Adamw(AdamwConfig { learning_rate: rate, weight_decay: 0.0, ..AdamwConfig::default() });
-    let setup = Setup { seed: 0, steps: 12, steps_per_epoch: 12, examples: 1, dropout: 0.0 };
+    let method = Method::Adamw(AdamwConfig {
+        learning_rate: rate,
+        weight_decay: 0.0,
+        ..AdamwConfig::default()
+    });
+    let setup = Setup {
+        seed: 0,
+        steps: 12,
+        steps_per_epoch: 12,
+        examples: 1,
+        dropout: 0.0,
+    };
     let mut optimizer = method.settings().start(golden.start(), &setup).unwrap();
-    let losses: Vec<f64> =
-        (0..12).map(|step| optimizer.step(rate * (1.0 - step as f64 / 12.0), &mut Step { golden: &golden, step }).unwrap().loss).collect();
+    let losses: Vec<f64> = (0..12)
+        .map(|step| {
+            optimizer
+                .step(
+                    rate * (1.0 - step as f64 / 12.0),
+                    &mut Step {
+                        golden: &golden,
+                        step,
+                    },
+                )
+                .unwrap()
+                .loss
+        })
+        .collect();
     golden.check_end(run, optimizer.adapter(), &losses);
 }
 
@@ -212,39 +367,73 @@ fn twelve_steps_of_ivon_agree_with_ivon_opt() {
     };
     let mut optimizer = Ivon::new(config, golden.start().train()).unwrap();
     let seed = golden.file["noise_seed"].as_u64().unwrap();
-    let lengths: HashMap<String, usize> =
-        golden.start().parameters().map(|(path, p): (_, &Param<Tensor<2>>)| (golden_name(&path), p.lazy_shape().num_elements())).collect();
+    let lengths: HashMap<String, usize> = golden
+        .start()
+        .parameters()
+        .map(|(path, p): (_, &Param<Tensor<2>>)| {
+            (golden_name(&path), p.lazy_shape().num_elements())
+        })
+        .collect();
     // The noise of a step is laid over the parameters in the golden file's order.
     let mut starts = HashMap::new();
     let mut total = 0;
-    for name in golden.file["parameter_order"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()) {
+    for name in golden.file["parameter_order"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap())
+    {
         starts.insert(name.to_string(), total);
         total += lengths[name];
     }
     let mut losses = Vec::new();
     for step in 0..12 {
         let noise = golden_normals(seed + step as u64, total);
-        let supply = |path: &str, shape: &[usize]| noise[starts[&golden_name(path)]..][..shape.iter().product()].to_vec();
+        let supply = |path: &str, shape: &[usize]| {
+            noise[starts[&golden_name(path)]..][..shape.iter().product()].to_vec()
+        };
         let draw = optimizer.draw_from(supply).unwrap();
         let loss = golden.loss(draw.module(), step);
         losses.push(read(loss.clone())[0]);
         let gradients = GradientsParams::from_grads(loss.clone().backward(), draw.module());
         optimizer.observe(draw, loss, gradients).unwrap();
-        optimizer.apply(number("lr") * (1.0 - step as f64 / 12.0)).map_err(|error: IvonError| error.to_string()).unwrap();
+        optimizer
+            .apply(number("lr") * (1.0 - step as f64 / 12.0))
+            .map_err(|error: IvonError| error.to_string())
+            .unwrap();
     }
     golden.check_end(run, optimizer.mean(), &losses);
 }
 
 #[test]
 fn the_tokenizer_of_a_gguf_file_survives_as_files_of_a_folder() {
-    let Some(path) = real_model("smollm2") else { return };
-    let tokenizer = Checkpoint::open(path.to_str().unwrap()).unwrap().tokenizer().unwrap();
+    let Some(path) = real_model("smollm2") else {
+        return;
+    };
+    let tokenizer = Checkpoint::open(path.to_str().unwrap())
+        .unwrap()
+        .tokenizer()
+        .unwrap();
     let files = tokenizer.to_files().unwrap();
-    assert_eq!(files.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["tokenizer.json", "tokenizer_config.json"]);
-    let again = ivon_lora::data::Tokenizer::new(tokenizers::Tokenizer::from_bytes(&files[0].1).unwrap());
-    for case in golden_json("smollm2_tokens.json")["cases"].as_array().unwrap() {
+    assert_eq!(
+        files
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect::<Vec<_>>(),
+        ["tokenizer.json", "tokenizer_config.json"]
+    );
+    let again =
+        ivon_lora::data::Tokenizer::new(tokenizers::Tokenizer::from_bytes(&files[0].1).unwrap());
+    for case in golden_json("smollm2_tokens.json")["cases"]
+        .as_array()
+        .unwrap()
+    {
         let text = case["text"].as_str().unwrap();
-        assert_eq!(again.encode(text, true).unwrap(), tokenizer.encode(text, true).unwrap(), "{text}");
+        assert_eq!(
+            again.encode(text, true).unwrap(),
+            tokenizer.encode(text, true).unwrap(),
+            "{text}"
+        );
     }
     assert!(tokenizer.special_ids().contains_key("eos_token_id"));
 }

@@ -1,4 +1,5 @@
-//! Measures what IVON costs: noise from the host against noise from the device, and a whole step against AdamW's.
+//! Measures what IVON costs: noise from the host against noise from the device, and a whole step
+//! against AdamW's.
 //!
 //! `cargo run -p ivon --example noise_cost` (the numbers in docs/choosing-the-settings.md)
 
@@ -17,8 +18,16 @@ struct Adapter {
 
 impl Adapter {
     fn new(count: usize, shape: [usize; 2], device: &Device) -> Self {
-        let tensor = || Param::from_tensor(Tensor::random(shape, Distribution::Normal(0.0, 0.02), device));
-        Self { tensors: (0..count).map(|_| tensor()).collect() }
+        let tensor = || {
+            Param::from_tensor(Tensor::random(
+                shape,
+                Distribution::Normal(0.0, 0.02),
+                device,
+            ))
+        };
+        Self {
+            tensors: (0..count).map(|_| tensor()).collect(),
+        }
     }
 }
 
@@ -51,9 +60,18 @@ fn median(runs: usize, mut call: impl FnMut()) -> f64 {
     times[runs / 2]
 }
 
-fn measure(name: &str, count: usize, shape: [usize; 2], runs: usize, device: &Device) -> Result<(), IvonError> {
+fn measure(
+    name: &str,
+    count: usize,
+    shape: [usize; 2],
+    runs: usize,
+    device: &Device,
+) -> Result<(), IvonError> {
     let adapter = Adapter::new(count, shape, device);
-    println!("{name}: {} parameters in {count} tensors", adapter.num_params());
+    println!(
+        "{name}: {} parameters in {count} tensors",
+        adapter.num_params()
+    );
     let mut optimizer = AdamWConfig::new().init();
     let mut model = Some(adapter.clone());
     let adamw = median(runs, || {
@@ -63,12 +81,23 @@ fn measure(name: &str, count: usize, shape: [usize; 2], runs: usize, device: &De
         });
     });
     println!("  AdamW step                    {adamw:8.2} ms");
-    for (label, noise) in [("host", NoiseSource::Host { seed: 1 }), ("device", NoiseSource::Device)] {
-        let config = IvonConfig { noise, clip_radius: Some(1e-3), weight_decay: 0.0, hessian_init: 1e-3, ..IvonConfig::new(1e6) };
+    for (label, noise) in [
+        ("host", NoiseSource::Host { seed: 1 }),
+        ("device", NoiseSource::Device),
+    ] {
+        let config = IvonConfig {
+            noise,
+            clip_radius: Some(1e-3),
+            weight_decay: 0.0,
+            hessian_init: 1e-3,
+            ..IvonConfig::new(1e6)
+        };
         let mut ivon = Ivon::new(config, adapter.clone())?;
         let draw = median(runs, || drop(black_box(ivon.draw_numbered(0))));
         let step = median(runs, || {
-            let taken = ivon.step(0.03, |model: &Adapter| Ok::<_, IvonError>((0.0, gradients(model))));
+            let taken = ivon.step(0.03, |model: &Adapter| {
+                Ok::<_, IvonError>((0.0, gradients(model)))
+            });
             black_box(taken.expect("the gradients are finite"));
         });
         println!(

@@ -1,5 +1,5 @@
-//! 1-D regression with uncertainty: a small network learns from points in [−2, −0.5] and [0.5, 2], and its
-//! posterior says where it knows and where it guesses.
+//! 1-D regression with uncertainty: a small network learns from points in [−2, −0.5] and [0.5, 2],
+//! and its posterior says where it knows and where it guesses.
 //!
 //! `cargo run -p ivon --example regression`
 
@@ -31,7 +31,8 @@ impl Network {
 
     /// `[points, 1]` → `[points, 1]`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.output.forward(relu(self.middle.forward(relu(self.hidden.forward(x)))))
+        self.output
+            .forward(relu(self.middle.forward(relu(self.hidden.forward(x)))))
     }
 }
 
@@ -50,28 +51,57 @@ fn main() -> Result<(), IvonError> {
     device.seed(1);
     let count = 80;
     let mut noise = vec![0.0; count];
-    Address { seed: 1, purpose: Purpose::Posterior, step: 0, draw: 0 }.fill("data", &mut noise);
+    Address {
+        seed: 1,
+        purpose: Purpose::Posterior,
+        step: 0,
+        draw: 0,
+    }
+    .fill("data", &mut noise);
     let half = |index: usize| 0.5 + 1.5 * (index / 2) as f64 / (count / 2 - 1) as f64;
-    let xs: Vec<f64> = (0..count).map(|index| if index % 2 == 0 { half(index) } else { -half(index) }).collect();
-    let ys: Vec<f64> = xs.iter().zip(&noise).map(|(&x, &z)| truth(x) + NOISE * f64::from(z)).collect();
+    let xs: Vec<f64> = (0..count)
+        .map(|index| {
+            if index % 2 == 0 {
+                half(index)
+            } else {
+                -half(index)
+            }
+        })
+        .collect();
+    let ys: Vec<f64> = xs
+        .iter()
+        .zip(&noise)
+        .map(|(&x, &z)| truth(x) + NOISE * f64::from(z))
+        .collect();
     let (x, y) = (column(&xs, &device), column(&ys, &device));
 
-    // With noise of variance s² the negative log-likelihood of a point is its squared error/(2 s²). Half the mean squared
-    // error as the loss and N = points/s² say the same, in numbers of a size that the defaults suit. The prior has
-    // variance 1/(N δ) = 1 on every weight.
+    // With noise of variance s² the negative log-likelihood of a point is its squared error/(2 s²).
+    // Half the mean squared error as the loss and N = points/s² say the same, in numbers of a size
+    // that the defaults suit. The prior has variance 1/(N δ) = 1 on every weight.
     let ess = count as f64 / (NOISE * NOISE);
-    let config = IvonConfig { hessian_init: 0.1, weight_decay: 1.0 / ess, beta2: 0.999, ..IvonConfig::new(ess) };
+    let config = IvonConfig {
+        hessian_init: 0.1,
+        weight_decay: 1.0 / ess,
+        beta2: 0.999,
+        ..IvonConfig::new(ess)
+    };
     let mut ivon = Ivon::new(config, Network::new(&device))?;
     let steps = 6_000;
     for step in 0..steps {
         let rate = 0.3 * (1.0 - f64::from(step) / f64::from(steps));
         let report = ivon.step(rate, |network: &Network| {
-            let loss = (network.forward(x.clone()) - y.clone()).square().mean().mul_scalar(0.5);
+            let loss = (network.forward(x.clone()) - y.clone())
+                .square()
+                .mean()
+                .mul_scalar(0.5);
             let gradients = GradientsParams::from_grads(loss.backward(), network);
             Ok::<_, IvonError>((loss, gradients))
         })?;
         if step % 1_500 == 0 || step == steps - 1 {
-            println!("step {:>5}  loss at the draw {:.4}  mean h/h0 {:.3}", report.step, report.loss, report.hessian_ratio);
+            println!(
+                "step {:>5}  loss at the draw {:.4}  mean h/h0 {:.3}",
+                report.step, report.loss, report.hessian_ratio
+            );
         }
     }
 
@@ -81,7 +111,10 @@ fn main() -> Result<(), IvonError> {
     let draws = 200;
     let mut sums = vec![(0.0, 0.0); grid.len()];
     for number in 0..draws {
-        let values = posterior.draw(1, number, 1.0)?.forward(points.clone()).into_data();
+        let values = posterior
+            .draw(1, number, 1.0)?
+            .forward(points.clone())
+            .into_data();
         for (sum, value) in sums.iter_mut().zip(values.iter::<f64>()) {
             *sum = (sum.0 + value, sum.1 + value * value);
         }
@@ -90,8 +123,16 @@ fn main() -> Result<(), IvonError> {
     for (&x, (first, second)) in grid.iter().zip(sums) {
         let mean = first / draws as f64;
         let deviation = (second / draws as f64 - mean * mean).max(0.0).sqrt();
-        let place = if (0.5..=2.0).contains(&x.abs()) { "data" } else { "    " };
-        println!("{x:6.1} {:8.3} {mean:8.3} ± {deviation:.3}  {place} {}", truth(x), "#".repeat((deviation * 20.0).round() as usize));
+        let place = if (0.5..=2.0).contains(&x.abs()) {
+            "data"
+        } else {
+            "    "
+        };
+        println!(
+            "{x:6.1} {:8.3} {mean:8.3} ± {deviation:.3}  {place} {}",
+            truth(x),
+            "#".repeat((deviation * 20.0).round() as usize)
+        );
     }
     Ok(())
 }

@@ -40,13 +40,15 @@ pub struct IvonConfig {
     /// How many draws [`Ivon::step`](crate::Ivon::step) makes, 1.
     #[serde(default = "defaults::mc_samples")]
     pub mc_samples: usize,
-    /// The largest size of one element's update before it is multiplied by the learning rate; none by default.
+    /// The largest size of one element's update before it is multiplied by the learning rate; none
+    /// by default.
     #[serde(default)]
     pub clip_radius: Option<f64>,
     /// Whether the momentum is divided by 1 − β₁ᵗ, true.
     #[serde(default = "defaults::yes")]
     pub debias: bool,
-    /// Whether the learning rate is multiplied by h₀ + δ, true: the first steps are then as long as SGD's.
+    /// Whether the learning rate is multiplied by h₀ + δ, true: the first steps are then as long as
+    /// SGD's.
     #[serde(default = "defaults::yes")]
     pub rescale_learning_rate: bool,
     /// How the Hessian is estimated from gradients, [`HessianApproximation::Price`].
@@ -68,11 +70,12 @@ pub struct IvonConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HessianApproximation {
-    /// ĥ = N (h + δ) mean(ε ĝ): Price's theorem, an unbiased estimate of the diagonal under the posterior.
+    /// ĥ = N (h + δ) mean(ε ĝ): Price's theorem, an unbiased estimate of the diagonal under the
+    /// posterior.
     #[default]
     Price,
-    /// ĥ = N mean(ĝ²): the squared gradient of the batch, as Adam uses it. The factor N is that of the
-    /// published code, kept for parity; its users question it.
+    /// ĥ = N mean(ĝ²): the squared gradient of the batch, as Adam uses it. The factor N is that of
+    /// the published code, kept for parity; its users question it.
     GradSq,
 }
 
@@ -80,8 +83,8 @@ pub enum HessianApproximation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NoiseSource {
-    /// ChaCha8 on the host, addressed by (seed, step, draw, parameter path): the same numbers on every
-    /// machine and device, after a resume, and in any order. See [`noise`](crate::noise).
+    /// ChaCha8 on the host, addressed by (seed, step, draw, parameter path): the same numbers on
+    /// every machine and device, after a resume, and in any order. See [`noise`](crate::noise).
     Host {
         /// Names the whole sequence.
         seed: u64,
@@ -117,7 +120,12 @@ pub struct ParameterGroup {
 impl ParameterGroup {
     /// A group that differs in nothing yet.
     pub fn new(paths: PathPattern) -> Self {
-        Self { paths, learning_rate: None, weight_decay: None, hessian_init: None }
+        Self {
+            paths,
+            learning_rate: None,
+            weight_decay: None,
+            hessian_init: None,
+        }
     }
 }
 
@@ -210,15 +218,19 @@ impl IvonConfig {
         }
     }
 
-    /// The effective sample size that gives the standard deviation σ₀ at the start: N = 1/(σ₀² (h₀ + δ)).
+    /// The effective sample size that gives the standard deviation σ₀ at the start: N = 1/(σ₀² (h₀
+    /// + δ)).
     pub fn with_initial_standard_deviation(mut self, standard_deviation: f64) -> Self {
-        self.effective_sample_size = 1.0 / (standard_deviation * standard_deviation * (self.hessian_init + self.weight_decay));
+        self.effective_sample_size = 1.0
+            / (standard_deviation * standard_deviation * (self.hessian_init + self.weight_decay));
         self
     }
 
     /// σ₀ = 1/√(N (h₀ + δ)), the standard deviation of every weight at the start, outside groups.
     pub fn initial_standard_deviation(&self) -> f64 {
-        (self.effective_sample_size * (self.hessian_init + self.weight_decay)).sqrt().recip()
+        (self.effective_sample_size * (self.hessian_init + self.weight_decay))
+            .sqrt()
+            .recip()
     }
 
     /// Checks every setting.
@@ -226,10 +238,21 @@ impl IvonConfig {
     /// # Errors
     /// [`IvonError::Setting`] names the first setting that is out of range.
     pub fn validate(&self) -> Result<(), IvonError> {
-        check("effective_sample_size", self.effective_sample_size, "above 0", |x| x > 0.0)?;
-        check("beta1", self.beta1, "in [0, 1)", |x| (0.0..1.0).contains(&x))?;
-        check("beta2", self.beta2, "in [0, 1]", |x| (0.0..=1.0).contains(&x))?;
-        check("mc_samples", self.mc_samples as f64, "at least 1", |x| x >= 1.0)?;
+        check(
+            "effective_sample_size",
+            self.effective_sample_size,
+            "above 0",
+            |x| x > 0.0,
+        )?;
+        check("beta1", self.beta1, "in [0, 1)", |x| {
+            (0.0..1.0).contains(&x)
+        })?;
+        check("beta2", self.beta2, "in [0, 1]", |x| {
+            (0.0..=1.0).contains(&x)
+        })?;
+        check("mc_samples", self.mc_samples as f64, "at least 1", |x| {
+            x >= 1.0
+        })?;
         if let Some(radius) = self.clip_radius {
             check("clip_radius", radius, "above 0 (or none)", |x| x > 0.0)?;
         }
@@ -238,16 +261,34 @@ impl IvonConfig {
         }
         check_precision(self.hessian_init, self.weight_decay)?;
         self.groups.iter().try_for_each(|group| {
-            if let Some(GroupLearningRate::Factor(rate) | GroupLearningRate::Fixed(rate)) = group.learning_rate {
+            if let Some(GroupLearningRate::Factor(rate) | GroupLearningRate::Fixed(rate)) =
+                group.learning_rate
+            {
                 check("learning_rate of a group", rate, "at least 0", |x| x >= 0.0)?;
             }
-            check_precision(group.hessian_init.unwrap_or(self.hessian_init), group.weight_decay.unwrap_or(self.weight_decay))
+            check_precision(
+                group.hessian_init.unwrap_or(self.hessian_init),
+                group.weight_decay.unwrap_or(self.weight_decay),
+            )
         })
     }
 }
 
-fn check(name: &'static str, value: f64, expected: &'static str, holds: impl Fn(f64) -> bool) -> Result<(), IvonError> {
-    if value.is_finite() && holds(value) { Ok(()) } else { Err(IvonError::Setting { name, value, expected }) }
+fn check(
+    name: &'static str,
+    value: f64,
+    expected: &'static str,
+    holds: impl Fn(f64) -> bool,
+) -> Result<(), IvonError> {
+    if value.is_finite() && holds(value) {
+        Ok(())
+    } else {
+        Err(IvonError::Setting {
+            name,
+            value,
+            expected,
+        })
+    }
 }
 
 /// h₀ > 0 keeps h + δ > 0 for ever, because each step multiplies it by at least ½.
@@ -267,11 +308,21 @@ pub(crate) struct Resolved {
 impl Resolved {
     /// What holds for the parameter at `path`.
     pub fn at(config: &IvonConfig, path: &str) -> Self {
-        let group = config.groups.iter().rev().find(|group| group.paths.matches(path));
+        let group = config
+            .groups
+            .iter()
+            .rev()
+            .find(|group| group.paths.matches(path));
         Self {
-            learning_rate: group.and_then(|group| group.learning_rate).unwrap_or(GroupLearningRate::Factor(1.0)),
-            weight_decay: group.and_then(|group| group.weight_decay).unwrap_or(config.weight_decay),
-            hessian_init: group.and_then(|group| group.hessian_init).unwrap_or(config.hessian_init),
+            learning_rate: group
+                .and_then(|group| group.learning_rate)
+                .unwrap_or(GroupLearningRate::Factor(1.0)),
+            weight_decay: group
+                .and_then(|group| group.weight_decay)
+                .unwrap_or(config.weight_decay),
+            hessian_init: group
+                .and_then(|group| group.hessian_init)
+                .unwrap_or(config.hessian_init),
         }
     }
 
@@ -281,7 +332,11 @@ impl Resolved {
             GroupLearningRate::Factor(factor) => factor * step,
             GroupLearningRate::Fixed(rate) => rate,
         };
-        if rescale { rate * (self.hessian_init + self.weight_decay) } else { rate }
+        if rescale {
+            rate * (self.hessian_init + self.weight_decay)
+        } else {
+            rate
+        }
     }
 }
 
@@ -294,7 +349,9 @@ mod tests {
         type Spoil = fn(&mut IvonConfig);
         let cases: [(&str, Spoil); 10] = [
             ("effective_sample_size", |c| c.effective_sample_size = 0.0),
-            ("effective_sample_size", |c| c.effective_sample_size = f64::NAN),
+            ("effective_sample_size", |c| {
+                c.effective_sample_size = f64::NAN
+            }),
             ("hessian_init", |c| c.hessian_init = 0.0),
             ("beta1", |c| c.beta1 = 1.0),
             ("beta2", |c| c.beta2 = 1.1),
@@ -315,13 +372,23 @@ mod tests {
             let message = config.validate().unwrap_err().to_string();
             assert!(message.contains(&format!("`{name}`")), "{message}");
         }
-        let message = IvonConfig { beta1: 1.5, ..IvonConfig::new(1.0) }.validate().unwrap_err().to_string();
+        let message = IvonConfig {
+            beta1: 1.5,
+            ..IvonConfig::new(1.0)
+        }
+        .validate()
+        .unwrap_err()
+        .to_string();
         assert_eq!(message, "`beta1` must be in [0, 1), found 1.5");
     }
 
     #[test]
     fn the_last_group_that_matches_holds_and_what_it_leaves_open_is_inherited() {
-        let group = |paths, hessian_init, weight_decay| ParameterGroup { hessian_init, weight_decay, ..ParameterGroup::new(paths) };
+        let group = |paths, hessian_init, weight_decay| ParameterGroup {
+            hessian_init,
+            weight_decay,
+            ..ParameterGroup::new(paths)
+        };
         let config = IvonConfig {
             groups: vec![
                 group(PathPattern::Contains("bias".into()), Some(2.0), Some(0.0)),
@@ -329,7 +396,12 @@ mod tests {
             ],
             ..IvonConfig::new(10.0)
         };
-        let at = |path| (Resolved::at(&config, path).hessian_init, Resolved::at(&config, path).weight_decay);
+        let at = |path| {
+            (
+                Resolved::at(&config, path).hessian_init,
+                Resolved::at(&config, path).weight_decay,
+            )
+        };
         assert_eq!(at("body.weight"), (1.0, 1e-4));
         assert_eq!(at("body.bias"), (2.0, 0.0));
         assert_eq!(at("head.bias"), (3.0, 1e-4));
@@ -339,19 +411,41 @@ mod tests {
     fn a_pattern_meets_a_path_exactly_at_its_ends_or_within() {
         let path = "layers.0.query.lora_a";
         let text = String::from;
-        assert!(PathPattern::Exact(text("layers.0.query.lora_a")).matches(path) && !PathPattern::Exact(text("layers.0")).matches(path));
-        assert!(PathPattern::Prefix(text("layers.0.")).matches(path) && !PathPattern::Prefix(text("layers.1")).matches(path));
-        assert!(PathPattern::Suffix(text("lora_a")).matches(path) && !PathPattern::Suffix(text("lora_b")).matches(path));
-        assert!(PathPattern::Contains(text("query")).matches(path) && !PathPattern::Contains(text("value")).matches(path));
+        assert!(
+            PathPattern::Exact(text("layers.0.query.lora_a")).matches(path)
+                && !PathPattern::Exact(text("layers.0")).matches(path)
+        );
+        assert!(
+            PathPattern::Prefix(text("layers.0.")).matches(path)
+                && !PathPattern::Prefix(text("layers.1")).matches(path)
+        );
+        assert!(
+            PathPattern::Suffix(text("lora_a")).matches(path)
+                && !PathPattern::Suffix(text("lora_b")).matches(path)
+        );
+        assert!(
+            PathPattern::Contains(text("query")).matches(path)
+                && !PathPattern::Contains(text("value")).matches(path)
+        );
     }
 
     #[test]
     fn settings_survive_json_and_an_unknown_one_is_refused() {
-        let config = IvonConfig { clip_radius: Some(1e-3), noise: NoiseSource::Device, ..IvonConfig::new(1e6) };
+        let config = IvonConfig {
+            clip_radius: Some(1e-3),
+            noise: NoiseSource::Device,
+            ..IvonConfig::new(1e6)
+        };
         let json = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<IvonConfig>(&json).unwrap(), config);
-        assert_eq!(serde_json::from_str::<IvonConfig>(r#"{"effective_sample_size": 7.0}"#).unwrap(), IvonConfig::new(7.0));
-        assert!(serde_json::from_str::<IvonConfig>(r#"{"effective_sample_size": 7.0, "beta3": 1}"#).is_err());
+        assert_eq!(
+            serde_json::from_str::<IvonConfig>(r#"{"effective_sample_size": 7.0}"#).unwrap(),
+            IvonConfig::new(7.0)
+        );
+        assert!(
+            serde_json::from_str::<IvonConfig>(r#"{"effective_sample_size": 7.0, "beta3": 1}"#)
+                .is_err()
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A draw: a copy of the module at mean + noise, together with the noise, until gradients come back.
+//! A draw: a copy of the module at mean + noise, together with the noise, until gradients come
+//! back.
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use crate::paths::flat_gradients;
 
 /// A module drawn from the posterior for one gradient estimate.
 ///
-/// Made by [`Ivon::draw`](crate::Ivon::draw), consumed by [`Ivon::observe`](crate::Ivon::observe): so a
-/// gradient cannot meet another draw's noise. It can be sent to another thread in between.
+/// Made by [`Ivon::draw`](crate::Ivon::draw), consumed by [`Ivon::observe`](crate::Ivon::observe):
+/// so a gradient cannot meet another draw's noise. It can be sent to another thread in between.
 #[derive(Debug)]
 pub struct Draw<M> {
     module: M,
@@ -37,7 +38,8 @@ pub(crate) struct Gathered {
     pub present: Vec<bool>,
 }
 
-/// A loss: a number, or a tensor that is read only when the step is taken, so that the device need not stop.
+/// A loss: a number, or a tensor that is read only when the step is taken, so that the device need
+/// not stop.
 #[derive(Clone, Debug)]
 pub enum Loss {
     /// A number on the host.
@@ -76,8 +78,21 @@ impl Loss {
 }
 
 impl<M: Module> Draw<M> {
-    pub(crate) fn new(module: M, noise: Flats, layout: Arc<Layout>, step: u64, number: u64) -> Self {
-        Self { module, noise, layout, step, number, gathered: Gathered::default() }
+    pub(crate) fn new(
+        module: M,
+        noise: Flats,
+        layout: Arc<Layout>,
+        step: u64,
+        number: u64,
+    ) -> Self {
+        Self {
+            module,
+            noise,
+            layout,
+            step,
+            number,
+            gathered: Gathered::default(),
+        }
     }
 
     /// The module at mean + noise: the place for the forward and the backward pass.
@@ -90,15 +105,23 @@ impl<M: Module> Draw<M> {
         self.number
     }
 
-    /// Adds the mean loss and its gradients from one batch at this draw, with a weight: for micro-batches of
-    /// unequal size their numbers of examples. All batches of a draw share its noise.
+    /// Adds the mean loss and its gradients from one batch at this draw, with a weight: for
+    /// micro-batches of unequal size their numbers of examples. All batches of a draw share its
+    /// noise.
     ///
-    /// The gradients are those of the *mean* loss of the batch, taken at [`module`](Self::module). Parameters
-    /// without a gradient count as 0 here; those without any in the whole step are left alone.
+    /// The gradients are those of the *mean* loss of the batch, taken at [`module`](Self::module).
+    /// Parameters without a gradient count as 0 here; those without any in the whole step are left
+    /// alone.
     ///
     /// # Errors
-    /// If the weight is not positive, or a gradient has another shape than its parameter; nothing is added then.
-    pub fn accumulate(&mut self, loss: impl Into<Loss>, gradients: GradientsParams, weight: f64) -> Result<(), IvonError> {
+    /// If the weight is not positive, or a gradient has another shape than its parameter; nothing
+    /// is added then.
+    pub fn accumulate(
+        &mut self,
+        loss: impl Into<Loss>,
+        gradients: GradientsParams,
+        weight: f64,
+    ) -> Result<(), IvonError> {
         if !(weight.is_finite() && weight > 0.0) {
             return Err(IvonError::Weight { found: weight });
         }
@@ -109,7 +132,11 @@ impl<M: Module> Draw<M> {
             if let Some((shape, _)) = found.get(&entry.id) {
                 if *shape != entry.shape {
                     let (expected, found) = (entry.shape.clone(), shape.clone());
-                    return Err(IvonError::GradientShape { path: entry.path.clone(), expected, found });
+                    return Err(IvonError::GradientShape {
+                        path: entry.path.clone(),
+                        expected,
+                        found,
+                    });
                 }
                 *present = true;
             }
@@ -125,15 +152,28 @@ impl<M: Module> Draw<M> {
 
 impl Gathered {
     fn add(&mut self, gradient: Flats, present: Vec<bool>, loss: Loss, weight: f64) {
-        let weighted = |flat: Tensor<1>| if weight == 1.0 { flat } else { flat.mul_scalar(weight) };
+        let weighted = |flat: Tensor<1>| {
+            if weight == 1.0 {
+                flat
+            } else {
+                flat.mul_scalar(weight)
+            }
+        };
         self.losses.push((loss, weight));
         self.weight += weight;
         if self.gradient.is_empty() {
             self.gradient = gradient.into_iter().map(weighted).collect();
             self.present = present;
         } else {
-            self.gradient = std::mem::take(&mut self.gradient).into_iter().zip(gradient).map(|(sum, flat)| sum + weighted(flat)).collect();
-            self.present.iter_mut().zip(present).for_each(|(ever, now)| *ever |= now);
+            self.gradient = std::mem::take(&mut self.gradient)
+                .into_iter()
+                .zip(gradient)
+                .map(|(sum, flat)| sum + weighted(flat))
+                .collect();
+            self.present
+                .iter_mut()
+                .zip(present)
+                .for_each(|(ever, now)| *ever |= now);
         }
     }
 }

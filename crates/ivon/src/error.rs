@@ -54,7 +54,8 @@ pub enum IvonError {
         /// The loss.
         found: f64,
     },
-    /// A gradient holds an infinite value or not a number, or is too large to be squared; nothing was updated.
+    /// A gradient holds an infinite value or not a number, or is too large to be squared; nothing
+    /// was updated.
     #[error("the gradient of `{path}` is not finite at step {step}, nothing was updated")]
     NonFiniteGradient {
         /// The step that was not taken, counted from 1.
@@ -131,7 +132,8 @@ pub enum IvonError {
         /// The parameter.
         path: String,
     },
-    /// The saved state, or a posterior's variance, has a parameter that the module does not train or lacks.
+    /// The saved state, or a posterior's variance, has a parameter that the module does not train
+    /// or lacks.
     #[error("the module has no such parameter to restore as `{path}`")]
     UnknownParameter {
         /// The parameter.
@@ -220,12 +222,16 @@ impl IvonError {
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NoTrainableParameters => "make the module on an autodiff device (`device.autodiff()`), and unfreeze what should learn",
+            Self::NoTrainableParameters => {
+                "make the module on an autodiff device (`device.autodiff()`), and unfreeze what should learn"
+            }
             Self::UnmatchedGroup { .. } => "`ivon::paths::trainable_parameters` lists the paths",
             Self::NonFiniteLoss { .. } | Self::NonFiniteGradient { .. } => {
                 "lower the learning rate, or set `clip_radius` or `gradient_clip_norm`; the mean is still the last good one"
             }
-            Self::NonFiniteUpdate { .. } => "raise `hessian_init` or `weight_decay`, or lower `effective_sample_size`",
+            Self::NonFiniteUpdate { .. } => {
+                "raise `hessian_init` or `weight_decay`, or lower `effective_sample_size`"
+            }
             Self::NoGradients { .. } => {
                 "take the gradients with `GradientsParams::from_grads(loss.backward(), model)` at the module that was drawn"
             }

@@ -1,8 +1,9 @@
 //! Where each trainable parameter lies: many small tensors are kept end to end in a few long ones.
 //!
-//! An adapter has hundreds of small tensors, and an update takes some thirty operations. On buckets those are
-//! a few dozen launches instead of thousands. Parameters share a bucket when they share device, float
-//! type and settings; the arithmetic is element by element, so the buckets never change a result.
+//! An adapter has hundreds of small tensors, and an update takes some thirty operations. On buckets
+//! those are a few dozen launches instead of thousands. Parameters share a bucket when they share
+//! device, float type and settings; the arithmetic is element by element, so the buckets never
+//! change a result.
 
 use std::collections::HashMap;
 
@@ -14,8 +15,9 @@ use crate::noise::Address;
 use crate::paths::{Parameter, replace};
 use crate::{IvonError, NoiseSource};
 
-/// A bucket is closed when it holds this many elements: on a GPU long enough to hide an operation's fixed cost, and
-/// below the length (4 Mi) from which Flex splits sums by thread. Between 16 Ki and 1 Mi a CPU step takes the same time.
+/// A bucket is closed when it holds this many elements: on a GPU long enough to hide an operation's
+/// fixed cost, and below the length (4 Mi) from which Flex splits sums by thread. Between 16 Ki and
+/// 1 Mi a CPU step takes the same time.
 const BUCKET: usize = 1 << 20;
 
 /// One long tensor for each bucket, `[elements of the bucket]`.
@@ -56,7 +58,11 @@ pub(crate) struct Layout {
 impl Layout {
     /// Lays out `parameters`; of a tied parameter only its first place counts.
     pub fn new(parameters: &[Parameter], config: &IvonConfig) -> Self {
-        let mut layout = Self { entries: Vec::new(), buckets: Vec::new(), index: HashMap::new() };
+        let mut layout = Self {
+            entries: Vec::new(),
+            buckets: Vec::new(),
+            index: HashMap::new(),
+        };
         for parameter in parameters {
             let length = parameter.shape.iter().product();
             if length == 0 || layout.index.contains_key(&parameter.id) {
@@ -82,11 +88,25 @@ impl Layout {
     fn bucket_for(&mut self, parameter: &Parameter, settings: Resolved) -> usize {
         let (device, parameter_type) = (parameter.values.device(), parameter.values.dtype());
         let open = self.buckets.iter().rposition(|bucket| {
-            bucket.device == device && bucket.parameter_type == parameter_type && bucket.settings == settings && bucket.length < BUCKET
+            bucket.device == device
+                && bucket.parameter_type == parameter_type
+                && bucket.settings == settings
+                && bucket.length < BUCKET
         });
         open.unwrap_or_else(|| {
-            let state_type = if parameter_type == DType::F64 { DType::F64 } else { DType::F32 };
-            self.buckets.push(Bucket { device, parameter_type, state_type, settings, length: 0, entries: Vec::new() });
+            let state_type = if parameter_type == DType::F64 {
+                DType::F64
+            } else {
+                DType::F32
+            };
+            self.buckets.push(Bucket {
+                device,
+                parameter_type,
+                state_type,
+                settings,
+                length: 0,
+                entries: Vec::new(),
+            });
             self.buckets.len() - 1
         })
     }
@@ -104,7 +124,11 @@ impl Layout {
     /// Long tensors in the state's type from the parameters' values `[length]`, asked for by index.
     pub fn gather(&self, mut values: impl FnMut(usize) -> Tensor<1>) -> Flats {
         let gathered = self.buckets.iter().map(|bucket| {
-            let parts = bucket.entries.iter().map(|&entry| values(entry).cast(bucket.state_type).to_device(&bucket.device));
+            let parts = bucket.entries.iter().map(|&entry| {
+                values(entry)
+                    .cast(bucket.state_type)
+                    .to_device(&bucket.device)
+            });
             join(parts.collect())
         });
         gathered.collect()
@@ -112,14 +136,26 @@ impl Layout {
 
     /// The part of the long tensors that belongs to a parameter, `[length]`.
     pub fn part(&self, flats: &[Tensor<1>], entry: usize) -> Tensor<1> {
-        let Entry { bucket, offset, length, .. } = self.entries[entry];
+        let Entry {
+            bucket,
+            offset,
+            length,
+            ..
+        } = self.entries[entry];
         flats[bucket].clone().narrow(0, offset, length)
     }
 
-    /// The module with its trainable parameters taken from the long tensors, in their own float type.
+    /// The module with its trainable parameters taken from the long tensors, in their own float
+    /// type.
     pub fn write<M: Module>(&self, module: M, flats: &[Tensor<1>]) -> M {
-        let typed: Flats = flats.iter().zip(&self.buckets).map(|(flat, bucket)| flat.clone().cast(bucket.parameter_type)).collect();
-        replace(module, |_, id, _| self.find(id).map(|entry| self.part(&typed, entry)))
+        let typed: Flats = flats
+            .iter()
+            .zip(&self.buckets)
+            .map(|(flat, bucket)| flat.clone().cast(bucket.parameter_type))
+            .collect();
+        replace(module, |_, id, _| {
+            self.find(id).map(|entry| self.part(&typed, entry))
+        })
     }
 
     /// For each parameter its part of `new` where `chosen`, else of `old`.
@@ -127,22 +163,40 @@ impl Layout {
         if chosen.iter().all(|&chosen| chosen) {
             return new;
         }
-        self.gather(|entry| if chosen[entry] { self.part(&new, entry) } else { old(entry) })
+        self.gather(|entry| {
+            if chosen[entry] {
+                self.part(&new, entry)
+            } else {
+                old(entry)
+            }
+        })
     }
 
     /// Zeros for a parameter, `[length]`.
     pub fn zeros(&self, entry: usize) -> Tensor<1> {
         let bucket = &self.buckets[self.entries[entry].bucket];
-        Tensor::zeros([self.entries[entry].length], (&bucket.device, bucket.state_type))
+        Tensor::zeros(
+            [self.entries[entry].length],
+            (&bucket.device, bucket.state_type),
+        )
     }
 
-    /// Standard normals for every parameter, from the host's stream at `address` or from the devices.
+    /// Standard normals for every parameter, from the host's stream at `address` or from the
+    /// devices.
     pub fn normals(&self, source: NoiseSource, address: Address) -> Flats {
         if source == NoiseSource::Device {
             let standard = Distribution::Normal(0.0, 1.0);
-            return self.buckets.iter().map(|b| Tensor::random([b.length], standard, (&b.device, b.state_type))).collect();
+            return self
+                .buckets
+                .iter()
+                .map(|b| Tensor::random([b.length], standard, (&b.device, b.state_type)))
+                .collect();
         }
-        let mut made: Vec<Vec<f32>> = self.buckets.iter().map(|bucket| vec![0.0; bucket.length]).collect();
+        let mut made: Vec<Vec<f32>> = self
+            .buckets
+            .iter()
+            .map(|bucket| vec![0.0; bucket.length])
+            .collect();
         let mut parameters = Vec::with_capacity(self.entries.len());
         for (bucket, normals) in self.buckets.iter().zip(&mut made) {
             let mut rest = normals.as_mut_slice();
@@ -153,18 +207,28 @@ impl Layout {
             }
         }
         address.fill_all(parameters);
-        made.into_iter().zip(&self.buckets).map(|(normals, bucket)| upload(normals, bucket)).collect()
+        made.into_iter()
+            .zip(&self.buckets)
+            .map(|(normals, bucket)| upload(normals, bucket))
+            .collect()
     }
 
     /// Standard normals that the caller supplies for each path and shape, row-major.
-    pub fn supplied_normals(&self, mut supply: impl FnMut(&str, &[usize]) -> Vec<f64>) -> Result<Flats, IvonError> {
+    pub fn supplied_normals(
+        &self,
+        mut supply: impl FnMut(&str, &[usize]) -> Vec<f64>,
+    ) -> Result<Flats, IvonError> {
         let made = self.buckets.iter().map(|bucket| {
             let mut normals = Vec::with_capacity(bucket.length);
             for entry in bucket.entries.iter().map(|&entry| &self.entries[entry]) {
                 let supplied = supply(&entry.path, &entry.shape);
                 if supplied.len() != entry.length {
                     let (expected, found) = (entry.length, supplied.len());
-                    return Err(IvonError::NormalsLength { path: entry.path.clone(), expected, found });
+                    return Err(IvonError::NormalsLength {
+                        path: entry.path.clone(),
+                        expected,
+                        found,
+                    });
                 }
                 normals.extend(supplied);
             }
@@ -177,22 +241,33 @@ impl Layout {
 /// Host numbers `[length]` as a tensor of the bucket.
 pub(crate) fn upload<E: Element>(values: Vec<E>, bucket: &Bucket) -> Tensor<1> {
     let length = values.len();
-    Tensor::from_data(TensorData::new(values, [length]), (&bucket.device, bucket.state_type))
+    Tensor::from_data(
+        TensorData::new(values, [length]),
+        (&bucket.device, bucket.state_type),
+    )
 }
 
 /// Tensors end to end.
 fn join(mut parts: Vec<Tensor<1>>) -> Tensor<1> {
-    if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
+    if parts.len() == 1 {
+        parts.remove(0)
+    } else {
+        Tensor::cat(parts, 0)
+    }
 }
 
-/// The sum of all elements `[1]`, in an order that does not depend on the number of threads: Flex splits longer
-/// sums by thread.
+/// The sum of all elements `[1]`, in an order that does not depend on the number of threads: Flex
+/// splits longer sums by thread.
 pub(crate) fn total(flat: Tensor<1>) -> Tensor<1> {
     const PIECE: usize = 1 << 20;
     let length = flat.shape().num_elements();
     if length <= PIECE {
         return flat.sum();
     }
-    let pieces = (0..length).step_by(PIECE).map(|start| flat.clone().narrow(0, start, PIECE.min(length - start)).sum());
+    let pieces = (0..length).step_by(PIECE).map(|start| {
+        flat.clone()
+            .narrow(0, start, PIECE.min(length - start))
+            .sum()
+    });
     Tensor::cat(pieces.collect(), 0).sum()
 }

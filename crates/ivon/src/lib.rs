@@ -20,7 +20,9 @@ pub mod choosing_the_settings {}
 #[cfg(test)]
 mod tests;
 
-pub use config::{GroupLearningRate, HessianApproximation, IvonConfig, NoiseSource, ParameterGroup, PathPattern};
+pub use config::{
+    GroupLearningRate, HessianApproximation, IvonConfig, NoiseSource, ParameterGroup, PathPattern,
+};
 pub use draw::{Draw, Loss};
 pub use error::IvonError;
 pub use optimizer::Ivon;

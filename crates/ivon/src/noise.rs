@@ -1,14 +1,16 @@
-//! Standard normals by address: (seed, purpose, step, draw, parameter path) names a ChaCha8 stream, and
-//! element i of the parameter takes the same bits of it on every machine. [`key`] is the one place where an
-//! address becomes a stream, for this crate's normals and for whatever else a program draws by address.
+//! Standard normals by address: (seed, purpose, step, draw, parameter path) names a ChaCha8 stream,
+//! and element i of the parameter takes the same bits of it on every machine. [`key`] is the one
+//! place where an address becomes a stream, for this crate's normals and for whatever else a
+//! program draws by address.
 //!
-//! Box and Muller's transform in f32, with polynomials of our own for logarithm, sine and cosine: every
-//! operation in it is exact by IEEE 754 (+, −, ×, √), so the numbers do not depend on a system's
-//! mathematical library, on the instruction set, or on how many threads share the work; and the compiler
-//! can keep it in vector registers.
+//! Box and Muller's transform in f32, with polynomials of our own for logarithm, sine and cosine:
+//! every operation in it is exact by IEEE 754 (+, −, ×, √), so the numbers do not depend on a
+//! system's mathematical library, on the instruction set, or on how many threads share the work;
+//! and the compiler can keep it in vector registers.
 //!
-//! Quality: a radius from 31 bits and an angle from 26 bits for each pair, so |z| ≤ 6.7 (beyond that lies 2e-11 of a
-//! normal's mass); relative error of the transform below 1e-6. Tensors of f64 take the same numbers widened.
+//! Quality: a radius from 31 bits and an angle from 26 bits for each pair, so |z| ≤ 6.7 (beyond
+//! that lies 2e-11 of a normal's mass); relative error of the transform below 1e-6. Tensors of f64
+//! take the same numbers widened.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -38,11 +40,11 @@ impl Purpose {
     }
 }
 
-/// The key of the ChaCha stream at an address: seed, step with the purpose in its top byte, draw, and the hash of
-/// the path, each as a little-endian u64.
+/// The key of the ChaCha stream at an address: seed, step with the purpose in its top byte, draw,
+/// and the hash of the path, each as a little-endian u64.
 ///
-/// A program that draws other numbers by address takes purposes below 128: then its streams never meet those of
-/// [`Purpose`]. Steps are below 2⁵⁶.
+/// A program that draws other numbers by address takes purposes below 128: then its streams never
+/// meet those of [`Purpose`]. Steps are below 2⁵⁶.
 pub fn key(seed: u64, purpose: u8, step: u64, draw: u64, path: &str) -> [u8; 32] {
     let mut key = [0u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -68,7 +70,13 @@ pub struct Address {
 
 impl Address {
     fn stream(&self, path: &str) -> ChaCha8Rng {
-        ChaCha8Rng::from_seed(key(self.seed, self.purpose.byte(), self.step, self.draw, path))
+        ChaCha8Rng::from_seed(key(
+            self.seed,
+            self.purpose.byte(),
+            self.step,
+            self.draw,
+            path,
+        ))
     }
 
     /// Fills `normals` with the first standard normals of `path` at this address.
@@ -76,18 +84,27 @@ impl Address {
         fill_from(self.stream(path), 0, normals);
     }
 
-    /// As [`fill`](Self::fill) for many parameters, shared among the processor's cores where that pays; the
-    /// numbers are the same.
+    /// As [`fill`](Self::fill) for many parameters, shared among the processor's cores where that
+    /// pays; the numbers are the same.
     pub fn fill_all(&self, parameters: Vec<(&str, &mut [f32])>) {
         let count: usize = parameters.iter().map(|(_, normals)| normals.len()).sum();
-        let workers = if count < PARALLEL { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
+        let workers = if count < PARALLEL {
+            1
+        } else {
+            std::thread::available_parallelism().map_or(1, usize::from)
+        };
         if workers == 1 {
-            return parameters.into_iter().for_each(|(path, normals)| self.fill(path, normals));
+            return parameters
+                .into_iter()
+                .for_each(|(path, normals)| self.fill(path, normals));
         }
         // A piece starts at a place in its stream that its index alone gives.
-        let pieces = parameters
-            .into_iter()
-            .flat_map(|(path, normals)| normals.chunks_mut(PIECE).enumerate().map(move |(index, piece)| (path, index * PIECE, piece)));
+        let pieces = parameters.into_iter().flat_map(|(path, normals)| {
+            normals
+                .chunks_mut(PIECE)
+                .enumerate()
+                .map(move |(index, piece)| (path, index * PIECE, piece))
+        });
         let queue = Mutex::new(pieces);
         std::thread::scope(|scope| {
             for _ in 0..workers {
@@ -95,7 +112,9 @@ impl Address {
                     loop {
                         // The guard is dropped at the end of this statement, before the work.
                         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                        let Some((path, start, piece)) = next else { return };
+                        let Some((path, start, piece)) = next else {
+                            return;
+                        };
                         fill_from(self.stream(path), start, piece);
                     }
                 });
@@ -104,7 +123,8 @@ impl Address {
     }
 }
 
-/// Normals made at a time: half of them cosines, half sines. A power of two, small enough for the cache.
+/// Normals made at a time: half of them cosines, half sines. A power of two, small enough for the
+/// cache.
 const BLOCK: usize = 256;
 
 /// Normals that one thread makes before it asks for more; a multiple of [`BLOCK`].
@@ -113,7 +133,8 @@ const PIECE: usize = 1 << 15;
 /// Fewer normals than this are not worth a second thread.
 const PARALLEL: usize = 1 << 18;
 
-/// Fills `normals` from the stream's position that belongs to element `start`, a multiple of [`BLOCK`].
+/// Fills `normals` from the stream's position that belongs to element `start`, a multiple of
+/// [`BLOCK`].
 fn fill_from(mut stream: ChaCha8Rng, start: usize, normals: &mut [f32]) {
     // One word makes one normal, so the position in words is the index of the element.
     stream.set_word_pos(start as u128);
@@ -144,7 +165,8 @@ fn box_muller(words: &[u32; BLOCK], normals: &mut [f32; BLOCK]) {
     }
 }
 
-/// ln x for normal x > 0: x = m · 2ᵉ with m in [√½, √2), then the series of atanh in s = (m − 1)/(m + 1).
+/// ln x for normal x > 0: x = m · 2ᵉ with m in [√½, √2), then the series of atanh in s = (m − 1)/(m
+/// + 1).
 #[inline(always)]
 fn logarithm(x: f32) -> f32 {
     // Subtracting the bits of √½ before taking the exponent puts the mantissa into [√½, √2).
@@ -154,36 +176,62 @@ fn logarithm(x: f32) -> f32 {
     let s = (mantissa - 1.0) / (mantissa + 1.0);
     let square = s * s;
     // |s| ≤ 0.1716, so the first term left out is below 2 · 0.1716¹¹/11 = 7e-10.
-    let series = 2.0 + square * (2.0 / 3.0 + square * (2.0 / 5.0 + square * (2.0 / 7.0 + square * (2.0 / 9.0))));
+    let series = 2.0
+        + square * (2.0 / 3.0 + square * (2.0 / 5.0 + square * (2.0 / 7.0 + square * (2.0 / 9.0))));
     exponent * std::f32::consts::LN_2 + s * series
 }
 
-/// Cosine and sine of a uniform angle: the top two bits choose the quadrant, the next 24 the place in ±π/4.
+/// Cosine and sine of a uniform angle: the top two bits choose the quadrant, the next 24 the place
+/// in ±π/4.
 #[inline(always)]
 fn cosine_and_sine(word: u32) -> (f32, f32) {
-    let place = ((word >> 6) & 0x00ff_ffff) as i32 as f32 * (1.0 / 16_777_216.0) - (0.5 - 0.5 / 16_777_216.0);
+    let place = ((word >> 6) & 0x00ff_ffff) as i32 as f32 * (1.0 / 16_777_216.0)
+        - (0.5 - 0.5 / 16_777_216.0);
     let angle = place * std::f32::consts::FRAC_PI_2;
     let square = angle * angle;
-    // Taylor's series; the first terms left out are at most 2.5e-8 (cosine, x¹⁰/10!) and 1.8e-9 (sine, x¹¹/11!).
-    let cosine = 1.0 + square * (-1.0 / 2.0 + square * (1.0 / 24.0 + square * (-1.0 / 720.0 + square * (1.0 / 40_320.0))));
-    let sine = angle * (1.0 + square * (-1.0 / 6.0 + square * (1.0 / 120.0 + square * (-1.0 / 5_040.0 + square * (1.0 / 362_880.0)))));
+    // Taylor's series; the first terms left out are at most 2.5e-8 (cosine, x¹⁰/10!) and 1.8e-9
+    // (sine, x¹¹/11!).
+    let cosine = 1.0
+        + square
+            * (-1.0 / 2.0
+                + square * (1.0 / 24.0 + square * (-1.0 / 720.0 + square * (1.0 / 40_320.0))));
+    let sine = angle
+        * (1.0
+            + square
+                * (-1.0 / 6.0
+                    + square
+                        * (1.0 / 120.0 + square * (-1.0 / 5_040.0 + square * (1.0 / 362_880.0)))));
     // Quadrant 1 turns (c, s) into (−s, c); the second bit turns by half a circle.
     let quarter = (word >> 30) & 1;
     let half = word & 0x8000_0000;
-    let (x, y) = if quarter == 1 { (-sine, cosine) } else { (cosine, sine) };
-    (f32::from_bits(x.to_bits() ^ half), f32::from_bits(y.to_bits() ^ half))
+    let (x, y) = if quarter == 1 {
+        (-sine, cosine)
+    } else {
+        (cosine, sine)
+    };
+    (
+        f32::from_bits(x.to_bits() ^ half),
+        f32::from_bits(y.to_bits() ^ half),
+    )
 }
 
 /// FNV-1a, 64 bits: short, fixed for ever, and good enough to tell a few thousand paths apart.
 pub fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ADDRESS: Address = Address { seed: 1, purpose: Purpose::Training, step: 2, draw: 3 };
+    const ADDRESS: Address = Address {
+        seed: 1,
+        purpose: Purpose::Training,
+        step: 2,
+        draw: 3,
+    };
 
     fn normals(address: Address, path: &str, count: usize) -> Vec<f32> {
         let mut normals = vec![0.0; count];
@@ -199,23 +247,45 @@ mod tests {
         assert_ne!(base, normals(Address { seed: 2, ..ADDRESS }, "a", 8));
         assert_ne!(base, normals(Address { step: 3, ..ADDRESS }, "a", 8));
         assert_ne!(base, normals(Address { draw: 4, ..ADDRESS }, "a", 8));
-        assert_ne!(base, normals(Address { purpose: Purpose::Posterior, ..ADDRESS }, "a", 8));
+        assert_ne!(
+            base,
+            normals(
+                Address {
+                    purpose: Purpose::Posterior,
+                    ..ADDRESS
+                },
+                "a",
+                8
+            )
+        );
     }
 
     #[test]
     fn the_purposes_of_this_crate_stand_in_the_upper_half_and_each_has_its_own_byte() {
         let bytes = Purpose::ALL.map(Purpose::byte);
-        assert!(bytes.iter().all(|&byte| byte >= 128) && bytes[0] != bytes[1], "{bytes:?}");
+        assert!(
+            bytes.iter().all(|&byte| byte >= 128) && bytes[0] != bytes[1],
+            "{bytes:?}"
+        );
         // An address is told from one that another crate names by the purpose alone.
-        assert_ne!(key(1, Purpose::Training.byte(), 0, 0, "a"), key(1, Purpose::Training as u8, 0, 0, "a"));
+        assert_ne!(
+            key(1, Purpose::Training.byte(), 0, 0, "a"),
+            key(1, Purpose::Training as u8, 0, 0, "a")
+        );
     }
 
     #[test]
     fn the_numbers_are_those_of_the_first_release() {
-        // A change here would change every run that anyone repeats. It changed once, before that release: the purposes
-        // of this crate got bytes of their own.
-        let bits: Vec<u32> = normals(ADDRESS, "layers.0.weight", 300).iter().map(|z| z.to_bits()).collect();
-        let digest = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect::<Vec<u8>>();
+        // A change here would change every run that anyone repeats. It changed once, before that
+        // release: the purposes of this crate got bytes of their own.
+        let bits: Vec<u32> = normals(ADDRESS, "layers.0.weight", 300)
+            .iter()
+            .map(|z| z.to_bits())
+            .collect();
+        let digest = bits
+            .iter()
+            .flat_map(|bits| bits.to_le_bytes())
+            .collect::<Vec<u8>>();
         assert_eq!(fnv1a(&digest), PINNED);
     }
     const PINNED: u64 = 13_073_488_601_039_730_057;
@@ -233,12 +303,22 @@ mod tests {
     fn the_polynomials_agree_with_the_library_in_f64() {
         for index in 0..200_000u32 {
             let x = (index as f32 + 0.5) / 200_000.0;
-            assert!((f64::from(logarithm(x)) - f64::from(x).ln()).abs() <= 3e-7 * f64::from(x).ln().abs().max(0.1), "ln {x}");
+            assert!(
+                (f64::from(logarithm(x)) - f64::from(x).ln()).abs()
+                    <= 3e-7 * f64::from(x).ln().abs().max(0.1),
+                "ln {x}"
+            );
             let word = index.wrapping_mul(2_654_435_761);
             let (cosine, sine) = cosine_and_sine(word);
-            let turn = f64::from(word >> 30) + f64::from((word >> 6) & 0x00ff_ffff) / 16_777_216.0 - 0.5 + 0.5 / 16_777_216.0;
+            let turn = f64::from(word >> 30) + f64::from((word >> 6) & 0x00ff_ffff) / 16_777_216.0
+                - 0.5
+                + 0.5 / 16_777_216.0;
             let angle = turn * std::f64::consts::FRAC_PI_2;
-            assert!((f64::from(cosine) - angle.cos()).abs() < 3e-7 && (f64::from(sine) - angle.sin()).abs() < 3e-7, "angle {angle}");
+            assert!(
+                (f64::from(cosine) - angle.cos()).abs() < 3e-7
+                    && (f64::from(sine) - angle.sin()).abs() < 3e-7,
+                "angle {angle}"
+            );
         }
     }
 
@@ -246,19 +326,46 @@ mod tests {
     fn the_numbers_are_standard_normal_in_their_moments_and_tails() {
         let count = 1_000_000;
         let numbers = normals(ADDRESS, "a", count);
-        let moment = |power: i32| numbers.iter().map(|&z| f64::from(z).powi(power)).sum::<f64>() / count as f64;
+        let moment = |power: i32| {
+            numbers
+                .iter()
+                .map(|&z| f64::from(z).powi(power))
+                .sum::<f64>()
+                / count as f64
+        };
         // Bounds of five standard errors: √(1, 2, 15, 96)/1000.
-        for (power, expected, error) in [(1, 0.0, 0.005), (2, 1.0, 0.0071), (3, 0.0, 0.0194), (4, 3.0, 0.049)] {
-            assert!((moment(power) - expected).abs() < error, "moment {power}: {}", moment(power));
+        for (power, expected, error) in [
+            (1, 0.0, 0.005),
+            (2, 1.0, 0.0071),
+            (3, 0.0, 0.0194),
+            (4, 3.0, 0.049),
+        ] {
+            assert!(
+                (moment(power) - expected).abs() < error,
+                "moment {power}: {}",
+                moment(power)
+            );
         }
         // Two-sided tails beyond 1, 2, 3, 4: share and five standard errors.
-        for (bound, share) in [(1.0, 0.317_310_5), (2.0, 0.045_500_3), (3.0, 0.002_699_8), (4.0, 6.334e-5)] {
+        for (bound, share) in [
+            (1.0, 0.317_310_5),
+            (2.0, 0.045_500_3),
+            (3.0, 0.002_699_8),
+            (4.0, 6.334e-5),
+        ] {
             let found = numbers.iter().filter(|z| z.abs() > bound).count() as f64 / count as f64;
-            assert!((found - share).abs() < 5.0 * (share / count as f64).sqrt(), "beyond {bound}: {found}");
+            assert!(
+                (found - share).abs() < 5.0 * (share / count as f64).sqrt(),
+                "beyond {bound}: {found}"
+            );
         }
         // The cosine and the sine of one pair, and neighbours, are uncorrelated.
         for lag in [1, BLOCK / 2] {
-            let product = numbers.windows(lag + 1).map(|w| f64::from(w[0]) * f64::from(w[lag])).sum::<f64>() / count as f64;
+            let product = numbers
+                .windows(lag + 1)
+                .map(|w| f64::from(w[0]) * f64::from(w[lag]))
+                .sum::<f64>()
+                / count as f64;
             assert!(product.abs() < 0.005, "lag {lag}: {product}");
         }
     }

@@ -24,12 +24,25 @@ pub(crate) struct Observations {
 impl Observations {
     /// Adds a draw and the gradients gathered at it.
     pub fn add<M: Module>(&mut self, draw: Draw<M>, approximation: HessianApproximation) {
-        let Draw { noise, gathered: Gathered { gradient, weight, losses, present }, .. } = draw;
-        let curvature = gradient.iter().zip(noise).map(|(sum, noise)| match approximation {
-            // ĝ = sum/w, so w·ε·ĝ = ε·sum and w·ĝ² = sum²/w.
-            HessianApproximation::Price => noise * sum.clone(),
-            HessianApproximation::GradSq => divide(sum.clone() * sum.clone(), weight),
-        });
+        let Draw {
+            noise,
+            gathered:
+                Gathered {
+                    gradient,
+                    weight,
+                    losses,
+                    present,
+                },
+            ..
+        } = draw;
+        let curvature = gradient
+            .iter()
+            .zip(noise)
+            .map(|(sum, noise)| match approximation {
+                // ĝ = sum/w, so w·ε·ĝ = ε·sum and w·ĝ² = sum²/w.
+                HessianApproximation::Price => noise * sum.clone(),
+                HessianApproximation::GradSq => divide(sum.clone() * sum.clone(), weight),
+            });
         add_all(&mut self.curvature, curvature.collect());
         add_all(&mut self.gradient, gradient);
         self.weight += weight;
@@ -37,7 +50,10 @@ impl Observations {
         if self.present.is_empty() {
             self.present = present;
         } else {
-            self.present.iter_mut().zip(present).for_each(|(ever, now)| *ever |= now);
+            self.present
+                .iter_mut()
+                .zip(present)
+                .for_each(|(ever, now)| *ever |= now);
         }
         self.draws += 1;
     }
@@ -45,21 +61,42 @@ impl Observations {
     /// ḡ and c̄ (or s̄): the weighted means over the draws.
     pub fn means(&mut self) -> (Flats, Flats) {
         let weight = self.weight;
-        let mean = |sums: &mut Flats| std::mem::take(sums).into_iter().map(|sum| divide(sum, weight)).collect();
+        let mean = |sums: &mut Flats| {
+            std::mem::take(sums)
+                .into_iter()
+                .map(|sum| divide(sum, weight))
+                .collect()
+        };
         (mean(&mut self.gradient), mean(&mut self.curvature))
     }
 
     /// The weighted mean of the losses, read from the device if need be.
     pub fn loss(&mut self) -> f64 {
         let weight = self.weight;
-        self.losses.drain(..).map(|(loss, share)| loss.read() * share).sum::<f64>() / weight
+        self.losses
+            .drain(..)
+            .map(|(loss, share)| loss.read() * share)
+            .sum::<f64>()
+            / weight
     }
 }
 
 fn divide(flat: Tensor<1>, number: f64) -> Tensor<1> {
-    if number == 1.0 { flat } else { flat.div_scalar(number) }
+    if number == 1.0 {
+        flat
+    } else {
+        flat.div_scalar(number)
+    }
 }
 
 fn add_all(sums: &mut Flats, flats: Flats) {
-    *sums = if sums.is_empty() { flats } else { std::mem::take(sums).into_iter().zip(flats).map(|(sum, flat)| sum + flat).collect() };
+    *sums = if sums.is_empty() {
+        flats
+    } else {
+        std::mem::take(sums)
+            .into_iter()
+            .zip(flats)
+            .map(|(sum, flat)| sum + flat)
+            .collect()
+    };
 }

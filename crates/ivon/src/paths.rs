@@ -1,4 +1,5 @@
-//! The float parameters of a module by path, without their ranks: read as flat tensors, written back as such.
+//! The float parameters of a module by path, without their ranks: read as flat tensors, written
+//! back as such.
 //!
 //! Burn's visitors are generic over the rank of each tensor, so a closure cannot be one. Flattened
 //! (`[...]` → `[number of elements]`) all parameters have one type, and a list can hold them.
@@ -29,26 +30,37 @@ pub fn parameters<M: Module>(module: &M) -> Vec<Parameter> {
     collect(module, |_| true)
 }
 
-/// The float parameters that keep gradients, in the order of the module's fields. Empty for a module that is
-/// not on an autodiff device.
+/// The float parameters that keep gradients, in the order of the module's fields. Empty for a
+/// module that is not on an autodiff device.
 pub fn trainable_parameters<M: Module>(module: &M) -> Vec<Parameter> {
     collect(module, |trainable| trainable)
 }
 
-/// The module with the values of parameters replaced: `replace` is asked for each float parameter by path,
-/// identity and shape, and answers with flat values `[number of elements]`, or `None` to leave it as it is.
+/// The module with the values of parameters replaced: `replace` is asked for each float parameter
+/// by path, identity and shape, and answers with flat values `[number of elements]`, or `None` to
+/// leave it as it is.
 ///
-/// The parameter keeps its identity, shape, and whether it keeps gradients. The values may have another
-/// float type, and may be on the module's device with or without autodiff.
+/// The parameter keeps its identity, shape, and whether it keeps gradients. The values may have
+/// another float type, and may be on the module's device with or without autodiff.
 ///
 /// # Panics
 /// If `replace` answers with another number of elements.
-pub fn replace<M: Module>(module: M, replace: impl FnMut(&str, ParamId, &[usize]) -> Option<Tensor<1>>) -> M {
-    module.map(&mut Replacer { path: Vec::new(), replace })
+pub fn replace<M: Module>(
+    module: M,
+    replace: impl FnMut(&str, ParamId, &[usize]) -> Option<Tensor<1>>,
+) -> M {
+    module.map(&mut Replacer {
+        path: Vec::new(),
+        replace,
+    })
 }
 
 fn collect<M: Module>(module: &M, keep: impl Fn(bool) -> bool) -> Vec<Parameter> {
-    let mut collector = Collector { path: Vec::new(), keep, found: Vec::new() };
+    let mut collector = Collector {
+        path: Vec::new(),
+        keep,
+        found: Vec::new(),
+    };
     module.visit(&mut collector);
     collector.found
 }
@@ -76,7 +88,13 @@ impl<F: Fn(bool) -> bool> ModuleVisitor for Collector<F> {
         let values = param.val().inner();
         let shape = values.shape().to_vec();
         let path = self.path.join(".");
-        self.found.push(Parameter { path, id: param.id, shape, trainable, values: flatten(values) });
+        self.found.push(Parameter {
+            path,
+            id: param.id,
+            shape,
+            trainable,
+            values: flatten(values),
+        });
     }
 }
 
@@ -99,20 +117,30 @@ impl<F: FnMut(&str, ParamId, &[usize]) -> Option<Tensor<1>>> ModuleMapper for Re
             return param;
         };
         let (id, old, mapper) = param.consume();
-        // `from_inner` would lift the new values with Burn's default checkpointing strategy; a parameter must
-        // meet its inputs under the strategy of the device that it was made on.
+        // `from_inner` would lift the new values with Burn's default checkpointing strategy; a
+        // parameter must meet its inputs under the strategy of the device that it was made on.
         let strategy = old.gradient_checkpointing_strategy();
         let mut new = values.inner().reshape(old.shape());
         if let Some(strategy) = strategy {
-            new = new.autodiff().with_gradient_checkpointing_strategy(strategy).set_require_grad(old.is_require_grad());
+            new = new
+                .autodiff()
+                .with_gradient_checkpointing_strategy(strategy)
+                .set_require_grad(old.is_require_grad());
         }
         Param::from_mapped_value(id, new, mapper)
     }
 }
 
-/// The gradients of a module's float parameters by identity, flattened, each with the shape that it came in.
-pub(crate) fn flat_gradients<M: Module>(module: &M, gradients: GradientsParams) -> HashMap<ParamId, (Vec<usize>, Tensor<1>)> {
-    let mut taker = GradientTaker { gradients, found: HashMap::new() };
+/// The gradients of a module's float parameters by identity, flattened, each with the shape that it
+/// came in.
+pub(crate) fn flat_gradients<M: Module>(
+    module: &M,
+    gradients: GradientsParams,
+) -> HashMap<ParamId, (Vec<usize>, Tensor<1>)> {
+    let mut taker = GradientTaker {
+        gradients,
+        found: HashMap::new(),
+    };
     module.visit(&mut taker);
     taker.found
 }
@@ -126,7 +154,8 @@ impl ModuleVisitor for GradientTaker {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
             let gradient = gradient.inner();
-            self.found.insert(param.id, (gradient.shape().to_vec(), flatten(gradient)));
+            self.found
+                .insert(param.id, (gradient.shape().to_vec(), flatten(gradient)));
         }
     }
 }
@@ -152,7 +181,10 @@ mod tests {
 
     fn net(device: &Device) -> Net {
         Net {
-            layers: vec![LinearConfig::new(2, 3).init(device), LinearConfig::new(3, 1).with_bias(false).init(device)],
+            layers: vec![
+                LinearConfig::new(2, 3).init(device),
+                LinearConfig::new(3, 1).with_bias(false).init(device),
+            ],
             extra: Some(Param::from_data([1.0, 2.0], device)),
             scale: 2.0,
         }
@@ -161,30 +193,56 @@ mod tests {
     #[test]
     fn paths_name_fields_and_indices_and_see_through_options() {
         let net = net(&Device::flex().autodiff());
-        let found: Vec<_> = parameters(&net).into_iter().map(|p| (p.path, p.shape)).collect();
-        let expected = [("layers.0.weight", vec![2, 3]), ("layers.0.bias", vec![3]), ("layers.1.weight", vec![3, 1]), ("extra", vec![2])];
-        assert_eq!(found, expected.map(|(path, shape)| (path.to_string(), shape)));
+        let found: Vec<_> = parameters(&net)
+            .into_iter()
+            .map(|p| (p.path, p.shape))
+            .collect();
+        let expected = [
+            ("layers.0.weight", vec![2, 3]),
+            ("layers.0.bias", vec![3]),
+            ("layers.1.weight", vec![3, 1]),
+            ("extra", vec![2]),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(path, shape)| (path.to_string(), shape))
+        );
     }
 
     #[test]
     fn only_parameters_that_keep_gradients_are_trainable() {
         let mut net = net(&Device::flex().autodiff());
         net.layers[0] = net.layers[0].clone().no_grad();
-        let paths: Vec<_> = trainable_parameters(&net).into_iter().map(|p| p.path).collect();
+        let paths: Vec<_> = trainable_parameters(&net)
+            .into_iter()
+            .map(|p| p.path)
+            .collect();
         assert_eq!(paths, ["layers.1.weight", "extra"]);
         assert!(trainable_parameters(&net.valid()).is_empty());
     }
 
     #[test]
-    fn a_replaced_value_is_a_leaf_with_the_identity_the_training_state_and_the_strategy_of_the_old_one() {
+    fn a_replaced_value_is_a_leaf_with_the_identity_the_training_state_and_the_strategy_of_the_old_one()
+     {
         let device = Device::flex().autodiff().gradient_checkpointing();
         let old = net(&device);
-        let new = replace(old.clone(), |path, _, _| (path == "extra").then(|| Tensor::from_data([5.0, 6.0], &Device::flex())));
+        let new = replace(old.clone(), |path, _, _| {
+            (path == "extra").then(|| Tensor::from_data([5.0, 6.0], &Device::flex()))
+        });
         let (old, new) = (old.extra.unwrap(), new.extra.unwrap());
         assert_eq!(new.id, old.id);
         assert!(new.is_require_grad());
-        assert_eq!(new.val().gradient_checkpointing_strategy(), old.val().gradient_checkpointing_strategy());
-        assert_eq!(new.val().into_data().try_into_vec::<f32>().unwrap(), [5.0, 6.0]);
-        assert_eq!(old.val().into_data().try_into_vec::<f32>().unwrap(), [1.0, 2.0]);
+        assert_eq!(
+            new.val().gradient_checkpointing_strategy(),
+            old.val().gradient_checkpointing_strategy()
+        );
+        assert_eq!(
+            new.val().into_data().try_into_vec::<f32>().unwrap(),
+            [5.0, 6.0]
+        );
+        assert_eq!(
+            old.val().into_data().try_into_vec::<f32>().unwrap(),
+            [1.0, 2.0]
+        );
     }
 }

@@ -1,14 +1,22 @@
-//! The update rule: four pure functions, tensors in, tensors out; everything else here is bookkeeping.
+//! The update rule: four pure functions, tensors in, tensors out; everything else here is
+//! bookkeeping.
 //!
-//! Source: Shen et al., "Variational Learning is Effective for Large Deep Networks" (arXiv 2402.17641),
-//! Algorithm 1. N is the effective sample size, δ the weight decay, h the Hessian, g the momentum, m the
-//! mean, t the step counted from 1. All work element by element, so any rank will do: `[...]` in, `[...]` out.
+//! Source: Shen et al., "Variational Learning is Effective for Large Deep Networks" (arXiv
+//! 2402.17641), Algorithm 1. N is the effective sample size, δ the weight decay, h the Hessian, g
+//! the momentum, m the mean, t the step counted from 1. All work element by element, so any rank
+//! will do: `[...]` in, `[...]` out.
 
 use burn::tensor::Tensor;
 
 /// Variance of the posterior: σ² = 1/(N (h + δ)).
-pub fn variance<const D: usize>(hessian: Tensor<D>, effective_sample_size: f64, weight_decay: f64) -> Tensor<D> {
-    plus(hessian, weight_decay).mul_scalar(effective_sample_size).recip()
+pub fn variance<const D: usize>(
+    hessian: Tensor<D>,
+    effective_sample_size: f64,
+    weight_decay: f64,
+) -> Tensor<D> {
+    plus(hessian, weight_decay)
+        .mul_scalar(effective_sample_size)
+        .recip()
 }
 
 /// New momentum: g ← β₁ g + (1 − β₁) ḡ, with ḡ the mean gradient over the draws.
@@ -16,9 +24,14 @@ pub fn momentum<const D: usize>(momentum: Tensor<D>, gradient: Tensor<D>, beta1:
     momentum.mul_scalar(beta1) + gradient.mul_scalar(1.0 - beta1)
 }
 
-/// Price's estimate of the Hessian: ĥ = c̄ · (h + δ) · N, with c̄ the mean over the draws of ε · ĝ and ε the
-/// noise as it was added to the mean (z σ, not z).
-pub fn price<const D: usize>(product: Tensor<D>, hessian: Tensor<D>, effective_sample_size: f64, weight_decay: f64) -> Tensor<D> {
+/// Price's estimate of the Hessian: ĥ = c̄ · (h + δ) · N, with c̄ the mean over the draws of ε · ĝ
+/// and ε the noise as it was added to the mean (z σ, not z).
+pub fn price<const D: usize>(
+    product: Tensor<D>,
+    hessian: Tensor<D>,
+    effective_sample_size: f64,
+    weight_decay: f64,
+) -> Tensor<D> {
     plus(hessian, weight_decay) * product.mul_scalar(effective_sample_size)
 }
 
@@ -30,30 +43,58 @@ pub fn gradsq<const D: usize>(square: Tensor<D>, effective_sample_size: f64) -> 
 /// New Hessian from the old one and this step's estimate:
 /// h ← β₂ h + (1 − β₂) ĥ + ½ (1 − β₂)² (h − ĥ)² / (h + δ).
 ///
-/// NOTE: computed as h + (h + δ) (x + ½ x²) with x = (1 − β₂)(ĥ − h)/(h + δ), which is the same. So h + δ is
-/// multiplied by 1 + x + ½ x² ≥ ½: it stays positive, whatever the estimate.
-pub fn hessian<const D: usize>(hessian: Tensor<D>, estimate: Tensor<D>, beta2: f64, weight_decay: f64) -> Tensor<D> {
+/// NOTE: computed as h + (h + δ) (x + ½ x²) with x = (1 − β₂)(ĥ − h)/(h + δ), which is the same. So
+/// h + δ is multiplied by 1 + x + ½ x² ≥ ½: it stays positive, whatever the estimate.
+pub fn hessian<const D: usize>(
+    hessian: Tensor<D>,
+    estimate: Tensor<D>,
+    beta2: f64,
+    weight_decay: f64,
+) -> Tensor<D> {
     let precision = plus(hessian.clone(), weight_decay);
     let x = ((estimate - hessian.clone()) / precision.clone()).mul_scalar(1.0 - beta2);
     hessian + (x.clone().mul_scalar(0.5).add_scalar(1.0) * x) * precision
 }
 
-/// Direction of the mean's update, before clipping: (g/(1 − β₁ᵗ) + δ m)/(h + δ), with the *updated* h.
-/// `debias` is 1 − β₁ᵗ, or 1 where debiasing is off.
-pub fn direction<const D: usize>(mean: Tensor<D>, momentum: Tensor<D>, hessian: Tensor<D>, debias: f64, weight_decay: f64) -> Tensor<D> {
-    let gradient = if debias == 1.0 { momentum } else { momentum.div_scalar(debias) };
-    let gradient = if weight_decay == 0.0 { gradient } else { gradient + mean.mul_scalar(weight_decay) };
+/// Direction of the mean's update, before clipping: (g/(1 − β₁ᵗ) + δ m)/(h + δ), with the *updated*
+/// h. `debias` is 1 − β₁ᵗ, or 1 where debiasing is off.
+pub fn direction<const D: usize>(
+    mean: Tensor<D>,
+    momentum: Tensor<D>,
+    hessian: Tensor<D>,
+    debias: f64,
+    weight_decay: f64,
+) -> Tensor<D> {
+    let gradient = if debias == 1.0 {
+        momentum
+    } else {
+        momentum.div_scalar(debias)
+    };
+    let gradient = if weight_decay == 0.0 {
+        gradient
+    } else {
+        gradient + mean.mul_scalar(weight_decay)
+    };
     gradient / plus(hessian, weight_decay)
 }
 
-/// New mean: m ← m − lr′ · clip(direction, ±clip radius); the clipping is done by the caller, who counts it.
-pub fn mean<const D: usize>(mean: Tensor<D>, clipped_direction: Tensor<D>, learning_rate: f64) -> Tensor<D> {
+/// New mean: m ← m − lr′ · clip(direction, ±clip radius); the clipping is done by the caller, who
+/// counts it.
+pub fn mean<const D: usize>(
+    mean: Tensor<D>,
+    clipped_direction: Tensor<D>,
+    learning_rate: f64,
+) -> Tensor<D> {
     mean - clipped_direction.mul_scalar(learning_rate)
 }
 
 /// `tensor + number`, saving the pass where the number is 0 (the weight decay of adapters).
 fn plus<const D: usize>(tensor: Tensor<D>, number: f64) -> Tensor<D> {
-    if number == 0.0 { tensor } else { tensor.add_scalar(number) }
+    if number == 0.0 {
+        tensor
+    } else {
+        tensor.add_scalar(number)
+    }
 }
 
 #[cfg(test)]
@@ -69,7 +110,10 @@ mod tests {
         let found: Vec<f64> = found.into_data().try_into_vec().unwrap();
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() <= 1e-12 * expected.abs().max(1.0), "{found} is not {expected}");
+            assert!(
+                (found - expected).abs() <= 1e-12 * expected.abs().max(1.0),
+                "{found} is not {expected}"
+            );
         }
     }
 
@@ -80,7 +124,10 @@ mod tests {
 
     #[test]
     fn the_momentum_is_a_moving_average() {
-        close(momentum(tensor(&[1.0, 0.0]), tensor(&[3.0, -1.0]), 0.75), &[1.5, -0.25]);
+        close(
+            momentum(tensor(&[1.0, 0.0]), tensor(&[3.0, -1.0]), 0.75),
+            &[1.5, -0.25],
+        );
     }
 
     #[test]
@@ -90,15 +137,27 @@ mod tests {
         let expected: Vec<f64> = h
             .iter()
             .zip(estimate)
-            .map(|(&h, e)| beta2 * h + (1.0 - beta2) * e + 0.5 * (1.0 - beta2) * (1.0 - beta2) * (h - e) * (h - e) / (h + decay))
+            .map(|(&h, e)| {
+                beta2 * h
+                    + (1.0 - beta2) * e
+                    + 0.5 * (1.0 - beta2) * (1.0 - beta2) * (h - e) * (h - e) / (h + decay)
+            })
             .collect();
-        close(hessian(tensor(&h), tensor(&estimate), beta2, decay), &expected);
+        close(
+            hessian(tensor(&h), tensor(&estimate), beta2, decay),
+            &expected,
+        );
     }
 
     #[test]
     fn the_precision_at_least_halves_whatever_the_estimate() {
         let estimates: Vec<f64> = (-200..200).map(|x| f64::from(x) * 0.5).collect();
-        let new = hessian(Tensor::ones([400], (&Device::flex(), DType::F64)), tensor(&estimates), 0.9, 0.0);
+        let new = hessian(
+            Tensor::ones([400], (&Device::flex(), DType::F64)),
+            tensor(&estimates),
+            0.9,
+            0.0,
+        );
         let least = new.min().into_scalar::<f64>();
         assert!((least - 0.5).abs() < 1e-12, "{least}");
     }

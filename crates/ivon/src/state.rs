@@ -1,7 +1,7 @@
 //! The optimizer's state on the host, by parameter path, and as a safetensors file.
 //!
-//! Tensors `PATH.momentum` and `PATH.hessian` in the parameter's shape; metadata `format`, `version`, `step`
-//! and `config` (the settings as JSON).
+//! Tensors `PATH.momentum` and `PATH.hessian` in the parameter's shape; metadata `format`,
+//! `version`, `step` and `config` (the settings as JSON).
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -55,7 +55,11 @@ impl Values {
     pub(crate) fn read(flat: Tensor<1>) -> Self {
         let kind = flat.dtype();
         let data = flat.into_data();
-        if kind == DType::F64 { Self::F64(data.iter().collect()) } else { Self::F32(data.iter().collect()) }
+        if kind == DType::F64 {
+            Self::F64(data.iter().collect())
+        } else {
+            Self::F32(data.iter().collect())
+        }
     }
 
     /// How many there are.
@@ -77,7 +81,10 @@ impl Values {
             Self::F32(values) => (values.as_slice(), &[][..]),
             Self::F64(values) => (&[][..], values.as_slice()),
         };
-        narrow.iter().map(|&value| f64::from(value)).chain(wide.iter().copied())
+        narrow
+            .iter()
+            .map(|&value| f64::from(value))
+            .chain(wide.iter().copied())
     }
 
     pub(crate) fn slice(&self, range: Range<usize>) -> Self {
@@ -100,17 +107,41 @@ impl Values {
 
     fn bytes(&self) -> Vec<u8> {
         match self {
-            Self::F32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            Self::F64(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Self::F32(values) => values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+            Self::F64(values) => values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
         }
     }
 
     fn parse(path: &str, view: &TensorView<'_>) -> Result<Self, IvonError> {
         let bytes = view.data();
         match view.dtype() {
-            Dtype::F32 => Ok(Self::F32(bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())),
-            Dtype::F64 => Ok(Self::F64(bytes.as_chunks().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect())),
-            other => Err(IvonError::StateType { path: path.into(), expected: "f32 or f64", found: other.to_string() }),
+            Dtype::F32 => Ok(Self::F32(
+                bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|&bytes| f32::from_le_bytes(bytes))
+                    .collect(),
+            )),
+            Dtype::F64 => Ok(Self::F64(
+                bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|&bytes| f64::from_le_bytes(bytes))
+                    .collect(),
+            )),
+            other => Err(IvonError::StateType {
+                path: path.into(),
+                expected: "f32 or f64",
+                found: other.to_string(),
+            }),
         }
     }
 
@@ -127,23 +158,54 @@ impl ParameterState {
     pub(crate) fn check(&self, entry: &Entry, bucket: &Bucket) -> Result<(), IvonError> {
         let path = || entry.path.clone();
         if self.shape != entry.shape {
-            return Err(IvonError::StateShape { path: path(), expected: entry.shape.clone(), found: self.shape.clone() });
+            return Err(IvonError::StateShape {
+                path: path(),
+                expected: entry.shape.clone(),
+                found: self.shape.clone(),
+            });
         }
-        let expected = if bucket.state_type == DType::F64 { "f64" } else { "f32" };
+        let expected = if bucket.state_type == DType::F64 {
+            "f64"
+        } else {
+            "f32"
+        };
         let decay = bucket.settings.weight_decay;
         let parts: [(_, _, _, &dyn Fn(f64) -> bool); 2] = [
-            ("momentum", &self.momentum, "finite numbers", &f64::is_finite),
-            ("hessian", &self.hessian, "finite numbers above −δ", &|h| h.is_finite() && h + decay > 0.0),
+            (
+                "momentum",
+                &self.momentum,
+                "finite numbers",
+                &f64::is_finite,
+            ),
+            (
+                "hessian",
+                &self.hessian,
+                "finite numbers above −δ",
+                &|h| h.is_finite() && h + decay > 0.0,
+            ),
         ];
         for (what, values, range, holds) in parts {
             if values.type_name() != expected {
-                return Err(IvonError::StateType { path: path(), expected, found: values.type_name().into() });
+                return Err(IvonError::StateType {
+                    path: path(),
+                    expected,
+                    found: values.type_name().into(),
+                });
             }
             if values.len() != entry.length {
-                return Err(IvonError::StateShape { path: path(), expected: entry.shape.clone(), found: vec![values.len()] });
+                return Err(IvonError::StateShape {
+                    path: path(),
+                    expected: entry.shape.clone(),
+                    found: vec![values.len()],
+                });
             }
             if let Some(found) = values.iter().find(|&value| !holds(value)) {
-                return Err(IvonError::StateValue { what, path: path(), found, expected: range });
+                return Err(IvonError::StateValue {
+                    what,
+                    path: path(),
+                    found,
+                    expected: range,
+                });
             }
         }
         Ok(())
@@ -154,7 +216,8 @@ impl IvonState {
     /// The state as the bytes of a safetensors file.
     ///
     /// # Errors
-    /// [`IvonError::StateFormat`] if the tensors contradict their shapes, which those of an optimizer never do.
+    /// [`IvonError::StateFormat`] if the tensors contradict their shapes, which those of an
+    /// optimizer never do.
     pub fn to_bytes(&self) -> Result<Vec<u8>, IvonError> {
         let config = serde_json::to_string(&self.config).map_err(format_error)?;
         let text = |key: &str, value: &str| (key.to_string(), value.to_string());
@@ -167,7 +230,12 @@ impl IvonState {
         let mut tensors = Vec::new();
         for (path, state) in &self.parameters {
             for (what, values) in [("momentum", &state.momentum), ("hessian", &state.hessian)] {
-                tensors.push((format!("{path}.{what}"), values.dtype(), &state.shape, values.bytes()));
+                tensors.push((
+                    format!("{path}.{what}"),
+                    values.dtype(),
+                    &state.shape,
+                    values.bytes(),
+                ));
             }
         }
         let mut views = Vec::new();
@@ -190,15 +258,21 @@ impl IvonState {
         let metadata = header.metadata().as_ref().unwrap_or(&empty);
         let entry = |key: &str| {
             let found = metadata.get(key).map(String::as_str);
-            found.ok_or_else(|| IvonError::StateFormat { reason: format!("its metadata lack `{key}`") })
+            found.ok_or_else(|| IvonError::StateFormat {
+                reason: format!("its metadata lack `{key}`"),
+            })
         };
         for (key, expected) in [("format", FORMAT), ("version", VERSION)] {
             let found = entry(key)?;
             if found != expected {
-                return Err(IvonError::StateFormat { reason: format!("`{key}` is `{found}`, expected `{expected}`") });
+                return Err(IvonError::StateFormat {
+                    reason: format!("`{key}` is `{found}`, expected `{expected}`"),
+                });
             }
         }
-        let step = entry("step")?.parse().map_err(|_| IvonError::StateFormat { reason: "`step` is no whole number".into() })?;
+        let step = entry("step")?.parse().map_err(|_| IvonError::StateFormat {
+            reason: "`step` is no whole number".into(),
+        })?;
         let config: IvonConfig = serde_json::from_str(entry("config")?).map_err(format_error)?;
         config.validate()?;
 
@@ -207,17 +281,29 @@ impl IvonState {
         for (name, momentum) in tensors.tensors() {
             let Some(path) = name.strip_suffix(".momentum") else {
                 // A Hessian comes with its momentum; anything else is foreign.
-                let partner = name.strip_suffix(".hessian").map(|path| format!("{path}.momentum"));
+                let partner = name
+                    .strip_suffix(".hessian")
+                    .map(|path| format!("{path}.momentum"));
                 if partner.is_some_and(|partner| tensors.tensor(&partner).is_ok()) {
                     continue;
                 }
-                return Err(IvonError::StateFormat { reason: format!("it has an unexpected tensor `{name}`") });
+                return Err(IvonError::StateFormat {
+                    reason: format!("it has an unexpected tensor `{name}`"),
+                });
             };
-            let missing = |_| IvonError::StateMissing { path: format!("{path}.hessian") };
-            let hessian = tensors.tensor(&format!("{path}.hessian")).map_err(missing)?;
+            let missing = |_| IvonError::StateMissing {
+                path: format!("{path}.hessian"),
+            };
+            let hessian = tensors
+                .tensor(&format!("{path}.hessian"))
+                .map_err(missing)?;
             if hessian.shape() != momentum.shape() {
                 let (expected, found) = (momentum.shape().to_vec(), hessian.shape().to_vec());
-                return Err(IvonError::StateShape { path: path.into(), expected, found });
+                return Err(IvonError::StateShape {
+                    path: path.into(),
+                    expected,
+                    found,
+                });
             }
             let state = ParameterState {
                 shape: momentum.shape().to_vec(),
@@ -226,11 +312,15 @@ impl IvonState {
             };
             parameters.insert(path.to_string(), state);
         }
-        Ok(Self { config, step, parameters })
+        Ok(Self {
+            config,
+            step,
+            parameters,
+        })
     }
 
-    /// Writes the state to a file: under a temporary name first, so that an older file stays whole until the
-    /// new one is complete.
+    /// Writes the state to a file: under a temporary name first, so that an older file stays whole
+    /// until the new one is complete.
     ///
     /// # Errors
     /// If the operating system refuses.
@@ -248,7 +338,11 @@ impl IvonState {
         })();
         written.map_err(|source| {
             let _ = fs::remove_file(&temporary);
-            IvonError::File { action: "write", path: path.into(), source }
+            IvonError::File {
+                action: "write",
+                path: path.into(),
+                source,
+            }
         })
     }
 
@@ -258,13 +352,19 @@ impl IvonState {
     /// If the file cannot be read, and as [`from_bytes`](Self::from_bytes).
     pub fn load(path: impl AsRef<Path>) -> Result<Self, IvonError> {
         let path = path.as_ref();
-        let bytes = fs::read(path).map_err(|source| IvonError::File { action: "read", path: path.into(), source })?;
+        let bytes = fs::read(path).map_err(|source| IvonError::File {
+            action: "read",
+            path: path.into(),
+            source,
+        })?;
         Self::from_bytes(&bytes)
     }
 }
 
 fn format_error(error: impl std::fmt::Display) -> IvonError {
-    IvonError::StateFormat { reason: error.to_string() }
+    IvonError::StateFormat {
+        reason: error.to_string(),
+    }
 }
 
 /// The settings that differ, field by field, in alphabetical order.
@@ -274,7 +374,9 @@ pub(crate) fn differences(saved: &IvonConfig, here: &IvonConfig) -> Vec<Differen
         _ => serde_json::Map::new(),
     };
     let (saved, here) = (fields(saved), fields(here));
-    let differing = saved.iter().filter(|(name, value)| here.get(*name) != Some(value));
+    let differing = saved
+        .iter()
+        .filter(|(name, value)| here.get(*name) != Some(value));
     let describe = |(name, value): (&String, &serde_json::Value)| Difference {
         name: name.clone(),
         saved: value.to_string(),

@@ -1,5 +1,6 @@
-//! A Llama-shaped decoder that can be trained whole, in plain Burn operations. Its parameters have the names and
-//! shapes of the checkpoint that it is written to; all sequences of a batch have one length.
+//! A Llama-shaped decoder that can be trained whole, in plain Burn operations. Its parameters have
+//! the names and shapes of the checkpoint that it is written to; all sequences of a batch have one
+//! length.
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::{log_softmax, silu, softmax};
@@ -44,25 +45,39 @@ struct Pass<'a> {
 /// `rows · columns` normal numbers, named by seed and path (Box and Muller).
 fn normals(seed: u64, path: &str, count: usize, deviation: f64) -> Vec<f32> {
     let mut random = stream(seed, Purpose::Initialisation, 0, 0, path);
-    let mut normal = || (-2.0 * (1.0 - uniform(&mut random)).ln()).sqrt() * (std::f64::consts::TAU * uniform(&mut random)).cos();
+    let mut normal = || {
+        (-2.0 * (1.0 - uniform(&mut random)).ln()).sqrt()
+            * (std::f64::consts::TAU * uniform(&mut random)).cos()
+    };
     (0..count).map(|_| (deviation * normal()) as f32).collect()
 }
 
 impl Decoder {
-    /// A decoder with weights of standard deviation 1/√in (the embedding's is 0.05; what is added to the residual
-    /// stream is smaller by √(2 · layers), as in GPT-2).
+    /// A decoder with weights of standard deviation 1/√in (the embedding's is 0.05; what is added
+    /// to the residual stream is smaller by √(2 · layers), as in GPT-2).
     pub fn new(config: &DecoderConfig, seed: u64, device: &Device) -> Self {
         let matrix = |path: &str, [rows, columns]: [usize; 2], deviation: f64| {
             let values = normals(seed, path, rows * columns, deviation);
-            Param::from_tensor(Tensor::<2>::from_data(TensorData::new(values, [rows, columns]), device))
+            Param::from_tensor(Tensor::<2>::from_data(
+                TensorData::new(values, [rows, columns]),
+                device,
+            ))
         };
         let ones = || Param::from_tensor(Tensor::<1>::ones([config.hidden_size], device));
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let (queries, keys) = (config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim);
+        let (queries, keys) = (
+            config.num_attention_heads * config.head_dim,
+            config.num_key_value_heads * config.head_dim,
+        );
         let added = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
         let layer = |index: usize| {
-            let linear =
-                |name: &str, shape: [usize; 2], gain: f64| matrix(&format!("{index}.{name}"), shape, gain / (shape[1] as f64).sqrt());
+            let linear = |name: &str, shape: [usize; 2], gain: f64| {
+                matrix(
+                    &format!("{index}.{name}"),
+                    shape,
+                    gain / (shape[1] as f64).sqrt(),
+                )
+            };
             Layer {
                 input_layernorm: ones(),
                 q_proj: linear("q_proj", [queries, hidden], 1.0),
@@ -86,29 +101,47 @@ impl Decoder {
     pub fn logits(&self, config: &DecoderConfig, tokens: &[Vec<u32>]) -> Tensor<2> {
         let device = self.norm.val().device().without_autodiff();
         let (count, length) = (tokens.len(), tokens[0].len());
-        let ids: Vec<i64> = tokens.iter().flatten().map(|&token| i64::from(token)).collect();
+        let ids: Vec<i64> = tokens
+            .iter()
+            .flatten()
+            .map(|&token| i64::from(token))
+            .collect();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [count * length]), &device);
         let pass = Pass::new(config, length, &device);
         let mut x = self.embed_tokens.val().select(0, ids);
         for layer in &self.layers {
             x = layer.forward(&pass, x, count, length);
         }
-        pass.norm(x, &self.norm).matmul(self.embed_tokens.val().transpose())
+        pass.norm(x, &self.norm)
+            .matmul(self.embed_tokens.val().transpose())
     }
 
     /// Mean cross-entropy of the next tokens, nats; each row holds T + 1 tokens.
     pub fn loss(&self, config: &DecoderConfig, rows: &[Vec<u32>]) -> Tensor<1> {
-        let inputs: Vec<Vec<u32>> = rows.iter().map(|row| row[..row.len() - 1].to_vec()).collect();
+        let inputs: Vec<Vec<u32>> = rows
+            .iter()
+            .map(|row| row[..row.len() - 1].to_vec())
+            .collect();
         let logits = self.logits(config, &inputs);
-        let targets: Vec<i64> = rows.iter().flat_map(|row| row[1..].iter().map(|&token| i64::from(token))).collect();
-        let targets =
-            Tensor::<2, Int>::from_data(TensorData::new(targets.clone(), [targets.len(), 1]), &logits.device().without_autodiff());
+        let targets: Vec<i64> = rows
+            .iter()
+            .flat_map(|row| row[1..].iter().map(|&token| i64::from(token)))
+            .collect();
+        let targets = Tensor::<2, Int>::from_data(
+            TensorData::new(targets.clone(), [targets.len(), 1]),
+            &logits.device().without_autodiff(),
+        );
         log_softmax(logits, 1).gather(1, targets).mean().neg()
     }
 
     /// Every parameter under its name in the checkpoint: shape and numbers.
     pub fn named(&self) -> Vec<(String, Vec<usize>, Vec<f32>)> {
-        let read = |data: TensorData| (data.shape().to_vec(), data.try_to_vec::<f32>().expect("f32 on the host"));
+        let read = |data: TensorData| {
+            (
+                data.shape().to_vec(),
+                data.try_to_vec::<f32>().expect("f32 on the host"),
+            )
+        };
         let matrix = |name: String, parameter: &Param<Tensor<2>>| {
             let (shape, values) = read(parameter.val().into_data());
             (name, shape, values)
@@ -117,11 +150,17 @@ impl Decoder {
             let (shape, values) = read(parameter.val().into_data());
             (name, shape, values)
         };
-        let mut all = vec![matrix("model.embed_tokens.weight".into(), &self.embed_tokens), vector("model.norm.weight".into(), &self.norm)];
+        let mut all = vec![
+            matrix("model.embed_tokens.weight".into(), &self.embed_tokens),
+            vector("model.norm.weight".into(), &self.norm),
+        ];
         for (index, layer) in self.layers.iter().enumerate() {
             let name = |part: &str| format!("model.layers.{index}.{part}.weight");
             all.push(vector(name("input_layernorm"), &layer.input_layernorm));
-            all.push(vector(name("post_attention_layernorm"), &layer.post_attention_layernorm));
+            all.push(vector(
+                name("post_attention_layernorm"),
+                &layer.post_attention_layernorm,
+            ));
             for (part, parameter) in [
                 ("self_attn.q_proj", &layer.q_proj),
                 ("self_attn.k_proj", &layer.k_proj),
@@ -142,11 +181,17 @@ impl<'a> Pass<'a> {
     fn new(config: &'a DecoderConfig, length: usize, device: &Device) -> Self {
         let frequencies = config.inverse_frequencies();
         let angles = (0..length).flat_map(|position| {
-            let half = frequencies.iter().map(move |frequency| f64::from(position as f32 * frequency));
+            let half = frequencies
+                .iter()
+                .map(move |frequency| f64::from(position as f32 * frequency));
             half.clone().chain(half)
         });
-        let (cosine, sine): (Vec<f32>, Vec<f32>) = angles.map(|angle| (angle.cos() as f32, angle.sin() as f32)).unzip();
-        let later: Vec<bool> = (0..length).flat_map(|row| (0..length).map(move |column| column > row)).collect();
+        let (cosine, sine): (Vec<f32>, Vec<f32>) = angles
+            .map(|angle| (angle.cos() as f32, angle.sin() as f32))
+            .unzip();
+        let later: Vec<bool> = (0..length)
+            .flat_map(|row| (0..length).map(move |column| column > row))
+            .collect();
         let shape = [length, config.head_dim];
         Self {
             config,
@@ -158,19 +203,33 @@ impl<'a> Pass<'a> {
 
     /// x · w / √(mean(x²) + ε), `[N, H]`.
     fn norm(&self, x: Tensor<2>, weight: &Param<Tensor<1>>) -> Tensor<2> {
-        let inverse = (x.clone().square().mean_dim(1) + self.config.rms_norm_eps).sqrt().recip();
+        let inverse = (x.clone().square().mean_dim(1) + self.config.rms_norm_eps)
+            .sqrt()
+            .recip();
         x * inverse * weight.val().unsqueeze::<2>()
     }
 
     /// `[B · T, heads · width]` → `[B, heads, T, width]`, turned by position if `turn`.
-    fn heads(&self, x: Tensor<2>, [count, length]: [usize; 2], heads: usize, turn: bool) -> Tensor<4> {
+    fn heads(
+        &self,
+        x: Tensor<2>,
+        [count, length]: [usize; 2],
+        heads: usize,
+        turn: bool,
+    ) -> Tensor<4> {
         let width = self.config.head_dim;
         let x = x.reshape([count, length, heads, width]).swap_dims(1, 2);
         if !turn {
             return x;
         }
         let half = width / 2;
-        let turned = Tensor::cat(vec![x.clone().narrow(3, half, half).neg(), x.clone().narrow(3, 0, half)], 3);
+        let turned = Tensor::cat(
+            vec![
+                x.clone().narrow(3, half, half).neg(),
+                x.clone().narrow(3, 0, half),
+            ],
+            3,
+        );
         x * self.cosine.clone().unsqueeze::<4>() + turned * self.sine.clone().unsqueeze::<4>()
     }
 }
@@ -179,7 +238,10 @@ impl Layer {
     fn forward(&self, pass: &Pass<'_>, x: Tensor<2>, count: usize, length: usize) -> Tensor<2> {
         let linear = |x: Tensor<2>, weight: &Param<Tensor<2>>| x.matmul(weight.val().transpose());
         let normed = pass.norm(x.clone(), &self.input_layernorm);
-        let (heads, groups) = (pass.config.num_attention_heads, pass.config.num_key_value_heads);
+        let (heads, groups) = (
+            pass.config.num_attention_heads,
+            pass.config.num_key_value_heads,
+        );
         let shape = [count, length];
         let q = pass.heads(linear(normed.clone(), &self.q_proj), shape, heads, true);
         let k = pass.heads(linear(normed.clone(), &self.k_proj), shape, groups, true);
@@ -187,12 +249,20 @@ impl Layer {
         let width = pass.config.head_dim;
         // Each key head serves `heads / groups` query heads that follow one another.
         let repeat = |x: Tensor<4>| {
-            let wide = x.unsqueeze_dim::<5>(2).expand([count, groups, heads / groups, length, width]);
+            let wide =
+                x.unsqueeze_dim::<5>(2)
+                    .expand([count, groups, heads / groups, length, width]);
             wide.reshape([count, heads, length, width])
         };
         let scores = q.matmul(repeat(k).swap_dims(2, 3)) * (1.0 / (width as f64).sqrt());
-        let weights = softmax(scores.mask_fill(pass.later.clone().unsqueeze::<4>(), f32::NEG_INFINITY), 3);
-        let mixed = weights.matmul(repeat(v)).swap_dims(1, 2).reshape([count * length, heads * width]);
+        let weights = softmax(
+            scores.mask_fill(pass.later.clone().unsqueeze::<4>(), f32::NEG_INFINITY),
+            3,
+        );
+        let mixed = weights
+            .matmul(repeat(v))
+            .swap_dims(1, 2)
+            .reshape([count * length, heads * width]);
         let x = x + linear(mixed, &self.o_proj);
         let normed = pass.norm(x.clone(), &self.post_attention_layernorm);
         let gated = silu(linear(normed.clone(), &self.gate_proj)) * linear(normed, &self.up_proj);

@@ -38,11 +38,19 @@ pub fn tokenizer(seed: u64) -> Result<Tokenizer, Failure> {
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, false, true)));
     tokenizer.with_decoder(Some(ByteLevel::default()));
     let text = (0..DOCUMENTS).map(|index| document(Part::Training, seed, index));
-    // The words of the questions are words of the tokenizer too; their reports and labels teach it nothing.
-    let asked = questions(Role::Train, seed).into_iter().map(|question| PROMPT.replace("{report}", &question.report));
+    // The words of the questions are words of the tokenizer too; their reports and labels teach it
+    // nothing.
+    let asked = questions(Role::Train, seed)
+        .into_iter()
+        .map(|question| PROMPT.replace("{report}", &question.report));
     tokenizer.train(&mut TrainerWrapper::from(trainer), text.chain(asked))?;
-    let id = tokenizer.token_to_id(BOS).ok_or("the tokenizer has no begin token")?;
-    let frame = TemplateProcessing::builder().try_single(format!("{BOS} $A"))?.special_tokens(vec![(BOS, id)]).build()?;
+    let id = tokenizer
+        .token_to_id(BOS)
+        .ok_or("the tokenizer has no begin token")?;
+    let frame = TemplateProcessing::builder()
+        .try_single(format!("{BOS} $A"))?
+        .special_tokens(vec![(BOS, id)])
+        .build()?;
     tokenizer.with_post_processor(Some(frame));
     Ok(tokenizer)
 }
@@ -55,22 +63,44 @@ pub fn write_folder(
     parameters: &[(String, Vec<usize>, Vec<f32>)],
 ) -> Result<(), Failure> {
     ivon_lora::files::create_folder(folder)?;
-    let pretty = |value: &serde_json::Value| serde_json::to_string_pretty(value).map(|text| text + "\n");
-    write_bytes(&folder.join("config.json"), pretty(&config_json(config, tokenizer))?.as_bytes())?;
+    let pretty =
+        |value: &serde_json::Value| serde_json::to_string_pretty(value).map(|text| text + "\n");
+    write_bytes(
+        &folder.join("config.json"),
+        pretty(&config_json(config, tokenizer))?.as_bytes(),
+    )?;
     let settings = json!({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BOS, "eos_token": BOS, "add_bos_token": true,
         "clean_up_tokenization_spaces": false, "model_max_length": config.max_position_embeddings});
-    write_bytes(&folder.join("tokenizer_config.json"), pretty(&settings)?.as_bytes())?;
-    write_bytes(&folder.join("tokenizer.json"), tokenizer.to_string(false)?.as_bytes())?;
+    write_bytes(
+        &folder.join("tokenizer_config.json"),
+        pretty(&settings)?.as_bytes(),
+    )?;
+    write_bytes(
+        &folder.join("tokenizer.json"),
+        tokenizer.to_string(false)?.as_bytes(),
+    )?;
     let encoded: Vec<(&str, &Vec<usize>, Vec<u8>)> = parameters
         .iter()
-        .map(|(name, shape, values)| (name.as_str(), shape, values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect()))
+        .map(|(name, shape, values)| {
+            (
+                name.as_str(),
+                shape,
+                values
+                    .iter()
+                    .flat_map(|&value| f16::from_f32(value).to_le_bytes())
+                    .collect(),
+            )
+        })
         .collect();
     let mut views = Vec::with_capacity(encoded.len());
     for (name, shape, bytes) in &encoded {
         views.push((*name, TensorView::new(Dtype::F16, shape.to_vec(), bytes)?));
     }
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    write_bytes(&folder.join("model.safetensors"), &serialize(views, Some(metadata))?)?;
+    write_bytes(
+        &folder.join("model.safetensors"),
+        &serialize(views, Some(metadata))?,
+    )?;
     Ok(())
 }
 

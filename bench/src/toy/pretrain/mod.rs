@@ -1,11 +1,13 @@
-//! Makes the toy model that comes with the binary: pre-trains a small Llama on the text of `ivon_lora::toy::text`.
+//! Makes the toy model that comes with the binary: pre-trains a small Llama on the text of
+//! `ivon_lora::toy::text`.
 //!
 //! ```sh
 //! cargo run --release -p bench -- pretrain-toy          # into crates/ivon-lora/src/toy/model
 //! cargo run --release -p bench -- pretrain-toy FOLDER   # somewhere else
 //! ```
-//! It takes two minutes on one core. The same processor gives the same bytes: one thread, and every random number
-//! addressed. At the end it reads back what it wrote with the library and compares the logits.
+//! It takes two minutes on one core. The same processor gives the same bytes: one thread, and every
+//! random number addressed. At the end it reads back what it wrote with the library and compares
+//! the logits.
 
 mod decoder;
 mod files;
@@ -65,7 +67,8 @@ fn config(vocab_size: usize) -> DecoderConfig {
     }
 }
 
-/// The rows of a part of the text, each whole documents from a begin token on, cut at `LENGTH` + 1 tokens.
+/// The rows of a part of the text, each whole documents from a begin token on, cut at `LENGTH` + 1
+/// tokens.
 struct Rows<'a> {
     tokenizer: &'a tokenizers::Tokenizer,
     part: Part,
@@ -76,7 +79,11 @@ impl Rows<'_> {
     fn row(&mut self) -> Result<Vec<u32>, Failure> {
         let mut row = Vec::with_capacity(2 * LENGTH);
         while row.len() <= LENGTH {
-            row.extend_from_slice(self.tokenizer.encode_fast(document(self.part, SEED, self.next), true)?.get_ids());
+            row.extend_from_slice(
+                self.tokenizer
+                    .encode_fast(document(self.part, SEED, self.next), true)?
+                    .get_ids(),
+            );
             self.next += 1;
         }
         row.truncate(LENGTH + 1);
@@ -98,17 +105,33 @@ fn factor(step: u64) -> f64 {
 }
 
 fn scalar(tensor: burn::tensor::Tensor<1>) -> Result<f64, Failure> {
-    Ok(f64::from(tensor.try_into_scalar::<f32>().map_err(|error| format!("{error:?}"))?))
+    Ok(f64::from(
+        tensor
+            .try_into_scalar::<f32>()
+            .map_err(|error| format!("{error:?}"))?,
+    ))
 }
 
 fn pretrain(config: &DecoderConfig, tokenizer: &tokenizers::Tokenizer) -> Result<Decoder, Failure> {
     let device = Device::flex();
     let mut model = Decoder::new(config, SEED, &device.clone().autodiff());
-    let mut optimizer = AdamWConfig::new().with_weight_decay(0.0).with_beta_2(0.98).with_epsilon(1e-8);
+    let mut optimizer = AdamWConfig::new()
+        .with_weight_decay(0.0)
+        .with_beta_2(0.98)
+        .with_epsilon(1e-8);
     optimizer = optimizer.with_grad_clipping(Some(GradientClippingConfig::Norm(1.0)));
     let mut optimizer = optimizer.init();
-    let mut training = Rows { tokenizer, part: Part::Training, next: 0 };
-    let held_out = Rows { tokenizer, part: Part::HeldOut, next: 0 }.batch(64)?;
+    let mut training = Rows {
+        tokenizer,
+        part: Part::Training,
+        next: 0,
+    };
+    let held_out = Rows {
+        tokenizer,
+        part: Part::HeldOut,
+        next: 0,
+    }
+    .batch(64)?;
     let started = Instant::now();
     let mut mean = 0.0;
     for step in 0..STEPS {
@@ -131,43 +154,88 @@ fn pretrain(config: &DecoderConfig, tokenizer: &tokenizers::Tokenizer) -> Result
     Ok(model.valid())
 }
 
-/// The share of the questions in these rows whose answer, Yes or No, the model prefers to the other.
-fn answered_right(model: &Decoder, config: &DecoderConfig, tokenizer: &tokenizers::Tokenizer, rows: &[Vec<u32>]) -> Result<f64, Failure> {
-    let id = |word: &str| tokenizer.token_to_id(word).ok_or_else(|| format!("`{word}` is no token"));
+/// The share of the questions in these rows whose answer, Yes or No, the model prefers to the
+/// other.
+fn answered_right(
+    model: &Decoder,
+    config: &DecoderConfig,
+    tokenizer: &tokenizers::Tokenizer,
+    rows: &[Vec<u32>],
+) -> Result<f64, Failure> {
+    let id = |word: &str| {
+        tokenizer
+            .token_to_id(word)
+            .ok_or_else(|| format!("`{word}` is no token"))
+    };
     let (yes, no) = (id("ĠYes")?, id("ĠNo")?);
     let inputs: Vec<Vec<u32>> = rows.iter().map(|row| row[..LENGTH].to_vec()).collect();
-    let logits = model.logits(config, &inputs).into_data().try_to_vec::<f32>().map_err(|error| format!("{error:?}"))?;
+    let logits = model
+        .logits(config, &inputs)
+        .into_data()
+        .try_to_vec::<f32>()
+        .map_err(|error| format!("{error:?}"))?;
     let targets = rows.iter().flat_map(|row| &row[1..]).copied();
     let (mut asked, mut right) = (0, 0);
-    for (logits, target) in logits.chunks_exact(config.vocab_size).zip(targets).filter(|(_, target)| [yes, no].contains(target)) {
+    for (logits, target) in logits
+        .chunks_exact(config.vocab_size)
+        .zip(targets)
+        .filter(|(_, target)| [yes, no].contains(target))
+    {
         asked += 1;
         right += usize::from((logits[yes as usize] > logits[no as usize]) == (target == yes));
     }
     Ok(right as f64 / f64::from(asked))
 }
 
-/// The largest difference between the logits of the trained model and those of the folder, over held-out text.
-fn largest_difference(model: &Decoder, folder: &Path, tokenizer: &tokenizers::Tokenizer) -> Result<f32, Failure> {
+/// The largest difference between the logits of the trained model and those of the folder, over
+/// held-out text.
+fn largest_difference(
+    model: &Decoder,
+    folder: &Path,
+    tokenizer: &tokenizers::Tokenizer,
+) -> Result<f32, Failure> {
     let checkpoint = Checkpoint::open(&folder.display().to_string())?;
-    let network = Network::new(ivon_lora::model::Decoder::load(&checkpoint, BasePrecision::F32)?, &Device::flex(), false);
+    let network = Network::new(
+        ivon_lora::model::Decoder::load(&checkpoint, BasePrecision::F32)?,
+        &Device::flex(),
+        false,
+    );
     let opened: Tokenizer = checkpoint.tokenizer()?;
     let mut largest = 0.0f32;
-    let mut rows = Rows { tokenizer, part: Part::HeldOut, next: 1_000_000 };
+    let mut rows = Rows {
+        tokenizer,
+        part: Part::HeldOut,
+        next: 1_000_000,
+    };
     for row in rows.batch(8)? {
         let text = document(Part::HeldOut, SEED, rows.next);
         if opened.encode(&text, true)? != tokenizer.encode_fast(text.as_str(), true)?.get_ids() {
             return Err("the written tokenizer differs from the one that was used".into());
         }
-        let trained = model.logits(checkpoint.config(), std::slice::from_ref(&row)).into_data();
+        let trained = model
+            .logits(checkpoint.config(), std::slice::from_ref(&row))
+            .into_data();
         let mut batch = Batch::default();
         batch.push(&row, None, 0);
         batch.asked = (0..row.len()).collect();
         let none = Adapter { layers: Vec::new() };
-        let hidden = network.hidden(&batch, LowRank { adapter: &none, scaling: 0.0, dropout: None });
+        let hidden = network.hidden(
+            &batch,
+            LowRank {
+                adapter: &none,
+                scaling: 0.0,
+                dropout: None,
+            },
+        );
         let every: Vec<u32> = (0..checkpoint.config().vocab_size as u32).collect();
         let found = network.logits_of(hidden, &every).into_data();
-        let [trained, found] = [trained, found].map(|data| data.try_to_vec::<f32>().expect("f32 on the host"));
-        largest = trained.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(largest, f32::max);
+        let [trained, found] =
+            [trained, found].map(|data| data.try_to_vec::<f32>().expect("f32 on the host"));
+        largest = trained
+            .iter()
+            .zip(&found)
+            .map(|(a, b)| (a - b).abs())
+            .fold(largest, f32::max);
     }
     Ok(largest)
 }
@@ -175,15 +243,28 @@ fn largest_difference(model: &Decoder, folder: &Path, tokenizer: &tokenizers::To
 /// Pre-trains, writes, reads back.
 pub fn run(options: &Options) -> Result<(), Failure> {
     // One thread: the order of every sum is then fixed.
-    rayon::ThreadPoolBuilder::new().num_threads(1).build_global()?;
-    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/ivon-lora/src/toy/model");
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build_global()?;
+    let own = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../crates/ivon-lora/src/toy/model"
+    );
     let folder = options.folder.clone().unwrap_or_else(|| PathBuf::from(own));
     let tokenizer = files::tokenizer(SEED)?;
     let config = config(tokenizer.get_vocab_size(true));
     let model = pretrain(&config, &tokenizer)?;
     files::write_folder(&folder, &config, &tokenizer, &model.named())?;
-    let parameters: usize = model.named().iter().map(|(_, _, values)| values.len()).sum();
-    println!("{parameters} parameters, {} tokens, written to `{}`", config.vocab_size, folder.display());
+    let parameters: usize = model
+        .named()
+        .iter()
+        .map(|(_, _, values)| values.len())
+        .sum();
+    println!(
+        "{parameters} parameters, {} tokens, written to `{}`",
+        config.vocab_size,
+        folder.display()
+    );
     let difference = largest_difference(&model, &folder, &tokenizer)?;
     println!("logits read back differ by at most {difference:.4}");
     if difference > TOLERANCE {

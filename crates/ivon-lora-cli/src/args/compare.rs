@@ -8,10 +8,13 @@ use super::ScreenArgs;
 
 /// Train methods on tasks with several seeds, tuned alike, and show them in one table
 ///
-/// One file says all of it. What is finished is not made again: a comparison that was stopped goes on where it was, a method that is
-/// added to the file costs only its own runs. A run that fails is told of and the rest goes on.
+/// One file says all of it. What is finished is not made again: a comparison that was stopped goes
+/// on where it was, a method that is added to the file costs only its own runs. A run that fails is
+/// told of and the rest goes on.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ivon-lora compare comparison.toml --dry-run\n  ivon-lora compare comparison.toml")]
+#[command(
+    after_help = "Example:\n  ivon-lora compare comparison.toml --dry-run\n  ivon-lora compare comparison.toml"
+)]
 pub struct CompareArgs {
     /// The TOML file of the comparison
     #[arg(value_name = "FILE")]

@@ -8,16 +8,20 @@ use super::ScreenArgs;
 
 /// Score an adapter on a data set, at the mean and with draws from its posterior
 ///
-/// The task, the prompt and the answers are those that the adapter was trained with; they lie beside it.
+/// The task, the prompt and the answers are those that the adapter was trained with; they lie
+/// beside it.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ivon-lora evaluate --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter --data data/sst2")]
+#[command(
+    after_help = "Example:\n  ivon-lora evaluate --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter --data data/sst2"
+)]
 pub struct EvaluateArgs {
     #[command(flatten)]
     pub adapter: AdapterArgs,
     /// A folder with validation/test files, or a file (jsonl, csv, tsv, parquet; packed as .gz too)
     #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
-    /// Only the rows that played this role when the adapter was trained: train, tune, calibrate or test
+    /// Only the rows that played this role when the adapter was trained: train, tune, calibrate or
+    /// test
     #[arg(long, value_name = "ROLE")]
     pub role: Option<String>,
     #[command(flatten)]
@@ -33,19 +37,24 @@ pub struct EvaluateArgs {
 
 /// Answer prompts or rows, with how sure the adapter is
 ///
-/// Rows come from --data, finished prompts from --text, or either from standard input: where its first line is a JSON object or a header
-/// with the fields that the task asks for, every line is a row, else every line is a finished prompt. For each row a line of JSON is
-/// written, in their order: probabilities at the mean and averaged over draws, the answer and its confidence from whichever the run found
-/// better (named in the line), entropy and mutual information in nats; or the error that keeps it from an answer.
+/// Rows come from --data, finished prompts from --text, or either from standard input: where its
+/// first line is a JSON object or a header with the fields that the task asks for, every line is a
+/// row, else every line is a finished prompt. For each row a line of JSON is written, in their
+/// order: probabilities at the mean and averaged over draws, the answer and its confidence from
+/// whichever the run found better (named in the line), entropy and mutual information in nats; or
+/// the error that keeps it from an answer.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ivon-lora predict --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter < rows.jsonl")]
+#[command(
+    after_help = "Example:\n  ivon-lora predict --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter < rows.jsonl"
+)]
 pub struct PredictArgs {
     #[command(flatten)]
     pub adapter: AdapterArgs,
     /// A folder with validation/test files, or a file; standard input where absent
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
-    /// What standard input holds: csv, tsv, jsonl or text (finished prompts); told by its first line where absent
+    /// What standard input holds: csv, tsv, jsonl or text (finished prompts); told by its first
+    /// line where absent
     #[arg(long, value_name = "FORMAT", conflicts_with_all = ["data", "text"])]
     pub input_format: Option<String>,
     /// Columns of the rows that go along with their answers, with commas between
@@ -74,7 +83,8 @@ pub struct PredictArgs {
 /// Which adapter on which base.
 #[derive(Debug, Args)]
 pub struct AdapterArgs {
-    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; what the adapter names by default
+    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; what the
+    /// adapter names by default
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
     /// The adapter folder of a run, or PEFT's; or an adapter's hub name
@@ -109,7 +119,8 @@ pub struct TaskArgs {
 /// How it is computed.
 #[derive(Debug, Args)]
 pub struct HowArgs {
-    /// The file of the folder: train, tune, calibrate, validation or test; by default test, else validation
+    /// The file of the folder: train, tune, calibrate, validation or test; by default test, else
+    /// validation
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
     /// Draws from the posterior; as the run chose by default

@@ -8,9 +8,12 @@ use clap::{Args, Subcommand};
 ///
 /// What is written needs no adapter any more, and has no posterior.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ivon-lora merge --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter --out merged")]
+#[command(
+    after_help = "Example:\n  ivon-lora merge --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter --out merged"
+)]
 pub struct MergeArgs {
-    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; what the adapter names by default
+    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; what the
+    /// adapter names by default
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
     /// The adapter folder of a run, or PEFT's; or an adapter's hub name
@@ -69,8 +72,11 @@ pub struct PathArgs {
 /// What to do with data.
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
-    /// Prompt, tokens, choices and label of the first examples, lengths, label counts, and the rows left out
-    #[command(after_help = "Example:\n  ivon-lora data preview --data data/sst2 --task sst2 --model HuggingFaceTB/SmolLM2-135M -k 3")]
+    /// Prompt, tokens, choices and label of the first examples, lengths, label counts, and the rows
+    /// left out
+    #[command(
+        after_help = "Example:\n  ivon-lora data preview --data data/sst2 --task sst2 --model HuggingFaceTB/SmolLM2-135M -k 3"
+    )]
     Preview(Box<PreviewArgs>),
 }
 
@@ -83,7 +89,8 @@ pub struct PreviewArgs {
     /// The model whose tokenizer reads the prompts
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-    /// A folder with train/validation/test files, or a file (jsonl, csv, tsv, parquet; packed as .gz too)
+    /// A folder with train/validation/test files, or a file (jsonl, csv, tsv, parquet; packed as
+    /// .gz too)
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// The rows of this role: train, tune, calibrate or test
@@ -101,7 +108,9 @@ pub struct PreviewArgs {
 
 /// What the written file shall name.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ivon-lora init --model HuggingFaceTB/SmolLM2-135M --data data/sst2 --task sst2 --out run.toml")]
+#[command(
+    after_help = "Example:\n  ivon-lora init --model HuggingFaceTB/SmolLM2-135M --data data/sst2 --task sst2 --out run.toml"
+)]
 pub struct InitArgs {
     /// A Hugging Face folder, a .gguf file, or a hub name org/name[@revision]
     #[arg(long, value_name = "MODEL")]
@@ -122,7 +131,9 @@ pub struct InitArgs {
 
 /// Which shell.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ivon-lora completions bash > ~/.local/share/bash-completion/completions/ivon-lora")]
+#[command(
+    after_help = "Example:\n  ivon-lora completions bash > ~/.local/share/bash-completion/completions/ivon-lora"
+)]
 pub struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL")]

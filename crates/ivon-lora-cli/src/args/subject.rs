@@ -10,7 +10,8 @@ pub struct SubjectArgs {
     /// The folder of a run, or of an adapter
     #[arg(value_name = "RUN|ADAPTER")]
     pub path: PathBuf,
-    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; that of the run by default
+    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; that of
+    /// the run by default
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
     /// A folder of data files, or a file; the run's own rows by default

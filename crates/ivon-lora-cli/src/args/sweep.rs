@@ -8,9 +8,10 @@ use super::{HowArgs, ScreenArgs, SubjectArgs, TaskArgs};
 
 /// Find by how much the posterior's variance is best multiplied
 ///
-/// Error, NLL and ECE for τ from 0 (the mean) to an end, averaged over 1, 2, 5, … draws. The τ of the lowest NLL is chosen on rows that
-/// are not those of the curves: the calibrate rows of a run, or the file named calibrate of a data folder. Of a run the result is kept
-/// as scale.json in its folder, and the report shows it.
+/// Error, NLL and ECE for τ from 0 (the mean) to an end, averaged over 1, 2, 5, … draws. The τ of
+/// the lowest NLL is chosen on rows that are not those of the curves: the calibrate rows of a run,
+/// or the file named calibrate of a data folder. Of a run the result is kept as scale.json in its
+/// folder, and the report shows it.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ivon-lora scale runs/sst2 --end 4 --points 9 --write\n  ivon-lora scale runs/sst2/adapter --model HuggingFaceTB/SmolLM2-135M --data data/sst2"
@@ -22,7 +23,12 @@ pub struct ScaleArgs {
     #[arg(long, value_name = "FOLDER")]
     pub svg: Option<PathBuf>,
     /// The largest τ
-    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
     pub end: f64,
     /// How many values of τ, 0 and the end among them
     #[arg(long, value_name = "N", default_value_t = 11)]
@@ -40,10 +46,13 @@ pub struct ScaleArgs {
 
 /// Set the weights to zero that the posterior is least sure of
 ///
-/// Accuracy and ECE at the mean against the share of weights that are zero, those with the least |m|/σ first. --share and --out write
-/// the pruned adapter as a PEFT folder with its posterior. Of a run the curve is kept as prune.json in its folder, and the report shows it.
+/// Accuracy and ECE at the mean against the share of weights that are zero, those with the least
+/// |m|/σ first. --share and --out write the pruned adapter as a PEFT folder with its posterior. Of
+/// a run the curve is kept as prune.json in its folder, and the report shows it.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  ivon-lora prune runs/sst2\n  ivon-lora prune runs/sst2 --share 0.5 --out runs/sst2-half")]
+#[command(
+    after_help = "Examples:\n  ivon-lora prune runs/sst2\n  ivon-lora prune runs/sst2 --share 0.5 --out runs/sst2-half"
+)]
 pub struct PruneArgs {
     #[command(flatten)]
     pub subject: SubjectArgs,
@@ -54,7 +63,12 @@ pub struct PruneArgs {
     #[arg(long, value_name = "N", default_value_t = 11)]
     pub points: u32,
     /// The share to write, from 0 to 1; needs --out
-    #[arg(long, value_name = "X", allow_negative_numbers = true, requires = "out")]
+    #[arg(
+        long,
+        value_name = "X",
+        allow_negative_numbers = true,
+        requires = "out"
+    )]
     pub share: Option<f64>,
     /// The folder for the pruned adapter, which must not exist yet; needs --share
     #[arg(long, value_name = "FOLDER", requires = "share")]

@@ -9,8 +9,9 @@ use crate::settings::{SETTINGS, Setting};
 
 /// Train an adapter, evaluate it, and write it with its posterior
 ///
-/// Flags override the file given by --config, which overrides the defaults. The settings without a flag have a key in that file:
-/// `ivon-lora init` writes one with all of them. Without --model and --data a small built-in model is trained on a built-in data set.
+/// Flags override the file given by --config, which overrides the defaults. The settings without a
+/// flag have a key in that file: `ivon-lora init` writes one with all of them. Without --model and
+/// --data a small built-in model is trained on a built-in data set.
 #[derive(Debug, Default, Args)]
 #[command(after_help = after_help())]
 pub struct TrainArgs {
@@ -59,7 +60,11 @@ const WIDTH: usize = 96;
 /// The keys of the file that have no flag, from the table of all keys, and an example.
 fn after_help() -> String {
     let mut lines = vec![String::from("Keys of the file that have no flag:")];
-    let keys: Vec<String> = SETTINGS.iter().filter(|setting| setting.flag.is_none()).map(Setting::name).collect();
+    let keys: Vec<String> = SETTINGS
+        .iter()
+        .filter(|setting| setting.flag.is_none())
+        .map(Setting::name)
+        .collect();
     for (place, key) in keys.iter().enumerate() {
         let word = format!(" {key}{}", if place + 1 == keys.len() { "." } else { "," });
         match lines.last_mut() {
@@ -74,7 +79,8 @@ fn after_help() -> String {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Prompts")]
 pub struct DataArgs {
-    /// A built-in task: winogrande_s, winogrande_m, arc_easy, arc_challenge, openbookqa, boolq, sst2, rte, multiple_choice
+    /// A built-in task: winogrande_s, winogrande_m, arc_easy, arc_challenge, openbookqa, boolq,
+    /// sst2, rte, multiple_choice
     #[arg(long, value_name = "NAME")]
     pub task: Option<String>,
     /// A prompt template with field names in braces, such as 'Review: {text} Sentiment:'
@@ -120,7 +126,12 @@ pub struct OptimizerArgs {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
     /// ivon: the effective sample size
-    #[arg(long, value_name = "X", allow_negative_numbers = true, conflicts_with = "posterior_sd")]
+    #[arg(
+        long,
+        value_name = "X",
+        allow_negative_numbers = true,
+        conflicts_with = "posterior_sd"
+    )]
     pub ess: Option<f64>,
     /// ivon: the posterior's standard deviation at the start, in place of --ess
     #[arg(long, value_name = "X", allow_negative_numbers = true)]

@@ -16,8 +16,8 @@ use crate::signals::Signals;
 /// Compares.
 ///
 /// # Errors
-/// Whatever is wrong with the file, the rows or the model of a task, or a result that cannot be written; runs that failed, once the rest
-/// is done; and a stop by a signal.
+/// Whatever is wrong with the file, the rows or the model of a task, or a result that cannot be
+/// written; runs that failed, once the rest is done; and a stop by a signal.
 pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
     let mut config = CompareConfig::read(&args.file)?;
     if let Some(out) = args.out {
@@ -28,7 +28,12 @@ pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
         config.validate()?;
     }
     // The devices of its runs are checked where they begin.
-    prepare("cpu", args.threads.or(config.threads()).map(|threads| threads as usize))?;
+    prepare(
+        "cpu",
+        args.threads
+            .or(config.threads())
+            .map(|threads| threads as usize),
+    )?;
     let mut screen = Screen::new(args.screen);
     let plan = plan(&config)?;
     if args.dry_run {
@@ -38,11 +43,18 @@ pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
     let compared = compare(&config, &mut |event| screen.show(&event) && signals.go_on());
     screen.close();
     let compared = compared.map_err(|error| match error {
-        CompareError::Run(error @ RunError::Predict(PredictError::Stopped { .. })) => stopped(error, signals),
+        CompareError::Run(error @ RunError::Predict(PredictError::Stopped { .. })) => {
+            stopped(error, signals)
+        }
         other => other.into(),
     })?;
     write(&config.out, &compared)?;
-    let text = format!("{}{}\nthe table in every form is in {}", compared.table.to_text(), failures(&compared), config.out.display());
+    let text = format!(
+        "{}{}\nthe table in every form is in {}",
+        compared.table.to_text(),
+        failures(&compared),
+        config.out.display()
+    );
     screen.result("compared", &text, &compared)?;
     if compared.is_interrupted {
         return Err(signals.exit().map_or(Failure::BrokenPipe, Failure::Stopped));
@@ -51,7 +63,9 @@ pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
         0 => Ok(()),
         count => Err(CliError {
             message: format!("{count} of the comparison's runs and files failed"),
-            hint: Some("their reasons stand below the table; the same command tries them again".into()),
+            hint: Some(
+                "their reasons stand below the table; the same command tries them again".into(),
+            ),
             exit: Exit::Failure,
         }
         .into()),
@@ -78,5 +92,9 @@ fn write(out: &Path, compared: &Comparison) -> Result<(), Failure> {
 
 /// What is not in the table.
 fn failures(compared: &Comparison) -> String {
-    compared.failed.iter().map(|failed| format!("\nfailed: {}: {}\n", failed.name, failed.reason)).collect()
+    compared
+        .failed
+        .iter()
+        .map(|failed| format!("\nfailed: {}: {}\n", failed.name, failed.reason))
+        .collect()
 }

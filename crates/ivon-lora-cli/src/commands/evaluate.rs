@@ -17,13 +17,20 @@ use crate::suggest::did_you_mean;
 /// Whatever is wrong with base, adapter, data or a file, and a stop by a signal.
 pub fn run(args: EvaluateArgs, signals: &Signals) -> Result<(), Failure> {
     let role = args.role.as_deref().map(role).transpose()?;
-    let mut request = EvaluateRequest { data: args.data, role, out: args.out, ..request(&args.adapter, &args.task, &args.how)? };
+    let mut request = EvaluateRequest {
+        data: args.data,
+        role,
+        out: args.out,
+        ..request(&args.adapter, &args.task, &args.how)?
+    };
     prepare(&args.how.device, request.base.threads)?;
     let mut screen = Screen::new(args.screen);
     request.adapter = fetch_adapter(&request.adapter, &mut screen)?;
     request.model = base_for(args.adapter.model, &request.adapter)?;
     fetch(&request.model, &mut screen)?;
-    let report = run::evaluate(&request, &mut |event| screen.show(&event) && signals.go_on());
+    let report = run::evaluate(&request, &mut |event| {
+        screen.show(&event) && signals.go_on()
+    });
     screen.close();
     let report = report.map_err(|error| stopped(error, signals))?;
     screen.result("evaluated", &report.to_string(), &report)
@@ -33,8 +40,15 @@ pub fn run(args: EvaluateArgs, signals: &Signals) -> Result<(), Failure> {
 ///
 /// # Errors
 /// If task, scoring, scale or split cannot be.
-pub fn request(adapter: &AdapterArgs, task: &TaskArgs, how: &HowArgs) -> Result<EvaluateRequest, CliError> {
-    Ok(EvaluateRequest { adapter: adapter.adapter.clone(), ..shared_request(task, how)? })
+pub fn request(
+    adapter: &AdapterArgs,
+    task: &TaskArgs,
+    how: &HowArgs,
+) -> Result<EvaluateRequest, CliError> {
+    Ok(EvaluateRequest {
+        adapter: adapter.adapter.clone(),
+        ..shared_request(task, how)?
+    })
 }
 
 /// What every command asks for that predicts with an adapter, its paths left open.
@@ -42,25 +56,41 @@ pub fn request(adapter: &AdapterArgs, task: &TaskArgs, how: &HowArgs) -> Result<
 /// # Errors
 /// As [`request`].
 pub fn shared_request(task: &TaskArgs, how: &HowArgs) -> Result<EvaluateRequest, CliError> {
-    if let Some(scale) = how.scale.filter(|scale| !(scale.is_finite() && *scale >= 0.0)) {
-        return Err(CliError::usage(format!("`--scale` is `{scale}`, expected a finite number, at least 0"), None));
+    if let Some(scale) = how
+        .scale
+        .filter(|scale| !(scale.is_finite() && *scale >= 0.0))
+    {
+        return Err(CliError::usage(
+            format!("`--scale` is `{scale}`, expected a finite number, at least 0"),
+            None,
+        ));
     }
     if how.eval_limit == Some(0) {
-        return Err(CliError::usage("`--eval-limit` is `0`, expected at least 1", None));
+        return Err(CliError::usage(
+            "`--eval-limit` is `0`, expected at least 1",
+            None,
+        ));
     }
     Ok(EvaluateRequest {
         split: how.split.as_deref().map(split).transpose()?,
         task: named(task)?,
-        chat_template: task.chat_template.as_deref().map(|given| match given.parse::<bool>() {
-            Ok(own) => ChatSetting::Own(own),
-            Err(_) => ChatSetting::File(given.into()),
-        }),
+        chat_template: task
+            .chat_template
+            .as_deref()
+            .map(|given| match given.parse::<bool>() {
+                Ok(own) => ChatSetting::Own(own),
+                Err(_) => ChatSetting::File(given.into()),
+            }),
         samples: how.samples.map(|samples| samples as usize),
         scale: how.scale,
         eval_limit: how.eval_limit.map(|limit| limit as usize),
         base: base(how),
         id_field: how.id_field.clone(),
-        label_reading: how.label_reading.as_deref().map(label_reading).transpose()?,
+        label_reading: how
+            .label_reading
+            .as_deref()
+            .map(label_reading)
+            .transpose()?,
         include_text: how.include_text.unwrap_or(false),
         ..EvaluateRequest::default()
     })
@@ -78,7 +108,12 @@ fn label_reading(word: &str) -> Result<LabelReading, CliError> {
 fn role(name: &str) -> Result<Role, CliError> {
     let names = Role::ALL.map(Role::name);
     let found = Role::ALL.into_iter().find(|role| role.name() == name);
-    let message = || format!("`--role` is `{name}`, expected one of `{}`", names.join("`, `"));
+    let message = || {
+        format!(
+            "`--role` is `{name}`, expected one of `{}`",
+            names.join("`, `")
+        )
+    };
     found.ok_or_else(|| CliError::usage(message(), did_you_mean(name, names)))
 }
 
@@ -88,7 +123,10 @@ fn split(name: &str) -> Result<String, CliError> {
     if names.contains(&name) {
         return Ok(name.into());
     }
-    let message = format!("`--split` is `{name}`, expected one of `{}`", names.join("`, `"));
+    let message = format!(
+        "`--split` is `{name}`, expected one of `{}`",
+        names.join("`, `")
+    );
     Err(CliError::usage(message, did_you_mean(name, names)))
 }
 
@@ -97,12 +135,17 @@ fn named(args: &TaskArgs) -> Result<Option<Task>, CliError> {
     let scoring = match args.scoring.as_deref() {
         None => Default::default(),
         Some(word) => serde_json::from_value(word.into()).map_err(|_| {
-            let kind = settings::find("data", "scoring").map_or_else(String::new, |setting| setting.kind.name());
-            CliError::usage(format!("`--scoring` is `{word}`, expected {kind}"), did_you_mean(word, ["token", "answer"]))
+            let kind = settings::find("data", "scoring")
+                .map_or_else(String::new, |setting| setting.kind.name());
+            CliError::usage(
+                format!("`--scoring` is `{word}`, expected {kind}"),
+                did_you_mean(word, ["token", "answer"]),
+            )
         })?,
     };
     if args.task.is_none() && args.prompt.is_none() {
-        return match args.answers.is_some() || args.label_field.is_some() || args.scoring.is_some() {
+        return match args.answers.is_some() || args.label_field.is_some() || args.scoring.is_some()
+        {
             true => Err(CliError::usage(
                 "`--answers`, `--label-field` and `--scoring` need a task",
                 Some("name one with `--task` or `--prompt`".into()),
@@ -118,5 +161,10 @@ fn named(args: &TaskArgs) -> Result<Option<Task>, CliError> {
         scoring,
         ..DataConfig::default()
     };
-    Task::from_config(&config).map(Some).map_err(|error| CliError { exit: Exit::Usage, ..error.into() })
+    Task::from_config(&config)
+        .map(Some)
+        .map_err(|error| CliError {
+            exit: Exit::Usage,
+            ..error.into()
+        })
 }

@@ -17,18 +17,32 @@ use crate::suggest::did_you_mean;
 /// If task or optimizer are unknown, or the file exists or cannot be written.
 pub fn run(args: &InitArgs) -> Result<(), Failure> {
     if let Some(task) = &args.task {
-        Task::named(task).map_err(|error| CliError { exit: Exit::Usage, ..error.into() })?;
+        Task::named(task).map_err(|error| CliError {
+            exit: Exit::Usage,
+            ..error.into()
+        })?;
     }
     let optimizer = Method::named(&args.optimizer).ok_or_else(|| {
-        let message = format!("`--optimizer` is `{}`, expected one of `{}`", args.optimizer, Method::NAMES.join("`, `"));
+        let message = format!(
+            "`--optimizer` is `{}`, expected one of `{}`",
+            args.optimizer,
+            Method::NAMES.join("`, `")
+        );
         CliError::usage(message, did_you_mean(&args.optimizer, Method::NAMES))
     })?;
     let named = Named {
         model: args.model.clone(),
-        data: args.data.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        data: args
+            .data
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
         task: args.task.clone(),
     };
-    let text = commented(&optimizer, &named).map_err(|error| CliError { message: error.to_string(), hint: None, exit: Exit::Failure })?;
+    let text = commented(&optimizer, &named).map_err(|error| CliError {
+        message: error.to_string(),
+        hint: None,
+        exit: Exit::Failure,
+    })?;
     match &args.out {
         None => print(&text),
         Some(path) => {

@@ -19,26 +19,53 @@ use crate::suggest::did_you_mean;
 pub fn run(args: &MergeArgs) -> Result<(), Failure> {
     let precision = precision(&args.precision)?;
     refuse_existing(&args.out)?;
-    let mut screen = Screen::new(ScreenArgs { quiet: args.json, json: false });
+    let mut screen = Screen::new(ScreenArgs {
+        quiet: args.json,
+        json: false,
+    });
     let adapter = fetch_adapter(&args.adapter, &mut screen)?;
-    let checkpoint = open(&base_for(args.model.clone(), &adapter)?, Purpose::Merge, &mut screen)?;
+    let checkpoint = open(
+        &base_for(args.model.clone(), &adapter)?,
+        Purpose::Merge,
+        &mut screen,
+    )?;
     screen.close();
     let decoder = checkpoint.config();
     check_mergeable(&adapter)?;
     if let Some(sidecar) = Sidecar::read(&adapter)? {
-        sidecar.base.fingerprint.check_shape(&BaseFingerprint::new(decoder, String::new()))?;
+        sidecar
+            .base
+            .fingerprint
+            .check_shape(&BaseFingerprint::new(decoder, String::new()))?;
     }
     let peft = read_peft(&adapter, decoder, &device_named("cpu")?)?;
     let companions = match checkpoint.folder() {
         Some(folder) => Companions::of_folder(folder)?.for_weights_of(decoder),
         None => {
             let tokenizer = checkpoint.tokenizer()?;
-            Companions::of_decoder(decoder, tokenizer.special_ids(), tokenizer.to_files().map_err(RunError::Tokenizer)?)?
+            Companions::of_decoder(
+                decoder,
+                tokenizer.special_ids(),
+                tokenizer.to_files().map_err(RunError::Tokenizer)?,
+            )?
         }
     };
-    let base = StoredBase { names: checkpoint.names(), tensor: |name: &str| checkpoint.tensor(name) };
-    let options = MergeOptions { precision, ..MergeOptions::default() };
-    let summary = merge(&args.out, &base, &companions, &peft.adapter, &peft.config, options)?;
+    let base = StoredBase {
+        names: checkpoint.names(),
+        tensor: |name: &str| checkpoint.tensor(name),
+    };
+    let options = MergeOptions {
+        precision,
+        ..MergeOptions::default()
+    };
+    let summary = merge(
+        &args.out,
+        &base,
+        &companions,
+        &peft.adapter,
+        &peft.config,
+        options,
+    )?;
     let out = args.out.display();
     if args.json {
         return write_line(&json!({
@@ -61,8 +88,12 @@ fn precision(name: &str) -> Result<Precision, CliError> {
         "f16" => Ok(Precision::F16),
         "bf16" => Ok(Precision::BF16),
         other => {
-            let message = format!("`--precision` is `{other}`, expected one of `f32`, `f16`, `bf16`");
-            Err(CliError::usage(message, did_you_mean(other, ["f32", "f16", "bf16"])))
+            let message =
+                format!("`--precision` is `{other}`, expected one of `f32`, `f16`, `bf16`");
+            Err(CliError::usage(
+                message,
+                did_you_mean(other, ["f32", "f16", "bf16"]),
+            ))
         }
     }
 }

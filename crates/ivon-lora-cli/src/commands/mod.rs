@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 use ivon_lora::data::{DataConfig, Task, find_files, read_first_rows};
 use ivon_lora::model::{Checkpoint, HubEvent, HubSettings, ModelHeaders, Purpose};
 use ivon_lora::predict::PredictError;
-use ivon_lora::run::{ModelConfig, RunError, RunEvent, Stage, device_named, locate_adapter, named_base};
+use ivon_lora::run::{
+    ModelConfig, RunError, RunEvent, Stage, device_named, locate_adapter, named_base,
+};
 
 use crate::args::{Command, DataCommand, HowArgs};
 use crate::exit::{CliError, Exit, Failure};
@@ -56,27 +58,48 @@ pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
 /// Opens a model and says what its files have to say; a download shows its progress.
 fn open(model: &str, purpose: Purpose, screen: &mut Screen) -> Result<Checkpoint, CliError> {
     let checkpoint = download(model, purpose, screen)?;
-    checkpoint.notes().iter().for_each(|note| screen.note(note.as_str()));
+    checkpoint
+        .notes()
+        .iter()
+        .for_each(|note| screen.note(note.as_str()));
     Ok(checkpoint)
 }
 
 fn download(model: &str, purpose: Purpose, screen: &mut Screen) -> Result<Checkpoint, CliError> {
-    Ok(Checkpoint::open_for(model, purpose, &HubSettings::from_env(), &mut |event| hear(event, screen))?)
+    Ok(Checkpoint::open_for(
+        model,
+        purpose,
+        &HubSettings::from_env(),
+        &mut |event| hear(event, screen),
+    )?)
 }
 
-/// Opens a model to look at and says what its files have to say: of one that lies on the hub, no weights are downloaded.
+/// Opens a model to look at and says what its files have to say: of one that lies on the hub, no
+/// weights are downloaded.
 fn open_headers(model: &str, screen: &mut Screen) -> Result<ModelHeaders, CliError> {
-    let headers = ModelHeaders::open(model, &HubSettings::from_env(), &mut |event| hear(event, screen))?;
-    headers.checkpoint().notes().iter().for_each(|note| screen.note(note.as_str()));
+    let headers = ModelHeaders::open(model, &HubSettings::from_env(), &mut |event| {
+        hear(event, screen)
+    })?;
+    headers
+        .checkpoint()
+        .notes()
+        .iter()
+        .for_each(|note| screen.note(note.as_str()));
     Ok(headers)
 }
 
-/// Brings a model of the hub here before a command that opens it itself, so that its progress is seen.
+/// Brings a model of the hub here before a command that opens it itself, so that its progress is
+/// seen.
 fn fetch(model: &str, screen: &mut Screen) -> Result<(), CliError> {
-    if Path::new(model).exists() { Ok(()) } else { download(model, Purpose::Run, screen).map(drop) }
+    if Path::new(model).exists() {
+        Ok(())
+    } else {
+        download(model, Purpose::Run, screen).map(drop)
+    }
 }
 
-/// The folder of an adapter, which may be named by its run or as the hub has it; what lies there comes here first.
+/// The folder of an adapter, which may be named by its run or as the hub has it; what lies there
+/// comes here first.
 fn fetch_adapter(named: &Path, screen: &mut Screen) -> Result<PathBuf, CliError> {
     Ok(locate_adapter(named, &mut |event| hear(event, screen))?)
 }
@@ -86,8 +109,14 @@ fn base_for(model: Option<String>, adapter: &Path) -> Result<String, CliError> {
     match model.map(Some).map_or_else(|| named_base(adapter), Ok)? {
         Some(model) => Ok(model),
         None => {
-            let message = format!("`--model` is absent, and `{}` names no base", adapter.display());
-            Err(CliError::usage(message, Some("name the model that the adapter was trained on with `--model`".into())))
+            let message = format!(
+                "`--model` is absent, and `{}` names no base",
+                adapter.display()
+            );
+            Err(CliError::usage(
+                message,
+                Some("name the model that the adapter was trained on with `--model`".into()),
+            ))
         }
     }
 }
@@ -95,36 +124,60 @@ fn base_for(model: Option<String>, adapter: &Path) -> Result<String, CliError> {
 /// What a download says.
 fn hear(event: HubEvent<'_>, screen: &mut Screen) {
     match event {
-        HubEvent::Received { received, total, .. } => {
+        HubEvent::Received {
+            received, total, ..
+        } => {
             let (done, total) = (received as usize, total.max(received) as usize);
-            screen.show(&RunEvent::Progress { what: Stage::Downloading, done, total });
+            screen.show(&RunEvent::Progress {
+                what: Stage::Downloading,
+                done,
+                total,
+            });
         }
         HubEvent::Note(note) => screen.note(note),
     }
 }
 
-/// Makes the machine ready: the device must be in this build, and rayon's pool has as many threads as were asked for.
+/// Makes the machine ready: the device must be in this build, and rayon's pool has as many threads
+/// as were asked for.
 fn prepare(device: &str, threads: Option<usize>) -> Result<(), CliError> {
     if !DEVICES.contains(&device) {
-        let known = DEVICES.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let known = DEVICES
+            .iter()
+            .map(|name| format!("`{name}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
         let hint = did_you_mean(device, DEVICES.iter().copied());
-        return Err(CliError::usage(format!("`--device` is `{device}`, expected one of {known}"), hint));
+        return Err(CliError::usage(
+            format!("`--device` is `{device}`, expected one of {known}"),
+            hint,
+        ));
     }
     device_named(device)?;
     match threads {
-        Some(0) => Err(CliError::usage("`--threads` is `0`, expected at least 1", None)),
+        Some(0) => Err(CliError::usage(
+            "`--threads` is `0`, expected at least 1",
+            None,
+        )),
         None => Ok(()),
-        Some(threads) => rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(|error| CliError {
-            message: format!("could not start {threads} threads: {error}"),
-            hint: None,
-            exit: Exit::Failure,
-        }),
+        Some(threads) => rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|error| CliError {
+                message: format!("could not start {threads} threads: {error}"),
+                hint: None,
+                exit: Exit::Failure,
+            }),
     }
 }
 
 /// The settings of a base for `evaluate` and `predict`.
 fn base(how: &HowArgs) -> ModelConfig {
-    ModelConfig { device: how.device.clone(), threads: how.threads.map(|threads| threads as usize), ..ModelConfig::default() }
+    ModelConfig {
+        device: how.device.clone(),
+        threads: how.threads.map(|threads| threads as usize),
+        ..ModelConfig::default()
+    }
 }
 
 /// An error of the library; one that a signal asked for is a stop.
@@ -146,10 +199,17 @@ fn detect_task(data: &mut DataConfig) -> Result<Option<String>, CliError> {
         return Ok(None);
     }
     let first = files.iter().flat_map(|split| &split.paths).next();
-    let row = first.map(|path| read_first_rows(path, 1)).transpose()?.and_then(|rows| rows.into_iter().next());
-    let Some(task) = Task::detect(&data.path, row.as_ref()) else { return Ok(None) };
+    let row = first
+        .map(|path| read_first_rows(path, 1))
+        .transpose()?
+        .and_then(|rows| rows.into_iter().next());
+    let Some(task) = Task::detect(&data.path, row.as_ref()) else {
+        return Ok(None);
+    };
     data.task = Some(task.into());
-    Ok(Some(format!("task: {task}, told by the data; name another with --task")))
+    Ok(Some(format!(
+        "task: {task}, told by the data; name another with --task"
+    )))
 }
 
 /// Refuses to write where something is.
@@ -158,7 +218,11 @@ fn refuse_existing(path: &Path) -> Result<(), CliError> {
         return Ok(());
     }
     let hint = Some("remove it, or name another with `--out`".into());
-    Err(CliError { message: format!("`{}` already exists", path.display()), hint, exit: Exit::File })
+    Err(CliError {
+        message: format!("`{}` already exists", path.display()),
+        hint,
+        exit: Exit::File,
+    })
 }
 
 /// Whether a person sits at standard input.

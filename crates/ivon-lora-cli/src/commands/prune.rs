@@ -1,4 +1,5 @@
-//! `prune`: scores against the share of weights that are zero, and one of the pruned adapters as a folder.
+//! `prune`: scores against the share of weights that are zero, and one of the pruned adapters as a
+//! folder.
 
 use ivon_lora::files;
 use ivon_lora::run::{self, PruneRequest};
@@ -20,7 +21,11 @@ const MOST: u32 = 1001;
 /// Whatever is wrong with flags, base, adapter, rows or a file, and a stop by a signal.
 pub fn run(args: PruneArgs, signals: &Signals) -> Result<(), Failure> {
     if let Some(share) = args.share.filter(|share| !(0.0..=1.0).contains(share)) {
-        return Err(CliError::usage(format!("`--share` is `{share}`, expected a number from 0 to 1"), None).into());
+        return Err(CliError::usage(
+            format!("`--share` is `{share}`, expected a number from 0 to 1"),
+            None,
+        )
+        .into());
     }
     let points = subject::points(args.points, MOST)?;
     let write = args.share.zip(args.out);
@@ -34,13 +39,25 @@ pub fn run(args: PruneArgs, signals: &Signals) -> Result<(), Failure> {
     }
     let mut screen = Screen::new(args.screen);
     subject::fetch_base(&subject, &mut screen)?;
-    let request = PruneRequest { subject, points, write };
-    let report = run::prune(&request, &mut |event| screen.show(&event) && signals.go_on());
+    let request = PruneRequest {
+        subject,
+        points,
+        write,
+    };
+    let report = run::prune(&request, &mut |event| {
+        screen.show(&event) && signals.go_on()
+    });
     screen.close();
     let report = report.map_err(|error| stopped(error, signals))?;
     if let Some(folder) = args.svg {
         write_plots(folder, &report.figures())?;
     }
-    let text = format!("{} ({} examples), {} weights\n{}", report.split, report.n, report.weights, report.table().to_text());
+    let text = format!(
+        "{} ({} examples), {} weights\n{}",
+        report.split,
+        report.n,
+        report.weights,
+        report.table().to_text()
+    );
     screen.result("pruned", &text, &report)
 }

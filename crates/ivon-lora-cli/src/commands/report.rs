@@ -24,9 +24,18 @@ pub fn run(args: &ReportArgs) -> Result<(), Failure> {
         && folder.join(COMPARISON_FILE).exists()
     {
         let compared = Comparison::read(folder)?;
-        return write(args, &compared.html(), &compared.figures(), folder.join(FILE));
+        return write(
+            args,
+            &compared.html(),
+            &compared.figures(),
+            folder.join(FILE),
+        );
     }
-    let pages = args.runs.iter().map(|folder| RunRecord::read(folder)?.page()).collect::<Result<Vec<RunPage>, _>>()?;
+    let pages = args
+        .runs
+        .iter()
+        .map(|folder| RunRecord::read(folder)?.page())
+        .collect::<Result<Vec<RunPage>, _>>()?;
     let (html, figures, default) = match (&pages[..], &args.runs[..]) {
         ([page], [folder]) => (page.html(), page.figures(), folder.join(FILE)),
         _ => {
@@ -38,7 +47,12 @@ pub fn run(args: &ReportArgs) -> Result<(), Failure> {
 }
 
 /// Writes the page and its plots, and says where they are.
-fn write(args: &ReportArgs, html: &str, figures: &[Figure], default: PathBuf) -> Result<(), Failure> {
+fn write(
+    args: &ReportArgs,
+    html: &str,
+    figures: &[Figure],
+    default: PathBuf,
+) -> Result<(), Failure> {
     let out = args.out.clone().unwrap_or(default);
     files::write_bytes(&out, html.as_bytes())?;
     let plots = match &args.svg {
@@ -46,10 +60,15 @@ fn write(args: &ReportArgs, html: &str, figures: &[Figure], default: PathBuf) ->
         None => Vec::new(),
     };
     if args.json {
-        let paths: Vec<String> = plots.iter().map(|path| path.display().to_string()).collect();
+        let paths: Vec<String> = plots
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
         return write_line(&json!({ "page": out.display().to_string(), "plots": paths }));
     }
-    let beside = args.svg.as_ref().map_or_else(String::new, |folder| format!(" and {} plots in {}", plots.len(), folder.display()));
+    let beside = args.svg.as_ref().map_or_else(String::new, |folder| {
+        format!(" and {} plots in {}", plots.len(), folder.display())
+    });
     print(&format!("wrote {}{beside}", out.display()))
 }
 
@@ -60,7 +79,14 @@ fn told_apart(pages: Vec<RunPage>, folders: &[PathBuf]) -> Vec<RunPage> {
         1 => names[index].clone(),
         _ => folders[index].display().to_string(),
     };
-    pages.into_iter().enumerate().map(|(index, page)| RunPage { name: name(index), ..page }).collect()
+    pages
+        .into_iter()
+        .enumerate()
+        .map(|(index, page)| RunPage {
+            name: name(index),
+            ..page
+        })
+        .collect()
 }
 
 /// Writes each plot as a file of its own.

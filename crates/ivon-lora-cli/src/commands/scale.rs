@@ -20,7 +20,14 @@ const MOST: u32 = 1000;
 /// Whatever is wrong with flags, base, adapter, rows or a file, and a stop by a signal.
 pub fn run(args: ScaleArgs, signals: &Signals) -> Result<(), Failure> {
     if !(args.end.is_finite() && args.end > 0.0) {
-        return Err(CliError::usage(format!("`--end` is `{}`, expected a finite number above 0", args.end), None).into());
+        return Err(CliError::usage(
+            format!(
+                "`--end` is `{}`, expected a finite number above 0",
+                args.end
+            ),
+            None,
+        )
+        .into());
     }
     let points = subject::points(args.points, MOST)?;
     let subject = subject::request(&args.subject, &args.task, &args.how)?;
@@ -30,13 +37,24 @@ pub fn run(args: ScaleArgs, signals: &Signals) -> Result<(), Failure> {
     }
     let mut screen = Screen::new(args.screen);
     subject::fetch_base(&subject, &mut screen)?;
-    let request = ScaleRequest { subject, end: args.end, points, write: args.write };
-    let report = run::scale(&request, &mut |event| screen.show(&event) && signals.go_on());
+    let request = ScaleRequest {
+        subject,
+        end: args.end,
+        points,
+        write: args.write,
+    };
+    let report = run::scale(&request, &mut |event| {
+        screen.show(&event) && signals.go_on()
+    });
     screen.close();
     let report = report.map_err(|error| stopped(error, signals))?;
     if let Some(folder) = args.svg {
         write_plots(folder, &report.figures())?;
     }
-    let tables: String = report.tables().iter().map(|(name, table)| format!("{name} on {}\n{}\n", report.split, table.to_text())).collect();
+    let tables: String = report
+        .tables()
+        .iter()
+        .map(|(name, table)| format!("{name} on {}\n{}\n", report.split, table.to_text()))
+        .collect();
     screen.result("scaled", &(tables + &report.sentence()), &report)
 }

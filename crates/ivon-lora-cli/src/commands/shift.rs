@@ -19,8 +19,14 @@ pub fn run(args: ShiftArgs, signals: &Signals) -> Result<(), Failure> {
     prepare(&args.how.device, subject.how.base.threads)?;
     let mut screen = Screen::new(args.screen);
     subject::fetch_base(&subject, &mut screen)?;
-    let request = ShiftRequest { subject, to, out: args.out };
-    let report = run::shift(&request, &mut |event| screen.show(&event) && signals.go_on());
+    let request = ShiftRequest {
+        subject,
+        to,
+        out: args.out,
+    };
+    let report = run::shift(&request, &mut |event| {
+        screen.show(&event) && signals.go_on()
+    });
     screen.close();
     let report = report.map_err(|error| stopped(error, signals))?;
     let text = format!(
@@ -33,24 +39,50 @@ pub fn run(args: ShiftArgs, signals: &Signals) -> Result<(), Failure> {
 
 /// The other sets with the columns that fill their fields.
 fn sets(to: &[String], fields: &[String]) -> Result<Vec<OtherSet>, CliError> {
-    let wrong = |flag: &str, found: &str, expected: &str| CliError::usage(format!("`--{flag}` is `{found}`, expected {expected}"), None);
+    let wrong = |flag: &str, found: &str, expected: &str| {
+        CliError::usage(
+            format!("`--{flag}` is `{found}`, expected {expected}"),
+            None,
+        )
+    };
     let mut sets: Vec<OtherSet> = Vec::new();
     for given in to {
-        let parts = given.split_once('=').filter(|(name, path)| !name.is_empty() && !path.is_empty());
-        let (name, path) = parts.ok_or_else(|| wrong("to", given, "NAME=PATH, such as `passages=data/boolq`"))?;
+        let parts = given
+            .split_once('=')
+            .filter(|(name, path)| !name.is_empty() && !path.is_empty());
+        let (name, path) =
+            parts.ok_or_else(|| wrong("to", given, "NAME=PATH, such as `passages=data/boolq`"))?;
         if sets.iter().any(|set| set.name == name) {
             return Err(wrong("to", given, "another name for each set"));
         }
-        sets.push(OtherSet { name: name.into(), path: path.into(), fields: Vec::new() });
+        sets.push(OtherSet {
+            name: name.into(),
+            path: path.into(),
+            fields: Vec::new(),
+        });
     }
     for given in fields {
-        let parts = given.split_once('=').and_then(|(left, column)| Some((left.rsplit_once(':')?, column)));
+        let parts = given
+            .split_once('=')
+            .and_then(|(left, column)| Some((left.rsplit_once(':')?, column)));
         let parts = parts.filter(|((_, field), column)| !field.is_empty() && !column.is_empty());
-        let ((name, field), column) = parts.ok_or_else(|| wrong("fields", given, "NAME:FIELD=COLUMN, such as `passages:text=passage`"))?;
+        let ((name, field), column) = parts.ok_or_else(|| {
+            wrong(
+                "fields",
+                given,
+                "NAME:FIELD=COLUMN, such as `passages:text=passage`",
+            )
+        })?;
         let names: Vec<String> = sets.iter().map(|set| set.name.clone()).collect();
         let Some(set) = sets.iter_mut().find(|set| set.name == name) else {
-            let message = format!("`--fields` names the set `{name}`, expected one that `--to` names: `{}`", names.join("`, `"));
-            return Err(CliError::usage(message, did_you_mean(name, names.iter().map(String::as_str))));
+            let message = format!(
+                "`--fields` names the set `{name}`, expected one that `--to` names: `{}`",
+                names.join("`, `")
+            );
+            return Err(CliError::usage(
+                message,
+                did_you_mean(name, names.iter().map(String::as_str)),
+            ));
         };
         set.fields.push((field.into(), column.into()));
     }

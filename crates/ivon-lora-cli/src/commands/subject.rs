@@ -14,19 +14,38 @@ use crate::render::Screen;
 /// The adapter, its base and its rows.
 ///
 /// # Errors
-/// If nothing is at the path, if task, scoring, scale or split cannot be, or model or data are named nowhere.
-pub fn request(subject: &SubjectArgs, task: &TaskArgs, how: &HowArgs) -> Result<SubjectRequest, CliError> {
+/// If nothing is at the path, if task, scoring, scale or split cannot be, or model or data are
+/// named nowhere.
+pub fn request(
+    subject: &SubjectArgs,
+    task: &TaskArgs,
+    how: &HowArgs,
+) -> Result<SubjectRequest, CliError> {
     // Else the model would be what is said to be missing.
     check_exists(&subject.path)?;
     let is_run = subject.path.join(RUN_FILE).exists();
-    for (flag, is_there) in [("--model", subject.model.is_some()), ("--data", subject.data.is_some())] {
+    for (flag, is_there) in [
+        ("--model", subject.model.is_some()),
+        ("--data", subject.data.is_some()),
+    ] {
         if !is_run && !is_there {
-            let hint = Some(format!("`{}` is no run, which would say it: name it with `{flag}`", subject.path.display()));
-            return Err(CliError::usage(format!("`{flag}` is absent, and nothing else names it"), hint));
+            let hint = Some(format!(
+                "`{}` is no run, which would say it: name it with `{flag}`",
+                subject.path.display()
+            ));
+            return Err(CliError::usage(
+                format!("`{flag}` is absent, and nothing else names it"),
+                hint,
+            ));
         }
     }
     let how = shared_request(task, how)?;
-    Ok(SubjectRequest { path: subject.path.clone(), model: subject.model.clone(), data: subject.data.clone(), how })
+    Ok(SubjectRequest {
+        path: subject.path.clone(),
+        model: subject.model.clone(),
+        data: subject.data.clone(),
+        how,
+    })
 }
 
 /// Brings the base here where the hub has it.
@@ -35,7 +54,12 @@ pub fn request(subject: &SubjectArgs, task: &TaskArgs, how: &HowArgs) -> Result<
 /// If it cannot be had.
 pub fn fetch_base(request: &SubjectRequest, screen: &mut Screen) -> Result<(), Failure> {
     let named = request.model.clone();
-    let of_run = |path: &Path| path.join(RUN_FILE).exists().then(|| RunRecord::read(path).ok()?.config.model.path).flatten();
+    let of_run = |path: &Path| {
+        path.join(RUN_FILE)
+            .exists()
+            .then(|| RunRecord::read(path).ok()?.config.model.path)
+            .flatten()
+    };
     match named.or_else(|| of_run(&request.path)) {
         Some(model) => Ok(fetch(&model, screen)?),
         None => Ok(()),
@@ -50,5 +74,8 @@ pub fn points(points: u32, most: u32) -> Result<usize, CliError> {
     if (2..=most).contains(&points) {
         return Ok(points as usize);
     }
-    Err(CliError::usage(format!("`--points` is `{points}`, expected a whole number from 2 to {most}"), None))
+    Err(CliError::usage(
+        format!("`--points` is `{points}`, expected a whole number from 2 to {most}"),
+        None,
+    ))
 }

@@ -1,4 +1,5 @@
-//! `train` without model and data: the toy that comes with the binary, trained by both optimizers and shown side by side.
+//! `train` without model and data: the toy that comes with the binary, trained by both optimizers
+//! and shown side by side.
 
 use std::path::{Path, PathBuf};
 
@@ -26,14 +27,26 @@ const FOLDER: &str = "runs/toy";
 /// As any training.
 pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
     let asked = resolve::train(args)?.config;
-    let named = args.optimizer.optimizer.is_some() || (args.config.is_some() && asked.optimizer != RunConfig::default().optimizer);
-    let folder = asked.out.clone().unwrap_or_else(|| if args.resume { FOLDER.into() } else { first_free(FOLDER) });
-    let methods = toy::methods().into_iter().filter(|method| !named || method.name() == asked.optimizer.name());
+    let named = args.optimizer.optimizer.is_some()
+        || (args.config.is_some() && asked.optimizer != RunConfig::default().optimizer);
+    let folder = asked.out.clone().unwrap_or_else(|| {
+        if args.resume {
+            FOLDER.into()
+        } else {
+            first_free(FOLDER)
+        }
+    });
+    let methods = toy::methods()
+        .into_iter()
+        .filter(|method| !named || method.name() == asked.optimizer.name());
     let configs: Vec<RunConfig> = methods
         .map(|method| {
             let out = folder.join(method.name());
             let base = toy::run_config(method, &folder.join(toy::NAME), &folder.join("data"), &out);
-            Ok(RunConfig { out: Some(out), ..resolve::train_over(args, &base)? })
+            Ok(RunConfig {
+                out: Some(out),
+                ..resolve::train_over(args, &base)?
+            })
         })
         .collect::<Result<_, Failure>>()?;
     if args.dry_run {
@@ -68,28 +81,51 @@ fn title(config: &RunConfig) -> &'static str {
     }
 }
 
-/// `runs/toy`, else the first of `runs/toy-2`, `runs/toy-3`, … that is not there: who tries it twice shall not meet an error.
+/// `runs/toy`, else the first of `runs/toy-2`, `runs/toy-3`, … that is not there: who tries it
+/// twice shall not meet an error.
 fn first_free(name: &str) -> PathBuf {
     let numbered = (2..).map(|number| PathBuf::from(format!("{name}-{number}")));
-    std::iter::once(PathBuf::from(name)).chain(numbered).find(|path| !path.exists()).unwrap_or_else(|| name.into())
+    std::iter::once(PathBuf::from(name))
+        .chain(numbered)
+        .find(|path| !path.exists())
+        .unwrap_or_else(|| name.into())
 }
 
 /// The rows of one optimizer, named after it.
 fn rows<'a>((name, report): &'a (&str, EvaluationReport)) -> Vec<(String, Vec<&'a Scores>)> {
     // Without draws there is nothing that the mean must be told from.
-    let title = |row: String| match row.strip_prefix("mean").filter(|_| report.samples.is_empty()) {
+    let title = |row: String| match row
+        .strip_prefix("mean")
+        .filter(|_| report.samples.is_empty())
+    {
         Some(rest) => format!("{name}{rest}"),
         None => format!("{name}, {row}"),
     };
-    report.rows().into_iter().filter(|(row, _)| !row.starts_with("base")).map(|(row, scores)| (title(row), scores)).collect()
+    report
+        .rows()
+        .into_iter()
+        .filter(|(row, _)| !row.starts_with("base"))
+        .map(|(row, scores)| (title(row), scores))
+        .collect()
 }
 
 /// Both side by side, a sentence of each that a stranger understands, and how to go on.
 fn text(reports: &[(&str, EvaluationReport)], folder: &Path) -> String {
-    let Some((_, first)) = reports.first() else { return String::new() };
-    let base = first.base.as_ref().map(|base| ("base, untuned".to_string(), vec![base]));
-    let rows: Vec<_> = base.into_iter().chain(reports.iter().flat_map(rows)).collect();
-    let sentences: String = reports.iter().map(|(name, report)| format!("{name}: {}.\n", report.sentence())).collect();
+    let Some((_, first)) = reports.first() else {
+        return String::new();
+    };
+    let base = first
+        .base
+        .as_ref()
+        .map(|base| ("base, untuned".to_string(), vec![base]));
+    let rows: Vec<_> = base
+        .into_iter()
+        .chain(reports.iter().flat_map(rows))
+        .collect();
+    let sentences: String = reports
+        .iter()
+        .map(|(name, report)| format!("{name}: {}.\n", report.sentence()))
+        .collect();
     format!(
         "The built-in toy, {} made-up questions that were not trained on:\n\n{}\n{sentences}\n\
          This was the toy that comes with the program; all of it is in {}. A real model and your own data:\n\n  \

@@ -19,12 +19,17 @@ use crate::signals::Signals;
 /// # Errors
 /// Whatever is wrong with settings, data, model or a file, and a stop by a signal.
 pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
-    let Resolved { mut config, mut notes } = resolve::train(args)?;
+    let Resolved {
+        mut config,
+        mut notes,
+    } = resolve::train(args)?;
     let is_toy = config.model.path.is_none() && config.data.path.as_os_str().is_empty();
     if !is_toy {
         named(&config)?;
         notes.extend(detect_task(&mut config.data)?);
-        config.out.get_or_insert_with(|| default_out(&config.data.task, config.optimizer.name(), config.seed));
+        config.out.get_or_insert_with(|| {
+            default_out(&config.data.task, config.optimizer.name(), config.seed)
+        });
     }
     if is_toy {
         return super::toy::run(args, signals);
@@ -35,14 +40,21 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
     prepare(&config.model.device, config.model.threads)?;
     let mut screen = Screen::new(args.screen);
     notes.into_iter().for_each(|note| screen.note(note));
-    fetch(config.model.path.as_deref().unwrap_or_default(), &mut screen)?;
+    fetch(
+        config.model.path.as_deref().unwrap_or_default(),
+        &mut screen,
+    )?;
     let trained = carry_out(&config, args.resume, &mut screen, signals)?;
     screen.result("trained", &text(&trained), &value(&trained))
 }
 
 /// Prints a run as it is resolved.
 pub fn dry_run(config: &RunConfig) -> Result<(), Failure> {
-    let text = toml::to_string_pretty(config).map_err(|error| CliError { message: error.to_string(), hint: None, exit: Exit::Failure })?;
+    let text = toml::to_string_pretty(config).map_err(|error| CliError {
+        message: error.to_string(),
+        hint: None,
+        exit: Exit::Failure,
+    })?;
     print(&text)
 }
 
@@ -50,26 +62,50 @@ pub fn dry_run(config: &RunConfig) -> Result<(), Failure> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn carry_out(config: &RunConfig, resume: bool, screen: &mut Screen, signals: &Signals) -> Result<TrainedRun, Failure> {
-    let trained = run::train(config, resume, &mut |event| screen.show(&event) && signals.go_on());
+pub fn carry_out(
+    config: &RunConfig,
+    resume: bool,
+    screen: &mut Screen,
+    signals: &Signals,
+) -> Result<TrainedRun, Failure> {
+    let trained = run::train(config, resume, &mut |event| {
+        screen.show(&event) && signals.go_on()
+    });
     screen.close();
     let trained = trained.map_err(|error| stopped(error, signals))?;
     if trained.outcome == Outcome::Interrupted {
-        screen.note(format!("stopped after step {} and saved: go on with `--resume --out {}`", trained.steps, trained.folder.display()));
+        screen.note(format!(
+            "stopped after step {} and saved: go on with `--resume --out {}`",
+            trained.steps,
+            trained.folder.display()
+        ));
         return Err(signals.exit().map_or(Failure::BrokenPipe, Failure::Stopped));
     }
     let page = trained.folder.join(super::report::FILE);
-    files::write_bytes(&page, RunRecord::read(&trained.folder)?.page()?.html().as_bytes())?;
+    files::write_bytes(
+        &page,
+        RunRecord::read(&trained.folder)?.page()?.html().as_bytes(),
+    )?;
     screen.show(&RunEvent::Saved(&page));
     Ok(trained)
 }
 
 /// What is printed of a run that ended.
 fn text(trained: &TrainedRun) -> String {
-    let text = trained.report.as_ref().map_or_else(String::new, |report| format!("{report}\n"));
-    let kept =
-        if trained.kept_step == trained.steps { String::new() } else { format!(", the weights of step {} are kept", trained.kept_step) };
-    format!("{text}\n{} steps{kept}; the adapter is in {}", trained.steps, trained.folder.join(run::ADAPTER_FOLDER).display())
+    let text = trained
+        .report
+        .as_ref()
+        .map_or_else(String::new, |report| format!("{report}\n"));
+    let kept = if trained.kept_step == trained.steps {
+        String::new()
+    } else {
+        format!(", the weights of step {} are kept", trained.kept_step)
+    };
+    format!(
+        "{text}\n{} steps{kept}; the adapter is in {}",
+        trained.steps,
+        trained.folder.join(run::ADAPTER_FOLDER).display()
+    )
 }
 
 /// The same for programs.
@@ -85,16 +121,33 @@ pub fn value(trained: &TrainedRun) -> Value {
 
 /// A run needs a model and data, or neither.
 fn named(config: &RunConfig) -> Result<(), CliError> {
-    let (missing, flag, what) = match (&config.model.path, config.data.path.as_os_str().is_empty()) {
-        (None, _) => ("model", "--model", "a Hugging Face folder, a .gguf file, or a hub name such as HuggingFaceTB/SmolLM2-135M"),
-        (_, true) => ("data", "--data", "a folder with train and test files, or one file"),
+    let (missing, flag, what) = match (&config.model.path, config.data.path.as_os_str().is_empty())
+    {
+        (None, _) => (
+            "model",
+            "--model",
+            "a Hugging Face folder, a .gguf file, or a hub name such as HuggingFaceTB/SmolLM2-135M",
+        ),
+        (_, true) => (
+            "data",
+            "--data",
+            "a folder with train and test files, or one file",
+        ),
         _ => return Ok(()),
     };
-    let hint = format!("name {what} with `{flag}`; without model and data the built-in example is trained");
-    Err(CliError::usage(format!("no {missing} is named"), Some(hint)))
+    let hint = format!(
+        "name {what} with `{flag}`; without model and data the built-in example is trained"
+    );
+    Err(CliError::usage(
+        format!("no {missing} is named"),
+        Some(hint),
+    ))
 }
 
 /// `runs/sst2-ivon-0`.
 fn default_out(task: &Option<String>, optimizer: &str, seed: u64) -> PathBuf {
-    PathBuf::from("runs").join(format!("{}-{optimizer}-{seed}", task.as_deref().unwrap_or("custom")))
+    PathBuf::from("runs").join(format!(
+        "{}-{optimizer}-{seed}",
+        task.as_deref().unwrap_or("custom")
+    ))
 }

@@ -22,13 +22,18 @@ impl Bar {
             RunEvent::Step(record, of) => {
                 self.pace.add(record);
                 let left = text::duration(self.pace.left(of.saturating_sub(record.step)));
-                let message = format!("loss {:.4}  {:.0} tokens/s  {left} left", self.pace.loss, self.pace.tokens_per_second);
+                let message = format!(
+                    "loss {:.4}  {:.0} tokens/s  {left} left",
+                    self.pace.loss, self.pace.tokens_per_second
+                );
                 self.move_to("training", record.step, *of, message);
             }
             RunEvent::Evaluation(record) => self.above(&text::evaluation(record)),
             RunEvent::Saved(path) if is_checkpoint(path) => {}
             RunEvent::Saved(path) => self.above(&format!("wrote {}", path.display())),
-            RunEvent::Progress { what, done, total } => self.move_to(what.words(), *done as u64, *total as u64, String::new()),
+            RunEvent::Progress { what, done, total } => {
+                self.move_to(what.words(), *done as u64, *total as u64, String::new())
+            }
         }
     }
 
@@ -50,7 +55,9 @@ impl Bar {
         if self.shown.as_ref().is_none_or(|(shown, _)| *shown != what) {
             self.clear();
             let bar = ProgressBar::new(total);
-            if let Ok(style) = ProgressStyle::with_template("{prefix}  [{bar:30}] {pos}/{len}  {msg}") {
+            if let Ok(style) =
+                ProgressStyle::with_template("{prefix}  [{bar:30}] {pos}/{len}  {msg}")
+            {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar.set_prefix(what);

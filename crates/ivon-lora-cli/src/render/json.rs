@@ -18,7 +18,10 @@ pub fn event(event: &RunEvent<'_>) -> Value {
         }
         RunEvent::Evaluation(record) => tagged("evaluation", record),
         RunEvent::Saved(path) => tagged("saved", &json!({ "path": path.display().to_string() })),
-        RunEvent::Progress { what, done, total } => tagged("progress", &json!({ "what": what.words(), "done": done, "total": total })),
+        RunEvent::Progress { what, done, total } => tagged(
+            "progress",
+            &json!({ "what": what.words(), "done": done, "total": total }),
+        ),
     }
 }
 
@@ -44,12 +47,30 @@ mod tests {
     #[test]
     fn an_event_is_an_object_that_begins_with_its_name() {
         let of = |value: &RunEvent<'_>| event(value).to_string();
-        assert_eq!(of(&RunEvent::Note("a".into())), r#"{"event":"note","text":"a"}"#);
         assert_eq!(
-            of(&RunEvent::Progress { what: Stage::Predicting, done: 1, total: 2 }),
+            of(&RunEvent::Note("a".into())),
+            r#"{"event":"note","text":"a"}"#
+        );
+        assert_eq!(
+            of(&RunEvent::Progress {
+                what: Stage::Predicting,
+                done: 1,
+                total: 2
+            }),
             r#"{"event":"progress","what":"predicting","done":1,"total":2}"#
         );
-        let step = of(&RunEvent::Step(&StepRecord { step: 3, loss: 0.5, ..StepRecord::default() }, 7));
-        assert!(step.starts_with(r#"{"event":"step","step":3,"loss":0.5,"#) && step.ends_with(r#""of":7}"#), "{step}");
+        let step = of(&RunEvent::Step(
+            &StepRecord {
+                step: 3,
+                loss: 0.5,
+                ..StepRecord::default()
+            },
+            7,
+        ));
+        assert!(
+            step.starts_with(r#"{"event":"step","step":3,"loss":0.5,"#)
+                && step.ends_with(r#""of":7}"#),
+            "{step}"
+        );
     }
 }

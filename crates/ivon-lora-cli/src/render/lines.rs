@@ -1,4 +1,5 @@
-//! Plain lines, for a log file or a screen reader: about twenty for the steps of a run, and one at least every half minute.
+//! Plain lines, for a log file or a screen reader: about twenty for the steps of a run, and one at
+//! least every half minute.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,9 @@ impl Lines {
 
     fn step(&mut self, record: &StepRecord, of: u64) {
         self.pace.add(record);
-        let due = record.step == 1 || record.step == of || record.step.is_multiple_of((of / LINES).max(1));
+        let due = record.step == 1
+            || record.step == of
+            || record.step.is_multiple_of((of / LINES).max(1));
         if due || self.is_time() {
             self.spoke = Some(Instant::now());
             say(&step(record.step, of, &self.pace));
@@ -56,7 +59,10 @@ impl Lines {
 /// A step on one line.
 fn step(step: u64, of: u64, pace: &Pace) -> String {
     let left = text::duration(pace.left(of.saturating_sub(step)));
-    format!("step {step} of {of}: loss {:.4}, {:.0} tokens/s, {left} left", pace.loss, pace.tokens_per_second)
+    format!(
+        "step {step} of {of}: loss {:.4}, {:.0} tokens/s, {left} left",
+        pace.loss, pace.tokens_per_second
+    )
 }
 
 #[cfg(test)]
@@ -66,7 +72,15 @@ mod tests {
     #[test]
     fn a_step_is_one_line_with_loss_speed_and_time_left() {
         let mut pace = Pace::default();
-        pace.add(&StepRecord { loss: 0.25, step_seconds: 0.5, tokens: 600, ..StepRecord::default() });
-        assert_eq!(step(1, 121, &pace), "step 1 of 121: loss 0.2500, 1200 tokens/s, 1 min left");
+        pace.add(&StepRecord {
+            loss: 0.25,
+            step_seconds: 0.5,
+            tokens: 600,
+            ..StepRecord::default()
+        });
+        assert_eq!(
+            step(1, 121, &pace),
+            "step 1 of 121: loss 0.2500, 1200 tokens/s, 1 min left"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What happens in a run → the screen: a progress bar on a terminal, plain lines elsewhere, JSON lines for programs, or nothing.
+//! What happens in a run → the screen: a progress bar on a terminal, plain lines elsewhere, JSON
+//! lines for programs, or nothing.
 //!
 //! Results go to standard output, everything else to standard error.
 
@@ -47,12 +48,19 @@ impl Screen {
             _ if io::stderr().is_terminal() => Mode::Bar(Bar::default()),
             _ => Mode::Lines(Lines::default()),
         };
-        Self { mode, reader_gone: false }
+        Self {
+            mode,
+            reader_gone: false,
+        }
     }
 
-    /// For a command whose standard output is JSON lines of its own: `--json` changes nothing but silence.
+    /// For a command whose standard output is JSON lines of its own: `--json` changes nothing but
+    /// silence.
     pub fn beside_lines(args: ScreenArgs) -> Self {
-        Self::new(ScreenArgs { quiet: args.quiet || args.json, json: false })
+        Self::new(ScreenArgs {
+            quiet: args.quiet || args.json,
+            json: false,
+        })
     }
 
     /// Shows an event; gives back whether anybody is still there to see the next.
@@ -82,7 +90,12 @@ impl Screen {
     ///
     /// # Errors
     /// If standard output cannot be written.
-    pub fn result(&mut self, event: &str, text: &str, value: &impl Serialize) -> Result<(), Failure> {
+    pub fn result(
+        &mut self,
+        event: &str,
+        text: &str,
+        value: &impl Serialize,
+    ) -> Result<(), Failure> {
         self.close();
         if self.reader_gone {
             return Err(Failure::BrokenPipe);
@@ -96,7 +109,9 @@ impl Screen {
 
 /// Whether a saved path is worth a word: checkpoints are too many.
 fn is_checkpoint(path: &Path) -> bool {
-    path.parent().and_then(Path::file_name).is_some_and(|folder| folder == "checkpoints")
+    path.parent()
+        .and_then(Path::file_name)
+        .is_some_and(|folder| folder == "checkpoints")
 }
 
 /// Writes a text with a line end to standard output.

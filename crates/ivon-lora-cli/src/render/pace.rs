@@ -23,7 +23,13 @@ impl Pace {
     pub fn add(&mut self, step: &StepRecord) {
         let seconds = step.step_seconds.max(1e-9);
         let speed = step.tokens as f64 / seconds;
-        let mix = |average: f64, new: f64, first: bool| if first { new } else { average + NEWEST * (new - average) };
+        let mix = |average: f64, new: f64, first: bool| {
+            if first {
+                new
+            } else {
+                average + NEWEST * (new - average)
+            }
+        };
         let first = self.steps == 0;
         self.loss = mix(self.loss, step.loss, first);
         self.tokens_per_second = mix(self.tokens_per_second, speed, first);
@@ -46,10 +52,18 @@ mod tests {
     fn time_left_is_steps_left_at_the_mean_speed() {
         let mut pace = Pace::default();
         for (loss, step_seconds) in [(1.0, 1.0), (0.5, 3.0)] {
-            pace.add(&StepRecord { loss, step_seconds, tokens: 300, ..StepRecord::default() });
+            pace.add(&StepRecord {
+                loss,
+                step_seconds,
+                tokens: 300,
+                ..StepRecord::default()
+            });
         }
         assert_eq!(pace.left(10), Duration::from_secs(20));
-        assert!((pace.loss - 0.95).abs() < 1e-12 && (pace.tokens_per_second - 280.0).abs() < 1e-9, "{pace:?}");
+        assert!(
+            (pace.loss - 0.95).abs() < 1e-12 && (pace.tokens_per_second - 280.0).abs() < 1e-9,
+            "{pace:?}"
+        );
         assert_eq!(Pace::default().left(5), Duration::ZERO);
     }
 }

@@ -19,8 +19,23 @@ pub struct Ran {
     pub stderr: String,
 }
 
-const WORDS: [&str; 15] =
-    ["<unk>", "Negative", "Positive", "good", "bad", "film", "story", "the", "a", "was", "is", "Sentiment:", "Review:", "fine", "dull"];
+const WORDS: [&str; 15] = [
+    "<unk>",
+    "Negative",
+    "Positive",
+    "good",
+    "bad",
+    "film",
+    "story",
+    "the",
+    "a",
+    "was",
+    "is",
+    "Sentiment:",
+    "Review:",
+    "fine",
+    "dull",
+];
 
 fn golden() -> PathBuf {
     let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden");
@@ -29,7 +44,9 @@ fn golden() -> PathBuf {
 
 impl Place {
     pub fn new() -> Self {
-        let place = Self { folder: tempfile::tempdir().unwrap() };
+        let place = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
         place.add_model("model", "llama");
         place.write("data/train.jsonl", &rows("train", 40));
         place.write("data/test.jsonl", &rows("test", 12));
@@ -65,9 +82,17 @@ impl Place {
     pub fn add_model(&self, name: &str, golden_name: &str) {
         for file in ["config.json", "model.safetensors"] {
             fs::create_dir_all(self.path(name)).unwrap();
-            fs::copy(golden().join("tiny").join(golden_name).join(file), self.path(name).join(file)).unwrap();
+            fs::copy(
+                golden().join("tiny").join(golden_name).join(file),
+                self.path(name).join(file),
+            )
+            .unwrap();
         }
-        let vocabulary: serde_json::Map<String, Value> = WORDS.iter().enumerate().map(|(id, word)| (word.to_string(), json!(id))).collect();
+        let vocabulary: serde_json::Map<String, Value> = WORDS
+            .iter()
+            .enumerate()
+            .map(|(id, word)| (word.to_string(), json!(id)))
+            .collect();
         let tokenizer = json!({
             "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
             "pre_tokenizer": { "type": "WhitespaceSplit" }, "post_processor": null, "decoder": null,
@@ -79,8 +104,14 @@ impl Place {
     /// The program with arguments, in this folder, with nothing of the user's own settings.
     pub fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ivon-lora"));
-        command.args(arguments.split_whitespace()).current_dir(self.folder.path());
-        command.env_remove("RUST_BACKTRACE").env("HF_HUB_OFFLINE", "1").env("HF_HOME", self.path("hub")).stdin(Stdio::null());
+        command
+            .args(arguments.split_whitespace())
+            .current_dir(self.folder.path());
+        command
+            .env_remove("RUST_BACKTRACE")
+            .env("HF_HUB_OFFLINE", "1")
+            .env("HF_HOME", self.path("hub"))
+            .stdin(Stdio::null());
         command
     }
 
@@ -97,7 +128,11 @@ impl Place {
 impl Ran {
     pub fn of(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        Self { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 
     /// Checks that it ended well, and gives its standard output.
@@ -126,12 +161,18 @@ impl Ran {
     pub fn fails_with(self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, code, "{}", self.stderr);
         assert!(
-            self.stderr.contains("error: ") && !self.stderr.contains("internal error") && !self.stderr.contains("panicked"),
+            self.stderr.contains("error: ")
+                && !self.stderr.contains("internal error")
+                && !self.stderr.contains("panicked"),
             "{}",
             self.stderr
         );
         for part in parts {
-            assert!(self.stderr.contains(part), "`{part}` is not in: {}", self.stderr);
+            assert!(
+                self.stderr.contains(part),
+                "`{part}` is not in: {}",
+                self.stderr
+            );
         }
     }
 }

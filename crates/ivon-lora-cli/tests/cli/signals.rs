@@ -10,9 +10,17 @@ const LONG: &str = "train --model model --data data --task sst2 --out run --step
 
 /// Starts a long run and waits until it has taken a step.
 fn started(place: &Place, more: &str) -> Child {
-    let mut child = place.command(&format!("{LONG} {more}")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = place
+        .command(&format!("{LONG} {more}"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().starts_with("step ") || line_is_resumed(&place.path("run"))), "no step was taken");
+    assert!(
+        lines.any(|line| line.unwrap().starts_with("step ") || line_is_resumed(&place.path("run"))),
+        "no step was taken"
+    );
     // The rest of its words must not fill the pipe.
     std::thread::spawn(move || lines.for_each(drop));
     child
@@ -33,7 +41,11 @@ fn stop(mut child: Child, signal: i32) -> Option<i32> {
 fn a_signal_saves_and_the_run_can_be_resumed() {
     let place = Place::new();
     assert_eq!(stop(started(&place, ""), libc::SIGINT), Some(130));
-    let saved = || std::fs::read_dir(place.path("run/checkpoints")).unwrap().count();
+    let saved = || {
+        std::fs::read_dir(place.path("run/checkpoints"))
+            .unwrap()
+            .count()
+    };
     assert_eq!(saved(), 1);
     assert!(!exists(place.path("run/adapter")));
     assert_eq!(stop(started(&place, "--resume"), libc::SIGTERM), Some(143));
@@ -41,12 +53,12 @@ fn a_signal_saves_and_the_run_can_be_resumed() {
 }
 
 /// Training that a test waits for, long enough to be killed in, with a checkpoint every few steps.
-const WHOLE: &str =
-    "train --model model --data data --task sst2 --steps 400 --eval-interval 400 --checkpoint-interval 5 --samples 1 --threads 1 --quiet";
+const WHOLE: &str = "train --model model --data data --task sst2 --steps 400 --eval-interval 400 --checkpoint-interval 5 --samples 1 --threads 1 --quiet";
 
 /// `step-5`, and nothing behind it.
 fn is_complete(name: &str) -> bool {
-    name.strip_prefix("step-").is_some_and(|step| step.parse::<u64>().is_ok())
+    name.strip_prefix("step-")
+        .is_some_and(|step| step.parse::<u64>().is_ok())
 }
 
 #[test]
@@ -57,17 +69,30 @@ fn killed_at_random_moments_a_run_goes_on_from_its_newest_checkpoint_to_the_same
     let mut kills = 0;
     // Each try lives a little longer than the last one could, so that the run comes to its end.
     for attempt in 0..60 {
-        // Killed before its first checkpoint stood under its final name, a run has nothing to go on from, and is begun anew.
-        let complete = std::fs::read_dir(place.path("killed/checkpoints"))
-            .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| is_complete(&entry.file_name().to_string_lossy()))));
+        // Killed before its first checkpoint stood under its final name, a run has nothing to go on
+        // from, and is begun anew.
+        let complete =
+            std::fs::read_dir(place.path("killed/checkpoints")).is_ok_and(|mut entries| {
+                entries.any(|entry| {
+                    entry.is_ok_and(|entry| is_complete(&entry.file_name().to_string_lossy()))
+                })
+            });
         let resume = if complete { "--resume" } else { "" };
         if resume.is_empty() && exists(place.path("killed")) {
             std::fs::remove_dir_all(place.path("killed")).unwrap();
         }
-        let mut child =
-            place.command(&format!("{WHOLE} --out killed {resume}")).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        numbers = numbers.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(std::time::Duration::from_millis(60 + 25 * attempt + (numbers >> 33) % 120));
+        let mut child = place
+            .command(&format!("{WHOLE} --out killed {resume}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        numbers = numbers
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        std::thread::sleep(std::time::Duration::from_millis(
+            60 + 25 * attempt + (numbers >> 33) % 120,
+        ));
         if let Some(status) = child.try_wait().unwrap() {
             let mut said = String::new();
             std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
@@ -78,8 +103,13 @@ fn killed_at_random_moments_a_run_goes_on_from_its_newest_checkpoint_to_the_same
         kills += 1;
     }
     assert!(kills > 0, "the run was over before it could be killed");
-    for file in ["adapter/adapter_model.safetensors", "adapter/posterior.safetensors", "evaluation.json"] {
-        let [whole, killed] = ["whole", "killed"].map(|run| std::fs::read(place.path(&format!("{run}/{file}"))).unwrap());
+    for file in [
+        "adapter/adapter_model.safetensors",
+        "adapter/posterior.safetensors",
+        "evaluation.json",
+    ] {
+        let [whole, killed] = ["whole", "killed"]
+            .map(|run| std::fs::read(place.path(&format!("{run}/{file}"))).unwrap());
         assert!(whole == killed, "{file} differs after {kills} kills");
     }
 }
@@ -116,27 +146,60 @@ fn a_signal_stops_all_runs_of_a_comparison_and_each_of_them_goes_on() {
     let cells = ["adamw", "ivon"].map(|name| place.path(&format!("compared/cells/films/{name}/1")));
     let newest = || {
         cells.clone().map(|cell| {
-            let names = std::fs::read_dir(cell.join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name());
-            names.filter_map(|name| name.to_string_lossy().strip_prefix("step-")?.parse::<u64>().ok()).max().unwrap()
+            let names = std::fs::read_dir(cell.join("checkpoints"))
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name());
+            names
+                .filter_map(|name| {
+                    name.to_string_lossy()
+                        .strip_prefix("step-")?
+                        .parse::<u64>()
+                        .ok()
+                })
+                .max()
+                .unwrap()
         })
     };
     let mut before = [0, 0];
     for _ in 0..2 {
-        let mut child = place.command("compare comparison.toml --threads 1").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-        let begun = lines.by_ref().filter(|line| line.starts_with("films, ") && line.ends_with(", seed 1")).take(2).count();
+        let mut child = place
+            .command("compare comparison.toml --threads 1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap())
+            .lines()
+            .map(Result::unwrap);
+        let begun = lines
+            .by_ref()
+            .filter(|line| line.starts_with("films, ") && line.ends_with(", seed 1"))
+            .take(2)
+            .count();
         assert_eq!(begun, 2);
         std::thread::spawn(move || lines.for_each(drop));
         // Until both have taken a step more than was saved.
-        let steps =
-            |cell: &std::path::PathBuf| std::fs::read_to_string(cell.join("metrics.jsonl")).map_or(0, |text| text.lines().count() as u64);
-        while cells.iter().zip(before).any(|(cell, before)| steps(cell) <= before) {
+        let steps = |cell: &std::path::PathBuf| {
+            std::fs::read_to_string(cell.join("metrics.jsonl"))
+                .map_or(0, |text| text.lines().count() as u64)
+        };
+        while cells
+            .iter()
+            .zip(before)
+            .any(|(cell, before)| steps(cell) <= before)
+        {
             assert!(child.try_wait().unwrap().is_none());
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         assert_eq!(stop(child, libc::SIGINT), Some(130));
         let after = newest();
-        assert!(after.iter().zip(before).all(|(after, before)| *after > before), "{before:?} {after:?}");
+        assert!(
+            after
+                .iter()
+                .zip(before)
+                .all(|(after, before)| *after > before),
+            "{before:?} {after:?}"
+        );
         before = after;
     }
 }

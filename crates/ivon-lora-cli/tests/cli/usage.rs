@@ -27,16 +27,35 @@ fn help_and_version_go_to_standard_output() {
     ] {
         assert!(help.contains(command), "{command}");
     }
-    assert_eq!(place.run("--version").ok(), format!("ivon-lora {}\n", env!("CARGO_PKG_VERSION")));
-    assert!(place.run("train --help").ok().contains("--posterior-sd <X>"));
-    assert!(place.run("data preview --help").ok().contains("-k, --count <N>"));
+    assert_eq!(
+        place.run("--version").ok(),
+        format!("ivon-lora {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    assert!(
+        place
+            .run("train --help")
+            .ok()
+            .contains("--posterior-sd <X>")
+    );
+    assert!(
+        place
+            .run("data preview --help")
+            .ok()
+            .contains("-k, --count <N>")
+    );
 }
 
 #[test]
 fn what_is_mistyped_is_named_with_what_may_be_meant() {
     let place = Place::new();
-    place.run("trian").fails(2, "error: unknown command `trian`\n\nhint: did you mean `train`?");
-    place.run("train --learning-rat 1").fails(2, "error: unknown argument `--learning-rat`\n\nhint: did you mean `--learning-rate`?");
+    place.run("trian").fails(
+        2,
+        "error: unknown command `trian`\n\nhint: did you mean `train`?",
+    );
+    place.run("train --learning-rat 1").fails(
+        2,
+        "error: unknown argument `--learning-rat`\n\nhint: did you mean `--learning-rate`?",
+    );
     place.run("train --optimizer ivan").fails(
         2,
         "error: `--optimizer` is `ivan`, expected one of `ivon`, `adamw`, `mc-dropout`, `swag`, `laplace`, `tfb`, `blob`, `scalabl`, `clora`, \
@@ -79,30 +98,60 @@ fn a_flag_of_another_optimizer_is_refused() {
 #[test]
 fn init_writes_a_file_that_a_dry_run_resolves_and_flags_override() {
     let place = Place::new();
-    assert_eq!(place.run("init --model model --data data --task sst2 --out run.toml").ok(), "");
-    place.run("init --out run.toml").fails(6, "error: `run.toml` already exists\n\nhint: remove it, or name another with `--out`");
-    let resolved = place.run("train --config run.toml --steps 7 --posterior-sd 0.01 --dry-run").ok();
-    for line in ["steps = 7", "posterior_sd = 0.01", "path = \"model\"", "path = \"data\"", "task = \"sst2\"", "out = \"runs/sst2-ivon-0\""]
-    {
+    assert_eq!(
+        place
+            .run("init --model model --data data --task sst2 --out run.toml")
+            .ok(),
+        ""
+    );
+    place.run("init --out run.toml").fails(
+        6,
+        "error: `run.toml` already exists\n\nhint: remove it, or name another with `--out`",
+    );
+    let resolved = place
+        .run("train --config run.toml --steps 7 --posterior-sd 0.01 --dry-run")
+        .ok();
+    for line in [
+        "steps = 7",
+        "posterior_sd = 0.01",
+        "path = \"model\"",
+        "path = \"data\"",
+        "task = \"sst2\"",
+        "out = \"runs/sst2-ivon-0\"",
+    ] {
         assert!(resolved.lines().any(|found| found == line), "{line}");
     }
     // What was resolved resolves to itself.
     place.write("resolved.toml", &resolved);
-    assert_eq!(place.run("train --config resolved.toml --dry-run").ok(), resolved);
+    assert_eq!(
+        place.run("train --config resolved.toml --dry-run").ok(),
+        resolved
+    );
 }
 
 #[test]
 fn completions_are_written_for_each_shell() {
     let place = Place::new();
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        assert!(place.run(&format!("completions {shell}")).ok().contains("ivon-lora"), "{shell}");
+        assert!(
+            place
+                .run(&format!("completions {shell}"))
+                .ok()
+                .contains("ivon-lora"),
+            "{shell}"
+        );
     }
 }
 
 #[test]
 fn a_reader_who_leaves_early_is_no_error() {
     let place = Place::new();
-    let mut child = place.command("completions zsh").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = place
+        .command("completions zsh")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let ran = Ran::of(child.wait_with_output().unwrap());
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
@@ -111,11 +160,19 @@ fn a_reader_who_leaves_early_is_no_error() {
 #[test]
 fn a_full_device_under_standard_output_is_an_error() {
     let place = Place::new();
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
     let output = place.command("init").stdout(full).output().unwrap();
     let ran = Ran::of(output);
     assert_eq!(ran.code, 6);
-    assert!(ran.stderr.starts_with("error: could not write to standard output: No space left on device"), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .starts_with("error: could not write to standard output: No space left on device"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

@@ -8,14 +8,20 @@ use serde_json::Value;
 use crate::helpers::{Place, Ran, exists};
 
 fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
+        .collect()
 }
 
 #[test]
 fn a_run_leaves_its_files_and_prints_its_scores() {
     let place = Place::new();
     let ran = place.train("");
-    assert!(ran.stderr.contains("step 6 of 6: loss ") && ran.stderr.contains("wrote run/adapter\n"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("step 6 of 6: loss ") && ran.stderr.contains("wrote run/adapter\n"),
+        "{}",
+        ran.stderr
+    );
     let out = ran.ok();
     assert!(
         out.starts_with("test (12 examples, of test.jsonl)\n")
@@ -23,9 +29,14 @@ fn a_run_leaves_its_files_and_prints_its_scores() {
             && out.ends_with("the adapter is in run/adapter\n"),
         "{out}"
     );
-    for file in
-        ["run.toml", "metrics.jsonl", "evaluation.json", "predictions.jsonl", "adapter/posterior.safetensors", "adapter/ivon_lora.json"]
-    {
+    for file in [
+        "run.toml",
+        "metrics.jsonl",
+        "evaluation.json",
+        "predictions.jsonl",
+        "adapter/posterior.safetensors",
+        "adapter/ivon_lora.json",
+    ] {
         assert!(exists(place.path("run").join(file)), "{file}");
     }
 }
@@ -40,7 +51,10 @@ fn json_is_one_object_a_line_and_nothing_else() {
     assert_eq!((of("step"), of("trained")), (6, 1));
     assert!(of("note") > 0 && of("evaluation") > 0 && of("saved") > 0);
     let last = events.last().unwrap();
-    assert_eq!((last["event"].as_str(), last["evaluation"]["n"].as_u64()), (Some("trained"), Some(12)));
+    assert_eq!(
+        (last["event"].as_str(), last["evaluation"]["n"].as_u64()),
+        (Some("trained"), Some(12))
+    );
 }
 
 #[test]
@@ -55,8 +69,14 @@ fn quiet_says_nothing_but_the_result() {
 fn the_task_is_told_by_the_data_where_none_is_named() {
     let place = Place::new();
     std::fs::rename(place.path("data"), place.path("sst2")).unwrap();
-    let ran = place.run("train --model model --data sst2 --out run --steps 2 --samples 1 --threads 1");
-    assert!(ran.stderr.starts_with("task: sst2, told by the data; name another with --task\n"), "{}", ran.stderr);
+    let ran =
+        place.run("train --model model --data sst2 --out run --steps 2 --samples 1 --threads 1");
+    assert!(
+        ran.stderr
+            .starts_with("task: sst2, told by the data; name another with --task\n"),
+        "{}",
+        ran.stderr
+    );
     ran.ok();
 }
 
@@ -64,65 +84,178 @@ fn the_task_is_told_by_the_data_where_none_is_named() {
 fn an_adapter_and_its_base_are_enough_to_evaluate() {
     let place = Place::new();
     place.train("").ok();
-    let out = place.run("evaluate --model model --adapter run/adapter --data data --out again --quiet").ok();
+    let out = place
+        .run("evaluate --model model --adapter run/adapter --data data --out again --quiet")
+        .ok();
     assert!(out.starts_with("test (12 examples)\n"), "{out}");
-    let (before, after) = (place.json("run/evaluation.json"), place.json("again/evaluation.json"));
-    assert_eq!((&before["mean"], &before["samples"]), (&after["mean"], &after["samples"]));
-    assert_eq!(place.read("run/predictions.jsonl"), place.read("again/predictions.jsonl"));
+    let (before, after) = (
+        place.json("run/evaluation.json"),
+        place.json("again/evaluation.json"),
+    );
+    assert_eq!(
+        (&before["mean"], &before["samples"]),
+        (&after["mean"], &after["samples"])
+    );
+    assert_eq!(
+        place.read("run/predictions.jsonl"),
+        place.read("again/predictions.jsonl")
+    );
     let out = place.run("evaluate --model model --adapter run/adapter --data data --split train --samples 1 --eval-limit 5 --json").ok();
     let last = lines(&out).pop().unwrap();
-    assert_eq!((&last["event"], &last["split"], &last["n"]), (&"evaluated".into(), &"train".into(), &5.into()));
+    assert_eq!(
+        (&last["event"], &last["split"], &last["n"]),
+        (&"evaluated".into(), &"train".into(), &5.into())
+    );
 }
 
 #[test]
 fn every_method_trains_and_its_folder_predicts_what_the_run_predicted() {
     let place = Place::with_calibrate();
-    for name in ["ivon", "adamw", "mc-dropout", "swag", "laplace", "tfb", "blob", "scalabl", "clora", "ensemble", "adamw-noise"] {
+    for name in [
+        "ivon",
+        "adamw",
+        "mc-dropout",
+        "swag",
+        "laplace",
+        "tfb",
+        "blob",
+        "scalabl",
+        "clora",
+        "ensemble",
+        "adamw-noise",
+    ] {
         let run = format!("run-{name}");
-        let train = format!("train --model model --data data --task sst2 --out {run} --steps 6 --samples 2 --threads 1 --quiet");
-        place.run(&format!("{train} --optimizer {name} --learning-rate 0.01 --choose-scale")).ok();
-        assert_eq!(exists(place.path(&run).join("members/2/metrics.jsonl")), name == "ensemble");
-        assert_eq!(exists(place.path(&run).join("adapter/posterior.safetensors")), name != "adamw");
-        let again = place.run(&format!("predict --model model --adapter {run}/adapter --data data --quiet")).ok();
-        assert_eq!(again, place.read(&format!("{run}/predictions.jsonl")), "{name}");
+        let train = format!(
+            "train --model model --data data --task sst2 --out {run} --steps 6 --samples 2 --threads 1 --quiet"
+        );
+        place
+            .run(&format!(
+                "{train} --optimizer {name} --learning-rate 0.01 --choose-scale"
+            ))
+            .ok();
+        assert_eq!(
+            exists(place.path(&run).join("members/2/metrics.jsonl")),
+            name == "ensemble"
+        );
+        assert_eq!(
+            exists(place.path(&run).join("adapter/posterior.safetensors")),
+            name != "adamw"
+        );
+        let again = place
+            .run(&format!(
+                "predict --model model --adapter {run}/adapter --data data --quiet"
+            ))
+            .ok();
+        assert_eq!(
+            again,
+            place.read(&format!("{run}/predictions.jsonl")),
+            "{name}"
+        );
         let evaluation = place.json(&format!("{run}/evaluation.json"));
-        assert_eq!(evaluation["samples"].as_array().unwrap().len(), if name == "adamw" { 0 } else { 2 }, "{name}");
-        assert!(evaluation["at_temperature"]["temperatures"]["mean"].as_f64().unwrap() > 0.0, "{name}");
+        assert_eq!(
+            evaluation["samples"].as_array().unwrap().len(),
+            if name == "adamw" { 0 } else { 2 },
+            "{name}"
+        );
+        assert!(
+            evaluation["at_temperature"]["temperatures"]["mean"]
+                .as_f64()
+                .unwrap()
+                > 0.0,
+            "{name}"
+        );
         let cost = place.json(&format!("{run}/cost.json"));
-        assert!(cost["training_seconds"].as_f64().unwrap() > 0.0 && cost["prediction_seconds"].as_f64().unwrap() > 0.0, "{name}");
+        assert!(
+            cost["training_seconds"].as_f64().unwrap() > 0.0
+                && cost["prediction_seconds"].as_f64().unwrap() > 0.0,
+            "{name}"
+        );
         let seen = place.run(&format!("inspect adapter {run}/adapter")).ok();
-        assert!(seen.contains(if name == "adamw" { "none: a point estimate" } else { name }), "{seen}");
+        assert!(
+            seen.contains(if name == "adamw" {
+                "none: a point estimate"
+            } else {
+                name
+            }),
+            "{seen}"
+        );
         let page = place.read(&format!("{run}/report.html"));
-        assert_eq!(page.contains("It is a point estimate: there is no posterior."), name == "adamw", "{name}");
-        assert_eq!(page.contains("The posterior is "), name != "adamw", "{name}");
+        assert_eq!(
+            page.contains("It is a point estimate: there is no posterior."),
+            name == "adamw",
+            "{name}"
+        );
+        assert_eq!(
+            page.contains("The posterior is "),
+            name != "adamw",
+            "{name}"
+        );
     }
     let refused = "error: the adapter predicts a matrix between A and B from each input (C-LoRA): there is no W + s B A to merge";
-    place.run("merge --model model --adapter run-clora/adapter --out merged").fails_with(4, &[refused, "ivon-lora predict"]);
-    assert!(place.read("run-clora/adapter/README.md").contains("It cannot be merged."));
+    place
+        .run("merge --model model --adapter run-clora/adapter --out merged")
+        .fails_with(4, &[refused, "ivon-lora predict"]);
+    assert!(
+        place
+            .read("run-clora/adapter/README.md")
+            .contains("It cannot be merged.")
+    );
 }
 
 #[test]
 fn a_method_is_fitted_to_an_adapter_that_is_there_as_if_it_had_trained_it() {
     let place = Place::new();
-    let command = "train --model model --data data --task sst2 --samples 2 --threads 1 --quiet --rank 2";
-    place.run(&format!("{command} --optimizer adamw --steps 6 --out base")).ok();
-    place.run(&format!("{command} --optimizer laplace --steps 6 --out whole")).ok();
+    let command =
+        "train --model model --data data --task sst2 --samples 2 --threads 1 --quiet --rank 2";
+    place
+        .run(&format!("{command} --optimizer adamw --steps 6 --out base"))
+        .ok();
+    place
+        .run(&format!(
+            "{command} --optimizer laplace --steps 6 --out whole"
+        ))
+        .ok();
     // Rank and targets are those of the folder, whatever the flags say.
-    let fit = format!("{} --adapter base/adapter --steps 0", command.replace(" --rank 2", ""));
-    let out = place.run(&format!("{fit} --optimizer laplace --out fitted")).ok();
-    assert!(out.ends_with("\n0 steps; the adapter is in fitted/adapter\n"), "{out}");
-    assert_eq!(place.read("fitted/predictions.jsonl"), place.read("whole/predictions.jsonl"));
+    let fit = format!(
+        "{} --adapter base/adapter --steps 0",
+        command.replace(" --rank 2", "")
+    );
+    let out = place
+        .run(&format!("{fit} --optimizer laplace --out fitted"))
+        .ok();
+    assert!(
+        out.ends_with("\n0 steps; the adapter is in fitted/adapter\n"),
+        "{out}"
+    );
+    assert_eq!(
+        place.read("fitted/predictions.jsonl"),
+        place.read("whole/predictions.jsonl")
+    );
     assert_eq!(place.json("fitted/cost.json")["training_seconds"], 0.0);
-    place.run("evaluate --model model --adapter fitted/adapter --data data --out again --quiet").ok();
-    assert_eq!(place.read("again/predictions.jsonl"), place.read("whole/predictions.jsonl"));
-    place.run(&format!("{fit} --optimizer laplace --out fitted --resume")).ok();
+    place
+        .run("evaluate --model model --adapter fitted/adapter --data data --out again --quiet")
+        .ok();
+    assert_eq!(
+        place.read("again/predictions.jsonl"),
+        place.read("whole/predictions.jsonl")
+    );
+    place
+        .run(&format!("{fit} --optimizer laplace --out fitted --resume"))
+        .ok();
     place
         .run(&format!("{fit} --optimizer swag --out other"))
         .fails_with(2, &["`steps` is 0 and the posterior of `swag` comes from its steps, expected at least 1", "hint: without a step"]);
-    place.run(&format!("{command} --optimizer tfb --steps 0 --out other")).fails_with(2, &["no adapter is named"]);
     place
-        .run(&format!("{fit} --optimizer mc-dropout --dropout 0 --out other"))
-        .fails_with(2, &["`dropout` is `0`, expected above 0 and below 1 for the method `mc-dropout`"]);
+        .run(&format!("{command} --optimizer tfb --steps 0 --out other"))
+        .fails_with(2, &["no adapter is named"]);
+    place
+        .run(&format!(
+            "{fit} --optimizer mc-dropout --dropout 0 --out other"
+        ))
+        .fails_with(
+            2,
+            &["`dropout` is `0`, expected above 0 and below 1 for the method `mc-dropout`"],
+        );
 }
 
 #[test]
@@ -131,8 +264,18 @@ fn prompts_and_rows_are_answered_a_line_each() {
     place.train("").ok();
     let with_input = |input: &str| {
         let mut command = place.command("predict --model model --adapter run/adapter");
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
         lines(&Ran::of(child.wait_with_output().unwrap()).ok())
     };
     let prompts = with_input("the film was bad Sentiment:\nthe story is good Sentiment:\n");
@@ -140,16 +283,31 @@ fn prompts_and_rows_are_answered_a_line_each() {
     for line in &prompts {
         assert!(["Negative", "Positive"].contains(&line["answer"].as_str().unwrap()));
         assert!(["mean", "samples"].contains(&line["answered_with"].as_str().unwrap()));
-        for key in ["probabilities_at_mean", "probabilities", "confidence", "entropy", "mutual_information"] {
+        for key in [
+            "probabilities_at_mean",
+            "probabilities",
+            "confidence",
+            "entropy",
+            "mutual_information",
+        ] {
             assert!(!line[key].is_null(), "{key}");
         }
     }
     let rows = with_input("{\"id\": \"mine\", \"text\": \"the film was bad\"}\n");
     assert_eq!((rows.len(), rows[0]["id"].as_str()), (1, Some("mine")));
     // The same rows give what the run itself wrote.
-    let from_file = place.run("predict --model model --adapter run/adapter --data data --quiet").ok();
+    let from_file = place
+        .run("predict --model model --adapter run/adapter --data data --quiet")
+        .ok();
     assert_eq!(from_file, place.read("run/predictions.jsonl"));
-    assert_eq!(place.run("predict --model model --adapter run/adapter --data data --out lines.jsonl --quiet").ok(), "");
+    assert_eq!(
+        place
+            .run(
+                "predict --model model --adapter run/adapter --data data --out lines.jsonl --quiet"
+            )
+            .ok(),
+        ""
+    );
     assert_eq!(place.read("lines.jsonl"), from_file);
 }
 
@@ -157,17 +315,36 @@ fn prompts_and_rows_are_answered_a_line_each() {
 fn a_merged_model_needs_no_adapter() {
     let place = Place::new();
     place.train("").ok();
-    let said = place.run("merge --model model --adapter run/adapter --out merged --precision f32").ok();
-    assert!(said.starts_with("wrote merged: 30 tensors (117.6 kB), 6 of them changed by the adapter, by at most "), "{said}");
+    let said = place
+        .run("merge --model model --adapter run/adapter --out merged --precision f32")
+        .ok();
+    assert!(
+        said.starts_with(
+            "wrote merged: 30 tensors (117.6 kB), 6 of them changed by the adapter, by at most "
+        ),
+        "{said}"
+    );
     assert!(exists(place.path("merged/tokenizer.json")));
     let seen: Value = serde_json::from_str(&place.run("inspect model merged --json").ok()).unwrap();
-    assert_eq!((seen["config"]["model_type"].as_str(), seen["parameters"].as_u64()), (Some("llama"), Some(29408)));
+    assert_eq!(
+        (
+            seen["config"]["model_type"].as_str(),
+            seen["parameters"].as_u64()
+        ),
+        (Some("llama"), Some(29408))
+    );
     place
         .run("merge --model model --adapter run/adapter --out merged")
-        .fails(6, "error: `merged` already exists\n\nhint: remove it, or name another with `--out`");
+        .fails(
+            6,
+            "error: `merged` already exists\n\nhint: remove it, or name another with `--out`",
+        );
     place
         .run("merge --model model --adapter run/adapter --out other --precision int8")
-        .fails(2, "error: `--precision` is `int8`, expected one of `f32`, `f16`, `bf16`");
+        .fails(
+            2,
+            "error: `--precision` is `int8`, expected one of `f32`, `f16`, `bf16`",
+        );
 }
 
 #[test]
@@ -217,7 +394,14 @@ fn inspect_tells_what_is_in_an_adapter_and_a_run() {
         assert!(adapter.contains(part), "{part}: {adapter}");
     }
     // σ₀ = 1/√(10⁶ · 10⁻³) = 0.0316, from which six steps hardly move the median.
-    assert_eq!(adapter.lines().filter(|line| line.contains("  3.16e-2  ") || line.contains("  3.17e-2  ")).count(), 3, "{adapter}");
+    assert_eq!(
+        adapter
+            .lines()
+            .filter(|line| line.contains("  3.16e-2  ") || line.contains("  3.17e-2  "))
+            .count(),
+        3,
+        "{adapter}"
+    );
     let run = place.run("inspect run run").ok();
     for part in [
         "model      model\n",
@@ -231,26 +415,42 @@ fn inspect_tells_what_is_in_an_adapter_and_a_run() {
         assert!(run.contains(part), "{part}: {run}");
     }
     let json: Value = serde_json::from_str(&place.run("inspect run run --json").ok()).unwrap();
-    assert_eq!((json["last_step"]["step"].as_u64(), json["evaluation"]["n"].as_u64()), (Some(6), Some(12)));
+    assert_eq!(
+        (
+            json["last_step"]["step"].as_u64(),
+            json["evaluation"]["n"].as_u64()
+        ),
+        (Some(6), Some(12))
+    );
 }
 
 #[test]
 fn a_preview_shows_what_the_model_reads() {
     let place = Place::new();
-    let seen = place.run("data preview --model model --data data --task sst2 --role test -k 1").ok();
+    let seen = place
+        .run("data preview --model model --data data --task sst2 --role test -k 1")
+        .ok();
     let expected = "\
 test-0
   prompt  Is the sentiment of this review Negative or Positive? Review: the film was bad test 0 Sentiment:
   tokens  0:\"<unk>\" 7:\"the\" ";
     assert!(
-        seen.starts_with(expected) && seen.ends_with("labels     0 Negative: 6, 1 Positive: 6\nshortened  0\nleft out   0\n"),
+        seen.starts_with(expected)
+            && seen
+                .ends_with("labels     0 Negative: 6, 1 Positive: 6\nshortened  0\nleft out   0\n"),
         "{seen}"
     );
-    let json: Value = serde_json::from_str(&place.run("data preview --model model --data data --task sst2 --json").ok()).unwrap();
+    let json: Value = serde_json::from_str(
+        &place
+            .run("data preview --model model --data data --task sst2 --json")
+            .ok(),
+    )
+    .unwrap();
     assert_eq!(json["examples"].as_array().unwrap().len(), 3);
-    place
-        .run("data preview --data data")
-        .fails(2, "error: no model is named\n\nhint: its tokenizer reads the prompts: name it with `--model`");
+    place.run("data preview --data data").fails(
+        2,
+        "error: no model is named\n\nhint: its tokenizer reads the prompts: name it with `--model`",
+    );
 }
 
 #[test]
@@ -258,24 +458,45 @@ fn a_chat_template_of_a_file_is_kept_with_the_adapter() {
     let place = Place::new();
     let template = "{% for m in messages %}Review: {{ m.content }} good{% endfor %}";
     place.write("chat.jinja", template);
-    let preview = place.run("data preview --model model --data data --task sst2 --chat-template=chat.jinja -k 1").ok();
-    assert!(preview.contains("  prompt  Review: Is the sentiment") && preview.contains("Sentiment: good\n"), "{preview}");
+    let preview = place
+        .run("data preview --model model --data data --task sst2 --chat-template=chat.jinja -k 1")
+        .ok();
+    assert!(
+        preview.contains("  prompt  Review: Is the sentiment")
+            && preview.contains("Sentiment: good\n"),
+        "{preview}"
+    );
     place.train("--chat-template=chat.jinja").ok();
-    assert!(place.read("run/run.toml").contains("chat_template = \"chat.jinja\""));
+    assert!(
+        place
+            .read("run/run.toml")
+            .contains("chat_template = \"chat.jinja\"")
+    );
     let kept = place.json("run/adapter/ivon_lora.json");
-    assert_eq!((&kept["chat_template"], kept["chat_template_text"].as_str()), (&true.into(), Some(template)));
+    assert_eq!(
+        (&kept["chat_template"], kept["chat_template_text"].as_str()),
+        (&true.into(), Some(template))
+    );
 
     // The text is used, not the file.
     std::fs::rename(place.path("chat.jinja"), place.path("moved.jinja")).unwrap();
-    place.run("evaluate --model model --adapter run/adapter --data data --out again --quiet").ok();
-    assert_eq!(place.read("run/predictions.jsonl"), place.read("again/predictions.jsonl"));
+    place
+        .run("evaluate --model model --adapter run/adapter --data data --out again --quiet")
+        .ok();
+    assert_eq!(
+        place.read("run/predictions.jsonl"),
+        place.read("again/predictions.jsonl")
+    );
 
     // An adapter that says nothing of a template is asked with that of the flag.
     std::fs::remove_file(place.path("run/adapter/ivon_lora.json")).unwrap();
     let asked = "evaluate --model model --adapter run/adapter --data data --task sst2 --samples 0 --quiet --out";
-    place.run(&format!("{asked} with --chat-template=moved.jinja")).ok();
+    place
+        .run(&format!("{asked} with --chat-template=moved.jinja"))
+        .ok();
     place.run(&format!("{asked} without")).ok();
-    let mean = |folder: &str| place.json(&format!("{folder}/evaluation.json"))["mean"]["nll"].as_f64();
+    let mean =
+        |folder: &str| place.json(&format!("{folder}/evaluation.json"))["mean"]["nll"].as_f64();
     assert_eq!(mean("with"), mean("again"));
     assert_ne!(mean("without"), mean("again"));
 }
@@ -284,25 +505,55 @@ fn a_chat_template_of_a_file_is_kept_with_the_adapter() {
 fn a_chat_template_is_looked_at_before_work_begins() {
     let place = Place::new();
     let hint = "\n\nhint: leave `--chat-template` off, ";
-    place.train("--chat-template").fails_with(3, &["error: the model's tokenizer has no chat template", hint]);
+    place.train("--chat-template").fails_with(
+        3,
+        &["error: the model's tokenizer has no chat template", hint],
+    );
     place.write("broken.jinja", "{% if %}");
-    place.train("--chat-template=broken.jinja").fails_with(3, &["error: the chat template failed: syntax error", hint]);
+    place
+        .train("--chat-template=broken.jinja")
+        .fails_with(3, &["error: the chat template failed: syntax error", hint]);
     place.write("endless.jinja", "{{ 'a' * 10**9 }}");
-    let parts = ["error: the chat template failed: it takes more steps, or makes more text, than a prompt needs", hint];
-    place.run("train --model model --data data --task sst2 --out other --chat-template=endless.jinja").fails_with(3, &parts);
-    assert!(place.train("--chat-template=none.jinja").stderr.contains("`none.jinja`"));
+    let parts = [
+        "error: the chat template failed: it takes more steps, or makes more text, than a prompt needs",
+        hint,
+    ];
+    place
+        .run(
+            "train --model model --data data --task sst2 --out other --chat-template=endless.jinja",
+        )
+        .fails_with(3, &parts);
+    assert!(
+        place
+            .train("--chat-template=none.jinja")
+            .stderr
+            .contains("`none.jinja`")
+    );
 }
 
 #[test]
 fn without_model_and_data_the_toy_is_trained_by_both_optimizers() {
     let place = Place::new();
     let ran = place.run("train --steps 2 --samples 1 --train-limit 20 --eval-limit 20 --threads 1");
-    assert!(ran.stderr.starts_with("no model and no data are named: training the built-in toy\n"), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .starts_with("no model and no data are named: training the built-in toy\n"),
+        "{}",
+        ran.stderr
+    );
     let out = ran.ok();
-    for part in ["built-in toy, 20 made-up questions", "\nIVON, mean ", "\nIVON, 1 samples ", "\nAdamW ", "--model HuggingFaceTB/"] {
+    for part in [
+        "built-in toy, 20 made-up questions",
+        "\nIVON, mean ",
+        "\nIVON, 1 samples ",
+        "\nAdamW ",
+        "--model HuggingFaceTB/",
+    ] {
         assert!(out.contains(part), "{part}: {out}");
     }
-    assert!(exists(place.path("runs/toy/ivon/adapter")) && exists(place.path("runs/toy/adamw/adapter")));
+    assert!(
+        exists(place.path("runs/toy/ivon/adapter")) && exists(place.path("runs/toy/adamw/adapter"))
+    );
     // A second try shall not meet an error, and one optimizer can be asked for alone.
     place.run("train --optimizer adamw --steps 2 --train-limit 20 --eval-limit 20 --threads 1 --quiet").ok();
     assert!(exists(place.path("runs/toy-2/adamw")) && !exists(place.path("runs/toy-2/ivon")));

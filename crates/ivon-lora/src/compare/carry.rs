@@ -58,9 +58,14 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// What it is judged by: the lower NLL, since the run that follows predicts with whichever is better.
+    /// What it is judged by: the lower NLL, since the run that follows predicts with whichever is
+    /// better.
     pub fn nll(&self) -> Option<f64> {
-        [self.nll_mean, self.nll_samples].into_iter().flatten().filter(|nll| nll.is_finite()).reduce(f64::min)
+        [self.nll_mean, self.nll_samples]
+            .into_iter()
+            .flatten()
+            .filter(|nll| nll.is_finite())
+            .reduce(f64::min)
     }
 }
 
@@ -73,28 +78,60 @@ pub struct FailedCell {
     pub reason: String,
 }
 
-/// Makes what is not made yet, and the table of all. `watch` hears what happens and says whether to go on.
+/// Makes what is not made yet, and the table of all. `watch` hears what happens and says whether to
+/// go on.
 ///
 /// # Errors
-/// Whatever is wrong with a task's rows, or a file of the comparison itself; a run that fails is no error but a [`FailedCell`].
-pub fn compare(config: &CompareConfig, watch: &mut dyn FnMut(RunEvent<'_>) -> bool) -> Result<Comparison, CompareError> {
+/// Whatever is wrong with a task's rows, or a file of the comparison itself; a run that fails is no
+/// error but a [`FailedCell`].
+pub fn compare(
+    config: &CompareConfig,
+    watch: &mut dyn FnMut(RunEvent<'_>) -> bool,
+) -> Result<Comparison, CompareError> {
     files::create_folder(&config.out)?;
-    let tasks = config.tasks.iter().map(|entry| LoadedTask::load(config, entry)).collect::<Result<Vec<_>, _>>()?;
+    let tasks = config
+        .tasks
+        .iter()
+        .map(|entry| LoadedTask::load(config, entry))
+        .collect::<Result<Vec<_>, _>>()?;
     for task in &tasks {
         // What became of the rows is said once for all runs of a task.
-        task.dataset.report.notes.iter().for_each(|note| _ = watch(RunEvent::Note(format!("{}: {note}", task.entry.name))));
+        task.dataset
+            .report
+            .notes
+            .iter()
+            .for_each(|note| _ = watch(RunEvent::Note(format!("{}: {note}", task.entry.name))));
     }
     // What all of it needs is worked out only where it matters here.
-    let at_once = if config.jobs > 1 { plan(config)?.at_once } else { 1 };
-    let mut work = Work { config, watch, at_once, trials: Vec::new(), failed: Vec::new(), is_interrupted: false };
+    let at_once = if config.jobs > 1 {
+        plan(config)?.at_once
+    } else {
+        1
+    };
+    let mut work = Work {
+        config,
+        watch,
+        at_once,
+        trials: Vec::new(),
+        failed: Vec::new(),
+        is_interrupted: false,
+    };
     for task in &tasks {
         work.tune(task);
         work.write_trials()?;
         work.cells(task);
     }
-    let rows = tasks.iter().map(|task| work.rows(task)).collect::<Result<Vec<_>, _>>()?;
+    let rows = tasks
+        .iter()
+        .map(|task| work.rows(task))
+        .collect::<Result<Vec<_>, _>>()?;
     let table = ComparisonTable::new(&rows);
-    Ok(Comparison { table, trials: work.trials, failed: work.failed, is_interrupted: work.is_interrupted })
+    Ok(Comparison {
+        table,
+        trials: work.trials,
+        failed: work.failed,
+        is_interrupted: work.is_interrupted,
+    })
 }
 
 struct Work<'a> {
@@ -126,7 +163,11 @@ impl Work<'_> {
                     task: task.entry.name.clone(),
                     method: method.name.clone(),
                     trial,
-                    settings: trial_settings(method, self.config.tuning.as_ref().map_or(0, |tuning| tuning.seed), u64::from(trial)),
+                    settings: trial_settings(
+                        method,
+                        self.config.tuning.as_ref().map_or(0, |tuning| tuning.seed),
+                        u64::from(trial),
+                    ),
                     nll_mean: None,
                     nll_samples: None,
                     error: None,
@@ -145,7 +186,10 @@ impl Work<'_> {
                 Outcome::Failed(reason) => entry.error = Some(reason),
                 // It may yet be the best: nothing is chosen without it.
                 Outcome::Elsewhere(reason) => {
-                    self.failed.push(FailedCell { name: job.name.clone(), reason });
+                    self.failed.push(FailedCell {
+                        name: job.name.clone(),
+                        reason,
+                    });
                     continue;
                 }
                 Outcome::Stopped => continue,
@@ -155,16 +199,34 @@ impl Work<'_> {
         self.choose(first);
     }
 
-    /// Marks the best of each method's trials from `first` on; of a method that does not have them all yet nothing is chosen.
+    /// Marks the best of each method's trials from `first` on; of a method that does not have them
+    /// all yet nothing is chosen.
     fn choose(&mut self, first: usize) {
-        let all = self.config.tuning.as_ref().map_or(0, |tuning| tuning.trials as usize);
+        let all = self
+            .config
+            .tuning
+            .as_ref()
+            .map_or(0, |tuning| tuning.trials as usize);
         let methods = self.trials[first..].chunk_by_mut(|one, other| one.method == other.method);
         for trials in methods.filter(|trials| trials.len() == all) {
-            let judged = trials.iter_mut().filter_map(|trial| Some((trial.nll()?, trial)));
-            let Some((nll, best)) = judged.min_by(|one, other| one.0.total_cmp(&other.0)) else { continue };
+            let judged = trials
+                .iter_mut()
+                .filter_map(|trial| Some((trial.nll()?, trial)));
+            let Some((nll, best)) = judged.min_by(|one, other| one.0.total_cmp(&other.0)) else {
+                continue;
+            };
             best.is_chosen = true;
-            let settings: Vec<String> = best.settings.iter().map(|(key, value)| format!("{key} {value}")).collect();
-            (self.watch)(RunEvent::Note(format!("{}, {}: chosen on tune {} (NLL {nll:.4})", best.task, best.method, settings.join(", "))));
+            let settings: Vec<String> = best
+                .settings
+                .iter()
+                .map(|(key, value)| format!("{key} {value}"))
+                .collect();
+            (self.watch)(RunEvent::Note(format!(
+                "{}, {}: chosen on tune {} (NLL {nll:.4})",
+                best.task,
+                best.method,
+                settings.join(", ")
+            )));
         }
     }
 
@@ -173,7 +235,11 @@ impl Work<'_> {
         let mut jobs: Vec<Job<'_>> = Vec::new();
         for &seed in self.config.seeds_of(task.entry) {
             let mut places = BTreeMap::new();
-            let (training, fitted): (Vec<_>, Vec<_>) = self.config.methods.iter().partition(|method| method.trained_by.is_none());
+            let (training, fitted): (Vec<_>, Vec<_>) = self
+                .config
+                .methods
+                .iter()
+                .partition(|method| method.trained_by.is_none());
             for method in training.into_iter().chain(fitted) {
                 places.insert(&method.name, jobs.len());
                 jobs.push(Job {
@@ -182,14 +248,20 @@ impl Work<'_> {
                     config: self.cell_config(task.entry, method, seed),
                     task,
                     is_trial: false,
-                    after: method.trained_by.as_ref().and_then(|name| places.get(name).copied()),
+                    after: method
+                        .trained_by
+                        .as_ref()
+                        .and_then(|name| places.get(name).copied()),
                 });
             }
         }
         let outcomes = self.make_all(&jobs);
         for (job, outcome) in jobs.into_iter().zip(outcomes) {
             if let Outcome::Failed(reason) | Outcome::Elsewhere(reason) = outcome {
-                self.failed.push(FailedCell { name: job.name, reason });
+                self.failed.push(FailedCell {
+                    name: job.name,
+                    reason,
+                });
             }
         }
     }
@@ -205,19 +277,40 @@ impl Work<'_> {
     }
 
     /// A cell's settings with those that the trials of whatever trains it have chosen.
-    fn cell_config(&self, task: &TaskEntry, method: &MethodEntry, seed: u64) -> Result<RunConfig, CompareError> {
-        let Some(trainer) = self.config.trainer(method)? else { return self.chosen_config(task, method, seed) };
-        self.config.fitted_after(task, method, trainer, &self.chosen_config(task, trainer, seed)?)
+    fn cell_config(
+        &self,
+        task: &TaskEntry,
+        method: &MethodEntry,
+        seed: u64,
+    ) -> Result<RunConfig, CompareError> {
+        let Some(trainer) = self.config.trainer(method)? else {
+            return self.chosen_config(task, method, seed);
+        };
+        self.config.fitted_after(
+            task,
+            method,
+            trainer,
+            &self.chosen_config(task, trainer, seed)?,
+        )
     }
 
-    /// The settings of a cell that trains, with those that its trials, or those of the method that it is tuned as, have chosen.
-    fn chosen_config(&self, task: &TaskEntry, method: &MethodEntry, seed: u64) -> Result<RunConfig, CompareError> {
+    /// The settings of a cell that trains, with those that its trials, or those of the method that
+    /// it is tuned as, have chosen.
+    fn chosen_config(
+        &self,
+        task: &TaskEntry,
+        method: &MethodEntry,
+        seed: u64,
+    ) -> Result<RunConfig, CompareError> {
         let config = self.config.cell(task, method, seed)?;
         if self.config.tuning.is_none() {
             return Ok(config);
         }
         let tuned = method.tuned_as.as_ref().unwrap_or(&method.name);
-        let chosen = self.trials.iter().find(|trial| trial.is_chosen && trial.task == task.name && trial.method == *tuned);
+        let chosen = self
+            .trials
+            .iter()
+            .find(|trial| trial.is_chosen && trial.task == task.name && trial.method == *tuned);
         let chosen = chosen.ok_or_else(|| CompareError::Setting {
             what: format!("the choice of settings of `{}`", method.name),
             found: "not made".into(),
@@ -228,12 +321,16 @@ impl Work<'_> {
         resolved(table, seed, || cell_name(task, method, Some(seed)))
     }
 
-    /// Whether a cell is finished with the settings and rows of now, and that whose adapter it takes as well.
+    /// Whether a cell is finished with the settings and rows of now, and that whose adapter it
+    /// takes as well.
     fn is_current(&self, task: &LoadedTask<'_>, method: &MethodEntry, seed: u64) -> bool {
         let folder = cell_folder(&self.config.out, task.entry, method, seed);
         let config = self.cell_config(task.entry, method, seed);
         let own = config.is_ok_and(|config| is_current(&folder, &config, &task.dataset));
-        own && self.config.trainer(method).is_ok_and(|trainer| trainer.is_none_or(|trainer| self.is_current(task, trainer, seed)))
+        own && self
+            .config
+            .trainer(method)
+            .is_ok_and(|trainer| trainer.is_none_or(|trainer| self.is_current(task, trainer, seed)))
     }
 
     fn write_trials(&self) -> Result<(), CompareError> {
@@ -241,8 +338,11 @@ impl Work<'_> {
             return Ok(());
         }
         let path = self.config.out.join(TRIALS_FILE);
-        let text = serde_json::to_vec_pretty(&self.trials)
-            .map_err(|error| RunError::Malformed { path: path.clone(), reason: error.to_string() })?;
+        let text =
+            serde_json::to_vec_pretty(&self.trials).map_err(|error| RunError::Malformed {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
         Ok(files::write_bytes(&path, &text)?)
     }
 
@@ -256,14 +356,24 @@ impl Work<'_> {
                     continue;
                 }
                 let folder = cell_folder(&self.config.out, task.entry, method, seed);
-                if let Err(error) = result::add_cell(&mut rows, method, seed, &folder, self.config.temperature) {
-                    self.failed.push(FailedCell { name: cell_name(task.entry, method, Some(seed)), reason: error.to_string() });
+                if let Err(error) =
+                    result::add_cell(&mut rows, method, seed, &folder, self.config.temperature)
+                {
+                    self.failed.push(FailedCell {
+                        name: cell_name(task.entry, method, Some(seed)),
+                        reason: error.to_string(),
+                    });
                 }
             }
         }
         let test = rows.scored(&task.dataset);
         rows.add_majority(&task.dataset.train, &test)?;
-        for entry in self.config.predictions.iter().filter(|entry| entry.task == task.entry.name) {
+        for entry in self
+            .config
+            .predictions
+            .iter()
+            .filter(|entry| entry.task == task.entry.name)
+        {
             match elsewhere::read(&entry.path, &test) {
                 Ok(predictions) => rows.add_elsewhere(&entry.method, entry.seed, predictions),
                 Err(error) => {
@@ -286,7 +396,12 @@ impl Comparison {
     pub fn read(folder: &Path) -> Result<Self, CompareError> {
         let path = folder.join(COMPARISON_FILE);
         let text = files::read_text(&path, LARGEST)?;
-        Ok(serde_json::from_str(&text).map_err(|error| RunError::Malformed { path, reason: error.to_string() })?)
+        Ok(
+            serde_json::from_str(&text).map_err(|error| RunError::Malformed {
+                path,
+                reason: error.to_string(),
+            })?,
+        )
     }
 }
 
@@ -295,6 +410,12 @@ fn read_nll(folder: &Path) -> Result<[Option<f64>; 2], CompareError> {
     let path = folder.join(EVALUATION_FILE);
     let text = files::read_text(&path, LARGEST)?;
     let report: EvaluationReport =
-        serde_json::from_str(&text).map_err(|error| RunError::Malformed { path: path.clone(), reason: error.to_string() })?;
-    Ok([Some(report.mean.nll), report.samples.last().map(|scores| scores.nll)])
+        serde_json::from_str(&text).map_err(|error| RunError::Malformed {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+    Ok([
+        Some(report.mean.nll),
+        report.samples.last().map(|scores| scores.nll),
+    ])
 }

@@ -10,8 +10,8 @@ use super::plan::LoadedTask;
 use crate::data::Dataset;
 use crate::files;
 use crate::run::{
-    COST_FILE, Cost, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, RunConfig, RunError, RunEvent, Stage, Start, check_rows, read_run,
-    train_on,
+    COST_FILE, Cost, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, RunConfig, RunError, RunEvent,
+    Stage, Start, check_rows, read_run, train_on,
 };
 use crate::train::{CHECKPOINTS_FOLDER, Outcome};
 
@@ -30,7 +30,8 @@ struct Finished {
 /// Wall-clock seconds of a finished cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Seconds {
-    /// Of the training steps, and of what the method computes after them; those of the run that was fitted to are among them.
+    /// Of the training steps, and of what the method computes after them; those of the run that was
+    /// fitted to are among them.
     pub training: f64,
     /// Of predicting test at the mean; none where one pass gives mean and draws.
     pub mean: Option<f64>,
@@ -38,7 +39,8 @@ pub(super) struct Seconds {
     pub prediction: f64,
 }
 
-/// What a comparison of an older version put in the place of the run's own cost, and marked a cell as finished by.
+/// What a comparison of an older version put in the place of the run's own cost, and marked a cell
+/// as finished by.
 #[derive(Deserialize)]
 struct OlderCost {
     training_seconds: f64,
@@ -59,7 +61,10 @@ impl From<OlderCost> for Seconds {
 
 /// Whether a folder holds a finished run of a comparison.
 pub(super) fn is_finished(folder: &Path) -> bool {
-    [EVALUATION_FILE, PREDICTIONS_FILE].iter().all(|file| folder.join(file).exists()) && read_seconds(folder).is_ok()
+    [EVALUATION_FILE, PREDICTIONS_FILE]
+        .iter()
+        .all(|file| folder.join(file).exists())
+        && read_seconds(folder).is_ok()
 }
 
 /// Whether a folder holds a finished run with these settings over these rows.
@@ -85,12 +90,15 @@ pub(super) fn read_seconds(folder: &Path) -> Result<Seconds, CompareError> {
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, CompareError> {
-    let malformed = |error: serde_json::Error| RunError::Malformed { path: path.into(), reason: error.to_string() };
+    let malformed = |error: serde_json::Error| RunError::Malformed {
+        path: path.into(),
+        reason: error.to_string(),
+    };
     Ok(serde_json::from_str(&files::read_text(path, LARGEST)?).map_err(malformed)?)
 }
 
-/// Makes a run unless it is finished; gives whether it is now, or whoever watches said stop. `trained` is the folder of the run whose
-/// adapter it takes, where it trains none of its own.
+/// Makes a run unless it is finished; gives whether it is now, or whoever watches said stop.
+/// `trained` is the folder of the run whose adapter it takes, where it trains none of its own.
 ///
 /// # Errors
 /// Whatever ends the run, and that another one with other settings stands in its folder.
@@ -102,25 +110,46 @@ pub(super) fn make(
     trained: Option<&Path>,
     watch: &mut dyn FnMut(RunEvent<'_>) -> bool,
 ) -> Result<bool, CompareError> {
-    let config = RunConfig { out: Some(folder.into()), ..config.clone() };
-    let dataset = if is_trial { &task.trial_dataset } else { &task.dataset };
+    let config = RunConfig {
+        out: Some(folder.into()),
+        ..config.clone()
+    };
+    let dataset = if is_trial {
+        &task.trial_dataset
+    } else {
+        &task.dataset
+    };
     if is_finished(folder) {
         check_same(folder, &config, dataset)?;
         return Ok(true);
     }
-    let ended = train_on(&config, &task.model, &task.task, dataset, &task.known, Start::WhereItWas, &mut |event| {
-        // The sentences of a single run would drown those of the comparison.
-        match event {
-            RunEvent::Note(_) | RunEvent::Saved(_) | RunEvent::Warning(_) => {
-                watch(RunEvent::Progress { what: Stage::Preparing, done: 0, total: 1 })
+    let ended = train_on(
+        &config,
+        &task.model,
+        &task.task,
+        dataset,
+        &task.known,
+        Start::WhereItWas,
+        &mut |event| {
+            // The sentences of a single run would drown those of the comparison.
+            match event {
+                RunEvent::Note(_) | RunEvent::Saved(_) | RunEvent::Warning(_) => {
+                    watch(RunEvent::Progress {
+                        what: Stage::Preparing,
+                        done: 0,
+                        total: 1,
+                    })
+                }
+                event => watch(event),
             }
-            event => watch(event),
-        }
-    })?;
+        },
+    )?;
     if ended.outcome == Outcome::Interrupted {
         return Ok(false);
     }
-    let seconds_before = trained.map_or(Ok(0.0), |trained| read_seconds(trained).map(|seconds| seconds.training))?;
+    let seconds_before = trained.map_or(Ok(0.0), |trained| {
+        read_seconds(trained).map(|seconds| seconds.training)
+    })?;
     let text = serde_json::to_vec_pretty(&Finished { seconds_before }).unwrap_or_default();
     files::write_bytes(&folder.join(FINISHED_FILE), &text)?;
     // Nobody goes on from a finished run, and there may be hundreds.
@@ -128,7 +157,8 @@ pub(super) fn make(
     Ok(true)
 }
 
-/// A finished run must be the one that is asked for: all cells of a task are scored on the same rows.
+/// A finished run must be the one that is asked for: all cells of a task are scored on the same
+/// rows.
 fn check_same(folder: &Path, config: &RunConfig, dataset: &Dataset) -> Result<(), CompareError> {
     let there = read_run(&folder.join(RUN_FILE))?;
     let mut differences = config.trajectory_differences(&there);
@@ -136,9 +166,17 @@ fn check_same(folder: &Path, config: &RunConfig, dataset: &Dataset) -> Result<()
         differences.push("`evaluation` has changed".into());
     }
     if !differences.is_empty() {
-        return Err(RunError::OtherSettings { folder: folder.into(), differences }.into());
+        return Err(RunError::OtherSettings {
+            folder: folder.into(),
+            differences,
+        }
+        .into());
     }
-    Ok(check_rows(folder, &there.provenance.unwrap_or_default(), dataset)?)
+    Ok(check_rows(
+        folder,
+        &there.provenance.unwrap_or_default(),
+        dataset,
+    )?)
 }
 
 #[cfg(test)]
@@ -147,35 +185,79 @@ mod tests {
 
     fn seconds(files: &[(&str, &str)]) -> Result<Seconds, CompareError> {
         let folder = tempfile::tempdir().unwrap();
-        files.iter().for_each(|(name, text)| std::fs::write(folder.path().join(name), text).unwrap());
+        files
+            .iter()
+            .for_each(|(name, text)| std::fs::write(folder.path().join(name), text).unwrap());
         read_seconds(folder.path())
     }
 
-    const COST: &str =
-        r#"{ "training_seconds": 3.0, "fitting_seconds": 1.0, "prediction_seconds": 3.5, "mean_seconds": 2.0, "stored_numbers": 7 }"#;
+    const COST: &str = r#"{ "training_seconds": 3.0, "fitting_seconds": 1.0, "prediction_seconds": 3.5, "mean_seconds": 2.0, "stored_numbers": 7 }"#;
 
     #[test]
     fn a_cell_took_what_its_run_took_and_what_was_trained_before() {
-        let found = seconds(&[(COST_FILE, COST), (FINISHED_FILE, r#"{ "seconds_before": 10.0 }"#)]).unwrap();
-        assert_eq!(found, Seconds { training: 14.0, mean: Some(2.0), prediction: 3.5 });
+        let found = seconds(&[
+            (COST_FILE, COST),
+            (FINISHED_FILE, r#"{ "seconds_before": 10.0 }"#),
+        ])
+        .unwrap();
+        assert_eq!(
+            found,
+            Seconds {
+                training: 14.0,
+                mean: Some(2.0),
+                prediction: 3.5
+            }
+        );
         let one_pass = COST.replace("2.0", "null");
-        let found = seconds(&[(COST_FILE, &one_pass), (FINISHED_FILE, r#"{ "seconds_before": 0.0 }"#)]).unwrap();
-        assert_eq!(found, Seconds { training: 4.0, mean: None, prediction: 3.5 });
+        let found = seconds(&[
+            (COST_FILE, &one_pass),
+            (FINISHED_FILE, r#"{ "seconds_before": 0.0 }"#),
+        ])
+        .unwrap();
+        assert_eq!(
+            found,
+            Seconds {
+                training: 4.0,
+                mean: None,
+                prediction: 3.5
+            }
+        );
     }
 
     #[test]
     fn a_run_without_the_mark_is_not_finished() {
         let error = seconds(&[(COST_FILE, COST)]).unwrap_err().to_string();
-        assert!(error.contains(COST_FILE) && error.contains("samples_seconds"), "{error}");
+        assert!(
+            error.contains(COST_FILE) && error.contains("samples_seconds"),
+            "{error}"
+        );
         assert!(seconds(&[(FINISHED_FILE, r#"{ "seconds_before": 0.0 }"#)]).is_err());
     }
 
     #[test]
     fn a_cell_of_an_older_version_is_read() {
-        let older = |samples: f64| format!(r#"{{ "training_seconds": 3.0, "mean_seconds": 2.0, "samples_seconds": {samples} }}"#);
+        let older = |samples: f64| {
+            format!(
+                r#"{{ "training_seconds": 3.0, "mean_seconds": 2.0, "samples_seconds": {samples} }}"#
+            )
+        };
         let found = seconds(&[(COST_FILE, &older(1.5))]).unwrap();
-        assert_eq!(found, Seconds { training: 3.0, mean: Some(2.0), prediction: 3.5 });
+        assert_eq!(
+            found,
+            Seconds {
+                training: 3.0,
+                mean: Some(2.0),
+                prediction: 3.5
+            }
+        );
         let one_pass = seconds(&[(COST_FILE, &older(0.0))]).unwrap();
-        assert_eq!(one_pass, Seconds { training: 3.0, mean: None, prediction: 2.0 });
+        assert_eq!(
+            one_pass,
+            Seconds {
+                training: 3.0,
+                mean: None,
+                prediction: 2.0
+            }
+        );
     }
 }

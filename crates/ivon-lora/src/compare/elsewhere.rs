@@ -1,8 +1,10 @@
 //! Predictions that another program made on a task's test rows → rows of the same table.
 //!
-//! The schema, version 1: a JSON object on each line with `id` (the example's), `probabilities` (one for each choice, in the order of the
-//! task's answers, summing to 1), and where it is known `label` (the right choice, from 0, or its word), which must be that of the task. `format_version`
-//! may stand in any line; other fields are not read, so that a run's own `predictions.jsonl` is such a file.
+//! The schema, version 1: a JSON object on each line with `id` (the example's), `probabilities`
+//! (one for each choice, in the order of the task's answers, summing to 1), and where it is known
+//! `label` (the right choice, from 0, or its word), which must be that of the task.
+//! `format_version` may stand in any line; other fields are not read, so that a run's own
+//! `predictions.jsonl` is such a file.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -40,7 +42,9 @@ impl Class {
     /// Its place among the answers; none if it is none of them.
     fn place(&self, answers: &[String]) -> Option<usize> {
         match self {
-            Self::Place(place) => usize::try_from(*place).ok().filter(|place| *place < answers.len()),
+            Self::Place(place) => usize::try_from(*place)
+                .ok()
+                .filter(|place| *place < answers.len()),
             Self::Word(word) => answers.iter().position(|answer| answer == word),
         }
     }
@@ -58,15 +62,30 @@ impl std::fmt::Display for Class {
 /// Reads a file of predictions, in the order of `test`. Lines of other ids are passed over.
 ///
 /// # Errors
-/// [`CompareError::Predictions`] if a line is malformed or of a newer version, a test row has none or two, or a label is another.
+/// [`CompareError::Predictions`] if a line is malformed or of a newer version, a test row has none
+/// or two, or a label is another.
 pub fn read(path: &Path, test: &[&Example]) -> Result<Predictions, CompareError> {
-    let wrong = |reason: String| CompareError::Predictions { path: path.into(), reason };
+    let wrong = |reason: String| CompareError::Predictions {
+        path: path.into(),
+        reason,
+    };
     let text = files::read_text(path, LARGEST)?;
     let mut lines: HashMap<String, Line> = HashMap::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let line: Line = serde_json::from_str(line).map_err(|error| wrong(format!("line {}: {error}", index + 1)))?;
-        if let Some(version) = line.format_version.filter(|version| *version > PREDICTIONS_FORMAT) {
-            return Err(wrong(format!("line {} has format version {version}, expected at most {PREDICTIONS_FORMAT}", index + 1)));
+    for (index, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
+        let line: Line = serde_json::from_str(line)
+            .map_err(|error| wrong(format!("line {}: {error}", index + 1)))?;
+        if let Some(version) = line
+            .format_version
+            .filter(|version| *version > PREDICTIONS_FORMAT)
+        {
+            return Err(wrong(format!(
+                "line {} has format version {version}, expected at most {PREDICTIONS_FORMAT}",
+                index + 1
+            )));
         }
         if let Some(other) = lines.insert(line.id.clone(), line) {
             return Err(wrong(format!("example `{}` is there twice", other.id)));
@@ -75,14 +94,27 @@ pub fn read(path: &Path, test: &[&Example]) -> Result<Predictions, CompareError>
     let mut rows = Vec::with_capacity(test.len());
     let mut labels = Vec::with_capacity(test.len());
     for example in test {
-        let line = lines.remove(&example.id).ok_or_else(|| wrong(format!("example `{}` of the test rows is missing", example.id)))?;
-        let label = example.label.ok_or_else(|| wrong(format!("example `{}` has no label to score against", example.id)))?;
+        let line = lines.remove(&example.id).ok_or_else(|| {
+            wrong(format!(
+                "example `{}` of the test rows is missing",
+                example.id
+            ))
+        })?;
+        let label = example.label.ok_or_else(|| {
+            wrong(format!(
+                "example `{}` has no label to score against",
+                example.id
+            ))
+        })?;
         if let Some(class) = &line.label {
             check_label(example, class, label).map_err(wrong)?;
         }
         if line.probabilities.len() != example.answers.len() {
             let (found, expected) = (line.probabilities.len(), example.answers.len());
-            return Err(wrong(format!("example `{}` has {found} probabilities, expected {expected}", example.id)));
+            return Err(wrong(format!(
+                "example `{}` has {found} probabilities, expected {expected}",
+                example.id
+            )));
         }
         rows.push(line.probabilities);
         labels.push(label);
@@ -90,7 +122,9 @@ pub fn read(path: &Path, test: &[&Example]) -> Result<Predictions, CompareError>
     Predictions::from_probabilities(rows, labels).map_err(|error| match error {
         MetricsError::NotADistribution { example, found } => {
             let id = test.get(example).map_or("", |example| &example.id);
-            wrong(format!("example `{id}` has {found}, expected probabilities that sum to 1"))
+            wrong(format!(
+                "example `{id}` has {found}, expected probabilities that sum to 1"
+            ))
         }
         other => wrong(other.to_string()),
     })
@@ -101,11 +135,20 @@ fn check_label(example: &Example, class: &Class, label: usize) -> Result<(), Str
     let id = &example.id;
     match class.place(&example.answers) {
         Some(there) if there == label => Ok(()),
-        Some(_) => Err(format!("example `{id}` has label {class}, the task's is {label}")),
+        Some(_) => Err(format!(
+            "example `{id}` has label {class}, the task's is {label}"
+        )),
         None => {
-            let answers: Vec<String> = example.answers.iter().map(|answer| format!("`{answer}`")).collect();
+            let answers: Vec<String> = example
+                .answers
+                .iter()
+                .map(|answer| format!("`{answer}`"))
+                .collect();
             let last = answers.len().saturating_sub(1);
-            Err(format!("example `{id}` has label {class}, expected a place from 0 to {last} or one of {}", answers.join(", ")))
+            Err(format!(
+                "example `{id}` has label {class}, expected a place from 0 to {last} or one of {}",
+                answers.join(", ")
+            ))
         }
     }
 }
@@ -116,7 +159,10 @@ mod tests {
 
     fn test_rows() -> Vec<Example> {
         let answers: std::sync::Arc<[String]> = ["no".to_string(), "yes".into()].into();
-        let row = |id: &str, label| Example { label: Some(label), ..Example::from_prompt(id, "?", std::sync::Arc::clone(&answers)) };
+        let row = |id: &str, label| Example {
+            label: Some(label),
+            ..Example::from_prompt(id, "?", std::sync::Arc::clone(&answers))
+        };
         vec![row("a", 0), row("b", 1)]
     }
 
@@ -124,8 +170,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.jsonl");
         std::fs::write(&path, text).unwrap();
-        read(&path, &test_rows().iter().collect::<Vec<_>>())
-            .map_err(|error| error.to_string().split_once("cannot be used: ").unwrap().1.to_string())
+        read(&path, &test_rows().iter().collect::<Vec<_>>()).map_err(|error| {
+            error
+                .to_string()
+                .split_once("cannot be used: ")
+                .unwrap()
+                .1
+                .to_string()
+        })
     }
 
     const B: &str = "{\"id\":\"b\",\"label\":1,\"probabilities\":[0.25,0.75],\"answer\":\"yes\"}\n";
@@ -137,24 +189,54 @@ mod tests {
                 .unwrap();
         assert_eq!(predictions.probabilities(), [[1.0, 0.0], [0.25, 0.75]]);
         assert_eq!(predictions.labels(), [0, 1]);
-        let by_word = of(&format!("{B}{{\"id\":\"a\",\"label\":\"no\",\"probabilities\":[1,0]}}")).unwrap();
+        let by_word = of(&format!(
+            "{B}{{\"id\":\"a\",\"label\":\"no\",\"probabilities\":[1,0]}}"
+        ))
+        .unwrap();
         assert_eq!(by_word.labels(), [0, 1]);
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
         let a = |rest: &str| of(&format!("{B}{{\"id\":\"a\",{rest}}}\n")).unwrap_err();
-        assert_eq!(of(B).unwrap_err(), "example `a` of the test rows is missing");
-        assert_eq!(of(&format!("{B}{B}")).unwrap_err(), "example `b` is there twice");
-        assert_eq!(a("\"label\":1,\"probabilities\":[1,0]"), "example `a` has label 1, the task's is 0");
-        assert_eq!(a("\"probabilities\":[1]"), "example `a` has 1 probabilities, expected 2");
-        assert_eq!(a("\"label\":\"yes\",\"probabilities\":[1,0]"), "example `a` has label `yes`, the task's is 0");
-        assert_eq!(a("\"label\":7,\"probabilities\":[1,0]"), "example `a` has label 7, expected a place from 0 to 1 or one of `no`, `yes`");
+        assert_eq!(
+            of(B).unwrap_err(),
+            "example `a` of the test rows is missing"
+        );
+        assert_eq!(
+            of(&format!("{B}{B}")).unwrap_err(),
+            "example `b` is there twice"
+        );
+        assert_eq!(
+            a("\"label\":1,\"probabilities\":[1,0]"),
+            "example `a` has label 1, the task's is 0"
+        );
+        assert_eq!(
+            a("\"probabilities\":[1]"),
+            "example `a` has 1 probabilities, expected 2"
+        );
+        assert_eq!(
+            a("\"label\":\"yes\",\"probabilities\":[1,0]"),
+            "example `a` has label `yes`, the task's is 0"
+        );
+        assert_eq!(
+            a("\"label\":7,\"probabilities\":[1,0]"),
+            "example `a` has label 7, expected a place from 0 to 1 or one of `no`, `yes`"
+        );
         let unknown = a("\"label\":\"maybe\",\"probabilities\":[1,0]");
-        assert_eq!(unknown, "example `a` has label `maybe`, expected a place from 0 to 1 or one of `no`, `yes`");
+        assert_eq!(
+            unknown,
+            "example `a` has label `maybe`, expected a place from 0 to 1 or one of `no`, `yes`"
+        );
         let sum = a("\"probabilities\":[1,1]");
-        assert_eq!(sum, "example `a` has probabilities that sum to 2, expected probabilities that sum to 1");
-        assert_eq!(a("\"format_version\":2,\"probabilities\":[1,0]"), "line 2 has format version 2, expected at most 1");
+        assert_eq!(
+            sum,
+            "example `a` has probabilities that sum to 2, expected probabilities that sum to 1"
+        );
+        assert_eq!(
+            a("\"format_version\":2,\"probabilities\":[1,0]"),
+            "line 2 has format version 2, expected at most 1"
+        );
         assert!(a("\"probabilities\":3").starts_with("line 2: invalid type"));
     }
 }

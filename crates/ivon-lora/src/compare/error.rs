@@ -17,7 +17,11 @@ pub enum CompareError {
     Malformed { path: PathBuf, reason: String },
     /// Something in the file cannot be.
     #[error("{what} is {found}, expected {expected}")]
-    Setting { what: String, found: String, expected: String },
+    Setting {
+        what: String,
+        found: String,
+        expected: String,
+    },
     /// The tables of a cell are not those of a run.
     #[error("the settings of {name} are not those of a run: {reason}")]
     CellSettings { name: String, reason: String },
@@ -54,8 +58,12 @@ impl CompareError {
                 Some("docs/comparison.md has a whole file with every key".into())
             }
             Self::Cell { source, .. } => source.hint(),
-            Self::Predictions { .. } => Some("docs/comparison.md says what a line of predictions holds".into()),
-            Self::NothingToTuneOn { .. } => Some("add a file named tune, or set `tune_share` in its `[task.data]`".into()),
+            Self::Predictions { .. } => {
+                Some("docs/comparison.md says what a line of predictions holds".into())
+            }
+            Self::NothingToTuneOn { .. } => {
+                Some("add a file named tune, or set `tune_share` in its `[task.data]`".into())
+            }
             Self::Run(error) => error.hint(),
             Self::Data(error) => error.hint(),
             Self::Model(error) => error.hint(),

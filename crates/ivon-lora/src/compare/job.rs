@@ -1,4 +1,5 @@
-//! Runs that are to be made, some of them fitted to what others trained → what became of each; one after the other or several at once.
+//! Runs that are to be made, some of them fitted to what others trained → what became of each; one
+//! after the other or several at once.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +28,8 @@ pub(super) struct Job<'a> {
     pub task: &'a LoadedTask<'a>,
     /// Whether it is scored on tune, and sees no test row.
     pub is_trial: bool,
-    /// The place of the job, before it in the list, whose adapter it is fitted to; that one waits for none itself.
+    /// The place of the job, before it in the list, whose adapter it is fitted to; that one waits
+    /// for none itself.
     pub after: Option<usize>,
 }
 
@@ -44,10 +46,18 @@ pub(super) enum Outcome {
     Stopped,
 }
 
-/// Makes jobs, `at_once` at a time, each after the one that it waits for; what is finished is not made again. A failure is told of, and
-/// the rest goes on.
-pub(super) fn make_all(jobs: &[Job<'_>], at_once: usize, watch: &mut dyn FnMut(RunEvent<'_>) -> bool) -> Vec<Outcome> {
-    let mut work = Work { jobs, outcomes: vec![Outcome::Stopped; jobs.len()], watch };
+/// Makes jobs, `at_once` at a time, each after the one that it waits for; what is finished is not
+/// made again. A failure is told of, and the rest goes on.
+pub(super) fn make_all(
+    jobs: &[Job<'_>],
+    at_once: usize,
+    watch: &mut dyn FnMut(RunEvent<'_>) -> bool,
+) -> Vec<Outcome> {
+    let mut work = Work {
+        jobs,
+        outcomes: vec![Outcome::Stopped; jobs.len()],
+        watch,
+    };
     if at_once <= 1 {
         work.one_by_one();
     } else {
@@ -58,14 +68,21 @@ pub(super) fn make_all(jobs: &[Job<'_>], at_once: usize, watch: &mut dyn FnMut(R
 
 impl Job<'_> {
     /// Makes it, if what it waits for is made.
-    fn make(&self, before: Option<(&Job<'_>, Outcome)>, watch: &mut dyn FnMut(RunEvent<'_>) -> bool) -> Outcome {
+    fn make(
+        &self,
+        before: Option<(&Job<'_>, Outcome)>,
+        watch: &mut dyn FnMut(RunEvent<'_>) -> bool,
+    ) -> Outcome {
         let config = match &self.config {
             Ok(config) => config,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
         match &before {
             Some((job, Outcome::Failed(reason))) => {
-                return Outcome::Failed(format!("{}, whose adapter it takes, failed: {reason}", job.name));
+                return Outcome::Failed(format!(
+                    "{}, whose adapter it takes, failed: {reason}",
+                    job.name
+                ));
             }
             Some((_, Outcome::Elsewhere(reason))) => return Outcome::Elsewhere(reason.clone()),
             _ => {}
@@ -74,22 +91,37 @@ impl Job<'_> {
             watch(RunEvent::Note(self.name.clone()));
         }
         let trained: Option<&Path> = before.as_ref().map(|(job, _)| job.folder.as_path());
-        match make(&self.folder, config, self.task, self.is_trial, trained, watch) {
+        match make(
+            &self.folder,
+            config,
+            self.task,
+            self.is_trial,
+            trained,
+            watch,
+        ) {
             Ok(true) => Outcome::Made,
             Ok(false) => Outcome::Stopped,
-            Err(CompareError::Run(error @ RunError::FolderInUse { .. })) => Outcome::Elsewhere(error.to_string()),
+            Err(CompareError::Run(error @ RunError::FolderInUse { .. })) => {
+                Outcome::Elsewhere(error.to_string())
+            }
             Err(error) => Outcome::Failed(error.to_string()),
         }
     }
 
-    /// As [`make`](Self::make), on so many threads of its own; the settings of the run may name another number.
+    /// As [`make`](Self::make), on so many threads of its own; the settings of the run may name
+    /// another number.
     fn make_on(
         &self,
         threads: usize,
         before: Option<(&Job<'_>, Outcome)>,
         watch: &mut (dyn FnMut(RunEvent<'_>) -> bool + Send),
     ) -> Outcome {
-        let threads = self.config.as_ref().ok().and_then(|config| config.model.threads).unwrap_or(threads);
+        let threads = self
+            .config
+            .as_ref()
+            .ok()
+            .and_then(|config| config.model.threads)
+            .unwrap_or(threads);
         match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
             Ok(pool) => pool.install(|| self.make(before, watch)),
             Err(error) => Outcome::Failed(format!("could not start {threads} threads: {error}")),
@@ -97,7 +129,8 @@ impl Job<'_> {
     }
 }
 
-/// What several threads take jobs from: in the order of the list, each once that which it waits for is over.
+/// What several threads take jobs from: in the order of the list, each once that which it waits for
+/// is over.
 struct Queue<'a> {
     jobs: &'a [Job<'a>],
     places: Mutex<Vec<Place>>,
@@ -117,29 +150,46 @@ enum Place {
 impl<'a> Queue<'a> {
     fn new(jobs: &'a [Job<'a>]) -> Self {
         let places = Mutex::new(vec![Place::Waiting; jobs.len()]);
-        Self { jobs, places, changed: Condvar::new(), is_stopped: AtomicBool::new(false) }
+        Self {
+            jobs,
+            places,
+            changed: Condvar::new(),
+            is_stopped: AtomicBool::new(false),
+        }
     }
 
     fn go_on(&self) -> bool {
         !self.is_stopped.load(Ordering::Relaxed)
     }
 
-    /// The next job, with what became of the one before it; waits while there may be one later, and gives none when there is no more.
+    /// The next job, with what became of the one before it; waits while there may be one later, and
+    /// gives none when there is no more.
     fn next(&self) -> Option<(usize, Option<(&'a Job<'a>, Outcome)>)> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         while self.go_on() && places.contains(&Place::Waiting) {
-            let before = |place: usize| match self.jobs[place].after.map(|before| (before, &places[before])) {
+            let before = |place: usize| match self.jobs[place]
+                .after
+                .map(|before| (before, &places[before]))
+            {
                 None => Some(None),
-                Some((before, Place::Over(outcome))) => Some(Some((&self.jobs[before], outcome.clone()))),
+                Some((before, Place::Over(outcome))) => {
+                    Some(Some((&self.jobs[before], outcome.clone())))
+                }
                 Some(_) => None,
             };
-            let ready = (0..places.len()).filter(|&place| places[place] == Place::Waiting).find_map(|place| Some((place, before(place)?)));
+            let ready = (0..places.len())
+                .filter(|&place| places[place] == Place::Waiting)
+                .find_map(|place| Some((place, before(place)?)));
             if let Some((place, before)) = ready {
                 places[place] = Place::UnderWay;
                 return Some((place, before));
             }
             // Not for ever: a stop is told by a flag.
-            places = self.changed.wait_timeout(places, BEAT).unwrap_or_else(PoisonError::into_inner).0;
+            places = self
+                .changed
+                .wait_timeout(places, BEAT)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         None
     }
@@ -181,7 +231,9 @@ enum Told {
 impl Work<'_> {
     fn one_by_one(&mut self) {
         for (place, job) in self.jobs.iter().enumerate() {
-            let before = job.after.map(|before| (&self.jobs[before], self.outcomes[before].clone()));
+            let before = job
+                .after
+                .map(|before| (&self.jobs[before], self.outcomes[before].clone()));
             let outcome = job.make(before, self.watch);
             give_back_memory();
             let is_stopped = outcome == Outcome::Stopped;
@@ -235,7 +287,11 @@ impl Work<'_> {
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            go_on &= (self.watch)(RunEvent::Progress { what: Stage::Runs, done, total });
+            go_on &= (self.watch)(RunEvent::Progress {
+                what: Stage::Runs,
+                done,
+                total,
+            });
             if !go_on {
                 is_stopped.store(true, Ordering::Relaxed);
             }
@@ -245,8 +301,14 @@ impl Work<'_> {
     /// Keeps what became of a job, and tells of a failure; gives whether to go on.
     fn settle(&mut self, place: usize, outcome: Outcome) -> bool {
         let go_on = match &outcome {
-            Outcome::Failed(reason) => (self.watch)(RunEvent::Warning(format!("{} failed: {reason}", self.jobs[place].name))),
-            Outcome::Elsewhere(reason) => (self.watch)(RunEvent::Warning(format!("{} is left out: {reason}", self.jobs[place].name))),
+            Outcome::Failed(reason) => (self.watch)(RunEvent::Warning(format!(
+                "{} failed: {reason}",
+                self.jobs[place].name
+            ))),
+            Outcome::Elsewhere(reason) => (self.watch)(RunEvent::Warning(format!(
+                "{} is left out: {reason}",
+                self.jobs[place].name
+            ))),
             Outcome::Made | Outcome::Stopped => true,
         };
         self.outcomes[place] = outcome;
@@ -263,9 +325,22 @@ mod tests {
 
     /// What is asked of a queue of four, of which the second and third wait for the first.
     fn with_queue(ask: impl FnOnce(&Queue<'_>)) {
-        let entry = TaskEntry { name: "t".into(), seeds: None, settings: Default::default() };
-        let dataset = || Dataset { train: vec![], tune: vec![], calibrate: vec![], test: vec![], report: Default::default() };
-        let config = DataConfig { task: Some("sst2".into()), ..DataConfig::default() };
+        let entry = TaskEntry {
+            name: "t".into(),
+            seeds: None,
+            settings: Default::default(),
+        };
+        let dataset = || Dataset {
+            train: vec![],
+            tune: vec![],
+            calibrate: vec![],
+            test: vec![],
+            report: Default::default(),
+        };
+        let config = DataConfig {
+            task: Some("sst2".into()),
+            ..DataConfig::default()
+        };
         let task = LoadedTask {
             entry: &entry,
             task: Task::from_config(&config).unwrap(),
@@ -282,13 +357,22 @@ mod tests {
             is_trial: false,
             after,
         };
-        ask(&Queue::new(&[job(None), job(Some(0)), job(Some(0)), job(None)]));
+        ask(&Queue::new(&[
+            job(None),
+            job(Some(0)),
+            job(Some(0)),
+            job(None),
+        ]));
     }
 
     #[test]
     fn a_job_that_waits_is_left_out_until_the_one_before_it_is_over() {
         with_queue(|queue| {
-            let next = || queue.next().map(|(place, before)| (place, before.map(|(_, outcome)| outcome)));
+            let next = || {
+                queue
+                    .next()
+                    .map(|(place, before)| (place, before.map(|(_, outcome)| outcome)))
+            };
             assert_eq!(next(), Some((0, None)));
             assert_eq!(next(), Some((3, None)));
             queue.end(0, Outcome::Failed("why".into()));

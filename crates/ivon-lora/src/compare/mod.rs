@@ -1,7 +1,8 @@
 //! Methods × tasks × seeds from one file → trials, runs, and one table (methods.md, section 7).
 //!
-//! Everything that is made lies in one folder: a run's folder for every trial and every cell. What is finished is not made again, so a
-//! comparison that was stopped goes on where it was; a cell that fails is told of, and the rest goes on.
+//! Everything that is made lies in one folder: a run's folder for every trial and every cell. What
+//! is finished is not made again, so a comparison that was stopped goes on where it was; a cell
+//! that fails is told of, and the rest goes on.
 
 mod carry;
 mod cell;

@@ -1,4 +1,5 @@
-//! A comparison → one page: the table of each task, its scores as pictures, every trial, and what failed.
+//! A comparison → one page: the table of each task, its scores as pictures, every trial, and what
+//! failed.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -6,7 +7,9 @@ use std::collections::BTreeSet;
 use super::carry::{Comparison, Trial};
 use super::result::Form;
 use super::table::{RowEntry, ScoreEntry, TaskTable};
-use crate::report::page::{Cell, Figure, Section, document, figure_grid, html_table, note, paragraph};
+use crate::report::page::{
+    Cell, Figure, Section, document, figure_grid, html_table, note, paragraph,
+};
 use crate::report::plot::{Axis, RangeRow, range_chart};
 
 impl Comparison {
@@ -14,42 +17,98 @@ impl Comparison {
     pub fn html(&self) -> String {
         let mut sections: Vec<Section> = Vec::new();
         for (index, task) in self.table.tasks.iter().enumerate() {
-            sections.push(Section::new(format!("task-{}", index + 1), &task.task, self.task(task)));
+            sections.push(Section::new(
+                format!("task-{}", index + 1),
+                &task.task,
+                self.task(task),
+            ));
         }
         if !self.trials.is_empty() {
             sections.push(Section::new("trials", "Trials", trials(&self.trials)));
         }
         if !self.failed.is_empty() {
-            let rows: Vec<_> = self.failed.iter().map(|failed| (vec![Cell::of(&failed.name)], Some(failed.reason.clone()))).collect();
-            sections.push(Section::new("failed", "What failed", html_table(&["run"], 1, &rows)));
+            let rows: Vec<_> = self
+                .failed
+                .iter()
+                .map(|failed| (vec![Cell::of(&failed.name)], Some(failed.reason.clone())))
+                .collect();
+            sections.push(Section::new(
+                "failed",
+                "What failed",
+                html_table(&["run"], 1, &rows),
+            ));
         }
-        let names: Vec<&str> = self.table.tasks.iter().map(|task| task.task.as_str()).collect();
-        let lead = if self.is_interrupted { "It was stopped before its end: what is here is what was finished." } else { "" };
-        document("a comparison of ivon-lora", &format!("Methods on {}", names.join(", ")), lead, &self.facts(), &sections)
+        let names: Vec<&str> = self
+            .table
+            .tasks
+            .iter()
+            .map(|task| task.task.as_str())
+            .collect();
+        let lead = if self.is_interrupted {
+            "It was stopped before its end: what is here is what was finished."
+        } else {
+            ""
+        };
+        document(
+            "a comparison of ivon-lora",
+            &format!("Methods on {}", names.join(", ")),
+            lead,
+            &self.facts(),
+            &sections,
+        )
     }
 
     /// How much was compared.
     fn facts(&self) -> Vec<(String, String)> {
-        let rows = || self.table.tasks.iter().flat_map(|task| &task.rows).filter(|row| row.form != Form::Yardstick);
+        let rows = || {
+            self.table
+                .tasks
+                .iter()
+                .flat_map(|task| &task.rows)
+                .filter(|row| row.form != Form::Yardstick)
+        };
         let methods: BTreeSet<&str> = rows().map(|row| row.method.as_str()).collect();
         let seeds: BTreeSet<u64> = rows().flat_map(|row| row.seeds.iter().copied()).collect();
         let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
-        let facts = [("methods", methods.len().to_string()), ("seeds", seeds.join(", ")), ("trials", self.trials.len().to_string())];
-        facts.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+        let facts = [
+            ("methods", methods.len().to_string()),
+            ("seeds", seeds.join(", ")),
+            ("trials", self.trials.len().to_string()),
+        ];
+        facts
+            .into_iter()
+            .map(|(name, value)| (name.to_string(), value))
+            .collect()
     }
 
     /// All pictures: for each task and score a row for each method.
     pub fn figures(&self) -> Vec<Figure> {
-        self.table.tasks.iter().flat_map(|task| figures(task, self.table.bins)).collect()
+        self.table
+            .tasks
+            .iter()
+            .flat_map(|task| figures(task, self.table.bins))
+            .collect()
     }
 
     fn task(&self, task: &TaskTable) -> String {
         let ece = format!("ECE ({} bins)", self.table.bins);
-        let head = ["", "accuracy", "NLL, nats", "Brier", &ece, "training", "prediction", "extra stored", "seeds"];
+        let head = [
+            "",
+            "accuracy",
+            "NLL, nats",
+            "Brier",
+            &ece,
+            "training",
+            "prediction",
+            "extra stored",
+            "seeds",
+        ];
         let rows: Vec<_> = task.rows.iter().map(|row| (cells(row), None)).collect();
         let doubt = match task.is_conclusive {
             true => String::new(),
-            false => paragraph("AdamW does not beat the majority class here: this task supports no conclusion."),
+            false => paragraph(
+                "AdamW does not beat the majority class here: this task supports no conclusion.",
+            ),
         };
         paragraph(&format!("{} test examples. {}", task.n, best(task)))
             + &doubt
@@ -62,30 +121,67 @@ impl Comparison {
     }
 }
 
-/// Who has the lowest NLL and who is most often right, and how many rows cannot be told apart from each.
+/// Who has the lowest NLL and who is most often right, and how many rows cannot be told apart from
+/// each.
 fn best(task: &TaskTable) -> String {
-    let methods: Vec<&RowEntry> = task.rows.iter().filter(|row| row.form != Form::Yardstick).collect();
+    let methods: Vec<&RowEntry> = task
+        .rows
+        .iter()
+        .filter(|row| row.form != Form::Yardstick)
+        .collect();
     let of = |name: &str, of: Score, is_better: fn(&f64, &f64) -> Ordering| {
-        let best = methods.iter().min_by(|one, other| is_better(&of(one).mean, &of(other).mean))?;
-        let alike = methods.iter().filter(|row| of(row).is_bold && row.name != best.name).count();
+        let best = methods
+            .iter()
+            .min_by(|one, other| is_better(&of(one).mean, &of(other).mean))?;
+        let alike = methods
+            .iter()
+            .filter(|row| of(row).is_bold && row.name != best.name)
+            .count();
         let others = methods.len() - 1;
-        Some(format!("{name} {:.3} ({}; {alike} of the {others} other rows are not told apart from it).", of(best).mean, best.name))
+        Some(format!(
+            "{name} {:.3} ({}; {alike} of the {others} other rows are not told apart from it).",
+            of(best).mean,
+            best.name
+        ))
     };
     let nll = of("Lowest NLL:", |row| &row.nll, f64::total_cmp);
-    let accuracy = of("Highest accuracy:", |row| &row.accuracy, |one, other| other.total_cmp(one));
-    nll.into_iter().chain(accuracy).collect::<Vec<_>>().join(" ")
+    let accuracy = of(
+        "Highest accuracy:",
+        |row| &row.accuracy,
+        |one, other| other.total_cmp(one),
+    );
+    nll.into_iter()
+        .chain(accuracy)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn cells(row: &RowEntry) -> Vec<Cell> {
     let score = |entry: &ScoreEntry| {
-        let error = entry.standard_error.map_or_else(String::new, |error| format!("± {error:.3}"));
-        Cell { words: format!("{:.3}", entry.mean), small: error, is_bold: entry.is_bold }
+        let error = entry
+            .standard_error
+            .map_or_else(String::new, |error| format!("± {error:.3}"));
+        Cell {
+            words: format!("{:.3}", entry.mean),
+            small: error,
+            is_bold: entry.is_bold,
+        }
     };
-    let ratio = |value: Option<f64>| Cell::of(value.map_or_else(|| "–".into(), |value| format!("{value:.2}")));
+    let ratio = |value: Option<f64>| {
+        Cell::of(value.map_or_else(|| "–".into(), |value| format!("{value:.2}")))
+    };
     let extra = Cell::of(row.extra_parameters.map_or_else(|| "–".into(), short));
     let scores = [&row.accuracy, &row.nll, &row.brier, &row.ece].map(score);
-    let rest = [ratio(row.training_time), ratio(row.prediction_time), extra, Cell::of(row.seeds.len().to_string())];
-    std::iter::once(Cell::of(&row.name)).chain(scores).chain(rest).collect()
+    let rest = [
+        ratio(row.training_time),
+        ratio(row.prediction_time),
+        extra,
+        Cell::of(row.seeds.len().to_string()),
+    ];
+    std::iter::once(Cell::of(&row.name))
+        .chain(scores)
+        .chain(rest)
+        .collect()
 }
 
 /// A large number in a narrow column: 465 k, 9.8 M.
@@ -111,29 +207,68 @@ fn shown(form: Form) -> (usize, &'static str) {
     }
 }
 
-/// One picture for each score: a row for each method with a bar for each way to predict, the mean and one standard error to either side.
-/// The yardsticks are far from all methods: they are named below.
+/// One picture for each score: a row for each method with a bar for each way to predict, the mean
+/// and one standard error to either side. The yardsticks are far from all methods: they are named
+/// below.
 fn figures(task: &TaskTable, bins: usize) -> Vec<Figure> {
     let ece = format!("ECE ({bins} bins)");
-    let scores: [(&str, &str, Score); 3] =
-        [("accuracy", "accuracy", |row| &row.accuracy), ("nll", "NLL, nats", |row| &row.nll), ("ece", &ece, |row| &row.ece)];
-    let (yardsticks, methods): (Vec<&RowEntry>, Vec<&RowEntry>) = task.rows.iter().partition(|row| row.form == Form::Yardstick);
+    let scores: [(&str, &str, Score); 3] = [
+        ("accuracy", "accuracy", |row| &row.accuracy),
+        ("nll", "NLL, nats", |row| &row.nll),
+        ("ece", &ece, |row| &row.ece),
+    ];
+    let (yardsticks, methods): (Vec<&RowEntry>, Vec<&RowEntry>) = task
+        .rows
+        .iter()
+        .partition(|row| row.form == Form::Yardstick);
     let is_there = |form: &Form| task.rows.iter().any(|row| row.form == *form);
-    let legend: Vec<(usize, &str)> = Form::TRAINED.into_iter().filter(is_there).map(shown).collect();
+    let legend: Vec<(usize, &str)> = Form::TRAINED
+        .into_iter()
+        .filter(is_there)
+        .map(shown)
+        .collect();
     let figure = |(file, name, of): (&str, &str, Score)| {
         let range = |row: &&RowEntry| {
             let entry = of(row);
             let error = entry.standard_error.unwrap_or(0.0);
-            (shown(row.form).0, [entry.mean - error, entry.mean, entry.mean + error])
+            (
+                shown(row.form).0,
+                [entry.mean - error, entry.mean, entry.mean + error],
+            )
         };
-        let method = |row: &RowEntry| if row.method.is_empty() { row.name.clone() } else { row.method.clone() };
+        let method = |row: &RowEntry| {
+            if row.method.is_empty() {
+                row.name.clone()
+            } else {
+                row.method.clone()
+            }
+        };
         let of_methods = methods.chunk_by(|one, other| method(one) == method(other));
-        let rows: Vec<RangeRow> =
-            of_methods.map(|rows| RangeRow { name: method(rows[0]), ranges: rows.iter().map(range).collect() }).collect();
-        let values = rows.iter().flat_map(|row| &row.ranges).flat_map(|(_, range)| *range);
-        let axis = if file == "nll" { Axis::around(name, values) } else { Axis::percent_around(name, values) };
-        let named = yardsticks.iter().map(|row| format!("{} {:.3}", row.name, of(row).mean)).collect::<Vec<_>>().join("; ");
-        let not_drawn = if named.is_empty() { String::new() } else { format!(" Not drawn: {named}.") };
+        let rows: Vec<RangeRow> = of_methods
+            .map(|rows| RangeRow {
+                name: method(rows[0]),
+                ranges: rows.iter().map(range).collect(),
+            })
+            .collect();
+        let values = rows
+            .iter()
+            .flat_map(|row| &row.ranges)
+            .flat_map(|(_, range)| *range);
+        let axis = if file == "nll" {
+            Axis::around(name, values)
+        } else {
+            Axis::percent_around(name, values)
+        };
+        let named = yardsticks
+            .iter()
+            .map(|row| format!("{} {:.3}", row.name, of(row).mean))
+            .collect::<Vec<_>>()
+            .join("; ");
+        let not_drawn = if named.is_empty() {
+            String::new()
+        } else {
+            format!(" Not drawn: {named}.")
+        };
         Figure {
             file: format!("{}-{file}", super::config::folder_name(&task.task)),
             picture: range_chart(&format!("{name} on {}", task.task), &axis, &rows, &legend),
@@ -146,21 +281,40 @@ fn figures(task: &TaskTable, bins: usize) -> Vec<Figure> {
 }
 
 fn trials(trials: &[Trial]) -> String {
-    let number = |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.4}"));
+    let number =
+        |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.4}"));
     let row = |trial: &Trial| {
-        let settings: Vec<String> = trial.settings.iter().map(|(key, value)| format!("{key} {value}")).collect();
+        let settings: Vec<String> = trial
+            .settings
+            .iter()
+            .map(|(key, value)| format!("{key} {value}"))
+            .collect();
         let chosen = if trial.is_chosen { "chosen" } else { "" };
         let cells = vec![
             Cell::of(&trial.task),
             Cell::of(&trial.method),
-            Cell { words: settings.join(", "), small: chosen.into(), is_bold: trial.is_chosen },
+            Cell {
+                words: settings.join(", "),
+                small: chosen.into(),
+                is_bold: trial.is_chosen,
+            },
             Cell::of(number(trial.nll_mean)),
             Cell::of(number(trial.nll_samples)),
         ];
         (cells, trial.error.clone())
     };
     paragraph("Every trial with its NLL on tune, in nats; of each method the lowest was chosen.")
-        + &html_table(&["task", "method", "settings", "NLL at the mean", "NLL with draws"], 3, &trials.iter().map(row).collect::<Vec<_>>())
+        + &html_table(
+            &[
+                "task",
+                "method",
+                "settings",
+                "NLL at the mean",
+                "NLL with draws",
+            ],
+            3,
+            &trials.iter().map(row).collect::<Vec<_>>(),
+        )
 }
 
 #[cfg(test)]
@@ -169,6 +323,9 @@ mod tests {
 
     #[test]
     fn large_numbers_are_written_short() {
-        assert_eq!([54, 464_746, 9_767_838].map(short), ["54", "465 k", "9.8 M"]);
+        assert_eq!(
+            [54, 464_746, 9_767_838].map(short),
+            ["54", "465 k", "9.8 M"]
+        );
     }
 }

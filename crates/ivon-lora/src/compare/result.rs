@@ -1,4 +1,5 @@
-//! Finished cells → the rows of a task: predictions on the same test rows, by seed, with what they cost.
+//! Finished cells → the rows of a task: predictions on the same test rows, by seed, with what they
+//! cost.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -36,7 +37,12 @@ pub enum Form {
 
 impl Form {
     /// Every form of a method that was trained here, in the order of the rows.
-    pub const TRAINED: [Self; 4] = [Self::Mean, Self::ScaledMean, Self::Samples, Self::ScaledSamples];
+    pub const TRAINED: [Self; 4] = [
+        Self::Mean,
+        Self::ScaledMean,
+        Self::Samples,
+        Self::ScaledSamples,
+    ];
 
     /// At a temperature.
     fn scaled(self) -> Self {
@@ -87,31 +93,52 @@ pub struct TaskRows {
 impl TaskRows {
     /// Without a row.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), n: 0, rows: Vec::new(), ids: Vec::new() }
+        Self {
+            name: name.into(),
+            n: 0,
+            rows: Vec::new(),
+            ids: Vec::new(),
+        }
     }
 
     /// The test rows that the cells were scored on; all of them before the first cell.
     pub fn scored<'d>(&self, dataset: &'d Dataset) -> Vec<&'d Example> {
         let ids: HashSet<&String> = self.ids.iter().collect();
-        dataset.test.iter().filter(|example| ids.is_empty() || ids.contains(&example.id)).collect()
+        dataset
+            .test
+            .iter()
+            .filter(|example| ids.is_empty() || ids.contains(&example.id))
+            .collect()
     }
 
-    /// Puts the row of who knows no more than how frequent each answer is in training before all others.
+    /// Puts the row of who knows no more than how frequent each answer is in training before all
+    /// others.
     ///
     /// # Errors
     /// If a test row has no label.
-    pub fn add_majority(&mut self, train: &[Example], test: &[&Example]) -> Result<(), CompareError> {
+    pub fn add_majority(
+        &mut self,
+        train: &[Example],
+        test: &[&Example],
+    ) -> Result<(), CompareError> {
         self.n = test.len();
         if let Some(predictions) = majority(train, test)? {
             let members = vec![Member::of(0, predictions)];
-            self.rows.insert(0, Row::yardstick("majority class", members));
+            self.rows
+                .insert(0, Row::yardstick("majority class", members));
         }
         Ok(())
     }
 
     /// Adds predictions that were made elsewhere.
     pub fn add_elsewhere(&mut self, method: &str, seed: u64, predictions: Predictions) {
-        let row = Row { name: method.into(), method: method.into(), form: Form::Elsewhere, optimizer: None, members: Vec::new() };
+        let row = Row {
+            name: method.into(),
+            method: method.into(),
+            form: Form::Elsewhere,
+            optimizer: None,
+            members: Vec::new(),
+        };
         self.add(row, Member::of(seed, predictions));
     }
 
@@ -119,63 +146,123 @@ impl TaskRows {
     fn add(&mut self, row: Row, member: Member) {
         match self.rows.iter_mut().find(|there| there.name == row.name) {
             Some(there) => there.members.push(member),
-            None => self.rows.push(Row { members: vec![member], ..row }),
+            None => self.rows.push(Row {
+                members: vec![member],
+                ..row
+            }),
         }
     }
 }
 
 impl Row {
     fn yardstick(name: &str, members: Vec<Member>) -> Self {
-        Self { name: name.into(), method: name.into(), form: Form::Yardstick, optimizer: None, members }
+        Self {
+            name: name.into(),
+            method: name.into(),
+            form: Form::Yardstick,
+            optimizer: None,
+            members,
+        }
     }
 }
 
 impl Member {
     fn of(seed: u64, predictions: Predictions) -> Self {
-        Self { seed, scores: MainScores::of(&predictions), predictions: Some(predictions), seconds: [None; 2], extra: None }
+        Self {
+            seed,
+            scores: MainScores::of(&predictions),
+            predictions: Some(predictions),
+            seconds: [None; 2],
+            extra: None,
+        }
     }
 }
 
-/// The probabilities of who answers by the frequency of each label in training, each counted once more so that none is 0; none
-/// where rows differ in their number of choices.
+/// The probabilities of who answers by the frequency of each label in training, each counted once
+/// more so that none is 0; none where rows differ in their number of choices.
 fn majority(train: &[Example], test: &[&Example]) -> Result<Option<Predictions>, CompareError> {
     let choices = test.first().map_or(0, |example| example.answers.len());
-    if choices == 0 || train.iter().chain(test.iter().copied()).any(|example| example.answers.len() != choices) {
+    if choices == 0
+        || train
+            .iter()
+            .chain(test.iter().copied())
+            .any(|example| example.answers.len() != choices)
+    {
         return Ok(None);
     }
     let mut counts = vec![1.0; choices];
-    train.iter().filter_map(|example| example.label).filter(|label| *label < choices).for_each(|label| counts[label] += 1.0);
+    train
+        .iter()
+        .filter_map(|example| example.label)
+        .filter(|label| *label < choices)
+        .for_each(|label| counts[label] += 1.0);
     let total: f64 = counts.iter().sum();
     let row: Vec<f64> = counts.into_iter().map(|count| count / total).collect();
-    let label = |example: &&Example| example.label.ok_or_else(|| RunError::NoLabel { id: example.id.clone() });
+    let label = |example: &&Example| {
+        example.label.ok_or_else(|| RunError::NoLabel {
+            id: example.id.clone(),
+        })
+    };
     let labels = test.iter().map(label).collect::<Result<Vec<_>, _>>()?;
-    Ok(Some(Predictions::from_probabilities(vec![row; test.len()], labels)?))
+    Ok(Some(Predictions::from_probabilities(
+        vec![row; test.len()],
+        labels,
+    )?))
 }
 
-/// Adds a finished cell: its mean, where that is its own, and its average over draws where it has some; with `temperature` each of them
-/// once more at the temperature that the run chose for it on calibrate, if any; once per task the untuned base.
+/// Adds a finished cell: its mean, where that is its own, and its average over draws where it has
+/// some; with `temperature` each of them once more at the temperature that the run chose for it on
+/// calibrate, if any; once per task the untuned base.
 ///
 /// # Errors
 /// If the cell cannot be read, or was scored on other examples than those before.
-pub fn add_cell(rows: &mut TaskRows, method: &MethodEntry, seed: u64, folder: &Path, temperature: bool) -> Result<(), CompareError> {
+pub fn add_cell(
+    rows: &mut TaskRows,
+    method: &MethodEntry,
+    seed: u64,
+    folder: &Path,
+    temperature: bool,
+) -> Result<(), CompareError> {
     let run = RunRecord::read(folder)?;
     let cost = read_seconds(folder)?;
-    let report = run.evaluation.ok_or_else(|| RunError::Malformed { path: folder.into(), reason: "it has no evaluation".into() })?;
-    let ids: Vec<String> = run.predictions.iter().map(|prediction| prediction.id.clone()).collect();
+    let report = run.evaluation.ok_or_else(|| RunError::Malformed {
+        path: folder.into(),
+        reason: "it has no evaluation".into(),
+    })?;
+    let ids: Vec<String> = run
+        .predictions
+        .iter()
+        .map(|prediction| prediction.id.clone())
+        .collect();
     if rows.ids.is_empty() {
         rows.ids = ids;
     } else if rows.ids != ids {
-        return Err(
-            RunError::Malformed { path: folder.into(), reason: "it was scored on other examples than the cells before".into() }.into()
-        );
+        return Err(RunError::Malformed {
+            path: folder.into(),
+            reason: "it was scored on other examples than the cells before".into(),
+        }
+        .into());
     }
-    if let Some(base) = report.base.as_ref().filter(|_| !rows.rows.iter().any(|row| row.name == BASE)) {
-        let member = Member { seed, scores: base.into(), predictions: None, seconds: [None; 2], extra: None };
+    if let Some(base) = report
+        .base
+        .as_ref()
+        .filter(|_| !rows.rows.iter().any(|row| row.name == BASE))
+    {
+        let member = Member {
+            seed,
+            scores: base.into(),
+            predictions: None,
+            seconds: [None; 2],
+            extra: None,
+        };
         rows.rows.insert(0, Row::yardstick(BASE, vec![member]));
     }
     let optimizer = run.config.optimizer.name();
     let extra = extra_numbers(&folder.join(ADAPTER_FOLDER));
-    let temperatures = report.at_temperature.filter(|_| temperature).map(|found| found.temperatures);
+    let temperatures = report
+        .at_temperature
+        .filter(|_| temperature)
+        .map(|found| found.temperatures);
     let mut add = |form: Form,
                    name: String,
                    predictions: Predictions,
@@ -183,31 +270,75 @@ pub fn add_cell(rows: &mut TaskRows, method: &MethodEntry, seed: u64, folder: &P
                    seconds: Option<f64>,
                    extra|
      -> Result<(), CompareError> {
-        let scaled = temperature.map(|temperature| scaled(&predictions, temperature)).transpose()?;
+        let scaled = temperature
+            .map(|temperature| scaled(&predictions, temperature))
+            .transpose()?;
         let mut row = |form: Form, name: String, predictions: Predictions| {
-            let member = Member { seconds: [Some(cost.training), seconds], extra, ..Member::of(seed, predictions) };
+            let member = Member {
+                seconds: [Some(cost.training), seconds],
+                extra,
+                ..Member::of(seed, predictions)
+            };
             let (method, optimizer) = (method.name.clone(), Some(optimizer.into()));
-            rows.add(Row { name, method, form, optimizer, members: Vec::new() }, member);
+            rows.add(
+                Row {
+                    name,
+                    method,
+                    form,
+                    optimizer,
+                    members: Vec::new(),
+                },
+                member,
+            );
         };
         row(form, name.clone(), predictions);
-        scaled.into_iter().for_each(|scaled| row(form.scaled(), format!("{name}, {SCALED}"), scaled));
+        scaled
+            .into_iter()
+            .for_each(|scaled| row(form.scaled(), format!("{name}, {SCALED}"), scaled));
         Ok(())
     };
     let samples = report.samples.len();
-    // A posterior of the linearised model predicts mean and draws in one pass, whose time is that of the draws.
-    let of_mean = if samples == 0 { Some(cost.prediction) } else { cost.mean };
+    // A posterior of the linearised model predicts mean and draws in one pass, whose time is that
+    // of the draws.
+    let of_mean = if samples == 0 {
+        Some(cost.prediction)
+    } else {
+        cost.mean
+    };
     let of_samples = cost.prediction - of_mean.unwrap_or(0.0);
-    // The mean of what another method trained is that method's row, and a member alone is no ensemble.
-    let is_mean_of_another = method.trained_by.is_some() || run.config.optimizer.settings().members() > 1;
+    // The mean of what another method trained is that method's row, and a member alone is no
+    // ensemble.
+    let is_mean_of_another =
+        method.trained_by.is_some() || run.config.optimizer.settings().members() > 1;
     if samples == 0 || !is_mean_of_another {
-        let name = if samples == 0 { method.name.clone() } else { format!("{}, mean", method.name) };
-        let at_mean = predictions(&run.predictions, |prediction| &prediction.probabilities_at_mean)?;
-        add(Form::Mean, name, at_mean, temperatures.map(|found| found.mean), of_mean, Some(0))?;
+        let name = if samples == 0 {
+            method.name.clone()
+        } else {
+            format!("{}, mean", method.name)
+        };
+        let at_mean = predictions(&run.predictions, |prediction| {
+            &prediction.probabilities_at_mean
+        })?;
+        add(
+            Form::Mean,
+            name,
+            at_mean,
+            temperatures.map(|found| found.mean),
+            of_mean,
+            Some(0),
+        )?;
     }
     if samples > 0 {
         let sampled = predictions(&run.predictions, |prediction| &prediction.probabilities)?;
         let name = format!("{}, {samples} samples", method.name);
-        add(Form::Samples, name, sampled, temperatures.map(|found| found.samples), Some(of_samples), extra)?;
+        add(
+            Form::Samples,
+            name,
+            sampled,
+            temperatures.map(|found| found.samples),
+            Some(of_samples),
+            extra,
+        )?;
     }
     Ok(())
 }
@@ -222,17 +353,37 @@ fn scaled(predictions: &Predictions, temperature: f64) -> Result<Predictions, Co
     Ok(Predictions::new(rows, predictions.labels().to_vec())?)
 }
 
-fn predictions(lines: &[Prediction], probabilities: fn(&Prediction) -> &Vec<f64>) -> Result<Predictions, CompareError> {
-    let label = |line: &Prediction| line.label.ok_or_else(|| RunError::NoLabel { id: line.id.clone() });
+fn predictions(
+    lines: &[Prediction],
+    probabilities: fn(&Prediction) -> &Vec<f64>,
+) -> Result<Predictions, CompareError> {
+    let label = |line: &Prediction| {
+        line.label.ok_or_else(|| RunError::NoLabel {
+            id: line.id.clone(),
+        })
+    };
     let labels = lines.iter().map(label).collect::<Result<_, _>>()?;
-    Ok(Predictions::from_probabilities(lines.iter().map(|line| probabilities(line).clone()).collect(), labels)?)
+    Ok(Predictions::from_probabilities(
+        lines
+            .iter()
+            .map(|line| probabilities(line).clone())
+            .collect(),
+        labels,
+    )?)
 }
 
 /// The numbers in the files of a method beside its adapter, four bytes each.
 fn extra_numbers(adapter: &Path) -> Option<u64> {
     let sidecar = Sidecar::read(adapter).ok()??;
     let bytes = |file: &String| Some(adapter.join(file).metadata().ok()?.len());
-    Some(sidecar.method_files.iter().map(bytes).sum::<Option<u64>>()? / 4)
+    Some(
+        sidecar
+            .method_files
+            .iter()
+            .map(bytes)
+            .sum::<Option<u64>>()?
+            / 4,
+    )
 }
 
 #[cfg(test)]
@@ -242,12 +393,22 @@ mod tests {
     #[test]
     fn the_majority_class_answers_by_the_frequencies_of_training() {
         let answers: std::sync::Arc<[String]> = ["no".to_string(), "yes".into()].into();
-        let row = |label| Example { label: Some(label), ..Example::from_prompt(format!("{label}"), "?", std::sync::Arc::clone(&answers)) };
+        let row = |label| Example {
+            label: Some(label),
+            ..Example::from_prompt(format!("{label}"), "?", std::sync::Arc::clone(&answers))
+        };
         let train = vec![row(1), row(1), row(0), row(1), row(1), row(1)];
         let test = vec![row(1), row(0), row(1)];
-        let dataset = Dataset { train, tune: vec![], calibrate: vec![], test, report: Default::default() };
+        let dataset = Dataset {
+            train,
+            tune: vec![],
+            calibrate: vec![],
+            test,
+            report: Default::default(),
+        };
         let mut rows = TaskRows::new("t");
-        rows.add_majority(&dataset.train, &rows.scored(&dataset)).unwrap();
+        rows.add_majority(&dataset.train, &rows.scored(&dataset))
+            .unwrap();
         let scores = rows.rows[0].members[0].scores;
         // (1 + 1) / 8 and (5 + 1) / 8.
         assert!((scores.accuracy - 2.0 / 3.0).abs() < 1e-12);

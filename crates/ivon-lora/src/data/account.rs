@@ -1,4 +1,5 @@
-//! What became of the rows of a set, in the same words wherever it is said: how many, why, and the first of them by id.
+//! What became of the rows of a set, in the same words wherever it is said: how many, why, and the
+//! first of them by id.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,20 +23,40 @@ pub struct Counted {
 impl Counted {
     /// Counts one row.
     pub fn add(&mut self, id: &str) {
-        self.merge(&Self { count: 1, first: vec![id.into()] });
+        self.merge(&Self {
+            count: 1,
+            first: vec![id.into()],
+        });
     }
 
     /// Adds the rows of another, behind its own.
     pub fn merge(&mut self, other: &Self) {
         self.count += other.count;
-        self.first.extend(other.first.iter().take(SHOWN.saturating_sub(self.first.len())).cloned());
+        self.first.extend(
+            other
+                .first
+                .iter()
+                .take(SHOWN.saturating_sub(self.first.len()))
+                .cloned(),
+        );
     }
 
     /// `set: 2 of 9 rows {are} {what} (ids)`, with `is` for one row; nothing where there are none.
-    pub fn sentence(&self, set: &str, total: usize, [is, are]: [&str; 2], what: &str) -> Option<String> {
+    pub fn sentence(
+        &self,
+        set: &str,
+        total: usize,
+        [is, are]: [&str; 2],
+        what: &str,
+    ) -> Option<String> {
         let rows = if total == 1 { "row" } else { "rows" };
         let verb = if self.count == 1 { is } else { are };
-        (self.count > 0).then(|| format!("{set}: {} of {total} {rows} {verb} {what} ({self})", self.count))
+        (self.count > 0).then(|| {
+            format!(
+                "{set}: {} of {total} {rows} {verb} {what} ({self})",
+                self.count
+            )
+        })
     }
 }
 
@@ -51,7 +72,11 @@ impl FromIterator<String> for Counted {
 impl fmt::Display for Counted {
     /// `a`, `b`, `c` and 7 more, in backticks.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ids: Vec<String> = self.first.iter().map(|id| format!("`{}`", id.chars().take(60).collect::<String>())).collect();
+        let ids: Vec<String> = self
+            .first
+            .iter()
+            .map(|id| format!("`{}`", id.chars().take(60).collect::<String>()))
+            .collect();
         formatter.write_str(&ids.join(", "))?;
         match self.count.saturating_sub(ids.len()) {
             0 => Ok(()),
@@ -89,7 +114,9 @@ impl Drops {
 
     /// A sentence for each reason, of a set that had `total` rows.
     pub fn sentences(&self, set: &str, total: usize) -> Vec<String> {
-        let said = |(reason, rows): (&DropReason, &Counted)| rows.sentence(set, total, ["is", "are"], &format!("left out: {reason}"));
+        let said = |(reason, rows): (&DropReason, &Counted)| {
+            rows.sentence(set, total, ["is", "are"], &format!("left out: {reason}"))
+        };
         self.0.iter().filter_map(said).collect()
     }
 }
@@ -97,7 +124,11 @@ impl Drops {
 impl Serialize for Drops {
     /// A map from the reason in words to the rows.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(reason, rows)| (reason.to_string(), rows)))
+        serializer.collect_map(
+            self.0
+                .iter()
+                .map(|(reason, rows)| (reason.to_string(), rows)),
+        )
     }
 }
 
@@ -108,15 +139,29 @@ mod tests {
     #[test]
     fn a_sentence_says_how_many_of_how_many_why_and_which() {
         let mut drops = Drops::default();
-        (0..5).for_each(|row| drops.add(DropReason::ChoiceCount { found: 5, kept: 4 }, &format!("q{row}")));
+        (0..5).for_each(|row| {
+            drops.add(
+                DropReason::ChoiceCount { found: 5, kept: 4 },
+                &format!("q{row}"),
+            )
+        });
         drops.add(DropReason::NoTokens, "e");
         let expected = [
             "test: 5 of 9 rows are left out: 5 choices where the task keeps 4 (`q0`, `q1`, `q2` and 2 more)",
             "test: 1 of 9 rows is left out: the prompt has no tokens (`e`)",
         ];
-        assert_eq!((drops.sentences("test", 9), drops.total()), (expected.map(String::from).to_vec(), 6));
-        assert_eq!(Counted::default().sentence("test", 9, ["is", "are"], "shortened"), None);
+        assert_eq!(
+            (drops.sentences("test", 9), drops.total()),
+            (expected.map(String::from).to_vec(), 6)
+        );
+        assert_eq!(
+            Counted::default().sentence("test", 9, ["is", "are"], "shortened"),
+            None
+        );
         let saved = serde_json::to_value(&drops).unwrap();
-        assert_eq!(saved["the prompt has no tokens"], serde_json::json!({"count": 1, "first": ["e"]}));
+        assert_eq!(
+            saved["the prompt has no tokens"],
+            serde_json::json!({"count": 1, "first": ["e"]})
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! The tokens of many sequences laid end to end, without padding.
 //!
 //! A batch is a forest of segments: a segment attends to itself causally and to all of the segments
-//! above it. So a prompt stands once below its many answers, and a common beginning once below all prompts.
+//! above it. So a prompt stands once below its many answers, and a common beginning once below all
+//! prompts.
 
 /// The name of having read nothing.
 const FIRST_KEY: u64 = 0xcbf2_9ce4_8422_2325;
@@ -41,8 +42,14 @@ impl Batch {
             self.positions[above.start + above.len - 1] + 1
         });
         self.tokens.extend_from_slice(tokens);
-        self.positions.extend((0..tokens.len() as u32).map(|index| offset + index));
-        self.segments.push(Segment { start, len: tokens.len(), parent, key });
+        self.positions
+            .extend((0..tokens.len() as u32).map(|index| offset + index));
+        self.segments.push(Segment {
+            start,
+            len: tokens.len(),
+            parent,
+            key,
+        });
         self.segments.len() - 1
     }
 
@@ -63,8 +70,8 @@ impl Batch {
         self.tokens.is_empty()
     }
 
-    /// A name for what has been read at each token, itself included, `[N]`: a hash of the tokens from the beginning of its sequence. Equal
-    /// beginnings have equal names in every batch.
+    /// A name for what has been read at each token, itself included, `[N]`: a hash of the tokens
+    /// from the beginning of its sequence. Equal beginnings have equal names in every batch.
     pub fn prefix_keys(&self) -> Vec<u64> {
         let mut keys: Vec<u64> = Vec::with_capacity(self.len());
         for segment in &self.segments {
@@ -72,14 +79,17 @@ impl Batch {
             let mut key = above.map_or(FIRST_KEY, |above| keys[above.start + above.len - 1]);
             // Segments come in the order of their tokens. FNV-1a over the bytes of each.
             for token in &self.tokens[segment.start..segment.start + segment.len] {
-                key = token.to_le_bytes().iter().fold(key, |key, &byte| (key ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+                key = token.to_le_bytes().iter().fold(key, |key, &byte| {
+                    (key ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+                });
                 keys.push(key);
             }
         }
         keys
     }
 
-    /// The token ranges that a segment attends to in full, outermost first: those of the segments above it.
+    /// The token ranges that a segment attends to in full, outermost first: those of the segments
+    /// above it.
     pub fn above(&self, segment: usize) -> Vec<std::ops::Range<usize>> {
         let mut ranges = Vec::new();
         let mut next = self.segments[segment].parent;

@@ -1,8 +1,8 @@
-//! A chat template around a prompt, as `transformers` renders it: the prompt is the one message of the user, and the
-//! template adds what makes the assistant speak.
+//! A chat template around a prompt, as `transformers` renders it: the prompt is the one message of
+//! the user, and the template adds what makes the assistant speak.
 //!
-//! One departure: `strftime_now` always says 26 July 2024 (the date that Llama 3's own template falls back to), since a
-//! prompt that changes with the day of the run cannot be repeated.
+//! One departure: `strftime_now` always says 26 July 2024 (the date that Llama 3's own template
+//! falls back to), since a prompt that changes with the day of the run cannot be repeated.
 
 use std::path::PathBuf;
 
@@ -38,18 +38,22 @@ impl ChatSetting {
         *self != Self::Own(false)
     }
 
-    /// Checks what can be checked without a checkpoint: that the file is there and holds a template.
+    /// Checks what can be checked without a checkpoint: that the file is there and holds a
+    /// template.
     ///
     /// # Errors
     /// As [`put_into`](Self::put_into).
     pub fn check(&self) -> Result<(), DataError> {
         match self {
             Self::Own(_) => Ok(()),
-            Self::File(path) => Template::compile(&files::read_text(path, LONGEST_TEMPLATE)?).map(drop).map_err(failed),
+            Self::File(path) => Template::compile(&files::read_text(path, LONGEST_TEMPLATE)?)
+                .map(drop)
+                .map_err(failed),
         }
     }
 
-    /// A tokenizer with the template that this names, which has been compiled once to see that it can be.
+    /// A tokenizer with the template that this names, which has been compiled once to see that it
+    /// can be.
     ///
     /// # Errors
     /// If the file cannot be read, the checkpoint has no template, or it is not valid.
@@ -80,13 +84,19 @@ impl ChatTemplate {
     /// If the tokenizer has none, or it is not valid Jinja.
     pub fn of(tokenizer: &Tokenizer) -> Result<Self, DataError> {
         let source = tokenizer.chat_template.as_deref();
-        let source = source.ok_or_else(|| DataError::NoChatTemplate { named: tokenizer.other_templates.clone() })?;
+        let source = source.ok_or_else(|| DataError::NoChatTemplate {
+            named: tokenizer.other_templates.clone(),
+        })?;
         let template = Template::compile(source).map_err(failed)?;
-        let tokens = tokenizer.special_tokens().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+        let tokens = tokenizer
+            .special_tokens()
+            .map(|(name, text)| (name.to_string(), text.to_string()))
+            .collect();
         Ok(Self { template, tokens })
     }
 
-    /// The text of a conversation in which the user has said `prompt` and the assistant is to answer.
+    /// The text of a conversation in which the user has said `prompt` and the assistant is to
+    /// answer.
     ///
     /// # Errors
     /// If the template fails, or raises an exception of its own.
@@ -128,16 +138,33 @@ mod tests {
             "{{- bos_token }}\n{%- if tools is not none %}tools{% endif %}\n{%- set date = strftime_now('%d %b %Y') %}\n\
              {{- date + ' ' + messages[0]['content'].strip() }}\n    {% generation %}\n{% endgeneration %}",
         );
-        assert_eq!(chat.unwrap().render("  hi ").unwrap().trim_end(), "<s>26 Jul 2024 hi");
+        assert_eq!(
+            chat.unwrap().render("  hi ").unwrap().trim_end(),
+            "<s>26 Jul 2024 hi"
+        );
     }
 
     #[test]
     fn a_template_that_is_broken_or_raises_says_so() {
         let message = template("{% if %}").unwrap_err().to_string();
-        assert!(message.starts_with("the chat template failed: syntax error"), "{message}");
+        assert!(
+            message.starts_with("the chat template failed: syntax error"),
+            "{message}"
+        );
         let chat = template("{{ raise_exception('roles must alternate') }}").unwrap();
-        assert!(chat.render("hi").unwrap_err().to_string().contains("roles must alternate"));
+        assert!(
+            chat.render("hi")
+                .unwrap_err()
+                .to_string()
+                .contains("roles must alternate")
+        );
         let plain = Tokenizer::new(tokenizers::Tokenizer::new(WordLevel::default()));
-        assert!(ChatTemplate::of(&plain).unwrap_err().hint().unwrap().contains("off"));
+        assert!(
+            ChatTemplate::of(&plain)
+                .unwrap_err()
+                .hint()
+                .unwrap()
+                .contains("off")
+        );
     }
 }

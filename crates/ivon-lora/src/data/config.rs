@@ -20,7 +20,8 @@ pub struct DataConfig {
     /// A built-in task by name; none where `prompt` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-    /// A prompt template with field names in braces; beside `task` it takes the place of that task's own.
+    /// A prompt template with field names in braces; beside `task` it takes the place of that
+    /// task's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
     /// The answer words, in the order of the labels.
@@ -35,7 +36,8 @@ pub struct DataConfig {
     pub tune_share: f64,
     /// The share of the training file that becomes calibrate where no file is named so; 0 for none.
     pub calibrate_share: f64,
-    /// The share of the training file that becomes test where no file is named test or validation; 0 for none.
+    /// The share of the training file that becomes test where no file is named test or validation;
+    /// 0 for none.
     pub test_share: f64,
     /// Which file is the test set; by default `test`, else `validation`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,7 +45,8 @@ pub struct DataConfig {
     /// The field of what must stay together in one role (author, document, patient).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_field: Option<String>,
-    /// The field with a row's id; `id`, `ID`, `qID`, `question_id`, `idx` or `index` by default, else the file's name and the line.
+    /// The field with a row's id; `id`, `ID`, `qID`, `question_id`, `idx` or `index` by default,
+    /// else the file's name and the line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_field: Option<String>,
     /// What labels are, where they could be read in two ways.
@@ -57,9 +60,11 @@ pub struct DataConfig {
     pub eval_limit: Option<usize>,
     /// The most tokens of a prompt.
     pub max_length: usize,
-    /// Decides which rows are carved; the same for all methods and training seeds that are compared.
+    /// Decides which rows are carved; the same for all methods and training seeds that are
+    /// compared.
     pub seed: u64,
-    /// Which chat template is put around the prompt, if any: the checkpoint's own, or that of a file.
+    /// Which chat template is put around the prompt, if any: the checkpoint's own, or that of a
+    /// file.
     pub chat_template: ChatSetting,
 }
 
@@ -91,7 +96,11 @@ impl Default for DataConfig {
 impl DataConfig {
     /// How these settings turn examples of `task` into tokens.
     pub fn encode_options(&self, task: &Task) -> EncodeOptions {
-        EncodeOptions { max_length: self.max_length, scoring: task.scoring, chat_template: self.chat_template.is_on() }
+        EncodeOptions {
+            max_length: self.max_length,
+            scoring: task.scoring,
+            chat_template: self.chat_template.is_on(),
+        }
     }
 
     /// Checks what can be checked without a file.
@@ -99,8 +108,18 @@ impl DataConfig {
     /// # Errors
     /// [`DataError::Setting`] with the setting, its value and what is allowed.
     pub fn validate(&self) -> Result<(), DataError> {
-        let wrong = |name, found: String, expected| Err(DataError::Setting { name, found, expected });
-        let shares = [("tune_share", self.tune_share), ("calibrate_share", self.calibrate_share), ("test_share", self.test_share)];
+        let wrong = |name, found: String, expected| {
+            Err(DataError::Setting {
+                name,
+                found,
+                expected,
+            })
+        };
+        let shares = [
+            ("tune_share", self.tune_share),
+            ("calibrate_share", self.calibrate_share),
+            ("test_share", self.test_share),
+        ];
         for (name, share) in shares {
             if !(0.0..1.0).contains(&share) {
                 return wrong(name, share.to_string(), "a share from 0 to below 1");
@@ -108,9 +127,17 @@ impl DataConfig {
         }
         let sum: f64 = shares.iter().map(|(_, share)| share).sum();
         if sum >= 1.0 {
-            return wrong("tune_share + calibrate_share + test_share", sum.to_string(), "a sum below 1, so that train keeps some rows");
+            return wrong(
+                "tune_share + calibrate_share + test_share",
+                sum.to_string(),
+                "a sum below 1, so that train keeps some rows",
+            );
         }
-        for (name, limit) in [("train_limit", self.train_limit), ("eval_limit", self.eval_limit), ("max_length", Some(self.max_length))] {
+        for (name, limit) in [
+            ("train_limit", self.train_limit),
+            ("eval_limit", self.eval_limit),
+            ("max_length", Some(self.max_length)),
+        ] {
             if limit == Some(0) {
                 return wrong(name, "0".into(), "at least 1");
             }
@@ -125,7 +152,8 @@ impl DataConfig {
 }
 
 impl Task {
-    /// The task that the settings name: a built-in one, a built-in one with another wording, or the user's own.
+    /// The task that the settings name: a built-in one, a built-in one with another wording, or the
+    /// user's own.
     ///
     /// # Errors
     /// If the name is unknown, nothing is named, or template or answers cannot be used.
@@ -134,28 +162,50 @@ impl Task {
             (None, None) => return Err(DataError::NoTask),
             (None, Some(prompt)) => {
                 let answers = config.answers.clone().unwrap_or_default();
-                (Self::custom(prompt, answers, config.label_field.as_deref().unwrap_or("label"))?, None)
+                (
+                    Self::custom(
+                        prompt,
+                        answers,
+                        config.label_field.as_deref().unwrap_or("label"),
+                    )?,
+                    None,
+                )
             }
             (Some(name), prompt) => (Self::named(name)?, prompt.clone()),
         };
         if config.task.is_some() {
-            let given =
-                [("prompt", template.is_some()), ("answers", config.answers.is_some()), ("label_field", config.label_field.is_some())];
+            let given = [
+                ("prompt", template.is_some()),
+                ("answers", config.answers.is_some()),
+                ("label_field", config.label_field.is_some()),
+            ];
             match &mut task.form {
-                Form::Template { prompt, answers, label_field } => {
+                Form::Template {
+                    prompt,
+                    answers,
+                    label_field,
+                } => {
                     *prompt = template.unwrap_or_else(|| prompt.clone());
                     *answers = config.answers.clone().unwrap_or_else(|| answers.clone());
-                    *label_field = config.label_field.clone().unwrap_or_else(|| label_field.clone());
+                    *label_field = config
+                        .label_field
+                        .clone()
+                        .unwrap_or_else(|| label_field.clone());
                 }
                 Form::Winogrande | Form::MultipleChoice { .. } => {
                     if let Some((setting, _)) = given.into_iter().find(|(_, given)| *given) {
-                        return Err(DataError::TaskHasItsPrompt { task: task.name, setting });
+                        return Err(DataError::TaskHasItsPrompt {
+                            task: task.name,
+                            setting,
+                        });
                     }
                 }
             }
             task.prepare()?;
         }
-        Ok(task.with_scoring(config.scoring).with_label_reading(config.label_reading))
+        Ok(task
+            .with_scoring(config.scoring)
+            .with_label_reading(config.label_reading))
     }
 }
 
@@ -169,41 +219,101 @@ mod tests {
 
     #[test]
     fn a_config_names_a_task_rewords_one_or_makes_one() {
-        assert_eq!(task_of("task = 'arc_easy'").unwrap(), Task::named("arc_easy").unwrap());
+        assert_eq!(
+            task_of("task = 'arc_easy'").unwrap(),
+            Task::named("arc_easy").unwrap()
+        );
         let reworded = task_of("task = 'sst2'\nprompt = 'Review: {text} Mood:'").unwrap();
         assert_eq!(reworded.name, "sst2");
         assert!(
             matches!(reworded.form, Form::Template { ref prompt, ref answers, .. } if prompt.ends_with("Mood:") && answers[1] == "Positive")
         );
         let own = task_of("prompt = '{query} Intent:'\nanswers = ['a', 'b']\nlabel_field = 'intent'\nscoring = 'answer'").unwrap();
-        assert_eq!((own.label_field(), own.scoring), ("intent", Scoring::Answer));
+        assert_eq!(
+            (own.label_field(), own.scoring),
+            ("intent", Scoring::Answer)
+        );
     }
 
     #[test]
     fn a_config_without_a_task_or_with_a_prompt_too_many_is_refused() {
         assert!(task_of("").unwrap_err().hint().unwrap().contains("--task"));
-        assert!(matches!(task_of("prompt = '{a}'"), Err(DataError::Answers { .. })));
-        let message = task_of("task = 'boolq'\nprompt = 'none'").unwrap_err().to_string();
+        assert!(matches!(
+            task_of("prompt = '{a}'"),
+            Err(DataError::Answers { .. })
+        ));
+        let message = task_of("task = 'boolq'\nprompt = 'none'")
+            .unwrap_err()
+            .to_string();
         assert!(message.ends_with("it names no field"), "{message}");
-        let message = task_of("task = 'arc_easy'\nanswers = ['a', 'b']").unwrap_err().to_string();
-        assert_eq!(message, "task `arc_easy` has a prompt of its own, `answers` cannot be set beside it");
+        let message = task_of("task = 'arc_easy'\nanswers = ['a', 'b']")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            "task `arc_easy` has a prompt of its own, `answers` cannot be set beside it"
+        );
     }
 
     #[test]
     fn an_unknown_key_is_refused_and_a_config_comes_back_as_it_was() {
-        assert!(toml::from_str::<DataConfig>("tune_shares = 0.1").unwrap_err().to_string().contains("unknown field `tune_shares`"));
-        let config = DataConfig { path: "data".into(), task: Some("boolq".into()), train_limit: Some(3), ..DataConfig::default() };
-        assert_eq!(toml::from_str::<DataConfig>(&toml::to_string(&config).unwrap()).unwrap(), config);
+        assert!(
+            toml::from_str::<DataConfig>("tune_shares = 0.1")
+                .unwrap_err()
+                .to_string()
+                .contains("unknown field `tune_shares`")
+        );
+        let config = DataConfig {
+            path: "data".into(),
+            task: Some("boolq".into()),
+            train_limit: Some(3),
+            ..DataConfig::default()
+        };
+        assert_eq!(
+            toml::from_str::<DataConfig>(&toml::to_string(&config).unwrap()).unwrap(),
+            config
+        );
     }
 
     #[test]
     fn settings_out_of_range_are_named_with_their_value() {
         let message = |config: DataConfig| config.validate().unwrap_err().to_string();
         let of = DataConfig::default;
-        assert_eq!(message(DataConfig { tune_share: 1.5, ..of() }), "`tune_share` is 1.5, expected a share from 0 to below 1");
-        assert!(message(DataConfig { tune_share: f64::NAN, ..of() }).contains("NaN"));
-        assert!(message(DataConfig { tune_share: 0.5, calibrate_share: 0.4, ..of() }).contains("a sum below 1"));
-        assert_eq!(message(DataConfig { max_length: 0, ..of() }), "`max_length` is 0, expected at least 1");
-        assert_eq!(message(DataConfig { test_from: Some(Split::Tune), ..of() }), "`test_from` is tune, expected `test` or `validation`");
+        assert_eq!(
+            message(DataConfig {
+                tune_share: 1.5,
+                ..of()
+            }),
+            "`tune_share` is 1.5, expected a share from 0 to below 1"
+        );
+        assert!(
+            message(DataConfig {
+                tune_share: f64::NAN,
+                ..of()
+            })
+            .contains("NaN")
+        );
+        assert!(
+            message(DataConfig {
+                tune_share: 0.5,
+                calibrate_share: 0.4,
+                ..of()
+            })
+            .contains("a sum below 1")
+        );
+        assert_eq!(
+            message(DataConfig {
+                max_length: 0,
+                ..of()
+            }),
+            "`max_length` is 0, expected at least 1"
+        );
+        assert_eq!(
+            message(DataConfig {
+                test_from: Some(Split::Tune),
+                ..of()
+            }),
+            "`test_from` is tune, expected `test` or `validation`"
+        );
     }
 }

@@ -1,11 +1,13 @@
-//! A data set in its four roles: files found, rows turned into examples, leaks closed, missing roles carved.
+//! A data set in its four roles: files found, rows turned into examples, leaks closed, missing
+//! roles carved.
 //!
-//! 1. Each file plays the role it is named after. Without a test file (or when its labels are not public) validation
-//!    is the test set; beside one it is tune, if no file is named so.
-//! 2. A row whose prompt, or whose group, also stands in a role further on (train, tune, calibrate, test) is left
-//!    out of the earlier one: test stays whole, train gives way.
+//! 1. Each file plays the role it is named after. Without a test file (or when its labels are not
+//!    public) validation is the test set; beside one it is tune, if no file is named so.
+//! 2. A row whose prompt, or whose group, also stands in a role further on (train, tune, calibrate,
+//!    test) is left out of the earlier one: test stays whole, train gives way.
 //! 3. Roles that no file provides are carved from the training file, see [`carve`].
-//! 4. Limits keep the first rows of each role in file order, after the task has left out what it does not ask.
+//! 4. Limits keep the first rows of each role in file order, after the task has left out what it
+//!    does not ask.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
@@ -110,9 +112,13 @@ impl Dataset {
         if examples.is_empty() {
             let dropped = self.report.dropped.total();
             let reason = match (self.report.sources.get(&role), role) {
-                (Some(split), _) => format!("{dropped} rows of the {split} file and others were left out"),
+                (Some(split), _) => {
+                    format!("{dropped} rows of the {split} file and others were left out")
+                }
                 (None, Role::Train) => "no file is named train".into(),
-                (None, _) => "no file is named so, and none were carved from a training file".into(),
+                (None, _) => {
+                    "no file is named so, and none were carved from a training file".into()
+                }
             };
             return Err(DataError::EmptyRole { role, reason });
         }
@@ -121,15 +127,26 @@ impl Dataset {
 
     /// The ids of each role's rows.
     pub fn ids(&self) -> RoleIds {
-        let ids = |role| self.role(role).iter().map(|example| example.id.clone()).collect();
-        RoleIds { train: ids(Role::Train), tune: ids(Role::Tune), calibrate: ids(Role::Calibrate), test: ids(Role::Test) }
+        let ids = |role| {
+            self.role(role)
+                .iter()
+                .map(|example| example.id.clone())
+                .collect()
+        };
+        RoleIds {
+            train: ids(Role::Train),
+            tune: ids(Role::Tune),
+            calibrate: ids(Role::Calibrate),
+            test: ids(Role::Test),
+        }
     }
 }
 
 /// Loads a data set: the entry to this room.
 ///
 /// # Errors
-/// Whatever is wrong with settings, files or rows; [`DataError::EmptySet`] if no role has an example.
+/// Whatever is wrong with settings, files or rows; [`DataError::EmptySet`] if no role has an
+/// example.
 pub fn load(config: &DataConfig, task: &Task) -> Result<Dataset, DataError> {
     config.validate()?;
     let prepared = task.prepare()?.with_id_field(config.id_field.as_deref());
@@ -139,7 +156,12 @@ pub fn load(config: &DataConfig, task: &Task) -> Result<Dataset, DataError> {
         if files.split == Split::Test && config.test_from == Some(Split::Validation) {
             continue;
         }
-        let mut source = read_source(&files, &prepared, config.group_field.as_deref(), &mut report.files)?;
+        let mut source = read_source(
+            &files,
+            &prepared,
+            config.group_field.as_deref(),
+            &mut report.files,
+        )?;
         source.notes.extend(files.alone(&task.name)?);
         sources.insert(files.split, source);
     }
@@ -153,7 +175,10 @@ fn read_source(
     group_field: Option<&str>,
     reports: &mut Vec<FileReport>,
 ) -> Result<Source, DataError> {
-    let mut source = Source { unlabelled: files.split == Split::Test, ..Source::default() };
+    let mut source = Source {
+        unlabelled: files.split == Split::Test,
+        ..Source::default()
+    };
     let mut first_withheld = None;
     for path in &files.paths {
         let mut rows = 0;
@@ -161,9 +186,20 @@ fn read_source(
             rows += 1;
             if prepared.is_withheld(&row) {
                 let field = prepared.task().label_field();
-                let error = || match row.fields.get(field).or_else(|| row.fields.get("answerKey")) {
-                    None => DataError::MissingField { at: row.place.clone(), field: field.into(), found: row.names() },
-                    Some(_) => DataError::MissingLabel { at: row.place.clone(), field: field.into() },
+                let error = || match row
+                    .fields
+                    .get(field)
+                    .or_else(|| row.fields.get("answerKey"))
+                {
+                    None => DataError::MissingField {
+                        at: row.place.clone(),
+                        field: field.into(),
+                        found: row.names(),
+                    },
+                    Some(_) => DataError::MissingLabel {
+                        at: row.place.clone(),
+                        field: field.into(),
+                    },
                 };
                 if !source.unlabelled {
                     return Err(error());
@@ -179,15 +215,23 @@ fn read_source(
             Ok(Continue::Yes)
         })?;
         source.notes.extend(notes);
-        reports.push(FileReport { path: path.display().to_string(), split: files.split, rows, sha256: sha256(path)? });
+        reports.push(FileReport {
+            path: path.display().to_string(),
+            split: files.split,
+            rows,
+            sha256: sha256(path)?,
+        });
         if rows == 0 {
-            return Err(DataError::EmptySet { what: format!("`{}`", path.display()) });
+            return Err(DataError::EmptySet {
+                what: format!("`{}`", path.display()),
+            });
         }
     }
     Ok(source)
 }
 
-/// Puts sources into roles: what [`load`] does after reading. `report` holds the files already read.
+/// Puts sources into roles: what [`load`] does after reading. `report` holds the files already
+/// read.
 ///
 /// # Errors
 /// If missing roles cannot be carved, or no role has an example.
@@ -199,17 +243,28 @@ pub fn assemble(
 ) -> Result<Dataset, DataError> {
     config.validate()?;
     report.task = task.name.clone();
-    sources.values().for_each(|source| report.dropped.merge(&source.dropped));
-    let accounts: Vec<(Split, Vec<String>)> =
-        sources.iter().map(|(split, source)| (*split, source.account(&format!("the {split} file")))).collect();
+    sources
+        .values()
+        .for_each(|source| report.dropped.merge(&source.dropped));
+    let accounts: Vec<(Split, Vec<String>)> = sources
+        .iter()
+        .map(|(split, source)| (*split, source.account(&format!("the {split} file"))))
+        .collect();
     let mut roles = cast(config, &mut sources, &mut report);
-    report
-        .notes
-        .extend(accounts.into_iter().filter(|(split, _)| report.sources.values().any(|used| used == split)).flat_map(|(_, said)| said));
+    report.notes.extend(
+        accounts
+            .into_iter()
+            .filter(|(split, _)| report.sources.values().any(|used| used == split))
+            .flat_map(|(_, said)| said),
+    );
     close_leaks(&mut roles, &mut report);
     carve_missing(config, task, &mut roles, &mut report)?;
     for role in Role::ALL {
-        let limit = if role == Role::Train { config.train_limit } else { config.eval_limit };
+        let limit = if role == Role::Train {
+            config.train_limit
+        } else {
+            config.eval_limit
+        };
         let examples = roles.entry(role).or_default();
         if let Some(limit) = limit.filter(|limit| *limit < examples.len()) {
             report.beyond_limit.insert(role, examples.len() - limit);
@@ -217,27 +272,56 @@ pub fn assemble(
         }
     }
     if roles.values().all(Vec::is_empty) {
-        let said = |(reason, rows): (&DropReason, &Counted)| format!(", {} rows left out: {reason} ({rows})", rows.count);
+        let said = |(reason, rows): (&DropReason, &Counted)| {
+            format!(", {} rows left out: {reason} ({rows})", rows.count)
+        };
         let why = report.dropped.iter().map(said).collect::<String>();
-        return Err(DataError::EmptySet { what: format!("`{}`{why}: it", config.path.display()) });
+        return Err(DataError::EmptySet {
+            what: format!("`{}`{why}: it", config.path.display()),
+        });
     }
     let mut take = |role| roles.remove(&role).unwrap_or_default();
-    let (train, tune, calibrate, test) = (take(Role::Train), take(Role::Tune), take(Role::Calibrate), take(Role::Test));
-    Ok(Dataset { train, tune, calibrate, test, report })
+    let (train, tune, calibrate, test) = (
+        take(Role::Train),
+        take(Role::Tune),
+        take(Role::Calibrate),
+        take(Role::Test),
+    );
+    Ok(Dataset {
+        train,
+        tune,
+        calibrate,
+        test,
+        report,
+    })
 }
 
 /// Gives each source the role that its name asks for.
-fn cast(config: &DataConfig, sources: &mut BTreeMap<Split, Source>, report: &mut LoadReport) -> BTreeMap<Role, Vec<Example>> {
-    if sources.get(&Split::Test).is_some_and(|test| test.unlabelled) {
+fn cast(
+    config: &DataConfig,
+    sources: &mut BTreeMap<Split, Source>,
+    report: &mut LoadReport,
+) -> BTreeMap<Role, Vec<Example>> {
+    if sources
+        .get(&Split::Test)
+        .is_some_and(|test| test.unlabelled)
+    {
         sources.remove(&Split::Test);
         report.test_is_unlabelled = true;
-        report.notes.push("the test file has no labels and is left aside".into());
+        report
+            .notes
+            .push("the test file has no labels and is left aside".into());
     }
     let wants_validation = config.test_from == Some(Split::Validation);
     let validation_is_test = sources.contains_key(&Split::Validation)
-        && (wants_validation || (config.test_from.is_none() && !sources.contains_key(&Split::Test)));
+        && (wants_validation
+            || (config.test_from.is_none() && !sources.contains_key(&Split::Test)));
     report.validation_is_test = validation_is_test;
-    let mut plan = vec![(Role::Train, Split::Train), (Role::Tune, Split::Tune), (Role::Calibrate, Split::Calibrate)];
+    let mut plan = vec![
+        (Role::Train, Split::Train),
+        (Role::Tune, Split::Tune),
+        (Role::Calibrate, Split::Calibrate),
+    ];
     if validation_is_test {
         report.notes.push(if wants_validation {
             "validation is the test set, as asked for".into()
@@ -249,7 +333,10 @@ fn cast(config: &DataConfig, sources: &mut BTreeMap<Split, Source>, report: &mut
         plan.push((Role::Test, Split::Test));
         if sources.contains_key(&Split::Validation) {
             if sources.contains_key(&Split::Tune) {
-                report.notes.push("the validation file is not used, since there are files for tune and test".into());
+                report.notes.push(
+                    "the validation file is not used, since there are files for tune and test"
+                        .into(),
+                );
             } else {
                 plan.push((Role::Tune, Split::Validation));
             }
@@ -267,20 +354,35 @@ fn cast(config: &DataConfig, sources: &mut BTreeMap<Split, Source>, report: &mut
 
 /// Leaves out of each role what also stands in a later one.
 fn close_leaks(roles: &mut BTreeMap<Role, Vec<Example>>, report: &mut LoadReport) {
-    let (mut texts, mut groups): (BTreeMap<Role, HashSet<String>>, BTreeMap<Role, HashSet<String>>) = Default::default();
+    let (mut texts, mut groups): (
+        BTreeMap<Role, HashSet<String>>,
+        BTreeMap<Role, HashSet<String>>,
+    ) = Default::default();
     for (role, examples) in roles.iter_mut().rev() {
         let before = examples.len();
         let mut dropped = Drops::default();
         examples.retain(|example| {
             let text = example.prompt.text();
-            let text_in = texts.iter().find(|(_, texts)| texts.contains(&text)).map(|(role, _)| *role);
-            let group_in = || groups.iter().find(|(_, groups)| example.group.as_ref().is_some_and(|group| groups.contains(group)));
+            let text_in = texts
+                .iter()
+                .find(|(_, texts)| texts.contains(&text))
+                .map(|(role, _)| *role);
+            let group_in = || {
+                groups.iter().find(|(_, groups)| {
+                    example
+                        .group
+                        .as_ref()
+                        .is_some_and(|group| groups.contains(group))
+                })
+            };
             let reason = match text_in {
                 Some(role) => Some(DropReason::TextAlsoIn(role)),
                 None => group_in().map(|(role, _)| DropReason::GroupAlsoIn(*role)),
             };
             let kept = reason.is_none();
-            reason.into_iter().for_each(|reason| dropped.add(reason, &example.id));
+            reason
+                .into_iter()
+                .for_each(|reason| dropped.add(reason, &example.id));
             kept
         });
         report.notes.extend(dropped.sentences(role.name(), before));
@@ -288,8 +390,20 @@ fn close_leaks(roles: &mut BTreeMap<Role, Vec<Example>>, report: &mut LoadReport
         if *role == Role::Train {
             break;
         }
-        texts.insert(*role, examples.iter().map(|example| example.prompt.text()).collect());
-        groups.insert(*role, examples.iter().filter_map(|example| example.group.clone()).collect());
+        texts.insert(
+            *role,
+            examples
+                .iter()
+                .map(|example| example.prompt.text())
+                .collect(),
+        );
+        groups.insert(
+            *role,
+            examples
+                .iter()
+                .filter_map(|example| example.group.clone())
+                .collect(),
+        );
     }
 }
 
@@ -301,14 +415,33 @@ fn carve_missing(
     report: &mut LoadReport,
 ) -> Result<(), DataError> {
     // Test first: where rows are few, it is the last to go without.
-    let shares = [(Role::Test, config.test_share), (Role::Calibrate, config.calibrate_share), (Role::Tune, config.tune_share)];
-    let wanted: Vec<(Role, f64)> = shares.into_iter().filter(|(role, share)| *share > 0.0 && !roles.contains_key(role)).collect();
-    let Some(train) = roles.remove(&Role::Train).filter(|train| !train.is_empty()) else { return Ok(()) };
+    let shares = [
+        (Role::Test, config.test_share),
+        (Role::Calibrate, config.calibrate_share),
+        (Role::Tune, config.tune_share),
+    ];
+    let wanted: Vec<(Role, f64)> = shares
+        .into_iter()
+        .filter(|(role, share)| *share > 0.0 && !roles.contains_key(role))
+        .collect();
+    let Some(train) = roles.remove(&Role::Train).filter(|train| !train.is_empty()) else {
+        return Ok(());
+    };
     let texts: Vec<String> = train.iter().map(|example| example.prompt.text()).collect();
     // A letter of multiple choice means something else in every row.
-    let class = |example: &Example| example.label.filter(|_| matches!(task.form, Form::Template { .. }));
+    let class = |example: &Example| {
+        example
+            .label
+            .filter(|_| matches!(task.form, Form::Template { .. }))
+    };
     let rows = texts.iter().zip(&train);
-    let ties: Vec<Ties<'_>> = rows.map(|(text, example)| Ties { text, group: example.group.as_deref(), class: class(example) }).collect();
+    let ties: Vec<Ties<'_>> = rows
+        .map(|(text, example)| Ties {
+            text,
+            group: example.group.as_deref(),
+            class: class(example),
+        })
+        .collect();
     let carved = carve(&ties, &wanted, config.train_limit.unwrap_or(0), config.seed)?;
     for (example, role) in train.into_iter().zip(carved) {
         roles.entry(role).or_default().push(example);
@@ -323,12 +456,22 @@ fn carve_missing(
 
 /// The SHA-256 of a file.
 pub(crate) fn sha256(path: &Path) -> Result<String, DataError> {
-    let refused = |source| FileError::Io { action: "read", path: path.into(), source };
+    let refused = |source| FileError::Io {
+        action: "read",
+        path: path.into(),
+        source,
+    };
     let mut file = std::fs::File::open(path).map_err(refused)?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 18]);
     loop {
         match file.read(&mut buffer).map_err(refused)? {
-            0 => return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            0 => {
+                return Ok(hash
+                    .finalize()
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect());
+            }
             read => hash.update(&buffer[..read]),
         }
     }

@@ -1,17 +1,19 @@
 //! Examples → token ids: the prompt, shortened where it must be, and its answers.
 //!
-//! *Answers.* What an answer adds is read off the encoding of prompt + blank + answer, since tokens depend on what
-//! stands before them; no blank is put where the prompt (or the chat template around it) already ends in one or in a
-//! line end. The choice token is the first by which that encoding goes beyond the prompt's. A tokenizer that merges
-//! across the border changes the prompt's last tokens too; then the prompt ends before them, and every answer
-//! begins with its own form of them, so that prompt and answer together are always the encoding of their text.
+//! *Answers.* What an answer adds is read off the encoding of prompt + blank + answer, since tokens
+//! depend on what stands before them; no blank is put where the prompt (or the chat template around
+//! it) already ends in one or in a line end. The choice token is the first by which that encoding
+//! goes beyond the prompt's. A tokenizer that merges across the border changes the prompt's last
+//! tokens too; then the prompt ends before them, and every answer begins with its own form of them,
+//! so that prompt and answer together are always the encoding of their text.
 //!
-//! *Begin token.* Before a prompt stands what the tokenizer's post-processor puts there. In a chat template the begin
-//! token is the template's own: transformers encodes a rendered chat without special tokens.
+//! *Begin token.* Before a prompt stands what the tokenizer's post-processor puts there. In a chat
+//! template the begin token is the template's own: transformers encodes a rendered chat without
+//! special tokens.
 //!
-//! *Length.* A prompt is shortened as text, see [`Prompt::shortened`], and encoded anew, so that its ids are always
-//! those of a text and end with the cue's. Where whole answers are scored, prompt and longest answer together stay
-//! within the limit.
+//! *Length.* A prompt is shortened as text, see [`Prompt::shortened`], and encoded anew, so that
+//! its ids are always those of a text and end with the cue's. Where whole answers are scored,
+//! prompt and longest answer together stay within the limit.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -88,7 +90,8 @@ impl Tokens {
 /// The answers after the end of a text.
 #[derive(Debug)]
 struct Continuations {
-    /// The answers, held so that no others come to stand at the address by which they are remembered.
+    /// The answers, held so that no others come to stand at the address by which they are
+    /// remembered.
     _words: Arc<[String]>,
     /// The text's own tokens, of which the last `replaced` are part of the answers.
     base: Vec<u32>,
@@ -103,10 +106,23 @@ impl<'a> Encoder<'a> {
     /// If a chat template is asked for and the tokenizer has none that works, or `max_length` is 0.
     pub fn new(tokenizer: &'a Tokenizer, options: EncodeOptions) -> Result<Self, DataError> {
         if options.max_length == 0 {
-            return Err(DataError::Setting { name: "max_length", found: "0".into(), expected: "at least 1 token" });
+            return Err(DataError::Setting {
+                name: "max_length",
+                found: "0".into(),
+                expected: "at least 1 token",
+            });
         }
-        let chat = options.chat_template.then(|| ChatTemplate::of(tokenizer)).transpose()?;
-        Ok(Self { tokenizer, options, chat, leading: None, remembered: HashMap::new() })
+        let chat = options
+            .chat_template
+            .then(|| ChatTemplate::of(tokenizer))
+            .transpose()?;
+        Ok(Self {
+            tokenizer,
+            options,
+            chat,
+            leading: None,
+            remembered: HashMap::new(),
+        })
     }
 
     /// Encodes one example.
@@ -116,7 +132,8 @@ impl<'a> Encoder<'a> {
     pub fn encode(&mut self, example: &Example) -> Result<Outcome, DataError> {
         let limit = self.options.max_length;
         let mut reserved = 0;
-        // A second round is needed where whole answers take room, a third where another cut changes them.
+        // A second round is needed where whole answers take room, a third where another cut changes
+        // them.
         for _ in 0..3 {
             let Some((prompt, tokens)) = self.fitting(&example.prompt, reserved)? else {
                 return Ok(Outcome::Dropped(DropReason::TooLong { max_length: limit }));
@@ -134,15 +151,29 @@ impl<'a> Encoder<'a> {
             };
             if ids.len() + reserved <= limit {
                 let key = fnv1a(format!("{}\0{}", example.id, example.prompt.text()).as_bytes());
-                let encoded = Encoded { id: example.id.clone(), key, tokens: ids, choices, label: example.label };
-                return Ok(Outcome::Encoded { encoded, text: tokens.text, truncated: prompt != example.prompt });
+                let encoded = Encoded {
+                    id: example.id.clone(),
+                    key,
+                    tokens: ids,
+                    choices,
+                    label: example.label,
+                };
+                return Ok(Outcome::Encoded {
+                    encoded,
+                    text: tokens.text,
+                    truncated: prompt != example.prompt,
+                });
             }
         }
         Ok(Outcome::Dropped(DropReason::TooLong { max_length: limit }))
     }
 
     /// The longest form of a prompt that leaves `reserved` tokens of the limit free.
-    fn fitting(&mut self, prompt: &Prompt, reserved: usize) -> Result<Option<(Prompt, Tokens)>, DataError> {
+    fn fitting(
+        &mut self,
+        prompt: &Prompt,
+        reserved: usize,
+    ) -> Result<Option<(Prompt, Tokens)>, DataError> {
         let room = self.options.max_length.saturating_sub(reserved);
         // The text that fitted last is the one that is chosen.
         let mut fitted = None;
@@ -169,9 +200,11 @@ impl<'a> Encoder<'a> {
             (Some(_), _) => Vec::new(),
             (None, Some(leading)) => leading.clone(),
             (None, None) => {
-                // Only what stands before the text counts: an end token after it would be what the model answers to.
+                // Only what stands before the text counts: an end token after it would be what the
+                // model answers to.
                 let framed = self.tokenizer.encode(&text, true)?;
-                let start = (0..=framed.len().saturating_sub(own.len())).find(|&start| framed[start..].starts_with(&own));
+                let start = (0..=framed.len().saturating_sub(own.len()))
+                    .find(|&start| framed[start..].starts_with(&own));
                 let leading = framed[..start.unwrap_or(0)].to_vec();
                 self.leading.insert(leading).clone()
             }
@@ -181,11 +214,16 @@ impl<'a> Encoder<'a> {
 
     /// The tokens of each answer after a text.
     ///
-    /// They are worked out behind the text's last word alone and remembered by it, since a task asks the same cue
-    /// and answers of every row. That is exact where the whole text's tokens end as the last word's do and at least
-    /// one of those stays when an answer follows: two token sequences of a byte-pair encoding that agree in a token
-    /// can be joined there. Where it does not hold, the whole text is used.
-    fn continuations(&mut self, tokens: &Tokens, words: &Arc<[String]>) -> Result<Arc<Continuations>, DataError> {
+    /// They are worked out behind the text's last word alone and remembered by it, since a task
+    /// asks the same cue and answers of every row. That is exact where the whole text's tokens end
+    /// as the last word's do and at least one of those stays when an answer follows: two token
+    /// sequences of a byte-pair encoding that agree in a token can be joined there. Where it does
+    /// not hold, the whole text is used.
+    fn continuations(
+        &mut self,
+        tokens: &Tokens,
+        words: &Arc<[String]>,
+    ) -> Result<Arc<Continuations>, DataError> {
         let tail = last_word(&tokens.text);
         let key = (tail.to_string(), Arc::as_ptr(words).cast::<String>().addr());
         let known = match self.remembered.get(&key) {
@@ -199,47 +237,98 @@ impl<'a> Encoder<'a> {
                 found
             }
         };
-        let shared = known.base.iter().rev().zip(tokens.own.iter().rev()).take_while(|(one, other)| one == other).count();
+        let shared = known
+            .base
+            .iter()
+            .rev()
+            .zip(tokens.own.iter().rev())
+            .take_while(|(one, other)| one == other)
+            .count();
         if tail.len() == tokens.text.len() || known.replaced < shared {
             return Ok(known);
         }
-        Ok(Arc::new(self.after(&tokens.text, tokens.own.clone(), words)?))
+        Ok(Arc::new(self.after(
+            &tokens.text,
+            tokens.own.clone(),
+            words,
+        )?))
     }
 
     /// The answers after a text whose own tokens are `base`.
-    fn after(&self, text: &str, base: Vec<u32>, words: &Arc<[String]>) -> Result<Continuations, DataError> {
-        let blank = if text.ends_with(char::is_whitespace) { "" } else { " " };
+    fn after(
+        &self,
+        text: &str,
+        base: Vec<u32>,
+        words: &Arc<[String]>,
+    ) -> Result<Continuations, DataError> {
+        let blank = if text.ends_with(char::is_whitespace) {
+            ""
+        } else {
+            " "
+        };
         let mut whole = Vec::with_capacity(words.len());
         for word in words.iter() {
-            let ids = self.tokenizer.encode(&format!("{text}{blank}{word}"), false)?;
+            let ids = self
+                .tokenizer
+                .encode(&format!("{text}{blank}{word}"), false)?;
             if ids.is_empty() || ids == base {
                 let after = last_word(text).trim().into();
-                return Err(DataError::AnswerWithoutTokens { answer: word.clone(), after });
+                return Err(DataError::AnswerWithoutTokens {
+                    answer: word.clone(),
+                    after,
+                });
             }
             whole.push(ids);
         }
-        let kept = whole.iter().map(|ids| base.iter().zip(ids).take_while(|(one, other)| one == other).count()).min().unwrap_or(0);
+        let kept = whole
+            .iter()
+            .map(|ids| {
+                base.iter()
+                    .zip(ids)
+                    .take_while(|(one, other)| one == other)
+                    .count()
+            })
+            .min()
+            .unwrap_or(0);
         let answers: Vec<Vec<u32>> = whole.iter().map(|ids| ids[kept..].to_vec()).collect();
         if let Some(index) = answers.iter().position(Vec::is_empty) {
-            return Err(DataError::AnswerWithoutTokens { answer: words[index].clone(), after: last_word(text).trim().into() });
+            return Err(DataError::AnswerWithoutTokens {
+                answer: words[index].clone(),
+                after: last_word(text).trim().into(),
+            });
         }
         let mut seen = HashMap::new();
         for (index, answer) in answers.iter().enumerate() {
             if let Some(first) = seen.insert(answer, index) {
-                return Err(DataError::SameTokens { first: words[first].clone(), second: words[index].clone() });
+                return Err(DataError::SameTokens {
+                    first: words[first].clone(),
+                    second: words[index].clone(),
+                });
             }
         }
-        Ok(Continuations { _words: words.clone(), replaced: base.len() - kept, base, answers })
+        Ok(Continuations {
+            _words: words.clone(),
+            replaced: base.len() - kept,
+            base,
+            answers,
+        })
     }
 }
 
 /// One token each where all differ and whole answers are not asked for; else the whole answers.
 fn choices(answers: &[Vec<u32>], scoring: Scoring) -> Choices {
-    let first: Vec<u32> = answers.iter().filter_map(|answer| answer.first().copied()).collect();
+    let first: Vec<u32> = answers
+        .iter()
+        .filter_map(|answer| answer.first().copied())
+        .collect();
     let mut different = first.clone();
     different.sort_unstable();
     different.dedup();
-    if scoring == Scoring::Token && different.len() == answers.len() { Choices::Tokens(first) } else { Choices::Answers(answers.to_vec()) }
+    if scoring == Scoring::Token && different.len() == answers.len() {
+        Choices::Tokens(first)
+    } else {
+        Choices::Answers(answers.to_vec())
+    }
 }
 
 /// The end of a text from the blank before its last word.
@@ -276,19 +365,40 @@ impl EncodedSet {
     /// How many were left out for each reason.
     pub fn drops(&self) -> Drops {
         let mut drops = Drops::default();
-        self.dropped.iter().for_each(|dropped| drops.add(dropped.reason.clone(), &dropped.id));
+        self.dropped
+            .iter()
+            .for_each(|dropped| drops.add(dropped.reason.clone(), &dropped.id));
         drops
     }
 
-    /// What became of the examples that were given, a sentence each: which are left out, shortened, or without text in a field.
-    /// `set` names them; `given` are those that were encoded.
+    /// What became of the examples that were given, a sentence each: which are left out, shortened,
+    /// or without text in a field. `set` names them; `given` are those that were encoded.
     pub fn account(&self, set: &str, given: &[Example], max_length: usize) -> Vec<String> {
-        let shortened: Counted =
-            self.examples.iter().zip(&self.shortened).filter(|(_, cut)| **cut).map(|(example, _)| example.id.clone()).collect();
-        let empty: Counted = given.iter().filter(|example| example.has_empty_field()).map(|example| example.id.clone()).collect();
+        let shortened: Counted = self
+            .examples
+            .iter()
+            .zip(&self.shortened)
+            .filter(|(_, cut)| **cut)
+            .map(|(example, _)| example.id.clone())
+            .collect();
+        let empty: Counted = given
+            .iter()
+            .filter(|example| example.has_empty_field())
+            .map(|example| example.id.clone())
+            .collect();
         let mut said = self.drops().sentences(set, given.len());
-        said.extend(shortened.sentence(set, given.len(), ["is", "are"], &format!("shortened to {max_length} tokens")));
-        said.extend(empty.sentence(set, given.len(), ["has", "have"], "no text in a field of the prompt"));
+        said.extend(shortened.sentence(
+            set,
+            given.len(),
+            ["is", "are"],
+            &format!("shortened to {max_length} tokens"),
+        ));
+        said.extend(empty.sentence(
+            set,
+            given.len(),
+            ["has", "have"],
+            "no text in a field of the prompt",
+        ));
         said
     }
 }
@@ -296,13 +406,22 @@ impl EncodedSet {
 /// Encodes examples, on all threads.
 ///
 /// # Errors
-/// As [`Encoder::encode`], of the first example that fails; [`DataError::EmptySet`] if examples were given and all
-/// are left out.
-pub fn encode_all(examples: &[Example], tokenizer: &Tokenizer, options: EncodeOptions) -> Result<EncodedSet, DataError> {
+/// As [`Encoder::encode`], of the first example that fails; [`DataError::EmptySet`] if examples
+/// were given and all are left out.
+pub fn encode_all(
+    examples: &[Example],
+    tokenizer: &Tokenizer,
+    options: EncodeOptions,
+) -> Result<EncodedSet, DataError> {
     let set = encode_any(examples, tokenizer, options)?;
     match set.dropped.first() {
         Some(first) if set.examples.is_empty() => {
-            let what = format!("the set of {} examples, all of which are left out (`{}`: {})", examples.len(), first.id, first.reason);
+            let what = format!(
+                "the set of {} examples, all of which are left out (`{}`: {})",
+                examples.len(),
+                first.id,
+                first.reason
+            );
             Err(DataError::EmptySet { what })
         }
         _ => Ok(set),
@@ -313,13 +432,20 @@ pub fn encode_all(examples: &[Example], tokenizer: &Tokenizer, options: EncodeOp
 ///
 /// # Errors
 /// As [`Encoder::encode`], of the first example that fails.
-pub fn encode_any(examples: &[Example], tokenizer: &Tokenizer, options: EncodeOptions) -> Result<EncodedSet, DataError> {
+pub fn encode_any(
+    examples: &[Example],
+    tokenizer: &Tokenizer,
+    options: EncodeOptions,
+) -> Result<EncodedSet, DataError> {
     // Each chunk remembers answers for itself; results do not depend on how chunks fall.
     let chunks: Vec<Result<Vec<Outcome>, DataError>> = examples
         .par_chunks(512)
         .map(|chunk| {
             let mut encoder = Encoder::new(tokenizer, options)?;
-            chunk.iter().map(|example| encoder.encode(example)).collect()
+            chunk
+                .iter()
+                .map(|example| encoder.encode(example))
+                .collect()
         })
         .collect();
     let mut set = EncodedSet::default();
@@ -327,13 +453,18 @@ pub fn encode_any(examples: &[Example], tokenizer: &Tokenizer, options: EncodeOp
     for chunk in chunks {
         for outcome in chunk? {
             match outcome {
-                Outcome::Encoded { encoded, truncated, .. } => {
+                Outcome::Encoded {
+                    encoded, truncated, ..
+                } => {
                     set.truncated += usize::from(truncated);
                     set.shortened.push(truncated);
                     set.examples.push(encoded);
                     set.kept.push(index);
                 }
-                Outcome::Dropped(reason) => set.dropped.push(DroppedExample { id: examples[index].id.clone(), reason }),
+                Outcome::Dropped(reason) => set.dropped.push(DroppedExample {
+                    id: examples[index].id.clone(),
+                    reason,
+                }),
             }
             index += 1;
         }
@@ -349,7 +480,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn options(max_length: usize, scoring: Scoring) -> EncodeOptions {
-        EncodeOptions { max_length, scoring, chat_template: false }
+        EncodeOptions {
+            max_length,
+            scoring,
+            chat_template: false,
+        }
     }
 
     fn words(words: &[&str]) -> Arc<[String]> {
@@ -361,15 +496,35 @@ mod tests {
     }
 
     fn example(task: &Task, row: serde_json::Value) -> Example {
-        match task.prepare().unwrap().example(Row::from_json(&row.to_string(), Place::new("train.jsonl", 1)).unwrap(), None).unwrap() {
+        match task
+            .prepare()
+            .unwrap()
+            .example(
+                Row::from_json(&row.to_string(), Place::new("train.jsonl", 1)).unwrap(),
+                None,
+            )
+            .unwrap()
+        {
             Made::Example(example) => example,
             Made::Dropped { reason, .. } => panic!("dropped: {reason}"),
         }
     }
 
-    fn encoded(tokenizer: &Tokenizer, options: EncodeOptions, example: &Example) -> (Encoded, String, bool) {
-        match Encoder::new(tokenizer, options).unwrap().encode(example).unwrap() {
-            Outcome::Encoded { encoded, text, truncated } => (encoded, text, truncated),
+    fn encoded(
+        tokenizer: &Tokenizer,
+        options: EncodeOptions,
+        example: &Example,
+    ) -> (Encoded, String, bool) {
+        match Encoder::new(tokenizer, options)
+            .unwrap()
+            .encode(example)
+            .unwrap()
+        {
+            Outcome::Encoded {
+                encoded,
+                text,
+                truncated,
+            } => (encoded, text, truncated),
             Outcome::Dropped(reason) => panic!("dropped: {reason}"),
         }
     }
@@ -377,7 +532,11 @@ mod tests {
     #[test]
     fn a_choice_is_scored_by_its_first_token_after_the_prompt() {
         let tokenizer = byte_level(&["Ġ A", "Ġ B"], false);
-        let (found, text, truncated) = encoded(&tokenizer, options(99, Scoring::Token), &question("Answer:", &["A", "B"]));
+        let (found, text, truncated) = encoded(
+            &tokenizer,
+            options(99, Scoring::Token),
+            &question("Answer:", &["A", "B"]),
+        );
         assert_eq!(found.tokens, tokenizer.encode("Answer:", false).unwrap());
         let ids = ["ĠA", "ĠB"].map(|token| tokenizer.token_to_id(token).unwrap());
         assert_eq!(found.choices, Choices::Tokens(ids.to_vec()));
@@ -387,31 +546,65 @@ mod tests {
     #[test]
     fn answers_that_share_their_first_token_are_scored_whole_and_so_are_all_if_asked() {
         let tokenizer = byte_level(&[], false);
-        let (found, ..) = encoded(&tokenizer, options(99, Scoring::Token), &question("Answer:", &["yes", "no"]));
-        let whole = Choices::Answers(vec![tokenizer.encode(" yes", false).unwrap(), tokenizer.encode(" no", false).unwrap()]);
+        let (found, ..) = encoded(
+            &tokenizer,
+            options(99, Scoring::Token),
+            &question("Answer:", &["yes", "no"]),
+        );
+        let whole = Choices::Answers(vec![
+            tokenizer.encode(" yes", false).unwrap(),
+            tokenizer.encode(" no", false).unwrap(),
+        ]);
         assert_eq!(found.choices, whole);
         let tokenizer = byte_level(&["Ġ y", "Ġ n"], false);
-        let (found, ..) = encoded(&tokenizer, options(99, Scoring::Token), &question("Answer:", &["yes", "no"]));
+        let (found, ..) = encoded(
+            &tokenizer,
+            options(99, Scoring::Token),
+            &question("Answer:", &["yes", "no"]),
+        );
         assert!(matches!(found.choices, Choices::Tokens(_)));
-        let (found, ..) = encoded(&tokenizer, options(99, Scoring::Answer), &question("Answer:", &["yes", "no"]));
-        assert!(matches!(found.choices, Choices::Answers(answers) if answers[0].len() == 3 && answers[1].len() == 2));
+        let (found, ..) = encoded(
+            &tokenizer,
+            options(99, Scoring::Answer),
+            &question("Answer:", &["yes", "no"]),
+        );
+        assert!(
+            matches!(found.choices, Choices::Answers(answers) if answers[0].len() == 3 && answers[1].len() == 2)
+        );
     }
 
     #[test]
     fn a_tokenizer_that_merges_across_the_border_moves_the_border() {
         // `: A` is one token, `:` and ` B` are two: the prompt must end before the colon.
         let tokenizer = bpe_across_words(&["Q: A", "Q: B"], &["  A", ":  A"]);
-        let (found, ..) = encoded(&tokenizer, options(99, Scoring::Token), &question("Q:", &["A", "B"]));
+        let (found, ..) = encoded(
+            &tokenizer,
+            options(99, Scoring::Token),
+            &question("Q:", &["A", "B"]),
+        );
         assert_eq!(tokenizer.decode(&found.tokens).unwrap(), "Q");
-        let Choices::Tokens(tokens) = found.choices else { panic!("{:?}", found.choices) };
-        assert_eq!(tokens, [": A", ":"].map(|token| tokenizer.token_to_id(token).unwrap()));
+        let Choices::Tokens(tokens) = found.choices else {
+            panic!("{:?}", found.choices)
+        };
+        assert_eq!(
+            tokens,
+            [": A", ":"].map(|token| tokenizer.token_to_id(token).unwrap())
+        );
     }
 
     #[test]
     fn a_prompt_that_ends_in_a_blank_gets_no_second_one() {
         let tokenizer = byte_level(&["Ġ A", "Ġ B"], false);
-        let (found, ..) = encoded(&tokenizer, options(99, Scoring::Token), &question("Answer: ", &["A", "B"]));
-        let (plain, ..) = encoded(&tokenizer, options(99, Scoring::Token), &question("Answer:", &["A", "B"]));
+        let (found, ..) = encoded(
+            &tokenizer,
+            options(99, Scoring::Token),
+            &question("Answer: ", &["A", "B"]),
+        );
+        let (plain, ..) = encoded(
+            &tokenizer,
+            options(99, Scoring::Token),
+            &question("Answer:", &["A", "B"]),
+        );
         assert_eq!((found.tokens, found.choices), (plain.tokens, plain.choices));
     }
 
@@ -419,7 +612,11 @@ mod tests {
     fn the_begin_token_stands_in_front_and_an_end_token_does_not_follow() {
         let tokenizer = byte_level(&["Ġ A", "Ġ B"], true);
         let framed = tokenizer.encode("Answer:", true).unwrap();
-        let (found, ..) = encoded(&tokenizer, options(99, Scoring::Token), &question("Answer:", &["A", "B"]));
+        let (found, ..) = encoded(
+            &tokenizer,
+            options(99, Scoring::Token),
+            &question("Answer:", &["A", "B"]),
+        );
         assert_eq!(found.tokens, framed[..framed.len() - 1]);
         assert_eq!(tokenizer.decode(&found.tokens[..1]).unwrap(), "<s>");
     }
@@ -428,21 +625,41 @@ mod tests {
     fn a_chat_template_ends_in_a_line_and_has_the_begin_token_that_it_writes_and_no_other() {
         let mut tokenizer = byte_level(&["Ġ A", "Ġ B"], true);
         tokenizer.bos_token = Some("<s>".into());
-        tokenizer.chat_template = Some("{{ bos_token }}{% for m in messages %}[{{ m.content }}]{{ '\n' }}{% endfor %}".into());
-        let options = EncodeOptions { chat_template: true, ..options(99, Scoring::Token) };
+        tokenizer.chat_template = Some(
+            "{{ bos_token }}{% for m in messages %}[{{ m.content }}]{{ '\n' }}{% endfor %}".into(),
+        );
+        let options = EncodeOptions {
+            chat_template: true,
+            ..options(99, Scoring::Token)
+        };
         let (found, text, _) = encoded(&tokenizer, options, &question("Answer:", &["A", "B"]));
         assert_eq!(text, "<s>[Answer:]\n");
-        assert_eq!(found.tokens, tokenizer.encode("<s>[Answer:]\n", false).unwrap());
+        assert_eq!(
+            found.tokens,
+            tokenizer.encode("<s>[Answer:]\n", false).unwrap()
+        );
         // No blank after a line end: the tokens are those of the bare letters.
-        assert_eq!(found.choices, Choices::Tokens(["A", "B"].map(|token| tokenizer.token_to_id(token).unwrap()).to_vec()));
-        tokenizer.chat_template = Some("{% for m in messages %}[{{ m.content }}]{% endfor %}".into());
+        assert_eq!(
+            found.choices,
+            Choices::Tokens(
+                ["A", "B"]
+                    .map(|token| tokenizer.token_to_id(token).unwrap())
+                    .to_vec()
+            )
+        );
+        tokenizer.chat_template =
+            Some("{% for m in messages %}[{{ m.content }}]{% endfor %}".into());
         let (found, ..) = encoded(&tokenizer, options, &question("Answer:", &["A", "B"]));
         assert_eq!(tokenizer.decode(&found.tokens).unwrap(), "[Answer:]");
-        tokenizer.chat_template = Some("{{ bos_token }}{{ bos_token }}{{ messages[0].content }}".into());
+        tokenizer.chat_template =
+            Some("{{ bos_token }}{{ bos_token }}{{ messages[0].content }}".into());
         let (found, ..) = encoded(&tokenizer, options, &question("Answer:", &["A", "B"]));
         assert_eq!(tokenizer.decode(&found.tokens).unwrap(), "<s><s>Answer:");
         tokenizer.chat_template = None;
-        assert!(matches!(Encoder::new(&tokenizer, options), Err(DataError::NoChatTemplate { .. })));
+        assert!(matches!(
+            Encoder::new(&tokenizer, options),
+            Err(DataError::NoChatTemplate { .. })
+        ));
     }
 
     #[test]
@@ -452,72 +669,155 @@ mod tests {
         let row = serde_json::json!({"question": "Why is the sky blue? ".repeat(30), "choices": ["a", "b", "c", "d"], "answer": 0});
         let long = example(&task, row);
         for limit in [140, 200, 320] {
-            let (found, text, truncated) = encoded(&tokenizer, options(limit, Scoring::Token), &long);
-            assert!(truncated && found.tokens.len() <= limit && found.tokens.len() + 2 >= limit, "{}", found.tokens.len());
+            let (found, text, truncated) =
+                encoded(&tokenizer, options(limit, Scoring::Token), &long);
+            assert!(
+                truncated && found.tokens.len() <= limit && found.tokens.len() + 2 >= limit,
+                "{}",
+                found.tokens.len()
+            );
             assert_eq!(found.tokens[1..], tokenizer.encode(&text, false).unwrap());
             assert!(text.ends_with(" Choices: A. A. B. B. C. C. D. D. Answer:"));
             assert!(text.contains("question: Why is"));
-            assert_eq!(found.key, encoded(&tokenizer, options(9999, Scoring::Token), &long).0.key);
+            assert_eq!(
+                found.key,
+                encoded(&tokenizer, options(9999, Scoring::Token), &long)
+                    .0
+                    .key
+            );
         }
         // The instruction and the choices alone are longer than this.
-        let outcome = Encoder::new(&tokenizer, options(60, Scoring::Token)).unwrap().encode(&long).unwrap();
-        assert_eq!(outcome, Outcome::Dropped(DropReason::TooLong { max_length: 60 }));
-        let error = encode_all(&[long], &tokenizer, options(60, Scoring::Token)).unwrap_err().to_string();
-        assert!(error.contains("all of which are left out (`train-1`: longer than 60 tokens"), "{error}");
+        let outcome = Encoder::new(&tokenizer, options(60, Scoring::Token))
+            .unwrap()
+            .encode(&long)
+            .unwrap();
+        assert_eq!(
+            outcome,
+            Outcome::Dropped(DropReason::TooLong { max_length: 60 })
+        );
+        let error = encode_all(&[long], &tokenizer, options(60, Scoring::Token))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("all of which are left out (`train-1`: longer than 60 tokens"),
+            "{error}"
+        );
     }
 
     #[test]
     fn prompt_and_longest_answer_together_stay_within_the_limit() {
         let tokenizer = byte_level(&[], false);
-        let task = Task::custom("{text} Topic:", vec!["sport".into(), "the weather".into()], "label").unwrap();
+        let task = Task::custom(
+            "{text} Topic:",
+            vec!["sport".into(), "the weather".into()],
+            "label",
+        )
+        .unwrap();
         let row = serde_json::json!({"text": "abc ".repeat(30), "label": 0});
-        let (found, text, truncated) = encoded(&tokenizer, options(50, Scoring::Token), &example(&task, row));
+        let (found, text, truncated) = encoded(
+            &tokenizer,
+            options(50, Scoring::Token),
+            &example(&task, row),
+        );
         assert!(truncated && text.ends_with(" Topic:"));
-        assert!((48..=50).contains(&(found.tokens.len() + " the weather".len())), "{text}");
+        assert!(
+            (48..=50).contains(&(found.tokens.len() + " the weather".len())),
+            "{text}"
+        );
     }
 
     /// Seventy-seven intents of a bank's customers, made up: eleven deeds by seven things.
     fn intents() -> Vec<String> {
-        let deeds = ["activate", "block", "cancel", "change", "find", "lose", "order", "pay with", "receive", "trace", "verify"];
-        let things = ["my card", "my card payment", "a transfer", "cash", "the exchange rate", "an account", "a top-up"];
-        deeds.iter().flat_map(|deed| things.iter().map(move |thing| format!("{deed} {thing}"))).collect()
+        let deeds = [
+            "activate", "block", "cancel", "change", "find", "lose", "order", "pay with",
+            "receive", "trace", "verify",
+        ];
+        let things = [
+            "my card",
+            "my card payment",
+            "a transfer",
+            "cash",
+            "the exchange rate",
+            "an account",
+            "a top-up",
+        ];
+        deeds
+            .iter()
+            .flat_map(|deed| things.iter().map(move |thing| format!("{deed} {thing}")))
+            .collect()
     }
 
     #[test]
     fn seventy_seven_classes_of_free_text_are_scored_as_whole_answers() {
         let tokenizer = byte_level(&["Ġ c", "a r", "ar d", "Ġc ard"], false);
         let task = Task::custom("Message: {text} Intent:", intents(), "intent").unwrap();
-        let rows = ["my card is gone", "where is my money?", "where is my money?"];
-        let examples: Vec<Example> =
-            rows.iter().map(|text| example(&task, serde_json::json!({"text": text, "intent": "lose my card"}))).collect();
+        let rows = [
+            "my card is gone",
+            "where is my money?",
+            "where is my money?",
+        ];
+        let examples: Vec<Example> = rows
+            .iter()
+            .map(|text| {
+                example(
+                    &task,
+                    serde_json::json!({"text": text, "intent": "lose my card"}),
+                )
+            })
+            .collect();
         let set = encode_all(&examples, &tokenizer, options(320, Scoring::Token)).unwrap();
-        assert_eq!((set.examples.len(), set.truncated, set.kept.as_slice()), (3, 0, &[0, 1, 2][..]));
+        assert_eq!(
+            (set.examples.len(), set.truncated, set.kept.as_slice()),
+            (3, 0, &[0, 1, 2][..])
+        );
         for (encoded, example) in set.examples.iter().zip(&examples) {
-            let Choices::Answers(answers) = &encoded.choices else { panic!("{:?}", encoded.choices) };
+            let Choices::Answers(answers) = &encoded.choices else {
+                panic!("{:?}", encoded.choices)
+            };
             assert_eq!(answers.len(), 77);
             for (answer, word) in answers.iter().zip(example.answers.iter()) {
                 assert_eq!(tokenizer.decode(answer).unwrap(), format!(" {word}"));
             }
             assert_eq!(example.answers[encoded.label.unwrap()], "lose my card");
         }
-        assert_eq!(set.examples[1].key, set.examples[2].key, "same id and text, same key");
+        assert_eq!(
+            set.examples[1].key, set.examples[2].key,
+            "same id and text, same key"
+        );
     }
 
     #[test]
     fn answers_that_the_vocabulary_does_not_know_are_an_error() {
         let tokenizer = word_level(&["Answer", "yes", "no"]);
         let mut encoder = Encoder::new(&tokenizer, options(9, Scoring::Token)).unwrap();
-        assert!(matches!(encoder.encode(&question("Answer", &["yes", "no"])).unwrap(), Outcome::Encoded { .. }));
-        let error = encoder.encode(&question("Answer", &["maybe", "never"])).unwrap_err();
-        assert_eq!(error.to_string(), "the answers `maybe` and `never` have the same tokens, so that the model cannot tell them apart");
-        let error = encoder.encode(&question("Answer", &["yes", "\u{3000}"])).unwrap_err();
-        assert_eq!(error.to_string(), "the answer `\u{3000}` has no tokens of its own after `Answer`");
-        assert_eq!(encoder.encode(&question("", &["yes", "no"])).unwrap(), Outcome::Dropped(DropReason::NoTokens));
+        assert!(matches!(
+            encoder.encode(&question("Answer", &["yes", "no"])).unwrap(),
+            Outcome::Encoded { .. }
+        ));
+        let error = encoder
+            .encode(&question("Answer", &["maybe", "never"]))
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the answers `maybe` and `never` have the same tokens, so that the model cannot tell them apart"
+        );
+        let error = encoder
+            .encode(&question("Answer", &["yes", "\u{3000}"]))
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the answer `\u{3000}` has no tokens of its own after `Answer`"
+        );
+        assert_eq!(
+            encoder.encode(&question("", &["yes", "no"])).unwrap(),
+            Outcome::Dropped(DropReason::NoTokens)
+        );
         assert!(Encoder::new(&tokenizer, options(0, Scoring::Token)).is_err());
     }
 
     proptest! {
-        /// The truth by brute force: prompt and answer together are the encoding of their whole text.
+        /// The truth by brute force: prompt and answer together are the encoding of their whole
+        /// text.
         #[test]
         fn prompt_and_answer_are_the_encoding_of_their_text(prompts in prop::collection::vec("[ab:]{0,3}( [ab:]{1,4}){1,4}", 1..6)) {
             let merges = ["a b", "b a", ": a", "  a", "  b", ":  a", "ab a", "  :", "ab  a", "b  b", "a a", "aa :", ":  :"];

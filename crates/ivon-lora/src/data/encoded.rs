@@ -5,8 +5,8 @@
 pub struct Encoded {
     /// The example's id, as in its file.
     pub id: String,
-    /// Names the example in everything random (dropout masks): its hash, so that it does not depend on
-    /// the order of rows.
+    /// Names the example in everything random (dropout masks): its hash, so that it does not depend
+    /// on the order of rows.
     pub key: u64,
     /// The prompt's token ids, special tokens included, never empty.
     pub tokens: Vec<u32>,

@@ -20,7 +20,10 @@ pub struct Place {
 impl Place {
     /// The place of a row.
     pub fn new(file: impl Into<Arc<str>>, line: usize) -> Self {
-        Self { file: file.into(), line }
+        Self {
+            file: file.into(),
+            line,
+        }
     }
 }
 
@@ -263,7 +266,9 @@ pub enum DataError {
         after: String,
     },
     /// Two answers are the same to the model.
-    #[error("the answers `{first}` and `{second}` have the same tokens, so that the model cannot tell them apart")]
+    #[error(
+        "the answers `{first}` and `{second}` have the same tokens, so that the model cannot tell them apart"
+    )]
     SameTokens {
         /// One answer.
         first: String,
@@ -376,7 +381,10 @@ impl DataError {
 fn no_template(named: &[String]) -> String {
     match named {
         [] => "no chat template".into(),
-        named => format!("several chat templates, {}, and none of them is named `default`", listed(named)),
+        named => format!(
+            "several chat templates, {}, and none of them is named `default`",
+            listed(named)
+        ),
     }
 }
 
@@ -386,7 +394,12 @@ pub(crate) fn listed(names: &[impl AsRef<str>]) -> String {
     if names.is_empty() {
         return "nothing".into();
     }
-    let mut list = names.iter().take(MOST).map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ");
+    let mut list = names
+        .iter()
+        .take(MOST)
+        .map(|name| format!("`{}`", name.as_ref()))
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > MOST {
         list += &format!(" and {} more", names.len() - MOST);
     }
@@ -394,7 +407,10 @@ pub(crate) fn listed(names: &[impl AsRef<str>]) -> String {
 }
 
 /// The candidate that is spelt most like `name`, if it differs in at most a third of its letters.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     let name: String = name.to_lowercase().chars().take(64).collect();
     candidates
         .map(|candidate| (edits(&name, &candidate.to_lowercase()), candidate))
@@ -434,9 +450,15 @@ mod tests {
 
     #[test]
     fn a_missing_field_says_which_there_are_and_which_is_meant() {
-        let error =
-            DataError::MissingField { at: Place::new("a.csv", 3), field: "label".into(), found: vec!["text".into(), "labels".into()] };
-        assert_eq!(error.to_string(), "`a.csv` line 3 has no field `label`, found `text`, `labels`");
+        let error = DataError::MissingField {
+            at: Place::new("a.csv", 3),
+            field: "label".into(),
+            found: vec!["text".into(), "labels".into()],
+        };
+        assert_eq!(
+            error.to_string(),
+            "`a.csv` line 3 has no field `label`, found `text`, `labels`"
+        );
         assert_eq!(error.hint().unwrap(), "did you mean `labels`?");
     }
 }

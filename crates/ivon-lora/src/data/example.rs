@@ -25,13 +25,26 @@ pub struct Example {
 
 impl Example {
     /// A finished prompt to predict on; it loses nothing, so that one that is too long is dropped.
-    pub fn from_prompt(id: impl Into<String>, prompt: impl Into<String>, answers: Arc<[String]>) -> Self {
-        Self { id: id.into(), prompt: Prompt::fixed(prompt), answers, label: None, group: None }
+    pub fn from_prompt(
+        id: impl Into<String>,
+        prompt: impl Into<String>,
+        answers: Arc<[String]>,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            prompt: Prompt::fixed(prompt),
+            answers,
+            label: None,
+            group: None,
+        }
     }
 
     /// Whether a field of its prompt has no text.
     pub fn has_empty_field(&self) -> bool {
-        self.prompt.parts.iter().any(|part| part.may_lose && part.text.trim().is_empty())
+        self.prompt
+            .parts
+            .iter()
+            .any(|part| part.may_lose && part.text.trim().is_empty())
     }
 }
 
@@ -64,11 +77,16 @@ pub enum DropReason {
 impl fmt::Display for DropReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ChoiceCount { found, kept } => write!(formatter, "{found} choices where the task keeps {kept}"),
+            Self::ChoiceCount { found, kept } => {
+                write!(formatter, "{found} choices where the task keeps {kept}")
+            }
             Self::TextAlsoIn(role) => write!(formatter, "the same prompt is in the {role} file"),
             Self::GroupAlsoIn(role) => write!(formatter, "its group is in the {role} file"),
             Self::TooLong { max_length } => {
-                write!(formatter, "longer than {max_length} tokens even with its fields shortened")
+                write!(
+                    formatter,
+                    "longer than {max_length} tokens even with its fields shortened"
+                )
             }
             Self::NoTokens => write!(formatter, "the prompt has no tokens"),
             Self::Unreadable => write!(formatter, "not readable as a row of the task"),

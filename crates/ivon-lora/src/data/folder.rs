@@ -1,8 +1,9 @@
 //! Which files of a folder play which role, by their names.
 //!
-//! `train.jsonl`, `tune.csv`, `validation.parquet` (also `dev`, `valid`, `val`), `calibrate.tsv`, `test.jsonl`; the
-//! authors' `ARC-Easy-Train.jsonl` and `train_s.jsonl` (for `winogrande_s`); the hub's
-//! `train-00000-of-00002.parquet`, all of its parts in order, also below `data/`. Text may be packed: `train.csv.gz`.
+//! `train.jsonl`, `tune.csv`, `validation.parquet` (also `dev`, `valid`, `val`), `calibrate.tsv`,
+//! `test.jsonl`; the authors' `ARC-Easy-Train.jsonl` and `train_s.jsonl` (for `winogrande_s`); the
+//! hub's `train-00000-of-00002.parquet`, all of its parts in order, also below `data/`. Text may be
+//! packed: `train.csv.gz`.
 
 use std::fmt;
 use std::fs;
@@ -36,7 +37,13 @@ pub enum Split {
 
 impl Split {
     /// All five, in order.
-    pub const ALL: [Self; 5] = [Self::Train, Self::Tune, Self::Calibrate, Self::Validation, Self::Test];
+    pub const ALL: [Self; 5] = [
+        Self::Train,
+        Self::Tune,
+        Self::Calibrate,
+        Self::Validation,
+        Self::Test,
+    ];
 
     /// The split's name.
     pub fn name(self) -> &'static str {
@@ -91,51 +98,91 @@ pub struct SplitFiles {
 }
 
 impl SplitFiles {
-    /// Says which files of the same name are left aside, where `task` is one whose authors publish the same rows in several formats.
+    /// Says which files of the same name are left aside, where `task` is one whose authors publish
+    /// the same rows in several formats.
     ///
     /// # Errors
     /// [`DataError::AmbiguousFiles`] for all other tasks: they may hold other rows.
     pub fn alone(&self, task: &str) -> Result<Option<String>, DataError> {
-        let (Some(first), Some(second)) = (self.paths.first(), self.aside.first()) else { return Ok(None) };
+        let (Some(first), Some(second)) = (self.paths.first(), self.aside.first()) else {
+            return Ok(None);
+        };
         if !PUBLISHED_TWICE.contains(&task) {
             let role = self.split.name().into();
-            return Err(DataError::AmbiguousFiles { role, first: first.clone(), second: second.clone() });
+            return Err(DataError::AmbiguousFiles {
+                role,
+                first: first.clone(),
+                second: second.clone(),
+            });
         }
-        let aside: Vec<String> = self.aside.iter().map(|path| format!("`{}`", path.display())).collect();
-        Ok(Some(format!("`{}` is read, {} is left aside as the same rows in another format", first.display(), aside.join(", "))))
+        let aside: Vec<String> = self
+            .aside
+            .iter()
+            .map(|path| format!("`{}`", path.display()))
+            .collect();
+        Ok(Some(format!(
+            "`{}` is read, {} is left aside as the same rows in another format",
+            first.display(),
+            aside.join(", ")
+        )))
     }
 }
 
 /// Tasks whose authors publish the same rows in several formats.
 const PUBLISHED_TWICE: [&str; 3] = ["arc_easy", "arc_challenge", "openbookqa"];
 
-/// The files of a data set: those of a folder by their names, or one file. `task` settles which of WinoGrande's
-/// training files is meant.
+/// The files of a data set: those of a folder by their names, or one file. `task` settles which of
+/// WinoGrande's training files is meant.
 ///
 /// # Errors
-/// If the path cannot be read, the folder has no file named after a split, or two files could be the same one.
+/// If the path cannot be read, the folder has no file named after a split, or two files could be
+/// the same one.
 pub fn find_files(path: &Path, task: &str) -> Result<Vec<SplitFiles>, DataError> {
-    let refused = |source| FileError::Io { action: "read", path: path.into(), source };
+    let refused = |source| FileError::Io {
+        action: "read",
+        path: path.into(),
+        source,
+    };
     if !fs::metadata(path).map_err(refused)?.is_dir() {
         let split = named_after(path, task).map_or(Split::Train, |name| name.split);
-        return Ok(vec![SplitFiles { split, paths: vec![path.into()], aside: Vec::new() }]);
+        return Ok(vec![SplitFiles {
+            split,
+            paths: vec![path.into()],
+            aside: Vec::new(),
+        }]);
     }
     let names = readable_names(path)?;
-    let named: Vec<(Name, PathBuf)> = names.iter().filter_map(|path| Some((named_after(path, task)?, path.clone()))).collect();
+    let named: Vec<(Name, PathBuf)> = names
+        .iter()
+        .filter_map(|path| Some((named_after(path, task)?, path.clone())))
+        .collect();
     if named.is_empty() {
         let below = path.join("data");
         if below.is_dir() {
             return find_files(&below, task);
         }
-        let found = names.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
-        return Err(DataError::NoSplitFiles { folder: path.into(), found });
+        let found = names
+            .iter()
+            .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+            .collect();
+        return Err(DataError::NoSplitFiles {
+            folder: path.into(),
+            found,
+        });
     }
     let mut found = Vec::new();
     for split in Split::ALL {
-        let candidates: Vec<_> = named.iter().filter(|(name, _)| name.split == split).collect();
+        let candidates: Vec<_> = named
+            .iter()
+            .filter(|(name, _)| name.split == split)
+            .collect();
         if !candidates.is_empty() {
             let (paths, aside) = chosen(split, &candidates)?;
-            found.push(SplitFiles { split, paths, aside });
+            found.push(SplitFiles {
+                split,
+                paths,
+                aside,
+            });
         }
     }
     Ok(found)
@@ -153,8 +200,12 @@ struct Name {
     rank: usize,
 }
 
-/// One split's files among the candidates: the best extension of one stem, all parts of it; and those of other extensions.
-fn chosen(split: Split, candidates: &[&(Name, PathBuf)]) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
+/// One split's files among the candidates: the best extension of one stem, all parts of it; and
+/// those of other extensions.
+fn chosen(
+    split: Split,
+    candidates: &[&(Name, PathBuf)],
+) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
     let ambiguous = |first: &PathBuf, second: &PathBuf| DataError::AmbiguousFiles {
         role: split.name().into(),
         first: first.clone(),
@@ -163,19 +214,43 @@ fn chosen(split: Split, candidates: &[&(Name, PathBuf)]) -> Result<(Vec<PathBuf>
     // A file that is called just `train` wins over `ARC-Easy-Train`; `valid` and `dev` are equals.
     let exact = |name: &Name| Split::by_word(&name.stem).is_some();
     let any_exact = candidates.iter().any(|(name, _)| exact(name));
-    let mut candidates: Vec<_> = candidates.iter().filter(|(name, _)| exact(name) || !any_exact).collect();
+    let mut candidates: Vec<_> = candidates
+        .iter()
+        .filter(|(name, _)| exact(name) || !any_exact)
+        .collect();
     candidates.sort_by_key(|(name, path)| (name.rank, name.part, path.clone()));
-    let Some((first, path)) = candidates.first().map(|candidate| (&candidate.0, &candidate.1)) else { return Ok(Default::default()) };
-    if let Some((_, other)) = candidates.iter().map(|candidate| (&candidate.0, &candidate.1)).find(|(name, _)| name.stem != first.stem) {
+    let Some((first, path)) = candidates
+        .first()
+        .map(|candidate| (&candidate.0, &candidate.1))
+    else {
+        return Ok(Default::default());
+    };
+    if let Some((_, other)) = candidates
+        .iter()
+        .map(|candidate| (&candidate.0, &candidate.1))
+        .find(|(name, _)| name.stem != first.stem)
+    {
         return Err(ambiguous(path, other));
     }
     let best = |(name, _): &(Name, PathBuf)| name.rank == first.rank;
-    let same: Vec<_> = candidates.iter().filter(|candidate| best(candidate)).collect();
-    if let Some((one, other)) = same.iter().zip(same.iter().skip(1)).find(|(one, other)| one.0.part == other.0.part || one.0.part.is_none())
+    let same: Vec<_> = candidates
+        .iter()
+        .filter(|candidate| best(candidate))
+        .collect();
+    if let Some((one, other)) = same
+        .iter()
+        .zip(same.iter().skip(1))
+        .find(|(one, other)| one.0.part == other.0.part || one.0.part.is_none())
     {
         return Err(ambiguous(&one.1, &other.1));
     }
-    let paths = |wanted| candidates.iter().filter(|candidate| best(candidate) == wanted).map(|(_, path)| path.clone()).collect();
+    let paths = |wanted| {
+        candidates
+            .iter()
+            .filter(|candidate| best(candidate) == wanted)
+            .map(|(_, path)| path.clone())
+            .collect()
+    };
     Ok((paths(true), paths(false)))
 }
 
@@ -183,7 +258,9 @@ fn chosen(split: Split, candidates: &[&(Name, PathBuf)]) -> Result<(Vec<PathBuf>
 fn named_after(path: &Path, task: &str) -> Option<Name> {
     Format::of(path)?;
     let name = path.file_name()?.to_string_lossy().to_lowercase();
-    let (name, packed) = name.strip_suffix(".gz").map_or((name.as_str(), 0), |name| (name, EXTENSIONS.len()));
+    let (name, packed) = name
+        .strip_suffix(".gz")
+        .map_or((name.as_str(), 0), |name| (name, EXTENSIONS.len()));
     let (stem, extension) = name.rsplit_once('.')?;
     let rank = packed + EXTENSIONS.iter().position(|known| *known == extension)?;
     let stem = stem.to_string();
@@ -197,11 +274,18 @@ fn named_after(path: &Path, task: &str) -> Option<Name> {
     let words: Vec<&str> = stem.split(['-', '_', '.', ' ']).collect();
     let split = match words.as_slice() {
         // WinoGrande's training sets of several sizes stand in one folder.
-        ["train", size @ ("xs" | "s" | "m" | "l" | "xl")] => (task.strip_prefix("winogrande_") == Some(size)).then_some(Split::Train)?,
+        ["train", size @ ("xs" | "s" | "m" | "l" | "xl")] => {
+            (task.strip_prefix("winogrande_") == Some(size)).then_some(Split::Train)?
+        }
         [.., last] => Split::by_word(last)?,
         [] => return None,
     };
-    Some(Name { split, stem, part, rank })
+    Some(Name {
+        split,
+        stem,
+        part,
+        rank,
+    })
 }
 
 fn all_digits(text: &str) -> bool {
@@ -210,7 +294,11 @@ fn all_digits(text: &str) -> bool {
 
 /// The files of a folder, in the order of their names.
 fn readable_names(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let refused = |source| FileError::Io { action: "read", path: folder.into(), source };
+    let refused = |source| FileError::Io {
+        action: "read",
+        path: folder.into(),
+        source,
+    };
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(refused)?.take(MOST_NAMES) {
         let path = entry.map_err(refused)?.path();
@@ -235,7 +323,10 @@ mod tests {
         }
         let name_of = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
         let files = find_files(folder.path(), task)?;
-        Ok(files.into_iter().map(|files| (files.split, files.paths.iter().map(name_of).collect())).collect())
+        Ok(files
+            .into_iter()
+            .map(|files| (files.split, files.paths.iter().map(name_of).collect()))
+            .collect())
     }
 
     fn files(split: Split, names: &[&str]) -> (Split, Vec<String>) {
@@ -244,7 +335,14 @@ mod tests {
 
     #[test]
     fn files_play_the_role_they_are_named_after() {
-        let names = ["train.jsonl", "tune.csv", "calibrate.tsv", "dev.parquet", "Test.JSONL", "README.md"];
+        let names = [
+            "train.jsonl",
+            "tune.csv",
+            "calibrate.tsv",
+            "dev.parquet",
+            "Test.JSONL",
+            "README.md",
+        ];
         let expected = [
             files(Split::Train, &["train.jsonl"]),
             files(Split::Tune, &["tune.csv"]),
@@ -257,15 +355,50 @@ mod tests {
 
     #[test]
     fn the_names_of_authors_and_hub_are_understood() {
-        let arc = ["ARC-Easy-Train.jsonl", "ARC-Easy-Train.csv", "ARC-Easy-Dev.jsonl", "ARC-Easy-Test.jsonl"];
-        assert_eq!(found(&arc, "arc_easy").unwrap()[0], files(Split::Train, &["ARC-Easy-Train.jsonl"]));
-        let winogrande = ["train_s.jsonl", "train_m.jsonl", "train_s-labels.lst", "dev.jsonl"];
-        assert_eq!(found(&winogrande, "winogrande_m").unwrap()[0], files(Split::Train, &["train_m.jsonl"]));
-        let hub = ["data/train-00001-of-00002.parquet", "data/train-00000-of-00002.parquet", "data/validation-00000-of-00001.parquet"];
-        let expected = files(Split::Train, &["train-00000-of-00002.parquet", "train-00001-of-00002.parquet"]);
+        let arc = [
+            "ARC-Easy-Train.jsonl",
+            "ARC-Easy-Train.csv",
+            "ARC-Easy-Dev.jsonl",
+            "ARC-Easy-Test.jsonl",
+        ];
+        assert_eq!(
+            found(&arc, "arc_easy").unwrap()[0],
+            files(Split::Train, &["ARC-Easy-Train.jsonl"])
+        );
+        let winogrande = [
+            "train_s.jsonl",
+            "train_m.jsonl",
+            "train_s-labels.lst",
+            "dev.jsonl",
+        ];
+        assert_eq!(
+            found(&winogrande, "winogrande_m").unwrap()[0],
+            files(Split::Train, &["train_m.jsonl"])
+        );
+        let hub = [
+            "data/train-00001-of-00002.parquet",
+            "data/train-00000-of-00002.parquet",
+            "data/validation-00000-of-00001.parquet",
+        ];
+        let expected = files(
+            Split::Train,
+            &[
+                "train-00000-of-00002.parquet",
+                "train-00001-of-00002.parquet",
+            ],
+        );
         assert_eq!(found(&hub, "boolq").unwrap()[0], expected);
-        let openbookqa = ["train.jsonl", "train.tsv", "dev.jsonl", "dev.tsv", "train_complete.jsonl"];
-        assert_eq!(found(&openbookqa, "openbookqa").unwrap()[0], files(Split::Train, &["train.jsonl"]));
+        let openbookqa = [
+            "train.jsonl",
+            "train.tsv",
+            "dev.jsonl",
+            "dev.tsv",
+            "train_complete.jsonl",
+        ];
+        assert_eq!(
+            found(&openbookqa, "openbookqa").unwrap()[0],
+            files(Split::Train, &["train.jsonl"])
+        );
     }
 
     #[test]
@@ -277,17 +410,26 @@ mod tests {
         let found = find_files(folder.path(), "custom").unwrap();
         let message = found[0].alone("custom").unwrap_err().to_string();
         assert!(
-            message.contains("train.jsonl` and `") && message.ends_with("train.csv` could be the train file, expected one"),
+            message.contains("train.jsonl` and `")
+                && message.ends_with("train.csv` could be the train file, expected one"),
             "{message}"
         );
         let note = found[0].alone("openbookqa").unwrap().unwrap();
-        assert!(note.contains("train.jsonl` is read") && note.contains("train.csv.gz` is left aside"), "{note}");
-        assert_eq!(files(Split::Train, &["train.csv.gz"]), self::found(&["train.csv.gz"], "custom").unwrap()[0]);
+        assert!(
+            note.contains("train.jsonl` is read") && note.contains("train.csv.gz` is left aside"),
+            "{note}"
+        );
+        assert_eq!(
+            files(Split::Train, &["train.csv.gz"]),
+            self::found(&["train.csv.gz"], "custom").unwrap()[0]
+        );
     }
 
     #[test]
     fn two_files_for_one_role_are_an_error_and_so_is_none() {
-        let message = found(&["dev.jsonl", "valid.jsonl"], "custom").unwrap_err().to_string();
+        let message = found(&["dev.jsonl", "valid.jsonl"], "custom")
+            .unwrap_err()
+            .to_string();
         assert!(
             message.contains("dev.jsonl")
                 && message.contains("valid.jsonl")
@@ -295,8 +437,19 @@ mod tests {
             "{message}"
         );
         let error = found(&["a.jsonl", "b.csv"], "custom").unwrap_err();
-        assert!(error.to_string().ends_with("found `a.jsonl`, `b.csv`"), "{error}");
-        assert!(error.hint().unwrap().contains("one file instead of a folder"));
-        assert!(matches!(find_files(Path::new("/nowhere"), "custom"), Err(DataError::File(_))));
+        assert!(
+            error.to_string().ends_with("found `a.jsonl`, `b.csv`"),
+            "{error}"
+        );
+        assert!(
+            error
+                .hint()
+                .unwrap()
+                .contains("one file instead of a folder")
+        );
+        assert!(matches!(
+            find_files(Path::new("/nowhere"), "custom"),
+            Err(DataError::File(_))
+        ));
     }
 }

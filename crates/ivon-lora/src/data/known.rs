@@ -1,4 +1,5 @@
-//! Rows → hashes of their prompts: an adapter recognises what it was trained on without keeping a word of it.
+//! Rows → hashes of their prompts: an adapter recognises what it was trained on without keeping a
+//! word of it.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -30,7 +31,12 @@ impl KnownRows {
     /// The rows of a data set.
     pub fn of(dataset: &Dataset) -> Self {
         let of = |role| RowSet::of(dataset.role(role));
-        Self { train: of(Role::Train), tune: of(Role::Tune), calibrate: of(Role::Calibrate), test: of(Role::Test) }
+        Self {
+            train: of(Role::Train),
+            tune: of(Role::Tune),
+            calibrate: of(Role::Calibrate),
+            test: of(Role::Test),
+        }
     }
 
     /// Those of a role.
@@ -85,21 +91,34 @@ impl RowSet {
 
     /// How many of these examples are among them.
     pub fn overlap(&self, examples: &[Example]) -> Overlap {
-        let found = examples.iter().filter(|example| self.holds(example)).count();
+        let found = examples
+            .iter()
+            .filter(|example| self.holds(example))
+            .count();
         if self.is_whole() {
-            return Overlap { rows: found, is_counted: true };
+            return Overlap {
+                rows: found,
+                is_counted: true,
+            };
         }
-        // Hashes are uniform: beyond the largest that is kept there are as many of both kinds as below it.
+        // Hashes are uniform: beyond the largest that is kept there are as many of both kinds as
+        // below it.
         let kept = self.hashes.len() as f64 / self.count as f64;
         let rows = ((found as f64 / kept).round() as usize).min(examples.len());
-        Overlap { rows, is_counted: false }
+        Overlap {
+            rows,
+            is_counted: false,
+        }
     }
 }
 
 /// The first 64 bits of the SHA-256 of a prompt, as it is before the tokenizer.
 fn hash(example: &Example) -> u64 {
     let digest = Sha256::digest(example.prompt.text().as_bytes());
-    digest.iter().take(8).fold(0, |hash, &byte| hash << 8 | u64::from(byte))
+    digest
+        .iter()
+        .take(8)
+        .fold(0, |hash, &byte| hash << 8 | u64::from(byte))
 }
 
 /// As a set is written: one text of hexadecimal digits, 16 for each hash.
@@ -111,8 +130,16 @@ struct Written {
 
 impl Serialize for RowSet {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let hashes = self.hashes.iter().map(|hash| format!("{hash:016x}")).collect();
-        Written { count: self.count, hashes }.serialize(serializer)
+        let hashes = self
+            .hashes
+            .iter()
+            .map(|hash| format!("{hash:016x}"))
+            .collect();
+        Written {
+            count: self.count,
+            hashes,
+        }
+        .serialize(serializer)
     }
 }
 
@@ -120,17 +147,22 @@ impl<'de> Deserialize<'de> for RowSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         let Written { count, hashes } = Written::deserialize(deserializer)?;
-        let wrong = || D::Error::custom("the hashes of rows are no groups of 16 hexadecimal digits");
+        let wrong =
+            || D::Error::custom("the hashes of rows are no groups of 16 hexadecimal digits");
         if !hashes.len().is_multiple_of(DIGITS) || !hashes.is_ascii() {
             return Err(wrong());
         }
-        let number = |digits: &[u8]| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+        let number =
+            |digits: &[u8]| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
         let read: Option<Vec<u64>> = hashes.as_bytes().chunks(DIGITS).map(number).collect();
         let mut hashes = read.ok_or_else(wrong)?;
         hashes.sort_unstable();
         hashes.dedup();
         if hashes.len() > count {
-            return Err(D::Error::custom(format!("there are {} hashes of {count} rows", hashes.len())));
+            return Err(D::Error::custom(format!(
+                "there are {} hashes of {count} rows",
+                hashes.len()
+            )));
         }
         Ok(Self { count, hashes })
     }
@@ -142,17 +174,35 @@ mod tests {
 
     fn examples(range: std::ops::Range<usize>) -> Vec<Example> {
         let answers: std::sync::Arc<[String]> = ["no".to_string(), "yes".into()].into();
-        range.map(|row| Example::from_prompt(row.to_string(), format!("prompt {row}"), answers.clone())).collect()
+        range
+            .map(|row| {
+                Example::from_prompt(row.to_string(), format!("prompt {row}"), answers.clone())
+            })
+            .collect()
     }
 
     #[test]
     fn rows_are_known_by_their_prompt_whatever_their_id() {
         let set = RowSet::of(&examples(0..40));
         let mut others = examples(30..100);
-        others.iter_mut().for_each(|example| example.id = "other".into());
-        assert_eq!(set.overlap(&others), Overlap { rows: 10, is_counted: true });
+        others
+            .iter_mut()
+            .for_each(|example| example.id = "other".into());
+        assert_eq!(
+            set.overlap(&others),
+            Overlap {
+                rows: 10,
+                is_counted: true
+            }
+        );
         assert!(set.is_whole() && set.holds(&others[0]) && !set.holds(&others[10]));
-        assert_eq!(RowSet::default().overlap(&others), Overlap { rows: 0, is_counted: true });
+        assert_eq!(
+            RowSet::default().overlap(&others),
+            Overlap {
+                rows: 0,
+                is_counted: true
+            }
+        );
     }
 
     #[test]
@@ -162,18 +212,37 @@ mod tests {
         assert_eq!((set.hashes.len(), set.count), (MOST_HASHES, all.len()));
         let half = set.overlap(&all[..all.len() / 2]);
         // 49,152 rows, two thirds of which are kept: a standard deviation of 0.2 %.
-        assert!(!half.is_counted && half.rows.abs_diff(all.len() / 2) < 500, "{half:?}");
+        assert!(
+            !half.is_counted && half.rows.abs_diff(all.len() / 2) < 500,
+            "{half:?}"
+        );
         assert_eq!(set.overlap(&examples(200_000..200_100)).rows, 0);
     }
 
     #[test]
     fn what_is_written_reads_back_and_what_is_no_set_is_refused() {
-        let known = KnownRows { train: RowSet::of(&examples(0..3)), ..KnownRows::default() };
+        let known = KnownRows {
+            train: RowSet::of(&examples(0..3)),
+            ..KnownRows::default()
+        };
         let text = serde_json::to_string(&known).unwrap();
         assert_eq!(serde_json::from_str::<KnownRows>(&text).unwrap(), known);
-        let message = |text: &str| serde_json::from_str::<RowSet>(text).unwrap_err().to_string();
-        assert!(message(r#"{"count": 1, "hashes": "12"}"#).starts_with("the hashes of rows are no groups of 16"));
-        assert!(message(r#"{"count": 1, "hashes": "123456789012345x"}"#).starts_with("the hashes of rows"));
-        assert!(message(r#"{"count": 0, "hashes": "1234567890123456"}"#).starts_with("there are 1 hashes of 0 rows"));
+        let message = |text: &str| {
+            serde_json::from_str::<RowSet>(text)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(
+            message(r#"{"count": 1, "hashes": "12"}"#)
+                .starts_with("the hashes of rows are no groups of 16")
+        );
+        assert!(
+            message(r#"{"count": 1, "hashes": "123456789012345x"}"#)
+                .starts_with("the hashes of rows")
+        );
+        assert!(
+            message(r#"{"count": 0, "hashes": "1234567890123456"}"#)
+                .starts_with("there are 1 hashes of 0 rows")
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! What a label field says: which of the answers, or nothing.
 //!
-//! Published files write the same label as an index, a truth value, a word or a letter; CSV writes all of them as text. One rule
-//! reads them all, and never guesses: a label that can be read in two ways is refused with both, unless [`LabelReading`] settles it.
-//! Words are compared as Unicode's NFC, so that é is é however it was typed.
+//! Published files write the same label as an index, a truth value, a word or a letter; CSV writes
+//! all of them as text. One rule reads them all, and never guesses: a label that can be read in two
+//! ways is refused with both, unless [`LabelReading`] settles it. Words are compared as Unicode's
+//! NFC, so that é is é however it was typed.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,12 +32,20 @@ pub(crate) enum Reading {
     Two(String, String),
 }
 
-/// Reads the label of a task with fixed answer words: the word itself, an index from 0, or a truth value.
+/// Reads the label of a task with fixed answer words: the word itself, an index from 0, or a truth
+/// value.
 ///
-/// Where every answer is itself a number (stars 1 to 5), labels are those numbers, never an index. A truth value means the answer that
-/// says so (yes, true, positive, correct against no, false, negative, incorrect), wherever it stands.
-pub(crate) fn among_words(value: Option<&Value>, words: &[String], settled: Option<LabelReading>) -> Reading {
-    let Some(label) = Label::of(value) else { return Reading::Outside };
+/// Where every answer is itself a number (stars 1 to 5), labels are those numbers, never an index.
+/// A truth value means the answer that says so (yes, true, positive, correct against no, false,
+/// negative, incorrect), wherever it stands.
+pub(crate) fn among_words(
+    value: Option<&Value>,
+    words: &[String],
+    settled: Option<LabelReading>,
+) -> Reading {
+    let Some(label) = Label::of(value) else {
+        return Reading::Outside;
+    };
     let by_word = label.text().and_then(|text| position(&text, words));
     let by_index = label.index().filter(|index| *index < words.len());
     let numbers = words.iter().all(|word| whole_number(word).is_some());
@@ -50,55 +59,95 @@ pub(crate) fn among_words(value: Option<&Value>, words: &[String], settled: Opti
             None => or_withheld(by_index.filter(|_| !numbers), &label),
         },
         (_, None) if numbers => or_withheld(by_word, &label),
-        (_, None) => either([("the answer", by_word), ("index", by_index)], &label, words),
+        (_, None) => either(
+            [("the answer", by_word), ("index", by_index)],
+            &label,
+            words,
+        ),
     }
 }
 
-/// Reads the label of a question with its own choices: a number is an index from 0; text may be that too, or a letter A, B, …, or a
-/// choice's text.
-pub(crate) fn among_choices(value: Option<&Value>, choices: &[String], settled: Option<LabelReading>) -> Reading {
-    let Some(label) = Label::of(value) else { return Reading::Outside };
+/// Reads the label of a question with its own choices: a number is an index from 0; text may be
+/// that too, or a letter A, B, …, or a choice's text.
+pub(crate) fn among_choices(
+    value: Option<&Value>,
+    choices: &[String],
+    settled: Option<LabelReading>,
+) -> Reading {
+    let Some(label) = Label::of(value) else {
+        return Reading::Outside;
+    };
     let count = choices.len();
     let by_index = label.index().filter(|index| *index < count);
     match (&label, settled) {
         (Label::Nothing, _) => Reading::Absent,
         (Label::Truth(_), None) => Reading::Outside,
         (_, Some(LabelReading::Index)) => or_withheld(by_index, &label),
-        (_, Some(LabelReading::Word)) => or_withheld(label.text().and_then(|text| exactly(&text, choices)), &label),
+        (_, Some(LabelReading::Word)) => or_withheld(
+            label.text().and_then(|text| exactly(&text, choices)),
+            &label,
+        ),
         (Label::Number(_), None) => or_withheld(by_index, &label),
         (Label::Text(text), None) => {
             let by_letter = letter_index(text).filter(|index| *index < count);
-            either([("the choice", exactly(text, choices)), ("index", by_index), ("letter", by_letter)], &label, choices)
+            either(
+                [
+                    ("the choice", exactly(text, choices)),
+                    ("index", by_index),
+                    ("letter", by_letter),
+                ],
+                &label,
+                choices,
+            )
         }
     }
 }
 
-/// Whether a test file's label field says that the label is not public: nothing, or the hub's −1 where no answer is called so.
+/// Whether a test file's label field says that the label is not public: nothing, or the hub's −1
+/// where no answer is called so.
 pub(crate) fn is_withheld(value: Option<&Value>, words: &[String]) -> bool {
     match Label::of(value) {
         Some(Label::Nothing) => true,
-        Some(label) => label.is_minus_one() && label.text().and_then(|text| position(&text, words)).is_none(),
+        Some(label) => {
+            label.is_minus_one()
+                && label
+                    .text()
+                    .and_then(|text| position(&text, words))
+                    .is_none()
+        }
         None => false,
     }
 }
 
 /// A label as it is shown in an error, cut to a bearable length.
 pub(crate) fn shown(value: &Value) -> String {
-    let text = value.as_str().map_or_else(|| value.to_string(), String::from);
-    if text.chars().count() > 60 { text.chars().take(59).chain(['…']).collect() } else { text }
+    let text = value
+        .as_str()
+        .map_or_else(|| value.to_string(), String::from);
+    if text.chars().count() > 60 {
+        text.chars().take(59).chain(['…']).collect()
+    } else {
+        text
+    }
 }
 
 /// The index of a letter: A or a is 0.
 pub(crate) fn letter_index(text: &str) -> Option<usize> {
     match text.as_bytes() {
-        [letter] if letter.is_ascii_alphabetic() => Some(usize::from(letter.to_ascii_uppercase() - b'A')),
+        [letter] if letter.is_ascii_alphabetic() => {
+            Some(usize::from(letter.to_ascii_uppercase() - b'A'))
+        }
         _ => None,
     }
 }
 
 /// A text in Unicode's composed form.
 pub(crate) fn composed(text: &str) -> String {
-    if text.is_ascii() { text.into() } else { text.nfc().map(|(letter, _)| letter).collect() }
+    if text.is_ascii() {
+        text.into()
+    } else {
+        text.nfc().map(|(letter, _)| letter).collect()
+    }
 }
 
 /// What stands in a label field.
@@ -157,9 +206,17 @@ fn or_withheld(found: Option<usize>, label: &Label) -> Reading {
 }
 
 /// The answer that all readings agree on.
-fn either<const N: usize>(readings: [(&str, Option<usize>); N], label: &Label, answers: &[String]) -> Reading {
-    let mut found = readings.iter().filter_map(|(how, index)| Some((*how, (*index)?)));
-    let Some((how, index)) = found.next() else { return or_withheld(None, label) };
+fn either<const N: usize>(
+    readings: [(&str, Option<usize>); N],
+    label: &Label,
+    answers: &[String],
+) -> Reading {
+    let mut found = readings
+        .iter()
+        .filter_map(|(how, index)| Some((*how, (*index)?)));
+    let Some((how, index)) = found.next() else {
+        return or_withheld(None, label);
+    };
     let text = label.text().unwrap_or_default();
     let named = |how: &str, index: usize| match how {
         "the answer" | "the choice" => format!("{how} `{}`", answers[index]),
@@ -179,13 +236,19 @@ fn by_truth(truth: bool, words: &[String]) -> Reading {
         let mut found = meaning.into_iter().filter_map(|word| position(word, words));
         found.next().filter(|_| found.next().is_none())
     };
-    let (yes, no) = (position("true", words).or_else(|| of(TRUE)), position("false", words).or_else(|| of(FALSE)));
+    let (yes, no) = (
+        position("true", words).or_else(|| of(TRUE)),
+        position("false", words).or_else(|| of(FALSE)),
+    );
     match if truth { yes } else { no } {
         Some(index) => Reading::Index(index),
         None if words.len() == 2 => {
             let (index, other) = if truth { (1, 0) } else { (0, 1) };
             let numbered = format!("index `{index}`, which is `{}`", words[index]);
-            Reading::Two(numbered, format!("a truth value, which could be `{}`", words[other]))
+            Reading::Two(
+                numbered,
+                format!("a truth value, which could be `{}`", words[other]),
+            )
         }
         None => Reading::Outside,
     }
@@ -195,8 +258,14 @@ fn by_truth(truth: bool, words: &[String]) -> Reading {
 fn position(text: &str, words: &[String]) -> Option<usize> {
     let any_case = || {
         let lower = composed(text).to_lowercase();
-        let mut found = words.iter().enumerate().filter(|(_, word)| composed(word).to_lowercase() == lower);
-        found.next().filter(|_| found.next().is_none()).map(|(index, _)| index)
+        let mut found = words
+            .iter()
+            .enumerate()
+            .filter(|(_, word)| composed(word).to_lowercase() == lower);
+        found
+            .next()
+            .filter(|_| found.next().is_none())
+            .map(|(index, _)| index)
     };
     exactly(text, words).or_else(any_case)
 }
@@ -214,10 +283,13 @@ fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// A number without a fraction of zeros: a column with gaps becomes a column of floats on its way through a table.
+/// A number without a fraction of zeros: a column with gaps becomes a column of floats on its way
+/// through a table.
 fn whole(text: &str) -> &str {
     match text.split_once('.') {
-        Some((whole, zeros)) if !whole.is_empty() && zeros.bytes().all(|byte| byte == b'0') => whole,
+        Some((whole, zeros)) if !whole.is_empty() && zeros.bytes().all(|byte| byte == b'0') => {
+            whole
+        }
         _ => text,
     }
 }
@@ -225,7 +297,10 @@ fn whole(text: &str) -> &str {
 /// A whole number from 0; `1.0` and `1.00` count.
 fn whole_number(text: &str) -> Option<usize> {
     let text = whole(text);
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -261,7 +336,15 @@ mod tests {
         ] {
             assert_eq!(word(value.clone(), &answers), Reading::Index(1), "{value}");
         }
-        for value in [json!(2), json!(-2), json!(0.5), json!("Neutral"), json!([1]), json!(1e30), json!("99999999999999999999999")] {
+        for value in [
+            json!(2),
+            json!(-2),
+            json!(0.5),
+            json!("Neutral"),
+            json!([1]),
+            json!(1e30),
+            json!("99999999999999999999999"),
+        ] {
             assert_eq!(word(value.clone(), &answers), Reading::Outside, "{value}");
         }
         for value in [json!(null), json!(" "), json!(-1), json!("-1"), json!(-1.0)] {
@@ -272,48 +355,100 @@ mod tests {
 
     #[test]
     fn a_truth_value_means_the_answer_that_says_so_whatever_its_place() {
-        for answers in [["True", "False"], ["Yes", "No"], ["Positive", "Negative"], ["correct", "incorrect"]] {
-            for (value, index) in [(json!(true), 0), (json!(false), 1), (json!("TRUE"), 0), (json!("false"), 1)] {
+        for answers in [
+            ["True", "False"],
+            ["Yes", "No"],
+            ["Positive", "Negative"],
+            ["correct", "incorrect"],
+        ] {
+            for (value, index) in [
+                (json!(true), 0),
+                (json!(false), 1),
+                (json!("TRUE"), 0),
+                (json!("false"), 1),
+            ] {
                 assert_eq!(word(value, &answers), Reading::Index(index), "{answers:?}");
             }
         }
         assert_eq!(word(json!(true), &["a", "b", "c"]), Reading::Outside);
-        let Reading::Two(first, second) = word(json!(true), &["spam", "ham"]) else { panic!("no two readings") };
-        assert_eq!((first.as_str(), second.as_str()), ("index `1`, which is `ham`", "a truth value, which could be `spam`"));
-        assert_eq!(among_words(Some(&json!(true)), &words(&["spam", "ham"]), Some(LabelReading::Index)), Reading::Index(1));
+        let Reading::Two(first, second) = word(json!(true), &["spam", "ham"]) else {
+            panic!("no two readings")
+        };
+        assert_eq!(
+            (first.as_str(), second.as_str()),
+            (
+                "index `1`, which is `ham`",
+                "a truth value, which could be `spam`"
+            )
+        );
+        assert_eq!(
+            among_words(
+                Some(&json!(true)),
+                &words(&["spam", "ham"]),
+                Some(LabelReading::Index)
+            ),
+            Reading::Index(1)
+        );
     }
 
     #[test]
     fn where_all_answers_are_numbers_a_label_is_the_number_and_never_an_index() {
         let stars = ["1", "2", "3", "4", "5"];
-        for (value, expected) in
-            [(json!(5), Reading::Index(4)), (json!("1"), Reading::Index(0)), (json!(2.0), Reading::Index(1)), (json!(0), Reading::Outside)]
-        {
+        for (value, expected) in [
+            (json!(5), Reading::Index(4)),
+            (json!("1"), Reading::Index(0)),
+            (json!(2.0), Reading::Index(1)),
+            (json!(0), Reading::Outside),
+        ] {
             assert_eq!(word(value, &stars), expected);
         }
-        assert_eq!(among_words(Some(&json!(0)), &words(&stars), Some(LabelReading::Index)), Reading::Index(0));
+        assert_eq!(
+            among_words(Some(&json!(0)), &words(&stars), Some(LabelReading::Index)),
+            Reading::Index(0)
+        );
         // A scale that has −1 in it does not withhold.
         assert_eq!(word(json!(-1), &["-1", "0", "1"]), Reading::Index(0));
-        assert!(!is_withheld(Some(&json!(-1)), &words(&["-1", "0", "1"])) && is_withheld(Some(&json!(-1.0)), &[]));
+        assert!(
+            !is_withheld(Some(&json!(-1)), &words(&["-1", "0", "1"]))
+                && is_withheld(Some(&json!(-1.0)), &[])
+        );
     }
 
     #[test]
     fn a_label_that_is_an_index_and_another_answer_too_is_read_only_where_that_is_settled() {
         let answers = ["none", "2", "many"];
-        let Reading::Two(first, second) = word(json!(2), &answers) else { panic!("no two readings") };
-        assert_eq!((first.as_str(), second.as_str()), ("the answer `2`", "index `2`, which is `many`"));
+        let Reading::Two(first, second) = word(json!(2), &answers) else {
+            panic!("no two readings")
+        };
+        assert_eq!(
+            (first.as_str(), second.as_str()),
+            ("the answer `2`", "index `2`, which is `many`")
+        );
         for (settled, index) in [(LabelReading::Word, 1), (LabelReading::Index, 2)] {
-            assert_eq!(among_words(Some(&json!("2")), &words(&answers), Some(settled)), Reading::Index(index));
+            assert_eq!(
+                among_words(Some(&json!("2")), &words(&answers), Some(settled)),
+                Reading::Index(index)
+            );
         }
     }
 
     #[test]
     fn a_question_s_label_is_an_index_a_letter_or_the_choice_itself() {
         let choices = ["four", "5", "6", "twenty"];
-        for (value, index) in
-            [(json!(0), 0), (json!("2"), 2), (json!("b"), 1), (json!("D"), 3), (json!("twenty"), 3), (json!("5"), 1), (json!(1.0), 1)]
-        {
-            assert_eq!(choice(value.clone(), &choices), Reading::Index(index), "{value}");
+        for (value, index) in [
+            (json!(0), 0),
+            (json!("2"), 2),
+            (json!("b"), 1),
+            (json!("D"), 3),
+            (json!("twenty"), 3),
+            (json!("5"), 1),
+            (json!(1.0), 1),
+        ] {
+            assert_eq!(
+                choice(value.clone(), &choices),
+                Reading::Index(index),
+                "{value}"
+            );
         }
         for value in [json!(4), json!("E"), json!(true)] {
             assert_eq!(choice(value.clone(), &choices), Reading::Outside, "{value}");
@@ -325,10 +460,18 @@ mod tests {
     #[test]
     fn a_key_that_is_an_index_and_another_choice_s_text_is_read_only_where_that_is_settled() {
         let choices = ["3", "2", "1", "0"];
-        let Reading::Two(first, second) = choice(json!("1"), &choices) else { panic!("no two readings") };
-        assert_eq!((first.as_str(), second.as_str()), ("the choice `1`", "index `1`, which is `2`"));
+        let Reading::Two(first, second) = choice(json!("1"), &choices) else {
+            panic!("no two readings")
+        };
+        assert_eq!(
+            (first.as_str(), second.as_str()),
+            ("the choice `1`", "index `1`, which is `2`")
+        );
         for (settled, index) in [(LabelReading::Word, 2), (LabelReading::Index, 1)] {
-            assert_eq!(among_choices(Some(&json!("1")), &words(&choices), Some(settled)), Reading::Index(index));
+            assert_eq!(
+                among_choices(Some(&json!("1")), &words(&choices), Some(settled)),
+                Reading::Index(index)
+            );
         }
         // Both readings are the same choice.
         assert_eq!(choice(json!("1"), &["0", "1", "2"]), Reading::Index(1));
@@ -340,7 +483,10 @@ mod tests {
         let (one, two) = ("caf\u{e9}", "cafe\u{301}");
         for (label, answer) in [(one, two), (two, one)] {
             assert_eq!(word(json!(label), &["tea", answer]), Reading::Index(1));
-            assert_eq!(word(json!(label.to_uppercase()), &["tea", answer]), Reading::Index(1));
+            assert_eq!(
+                word(json!(label.to_uppercase()), &["tea", answer]),
+                Reading::Index(1)
+            );
             assert_eq!(choice(json!(label), &["tea", answer]), Reading::Index(1));
         }
     }

@@ -44,7 +44,9 @@ pub use chat::{ChatSetting, ChatTemplate};
 pub use config::DataConfig;
 pub(crate) use dataset::sha256;
 pub use dataset::{Dataset, FileReport, LoadReport, RoleIds, assemble, load};
-pub use encode::{DroppedExample, EncodeOptions, EncodedSet, Encoder, Outcome, encode_all, encode_any};
+pub use encode::{
+    DroppedExample, EncodeOptions, EncodedSet, Encoder, Outcome, encode_all, encode_any,
+};
 pub use encoded::{Choices, Encoded};
 pub use error::{DataError, Place};
 pub use example::{DropReason, Example};
@@ -56,8 +58,8 @@ pub use preview::{ExampleView, Lengths, Preview, TokenView, preview};
 pub use prompt::{Part, Prompt};
 pub use question::{Question, Refusal, questions};
 pub use read::{
-    Continue, EXTENSIONS, Format, LARGEST_FILE, LONGEST_LINE, Row, Rows, Stream, StreamFormat, StreamLines, for_each_row, read_first_rows,
-    read_rows, stream,
+    Continue, EXTENSIONS, Format, LARGEST_FILE, LONGEST_LINE, Row, Rows, Stream, StreamFormat,
+    StreamLines, for_each_row, read_first_rows, read_rows, stream,
 };
 pub use source::{Source, load_file, load_file_by, load_file_filled};
 pub use split::{Role, Ties, carve};

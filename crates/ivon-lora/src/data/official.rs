@@ -1,9 +1,10 @@
-//! Rows of public data sets, as their authors, GLUE, SuperGLUE and the hub publish them, brought into one schema:
-//! `question` + `choices` + `answer` (0-based), `question` + `passage` + `answer`, `premise` + `hypothesis` +
-//! `label`, `text` + `label`. A row that is in the schema already stays as it is.
+//! Rows of public data sets, as their authors, GLUE, SuperGLUE and the hub publish them, brought
+//! into one schema: `question` + `choices` + `answer` (0-based), `question` + `passage` + `answer`,
+//! `premise` + `hypothesis` + `label`, `text` + `label`. A row that is in the schema already stays
+//! as it is.
 //!
-//! BoolQ's passage is taken as it is published: SuperGLUE's begins with `Title -- `, the authors' has the title in
-//! a field of its own, which is not put in front.
+//! BoolQ's passage is taken as it is published: SuperGLUE's begins with `Title -- `, the authors'
+//! has the title in a field of its own, which is not put in front.
 
 use serde_json::{Value, json};
 
@@ -32,8 +33,9 @@ pub(crate) fn winogrande(row: &mut Row) -> Result<(), DataError> {
     Ok(())
 }
 
-/// ARC and OpenBookQA: a question object with `stem` and `choices`, or columns of labels and texts, the answer as
-/// one of the labels (A to E, or 1 to 5) under `answerKey`; OpenBookQA's TSV with `(A) … (B) …` in one column.
+/// ARC and OpenBookQA: a question object with `stem` and `choices`, or columns of labels and texts,
+/// the answer as one of the labels (A to E, or 1 to 5) under `answerKey`; OpenBookQA's TSV with
+/// `(A) … (B) …` in one column.
 pub(crate) fn choice_question(row: &mut Row) -> Result<(), DataError> {
     if let Some(Value::Object(question)) = row.fields.get("question").cloned() {
         for (name, to) in [("stem", "question"), ("choices", "choices")] {
@@ -53,16 +55,32 @@ pub(crate) fn choice_question(row: &mut Row) -> Result<(), DataError> {
     }
     let (labels, texts) = match row.fields.get("choices") {
         Some(Value::Array(choices)) if choices.iter().any(Value::is_object) => {
-            let column = |name: &str| choices.iter().map(|choice| choice.get(name).cloned().unwrap_or(Value::Null)).collect();
+            let column = |name: &str| {
+                choices
+                    .iter()
+                    .map(|choice| choice.get(name).cloned().unwrap_or(Value::Null))
+                    .collect()
+            };
             (column("label"), column("text"))
         }
         Some(Value::Object(choices)) => {
-            let column = |name: &str| choices.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+            let column = |name: &str| {
+                choices
+                    .get(name)
+                    .and_then(Value::as_array)
+                    .cloned()
+                    .unwrap_or_default()
+            };
             (column("label"), column("text"))
         }
         Some(Value::String(text)) if text.trim_start().starts_with("(A)") => {
             let texts = lettered(text.trim());
-            ((0..texts.len()).map(|index| json!(char::from(b'A' + index as u8).to_string())).collect(), texts)
+            (
+                (0..texts.len())
+                    .map(|index| json!(char::from(b'A' + index as u8).to_string()))
+                    .collect(),
+                texts,
+            )
         }
         _ => (Vec::<Value>::new(), Vec::new()),
     };
@@ -74,11 +92,29 @@ pub(crate) fn choice_question(row: &mut Row) -> Result<(), DataError> {
     if row.fields.contains_key("answer") {
         return Ok(());
     }
-    let Some(key) = row.fields.get("answerKey").map(shown).filter(|key| !key.trim().is_empty()) else { return Ok(()) };
+    let Some(key) = row
+        .fields
+        .get("answerKey")
+        .map(shown)
+        .filter(|key| !key.trim().is_empty())
+    else {
+        return Ok(());
+    };
     let labels: Vec<String> = labels.iter().map(shown).collect();
-    // Some copies of ARC write the answers' letters beside choices that are labelled 1 to 4, and the other way round.
-    let index = labels.iter().position(|label| label == key.trim()).or_else(|| swapped(key.trim(), labels.len()));
-    let Some(index) = index else { return Err(outside(row, "answerKey", &key, format!("one of {}", listed(&labels)))) };
+    // Some copies of ARC write the answers' letters beside choices that are labelled 1 to 4, and
+    // the other way round.
+    let index = labels
+        .iter()
+        .position(|label| label == key.trim())
+        .or_else(|| swapped(key.trim(), labels.len()));
+    let Some(index) = index else {
+        return Err(outside(
+            row,
+            "answerKey",
+            &key,
+            format!("one of {}", listed(&labels)),
+        ));
+    };
     row.fields.insert("answer".into(), json!(index));
     Ok(())
 }
@@ -94,7 +130,11 @@ pub(crate) fn sst2(row: &mut Row) -> Result<(), DataError> {
     rename(row, "sentence", "text");
     if let Some(Value::String(text)) = row.fields.get_mut("text") {
         // Python's strip() also takes the four separators, which are no white space to Unicode.
-        *text = text.trim_matches(|letter: char| letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter)).into();
+        *text = text
+            .trim_matches(|letter: char| {
+                letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter)
+            })
+            .into();
     }
     Ok(())
 }
@@ -128,7 +168,13 @@ fn parse_list(row: &mut Row) -> Result<(), DataError> {
     if let Some(Value::String(text)) = row.fields.get("choices") {
         match json_value(text) {
             Ok(list @ Value::Array(_)) => row.fields.insert("choices".into(), list),
-            _ => return Err(row.wrong_type("choices", "a list, in a CSV file as `[\"one\", \"two\"]`", &row.fields["choices"])),
+            _ => {
+                return Err(row.wrong_type(
+                    "choices",
+                    "a list, in a CSV file as `[\"one\", \"two\"]`",
+                    &row.fields["choices"],
+                ));
+            }
         };
     }
     Ok(())
@@ -153,12 +199,23 @@ fn lettered(text: &str) -> Vec<Value> {
 
 /// The index of a letter or of a number from 1, among `count` choices.
 fn swapped(key: &str, count: usize) -> Option<usize> {
-    let number = || key.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
-    letter_index(key).or_else(number).filter(|index| *index < count)
+    let number = || {
+        key.parse::<usize>()
+            .ok()
+            .and_then(|number| number.checked_sub(1))
+    };
+    letter_index(key)
+        .or_else(number)
+        .filter(|index| *index < count)
 }
 
 fn outside(row: &Row, field: &str, value: &str, allowed: String) -> DataError {
-    DataError::LabelOutOfRange { at: row.place.clone(), field: field.into(), value: value.into(), allowed }
+    DataError::LabelOutOfRange {
+        at: row.place.clone(),
+        field: field.into(),
+        value: value.into(),
+        allowed,
+    }
 }
 
 #[cfg(test)]
@@ -174,11 +231,24 @@ mod tests {
 
     #[test]
     fn winogrande_s_options_become_choices_and_its_answer_an_index() {
-        let row = brought(winogrande, json!({"sentence": "a _ b", "option1": "x", "option2": "y", "answer": "2"}));
-        assert_eq!((&row["question"], &row["choices"], &row["answer"]), (&json!("a _ b"), &json!(["x", "y"]), &json!(1)));
-        let mut wrong = Row::from_json(r#"{"sentence": "", "option1": "", "option2": "", "answer": "3"}"#, Place::new("f", 4)).unwrap();
+        let row = brought(
+            winogrande,
+            json!({"sentence": "a _ b", "option1": "x", "option2": "y", "answer": "2"}),
+        );
+        assert_eq!(
+            (&row["question"], &row["choices"], &row["answer"]),
+            (&json!("a _ b"), &json!(["x", "y"]), &json!(1))
+        );
+        let mut wrong = Row::from_json(
+            r#"{"sentence": "", "option1": "", "option2": "", "answer": "3"}"#,
+            Place::new("f", 4),
+        )
+        .unwrap();
         let message = winogrande(&mut wrong).unwrap_err().to_string();
-        assert_eq!(message, "`f` line 4: label `3` in field `answer` is out of range, expected `1` or `2`");
+        assert_eq!(
+            message,
+            "`f` line 4: label `3` in field `answer` is out of range, expected `1` or `2`"
+        );
     }
 
     #[test]
@@ -188,7 +258,10 @@ mod tests {
         let hub = json!({"id": "a", "question": "Which?", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "B"});
         for row in [authors, hub] {
             let row = brought(choice_question, row);
-            assert_eq!((&row["question"], &row["choices"], &row["answer"]), (&json!("Which?"), &json!(["x", "y"]), &json!(1)));
+            assert_eq!(
+                (&row["question"], &row["choices"], &row["answer"]),
+                (&json!("Which?"), &json!(["x", "y"]), &json!(1))
+            );
         }
         let mut wrong = Row::from_json(
             r#"{"question": "", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "C"}"#,
@@ -196,7 +269,12 @@ mod tests {
         )
         .unwrap();
         let message = choice_question(&mut wrong).unwrap_err().to_string();
-        assert!(message.ends_with("label `C` in field `answerKey` is out of range, expected one of `A`, `B`"), "{message}");
+        assert!(
+            message.ends_with(
+                "label `C` in field `answerKey` is out of range, expected one of `A`, `B`"
+            ),
+            "{message}"
+        );
     }
 
     #[test]
@@ -207,24 +285,54 @@ mod tests {
             "Complete Question": "…", "Answer Key": "C"});
         for row in [stems, tsv] {
             let row = brought(choice_question, row);
-            assert_eq!(row["choices"], json!(["lions", "humans", "bunnies", "grass"]));
-            assert_eq!((&row["question"], &row["answer"]), (&json!("Predators eat"), &json!(2)));
+            assert_eq!(
+                row["choices"],
+                json!(["lions", "humans", "bunnies", "grass"])
+            );
+            assert_eq!(
+                (&row["question"], &row["answer"]),
+                (&json!("Predators eat"), &json!(2))
+            );
         }
     }
 
     #[test]
     fn glue_and_superglue_columns_get_the_schema_s_names() {
-        assert_eq!(brought(sst2, json!({"sentence": " fine . \u{1c}", "label": "1"}))["text"], "fine .");
-        let row = brought(rte, json!({"index": "0", "sentence1": "a", "sentence2": "b", "label": "not_entailment"}));
-        assert_eq!(row, json!({"index": "0", "label": 1, "premise": "a", "hypothesis": "b"}));
-        assert_eq!(brought(boolq, json!({"question": "q", "passage": "p", "label": 0}))["answer"], 0);
+        assert_eq!(
+            brought(sst2, json!({"sentence": " fine . \u{1c}", "label": "1"}))["text"],
+            "fine ."
+        );
+        let row = brought(
+            rte,
+            json!({"index": "0", "sentence1": "a", "sentence2": "b", "label": "not_entailment"}),
+        );
+        assert_eq!(
+            row,
+            json!({"index": "0", "label": 1, "premise": "a", "hypothesis": "b"})
+        );
+        assert_eq!(
+            brought(boolq, json!({"question": "q", "passage": "p", "label": 0}))["answer"],
+            0
+        );
     }
 
     #[test]
     fn choices_of_a_csv_file_are_a_json_list() {
-        let row = brought(choice_question, json!({"question": "q", "choices": "[\"x\", \"y\"]", "answer": "1"}));
+        let row = brought(
+            choice_question,
+            json!({"question": "q", "choices": "[\"x\", \"y\"]", "answer": "1"}),
+        );
         assert_eq!(row["choices"], json!(["x", "y"]));
-        let mut wrong = Row::from_json(r#"{"question": "q", "choices": "x, y", "answer": "1"}"#, Place::new("f", 1)).unwrap();
-        assert!(choice_question(&mut wrong).unwrap_err().to_string().contains("is text, expected a list"));
+        let mut wrong = Row::from_json(
+            r#"{"question": "q", "choices": "x, y", "answer": "1"}"#,
+            Place::new("f", 1),
+        )
+        .unwrap();
+        assert!(
+            choice_question(&mut wrong)
+                .unwrap_err()
+                .to_string()
+                .contains("is text, expected a list")
+        );
     }
 }

@@ -1,8 +1,9 @@
-//! Which examples a training step sees: a function of seed, set and step alone, so that a resumed run needs no
-//! state.
+//! Which examples a training step sees: a function of seed, set and step alone, so that a resumed
+//! run needs no state.
 //!
-//! Each epoch has an order of its own. Examples that no longer fill a batch at the end of an epoch are left out of
-//! it (another order leaves out others), as in the reference recipe; a set smaller than a batch is one batch.
+//! Each epoch has an order of its own. Examples that no longer fill a batch at the end of an epoch
+//! are left out of it (another order leaves out others), as in the reference recipe; a set smaller
+//! than a batch is one batch.
 
 use crate::random::{Purpose, shuffle, stream};
 
@@ -20,7 +21,13 @@ pub struct EpochOrder {
 impl EpochOrder {
     /// The order of `count` examples in batches of `batch_size`; a batch size of 0 counts as 1.
     pub fn new(seed: u64, count: usize, batch_size: usize) -> Self {
-        Self { seed, count, batch_size: batch_size.clamp(1, count.max(1)), order: Vec::new(), epoch: None }
+        Self {
+            seed,
+            count,
+            batch_size: batch_size.clamp(1, count.max(1)),
+            order: Vec::new(),
+            epoch: None,
+        }
     }
 
     /// The number of steps of one epoch, at least 1.
@@ -30,20 +37,30 @@ impl EpochOrder {
 
     /// The examples of a step, by index; empty only if there are no examples.
     pub fn batch(&mut self, step: u64) -> &[usize] {
-        let (epoch, place) = (step / self.steps_per_epoch(), (step % self.steps_per_epoch()) as usize);
+        let (epoch, place) = (
+            step / self.steps_per_epoch(),
+            (step % self.steps_per_epoch()) as usize,
+        );
         if self.epoch != Some(epoch) {
             self.order = (0..self.count).collect();
-            shuffle(&mut stream(self.seed, Purpose::DataOrder, epoch, 0, ""), &mut self.order);
+            shuffle(
+                &mut stream(self.seed, Purpose::DataOrder, epoch, 0, ""),
+                &mut self.order,
+            );
             self.epoch = Some(epoch);
         }
         let start = place * self.batch_size;
-        self.order.get(start..(start + self.batch_size).min(self.count)).unwrap_or_default()
+        self.order
+            .get(start..(start + self.batch_size).min(self.count))
+            .unwrap_or_default()
     }
 }
 
 /// The examples of one step, see [`EpochOrder::batch`].
 pub fn batch_indices(seed: u64, count: usize, batch_size: usize, step: u64) -> Vec<usize> {
-    EpochOrder::new(seed, count, batch_size).batch(step).to_vec()
+    EpochOrder::new(seed, count, batch_size)
+        .batch(step)
+        .to_vec()
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What a data set looks like to the model, for `ivon-lora data preview`: a value to be printed or saved.
+//! What a data set looks like to the model, for `ivon-lora data preview`: a value to be printed or
+//! saved.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -56,8 +57,18 @@ impl Lengths {
     pub fn of(mut lengths: Vec<usize>) -> Self {
         lengths.sort_unstable();
         // The smallest length that at least this share of examples does not exceed.
-        let quantile = |tenths: usize| lengths.get((lengths.len() * tenths).div_ceil(10).saturating_sub(1)).copied().unwrap_or(0);
-        Self { min: quantile(0), median: quantile(5), p90: quantile(9), max: quantile(10) }
+        let quantile = |tenths: usize| {
+            lengths
+                .get((lengths.len() * tenths).div_ceil(10).saturating_sub(1))
+                .copied()
+                .unwrap_or(0)
+        };
+        Self {
+            min: quantile(0),
+            median: quantile(5),
+            p90: quantile(9),
+            max: quantile(10),
+        }
     }
 }
 
@@ -84,7 +95,8 @@ pub struct Preview {
     pub dropped: Drops,
 }
 
-/// Looks at all `examples` and shows the first `shown`. `dropped` holds the rows that were left out before.
+/// Looks at all `examples` and shows the first `shown`. `dropped` holds the rows that were left out
+/// before.
 ///
 /// # Errors
 /// As [`Encoder::encode`].
@@ -114,13 +126,18 @@ pub fn preview(
         }
         match encoder.encode(example)? {
             Outcome::Dropped(reason) => preview.dropped.add(reason, &example.id),
-            Outcome::Encoded { encoded, text, truncated } => {
+            Outcome::Encoded {
+                encoded,
+                text,
+                truncated,
+            } => {
                 lengths.push(encoded.tokens.len());
                 preview.count += 1;
                 if truncated {
                     preview.shortened.add(&example.id);
                 }
-                preview.whole_answers += usize::from(matches!(encoded.choices, Choices::Answers(_)));
+                preview.whole_answers +=
+                    usize::from(matches!(encoded.choices, Choices::Answers(_)));
                 match example.label {
                     Some(label) => {
                         let word = example.answers.get(label).cloned().unwrap_or_default();
@@ -131,11 +148,24 @@ pub fn preview(
                 if preview.examples.len() < shown {
                     let tokens = views(tokenizer, &encoded.tokens)?;
                     let scored: Vec<Vec<TokenView>> = match &encoded.choices {
-                        Choices::Tokens(ids) => ids.iter().map(|id| views(tokenizer, &[*id])).collect::<Result<_, _>>()?,
-                        Choices::Answers(answers) => answers.iter().map(|ids| views(tokenizer, ids)).collect::<Result<_, _>>()?,
+                        Choices::Tokens(ids) => ids
+                            .iter()
+                            .map(|id| views(tokenizer, &[*id]))
+                            .collect::<Result<_, _>>()?,
+                        Choices::Answers(answers) => answers
+                            .iter()
+                            .map(|ids| views(tokenizer, ids))
+                            .collect::<Result<_, _>>()?,
                     };
                     let choices = example.answers.iter().cloned().zip(scored).collect();
-                    preview.examples.push(ExampleView { id: encoded.id, prompt: text, tokens, choices, label: encoded.label, truncated });
+                    preview.examples.push(ExampleView {
+                        id: encoded.id,
+                        prompt: text,
+                        tokens,
+                        choices,
+                        label: encoded.label,
+                        truncated,
+                    });
                 }
             }
         }
@@ -145,7 +175,14 @@ pub fn preview(
 }
 
 fn views(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<TokenView>, DataError> {
-    ids.iter().map(|&id| Ok(TokenView { id, text: tokenizer.decode(&[id])? })).collect()
+    ids.iter()
+        .map(|&id| {
+            Ok(TokenView {
+                id,
+                text: tokenizer.decode(&[id])?,
+            })
+        })
+        .collect()
 }
 
 impl fmt::Display for TokenView {
@@ -156,17 +193,34 @@ impl fmt::Display for TokenView {
 
 /// Tokens with a blank between them.
 fn joined(tokens: &[TokenView]) -> String {
-    tokens.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    tokens
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 impl fmt::Display for ExampleView {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "{}{}", self.id, if self.truncated { " (shortened)" } else { "" })?;
-        writeln!(formatter, "  prompt  {}", self.prompt.replace('\n', "\n          "))?;
+        writeln!(
+            formatter,
+            "{}{}",
+            self.id,
+            if self.truncated { " (shortened)" } else { "" }
+        )?;
+        writeln!(
+            formatter,
+            "  prompt  {}",
+            self.prompt.replace('\n', "\n          ")
+        )?;
         writeln!(formatter, "  tokens  {}", joined(&self.tokens))?;
         for (index, (word, tokens)) in self.choices.iter().enumerate() {
             let mark = if self.label == Some(index) { "*" } else { " " };
-            writeln!(formatter, "  {mark} {index:>3}  {word}  [{}]", joined(tokens))?;
+            writeln!(
+                formatter,
+                "  {mark} {index:>3}  {word}  [{}]",
+                joined(tokens)
+            )?;
         }
         Ok(())
     }
@@ -178,25 +232,66 @@ impl fmt::Display for Preview {
         for example in &self.examples {
             writeln!(formatter, "{example}")?;
         }
-        let Lengths { min, median, p90, max } = self.lengths;
+        let Lengths {
+            min,
+            median,
+            p90,
+            max,
+        } = self.lengths;
         writeln!(formatter, "examples   {}", self.count)?;
-        writeln!(formatter, "tokens     min {min}, median {median}, 90 % {p90}, max {max}")?;
-        let labels: Vec<String> = self.labels.iter().map(|(index, (word, count))| format!("{index} {word}: {count}")).collect();
-        writeln!(formatter, "labels     {}", if labels.is_empty() { "none".into() } else { labels.join(", ") })?;
+        writeln!(
+            formatter,
+            "tokens     min {min}, median {median}, 90 % {p90}, max {max}"
+        )?;
+        let labels: Vec<String> = self
+            .labels
+            .iter()
+            .map(|(index, (word, count))| format!("{index} {word}: {count}"))
+            .collect();
+        writeln!(
+            formatter,
+            "labels     {}",
+            if labels.is_empty() {
+                "none".into()
+            } else {
+                labels.join(", ")
+            }
+        )?;
         if self.unlabelled > 0 {
             writeln!(formatter, "unlabelled {}", self.unlabelled)?;
         }
-        let ids = |rows: &Counted| if rows.count > 0 { format!(" ({rows})") } else { String::new() };
-        writeln!(formatter, "shortened  {}{}", self.shortened.count, ids(&self.shortened))?;
+        let ids = |rows: &Counted| {
+            if rows.count > 0 {
+                format!(" ({rows})")
+            } else {
+                String::new()
+            }
+        };
+        writeln!(
+            formatter,
+            "shortened  {}{}",
+            self.shortened.count,
+            ids(&self.shortened)
+        )?;
         if self.empty.count > 0 {
-            writeln!(formatter, "no text in a field: {}{}", self.empty.count, ids(&self.empty))?;
+            writeln!(
+                formatter,
+                "no text in a field: {}{}",
+                self.empty.count,
+                ids(&self.empty)
+            )?;
         }
         if self.whole_answers > 0 {
             writeln!(formatter, "scored by whole answers: {}", self.whole_answers)?;
         }
         writeln!(formatter, "left out   {}", self.dropped.total())?;
         for (reason, rows) in self.dropped.iter() {
-            writeln!(formatter, "  {} {}: {reason} ({rows})", rows.count, if rows.count == 1 { "row" } else { "rows" })?;
+            writeln!(
+                formatter,
+                "  {} {}: {reason} ({rows})",
+                rows.count,
+                if rows.count == 1 { "row" } else { "rows" }
+            )?;
         }
         Ok(())
     }
@@ -210,8 +305,24 @@ mod tests {
 
     #[test]
     fn quantiles_are_lengths_that_occur() {
-        assert_eq!(Lengths::of((1..=10).rev().collect()), Lengths { min: 1, median: 5, p90: 9, max: 10 });
-        assert_eq!(Lengths::of(vec![7]), Lengths { min: 7, median: 7, p90: 7, max: 7 });
+        assert_eq!(
+            Lengths::of((1..=10).rev().collect()),
+            Lengths {
+                min: 1,
+                median: 5,
+                p90: 9,
+                max: 10
+            }
+        );
+        assert_eq!(
+            Lengths::of(vec![7]),
+            Lengths {
+                min: 7,
+                median: 7,
+                p90: 7,
+                max: 7
+            }
+        );
         assert_eq!(Lengths::of(Vec::new()), Lengths::default());
     }
 
@@ -226,7 +337,11 @@ mod tests {
         examples[0].label = Some(1);
         let mut dropped = Drops::default();
         dropped.add(DropReason::ChoiceCount { found: 5, kept: 4 }, "q7");
-        let options = EncodeOptions { max_length: 10, scoring: Scoring::Token, chat_template: false };
+        let options = EncodeOptions {
+            max_length: 10,
+            scoring: Scoring::Token,
+            chat_template: false,
+        };
         let preview = preview(&examples, &dropped, &tokenizer, options, 1).unwrap();
         let id = |token: &str| tokenizer.token_to_id(token).unwrap();
         let expected = format!(

@@ -5,8 +5,8 @@
 pub struct Part {
     /// The text.
     pub text: String,
-    /// Whether the part may lose text from its end: passages, questions and texts may; instructions, choices and
-    /// the answer cue may not.
+    /// Whether the part may lose text from its end: passages, questions and texts may;
+    /// instructions, choices and the answer cue may not.
     pub may_lose: bool,
 }
 
@@ -25,13 +25,19 @@ impl Prompt {
 
     /// Appends a part that stays whole.
     pub fn then(mut self, text: impl Into<String>) -> Self {
-        self.parts.push(Part { text: text.into(), may_lose: false });
+        self.parts.push(Part {
+            text: text.into(),
+            may_lose: false,
+        });
         self
     }
 
     /// Appends a part that may lose text.
     pub fn then_field(mut self, text: impl Into<String>) -> Self {
-        self.parts.push(Part { text: text.into(), may_lose: true });
+        self.parts.push(Part {
+            text: text.into(),
+            may_lose: true,
+        });
         self
     }
 
@@ -42,34 +48,47 @@ impl Prompt {
 
     /// The longest form of the prompt that `fits`; none if there is no such form.
     ///
-    /// The longest part that may lose text loses it first, from its end, before the next longest loses any. What
-    /// stays of a part is the longest beginning (in characters, blanks at its end left out) with which the whole
-    /// text still fits. At least one of the parts keeps some text: a prompt of nothing but instructions asks
-    /// nothing.
+    /// The longest part that may lose text loses it first, from its end, before the next longest
+    /// loses any. What stays of a part is the longest beginning (in characters, blanks at its end
+    /// left out) with which the whole text still fits. At least one of the parts keeps some text: a
+    /// prompt of nothing but instructions asks nothing.
     ///
     /// # Errors
     /// Those of `fits`.
-    pub fn shortened<E>(&self, mut fits: impl FnMut(&str) -> Result<bool, E>) -> Result<Option<Self>, E> {
+    pub fn shortened<E>(
+        &self,
+        mut fits: impl FnMut(&str) -> Result<bool, E>,
+    ) -> Result<Option<Self>, E> {
         if fits(&self.text())? {
             return Ok(Some(self.clone()));
         }
-        let mut order: Vec<usize> = (0..self.parts.len()).filter(|&index| self.parts[index].may_lose).collect();
+        let mut order: Vec<usize> = (0..self.parts.len())
+            .filter(|&index| self.parts[index].may_lose)
+            .collect();
         order.sort_by_key(|&index| std::cmp::Reverse(self.parts[index].text.len()));
         let mut shorter = self.clone();
         for index in order {
             let whole = std::mem::take(&mut shorter.parts[index].text);
             if fits(&shorter.text())? {
                 shorter.parts[index].text = shorter.longest_beginning(index, &whole, &mut fits)?;
-                let says_something = shorter.parts.iter().any(|part| part.may_lose && !part.text.trim().is_empty());
+                let says_something = shorter
+                    .parts
+                    .iter()
+                    .any(|part| part.may_lose && !part.text.trim().is_empty());
                 return Ok(says_something.then_some(shorter));
             }
         }
         Ok(None)
     }
 
-    /// The longest beginning of `whole` with which part `index` lets the prompt fit, by bisection: without the part
-    /// it fits, with the whole of it it does not.
-    fn longest_beginning<E>(&self, index: usize, whole: &str, fits: &mut impl FnMut(&str) -> Result<bool, E>) -> Result<String, E> {
+    /// The longest beginning of `whole` with which part `index` lets the prompt fit, by bisection:
+    /// without the part it fits, with the whole of it it does not.
+    fn longest_beginning<E>(
+        &self,
+        index: usize,
+        whole: &str,
+        fits: &mut impl FnMut(&str) -> Result<bool, E>,
+    ) -> Result<String, E> {
         let ends: Vec<usize> = whole.char_indices().map(|(start, _)| start).collect();
         let mut tried = self.clone();
         let (mut kept, mut fitting, mut too_long) = (String::new(), 0, ends.len());
@@ -99,13 +118,20 @@ mod tests {
     }
 
     fn example() -> Prompt {
-        Prompt::fixed("Q: ").then_field("so what?").then(" C: ").then_field("one two three four").then(" A:")
+        Prompt::fixed("Q: ")
+            .then_field("so what?")
+            .then(" C: ")
+            .then_field("one two three four")
+            .then(" A:")
     }
 
     #[test]
     fn the_longest_field_loses_first_and_the_cue_never() {
         assert_eq!(within(&example(), 99).unwrap(), example().text());
-        assert_eq!(within(&example(), 28).unwrap(), "Q: so what? C: one two th A:");
+        assert_eq!(
+            within(&example(), 28).unwrap(),
+            "Q: so what? C: one two th A:"
+        );
         // The cut falls after a blank, which is left out.
         assert_eq!(within(&example(), 26).unwrap(), "Q: so what? C: one two A:");
         assert_eq!(within(&example(), 18).unwrap(), "Q: so what? C:  A:");

@@ -1,4 +1,5 @@
-//! Rows to be answered, one for each row of a file: what cannot be asked keeps its place, with the reason.
+//! Rows to be answered, one for each row of a file: what cannot be asked keeps its place, with the
+//! reason.
 
 use std::fmt;
 
@@ -51,16 +52,25 @@ impl fmt::Display for Refusal {
 impl Question {
     /// A question without a row.
     pub fn of(example: Example) -> Self {
-        Self { id: example.id.clone(), asked: Ok(example), carried: Map::new() }
+        Self {
+            id: example.id.clone(),
+            asked: Ok(example),
+            carried: Map::new(),
+        }
     }
 }
 
-/// Reads at most `limit` rows as questions; a label that cannot be read is none. The columns named in `carry` go along, null where a
-/// row lacks one.
+/// Reads at most `limit` rows as questions; a label that cannot be read is none. The columns named
+/// in `carry` go along, null where a row lacks one.
 ///
 /// # Errors
 /// Of the file as a whole; [`DataError::NoRowHas`] if no row has a column that shall be carried.
-pub fn questions(rows: &mut Rows, prepared: &Prepared, carry: &[String], limit: usize) -> Result<Vec<Question>, DataError> {
+pub fn questions(
+    rows: &mut Rows,
+    prepared: &Prepared,
+    carry: &[String],
+    limit: usize,
+) -> Result<Vec<Question>, DataError> {
     let mut questions = Vec::new();
     let mut seen = vec![false; carry.len()];
     for row in rows.take(limit) {
@@ -71,14 +81,20 @@ pub fn questions(rows: &mut Rows, prepared: &Prepared, carry: &[String], limit: 
                 Question {
                     id,
                     asked: Err(Refusal::Unreadable(error.to_string())),
-                    carried: carry.iter().map(|name| (name.clone(), Value::Null)).collect(),
+                    carried: carry
+                        .iter()
+                        .map(|name| (name.clone(), Value::Null))
+                        .collect(),
                 }
             }
             Err(error) => return Err(error),
         });
     }
     match carry.iter().zip(&seen).find(|(_, seen)| !**seen) {
-        Some((field, _)) if !questions.is_empty() => Err(DataError::NoRowHas { file: rows.name().to_string(), field: field.clone() }),
+        Some((field, _)) if !questions.is_empty() => Err(DataError::NoRowHas {
+            file: rows.name().to_string(),
+            field: field.clone(),
+        }),
         _ => Ok(questions),
     }
 }
@@ -106,8 +122,16 @@ mod tests {
     use std::io::Cursor;
 
     fn asked(text: &str, task: &Task, carry: &[&str]) -> Result<Vec<Question>, DataError> {
-        let format = if text.starts_with('{') { Format::Jsonl } else { Format::Csv };
-        let mut rows = Rows::from_reader("new".into(), format, Box::new(Cursor::new(text.to_string())))?;
+        let format = if text.starts_with('{') {
+            Format::Jsonl
+        } else {
+            Format::Csv
+        };
+        let mut rows = Rows::from_reader(
+            "new".into(),
+            format,
+            Box::new(Cursor::new(text.to_string())),
+        )?;
         let carry: Vec<String> = carry.iter().map(ToString::to_string).collect();
         questions(&mut rows, &task.prepare().unwrap(), &carry, usize::MAX)
     }
@@ -117,7 +141,10 @@ mod tests {
             Ok(example) => format!("{} {:?}", example.prompt.text(), example.label),
             Err(refusal) => refusal.to_string(),
         };
-        questions.iter().map(|question| format!("{}: {}", question.id, asked(question))).collect()
+        questions
+            .iter()
+            .map(|question| format!("{}: {}", question.id, asked(question)))
+            .collect()
     }
 
     #[test]
@@ -139,13 +166,31 @@ mod tests {
     #[test]
     fn questions_that_the_task_does_not_ask_and_unreadable_keys_keep_their_place() {
         let task = Task::named("arc_easy").unwrap();
-        let row = |choices: &str, rest: &str| format!("{{\"question\": \"q\", \"choices\": [{choices}]{rest}}}\n");
+        let row = |choices: &str, rest: &str| {
+            format!("{{\"question\": \"q\", \"choices\": [{choices}]{rest}}}\n")
+        };
         let four = "\"1\", \"0\", \"c\", \"d\"";
-        let text = row(four, ", \"answer\": \"1\"") + &row("\"a\", \"b\", \"c\"", "") + &row(four, ", \"answer\": 9");
+        let text = row(four, ", \"answer\": \"1\"")
+            + &row("\"a\", \"b\", \"c\"", "")
+            + &row(four, ", \"answer\": 9");
         let found = asked(&text, &task, &[]).unwrap();
-        assert_eq!(found.iter().map(|question| question.asked.is_ok()).collect::<Vec<_>>(), [true, false, true]);
-        assert_eq!(found[1].asked.as_ref().unwrap_err().to_string(), "3 choices where the task keeps 4");
-        assert!(found.iter().filter_map(|question| question.asked.as_ref().ok()).all(|example| example.label.is_none()));
+        assert_eq!(
+            found
+                .iter()
+                .map(|question| question.asked.is_ok())
+                .collect::<Vec<_>>(),
+            [true, false, true]
+        );
+        assert_eq!(
+            found[1].asked.as_ref().unwrap_err().to_string(),
+            "3 choices where the task keeps 4"
+        );
+        assert!(
+            found
+                .iter()
+                .filter_map(|question| question.asked.as_ref().ok())
+                .all(|example| example.label.is_none())
+        );
         let hub = "{\"question\": \"q\", \"choices\": {\"text\": [\"a\", \"b\", \"c\", \"d\"], \"label\": [\"A\", \"B\", \"C\", \"D\"]}, \"answerKey\": \"?\"}";
         assert!(asked(hub, &task, &[]).unwrap()[0].asked.is_ok());
     }
@@ -154,9 +199,17 @@ mod tests {
     fn columns_go_along_and_one_that_no_row_has_is_an_error() {
         let task = Task::custom("{text}:", vec!["no".into(), "yes".into()], "label").unwrap();
         let found = asked("text,author\nx,Ann\ny\nz,Bo\n", &task, &["author"]).unwrap();
-        let authors: Vec<&Value> = found.iter().map(|question| &question.carried["author"]).collect();
-        assert_eq!(authors, [&Value::from("Ann"), &Value::Null, &Value::from("Bo")]);
-        let message = asked("text,author\nx,Ann\n", &task, &["autor"]).unwrap_err().to_string();
+        let authors: Vec<&Value> = found
+            .iter()
+            .map(|question| &question.carried["author"])
+            .collect();
+        assert_eq!(
+            authors,
+            [&Value::from("Ann"), &Value::Null, &Value::from("Bo")]
+        );
+        let message = asked("text,author\nx,Ann\n", &task, &["autor"])
+            .unwrap_err()
+            .to_string();
         assert_eq!(message, "no row of `new` has a field `autor`");
     }
 
@@ -164,9 +217,16 @@ mod tests {
     fn an_id_comes_from_the_field_that_is_named_and_a_row_without_one_is_said() {
         let task = Task::custom("{text}:", vec!["no".into(), "yes".into()], "label").unwrap();
         let text = "{\"text\": \"x\", \"key\": 17, \"id\": \"other\"}\n{\"text\": \"y\", \"id\": \"other\"}\n";
-        let mut rows = Rows::from_reader("new".into(), Format::Jsonl, Box::new(Cursor::new(text))).unwrap();
+        let mut rows =
+            Rows::from_reader("new".into(), Format::Jsonl, Box::new(Cursor::new(text))).unwrap();
         let prepared = task.prepare().unwrap().with_id_field(Some("key"));
         let found = shown(&questions(&mut rows, &prepared, &[], 9).unwrap());
-        assert_eq!(found, ["17: x: None", "other: `new` line 2 has no field `key`, found `text`, `id`"]);
+        assert_eq!(
+            found,
+            [
+                "17: x: None",
+                "other: `new` line 2 has no field `key`, found `text`, `id`"
+            ]
+        );
     }
 }

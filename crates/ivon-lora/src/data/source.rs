@@ -39,16 +39,25 @@ pub fn load_file_by(path: &Path, prepared: &Prepared) -> Result<Source, DataErro
     read_file(path, prepared, Ok)
 }
 
-/// Every row of one file of another kind, with the fields of the task filled from its columns: pairs of field and column. All other
-/// columns stay out, labels among them, for what they answer is another question.
+/// Every row of one file of another kind, with the fields of the task filled from its columns:
+/// pairs of field and column. All other columns stay out, labels among them, for what they answer
+/// is another question.
 ///
 /// # Errors
 /// As [`load_file`], and if a row has no such column.
-pub fn load_file_filled(path: &Path, prepared: &Prepared, fields: &[(String, String)]) -> Result<Source, DataError> {
+pub fn load_file_filled(
+    path: &Path,
+    prepared: &Prepared,
+    fields: &[(String, String)],
+) -> Result<Source, DataError> {
     read_file(path, prepared, |row| filled(row, fields))
 }
 
-fn read_file(path: &Path, prepared: &Prepared, change: impl Fn(Row) -> Result<Row, DataError>) -> Result<Source, DataError> {
+fn read_file(
+    path: &Path,
+    prepared: &Prepared,
+    change: impl Fn(Row) -> Result<Row, DataError>,
+) -> Result<Source, DataError> {
     let mut source = Source::default();
     let notes = for_each_row(path, &mut |row| {
         source.add(prepared, change(row)?, None)?;
@@ -60,12 +69,17 @@ fn read_file(path: &Path, prepared: &Prepared, change: impl Fn(Row) -> Result<Ro
 
 /// A row that has these fields and its id.
 fn filled(row: Row, fields: &[(String, String)]) -> Result<Row, DataError> {
-    let mut found: serde_json::Map<_, _> =
-        ID_FIELDS.iter().filter_map(|name| Some((name.to_string(), row.fields.get(*name)?.clone()))).collect();
+    let mut found: serde_json::Map<_, _> = ID_FIELDS
+        .iter()
+        .filter_map(|name| Some((name.to_string(), row.fields.get(*name)?.clone())))
+        .collect();
     for (field, column) in fields {
         found.insert(field.clone(), row.field(column)?.clone());
     }
-    Ok(Row { fields: found, place: row.place })
+    Ok(Row {
+        fields: found,
+        place: row.place,
+    })
 }
 
 impl Source {
@@ -73,7 +87,12 @@ impl Source {
     ///
     /// # Errors
     /// As [`Prepared::example`].
-    pub fn add(&mut self, prepared: &Prepared, row: Row, group_field: Option<&str>) -> Result<(), DataError> {
+    pub fn add(
+        &mut self,
+        prepared: &Prepared,
+        row: Row,
+        group_field: Option<&str>,
+    ) -> Result<(), DataError> {
         self.rows += 1;
         match prepared.example(row, group_field)? {
             Made::Example(example) => self.examples.push(example),
@@ -90,7 +109,8 @@ impl Source {
         self.notes.extend(other.notes);
     }
 
-    /// What the user should know of its rows: how they were read, and which are left out; `set` names them.
+    /// What the user should know of its rows: how they were read, and which are left out; `set`
+    /// names them.
     pub fn account(&self, set: &str) -> Vec<String> {
         let mut said = self.notes.clone();
         said.extend(self.dropped.sentences(set, self.rows));

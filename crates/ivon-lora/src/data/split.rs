@@ -1,8 +1,9 @@
 //! The four roles of rows, and how those that no file provides are carved from the training file.
 //!
-//! *train* is learnt from; *tune* chooses settings and stops early; *calibrate* sets scale, temperature and
-//! thresholds; *test* is read once, at the end. Rows with the same prompt, and rows of the same group, stay in one
-//! role, so that no role knows an answer of another; beyond that each role gets its share of every class.
+//! *train* is learnt from; *tune* chooses settings and stops early; *calibrate* sets scale,
+//! temperature and thresholds; *test* is read once, at the end. Rows with the same prompt, and rows
+//! of the same group, stay in one role, so that no role knows an answer of another; beyond that
+//! each role gets its share of every class.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -54,30 +55,43 @@ pub struct Ties<'a> {
     pub text: &'a str,
     /// Its group.
     pub group: Option<&'a str>,
-    /// Its class, where answers mean the same in every row: each role gets its share of every class.
+    /// Its class, where answers mean the same in every row: each role gets its share of every
+    /// class.
     pub class: Option<usize>,
 }
 
 /// Gives each row of the training file a role.
 ///
-/// `wanted` names the roles to carve with their share of the rows, each above 0; the sum stays below 1. Bundles of
-/// tied rows are shuffled by `seed`; each role in turn takes those that fit into round(share · rows), at least one
-/// row, and of each class as many as its share of the file (by largest remainders); whatever remains is train. Where
-/// bundles do not fit that way, as large groups of mixed classes, the number of rows goes before the classes. Bundles
-/// that lie wholly behind the first `spared` rows are taken first, so that a run limited to the first N rows trains on
-/// just those wherever the file is long enough.
+/// `wanted` names the roles to carve with their share of the rows, each above 0; the sum stays
+/// below 1. Bundles of tied rows are shuffled by `seed`; each role in turn takes those that fit
+/// into round(share · rows), at least one row, and of each class as many as its share of the file
+/// (by largest remainders); whatever remains is train. Where bundles do not fit that way, as large
+/// groups of mixed classes, the number of rows goes before the classes. Bundles that lie wholly
+/// behind the first `spared` rows are taken first, so that a run limited to the first N rows trains
+/// on just those wherever the file is long enough.
 ///
 /// # Errors
 /// [`DataError::TooFewRows`] if there are fewer bundles than roles.
-pub fn carve(rows: &[Ties<'_>], wanted: &[(Role, f64)], spared: usize, seed: u64) -> Result<Vec<Role>, DataError> {
+pub fn carve(
+    rows: &[Ties<'_>],
+    wanted: &[(Role, f64)],
+    spared: usize,
+    seed: u64,
+) -> Result<Vec<Role>, DataError> {
     let mut roles = vec![Role::Train; rows.len()];
     if wanted.is_empty() {
         return Ok(roles);
     }
     let mut bundles = bundles(rows);
     if bundles.len() <= wanted.len() {
-        let names: Vec<&str> = std::iter::once("train").chain(wanted.iter().map(|(role, _)| role.name())).collect();
-        return Err(DataError::TooFewRows { found: bundles.len(), needed: names.len(), roles: names.join(", ") });
+        let names: Vec<&str> = std::iter::once("train")
+            .chain(wanted.iter().map(|(role, _)| role.name()))
+            .collect();
+        return Err(DataError::TooFewRows {
+            found: bundles.len(),
+            needed: names.len(),
+            roles: names.join(", "),
+        });
     }
     shuffle(&mut stream(seed, Purpose::Split, 0, 0, ""), &mut bundles);
     // The sort is stable: within each half the order stays that of the shuffle.
@@ -94,7 +108,10 @@ pub fn carve(rows: &[Ties<'_>], wanted: &[(Role, f64)], spared: usize, seed: u64
             taken: Vec::new(),
             count: 0,
         };
-        let inside = bundles.iter().position(|bundle| bundle[0] < spared).unwrap_or(bundles.len());
+        let inside = bundles
+            .iter()
+            .position(|bundle| bundle[0] < spared)
+            .unwrap_or(bundles.len());
         let spared_ones = bundles.split_off(inside);
         let mut left = taking.take(bundles);
         left.extend(taking.take(spared_ones));
@@ -107,15 +124,28 @@ pub fn carve(rows: &[Ties<'_>], wanted: &[(Role, f64)], spared: usize, seed: u64
     Ok(roles)
 }
 
-/// How many rows of each class a role of `goal` rows gets: goal · rows of the class / rows, rounded by largest
-/// remainders. Which of equal remainders comes first is drawn for each role, so that no class always goes without.
-fn class_goals(rows: &[Ties<'_>], goal: usize, seed: u64, role: &str) -> BTreeMap<Option<usize>, usize> {
+/// How many rows of each class a role of `goal` rows gets: goal · rows of the class / rows, rounded
+/// by largest remainders. Which of equal remainders comes first is drawn for each role, so that no
+/// class always goes without.
+fn class_goals(
+    rows: &[Ties<'_>],
+    goal: usize,
+    seed: u64,
+    role: &str,
+) -> BTreeMap<Option<usize>, usize> {
     let mut counts: BTreeMap<Option<usize>, usize> = BTreeMap::new();
-    rows.iter().for_each(|row| *counts.entry(row.class).or_default() += 1);
-    let mut drawn: Vec<(Option<usize>, usize)> = counts.iter().map(|(class, count)| (*class, goal * count)).collect();
+    rows.iter()
+        .for_each(|row| *counts.entry(row.class).or_default() += 1);
+    let mut drawn: Vec<(Option<usize>, usize)> = counts
+        .iter()
+        .map(|(class, count)| (*class, goal * count))
+        .collect();
     shuffle(&mut stream(seed, Purpose::Split, 1, 0, role), &mut drawn);
     drawn.sort_by_key(|(_, share)| std::cmp::Reverse(share % rows.len()));
-    let mut goals: BTreeMap<_, _> = drawn.iter().map(|(class, share)| (*class, share / rows.len())).collect();
+    let mut goals: BTreeMap<_, _> = drawn
+        .iter()
+        .map(|(class, share)| (*class, share / rows.len()))
+        .collect();
     let missing = goal - goals.values().sum::<usize>();
     for (class, _) in drawn.into_iter().take(missing) {
         *goals.entry(class).or_default() += 1;
@@ -137,13 +167,18 @@ struct Taking<'a> {
 }
 
 impl Taking<'_> {
-    /// Takes of these bundles, in order, those that fit by class, then those that fit by number; gives the others.
+    /// Takes of these bundles, in order, those that fit by class, then those that fit by number;
+    /// gives the others.
     fn take(&mut self, bundles: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
         let left = self.take_if(bundles, Self::fits_its_classes);
         self.take_if(left, |_, _| true)
     }
 
-    fn take_if(&mut self, bundles: Vec<Vec<usize>>, fits: fn(&Self, &[usize]) -> bool) -> Vec<Vec<usize>> {
+    fn take_if(
+        &mut self,
+        bundles: Vec<Vec<usize>>,
+        fits: fn(&Self, &[usize]) -> bool,
+    ) -> Vec<Vec<usize>> {
         let mut left = Vec::new();
         for bundle in bundles {
             let has_room = self.count + bundle.len() <= self.goal && self.taken.len() < self.most;
@@ -158,8 +193,12 @@ impl Taking<'_> {
 
     fn fits_its_classes(&self, bundle: &[usize]) -> bool {
         let mut of_class: BTreeMap<Option<usize>, usize> = BTreeMap::new();
-        bundle.iter().for_each(|&row| *of_class.entry(self.rows[row].class).or_default() += 1);
-        of_class.iter().all(|(class, count)| self.of_class.get(class).is_some_and(|room| count <= room))
+        bundle
+            .iter()
+            .for_each(|&row| *of_class.entry(self.rows[row].class).or_default() += 1);
+        of_class
+            .iter()
+            .all(|(class, count)| self.of_class.get(class).is_some_and(|room| count <= room))
     }
 
     fn add(&mut self, bundle: Vec<usize>) {
@@ -182,14 +221,16 @@ impl Taking<'_> {
     }
 }
 
-/// Rows that are tied to each other, directly or through others, by their indices in order; the bundles in the
-/// order of their first rows.
+/// Rows that are tied to each other, directly or through others, by their indices in order; the
+/// bundles in the order of their first rows.
 fn bundles(rows: &[Ties<'_>]) -> Vec<Vec<usize>> {
     let mut parent: Vec<usize> = (0..rows.len()).collect();
     let (mut texts, mut groups) = (HashMap::new(), HashMap::new());
     for (index, row) in rows.iter().enumerate() {
         let same_text = *texts.entry(row.text).or_insert(index);
-        let same_group = row.group.map_or(index, |group| *groups.entry(group).or_insert(index));
+        let same_group = row
+            .group
+            .map_or(index, |group| *groups.entry(group).or_insert(index));
         for tied in [same_text, same_group] {
             let (first, second) = (root(&mut parent, index), root(&mut parent, tied));
             parent[first.max(second)] = first.min(second);
@@ -229,7 +270,14 @@ mod tests {
     const WANTED: [(Role, f64); 3] = [(Role::Test, 0.2), (Role::Calibrate, 0.1), (Role::Tune, 0.1)];
 
     fn plain(texts: &[String]) -> Vec<Ties<'_>> {
-        texts.iter().map(|text| Ties { text, group: None, class: None }).collect()
+        texts
+            .iter()
+            .map(|text| Ties {
+                text,
+                group: None,
+                class: None,
+            })
+            .collect()
     }
 
     fn numbered(count: usize) -> Vec<String> {
@@ -258,8 +306,13 @@ mod tests {
         let texts = numbered(4);
         let roles = carve(&plain(&texts), &WANTED, 0, 1).unwrap();
         assert_eq!(Role::ALL.map(|role| count(&roles, role)), [1; 4]);
-        let message = carve(&plain(&texts[1..]), &WANTED, 0, 1).unwrap_err().to_string();
-        assert_eq!(message, "3 separate rows or groups cannot be divided into 4 roles (train, test, calibrate, tune)");
+        let message = carve(&plain(&texts[1..]), &WANTED, 0, 1)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            "3 separate rows or groups cannot be divided into 4 roles (train, test, calibrate, tune)"
+        );
     }
 
     #[test]
@@ -268,7 +321,11 @@ mod tests {
         let rows: Vec<_> = texts
             .iter()
             .enumerate()
-            .map(|(index, text)| Ties { text, group: Some(if index < 90 { "large" } else { text.as_str() }), class: None })
+            .map(|(index, text)| Ties {
+                text,
+                group: Some(if index < 90 { "large" } else { text.as_str() }),
+                class: None,
+            })
             .collect();
         for seed in 0..20 {
             let roles = carve(&rows, &[(Role::Tune, 0.05)], 0, seed).unwrap();
@@ -279,7 +336,15 @@ mod tests {
 
     /// Row i is of class `class(i)`.
     fn classed(texts: &[String], class: fn(usize) -> usize) -> Vec<Ties<'_>> {
-        texts.iter().enumerate().map(|(index, text)| Ties { text, group: None, class: Some(class(index)) }).collect()
+        texts
+            .iter()
+            .enumerate()
+            .map(|(index, text)| Ties {
+                text,
+                group: None,
+                class: Some(class(index)),
+            })
+            .collect()
     }
 
     #[test]
@@ -287,17 +352,27 @@ mod tests {
         let texts = numbered(200);
         // 160, 30 and 10 rows; a tenth of them is 16, 3 and 1, a fifth 32, 6 and 2.
         let rows = classed(&texts, |index| {
-            [0, 0, 0, 0, 0, 0, 0, 0, 1, 1].get(index % 10).map_or(0, |class| *class + usize::from(index % 40 > 37))
+            [0, 0, 0, 0, 0, 0, 0, 0, 1, 1]
+                .get(index % 10)
+                .map_or(0, |class| *class + usize::from(index % 40 > 37))
         });
         let of = |roles: &[Role], role: Role| {
             let mut found = [0; 3];
-            roles.iter().zip(&rows).filter(|(one, _)| **one == role).for_each(|(_, row)| found[row.class.unwrap()] += 1);
+            roles
+                .iter()
+                .zip(&rows)
+                .filter(|(one, _)| **one == role)
+                .for_each(|(_, row)| found[row.class.unwrap()] += 1);
             found
         };
         for seed in 0..10 {
             let roles = carve(&rows, &WANTED, 0, seed).unwrap();
             let found = Role::ALL.map(|role| of(&roles, role));
-            assert_eq!(found, [[96, 18, 6], [16, 3, 1], [16, 3, 1], [32, 6, 2]], "seed {seed}");
+            assert_eq!(
+                found,
+                [[96, 18, 6], [16, 3, 1], [16, 3, 1], [32, 6, 2]],
+                "seed {seed}"
+            );
         }
     }
 
@@ -309,7 +384,12 @@ mod tests {
         for seed in 0..20 {
             let roles = carve(&rows, &[(Role::Tune, 0.1)], 0, seed).unwrap();
             assert_eq!(count(&roles, Role::Tune), 3);
-            of_class_0.insert((0..30).step_by(2).filter(|&row| roles[row] == Role::Tune).count());
+            of_class_0.insert(
+                (0..30)
+                    .step_by(2)
+                    .filter(|&row| roles[row] == Role::Tune)
+                    .count(),
+            );
         }
         assert_eq!(of_class_0.into_iter().collect::<Vec<_>>(), [1, 2]);
     }

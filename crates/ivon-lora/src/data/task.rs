@@ -1,7 +1,9 @@
-//! What is asked of a row: the six tasks of the paper, `sst2` and `rte`, questions with choices from anyone, and a
-//! user's own template. A [`Task`] is saved beside the adapter, so that later commands need no name.
+//! What is asked of a row: the six tasks of the paper, `sst2` and `rte`, questions with choices
+//! from anyone, and a user's own template. A [`Task`] is saved beside the adapter, so that later
+//! commands need no name.
 //!
-//! Prompts are those of arXiv 2411.04421, letter by letter (WinoGrande's missing full stop after B included).
+//! Prompts are those of arXiv 2411.04421, letter by letter (WinoGrande's missing full stop after B
+//! included).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +13,9 @@ use serde_json::Value;
 
 use super::error::{DataError, Place, listed, nearest};
 use super::example::{DropReason, Example};
-use super::label::{LabelReading, Reading, among_choices, among_words, composed, is_withheld, shown};
+use super::label::{
+    LabelReading, Reading, among_choices, among_words, composed, is_withheld, shown,
+};
 use super::official;
 use super::prompt::Prompt;
 use super::read::Row;
@@ -27,8 +31,17 @@ pub(super) const ID_FIELDS: [&str; 6] = ["id", "ID", "qID", "question_id", "idx"
 const MOST_ANSWERS: usize = 10_000;
 
 /// The tasks that have a name.
-const NAMES: [&str; 9] =
-    ["winogrande_s", "winogrande_m", "arc_easy", "arc_challenge", "openbookqa", "boolq", "sst2", "rte", "multiple_choice"];
+const NAMES: [&str; 9] = [
+    "winogrande_s",
+    "winogrande_m",
+    "arc_easy",
+    "arc_challenge",
+    "openbookqa",
+    "boolq",
+    "sst2",
+    "rte",
+    "multiple_choice",
+];
 
 /// The name of a task that a user's template makes.
 pub const CUSTOM: &str = "custom";
@@ -42,7 +55,8 @@ pub fn names() -> Vec<&'static str> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scoring {
-    /// By one token of each answer, where no two answers of the question share it; else as [`Scoring::Answer`].
+    /// By one token of each answer, where no two answers of the question share it; else as
+    /// [`Scoring::Answer`].
     #[default]
     Token,
     /// By the log-probability of all tokens of each answer.
@@ -103,7 +117,11 @@ impl Task {
             "winogrande_s" | "winogrande_m" => Form::Winogrande,
             "arc_easy" | "arc_challenge" | "openbookqa" => Form::MultipleChoice { only: Some(4) },
             "multiple_choice" => Form::MultipleChoice { only: None },
-            "boolq" => template("Answer the question with only True or False: {question} Context: {passage}", ["False", "True"], "answer"),
+            "boolq" => template(
+                "Answer the question with only True or False: {question} Context: {passage}",
+                ["False", "True"],
+                "answer",
+            ),
             "sst2" => template(
                 "Is the sentiment of this review Negative or Positive? Review: {text} Sentiment:",
                 ["Negative", "Positive"],
@@ -114,18 +132,41 @@ impl Task {
                 ["Yes", "No"],
                 "label",
             ),
-            _ => return Err(DataError::UnknownTask { name: name.into(), nearest: nearest(name, NAMES.into_iter()) }),
+            _ => {
+                return Err(DataError::UnknownTask {
+                    name: name.into(),
+                    nearest: nearest(name, NAMES.into_iter()),
+                });
+            }
         };
-        Ok(Self { name: name.into(), form, scoring: Scoring::default(), label_reading: None })
+        Ok(Self {
+            name: name.into(),
+            form,
+            scoring: Scoring::default(),
+            label_reading: None,
+        })
     }
 
     /// A user's own task.
     ///
     /// # Errors
     /// If the template or the answers cannot be used.
-    pub fn custom(prompt: &str, answers: Vec<String>, label_field: &str) -> Result<Self, DataError> {
-        let form = Form::Template { prompt: prompt.into(), answers, label_field: label_field.into() };
-        let task = Self { name: CUSTOM.into(), form, scoring: Scoring::default(), label_reading: None };
+    pub fn custom(
+        prompt: &str,
+        answers: Vec<String>,
+        label_field: &str,
+    ) -> Result<Self, DataError> {
+        let form = Form::Template {
+            prompt: prompt.into(),
+            answers,
+            label_field: label_field.into(),
+        };
+        let task = Self {
+            name: CUSTOM.into(),
+            form,
+            scoring: Scoring::default(),
+            label_reading: None,
+        };
         task.prepare()?;
         Ok(task)
     }
@@ -150,17 +191,35 @@ impl Task {
         }
     }
 
-    /// The name of the task that data look like: that of their folder, or one whose fields the first row has.
+    /// The name of the task that data look like: that of their folder, or one whose fields the
+    /// first row has.
     pub fn detect(path: &Path, first: Option<&Row>) -> Option<&'static str> {
-        let folder = if path.extension().is_some() { path.parent() } else { Some(path) };
-        let folder = folder.and_then(Path::file_name)?.to_string_lossy().to_lowercase().replace('-', "_");
+        let folder = if path.extension().is_some() {
+            path.parent()
+        } else {
+            Some(path)
+        };
+        let folder = folder
+            .and_then(Path::file_name)?
+            .to_string_lossy()
+            .to_lowercase()
+            .replace('-', "_");
         let by_folder = NAMES.into_iter().find(|name| *name == folder);
-        let has = |fields: &[&str]| first.is_some_and(|row| fields.iter().all(|field| row.fields.contains_key(*field)));
+        let has = |fields: &[&str]| {
+            first.is_some_and(|row| fields.iter().all(|field| row.fields.contains_key(*field)))
+        };
         by_folder
             .or_else(|| has(&["question", "passage"]).then_some("boolq"))
             .or_else(|| has(&["sentence", "option1", "option2"]).then_some("winogrande_s"))
-            .or_else(|| (has(&["premise", "hypothesis", "label"]) || has(&["sentence1", "sentence2", "label"])).then_some("rte"))
-            .or_else(|| (has(&["question", "choices"]) || has(&["question_stem", "choices"])).then_some("multiple_choice"))
+            .or_else(|| {
+                (has(&["premise", "hypothesis", "label"])
+                    || has(&["sentence1", "sentence2", "label"]))
+                .then_some("rte")
+            })
+            .or_else(|| {
+                (has(&["question", "choices"]) || has(&["question_stem", "choices"]))
+                    .then_some("multiple_choice")
+            })
     }
 
     /// The task made ready to read rows.
@@ -169,15 +228,27 @@ impl Task {
     /// If its template or its answers cannot be used; a task read from a file may hold anything.
     pub fn prepare(&self) -> Result<Prepared, DataError> {
         let (template, answers) = match &self.form {
-            Form::Template { prompt, answers, .. } => (Some(Template::parse(prompt)?), checked_answers(answers)?),
+            Form::Template {
+                prompt, answers, ..
+            } => (Some(Template::parse(prompt)?), checked_answers(answers)?),
             Form::MultipleChoice { only: Some(only) } if !CHOICES.contains(only) => {
                 let found = only.to_string();
-                return Err(DataError::Setting { name: "only", found, expected: "2 to 26 choices" });
+                return Err(DataError::Setting {
+                    name: "only",
+                    found,
+                    expected: "2 to 26 choices",
+                });
             }
             Form::Winogrande | Form::MultipleChoice { .. } => (None, Arc::default()),
         };
         let letters = |count: usize| ('A'..='Z').take(count).map(String::from).collect();
-        Ok(Prepared { task: self.clone(), id_field: None, template, answers, letters: (0..=*CHOICES.end()).map(letters).collect() })
+        Ok(Prepared {
+            task: self.clone(),
+            id_field: None,
+            template,
+            answers,
+            letters: (0..=*CHOICES.end()).map(letters).collect(),
+        })
     }
 }
 
@@ -185,7 +256,10 @@ impl Task {
 fn checked_answers(answers: &[String]) -> Result<Arc<[String]>, DataError> {
     let wrong = |reason: String| Err(DataError::Answers { reason });
     if answers.len() < 2 || answers.len() > MOST_ANSWERS {
-        return wrong(format!("there are {}, expected 2 to {MOST_ANSWERS}", answers.len()));
+        return wrong(format!(
+            "there are {}, expected 2 to {MOST_ANSWERS}",
+            answers.len()
+        ));
     }
     let mut seen = std::collections::HashSet::new();
     for answer in answers {
@@ -235,45 +309,67 @@ impl Prepared {
         &self.task
     }
 
-    /// Takes ids from this field alone; from the usual ones, or the row's place, where none is named.
+    /// Takes ids from this field alone; from the usual ones, or the row's place, where none is
+    /// named.
     pub fn with_id_field(mut self, field: Option<&str>) -> Self {
         self.id_field = field.map(String::from);
         self
     }
 
-    /// The answers for a finished prompt: the task's words, or the first `count` letters (at most 26) for questions
-    /// with choices of their own.
+    /// The answers for a finished prompt: the task's words, or the first `count` letters (at most
+    /// 26) for questions with choices of their own.
     pub fn answers(&self, count: usize) -> Arc<[String]> {
         match &self.template {
             Some(_) => self.answers.clone(),
-            None => self.letters.get(count.min(*CHOICES.end())).cloned().unwrap_or_default(),
+            None => self
+                .letters
+                .get(count.min(*CHOICES.end()))
+                .cloned()
+                .unwrap_or_default(),
         }
     }
 
     /// Whether rows with these fields can be asked: what the prompt is made of is there.
     pub(crate) fn reads(&self, fields: &[String]) -> bool {
-        let mut row = Row { fields: fields.iter().map(|field| (field.clone(), Value::from(""))).collect(), place: Place::new("", 1) };
+        let mut row = Row {
+            fields: fields
+                .iter()
+                .map(|field| (field.clone(), Value::from("")))
+                .collect(),
+            place: Place::new("", 1),
+        };
         // A label or choices that are no more than a name are not what is asked here.
         let _ = self.brought_into_schema(&mut row);
-        let needed = self.template.as_ref().map_or(vec!["question", "choices"], |template| template.fields());
-        needed.into_iter().all(|field| row.fields.contains_key(field))
+        let needed = self
+            .template
+            .as_ref()
+            .map_or(vec!["question", "choices"], |template| template.fields());
+        needed
+            .into_iter()
+            .all(|field| row.fields.contains_key(field))
     }
 
-    /// Whether a row of a test file comes without its label, as in splits whose answers are not public.
+    /// Whether a row of a test file comes without its label, as in splits whose answers are not
+    /// public.
     pub fn is_withheld(&self, row: &Row) -> bool {
         let field = |name: &str| is_withheld(row.fields.get(name), &self.answers);
         match &self.task.form {
             Form::Winogrande => field("answer"),
-            Form::MultipleChoice { .. } => field("answer") && field("answerKey") && field("Answer Key"),
-            Form::Template { label_field, .. } => field(label_field) && (self.task.name != "boolq" || field("label")),
+            Form::MultipleChoice { .. } => {
+                field("answer") && field("answerKey") && field("Answer Key")
+            }
+            Form::Template { label_field, .. } => {
+                field(label_field) && (self.task.name != "boolq" || field("label"))
+            }
         }
     }
 
-    /// Turns a row into an example; `group_field` names the field of what must stay together. The label is none
-    /// where the row has none.
+    /// Turns a row into an example; `group_field` names the field of what must stay together. The
+    /// label is none where the row has none.
     ///
     /// # Errors
-    /// If a field is missing or of another kind, a label out of range or to be read in two ways, a number of choices not to be asked.
+    /// If a field is missing or of another kind, a label out of range or to be read in two ways, a
+    /// number of choices not to be asked.
     pub fn example(&self, row: Row, group_field: Option<&str>) -> Result<Made, DataError> {
         let group = group_field.map(|field| row.text(field)).transpose()?;
         self.made(row, group, true)
@@ -287,7 +383,12 @@ impl Prepared {
         self.made(row, None, false)
     }
 
-    fn made(&self, mut row: Row, group: Option<String>, needs_label: bool) -> Result<Made, DataError> {
+    fn made(
+        &self,
+        mut row: Row,
+        group: Option<String>,
+        needs_label: bool,
+    ) -> Result<Made, DataError> {
         let id = self.id(&row)?;
         match self.brought_into_schema(&mut row) {
             Err(DataError::LabelOutOfRange { .. }) if !needs_label => {
@@ -303,7 +404,11 @@ impl Prepared {
         let (prompt, answers, label) = match (&self.task.form, &self.template) {
             (Form::Template { label_field, .. }, Some(template)) => {
                 let reading = among_words(row.fields.get(label_field), &self.answers, settled);
-                (template.fill(&row)?, self.answers.clone(), label(reading, &self.answers)?)
+                (
+                    template.fill(&row)?,
+                    self.answers.clone(),
+                    label(reading, &self.answers)?,
+                )
             }
             (form, _) => {
                 let (question, choices) = (row.text("question")?, choices_of(&row)?);
@@ -314,18 +419,30 @@ impl Prepared {
                 let reading = among_choices(row.fields.get("answer"), &choices, settled);
                 let letters = self.letters.get(choices.len()).cloned().unwrap_or_default();
                 let label = label(reading, &letters)?;
-                let prompt = if *form == Form::Winogrande { gap_prompt(&question, &choices) } else { choice_prompt(&question, &choices) };
+                let prompt = if *form == Form::Winogrande {
+                    gap_prompt(&question, &choices)
+                } else {
+                    choice_prompt(&question, &choices)
+                };
                 (prompt, letters, label)
             }
         };
-        Ok(Made::Example(Example { id, prompt, answers, label, group }))
+        Ok(Made::Example(Example {
+            id,
+            prompt,
+            answers,
+            label,
+            group,
+        }))
     }
 
     /// Gives a row of a public data set the names and values of the one schema.
     fn brought_into_schema(&self, row: &mut Row) -> Result<(), DataError> {
         match self.task.name.as_str() {
             "winogrande_s" | "winogrande_m" => official::winogrande(row),
-            "arc_easy" | "arc_challenge" | "openbookqa" | "multiple_choice" => official::choice_question(row),
+            "arc_easy" | "arc_challenge" | "openbookqa" | "multiple_choice" => {
+                official::choice_question(row)
+            }
             "boolq" => official::boolq(row),
             "sst2" => official::sst2(row),
             "rte" => official::rte(row),
@@ -341,32 +458,59 @@ impl Prepared {
         if let Form::MultipleChoice { only: Some(kept) } = self.task.form {
             return Ok((kept != found).then_some(DropReason::ChoiceCount { found, kept }));
         }
-        let allowed = if self.task.form == Form::Winogrande { 2..=2 } else { CHOICES };
+        let allowed = if self.task.form == Form::Winogrande {
+            2..=2
+        } else {
+            CHOICES
+        };
         if allowed.contains(&found) {
             return Ok(None);
         }
         let (fewest, most) = (*allowed.start(), *allowed.end());
-        Err(DataError::ChoiceCount { at: row.place.clone(), found, fewest, most })
+        Err(DataError::ChoiceCount {
+            at: row.place.clone(),
+            found,
+            fewest,
+            most,
+        })
     }
 
     /// The row's id: from the field that was named, else see [`id_of`].
     pub(super) fn id(&self, row: &Row) -> Result<String, DataError> {
-        let Some(field) = &self.id_field else { return Ok(id_of(row)) };
+        let Some(field) = &self.id_field else {
+            return Ok(id_of(row));
+        };
         let id = row.text(field)?;
         if id.trim().is_empty() {
-            return Err(DataError::WrongType { at: row.place.clone(), field: field.clone(), expected: "an id", found: "empty".into() });
+            return Err(DataError::WrongType {
+                at: row.place.clone(),
+                field: field.clone(),
+                expected: "an id",
+                found: "empty".into(),
+            });
         }
         Ok(id)
     }
 
-    fn label(&self, row: &Row, reading: Reading, answers: &[String]) -> Result<Option<usize>, DataError> {
+    fn label(
+        &self,
+        row: &Row,
+        reading: Reading,
+        answers: &[String],
+    ) -> Result<Option<usize>, DataError> {
         match reading {
             Reading::Index(index) => Ok(Some(index)),
             Reading::Absent => Ok(None),
             Reading::Two(first, second) => {
                 let field = self.task.label_field();
                 let value = row.fields.get(field).map(shown).unwrap_or_default();
-                Err(DataError::AmbiguousLabel { at: row.place.clone(), field: field.into(), value, first, second })
+                Err(DataError::AmbiguousLabel {
+                    at: row.place.clone(),
+                    field: field.into(),
+                    value,
+                    first,
+                    second,
+                })
             }
             Reading::Outside => {
                 let field = self.task.label_field();
@@ -374,7 +518,11 @@ impl Prepared {
                     at: row.place.clone(),
                     field: field.into(),
                     value: row.fields.get(field).map(shown).unwrap_or_default(),
-                    allowed: format!("an index from 0 to {} or one of {}", answers.len().saturating_sub(1), listed(answers)),
+                    allowed: format!(
+                        "an index from 0 to {} or one of {}",
+                        answers.len().saturating_sub(1),
+                        listed(answers)
+                    ),
                 })
             }
         }
@@ -383,14 +531,23 @@ impl Prepared {
 
 /// `Select one … {question} Choices: A. {a} B. {b} … Answer:`
 fn choice_prompt(question: &str, choices: &[String]) -> Prompt {
-    let listed: Vec<String> = ('A'..='Z').zip(choices).map(|(letter, choice)| format!("{letter}. {}", sentence(choice))).collect();
-    Prompt::fixed(SELECT).then_field(question).then(format!(" Choices: {} Answer:", listed.join(" ")))
+    let listed: Vec<String> = ('A'..='Z')
+        .zip(choices)
+        .map(|(letter, choice)| format!("{letter}. {}", sentence(choice)))
+        .collect();
+    Prompt::fixed(SELECT)
+        .then_field(question)
+        .then(format!(" Choices: {} Answer:", listed.join(" ")))
 }
 
 /// `Select one … {question} Choices: A. {a}. B {b}. Answer:`, the paper's wording for WinoGrande.
 fn gap_prompt(question: &str, choices: &[String]) -> Prompt {
     let option = |index: usize| choices.get(index).map_or("", String::as_str);
-    Prompt::fixed(SELECT).then_field(question).then(format!(" Choices: A. {}. B {}. Answer:", option(0), option(1)))
+    Prompt::fixed(SELECT).then_field(question).then(format!(
+        " Choices: A. {}. B {}. Answer:",
+        option(0),
+        option(1)
+    ))
 }
 
 const SELECT: &str = "Select one of the choices that answers the following question: ";
@@ -398,7 +555,10 @@ const SELECT: &str = "Select one of the choices that answers the following quest
 /// A text with a capital first letter, and a full stop if it has none.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
-    let mut sentence: String = letters.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();
+    let mut sentence: String = letters
+        .next()
+        .map(|first| first.to_uppercase().collect())
+        .unwrap_or_default();
     sentence.push_str(letters.as_str());
     if !text.ends_with('.') {
         sentence.push('.');
@@ -409,7 +569,9 @@ fn sentence(text: &str) -> String {
 /// The texts under `choices`.
 fn choices_of(row: &Row) -> Result<Vec<String>, DataError> {
     let field = row.field("choices")?;
-    let Value::Array(choices) = field else { return Err(row.wrong_type("choices", "a list", field)) };
+    let Value::Array(choices) = field else {
+        return Err(row.wrong_type("choices", "a list", field));
+    };
     let text = |choice: &Value| match choice {
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) => Ok(number.to_string()),
@@ -418,14 +580,16 @@ fn choices_of(row: &Row) -> Result<Vec<String>, DataError> {
     choices.iter().map(text).collect()
 }
 
-/// The row's own id as text; a bare number (GLUE's running index) or none gets the file's name in front, so that
-/// ids of several files differ.
+/// The row's own id as text; a bare number (GLUE's running index) or none gets the file's name in
+/// front, so that ids of several files differ.
 pub(super) fn id_of(row: &Row) -> String {
-    let own = ID_FIELDS.iter().find_map(|name| match row.fields.get(*name) {
-        Some(Value::String(id)) if !id.trim().is_empty() => Some(id.clone()),
-        Some(Value::Number(id)) => Some(id.to_string()),
-        _ => None,
-    });
+    let own = ID_FIELDS
+        .iter()
+        .find_map(|name| match row.fields.get(*name) {
+            Some(Value::String(id)) if !id.trim().is_empty() => Some(id.clone()),
+            Some(Value::Number(id)) => Some(id.to_string()),
+            _ => None,
+        });
     match own {
         Some(id) if !id.bytes().all(|byte| byte.is_ascii_digit()) => id,
         Some(number) => format!("{}-{number}", stem(&row.place)),
@@ -440,9 +604,16 @@ pub(super) fn id_at(place: &Place) -> String {
 
 /// The name of a file without its extension, whether it is packed or not.
 fn stem(place: &Place) -> String {
-    let name = Path::new(&*place.file).file_name().unwrap_or_default().to_string_lossy();
+    let name = Path::new(&*place.file)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
-    Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    Path::new(name)
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 #[cfg(test)]

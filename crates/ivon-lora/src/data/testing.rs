@@ -2,10 +2,12 @@
 
 use super::tokenizer::Tokenizer;
 
-/// A byte-level BPE (GPT-2's way of splitting) with all bytes and the given merges (`"Ġ A"`: a blank and A). With
-/// `framed`, `<s>` is put before a text and `</s>` after it.
+/// A byte-level BPE (GPT-2's way of splitting) with all bytes and the given merges (`"Ġ A"`: a
+/// blank and A). With `framed`, `<s>` is put before a text and `</s>` after it.
 pub(crate) fn byte_level(merges: &[&str], framed: bool) -> Tokenizer {
-    let mut alphabet: Vec<char> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
+    let mut alphabet: Vec<char> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet()
+        .into_iter()
+        .collect();
     alphabet.sort_unstable();
     let byte_level = serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true});
     let token = |id: u32, content: &str| {
@@ -28,8 +30,8 @@ pub(crate) fn byte_level(merges: &[&str], framed: bool) -> Tokenizer {
     }))
 }
 
-/// A BPE that does not split texts into words, so that it merges across blanks. Its letters are those of `letters`;
-/// in a merge the first blank after the first character divides the two parts.
+/// A BPE that does not split texts into words, so that it merges across blanks. Its letters are
+/// those of `letters`; in a merge the first blank after the first character divides the two parts.
 pub(crate) fn bpe_across_words(letters: &[&str], merges: &[&str]) -> Tokenizer {
     let mut alphabet: Vec<char> = letters.iter().flat_map(|text| text.chars()).collect();
     alphabet.sort_unstable();
@@ -42,20 +44,33 @@ pub(crate) fn bpe_across_words(letters: &[&str], merges: &[&str]) -> Tokenizer {
         })
         .collect();
     let mut vocabulary: Vec<String> = alphabet.into_iter().map(String::from).collect();
-    vocabulary.extend(pairs.iter().map(|(first, second)| format!("{first}{second}")));
+    vocabulary.extend(
+        pairs
+            .iter()
+            .map(|(first, second)| format!("{first}{second}")),
+    );
     from_json(&serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "added_tokens": [], "pre_tokenizer": null,
         "decoder": {"type": "Fuse"}, "post_processor": null, "model": bpe(vocabulary, pairs),
     }))
 }
 
-/// As [`bpe_across_words`], with Llama's habit of putting `▁` for every blank and in front of every text.
+/// As [`bpe_across_words`], with Llama's habit of putting `▁` for every blank and in front of every
+/// text.
 pub(crate) fn llama(letters: &[&str], merges: &[(&str, &str)]) -> Tokenizer {
-    let mut alphabet: Vec<char> = letters.iter().flat_map(|text| text.chars()).chain(['▁']).collect();
+    let mut alphabet: Vec<char> = letters
+        .iter()
+        .flat_map(|text| text.chars())
+        .chain(['▁'])
+        .collect();
     alphabet.sort_unstable();
     alphabet.dedup();
     let mut vocabulary: Vec<String> = alphabet.into_iter().map(String::from).collect();
-    vocabulary.extend(merges.iter().map(|(first, second)| format!("{first}{second}")));
+    vocabulary.extend(
+        merges
+            .iter()
+            .map(|(first, second)| format!("{first}{second}")),
+    );
     let normalizers = serde_json::json!([
         {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]);
     from_json(&serde_json::json!({
@@ -67,8 +82,12 @@ pub(crate) fn llama(letters: &[&str], merges: &[(&str, &str)]) -> Tokenizer {
 
 /// A tokenizer of whole words; all others are `?`.
 pub(crate) fn word_level(words: &[&str]) -> Tokenizer {
-    let vocabulary: serde_json::Map<_, _> =
-        ["?"].iter().chain(words).enumerate().map(|(id, word)| (word.to_string(), serde_json::json!(id))).collect();
+    let vocabulary: serde_json::Map<_, _> = ["?"]
+        .iter()
+        .chain(words)
+        .enumerate()
+        .map(|(id, word)| (word.to_string(), serde_json::json!(id)))
+        .collect();
     from_json(&serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "added_tokens": [],
         "pre_tokenizer": {"type": "WhitespaceSplit"}, "decoder": null, "post_processor": null,
@@ -77,7 +96,11 @@ pub(crate) fn word_level(words: &[&str]) -> Tokenizer {
 }
 
 fn bpe(vocabulary: Vec<String>, merges: Vec<(&str, &str)>) -> serde_json::Value {
-    let vocabulary: serde_json::Map<_, _> = vocabulary.into_iter().enumerate().map(|(id, token)| (token, serde_json::json!(id))).collect();
+    let vocabulary: serde_json::Map<_, _> = vocabulary
+        .into_iter()
+        .enumerate()
+        .map(|(id, token)| (token, serde_json::json!(id)))
+        .collect();
     serde_json::json!({"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
         "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": merges})
 }

@@ -1,10 +1,12 @@
 //! Text ↔ token ids, as the checkpoint's own tokenizer has it.
 //!
-//! The type lives here, where the data's path first needs it; `model` builds it from a folder or a GGUF file.
+//! The type lives here, where the data's path first needs it; `model` builds it from a folder or a
+//! GGUF file.
 
 use crate::guard::guard_result;
 
-/// A tokenizer with the checkpoint's own habits: which special tokens it adds, which chat template it has.
+/// A tokenizer with the checkpoint's own habits: which special tokens it adds, which chat template
+/// it has.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -16,7 +18,8 @@ pub struct Tokenizer {
     pub bos_token: Option<String>,
     /// The text of the token that ends a sequence.
     pub eos_token: Option<String>,
-    /// The names and texts of the other special tokens that a chat template may ask for, such as `pad_token`.
+    /// The names and texts of the other special tokens that a chat template may ask for, such as
+    /// `pad_token`.
     pub named_tokens: Vec<(String, String)>,
     /// The number of rows of the model's embedding table.
     limit: Option<usize>,
@@ -60,27 +63,50 @@ impl Tokenizer {
 
     /// All special tokens that have a name, as a chat template sees them.
     pub(super) fn special_tokens(&self) -> impl Iterator<Item = (&str, &str)> {
-        let ends = [("bos_token", self.bos_token.as_deref()), ("eos_token", self.eos_token.as_deref())];
-        let ends = ends.into_iter().filter_map(|(name, text)| Some((name, text?)));
-        ends.chain(self.named_tokens.iter().map(|(name, text)| (name.as_str(), text.as_str())))
+        let ends = [
+            ("bos_token", self.bos_token.as_deref()),
+            ("eos_token", self.eos_token.as_deref()),
+        ];
+        let ends = ends
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, text?)));
+        ends.chain(
+            self.named_tokens
+                .iter()
+                .map(|(name, text)| (name.as_str(), text.as_str())),
+        )
     }
 
-    /// As it is, for a model with an embedding table of `rows` rows: a text with a token beyond them is an error.
+    /// As it is, for a model with an embedding table of `rows` rows: a text with a token beyond
+    /// them is an error.
     pub fn with_limit(self, rows: usize) -> Self {
-        Self { limit: Some(rows), ..self }
+        Self {
+            limit: Some(rows),
+            ..self
+        }
     }
 
-    /// Token ids of a text; with `special`, framed by the special tokens (BOS) that the checkpoint's
-    /// configuration asks for.
+    /// Token ids of a text; with `special`, framed by the special tokens (BOS) that the
+    /// checkpoint's configuration asks for.
     ///
     /// # Errors
-    /// If the tokenizer cannot encode the text, or the model has no embedding for one of its tokens.
+    /// If the tokenizer cannot encode the text, or the model has no embedding for one of its
+    /// tokens.
     pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TokenizerError> {
-        let failed = |reason: String| TokenizerError { text: text.chars().take(60).collect(), reason };
-        let encoding = guard_result("tokenizers", || self.inner.encode_fast(text, special)).map_err(failed)?;
+        let failed = |reason: String| TokenizerError {
+            text: text.chars().take(60).collect(),
+            reason,
+        };
+        let encoding =
+            guard_result("tokenizers", || self.inner.encode_fast(text, special)).map_err(failed)?;
         let tokens = encoding.get_ids();
-        match self.limit.and_then(|rows| Some((rows, tokens.iter().find(|token| **token as usize >= rows)?))) {
-            Some((rows, token)) => Err(failed(format!("token {token} is beyond the model's {rows} embeddings"))),
+        match self
+            .limit
+            .and_then(|rows| Some((rows, tokens.iter().find(|token| **token as usize >= rows)?)))
+        {
+            Some((rows, token)) => Err(failed(format!(
+                "token {token} is beyond the model's {rows} embeddings"
+            ))),
             None => Ok(tokens.to_vec()),
         }
     }
@@ -91,8 +117,15 @@ impl Tokenizer {
     /// If the tokenizer cannot decode them; an id that is not in the vocabulary has no text.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
         guard_result("tokenizers", || self.inner.decode(tokens, false)).map_err(|reason| {
-            let tokens = tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-            TokenizerError { text: tokens.chars().take(60).collect(), reason }
+            let tokens = tokens
+                .iter()
+                .map(u32::to_string)
+                .collect::<Vec<_>>()
+                .join(", ");
+            TokenizerError {
+                text: tokens.chars().take(60).collect(),
+                reason,
+            }
         })
     }
 
@@ -101,28 +134,45 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// The files of a Hugging Face folder that hold this tokenizer: `tokenizer.json` and `tokenizer_config.json`, by name.
+    /// The files of a Hugging Face folder that hold this tokenizer: `tokenizer.json` and
+    /// `tokenizer_config.json`, by name.
     ///
     /// # Errors
     /// If the tokenizer cannot be written as JSON.
     pub fn to_files(&self) -> Result<Vec<(String, Vec<u8>)>, TokenizerError> {
-        let failed = |reason: String| TokenizerError { text: "tokenizer.json".into(), reason };
-        let tokenizer = guard_result("tokenizers", || self.inner.to_string(true)).map_err(failed)?;
+        let failed = |reason: String| TokenizerError {
+            text: "tokenizer.json".into(),
+            reason,
+        };
+        let tokenizer =
+            guard_result("tokenizers", || self.inner.to_string(true)).map_err(failed)?;
         let mut config = serde_json::Map::new();
         config.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
-        config.extend(self.special_tokens().map(|(name, text)| (name.to_string(), text.into())));
+        config.extend(
+            self.special_tokens()
+                .map(|(name, text)| (name.to_string(), text.into())),
+        );
         if let Some(template) = &self.chat_template {
             config.insert("chat_template".into(), template.as_str().into());
         }
-        let config = serde_json::to_vec_pretty(&config).map_err(|error| failed(error.to_string()))?;
-        Ok(vec![("tokenizer.json".into(), tokenizer.into_bytes()), ("tokenizer_config.json".into(), config)])
+        let config =
+            serde_json::to_vec_pretty(&config).map_err(|error| failed(error.to_string()))?;
+        Ok(vec![
+            ("tokenizer.json".into(), tokenizer.into_bytes()),
+            ("tokenizer_config.json".into(), config),
+        ])
     }
 
     /// `bos_token_id` and `eos_token_id`, as `config.json` has them.
     pub fn special_ids(&self) -> serde_json::Map<String, serde_json::Value> {
         let id = |text: &Option<String>| text.as_deref().and_then(|text| self.token_to_id(text));
-        let ids = [("bos_token_id", id(&self.bos_token)), ("eos_token_id", id(&self.eos_token))];
-        ids.into_iter().filter_map(|(key, id)| Some((key.to_string(), id?.into()))).collect()
+        let ids = [
+            ("bos_token_id", id(&self.bos_token)),
+            ("eos_token_id", id(&self.eos_token)),
+        ];
+        ids.into_iter()
+            .filter_map(|(key, id)| Some((key.to_string(), id?.into())))
+            .collect()
     }
 
     /// The number of tokens, added ones included.
@@ -139,11 +189,24 @@ mod tests {
 
     #[test]
     fn a_token_beyond_the_embedding_table_is_refused_by_number() {
-        let words = [("a".to_string(), 0), ("b".to_string(), 7)].into_iter().collect();
-        let model = WordLevel::builder().vocab(words).unk_token("a".into()).build().unwrap();
+        let words = [("a".to_string(), 0), ("b".to_string(), 7)]
+            .into_iter()
+            .collect();
+        let model = WordLevel::builder()
+            .vocab(words)
+            .unk_token("a".into())
+            .build()
+            .unwrap();
         let tokenizer = Tokenizer::new(tokenizers::Tokenizer::new(model));
         assert_eq!(tokenizer.encode("b", true).unwrap(), [7]);
-        let message = tokenizer.with_limit(5).encode("b", true).unwrap_err().to_string();
-        assert_eq!(message, "the tokenizer failed on `b`: token 7 is beyond the model's 5 embeddings");
+        let message = tokenizer
+            .with_limit(5)
+            .encode("b", true)
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            "the tokenizer failed on `b`: token 7 is beyond the model's 5 embeddings"
+        );
     }
 }

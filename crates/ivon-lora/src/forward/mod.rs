@@ -1,7 +1,9 @@
-//! Frozen decoder + adapter + packed batch → the hidden states that are asked for, and from them logits.
+//! Frozen decoder + adapter + packed batch → the hidden states that are asked for, and from them
+//! logits.
 //!
-//! On the CPU the decoder runs as one operation on slices with a backward pass of its own ([`host`]); on
-//! every other device, and as the truth that it is tested against, as plain Burn operations ([`plain`]).
+//! On the CPU the decoder runs as one operation on slices with a backward pass of its own
+//! ([`host`]); on every other device, and as the truth that it is tested against, as plain Burn
+//! operations ([`plain`]).
 
 pub mod host;
 pub mod plain;
@@ -55,7 +57,12 @@ mod tests {
     fn batch(expected: &Value) -> Batch {
         let mut batch = Batch::default();
         for (key, sequence) in expected["sequences"].as_array().unwrap().iter().enumerate() {
-            let tokens: Vec<u32> = sequence.as_array().unwrap().iter().map(|token| token.as_u64().unwrap() as u32).collect();
+            let tokens: Vec<u32> = sequence
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|token| token.as_u64().unwrap() as u32)
+                .collect();
             let segment = batch.push(&tokens, None, key as u64);
             batch.ask_last(segment);
         }
@@ -65,9 +72,18 @@ mod tests {
     /// |a − b| ≤ tolerance · max|expected|.
     #[track_caller]
     fn agree(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
-        let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-        let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(found.len() == expected.len() && worst <= tolerance * largest, "{what}: off by {worst} of {largest}");
+        let largest = expected
+            .iter()
+            .fold(0.0f32, |largest, x| largest.max(x.abs()));
+        let worst = found
+            .iter()
+            .zip(expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(
+            found.len() == expected.len() && worst <= tolerance * largest,
+            "{what}: off by {worst} of {largest}"
+        );
     }
 
     fn vocabulary(network: &Network) -> Vec<u32> {
@@ -75,8 +91,19 @@ mod tests {
     }
 
     fn logits(network: &Network, batch: &Batch, adapter: &Adapter, scaling: f64) -> Vec<f32> {
-        let hidden = network.hidden(batch, LowRank { adapter, scaling, dropout: None });
-        network.logits_of(hidden, &vocabulary(network)).into_data().try_to_vec().unwrap()
+        let hidden = network.hidden(
+            batch,
+            LowRank {
+                adapter,
+                scaling,
+                dropout: None,
+            },
+        );
+        network
+            .logits_of(hidden, &vocabulary(network))
+            .into_data()
+            .try_to_vec()
+            .unwrap()
     }
 
     #[test]
@@ -86,28 +113,66 @@ mod tests {
             let batch = batch(&expected);
             for network in networks(family) {
                 let none = Adapter { layers: Vec::new() };
-                agree(&logits(&network, &batch, &none, 0.0), &numbers(&expected["base_logits"]), 1e-4, family);
+                agree(
+                    &logits(&network, &batch, &none, 0.0),
+                    &numbers(&expected["base_logits"]),
+                    1e-4,
+                    family,
+                );
                 let folder = golden().join("tiny").join(family).join("adapter");
                 let peft = read_peft(&folder, network.config(), network.device()).unwrap();
                 let adapted = logits(&network, &batch, &peft.adapter, peft.config.scaling());
-                agree(&adapted, &numbers(&expected["adapted_logits"]), 1e-4, family);
+                agree(
+                    &adapted,
+                    &numbers(&expected["adapted_logits"]),
+                    1e-4,
+                    family,
+                );
             }
         }
     }
 
     /// Mean cross-entropy over the choice logits of the golden file.
-    fn loss(network: &Network, batch: &Batch, adapter: &Adapter, scaling: f64, dropout: Option<Dropout>, expected: &Value) -> Tensor<1> {
-        let choices: Vec<u32> = numbers(&expected["choice_ids"]).iter().map(|&id| id as u32).collect();
-        let labels: Vec<i64> = numbers(&expected["labels"]).iter().map(|&label| label as i64).collect();
-        let logits = network.logits_of(network.hidden(batch, LowRank { adapter, scaling, dropout }), &choices);
-        let labels = Tensor::<2, Int>::from_data(TensorData::new(labels.clone(), [labels.len(), 1]), &logits.device());
+    fn loss(
+        network: &Network,
+        batch: &Batch,
+        adapter: &Adapter,
+        scaling: f64,
+        dropout: Option<Dropout>,
+        expected: &Value,
+    ) -> Tensor<1> {
+        let choices: Vec<u32> = numbers(&expected["choice_ids"])
+            .iter()
+            .map(|&id| id as u32)
+            .collect();
+        let labels: Vec<i64> = numbers(&expected["labels"])
+            .iter()
+            .map(|&label| label as i64)
+            .collect();
+        let logits = network.logits_of(
+            network.hidden(
+                batch,
+                LowRank {
+                    adapter,
+                    scaling,
+                    dropout,
+                },
+            ),
+            &choices,
+        );
+        let labels = Tensor::<2, Int>::from_data(
+            TensorData::new(labels.clone(), [labels.len(), 1]),
+            &logits.device(),
+        );
         log_softmax(logits, 1).gather(1, labels).mean().neg()
     }
 
     fn gradients(adapter: &Adapter, loss: Tensor<1>) -> Vec<(String, Vec<f32>)> {
         let mut gradients = GradientsParams::from_grads(loss.backward(), adapter);
         let of = |(path, parameter): (String, &burn::module::Param<Tensor<2>>)| {
-            let gradient = gradients.remove::<2>(parameter.id).unwrap_or_else(|| panic!("{path} has no gradient"));
+            let gradient = gradients
+                .remove::<2>(parameter.id)
+                .unwrap_or_else(|| panic!("{path} has no gradient"));
             (path, gradient.into_data().try_to_vec().unwrap())
         };
         adapter.parameters().map(of).collect()
@@ -121,11 +186,28 @@ mod tests {
                 let folder = golden().join("tiny").join(family).join("adapter");
                 let peft = read_peft(&folder, network.config(), network.device()).unwrap();
                 let adapter = peft.adapter.train();
-                let loss = loss(&network, &batch(&expected), &adapter, peft.config.scaling(), None, &expected);
-                agree(&loss.clone().into_data().try_to_vec::<f32>().unwrap(), &numbers(&expected["loss"]), 1e-4, family);
+                let loss = loss(
+                    &network,
+                    &batch(&expected),
+                    &adapter,
+                    peft.config.scaling(),
+                    None,
+                    &expected,
+                );
+                agree(
+                    &loss.clone().into_data().try_to_vec::<f32>().unwrap(),
+                    &numbers(&expected["loss"]),
+                    1e-4,
+                    family,
+                );
                 for (path, gradient) in gradients(&adapter, loss) {
                     let name = format!("base_model.model.model.{path}.default.weight");
-                    agree(&gradient, &numbers(&expected["gradients"][&name]), 1e-4, &name);
+                    agree(
+                        &gradient,
+                        &numbers(&expected["gradients"][&name]),
+                        1e-4,
+                        &name,
+                    );
                 }
             }
         }
@@ -133,32 +215,50 @@ mod tests {
 
     /// An adapter on every linear layer with B away from zero.
     fn everywhere(network: &Network) -> (Adapter, f64) {
-        let config = LoraConfig { target_modules: TargetModules::Pattern("all-linear".into()), rank: 3, ..LoraConfig::default() };
+        let config = LoraConfig {
+            target_modules: TargetModules::Pattern("all-linear".into()),
+            rank: 3,
+            ..LoraConfig::default()
+        };
         let adapter = Adapter::new(&config, network.config(), 5, network.device()).unwrap();
         let moved = adapter.clone_with(|path, tensor| {
             let [rows, columns] = tensor.dims();
             let count = rows * columns;
-            let wave = (0..count).map(|i| ((i as f32 + path.len() as f32) * 0.37).sin() * 0.1).collect::<Vec<_>>();
+            let wave = (0..count)
+                .map(|i| ((i as f32 + path.len() as f32) * 0.37).sin() * 0.1)
+                .collect::<Vec<_>>();
             Tensor::from_data(TensorData::new(wave, [rows, columns]), &tensor.device())
         });
         (moved, config.scaling())
     }
 
     #[test]
-    fn the_cpu_operation_agrees_with_plain_operations_on_every_layer_with_dropout_and_shared_prompts() {
+    fn the_cpu_operation_agrees_with_plain_operations_on_every_layer_with_dropout_and_shared_prompts()
+     {
         let expected = golden_json("tiny/qwen3/expected.json");
         let mut forest = Batch::default();
         let root = forest.push(&[7, 8, 9], None, 1);
-        for (key, answer) in [[11, 12].as_slice(), &[13], &[14, 15, 16], &[17]].into_iter().enumerate() {
+        for (key, answer) in [[11, 12].as_slice(), &[13], &[14, 15, 16], &[17]]
+            .into_iter()
+            .enumerate()
+        {
             let segment = forest.push(answer, Some(root), key as u64 + 2);
             forest.ask_last(segment);
         }
-        let dropout = Some(Dropout { rate: 0.2, seed: 1, step: 2, draw: 0 });
+        let dropout = Some(Dropout {
+            rate: 0.2,
+            seed: 1,
+            step: 2,
+            draw: 0,
+        });
         for family in ["qwen3", "qwen2"] {
             let [host, recompute, plain] = networks(family).map(|network| {
                 let (adapter, scaling) = everywhere(&network);
                 let adapter = adapter.train();
-                gradients(&adapter, loss(&network, &forest, &adapter, scaling, dropout, &expected))
+                gradients(
+                    &adapter,
+                    loss(&network, &forest, &adapter, scaling, dropout, &expected),
+                )
             });
             assert_eq!(host.len(), 2 * 7 * 3);
             for ((host, recompute), plain) in host.iter().zip(&recompute).zip(&plain) {
@@ -174,11 +274,15 @@ mod tests {
         narrow.config.sliding_window = Some(4);
         let expected = golden_json("tiny/mistral/expected.json");
         let batch = batch(&expected);
-        let [host, plain] = [Network::new(narrow.clone(), &Device::flex(), false), Network::plain(narrow, &Device::flex())];
+        let [host, plain] = [
+            Network::new(narrow.clone(), &Device::flex(), false),
+            Network::plain(narrow, &Device::flex()),
+        ];
         let none = Adapter { layers: Vec::new() };
         let found = logits(&host, &batch, &none, 0.0);
         agree(&found, &logits(&plain, &batch, &none, 0.0), 1e-4, "mistral");
-        // The longest sequence has 17 tokens: with three layers of window 4 its last token sees only the last ten.
+        // The longest sequence has 17 tokens: with three layers of window 4 its last token sees
+        // only the last ten.
         let wide = numbers(&expected["base_logits"]);
         assert!(found.iter().zip(&wide).any(|(a, b)| (a - b).abs() > 1e-3));
     }
@@ -195,7 +299,12 @@ mod tests {
             let segment = apart.push(&[&[5, 6, 7, 8], answer].concat(), None, 0);
             apart.ask_last(segment);
         }
-        agree(&logits(&network, &shared, &adapter, scaling), &logits(&network, &apart, &adapter, scaling), 1e-5, "shared");
+        agree(
+            &logits(&network, &shared, &adapter, scaling),
+            &logits(&network, &apart, &adapter, scaling),
+            1e-5,
+            "shared",
+        );
     }
 
     #[test]
@@ -207,9 +316,18 @@ mod tests {
         let width = network.config().vocab_size;
         for (index, segment) in all.segments.iter().enumerate() {
             let mut alone = Batch::default();
-            let only = alone.push(&all.tokens[segment.start..segment.start + segment.len], None, 0);
+            let only = alone.push(
+                &all.tokens[segment.start..segment.start + segment.len],
+                None,
+                0,
+            );
             alone.ask_last(only);
-            agree(&logits(&network, &alone, &none, 0.0), &together[index * width..(index + 1) * width], 1e-5, "alone");
+            agree(
+                &logits(&network, &alone, &none, 0.0),
+                &together[index * width..(index + 1) * width],
+                1e-5,
+                "alone",
+            );
         }
     }
 
@@ -218,11 +336,24 @@ mod tests {
         let [network, ..] = networks("llama");
         let expected = golden_json("tiny/llama/expected.json");
         let run = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             pool.install(|| {
                 let (adapter, scaling) = everywhere(&network);
                 let adapter = adapter.train();
-                gradients(&adapter, loss(&network, &batch(&expected), &adapter, scaling, None, &expected))
+                gradients(
+                    &adapter,
+                    loss(
+                        &network,
+                        &batch(&expected),
+                        &adapter,
+                        scaling,
+                        None,
+                        &expected,
+                    ),
+                )
             })
         };
         assert_eq!(run(1), run(3));
@@ -233,9 +364,22 @@ mod tests {
         for family in FAMILIES {
             let folder = golden().join("tiny").join(family);
             let older = tempfile::tempdir().unwrap();
-            std::fs::copy(folder.join("config.transformers4.json"), older.path().join("config.json")).unwrap();
-            std::fs::copy(folder.join("model.safetensors"), older.path().join("model.safetensors")).unwrap();
-            let open = |path: &Path| Checkpoint::open(path.to_str().unwrap()).unwrap().config().clone();
+            std::fs::copy(
+                folder.join("config.transformers4.json"),
+                older.path().join("config.json"),
+            )
+            .unwrap();
+            std::fs::copy(
+                folder.join("model.safetensors"),
+                older.path().join("model.safetensors"),
+            )
+            .unwrap();
+            let open = |path: &Path| {
+                Checkpoint::open(path.to_str().unwrap())
+                    .unwrap()
+                    .config()
+                    .clone()
+            };
             assert_eq!(open(&folder), open(older.path()));
         }
     }

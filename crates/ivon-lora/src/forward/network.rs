@@ -11,7 +11,8 @@ use crate::data::Batch;
 use crate::lora::{Adapter, Dropout};
 use crate::model::{Decoder, DecoderConfig, Matrix};
 
-/// The low-rank side of a forward pass: y = W x + scaling · B A dropout(x), in a contextual adapter with a predicted matrix between A and B.
+/// The low-rank side of a forward pass: y = W x + scaling · B A dropout(x), in a contextual adapter
+/// with a predicted matrix between A and B.
 #[derive(Clone, Copy, Debug)]
 pub struct LowRank<'a> {
     /// A and B.
@@ -37,7 +38,8 @@ enum Body {
 }
 
 impl Network {
-    /// Puts a decoder on a device: the CPU keeps it as it is, another device gets its weights as f32 tensors.
+    /// Puts a decoder on a device: the CPU keeps it as it is, another device gets its weights as
+    /// f32 tensors.
     ///
     /// With `recompute`, the backward pass keeps less and computes more (CPU only).
     pub fn new(decoder: Decoder, device: &Device, recompute: bool) -> Self {
@@ -46,12 +48,18 @@ impl Network {
         } else {
             Body::Plain(Arc::new(Plain::new(decoder, device)))
         };
-        Self { body, device: device.clone() }
+        Self {
+            body,
+            device: device.clone(),
+        }
     }
 
     /// Puts a decoder on a device as plain Burn operations, whatever the device.
     pub fn plain(decoder: Decoder, device: &Device) -> Self {
-        Self { body: Body::Plain(Arc::new(Plain::new(decoder, device))), device: device.clone() }
+        Self {
+            body: Body::Plain(Arc::new(Plain::new(decoder, device))),
+            device: device.clone(),
+        }
     }
 
     /// The decoder's shape.
@@ -79,34 +87,51 @@ impl Network {
         self.hidden_and_divergence(batch, low_rank).0
     }
 
-    /// As [`hidden`](Self::hidden), and the divergence of a contextual adapter from its prior, `[1]`, nats, where its draw wants it: over
-    /// the tokens that go through each layer, see [`crate::lora::Divergence`].
-    pub fn hidden_and_divergence(&self, batch: &Batch, low_rank: LowRank<'_>) -> (Tensor<2>, Option<Tensor<1>>) {
+    /// As [`hidden`](Self::hidden), and the divergence of a contextual adapter from its prior,
+    /// `[1]`, nats, where its draw wants it: over the tokens that go through each layer, see
+    /// [`crate::lora::Divergence`].
+    pub fn hidden_and_divergence(
+        &self,
+        batch: &Batch,
+        low_rank: LowRank<'_>,
+    ) -> (Tensor<2>, Option<Tensor<1>>) {
         match &self.body {
             Body::Host(host) => host.hidden(batch, low_rank, None),
             Body::Plain(plain) => plain.hidden(batch, low_rank),
         }
     }
 
-    /// As [`hidden`](Self::hidden), with an observer of the backward pass; none where the decoder runs as plain Burn operations, which
-    /// cannot be watched.
-    pub fn hidden_watched(&self, batch: &Batch, low_rank: LowRank<'_>, observer: &Arc<dyn Observer>) -> Option<Tensor<2>> {
+    /// As [`hidden`](Self::hidden), with an observer of the backward pass; none where the decoder
+    /// runs as plain Burn operations, which cannot be watched.
+    pub fn hidden_watched(
+        &self,
+        batch: &Batch,
+        low_rank: LowRank<'_>,
+        observer: &Arc<dyn Observer>,
+    ) -> Option<Tensor<2>> {
         match &self.body {
             Body::Host(host) => Some(host.hidden(batch, low_rank, Some(observer.clone())).0),
             Body::Plain(_) => None,
         }
     }
 
-    /// Logits of `tokens` from hidden states `[S, H]`, `[S, tokens]`: only these rows of the output table are read.
+    /// Logits of `tokens` from hidden states `[S, H]`, `[S, tokens]`: only these rows of the output
+    /// table are read.
     pub fn logits_of(&self, hidden: Tensor<2>, tokens: &[u32]) -> Tensor<2> {
-        let rows = TensorData::new(self.output().gather(tokens), [tokens.len(), self.config().hidden_size]);
+        let rows = TensorData::new(
+            self.output().gather(tokens),
+            [tokens.len(), self.config().hidden_size],
+        );
         let rows = Tensor::<2>::from_data(rows, &hidden.device().without_autodiff());
         hidden.matmul(rows.transpose())
     }
 
     /// The logit of one token at each hidden state: `[M, H]` and M tokens → `[M]`.
     pub fn logits_at(&self, hidden: Tensor<2>, tokens: &[u32]) -> Tensor<1> {
-        let rows = TensorData::new(self.output().gather(tokens), [tokens.len(), self.config().hidden_size]);
+        let rows = TensorData::new(
+            self.output().gather(tokens),
+            [tokens.len(), self.config().hidden_size],
+        );
         let rows = Tensor::<2>::from_data(rows, &hidden.device().without_autodiff());
         (hidden * rows).sum_dim(1).squeeze_dim::<1>(1)
     }

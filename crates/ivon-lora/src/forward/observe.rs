@@ -1,12 +1,12 @@
-//! Watching a backward pass: what goes into A and B of each adapted projection, token by token, and the gradient of what comes out.
-//! Only the CPU operation can be watched.
+//! Watching a backward pass: what goes into A and B of each adapted projection, token by token, and
+//! the gradient of what comes out. Only the CPU operation can be watched.
 
 use std::fmt::Debug;
 
 use crate::model::Projection;
 
-/// An adapted projection on the way back. A row is a token that goes through it: of the last layer all but keys and values see only
-/// the tokens that are asked for.
+/// An adapted projection on the way back. A row is a token that goes through it: of the last layer
+/// all but keys and values see only the tokens that are asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
     /// The decoder layer, from 0.

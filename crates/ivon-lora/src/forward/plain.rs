@@ -1,5 +1,5 @@
-//! The decoder in plain Burn operations: for every device that is not the CPU, and the truth that the CPU
-//! operation is tested against. It is written to be read, in the order of the forward pass.
+//! The decoder in plain Burn operations: for every device that is not the CPU, and the truth that
+//! the CPU operation is tested against. It is written to be read, in the order of the forward pass.
 
 use std::cell::RefCell;
 
@@ -55,8 +55,11 @@ impl Plain {
         };
         let linear = |linear: Linear| {
             let shape = [linear.weight.rows(), linear.weight.columns()];
-            let values = linear.weight.gather(&(0..shape[0] as u32).collect::<Vec<_>>());
-            let weight = Tensor::<2>::from_data(TensorData::new(values, shape), &device).transpose();
+            let values = linear
+                .weight
+                .gather(&(0..shape[0] as u32).collect::<Vec<_>>());
+            let weight =
+                Tensor::<2>::from_data(TensorData::new(values, shape), &device).transpose();
             (weight, linear.bias.map(&vector))
         };
         let layers = decoder
@@ -71,7 +74,14 @@ impl Plain {
             })
             .collect();
         let norm = vector(decoder.norm);
-        Self { config: decoder.config, embed_tokens: decoder.embed_tokens, lm_head: decoder.lm_head, layers, norm, device }
+        Self {
+            config: decoder.config,
+            embed_tokens: decoder.embed_tokens,
+            lm_head: decoder.lm_head,
+            layers,
+            norm,
+            device,
+        }
     }
 
     /// The decoder's shape.
@@ -84,36 +94,59 @@ impl Plain {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
-    /// The hidden states after the last norm at the asked tokens, `[S, H]`, and the divergence where the adapter's draw wants it.
+    /// The hidden states after the last norm at the asked tokens, `[S, H]`, and the divergence
+    /// where the adapter's draw wants it.
     pub fn hidden(&self, batch: &Batch, low_rank: LowRank<'_>) -> (Tensor<2>, Option<Tensor<1>>) {
-        let embedded = TensorData::new(self.embed_tokens.gather(&batch.tokens), [batch.len(), self.config.hidden_size]);
+        let embedded = TensorData::new(
+            self.embed_tokens.gather(&batch.tokens),
+            [batch.len(), self.config.hidden_size],
+        );
         let mut x = Tensor::<2>::from_data(embedded, &self.device);
         let (cosine, sine) = self.angles(batch);
-        let pass = Pass { plain: self, batch, low_rank, cosine, sine, divergence: RefCell::default() };
+        let pass = Pass {
+            plain: self,
+            batch,
+            low_rank,
+            cosine,
+            sine,
+            divergence: RefCell::default(),
+        };
         for index in 0..self.layers.len() {
             x = pass.layer(index, x);
         }
         let asked: Vec<i64> = batch.asked.iter().map(|&token| token as i64).collect();
         let count = asked.len();
         let asked = Tensor::<1, Int>::from_data(TensorData::new(asked, [count]), &self.device);
-        (self.norm(x.select(0, asked), &self.norm), pass.divergence.take())
+        (
+            self.norm(x.select(0, asked), &self.norm),
+            pass.divergence.take(),
+        )
     }
 
     /// x · w / √(mean(x²) + ε) along the last dimension.
     fn norm<const D: usize>(&self, x: Tensor<D>, weight: &Tensor<1>) -> Tensor<D> {
-        let inverse = (x.clone().powi_scalar(2).mean_dim(D - 1) + self.config.rms_norm_eps).sqrt().recip();
+        let inverse = (x.clone().powi_scalar(2).mean_dim(D - 1) + self.config.rms_norm_eps)
+            .sqrt()
+            .recip();
         x * inverse * weight.clone().unsqueeze::<D>()
     }
 
     fn angles(&self, batch: &Batch) -> (Tensor<2>, Tensor<2>) {
         let frequencies = self.config.inverse_frequencies();
         let angles = batch.positions.iter().flat_map(|&position| {
-            let half = frequencies.iter().map(move |frequency| f64::from(position as f32 * frequency));
+            let half = frequencies
+                .iter()
+                .map(move |frequency| f64::from(position as f32 * frequency));
             half.clone().chain(half)
         });
-        let (cosine, sine): (Vec<f32>, Vec<f32>) = angles.map(|angle| (angle.cos() as f32, angle.sin() as f32)).unzip();
+        let (cosine, sine): (Vec<f32>, Vec<f32>) = angles
+            .map(|angle| (angle.cos() as f32, angle.sin() as f32))
+            .unzip();
         let shape = [batch.len(), self.config.head_dim];
-        (Tensor::from_data(TensorData::new(cosine, shape), &self.device), Tensor::from_data(TensorData::new(sine, shape), &self.device))
+        (
+            Tensor::from_data(TensorData::new(cosine, shape), &self.device),
+            Tensor::from_data(TensorData::new(sine, shape), &self.device),
+        )
     }
 }
 
@@ -125,12 +158,26 @@ impl Pass<'_> {
         if let Some(bias) = bias {
             y = y + bias.clone().unsqueeze::<2>();
         }
-        let Some(pair) = self.low_rank.adapter.layers.get(layer).and_then(|layer| layer.pair(projection)) else { return y };
+        let Some(pair) = self
+            .low_rank
+            .adapter
+            .layers
+            .get(layer)
+            .and_then(|layer| layer.pair(projection))
+        else {
+            return y;
+        };
         let dropped = match self.low_rank.dropout {
             None => x,
             Some(dropout) => {
                 let shape = x.dims();
-                let mask = dropout.mask(&format!("layers.{layer}.{}", projection.path()), self.batch, shape[1]).values();
+                let mask = dropout
+                    .mask(
+                        &format!("layers.{layer}.{}", projection.path()),
+                        self.batch,
+                        shape[1],
+                    )
+                    .values();
                 x * Tensor::<2>::from_data(TensorData::new(mask, shape), &self.plain.device)
             }
         };
@@ -139,11 +186,17 @@ impl Pass<'_> {
             let path = format!("layers.{layer}.{}", projection.path());
             let signs = |part: u64, width: usize| {
                 let mut values = vec![1.0; self.batch.len() * width];
-                flip.signs.apply(&path, part, &self.batch.prefix_keys(), &mut values);
-                Tensor::<2>::from_data(TensorData::new(values, [self.batch.len(), width]), &self.plain.device)
+                flip.signs
+                    .apply(&path, part, &self.batch.prefix_keys(), &mut values);
+                Tensor::<2>::from_data(
+                    TensorData::new(values, [self.batch.len(), width]),
+                    &self.plain.device,
+                )
             };
             let [rank, inputs] = flip.noise.val().dims();
-            low = low + (dropped * signs(0, inputs)).matmul(flip.noise.val().transpose()) * signs(1, rank);
+            low = low
+                + (dropped * signs(0, inputs)).matmul(flip.noise.val().transpose())
+                    * signs(1, rank);
         }
         if let Some(context) = &pair.context {
             low = self.between(layer, projection, context, low);
@@ -152,14 +205,23 @@ impl Pass<'_> {
     }
 
     /// E h of h `[N, r]`, see [`Context`].
-    fn between(&self, layer: usize, projection: Projection, context: &Context, h: Tensor<2>) -> Tensor<2> {
+    fn between(
+        &self,
+        layer: usize,
+        projection: Projection,
+        context: &Context,
+        h: Tensor<2>,
+    ) -> Tensor<2> {
         let [n, r] = h.dims();
         let linear = |x: Tensor<2>, weights: Tensor<2>| {
             let [rows, columns] = weights.dims();
             let weight = weights.clone().narrow(1, 0, columns - 1);
             x.matmul(weight.transpose()) + weights.narrow(1, columns - 1, 1).reshape([1, rows])
         };
-        let out = linear(relu(linear(h.clone(), context.inner.val())), context.outer.val());
+        let out = linear(
+            relu(linear(h.clone(), context.inner.val())),
+            context.outer.val(),
+        );
         let mean = out.clone().narrow(1, 0, r * r);
         let sd = sigmoid(out.narrow(1, r * r, r * r)).powi_scalar(2);
         if let Some(divergence) = context.draw.divergence {
@@ -170,24 +232,49 @@ impl Pass<'_> {
             Some(noise) => {
                 let path = format!("layers.{layer}.{}", projection.path());
                 let mut normals = vec![0.0; n * r * r];
-                for (row, key) in normals.chunks_exact_mut(r * r).zip(self.batch.prefix_keys()) {
+                for (row, key) in normals
+                    .chunks_exact_mut(r * r)
+                    .zip(self.batch.prefix_keys())
+                {
                     noise.address.fill(&noise_path(&path, key), row);
                 }
-                mean + sd * Tensor::<2>::from_data(TensorData::new(normals, [n, r * r]), &self.plain.device) * noise.factor
+                mean + sd
+                    * Tensor::<2>::from_data(
+                        TensorData::new(normals, [n, r * r]),
+                        &self.plain.device,
+                    )
+                    * noise.factor
             }
         };
-        matrix.reshape([n, r, r]).matmul(h.unsqueeze_dim::<3>(2)).reshape([n, r])
+        matrix
+            .reshape([n, r, r])
+            .matmul(h.unsqueeze_dim::<3>(2))
+            .reshape([n, r])
     }
 
-    /// Adds weight · Σ KL(N(mean, sd²) ‖ N(0, p²)) over the rows that go through the layer, `[N, r²]`: in the last one only those that are
-    /// asked for, but for keys and values.
-    fn add_divergence(&self, layer: usize, projection: Projection, wanted: Divergence, mean: Tensor<2>, sd: Tensor<2>) {
+    /// Adds weight · Σ KL(N(mean, sd²) ‖ N(0, p²)) over the rows that go through the layer,
+    /// `[N, r²]`: in the last one only those that are asked for, but for keys and values.
+    fn add_divergence(
+        &self,
+        layer: usize,
+        projection: Projection,
+        wanted: Divergence,
+        mean: Tensor<2>,
+        sd: Tensor<2>,
+    ) {
         let prior = f64::from(wanted.prior_sd);
-        let mut terms = sd.clone().log().neg() + (sd.powi_scalar(2) + mean.powi_scalar(2)) / (2.0 * prior * prior) + (prior.ln() - 0.5);
-        if layer + 1 == self.plain.layers.len() && !matches!(projection, Projection::K | Projection::V) {
+        let mut terms = sd.clone().log().neg()
+            + (sd.powi_scalar(2) + mean.powi_scalar(2)) / (2.0 * prior * prior)
+            + (prior.ln() - 0.5);
+        if layer + 1 == self.plain.layers.len()
+            && !matches!(projection, Projection::K | Projection::V)
+        {
             let asked: Vec<i64> = self.batch.asked.iter().map(|&token| token as i64).collect();
             let count = asked.len();
-            terms = terms.select(0, Tensor::<1, Int>::from_data(TensorData::new(asked, [count]), &self.plain.device));
+            terms = terms.select(
+                0,
+                Tensor::<1, Int>::from_data(TensorData::new(asked, [count]), &self.plain.device),
+            );
         }
         let sum = terms.sum() * f64::from(wanted.weight);
         let mut divergence = self.divergence.borrow_mut();
@@ -205,8 +292,15 @@ impl Pass<'_> {
             x = self.plain.norm(x, weight);
         }
         let half = width / 2;
-        let turned = Tensor::cat(vec![-x.clone().narrow(2, half, half), x.clone().narrow(2, 0, half)], 2);
-        x * self.cosine.clone().unsqueeze_dim::<3>(1) + turned * self.sine.clone().unsqueeze_dim::<3>(1)
+        let turned = Tensor::cat(
+            vec![
+                -x.clone().narrow(2, half, half),
+                x.clone().narrow(2, 0, half),
+            ],
+            2,
+        );
+        x * self.cosine.clone().unsqueeze_dim::<3>(1)
+            + turned * self.sine.clone().unsqueeze_dim::<3>(1)
     }
 
     /// Attention segment by segment, `[N, heads, width]` → `[N, heads · width]`.
@@ -214,34 +308,62 @@ impl Pass<'_> {
         let [_, queries, width] = q.dims();
         let group = queries / k.dims()[1];
         let scale = 1.0 / (width as f64).sqrt();
-        let outputs = self.batch.segments.iter().enumerate().map(|(index, segment)| {
-            let own = segment.start..segment.start + segment.len;
-            let mut seen = self.batch.above(index);
-            seen.push(own);
-            let gather = |x: &Tensor<3>| Tensor::cat(seen.iter().map(|range| x.clone().narrow(0, range.start, range.len())).collect(), 0);
-            // [heads, tokens, width], each key head repeated for its group of queries
-            let repeat = |x: Tensor<3>| {
-                let [tokens, heads, width] = x.dims();
-                x.swap_dims(0, 1).unsqueeze_dim::<4>(1).expand([heads, group, tokens, width]).reshape([heads * group, tokens, width])
-            };
-            let (keys, values) = (repeat(gather(&k)), repeat(gather(&v)));
-            let total = keys.dims()[1];
-            let query = q.clone().narrow(0, segment.start, segment.len).swap_dims(0, 1);
-            let scores = query.matmul(keys.swap_dims(1, 2)) * scale;
-            let scores = scores.mask_fill(self.hidden_columns(segment.len, total).unsqueeze::<3>(), f32::NEG_INFINITY);
-            softmax(scores, 2).matmul(values).swap_dims(0, 1).reshape([segment.len, queries * width])
-        });
+        let outputs = self
+            .batch
+            .segments
+            .iter()
+            .enumerate()
+            .map(|(index, segment)| {
+                let own = segment.start..segment.start + segment.len;
+                let mut seen = self.batch.above(index);
+                seen.push(own);
+                let gather = |x: &Tensor<3>| {
+                    Tensor::cat(
+                        seen.iter()
+                            .map(|range| x.clone().narrow(0, range.start, range.len()))
+                            .collect(),
+                        0,
+                    )
+                };
+                // [heads, tokens, width], each key head repeated for its group of queries
+                let repeat = |x: Tensor<3>| {
+                    let [tokens, heads, width] = x.dims();
+                    x.swap_dims(0, 1)
+                        .unsqueeze_dim::<4>(1)
+                        .expand([heads, group, tokens, width])
+                        .reshape([heads * group, tokens, width])
+                };
+                let (keys, values) = (repeat(gather(&k)), repeat(gather(&v)));
+                let total = keys.dims()[1];
+                let query = q
+                    .clone()
+                    .narrow(0, segment.start, segment.len)
+                    .swap_dims(0, 1);
+                let scores = query.matmul(keys.swap_dims(1, 2)) * scale;
+                let scores = scores.mask_fill(
+                    self.hidden_columns(segment.len, total).unsqueeze::<3>(),
+                    f32::NEG_INFINITY,
+                );
+                softmax(scores, 2)
+                    .matmul(values)
+                    .swap_dims(0, 1)
+                    .reshape([segment.len, queries * width])
+            });
         Tensor::cat(outputs.collect(), 0)
     }
 
-    /// True where a query of a segment must not look: later tokens, and those behind the sliding window.
+    /// True where a query of a segment must not look: later tokens, and those behind the sliding
+    /// window.
     fn hidden_columns(&self, queries: usize, keys: usize) -> Tensor<2, Bool> {
         let window = self.plain.config.sliding_window.unwrap_or(usize::MAX);
         let hidden = (0..queries).flat_map(|row| {
             let position = keys - queries + row;
             (0..keys).map(move |column| column > position || position - column >= window)
         });
-        Tensor::from_data(TensorData::new(hidden.collect::<Vec<bool>>(), [queries, keys]), &self.plain.device)
+        Tensor::from_data(
+            TensorData::new(hidden.collect::<Vec<bool>>(), [queries, keys]),
+            &self.plain.device,
+        )
     }
 
     fn layer(&self, index: usize, x: Tensor<2>) -> Tensor<2> {
@@ -252,7 +374,11 @@ impl Pass<'_> {
         let v = self.project(index, Projection::V, normed);
         let q = self.place_heads(q, config.num_attention_heads, layer.q_norm.as_ref());
         let k = self.place_heads(k, config.num_key_value_heads, layer.k_norm.as_ref());
-        let v = v.reshape([self.batch.len(), config.num_key_value_heads, config.head_dim]);
+        let v = v.reshape([
+            self.batch.len(),
+            config.num_key_value_heads,
+            config.head_dim,
+        ]);
         let x = x + self.project(index, Projection::O, self.attend(q, k, v));
         let normed = self.plain.norm(x.clone(), &layer.post_attention_layernorm);
         let gate = silu(self.project(index, Projection::Gate, normed.clone()));

@@ -1,5 +1,5 @@
-//! The trainable part: A and B of every adapted layer, as a Burn module whose parameter paths are the
-//! checkpoint's own (`layers.0.self_attn.q_proj.lora_A`).
+//! The trainable part: A and B of every adapted layer, as a Burn module whose parameter paths are
+//! the checkpoint's own (`layers.0.self_attn.q_proj.lora_A`).
 
 // Fields are named as in the files; the derived code needs the permission for the whole file.
 #![allow(non_snake_case)]
@@ -80,7 +80,11 @@ impl LayerAdapter {
                 v_proj: pair(Projection::V),
                 o_proj: pair(Projection::O),
             },
-            mlp: Mlp { gate_proj: pair(Projection::Gate), up_proj: pair(Projection::Up), down_proj: pair(Projection::Down) },
+            mlp: Mlp {
+                gate_proj: pair(Projection::Gate),
+                up_proj: pair(Projection::Up),
+                down_proj: pair(Projection::Down),
+            },
         }
     }
 }

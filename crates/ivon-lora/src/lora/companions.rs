@@ -27,51 +27,89 @@ impl Companions {
     /// If `config.json` is missing or malformed, or a file cannot be read.
     pub fn of_folder(folder: &Path) -> Result<Self, LoraError> {
         let path = folder.join("config.json");
-        let config = serde_json::from_str(&files::read_text(&path, LARGEST)?).map_err(|error| LoraError::Malformed {
-            path,
-            expected: "a model's configuration",
-            reason: error.to_string(),
+        let config = serde_json::from_str(&files::read_text(&path, LARGEST)?).map_err(|error| {
+            LoraError::Malformed {
+                path,
+                expected: "a model's configuration",
+                reason: error.to_string(),
+            }
         })?;
         let mut found = Vec::new();
         let templates = folder.join(TEMPLATES_FOLDER);
-        let templates = if templates.is_dir() { files::names_in(&templates)? } else { Vec::new() };
-        let templates = templates.into_iter().map(|name| format!("{TEMPLATES_FOLDER}/{name}"));
-        for name in files::names_in(folder)?.into_iter().chain(templates).filter(|name| is_companion(name)) {
+        let templates = if templates.is_dir() {
+            files::names_in(&templates)?
+        } else {
+            Vec::new()
+        };
+        let templates = templates
+            .into_iter()
+            .map(|name| format!("{TEMPLATES_FOLDER}/{name}"));
+        for name in files::names_in(folder)?
+            .into_iter()
+            .chain(templates)
+            .filter(|name| is_companion(name))
+        {
             let bytes = files::read_bytes(&folder.join(&name), LARGEST)?;
             found.push((name, bytes));
         }
-        Ok(Self { config, files: found })
+        Ok(Self {
+            config,
+            files: found,
+        })
     }
 
-    /// The same where the weights are those of this decoder, whatever the base's own `config.json` says of its output layer and of
-    /// the file that its weights lie in.
+    /// The same where the weights are those of this decoder, whatever the base's own `config.json`
+    /// says of its output layer and of the file that its weights lie in.
     #[must_use]
     pub fn for_weights_of(mut self, decoder: &DecoderConfig) -> Self {
-        let tied = self.config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false);
+        let tied = self
+            .config
+            .get("tie_word_embeddings")
+            .and_then(Value::as_bool)
+            .unwrap_or(false);
         if tied != decoder.tie_word_embeddings {
-            self.config.insert("tie_word_embeddings".into(), json!(decoder.tie_word_embeddings));
+            self.config.insert(
+                "tie_word_embeddings".into(),
+                json!(decoder.tie_word_embeddings),
+            );
         }
         self.config.shift_remove("transformers_weights");
         self
     }
 
-    /// Those of a base without a folder (GGUF): a `config.json` in the schema that transformers 4 and 5 both read. `tokenizer`
-    /// holds the tokenizer's files; `special` further keys, such as `bos_token_id` and `eos_token_id`.
+    /// Those of a base without a folder (GGUF): a `config.json` in the schema that transformers 4
+    /// and 5 both read. `tokenizer` holds the tokenizer's files; `special` further keys, such as
+    /// `bos_token_id` and `eos_token_id`.
     ///
     /// # Errors
-    /// [`LoraError::RopeFactors`] where the rotary frequencies follow no rule that a `config.json` can name.
-    pub fn of_decoder(decoder: &DecoderConfig, special: Map<String, Value>, tokenizer: Vec<(String, Vec<u8>)>) -> Result<Self, LoraError> {
+    /// [`LoraError::RopeFactors`] where the rotary frequencies follow no rule that a `config.json`
+    /// can name.
+    pub fn of_decoder(
+        decoder: &DecoderConfig,
+        special: Map<String, Value>,
+        tokenizer: Vec<(String, Vec<u8>)>,
+    ) -> Result<Self, LoraError> {
         let mut config = decoder_config(decoder)?;
         config.extend(special);
-        Ok(Self { config, files: tokenizer })
+        Ok(Self {
+            config,
+            files: tokenizer,
+        })
     }
 
     /// `config.json` for weights of this precision; keys of a quantised base go.
     pub(super) fn config_with(&self, precision: Precision) -> Value {
         let mut config = self.config.clone();
         config.shift_remove("quantization_config");
-        let keys: Vec<_> = ["dtype", "torch_dtype"].into_iter().filter(|key| config.contains_key(*key)).collect();
-        for key in if keys.is_empty() { vec!["torch_dtype"] } else { keys } {
+        let keys: Vec<_> = ["dtype", "torch_dtype"]
+            .into_iter()
+            .filter(|key| config.contains_key(*key))
+            .collect();
+        for key in if keys.is_empty() {
+            vec!["torch_dtype"]
+        } else {
+            keys
+        } {
             config.insert(key.into(), json!(precision.torch_name()));
         }
         Value::Object(config)
@@ -103,7 +141,9 @@ fn decoder_config(decoder: &DecoderConfig) -> Result<Map<String, Value>, LoraErr
         "tie_word_embeddings": decoder.tie_word_embeddings,
         "vocab_size": decoder.vocab_size,
     });
-    let Value::Object(mut keys) = keys else { return Ok(Map::new()) };
+    let Value::Object(mut keys) = keys else {
+        return Ok(Map::new());
+    };
     if decoder.model_type == "qwen2" {
         // Its q, k and v always have a bias, and transformers has no such key for it.
         keys.shift_remove("attention_bias");
@@ -112,7 +152,10 @@ fn decoder_config(decoder: &DecoderConfig) -> Result<Map<String, Value>, LoraErr
         keys.insert("sliding_window".into(), json!(decoder.sliding_window));
     }
     if decoder.model_type.starts_with("qwen") {
-        keys.insert("use_sliding_window".into(), json!(decoder.sliding_window.is_some()));
+        keys.insert(
+            "use_sliding_window".into(),
+            json!(decoder.sliding_window.is_some()),
+        );
     }
     Ok(keys)
 }
@@ -120,19 +163,37 @@ fn decoder_config(decoder: &DecoderConfig) -> Result<Map<String, Value>, LoraErr
 fn rope_scaling(decoder: &DecoderConfig) -> Result<Value, LoraError> {
     let scaling = match &decoder.rope_scaling {
         RopeScaling::Default => return Ok(Value::Null),
-        RopeScaling::Factors { factors } => llama3_of(decoder, factors).ok_or(LoraError::RopeFactors)?,
+        RopeScaling::Factors { factors } => {
+            llama3_of(decoder, factors).ok_or(LoraError::RopeFactors)?
+        }
         other => other.clone(),
     };
     serde_json::to_value(scaling).map_err(|_| LoraError::RopeFactors)
 }
 
-/// The `llama3` rule whose divisors these are, if they are those of one of Meta's models (original context 8192).
+/// The `llama3` rule whose divisors these are, if they are those of one of Meta's models (original
+/// context 8192).
 fn llama3_of(decoder: &DecoderConfig, factors: &[f32]) -> Option<RopeScaling> {
     let factor = f64::from(factors.iter().copied().fold(1.0, f32::max)).round();
-    let rule = RopeScaling::Llama3 { factor, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_position_embeddings: 8192 };
-    let frequencies = |scaling: &RopeScaling| DecoderConfig { rope_scaling: scaling.clone(), ..decoder.clone() }.inverse_frequencies();
+    let rule = RopeScaling::Llama3 {
+        factor,
+        low_freq_factor: 1.0,
+        high_freq_factor: 4.0,
+        original_max_position_embeddings: 8192,
+    };
+    let frequencies = |scaling: &RopeScaling| {
+        DecoderConfig {
+            rope_scaling: scaling.clone(),
+            ..decoder.clone()
+        }
+        .inverse_frequencies()
+    };
     let (wanted, found) = (frequencies(&decoder.rope_scaling), frequencies(&rule));
-    let close = wanted.len() == found.len() && wanted.iter().zip(&found).all(|(a, b)| (a - b).abs() <= 1e-4 * a.abs());
+    let close = wanted.len() == found.len()
+        && wanted
+            .iter()
+            .zip(&found)
+            .all(|(a, b)| (a - b).abs() <= 1e-4 * a.abs());
     close.then_some(rule)
 }
 
@@ -143,34 +204,67 @@ mod tests {
 
     #[test]
     fn the_dtype_key_that_is_there_is_changed() {
-        for (key, file) in [("dtype", "config.json"), ("torch_dtype", "config.transformers4.json")] {
+        for (key, file) in [
+            ("dtype", "config.json"),
+            ("torch_dtype", "config.transformers4.json"),
+        ] {
             let text = std::fs::read_to_string(golden().join("tiny/llama").join(file)).unwrap();
-            let companions = Companions { config: serde_json::from_str(&text).unwrap(), files: vec![] };
+            let companions = Companions {
+                config: serde_json::from_str(&text).unwrap(),
+                files: vec![],
+            };
             let mut config = companions.config_with(Precision::BF16);
             assert_eq!(config[key], "bfloat16");
             config[key] = json!("float32");
             assert_eq!(config, Value::Object(companions.config));
         }
-        let quantised = Companions { config: Map::from_iter([("quantization_config".into(), json!({}))]), files: vec![] };
-        assert_eq!(quantised.config_with(Precision::F16), json!({ "torch_dtype": "float16" }));
+        let quantised = Companions {
+            config: Map::from_iter([("quantization_config".into(), json!({}))]),
+            files: vec![],
+        };
+        assert_eq!(
+            quantised.config_with(Precision::F16),
+            json!({ "torch_dtype": "float16" })
+        );
     }
 
     #[test]
     fn what_the_weights_settled_is_written_and_nothing_else() {
-        let of = |config: Value| Companions { config: config.as_object().unwrap().clone(), files: vec![] };
+        let of = |config: Value| Companions {
+            config: config.as_object().unwrap().clone(),
+            files: vec![],
+        };
         let said = json!({ "a": 1, "tie_word_embeddings": true, "transformers_weights": "old.safetensors" });
         let two = of(said.clone()).for_weights_of(&decoder(1)).config;
-        assert_eq!(Value::Object(two), json!({ "a": 1, "tie_word_embeddings": false }));
-        let one = of(said).for_weights_of(&DecoderConfig { tie_word_embeddings: true, ..decoder(1) }).config;
-        assert_eq!(Value::Object(one), json!({ "a": 1, "tie_word_embeddings": true }));
+        assert_eq!(
+            Value::Object(two),
+            json!({ "a": 1, "tie_word_embeddings": false })
+        );
+        let one = of(said)
+            .for_weights_of(&DecoderConfig {
+                tie_word_embeddings: true,
+                ..decoder(1)
+            })
+            .config;
+        assert_eq!(
+            Value::Object(one),
+            json!({ "a": 1, "tie_word_embeddings": true })
+        );
         assert_eq!(of(json!({})).for_weights_of(&decoder(1)).config, Map::new());
     }
 
     #[test]
     fn a_decoder_is_written_in_the_words_of_its_own_file() {
-        let text = std::fs::read_to_string(golden().join("tiny/llama/config.transformers4.json")).unwrap();
+        let text =
+            std::fs::read_to_string(golden().join("tiny/llama/config.transformers4.json")).unwrap();
         let theirs: Map<String, Value> = serde_json::from_str(&text).unwrap();
-        let ours = Companions::of_decoder(&decoder(3), Map::from_iter([("bos_token_id".into(), json!(1))]), vec![]).unwrap().config;
+        let ours = Companions::of_decoder(
+            &decoder(3),
+            Map::from_iter([("bos_token_id".into(), json!(1))]),
+            vec![],
+        )
+        .unwrap()
+        .config;
         for (key, value) in ours.iter().filter(|(key, _)| *key != "rope_scaling") {
             assert_eq!(theirs.get(key), Some(value), "{key}");
         }
@@ -178,21 +272,50 @@ mod tests {
 
     #[test]
     fn the_divisors_of_a_llama_3_gguf_become_its_rule_and_others_are_refused() {
-        let rule =
-            RopeScaling::Llama3 { factor: 32.0, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_position_embeddings: 8192 };
-        let plain = DecoderConfig { head_dim: 64, rope_theta: 500_000.0, ..decoder(1) };
-        let stretched = DecoderConfig { rope_scaling: rule.clone(), ..plain.clone() };
-        let divisors = plain.inverse_frequencies().iter().zip(stretched.inverse_frequencies()).map(|(a, b)| a / b).collect();
-        let gguf = DecoderConfig { rope_scaling: RopeScaling::Factors { factors: divisors }, ..plain.clone() };
-        let config = Companions::of_decoder(&gguf, Map::new(), vec![]).unwrap().config;
+        let rule = RopeScaling::Llama3 {
+            factor: 32.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 8192,
+        };
+        let plain = DecoderConfig {
+            head_dim: 64,
+            rope_theta: 500_000.0,
+            ..decoder(1)
+        };
+        let stretched = DecoderConfig {
+            rope_scaling: rule.clone(),
+            ..plain.clone()
+        };
+        let divisors = plain
+            .inverse_frequencies()
+            .iter()
+            .zip(stretched.inverse_frequencies())
+            .map(|(a, b)| a / b)
+            .collect();
+        let gguf = DecoderConfig {
+            rope_scaling: RopeScaling::Factors { factors: divisors },
+            ..plain.clone()
+        };
+        let config = Companions::of_decoder(&gguf, Map::new(), vec![])
+            .unwrap()
+            .config;
         assert_eq!(
             config["rope_scaling"],
             json!({ "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
             "high_freq_factor": 4.0, "original_max_position_embeddings": 8192 })
         );
-        let strange = DecoderConfig { rope_scaling: RopeScaling::Factors { factors: vec![3.0; 32] }, ..plain };
+        let strange = DecoderConfig {
+            rope_scaling: RopeScaling::Factors {
+                factors: vec![3.0; 32],
+            },
+            ..plain
+        };
         let error = Companions::of_decoder(&strange, Map::new(), vec![]).unwrap_err();
-        assert!(matches!(error, LoraError::RopeFactors) && error.hint().unwrap().contains("Hugging Face folder"));
+        assert!(
+            matches!(error, LoraError::RopeFactors)
+                && error.hint().unwrap().contains("Hugging Face folder")
+        );
     }
 
     #[test]
@@ -202,11 +325,27 @@ mod tests {
         std::fs::write(folder.path().join("merges.txt"), "a b").unwrap();
         std::fs::write(folder.path().join("model.safetensors"), "weights").unwrap();
         std::fs::create_dir(folder.path().join(TEMPLATES_FOLDER)).unwrap();
-        std::fs::write(folder.path().join(TEMPLATES_FOLDER).join("tool.jinja"), "{{ 1 }}").unwrap();
+        std::fs::write(
+            folder.path().join(TEMPLATES_FOLDER).join("tool.jinja"),
+            "{{ 1 }}",
+        )
+        .unwrap();
         let found = Companions::of_folder(folder.path()).unwrap();
-        let template = ("additional_chat_templates/tool.jinja".into(), b"{{ 1 }}".to_vec());
-        assert_eq!((found.config["a"].clone(), found.files), (json!(1), vec![("merges.txt".into(), b"a b".to_vec()), template]));
+        let template = (
+            "additional_chat_templates/tool.jinja".into(),
+            b"{{ 1 }}".to_vec(),
+        );
+        assert_eq!(
+            (found.config["a"].clone(), found.files),
+            (
+                json!(1),
+                vec![("merges.txt".into(), b"a b".to_vec()), template]
+            )
+        );
         std::fs::write(folder.path().join("config.json"), "{").unwrap();
-        assert!(matches!(Companions::of_folder(folder.path()), Err(LoraError::Malformed { .. })));
+        assert!(matches!(
+            Companions::of_folder(folder.path()),
+            Err(LoraError::Malformed { .. })
+        ));
     }
 }

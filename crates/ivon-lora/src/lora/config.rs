@@ -40,7 +40,7 @@ impl Default for LoraConfig {
 pub enum TargetModules {
     /// Those whose module path is, or ends in `.` and, one of these names.
     List(Vec<String>),
-    /// Those whose whole module path matches the regular expression; `all-linear` means every linear layer
-    /// but the output layer.
+    /// Those whose whole module path matches the regular expression; `all-linear` means every
+    /// linear layer but the output layer.
     Pattern(String),
 }

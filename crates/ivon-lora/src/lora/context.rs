@@ -1,4 +1,5 @@
-//! A small network beside each A and B that predicts, token by token, a matrix between them (C-LoRA, arXiv 2505.17773):
+//! A small network beside each A and B that predicts, token by token, a matrix between them
+//! (C-LoRA, arXiv 2505.17773):
 //!
 //! ```text
 //! y = W x + s · B E h,   h = A drop(x),   E = M(h) + √τ Σ(h) ⊙ ε,   ε standard normal
@@ -34,8 +35,8 @@ pub struct ContextDraw {
     pub divergence: Option<Divergence>,
 }
 
-/// ε by address. A token's ε depends on the draw, the layer and the tokens up to it: a draw is one function of a text, in whatever
-/// batch it stands.
+/// ε by address. A token's ε depends on the draw, the layer and the tokens up to it: a draw is one
+/// function of a text, in whatever batch it stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ContextNoise {
     /// Names the draw.
@@ -65,14 +66,26 @@ pub struct ContextStart {
 }
 
 impl ContextStart {
-    /// W₁, b₁ and W₂ uniform in ±1/√(inputs), as PyTorch's linear layers start; b₂ so that E is about the identity and Σ about `sd`.
+    /// W₁, b₁ and W₂ uniform in ±1/√(inputs), as PyTorch's linear layers start; b₂ so that E is
+    /// about the identity and Σ about `sd`.
     fn context(self, path: &str, rank: usize, device: &Device) -> Context {
         let random = |part: &str, rows: usize, columns: usize| {
             let bound = 1.0 / (columns as f64 - 1.0).sqrt();
-            let mut numbers = stream(self.seed, Purpose::Initialisation, 0, 0, &format!("{path}.{part}"));
-            (0..rows * columns).map(|_| (bound * (2.0 * uniform(&mut numbers) - 1.0)) as f32).collect::<Vec<f32>>()
+            let mut numbers = stream(
+                self.seed,
+                Purpose::Initialisation,
+                0,
+                0,
+                &format!("{path}.{part}"),
+            );
+            (0..rows * columns)
+                .map(|_| (bound * (2.0 * uniform(&mut numbers) - 1.0)) as f32)
+                .collect::<Vec<f32>>()
         };
-        let [inner, mut outer] = [random("inner", self.hidden, rank + 1), random("outer", 2 * rank * rank, self.hidden + 1)];
+        let [inner, mut outer] = [
+            random("inner", self.hidden, rank + 1),
+            random("outer", 2 * rank * rank, self.hidden + 1),
+        ];
         let root = self.sd.sqrt();
         let spread = (root / (1.0 - root)).ln() as f32;
         for (row, values) in outer.chunks_exact_mut(self.hidden + 1).enumerate() {
@@ -82,8 +95,20 @@ impl ContextStart {
             };
         }
         Context {
-            inner: parameter(Matrix { shape: [self.hidden, rank + 1], values: inner }, device),
-            outer: parameter(Matrix { shape: [2 * rank * rank, self.hidden + 1], values: outer }, device),
+            inner: parameter(
+                Matrix {
+                    shape: [self.hidden, rank + 1],
+                    values: inner,
+                },
+                device,
+            ),
+            outer: parameter(
+                Matrix {
+                    shape: [2 * rank * rank, self.hidden + 1],
+                    values: outer,
+                },
+                device,
+            ),
             draw: ContextDraw::default(),
         }
     }
@@ -106,7 +131,11 @@ impl Adapter {
 
     /// With another draw of E; what has no networks stays as it is.
     pub fn with_context_draw(&self, draw: ContextDraw) -> Self {
-        self.map_contexts(|_, pair| pair.context.clone().map(|context| Context { draw, ..context }))
+        self.map_contexts(|_, pair| {
+            pair.context
+                .clone()
+                .map(|context| Context { draw, ..context })
+        })
     }
 
     /// Whether a matrix between A and B is predicted anywhere.
@@ -117,7 +146,10 @@ impl Adapter {
     fn map_contexts(&self, change: impl Fn(&str, &LoraPair) -> Option<Context>) -> Self {
         self.map_pairs(|layer, projection, pair| {
             let path = parameter_path(layer, projection, "context");
-            LoraPair { context: change(&path, pair), ..pair.clone() }
+            LoraPair {
+                context: change(&path, pair),
+                ..pair.clone()
+            }
         })
     }
 
@@ -131,7 +163,8 @@ impl Context {
     /// The tensors of a network by the ends of their paths.
     pub(super) const PARTS: [&'static str; 2] = ["context.inner", "context.outer"];
 
-    /// A network of the matrices that were found under `paths`, `[hidden, r + 1]` and `[2 r², hidden + 1]`; none where neither is there.
+    /// A network of the matrices that were found under `paths`, `[hidden, r + 1]` and
+    /// `[2 r², hidden + 1]`; none where neither is there.
     pub(super) fn from_matrices(
         paths: &[String; 2],
         found: [Option<Matrix>; 2],
@@ -144,18 +177,30 @@ impl Context {
             [inner, _] => {
                 let [first, second] = paths.clone();
                 let name = if inner.is_some() { second } else { first };
-                return Err(LoraError::MissingTensor { path: "the adapter".into(), name });
+                return Err(LoraError::MissingTensor {
+                    path: "the adapter".into(),
+                    name,
+                });
             }
         };
         let hidden = inner.shape[0].max(1);
-        for (name, found, expected) in
-            [(&paths[0], inner.shape, [hidden, rank + 1]), (&paths[1], outer.shape, [2 * rank * rank, hidden + 1])]
-        {
+        for (name, found, expected) in [
+            (&paths[0], inner.shape, [hidden, rank + 1]),
+            (&paths[1], outer.shape, [2 * rank * rank, hidden + 1]),
+        ] {
             if found != expected {
-                return Err(LoraError::Shape { name: name.clone(), expected: expected.into(), found: found.into() });
+                return Err(LoraError::Shape {
+                    name: name.clone(),
+                    expected: expected.into(),
+                    found: found.into(),
+                });
             }
         }
-        Ok(Some(Self { inner: parameter(inner, device), outer: parameter(outer, device), draw: ContextDraw::default() }))
+        Ok(Some(Self {
+            inner: parameter(inner, device),
+            outer: parameter(outer, device),
+            draw: ContextDraw::default(),
+        }))
     }
 }
 
@@ -164,22 +209,39 @@ mod tests {
     use super::super::tiny::adapter;
     use super::*;
 
-    const START: ContextStart = ContextStart { hidden: 6, sd: 0.05, seed: 3 };
+    const START: ContextStart = ContextStart {
+        hidden: 6,
+        sd: 0.05,
+        seed: 3,
+    };
 
     #[test]
     fn networks_start_near_the_identity_with_the_spread_that_was_asked_for() {
         let contextual = adapter(1, "q_proj,v_proj").with_contexts(START);
         let matrices = contextual.to_matrices().unwrap();
-        let paths: Vec<&str> = matrices.iter().map(|(path, _)| path.strip_prefix("layers.0.self_attn.").unwrap()).collect();
+        let paths: Vec<&str> = matrices
+            .iter()
+            .map(|(path, _)| path.strip_prefix("layers.0.self_attn.").unwrap())
+            .collect();
         let expected = ["lora_A", "lora_B", "context.inner", "context.outer"];
-        let expected: Vec<String> = ["q_proj", "v_proj"].iter().flat_map(|at| expected.map(|part| format!("{at}.{part}"))).collect();
+        let expected: Vec<String> = ["q_proj", "v_proj"]
+            .iter()
+            .flat_map(|at| expected.map(|part| format!("{at}.{part}")))
+            .collect();
         assert_eq!(paths, expected);
         let (inner, outer) = (&matrices[2].1, &matrices[3].1);
         assert_eq!((inner.shape, outer.shape), ([6, 5], [32, 7]));
-        assert!(inner.values.iter().all(|value| value.abs() <= 0.5) && inner.values.iter().any(|value| value.abs() > 0.25));
+        assert!(
+            inner.values.iter().all(|value| value.abs() <= 0.5)
+                && inner.values.iter().any(|value| value.abs() > 0.25)
+        );
         for (row, values) in outer.values.chunks(7).enumerate() {
             let bias = values[6];
-            assert!(values[..6].iter().all(|value| value.abs() <= 1.0 / 6f32.sqrt()));
+            assert!(
+                values[..6]
+                    .iter()
+                    .all(|value| value.abs() <= 1.0 / 6f32.sqrt())
+            );
             if row < 16 {
                 assert_eq!(bias, if row % 5 == 0 { 1.0 } else { 0.0 });
             } else {
@@ -187,17 +249,53 @@ mod tests {
             }
         }
         assert_ne!(matrices[2].1, matrices[6].1);
-        assert_eq!(contextual.without_contexts().flatten().unwrap(), adapter(1, "q_proj,v_proj").flatten().unwrap());
+        assert_eq!(
+            contextual.without_contexts().flatten().unwrap(),
+            adapter(1, "q_proj,v_proj").flatten().unwrap()
+        );
     }
 
     #[test]
     fn a_draw_is_kept_where_numbers_change_and_gradients_are_tracked() {
-        let noise = ContextNoise { address: Address { seed: 1, purpose: ivon::noise::Purpose::Training, step: 2, draw: 3 }, factor: 0.5 };
-        let draw = ContextDraw { noise: Some(noise), divergence: Some(Divergence { prior_sd: 0.2, weight: 1.0 }) };
-        let drawn = adapter(1, "q_proj").with_contexts(START).with_context_draw(draw);
-        let draw_of = |adapter: &Adapter| adapter.pairs().next().unwrap().2.context.as_ref().unwrap().draw;
+        let noise = ContextNoise {
+            address: Address {
+                seed: 1,
+                purpose: ivon::noise::Purpose::Training,
+                step: 2,
+                draw: 3,
+            },
+            factor: 0.5,
+        };
+        let draw = ContextDraw {
+            noise: Some(noise),
+            divergence: Some(Divergence {
+                prior_sd: 0.2,
+                weight: 1.0,
+            }),
+        };
+        let drawn = adapter(1, "q_proj")
+            .with_contexts(START)
+            .with_context_draw(draw);
+        let draw_of = |adapter: &Adapter| {
+            adapter
+                .pairs()
+                .next()
+                .unwrap()
+                .2
+                .context
+                .as_ref()
+                .unwrap()
+                .draw
+        };
         let trained = drawn.clone().train();
-        assert_eq!([draw_of(&drawn.clone_with(|_, tensor| tensor * 2.0)), draw_of(&trained), draw_of(&trained.valid())], [draw; 3]);
+        assert_eq!(
+            [
+                draw_of(&drawn.clone_with(|_, tensor| tensor * 2.0)),
+                draw_of(&trained),
+                draw_of(&trained.valid())
+            ],
+            [draw; 3]
+        );
         assert!(drawn.is_contextual() && !adapter(1, "q_proj").is_contextual());
     }
 }

@@ -1,4 +1,5 @@
-//! Dropout masks by address: an example, a token and a layer name their mask, whatever else is in the batch.
+//! Dropout masks by address: an example, a token and a layer name their mask, whatever else is in
+//! the batch.
 
 use rand_core::Rng;
 use rayon::prelude::*;
@@ -42,7 +43,8 @@ impl Dropout {
             rest = after;
         }
         parts.into_par_iter().for_each(|(key, words)| {
-            let mut stream = random::stream(self.seed, Purpose::Dropout, self.step, self.draw, path);
+            let mut stream =
+                random::stream(self.seed, Purpose::Dropout, self.step, self.draw, path);
             stream.set_stream(key);
             let mut bytes = [0u8; 128];
             for word in words {
@@ -59,35 +61,46 @@ impl Dropout {
                 );
             }
         });
-        Mask { words, width, scale: (1.0 / (1.0 - self.rate)) as f32 }
+        Mask {
+            words,
+            width,
+            scale: (1.0 / (1.0 - self.rate)) as f32,
+        }
     }
 }
 
 impl Mask {
-    /// out ← x ⊙ mask / (1 − rate), or added to `out`; `tokens` names the batch's token of each row, all in order if absent.
+    /// out ← x ⊙ mask / (1 − rate), or added to `out`; `tokens` names the batch's token of each
+    /// row, all in order if absent.
     pub fn apply(&self, x: &[f32], tokens: Option<&[usize]>, out: &mut [f32], add: bool) {
         let words = self.width.div_ceil(64);
-        x.par_chunks(self.width).zip(out.par_chunks_mut(self.width)).enumerate().for_each(|(row, (x, out))| {
-            let token = tokens.map_or(row, |tokens| tokens[row]);
-            let mask = &self.words[token * words..(token + 1) * words];
-            wide(
-                #[inline(always)]
-                || {
-                    let (scale, add) = (self.scale, add);
-                    let words = mask.iter().zip(x.chunks(64).zip(out.chunks_mut(64)));
-                    for (word, (x, out)) in words {
-                        for (half, (x, out)) in x.chunks(32).zip(out.chunks_mut(32)).enumerate() {
-                            let bits = (word >> (32 * half)) as u32;
-                            for (bit, (x, out)) in x.iter().zip(out).enumerate() {
-                                // All bits or none: without a branch the numbers of a register are masked together.
-                                let kept = 0u32.wrapping_sub(bits >> bit & 1);
-                                *out = f32::from_bits((x * scale).to_bits() & kept) + if add { *out } else { 0.0 };
+        x.par_chunks(self.width)
+            .zip(out.par_chunks_mut(self.width))
+            .enumerate()
+            .for_each(|(row, (x, out))| {
+                let token = tokens.map_or(row, |tokens| tokens[row]);
+                let mask = &self.words[token * words..(token + 1) * words];
+                wide(
+                    #[inline(always)]
+                    || {
+                        let (scale, add) = (self.scale, add);
+                        let words = mask.iter().zip(x.chunks(64).zip(out.chunks_mut(64)));
+                        for (word, (x, out)) in words {
+                            for (half, (x, out)) in x.chunks(32).zip(out.chunks_mut(32)).enumerate()
+                            {
+                                let bits = (word >> (32 * half)) as u32;
+                                for (bit, (x, out)) in x.iter().zip(out).enumerate() {
+                                    // All bits or none: without a branch the numbers of a register
+                                    // are masked together.
+                                    let kept = 0u32.wrapping_sub(bits >> bit & 1);
+                                    *out = f32::from_bits((x * scale).to_bits() & kept)
+                                        + if add { *out } else { 0.0 };
+                                }
                             }
                         }
-                    }
-                },
-            );
-        });
+                    },
+                );
+            });
     }
 
     /// The mask as numbers, 0 or 1 / (1 − rate), `[tokens, width]`.
@@ -103,7 +116,12 @@ impl Mask {
 mod tests {
     use super::*;
 
-    const DROPOUT: Dropout = Dropout { rate: 0.1, seed: 3, step: 5, draw: 0 };
+    const DROPOUT: Dropout = Dropout {
+        rate: 0.1,
+        seed: 3,
+        step: 5,
+        draw: 0,
+    };
 
     #[test]
     fn the_share_of_zeros_is_the_rate_and_the_mean_is_kept() {
@@ -113,7 +131,11 @@ mod tests {
         let zeros = values.iter().filter(|&&value| value == 0.0).count();
         // 20,000 entries: 2,000 expected, standard deviation 42.
         assert!(zeros.abs_diff(2000) < 200, "{zeros}");
-        assert!(values.iter().all(|&value| value == 0.0 || (value - 1.0 / 0.9).abs() < 1e-6));
+        assert!(
+            values
+                .iter()
+                .all(|&value| value == 0.0 || (value - 1.0 / 0.9).abs() < 1e-6)
+        );
     }
 
     #[test]

@@ -32,7 +32,9 @@ pub enum LoraError {
         there_is: String,
     },
     /// A decoder layer that does not exist.
-    #[error("`layers_to_transform` names layer {layer}, but the model has {layers} layers, counted from 0")]
+    #[error(
+        "`layers_to_transform` names layer {layer}, but the model has {layers} layers, counted from 0"
+    )]
     NoSuchLayer {
         /// What was asked for.
         layer: usize,
@@ -158,7 +160,9 @@ pub enum LoraError {
         found: String,
     },
     /// A contextual adapter has no weights that could be merged.
-    #[error("the adapter predicts a matrix between A and B from each input (C-LoRA): there is no W + s B A to merge")]
+    #[error(
+        "the adapter predicts a matrix between A and B from each input (C-LoRA): there is no W + s B A to merge"
+    )]
     Contextual,
     /// A number is infinite or not a number.
     #[error("tensor `{name}` holds a number that is not finite{}", if *rounded { " once rounded to 16 bits" } else { "" })]
@@ -175,7 +179,9 @@ pub enum LoraError {
         name: String,
     },
     /// The base's rotary frequencies cannot be written in a `config.json`.
-    #[error("the base's rotary frequencies are divided by numbers of its own, which no `config.json` can say")]
+    #[error(
+        "the base's rotary frequencies are divided by numbers of its own, which no `config.json` can say"
+    )]
     RopeFactors,
     /// The device gave no data back.
     #[error("could not read `{path}` back from the device: {reason}")]
@@ -201,11 +207,19 @@ impl LoraError {
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Option { .. } | Self::Device { .. } | Self::Key { .. } | Self::Base(_) => return None,
-            Self::Pattern { .. } => "look-around and back-references are not available; a list of names may do",
-            Self::NothingMatches { .. } => "name layers as the checkpoint does, such as `q_proj,v_proj`, or `all-linear`",
+            Self::Option { .. } | Self::Device { .. } | Self::Key { .. } | Self::Base(_) => {
+                return None;
+            }
+            Self::Pattern { .. } => {
+                "look-around and back-references are not available; a list of names may do"
+            }
+            Self::NothingMatches { .. } => {
+                "name layers as the checkpoint does, such as `q_proj,v_proj`, or `all-linear`"
+            }
             Self::NoSuchLayer { .. } => "count layers from 0",
-            Self::Unsupported { .. } => "train or export the adapter without it, or merge it with PEFT first",
+            Self::Unsupported { .. } => {
+                "train or export the adapter without it, or merge it with PEFT first"
+            }
             Self::NoAdapter { hint, .. } => return Some(hint.clone()),
             Self::Mlx { .. } => Self::MLX_HINT,
             Self::WholeLayers { .. } => {
@@ -222,15 +236,23 @@ impl LoraError {
                  `stage3_gather_16bit_weights_on_model_save`, or take it out of the checkpoint with `zero_to_fp32.py`"
             }
             Self::Malformed { .. } => "was the file copied completely?",
-            Self::Pickle { .. } => "convert it with PEFT: `model.save_pretrained(folder, safe_serialization=True)`",
-            Self::UnknownTensor { .. } | Self::Shape { .. } => "does the adapter belong to this base model?",
+            Self::Pickle { .. } => {
+                "convert it with PEFT: `model.save_pretrained(folder, safe_serialization=True)`"
+            }
+            Self::UnknownTensor { .. } | Self::Shape { .. } => {
+                "does the adapter belong to this base model?"
+            }
             Self::MissingTensor { .. } => "does `adapter_config.json` belong to these tensors?",
             Self::Type { .. } => "save the adapter in float32",
             Self::Contextual => "it predicts with `ivon-lora predict` and `ivon-lora evaluate`",
             Self::NotFinite { rounded: true, .. } => "merge into bf16 or f32, whose range is wider",
-            Self::NotFinite { rounded: false, .. } => "the training run diverged: use an earlier checkpoint",
+            Self::NotFinite { rounded: false, .. } => {
+                "the training run diverged: use an earlier checkpoint"
+            }
             Self::NoBaseTensor { .. } => "is this the base that the adapter was trained on?",
-            Self::RopeFactors => "merge into the Hugging Face folder of the same model instead of its GGUF file",
+            Self::RopeFactors => {
+                "merge into the Hugging Face folder of the same model instead of its GGUF file"
+            }
             Self::File(error) => return error.hint(),
         };
         Some(hint.into())

@@ -1,6 +1,8 @@
-//! Base and adapter → a full Hugging Face folder whose weights are W + s · B A: what needs no adapter any more.
+//! Base and adapter → a full Hugging Face folder whose weights are W + s · B A: what needs no
+//! adapter any more.
 //!
-//! Sums are made in f32 and rounded once, at the end. Tensors pass in strips of rows, so memory does not grow with the model.
+//! Sums are made in f32 and rounded once, at the end. Tensors pass in strips of rows, so memory
+//! does not grow with the model.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -57,7 +59,9 @@ where
     }
 
     fn shape(&self, name: &str) -> Result<Vec<usize>, LoraError> {
-        (self.tensor)(name).map(|tensor| tensor.shape).map_err(|error| LoraError::Base(Box::new(error)))
+        (self.tensor)(name)
+            .map(|tensor| tensor.shape)
+            .map_err(|error| LoraError::Base(Box::new(error)))
     }
 
     fn read_rows(&self, name: &str, rows: Range<usize>, out: &mut [f32]) -> Result<(), LoraError> {
@@ -78,7 +82,10 @@ pub struct MergeOptions {
 
 impl Default for MergeOptions {
     fn default() -> Self {
-        Self { precision: Precision::BF16, shard_bytes: 5_000_000_000 }
+        Self {
+            precision: Precision::BF16,
+            shard_bytes: 5_000_000_000,
+        }
     }
 }
 
@@ -97,11 +104,13 @@ pub struct MergeSummary {
     pub largest_change: f32,
 }
 
-/// Writes `base` with the adapter merged in as a folder at `target`: swapped in whole, what stood there before is replaced.
+/// Writes `base` with the adapter merged in as a folder at `target`: swapped in whole, what stood
+/// there before is replaced.
 ///
 /// # Errors
-/// If the base lacks an adapted weight or has it in another shape, a number overflows the precision, or a file cannot be
-/// written; nothing is left at `target` then that was not there before.
+/// If the base lacks an adapted weight or has it in another shape, a number overflows the
+/// precision, or a file cannot be written; nothing is left at `target` then that was not there
+/// before.
 pub fn merge(
     target: &Path,
     base: &impl MergeBase,
@@ -112,7 +121,13 @@ pub fn merge(
 ) -> Result<MergeSummary, LoraError> {
     let deltas = deltas(base, adapter, config.scaling() as f32)?;
     let shards = plan(base, options)?;
-    let mut summary = MergeSummary { tensors: 0, merged: deltas.len(), bytes: 0, files: shards.len(), largest_change: 0.0 };
+    let mut summary = MergeSummary {
+        tensors: 0,
+        merged: deltas.len(),
+        bytes: 0,
+        files: shards.len(),
+        largest_change: 0.0,
+    };
     files::write_folder::<LoraError>(target, |folder| {
         let mut index = Map::new();
         for (number, shard) in shards.iter().enumerate() {
@@ -129,7 +144,10 @@ pub fn merge(
             let index = json!({ "metadata": { "total_size": summary.bytes }, "weight_map": index });
             write_json(&folder.join("model.safetensors.index.json"), &index)?;
         }
-        write_json(&folder.join("config.json"), &companions.config_with(options.precision))?;
+        write_json(
+            &folder.join("config.json"),
+            &companions.config_with(options.precision),
+        )?;
         for (name, bytes) in &companions.files {
             let path = folder.join(name);
             path.parent().map_or(Ok(()), files::create_folder)?;
@@ -161,7 +179,10 @@ impl Delta {
             let mut change = vec![0.0; columns];
             let factors = &self.b.values[(rows.start + index) * rank..][..rank];
             for (&factor, a) in factors.iter().zip(self.a.values.chunks_exact(columns)) {
-                change.iter_mut().zip(a).for_each(|(sum, a)| *sum += factor * a);
+                change
+                    .iter_mut()
+                    .zip(a)
+                    .for_each(|(sum, a)| *sum += factor * a);
             }
             let mut largest = 0f32;
             for (weight, change) in row.iter_mut().zip(change) {
@@ -170,12 +191,19 @@ impl Delta {
             }
             largest
         };
-        out.par_chunks_mut(columns).enumerate().map(add_row).reduce(|| 0.0, f32::max)
+        out.par_chunks_mut(columns)
+            .enumerate()
+            .map(add_row)
+            .reduce(|| 0.0, f32::max)
     }
 }
 
 /// The adapter by the names of the weights that it changes, checked against the base.
-fn deltas(base: &impl MergeBase, adapter: &Adapter, scaling: f32) -> Result<BTreeMap<String, Delta>, LoraError> {
+fn deltas(
+    base: &impl MergeBase,
+    adapter: &Adapter,
+    scaling: f32,
+) -> Result<BTreeMap<String, Delta>, LoraError> {
     let names = base.names();
     let mut deltas = BTreeMap::new();
     if adapter.is_contextual() {
@@ -186,10 +214,17 @@ fn deltas(base: &impl MergeBase, adapter: &Adapter, scaling: f32) -> Result<BTre
         if !names.contains(&name) {
             return Err(LoraError::NoBaseTensor { name });
         }
-        let (a, b) = (to_matrix(&name, pair.lora_A.val())?, to_matrix(&name, pair.lora_B.val())?);
+        let (a, b) = (
+            to_matrix(&name, pair.lora_A.val())?,
+            to_matrix(&name, pair.lora_B.val())?,
+        );
         let (expected, found) = (vec![b.shape[0], a.shape[1]], base.shape(&name)?);
         if found != expected {
-            return Err(LoraError::Shape { name, expected, found });
+            return Err(LoraError::Shape {
+                name,
+                expected,
+                found,
+            });
         }
         deltas.insert(name, Delta { a, b, scaling });
     }
@@ -223,7 +258,11 @@ fn plan(base: &impl MergeBase, options: MergeOptions) -> Result<Vec<Shard>, Lora
 
 /// `model.safetensors`, or `model-00001-of-00002.safetensors`.
 fn shard_name(number: usize, count: usize) -> String {
-    if count == 1 { "model.safetensors".into() } else { format!("model-{:05}-of-{count:05}.safetensors", number + 1) }
+    if count == 1 {
+        "model.safetensors".into()
+    } else {
+        format!("model-{:05}-of-{count:05}.safetensors", number + 1)
+    }
 }
 
 /// Writes one file of weights; gives back the largest change of an entry.
@@ -234,8 +273,14 @@ fn write_shard(
     deltas: &BTreeMap<String, Delta>,
     precision: Precision,
 ) -> Result<f32, LoraError> {
-    let tensors = shard.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-    let head = header(precision, tensors, &BTreeMap::from([("format".into(), "pt".into())]));
+    let tensors = shard
+        .iter()
+        .map(|(name, shape)| (name.as_str(), shape.as_slice()));
+    let head = header(
+        precision,
+        tensors,
+        &BTreeMap::from([("format".into(), "pt".into())]),
+    );
     let mut largest = 0f32;
     let mut refused = None;
     let written = files::write_with(path, |file| {
@@ -286,7 +331,10 @@ fn write_tensor(
         bytes.clear();
         if !precision.append(values, &mut bytes) {
             let rounded = values.iter().all(|value| value.is_finite());
-            return Ok(Err(LoraError::NotFinite { name: name.into(), rounded }));
+            return Ok(Err(LoraError::NotFinite {
+                name: name.into(),
+                rounded,
+            }));
         }
         file.write_all(&bytes)?;
     }

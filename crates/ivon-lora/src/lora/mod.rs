@@ -31,7 +31,10 @@ pub use error::LoraError;
 pub use flip::{Flip, Signs};
 pub use merge::{MergeBase, MergeOptions, MergeSummary, StoredBase, merge};
 pub use parameters::{Matrix, parameter_path, peft_name};
-pub use peft::{ADAPTER_FILE, CONFIG_FILE, PeftAdapter, portable_base_name, read_peft, read_peft_config, write_peft};
+pub use peft::{
+    ADAPTER_FILE, CONFIG_FILE, PeftAdapter, portable_base_name, read_peft, read_peft_config,
+    write_peft,
+};
 pub(crate) use peft::{by_path, in_file};
 pub use place::{AdapterPlace, FOLDER_IN_RUN, locate_adapter};
 pub use store::Precision;

@@ -1,7 +1,9 @@
-//! The adapter's tensors one by one, in one fixed order and under one name each: for files, draws and tests.
+//! The adapter's tensors one by one, in one fixed order and under one name each: for files, draws
+//! and tests.
 //!
-//! Order: decoder layers from the bottom, in each the projections of [`Projection::ALL`], A before B, and the network between them, if
-//! there is one, behind. It is the order in which Burn visits the module, too.
+//! Order: decoder layers from the bottom, in each the projections of [`Projection::ALL`], A before
+//! B, and the network between them, if there is one, behind. It is the order in which Burn visits
+//! the module, too.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +28,8 @@ pub struct Matrix {
     pub values: Vec<f32>,
 }
 
-/// The path of A (`lora_A`), B (`lora_B`) or a part of the network between them (`context.inner`, `context.outer`) of a layer, such as `layers.0.self_attn.q_proj.lora_A`.
+/// The path of A (`lora_A`), B (`lora_B`) or a part of the network between them (`context.inner`,
+/// `context.outer`) of a layer, such as `layers.0.self_attn.q_proj.lora_A`.
 pub fn parameter_path(layer: usize, projection: Projection, factor: &str) -> String {
     format!("layers.{layer}.{}.{factor}", projection.path())
 }
@@ -40,7 +43,9 @@ impl Adapter {
     /// The adapted layers in order.
     pub fn pairs(&self) -> impl Iterator<Item = (usize, Projection, &LoraPair)> {
         self.layers.iter().enumerate().flat_map(|(index, layer)| {
-            Projection::ALL.into_iter().filter_map(move |projection| layer.pair(projection).map(|pair| (index, projection, pair)))
+            Projection::ALL.into_iter().filter_map(move |projection| {
+                layer.pair(projection).map(|pair| (index, projection, pair))
+            })
         })
     }
 
@@ -48,7 +53,11 @@ impl Adapter {
     pub fn parameters(&self) -> impl Iterator<Item = (String, &Param<Tensor<2>>)> {
         self.pairs().flat_map(|(layer, projection, pair)| {
             let factors = [("lora_A", &pair.lora_A), ("lora_B", &pair.lora_B)];
-            let context = pair.context.iter().flat_map(|context| Context::PARTS.into_iter().zip([&context.inner, &context.outer]));
+            let context = pair.context.iter().flat_map(|context| {
+                Context::PARTS
+                    .into_iter()
+                    .zip([&context.inner, &context.outer])
+            });
             let flip = pair.flip.iter().map(|flip| (FLIP, &flip.noise));
             factors
                 .into_iter()
@@ -59,16 +68,27 @@ impl Adapter {
     }
 
     /// An adapter whose pairs are what `change` makes of these.
-    pub(super) fn map_pairs(&self, mut change: impl FnMut(usize, Projection, &LoraPair) -> LoraPair) -> Self {
+    pub(super) fn map_pairs(
+        &self,
+        mut change: impl FnMut(usize, Projection, &LoraPair) -> LoraPair,
+    ) -> Self {
         let changed = |(index, layer): (usize, &LayerAdapter)| {
-            LayerAdapter::from_pairs(|projection| layer.pair(projection).map(|pair| change(index, projection, pair)))
+            LayerAdapter::from_pairs(|projection| {
+                layer
+                    .pair(projection)
+                    .map(|pair| change(index, projection, pair))
+            })
         };
-        Self { layers: self.layers.iter().enumerate().map(changed).collect() }
+        Self {
+            layers: self.layers.iter().enumerate().map(changed).collect(),
+        }
     }
 
     /// The number of trainable numbers.
     pub fn parameter_count(&self) -> usize {
-        self.parameters().map(|(_, parameter)| parameter.lazy_shape().num_elements()).sum()
+        self.parameters()
+            .map(|(_, parameter)| parameter.lazy_shape().num_elements())
+            .sum()
     }
 
     /// Every parameter as it lies on the host, by path, in order.
@@ -76,7 +96,9 @@ impl Adapter {
     /// # Errors
     /// If the device does not give its data back.
     pub fn to_matrices(&self) -> Result<Vec<(String, Matrix)>, LoraError> {
-        self.parameters().map(|(path, parameter)| to_matrix(&path, parameter.val()).map(|matrix| (path, matrix))).collect()
+        self.parameters()
+            .map(|(path, parameter)| to_matrix(&path, parameter.val()).map(|matrix| (path, matrix)))
+            .collect()
     }
 
     /// All numbers, one parameter after the other, each row by row.
@@ -84,10 +106,15 @@ impl Adapter {
     /// # Errors
     /// If the device does not give its data back.
     pub fn flatten(&self) -> Result<Vec<f32>, LoraError> {
-        Ok(self.to_matrices()?.into_iter().flat_map(|(_, matrix)| matrix.values).collect())
+        Ok(self
+            .to_matrices()?
+            .into_iter()
+            .flat_map(|(_, matrix)| matrix.values)
+            .collect())
     }
 
-    /// The first decoder layer with a number other than 0; that behind the last one where there is none.
+    /// The first decoder layer with a number other than 0; that behind the last one where there is
+    /// none.
     ///
     /// # Errors
     /// If the device does not give its data back.
@@ -103,7 +130,8 @@ impl Adapter {
         Ok(self.layers.len())
     }
 
-    /// The adapter ready to be differentiated by its weights from decoder layer `first` on; those below are constants.
+    /// The adapter ready to be differentiated by its weights from decoder layer `first` on; those
+    /// below are constants.
     pub fn tracked_from(&self, first: usize) -> Self {
         let mut adapter = self.clone().train();
         for layer in adapter.layers.iter_mut().take(first) {
@@ -112,15 +140,20 @@ impl Adapter {
         adapter
     }
 
-    /// An adapter whose parameters are what `change` makes of these, path by path; they keep their ids.
+    /// An adapter whose parameters are what `change` makes of these, path by path; they keep their
+    /// ids.
     ///
     /// # Errors
     /// The first error of `change`.
-    pub fn try_map<E>(&self, mut change: impl FnMut(&str, Tensor<2>) -> Result<Tensor<2>, E>) -> Result<Self, E> {
-        let mut renew = |path: String, parameter: &Param<Tensor<2>>| -> Result<Param<Tensor<2>>, E> {
-            let tensor = change(&path, parameter.val())?;
-            Ok(parameter.clone().map(|_| tensor))
-        };
+    pub fn try_map<E>(
+        &self,
+        mut change: impl FnMut(&str, Tensor<2>) -> Result<Tensor<2>, E>,
+    ) -> Result<Self, E> {
+        let mut renew =
+            |path: String, parameter: &Param<Tensor<2>>| -> Result<Param<Tensor<2>>, E> {
+                let tensor = change(&path, parameter.val())?;
+                Ok(parameter.clone().map(|_| tensor))
+            };
         let mut layers = Vec::with_capacity(self.layers.len());
         for (index, layer) in self.layers.iter().enumerate() {
             let mut pairs = Vec::new();
@@ -130,20 +163,32 @@ impl Adapter {
                     let lora_A = renew(parameter_path(index, projection, "lora_A"), &pair.lora_A)?;
                     #[allow(non_snake_case)]
                     let lora_B = renew(parameter_path(index, projection, "lora_B"), &pair.lora_B)?;
-                    let part = |part: usize| parameter_path(index, projection, Context::PARTS[part]);
+                    let part =
+                        |part: usize| parameter_path(index, projection, Context::PARTS[part]);
                     let context = match &pair.context {
                         None => None,
-                        Some(Context { inner, outer, draw }) => {
-                            Some(Context { inner: renew(part(0), inner)?, outer: renew(part(1), outer)?, draw: *draw })
-                        }
+                        Some(Context { inner, outer, draw }) => Some(Context {
+                            inner: renew(part(0), inner)?,
+                            outer: renew(part(1), outer)?,
+                            draw: *draw,
+                        }),
                     };
                     let flip = match &pair.flip {
                         None => None,
-                        Some(Flip { noise, signs }) => {
-                            Some(Flip { noise: renew(parameter_path(index, projection, FLIP), noise)?, signs: *signs })
-                        }
+                        Some(Flip { noise, signs }) => Some(Flip {
+                            noise: renew(parameter_path(index, projection, FLIP), noise)?,
+                            signs: *signs,
+                        }),
                     };
-                    pairs.push((projection, LoraPair { lora_A, lora_B, context, flip }));
+                    pairs.push((
+                        projection,
+                        LoraPair {
+                            lora_A,
+                            lora_B,
+                            context,
+                            flip,
+                        },
+                    ));
                 }
             }
             layers.push(layer_of(pairs));
@@ -159,28 +204,40 @@ impl Adapter {
         }
     }
 
-    /// An adapter of these parameters, by path; every adapted layer has its A and its B, and may have both parts of a network between them.
+    /// An adapter of these parameters, by path; every adapted layer has its A and its B, and may
+    /// have both parts of a network between them.
     ///
     /// # Errors
-    /// [`LoraError::UnknownTensor`] for a path that this decoder does not have, [`LoraError::MissingTensor`] for half a pair,
-    /// [`LoraError::Shape`] where A is not `[r, in]`, B not `[out, r]`, or a
-    /// network not for this r.
-    pub fn from_matrices(mut matrices: BTreeMap<String, Matrix>, decoder: &DecoderConfig, device: &Device) -> Result<Self, LoraError> {
+    /// [`LoraError::UnknownTensor`] for a path that this decoder does not have,
+    /// [`LoraError::MissingTensor`] for half a pair, [`LoraError::Shape`] where A is not `[r, in]`,
+    /// B not `[out, r]`, or a network not for this r.
+    pub fn from_matrices(
+        mut matrices: BTreeMap<String, Matrix>,
+        decoder: &DecoderConfig,
+        device: &Device,
+    ) -> Result<Self, LoraError> {
         let mut layers = Vec::with_capacity(decoder.num_hidden_layers);
         for layer in 0..decoder.num_hidden_layers {
             let mut pairs = Vec::new();
             for projection in Projection::ALL {
-                let paths = ["lora_A", "lora_B"].map(|factor| parameter_path(layer, projection, factor));
+                let paths =
+                    ["lora_A", "lora_B"].map(|factor| parameter_path(layer, projection, factor));
                 match (matrices.remove(&paths[0]), matrices.remove(&paths[1])) {
                     (None, None) => {}
                     (Some(a), Some(b)) => {
                         check_pair(&paths, &a, &b, projection.shape(decoder))?;
-                        let parts = Context::PARTS.map(|part| parameter_path(layer, projection, part));
+                        let parts =
+                            Context::PARTS.map(|part| parameter_path(layer, projection, part));
                         let found = parts.each_ref().map(|part| matrices.remove(part));
                         let context = Context::from_matrices(&parts, found, a.shape[0], device)?;
                         pairs.push((
                             projection,
-                            LoraPair { lora_A: parameter(a, device), lora_B: parameter(b, device), context, flip: None },
+                            LoraPair {
+                                lora_A: parameter(a, device),
+                                lora_B: parameter(b, device),
+                                context,
+                                flip: None,
+                            },
                         ));
                     }
                     (a, _) => {
@@ -199,7 +256,11 @@ impl Adapter {
             Some(name) => Err(LoraError::UnknownTensor {
                 path: "the adapter".into(),
                 name,
-                reason: format!("it has {} layers of {}", decoder.num_hidden_layers, Projection::ALL.map(Projection::path).join(", ")),
+                reason: format!(
+                    "it has {} layers of {}",
+                    decoder.num_hidden_layers,
+                    Projection::ALL.map(Projection::path).join(", ")
+                ),
             }),
         }
     }
@@ -207,28 +268,55 @@ impl Adapter {
 
 /// A trainable parameter on `device` with these numbers.
 pub(super) fn parameter(matrix: Matrix, device: &Device) -> Param<Tensor<2>> {
-    Param::from_tensor(Tensor::from_data(TensorData::new(matrix.values, matrix.shape), device))
+    Param::from_tensor(Tensor::from_data(
+        TensorData::new(matrix.values, matrix.shape),
+        device,
+    ))
 }
 
 /// A tensor's numbers on the host.
 pub(crate) fn to_matrix(path: &str, tensor: Tensor<2>) -> Result<Matrix, LoraError> {
-    let failed = |reason: String| LoraError::Device { path: path.into(), reason };
+    let failed = |reason: String| LoraError::Device {
+        path: path.into(),
+        reason,
+    };
     let shape = tensor.dims();
-    let data = tensor.try_into_data_as::<f32>().map_err(|error| failed(error.to_string()))?;
-    let values = data.try_into_vec::<f32>().map_err(|error| failed(error.to_string()))?;
+    let data = tensor
+        .try_into_data_as::<f32>()
+        .map_err(|error| failed(error.to_string()))?;
+    let values = data
+        .try_into_vec::<f32>()
+        .map_err(|error| failed(error.to_string()))?;
     Ok(Matrix { shape, values })
 }
 
 fn layer_of(mut pairs: Vec<(Projection, LoraPair)>) -> LayerAdapter {
-    LayerAdapter::from_pairs(|projection| pairs.iter().position(|(there, _)| *there == projection).map(|index| pairs.swap_remove(index).1))
+    LayerAdapter::from_pairs(|projection| {
+        pairs
+            .iter()
+            .position(|(there, _)| *there == projection)
+            .map(|index| pairs.swap_remove(index).1)
+    })
 }
 
 /// A must be `[r, in]` and B `[out, r]` with one r.
-fn check_pair(paths: &[String; 2], a: &Matrix, b: &Matrix, [out, inputs]: [usize; 2]) -> Result<(), LoraError> {
+fn check_pair(
+    paths: &[String; 2],
+    a: &Matrix,
+    b: &Matrix,
+    [out, inputs]: [usize; 2],
+) -> Result<(), LoraError> {
     let rank = a.shape[0].max(1);
-    for (path, found, expected) in [(&paths[0], a.shape, [rank, inputs]), (&paths[1], b.shape, [out, rank])] {
+    for (path, found, expected) in [
+        (&paths[0], a.shape, [rank, inputs]),
+        (&paths[1], b.shape, [out, rank]),
+    ] {
         if found != expected {
-            return Err(LoraError::Shape { name: path.clone(), expected: expected.into(), found: found.into() });
+            return Err(LoraError::Shape {
+                name: path.clone(),
+                expected: expected.into(),
+                found: found.into(),
+            });
         }
     }
     Ok(())
@@ -264,7 +352,10 @@ mod tests {
         let adapter = adapter(2, "all-linear");
         let mut visited = Visited::default();
         adapter.visit(&mut visited);
-        let ours: Vec<_> = adapter.parameters().map(|(path, parameter)| (path, parameter.id)).collect();
+        let ours: Vec<_> = adapter
+            .parameters()
+            .map(|(path, parameter)| (path, parameter.id))
+            .collect();
         assert_eq!(ours.len(), 28);
         assert_eq!(visited.seen, ours);
     }
@@ -275,7 +366,13 @@ mod tests {
         let doubled = adapter.clone_with(|_, tensor| tensor * 2.0);
         let numbers = adapter.flatten().unwrap();
         assert_eq!(numbers.len(), adapter.parameter_count());
-        assert_eq!(doubled.flatten().unwrap(), numbers.iter().map(|number| number * 2.0).collect::<Vec<_>>());
+        assert_eq!(
+            doubled.flatten().unwrap(),
+            numbers
+                .iter()
+                .map(|number| number * 2.0)
+                .collect::<Vec<_>>()
+        );
         for ((path, before), (other, after)) in adapter.parameters().zip(doubled.parameters()) {
             assert_eq!((path, before.id), (other, after.id));
         }
@@ -290,15 +387,33 @@ mod tests {
 
         let mut half = matrices.clone();
         half.remove("layers.1.self_attn.q_proj.lora_B");
-        let message = Adapter::from_matrices(half, &decoder(2), &Device::flex()).unwrap_err().to_string();
-        assert_eq!(message, "tensor `layers.1.self_attn.q_proj.lora_B` is missing from `the adapter`");
+        let message = Adapter::from_matrices(half, &decoder(2), &Device::flex())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            "tensor `layers.1.self_attn.q_proj.lora_B` is missing from `the adapter`"
+        );
 
-        let message = Adapter::from_matrices(matrices.clone(), &decoder(1), &Device::flex()).unwrap_err().to_string();
+        let message = Adapter::from_matrices(matrices.clone(), &decoder(1), &Device::flex())
+            .unwrap_err()
+            .to_string();
         assert!(message.starts_with("tensor `layers.1.self_attn.q_proj.lora_A` in `the adapter` belongs to no adapted layer"), "{message}");
 
         let mut wide = matrices;
-        wide.insert("layers.0.self_attn.q_proj.lora_A".into(), Matrix { shape: [4, 5], values: vec![0.0; 20] });
-        let message = Adapter::from_matrices(wide, &decoder(2), &Device::flex()).unwrap_err().to_string();
-        assert_eq!(message, "tensor `layers.0.self_attn.q_proj.lora_A` has shape [4, 5], expected [4, 32]");
+        wide.insert(
+            "layers.0.self_attn.q_proj.lora_A".into(),
+            Matrix {
+                shape: [4, 5],
+                values: vec![0.0; 20],
+            },
+        );
+        let message = Adapter::from_matrices(wide, &decoder(2), &Device::flex())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            "tensor `layers.0.self_attn.q_proj.lora_A` has shape [4, 5], expected [4, 32]"
+        );
     }
 }

@@ -1,7 +1,9 @@
-//! PEFT adapter folders ↔ [`Adapter`] and [`LoraConfig`]: `adapter_config.json` and `adapter_model.safetensors`.
+//! PEFT adapter folders ↔ [`Adapter`] and [`LoraConfig`]: `adapter_config.json` and
+//! `adapter_model.safetensors`.
 //!
-//! What is written uses only keys that PEFT has had since 0.10, sorted, so that old versions, vLLM and llama.cpp's
-//! converter read it without a warning, and equal adapters give equal bytes. What cannot be computed here is refused.
+//! What is written uses only keys that PEFT has had since 0.10, sorted, so that old versions, vLLM
+//! and llama.cpp's converter read it without a warning, and equal adapters give equal bytes. What
+//! cannot be computed here is refused.
 
 mod options;
 
@@ -40,14 +42,20 @@ pub struct PeftAdapter {
 /// Reads a PEFT folder for a decoder of this shape.
 ///
 /// # Errors
-/// If a file is missing or malformed, an option is one that this program does not have, or tensors and options do not belong
-/// together or to this decoder; the error names key or tensor.
-pub fn read_peft(folder: &Path, decoder: &DecoderConfig, device: &Device) -> Result<PeftAdapter, LoraError> {
+/// If a file is missing or malformed, an option is one that this program does not have, or tensors
+/// and options do not belong together or to this decoder; the error names key or tensor.
+pub fn read_peft(
+    folder: &Path,
+    decoder: &DecoderConfig,
+    device: &Device,
+) -> Result<PeftAdapter, LoraError> {
     let config_path = folder.join(CONFIG_FILE);
     let options = PeftOptions::read(&config_path)?;
     let path = folder.join(ADAPTER_FILE);
     if !path.exists() && folder.join("adapter_model.bin").exists() {
-        return Err(LoraError::Pickle { folder: folder.into() });
+        return Err(LoraError::Pickle {
+            folder: folder.into(),
+        });
     }
     let matrices = read_matrices(&path)?.0;
     Beside::of(&matrices).refuse(&path)?;
@@ -56,48 +64,83 @@ pub fn read_peft(folder: &Path, decoder: &DecoderConfig, device: &Device) -> Res
     let there = adapted_modules(&path, &matrices, decoder.num_hidden_layers)?;
     let config = options.config(&path, &there, decoder)?;
     check_rank(&matrices, config.rank)?;
-    let adapter = Adapter::from_matrices(matrices, decoder, device).map_err(|error| in_file(error, &path))?;
-    Ok(PeftAdapter { adapter, config, base_model_name_or_path: options.base })
+    let adapter =
+        Adapter::from_matrices(matrices, decoder, device).map_err(|error| in_file(error, &path))?;
+    Ok(PeftAdapter {
+        adapter,
+        config,
+        base_model_name_or_path: options.base,
+    })
 }
 
-/// Reads the options of a PEFT folder without its tensors. Targets that PEFT would look up by architecture are given as
-/// q_proj and v_proj, its choice for every architecture known here.
+/// Reads the options of a PEFT folder without its tensors. Targets that PEFT would look up by
+/// architecture are given as q_proj and v_proj, its choice for every architecture known here.
 ///
 /// # Errors
 /// As [`read_peft`], for `adapter_config.json` alone.
 pub fn read_peft_config(folder: &Path) -> Result<(LoraConfig, Option<String>), LoraError> {
     let options = PeftOptions::read(&folder.join(CONFIG_FILE))?;
-    let target_modules = options.targets.unwrap_or(LoraConfig::default().target_modules);
-    Ok((LoraConfig { target_modules, ..options.lora }, options.base))
+    let target_modules = options
+        .targets
+        .unwrap_or(LoraConfig::default().target_modules);
+    Ok((
+        LoraConfig {
+            target_modules,
+            ..options.lora
+        },
+        options.base,
+    ))
 }
 
-/// Writes a PEFT folder: both files, the folder made if need be. Of a contextual adapter it holds A and B alone: PEFT has no place for
-/// the rest. `base` is a hub name (`org/name[@revision]`) or a path, of which
-/// only the last part is written.
+/// Writes a PEFT folder: both files, the folder made if need be. Of a contextual adapter it holds A
+/// and B alone: PEFT has no place for the rest. `base` is a hub name (`org/name[@revision]`) or a
+/// path, of which only the last part is written.
 ///
 /// # Errors
-/// If the adapter's rank is not that of `config`, a number is not finite, or a file cannot be written.
-pub fn write_peft(folder: &Path, adapter: &Adapter, config: &LoraConfig, base: Option<&str>) -> Result<(), LoraError> {
-    let matrices: BTreeMap<_, _> = adapter.without_contexts().to_matrices()?.into_iter().collect();
+/// If the adapter's rank is not that of `config`, a number is not finite, or a file cannot be
+/// written.
+pub fn write_peft(
+    folder: &Path,
+    adapter: &Adapter,
+    config: &LoraConfig,
+    base: Option<&str>,
+) -> Result<(), LoraError> {
+    let matrices: BTreeMap<_, _> = adapter
+        .without_contexts()
+        .to_matrices()?
+        .into_iter()
+        .collect();
     check_rank(&matrices, config.rank)?;
-    let targets: Vec<_> = adapter.pairs().map(|(layer, projection, _)| (layer, projection)).collect();
-    let mut text = serde_json::to_string_pretty(&config_json(config, &targets, adapter.layers.len(), base)).unwrap_or_default();
+    let targets: Vec<_> = adapter
+        .pairs()
+        .map(|(layer, projection, _)| (layer, projection))
+        .collect();
+    let mut text =
+        serde_json::to_string_pretty(&config_json(config, &targets, adapter.layers.len(), base))
+            .unwrap_or_default();
     text.push('\n');
     files::create_folder(folder)?;
-    let named = matrices.into_iter().map(|(path, matrix)| (peft_name(&path), matrix)).collect();
+    let named = matrices
+        .into_iter()
+        .map(|(path, matrix)| (peft_name(&path), matrix))
+        .collect();
     write_matrices(&folder.join(ADAPTER_FILE), &named, BTreeMap::new())?;
     files::write_bytes(&folder.join(CONFIG_FILE), text.as_bytes())?;
     Ok(())
 }
 
-/// The name of a base that means something on another machine: hub name, or the last part of a path; and its revision.
+/// The name of a base that means something on another machine: hub name, or the last part of a
+/// path; and its revision.
 pub fn portable_base_name(base: &str) -> (String, Option<String>) {
     let is_path = base.starts_with(['/', '.', '~'])
         || base.contains('\\')
         || base.matches('/').count() > 1
         || base.to_ascii_lowercase().ends_with(".gguf");
     if is_path {
-        let last = base.split(['/', '\\']).rfind(|part| !part.is_empty()).unwrap_or(base);
+        let last = base
+            .split(['/', '\\'])
+            .rfind(|part| !part.is_empty())
+            .unwrap_or(base);
         return (last.into(), None);
     }
     match base.split_once('@') {
@@ -106,11 +149,20 @@ pub fn portable_base_name(base: &str) -> (String, Option<String>) {
     }
 }
 
-fn config_json(config: &LoraConfig, targets: &[(usize, Projection)], layers: usize, base: Option<&str>) -> Value {
+fn config_json(
+    config: &LoraConfig,
+    targets: &[(usize, Projection)],
+    layers: usize,
+    base: Option<&str>,
+) -> Value {
     let (target_modules, layers_to_transform) = portable_targets(targets, layers);
     let (base, revision) = base.map(portable_base_name).unzip();
     let whole = config.alpha.fract() == 0.0 && config.alpha.abs() < 1e15;
-    let alpha = if whole { json!(config.alpha as i64) } else { json!(config.alpha) };
+    let alpha = if whole {
+        json!(config.alpha as i64)
+    } else {
+        json!(config.alpha)
+    };
     let mut keys = BTreeMap::from([
         ("alpha_pattern", json!({})),
         ("auto_mapping", Value::Null),
@@ -135,7 +187,11 @@ fn config_json(config: &LoraConfig, targets: &[(usize, Projection)], layers: usi
         ("use_dora", json!(false)),
         ("use_rslora", json!(config.use_rslora)),
     ]);
-    Value::Object(keys.into_iter().map(|(key, value)| (key.to_string(), value)).collect())
+    Value::Object(
+        keys.into_iter()
+            .map(|(key, value)| (key.to_string(), value))
+            .collect(),
+    )
 }
 
 fn peft_module(module: &str, factor: &str) -> String {
@@ -151,24 +207,45 @@ pub(crate) fn by_path(file: &Path, matrices: Matrices) -> Result<Matrices, LoraE
     };
     matrices
         .into_iter()
-        .map(|(name, matrix)| match name.strip_prefix(PEFT_PREFIX).and_then(|rest| rest.strip_suffix(PEFT_SUFFIX)) {
-            Some(path) => Ok((path.to_string(), matrix)),
-            None => Err(LoraError::UnknownTensor { path: file.into(), reason: reason(&name).into(), name }),
+        .map(|(name, matrix)| {
+            match name
+                .strip_prefix(PEFT_PREFIX)
+                .and_then(|rest| rest.strip_suffix(PEFT_SUFFIX))
+            {
+                Some(path) => Ok((path.to_string(), matrix)),
+                None => Err(LoraError::UnknownTensor {
+                    path: file.into(),
+                    reason: reason(&name).into(),
+                    name,
+                }),
+            }
         })
         .collect()
 }
 
 /// The module paths that have an A or a B.
-fn adapted_modules(file: &Path, matrices: &Matrices, layers: usize) -> Result<BTreeSet<String>, LoraError> {
+fn adapted_modules(
+    file: &Path,
+    matrices: &Matrices,
+    layers: usize,
+) -> Result<BTreeSet<String>, LoraError> {
     matrices
         .keys()
         .map(|path| {
-            let module = path.strip_suffix(".lora_A").or_else(|| path.strip_suffix(".lora_B")).map(|module| format!("model.{module}"));
-            module.filter(|module| parse_module_path(module, layers).is_some()).ok_or_else(|| LoraError::UnknownTensor {
-                path: file.into(),
-                name: peft_name(path),
-                reason: format!("there are {layers} decoder layers with {}", Projection::ALL.map(Projection::path).join(", ")),
-            })
+            let module = path
+                .strip_suffix(".lora_A")
+                .or_else(|| path.strip_suffix(".lora_B"))
+                .map(|module| format!("model.{module}"));
+            module
+                .filter(|module| parse_module_path(module, layers).is_some())
+                .ok_or_else(|| LoraError::UnknownTensor {
+                    path: file.into(),
+                    name: peft_name(path),
+                    reason: format!(
+                        "there are {layers} decoder layers with {}",
+                        Projection::ALL.map(Projection::path).join(", ")
+                    ),
+                })
         })
         .collect()
 }
@@ -177,9 +254,17 @@ fn adapted_modules(file: &Path, matrices: &Matrices, layers: usize) -> Result<BT
 fn check_rank(matrices: &Matrices, rank: usize) -> Result<(), LoraError> {
     for (path, matrix) in matrices {
         let [rows, columns] = matrix.shape;
-        let expected = if path.ends_with("lora_A") { [rank, columns] } else { [rows, rank] };
+        let expected = if path.ends_with("lora_A") {
+            [rank, columns]
+        } else {
+            [rows, rank]
+        };
         if matrix.shape != expected {
-            return Err(LoraError::Shape { name: peft_name(path), expected: expected.into(), found: matrix.shape.into() });
+            return Err(LoraError::Shape {
+                name: peft_name(path),
+                expected: expected.into(),
+                found: matrix.shape.into(),
+            });
         }
     }
     Ok(())
@@ -188,8 +273,19 @@ fn check_rank(matrices: &Matrices, rank: usize) -> Result<(), LoraError> {
 /// The same error about names and places in a file.
 pub(crate) fn in_file(error: LoraError, path: &Path) -> LoraError {
     match error {
-        LoraError::MissingTensor { name, .. } => LoraError::MissingTensor { path: path.into(), name: peft_name(&name) },
-        LoraError::Shape { name, expected, found } => LoraError::Shape { name: peft_name(&name), expected, found },
+        LoraError::MissingTensor { name, .. } => LoraError::MissingTensor {
+            path: path.into(),
+            name: peft_name(&name),
+        },
+        LoraError::Shape {
+            name,
+            expected,
+            found,
+        } => LoraError::Shape {
+            name: peft_name(&name),
+            expected,
+            found,
+        },
         other => other,
     }
 }

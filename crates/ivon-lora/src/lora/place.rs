@@ -1,4 +1,5 @@
-//! What a user names as an adapter → the folder that holds one, or a sentence that says where it is.
+//! What a user names as an adapter → the folder that holds one, or a sentence that says where it
+//! is.
 
 use std::path::{Path, PathBuf};
 
@@ -23,21 +24,36 @@ pub struct AdapterPlace {
     pub note: Option<String>,
 }
 
-/// Finds the adapter that a user named: its folder, or a run's folder, of which the adapter is taken.
+/// Finds the adapter that a user named: its folder, or a run's folder, of which the adapter is
+/// taken.
 ///
 /// # Errors
 /// [`LoraError::NoAdapter`] if there is none, with what is there and where one is.
 pub fn locate_adapter(named: &Path) -> Result<AdapterPlace, LoraError> {
     if holds_adapter(named) {
-        return Ok(AdapterPlace { folder: named.into(), note: None });
+        return Ok(AdapterPlace {
+            folder: named.into(),
+            note: None,
+        });
     }
     let of_run = named.join(FOLDER_IN_RUN);
     if holds_adapter(&of_run) {
-        let note = format!("`{}` is the folder of a run: its adapter, `{}`, is used", named.display(), of_run.display());
-        return Ok(AdapterPlace { folder: of_run, note: Some(note) });
+        let note = format!(
+            "`{}` is the folder of a run: its adapter, `{}`, is used",
+            named.display(),
+            of_run.display()
+        );
+        return Ok(AdapterPlace {
+            folder: of_run,
+            note: Some(note),
+        });
     }
     let (found, hint) = what_is_there(named);
-    Err(LoraError::NoAdapter { path: named.into(), found, hint })
+    Err(LoraError::NoAdapter {
+        path: named.into(),
+        found,
+        hint,
+    })
 }
 
 fn holds_adapter(folder: &Path) -> bool {
@@ -67,47 +83,85 @@ fn what_is_there(named: &Path) -> (String, String) {
     }
     let there = |name: &str| named.join(name).is_file();
     if there(MLX_FILE) {
-        return say(&format!("`{MLX_FILE}` of mlx-lm"), LoraError::MLX_HINT.into());
+        return say(
+            &format!("`{MLX_FILE}` of mlx-lm"),
+            LoraError::MLX_HINT.into(),
+        );
     }
     if there(ADAPTER_FILE) {
         return say(
             &format!("`{ADAPTER_FILE}` alone"),
-            format!("fetch `{CONFIG_FILE}`, which says its rank and scaling, from where the adapter came from"),
+            format!(
+                "fetch `{CONFIG_FILE}`, which says its rank and scaling, from where the adapter came from"
+            ),
         );
     }
     let below = folders_below(named);
     if !below.is_empty() {
         let more = if below.len() > NAMED { ", …" } else { "" };
-        let listed: Vec<String> = below.iter().take(NAMED).map(|folder| format!("`{}`", folder.display())).collect();
-        let hint = if below.len() == 1 { "name that folder" } else { "name one of these folders" };
-        return say("an adapter in a folder below it", format!("{hint}: {}{more}", listed.join(", ")));
+        let listed: Vec<String> = below
+            .iter()
+            .take(NAMED)
+            .map(|folder| format!("`{}`", folder.display()))
+            .collect();
+        let hint = if below.len() == 1 {
+            "name that folder"
+        } else {
+            "name one of these folders"
+        };
+        return say(
+            "an adapter in a folder below it",
+            format!("{hint}: {}{more}", listed.join(", ")),
+        );
     }
-    if let Some(above) = named.canonicalize().ok().and_then(|path| path.parent().map(Path::to_path_buf)).filter(|path| holds_adapter(path))
+    if let Some(above) = named
+        .canonicalize()
+        .ok()
+        .and_then(|path| path.parent().map(Path::to_path_buf))
+        .filter(|path| holds_adapter(path))
     {
-        return say("an adapter in the folder above it", format!("name that folder: `{}`", above.display()));
+        return say(
+            "an adapter in the folder above it",
+            format!("name that folder: `{}`", above.display()),
+        );
     }
     if there("config.json") {
-        return say("a whole model", "name a model with `--model`; a merged model needs no adapter".into());
+        return say(
+            "a whole model",
+            "name a model with `--model`; a merged model needs no adapter".into(),
+        );
     }
-    say("neither it nor a folder with it", format!("name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`, or a run's folder"))
+    say(
+        "neither it nor a folder with it",
+        format!("name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`, or a run's folder"),
+    )
 }
 
 /// The folders in a folder that hold an adapter, sorted.
 fn folders_below(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = folder.read_dir() else { return Vec::new() };
-    let paths = entries.take(LOOKED_AT).filter_map(|entry| Some(entry.ok()?.path()));
+    let Ok(entries) = folder.read_dir() else {
+        return Vec::new();
+    };
+    let paths = entries
+        .take(LOOKED_AT)
+        .filter_map(|entry| Some(entry.ok()?.path()));
     let mut found: Vec<PathBuf> = paths.filter(|path| holds_adapter(path)).collect();
     found.sort();
     found
 }
 
 fn is_gguf(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
 /// A folder as a message shows it; the one where the command runs is a dot.
 fn shown(folder: &Path) -> String {
-    if folder.as_os_str().is_empty() { ".".into() } else { folder.display().to_string() }
+    if folder.as_os_str().is_empty() {
+        ".".into()
+    } else {
+        folder.display().to_string()
+    }
 }
 
 #[cfg(test)]
@@ -136,7 +190,13 @@ mod tests {
     fn an_adapter_is_its_folder_and_a_run_has_one() {
         let folder = with(&["a/adapter_config.json", "run/adapter/adapter_config.json"]);
         let path = |name: &str| folder.path().join(name);
-        assert_eq!(locate_adapter(&path("a")).unwrap(), AdapterPlace { folder: path("a"), note: None });
+        assert_eq!(
+            locate_adapter(&path("a")).unwrap(),
+            AdapterPlace {
+                folder: path("a"),
+                note: None
+            }
+        );
         let place = locate_adapter(&path("run")).unwrap();
         assert_eq!(place.folder, path("run/adapter"));
         assert!(place.note.unwrap().ends_with("run/adapter`, is used"));
@@ -145,22 +205,50 @@ mod tests {
     #[test]
     fn what_is_no_adapter_says_where_one_is() {
         let config = "adapter_config.json";
-        let folder = with(&["up/mine/adapter_config.json", "up/mine/adapter_model.safetensors", "up/mine/inner/x", "model/config.json"]);
+        let folder = with(&[
+            "up/mine/adapter_config.json",
+            "up/mine/adapter_model.safetensors",
+            "up/mine/inner/x",
+            "model/config.json",
+        ]);
         let path = |name: &str| folder.path().join(name);
         let (found, hint) = refused(&path("up"));
         assert_eq!(found, "an adapter in a folder below it");
-        assert_eq!(hint, format!("name that folder: `{}`", path("up/mine").display()));
+        assert_eq!(
+            hint,
+            format!("name that folder: `{}`", path("up/mine").display())
+        );
         let (found, hint) = refused(&path("up/mine/inner"));
         assert_eq!(found, "an adapter in the folder above it");
         assert!(hint.ends_with("up/mine`"), "{hint}");
-        assert!(refused(&path("up/mine/adapter_model.safetensors")).1.contains("name the folder that it lies in"));
+        assert!(
+            refused(&path("up/mine/adapter_model.safetensors"))
+                .1
+                .contains("name the folder that it lies in")
+        );
         assert_eq!(refused(&path("model")).0, "a whole model");
         assert_eq!(refused(&path("gone")).0, "nothing");
-        assert!(refused(with(&["adapters.safetensors"]).path()).1.contains("mlx"));
-        assert!(refused(with(&["adapter_model.safetensors"]).path()).1.contains(config));
+        assert!(
+            refused(with(&["adapters.safetensors"]).path())
+                .1
+                .contains("mlx")
+        );
+        assert!(
+            refused(with(&["adapter_model.safetensors"]).path())
+                .1
+                .contains(config)
+        );
         assert!(refused(with(&[]).path()).1.contains("or a run's folder"));
-        assert_eq!(refused(&with(&["x.gguf"]).path().join("x.gguf")).0, "a GGUF file");
+        assert_eq!(
+            refused(&with(&["x.gguf"]).path().join("x.gguf")).0,
+            "a GGUF file"
+        );
         let error = locate_adapter(&path("gone")).unwrap_err();
-        assert!(error.to_string().ends_with("gone` holds no adapter: found nothing, expected `adapter_config.json`"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .ends_with("gone` holds no adapter: found nothing, expected `adapter_config.json`"),
+            "{error}"
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! Matrices ↔ safetensors files. Reading is the `safetensors` crate's; writing is ours, because that crate keeps metadata in a
-//! hash map (its order, and so the bytes, change from run to run) and wants each tensor whole.
+//! Matrices ↔ safetensors files. Reading is the `safetensors` crate's; writing is ours, because
+//! that crate keeps metadata in a hash map (its order, and so the bytes, change from run to run)
+//! and wants each tensor whole.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -53,7 +54,8 @@ impl Precision {
         }
     }
 
-    /// Appends numbers to `bytes`, rounded to nearest, ties to even; gives back whether all are finite once rounded.
+    /// Appends numbers to `bytes`, rounded to nearest, ties to even; gives back whether all are
+    /// finite once rounded.
     pub(super) fn append(self, values: &[f32], bytes: &mut Vec<u8>) -> bool {
         let mut finite = true;
         for &value in values {
@@ -78,9 +80,13 @@ impl Precision {
     }
 }
 
-/// The beginning of a safetensors file: length and JSON, keys in the order given, padded to 8 bytes. The tensors' bytes follow
-/// in the same order without gaps.
-pub(super) fn header<'a>(precision: Precision, tensors: impl Iterator<Item = (&'a str, &'a [usize])>, metadata: &Metadata) -> Vec<u8> {
+/// The beginning of a safetensors file: length and JSON, keys in the order given, padded to 8
+/// bytes. The tensors' bytes follow in the same order without gaps.
+pub(super) fn header<'a>(
+    precision: Precision,
+    tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
+    metadata: &Metadata,
+) -> Vec<u8> {
     let mut map = Map::new();
     map.insert("__metadata__".into(), json!(metadata));
     let mut offset = 0;
@@ -101,16 +107,29 @@ pub(crate) type Matrices = BTreeMap<String, Matrix>;
 /// The texts of a file's `__metadata__`.
 pub(crate) type Metadata = BTreeMap<String, String>;
 
-/// Writes matrices in f32 under their names, sorted, with `format` = `pt` among the metadata; equal input gives equal bytes.
+/// Writes matrices in f32 under their names, sorted, with `format` = `pt` among the metadata; equal
+/// input gives equal bytes.
 ///
 /// # Errors
 /// If a number is not finite or the file cannot be written.
-pub(crate) fn write_matrices(path: &Path, matrices: &Matrices, mut metadata: Metadata) -> Result<(), LoraError> {
-    if let Some((name, _)) = matrices.iter().find(|(_, matrix)| matrix.values.iter().any(|value| !value.is_finite())) {
-        return Err(LoraError::NotFinite { name: name.clone(), rounded: false });
+pub(crate) fn write_matrices(
+    path: &Path,
+    matrices: &Matrices,
+    mut metadata: Metadata,
+) -> Result<(), LoraError> {
+    if let Some((name, _)) = matrices
+        .iter()
+        .find(|(_, matrix)| matrix.values.iter().any(|value| !value.is_finite()))
+    {
+        return Err(LoraError::NotFinite {
+            name: name.clone(),
+            rounded: false,
+        });
     }
     metadata.insert("format".into(), "pt".into());
-    let tensors = matrices.iter().map(|(name, matrix)| (name.as_str(), matrix.shape.as_slice()));
+    let tensors = matrices
+        .iter()
+        .map(|(name, matrix)| (name.as_str(), matrix.shape.as_slice()));
     let head = header(Precision::F32, tensors, &metadata);
     files::write_with(path, |file| -> io::Result<()> {
         file.write_all(&head)?;
@@ -131,17 +150,34 @@ pub(crate) fn write_matrices(path: &Path, matrices: &Matrices, mut metadata: Met
 /// If the file is malformed, or a tensor is not a finite F32, F16 or BF16 matrix.
 pub(crate) fn read_matrices(path: &Path) -> Result<(Matrices, Metadata), LoraError> {
     let bytes = files::read_bytes(path, LARGEST_FILE)?;
-    let malformed = |reason: String| LoraError::Malformed { path: path.into(), expected: "a safetensors file", reason };
-    let (_, header) = guard_result("safetensors", || SafeTensors::read_metadata(&bytes)).map_err(malformed)?;
-    let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
-    let file = guard_result("safetensors", || SafeTensors::deserialize(&bytes)).map_err(malformed)?;
+    let malformed = |reason: String| LoraError::Malformed {
+        path: path.into(),
+        expected: "a safetensors file",
+        reason,
+    };
+    let (_, header) =
+        guard_result("safetensors", || SafeTensors::read_metadata(&bytes)).map_err(malformed)?;
+    let metadata = header
+        .metadata()
+        .clone()
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    let file =
+        guard_result("safetensors", || SafeTensors::deserialize(&bytes)).map_err(malformed)?;
     let mut names = file.names();
     names.sort_unstable();
     let mut matrices = BTreeMap::new();
     for name in names {
-        let view = file.tensor(name).map_err(|error| malformed(error.to_string()))?;
+        let view = file
+            .tensor(name)
+            .map_err(|error| malformed(error.to_string()))?;
         if view.shape().contains(&0) {
-            return Err(LoraError::Empty { path: path.into(), name: name.into(), found: view.shape().into() });
+            return Err(LoraError::Empty {
+                path: path.into(),
+                name: name.into(),
+                found: view.shape().into(),
+            });
         }
         let &[rows, columns] = view.shape() else {
             return Err(LoraError::UnknownTensor {
@@ -150,12 +186,23 @@ pub(crate) fn read_matrices(path: &Path) -> Result<(Matrices, Metadata), LoraErr
                 reason: format!("its shape is {:?}", view.shape()),
             });
         };
-        let values =
-            widen(view.dtype(), view.data()).ok_or_else(|| LoraError::Type { name: name.into(), found: view.dtype().to_string() })?;
+        let values = widen(view.dtype(), view.data()).ok_or_else(|| LoraError::Type {
+            name: name.into(),
+            found: view.dtype().to_string(),
+        })?;
         if values.iter().any(|value| !value.is_finite()) {
-            return Err(LoraError::NotFinite { name: name.into(), rounded: false });
+            return Err(LoraError::NotFinite {
+                name: name.into(),
+                rounded: false,
+            });
         }
-        matrices.insert(name.to_string(), Matrix { shape: [rows, columns], values });
+        matrices.insert(
+            name.to_string(),
+            Matrix {
+                shape: [rows, columns],
+                values,
+            },
+        );
     }
     Ok((matrices, metadata))
 }
@@ -164,9 +211,24 @@ pub(crate) fn read_matrices(path: &Path) -> Result<(Matrices, Metadata), LoraErr
 fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     let halves = bytes.as_chunks::<2>().0.iter();
     match dtype {
-        Dtype::F32 => Some(bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()),
-        Dtype::F16 => Some(halves.map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect()),
-        Dtype::BF16 => Some(halves.map(|&bytes| bf16::from_le_bytes(bytes).to_f32()).collect()),
+        Dtype::F32 => Some(
+            bytes
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|&bytes| f32::from_le_bytes(bytes))
+                .collect(),
+        ),
+        Dtype::F16 => Some(
+            halves
+                .map(|&bytes| f16::from_le_bytes(bytes).to_f32())
+                .collect(),
+        ),
+        Dtype::BF16 => Some(
+            halves
+                .map(|&bytes| bf16::from_le_bytes(bytes).to_f32())
+                .collect(),
+        ),
         _ => None,
     }
 }
@@ -180,7 +242,10 @@ mod tests {
     fn the_reference_library_writes_the_same_bytes() {
         let folder = tempfile::tempdir().unwrap();
         for family in ["llama", "qwen3"] {
-            let theirs = golden().join("tiny").join(family).join("adapter/adapter_model.safetensors");
+            let theirs = golden()
+                .join("tiny")
+                .join(family)
+                .join("adapter/adapter_model.safetensors");
             let (matrices, metadata) = read_matrices(&theirs).unwrap();
             let ours = folder.path().join(family);
             write_matrices(&ours, &matrices, metadata).unwrap();
@@ -194,10 +259,20 @@ mod tests {
         let path = folder.path().join("a.safetensors");
         let values = [1.5f32, -0.25, 0.0, 3.0];
         for precision in [Precision::F16, Precision::BF16, Precision::F32] {
-            let mut bytes = header(precision, [("x", [2, 2].as_slice())].into_iter(), &BTreeMap::new());
+            let mut bytes = header(
+                precision,
+                [("x", [2, 2].as_slice())].into_iter(),
+                &BTreeMap::new(),
+            );
             assert!(precision.append(&values, &mut bytes));
             std::fs::write(&path, bytes).unwrap();
-            assert_eq!(read_matrices(&path).unwrap().0["x"], Matrix { shape: [2, 2], values: values.into() });
+            assert_eq!(
+                read_matrices(&path).unwrap().0["x"],
+                Matrix {
+                    shape: [2, 2],
+                    values: values.into()
+                }
+            );
         }
     }
 
@@ -209,23 +284,45 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             read_matrices(&path).unwrap_err()
         };
-        let whole = std::fs::read(golden().join("tiny/llama/adapter/adapter_model.safetensors")).unwrap();
+        let whole =
+            std::fs::read(golden().join("tiny/llama/adapter/adapter_model.safetensors")).unwrap();
         for length in [0, 7, 8, 100, whole.len() - 1] {
-            assert!(matches!(refused(&whole[..length]), LoraError::Malformed { .. }), "{length}");
+            assert!(
+                matches!(refused(&whole[..length]), LoraError::Malformed { .. }),
+                "{length}"
+            );
         }
-        assert!(matches!(refused(&u64::MAX.to_le_bytes()), LoraError::Malformed { .. }));
+        assert!(matches!(
+            refused(&u64::MAX.to_le_bytes()),
+            LoraError::Malformed { .. }
+        ));
 
         let one = |shape: &[usize], values: &[f32]| {
             let mut bytes = header(Precision::F32, [("x", shape)].into_iter(), &BTreeMap::new());
             Precision::F32.append(values, &mut bytes);
             bytes
         };
-        assert!(refused(&one(&[2], &[0.0; 2])).to_string().ends_with("belongs to no adapted layer of this model: its shape is [2]"));
+        assert!(
+            refused(&one(&[2], &[0.0; 2]))
+                .to_string()
+                .ends_with("belongs to no adapted layer of this model: its shape is [2]")
+        );
         let empty = refused(&one(&[0], &[]));
-        assert!(empty.to_string().ends_with("is empty (shape [0]), expected the numbers of A or B"), "{empty}");
+        assert!(
+            empty
+                .to_string()
+                .ends_with("is empty (shape [0]), expected the numbers of A or B"),
+            "{empty}"
+        );
         assert!(empty.hint().unwrap().contains("ZeRO-3"));
-        assert_eq!(refused(&one(&[1, 1], &[f32::NAN])).to_string(), "tensor `x` holds a number that is not finite");
+        assert_eq!(
+            refused(&one(&[1, 1], &[f32::NAN])).to_string(),
+            "tensor `x` holds a number that is not finite"
+        );
         let integers = String::from_utf8_lossy(&one(&[1, 1], &[0.0])).replace("F32", "I32");
-        assert_eq!(refused(integers.as_bytes()).to_string(), "tensor `x` has type I32, expected F32, F16 or BF16");
+        assert_eq!(
+            refused(integers.as_bytes()).to_string(),
+            "tensor `x` has type I32, expected F32, F16 or BF16"
+        );
     }
 }

@@ -35,7 +35,13 @@ pub(crate) fn config(targets: &str) -> LoraConfig {
         "all-linear" => TargetModules::Pattern(targets.into()),
         names => TargetModules::List(names.split(',').map(String::from).collect()),
     };
-    LoraConfig { rank: 4, alpha: 8.0, dropout: 0.0, target_modules, ..LoraConfig::default() }
+    LoraConfig {
+        rank: 4,
+        alpha: 8.0,
+        dropout: 0.0,
+        target_modules,
+        ..LoraConfig::default()
+    }
 }
 
 /// An adapter with numbers other than zero everywhere, B included.
@@ -50,5 +56,8 @@ pub(crate) fn adapter(layers: usize, targets: &str) -> Adapter {
 
 /// The golden files: `IVON_LORA_GOLDEN`, or the project's own copy.
 pub(crate) fn golden() -> PathBuf {
-    std::env::var_os("IVON_LORA_GOLDEN").map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden").into(), PathBuf::from)
+    std::env::var_os("IVON_LORA_GOLDEN").map_or_else(
+        || concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden").into(),
+        PathBuf::from,
+    )
 }

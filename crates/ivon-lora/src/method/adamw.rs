@@ -1,4 +1,5 @@
-//! AdamW (Loshchilov and Hutter, arXiv 1711.05101): the optimizer that the paper compares with, as PyTorch has it.
+//! AdamW (Loshchilov and Hutter, arXiv 1711.05101): the optimizer that the paper compares with, as
+//! PyTorch has it.
 //!
 //! ```text
 //! θ ← θ − lr δ θ        m ← β₁ m + (1−β₁) g        v ← β₂ v + (1−β₂) g²
@@ -14,7 +15,8 @@ use crate::lora::Adapter;
 use crate::posterior::{PointEstimate, Posterior};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
-/// AdamW's settings; the learning rate is the paper's, the rest PyTorch's with the paper's decay of 0.
+/// AdamW's settings; the learning rate is the paper's, the rest PyTorch's with the paper's decay of
+/// 0.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamwConfig {
@@ -34,7 +36,14 @@ pub struct AdamwConfig {
 
 impl Default for AdamwConfig {
     fn default() -> Self {
-        Self { learning_rate: 5e-5, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: 0.0 }
+        Self {
+            learning_rate: 5e-5,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            max_grad_norm: 0.0,
+        }
     }
 }
 
@@ -47,7 +56,12 @@ impl AdamwConfig {
         self.validate()?;
         let adapter = adapter.train();
         let zeros = flat::values(&adapter).zeros_like();
-        Ok(Adamw { config: self.clone(), adapter, moments: [zeros.clone(), zeros], step: 0 })
+        Ok(Adamw {
+            config: self.clone(),
+            adapter,
+            moments: [zeros.clone(), zeros],
+            step: 0,
+        })
     }
 
     /// One step on flat tensors `[P]`: weights and moments before → after. `step` counts from 1.
@@ -62,9 +76,13 @@ impl AdamwConfig {
         let exponent = step.min(i32::MAX as u64) as i32;
         let first = first * self.beta1 + gradient.clone() * (1.0 - self.beta1);
         let second = second * self.beta2 + gradient.square() * (1.0 - self.beta2);
-        let denominator = (second.clone() / (1.0 - self.beta2.powi(exponent))).sqrt() + self.epsilon;
+        let denominator =
+            (second.clone() / (1.0 - self.beta2.powi(exponent))).sqrt() + self.epsilon;
         let direction = first.clone() / (1.0 - self.beta1.powi(exponent)) / denominator;
-        (weights * (1.0 - learning_rate * self.weight_decay) - direction * learning_rate, [first, second])
+        (
+            weights * (1.0 - learning_rate * self.weight_decay) - direction * learning_rate,
+            [first, second],
+        )
     }
 }
 
@@ -78,16 +96,30 @@ impl Settings for AdamwConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        let wrong = |name, found: f64, expected| Err(TrainError::Setting { name, found: found.to_string(), expected });
+        let wrong = |name, found: f64, expected| {
+            Err(TrainError::Setting {
+                name,
+                found: found.to_string(),
+                expected,
+            })
+        };
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return wrong("learning_rate", self.learning_rate, "a finite number above 0");
+            return wrong(
+                "learning_rate",
+                self.learning_rate,
+                "a finite number above 0",
+            );
         }
         for (name, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&value) {
                 return wrong(name, value, "a number from 0 to below 1");
             }
         }
-        for (name, value) in [("epsilon", self.epsilon), ("weight_decay", self.weight_decay), ("max_grad_norm", self.max_grad_norm)] {
+        for (name, value) in [
+            ("epsilon", self.epsilon),
+            ("weight_decay", self.weight_decay),
+            ("max_grad_norm", self.max_grad_norm),
+        ] {
             if !(value.is_finite() && value >= 0.0) {
                 return wrong(name, value, "a finite number, at least 0");
             }
@@ -132,15 +164,29 @@ impl Adamw {
 
 /// √Σ x² in f64, in one fixed order.
 fn norm(values: &[f32]) -> f64 {
-    values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum::<f64>().sqrt()
+    values
+        .iter()
+        .map(|value| f64::from(*value) * f64::from(*value))
+        .sum::<f64>()
+        .sqrt()
 }
 
 fn read(tensor: &Tensor<1>) -> Result<Vec<f32>, TrainError> {
-    tensor.clone().into_data().try_to_vec::<f32>().map_err(|error| TrainError::Device { reason: error.to_string() })
+    tensor
+        .clone()
+        .into_data()
+        .try_to_vec::<f32>()
+        .map_err(|error| TrainError::Device {
+            reason: error.to_string(),
+        })
 }
 
 impl Optimizer for Adamw {
-    fn step(&mut self, learning_rate: f64, objective: &mut dyn Objective) -> Result<Update, TrainError> {
+    fn step(
+        &mut self,
+        learning_rate: f64,
+        objective: &mut dyn Objective,
+    ) -> Result<Update, TrainError> {
         let mut loss = 0.0;
         let mut gradient: Option<Tensor<1>> = None;
         for micro_batch in 0..objective.micro_batches() {
@@ -150,7 +196,11 @@ impl Optimizer for Adamw {
             let part = flat::gradients(&self.adapter, &mut evidence.gradients) * share;
             gradient = Some(gradient.map_or(part.clone(), |sum| sum + part));
         }
-        let failed = |reason: &str| TrainError::Step { step: self.step + 1, reason: reason.into(), good: None };
+        let failed = |reason: &str| TrainError::Step {
+            step: self.step + 1,
+            reason: reason.into(),
+            good: None,
+        };
         let mut gradient = gradient.ok_or_else(|| failed("the step has no examples"))?;
         let gradient_norm = norm(&read(&gradient)?);
         if !gradient_norm.is_finite() {
@@ -160,7 +210,13 @@ impl Optimizer for Adamw {
             gradient = gradient * (self.config.max_grad_norm / gradient_norm);
         }
         let before = flat::values(&self.adapter);
-        let (after, moments) = self.config.update(before.clone(), self.moments.clone(), gradient, learning_rate, self.step + 1);
+        let (after, moments) = self.config.update(
+            before.clone(),
+            self.moments.clone(),
+            gradient,
+            learning_rate,
+            self.step + 1,
+        );
         let moved = read(&(after.clone() - before))?;
         if moved.iter().any(|value| !value.is_finite()) {
             return Err(failed("an updated weight is not finite"));
@@ -168,7 +224,12 @@ impl Optimizer for Adamw {
         self.adapter = flat::with_values(&self.adapter, &after);
         self.moments = moments;
         self.step += 1;
-        Ok(Update { loss, gradient_norm, update_rms: norm(&moved) / (moved.len().max(1) as f64).sqrt(), clipped_share: None })
+        Ok(Update {
+            loss,
+            gradient_norm,
+            update_rms: norm(&moved) / (moved.len().max(1) as f64).sqrt(),
+            clipped_share: None,
+        })
     }
 
     fn adapter(&self) -> &Adapter {
@@ -176,7 +237,9 @@ impl Optimizer for Adamw {
     }
 
     fn posterior(&self) -> Box<dyn Posterior> {
-        Box::new(PointEstimate { adapter: self.adapter.valid() })
+        Box::new(PointEstimate {
+            adapter: self.adapter.valid(),
+        })
     }
 
     /// Step, number of weights P, then m and v as little-endian f32.
@@ -184,7 +247,12 @@ impl Optimizer for Adamw {
         let [first, second] = [read(&self.moments[0])?, read(&self.moments[1])?];
         let mut bytes = self.step.to_le_bytes().to_vec();
         bytes.extend((first.len() as u64).to_le_bytes());
-        bytes.extend(first.iter().chain(&second).flat_map(|value| value.to_le_bytes()));
+        bytes.extend(
+            first
+                .iter()
+                .chain(&second)
+                .flat_map(|value| value.to_le_bytes()),
+        );
         Ok(bytes)
     }
 
@@ -192,15 +260,27 @@ impl Optimizer for Adamw {
         let adapter = adapter.train();
         let weights = flat::values(&adapter);
         let len = weights.dims()[0];
-        let number = |at: usize| state.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+        let number = |at: usize| {
+            state
+                .get(at..at + 8)
+                .and_then(|bytes| bytes.try_into().ok())
+                .map(u64::from_le_bytes)
+        };
         let (Some(step), Some(saved)) = (number(0), number(8)) else {
-            return Err(TrainError::Optimizer { reason: format!("the state has {} bytes, expected at least 16", state.len()) });
+            return Err(TrainError::Optimizer {
+                reason: format!("the state has {} bytes, expected at least 16", state.len()),
+            });
         };
         if saved != len as u64 || state.len() != 16 + 8 * len {
-            return Err(TrainError::Optimizer { reason: format!("the state is for {saved} weights, the adapter has {len}") });
+            return Err(TrainError::Optimizer {
+                reason: format!("the state is for {saved} weights, the adapter has {len}"),
+            });
         }
         let moment = |bytes: &[u8]| {
-            let values: Vec<f32> = bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect();
+            let values: Vec<f32> = bytes
+                .chunks_exact(4)
+                .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+                .collect();
             Tensor::<1>::from_data(TensorData::new(values, [len]), &weights.device())
         };
         let (first, second) = state[16..].split_at(4 * len);
@@ -236,14 +316,34 @@ mod tests {
                 weight_decay: number("weight_decay", 0.0),
                 max_grad_norm: 0.0,
             };
-            let mut weights = tensor(case["init"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect());
+            let mut weights = tensor(
+                case["init"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|x| x.as_f64().unwrap())
+                    .collect(),
+            );
             let mut moments = [weights.zeros_like(), weights.zeros_like()];
             for (step, expected) in case["params"].as_array().unwrap().iter().enumerate() {
-                let gradient = tensor(golden_normals(case["seed"].as_u64().unwrap() * 1000 + step as u64, 6));
-                (weights, moments) = config.update(weights, moments, gradient, config.learning_rate, step as u64 + 1);
+                let gradient = tensor(golden_normals(
+                    case["seed"].as_u64().unwrap() * 1000 + step as u64,
+                    6,
+                ));
+                (weights, moments) = config.update(
+                    weights,
+                    moments,
+                    gradient,
+                    config.learning_rate,
+                    step as u64 + 1,
+                );
                 let found = weights.clone().into_data().try_to_vec::<f64>().unwrap();
                 for (found, expected) in found.iter().zip(expected.as_array().unwrap()) {
-                    assert!((found - expected.as_f64().unwrap()).abs() < 1e-10, "{} at {step}", case["name"]);
+                    assert!(
+                        (found - expected.as_f64().unwrap()).abs() < 1e-10,
+                        "{} at {step}",
+                        case["name"]
+                    );
                 }
             }
         }

@@ -1,15 +1,18 @@
 //! BLoB (Wang et al., arXiv 2406.11675): Bayes by backprop over A; B is a point.
 //!
-//! q(A) = N(M, σ²) with σ = ρ², prior N(0, s²). At A = M + σ ⊙ z a step has the gradient g of the mean loss, and
+//! q(A) = N(M, σ²) with σ = ρ², prior N(0, s²). At A = M + σ ⊙ z a step has the gradient g of the
+//! mean loss, and
 //!
 //! ```text
 //! AdamW:  M and B by g                SGD:  ρ by 2 ρ z ⊙ g + w ∂KL/∂ρ,  M by w ∂KL/∂M
 //! KL(q‖p) = Σ ln(s/ρ²) + (ρ⁴ + M²)/(2 s²) − ½
 //! ```
 //!
-//! with the weight w = 2^(i−T−1) at step i = 1 … T of a period (2^i/(2^(T+1)−1), written so that it cannot overflow): nearly all of the
-//! KL comes in the last steps of a period, and 1 of it in all. With flipout each token of a forward pass has signs of its own on σ ⊙ z
-//! ([`crate::lora::Flip`]); without it all share one draw, an estimate of the same mean and of larger variance. Posterior draws have none.
+//! with the weight w = 2^(i−T−1) at step i = 1 … T of a period (2^i/(2^(T+1)−1), written so that it
+//! cannot overflow): nearly all of the KL comes in the last steps of a period, and 1 of it in all.
+//! With flipout each token of a forward pass has signs of its own on σ ⊙ z ([`crate::lora::Flip`]);
+//! without it all share one draw, an estimate of the same mean and of larger variance. Posterior
+//! draws have none.
 
 use std::collections::HashMap;
 
@@ -26,7 +29,8 @@ use crate::posterior::{Gaussian, Posterior};
 use crate::random::{self, stream, uniform};
 use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
 
-/// AdamW's settings and those of q and its SGD; the defaults are the paper's, with AdamW's own learning rate.
+/// AdamW's settings and those of q and its SGD; the defaults are the paper's, with AdamW's own
+/// learning rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BlobConfig {
@@ -48,13 +52,31 @@ pub struct BlobConfig {
 
 impl Default for BlobConfig {
     fn default() -> Self {
-        Self { adamw: AdamwConfig::default(), kl_rate: 0.02, rho_init: 0.05, prior_sd: 0.2, kl_period: None, flipout: true }
+        Self {
+            adamw: AdamwConfig::default(),
+            kl_rate: 0.02,
+            rho_init: 0.05,
+            prior_sd: 0.2,
+            kl_period: None,
+            flipout: true,
+        }
     }
 }
 
-/// Checks what Bayes by backprop asks of its KL: its rate, its period, and standard deviations by name.
-pub(super) fn validate_kl(kl_rate: f64, kl_period: Option<u64>, deviations: [(&'static str, f64); 2]) -> Result<(), TrainError> {
-    let wrong = |name, found: f64, expected| Err(TrainError::Setting { name, found: found.to_string(), expected });
+/// Checks what Bayes by backprop asks of its KL: its rate, its period, and standard deviations by
+/// name.
+pub(super) fn validate_kl(
+    kl_rate: f64,
+    kl_period: Option<u64>,
+    deviations: [(&'static str, f64); 2],
+) -> Result<(), TrainError> {
+    let wrong = |name, found: f64, expected| {
+        Err(TrainError::Setting {
+            name,
+            found: found.to_string(),
+            expected,
+        })
+    };
     if !(kl_rate.is_finite() && kl_rate >= 0.0) {
         return wrong("kl_rate", kl_rate, "a finite number, at least 0");
     }
@@ -79,7 +101,11 @@ impl Settings for BlobConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        validate_kl(self.kl_rate, self.kl_period, [("rho_init", self.rho_init), ("prior_sd", self.prior_sd)])?;
+        validate_kl(
+            self.kl_rate,
+            self.kl_period,
+            [("rho_init", self.rho_init), ("prior_sd", self.prior_sd)],
+        )?;
         self.adamw.validate()
     }
 
@@ -89,14 +115,31 @@ impl Settings for BlobConfig {
             let mut numbers = stream(setup.seed, random::Purpose::Initialisation, 0, 1, &path);
             let low = std::f64::consts::FRAC_1_SQRT_2;
             let count = parameter.lazy_shape().num_elements();
-            let rho = (0..count).map(|_| (self.rho_init * (low + (1.0 - low) * uniform(&mut numbers))) as f32).collect();
+            let rho = (0..count)
+                .map(|_| (self.rho_init * (low + (1.0 - low) * uniform(&mut numbers))) as f32)
+                .collect();
             (path, rho)
         };
-        let rho = adapter.parameters().filter(|(path, _)| is_random(path)).map(rho).collect();
+        let rho = adapter
+            .parameters()
+            .filter(|(path, _)| is_random(path))
+            .map(rho)
+            .collect();
         let period = self.kl_period.unwrap_or(setup.steps_per_epoch).max(1);
-        let variational = Variational { rho, kl_rate: self.kl_rate, prior_sd: self.prior_sd, period, flipout: self.flipout };
+        let variational = Variational {
+            rho,
+            kl_rate: self.kl_rate,
+            prior_sd: self.prior_sd,
+            period,
+            flipout: self.flipout,
+        };
         let base_rate = self.adamw.learning_rate;
-        Ok(Box::new(BlobOptimizer { adamw: self.adamw.optimizer(adapter)?, variational, seed: setup.seed, base_rate }))
+        Ok(Box::new(BlobOptimizer {
+            adamw: self.adamw.optimizer(adapter)?,
+            variational,
+            seed: setup.seed,
+            base_rate,
+        }))
     }
 }
 
@@ -147,8 +190,16 @@ impl Objective for AtDraws<'_> {
         self.inner.share(micro_batch)
     }
 
-    fn evaluate(&mut self, adapter: &Adapter, micro_batch: usize, draw: u64) -> Result<Evidence, TrainError> {
-        let address = Address { draw: self.draws, ..self.address };
+    fn evaluate(
+        &mut self,
+        adapter: &Adapter,
+        micro_batch: usize,
+        draw: u64,
+    ) -> Result<Evidence, TrainError> {
+        let address = Address {
+            draw: self.draws,
+            ..self.address
+        };
         self.draws += 1;
         let normals = |(path, rho): &(String, Vec<f32>)| {
             let mut normals = vec![0.0f32; rho.len()];
@@ -158,24 +209,58 @@ impl Objective for AtDraws<'_> {
         let normals: Vec<Vec<f32>> = self.variational.rho.iter().map(normals).collect();
         let share = self.inner.share(micro_batch);
         if self.variational.flipout {
-            let Address { seed, step, draw: number, .. } = address;
+            let Address {
+                seed,
+                step,
+                draw: number,
+                ..
+            } = address;
             let noisy = self.variational.rho.iter().zip(&normals);
-            let mut noise: HashMap<&str, Vec<f32>> =
-                noisy.map(|((path, rho), z)| (path.as_str(), rho.iter().zip(z).map(|(rho, z)| rho * rho * z).collect())).collect();
-            let drawn = adapter.with_flips(Signs { seed, step, draw: number }, |path| noise.remove(path));
+            let mut noise: HashMap<&str, Vec<f32>> = noisy
+                .map(|((path, rho), z)| {
+                    (
+                        path.as_str(),
+                        rho.iter().zip(z).map(|(rho, z)| rho * rho * z).collect(),
+                    )
+                })
+                .collect();
+            let drawn = adapter.with_flips(
+                Signs {
+                    seed,
+                    step,
+                    draw: number,
+                },
+                |path| noise.remove(path),
+            );
             let evidence = self.inner.evaluate(&drawn, micro_batch, draw)?;
-            let ids: Vec<ParamId> = drawn.pairs().filter_map(|(_, _, pair)| pair.flip.as_ref()).map(|flip| flip.noise.id).collect();
+            let ids: Vec<ParamId> = drawn
+                .pairs()
+                .filter_map(|(_, _, pair)| pair.flip.as_ref())
+                .map(|flip| flip.noise.id)
+                .collect();
             self.learn(ids, &normals, &evidence, share)?;
             return Ok(evidence);
         }
-        let means = adapter.to_matrices()?.into_iter().filter(|(path, _)| is_random(path));
-        let noisy = means.zip(&self.variational.rho).zip(&normals).map(|(((path, mut mean), (_, rho)), normals)| {
-            mean.values.iter_mut().zip(rho.iter().zip(normals)).for_each(|(value, (rho, z))| *value += rho * rho * z);
-            (path, mean.values)
-        });
+        let means = adapter
+            .to_matrices()?
+            .into_iter()
+            .filter(|(path, _)| is_random(path));
+        let noisy = means.zip(&self.variational.rho).zip(&normals).map(
+            |(((path, mut mean), (_, rho)), normals)| {
+                mean.values
+                    .iter_mut()
+                    .zip(rho.iter().zip(normals))
+                    .for_each(|(value, (rho, z))| *value += rho * rho * z);
+                (path, mean.values)
+            },
+        );
         let drawn = flat::with_parameters(adapter, noisy.collect());
         let evidence = self.inner.evaluate(&drawn, micro_batch, draw)?;
-        let ids: Vec<ParamId> = drawn.parameters().filter(|(path, _)| is_random(path)).map(|(_, parameter)| parameter.id).collect();
+        let ids: Vec<ParamId> = drawn
+            .parameters()
+            .filter(|(path, _)| is_random(path))
+            .map(|(_, parameter)| parameter.id)
+            .collect();
         self.learn(ids, &normals, &evidence, share)?;
         Ok(evidence)
     }
@@ -183,9 +268,22 @@ impl Objective for AtDraws<'_> {
 
 impl AtDraws<'_> {
     /// Adds share · 2 ρ z ⊙ g with g the gradient of σ ⊙ z, that of the parameter with each A's id.
-    fn learn(&mut self, ids: Vec<ParamId>, normals: &[Vec<f32>], evidence: &Evidence, share: f64) -> Result<(), TrainError> {
-        for (((id, (_, rho)), normals), slopes) in ids.into_iter().zip(&self.variational.rho).zip(normals).zip(&mut self.slopes) {
-            let Some(gradient) = flat::gradient(&evidence.gradients, id)? else { continue };
+    fn learn(
+        &mut self,
+        ids: Vec<ParamId>,
+        normals: &[Vec<f32>],
+        evidence: &Evidence,
+        share: f64,
+    ) -> Result<(), TrainError> {
+        for (((id, (_, rho)), normals), slopes) in ids
+            .into_iter()
+            .zip(&self.variational.rho)
+            .zip(normals)
+            .zip(&mut self.slopes)
+        {
+            let Some(gradient) = flat::gradient(&evidence.gradients, id)? else {
+                continue;
+            };
             for (((slope, g), rho), z) in slopes.iter_mut().zip(gradient).zip(rho).zip(normals) {
                 *slope += share * 2.0 * f64::from(*rho) * f64::from(*z) * f64::from(g);
             }
@@ -207,33 +305,73 @@ impl BlobOptimizer {
     /// SGD on ρ and on the KL after AdamW's step.
     fn descend(&mut self, rate: f64, slopes: &[Vec<f64>]) -> Result<(), TrainError> {
         let step = self.adamw.steps();
-        let Variational { rho, prior_sd, period, .. } = &self.variational;
+        let Variational {
+            rho,
+            prior_sd,
+            period,
+            ..
+        } = &self.variational;
         let weight = kl_weight(step, *period);
         let (mut new_rho, mut new_mean) = (rho.clone(), HashMap::new());
-        let means: Vec<(String, Matrix)> = self.adamw.adapter().to_matrices()?.into_iter().filter(|(path, _)| is_random(path)).collect();
+        let means: Vec<(String, Matrix)> = self
+            .adamw
+            .adapter()
+            .to_matrices()?
+            .into_iter()
+            .filter(|(path, _)| is_random(path))
+            .collect();
         for (((_, rho), (path, mut mean)), slopes) in new_rho.iter_mut().zip(means).zip(slopes) {
             for ((rho, mean), slope) in rho.iter_mut().zip(&mut mean.values).zip(slopes) {
                 let (by_mean, by_rho) = kl_gradient(f64::from(*mean), f64::from(*rho), *prior_sd);
                 *rho = (f64::from(*rho) - rate * (slope + weight * by_rho)) as f32;
                 *mean = (f64::from(*mean) - rate * weight * by_mean) as f32;
             }
-            if rho.iter().chain(&mean.values).any(|value| !value.is_finite()) {
-                return Err(TrainError::Step { step, reason: format!("the spread of `{path}` is not finite"), good: None });
+            if rho
+                .iter()
+                .chain(&mean.values)
+                .any(|value| !value.is_finite())
+            {
+                return Err(TrainError::Step {
+                    step,
+                    reason: format!("the spread of `{path}` is not finite"),
+                    good: None,
+                });
             }
             new_mean.insert(path, mean.values);
         }
-        self.adamw.set_adapter(flat::with_parameters(self.adamw.adapter(), new_mean));
+        self.adamw
+            .set_adapter(flat::with_parameters(self.adamw.adapter(), new_mean));
         self.variational.rho = new_rho;
         Ok(())
     }
 }
 
 impl Optimizer for BlobOptimizer {
-    fn step(&mut self, learning_rate: f64, objective: &mut dyn Objective) -> Result<Update, TrainError> {
+    fn step(
+        &mut self,
+        learning_rate: f64,
+        objective: &mut dyn Objective,
+    ) -> Result<Update, TrainError> {
         let before = self.adamw.clone();
-        let address = Address { seed: self.seed, purpose: Purpose::Training, step: before.steps(), draw: 0 };
-        let slopes = self.variational.rho.iter().map(|(_, rho)| vec![0.0; rho.len()]).collect();
-        let mut at_draws = AtDraws { inner: objective, variational: &self.variational, address, draws: 0, slopes };
+        let address = Address {
+            seed: self.seed,
+            purpose: Purpose::Training,
+            step: before.steps(),
+            draw: 0,
+        };
+        let slopes = self
+            .variational
+            .rho
+            .iter()
+            .map(|(_, rho)| vec![0.0; rho.len()])
+            .collect();
+        let mut at_draws = AtDraws {
+            inner: objective,
+            variational: &self.variational,
+            address,
+            draws: 0,
+            slopes,
+        };
         let update = self.adamw.step(learning_rate, &mut at_draws)?;
         let slopes = at_draws.slopes;
         let rate = self.variational.kl_rate * learning_rate / self.base_rate;
@@ -251,30 +389,45 @@ impl Optimizer for BlobOptimizer {
     fn posterior(&self) -> Box<dyn Posterior> {
         let point = self.adamw.posterior();
         let mut rho = self.variational.rho.iter();
-        let variance = point.mean().clone_with(|path, tensor| match is_random(path).then(|| rho.next()).flatten() {
-            None => tensor.zeros_like(),
-            Some((_, rho)) => {
-                let values: Vec<f32> = rho.iter().map(|rho| rho.powi(4)).collect();
-                Tensor::from_data(TensorData::new(values, tensor.dims()), &tensor.device())
+        let variance = point.mean().clone_with(|path, tensor| {
+            match is_random(path).then(|| rho.next()).flatten() {
+                None => tensor.zeros_like(),
+                Some((_, rho)) => {
+                    let values: Vec<f32> = rho.iter().map(|rho| rho.powi(4)).collect();
+                    Tensor::from_data(TensorData::new(values, tensor.dims()), &tensor.device())
+                }
             }
         });
         match Gaussian::new(point.mean().clone(), variance) {
             Ok(gaussian) => Box::new(gaussian.with_fact("prior_sd", self.variational.prior_sd)),
-            // ρ is finite after every step, and ρ⁴ would have to overflow: the mean alone is the honest answer then.
+            // ρ is finite after every step, and ρ⁴ would have to overflow: the mean alone is the
+            // honest answer then.
             Err(_) => point,
         }
     }
 
     fn state(&self) -> Result<Vec<u8>, TrainError> {
         let writer = Writer::default().bytes(&self.adamw.state()?);
-        Ok(self.variational.rho.iter().fold(writer, |writer, (_, rho)| writer.singles(rho)).finish())
+        Ok(self
+            .variational
+            .rho
+            .iter()
+            .fold(writer, |writer, (_, rho)| writer.singles(rho))
+            .finish())
     }
 
     fn restore(&mut self, adapter: Adapter, state: &[u8]) -> Result<(), TrainError> {
         let mut reader = Reader::new(state);
         let adamw = reader.bytes()?;
-        let read = |(path, rho): &(String, Vec<f32>)| Ok::<_, TrainError>((path.clone(), reader.singles(rho.len())?));
-        let rho = self.variational.rho.iter().map(read).collect::<Result<_, _>>()?;
+        let read = |(path, rho): &(String, Vec<f32>)| {
+            Ok::<_, TrainError>((path.clone(), reader.singles(rho.len())?))
+        };
+        let rho = self
+            .variational
+            .rho
+            .iter()
+            .map(read)
+            .collect::<Result<_, _>>()?;
         reader.finish()?;
         self.adamw.restore(adapter, adamw)?;
         self.variational.rho = rho;
@@ -299,10 +452,14 @@ mod tests {
 
     #[test]
     fn the_weights_of_a_period_sum_to_one_and_the_last_has_half() {
-        // Exactly 1 − 2^(−T) with the weight written as a power alone; the paper's differs by the factor 1 + 2^(−T−1).
+        // Exactly 1 − 2^(−T) with the weight written as a power alone; the paper's differs by the
+        // factor 1 + 2^(−T−1).
         let weights: Vec<f64> = (1..=10).map(|step| kl_weight(step, 10)).collect();
         assert!((weights.iter().sum::<f64>() - (1.0 - 2f64.powi(-10))).abs() < 1e-15);
-        assert_eq!((weights[9], kl_weight(11, 10), kl_weight(1, 5000)), (0.5, weights[0], 0.0));
+        assert_eq!(
+            (weights[9], kl_weight(11, 10), kl_weight(1, 5000)),
+            (0.5, weights[0], 0.0)
+        );
         for (place, weight) in weights.iter().enumerate() {
             let exact = 2f64.powi(place as i32 + 1) / (2f64.powi(11) - 1.0);
             assert!((weight / exact - 1.0).abs() < 1e-3);
@@ -311,12 +468,20 @@ mod tests {
 
     #[test]
     fn the_gradient_of_the_kl_is_that_by_finite_differences() {
-        let kl = |mean: f64, rho: f64| (0.2 / rho.powi(2)).ln() + (rho.powi(4) + mean * mean) / (2.0 * 0.04) - 0.5;
+        let kl = |mean: f64, rho: f64| {
+            (0.2 / rho.powi(2)).ln() + (rho.powi(4) + mean * mean) / (2.0 * 0.04) - 0.5
+        };
         for (mean, rho) in [(0.03, 0.05), (-0.4, 0.3), (0.0, 0.2f64.sqrt())] {
             let (by_mean, by_rho) = kl_gradient(mean, rho, 0.2);
             let step = 1e-6;
-            assert!((by_mean - (kl(mean + step, rho) - kl(mean - step, rho)) / (2.0 * step)).abs() < 1e-6);
-            assert!((by_rho - (kl(mean, rho + step) - kl(mean, rho - step)) / (2.0 * step)).abs() < 1e-5);
+            assert!(
+                (by_mean - (kl(mean + step, rho) - kl(mean - step, rho)) / (2.0 * step)).abs()
+                    < 1e-6
+            );
+            assert!(
+                (by_rho - (kl(mean, rho + step) - kl(mean, rho - step)) / (2.0 * step)).abs()
+                    < 1e-5
+            );
         }
         // q is the prior: nothing pulls.
         assert!(kl_gradient(0.0, 0.2f64.sqrt(), 0.2).1.abs() < 1e-12);
@@ -324,22 +489,45 @@ mod tests {
 
     #[test]
     fn a_step_is_the_one_worked_out_by_hand() {
-        let adamw = AdamwConfig { learning_rate: 0.01, ..AdamwConfig::default() };
-        let config = BlobConfig { adamw, flipout: false, ..BlobConfig::default() };
-        let setup = Setup { seed: 3, steps: 4, steps_per_epoch: 1, examples: 4, dropout: 0.0 };
+        let adamw = AdamwConfig {
+            learning_rate: 0.01,
+            ..AdamwConfig::default()
+        };
+        let config = BlobConfig {
+            adamw,
+            flipout: false,
+            ..BlobConfig::default()
+        };
+        let setup = Setup {
+            seed: 3,
+            steps: 4,
+            steps_per_epoch: 1,
+            examples: 4,
+            dropout: 0.0,
+        };
         let mut optimizer = config.start(adapter(1, "q_proj"), &setup).unwrap();
         let (mean, variance) = {
             let posterior = optimizer.posterior();
-            (posterior.mean().flatten().unwrap(), posterior.variance().unwrap().flatten().unwrap())
+            (
+                posterior.mean().flatten().unwrap(),
+                posterior.variance().unwrap().flatten().unwrap(),
+            )
         };
         // σ = ρ² with ρ between 0.0354 and 0.05 on A, and none on B.
-        assert!(variance[..128].iter().all(|variance| (0.001249..0.002501).contains(&variance.sqrt())));
+        assert!(
+            variance[..128]
+                .iter()
+                .all(|variance| (0.001249..0.002501).contains(&variance.sqrt()))
+        );
         assert!(variance[128..].iter().all(|&variance| variance == 0.0));
         // The bowl's gradient is the weight itself; half the learning rate is half of the schedule.
         let mut bowl = Bowl::default();
         optimizer.step(0.005, &mut bowl).unwrap();
         let posterior = optimizer.posterior();
-        let (after, spread) = (posterior.mean().flatten().unwrap(), posterior.variance().unwrap().flatten().unwrap());
+        let (after, spread) = (
+            posterior.mean().flatten().unwrap(),
+            posterior.variance().unwrap().flatten().unwrap(),
+        );
         for place in 0..256 {
             let (m, drawn) = (f64::from(mean[place]), f64::from(bowl.seen[0][place]));
             // AdamW's first step is the learning rate in the gradient's direction.
@@ -354,27 +542,53 @@ mod tests {
             assert!(z.abs() < 7.0);
             // w = ½ at the last step of a period of one, SGD's rate 0.02 · ½.
             let expected = by_adamw - 0.01 * 0.5 * by_adamw / 0.04;
-            assert!((f64::from(after[place]) - expected).abs() < 1e-5, "{place}: {} {expected}", after[place]);
-            let rho = rho - 0.01 * (2.0 * rho * z * drawn + 0.5 * (2.0 * rho.powi(3) / 0.04 - 2.0 / rho));
-            assert!((f64::from(spread[place]) / rho.powi(4) - 1.0).abs() < 1e-3, "{place}: {} {}", spread[place], rho.powi(4));
+            assert!(
+                (f64::from(after[place]) - expected).abs() < 1e-5,
+                "{place}: {} {expected}",
+                after[place]
+            );
+            let rho =
+                rho - 0.01 * (2.0 * rho * z * drawn + 0.5 * (2.0 * rho.powi(3) / 0.04 - 2.0 / rho));
+            assert!(
+                (f64::from(spread[place]) / rho.powi(4) - 1.0).abs() < 1e-3,
+                "{place}: {} {}",
+                spread[place],
+                rho.powi(4)
+            );
         }
     }
 
     fn networks() -> [Network; 2] {
         let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();
         let decoder = || Decoder::load(&checkpoint, BasePrecision::F32).unwrap();
-        [Network::new(decoder(), &Device::flex(), false), Network::plain(decoder(), &Device::flex())]
+        [
+            Network::new(decoder(), &Device::flex(), false),
+            Network::plain(decoder(), &Device::flex()),
+        ]
     }
 
-    const SIGNS: Signs = Signs { seed: 5, step: 1, draw: 0 };
+    const SIGNS: Signs = Signs {
+        seed: 5,
+        step: 1,
+        draw: 0,
+    };
 
     fn example(tokens: Vec<u32>) -> Encoded {
-        Encoded { id: "e".into(), key: 3, tokens, choices: Choices::Tokens(vec![40, 41, 42]), label: Some(1) }
+        Encoded {
+            id: "e".into(),
+            key: 3,
+            tokens,
+            choices: Choices::Tokens(vec![40, 41, 42]),
+            label: Some(1),
+        }
     }
 
     /// N of the A at a path.
     fn noise_at(path: &str, len: usize) -> Vec<f32> {
-        golden_normals(path.len() as u64, len).iter().map(|x| 0.3 * *x as f32).collect()
+        golden_normals(path.len() as u64, len)
+            .iter()
+            .map(|x| 0.3 * *x as f32)
+            .collect()
     }
 
     #[test]
@@ -383,19 +597,39 @@ mod tests {
         let found = networks().map(|network| {
             let adapter = adapter(network.config().num_hidden_layers, "all-linear").train();
             let drawn = adapter.with_flips(SIGNS, |path| {
-                let shape = adapter.parameters().find(|(other, _)| other == path).unwrap().1.lazy_shape().num_elements();
+                let shape = adapter
+                    .parameters()
+                    .find(|(other, _)| other == path)
+                    .unwrap()
+                    .1
+                    .lazy_shape()
+                    .num_elements();
                 Some(noise_at(path, shape))
             });
-            let mut objective = BatchObjective::new(&network, 2.0, 0.2, 1, 4, &[examples.iter().collect()]);
+            let mut objective =
+                BatchObjective::new(&network, 2.0, 0.2, 1, 4, &[examples.iter().collect()]);
             let mut evidence = objective.evaluate(&drawn, 0, 0).unwrap();
             let gradients = flat::gradients(&drawn, &mut evidence.gradients);
-            (evidence.loss, gradients.into_data().try_to_vec::<f32>().unwrap())
+            (
+                evidence.loss,
+                gradients.into_data().try_to_vec::<f32>().unwrap(),
+            )
         });
         let [(loss, gradients), (plain_loss, plain)] = &found;
-        assert!((loss - plain_loss).abs() < 1e-4 * plain_loss, "{loss} {plain_loss}");
+        assert!(
+            (loss - plain_loss).abs() < 1e-4 * plain_loss,
+            "{loss} {plain_loss}"
+        );
         let largest = plain.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-        let worst = gradients.iter().zip(plain).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst <= 2e-4 * largest && gradients.len() == plain.len(), "off by {worst} of {largest}");
+        let worst = gradients
+            .iter()
+            .zip(plain)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(
+            worst <= 2e-4 * largest && gradients.len() == plain.len(),
+            "off by {worst} of {largest}"
+        );
     }
 
     #[test]
@@ -403,36 +637,91 @@ mod tests {
         // A prompt of one token: A + s rᵀ ⊙ N in the place of A is the same function.
         let [network, _] = networks();
         let adapter = adapter(network.config().num_hidden_layers, "all-linear");
-        let len = |path: &str| adapter.parameters().find(|(other, _)| other == path).unwrap().1.lazy_shape().num_elements();
+        let len = |path: &str| {
+            adapter
+                .parameters()
+                .find(|(other, _)| other == path)
+                .unwrap()
+                .1
+                .lazy_shape()
+                .num_elements()
+        };
         let drawn = adapter.with_flips(SIGNS, |path| Some(noise_at(path, len(path))));
         let only = example(vec![17]);
         let mut batch = crate::data::Batch::default();
         batch.push(&[17], None, 3);
         let key = batch.prefix_keys();
         let written_out = adapter.clone_with(|path, tensor| {
-            let Some(layer) = path.strip_suffix(".lora_A") else { return tensor };
+            let Some(layer) = path.strip_suffix(".lora_A") else {
+                return tensor;
+            };
             let [rank, inputs] = tensor.dims();
             let (mut r, mut s) = (vec![1.0; inputs], vec![1.0; rank]);
             SIGNS.apply(layer, 0, &key, &mut r);
             SIGNS.apply(layer, 1, &key, &mut s);
             let noise = noise_at(path, rank * inputs);
-            let noise: Vec<f32> = noise.iter().enumerate().map(|(at, n)| s[at / inputs] * r[at % inputs] * n).collect();
-            tensor.clone() + Tensor::<2>::from_data(TensorData::new(noise, [rank, inputs]), &tensor.device())
+            let noise: Vec<f32> = noise
+                .iter()
+                .enumerate()
+                .map(|(at, n)| s[at / inputs] * r[at % inputs] * n)
+                .collect();
+            tensor.clone()
+                + Tensor::<2>::from_data(TensorData::new(noise, [rank, inputs]), &tensor.device())
         });
         let of = |adapter: &Adapter| {
-            let low_rank = LowRank { adapter, scaling: 2.0, dropout: None };
-            log_probabilities(&network, low_rank, std::slice::from_ref(&only), 64, &mut |_| true).unwrap()
+            let low_rank = LowRank {
+                adapter,
+                scaling: 2.0,
+                dropout: None,
+            };
+            log_probabilities(
+                &network,
+                low_rank,
+                std::slice::from_ref(&only),
+                64,
+                &mut |_| true,
+            )
+            .unwrap()
         };
         let (found, expected, without) = (of(&drawn), of(&written_out), of(&adapter));
-        assert!(found[0].iter().zip(&expected[0]).all(|(a, b)| (a - b).abs() < 1e-4), "{found:?} {expected:?}");
-        assert!(found[0].iter().zip(&without[0]).any(|(a, b)| (a - b).abs() > 1e-3));
+        assert!(
+            found[0]
+                .iter()
+                .zip(&expected[0])
+                .all(|(a, b)| (a - b).abs() < 1e-4),
+            "{found:?} {expected:?}"
+        );
+        assert!(
+            found[0]
+                .iter()
+                .zip(&without[0])
+                .any(|(a, b)| (a - b).abs() > 1e-3)
+        );
     }
 
     #[test]
     fn settings_out_of_range_are_named() {
         let message = |config: BlobConfig| config.validate().unwrap_err().to_string();
-        assert_eq!(message(BlobConfig { kl_rate: -1.0, ..Default::default() }), "`kl_rate` is `-1`, expected a finite number, at least 0");
-        assert_eq!(message(BlobConfig { rho_init: 0.0, ..Default::default() }), "`rho_init` is `0`, expected a finite number above 0");
-        assert_eq!(message(BlobConfig { kl_period: Some(0), ..Default::default() }), "`kl_period` is `0`, expected at least 1");
+        assert_eq!(
+            message(BlobConfig {
+                kl_rate: -1.0,
+                ..Default::default()
+            }),
+            "`kl_rate` is `-1`, expected a finite number, at least 0"
+        );
+        assert_eq!(
+            message(BlobConfig {
+                rho_init: 0.0,
+                ..Default::default()
+            }),
+            "`rho_init` is `0`, expected a finite number above 0"
+        );
+        assert_eq!(
+            message(BlobConfig {
+                kl_period: Some(0),
+                ..Default::default()
+            }),
+            "`kl_period` is `0`, expected at least 1"
+        );
     }
 }

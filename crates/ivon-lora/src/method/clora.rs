@@ -1,12 +1,13 @@
-//! C-LoRA (Rahmati et al., arXiv 2505.17773): Bayes by backprop over a matrix between A and B that a small network predicts.
+//! C-LoRA (Rahmati et al., arXiv 2505.17773): Bayes by backprop over a matrix between A and B that
+//! a small network predicts.
 //!
 //! ```text
 //! y = W x + s · B E h,   h = A drop(x),   q(E | h) = N(M(h), Σ(h)²) token by token,   p(E) = N(0, p²)
 //! loss = −ln p(label) + w Σ over layers and tokens of KL(q ‖ p), meant over the examples of a step
 //! ```
 //!
-//! A, B and the network are trained by AdamW on that loss at one draw of E a forward pass, by the reparametrisation of E. See
-//! [`crate::lora::Context`] for the network and its noise.
+//! A, B and the network are trained by AdamW on that loss at one draw of E a forward pass, by the
+//! reparametrisation of E. See [`crate::lora::Context`] for the network and its noise.
 
 use ivon::noise::{Address, Purpose};
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,13 @@ pub struct CloraConfig {
 
 impl Default for CloraConfig {
     fn default() -> Self {
-        Self { adamw: AdamwConfig::default(), context_hidden: 64, context_sd: 0.05, context_prior_sd: 0.2, kl_weight: 1e-6 }
+        Self {
+            adamw: AdamwConfig::default(),
+            context_hidden: 64,
+            context_sd: 0.05,
+            context_prior_sd: 0.2,
+            kl_weight: 1e-6,
+        }
     }
 }
 
@@ -50,15 +57,33 @@ impl Settings for CloraConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        let wrong = |name, found: String, expected| Err(TrainError::Setting { name, found, expected });
+        let wrong = |name, found: String, expected| {
+            Err(TrainError::Setting {
+                name,
+                found,
+                expected,
+            })
+        };
         if !(1..=4096).contains(&self.context_hidden) {
-            return wrong("context_hidden", self.context_hidden.to_string(), "from 1 to 4096");
+            return wrong(
+                "context_hidden",
+                self.context_hidden.to_string(),
+                "from 1 to 4096",
+            );
         }
         if !(1e-6..1.0).contains(&self.context_sd) {
-            return wrong("context_sd", self.context_sd.to_string(), "from 1e-6 to below 1");
+            return wrong(
+                "context_sd",
+                self.context_sd.to_string(),
+                "from 1e-6 to below 1",
+            );
         }
         if !(1e-6..1e6).contains(&self.context_prior_sd) {
-            return wrong("context_prior_sd", self.context_prior_sd.to_string(), "from 1e-6 to below 1e6");
+            return wrong(
+                "context_prior_sd",
+                self.context_prior_sd.to_string(),
+                "from 1e-6 to below 1e6",
+            );
         }
         if !(0.0..=1.0).contains(&self.kl_weight) {
             return wrong("kl_weight", self.kl_weight.to_string(), "from 0 to 1");
@@ -68,10 +93,25 @@ impl Settings for CloraConfig {
 
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
-        let start = ContextStart { hidden: self.context_hidden, sd: self.context_sd, seed: setup.seed };
-        let adapter = if adapter.is_contextual() { adapter } else { adapter.with_contexts(start) };
-        let divergence = Divergence { prior_sd: self.context_prior_sd as f32, weight: self.kl_weight as f32 };
-        Ok(Box::new(CloraOptimizer { adamw: self.adamw.optimizer(adapter)?, divergence, seed: setup.seed }))
+        let start = ContextStart {
+            hidden: self.context_hidden,
+            sd: self.context_sd,
+            seed: setup.seed,
+        };
+        let adapter = if adapter.is_contextual() {
+            adapter
+        } else {
+            adapter.with_contexts(start)
+        };
+        let divergence = Divergence {
+            prior_sd: self.context_prior_sd as f32,
+            weight: self.kl_weight as f32,
+        };
+        Ok(Box::new(CloraOptimizer {
+            adamw: self.adamw.optimizer(adapter)?,
+            divergence,
+            seed: setup.seed,
+        }))
     }
 }
 
@@ -92,11 +132,26 @@ impl Objective for AtDraws<'_> {
         self.inner.share(micro_batch)
     }
 
-    fn evaluate(&mut self, adapter: &Adapter, micro_batch: usize, draw: u64) -> Result<Evidence, TrainError> {
-        let noise = Some(ContextNoise { address: Address { draw: self.draws, ..self.address }, factor: 1.0 });
+    fn evaluate(
+        &mut self,
+        adapter: &Adapter,
+        micro_batch: usize,
+        draw: u64,
+    ) -> Result<Evidence, TrainError> {
+        let noise = Some(ContextNoise {
+            address: Address {
+                draw: self.draws,
+                ..self.address
+            },
+            factor: 1.0,
+        });
         self.draws += 1;
         let divergence = (self.divergence.weight > 0.0).then_some(self.divergence);
-        self.inner.evaluate(&adapter.with_context_draw(ContextDraw { noise, divergence }), micro_batch, draw)
+        self.inner.evaluate(
+            &adapter.with_context_draw(ContextDraw { noise, divergence }),
+            micro_batch,
+            draw,
+        )
     }
 }
 
@@ -109,9 +164,23 @@ struct CloraOptimizer {
 }
 
 impl Optimizer for CloraOptimizer {
-    fn step(&mut self, learning_rate: f64, objective: &mut dyn Objective) -> Result<Update, TrainError> {
-        let address = Address { seed: self.seed, purpose: Purpose::Training, step: self.adamw.steps(), draw: 0 };
-        let mut at_draws = AtDraws { inner: objective, divergence: self.divergence, address, draws: 0 };
+    fn step(
+        &mut self,
+        learning_rate: f64,
+        objective: &mut dyn Objective,
+    ) -> Result<Update, TrainError> {
+        let address = Address {
+            seed: self.seed,
+            purpose: Purpose::Training,
+            step: self.adamw.steps(),
+            draw: 0,
+        };
+        let mut at_draws = AtDraws {
+            inner: objective,
+            divergence: self.divergence,
+            address,
+            draws: 0,
+        };
         self.adamw.step(learning_rate, &mut at_draws)
     }
 
@@ -122,7 +191,9 @@ impl Optimizer for CloraOptimizer {
     fn posterior(&self) -> Box<dyn Posterior> {
         let point = self.adamw.posterior();
         match Contextual::new(point.mean().clone()) {
-            Ok(contextual) => Box::new(contextual.with_fact("context_prior_sd", self.divergence.prior_sd)),
+            Ok(contextual) => {
+                Box::new(contextual.with_fact("context_prior_sd", self.divergence.prior_sd))
+            }
             // Every pair was given its network at the start: this cannot be reached.
             Err(_) => point,
         }
@@ -156,7 +227,11 @@ mod tests {
         let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();
         let decoder = || Decoder::load(&checkpoint, BasePrecision::F32).unwrap();
         let device = Device::flex();
-        [Network::new(decoder(), &device, false), Network::new(decoder(), &device, true), Network::plain(decoder(), &device)]
+        [
+            Network::new(decoder(), &device, false),
+            Network::new(decoder(), &device, true),
+            Network::plain(decoder(), &device),
+        ]
     }
 
     fn examples() -> Vec<Encoded> {
@@ -172,29 +247,56 @@ mod tests {
 
     /// On all layers, with numbers away from zero; networks of four hidden numbers.
     fn contextual(network: &Network) -> Adapter {
-        let lora = LoraConfig { rank: 2, target_modules: TargetModules::Pattern("all-linear".into()), ..LoraConfig::default() };
+        let lora = LoraConfig {
+            rank: 2,
+            target_modules: TargetModules::Pattern("all-linear".into()),
+            ..LoraConfig::default()
+        };
         let adapter = Adapter::new(&lora, network.config(), 2, network.device()).unwrap();
         let mut seed = 0;
-        let start = ContextStart { hidden: 4, sd: 0.3, seed: 1 };
+        let start = ContextStart {
+            hidden: 4,
+            sd: 0.3,
+            seed: 1,
+        };
         adapter.with_contexts(start).clone_with(|path, tensor| {
             seed += 1;
             let (dims, device) = (tensor.dims(), tensor.device());
-            let normals = golden_normals(seed, dims.iter().product()).iter().map(|x| 0.2 * *x as f32).collect::<Vec<f32>>();
+            let normals = golden_normals(seed, dims.iter().product())
+                .iter()
+                .map(|x| 0.2 * *x as f32)
+                .collect::<Vec<f32>>();
             let noise = Tensor::<2>::from_data(TensorData::new(normals, dims), &device);
-            if path.contains("lora") { noise } else { tensor + noise }
+            if path.contains("lora") {
+                noise
+            } else {
+                tensor + noise
+            }
         })
     }
 
     fn draw(divergence: f32, factor: f32) -> ContextDraw {
-        let address = Address { seed: 9, purpose: Purpose::Training, step: 3, draw: 0 };
-        let divergence = (divergence > 0.0).then_some(Divergence { prior_sd: 0.4, weight: divergence });
-        ContextDraw { noise: (factor > 0.0).then_some(ContextNoise { address, factor }), divergence }
+        let address = Address {
+            seed: 9,
+            purpose: Purpose::Training,
+            step: 3,
+            draw: 0,
+        };
+        let divergence = (divergence > 0.0).then_some(Divergence {
+            prior_sd: 0.4,
+            weight: divergence,
+        });
+        ContextDraw {
+            noise: (factor > 0.0).then_some(ContextNoise { address, factor }),
+            divergence,
+        }
     }
 
     /// Loss and gradients, dropout on.
     fn evidence(network: &Network, adapter: &Adapter) -> (f64, Vec<f32>) {
         let examples = examples();
-        let mut objective = BatchObjective::new(network, 2.0, 0.2, 1, 4, &[examples.iter().collect()]);
+        let mut objective =
+            BatchObjective::new(network, 2.0, 0.2, 1, 4, &[examples.iter().collect()]);
         let adapter = adapter.clone().train();
         let mut evidence = objective.evaluate(&adapter, 0, 0).unwrap();
         let gradients = flat::gradients(&adapter, &mut evidence.gradients);
@@ -205,13 +307,25 @@ mod tests {
     fn the_hand_written_backward_pass_agrees_with_plain_operations() {
         let networks = networks();
         for drawn in [draw(0.0, 0.0), draw(0.0, 0.7), draw(0.01, 0.7)] {
-            let found = networks.each_ref().map(|network| evidence(network, &contextual(network).with_context_draw(drawn)));
+            let found = networks
+                .each_ref()
+                .map(|network| evidence(network, &contextual(network).with_context_draw(drawn)));
             let [(loss, gradients), recomputed, (plain_loss, plain)] = &found;
-            assert!((loss - plain_loss).abs() < 1e-4 * plain_loss, "{loss} {plain_loss}");
+            assert!(
+                (loss - plain_loss).abs() < 1e-4 * plain_loss,
+                "{loss} {plain_loss}"
+            );
             assert_eq!((loss, gradients), (&recomputed.0, &recomputed.1));
             let largest = plain.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-            let worst = gradients.iter().zip(plain).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(worst <= 2e-4 * largest && gradients.len() == plain.len(), "off by {worst} of {largest}");
+            let worst = gradients
+                .iter()
+                .zip(plain)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max);
+            assert!(
+                worst <= 2e-4 * largest && gradients.len() == plain.len(),
+                "off by {worst} of {largest}"
+            );
         }
     }
 
@@ -220,24 +334,41 @@ mod tests {
         let [network, ..] = networks();
         let adapter = contextual(&network).with_context_draw(draw(0.003, 0.7));
         let (_, gradients) = evidence(&network, &adapter);
-        let largest = gradients.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-        let direction: Vec<f32> = golden_normals(77, gradients.len()).iter().map(|x| *x as f32).collect();
+        let largest = gradients
+            .iter()
+            .fold(0.0f32, |largest, x| largest.max(x.abs()));
+        let direction: Vec<f32> = golden_normals(77, gradients.len())
+            .iter()
+            .map(|x| *x as f32)
+            .collect();
         let moved = |by: f32| {
             let mut places = direction.iter();
             evidence(
                 &network,
                 &adapter.clone_with(|_, tensor| {
                     let dims = tensor.dims();
-                    let step: Vec<f32> = places.by_ref().take(dims.iter().product()).map(|x| by * x).collect();
-                    tensor.clone() + Tensor::<2>::from_data(TensorData::new(step, dims), &tensor.device())
+                    let step: Vec<f32> = places
+                        .by_ref()
+                        .take(dims.iter().product())
+                        .map(|x| by * x)
+                        .collect();
+                    tensor.clone()
+                        + Tensor::<2>::from_data(TensorData::new(step, dims), &tensor.device())
                 }),
             )
             .0
         };
         // The step is √P times that long: a fifth of the weights' own size would be too far.
         let slope = (moved(2e-4) - moved(-2e-4)) / 4e-4;
-        let expected: f64 = gradients.iter().zip(&direction).map(|(g, x)| f64::from(g * x)).sum();
-        assert!((slope - expected).abs() < 0.02 * expected.abs() + 1e-3 * f64::from(largest), "{slope} {expected}");
+        let expected: f64 = gradients
+            .iter()
+            .zip(&direction)
+            .map(|(g, x)| f64::from(g * x))
+            .sum();
+        assert!(
+            (slope - expected).abs() < 0.02 * expected.abs() + 1e-3 * f64::from(largest),
+            "{slope} {expected}"
+        );
     }
 
     #[test]
@@ -249,26 +380,72 @@ mod tests {
             if !path.ends_with("context.outer") {
                 return tensor;
             }
-            let bias = Tensor::<2>::from_data([[1.0f32], [0.0], [0.0], [1.0], [-1.0], [-1.0], [-1.0], [-1.0]], &tensor.device());
+            let bias = Tensor::<2>::from_data(
+                [
+                    [1.0f32],
+                    [0.0],
+                    [0.0],
+                    [1.0],
+                    [-1.0],
+                    [-1.0],
+                    [-1.0],
+                    [-1.0],
+                ],
+                &tensor.device(),
+            );
             Tensor::cat(vec![tensor.zeros_like().narrow(1, 0, 4), bias], 1)
         });
         let of = |adapter: &Adapter| {
-            log_probabilities(&network, LowRank { adapter, scaling: 2.0, dropout: None }, &examples(), 64, &mut |_| true).unwrap()
+            log_probabilities(
+                &network,
+                LowRank {
+                    adapter,
+                    scaling: 2.0,
+                    dropout: None,
+                },
+                &examples(),
+                64,
+                &mut |_| true,
+            )
+            .unwrap()
         };
         let (with, without) = (of(&identity), of(&adapter.without_contexts()));
-        assert!(with.iter().flatten().zip(without.iter().flatten()).all(|(a, b)| (a - b).abs() < 1e-5));
-        assert!(of(&adapter).iter().flatten().zip(without.iter().flatten()).any(|(a, b)| (a - b).abs() > 1e-3));
+        assert!(
+            with.iter()
+                .flatten()
+                .zip(without.iter().flatten())
+                .all(|(a, b)| (a - b).abs() < 1e-5)
+        );
+        assert!(
+            of(&adapter)
+                .iter()
+                .flatten()
+                .zip(without.iter().flatten())
+                .any(|(a, b)| (a - b).abs() > 1e-3)
+        );
         // With KL terms of known size: σ(−1)² = 0.0723 and M = I for every token of every layer.
         let weighted = identity.with_context_draw(draw(1.0, 0.0));
         let batch = crate::predict::Questions::pack(&[&examples()[0]]).batch;
-        let (_, divergence) = network.hidden_and_divergence(&batch, LowRank { adapter: &weighted, scaling: 2.0, dropout: None });
+        let (_, divergence) = network.hidden_and_divergence(
+            &batch,
+            LowRank {
+                adapter: &weighted,
+                scaling: 2.0,
+                dropout: None,
+            },
+        );
         let found = f64::from(divergence.unwrap().into_scalar::<f32>());
         let sd = (1.0 / (1.0 + 1f64.exp())).powi(2);
         let token = 4.0 * ((0.4 / sd).ln() + sd * sd / 0.32 - 0.5) + 2.0 / 0.32;
-        // Seven tokens in all layers; in the last one, only keys and values see more than the asked token.
+        // Seven tokens in all layers; in the last one, only keys and values see more than the asked
+        // token.
         let layers = network.config().num_hidden_layers as f64;
         let rows = (layers - 1.0) * 7.0 * 7.0 + 2.0 * 7.0 + 5.0;
-        assert!((found / (rows * token) - 1.0).abs() < 1e-4, "{found} {}", rows * token);
+        assert!(
+            (found / (rows * token) - 1.0).abs() < 1e-4,
+            "{found} {}",
+            rows * token
+        );
     }
 
     #[test]
@@ -276,13 +453,30 @@ mod tests {
         let [network, ..] = networks();
         let drawn = contextual(&network).with_context_draw(draw(0.0, 1.0));
         let of = |examples: &[Encoded]| {
-            log_probabilities(&network, LowRank { adapter: &drawn, scaling: 2.0, dropout: None }, examples, 64, &mut |_| true).unwrap()
+            log_probabilities(
+                &network,
+                LowRank {
+                    adapter: &drawn,
+                    scaling: 2.0,
+                    dropout: None,
+                },
+                examples,
+                64,
+                &mut |_| true,
+            )
+            .unwrap()
         };
         // Together they share their first four tokens, and so the noise on them.
         let together = of(&examples());
         for (example, expected) in examples().iter().zip(&together) {
             let alone = of(std::slice::from_ref(example));
-            assert!(alone[0].iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4), "{alone:?} {expected:?}");
+            assert!(
+                alone[0]
+                    .iter()
+                    .zip(expected)
+                    .all(|(a, b)| (a - b).abs() < 1e-4),
+                "{alone:?} {expected:?}"
+            );
         }
     }
 
@@ -290,12 +484,33 @@ mod tests {
     fn settings_out_of_range_are_named() {
         let message = |config: CloraConfig| config.validate().unwrap_err().to_string();
         let default = CloraConfig::default;
-        assert_eq!(message(CloraConfig { context_hidden: 0, ..default() }), "`context_hidden` is `0`, expected from 1 to 4096");
-        assert_eq!(message(CloraConfig { context_sd: 1.0, ..default() }), "`context_sd` is `1`, expected from 1e-6 to below 1");
         assert_eq!(
-            message(CloraConfig { context_prior_sd: 0.0, ..default() }),
+            message(CloraConfig {
+                context_hidden: 0,
+                ..default()
+            }),
+            "`context_hidden` is `0`, expected from 1 to 4096"
+        );
+        assert_eq!(
+            message(CloraConfig {
+                context_sd: 1.0,
+                ..default()
+            }),
+            "`context_sd` is `1`, expected from 1e-6 to below 1"
+        );
+        assert_eq!(
+            message(CloraConfig {
+                context_prior_sd: 0.0,
+                ..default()
+            }),
             "`context_prior_sd` is `0`, expected from 1e-6 to below 1e6"
         );
-        assert_eq!(message(CloraConfig { kl_weight: -1.0, ..default() }), "`kl_weight` is `-1`, expected from 0 to 1");
+        assert_eq!(
+            message(CloraConfig {
+                kl_weight: -1.0,
+                ..default()
+            }),
+            "`kl_weight` is `-1`, expected from 0 to 1"
+        );
     }
 }

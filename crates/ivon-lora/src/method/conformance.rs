@@ -1,8 +1,12 @@
-//! What every method promises, checked on a tiny run by token ids: for the built-in methods, and for one's own.
+//! What every method promises, checked on a tiny run by token ids: for the built-in methods, and
+//! for one's own.
 //!
-//! - A run that is stopped and resumed takes the very same steps, and a step that fails changes nothing.
-//! - At τ = 0 a draw is the mean; a draw is named by its number and seed; τ multiplies the variance where it scales it.
-//! - What is written to an adapter folder gives the same draws and the same probabilities when it is read back.
+//! - A run that is stopped and resumed takes the very same steps, and a step that fails changes
+//!   nothing.
+//! - At τ = 0 a draw is the mean; a draw is named by its number and seed; τ multiplies the variance
+//!   where it scales it.
+//! - What is written to an adapter folder gives the same draws and the same probabilities when it
+//!   is read back.
 
 use std::path::Path;
 
@@ -14,7 +18,10 @@ use crate::lora::{Adapter, LoraConfig, LoraError, read_peft, write_peft};
 use crate::posterior::{PointEstimate, Posterior, PosteriorError, Spread, Stored, write_posterior};
 use crate::predict::{Evaluated, EvaluationOptions, PredictError, evaluate};
 use crate::random::{Purpose, below, stream};
-use crate::train::{BatchObjective, Event, Evidence, Objective, Optimizer, Outcome, TrainConfig, TrainError, Training};
+use crate::train::{
+    BatchObjective, Event, Evidence, Objective, Optimizer, Outcome, TrainConfig, TrainError,
+    Training,
+};
 
 const SEED: u64 = 5;
 const STEPS: u64 = 8;
@@ -50,19 +57,31 @@ pub enum ConformanceError {
     File(#[from] FileError),
 }
 
-/// Checks all promises on a network (any small one; its vocabulary must have 40 tokens or more). `folder` is an empty folder for what
-/// is written on the way.
+/// Checks all promises on a network (any small one; its vocabulary must have 40 tokens or more).
+/// `folder` is an empty folder for what is written on the way.
 ///
 /// # Errors
 /// The first promise that is not kept, or whatever fails on the way.
-pub fn check(settings: &dyn Settings, network: &Network, folder: &Path) -> Result<(), ConformanceError> {
-    let run = Run { settings, network, examples: examples(network.config().vocab_size) };
+pub fn check(
+    settings: &dyn Settings,
+    network: &Network,
+    folder: &Path,
+) -> Result<(), ConformanceError> {
+    let run = Run {
+        settings,
+        network,
+        examples: examples(network.config().vocab_size),
+    };
     settings.validate()?;
     run.failed_steps_change_nothing()?;
     let (whole, parts) = (folder.join("whole"), folder.join("parts"));
     let posterior = run.train(&whole, None)?;
     let resumed = run.train(&parts, Some(STEPS / 2))?;
-    run.alike("a run that is stopped and resumed is the run that was not stopped", posterior.as_ref(), resumed.as_ref())?;
+    run.alike(
+        "a run that is stopped and resumed is the run that was not stopped",
+        posterior.as_ref(),
+        resumed.as_ref(),
+    )?;
     run.draws(posterior.as_ref())?;
     run.reads_back(posterior.as_ref(), &folder.join("adapter"))
 }
@@ -77,34 +96,72 @@ struct Run<'a> {
 fn examples(vocabulary: usize) -> Vec<Encoded> {
     let example = |index: u64| {
         let mut numbers = stream(4, Purpose::Generation, index, 0, "");
-        let tokens: Vec<u32> = (0..10).map(|_| 3 + below(&mut numbers, vocabulary.saturating_sub(6).max(1) as u64) as u32).collect();
+        let tokens: Vec<u32> = (0..10)
+            .map(|_| 3 + below(&mut numbers, vocabulary.saturating_sub(6).max(1) as u64) as u32)
+            .collect();
         let label = Some(usize::from(tokens[4] < tokens[5]));
-        Encoded { id: index.to_string(), key: index, tokens, choices: Choices::Tokens(vec![10, 20]), label }
+        Encoded {
+            id: index.to_string(),
+            key: index,
+            tokens,
+            choices: Choices::Tokens(vec![10, 20]),
+            label,
+        }
     };
     (0..18).map(example).collect()
 }
 
 fn lora() -> LoraConfig {
-    LoraConfig { rank: RANK, dropout: 0.2, ..LoraConfig::default() }
+    LoraConfig {
+        rank: RANK,
+        dropout: 0.2,
+        ..LoraConfig::default()
+    }
 }
 
 fn options() -> EvaluationOptions {
-    EvaluationOptions { samples: 3, seed: SEED, ..EvaluationOptions::default() }
+    EvaluationOptions {
+        samples: 3,
+        seed: SEED,
+        ..EvaluationOptions::default()
+    }
 }
 
 impl Run<'_> {
-    fn broken<T>(&self, promise: &'static str, found: impl Into<String>) -> Result<T, ConformanceError> {
-        Err(ConformanceError::Broken { method: self.settings.name(), promise, found: found.into() })
+    fn broken<T>(
+        &self,
+        promise: &'static str,
+        found: impl Into<String>,
+    ) -> Result<T, ConformanceError> {
+        Err(ConformanceError::Broken {
+            method: self.settings.name(),
+            promise,
+            found: found.into(),
+        })
     }
 
     fn start(&self, seed: u64) -> Result<Adapter, TrainError> {
-        Ok(Adapter::new(&lora(), self.network.config(), seed, &self.network.device().clone().autodiff())?)
+        Ok(Adapter::new(
+            &lora(),
+            self.network.config(),
+            seed,
+            &self.network.device().clone().autodiff(),
+        )?)
     }
 
-    /// A finished training; where `stop` is given, one that was stopped after that many steps and resumed.
-    fn train(&self, folder: &Path, stop: Option<u64>) -> Result<Box<dyn Posterior>, ConformanceError> {
+    /// A finished training; where `stop` is given, one that was stopped after that many steps and
+    /// resumed.
+    fn train(
+        &self,
+        folder: &Path,
+        stop: Option<u64>,
+    ) -> Result<Box<dyn Posterior>, ConformanceError> {
         crate::files::create_folder(folder)?;
-        let config = TrainConfig { steps: Some(STEPS), eval_interval: Some(STEPS), ..TrainConfig::default() };
+        let config = TrainConfig {
+            steps: Some(STEPS),
+            eval_interval: Some(STEPS),
+            ..TrainConfig::default()
+        };
         let training = Training {
             network: self.network,
             config: &config,
@@ -118,18 +175,29 @@ impl Run<'_> {
             folder,
         };
         let run = |resume: bool, stop: Option<u64>| {
-            train_members(self.settings, &training, &|seed| self.start(seed), resume, &mut |member, event| match event {
-                // In the last member, so that finished ones are taken up, too.
-                Event::Step(record, _) => member + 1 < self.settings.members() || Some(record.step) != stop,
-                _ => true,
-            })
+            train_members(
+                self.settings,
+                &training,
+                &|seed| self.start(seed),
+                resume,
+                &mut |member, event| match event {
+                    // In the last member, so that finished ones are taken up, too.
+                    Event::Step(record, _) => {
+                        member + 1 < self.settings.members() || Some(record.step) != stop
+                    }
+                    _ => true,
+                },
+            )
         };
         if stop.is_some() {
             run(false, stop)?;
         }
         let (trained, ended) = run(stop.is_some(), None)?;
         if ended.outcome != Outcome::Finished || ended.steps != STEPS {
-            return self.broken("a run takes all of its steps", format!("it ended as {ended:?}"));
+            return self.broken(
+                "a run takes all of its steps",
+                format!("it ended as {ended:?}"),
+            );
         }
         let mut fit = Fit {
             network: self.network,
@@ -146,41 +214,87 @@ impl Run<'_> {
 
     /// Two steps with a failed one between them are two steps.
     fn failed_steps_change_nothing(&self) -> Result<(), ConformanceError> {
-        let setup = Setup { seed: SEED, steps: 2, steps_per_epoch: 2, examples: 8, dropout: lora().dropout };
+        let setup = Setup {
+            seed: SEED,
+            steps: 2,
+            steps_per_epoch: 2,
+            examples: 8,
+            dropout: lora().dropout,
+        };
         let step = |optimizer: &mut dyn Optimizer, number: u64| -> Result<(), TrainError> {
-            let examples: Vec<&Encoded> = self.examples.iter().skip(4 * number as usize).take(4).collect();
-            let mut objective = BatchObjective::new(self.network, lora().scaling(), lora().dropout, SEED, number, &[examples]);
-            optimizer.step(self.settings.learning_rate(), &mut objective).map(|_| ())
+            let examples: Vec<&Encoded> = self
+                .examples
+                .iter()
+                .skip(4 * number as usize)
+                .take(4)
+                .collect();
+            let mut objective = BatchObjective::new(
+                self.network,
+                lora().scaling(),
+                lora().dropout,
+                SEED,
+                number,
+                &[examples],
+            );
+            optimizer
+                .step(self.settings.learning_rate(), &mut objective)
+                .map(|_| ())
         };
         let mut undisturbed = self.settings.start(self.start(SEED)?, &setup)?;
         let mut disturbed = self.settings.start(self.start(SEED)?, &setup)?;
         step(undisturbed.as_mut(), 0)?;
         step(disturbed.as_mut(), 0)?;
-        let failed = disturbed.step(self.settings.learning_rate(), &mut Failing).is_err();
+        let failed = disturbed
+            .step(self.settings.learning_rate(), &mut Failing)
+            .is_err();
         step(undisturbed.as_mut(), 1)?;
         step(disturbed.as_mut(), 1)?;
         let same = bits(&undisturbed.adapter().flatten()?) == bits(&disturbed.adapter().flatten()?);
         if failed && same {
             return Ok(());
         }
-        let found = if failed { "the step after it is another" } else { "it gave no error" };
-        self.broken("a step whose objective fails gives that error and changes nothing", found)
+        let found = if failed {
+            "the step after it is another"
+        } else {
+            "it gave no error"
+        };
+        self.broken(
+            "a step whose objective fails gives that error and changes nothing",
+            found,
+        )
     }
 
-    fn predict(&self, posterior: &dyn Posterior, scale: f64) -> Result<Evaluated, ConformanceError> {
+    fn predict(
+        &self,
+        posterior: &dyn Posterior,
+        scale: f64,
+    ) -> Result<Evaluated, ConformanceError> {
         let options = EvaluationOptions { scale, ..options() };
-        Ok(evaluate(self.network, posterior, lora().scaling(), &self.examples, &options, &mut |_, _| true)?)
+        Ok(evaluate(
+            self.network,
+            posterior,
+            lora().scaling(),
+            &self.examples,
+            &options,
+            &mut |_, _| true,
+        )?)
     }
 
     /// Both have the same mean, and give the same draws and the same probabilities.
-    fn alike(&self, promise: &'static str, one: &dyn Posterior, other: &dyn Posterior) -> Result<(), ConformanceError> {
+    fn alike(
+        &self,
+        promise: &'static str,
+        one: &dyn Posterior,
+        other: &dyn Posterior,
+    ) -> Result<(), ConformanceError> {
         if bits(&one.mean().flatten()?) != bits(&other.mean().flatten()?) {
             return self.broken(promise, "the means differ");
         }
         for sample in 0..3 {
             let [a, b] = [one, other].map(|posterior| posterior.draw(sample, SEED, 1.0));
             let (a, b) = (a?, b?);
-            if bits(&a.adapter.flatten()?) != bits(&b.adapter.flatten()?) || a.dropout != b.dropout {
+            if bits(&a.adapter.flatten()?) != bits(&b.adapter.flatten()?) || a.dropout != b.dropout
+            {
                 return self.broken(promise, format!("draw {sample} differs"));
             }
         }
@@ -194,22 +308,42 @@ impl Run<'_> {
         let mean = posterior.mean().flatten()?;
         let at_zero = posterior.draw(2, SEED, 0.0)?;
         if bits(&at_zero.adapter.flatten()?) != bits(&mean) || at_zero.dropout.is_some() {
-            return self.broken("at τ = 0 a draw is the mean", "draw 2 is another adapter, or has dropout");
+            return self.broken(
+                "at τ = 0 a draw is the mean",
+                "draw 2 is another adapter, or has dropout",
+            );
         }
         let predicted = self.predict(posterior, 0.0)?;
         if predicted.draws.iter().any(|draw| *draw != predicted.mean) {
-            return self.broken("at τ = 0 a draw predicts as the mean does", "the probabilities differ");
+            return self.broken(
+                "at τ = 0 a draw predicts as the mean does",
+                "the probabilities differ",
+            );
         }
-        self.alike("a draw is named by its number, seed and scale", posterior, posterior)?;
+        self.alike(
+            "a draw is named by its number, seed and scale",
+            posterior,
+            posterior,
+        )?;
         if posterior.draw(0, SEED, -1.0).is_ok() || posterior.draw(0, SEED, f64::NAN).is_ok() {
-            return self.broken("a scale that is negative or no number is refused", "it was not");
+            return self.broken(
+                "a scale that is negative or no number is refused",
+                "it was not",
+            );
         }
         let predicted = self.predict(posterior, 1.0)?;
         match posterior.spread() {
-            Spread::None if !predicted.draws.is_empty() => self.broken("a point estimate has no draws", "there were some"),
+            Spread::None if !predicted.draws.is_empty() => {
+                self.broken("a point estimate has no draws", "there were some")
+            }
             Spread::None | Spread::Members(1) => Ok(()),
-            _ if predicted.draws.len() > 1 && predicted.draws.windows(2).all(|two| two[0] == two[1]) => {
-                self.broken("draws of different numbers differ", "all probabilities are the same")
+            _ if predicted.draws.len() > 1
+                && predicted.draws.windows(2).all(|two| two[0] == two[1]) =>
+            {
+                self.broken(
+                    "draws of different numbers differ",
+                    "all probabilities are the same",
+                )
             }
             Spread::Scaled => self.variance_is_scaled(posterior, &mean),
             _ => Ok(()),
@@ -217,14 +351,24 @@ impl Run<'_> {
     }
 
     /// The same draw at four times the scale is twice as far from the mean.
-    fn variance_is_scaled(&self, posterior: &dyn Posterior, mean: &[f32]) -> Result<(), ConformanceError> {
-        let (near, far) = (posterior.draw(1, SEED, 1.0)?.adapter.flatten()?, posterior.draw(1, SEED, 4.0)?.adapter.flatten()?);
+    fn variance_is_scaled(
+        &self,
+        posterior: &dyn Posterior,
+        mean: &[f32],
+    ) -> Result<(), ConformanceError> {
+        let (near, far) = (
+            posterior.draw(1, SEED, 1.0)?.adapter.flatten()?,
+            posterior.draw(1, SEED, 4.0)?.adapter.flatten()?,
+        );
         let off = |((near, far), mean): ((&f32, &f32), &f32)| {
             let (near, far) = (near - mean, far - mean);
             (far - 2.0 * near).abs() > 1e-4 * (mean.abs() + near.abs()) + 1e-7
         };
         match near.iter().zip(&far).zip(mean).any(off) {
-            true => self.broken("τ multiplies the variance", "a draw at τ = 4 is not twice as far from the mean as at τ = 1"),
+            true => self.broken(
+                "τ multiplies the variance",
+                "a draw at τ = 4 is not twice as far from the mean as at τ = 1",
+            ),
             false => Ok(()),
         }
     }
@@ -237,12 +381,27 @@ impl Run<'_> {
         let mean = read_peft(folder, self.network.config(), &device)?.adapter;
         let promise = "a posterior is in the adapter folder and reads back";
         let again = match (Stored::read(folder)?, posterior.spread()) {
-            (Some(stored), _) => self.settings.restore(&stored, mean, self.network.config(), &device)?,
+            (Some(stored), _) => {
+                self.settings
+                    .restore(&stored, mean, self.network.config(), &device)?
+            }
             (None, Spread::None) => Box::new(PointEstimate { adapter: mean }),
-            (None, _) => return self.broken(promise, format!("no file was written for it, only {written:?}")),
+            (None, _) => {
+                return self.broken(
+                    promise,
+                    format!("no file was written for it, only {written:?}"),
+                );
+            }
         };
         if again.spread() != posterior.spread() {
-            return self.broken(promise, format!("its spread is {:?}, it was {:?}", again.spread(), posterior.spread()));
+            return self.broken(
+                promise,
+                format!(
+                    "its spread is {:?}, it was {:?}",
+                    again.spread(),
+                    posterior.spread()
+                ),
+            );
         }
         self.alike(promise, posterior, again.as_ref())
     }
@@ -261,7 +420,11 @@ impl Objective for Failing {
     }
 
     fn evaluate(&mut self, _: &Adapter, _: usize, _: u64) -> Result<Evidence, TrainError> {
-        Err(TrainError::NonFiniteLoss { step: 1, loss: f64::NAN, good: None })
+        Err(TrainError::NonFiniteLoss {
+            step: 1,
+            loss: f64::NAN,
+            good: None,
+        })
     }
 }
 
@@ -282,7 +445,11 @@ mod tests {
 
     fn network() -> Network {
         let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();
-        Network::new(Decoder::load(&checkpoint, BasePrecision::F32).unwrap(), &Device::flex(), false)
+        Network::new(
+            Decoder::load(&checkpoint, BasePrecision::F32).unwrap(),
+            &Device::flex(),
+            false,
+        )
     }
 
     #[test]
@@ -293,11 +460,16 @@ mod tests {
             prior_precision_by: PrecisionChoice::Calibration,
             ..LaplaceConfig::default()
         };
-        for method in Method::all().into_iter().chain([Method::Laplace(kronecker)]) {
+        for method in Method::all()
+            .into_iter()
+            .chain([Method::Laplace(kronecker)])
+        {
             // So that eight steps move the weights.
-            let method = with_learning_rate(&method, if method.name() == "ivon" { 1.0 } else { 1e-2 });
+            let method =
+                with_learning_rate(&method, if method.name() == "ivon" { 1.0 } else { 1e-2 });
             let folder = tempfile::tempdir().unwrap();
-            check(method.settings(), &network, folder.path()).unwrap_or_else(|error| panic!("{error}"));
+            check(method.settings(), &network, folder.path())
+                .unwrap_or_else(|error| panic!("{error}"));
         }
     }
 
@@ -324,7 +496,11 @@ mod tests {
     struct Amnesia(crate::method::Adamw);
 
     impl Optimizer for Amnesia {
-        fn step(&mut self, learning_rate: f64, objective: &mut dyn Objective) -> Result<crate::train::Update, TrainError> {
+        fn step(
+            &mut self,
+            learning_rate: f64,
+            objective: &mut dyn Objective,
+        ) -> Result<crate::train::Update, TrainError> {
             self.0.step(learning_rate, objective)
         }
         fn adapter(&self) -> &Adapter {
@@ -346,7 +522,9 @@ mod tests {
     #[test]
     fn a_method_that_breaks_a_promise_is_told_which() {
         let folder = tempfile::tempdir().unwrap();
-        let error = check(&Forgetful(Default::default()), &network(), folder.path()).unwrap_err().to_string();
+        let error = check(&Forgetful(Default::default()), &network(), folder.path())
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "the method `forgetful` breaks a promise: a run that is stopped and resumed is the run that was not stopped; the means differ"

@@ -1,5 +1,6 @@
-//! Deep ensemble (Lakshminarayanan et al., arXiv 1612.01474): several AdamW runs that differ in their seeds (start, order of the data,
-//! dropout), one after the other on one frozen base; their probabilities are averaged.
+//! Deep ensemble (Lakshminarayanan et al., arXiv 1612.01474): several AdamW runs that differ in
+//! their seeds (start, order of the data, dropout), one after the other on one frozen base; their
+//! probabilities are averaged.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,10 @@ pub struct EnsembleConfig {
 
 impl Default for EnsembleConfig {
     fn default() -> Self {
-        Self { adamw: AdamwConfig::default(), members: 3 }
+        Self {
+            adamw: AdamwConfig::default(),
+            members: 3,
+        }
     }
 }
 
@@ -40,7 +44,11 @@ impl Settings for EnsembleConfig {
 
     fn validate(&self) -> Result<(), TrainError> {
         if !(1..=MOST).contains(&self.members) {
-            return Err(TrainError::Setting { name: "members", found: self.members.to_string(), expected: "from 1 to 100" });
+            return Err(TrainError::Setting {
+                name: "members",
+                found: self.members.to_string(),
+                expected: "from 1 to 100",
+            });
         }
         self.adamw.validate()
     }
@@ -54,12 +62,21 @@ impl Settings for EnsembleConfig {
     }
 
     fn prediction_passes(&self, samples: usize) -> Passes {
-        Passes { together: 1.0 + samples.min(self.members) as f64, alone: 0.0 }
+        Passes {
+            together: 1.0 + samples.min(self.members) as f64,
+            alone: 0.0,
+        }
     }
 
-    fn finish(&self, trained: Vec<Box<dyn Posterior>>, _: &mut Fit<'_>) -> Result<Box<dyn Posterior>, TrainError> {
+    fn finish(
+        &self,
+        trained: Vec<Box<dyn Posterior>>,
+        _: &mut Fit<'_>,
+    ) -> Result<Box<dyn Posterior>, TrainError> {
         let mut members = trained.iter().map(|member| member.mean().clone());
-        let first = members.next().ok_or_else(|| TrainError::Optimizer { reason: "an ensemble needs a member".into() })?;
+        let first = members.next().ok_or_else(|| TrainError::Optimizer {
+            reason: "an ensemble needs a member".into(),
+        })?;
         Ok(Box::new(Members::new(first, members.collect())?))
     }
 }

@@ -1,4 +1,5 @@
-//! All numbers of an adapter as one flat tensor, and back: element-wise optimizers work on it in a few operations.
+//! All numbers of an adapter as one flat tensor, and back: element-wise optimizers work on it in a
+//! few operations.
 
 use std::collections::HashMap;
 
@@ -11,20 +12,26 @@ use crate::train::TrainError;
 
 /// All parameters end to end, without autodiff, `[P]`.
 pub fn values(adapter: &Adapter) -> Tensor<1> {
-    let parts = adapter.parameters().map(|(_, parameter)| parameter.val().inner().flatten::<1>(0, 1));
+    let parts = adapter
+        .parameters()
+        .map(|(_, parameter)| parameter.val().inner().flatten::<1>(0, 1));
     Tensor::cat(parts.collect(), 0)
 }
 
 /// The gradients of all parameters end to end, `[P]`; zeros where a parameter has none.
 pub fn gradients(adapter: &Adapter, gradients: &mut GradientsParams) -> Tensor<1> {
-    let parts = adapter.parameters().map(|(_, parameter)| match gradients.remove::<2>(parameter.id) {
-        Some(gradient) => gradient.flatten::<1>(0, 1),
-        None => parameter.val().inner().zeros_like().flatten::<1>(0, 1),
-    });
+    let parts =
+        adapter
+            .parameters()
+            .map(|(_, parameter)| match gradients.remove::<2>(parameter.id) {
+                Some(gradient) => gradient.flatten::<1>(0, 1),
+                None => parameter.val().inner().zeros_like().flatten::<1>(0, 1),
+            });
     Tensor::cat(parts.collect(), 0)
 }
 
-/// An adapter like this one with the numbers of `values` `[P]`; it tracks gradients as this one does.
+/// An adapter like this one with the numbers of `values` `[P]`; it tracks gradients as this one
+/// does.
 pub fn with_values(adapter: &Adapter, values: &Tensor<1>) -> Adapter {
     ivon::paths::replace(adapter.clone(), {
         let mut start = 0;
@@ -36,10 +43,14 @@ pub fn with_values(adapter: &Adapter, values: &Tensor<1>) -> Adapter {
     })
 }
 
-/// An adapter like this one with other numbers at some paths, each `rows · columns` long; it tracks gradients as this one does, and its
-/// parameters keep their ids.
+/// An adapter like this one with other numbers at some paths, each `rows · columns` long; it tracks
+/// gradients as this one does, and its parameters keep their ids.
 pub fn with_parameters(adapter: &Adapter, mut values: HashMap<String, Vec<f32>>) -> Adapter {
-    let device = adapter.parameters().next().map(|(_, parameter)| parameter.val().inner().device()).unwrap_or_default();
+    let device = adapter
+        .parameters()
+        .next()
+        .map(|(_, parameter)| parameter.val().inner().device())
+        .unwrap_or_default();
     ivon::paths::replace(adapter.clone(), move |path, _, shape: &[usize]| {
         let len: usize = shape.iter().product();
         let values = values.remove(path).filter(|values| values.len() == len)?;
@@ -52,7 +63,14 @@ pub fn with_parameters(adapter: &Adapter, mut values: HashMap<String, Vec<f32>>)
 /// # Errors
 /// If the device gives no data back.
 pub fn gradient(gradients: &GradientsParams, id: ParamId) -> Result<Option<Vec<f32>>, TrainError> {
-    let Some(gradient) = gradients.get::<2>(id) else { return Ok(None) };
-    let values = gradient.into_data().try_to_vec::<f32>().map_err(|error| TrainError::Device { reason: error.to_string() })?;
+    let Some(gradient) = gradients.get::<2>(id) else {
+        return Ok(None);
+    };
+    let values = gradient
+        .into_data()
+        .try_to_vec::<f32>()
+        .map_err(|error| TrainError::Device {
+            reason: error.to_string(),
+        })?;
     Ok(Some(values))
 }

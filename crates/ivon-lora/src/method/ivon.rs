@@ -3,7 +3,9 @@
 //! Source: arXiv 2411.04421 (the recipe), arXiv 2402.17641 (the optimizer, crate `ivon`).
 
 use burn::module::Module;
-use ivon::{Draw, Ivon, IvonConfig, IvonError, IvonState, NoiseSource, ParameterGroup, PathPattern};
+use ivon::{
+    Draw, Ivon, IvonConfig, IvonError, IvonState, NoiseSource, ParameterGroup, PathPattern,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, Setup};
@@ -19,7 +21,8 @@ pub struct IvonMethodConfig {
     pub learning_rate: f64,
     /// The effective sample size; the posterior's variance is 1 / (ess · (h + δ)).
     pub ess: f64,
-    /// σ₀, the posterior's standard deviation at the start: where given, it sets `ess` = 1 / (σ₀² (h₀ + δ)).
+    /// σ₀, the posterior's standard deviation at the start: where given, it sets `ess` = 1 / (σ₀²
+    /// (h₀ + δ)).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub posterior_sd: Option<f64>,
     /// h₀.
@@ -42,12 +45,15 @@ pub struct IvonMethodConfig {
     pub hess_approx: ivon::HessianApproximation,
     /// The largest norm of the mean gradient; 0 for no limit. Never touches the Hessian's estimate.
     pub max_grad_norm: f64,
-    /// Control: the Hessian stays at h₀, so that all weights keep the variance that they start with.
+    /// Control: the Hessian stays at h₀, so that all weights keep the variance that they start
+    /// with.
     pub frozen_hessian: bool,
-    /// Control: gradients are taken at the mean, without noise. There is nothing to estimate the Hessian from then: it stays at h₀, too.
+    /// Control: gradients are taken at the mean, without noise. There is nothing to estimate the
+    /// Hessian from then: it stays at h₀, too.
     pub no_noise: bool,
-    /// Learn δ of each matrix from its own weights (arXiv 2506.14280): ess·δ = P / (‖m‖² + Σσ²) over its P weights, after a tenth of the
-    /// steps and every ten from there. Before that B is too near 0, and each update would add h to δ.
+    /// Learn δ of each matrix from its own weights (arXiv 2506.14280): ess·δ = P / (‖m‖² + Σσ²)
+    /// over its P weights, after a tenth of the steps and every ten from there. Before that B is
+    /// too near 0, and each update would add h to δ.
     pub learn_prior: bool,
     /// With gradient accumulation: one draw for all micro-batches of a step, or one for each.
     pub draw_per: DrawPer,
@@ -91,7 +97,9 @@ impl Default for IvonMethodConfig {
 impl IvonMethodConfig {
     /// ess, from `posterior_sd` where that is given.
     pub fn effective_sample_size(&self) -> f64 {
-        self.posterior_sd.map_or(self.ess, |sd| 1.0 / (sd * sd * (self.hess_init + self.weight_decay)))
+        self.posterior_sd.map_or(self.ess, |sd| {
+            1.0 / (sd * sd * (self.hess_init + self.weight_decay))
+        })
     }
 
     /// σ₀ = 1 / √(ess · (h₀ + δ)).
@@ -105,7 +113,11 @@ impl IvonMethodConfig {
         IvonConfig {
             hessian_init: self.hess_init,
             beta1: self.beta1,
-            beta2: if self.frozen_hessian || self.no_noise { 1.0 } else { self.beta2 },
+            beta2: if self.frozen_hessian || self.no_noise {
+                1.0
+            } else {
+                self.beta2
+            },
             weight_decay: self.weight_decay,
             mc_samples: self.mc_samples,
             clip_radius: limit(self.clip_radius),
@@ -129,11 +141,24 @@ impl Settings for IvonMethodConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        let wrong = |name, found: f64, expected| Err(TrainError::Setting { name, found: found.to_string(), expected });
+        let wrong = |name, found: f64, expected| {
+            Err(TrainError::Setting {
+                name,
+                found: found.to_string(),
+                expected,
+            })
+        };
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return wrong("learning_rate", self.learning_rate, "a finite number above 0");
+            return wrong(
+                "learning_rate",
+                self.learning_rate,
+                "a finite number above 0",
+            );
         }
-        if let Some(sd) = self.posterior_sd.filter(|sd| !(sd.is_finite() && *sd > 0.0)) {
+        if let Some(sd) = self
+            .posterior_sd
+            .filter(|sd| !(sd.is_finite() && *sd > 0.0))
+        {
             return wrong("posterior_sd", sd, "a finite number above 0");
         }
         self.optimizer_config(0).validate().map_err(refused)
@@ -141,14 +166,22 @@ impl Settings for IvonMethodConfig {
 
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
-        let optimizer = Ivon::new(self.optimizer_config(setup.seed), adapter.train()).map_err(refused)?;
+        let optimizer =
+            Ivon::new(self.optimizer_config(setup.seed), adapter.train()).map_err(refused)?;
         let learns_after = self.learn_prior.then(|| setup.steps.div_ceil(10));
-        Ok(Box::new(IvonOptimizer { draw_per: self.draw_per, no_noise: self.no_noise, learns_after, optimizer }))
+        Ok(Box::new(IvonOptimizer {
+            draw_per: self.draw_per,
+            no_noise: self.no_noise,
+            learns_after,
+            optimizer,
+        }))
     }
 }
 
 fn refused(error: IvonError) -> TrainError {
-    TrainError::Optimizer { reason: error.to_string() }
+    TrainError::Optimizer {
+        reason: error.to_string(),
+    }
 }
 
 /// IVON under the training contract.
@@ -164,36 +197,77 @@ pub struct IvonOptimizer {
 /// Steps between two estimates of δ.
 const PRIOR_INTERVAL: u64 = 10;
 
-/// Every matrix with the δ at which its prior N(0, 1/(ess·δ)) is best for its weights N(m, σ²): ess·δ = P / (‖m‖² + Σσ²).
-fn prior_groups(mean: &Adapter, variance: &Adapter, effective_sample_size: f64) -> Result<Vec<ParameterGroup>, TrainError> {
+/// Every matrix with the δ at which its prior N(0, 1/(ess·δ)) is best for its weights N(m, σ²):
+/// ess·δ = P / (‖m‖² + Σσ²).
+fn prior_groups(
+    mean: &Adapter,
+    variance: &Adapter,
+    effective_sample_size: f64,
+) -> Result<Vec<ParameterGroup>, TrainError> {
     let group = |((path, mean), (_, variance)): ((String, Matrix), (String, Matrix))| {
-        let squares: f64 = mean.values.iter().map(|m| f64::from(*m).powi(2)).chain(variance.values.iter().map(|v| f64::from(*v))).sum();
+        let squares: f64 = mean
+            .values
+            .iter()
+            .map(|m| f64::from(*m).powi(2))
+            .chain(variance.values.iter().map(|v| f64::from(*v)))
+            .sum();
         let decay = mean.values.len() as f64 / squares / effective_sample_size;
-        ParameterGroup { weight_decay: Some(decay), ..ParameterGroup::new(PathPattern::Exact(path)) }
+        ParameterGroup {
+            weight_decay: Some(decay),
+            ..ParameterGroup::new(PathPattern::Exact(path))
+        }
     };
-    Ok(mean.to_matrices()?.into_iter().zip(variance.to_matrices()?).map(group).collect())
+    Ok(mean
+        .to_matrices()?
+        .into_iter()
+        .zip(variance.to_matrices()?)
+        .map(group)
+        .collect())
 }
 
 impl IvonOptimizer {
     fn failed(&self, error: IvonError) -> TrainError {
-        TrainError::Step { step: self.optimizer.steps() + 1, reason: error.to_string(), good: None }
+        TrainError::Step {
+            step: self.optimizer.steps() + 1,
+            reason: error.to_string(),
+            good: None,
+        }
     }
 
     /// Takes over δ as the posterior has it now, where it is due; everything else stays.
     fn learn_prior(&mut self) -> Result<(), TrainError> {
         let step = self.optimizer.steps();
-        if !self.learns_after.is_some_and(|after| step > after && (step - after).is_multiple_of(PRIOR_INTERVAL)) {
+        if !self
+            .learns_after
+            .is_some_and(|after| step > after && (step - after).is_multiple_of(PRIOR_INTERVAL))
+        {
             return Ok(());
         }
         let posterior = self.optimizer.posterior();
         let (mean, variance) = (posterior.mean().valid(), posterior.variance().valid());
-        let groups = prior_groups(&mean, &variance, self.optimizer.config().effective_sample_size)?;
-        self.rebuild(self.optimizer.mean().clone(), self.optimizer.state(), groups)
+        let groups = prior_groups(
+            &mean,
+            &variance,
+            self.optimizer.config().effective_sample_size,
+        )?;
+        self.rebuild(
+            self.optimizer.mean().clone(),
+            self.optimizer.state(),
+            groups,
+        )
     }
 
     /// The optimizer of this state around `mean`, with other δ.
-    fn rebuild(&mut self, mean: Adapter, mut state: IvonState, groups: Vec<ParameterGroup>) -> Result<(), TrainError> {
-        let config = IvonConfig { groups, ..self.optimizer.config().clone() };
+    fn rebuild(
+        &mut self,
+        mean: Adapter,
+        mut state: IvonState,
+        groups: Vec<ParameterGroup>,
+    ) -> Result<(), TrainError> {
+        let config = IvonConfig {
+            groups,
+            ..self.optimizer.config().clone()
+        };
         state.config.groups.clone_from(&config.groups);
         let mut optimizer = Ivon::new(config, mean).map_err(refused)?;
         optimizer.restore(&state).map_err(refused)?;
@@ -206,7 +280,9 @@ impl IvonOptimizer {
         if !self.no_noise {
             return Ok(self.optimizer.draw());
         }
-        self.optimizer.draw_from(|_, shape| vec![0.0; shape.iter().product()]).map_err(refused)
+        self.optimizer
+            .draw_from(|_, shape| vec![0.0; shape.iter().product()])
+            .map_err(refused)
     }
 
     /// Observes all draws of a step.
@@ -217,14 +293,19 @@ impl IvonOptimizer {
             for micro_batch in 0..objective.micro_batches() {
                 if micro_batch > 0 && self.draw_per == DrawPer::MicroBatch {
                     let finished = std::mem::replace(&mut draw, self.draw()?);
-                    self.optimizer.observe_accumulated(finished).map_err(|error| self.failed(error))?;
+                    self.optimizer
+                        .observe_accumulated(finished)
+                        .map_err(|error| self.failed(error))?;
                     number += 1;
                 }
                 let evidence = objective.evaluate(draw.module(), micro_batch, number)?;
                 let share = objective.share(micro_batch);
-                draw.accumulate(evidence.loss, evidence.gradients, share).map_err(|error| self.failed(error))?;
+                draw.accumulate(evidence.loss, evidence.gradients, share)
+                    .map_err(|error| self.failed(error))?;
             }
-            self.optimizer.observe_accumulated(draw).map_err(|error| self.failed(error))?;
+            self.optimizer
+                .observe_accumulated(draw)
+                .map_err(|error| self.failed(error))?;
             number += 1;
         }
         Ok(())
@@ -232,18 +313,29 @@ impl IvonOptimizer {
 }
 
 impl Optimizer for IvonOptimizer {
-    fn step(&mut self, learning_rate: f64, objective: &mut dyn Objective) -> Result<Update, TrainError> {
+    fn step(
+        &mut self,
+        learning_rate: f64,
+        objective: &mut dyn Objective,
+    ) -> Result<Update, TrainError> {
         if let Err(error) = self.observe(objective) {
             self.optimizer.discard();
             return Err(error);
         }
-        let report = self.optimizer.apply(learning_rate).map_err(|error| self.failed(error))?;
+        let report = self
+            .optimizer
+            .apply(learning_rate)
+            .map_err(|error| self.failed(error))?;
         self.learn_prior()?;
         Ok(Update {
             loss: report.loss,
             gradient_norm: report.gradient_norm,
             update_rms: report.update_size,
-            clipped_share: self.optimizer.config().clip_radius.map(|_| report.clipped_share),
+            clipped_share: self
+                .optimizer
+                .config()
+                .clip_radius
+                .map(|_| report.clipped_share),
         })
     }
 
@@ -256,17 +348,25 @@ impl Optimizer for IvonOptimizer {
         match Gaussian::new(posterior.mean().valid(), posterior.variance().valid()) {
             Ok(gaussian) => Box::new(
                 gaussian
-                    .with_fact("effective_sample_size", self.optimizer.config().effective_sample_size)
+                    .with_fact(
+                        "effective_sample_size",
+                        self.optimizer.config().effective_sample_size,
+                    )
                     .with_fact("weight_decay", self.optimizer.config().weight_decay),
             ),
-            // Mean and variance come from one layout and are finite after every step: this cannot be reached,
-            // and if it were, the mean alone is the honest answer.
-            Err(_) => Box::new(PointEstimate { adapter: posterior.mean().valid() }),
+            // Mean and variance come from one layout and are finite after every step: this cannot
+            // be reached, and if it were, the mean alone is the honest answer.
+            Err(_) => Box::new(PointEstimate {
+                adapter: posterior.mean().valid(),
+            }),
         }
     }
 
     fn hessian_ratio(&self) -> Option<[f64; 3]> {
-        self.optimizer.hessian_quantiles(&[0.05, 0.5, 0.95]).try_into().ok()
+        self.optimizer
+            .hessian_quantiles(&[0.05, 0.5, 0.95])
+            .try_into()
+            .ok()
     }
 
     fn state(&self) -> Result<Vec<u8>, TrainError> {
@@ -276,7 +376,11 @@ impl Optimizer for IvonOptimizer {
     fn restore(&mut self, adapter: Adapter, state: &[u8]) -> Result<(), TrainError> {
         let state = IvonState::from_bytes(state).map_err(refused)?;
         // What was learned is in the state; other groups than learned ones there are none.
-        let groups = if self.learns_after.is_some() { state.config.groups.clone() } else { Vec::new() };
+        let groups = if self.learns_after.is_some() {
+            state.config.groups.clone()
+        } else {
+            Vec::new()
+        };
         self.rebuild(adapter.train(), state, groups)
     }
 }
@@ -288,76 +392,156 @@ mod tests {
     use crate::method::testing::Bowl;
 
     fn after(config: &IvonMethodConfig, steps: usize) -> (Vec<f32>, Vec<f32>, Bowl) {
-        let setup = Setup { seed: 3, steps: 9, steps_per_epoch: 1, examples: 1, dropout: 0.0 };
+        let setup = Setup {
+            seed: 3,
+            steps: 9,
+            steps_per_epoch: 1,
+            examples: 1,
+            dropout: 0.0,
+        };
         let mut optimizer = config.start(adapter(1, "q_proj"), &setup).unwrap();
         let mut bowl = Bowl::default();
         for _ in 0..steps {
             optimizer.step(config.learning_rate, &mut bowl).unwrap();
         }
         let posterior = optimizer.posterior();
-        (posterior.mean().flatten().unwrap(), posterior.variance().unwrap().flatten().unwrap(), bowl)
+        (
+            posterior.mean().flatten().unwrap(),
+            posterior.variance().unwrap().flatten().unwrap(),
+            bowl,
+        )
     }
 
     #[test]
     fn a_frozen_hessian_keeps_the_variance_of_the_start_and_noise_stays() {
-        let config = IvonMethodConfig { beta2: 0.5, clip_radius: 0.0, learning_rate: 1e-4, ..IvonMethodConfig::default() };
+        let config = IvonMethodConfig {
+            beta2: 0.5,
+            clip_radius: 0.0,
+            learning_rate: 1e-4,
+            ..IvonMethodConfig::default()
+        };
         let (_, moving, _) = after(&config, 3);
-        assert!(moving.iter().any(|variance| (variance / 1e-3 - 1.0).abs() > 0.1));
-        let (_, frozen, bowl) = after(&IvonMethodConfig { frozen_hessian: true, ..config }, 3);
-        assert!(frozen.iter().all(|variance| (variance / 1e-3 - 1.0).abs() < 1e-6));
+        assert!(
+            moving
+                .iter()
+                .any(|variance| (variance / 1e-3 - 1.0).abs() > 0.1)
+        );
+        let (_, frozen, bowl) = after(
+            &IvonMethodConfig {
+                frozen_hessian: true,
+                ..config
+            },
+            3,
+        );
+        assert!(
+            frozen
+                .iter()
+                .all(|variance| (variance / 1e-3 - 1.0).abs() < 1e-6)
+        );
         assert_ne!(bowl.seen[0], adapter(1, "q_proj").flatten().unwrap());
     }
 
     #[test]
     fn the_prior_learned_is_the_closed_form_after_a_tenth_of_the_steps() {
-        let (mean, variance) = (adapter(1, "q_proj"), adapter(1, "q_proj").clone_with(|_, tensor| tensor.zeros_like() + 0.5));
+        let (mean, variance) = (
+            adapter(1, "q_proj"),
+            adapter(1, "q_proj").clone_with(|_, tensor| tensor.zeros_like() + 0.5),
+        );
         let groups = prior_groups(&mean, &variance, 100.0).unwrap();
         assert_eq!(groups.len(), 2);
         for (group, (path, matrix)) in groups.iter().zip(mean.to_matrices().unwrap()) {
             assert!(group.paths.matches(&path));
             // The maximum of E ln N(θ; 0, 1/λ) = ½ (P ln λ − λ (‖m‖² + Σσ²)) by λ = ess·δ.
-            let squares: f64 = matrix.values.iter().map(|m| f64::from(*m).powi(2) + 0.5).sum();
+            let squares: f64 = matrix
+                .values
+                .iter()
+                .map(|m| f64::from(*m).powi(2) + 0.5)
+                .sum();
             let value = |lambda: f64| matrix.values.len() as f64 * lambda.ln() - lambda * squares;
             let found = 100.0 * group.weight_decay.unwrap();
             assert!(value(found) > value(found * 1.01) && value(found) > value(found * 0.99));
         }
-        let config = IvonMethodConfig { learn_prior: true, clip_radius: 0.0, learning_rate: 1e-6, ..IvonMethodConfig::default() };
-        let fixed = IvonMethodConfig { learn_prior: false, ..config.clone() };
+        let config = IvonMethodConfig {
+            learn_prior: true,
+            clip_radius: 0.0,
+            learning_rate: 1e-6,
+            ..IvonMethodConfig::default()
+        };
+        let fixed = IvonMethodConfig {
+            learn_prior: false,
+            ..config.clone()
+        };
         // Nine steps in all: from step 1 + 10 on.
         assert_eq!(after(&config, 10).1, after(&fixed, 10).1);
         let (_, learned, _) = after(&config, 11);
         let (_, still, _) = after(&fixed, 11);
-        assert!(learned.iter().zip(&still).all(|(learned, still)| learned < still));
+        assert!(
+            learned
+                .iter()
+                .zip(&still)
+                .all(|(learned, still)| learned < still)
+        );
     }
 
     #[test]
     fn a_learned_prior_is_in_the_state() {
-        let config = IvonMethodConfig { learn_prior: true, ..IvonMethodConfig::default() };
-        let setup = Setup { seed: 3, steps: 9, steps_per_epoch: 1, examples: 1, dropout: 0.0 };
-        let (mut one, mut other) =
-            (config.start(adapter(1, "q_proj"), &setup).unwrap(), config.start(adapter(1, "q_proj"), &setup).unwrap());
+        let config = IvonMethodConfig {
+            learn_prior: true,
+            ..IvonMethodConfig::default()
+        };
+        let setup = Setup {
+            seed: 3,
+            steps: 9,
+            steps_per_epoch: 1,
+            examples: 1,
+            dropout: 0.0,
+        };
+        let (mut one, mut other) = (
+            config.start(adapter(1, "q_proj"), &setup).unwrap(),
+            config.start(adapter(1, "q_proj"), &setup).unwrap(),
+        );
         let mut bowl = Bowl::default();
         for _ in 0..13 {
             one.step(0.01, &mut bowl).unwrap();
         }
-        other.restore(one.adapter().valid(), &one.state().unwrap()).unwrap();
+        other
+            .restore(one.adapter().valid(), &one.state().unwrap())
+            .unwrap();
         for optimizer in [&mut one, &mut other] {
             optimizer.step(0.01, &mut bowl).unwrap();
         }
-        let numbers = |optimizer: &dyn Optimizer| optimizer.posterior().draw(0, 0, 1.0).unwrap().adapter.flatten().unwrap();
+        let numbers = |optimizer: &dyn Optimizer| {
+            optimizer
+                .posterior()
+                .draw(0, 0, 1.0)
+                .unwrap()
+                .adapter
+                .flatten()
+                .unwrap()
+        };
         assert_eq!(numbers(one.as_ref()), numbers(other.as_ref()));
     }
 
     #[test]
     fn without_noise_a_step_is_the_closed_form_at_the_mean() {
-        // θ ← θ − lr · θ / h₀ with the debiased momentum of the first step, which is the gradient θ itself.
-        let config = IvonMethodConfig { no_noise: true, clip_radius: 0.0, learning_rate: 2e-4, ..IvonMethodConfig::default() };
+        // θ ← θ − lr · θ / h₀ with the debiased momentum of the first step, which is the gradient θ
+        // itself.
+        let config = IvonMethodConfig {
+            no_noise: true,
+            clip_radius: 0.0,
+            learning_rate: 2e-4,
+            ..IvonMethodConfig::default()
+        };
         let (mean, variance, bowl) = after(&config, 1);
         let start = adapter(1, "q_proj").flatten().unwrap();
         assert_eq!(bowl.seen, std::slice::from_ref(&start));
         for (found, start) in mean.iter().zip(start) {
             assert!((found - start * 0.8).abs() < 1e-6, "{found} {start}");
         }
-        assert!(variance.iter().all(|variance| (variance / 1e-3 - 1.0).abs() < 1e-6));
+        assert!(
+            variance
+                .iter()
+                .all(|variance| (variance / 1e-3 - 1.0).abs() < 1e-6)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! MC dropout (Gal and Ghahramani, arXiv 1506.02142): AdamW with LoRA's dropout on, and on again in prediction.
+//! MC dropout (Gal and Ghahramani, arXiv 1506.02142): AdamW with LoRA's dropout on, and on again in
+//! prediction.
 //!
 //! Only the dropout before A is turned on: the base has none.
 
@@ -40,14 +41,22 @@ impl Settings for McDropoutConfig {
         let rate = setup.dropout;
         if !(rate > 0.0 && rate < 1.0) {
             let expected = "above 0 and below 1 for the method `mc-dropout`";
-            return Err(TrainError::Setting { name: "dropout", found: rate.to_string(), expected });
+            return Err(TrainError::Setting {
+                name: "dropout",
+                found: rate.to_string(),
+                expected,
+            });
         }
         let optimizer = self.adamw.optimizer(adapter)?;
-        Ok(Box::new(WithPosterior::new(optimizer, move |point| match Masks::new(point.mean().clone(), rate) {
-            Ok(masks) => Box::new(masks),
-            // The rate was checked before: this cannot be reached, and the weights alone are the honest answer.
-            Err(_) => point,
-        })))
+        Ok(Box::new(WithPosterior::new(
+            optimizer,
+            move |point| match Masks::new(point.mean().clone(), rate) {
+                Ok(masks) => Box::new(masks),
+                // The rate was checked before: this cannot be reached, and the weights alone are
+                // the honest answer.
+                Err(_) => point,
+            },
+        )))
     }
 }
 
@@ -58,8 +67,20 @@ mod tests {
 
     #[test]
     fn without_dropout_there_is_nothing_to_draw_and_the_run_does_not_start() {
-        let setup = Setup { seed: 0, steps: 1, steps_per_epoch: 1, examples: 1, dropout: 0.0 };
-        let error = McDropoutConfig::default().start(adapter(1, "q_proj"), &setup).err().unwrap();
-        assert_eq!(error.to_string(), "`dropout` is `0`, expected above 0 and below 1 for the method `mc-dropout`");
+        let setup = Setup {
+            seed: 0,
+            steps: 1,
+            steps_per_epoch: 1,
+            examples: 1,
+            dropout: 0.0,
+        };
+        let error = McDropoutConfig::default()
+            .start(adapter(1, "q_proj"), &setup)
+            .err()
+            .unwrap();
+        assert_eq!(
+            error.to_string(),
+            "`dropout` is `0`, expected above 0 and below 1 for the method `mc-dropout`"
+        );
     }
 }

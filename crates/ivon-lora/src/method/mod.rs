@@ -1,8 +1,10 @@
-//! AdamW, IVON and every alternative of the paper's table, one file each: how it trains, what it can draw.
+//! AdamW, IVON and every alternative of the paper's table, one file each: how it trains, what it
+//! can draw.
 //!
-//! Adding a method is adding a file with its [`Settings`], an [`Optimizer`](crate::train::Optimizer) where it trains in a way of its own,
-//! a [`Posterior`](crate::posterior::Posterior) where it draws in a way of its own, and a variant here. A method can live outside of this
-//! library just as well: see `docs/adding-a-method.md`.
+//! Adding a method is adding a file with its [`Settings`], an
+//! [`Optimizer`](crate::train::Optimizer) where it trains in a way of its own, a
+//! [`Posterior`](crate::posterior::Posterior) where it draws in a way of its own, and a variant
+//! here. A method can live outside of this library just as well: see `docs/adding-a-method.md`.
 
 mod settings;
 mod bytes;
@@ -32,7 +34,9 @@ pub use blob::BlobConfig;
 pub use clora::CloraConfig;
 pub use ensemble::EnsembleConfig;
 pub use ivon::{DrawPer, IvonMethodConfig};
-pub use laplace::{CHOSEN_BY, LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice, trial_precisions};
+pub use laplace::{
+    CHOSEN_BY, LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice, trial_precisions,
+};
 pub use mc_dropout::McDropoutConfig;
 pub use noise::AdamwNoiseConfig;
 pub use posteriors::WithPosterior;
@@ -78,8 +82,19 @@ impl Default for Method {
 
 impl Method {
     /// Every method by name.
-    pub const NAMES: [&str; 11] =
-        ["ivon", "adamw", "mc-dropout", "swag", "laplace", "tfb", "blob", "scalabl", "clora", "ensemble", "adamw-noise"];
+    pub const NAMES: [&str; 11] = [
+        "ivon",
+        "adamw",
+        "mc-dropout",
+        "swag",
+        "laplace",
+        "tfb",
+        "blob",
+        "scalabl",
+        "clora",
+        "ensemble",
+        "adamw-noise",
+    ];
 
     /// Every method with its default settings, in the order of [`NAMES`](Self::NAMES).
     pub fn all() -> [Self; 11] {
@@ -144,7 +159,10 @@ mod tests {
             let text = toml::to_string(&method).unwrap();
             assert!(text.starts_with(&format!("name = \"{name}\"\n")), "{text}");
             assert_eq!(toml::from_str::<Method>(&text).unwrap(), method);
-            assert!(toml::from_str::<Method>(&format!("{text}wrong = 1\n")).is_err(), "{name}");
+            assert!(
+                toml::from_str::<Method>(&format!("{text}wrong = 1\n")).is_err(),
+                "{name}"
+            );
             assert_eq!(with_learning_rate(&method, 1.0).learning_rate(), 1.0);
             method.settings().validate().unwrap();
         }
@@ -153,14 +171,23 @@ mod tests {
 
     #[test]
     fn a_point_estimate_alone_has_nothing_to_draw() {
-        let still: Vec<&str> = Method::NAMES.into_iter().filter(|name| !Method::named(name).unwrap().settings().draws()).collect();
+        let still: Vec<&str> = Method::NAMES
+            .into_iter()
+            .filter(|name| !Method::named(name).unwrap().settings().draws())
+            .collect();
         assert_eq!(still, ["adamw"]);
     }
 
     #[test]
     fn what_a_method_adds_to_adamw_after_training_can_be_added_to_an_adapter_that_is_there() {
-        let after: Vec<&str> = Method::NAMES.into_iter().filter(|name| Method::named(name).unwrap().settings().fits_afterwards()).collect();
-        assert_eq!(after, ["adamw", "mc-dropout", "laplace", "tfb", "adamw-noise"]);
+        let after: Vec<&str> = Method::NAMES
+            .into_iter()
+            .filter(|name| Method::named(name).unwrap().settings().fits_afterwards())
+            .collect();
+        assert_eq!(
+            after,
+            ["adamw", "mc-dropout", "laplace", "tfb", "adamw-noise"]
+        );
     }
 
     #[test]

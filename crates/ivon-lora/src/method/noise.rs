@@ -1,5 +1,5 @@
-//! AdamW with noise of one size on all weights: the control for IVON's learned variances. If isotropic noise does as well, they add
-//! nothing.
+//! AdamW with noise of one size on all weights: the control for IVON's learned variances. If
+//! isotropic noise does as well, they add nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,13 +23,18 @@ pub struct AdamwNoiseConfig {
 impl Default for AdamwNoiseConfig {
     /// The σ₀ of IVON's defaults, 1/√(10⁶ · 10⁻³) = 0.0316.
     fn default() -> Self {
-        Self { adamw: AdamwConfig::default(), noise_sd: 0.0316 }
+        Self {
+            adamw: AdamwConfig::default(),
+            noise_sd: 0.0316,
+        }
     }
 }
 
 /// N(mean, σ²) with one σ for all weights; the posterior itself if σ² is not finite in f32.
 pub(super) fn isotropic(point: Box<dyn Posterior>, sd: f64) -> Box<dyn Posterior> {
-    let variance = point.mean().clone_with(|_, tensor| tensor.zeros_like() + sd * sd);
+    let variance = point
+        .mean()
+        .clone_with(|_, tensor| tensor.zeros_like() + sd * sd);
     match Gaussian::new(point.mean().clone(), variance) {
         Ok(gaussian) => Box::new(gaussian),
         Err(_) => point,
@@ -47,7 +52,11 @@ impl Settings for AdamwNoiseConfig {
 
     fn validate(&self) -> Result<(), TrainError> {
         if !(self.noise_sd >= 0.0 && self.noise_sd <= 1e6) {
-            return Err(TrainError::Setting { name: "noise_sd", found: self.noise_sd.to_string(), expected: "a number from 0 to 1e6" });
+            return Err(TrainError::Setting {
+                name: "noise_sd",
+                found: self.noise_sd.to_string(),
+                expected: "a number from 0 to 1e6",
+            });
         }
         self.adamw.validate()
     }
@@ -59,7 +68,10 @@ impl Settings for AdamwNoiseConfig {
     fn start(&self, adapter: Adapter, _: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
         let sd = self.noise_sd;
-        Ok(Box::new(WithPosterior::new(self.adamw.optimizer(adapter)?, move |point| isotropic(point, sd))))
+        Ok(Box::new(WithPosterior::new(
+            self.adamw.optimizer(adapter)?,
+            move |point| isotropic(point, sd),
+        )))
     }
 }
 
@@ -70,16 +82,52 @@ mod tests {
 
     #[test]
     fn every_weight_has_the_same_noise_whatever_its_size() {
-        let config = AdamwNoiseConfig { noise_sd: 0.5, ..AdamwNoiseConfig::default() };
-        let setup = Setup { seed: 0, steps: 1, steps_per_epoch: 1, examples: 1, dropout: 0.0 };
-        let posterior = config.start(adapter(2, "q_proj,v_proj"), &setup).unwrap().posterior();
-        assert!(posterior.variance().unwrap().flatten().unwrap().iter().all(|&variance| variance == 0.25));
+        let config = AdamwNoiseConfig {
+            noise_sd: 0.5,
+            ..AdamwNoiseConfig::default()
+        };
+        let setup = Setup {
+            seed: 0,
+            steps: 1,
+            steps_per_epoch: 1,
+            examples: 1,
+            dropout: 0.0,
+        };
+        let posterior = config
+            .start(adapter(2, "q_proj,v_proj"), &setup)
+            .unwrap()
+            .posterior();
+        assert!(
+            posterior
+                .variance()
+                .unwrap()
+                .flatten()
+                .unwrap()
+                .iter()
+                .all(|&variance| variance == 0.25)
+        );
         let mean = posterior.mean().flatten().unwrap();
-        let drawn = posterior.draw(0, 1, 1.0).unwrap().adapter.flatten().unwrap();
-        let square = drawn.iter().zip(&mean).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / mean.len() as f64;
+        let drawn = posterior
+            .draw(0, 1, 1.0)
+            .unwrap()
+            .adapter
+            .flatten()
+            .unwrap();
+        let square = drawn
+            .iter()
+            .zip(&mean)
+            .map(|(a, b)| f64::from(a - b).powi(2))
+            .sum::<f64>()
+            / mean.len() as f64;
         // 896 numbers: relative standard error √(2/896) = 0.047.
         assert!((square / 0.25 - 1.0).abs() < 0.2, "{square}");
-        let error = AdamwNoiseConfig { noise_sd: -1.0, ..config }.validate().unwrap_err().to_string();
+        let error = AdamwNoiseConfig {
+            noise_sd: -1.0,
+            ..config
+        }
+        .validate()
+        .unwrap_err()
+        .to_string();
         assert_eq!(error, "`noise_sd` is `-1`, expected a number from 0 to 1e6");
     }
 }

@@ -1,4 +1,5 @@
-//! An optimizer under another posterior: for methods that train as an optimizer does and draw in a way of their own.
+//! An optimizer under another posterior: for methods that train as an optimizer does and draw in a
+//! way of their own.
 
 use std::fmt;
 
@@ -21,12 +22,21 @@ impl<O: Optimizer, F: Fn(Box<dyn Posterior>) -> Box<dyn Posterior>> WithPosterio
 
 impl<O: fmt::Debug, F> fmt::Debug for WithPosterior<O, F> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("WithPosterior").field("optimizer", &self.optimizer).finish_non_exhaustive()
+        formatter
+            .debug_struct("WithPosterior")
+            .field("optimizer", &self.optimizer)
+            .finish_non_exhaustive()
     }
 }
 
-impl<O: Optimizer, F: Fn(Box<dyn Posterior>) -> Box<dyn Posterior>> Optimizer for WithPosterior<O, F> {
-    fn step(&mut self, learning_rate: f64, objective: &mut dyn Objective) -> Result<Update, TrainError> {
+impl<O: Optimizer, F: Fn(Box<dyn Posterior>) -> Box<dyn Posterior>> Optimizer
+    for WithPosterior<O, F>
+{
+    fn step(
+        &mut self,
+        learning_rate: f64,
+        objective: &mut dyn Objective,
+    ) -> Result<Update, TrainError> {
         self.optimizer.step(learning_rate, objective)
     }
 

@@ -1,7 +1,9 @@
-//! ScalaBL (Samplawski et al., arXiv 2506.21408): variational inference over r numbers a layer, between B and a fixed basis of A.
+//! ScalaBL (Samplawski et al., arXiv 2506.21408): variational inference over r numbers a layer,
+//! between B and a fixed basis of A.
 //!
-//! With the singular values of A at the start, A = diag(s) V: the rows of V stay, q(s_i) = N(μ_i, σ_i²), prior N(0, p²), B is a point. At
-//! s = μ + σ ⊙ z a step has the gradient g of the mean loss by s, and
+//! With the singular values of A at the start, A = diag(s) V: the rows of V stay, q(s_i) = N(μ_i,
+//! σ_i²), prior N(0, p²), B is a point. At s = μ + σ ⊙ z a step has the gradient g of the mean loss
+//! by s, and
 //!
 //! ```text
 //! AdamW:  μ by g,  ln σ by g ⊙ z ⊙ σ,  B by its own        SGD:  μ and ln σ by w ∂KL
@@ -47,7 +49,13 @@ pub struct ScalablConfig {
 
 impl Default for ScalablConfig {
     fn default() -> Self {
-        Self { adamw: AdamwConfig::default(), kl_rate: 0.02, sd_init: 0.05, row_prior_sd: 1.0, kl_period: None }
+        Self {
+            adamw: AdamwConfig::default(),
+            kl_rate: 0.02,
+            sd_init: 0.05,
+            row_prior_sd: 1.0,
+            kl_period: None,
+        }
     }
 }
 
@@ -61,21 +69,35 @@ impl Settings for ScalablConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        validate_kl(self.kl_rate, self.kl_period, [("sd_init", self.sd_init), ("row_prior_sd", self.row_prior_sd)])?;
+        validate_kl(
+            self.kl_rate,
+            self.kl_period,
+            [
+                ("sd_init", self.sd_init),
+                ("row_prior_sd", self.row_prior_sd),
+            ],
+        )?;
         self.adamw.validate()
     }
 
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
         let matrices = adapter.to_matrices()?;
-        let (mut bases, mut means, mut spreads, mut values) = (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
+        let (mut bases, mut means, mut spreads, mut values) =
+            (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
         // A before B of every layer, see `Adapter::parameters`.
         for pair in matrices.chunks_exact(2) {
-            let [(a_path, a), (b_path, b)] = pair else { continue };
+            let [(a_path, a), (b_path, b)] = pair else {
+                continue;
+            };
             let Decomposed { singular, basis, b } = decomposed(a, b);
             let mut numbers = stream(setup.seed, random::Purpose::Initialisation, 0, 1, a_path);
             let low = std::f64::consts::FRAC_1_SQRT_2;
-            spreads.extend(singular.iter().map(|_| (self.sd_init * (low + (1.0 - low) * uniform(&mut numbers))).ln() as f32));
+            spreads.extend(
+                singular.iter().map(|_| {
+                    (self.sd_init * (low + (1.0 - low) * uniform(&mut numbers))).ln() as f32
+                }),
+            );
             means.extend(singular);
             values.insert(b_path.clone(), b);
             bases.push((a_path.clone(), basis));
@@ -113,20 +135,49 @@ struct Decomposed {
 
 fn decomposed(a: &Matrix, b: &Matrix) -> Decomposed {
     let [rank, inputs] = a.shape;
-    let entry = |matrix: &Matrix, row: usize, column: usize| f64::from(matrix.values[row * matrix.shape[1] + column]);
-    let gram = (0..rank * rank).map(|at| (0..inputs).map(|k| entry(a, at / rank, k) * entry(a, at % rank, k)).sum()).collect();
+    let entry = |matrix: &Matrix, row: usize, column: usize| {
+        f64::from(matrix.values[row * matrix.shape[1] + column])
+    };
+    let gram = (0..rank * rank)
+        .map(|at| {
+            (0..inputs)
+                .map(|k| entry(a, at / rank, k) * entry(a, at % rank, k))
+                .sum()
+        })
+        .collect();
     let (squares, u) = eigenvectors(gram, rank);
-    let singular: Vec<f64> = squares.iter().map(|square| square.max(0.0).sqrt()).collect();
+    let singular: Vec<f64> = squares
+        .iter()
+        .map(|square| square.max(0.0).sqrt())
+        .collect();
     let largest = singular.iter().copied().fold(0.0, f64::max);
     let basis = (0..rank * inputs).map(|at| {
         let (row, column) = (at / inputs, at % inputs);
         // What is 0 but for rounding has no direction.
-        let inverse = if singular[row] > 1e-6 * largest { 1.0 / singular[row] } else { 0.0 };
-        (inverse * (0..rank).map(|k| u[k * rank + row] * entry(a, k, column)).sum::<f64>()) as f32
+        let inverse = if singular[row] > 1e-6 * largest {
+            1.0 / singular[row]
+        } else {
+            0.0
+        };
+        (inverse
+            * (0..rank)
+                .map(|k| u[k * rank + row] * entry(a, k, column))
+                .sum::<f64>()) as f32
     });
-    let turned = (0..b.shape[0] * rank).map(|at| (0..rank).map(|k| entry(b, at / rank, k) * u[k * rank + at % rank]).sum::<f64>() as f32);
+    let turned = (0..b.shape[0] * rank).map(|at| {
+        (0..rank)
+            .map(|k| entry(b, at / rank, k) * u[k * rank + at % rank])
+            .sum::<f64>() as f32
+    });
     let b = turned.collect();
-    Decomposed { singular: singular.iter().map(|&s| s as f32).collect(), basis: Matrix { shape: a.shape, values: basis.collect() }, b }
+    Decomposed {
+        singular: singular.iter().map(|&s| s as f32).collect(),
+        basis: Matrix {
+            shape: a.shape,
+            values: basis.collect(),
+        },
+        b,
+    }
 }
 
 /// diag(s) V of every layer by path; s of all layers end to end.
@@ -134,7 +185,11 @@ fn factors(bases: &[(String, Matrix)], s: &[f32]) -> HashMap<String, Vec<f32>> {
     let mut s = s.iter();
     let scaled = |(path, basis): &(String, Matrix)| {
         let rows = basis.values.chunks(basis.shape[1].max(1)).zip(s.by_ref());
-        (path.clone(), rows.flat_map(|(row, s)| row.iter().map(move |value| value * s)).collect())
+        (
+            path.clone(),
+            rows.flat_map(|(row, s)| row.iter().map(move |value| value * s))
+                .collect(),
+        )
     };
     bases.iter().map(scaled).collect()
 }
@@ -171,18 +226,45 @@ impl ScalablOptimizer {
 
     /// μ, ln σ and all B end to end.
     fn numbers(&self) -> Result<Vec<f32>, LoraError> {
-        let points = self.adapter.to_matrices()?.into_iter().filter(|(path, _)| Self::is_point(path));
-        Ok(self.learned.iter().copied().chain(points.flat_map(|(_, matrix)| matrix.values)).collect())
+        let points = self
+            .adapter
+            .to_matrices()?
+            .into_iter()
+            .filter(|(path, _)| Self::is_point(path));
+        Ok(self
+            .learned
+            .iter()
+            .copied()
+            .chain(points.flat_map(|(_, matrix)| matrix.values))
+            .collect())
     }
 
     /// Adds loss and gradient (of μ, ln σ and B) at a draw of s.
-    fn observe(&self, objective: &mut dyn Objective, micro_batch: usize, gradient: &mut [f64]) -> Result<f64, TrainError> {
+    fn observe(
+        &self,
+        objective: &mut dyn Objective,
+        micro_batch: usize,
+        gradient: &mut [f64],
+    ) -> Result<f64, TrainError> {
         let (means, spreads) = self.learned.split_at(self.rows);
         let mut normals = vec![0.0f32; self.rows];
-        let address = Address { seed: self.seed, purpose: Purpose::Training, step: self.step, draw: micro_batch as u64 };
+        let address = Address {
+            seed: self.seed,
+            purpose: Purpose::Training,
+            step: self.step,
+            draw: micro_batch as u64,
+        };
         address.fill("scalabl.rows", &mut normals);
-        let noise: Vec<f32> = spreads.iter().zip(&normals).map(|(spread, z)| spread.exp() * z).collect();
-        let drawn: Vec<f32> = means.iter().zip(&noise).map(|(mean, noise)| mean + noise).collect();
+        let noise: Vec<f32> = spreads
+            .iter()
+            .zip(&normals)
+            .map(|(spread, z)| spread.exp() * z)
+            .collect();
+        let drawn: Vec<f32> = means
+            .iter()
+            .zip(&noise)
+            .map(|(mean, noise)| mean + noise)
+            .collect();
         let drawn = flat::with_parameters(&self.adapter, factors(&self.bases, &drawn));
         let share = objective.share(micro_batch);
         let evidence = objective.evaluate(&drawn, micro_batch, 0)?;
@@ -192,7 +274,10 @@ impl ScalablOptimizer {
             let found = flat::gradient(&evidence.gradients, parameter.id)?;
             let count = parameter.lazy_shape().num_elements();
             if Self::is_point(&path) {
-                for (sum, g) in gradient[point..point + count].iter_mut().zip(found.into_iter().flatten()) {
+                for (sum, g) in gradient[point..point + count]
+                    .iter_mut()
+                    .zip(found.into_iter().flatten())
+                {
                     *sum += share * f64::from(g);
                 }
                 point += count;
@@ -200,7 +285,11 @@ impl ScalablOptimizer {
                 let columns = basis.shape[1].max(1);
                 let found = found.unwrap_or_else(|| vec![0.0; count]);
                 for (g, v) in found.chunks(columns).zip(basis.values.chunks(columns)) {
-                    let slope: f64 = share * g.iter().zip(v).map(|(g, v)| f64::from(*g) * f64::from(*v)).sum::<f64>();
+                    let slope: f64 = share
+                        * g.iter()
+                            .zip(v)
+                            .map(|(g, v)| f64::from(*g) * f64::from(*v))
+                            .sum::<f64>();
                     gradient[row] += slope;
                     gradient[self.rows + row] += slope * f64::from(noise[row]);
                     row += 1;
@@ -211,19 +300,36 @@ impl ScalablOptimizer {
     }
 
     /// AdamW's step on all numbers, then SGD's on the KL.
-    fn moved(&self, gradient: &[f64], learning_rate: f64) -> Result<(Vec<f32>, [Vec<f32>; 2]), TrainError> {
+    fn moved(
+        &self,
+        gradient: &[f64],
+        learning_rate: f64,
+    ) -> Result<(Vec<f32>, [Vec<f32>; 2]), TrainError> {
         let device = burn::tensor::Device::flex();
         let tensor = |values: Vec<f32>| {
             let len = values.len();
             Tensor::<1>::from_data(TensorData::new(values, [len]), &device)
         };
-        let read =
-            |tensor: Tensor<1>| tensor.into_data().try_to_vec::<f32>().map_err(|error| TrainError::Device { reason: error.to_string() });
+        let read = |tensor: Tensor<1>| {
+            tensor
+                .into_data()
+                .try_to_vec::<f32>()
+                .map_err(|error| TrainError::Device {
+                    reason: error.to_string(),
+                })
+        };
         let gradient = tensor(gradient.iter().map(|&g| g as f32).collect());
         let moments = self.moments.clone().map(tensor);
-        let (after, [first, second]) = self.config.adamw.update(tensor(self.numbers()?), moments, gradient, learning_rate, self.step + 1);
+        let (after, [first, second]) = self.config.adamw.update(
+            tensor(self.numbers()?),
+            moments,
+            gradient,
+            learning_rate,
+            self.step + 1,
+        );
         let mut after = read(after)?;
-        let rate = self.config.kl_rate * learning_rate / self.config.adamw.learning_rate * kl_weight(self.step + 1, self.period);
+        let rate = self.config.kl_rate * learning_rate / self.config.adamw.learning_rate
+            * kl_weight(self.step + 1, self.period);
         for row in 0..self.rows {
             let (mean, spread) = (f64::from(after[row]), f64::from(after[self.rows + row]));
             let (by_mean, by_spread) = kl_gradient(mean, spread, self.config.row_prior_sd);
@@ -237,7 +343,11 @@ impl ScalablOptimizer {
     fn adapter_of(&self, numbers: &[f32]) -> Adapter {
         let mut values = factors(&self.bases, &numbers[..self.rows]);
         let mut start = 2 * self.rows;
-        for (path, parameter) in self.adapter.parameters().filter(|(path, _)| Self::is_point(path)) {
+        for (path, parameter) in self
+            .adapter
+            .parameters()
+            .filter(|(path, _)| Self::is_point(path))
+        {
             let count = parameter.lazy_shape().num_elements();
             values.insert(path, numbers[start..start + count].to_vec());
             start += count;
@@ -251,32 +361,52 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 impl Optimizer for ScalablOptimizer {
-    fn step(&mut self, learning_rate: f64, objective: &mut dyn Objective) -> Result<Update, TrainError> {
+    fn step(
+        &mut self,
+        learning_rate: f64,
+        objective: &mut dyn Objective,
+    ) -> Result<Update, TrainError> {
         let before = self.numbers()?;
         let mut gradient = vec![0.0; before.len()];
         let mut loss = 0.0;
         for micro_batch in 0..objective.micro_batches() {
             loss += self.observe(objective, micro_batch, &mut gradient)?;
         }
-        let failed = |reason: &str| TrainError::Step { step: self.step + 1, reason: reason.into(), good: None };
+        let failed = |reason: &str| TrainError::Step {
+            step: self.step + 1,
+            reason: reason.into(),
+            good: None,
+        };
         let gradient_norm = norm(gradient.iter().copied());
         if !gradient_norm.is_finite() {
             return Err(failed("a gradient is not finite"));
         }
         let limit = self.config.adamw.max_grad_norm;
         if limit > 0.0 && gradient_norm > limit {
-            gradient.iter_mut().for_each(|g| *g *= limit / gradient_norm);
+            gradient
+                .iter_mut()
+                .for_each(|g| *g *= limit / gradient_norm);
         }
         let (after, moments) = self.moved(&gradient, learning_rate)?;
         if after.iter().any(|value| !value.is_finite()) {
             return Err(failed("an updated weight is not finite"));
         }
-        let moved = norm(before.iter().zip(&after).map(|(before, after)| f64::from(after - before)));
+        let moved = norm(
+            before
+                .iter()
+                .zip(&after)
+                .map(|(before, after)| f64::from(after - before)),
+        );
         self.adapter = self.adapter_of(&after);
         self.learned = after[..2 * self.rows].to_vec();
         self.moments = moments;
         self.step += 1;
-        Ok(Update { loss, gradient_norm, update_rms: moved / (after.len().max(1) as f64).sqrt(), clipped_share: None })
+        Ok(Update {
+            loss,
+            gradient_norm,
+            update_rms: moved / (after.len().max(1) as f64).sqrt(),
+            clipped_share: None,
+        })
     }
 
     fn adapter(&self) -> &Adapter {
@@ -285,11 +415,18 @@ impl Optimizer for ScalablOptimizer {
 
     fn posterior(&self) -> Box<dyn Posterior> {
         let mean = self.adapter.valid();
-        let sd: Vec<f32> = self.learned[self.rows..].iter().map(|spread| spread.exp()).collect();
+        let sd: Vec<f32> = self.learned[self.rows..]
+            .iter()
+            .map(|spread| spread.exp())
+            .collect();
         let zeros = mean.clone_with(|_, tensor| tensor.zeros_like());
-        match Rows::new(mean.clone(), flat::with_parameters(&zeros, factors(&self.bases, &sd))) {
+        match Rows::new(
+            mean.clone(),
+            flat::with_parameters(&zeros, factors(&self.bases, &sd)),
+        ) {
             Ok(rows) => Box::new(rows),
-            // σ is finite after every step, and would have to overflow: the mean alone is the honest answer then.
+            // σ is finite after every step, and would have to overflow: the mean alone is the
+            // honest answer then.
             Err(_) => Box::new(PointEstimate { adapter: mean }),
         }
     }
@@ -297,7 +434,12 @@ impl Optimizer for ScalablOptimizer {
     /// The basis is not in it: it follows from the adapter that the run starts with.
     fn state(&self) -> Result<Vec<u8>, TrainError> {
         let [first, second] = &self.moments;
-        Ok(Writer::default().whole(self.step).singles(&self.learned).singles(first).singles(second).finish())
+        Ok(Writer::default()
+            .whole(self.step)
+            .singles(&self.learned)
+            .singles(first)
+            .singles(second)
+            .finish())
     }
 
     fn restore(&mut self, adapter: Adapter, state: &[u8]) -> Result<(), TrainError> {
@@ -307,7 +449,8 @@ impl Optimizer for ScalablOptimizer {
         let count = self.moments[0].len();
         let moments = [reader.singles(count)?, reader.singles(count)?];
         reader.finish()?;
-        (self.adapter, self.step, self.learned, self.moments) = (adapter.train(), step, learned, moments);
+        (self.adapter, self.step, self.learned, self.moments) =
+            (adapter.train(), step, learned, moments);
         Ok(())
     }
 }
@@ -323,7 +466,10 @@ mod tests {
     fn the_basis_is_orthonormal_and_the_product_is_kept() {
         let matrix = |seed: u64, shape: [usize; 2]| Matrix {
             shape,
-            values: golden_normals(seed, shape[0] * shape[1]).iter().map(|x| *x as f32).collect(),
+            values: golden_normals(seed, shape[0] * shape[1])
+                .iter()
+                .map(|x| *x as f32)
+                .collect(),
         };
         let (a, b) = (matrix(1, [3, 6]), matrix(2, [5, 3]));
         let found = decomposed(&a, &b);
@@ -336,59 +482,121 @@ mod tests {
         }
         for row in 0..5 {
             for column in 0..6 {
-                let before: f64 = (0..3).map(|k| f64::from(b.values[row * 3 + k]) * f64::from(a.values[k * 6 + column])).sum();
-                let after: f64 = (0..3).map(|k| f64::from(found.b[row * 3 + k]) * f64::from(found.singular[k]) * v(k, column)).sum();
+                let before: f64 = (0..3)
+                    .map(|k| f64::from(b.values[row * 3 + k]) * f64::from(a.values[k * 6 + column]))
+                    .sum();
+                let after: f64 = (0..3)
+                    .map(|k| {
+                        f64::from(found.b[row * 3 + k])
+                            * f64::from(found.singular[k])
+                            * v(k, column)
+                    })
+                    .sum();
                 assert!((before - after).abs() < 1e-5, "{before} {after}");
             }
         }
-        let flat = decomposed(&Matrix { shape: [2, 3], values: vec![1.0; 6] }, &matrix(3, [2, 2]));
+        let flat = decomposed(
+            &Matrix {
+                shape: [2, 3],
+                values: vec![1.0; 6],
+            },
+            &matrix(3, [2, 2]),
+        );
         assert!(flat.basis.values.iter().all(|value| value.is_finite()));
     }
 
     #[test]
     fn the_kl_is_that_of_q_from_p_and_its_gradient_that_by_finite_differences() {
-        let kl = |mean: f64, log_sd: f64| -log_sd + ((2.0 * log_sd).exp() + mean * mean) / 2.0 - 0.5;
+        let kl =
+            |mean: f64, log_sd: f64| -log_sd + ((2.0 * log_sd).exp() + mean * mean) / 2.0 - 0.5;
         // ∫ q ln(q/p) by the trapezoid rule: the arguments are in this order.
         let (mean, sd) = (0.4, 0.3f64);
-        let density = |x: f64, mean: f64, sd: f64| (-0.5 * ((x - mean) / sd).powi(2)).exp() / (sd * (2.0 * std::f64::consts::PI).sqrt());
+        let density = |x: f64, mean: f64, sd: f64| {
+            (-0.5 * ((x - mean) / sd).powi(2)).exp() / (sd * (2.0 * std::f64::consts::PI).sqrt())
+        };
         let integral: f64 = (-3000..=3000)
             .map(|i| mean + f64::from(i) * 0.001)
-            .map(|x| 0.001 * density(x, mean, sd) * (density(x, mean, sd).ln() - density(x, 0.0, 1.0).ln()))
+            .map(|x| {
+                0.001
+                    * density(x, mean, sd)
+                    * (density(x, mean, sd).ln() - density(x, 0.0, 1.0).ln())
+            })
             .sum();
         assert!((kl(mean, sd.ln()) - integral).abs() < 1e-6, "{integral}");
         let step = 1e-6;
         let (by_mean, by_spread) = kl_gradient(mean, sd.ln(), 1.0);
-        assert!((by_mean - (kl(mean + step, sd.ln()) - kl(mean - step, sd.ln())) / (2.0 * step)).abs() < 1e-6);
-        assert!((by_spread - (kl(mean, sd.ln() + step) - kl(mean, sd.ln() - step)) / (2.0 * step)).abs() < 1e-6);
+        assert!(
+            (by_mean - (kl(mean + step, sd.ln()) - kl(mean - step, sd.ln())) / (2.0 * step)).abs()
+                < 1e-6
+        );
+        assert!(
+            (by_spread - (kl(mean, sd.ln() + step) - kl(mean, sd.ln() - step)) / (2.0 * step))
+                .abs()
+                < 1e-6
+        );
     }
 
     #[test]
     fn a_step_is_the_one_worked_out_by_hand() {
-        let config = ScalablConfig { adamw: AdamwConfig { learning_rate: 0.01, ..AdamwConfig::default() }, ..ScalablConfig::default() };
-        let setup = Setup { seed: 3, steps: 4, steps_per_epoch: 1, examples: 4, dropout: 0.0 };
+        let config = ScalablConfig {
+            adamw: AdamwConfig {
+                learning_rate: 0.01,
+                ..AdamwConfig::default()
+            },
+            ..ScalablConfig::default()
+        };
+        let setup = Setup {
+            seed: 3,
+            steps: 4,
+            steps_per_epoch: 1,
+            examples: 4,
+            dropout: 0.0,
+        };
         let start = adapter(1, "q_proj");
         let mut optimizer = config.start(start.clone(), &setup).unwrap();
-        let numbers = |adapter: &Adapter| adapter.to_matrices().unwrap().into_iter().map(|(_, matrix)| matrix.values).collect::<Vec<_>>();
-        let row_norms = |a: &[f32]| a.chunks(32).map(|row| norm(row.iter().map(|x| f64::from(*x)))).collect::<Vec<f64>>();
+        let numbers = |adapter: &Adapter| {
+            adapter
+                .to_matrices()
+                .unwrap()
+                .into_iter()
+                .map(|(_, matrix)| matrix.values)
+                .collect::<Vec<_>>()
+        };
+        let row_norms = |a: &[f32]| {
+            a.chunks(32)
+                .map(|row| norm(row.iter().map(|x| f64::from(*x))))
+                .collect::<Vec<f64>>()
+        };
         let mean = numbers(optimizer.posterior().mean());
         let mut bowl = Bowl::default();
         optimizer.step(0.01, &mut bowl).unwrap();
         let after = numbers(optimizer.posterior().mean());
         let drawn = row_norms(&bowl.seen[0][..128]);
         for (row, before) in row_norms(&mean[0]).into_iter().enumerate() {
-            // The gradient of the bowl by s_i is s_i itself, drawn; AdamW's first step is its sign. Then w = ½ of the KL's pull to 0.
+            // The gradient of the bowl by s_i is s_i itself, drawn; AdamW's first step is its sign.
+            // Then w = ½ of the KL's pull to 0.
             assert!(drawn[row] > 0.0 && before > 0.1);
             let expected = (before - 0.01) * (1.0 - 0.02 * 0.5);
-            assert!((row_norms(&after[0])[row] - expected).abs() < 1e-4, "{row}: {} {expected}", row_norms(&after[0])[row]);
+            assert!(
+                (row_norms(&after[0])[row] - expected).abs() < 1e-4,
+                "{row}: {} {expected}",
+                row_norms(&after[0])[row]
+            );
             // Its direction is what it was.
-            let cosine: f64 = (0..32).map(|k| f64::from(mean[0][row * 32 + k]) * f64::from(after[0][row * 32 + k])).sum::<f64>();
+            let cosine: f64 = (0..32)
+                .map(|k| f64::from(mean[0][row * 32 + k]) * f64::from(after[0][row * 32 + k]))
+                .sum::<f64>();
             assert!((cosine / (before * row_norms(&after[0])[row]) - 1.0).abs() < 1e-5);
         }
         for (before, after) in mean[1].iter().zip(&after[1]) {
             assert!((after - (before - 0.01 * before.signum())).abs() < 1e-5);
         }
         let variance = optimizer.posterior().variance().unwrap().flatten().unwrap();
-        let sd = norm(variance[..32].iter().map(|variance| f64::from(variance.sqrt())));
+        let sd = norm(
+            variance[..32]
+                .iter()
+                .map(|variance| f64::from(variance.sqrt())),
+        );
         assert!((0.0353..0.052).contains(&sd), "{sd}");
         assert!(variance[128..].iter().all(|&variance| variance == 0.0));
     }
@@ -396,11 +604,26 @@ mod tests {
     #[test]
     fn settings_out_of_range_are_named() {
         let message = |config: ScalablConfig| config.validate().unwrap_err().to_string();
-        assert_eq!(message(ScalablConfig { sd_init: 0.0, ..Default::default() }), "`sd_init` is `0`, expected a finite number above 0");
         assert_eq!(
-            message(ScalablConfig { kl_rate: -1.0, ..Default::default() }),
+            message(ScalablConfig {
+                sd_init: 0.0,
+                ..Default::default()
+            }),
+            "`sd_init` is `0`, expected a finite number above 0"
+        );
+        assert_eq!(
+            message(ScalablConfig {
+                kl_rate: -1.0,
+                ..Default::default()
+            }),
             "`kl_rate` is `-1`, expected a finite number, at least 0"
         );
-        assert_eq!(message(ScalablConfig { kl_period: Some(0), ..Default::default() }), "`kl_period` is `0`, expected at least 1");
+        assert_eq!(
+            message(ScalablConfig {
+                kl_period: Some(0),
+                ..Default::default()
+            }),
+            "`kl_period` is `0`, expected at least 1"
+        );
     }
 }

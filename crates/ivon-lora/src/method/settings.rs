@@ -1,4 +1,5 @@
-//! The contract of a method: its settings say how it trains and what is made of what it has trained.
+//! The contract of a method: its settings say how it trains and what is made of what it has
+//! trained.
 
 use std::fmt;
 
@@ -36,42 +37,61 @@ pub trait Settings: fmt::Debug {
         1
     }
 
-    /// Whether there is anything to draw from once training has ended; a point estimate draws nothing.
+    /// Whether there is anything to draw from once training has ended; a point estimate draws
+    /// nothing.
     fn draws(&self) -> bool {
         true
     }
 
-    /// The setting by which the method learns from rows of calibrate when training has ended; none where it does not.
+    /// The setting by which the method learns from rows of calibrate when training has ended; none
+    /// where it does not.
     fn needs_calibrate(&self) -> Option<&'static str> {
         None
     }
 
-    /// Whether all that it adds to a trained adapter comes after training, so that it can be fitted to an adapter that is there already.
+    /// Whether all that it adds to a trained adapter comes after training, so that it can be fitted
+    /// to an adapter that is there already.
     fn fits_afterwards(&self) -> bool {
         false
     }
 
-    /// What [`finish`](Self::finish) computes over so many training examples, good to about a third; for the estimate of a run.
+    /// What [`finish`](Self::finish) computes over so many training examples, good to about a
+    /// third; for the estimate of a run.
     fn fitting_passes(&self, _examples: usize) -> Passes {
         Passes::default()
     }
 
-    /// What a prediction at the mean and with so many draws computes over its examples, good to about a third.
+    /// What a prediction at the mean and with so many draws computes over its examples, good to
+    /// about a third.
     fn prediction_passes(&self, samples: usize) -> Passes {
-        Passes { together: 1.0 + if self.draws() { samples as f64 } else { 0.0 }, alone: 0.0 }
+        Passes {
+            together: 1.0 + if self.draws() { samples as f64 } else { 0.0 },
+            alone: 0.0,
+        }
     }
 
-    /// What can be drawn from once training has ended. `trained` is what the optimizer of each of the [`members`](Self::members)
-    /// gave, never empty. A method that learns from the data only now does it here.
+    /// What can be drawn from once training has ended. `trained` is what the optimizer of each of
+    /// the [`members`](Self::members) gave, never empty. A method that learns from the data only
+    /// now does it here.
     ///
     /// # Errors
     /// If a prediction fails, or whoever watches says stop.
-    fn finish(&self, trained: Vec<Box<dyn Posterior>>, fit: &mut Fit<'_>) -> Result<Box<dyn Posterior>, TrainError> {
+    fn finish(
+        &self,
+        trained: Vec<Box<dyn Posterior>>,
+        fit: &mut Fit<'_>,
+    ) -> Result<Box<dyn Posterior>, TrainError> {
         let _ = fit;
-        trained.into_iter().next().ok_or_else(|| TrainError::Optimizer { reason: "nothing was trained".into() })
+        trained
+            .into_iter()
+            .next()
+            .ok_or_else(|| TrainError::Optimizer {
+                reason: "nothing was trained".into(),
+            })
     }
 
-    /// Reads back what [`Posterior::stored`] gave. A method whose posterior is none of the built-in kinds reads it itself.
+    /// Reads back what [`Posterior::stored`] gave. A method whose posterior is none of the built-in
+    /// kinds reads it itself.
     ///
     /// # Errors
     /// If something is missing from it, malformed, or does not belong to the mean.
@@ -115,7 +135,13 @@ impl Setup {
     pub fn new(config: &TrainConfig, examples: usize, dropout: f64, seed: u64) -> Self {
         let per_step = (config.batch_size * config.accumulation).max(1);
         let steps_per_epoch = examples.div_ceil(per_step).max(1) as u64;
-        Self { seed, steps: config.length(examples).steps, steps_per_epoch, examples, dropout }
+        Self {
+            seed,
+            steps: config.length(examples).steps,
+            steps_per_epoch,
+            examples,
+            dropout,
+        }
     }
 }
 
@@ -133,7 +159,8 @@ pub struct Fit<'a> {
     pub batch_tokens: usize,
     /// The training examples.
     pub train: &'a [Encoded],
-    /// Labelled rows of calibrate, for what a method chooses on rows that it was not trained on; may be empty.
+    /// Labelled rows of calibrate, for what a method chooses on rows that it was not trained on;
+    /// may be empty.
     pub calibrate: &'a [Encoded],
     /// Hears how much of how much is done and says whether to go on.
     pub watch: &'a mut dyn FnMut(usize, usize) -> bool,

@@ -1,7 +1,8 @@
-//! SWAG (Maddox et al., arXiv 1902.02476): AdamW, then a phase at a constant rate in which snapshots of the weights are collected.
+//! SWAG (Maddox et al., arXiv 1902.02476): AdamW, then a phase at a constant rate in which
+//! snapshots of the weights are collected.
 //!
-//! Mean and variance are over all snapshots, divided by how many there are (not by how many there were to be); the low-rank part has
-//! the newest of them, as deviations from the final mean.
+//! Mean and variance are over all snapshots, divided by how many there are (not by how many there
+//! were to be); the low-rank part has the newest of them, as deviations from the final mean.
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
@@ -36,7 +37,13 @@ pub struct SwagConfig {
 
 impl Default for SwagConfig {
     fn default() -> Self {
-        Self { adamw: AdamwConfig::default(), swag_start: 0.75, swag_rate: 0.5, swag_snapshots: 20, swag_rank: 20 }
+        Self {
+            adamw: AdamwConfig::default(),
+            swag_start: 0.75,
+            swag_rate: 0.5,
+            swag_snapshots: 20,
+            swag_rank: 20,
+        }
     }
 }
 
@@ -50,12 +57,26 @@ impl Settings for SwagConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        let wrong = |name, found: String, expected| Err(TrainError::Setting { name, found, expected });
+        let wrong = |name, found: String, expected| {
+            Err(TrainError::Setting {
+                name,
+                found,
+                expected,
+            })
+        };
         if !(0.0..1.0).contains(&self.swag_start) {
-            return wrong("swag_start", self.swag_start.to_string(), "a number from 0 to below 1");
+            return wrong(
+                "swag_start",
+                self.swag_start.to_string(),
+                "a number from 0 to below 1",
+            );
         }
         if !(self.swag_rate.is_finite() && self.swag_rate > 0.0) {
-            return wrong("swag_rate", self.swag_rate.to_string(), "a finite number above 0");
+            return wrong(
+                "swag_rate",
+                self.swag_rate.to_string(),
+                "a finite number above 0",
+            );
         }
         if self.swag_snapshots == 0 {
             return wrong("swag_snapshots", "0".into(), "at least 1");
@@ -75,9 +96,18 @@ impl Settings for SwagConfig {
             snapshots: self.swag_snapshots,
             learning_rate: self.swag_rate * self.adamw.learning_rate,
         };
-        let collected =
-            Collected { count: 0, mean: vec![0.0; numbers], squares: vec![0.0; numbers], newest: Vec::new(), rank: self.swag_rank };
-        Ok(Box::new(SwagOptimizer { adamw: self.adamw.optimizer(adapter)?, phase, collected }))
+        let collected = Collected {
+            count: 0,
+            mean: vec![0.0; numbers],
+            squares: vec![0.0; numbers],
+            newest: Vec::new(),
+            rank: self.swag_rank,
+        };
+        Ok(Box::new(SwagOptimizer {
+            adamw: self.adamw.optimizer(adapter)?,
+            phase,
+            collected,
+        }))
     }
 }
 
@@ -95,7 +125,9 @@ struct Phase {
 impl Phase {
     /// Whether a snapshot is taken after this step, counted from 1.
     fn collects(&self, step: u64) -> bool {
-        let due = |step: u64| step.saturating_sub(self.first) * self.snapshots / (self.steps - self.first).max(1);
+        let due = |step: u64| {
+            step.saturating_sub(self.first) * self.snapshots / (self.steps - self.first).max(1)
+        };
         step > self.first && due(step) > due(step - 1)
     }
 }
@@ -114,7 +146,8 @@ struct Collected {
 impl Collected {
     fn add(&mut self, snapshot: Vec<f32>) {
         self.count += 1;
-        for ((&value, mean), squares) in snapshot.iter().zip(&mut self.mean).zip(&mut self.squares) {
+        for ((&value, mean), squares) in snapshot.iter().zip(&mut self.mean).zip(&mut self.squares)
+        {
             let before = f64::from(value) - *mean;
             *mean += before / self.count as f64;
             *squares += before * (f64::from(value) - *mean);
@@ -127,10 +160,23 @@ impl Collected {
 
     /// Mean, variances and deviations, each as long as the adapter.
     fn moments(&self) -> (Vec<f32>, Vec<f32>, Vec<Vec<f32>>) {
-        let variance = self.squares.iter().map(|square| (square / self.count.max(1) as f64) as f32).collect();
-        let deviation =
-            |snapshot: &Vec<f32>| snapshot.iter().zip(&self.mean).map(|(&value, mean)| (f64::from(value) - mean) as f32).collect();
-        (self.mean.iter().map(|&mean| mean as f32).collect(), variance, self.newest.iter().map(deviation).collect())
+        let variance = self
+            .squares
+            .iter()
+            .map(|square| (square / self.count.max(1) as f64) as f32)
+            .collect();
+        let deviation = |snapshot: &Vec<f32>| {
+            snapshot
+                .iter()
+                .zip(&self.mean)
+                .map(|(&value, mean)| (f64::from(value) - mean) as f32)
+                .collect()
+        };
+        (
+            self.mean.iter().map(|&mean| mean as f32).collect(),
+            variance,
+            self.newest.iter().map(deviation).collect(),
+        )
     }
 }
 
@@ -143,9 +189,20 @@ struct SwagOptimizer {
 }
 
 impl Optimizer for SwagOptimizer {
-    fn step(&mut self, learning_rate: f64, objective: &mut dyn Objective) -> Result<Update, TrainError> {
+    fn step(
+        &mut self,
+        learning_rate: f64,
+        objective: &mut dyn Objective,
+    ) -> Result<Update, TrainError> {
         let collecting = self.adamw.steps() >= self.phase.first;
-        let update = self.adamw.step(if collecting { self.phase.learning_rate } else { learning_rate }, objective)?;
+        let update = self.adamw.step(
+            if collecting {
+                self.phase.learning_rate
+            } else {
+                learning_rate
+            },
+            objective,
+        )?;
         if self.phase.collects(self.adamw.steps()) {
             self.collected.add(self.adamw.adapter().flatten()?);
         }
@@ -164,24 +221,43 @@ impl Optimizer for SwagOptimizer {
         }
         let like = |values: Vec<f32>| {
             let len = values.len();
-            let device = adapter.parameters().next().map(|(_, parameter)| parameter.val().device()).unwrap_or_default();
-            flat::with_values(&adapter, &Tensor::from_data(TensorData::new(values, [len]), &device))
+            let device = adapter
+                .parameters()
+                .next()
+                .map(|(_, parameter)| parameter.val().device())
+                .unwrap_or_default();
+            flat::with_values(
+                &adapter,
+                &Tensor::from_data(TensorData::new(values, [len]), &device),
+            )
         };
         let (mean, variance, deviations) = self.collected.moments();
         let mean = like(mean);
-        match Swag::new(mean.clone(), like(variance), deviations.into_iter().map(like).collect()) {
+        match Swag::new(
+            mean.clone(),
+            like(variance),
+            deviations.into_iter().map(like).collect(),
+        ) {
             Ok(swag) => Box::new(swag),
-            // All come from one layout, and a sum of squares is not negative: this cannot be reached.
+            // All come from one layout, and a sum of squares is not negative: this cannot be
+            // reached.
             Err(_) => Box::new(PointEstimate { adapter: mean }),
         }
     }
 
     fn state(&self) -> Result<Vec<u8>, TrainError> {
         let collected = &self.collected;
-        let writer =
-            Writer::default().bytes(&self.adamw.state()?).whole(collected.count).doubles(&collected.mean).doubles(&collected.squares);
+        let writer = Writer::default()
+            .bytes(&self.adamw.state()?)
+            .whole(collected.count)
+            .doubles(&collected.mean)
+            .doubles(&collected.squares);
         let writer = writer.whole(collected.newest.len() as u64);
-        Ok(collected.newest.iter().fold(writer, |writer, snapshot| writer.singles(snapshot)).finish())
+        Ok(collected
+            .newest
+            .iter()
+            .fold(writer, |writer, snapshot| writer.singles(snapshot))
+            .finish())
     }
 
     fn restore(&mut self, adapter: Adapter, state: &[u8]) -> Result<(), TrainError> {
@@ -191,12 +267,22 @@ impl Optimizer for SwagOptimizer {
         let (count, mean, squares) = (reader.whole()?, reader.doubles(len)?, reader.doubles(len)?);
         let kept = reader.whole()?;
         if kept > rank as u64 {
-            return Err(TrainError::Optimizer { reason: format!("the state has {kept} snapshots, expected at most {rank}") });
+            return Err(TrainError::Optimizer {
+                reason: format!("the state has {kept} snapshots, expected at most {rank}"),
+            });
         }
-        let newest = (0..kept).map(|_| reader.singles(len)).collect::<Result<_, _>>()?;
+        let newest = (0..kept)
+            .map(|_| reader.singles(len))
+            .collect::<Result<_, _>>()?;
         reader.finish()?;
         self.adamw.restore(adapter, adamw)?;
-        self.collected = Collected { count, mean, squares, newest, rank };
+        self.collected = Collected {
+            count,
+            mean,
+            squares,
+            newest,
+            rank,
+        };
         Ok(())
     }
 }
@@ -209,7 +295,12 @@ mod tests {
     #[test]
     fn snapshots_are_spread_evenly_and_end_with_the_last_step() {
         let taken = |steps: u64, first: u64, snapshots: u64| -> Vec<u64> {
-            let phase = Phase { first, steps, snapshots, learning_rate: 0.0 };
+            let phase = Phase {
+                first,
+                steps,
+                snapshots,
+                learning_rate: 0.0,
+            };
             (1..=steps).filter(|&step| phase.collects(step)).collect()
         };
         assert_eq!(taken(100, 75, 5), [80, 85, 90, 95, 100]);
@@ -219,15 +310,36 @@ mod tests {
 
     #[test]
     fn moments_are_those_of_two_passes_over_all_snapshots_and_deviations_are_from_the_final_mean() {
-        let snapshots: Vec<Vec<f32>> =
-            (0..7).map(|k| golden_normals(k, 5).into_iter().map(|x| 100.0 + 0.01 * x as f32).collect()).collect();
-        let mut collected = Collected { count: 0, mean: vec![0.0; 5], squares: vec![0.0; 5], newest: Vec::new(), rank: 3 };
-        snapshots.iter().for_each(|snapshot| collected.add(snapshot.clone()));
+        let snapshots: Vec<Vec<f32>> = (0..7)
+            .map(|k| {
+                golden_normals(k, 5)
+                    .into_iter()
+                    .map(|x| 100.0 + 0.01 * x as f32)
+                    .collect()
+            })
+            .collect();
+        let mut collected = Collected {
+            count: 0,
+            mean: vec![0.0; 5],
+            squares: vec![0.0; 5],
+            newest: Vec::new(),
+            rank: 3,
+        };
+        snapshots
+            .iter()
+            .for_each(|snapshot| collected.add(snapshot.clone()));
         let (mean, variance, deviations) = collected.moments();
         for place in 0..5 {
-            let values: Vec<f64> = snapshots.iter().map(|snapshot| f64::from(snapshot[place])).collect();
+            let values: Vec<f64> = snapshots
+                .iter()
+                .map(|snapshot| f64::from(snapshot[place]))
+                .collect();
             let expected = values.iter().sum::<f64>() / 7.0;
-            let spread = values.iter().map(|value| (value - expected).powi(2)).sum::<f64>() / 7.0;
+            let spread = values
+                .iter()
+                .map(|value| (value - expected).powi(2))
+                .sum::<f64>()
+                / 7.0;
             assert!((f64::from(mean[place]) - expected).abs() < 1e-5);
             assert!((f64::from(variance[place]) / spread - 1.0).abs() < 1e-5);
             for (deviation, value) in deviations.iter().zip(&values[4..]) {
@@ -241,9 +353,33 @@ mod tests {
     fn settings_out_of_range_are_named() {
         let message = |config: SwagConfig| config.validate().unwrap_err().to_string();
         let default = SwagConfig::default;
-        assert_eq!(message(SwagConfig { swag_start: 1.0, ..default() }), "`swag_start` is `1`, expected a number from 0 to below 1");
-        assert_eq!(message(SwagConfig { swag_rate: 0.0, ..default() }), "`swag_rate` is `0`, expected a finite number above 0");
-        assert_eq!(message(SwagConfig { swag_snapshots: 0, ..default() }), "`swag_snapshots` is `0`, expected at least 1");
-        assert_eq!(message(SwagConfig { swag_rank: 1001, ..default() }), "`swag_rank` is `1001`, expected at most 1000");
+        assert_eq!(
+            message(SwagConfig {
+                swag_start: 1.0,
+                ..default()
+            }),
+            "`swag_start` is `1`, expected a number from 0 to below 1"
+        );
+        assert_eq!(
+            message(SwagConfig {
+                swag_rate: 0.0,
+                ..default()
+            }),
+            "`swag_rate` is `0`, expected a finite number above 0"
+        );
+        assert_eq!(
+            message(SwagConfig {
+                swag_snapshots: 0,
+                ..default()
+            }),
+            "`swag_snapshots` is `0`, expected at least 1"
+        );
+        assert_eq!(
+            message(SwagConfig {
+                swag_rank: 1001,
+                ..default()
+            }),
+            "`swag_rank` is `1001`, expected at most 1000"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! An objective whose answers are known, and methods at another learning rate, for the tests of this room.
+//! An objective whose answers are known, and methods at another learning rate, for the tests of
+//! this room.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -7,7 +8,8 @@ use super::Method;
 use crate::lora::Adapter;
 use crate::train::{Evidence, Objective, TrainError};
 
-/// The loss ½ Σ θ² over all weights: its gradient is θ, its Hessian 1. It keeps the weights that it is asked about.
+/// The loss ½ Σ θ² over all weights: its gradient is θ, its Hessian 1. It keeps the weights that it
+/// is asked about.
 #[derive(Default)]
 pub struct Bowl {
     pub seen: Vec<Vec<f32>>,
@@ -24,9 +26,16 @@ impl Objective for Bowl {
 
     fn evaluate(&mut self, adapter: &Adapter, _: usize, _: u64) -> Result<Evidence, TrainError> {
         self.seen.push(adapter.valid().flatten()?);
-        let loss = adapter.parameters().map(|(_, parameter)| parameter.val().square().sum() * 0.5).reduce(|a, b| a + b).unwrap();
+        let loss = adapter
+            .parameters()
+            .map(|(_, parameter)| parameter.val().square().sum() * 0.5)
+            .reduce(|a, b| a + b)
+            .unwrap();
         let value = f64::from(loss.clone().into_scalar::<f32>());
-        Ok(Evidence { loss: value, gradients: GradientsParams::from_grads(loss.backward(), adapter) })
+        Ok(Evidence {
+            loss: value,
+            gradients: GradientsParams::from_grads(loss.backward(), adapter),
+        })
     }
 }
 

@@ -1,8 +1,11 @@
-//! TFB, training-free Bayesianization (Shi et al., arXiv 2412.05723): after AdamW, noise on A that is isotropic in the space of B.
+//! TFB, training-free Bayesianization (Shi et al., arXiv 2412.05723): after AdamW, noise on A that
+//! is isotropic in the space of B.
 //!
-//! With the singular values B = U D Vᵀ the adapter is the same as B′ = U D, A′ = Vᵀ A. Row i of A′ has noise of standard deviation
-//! σ_q/(D_i + 1e-6), so that U D ε is σ_q times a standard normal in each direction of U. σ_q is the largest that a bisection accepts: the
-//! NLL of labelled training examples, with the same standard normals at every σ_q, rises by no more than a tolerance.
+//! With the singular values B = U D Vᵀ the adapter is the same as B′ = U D, A′ = Vᵀ A. Row i of A′
+//! has noise of standard deviation σ_q/(D_i + 1e-6), so that U D ε is σ_q times a standard normal
+//! in each direction of U. σ_q is the largest that a bisection accepts: the NLL of labelled
+//! training examples, with the same standard normals at every σ_q, rises by no more than a
+//! tolerance.
 
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -39,7 +42,13 @@ pub struct TfbConfig {
 
 impl Default for TfbConfig {
     fn default() -> Self {
-        Self { adamw: AdamwConfig::default(), tfb_tolerance: 0.003, tfb_samples: 10, tfb_examples: 500, tfb_halvings: 6 }
+        Self {
+            adamw: AdamwConfig::default(),
+            tfb_tolerance: 0.003,
+            tfb_samples: 10,
+            tfb_examples: 500,
+            tfb_halvings: 6,
+        }
     }
 }
 
@@ -53,11 +62,24 @@ impl Settings for TfbConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        let wrong = |name, found: String, expected| Err(TrainError::Setting { name, found, expected });
+        let wrong = |name, found: String, expected| {
+            Err(TrainError::Setting {
+                name,
+                found,
+                expected,
+            })
+        };
         if !(self.tfb_tolerance.is_finite() && self.tfb_tolerance >= 0.0) {
-            return wrong("tfb_tolerance", self.tfb_tolerance.to_string(), "a finite number, at least 0");
+            return wrong(
+                "tfb_tolerance",
+                self.tfb_tolerance.to_string(),
+                "a finite number, at least 0",
+            );
         }
-        for (name, value) in [("tfb_samples", self.tfb_samples), ("tfb_examples", self.tfb_examples)] {
+        for (name, value) in [
+            ("tfb_samples", self.tfb_samples),
+            ("tfb_examples", self.tfb_examples),
+        ] {
             if !(1..=100_000).contains(&value) {
                 return wrong(name, value.to_string(), "from 1 to 100,000");
             }
@@ -78,37 +100,69 @@ impl Settings for TfbConfig {
     }
 
     fn fitting_passes(&self, examples: usize) -> Passes {
-        // The mean, both ends of the range, and each halving; where an end decides, there are fewer.
+        // The mean, both ends of the range, and each halving; where an end decides, there are
+        // fewer.
         let share = self.tfb_examples.min(examples) as f64 / examples.max(1) as f64;
-        Passes { together: share * (1 + (2 + self.tfb_halvings) * self.tfb_samples) as f64, alone: 0.0 }
+        Passes {
+            together: share * (1 + (2 + self.tfb_halvings) * self.tfb_samples) as f64,
+            alone: 0.0,
+        }
     }
 
-    fn finish(&self, trained: Vec<Box<dyn Posterior>>, fit: &mut Fit<'_>) -> Result<Box<dyn Posterior>, TrainError> {
-        let point = trained.first().ok_or_else(|| TrainError::Optimizer { reason: "nothing was trained".into() })?;
+    fn finish(
+        &self,
+        trained: Vec<Box<dyn Posterior>>,
+        fit: &mut Fit<'_>,
+    ) -> Result<Box<dyn Posterior>, TrainError> {
+        let point = trained.first().ok_or_else(|| TrainError::Optimizer {
+            reason: "nothing was trained".into(),
+        })?;
         let (mean, variance) = rotated(point.mean())?;
         let unit = Gaussian::new(mean, variance)?;
         let examples = &fit.train[..fit.train.len().min(self.tfb_examples)];
-        let options = EvaluationOptions { samples: self.tfb_samples, scale: 1.0, seed: fit.seed, batch_tokens: fit.batch_tokens };
+        let options = EvaluationOptions {
+            samples: self.tfb_samples,
+            scale: 1.0,
+            seed: fit.seed,
+            batch_tokens: fit.batch_tokens,
+        };
         let trials = 2 + self.tfb_halvings;
         let mut made = 0;
         // σ_q² multiplies the variance of σ_q = 1, as τ does.
         let mut nll = |sd: f64| -> Result<f64, TrainError> {
-            let mut watch = |done: usize, total: usize| (fit.watch)(made * total + done, (trials + 1) * total);
-            let found = scale_trials(fit.network, &unit, fit.scaling, examples, &options, &[sd * sd], &mut watch)?;
+            let mut watch =
+                |done: usize, total: usize| (fit.watch)(made * total + done, (trials + 1) * total);
+            let found = scale_trials(
+                fit.network,
+                &unit,
+                fit.scaling,
+                examples,
+                &options,
+                &[sd * sd],
+                &mut watch,
+            )?;
             made += 1;
             Ok(found.first().map_or(f64::NAN, |trial| trial.nll))
         };
         let limit = nll(0.0)? * (1.0 + self.tfb_tolerance);
         let sd = largest_accepted(self.tfb_halvings, |sd| Ok(nll(sd)? <= limit))?;
-        let variance = unit.variance().map(|variance| variance.clone_with(|_, tensor| tensor * (sd * sd)));
-        let gaussian = Gaussian::new(unit.mean().clone(), variance.unwrap_or_else(|| unit.mean().clone()))?;
+        let variance = unit
+            .variance()
+            .map(|variance| variance.clone_with(|_, tensor| tensor * (sd * sd)));
+        let gaussian = Gaussian::new(
+            unit.mean().clone(),
+            variance.unwrap_or_else(|| unit.mean().clone()),
+        )?;
         Ok(Box::new(gaussian.with_fact("sigma_q", sd)))
     }
 }
 
-/// The largest σ_q in [`RANGE`] that was accepted: the upper end, or what a bisection between both ends comes to; 0 if not even the
-/// lower end is accepted.
-fn largest_accepted(halvings: usize, mut accepts: impl FnMut(f64) -> Result<bool, TrainError>) -> Result<f64, TrainError> {
+/// The largest σ_q in [`RANGE`] that was accepted: the upper end, or what a bisection between both
+/// ends comes to; 0 if not even the lower end is accepted.
+fn largest_accepted(
+    halvings: usize,
+    mut accepts: impl FnMut(f64) -> Result<bool, TrainError>,
+) -> Result<f64, TrainError> {
     let [mut accepted, mut refused] = RANGE;
     if accepts(refused)? {
         return Ok(refused);
@@ -118,7 +172,11 @@ fn largest_accepted(halvings: usize, mut accepts: impl FnMut(f64) -> Result<bool
     }
     for _ in 0..halvings {
         let middle = 0.5 * (accepted + refused);
-        *(if accepts(middle)? { &mut accepted } else { &mut refused }) = middle;
+        *(if accepts(middle)? {
+            &mut accepted
+        } else {
+            &mut refused
+        }) = middle;
     }
     Ok(accepted)
 }
@@ -134,13 +192,19 @@ fn rotated(adapter: &Adapter) -> Result<(Adapter, Adapter), LoraError> {
         means.extend(mean);
         variances.extend(variance);
     }
-    Ok((with_matrices(adapter, means), with_matrices(adapter, variances)))
+    Ok((
+        with_matrices(adapter, means),
+        with_matrices(adapter, variances),
+    ))
 }
 
 fn with_matrices(adapter: &Adapter, matrices: Vec<Matrix>) -> Adapter {
     let mut matrices = matrices.into_iter();
     adapter.clone_with(|_, tensor| match matrices.next() {
-        Some(matrix) => Tensor::from_data(TensorData::new(matrix.values, matrix.shape), &tensor.device()),
+        Some(matrix) => Tensor::from_data(
+            TensorData::new(matrix.values, matrix.shape),
+            &tensor.device(),
+        ),
         None => tensor,
     })
 }
@@ -148,21 +212,51 @@ fn with_matrices(adapter: &Adapter, matrices: Vec<Matrix>) -> Adapter {
 /// (A′, B′) and their variances of A `[r, in]` and B `[out, r]`.
 fn rotated_pair(a: &Matrix, b: &Matrix) -> ([Matrix; 2], [Matrix; 2]) {
     let ([rank, inputs], [out, _]) = (a.shape, b.shape);
-    let entry = |matrix: &Matrix, row: usize, column: usize| f64::from(matrix.values[row * matrix.shape[1] + column]);
-    let gram: Vec<f64> =
-        (0..rank * rank).map(|place| (0..out).map(|row| entry(b, row, place / rank) * entry(b, row, place % rank)).sum()).collect();
+    let entry = |matrix: &Matrix, row: usize, column: usize| {
+        f64::from(matrix.values[row * matrix.shape[1] + column])
+    };
+    let gram: Vec<f64> = (0..rank * rank)
+        .map(|place| {
+            (0..out)
+                .map(|row| entry(b, row, place / rank) * entry(b, row, place % rank))
+                .sum()
+        })
+        .collect();
     let (_, v) = eigenvectors(gram, rank);
     // Column i of V is v[k * rank + i]; U D = B V needs no division.
-    let turned_a =
-        (0..rank * inputs).map(|place| (0..rank).map(|k| v[k * rank + place / inputs] * entry(a, k, place % inputs)).sum::<f64>());
-    let turned_b: Vec<f64> =
-        (0..out * rank).map(|place| (0..rank).map(|k| entry(b, place / rank, k) * v[k * rank + place % rank]).sum()).collect();
-    let singular = |i: usize| (0..out).map(|row| turned_b[row * rank + i].powi(2)).sum::<f64>().sqrt();
-    let variances = (0..rank).flat_map(|i| vec![(singular(i) + SMALLEST).powi(-2) as f32; inputs]).collect();
+    let turned_a = (0..rank * inputs).map(|place| {
+        (0..rank)
+            .map(|k| v[k * rank + place / inputs] * entry(a, k, place % inputs))
+            .sum::<f64>()
+    });
+    let turned_b: Vec<f64> = (0..out * rank)
+        .map(|place| {
+            (0..rank)
+                .map(|k| entry(b, place / rank, k) * v[k * rank + place % rank])
+                .sum()
+        })
+        .collect();
+    let singular = |i: usize| {
+        (0..out)
+            .map(|row| turned_b[row * rank + i].powi(2))
+            .sum::<f64>()
+            .sqrt()
+    };
+    let variances = (0..rank)
+        .flat_map(|i| vec![(singular(i) + SMALLEST).powi(-2) as f32; inputs])
+        .collect();
     let matrix = |shape, values| Matrix { shape, values };
-    let mean =
-        [matrix([rank, inputs], turned_a.map(|x| x as f32).collect()), matrix([out, rank], turned_b.iter().map(|&x| x as f32).collect())];
-    (mean, [matrix([rank, inputs], variances), matrix([out, rank], vec![0.0; out * rank])])
+    let mean = [
+        matrix([rank, inputs], turned_a.map(|x| x as f32).collect()),
+        matrix([out, rank], turned_b.iter().map(|&x| x as f32).collect()),
+    ];
+    (
+        mean,
+        [
+            matrix([rank, inputs], variances),
+            matrix([out, rank], vec![0.0; out * rank]),
+        ],
+    )
 }
 
 #[cfg(test)]
@@ -181,7 +275,13 @@ mod tests {
     use crate::testing::golden_normals;
 
     fn matrix(seed: u64, shape: [usize; 2]) -> Matrix {
-        Matrix { shape, values: golden_normals(seed, shape[0] * shape[1]).iter().map(|x| *x as f32).collect() }
+        Matrix {
+            shape,
+            values: golden_normals(seed, shape[0] * shape[1])
+                .iter()
+                .map(|x| *x as f32)
+                .collect(),
+        }
     }
 
     /// B A, `[out][in]`.
@@ -189,7 +289,12 @@ mod tests {
         let [rank, inputs] = a.shape;
         (0..b.shape[0] * inputs)
             .map(|place| {
-                (0..rank).map(|k| f64::from(b.values[place / inputs * rank + k]) * f64::from(a.values[k * inputs + place % inputs])).sum()
+                (0..rank)
+                    .map(|k| {
+                        f64::from(b.values[place / inputs * rank + k])
+                            * f64::from(a.values[k * inputs + place % inputs])
+                    })
+                    .sum()
             })
             .collect()
     }
@@ -202,13 +307,24 @@ mod tests {
             assert!((found - expected).abs() < 1e-5, "{found} {expected}");
         }
         let values = &turned_b.values;
-        let column = |i: usize| (0..9).map(|row| f64::from(values[row * 4 + i])).collect::<Vec<f64>>();
+        let column = |i: usize| {
+            (0..9)
+                .map(|row| f64::from(values[row * 4 + i]))
+                .collect::<Vec<f64>>()
+        };
         for i in 0..4 {
             for j in 0..4 {
                 let inner: f64 = column(i).iter().zip(column(j)).map(|(x, y)| x * y).sum();
                 // Noise of row i times column i of B′ has the standard deviation 1.
-                let expected = if i == j { 1.0 / f64::from(variance.values[i * 7]) } else { 0.0 };
-                assert!((inner - expected).abs() < 1e-4 * (1.0 + expected), "{i} {j}: {inner} {expected}");
+                let expected = if i == j {
+                    1.0 / f64::from(variance.values[i * 7])
+                } else {
+                    0.0
+                };
+                assert!(
+                    (inner - expected).abs() < 1e-4 * (1.0 + expected),
+                    "{i} {j}: {inner} {expected}"
+                );
             }
         }
         assert!(none.values.iter().all(|&variance| variance == 0.0));
@@ -218,7 +334,13 @@ mod tests {
     fn a_b_of_lower_rank_or_of_zeros_gives_finite_variances() {
         let a = matrix(1, [2, 3]);
         for values in [vec![0.0; 10], [1.0, 1.0].repeat(5)] {
-            let ([_, _], [variance, _]) = rotated_pair(&a, &Matrix { shape: [5, 2], values });
+            let ([_, _], [variance, _]) = rotated_pair(
+                &a,
+                &Matrix {
+                    shape: [5, 2],
+                    values,
+                },
+            );
             assert!(variance.values.iter().all(|variance| variance.is_finite()));
             assert!(variance.values.iter().any(|&variance| variance > 1e10));
         }
@@ -228,24 +350,44 @@ mod tests {
     fn the_largest_accepted_sigma_is_found() {
         // NLL 1 + σ² may rise by 0.003: σ ≤ 0.0548; six halvings leave 0.199/64 = 0.0031.
         let found = largest_accepted(6, |sd| Ok(sd * sd <= 0.003)).unwrap();
-        assert!(found <= 0.003f64.sqrt() && found > 0.003f64.sqrt() - 0.0032, "{found}");
+        assert!(
+            found <= 0.003f64.sqrt() && found > 0.003f64.sqrt() - 0.0032,
+            "{found}"
+        );
         assert_eq!(largest_accepted(6, |_| Ok(true)).unwrap(), 0.2);
         assert_eq!(largest_accepted(6, |_| Ok(false)).unwrap(), 0.0);
         assert_eq!(largest_accepted(20, |sd| Ok(sd <= 0.001)).unwrap(), 0.001);
-        assert!(largest_accepted(6, |_| Err(PredictError::Stopped { done: 0, total: 1 }.into())).is_err());
+        assert!(
+            largest_accepted(6, |_| Err(
+                PredictError::Stopped { done: 0, total: 1 }.into()
+            ))
+            .is_err()
+        );
     }
 
     #[test]
     fn the_noise_that_is_found_is_as_much_as_the_examples_bear() {
         let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();
-        let network = Network::new(Decoder::load(&checkpoint, BasePrecision::F32).unwrap(), &Device::flex(), false);
-        let lora = LoraConfig { rank: 2, ..LoraConfig::default() };
+        let network = Network::new(
+            Decoder::load(&checkpoint, BasePrecision::F32).unwrap(),
+            &Device::flex(),
+            false,
+        );
+        let lora = LoraConfig {
+            rank: 2,
+            ..LoraConfig::default()
+        };
         let mut seed = 10;
-        let adapter = Adapter::new(&lora, network.config(), 1, &Device::flex()).unwrap().clone_with(|_, tensor| {
-            seed += 1;
-            let [rows, columns] = tensor.dims();
-            Tensor::from_data(TensorData::new(matrix(seed, [rows, columns]).values, [rows, columns]), &tensor.device()) * 0.2
-        });
+        let adapter = Adapter::new(&lora, network.config(), 1, &Device::flex())
+            .unwrap()
+            .clone_with(|_, tensor| {
+                seed += 1;
+                let [rows, columns] = tensor.dims();
+                Tensor::from_data(
+                    TensorData::new(matrix(seed, [rows, columns]).values, [rows, columns]),
+                    &tensor.device(),
+                ) * 0.2
+            });
         let example = |key: u32| Encoded {
             id: key.to_string(),
             key: u64::from(key),
@@ -254,7 +396,10 @@ mod tests {
             label: Some(key as usize % 2),
         };
         let examples: Vec<Encoded> = (0..6).map(example).collect();
-        let config = TfbConfig { tfb_samples: 3, ..TfbConfig::default() };
+        let config = TfbConfig {
+            tfb_samples: 3,
+            ..TfbConfig::default()
+        };
         let mut fit = Fit {
             network: &network,
             scaling: 2.0,
@@ -267,17 +412,47 @@ mod tests {
         };
         let point: Box<dyn Posterior> = Box::new(PointEstimate { adapter });
         let found = config.finish(vec![point], &mut fit).unwrap();
-        let sd: f64 = found.stored().unwrap().unwrap().number("sigma_q", "a number").unwrap();
-        let options = EvaluationOptions { samples: 3, seed: 4, ..EvaluationOptions::default() };
+        let sd: f64 = found
+            .stored()
+            .unwrap()
+            .unwrap()
+            .number("sigma_q", "a number")
+            .unwrap();
+        let options = EvaluationOptions {
+            samples: 3,
+            seed: 4,
+            ..EvaluationOptions::default()
+        };
         let nll = |scale: f64| {
             let options = EvaluationOptions { scale, ..options };
-            let evaluated = evaluate(&network, found.as_ref(), 2.0, &examples, &options, &mut |_, _| true).unwrap();
-            Predictions::new(mean_of_draws(&evaluated.draws).unwrap(), vec![0, 1, 0, 1, 0, 1]).unwrap().nll()
+            let evaluated = evaluate(
+                &network,
+                found.as_ref(),
+                2.0,
+                &examples,
+                &options,
+                &mut |_, _| true,
+            )
+            .unwrap();
+            Predictions::new(
+                mean_of_draws(&evaluated.draws).unwrap(),
+                vec![0, 1, 0, 1, 0, 1],
+            )
+            .unwrap()
+            .nll()
         };
         let limit = nll(0.0) * 1.003;
-        assert!(sd > 0.0 && nll(1.0) <= limit + 1e-6, "{sd}: {} {limit}", nll(1.0));
+        assert!(
+            sd > 0.0 && nll(1.0) <= limit + 1e-6,
+            "{sd}: {} {limit}",
+            nll(1.0)
+        );
         let next = sd + 0.199 / 64.0;
-        assert!(sd == 0.2 || nll((next / sd).powi(2)) > limit - 1e-6, "{sd}: {} {limit}", nll((next / sd).powi(2)));
+        assert!(
+            sd == 0.2 || nll((next / sd).powi(2)) > limit - 1e-6,
+            "{sd}: {} {limit}",
+            nll((next / sd).powi(2))
+        );
     }
 
     #[test]
@@ -285,10 +460,25 @@ mod tests {
         let message = |config: TfbConfig| config.validate().unwrap_err().to_string();
         let default = TfbConfig::default;
         assert_eq!(
-            message(TfbConfig { tfb_tolerance: -1.0, ..default() }),
+            message(TfbConfig {
+                tfb_tolerance: -1.0,
+                ..default()
+            }),
             "`tfb_tolerance` is `-1`, expected a finite number, at least 0"
         );
-        assert_eq!(message(TfbConfig { tfb_samples: 0, ..default() }), "`tfb_samples` is `0`, expected from 1 to 100,000");
-        assert_eq!(message(TfbConfig { tfb_halvings: 31, ..default() }), "`tfb_halvings` is `31`, expected at most 30");
+        assert_eq!(
+            message(TfbConfig {
+                tfb_samples: 0,
+                ..default()
+            }),
+            "`tfb_samples` is `0`, expected from 1 to 100,000"
+        );
+        assert_eq!(
+            message(TfbConfig {
+                tfb_halvings: 31,
+                ..default()
+            }),
+            "`tfb_halvings` is `31`, expected at most 30"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! A method's training from its first to its last member: each is a run of its own on the same frozen base.
+//! A method's training from its first to its last member: each is a run of its own on the same
+//! frozen base.
 
 use std::path::{Path, PathBuf};
 
@@ -12,14 +13,16 @@ use crate::train::{self, CHECKPOINTS_FOLDER, Checkpoints, Event, Outcome, Traine
 /// The folder of the members after the first, in a run's folder.
 pub const MEMBERS_FOLDER: &str = "members";
 
-/// The seed of a member: the first has the run's own; those of runs with seeds below 2³² never meet.
+/// The seed of a member: the first has the run's own; those of runs with seeds below 2³² never
+/// meet.
 pub fn member_seed(seed: u64, member: usize) -> u64 {
     seed.wrapping_add((member as u64) << 32)
 }
 
-/// Trains all members of a method and gives what each can be drawn from, with how the training ended: the first member's steps, and
-/// the outcome of the last that ran. `start` gives the adapter that a member begins with, by its seed; `watch` hears of which member
-/// an event is. An interrupted training is taken up by `resume` at the member and the step where it stood.
+/// Trains all members of a method and gives what each can be drawn from, with how the training
+/// ended: the first member's steps, and the outcome of the last that ran. `start` gives the adapter
+/// that a member begins with, by its seed; `watch` hears of which member an event is. An
+/// interrupted training is taken up by `resume` at the member and the step where it stood.
 ///
 /// # Errors
 /// As [`train::train`], and those of [`Settings::start`].
@@ -36,23 +39,46 @@ pub fn train_members(
         let seed = member_seed(training.seed, member);
         let folder = member_folder(training.folder, member);
         files::create_folder(&folder)?;
-        let setup = Setup::new(training.config, training.train.len(), training.dropout, seed);
+        let setup = Setup::new(
+            training.config,
+            training.train.len(),
+            training.dropout,
+            seed,
+        );
         let mut optimizer = settings.start(start(seed)?, &setup)?;
-        let checkpoints = Checkpoints::new(folder.join(CHECKPOINTS_FOLDER), training.config.keep_checkpoints);
+        let checkpoints = Checkpoints::new(
+            folder.join(CHECKPOINTS_FOLDER),
+            training.config.keep_checkpoints,
+        );
         let resume = resume && (member == 0 || checkpoints.newest().is_some());
-        let own = Training { seed, folder: &folder, ..*training };
-        let trained = train::train(&own, optimizer.as_mut(), resume, &mut |event| watch(member, event))?;
-        ended = Some(Trained { outcome: trained.outcome, ..ended.unwrap_or(trained) });
+        let own = Training {
+            seed,
+            folder: &folder,
+            ..*training
+        };
+        let trained = train::train(&own, optimizer.as_mut(), resume, &mut |event| {
+            watch(member, event)
+        })?;
+        ended = Some(Trained {
+            outcome: trained.outcome,
+            ..ended.unwrap_or(trained)
+        });
         if trained.outcome == Outcome::Interrupted {
             break;
         }
         posteriors.push(optimizer.posterior());
     }
-    let ended = ended.ok_or_else(|| TrainError::Optimizer { reason: "nothing was trained".into() })?;
+    let ended = ended.ok_or_else(|| TrainError::Optimizer {
+        reason: "nothing was trained".into(),
+    })?;
     Ok((posteriors, ended))
 }
 
 /// The folder of a member in a run's folder: the first has the run's own.
 pub fn member_folder(run: &Path, member: usize) -> PathBuf {
-    if member == 0 { run.into() } else { run.join(MEMBERS_FOLDER).join((member + 1).to_string()) }
+    if member == 0 {
+        run.into()
+    } else {
+        run.join(MEMBERS_FOLDER).join((member + 1).to_string())
+    }
 }

@@ -20,7 +20,11 @@ pub struct Bootstrap {
 
 impl Default for Bootstrap {
     fn default() -> Self {
-        Self { resamples: 1000, level: 0.95, seed: 0 }
+        Self {
+            resamples: 1000,
+            level: 0.95,
+            seed: 0,
+        }
     }
 }
 
@@ -34,7 +38,8 @@ pub struct Intervals {
     pub ece: [f64; 2],
 }
 
-/// Calls `visit` with each resample: N indices below N, drawn with replacement, the same for the same seed and N.
+/// Calls `visit` with each resample: N indices below N, drawn with replacement, the same for the
+/// same seed and N.
 pub fn resamples(count: usize, bootstrap: &Bootstrap, mut visit: impl FnMut(&[usize])) {
     let mut rows = vec![0; count];
     for draw in 0..bootstrap.resamples {
@@ -48,7 +53,10 @@ pub fn resamples(count: usize, bootstrap: &Bootstrap, mut visit: impl FnMut(&[us
 pub fn intervals(predictions: &Predictions, bins: usize, bootstrap: &Bootstrap) -> Intervals {
     let (confidences, correct) = (predictions.confidences(), predictions.correct());
     let (losses, brier) = (predictions.losses(), predictions.brier_losses());
-    let places: Vec<usize> = confidences.iter().map(|&confidence| bin_of(confidence, bins)).collect();
+    let places: Vec<usize> = confidences
+        .iter()
+        .map(|&confidence| bin_of(confidence, bins))
+        .collect();
     let total = predictions.len() as f64;
     let mut found: [Vec<f64>; 4] = Default::default();
     resamples(predictions.len(), bootstrap, |rows| {
@@ -60,17 +68,28 @@ pub fn intervals(predictions: &Predictions, bins: usize, bootstrap: &Bootstrap) 
             gaps[places[row]] += right - confidences[row];
         }
         let ece = gaps.into_iter().map(f64::abs).sum::<f64>() / total;
-        for (list, value) in found.iter_mut().zip([sums[0] / total, sums[1] / total, sums[2] / total, ece]) {
+        for (list, value) in
+            found
+                .iter_mut()
+                .zip([sums[0] / total, sums[1] / total, sums[2] / total, ece])
+        {
             list.push(value);
         }
     });
     let [accuracy, nll, brier, ece] = found.map(|values| interval(values, bootstrap.level));
-    Intervals { accuracy, nll, brier, ece }
+    Intervals {
+        accuracy,
+        nll,
+        brier,
+        ece,
+    }
 }
 
-/// The interval of mean(a − b) over the same resampled rows: paired, so that what makes rows hard cancels.
+/// The interval of mean(a − b) over the same resampled rows: paired, so that what makes rows hard
+/// cancels.
 ///
-/// `a` and `b` are per-example losses `[N]` of two methods on the same rows; rows beyond the shorter list are not used.
+/// `a` and `b` are per-example losses `[N]` of two methods on the same rows; rows beyond the
+/// shorter list are not used.
 pub fn paired_difference(a: &[f64], b: &[f64], bootstrap: &Bootstrap) -> [f64; 2] {
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
     let mut found = Vec::with_capacity(bootstrap.resamples);
@@ -89,10 +108,19 @@ fn interval(mut values: Vec<f64>, level: f64) -> [f64; 2] {
 
 /// The quantile of sorted values, linear between neighbours as numpy's default; NaN for no values.
 pub fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    let Some(last) = sorted.len().checked_sub(1) else {
+        return f64::NAN;
+    };
     let place = share.clamp(0.0, 1.0) * last as f64;
-    let (low, high) = (sorted[place as usize], sorted[(place.ceil() as usize).min(last)]);
-    if low == high { low } else { low + (high - low) * place.fract() }
+    let (low, high) = (
+        sorted[place as usize],
+        sorted[(place.ceil() as usize).min(last)],
+    );
+    if low == high {
+        low
+    } else {
+        low + (high - low) * place.fract()
+    }
 }
 
 #[cfg(test)]
@@ -109,23 +137,49 @@ mod tests {
     fn the_interval_of_an_accuracy_is_near_the_binomial_one() {
         // p = 0.8, n = 400: standard deviation 0.02, so 0.8 ± 0.0392.
         let found = intervals(&coin(320, 400), 10, &Bootstrap::default());
-        assert!((found.accuracy[0] - 0.7608).abs() < 0.006 && (found.accuracy[1] - 0.8392).abs() < 0.006, "{found:?}");
+        assert!(
+            (found.accuracy[0] - 0.7608).abs() < 0.006
+                && (found.accuracy[1] - 0.8392).abs() < 0.006,
+            "{found:?}"
+        );
         assert_eq!(found, intervals(&coin(320, 400), 10, &Bootstrap::default()));
-        assert_ne!(found, intervals(&coin(320, 400), 10, &Bootstrap { seed: 1, ..Bootstrap::default() }));
+        assert_ne!(
+            found,
+            intervals(
+                &coin(320, 400),
+                10,
+                &Bootstrap {
+                    seed: 1,
+                    ..Bootstrap::default()
+                }
+            )
+        );
     }
 
     #[test]
     fn scores_of_a_resample_are_those_of_the_resampled_predictions() {
         let predictions = coin(3, 5);
-        let one = Bootstrap { resamples: 1, ..Bootstrap::default() };
+        let one = Bootstrap {
+            resamples: 1,
+            ..Bootstrap::default()
+        };
         let mut again = None;
         resamples(5, &one, |rows| {
             let labels = rows.iter().map(|&row| predictions.labels()[row]).collect();
-            again = Some(Predictions::from_probabilities(vec![vec![0.75, 0.25]; 5], labels).unwrap());
+            again =
+                Some(Predictions::from_probabilities(vec![vec![0.75, 0.25]; 5], labels).unwrap());
         });
         let (again, found) = (again.unwrap(), intervals(&predictions, 10, &one));
-        let expected = [again.accuracy(), again.nll(), again.brier(), ece(&again, 10)];
-        for (interval, expected) in [found.accuracy, found.nll, found.brier, found.ece].into_iter().zip(expected) {
+        let expected = [
+            again.accuracy(),
+            again.nll(),
+            again.brier(),
+            ece(&again, 10),
+        ];
+        for (interval, expected) in [found.accuracy, found.nll, found.brier, found.ece]
+            .into_iter()
+            .zip(expected)
+        {
             assert!((interval[0] - expected).abs() < 1e-12 && interval[0] == interval[1]);
         }
     }
@@ -139,7 +193,10 @@ mod tests {
 
     #[test]
     fn quantiles_are_linear_between_neighbours() {
-        assert_eq!([0.0, 0.25, 0.5, 1.0].map(|share| quantile(&[1.0, 2.0, 4.0], share)), [1.0, 1.5, 2.0, 4.0]);
+        assert_eq!(
+            [0.0, 0.25, 0.5, 1.0].map(|share| quantile(&[1.0, 2.0, 4.0], share)),
+            [1.0, 1.5, 2.0, 4.0]
+        );
         assert!(quantile(&[], 0.5).is_nan());
     }
 }

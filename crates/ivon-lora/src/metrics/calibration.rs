@@ -1,7 +1,8 @@
 //! Predictions → how far confidence and accuracy lie apart: reliability bins, ECE, MCE.
 //!
-//! Top-label confidence; equal-width bins are open below and closed above, `(low, high]`. The number of bins belongs to the
-//! figure: a bare "ECE" means nothing. ECE is biased upward on small sets; [`ece_floor`] says how far.
+//! Top-label confidence; equal-width bins are open below and closed above, `(low, high]`. The
+//! number of bins belongs to the figure: a bare "ECE" means nothing. ECE is biased upward on small
+//! sets; [`ece_floor`] says how far.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +34,11 @@ impl Bin {
 pub fn reliability_bins(predictions: &Predictions, bins: usize) -> Vec<Bin> {
     let width = 1.0 / bins.max(1) as f64;
     let mut sums = vec![(0usize, 0usize, 0.0); bins.max(1)];
-    for (confidence, right) in predictions.confidences().into_iter().zip(predictions.correct()) {
+    for (confidence, right) in predictions
+        .confidences()
+        .into_iter()
+        .zip(predictions.correct())
+    {
         let sum = &mut sums[bin_of(confidence, bins)];
         *sum = (sum.0 + 1, sum.1 + usize::from(right), sum.2 + confidence);
     }
@@ -44,12 +49,21 @@ pub fn reliability_bins(predictions: &Predictions, bins: usize) -> Vec<Bin> {
         accuracy: right as f64 / count as f64,
         confidence: confidence / count as f64,
     };
-    sums.into_iter().enumerate().filter(|(_, sum)| sum.0 > 0).map(bin).collect()
+    sums.into_iter()
+        .enumerate()
+        .filter(|(_, sum)| sum.0 > 0)
+        .map(bin)
+        .collect()
 }
 
-/// The upper end of bin `index − 1`, as `numpy.linspace(0, 1, bins + 1)` has it, so that values on an edge fall as there.
+/// The upper end of bin `index − 1`, as `numpy.linspace(0, 1, bins + 1)` has it, so that values on
+/// an edge fall as there.
 fn edge(index: usize, bins: usize) -> f64 {
-    if index >= bins { 1.0 } else { index as f64 * (1.0 / bins as f64) }
+    if index >= bins {
+        1.0
+    } else {
+        index as f64 * (1.0 / bins as f64)
+    }
 }
 
 /// The bin `(low, high]` that holds a confidence.
@@ -66,9 +80,14 @@ pub(super) fn bin_of(confidence: f64, bins: usize) -> usize {
     }
 }
 
-/// Bins of about equal numbers of examples, cut only between different confidences, so that the order of rows does not matter.
+/// Bins of about equal numbers of examples, cut only between different confidences, so that the
+/// order of rows does not matter.
 pub fn equal_mass_bins(predictions: &Predictions, bins: usize) -> Vec<Bin> {
-    let mut rows: Vec<(f64, bool)> = predictions.confidences().into_iter().zip(predictions.correct()).collect();
+    let mut rows: Vec<(f64, bool)> = predictions
+        .confidences()
+        .into_iter()
+        .zip(predictions.correct())
+        .collect();
     rows.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (total, bins) = (rows.len(), bins.max(1));
     let mut found = Vec::new();
@@ -82,7 +101,13 @@ pub fn equal_mass_bins(predictions: &Predictions, bins: usize) -> Vec<Bin> {
             let count = members.len();
             let right = members.iter().filter(|row| row.1).count();
             let confidence = members.iter().map(|row| row.0).sum::<f64>() / count as f64;
-            found.push(Bin { low, high: last.0, count, accuracy: right as f64 / count as f64, confidence });
+            found.push(Bin {
+                low,
+                high: last.0,
+                count,
+                accuracy: right as f64 / count as f64,
+                confidence,
+            });
             (start, low) = (end, last.0);
         }
     }
@@ -92,7 +117,9 @@ pub fn equal_mass_bins(predictions: &Predictions, bins: usize) -> Vec<Bin> {
 /// Expected calibration error of bins: Σ share · |accuracy − confidence|; lower is better.
 pub fn expected_error(bins: &[Bin]) -> f64 {
     let total: usize = bins.iter().map(|bin| bin.count).sum();
-    bins.iter().map(|bin| bin.count as f64 / total as f64 * bin.gap()).sum()
+    bins.iter()
+        .map(|bin| bin.count as f64 / total as f64 * bin.gap())
+        .sum()
 }
 
 /// The largest |accuracy − confidence| of any bin.
@@ -105,11 +132,16 @@ pub fn ece(predictions: &Predictions, bins: usize) -> f64 {
     expected_error(&reliability_bins(predictions, bins))
 }
 
-/// The ECE that these very confidences show when they are exactly right: the median over `draws` sets of labels drawn from the
-/// model's own probabilities. A measured ECE near it is no evidence of miscalibration.
+/// The ECE that these very confidences show when they are exactly right: the median over `draws`
+/// sets of labels drawn from the model's own probabilities. A measured ECE near it is no evidence
+/// of miscalibration.
 pub fn ece_floor(predictions: &Predictions, bins: usize, draws: usize, seed: u64) -> f64 {
     let bins = bins.max(1);
-    let rows: Vec<(f64, usize)> = predictions.confidences().iter().map(|&confidence| (confidence, bin_of(confidence, bins))).collect();
+    let rows: Vec<(f64, usize)> = predictions
+        .confidences()
+        .iter()
+        .map(|&confidence| (confidence, bin_of(confidence, bins)))
+        .collect();
     let mut found: Vec<f64> = (0..draws.max(1))
         .map(|draw| {
             let mut numbers = stream(seed, Purpose::Bootstrap, 0, draw as u64, "ece_floor");
@@ -131,7 +163,11 @@ mod tests {
     /// Two choices, the first of them with this probability, and whether it is right.
     fn binary(rows: &[(f64, bool)]) -> Predictions {
         let probabilities = rows.iter().map(|row| vec![row.0, 1.0 - row.0]).collect();
-        Predictions::from_probabilities(probabilities, rows.iter().map(|row| usize::from(!row.1)).collect()).unwrap()
+        Predictions::from_probabilities(
+            probabilities,
+            rows.iter().map(|row| usize::from(!row.1)).collect(),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -151,28 +187,43 @@ mod tests {
 
     #[test]
     fn ece_of_a_set_that_can_be_done_by_hand() {
-        // 0.9 twice, right once: gap 0.4 on half of the set; 0.6 twice, right twice: gap 0.4 on the other half.
+        // 0.9 twice, right once: gap 0.4 on half of the set; 0.6 twice, right twice: gap 0.4 on the
+        // other half.
         let predictions = binary(&[(0.9, true), (0.9, false), (0.6, true), (0.6, true)]);
         let bins = reliability_bins(&predictions, 10);
-        assert!((expected_error(&bins) - 0.4).abs() < 1e-12 && (maximum_error(&bins) - 0.4).abs() < 1e-12);
+        assert!(
+            (expected_error(&bins) - 0.4).abs() < 1e-12
+                && (maximum_error(&bins) - 0.4).abs() < 1e-12
+        );
         assert!((ece(&predictions, 1) - 0.0).abs() < 1e-12);
     }
 
     #[test]
     fn equal_mass_bins_keep_ties_together_and_lose_no_row() {
-        let rows: Vec<_> = [0.6, 0.7, 0.7, 0.7, 0.7, 0.9].iter().enumerate().map(|(i, &p)| (p, i % 2 == 0)).collect();
+        let rows: Vec<_> = [0.6, 0.7, 0.7, 0.7, 0.7, 0.9]
+            .iter()
+            .enumerate()
+            .map(|(i, &p)| (p, i % 2 == 0))
+            .collect();
         let bins = equal_mass_bins(&binary(&rows), 3);
         assert_eq!(bins.iter().map(|bin| bin.count).collect::<Vec<_>>(), [5, 1]);
         let mut reversed = rows;
         reversed.reverse();
         assert_eq!(bins, equal_mass_bins(&binary(&reversed), 3));
-        let spread: Vec<_> = (0..100).map(|i| (0.5 + f64::from(i) / 200.0, true)).collect();
-        assert!(equal_mass_bins(&binary(&spread), 10).iter().all(|bin| bin.count == 10));
+        let spread: Vec<_> = (0..100)
+            .map(|i| (0.5 + f64::from(i) / 200.0, true))
+            .collect();
+        assert!(
+            equal_mass_bins(&binary(&spread), 10)
+                .iter()
+                .all(|bin| bin.count == 10)
+        );
     }
 
     #[test]
     fn the_floor_of_one_bin_is_the_median_of_a_half_normal() {
-        // 2,500 answers of confidence 0.8: |mean − 0.8| has median 0.6745 · √(0.16 / 2500) = 0.0054.
+        // 2,500 answers of confidence 0.8: |mean − 0.8| has median 0.6745 · √(0.16 / 2500) =
+        // 0.0054.
         let predictions = binary(&vec![(0.8, true); 2500]);
         let floor = ece_floor(&predictions, 10, 1000, 1);
         assert!((floor - 0.6745 * 0.008).abs() < 0.0006, "{floor}");

@@ -1,7 +1,8 @@
-//! Held-out predictions → whether anything may be chosen on them, and which of several candidates they prefer.
+//! Held-out predictions → whether anything may be chosen on them, and which of several candidates
+//! they prefer.
 //!
-//! A few rows, or rows without a mistake, always speak for more confidence: where there is nothing to weigh against
-//! it, nothing is chosen.
+//! A few rows, or rows without a mistake, always speak for more confidence: where there is nothing
+//! to weigh against it, nothing is chosen.
 
 use super::Predictions;
 
@@ -22,18 +23,31 @@ pub struct Ground {
 impl Ground {
     /// The ground that these predictions are.
     pub fn of(predictions: &Predictions) -> Self {
-        let wrong = predictions.correct().into_iter().filter(|is_right| !is_right).count();
-        Self { rows: predictions.len(), wrong }
+        let wrong = predictions
+            .correct()
+            .into_iter()
+            .filter(|is_right| !is_right)
+            .count();
+        Self {
+            rows: predictions.len(),
+            wrong,
+        }
     }
 
     /// Checks that something may be chosen on it.
     ///
     /// # Errors
-    /// [`TooLittle`] if there are fewer than [`FEWEST_ROWS`], or fewer than [`FEWEST_OF_EACH`] right or wrong ones.
+    /// [`TooLittle`] if there are fewer than [`FEWEST_ROWS`], or fewer than [`FEWEST_OF_EACH`]
+    /// right or wrong ones.
     pub fn check(self) -> Result<(), TooLittle> {
         let right = self.rows - self.wrong;
-        let is_enough = self.rows >= FEWEST_ROWS && right >= FEWEST_OF_EACH && self.wrong >= FEWEST_OF_EACH;
-        if is_enough { Ok(()) } else { Err(TooLittle(self)) }
+        let is_enough =
+            self.rows >= FEWEST_ROWS && right >= FEWEST_OF_EACH && self.wrong >= FEWEST_OF_EACH;
+        if is_enough {
+            Ok(())
+        } else {
+            Err(TooLittle(self))
+        }
     }
 }
 
@@ -46,21 +60,32 @@ impl Ground {
 )]
 pub struct TooLittle(pub Ground);
 
-/// The candidate that these rows prefer to the one at `default`: that of the lowest mean loss, where its advantage is
-/// larger than one standard error of the paired difference; else the default. Each candidate has a loss for each row.
+/// The candidate that these rows prefer to the one at `default`: that of the lowest mean loss,
+/// where its advantage is larger than one standard error of the paired difference; else the
+/// default. Each candidate has a loss for each row.
 pub fn preferred(losses: &[Vec<f64>], default: usize) -> usize {
-    let Some(known) = losses.get(default) else { return default };
-    let better = |best: usize, next: usize| if sum(&losses[next]) < sum(&losses[best]) { next } else { best };
+    let Some(known) = losses.get(default) else {
+        return default;
+    };
+    let better = |best: usize, next: usize| {
+        if sum(&losses[next]) < sum(&losses[best]) {
+            next
+        } else {
+            best
+        }
+    };
     let best = (0..losses.len()).fold(default, better);
     let (advantage, error) = paired(known, &losses[best]);
     // NaN, as of two infinite losses, prefers nothing.
     if advantage > error { best } else { default }
 }
 
-/// The candidates that these rows cannot tell from the one at `best`: worse by one standard error of the paired
-/// difference at most.
+/// The candidates that these rows cannot tell from the one at `best`: worse by one standard error
+/// of the paired difference at most.
 pub fn not_told_from(losses: &[Vec<f64>], best: usize) -> Vec<usize> {
-    let Some(known) = losses.get(best) else { return Vec::new() };
+    let Some(known) = losses.get(best) else {
+        return Vec::new();
+    };
     let is_alike = |index: &usize| {
         let (advantage, error) = paired(&losses[*index], known);
         advantage <= error
@@ -71,9 +96,16 @@ pub fn not_told_from(losses: &[Vec<f64>], best: usize) -> Vec<usize> {
 /// By how much the second has the lower mean loss, and the standard error of that.
 fn paired(first: &[f64], second: &[f64]) -> (f64, f64) {
     let count = first.len() as f64;
-    let differences: Vec<f64> = first.iter().zip(second).map(|(first, second)| first - second).collect();
+    let differences: Vec<f64> = first
+        .iter()
+        .zip(second)
+        .map(|(first, second)| first - second)
+        .collect();
     let mean = sum(&differences) / count;
-    let squares: f64 = differences.iter().map(|difference| (difference - mean).powi(2)).sum();
+    let squares: f64 = differences
+        .iter()
+        .map(|difference| (difference - mean).powi(2))
+        .sum();
     (mean, (squares / (count - 1.0).max(1.0) / count).sqrt())
 }
 
@@ -92,8 +124,19 @@ mod tests {
 
     #[test]
     fn few_rows_and_rows_without_mistakes_carry_nothing() {
-        for (rows, wrong, carries) in [(20, 5, true), (20, 15, true), (19, 9, false), (20, 4, false), (20, 16, false), (400, 0, false)] {
-            assert_eq!(ground(rows, wrong).check().is_ok(), carries, "{rows} {wrong}");
+        for (rows, wrong, carries) in [
+            (20, 5, true),
+            (20, 15, true),
+            (19, 9, false),
+            (20, 4, false),
+            (20, 16, false),
+            (400, 0, false),
+        ] {
+            assert_eq!(
+                ground(rows, wrong).check().is_ok(),
+                carries,
+                "{rows} {wrong}"
+            );
         }
         assert_eq!(
             ground(20, 0).check().unwrap_err().to_string(),
@@ -104,13 +147,17 @@ mod tests {
 
     #[test]
     fn a_candidate_must_be_better_by_more_than_its_standard_error() {
-        // Differences 0.3, 0.1, 0.3, 0.1: mean 0.2, sd √(4 · 0.01/3) = 0.1155, standard error 0.0577.
+        // Differences 0.3, 0.1, 0.3, 0.1: mean 0.2, sd √(4 · 0.01/3) = 0.1155, standard error
+        // 0.0577.
         let clear = [vec![1.0; 4], vec![0.7, 0.9, 0.7, 0.9]];
         assert_eq!((preferred(&clear, 0), preferred(&clear, 1)), (1, 1));
         // Differences 1, −0.9, 1, −0.9: mean 0.05, standard error 0.548.
         let vague = [vec![1.0; 4], vec![0.0, 1.9, 0.0, 1.9]];
         assert_eq!((preferred(&vague, 0), preferred(&vague, 1)), (0, 1));
-        assert_eq!((not_told_from(&clear, 1), not_told_from(&vague, 1)), (vec![1], vec![0, 1]));
+        assert_eq!(
+            (not_told_from(&clear, 1), not_told_from(&vague, 1)),
+            (vec![1], vec![0, 1])
+        );
     }
 
     #[test]

@@ -27,7 +27,9 @@ pub enum MetricsError {
         choices: usize,
     },
     /// Numbers that are no distribution.
-    #[error("example {example} has {found}, expected finite log-probabilities whose probabilities sum to 1")]
+    #[error(
+        "example {example} has {found}, expected finite log-probabilities whose probabilities sum to 1"
+    )]
     NotADistribution {
         /// Its place, from 0.
         example: usize,
@@ -41,7 +43,10 @@ impl MetricsError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Empty => Some("does the split hold rows with labels?".into()),
-            Self::NotADistribution { .. } => Some("the logits are not finite: the training run diverged, or the draws are too wide".into()),
+            Self::NotADistribution { .. } => Some(
+                "the logits are not finite: the training run diverged, or the draws are too wide"
+                    .into(),
+            ),
             Self::Length { .. } | Self::Label { .. } => None,
         }
     }

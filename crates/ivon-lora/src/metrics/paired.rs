@@ -1,4 +1,5 @@
-//! Two methods on the same examples with the same seeds → an interval of the difference of a score (methods.md, section 7).
+//! Two methods on the same examples with the same seeds → an interval of the difference of a score
+//! (methods.md, section 7).
 
 use super::calibration::bin_of;
 use super::{BINS, Bootstrap, Predictions, quantile, resamples};
@@ -21,14 +22,23 @@ impl ComparedScore {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Error, Self::Nll, Self::Brier, Self::Ece];
 
-    /// What each example adds; the score of rows is its mean. For ECE the signed gap, which is summed by bin first.
+    /// What each example adds; the score of rows is its mean. For ECE the signed gap, which is
+    /// summed by bin first.
     fn losses(self, predictions: &Predictions) -> Vec<f64> {
-        let wrong = || predictions.correct().into_iter().map(|right| f64::from(u8::from(!right)));
+        let wrong = || {
+            predictions
+                .correct()
+                .into_iter()
+                .map(|right| f64::from(u8::from(!right)))
+        };
         match self {
             Self::Error => wrong().collect(),
             Self::Nll => predictions.losses(),
             Self::Brier => predictions.brier_losses(),
-            Self::Ece => wrong().zip(predictions.confidences()).map(|(wrong, confidence)| 1.0 - wrong - confidence).collect(),
+            Self::Ece => wrong()
+                .zip(predictions.confidences())
+                .map(|(wrong, confidence)| 1.0 - wrong - confidence)
+                .collect(),
         }
     }
 }
@@ -43,10 +53,17 @@ struct Member {
 impl Member {
     fn new(score: ComparedScore, predictions: &Predictions) -> Self {
         let bins = match score {
-            ComparedScore::Ece => predictions.confidences().into_iter().map(|confidence| bin_of(confidence, BINS)).collect(),
+            ComparedScore::Ece => predictions
+                .confidences()
+                .into_iter()
+                .map(|confidence| bin_of(confidence, BINS))
+                .collect(),
             _ => Vec::new(),
         };
-        Self { losses: score.losses(predictions), bins }
+        Self {
+            losses: score.losses(predictions),
+            bins,
+        }
     }
 
     /// The score on these rows.
@@ -56,24 +73,46 @@ impl Member {
             return rows.iter().map(|&row| self.losses[row]).sum::<f64>() / count;
         }
         let mut gaps = [0.0; BINS];
-        rows.iter().for_each(|&row| gaps[self.bins[row]] += self.losses[row]);
+        rows.iter()
+            .for_each(|&row| gaps[self.bins[row]] += self.losses[row]);
         gaps.into_iter().map(f64::abs).sum::<f64>() / count
     }
 }
 
-/// The interval of mean over seeds of score(a) − score(b), with examples and seeds drawn with replacement, the same for both.
+/// The interval of mean over seeds of score(a) − score(b), with examples and seeds drawn with
+/// replacement, the same for both.
 ///
-/// `a` and `b` hold the predictions of one seed after the other, on the same examples in the same order; what one has more than the
-/// other is not used. None if there is no seed, or the numbers of examples differ.
-pub fn paired_over_seeds(score: ComparedScore, a: &[&Predictions], b: &[&Predictions], bootstrap: &Bootstrap) -> Option<[f64; 2]> {
-    let pairs: Vec<[Member; 2]> = a.iter().zip(b).map(|(a, b)| [a, b].map(|one| Member::new(score, one))).collect();
+/// `a` and `b` hold the predictions of one seed after the other, on the same examples in the same
+/// order; what one has more than the other is not used. None if there is no seed, or the numbers of
+/// examples differ.
+pub fn paired_over_seeds(
+    score: ComparedScore,
+    a: &[&Predictions],
+    b: &[&Predictions],
+    bootstrap: &Bootstrap,
+) -> Option<[f64; 2]> {
+    let pairs: Vec<[Member; 2]> = a
+        .iter()
+        .zip(b)
+        .map(|(a, b)| [a, b].map(|one| Member::new(score, one)))
+        .collect();
     let count = pairs.first()?[0].losses.len();
-    if pairs.iter().flatten().any(|member| member.losses.len() != count) {
+    if pairs
+        .iter()
+        .flatten()
+        .any(|member| member.losses.len() != count)
+    {
         return None;
     }
     let mut found = Vec::with_capacity(bootstrap.resamples);
     resamples(count, bootstrap, |rows| {
-        let mut numbers = stream(bootstrap.seed, Purpose::Bootstrap, 1, found.len() as u64, "seeds");
+        let mut numbers = stream(
+            bootstrap.seed,
+            Purpose::Bootstrap,
+            1,
+            found.len() as u64,
+            "seeds",
+        );
         let difference = |_| {
             let [a, b] = &pairs[below(&mut numbers, pairs.len() as u64) as usize];
             a.score(rows) - b.score(rows)
@@ -100,26 +139,46 @@ mod tests {
     fn a_method_against_itself_differs_by_nothing() {
         let (one, two) = (coin(60, 100), coin(80, 100));
         for score in ComparedScore::ALL {
-            assert_eq!(paired_over_seeds(score, &[&one, &two], &[&one, &two], &Bootstrap::default()), Some([0.0, 0.0]), "{score:?}");
+            assert_eq!(
+                paired_over_seeds(score, &[&one, &two], &[&one, &two], &Bootstrap::default()),
+                Some([0.0, 0.0]),
+                "{score:?}"
+            );
         }
     }
 
     #[test]
     fn rows_that_both_answer_alike_cancel() {
-        // Ten of a hundred rows are right in one and wrong in the other: 0.1 ± 1.96 · √(0.1 · 0.9 / 100) = 0.041 to 0.159.
-        let [low, high] = paired_over_seeds(ComparedScore::Error, &[&coin(70, 100)], &[&coin(80, 100)], &Bootstrap::default()).unwrap();
-        assert!((low - 0.041).abs() < 0.012 && (high - 0.159).abs() < 0.022, "{low} {high}");
+        // Ten of a hundred rows are right in one and wrong in the other: 0.1 ± 1.96 · √(0.1 · 0.9 /
+        // 100) = 0.041 to 0.159.
+        let [low, high] = paired_over_seeds(
+            ComparedScore::Error,
+            &[&coin(70, 100)],
+            &[&coin(80, 100)],
+            &Bootstrap::default(),
+        )
+        .unwrap();
+        assert!(
+            (low - 0.041).abs() < 0.012 && (high - 0.159).abs() < 0.022,
+            "{low} {high}"
+        );
     }
 
     #[test]
     fn ece_of_resampled_rows_is_that_of_their_predictions() {
-        let one = Bootstrap { resamples: 1, ..Bootstrap::default() };
+        let one = Bootstrap {
+            resamples: 1,
+            ..Bootstrap::default()
+        };
         let (a, b) = (coin(3, 8), coin(6, 8));
         let mut expected = 0.0;
         resamples(8, &one, |rows| {
             let again = |right: usize| {
                 let labels = rows.iter().map(|&row| usize::from(row >= right)).collect();
-                ece(&Predictions::from_probabilities(vec![vec![0.75, 0.25]; 8], labels).unwrap(), BINS)
+                ece(
+                    &Predictions::from_probabilities(vec![vec![0.75, 0.25]; 8], labels).unwrap(),
+                    BINS,
+                )
             };
             expected = again(3) - again(6);
         });
@@ -130,10 +189,36 @@ mod tests {
     #[test]
     fn seeds_that_disagree_widen_the_interval() {
         let (worse, better) = (coin(60, 100), coin(80, 100));
-        let alike = paired_over_seeds(ComparedScore::Error, &[&worse, &worse], &[&better, &better], &Bootstrap::default()).unwrap();
-        let mixed = paired_over_seeds(ComparedScore::Error, &[&worse, &better], &[&better, &worse], &Bootstrap::default()).unwrap();
-        assert!(alike[0] > 0.0 && mixed[0] < 0.0 && mixed[1] > 0.0, "{alike:?} {mixed:?}");
-        assert_eq!(paired_over_seeds(ComparedScore::Error, &[], &[], &Bootstrap::default()), None);
-        assert_eq!(paired_over_seeds(ComparedScore::Error, &[&coin(1, 2)], &[&coin(1, 3)], &Bootstrap::default()), None);
+        let alike = paired_over_seeds(
+            ComparedScore::Error,
+            &[&worse, &worse],
+            &[&better, &better],
+            &Bootstrap::default(),
+        )
+        .unwrap();
+        let mixed = paired_over_seeds(
+            ComparedScore::Error,
+            &[&worse, &better],
+            &[&better, &worse],
+            &Bootstrap::default(),
+        )
+        .unwrap();
+        assert!(
+            alike[0] > 0.0 && mixed[0] < 0.0 && mixed[1] > 0.0,
+            "{alike:?} {mixed:?}"
+        );
+        assert_eq!(
+            paired_over_seeds(ComparedScore::Error, &[], &[], &Bootstrap::default()),
+            None
+        );
+        assert_eq!(
+            paired_over_seeds(
+                ComparedScore::Error,
+                &[&coin(1, 2)],
+                &[&coin(1, 3)],
+                &Bootstrap::default()
+            ),
+            None
+        );
     }
 }

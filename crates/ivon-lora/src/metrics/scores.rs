@@ -3,12 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::intervals;
-use super::calibration::{Bin, ece_floor, equal_mass_bins, expected_error, maximum_error, reliability_bins};
+use super::calibration::{
+    Bin, ece_floor, equal_mass_bins, expected_error, maximum_error, reliability_bins,
+};
 use super::classes::{Classes, class_scores};
 use super::detection::auroc;
 use super::predictions::{mean, mean_of_draws};
 use super::selective::{area_under_selective_accuracy, selective_curve};
-use super::{Bootstrap, Intervals, LogProbabilities, MetricsError, Predictions, SelectivePoint, Uncertainty, uncertainties};
+use super::{
+    Bootstrap, Intervals, LogProbabilities, MetricsError, Predictions, SelectivePoint, Uncertainty,
+    uncertainties,
+};
 
 /// The paper's number of bins.
 pub const BINS: usize = 10;
@@ -17,7 +22,8 @@ pub const MORE_BINS: usize = 15;
 /// Sets of labels behind [`Scores::ece_floor`].
 const FLOOR_DRAWS: usize = 1000;
 
-/// Scores of one set of predictions. NLL in nats; NLL, Brier, ECE, MCE: lower is better; the others: higher.
+/// Scores of one set of predictions. NLL in nats; NLL, Brier, ECE, MCE: lower is better; the
+/// others: higher.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// Number of draws averaged; none at the mean.
@@ -47,7 +53,8 @@ pub struct Scores {
     pub confidence: f64,
     /// Area under accuracy against coverage.
     pub selective_area: f64,
-    /// How well confidence tells right answers from wrong ones; none where all are right or all wrong.
+    /// How well confidence tells right answers from wrong ones; none where all are right or all
+    /// wrong.
     pub auroc_correct: Option<f64>,
     /// 95 % bootstrap intervals.
     pub intervals: Intervals,
@@ -64,7 +71,8 @@ pub struct Scores {
 }
 
 impl Scores {
-    /// All scores of these predictions. `same_answers`: whether choice c means the same in every row.
+    /// All scores of these predictions. `same_answers`: whether choice c means the same in every
+    /// row.
     pub fn of(predictions: &Predictions, same_answers: bool, bootstrap: &Bootstrap) -> Self {
         let bins = reliability_bins(predictions, BINS);
         let (correct, confidences) = (predictions.correct(), predictions.confidences());
@@ -87,7 +95,11 @@ impl Scores {
             selective: selective_curve(predictions, &[0.9, 0.8, 0.7, 0.6, 0.5]),
             bins,
             uncertainty: None,
-            classes: if same_answers { class_scores(predictions) } else { None },
+            classes: if same_answers {
+                class_scores(predictions)
+            } else {
+                None
+            },
         }
     }
 
@@ -106,14 +118,19 @@ impl Scores {
                 let prefix = draws.get(..samples).unwrap_or_default();
                 let predictions = Predictions::new(mean_of_draws(prefix)?, labels.to_vec())?;
                 let uncertainty = mean_uncertainty(&uncertainties(prefix)?);
-                Ok(Self { samples: Some(samples), uncertainty, ..Self::of(&predictions, same_answers, bootstrap) })
+                Ok(Self {
+                    samples: Some(samples),
+                    uncertainty,
+                    ..Self::of(&predictions, same_answers, bootstrap)
+                })
             })
             .collect()
     }
 }
 
 fn mean_uncertainty(rows: &[Uncertainty]) -> Option<Uncertainty> {
-    let mean_of = |field: fn(&Uncertainty) -> f64| rows.iter().map(field).sum::<f64>() / rows.len() as f64;
+    let mean_of =
+        |field: fn(&Uncertainty) -> f64| rows.iter().map(field).sum::<f64>() / rows.len() as f64;
     (!rows.is_empty()).then(|| Uncertainty {
         entropy: mean_of(|row| row.entropy),
         aleatoric: mean_of(|row| row.aleatoric),
@@ -130,20 +147,26 @@ mod tests {
     use super::*;
 
     fn golden() -> Value {
-        let folder = std::env::var_os("IVON_LORA_GOLDEN")
-            .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden").into(), std::path::PathBuf::from);
+        let folder = std::env::var_os("IVON_LORA_GOLDEN").map_or_else(
+            || concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden").into(),
+            std::path::PathBuf::from,
+        );
         serde_json::from_slice(&std::fs::read(folder.join("metrics.json")).unwrap()).unwrap()
     }
 
     fn close(found: f64, expected: &Value, what: &str) {
         let expected = expected.as_f64().unwrap();
-        assert!((found - expected).abs() <= 1e-12 * expected.abs().max(1.0), "{what}: {found}, expected {expected}");
+        assert!(
+            (found - expected).abs() <= 1e-12 * expected.abs().max(1.0),
+            "{what}: {found}, expected {expected}"
+        );
     }
 
     #[test]
     fn all_golden_cases_agree() {
         for case in golden()["cases"].as_array().unwrap() {
-            let probabilities: Vec<Vec<f64>> = serde_json::from_value(case["probs"].clone()).unwrap();
+            let probabilities: Vec<Vec<f64>> =
+                serde_json::from_value(case["probs"].clone()).unwrap();
             let labels: Vec<usize> = serde_json::from_value(case["labels"].clone()).unwrap();
             let predictions = Predictions::from_probabilities(probabilities, labels).unwrap();
             for result in case["results"].as_array().unwrap() {
@@ -169,21 +192,53 @@ mod tests {
 
     #[test]
     fn prefixes_are_nested_and_the_first_is_the_first_draw() {
-        let draw = |shift: f64| -> LogProbabilities { (0..30).map(|row| log_softmax(&[f64::from(row % 7) - shift, 2.0], 1.0)).collect() };
+        let draw = |shift: f64| -> LogProbabilities {
+            (0..30)
+                .map(|row| log_softmax(&[f64::from(row % 7) - shift, 2.0], 1.0))
+                .collect()
+        };
         let draws = [draw(0.0), draw(1.0), draw(4.0)];
         let labels: Vec<usize> = (0..30).map(|row| row % 2).collect();
-        let bootstrap = Bootstrap { resamples: 20, ..Bootstrap::default() };
+        let bootstrap = Bootstrap {
+            resamples: 20,
+            ..Bootstrap::default()
+        };
         let all = Scores::of_prefixes(&draws, &labels, true, &bootstrap).unwrap();
-        assert_eq!(all.iter().map(|scores| scores.samples.unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
-        let first = Scores::of(&Predictions::new(draws[0].clone(), labels.clone()).unwrap(), true, &bootstrap);
+        assert_eq!(
+            all.iter()
+                .map(|scores| scores.samples.unwrap())
+                .collect::<Vec<_>>(),
+            [1, 2, 3]
+        );
+        let first = Scores::of(
+            &Predictions::new(draws[0].clone(), labels.clone()).unwrap(),
+            true,
+            &bootstrap,
+        );
         assert!((all[0].nll - first.nll).abs() < 1e-12 && all[0].accuracy == first.accuracy);
         assert_eq!(all[0].uncertainty.unwrap().disagreement, 0.0);
         assert!(all[2].uncertainty.unwrap().mutual_information > 0.0);
-        assert_eq!(Scores::of_prefixes(&draws[..2], &labels, true, &bootstrap).unwrap()[..], all[..2]);
+        assert_eq!(
+            Scores::of_prefixes(&draws[..2], &labels, true, &bootstrap).unwrap()[..],
+            all[..2]
+        );
         assert!(Scores::of_prefixes(&[], &labels, true, &bootstrap).is_err());
 
         let json = serde_json::to_value(&all[0]).unwrap();
-        for key in ["samples", "n", "accuracy", "nll", "brier", "ece", "ece_15", "ece_floor", "mce", "intervals", "bins", "classes"] {
+        for key in [
+            "samples",
+            "n",
+            "accuracy",
+            "nll",
+            "brier",
+            "ece",
+            "ece_15",
+            "ece_floor",
+            "mce",
+            "intervals",
+            "bins",
+            "classes",
+        ] {
             assert!(!json[key].is_null(), "{key}");
         }
     }

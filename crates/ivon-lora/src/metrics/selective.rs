@@ -15,10 +15,14 @@ pub struct SelectivePoint {
 
 /// Accuracy at each coverage k/N for k = 1..N, the most confident first.
 ///
-/// Examples of one confidence cannot be told apart: within such a group accuracy counts its mean, so the order of rows does
-/// not matter.
+/// Examples of one confidence cannot be told apart: within such a group accuracy counts its mean,
+/// so the order of rows does not matter.
 pub fn accuracy_by_coverage(correct: &[bool], confidences: &[f64]) -> Vec<f64> {
-    let mut rows: Vec<(f64, bool)> = confidences.iter().copied().zip(correct.iter().copied()).collect();
+    let mut rows: Vec<(f64, bool)> = confidences
+        .iter()
+        .copied()
+        .zip(correct.iter().copied())
+        .collect();
     rows.sort_by(|a, b| b.0.total_cmp(&a.0));
     let mut accuracies = Vec::with_capacity(rows.len());
     let mut right_before = 0.0;
@@ -38,12 +42,18 @@ pub fn selective_accuracy(predictions: &Predictions, coverage: f64) -> Selective
     let accuracies = accuracy_by_coverage(&predictions.correct(), &predictions.confidences());
     let count = accuracies.len();
     let answered = ((coverage * count as f64).round() as usize).clamp(1, count.max(1));
-    SelectivePoint { coverage: answered as f64 / count as f64, accuracy: accuracies.get(answered - 1).copied().unwrap_or(f64::NAN) }
+    SelectivePoint {
+        coverage: answered as f64 / count as f64,
+        accuracy: accuracies.get(answered - 1).copied().unwrap_or(f64::NAN),
+    }
 }
 
 /// The curve at these coverages, by the confidence of the answers.
 pub fn selective_curve(predictions: &Predictions, coverages: &[f64]) -> Vec<SelectivePoint> {
-    coverages.iter().map(|&coverage| selective_accuracy(predictions, coverage)).collect()
+    coverages
+        .iter()
+        .map(|&coverage| selective_accuracy(predictions, coverage))
+        .collect()
 }
 
 /// Area under accuracy against coverage: the mean of accuracy over coverages k/N; higher is better.
@@ -67,15 +77,34 @@ mod tests {
 
     #[test]
     fn answers_of_one_confidence_share_their_accuracy() {
-        assert_eq!(accuracy_by_coverage(&[true, false, false, false], &[0.5; 4]), [0.25; 4]);
-        assert_eq!(accuracy_by_coverage(&[false, false, false, true], &[0.5; 4]), [0.25; 4]);
+        assert_eq!(
+            accuracy_by_coverage(&[true, false, false, false], &[0.5; 4]),
+            [0.25; 4]
+        );
+        assert_eq!(
+            accuracy_by_coverage(&[false, false, false, true], &[0.5; 4]),
+            [0.25; 4]
+        );
     }
 
     #[test]
     fn leaving_out_a_fifth_leaves_four_of_five() {
         let probabilities = [0.9, 0.8, 0.7, 0.6, 0.55].map(|p| vec![p, 1.0 - p]).into();
-        let predictions = Predictions::from_probabilities(probabilities, vec![0, 0, 0, 1, 1]).unwrap();
-        assert_eq!(selective_accuracy(&predictions, 0.8), SelectivePoint { coverage: 0.8, accuracy: 0.75 });
-        assert_eq!(selective_accuracy(&predictions, 0.0), SelectivePoint { coverage: 0.2, accuracy: 1.0 });
+        let predictions =
+            Predictions::from_probabilities(probabilities, vec![0, 0, 0, 1, 1]).unwrap();
+        assert_eq!(
+            selective_accuracy(&predictions, 0.8),
+            SelectivePoint {
+                coverage: 0.8,
+                accuracy: 0.75
+            }
+        );
+        assert_eq!(
+            selective_accuracy(&predictions, 0.0),
+            SelectivePoint {
+                coverage: 0.2,
+                accuracy: 1.0
+            }
+        );
     }
 }

@@ -1,9 +1,12 @@
-//! Temperature scaling (Guo et al., arXiv 1706.04599): one number T by which logits are divided, so that confidence fits a held-out set.
+//! Temperature scaling (Guo et al., arXiv 1706.04599): one number T by which logits are divided, so
+//! that confidence fits a held-out set.
 //!
-//! With log-probabilities z in place of logits the outcome is the same: softmax(z/T) does not see what all choices of a row share.
+//! With log-probabilities z in place of logits the outcome is the same: softmax(z/T) does not see
+//! what all choices of a row share.
 //!
-//! The likelihood alone takes T to 0 where no answer is wrong, and far from 1 on a few rows. So T has a prior: ln T is normal around
-//! 0 with the standard deviation [`PRIOR_SD`], and what is taken is the mode, the T with the lowest
+//! The likelihood alone takes T to 0 where no answer is wrong, and far from 1 on a few rows. So T
+//! has a prior: ln T is normal around 0 with the standard deviation [`PRIOR_SD`], and what is taken
+//! is the mode, the T with the lowest
 //!
 //! ```text
 //! J(T) = −Σ ln softmax(z/T)[label] + ½ (ln T / 0.5)²
@@ -16,20 +19,27 @@ use serde::{Deserialize, Serialize};
 use super::choice::{Ground, TooLittle};
 use super::predictions::{LogProbabilities, Predictions, log_softmax};
 
-/// The range in which T is looked for: beyond it, predictions are as good as certain, or as good as uniform.
+/// The range in which T is looked for: beyond it, predictions are as good as certain, or as good as
+/// uniform.
 pub const TEMPERATURES: [f64; 2] = [0.05, 20.0];
-/// The prior's standard deviation of ln T: two thirds of all temperatures are expected from 0.61 to 1.65.
+/// The prior's standard deviation of ln T: two thirds of all temperatures are expected from 0.61 to
+/// 1.65.
 pub const PRIOR_SD: f64 = 0.5;
-/// Steps of the range of ln T, 6 wide, between which a minimum is looked for: in ln T the likelihood may have several.
+/// Steps of the range of ln T, 6 wide, between which a minimum is looked for: in ln T the
+/// likelihood may have several.
 const STEPS: usize = 240;
 /// Halvings of two such steps: their width comes down to 1e-11.
 const HALVINGS: usize = 32;
 /// 2 (J − lowest J) at the ends of a 95 % interval: the quantile of χ² with one degree of freedom.
 const DROP: f64 = 3.841;
 
-/// The log-probabilities at temperature T, `[N][C]`: ln softmax(z/T). The answers stay what they are.
+/// The log-probabilities at temperature T, `[N][C]`: ln softmax(z/T). The answers stay what they
+/// are.
 pub fn at_temperature(log_probabilities: &[Vec<f64>], temperature: f64) -> LogProbabilities {
-    log_probabilities.iter().map(|row| log_softmax(row, temperature)).collect()
+    log_probabilities
+        .iter()
+        .map(|row| log_softmax(row, temperature))
+        .collect()
 }
 
 /// A temperature and what it rests on.
@@ -47,7 +57,8 @@ pub enum NoTemperature {
     /// Too few rows, or too few that are right or wrong.
     #[error(transparent)]
     TooLittle(#[from] TooLittle),
-    /// It is at an end of the range: the rows say that predictions should be certain, or say nothing.
+    /// It is at an end of the range: the rows say that predictions should be certain, or say
+    /// nothing.
     #[error(
         "the temperature that fits is {temperature:.2}, at the end of the range from {} to {}",
         TEMPERATURES[0], TEMPERATURES[1]
@@ -69,26 +80,45 @@ pub fn fit_temperature(predictions: &Predictions) -> Result<Temperature, NoTempe
     let at = |index: usize| low + step * index as f64;
     let objective = |logarithm: f64| Penalised(predictions).value(logarithm);
     let values: Vec<f64> = (0..=STEPS).map(|index| objective(at(index))).collect();
-    let lowest = (0..=STEPS).fold(0, |best, next| if values[next] < values[best] { next } else { best });
+    let lowest = (0..=STEPS).fold(0, |best, next| {
+        if values[next] < values[best] {
+            next
+        } else {
+            best
+        }
+    });
     if lowest == 0 || lowest == STEPS {
-        return Err(NoTemperature::AtTheEnd { temperature: at(lowest).exp() });
+        return Err(NoTemperature::AtTheEnd {
+            temperature: at(lowest).exp(),
+        });
     }
     let slope = |logarithm: f64| Penalised(predictions).slope(logarithm);
-    let best = root(at(lowest - 1), at(lowest + 1), |logarithm| slope(logarithm) > 0.0);
+    let best = root(at(lowest - 1), at(lowest + 1), |logarithm| {
+        slope(logarithm) > 0.0
+    });
     let ceiling = objective(best) + 0.5 * DROP;
     let is_above = |logarithm: f64| objective(logarithm) > ceiling;
     let below = (0..lowest).rev().find(|&index| values[index] > ceiling);
     let above = (lowest + 1..=STEPS).find(|&index| values[index] > ceiling);
-    let first = below.map_or(low, |index| root(at(index), best, |logarithm| !is_above(logarithm)));
+    let first = below.map_or(low, |index| {
+        root(at(index), best, |logarithm| !is_above(logarithm))
+    });
     let last = above.map_or(high, |index| root(best, at(index), is_above));
-    Ok(Temperature { value: best.exp(), interval: [first.exp(), last.exp()] })
+    Ok(Temperature {
+        value: best.exp(),
+        interval: [first.exp(), last.exp()],
+    })
 }
 
 /// Where `is_past` becomes true between `low`, where it is not, and `high`, where it is.
 fn root(mut low: f64, mut high: f64, is_past: impl Fn(f64) -> bool) -> f64 {
     for _ in 0..HALVINGS {
         let middle = 0.5 * (low + high);
-        if is_past(middle) { high = middle } else { low = middle }
+        if is_past(middle) {
+            high = middle
+        } else {
+            low = middle
+        }
     }
     0.5 * (low + high)
 }
@@ -101,7 +131,9 @@ impl Penalised<'_> {
     fn value(&self, logarithm: f64) -> f64 {
         let temperature = logarithm.exp();
         let rows = self.0.log_probabilities().iter().zip(self.0.labels());
-        let loss: f64 = rows.map(|(row, &label)| -log_softmax(row, temperature)[label]).sum();
+        let loss: f64 = rows
+            .map(|(row, &label)| -log_softmax(row, temperature)[label])
+            .sum();
         loss + 0.5 * (logarithm / PRIOR_SD).powi(2)
     }
 
@@ -110,9 +142,20 @@ impl Penalised<'_> {
         let temperature = logarithm.exp();
         let of = |(row, &label): (&Vec<f64>, &usize)| {
             let scaled = log_softmax(row, temperature);
-            scaled.iter().zip(row).map(|(log, z)| log.exp() * z).sum::<f64>() - row[label]
+            scaled
+                .iter()
+                .zip(row)
+                .map(|(log, z)| log.exp() * z)
+                .sum::<f64>()
+                - row[label]
         };
-        let sum: f64 = self.0.log_probabilities().iter().zip(self.0.labels()).map(of).sum();
+        let sum: f64 = self
+            .0
+            .log_probabilities()
+            .iter()
+            .zip(self.0.labels())
+            .map(of)
+            .sum();
         -sum / temperature + logarithm / PRIOR_SD.powi(2)
     }
 }
@@ -121,16 +164,33 @@ impl Penalised<'_> {
 mod tests {
     use super::*;
 
-    /// `right` of `count` examples have the label 0, to which all give the logit `z` above the other.
+    /// `right` of `count` examples have the label 0, to which all give the logit `z` above the
+    /// other.
     fn alike(z: f64, right: usize, count: usize) -> Predictions {
         let rows = vec![log_softmax(&[z, 0.0], 1.0); count];
-        Predictions::new(rows, (0..count).map(|index| usize::from(index >= right)).collect()).unwrap()
+        Predictions::new(
+            rows,
+            (0..count)
+                .map(|index| usize::from(index >= right))
+                .collect(),
+        )
+        .unwrap()
     }
 
     /// Five logits of three choices, ten times each, with labels of which two in five are wrong.
     fn mixed() -> Predictions {
-        let logits = [[2.0, 0.3, -1.0], [0.1, 0.2, 0.9], [-3.0, 4.0, 0.0], [1.0, 1.1, 0.9], [5.0, 0.0, 1.0]];
-        repeated(&logits.map(|row| log_softmax(&row, 1.0)), &[0, 1, 1, 2, 0], 10)
+        let logits = [
+            [2.0, 0.3, -1.0],
+            [0.1, 0.2, 0.9],
+            [-3.0, 4.0, 0.0],
+            [1.0, 1.1, 0.9],
+            [5.0, 0.0, 1.0],
+        ];
+        repeated(
+            &logits.map(|row| log_softmax(&row, 1.0)),
+            &[0, 1, 1, 2, 0],
+            10,
+        )
     }
 
     fn repeated(rows: &[Vec<f64>], labels: &[usize], times: usize) -> Predictions {
@@ -141,7 +201,10 @@ mod tests {
 
     /// J as its formula has it, with nothing of this file.
     fn by_hand(predictions: &Predictions, temperature: f64) -> f64 {
-        let rows = predictions.log_probabilities().iter().zip(predictions.labels());
+        let rows = predictions
+            .log_probabilities()
+            .iter()
+            .zip(predictions.labels());
         let loss = |(row, label): (&Vec<f64>, &usize)| {
             let total: f64 = row.iter().map(|z| (z / temperature).exp()).sum();
             total.ln() - row[*label] / temperature
@@ -156,7 +219,10 @@ mod tests {
             let predictions = alike(z, 75, 100);
             let many = repeated(predictions.log_probabilities(), predictions.labels(), 40);
             let found = fit_temperature(&many).unwrap();
-            assert!((found.value / (z / 3f64.ln()) - 1.0).abs() < 0.01, "{found:?}");
+            assert!(
+                (found.value / (z / 3f64.ln()) - 1.0).abs() < 0.01,
+                "{found:?}"
+            );
             assert!(found.interval[1] / found.interval[0] < 1.25);
         }
     }
@@ -182,32 +248,51 @@ mod tests {
                 let other = (f64::from(step) * 0.01).exp();
                 assert!(best <= by_hand(&predictions, other) + 1e-9, "{other}");
                 let is_inside = (found.interval[0]..=found.interval[1]).contains(&other);
-                assert_eq!(is_inside, by_hand(&predictions, other) - best <= 1.9205, "{other} {found:?}");
+                assert_eq!(
+                    is_inside,
+                    by_hand(&predictions, other) - best <= 1.9205,
+                    "{other} {found:?}"
+                );
             }
         }
     }
 
     #[test]
     fn the_prior_holds_back_what_a_few_rows_would_overdo() {
-        // 21 of 26 are right at a logit of 0.5: the likelihood alone takes T = 0.5 / ln(21/5) = 0.348.
+        // 21 of 26 are right at a logit of 0.5: the likelihood alone takes T = 0.5 / ln(21/5) =
+        // 0.348.
         let found = fit_temperature(&alike(0.5, 21, 26)).unwrap();
         assert!(found.value > 0.4 && found.value < 0.7, "{found:?}");
-        assert!(found.interval[0] < 0.348 && found.interval[1] > 0.9, "{found:?}");
+        assert!(
+            found.interval[0] < 0.348 && found.interval[1] > 0.9,
+            "{found:?}"
+        );
     }
 
     #[test]
     fn rows_without_enough_mistakes_carry_no_temperature() {
         let message = |predictions| fit_temperature(&predictions).unwrap_err().to_string();
-        assert!(message(alike(3.0, 20, 20)).starts_with("20 rows with 0 wrong answers cannot carry a choice"));
+        assert!(
+            message(alike(3.0, 20, 20))
+                .starts_with("20 rows with 0 wrong answers cannot carry a choice")
+        );
         assert!(message(alike(3.0, 5, 10)).starts_with("10 rows with 5 wrong answers"));
     }
 
     #[test]
     fn a_temperature_at_the_end_of_its_range_is_refused() {
         // All but uniform logits of which nearly all are right: certainty would fit best.
-        let message = fit_temperature(&alike(0.01, 2000, 2005)).unwrap_err().to_string();
-        assert_eq!(message, "the temperature that fits is 0.05, at the end of the range from 0.05 to 20");
+        let message = fit_temperature(&alike(0.01, 2000, 2005))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            "the temperature that fits is 0.05, at the end of the range from 0.05 to 20"
+        );
         let wrong = fit_temperature(&alike(3.0, 400, 1000)).unwrap_err();
-        assert!(matches!(wrong, NoTemperature::AtTheEnd { temperature } if temperature > 19.0), "{wrong}");
+        assert!(
+            matches!(wrong, NoTemperature::AtTheEnd { temperature } if temperature > 19.0),
+            "{wrong}"
+        );
     }
 }

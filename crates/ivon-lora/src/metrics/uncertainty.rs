@@ -1,4 +1,5 @@
-//! Draws of the probabilities of one example → how uncertain the prediction is, and why. Nats throughout.
+//! Draws of the probabilities of one example → how uncertain the prediction is, and why. Nats
+//! throughout.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,8 @@ pub struct Uncertainty {
     pub entropy: f64,
     /// Mean of the draws' entropies: what more data could not remove.
     pub aleatoric: f64,
-    /// Their difference, the mutual information of answer and weights: what the weights do not know. At least 0.
+    /// Their difference, the mutual information of answer and weights: what the weights do not
+    /// know. At least 0.
     pub mutual_information: f64,
     /// Share of draws whose answer is not that of the mean probabilities.
     pub disagreement: f64,
@@ -20,24 +22,34 @@ pub struct Uncertainty {
 
 /// −Σ p ln p of log-probabilities; a probability of 0 contributes 0.
 pub fn entropy(log_probabilities: &[f64]) -> f64 {
-    let sum: f64 = log_probabilities.iter().filter(|value| value.is_finite()).map(|value| value.exp() * value).sum();
+    let sum: f64 = log_probabilities
+        .iter()
+        .filter(|value| value.is_finite())
+        .map(|value| value.exp() * value)
+        .sum();
     // Without −0, and without what rounding leaves below it.
     (-sum).max(0.0) + 0.0
 }
 
-/// The uncertainty of every example from draws `[S][N][C]`; with one draw, its entropy is all aleatoric.
+/// The uncertainty of every example from draws `[S][N][C]`; with one draw, its entropy is all
+/// aleatoric.
 ///
 /// # Errors
 /// If there are no draws or their shapes differ.
 pub fn uncertainties(draws: &[LogProbabilities]) -> Result<Vec<Uncertainty>, MetricsError> {
     let mean = mean_of_draws(draws)?;
-    draws.iter().try_for_each(|draw| check_length("examples in a draw", mean.len(), draw.len()))?;
+    draws
+        .iter()
+        .try_for_each(|draw| check_length("examples in a draw", mean.len(), draw.len()))?;
     let count = draws.len() as f64;
     let of_row = |(row, mean): (usize, &Vec<f64>)| {
         let total = entropy(mean);
         let aleatoric = draws.iter().map(|draw| entropy(&draw[row])).sum::<f64>() / count;
         let answer = first_largest(mean);
-        let others = draws.iter().filter(|draw| first_largest(&draw[row]) != answer).count();
+        let others = draws
+            .iter()
+            .filter(|draw| first_largest(&draw[row]) != answer)
+            .count();
         Uncertainty {
             entropy: total,
             aleatoric,
@@ -61,14 +73,19 @@ mod tests {
         let draws = [vec![logs(&[1.0, 0.0])], vec![logs(&[0.0, 1.0])]];
         let found = uncertainties(&draws).unwrap()[0];
         assert!((found.entropy - 2f64.ln()).abs() < 1e-15 && found.aleatoric == 0.0);
-        assert_eq!((found.mutual_information, found.disagreement), (found.entropy, 0.5));
+        assert_eq!(
+            (found.mutual_information, found.disagreement),
+            (found.entropy, 0.5)
+        );
     }
 
     #[test]
     fn draws_that_agree_are_all_aleatoric() {
         let draws = vec![vec![logs(&[0.25; 4]), logs(&[1.0])]; 3];
         let found = uncertainties(&draws).unwrap();
-        assert!((found[0].entropy - 4f64.ln()).abs() < 1e-12 && found[0].mutual_information < 1e-12);
+        assert!(
+            (found[0].entropy - 4f64.ln()).abs() < 1e-12 && found[0].mutual_information < 1e-12
+        );
         assert_eq!(found[1], Uncertainty::default());
         assert!(uncertainties(&[]).is_err());
     }

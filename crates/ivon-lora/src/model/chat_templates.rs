@@ -1,7 +1,9 @@
-//! The chat template of a Hugging Face folder, where transformers 5 takes it from: `chat_template.jinja` and
-//! `additional_chat_templates/*.jinja`, else `chat_template` in `tokenizer_config.json`, a text or a list of named ones.
+//! The chat template of a Hugging Face folder, where transformers 5 takes it from:
+//! `chat_template.jinja` and `additional_chat_templates/*.jinja`, else `chat_template` in
+//! `tokenizer_config.json`, a text or a list of named ones.
 //!
-//! (`chat_template.json` belongs to the processors of multimodal models; a tokenizer does not read it.)
+//! (`chat_template.json` belongs to the processors of multimodal models; a tokenizer does not read
+//! it.)
 
 use std::path::Path;
 
@@ -30,10 +32,16 @@ impl ChatTemplates {
     /// # Errors
     /// If a file cannot be read.
     pub fn read(folder: &Path, config: &Map<String, Value>) -> Result<Self, ModelError> {
-        let is_default = |template: String| Self { default: Some(template), others: Vec::new() };
+        let is_default = |template: String| Self {
+            default: Some(template),
+            others: Vec::new(),
+        };
         let others = additional(folder);
         let in_folder = others.iter().any(|name| name == "default");
-        let places = [(true, "chat_template.jinja"), (in_folder, "additional_chat_templates/default.jinja")];
+        let places = [
+            (true, "chat_template.jinja"),
+            (in_folder, "additional_chat_templates/default.jinja"),
+        ];
         for (is_there, name) in places {
             let path = folder.join(name);
             if is_there && path.exists() {
@@ -41,27 +49,46 @@ impl ChatTemplates {
             }
         }
         if !others.is_empty() {
-            return Ok(Self { default: None, others });
+            return Ok(Self {
+                default: None,
+                others,
+            });
         }
         let text = |value: &Value| value.as_str().map(str::to_string);
         let named: Vec<(String, String)> = match config.get("chat_template") {
             Some(Value::String(template)) => return Ok(is_default(template.clone())),
-            Some(Value::Array(list)) => {
-                list.iter().filter_map(|one| Some((text(one.get("name")?)?, text(one.get("template")?)?))).collect()
-            }
-            Some(Value::Object(map)) => map.iter().filter_map(|(name, template)| Some((name.clone(), text(template)?))).collect(),
+            Some(Value::Array(list)) => list
+                .iter()
+                .filter_map(|one| Some((text(one.get("name")?)?, text(one.get("template")?)?)))
+                .collect(),
+            Some(Value::Object(map)) => map
+                .iter()
+                .filter_map(|(name, template)| Some((name.clone(), text(template)?)))
+                .collect(),
             _ => return Ok(Self::default()),
         };
         // Of two with one name the last counts, as in a dict.
-        let found = named.iter().rfind(|(name, _)| name == "default").map(|(_, template)| template.clone());
-        let others = if found.is_some() { Vec::new() } else { named.into_iter().map(|(name, _)| name).collect() };
-        Ok(Self { default: found, others })
+        let found = named
+            .iter()
+            .rfind(|(name, _)| name == "default")
+            .map(|(_, template)| template.clone());
+        let others = if found.is_some() {
+            Vec::new()
+        } else {
+            named.into_iter().map(|(name, _)| name).collect()
+        };
+        Ok(Self {
+            default: found,
+            others,
+        })
     }
 }
 
 /// The names of the templates in `additional_chat_templates`.
 fn additional(folder: &Path) -> Vec<String> {
-    let Ok(entries) = folder.join("additional_chat_templates").read_dir() else { return Vec::new() };
+    let Ok(entries) = folder.join("additional_chat_templates").read_dir() else {
+        return Vec::new();
+    };
     let names = entries.flatten().take(MOST).filter_map(|entry| {
         let name = entry.file_name().into_string().ok()?;
         name.strip_suffix(".jinja").map(str::to_string)

@@ -1,4 +1,5 @@
-//! A checkpoint by name → its configuration, its tokenizer and its tensors, whatever kind of file they lie in.
+//! A checkpoint by name → its configuration, its tokenizer and its tensors, whatever kind of file
+//! they lie in.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -33,25 +34,35 @@ pub struct Checkpoint {
 
 #[derive(Debug)]
 enum Source {
-    Folder { path: PathBuf, weights: SafetensorsFolder },
+    Folder {
+        path: PathBuf,
+        weights: SafetensorsFolder,
+    },
     Gguf(GgufCheckpoint),
 }
 
 impl Checkpoint {
-    /// Opens a model by name: a Hugging Face folder, a `.gguf` file, a folder that holds exactly one `.gguf` and no
-    /// `config.json`, a hub name `org/name[:QUANT][@revision]`, or the address of a model on the hub.
+    /// Opens a model by name: a Hugging Face folder, a `.gguf` file, a folder that holds exactly
+    /// one `.gguf` and no `config.json`, a hub name `org/name[:QUANT][@revision]`, or the address
+    /// of a model on the hub.
     ///
     /// # Errors
-    /// If there is no such model, or its files are malformed, cut short, or of an architecture that is not supported.
+    /// If there is no such model, or its files are malformed, cut short, or of an architecture that
+    /// is not supported.
     pub fn open(name: &str) -> Result<Self, ModelError> {
         Self::open_with(name, &HubSettings::from_env(), &mut |_| {})
     }
 
-    /// As [`Checkpoint::open`], with settings for the hub and a listener to the progress of a download.
+    /// As [`Checkpoint::open`], with settings for the hub and a listener to the progress of a
+    /// download.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
-    pub fn open_with(name: &str, hub: &HubSettings, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<Self, ModelError> {
+    pub fn open_with(
+        name: &str,
+        hub: &HubSettings,
+        listen: &mut dyn FnMut(HubEvent<'_>),
+    ) -> Result<Self, ModelError> {
         Self::open_for(name, Purpose::Run, hub, listen)
     }
 
@@ -59,33 +70,64 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
-    pub fn open_for(name: &str, purpose: Purpose, hub: &HubSettings, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<Self, ModelError> {
+    pub fn open_for(
+        name: &str,
+        purpose: Purpose,
+        hub: &HubSettings,
+        listen: &mut dyn FnMut(HubEvent<'_>),
+    ) -> Result<Self, ModelError> {
         match HubName::where_nothing_is(name, hub)? {
             None => Self::open_path(Path::new(name)),
-            Some(hub_name) => Self::open_located(&hub::locate(&hub_name, hub, purpose, listen)?, &hub_name),
+            Some(hub_name) => {
+                Self::open_located(&hub::locate(&hub_name, hub, purpose, listen)?, &hub_name)
+            }
         }
     }
 
     /// Opens a folder or file on this machine.
     pub(super) fn open_path(path: &Path) -> Result<Self, ModelError> {
-        if path.is_dir() { Self::open_folder(path, folder_name(path)) } else { Self::open_file(path, file_name(path)) }
+        if path.is_dir() {
+            Self::open_folder(path, folder_name(path))
+        } else {
+            Self::open_file(path, file_name(path))
+        }
     }
 
     /// Opens what was found for a hub name.
     pub(super) fn open_located(path: &Path, name: &HubName) -> Result<Self, ModelError> {
         let display_name = name.display();
-        let opened = if path.is_dir() { Self::open_folder(path, display_name) } else { Self::open_file(path, display_name) };
-        opened.map(|checkpoint| Self { revision: name.revision.clone(), ..checkpoint })
+        let opened = if path.is_dir() {
+            Self::open_folder(path, display_name)
+        } else {
+            Self::open_file(path, display_name)
+        };
+        opened.map(|checkpoint| Self {
+            revision: name.revision.clone(),
+            ..checkpoint
+        })
     }
 
     fn open_file(path: &Path, display_name: String) -> Result<Self, ModelError> {
-        let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+        let is_gguf = path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
         if !is_gguf {
             let found = format!("the file `{}`", file_name(path));
-            return Err(ModelError::NoModel { path: path.display().to_string(), found, expected: "a folder or a `.gguf` file" });
+            return Err(ModelError::NoModel {
+                path: path.display().to_string(),
+                found,
+                expected: "a folder or a `.gguf` file",
+            });
         }
         let (gguf, config) = GgufCheckpoint::open(path)?;
-        Self { config, display_name, revision: None, source: Source::Gguf(gguf), notes: Vec::new() }.settled(None)
+        Self {
+            config,
+            display_name,
+            revision: None,
+            source: Source::Gguf(gguf),
+            notes: Vec::new(),
+        }
+        .settled(None)
     }
 
     fn open_folder(path: &Path, display_name: String) -> Result<Self, ModelError> {
@@ -94,13 +136,29 @@ impl Checkpoint {
             let gguf = only_gguf(path)?;
             return Self::open_file(&path.join(&gguf), gguf);
         }
-        let file = ConfigFile::read(&files::read_text(&config_path, LONGEST_CONFIG)?, "config.json")?;
+        let file = ConfigFile::read(
+            &files::read_text(&config_path, LONGEST_CONFIG)?,
+            "config.json",
+        )?;
         let mut notes = file.notes;
         let mut weights = SafetensorsFolder::open(path, file.weights.as_deref(), &mut notes)?;
-        let needed = layout::needed(&DecoderConfig { tie_word_embeddings: false, ..file.decoder.clone() });
+        let needed = layout::needed(&DecoderConfig {
+            tie_word_embeddings: false,
+            ..file.decoder.clone()
+        });
         weights.rename(|name| layout::name_in_language_model(name, &needed));
-        let source = Source::Folder { path: path.into(), weights };
-        Self { config: file.decoder, display_name, revision: None, source, notes }.settled(file.architecture.as_deref())
+        let source = Source::Folder {
+            path: path.into(),
+            weights,
+        };
+        Self {
+            config: file.decoder,
+            display_name,
+            revision: None,
+            source,
+            notes,
+        }
+        .settled(file.architecture.as_deref())
     }
 
     /// Settles what configuration and weights say differently, as transformers does, and notes it.
@@ -114,14 +172,20 @@ impl Checkpoint {
         {
             return Err(error);
         }
-        let unused = layout::unused(&self.display_name, &self.config, &layout::needed(&self.config), &raw);
+        let unused = layout::unused(
+            &self.display_name,
+            &self.config,
+            &layout::needed(&self.config),
+            &raw,
+        );
         drop(raw);
         self.notes.extend(unused);
         Ok(self)
     }
 
-    /// Whether the output layer is the embedding table. Where both are there and differ they are two, whatever the
-    /// configuration says; where only the output table is there it serves as both.
+    /// Whether the output layer is the embedding table. Where both are there and differ they are
+    /// two, whatever the configuration says; where only the output table is there it serves as
+    /// both.
     fn settle_output(&mut self) -> Result<(), ModelError> {
         if !self.config.tie_word_embeddings {
             return Ok(());
@@ -165,18 +229,20 @@ impl Checkpoint {
         &self.config
     }
 
-    /// The hub name without the revision, else the name of the file or folder; never an absolute path.
+    /// The hub name without the revision, else the name of the file or folder; never an absolute
+    /// path.
     pub fn display_name(&self) -> &str {
         &self.display_name
     }
 
-    /// What a user should know of how the files were read, a sentence each: where two of them disagree, which one was
-    /// followed. Empty for a checkpoint whose files agree.
+    /// What a user should know of how the files were read, a sentence each: where two of them
+    /// disagree, which one was followed. Empty for a checkpoint whose files agree.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The Hugging Face folder behind it: the user's own, or one of the hub's cache. None for a GGUF file.
+    /// The Hugging Face folder behind it: the user's own, or one of the hub's cache. None for a
+    /// GGUF file.
     pub fn folder(&self) -> Option<&Path> {
         match &self.source {
             Source::Folder { path, .. } => Some(path),
@@ -189,22 +255,29 @@ impl Checkpoint {
         self.revision.as_deref()
     }
 
-    /// The checkpoint's own tokenizer, which refuses texts whose tokens have no row in the embedding table.
+    /// The checkpoint's own tokenizer, which refuses texts whose tokens have no row in the
+    /// embedding table.
     ///
     /// # Errors
     /// [`ModelError::Tokenizer`] if there is none or it cannot be used.
     pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
         let tokenizer = match &self.source {
             Source::Folder { path, .. } => folder_tokenizer::read(path, &self.display_name),
-            Source::Gguf(gguf) => gguf::tokenizer::read(gguf.file()).inspect(|_| gguf.file().release_metadata()),
+            Source::Gguf(gguf) => {
+                gguf::tokenizer::read(gguf.file()).inspect(|_| gguf.file().release_metadata())
+            }
         }?;
         Ok(tokenizer.with_limit(self.config.vocab_size))
     }
 
-    /// The Hugging Face names of the tensors that the decoder uses, sorted, of those that are there.
+    /// The Hugging Face names of the tensors that the decoder uses, sorted, of those that are
+    /// there.
     pub fn names(&self) -> Vec<String> {
         let there: BTreeSet<String> = self.raw().into_iter().map(|tensor| tensor.name).collect();
-        layout::needed(&self.config).intersection(&there).cloned().collect()
+        layout::needed(&self.config)
+            .intersection(&there)
+            .cloned()
+            .collect()
     }
 
     /// Every tensor of the files, used or not, sorted by name.
@@ -218,7 +291,8 @@ impl Checkpoint {
     /// A tensor by its Hugging Face name.
     ///
     /// # Errors
-    /// [`ModelError::MissingTensor`], or [`ModelError::Encoding`] for numbers of a kind that is not read.
+    /// [`ModelError::MissingTensor`], or [`ModelError::Encoding`] for numbers of a kind that is not
+    /// read.
     pub fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, ModelError> {
         match &self.source {
             Source::Folder { weights, .. } => weights.tensor(name),
@@ -235,10 +309,16 @@ impl Checkpoint {
         if tensor.shape == shape {
             return Ok(tensor);
         }
-        Err(ModelError::Shape { file: self.display_name.clone(), name: name.into(), expected: shape.into(), found: tensor.shape })
+        Err(ModelError::Shape {
+            file: self.display_name.clone(),
+            name: name.into(),
+            expected: shape.into(),
+            found: tensor.shape,
+        })
     }
 
-    /// Gives back the memory under a tensor that has been read; reading it again reads the file again.
+    /// Gives back the memory under a tensor that has been read; reading it again reads the file
+    /// again.
     pub fn release(&self, tensor: &StoredTensor<'_>) {
         tensor.release();
     }
@@ -246,12 +326,18 @@ impl Checkpoint {
     /// The number of numbers in the tensors that the decoder uses.
     pub fn parameters(&self) -> u64 {
         let needed = layout::needed(&self.config);
-        let count = |tensor: &RawTensor<'_>| tensor.shape.iter().map(|n| *n as u64).product::<u64>();
-        self.raw().iter().filter(|tensor| needed.contains(&tensor.name)).map(count).sum()
+        let count =
+            |tensor: &RawTensor<'_>| tensor.shape.iter().map(|n| *n as u64).product::<u64>();
+        self.raw()
+            .iter()
+            .filter(|tensor| needed.contains(&tensor.name))
+            .map(count)
+            .sum()
     }
 
-    /// What tells this base model from another, cheaply: the SHA-256, in hexadecimal, of the configuration as JSON and,
-    /// for every tensor in the order of names, its name, shape, encoding, and the first and last 4 KiB of its bytes.
+    /// What tells this base model from another, cheaply: the SHA-256, in hexadecimal, of the
+    /// configuration as JSON and, for every tensor in the order of names, its name, shape,
+    /// encoding, and the first and last 4 KiB of its bytes.
     ///
     /// # Errors
     /// None yet; a tensor that cannot be read is taken by its bytes.
@@ -262,14 +348,24 @@ impl Checkpoint {
             hash.update([b'\n']);
             hash.update(bytes);
         };
-        line(&serde_json::to_string(&self.config).unwrap_or_default(), &[]);
+        line(
+            &serde_json::to_string(&self.config).unwrap_or_default(),
+            &[],
+        );
         for tensor in self.raw().into_iter().filter(|tensor| tensor.is_named) {
             let (name, bytes) = (&tensor.name, tensor.bytes);
-            line(&format!("{name} {:?} {}", tensor.shape, tensor.kind), &bytes[..bytes.len().min(SAMPLE)]);
+            line(
+                &format!("{name} {:?} {}", tensor.shape, tensor.kind),
+                &bytes[..bytes.len().min(SAMPLE)],
+            );
             line("", &bytes[bytes.len().saturating_sub(SAMPLE)..]);
             tensor.release();
         }
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hash
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect())
     }
 }
 
@@ -284,7 +380,11 @@ fn only_gguf(folder: &Path) -> Result<String, ModelError> {
         (Some(one), 0) => Ok(one),
         (last, others) => Err(ModelError::NoModel {
             path: folder.display().to_string(),
-            found: if last.is_some() { format!("{} `.gguf` files", others + 1) } else { "neither".into() },
+            found: if last.is_some() {
+                format!("{} `.gguf` files", others + 1)
+            } else {
+                "neither".into()
+            },
             expected: "a `config.json` or exactly one `.gguf` file",
         }),
     }
@@ -294,7 +394,9 @@ fn only_gguf(folder: &Path) -> Result<String, ModelError> {
 fn folder_name(path: &Path) -> String {
     match path.file_name() {
         Some(_) => file_name(path),
-        None => path.canonicalize().map_or_else(|_| file_name(path), |path| file_name(&path)),
+        None => path
+            .canonicalize()
+            .map_or_else(|_| file_name(path), |path| file_name(&path)),
     }
 }
 

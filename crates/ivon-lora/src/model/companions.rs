@@ -21,8 +21,8 @@ pub const TEMPLATES_FOLDER: &str = "additional_chat_templates";
 /// What the terms of use are called, with or without an ending.
 const TERMS: [&str; 5] = ["license", "licence", "notice", "copying", "use_policy"];
 
-/// Whether a file of this name goes with the model wherever its weights go: the tokenizer, its chat templates, the
-/// settings of generation, the terms of use.
+/// Whether a file of this name goes with the model wherever its weights go: the tokenizer, its chat
+/// templates, the settings of generation, the terms of use.
 pub fn is_companion(name: &str) -> bool {
     if let Some((folder, name)) = name.split_once('/') {
         return folder == TEMPLATES_FOLDER && name.ends_with(".jinja") && !name.contains('/');
@@ -39,11 +39,23 @@ mod tests {
     #[test]
     fn tokenizer_generation_and_terms_go_with_the_model_and_weights_do_not() {
         let terms = ["LICENSE", "LICENSE.txt", "Notice.md", "USE_POLICY.md"];
-        let others = ["tokenizer.model", "generation_config.json", "additional_chat_templates/default.jinja"];
+        let others = [
+            "tokenizer.model",
+            "generation_config.json",
+            "additional_chat_templates/default.jinja",
+        ];
         for name in terms.into_iter().chain(others) {
             assert!(is_companion(name), "{name}");
         }
-        for name in ["config.json", "model.safetensors", "README.md", "license.py", "a/LICENSE", "training_args.bin", "a/b.jinja"] {
+        for name in [
+            "config.json",
+            "model.safetensors",
+            "README.md",
+            "license.py",
+            "a/LICENSE",
+            "training_args.bin",
+            "a/b.jinja",
+        ] {
             assert!(!is_companion(name), "{name}");
         }
     }

@@ -17,7 +17,15 @@ pub enum Projection {
 
 impl Projection {
     /// All seven.
-    pub const ALL: [Self; 7] = [Self::Q, Self::K, Self::V, Self::O, Self::Gate, Self::Up, Self::Down];
+    pub const ALL: [Self; 7] = [
+        Self::Q,
+        Self::K,
+        Self::V,
+        Self::O,
+        Self::Gate,
+        Self::Up,
+        Self::Down,
+    ];
 
     /// The path within a decoder layer, as in the checkpoint.
     pub fn path(self) -> &'static str {
@@ -83,7 +91,8 @@ impl DecoderLayer {
 pub struct Decoder {
     /// Its shape.
     pub config: DecoderConfig,
-    /// The embedding table `[V, H]`, kept in the checkpoint's encoding: only looked-up rows are widened.
+    /// The embedding table `[V, H]`, kept in the checkpoint's encoding: only looked-up rows are
+    /// widened.
     pub embed_tokens: Matrix,
     /// The layers.
     pub layers: Vec<DecoderLayer>,
@@ -124,38 +133,63 @@ impl Decoder {
             checkpoint.release(&stored);
             Ok::<_, ModelError>(matrix)
         };
-        let vector = |name: &str, len: usize| Ok::<_, ModelError>(checkpoint.tensor_of(name, &[len])?.to_f32());
+        let vector = |name: &str, len: usize| {
+            Ok::<_, ModelError>(checkpoint.tensor_of(name, &[len])?.to_f32())
+        };
         let table = |name: &str| read(name, &[config.vocab_size, hidden], BasePrecision::AsIs);
         let linear = |prefix: &str, projection: Projection| {
             let [outputs, inputs] = projection.shape(config);
             let path = format!("{prefix}.{}", projection.path());
             let weight = read(&format!("{path}.weight"), &[outputs, inputs], precision)?;
-            let biased = config.attention_bias && matches!(projection, Projection::Q | Projection::K | Projection::V);
-            let bias = biased.then(|| vector(&format!("{path}.bias"), outputs)).transpose()?;
+            let biased = config.attention_bias
+                && matches!(projection, Projection::Q | Projection::K | Projection::V);
+            let bias = biased
+                .then(|| vector(&format!("{path}.bias"), outputs))
+                .transpose()?;
             Ok::<_, ModelError>(Linear { weight, bias })
         };
         let layer = |index: usize| {
             let prefix = format!("model.layers.{index}");
-            let head_norm =
-                |name: &str| config.qk_norm.then(|| vector(&format!("{prefix}.self_attn.{name}.weight"), config.head_dim)).transpose();
+            let head_norm = |name: &str| {
+                config
+                    .qk_norm
+                    .then(|| {
+                        vector(
+                            &format!("{prefix}.self_attn.{name}.weight"),
+                            config.head_dim,
+                        )
+                    })
+                    .transpose()
+            };
             let mut linears = Vec::with_capacity(7);
             for projection in Projection::ALL {
                 linears.push(linear(&prefix, projection)?);
             }
             Ok(DecoderLayer {
                 input_layernorm: vector(&format!("{prefix}.input_layernorm.weight"), hidden)?,
-                post_attention_layernorm: vector(&format!("{prefix}.post_attention_layernorm.weight"), hidden)?,
+                post_attention_layernorm: vector(
+                    &format!("{prefix}.post_attention_layernorm.weight"),
+                    hidden,
+                )?,
                 q_norm: head_norm("q_norm")?,
                 k_norm: head_norm("k_norm")?,
-                linears: linears.try_into().unwrap_or_else(|_| unreachable!("seven projections were pushed")),
+                linears: linears
+                    .try_into()
+                    .unwrap_or_else(|_| unreachable!("seven projections were pushed")),
             })
         };
         Ok(Self {
             config: config.clone(),
             embed_tokens: table("model.embed_tokens.weight")?,
-            layers: (0..config.num_hidden_layers).map(layer).collect::<Result<_, ModelError>>()?,
+            layers: (0..config.num_hidden_layers)
+                .map(layer)
+                .collect::<Result<_, ModelError>>()?,
             norm: vector("model.norm.weight", hidden)?,
-            lm_head: if config.tie_word_embeddings { None } else { Some(table("lm_head.weight")?) },
+            lm_head: if config.tie_word_embeddings {
+                None
+            } else {
+                Some(table("lm_head.weight")?)
+            },
         })
     }
 
@@ -166,7 +200,12 @@ impl Decoder {
 
     /// Bytes of all weights in memory.
     pub fn bytes(&self) -> usize {
-        let linears = self.layers.iter().flat_map(|layer| &layer.linears).map(|linear| linear.weight.bytes()).sum::<usize>();
+        let linears = self
+            .layers
+            .iter()
+            .flat_map(|layer| &layer.linears)
+            .map(|linear| linear.weight.bytes())
+            .sum::<usize>();
         linears + self.embed_tokens.bytes() + self.lm_head.as_ref().map_or(0, Matrix::bytes)
     }
 }

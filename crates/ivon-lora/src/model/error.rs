@@ -9,7 +9,9 @@ pub enum ModelError {
     #[error(transparent)]
     File(#[from] FileError),
     /// No folder, no file, no hub name.
-    #[error("there is no model `{name}`, expected a folder, a `.gguf` file or a hub name such as `org/name`")]
+    #[error(
+        "there is no model `{name}`, expected a folder, a `.gguf` file or a hub name such as `org/name`"
+    )]
     NotFound {
         /// What the user named.
         name: String,
@@ -34,7 +36,8 @@ pub enum ModelError {
         /// All that are supported in this kind of file.
         supported: &'static [&'static str],
     },
-    /// A setting of the model is missing, out of range, or of a kind that the decoder does not have.
+    /// A setting of the model is missing, out of range, or of a kind that the decoder does not
+    /// have.
     #[error("`{field}` in `{file}` is {found}, expected {expected}")]
     Setting {
         /// The file.
@@ -87,7 +90,9 @@ pub enum ModelError {
         file: String,
     },
     /// The weights end in something else than an output layer over the vocabulary.
-    #[error("`{file}` is no language model: it has {found}, expected `lm_head.weight`, or `tie_word_embeddings` in its config.json")]
+    #[error(
+        "`{file}` is no language model: it has {found}, expected `lm_head.weight`, or `tie_word_embeddings` in its config.json"
+    )]
     OtherHead {
         /// The model.
         file: String,

@@ -1,5 +1,5 @@
-//! The tokenizer of a Hugging Face folder: `tokenizer.json` as it is, with the special tokens and the chat template
-//! that the files beside it name.
+//! The tokenizer of a Hugging Face folder: `tokenizer.json` as it is, with the special tokens and
+//! the chat template that the files beside it name.
 
 use std::path::Path;
 
@@ -17,32 +17,48 @@ const LARGEST_ID: u32 = 1 << 24;
 
 /// Reads the tokenizer of a folder; `name` is the model's, for errors.
 ///
-/// `add_bos_token` and `add_eos_token` of `tokenizer_config.json` are not heeded: beside a `tokenizer.json`, whose
-/// post-processor says the same, transformers 5 sets them aside.
+/// `add_bos_token` and `add_eos_token` of `tokenizer_config.json` are not heeded: beside a
+/// `tokenizer.json`, whose post-processor says the same, transformers 5 sets them aside.
 ///
 /// # Errors
-/// [`ModelError::Tokenizer`] if `tokenizer.json` is missing or malformed, [`ModelError::Malformed`] for the others.
+/// [`ModelError::Tokenizer`] if `tokenizer.json` is missing or malformed, [`ModelError::Malformed`]
+/// for the others.
 pub(super) fn read(folder: &Path, name: &str) -> Result<Tokenizer, ModelError> {
-    let wrong = |reason: String| ModelError::Tokenizer { file: name.into(), reason };
+    let wrong = |reason: String| ModelError::Tokenizer {
+        file: name.into(),
+        reason,
+    };
     let path = folder.join("tokenizer.json");
     if !path.exists() {
-        return Err(wrong("there is no `tokenizer.json` beside the weights".into()));
+        return Err(wrong(
+            "there is no `tokenizer.json` beside the weights".into(),
+        ));
     }
     let bytes = files::read_bytes(&path, LONGEST_TOKENIZER)?;
-    // The crate panics on some malformed files (a merge longer than every token), which a user's file must not reach.
+    // The crate panics on some malformed files (a merge longer than every token), which a user's
+    // file must not reach.
     let parsed = guard_result("tokenizers", || tokenizers::Tokenizer::from_bytes(&bytes));
-    let mut inner = parsed.map_err(|reason| wrong(format!("`tokenizer.json` is malformed, {reason}")))?;
+    let mut inner =
+        parsed.map_err(|reason| wrong(format!("`tokenizer.json` is malformed, {reason}")))?;
     // What a training script left there; transformers resets both on every call as well.
-    inner.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
+    inner
+        .with_truncation(None)
+        .map_err(|error| wrong(error.to_string()))?;
     inner.with_padding(None);
     let config = read_config(folder)?;
     let known = inner.get_added_tokens_decoder().into_iter().collect();
     let special = SpecialTokens::read(folder, &config, &known)?;
     let added = guard_result("tokenizers", || inner.add_tokens(special.added));
     added.map_err(|reason| wrong(format!("its added tokens cannot be used, {reason}")))?;
-    if let Some((token, id)) = inner.get_vocab(true).into_iter().find(|(_, id)| *id > LARGEST_ID) {
+    if let Some((token, id)) = inner
+        .get_vocab(true)
+        .into_iter()
+        .find(|(_, id)| *id > LARGEST_ID)
+    {
         let token: String = token.chars().take(60).collect();
-        return Err(wrong(format!("its token `{token}` has the id {id}, expected at most {LARGEST_ID}")));
+        return Err(wrong(format!(
+            "its token `{token}` has the id {id}, expected at most {LARGEST_ID}"
+        )));
     }
     let mut tokenizer = Tokenizer::new(inner).with_special_tokens(special.named);
     let templates = ChatTemplates::read(folder, &config)?;
@@ -84,7 +100,10 @@ mod tests {
         for bos in [false, true] {
             let tokenizer = folder(&[("tokenizer.json", tokenizer(bos).to_string())]).unwrap();
             assert_eq!(tokenizer.encode("a b a", false).unwrap(), [3, 4, 3]);
-            assert_eq!(tokenizer.encode("a b a", true).unwrap(), if bos { vec![1, 3, 4, 3] } else { vec![3, 4, 3] });
+            assert_eq!(
+                tokenizer.encode("a b a", true).unwrap(),
+                if bos { vec![1, 3, 4, 3] } else { vec![3, 4, 3] }
+            );
             assert_eq!((tokenizer.chat_template, tokenizer.bos_token), (None, None));
         }
     }
@@ -93,7 +112,11 @@ mod tests {
     fn of_case(case: &Value) -> Tokenizer {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("additional_chat_templates")).unwrap();
-        std::fs::write(folder.path().join("tokenizer.json"), case["tokenizer"].as_str().unwrap()).unwrap();
+        std::fs::write(
+            folder.path().join("tokenizer.json"),
+            case["tokenizer"].as_str().unwrap(),
+        )
+        .unwrap();
         for (name, text) in case["files"].as_object().unwrap() {
             std::fs::write(folder.path().join(name), text.as_str().unwrap()).unwrap();
         }
@@ -104,27 +127,58 @@ mod tests {
     fn special_tokens_and_chat_templates_are_those_of_transformers() {
         let path = crate::testing::golden().join("../tokens/folders.json");
         let table: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        let (text, prompt) = (table["text"].as_str().unwrap(), table["prompt"].as_str().unwrap());
+        let (text, prompt) = (
+            table["text"].as_str().unwrap(),
+            table["prompt"].as_str().unwrap(),
+        );
         let cases = table["cases"].as_array().unwrap();
         assert!(cases.len() > 40);
         for case in cases {
             let (name, ours) = (&case["name"], of_case(case));
-            assert_eq!(json!(ours.encode(text, false).unwrap()), case["ids"], "{name}");
-            assert_eq!(json!(ours.encode(text, true).unwrap()), case["framed"], "{name}");
-            let ends = [("bos_token", &ours.bos_token), ("eos_token", &ours.eos_token)];
-            let ends = ends.into_iter().filter_map(|(name, text)| Some((name.to_string(), json!(text.as_ref()?))));
-            let others = ours.named_tokens.iter().map(|(name, text)| (name.clone(), json!(text)));
-            assert_eq!(Value::Object(ends.chain(others).collect()), case["special_tokens"], "{name}");
+            assert_eq!(
+                json!(ours.encode(text, false).unwrap()),
+                case["ids"],
+                "{name}"
+            );
+            assert_eq!(
+                json!(ours.encode(text, true).unwrap()),
+                case["framed"],
+                "{name}"
+            );
+            let ends = [
+                ("bos_token", &ours.bos_token),
+                ("eos_token", &ours.eos_token),
+            ];
+            let ends = ends
+                .into_iter()
+                .filter_map(|(name, text)| Some((name.to_string(), json!(text.as_ref()?))));
+            let others = ours
+                .named_tokens
+                .iter()
+                .map(|(name, text)| (name.clone(), json!(text)));
+            assert_eq!(
+                Value::Object(ends.chain(others).collect()),
+                case["special_tokens"],
+                "{name}"
+            );
             // As the one message of a user, with the tokens that stand before an answer.
             match (ChatTemplate::of(&ours), case["chat"].as_str()) {
                 (Ok(template), Some(theirs)) => {
                     let rendered = template.render(prompt).unwrap();
                     assert_eq!(rendered, theirs, "{name}");
-                    assert_eq!(json!(ours.encode(&rendered, false).unwrap()), case["chat_ids"], "{name}");
+                    assert_eq!(
+                        json!(ours.encode(&rendered, false).unwrap()),
+                        case["chat_ids"],
+                        "{name}"
+                    );
                 }
                 (Err(error), None) => {
                     let several = case["chat_error"].as_str().unwrap().contains("multiple");
-                    assert_eq!(error.to_string().contains("several chat templates"), several, "{name}: {error}");
+                    assert_eq!(
+                        error.to_string().contains("several chat templates"),
+                        several,
+                        "{name}: {error}"
+                    );
                 }
                 (ours, theirs) => panic!("{name}: {ours:?}, {theirs:?}"),
             }
@@ -134,44 +188,97 @@ mod tests {
     #[test]
     fn ids_that_nothing_could_hold_and_tokens_that_are_none_are_refused() {
         let with = |file: &str, text: Value| {
-            let files = [("tokenizer.json", tokenizer(false).to_string()), (file, text.to_string())];
+            let files = [
+                ("tokenizer.json", tokenizer(false).to_string()),
+                (file, text.to_string()),
+            ];
             folder(&files).unwrap_err().to_string()
         };
         for (value, expected) in [
-            (json!({"added_tokens_decoder": []}), "`added_tokens_decoder` is no object"),
-            (json!({"added_tokens_decoder": {"x": {"content": "a"}}}), "has the id `x`, expected a whole number"),
-            (json!({"added_tokens_decoder": {"7": "a"}}), "has no token of id 7"),
-            (json!({"bos_token": 7}), "`bos_token` is 7, expected a text or a token"),
-            (json!({"extra_special_tokens": 7}), "`extra_special_tokens` is 7, expected a list"),
-            (json!({"pad_token": "x".repeat(5 << 20)}), "expected at most 200000 of 4194304"),
+            (
+                json!({"added_tokens_decoder": []}),
+                "`added_tokens_decoder` is no object",
+            ),
+            (
+                json!({"added_tokens_decoder": {"x": {"content": "a"}}}),
+                "has the id `x`, expected a whole number",
+            ),
+            (
+                json!({"added_tokens_decoder": {"7": "a"}}),
+                "has no token of id 7",
+            ),
+            (
+                json!({"bos_token": 7}),
+                "`bos_token` is 7, expected a text or a token",
+            ),
+            (
+                json!({"extra_special_tokens": 7}),
+                "`extra_special_tokens` is 7, expected a list",
+            ),
+            (
+                json!({"pad_token": "x".repeat(5 << 20)}),
+                "expected at most 200000 of 4194304",
+            ),
             (json!([]), "invalid type"),
         ] {
             let message = with("tokenizer_config.json", value);
-            assert!(message.starts_with("`tokenizer_config.json` is malformed: ") && message.contains(expected), "{message}");
+            assert!(
+                message.starts_with("`tokenizer_config.json` is malformed: ")
+                    && message.contains(expected),
+                "{message}"
+            );
         }
-        assert!(with("added_tokens.json", json!({"a": -1})).contains("`a` has the id -1, expected a whole number"));
+        assert!(
+            with("added_tokens.json", json!({"a": -1}))
+                .contains("`a` has the id -1, expected a whole number")
+        );
         let mut large = tokenizer(false);
         large["model"]["vocab"]["b"] = json!(4_000_000_000_u32);
-        let message = folder(&[("tokenizer.json", large.to_string())]).unwrap_err().to_string();
-        assert!(message.contains("its token `b` has the id 4000000000, expected at most 16777216"), "{message}");
+        let message = folder(&[("tokenizer.json", large.to_string())])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("its token `b` has the id 4000000000, expected at most 16777216"),
+            "{message}"
+        );
     }
 
     #[test]
     fn absent_and_malformed_files_are_errors_with_hints() {
         let error = folder(&[]).unwrap_err();
-        assert_eq!(error.to_string(), "the tokenizer of `org/model` cannot be used: there is no `tokenizer.json` beside the weights");
+        assert_eq!(
+            error.to_string(),
+            "the tokenizer of `org/model` cannot be used: there is no `tokenizer.json` beside the weights"
+        );
         assert!(error.hint().unwrap().contains("AutoTokenizer"));
-        assert!(folder(&[("tokenizer.json", "{".into())]).unwrap_err().to_string().contains("`tokenizer.json` is malformed"));
-        let files = [("tokenizer.json", tokenizer(false).to_string()), ("tokenizer_config.json", "{".into())];
-        assert!(matches!(folder(&files).unwrap_err(), ModelError::Malformed { .. }));
+        assert!(
+            folder(&[("tokenizer.json", "{".into())])
+                .unwrap_err()
+                .to_string()
+                .contains("`tokenizer.json` is malformed")
+        );
+        let files = [
+            ("tokenizer.json", tokenizer(false).to_string()),
+            ("tokenizer_config.json", "{".into()),
+        ];
+        assert!(matches!(
+            folder(&files).unwrap_err(),
+            ModelError::Malformed { .. }
+        ));
     }
 
     #[test]
     fn a_file_on_which_the_crate_panics_is_malformed() {
         let mut tokenizer = tokenizer(false);
-        tokenizer["model"] = json!({"type": "BPE", "vocab": {"aaa": 0, "bbb": 1}, "merges": ["aaa bbb"]});
+        tokenizer["model"] =
+            json!({"type": "BPE", "vocab": {"aaa": 0, "bbb": 1}, "merges": ["aaa bbb"]});
         tokenizer["added_tokens"] = json!([]);
-        let message = folder(&[("tokenizer.json", tokenizer.to_string())]).unwrap_err().to_string();
-        assert!(message.contains("`tokenizer.json` is malformed"), "{message}");
+        let message = folder(&[("tokenizer.json", tokenizer.to_string())])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("`tokenizer.json` is malformed"),
+            "{message}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! A model to look at: everything but the numbers of its weights, which stay on the hub if they lie there.
+//! A model to look at: everything but the numbers of its weights, which stay on the hub if they lie
+//! there.
 
 use super::hub::{self, HubEvent, HubName, HubSettings, Purpose};
 use super::{Checkpoint, ModelError};
@@ -12,12 +13,16 @@ pub struct ModelHeaders {
 }
 
 impl ModelHeaders {
-    /// Opens a model by name, as [`Checkpoint::open_with`] does; of one that lies on the hub, only what stands beside
-    /// the weights and their headers are downloaded.
+    /// Opens a model by name, as [`Checkpoint::open_with`] does; of one that lies on the hub, only
+    /// what stands beside the weights and their headers are downloaded.
     ///
     /// # Errors
     /// As [`Checkpoint::open_with`]; a missing tokenizer is none.
-    pub fn open(name: &str, settings: &HubSettings, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<Self, ModelError> {
+    pub fn open(
+        name: &str,
+        settings: &HubSettings,
+        listen: &mut dyn FnMut(HubEvent<'_>),
+    ) -> Result<Self, ModelError> {
         let Some(hub_name) = HubName::where_nothing_is(name, settings)? else {
             return Self::whole(Checkpoint::open_with(name, settings, listen));
         };
@@ -25,7 +30,10 @@ impl ModelHeaders {
         if !settings.offline {
             let (path, beginnings) = hub::headers::locate(&hub_name, settings, listen)?;
             let checkpoint = Checkpoint::open_located(&path, &hub_name)?;
-            return Ok(Self { checkpoint, beginnings });
+            return Ok(Self {
+                checkpoint,
+                beginnings,
+            });
         }
         let path = hub::locate(&hub_name, settings, Purpose::Merge, listen)?;
         Self::whole(Checkpoint::open_located(&path, &hub_name))
@@ -39,8 +47,8 @@ impl ModelHeaders {
         })
     }
 
-    /// The model. Its tensors have their names, shapes and encodings; their numbers are zeros unless
-    /// [`ModelHeaders::has_weights`].
+    /// The model. Its tensors have their names, shapes and encodings; their numbers are zeros
+    /// unless [`ModelHeaders::has_weights`].
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }

@@ -1,7 +1,9 @@
-//! A hub name → the files of that model, downloaded or from the cache that all Hugging Face tools share.
+//! A hub name → the files of that model, downloaded or from the cache that all Hugging Face tools
+//! share.
 //!
-//! A name is `org/name[@revision]`, `org/name:QUANT`, `org/name/FILE.gguf` or the address of a page or file of the hub
-//! ([`HubName`]). The environment is that of `huggingface_hub` ([`HubSettings`]).
+//! A name is `org/name[@revision]`, `org/name:QUANT`, `org/name/FILE.gguf` or the address of a page
+//! or file of the hub ([`HubName`]). The environment is that of `huggingface_hub`
+//! ([`HubSettings`]).
 
 mod cache;
 mod choice;
@@ -79,8 +81,8 @@ pub(super) fn locate(
     }
 }
 
-/// The folder of an adapter on this machine: `path` itself where something is there, else what the hub has by that
-/// name, with those of the `also` files that it has.
+/// The folder of an adapter on this machine: `path` itself where something is there, else what the
+/// hub has by that name, with those of the `also` files that it has.
 ///
 /// # Errors
 /// [`ModelError::Hub`] with a hint.
@@ -91,8 +93,17 @@ pub fn fetch_adapter(
     listen: &mut dyn FnMut(HubEvent<'_>),
 ) -> Result<PathBuf, ModelError> {
     let text = path.to_str().filter(|_| path.symlink_metadata().is_err());
-    let Some(name) = text.map(|text| HubName::read(text, settings)).transpose()?.flatten() else { return Ok(path.into()) };
-    let Some(name) = Some(name).filter(|name| name.file.is_none() && name.quantisation.is_none()) else { return Ok(path.into()) };
+    let Some(name) = text
+        .map(|text| HubName::read(text, settings))
+        .transpose()?
+        .flatten()
+    else {
+        return Ok(path.into());
+    };
+    let Some(name) = Some(name).filter(|name| name.file.is_none() && name.quantisation.is_none())
+    else {
+        return Ok(path.into());
+    };
     if settings.offline {
         return cache::cached_adapter(&name, settings, OFFLINE);
     }

@@ -1,6 +1,8 @@
-//! Which tensors a decoder needs, and what of a checkpoint's file that leaves over: where configuration and weights disagree.
+//! Which tensors a decoder needs, and what of a checkpoint's file that leaves over: where
+//! configuration and weights disagree.
 //!
-//! transformers fills what is missing with random numbers and passes over what is too much. Here the one is an error; the other a note.
+//! transformers fills what is missing with random numbers and passes over what is too much. Here
+//! the one is an error; the other a note.
 
 use std::collections::BTreeSet;
 
@@ -27,59 +29,113 @@ pub(super) fn needed(config: &DecoderConfig) -> BTreeSet<String> {
             names.insert(format!("{layer}.{projection}.weight"));
         }
         let norms = ["input_layernorm", "post_attention_layernorm"];
-        let head_norms: &[&str] = if config.qk_norm { &["self_attn.q_norm", "self_attn.k_norm"] } else { &[] };
-        names.extend(norms.iter().chain(head_norms).map(|norm| format!("{layer}.{norm}.weight")));
+        let head_norms: &[&str] = if config.qk_norm {
+            &["self_attn.q_norm", "self_attn.k_norm"]
+        } else {
+            &[]
+        };
+        names.extend(
+            norms
+                .iter()
+                .chain(head_norms)
+                .map(|norm| format!("{layer}.{norm}.weight")),
+        );
         if config.attention_bias {
-            names.extend([Projection::Q, Projection::K, Projection::V].map(|one| format!("{layer}.{}.bias", one.path())));
+            names.extend(
+                [Projection::Q, Projection::K, Projection::V]
+                    .map(|one| format!("{layer}.{}.bias", one.path())),
+            );
         }
     }
     names
 }
 
-/// The name that a tensor has in a language model: `model.` put in front, or taken away, where only that makes it one that is
-/// needed. This is what transformers does where a base model was saved and a language model is loaded.
+/// The name that a tensor has in a language model: `model.` put in front, or taken away, where only
+/// that makes it one that is needed. This is what transformers does where a base model was saved
+/// and a language model is loaded.
 pub(super) fn name_in_language_model(name: &str, needed: &BTreeSet<String>) -> Option<String> {
-    let without = name.strip_prefix(PREFIX).filter(|rest| needed.contains(*rest));
+    let without = name
+        .strip_prefix(PREFIX)
+        .filter(|rest| needed.contains(*rest));
     let with = || Some(format!("{PREFIX}{name}")).filter(|longer| needed.contains(longer));
     without.map(String::from).or_else(with)
 }
 
-/// The error for a checkpoint that ends in another head than a language model's; none for one that ends in none.
-pub(super) fn other_head(file: &str, architecture: Option<&str>, tensors: &[RawTensor<'_>]) -> Option<ModelError> {
+/// The error for a checkpoint that ends in another head than a language model's; none for one that
+/// ends in none.
+pub(super) fn other_head(
+    file: &str,
+    architecture: Option<&str>,
+    tensors: &[RawTensor<'_>],
+) -> Option<ModelError> {
     let class = architecture.filter(|class| !class.ends_with("ForCausalLM"));
     let heads = ["score.weight", "classifier.weight", "qa_outputs.weight"];
-    let head = tensors.iter().find(|tensor| heads.contains(&tensor.name.as_str()));
-    let shape = head.map(|head| format!("a head of another kind, `{}` of shape {:?}", head.name, head.shape));
+    let head = tensors
+        .iter()
+        .find(|tensor| heads.contains(&tensor.name.as_str()));
+    let shape = head.map(|head| {
+        format!(
+            "a head of another kind, `{}` of shape {:?}",
+            head.name, head.shape
+        )
+    });
     let found = match (shape, class) {
         (Some(head), Some(class)) => format!("{head}, as a `{class}` has"),
         (Some(head), None) => head,
         (None, Some(class)) => format!("no output layer, as a `{class}` has none"),
         (None, None) => return None,
     };
-    Some(ModelError::OtherHead { file: file.into(), found })
+    Some(ModelError::OtherHead {
+        file: file.into(),
+        found,
+    })
 }
 
 /// What is said of tensors that no part of the decoder uses.
-pub(super) fn unused(file: &str, config: &DecoderConfig, needed: &BTreeSet<String>, tensors: &[RawTensor<'_>]) -> Vec<String> {
-    let left: Vec<&RawTensor<'_>> = tensors.iter().filter(|tensor| !needed.contains(&tensor.name) && !is_silent(&tensor.name)).collect();
-    let is_layer = |tensor: &&RawTensor<'_>| layer_of(&tensor.name).is_some_and(|layer| layer >= config.num_hidden_layers);
+pub(super) fn unused(
+    file: &str,
+    config: &DecoderConfig,
+    needed: &BTreeSet<String>,
+    tensors: &[RawTensor<'_>],
+) -> Vec<String> {
+    let left: Vec<&RawTensor<'_>> = tensors
+        .iter()
+        .filter(|tensor| !needed.contains(&tensor.name) && !is_silent(&tensor.name))
+        .collect();
+    let is_layer = |tensor: &&RawTensor<'_>| {
+        layer_of(&tensor.name).is_some_and(|layer| layer >= config.num_hidden_layers)
+    };
     let (layers, others): (Vec<_>, Vec<_>) = left.into_iter().partition(is_layer);
     let mut notes = Vec::new();
-    if let (Some(first), Some(last)) =
-        (layers.iter().filter_map(|tensor| layer_of(&tensor.name)).min(), layers.iter().filter_map(|tensor| layer_of(&tensor.name)).max())
-    {
+    if let (Some(first), Some(last)) = (
+        layers
+            .iter()
+            .filter_map(|tensor| layer_of(&tensor.name))
+            .min(),
+        layers
+            .iter()
+            .filter_map(|tensor| layer_of(&tensor.name))
+            .max(),
+    ) {
         let count = config.num_hidden_layers;
         notes.push(format!("`{file}` has layers {first} to {last}, which are not used: its configuration says {count} layers"));
     }
     if !others.is_empty() {
-        let named = others.iter().take(NAMED).map(|tensor| format!("`{}` ({}, shape {:?})", tensor.name, tensor.kind, tensor.shape));
+        let named = others.iter().take(NAMED).map(|tensor| {
+            format!(
+                "`{}` ({}, shape {:?})",
+                tensor.name, tensor.kind, tensor.shape
+            )
+        });
         let more = match others.len().saturating_sub(NAMED) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
         let kind = &config.model_type;
-        notes
-            .push(format!("not used, as a {kind} decoder has no such tensors: {}{more} of `{file}`", named.collect::<Vec<_>>().join(", ")));
+        notes.push(format!(
+            "not used, as a {kind} decoder has no such tensors: {}{more} of `{file}`",
+            named.collect::<Vec<_>>().join(", ")
+        ));
     }
     notes
 }
@@ -90,7 +146,12 @@ fn is_silent(name: &str) -> bool {
 }
 
 fn layer_of(name: &str) -> Option<usize> {
-    name.strip_prefix("model.layers.").or_else(|| name.strip_prefix("blk."))?.split('.').next()?.parse().ok()
+    name.strip_prefix("model.layers.")
+        .or_else(|| name.strip_prefix("blk."))?
+        .split('.')
+        .next()?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -102,8 +163,19 @@ mod tests {
     #[test]
     fn every_tensor_of_every_golden_model_is_needed_and_no_other_is() {
         for family in ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"] {
-            let checkpoint = Checkpoint::open(&testing::golden().join("tiny").join(family).display().to_string()).unwrap();
-            let there: BTreeSet<String> = checkpoint.raw().into_iter().map(|tensor| tensor.name).collect();
+            let checkpoint = Checkpoint::open(
+                &testing::golden()
+                    .join("tiny")
+                    .join(family)
+                    .display()
+                    .to_string(),
+            )
+            .unwrap();
+            let there: BTreeSet<String> = checkpoint
+                .raw()
+                .into_iter()
+                .map(|tensor| tensor.name)
+                .collect();
             assert_eq!(needed(checkpoint.config()), there, "{family}");
         }
     }
@@ -113,7 +185,10 @@ mod tests {
         let needed = BTreeSet::from([HEAD.to_string(), EMBEDDING.to_string()]);
         let name = |name: &str| name_in_language_model(name, &needed);
         assert_eq!(name("embed_tokens.weight").as_deref(), Some(EMBEDDING));
-        assert_eq!(name("model.model.embed_tokens.weight").as_deref(), Some(EMBEDDING));
+        assert_eq!(
+            name("model.model.embed_tokens.weight").as_deref(),
+            Some(EMBEDDING)
+        );
         assert_eq!(name("model.lm_head.weight").as_deref(), Some(HEAD));
         assert_eq!((name("score.weight"), name(EMBEDDING)), (None, None));
     }
@@ -122,8 +197,8 @@ mod tests {
     fn a_class_without_output_layer_is_named() {
         let error = |class| other_head("m", class, &[]).map(|error| error.to_string());
         assert_eq!((error(None), error(Some("LlamaForCausalLM"))), (None, None));
-        assert!(
-            error(Some("Qwen3Model")).unwrap().contains("it has no output layer, as a `Qwen3Model` has none, expected `lm_head.weight`")
-        );
+        assert!(error(Some("Qwen3Model")).unwrap().contains(
+            "it has no output layer, as a `Qwen3Model` has none, expected `lm_head.weight`"
+        ));
     }
 }

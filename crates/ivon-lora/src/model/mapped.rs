@@ -22,17 +22,25 @@ impl MappedFile {
     /// # Errors
     /// If it cannot be opened or mapped, is a folder, or is a Git LFS pointer.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let failed = |source| FileError::Io { action: "read", path: path.into(), source };
+        let failed = |source| FileError::Io {
+            action: "read",
+            path: path.into(),
+            source,
+        };
         let file = File::open(path).map_err(failed)?;
         if file.metadata().map_err(failed)?.is_dir() {
             return Err(failed(std::io::ErrorKind::IsADirectory.into()).into());
         }
-        // SAFETY: the map is read-only and its bytes are only ever read as plain numbers, never as references to
-        // types with invalid values. A writer that truncates the file meanwhile ends the process with SIGBUS, as
-        // for every program that maps its weights; reading 14 GB through a buffer would double the memory instead.
+        // SAFETY: the map is read-only and its bytes are only ever read as plain numbers, never as
+        // references to types with invalid values. A writer that truncates the file meanwhile ends
+        // the process with SIGBUS, as for every program that maps its weights; reading 14 GB
+        // through a buffer would double the memory instead.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
         refuse_pointer(path, &map)?;
-        Ok(Self { path: path.into(), map })
+        Ok(Self {
+            path: path.into(),
+            map,
+        })
     }
 
     /// The whole file.
@@ -45,17 +53,23 @@ impl MappedFile {
         file_name(&self.path)
     }
 
-    /// Gives back the pages of `bytes` of this file: they leave the resident memory, and are read again from the
-    /// file if touched again.
+    /// Gives back the pages of `bytes` of this file: they leave the resident memory, and are read
+    /// again from the file if touched again.
     pub fn release(&self, bytes: Range<usize>) {
         let bytes = bytes.start.min(self.map.len())..bytes.end.min(self.map.len());
         if bytes.is_empty() {
             return;
         }
         #[cfg(unix)]
-        // SAFETY: MADV_DONTNEED loses changes to private pages; this map is read-only, there are none.
-        // Advice that the system refuses costs memory, nothing else.
-        let _ = unsafe { self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
+        // SAFETY: MADV_DONTNEED loses changes to private pages; this map is read-only, there are
+        // none. Advice that the system refuses costs memory, nothing else.
+        let _ = unsafe {
+            self.map.unchecked_advise_range(
+                memmap2::UncheckedAdvice::DontNeed,
+                bytes.start,
+                bytes.len(),
+            )
+        };
     }
 
     /// Where `part` lies in this file, if it does.
@@ -67,7 +81,10 @@ impl MappedFile {
 
 /// The last part of a path, for messages; the whole path where it has none.
 pub(super) fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+    path.file_name().map_or_else(
+        || path.display().to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 #[cfg(test)]
@@ -94,7 +111,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for path in [folder.path().join("gone"), folder.path().to_path_buf()] {
             let message = MappedFile::open(&path).unwrap_err().to_string();
-            assert!(message.starts_with(&format!("could not read `{}`", path.display())), "{message}");
+            assert!(
+                message.starts_with(&format!("could not read `{}`", path.display())),
+                "{message}"
+            );
         }
     }
 }

@@ -7,8 +7,8 @@ use half::bf16;
 use super::gguf::blocks::dequantize_row;
 use super::{Encoding, StoredTensor};
 
-/// Columns of a panel. A product that sums along the rows' side reads panels as they lie; one that sums along the columns turns
-/// them, sixteen by sixteen.
+/// Columns of a panel. A product that sums along the rows' side reads panels as they lie; one that
+/// sums along the columns turns them, sixteen by sixteen.
 pub const PANEL: usize = 16;
 
 /// A frozen matrix.
@@ -36,7 +36,11 @@ pub enum Values {
 impl Matrix {
     /// A matrix of f32 numbers, row by row; `values` has rows · columns of them.
     pub fn new(rows: usize, columns: usize, values: Vec<f32>) -> Self {
-        assert_eq!(values.len(), rows * columns, "a matrix of {rows} × {columns}");
+        assert_eq!(
+            values.len(),
+            rows * columns,
+            "a matrix of {rows} × {columns}"
+        );
         let mut panels = vec![0.0; rows * columns.next_multiple_of(PANEL)];
         for (index, panel) in panels.chunks_exact_mut((rows * PANEL).max(1)).enumerate() {
             let first = index * PANEL;
@@ -45,7 +49,11 @@ impl Matrix {
                 to[..count].copy_from_slice(&values[row * columns + first..][..count]);
             }
         }
-        Self { rows, columns, values: Values::F32(panels) }
+        Self {
+            rows,
+            columns,
+            values: Values::F32(panels),
+        }
     }
 
     /// Reads a stored tensor as f32.
@@ -55,8 +63,19 @@ impl Matrix {
 
     /// Reads a stored tensor and rounds it to bf16, to even.
     pub fn rounded(stored: &StoredTensor<'_>) -> Self {
-        let bytes = stored.to_f32().into_iter().flat_map(|value| bf16::from_f32(value).to_le_bytes()).collect();
-        Self { rows: stored.rows(), columns: stored.columns(), values: Values::Encoded { encoding: Encoding::BF16, bytes } }
+        let bytes = stored
+            .to_f32()
+            .into_iter()
+            .flat_map(|value| bf16::from_f32(value).to_le_bytes())
+            .collect();
+        Self {
+            rows: stored.rows(),
+            columns: stored.columns(),
+            values: Values::Encoded {
+                encoding: Encoding::BF16,
+                bytes,
+            },
+        }
     }
 
     /// Copies a stored tensor in the encoding it has, rows in Hugging Face's order; f32 is widened.
@@ -68,8 +87,15 @@ impl Matrix {
         for row in 0..stored.rows() {
             bytes.extend_from_slice(stored.row_bytes(row));
         }
-        let values = Values::Encoded { encoding: stored.encoding, bytes };
-        Self { rows: stored.rows(), columns: stored.columns(), values }
+        let values = Values::Encoded {
+            encoding: stored.encoding,
+            bytes,
+        };
+        Self {
+            rows: stored.rows(),
+            columns: stored.columns(),
+            values,
+        }
     }
 
     /// Number of rows (outputs).
@@ -108,7 +134,8 @@ impl Matrix {
         }
     }
 
-    /// Writes columns `columns` of row `index` to `out`; they begin and end at multiples of [`Self::unit`].
+    /// Writes columns `columns` of row `index` to `out`; they begin and end at multiples of
+    /// [`Self::unit`].
     pub fn part(&self, index: usize, columns: Range<usize>, out: &mut [f32]) {
         match &self.values {
             Values::F32(values) => {
@@ -119,7 +146,11 @@ impl Matrix {
             Values::Encoded { encoding, bytes } => {
                 let (unit, block) = encoding.block();
                 let row = index * (self.columns / unit) * block;
-                dequantize_row(*encoding, &bytes[row + columns.start / unit * block..row + columns.end / unit * block], out);
+                dequantize_row(
+                    *encoding,
+                    &bytes[row + columns.start / unit * block..row + columns.end / unit * block],
+                    out,
+                );
             }
         }
     }
@@ -141,12 +172,19 @@ mod tests {
     #[test]
     fn rounding_keeps_eight_bits_of_each_number() {
         let numbers = [1.0f32, -0.3, 3.7, 1e-20, 65_504.0, 0.0, -7e8, 2.5];
-        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-        let stored = StoredTensor::new("w".into(), vec![2, 4], Encoding::F32, &bytes, None).unwrap();
+        let bytes: Vec<u8> = numbers
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect();
+        let stored =
+            StoredTensor::new("w".into(), vec![2, 4], Encoding::F32, &bytes, None).unwrap();
         let matrix = Matrix::rounded(&stored);
         assert_eq!(matrix.bytes(), 16);
         for (found, expected) in matrix.gather(&[0, 1]).into_iter().zip(numbers) {
-            assert!((found - expected).abs() <= expected.abs() / 256.0, "{found} for {expected}");
+            assert!(
+                (found - expected).abs() <= expected.abs() / 256.0,
+                "{found} for {expected}"
+            );
         }
     }
 }

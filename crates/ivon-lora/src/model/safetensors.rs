@@ -1,7 +1,9 @@
-//! The weights of a Hugging Face folder: one `.safetensors` file, or many named by `model.safetensors.index.json`.
+//! The weights of a Hugging Face folder: one `.safetensors` file, or many named by
+//! `model.safetensors.index.json`.
 //!
-//! A file is 8 bytes of header length, a JSON header `{name: {dtype, shape, data_offsets}}`, and the numbers. The
-//! header is checked here rather than by the `safetensors` crate so that errors can name the tensor and the bytes.
+//! A file is 8 bytes of header length, a JSON header `{name: {dtype, shape, data_offsets}}`, and
+//! the numbers. The header is checked here rather than by the `safetensors` crate so that errors
+//! can name the tensor and the bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -54,19 +56,24 @@ struct Index {
 }
 
 impl SafetensorsFolder {
-    /// Maps the weights of a folder and checks their headers: those of the file that `config.json` names (`transformers_weights`),
-    /// else `model.safetensors`, else the files of the index, else the folder's one other file. What is passed over is
-    /// said in `notes`.
+    /// Maps the weights of a folder and checks their headers: those of the file that `config.json`
+    /// names (`transformers_weights`), else `model.safetensors`, else the files of the index, else
+    /// the folder's one other file. What is passed over is said in `notes`.
     ///
     /// # Errors
     /// If there are none, or a file or the index is malformed or cut short.
-    pub fn open(folder: &Path, named: Option<&str>, notes: &mut Vec<String>) -> Result<Self, ModelError> {
+    pub fn open(
+        folder: &Path,
+        named: Option<&str>,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, ModelError> {
         let (usual, index) = (folder.join(USUAL), folder.join(INDEX));
         match named {
             Some(name) => Self::open_named(folder, name),
             None if usual.is_file() => {
                 if index.is_file() && !names_one_file_alone(&index) {
-                    let said = "which is what transformers loads; the files that the index names are not";
+                    let said =
+                        "which is what transformers loads; the files that the index names are not";
                     notes.push(format!("`{INDEX}` lies beside `{USUAL}`: the weights are those of `{USUAL}`, {said} read"));
                 }
                 Self::from_one_file(&usual)
@@ -81,17 +88,27 @@ impl SafetensorsFolder {
         match is_plain(name) {
             true if name.ends_with(".safetensors.index.json") => Self::from_index(folder, &path),
             true if name.ends_with(".safetensors") => Self::from_one_file(&path),
-            _ => Err(setting("config.json", "transformers_weights", format!("`{name}`"), "a `.safetensors` file of the same folder")),
+            _ => Err(setting(
+                "config.json",
+                "transformers_weights",
+                format!("`{name}`"),
+                "a `.safetensors` file of the same folder",
+            )),
         }
     }
 
     fn from_one_file(path: &Path) -> Result<Self, ModelError> {
         let file = MappedFile::open(path)?;
         let tensors = read_header(&file, 0)?;
-        Ok(Self { main: file.name(), files: vec![file], tensors })
+        Ok(Self {
+            main: file.name(),
+            files: vec![file],
+            tensors,
+        })
     }
 
-    /// All tensors of all files that the index names, as transformers reads them; those that it lists must be among them.
+    /// All tensors of all files that the index names, as transformers reads them; those that it
+    /// lists must be among them.
     fn from_index(folder: &Path, index: &Path) -> Result<Self, ModelError> {
         let weight_map = read_index(index)?;
         let names: BTreeSet<&String> = weight_map.values().collect();
@@ -100,21 +117,36 @@ impl SafetensorsFolder {
         for name in names {
             let path = folder.join(name);
             if !path.is_file() {
-                return Err(ModelError::MissingShard { index: file_name(index), file: name.clone() });
+                return Err(ModelError::MissingShard {
+                    index: file_name(index),
+                    file: name.clone(),
+                });
             }
             let file = MappedFile::open(&path)?;
             tensors.extend(read_header(&file, folder_files.len())?);
             folder_files.push(file);
         }
-        match weight_map.into_iter().find(|(tensor, _)| !tensors.contains_key(tensor)) {
+        match weight_map
+            .into_iter()
+            .find(|(tensor, _)| !tensors.contains_key(tensor))
+        {
             Some((name, file)) => Err(ModelError::MissingTensor { file, name }),
-            None => Ok(Self { files: folder_files, tensors, main: file_name(index) }),
+            None => Ok(Self {
+                files: folder_files,
+                tensors,
+                main: file_name(index),
+            }),
         }
     }
 
-    /// Gives tensors the names that `rename` has for them; a name that is taken already is left to whoever has it.
+    /// Gives tensors the names that `rename` has for them; a name that is taken already is left to
+    /// whoever has it.
     pub fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
-        let renamed: Vec<_> = self.tensors.keys().filter_map(|name| Some((name.clone(), rename(name)?))).collect();
+        let renamed: Vec<_> = self
+            .tensors
+            .keys()
+            .filter_map(|name| Some((name.clone(), rename(name)?)))
+            .collect();
         for (from, to) in renamed.into_iter().filter(|(from, to)| from != to) {
             if !self.tensors.contains_key(&to)
                 && let Some(entry) = self.tensors.remove(&from)
@@ -129,7 +161,14 @@ impl SafetensorsFolder {
         self.tensors.iter().map(|(name, entry)| {
             let file = &self.files[entry.file];
             let bytes = file.bytes().get(entry.bytes.clone()).unwrap_or_default();
-            RawTensor { name: name.clone(), shape: &entry.shape, kind: entry.dtype.clone(), bytes, file, is_named: true }
+            RawTensor {
+                name: name.clone(),
+                shape: &entry.shape,
+                kind: entry.dtype.clone(),
+                bytes,
+                file,
+                is_named: true,
+            }
         })
     }
 
@@ -144,15 +183,26 @@ impl SafetensorsFolder {
     /// # Errors
     /// If it is not there or its numbers are neither F32, F16 nor BF16.
     pub fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, ModelError> {
-        let missing = || ModelError::MissingTensor { file: self.main.clone(), name: name.into() };
+        let missing = || ModelError::MissingTensor {
+            file: self.main.clone(),
+            name: name.into(),
+        };
         let entry = self.tensors.get(name).ok_or_else(missing)?;
         let file = &self.files[entry.file];
-        let unsupported =
-            || ModelError::Encoding { file: file.name(), name: name.into(), found: entry.dtype.clone(), supported: "F32, F16 and BF16" };
+        let unsupported = || ModelError::Encoding {
+            file: file.name(),
+            name: name.into(),
+            found: entry.dtype.clone(),
+            supported: "F32, F16 and BF16",
+        };
         let encoding = encoding(&entry.dtype).ok_or_else(unsupported)?;
         let bytes = &file.bytes()[entry.bytes.clone()];
-        let tensor = StoredTensor::new(name.into(), entry.shape.clone(), encoding, bytes, None).ok_or_else(missing)?;
-        Ok(StoredTensor { file: Some(file), ..tensor })
+        let tensor = StoredTensor::new(name.into(), entry.shape.clone(), encoding, bytes, None)
+            .ok_or_else(missing)?;
+        Ok(StoredTensor {
+            file: Some(file),
+            ..tensor
+        })
     }
 }
 
@@ -168,9 +218,13 @@ fn is_plain(name: &str) -> bool {
 
 /// Tensor → file, every file a plain name.
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
-    let malformed = |reason: String| ModelError::Malformed { file: file_name(path), reason };
+    let malformed = |reason: String| ModelError::Malformed {
+        file: file_name(path),
+        reason,
+    };
     let text = files::read_text(path, LONGEST_INDEX)?;
-    let Index { weight_map } = serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
+    let Index { weight_map } =
+        serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
     match weight_map.values().find(|name| !is_plain(name)) {
         Some(name) => Err(malformed(format!("`{name}` is not a plain file name"))),
         None => Ok(weight_map),
@@ -193,23 +247,41 @@ fn only_file(folder: &Path) -> Result<std::path::PathBuf, ModelError> {
         found,
         expected: "`model.safetensors` or `model.safetensors.index.json` beside `config.json`",
     };
-    let found: Vec<&String> = names.iter().filter(|name| name.ends_with(".safetensors")).collect();
+    let found: Vec<&String> = names
+        .iter()
+        .filter(|name| name.ends_with(".safetensors"))
+        .collect();
     match found[..] {
         [one] => Ok(folder.join(one)),
-        [] => Err(no_model(match names.iter().find(|name| name.ends_with(".bin")) {
-            Some(pickle) => format!("`{pickle}`"),
-            None => "no weights".into(),
-        })),
-        _ => Err(no_model(format!("{} `.safetensors` files without an index", found.len()))),
+        [] => Err(no_model(
+            match names.iter().find(|name| name.ends_with(".bin")) {
+                Some(pickle) => format!("`{pickle}`"),
+                None => "no weights".into(),
+            },
+        )),
+        _ => Err(no_model(format!(
+            "{} `.safetensors` files without an index",
+            found.len()
+        ))),
     }
 }
 
 /// The sorted names of what lies in a folder.
 pub(super) fn files_of(folder: &Path) -> Result<Vec<String>, ModelError> {
-    let failed = |source| files::FileError::Io { action: "read", path: folder.into(), source };
+    let failed = |source| files::FileError::Io {
+        action: "read",
+        path: folder.into(),
+        source,
+    };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
-        names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
+        names.push(
+            entry
+                .map_err(failed)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
     }
     names.sort();
     Ok(names)
@@ -230,29 +302,53 @@ fn dtype_bytes(dtype: &str) -> Option<u64> {
         "F64" | "I64" | "U64" | "C64" => 8,
         "F32" | "I32" | "U32" => 4,
         "F16" | "BF16" | "I16" | "U16" => 2,
-        "BOOL" | "I8" | "U8" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => 1,
+        "BOOL" | "I8" | "U8" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ"
+        | "F8_E5M2FNUZ" => 1,
         _ => return None,
     })
 }
 
-/// Reads and checks the header of a file: every tensor within the file, as long as its shape says, no two overlapping.
+/// Reads and checks the header of a file: every tensor within the file, as long as its shape says,
+/// no two overlapping.
 fn read_header(file: &MappedFile, number: usize) -> Result<BTreeMap<String, Entry>, ModelError> {
-    let malformed = |reason: String| ModelError::Malformed { file: file.name(), reason };
+    let malformed = |reason: String| ModelError::Malformed {
+        file: file.name(),
+        reason,
+    };
     let found = file.bytes().len() as u64;
-    let cut = |what: String, expected: u64| ModelError::Truncated { file: file.name(), what, expected, found };
-    let length = file.bytes().first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes));
+    let cut = |what: String, expected: u64| ModelError::Truncated {
+        file: file.name(),
+        what,
+        expected,
+        found,
+    };
+    let length = file
+        .bytes()
+        .first_chunk::<8>()
+        .map(|bytes| u64::from_le_bytes(*bytes));
     let length = length.ok_or_else(|| cut("the header's length".into(), 8))?;
     if length > LONGEST_HEADER {
-        return Err(malformed(format!("its header has {length} bytes, expected at most {LONGEST_HEADER}")));
+        return Err(malformed(format!(
+            "its header has {length} bytes, expected at most {LONGEST_HEADER}"
+        )));
     }
     let start = 8 + length;
-    let header = file.bytes().get(8..start as usize).ok_or_else(|| cut("the header".into(), start))?;
+    let header = file
+        .bytes()
+        .get(8..start as usize)
+        .ok_or_else(|| cut("the header".into(), start))?;
     let mut header: BTreeMap<String, serde_json::Value> =
-        serde_json::from_slice(header).map_err(|error| malformed(format!("its header is not a JSON object of tensors, {error}")))?;
+        serde_json::from_slice(header).map_err(|error| {
+            malformed(format!(
+                "its header is not a JSON object of tensors, {error}"
+            ))
+        })?;
     header.remove("__metadata__");
     let mut tensors = BTreeMap::new();
     for (name, value) in header {
-        let entry = Header::deserialize(value).map_err(|error| malformed(format!("the header of tensor `{name}` is wrong, {error}")))?;
+        let entry = Header::deserialize(value).map_err(|error| {
+            malformed(format!("the header of tensor `{name}` is wrong, {error}"))
+        })?;
         let (begin, end) = entry.data_offsets;
         if let Some(reason) = wrong_length(&entry) {
             return Err(malformed(format!("tensor `{name}` {reason}")));
@@ -260,11 +356,23 @@ fn read_header(file: &MappedFile, number: usize) -> Result<BTreeMap<String, Entr
         match start.checked_add(end) {
             Some(end) if end <= found => {}
             Some(end) => return Err(cut(format!("tensor `{name}`"), end)),
-            None => return Err(malformed(format!("tensor `{name}` ends at byte {end} of its data"))),
+            None => {
+                return Err(malformed(format!(
+                    "tensor `{name}` ends at byte {end} of its data"
+                )));
+            }
         }
         let shape = entry.shape.iter().map(|n| *n as usize).collect();
         let bytes = (start + begin) as usize..(start + end) as usize;
-        tensors.insert(name, Entry { file: number, dtype: entry.dtype, shape, bytes });
+        tensors.insert(
+            name,
+            Entry {
+                file: number,
+                dtype: entry.dtype,
+                shape,
+                bytes,
+            },
+        );
     }
     match overlap(&tensors) {
         Some((one, other)) => Err(malformed(format!("tensors `{one}` and `{other}` overlap"))),
@@ -275,22 +383,35 @@ fn read_header(file: &MappedFile, number: usize) -> Result<BTreeMap<String, Entr
 /// What is wrong between a tensor's dtype and shape and the length of its bytes.
 fn wrong_length(entry: &Header) -> Option<String> {
     let (begin, end) = entry.data_offsets;
-    let Some(size) = dtype_bytes(&entry.dtype) else { return Some(format!("has the unknown dtype `{}`", entry.dtype)) };
-    let expected = entry.shape.iter().try_fold(size, |bytes, n| bytes.checked_mul(*n));
+    let Some(size) = dtype_bytes(&entry.dtype) else {
+        return Some(format!("has the unknown dtype `{}`", entry.dtype));
+    };
+    let expected = entry
+        .shape
+        .iter()
+        .try_fold(size, |bytes, n| bytes.checked_mul(*n));
     match (expected, end.checked_sub(begin)) {
         (Some(expected), Some(found)) if expected == found => None,
-        (Some(expected), Some(found)) => {
-            Some(format!("of shape {:?} and dtype {} has {found} bytes, expected {expected}", entry.shape, entry.dtype))
-        }
+        (Some(expected), Some(found)) => Some(format!(
+            "of shape {:?} and dtype {} has {found} bytes, expected {expected}",
+            entry.shape, entry.dtype
+        )),
         (None, _) => Some(format!("has the impossible shape {:?}", entry.shape)),
-        (_, None) => Some(format!("has the offsets {begin} to {end}, expected ascending ones")),
+        (_, None) => Some(format!(
+            "has the offsets {begin} to {end}, expected ascending ones"
+        )),
     }
 }
 
 fn overlap(tensors: &BTreeMap<String, Entry>) -> Option<(&str, &str)> {
-    let mut sorted: Vec<_> = tensors.iter().filter(|(_, entry)| !entry.bytes.is_empty()).collect();
+    let mut sorted: Vec<_> = tensors
+        .iter()
+        .filter(|(_, entry)| !entry.bytes.is_empty())
+        .collect();
     sorted.sort_by_key(|(_, entry)| entry.bytes.start);
-    let clash = sorted.windows(2).find(|pair| pair[0].1.bytes.end > pair[1].1.bytes.start)?;
+    let clash = sorted
+        .windows(2)
+        .find(|pair| pair[0].1.bytes.end > pair[1].1.bytes.start)?;
     Some((clash[0].0, clash[1].0))
 }
 

@@ -1,9 +1,11 @@
-//! Special and added tokens of a Hugging Face folder, from wherever transformers 5 takes them: `tokenizer_config.json`,
-//! `special_tokens_map.json`, `added_tokens.json` and `tokenizer.json` itself.
+//! Special and added tokens of a Hugging Face folder, from wherever transformers 5 takes them:
+//! `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json` and `tokenizer.json`
+//! itself.
 //!
-//! The order is that of `PreTrainedTokenizerBase._from_pretrained` and `TokenizersBackend.__init__`. With an
-//! `added_tokens_decoder` in the config the two older files are not read. Ids that the files give decide about the order
-//! alone: a token that the vocabulary knows keeps its id there, any other gets the next free one.
+//! The order is that of `PreTrainedTokenizerBase._from_pretrained` and
+//! `TokenizersBackend.__init__`. With an `added_tokens_decoder` in the config the two older files
+//! are not read. Ids that the files give decide about the order alone: a token that the vocabulary
+//! knows keeps its id there, any other gets the next free one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -21,7 +23,15 @@ const MOST_TOKENS: usize = 200_000;
 const LONGEST_TOKENS: usize = 4 << 20;
 
 /// The names that transformers knows, in its order.
-const NAMES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+const NAMES: [&str; 7] = [
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+];
 
 /// What the files beside `tokenizer.json` say of special tokens.
 #[derive(Debug, Default)]
@@ -47,19 +57,29 @@ fn read_object(folder: &Path, name: &str) -> Result<Option<Map<String, Value>>, 
         return Ok(None);
     }
     let text = files::read_text(&path, LONGEST_FILE)?;
-    serde_json::from_str(&text).map(Some).map_err(|error| malformed(name, error.to_string()))
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| malformed(name, error.to_string()))
 }
 
 fn malformed(file: &str, reason: String) -> ModelError {
-    ModelError::Malformed { file: file.into(), reason }
+    ModelError::Malformed {
+        file: file.into(),
+        reason,
+    }
 }
 
 impl SpecialTokens {
     /// Reads them, for a tokenizer whose own added tokens are `known` by id.
     ///
     /// # Errors
-    /// [`ModelError::Malformed`] where a file breaks its format's rules, or there are too many tokens.
-    pub fn read(folder: &Path, config: &Map<String, Value>, known: &BTreeMap<u32, AddedToken>) -> Result<Self, ModelError> {
+    /// [`ModelError::Malformed`] where a file breaks its format's rules, or there are too many
+    /// tokens.
+    pub fn read(
+        folder: &Path,
+        config: &Map<String, Value>,
+        known: &BTreeMap<u32, AddedToken>,
+    ) -> Result<Self, ModelError> {
         let mut settings = config.clone();
         let is_empty = |value: Option<&Value>| {
             value.is_none_or(|value| match value {
@@ -77,12 +97,17 @@ impl SpecialTokens {
             Some(decoder) => decoder_tokens(decoder)?,
             None => older_tokens(folder, &mut settings, known)?,
         };
-        let by_text: HashMap<&str, &AddedToken> = by_id.values().map(|token| (token.content.as_str(), token)).collect();
+        let by_text: HashMap<&str, &AddedToken> = by_id
+            .values()
+            .map(|token| (token.content.as_str(), token))
+            .collect();
         let named: Vec<(String, AddedToken)> = named(&settings)?
             .into_iter()
             .map(|(name, token)| {
                 // The standard ones take their flags from the tokens with ids.
-                let same = by_text.get(token.content.as_str()).filter(|_| NAMES.contains(&name.as_str()));
+                let same = by_text
+                    .get(token.content.as_str())
+                    .filter(|_| NAMES.contains(&name.as_str()));
                 let token = same.map_or(token, |same| (*same).clone());
                 (name, token)
             })
@@ -90,27 +115,44 @@ impl SpecialTokens {
         let added = to_add(&by_id, &named, &extra(&settings)?, known);
         let bytes: usize = added.iter().map(|token| token.content.len()).sum();
         if added.len() > MOST_TOKENS || bytes > LONGEST_TOKENS {
-            let reason = format!("it adds {} tokens of {bytes} bytes, expected at most {MOST_TOKENS} of {LONGEST_TOKENS}", added.len());
+            let reason = format!(
+                "it adds {} tokens of {bytes} bytes, expected at most {MOST_TOKENS} of {LONGEST_TOKENS}",
+                added.len()
+            );
             return Err(malformed("tokenizer_config.json", reason));
         }
-        let named = named.into_iter().map(|(name, token)| (name, token.content)).collect();
+        let named = named
+            .into_iter()
+            .map(|(name, token)| (name, token.content))
+            .collect();
         Ok(Self { named, added })
     }
 }
 
 /// The tokens of `added_tokens_decoder`, by the id that it gives.
 fn decoder_tokens(decoder: &Value) -> Result<BTreeMap<u64, AddedToken>, ModelError> {
-    let wrong = |reason: &str| malformed("tokenizer_config.json", format!("`added_tokens_decoder` {reason}"));
+    let wrong = |reason: &str| {
+        malformed(
+            "tokenizer_config.json",
+            format!("`added_tokens_decoder` {reason}"),
+        )
+    };
     let decoder = decoder.as_object().ok_or_else(|| wrong("is no object"))?;
     let token = |(id, value): (&String, &Value)| {
-        let id: u64 = id.parse().map_err(|_| wrong(&format!("has the id `{id}`, expected a whole number")))?;
+        let id: u64 = id
+            .parse()
+            .map_err(|_| wrong(&format!("has the id `{id}`, expected a whole number")))?;
         let token = value.as_object().and_then(|_| added_token(value, None));
-        Ok((id, token.ok_or_else(|| wrong(&format!("has no token of id {id}")))?))
+        Ok((
+            id,
+            token.ok_or_else(|| wrong(&format!("has no token of id {id}")))?,
+        ))
     };
     decoder.iter().map(token).collect()
 }
 
-/// Without `added_tokens_decoder`: the files of older versions, the first of which overrides the config.
+/// Without `added_tokens_decoder`: the files of older versions, the first of which overrides the
+/// config.
 fn older_tokens(
     folder: &Path,
     settings: &mut Map<String, Value>,
@@ -119,7 +161,11 @@ fn older_tokens(
     for (key, value) in read_object(folder, "special_tokens_map.json")?.unwrap_or_default() {
         let value = match (key.as_str(), value) {
             ("extra_special_tokens", Value::Array(more)) => {
-                let mut all = settings.get(&key).and_then(Value::as_array).cloned().unwrap_or_default();
+                let mut all = settings
+                    .get(&key)
+                    .and_then(Value::as_array)
+                    .cloned()
+                    .unwrap_or_default();
                 more.into_iter().for_each(|token| {
                     if !all.contains(&token) {
                         all.push(token);
@@ -141,15 +187,27 @@ fn older_tokens(
     {
         settings.insert("extra_special_tokens".into(), additional);
     }
-    let mut special: HashSet<String> = NAMES.iter().filter_map(|name| Some(added_token(settings.get(*name)?, None)?.content)).collect();
+    let mut special: HashSet<String> = NAMES
+        .iter()
+        .filter_map(|name| Some(added_token(settings.get(*name)?, None)?.content))
+        .collect();
     special.extend(extra(settings)?.into_iter().map(|token| token.content));
     let mut by_id = BTreeMap::new();
     for (text, id) in read_object(folder, "added_tokens.json")?.unwrap_or_default() {
-        let wrong = || malformed("added_tokens.json", format!("`{text}` has the id {id}, expected a whole number"));
+        let wrong = || {
+            malformed(
+                "added_tokens.json",
+                format!("`{text}` has the id {id}, expected a whole number"),
+            )
+        };
         let id = id.as_u64().ok_or_else(wrong)?;
         by_id.insert(id, AddedToken::from(text.as_str(), special.contains(&text)));
     }
-    by_id.extend(known.iter().map(|(id, token)| (u64::from(*id), token.clone())));
+    by_id.extend(
+        known
+            .iter()
+            .map(|(id, token)| (u64::from(*id), token.clone())),
+    );
     Ok(by_id)
 }
 
@@ -157,15 +215,26 @@ fn older_tokens(
 fn named(settings: &Map<String, Value>) -> Result<Vec<(String, AddedToken)>, ModelError> {
     let mut named = Vec::new();
     for name in NAMES {
-        let Some(value) = settings.get(name).filter(|value| !value.is_null()) else { continue };
+        let Some(value) = settings.get(name).filter(|value| !value.is_null()) else {
+            continue;
+        };
         let token = added_token(value, Some(true));
-        let wrong = || malformed("tokenizer_config.json", format!("`{name}` is {value}, expected a text or a token"));
+        let wrong = || {
+            malformed(
+                "tokenizer_config.json",
+                format!("`{name}` is {value}, expected a text or a token"),
+            )
+        };
         named.push((name.to_string(), token.ok_or_else(wrong)?));
     }
     let own = settings.iter().filter(|(key, value)| {
-        key.ends_with("_token") && !NAMES.contains(&key.as_str()) && (value.is_string() || value.get("content").is_some())
+        key.ends_with("_token")
+            && !NAMES.contains(&key.as_str())
+            && (value.is_string() || value.get("content").is_some())
     });
-    let extra = settings.get("extra_special_tokens").and_then(Value::as_object);
+    let extra = settings
+        .get("extra_special_tokens")
+        .and_then(Value::as_object);
     let mut specific: Vec<(String, AddedToken)> = Vec::new();
     for (name, value) in own.chain(extra.into_iter().flatten()) {
         if let Some(token) = added_token(value, Some(true)) {
@@ -181,12 +250,19 @@ fn named(settings: &Map<String, Value>) -> Result<Vec<(String, AddedToken)>, Mod
 fn extra(settings: &Map<String, Value>) -> Result<Vec<AddedToken>, ModelError> {
     match settings.get("extra_special_tokens") {
         None | Some(Value::Null | Value::Object(_)) => Ok(Vec::new()),
-        Some(Value::Array(list)) => Ok(list.iter().filter_map(|value| added_token(value, Some(true))).collect()),
-        Some(other) => Err(malformed("tokenizer_config.json", format!("`extra_special_tokens` is {other}, expected a list"))),
+        Some(Value::Array(list)) => Ok(list
+            .iter()
+            .filter_map(|value| added_token(value, Some(true)))
+            .collect()),
+        Some(other) => Err(malformed(
+            "tokenizer_config.json",
+            format!("`extra_special_tokens` is {other}, expected a list"),
+        )),
     }
 }
 
-/// A token from its text alone, which is then special, or from an object with its flags; `special` overrides them.
+/// A token from its text alone, which is then special, or from an object with its flags; `special`
+/// overrides them.
 fn added_token(value: &Value, special: Option<bool>) -> Option<AddedToken> {
     if let Some(text) = value.as_str() {
         return Some(AddedToken::from(text, true));
@@ -203,17 +279,29 @@ fn added_token(value: &Value, special: Option<bool>) -> Option<AddedToken> {
     })
 }
 
-/// Those with an id by their ids, then named and other ones that the vocabulary does not have as added tokens yet.
+/// Those with an id by their ids, then named and other ones that the vocabulary does not have as
+/// added tokens yet.
 fn to_add(
     by_id: &BTreeMap<u64, AddedToken>,
     named: &[(String, AddedToken)],
     extra: &[AddedToken],
     known: &BTreeMap<u32, AddedToken>,
 ) -> Vec<AddedToken> {
-    let is_named = |token: &AddedToken| named.iter().any(|(_, other)| other.content == token.content);
-    let with_id = by_id.values().cloned().map(|token| AddedToken { special: token.special || is_named(&token), ..token });
+    let is_named = |token: &AddedToken| {
+        named
+            .iter()
+            .any(|(_, other)| other.content == token.content)
+    };
+    let with_id = by_id.values().cloned().map(|token| AddedToken {
+        special: token.special || is_named(&token),
+        ..token
+    });
     let mut added: Vec<AddedToken> = with_id.collect();
-    let mut there: HashSet<String> = known.values().chain(&added).map(|token| token.content.clone()).collect();
+    let mut there: HashSet<String> = known
+        .values()
+        .chain(&added)
+        .map(|token| token.content.clone())
+        .collect();
     for token in named.iter().map(|(_, token)| token).chain(extra) {
         if there.insert(token.content.clone()) {
             added.push(token.clone());

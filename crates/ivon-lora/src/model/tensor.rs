@@ -60,30 +60,43 @@ impl Encoding {
         }
     }
 
-    /// Bytes of a row of `columns` numbers; `None` if they fill no whole number of blocks, or too many.
+    /// Bytes of a row of `columns` numbers; `None` if they fill no whole number of blocks, or too
+    /// many.
     pub fn row_bytes(self, columns: usize) -> Option<usize> {
         let (values, bytes) = self.block();
-        columns.is_multiple_of(values).then(|| (columns / values).checked_mul(bytes)).flatten()
+        columns
+            .is_multiple_of(values)
+            .then(|| (columns / values).checked_mul(bytes))
+            .flatten()
     }
 
     /// GGUF's name of the encoding.
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(encoding, ..)| *encoding == self).map_or("", |(_, name, _)| name)
+        Self::ALL
+            .iter()
+            .find(|(encoding, ..)| *encoding == self)
+            .map_or("", |(_, name, _)| name)
     }
 
     /// The encoding's number in GGUF.
     pub fn ggml_type(self) -> u32 {
-        Self::ALL.iter().find(|(encoding, ..)| *encoding == self).map_or(0, |(.., number)| *number)
+        Self::ALL
+            .iter()
+            .find(|(encoding, ..)| *encoding == self)
+            .map_or(0, |(.., number)| *number)
     }
 
     /// The encoding of a number in GGUF.
     pub fn from_ggml_type(number: u32) -> Option<Self> {
-        Self::ALL.iter().find(|(.., known)| *known == number).map(|(encoding, ..)| *encoding)
+        Self::ALL
+            .iter()
+            .find(|(.., known)| *known == number)
+            .map(|(encoding, ..)| *encoding)
     }
 }
 
-/// A tensor of a memory-mapped file, under its Hugging Face name and in Hugging Face's shape and row order
-/// whatever the file's own conventions are.
+/// A tensor of a memory-mapped file, under its Hugging Face name and in Hugging Face's shape and
+/// row order whatever the file's own conventions are.
 #[derive(Clone, Debug)]
 pub struct StoredTensor<'a> {
     /// The name in the Hugging Face checkpoint, such as `model.layers.0.self_attn.q_proj.weight`.
@@ -94,7 +107,8 @@ pub struct StoredTensor<'a> {
     pub encoding: Encoding,
     /// The raw bytes, rows in the file's own order.
     pub bytes: &'a [u8],
-    /// For a Llama GGUF's q and k projections, whose rows are permuted within each head: the head's width.
+    /// For a Llama GGUF's q and k projections, whose rows are permuted within each head: the head's
+    /// width.
     pub rotary_permuted: Option<usize>,
     /// The file whose pages the bytes are, if they are.
     pub(super) file: Option<&'a MappedFile>,
@@ -129,12 +143,29 @@ impl RawTensor<'_> {
 const READ_AT_ONCE: usize = 4 << 20;
 
 impl<'a> StoredTensor<'a> {
-    /// A tensor from its parts; `None` if `bytes` is not as long as shape and encoding ask, or the shape's
-    /// rows cannot be permuted by heads of this width.
-    pub fn new(name: String, shape: Vec<usize>, encoding: Encoding, bytes: &'a [u8], rotary_permuted: Option<usize>) -> Option<Self> {
-        let tensor = Self { name, shape, encoding, bytes, rotary_permuted, file: None };
-        let expected = encoding.row_bytes(tensor.columns())?.checked_mul(tensor.rows())?;
-        let permutable = rotary_permuted.is_none_or(|head| head >= 2 && head.is_multiple_of(2) && tensor.rows().is_multiple_of(head));
+    /// A tensor from its parts; `None` if `bytes` is not as long as shape and encoding ask, or the
+    /// shape's rows cannot be permuted by heads of this width.
+    pub fn new(
+        name: String,
+        shape: Vec<usize>,
+        encoding: Encoding,
+        bytes: &'a [u8],
+        rotary_permuted: Option<usize>,
+    ) -> Option<Self> {
+        let tensor = Self {
+            name,
+            shape,
+            encoding,
+            bytes,
+            rotary_permuted,
+            file: None,
+        };
+        let expected = encoding
+            .row_bytes(tensor.columns())?
+            .checked_mul(tensor.rows())?;
+        let permutable = rotary_permuted.is_none_or(|head| {
+            head >= 2 && head.is_multiple_of(2) && tensor.rows().is_multiple_of(head)
+        });
         (bytes.len() == expected && permutable).then_some(tensor)
     }
 
@@ -154,7 +185,9 @@ impl<'a> StoredTensor<'a> {
     /// If there is no such row.
     pub fn row_bytes(&self, row: usize) -> &'a [u8] {
         let length = self.bytes.len() / self.rows().max(1);
-        let stored = self.rotary_permuted.map_or(row, |head| stored_row(row, head));
+        let stored = self
+            .rotary_permuted
+            .map_or(row, |head| stored_row(row, head));
         &self.bytes[stored * length..(stored + 1) * length]
     }
 
@@ -164,7 +197,12 @@ impl<'a> StoredTensor<'a> {
     /// If there are no such rows or `out` is not as long as they are.
     pub fn read_rows(&self, rows: Range<usize>, out: &mut [f32]) {
         let columns = self.columns();
-        assert_eq!(out.len(), rows.len() * columns, "room for {} rows of {columns}", rows.len());
+        assert_eq!(
+            out.len(),
+            rows.len() * columns,
+            "room for {} rows of {columns}",
+            rows.len()
+        );
         if out.is_empty() {
             return;
         }
@@ -192,19 +230,24 @@ impl<'a> StoredTensor<'a> {
         out
     }
 
-    /// Gives back the memory of the file's pages under this tensor; reading it again reads the file again.
+    /// Gives back the memory of the file's pages under this tensor; reading it again reads the file
+    /// again.
     pub fn release(&self) {
         self.release_bytes(0..self.bytes.len());
     }
 
     fn release_bytes(&self, part: Range<usize>) {
-        if let Some((file, range)) = self.file.and_then(|file| Some((file, file.range_of(self.bytes)?))) {
+        if let Some((file, range)) = self
+            .file
+            .and_then(|file| Some((file, file.range_of(self.bytes)?)))
+        {
             file.release(range.start + part.start..range.start + part.end);
         }
     }
 }
 
-/// Where llama.cpp's converter put a row: it turns each head's halves `[2, d/2]` into pairs `[d/2, 2]`.
+/// Where llama.cpp's converter put a row: it turns each head's halves `[2, d/2]` into pairs
+/// `[d/2, 2]`.
 fn stored_row(row: usize, head: usize) -> usize {
     let (first, within) = (row / head * head, row % head);
     first + 2 * (within % (head / 2)) + within / (head / 2)
@@ -214,14 +257,22 @@ fn stored_row(row: usize, head: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn tensor<'a>(shape: &[usize], bytes: &'a [u8], permuted: Option<usize>) -> Option<StoredTensor<'a>> {
+    fn tensor<'a>(
+        shape: &[usize],
+        bytes: &'a [u8],
+        permuted: Option<usize>,
+    ) -> Option<StoredTensor<'a>> {
         StoredTensor::new("t".into(), shape.to_vec(), Encoding::F32, bytes, permuted)
     }
 
     #[test]
     fn rows_of_two_heads_of_four_come_back_in_halves() {
-        // llama.cpp: reshape(heads, 2, d/2, columns).swapaxes(1, 2), so rows 0 1 2 3 are stored as 0 2 1 3.
-        let stored: Vec<u8> = [0.0f32, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+        // llama.cpp: reshape(heads, 2, d/2, columns).swapaxes(1, 2), so rows 0 1 2 3 are stored as
+        // 0 2 1 3.
+        let stored: Vec<u8> = [0.0f32, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
         let tensor = tensor(&[8, 1], &stored, Some(4)).unwrap();
         assert_eq!(tensor.to_f32(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
         let mut middle = [0.0; 3];
@@ -234,14 +285,19 @@ mod tests {
         assert!(tensor(&[2, 2], &[0; 15], None).is_none());
         assert!(tensor(&[usize::MAX, 8], &[0; 16], None).is_none());
         assert!(tensor(&[6, 1], &[0; 24], Some(4)).is_none());
-        assert!(StoredTensor::new("t".into(), vec![1, 33], Encoding::Q8_0, &[0; 34], None).is_none());
+        assert!(
+            StoredTensor::new("t".into(), vec![1, 33], Encoding::Q8_0, &[0; 34], None).is_none()
+        );
     }
 
     #[test]
     fn numbers_at_an_odd_address_are_read() {
         let mut bytes = vec![0u8];
         bytes.extend([1.5f32, -2.0].iter().flat_map(|x| x.to_le_bytes()));
-        assert_eq!(tensor(&[2], &bytes[1..], None).unwrap().to_f32(), [1.5, -2.0]);
+        assert_eq!(
+            tensor(&[2], &bytes[1..], None).unwrap().to_f32(),
+            [1.5, -2.0]
+        );
     }
 
     #[test]

@@ -24,16 +24,25 @@ pub struct CardFacts {
     pub settings: Vec<(String, String)>,
     /// A Markdown table of scores, or empty.
     pub scores: String,
-    /// The kind of what `posterior.safetensors` holds (`variance`, …); none where there is no such file.
+    /// The kind of what `posterior.safetensors` holds (`variance`, …); none where there is no such
+    /// file.
     pub posterior: Option<String>,
 }
 
 /// The card as Markdown with the front matter that the hub reads.
 pub fn model_card(facts: &CardFacts) -> String {
     let mut card = front_matter(&facts.base);
-    let CardFacts { base, task, data, method, .. } = facts;
-    let _ =
-        write!(card, "\n# LoRA adapter for {task}\n\nTrained with {method} by ivon-lora on the frozen base `{base}`.\n\nData: {data}\n");
+    let CardFacts {
+        base,
+        task,
+        data,
+        method,
+        ..
+    } = facts;
+    let _ = write!(
+        card,
+        "\n# LoRA adapter for {task}\n\nTrained with {method} by ivon-lora on the frozen base `{base}`.\n\nData: {data}\n"
+    );
     if !facts.settings.is_empty() {
         card.push_str("\n| setting | value |\n|---|---|\n");
         for (name, value) in &facts.settings {
@@ -52,7 +61,10 @@ pub fn model_card(facts: &CardFacts) -> String {
 /// # Errors
 /// If the file cannot be written.
 pub fn write_model_card(folder: &Path, facts: &CardFacts) -> Result<(), PosteriorError> {
-    Ok(files::write_bytes(&folder.join(MODEL_CARD_FILE), model_card(facts).as_bytes())?)
+    Ok(files::write_bytes(
+        &folder.join(MODEL_CARD_FILE),
+        model_card(facts).as_bytes(),
+    )?)
 }
 
 /// Only a hub name may stand as `base_model`: the hub makes links of it.
@@ -60,11 +72,19 @@ fn front_matter(base: &str) -> String {
     let hub = base.matches('/').count() == 1 && !base.ends_with(".gguf");
     let quoted = serde_json::Value::from(base);
     let (model, tag) = if hub {
-        (format!("base_model: {quoted}\n"), format!("- {}\n", serde_json::Value::from(format!("base_model:adapter:{base}"))))
+        (
+            format!("base_model: {quoted}\n"),
+            format!(
+                "- {}\n",
+                serde_json::Value::from(format!("base_model:adapter:{base}"))
+            ),
+        )
     } else {
         Default::default()
     };
-    format!("---\n{model}library_name: peft\npipeline_tag: text-generation\ntags:\n{tag}- lora\n- ivon\n- transformers\n---\n")
+    format!(
+        "---\n{model}library_name: peft\npipeline_tag: text-generation\ntags:\n{tag}- lora\n- ivon\n- transformers\n---\n"
+    )
 }
 
 fn loading(facts: &CardFacts) -> String {
@@ -103,7 +123,10 @@ fn loading(facts: &CardFacts) -> String {
             );
         }
         Some(kind) => {
-            let _ = write!(text, "\n`{POSTERIOR_FILE}` holds what ivon-lora's draws are made from (`{kind}`, see its metadata).\n");
+            let _ = write!(
+                text,
+                "\n`{POSTERIOR_FILE}` holds what ivon-lora's draws are made from (`{kind}`, see its metadata).\n"
+            );
         }
     }
     text
@@ -142,9 +165,16 @@ mod tests {
         ] {
             assert!(card.contains(part), "{part}");
         }
-        let contextual = model_card(&CardFacts { posterior: Some("contextual".into()), ..facts.clone() });
+        let contextual = model_card(&CardFacts {
+            posterior: Some("contextual".into()),
+            ..facts.clone()
+        });
         assert!(contextual.contains("It cannot be merged."));
-        let file = model_card(&CardFacts { base: "x.gguf".into(), posterior: None, ..facts });
+        let file = model_card(&CardFacts {
+            base: "x.gguf".into(),
+            posterior: None,
+            ..facts
+        });
         assert!(file.starts_with("---\nlibrary_name") && !file.contains("variance"));
     }
 }

@@ -1,5 +1,6 @@
-//! An adapter that predicts the distribution of a matrix between A and B, token by token (C-LoRA, arXiv 2505.17773). Draws share all
-//! weights and differ in the noise on that matrix; at the mean there is none.
+//! An adapter that predicts the distribution of a matrix between A and B, token by token (C-LoRA,
+//! arXiv 2505.17773). Draws share all weights and differ in the noise on that matrix; at the mean
+//! there is none.
 
 use std::path::Path;
 
@@ -33,9 +34,16 @@ impl Contextual {
         let missing = adapter.pairs().find(|(_, _, pair)| pair.context.is_none());
         if let Some((layer, projection, _)) = missing {
             let name = crate::lora::parameter_path(layer, projection, "context.inner");
-            return Err(LoraError::MissingTensor { path: "the adapter".into(), name }.into());
+            return Err(LoraError::MissingTensor {
+                path: "the adapter".into(),
+                name,
+            }
+            .into());
         }
-        Ok(Self { mean: adapter.with_context_draw(ContextDraw::default()), facts: Vec::new() })
+        Ok(Self {
+            mean: adapter.with_context_draw(ContextDraw::default()),
+            facts: Vec::new(),
+        })
     }
 
     /// With a fact that its file shall hold.
@@ -44,22 +52,45 @@ impl Contextual {
         self
     }
 
-    pub(super) fn from_stored(mean: Adapter, stored: &Stored, decoder: &DecoderConfig, device: &Device) -> Result<Self, PosteriorError> {
+    pub(super) fn from_stored(
+        mean: Adapter,
+        stored: &Stored,
+        decoder: &DecoderConfig,
+        device: &Device,
+    ) -> Result<Self, PosteriorError> {
         let mut named = Stored::new(CONTENT).with_adapter(PREFIX, &mean.without_contexts())?;
         named.path = stored.path.clone();
         // A and B are those of the mean; a file that brings its own is none of this kind.
         for (name, matrix) in &stored.matrices {
-            if !name.contains(PART) || named.matrices.insert(name.clone(), matrix.clone()).is_some() {
+            if !name.contains(PART)
+                || named
+                    .matrices
+                    .insert(name.clone(), matrix.clone())
+                    .is_some()
+            {
                 let reason = "it is no part of a network between A and B".into();
-                return Err(LoraError::UnknownTensor { path: stored.path.clone(), name: name.clone(), reason }.into());
+                return Err(LoraError::UnknownTensor {
+                    path: stored.path.clone(),
+                    name: name.clone(),
+                    reason,
+                }
+                .into());
             }
         }
-        let facts = stored.facts.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        Ok(Self { facts, ..Self::new(named.adapter(PREFIX, decoder, device)?)? })
+        let facts = stored
+            .facts
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        Ok(Self {
+            facts,
+            ..Self::new(named.adapter(PREFIX, decoder, device)?)?
+        })
     }
 }
 
-/// Refuses an adapter folder whose adapter is contextual: it has no weights W + s B A that could stand for it.
+/// Refuses an adapter folder whose adapter is contextual: it has no weights W + s B A that could
+/// stand for it.
 ///
 /// # Errors
 /// [`LoraError::Contextual`]. A folder whose posterior cannot be read is not refused here.
@@ -71,10 +102,17 @@ pub fn check_mergeable(folder: &Path) -> Result<(), PosteriorError> {
 }
 
 impl Posterior for Contextual {
-    /// The noise of draw `sample` under `seed`, by which √τ is multiplied; a token's depends on the tokens up to it, too.
+    /// The noise of draw `sample` under `seed`, by which √τ is multiplied; a token's depends on the
+    /// tokens up to it, too.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        let noise = noise_address(sample, seed, scale)?.map(|address| ContextNoise { address, factor: scale.sqrt() as f32 });
-        Ok(Draw::of(self.mean.with_context_draw(ContextDraw { noise, divergence: None })))
+        let noise = noise_address(sample, seed, scale)?.map(|address| ContextNoise {
+            address,
+            factor: scale.sqrt() as f32,
+        });
+        Ok(Draw::of(self.mean.with_context_draw(ContextDraw {
+            noise,
+            divergence: None,
+        })))
     }
 
     fn mean(&self) -> &Adapter {
@@ -91,13 +129,20 @@ impl Posterior for Contextual {
     }
 
     fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
-        Ok(Box::new(Self { mean: only_kept(&self.mean, kept)?, facts: self.facts.clone() }))
+        Ok(Box::new(Self {
+            mean: only_kept(&self.mean, kept)?,
+            facts: self.facts.clone(),
+        }))
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
         let mut stored = Stored::new(CONTENT).with_adapter(PREFIX, &self.mean)?;
         stored.matrices.retain(|name, _| name.contains(PART));
-        Ok(Some(self.facts.iter().fold(stored, |stored, (key, value)| stored.with(key, value))))
+        Ok(Some(
+            self.facts
+                .iter()
+                .fold(stored, |stored, (key, value)| stored.with(key, value)),
+        ))
     }
 }
 
@@ -108,7 +153,11 @@ mod tests {
     use crate::lora::{ContextStart, Matrix, write_peft};
     use crate::posterior::write_posterior;
 
-    const START: ContextStart = ContextStart { hidden: 6, sd: 0.05, seed: 3 };
+    const START: ContextStart = ContextStart {
+        hidden: 6,
+        sd: 0.05,
+        seed: 3,
+    };
 
     fn contextual() -> Contextual {
         Contextual::new(adapter(1, "q_proj").with_contexts(START)).unwrap()
@@ -119,12 +168,26 @@ mod tests {
         let posterior = contextual();
         let draw_of = |sample, seed, scale| {
             let drawn = posterior.draw(sample, seed, scale).unwrap().adapter;
-            assert_eq!(drawn.flatten().unwrap(), posterior.mean().flatten().unwrap());
-            drawn.pairs().next().unwrap().2.context.as_ref().unwrap().draw
+            assert_eq!(
+                drawn.flatten().unwrap(),
+                posterior.mean().flatten().unwrap()
+            );
+            drawn
+                .pairs()
+                .next()
+                .unwrap()
+                .2
+                .context
+                .as_ref()
+                .unwrap()
+                .draw
         };
         assert_eq!(draw_of(1, 2, 0.0), ContextDraw::default());
         let noise = draw_of(1, 2, 4.0).noise.unwrap();
-        assert_eq!((noise.address.seed, noise.address.draw, noise.factor), (2, 1, 2.0));
+        assert_eq!(
+            (noise.address.seed, noise.address.draw, noise.factor),
+            (2, 1, 2.0)
+        );
         assert!(posterior.draw(0, 0, f64::NAN).is_err() && posterior.variance().is_none());
     }
 
@@ -133,21 +196,54 @@ mod tests {
         let before = contextual().with_fact("context_prior_sd", 0.2);
         let stored = before.stored().unwrap().unwrap();
         assert_eq!(stored.matrices.len(), 2);
-        let read = |stored: &Stored| Contextual::from_stored(adapter(1, "q_proj"), stored, &decoder(1), &Device::flex());
-        assert_eq!(read(&stored).unwrap().mean.flatten().unwrap(), before.mean.flatten().unwrap());
-        let name = |part: &str| format!("context.base_model.model.model.layers.0.self_attn.q_proj.context.{part}.weight");
+        let read = |stored: &Stored| {
+            Contextual::from_stored(adapter(1, "q_proj"), stored, &decoder(1), &Device::flex())
+        };
+        assert_eq!(
+            read(&stored).unwrap().mean.flatten().unwrap(),
+            before.mean.flatten().unwrap()
+        );
+        let name = |part: &str| {
+            format!(
+                "context.base_model.model.model.layers.0.self_attn.q_proj.context.{part}.weight"
+            )
+        };
         let refused = |change: &dyn Fn(&mut Stored)| {
             let mut other = stored.clone();
             change(&mut other);
             read(&other).err().unwrap().to_string()
         };
-        assert!(refused(&|stored| drop(stored.matrices.remove(&name("outer")))).starts_with("tensor `base_model.model.model.layers.0"));
+        assert!(
+            refused(&|stored| drop(stored.matrices.remove(&name("outer"))))
+                .starts_with("tensor `base_model.model.model.layers.0")
+        );
         assert!(refused(&|stored| stored.matrices.clear()).contains("context.inner` is missing"));
-        let short = |stored: &mut Stored| drop(stored.matrices.insert(name("outer"), Matrix { shape: [31, 7], values: vec![0.0; 217] }));
+        let short = |stored: &mut Stored| {
+            drop(stored.matrices.insert(
+                name("outer"),
+                Matrix {
+                    shape: [31, 7],
+                    values: vec![0.0; 217],
+                },
+            ))
+        };
         assert!(refused(&short).ends_with("has shape [31, 7], expected [32, 7]"));
-        let own = |stored: &mut Stored| drop(stored.matrices.insert("lora_A".into(), Matrix { shape: [1, 1], values: vec![0.0] }));
+        let own = |stored: &mut Stored| {
+            drop(stored.matrices.insert(
+                "lora_A".into(),
+                Matrix {
+                    shape: [1, 1],
+                    values: vec![0.0],
+                },
+            ))
+        };
         assert!(refused(&own).contains("it is no part of a network between A and B"));
-        assert!(Contextual::new(adapter(1, "q_proj")).unwrap_err().to_string().contains("context.inner` is missing"));
+        assert!(
+            Contextual::new(adapter(1, "q_proj"))
+                .unwrap_err()
+                .to_string()
+                .contains("context.inner` is missing")
+        );
     }
 
     #[test]
@@ -159,11 +255,24 @@ mod tests {
         write_posterior(folder.path(), &posterior, "clora", 1.0).unwrap();
         let error = check_mergeable(folder.path()).unwrap_err();
         assert!(
-            error.to_string().starts_with("the adapter predicts a matrix between A and B") && error.hint().unwrap().contains("predict")
+            error
+                .to_string()
+                .starts_with("the adapter predicts a matrix between A and B")
+                && error.hint().unwrap().contains("predict")
         );
-        let mean = crate::lora::read_peft(folder.path(), &decoder(1), &Device::flex()).unwrap().adapter;
-        assert_eq!(mean.flatten().unwrap(), adapter(1, "q_proj").flatten().unwrap());
-        let again = crate::posterior::load_posterior(folder.path(), mean, &decoder(1), &Device::flex()).unwrap();
-        assert_eq!(again.mean().flatten().unwrap(), posterior.mean().flatten().unwrap());
+        let mean = crate::lora::read_peft(folder.path(), &decoder(1), &Device::flex())
+            .unwrap()
+            .adapter;
+        assert_eq!(
+            mean.flatten().unwrap(),
+            adapter(1, "q_proj").flatten().unwrap()
+        );
+        let again =
+            crate::posterior::load_posterior(folder.path(), mean, &decoder(1), &Device::flex())
+                .unwrap();
+        assert_eq!(
+            again.mean().flatten().unwrap(),
+            posterior.mean().flatten().unwrap()
+        );
     }
 }

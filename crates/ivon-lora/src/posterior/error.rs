@@ -37,7 +37,9 @@ pub enum PosteriorError {
         found: f32,
     },
     /// A kind that cannot be pruned.
-    #[error("the posterior is of a kind that cannot be pruned: no weight of it can be fixed by itself")]
+    #[error(
+        "the posterior is of a kind that cannot be pruned: no weight of it can be fixed by itself"
+    )]
     NotPruned,
     /// What is said of each weight does not go with the weights.
     #[error("{found} weights are said to be kept or pruned, but the adapter has {expected}")]
@@ -108,13 +110,20 @@ impl PosteriorError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Setting { .. } | Self::Kept { .. } => return None,
-            Self::NotPruned => "the scores at each share are shown all the same where no folder is written",
+            Self::NotPruned => {
+                "the scores at each share are shown all the same where no folder is written"
+            }
             Self::Parameters { .. } => "do the adapter and its posterior come from one run?",
             Self::Eigenvalue { .. } => "was the file edited?",
             Self::Variance { .. } => "the training run diverged: use an earlier checkpoint",
-            Self::Metadata { key: "format_version", .. } => "a newer version of this program may have written it",
+            Self::Metadata {
+                key: "format_version",
+                ..
+            } => "a newer version of this program may have written it",
             Self::Metadata { .. } => "was the file written by this program?",
-            Self::OtherMean { .. } => "take both files from one run; without `posterior.safetensors` the adapter works as a point estimate",
+            Self::OtherMean { .. } => {
+                "take both files from one run; without `posterior.safetensors` the adapter works as a point estimate"
+            }
             Self::Malformed { .. } => "was the file edited or cut short?",
             Self::OtherBase { .. } => "name the base that the adapter's README.md names",
             Self::Lora(error) => return error.hint(),

@@ -25,8 +25,16 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Gaussian, Self::Masks, Self::Members, Self::Laplace, Self::KroneckerLaplace, Self::Rows, Self::Swag, Self::Contextual];
+    pub const ALL: [Self; 8] = [
+        Self::Gaussian,
+        Self::Masks,
+        Self::Members,
+        Self::Laplace,
+        Self::KroneckerLaplace,
+        Self::Rows,
+        Self::Swag,
+        Self::Contextual,
+    ];
 
     /// The kind with this tag; none for that of another program.
     pub fn of(tag: &str) -> Option<Self> {
@@ -52,12 +60,22 @@ impl Kind {
         match self {
             Self::Gaussian => "a normal distribution, each weight by itself",
             Self::Masks => "Monte-Carlo dropout: a draw is a mask on the inputs of A",
-            Self::Members => "an ensemble: each member is a draw, and the first of them is shown here",
-            Self::Laplace => "Laplace's approximation, each weight by itself; it predicts in the linearised model",
-            Self::KroneckerLaplace => "Laplace's approximation with Kronecker factors: the weights of a matrix vary together",
+            Self::Members => {
+                "an ensemble: each member is a draw, and the first of them is shown here"
+            }
+            Self::Laplace => {
+                "Laplace's approximation, each weight by itself; it predicts in the linearised model"
+            }
+            Self::KroneckerLaplace => {
+                "Laplace's approximation with Kronecker factors: the weights of a matrix vary together"
+            }
             Self::Rows => "a normal distribution with one number for each row of A",
-            Self::Swag => "SWAG's normal distribution: a variance of each weight, and directions in which all move together",
-            Self::Contextual => "contextual: a small network between A and B predicts it for each token",
+            Self::Swag => {
+                "SWAG's normal distribution: a variance of each weight, and directions in which all move together"
+            }
+            Self::Contextual => {
+                "contextual: a small network between A and B predicts it for each token"
+            }
         }
     }
 

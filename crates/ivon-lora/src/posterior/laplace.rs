@@ -1,4 +1,5 @@
-//! Laplace's approximation around a trained adapter (Laplace-LoRA, arXiv 2308.13111), which predicts in the linearised model.
+//! Laplace's approximation around a trained adapter (Laplace-LoRA, arXiv 2308.13111), which
+//! predicts in the linearised model.
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -19,27 +20,41 @@ pub enum LaplacePrediction {
     Samples,
     /// Linearised: MacKay's closed form of that average.
     Probit,
-    /// By draws of the weights, as other posteriors do. The approximation is made for the linearised model: this one fits it worse.
+    /// By draws of the weights, as other posteriors do. The approximation is made for the
+    /// linearised model: this one fits it worse.
     Weights,
 }
 
 impl LaplacePrediction {
     /// All of them with their names.
-    pub const NAMES: [(&str, Self); 3] = [("samples", Self::Samples), ("probit", Self::Probit), ("weights", Self::Weights)];
+    pub const NAMES: [(&str, Self); 3] = [
+        ("samples", Self::Samples),
+        ("probit", Self::Probit),
+        ("weights", Self::Weights),
+    ];
 
     pub(super) fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(_, form)| *form == self).map_or("samples", |(name, _)| name)
+        Self::NAMES
+            .iter()
+            .find(|(_, form)| *form == self)
+            .map_or("samples", |(name, _)| name)
     }
 
     /// How the average over logits is taken, where it is.
     pub(super) fn form(self) -> LinearisedForm {
-        if self == Self::Probit { LinearisedForm::Probit } else { LinearisedForm::Samples }
+        if self == Self::Probit {
+            LinearisedForm::Probit
+        } else {
+            LinearisedForm::Samples
+        }
     }
 
     pub(super) fn from_stored(stored: &Stored) -> Result<Self, PosteriorError> {
         let named = stored.text("prediction")?;
         let found = Self::NAMES.into_iter().find(|(name, _)| *name == named);
-        found.map(|(_, form)| form).ok_or_else(|| stored.wrong("prediction", "one of `samples`, `probit`, `weights`".into()))
+        found.map(|(_, form)| form).ok_or_else(|| {
+            stored.wrong("prediction", "one of `samples`, `probit`, `weights`".into())
+        })
     }
 }
 
@@ -60,13 +75,34 @@ impl Laplace {
     /// # Errors
     /// If the device does not give its data back.
     pub fn new(gaussian: Gaussian, prediction: LaplacePrediction) -> Result<Self, PosteriorError> {
-        let variance = gaussian.variance().map(Adapter::flatten).transpose()?.unwrap_or_default();
-        let first_layer = gaussian.variance().map(Adapter::first_layer_other_than_zero).transpose()?.unwrap_or(0);
-        Ok(Self { gaussian: gaussian.with_fact("prediction", prediction.name()), variance, first_layer, prediction })
+        let variance = gaussian
+            .variance()
+            .map(Adapter::flatten)
+            .transpose()?
+            .unwrap_or_default();
+        let first_layer = gaussian
+            .variance()
+            .map(Adapter::first_layer_other_than_zero)
+            .transpose()?
+            .unwrap_or(0);
+        Ok(Self {
+            gaussian: gaussian.with_fact("prediction", prediction.name()),
+            variance,
+            first_layer,
+            prediction,
+        })
     }
 
-    pub(super) fn from_stored(mean: Adapter, stored: &Stored, decoder: &DecoderConfig, device: &Device) -> Result<Self, PosteriorError> {
-        Self::new(Gaussian::from_stored(mean, stored, decoder, device)?, LaplacePrediction::from_stored(stored)?)
+    pub(super) fn from_stored(
+        mean: Adapter,
+        stored: &Stored,
+        decoder: &DecoderConfig,
+        device: &Device,
+    ) -> Result<Self, PosteriorError> {
+        Self::new(
+            Gaussian::from_stored(mean, stored, decoder, device)?,
+            LaplacePrediction::from_stored(stored)?,
+        )
     }
 }
 
@@ -89,7 +125,10 @@ impl Posterior for Laplace {
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
-        Ok(self.gaussian.stored()?.map(|stored| Stored { content: CONTENT.into(), ..stored }))
+        Ok(self.gaussian.stored()?.map(|stored| Stored {
+            content: CONTENT.into(),
+            ..stored
+        }))
     }
 
     fn linearised(&self) -> Option<&dyn Linearised> {
@@ -100,9 +139,17 @@ impl Posterior for Laplace {
 impl Linearised for Laplace {
     fn covariance(&self, jacobian: &[Vec<f32>]) -> Result<Vec<f64>, PosteriorError> {
         let entry = |(a, b): (&Vec<f32>, &Vec<f32>)| {
-            a.iter().zip(b).zip(&self.variance).map(|((a, b), variance)| f64::from(*a) * f64::from(*b) * f64::from(*variance)).sum()
+            a.iter()
+                .zip(b)
+                .zip(&self.variance)
+                .map(|((a, b), variance)| f64::from(*a) * f64::from(*b) * f64::from(*variance))
+                .sum()
         };
-        Ok(jacobian.iter().flat_map(|a| jacobian.iter().map(move |b| (a, b))).map(entry).collect())
+        Ok(jacobian
+            .iter()
+            .flat_map(|a| jacobian.iter().map(move |b| (a, b)))
+            .map(entry)
+            .collect())
     }
 
     fn first_layer(&self) -> usize {
@@ -121,15 +168,27 @@ mod tests {
 
     fn laplace(prediction: LaplacePrediction) -> Laplace {
         let mean = adapter(1, "q_proj");
-        let variance = mean.clone_with(|path, tensor| tensor.zeros_like() + if path.ends_with("lora_B") { 2.0 } else { 0.0 });
+        let variance = mean.clone_with(|path, tensor| {
+            tensor.zeros_like() + if path.ends_with("lora_B") { 2.0 } else { 0.0 }
+        });
         Laplace::new(Gaussian::new(mean, variance).unwrap(), prediction).unwrap()
     }
 
     #[test]
     fn the_covariance_of_logits_is_j_sigma_j_transposed() {
         // 128 weights of A without variance, 128 of B with variance 2.
-        let jacobian = [vec![1.0; 256], (0..256).map(|i| if i % 2 == 0 { 3.0 } else { -1.0 }).collect()];
-        assert_eq!(laplace(LaplacePrediction::Samples).covariance(&jacobian).unwrap(), [256.0, 256.0, 256.0, 64.0 * 2.0 * 10.0]);
+        let jacobian = [
+            vec![1.0; 256],
+            (0..256)
+                .map(|i| if i % 2 == 0 { 3.0 } else { -1.0 })
+                .collect(),
+        ];
+        assert_eq!(
+            laplace(LaplacePrediction::Samples)
+                .covariance(&jacobian)
+                .unwrap(),
+            [256.0, 256.0, 256.0, 64.0 * 2.0 * 10.0]
+        );
     }
 
     #[test]
@@ -137,11 +196,29 @@ mod tests {
         for (name, prediction) in LaplacePrediction::NAMES {
             let before = laplace(prediction);
             let stored = before.stored().unwrap().unwrap();
-            assert_eq!((stored.content.as_str(), stored.text("prediction").unwrap()), ("laplace", name));
-            let after = Laplace::from_stored(adapter(1, "q_proj"), &stored, &decoder(1), &Device::flex()).unwrap();
-            assert_eq!((after.prediction, after.linearised().is_some()), (prediction, name != "weights"));
-            let error = Laplace::from_stored(adapter(1, "q_proj"), &stored.with("prediction", "guess"), &decoder(1), &Device::flex());
-            assert!(error.unwrap_err().to_string().contains("expected one of `samples`"));
+            assert_eq!(
+                (stored.content.as_str(), stored.text("prediction").unwrap()),
+                ("laplace", name)
+            );
+            let after =
+                Laplace::from_stored(adapter(1, "q_proj"), &stored, &decoder(1), &Device::flex())
+                    .unwrap();
+            assert_eq!(
+                (after.prediction, after.linearised().is_some()),
+                (prediction, name != "weights")
+            );
+            let error = Laplace::from_stored(
+                adapter(1, "q_proj"),
+                &stored.with("prediction", "guess"),
+                &decoder(1),
+                &Device::flex(),
+            );
+            assert!(
+                error
+                    .unwrap_err()
+                    .to_string()
+                    .contains("expected one of `samples`")
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Monte-Carlo dropout (Gal and Ghahramani, arXiv 1506.02142): one adapter whose draws are dropout masks on the inputs of A.
+//! Monte-Carlo dropout (Gal and Ghahramani, arXiv 1506.02142): one adapter whose draws are dropout
+//! masks on the inputs of A.
 
 use super::gaussian::only_kept;
 use super::{Draw, Posterior, PosteriorError, Spread, Stored};
@@ -7,7 +8,8 @@ use crate::lora::{Adapter, Dropout};
 /// The tag of its file.
 pub(super) const CONTENT: &str = "dropout";
 
-/// An adapter with the rate at which its training dropped inputs of A. The rest of the model has no dropout.
+/// An adapter with the rate at which its training dropped inputs of A. The rest of the model has no
+/// dropout.
 #[derive(Clone, Debug)]
 pub struct Masks {
     adapter: Adapter,
@@ -23,7 +25,11 @@ impl Masks {
         if rate > 0.0 && rate < 1.0 {
             return Ok(Self { adapter, rate });
         }
-        Err(PosteriorError::Setting { setting: "dropout", expected: "above 0 and below 1", found: rate })
+        Err(PosteriorError::Setting {
+            setting: "dropout",
+            expected: "above 0 and below 1",
+            found: rate,
+        })
     }
 
     pub(super) fn from_stored(adapter: Adapter, stored: &Stored) -> Result<Self, PosteriorError> {
@@ -32,12 +38,20 @@ impl Masks {
 }
 
 impl Posterior for Masks {
-    /// The masks of draw `sample`: an example's mask depends on the example and the draw, not on what else is predicted with it.
-    /// τ turns them on (above 0) or off (0).
+    /// The masks of draw `sample`: an example's mask depends on the example and the draw, not on
+    /// what else is predicted with it. τ turns them on (above 0) or off (0).
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
         super::gaussian::check_scale(scale)?;
-        let dropout = (scale > 0.0).then_some(Dropout { rate: self.rate, seed, step: 0, draw: sample });
-        Ok(Draw { adapter: self.adapter.clone(), dropout })
+        let dropout = (scale > 0.0).then_some(Dropout {
+            rate: self.rate,
+            seed,
+            step: 0,
+            draw: sample,
+        });
+        Ok(Draw {
+            adapter: self.adapter.clone(),
+            dropout,
+        })
     }
 
     fn mean(&self) -> &Adapter {
@@ -53,7 +67,10 @@ impl Posterior for Masks {
     }
 
     fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
-        Ok(Box::new(Self { adapter: only_kept(&self.adapter, kept)?, rate: self.rate }))
+        Ok(Box::new(Self {
+            adapter: only_kept(&self.adapter, kept)?,
+            rate: self.rate,
+        }))
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
@@ -70,10 +87,24 @@ mod tests {
     fn masks_are_on_above_scale_zero_and_named_by_draw_and_seed() {
         let masks = Masks::new(adapter(1, "q_proj"), 0.25).unwrap();
         assert_eq!(masks.draw(3, 7, 0.0).unwrap().dropout, None);
-        assert_eq!(masks.draw(3, 7, 1.0).unwrap().dropout, Some(Dropout { rate: 0.25, seed: 7, step: 0, draw: 3 }));
+        assert_eq!(
+            masks.draw(3, 7, 1.0).unwrap().dropout,
+            Some(Dropout {
+                rate: 0.25,
+                seed: 7,
+                step: 0,
+                draw: 3
+            })
+        );
         assert!(masks.draw(0, 0, f64::NAN).is_err());
         for rate in [0.0, 1.0, -0.1, f64::NAN] {
-            assert!(matches!(Masks::new(adapter(1, "q_proj"), rate), Err(PosteriorError::Setting { setting: "dropout", .. })));
+            assert!(matches!(
+                Masks::new(adapter(1, "q_proj"), rate),
+                Err(PosteriorError::Setting {
+                    setting: "dropout",
+                    ..
+                })
+            ));
         }
     }
 }

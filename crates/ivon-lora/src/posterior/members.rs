@@ -1,4 +1,5 @@
-//! An ensemble (Lakshminarayanan et al., arXiv 1612.01474): several adapters of one base, each a draw.
+//! An ensemble (Lakshminarayanan et al., arXiv 1612.01474): several adapters of one base, each a
+//! draw.
 
 use burn::tensor::Device;
 
@@ -12,8 +13,8 @@ pub(super) const CONTENT: &str = "members";
 /// The most members that a file may name.
 const MOST: usize = 10_000;
 
-/// The members, the first of them beside the others: A and B of separate runs have no useful mean, so the first stands for all where
-/// one adapter is asked for.
+/// The members, the first of them beside the others: A and B of separate runs have no useful mean,
+/// so the first stands for all where one adapter is asked for.
 #[derive(Clone, Debug)]
 pub struct Members {
     first: Adapter,
@@ -26,16 +27,25 @@ impl Members {
     /// # Errors
     /// If a member has other parameters than the first.
     pub fn new(first: Adapter, others: Vec<Adapter>) -> Result<Self, PosteriorError> {
-        others.iter().try_for_each(|member| super::gaussian::check_parameters("a member", &first, member))?;
+        others
+            .iter()
+            .try_for_each(|member| super::gaussian::check_parameters("a member", &first, member))?;
         Ok(Self { first, others })
     }
 
-    pub(super) fn from_stored(first: Adapter, stored: &Stored, decoder: &DecoderConfig, device: &Device) -> Result<Self, PosteriorError> {
+    pub(super) fn from_stored(
+        first: Adapter,
+        stored: &Stored,
+        decoder: &DecoderConfig,
+        device: &Device,
+    ) -> Result<Self, PosteriorError> {
         let count: usize = stored.number("members", "a whole number")?;
         if !(1..=MOST).contains(&count) {
             return Err(stored.wrong("members", format!("from 1 to {MOST}")));
         }
-        let others = (1..count).map(|member| stored.adapter(&prefix(member), decoder, device)).collect::<Result<_, _>>()?;
+        let others = (1..count)
+            .map(|member| stored.adapter(&prefix(member), decoder, device))
+            .collect::<Result<_, _>>()?;
         Self::new(first, others)
     }
 }
@@ -49,8 +59,15 @@ impl Posterior for Members {
     /// Draw `sample` is member `sample`, beginning again after the last; at τ = 0 the first.
     fn draw(&self, sample: u64, _: u64, scale: f64) -> Result<Draw, PosteriorError> {
         super::gaussian::check_scale(scale)?;
-        let member = if scale == 0.0 { 0 } else { (sample % (self.others.len() as u64 + 1)) as usize };
-        let adapter = member.checked_sub(1).and_then(|place| self.others.get(place)).unwrap_or(&self.first);
+        let member = if scale == 0.0 {
+            0
+        } else {
+            (sample % (self.others.len() as u64 + 1)) as usize
+        };
+        let adapter = member
+            .checked_sub(1)
+            .and_then(|place| self.others.get(place))
+            .unwrap_or(&self.first);
         Ok(Draw::of(adapter.clone()))
     }
 
@@ -67,14 +84,27 @@ impl Posterior for Members {
     }
 
     fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
-        let others = self.others.iter().map(|member| only_kept(member, kept)).collect::<Result<_, _>>()?;
-        Ok(Box::new(Self { first: only_kept(&self.first, kept)?, others }))
+        let others = self
+            .others
+            .iter()
+            .map(|member| only_kept(member, kept))
+            .collect::<Result<_, _>>()?;
+        Ok(Box::new(Self {
+            first: only_kept(&self.first, kept)?,
+            others,
+        }))
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
         let stored = Stored::new(CONTENT).with("members", self.others.len() + 1);
-        let with = |stored: Stored, (place, member): (usize, &Adapter)| stored.with_adapter(&prefix(place + 1), member);
-        self.others.iter().enumerate().try_fold(stored, with).map(Some)
+        let with = |stored: Stored, (place, member): (usize, &Adapter)| {
+            stored.with_adapter(&prefix(place + 1), member)
+        };
+        self.others
+            .iter()
+            .enumerate()
+            .try_fold(stored, with)
+            .map(Some)
     }
 }
 
@@ -91,26 +121,67 @@ mod tests {
     fn each_member_is_a_draw_and_reads_back() {
         let members = Members::new(moved(0.0), vec![moved(1.0), moved(2.0)]).unwrap();
         let stored = members.stored().unwrap().unwrap();
-        let again = Members::from_stored(moved(0.0), &stored, &decoder(2), &Device::flex()).unwrap();
+        let again =
+            Members::from_stored(moved(0.0), &stored, &decoder(2), &Device::flex()).unwrap();
         for sample in 0..6 {
             let expected = moved((sample % 3) as f64).flatten().unwrap();
-            assert_eq!(members.draw(sample, 9, 1.0).unwrap().adapter.flatten().unwrap(), expected);
-            assert_eq!(again.draw(sample, 3, 0.5).unwrap().adapter.flatten().unwrap(), expected);
+            assert_eq!(
+                members
+                    .draw(sample, 9, 1.0)
+                    .unwrap()
+                    .adapter
+                    .flatten()
+                    .unwrap(),
+                expected
+            );
+            assert_eq!(
+                again
+                    .draw(sample, 3, 0.5)
+                    .unwrap()
+                    .adapter
+                    .flatten()
+                    .unwrap(),
+                expected
+            );
         }
-        assert_eq!(members.draw(2, 9, 0.0).unwrap().adapter.flatten().unwrap(), moved(0.0).flatten().unwrap());
-        assert_eq!((members.spread(), members.spread().draws(10), members.spread().draws(2)), (Spread::Members(3), 3, 2));
+        assert_eq!(
+            members.draw(2, 9, 0.0).unwrap().adapter.flatten().unwrap(),
+            moved(0.0).flatten().unwrap()
+        );
+        assert_eq!(
+            (
+                members.spread(),
+                members.spread().draws(10),
+                members.spread().draws(2)
+            ),
+            (Spread::Members(3), 3, 2)
+        );
     }
 
     #[test]
     fn members_must_be_alike_and_as_many_as_the_file_says() {
-        let other = Members::new(moved(0.0), vec![adapter(2, "v_proj")]).unwrap_err().to_string();
-        assert!(other.starts_with("a member has `layers.0.self_attn.v_proj.lora_A`"), "{other}");
-        let stored = Members::new(moved(0.0), vec![moved(1.0)]).unwrap().stored().unwrap().unwrap();
+        let other = Members::new(moved(0.0), vec![adapter(2, "v_proj")])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            other.starts_with("a member has `layers.0.self_attn.v_proj.lora_A`"),
+            "{other}"
+        );
+        let stored = Members::new(moved(0.0), vec![moved(1.0)])
+            .unwrap()
+            .stored()
+            .unwrap()
+            .unwrap();
         let refused = |count: &str| {
             let stored = stored.clone().with("members", count);
-            Members::from_stored(moved(0.0), &stored, &decoder(2), &Device::flex()).unwrap_err().to_string()
+            Members::from_stored(moved(0.0), &stored, &decoder(2), &Device::flex())
+                .unwrap_err()
+                .to_string()
         };
-        assert!(refused("0").contains("expected from 1 to 10000") && refused("x").contains("expected a whole number"));
+        assert!(
+            refused("0").contains("expected from 1 to 10000")
+                && refused("x").contains("expected a whole number")
+        );
         assert!(refused("3").starts_with("a member has nothing more"));
     }
 }

@@ -25,7 +25,10 @@ pub use laplace::{Laplace, LaplacePrediction};
 pub use masks::Masks;
 pub use members::Members;
 pub use rows::Rows;
-pub use sidecar::{Answer, BaseFingerprint, BaseRecord, Calibration, PredictWith, SIDECAR_FILE, SIDECAR_FORMAT, Sidecar};
+pub use sidecar::{
+    Answer, BaseFingerprint, BaseRecord, Calibration, PredictWith, SIDECAR_FILE, SIDECAR_FORMAT,
+    Sidecar,
+};
 pub use stored::{POSTERIOR_FILE, POSTERIOR_FORMAT, Stored, write_posterior};
 pub use swag::Swag;
 
@@ -48,13 +51,18 @@ pub struct Draw {
 impl Draw {
     /// These weights, without dropout.
     pub fn of(adapter: Adapter) -> Self {
-        Self { adapter, dropout: None }
+        Self {
+            adapter,
+            dropout: None,
+        }
     }
 }
 
-/// What can be drawn from. Draw number `sample` under `seed` at scale τ is always the same function.
+/// What can be drawn from. Draw number `sample` under `seed` at scale τ is always the same
+/// function.
 pub trait Posterior {
-    /// Draw number `sample` under `seed`; `scale` (τ, at least 0) multiplies the variance, and at 0 the draw is the mean.
+    /// Draw number `sample` under `seed`; `scale` (τ, at least 0) multiplies the variance, and at 0
+    /// the draw is the mean.
     ///
     /// # Errors
     /// If `scale` is negative or not finite, or the device gives no data back.
@@ -68,20 +76,25 @@ pub trait Posterior {
 
     /// How its draws differ from the mean.
     fn spread(&self) -> Spread {
-        if self.variance().is_some() { Spread::Scaled } else { Spread::None }
+        if self.variance().is_some() {
+            Spread::Scaled
+        } else {
+            Spread::None
+        }
     }
 
-    /// The linearised model, where the posterior predicts in it rather than by draws of the weights.
+    /// The linearised model, where the posterior predicts in it rather than by draws of the
+    /// weights.
     fn linearised(&self) -> Option<&dyn Linearised> {
         None
     }
 
-    /// The same posterior with some weights fixed at 0, in every draw and at the mean. `kept` says of each weight, in the
-    /// order of [`Adapter::flatten`], whether it stays as it is.
+    /// The same posterior with some weights fixed at 0, in every draw and at the mean. `kept` says
+    /// of each weight, in the order of [`Adapter::flatten`], whether it stays as it is.
     ///
     /// # Errors
-    /// [`PosteriorError::NotPruned`] of a kind that has no such form, which is what a kind says that does not have this
-    /// method; [`PosteriorError::Kept`] if `kept` is of another length.
+    /// [`PosteriorError::NotPruned`] of a kind that has no such form, which is what a kind says
+    /// that does not have this method; [`PosteriorError::Kept`] if `kept` is of another length.
     fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
         let _ = kept;
         Err(PosteriorError::NotPruned)
@@ -96,13 +109,15 @@ pub trait Posterior {
 
 /// A normal distribution over weights as one over logits, by way of their Jacobian at the mean.
 pub trait Linearised {
-    /// J Σ Jᵀ for the rows of a Jacobian `[K][P]`, weights in the order of [`Adapter::flatten`]: `[K²]` row by row.
+    /// J Σ Jᵀ for the rows of a Jacobian `[K][P]`, weights in the order of [`Adapter::flatten`]:
+    /// `[K²]` row by row.
     ///
     /// # Errors
     /// If the device does not give its data back.
     fn covariance(&self, jacobian: &[Vec<f32>]) -> Result<Vec<f64>, PosteriorError>;
 
-    /// The lowest decoder layer whose weights are random: of a Jacobian's columns those below it are not looked at.
+    /// The lowest decoder layer whose weights are random: of a Jacobian's columns those below it
+    /// are not looked at.
     fn first_layer(&self) -> usize {
         0
     }
@@ -144,8 +159,8 @@ impl Spread {
     }
 }
 
-/// Reads what an adapter folder can be drawn from, around the mean that was read from it: its posterior where it has one, else the
-/// adapter itself.
+/// Reads what an adapter folder can be drawn from, around the mean that was read from it: its
+/// posterior where it has one, else the adapter itself.
 ///
 /// # Errors
 /// If the posterior's file is malformed, of a kind not known here, or belongs to another adapter.
@@ -165,18 +180,33 @@ pub fn load_posterior(
 ///
 /// # Errors
 /// As [`load_posterior`].
-pub fn restore(stored: &Stored, mean: Adapter, decoder: &DecoderConfig, device: &Device) -> Result<Box<dyn Posterior>, PosteriorError> {
+pub fn restore(
+    stored: &Stored,
+    mean: Adapter,
+    decoder: &DecoderConfig,
+    device: &Device,
+) -> Result<Box<dyn Posterior>, PosteriorError> {
     let Some(kind) = Kind::of(&stored.content) else {
-        let expected = format!("one of {}", Kind::ALL.map(|kind| format!("`{}`", kind.tag())).join(", "));
+        let expected = format!(
+            "one of {}",
+            Kind::ALL.map(|kind| format!("`{}`", kind.tag())).join(", ")
+        );
         let (path, found) = (stored.path.clone(), format!("`{}`", stored.content));
-        return Err(PosteriorError::Metadata { path, key: "content", expected, found });
+        return Err(PosteriorError::Metadata {
+            path,
+            key: "content",
+            expected,
+            found,
+        });
     };
     Ok(match kind {
         Kind::Gaussian => Box::new(Gaussian::from_stored(mean, stored, decoder, device)?),
         Kind::Masks => Box::new(Masks::from_stored(mean, stored)?),
         Kind::Members => Box::new(Members::from_stored(mean, stored, decoder, device)?),
         Kind::Laplace => Box::new(Laplace::from_stored(mean, stored, decoder, device)?),
-        Kind::KroneckerLaplace => Box::new(KroneckerLaplace::from_stored(mean, stored, decoder, device)?),
+        Kind::KroneckerLaplace => Box::new(KroneckerLaplace::from_stored(
+            mean, stored, decoder, device,
+        )?),
         Kind::Rows => Box::new(Rows::from_stored(mean, stored, decoder, device)?),
         Kind::Swag => Box::new(Swag::from_stored(mean, stored, decoder, device)?),
         Kind::Contextual => Box::new(Contextual::from_stored(mean, stored, decoder, device)?),
@@ -205,7 +235,9 @@ impl Posterior for PointEstimate {
     }
 
     fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
-        Ok(Box::new(Self { adapter: only_kept(&self.adapter, kept)? }))
+        Ok(Box::new(Self {
+            adapter: only_kept(&self.adapter, kept)?,
+        }))
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
@@ -223,7 +255,9 @@ mod tests {
 
     #[test]
     fn a_point_estimate_draws_itself() {
-        let point = PointEstimate { adapter: adapter(1, "q_proj") };
+        let point = PointEstimate {
+            adapter: adapter(1, "q_proj"),
+        };
         let drawn = point.draw(3, 1, 2.0).unwrap().adapter.flatten().unwrap();
         assert_eq!(drawn, point.mean().flatten().unwrap());
         assert!(point.variance().is_none() && point.draw(0, 0, f64::NAN).is_err());

@@ -1,4 +1,5 @@
-//! Every kind with some of its weights pruned: they are 0 in every draw, before its file is written and after it is read back.
+//! Every kind with some of its weights pruned: they are 0 in every draw, before its file is written
+//! and after it is read back.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,9 @@ use crate::lora::{ContextStart, Matrix};
 
 /// Some weight in three is pruned.
 fn kept(posterior: &dyn Posterior) -> Vec<bool> {
-    (0..posterior.mean().parameter_count()).map(|place| place % 3 != 1).collect()
+    (0..posterior.mean().parameter_count())
+        .map(|place| place % 3 != 1)
+        .collect()
 }
 
 fn mean() -> Adapter {
@@ -24,13 +27,26 @@ fn all_of(value: f64) -> Adapter {
 /// Curvature of A and B of the lower layer.
 fn kronecker(prediction: LaplacePrediction) -> KroneckerLaplace {
     let pairs = |len: usize| {
-        let vectors = Matrix { shape: [1, len], values: vec![(len as f32).sqrt().recip(); len] };
-        Eigenpairs { values: vec![2.0], vectors }
+        let vectors = Matrix {
+            shape: [1, len],
+            values: vec![(len as f32).sqrt().recip(); len],
+        };
+        Eigenpairs {
+            values: vec![2.0],
+            vectors,
+        }
     };
-    let block = |shape: [usize; 2]| KroneckerBlock { rows: pairs(shape[0]), columns: pairs(shape[1]) };
+    let block = |shape: [usize; 2]| KroneckerBlock {
+        rows: pairs(shape[0]),
+        columns: pairs(shape[1]),
+    };
     let mean = mean();
-    let lower = mean.parameters().filter(|(path, _)| path.starts_with("layers.0."));
-    let blocks: BTreeMap<_, _> = lower.map(|(path, parameter)| (path, block(parameter.val().dims()))).collect();
+    let lower = mean
+        .parameters()
+        .filter(|(path, _)| path.starts_with("layers.0."));
+    let blocks: BTreeMap<_, _> = lower
+        .map(|(path, parameter)| (path, block(parameter.val().dims())))
+        .collect();
     KroneckerLaplace::new(mean.clone(), blocks, 0.7, prediction).unwrap()
 }
 
@@ -44,16 +60,27 @@ fn of_kind(kind: Kind) -> Box<dyn Posterior> {
         Kind::Laplace => Box::new(Laplace::new(gaussian(), LaplacePrediction::Samples).unwrap()),
         Kind::KroneckerLaplace => Box::new(kronecker(LaplacePrediction::Samples)),
         Kind::Rows => Box::new(Rows::new(mean(), all_of(0.3)).unwrap()),
-        Kind::Swag => Box::new(Swag::new(mean(), all_of(0.04), vec![all_of(0.5), all_of(-0.5)]).unwrap()),
+        Kind::Swag => {
+            Box::new(Swag::new(mean(), all_of(0.04), vec![all_of(0.5), all_of(-0.5)]).unwrap())
+        }
         Kind::Contextual => {
-            let start = ContextStart { hidden: 6, sd: 0.05, seed: 3 };
+            let start = ContextStart {
+                hidden: 6,
+                sd: 0.05,
+                seed: 3,
+            };
             Box::new(Contextual::new(mean().with_contexts(start)).unwrap())
         }
     }
 }
 
 fn drawn(posterior: &dyn Posterior, sample: u64) -> Vec<f32> {
-    posterior.draw(sample, 5, 2.0).unwrap().adapter.flatten().unwrap()
+    posterior
+        .draw(sample, 5, 2.0)
+        .unwrap()
+        .adapter
+        .flatten()
+        .unwrap()
 }
 
 #[test]
@@ -67,17 +94,35 @@ fn a_pruned_weight_is_zero_in_every_draw_of_every_kind_and_the_others_are_as_the
         let mean = pruned.mean().without_contexts();
         let again = restore(&stored, mean, &decoder(2), &Device::flex()).unwrap();
         for sample in 0..5 {
-            let (full, now) = (drawn(before.as_ref(), sample), drawn(pruned.as_ref(), sample));
+            let (full, now) = (
+                drawn(before.as_ref(), sample),
+                drawn(pruned.as_ref(), sample),
+            );
             let expected = |(value, kept): (&f32, &bool)| if *kept { *value } else { 0.0 };
             let expected: Vec<f32> = full.iter().zip(&kept).map(expected).collect();
             assert_eq!(now, expected, "{kind:?}");
-            assert_eq!(drawn(again.as_ref(), sample), expected, "{kind:?}, read back");
+            assert_eq!(
+                drawn(again.as_ref(), sample),
+                expected,
+                "{kind:?}, read back"
+            );
         }
-        let fixed = |values: Vec<f32>| values.iter().zip(&kept).all(|(value, kept)| *kept || *value == 0.0);
+        let fixed = |values: Vec<f32>| {
+            values
+                .iter()
+                .zip(&kept)
+                .all(|(value, kept)| *kept || *value == 0.0)
+        };
         assert!(fixed(pruned.mean().flatten().unwrap()), "{kind:?}");
-        let variance = pruned.variance().map(|variance| variance.flatten().unwrap());
+        let variance = pruned
+            .variance()
+            .map(|variance| variance.flatten().unwrap());
         assert!(variance.clone().is_none_or(fixed), "{kind:?}");
-        assert_eq!(again.variance().map(|variance| variance.flatten().unwrap()), variance, "{kind:?}");
+        assert_eq!(
+            again.variance().map(|variance| variance.flatten().unwrap()),
+            variance,
+            "{kind:?}"
+        );
     }
 }
 
@@ -88,10 +133,24 @@ fn the_logits_of_a_linearised_model_do_not_hang_on_a_pruned_weight() {
         let kept = kept(before.as_ref());
         let pruned = before.pruned(&kept).unwrap();
         let jacobian: Vec<f32> = (0..kept.len()).map(|place| (place as f32).sin()).collect();
-        let of_kept = jacobian.iter().zip(&kept).map(|(value, kept)| if *kept { *value } else { 0.0 }).collect();
-        let covariance = |posterior: &dyn Posterior, jacobian: Vec<f32>| posterior.linearised().unwrap().covariance(&[jacobian]).unwrap();
+        let of_kept = jacobian
+            .iter()
+            .zip(&kept)
+            .map(|(value, kept)| if *kept { *value } else { 0.0 })
+            .collect();
+        let covariance = |posterior: &dyn Posterior, jacobian: Vec<f32>| {
+            posterior
+                .linearised()
+                .unwrap()
+                .covariance(&[jacobian])
+                .unwrap()
+        };
         let expected = covariance(before.as_ref(), of_kept);
-        assert_eq!(covariance(pruned.as_ref(), jacobian.clone()), expected, "{kind:?}");
+        assert_eq!(
+            covariance(pruned.as_ref(), jacobian.clone()),
+            expected,
+            "{kind:?}"
+        );
         assert_ne!(covariance(before.as_ref(), jacobian), expected, "{kind:?}");
     }
 }
@@ -101,11 +160,16 @@ fn pruning_again_prunes_more_and_what_was_pruned_stays_so() {
     for kind in Kind::ALL {
         let before = of_kind(kind);
         let count = before.mean().parameter_count();
-        let [third, half]: [Vec<bool>; 2] = [3, 2].map(|by| (0..count).map(|place| place % by != 0).collect());
+        let [third, half]: [Vec<bool>; 2] =
+            [3, 2].map(|by| (0..count).map(|place| place % by != 0).collect());
         let twice = before.pruned(&third).unwrap().pruned(&half).unwrap();
         let both: Vec<bool> = third.iter().zip(&half).map(|(a, b)| *a && *b).collect();
         let once = before.pruned(&both).unwrap();
-        assert_eq!(drawn(twice.as_ref(), 3), drawn(once.as_ref(), 3), "{kind:?}");
+        assert_eq!(
+            drawn(twice.as_ref(), 3),
+            drawn(once.as_ref(), 3),
+            "{kind:?}"
+        );
     }
 }
 
@@ -127,15 +191,31 @@ fn what_cannot_be_pruned_says_so() {
         }
     }
     let error = Strange(mean()).pruned(&[]).err().unwrap();
-    assert!(matches!(error, PosteriorError::NotPruned) && error.hint().unwrap().contains("scores at each share"));
-    assert!(error.to_string().starts_with("the posterior is of a kind that cannot be pruned"), "{error}");
+    assert!(
+        matches!(error, PosteriorError::NotPruned)
+            && error.hint().unwrap().contains("scores at each share")
+    );
+    assert!(
+        error
+            .to_string()
+            .starts_with("the posterior is of a kind that cannot be pruned"),
+        "{error}"
+    );
     for kind in Kind::ALL {
         let error = of_kind(kind).pruned(&[true]).err().unwrap().to_string();
-        assert!(error.starts_with("1 weights are said to be kept or pruned, but the adapter has "), "{error}");
+        assert!(
+            error.starts_with("1 weights are said to be kept or pruned, but the adapter has "),
+            "{error}"
+        );
     }
     let point = PointEstimate { adapter: mean() };
     let pruned = point.pruned(&kept(&point)).unwrap();
-    assert!(drawn(pruned.as_ref(), 0).iter().zip(kept(&point)).all(|(value, kept)| kept || *value == 0.0));
+    assert!(
+        drawn(pruned.as_ref(), 0)
+            .iter()
+            .zip(kept(&point))
+            .all(|(value, kept)| kept || *value == 0.0)
+    );
 }
 
 #[test]
@@ -143,9 +223,26 @@ fn the_ones_and_zeros_of_a_file_are_checked() {
     let pruned = of_kind(Kind::KroneckerLaplace);
     let pruned = pruned.pruned(&kept(pruned.as_ref())).unwrap();
     let mut stored = pruned.stored().unwrap().unwrap();
-    let name = stored.matrices.keys().find(|name| name.starts_with("kept.")).unwrap().clone();
+    let name = stored
+        .matrices
+        .keys()
+        .find(|name| name.starts_with("kept."))
+        .unwrap()
+        .clone();
     let mean = pruned.mean().clone();
-    stored.matrices.insert(name, Matrix { shape: [1, 2], values: vec![1.0, 0.0] });
-    let error = restore(&stored, mean, &decoder(2), &Device::flex()).err().unwrap().to_string();
-    assert!(error.contains("has shape [1, 2], expected [4, 32]"), "{error}");
+    stored.matrices.insert(
+        name,
+        Matrix {
+            shape: [1, 2],
+            values: vec![1.0, 0.0],
+        },
+    );
+    let error = restore(&stored, mean, &decoder(2), &Device::flex())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.contains("has shape [1, 2], expected [4, 32]"),
+        "{error}"
+    );
 }

@@ -1,4 +1,5 @@
-//! A normal distribution with one number for each row of A: what ScalaBL learns. Row i of A is mean + √τ z_i · direction_i.
+//! A normal distribution with one number for each row of A: what ScalaBL learns. Row i of A is mean
+//! + √τ z_i · direction_i.
 
 use burn::tensor::Device;
 
@@ -19,17 +20,29 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// A posterior whose row i moves along row i of `directions` by a standard normal; rows of zeros are fixed.
+    /// A posterior whose row i moves along row i of `directions` by a standard normal; rows of
+    /// zeros are fixed.
     ///
     /// # Errors
     /// If names or shapes differ, or a square of a direction is not finite.
     pub fn new(mean: Adapter, directions: Adapter) -> Result<Self, PosteriorError> {
         check_parameters("the matrix of directions", &mean, &directions)?;
-        let variance = moved(&directions, |_, matrix| matrix.values.iter_mut().for_each(|value| *value *= *value))?;
-        Ok(Self { mean, directions, variance })
+        let variance = moved(&directions, |_, matrix| {
+            matrix.values.iter_mut().for_each(|value| *value *= *value)
+        })?;
+        Ok(Self {
+            mean,
+            directions,
+            variance,
+        })
     }
 
-    pub(super) fn from_stored(mean: Adapter, stored: &Stored, decoder: &DecoderConfig, device: &Device) -> Result<Self, PosteriorError> {
+    pub(super) fn from_stored(
+        mean: Adapter,
+        stored: &Stored,
+        decoder: &DecoderConfig,
+        device: &Device,
+    ) -> Result<Self, PosteriorError> {
         Self::new(mean, stored.adapter("direction.", decoder, device)?)
     }
 }
@@ -37,16 +50,27 @@ impl Rows {
 impl Posterior for Rows {
     /// The z of a parameter's rows have its path as their address.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        let Some(address) = noise_address(sample, seed, scale)? else { return Ok(Draw::of(self.mean.clone())) };
+        let Some(address) = noise_address(sample, seed, scale)? else {
+            return Ok(Draw::of(self.mean.clone()));
+        };
         let mut directions = self.directions.to_matrices()?.into_iter();
         let adapter = moved(&self.mean, |path, mean| {
-            let Some((_, direction)) = directions.next() else { return };
+            let Some((_, direction)) = directions.next() else {
+                return;
+            };
             let mut normals = vec![0.0f32; mean.shape[0]];
             address.fill(path, &mut normals);
             let columns = mean.shape[1].max(1);
-            for ((row, direction), z) in mean.values.chunks_mut(columns).zip(direction.values.chunks(columns)).zip(normals) {
+            for ((row, direction), z) in mean
+                .values
+                .chunks_mut(columns)
+                .zip(direction.values.chunks(columns))
+                .zip(normals)
+            {
                 let by = scale.sqrt() * f64::from(z);
-                row.iter_mut().zip(direction).for_each(|(value, direction)| *value += (by * f64::from(*direction)) as f32);
+                row.iter_mut()
+                    .zip(direction)
+                    .for_each(|(value, direction)| *value += (by * f64::from(*direction)) as f32);
             }
         })?;
         Ok(Draw::of(adapter))
@@ -63,11 +87,16 @@ impl Posterior for Rows {
 
     fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
         let directions = only_kept(&self.directions, kept)?;
-        Ok(Box::new(Self::new(only_kept(&self.mean, kept)?, directions)?))
+        Ok(Box::new(Self::new(
+            only_kept(&self.mean, kept)?,
+            directions,
+        )?))
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
-        Stored::new(CONTENT).with_adapter("direction.", &self.directions).map(Some)
+        Stored::new(CONTENT)
+            .with_adapter("direction.", &self.directions)
+            .map(Some)
     }
 }
 
@@ -79,16 +108,28 @@ mod tests {
     #[test]
     fn a_row_moves_along_its_direction_and_by_itself() {
         let mean = adapter(1, "q_proj");
-        let directions =
-            mean.clone_with(|path, tensor| if path.ends_with("lora_A") { tensor.zeros_like() + 0.5 } else { tensor.zeros_like() });
+        let directions = mean.clone_with(|path, tensor| {
+            if path.ends_with("lora_A") {
+                tensor.zeros_like() + 0.5
+            } else {
+                tensor.zeros_like()
+            }
+        });
         let rows = Rows::new(mean.clone(), directions).unwrap();
         let numbers = mean.flatten().unwrap();
         let mut squares = 0.0;
         for sample in 0..500 {
-            let drawn = rows.draw(sample, 1, 4.0).unwrap().adapter.flatten().unwrap();
+            let drawn = rows
+                .draw(sample, 1, 4.0)
+                .unwrap()
+                .adapter
+                .flatten()
+                .unwrap();
             // Four rows of 32 in A, then B as it was.
             for row in 0..4 {
-                let moves: Vec<f32> = (0..32).map(|column| drawn[row * 32 + column] - numbers[row * 32 + column]).collect();
+                let moves: Vec<f32> = (0..32)
+                    .map(|column| drawn[row * 32 + column] - numbers[row * 32 + column])
+                    .collect();
                 assert!(moves.iter().all(|by| (by - moves[0]).abs() < 1e-5));
                 squares += f64::from(moves[0]).powi(2) / 2000.0;
             }
@@ -97,6 +138,11 @@ mod tests {
         // τ · ½² = 1; 2,000 squares of normals: relative standard error √(2/2000) = 0.03.
         assert!((squares - 1.0).abs() < 0.13, "{squares}");
         assert_eq!(rows.variance().unwrap().flatten().unwrap()[0], 0.25);
-        assert!(Rows::new(mean, adapter(1, "v_proj")).unwrap_err().to_string().starts_with("the matrix of directions has `"));
+        assert!(
+            Rows::new(mean, adapter(1, "v_proj"))
+                .unwrap_err()
+                .to_string()
+                .starts_with("the matrix of directions has `")
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `ivon_lora.json` in the adapter folder: what makes the adapter usable alone, with no more than its base.
+//! `ivon_lora.json` in the adapter folder: what makes the adapter usable alone, with no more than
+//! its base.
 
 use std::path::Path;
 
@@ -17,7 +18,8 @@ pub const SIDECAR_FILE: &str = "ivon_lora.json";
 pub const SIDECAR_FORMAT: u32 = 1;
 const LARGEST: u64 = 16 << 20;
 
-/// What the adapter was made for, and how it predicts best. Unknown keys of the same version are ignored.
+/// What the adapter was made for, and how it predicts best. Unknown keys of the same version are
+/// ignored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sidecar {
     /// [`SIDECAR_FORMAT`].
@@ -44,7 +46,8 @@ pub struct Sidecar {
     pub method_files: Vec<String>,
     /// τ, by which the variance is multiplied in prediction; chosen on *calibrate*, else 1.
     pub scale: f64,
-    /// T, by which logits at the mean are divided for a calibrated confidence; chosen on *calibrate*, else 1.
+    /// T, by which logits at the mean are divided for a calibrated confidence; chosen on
+    /// *calibrate*, else 1.
     pub temperature: f64,
     /// The same for the average over draws, whose log-probabilities are divided.
     #[serde(default = "unscaled")]
@@ -55,10 +58,12 @@ pub struct Sidecar {
     pub seed: u64,
     /// Which of both was better on *calibrate*.
     pub predict_with: PredictWith,
-    /// What the temperatures rest on; none where none was chosen, and in sidecars from before it was kept.
+    /// What the temperatures rest on; none where none was chosen, and in sidecars from before it
+    /// was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
-    /// The rows of the run by role, as hashes of their prompts; none in sidecars from before they were kept.
+    /// The rows of the run by role, as hashes of their prompts; none in sidecars from before they
+    /// were kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<KnownRows>,
     /// The base.
@@ -129,7 +134,11 @@ impl BaseRecord {
     /// The record of a base by the name that the user gave (a path is cut to its last part).
     pub fn new(name: &str, decoder: &DecoderConfig, hash: String) -> Self {
         let (name, revision) = portable_base_name(name);
-        Self { name, revision, fingerprint: BaseFingerprint::new(decoder, hash) }
+        Self {
+            name,
+            revision,
+            fingerprint: BaseFingerprint::new(decoder, hash),
+        }
     }
 }
 
@@ -149,22 +158,46 @@ impl BaseFingerprint {
         }
     }
 
-    /// Checks that a base has the same shape. Other weights of that shape (another quantisation of the model, say) pass here:
-    /// compare [`hash`](Self::hash) to warn of them.
+    /// Checks that a base has the same shape. Other weights of that shape (another quantisation of
+    /// the model, say) pass here: compare [`hash`](Self::hash) to warn of them.
     ///
     /// # Errors
     /// [`PosteriorError::OtherBase`] with the first number that differs.
     pub fn check_shape(&self, base: &Self) -> Result<(), PosteriorError> {
         let differs = |key, expected: &dyn ToString, found: &dyn ToString| {
             let (expected, found) = (expected.to_string(), found.to_string());
-            if expected == found { Ok(()) } else { Err(PosteriorError::OtherBase { key, expected, found }) }
+            if expected == found {
+                Ok(())
+            } else {
+                Err(PosteriorError::OtherBase {
+                    key,
+                    expected,
+                    found,
+                })
+            }
         };
         differs("model_type", &self.model_type, &base.model_type)?;
         differs("hidden_size", &self.hidden_size, &base.hidden_size)?;
-        differs("intermediate_size", &self.intermediate_size, &base.intermediate_size)?;
-        differs("num_hidden_layers", &self.num_hidden_layers, &base.num_hidden_layers)?;
-        differs("num_attention_heads", &self.num_attention_heads, &base.num_attention_heads)?;
-        differs("num_key_value_heads", &self.num_key_value_heads, &base.num_key_value_heads)?;
+        differs(
+            "intermediate_size",
+            &self.intermediate_size,
+            &base.intermediate_size,
+        )?;
+        differs(
+            "num_hidden_layers",
+            &self.num_hidden_layers,
+            &base.num_hidden_layers,
+        )?;
+        differs(
+            "num_attention_heads",
+            &self.num_attention_heads,
+            &base.num_attention_heads,
+        )?;
+        differs(
+            "num_key_value_heads",
+            &self.num_key_value_heads,
+            &base.num_key_value_heads,
+        )?;
         differs("head_dim", &self.head_dim, &base.head_dim)?;
         differs("vocab_size", &self.vocab_size, &base.vocab_size)
     }
@@ -182,8 +215,11 @@ impl Sidecar {
     /// If the file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), PosteriorError> {
         let path = folder.join(SIDECAR_FILE);
-        let mut text = serde_json::to_string_pretty(self)
-            .map_err(|error| PosteriorError::Malformed { path: path.clone(), reason: error.to_string() })?;
+        let mut text =
+            serde_json::to_string_pretty(self).map_err(|error| PosteriorError::Malformed {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
         text.push('\n');
         Ok(files::write_bytes(&path, text.as_bytes())?)
     }
@@ -197,22 +233,39 @@ impl Sidecar {
         if !path.exists() {
             return Ok(None);
         }
-        let malformed = |error: serde_json::Error| PosteriorError::Malformed { path: path.clone(), reason: error.to_string() };
-        let value: Value = serde_json::from_str(&files::read_text(&path, LARGEST)?).map_err(malformed)?;
+        let malformed = |error: serde_json::Error| PosteriorError::Malformed {
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        let value: Value =
+            serde_json::from_str(&files::read_text(&path, LARGEST)?).map_err(malformed)?;
         // The version first: a newer layout need not have the keys of this one.
         match value.get("format_version").and_then(Value::as_u64) {
             Some(version) if version <= u64::from(SIDECAR_FORMAT) => {}
             version => {
-                let found = version.map_or_else(|| "nothing".into(), |version| format!("`{version}`"));
+                let found =
+                    version.map_or_else(|| "nothing".into(), |version| format!("`{version}`"));
                 let expected = format!("at most {SIDECAR_FORMAT}");
-                return Err(PosteriorError::Metadata { path, key: "format_version", expected, found });
+                return Err(PosteriorError::Metadata {
+                    path,
+                    key: "format_version",
+                    expected,
+                    found,
+                });
             }
         }
         let sidecar: Self = serde_json::from_value(value).map_err(malformed)?;
         super::gaussian::check_scale(sidecar.scale)?;
-        for (setting, found) in [("temperature", sidecar.temperature), ("temperature_of_samples", sidecar.temperature_of_samples)] {
+        for (setting, found) in [
+            ("temperature", sidecar.temperature),
+            ("temperature_of_samples", sidecar.temperature_of_samples),
+        ] {
             if !(found.is_finite() && found > 0.0) {
-                return Err(PosteriorError::Setting { setting, expected: "finite and above 0", found });
+                return Err(PosteriorError::Setting {
+                    setting,
+                    expected: "finite and above 0",
+                    found,
+                });
             }
         }
         Ok(Some(sidecar))
@@ -231,7 +284,16 @@ mod tests {
             format_version: SIDECAR_FORMAT,
             program_version: "0.1.0".into(),
             task: Task::named("sst2").unwrap(),
-            answers: vec![Answer { word: "Negative".into(), tokens: vec![17] }, Answer { word: "Positive".into(), tokens: vec![19] }],
+            answers: vec![
+                Answer {
+                    word: "Negative".into(),
+                    tokens: vec![17],
+                },
+                Answer {
+                    word: "Positive".into(),
+                    tokens: vec![19],
+                },
+            ],
             max_length: 320,
             chat_template: false,
             chat_template_text: None,
@@ -243,7 +305,11 @@ mod tests {
             samples: 10,
             seed: 21,
             predict_with: PredictWith::Samples,
-            calibration: Some(Calibration { rows: 40, interval: [0.9, 1.4], interval_of_samples: None }),
+            calibration: Some(Calibration {
+                rows: 40,
+                interval: [0.9, 1.4],
+                interval_of_samples: None,
+            }),
             rows: Some(KnownRows::default()),
             base: BaseRecord::new("/home/me/SmolLM2.gguf", &decoder(3), "abc".into()),
         }
@@ -269,17 +335,51 @@ mod tests {
             Sidecar::read(folder.path()).unwrap_err()
         };
         let newer = refused(&|value| *value = json!({ "format_version": 2 }));
-        assert!(newer.to_string().ends_with("has `2` as `format_version`, expected at most 1") && newer.hint().unwrap().contains("newer"));
-        assert!(matches!(refused(&|value| *value = json!([])), PosteriorError::Metadata { key: "format_version", .. }));
-        assert!(refused(&|value| drop(value.as_object_mut().unwrap().remove("task"))).to_string().ends_with("missing field `task`"));
+        assert!(
+            newer
+                .to_string()
+                .ends_with("has `2` as `format_version`, expected at most 1")
+                && newer.hint().unwrap().contains("newer")
+        );
+        assert!(matches!(
+            refused(&|value| *value = json!([])),
+            PosteriorError::Metadata {
+                key: "format_version",
+                ..
+            }
+        ));
+        assert!(
+            refused(&|value| drop(value.as_object_mut().unwrap().remove("task")))
+                .to_string()
+                .ends_with("missing field `task`")
+        );
         let task = refused(&|value| value["task"] = json!({ "name": "sst2", "prompt": "{text}" }));
-        assert!(matches!(task, PosteriorError::Malformed { .. }) && task.to_string().contains("unknown field `prompt`"), "{task}");
-        assert!(matches!(refused(&|value| value["temperature"] = json!(0)), PosteriorError::Setting { setting: "temperature", .. }));
+        assert!(
+            matches!(task, PosteriorError::Malformed { .. })
+                && task.to_string().contains("unknown field `prompt`"),
+            "{task}"
+        );
+        assert!(matches!(
+            refused(&|value| value["temperature"] = json!(0)),
+            PosteriorError::Setting {
+                setting: "temperature",
+                ..
+            }
+        ));
         assert!(matches!(
             refused(&|value| value["temperature_of_samples"] = json!(-2)),
-            PosteriorError::Setting { setting: "temperature_of_samples", .. }
+            PosteriorError::Setting {
+                setting: "temperature_of_samples",
+                ..
+            }
         ));
-        assert!(matches!(refused(&|value| value["scale"] = json!(-1)), PosteriorError::Setting { setting: "scale", .. }));
+        assert!(matches!(
+            refused(&|value| value["scale"] = json!(-1)),
+            PosteriorError::Setting {
+                setting: "scale",
+                ..
+            }
+        ));
     }
 
     #[test]
@@ -287,7 +387,17 @@ mod tests {
         let fingerprint = sidecar().base.fingerprint;
         let deeper = BaseFingerprint::new(&decoder(4), "abc".into());
         let message = fingerprint.check_shape(&deeper).unwrap_err().to_string();
-        assert_eq!(message, "the adapter was trained on a base with num_hidden_layers 3, but this one has 4");
-        assert!(fingerprint.check_shape(&BaseFingerprint { hash: "other".into(), ..fingerprint.clone() }).is_ok());
+        assert_eq!(
+            message,
+            "the adapter was trained on a base with num_hidden_layers 3, but this one has 4"
+        );
+        assert!(
+            fingerprint
+                .check_shape(&BaseFingerprint {
+                    hash: "other".into(),
+                    ..fingerprint.clone()
+                })
+                .is_ok()
+        );
     }
 }

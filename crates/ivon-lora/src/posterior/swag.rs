@@ -1,7 +1,8 @@
-//! SWAG (Maddox et al., arXiv 1902.02476): a normal distribution from the path of training, with a diagonal and a low-rank covariance.
+//! SWAG (Maddox et al., arXiv 1902.02476): a normal distribution from the path of training, with a
+//! diagonal and a low-rank covariance.
 //!
-//! θ = mean + √(τ s) · (sd ⊙ z₁ + D z₂ / √(K−1)) with s = ½, where the K columns of D are snapshots minus the final mean; with fewer
-//! than two of them, θ = mean + √τ · sd ⊙ z₁.
+//! θ = mean + √(τ s) · (sd ⊙ z₁ + D z₂ / √(K−1)) with s = ½, where the K columns of D are snapshots
+//! minus the final mean; with fewer than two of them, θ = mean + √τ · sd ⊙ z₁.
 
 use burn::tensor::Device;
 
@@ -27,35 +28,56 @@ pub struct Swag {
 }
 
 impl Swag {
-    /// A posterior from the variances of the snapshots (about their mean, divided by their number) and the deviations of some of them
-    /// from the mean.
+    /// A posterior from the variances of the snapshots (about their mean, divided by their number)
+    /// and the deviations of some of them from the mean.
     ///
     /// # Errors
     /// If names or shapes differ, or a variance is negative or not finite.
-    pub fn new(mean: Adapter, diagonal: Adapter, deviations: Vec<Adapter>) -> Result<Self, PosteriorError> {
+    pub fn new(
+        mean: Adapter,
+        diagonal: Adapter,
+        deviations: Vec<Adapter>,
+    ) -> Result<Self, PosteriorError> {
         check_parameters("the variance", &mean, &diagonal)?;
-        deviations.iter().try_for_each(|deviation| check_parameters("a deviation", &mean, deviation))?;
+        deviations
+            .iter()
+            .try_for_each(|deviation| check_parameters("a deviation", &mean, deviation))?;
         super::gaussian::check_variance(&diagonal)?;
         let columns = columns(&deviations)?;
         let (diagonal_share, low_rank_share) = shares(columns.len());
         let mut start = 0;
         let variance = moved(&diagonal, |_, matrix| {
             for value in &mut matrix.values {
-                let squares: f64 = columns.iter().map(|column| f64::from(column[start]).powi(2)).sum();
+                let squares: f64 = columns
+                    .iter()
+                    .map(|column| f64::from(column[start]).powi(2))
+                    .sum();
                 *value = (diagonal_share * f64::from(*value) + low_rank_share * squares) as f32;
                 start += 1;
             }
         })?;
-        Ok(Self { mean, diagonal, deviations, variance })
+        Ok(Self {
+            mean,
+            diagonal,
+            deviations,
+            variance,
+        })
     }
 
-    pub(super) fn from_stored(mean: Adapter, stored: &Stored, decoder: &DecoderConfig, device: &Device) -> Result<Self, PosteriorError> {
+    pub(super) fn from_stored(
+        mean: Adapter,
+        stored: &Stored,
+        decoder: &DecoderConfig,
+        device: &Device,
+    ) -> Result<Self, PosteriorError> {
         let rank: usize = stored.number("rank", "a whole number")?;
         if rank > MOST {
             return Err(stored.wrong("rank", format!("at most {MOST}")));
         }
         let diagonal = stored.adapter("variance.", decoder, device)?;
-        let deviations = (0..rank).map(|column| stored.adapter(&prefix(column), decoder, device)).collect::<Result<_, _>>()?;
+        let deviations = (0..rank)
+            .map(|column| stored.adapter(&prefix(column), decoder, device))
+            .collect::<Result<_, _>>()?;
         Self::new(mean, diagonal, deviations)
     }
 }
@@ -67,29 +89,47 @@ fn prefix(column: usize) -> String {
 
 /// The factors before the variance and before D Dᵀ in the covariance: s and s/(K−1).
 fn shares(columns: usize) -> (f64, f64) {
-    if columns < 2 { (1.0, 0.0) } else { (0.5, 0.5 / (columns as f64 - 1.0)) }
+    if columns < 2 {
+        (1.0, 0.0)
+    } else {
+        (0.5, 0.5 / (columns as f64 - 1.0))
+    }
 }
 
 fn columns(deviations: &[Adapter]) -> Result<Vec<Vec<f32>>, PosteriorError> {
-    deviations.iter().map(|deviation| Ok(deviation.flatten()?)).collect()
+    deviations
+        .iter()
+        .map(|deviation| Ok(deviation.flatten()?))
+        .collect()
 }
 
 impl Posterior for Swag {
     /// z₁ has the addresses of [`Gaussian`](super::Gaussian)'s draws, z₂ one of its own.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        let Some(address) = noise_address(sample, seed, scale)? else { return Ok(Draw::of(self.mean.clone())) };
+        let Some(address) = noise_address(sample, seed, scale)? else {
+            return Ok(Draw::of(self.mean.clone()));
+        };
         let (diagonal_share, low_rank_share) = shares(self.deviations.len());
         let mut weights = vec![0.0f32; self.deviations.len()];
         address.fill(LOW_RANK, &mut weights);
-        let weights: Vec<f64> = weights.into_iter().map(|z| (scale * low_rank_share).sqrt() * f64::from(z)).collect();
+        let weights: Vec<f64> = weights
+            .into_iter()
+            .map(|z| (scale * low_rank_share).sqrt() * f64::from(z))
+            .collect();
         let columns = columns(&self.deviations)?;
         let mut variances = self.diagonal.flatten()?.into_iter().enumerate();
         let adapter = moved(&self.mean, |path, mean| {
             let mut noise = vec![0.0; mean.values.len()];
             address.fill(path, &mut noise);
-            for ((value, z), (place, variance)) in mean.values.iter_mut().zip(noise).zip(&mut variances) {
+            for ((value, z), (place, variance)) in
+                mean.values.iter_mut().zip(noise).zip(&mut variances)
+            {
                 let own = (scale * diagonal_share * f64::from(variance)).sqrt() * f64::from(z);
-                let common: f64 = columns.iter().zip(&weights).map(|(column, weight)| weight * f64::from(column[place])).sum();
+                let common: f64 = columns
+                    .iter()
+                    .zip(&weights)
+                    .map(|(column, weight)| weight * f64::from(column[place]))
+                    .sum();
                 *value = (f64::from(*value) + own + common) as f32;
             }
         })?;
@@ -106,16 +146,30 @@ impl Posterior for Swag {
     }
 
     fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
-        let deviations = self.deviations.iter().map(|deviation| only_kept(deviation, kept));
+        let deviations = self
+            .deviations
+            .iter()
+            .map(|deviation| only_kept(deviation, kept));
         let deviations = deviations.collect::<Result<_, _>>()?;
-        let (mean, diagonal) = (only_kept(&self.mean, kept)?, only_kept(&self.diagonal, kept)?);
+        let (mean, diagonal) = (
+            only_kept(&self.mean, kept)?,
+            only_kept(&self.diagonal, kept)?,
+        );
         Ok(Box::new(Self::new(mean, diagonal, deviations)?))
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
-        let stored = Stored::new(CONTENT).with("rank", self.deviations.len()).with_adapter("variance.", &self.diagonal)?;
-        let with = |stored: Stored, (column, deviation): (usize, &Adapter)| stored.with_adapter(&prefix(column), deviation);
-        self.deviations.iter().enumerate().try_fold(stored, with).map(Some)
+        let stored = Stored::new(CONTENT)
+            .with("rank", self.deviations.len())
+            .with_adapter("variance.", &self.diagonal)?;
+        let with = |stored: Stored, (column, deviation): (usize, &Adapter)| {
+            stored.with_adapter(&prefix(column), deviation)
+        };
+        self.deviations
+            .iter()
+            .enumerate()
+            .try_fold(stored, with)
+            .map(Some)
     }
 }
 
@@ -124,27 +178,54 @@ mod tests {
     use super::*;
     use crate::lora::tiny::adapter;
 
-    /// Three columns that move all weights of an adapter together, by 1, −2 and 1; variance 2 (their own).
+    /// Three columns that move all weights of an adapter together, by 1, −2 and 1; variance 2
+    /// (their own).
     fn swag(columns: usize) -> Swag {
         let mean = adapter(1, "q_proj");
         let deviation = |by: f64| mean.clone_with(|_, tensor| tensor.zeros_like() + by);
-        Swag::new(mean.clone(), deviation(2.0), [1.0, -2.0, 1.0][..columns].iter().map(|&by| deviation(by)).collect()).unwrap()
+        Swag::new(
+            mean.clone(),
+            deviation(2.0),
+            [1.0, -2.0, 1.0][..columns]
+                .iter()
+                .map(|&by| deviation(by))
+                .collect(),
+        )
+        .unwrap()
     }
 
     #[test]
     fn draws_have_the_covariance_of_the_formula() {
         // s (2 + 6/2) = 2.5 on the diagonal, of which 1.5 is common to all weights.
         let swag = swag(3);
-        assert!(swag.variance().unwrap().flatten().unwrap().iter().all(|&variance| (variance - 2.5).abs() < 1e-6));
+        assert!(
+            swag.variance()
+                .unwrap()
+                .flatten()
+                .unwrap()
+                .iter()
+                .all(|&variance| (variance - 2.5).abs() < 1e-6)
+        );
         let mean = swag.mean().flatten().unwrap();
         let (mut own, mut common) = (0.0, 0.0);
         let draws = 400;
         for sample in 0..draws {
-            let drawn = swag.draw(sample, 1, 1.0).unwrap().adapter.flatten().unwrap();
-            let noise: Vec<f64> = drawn.iter().zip(&mean).map(|(a, b)| f64::from(a - b)).collect();
+            let drawn = swag
+                .draw(sample, 1, 1.0)
+                .unwrap()
+                .adapter
+                .flatten()
+                .unwrap();
+            let noise: Vec<f64> = drawn
+                .iter()
+                .zip(&mean)
+                .map(|(a, b)| f64::from(a - b))
+                .collect();
             let average = noise.iter().sum::<f64>() / noise.len() as f64;
             common += average * average / draws as f64;
-            own += noise.iter().map(|x| (x - average).powi(2)).sum::<f64>() / noise.len() as f64 / draws as f64;
+            own += noise.iter().map(|x| (x - average).powi(2)).sum::<f64>()
+                / noise.len() as f64
+                / draws as f64;
         }
         // The common part: a χ² over 400 draws, relative standard error √(2/400) = 0.07.
         assert!((common / 1.5 - 1.0).abs() < 0.3, "{common}");
@@ -156,7 +237,12 @@ mod tests {
         let swag = swag(1);
         let mean = swag.mean().flatten().unwrap();
         let drawn = swag.draw(0, 1, 1.0).unwrap().adapter.flatten().unwrap();
-        let square = drawn.iter().zip(&mean).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / mean.len() as f64;
+        let square = drawn
+            .iter()
+            .zip(&mean)
+            .map(|(a, b)| f64::from(a - b).powi(2))
+            .sum::<f64>()
+            / mean.len() as f64;
         // 256 numbers: relative standard error √(2/256) = 0.09.
         assert!((square / 2.0 - 1.0).abs() < 0.35, "{square}");
     }
@@ -164,12 +250,33 @@ mod tests {
     #[test]
     fn what_does_not_belong_together_is_refused() {
         let mean = adapter(1, "q_proj");
-        let message = |diagonal: Adapter, deviations| Swag::new(mean.clone(), diagonal, deviations).unwrap_err().to_string();
+        let message = |diagonal: Adapter, deviations| {
+            Swag::new(mean.clone(), diagonal, deviations)
+                .unwrap_err()
+                .to_string()
+        };
         assert!(message(adapter(1, "v_proj"), vec![]).starts_with("the variance has `"));
-        assert!(message(adapter(1, "q_proj"), vec![adapter(1, "v_proj")]).starts_with("a deviation has `"));
-        assert!(message(mean.clone_with(|_, tensor| tensor * 0.0 - 1.0), vec![]).contains("holds -1, expected"));
+        assert!(
+            message(adapter(1, "q_proj"), vec![adapter(1, "v_proj")])
+                .starts_with("a deviation has `")
+        );
+        assert!(
+            message(mean.clone_with(|_, tensor| tensor * 0.0 - 1.0), vec![])
+                .contains("holds -1, expected")
+        );
         let stored = swag(2).stored().unwrap().unwrap().with("rank", 99999);
-        let error = Swag::from_stored(mean, &stored, &crate::lora::tiny::decoder(1), &Device::flex()).unwrap_err();
-        assert!(error.to_string().ends_with("has `99999` as `rank`, expected at most 10000"), "{error}");
+        let error = Swag::from_stored(
+            mean,
+            &stored,
+            &crate::lora::tiny::decoder(1),
+            &Device::flex(),
+        )
+        .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("has `99999` as `rank`, expected at most 10000"),
+            "{error}"
+        );
     }
 }

@@ -28,7 +28,12 @@ pub struct EvaluationOptions {
 
 impl Default for EvaluationOptions {
     fn default() -> Self {
-        Self { samples: 10, scale: 1.0, seed: 0, batch_tokens: 2048 }
+        Self {
+            samples: 10,
+            scale: 1.0,
+            seed: 0,
+            batch_tokens: 2048,
+        }
     }
 }
 
@@ -44,14 +49,16 @@ pub struct Evaluated {
 /// Wall-clock seconds of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EvaluationSeconds {
-    /// Of the pass at the mean; none where one pass gives mean and draws, as in the linearised model.
+    /// Of the pass at the mean; none where one pass gives mean and draws, as in the linearised
+    /// model.
     pub mean: Option<f64>,
     /// Of all passes.
     pub all: f64,
 }
 
-/// Predicts a set at the mean and under draws 0 … S−1, of which there are none for a point estimate, and no more than an ensemble has
-/// members; a posterior that predicts in the linearised model draws logits, example by example. `watch` hears how many examples of how many (over all
+/// Predicts a set at the mean and under draws 0 … S−1, of which there are none for a point
+/// estimate, and no more than an ensemble has members; a posterior that predicts in the linearised
+/// model draws logits, example by example. `watch` hears how many examples of how many (over all
 /// passes) are done and says whether to go on.
 ///
 /// # Errors
@@ -64,7 +71,8 @@ pub fn evaluate(
     options: &EvaluationOptions,
     watch: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<Evaluated, PredictError> {
-    evaluate_timed(network, posterior, scaling, examples, options, watch).map(|(evaluated, _)| evaluated)
+    evaluate_timed(network, posterior, scaling, examples, options, watch)
+        .map(|(evaluated, _)| evaluated)
 }
 
 /// As [`evaluate`], with what it took.
@@ -84,14 +92,35 @@ pub fn evaluate_timed(
     let samples = posterior.spread().draws(options.samples);
     if let Some(linearised) = posterior.linearised() {
         let mut watch = |done| watch(done, examples.len());
-        let set = LinearSet::of(network, posterior, linearised, scaling, examples, &mut watch)?;
+        let set = LinearSet::of(
+            network, posterior, linearised, scaling, examples, &mut watch,
+        )?;
         let draws = set.draws(samples, options.seed, options.scale);
-        return Ok((Evaluated { mean: set.mean(), draws }, EvaluationSeconds { mean: None, all: until_now() }));
+        return Ok((
+            Evaluated {
+                mean: set.mean(),
+                draws,
+            },
+            EvaluationSeconds {
+                mean: None,
+                all: until_now(),
+            },
+        ));
     }
     let total = examples.len() * (samples + 1);
     let mut pass = |index: usize, adapter: &Adapter, dropout: Option<Dropout>| {
-        let low_rank = LowRank { adapter, scaling, dropout };
-        log_probabilities(network, low_rank, examples, options.batch_tokens, &mut |done| watch(index * examples.len() + done, total))
+        let low_rank = LowRank {
+            adapter,
+            scaling,
+            dropout,
+        };
+        log_probabilities(
+            network,
+            low_rank,
+            examples,
+            options.batch_tokens,
+            &mut |done| watch(index * examples.len() + done, total),
+        )
     };
     let mean = pass(0, posterior.mean(), None)?;
     let of_mean = Some(until_now());
@@ -101,10 +130,17 @@ pub fn evaluate_timed(
             pass(sample + 1, &draw.adapter, draw.dropout)
         })
         .collect::<Result<_, PredictError>>()?;
-    Ok((Evaluated { mean, draws }, EvaluationSeconds { mean: of_mean, all: until_now() }))
+    Ok((
+        Evaluated { mean, draws },
+        EvaluationSeconds {
+            mean: of_mean,
+            all: until_now(),
+        },
+    ))
 }
 
-/// Predicts a set with one adapter, `[N][C]`, nats. `watch` hears how many examples are done and says whether to go on.
+/// Predicts a set with one adapter, `[N][C]`, nats. `watch` hears how many examples are done and
+/// says whether to go on.
 ///
 /// # Errors
 /// If a probability is not a number, or `watch` says stop.
@@ -116,7 +152,10 @@ pub fn log_probabilities(
     watch: &mut dyn FnMut(usize) -> bool,
 ) -> Result<LogProbabilities, PredictError> {
     let adapter = low_rank.adapter.valid();
-    let low_rank = LowRank { adapter: &adapter, ..low_rank };
+    let low_rank = LowRank {
+        adapter: &adapter,
+        ..low_rank
+    };
     let mut rows: Vec<Vec<f64>> = vec![Vec::new(); examples.len()];
     // Prompts of like length side by side waste nothing here, but keep the attention's tiles even.
     let mut order: Vec<usize> = (0..examples.len()).collect();
@@ -126,28 +165,41 @@ pub fn log_probabilities(
         let members: Vec<&Encoded> = group.iter().map(|&index| &examples[index]).collect();
         let questions = Questions::pack(&members);
         let values = choice_log_probabilities(network, low_rank, &questions).into_data();
-        let values = values.try_to_vec::<f32>().map_err(|error| PredictError::Device { reason: error.to_string() })?;
+        let values = values
+            .try_to_vec::<f32>()
+            .map_err(|error| PredictError::Device {
+                reason: error.to_string(),
+            })?;
         let width = values.len() / group.len();
         for (place, &index) in group.iter().enumerate() {
             let row = &values[place * width..place * width + questions.choices(place)];
-            rows[index] = normalised(row).ok_or_else(|| PredictError::NotFinite { id: examples[index].id.clone() })?;
+            rows[index] = normalised(row).ok_or_else(|| PredictError::NotFinite {
+                id: examples[index].id.clone(),
+            })?;
         }
         done += group.len();
         if !watch(done) {
-            return Err(PredictError::Stopped { done, total: examples.len() });
+            return Err(PredictError::Stopped {
+                done,
+                total: examples.len(),
+            });
         }
     }
     Ok(rows)
 }
 
-/// f32 log-probabilities in f64, normalised again to f64's precision; `None` if one is not a number.
+/// f32 log-probabilities in f64, normalised again to f64's precision; `None` if one is not a
+/// number.
 fn normalised(row: &[f32]) -> Option<Vec<f64>> {
     let row: Vec<f64> = row.iter().map(|&value| f64::from(value)).collect();
     let total = crate::metrics::log_sum_exp(row.iter().copied());
-    total.is_finite().then(|| row.into_iter().map(|value| value - total).collect())
+    total
+        .is_finite()
+        .then(|| row.into_iter().map(|value| value - total).collect())
 }
 
-/// Cuts an order of examples into groups of at most `batch_tokens` tokens, at least one example each.
+/// Cuts an order of examples into groups of at most `batch_tokens` tokens, at least one example
+/// each.
 fn groups<'a>(examples: &[Encoded], order: &'a [usize], batch_tokens: usize) -> Vec<&'a [usize]> {
     let tokens = |index: usize| {
         let example = &examples[index];

@@ -1,9 +1,10 @@
 //! Encoded examples → one packed batch → log-probabilities of their choices `[B, C]`.
 //!
-//! A choice of one token is scored by its logit at the prompt's last position. A whole answer a₁ … aₖ is scored
-//! by Σ ln p(aⱼ | prompt, a₁ … aⱼ₋₁): the prompt stands once in the batch, its answers below it, and the whole
-//! vocabulary is normalised over, in parts. Both are normalised over the choices in the end; for answers of
-//! one token the two agree, since the vocabulary's normaliser cancels.
+//! A choice of one token is scored by its logit at the prompt's last position. A whole answer a₁ …
+//! aₖ is scored by Σ ln p(aⱼ | prompt, a₁ … aⱼ₋₁): the prompt stands once in the batch, its answers
+//! below it, and the whole vocabulary is normalised over, in parts. Both are normalised over the
+//! choices in the end; for answers of one token the two agree, since the vocabulary's normaliser
+//! cancels.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
@@ -24,36 +25,50 @@ const ABSENT: f32 = -1e30;
 pub struct Questions {
     /// Their tokens.
     pub batch: Batch,
-    /// For each question and choice the tokens that score it: (row among the asked positions, token).
+    /// For each question and choice the tokens that score it: (row among the asked positions,
+    /// token).
     scored: Vec<Vec<Vec<(usize, u32)>>>,
     /// Whether some choice has several tokens.
     whole_answers: bool,
 }
 
 impl Questions {
-    /// Packs examples: a beginning that all share stands once, each prompt once, whole answers below their prompt.
+    /// Packs examples: a beginning that all share stands once, each prompt once, whole answers
+    /// below their prompt.
     pub fn pack(examples: &[&Encoded]) -> Self {
         let mut batch = Batch::default();
         let shared = common_prefix(examples);
         let root = (shared >= SHORTEST_PREFIX && examples.len() > 1).then(|| {
             let tokens = &examples[0].tokens[..shared];
-            let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+            let bytes: Vec<u8> = tokens
+                .iter()
+                .flat_map(|token| token.to_le_bytes())
+                .collect();
             batch.push(tokens, None, fnv1a(&bytes))
         });
         let own = if root.is_some() { shared } else { 0 };
-        let whole_answers = examples.iter().any(|example| matches!(example.choices, Choices::Answers(_)));
+        let whole_answers = examples
+            .iter()
+            .any(|example| matches!(example.choices, Choices::Answers(_)));
         let mut scored = Vec::with_capacity(examples.len());
         for example in examples {
             let prompt = batch.push(&example.tokens[own..], root, example.key);
             let first = batch.ask_last(prompt);
             scored.push(match &example.choices {
-                Choices::Tokens(tokens) => tokens.iter().map(|&token| vec![(first, token)]).collect(),
-                Choices::Answers(answers) => {
-                    answers.iter().map(|answer| answer_rows(&mut batch, prompt, first, answer, example.key)).collect()
+                Choices::Tokens(tokens) => {
+                    tokens.iter().map(|&token| vec![(first, token)]).collect()
                 }
+                Choices::Answers(answers) => answers
+                    .iter()
+                    .map(|answer| answer_rows(&mut batch, prompt, first, answer, example.key))
+                    .collect(),
             });
         }
-        Self { batch, scored, whole_answers }
+        Self {
+            batch,
+            scored,
+            whole_answers,
+        }
     }
 
     /// The number of questions.
@@ -78,15 +93,28 @@ impl Questions {
 
 /// Tokens at the beginning that all examples share; each keeps at least one of its own.
 pub(crate) fn common_prefix(examples: &[&Encoded]) -> usize {
-    let Some((first, rest)) = examples.split_first() else { return 0 };
+    let Some((first, rest)) = examples.split_first() else {
+        return 0;
+    };
     rest.iter().fold(first.tokens.len() - 1, |shared, other| {
-        let equal = first.tokens.iter().zip(&other.tokens).take_while(|(a, b)| a == b).count();
+        let equal = first
+            .tokens
+            .iter()
+            .zip(&other.tokens)
+            .take_while(|(a, b)| a == b)
+            .count();
         shared.min(equal).min(other.tokens.len() - 1)
     })
 }
 
 /// Puts all but the last token of an answer below its prompt and asks for what predicts each token.
-fn answer_rows(batch: &mut Batch, prompt: usize, first: usize, answer: &[u32], key: u64) -> Vec<(usize, u32)> {
+fn answer_rows(
+    batch: &mut Batch,
+    prompt: usize,
+    first: usize,
+    answer: &[u32],
+    key: u64,
+) -> Vec<(usize, u32)> {
     let (before, last) = answer.split_at(answer.len() - 1);
     let mut rows = vec![first];
     if !before.is_empty() {
@@ -97,24 +125,49 @@ fn answer_rows(batch: &mut Batch, prompt: usize, first: usize, answer: &[u32], k
             rows.push(batch.asked.len() - 1);
         }
     }
-    rows.into_iter().zip(before.iter().chain(last).copied()).collect()
+    rows.into_iter()
+        .zip(before.iter().chain(last).copied())
+        .collect()
 }
 
-/// Log-probabilities over the choices, `[B, C]` with C the most choices of a question, nats; choices that a
-/// question does not have are about −10³⁰. Tracked if the adapter is.
-pub fn choice_log_probabilities(network: &Network, low_rank: LowRank<'_>, questions: &Questions) -> Tensor<2> {
-    log_probabilities_at(network, network.hidden(&questions.batch, low_rank), questions)
+/// Log-probabilities over the choices, `[B, C]` with C the most choices of a question, nats;
+/// choices that a question does not have are about −10³⁰. Tracked if the adapter is.
+pub fn choice_log_probabilities(
+    network: &Network,
+    low_rank: LowRank<'_>,
+    questions: &Questions,
+) -> Tensor<2> {
+    log_probabilities_at(
+        network,
+        network.hidden(&questions.batch, low_rank),
+        questions,
+    )
 }
 
-/// As [`choice_log_probabilities`], from the hidden states at the tokens that the questions ask for.
-pub fn log_probabilities_at(network: &Network, hidden: Tensor<2>, questions: &Questions) -> Tensor<2> {
-    let scores = if questions.whole_answers { answer_scores(network, hidden, questions) } else { token_scores(network, hidden, questions) };
+/// As [`choice_log_probabilities`], from the hidden states at the tokens that the questions ask
+/// for.
+pub fn log_probabilities_at(
+    network: &Network,
+    hidden: Tensor<2>,
+    questions: &Questions,
+) -> Tensor<2> {
+    let scores = if questions.whole_answers {
+        answer_scores(network, hidden, questions)
+    } else {
+        token_scores(network, hidden, questions)
+    };
     log_softmax(scores, 1)
 }
 
 /// Logits of one token per choice, `[B, C]`.
 fn token_scores(network: &Network, hidden: Tensor<2>, questions: &Questions) -> Tensor<2> {
-    let mut tokens: Vec<u32> = questions.scored.iter().flatten().flatten().map(|&(_, token)| token).collect();
+    let mut tokens: Vec<u32> = questions
+        .scored
+        .iter()
+        .flatten()
+        .flatten()
+        .map(|&(_, token)| token)
+        .collect();
     tokens.sort_unstable();
     tokens.dedup();
     let (count, width) = (questions.len(), questions.most_choices());
@@ -124,13 +177,16 @@ fn token_scores(network: &Network, hidden: Tensor<2>, questions: &Questions) -> 
     let mut absent = vec![ABSENT; count * width];
     for (question, choices) in questions.scored.iter().enumerate() {
         for (choice, rows) in choices.iter().enumerate() {
-            columns[question * width + choice] = tokens.partition_point(|&token| token < rows[0].1) as i64;
+            columns[question * width + choice] =
+                tokens.partition_point(|&token| token < rows[0].1) as i64;
             absent[question * width + choice] = 0.0;
         }
     }
-    // Without answers below them, prompts are asked in their order: row q of the logits is question q.
+    // Without answers below them, prompts are asked in their order: row q of the logits is question
+    // q.
     let columns = Tensor::<2, Int>::from_data(TensorData::new(columns, [count, width]), &device);
-    logits.gather(1, columns) + Tensor::<2>::from_data(TensorData::new(absent, [count, width]), &device)
+    logits.gather(1, columns)
+        + Tensor::<2>::from_data(TensorData::new(absent, [count, width]), &device)
 }
 
 /// Σ ln p(token) of all tokens of each answer, `[B, C]`.
@@ -157,7 +213,14 @@ fn answer_scores(network: &Network, hidden: Tensor<2>, questions: &Questions) ->
     let normaliser = log_normaliser(network, hidden.clone()).select(0, rows.clone());
     let logits = network.logits_at(hidden.select(0, rows), &tokens);
     let absent = Tensor::<1>::from_data(TensorData::new(absent, [count * width]), &device);
-    absent.select_assign(0, indices(places), logits - normaliser, IndexingUpdateOp::Add).reshape([count, width])
+    absent
+        .select_assign(
+            0,
+            indices(places),
+            logits - normaliser,
+            IndexingUpdateOp::Add,
+        )
+        .reshape([count, width])
 }
 
 /// ln Σ exp(logits) over the whole vocabulary, `[S]`, a part of the output table at a time.
@@ -190,20 +253,39 @@ mod tests {
 
     fn network() -> Network {
         let checkpoint = Checkpoint::open(golden().join("tiny/qwen2").to_str().unwrap()).unwrap();
-        Network::new(Decoder::load(&checkpoint, BasePrecision::F32).unwrap(), &Device::flex(), false)
+        Network::new(
+            Decoder::load(&checkpoint, BasePrecision::F32).unwrap(),
+            &Device::flex(),
+            false,
+        )
     }
 
     fn example(tokens: &[u32], choices: Choices) -> Encoded {
-        Encoded { id: "e".into(), key: 1, tokens: tokens.to_vec(), choices, label: None }
+        Encoded {
+            id: "e".into(),
+            key: 1,
+            tokens: tokens.to_vec(),
+            choices,
+            label: None,
+        }
     }
 
     fn scores(network: &Network, examples: &[&Encoded]) -> Vec<Vec<f32>> {
         let adapter = Adapter { layers: Vec::new() };
-        let low_rank = LowRank { adapter: &adapter, scaling: 0.0, dropout: None };
+        let low_rank = LowRank {
+            adapter: &adapter,
+            scaling: 0.0,
+            dropout: None,
+        };
         let questions = Questions::pack(examples);
-        let values: Vec<f32> = choice_log_probabilities(network, low_rank, &questions).into_data().try_to_vec().unwrap();
+        let values: Vec<f32> = choice_log_probabilities(network, low_rank, &questions)
+            .into_data()
+            .try_to_vec()
+            .unwrap();
         let width = values.len() / examples.len();
-        (0..examples.len()).map(|question| values[question * width..][..questions.choices(question)].to_vec()).collect()
+        (0..examples.len())
+            .map(|question| values[question * width..][..questions.choices(question)].to_vec())
+            .collect()
     }
 
     /// ln p of every token of the vocabulary after `tokens`, the sequence run alone.
@@ -212,23 +294,46 @@ mod tests {
         let segment = batch.push(tokens, None, 0);
         batch.ask_last(segment);
         let adapter = Adapter { layers: Vec::new() };
-        let hidden = network.hidden(&batch, LowRank { adapter: &adapter, scaling: 0.0, dropout: None });
+        let hidden = network.hidden(
+            &batch,
+            LowRank {
+                adapter: &adapter,
+                scaling: 0.0,
+                dropout: None,
+            },
+        );
         let all: Vec<u32> = (0..network.config().vocab_size as u32).collect();
-        let logits: Vec<f32> = network.logits_of(hidden, &all).into_data().try_to_vec().unwrap();
-        crate::metrics::log_softmax(&logits.iter().map(|&logit| f64::from(logit)).collect::<Vec<_>>(), 1.0)
+        let logits: Vec<f32> = network
+            .logits_of(hidden, &all)
+            .into_data()
+            .try_to_vec()
+            .unwrap();
+        crate::metrics::log_softmax(
+            &logits
+                .iter()
+                .map(|&logit| f64::from(logit))
+                .collect::<Vec<_>>(),
+            1.0,
+        )
     }
 
     /// Σ ln p(token | prompt and the answer's tokens before it), one forward pass per token.
     fn by_hand(network: &Network, prompt: &[u32], answers: &[Vec<u32>]) -> Vec<f64> {
         let score = |answer: &Vec<u32>| -> f64 {
-            (0..answer.len()).map(|at| next(network, &[prompt, &answer[..at]].concat())[answer[at] as usize]).sum()
+            (0..answer.len())
+                .map(|at| next(network, &[prompt, &answer[..at]].concat())[answer[at] as usize])
+                .sum()
         };
         crate::metrics::log_softmax(&answers.iter().map(score).collect::<Vec<_>>(), 1.0)
     }
 
     fn close(found: &[f32], expected: &[f64]) {
         assert!(
-            found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-4),
+            found.len() == expected.len()
+                && found
+                    .iter()
+                    .zip(expected)
+                    .all(|(a, b)| (f64::from(*a) - b).abs() < 1e-4),
             "{found:?} {expected:?}"
         );
     }
@@ -238,21 +343,38 @@ mod tests {
         let network = network();
         let prompt = [5, 6, 7, 8, 9];
         // One to four tokens; many begin alike, and some begin others.
-        let answers: Vec<Vec<u32>> =
-            (0..77u32).map(|index| (0..=index % 4).map(|at| 3 + (index / 4 * (at + 1) + at) % 90).collect()).collect();
+        let answers: Vec<Vec<u32>> = (0..77u32)
+            .map(|index| {
+                (0..=index % 4)
+                    .map(|at| 3 + (index / 4 * (at + 1) + at) % 90)
+                    .collect()
+            })
+            .collect();
         let question = example(&prompt, Choices::Answers(answers.clone()));
-        let other = example(&[5, 6, 7, 8, 20, 21], Choices::Answers(vec![vec![30], vec![31, 32]]));
+        let other = example(
+            &[5, 6, 7, 8, 20, 21],
+            Choices::Answers(vec![vec![30], vec![31, 32]]),
+        );
         let found = scores(&network, &[&question, &other]);
         close(&found[0], &by_hand(&network, &prompt, &answers));
-        close(&found[1], &by_hand(&network, &[5, 6, 7, 8, 20, 21], &[vec![30], vec![31, 32]]));
+        close(
+            &found[1],
+            &by_hand(&network, &[5, 6, 7, 8, 20, 21], &[vec![30], vec![31, 32]]),
+        );
     }
 
     #[test]
     fn choices_of_one_token_score_alike_as_tokens_and_as_whole_answers() {
         let network = network();
         let tokens = example(&[5, 6, 7], Choices::Tokens(vec![40, 41, 42]));
-        let answers = example(&[5, 6, 7], Choices::Answers(vec![vec![40], vec![41], vec![42]]));
-        let expected: Vec<f64> = scores(&network, &[&answers])[0].iter().map(|&value| f64::from(value)).collect();
+        let answers = example(
+            &[5, 6, 7],
+            Choices::Answers(vec![vec![40], vec![41], vec![42]]),
+        );
+        let expected: Vec<f64> = scores(&network, &[&answers])[0]
+            .iter()
+            .map(|&value| f64::from(value))
+            .collect();
         close(&scores(&network, &[&tokens])[0], &expected);
     }
 
@@ -265,7 +387,10 @@ mod tests {
         assert_eq!(together.batch.len(), 4 + 2 + 1);
         let found = scores(&network, &[&few, &many]);
         for (question, found) in [&few, &many].into_iter().zip(found) {
-            let alone: Vec<f64> = scores(&network, &[question])[0].iter().map(|&value| f64::from(value)).collect();
+            let alone: Vec<f64> = scores(&network, &[question])[0]
+                .iter()
+                .map(|&value| f64::from(value))
+                .collect();
             close(&found, &alone);
             assert!((found.iter().map(|value| value.exp()).sum::<f32>() - 1.0).abs() < 1e-5);
         }
@@ -276,15 +401,35 @@ mod tests {
         use burn::module::Module;
         use burn::optim::GradientsParams;
         let network = network();
-        let config = crate::lora::LoraConfig { rank: 2, ..Default::default() };
-        let adapter = Adapter::new(&config, network.config(), 3, &Device::flex().autodiff()).unwrap().train();
+        let config = crate::lora::LoraConfig {
+            rank: 2,
+            ..Default::default()
+        };
+        let adapter = Adapter::new(&config, network.config(), 3, &Device::flex().autodiff())
+            .unwrap()
+            .train();
         let question = example(&[5, 6, 7], Choices::Answers(vec![vec![40, 41], vec![42]]));
-        let low_rank = LowRank { adapter: &adapter, scaling: 2.0, dropout: None };
-        let loss = choice_log_probabilities(&network, low_rank, &Questions::pack(&[&question])).narrow(1, 0, 1).sum().neg();
+        let low_rank = LowRank {
+            adapter: &adapter,
+            scaling: 2.0,
+            dropout: None,
+        };
+        let loss = choice_log_probabilities(&network, low_rank, &Questions::pack(&[&question]))
+            .narrow(1, 0, 1)
+            .sum()
+            .neg();
         let gradients = GradientsParams::from_grads(loss.backward(), &adapter);
         let gradient = |name: &str| {
-            let (_, parameter) = adapter.parameters().find(|(path, _)| path.ends_with(name)).unwrap();
-            gradients.get::<2>(parameter.id).unwrap().abs().max().into_scalar::<f32>()
+            let (_, parameter) = adapter
+                .parameters()
+                .find(|(path, _)| path.ends_with(name))
+                .unwrap();
+            gradients
+                .get::<2>(parameter.id)
+                .unwrap()
+                .abs()
+                .max()
+                .into_scalar::<f32>()
         };
         // B starts at zero, so at first only B has a gradient.
         assert!(gradient("lora_B") > 0.0);

@@ -53,9 +53,15 @@ impl PredictError {
             Self::Posterior(error) => error.hint(),
             Self::Metrics(error) => error.hint(),
             Self::Device { .. } => Some("is the device's memory full? try `--device cpu`".into()),
-            Self::NotFinite { .. } => Some("the adapter's weights have run away: train with a smaller learning rate".into()),
-            Self::NoLabel { .. } => Some("label the rows of the calibration set, or leave them away".into()),
-            Self::OnlyCpu { .. } => Some("use `--device cpu`, or `laplace_structure = \"diagonal\"`".into()),
+            Self::NotFinite { .. } => Some(
+                "the adapter's weights have run away: train with a smaller learning rate".into(),
+            ),
+            Self::NoLabel { .. } => {
+                Some("label the rows of the calibration set, or leave them away".into())
+            }
+            Self::OnlyCpu { .. } => {
+                Some("use `--device cpu`, or `laplace_structure = \"diagonal\"`".into())
+            }
             Self::Stopped { .. } => None,
         }
     }

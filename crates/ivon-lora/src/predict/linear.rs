@@ -1,8 +1,8 @@
-//! The linearised model: choice logits as a linear function of the weights around the mean, so that a normal distribution over weights
-//! is one over logits.
+//! The linearised model: choice logits as a linear function of the weights around the mean, so that
+//! a normal distribution over weights is one over logits.
 //!
-//! Logits count relative to the first choice: d_c = z_c − z_0 for c = 1 … C−1, which is all that a softmax sees. With the Jacobian
-//! J = ∂d/∂θ at the mean, d ~ N(d(mean), τ J Σ Jᵀ).
+//! Logits count relative to the first choice: d_c = z_c − z_0 for c = 1 … C−1, which is all that a
+//! softmax sees. With the Jacobian J = ∂d/∂θ at the mean, d ~ N(d(mean), τ J Σ Jᵀ).
 
 use std::sync::Arc;
 
@@ -28,22 +28,46 @@ pub struct Linearisation {
 }
 
 impl Linearisation {
-    /// Predicts an example and differentiates by the weights of the decoder layers from `first` on, those below counting as constants:
-    /// C−1 forward and backward passes (one where there is a single choice).
+    /// Predicts an example and differentiates by the weights of the decoder layers from `first` on,
+    /// those below counting as constants: C−1 forward and backward passes (one where there is a
+    /// single choice).
     ///
     /// # Errors
     /// If a number is not finite, or the device gives none back.
-    pub fn of(network: &Network, adapter: &Adapter, first: usize, scaling: f64, example: &Encoded) -> Result<Self, PredictError> {
+    pub fn of(
+        network: &Network,
+        adapter: &Adapter,
+        first: usize,
+        scaling: f64,
+        example: &Encoded,
+    ) -> Result<Self, PredictError> {
         let adapter = adapter.tracked_from(first);
         let questions = Questions::pack(&[example]);
-        let predict = || choice_log_probabilities(network, LowRank { adapter: &adapter, scaling, dropout: None }, &questions);
-        let not_finite = || PredictError::NotFinite { id: example.id.clone() };
+        let predict = || {
+            choice_log_probabilities(
+                network,
+                LowRank {
+                    adapter: &adapter,
+                    scaling,
+                    dropout: None,
+                },
+                &questions,
+            )
+        };
+        let not_finite = || PredictError::NotFinite {
+            id: example.id.clone(),
+        };
         let mut row = None;
         let mut jacobian = Vec::new();
         for choice in 1..example.choices.len().max(2) {
             let found = predict();
             if row.is_none() {
-                row = Some(numbers(found.clone().inner())?.into_iter().map(f64::from).collect::<Vec<f64>>());
+                row = Some(
+                    numbers(found.clone().inner())?
+                        .into_iter()
+                        .map(f64::from)
+                        .collect::<Vec<f64>>(),
+                );
             }
             if choice >= example.choices.len() {
                 break;
@@ -71,10 +95,14 @@ impl Linearisation {
         if log_probabilities.iter().any(|value| value.is_nan()) {
             return Err(not_finite());
         }
-        Ok(Self { log_probabilities, jacobian })
+        Ok(Self {
+            log_probabilities,
+            jacobian,
+        })
     }
 
-    /// The Hessian of −ln p(label) in d, which no label changes: diag(p) − p pᵀ without the first choice, `[(C−1)²]` row by row.
+    /// The Hessian of −ln p(label) in d, which no label changes: diag(p) − p pᵀ without the first
+    /// choice, `[(C−1)²]` row by row.
     pub fn curvature(&self) -> Vec<f64> {
         curvature(&self.log_probabilities)
     }
@@ -82,14 +110,28 @@ impl Linearisation {
 
 /// diag(p) − p pᵀ without the first choice, `[(C−1)²]` row by row.
 fn curvature(log_probabilities: &[f64]) -> Vec<f64> {
-    let p: Vec<f64> = log_probabilities.iter().skip(1).map(|log| log.exp()).collect();
-    let entry = |a: usize, b: usize| if a == b { p[a] * (1.0 - p[a]) } else { -p[a] * p[b] };
-    (0..p.len()).flat_map(|a| (0..p.len()).map(move |b| (a, b))).map(|(a, b)| entry(a, b)).collect()
+    let p: Vec<f64> = log_probabilities
+        .iter()
+        .skip(1)
+        .map(|log| log.exp())
+        .collect();
+    let entry = |a: usize, b: usize| {
+        if a == b {
+            p[a] * (1.0 - p[a])
+        } else {
+            -p[a] * p[b]
+        }
+    };
+    (0..p.len())
+        .flat_map(|a| (0..p.len()).map(move |b| (a, b)))
+        .map(|(a, b)| entry(a, b))
+        .collect()
 }
 
-/// Predicts an example, `[C]`, nats, and lets `observer` watch the backward passes down to decoder layer `first` of d weighted by each
-/// column of R, where R Rᵀ = Λ is the curvature in d: the squares of what it sees, summed over the passes, are those of Jᵀ Λ J. `pass`
-/// hears the number of each pass before it.
+/// Predicts an example, `[C]`, nats, and lets `observer` watch the backward passes down to decoder
+/// layer `first` of d weighted by each column of R, where R Rᵀ = Λ is the curvature in d: the
+/// squares of what it sees, summed over the passes, are those of Jᵀ Λ J. `pass` hears the number of
+/// each pass before it.
 ///
 /// # Errors
 /// If a number is not finite, the device gives none back, or the base is not on the CPU.
@@ -104,17 +146,28 @@ pub fn watch_curvature(
 ) -> Result<Vec<f64>, PredictError> {
     let adapter = adapter.tracked_from(first);
     let questions = Questions::pack(&[example]);
-    let low_rank = LowRank { adapter: &adapter, scaling, dropout: None };
+    let low_rank = LowRank {
+        adapter: &adapter,
+        scaling,
+        dropout: None,
+    };
     let size = example.choices.len().saturating_sub(1);
     let mut row = Vec::new();
     for column in 0..size.max(1) {
         let hidden = network.hidden_watched(&questions.batch, low_rank, observer);
-        let hidden = hidden.ok_or_else(|| PredictError::OnlyCpu { device: "another device".into() })?;
+        let hidden = hidden.ok_or_else(|| PredictError::OnlyCpu {
+            device: "another device".into(),
+        })?;
         let found = log_probabilities_at(network, hidden, &questions);
-        let numbers: Vec<f64> = numbers(found.clone().inner())?.into_iter().map(f64::from).collect();
+        let numbers: Vec<f64> = numbers(found.clone().inner())?
+            .into_iter()
+            .map(f64::from)
+            .collect();
         row = log_softmax(&numbers, 1.0);
         if row.iter().any(|value| value.is_nan()) {
-            return Err(PredictError::NotFinite { id: example.id.clone() });
+            return Err(PredictError::NotFinite {
+                id: example.id.clone(),
+            });
         }
         if column >= size {
             break;
@@ -122,7 +175,10 @@ pub fn watch_curvature(
         let root = cholesky(&curvature(&row), size);
         let weights: Vec<f32> = (0..size).map(|k| root[k * size + column] as f32).collect();
         let differences = found.clone().narrow(1, 1, size) - found.narrow(1, 0, 1);
-        let weights = Tensor::<2>::from_data(TensorData::new(weights, [1, size]), &differences.device().without_autodiff());
+        let weights = Tensor::<2>::from_data(
+            TensorData::new(weights, [1, size]),
+            &differences.device().without_autodiff(),
+        );
         pass(column);
         (differences * weights).sum().backward();
     }
@@ -130,10 +186,16 @@ pub fn watch_curvature(
 }
 
 fn numbers(tensor: Tensor<2>) -> Result<Vec<f32>, PredictError> {
-    tensor.into_data().try_to_vec::<f32>().map_err(|error| PredictError::Device { reason: error.to_string() })
+    tensor
+        .into_data()
+        .try_to_vec::<f32>()
+        .map_err(|error| PredictError::Device {
+            reason: error.to_string(),
+        })
 }
 
-/// A set in the linearised model: per example its log-probabilities at the mean and the covariance of its logits.
+/// A set in the linearised model: per example its log-probabilities at the mean and the covariance
+/// of its logits.
 pub(super) struct LinearSet {
     rows: LogProbabilities,
     covariances: Vec<Vec<f64>>,
@@ -142,8 +204,8 @@ pub(super) struct LinearSet {
 }
 
 impl LinearSet {
-    /// The set under each of several distributions around one mean: each example is differentiated once. `watch` hears how many examples
-    /// are done and says whether to go on.
+    /// The set under each of several distributions around one mean: each example is differentiated
+    /// once. `watch` hears how many examples are done and says whether to go on.
     pub(super) fn of_each(
         network: &Network,
         mean: &Adapter,
@@ -159,15 +221,23 @@ impl LinearSet {
             form: linearised.form(),
         };
         let mut sets: Vec<Self> = distributions.iter().map(empty).collect();
-        let first = distributions.iter().map(|linearised| linearised.first_layer()).min().unwrap_or(0);
+        let first = distributions
+            .iter()
+            .map(|linearised| linearised.first_layer())
+            .min()
+            .unwrap_or(0);
         for (done, example) in examples.iter().enumerate() {
             let found = Linearisation::of(network, mean, first, scaling, example)?;
             for (set, linearised) in sets.iter_mut().zip(distributions) {
-                set.covariances.push(linearised.covariance(&found.jacobian)?);
+                set.covariances
+                    .push(linearised.covariance(&found.jacobian)?);
                 set.rows.push(found.log_probabilities.clone());
             }
             if !watch(done + 1) {
-                return Err(PredictError::Stopped { done: done + 1, total: examples.len() });
+                return Err(PredictError::Stopped {
+                    done: done + 1,
+                    total: examples.len(),
+                });
             }
         }
         Ok(sets)
@@ -182,7 +252,14 @@ impl LinearSet {
         examples: &[Encoded],
         watch: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Self, PredictError> {
-        let mut sets = Self::of_each(network, posterior.mean(), &[linearised], scaling, examples, watch)?;
+        let mut sets = Self::of_each(
+            network,
+            posterior.mean(),
+            &[linearised],
+            scaling,
+            examples,
+            watch,
+        )?;
         // One distribution, one set.
         Ok(sets.swap_remove(0))
     }
@@ -192,18 +269,35 @@ impl LinearSet {
         self.rows.clone()
     }
 
-    /// `samples` draws of all examples' logits at τ = `scale`, `[S][N][C]`; in the probit form one, which is the average itself.
+    /// `samples` draws of all examples' logits at τ = `scale`, `[S][N][C]`; in the probit form one,
+    /// which is the average itself.
     pub(super) fn draws(&self, samples: usize, seed: u64, scale: f64) -> Vec<LogProbabilities> {
-        let each = |row: &dyn Fn(usize) -> Vec<f64>| (0..self.rows.len()).map(row).collect::<LogProbabilities>();
+        let each = |row: &dyn Fn(usize) -> Vec<f64>| {
+            (0..self.rows.len()).map(row).collect::<LogProbabilities>()
+        };
         if scale == 0.0 {
             return vec![self.mean(); samples];
         }
         match self.form {
-            LinearisedForm::Probit => {
-                (samples > 0).then(|| each(&|index| probit(&self.rows[index], &self.covariances[index], scale))).into_iter().collect()
-            }
+            LinearisedForm::Probit => (samples > 0)
+                .then(|| each(&|index| probit(&self.rows[index], &self.covariances[index], scale)))
+                .into_iter()
+                .collect(),
             LinearisedForm::Samples => (0..samples as u64)
-                .map(|sample| each(&|index| self.drawn(index, Address { seed, purpose: Purpose::Posterior, step: 0, draw: sample }, scale)))
+                .map(|sample| {
+                    each(&|index| {
+                        self.drawn(
+                            index,
+                            Address {
+                                seed,
+                                purpose: Purpose::Posterior,
+                                step: 0,
+                                draw: sample,
+                            },
+                            scale,
+                        )
+                    })
+                })
                 .collect(),
         }
     }
@@ -217,40 +311,58 @@ impl LinearSet {
         address.fill(&format!("linearised.{}", self.keys[index]), &mut normals);
         let mut logits = row.clone();
         for (choice, logit) in logits.iter_mut().skip(1).enumerate() {
-            *logit += scale.sqrt() * (0..=choice).map(|k| root[choice * size + k] * f64::from(normals[k])).sum::<f64>();
+            *logit += scale.sqrt()
+                * (0..=choice)
+                    .map(|k| root[choice * size + k] * f64::from(normals[k]))
+                    .sum::<f64>();
         }
         log_softmax(&logits, 1.0)
     }
 }
 
-/// MacKay's probit form: softmax(z_c / √(1 + π/8 v_c)), with v_c the variance of logit c. Logits have a variance only up to what they
-/// share; here z sums to zero over the choices, which treats all choices alike.
+/// MacKay's probit form: softmax(z_c / √(1 + π/8 v_c)), with v_c the variance of logit c. Logits
+/// have a variance only up to what they share; here z sums to zero over the choices, which treats
+/// all choices alike.
 fn probit(row: &[f64], covariance: &[f64], scale: f64) -> Vec<f64> {
     let count = row.len();
     let size = count - 1;
     // The covariance of (0, d) less its mean over the choices: H K H with H = I − 1/C.
-    let full = |a: usize, b: usize| if a == 0 || b == 0 { 0.0 } else { covariance[(a - 1) * size + b - 1] };
+    let full = |a: usize, b: usize| {
+        if a == 0 || b == 0 {
+            0.0
+        } else {
+            covariance[(a - 1) * size + b - 1]
+        }
+    };
     let share = 1.0 / count as f64;
-    let total: f64 = (0..count).flat_map(|a| (0..count).map(move |b| (a, b))).map(|(a, b)| full(a, b)).sum();
+    let total: f64 = (0..count)
+        .flat_map(|a| (0..count).map(move |b| (a, b)))
+        .map(|(a, b)| full(a, b))
+        .sum();
     let mean = row.iter().sum::<f64>() * share;
     let logits: Vec<f64> = (0..count)
         .map(|choice| {
             let common: f64 = (0..count).map(|other| full(choice, other)).sum();
             let variance = full(choice, choice) - 2.0 * share * common + share * share * total;
-            // Against the mean of two choices a logit has half of d and a quarter of its variance: C/(C−1) makes them the formula's.
+            // Against the mean of two choices a logit has half of d and a quarter of its variance:
+            // C/(C−1) makes them the formula's.
             let stretch = count as f64 / size.max(1) as f64;
-            (row[choice] - mean) / (1.0 + std::f64::consts::PI / 8.0 * scale * variance * stretch * stretch).sqrt()
+            (row[choice] - mean)
+                / (1.0 + std::f64::consts::PI / 8.0 * scale * variance * stretch * stretch).sqrt()
         })
         .collect();
     log_softmax(&logits, 1.0)
 }
 
-/// L with L Lᵀ = the symmetric matrix `[size²]`; a pivot that rounding has made negative counts as 0.
+/// L with L Lᵀ = the symmetric matrix `[size²]`; a pivot that rounding has made negative counts as
+/// 0.
 fn cholesky(matrix: &[f64], size: usize) -> Vec<f64> {
     let mut root = vec![0.0; size * size];
     for row in 0..size {
         for column in 0..=row {
-            let known: f64 = (0..column).map(|k| root[row * size + k] * root[column * size + k]).sum();
+            let known: f64 = (0..column)
+                .map(|k| root[row * size + k] * root[column * size + k])
+                .sum();
             let rest = matrix[row * size + column] - known;
             root[row * size + column] = if row == column {
                 rest.max(0.0).sqrt()
@@ -269,13 +381,21 @@ mod tests {
     use super::*;
 
     fn set(row: &[f64], covariance: &[f64], form: LinearisedForm) -> LinearSet {
-        LinearSet { rows: vec![log_softmax(row, 1.0)], covariances: vec![covariance.to_vec()], keys: vec![7], form }
+        LinearSet {
+            rows: vec![log_softmax(row, 1.0)],
+            covariances: vec![covariance.to_vec()],
+            keys: vec![7],
+            form,
+        }
     }
 
     /// E σ(d + √v z) by the trapezoid rule.
     fn expected(d: f64, v: f64) -> f64 {
         let density = |z: f64| (-0.5 * z * z).exp() / (2.0 * std::f64::consts::PI).sqrt();
-        (-4000..=4000).map(|i| f64::from(i) * 0.002).map(|z| 0.002 * density(z) / (1.0 + (-(d + v.sqrt() * z)).exp())).sum()
+        (-4000..=4000)
+            .map(|i| f64::from(i) * 0.002)
+            .map(|z| 0.002 * density(z) / (1.0 + (-(d + v.sqrt() * z)).exp()))
+            .sum()
     }
 
     #[test]
@@ -284,10 +404,19 @@ mod tests {
             let samples = set(&[0.0, d], &[v], LinearisedForm::Samples).draws(4000, 3, 1.0);
             let mean = samples.iter().map(|draw| draw[0][1].exp()).sum::<f64>() / 4000.0;
             // A probability has a standard deviation of at most ½: 0.008 for the mean of 4,000.
-            assert!((mean - expected(d, v)).abs() < 0.02, "{mean} {}", expected(d, v));
+            assert!(
+                (mean - expected(d, v)).abs() < 0.02,
+                "{mean} {}",
+                expected(d, v)
+            );
             let probit = set(&[0.0, d], &[v], LinearisedForm::Probit).draws(10, 3, 1.0);
             assert_eq!(probit.len(), 1);
-            assert!((probit[0][0][1].exp() - 1.0 / (1.0 + (-d / (1.0 + std::f64::consts::PI / 8.0 * v).sqrt()).exp())).abs() < 1e-12);
+            assert!(
+                (probit[0][0][1].exp()
+                    - 1.0 / (1.0 + (-d / (1.0 + std::f64::consts::PI / 8.0 * v).sqrt()).exp()))
+                .abs()
+                    < 1e-12
+            );
             assert!((probit[0][0][1].exp() - expected(d, v)).abs() < 0.02);
         }
     }
@@ -295,34 +424,64 @@ mod tests {
     #[test]
     fn draws_of_logits_have_the_covariance_that_was_given() {
         let covariance = [2.0, 0.9, 0.9, 1.0];
-        let draws = set(&[0.0, 1.0, -1.0], &covariance, LinearisedForm::Samples).draws(8000, 1, 0.25);
-        let logits: Vec<[f64; 2]> = draws.iter().map(|draw| [draw[0][1] - draw[0][0] - 1.0, draw[0][2] - draw[0][0] + 1.0]).collect();
+        let draws =
+            set(&[0.0, 1.0, -1.0], &covariance, LinearisedForm::Samples).draws(8000, 1, 0.25);
+        let logits: Vec<[f64; 2]> = draws
+            .iter()
+            .map(|draw| [draw[0][1] - draw[0][0] - 1.0, draw[0][2] - draw[0][0] + 1.0])
+            .collect();
         for (a, b) in [(0, 0), (0, 1), (1, 1)] {
             let found = logits.iter().map(|d| d[a] * d[b]).sum::<f64>() / 8000.0;
             // Standard error of a product's mean: at most √3 · 2 · 0.25 / √8000 = 0.01.
-            assert!((found - 0.25 * covariance[2 * a + b]).abs() < 0.04, "{a} {b}: {found}");
+            assert!(
+                (found - 0.25 * covariance[2 * a + b]).abs() < 0.04,
+                "{a} {b}: {found}"
+            );
         }
     }
 
     #[test]
     fn the_probit_form_treats_all_choices_alike() {
-        // The same three logits and covariance with the choices in another order: z independent with variances 1, 2, 3.
+        // The same three logits and covariance with the choices in another order: z independent
+        // with variances 1, 2, 3.
         let (logits, variances) = ([0.3, -0.2, 1.0], [1.0, 2.0, 3.0]);
         let of = |order: [usize; 3]| {
             let [a, b, c] = order.map(|choice| variances[choice]);
             let covariance = [a + b, a, a, a + c];
-            let found = set(&order.map(|choice| logits[choice]), &covariance, LinearisedForm::Probit).draws(1, 0, 1.0);
-            order.iter().zip(&found[0][0]).map(|(&choice, &log)| (choice, log)).collect::<std::collections::BTreeMap<_, _>>()
+            let found = set(
+                &order.map(|choice| logits[choice]),
+                &covariance,
+                LinearisedForm::Probit,
+            )
+            .draws(1, 0, 1.0);
+            order
+                .iter()
+                .zip(&found[0][0])
+                .map(|(&choice, &log)| (choice, log))
+                .collect::<std::collections::BTreeMap<_, _>>()
         };
         let (one, other) = (of([0, 1, 2]), of([2, 0, 1]));
-        assert!(one.iter().all(|(choice, log)| (log - other[choice]).abs() < 1e-12));
+        assert!(
+            one.iter()
+                .all(|(choice, log)| (log - other[choice]).abs() < 1e-12)
+        );
     }
 
     #[test]
     fn the_curvature_is_the_covariance_of_the_label() {
         let p = [0.2f64, 0.3, 0.5];
-        let found = Linearisation { log_probabilities: p.map(f64::ln).to_vec(), jacobian: vec![] }.curvature();
+        let found = Linearisation {
+            log_probabilities: p.map(f64::ln).to_vec(),
+            jacobian: vec![],
+        }
+        .curvature();
         let expected = [0.21, -0.15, -0.15, 0.25];
-        assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .zip(expected)
+                .all(|(a, b)| (a - b).abs() < 1e-12),
+            "{found:?}"
+        );
     }
 }

@@ -6,7 +6,9 @@ mod linear;
 mod scale;
 mod error;
 
-pub use average::{Evaluated, EvaluationOptions, EvaluationSeconds, evaluate, evaluate_timed, log_probabilities};
+pub use average::{
+    Evaluated, EvaluationOptions, EvaluationSeconds, evaluate, evaluate_timed, log_probabilities,
+};
 pub(crate) use choice::common_prefix;
 pub use choice::{Questions, choice_log_probabilities, log_probabilities_at};
 pub use error::PredictError;

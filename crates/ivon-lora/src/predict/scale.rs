@@ -1,5 +1,5 @@
-//! The choice of τ: the scale of the variance with the lowest NLL on a held-out set, 0 where sampling does not help; the scale that the
-//! settings name where that set cannot tell.
+//! The choice of τ: the scale of the variance with the lowest NLL on a held-out set, 0 where
+//! sampling does not help; the scale that the settings name where that set cannot tell.
 
 use super::average::{EvaluationOptions, log_probabilities};
 use super::error::PredictError;
@@ -10,8 +10,8 @@ use crate::lora::Adapter;
 use crate::metrics::{Ground, Predictions, TooLittle, mean_of_draws, preferred};
 use crate::posterior::{Linearised, Posterior};
 
-/// The scales that are tried: √τ, by which the noise is multiplied, in steps of a quarter from 0 to 2. Steps any finer are not told
-/// apart by a calibration set.
+/// The scales that are tried: √τ, by which the noise is multiplied, in steps of a quarter from 0 to
+/// 2. Steps any finer are not told apart by a calibration set.
 pub const SCALES: [f64; 9] = [0.0, 0.0625, 0.25, 0.5625, 1.0, 1.5625, 2.25, 3.0625, 4.0];
 
 /// A scale that was tried.
@@ -29,12 +29,18 @@ pub struct ScaleTrial {
 
 impl ScaleTrial {
     fn new(scale: f64, predictions: &Predictions) -> Self {
-        Self { scale, nll: predictions.nll(), losses: predictions.losses(), ground: Ground::of(predictions) }
+        Self {
+            scale,
+            nll: predictions.nll(),
+            losses: predictions.losses(),
+            ground: Ground::of(predictions),
+        }
     }
 }
 
-/// The NLL of a labelled set at each of `scales`, with the same draws 0 … S−1 at all of them. `watch` hears how many examples of how
-/// many, over all passes, are done and says whether to go on.
+/// The NLL of a labelled set at each of `scales`, with the same draws 0 … S−1 at all of them.
+/// `watch` hears how many examples of how many, over all passes, are done and says whether to go
+/// on.
 ///
 /// # Errors
 /// If an example has no label, a prediction fails, or `watch` says stop.
@@ -51,36 +57,59 @@ pub fn scale_trials(
     let samples = posterior.spread().draws(options.samples);
     if let Some(linearised) = posterior.linearised() {
         let mut watch = |done| watch(done, examples.len());
-        let set = LinearSet::of(network, posterior, linearised, scaling, examples, &mut watch)?;
+        let set = LinearSet::of(
+            network, posterior, linearised, scaling, examples, &mut watch,
+        )?;
         return scales
             .iter()
             .map(|&scale| {
-                let found = if scale == 0.0 { set.mean() } else { mean_of_draws(&set.draws(samples, options.seed, scale))? };
-                Ok(ScaleTrial::new(scale, &Predictions::new(found, labels.clone())?))
+                let found = if scale == 0.0 {
+                    set.mean()
+                } else {
+                    mean_of_draws(&set.draws(samples, options.seed, scale))?
+                };
+                Ok(ScaleTrial::new(
+                    scale,
+                    &Predictions::new(found, labels.clone())?,
+                ))
             })
             .collect();
     }
-    let passes: usize = scales.iter().map(|&scale| if scale == 0.0 { 1 } else { samples }).sum();
+    let passes: usize = scales
+        .iter()
+        .map(|&scale| if scale == 0.0 { 1 } else { samples })
+        .sum();
     let mut done = 0;
     let mut trial = |scale: f64| {
         let draws = (0..if scale == 0.0 { 1 } else { samples as u64 }).map(|sample| {
             let draw = posterior.draw(sample, options.seed, scale)?;
-            let low_rank = LowRank { adapter: &draw.adapter, scaling, dropout: draw.dropout };
-            let found = log_probabilities(network, low_rank, examples, options.batch_tokens, &mut |more| {
-                watch(done + more, passes * examples.len())
-            })?;
+            let low_rank = LowRank {
+                adapter: &draw.adapter,
+                scaling,
+                dropout: draw.dropout,
+            };
+            let found = log_probabilities(
+                network,
+                low_rank,
+                examples,
+                options.batch_tokens,
+                &mut |more| watch(done + more, passes * examples.len()),
+            )?;
             done += examples.len();
             Ok(found)
         });
         let draws: Vec<_> = draws.collect::<Result<_, PredictError>>()?;
-        Ok::<_, PredictError>(ScaleTrial::new(scale, &Predictions::new(mean_of_draws(&draws)?, labels.clone())?))
+        Ok::<_, PredictError>(ScaleTrial::new(
+            scale,
+            &Predictions::new(mean_of_draws(&draws)?, labels.clone())?,
+        ))
     };
     scales.iter().map(|&scale| trial(scale)).collect()
 }
 
-/// A labelled set under each of several distributions of the linearised model around one mean: with draws 0 … S−1, or
-/// in closed form. Each example is differentiated once, for all of them. `watch` hears how many examples are done and says whether to
-/// go on.
+/// A labelled set under each of several distributions of the linearised model around one mean: with
+/// draws 0 … S−1, or in closed form. Each example is differentiated once, for all of them. `watch`
+/// hears how many examples are done and says whether to go on.
 ///
 /// # Errors
 /// If an example has no label, a prediction fails, or `watch` says stop.
@@ -103,16 +132,25 @@ pub fn linearised_predictions(
 }
 
 fn labels(examples: &[Encoded]) -> Result<Vec<usize>, PredictError> {
-    examples.iter().map(|example| example.label.ok_or_else(|| PredictError::NoLabel { id: example.id.clone() })).collect()
+    examples
+        .iter()
+        .map(|example| {
+            example.label.ok_or_else(|| PredictError::NoLabel {
+                id: example.id.clone(),
+            })
+        })
+        .collect()
 }
 
-/// The scale that these rows prefer to the one at `default`: that of the lowest NLL, of those that tie the first, where it is better by
-/// more than a standard error; else the default.
+/// The scale that these rows prefer to the one at `default`: that of the lowest NLL, of those that
+/// tie the first, where it is better by more than a standard error; else the default.
 ///
 /// # Errors
 /// [`TooLittle`] if the rows cannot carry a choice.
 pub fn best_scale(trials: &[ScaleTrial], default: usize) -> Result<f64, TooLittle> {
-    let Some(known) = trials.get(default) else { return Ok(1.0) };
+    let Some(known) = trials.get(default) else {
+        return Ok(1.0);
+    };
     known.ground.check()?;
     let losses: Vec<Vec<f64>> = trials.iter().map(|trial| trial.losses.clone()).collect();
     Ok(trials[preferred(&losses, default)].scale)
@@ -130,15 +168,27 @@ mod tests {
     use crate::predict::evaluate;
     use crate::testing::golden;
 
-    /// A trial in which `wrong` of 40 rows are answered wrongly; all of them have this loss, and every other one a tenth more or less.
+    /// A trial in which `wrong` of 40 rows are answered wrongly; all of them have this loss, and
+    /// every other one a tenth more or less.
     fn trial(scale: f64, nll: f64, wrong: usize) -> ScaleTrial {
-        let losses = (0..40).map(|row| nll + if row % 2 == 0 { 0.1 } else { -0.1 }).collect();
-        ScaleTrial { scale, nll, losses, ground: Ground { rows: 40, wrong } }
+        let losses = (0..40)
+            .map(|row| nll + if row % 2 == 0 { 0.1 } else { -0.1 })
+            .collect();
+        ScaleTrial {
+            scale,
+            nll,
+            losses,
+            ground: Ground { rows: 40, wrong },
+        }
     }
 
     #[test]
     fn a_scale_is_chosen_where_the_rows_can_tell_it_from_the_default() {
-        let clear = [trial(0.0, 0.7, 10), trial(0.25, 0.5, 10), trial(1.0, 0.6, 10)];
+        let clear = [
+            trial(0.0, 0.7, 10),
+            trial(0.25, 0.5, 10),
+            trial(1.0, 0.6, 10),
+        ];
         assert_eq!(best_scale(&clear, 2), Ok(0.25));
         let mut vague = clear.clone();
         // One row speaks for it, another against it.
@@ -146,15 +196,36 @@ mod tests {
         vague[1].losses[3] -= 4.0;
         vague[1].losses[4] += 3.0;
         assert_eq!(best_scale(&vague, 2), Ok(1.0));
-        let all_right = clear.map(|one| ScaleTrial { ground: Ground { rows: 40, wrong: 0 }, ..one });
-        assert!(best_scale(&all_right, 2).unwrap_err().to_string().starts_with("40 rows with 0 wrong answers"));
+        let all_right = clear.map(|one| ScaleTrial {
+            ground: Ground { rows: 40, wrong: 0 },
+            ..one
+        });
+        assert!(
+            best_scale(&all_right, 2)
+                .unwrap_err()
+                .to_string()
+                .starts_with("40 rows with 0 wrong answers")
+        );
     }
 
     #[test]
     fn a_trial_is_what_an_evaluation_at_that_scale_finds() {
         let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();
-        let network = Network::new(Decoder::load(&checkpoint, BasePrecision::F32).unwrap(), &Device::flex(), false);
-        let adapter = Adapter::new(&LoraConfig { rank: 2, ..LoraConfig::default() }, network.config(), 1, &Device::flex()).unwrap();
+        let network = Network::new(
+            Decoder::load(&checkpoint, BasePrecision::F32).unwrap(),
+            &Device::flex(),
+            false,
+        );
+        let adapter = Adapter::new(
+            &LoraConfig {
+                rank: 2,
+                ..LoraConfig::default()
+            },
+            network.config(),
+            1,
+            &Device::flex(),
+        )
+        .unwrap();
         let variance = adapter.clone_with(|_, tensor| tensor.zeros_like() + 0.3);
         let gaussian = Gaussian::new(adapter.clone(), variance).unwrap();
         let example = |key: u32, label| Encoded {
@@ -164,21 +235,61 @@ mod tests {
             choices: Choices::Tokens(vec![10, 20]),
             label,
         };
-        let examples: Vec<Encoded> = (0..4).map(|key| example(key, Some(key as usize % 2))).collect();
-        let options = EvaluationOptions { samples: 2, ..EvaluationOptions::default() };
+        let examples: Vec<Encoded> = (0..4)
+            .map(|key| example(key, Some(key as usize % 2)))
+            .collect();
+        let options = EvaluationOptions {
+            samples: 2,
+            ..EvaluationOptions::default()
+        };
         let (mut last, mut total) = (0, 0);
-        let trials = scale_trials(&network, &gaussian, 2.0, &examples, &options, &[0.0, 2.25], &mut |done, of| {
-            (last, total) = (done, of);
-            true
-        });
-        let evaluated =
-            evaluate(&network, &gaussian, 2.0, &examples, &EvaluationOptions { scale: 2.25, ..options }, &mut |_, _| true).unwrap();
-        let of = |scale, found| ScaleTrial::new(scale, &Predictions::new(found, vec![0, 1, 0, 1]).unwrap());
-        let expected = [of(0.0, evaluated.mean), of(2.25, mean_of_draws(&evaluated.draws).unwrap())];
+        let trials = scale_trials(
+            &network,
+            &gaussian,
+            2.0,
+            &examples,
+            &options,
+            &[0.0, 2.25],
+            &mut |done, of| {
+                (last, total) = (done, of);
+                true
+            },
+        );
+        let evaluated = evaluate(
+            &network,
+            &gaussian,
+            2.0,
+            &examples,
+            &EvaluationOptions {
+                scale: 2.25,
+                ..options
+            },
+            &mut |_, _| true,
+        )
+        .unwrap();
+        let of = |scale, found| {
+            ScaleTrial::new(scale, &Predictions::new(found, vec![0, 1, 0, 1]).unwrap())
+        };
+        let expected = [
+            of(0.0, evaluated.mean),
+            of(2.25, mean_of_draws(&evaluated.draws).unwrap()),
+        ];
         assert_eq!(trials.unwrap(), expected);
         assert_eq!((last, total), (12, 12));
         let point = PointEstimate { adapter };
-        let unlabelled = scale_trials(&network, &point, 2.0, &[example(1, None)], &options, &SCALES, &mut |_, _| true).unwrap_err();
-        assert_eq!(unlabelled.to_string(), "example `1` has no label to score against");
+        let unlabelled = scale_trials(
+            &network,
+            &point,
+            2.0,
+            &[example(1, None)],
+            &options,
+            &SCALES,
+            &mut |_, _| true,
+        )
+        .unwrap_err();
+        assert_eq!(
+            unlabelled.to_string(),
+            "example `1` has no label to score against"
+        );
     }
 }

@@ -11,16 +11,34 @@ const MOST_CONFUSED: usize = 12;
 
 /// The name of a class: the answer word, or its number where words are not known.
 fn name(answers: &[String], class: usize) -> String {
-    answers.get(class).cloned().unwrap_or_else(|| class.to_string())
+    answers
+        .get(class)
+        .cloned()
+        .unwrap_or_else(|| class.to_string())
 }
 
-/// Precision, recall and F1 of each class, with the rows that have it as label and those that are answered so.
+/// Precision, recall and F1 of each class, with the rows that have it as label and those that are
+/// answered so.
 pub fn class_table(classes: &Classes, answers: &[String]) -> Table {
-    let head = ["class", "rows", "answered", "precision", "recall", "F1"].map(String::from).to_vec();
-    let answered = |class: usize| classes.confusion.iter().map(|row| row[class]).sum::<usize>();
+    let head = ["class", "rows", "answered", "precision", "recall", "F1"]
+        .map(String::from)
+        .to_vec();
+    let answered = |class: usize| {
+        classes
+            .confusion
+            .iter()
+            .map(|row| row[class])
+            .sum::<usize>()
+    };
     let row = |class: usize| {
         let scores = classes.classes[class];
-        let share = |value: f64, of: usize| if of == 0 { "–".to_string() } else { format!("{value:.3}") };
+        let share = |value: f64, of: usize| {
+            if of == 0 {
+                "–".to_string()
+            } else {
+                format!("{value:.3}")
+            }
+        };
         vec![
             name(answers, class),
             scores.support.to_string(),
@@ -35,7 +53,10 @@ pub fn class_table(classes: &Classes, answers: &[String]) -> Table {
         order.sort_by_key(|&class| std::cmp::Reverse(classes.classes[class].support));
         order.truncate(MOST);
     }
-    Table { head, rows: order.into_iter().map(row).collect() }
+    Table {
+        head,
+        rows: order.into_iter().map(row).collect(),
+    }
 }
 
 /// Rows by label, columns by answer; none where there are too many classes to look at.
@@ -45,18 +66,37 @@ pub fn confusion_table(classes: &Classes, answers: &[String]) -> Option<Table> {
         return None;
     }
     let answer = |class: usize| format!("answered {}", name(answers, class));
-    let head = std::iter::once("label".to_string()).chain((0..count).map(answer)).collect();
-    let row = |class: usize| std::iter::once(name(answers, class)).chain(classes.confusion[class].iter().map(usize::to_string)).collect();
-    Some(Table { head, rows: (0..count).map(row).collect() })
+    let head = std::iter::once("label".to_string())
+        .chain((0..count).map(answer))
+        .collect();
+    let row = |class: usize| {
+        std::iter::once(name(answers, class))
+            .chain(classes.confusion[class].iter().map(usize::to_string))
+            .collect()
+    };
+    Some(Table {
+        head,
+        rows: (0..count).map(row).collect(),
+    })
 }
 
 /// "the most frequent label, `Positive`, has 91.7 % of the rows: accuracy without a model".
 pub fn majority_sentence(classes: &Classes, answers: &[String]) -> String {
     let count = classes.classes.len();
     let support = |class: usize| classes.classes[class].support;
-    let most = (0..count).fold(0, |most, class| if support(class) > support(most) { class } else { most });
+    let most = (0..count).fold(0, |most, class| {
+        if support(class) > support(most) {
+            class
+        } else {
+            most
+        }
+    });
     let left_out = count.saturating_sub(MOST);
-    let others = if left_out == 0 { String::new() } else { format!("; {left_out} rarer classes are not shown") };
+    let others = if left_out == 0 {
+        String::new()
+    } else {
+        format!("; {left_out} rarer classes are not shown")
+    };
     format!(
         "the most frequent label, `{}`, has {:.1} % of the rows, the accuracy of a guess without a model{others}",
         name(answers, most),
@@ -66,7 +106,9 @@ pub fn majority_sentence(classes: &Classes, answers: &[String]) -> String {
 
 /// What an evaluation hides behind its accuracy.
 pub fn class_findings(scores: &Scores, answers: &[String], split: &str) -> Vec<Finding> {
-    let Some(classes) = &scores.classes else { return Vec::new() };
+    let Some(classes) = &scores.classes else {
+        return Vec::new();
+    };
     let count = classes.classes.len();
     let only = |has: &dyn Fn(usize) -> bool| {
         let mut with = (0..count).filter(|&class| has(class));
@@ -76,11 +118,20 @@ pub fn class_findings(scores: &Scores, answers: &[String], split: &str) -> Vec<F
     let answer = only(&|class| classes.confusion.iter().any(|row| row[class] > 0));
     let n = scores.n;
     let mut found = Vec::new();
-    let mut add = |severity, what: String, remedy: &str| found.push(Finding { severity, what, remedy: remedy.into() });
+    let mut add = |severity, what: String, remedy: &str| {
+        found.push(Finding {
+            severity,
+            what,
+            remedy: remedy.into(),
+        })
+    };
     if let Some(label) = label {
         add(
             Severity::Problem,
-            format!("all {n} rows of {split} have the label `{}`: no score says anything", name(answers, label)),
+            format!(
+                "all {n} rows of {split} have the label `{}`: no score says anything",
+                name(answers, label)
+            ),
             "add rows of the other labels, and check that labels are read from the right field",
         );
     } else if let Some(answer) = answer {
@@ -88,7 +139,9 @@ pub fn class_findings(scores: &Scores, answers: &[String], split: &str) -> Vec<F
         let name = name(answers, answer);
         add(
             Severity::Problem,
-            format!("one answer for all: `{name}` is the answer to each of the {n} rows of {split}, and the label of {share:.1} %"),
+            format!(
+                "one answer for all: `{name}` is the answer to each of the {n} rows of {split}, and the label of {share:.1} %"
+            ),
             "train for more steps or with a higher learning rate, or add rows of the other labels; go by precision and recall, not accuracy",
         );
     } else if scores.accuracy <= classes.majority {
@@ -101,10 +154,14 @@ pub fn class_findings(scores: &Scores, answers: &[String], split: &str) -> Vec<F
             "train for more steps, or add rows of the rarer labels; go by precision and recall, not accuracy",
         );
     }
-    for class in (0..count).filter(|&class| label.is_none() && classes.classes[class].support == 0) {
+    for class in (0..count).filter(|&class| label.is_none() && classes.classes[class].support == 0)
+    {
         add(
             Severity::Note,
-            format!("no row of {split} has the label `{}`: how well it is told apart is not known", name(answers, class)),
+            format!(
+                "no row of {split} has the label `{}`: how well it is told apart is not known",
+                name(answers, class)
+            ),
             "add rows with that label",
         );
     }
@@ -118,9 +175,21 @@ mod tests {
 
     /// Scores of answers that are certain.
     fn scores(labels: &[usize], answers: &[usize]) -> Scores {
-        let certain = |answer: &usize| (0..3).map(|choice| if choice == *answer { 0.8 } else { 0.1 }).collect();
-        let predictions = Predictions::from_probabilities(answers.iter().map(certain).collect(), labels.to_vec());
-        Scores::of(&predictions.unwrap(), true, &Bootstrap { resamples: 2, ..Bootstrap::default() })
+        let certain = |answer: &usize| {
+            (0..3)
+                .map(|choice| if choice == *answer { 0.8 } else { 0.1 })
+                .collect()
+        };
+        let predictions =
+            Predictions::from_probabilities(answers.iter().map(certain).collect(), labels.to_vec());
+        Scores::of(
+            &predictions.unwrap(),
+            true,
+            &Bootstrap {
+                resamples: 2,
+                ..Bootstrap::default()
+            },
+        )
     }
 
     fn words() -> Vec<String> {
@@ -154,10 +223,25 @@ mod tests {
 
     #[test]
     fn of_many_classes_the_most_frequent_are_shown_and_no_matrix() {
-        let confusion: Vec<Vec<usize>> =
-            (0..40).map(|label| (0..40).map(|answer| if label == answer { label } else { 0 }).collect()).collect();
-        let class = |support| crate::metrics::ClassScores { support, precision: 1.0, recall: 1.0, f1: 1.0 };
-        let classes = Classes { confusion, classes: (0..40).map(class).collect(), macro_f1: 1.0, majority: 0.05 };
+        let confusion: Vec<Vec<usize>> = (0..40)
+            .map(|label| {
+                (0..40)
+                    .map(|answer| if label == answer { label } else { 0 })
+                    .collect()
+            })
+            .collect();
+        let class = |support| crate::metrics::ClassScores {
+            support,
+            precision: 1.0,
+            recall: 1.0,
+            f1: 1.0,
+        };
+        let classes = Classes {
+            confusion,
+            classes: (0..40).map(class).collect(),
+            macro_f1: 1.0,
+            majority: 0.05,
+        };
         let table = class_table(&classes, &[]);
         assert_eq!((table.rows.len(), table.rows[0][0].as_str()), (MOST, "39"));
         assert_eq!(confusion_table(&classes, &[]), None);
@@ -166,17 +250,33 @@ mod tests {
 
     #[test]
     fn one_answer_for_all_and_an_accuracy_no_better_than_a_guess_are_found() {
-        let of = |labels: &[usize], answers: &[usize]| class_findings(&scores(labels, answers), &words(), "test");
+        let of = |labels: &[usize], answers: &[usize]| {
+            class_findings(&scores(labels, answers), &words(), "test")
+        };
         let one = of(&[0, 0, 0, 1, 2], &[0, 0, 0, 0, 0]);
-        assert_eq!(one[0].what, "one answer for all: `No` is the answer to each of the 5 rows of test, and the label of 60.0 %");
+        assert_eq!(
+            one[0].what,
+            "one answer for all: `No` is the answer to each of the 5 rows of test, and the label of 60.0 %"
+        );
         let guess = of(&[0, 0, 0, 1, 2], &[0, 0, 1, 0, 2]);
         assert_eq!(guess.len(), 1);
-        assert!(guess[0].what.starts_with("the accuracy of 0.600 on test is not above 0.600"), "{guess:?}");
+        assert!(
+            guess[0]
+                .what
+                .starts_with("the accuracy of 0.600 on test is not above 0.600"),
+            "{guess:?}"
+        );
         let label = of(&[1, 1, 1], &[0, 1, 1]);
         assert_eq!(label.len(), 1);
-        assert_eq!(label[0].what, "all 3 rows of test have the label `Yes`: no score says anything");
+        assert_eq!(
+            label[0].what,
+            "all 3 rows of test have the label `Yes`: no score says anything"
+        );
         let lacking = of(&[0, 1, 1], &[0, 1, 1]);
-        assert_eq!(lacking[0].what, "no row of test has the label `Maybe`: how well it is told apart is not known");
+        assert_eq!(
+            lacking[0].what,
+            "no row of test has the label `Maybe`: how well it is told apart is not known"
+        );
         assert_eq!(of(&[0, 1, 2], &[0, 1, 2]), []);
     }
 }

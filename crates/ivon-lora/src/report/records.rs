@@ -101,7 +101,12 @@ pub enum Record {
 
 impl From<&crate::metrics::Scores> for MainScores {
     fn from(scores: &crate::metrics::Scores) -> Self {
-        Self { accuracy: scores.accuracy, nll: scores.nll, ece: scores.ece, brier: scores.brier }
+        Self {
+            accuracy: scores.accuracy,
+            nll: scores.nll,
+            ece: scores.ece,
+            brier: scores.brier,
+        }
     }
 }
 
@@ -145,8 +150,8 @@ impl ReportError {
     }
 }
 
-/// Reads `metrics.jsonl`. A last line without its end, as an interrupted run leaves it, is passed over. Where a resumed run
-/// wrote a step again, the later line counts.
+/// Reads `metrics.jsonl`. A last line without its end, as an interrupted run leaves it, is passed
+/// over. Where a resumed run wrote a step again, the later line counts.
 ///
 /// # Errors
 /// If the file cannot be read or another line is no record.
@@ -160,13 +165,22 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>, ReportError> {
         }
         match parse(line) {
             Ok(record) => {
-                while records.last().is_some_and(|older| older.place() > record.place() || older.is_again(&record)) {
+                while records
+                    .last()
+                    .is_some_and(|older| older.place() > record.place() || older.is_again(&record))
+                {
                     records.pop();
                 }
                 records.push(record);
             }
             Err(_) if !whole => break,
-            Err(error) => return Err(ReportError::Line { path: path.into(), line: index + 1, reason: error.to_string() }),
+            Err(error) => {
+                return Err(ReportError::Line {
+                    path: path.into(),
+                    line: index + 1,
+                    reason: error.to_string(),
+                });
+            }
         }
     }
     Ok(records)
@@ -199,7 +213,9 @@ impl Record {
     /// Whether both speak of the same step, or of the same split after the same step.
     fn is_again(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Evaluation(one), Self::Evaluation(two)) => one.step == two.step && one.evaluation.split == two.evaluation.split,
+            (Self::Evaluation(one), Self::Evaluation(two)) => {
+                one.step == two.step && one.evaluation.split == two.evaluation.split
+            }
             _ => self.place() == other.place(),
         }
     }
@@ -215,13 +231,33 @@ mod tests {
     use super::*;
 
     fn step(step: u64, loss: f64) -> Record {
-        Record::Step(StepRecord { step, loss, ..StepRecord::default() })
+        Record::Step(StepRecord {
+            step,
+            loss,
+            ..StepRecord::default()
+        })
     }
 
     fn evaluation(step: u64) -> Record {
-        let mean = MainScores { accuracy: 0.5, nll: 0.7, ece: 0.1, brier: 0.5 };
-        let sampled = Some(SampledScores { samples: 3, scores: mean });
-        Record::Evaluation(EvaluationRecord { step, evaluation: Evaluation { split: "tune".into(), n: 4, mean, sampled } })
+        let mean = MainScores {
+            accuracy: 0.5,
+            nll: 0.7,
+            ece: 0.1,
+            brier: 0.5,
+        };
+        let sampled = Some(SampledScores {
+            samples: 3,
+            scores: mean,
+        });
+        Record::Evaluation(EvaluationRecord {
+            step,
+            evaluation: Evaluation {
+                split: "tune".into(),
+                n: 4,
+                mean,
+                sampled,
+            },
+        })
     }
 
     fn read(text: &str) -> Result<Vec<Record>, ReportError> {
@@ -232,21 +268,38 @@ mod tests {
     }
 
     fn lines(records: &[Record]) -> String {
-        records.iter().map(|record| serde_json::to_string(record).unwrap() + "\n").collect()
+        records
+            .iter()
+            .map(|record| serde_json::to_string(record).unwrap() + "\n")
+            .collect()
     }
 
     #[test]
     fn records_read_back_and_a_torn_last_line_is_passed_over() {
         let records = [step(1, 0.5), step(2, 0.25), evaluation(2)];
         assert_eq!(read(&lines(&records)).unwrap(), records);
-        assert_eq!(read(&(lines(&records) + "{\"step\": 3, \"lo")).unwrap(), records);
+        assert_eq!(
+            read(&(lines(&records) + "{\"step\": 3, \"lo")).unwrap(),
+            records
+        );
         assert!(lines(&records).contains(r#""sampled":{"samples":3,"accuracy":0.5,"#));
     }
 
     #[test]
     fn what_a_resumed_run_wrote_again_counts_once() {
-        let records = [step(1, 0.5), step(2, 0.25), evaluation(2), step(3, 9.0), step(2, 0.125), evaluation(2), step(3, 0.1)];
-        assert_eq!(read(&lines(&records)).unwrap(), [step(1, 0.5), step(2, 0.125), evaluation(2), step(3, 0.1)]);
+        let records = [
+            step(1, 0.5),
+            step(2, 0.25),
+            evaluation(2),
+            step(3, 9.0),
+            step(2, 0.125),
+            evaluation(2),
+            step(3, 0.1),
+        ];
+        assert_eq!(
+            read(&lines(&records)).unwrap(),
+            [step(1, 0.5), step(2, 0.125), evaluation(2), step(3, 0.1)]
+        );
     }
 
     #[test]
@@ -258,7 +311,14 @@ mod tests {
     #[test]
     fn a_strange_line_is_refused_by_its_number() {
         let error = read(&(lines(&[step(1, 0.5)]) + "{\"step\": 2}\n")).unwrap_err();
-        assert!(error.to_string().starts_with("line 2 of `") && error.to_string().contains("missing field `loss`"), "{error}");
-        assert!(matches!(read_records(Path::new("/nowhere")), Err(ReportError::File(_))));
+        assert!(
+            error.to_string().starts_with("line 2 of `")
+                && error.to_string().contains("missing field `loss`"),
+            "{error}"
+        );
+        assert!(matches!(
+            read_records(Path::new("/nowhere")),
+            Err(ReportError::File(_))
+        ));
     }
 }

@@ -1,4 +1,5 @@
-//! Scores against τ, by which the posterior's variance is multiplied, and against the number of draws (the paper's Figure 1).
+//! Scores against τ, by which the posterior's variance is multiplied, and against the number of
+//! draws (the paper's Figure 1).
 
 use serde::{Deserialize, Serialize};
 
@@ -48,9 +49,11 @@ pub struct ScaleChoice {
     pub n: usize,
     /// As for the curves, with all draws.
     pub points: Vec<ScalePoint>,
-    /// The τ that these rows prefer to that of the adapter; 0 where the mean is best. That of the adapter where they cannot tell.
+    /// The τ that these rows prefer to that of the adapter; 0 where the mean is best. That of the
+    /// adapter where they cannot tell.
     pub scale: f64,
-    /// The smallest and the largest τ that these rows cannot tell from the one of the lowest NLL, by one standard error.
+    /// The smallest and the largest τ that these rows cannot tell from the one of the lowest NLL,
+    /// by one standard error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_told_apart: Option<[f64; 2]>,
     /// Why nothing is chosen, where the rows cannot carry a choice.
@@ -74,17 +77,37 @@ pub struct ScaleTrials {
 }
 
 impl ScaleChoice {
-    /// Chooses the τ of the lowest NLL, the smallest of those that tie, where it is better than the τ next to the adapter's own by more
-    /// than a standard error; none without points.
+    /// Chooses the τ of the lowest NLL, the smallest of those that tie, where it is better than the
+    /// τ next to the adapter's own by more than a standard error; none without points.
     pub fn new(trials: ScaleTrials) -> Option<Self> {
-        let ScaleTrials { split, points, losses, ground, default } = trials;
+        let ScaleTrials {
+            split,
+            points,
+            losses,
+            ground,
+            default,
+        } = trials;
         let away = |point: &ScalePoint| (point.scale - default).abs();
-        let own = (0..points.len()).min_by(|&one, &other| away(&points[one]).total_cmp(&away(&points[other])))?;
+        let own = (0..points.len())
+            .min_by(|&one, &other| away(&points[one]).total_cmp(&away(&points[other])))?;
         let nll = |index: usize| points[index].scores.nll;
-        let lowest = (0..points.len()).fold(0, |best, next| if nll(next) < nll(best) { next } else { best });
-        let alike: Vec<f64> = not_told_from(&losses, lowest).into_iter().map(|index| points[index].scale).collect();
-        let refused = ground.check().err().map(|too_little| too_little.to_string());
-        let chosen = if refused.is_some() { own } else { preferred(&losses, own) };
+        let lowest = (0..points.len()).fold(
+            0,
+            |best, next| if nll(next) < nll(best) { next } else { best },
+        );
+        let alike: Vec<f64> = not_told_from(&losses, lowest)
+            .into_iter()
+            .map(|index| points[index].scale)
+            .collect();
+        let refused = ground
+            .check()
+            .err()
+            .map(|too_little| too_little.to_string());
+        let chosen = if refused.is_some() {
+            own
+        } else {
+            preferred(&losses, own)
+        };
         Some(Self {
             split,
             n: ground.rows,
@@ -119,15 +142,30 @@ impl ScaleReport {
         SCORES
             .iter()
             .map(|(_, name, _, value)| {
-                let head = std::iter::once("τ".to_string()).chain(samples.iter().map(|samples| draws(*samples))).collect();
+                let head = std::iter::once("τ".to_string())
+                    .chain(samples.iter().map(|samples| draws(*samples)))
+                    .collect();
                 let row = |scale: f64| {
                     let cell = |samples: &usize| {
-                        let point = self.points.iter().find(|point| point.scale == scale && point.samples == *samples);
-                        point.map_or_else(String::new, |point| format!("{:.4}", value(&point.scores)))
+                        let point = self
+                            .points
+                            .iter()
+                            .find(|point| point.scale == scale && point.samples == *samples);
+                        point.map_or_else(String::new, |point| {
+                            format!("{:.4}", value(&point.scores))
+                        })
                     };
-                    std::iter::once(format!("{scale:.2}")).chain(samples.iter().map(cell)).collect()
+                    std::iter::once(format!("{scale:.2}"))
+                        .chain(samples.iter().map(cell))
+                        .collect()
                 };
-                (name.to_string(), Table { head, rows: self.scales().into_iter().map(row).collect() })
+                (
+                    name.to_string(),
+                    Table {
+                        head,
+                        rows: self.scales().into_iter().map(row).collect(),
+                    },
+                )
             })
             .collect()
     }
@@ -158,7 +196,11 @@ impl ScaleReport {
                     ..Series::default()
                 };
                 let values = self.points.iter().map(|point| value(&point.scores));
-                let y = if *is_share { Axis::percent_around(name, values) } else { Axis::around(name, values) };
+                let y = if *is_share {
+                    Axis::percent_around(name, values)
+                } else {
+                    Axis::around(name, values)
+                };
                 let chart = LineChart {
                     title: headline(name, &self.split),
                     x: Axis::between("τ, the factor of the variance", 0.0, end),
@@ -168,7 +210,11 @@ impl ScaleReport {
                     height: 300.0,
                 };
                 let caption = format!("{} examples; at τ = 0 every draw is the mean.", self.n);
-                Figure { file: format!("scale-{file}"), picture: chart.draw(), caption }
+                Figure {
+                    file: format!("scale-{file}"),
+                    picture: chart.draw(),
+                    caption,
+                }
             })
             .collect()
     }
@@ -181,14 +227,30 @@ impl ScaleReport {
         if let Some(reason) = &choice.refused {
             return format!("no τ is chosen on {}: {reason}", choice.split);
         }
-        let nll = |scale: f64| choice.points.iter().find(|point| point.scale == scale).map_or(f64::NAN, |point| point.scores.nll);
+        let nll = |scale: f64| {
+            choice
+                .points
+                .iter()
+                .find(|point| point.scale == scale)
+                .map_or(f64::NAN, |point| point.scores.nll)
+        };
         let first = choice.points.first().map_or(0.0, |point| point.scale);
-        let alike = choice.not_told_apart.map_or_else(String::new, |[low, high]| match low == high {
-            true => "; every other τ is worse by more than a standard error".into(),
-            false => format!("; from τ = {} to {} the rows cannot tell which is best", number(low), number(high)),
-        });
+        let alike = choice
+            .not_told_apart
+            .map_or_else(String::new, |[low, high]| match low == high {
+                true => "; every other τ is worse by more than a standard error".into(),
+                false => format!(
+                    "; from τ = {} to {} the rows cannot tell which is best",
+                    number(low),
+                    number(high)
+                ),
+            });
         let last = choice.points.last().map_or(f64::NAN, |point| point.scale);
-        let end = if choice.scale == last { "; it is the largest that was tried, `--end` tries larger ones" } else { "" };
+        let end = if choice.scale == last {
+            "; it is the largest that was tried, `--end` tries larger ones"
+        } else {
+            ""
+        };
         format!(
             "chosen on {} ({} examples): τ = {}, NLL {:.4} ({:.4} at the mean){alike}{end}",
             choice.split,
@@ -213,12 +275,18 @@ const TONES: [usize; 6] = [2, 3, 4, 1, 0, 5];
 /// `Error on test`.
 pub(super) fn headline(name: &str, split: &str) -> String {
     let mut letters = name.chars();
-    let first = letters.next().map_or_else(String::new, |letter| letter.to_uppercase().to_string());
+    let first = letters
+        .next()
+        .map_or_else(String::new, |letter| letter.to_uppercase().to_string());
     format!("{first}{} on {split}", letters.as_str())
 }
 
 fn draws(samples: usize) -> String {
-    if samples == 1 { "1 draw".into() } else { format!("{samples} draws") }
+    if samples == 1 {
+        "1 draw".into()
+    } else {
+        format!("{samples} draws")
+    }
 }
 
 /// `0.3`, `0.25`.
@@ -228,8 +296,11 @@ fn number(value: f64) -> String {
 
 /// The numbers of draws of S that are reported: 1, 2, 5, 10, 20, 50, … below S, and S.
 pub fn prefixes(samples: usize) -> Vec<usize> {
-    let steps =
-        (0..20u32).flat_map(|power| [1usize, 2, 5].into_iter().filter_map(move |step| step.checked_mul(10usize.checked_pow(power)?)));
+    let steps = (0..20u32).flat_map(|power| {
+        [1usize, 2, 5]
+            .into_iter()
+            .filter_map(move |step| step.checked_mul(10usize.checked_pow(power)?))
+    });
     let mut found: Vec<usize> = steps.take_while(|prefix| *prefix < samples).collect();
     if samples > 0 {
         found.push(samples);
@@ -242,20 +313,52 @@ mod tests {
     use super::*;
 
     fn point(scale: f64, samples: usize, nll: f64) -> ScalePoint {
-        ScalePoint { scale, samples, scores: MainScores { accuracy: 0.75, nll, ece: 0.1, brier: 0.3 } }
+        ScalePoint {
+            scale,
+            samples,
+            scores: MainScores {
+                accuracy: 0.75,
+                nll,
+                ece: 0.1,
+                brier: 0.3,
+            },
+        }
     }
 
     /// Forty rows at three τ with these NLL; at the second they are lower on every row but a few.
     fn trials(nll: [f64; 3], wrong: usize, default: f64) -> ScaleTrials {
-        let points = [0.0, 0.5, 1.0].iter().zip(nll).map(|(&scale, nll)| point(scale, 2, nll)).collect();
-        let losses = nll.iter().map(|nll| (0..40).map(|row| nll + 0.01 * f64::from(row % 2)).collect()).collect();
-        ScaleTrials { split: "calibrate".into(), points, losses, ground: Ground { rows: 40, wrong }, default }
+        let points = [0.0, 0.5, 1.0]
+            .iter()
+            .zip(nll)
+            .map(|(&scale, nll)| point(scale, 2, nll))
+            .collect();
+        let losses = nll
+            .iter()
+            .map(|nll| (0..40).map(|row| nll + 0.01 * f64::from(row % 2)).collect())
+            .collect();
+        ScaleTrials {
+            split: "calibrate".into(),
+            points,
+            losses,
+            ground: Ground { rows: 40, wrong },
+            default,
+        }
     }
 
     fn report() -> ScaleReport {
-        let points = [0.0, 0.5, 1.0].iter().flat_map(|&scale| [point(scale, 1, 0.7), point(scale, 2, 0.6 - 0.1 * scale)]).collect();
+        let points = [0.0, 0.5, 1.0]
+            .iter()
+            .flat_map(|&scale| [point(scale, 1, 0.7), point(scale, 2, 0.6 - 0.1 * scale)])
+            .collect();
         let choice = ScaleChoice::new(trials([0.6, 0.4, 0.5], 10, 1.0));
-        ScaleReport { split: "test".into(), n: 16, bins: 10, seed: 1, points, choice }
+        ScaleReport {
+            split: "test".into(),
+            n: 16,
+            bins: 10,
+            seed: 1,
+            points,
+            choice,
+        }
     }
 
     #[test]
@@ -271,24 +374,54 @@ mod tests {
         vague.losses = vec![vec![0.6; 40]; 3];
         (vague.losses[1][7], vague.losses[1][8]) = (-1.4, 2.0);
         let choice = ScaleChoice::new(vague).unwrap();
-        assert_eq!((choice.scale, choice.not_told_apart), (1.0, Some([0.0, 1.0])));
-        let sentence = ScaleReport { choice: Some(choice), ..report() }.sentence();
+        assert_eq!(
+            (choice.scale, choice.not_told_apart),
+            (1.0, Some([0.0, 1.0]))
+        );
+        let sentence = ScaleReport {
+            choice: Some(choice),
+            ..report()
+        }
+        .sentence();
         assert!(
             sentence.ends_with(
                 "from τ = 0 to 1 the rows cannot tell which is best; it is the largest that was tried, `--end` tries larger ones"
             ),
             "{sentence}"
         );
-        assert_eq!(ScaleChoice::new(ScaleTrials { points: vec![], losses: vec![], ..trials([0.0; 3], 10, 1.0) }), None);
-        assert!(ScaleReport { choice: None, ..report() }.sentence().starts_with("no τ is chosen"));
+        assert_eq!(
+            ScaleChoice::new(ScaleTrials {
+                points: vec![],
+                losses: vec![],
+                ..trials([0.0; 3], 10, 1.0)
+            }),
+            None
+        );
+        assert!(
+            ScaleReport {
+                choice: None,
+                ..report()
+            }
+            .sentence()
+            .starts_with("no τ is chosen")
+        );
     }
 
     #[test]
     fn rows_without_mistakes_choose_no_scale() {
         let choice = ScaleChoice::new(trials([0.1, 0.2, 0.3], 0, 1.0)).unwrap();
         assert_eq!(choice.scale, 1.0);
-        let report = ScaleReport { choice: Some(choice), ..report() };
-        assert!(report.sentence().starts_with("no τ is chosen on calibrate: 40 rows with 0 wrong answers"), "{}", report.sentence());
+        let report = ScaleReport {
+            choice: Some(choice),
+            ..report()
+        };
+        assert!(
+            report
+                .sentence()
+                .starts_with("no τ is chosen on calibrate: 40 rows with 0 wrong answers"),
+            "{}",
+            report.sentence()
+        );
         assert!(!report.figures()[1].picture.inline().contains("chosen:"));
     }
 
@@ -297,12 +430,22 @@ mod tests {
         let report = report();
         let (name, nll) = &report.tables()[1];
         assert_eq!(name, "NLL, nats");
-        assert_eq!(nll.to_text(), "τ     1 draw  2 draws\n0.00  0.7000   0.6000\n0.50  0.7000   0.5500\n1.00  0.7000   0.5000\n");
+        assert_eq!(
+            nll.to_text(),
+            "τ     1 draw  2 draws\n0.00  0.7000   0.6000\n0.50  0.7000   0.5500\n1.00  0.7000   0.5000\n"
+        );
         let figures = report.figures();
-        assert_eq!(figures.iter().map(|figure| figure.file.as_str()).collect::<Vec<_>>(), ["scale-error", "scale-nll", "scale-ece"]);
+        assert_eq!(
+            figures
+                .iter()
+                .map(|figure| figure.file.as_str())
+                .collect::<Vec<_>>(),
+            ["scale-error", "scale-nll", "scale-ece"]
+        );
         let drawn = figures[1].picture.inline();
         assert!(drawn.contains("chosen: 0.5") && drawn.contains(">2 draws</text>"));
-        let again: ScaleReport = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+        let again: ScaleReport =
+            serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
         assert_eq!(again, report);
     }
 

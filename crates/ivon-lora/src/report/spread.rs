@@ -1,4 +1,5 @@
-//! An adapter folder → how large its weights are and how wide its posterior is, decoder layer by decoder layer. Needs no base.
+//! An adapter folder → how large its weights are and how wide its posterior is, decoder layer by
+//! decoder layer. Needs no base.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,7 +44,8 @@ pub struct Spread {
     pub weights: usize,
     /// Root mean square of the mean's weights.
     pub rms: f64,
-    /// σ: its 5 %, 50 % and 95 % quantiles; none where the posterior's file has no variance of every weight.
+    /// σ: its 5 %, 50 % and 95 % quantiles; none where the posterior's file has no variance of
+    /// every weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sigma: Option<[f64; 3]>,
 }
@@ -61,11 +63,23 @@ pub fn adapter_spread(folder: &Path) -> Result<AdapterSpread, LoraError> {
     };
     // Other kinds of posteriors have other things in their file.
     let has_variances = kind_of(posterior.as_ref()).is_some_and(Kind::has_variances);
-    let variance = if has_variances { variance } else { BTreeMap::new() };
+    let variance = if has_variances {
+        variance
+    } else {
+        BTreeMap::new()
+    };
     let beside = Beside::of(&mean);
-    let factors: BTreeMap<String, Matrix> = mean.into_iter().filter(|(name, _)| is_factor(name)).collect();
+    let factors: BTreeMap<String, Matrix> = mean
+        .into_iter()
+        .filter(|(name, _)| is_factor(name))
+        .collect();
     let parameters = factors.values().map(|matrix| matrix.values.len()).sum();
-    Ok(AdapterSpread { parameters, beside, posterior, layers: layers(&factors, &variance) })
+    Ok(AdapterSpread {
+        parameters,
+        beside,
+        posterior,
+        layers: layers(&factors, &variance),
+    })
 }
 
 /// The built-in kind that a file's metadata name.
@@ -93,21 +107,33 @@ impl AdapterSpread {
 /// Weights and standard deviations of A (0) and B (1).
 type Collected = [(Vec<f64>, Vec<f64>); 2];
 
-fn layers(mean: &BTreeMap<String, Matrix>, variance: &BTreeMap<String, Matrix>) -> Vec<LayerSpread> {
+fn layers(
+    mean: &BTreeMap<String, Matrix>,
+    variance: &BTreeMap<String, Matrix>,
+) -> Vec<LayerSpread> {
     let mut found: BTreeMap<usize, Collected> = BTreeMap::new();
     for (name, matrix) in mean {
         let [layer, factor] = place_of(name);
-        found.entry(layer).or_default()[factor].0.extend(matrix.values.iter().map(|&value| f64::from(value)));
+        found.entry(layer).or_default()[factor]
+            .0
+            .extend(matrix.values.iter().map(|&value| f64::from(value)));
     }
     for (name, matrix) in variance {
         let [layer, factor] = place_of(name);
-        found.entry(layer).or_default()[factor].1.extend(matrix.values.iter().map(|&value| f64::from(value).sqrt()));
+        found.entry(layer).or_default()[factor]
+            .1
+            .extend(matrix.values.iter().map(|&value| f64::from(value).sqrt()));
     }
     found
         .into_iter()
         .map(|(layer, [a, b])| {
             let all = ([&a.0[..], &b.0[..]].concat(), [&a.1[..], &b.1[..]].concat());
-            LayerSpread { layer, all: spread(all), a: spread(a), b: spread(b) }
+            LayerSpread {
+                layer,
+                all: spread(all),
+                a: spread(a),
+                b: spread(b),
+            }
         })
         .collect()
 }
@@ -124,7 +150,10 @@ fn spread((weights, mut sigma): (Vec<f64>, Vec<f64>)) -> Spread {
 
 /// The number after `layers.` in a PEFT name, and whether it is a B.
 fn place_of(name: &str) -> [usize; 2] {
-    let number = name.split_once("layers.").and_then(|(_, rest)| rest.split('.').next()).and_then(|number| number.parse().ok());
+    let number = name
+        .split_once("layers.")
+        .and_then(|(_, rest)| rest.split('.').next())
+        .and_then(|number| number.parse().ok());
     [number.unwrap_or(0), usize::from(name.contains("lora_B"))]
 }
 
@@ -139,12 +168,27 @@ mod tests {
     fn layers_are_told_by_name_and_sigma_is_the_root_of_the_variance() {
         let of = |factor: &str, values: Vec<f32>| {
             let name = format!("base_model.model.model.layers.12.self_attn.q_proj.{factor}.weight");
-            (name, Matrix { shape: [1, values.len()], values })
+            (
+                name,
+                Matrix {
+                    shape: [1, values.len()],
+                    values,
+                },
+            )
         };
         let mean = BTreeMap::from([of("lora_A", vec![3.0, 4.0]), of("lora_B", vec![0.0])]);
-        let found = layers(&mean, &BTreeMap::from([of("lora_A", vec![0.25, 0.25]), of("lora_B", vec![4.0])]));
-        assert_eq!((found.len(), found[0].layer, found[0].all.weights), (1, 12, 3));
-        assert_eq!((found[0].a.rms, found[0].a.sigma), (12.5f64.sqrt(), Some([0.5; 3])));
+        let found = layers(
+            &mean,
+            &BTreeMap::from([of("lora_A", vec![0.25, 0.25]), of("lora_B", vec![4.0])]),
+        );
+        assert_eq!(
+            (found.len(), found[0].layer, found[0].all.weights),
+            (1, 12, 3)
+        );
+        assert_eq!(
+            (found[0].a.rms, found[0].a.sigma),
+            (12.5f64.sqrt(), Some([0.5; 3]))
+        );
         assert_eq!((found[0].b.rms, found[0].b.sigma), (0.0, Some([2.0; 3])));
         assert_eq!(found[0].all.sigma.map(|sigma| sigma[1]), Some(0.5));
         assert_eq!(layers(&mean, &BTreeMap::new())[0].all.sigma, None);
@@ -157,11 +201,26 @@ mod tests {
         write_peft(folder.path(), &mean, &config("q_proj"), None).unwrap();
         let path = folder.path().join(ADAPTER_FILE);
         let (mut matrices, metadata) = read_matrices(&path).unwrap();
-        matrices.insert("base_model.model.lm_head.weight".into(), Matrix { shape: [96, 32], values: vec![1.0; 96 * 32] });
+        matrices.insert(
+            "base_model.model.lm_head.weight".into(),
+            Matrix {
+                shape: [96, 32],
+                values: vec![1.0; 96 * 32],
+            },
+        );
         write_matrices(&path, &matrices, metadata).unwrap();
         let spread = adapter_spread(folder.path()).unwrap();
-        assert_eq!((spread.parameters, spread.layers.len()), (mean.parameter_count(), 2));
-        assert_eq!((spread.beside.whole[0].module.as_str(), spread.beside.whole[0].shape), ("lm_head", [96, 32]));
+        assert_eq!(
+            (spread.parameters, spread.layers.len()),
+            (mean.parameter_count(), 2)
+        );
+        assert_eq!(
+            (
+                spread.beside.whole[0].module.as_str(),
+                spread.beside.whole[0].shape
+            ),
+            ("lm_head", [96, 32])
+        );
     }
 
     #[test]
@@ -187,13 +246,32 @@ mod tests {
         let mean = adapter(2, "q_proj");
         write_peft(folder.path(), &mean, &config("q_proj"), None).unwrap();
         let point = adapter_spread(folder.path()).unwrap();
-        assert_eq!((point.parameters, point.layers.len(), point.posterior.clone()), (mean.parameter_count(), 2, None));
+        assert_eq!(
+            (
+                point.parameters,
+                point.layers.len(),
+                point.posterior.clone()
+            ),
+            (mean.parameter_count(), 2, None)
+        );
         let variance = mean.clone_with(|_, tensor| tensor * 0.0 + 0.01);
-        write_posterior(folder.path(), &Gaussian::new(mean, variance).unwrap(), "ivon", 0.3).unwrap();
+        write_posterior(
+            folder.path(),
+            &Gaussian::new(mean, variance).unwrap(),
+            "ivon",
+            0.3,
+        )
+        .unwrap();
         let spread = adapter_spread(folder.path()).unwrap();
         assert_eq!(spread.posterior.as_ref().unwrap()["method"], "ivon");
         assert!((spread.layers[1].all.sigma.unwrap()[1] - 0.1).abs() < 1e-6);
-        assert!(spread.has_sigma() && spread.posterior_in_words().unwrap().starts_with("a normal distribution"));
+        assert!(
+            spread.has_sigma()
+                && spread
+                    .posterior_in_words()
+                    .unwrap()
+                    .starts_with("a normal distribution")
+        );
         assert_eq!(point.posterior_in_words(), None);
         assert!(adapter_spread(Path::new("/nowhere")).is_err());
     }

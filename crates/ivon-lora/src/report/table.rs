@@ -1,4 +1,5 @@
-//! Rows of scores → a table as text for a terminal or as Markdown, and the one sentence that a stranger understands.
+//! Rows of scores → a table as text for a terminal or as Markdown, and the one sentence that a
+//! stranger understands.
 
 use crate::metrics::{Scores, SelectivePoint};
 
@@ -16,23 +17,42 @@ impl Table {
     pub fn to_text(&self) -> String {
         let widths = self.widths();
         let line = |row: &Vec<String>| {
-            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| pad(cell, *width, column == 0));
+            let cells = row
+                .iter()
+                .zip(&widths)
+                .enumerate()
+                .map(|(column, (cell, width))| pad(cell, *width, column == 0));
             cells.collect::<Vec<_>>().join("  ").trim_end().to_string() + "\n"
         };
-        std::iter::once(&self.head).chain(&self.rows).map(line).collect()
+        std::iter::once(&self.head)
+            .chain(&self.rows)
+            .map(line)
+            .collect()
     }
 
     /// A Markdown table with the columns after the first to the right.
     pub fn to_markdown(&self) -> String {
-        let line = |row: &Vec<String>| format!("| {} |\n", row.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | "));
-        let rule: Vec<&str> = (0..self.head.len()).map(|column| if column == 0 { "---" } else { "---:" }).collect();
+        let line = |row: &Vec<String>| {
+            format!(
+                "| {} |\n",
+                row.iter()
+                    .map(|cell| cell.replace('|', "\\|"))
+                    .collect::<Vec<_>>()
+                    .join(" | ")
+            )
+        };
+        let rule: Vec<&str> = (0..self.head.len())
+            .map(|column| if column == 0 { "---" } else { "---:" })
+            .collect();
         let body: String = self.rows.iter().map(line).collect();
         format!("{}|{}|\n{body}", line(&self.head), rule.join("|"))
     }
 
     fn widths(&self) -> Vec<usize> {
         let width = |column: usize| {
-            let cells = std::iter::once(&self.head).chain(&self.rows).filter_map(|row| row.get(column));
+            let cells = std::iter::once(&self.head)
+                .chain(&self.rows)
+                .filter_map(|row| row.get(column));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
         (0..self.head.len()).map(width).collect()
@@ -41,7 +61,11 @@ impl Table {
 
 fn pad(cell: &str, width: usize, left: bool) -> String {
     // `format!` counts characters, as `widths` does.
-    if left { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+    if left {
+        format!("{cell:<width$}")
+    } else {
+        format!("{cell:>width$}")
+    }
 }
 
 /// Mean, and standard error sd/√n (sd with n − 1) where there are several values.
@@ -49,7 +73,10 @@ pub fn mean_and_standard_error(values: &[f64]) -> (f64, Option<f64>) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (mean, (values.len() > 1).then(|| (squares / (count - 1.0) / count).sqrt()))
+    (
+        mean,
+        (values.len() > 1).then(|| (squares / (count - 1.0) / count).sqrt()),
+    )
 }
 
 /// `0.853 ± 0.004`, or `0.853` of a single value.
@@ -60,12 +87,35 @@ pub fn with_error(values: &[f64]) -> String {
     }
 }
 
-/// One row per name, its scores averaged over seeds: accuracy, NLL, ECE, Brier, with standard errors.
+/// One row per name, its scores averaged over seeds: accuracy, NLL, ECE, Brier, with standard
+/// errors.
 pub fn score_table(rows: &[(String, Vec<&Scores>)]) -> Table {
-    let bins = rows.iter().flat_map(|(_, scores)| scores).map(|scores| scores.num_bins).next().unwrap_or(crate::metrics::BINS);
-    let head = ["", "accuracy", "NLL (nats)", &format!("ECE ({bins} bins)"), "Brier", "n", "seeds"].map(String::from).to_vec();
+    let bins = rows
+        .iter()
+        .flat_map(|(_, scores)| scores)
+        .map(|scores| scores.num_bins)
+        .next()
+        .unwrap_or(crate::metrics::BINS);
+    let head = [
+        "",
+        "accuracy",
+        "NLL (nats)",
+        &format!("ECE ({bins} bins)"),
+        "Brier",
+        "n",
+        "seeds",
+    ]
+    .map(String::from)
+    .to_vec();
     let row = |(name, scores): &(String, Vec<&Scores>)| {
-        let of = |field: fn(&Scores) -> f64| with_error(&scores.iter().map(|scores| field(scores)).collect::<Vec<_>>());
+        let of = |field: fn(&Scores) -> f64| {
+            with_error(
+                &scores
+                    .iter()
+                    .map(|scores| field(scores))
+                    .collect::<Vec<_>>(),
+            )
+        };
         let n = scores.first().map_or(0, |scores| scores.n);
         vec![
             name.clone(),
@@ -77,13 +127,21 @@ pub fn score_table(rows: &[(String, Vec<&Scores>)]) -> Table {
             scores.len().to_string(),
         ]
     };
-    Table { head, rows: rows.iter().map(row).collect() }
+    Table {
+        head,
+        rows: rows.iter().map(row).collect(),
+    }
 }
 
-/// "leave the least certain 20 % to a human and the rest is right 91 % of the time (84 % when all are answered)". `point` is a
-/// point of the selective curve, `accuracy` that of all answers; where leaving out does not help, it says so.
+/// "leave the least certain 20 % to a human and the rest is right 91 % of the time (84 % when all
+/// are answered)". `point` is a point of the selective curve, `accuracy` that of all answers; where
+/// leaving out does not help, it says so.
 pub fn sentence_for_a_stranger(point: SelectivePoint, accuracy: f64) -> String {
-    let (left, right, all) = (100.0 * (1.0 - point.coverage), 100.0 * point.accuracy, 100.0 * accuracy);
+    let (left, right, all) = (
+        100.0 * (1.0 - point.coverage),
+        100.0 * point.accuracy,
+        100.0 * accuracy,
+    );
     if point.accuracy > accuracy {
         return format!(
             "leave the least certain {left:.0} % to a human and the rest is right {right:.0} % of the time ({all:.0} % when all are answered)"
@@ -100,19 +158,39 @@ mod tests {
     use crate::metrics::{Bootstrap, Predictions};
 
     fn scores(p: f64) -> Scores {
-        let predictions = Predictions::from_probabilities(vec![vec![p, 1.0 - p]; 4], vec![0, 0, 0, 1]).unwrap();
-        Scores::of(&predictions, true, &Bootstrap { resamples: 10, ..Bootstrap::default() })
+        let predictions =
+            Predictions::from_probabilities(vec![vec![p, 1.0 - p]; 4], vec![0, 0, 0, 1]).unwrap();
+        Scores::of(
+            &predictions,
+            true,
+            &Bootstrap {
+                resamples: 10,
+                ..Bootstrap::default()
+            },
+        )
     }
 
     #[test]
     fn a_table_aligns_in_text_and_in_markdown() {
         let (one, two) = (scores(0.75), scores(0.5));
-        let table = score_table(&[("IVON, 10 samples".into(), vec![&one, &two]), ("AdamW".into(), vec![&one])]);
+        let table = score_table(&[
+            ("IVON, 10 samples".into(), vec![&one, &two]),
+            ("AdamW".into(), vec![&one]),
+        ]);
         let text = table.to_text();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "                       accuracy     NLL (nats)  ECE (10 bins)          Brier  n  seeds");
-        assert_eq!(lines[1], "IVON, 10 samples  0.750 ± 0.000  0.628 ± 0.065  0.125 ± 0.125  0.438 ± 0.062  4      2");
-        assert_eq!(lines[2], "AdamW                     0.750          0.562          0.000          0.375  4      1");
+        assert_eq!(
+            lines[0],
+            "                       accuracy     NLL (nats)  ECE (10 bins)          Brier  n  seeds"
+        );
+        assert_eq!(
+            lines[1],
+            "IVON, 10 samples  0.750 ± 0.000  0.628 ± 0.065  0.125 ± 0.125  0.438 ± 0.062  4      2"
+        );
+        assert_eq!(
+            lines[2],
+            "AdamW                     0.750          0.562          0.000          0.375  4      1"
+        );
         assert!(
             table.to_markdown().starts_with(
                 "|  | accuracy | NLL (nats) | ECE (10 bins) | Brier | n | seeds |\n|---|---:|---:|---:|---:|---:|---:|\n| IVON"
@@ -128,9 +206,24 @@ mod tests {
 
     #[test]
     fn the_sentence_is_honest() {
-        let sentence = sentence_for_a_stranger(SelectivePoint { coverage: 0.8, accuracy: 0.91 }, 0.84);
-        assert_eq!(sentence, "leave the least certain 20 % to a human and the rest is right 91 % of the time (84 % when all are answered)");
-        let vain = sentence_for_a_stranger(SelectivePoint { coverage: 0.8, accuracy: 0.5 }, 0.5);
+        let sentence = sentence_for_a_stranger(
+            SelectivePoint {
+                coverage: 0.8,
+                accuracy: 0.91,
+            },
+            0.84,
+        );
+        assert_eq!(
+            sentence,
+            "leave the least certain 20 % to a human and the rest is right 91 % of the time (84 % when all are answered)"
+        );
+        let vain = sentence_for_a_stranger(
+            SelectivePoint {
+                coverage: 0.8,
+                accuracy: 0.5,
+            },
+            0.5,
+        );
         assert_eq!(
             vain,
             "it is right 50 % of the time, and leaving the least certain 20 % to a human does not help (50 % of the rest is right)"

@@ -1,4 +1,5 @@
-//! What the settings of an optimizer mean for a run, said before it starts (methods.md, end of section 1).
+//! What the settings of an optimizer mean for a run, said before it starts (methods.md, end of
+//! section 1).
 
 use super::RunEvent;
 use crate::method::Method;
@@ -9,17 +10,32 @@ use crate::train::{Length, TrainConfig};
 const NARROW: f64 = 0.1;
 /// Above this share, draws drown A.
 const WIDE: f64 = 1.25;
-/// An entry of B must be able to come this far for B A to matter beside W, as a share of A's spread.
+/// An entry of B must be able to come this far for B A to matter beside W, as a share of A's
+/// spread.
 const SHORT: f64 = 0.1;
 
 /// Notes and warnings on these settings.
-pub fn advice(method: &Method, config: &TrainConfig, length: Length, decoder: &DecoderConfig) -> Vec<RunEvent<'static>> {
-    let Method::Ivon(ivon) = method else { return Vec::new() };
+pub fn advice(
+    method: &Method,
+    config: &TrainConfig,
+    length: Length,
+    decoder: &DecoderConfig,
+) -> Vec<RunEvent<'static>> {
+    let Method::Ivon(ivon) = method else {
+        return Vec::new();
+    };
     let spread = 1.0 / (3.0 * decoder.hidden_size as f64).sqrt();
     let initial = ivon.initial_sd();
-    let rates: f64 = (0..length.steps).map(|step| config.schedule.factor(step, length.steps, config.warmup)).sum();
-    let rescaled = if ivon.rescale_lr { ivon.hess_init + ivon.weight_decay } else { 1.0 };
-    let farthest = (ivon.clip_radius > 0.0).then_some(ivon.learning_rate * rescaled * ivon.clip_radius * rates);
+    let rates: f64 = (0..length.steps)
+        .map(|step| config.schedule.factor(step, length.steps, config.warmup))
+        .sum();
+    let rescaled = if ivon.rescale_lr {
+        ivon.hess_init + ivon.weight_decay
+    } else {
+        1.0
+    };
+    let farthest = (ivon.clip_radius > 0.0)
+        .then_some(ivon.learning_rate * rescaled * ivon.clip_radius * rates);
     let moved = 1.0 - ivon.beta2.powf(length.steps as f64);
     let reach = farthest.map_or("without a limit".into(), |far| format!("at most {far:.2e}"));
     let mut said = vec![RunEvent::Note(format!(
@@ -54,8 +70,14 @@ mod tests {
     use crate::method::IvonMethodConfig;
 
     fn said(ivon: IvonMethodConfig, steps: u64) -> Vec<String> {
-        let config = TrainConfig { steps: Some(steps), ..TrainConfig::default() };
-        let wide = DecoderConfig { hidden_size: 576, ..decoder(2) };
+        let config = TrainConfig {
+            steps: Some(steps),
+            ..TrainConfig::default()
+        };
+        let wide = DecoderConfig {
+            hidden_size: 576,
+            ..decoder(2)
+        };
         advice(&Method::Ivon(ivon), &config, config.length(100), &wide)
             .into_iter()
             .map(|event| match event {
@@ -67,18 +89,43 @@ mod tests {
 
     #[test]
     fn the_papers_recipe_in_500_steps_cannot_move_far_enough() {
-        // Width 576: A's spread is 1/√1728 = 0.0241; 0.03 · 1e-3 · 250.5 = 0.0075 is 31 % of it, 50 steps 3 %.
+        // Width 576: A's spread is 1/√1728 = 0.0241; 0.03 · 1e-3 · 250.5 = 0.0075 is 31 % of it, 50
+        // steps 3 %.
         let recipe = said(IvonMethodConfig::default(), 500);
-        assert!(recipe[0].contains("2.41e-2") && recipe[0].contains("at most 7.5"), "{recipe:?}");
+        assert!(
+            recipe[0].contains("2.41e-2") && recipe[0].contains("at most 7.5"),
+            "{recipe:?}"
+        );
         let short = said(IvonMethodConfig::default(), 50);
-        assert!(short.iter().any(|text| text.contains("raise --learning-rate")), "{short:?}");
+        assert!(
+            short
+                .iter()
+                .any(|text| text.contains("raise --learning-rate")),
+            "{short:?}"
+        );
     }
 
     #[test]
     fn a_spread_that_is_too_wide_or_too_narrow_is_said() {
-        let with = |posterior_sd| said(IvonMethodConfig { posterior_sd: Some(posterior_sd), ..IvonMethodConfig::default() }, 1000);
-        assert!(with(0.05).iter().any(|text| text.contains("underconfident")));
-        assert!(with(0.001).iter().any(|text| text.contains("hardly differ")));
+        let with = |posterior_sd| {
+            said(
+                IvonMethodConfig {
+                    posterior_sd: Some(posterior_sd),
+                    ..IvonMethodConfig::default()
+                },
+                1000,
+            )
+        };
+        assert!(
+            with(0.05)
+                .iter()
+                .any(|text| text.contains("underconfident"))
+        );
+        assert!(
+            with(0.001)
+                .iter()
+                .any(|text| text.contains("hardly differ"))
+        );
         assert_eq!(with(0.01).len(), 1);
     }
 }

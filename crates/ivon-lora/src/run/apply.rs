@@ -10,7 +10,8 @@ use super::named::{listen, locate_adapter, other_base};
 use super::train::{Watch, answers_of, same_answers};
 use super::{Base, ModelConfig, RunError, RunEvent, Stage, base};
 use crate::data::{
-    self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, Example, LabelReading, Prepared, Role, Source, Split, Task, Tokenizer,
+    self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, Example, LabelReading, Prepared,
+    Role, Source, Split, Task, Tokenizer,
 };
 use crate::files;
 use crate::posterior::{PredictWith, Sidecar, Spread};
@@ -70,31 +71,59 @@ impl Opened {
         let mut base = Base::load(&checkpoint, &request.base)?;
         let adapter = OpenedAdapter::read(&folder, base.config(), base.device())?;
         let sidecar = adapter.sidecar.as_ref();
-        if let Some(warning) = other_base(adapter.named_base.as_deref().filter(|_| sidecar.is_none()), &base) {
+        if let Some(warning) = other_base(
+            adapter.named_base.as_deref().filter(|_| sidecar.is_none()),
+            &base,
+        ) {
             watch(RunEvent::Warning(warning));
         }
-        if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.base.fingerprint.hash != base.record.fingerprint.hash) {
+        if let Some(sidecar) =
+            sidecar.filter(|sidecar| sidecar.base.fingerprint.hash != base.record.fingerprint.hash)
+        {
             watch(RunEvent::Warning(format!(
                 "the adapter was trained on `{}`, `{}` has the same shape and other weights: scores can differ",
                 sidecar.base.name, base.record.name
             )));
         }
         let named = sidecar.map(|sidecar| sidecar.task.clone());
-        let task = request.task.clone().or(named).ok_or_else(|| RunError::NoTask { adapter: request.adapter.clone() })?;
+        let task = request
+            .task
+            .clone()
+            .or(named)
+            .ok_or_else(|| RunError::NoTask {
+                adapter: request.adapter.clone(),
+            })?;
         let reading = request.label_reading.or(task.label_reading);
         let task = task.with_label_reading(reading);
         let spread = adapter.posterior.spread();
-        let samples = request.samples.or(sidecar.map(|sidecar| sidecar.samples)).unwrap_or(10);
+        let samples = request
+            .samples
+            .or(sidecar.map(|sidecar| sidecar.samples))
+            .unwrap_or(10);
         if spread == Spread::None && request.samples.is_some_and(|samples| samples > 0) {
             watch(RunEvent::Note("the adapter is a point estimate: there is nothing to draw, all samples would be the mean".into()));
         }
         if spread != Spread::Scaled && request.scale.is_some() {
-            let what = if spread == Spread::None { "a point estimate" } else { "a posterior without a variance" };
-            watch(RunEvent::Warning(format!("the adapter is {what}: there is no variance that a scale could multiply")));
+            let what = if spread == Spread::None {
+                "a point estimate"
+            } else {
+                "a posterior without a variance"
+            };
+            watch(RunEvent::Warning(format!(
+                "the adapter is {what}: there is no variance that a scale could multiply"
+            )));
         }
-        let scale = request.scale.or(sidecar.map(|sidecar| sidecar.scale)).unwrap_or(1.0);
+        let scale = request
+            .scale
+            .or(sidecar.map(|sidecar| sidecar.scale))
+            .unwrap_or(1.0);
         let seed = sidecar.map_or(0, |sidecar| sidecar.seed);
-        let options = EvaluationOptions { samples: spread.draws(samples), scale, seed, ..EvaluationOptions::default() };
+        let options = EvaluationOptions {
+            samples: spread.draws(samples),
+            scale,
+            seed,
+            ..EvaluationOptions::default()
+        };
         let chosen = match sidecar.map_or(PredictWith::Mean, |sidecar| sidecar.predict_with) {
             PredictWith::Samples if options.samples > 0 => PredictWith::Samples,
             _ => PredictWith::Mean,
@@ -102,13 +131,24 @@ impl Opened {
         let chat_template = chat_template(request, sidecar, &mut base.tokenizer, watch);
         base.tokenizer = chat_template.put_into(base.tokenizer)?;
         let data = DataConfig {
-            max_length: sidecar.map_or(DataConfig::default().max_length, |sidecar| sidecar.max_length),
+            max_length: sidecar.map_or(DataConfig::default().max_length, |sidecar| {
+                sidecar.max_length
+            }),
             chat_template,
             ..DataConfig::default()
         };
         let temperatures = sidecar.and_then(Temperatures::of);
         let prepared = task.prepare()?.with_id_field(request.id_field.as_deref());
-        Ok(Self { base, adapter, task, prepared, options, chosen, temperatures, data })
+        Ok(Self {
+            base,
+            adapter,
+            task,
+            prepared,
+            options,
+            chosen,
+            temperatures,
+            data,
+        })
     }
 
     pub fn encode_options(&self) -> EncodeOptions {
@@ -116,7 +156,11 @@ impl Opened {
     }
 
     pub fn encode(&self, examples: &[Example]) -> Result<EncodedSet, RunError> {
-        Ok(data::encode_all(examples, &self.base.tokenizer, self.encode_options())?)
+        Ok(data::encode_all(
+            examples,
+            &self.base.tokenizer,
+            self.encode_options(),
+        )?)
     }
 
     /// Encodes the first `limit` rows and says what became of them; `name` names the set.
@@ -133,7 +177,11 @@ impl Opened {
         let mut said = source.dropped.sentences(name, source.rows);
         let mut examples = source.examples;
         examples.truncate(limit.unwrap_or(usize::MAX));
-        let set = if examples.is_empty() { EncodedSet::default() } else { self.encode(&examples)? };
+        let set = if examples.is_empty() {
+            EncodedSet::default()
+        } else {
+            self.encode(&examples)?
+        };
         said.extend(set.account(name, &examples, self.data.max_length));
         for said in said {
             watch(RunEvent::Warning(said));
@@ -142,12 +190,20 @@ impl Opened {
     }
 
     /// As the adapter's own options say.
-    pub fn evaluate(&self, set: &EncodedSet, what: Stage, watch: Watch<'_>) -> Result<Evaluated, RunError> {
+    pub fn evaluate(
+        &self,
+        set: &EncodedSet,
+        what: Stage,
+        watch: Watch<'_>,
+    ) -> Result<Evaluated, RunError> {
         let total = set.examples.len() * (self.options.samples + 1);
-        self.evaluate_with(set, &self.options, &mut |done| watch(RunEvent::Progress { what, done, total }))
+        self.evaluate_with(set, &self.options, &mut |done| {
+            watch(RunEvent::Progress { what, done, total })
+        })
     }
 
-    /// With other options than the adapter's own; `watch` hears how many examples are done over all passes.
+    /// With other options than the adapter's own; `watch` hears how many examples are done over all
+    /// passes.
     pub fn evaluate_with(
         &self,
         set: &EncodedSet,
@@ -156,12 +212,25 @@ impl Opened {
     ) -> Result<Evaluated, RunError> {
         let scaling = self.adapter.lora.scaling();
         let mut watch = |done, _| watch(done);
-        Ok(evaluate_set(&self.base.network, self.adapter.posterior.as_ref(), scaling, &set.examples, options, &mut watch)?)
+        Ok(evaluate_set(
+            &self.base.network,
+            self.adapter.posterior.as_ref(),
+            scaling,
+            &set.examples,
+            options,
+            &mut watch,
+        )?)
     }
 }
 
-/// The chat template that was asked for, else that of the adapter's training, whose text goes before what the base's own has become.
-fn chat_template(request: &EvaluateRequest, sidecar: Option<&Sidecar>, tokenizer: &mut Tokenizer, watch: Watch<'_>) -> ChatSetting {
+/// The chat template that was asked for, else that of the adapter's training, whose text goes
+/// before what the base's own has become.
+fn chat_template(
+    request: &EvaluateRequest,
+    sidecar: Option<&Sidecar>,
+    tokenizer: &mut Tokenizer,
+    watch: Watch<'_>,
+) -> ChatSetting {
     let Some(asked) = &request.chat_template else {
         if let Some(text) = sidecar.and_then(|sidecar| sidecar.chat_template_text.clone()) {
             tokenizer.chat_template = Some(text);
@@ -169,13 +238,20 @@ fn chat_template(request: &EvaluateRequest, sidecar: Option<&Sidecar>, tokenizer
         return ChatSetting::Own(sidecar.is_some_and(|sidecar| sidecar.chat_template));
     };
     if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.chat_template != asked.is_on()) {
-        let trained = if sidecar.chat_template { "with" } else { "without" };
-        watch(RunEvent::Warning(format!("the adapter was trained {trained} a chat template: scores can differ")));
+        let trained = if sidecar.chat_template {
+            "with"
+        } else {
+            "without"
+        };
+        watch(RunEvent::Warning(format!(
+            "the adapter was trained {trained} a chat template: scores can differ"
+        )));
     }
     asked.clone()
 }
 
-/// Scores an adapter on a labelled split; writes `evaluation.json` and `predictions.jsonl` where asked to.
+/// Scores an adapter on a labelled split; writes `evaluation.json` and `predictions.jsonl` where
+/// asked to.
 ///
 /// # Errors
 /// Whatever is wrong with base, adapter, data, or a file.
@@ -189,10 +265,15 @@ pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Evaluatio
     if request.role != Some(Role::Train) {
         known::warn_of_trained(sidecar, &request.data, &source.examples, watch);
     }
-    let split = request.role.map_or_else(|| file.clone(), |role| role.to_string());
+    let split = request
+        .role
+        .map_or_else(|| file.clone(), |role| role.to_string());
     let (examples, set) = opened.encode_rows(&split, source, request.eval_limit, watch)?;
     if set.examples.is_empty() {
-        return Err(RunError::NoRows { set: split, path: request.data.clone() });
+        return Err(RunError::NoRows {
+            set: split,
+            path: request.data.clone(),
+        });
     }
     super::evaluation::labels(&set.examples)?;
     if let Some(out) = &request.out {
@@ -202,7 +283,15 @@ pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Evaluatio
     let evaluated = opened.evaluate(&set, Stage::Evaluating, watch)?;
     let EvaluationOptions { seed, scale, .. } = opened.options;
     let same_answers = same_answers(&opened.task);
-    let mut report = EvaluationReport::new(&split, &set.examples, &evaluated, same_answers, seed, scale, opened.chosen)?;
+    let mut report = EvaluationReport::new(
+        &split,
+        &set.examples,
+        &evaluated,
+        same_answers,
+        seed,
+        scale,
+        opened.chosen,
+    )?;
     report.source = request.role.map(|_| format!("of {file}"));
     report.answers = answers_of(&opened.task);
     if let Some(temperatures) = opened.temperatures {
@@ -210,16 +299,34 @@ pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Evaluatio
     }
     if let Some(out) = &request.out {
         let words: Vec<&Example> = set.kept.iter().map(|&index| &examples[index]).collect();
-        let mut lines = predictions(&set.examples, &words, &evaluated, opened.chosen, opened.temperatures, request.include_text)?;
+        let mut lines = predictions(
+            &set.examples,
+            &words,
+            &evaluated,
+            opened.chosen,
+            opened.temperatures,
+            request.include_text,
+        )?;
         mark_truncated(&mut lines, &set);
-        watch(RunEvent::Saved(&write_json(&out.join(folder::EVALUATION_FILE), &report)?));
-        watch(RunEvent::Saved(&write_predictions(&out.join(folder::PREDICTIONS_FILE), &lines)?));
+        watch(RunEvent::Saved(&write_json(
+            &out.join(folder::EVALUATION_FILE),
+            &report,
+        )?));
+        watch(RunEvent::Saved(&write_predictions(
+            &out.join(folder::PREDICTIONS_FILE),
+            &lines,
+        )?));
     }
     Ok(report)
 }
 
-/// The rows of a split, with its name: of the file itself, which is named as it is, or of the file of that role in a folder.
-pub(super) fn rows(path: &Path, split: Option<&str>, prepared: &Prepared) -> Result<(String, Source), RunError> {
+/// The rows of a split, with its name: of the file itself, which is named as it is, or of the file
+/// of that role in a folder.
+pub(super) fn rows(
+    path: &Path,
+    split: Option<&str>,
+    prepared: &Prepared,
+) -> Result<(String, Source), RunError> {
     rows_filled(path, split, prepared, &[])
 }
 
@@ -231,7 +338,10 @@ pub(super) fn rows_filled(
     fields: &[(String, String)],
 ) -> Result<(String, Source), RunError> {
     let found = files_of(path, split, &prepared.task().name)?;
-    let mut all = Source { notes: found.aside.into_iter().collect(), ..Source::default() };
+    let mut all = Source {
+        notes: found.aside.into_iter().collect(),
+        ..Source::default()
+    };
     for path in &found.paths {
         all.extend(match fields.is_empty() {
             true => data::load_file_by(path, prepared)?,
@@ -257,17 +367,30 @@ pub(super) fn files_of(path: &Path, split: Option<&str>, task: &str) -> Result<F
     let found = match split {
         Some(name) => wanted(name),
         None if path.is_file() => files.first(),
-        None => wanted(Split::Test.name()).or_else(|| wanted(Split::Validation.name())).or(files.first()),
+        None => wanted(Split::Test.name())
+            .or_else(|| wanted(Split::Validation.name()))
+            .or(files.first()),
     };
     let found = found.ok_or_else(|| {
         let there: Vec<&str> = files.iter().map(|file| file.split.name()).collect();
         RunError::Setting {
             name: "split",
-            found: format!("`{}` where the folder has {}", split.unwrap_or(""), there.join(", ")),
+            found: format!(
+                "`{}` where the folder has {}",
+                split.unwrap_or(""),
+                there.join(", ")
+            ),
             expected: "one of these",
         }
     })?;
     let name = path.file_name().filter(|_| path.is_file());
-    let name = name.map_or_else(|| found.split.name().to_string(), |name| name.to_string_lossy().into_owned());
-    Ok(Found { name, paths: found.paths.clone(), aside: found.alone(task)? })
+    let name = name.map_or_else(
+        || found.split.name().to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    Ok(Found {
+        name,
+        paths: found.paths.clone(),
+        aside: found.alone(task)?,
+    })
 }

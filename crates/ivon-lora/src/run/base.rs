@@ -1,4 +1,5 @@
-//! The base of a run: an opened checkpoint as tokenizer and network, what identifies it, and what it says by itself.
+//! The base of a run: an opened checkpoint as tokenizer and network, what identifies it, and what
+//! it says by itself.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -31,16 +32,27 @@ impl Base {
     /// Loads an opened checkpoint onto a device.
     ///
     /// # Errors
-    /// If a tensor is missing or malformed, the tokenizer cannot be used, or the device is not in this build.
+    /// If a tensor is missing or malformed, the tokenizer cannot be used, or the device is not in
+    /// this build.
     pub fn load(checkpoint: &Checkpoint, config: &ModelConfig) -> Result<Self, RunError> {
         let device = device_named(&config.device)?;
         let tokenizer = checkpoint.tokenizer()?;
-        let mut record = BaseRecord::new(checkpoint.display_name(), checkpoint.config(), checkpoint.fingerprint()?);
+        let mut record = BaseRecord::new(
+            checkpoint.display_name(),
+            checkpoint.config(),
+            checkpoint.fingerprint()?,
+        );
         record.revision = checkpoint.revision().map(str::to_string);
         let parameters = checkpoint.parameters();
         let decoder = Decoder::load(checkpoint, config.base_precision)?;
         let bytes = decoder.bytes();
-        Ok(Self { network: Network::new(decoder, &device, config.recompute), tokenizer, record, parameters, bytes })
+        Ok(Self {
+            network: Network::new(decoder, &device, config.recompute),
+            tokenizer,
+            record,
+            parameters,
+            bytes,
+        })
     }
 
     /// The decoder's shape.
@@ -66,7 +78,8 @@ pub(super) fn open(name: &str, watch: Watch<'_>) -> Result<Checkpoint, RunError>
     Ok(checkpoint)
 }
 
-/// What the untuned base said to test rows, kept for the runs of a comparison, which ask it the same again and again.
+/// What the untuned base said to test rows, kept for the runs of a comparison, which ask it the
+/// same again and again.
 #[derive(Debug, Default)]
 pub struct KnownBase(Mutex<Vec<(Asked, LogProbabilities)>>);
 
@@ -83,7 +96,12 @@ impl Asked {
     /// These examples under the settings of a run.
     pub fn new(config: &RunConfig, examples: &[Encoded]) -> Self {
         Self {
-            model: ModelConfig { adapter: None, threads: None, recompute: false, ..config.model.clone() },
+            model: ModelConfig {
+                adapter: None,
+                threads: None,
+                recompute: false,
+                ..config.model.clone()
+            },
             data: config.data.clone(),
             batch_tokens: config.evaluation.batch_tokens,
             ids: examples.iter().map(|example| example.id.clone()).collect(),
@@ -96,7 +114,11 @@ impl KnownBase {
     ///
     /// # Errors
     /// Those of `ask`.
-    pub fn answers<E>(&self, asked: Asked, ask: impl FnOnce() -> Result<LogProbabilities, E>) -> Result<LogProbabilities, E> {
+    pub fn answers<E>(
+        &self,
+        asked: Asked,
+        ask: impl FnOnce() -> Result<LogProbabilities, E>,
+    ) -> Result<LogProbabilities, E> {
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, found)) = known().iter().find(|(one, _)| *one == asked) {
             return Ok(found.clone());
@@ -133,9 +155,16 @@ pub fn device_named(name: &str) -> Result<Device, RunError> {
                 ("vulkan", cfg!(feature = "vulkan")),
                 ("wgpu", cfg!(feature = "wgpu")),
             ];
-            let known =
-                std::iter::once("`cpu`".to_string()).chain(built.iter().filter(|(_, has)| *has).map(|(name, _)| format!("`{name}`")));
-            Err(RunError::Device { device: other.into(), known: known.collect::<Vec<_>>().join(", ") })
+            let known = std::iter::once("`cpu`".to_string()).chain(
+                built
+                    .iter()
+                    .filter(|(_, has)| *has)
+                    .map(|(name, _)| format!("`{name}`")),
+            );
+            Err(RunError::Device {
+                device: other.into(),
+                known: known.collect::<Vec<_>>().join(", "),
+            })
         }
     }
 }
@@ -156,11 +185,31 @@ mod tests {
             found.unwrap()[0][0]
         };
         let config = RunConfig::default();
-        let adapted = ModelConfig { adapter: Some("a".into()), threads: Some(1), ..ModelConfig::default() };
-        let other = DataConfig { max_length: 7, ..DataConfig::default() };
+        let adapted = ModelConfig {
+            adapter: Some("a".into()),
+            threads: Some(1),
+            ..ModelConfig::default()
+        };
+        let other = DataConfig {
+            max_length: 7,
+            ..DataConfig::default()
+        };
         assert_eq!(ask(&config), 1.0);
-        assert_eq!(ask(&RunConfig { seed: 3, model: adapted, ..config.clone() }), 1.0);
-        assert_eq!(ask(&RunConfig { data: other, ..config.clone() }), 2.0);
+        assert_eq!(
+            ask(&RunConfig {
+                seed: 3,
+                model: adapted,
+                ..config.clone()
+            }),
+            1.0
+        );
+        assert_eq!(
+            ask(&RunConfig {
+                data: other,
+                ..config.clone()
+            }),
+            2.0
+        );
         assert_eq!(ask(&config), 1.0);
     }
 }

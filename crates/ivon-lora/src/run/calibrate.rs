@@ -1,10 +1,12 @@
-//! What is chosen on *calibrate* when training has ended: mean or samples, and the temperature of each; nothing where those rows cannot
-//! carry a choice.
+//! What is chosen on *calibrate* when training has ended: mean or samples, and the temperature of
+//! each; nothing where those rows cannot carry a choice.
 
 use super::evaluation::{Temperatures, labels};
 use super::{RunError, RunEvent};
 use crate::data::Encoded;
-use crate::metrics::{Ground, NoTemperature, Predictions, Temperature, fit_temperature, mean_of_draws, preferred};
+use crate::metrics::{
+    Ground, NoTemperature, Predictions, Temperature, fit_temperature, mean_of_draws, preferred,
+};
 use crate::posterior::{Calibration, PredictWith};
 use crate::predict::Evaluated;
 
@@ -18,10 +20,15 @@ pub(super) struct Calibrated {
 impl Calibrated {
     /// What is done without rows to choose on: the mean, at no temperature.
     pub fn nothing() -> Self {
-        Self { predict_with: PredictWith::Mean, temperatures: None, said: Vec::new() }
+        Self {
+            predict_with: PredictWith::Mean,
+            temperatures: None,
+            said: Vec::new(),
+        }
     }
 
-    /// Chooses by the predictions of labelled rows. Samples are taken where their NLL is lower by more than a standard error.
+    /// Chooses by the predictions of labelled rows. Samples are taken where their NLL is lower by
+    /// more than a standard error.
     ///
     /// # Errors
     /// If a row has no label or is no distribution.
@@ -30,13 +37,25 @@ impl Calibrated {
         let draws = evaluated.draws.len();
         let sampled = match draws {
             0 => None,
-            _ => Some(Predictions::new(mean_of_draws(&evaluated.draws)?, labels.clone())?),
+            _ => Some(Predictions::new(
+                mean_of_draws(&evaluated.draws)?,
+                labels.clone(),
+            )?),
         };
         let mean = Predictions::new(evaluated.mean, labels)?;
         let predict_with = choice(&mean, sampled.as_ref());
         let fitted = fit(&mean, sampled.as_ref());
-        let mut said = format!("calibrate: {} rows, NLL {:.3} at the mean", mean.len(), mean.nll());
-        let temperature = |of: &Temperature| format!(", T = {:.2} ({:.2} to {:.2})", of.value, of.interval[0], of.interval[1]);
+        let mut said = format!(
+            "calibrate: {} rows, NLL {:.3} at the mean",
+            mean.len(),
+            mean.nll()
+        );
+        let temperature = |of: &Temperature| {
+            format!(
+                ", T = {:.2} ({:.2} to {:.2})",
+                of.value, of.interval[0], of.interval[1]
+            )
+        };
         if let Ok((at_mean, _)) = &fitted {
             said += &temperature(at_mean);
         }
@@ -71,13 +90,19 @@ impl Calibrated {
                 None
             }
         };
-        Ok(Self { predict_with, temperatures, said })
+        Ok(Self {
+            predict_with,
+            temperatures,
+            said,
+        })
     }
 }
 
 /// Mean or samples.
 fn choice(mean: &Predictions, sampled: Option<&Predictions>) -> PredictWith {
-    let Some(sampled) = sampled.filter(|_| Ground::of(mean).check().is_ok()) else { return PredictWith::Mean };
+    let Some(sampled) = sampled.filter(|_| Ground::of(mean).check().is_ok()) else {
+        return PredictWith::Mean;
+    };
     match preferred(&[mean.losses(), sampled.losses()], 0) {
         1 => PredictWith::Samples,
         _ => PredictWith::Mean,
@@ -85,8 +110,14 @@ fn choice(mean: &Predictions, sampled: Option<&Predictions>) -> PredictWith {
 }
 
 /// The temperatures of both, or of neither: confidences of the two must mean the same.
-fn fit(mean: &Predictions, sampled: Option<&Predictions>) -> Result<(Temperature, Option<Temperature>), NoTemperature> {
-    Ok((fit_temperature(mean)?, sampled.map(fit_temperature).transpose()?))
+fn fit(
+    mean: &Predictions,
+    sampled: Option<&Predictions>,
+) -> Result<(Temperature, Option<Temperature>), NoTemperature> {
+    Ok((
+        fit_temperature(mean)?,
+        sampled.map(fit_temperature).transpose()?,
+    ))
 }
 
 #[cfg(test)]
@@ -95,7 +126,8 @@ mod tests {
     use crate::data::Choices;
     use crate::metrics::log_softmax;
 
-    /// Rows of which every `every`-th is wrong at the logit that `logit` gives it, at the mean and in one draw.
+    /// Rows of which every `every`-th is wrong at the logit that `logit` gives it, at the mean and
+    /// in one draw.
     fn calibrated(count: usize, every: usize, logits: [f64; 2]) -> (Calibrated, Vec<String>) {
         let example = |row: usize| Encoded {
             id: row.to_string(),
@@ -106,7 +138,10 @@ mod tests {
         };
         let examples: Vec<Encoded> = (0..count).map(example).collect();
         let rows = |logit: f64| vec![log_softmax(&[logit, 0.0], 1.0); count];
-        let evaluated = Evaluated { mean: rows(logits[0]), draws: vec![rows(logits[1])] };
+        let evaluated = Evaluated {
+            mean: rows(logits[0]),
+            draws: vec![rows(logits[1])],
+        };
         let found = Calibrated::on(&examples, evaluated).unwrap();
         let words = |event: &RunEvent<'_>| match event {
             RunEvent::Note(text) => format!("note: {text}"),
@@ -120,7 +155,10 @@ mod tests {
     #[test]
     fn rows_without_a_mistake_choose_neither_a_temperature_nor_samples() {
         let (found, said) = calibrated(20, 100, [3.0, 4.0]);
-        assert_eq!((found.predict_with, found.temperatures), (PredictWith::Mean, None));
+        assert_eq!(
+            (found.predict_with, found.temperatures),
+            (PredictWith::Mean, None)
+        );
         assert_eq!(
             said,
             [
@@ -138,11 +176,22 @@ mod tests {
         let (found, said) = calibrated(400, 4, [6.0, 1.1]);
         assert_eq!((found.predict_with, said.len()), (PredictWith::Samples, 1));
         let temperatures = found.temperatures.unwrap();
-        assert!(temperatures.mean > 3.0 && (temperatures.samples - 1.0).abs() < 0.1, "{temperatures:?}");
+        assert!(
+            temperatures.mean > 3.0 && (temperatures.samples - 1.0).abs() < 0.1,
+            "{temperatures:?}"
+        );
         let calibration = temperatures.calibration.unwrap();
         assert_eq!(calibration.rows, 400);
-        assert!(calibration.interval[0] < temperatures.mean && temperatures.mean < calibration.interval[1]);
+        assert!(
+            calibration.interval[0] < temperatures.mean
+                && temperatures.mean < calibration.interval[1]
+        );
         let sentence = temperatures.sentence();
-        assert!(sentence.starts_with("the temperatures rest on 400 rows of calibrate: 95 % interval of the mean's "), "{sentence}");
+        assert!(
+            sentence.starts_with(
+                "the temperatures rest on 400 rows of calibrate: 95 % interval of the mean's "
+            ),
+            "{sentence}"
+        );
     }
 }

@@ -9,15 +9,27 @@ const NAMED: usize = 5;
 
 /// Warnings of roles in which a label is missing; none where every row has answers of its own.
 pub(super) fn missing_classes(answers: &[String], sets: &Sets) -> Vec<RunEvent<'static>> {
-    let sets = [(Role::Train, &sets.train), (Role::Tune, &sets.tune), (Role::Calibrate, &sets.calibrate), (Role::Test, &sets.test)];
-    warnings(answers, &sets).into_iter().map(RunEvent::Warning).collect()
+    let sets = [
+        (Role::Train, &sets.train),
+        (Role::Tune, &sets.tune),
+        (Role::Calibrate, &sets.calibrate),
+        (Role::Test, &sets.test),
+    ];
+    warnings(answers, &sets)
+        .into_iter()
+        .map(RunEvent::Warning)
+        .collect()
 }
 
 /// One sentence for all roles that lack the same labels.
 fn warnings(answers: &[String], sets: &[(Role, &EncodedSet)]) -> Vec<String> {
     let mut found: Vec<(Vec<Role>, Vec<usize>)> = Vec::new();
     for (role, set) in sets.iter().filter(|(_, set)| !set.examples.is_empty()) {
-        let has = |class: usize| set.examples.iter().any(|example| example.label == Some(class));
+        let has = |class: usize| {
+            set.examples
+                .iter()
+                .any(|example| example.label == Some(class))
+        };
         let missing: Vec<usize> = (0..answers.len()).filter(|&class| !has(class)).collect();
         match found.iter_mut().find(|(_, classes)| *classes == missing) {
             _ if missing.is_empty() => {}
@@ -25,11 +37,20 @@ fn warnings(answers: &[String], sets: &[(Role, &EncodedSet)]) -> Vec<String> {
             None => found.push((vec![*role], missing)),
         }
     }
-    found.into_iter().map(|(roles, missing)| sentence(answers, &roles, &missing)).collect()
+    found
+        .into_iter()
+        .map(|(roles, missing)| sentence(answers, &roles, &missing))
+        .collect()
 }
 
 fn sentence(answers: &[String], roles: &[Role], missing: &[usize]) -> String {
-    let roles = listed(&roles.iter().map(|role| role.name().to_string()).collect::<Vec<_>>(), "and");
+    let roles = listed(
+        &roles
+            .iter()
+            .map(|role| role.name().to_string())
+            .collect::<Vec<_>>(),
+        "and",
+    );
     let mut present = (0..answers.len()).filter(|class| !missing.contains(class));
     if let (Some(only), None) = (present.next(), present.next()) {
         return format!(
@@ -38,11 +59,18 @@ fn sentence(answers: &[String], roles: &[Role], missing: &[usize]) -> String {
             answers[only]
         );
     }
-    let mut named: Vec<String> = missing.iter().take(NAMED).map(|&class| format!("`{}`", answers[class])).collect();
+    let mut named: Vec<String> = missing
+        .iter()
+        .take(NAMED)
+        .map(|&class| format!("`{}`", answers[class]))
+        .collect();
     if missing.len() > NAMED {
         named.push(format!("{} others", missing.len() - NAMED));
     }
-    format!("no row of {roles} has the label {}: how it is answered is not learned, chosen or scored there", listed(&named, "or"))
+    format!(
+        "no row of {roles} has the label {}: how it is answered is not learned, chosen or scored there",
+        listed(&named, "or")
+    )
 }
 
 /// `a`, `a and b`, `a, b and c`.
@@ -67,28 +95,55 @@ mod tests {
             choices: Choices::Tokens(vec![2, 3]),
             label: Some(label),
         };
-        EncodedSet { examples: labels.iter().enumerate().map(example).collect(), ..EncodedSet::default() }
+        EncodedSet {
+            examples: labels.iter().enumerate().map(example).collect(),
+            ..EncodedSet::default()
+        }
     }
 
     fn said(answers: &[&str], train: &[usize], tune: &[usize], test: &[usize]) -> Vec<String> {
         let answers: Vec<String> = answers.iter().map(|word| word.to_string()).collect();
         let (train, tune, test) = (set(train), set(tune), set(test));
-        warnings(&answers, &[(Role::Train, &train), (Role::Tune, &tune), (Role::Test, &test)])
+        warnings(
+            &answers,
+            &[
+                (Role::Train, &train),
+                (Role::Tune, &tune),
+                (Role::Test, &test),
+            ],
+        )
     }
 
     #[test]
     fn one_label_alone_is_warned_of_once_for_all_roles() {
         let found = said(&["No", "Yes"], &[1, 1], &[1], &[1]);
         assert_eq!(found.len(), 1);
-        assert!(found[0].starts_with("every row of train, tune and test has the label `Yes`: there is nothing"), "{found:?}");
+        assert!(
+            found[0].starts_with(
+                "every row of train, tune and test has the label `Yes`: there is nothing"
+            ),
+            "{found:?}"
+        );
     }
 
     #[test]
     fn a_label_that_a_role_lacks_is_named_with_the_role() {
         let found = said(&["No", "Yes", "Maybe"], &[0, 1, 2], &[0, 2], &[0, 1]);
-        let starts = ["no row of tune has the label `Yes`: ", "no row of test has the label `Maybe`: "];
-        assert!(found.iter().zip(starts).all(|(found, start)| found.starts_with(start)), "{found:?}");
-        assert_eq!(said(&["No", "Yes"], &[0, 1], &[], &[1, 0]), Vec::<String>::new());
+        let starts = [
+            "no row of tune has the label `Yes`: ",
+            "no row of test has the label `Maybe`: ",
+        ];
+        assert!(
+            found
+                .iter()
+                .zip(starts)
+                .all(|(found, start)| found.starts_with(start)),
+            "{found:?}"
+        );
+        assert_eq!(
+            said(&["No", "Yes"], &[0, 1], &[], &[1, 0]),
+            Vec::<String>::new()
+        );
         assert_eq!(said(&[], &[0, 1], &[1], &[1]), Vec::<String>::new());
     }
 
@@ -97,6 +152,9 @@ mod tests {
         let words: Vec<String> = (0..9).map(|word| word.to_string()).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let found = said(&words, &[0, 1], &[0, 1], &[0, 1]);
-        assert!(found[0].contains("`2`, `3`, `4`, `5`, `6` or 2 others"), "{found:?}");
+        assert!(
+            found[0].contains("`2`, `3`, `4`, `5`, `6` or 2 others"),
+            "{found:?}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The settings of a run: what a config file holds, what flags override, and what is saved with the run.
+//! The settings of a run: what a config file holds, what flags override, and what is saved with the
+//! run.
 
 use std::path::PathBuf;
 
@@ -63,43 +64,72 @@ impl RunConfig {
         self.lora.validate()?;
         self.train.validate()?;
         self.optimizer.settings().validate()?;
-        let wrong = |name, found: String, expected| Err(RunError::Setting { name, found, expected });
+        let wrong = |name, found: String, expected| {
+            Err(RunError::Setting {
+                name,
+                found,
+                expected,
+            })
+        };
         if self.model.threads == Some(0) {
             return wrong("threads", "`0`".into(), "at least 1");
         }
         if !(self.evaluation.scale.is_finite() && self.evaluation.scale >= 0.0) {
-            return wrong("scale", format!("`{}`", self.evaluation.scale), "a finite number, at least 0");
+            return wrong(
+                "scale",
+                format!("`{}`", self.evaluation.scale),
+                "a finite number, at least 0",
+            );
         }
         if self.evaluation.samples > 10_000 {
-            return wrong("samples", format!("`{}`", self.evaluation.samples), "at most 10,000");
+            return wrong(
+                "samples",
+                format!("`{}`", self.evaluation.samples),
+                "at most 10,000",
+            );
         }
         if self.evaluation.batch_tokens == 0 {
             return wrong("batch_tokens", "`0`".into(), "at least 1");
         }
         let method = self.optimizer.settings();
         match (self.train.steps, &self.model.adapter) {
-            (Some(0), None) => Err(RunError::NoSteps { why: "no adapter is named that is trained already".into() }),
-            (Some(0), Some(_)) if !method.fits_afterwards() => {
-                Err(RunError::NoSteps { why: format!("the posterior of `{}` comes from its steps", method.name()) })
-            }
+            (Some(0), None) => Err(RunError::NoSteps {
+                why: "no adapter is named that is trained already".into(),
+            }),
+            (Some(0), Some(_)) if !method.fits_afterwards() => Err(RunError::NoSteps {
+                why: format!("the posterior of `{}` comes from its steps", method.name()),
+            }),
             _ => Ok(()),
         }
     }
 
-    /// The keys of two runs whose difference would change the course of training, as `key: there, not here`.
+    /// The keys of two runs whose difference would change the course of training, as
+    /// `key: there, not here`.
     pub fn trajectory_differences(&self, other: &Self) -> Vec<String> {
         let strip = |config: &Self| {
             let free = Self {
                 out: None,
                 provenance: None,
-                // Rank and targets of an adapter that is trained on are its folder's, whatever the settings say.
+                // Rank and targets of an adapter that is trained on are its folder's, whatever the
+                // settings say.
                 lora: match config.model.adapter {
-                    Some(_) => LoraConfig { dropout: config.lora.dropout, ..LoraConfig::default() },
+                    Some(_) => LoraConfig {
+                        dropout: config.lora.dropout,
+                        ..LoraConfig::default()
+                    },
                     None => config.lora.clone(),
                 },
                 evaluation: EvaluationConfig::default(),
-                model: ModelConfig { threads: None, recompute: false, ..config.model.clone() },
-                train: TrainConfig { keep_checkpoints: 1, checkpoint_interval: None, ..config.train.clone() },
+                model: ModelConfig {
+                    threads: None,
+                    recompute: false,
+                    ..config.model.clone()
+                },
+                train: TrainConfig {
+                    keep_checkpoints: 1,
+                    checkpoint_interval: None,
+                    ..config.train.clone()
+                },
                 ..config.clone()
             };
             serde_json::to_value(free).unwrap_or_default()
@@ -111,18 +141,29 @@ impl RunConfig {
 }
 
 /// Adds every leaf at which two values differ.
-fn compare(path: &str, here: &serde_json::Value, there: &serde_json::Value, found: &mut Vec<String>) {
+fn compare(
+    path: &str,
+    here: &serde_json::Value,
+    there: &serde_json::Value,
+    found: &mut Vec<String>,
+) {
     use serde_json::Value;
     let empty = serde_json::Map::new();
     let fields = |value: &Value| value.as_object().cloned();
     match (fields(here), fields(there)) {
         (None, None) if here == there => {}
-        (None, None) => found.push(format!("`{}` is {here}, it was {there}", path.trim_start_matches('.'))),
+        (None, None) => found.push(format!(
+            "`{}` is {here}, it was {there}",
+            path.trim_start_matches('.')
+        )),
         (here, there) => {
             let (here, there) = (here.unwrap_or(empty.clone()), there.unwrap_or(empty));
-            let keys: std::collections::BTreeSet<&String> = here.keys().chain(there.keys()).collect();
+            let keys: std::collections::BTreeSet<&String> =
+                here.keys().chain(there.keys()).collect();
             for key in keys {
-                let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or(Value::Null);
+                let of = |map: &serde_json::Map<String, Value>| {
+                    map.get(key).cloned().unwrap_or(Value::Null)
+                };
                 compare(&format!("{path}.{key}"), &of(&here), &of(&there), found);
             }
         }
@@ -146,13 +187,21 @@ pub struct ModelConfig {
     pub threads: Option<usize>,
     /// How the base's weights are kept.
     pub base_precision: BasePrecision,
-    /// Keep less for the backward pass and compute it again: a third more work, a fraction of the memory.
+    /// Keep less for the backward pass and compute it again: a third more work, a fraction of the
+    /// memory.
     pub recompute: bool,
 }
 
 impl Default for ModelConfig {
     fn default() -> Self {
-        Self { path: None, adapter: None, device: "cpu".into(), threads: None, base_precision: BasePrecision::F32, recompute: false }
+        Self {
+            path: None,
+            adapter: None,
+            device: "cpu".into(),
+            threads: None,
+            base_precision: BasePrecision::F32,
+            recompute: false,
+        }
     }
 }
 
@@ -164,7 +213,8 @@ pub struct EvaluationConfig {
     pub samples: usize,
     /// τ, by which the posterior's variance is multiplied.
     pub scale: f64,
-    /// Choose τ on *calibrate* instead: the one with the lowest NLL among [`crate::predict::SCALES`].
+    /// Choose τ on *calibrate* instead: the one with the lowest NLL among
+    /// [`crate::predict::SCALES`].
     pub choose_scale: bool,
     /// Prompts are packed up to this many tokens per forward pass.
     pub batch_tokens: usize,
@@ -174,7 +224,13 @@ pub struct EvaluationConfig {
 
 impl Default for EvaluationConfig {
     fn default() -> Self {
-        Self { samples: 10, scale: 1.0, choose_scale: false, batch_tokens: 2048, include_text: false }
+        Self {
+            samples: 10,
+            scale: 1.0,
+            choose_scale: false,
+            batch_tokens: 2048,
+            include_text: false,
+        }
     }
 }
 
@@ -186,30 +242,61 @@ mod tests {
     fn no_step_is_taken_only_where_a_method_can_be_fitted_to_an_adapter() {
         let run = |method: &str, adapter: Option<&str>| RunConfig {
             optimizer: Method::named(method).unwrap(),
-            model: ModelConfig { adapter: adapter.map(PathBuf::from), ..ModelConfig::default() },
-            data: DataConfig { path: "data".into(), task: Some("sst2".into()), ..DataConfig::default() },
-            train: TrainConfig { steps: Some(0), ..TrainConfig::default() },
+            model: ModelConfig {
+                adapter: adapter.map(PathBuf::from),
+                ..ModelConfig::default()
+            },
+            data: DataConfig {
+                path: "data".into(),
+                task: Some("sst2".into()),
+                ..DataConfig::default()
+            },
+            train: TrainConfig {
+                steps: Some(0),
+                ..TrainConfig::default()
+            },
             ..RunConfig::default()
         };
         for method in ["adamw", "mc-dropout", "laplace", "tfb", "adamw-noise"] {
             run(method, Some("adapter")).validate().unwrap();
         }
         let error = run("laplace", None).validate().unwrap_err();
-        assert_eq!(error.to_string(), "`steps` is 0 and no adapter is named that is trained already, expected at least 1");
+        assert_eq!(
+            error.to_string(),
+            "`steps` is 0 and no adapter is named that is trained already, expected at least 1"
+        );
         assert!(error.hint().unwrap().contains("`--adapter`"));
         let error = run("swag", Some("adapter")).validate().unwrap_err();
-        assert_eq!(error.to_string(), "`steps` is 0 and the posterior of `swag` comes from its steps, expected at least 1");
+        assert_eq!(
+            error.to_string(),
+            "`steps` is 0 and the posterior of `swag` comes from its steps, expected at least 1"
+        );
     }
 
     #[test]
     fn rank_and_targets_of_an_adapter_that_is_trained_on_are_no_difference() {
         let from = |rank, adapter: Option<&str>| RunConfig {
-            model: ModelConfig { adapter: adapter.map(PathBuf::from), ..ModelConfig::default() },
-            lora: LoraConfig { rank, ..LoraConfig::default() },
+            model: ModelConfig {
+                adapter: adapter.map(PathBuf::from),
+                ..ModelConfig::default()
+            },
+            lora: LoraConfig {
+                rank,
+                ..LoraConfig::default()
+            },
             ..RunConfig::default()
         };
-        assert_eq!(from(8, Some("a")).trajectory_differences(&from(4, Some("a"))), Vec::<String>::new());
-        assert_eq!(from(8, None).trajectory_differences(&from(4, None)), ["`lora.rank` is 8, it was 4"]);
-        assert_eq!(from(8, Some("a")).trajectory_differences(&from(8, Some("b"))), ["`model.adapter` is \"a\", it was \"b\""]);
+        assert_eq!(
+            from(8, Some("a")).trajectory_differences(&from(4, Some("a"))),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            from(8, None).trajectory_differences(&from(4, None)),
+            ["`lora.rank` is 8, it was 4"]
+        );
+        assert_eq!(
+            from(8, Some("a")).trajectory_differences(&from(8, Some("b"))),
+            ["`model.adapter` is \"a\", it was \"b\""]
+        );
     }
 }

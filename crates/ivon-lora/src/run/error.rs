@@ -38,7 +38,11 @@ pub enum RunError {
     Tokenizer(#[from] TokenizerError),
     /// A setting is missing or out of range.
     #[error("`{name}` is {found}, expected {expected}")]
-    Setting { name: &'static str, found: String, expected: &'static str },
+    Setting {
+        name: &'static str,
+        found: String,
+        expected: &'static str,
+    },
     /// No step shall be taken where it takes steps.
     #[error("`steps` is 0 and {why}, expected at least 1")]
     NoSteps { why: String },
@@ -53,16 +57,26 @@ pub enum RunError {
     FolderInUse { folder: PathBuf },
     /// A resumed run would not be the one that was interrupted.
     #[error("`{}` was started with other settings: {}", folder.display(), differences.join(", "))]
-    OtherSettings { folder: PathBuf, differences: Vec<String> },
+    OtherSettings {
+        folder: PathBuf,
+        differences: Vec<String>,
+    },
     /// The data of a run are others than those that it was started with.
     #[error("`{}` was started with other data: {}", folder.display(), differences.join(", "))]
-    OtherData { folder: PathBuf, differences: Vec<String> },
+    OtherData {
+        folder: PathBuf,
+        differences: Vec<String>,
+    },
     /// The rows of a run cannot be given the roles that they had.
     #[error("the rows of `{}` cannot play the roles that its splits.json gives them: {reason}", folder.display())]
     OtherRoles { folder: PathBuf, reason: String },
     /// It is not known which rows played a role.
     #[error("no row of `{}` is known to be of the role {role}: {reason}", path.display())]
-    UnknownRole { role: Role, path: PathBuf, reason: String },
+    UnknownRole {
+        role: Role,
+        path: PathBuf,
+        reason: String,
+    },
     /// A file that the program wrote itself does not read.
     #[error("`{}` cannot be used: {reason}", path.display())]
     Malformed { path: PathBuf, reason: String },

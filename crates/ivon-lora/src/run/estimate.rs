@@ -37,10 +37,20 @@ const PROGRAM_BYTES: f64 = 60e6;
 
 impl Estimate {
     /// The estimate for these settings and examples.
-    pub fn of(config: &RunConfig, checkpoint: &Checkpoint, length: Length, train: &[Encoded], evaluated: [&[Encoded]; 3]) -> Self {
+    pub fn of(
+        config: &RunConfig,
+        checkpoint: &Checkpoint,
+        length: Length,
+        train: &[Encoded],
+        evaluated: [&[Encoded]; 3],
+    ) -> Self {
         let decoder = checkpoint.config();
         let settings = config.optimizer.settings();
-        let longest = train.iter().map(|example| example.tokens.len()).max().unwrap_or(0) as f64;
+        let longest = train
+            .iter()
+            .map(|example| example.tokens.len())
+            .max()
+            .unwrap_or(0) as f64;
         let batch = config.train.batch_size as f64;
         // Half-way between a batch of average and one of longest prompts.
         let tokens = batch * 0.5 * (mean_length(train) + longest);
@@ -49,10 +59,16 @@ impl Estimate {
         let steps = length.steps as f64 * config.train.accumulation as f64;
         let backward = if config.model.recompute { 3.0 } else { 2.0 };
         let members = settings.members() as f64;
-        let training = members * steps * packed_tokens(train, config.train.batch_size) * flops_per_token * backward;
+        let training = members
+            * steps
+            * packed_tokens(train, config.train.batch_size)
+            * flops_per_token
+            * backward;
         // Of one pass over the whole set.
         let pass = |examples: &[Encoded]| {
-            let batch = ((config.evaluation.batch_tokens as f64 / mean_length(examples).max(1.0)) as usize).clamp(1, examples.len().max(1));
+            let batch = ((config.evaluation.batch_tokens as f64 / mean_length(examples).max(1.0))
+                as usize)
+                .clamp(1, examples.len().max(1));
             packed_tokens(examples, batch) * examples.len() as f64 / batch as f64 * flops_per_token
         };
         let passes = |passes: Passes, examples: &[Encoded]| {
@@ -61,13 +77,22 @@ impl Estimate {
         };
         let evaluations = length.steps.div_ceil(length.eval_interval) as f64;
         let [tune, calibrate, test] = evaluated;
-        let predicted = [calibrate, test].map(|examples| passes(settings.prediction_passes(config.evaluation.samples), examples));
-        let evaluation = pass(tune) * evaluations * members * (1.0 + config.train.eval_samples as f64) + predicted.iter().sum::<f64>();
+        let predicted = [calibrate, test].map(|examples| {
+            passes(
+                settings.prediction_passes(config.evaluation.samples),
+                examples,
+            )
+        });
+        let evaluation =
+            pass(tune) * evaluations * members * (1.0 + config.train.eval_samples as f64)
+                + predicted.iter().sum::<f64>();
         let fitting = passes(settings.fitting_passes(train.len()), train);
         Self {
             base_bytes: base_bytes(config.model.base_precision, checkpoint),
-            step_bytes: activations(decoder, tokens, config.model.recompute)
-                .max(evaluation_bytes(decoder, config.evaluation.batch_tokens as f64)),
+            step_bytes: activations(decoder, tokens, config.model.recompute).max(evaluation_bytes(
+                decoder,
+                config.evaluation.batch_tokens as f64,
+            )),
             training_seconds: training / rate,
             fitting_seconds: fitting / rate,
             evaluation_seconds: evaluation / rate,
@@ -99,12 +124,20 @@ impl fmt::Display for Estimate {
 
 /// Tokens of an average prompt.
 fn mean_length(examples: &[Encoded]) -> f64 {
-    examples.iter().map(|example| example.tokens.len()).sum::<usize>() as f64 / examples.len().max(1) as f64
+    examples
+        .iter()
+        .map(|example| example.tokens.len())
+        .sum::<usize>() as f64
+        / examples.len().max(1) as f64
 }
 
 /// Tokens of a batch of so many average prompts, those that all begin with computed once.
 fn packed_tokens(examples: &[Encoded], batch: usize) -> f64 {
-    let prefix = if batch > 1 { common_prefix(&examples.iter().collect::<Vec<_>>()) as f64 } else { 0.0 };
+    let prefix = if batch > 1 {
+        common_prefix(&examples.iter().collect::<Vec<_>>()) as f64
+    } else {
+        0.0
+    };
     prefix + batch as f64 * (mean_length(examples) - prefix)
 }
 
@@ -119,20 +152,35 @@ pub(super) fn duration(seconds: f64) -> String {
 
 /// Weights of all linear layers of the decoder.
 fn linear_weights(decoder: &DecoderConfig) -> f64 {
-    let layer: usize = Projection::ALL.iter().map(|projection| projection.shape(decoder).iter().product::<usize>()).sum();
+    let layer: usize = Projection::ALL
+        .iter()
+        .map(|projection| projection.shape(decoder).iter().product::<usize>())
+        .sum();
     (layer * decoder.num_hidden_layers) as f64
 }
 
 fn base_bytes(precision: BasePrecision, checkpoint: &Checkpoint) -> f64 {
     let decoder = checkpoint.config();
-    let stored = |name: &str| checkpoint.tensor(name).map_or(0, |tensor| tensor.bytes.len()) as f64;
+    let stored = |name: &str| {
+        checkpoint
+            .tensor(name)
+            .map_or(0, |tensor| tensor.bytes.len()) as f64
+    };
     // The tables of embedding and output keep the checkpoint's encoding either way.
-    let tables = stored("model.embed_tokens.weight") + if decoder.tie_word_embeddings { 0.0 } else { stored("lm_head.weight") };
+    let tables = stored("model.embed_tokens.weight")
+        + if decoder.tie_word_embeddings {
+            0.0
+        } else {
+            stored("lm_head.weight")
+        };
     let linears = match precision {
         BasePrecision::F32 => 4.0 * linear_weights(decoder),
         BasePrecision::Bf16 => 2.0 * linear_weights(decoder),
         BasePrecision::AsIs => (0..decoder.num_hidden_layers)
-            .flat_map(|layer| Projection::ALL.map(|projection| format!("model.layers.{layer}.{}.weight", projection.path())))
+            .flat_map(|layer| {
+                Projection::ALL
+                    .map(|projection| format!("model.layers.{layer}.{}.weight", projection.path()))
+            })
             .map(|name| stored(&name))
             .sum(),
     };
@@ -149,7 +197,11 @@ fn kept_per_token(decoder: &DecoderConfig) -> f64 {
 fn activations(decoder: &DecoderConfig, tokens: f64, recompute: bool) -> f64 {
     let layers = decoder.num_hidden_layers as f64;
     let kept = kept_per_token(decoder);
-    let per_token = if recompute { layers * decoder.hidden_size as f64 + kept } else { layers * kept };
+    let per_token = if recompute {
+        layers * decoder.hidden_size as f64 + kept
+    } else {
+        layers * kept
+    };
     4.0 * tokens * (per_token + 2.0 * kept)
 }
 
@@ -171,7 +223,14 @@ fn measure_rate() -> f64 {
     let mut best = f64::INFINITY;
     for _ in 0..4 {
         let started = Instant::now();
-        host::apply(&left, vec![host::Output { matrix: &weight, y: &mut out, onto: None }]);
+        host::apply(
+            &left,
+            vec![host::Output {
+                matrix: &weight,
+                y: &mut out,
+                onto: None,
+            }],
+        );
         best = best.min(started.elapsed().as_secs_f64());
     }
     // A decoder's own shapes reach about two thirds of what the large product does.

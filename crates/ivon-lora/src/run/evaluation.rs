@@ -1,4 +1,5 @@
-//! Log-probabilities of a labelled set → `evaluation.json`, `predictions.jsonl`, and what the terminal shows.
+//! Log-probabilities of a labelled set → `evaluation.json`, `predictions.jsonl`, and what the
+//! terminal shows.
 
 use std::fmt;
 
@@ -6,10 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::RunError;
 use crate::data::{Choices, Encoded, Example};
-use crate::metrics::{Bootstrap, Predictions, Scores, at_temperature, entropy, first_largest, log_softmax, mean_of_draws, uncertainties};
+use crate::metrics::{
+    Bootstrap, Predictions, Scores, at_temperature, entropy, first_largest, log_softmax,
+    mean_of_draws, uncertainties,
+};
 use crate::posterior::{Calibration, PredictWith, Sidecar};
 use crate::predict::Evaluated;
-use crate::report::{Finding, class_findings, class_table, confusion_table, majority_sentence, score_table, sentence_for_a_stranger};
+use crate::report::{
+    Finding, class_findings, class_table, confusion_table, majority_sentence, score_table,
+    sentence_for_a_stranger,
+};
 
 /// Scores of one split at the mean and with 1 … S draws.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,7 +51,8 @@ pub struct EvaluationReport {
     pub chosen: PredictWith,
 }
 
-/// What a run took: `cost.json`. A file of its own, since the scores of a repeated run are the same to the byte and times are not.
+/// What a run took: `cost.json`. A file of its own, since the scores of a repeated run are the same
+/// to the byte and times are not.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// All steps of all members, without evaluations.
@@ -53,7 +61,8 @@ pub struct Cost {
     pub fitting_seconds: f64,
     /// Prediction of the evaluated split at the mean and under all draws.
     pub prediction_seconds: f64,
-    /// What of it was at the mean; none where mean and draws come from one pass, as in the linearised model.
+    /// What of it was at the mean; none where mean and draws come from one pass, as in the
+    /// linearised model.
     pub mean_seconds: Option<f64>,
     /// Numbers that are stored beside the adapter's own.
     pub stored_numbers: usize,
@@ -74,22 +83,45 @@ pub struct Temperatures {
 impl Temperatures {
     /// Those of a sidecar; none where nothing was chosen.
     pub fn of(sidecar: &Sidecar) -> Option<Self> {
-        let Sidecar { temperature: mean, temperature_of_samples: samples, calibration, .. } = *sidecar;
-        (calibration.is_some() || mean != 1.0 || samples != 1.0).then_some(Self { mean, samples, calibration })
+        let Sidecar {
+            temperature: mean,
+            temperature_of_samples: samples,
+            calibration,
+            ..
+        } = *sidecar;
+        (calibration.is_some() || mean != 1.0 || samples != 1.0).then_some(Self {
+            mean,
+            samples,
+            calibration,
+        })
     }
 
     /// How many rows they rest on, and how sure they are.
     pub fn sentence(&self) -> String {
-        let Some(Calibration { rows, interval: [low, high], interval_of_samples }) = self.calibration else {
+        let Some(Calibration {
+            rows,
+            interval: [low, high],
+            interval_of_samples,
+        }) = self.calibration
+        else {
             return "how many rows of calibrate the temperatures rest on is not known".into();
         };
-        let samples = interval_of_samples.map_or_else(String::new, |[low, high]| format!(", of the samples' {low:.2} to {high:.2}"));
-        let (what, of_mean) = if samples.is_empty() { ("temperature rests", "") } else { ("temperatures rest", " of the mean's") };
-        format!("the {what} on {rows} rows of calibrate: 95 % interval{of_mean} {low:.2} to {high:.2}{samples}")
+        let samples = interval_of_samples.map_or_else(String::new, |[low, high]| {
+            format!(", of the samples' {low:.2} to {high:.2}")
+        });
+        let (what, of_mean) = if samples.is_empty() {
+            ("temperature rests", "")
+        } else {
+            ("temperatures rest", " of the mean's")
+        };
+        format!(
+            "the {what} on {rows} rows of calibrate: 95 % interval{of_mean} {low:.2} to {high:.2}{samples}"
+        )
     }
 }
 
-/// Scores of predictions that were scaled by temperature. Accuracy is what it was; NLL, Brier and ECE are not.
+/// Scores of predictions that were scaled by temperature. Accuracy is what it was; NLL, Brier and
+/// ECE are not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AtTemperature {
     /// The temperatures.
@@ -117,7 +149,11 @@ impl EvaluationReport {
     ) -> Result<Self, RunError> {
         let labels = labels(examples)?;
         let bootstrap = Bootstrap::default();
-        let mean = Scores::of(&Predictions::new(evaluated.mean.clone(), labels.clone())?, same_answers, &bootstrap);
+        let mean = Scores::of(
+            &Predictions::new(evaluated.mean.clone(), labels.clone())?,
+            same_answers,
+            &bootstrap,
+        );
         let samples = match evaluated.draws.is_empty() {
             true => Vec::new(),
             false => Scores::of_prefixes(&evaluated.draws, &labels, same_answers, &bootstrap)?,
@@ -152,13 +188,24 @@ impl EvaluationReport {
         let labels = labels(examples)?;
         let scores = |rows: &[Vec<f64>], temperature: f64| {
             let predictions = Predictions::new(at_temperature(rows, temperature), labels.clone())?;
-            Ok::<_, RunError>(Scores::of(&predictions, same_answers, &Bootstrap::default()))
+            Ok::<_, RunError>(Scores::of(
+                &predictions,
+                same_answers,
+                &Bootstrap::default(),
+            ))
         };
         let samples = match evaluated.draws.is_empty() {
             true => None,
-            false => Some(scores(&mean_of_draws(&evaluated.draws)?, temperatures.samples)?),
+            false => Some(scores(
+                &mean_of_draws(&evaluated.draws)?,
+                temperatures.samples,
+            )?),
         };
-        self.at_temperature = Some(AtTemperature { temperatures, mean: scores(&evaluated.mean, temperatures.mean)?, samples });
+        self.at_temperature = Some(AtTemperature {
+            temperatures,
+            mean: scores(&evaluated.mean, temperatures.mean)?,
+            samples,
+        });
         Ok(self)
     }
 
@@ -181,11 +228,17 @@ impl EvaluationReport {
             rows.push((format!("{} samples", self.samples.len()), vec![sampled]));
         }
         if let Some(scaled) = &self.at_temperature {
-            rows.push((format!("mean, T = {:.2}", scaled.temperatures.mean), vec![&scaled.mean]));
+            rows.push((
+                format!("mean, T = {:.2}", scaled.temperatures.mean),
+                vec![&scaled.mean],
+            ));
             let samples = self.samples.len();
-            rows.extend(
-                scaled.samples.iter().map(|scores| (format!("{samples} samples, T = {:.2}", scaled.temperatures.samples), vec![scores])),
-            );
+            rows.extend(scaled.samples.iter().map(|scores| {
+                (
+                    format!("{samples} samples, T = {:.2}", scaled.temperatures.samples),
+                    vec![scores],
+                )
+            }));
         }
         rows
     }
@@ -194,14 +247,19 @@ impl EvaluationReport {
     pub fn sentence(&self) -> String {
         let scores = self.recommended();
         let point = scores.selective.iter().find(|point| point.coverage <= 0.81);
-        point.map_or(String::new(), |point| sentence_for_a_stranger(*point, scores.accuracy))
+        point.map_or(String::new(), |point| {
+            sentence_for_a_stranger(*point, scores.accuracy)
+        })
     }
 }
 
 impl EvaluationReport {
     /// `test (12 examples, carved from train.jsonl)`.
     pub fn rows_named(&self) -> String {
-        let source = self.source.as_ref().map_or_else(String::new, |source| format!(", {source}"));
+        let source = self
+            .source
+            .as_ref()
+            .map_or_else(String::new, |source| format!(", {source}"));
         format!("{} ({} examples{source})", self.split, self.n)
     }
 
@@ -210,24 +268,35 @@ impl EvaluationReport {
         class_findings(self.recommended(), &self.answers, &self.split)
     }
 
-    /// Class by class scores of what the run recommends; empty where rows have answers of their own.
+    /// Class by class scores of what the run recommends; empty where rows have answers of their
+    /// own.
     fn classes(&self) -> String {
-        let Some(classes) = &self.recommended().classes else { return String::new() };
-        let matrix = confusion_table(classes, &self.answers).map_or_else(String::new, |table| format!("\n{}", table.to_text()));
+        let Some(classes) = &self.recommended().classes else {
+            return String::new();
+        };
+        let matrix = confusion_table(classes, &self.answers)
+            .map_or_else(String::new, |table| format!("\n{}", table.to_text()));
         let table = class_table(classes, &self.answers).to_text();
-        format!("\n{table}{matrix}{}\n", majority_sentence(classes, &self.answers))
+        format!(
+            "\n{table}{matrix}{}\n",
+            majority_sentence(classes, &self.answers)
+        )
     }
 }
 
 impl EvaluationReport {
-    /// Scores, what the temperatures rest on, and classes: all but findings and the sentence for a stranger.
+    /// Scores, what the temperatures rest on, and classes: all but findings and the sentence for a
+    /// stranger.
     pub fn tables(&self) -> String {
         let [low, high] = self.recommended().intervals.ece;
         let named = match self.chosen {
             PredictWith::Mean => "the mean",
             PredictWith::Samples => "the samples",
         };
-        let calibration = self.at_temperature.as_ref().map_or_else(String::new, |scaled| scaled.temperatures.sentence() + "\n");
+        let calibration = self
+            .at_temperature
+            .as_ref()
+            .map_or_else(String::new, |scaled| scaled.temperatures.sentence() + "\n");
         format!(
             "{}\n{}ECE of {named}: 95 % interval {low:.3} to {high:.3}; a perfectly calibrated model of this size shows {:.3}\n\
              {calibration}{}",
@@ -243,7 +312,13 @@ impl fmt::Display for EvaluationReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{}", self.tables())?;
         for finding in self.findings() {
-            writeln!(formatter, "{}: {}; {}", finding.severity.name(), finding.what, finding.remedy)?;
+            writeln!(
+                formatter,
+                "{}: {}; {}",
+                finding.severity.name(),
+                finding.what,
+                finding.remedy
+            )?;
         }
         write!(formatter, "{}", self.sentence())
     }
@@ -251,7 +326,14 @@ impl fmt::Display for EvaluationReport {
 
 /// The labels of a set.
 pub(super) fn labels(examples: &[Encoded]) -> Result<Vec<usize>, RunError> {
-    examples.iter().map(|example| example.label.ok_or_else(|| RunError::NoLabel { id: example.id.clone() })).collect()
+    examples
+        .iter()
+        .map(|example| {
+            example.label.ok_or_else(|| RunError::NoLabel {
+                id: example.id.clone(),
+            })
+        })
+        .collect()
 }
 
 /// One line of `predictions.jsonl`.
@@ -296,7 +378,8 @@ pub struct Prediction {
     pub prompt: Option<String>,
 }
 
-/// The lines of a set, in its order. `texts` are the examples that were encoded, where prompts are wanted.
+/// The lines of a set, in its order. `texts` are the examples that were encoded, where prompts are
+/// wanted.
 pub(super) fn predictions(
     examples: &[Encoded],
     words: &[&Example],
@@ -316,7 +399,11 @@ pub(super) fn predictions(
     let line = |index: usize| {
         let (example, source) = (&examples[index], words[index]);
         let (mean, average) = (&evaluated.mean[index], &averaged[index]);
-        let answered = if chosen == PredictWith::Samples { average } else { mean };
+        let answered = if chosen == PredictWith::Samples {
+            average
+        } else {
+            mean
+        };
         let answer = first_largest(answered);
         let probabilities = |logs: &[f64]| logs.iter().map(|log| log.exp()).collect::<Vec<f64>>();
         let uncertainty = uncertain.as_ref().map(|all| all[index]);
@@ -333,7 +420,11 @@ pub(super) fn predictions(
             answer: source.answers.get(answer).cloned().unwrap_or_default(),
             confidence: answered[answer].exp(),
             calibrated_confidence: temperatures.map(|found| {
-                let temperature = if chosen == PredictWith::Samples { found.samples } else { found.mean };
+                let temperature = if chosen == PredictWith::Samples {
+                    found.samples
+                } else {
+                    found.mean
+                };
                 log_softmax(answered, temperature)[answer].exp()
             }),
             calibrated_on: temperatures.and_then(|found| Some(found.calibration?.rows)),

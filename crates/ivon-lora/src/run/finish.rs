@@ -14,9 +14,12 @@ use crate::data::{self, Dataset, EncodedSet, Example, KnownRows, LoadReport, Rol
 use crate::lora::{Adapter, LoraConfig};
 use crate::method::{CHOSEN_BY, Fit, member_folder};
 use crate::metrics::Predictions;
-use crate::posterior::{Answer, CardFacts, Posterior, PredictWith, SIDECAR_FORMAT, Sidecar, Spread};
+use crate::posterior::{
+    Answer, CardFacts, Posterior, PredictWith, SIDECAR_FORMAT, Sidecar, Spread,
+};
 use crate::predict::{
-    Evaluated, EvaluationOptions, EvaluationSeconds, SCALES, best_scale, evaluate_timed, log_probabilities, scale_trials,
+    Evaluated, EvaluationOptions, EvaluationSeconds, SCALES, best_scale, evaluate_timed,
+    log_probabilities, scale_trials,
 };
 use crate::report::{Record, read_records};
 use crate::train::{METRICS_FILE, TrainError};
@@ -35,7 +38,12 @@ pub(super) struct Finish<'a> {
 
 impl Finish<'_> {
     /// Fits, calibrates, tests, and writes what the run leaves.
-    pub fn run(&self, trained: Vec<Box<dyn Posterior>>, kept_step: u64, watch: Watch<'_>) -> Result<EvaluationReport, RunError> {
+    pub fn run(
+        &self,
+        trained: Vec<Box<dyn Posterior>>,
+        kept_step: u64,
+        watch: Watch<'_>,
+    ) -> Result<EvaluationReport, RunError> {
         let started = Instant::now();
         let posterior = self.posterior(trained, watch)?;
         if let Some(said) = chosen_precision(posterior.as_ref())? {
@@ -44,12 +52,21 @@ impl Finish<'_> {
         let fitting_seconds = started.elapsed().as_secs_f64();
         let posterior = posterior.as_ref();
         let samples = posterior.spread().draws(self.config.evaluation.samples);
-        let mut options = EvaluationOptions { samples, ..options(self.config) };
+        let mut options = EvaluationOptions {
+            samples,
+            ..options(self.config)
+        };
         options.scale = self.scale(posterior, &options, watch)?;
         let calibrated = self.calibrate(posterior, &options, watch)?;
         let chosen = calibrated.predict_with;
         let (mut report, evaluated, seconds) = self.test(posterior, &options, chosen, watch)?;
-        let stored = posterior.stored()?.map_or(0, |stored| stored.matrices.values().map(|matrix| matrix.values.len()).sum());
+        let stored = posterior.stored()?.map_or(0, |stored| {
+            stored
+                .matrices
+                .values()
+                .map(|matrix| matrix.values.len())
+                .sum()
+        });
         let cost = Cost {
             training_seconds: self.training_seconds()?,
             fitting_seconds,
@@ -58,9 +75,20 @@ impl Finish<'_> {
             stored_numbers: stored,
         };
         if let Some(temperatures) = calibrated.temperatures {
-            report = report.with_temperatures(&self.sets.test.examples, &evaluated, same_answers(self.task), temperatures)?;
+            report = report.with_temperatures(
+                &self.sets.test.examples,
+                &evaluated,
+                same_answers(self.task),
+                temperatures,
+            )?;
         }
-        let words: Vec<&Example> = self.sets.test.kept.iter().map(|&index| &self.dataset.test[index]).collect();
+        let words: Vec<&Example> = self
+            .sets
+            .test
+            .kept
+            .iter()
+            .map(|&index| &self.dataset.test[index])
+            .collect();
         let mut lines = predictions(
             &self.sets.test.examples,
             &words,
@@ -70,22 +98,37 @@ impl Finish<'_> {
             self.config.evaluation.include_text,
         )?;
         mark_truncated(&mut lines, &self.sets.test);
-        let folder =
-            AdapterFolder { posterior, lora: self.lora, sidecar: self.sidecar(&options, &calibrated), card: self.card(&report, kept_step) };
+        let folder = AdapterFolder {
+            posterior,
+            lora: self.lora,
+            sidecar: self.sidecar(&options, &calibrated),
+            card: self.card(&report, kept_step),
+        };
         let path = self.folder.path().join(folder::ADAPTER_FOLDER);
         folder.write(&path)?;
         watch(RunEvent::Saved(&path));
-        watch(RunEvent::Saved(&self.folder.write_json(folder::EVALUATION_FILE, &report)?));
-        watch(RunEvent::Saved(&self.folder.write_json(folder::COST_FILE, &cost)?));
-        watch(RunEvent::Saved(&write_predictions(&self.folder.path().join(folder::PREDICTIONS_FILE), &lines)?));
+        watch(RunEvent::Saved(
+            &self.folder.write_json(folder::EVALUATION_FILE, &report)?,
+        ));
+        watch(RunEvent::Saved(
+            &self.folder.write_json(folder::COST_FILE, &cost)?,
+        ));
+        watch(RunEvent::Saved(&write_predictions(
+            &self.folder.path().join(folder::PREDICTIONS_FILE),
+            &lines,
+        )?));
         Ok(report)
     }
 
-    /// The time of all steps of all members, also of those before a resume: as their records have it.
+    /// The time of all steps of all members, also of those before a resume: as their records have
+    /// it.
     fn training_seconds(&self) -> Result<f64, RunError> {
         let mut seconds = 0.0;
         for member in 0..self.config.optimizer.settings().members() {
-            for record in read_records(&member_folder(self.folder.path(), member).join(METRICS_FILE)).map_err(TrainError::from)? {
+            for record in
+                read_records(&member_folder(self.folder.path(), member).join(METRICS_FILE))
+                    .map_err(TrainError::from)?
+            {
                 if let Record::Step(step) = record {
                     seconds += step.step_seconds;
                 }
@@ -95,7 +138,11 @@ impl Finish<'_> {
     }
 
     /// What the method makes of what was trained.
-    fn posterior(&self, trained: Vec<Box<dyn Posterior>>, watch: Watch<'_>) -> Result<Box<dyn Posterior>, RunError> {
+    fn posterior(
+        &self,
+        trained: Vec<Box<dyn Posterior>>,
+        watch: Watch<'_>,
+    ) -> Result<Box<dyn Posterior>, RunError> {
         let mut fit = Fit {
             network: &self.base.network,
             scaling: self.lora.scaling(),
@@ -104,7 +151,13 @@ impl Finish<'_> {
             batch_tokens: self.config.evaluation.batch_tokens,
             train: &self.sets.train.examples,
             calibrate: &self.sets.calibrate.examples,
-            watch: &mut |done, total| watch(RunEvent::Progress { what: Stage::Fitting, done, total }),
+            watch: &mut |done, total| {
+                watch(RunEvent::Progress {
+                    what: Stage::Fitting,
+                    done,
+                    total,
+                })
+            },
         };
         Ok(self.config.optimizer.settings().finish(trained, &mut fit)?)
     }
@@ -118,41 +171,93 @@ impl Finish<'_> {
         watch: Watch<'_>,
     ) -> Result<(Evaluated, EvaluationSeconds), RunError> {
         let mut watch = |done, total| watch(RunEvent::Progress { what, done, total });
-        Ok(evaluate_timed(&self.base.network, posterior, self.lora.scaling(), &set.examples, options, &mut watch)?)
+        Ok(evaluate_timed(
+            &self.base.network,
+            posterior,
+            self.lora.scaling(),
+            &set.examples,
+            options,
+            &mut watch,
+        )?)
     }
 
-    /// τ: the one that calibrate prefers to that of the settings where they ask for a choice, else theirs.
-    fn scale(&self, posterior: &dyn Posterior, options: &EvaluationOptions, watch: Watch<'_>) -> Result<f64, RunError> {
+    /// τ: the one that calibrate prefers to that of the settings where they ask for a choice, else
+    /// theirs.
+    fn scale(
+        &self,
+        posterior: &dyn Posterior,
+        options: &EvaluationOptions,
+        watch: Watch<'_>,
+    ) -> Result<f64, RunError> {
         let set = &self.sets.calibrate;
-        if !self.config.evaluation.choose_scale || set.examples.is_empty() || options.samples == 0 || posterior.spread() != Spread::Scaled {
+        if !self.config.evaluation.choose_scale
+            || set.examples.is_empty()
+            || options.samples == 0
+            || posterior.spread() != Spread::Scaled
+        {
             return Ok(options.scale);
         }
         let mut scales = SCALES.to_vec();
-        let default = scales.iter().position(|scale| *scale == options.scale).unwrap_or_else(|| {
-            scales.push(options.scale);
-            scales.len() - 1
-        });
-        let mut told = |done, total| watch(RunEvent::Progress { what: Stage::ChoosingScale, done, total });
+        let default = scales
+            .iter()
+            .position(|scale| *scale == options.scale)
+            .unwrap_or_else(|| {
+                scales.push(options.scale);
+                scales.len() - 1
+            });
+        let mut told = |done, total| {
+            watch(RunEvent::Progress {
+                what: Stage::ChoosingScale,
+                done,
+                total,
+            })
+        };
         let scaling = self.lora.scaling();
-        let trials = scale_trials(&self.base.network, posterior, scaling, &set.examples, options, &scales, &mut told)?;
-        let list: Vec<String> = trials.iter().map(|trial| format!("{:.3} at {}", trial.nll, trial.scale)).collect();
+        let trials = scale_trials(
+            &self.base.network,
+            posterior,
+            scaling,
+            &set.examples,
+            options,
+            &scales,
+            &mut told,
+        )?;
+        let list: Vec<String> = trials
+            .iter()
+            .map(|trial| format!("{:.3} at {}", trial.nll, trial.scale))
+            .collect();
         let list = list.join(", ");
         let (scale, said) = match best_scale(&trials, default) {
-            Err(too_little) => (options.scale, format!("no τ is chosen, it stays {}: {too_little}", options.scale)),
-            Ok(scale) if scale == options.scale => {
-                (scale, format!("τ stays {scale}, than which no other is better by more than a standard error"))
-            }
-            Ok(scale) if SCALES.last() == Some(&scale) => {
-                (scale, format!("τ = {scale} has the lowest NLL and is the largest that is tried: a larger one may be better"))
-            }
+            Err(too_little) => (
+                options.scale,
+                format!("no τ is chosen, it stays {}: {too_little}", options.scale),
+            ),
+            Ok(scale) if scale == options.scale => (
+                scale,
+                format!(
+                    "τ stays {scale}, than which no other is better by more than a standard error"
+                ),
+            ),
+            Ok(scale) if SCALES.last() == Some(&scale) => (
+                scale,
+                format!(
+                    "τ = {scale} has the lowest NLL and is the largest that is tried: a larger one may be better"
+                ),
+            ),
             Ok(scale) => (scale, format!("τ = {scale} has the lowest NLL")),
         };
         watch(RunEvent::Note(format!("calibrate: {said} (NLL {list})")));
         Ok(scale)
     }
 
-    /// On calibrate: mean or samples, and the temperature of each; the mean at no temperature where there is no such set.
-    fn calibrate(&self, posterior: &dyn Posterior, options: &EvaluationOptions, watch: Watch<'_>) -> Result<Calibrated, RunError> {
+    /// On calibrate: mean or samples, and the temperature of each; the mean at no temperature where
+    /// there is no such set.
+    fn calibrate(
+        &self,
+        posterior: &dyn Posterior,
+        options: &EvaluationOptions,
+        watch: Watch<'_>,
+    ) -> Result<Calibrated, RunError> {
         let set = &self.sets.calibrate;
         if set.examples.is_empty() {
             return Ok(Calibrated::nothing());
@@ -175,29 +280,59 @@ impl Finish<'_> {
     ) -> Result<(EvaluationReport, Evaluated, EvaluationSeconds), RunError> {
         let set = &self.sets.test;
         if set.examples.is_empty() {
-            return Err(self.dataset.required(Role::Test).map(|_| ()).map_or_else(RunError::from, |()| RunError::Setting {
-                name: "test",
-                found: "empty".into(),
-                expected: "labelled rows to score",
-            }));
+            return Err(self.dataset.required(Role::Test).map(|_| ()).map_or_else(
+                RunError::from,
+                |()| RunError::Setting {
+                    name: "test",
+                    found: "empty".into(),
+                    expected: "labelled rows to score",
+                },
+            ));
         }
-        let base = self.known.answers(Asked::new(self.config, &set.examples), || {
-            let untuned = Adapter { layers: Vec::new() };
-            let low_rank = crate::forward::LowRank { adapter: &untuned, scaling: 0.0, dropout: None };
-            let total = set.examples.len();
-            log_probabilities(&self.base.network, low_rank, &set.examples, options.batch_tokens, &mut |done| {
-                watch(RunEvent::Progress { what: Stage::Base, done, total })
-            })
-        })?;
+        let base = self
+            .known
+            .answers(Asked::new(self.config, &set.examples), || {
+                let untuned = Adapter { layers: Vec::new() };
+                let low_rank = crate::forward::LowRank {
+                    adapter: &untuned,
+                    scaling: 0.0,
+                    dropout: None,
+                };
+                let total = set.examples.len();
+                log_probabilities(
+                    &self.base.network,
+                    low_rank,
+                    &set.examples,
+                    options.batch_tokens,
+                    &mut |done| {
+                        watch(RunEvent::Progress {
+                            what: Stage::Base,
+                            done,
+                            total,
+                        })
+                    },
+                )
+            })?;
         let (evaluated, seconds) = self.evaluate(posterior, set, options, Stage::Test, watch)?;
         let split = Role::Test.name();
-        let mut report =
-            EvaluationReport::new(split, &set.examples, &evaluated, same_answers(self.task), options.seed, options.scale, chosen)?;
+        let mut report = EvaluationReport::new(
+            split,
+            &set.examples,
+            &evaluated,
+            same_answers(self.task),
+            options.seed,
+            options.scale,
+            chosen,
+        )?;
         report.source = source_of(&self.dataset.report, Role::Test);
         report.answers = answers_of(self.task);
         let labels = super::evaluation::labels(&set.examples)?;
         let base = Predictions::new(base, labels)?;
-        report.base = Some(crate::metrics::Scores::of(&base, same_answers(self.task), &Default::default()));
+        report.base = Some(crate::metrics::Scores::of(
+            &base,
+            same_answers(self.task),
+            &Default::default(),
+        ));
         Ok((report, evaluated, seconds))
     }
 
@@ -209,7 +344,12 @@ impl Finish<'_> {
             answers: self.answers(),
             max_length: self.config.data.max_length,
             chat_template: self.config.data.chat_template.is_on(),
-            chat_template_text: self.base.tokenizer.chat_template.clone().filter(|_| self.config.data.chat_template.is_on()),
+            chat_template_text: self
+                .base
+                .tokenizer
+                .chat_template
+                .clone()
+                .filter(|_| self.config.data.chat_template.is_on()),
             method: self.config.optimizer.name().into(),
             method_files: Vec::new(),
             scale: options.scale,
@@ -226,29 +366,56 @@ impl Finish<'_> {
 
     /// The answer words with their tokens, where all rows share them.
     fn answers(&self) -> Vec<Answer> {
-        let (true, Some(encoded), Some(example)) = (same_answers(self.task), self.sets.train.examples.first(), self.dataset.train.first())
-        else {
+        let (true, Some(encoded), Some(example)) = (
+            same_answers(self.task),
+            self.sets.train.examples.first(),
+            self.dataset.train.first(),
+        ) else {
             return Vec::new();
         };
         let tokens: Vec<Vec<u32>> = match &encoded.choices {
             data::Choices::Tokens(tokens) => tokens.iter().map(|&token| vec![token]).collect(),
             data::Choices::Answers(answers) => answers.clone(),
         };
-        example.answers.iter().zip(tokens).map(|(word, tokens)| Answer { word: word.clone(), tokens }).collect()
+        example
+            .answers
+            .iter()
+            .zip(tokens)
+            .map(|(word, tokens)| Answer {
+                word: word.clone(),
+                tokens,
+            })
+            .collect()
     }
 
     fn card(&self, report: &EvaluationReport, kept_step: u64) -> CardFacts {
         let config = self.config;
-        let files: Vec<String> = self.dataset.report.files.iter().map(|file| file_name(&file.path)).collect();
+        let files: Vec<String> = self
+            .dataset
+            .report
+            .files
+            .iter()
+            .map(|file| file_name(&file.path))
+            .collect();
         CardFacts {
             base: self.base.record.name.clone(),
             task: self.task.name.clone(),
-            data: format!("{} training examples from {}", self.sets.train.examples.len(), files.join(", ")),
+            data: format!(
+                "{} training examples from {}",
+                self.sets.train.examples.len(),
+                files.join(", ")
+            ),
             method: config.optimizer.name().to_uppercase(),
             settings: vec![
                 ("step kept".into(), kept_step.to_string()),
-                ("learning rate".into(), config.optimizer.learning_rate().to_string()),
-                ("examples per step".into(), (config.train.batch_size * config.train.accumulation).to_string()),
+                (
+                    "learning rate".into(),
+                    config.optimizer.learning_rate().to_string(),
+                ),
+                (
+                    "examples per step".into(),
+                    (config.train.batch_size * config.train.accumulation).to_string(),
+                ),
                 ("rank".into(), self.lora.rank.to_string()),
                 ("alpha".into(), self.lora.alpha.to_string()),
                 ("dropout".into(), self.lora.dropout.to_string()),
@@ -262,20 +429,36 @@ impl Finish<'_> {
 
 /// By what the prior precision of a Laplace approximation was chosen, in a sentence.
 fn chosen_precision(posterior: &dyn Posterior) -> Result<Option<String>, RunError> {
-    let Some(stored) = posterior.stored()? else { return Ok(None) };
+    let Some(stored) = posterior.stored()? else {
+        return Ok(None);
+    };
     let fact = |key: &str| stored.facts.get(key);
-    let both = fact("prior_precision").zip(fact(CHOSEN_BY)).filter(|(_, by)| *by != "setting");
+    let both = fact("prior_precision")
+        .zip(fact(CHOSEN_BY))
+        .filter(|(_, by)| *by != "setting");
     Ok(both.map(|(precision, by)| format!("prior precision {precision}, chosen by the {by}")))
 }
 
 /// Where the rows of a role come from: `carved from train.jsonl`, `of validation.jsonl`.
 pub(super) fn source_of(report: &LoadReport, role: Role) -> Option<String> {
     let split = report.sources.get(&role)?;
-    let files: Vec<String> = report.files.iter().filter(|file| file.split == *split).map(|file| file_name(&file.path)).collect();
-    let how = if report.carved.contains(&role) { "carved from" } else { "of" };
+    let files: Vec<String> = report
+        .files
+        .iter()
+        .filter(|file| file.split == *split)
+        .map(|file| file_name(&file.path))
+        .collect();
+    let how = if report.carved.contains(&role) {
+        "carved from"
+    } else {
+        "of"
+    };
     Some(format!("{how} {}", files.join(" and ")))
 }
 
 fn file_name(path: &str) -> String {
-    Path::new(path).file_name().map_or_else(|| path.to_string(), |name| name.to_string_lossy().into_owned())
+    Path::new(path).file_name().map_or_else(
+        || path.to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }

@@ -9,7 +9,10 @@ use serde::Serialize;
 use super::{EvaluationReport, Prediction, Provenance, RunConfig, RunError};
 use crate::files::{self, FileError};
 use crate::lora::{Adapter, LoraConfig, write_peft};
-use crate::posterior::{CardFacts, POSTERIOR_FILE, Posterior, SIDECAR_FILE, Sidecar, load_posterior, write_model_card, write_posterior};
+use crate::posterior::{
+    CardFacts, POSTERIOR_FILE, Posterior, SIDECAR_FILE, Sidecar, load_posterior, write_model_card,
+    write_posterior,
+};
 use crate::train::{CHECKPOINTS_FOLDER, Checkpoints, METRICS_FILE, TrainError};
 
 /// The resolved settings of a run.
@@ -36,7 +39,8 @@ pub enum Start {
     New,
     /// Where the same run was stopped: at its newest checkpoint, else at its first step.
     Resumed,
-    /// The same, but what another run left there before its first checkpoint is replaced, and so may there be no run yet.
+    /// The same, but what another run left there before its first checkpoint is replaced, and so
+    /// may there be no run yet.
     WhereItWas,
 }
 
@@ -55,38 +59,65 @@ impl RunFolder {
     /// Takes a folder for a run.
     ///
     /// # Errors
-    /// If another process writes it, it holds a run and is to be new, none and is to be resumed, or another run.
+    /// If another process writes it, it holds a run and is to be new, none and is to be resumed, or
+    /// another run.
     pub fn take(path: &Path, config: &RunConfig, start: Start) -> Result<Self, RunError> {
         files::create_folder(path)?;
         let lock_path = path.join(LOCK_FILE);
-        let refused = |source| FileError::Io { action: "write", path: lock_path.clone(), source };
+        let refused = |source| FileError::Io {
+            action: "write",
+            path: lock_path.clone(),
+            source,
+        };
         let lock = File::create(&lock_path).map_err(refused)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Err(RunError::FolderInUse { folder: path.into() }),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(RunError::FolderInUse {
+                    folder: path.into(),
+                });
+            }
             Err(std::fs::TryLockError::Error(source)) => return Err(refused(source).into()),
         }
         // From here on nobody else changes what is in it.
         files::remove_leftovers(path);
-        let has_checkpoint = Checkpoints::new(path.join(CHECKPOINTS_FOLDER), 1).newest().is_some();
+        let has_checkpoint = Checkpoints::new(path.join(CHECKPOINTS_FOLDER), 1)
+            .newest()
+            .is_some();
         // A run that was killed before its first checkpoint is taken up at its first step.
         let resumes = start != Start::New && has_checkpoint;
-        let mut folder = Self { path: path.into(), resumes, started: None, _lock: lock };
+        let mut folder = Self {
+            path: path.into(),
+            resumes,
+            started: None,
+            _lock: lock,
+        };
         let settings = path.join(RUN_FILE);
         if start == Start::Resumed && !has_checkpoint && !settings.exists() {
             return Err(TrainError::NothingToResume { path: path.into() }.into());
         }
         match (settings.exists(), start) {
-            (true, Start::New) => return Err(RunError::FolderHoldsRun { folder: path.into() }),
+            (true, Start::New) => {
+                return Err(RunError::FolderHoldsRun {
+                    folder: path.into(),
+                });
+            }
             (true, Start::WhereItWas) if !has_checkpoint => {
-                std::fs::remove_file(&settings).map_err(|source| FileError::Io { action: "replace", path: path.into(), source })?;
+                std::fs::remove_file(&settings).map_err(|source| FileError::Io {
+                    action: "replace",
+                    path: path.into(),
+                    source,
+                })?;
                 let _ = std::fs::remove_file(path.join(METRICS_FILE));
             }
             (true, Start::Resumed | Start::WhereItWas) => {
                 let started = read_run(&settings)?;
                 let differences = config.trajectory_differences(&started);
                 if !differences.is_empty() {
-                    return Err(RunError::OtherSettings { folder: path.into(), differences });
+                    return Err(RunError::OtherSettings {
+                        folder: path.into(),
+                        differences,
+                    });
                 }
                 folder.started = started.provenance;
             }
@@ -106,7 +137,10 @@ impl RunFolder {
     /// If the file cannot be written.
     pub fn write_settings(&self, config: &RunConfig) -> Result<(), RunError> {
         let path = self.path.join(RUN_FILE);
-        let text = toml::to_string_pretty(config).map_err(|error| RunError::Malformed { path: path.clone(), reason: error.to_string() })?;
+        let text = toml::to_string_pretty(config).map_err(|error| RunError::Malformed {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
         Ok(files::write_bytes(&path, text.as_bytes())?)
     }
 
@@ -121,8 +155,10 @@ impl RunFolder {
 
 /// Writes a value as JSON for people.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<PathBuf, RunError> {
-    let mut text =
-        serde_json::to_vec_pretty(value).map_err(|error| RunError::Malformed { path: path.into(), reason: error.to_string() })?;
+    let mut text = serde_json::to_vec_pretty(value).map_err(|error| RunError::Malformed {
+        path: path.into(),
+        reason: error.to_string(),
+    })?;
     text.push(b'\n');
     files::write_bytes(path, &text)?;
     Ok(path.into())
@@ -146,7 +182,10 @@ pub(super) fn write_predictions(path: &Path, lines: &[Prediction]) -> Result<Pat
 /// If the file cannot be read or is not a run's.
 pub fn read_run(path: &Path) -> Result<RunConfig, RunError> {
     let text = files::read_text(path, LARGEST_RUN)?;
-    toml::from_str(&text).map_err(|error| RunError::Malformed { path: path.into(), reason: error.message().to_string() })
+    toml::from_str(&text).map_err(|error| RunError::Malformed {
+        path: path.into(),
+        reason: error.message().to_string(),
+    })
 }
 
 /// What goes into an adapter folder.
@@ -168,8 +207,18 @@ impl AdapterFolder<'_> {
     /// If a file cannot be written; what stood there before stays then.
     pub fn write(mut self, path: &Path) -> Result<(), RunError> {
         files::write_folder(path, |folder| {
-            write_peft(folder, self.posterior.mean(), self.lora, Some(&self.sidecar.base.name))?;
-            self.sidecar.method_files = write_posterior(folder, self.posterior, &self.sidecar.method, self.sidecar.scale)?;
+            write_peft(
+                folder,
+                self.posterior.mean(),
+                self.lora,
+                Some(&self.sidecar.base.name),
+            )?;
+            self.sidecar.method_files = write_posterior(
+                folder,
+                self.posterior,
+                &self.sidecar.method,
+                self.sidecar.scale,
+            )?;
             self.card.posterior = self.posterior.stored()?.map(|stored| stored.content);
             self.sidecar.write(folder)?;
             write_model_card(folder, &self.card)?;
@@ -195,7 +244,11 @@ impl OpenedAdapter {
     ///
     /// # Errors
     /// If a file is malformed, or the adapter was made for another base.
-    pub fn read(path: &Path, decoder: &crate::model::DecoderConfig, device: &Device) -> Result<Self, RunError> {
+    pub fn read(
+        path: &Path,
+        decoder: &crate::model::DecoderConfig,
+        device: &Device,
+    ) -> Result<Self, RunError> {
         let sidecar = Sidecar::read(path)?;
         if let Some(sidecar) = &sidecar {
             let base = crate::posterior::BaseFingerprint::new(decoder, String::new());
@@ -204,7 +257,12 @@ impl OpenedAdapter {
         let peft = crate::lora::read_peft(path, decoder, device)?;
         let adapter: Adapter = peft.adapter;
         let posterior = load_posterior(path, adapter, decoder, device)?;
-        Ok(Self { posterior, lora: peft.config, sidecar, named_base: peft.base_model_name_or_path })
+        Ok(Self {
+            posterior,
+            lora: peft.config,
+            sidecar,
+            named_base: peft.base_model_name_or_path,
+        })
     }
 }
 

@@ -1,4 +1,5 @@
-//! Rows that an adapter knows from its training: a warning where they are scored, and the rows of one of its roles.
+//! Rows that an adapter knows from its training: a warning where they are scored, and the rows of
+//! one of its roles.
 
 use std::path::Path;
 
@@ -8,9 +9,19 @@ use crate::data::{Example, Overlap, Role};
 use crate::posterior::Sidecar;
 
 /// Warns where rows that are to be scored were trained on.
-pub(super) fn warn_of_trained(sidecar: Option<&Sidecar>, path: &Path, examples: &[Example], watch: Watch<'_>) {
-    let Some(rows) = sidecar.and_then(|sidecar| sidecar.rows.as_ref()) else { return };
-    let Overlap { rows: trained, is_counted } = rows.train.overlap(examples);
+pub(super) fn warn_of_trained(
+    sidecar: Option<&Sidecar>,
+    path: &Path,
+    examples: &[Example],
+    watch: Watch<'_>,
+) {
+    let Some(rows) = sidecar.and_then(|sidecar| sidecar.rows.as_ref()) else {
+        return;
+    };
+    let Overlap {
+        rows: trained,
+        is_counted,
+    } = rows.train.overlap(examples);
     if trained == 0 {
         return;
     }
@@ -30,14 +41,35 @@ pub(super) fn warn_of_trained(sidecar: Option<&Sidecar>, path: &Path, examples: 
 /// Those of the examples that played this role when the adapter was trained.
 ///
 /// # Errors
-/// [`RunError::UnknownRole`] if the adapter does not say, keeps too few of so many rows, or none of these played it.
-pub(super) fn of_role(sidecar: Option<&Sidecar>, role: Role, path: &Path, examples: Vec<Example>) -> Result<Vec<Example>, RunError> {
-    let unknown = |reason: &str| RunError::UnknownRole { role, path: path.into(), reason: reason.into() };
+/// [`RunError::UnknownRole`] if the adapter does not say, keeps too few of so many rows, or none of
+/// these played it.
+pub(super) fn of_role(
+    sidecar: Option<&Sidecar>,
+    role: Role,
+    path: &Path,
+    examples: Vec<Example>,
+) -> Result<Vec<Example>, RunError> {
+    let unknown = |reason: &str| RunError::UnknownRole {
+        role,
+        path: path.into(),
+        reason: reason.into(),
+    };
     let rows = sidecar.and_then(|sidecar| sidecar.rows.as_ref());
-    let set = rows.ok_or_else(|| unknown("the adapter does not say which rows played it"))?.role(role);
+    let set = rows
+        .ok_or_else(|| unknown("the adapter does not say which rows played it"))?
+        .role(role);
     if !set.is_whole() {
         return Err(unknown("the adapter keeps only a sample of so many rows"));
     }
-    let found: Vec<Example> = examples.into_iter().filter(|example| set.holds(example)).collect();
-    if found.is_empty() { Err(unknown("none of them played it when the adapter was trained")) } else { Ok(found) }
+    let found: Vec<Example> = examples
+        .into_iter()
+        .filter(|example| set.holds(example))
+        .collect();
+    if found.is_empty() {
+        Err(unknown(
+            "none of them played it when the adapter was trained",
+        ))
+    } else {
+        Ok(found)
+    }
 }

@@ -37,9 +37,16 @@ impl Serialize for PredictedRow {
         }
         let what = match &self.answered {
             Ok(prediction) => What::Answer(prediction),
-            Err(error) => What::Error { id: &self.id, error },
+            Err(error) => What::Error {
+                id: &self.id,
+                error,
+            },
         };
-        Line { what, carried: &self.carried }.serialize(serializer)
+        Line {
+            what,
+            carried: &self.carried,
+        }
+        .serialize(serializer)
     }
 }
 
@@ -49,7 +56,8 @@ pub enum LineFormat {
     /// A JSON object on each line.
     #[default]
     Jsonl,
-    /// A table with a header; lists are JSON in one cell, columns that go along are named `carried.NAME`.
+    /// A table with a header; lists are JSON in one cell, columns that go along are named
+    /// `carried.NAME`.
     Csv,
 }
 
@@ -75,7 +83,11 @@ const COLUMNS: [&str; 14] = [
 ///
 /// # Errors
 /// If `out` refuses.
-pub fn write_lines(out: &mut dyn Write, rows: &[PredictedRow], format: LineFormat) -> io::Result<()> {
+pub fn write_lines(
+    out: &mut dyn Write,
+    rows: &[PredictedRow],
+    format: LineFormat,
+) -> io::Result<()> {
     if format == LineFormat::Csv {
         return write_table(out, rows);
     }
@@ -87,11 +99,24 @@ pub fn write_lines(out: &mut dyn Write, rows: &[PredictedRow], format: LineForma
 }
 
 fn write_table(out: &mut dyn Write, rows: &[PredictedRow]) -> io::Result<()> {
-    let has_prompt = rows.iter().any(|row| row.answered.as_ref().is_ok_and(|prediction| prediction.prompt.is_some()));
-    let columns: Vec<&str> = COLUMNS.into_iter().chain(has_prompt.then_some("prompt")).collect();
-    let carried: Vec<&String> = rows.first().map(|row| row.carried.keys().collect()).unwrap_or_default();
+    let has_prompt = rows.iter().any(|row| {
+        row.answered
+            .as_ref()
+            .is_ok_and(|prediction| prediction.prompt.is_some())
+    });
+    let columns: Vec<&str> = COLUMNS
+        .into_iter()
+        .chain(has_prompt.then_some("prompt"))
+        .collect();
+    let carried: Vec<&String> = rows
+        .first()
+        .map(|row| row.carried.keys().collect())
+        .unwrap_or_default();
     let mut table = csv::Writer::from_writer(out);
-    let header = columns.iter().map(ToString::to_string).chain(carried.iter().map(|name| format!("carried.{name}")));
+    let header = columns
+        .iter()
+        .map(ToString::to_string)
+        .chain(carried.iter().map(|name| format!("carried.{name}")));
     table.write_record(header)?;
     for row in rows {
         let line = serde_json::to_value(row)?;
@@ -143,8 +168,16 @@ mod tests {
         };
         let carried = |value: Value| Map::from_iter([("author".to_string(), value)]);
         vec![
-            PredictedRow { id: "a".into(), answered: Ok(Box::new(prediction)), carried: carried("Ann".into()) },
-            PredictedRow { id: "b".into(), answered: Err("it is broken".into()), carried: carried(Value::Null) },
+            PredictedRow {
+                id: "a".into(),
+                answered: Ok(Box::new(prediction)),
+                carried: carried("Ann".into()),
+            },
+            PredictedRow {
+                id: "b".into(),
+                answered: Err("it is broken".into()),
+                carried: carried(Value::Null),
+            },
         ]
     }
 
@@ -158,7 +191,10 @@ mod tests {
             lines[0].starts_with("{\"id\":\"a\",\"choices\":[")
                 && lines[0].ends_with("\"truncated\":true,\"carried\":{\"author\":\"Ann\"}}")
         );
-        assert_eq!(lines[1], "{\"id\":\"b\",\"error\":\"it is broken\",\"carried\":{\"author\":null}}");
+        assert_eq!(
+            lines[1],
+            "{\"id\":\"b\",\"error\":\"it is broken\",\"carried\":{\"author\":null}}"
+        );
     }
 
     #[test]
@@ -168,13 +204,29 @@ mod tests {
         let mut reader = csv::Reader::from_reader(out.as_slice());
         let header = reader.headers().unwrap().clone();
         let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
-        let at = |row: usize, name: &str| records[row][header.iter().position(|column| column == name).unwrap()].to_string();
+        let at = |row: usize, name: &str| {
+            records[row][header.iter().position(|column| column == name).unwrap()].to_string()
+        };
         assert_eq!(
-            (at(0, "id"), at(0, "answer"), at(0, "confidence"), at(0, "error")),
+            (
+                at(0, "id"),
+                at(0, "answer"),
+                at(0, "confidence"),
+                at(0, "error")
+            ),
             ("a".into(), "Yes".into(), "0.75".into(), String::new())
         );
-        assert_eq!((at(0, "choices"), at(0, "truncated")), ("[\"No, \\\"never\\\"\",\"Yes\"]".into(), "true".into()));
-        assert_eq!((at(1, "id"), at(1, "error"), at(1, "confidence")), ("b".into(), "it is broken".into(), String::new()));
-        assert_eq!((at(0, "carried.author"), at(1, "carried.author")), ("Ann".into(), String::new()));
+        assert_eq!(
+            (at(0, "choices"), at(0, "truncated")),
+            ("[\"No, \\\"never\\\"\",\"Yes\"]".into(), "true".into())
+        );
+        assert_eq!(
+            (at(1, "id"), at(1, "error"), at(1, "confidence")),
+            ("b".into(), "it is broken".into(), String::new())
+        );
+        assert_eq!(
+            (at(0, "carried.author"), at(1, "carried.author")),
+            ("Ann".into(), String::new())
+        );
     }
 }

@@ -1,22 +1,35 @@
 //! The memory of the machine and of the process.
 
-/// Bytes that a run may still take: the least of what the machine has free, what the process's limit on its address
-/// space leaves (`ulimit -v`), and what its control group leaves (a container's limit). None where nothing is known.
+/// Bytes that a run may still take: the least of what the machine has free, what the process's
+/// limit on its address space leaves (`ulimit -v`), and what its control group leaves (a
+/// container's limit). None where nothing is known.
 pub fn available_memory() -> Option<f64> {
-    [machine(), address_space(), control_group()].into_iter().flatten().reduce(f64::min)
+    [machine(), address_space(), control_group()]
+        .into_iter()
+        .flatten()
+        .reduce(f64::min)
 }
 
 /// What the system says is free.
 fn machine() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.split_whitespace().next()?.parse::<f64>().ok().map(|kilobytes| kilobytes * 1024.0)
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.split_whitespace()
+        .next()?
+        .parse::<f64>()
+        .ok()
+        .map(|kilobytes| kilobytes * 1024.0)
 }
 
 /// What the limit on the address space leaves.
 #[cfg(target_os = "linux")]
 fn address_space() -> Option<f64> {
-    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    let mut limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
     // Sound: the system writes into `limit` and nothing else.
     let answered = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) == 0 };
     if !answered || limit.rlim_cur == libc::RLIM_INFINITY {
@@ -39,14 +52,20 @@ fn control_group() -> Option<f64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let folder = std::path::Path::new("/sys/fs/cgroup").join(group);
-    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<f64>().ok();
+    let read = |name: &str| {
+        std::fs::read_to_string(folder.join(name))
+            .ok()?
+            .trim()
+            .parse::<f64>()
+            .ok()
+    };
     Some((read("memory.max")? - read("memory.current")?).max(0.0))
 }
 
 /// Gives back to the system what a run has left unused.
 ///
-/// glibc keeps what is freed for the threads that freed it, and each run has threads of its own: from run to run a process of many
-/// would keep more.
+/// glibc keeps what is freed for the threads that freed it, and each run has threads of its own:
+/// from run to run a process of many would keep more.
 pub fn give_back_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // Sound: it takes no pointer, and glibc's own locks.

@@ -33,7 +33,9 @@ pub use error::RunError;
 pub use estimate::Estimate;
 pub use evaluation::{AtTemperature, Cost, EvaluationReport, Prediction, Temperatures};
 pub use event::{RunEvent, Stage};
-pub use folder::{ADAPTER_FOLDER, COST_FILE, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, SPLITS_FILE};
+pub use folder::{
+    ADAPTER_FOLDER, COST_FILE, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, SPLITS_FILE,
+};
 pub(crate) use folder::{Start, read_run};
 pub use lines::{LineFormat, PredictedRow, write_lines};
 pub(crate) use memory::{available_memory, give_back_memory};

@@ -1,4 +1,5 @@
-//! The command `prune`: weights of an adapter set to zero by |m|/σ → scores at each share, and the pruned adapter as a folder.
+//! The command `prune`: weights of an adapter set to zero by |m|/σ → scores at each share, and the
+//! pruned adapter as a folder.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +26,8 @@ pub struct PruneRequest {
     pub write: Option<(f64, PathBuf)>,
 }
 
-/// Scores an adapter at each share of pruned weights, and writes one of them. Of a run the result is kept in its folder.
+/// Scores an adapter at each share of pruned weights, and writes one of them. Of a run the result
+/// is kept in its folder.
 ///
 /// # Errors
 /// Whatever is wrong with base, adapter, rows or a file; a point estimate, which has no σ.
@@ -33,7 +35,9 @@ pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, Ru
     let subject = Subject::open(&request.subject, watch)?;
     let posterior = subject.opened.adapter.posterior.as_ref();
     if posterior.variance().is_none() || !subject.adapter.join(POSTERIOR_FILE).exists() {
-        return Err(RunError::NoPosterior { adapter: subject.adapter });
+        return Err(RunError::NoPosterior {
+            adapter: subject.adapter,
+        });
     }
     let order = pruning_order(posterior)?;
     let (split, set) = &subject.scored;
@@ -43,33 +47,67 @@ pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, Ru
     for point in 0..=last {
         let share = point as f64 / last as f64;
         let adapter = only_kept(posterior.mean(), &kept(&order, share))?;
-        let low_rank = LowRank { adapter: &adapter, scaling: subject.opened.adapter.lora.scaling(), dropout: None };
+        let low_rank = LowRank {
+            adapter: &adapter,
+            scaling: subject.opened.adapter.lora.scaling(),
+            dropout: None,
+        };
         let network = &subject.opened.base.network;
-        let logs = log_probabilities(network, low_rank, &set.examples, subject.opened.options.batch_tokens, &mut |done| {
-            watch(RunEvent::Progress { what: Stage::Shares, done: point * count + done, total: (last + 1) * count })
-        })?;
-        points.push(PrunePoint { share, scores: MainScores::of(&Predictions::new(logs, labels.clone())?) });
+        let logs = log_probabilities(
+            network,
+            low_rank,
+            &set.examples,
+            subject.opened.options.batch_tokens,
+            &mut |done| {
+                watch(RunEvent::Progress {
+                    what: Stage::Shares,
+                    done: point * count + done,
+                    total: (last + 1) * count,
+                })
+            },
+        )?;
+        points.push(PrunePoint {
+            share,
+            scores: MainScores::of(&Predictions::new(logs, labels.clone())?),
+        });
     }
-    let report = PruneReport { split: split.clone(), n: count, bins: BINS, weights: order.len(), points };
+    let report = PruneReport {
+        split: split.clone(),
+        n: count,
+        bins: BINS,
+        weights: order.len(),
+        points,
+    };
     if let Some((share, out)) = &request.write {
         write_pruned(&subject, &order, *share, out)?;
         watch(RunEvent::Saved(out));
     }
     if let Some(run) = &subject.run {
-        watch(RunEvent::Saved(&write_json(&run.join(PRUNE_FILE), &report)?));
+        watch(RunEvent::Saved(&write_json(
+            &run.join(PRUNE_FILE),
+            &report,
+        )?));
     }
     Ok(report)
 }
 
-/// The places of all weights, in the order of [`Adapter::flatten`], those of the least |m|/σ first; a σ of 0 comes last unless m is
-/// 0, too. Of weights that tie the earlier comes first.
+/// The places of all weights, in the order of [`Adapter::flatten`], those of the least |m|/σ first;
+/// a σ of 0 comes last unless m is 0, too. Of weights that tie the earlier comes first.
 fn pruning_order(posterior: &dyn Posterior) -> Result<Vec<usize>, RunError> {
-    let variance = posterior.variance().map_or_else(|| Ok(Vec::new()), Adapter::flatten)?;
+    let variance = posterior
+        .variance()
+        .map_or_else(|| Ok(Vec::new()), Adapter::flatten)?;
     let ratio = |(mean, variance): (f32, f32)| match mean {
         0.0 => 0.0,
         mean => f64::from(mean.abs()) / f64::from(variance).sqrt(),
     };
-    let ratios: Vec<f64> = posterior.mean().flatten()?.into_iter().zip(variance).map(ratio).collect();
+    let ratios: Vec<f64> = posterior
+        .mean()
+        .flatten()?
+        .into_iter()
+        .zip(variance)
+        .map(ratio)
+        .collect();
     let mut order: Vec<usize> = (0..ratios.len()).collect();
     order.sort_by(|&a, &b| ratios[a].total_cmp(&ratios[b]));
     Ok(order)
@@ -79,16 +117,27 @@ fn pruning_order(posterior: &dyn Posterior) -> Result<Vec<usize>, RunError> {
 fn kept(order: &[usize], share: f64) -> Vec<bool> {
     let mut is_kept = vec![true; order.len()];
     let count = (share * order.len() as f64).round() as usize;
-    order.iter().take(count).for_each(|&place| is_kept[place] = false);
+    order
+        .iter()
+        .take(count)
+        .for_each(|&place| is_kept[place] = false);
     is_kept
 }
 
-/// Writes the pruned adapter as a PEFT folder with its posterior, in which what is pruned is 0 in every draw, and its sidecar.
-fn write_pruned(subject: &Subject, order: &[usize], share: f64, out: &Path) -> Result<(), RunError> {
+/// Writes the pruned adapter as a PEFT folder with its posterior, in which what is pruned is 0 in
+/// every draw, and its sidecar.
+fn write_pruned(
+    subject: &Subject,
+    order: &[usize],
+    share: f64,
+    out: &Path,
+) -> Result<(), RunError> {
     let opened = &subject.opened.adapter;
     let posterior = opened.posterior.pruned(&kept(order, share))?;
     // What the file says of who made it goes on being true.
-    let facts = Stored::read(&subject.adapter)?.map(|stored| stored.facts).unwrap_or_default();
+    let facts = Stored::read(&subject.adapter)?
+        .map(|stored| stored.facts)
+        .unwrap_or_default();
     let stored = posterior.stored()?.map(|mut stored| {
         for (key, value) in facts {
             stored.facts.entry(key).or_insert(value);
@@ -103,7 +152,11 @@ fn write_pruned(subject: &Subject, order: &[usize], share: f64, out: &Path) -> R
         }
         if let Some(sidecar) = &opened.sidecar {
             let method_files = stored.iter().map(|_| POSTERIOR_FILE.into()).collect();
-            Sidecar { method_files, ..sidecar.clone() }.write(folder)?;
+            Sidecar {
+                method_files,
+                ..sidecar.clone()
+            }
+            .write(folder)?;
         }
         Ok(())
     })
@@ -120,18 +173,46 @@ mod tests {
         let mean = adapter(1, "q_proj");
         let values = mean.flatten().unwrap();
         // All of one σ: the order is that of |m|.
-        let flat = Gaussian::new(mean.clone(), mean.clone_with(|_, tensor| tensor * 0.0 + 0.25)).unwrap();
+        let flat = Gaussian::new(
+            mean.clone(),
+            mean.clone_with(|_, tensor| tensor * 0.0 + 0.25),
+        )
+        .unwrap();
         let order = pruning_order(&flat).unwrap();
         let pruned = |order: &[usize], share| only_kept(&mean, &kept(order, share));
-        assert!(order.windows(2).all(|pair| values[pair[0]].abs() <= values[pair[1]].abs()));
+        assert!(
+            order
+                .windows(2)
+                .all(|pair| values[pair[0]].abs() <= values[pair[1]].abs())
+        );
         let half = pruned(&order, 0.5).unwrap().flatten().unwrap();
-        assert_eq!(half.iter().filter(|value| **value == 0.0).count(), order.len() / 2);
-        let largest_pruned = order[..order.len() / 2].iter().map(|&place| values[place].abs()).fold(0.0, f32::max);
-        assert!(half.iter().zip(&values).all(|(now, before)| *now == 0.0 || (now == before && before.abs() >= largest_pruned)));
+        assert_eq!(
+            half.iter().filter(|value| **value == 0.0).count(),
+            order.len() / 2
+        );
+        let largest_pruned = order[..order.len() / 2]
+            .iter()
+            .map(|&place| values[place].abs())
+            .fold(0.0, f32::max);
+        assert!(
+            half.iter()
+                .zip(&values)
+                .all(|(now, before)| *now == 0.0
+                    || (now == before && before.abs() >= largest_pruned))
+        );
         assert_eq!(pruned(&order, 0.0).unwrap().flatten().unwrap(), values);
-        assert!(pruned(&order, 1.0).unwrap().flatten().unwrap().iter().all(|value| *value == 0.0));
+        assert!(
+            pruned(&order, 1.0)
+                .unwrap()
+                .flatten()
+                .unwrap()
+                .iter()
+                .all(|value| *value == 0.0)
+        );
         // σ proportional to |m| but for A, whose σ is ten times that: A goes before B.
-        let wide = mean.clone_with(|path, tensor| tensor.square() * if path.ends_with("lora_A") { 100.0 } else { 1.0 });
+        let wide = mean.clone_with(|path, tensor| {
+            tensor.square() * if path.ends_with("lora_A") { 100.0 } else { 1.0 }
+        });
         let order = pruning_order(&Gaussian::new(mean.clone(), wide).unwrap()).unwrap();
         let of_a = 4 * 32;
         assert!(order[..of_a].iter().all(|&place| place < of_a));

@@ -1,5 +1,5 @@
-//! The rows of a run, read again: the files must be those that it was started with, and every row plays the role that `splits.json` gives
-//! it. Else a test row may be one that was trained on.
+//! The rows of a run, read again: the files must be those that it was started with, and every row
+//! plays the role that `splits.json` gives it. Else a test row may be one that was trained on.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -17,17 +17,25 @@ const SHOWN: usize = 12;
 /// The rows of a run in the roles that they had.
 ///
 /// # Errors
-/// Whatever is wrong with the data, and that they are others than those that the run was started with.
-pub(super) fn rows_of_run(folder: &Path, config: &RunConfig, task: &Task, watch: Watch<'_>) -> Result<Dataset, RunError> {
+/// Whatever is wrong with the data, and that they are others than those that the run was started
+/// with.
+pub(super) fn rows_of_run(
+    folder: &Path,
+    config: &RunConfig,
+    task: &Task,
+    watch: Watch<'_>,
+) -> Result<Dataset, RunError> {
     let dataset = data::load(&config.data, task)?;
     let provenance = config.provenance.clone().unwrap_or_default();
     Ok(in_their_roles(folder, &provenance, &config.data, task, &dataset, watch)?.into_owned())
 }
 
-/// These rows in the roles that the run in a folder gave them; where this version would carve them otherwise, that is said.
+/// These rows in the roles that the run in a folder gave them; where this version would carve them
+/// otherwise, that is said.
 ///
 /// # Errors
-/// [`RunError::OtherData`] if a file is another, [`RunError::OtherRoles`] if a row of `splits.json` is not there or two have its id.
+/// [`RunError::OtherData`] if a file is another, [`RunError::OtherRoles`] if a row of `splits.json`
+/// is not there or two have its id.
 pub(super) fn in_their_roles<'a>(
     folder: &Path,
     provenance: &Provenance,
@@ -37,27 +45,49 @@ pub(super) fn in_their_roles<'a>(
     watch: Watch<'_>,
 ) -> Result<Cow<'a, Dataset>, RunError> {
     check_files(folder, provenance, &dataset.report.files)?;
-    let Some(ids) = read_roles(folder)?.filter(|ids| *ids != dataset.ids()) else { return Ok(Cow::Borrowed(dataset)) };
+    let Some(ids) = read_roles(folder)?.filter(|ids| *ids != dataset.ids()) else {
+        return Ok(Cow::Borrowed(dataset));
+    };
     // Without its limits a role has every row that it may have had.
-    let all = data::load(&DataConfig { train_limit: None, eval_limit: None, ..config.clone() }, task)?;
-    let cast = recast(&all, &ids).map_err(|reason| RunError::OtherRoles { folder: folder.into(), reason })?;
+    let all = data::load(
+        &DataConfig {
+            train_limit: None,
+            eval_limit: None,
+            ..config.clone()
+        },
+        task,
+    )?;
+    let cast = recast(&all, &ids).map_err(|reason| RunError::OtherRoles {
+        folder: folder.into(),
+        reason,
+    })?;
     watch(RunEvent::Note(format!(
         "this version would give rows of `{}` other roles than they had: they have those of its {SPLITS_FILE}",
         folder.display()
     )));
-    Ok(Cow::Owned(Dataset { report: dataset.report.clone(), ..cast }))
+    Ok(Cow::Owned(Dataset {
+        report: dataset.report.clone(),
+        ..cast
+    }))
 }
 
 /// Checks that a run in a folder has just these rows in just these roles.
 ///
 /// # Errors
 /// [`RunError::OtherData`] or [`RunError::OtherRoles`].
-pub(crate) fn check_rows(folder: &Path, provenance: &Provenance, dataset: &Dataset) -> Result<(), RunError> {
+pub(crate) fn check_rows(
+    folder: &Path,
+    provenance: &Provenance,
+    dataset: &Dataset,
+) -> Result<(), RunError> {
     check_files(folder, provenance, &dataset.report.files)?;
     match read_roles(folder)? {
         Some(ids) if ids != dataset.ids() => {
             let reason = "this version carves them otherwise".into();
-            Err(RunError::OtherRoles { folder: folder.into(), reason })
+            Err(RunError::OtherRoles {
+                folder: folder.into(),
+                reason,
+            })
         }
         _ => Ok(()),
     }
@@ -65,20 +95,34 @@ pub(crate) fn check_rows(folder: &Path, provenance: &Provenance, dataset: &Datas
 
 /// The files of a run that are there and have changed since it was started.
 pub(super) fn changed_files(provenance: &Provenance) -> Vec<PathBuf> {
-    let has_changed = |(path, hash): &&(String, String)| sha256(Path::new(path)).is_ok_and(|now| now != *hash);
-    provenance.files.iter().filter(has_changed).map(|(path, _)| path.into()).collect()
+    let has_changed =
+        |(path, hash): &&(String, String)| sha256(Path::new(path)).is_ok_and(|now| now != *hash);
+    provenance
+        .files
+        .iter()
+        .filter(has_changed)
+        .map(|(path, _)| path.into())
+        .collect()
 }
 
-fn check_files(folder: &Path, provenance: &Provenance, files: &[FileReport]) -> Result<(), RunError> {
+fn check_files(
+    folder: &Path,
+    provenance: &Provenance,
+    files: &[FileReport],
+) -> Result<(), RunError> {
     let differences = differences(&provenance.files, files);
     // Runs from before files were noted have none.
     match provenance.files.is_empty() || differences.is_empty() {
         true => Ok(()),
-        false => Err(RunError::OtherData { folder: folder.into(), differences }),
+        false => Err(RunError::OtherData {
+            folder: folder.into(),
+            differences,
+        }),
     }
 }
 
-/// What has become of the files of a run. A folder may have moved: names and order tell which is which.
+/// What has become of the files of a run. A folder may have moved: names and order tell which is
+/// which.
 fn differences(then: &[(String, String)], now: &[FileReport]) -> Vec<String> {
     let name = |path: &str| Path::new(path).file_name().map(|name| name.to_os_string());
     let mut left: Vec<&FileReport> = now.iter().collect();
@@ -91,7 +135,12 @@ fn differences(then: &[(String, String)], now: &[FileReport]) -> Vec<String> {
         let file = left.remove(place);
         if file.sha256 != *hash {
             let short = |hash: &str| hash.chars().take(SHOWN).collect::<String>();
-            found.push(format!("`{}` has the SHA-256 {}…, it had {}…", file.path, short(&file.sha256), short(hash)));
+            found.push(format!(
+                "`{}` has the SHA-256 {}…, it had {}…",
+                file.path,
+                short(&file.sha256),
+                short(hash)
+            ));
         }
     }
     found.extend(left.iter().map(|file| format!("`{}` is new", file.path)));
@@ -105,20 +154,31 @@ fn read_roles(folder: &Path) -> Result<Option<RoleIds>, RunError> {
         return Ok(None);
     }
     let text = files::read_text(&path, LARGEST)?;
-    let malformed = |error: serde_json::Error| RunError::Malformed { path: path.clone(), reason: error.to_string() };
+    let malformed = |error: serde_json::Error| RunError::Malformed {
+        path: path.clone(),
+        reason: error.to_string(),
+    };
     Ok(Some(serde_json::from_str(&text).map_err(malformed)?))
 }
 
 /// The rows of `all` in these roles; a reason where that cannot be.
 fn recast(all: &Dataset, ids: &RoleIds) -> Result<Dataset, String> {
     let mut by_id: HashMap<&str, &Example> = HashMap::new();
-    for example in [&all.train, &all.tune, &all.calibrate, &all.test].into_iter().flatten() {
+    for example in [&all.train, &all.tune, &all.calibrate, &all.test]
+        .into_iter()
+        .flatten()
+    {
         if by_id.insert(&example.id, example).is_some() {
             return Err(format!("two rows have the id `{}`", example.id));
         }
     }
     let of = |ids: &[String]| -> Result<Vec<Example>, String> {
-        let row = |id: &String| by_id.get(id.as_str()).map(|row| (*row).clone()).ok_or_else(|| format!("no row has the id `{id}`"));
+        let row = |id: &String| {
+            by_id
+                .get(id.as_str())
+                .map(|row| (*row).clone())
+                .ok_or_else(|| format!("no row has the id `{id}`"))
+        };
         ids.iter().map(row).collect()
     };
     Ok(Dataset {
@@ -134,14 +194,17 @@ fn recast(all: &Dataset, ids: &RoleIds) -> Result<Dataset, String> {
 mod tests {
     use super::*;
 
-    /// A folder with `data.jsonl` of twenty rows and a run's `splits.json`, and what [`rows_of_run`] is asked.
+    /// A folder with `data.jsonl` of twenty rows and a run's `splits.json`, and what
+    /// [`rows_of_run`] is asked.
     struct Place {
         folder: tempfile::TempDir,
         config: RunConfig,
     }
 
     fn rows(range: std::ops::Range<usize>) -> String {
-        range.map(|row| format!("{{\"text\": \"text {row}\", \"label\": {}}}\n", row % 2)).collect()
+        range
+            .map(|row| format!("{{\"text\": \"text {row}\", \"label\": {}}}\n", row % 2))
+            .collect()
     }
 
     impl Place {
@@ -153,11 +216,25 @@ mod tests {
                 answers: Some(vec!["no".into(), "yes".into()]),
                 ..DataConfig::default()
             };
-            let mut place = Self { folder, config: RunConfig { data, ..RunConfig::default() } };
+            let mut place = Self {
+                folder,
+                config: RunConfig {
+                    data,
+                    ..RunConfig::default()
+                },
+            };
             std::fs::write(&place.config.data.path, rows(0..20)).unwrap();
             let dataset = data::load(&place.config.data, &place.task()).unwrap();
-            let files = dataset.report.files.iter().map(|file| (file.path.clone(), file.sha256.clone())).collect();
-            place.config.provenance = Some(Provenance { files, ..Provenance::default() });
+            let files = dataset
+                .report
+                .files
+                .iter()
+                .map(|file| (file.path.clone(), file.sha256.clone()))
+                .collect();
+            place.config.provenance = Some(Provenance {
+                files,
+                ..Provenance::default()
+            });
             place.write_roles(&dataset.ids());
             place
         }
@@ -167,17 +244,26 @@ mod tests {
         }
 
         fn write_roles(&self, ids: &RoleIds) {
-            std::fs::write(self.folder.path().join(SPLITS_FILE), serde_json::to_string(ids).unwrap()).unwrap();
+            std::fs::write(
+                self.folder.path().join(SPLITS_FILE),
+                serde_json::to_string(ids).unwrap(),
+            )
+            .unwrap();
         }
 
         fn read(&self) -> (Result<Dataset, RunError>, Vec<String>) {
             let mut said = Vec::new();
-            let read = rows_of_run(self.folder.path(), &self.config, &self.task(), &mut |event| {
-                if let RunEvent::Note(text) = event {
-                    said.push(text);
-                }
-                true
-            });
+            let read = rows_of_run(
+                self.folder.path(),
+                &self.config,
+                &self.task(),
+                &mut |event| {
+                    if let RunEvent::Note(text) = event {
+                        said.push(text);
+                    }
+                    true
+                },
+            );
             (read, said)
         }
 
@@ -191,7 +277,14 @@ mod tests {
         let place = Place::new();
         let (read, said) = place.read();
         assert_eq!((read.unwrap().ids(), said), (place.loaded().ids(), vec![]));
-        assert!(check_rows(place.folder.path(), place.config.provenance.as_ref().unwrap(), &place.loaded()).is_ok());
+        assert!(
+            check_rows(
+                place.folder.path(),
+                place.config.provenance.as_ref().unwrap(),
+                &place.loaded()
+            )
+            .is_ok()
+        );
     }
 
     #[test]
@@ -200,11 +293,27 @@ mod tests {
         std::fs::write(&place.config.data.path, rows(0..21)).unwrap();
         let error = place.read().0.unwrap_err();
         let message = error.to_string();
-        let [now, then] = [&place.loaded().report.files[0].sha256, &place.config.provenance.as_ref().unwrap().files[0].1];
-        assert!(message.contains("was started with other data: `"), "{message}");
-        assert!(message.ends_with(&format!("data.jsonl` has the SHA-256 {}…, it had {}…", &now[..12], &then[..12])), "{message}");
+        let [now, then] = [
+            &place.loaded().report.files[0].sha256,
+            &place.config.provenance.as_ref().unwrap().files[0].1,
+        ];
+        assert!(
+            message.contains("was started with other data: `"),
+            "{message}"
+        );
+        assert!(
+            message.ends_with(&format!(
+                "data.jsonl` has the SHA-256 {}…, it had {}…",
+                &now[..12],
+                &then[..12]
+            )),
+            "{message}"
+        );
         assert!(error.hint().unwrap().contains("`--out`"));
-        assert_eq!(changed_files(place.config.provenance.as_ref().unwrap()), vec![place.config.data.path]);
+        assert_eq!(
+            changed_files(place.config.provenance.as_ref().unwrap()),
+            vec![place.config.data.path]
+        );
     }
 
     #[test]
@@ -218,9 +327,23 @@ mod tests {
         place.write_roles(&ids);
         let (read, said) = place.read();
         assert_eq!(read.unwrap().ids(), ids);
-        assert!(said[0].starts_with("this version would give rows of") && said[0].ends_with("those of its splits.json"), "{said:?}");
-        let error = check_rows(place.folder.path(), place.config.provenance.as_ref().unwrap(), &place.loaded()).unwrap_err();
-        assert!(error.to_string().ends_with("this version carves them otherwise"), "{error}");
+        assert!(
+            said[0].starts_with("this version would give rows of")
+                && said[0].ends_with("those of its splits.json"),
+            "{said:?}"
+        );
+        let error = check_rows(
+            place.folder.path(),
+            place.config.provenance.as_ref().unwrap(),
+            &place.loaded(),
+        )
+        .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("this version carves them otherwise"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -230,17 +353,37 @@ mod tests {
         ids.test[0] = "gone".into();
         place.write_roles(&ids);
         let error = place.read().0.unwrap_err();
-        assert!(error.to_string().ends_with("no row has the id `gone`"), "{error}");
+        assert!(
+            error.to_string().ends_with("no row has the id `gone`"),
+            "{error}"
+        );
         assert!(error.hint().is_some());
     }
 
     #[test]
     fn files_that_are_missing_and_new_are_named() {
-        let file = |path: &str, hash: &str| FileReport { path: path.into(), split: data::Split::Train, rows: 1, sha256: hash.into() };
-        let then = [("old/train.jsonl".to_string(), "a".to_string()), ("old/test.jsonl".into(), "b".into())];
-        assert_eq!(differences(&then, &[file("new/train.jsonl", "a"), file("new/test.jsonl", "b")]), Vec::<String>::new());
+        let file = |path: &str, hash: &str| FileReport {
+            path: path.into(),
+            split: data::Split::Train,
+            rows: 1,
+            sha256: hash.into(),
+        };
+        let then = [
+            ("old/train.jsonl".to_string(), "a".to_string()),
+            ("old/test.jsonl".into(), "b".into()),
+        ];
         assert_eq!(
-            differences(&then, &[file("new/train.jsonl", "a"), file("new/dev.jsonl", "b")]),
+            differences(
+                &then,
+                &[file("new/train.jsonl", "a"), file("new/test.jsonl", "b")]
+            ),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            differences(
+                &then,
+                &[file("new/train.jsonl", "a"), file("new/dev.jsonl", "b")]
+            ),
             ["`old/test.jsonl` is missing", "`new/dev.jsonl` is new"]
         );
     }

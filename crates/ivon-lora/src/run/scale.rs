@@ -1,4 +1,5 @@
-//! The command `scale`: an adapter at τ from 0 to an end → scores at each, and the τ that is best on calibrate, written into the adapter.
+//! The command `scale`: an adapter at τ from 0 to an end → scores at each, and the τ that is best
+//! on calibrate, written into the adapter.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,9 @@ use crate::lora::{read_matrices, write_matrices};
 use crate::metrics::{BINS, Ground, LogProbabilities, Predictions, mean_of_draws};
 use crate::posterior::{POSTERIOR_FILE, PredictWith, Sidecar, Spread};
 use crate::predict::EvaluationOptions;
-use crate::report::{MainScores, SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes};
+use crate::report::{
+    MainScores, SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes,
+};
 
 /// What `scale` is asked for.
 #[derive(Clone, Debug)]
@@ -29,22 +32,35 @@ pub struct ScaleRequest {
 /// Scores an adapter at each τ. Of a run the result is kept in its folder.
 ///
 /// # Errors
-/// Whatever is wrong with base, adapter or rows; a point estimate; with `write`, that there are no rows to choose on.
+/// Whatever is wrong with base, adapter or rows; a point estimate; with `write`, that there are no
+/// rows to choose on.
 pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, RunError> {
     let subject = Subject::open(&request.subject, watch)?;
     let options = subject.opened.options;
     if options.samples == 0 {
         return Err(match subject.opened.adapter.posterior.spread() {
-            Spread::None => RunError::NoPosterior { adapter: subject.adapter },
-            _ => RunError::Setting { name: "samples", found: "`0`".into(), expected: "at least 1" },
+            Spread::None => RunError::NoPosterior {
+                adapter: subject.adapter,
+            },
+            _ => RunError::Setting {
+                name: "samples",
+                found: "`0`".into(),
+                expected: "at least 1",
+            },
         });
     }
     if request.write && subject.calibrate.is_none() {
         return Err(RunError::NothingToChooseOn);
     }
     let last = request.points.max(2) - 1;
-    let scales: Vec<f64> = (0..=last).map(|point| request.end * point as f64 / last as f64).collect();
-    let mut work = Sweep { subject: &subject, scales: &scales, watch };
+    let scales: Vec<f64> = (0..=last)
+        .map(|point| request.end * point as f64 / last as f64)
+        .collect();
+    let mut work = Sweep {
+        subject: &subject,
+        scales: &scales,
+        watch,
+    };
     let choice = match &subject.calibrate {
         None => None,
         Some((split, set)) => {
@@ -52,32 +68,58 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, Ru
                 split: split.clone(),
                 points: Vec::new(),
                 losses: Vec::new(),
-                ground: Ground { rows: set.examples.len(), wrong: 0 },
+                ground: Ground {
+                    rows: set.examples.len(),
+                    wrong: 0,
+                },
                 default: options.scale,
             };
-            trials.points = work.points(set, Stage::ChoosingOnCalibrate, &[options.samples], &mut |scale, predictions| {
-                trials.losses.push(predictions.losses());
-                // Mistakes are those of the mean.
-                if scale == 0.0 {
-                    trials.ground = Ground::of(predictions);
-                }
-            })?;
+            trials.points = work.points(
+                set,
+                Stage::ChoosingOnCalibrate,
+                &[options.samples],
+                &mut |scale, predictions| {
+                    trials.losses.push(predictions.losses());
+                    // Mistakes are those of the mean.
+                    if scale == 0.0 {
+                        trials.ground = Ground::of(predictions);
+                    }
+                },
+            )?;
             ScaleChoice::new(trials)
         }
     };
     let (split, set) = &subject.scored;
-    let points = work.points(set, Stage::Scales, &prefixes(options.samples), &mut |_, _| ())?;
-    let report = ScaleReport { split: split.clone(), n: set.examples.len(), bins: BINS, seed: options.seed, points, choice };
+    let points = work.points(
+        set,
+        Stage::Scales,
+        &prefixes(options.samples),
+        &mut |_, _| (),
+    )?;
+    let report = ScaleReport {
+        split: split.clone(),
+        n: set.examples.len(),
+        bins: BINS,
+        seed: options.seed,
+        points,
+        choice,
+    };
     if let Some(choice) = report.choice.as_ref().filter(|_| request.write) {
         if let Some(reason) = &choice.refused {
-            return Err(RunError::TooLittleToChooseOn { split: choice.split.clone(), reason: reason.clone() });
+            return Err(RunError::TooLittleToChooseOn {
+                split: choice.split.clone(),
+                reason: reason.clone(),
+            });
         }
         for path in write_scale(&subject.adapter, choice.scale, options.samples)? {
             (work.watch)(RunEvent::Saved(&path));
         }
     }
     if let Some(run) = &subject.run {
-        (work.watch)(RunEvent::Saved(&write_json(&run.join(SCALE_FILE), &report)?));
+        (work.watch)(RunEvent::Saved(&write_json(
+            &run.join(SCALE_FILE),
+            &report,
+        )?));
     }
     Ok(report)
 }
@@ -90,7 +132,8 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    /// The scores at each scale with each number of draws; `see` is given the predictions with the last number.
+    /// The scores at each scale with each number of draws; `see` is given the predictions with the
+    /// last number.
     fn points(
         &mut self,
         set: &EncodedSet,
@@ -106,16 +149,28 @@ impl Sweep<'_> {
         let mut found = Vec::new();
         for &scale in self.scales {
             // At 0 every draw is the mean, which is there already.
-            let options = EvaluationOptions { scale, samples: if scale == 0.0 { 0 } else { samples }, ..opened.options };
+            let options = EvaluationOptions {
+                scale,
+                samples: if scale == 0.0 { 0 } else { samples },
+                ..opened.options
+            };
             let before = done;
             let evaluated = opened.evaluate_with(set, &options, &mut |here| {
                 done = before + here;
                 (self.watch)(RunEvent::Progress { what, done, total })
             })?;
-            let draws = if scale == 0.0 { vec![evaluated.mean] } else { evaluated.draws };
+            let draws = if scale == 0.0 {
+                vec![evaluated.mean]
+            } else {
+                evaluated.draws
+            };
             for &prefix in prefixes {
                 let predictions = averaged(&draws[..prefix.min(draws.len())], &labels)?;
-                found.push(ScalePoint { scale, samples: prefix, scores: MainScores::of(&predictions) });
+                found.push(ScalePoint {
+                    scale,
+                    samples: prefix,
+                    scores: MainScores::of(&predictions),
+                });
                 if Some(&prefix) == prefixes.last() {
                     see(scale, &predictions);
                 }
@@ -129,12 +184,15 @@ fn averaged(draws: &[LogProbabilities], labels: &[usize]) -> Result<Predictions,
     Ok(Predictions::new(mean_of_draws(draws)?, labels.to_vec())?)
 }
 
-/// Writes τ into the adapter's posterior and sidecar, so that `evaluate` and `predict` use it: with draws, or at the mean where τ is 0.
+/// Writes τ into the adapter's posterior and sidecar, so that `evaluate` and `predict` use it: with
+/// draws, or at the mean where τ is 0.
 ///
 /// # Errors
 /// If a file cannot be read or written, or the folder has no sidecar.
 fn write_scale(adapter: &Path, scale: f64, samples: usize) -> Result<Vec<PathBuf>, RunError> {
-    let mut sidecar = Sidecar::read(adapter)?.ok_or_else(|| RunError::NoTask { adapter: adapter.into() })?;
+    let mut sidecar = Sidecar::read(adapter)?.ok_or_else(|| RunError::NoTask {
+        adapter: adapter.into(),
+    })?;
     let posterior = adapter.join(POSTERIOR_FILE);
     let mut written = Vec::new();
     if posterior.exists() {
@@ -145,7 +203,11 @@ fn write_scale(adapter: &Path, scale: f64, samples: usize) -> Result<Vec<PathBuf
     }
     sidecar.scale = scale;
     sidecar.samples = samples;
-    sidecar.predict_with = if scale > 0.0 { PredictWith::Samples } else { PredictWith::Mean };
+    sidecar.predict_with = if scale > 0.0 {
+        PredictWith::Samples
+    } else {
+        PredictWith::Mean
+    };
     sidecar.write(adapter)?;
     written.push(adapter.join(crate::posterior::SIDECAR_FILE));
     Ok(written)

@@ -1,4 +1,5 @@
-//! An adapter folder or a run's folder → base, adapter, and the rows to score and to choose on: what `scale` and `prune` start from.
+//! An adapter folder or a run's folder → base, adapter, and the rows to score and to choose on:
+//! what `scale` and `prune` start from.
 
 use std::path::PathBuf;
 
@@ -12,7 +13,8 @@ use super::{EvaluateRequest, RunError};
 use crate::data::{Dataset, EncodedSet, Example, Prepared, Role, Source, Split, find_files};
 use crate::files::check_exists;
 
-/// What `scale`, `prune` and `shift` ask for alike. What is absent comes from the run, or from the adapter's own `ivon_lora.json`.
+/// What `scale`, `prune` and `shift` ask for alike. What is absent comes from the run, or from the
+/// adapter's own `ivon_lora.json`.
 #[derive(Clone, Debug, Default)]
 pub struct SubjectRequest {
     /// A run's folder, or an adapter's.
@@ -48,15 +50,43 @@ impl Subject {
         check_exists(&request.path)?;
         let settings = request.path.join(RUN_FILE);
         let config = settings.exists().then(|| read_run(&settings)).transpose()?;
-        let adapter = if config.is_some() { request.path.join(ADAPTER_FOLDER) } else { request.path.clone() };
-        let absent = |name, expected| RunError::Setting { name, found: "absent".into(), expected };
-        let model = request.model.clone().or_else(|| config.as_ref()?.model.path.clone());
-        let model = model.ok_or_else(|| absent("model", "the base of the adapter: a folder, a `.gguf` file or a hub name"))?;
-        let opened = Opened::open(&EvaluateRequest { model, adapter: adapter.clone(), ..request.how.clone() }, watch)?;
+        let adapter = if config.is_some() {
+            request.path.join(ADAPTER_FOLDER)
+        } else {
+            request.path.clone()
+        };
+        let absent = |name, expected| RunError::Setting {
+            name,
+            found: "absent".into(),
+            expected,
+        };
+        let model = request
+            .model
+            .clone()
+            .or_else(|| config.as_ref()?.model.path.clone());
+        let model = model.ok_or_else(|| {
+            absent(
+                "model",
+                "the base of the adapter: a folder, a `.gguf` file or a hub name",
+            )
+        })?;
+        let opened = Opened::open(
+            &EvaluateRequest {
+                model,
+                adapter: adapter.clone(),
+                ..request.how.clone()
+            },
+            watch,
+        )?;
         let (scored, calibrate) = match (&request.data, &config) {
             (Some(path), _) => {
                 let rows = of_files(path, request.how.split.as_deref(), &opened.prepared)?;
-                warn_of_trained(opened.adapter.sidecar.as_ref(), path, &rows.0.1.examples, watch);
+                warn_of_trained(
+                    opened.adapter.sidecar.as_ref(),
+                    path,
+                    &rows.0.1.examples,
+                    watch,
+                );
                 rows
             }
             (None, Some(config)) => {
@@ -71,7 +101,13 @@ impl Subject {
             Ok((name, set))
         };
         let (scored, calibrate) = (encode(scored)?, calibrate.map(encode).transpose()?);
-        Ok(Self { opened, adapter, run: config.map(|_| request.path.clone()), scored, calibrate })
+        Ok(Self {
+            opened,
+            adapter,
+            run: config.map(|_| request.path.clone()),
+            scored,
+            calibrate,
+        })
     }
 }
 
@@ -82,25 +118,52 @@ type Named = (String, Source);
 fn of_run(dataset: &Dataset, split: Option<&str>) -> Result<(Named, Option<Named>), RunError> {
     let role = match split {
         None => Role::Test,
-        Some(name) => Role::ALL.into_iter().find(|role| role.name() == name).ok_or_else(|| RunError::Setting {
-            name: "split",
-            found: format!("`{name}`"),
-            expected: "a role of the run's rows: train, tune, calibrate or test",
-        })?,
+        Some(name) => Role::ALL
+            .into_iter()
+            .find(|role| role.name() == name)
+            .ok_or_else(|| RunError::Setting {
+                name: "split",
+                found: format!("`{name}`"),
+                expected: "a role of the run's rows: train, tune, calibrate or test",
+            })?,
     };
     // What was left out of the files was said by the run; here it is the role that counts.
-    let of = |examples: &[Example]| Source { examples: examples.to_vec(), rows: examples.len(), ..Source::default() };
+    let of = |examples: &[Example]| Source {
+        examples: examples.to_vec(),
+        rows: examples.len(),
+        ..Source::default()
+    };
     let scored = of(dataset.required(role)?);
-    let calibrate = (role != Role::Calibrate && !dataset.calibrate.is_empty()).then(|| ("calibrate".into(), of(&dataset.calibrate)));
-    Ok(((role.name().into(), Source { notes: dataset.report.notes.clone(), ..scored }), calibrate))
+    let calibrate = (role != Role::Calibrate && !dataset.calibrate.is_empty())
+        .then(|| ("calibrate".into(), of(&dataset.calibrate)));
+    Ok((
+        (
+            role.name().into(),
+            Source {
+                notes: dataset.report.notes.clone(),
+                ..scored
+            },
+        ),
+        calibrate,
+    ))
 }
 
-/// The rows of files. Only a file named calibrate may be chosen on: who knows what the adapter was trained on.
-fn of_files(path: &std::path::Path, split: Option<&str>, prepared: &Prepared) -> Result<(Named, Option<Named>), RunError> {
+/// The rows of files. Only a file named calibrate may be chosen on: who knows what the adapter was
+/// trained on.
+fn of_files(
+    path: &std::path::Path,
+    split: Option<&str>,
+    prepared: &Prepared,
+) -> Result<(Named, Option<Named>), RunError> {
     let (name, source) = rows(path, split, prepared)?;
     let calibrate = Split::Calibrate.name();
-    let has_calibrate = name != calibrate && find_files(path, &prepared.task().name)?.iter().any(|file| file.split == Split::Calibrate);
-    let chosen = has_calibrate.then(|| rows(path, Some(calibrate), prepared)).transpose()?;
+    let has_calibrate = name != calibrate
+        && find_files(path, &prepared.task().name)?
+            .iter()
+            .any(|file| file.split == Split::Calibrate);
+    let chosen = has_calibrate
+        .then(|| rows(path, Some(calibrate), prepared))
+        .transpose()?;
     Ok(((name, source), chosen))
 }
 
@@ -110,8 +173,17 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_there_is_what_is_said_to_be_missing() {
-        let request = SubjectRequest { path: "runs/none".into(), ..SubjectRequest::default() };
-        let message = Subject::open(&request, &mut |_| true).err().unwrap().to_string();
-        assert!(message.contains("runs/none") && !message.contains("model"), "{message}");
+        let request = SubjectRequest {
+            path: "runs/none".into(),
+            ..SubjectRequest::default()
+        };
+        let message = Subject::open(&request, &mut |_| true)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            message.contains("runs/none") && !message.contains("model"),
+            "{message}"
+        );
     }
 }

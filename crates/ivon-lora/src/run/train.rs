@@ -40,8 +40,8 @@ pub struct TrainedRun {
 /// Watches a run and says whether to go on.
 pub(super) type Watch<'w> = &'w mut dyn FnMut(RunEvent<'_>) -> bool;
 
-/// Trains an adapter as the settings say and writes the run's folder. `watch` hears what happens and says whether
-/// to go on; after a stop the run can be resumed with `resume`.
+/// Trains an adapter as the settings say and writes the run's folder. `watch` hears what happens
+/// and says whether to go on; after a stop the run can be resumed with `resume`.
 ///
 /// # Errors
 /// Whatever is wrong with settings, data, model, memory, a step, or a file; see [`RunError`].
@@ -55,7 +55,15 @@ pub fn train(config: &RunConfig, resume: bool, watch: Watch<'_>) -> Result<Train
         expected: "a folder, a `.gguf` file or a hub name",
     })?;
     let start = if resume { Start::Resumed } else { Start::New };
-    train_on(config, name, &task, &dataset, &KnownBase::default(), start, watch)
+    train_on(
+        config,
+        name,
+        &task,
+        &dataset,
+        &KnownBase::default(),
+        start,
+        watch,
+    )
 }
 
 /// As [`train`], on examples that are already here, with a base that may have been asked before.
@@ -81,7 +89,9 @@ pub fn train_on(
     let located = with_located_adapter(config, watch)?;
     let folder = RunFolder::take(out, config, start)?;
     if start == Start::Resumed && !folder.resumes && config.train.steps != Some(0) {
-        watch(RunEvent::Note("the run has no checkpoint yet: it begins at its first step".into()));
+        watch(RunEvent::Note(
+            "the run has no checkpoint yet: it begins at its first step".into(),
+        ));
     }
     let dataset = &*rows_of(&folder, config, task, dataset, start, watch)?;
     for note in &dataset.report.notes {
@@ -89,7 +99,12 @@ pub fn train_on(
     }
     let checkpoint = base::open(model, watch)?;
     let sets = Sets::encode(config, task, dataset, &checkpoint, watch)?;
-    if let Some(by) = config.optimizer.settings().needs_calibrate().filter(|_| sets.calibrate.examples.is_empty()) {
+    if let Some(by) = config
+        .optimizer
+        .settings()
+        .needs_calibrate()
+        .filter(|_| sets.calibrate.examples.is_empty())
+    {
         return Err(RunError::Setting {
             name: "data",
             found: format!("without rows of calibrate, by which {by} chooses"),
@@ -104,7 +119,11 @@ pub fn train_on(
     base.tokenizer = config.data.chat_template.put_into(base.tokenizer)?;
     drop(checkpoint);
     let (adapter, lora) = first_adapter(&located, config.seed, &base)?;
-    let resolved = RunConfig { lora: lora.clone(), provenance: Some(provenance(&base, dataset)), ..config.clone() };
+    let resolved = RunConfig {
+        lora: lora.clone(),
+        provenance: Some(provenance(&base, dataset)),
+        ..config.clone()
+    };
     folder.write_settings(&resolved)?;
     folder.write_json(folder::SPLITS_FILE, &dataset.ids())?;
 
@@ -120,23 +139,45 @@ pub fn train_on(
         tune: &sets.tune.examples,
         folder: folder.path(),
     };
-    let (posteriors, trained) = train_all(&located, &training, &base, &adapter, folder.resumes, watch)?;
-    let ended =
-        TrainedRun { folder: out.into(), outcome: trained.outcome, steps: trained.steps, kept_step: trained.kept_step, report: None };
+    let (posteriors, trained) =
+        train_all(&located, &training, &base, &adapter, folder.resumes, watch)?;
+    let ended = TrainedRun {
+        folder: out.into(),
+        outcome: trained.outcome,
+        steps: trained.steps,
+        kept_step: trained.kept_step,
+        report: None,
+    };
     if trained.outcome == Outcome::Interrupted {
         return Ok(ended);
     }
-    let finish = Finish { config: &resolved, base: &base, known, task, dataset, sets: &sets, lora: &lora, folder: &folder };
+    let finish = Finish {
+        config: &resolved,
+        base: &base,
+        known,
+        task,
+        dataset,
+        sets: &sets,
+        lora: &lora,
+        folder: &folder,
+    };
     match finish.run(posteriors, trained.kept_step, watch) {
-        Err(RunError::Predict(PredictError::Stopped { .. }) | RunError::Train(TrainError::Predict(PredictError::Stopped { .. }))) => {
-            Ok(TrainedRun { outcome: Outcome::Interrupted, ..ended })
-        }
-        report => Ok(TrainedRun { report: Some(report?), ..ended }),
+        Err(
+            RunError::Predict(PredictError::Stopped { .. })
+            | RunError::Train(TrainError::Predict(PredictError::Stopped { .. })),
+        ) => Ok(TrainedRun {
+            outcome: Outcome::Interrupted,
+            ..ended
+        }),
+        report => Ok(TrainedRun {
+            report: Some(report?),
+            ..ended
+        }),
     }
 }
 
-/// The rows of the run: those of a run that goes on must be the same. A comparison scores its cells on the same rows, so there the roles
-/// must be those of today, too.
+/// The rows of the run: those of a run that goes on must be the same. A comparison scores its cells
+/// on the same rows, so there the roles must be those of today, too.
 fn rows_of<'a>(
     folder: &RunFolder,
     config: &RunConfig,
@@ -145,7 +186,9 @@ fn rows_of<'a>(
     start: Start,
     watch: Watch<'_>,
 ) -> Result<Cow<'a, Dataset>, RunError> {
-    let Some(started) = &folder.started else { return Ok(Cow::Borrowed(dataset)) };
+    let Some(started) = &folder.started else {
+        return Ok(Cow::Borrowed(dataset));
+    };
     if start == Start::Resumed {
         return in_their_roles(folder.path(), started, &config.data, task, dataset, watch);
     }
@@ -165,29 +208,52 @@ fn train_all(
     let settings = config.optimizer.settings();
     let begin = |seed: u64| match seed == config.seed {
         true => Ok(adapter.clone()),
-        false => first_adapter(config, seed, base).map(|(adapter, _)| adapter).map_err(|error| match error {
-            RunError::Lora(error) => error.into(),
-            other => TrainError::Optimizer { reason: other.to_string() },
-        }),
+        false => first_adapter(config, seed, base)
+            .map(|(adapter, _)| adapter)
+            .map_err(|error| match error {
+                RunError::Lora(error) => error.into(),
+                other => TrainError::Optimizer {
+                    reason: other.to_string(),
+                },
+            }),
     };
     let mut at = 0;
     // Without a step there is no checkpoint: what comes after training is made anew.
     let resume = resume && config.train.steps != Some(0);
-    Ok(train_members(settings, training, &begin, resume, &mut |member, event| {
-        if std::mem::replace(&mut at, member) != member {
-            watch(RunEvent::Note(format!("member {} of {}", member + 1, settings.members())));
-        }
-        watch(match event {
-            Event::Step(record, steps) => RunEvent::Step(record, steps),
-            Event::Evaluation(record) => RunEvent::Evaluation(record),
-            Event::Saved(path) => RunEvent::Saved(path),
-            Event::Evaluating(done, total) => RunEvent::Progress { what: Stage::Tune, done, total },
-        })
-    })?)
+    Ok(train_members(
+        settings,
+        training,
+        &begin,
+        resume,
+        &mut |member, event| {
+            if std::mem::replace(&mut at, member) != member {
+                watch(RunEvent::Note(format!(
+                    "member {} of {}",
+                    member + 1,
+                    settings.members()
+                )));
+            }
+            watch(match event {
+                Event::Step(record, steps) => RunEvent::Step(record, steps),
+                Event::Evaluation(record) => RunEvent::Evaluation(record),
+                Event::Saved(path) => RunEvent::Saved(path),
+                Event::Evaluating(done, total) => RunEvent::Progress {
+                    what: Stage::Tune,
+                    done,
+                    total,
+                },
+            })
+        },
+    )?)
 }
 
 /// Says what the run will need and what its settings mean; refuses what cannot fit.
-fn announce(config: &RunConfig, checkpoint: &Checkpoint, sets: &Sets, watch: Watch<'_>) -> Result<(), RunError> {
+fn announce(
+    config: &RunConfig,
+    checkpoint: &Checkpoint,
+    sets: &Sets,
+    watch: Watch<'_>,
+) -> Result<(), RunError> {
     let length = config.train.length(sets.train.examples.len());
     config.train.check_warmup(length.steps)?;
     let estimate = Estimate::of(
@@ -195,13 +261,25 @@ fn announce(config: &RunConfig, checkpoint: &Checkpoint, sets: &Sets, watch: Wat
         checkpoint,
         length,
         &sets.train.examples,
-        [&sets.tune.examples, &sets.calibrate.examples, &sets.test.examples],
+        [
+            &sets.tune.examples,
+            &sets.calibrate.examples,
+            &sets.test.examples,
+        ],
     );
     watch(RunEvent::Note(estimate.to_string()));
     if let Some(available) = available_memory().filter(|available| estimate.bytes() > *available) {
-        return Err(RunError::Memory { needed: estimate.bytes() / 1e9, available: available / 1e9 });
+        return Err(RunError::Memory {
+            needed: estimate.bytes() / 1e9,
+            available: available / 1e9,
+        });
     }
-    for said in advice(&config.optimizer, &config.train, length, checkpoint.config()) {
+    for said in advice(
+        &config.optimizer,
+        &config.train,
+        length,
+        checkpoint.config(),
+    ) {
         watch(said);
     }
     Ok(())
@@ -216,17 +294,33 @@ pub(super) struct Sets {
 }
 
 impl Sets {
-    fn encode(config: &RunConfig, task: &Task, dataset: &Dataset, checkpoint: &Checkpoint, watch: Watch<'_>) -> Result<Self, RunError> {
-        let tokenizer = config.data.chat_template.put_into(checkpoint.tokenizer()?)?;
+    fn encode(
+        config: &RunConfig,
+        task: &Task,
+        dataset: &Dataset,
+        checkpoint: &Checkpoint,
+        watch: Watch<'_>,
+    ) -> Result<Self, RunError> {
+        let tokenizer = config
+            .data
+            .chat_template
+            .put_into(checkpoint.tokenizer()?)?;
         let options = config.data.encode_options(task);
         let mut encode = |role: Role, examples: &[Example]| -> Result<EncodedSet, RunError> {
             if examples.is_empty() {
                 return Ok(EncodedSet::default());
             }
             let set = data::encode_all(examples, &tokenizer, options)?;
-            let tokens: usize = set.examples.iter().map(|example| example.tokens.len()).sum();
-            let said =
-                format!("{role}: {} examples, {:.0} tokens each on average", set.examples.len(), tokens as f64 / set.examples.len() as f64);
+            let tokens: usize = set
+                .examples
+                .iter()
+                .map(|example| example.tokens.len())
+                .sum();
+            let said = format!(
+                "{role}: {} examples, {:.0} tokens each on average",
+                set.examples.len(),
+                tokens as f64 / set.examples.len() as f64
+            );
             watch(RunEvent::Note(said));
             for said in set.account(role.name(), examples, options.max_length) {
                 watch(RunEvent::Note(said));
@@ -242,8 +336,9 @@ impl Sets {
     }
 }
 
-/// The settings with the folder of the adapter that is trained on in place of its name, which may be the hub's: looked for once, and
-/// before there is any work to lose. What is saved with the run keeps the name.
+/// The settings with the folder of the adapter that is trained on in place of its name, which may
+/// be the hub's: looked for once, and before there is any work to lose. What is saved with the run
+/// keeps the name.
 fn with_located_adapter(config: &RunConfig, watch: Watch<'_>) -> Result<RunConfig, RunError> {
     let mut located = config.clone();
     if let Some(named) = &mut located.model.adapter {
@@ -252,15 +347,30 @@ fn with_located_adapter(config: &RunConfig, watch: Watch<'_>) -> Result<RunConfi
     Ok(located)
 }
 
-/// The adapter at its start: a new one from the run's seed, or one that is trained on, whose folder is known.
-fn first_adapter(config: &RunConfig, seed: u64, base: &Base) -> Result<(Adapter, LoraConfig), RunError> {
+/// The adapter at its start: a new one from the run's seed, or one that is trained on, whose folder
+/// is known.
+fn first_adapter(
+    config: &RunConfig,
+    seed: u64,
+    base: &Base,
+) -> Result<(Adapter, LoraConfig), RunError> {
     let device = base.device().clone().autodiff();
     match &config.model.adapter {
-        None => Ok((Adapter::new(&config.lora, base.config(), seed, &device)?, config.lora.clone())),
+        None => Ok((
+            Adapter::new(&config.lora, base.config(), seed, &device)?,
+            config.lora.clone(),
+        )),
         Some(folder) => {
             let peft = read_peft(folder, base.config(), &device)?;
-            // Rank and targets are those of the folder; what only training has comes from the settings.
-            Ok((peft.adapter, LoraConfig { dropout: config.lora.dropout, ..peft.config }))
+            // Rank and targets are those of the folder; what only training has comes from the
+            // settings.
+            Ok((
+                peft.adapter,
+                LoraConfig {
+                    dropout: config.lora.dropout,
+                    ..peft.config
+                },
+            ))
         }
     }
 }
@@ -284,7 +394,12 @@ fn provenance(base: &Base, dataset: &Dataset) -> Provenance {
         burn: BURN_VERSION.into(),
         base: base.record.name.clone(),
         base_hash: base.record.fingerprint.hash.clone(),
-        files: dataset.report.files.iter().map(|file| (file.path.clone(), file.sha256.clone())).collect(),
+        files: dataset
+            .report
+            .files
+            .iter()
+            .map(|file| (file.path.clone(), file.sha256.clone()))
+            .collect(),
     }
 }
 
@@ -310,7 +425,10 @@ mod tests {
         let lock = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock");
         let lock: toml::Table = std::fs::read_to_string(lock).unwrap().parse().unwrap();
         let packages = lock["package"].as_array().unwrap();
-        let burn = packages.iter().find(|package| package["name"].as_str() == Some("burn")).unwrap();
+        let burn = packages
+            .iter()
+            .find(|package| package["name"].as_str() == Some("burn"))
+            .unwrap();
         assert_eq!(burn["version"].as_str(), Some(BURN_VERSION));
     }
 }

@@ -1,5 +1,5 @@
-//! The small world that the toy's text and questions speak of: places and the animals that live there, people, and
-//! how well one sees at what time of day.
+//! The small world that the toy's text and questions speak of: places and the animals that live
+//! there, people, and how well one sees at what time of day.
 
 /// A place where animals live.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,8 +91,18 @@ impl Light {
     }
 }
 
-const fn animal(name: &'static str, size: &'static str, food: &'static str, nature: Nature) -> Animal {
-    Animal { name, size, food, nature }
+const fn animal(
+    name: &'static str,
+    size: &'static str,
+    food: &'static str,
+    nature: Nature,
+) -> Animal {
+    Animal {
+        name,
+        size,
+        food,
+        nature,
+    }
 }
 
 /// Every place with its animals, one of each nature, so that a place says nothing of danger.
@@ -181,24 +191,34 @@ pub const PLACES: [Place; 8] = [
 
 /// First names.
 pub const PEOPLE: [&str; 24] = [
-    "Anna", "Ben", "Clara", "David", "Ella", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Karin", "Leo", "Maria", "Nils", "Olga", "Paul",
-    "Rosa", "Simon", "Tina", "Umar", "Vera", "Walter", "Yusuf", "Zoe",
+    "Anna", "Ben", "Clara", "David", "Ella", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Karin",
+    "Leo", "Maria", "Nils", "Olga", "Paul", "Rosa", "Simon", "Tina", "Umar", "Vera", "Walter",
+    "Yusuf", "Zoe",
 ];
 
 /// What people do.
-pub const JOBS: [&str; 12] =
-    ["farmer", "sailor", "teacher", "hunter", "baker", "doctor", "painter", "driver", "nurse", "guide", "singer", "writer"];
+pub const JOBS: [&str; 12] = [
+    "farmer", "sailor", "teacher", "hunter", "baker", "doctor", "painter", "driver", "nurse",
+    "guide", "singer", "writer",
+];
 
 /// `a wolf`, `an owl`.
 pub fn with_article(noun: &str) -> String {
-    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    };
     format!("{article} {noun}")
 }
 
 /// A sentence with a capital first letter.
 pub fn capital(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+    letters
+        .next()
+        .map(|first| first.to_uppercase().chain(letters).collect())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -210,14 +230,32 @@ mod tests {
     #[test]
     fn every_animal_has_one_home_and_every_place_has_all_natures() {
         let animals: Vec<&Animal> = PLACES.iter().flat_map(|place| &place.animals).collect();
-        assert_eq!(animals.iter().map(|animal| animal.name).collect::<HashSet<_>>().len(), 32);
-        assert!(animals.iter().all(|animal| ["big", "small"].contains(&animal.size)));
-        assert!(PLACES.iter().all(|place| place.animals.each_ref().map(|animal| animal.nature) == Nature::ALL));
+        assert_eq!(
+            animals
+                .iter()
+                .map(|animal| animal.name)
+                .collect::<HashSet<_>>()
+                .len(),
+            32
+        );
+        assert!(
+            animals
+                .iter()
+                .all(|animal| ["big", "small"].contains(&animal.size))
+        );
+        assert!(
+            PLACES
+                .iter()
+                .all(|place| place.animals.each_ref().map(|animal| animal.nature) == Nature::ALL)
+        );
     }
 
     #[test]
     fn words_are_fitted_into_sentences() {
-        assert_eq!([with_article("owl"), with_article("wolf")], ["an owl", "a wolf"]);
+        assert_eq!(
+            [with_article("owl"), with_article("wolf")],
+            ["an owl", "a wolf"]
+        );
         assert_eq!([capital("at noon"), capital("")], ["At noon", ""]);
     }
 }

@@ -1,8 +1,9 @@
-//! Checkpoints: everything that the next steps depend on, in a folder that is written whole or not at all.
+//! Checkpoints: everything that the next steps depend on, in a folder that is written whole or not
+//! at all.
 //!
-//! `checkpoints/step-20/` holds the adapter (`mean.safetensors`), the optimizer's state (`optimizer.bin`) and
-//! where the run stands (`progress.json`). A folder under its final name is complete; anything else is the
-//! remainder of an interrupted write and is passed over.
+//! `checkpoints/step-20/` holds the adapter (`mean.safetensors`), the optimizer's state
+//! (`optimizer.bin`) and where the run stands (`progress.json`). A folder under its final name is
+//! complete; anything else is the remainder of an interrupted write and is passed over.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -59,14 +60,21 @@ pub struct SavedStep {
 impl Checkpoints {
     /// The checkpoints in `folder`, of which the newest `keep` are kept.
     pub fn new(folder: PathBuf, keep: usize) -> Self {
-        Self { folder, keep: keep.max(1) }
+        Self {
+            folder,
+            keep: keep.max(1),
+        }
     }
 
     /// Writes a checkpoint of where the run stands and removes the oldest ones.
     ///
     /// # Errors
     /// If it cannot be written; older checkpoints are untouched then.
-    pub fn save(&self, progress: &Progress, optimizer: &dyn Optimizer) -> Result<PathBuf, TrainError> {
+    pub fn save(
+        &self,
+        progress: &Progress,
+        optimizer: &dyn Optimizer,
+    ) -> Result<PathBuf, TrainError> {
         let folder = self.folder.join(format!("step-{}", progress.step));
         self.write(&folder, progress, optimizer)?;
         for (_, old) in self.complete()?.into_iter().rev().skip(self.keep) {
@@ -79,11 +87,20 @@ impl Checkpoints {
     ///
     /// # Errors
     /// If it cannot be written; the best step so far is untouched then.
-    pub fn save_best(&self, progress: &Progress, optimizer: &dyn Optimizer) -> Result<(), TrainError> {
+    pub fn save_best(
+        &self,
+        progress: &Progress,
+        optimizer: &dyn Optimizer,
+    ) -> Result<(), TrainError> {
         self.write(&self.folder.join(BEST), progress, optimizer)
     }
 
-    fn write(&self, folder: &Path, progress: &Progress, optimizer: &dyn Optimizer) -> Result<(), TrainError> {
+    fn write(
+        &self,
+        folder: &Path,
+        progress: &Progress,
+        optimizer: &dyn Optimizer,
+    ) -> Result<(), TrainError> {
         files::create_folder(&self.folder)?;
         files::write_folder(folder, |folder| {
             let matrices: BTreeMap<_, _> = optimizer.adapter().to_matrices()?.into_iter().collect();
@@ -99,11 +116,26 @@ impl Checkpoints {
         let entries = match std::fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(FileError::Io { action: "read", path: self.folder.clone(), source }.into()),
+            Err(source) => {
+                return Err(FileError::Io {
+                    action: "read",
+                    path: self.folder.clone(),
+                    source,
+                }
+                .into());
+            }
         };
-        let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.parse::<u64>().ok();
-        let mut found: Vec<(u64, PathBuf)> =
-            entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter_map(|path| Some((step(&path)?, path))).collect();
+        let step = |path: &Path| {
+            path.file_name()?
+                .to_str()?
+                .strip_prefix("step-")?
+                .parse::<u64>()
+                .ok()
+        };
+        let mut found: Vec<(u64, PathBuf)> = entries
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter_map(|path| Some((step(&path)?, path)))
+            .collect();
         found.sort();
         Ok(found)
     }
@@ -116,9 +148,19 @@ impl Checkpoints {
     /// Reads the newest complete checkpoint.
     ///
     /// # Errors
-    /// [`TrainError::NothingToResume`] if there is none; [`TrainError::Checkpoint`] if it cannot be used.
-    pub fn load_newest(&self, decoder: &DecoderConfig, device: &Device) -> Result<SavedStep, TrainError> {
-        let (_, folder) = self.complete()?.pop().ok_or_else(|| TrainError::NothingToResume { path: self.folder.clone() })?;
+    /// [`TrainError::NothingToResume`] if there is none; [`TrainError::Checkpoint`] if it cannot be
+    /// used.
+    pub fn load_newest(
+        &self,
+        decoder: &DecoderConfig,
+        device: &Device,
+    ) -> Result<SavedStep, TrainError> {
+        let (_, folder) = self
+            .complete()?
+            .pop()
+            .ok_or_else(|| TrainError::NothingToResume {
+                path: self.folder.clone(),
+            })?;
         read(&folder, decoder, device)
     }
 
@@ -126,18 +168,37 @@ impl Checkpoints {
     ///
     /// # Errors
     /// If it cannot be used.
-    pub fn load_best(&self, decoder: &DecoderConfig, device: &Device) -> Result<Option<SavedStep>, TrainError> {
+    pub fn load_best(
+        &self,
+        decoder: &DecoderConfig,
+        device: &Device,
+    ) -> Result<Option<SavedStep>, TrainError> {
         let folder = self.folder.join(BEST);
-        folder.exists().then(|| read(&folder, decoder, device)).transpose()
+        folder
+            .exists()
+            .then(|| read(&folder, decoder, device))
+            .transpose()
     }
 }
 
 fn read(folder: &Path, decoder: &DecoderConfig, device: &Device) -> Result<SavedStep, TrainError> {
-    let unusable = |reason: String| TrainError::Checkpoint { path: folder.into(), reason };
-    let progress = files::read_text(&folder.join(PROGRESS), 1 << 20).map_err(|error| unusable(error.to_string()))?;
-    let progress = serde_json::from_str(&progress).map_err(|error| unusable(format!("`{PROGRESS}`: {error}")))?;
-    let (matrices, _) = read_matrices(&folder.join(MEAN)).map_err(|error| unusable(error.to_string()))?;
-    let adapter = Adapter::from_matrices(matrices, decoder, device).map_err(|error| unusable(error.to_string()))?;
-    let state = files::read_bytes(&folder.join(STATE), LARGEST_STATE).map_err(|error| unusable(error.to_string()))?;
-    Ok(SavedStep { progress, adapter, state })
+    let unusable = |reason: String| TrainError::Checkpoint {
+        path: folder.into(),
+        reason,
+    };
+    let progress = files::read_text(&folder.join(PROGRESS), 1 << 20)
+        .map_err(|error| unusable(error.to_string()))?;
+    let progress = serde_json::from_str(&progress)
+        .map_err(|error| unusable(format!("`{PROGRESS}`: {error}")))?;
+    let (matrices, _) =
+        read_matrices(&folder.join(MEAN)).map_err(|error| unusable(error.to_string()))?;
+    let adapter = Adapter::from_matrices(matrices, decoder, device)
+        .map_err(|error| unusable(error.to_string()))?;
+    let state = files::read_bytes(&folder.join(STATE), LARGEST_STATE)
+        .map_err(|error| unusable(error.to_string()))?;
+    Ok(SavedStep {
+        progress,
+        adapter,
+        state,
+    })
 }

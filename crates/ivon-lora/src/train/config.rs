@@ -86,27 +86,45 @@ impl TrainConfig {
     /// # Errors
     /// [`TrainError::Setting`] with the setting, its value and what is allowed.
     pub fn validate(&self) -> Result<(), TrainError> {
-        let wrong = |name, found: String, expected| Err(TrainError::Setting { name, found, expected });
-        for (name, value) in
-            [("batch_size", self.batch_size), ("accumulation", self.accumulation), ("keep_checkpoints", self.keep_checkpoints)]
-        {
+        let wrong = |name, found: String, expected| {
+            Err(TrainError::Setting {
+                name,
+                found,
+                expected,
+            })
+        };
+        for (name, value) in [
+            ("batch_size", self.batch_size),
+            ("accumulation", self.accumulation),
+            ("keep_checkpoints", self.keep_checkpoints),
+        ] {
             if value == 0 {
                 return wrong(name, "0".into(), "at least 1");
             }
         }
-        for (name, value) in
-            [("eval_interval", self.eval_interval), ("checkpoint_interval", self.checkpoint_interval), ("patience", self.patience)]
-        {
+        for (name, value) in [
+            ("eval_interval", self.eval_interval),
+            ("checkpoint_interval", self.checkpoint_interval),
+            ("patience", self.patience),
+        ] {
             if value == Some(0) {
                 return wrong(name, "0".into(), "at least 1");
             }
         }
         if self.steps.is_none() && !(self.epochs > 0.0 && self.epochs <= 1e6) {
-            return wrong("epochs", self.epochs.to_string(), "a number above 0 and at most 1e6");
+            return wrong(
+                "epochs",
+                self.epochs.to_string(),
+                "a number above 0 and at most 1e6",
+            );
         }
         if self.patience.is_some() && self.keep_best.is_none() {
             let patience = self.patience.unwrap_or_default();
-            return wrong("patience", format!("{patience}` without `keep_best"), "a score to watch beside it, such as `nll`");
+            return wrong(
+                "patience",
+                format!("{patience}` without `keep_best"),
+                "a score to watch beside it, such as `nll`",
+            );
         }
         self.steps.map_or(Ok(()), |steps| self.check_warmup(steps))
     }
@@ -118,7 +136,10 @@ impl TrainConfig {
     pub fn check_warmup(&self, steps: u64) -> Result<(), TrainError> {
         // Without a step there is nothing to warm up.
         match steps > 0 && self.warmup >= steps {
-            true => Err(TrainError::LongWarmup { warmup: self.warmup, steps }),
+            true => Err(TrainError::LongWarmup {
+                warmup: self.warmup,
+                steps,
+            }),
             false => Ok(()),
         }
     }
@@ -126,9 +147,17 @@ impl TrainConfig {
     /// The steps of a run over `examples` training examples.
     pub fn length(&self, examples: usize) -> Length {
         let per_step = (self.batch_size * self.accumulation) as f64;
-        let steps = self.steps.unwrap_or_else(|| ((self.epochs * examples as f64 / per_step).round() as u64).max(1));
-        let eval_interval = self.eval_interval.unwrap_or_else(|| steps.div_ceil(10).max(1));
-        Length { steps, eval_interval, checkpoint_interval: self.checkpoint_interval.unwrap_or(eval_interval) }
+        let steps = self
+            .steps
+            .unwrap_or_else(|| ((self.epochs * examples as f64 / per_step).round() as u64).max(1));
+        let eval_interval = self
+            .eval_interval
+            .unwrap_or_else(|| steps.div_ceil(10).max(1));
+        Length {
+            steps,
+            eval_interval,
+            checkpoint_interval: self.checkpoint_interval.unwrap_or(eval_interval),
+        }
     }
 }
 
@@ -150,31 +179,91 @@ mod tests {
 
     #[test]
     fn epochs_become_steps_and_intervals_follow() {
-        let config = TrainConfig { epochs: 2.0, batch_size: 4, ..TrainConfig::default() };
-        assert_eq!(config.length(200), Length { steps: 100, eval_interval: 10, checkpoint_interval: 10 });
-        let config = TrainConfig { steps: Some(7), eval_interval: Some(3), ..config };
-        assert_eq!(config.length(200), Length { steps: 7, eval_interval: 3, checkpoint_interval: 3 });
+        let config = TrainConfig {
+            epochs: 2.0,
+            batch_size: 4,
+            ..TrainConfig::default()
+        };
+        assert_eq!(
+            config.length(200),
+            Length {
+                steps: 100,
+                eval_interval: 10,
+                checkpoint_interval: 10
+            }
+        );
+        let config = TrainConfig {
+            steps: Some(7),
+            eval_interval: Some(3),
+            ..config
+        };
+        assert_eq!(
+            config.length(200),
+            Length {
+                steps: 7,
+                eval_interval: 3,
+                checkpoint_interval: 3
+            }
+        );
     }
 
     #[test]
     fn a_setting_out_of_range_is_named_with_what_is_allowed() {
-        let config = TrainConfig { batch_size: 0, ..TrainConfig::default() };
-        assert_eq!(config.validate().unwrap_err().to_string(), "`batch_size` is `0`, expected at least 1");
-        let config = TrainConfig { epochs: f64::NAN, ..TrainConfig::default() };
+        let config = TrainConfig {
+            batch_size: 0,
+            ..TrainConfig::default()
+        };
+        assert_eq!(
+            config.validate().unwrap_err().to_string(),
+            "`batch_size` is `0`, expected at least 1"
+        );
+        let config = TrainConfig {
+            epochs: f64::NAN,
+            ..TrainConfig::default()
+        };
         assert!(config.validate().is_err());
-        let config = TrainConfig { patience: Some(2), ..TrainConfig::default() };
+        let config = TrainConfig {
+            patience: Some(2),
+            ..TrainConfig::default()
+        };
         let error = config.validate().unwrap_err();
-        assert_eq!(error.to_string(), "`patience` is `2` without `keep_best`, expected a score to watch beside it, such as `nll`");
+        assert_eq!(
+            error.to_string(),
+            "`patience` is `2` without `keep_best`, expected a score to watch beside it, such as `nll`"
+        );
     }
 
     #[test]
     fn a_warmup_that_outlasts_the_run_is_refused() {
-        let config = TrainConfig { steps: Some(10), warmup: 10, ..TrainConfig::default() };
+        let config = TrainConfig {
+            steps: Some(10),
+            warmup: 10,
+            ..TrainConfig::default()
+        };
         let error = config.validate().unwrap_err();
-        assert_eq!(error.to_string(), "the learning rate warms up for 10 steps in a run of 10, expected fewer");
+        assert_eq!(
+            error.to_string(),
+            "the learning rate warms up for 10 steps in a run of 10, expected fewer"
+        );
         assert!(error.hint().unwrap().contains("`--warmup`"));
-        let config = TrainConfig { steps: None, epochs: 1.0, batch_size: 4, warmup: 26, ..TrainConfig::default() };
-        assert!(config.validate().is_ok() && config.check_warmup(config.length(100).steps).is_err());
-        assert!(TrainConfig { steps: Some(10), warmup: 9, ..TrainConfig::default() }.validate().is_ok());
+        let config = TrainConfig {
+            steps: None,
+            epochs: 1.0,
+            batch_size: 4,
+            warmup: 26,
+            ..TrainConfig::default()
+        };
+        assert!(
+            config.validate().is_ok() && config.check_warmup(config.length(100).steps).is_err()
+        );
+        assert!(
+            TrainConfig {
+                steps: Some(10),
+                warmup: 9,
+                ..TrainConfig::default()
+            }
+            .validate()
+            .is_ok()
+        );
     }
 }

@@ -142,8 +142,16 @@ impl TrainError {
     /// Names the newest checkpoint in errors that stop a run.
     pub(super) fn with_checkpoint(self, newest: Option<u64>) -> Self {
         match self {
-            Self::NonFiniteLoss { step, loss, .. } => Self::NonFiniteLoss { step, loss, good: newest },
-            Self::Step { step, reason, .. } => Self::Step { step, reason, good: newest },
+            Self::NonFiniteLoss { step, loss, .. } => Self::NonFiniteLoss {
+                step,
+                loss,
+                good: newest,
+            },
+            Self::Step { step, reason, .. } => Self::Step {
+                step,
+                reason,
+                good: newest,
+            },
             other => other,
         }
     }

@@ -1,5 +1,6 @@
-//! The objective of choices: mean cross-entropy over the choices' log-probabilities of a step's examples, and the divergence of a
-//! contextual adapter from its prior, per example, where its draw wants it.
+//! The objective of choices: mean cross-entropy over the choices' log-probabilities of a step's
+//! examples, and the divergence of a contextual adapter from its prior, per example, where its draw
+//! wants it.
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
@@ -23,20 +24,53 @@ pub struct BatchObjective<'a> {
 
 impl<'a> BatchObjective<'a> {
     /// Packs the examples of step `step` (from 0); examples without a label are left out.
-    pub fn new(network: &'a Network, scaling: f64, dropout: f64, seed: u64, step: u64, micro_batches: &[Vec<&Encoded>]) -> Self {
+    pub fn new(
+        network: &'a Network,
+        scaling: f64,
+        dropout: f64,
+        seed: u64,
+        step: u64,
+        micro_batches: &[Vec<&Encoded>],
+    ) -> Self {
         let pack = |examples: &Vec<&Encoded>| {
-            let labelled: Vec<&Encoded> = examples.iter().copied().filter(|example| example.label.is_some()).collect();
-            let labels: Vec<i64> = labelled.iter().filter_map(|example| example.label).map(|label| label as i64).collect();
+            let labelled: Vec<&Encoded> = examples
+                .iter()
+                .copied()
+                .filter(|example| example.label.is_some())
+                .collect();
+            let labels: Vec<i64> = labelled
+                .iter()
+                .filter_map(|example| example.label)
+                .map(|label| label as i64)
+                .collect();
             (Questions::pack(&labelled), labels)
         };
-        let micro_batches: Vec<_> = micro_batches.iter().map(pack).filter(|(questions, _)| !questions.is_empty()).collect();
-        let examples = micro_batches.iter().map(|(questions, _)| questions.len()).sum();
-        Self { network, scaling, dropout, seed, step, micro_batches, examples }
+        let micro_batches: Vec<_> = micro_batches
+            .iter()
+            .map(pack)
+            .filter(|(questions, _)| !questions.is_empty())
+            .collect();
+        let examples = micro_batches
+            .iter()
+            .map(|(questions, _)| questions.len())
+            .sum();
+        Self {
+            network,
+            scaling,
+            dropout,
+            seed,
+            step,
+            micro_batches,
+            examples,
+        }
     }
 
     /// The number of tokens that one evaluation computes.
     pub fn tokens(&self) -> usize {
-        self.micro_batches.iter().map(|(questions, _)| questions.batch.len()).sum()
+        self.micro_batches
+            .iter()
+            .map(|(questions, _)| questions.batch.len())
+            .sum()
     }
 }
 
@@ -49,23 +83,51 @@ impl Objective for BatchObjective<'_> {
         self.micro_batches[micro_batch].0.len() as f64 / self.examples as f64
     }
 
-    fn evaluate(&mut self, adapter: &Adapter, micro_batch: usize, draw: u64) -> Result<Evidence, TrainError> {
+    fn evaluate(
+        &mut self,
+        adapter: &Adapter,
+        micro_batch: usize,
+        draw: u64,
+    ) -> Result<Evidence, TrainError> {
         let (questions, labels) = &self.micro_batches[micro_batch];
         // Masks differ between draws and between micro-batches only through the examples' own keys.
-        let dropout = (self.dropout > 0.0).then_some(Dropout { rate: self.dropout, seed: self.seed, step: self.step, draw });
-        let low_rank = LowRank { adapter, scaling: self.scaling, dropout };
-        let (hidden, divergence) = self.network.hidden_and_divergence(&questions.batch, low_rank);
+        let dropout = (self.dropout > 0.0).then_some(Dropout {
+            rate: self.dropout,
+            seed: self.seed,
+            step: self.step,
+            draw,
+        });
+        let low_rank = LowRank {
+            adapter,
+            scaling: self.scaling,
+            dropout,
+        };
+        let (hidden, divergence) = self
+            .network
+            .hidden_and_divergence(&questions.batch, low_rank);
         let log_probabilities = log_probabilities_at(self.network, hidden, questions);
         let labels = TensorData::new(labels.clone(), [labels.len(), 1]);
-        let labels = Tensor::<2, Int>::from_data(labels, &log_probabilities.device().without_autodiff());
+        let labels =
+            Tensor::<2, Int>::from_data(labels, &log_probabilities.device().without_autodiff());
         let mut loss = log_probabilities.gather(1, labels).mean().neg();
         if let Some(divergence) = divergence {
             loss = loss + divergence / questions.len() as f64;
         }
-        let value = f64::from(loss.clone().try_into_scalar::<f32>().map_err(|error| TrainError::Device { reason: error.to_string() })?);
+        let value = f64::from(loss.clone().try_into_scalar::<f32>().map_err(|error| {
+            TrainError::Device {
+                reason: error.to_string(),
+            }
+        })?);
         if !value.is_finite() {
-            return Err(TrainError::NonFiniteLoss { step: self.step + 1, loss: value, good: None });
+            return Err(TrainError::NonFiniteLoss {
+                step: self.step + 1,
+                loss: value,
+                good: None,
+            });
         }
-        Ok(Evidence { loss: value, gradients: GradientsParams::from_grads(loss.backward(), adapter) })
+        Ok(Evidence {
+            loss: value,
+            gradients: GradientsParams::from_grads(loss.backward(), adapter),
+        })
     }
 }

@@ -1,5 +1,5 @@
-//! The training contract: an optimizer is given an objective and asks it for loss and gradients at whatever
-//! adapter it likes, as often as it needs.
+//! The training contract: an optimizer is given an objective and asks it for loss and gradients at
+//! whatever adapter it likes, as often as it needs.
 
 use burn::optim::GradientsParams;
 
@@ -15,11 +15,17 @@ pub trait Objective {
     /// The share of the step's examples that lie in a micro-batch; all shares sum to 1.
     fn share(&self, micro_batch: usize) -> f64;
 
-    /// The mean loss of a micro-batch at `adapter` (nats) and its gradients there. `draw` names the dropout masks.
+    /// The mean loss of a micro-batch at `adapter` (nats) and its gradients there. `draw` names the
+    /// dropout masks.
     ///
     /// # Errors
     /// If the loss is not finite.
-    fn evaluate(&mut self, adapter: &Adapter, micro_batch: usize, draw: u64) -> Result<Evidence, TrainError>;
+    fn evaluate(
+        &mut self,
+        adapter: &Adapter,
+        micro_batch: usize,
+        draw: u64,
+    ) -> Result<Evidence, TrainError>;
 }
 
 /// What an objective found at one adapter.
@@ -50,7 +56,11 @@ pub trait Optimizer {
     ///
     /// # Errors
     /// The objective's own, or if gradients are not finite.
-    fn step(&mut self, learning_rate: f64, objective: &mut dyn Objective) -> Result<Update, TrainError>;
+    fn step(
+        &mut self,
+        learning_rate: f64,
+        objective: &mut dyn Objective,
+    ) -> Result<Update, TrainError>;
 
     /// The weights: the mean where there is a posterior. Their gradients are tracked.
     fn adapter(&self) -> &Adapter;
@@ -69,7 +79,8 @@ pub trait Optimizer {
     /// If the device gives no data back.
     fn state(&self) -> Result<Vec<u8>, TrainError>;
 
-    /// Takes over weights and state of an earlier run; the next steps are those that would have followed.
+    /// Takes over weights and state of an earlier run; the next steps are those that would have
+    /// followed.
     ///
     /// # Errors
     /// If the state is malformed or belongs to other settings or another adapter.

@@ -80,28 +80,39 @@ pub struct Trained {
     pub kept_step: u64,
 }
 
-/// Trains until all steps are taken, the score no longer improves, or `watch` says stop. With `resume`, goes on
-/// from the newest checkpoint in the run's folder. At the end the optimizer holds the step that is to be kept.
+/// Trains until all steps are taken, the score no longer improves, or `watch` says stop. With
+/// `resume`, goes on from the newest checkpoint in the run's folder. At the end the optimizer holds
+/// the step that is to be kept.
 ///
 /// # Errors
-/// If a row of train or tune has no label, before anything is written; if a step fails (nothing is updated then, and the error names
-/// the newest checkpoint), or a file cannot be written.
+/// If a row of train or tune has no label, before anything is written; if a step fails (nothing is
+/// updated then, and the error names the newest checkpoint), or a file cannot be written.
 pub fn train(
     training: &Training<'_>,
     optimizer: &mut dyn Optimizer,
     resume: bool,
     watch: &mut dyn FnMut(Event<'_>) -> bool,
 ) -> Result<Trained, TrainError> {
-    let labels = training.tune.iter().map(|example| labelled("tune", example));
+    let labels = training
+        .tune
+        .iter()
+        .map(|example| labelled("tune", example));
     let tune_labels = labels.collect::<Result<_, _>>()?;
-    training.train.iter().try_for_each(|example| labelled("train", example).map(|_| ()))?;
+    training
+        .train
+        .iter()
+        .try_for_each(|example| labelled("train", example).map(|_| ()))?;
     let checkpoints = training.folder.join(CHECKPOINTS_FOLDER);
     files::remove_leftovers(&checkpoints);
     let checkpoints = Checkpoints::new(checkpoints, training.config.keep_checkpoints);
     let mut state = Loop {
         training,
         length: training.config.length(training.train.len()),
-        order: EpochOrder::new(training.seed, training.train.len(), training.config.batch_size),
+        order: EpochOrder::new(
+            training.seed,
+            training.train.len(),
+            training.config.batch_size,
+        ),
         tune_labels,
         progress: Progress::default(),
         metrics: Metrics::open(&training.folder.join(METRICS_FILE))?,
@@ -118,7 +129,10 @@ pub fn train(
 
 /// The label of an example of a role; one without cannot be learned from or scored.
 fn labelled(role: &'static str, example: &Encoded) -> Result<usize, TrainError> {
-    example.label.ok_or_else(|| TrainError::NoLabel { role, id: example.id.clone() })
+    example.label.ok_or_else(|| TrainError::NoLabel {
+        role,
+        id: example.id.clone(),
+    })
 }
 
 struct Loop<'a> {
@@ -133,19 +147,39 @@ struct Loop<'a> {
 
 impl Loop<'_> {
     fn resume(&mut self, optimizer: &mut dyn Optimizer) -> Result<(), TrainError> {
-        let saved = self.checkpoints.load_newest(self.training.network.config(), self.training.network.device())?;
-        optimizer.restore(with_ids_of(optimizer.adapter(), saved.adapter), &saved.state)?;
+        let saved = self.checkpoints.load_newest(
+            self.training.network.config(),
+            self.training.network.device(),
+        )?;
+        optimizer.restore(
+            with_ids_of(optimizer.adapter(), saved.adapter),
+            &saved.state,
+        )?;
         self.progress = saved.progress;
         self.metrics.cut(self.progress.metrics_bytes)
     }
 
-    fn run(&mut self, optimizer: &mut dyn Optimizer, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Result<Trained, TrainError> {
+    fn run(
+        &mut self,
+        optimizer: &mut dyn Optimizer,
+        watch: &mut dyn FnMut(Event<'_>) -> bool,
+    ) -> Result<Trained, TrainError> {
         let outcome = loop {
-            // Before the step, so that an evaluation that an interruption cut off is made up for on resume.
+            // Before the step, so that an evaluation that an interruption cut off is made up for on
+            // resume.
             let mut go_on = !self.evaluation_is_due() || self.evaluate(optimizer, watch)?;
             let (step, last) = (self.progress.step, self.progress.step == self.length.steps);
-            let patient = self.training.config.patience.is_none_or(|patience| self.progress.without_gain < patience);
-            if step > 0 && (step.is_multiple_of(self.length.checkpoint_interval) || last || !go_on || !patient) {
+            let patient = self
+                .training
+                .config
+                .patience
+                .is_none_or(|patience| self.progress.without_gain < patience);
+            if step > 0
+                && (step.is_multiple_of(self.length.checkpoint_interval)
+                    || last
+                    || !go_on
+                    || !patient)
+            {
                 go_on &= self.save(optimizer, watch)?;
             }
             if !go_on || last || !patient {
@@ -162,18 +196,27 @@ impl Loop<'_> {
             }
         };
         let kept_step = self.take_best(optimizer, outcome)?;
-        Ok(Trained { outcome, steps: self.progress.step, kept_step })
+        Ok(Trained {
+            outcome,
+            steps: self.progress.step,
+            kept_step,
+        })
     }
 
     /// Whether this step ends an interval and its scores are not known yet.
     fn evaluation_is_due(&self) -> bool {
         let step = self.progress.step;
-        let ends = step > 0 && (step.is_multiple_of(self.length.eval_interval) || step == self.length.steps);
+        let ends = step > 0
+            && (step.is_multiple_of(self.length.eval_interval) || step == self.length.steps);
         ends && self.progress.evaluated < step && !self.training.tune.is_empty()
     }
 
     /// Writes a checkpoint; gives whether to go on.
-    fn save(&mut self, optimizer: &mut dyn Optimizer, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Result<bool, TrainError> {
+    fn save(
+        &mut self,
+        optimizer: &mut dyn Optimizer,
+        watch: &mut dyn FnMut(Event<'_>) -> bool,
+    ) -> Result<bool, TrainError> {
         self.metrics.sync()?;
         self.progress.metrics_bytes = self.metrics.bytes()?;
         let path = self.checkpoints.save(&self.progress, optimizer)?;
@@ -184,49 +227,110 @@ impl Loop<'_> {
         let training = self.training;
         let started = Instant::now();
         let step = self.progress.step;
-        let learning_rate = training.learning_rate * training.config.schedule.factor(step, self.length.steps, training.config.warmup);
+        let learning_rate = training.learning_rate
+            * training
+                .config
+                .schedule
+                .factor(step, self.length.steps, training.config.warmup);
         let accumulation = training.config.accumulation as u64;
         let micro_batches: Vec<Vec<&Encoded>> = (0..accumulation)
-            .map(|micro_batch| self.order.batch(step * accumulation + micro_batch).iter().map(|&index| &training.train[index]).collect())
+            .map(|micro_batch| {
+                self.order
+                    .batch(step * accumulation + micro_batch)
+                    .iter()
+                    .map(|&index| &training.train[index])
+                    .collect()
+            })
             .collect();
-        let mut objective = BatchObjective::new(training.network, training.scaling, training.dropout, training.seed, step, &micro_batches);
+        let mut objective = BatchObjective::new(
+            training.network,
+            training.scaling,
+            training.dropout,
+            training.seed,
+            step,
+            &micro_batches,
+        );
         let tokens = objective.tokens() as u64;
         let update = optimizer.step(learning_rate, &mut objective)?;
         self.progress.step += 1;
-        let measured = self.progress.step == 1 || self.progress.step.is_multiple_of(self.length.eval_interval);
-        let record = record(self.progress.step, learning_rate, tokens, &update, optimizer, measured, started)?;
+        let measured =
+            self.progress.step == 1 || self.progress.step.is_multiple_of(self.length.eval_interval);
+        let record = record(
+            self.progress.step,
+            learning_rate,
+            tokens,
+            &update,
+            optimizer,
+            measured,
+            started,
+        )?;
         self.metrics.append(&record)?;
         Ok(record)
     }
 
-    /// Scores on tune; gives whether to go on. An interrupted evaluation leaves no record and is made again on resume.
-    fn evaluate(&mut self, optimizer: &mut dyn Optimizer, watch: &mut dyn FnMut(Event<'_>) -> bool) -> Result<bool, TrainError> {
+    /// Scores on tune; gives whether to go on. An interrupted evaluation leaves no record and is
+    /// made again on resume.
+    fn evaluate(
+        &mut self,
+        optimizer: &mut dyn Optimizer,
+        watch: &mut dyn FnMut(Event<'_>) -> bool,
+    ) -> Result<bool, TrainError> {
         let training = self.training;
-        let options = EvaluationOptions { samples: training.config.eval_samples, ..training.evaluation };
+        let options = EvaluationOptions {
+            samples: training.config.eval_samples,
+            ..training.evaluation
+        };
         let posterior = optimizer.posterior();
-        let result = evaluate(training.network, posterior.as_ref(), training.scaling, training.tune, &options, &mut |done, total| {
-            watch(Event::Evaluating(done, total))
-        });
+        let result = evaluate(
+            training.network,
+            posterior.as_ref(),
+            training.scaling,
+            training.tune,
+            &options,
+            &mut |done, total| watch(Event::Evaluating(done, total)),
+        );
         let evaluated = match result {
             Err(PredictError::Stopped { .. }) => return Ok(false),
             Err(error @ PredictError::NotFinite { .. }) => {
-                return Err(TrainError::Step { step: self.progress.step, reason: error.to_string(), good: None });
+                return Err(TrainError::Step {
+                    step: self.progress.step,
+                    reason: error.to_string(),
+                    good: None,
+                });
             }
             other => other?,
         };
-        let scores =
-            |log_probabilities| Ok::<_, PredictError>(MainScores::of(&Predictions::new(log_probabilities, self.tune_labels.clone())?));
+        let scores = |log_probabilities| {
+            Ok::<_, PredictError>(MainScores::of(&Predictions::new(
+                log_probabilities,
+                self.tune_labels.clone(),
+            )?))
+        };
         let mean = scores(evaluated.mean)?;
         let sampled = match evaluated.draws.len() {
             0 => None,
-            samples => Some(SampledScores { samples, scores: scores(mean_of_draws(&evaluated.draws).map_err(PredictError::from)?)? }),
+            samples => Some(SampledScores {
+                samples,
+                scores: scores(mean_of_draws(&evaluated.draws).map_err(PredictError::from)?)?,
+            }),
         };
-        let evaluation = Evaluation { split: "tune".into(), n: training.tune.len(), mean, sampled };
-        let record = EvaluationRecord { step: self.progress.step, evaluation };
+        let evaluation = Evaluation {
+            split: "tune".into(),
+            n: training.tune.len(),
+            mean,
+            sampled,
+        };
+        let record = EvaluationRecord {
+            step: self.progress.step,
+            evaluation,
+        };
         self.metrics.append(&record)?;
         self.progress.evaluated = self.progress.step;
         if let Some(metric) = training.config.keep_best {
-            let best_of = record.evaluation.sampled.map_or(mean, |sampled| sampled.scores);
+            let best_of = record
+                .evaluation
+                .sampled
+                .map_or(mean, |sampled| sampled.scores);
             self.judge(metric.loss(&best_of), optimizer)?;
         }
         Ok(watch(Event::Evaluation(&record)))
@@ -244,10 +348,21 @@ impl Loop<'_> {
     }
 
     /// Puts the best step back into the optimizer, unless the run is to be resumed.
-    fn take_best(&self, optimizer: &mut dyn Optimizer, outcome: Outcome) -> Result<u64, TrainError> {
-        let (Some((step, _)), true) = (self.progress.best, outcome != Outcome::Interrupted) else { return Ok(self.progress.step) };
+    fn take_best(
+        &self,
+        optimizer: &mut dyn Optimizer,
+        outcome: Outcome,
+    ) -> Result<u64, TrainError> {
+        let (Some((step, _)), true) = (self.progress.best, outcome != Outcome::Interrupted) else {
+            return Ok(self.progress.step);
+        };
         let network = self.training.network;
-        let Some(best) = self.checkpoints.load_best(network.config(), network.device())? else { return Ok(self.progress.step) };
+        let Some(best) = self
+            .checkpoints
+            .load_best(network.config(), network.device())?
+        else {
+            return Ok(self.progress.step);
+        };
         optimizer.restore(with_ids_of(optimizer.adapter(), best.adapter), &best.state)?;
         Ok(step)
     }
@@ -255,8 +370,10 @@ impl Loop<'_> {
 
 /// The numbers of `saved` in the parameters of `like`, which keep their identity.
 fn with_ids_of(like: &Adapter, saved: Adapter) -> Adapter {
-    let mut tensors: std::collections::HashMap<String, _> =
-        saved.parameters().map(|(path, parameter)| (path, parameter.val().inner())).collect();
+    let mut tensors: std::collections::HashMap<String, _> = saved
+        .parameters()
+        .map(|(path, parameter)| (path, parameter.val().inner()))
+        .collect();
     like.clone_with(|path, tensor| match tensors.remove(path) {
         Some(saved) => saved,
         None => tensor.inner(),
@@ -275,7 +392,11 @@ fn record(
 ) -> Result<StepRecord, TrainError> {
     let mut squares = [0.0f64; 2];
     for (path, matrix) in optimizer.adapter().to_matrices()? {
-        let sum: f64 = matrix.values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
+        let sum: f64 = matrix
+            .values
+            .iter()
+            .map(|value| f64::from(*value) * f64::from(*value))
+            .sum();
         squares[usize::from(path.ends_with("lora_B"))] += sum;
     }
     Ok(StepRecord {
@@ -289,7 +410,11 @@ fn record(
         gradient_norm: update.gradient_norm,
         norm_a: squares[0].sqrt(),
         norm_b: squares[1].sqrt(),
-        hessian_ratio: if measured { optimizer.hessian_ratio() } else { None },
+        hessian_ratio: if measured {
+            optimizer.hessian_ratio()
+        } else {
+            None
+        },
     })
 }
 
@@ -301,17 +426,38 @@ struct Metrics {
 
 impl Metrics {
     fn open(path: &Path) -> Result<Self, TrainError> {
-        let opened = OpenOptions::new().create(true).read(true).append(true).open(path);
-        let file = opened.map_err(|source| FileError::Io { action: "write", path: path.into(), source })?;
-        Ok(Self { file, path: path.into() })
+        let opened = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(path);
+        let file = opened.map_err(|source| FileError::Io {
+            action: "write",
+            path: path.into(),
+            source,
+        })?;
+        Ok(Self {
+            file,
+            path: path.into(),
+        })
     }
 
     fn checked<T>(&self, result: io::Result<T>) -> Result<T, TrainError> {
-        result.map_err(|source| FileError::Io { action: "write", path: self.path.clone(), source }.into())
+        result.map_err(|source| {
+            FileError::Io {
+                action: "write",
+                path: self.path.clone(),
+                source,
+            }
+            .into()
+        })
     }
 
     fn append(&mut self, record: &impl serde::Serialize) -> Result<(), TrainError> {
-        let malformed = |error: serde_json::Error| TrainError::Record { path: self.path.clone(), reason: error.to_string() };
+        let malformed = |error: serde_json::Error| TrainError::Record {
+            path: self.path.clone(),
+            reason: error.to_string(),
+        };
         let mut line = serde_json::to_vec(record).map_err(malformed)?;
         line.push(b'\n');
         let written = self.file.write_all(&line);
@@ -350,26 +496,48 @@ mod tests {
 
     fn network() -> Network {
         let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();
-        Network::new(Decoder::load(&checkpoint, BasePrecision::F32).unwrap(), &Device::flex(), false)
+        Network::new(
+            Decoder::load(&checkpoint, BasePrecision::F32).unwrap(),
+            &Device::flex(),
+            false,
+        )
     }
 
     /// Ten tokens each; the answer is whether the fifth is below the sixth.
     fn examples(count: u64) -> Vec<Encoded> {
         let example = |index: u64| {
             let mut numbers = stream(4, Purpose::Generation, index, 0, "");
-            let tokens: Vec<u32> = (0..10).map(|_| 3 + below(&mut numbers, 90) as u32).collect();
+            let tokens: Vec<u32> = (0..10)
+                .map(|_| 3 + below(&mut numbers, 90) as u32)
+                .collect();
             let label = Some(usize::from(tokens[4] < tokens[5]));
-            Encoded { id: index.to_string(), key: index, tokens, choices: Choices::Tokens(vec![10, 20]), label }
+            Encoded {
+                id: index.to_string(),
+                key: index,
+                tokens,
+                choices: Choices::Tokens(vec![10, 20]),
+                label,
+            }
         };
         (0..count).map(example).collect()
     }
 
     fn ivon() -> Method {
-        Method::Ivon(IvonMethodConfig { learning_rate: 1.0, mc_samples: 2, draw_per: DrawPer::MicroBatch, ..IvonMethodConfig::default() })
+        Method::Ivon(IvonMethodConfig {
+            learning_rate: 1.0,
+            mc_samples: 2,
+            draw_per: DrawPer::MicroBatch,
+            ..IvonMethodConfig::default()
+        })
     }
 
     fn adamw() -> Method {
-        Method::Adamw(AdamwConfig { learning_rate: 1e-2, weight_decay: 0.1, max_grad_norm: 1.0, ..AdamwConfig::default() })
+        Method::Adamw(AdamwConfig {
+            learning_rate: 1e-2,
+            weight_decay: 0.1,
+            max_grad_norm: 1.0,
+            ..AdamwConfig::default()
+        })
     }
 
     struct Run {
@@ -383,14 +551,31 @@ mod tests {
 
     impl Run {
         fn new(method: Method) -> Self {
-            let config = TrainConfig { steps: Some(9), accumulation: 2, eval_interval: Some(3), warmup: 2, ..TrainConfig::default() };
-            Self { network: network(), config, method, folder: tempfile::tempdir().unwrap(), train: examples(21), tune: examples(7) }
+            let config = TrainConfig {
+                steps: Some(9),
+                accumulation: 2,
+                eval_interval: Some(3),
+                warmup: 2,
+                ..TrainConfig::default()
+            };
+            Self {
+                network: network(),
+                config,
+                method,
+                folder: tempfile::tempdir().unwrap(),
+                train: examples(21),
+                tune: examples(7),
+            }
         }
 
         /// Runs until step `stop`, or to the end; gives the outcome and the weights.
         fn go(&self, resume: bool, stop: Option<u64>) -> Result<(Trained, Vec<f32>), TrainError> {
-            let lora = LoraConfig { rank: 2, ..LoraConfig::default() };
-            let adapter = Adapter::new(&lora, self.network.config(), 1, &Device::flex().autodiff()).unwrap();
+            let lora = LoraConfig {
+                rank: 2,
+                ..LoraConfig::default()
+            };
+            let adapter =
+                Adapter::new(&lora, self.network.config(), 1, &Device::flex().autodiff()).unwrap();
             let setup = Setup::new(&self.config, self.train.len(), 0.2, 5);
             let mut optimizer = self.method.settings().start(adapter, &setup).unwrap();
             let training = Training {
@@ -400,15 +585,23 @@ mod tests {
                 scaling: lora.scaling(),
                 dropout: 0.2,
                 seed: 5,
-                evaluation: EvaluationOptions { samples: 2, ..EvaluationOptions::default() },
+                evaluation: EvaluationOptions {
+                    samples: 2,
+                    ..EvaluationOptions::default()
+                },
                 train: &self.train,
                 tune: &self.tune,
                 folder: self.folder.path(),
             };
-            let trained = train(&training, optimizer.as_mut(), resume, &mut |event| match event {
-                Event::Step(record, _) => Some(record.step) != stop,
-                _ => true,
-            })?;
+            let trained = train(
+                &training,
+                optimizer.as_mut(),
+                resume,
+                &mut |event| match event {
+                    Event::Step(record, _) => Some(record.step) != stop,
+                    _ => true,
+                },
+            )?;
             Ok((trained, optimizer.adapter().flatten().unwrap()))
         }
 
@@ -428,7 +621,11 @@ mod tests {
     fn a_row_without_a_label_is_refused_by_name_before_anything_is_written() {
         for role in ["tune", "train"] {
             let mut run = Run::new(adamw());
-            let rows = if role == "tune" { &mut run.tune } else { &mut run.train };
+            let rows = if role == "tune" {
+                &mut run.tune
+            } else {
+                &mut run.train
+            };
             rows[4].label = None;
             let error = run.go(false, None).unwrap_err();
             assert_eq!(error.to_string(), format!("row `4` of {role} has no label"));
@@ -441,10 +638,18 @@ mod tests {
     fn what_is_no_json_is_not_the_devices_fault() {
         let folder = tempfile::tempdir().unwrap();
         let mut metrics = Metrics::open(&folder.path().join(METRICS_FILE)).unwrap();
-        let error = metrics.append(&std::collections::BTreeMap::from([((1, 2), 3)])).unwrap_err();
+        let error = metrics
+            .append(&std::collections::BTreeMap::from([((1, 2), 3)]))
+            .unwrap_err();
         let said = error.to_string();
-        assert!(said.starts_with("a record for `") && said.contains("cannot be written as JSON: "), "{said}");
-        assert_eq!(std::fs::read(folder.path().join(METRICS_FILE)).unwrap(), b"");
+        assert!(
+            said.starts_with("a record for `") && said.contains("cannot be written as JSON: "),
+            "{said}"
+        );
+        assert_eq!(
+            std::fs::read(folder.path().join(METRICS_FILE)).unwrap(),
+            b""
+        );
     }
 
     #[test]
@@ -455,9 +660,19 @@ mod tests {
             for stop in 1..9 {
                 let parts = Run::new(method.clone());
                 let (trained, _) = parts.go(false, Some(stop)).unwrap();
-                assert_eq!((trained.outcome, trained.steps), (Outcome::Interrupted, stop));
+                assert_eq!(
+                    (trained.outcome, trained.steps),
+                    (Outcome::Interrupted, stop)
+                );
                 let (trained, found) = parts.go(true, None).unwrap();
-                assert_eq!(trained, Trained { outcome: Outcome::Finished, steps: 9, kept_step: 9 });
+                assert_eq!(
+                    trained,
+                    Trained {
+                        outcome: Outcome::Finished,
+                        steps: 9,
+                        kept_step: 9
+                    }
+                );
                 assert_eq!(found, expected, "{} stopped at {stop}", method.name());
                 assert_eq!(parts.records(), whole.records());
             }
@@ -468,18 +683,37 @@ mod tests {
     fn training_lowers_the_loss_with_both_optimizers() {
         for method in [ivon(), adamw()] {
             let mut run = Run::new(method);
-            run.config = TrainConfig { steps: Some(60), eval_interval: Some(60), ..TrainConfig::default() };
+            run.config = TrainConfig {
+                steps: Some(60),
+                eval_interval: Some(60),
+                ..TrainConfig::default()
+            };
             run.go(false, None).unwrap();
-            let losses: Vec<f64> =
-                run.records().iter().filter_map(|record| if let Record::Step(step) = record { Some(step.loss) } else { None }).collect();
+            let losses: Vec<f64> = run
+                .records()
+                .iter()
+                .filter_map(|record| {
+                    if let Record::Step(step) = record {
+                        Some(step.loss)
+                    } else {
+                        None
+                    }
+                })
+                .collect();
             let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
-            assert!(mean(&losses[40..]) < 0.8 * mean(&losses[..20]), "{losses:?}");
+            assert!(
+                mean(&losses[40..]) < 0.8 * mean(&losses[..20]),
+                "{losses:?}"
+            );
         }
     }
 
     #[test]
     fn the_best_step_on_tune_is_kept_and_patience_ends_the_run() {
-        let mut run = Run::new(Method::Adamw(AdamwConfig { learning_rate: 0.05, ..AdamwConfig::default() }));
+        let mut run = Run::new(Method::Adamw(AdamwConfig {
+            learning_rate: 0.05,
+            ..AdamwConfig::default()
+        }));
         run.config = TrainConfig {
             steps: Some(200),
             eval_interval: Some(4),
@@ -492,19 +726,41 @@ mod tests {
         let records = run.records();
         let evaluations: Vec<(u64, f64)> = records
             .iter()
-            .filter_map(|record| if let Record::Evaluation(found) = record { Some((found.step, found.evaluation.mean.nll)) } else { None })
+            .filter_map(|record| {
+                if let Record::Evaluation(found) = record {
+                    Some((found.step, found.evaluation.mean.nll))
+                } else {
+                    None
+                }
+            })
             .collect();
-        let best = evaluations.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+        let best = evaluations
+            .iter()
+            .copied()
+            .min_by(|a, b| a.1.total_cmp(&b.1))
+            .unwrap();
         assert_eq!(trained.kept_step, best.0);
         assert_eq!(trained.steps, best.0 + 3 * 4);
     }
 
     #[test]
     fn a_run_that_runs_away_stops_and_names_the_last_good_checkpoint() {
-        let mut run = Run::new(Method::Adamw(AdamwConfig { learning_rate: 1e38, ..AdamwConfig::default() }));
-        run.config = TrainConfig { steps: Some(9), warmup: 1, ..TrainConfig::default() };
+        let mut run = Run::new(Method::Adamw(AdamwConfig {
+            learning_rate: 1e38,
+            ..AdamwConfig::default()
+        }));
+        run.config = TrainConfig {
+            steps: Some(9),
+            warmup: 1,
+            ..TrainConfig::default()
+        };
         let error = run.go(false, None).unwrap_err();
-        assert!(error.to_string().contains("the last good checkpoint is step"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("the last good checkpoint is step"),
+            "{error}"
+        );
         assert!(error.hint().unwrap().contains("--resume"));
     }
 
@@ -518,12 +774,20 @@ mod tests {
         assert_eq!(checkpoints.newest(), Some(9));
         assert!(!folder.join("step-3").exists() && folder.join("step-6").exists());
         std::fs::write(folder.join("step-9/optimizer.bin"), b"short").unwrap();
-        assert!(run.go(true, None).unwrap_err().to_string().contains("5 bytes"));
+        assert!(
+            run.go(true, None)
+                .unwrap_err()
+                .to_string()
+                .contains("5 bytes")
+        );
     }
 
     #[test]
     fn there_is_nothing_to_resume_in_an_empty_folder() {
         let run = Run::new(adamw());
-        assert!(matches!(run.go(true, None), Err(TrainError::NothingToResume { .. })));
+        assert!(matches!(
+            run.go(true, None),
+            Err(TrainError::NothingToResume { .. })
+        ));
     }
 }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate changes over a run. With a warm-up of w steps, step s < w has the factor s / w.
+/// How the learning rate changes over a run. With a warm-up of w steps, step s < w has the factor s
+/// / w.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
@@ -16,7 +17,8 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The factor of step `step` (from 0) of `steps`, the first `warmup` of which warm up; as transformers' `get_scheduler` has it.
+    /// The factor of step `step` (from 0) of `steps`, the first `warmup` of which warm up; as
+    /// transformers' `get_scheduler` has it.
     pub fn factor(self, step: u64, steps: u64, warmup: u64) -> f64 {
         if step < warmup {
             return step as f64 / warmup.max(1) as f64;
@@ -43,14 +45,27 @@ mod tests {
                 "cosine" => Schedule::Cosine,
                 _ => Schedule::Constant,
             };
-            let [warmup, steps] = ["num_warmup_steps", "num_training_steps"].map(|key| case[key].as_u64().unwrap());
+            let [warmup, steps] =
+                ["num_warmup_steps", "num_training_steps"].map(|key| case[key].as_u64().unwrap());
             // The plain `constant` of transformers knows no warm-up.
-            let warmup = if case["name"] == "constant" { 0 } else { warmup };
-            for (step, expected) in case["factor_at_step"].as_array().unwrap().iter().enumerate() {
+            let warmup = if case["name"] == "constant" {
+                0
+            } else {
+                warmup
+            };
+            for (step, expected) in case["factor_at_step"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .enumerate()
+            {
                 let found = schedule.factor(step as u64, steps, warmup);
                 // Past its end transformers' cosine rises again; a run ends there.
                 if step as u64 <= steps {
-                    assert!((found - expected.as_f64().unwrap()).abs() <= 1e-12, "{case} at {step}: {found}");
+                    assert!(
+                        (found - expected.as_f64().unwrap()).abs() <= 1e-12,
+                        "{case} at {step}: {found}"
+                    );
                 }
             }
         }

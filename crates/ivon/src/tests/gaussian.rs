@@ -1,7 +1,7 @@
 //! The law behind it all: on a quadratic loss the posterior is Gaussian and known.
 //!
-//! IVON minimises N·E(loss) + KL to the prior N(0, 1/(N δ)). With loss ½ Σ c (θ − t)² that is solved by
-//! mean c t/(c + δ) and precision N (c + δ), so h = c.
+//! IVON minimises N·E(loss) + KL to the prior N(0, 1/(N δ)). With loss ½ Σ c (θ − t)² that is
+//! solved by mean c t/(c + δ) and precision N (c + δ), so h = c.
 
 use burn::module::Module;
 use burn::tensor::{DType, Tensor};
@@ -13,8 +13,13 @@ use crate::{HessianApproximation, Ivon, IvonConfig, NoiseSource};
 fn the_posterior_of_a_quadratic_loss_is_recovered() {
     let (ess, decay) = (100.0, 0.25);
     let quadratic = Quadratic::small();
-    let config =
-        IvonConfig { weight_decay: decay, beta2: 0.999, mc_samples: 4, noise: NoiseSource::Host { seed: 3 }, ..IvonConfig::new(ess) };
+    let config = IvonConfig {
+        weight_decay: decay,
+        beta2: 0.999,
+        mc_samples: 4,
+        noise: NoiseSource::Host { seed: 3 },
+        ..IvonConfig::new(ess)
+    };
     let mut ivon = Ivon::new(config, Pair::small(DType::F32)).unwrap();
     let (mut means, mut variances, mut count) = ([0.0; 6], [0.0; 6], 0.0);
     for step in 0..12_000 {
@@ -22,17 +27,34 @@ fn the_posterior_of_a_quadratic_loss_is_recovered() {
         ivon.step(rate, |pair| quadratic.evaluate(pair)).unwrap();
         if step >= 8_000 && step % 10 == 0 {
             let variance = ivon.posterior().variance();
-            means.iter_mut().zip(ivon.mean().values()).for_each(|(sum, value)| *sum += value);
-            variances.iter_mut().zip(variance.values()).for_each(|(sum, value)| *sum += value);
+            means
+                .iter_mut()
+                .zip(ivon.mean().values())
+                .for_each(|(sum, value)| *sum += value);
+            variances
+                .iter_mut()
+                .zip(variance.values())
+                .for_each(|(sum, value)| *sum += value);
             count += 1.0;
         }
     }
-    for (index, (&curvature, &target)) in quadratic.curvature.iter().zip(&quadratic.target).enumerate() {
+    for (index, (&curvature, &target)) in quadratic
+        .curvature
+        .iter()
+        .zip(&quadratic.target)
+        .enumerate()
+    {
         let mean = curvature * target / (curvature + decay);
         let variance = 1.0 / (ess * (curvature + decay));
         let (found_mean, found_variance) = (means[index] / count, variances[index] / count);
-        assert!((found_mean - mean).abs() < 0.2 * variance.sqrt(), "mean {index}: {found_mean}, expected {mean}");
-        assert!((found_variance / variance - 1.0).abs() < 0.1, "variance {index}: {found_variance}, expected {variance}");
+        assert!(
+            (found_mean - mean).abs() < 0.2 * variance.sqrt(),
+            "mean {index}: {found_mean}, expected {mean}"
+        );
+        assert!(
+            (found_variance / variance - 1.0).abs() < 0.1,
+            "variance {index}: {found_variance}, expected {variance}"
+        );
     }
 }
 
@@ -53,12 +75,19 @@ fn with_gradsq_the_hessian_tends_to_the_scaled_squared_gradient() {
         ivon.step(0.01, |pair| quadratic.evaluate(pair)).unwrap();
         if step >= 4_000 && step % 10 == 0 {
             let state = ivon.state();
-            let hessian = ["first", "second"].iter().flat_map(|path| state.parameters[*path].hessian.iter().collect::<Vec<_>>());
-            sums.iter_mut().zip(hessian).for_each(|(sum, h)| *sum += h / 400.0);
+            let hessian = ["first", "second"]
+                .iter()
+                .flat_map(|path| state.parameters[*path].hessian.iter().collect::<Vec<_>>());
+            sums.iter_mut()
+                .zip(hessian)
+                .for_each(|(sum, h)| *sum += h / 400.0);
         }
     }
     for (hessian, curvature) in sums.iter().zip(&quadratic.curvature) {
-        assert!((hessian / curvature - 1.0).abs() < 0.15, "{hessian}, expected {curvature}");
+        assert!(
+            (hessian / curvature - 1.0).abs() < 0.15,
+            "{hessian}, expected {curvature}"
+        );
     }
 }
 
@@ -81,7 +110,11 @@ fn draws_have_the_variance_that_the_posterior_states_times_the_scale() {
             let n = count as f64;
             // Five standard errors: √(1/n) of a mean, √(2/n) of a variance.
             assert!((first / n).abs() < 5.0 * (scale * variance / n).sqrt());
-            assert!((second / n / (scale * variance) - 1.0).abs() < 5.0 * (2.0 / n).sqrt(), "{}", second / n / (scale * variance));
+            assert!(
+                (second / n / (scale * variance) - 1.0).abs() < 5.0 * (2.0 / n).sqrt(),
+                "{}",
+                second / n / (scale * variance)
+            );
         }
     }
 }
@@ -96,6 +129,11 @@ fn the_variance_is_that_of_the_formula_and_its_module_lies_off_autodiff() {
         let expected = 1.0 / (config.effective_sample_size * (h + config.weight_decay));
         assert!((found / expected - 1.0).abs() < 1e-14);
     }
-    assert!(variance.devices().iter().all(|device| !device.is_autodiff()));
+    assert!(
+        variance
+            .devices()
+            .iter()
+            .all(|device| !device.is_autodiff())
+    );
     let _: Tensor<2> = variance.first.val();
 }

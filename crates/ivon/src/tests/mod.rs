@@ -47,7 +47,10 @@ impl Pair {
     /// `values` fill a `[rows, columns]` tensor, and what is left a `[...]` one.
     pub fn new(values: &[f64], [rows, columns]: [usize; 2], kind: DType) -> Self {
         let (first, second) = values.split_at(rows * columns);
-        Self { first: param(first, [rows, columns], kind), second: param(second, [second.len()], kind) }
+        Self {
+            first: param(first, [rows, columns], kind),
+            second: param(second, [second.len()], kind),
+        }
     }
 
     /// `[0.1, 0.2, …, 0.6]` as `[2, 2]` and `[2]`.
@@ -62,15 +65,24 @@ impl Pair {
 
 impl Quadratic {
     pub fn small() -> Self {
-        Self { curvature: vec![1.0, 2.0, 0.5, 1.5, 3.0, 1.0], target: vec![1.0, -1.0, 2.0, 0.0, 0.5, -0.5] }
+        Self {
+            curvature: vec![1.0, 2.0, 0.5, 1.5, 3.0, 1.0],
+            target: vec![1.0, -1.0, 2.0, 0.0, 0.5, -0.5],
+        }
     }
 
     pub fn loss(&self, pair: &Pair) -> Tensor<1> {
         let kind = pair.second.val().dtype();
         let (split, shape) = (pair.first.shape().num_elements(), pair.first.dims());
         let length = self.curvature.len() - split;
-        let part = |from: &[f64]| (tensor(&from[..split], shape, kind), tensor(&from[split..], [length], kind));
-        let ((curvature_a, curvature_b), (target_a, target_b)) = (part(&self.curvature), part(&self.target));
+        let part = |from: &[f64]| {
+            (
+                tensor(&from[..split], shape, kind),
+                tensor(&from[split..], [length], kind),
+            )
+        };
+        let ((curvature_a, curvature_b), (target_a, target_b)) =
+            (part(&self.curvature), part(&self.target));
         let a = (curvature_a * (pair.first.val() - target_a).square()).sum();
         let b = (curvature_b * (pair.second.val() - target_b).square()).sum();
         (a + b).mul_scalar(0.5)
@@ -85,19 +97,33 @@ impl Quadratic {
 
 /// Settings under which every line of the rule matters.
 pub fn lively() -> IvonConfig {
-    IvonConfig { hessian_init: 0.5, beta2: 0.9, weight_decay: 1e-2, clip_radius: Some(0.5), ..IvonConfig::new(50.0) }
+    IvonConfig {
+        hessian_init: 0.5,
+        beta2: 0.9,
+        weight_decay: 1e-2,
+        clip_radius: Some(0.5),
+        ..IvonConfig::new(50.0)
+    }
 }
 
 /// An optimizer of the small pair after `steps` steps.
 pub fn after(steps: usize, config: IvonConfig, kind: DType) -> Ivon<Pair> {
     let mut ivon = Ivon::new(config, Pair::small(kind)).unwrap();
     for _ in 0..steps {
-        ivon.step(0.1, |pair| Quadratic::small().evaluate(pair)).unwrap();
+        ivon.step(0.1, |pair| Quadratic::small().evaluate(pair))
+            .unwrap();
     }
     ivon
 }
 
 /// Mean, momentum and Hessian, to compare bit for bit.
 pub fn everything(ivon: &Ivon<Pair>) -> (Vec<u64>, crate::IvonState) {
-    (ivon.mean().values().iter().map(|value| value.to_bits()).collect(), ivon.state())
+    (
+        ivon.mean()
+            .values()
+            .iter()
+            .map(|value| value.to_bits())
+            .collect(),
+        ivon.state(),
+    )
 }

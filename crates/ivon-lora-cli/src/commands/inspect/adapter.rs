@@ -1,4 +1,5 @@
-//! An adapter: its options, what it was trained for, and how wide its posterior is in each layer. Needs no base.
+//! An adapter: its options, what it was trained for, and how wide its posterior is in each layer.
+//! Needs no base.
 
 use std::path::Path;
 
@@ -52,7 +53,12 @@ pub fn inspect(folder: &Path) -> Result<AdapterSeen, Failure> {
         samples: sidecar.samples,
         scale: sidecar.scale,
     });
-    Ok(AdapterSeen { config, base, made_for, spread })
+    Ok(AdapterSeen {
+        config,
+        base,
+        made_for,
+        spread,
+    })
 }
 
 impl Seen for AdapterSeen {
@@ -63,7 +69,10 @@ impl Seen for AdapterSeen {
             ivon_lora::lora::TargetModules::Pattern(pattern) => pattern.clone(),
         };
         let mut lines = vec![
-            ("base", self.base.clone().unwrap_or_else(|| "not named".into())),
+            (
+                "base",
+                self.base.clone().unwrap_or_else(|| "not named".into()),
+            ),
             (
                 "rank",
                 format!(
@@ -85,7 +94,13 @@ impl Seen for AdapterSeen {
                     PredictWith::Mean => "at the mean".into(),
                     PredictWith::Samples => format!("averaged over {} draws", made.samples),
                 };
-                lines.push(("made for", format!("task {}, prompts of at most {} tokens", made.task, made.max_length)));
+                lines.push((
+                    "made for",
+                    format!(
+                        "task {}, prompts of at most {} tokens",
+                        made.task, made.max_length
+                    ),
+                ));
                 lines.push(("trained with", made.method.clone()));
                 lines.push(("predicts best", format!("{with}, scale {}", made.scale)));
             }
@@ -93,12 +108,26 @@ impl Seen for AdapterSeen {
         let posterior = match &self.spread.posterior {
             None => "none: a point estimate".into(),
             Some(said) => {
-                let facts = said
-                    .iter()
-                    .filter(|(key, _)| !["content", "format", "format_version", "mean_sha256", "method"].contains(&key.as_str()));
-                let facts: Vec<String> = facts.map(|(key, value)| format!("{} {value}", key.replace('_', " "))).collect();
+                let facts = said.iter().filter(|(key, _)| {
+                    ![
+                        "content",
+                        "format",
+                        "format_version",
+                        "mean_sha256",
+                        "method",
+                    ]
+                    .contains(&key.as_str())
+                });
+                let facts: Vec<String> = facts
+                    .map(|(key, value)| format!("{} {value}", key.replace('_', " ")))
+                    .collect();
                 let of = |key: &str| said.get(key).map_or("unknown", String::as_str);
-                format!("{} of {}: {}", of("content"), of("method"), facts.join(", "))
+                format!(
+                    "{} of {}: {}",
+                    of("content"),
+                    of("method"),
+                    facts.join(", ")
+                )
             }
         };
         lines.push(("posterior", posterior));
@@ -112,11 +141,23 @@ impl AdapterSeen {
         let beside = &self.spread.beside;
         let whole = beside.whole.iter().map(|layer| {
             let [rows, columns] = layer.shape;
-            format!("the whole layer {} ({rows} × {columns}: {} weights)", layer.module, count((rows * columns) as u64))
+            format!(
+                "the whole layer {} ({rows} × {columns}: {} weights)",
+                layer.module,
+                count((rows * columns) as u64)
+            )
         });
-        let adapted = beside.adapted.iter().map(|module| format!("A and B of {module}"));
+        let adapted = beside
+            .adapted
+            .iter()
+            .map(|module| format!("A and B of {module}"));
         let said: Vec<String> = whole.chain(adapted).collect();
-        (!said.is_empty()).then(|| format!("{}; with them the adapter cannot be used here, merge it with PEFT first", said.join(", ")))
+        (!said.is_empty()).then(|| {
+            format!(
+                "{}; with them the adapter cannot be used here, merge it with PEFT first",
+                said.join(", ")
+            )
+        })
     }
 
     fn table(&self) -> Table {
@@ -125,10 +166,24 @@ impl AdapterSeen {
             head.extend(["σ 5 %", "σ 50 %", "σ 95 %"].map(String::from));
         }
         let row = |layer: &LayerSpread| {
-            let mut row = vec![layer.layer.to_string(), layer.all.weights.to_string(), format!("{:.2e}", layer.all.rms)];
-            row.extend(layer.all.sigma.iter().flatten().map(|sigma| format!("{sigma:.2e}")));
+            let mut row = vec![
+                layer.layer.to_string(),
+                layer.all.weights.to_string(),
+                format!("{:.2e}", layer.all.rms),
+            ];
+            row.extend(
+                layer
+                    .all
+                    .sigma
+                    .iter()
+                    .flatten()
+                    .map(|sigma| format!("{sigma:.2e}")),
+            );
             row
         };
-        Table { head, rows: self.spread.layers.iter().map(row).collect() }
+        Table {
+            head,
+            rows: self.spread.layers.iter().map(row).collect(),
+        }
     }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use ivon_lora::data::{Continue, DropReason, Drops, Made, Row, Rows, Task, find_files, for_each_row};
+use ivon_lora::data::{
+    Continue, DropReason, Drops, Made, Row, Rows, Task, find_files, for_each_row,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -46,7 +48,12 @@ struct FileSeen {
 /// # Errors
 /// If there are none, or one is malformed.
 pub fn inspect(path: &Path) -> Result<DataSeen, Failure> {
-    let mut seen = DataSeen { path: path.display().to_string(), task: None, files: Vec::new(), notes: Vec::new() };
+    let mut seen = DataSeen {
+        path: path.display().to_string(),
+        task: None,
+        files: Vec::new(),
+        notes: Vec::new(),
+    };
     let mut first = None;
     for split in find_files(path, "")? {
         for file in &split.paths {
@@ -103,7 +110,9 @@ fn left_out(path: &Path, name: &str) -> Result<Vec<String>, Failure> {
         }
         let set = format!("the {} file, as rows of {name}", split.split);
         said.extend(drops.sentences(&set, rows));
-        said.extend(unreadable.map(|error| format!("{set}: the first that is not readable: {error}")));
+        said.extend(
+            unreadable.map(|error| format!("{set}: the first that is not readable: {error}")),
+        );
     }
     Ok(said)
 }
@@ -118,7 +127,9 @@ impl FileSeen {
             if value.as_str().is_some_and(|text| text.trim().is_empty()) {
                 *self.empty.entry(name.clone()).or_default() += 1;
             }
-            let Some(label) = LABELS.into_iter().find(|label| label == name) else { continue };
+            let Some(label) = LABELS.into_iter().find(|label| label == name) else {
+                continue;
+            };
             let values = self.labels.entry(label).or_default();
             // One beyond the limit tells that it is none.
             if values.len() <= MOST_LABELS {
@@ -137,17 +148,35 @@ fn shown(value: &Value) -> String {
 
 impl Seen for DataSeen {
     fn text(&self) -> String {
-        let task = self.task.map_or("no built-in task is told by the data".into(), |task| format!("looks like the task {task}"));
+        let task = self
+            .task
+            .map_or("no built-in task is told by the data".into(), |task| {
+                format!("looks like the task {task}")
+            });
         let mut text = format!("{}: {task}\n", self.path);
         for file in &self.files {
             let _ = writeln!(text, "\n{} ({}): {} rows", file.path, file.split, file.rows);
-            let field = |(name, rows): (&String, &usize)| if *rows == file.rows { name.clone() } else { format!("{name} ({rows})") };
-            let _ = writeln!(text, "  fields  {}", file.fields.iter().map(field).collect::<Vec<_>>().join(", "));
+            let field = |(name, rows): (&String, &usize)| {
+                if *rows == file.rows {
+                    name.clone()
+                } else {
+                    format!("{name} ({rows})")
+                }
+            };
+            let _ = writeln!(
+                text,
+                "  fields  {}",
+                file.fields.iter().map(field).collect::<Vec<_>>().join(", ")
+            );
             for (name, rows) in &file.empty {
                 let _ = writeln!(text, "  {name} is empty in {rows} of {} rows", file.rows);
             }
             for (name, values) in &file.labels {
-                let counts = values.iter().map(|(value, rows)| format!("{value}: {rows}")).collect::<Vec<_>>().join(", ");
+                let counts = values
+                    .iter()
+                    .map(|(value, rows)| format!("{value}: {rows}"))
+                    .collect::<Vec<_>>()
+                    .join(", ");
                 let _ = writeln!(text, "  {name}  {counts}");
             }
         }

@@ -32,12 +32,20 @@ trait Seen: Serialize {
 }
 
 fn show(json: bool, seen: impl Seen) -> Result<(), Failure> {
-    if json { write_pretty(&seen) } else { print(&seen.text()) }
+    if json {
+        write_pretty(&seen)
+    } else {
+        print(&seen.text())
+    }
 }
 
 /// Name and value, one pair a line, values aligned.
 fn pairs(pairs: &[(&str, String)]) -> String {
-    let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let width = pairs
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or(0);
     pairs.iter().fold(String::new(), |mut text, (name, value)| {
         let _ = writeln!(text, "{name:<width$}  {value}");
         text

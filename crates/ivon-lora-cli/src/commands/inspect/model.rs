@@ -31,8 +31,15 @@ pub struct Model {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Tokens {
-    Read { tokens: usize, bos_token: Option<String>, eos_token: Option<String>, chat_template: bool },
-    Unusable { error: String },
+    Read {
+        tokens: usize,
+        bos_token: Option<String>,
+        eos_token: Option<String>,
+        chat_template: bool,
+    },
+    Unusable {
+        error: String,
+    },
 }
 
 /// Reads headers and tokenizer.
@@ -60,7 +67,9 @@ pub fn inspect(name: &str) -> Result<Model, Failure> {
             bos_token: tokenizer.bos_token,
             eos_token: tokenizer.eos_token,
         },
-        Err(error) => Tokens::Unusable { error: error.to_string() },
+        Err(error) => Tokens::Unusable {
+            error: error.to_string(),
+        },
     };
     Ok(Model {
         name: checkpoint.display_name().into(),
@@ -70,21 +79,43 @@ pub fn inspect(name: &str) -> Result<Model, Failure> {
         encodings,
         not_read,
         tokenizer,
-        fingerprint: if headers.has_weights() { Some(checkpoint.fingerprint()?) } else { None },
+        fingerprint: if headers.has_weights() {
+            Some(checkpoint.fingerprint()?)
+        } else {
+            None
+        },
     })
 }
 
 impl Seen for Model {
     fn text(&self) -> String {
         let config = &self.config;
-        let encodings = self.encodings.iter().map(|(name, (tensors, size))| format!("{name}: {tensors} tensors, {}", bytes(*size)));
-        let window = config.sliding_window.map_or_else(String::new, |window| format!(", sliding window {window}"));
+        let encodings = self
+            .encodings
+            .iter()
+            .map(|(name, (tensors, size))| format!("{name}: {tensors} tensors, {}", bytes(*size)));
+        let window = config
+            .sliding_window
+            .map_or_else(String::new, |window| format!(", sliding window {window}"));
         let mut lines = vec![
             ("model", self.name.clone()),
             ("architecture", config.model_type.clone()),
             ("parameters", count(self.parameters)),
-            ("in the file", format!("{} ({})", bytes(self.bytes), encodings.collect::<Vec<_>>().join("; "))),
-            ("layers", format!("{} of width {}, gated layer {}", config.num_hidden_layers, config.hidden_size, config.intermediate_size)),
+            (
+                "in the file",
+                format!(
+                    "{} ({})",
+                    bytes(self.bytes),
+                    encodings.collect::<Vec<_>>().join("; ")
+                ),
+            ),
+            (
+                "layers",
+                format!(
+                    "{} of width {}, gated layer {}",
+                    config.num_hidden_layers, config.hidden_size, config.intermediate_size
+                ),
+            ),
             (
                 "attention",
                 format!(
@@ -92,22 +123,61 @@ impl Seen for Model {
                     config.num_attention_heads, config.head_dim, config.num_key_value_heads
                 ),
             ),
-            ("positions", format!("{}, rotary base {}", config.max_position_embeddings, config.rope_theta)),
+            (
+                "positions",
+                format!(
+                    "{}, rotary base {}",
+                    config.max_position_embeddings, config.rope_theta
+                ),
+            ),
             (
                 "vocabulary",
-                format!("{}{}", config.vocab_size, if config.tie_word_embeddings { ", output tied to the embeddings" } else { "" }),
+                format!(
+                    "{}{}",
+                    config.vocab_size,
+                    if config.tie_word_embeddings {
+                        ", output tied to the embeddings"
+                    } else {
+                        ""
+                    }
+                ),
             ),
         ];
         if !self.not_read.is_empty() {
-            let kinds = self.not_read.iter().map(|(kind, tensors)| format!("{kind} ({tensors} tensors)"));
-            let said = format!("{}: the model cannot be used as it is", kinds.collect::<Vec<_>>().join(", "));
+            let kinds = self
+                .not_read
+                .iter()
+                .map(|(kind, tensors)| format!("{kind} ({tensors} tensors)"));
+            let said = format!(
+                "{}: the model cannot be used as it is",
+                kinds.collect::<Vec<_>>().join(", ")
+            );
             lines.insert(4, ("not read here", said));
         }
         match &self.tokenizer {
-            Tokens::Read { tokens, bos_token, eos_token, chat_template } => {
-                let special = |token: &Option<String>| token.as_ref().map_or("none".to_string(), |token| format!("`{token}`"));
-                lines.push(("tokenizer", format!("{tokens} tokens, begins with {}, ends with {}", special(bos_token), special(eos_token))));
-                lines.push(("chat template", if *chat_template { "yes" } else { "no" }.into()));
+            Tokens::Read {
+                tokens,
+                bos_token,
+                eos_token,
+                chat_template,
+            } => {
+                let special = |token: &Option<String>| {
+                    token
+                        .as_ref()
+                        .map_or("none".to_string(), |token| format!("`{token}`"))
+                };
+                lines.push((
+                    "tokenizer",
+                    format!(
+                        "{tokens} tokens, begins with {}, ends with {}",
+                        special(bos_token),
+                        special(eos_token)
+                    ),
+                ));
+                lines.push((
+                    "chat template",
+                    if *chat_template { "yes" } else { "no" }.into(),
+                ));
             }
             Tokens::Unusable { error } => lines.push(("tokenizer", error.clone())),
         }

@@ -28,14 +28,26 @@ pub struct RunSeen {
 /// # Errors
 /// If settings or records are missing or malformed.
 pub fn inspect(folder: &Path) -> Result<RunSeen, Failure> {
-    let RunRecord { config: settings, records, evaluation, findings: said, .. } = RunRecord::read(folder)?;
+    let RunRecord {
+        config: settings,
+        records,
+        evaluation,
+        findings: said,
+        ..
+    } = RunRecord::read(folder)?;
     let last_step = records.iter().rev().find_map(|record| match record {
         Record::Step(step) => Some(step.clone()),
         Record::Evaluation(_) => None,
     });
     let value = |finding: &Finding| json!({ "severity": finding.severity.name(), "what": finding.what, "remedy": finding.remedy });
     let findings = said.iter().map(value).collect();
-    Ok(RunSeen { settings, last_step, evaluation, findings, said })
+    Ok(RunSeen {
+        settings,
+        last_step,
+        evaluation,
+        findings,
+        said,
+    })
 }
 
 impl Seen for RunSeen {
@@ -44,9 +56,29 @@ impl Seen for RunSeen {
         let unknown = || "unknown".to_string();
         let mut lines = vec![
             ("model", settings.model.path.clone().unwrap_or_else(unknown)),
-            ("data", format!("{} ({})", settings.data.path.display(), settings.data.task.as_deref().unwrap_or("a task of its own"))),
-            ("optimizer", format!("{}, learning rate {}", settings.optimizer.name(), settings.optimizer.learning_rate())),
-            ("adapter", format!("rank {}, alpha {}, dropout {}", settings.lora.rank, settings.lora.alpha, settings.lora.dropout)),
+            (
+                "data",
+                format!(
+                    "{} ({})",
+                    settings.data.path.display(),
+                    settings.data.task.as_deref().unwrap_or("a task of its own")
+                ),
+            ),
+            (
+                "optimizer",
+                format!(
+                    "{}, learning rate {}",
+                    settings.optimizer.name(),
+                    settings.optimizer.learning_rate()
+                ),
+            ),
+            (
+                "adapter",
+                format!(
+                    "rank {}, alpha {}, dropout {}",
+                    settings.lora.rank, settings.lora.alpha, settings.lora.dropout
+                ),
+            ),
             ("seed", settings.seed.to_string()),
         ];
         if let Some(step) = &self.last_step {
@@ -61,7 +93,13 @@ impl Seen for RunSeen {
             text += "\nnothing to remark\n";
         }
         for finding in &self.said {
-            let _ = write!(text, "\n{}: {}\n  remedy: {}\n", finding.severity.name(), finding.what, finding.remedy);
+            let _ = write!(
+                text,
+                "\n{}: {}\n  remedy: {}\n",
+                finding.severity.name(),
+                finding.what,
+                finding.remedy
+            );
         }
         text
     }

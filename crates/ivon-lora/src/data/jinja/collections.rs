@@ -8,9 +8,14 @@ use super::objects::{DictView, Range};
 use super::text::refused;
 
 pub(super) fn of_dict(value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
-    let object = value.as_object().ok_or_else(|| Error::from(ErrorKind::UnknownMethod))?;
+    let object = value
+        .as_object()
+        .ok_or_else(|| Error::from(ErrorKind::UnknownMethod))?;
     let name = object.type_name();
-    if ["::Namespace", "::Loop", "::Macro"].iter().any(|other| name.ends_with(other)) {
+    if ["::Namespace", "::Loop", "::Macro"]
+        .iter()
+        .any(|other| name.ends_with(other))
+    {
         return Err(Error::from(ErrorKind::UnknownMethod));
     }
     let pairs = || object.try_iter_pairs().into_iter().flatten();
@@ -18,7 +23,10 @@ pub(super) fn of_dict(value: &Value, method: &str, args: &[Value]) -> Result<Val
     match method {
         "get" => {
             let (key, default): (&Value, Option<Value>) = from_args(args)?;
-            Ok(object.get_value(key).or(default).unwrap_or_else(|| Value::from(())))
+            Ok(object
+                .get_value(key)
+                .or(default)
+                .unwrap_or_else(|| Value::from(())))
         }
         "items" => {
             let () = from_args(args)?;
@@ -43,10 +51,17 @@ pub(super) fn of_dict(value: &Value, method: &str, args: &[Value]) -> Result<Val
 }
 
 fn unsafe_method(method: &str) -> Error {
-    refused(format!("`{method}` would change a value, which the sandbox of transformers forbids"))
+    refused(format!(
+        "`{method}` would change a value, which the sandbox of transformers forbids"
+    ))
 }
 
-pub(super) fn of_list(state: &State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+pub(super) fn of_list(
+    state: &State,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
     charge(state, value.len().unwrap_or(0).saturating_mul(32))?;
     match method {
         "count" => {
@@ -60,13 +75,17 @@ pub(super) fn of_list(state: &State, value: &Value, method: &str, args: &[Value]
         "index" => {
             let (what,): (&Value,) = from_args(args)?;
             let position = value.try_iter()?.position(|item| item == *what);
-            position.map(Value::from).ok_or_else(|| refused("`index` finds no such item"))
+            position
+                .map(Value::from)
+                .ok_or_else(|| refused("`index` finds no such item"))
         }
         "copy" if !value.is_tuple() && value.downcast_object_ref::<Range>().is_none() => {
             let () = from_args(args)?;
             Ok(value.clone())
         }
-        "append" | "clear" | "extend" | "insert" | "pop" | "remove" | "reverse" | "sort" => Err(unsafe_method(method)),
+        "append" | "clear" | "extend" | "insert" | "pop" | "remove" | "reverse" | "sort" => {
+            Err(unsafe_method(method))
+        }
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }
 }

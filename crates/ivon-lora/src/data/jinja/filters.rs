@@ -17,7 +17,9 @@ const FOREIGN: [&str; 7] = ["split", "lines", "bool", "chain", "zip", "pprint", 
 
 /// Adds them to an environment.
 pub(super) fn add(environment: &mut Environment<'static>) {
-    FOREIGN.iter().for_each(|name| environment.remove_filter(name));
+    FOREIGN
+        .iter()
+        .for_each(|name| environment.remove_filter(name));
     environment.remove_global("debug");
     environment.add_filter("tojson", tojson);
     add_texts(environment);
@@ -41,27 +43,43 @@ fn add_texts(environment: &mut Environment<'static>) {
         Some(_) => Ok(value),
         None => text(&value).map(Value::from),
     });
-    environment.add_filter("safe", |value: &Value| text(value).map(Value::from_safe_string));
+    environment.add_filter("safe", |value: &Value| {
+        text(value).map(Value::from_safe_string)
+    });
     for name in ["escape", "e"] {
         environment.add_filter(name, |value: Value| match value.is_safe() {
             true => Ok(value),
             false => text(&value).map(|text| Value::from_safe_string(escaped(&text))),
         });
     }
-    environment.add_filter("forceescape", |value: &Value| text(value).map(|text| Value::from_safe_string(escaped(&text))));
-    environment.add_filter("upper", |value: &Value| text(value).map(|text| alike(value, text.to_uppercase())));
-    environment.add_filter("lower", |value: &Value| text(value).map(|text| alike(value, text.to_lowercase())));
-    environment.add_filter("title", |value: &Value| text(value).map(|text| filters::title(Cow::Owned(text))));
+    environment.add_filter("forceescape", |value: &Value| {
+        text(value).map(|text| Value::from_safe_string(escaped(&text)))
+    });
+    environment.add_filter("upper", |value: &Value| {
+        text(value).map(|text| alike(value, text.to_uppercase()))
+    });
+    environment.add_filter("lower", |value: &Value| {
+        text(value).map(|text| alike(value, text.to_lowercase()))
+    });
+    environment.add_filter("title", |value: &Value| {
+        text(value).map(|text| filters::title(Cow::Owned(text)))
+    });
     environment.add_filter("capitalize", |state: &State, value: &Value| {
         let whole = Value::from(text(value)?);
         let capital = filters::capitalize(StringInput::new(state, &whole)?);
         Ok::<_, Error>(alike(value, text(&capital)?))
     });
-    environment.add_filter("trim", |value: &Value, letters: Option<&str>, kwargs: Kwargs| {
-        let letters = letters.or(kwargs.get("chars")?);
-        kwargs.assert_all_used()?;
-        Ok::<_, Error>(alike(value, stripped(&text(value)?, letters, true, true).to_string()))
-    });
+    environment.add_filter(
+        "trim",
+        |value: &Value, letters: Option<&str>, kwargs: Kwargs| {
+            let letters = letters.or(kwargs.get("chars")?);
+            kwargs.assert_all_used()?;
+            Ok::<_, Error>(alike(
+                value,
+                stripped(&text(value)?, letters, true, true).to_string(),
+            ))
+        },
+    );
     for name in ["default", "d"] {
         environment.add_filter(name, default);
     }
@@ -74,51 +92,77 @@ fn add_texts(environment: &mut Environment<'static>) {
         let words = text.split(|letter: char| letter != '_' && !letter.is_alphanumeric());
         Ok::<_, Error>(words.filter(|word| !word.is_empty()).count())
     });
-    environment.add_filter("format", |pattern: &Value, values: Rest<Value>, kwargs: Kwargs| {
-        let values = values.0;
-        let named: Vec<&str> = kwargs.args().collect();
-        let arguments = match named.is_empty() {
-            true => Value::from(minijinja::value::Tuple::from(values)),
-            false => {
-                let pairs = named.iter().map(|name| Ok((*name, kwargs.get::<Value>(name)?)));
-                Value::from_pairs(pairs.collect::<Result<Vec<_>, Error>>()?)
-            }
-        };
-        printf(&text(pattern)?, &arguments)
-    });
+    environment.add_filter(
+        "format",
+        |pattern: &Value, values: Rest<Value>, kwargs: Kwargs| {
+            let values = values.0;
+            let named: Vec<&str> = kwargs.args().collect();
+            let arguments = match named.is_empty() {
+                true => Value::from(minijinja::value::Tuple::from(values)),
+                false => {
+                    let pairs = named
+                        .iter()
+                        .map(|name| Ok((*name, kwargs.get::<Value>(name)?)));
+                    Value::from_pairs(pairs.collect::<Result<Vec<_>, Error>>()?)
+                }
+            };
+            printf(&text(pattern)?, &arguments)
+        },
+    );
     environment.add_filter("int", int);
-    environment.add_filter("float", |value: &Value, default: Option<Value>, kwargs: Kwargs| {
-        let default = default.map_or_else(|| kwargs.get("default"), |given| Ok(Some(given)))?;
-        kwargs.assert_all_used()?;
-        match parsed_float(value)? {
-            Some(float) => Ok::<_, Error>(Value::from(float)),
-            None => Ok(default.unwrap_or_else(|| Value::from(0.0))),
-        }
-    });
+    environment.add_filter(
+        "float",
+        |value: &Value, default: Option<Value>, kwargs: Kwargs| {
+            let default = default.map_or_else(|| kwargs.get("default"), |given| Ok(Some(given)))?;
+            kwargs.assert_all_used()?;
+            match parsed_float(value)? {
+                Some(float) => Ok::<_, Error>(Value::from(float)),
+                None => Ok(default.unwrap_or_else(|| Value::from(0.0))),
+            }
+        },
+    );
 }
 
 /// A text, marked safe where `like` is.
 fn alike(like: &Value, text: String) -> Value {
-    if like.is_safe() { Value::from_safe_string(text) } else { Value::from(text) }
+    if like.is_safe() {
+        Value::from_safe_string(text)
+    } else {
+        Value::from(text)
+    }
 }
 
 /// Filters that give a generator in Jinja2, where minijinja gives a list.
 fn add_generators(environment: &mut Environment<'static>) {
     type Arguments = Rest<ValueOrKwargs>;
     type Test<'a> = Option<Cow<'a, str>>;
-    environment.add_filter("map", |state: &mut State, value: Value, rest: Arguments| filters::map(state, value, rest).map(Generator::of));
-    environment.add_filter("select", |state: &mut State, value: Value, test: Test<'_>, rest: Arguments| {
-        filters::select(state, value, test, rest).map(Generator::of)
+    environment.add_filter("map", |state: &mut State, value: Value, rest: Arguments| {
+        filters::map(state, value, rest).map(Generator::of)
     });
-    environment.add_filter("reject", |state: &mut State, value: Value, test: Test<'_>, rest: Arguments| {
-        filters::reject(state, value, test, rest).map(Generator::of)
-    });
-    environment.add_filter("selectattr", |state: &mut State, value: Value, name: Cow<'_, str>, test: Test<'_>, rest: Arguments| {
-        filters::selectattr(state, value, name, test, rest).map(Generator::of)
-    });
-    environment.add_filter("rejectattr", |state: &mut State, value: Value, name: Cow<'_, str>, test: Test<'_>, rest: Arguments| {
-        filters::rejectattr(state, value, name, test, rest).map(Generator::of)
-    });
+    environment.add_filter(
+        "select",
+        |state: &mut State, value: Value, test: Test<'_>, rest: Arguments| {
+            filters::select(state, value, test, rest).map(Generator::of)
+        },
+    );
+    environment.add_filter(
+        "reject",
+        |state: &mut State, value: Value, test: Test<'_>, rest: Arguments| {
+            filters::reject(state, value, test, rest).map(Generator::of)
+        },
+    );
+    environment.add_filter(
+        "selectattr",
+        |state: &mut State, value: Value, name: Cow<'_, str>, test: Test<'_>, rest: Arguments| {
+            filters::selectattr(state, value, name, test, rest).map(Generator::of)
+        },
+    );
+    environment.add_filter(
+        "rejectattr",
+        |state: &mut State, value: Value, name: Cow<'_, str>, test: Test<'_>, rest: Arguments| {
+            filters::rejectattr(state, value, name, test, rest).map(Generator::of)
+        },
+    );
     environment.add_filter("unique", |state: &State, value: Value, kwargs: Kwargs| {
         let list = filters::unique(state, value, kwargs)?;
         Ok::<_, Error>(Generator::of(list.try_iter()?.collect()))
@@ -138,20 +182,47 @@ fn add_generators(environment: &mut Environment<'static>) {
 }
 
 /// `default(default_value, boolean)`.
-fn default(value: Value, default: Option<Value>, boolean: Option<bool>, kwargs: Kwargs) -> Result<Value, Error> {
+fn default(
+    value: Value,
+    default: Option<Value>,
+    boolean: Option<bool>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
     let default = default.map_or_else(|| kwargs.get("default_value"), |given| Ok(Some(given)))?;
     let boolean = boolean.map_or_else(|| kwargs.get("boolean"), |given| Ok(Some(given)))?;
     kwargs.assert_all_used()?;
     let absent = value.is_undefined() || boolean.unwrap_or(false) && !value.is_true();
-    Ok(if absent { default.unwrap_or_else(|| Value::from("")) } else { value })
+    Ok(if absent {
+        default.unwrap_or_else(|| Value::from(""))
+    } else {
+        value
+    })
 }
 
-fn replace(state: &State, value: &Value, old: &Value, new: &Value, count: Option<i64>) -> Result<String, Error> {
-    replaced(state, &text(value)?, &text(old)?, &text(new)?, count.unwrap_or(-1))
+fn replace(
+    state: &State,
+    value: &Value,
+    old: &Value,
+    new: &Value,
+    count: Option<i64>,
+) -> Result<String, Error> {
+    replaced(
+        state,
+        &text(value)?,
+        &text(old)?,
+        &text(new)?,
+        count.unwrap_or(-1),
+    )
 }
 
 /// `join(d, attribute)`: the texts of all items.
-fn join(state: &State, value: &Value, between: Option<Value>, attribute: Option<Value>, kwargs: Kwargs) -> Result<String, Error> {
+fn join(
+    state: &State,
+    value: &Value,
+    between: Option<Value>,
+    attribute: Option<Value>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
     let between = between.map_or_else(|| kwargs.get("d"), |given| Ok(Some(given)))?;
     let attribute = attribute.map_or_else(|| kwargs.get("attribute"), |given| Ok(Some(given)))?;
     kwargs.assert_all_used()?;
@@ -186,15 +257,24 @@ fn letters_or_items(value: &Value) -> Result<Box<dyn Iterator<Item = Value>>, Er
 
 /// An attribute by a path with dots, or an index.
 fn at_path(value: &Value, path: &Value) -> Result<Value, Error> {
-    let Some(text) = path.as_str() else { return value.get_item(path) };
-    text.split('.').try_fold(value.clone(), |value, part| match part.parse::<usize>() {
-        Ok(index) => value.get_item_by_index(index),
-        Err(_) => value.get_attr(part),
-    })
+    let Some(text) = path.as_str() else {
+        return value.get_item(path);
+    };
+    text.split('.')
+        .try_fold(value.clone(), |value, part| match part.parse::<usize>() {
+            Ok(index) => value.get_item_by_index(index),
+            Err(_) => value.get_attr(part),
+        })
 }
 
 /// `indent(width, first, blank)`.
-fn indent(state: &State, value: &Value, width: Option<Value>, first: Option<bool>, kwargs: Kwargs) -> Result<String, Error> {
+fn indent(
+    state: &State,
+    value: &Value,
+    width: Option<Value>,
+    first: Option<bool>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
     let width = width.map_or_else(|| kwargs.get("width"), |given| Ok(Some(given)))?;
     let first = first.map_or_else(|| kwargs.get("first"), |given| Ok(Some(given)))?;
     let blank: Option<bool> = kwargs.get("blank")?;
@@ -202,16 +282,26 @@ fn indent(state: &State, value: &Value, width: Option<Value>, first: Option<bool
     let by = match width.as_ref().map(|width| (width.as_str(), integer(width))) {
         None => " ".repeat(4),
         Some((Some(text), _)) => text.to_string(),
-        Some((None, Some(count))) if count <= 1000 => " ".repeat(usize::try_from(count).unwrap_or(0)),
+        Some((None, Some(count))) if count <= 1000 => {
+            " ".repeat(usize::try_from(count).unwrap_or(0))
+        }
         Some(_) => return Err(refused("`indent` is given no width of at most 1000")),
     };
     let whole = text(value)? + "\n";
-    let mut written = if first.unwrap_or(false) { by.clone() } else { String::new() };
+    let mut written = if first.unwrap_or(false) {
+        by.clone()
+    } else {
+        String::new()
+    };
     for (index, line) in lines(&whole, false).iter().enumerate() {
         charge(state, by.len() + line.len() + 64)?;
         if index > 0 {
             written.push('\n');
-            written += if blank.unwrap_or(false) || !line.is_empty() { &by } else { "" };
+            written += if blank.unwrap_or(false) || !line.is_empty() {
+                &by
+            } else {
+                ""
+            };
         }
         written += line;
     }
@@ -219,7 +309,13 @@ fn indent(state: &State, value: &Value, width: Option<Value>, first: Option<bool
 }
 
 /// `truncate(length, killwords, end, leeway)`.
-fn truncate(value: &Value, length: Option<usize>, killwords: Option<bool>, end: Option<String>, kwargs: Kwargs) -> Result<String, Error> {
+fn truncate(
+    value: &Value,
+    length: Option<usize>,
+    killwords: Option<bool>,
+    end: Option<String>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
     let length = length.map_or_else(|| kwargs.get("length"), |given| Ok(Some(given)))?;
     let killwords = killwords.map_or_else(|| kwargs.get("killwords"), |given| Ok(Some(given)))?;
     let end = end.map_or_else(|| kwargs.get("end"), |given| Ok(Some(given)))?;
@@ -241,9 +337,16 @@ fn truncate(value: &Value, length: Option<usize>, killwords: Option<bool>, end: 
 }
 
 /// `int(default, base)`.
-fn int(value: &Value, default: Option<Value>, base: Option<u32>, kwargs: Kwargs) -> Result<Value, Error> {
+fn int(
+    value: &Value,
+    default: Option<Value>,
+    base: Option<u32>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
     let default = default.map_or_else(|| kwargs.get("default"), |given| Ok(Some(given)))?;
-    let base = base.map_or_else(|| kwargs.get("base"), |given| Ok(Some(given)))?.unwrap_or(10);
+    let base = base
+        .map_or_else(|| kwargs.get("base"), |given| Ok(Some(given)))?
+        .unwrap_or(10);
     kwargs.assert_all_used()?;
     if let Some(found) = integer(value) {
         return Ok(whole(found));
@@ -284,7 +387,10 @@ fn parsed_float(value: &Value) -> Result<Option<f64>, Error> {
         }
         ValueKind::String => {
             let text = value.as_str().unwrap_or_default();
-            Ok(stripped(text, None, true, true).replace('_', "").parse().ok())
+            Ok(stripped(text, None, true, true)
+                .replace('_', "")
+                .parse()
+                .ok())
         }
         _ => Ok(None),
     }
@@ -295,7 +401,9 @@ fn is_iterable(value: &Value) -> bool {
     match value.kind() {
         ValueKind::None | ValueKind::Bool | ValueKind::Number => false,
         ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Iterable => true,
-        ValueKind::Map => value.as_object().is_some_and(|object| !object.type_name().ends_with("::Namespace")),
+        ValueKind::Map => value
+            .as_object()
+            .is_some_and(|object| !object.type_name().ends_with("::Namespace")),
         _ => value.try_iter().is_ok(),
     }
 }

@@ -41,18 +41,32 @@ fn added(state: &State, left: &Value, right: &Value) -> Result<Value, Error> {
         });
     }
     if let (Some(one), Some(other)) = (integer(left), integer(right)) {
-        return one.checked_add(other).map(whole).ok_or_else(|| refused("a sum is too large"));
+        return one
+            .checked_add(other)
+            .map(whole)
+            .ok_or_else(|| refused("a sum is too large"));
     }
     if let (Some(one), Some(other)) = (float(left), float(right)) {
         return Ok(Value::from(one + other));
     }
     if is_list(left) && is_list(right) && left.is_tuple() == right.is_tuple() {
-        let length = left.len().unwrap_or(0).saturating_add(right.len().unwrap_or(0));
+        let length = left
+            .len()
+            .unwrap_or(0)
+            .saturating_add(right.len().unwrap_or(0));
         charge(state, length.saturating_mul(32))?;
         let items: Vec<Value> = left.try_iter()?.chain(right.try_iter()?).collect();
-        return Ok(if left.is_tuple() { Tuple::from(items).into() } else { items.into() });
+        return Ok(if left.is_tuple() {
+            Tuple::from(items).into()
+        } else {
+            items.into()
+        });
     }
-    Err(refused(format!("`+` is given {} and {}", left.kind(), right.kind())))
+    Err(refused(format!(
+        "`+` is given {} and {}",
+        left.kind(),
+        right.kind()
+    )))
 }
 
 fn is_list(value: &Value) -> bool {
@@ -72,27 +86,45 @@ pub(super) fn product(state: &State, values: Rest<Value>) -> Result<Value, Error
 fn multiplied(state: &State, left: &Value, right: &Value) -> Result<Value, Error> {
     if let (Some(one), Some(other)) = (integer(left), integer(right)) {
         let product = one.checked_mul(other);
-        return product.map(whole).ok_or_else(|| refused("a product is too large"));
+        return product
+            .map(whole)
+            .ok_or_else(|| refused("a product is too large"));
     }
     if let (Some(one), Some(other)) = (float(left), float(right)) {
         return Ok(Value::from(one * other));
     }
-    let (repeated, count) = if integer(left).is_some() { (right, left) } else { (left, right) };
+    let (repeated, count) = if integer(left).is_some() {
+        (right, left)
+    } else {
+        (left, right)
+    };
     let count = integer(count).map(|count| usize::try_from(count.max(0)).unwrap_or(usize::MAX));
     match (count, repeated.as_str()) {
         (Some(count), Some(text)) => {
             charge(state, text.len().saturating_mul(count))?;
             let text = text.repeat(count);
-            Ok(if repeated.is_safe() { Value::from_safe_string(text) } else { text.into() })
+            Ok(if repeated.is_safe() {
+                Value::from_safe_string(text)
+            } else {
+                text.into()
+            })
         }
         (Some(count), None) if is_list(repeated) => {
             let items: Vec<Value> = repeated.try_iter()?.collect();
             charge(state, items.len().saturating_mul(count).saturating_mul(32))?;
             let total = items.len().saturating_mul(count);
             let items: Vec<Value> = items.iter().cloned().cycle().take(total).collect();
-            Ok(if repeated.is_tuple() { Tuple::from(items).into() } else { items.into() })
+            Ok(if repeated.is_tuple() {
+                Tuple::from(items).into()
+            } else {
+                items.into()
+            })
         }
-        _ => Err(refused(format!("`*` is given {} and {}", left.kind(), right.kind()))),
+        _ => Err(refused(format!(
+            "`*` is given {} and {}",
+            left.kind(),
+            right.kind()
+        ))),
     }
 }
 
@@ -119,7 +151,9 @@ pub(super) fn dict(value: Option<Value>, kwargs: Kwargs) -> Result<Value, Error>
     }
     let names: Vec<&str> = kwargs.args().collect();
     if names.len() > 1 {
-        return Err(refused("`dict` is given several names, whose order is not known; write `{…}`"));
+        return Err(refused(
+            "`dict` is given several names, whose order is not known; write `{…}`",
+        ));
     }
     for name in names {
         pairs.push((Value::from(name), kwargs.get(name)?));
@@ -130,7 +164,11 @@ pub(super) fn dict(value: Option<Value>, kwargs: Kwargs) -> Result<Value, Error>
 /// `{key: value, …}`: keys and values in turn.
 pub(super) fn literal(state: &State, parts: Rest<Value>) -> Result<Value, Error> {
     charge(state, parts.len().saturating_mul(64))?;
-    Ok(Dict::of(parts.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()))))
+    Ok(Dict::of(
+        parts
+            .chunks_exact(2)
+            .map(|pair| (pair[0].clone(), pair[1].clone())),
+    ))
 }
 
 /// An integer, which `True` and `False` are to Python.
@@ -157,7 +195,10 @@ pub(super) fn whole(value: i128) -> Value {
 
 /// What `markupsafe.escape` makes of a text.
 pub(super) fn escaped(text: &str) -> String {
-    let replaced = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let replaced = text
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
     replaced.replace('\'', "&#39;").replace('"', "&#34;")
 }
 
@@ -174,12 +215,18 @@ pub(super) fn remainder(values: Rest<Value>) -> Result<Value, Error> {
 
 fn modulo(left: &Value, right: &Value) -> Result<Value, Error> {
     if let (Some(one), Some(other)) = (integer(left), integer(right)) {
-        let rest = one.checked_rem(other).ok_or_else(|| refused("`%` divides by 0"))?;
+        let rest = one
+            .checked_rem(other)
+            .ok_or_else(|| refused("`%` divides by 0"))?;
         let other_sign = rest != 0 && (rest < 0) != (other < 0);
         return Ok(whole(if other_sign { rest + other } else { rest }));
     }
     let (Some(one), Some(other)) = (float(left), float(right)) else {
-        return Err(refused(format!("`%` is given {} and {}", left.kind(), right.kind())));
+        return Err(refused(format!(
+            "`%` is given {} and {}",
+            left.kind(),
+            right.kind()
+        )));
     };
     if other == 0.0 {
         return Err(refused("`%` divides by 0"));
@@ -236,7 +283,11 @@ pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
 }
 
 /// `tojson` with transformers' arguments.
-pub(super) fn tojson(value: &Value, ensure_ascii: Option<bool>, kwargs: Kwargs) -> Result<Value, Error> {
+pub(super) fn tojson(
+    value: &Value,
+    ensure_ascii: Option<bool>,
+    kwargs: Kwargs,
+) -> Result<Value, Error> {
     let mut style = super::text::JsonStyle::default();
     let ensure_ascii = match ensure_ascii {
         Some(given) => Some(given),
@@ -248,15 +299,23 @@ pub(super) fn tojson(value: &Value, ensure_ascii: Option<bool>, kwargs: Kwargs) 
         None => None,
         Some(indent) => Some(match (indent.as_str(), integer(&indent)) {
             (Some(text), _) => text.to_string(),
-            (None, Some(count)) if count <= WIDEST as i128 => " ".repeat(usize::try_from(count).unwrap_or(0)),
-            _ => return Err(refused(format!("`tojson` indents by at most {WIDEST} blanks"))),
+            (None, Some(count)) if count <= WIDEST as i128 => {
+                " ".repeat(usize::try_from(count).unwrap_or(0))
+            }
+            _ => {
+                return Err(refused(format!(
+                    "`tojson` indents by at most {WIDEST} blanks"
+                )));
+            }
         }),
     };
     let separators: Option<Value> = kwargs.get("separators")?;
     if let Some(pair) = separators.filter(|pair| !pair.is_none()) {
         let parts: Vec<Value> = pair.try_iter()?.collect();
         style.separators = match &parts[..] {
-            [between, colon] if between.as_str().is_some() && colon.as_str().is_some() => Some((text(between)?, text(colon)?)),
+            [between, colon] if between.as_str().is_some() && colon.as_str().is_some() => {
+                Some((text(between)?, text(colon)?))
+            }
             _ => return Err(refused("`separators` of `tojson` are two texts")),
         };
     }

@@ -64,11 +64,15 @@ impl<'a> Node<'a> {
 
     /// Whether what follows begins an operand.
     pub fn is_operator(&self) -> bool {
-        self.operator(&["+", "-", "*", "/", "//", "%", "**", "~"]).is_some()
+        self.operator(&["+", "-", "*", "/", "//", "%", "**", "~"])
+            .is_some()
     }
 
     /// Its text, that of a group by `grouped`.
-    pub fn text(&self, grouped: impl Fn(char, &[Node<'_>], char) -> Result<String, String>) -> Result<String, String> {
+    pub fn text(
+        &self,
+        grouped: impl Fn(char, &[Node<'_>], char) -> Result<String, String>,
+    ) -> Result<String, String> {
         match self {
             Self::Word(text) | Self::Sign(text) => Ok((*text).to_string()),
             Self::Literal(text) => Ok(text.clone()),
@@ -126,7 +130,9 @@ fn end_of_raw(text: &str) -> Result<usize, String> {
         let inside = text[at + 2..].trim_start_matches(['-', '+']).trim_start();
         if let Some(after) = inside.strip_prefix("endraw") {
             let after = after.trim_start();
-            let close = ["-%}", "+%}", "%}"].iter().find(|close| after.starts_with(**close));
+            let close = ["-%}", "+%}", "%}"]
+                .iter()
+                .find(|close| after.starts_with(**close));
             if let Some(close) = close {
                 return Ok(text.len() - after.len() + close.len());
             }
@@ -140,17 +146,35 @@ fn end_of_raw(text: &str) -> Result<usize, String> {
 fn read_tag(text: &str) -> Result<(Tag<'_>, &str), String> {
     let signed = text[2..].starts_with(['-', '+']);
     let (open, mut rest) = text.split_at(if signed { 3 } else { 2 });
-    let ends: &[&str] = if open.starts_with("{{") { &["-}}", "}}"] } else { &["-%}", "+%}", "%}"] };
+    let ends: &[&str] = if open.starts_with("{{") {
+        &["-}}", "}}"]
+    } else {
+        &["-%}", "+%}", "%}"]
+    };
     // The nodes of each bracket that is open, outermost first.
     let mut open_groups: Vec<(char, Vec<Node<'_>>)> = vec![(' ', Vec::new())];
     loop {
         rest = rest.trim_start();
         let depth = open_groups.len();
-        if let Some(end) = ends.iter().find(|end| depth == 1 && rest.starts_with(**end)) {
+        if let Some(end) = ends
+            .iter()
+            .find(|end| depth == 1 && rest.starts_with(**end))
+        {
             let (close, after) = rest.split_at(end.len());
             let lines = text[..text.len() - after.len()].matches('\n').count();
-            let nodes = open_groups.pop().map(|(_, nodes)| nodes).unwrap_or_default();
-            return Ok((Tag { open, nodes, close, lines }, after));
+            let nodes = open_groups
+                .pop()
+                .map(|(_, nodes)| nodes)
+                .unwrap_or_default();
+            return Ok((
+                Tag {
+                    open,
+                    nodes,
+                    close,
+                    lines,
+                },
+                after,
+            ));
         }
         let letter = rest.chars().next().ok_or("a tag does not end")?;
         if let '(' | '[' | '{' = letter {
@@ -170,7 +194,9 @@ fn read_tag(text: &str) -> Result<(Tag<'_>, &str), String> {
             rest = &rest[1..];
             Node::Group(open, nodes, letter)
         } else {
-            let after_dot = open_groups.last().is_some_and(|(_, nodes)| nodes.last().is_some_and(|node| node.is(".")));
+            let after_dot = open_groups
+                .last()
+                .is_some_and(|(_, nodes)| nodes.last().is_some_and(|node| node.is(".")));
             let (node, after) = read_token(rest, letter, after_dot)?;
             rest = after;
             node
@@ -178,7 +204,9 @@ fn read_tag(text: &str) -> Result<(Tag<'_>, &str), String> {
         let (_, nodes) = open_groups.last_mut().ok_or_else(unmatched)?;
         nodes.push(node);
         if nodes.len() > LONGEST_CHAIN {
-            return Err(format!("a tag of it has more than {LONGEST_CHAIN} parts side by side"));
+            return Err(format!(
+                "a tag of it has more than {LONGEST_CHAIN} parts side by side"
+            ));
         }
     }
 }
@@ -193,7 +221,10 @@ fn read_token(rest: &str, letter: char, after_dot: bool) -> Result<(Node<'_>, &s
             ends
         });
         let end = end.ok_or("a text in quotes does not end")? + 1;
-        return Ok((Node::Literal(quoted(&decoded(&rest[1..end])?)), &rest[end + 1..]));
+        return Ok((
+            Node::Literal(quoted(&decoded(&rest[1..end])?)),
+            &rest[end + 1..],
+        ));
     }
     if letter.is_ascii_digit() {
         return read_number(rest, after_dot);
@@ -203,8 +234,10 @@ fn read_token(rest: &str, letter: char, after_dot: bool) -> Result<(Node<'_>, &s
         let (word, rest) = rest.split_at(end.unwrap_or(rest.len()));
         return Ok((Node::Word(word), rest));
     }
-    const SIGNS: [&str; 22] =
-        ["**", "//", "==", "!=", "<=", ">=", "+", "-", "*", "/", "%", "~", "<", ">", "=", ".", ",", ":", "|", ";", "!", "@"];
+    const SIGNS: [&str; 22] = [
+        "**", "//", "==", "!=", "<=", ">=", "+", "-", "*", "/", "%", "~", "<", ">", "=", ".", ",",
+        ":", "|", ";", "!", "@",
+    ];
     let sign = SIGNS.iter().find(|sign| rest.starts_with(**sign));
     let sign = sign.ok_or_else(|| format!("it holds the sign `{letter}`, which Jinja has not"))?;
     let (sign, rest) = rest.split_at(sign.len());
@@ -215,7 +248,10 @@ fn read_token(rest: &str, letter: char, after_dot: bool) -> Result<(Node<'_>, &s
 fn read_number(rest: &str, after_dot: bool) -> Result<(Node<'_>, &str), String> {
     let digits = |text: &str| text.find(|c: char| c != '_' && !c.is_ascii_digit());
     let lower = rest.get(..2).unwrap_or("").to_lowercase();
-    if let Some(base) = [("0x", 16), ("0o", 8), ("0b", 2)].iter().find(|(start, _)| *start == lower) {
+    if let Some(base) = [("0x", 16), ("0o", 8), ("0b", 2)]
+        .iter()
+        .find(|(start, _)| *start == lower)
+    {
         let end = rest.find(|c: char| c != '_' && !c.is_ascii_alphanumeric());
         let (number, rest) = rest.split_at(end.unwrap_or(rest.len()));
         let value = u64::from_str_radix(&number[2..].replace('_', ""), base.1);
@@ -225,7 +261,11 @@ fn read_number(rest: &str, after_dot: bool) -> Result<(Node<'_>, &str), String> 
     let mut end = digits(rest).unwrap_or(rest.len());
     let mut is_float = false;
     if !after_dot {
-        let fraction = |end: usize| rest[end..].strip_prefix('.').filter(|after| after.starts_with(|c: char| c.is_ascii_digit()));
+        let fraction = |end: usize| {
+            rest[end..]
+                .strip_prefix('.')
+                .filter(|after| after.starts_with(|c: char| c.is_ascii_digit()))
+        };
         if let Some(after) = fraction(end) {
             end += 1 + digits(after).unwrap_or(after.len());
             is_float = true;
@@ -243,7 +283,9 @@ fn read_number(rest: &str, after_dot: bool) -> Result<(Node<'_>, &str), String> 
     if !is_float {
         return Ok((Node::Literal(number), rest));
     }
-    let value: f64 = number.parse().map_err(|_| format!("`{number}` is no number"))?;
+    let value: f64 = number
+        .parse()
+        .map_err(|_| format!("`{number}` is no number"))?;
     if !value.is_finite() {
         return Err(format!("the number `{number}` is too large"));
     }
@@ -283,7 +325,8 @@ fn decoded(text: &str) -> Result<String, String> {
             '0'..='7' => {
                 let mut value = next.to_digit(8).unwrap_or(0);
                 for _ in 0..2 {
-                    let Some(digit) = letters.as_str().chars().next().and_then(|c| c.to_digit(8)) else {
+                    let Some(digit) = letters.as_str().chars().next().and_then(|c| c.to_digit(8))
+                    else {
                         break;
                     };
                     letters.next();

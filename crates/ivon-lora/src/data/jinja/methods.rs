@@ -16,13 +16,21 @@ const WIDEST: usize = 1000;
 ///
 /// # Errors
 /// If Python has none, or its sandbox forbids it, or the arguments do not fit.
-pub(super) fn call(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+pub(super) fn call(
+    state: &mut State,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
     match (value.as_str(), value.kind()) {
-        (Some(_), _) if value.is_safe() => Err(refused(format!("`{method}` is called on a text that is marked safe"))),
+        (Some(_), _) if value.is_safe() => Err(refused(format!(
+            "`{method}` is called on a text that is marked safe"
+        ))),
         (Some(text), _) => of_text(state, text, method, args),
         (None, ValueKind::Map) => of_dict(value, method, args),
         (None, ValueKind::Seq | ValueKind::Iterable)
-            if value.downcast_object_ref::<Generator>().is_none() && value.downcast_object_ref::<DictView>().is_none() =>
+            if value.downcast_object_ref::<Generator>().is_none()
+                && value.downcast_object_ref::<DictView>().is_none() =>
         {
             of_list(state, value, method, args)
         }
@@ -42,7 +50,10 @@ fn of_text(state: &State, text: &str, method: &str, args: &[Value]) -> Result<Va
         "split" | "rsplit" => split(text, method == "rsplit", args)?,
         "splitlines" => {
             let (keepends,): (Option<bool>,) = from_args(args)?;
-            lines(text, keepends.unwrap_or(false)).into_iter().map(Value::from).collect()
+            lines(text, keepends.unwrap_or(false))
+                .into_iter()
+                .map(Value::from)
+                .collect()
         }
         "partition" | "rpartition" => {
             let (between,): (&str,) = from_args(args)?;
@@ -51,8 +62,12 @@ fn of_text(state: &State, text: &str, method: &str, args: &[Value]) -> Result<Va
             }
             let (first, second) = (text, "");
             let parts = match method {
-                "partition" => text.split_once(between).map_or((first, "", second), |(one, two)| (one, between, two)),
-                _ => text.rsplit_once(between).map_or((second, "", first), |(one, two)| (one, between, two)),
+                "partition" => text
+                    .split_once(between)
+                    .map_or((first, "", second), |(one, two)| (one, between, two)),
+                _ => text
+                    .rsplit_once(between)
+                    .map_or((second, "", first), |(one, two)| (one, between, two)),
             };
             Tuple::from([parts.0.into(), parts.1.into(), parts.2.into()]).into()
         }
@@ -106,7 +121,9 @@ fn of_text(state: &State, text: &str, method: &str, args: &[Value]) -> Result<Va
 }
 
 fn expected_text(value: &Value) -> Result<&str, Error> {
-    value.as_str().ok_or_else(|| refused(format!("a text is expected, found {}", value.kind())))
+    value
+        .as_str()
+        .ok_or_else(|| refused(format!("a text is expected, found {}", value.kind())))
 }
 
 /// Whether Python's `str.isspace` says so of a letter.
@@ -115,10 +132,23 @@ fn is_blank(letter: char) -> bool {
 }
 
 /// `strip`, at either end.
-pub(super) fn stripped<'a>(text: &'a str, letters: Option<&str>, start: bool, end: bool) -> &'a str {
+pub(super) fn stripped<'a>(
+    text: &'a str,
+    letters: Option<&str>,
+    start: bool,
+    end: bool,
+) -> &'a str {
     let goes = |letter: char| letters.map_or(is_blank(letter), |set| set.contains(letter));
-    let text = if start { text.trim_start_matches(goes) } else { text };
-    if end { text.trim_end_matches(goes) } else { text }
+    let text = if start {
+        text.trim_start_matches(goes)
+    } else {
+        text
+    };
+    if end {
+        text.trim_end_matches(goes)
+    } else {
+        text
+    }
 }
 
 /// `splitlines`.
@@ -128,7 +158,11 @@ pub(super) fn lines(text: &str, keepends: bool) -> Vec<&str> {
     let ends = |letter: char| matches!(letter, '\n'..='\r' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
     while let Some(at) = rest.find(ends) {
         let letter = rest[at..].chars().next().map_or(1, char::len_utf8);
-        let end = if rest[at..].starts_with("\r\n") { at + 2 } else { at + letter };
+        let end = if rest[at..].starts_with("\r\n") {
+            at + 2
+        } else {
+            at + letter
+        };
         lines.push(&rest[..if keepends { end } else { at }]);
         rest = &rest[end..];
     }
@@ -139,10 +173,19 @@ pub(super) fn lines(text: &str, keepends: bool) -> Vec<&str> {
 }
 
 /// `replace`, paid for before it is made.
-pub(super) fn replaced(state: &State, text: &str, old: &str, new: &str, count: i64) -> Result<String, Error> {
+pub(super) fn replaced(
+    state: &State,
+    text: &str,
+    old: &str,
+    new: &str,
+    count: i64,
+) -> Result<String, Error> {
     let most = usize::try_from(count).unwrap_or(usize::MAX);
     let matches = text.matches(old).take(most).count();
-    charge(state, text.len().saturating_add(matches.saturating_mul(new.len())))?;
+    charge(
+        state,
+        text.len().saturating_add(matches.saturating_mul(new.len())),
+    )?;
     Ok(text.replacen(old, new, most))
 }
 
@@ -152,7 +195,9 @@ fn split(text: &str, from_right: bool, args: &[Value]) -> Result<Value, Error> {
     let most = most.map_or_else(|| kwargs.get("maxsplit"), |given| Ok(Some(given)))?;
     kwargs.assert_all_used()?;
     let between = between.filter(|between: &Value| !between.is_none());
-    let most = most.and_then(|most: i64| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+    let most = most
+        .and_then(|most: i64| usize::try_from(most).ok())
+        .unwrap_or(usize::MAX);
     let parts: Vec<&str> = match &between {
         Some(between) => {
             let between = expected_text(between)?;
@@ -161,7 +206,8 @@ fn split(text: &str, from_right: bool, args: &[Value]) -> Result<Value, Error> {
             }
             match from_right {
                 true => {
-                    let mut parts: Vec<&str> = text.rsplitn(most.saturating_add(1), between).collect();
+                    let mut parts: Vec<&str> =
+                        text.rsplitn(most.saturating_add(1), between).collect();
                     parts.reverse();
                     parts
                 }
@@ -214,26 +260,48 @@ fn words(text: &str, most: usize, from_right: bool) -> Vec<&str> {
 /// A part of a text from one letter to another, by Python's rules for negative numbers.
 fn slice(text: &str, start: Option<i64>, end: Option<i64>) -> Option<(usize, &str)> {
     let length = text.chars().count() as i64;
-    let place = |index: i64| if index < 0 { (index + length).max(0) } else { index };
-    let (start, end) = (place(start.unwrap_or(0)), place(end.unwrap_or(length)).min(length));
+    let place = |index: i64| {
+        if index < 0 {
+            (index + length).max(0)
+        } else {
+            index
+        }
+    };
+    let (start, end) = (
+        place(start.unwrap_or(0)),
+        place(end.unwrap_or(length)).min(length),
+    );
     if start > end {
         return None;
     }
-    let byte = |index: i64| text.char_indices().nth(index as usize).map_or(text.len(), |(byte, _)| byte);
+    let byte = |index: i64| {
+        text.char_indices()
+            .nth(index as usize)
+            .map_or(text.len(), |(byte, _)| byte)
+    };
     Some((start as usize, &text[byte(start)..byte(end)]))
 }
 
 fn starts_or_ends(text: &str, method: &str, args: &[Value]) -> Result<bool, Error> {
     let (what, start, end): (&Value, Option<i64>, Option<i64>) = from_args(args)?;
-    let Some((_, part)) = slice(text, start, end) else { return Ok(false) };
+    let Some((_, part)) = slice(text, start, end) else {
+        return Ok(false);
+    };
     let fits = |what: &Value| {
         let what = expected_text(what)?;
-        Ok(if method == "startswith" { part.starts_with(what) } else { part.ends_with(what) })
+        Ok(if method == "startswith" {
+            part.starts_with(what)
+        } else {
+            part.ends_with(what)
+        })
     };
     if !what.is_tuple() {
         return fits(what);
     }
-    let found = what.try_iter()?.map(|what| fits(&what)).collect::<Result<Vec<bool>, Error>>()?;
+    let found = what
+        .try_iter()?
+        .map(|what| fits(&what))
+        .collect::<Result<Vec<bool>, Error>>()?;
     Ok(found.contains(&true))
 }
 
@@ -241,11 +309,17 @@ fn found(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
     let (what, start, end): (&str, Option<i64>, Option<i64>) = from_args(args)?;
     let part = slice(text, start, end);
     if method == "count" {
-        return Ok(Value::from(part.map_or(0, |(_, part)| part.matches(what).count())));
+        return Ok(Value::from(
+            part.map_or(0, |(_, part)| part.matches(what).count()),
+        ));
     }
     let from_right = method.starts_with('r');
     let place = part.and_then(|(start, part)| {
-        let byte = if from_right { part.rfind(what) } else { part.find(what) };
+        let byte = if from_right {
+            part.rfind(what)
+        } else {
+            part.find(what)
+        };
         byte.map(|byte| start + part[..byte].chars().count())
     });
     match place {
@@ -256,7 +330,9 @@ fn found(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
 }
 
 fn joined(state: &State, between: &str, items: &Value) -> Result<String, Error> {
-    let letters = items.as_str().map(|text| text.chars().map(Value::from).collect::<Value>());
+    let letters = items
+        .as_str()
+        .map(|text| text.chars().map(Value::from).collect::<Value>());
     let mut joined = String::new();
     for (index, item) in letters.as_ref().unwrap_or(items).try_iter()?.enumerate() {
         let part = expected_text(&item)?;
@@ -278,9 +354,15 @@ fn padded(text: &str, method: &str, args: &[Value]) -> Result<String, Error> {
     let width = usize::try_from(width).unwrap_or(0);
     let length = text.chars().count();
     let missing = width.saturating_sub(length);
-    let fill = if method == "zfill" { "0" } else { fill.unwrap_or(" ") };
+    let fill = if method == "zfill" {
+        "0"
+    } else {
+        fill.unwrap_or(" ")
+    };
     if fill.chars().count() != 1 {
-        return Err(refused(format!("`{method}` is given `{fill}`, expected one letter")));
+        return Err(refused(format!(
+            "`{method}` is given `{fill}`, expected one letter"
+        )));
     }
     Ok(match method {
         "ljust" => format!("{text}{}", fill.repeat(missing)),
@@ -315,7 +397,9 @@ fn title(text: &str) -> String {
 /// tell apart: refused.
 fn is_all(text: &str, method: &str) -> Result<bool, Error> {
     let all = |is: &dyn Fn(char) -> bool| !text.is_empty() && text.chars().all(is);
-    let odd = text.chars().any(|letter| !letter.is_ascii() && letter.is_numeric());
+    let odd = text
+        .chars()
+        .any(|letter| !letter.is_ascii() && letter.is_numeric());
     let cased = |letter: char| letter.is_lowercase() || letter.is_uppercase();
     Ok(match method {
         "isspace" => all(&is_blank),
@@ -324,7 +408,9 @@ fn is_all(text: &str, method: &str) -> Result<bool, Error> {
         "isupper" => text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase),
         "istitle" => text.chars().any(cased) && text == title(text),
         "isdigit" | "isdecimal" | "isnumeric" | "isalnum" | "isalpha" if odd => {
-            return Err(refused(format!("`{method}` meets a number that is not of ASCII")));
+            return Err(refused(format!(
+                "`{method}` meets a number that is not of ASCII"
+            )));
         }
         "isdigit" | "isdecimal" | "isnumeric" => all(&|letter| letter.is_ascii_digit()),
         "isalnum" => all(&char::is_alphanumeric),

@@ -47,12 +47,18 @@ impl Template {
         apart(|| {
             let mut environment = environment()?;
             let rewritten = source::rewritten(source)?;
-            environment.add_template_owned(NAME, rewritten).map_err(|error| said(&error))?;
-            Ok(Self { environment, bytes: source.len() })
+            environment
+                .add_template_owned(NAME, rewritten)
+                .map_err(|error| said(&error))?;
+            Ok(Self {
+                environment,
+                bytes: source.len(),
+            })
         })
     }
 
-    /// The text of the template with one message of the user, special tokens by name, and the request for an answer.
+    /// The text of the template with one message of the user, special tokens by name, and the
+    /// request for an answer.
     ///
     /// # Errors
     /// A sentence, if the template fails, raises an exception of its own, or does not end.
@@ -60,7 +66,10 @@ impl Template {
         let text = |text: &str| Value::from(text);
         let message = [("role", text("user")), ("content", text(prompt))];
         let message = objects::Dict::of(message.map(|(key, value)| (text(key), value)));
-        let mut values: BTreeMap<&str, Value> = tokens.iter().map(|(name, token)| (name.as_str(), text(token))).collect();
+        let mut values: BTreeMap<&str, Value> = tokens
+            .iter()
+            .map(|(name, token)| (name.as_str(), text(token)))
+            .collect();
         values.extend([
             ("messages", Value::from(vec![message])),
             ("tools", Value::from(())),
@@ -71,7 +80,9 @@ impl Template {
         apart(|| {
             let mut environment = self.environment.clone();
             environment.set_fuel(Some(STEPS + (self.bytes + prompt.len()) as u64 / 4));
-            let template = environment.get_template(NAME).map_err(|error| said(&error))?;
+            let template = environment
+                .get_template(NAME)
+                .map_err(|error| said(&error))?;
             template.render(values).map_err(|error| said(&error))
         })
     }
@@ -80,7 +91,10 @@ impl Template {
 /// The environment of transformers' `apply_chat_template`.
 fn environment() -> Result<Environment<'static>, String> {
     let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build();
     environment.set_syntax(syntax.map_err(|error| said(&error))?);
     environment.set_recursion_limit(DEEPEST_FRAMES);
     environment.set_unknown_method_callback(methods::call);
@@ -108,7 +122,9 @@ fn environment() -> Result<Environment<'static>, String> {
 /// An error in a sentence.
 fn said(error: &minijinja::Error) -> String {
     match error.kind() {
-        ErrorKind::OutOfFuel => "it takes more steps, or makes more text, than a prompt needs".into(),
+        ErrorKind::OutOfFuel => {
+            "it takes more steps, or makes more text, than a prompt needs".into()
+        }
         _ => error.to_string(),
     }
 }
@@ -119,8 +135,11 @@ fn apart<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, 
         let thread = std::thread::Builder::new().stack_size(STACK);
         let guarded = || guard("minijinja", work).map_err(|error| error.to_string());
         let thread = thread.spawn_scoped(scope, guarded);
-        let thread = thread.map_err(|error| format!("a thread for it cannot be started, {error}"))?;
-        thread.join().map_err(|_| "the template engine stopped".to_string())??
+        let thread =
+            thread.map_err(|error| format!("a thread for it cannot be started, {error}"))?;
+        thread
+            .join()
+            .map_err(|_| "the template engine stopped".to_string())??
     })
 }
 

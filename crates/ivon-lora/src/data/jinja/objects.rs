@@ -35,9 +35,17 @@ impl Range {
                 ((distance + step - step.signum()) / step).max(0)
             }
         };
-        let length = usize::try_from(length).ok().filter(|length| *length <= LONGEST_RANGE);
-        let length = length.ok_or_else(|| refused(format!("a range has more than {LONGEST_RANGE} numbers")))?;
-        Ok(Value::from_object(Self { start, stop, step, length }))
+        let length = usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= LONGEST_RANGE);
+        let length = length
+            .ok_or_else(|| refused(format!("a range has more than {LONGEST_RANGE} numbers")))?;
+        Ok(Value::from_object(Self {
+            start,
+            stop,
+            step,
+            length,
+        }))
     }
 
     /// As Python prints it.
@@ -56,7 +64,11 @@ impl Object for Range {
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let index = key.as_i64()?;
-        let index = if index < 0 { index + self.length as i64 } else { index };
+        let index = if index < 0 {
+            index + self.length as i64
+        } else {
+            index
+        };
         let inside = (0..self.length as i64).contains(&index);
         inside.then(|| Value::from(self.start + index * self.step))
     }
@@ -113,7 +125,8 @@ impl Object for Generator {
 pub(super) struct Dict(Vec<(Value, Value)>);
 
 impl Dict {
-    /// A dict of these pairs; of two with the same key the first decides the place, the last the value.
+    /// A dict of these pairs; of two with the same key the first decides the place, the last the
+    /// value.
     pub fn of(pairs: impl IntoIterator<Item = (Value, Value)>) -> Value {
         let mut dict = Self::default();
         let mut places = BTreeMap::new();
@@ -130,7 +143,10 @@ impl Dict {
 
 impl Object for Dict {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone())
+        self.0
+            .iter()
+            .find(|(known, _)| known == key)
+            .map(|(_, value)| value.clone())
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
@@ -178,7 +194,10 @@ impl Cycler {
         if items.is_empty() {
             return Err(refused("a cycler is given nothing"));
         }
-        Ok(Value::from_object(Self { items: items.0, position: Mutex::new(0) }))
+        Ok(Value::from_object(Self {
+            items: items.0,
+            position: Mutex::new(0),
+        }))
     }
 }
 
@@ -192,7 +211,12 @@ impl Object for Cycler {
         (key.as_str() == Some("current")).then(|| self.items[position].clone())
     }
 
-    fn call_method(self: &Arc<Self>, _: &mut State<'_, '_>, method: &str, _: &[Value]) -> Result<Value, Error> {
+    fn call_method(
+        self: &Arc<Self>,
+        _: &mut State<'_, '_>,
+        method: &str,
+        _: &[Value],
+    ) -> Result<Value, Error> {
         let mut position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
         match method {
             "next" => {
@@ -219,7 +243,10 @@ pub(super) struct Joiner {
 impl Joiner {
     pub fn called(between: Option<Value>) -> Value {
         let between = between.unwrap_or_else(|| Value::from(", "));
-        Value::from_object(Self { between, used: AtomicBool::new(false) })
+        Value::from_object(Self {
+            between,
+            used: AtomicBool::new(false),
+        })
     }
 }
 

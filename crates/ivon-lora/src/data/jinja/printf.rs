@@ -31,7 +31,9 @@ pub(super) fn printf(pattern: &str, arguments: &Value) -> Result<String, Error> 
         let value = match spec.name {
             Some(name) if is_mapping => arguments.get_attr(name)?,
             Some(_) => return Err(refused("`%(name)s` needs a mapping behind `%`")),
-            None => list.next().ok_or_else(|| refused("`%` is given too few values"))?,
+            None => list
+                .next()
+                .ok_or_else(|| refused("`%` is given too few values"))?,
         };
         written += &spec.write(&value)?;
     }
@@ -54,7 +56,10 @@ impl<'a> Spec<'a> {
     fn read(text: &'a str) -> Result<(Self, &'a str), Error> {
         let unread = || refused("the text before `%` holds a conversion that is not read");
         let (name, text) = match text.strip_prefix('(') {
-            Some(inside) => inside.split_once(')').map(|(name, rest)| (Some(name), rest)).ok_or_else(unread)?,
+            Some(inside) => inside
+                .split_once(')')
+                .map(|(name, rest)| (Some(name), rest))
+                .ok_or_else(unread)?,
             None => (None, text),
         };
         let after = text.trim_start_matches(['#', '0', '-', ' ', '+']);
@@ -64,7 +69,9 @@ impl<'a> Spec<'a> {
             let (digits, after) = text.split_at(text.len() - after.len());
             let value = (!digits.is_empty()).then(|| digits.parse().unwrap_or(usize::MAX));
             match value {
-                Some(value) if value > WIDEST => Err(refused(format!("`%` pads to {digits}, expected at most {WIDEST}"))),
+                Some(value) if value > WIDEST => Err(refused(format!(
+                    "`%` pads to {digits}, expected at most {WIDEST}"
+                ))),
                 value => Ok((value, after)),
             }
         };
@@ -76,7 +83,16 @@ impl<'a> Spec<'a> {
         let text = text.trim_start_matches(['h', 'l', 'L']);
         let kind = text.chars().next().ok_or_else(unread)?;
         let rest = &text[kind.len_utf8()..];
-        Ok((Self { name, flags, width: width.unwrap_or(0), precision, kind }, rest))
+        Ok((
+            Self {
+                name,
+                flags,
+                width: width.unwrap_or(0),
+                precision,
+                kind,
+            },
+            rest,
+        ))
     }
 
     fn write(&self, value: &Value) -> Result<String, Error> {
@@ -87,7 +103,9 @@ impl<'a> Spec<'a> {
                 let tuple = text(&Value::from(vec![value.clone()]))?;
                 tuple[1..tuple.len() - 1].to_string()
             }
-            'd' | 'i' | 'u' => return self.number(&whole(self.truncated(value).ok_or_else(unread)?), 'd'),
+            'd' | 'i' | 'u' => {
+                return self.number(&whole(self.truncated(value).ok_or_else(unread)?), 'd');
+            }
             'x' | 'X' | 'o' => {
                 return self.number(&whole(integer(value).ok_or_else(unread)?), self.kind);
             }
@@ -104,20 +122,37 @@ impl<'a> Spec<'a> {
             },
             _ => return Err(refused(format!("`%{}` is not read", self.kind))),
         };
-        let cut: String = full.chars().take(self.precision.unwrap_or(usize::MAX)).collect();
+        let cut: String = full
+            .chars()
+            .take(self.precision.unwrap_or(usize::MAX))
+            .collect();
         let blanks = " ".repeat(self.width.saturating_sub(cut.chars().count()));
-        Ok(if self.flags.contains('-') { cut + &blanks } else { blanks + &cut })
+        Ok(if self.flags.contains('-') {
+            cut + &blanks
+        } else {
+            blanks + &cut
+        })
     }
 
     /// `int(value)` of a number.
     fn truncated(&self, value: &Value) -> Option<i128> {
-        let float = || float(value).filter(|float| float.abs() < 1e38).map(|float| float as i128);
+        let float = || {
+            float(value)
+                .filter(|float| float.abs() < 1e38)
+                .map(|float| float as i128)
+        };
         integer(value).or_else(float)
     }
 
     fn number(&self, value: &Value, kind: char) -> Result<String, Error> {
-        let width = if self.width == 0 { String::new() } else { self.width.to_string() };
-        let precision = self.precision.map_or_else(String::new, |digits| format!(".{digits}"));
+        let width = if self.width == 0 {
+            String::new()
+        } else {
+            self.width.to_string()
+        };
+        let precision = self
+            .precision
+            .map_or_else(String::new, |digits| format!(".{digits}"));
         let pattern = format!("%{}{width}{precision}{kind}", self.flags);
         format(FormatStyle::Printf, &pattern, std::slice::from_ref(value))
     }

@@ -1,9 +1,9 @@
 //! A template's source as Jinja2 reads it → a source that minijinja reads the same way.
 //!
-//! Line ends are normalised, texts in quotes are decoded by Python's rules, and the operators
-//! `%`, `~`, `+` and `*`, which minijinja does not compute as Python does or does not count, become
-//! calls of functions of ours. What is stored in a variable passes through a function that bounds it. On the way the
-//! nesting is bounded, because minijinja's parser and its values recurse.
+//! Line ends are normalised, texts in quotes are decoded by Python's rules, and the operators `%`,
+//! `~`, `+` and `*`, which minijinja does not compute as Python does or does not count, become
+//! calls of functions of ours. What is stored in a variable passes through a function that bounds
+//! it. On the way the nesting is bounded, because minijinja's parser and its values recurse.
 
 use super::lexer::{Node, Piece, Tag, pieces};
 
@@ -22,9 +22,38 @@ const LONGEST: usize = 1 << 20;
 const DEEPEST_BLOCKS: usize = 64;
 
 /// What transformers' environment does not have: a template that uses it fails there, too.
-const UNKNOWN: [&str; 8] = ["include", "import", "from", "extends", "do", "autoescape", "trans", "debug"];
-const PRECEDENCE_BELOW_SUM: [&str; 20] =
-    [",", ":", "=", "==", "!=", "<", "<=", ">", ">=", "and", "or", "not", "in", "if", "else", "for", "recursive", "elif", "set", "with"];
+const UNKNOWN: [&str; 8] = [
+    "include",
+    "import",
+    "from",
+    "extends",
+    "do",
+    "autoescape",
+    "trans",
+    "debug",
+];
+const PRECEDENCE_BELOW_SUM: [&str; 20] = [
+    ",",
+    ":",
+    "=",
+    "==",
+    "!=",
+    "<",
+    "<=",
+    ">",
+    ">=",
+    "and",
+    "or",
+    "not",
+    "in",
+    "if",
+    "else",
+    "for",
+    "recursive",
+    "elif",
+    "set",
+    "with",
+];
 
 /// Rewrites a template.
 ///
@@ -33,7 +62,10 @@ const PRECEDENCE_BELOW_SUM: [&str; 20] =
 /// does not have or minijinja cannot do in the same way.
 pub(super) fn rewritten(source: &str) -> Result<String, String> {
     if source.len() > LONGEST {
-        return Err(format!("it has {} bytes, expected at most {LONGEST}", source.len()));
+        return Err(format!(
+            "it has {} bytes, expected at most {LONGEST}",
+            source.len()
+        ));
     }
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut written = String::with_capacity(source.len() + source.len() / 4);
@@ -57,7 +89,17 @@ fn check_depth(tag: &Tag<'_>, open: &mut Vec<usize>) -> Result<(), String> {
     let word = tag.keyword();
     let is_block = match word {
         "set" => !tag.nodes.iter().any(|node| node.is("=")),
-        other => ["if", "for", "macro", "call", "filter", "with", "generation", "block"].contains(&other),
+        other => [
+            "if",
+            "for",
+            "macro",
+            "call",
+            "filter",
+            "with",
+            "generation",
+            "block",
+        ]
+        .contains(&other),
     };
     if is_block {
         open.push(1);
@@ -67,15 +109,23 @@ fn check_depth(tag: &Tag<'_>, open: &mut Vec<usize>) -> Result<(), String> {
         open.last_mut().into_iter().for_each(|count| *count += 1);
     }
     match open.iter().sum::<usize>() {
-        deep if deep > DEEPEST_BLOCKS => Err(format!("its blocks nest more than {DEEPEST_BLOCKS} deep")),
+        deep if deep > DEEPEST_BLOCKS => {
+            Err(format!("its blocks nest more than {DEEPEST_BLOCKS} deep"))
+        }
         _ => Ok(()),
     }
 }
 
 fn write_tag(tag: &Tag<'_>, written: &mut String) -> Result<(), String> {
-    let word = if tag.open.starts_with("{%") { tag.keyword() } else { "" };
+    let word = if tag.open.starts_with("{%") {
+        tag.keyword()
+    } else {
+        ""
+    };
     if UNKNOWN.contains(&word) {
-        return Err(format!("it uses `{{% {word} %}}`, which transformers does not know"));
+        return Err(format!(
+            "it uses `{{% {word} %}}`, which transformers does not know"
+        ));
     }
     written.push_str(tag.open);
     written.push(' ');
@@ -108,7 +158,11 @@ fn write_tag(tag: &Tag<'_>, written: &mut String) -> Result<(), String> {
     // What comes in from outside is bounded before the body sees it.
     written.push_str("%}");
     for (index, name) in bounded.iter().enumerate() {
-        let close = if index + 1 == bounded.len() { tag.close } else { "%}" };
+        let close = if index + 1 == bounded.len() {
+            tag.close
+        } else {
+            "%}"
+        };
         written.push_str(&format!("{{% set {name} = {STORED}({name}) {close}"));
     }
     Ok(())
@@ -121,7 +175,8 @@ fn bounded_names<'a>(word: &str, nodes: &'a [Node<'a>]) -> Vec<&'a str> {
         parts.filter_map(|part| part.first()?.name()).collect()
     };
     match (word, nodes) {
-        ("macro", [_, _, Node::Group(_, inside, _), ..]) | ("call", [_, Node::Group(_, inside, _), ..]) => names(inside),
+        ("macro", [_, _, Node::Group(_, inside, _), ..])
+        | ("call", [_, Node::Group(_, inside, _), ..]) => names(inside),
         ("for", nodes) if nodes.iter().any(|node| node.is("recursive")) => {
             let targets = nodes.iter().take_while(|node| !node.is("in")).skip(1);
             let flat = targets.flat_map(|node| match node {
@@ -143,18 +198,27 @@ fn grouped(open: char, nodes: &[Node<'_>], close: char) -> Result<String, String
     let entries = entries.filter(|entry| !entry.is_empty()).map(|entry| {
         let colon = entry.iter().position(|node| node.is(":"));
         let colon = colon.ok_or("a dict of it has a key without a value")?;
-        let parts = [expressions(&entry[..colon])?, expressions(&entry[colon + 1..])?];
+        let parts = [
+            expressions(&entry[..colon])?,
+            expressions(&entry[colon + 1..])?,
+        ];
         match parts.iter().any(String::is_empty) {
             true => Err("a dict of it has a key without a value".to_string()),
             false => Ok(parts.join(", ")),
         }
     });
-    Ok(format!("{DICT}({})", entries.collect::<Result<Vec<_>, String>>()?.join(", ")))
+    Ok(format!(
+        "{DICT}({})",
+        entries.collect::<Result<Vec<_>, String>>()?.join(", ")
+    ))
 }
 
 /// Nodes as they are.
 fn plain(nodes: &[Node<'_>]) -> Result<String, String> {
-    let words = nodes.iter().map(|node| node.text(grouped)).collect::<Result<Vec<_>, _>>()?;
+    let words = nodes
+        .iter()
+        .map(|node| node.text(grouped))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(words.join(" "))
 }
 
@@ -164,8 +228,13 @@ fn expressions(nodes: &[Node<'_>]) -> Result<String, String> {
     let mut start = 0;
     for (index, node) in nodes.iter().enumerate() {
         // `is not`, `is in`: parts of a test, which binds tighter than any operator.
-        let after_is = |back: usize| index.checked_sub(back).is_some_and(|before| nodes[before].is("is"));
-        let in_test = node.is("not") && after_is(1) || node.is("in") && (after_is(1) || after_is(2) && nodes[index - 1].is("not"));
+        let after_is = |back: usize| {
+            index
+                .checked_sub(back)
+                .is_some_and(|before| nodes[before].is("is"))
+        };
+        let in_test = node.is("not") && after_is(1)
+            || node.is("in") && (after_is(1) || after_is(2) && nodes[index - 1].is("not"));
         // A name behind a dot or in front of `=` is no keyword.
         let is_attribute = index > 0 && nodes[index - 1].is(".");
         if PRECEDENCE_BELOW_SUM.iter().any(|word| node.is(word)) && !in_test && !is_attribute {
@@ -187,7 +256,9 @@ fn sum(nodes: &[Node<'_>]) -> Result<String, String> {
     {
         return Ok(format!("{}{}", plain(&nodes[..1])?, sum(rest)?));
     }
-    folded(nodes, &["+", "-"], concatenation, |operator| (operator == "+").then_some(SUM))
+    folded(nodes, &["+", "-"], concatenation, |operator| {
+        (operator == "+").then_some(SUM)
+    })
 }
 
 /// `a ~ b ~ c`.
@@ -203,11 +274,16 @@ fn concatenation(nodes: &[Node<'_>]) -> Result<String, String> {
 
 /// `a * b % c`.
 fn product(nodes: &[Node<'_>]) -> Result<String, String> {
-    folded(nodes, &["*", "/", "//", "%"], plain, |operator| match operator {
-        "*" => Some(PRODUCT),
-        "%" => Some(REMAINDER),
-        _ => None,
-    })
+    folded(
+        nodes,
+        &["*", "/", "//", "%"],
+        plain,
+        |operator| match operator {
+            "*" => Some(PRODUCT),
+            "%" => Some(REMAINDER),
+            _ => None,
+        },
+    )
 }
 
 /// A chain of operators of one precedence, from the left; some of them become calls, of as many

@@ -29,10 +29,19 @@ pub(super) fn attribute(state: &State, value: Value) -> Result<Value, Error> {
 
 fn bounded(state: &State, value: &Value, namespaces: bool) -> Result<(), Error> {
     let given = state.lookup("messages").map_or(0, |messages| {
-        let content = messages.get_item_by_index(0).and_then(|first| first.get_attr("content"));
-        content.ok().and_then(|content| content.as_str().map(str::len)).unwrap_or(0)
+        let content = messages
+            .get_item_by_index(0)
+            .and_then(|first| first.get_attr("content"));
+        content
+            .ok()
+            .and_then(|content| content.as_str().map(str::len))
+            .unwrap_or(0)
     });
-    let mut left = Left { values: MOST_STORED, bytes: LONGEST_STORED + 2 * given, namespaces };
+    let mut left = Left {
+        values: MOST_STORED,
+        bytes: LONGEST_STORED + 2 * given,
+        namespaces,
+    };
     left.take(value, 0)?;
     state.consume_fuel((MOST_STORED - left.values) as u64)
 }
@@ -48,16 +57,26 @@ impl Left {
     fn take(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         let too_large = |what: &str| refused(format!("a variable holds {what}"));
         if depth > DEEPEST_STORED {
-            return Err(too_large(&format!("values nested more than {DEEPEST_STORED} deep")));
+            return Err(too_large(&format!(
+                "values nested more than {DEEPEST_STORED} deep"
+            )));
         }
-        self.values = self.values.checked_sub(1).ok_or_else(|| too_large(&format!("more than {MOST_STORED} values")))?;
+        self.values = self
+            .values
+            .checked_sub(1)
+            .ok_or_else(|| too_large(&format!("more than {MOST_STORED} values")))?;
         if let Some(text) = value.as_str() {
-            self.bytes =
-                self.bytes.checked_sub(text.len()).ok_or_else(|| too_large(&format!("more than {LONGEST_STORED} bytes of text")))?;
+            self.bytes = self
+                .bytes
+                .checked_sub(text.len())
+                .ok_or_else(|| too_large(&format!("more than {LONGEST_STORED} bytes of text")))?;
         }
         // A range is computed, and a generator, once read, is empty.
-        let is_lazy = value.downcast_object_ref::<Range>().is_some() || value.downcast_object_ref::<Generator>().is_some();
-        let Some(object) = value.as_object().filter(|_| !is_lazy) else { return Ok(()) };
+        let is_lazy = value.downcast_object_ref::<Range>().is_some()
+            || value.downcast_object_ref::<Generator>().is_some();
+        let Some(object) = value.as_object().filter(|_| !is_lazy) else {
+            return Ok(());
+        };
         if !self.namespaces && object.type_name().ends_with("::Namespace") {
             return Err(too_large("a namespace inside a namespace"));
         }

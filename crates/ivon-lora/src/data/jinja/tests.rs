@@ -1,4 +1,5 @@
-//! Every template of testdata/templates against what transformers renders, and templates that are made to harm.
+//! Every template of testdata/templates against what transformers renders, and templates that are
+//! made to harm.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +8,13 @@ use serde_json::Value as Json;
 use super::Template;
 use crate::testing;
 
-/// Rendered by transformers, refused here: a number beyond what a float holds, and names whose order minijinja forgets.
-const REFUSED: [&str; 3] = ["{{ 1e400 }}", "{{ dict(b=1, a=2) }}", "{{ dict({'x': 1}, y=2, b=3) }}"];
+/// Rendered by transformers, refused here: a number beyond what a float holds, and names whose
+/// order minijinja forgets.
+const REFUSED: [&str; 3] = [
+    "{{ 1e400 }}",
+    "{{ dict(b=1, a=2) }}",
+    "{{ dict({'x': 1}, y=2, b=3) }}",
+];
 
 fn table() -> Json {
     let path = testing::golden().join("../templates/expressions.json");
@@ -18,7 +24,9 @@ fn table() -> Json {
 fn rendered(source: &str) -> Result<String, String> {
     let table = table();
     let tokens = table["tokens"].as_object().unwrap().iter();
-    let tokens: Vec<_> = tokens.map(|(name, text)| (name.clone(), text.as_str().unwrap().to_string())).collect();
+    let tokens: Vec<_> = tokens
+        .map(|(name, text)| (name.clone(), text.as_str().unwrap().to_string()))
+        .collect();
     Template::compile(source)?.render(table["messages"][0]["content"].as_str().unwrap(), &tokens)
 }
 
@@ -32,7 +40,8 @@ fn templates_render_as_in_transformers() {
         match (rendered(template), case["rendered"].as_str()) {
             (Err(_), Some(_)) if REFUSED.contains(&template) => {}
             (ours, Some(theirs)) => assert_eq!(ours.as_deref(), Ok(theirs), "{template}"),
-            // What transformers refuses may be rendered: of these, only the length of a generator is not refused.
+            // What transformers refuses may be rendered: of these, only the length of a generator
+            // is not refused.
             (ours, None) => assert!(ours.is_err(), "{template}: {ours:?}"),
         }
     }
@@ -42,7 +51,11 @@ fn templates_render_as_in_transformers() {
 fn refused(source: &str) -> String {
     let started = Instant::now();
     let error = rendered(source).expect_err(source);
-    assert!(started.elapsed() < Duration::from_secs(1), "{source} took {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "{source} took {:?}",
+        started.elapsed()
+    );
     error
 }
 
@@ -61,9 +74,18 @@ fn templates_that_run_without_end_are_stopped() {
     ] {
         assert_eq!(refused(source), TOO_MUCH, "{source}");
     }
-    assert!(refused("{% for i in range(10**9) %}{% endfor %}").contains("a range has more than 100000 numbers"));
-    assert!(refused("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}").contains("recursion limit exceeded"));
-    assert!(refused("{% for x in [[1]] recursive %}{{ loop([x]) }}{% endfor %}").contains("recursion limit exceeded"));
+    assert!(
+        refused("{% for i in range(10**9) %}{% endfor %}")
+            .contains("a range has more than 100000 numbers")
+    );
+    assert!(
+        refused("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}")
+            .contains("recursion limit exceeded")
+    );
+    assert!(
+        refused("{% for x in [[1]] recursive %}{{ loop([x]) }}{% endfor %}")
+            .contains("recursion limit exceeded")
+    );
 }
 
 #[test]
@@ -83,12 +105,27 @@ fn templates_that_grow_without_end_are_stopped() {
         assert_eq!(refused(source), TOO_MUCH, "{source}");
     }
     for (source, expected) in [
-        ("{{ '%999999999d' % 1 }}", "`%` pads to 999999999, expected at most 1000"),
-        ("{{ '{:999999999}'.format(1) }}", "`format` pads to at most 1000"),
+        (
+            "{{ '%999999999d' % 1 }}",
+            "`%` pads to 999999999, expected at most 1000",
+        ),
+        (
+            "{{ '{:999999999}'.format(1) }}",
+            "`format` pads to at most 1000",
+        ),
         ("{{ 'a'.ljust(999999999) }}", "`ljust` pads to at most 1000"),
-        ("{{ messages | tojson(indent=999999999) }}", "`tojson` indents by at most 1000 blanks"),
-        ("{% set a = range(90000) | list %}", "a variable holds more than 1000 values"),
-        ("{% set a = 'a' * 3000000 %}", "a variable holds more than 1048576 bytes of text"),
+        (
+            "{{ messages | tojson(indent=999999999) }}",
+            "`tojson` indents by at most 1000 blanks",
+        ),
+        (
+            "{% set a = range(90000) | list %}",
+            "a variable holds more than 1000 values",
+        ),
+        (
+            "{% set a = 'a' * 3000000 %}",
+            "a variable holds more than 1048576 bytes of text",
+        ),
         (
             "{% macro m(x, n) %}{% if n %}{{ m([x, x, x, x], n - 1) }}{% else %}{{ x }}{% endif %}{% endmacro %}{{ m(1, 30) }}",
             "a variable holds more than 1000 values",
@@ -103,24 +140,50 @@ fn templates_that_grow_without_end_are_stopped() {
 #[test]
 fn templates_that_nest_too_deep_are_refused_before_they_are_parsed() {
     let long = |part: &str| format!("{{{{ a{} }}}}", part.repeat(2000));
-    for part in [".b", "|b", " is b", " if b", " and b", "+1", "-1", "**1", "~1", "()", "[0]", " if b else c"] {
+    for part in [
+        ".b",
+        "|b",
+        " is b",
+        " if b",
+        " and b",
+        "+1",
+        "-1",
+        "**1",
+        "~1",
+        "()",
+        "[0]",
+        " if b else c",
+    ] {
         let message = refused(&long(part));
-        assert!(message.contains("more than 1000 parts side by side"), "{part}: {message}");
+        assert!(
+            message.contains("more than 1000 parts side by side"),
+            "{part}: {message}"
+        );
     }
     assert!(refused(&format!("{{{{ {}1 }}}}", "-".repeat(2000))).contains("side by side"));
     assert!(refused(&format!("{{{{ {}1 }}}}", "not ".repeat(2000))).contains("side by side"));
     for [open, close] in [["(", ")"], ["[", "]"], ["{1:", "}"], ["f(", ")"]] {
-        let message = refused(&format!("{{{{ {}1{} }}}}", open.repeat(99), close.repeat(99)));
+        let message = refused(&format!(
+            "{{{{ {}1{} }}}}",
+            open.repeat(99),
+            close.repeat(99)
+        ));
         assert_eq!(message, "its brackets nest more than 32 deep");
     }
     let blocks = format!("{}{}", "{% if 1 %}".repeat(99), "{% endif %}".repeat(99));
     assert_eq!(refused(&blocks), "its blocks nest more than 64 deep");
     let branches = format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}".repeat(99));
     assert_eq!(refused(&branches), "its blocks nest more than 64 deep");
-    assert!(refused("{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}").contains("a namespace inside a namespace"));
+    assert!(
+        refused("{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}")
+            .contains("a namespace inside a namespace")
+    );
     let deep = "{% set ns = namespace(x=[]) %}{% for i in range(9999) %}{% set ns.x = [ns.x] %}{% endfor %}";
     assert!(refused(deep).contains("a variable holds values nested more than 64 deep"));
-    assert_eq!(refused(&" ".repeat(2 << 20)), "it has 2097152 bytes, expected at most 1048576");
+    assert_eq!(
+        refused(&" ".repeat(2 << 20)),
+        "it has 2097152 bytes, expected at most 1048576"
+    );
 }
 
 #[test]
@@ -133,7 +196,8 @@ fn what_is_allowed_at_the_bounds_renders() {
     assert!(rendered(&brackets).unwrap().starts_with("[[["));
     let blocks = format!("{}x{}", "{% if 1 %}".repeat(64), "{% endif %}".repeat(64));
     assert_eq!(rendered(&blocks).as_deref(), Ok("x"));
-    let macros = "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{% else %}end{% endif %}{% endmacro %}{{ m(30) }}";
+    let macros =
+        "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{% else %}end{% endif %}{% endmacro %}{{ m(30) }}";
     assert_eq!(rendered(macros).as_deref(), Ok("end"));
 }
 
@@ -169,7 +233,11 @@ fn broken_templates_are_refused_with_a_sentence() {
 #[test]
 fn a_long_prompt_is_no_reason_to_refuse() {
     let prompt = "word ".repeat(200_000);
-    let source = "{% for m in messages %}{% set c = m.content | trim %}{{ '<u>' + c ~ '</u>' }}{% endfor %}";
-    let text = Template::compile(source).unwrap().render(&prompt, &[]).unwrap();
+    let source =
+        "{% for m in messages %}{% set c = m.content | trim %}{{ '<u>' + c ~ '</u>' }}{% endfor %}";
+    let text = Template::compile(source)
+        .unwrap()
+        .render(&prompt, &[])
+        .unwrap();
     assert_eq!(text, format!("<u>{}</u>", prompt.trim()));
 }

@@ -36,8 +36,12 @@ pub(super) fn text(value: &Value) -> Result<String, Error> {
 /// Refuses what has grown beyond bounds.
 fn check(written: &str, depth: usize) -> Result<(), Error> {
     match (written.len(), depth) {
-        (length, _) if length > LONGEST => Err(refused(format!("a text grows beyond {LONGEST} bytes"))),
-        (_, depth) if depth > DEEPEST => Err(refused(format!("a value nests more than {DEEPEST} deep"))),
+        (length, _) if length > LONGEST => {
+            Err(refused(format!("a text grows beyond {LONGEST} bytes")))
+        }
+        (_, depth) if depth > DEEPEST => {
+            Err(refused(format!("a value nests more than {DEEPEST} deep")))
+        }
         _ => Ok(()),
     }
 }
@@ -61,13 +65,17 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error
 }
 
 fn write_object(out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
-    let object = value.as_object().ok_or_else(|| refused("a value has no text"))?;
+    let object = value
+        .as_object()
+        .ok_or_else(|| refused("a value has no text"))?;
     if let Some(range) = value.downcast_object_ref::<Range>() {
         out.push_str(&range.text());
         return Ok(());
     }
     if value.downcast_object_ref::<Generator>().is_some() {
-        return Err(refused("a generator is printed; put `|list` or `|join` behind it"));
+        return Err(refused(
+            "a generator is printed; put `|list` or `|join` behind it",
+        ));
     }
     if let Some(view) = value.downcast_object_ref::<DictView>() {
         out.push_str(view.name);
@@ -82,7 +90,9 @@ fn write_object(out: &mut String, value: &Value, depth: usize) -> Result<(), Err
                 return Err(refused("a loop or a macro is printed"));
             }
             if namespace && object.enumerator_len() > Some(1) {
-                return Err(refused("a namespace is printed, the order of whose names is not known"));
+                return Err(refused(
+                    "a namespace is printed, the order of whose names is not known",
+                ));
             }
             out.push_str(if namespace { "<Namespace {" } else { "{" });
             for (index, (key, value)) in object.try_iter_pairs().into_iter().flatten().enumerate() {
@@ -106,7 +116,13 @@ fn write_object(out: &mut String, value: &Value, depth: usize) -> Result<(), Err
     }
 }
 
-fn write_items(out: &mut String, open: &str, items: impl Iterator<Item = Value>, close: &str, depth: usize) -> Result<(), Error> {
+fn write_items(
+    out: &mut String,
+    open: &str,
+    items: impl Iterator<Item = Value>,
+    close: &str,
+    depth: usize,
+) -> Result<(), Error> {
     out.push_str(open);
     for (index, item) in items.enumerate() {
         out.push_str(if index == 0 { "" } else { ", " });
@@ -118,7 +134,11 @@ fn write_items(out: &mut String, open: &str, items: impl Iterator<Item = Value>,
 
 /// `repr` of a text: single quotes unless it holds some and no double ones.
 fn write_quoted(out: &mut String, text: &str) {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let quote = if text.contains('\'') && !text.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
     out.push(quote);
     for letter in text.chars() {
         match letter {
@@ -164,14 +184,22 @@ fn float_text(value: f64) -> String {
         return "nan".into();
     }
     if value.is_infinite() {
-        return if value > 0.0 { "inf".into() } else { "-inf".into() };
+        return if value > 0.0 {
+            "inf".into()
+        } else {
+            "-inf".into()
+        };
     }
     let scientific = format!("{value:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if (-4..16).contains(&exponent) {
         let plain = value.to_string();
-        return if plain.contains('.') { plain } else { plain + ".0" };
+        return if plain.contains('.') {
+            plain
+        } else {
+            plain + ".0"
+        };
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{digits}e{sign}{:02}", exponent.abs())
@@ -198,7 +226,12 @@ pub(super) fn json(value: &Value, style: &JsonStyle) -> Result<String, Error> {
     Ok(written)
 }
 
-fn write_json(out: &mut String, value: &Value, style: &JsonStyle, depth: usize) -> Result<(), Error> {
+fn write_json(
+    out: &mut String,
+    value: &Value,
+    style: &JsonStyle,
+    depth: usize,
+) -> Result<(), Error> {
     check(out, depth)?;
     match value.kind() {
         ValueKind::None => out.push_str("null"),
@@ -213,7 +246,9 @@ fn write_json(out: &mut String, value: &Value, style: &JsonStyle, depth: usize) 
             let mut items = items.iter();
             return write_members(out, ['[', ']'], style, depth, &mut || {
                 let item = items.next()?;
-                Some(Box::new(move |out: &mut String| write_json(out, item, style, depth + 1)))
+                Some(Box::new(move |out: &mut String| {
+                    write_json(out, item, style, depth + 1)
+                }))
             });
         }
         kind => return Err(refused(format!("`tojson` is given a value of type {kind}"))),
@@ -242,7 +277,12 @@ fn json_number(value: &Value) -> String {
     }
 }
 
-fn write_json_map(out: &mut String, value: &Value, style: &JsonStyle, depth: usize) -> Result<(), Error> {
+fn write_json_map(
+    out: &mut String,
+    value: &Value,
+    style: &JsonStyle,
+    depth: usize,
+) -> Result<(), Error> {
     let mut pairs = Vec::new();
     for key in value.try_iter()?.checked() {
         let key = key?;
@@ -287,7 +327,10 @@ fn write_members<'a>(
         }
     };
     let between = if style.indent.is_some() { "," } else { ", " };
-    let between = style.separators.as_ref().map_or(between, |(between, _)| between);
+    let between = style
+        .separators
+        .as_ref()
+        .map_or(between, |(between, _)| between);
     out.push(open);
     let mut is_first = true;
     while let Some(member) = next() {

@@ -1,5 +1,5 @@
-//! What a parquet file says of itself, checked before the parquet crate believes it: that crate allocates what a footer or a page
-//! header announces, and follows a schema as deep as it goes.
+//! What a parquet file says of itself, checked before the parquet crate believes it: that crate
+//! allocates what a footer or a page header announces, and follows a schema as deep as it goes.
 //!
 //! Thrift's compact protocol is walked without keeping anything:
 //! <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>; the fields are those of
@@ -24,7 +24,9 @@ const DEEPEST: usize = 64;
 /// # Errors
 /// What is wrong with it, in words.
 pub(super) fn check_footer(file: &mut File) -> Result<(), String> {
-    let bytes = footer(file).map_err(|error| error.to_string())?.ok_or("it does not end as a parquet file does")?;
+    let bytes = footer(file)
+        .map_err(|error| error.to_string())?
+        .ok_or("it does not end as a parquet file does")?;
     let mut walk = Walk { rest: &bytes };
     let mut levels = Vec::new();
     let mut leaves = 0usize;
@@ -42,10 +44,15 @@ pub(super) fn check_footer(file: &mut File) -> Result<(), String> {
                 }
                 Ok(false)
             })?;
-            levels.last_mut().into_iter().for_each(|left: &mut i64| *left -= 1);
+            levels
+                .last_mut()
+                .into_iter()
+                .for_each(|left: &mut i64| *left -= 1);
             leaves += usize::from(children == 0);
             if children < 0 || children > count as i64 {
-                return Err(format!("a group of its schema has {children} columns, of {count} in all"));
+                return Err(format!(
+                    "a group of its schema has {children} columns, of {count} in all"
+                ));
             }
             if children > 0 {
                 levels.push(children);
@@ -54,7 +61,9 @@ pub(super) fn check_footer(file: &mut File) -> Result<(), String> {
                 levels.pop();
             }
             if levels.len() > DEEPEST || leaves > MOST_COLUMNS {
-                return Err(format!("its schema has more than {DEEPEST} levels or {MOST_COLUMNS} columns"));
+                return Err(format!(
+                    "its schema has more than {DEEPEST} levels or {MOST_COLUMNS} columns"
+                ));
             }
         }
         Ok(true)
@@ -72,20 +81,30 @@ pub(super) fn check_pages(file: &mut File, start: u64, length: u64) -> Result<()
     while at < end {
         let (unpacked, packed, used) = header(file, at, end - at, &mut bytes)?;
         if !(0..=LARGEST_PAGE).contains(&unpacked) {
-            return Err(format!("a page announces {unpacked} bytes, expected at most {LARGEST_PAGE}"));
+            return Err(format!(
+                "a page announces {unpacked} bytes, expected at most {LARGEST_PAGE}"
+            ));
         }
-        let packed = u64::try_from(packed).map_err(|_| format!("a page announces {packed} bytes"))?;
+        let packed =
+            u64::try_from(packed).map_err(|_| format!("a page announces {packed} bytes"))?;
         at = at.saturating_add(used).saturating_add(packed);
     }
     Ok(())
 }
 
 /// The sizes in the page header at a place, unpacked and packed, and its own length.
-fn header(file: &mut File, at: u64, room: u64, bytes: &mut Vec<u8>) -> Result<(i64, i64, u64), String> {
+fn header(
+    file: &mut File,
+    at: u64,
+    room: u64,
+    bytes: &mut Vec<u8>,
+) -> Result<(i64, i64, u64), String> {
     // Most headers are short; a long one is read again in full.
     for most in [512, LONGEST_HEADER] {
         bytes.clear();
-        let read = file.seek(SeekFrom::Start(at)).and_then(|_| file.by_ref().take(most.min(room)).read_to_end(bytes));
+        let read = file
+            .seek(SeekFrom::Start(at))
+            .and_then(|_| file.by_ref().take(most.min(room)).read_to_end(bytes));
         read.map_err(|error| error.to_string())?;
         let mut walk = Walk { rest: bytes };
         let (mut unpacked, mut packed) = (0, 0);
@@ -151,7 +170,11 @@ impl<'a> Walk<'a> {
             if kind == 0 {
                 return Ok(());
             }
-            field = if delta == 0 { self.signed()? } else { field.saturating_add(i64::from(delta)) };
+            field = if delta == 0 {
+                self.signed()?
+            } else {
+                field.saturating_add(i64::from(delta))
+            };
             if !take(self, field, kind)? {
                 self.pass(kind, depth, false)?;
             }
@@ -178,7 +201,9 @@ impl<'a> Walk<'a> {
             }
             MAP => self.map(depth),
             STRUCT => self.structure(depth + 1, &mut |_, _, _| Ok(false)),
-            other => Err(format!("its description has a value of the unknown kind {other}")),
+            other => Err(format!(
+                "its description has a value of the unknown kind {other}"
+            )),
         }
     }
 
@@ -197,15 +222,24 @@ impl<'a> Walk<'a> {
     /// The number of values of a list, at most as many as bytes are left, and their kind.
     fn list(&mut self) -> Result<(u64, u8), String> {
         let byte = self.byte()?;
-        let count = if byte >> 4 == 15 { self.unsigned()? } else { u64::from(byte >> 4) };
+        let count = if byte >> 4 == 15 {
+            self.unsigned()?
+        } else {
+            u64::from(byte >> 4)
+        };
         match count <= self.rest.len() as u64 {
             true => Ok((count, byte & 15)),
-            false => Err(format!("a list of its description announces {count} values")),
+            false => Err(format!(
+                "a list of its description announces {count} values"
+            )),
         }
     }
 
     fn byte(&mut self) -> Result<u8, String> {
-        let (byte, rest) = self.rest.split_first().ok_or("its description ends early")?;
+        let (byte, rest) = self
+            .rest
+            .split_first()
+            .ok_or("its description ends early")?;
         self.rest = rest;
         Ok(*byte)
     }
@@ -239,7 +273,8 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// A file that is nothing but a footer with the schema whose groups have these numbers of children.
+    /// A file that is nothing but a footer with the schema whose groups have these numbers of
+    /// children.
     fn with_schema(children: &[i64]) -> Result<(), String> {
         let zigzag = |value: i64| (value << 1 ^ value >> 63) as u64;
         let varint = |mut value: u64| {
@@ -274,11 +309,25 @@ mod tests {
     #[test]
     fn a_schema_that_announces_more_than_it_has_or_goes_too_deep_is_refused() {
         assert_eq!(with_schema(&[2, 0, 1, 0]), Ok(()));
-        assert!(with_schema(&[i64::from(i32::MAX), 0]).unwrap_err().contains("has 2147483647 columns, of 2 in all"));
-        assert!(with_schema(&[-1, 0]).unwrap_err().contains("has -1 columns"));
+        assert!(
+            with_schema(&[i64::from(i32::MAX), 0])
+                .unwrap_err()
+                .contains("has 2147483647 columns, of 2 in all")
+        );
+        assert!(
+            with_schema(&[-1, 0])
+                .unwrap_err()
+                .contains("has -1 columns")
+        );
         let deep: Vec<i64> = std::iter::repeat_n(1, 100_000).chain([0]).collect();
-        assert!(with_schema(&deep).unwrap_err().contains("more than 64 levels"));
-        let wide: Vec<i64> = std::iter::once(20_000).chain(std::iter::repeat_n(0, 20_000)).collect();
+        assert!(
+            with_schema(&deep)
+                .unwrap_err()
+                .contains("more than 64 levels")
+        );
+        let wide: Vec<i64> = std::iter::once(20_000)
+            .chain(std::iter::repeat_n(0, 20_000))
+            .collect();
         assert!(with_schema(&wide).unwrap_err().contains("or 10000 columns"));
     }
 
@@ -287,15 +336,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         // Field 1: kind 0; field 2: 2^31 - 1 bytes; field 3: 4 bytes.
-        let huge = [0x15, 0, 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x15, 8, 0, 1, 2, 3, 4];
+        let huge = [
+            0x15, 0, 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0x15, 8, 0, 1, 2, 3, 4,
+        ];
         fs::write(&path, huge).unwrap();
         let check = |length| check_pages(&mut File::open(&path).unwrap(), 0, length);
-        assert_eq!(check(15).unwrap_err(), "a page announces 2147483647 bytes, expected at most 268435456");
+        assert_eq!(
+            check(15).unwrap_err(),
+            "a page announces 2147483647 bytes, expected at most 268435456"
+        );
         fs::write(&path, [0x15, 0, 0x15, 16, 0x15, 8, 0, 1, 2, 3, 4]).unwrap();
         assert_eq!(check(11), Ok(()));
         fs::write(&path, [0x15, 0, 0x15]).unwrap();
         assert_eq!(check(3).unwrap_err(), "its description ends early");
-        // A text that announces more bytes than there are, and a structure in a structure without end.
+        // A text that announces more bytes than there are, and a structure in a structure without
+        // end.
         fs::write(&path, [0x18, 0xff, 0xff, 0xff, 0xff, 0x7f, 0]).unwrap();
         assert!(check(7).is_err());
         fs::write(&path, [0x1c; 4000]).unwrap();

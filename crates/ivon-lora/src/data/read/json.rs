@@ -1,4 +1,5 @@
-//! One line of JSON → the fields of an object. A key that occurs twice is refused: which of its values is meant cannot be told.
+//! One line of JSON → the fields of an object. A key that occurs twice is refused: which of its
+//! values is meant cannot be told.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,10 +9,12 @@ use serde_json::{Map, Number, Value};
 
 use super::row::kind;
 
-/// The most values of one line, all levels together: short ones take many times their length in memory.
+/// The most values of one line, all levels together: short ones take many times their length in
+/// memory.
 const MOST_VALUES: usize = 1 << 20;
 
-/// The fields of the object in a line; else what is wrong with it, for a sentence that names the line.
+/// The fields of the object in a line; else what is wrong with it, for a sentence that names the
+/// line.
 pub(crate) fn object(line: &str) -> Result<Map<String, Value>, String> {
     match value(line) {
         Ok(Value::Object(fields)) => Ok(fields),
@@ -33,10 +36,18 @@ pub(crate) fn value(text: &str) -> serde_json::Result<Value> {
 fn reason(line: &str, error: &serde_json::Error) -> String {
     let said = error.to_string();
     let said = said.split(" at line ").next().unwrap_or(&said);
-    let rest = line.get(error.column().saturating_sub(1)..).unwrap_or_default();
-    if ["NaN", "Infinity", "-Infinity"].iter().any(|word| rest.starts_with(word)) || line.contains(": NaN") && said.starts_with("expected")
+    let rest = line
+        .get(error.column().saturating_sub(1)..)
+        .unwrap_or_default();
+    if ["NaN", "Infinity", "-Infinity"]
+        .iter()
+        .any(|word| rest.starts_with(word))
+        || line.contains(": NaN") && said.starts_with("expected")
     {
-        return format!("JSON has no NaN and no Infinity, write null in their place; {said} at column {}", error.column());
+        return format!(
+            "JSON has no NaN and no Infinity, write null in their place; {said} at column {}",
+            error.column()
+        );
     }
     if error.is_eof() && matches!(line.trim(), "[" | "{") {
         return "it begins a list or an object that goes on in the next line, expected a whole object on each line".into();
@@ -56,7 +67,11 @@ impl<'de> DeserializeSeed<'de> for Once<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         match self.left.get().checked_sub(1) {
             Some(left) => self.left.set(left),
-            None => return Err(D::Error::custom(format!("it has more than {MOST_VALUES} values"))),
+            None => {
+                return Err(D::Error::custom(format!(
+                    "it has more than {MOST_VALUES} values"
+                )));
+            }
         }
         deserializer.deserialize_any(self)
     }
@@ -112,7 +127,9 @@ impl<'de> Visitor<'de> for Once<'_> {
             if let Some(first) = fields.get(&key) {
                 let shown = |value: &Value| value.to_string().chars().take(40).collect::<String>();
                 let (first, second) = (shown(first), shown(&value));
-                return Err(A::Error::custom(format!("the key `{key}` occurs twice, as `{first}` and as `{second}`; the second ends")));
+                return Err(A::Error::custom(format!(
+                    "the key `{key}` occurs twice, as `{first}` and as `{second}`; the second ends"
+                )));
             }
             fields.insert(key, value);
         }
@@ -128,26 +145,60 @@ mod tests {
     #[test]
     fn a_key_that_occurs_twice_is_refused_with_both_values_at_any_depth() {
         let message = object(r#"{"label": 0, "text": "a", "label": 1}"#).unwrap_err();
-        assert!(message.starts_with("the key `label` occurs twice, as `0` and as `1`; the second ends at column "), "{message}");
-        assert!(object(r#"{"question": {"stem": "a", "stem": "b"}}"#).unwrap_err().contains("`stem` occurs twice"));
-        assert_eq!(object(r#"{"a": {"x": 1}, "b": {"x": 1}}"#).unwrap().len(), 2);
+        assert!(
+            message.starts_with(
+                "the key `label` occurs twice, as `0` and as `1`; the second ends at column "
+            ),
+            "{message}"
+        );
+        assert!(
+            object(r#"{"question": {"stem": "a", "stem": "b"}}"#)
+                .unwrap_err()
+                .contains("`stem` occurs twice")
+        );
+        assert_eq!(
+            object(r#"{"a": {"x": 1}, "b": {"x": 1}}"#).unwrap().len(),
+            2
+        );
     }
 
     #[test]
     fn a_line_of_other_things_is_named_for_what_it_is() {
-        assert_eq!(object("[1]").unwrap_err(), "it is a list, expected an object");
-        assert_eq!(object("{\"a\": }").unwrap_err(), "expected value at column 7");
-        assert!(object("{\"a\": NaN}").unwrap_err().starts_with("JSON has no NaN"));
+        assert_eq!(
+            object("[1]").unwrap_err(),
+            "it is a list, expected an object"
+        );
+        assert_eq!(
+            object("{\"a\": }").unwrap_err(),
+            "expected value at column 7"
+        );
+        assert!(
+            object("{\"a\": NaN}")
+                .unwrap_err()
+                .starts_with("JSON has no NaN")
+        );
         assert!(object("[").unwrap_err().starts_with("it begins a list"));
-        assert!(object("{} {}").unwrap_err().starts_with("trailing characters"));
+        assert!(
+            object("{} {}")
+                .unwrap_err()
+                .starts_with("trailing characters")
+        );
     }
 
     #[test]
     fn nesting_and_the_number_of_values_have_an_end() {
         let deep = format!("{{\"a\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(object(&deep).unwrap_err().starts_with("recursion limit exceeded"));
+        assert!(
+            object(&deep)
+                .unwrap_err()
+                .starts_with("recursion limit exceeded")
+        );
         let wide = format!("{{\"a\": [0{}]}}", ",0".repeat(MOST_VALUES));
-        assert!(object(&wide).unwrap_err().starts_with("it has more than 1048576 values"));
+        assert!(
+            object(&wide)
+                .unwrap_err()
+                .starts_with("it has more than 1048576 values")
+        );
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! Lines of a text, one at a time and of bounded length, each with its number from 1; rows of JSONL from them.
+//! Lines of a text, one at a time and of bounded length, each with its number from 1; rows of JSONL
+//! from them.
 
 use std::io::{BufRead, Read};
 use std::sync::Arc;
@@ -17,7 +18,11 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn new(text: Text, name: Arc<str>) -> Self {
-        Self { text, name, line: 0 }
+        Self {
+            text,
+            name,
+            line: 0,
+        }
     }
 
     /// The next line that is not blank, without its end.
@@ -25,18 +30,32 @@ impl Lines {
         loop {
             let mut bytes = Vec::new();
             self.line += 1;
-            match self.text.by_ref().take(LONGEST_LINE as u64 + 1).read_until(b'\n', &mut bytes) {
+            match self
+                .text
+                .by_ref()
+                .take(LONGEST_LINE as u64 + 1)
+                .read_until(b'\n', &mut bytes)
+            {
                 Err(source) => return Some(Err(io_error(&self.name, source))),
                 Ok(0) => return None,
                 Ok(_) => {}
             }
             let at = Place::new(self.name.clone(), self.line);
             if bytes.len() > LONGEST_LINE {
-                let wrong = DataError::LineTooLong { at, limit: LONGEST_LINE };
-                return Some(Err(self.skip(bytes.ends_with(b"\n")).err().unwrap_or(wrong)));
+                let wrong = DataError::LineTooLong {
+                    at,
+                    limit: LONGEST_LINE,
+                };
+                return Some(Err(self
+                    .skip(bytes.ends_with(b"\n"))
+                    .err()
+                    .unwrap_or(wrong)));
             }
             let Ok(text) = String::from_utf8(bytes) else {
-                return Some(Err(DataError::MalformedLine { at, reason: "it is not UTF-8 text".into() }));
+                return Some(Err(DataError::MalformedLine {
+                    at,
+                    reason: "it is not UTF-8 text".into(),
+                }));
             };
             if !text.trim().is_empty() {
                 return Some(Ok((text.trim_end_matches(['\r', '\n']).into(), at)));
@@ -46,14 +65,20 @@ impl Lines {
 
     /// The next line as a JSON object.
     pub(crate) fn next_row(&mut self) -> Option<Result<Row, DataError>> {
-        Some(self.next_line()?.and_then(|(line, place)| Row::from_json(line.trim(), place)))
+        Some(
+            self.next_line()?
+                .and_then(|(line, place)| Row::from_json(line.trim(), place)),
+        )
     }
 
     /// Passes over the rest of a line that is too long to keep.
     fn skip(&mut self, ended: bool) -> Result<(), DataError> {
         let mut ended = ended;
         while !ended {
-            let buffer = self.text.fill_buf().map_err(|source| io_error(&self.name, source))?;
+            let buffer = self
+                .text
+                .fill_buf()
+                .map_err(|source| io_error(&self.name, source))?;
             let end = buffer.iter().position(|byte| *byte == b'\n');
             ended = end.is_some() || buffer.is_empty();
             let used = end.map_or(buffer.len(), |end| end + 1);

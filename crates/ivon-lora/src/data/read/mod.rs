@@ -1,7 +1,9 @@
-//! Rows from JSONL, CSV, TSV and parquet files or from a stream, one at a time, with the place of each.
+//! Rows from JSONL, CSV, TSV and parquet files or from a stream, one at a time, with the place of
+//! each.
 //!
-//! Text may be packed with gzip (told by its first bytes), in UTF-8 or, with a byte-order mark, in UTF-16. A row that cannot be read
-//! does not end its file: whoever reads decides, see [`DataError::is_of_a_row`].
+//! Text may be packed with gzip (told by its first bytes), in UTF-8 or, with a byte-order mark, in
+//! UTF-16. A row that cannot be read does not end its file: whoever reads decides, see
+//! [`DataError::is_of_a_row`].
 
 mod csv;
 mod dialect;
@@ -58,7 +60,9 @@ impl Format {
     /// A format by the name of a file.
     pub fn of(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_string_lossy().to_lowercase();
-        let (name, packed) = name.strip_suffix(".gz").map_or((name.as_str(), false), |name| (name, true));
+        let (name, packed) = name
+            .strip_suffix(".gz")
+            .map_or((name.as_str(), false), |name| (name, true));
         let (_, extension) = name.rsplit_once('.')?;
         Self::named(extension).filter(|format| !packed || *format != Self::Parquet)
     }
@@ -93,18 +97,30 @@ impl Rows {
     /// Opens a file.
     ///
     /// # Errors
-    /// If it cannot be read, is larger than [`LARGEST_FILE`], has an unknown extension, or holds something else than it says.
+    /// If it cannot be read, is larger than [`LARGEST_FILE`], has an unknown extension, or holds
+    /// something else than it says.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let Some(format) = Format::of(path) else {
-            let found = path.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default();
-            return Err(DataError::UnknownExtension { path: path.into(), found });
+            let found = path
+                .extension()
+                .map(|extension| extension.to_string_lossy().to_lowercase())
+                .unwrap_or_default();
+            return Err(DataError::UnknownExtension {
+                path: path.into(),
+                found,
+            });
         };
         let file = open(path)?;
         let name: Arc<str> = path.display().to_string().into();
         match format {
             Format::Parquet => {
                 let inner = Inner::Parquet(Box::new(ParquetRows::open(path, file)?));
-                Ok(Self { name, inner, notes: Vec::new(), ended: false })
+                Ok(Self {
+                    name,
+                    inner,
+                    notes: Vec::new(),
+                    ended: false,
+                })
             }
             format => Self::from_reader(name, format, Box::new(file)),
         }
@@ -114,28 +130,57 @@ impl Rows {
     ///
     /// # Errors
     /// If it cannot be read, or is no text.
-    pub fn from_reader(name: Arc<str>, format: Format, reader: Box<dyn Read + Send>) -> Result<Self, DataError> {
+    pub fn from_reader(
+        name: Arc<str>,
+        format: Format,
+        reader: Box<dyn Read + Send>,
+    ) -> Result<Self, DataError> {
         let (mut text, how) = opened(&name, reader)?;
-        let mut notes: Vec<String> =
-            how.filter(|how| *how == "UTF-16").map(|how| format!("`{name}` is read as {how}")).into_iter().collect();
+        let mut notes: Vec<String> = how
+            .filter(|how| *how == "UTF-16")
+            .map(|how| format!("`{name}` is read as {how}"))
+            .into_iter()
+            .collect();
         let inner = match format {
             Format::Jsonl => Inner::Lines(Lines::new(text, name.clone())),
             Format::Parquet => return Err(not_rows(&name, "a stream", "a file of parquet")),
             Format::Csv | Format::Tsv => {
                 let mut sample = Vec::new();
-                text.by_ref().take(SAMPLE as u64).read_to_end(&mut sample).map_err(|source| io_error(&name, source))?;
+                text.by_ref()
+                    .take(SAMPLE as u64)
+                    .read_to_end(&mut sample)
+                    .map_err(|source| io_error(&name, source))?;
                 let tabs = format == Format::Tsv;
                 let (dialect, skipped) = Dialect::of(&sample, tabs);
-                notes.extend(dialect.surprise(tabs).map(|what| format!("`{name}`: {what}")));
-                Inner::Records(Box::new(Records::new(text, sample, skipped, dialect, name.clone())?))
+                notes.extend(
+                    dialect
+                        .surprise(tabs)
+                        .map(|what| format!("`{name}`: {what}")),
+                );
+                Inner::Records(Box::new(Records::new(
+                    text,
+                    sample,
+                    skipped,
+                    dialect,
+                    name.clone(),
+                )?))
             }
         };
-        Ok(Self { name, inner, notes, ended: false })
+        Ok(Self {
+            name,
+            inner,
+            notes,
+            ended: false,
+        })
     }
 
     /// What the user should know of how the file was read so far, a sentence each.
     pub fn notes(&self) -> Vec<String> {
-        let spanning = if let Inner::Records(records) = &self.inner { records.note() } else { None };
+        let spanning = if let Inner::Records(records) = &self.inner {
+            records.note()
+        } else {
+            None
+        };
         self.notes.iter().cloned().chain(spanning).collect()
     }
 
@@ -175,11 +220,15 @@ pub enum Continue {
     No,
 }
 
-/// Calls `take` with each row of a file in turn until it says that it has enough; gives the notes on how it was read.
+/// Calls `take` with each row of a file in turn until it says that it has enough; gives the notes
+/// on how it was read.
 ///
 /// # Errors
 /// As [`Rows::open`], of the first row that cannot be read, and the errors of `take`.
-pub fn for_each_row(path: &Path, take: &mut dyn FnMut(Row) -> Result<Continue, DataError>) -> Result<Vec<String>, DataError> {
+pub fn for_each_row(
+    path: &Path,
+    take: &mut dyn FnMut(Row) -> Result<Continue, DataError>,
+) -> Result<Vec<String>, DataError> {
     let mut rows = Rows::open(path)?;
     for row in rows.by_ref() {
         if take(row?)? == Continue::No {
@@ -207,16 +256,28 @@ pub fn read_first_rows(path: &Path, count: usize) -> Result<Vec<Row>, DataError>
 
 /// Opens a regular file of bearable size.
 fn open(path: &Path) -> Result<File, DataError> {
-    let refused = |source| FileError::Io { action: "read", path: path.into(), source };
+    let refused = |source| FileError::Io {
+        action: "read",
+        path: path.into(),
+        source,
+    };
     let file = File::open(path).map_err(refused)?;
     let found = file.metadata().map_err(refused)?.len();
     if found > LARGEST_FILE {
-        return Err(FileError::TooLarge { path: path.into(), found, limit: LARGEST_FILE }.into());
+        return Err(FileError::TooLarge {
+            path: path.into(),
+            found,
+            limit: LARGEST_FILE,
+        }
+        .into());
     }
     Ok(file)
 }
 
-fn opened(name: &Arc<str>, reader: Box<dyn Read + Send>) -> Result<(text::Text, Option<&'static str>), DataError> {
+fn opened(
+    name: &Arc<str>,
+    reader: Box<dyn Read + Send>,
+) -> Result<(text::Text, Option<&'static str>), DataError> {
     match text::open(reader).map_err(|source| io_error(name, source))? {
         Opened::Text(text, how) => Ok((text, how)),
         Opened::Other(found) => Err(not_rows(name, found, "text with a row on each line")),
@@ -224,12 +285,21 @@ fn opened(name: &Arc<str>, reader: Box<dyn Read + Send>) -> Result<(text::Text, 
 }
 
 fn not_rows(name: &Arc<str>, found: &'static str, expected: &'static str) -> DataError {
-    DataError::NotRows { file: name.to_string(), found, expected }
+    DataError::NotRows {
+        file: name.to_string(),
+        found,
+        expected,
+    }
 }
 
 /// The operating system's error, or that of unpacking.
 fn io_error(name: &str, source: io::Error) -> DataError {
-    FileError::Io { action: "read", path: name.into(), source }.into()
+    FileError::Io {
+        action: "read",
+        path: name.into(),
+        source,
+    }
+    .into()
 }
 
 #[cfg(test)]
@@ -253,27 +323,43 @@ mod tests {
     }
 
     fn fields(rows: &[Row]) -> Vec<String> {
-        rows.iter().map(|row| serde_json::to_string(&row.fields).unwrap()).collect()
+        rows.iter()
+            .map(|row| serde_json::to_string(&row.fields).unwrap())
+            .collect()
     }
 
     #[test]
     fn jsonl_rows_know_their_lines_and_empty_lines_are_passed_over() {
         let rows = rows_of("a.jsonl", "\u{feff}{\"a\": 1}\r\n\n{\"a\": [\"b\"]}").unwrap();
-        assert_eq!(rows.iter().map(|row| row.place.line).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(
+            rows.iter().map(|row| row.place.line).collect::<Vec<_>>(),
+            [1, 3]
+        );
         assert_eq!(rows[1].fields["a"], serde_json::json!(["b"]));
     }
 
     #[test]
     fn csv_has_quotes_and_line_ends_inside_them_and_tsv_has_neither_where_none_are_needed() {
-        let rows = rows_of("a.csv", "text,label\n\"one, \"\"two\"\"\nthree\",1\nfour,0\n").unwrap();
+        let rows = rows_of(
+            "a.csv",
+            "text,label\n\"one, \"\"two\"\"\nthree\",1\nfour,0\n",
+        )
+        .unwrap();
         assert_eq!(rows[0].fields["text"], "one, \"two\"\nthree");
         assert_eq!((rows[0].place.line, rows[1].place.line), (2, 4));
-        let rows = rows_of("a.tsv", "sentence\tlabel\n\"open quote\t1\nit 's \"fine\"\t0\n").unwrap();
+        let rows = rows_of(
+            "a.tsv",
+            "sentence\tlabel\n\"open quote\t1\nit 's \"fine\"\t0\n",
+        )
+        .unwrap();
         assert_eq!(rows[0].fields["sentence"], "\"open quote");
         assert_eq!(rows[1].fields["sentence"], "it 's \"fine\"");
         let (rows, notes) = read("a.tsv", "text\tlabel\n\"he said \"\"no\"\"\"\t1\n").unwrap();
         assert_eq!(rows[0].fields["text"], "he said \"no\"");
-        assert!(notes[0].ends_with("a.tsv`: quotes around a field are read as such"), "{notes:?}");
+        assert!(
+            notes[0].ends_with("a.tsv`: quotes around a field are read as such"),
+            "{notes:?}"
+        );
     }
 
     #[test]
@@ -281,7 +367,13 @@ mod tests {
         let table = "text,label\nnaïve,1\n\"東, 京\",0\n";
         let expected = fields(&rows_of("a.csv", table).unwrap());
         let semicolons = "text;label\nnaïve;1\n\"東, 京\";0\n";
-        let utf_16 = |text: &str| [vec![0xff, 0xfe], text.encode_utf16().flat_map(u16::to_le_bytes).collect()].concat();
+        let utf_16 = |text: &str| {
+            [
+                vec![0xff, 0xfe],
+                text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+            ]
+            .concat()
+        };
         let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         packed.write_all(table.as_bytes()).unwrap();
         let packed = packed.finish().unwrap();
@@ -290,50 +382,107 @@ mod tests {
             ("crlf.csv", table.replace('\n', "\r\n").into_bytes()),
             ("return.csv", table.replace('\n', "\r").into_bytes()),
             ("semicolons.csv", semicolons.as_bytes().to_vec()),
-            ("excel.csv", format!("sep=;\r\n{}", semicolons.replace('\n', "\r\n")).into_bytes()),
+            (
+                "excel.csv",
+                format!("sep=;\r\n{}", semicolons.replace('\n', "\r\n")).into_bytes(),
+            ),
             ("utf16.csv", utf_16(table)),
-            ("tabs.csv", utf_16("text\tlabel\r\nnaïve\t1\r\n東, 京\t0\r\n")),
-            ("tabs.tsv", "text\tlabel\nnaïve\t1\n東, 京\t0\n".as_bytes().to_vec()),
+            (
+                "tabs.csv",
+                utf_16("text\tlabel\r\nnaïve\t1\r\n東, 京\t0\r\n"),
+            ),
+            (
+                "tabs.tsv",
+                "text\tlabel\nnaïve\t1\n東, 京\t0\n".as_bytes().to_vec(),
+            ),
             ("a.csv.gz", packed.clone()),
             ("packed.csv", packed),
         ] {
             assert_eq!(fields(&rows_of(name, content).unwrap()), expected, "{name}");
         }
         let line = |name, content: &str| rows_of(name, content).unwrap()[1].place.line;
-        assert_eq!((line("a.csv", table), line("b.csv", &table.replace('\n', "\r\n"))), (3, 3));
+        assert_eq!(
+            (
+                line("a.csv", table),
+                line("b.csv", &table.replace('\n', "\r\n"))
+            ),
+            (3, 3)
+        );
         assert_eq!(line("a.csv", &format!("sep=,\n{table}")), 4);
         let (_, notes) = read("a.csv", semicolons).unwrap();
-        assert!(notes[0].ends_with("a.csv`: columns are divided by `;`"), "{notes:?}");
+        assert!(
+            notes[0].ends_with("a.csv`: columns are divided by `;`"),
+            "{notes:?}"
+        );
     }
 
     #[test]
     fn an_empty_field_is_null_and_an_empty_text_in_quotes_is_a_text() {
         let rows = rows_of("a.csv", "text,label\n,0\n\"\",1\n").unwrap();
-        let jsonl = rows_of("a.jsonl", "{\"text\": null, \"label\": \"0\"}\n{\"text\": \"\", \"label\": \"1\"}\n").unwrap();
+        let jsonl = rows_of(
+            "a.jsonl",
+            "{\"text\": null, \"label\": \"0\"}\n{\"text\": \"\", \"label\": \"1\"}\n",
+        )
+        .unwrap();
         assert_eq!(fields(&rows), fields(&jsonl));
-        assert!(rows[0].text("text").unwrap_err().to_string().ends_with("a.csv` line 2: field `text` is null, expected a value"));
-        assert_eq!(rows_of("a.tsv", "text\tlabel\n\t0\n").unwrap()[0].fields["text"], serde_json::Value::Null);
+        assert!(
+            rows[0]
+                .text("text")
+                .unwrap_err()
+                .to_string()
+                .ends_with("a.csv` line 2: field `text` is null, expected a value")
+        );
+        assert_eq!(
+            rows_of("a.tsv", "text\tlabel\n\t0\n").unwrap()[0].fields["text"],
+            serde_json::Value::Null
+        );
     }
 
     #[test]
     fn a_malformed_line_is_named_with_its_file_line_and_column() {
-        let message = rows_of("a.jsonl", "{\"a\": 1}\n{\"a\": }\n").unwrap_err().to_string();
-        assert!(message.ends_with("a.jsonl` line 2 is malformed: expected value at column 7"), "{message}");
+        let message = rows_of("a.jsonl", "{\"a\": 1}\n{\"a\": }\n")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.ends_with("a.jsonl` line 2 is malformed: expected value at column 7"),
+            "{message}"
+        );
         let message = rows_of("a.jsonl", "[1]\n").unwrap_err().to_string();
-        assert!(message.ends_with("line 1 is malformed: it is a list, expected an object"), "{message}");
+        assert!(
+            message.ends_with("line 1 is malformed: it is a list, expected an object"),
+            "{message}"
+        );
         let error = rows_of("a.csv", "a,b\n1,2\n1\n").unwrap_err();
-        assert!(error.to_string().ends_with("line 3 is malformed: it has 1 columns, expected 2 as in the header"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .ends_with("line 3 is malformed: it has 1 columns, expected 2 as in the header"),
+            "{error}"
+        );
         assert!(error.hint().unwrap().contains("header"));
         let message = rows_of("a.csv", b"a,b\n1,\xff\n").unwrap_err().to_string();
-        assert!(message.ends_with("line 2 is malformed: column 2 is not UTF-8 text"), "{message}");
-        let message = rows_of("a.jsonl", b"{\"a\": \"\xff\"}").unwrap_err().to_string();
-        assert!(message.ends_with("line 1 is malformed: it is not UTF-8 text"), "{message}");
+        assert!(
+            message.ends_with("line 2 is malformed: column 2 is not UTF-8 text"),
+            "{message}"
+        );
+        let message = rows_of("a.jsonl", b"{\"a\": \"\xff\"}")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.ends_with("line 1 is malformed: it is not UTF-8 text"),
+            "{message}"
+        );
     }
 
     #[test]
     fn an_open_quote_ends_the_file_by_name_and_a_field_over_many_lines_is_noted() {
         let error = rows_of("a.csv", "label,text\n0,x\n1,\"y\n0,z\n").unwrap_err();
-        assert!(error.to_string().ends_with("a.csv` line 3: a quote is opened here and never closed"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .ends_with("a.csv` line 3: a quote is opened here and never closed"),
+            "{error}"
+        );
         assert!(error.hint().unwrap().contains("doubled"));
         let (rows, notes) = read("a.csv", "label,text\n0,x\n1,\"y\n0,z\n0,w\"\n").unwrap();
         assert_eq!(rows.len(), 2);
@@ -346,22 +495,59 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
         let long = "x".repeat(LONGEST_LINE + 2);
-        fs::write(&path, format!("{{\"a\": 1}}\nbroken\n{long}\n{{\"a\": 2}}\n")).unwrap();
-        let found: Vec<_> = Rows::open(&path).unwrap().map(|row| row.map(|row| row.place.line)).collect();
-        assert!(matches!(found[..], [Ok(1), Err(DataError::MalformedLine { .. }), Err(DataError::LineTooLong { .. }), Ok(4)]));
+        fs::write(
+            &path,
+            format!("{{\"a\": 1}}\nbroken\n{long}\n{{\"a\": 2}}\n"),
+        )
+        .unwrap();
+        let found: Vec<_> = Rows::open(&path)
+            .unwrap()
+            .map(|row| row.map(|row| row.place.line))
+            .collect();
+        assert!(matches!(
+            found[..],
+            [
+                Ok(1),
+                Err(DataError::MalformedLine { .. }),
+                Err(DataError::LineTooLong { .. }),
+                Ok(4)
+            ]
+        ));
         let path = folder.path().join("a.csv");
         fs::write(&path, "a,b\n1,2\n1\n1,\"2\n3,4\n").unwrap();
-        let found: Vec<_> = Rows::open(&path).unwrap().map(|row| row.map(|row| row.place.line)).collect();
-        assert!(matches!(found[..], [Ok(2), Err(DataError::MalformedLine { .. }), Err(DataError::UnclosedQuote { .. })]));
+        let found: Vec<_> = Rows::open(&path)
+            .unwrap()
+            .map(|row| row.map(|row| row.place.line))
+            .collect();
+        assert!(matches!(
+            found[..],
+            [
+                Ok(2),
+                Err(DataError::MalformedLine { .. }),
+                Err(DataError::UnclosedQuote { .. })
+            ]
+        ));
     }
 
     #[test]
     fn a_line_over_the_limit_is_refused() {
         let mut content = b"{}\n".to_vec();
         content.resize(LONGEST_LINE + 10, b' ');
-        assert!(matches!(rows_of("a.jsonl", &content), Err(DataError::LineTooLong { at: Place { line: 2, .. }, .. })));
+        assert!(matches!(
+            rows_of("a.jsonl", &content),
+            Err(DataError::LineTooLong {
+                at: Place { line: 2, .. },
+                ..
+            })
+        ));
         content[..4].copy_from_slice(b"a\nb ");
-        assert!(matches!(rows_of("a.csv", &content), Err(DataError::LineTooLong { at: Place { line: 2, .. }, .. })));
+        assert!(matches!(
+            rows_of("a.csv", &content),
+            Err(DataError::LineTooLong {
+                at: Place { line: 2, .. },
+                ..
+            })
+        ));
     }
 
     #[test]
@@ -371,15 +557,30 @@ mod tests {
             message.ends_with("a.csv` is a zip archive (a workbook of Excel is one), expected text with a row on each line"),
             "{message}"
         );
-        let error = rows_of("a.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:1\n").unwrap_err();
-        assert!(error.to_string().contains("a pointer of Git LFS") && error.hint().unwrap().contains("git lfs pull"), "{error}");
+        let error = rows_of(
+            "a.jsonl",
+            "version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
+        )
+        .unwrap_err();
+        assert!(
+            error.to_string().contains("a pointer of Git LFS")
+                && error.hint().unwrap().contains("git lfs pull"),
+            "{error}"
+        );
     }
 
     #[test]
     fn an_unknown_extension_and_a_missing_file_are_errors() {
         let message = rows_of("a.xlsx", "").unwrap_err().to_string();
-        assert!(message.ends_with("has the extension `xlsx`, expected `jsonl`, `csv`, `tsv` or `parquet`"), "{message}");
-        assert!(matches!(rows_of("a.parquet.gz", ""), Err(DataError::UnknownExtension { .. })));
+        assert!(
+            message
+                .ends_with("has the extension `xlsx`, expected `jsonl`, `csv`, `tsv` or `parquet`"),
+            "{message}"
+        );
+        assert!(matches!(
+            rows_of("a.parquet.gz", ""),
+            Err(DataError::UnknownExtension { .. })
+        ));
         let error = read_rows(Path::new("/nowhere/a.jsonl")).unwrap_err();
         assert_eq!(error.hint().unwrap(), "check the spelling of the path");
     }

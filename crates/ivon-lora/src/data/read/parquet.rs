@@ -28,8 +28,16 @@ impl ParquetRows {
     /// # Errors
     /// If it is damaged, or compressed in a way that this build cannot read.
     pub(crate) fn open(path: &Path, file: File) -> Result<Self, DataError> {
-        let rows = checked_rows(file).map_err(|reason| DataError::MalformedParquet { path: path.into(), reason })?;
-        Ok(Self { rows, path: path.into(), name: path.display().to_string().into(), line: 0 })
+        let rows = checked_rows(file).map_err(|reason| DataError::MalformedParquet {
+            path: path.into(),
+            reason,
+        })?;
+        Ok(Self {
+            rows,
+            path: path.into(),
+            name: path.display().to_string().into(),
+            line: 0,
+        })
     }
 
     /// The next row; its line is its number from 1.
@@ -40,12 +48,19 @@ impl ParquetRows {
             Ok(None) => None,
             Ok(Some(row)) => Some(fields(row).map_or_else(
                 |field| {
-                    let reason = format!("two columns are named `{field}`, expected each name once");
-                    Err(DataError::MalformedParquet { path: self.path.clone(), reason })
+                    let reason =
+                        format!("two columns are named `{field}`, expected each name once");
+                    Err(DataError::MalformedParquet {
+                        path: self.path.clone(),
+                        reason,
+                    })
                 },
                 |fields| Ok(Row { fields, place }),
             )),
-            Err(reason) => Some(Err(DataError::MalformedParquet { path: self.path.clone(), reason })),
+            Err(reason) => Some(Err(DataError::MalformedParquet {
+                path: self.path.clone(),
+                reason,
+            })),
         }
     }
 }
@@ -57,11 +72,14 @@ fn checked_rows(mut file: File) -> Result<RowIter<'static>, String> {
     let reader = guard_result("parquet", || SerializedFileReader::new(again))?;
     for group in reader.metadata().row_groups() {
         for chunk in group.columns() {
-            let (start, length) = guard("parquet", || chunk.byte_range()).map_err(|panicked| panicked.to_string())?;
+            let (start, length) =
+                guard("parquet", || chunk.byte_range()).map_err(|panicked| panicked.to_string())?;
             check_pages(&mut file, start, length)?;
         }
     }
-    guard_result("parquet", || RowIter::from_file_into(Box::new(reader)).project(None))
+    guard_result("parquet", || {
+        RowIter::from_file_into(Box::new(reader)).project(None)
+    })
 }
 
 /// The fields of a row; else the name that two columns have.
@@ -94,12 +112,23 @@ fn json(field: &Field) -> Value {
         Field::Str(text) => Value::from(text.as_str()),
         // Writers that leave the UTF-8 mark away still mean text.
         Field::Bytes(bytes) => Value::from(String::from_utf8_lossy(bytes.data()).into_owned()),
-        Field::Group(row) => Value::Object(row.get_column_iter().map(|(name, field)| (name.clone(), json(field))).collect::<Map<_, _>>()),
+        Field::Group(row) => Value::Object(
+            row.get_column_iter()
+                .map(|(name, field)| (name.clone(), json(field)))
+                .collect::<Map<_, _>>(),
+        ),
         Field::ListInternal(list) => list.elements().iter().map(json).collect(),
         Field::MapInternal(map) => map
             .entries()
             .iter()
-            .map(|(key, value)| (json(key).as_str().map_or_else(|| key.to_string(), String::from), json(value)))
+            .map(|(key, value)| {
+                (
+                    json(key)
+                        .as_str()
+                        .map_or_else(|| key.to_string(), String::from),
+                    json(value),
+                )
+            })
             .collect::<Map<_, _>>()
             .into(),
         other => Value::from(other.to_string()),
@@ -115,7 +144,8 @@ pub(crate) mod tests {
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
 
-    /// One column of a test file: text, whole numbers, truth values, or a list of texts for each row.
+    /// One column of a test file: text, whole numbers, truth values, or a list of texts for each
+    /// row.
     pub(crate) enum Column {
         Texts(Vec<&'static str>),
         Numbers(Vec<i64>),
@@ -123,30 +153,51 @@ pub(crate) mod tests {
         Lists(Vec<Vec<&'static str>>),
     }
 
-    /// Writes a parquet file with the crate's own writer, as the hub's files are: snappy, dictionary.
+    /// Writes a parquet file with the crate's own writer, as the hub's files are: snappy,
+    /// dictionary.
     pub(crate) fn write(path: &Path, schema: &str, columns: Vec<Column>) {
         let schema = Arc::new(parse_message_type(schema).unwrap());
-        let properties = WriterProperties::builder().set_compression(parquet::basic::Compression::SNAPPY).build();
-        let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::new(properties)).unwrap();
+        let properties = WriterProperties::builder()
+            .set_compression(parquet::basic::Compression::SNAPPY)
+            .build();
+        let mut writer =
+            SerializedFileWriter::new(File::create(path).unwrap(), schema, Arc::new(properties))
+                .unwrap();
         let mut group = writer.next_row_group().unwrap();
         for column in columns {
             let mut column_writer = group.next_column().unwrap().unwrap();
             match column {
                 Column::Texts(texts) => {
                     let values: Vec<ByteArray> = texts.into_iter().map(ByteArray::from).collect();
-                    column_writer.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+                    column_writer
+                        .typed::<ByteArrayType>()
+                        .write_batch(&values, None, None)
+                        .unwrap();
                 }
                 Column::Numbers(values) => {
-                    column_writer.typed::<Int64Type>().write_batch(&values, None, None).unwrap();
+                    column_writer
+                        .typed::<Int64Type>()
+                        .write_batch(&values, None, None)
+                        .unwrap();
                 }
                 Column::Truths(values) => {
-                    column_writer.typed::<BoolType>().write_batch(&values, None, None).unwrap();
+                    column_writer
+                        .typed::<BoolType>()
+                        .write_batch(&values, None, None)
+                        .unwrap();
                 }
                 Column::Lists(lists) => {
-                    let repetition: Vec<i16> = lists.iter().flat_map(|list| (0..list.len()).map(|index| i16::from(index > 0))).collect();
-                    let values: Vec<ByteArray> = lists.into_iter().flatten().map(ByteArray::from).collect();
+                    let repetition: Vec<i16> = lists
+                        .iter()
+                        .flat_map(|list| (0..list.len()).map(|index| i16::from(index > 0)))
+                        .collect();
+                    let values: Vec<ByteArray> =
+                        lists.into_iter().flatten().map(ByteArray::from).collect();
                     let definition = vec![1i16; values.len()];
-                    column_writer.typed::<ByteArrayType>().write_batch(&values, Some(&definition), Some(&repetition)).unwrap();
+                    column_writer
+                        .typed::<ByteArrayType>()
+                        .write_batch(&values, Some(&definition), Some(&repetition))
+                        .unwrap();
                 }
             }
             column_writer.close().unwrap();
@@ -183,7 +234,10 @@ pub(crate) mod tests {
         );
         let rows = read_rows(&path).unwrap();
         assert_eq!(rows.len(), 2);
-        assert_eq!(rows[0].fields["choices"], serde_json::json!({"text": ["a", "b", "c", "d"], "label": ["A", "B", "C", "D"]}));
+        assert_eq!(
+            rows[0].fields["choices"],
+            serde_json::json!({"text": ["a", "b", "c", "d"], "label": ["A", "B", "C", "D"]})
+        );
         assert_eq!(rows[1].fields["answerKey"], "2");
         assert_eq!(rows[1].place.line, 2);
     }
@@ -193,7 +247,14 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.parquet");
         let schema = "message m { REQUIRED INT64 label; REQUIRED BOOLEAN answer; }";
-        write(&path, schema, vec![Column::Numbers(vec![-1, 7]), Column::Truths(vec![true, false])]);
+        write(
+            &path,
+            schema,
+            vec![
+                Column::Numbers(vec![-1, 7]),
+                Column::Truths(vec![true, false]),
+            ],
+        );
         let rows = read_rows(&path).unwrap();
         assert_eq!(rows[1].fields["label"], 7);
         assert_eq!(rows[0].fields["answer"], true);
@@ -203,17 +264,31 @@ pub(crate) mod tests {
     fn a_cut_or_garbled_parquet_file_is_an_error_that_names_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.parquet");
-        write(&path, "message m { REQUIRED INT64 label; }", vec![Column::Numbers((0..500).collect())]);
+        write(
+            &path,
+            "message m { REQUIRED INT64 label; }",
+            vec![Column::Numbers((0..500).collect())],
+        );
         let whole = std::fs::read(&path).unwrap();
-        for (cut, flip) in [(whole.len() / 2, 0), (3, 0), (whole.len(), 9), (whole.len(), whole.len() - 6), (whole.len(), 40)] {
+        for (cut, flip) in [
+            (whole.len() / 2, 0),
+            (3, 0),
+            (whole.len(), 9),
+            (whole.len(), whole.len() - 6),
+            (whole.len(), 40),
+        ] {
             let mut bytes = whole[..cut].to_vec();
             if let Some(byte) = bytes.get_mut(flip) {
                 *byte ^= 0xff;
             }
             std::fs::write(&path, bytes).unwrap();
-            // Values that were changed in place cannot be told from others; what must not happen is a panic.
+            // Values that were changed in place cannot be told from others; what must not happen is
+            // a panic.
             if let Err(error) = read_rows(&path) {
-                assert!(matches!(error, DataError::MalformedParquet { .. }), "{error}");
+                assert!(
+                    matches!(error, DataError::MalformedParquet { .. }),
+                    "{error}"
+                );
                 assert!(error.to_string().contains("a.parquet"));
             } else {
                 assert_eq!(cut, whole.len());

@@ -34,10 +34,15 @@ impl Row {
     /// A field that must be there.
     ///
     /// # Errors
-    /// [`DataError::MissingField`] with the fields there are; [`DataError::WrongType`] if it is null.
+    /// [`DataError::MissingField`] with the fields there are; [`DataError::WrongType`] if it is
+    /// null.
     pub fn field(&self, name: &str) -> Result<&Value, DataError> {
         match self.fields.get(name) {
-            None => Err(DataError::MissingField { at: self.place.clone(), field: name.into(), found: self.names() }),
+            None => Err(DataError::MissingField {
+                at: self.place.clone(),
+                field: name.into(),
+                found: self.names(),
+            }),
             Some(Value::Null) => Err(self.wrong_type(name, "a value", &Value::Null)),
             Some(value) => Ok(value),
         }
@@ -57,8 +62,18 @@ impl Row {
     }
 
     /// The error of a field that holds another kind of value.
-    pub(crate) fn wrong_type(&self, field: &str, expected: &'static str, found: &Value) -> DataError {
-        DataError::WrongType { at: self.place.clone(), field: field.into(), expected, found: kind(found).into() }
+    pub(crate) fn wrong_type(
+        &self,
+        field: &str,
+        expected: &'static str,
+        found: &Value,
+    ) -> DataError {
+        DataError::WrongType {
+            at: self.place.clone(),
+            field: field.into(),
+            expected,
+            found: kind(found).into(),
+        }
     }
 }
 
@@ -80,10 +95,26 @@ mod tests {
 
     #[test]
     fn a_missing_field_a_null_and_a_list_where_text_is_needed_are_errors_that_differ() {
-        let row = Row::from_json("{\"a\": [1], \"n\": null, \"i\": 3, \"e\": \"\"}", Place::new("f", 9)).unwrap();
+        let row = Row::from_json(
+            "{\"a\": [1], \"n\": null, \"i\": 3, \"e\": \"\"}",
+            Place::new("f", 9),
+        )
+        .unwrap();
         assert!(matches!(row.text("b"), Err(DataError::MissingField { .. })));
-        assert_eq!(row.text("n").unwrap_err().to_string(), "`f` line 9: field `n` is null, expected a value");
-        assert_eq!(row.text("a").unwrap_err().to_string(), "`f` line 9: field `a` is a list, expected text");
-        assert_eq!((row.text("i").unwrap().as_str(), row.text("e").unwrap().as_str()), ("3", ""));
+        assert_eq!(
+            row.text("n").unwrap_err().to_string(),
+            "`f` line 9: field `n` is null, expected a value"
+        );
+        assert_eq!(
+            row.text("a").unwrap_err().to_string(),
+            "`f` line 9: field `a` is a list, expected text"
+        );
+        assert_eq!(
+            (
+                row.text("i").unwrap().as_str(),
+                row.text("e").unwrap().as_str()
+            ),
+            ("3", "")
+        );
     }
 }

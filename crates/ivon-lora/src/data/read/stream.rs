@@ -1,4 +1,5 @@
-//! A stream without a name (standard input) → rows or lines, told by its first line where the format is not named.
+//! A stream without a name (standard input) → rows or lines, told by its first line where the
+//! format is not named.
 
 use std::io::{Cursor, Read};
 use std::sync::Arc;
@@ -50,8 +51,9 @@ impl Iterator for StreamLines {
     }
 }
 
-/// Opens a stream; `name` stands for it in messages. Without a format, a first line that begins with a brace is JSON, one whose columns
-/// are fields that `is_header` knows is the header of a table, and all else are lines of text.
+/// Opens a stream; `name` stands for it in messages. Without a format, a first line that begins
+/// with a brace is JSON, one whose columns are fields that `is_header` knows is the header of a
+/// table, and all else are lines of text.
 ///
 /// # Errors
 /// If it cannot be read, or is no text.
@@ -63,12 +65,18 @@ pub fn stream(
 ) -> Result<Stream, DataError> {
     let (mut text, _) = opened(&name, reader)?;
     let mut sample = Vec::new();
-    text.by_ref().take(SAMPLE as u64).read_to_end(&mut sample).map_err(|source| io_error(&name, source))?;
+    text.by_ref()
+        .take(SAMPLE as u64)
+        .read_to_end(&mut sample)
+        .map_err(|source| io_error(&name, source))?;
     let format = format.unwrap_or_else(|| told(&sample, is_header));
     let whole: Box<dyn Read + Send> = Box::new(Cursor::new(sample).chain(text));
     match format {
         StreamFormat::Rows(format) => Rows::from_reader(name, format, whole).map(Stream::Rows),
-        StreamFormat::Text => Ok(Stream::Lines(StreamLines(Lines::new(opened(&name, whole)?.0, name)))),
+        StreamFormat::Text => Ok(Stream::Lines(StreamLines(Lines::new(
+            opened(&name, whole)?.0,
+            name,
+        )))),
     }
 }
 
@@ -89,7 +97,14 @@ mod tests {
 
     fn read(text: &str, format: Option<StreamFormat>) -> Vec<String> {
         let is_header = |names: &[String]| names.iter().any(|name| name == "text");
-        match stream("in".into(), Box::new(Cursor::new(text.to_string())), format, &is_header).unwrap() {
+        match stream(
+            "in".into(),
+            Box::new(Cursor::new(text.to_string())),
+            format,
+            &is_header,
+        )
+        .unwrap()
+        {
             Stream::Rows(rows) => rows.map(|row| row.unwrap().text("text").unwrap()).collect(),
             Stream::Lines(lines) => lines.map(|line| line.unwrap().0).collect(),
         }
@@ -106,9 +121,16 @@ mod tests {
 
     #[test]
     fn a_format_that_is_named_is_taken() {
-        assert_eq!(read("id,text\n1,a\n", StreamFormat::named("text")), ["id,text", "1,a"]);
+        assert_eq!(
+            read("id,text\n1,a\n", StreamFormat::named("text")),
+            ["id,text", "1,a"]
+        );
         assert_eq!(read("text\nb, c\n", StreamFormat::named("tsv")), ["b, c"]);
-        assert!(StreamFormat::NAMES.iter().all(|name| StreamFormat::named(name).is_some()));
+        assert!(
+            StreamFormat::NAMES
+                .iter()
+                .all(|name| StreamFormat::named(name).is_some())
+        );
         assert_eq!(StreamFormat::named("parquet"), None);
     }
 }

@@ -1,4 +1,5 @@
-//! Bytes as people have them → UTF-8: gzip is unpacked, UTF-16 decoded, a byte-order mark left out. What is no text at all is named.
+//! Bytes as people have them → UTF-8: gzip is unpacked, UTF-16 decoded, a byte-order mark left out.
+//! What is no text at all is named.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
@@ -31,7 +32,10 @@ pub(crate) fn open(reader: Box<dyn Read + Send>) -> io::Result<Opened> {
         return decoded(&head, reader, None);
     }
     let packed = BufReader::with_capacity(BUFFER, reader);
-    let unpacked = Limited { inner: MultiGzDecoder::new(packed), left: LARGEST_FILE };
+    let unpacked = Limited {
+        inner: MultiGzDecoder::new(packed),
+        left: LARGEST_FILE,
+    };
     let (head, reader) = peek(Box::new(unpacked))?;
     decoded(&head, reader, Some("gzip"))
 }
@@ -44,7 +48,11 @@ fn peek(mut reader: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read +
 }
 
 /// Text in the encoding that its first bytes tell.
-fn decoded(head: &[u8], mut reader: Box<dyn Read + Send>, packed: Option<&'static str>) -> io::Result<Opened> {
+fn decoded(
+    head: &[u8],
+    mut reader: Box<dyn Read + Send>,
+    packed: Option<&'static str>,
+) -> io::Result<Opened> {
     let text = |reader, how| Opened::Text(BufReader::with_capacity(BUFFER, reader), how);
     Ok(match head {
         [0xef, 0xbb, 0xbf, ..] => {
@@ -53,7 +61,10 @@ fn decoded(head: &[u8], mut reader: Box<dyn Read + Send>, packed: Option<&'stati
         }
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
             reader.read_exact(&mut [0; 2])?;
-            text(Box::new(Utf16::new(reader, head[0] == 0xfe)), Some("UTF-16"))
+            text(
+                Box::new(Utf16::new(reader, head[0] == 0xfe)),
+                Some("UTF-16"),
+            )
         }
         _ => match other(head) {
             Some(what) => Opened::Other(what),
@@ -64,7 +75,8 @@ fn decoded(head: &[u8], mut reader: Box<dyn Read + Send>, packed: Option<&'stati
 
 /// What bytes are that are no text of rows.
 fn other(head: &[u8]) -> Option<&'static str> {
-    let begins = |mark: &[u8]| head.len() >= mark.len() && head[..mark.len()].eq_ignore_ascii_case(mark);
+    let begins =
+        |mark: &[u8]| head.len() >= mark.len() && head[..mark.len()].eq_ignore_ascii_case(mark);
     match head {
         _ if begins(b"PK\x03\x04") => Some("a zip archive (a workbook of Excel is one)"),
         _ if begins(b"PAR1") => Some("a parquet file"),
@@ -72,7 +84,9 @@ fn other(head: &[u8]) -> Option<&'static str> {
         _ if begins(&[0x28, 0xb5, 0x2f, 0xfd]) => Some("packed with zstd"),
         _ if begins(b"BZh") && head.get(4..10) == Some(b"1AY&SY") => Some("packed with bzip2"),
         _ if begins(&[0xfd, b'7', b'z', b'X', b'Z']) => Some("packed with xz"),
-        _ if begins(b"version https://git-lfs") => Some("a pointer of Git LFS, not the file itself"),
+        _ if begins(b"version https://git-lfs") => {
+            Some("a pointer of Git LFS, not the file itself")
+        }
         _ if begins(b"<!doctype html") || begins(b"<html") => Some("a page of HTML"),
         _ if head.contains(&0) => Some("binary, or UTF-16 without a byte-order mark"),
         _ => None,
@@ -88,8 +102,9 @@ struct Limited<R> {
 impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.left =
-            self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other(format!("it unpacks to more than {LARGEST_FILE} bytes")))?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            io::Error::other(format!("it unpacks to more than {LARGEST_FILE} bytes"))
+        })?;
         Ok(read)
     }
 }
@@ -106,7 +121,12 @@ struct Utf16 {
 
 impl Utf16 {
     fn new(inner: Box<dyn Read + Send>, big_endian: bool) -> Self {
-        Self { inner: BufReader::with_capacity(BUFFER, inner), big_endian, high: None, ready: Cursor::default() }
+        Self {
+            inner: BufReader::with_capacity(BUFFER, inner),
+            big_endian,
+            high: None,
+            ready: Cursor::default(),
+        }
     }
 
     /// Decodes what the buffer holds; nothing is ready after it only where the stream has ended.
@@ -119,13 +139,27 @@ impl Utf16 {
             self.inner.consume(pairs.len());
         }
         let ended = pairs.len() < 2;
-        let from = if self.big_endian { u16::from_be_bytes } else { u16::from_le_bytes };
-        let units = self.high.take().into_iter().chain(pairs.chunks_exact(2).map(|pair| from([pair[0], pair[1]])));
+        let from = if self.big_endian {
+            u16::from_be_bytes
+        } else {
+            u16::from_le_bytes
+        };
+        let units = self
+            .high
+            .take()
+            .into_iter()
+            .chain(pairs.chunks_exact(2).map(|pair| from([pair[0], pair[1]])));
         let mut units: Vec<u16> = units.collect();
-        if !ended && units.last().is_some_and(|unit| (0xd800..0xdc00).contains(unit)) {
+        if !ended
+            && units
+                .last()
+                .is_some_and(|unit| (0xd800..0xdc00).contains(unit))
+        {
             self.high = units.pop();
         }
-        let mut text: String = char::decode_utf16(units).map(|letter| letter.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+        let mut text: String = char::decode_utf16(units)
+            .map(|letter| letter.unwrap_or(char::REPLACEMENT_CHARACTER))
+            .collect();
         if pairs.len() == 1 {
             text.push(char::REPLACEMENT_CHARACTER);
         }
@@ -172,43 +206,89 @@ mod tests {
     fn the_same_text_comes_out_of_every_encoding() {
         // Long enough for several buffers, with pairs at every offset from their ends.
         let text = "naïve 東京 🎬\r\n".repeat(20_000);
-        let units = |order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect::<Vec<u8>>();
+        let units =
+            |order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect::<Vec<u8>>();
         assert_eq!(text_of(text.clone().into_bytes()).unwrap(), text);
-        assert_eq!(text_of([b"\xef\xbb\xbf", text.as_bytes()].concat()).unwrap(), text);
+        assert_eq!(
+            text_of([b"\xef\xbb\xbf", text.as_bytes()].concat()).unwrap(),
+            text
+        );
         for shift in ["", "x"] {
             let expected = format!("{shift}{text}");
-            let little =
-                [&[0xff, 0xfe][..], &shift.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>(), &units(u16::to_le_bytes)];
+            let little = [
+                &[0xff, 0xfe][..],
+                &shift
+                    .encode_utf16()
+                    .flat_map(u16::to_le_bytes)
+                    .collect::<Vec<u8>>(),
+                &units(u16::to_le_bytes),
+            ];
             assert!(text_of(little.concat()).unwrap() == expected);
         }
-        assert!(text_of([&[0xfe, 0xff], units(u16::to_be_bytes).as_slice()].concat()).unwrap() == text);
+        assert!(
+            text_of([&[0xfe, 0xff], units(u16::to_be_bytes).as_slice()].concat()).unwrap() == text
+        );
         // Members of gzip that follow each other are one file; so does `cat one.gz two.gz`.
-        assert!(text_of([packed(text.as_bytes()), packed(b"end")].concat()).unwrap() == text.clone() + "end");
-        assert!(text_of(packed(&[&[0xff, 0xfe], units(u16::to_le_bytes).as_slice()].concat())).unwrap() == text);
+        assert!(
+            text_of([packed(text.as_bytes()), packed(b"end")].concat()).unwrap()
+                == text.clone() + "end"
+        );
+        assert!(
+            text_of(packed(
+                &[&[0xff, 0xfe], units(u16::to_le_bytes).as_slice()].concat()
+            ))
+            .unwrap()
+                == text
+        );
         assert_eq!(text_of(vec![]).unwrap(), "");
     }
 
     #[test]
     fn halves_and_odd_ends_of_utf_16_are_marked_and_not_lost() {
         assert_eq!(text_of(vec![0xff, 0xfe, 0x3d, 0xd8]).unwrap(), "\u{fffd}");
-        assert_eq!(text_of(vec![0xff, 0xfe, b'a', 0, b'b']).unwrap(), "a\u{fffd}");
+        assert_eq!(
+            text_of(vec![0xff, 0xfe, b'a', 0, b'b']).unwrap(),
+            "a\u{fffd}"
+        );
         assert_eq!(text_of(vec![0xff, 0xfe]).unwrap(), "");
     }
 
     #[test]
     fn what_is_no_text_is_named() {
-        assert!(text_of(b"PK\x03\x04rest".to_vec()).unwrap().contains("zip archive"));
-        assert!(text_of(b"version https://git-lfs.github.com/spec/v1\n".to_vec()).unwrap().contains("Git LFS"));
-        assert!(text_of(b"a\0,\0b\0".to_vec()).unwrap().contains("UTF-16 without"));
-        assert!(text_of(b"<!DOCTYPE html><p>log in".to_vec()).unwrap().contains("HTML"));
+        assert!(
+            text_of(b"PK\x03\x04rest".to_vec())
+                .unwrap()
+                .contains("zip archive")
+        );
+        assert!(
+            text_of(b"version https://git-lfs.github.com/spec/v1\n".to_vec())
+                .unwrap()
+                .contains("Git LFS")
+        );
+        assert!(
+            text_of(b"a\0,\0b\0".to_vec())
+                .unwrap()
+                .contains("UTF-16 without")
+        );
+        assert!(
+            text_of(b"<!DOCTYPE html><p>log in".to_vec())
+                .unwrap()
+                .contains("HTML")
+        );
     }
 
     #[test]
     fn damaged_gzip_is_an_error_and_unpacking_has_a_limit() {
         let whole = packed("text ".repeat(9999).as_bytes());
         assert!(text_of(whole[..whole.len() - 9].to_vec()).is_err());
-        let mut limited = Limited { inner: io::repeat(b' '), left: 10 };
+        let mut limited = Limited {
+            inner: io::repeat(b' '),
+            left: 10,
+        };
         let error = limited.read(&mut [0; 16]).unwrap_err();
-        assert!(error.to_string().starts_with("it unpacks to more than"), "{error}");
+        assert!(
+            error.to_string().starts_with("it unpacks to more than"),
+            "{error}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Products of activations with frozen matrices: y = x Wᵀ forward, dx = dy W backward, several at once where they share a side.
+//! Products of activations with frozen matrices: y = x Wᵀ forward, dx = dy W backward, several at
+//! once where they share a side.
 //!
 //! ```text
 //! for each block of the result's columns (a task):
@@ -6,9 +7,10 @@
 //!         panels ← the piece of W: backward as it lies; forward turned, in the second-level cache
 //!         for each panel, for each few tokens:  tile ← tile + x · panel             (registers)
 //! ```
-//! A matrix of f32 is kept in panels that the backward product reads as they lie, straight through memory; the forward product turns
-//! them, which costs a pass over a piece against one multiplication for each token. Encoded matrices are widened into panels in
-//! both directions. So each is kept once.
+//! A matrix of f32 is kept in panels that the backward product reads as they lie, straight through
+//! memory; the forward product turns them, which costs a pass over a piece against one
+//! multiplication for each token. Encoded matrices are widened into panels in both directions. So
+//! each is kept once.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -21,14 +23,17 @@ use super::product::Shared;
 use super::tile::{Step, block_unit};
 use crate::model::{Matrix, PANEL, Values};
 
-/// Columns of a block, at most, where the encoding does not ask for more. Forward they are rows of W, and the more of them are turned
-/// at once, the longer are the pieces of memory that are read; backward they only share the work out.
+/// Columns of a block, at most, where the encoding does not ask for more. Forward they are rows of
+/// W, and the more of them are turned at once, the longer are the pieces of memory that are read;
+/// backward they only share the work out.
 const COLUMNS: [usize; 2] = [96, 48];
-/// Depth of a piece, at most: a panel of it stays in the first-level cache, a block's panels in half of the second.
+/// Depth of a piece, at most: a panel of it stays in the first-level cache, a block's panels in
+/// half of the second.
 const DEPTH: usize = 576;
 /// The most numbers in a block's panels.
 const PANELS: usize = 96 * DEPTH;
-/// Tokens that go through a block's panels before the next ones: their result stays in the cache between pieces of depth.
+/// Tokens that go through a block's panels before the next ones: their result stays in the cache
+/// between pieces of depth.
 const TOKENS: usize = 512;
 
 /// A product of [`apply`]: y `[n, out]` ← (onto +) x · Wᵀ with W `[out, in]`.
@@ -48,20 +53,49 @@ pub fn apply(x: &[f32], outputs: Vec<Output<'_>>) {
         .into_iter()
         .map(|Output { matrix, y, onto }| {
             let [depth, columns] = [matrix.columns(), matrix.rows()];
-            assert!(x.len() * columns == y.len() * depth, "{} numbers times {depth} × {columns} into {}", x.len(), y.len());
-            assert!(onto.is_none_or(|onto| onto.len() == y.len()), "what is added to has the shape of the result");
+            assert!(
+                x.len() * columns == y.len() * depth,
+                "{} numbers times {depth} × {columns} into {}",
+                x.len(),
+                y.len()
+            );
+            assert!(
+                onto.is_none_or(|onto| onto.len() == y.len()),
+                "what is added to has the shape of the result"
+            );
             let cut = Cut::new(matrix, Direction::Forward, [depth, columns], width);
-            (Factor { matrix, direction: Direction::Forward, cut, x }, Shared::new(y), onto.map_or(Onto::Nothing, Onto::Other))
+            (
+                Factor {
+                    matrix,
+                    direction: Direction::Forward,
+                    cut,
+                    x,
+                },
+                Shared::new(y),
+                onto.map_or(Onto::Nothing, Onto::Other),
+            )
         })
         .collect();
-    let tasks = outputs.iter().flat_map(|output| output.0.cut.blocks(output.0.matrix.rows()).map(move |block| (output, block)));
-    tasks.collect::<Vec<_>>().into_par_iter().with_max_len(1).for_each(|((factor, y, onto), block)| factor.multiply(block, *y, *onto));
+    let tasks = outputs.iter().flat_map(|output| {
+        output
+            .0
+            .cut
+            .blocks(output.0.matrix.rows())
+            .map(move |block| (output, block))
+    });
+    tasks
+        .collect::<Vec<_>>()
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|((factor, y, onto), block)| factor.multiply(block, *y, *onto));
 }
 
 /// dx `[n, in]` ← (dx +) Σ dy `[n, out]` · W over several matrices W `[out, in]`.
 pub fn apply_transposed(inputs: &[(&Matrix, &[f32])], dx: &mut [f32], add: bool) {
     let width = block_unit();
-    let Some(columns) = inputs.first().map(|(matrix, _)| matrix.columns()) else { return };
+    let Some(columns) = inputs.first().map(|(matrix, _)| matrix.columns()) else {
+        return;
+    };
     let factors: Vec<Factor<'_>> = inputs
         .iter()
         .map(|&(matrix, dy)| {
@@ -72,18 +106,41 @@ pub fn apply_transposed(inputs: &[(&Matrix, &[f32])], dx: &mut [f32], add: bool)
                 dy.len(),
                 dx.len()
             );
-            Factor { matrix, direction: Direction::Backward, cut: Cut::new(matrix, Direction::Backward, shape, width), x: dy }
+            Factor {
+                matrix,
+                direction: Direction::Backward,
+                cut: Cut::new(matrix, Direction::Backward, shape, width),
+                x: dy,
+            }
         })
         .collect();
-    // The same columns for all, so that a task has its own to itself: the widest, since encodings ask for different units.
-    let columns_of_block = factors.iter().map(|factor| factor.cut.columns).max().unwrap_or(width);
-    let factors: Vec<Factor<'_>> =
-        factors.into_iter().map(|factor| Factor { cut: factor.cut.with_columns(columns_of_block), ..factor }).collect();
+    // The same columns for all, so that a task has its own to itself: the widest, since encodings
+    // ask for different units.
+    let columns_of_block = factors
+        .iter()
+        .map(|factor| factor.cut.columns)
+        .max()
+        .unwrap_or(width);
+    let factors: Vec<Factor<'_>> = factors
+        .into_iter()
+        .map(|factor| Factor {
+            cut: factor.cut.with_columns(columns_of_block),
+            ..factor
+        })
+        .collect();
     let blocks: Vec<Range<usize>> = factors[0].cut.blocks(columns).collect();
     let dx = Shared::new(dx);
     blocks.into_par_iter().with_max_len(1).for_each(|block| {
         for (index, factor) in factors.iter().enumerate() {
-            factor.multiply(block.clone(), dx, if add || index > 0 { Onto::Result } else { Onto::Nothing });
+            factor.multiply(
+                block.clone(),
+                dx,
+                if add || index > 0 {
+                    Onto::Result
+                } else {
+                    Onto::Nothing
+                },
+            );
         }
     });
 }
@@ -105,25 +162,47 @@ struct Cut {
 }
 
 impl Cut {
-    /// Whole encoded blocks on the side that they lie along, and a task at least for each thread where there is work for it.
-    fn new(matrix: &Matrix, direction: Direction, [depth, columns]: [usize; 2], width: usize) -> Self {
+    /// Whole encoded blocks on the side that they lie along, and a task at least for each thread
+    /// where there is work for it.
+    fn new(
+        matrix: &Matrix,
+        direction: Direction,
+        [depth, columns]: [usize; 2],
+        width: usize,
+    ) -> Self {
         let unit = matrix.unit();
-        let tasks = columns.div_ceil(COLUMNS[direction as usize]).next_multiple_of(rayon::current_num_threads()).max(1);
+        let tasks = columns
+            .div_ceil(COLUMNS[direction as usize])
+            .next_multiple_of(rayon::current_num_threads())
+            .max(1);
         let piece = depth.div_ceil(depth.div_ceil(DEPTH).max(1));
         let even = columns.div_ceil(tasks).max(1);
         match direction {
-            Direction::Forward => Self { columns: even.next_multiple_of(width), depth: piece.next_multiple_of(unit.max(PANEL)) },
-            Direction::Backward => Self { columns: 0, depth: piece }.with_columns(even.next_multiple_of(width.max(unit))),
+            Direction::Forward => Self {
+                columns: even.next_multiple_of(width),
+                depth: piece.next_multiple_of(unit.max(PANEL)),
+            },
+            Direction::Backward => Self {
+                columns: 0,
+                depth: piece,
+            }
+            .with_columns(even.next_multiple_of(width.max(unit))),
         }
     }
 
-    /// Blocks of this width (of a backward product, whose pieces of depth may end anywhere), with panels that are not too large.
+    /// Blocks of this width (of a backward product, whose pieces of depth may end anywhere), with
+    /// panels that are not too large.
     fn with_columns(self, columns: usize) -> Self {
-        Self { columns, depth: self.depth.min(PANELS / columns).max(8) }
+        Self {
+            columns,
+            depth: self.depth.min(PANELS / columns).max(8),
+        }
     }
 
     fn blocks(self, columns: usize) -> impl Iterator<Item = Range<usize>> {
-        (0..columns).step_by(self.columns).map(move |start| start..columns.min(start + self.columns))
+        (0..columns)
+            .step_by(self.columns)
+            .map(move |start| start..columns.min(start + self.columns))
     }
 }
 
@@ -154,7 +233,8 @@ struct Factor<'a> {
 impl Factor<'_> {
     /// Writes the columns `block` of the product, added to `onto`, to `out`.
     ///
-    /// The result does not depend on the threads: each element is summed over the same pieces of depth in the same order.
+    /// The result does not depend on the threads: each element is summed over the same pieces of
+    /// depth in the same order.
     fn multiply(&self, block: Range<usize>, out: Shared<'_>, onto: Onto<'_>) {
         let [depth, columns] = match self.direction {
             Direction::Forward => [self.matrix.columns(), self.matrix.rows()],
@@ -166,13 +246,26 @@ impl Factor<'_> {
                 let piece = start..depth.min(start + self.cut.depth);
                 let laid_out = piece.len().next_multiple_of(PANEL) * PANEL;
                 let (panels, stride) = match (self.matrix.values(), self.direction) {
-                    (Values::F32(values), Direction::Backward) => (&values[(block.start / PANEL * depth + start) * PANEL..], depth * PANEL),
+                    (Values::F32(values), Direction::Backward) => (
+                        &values[(block.start / PANEL * depth + start) * PANEL..],
+                        depth * PANEL,
+                    ),
                     (values, direction) => {
                         scratch.resize(block.len().div_ceil(PANEL) * laid_out, 0.0);
                         match (values, direction) {
-                            (Values::F32(values), _) => turn_panels(values, columns, block.clone(), piece.clone(), scratch),
-                            (_, Direction::Forward) => widen_turned(self.matrix, block.clone(), piece.clone(), scratch, rows),
-                            (_, Direction::Backward) => widen(self.matrix, piece.clone(), block.clone(), scratch, rows),
+                            (Values::F32(values), _) => {
+                                turn_panels(values, columns, block.clone(), piece.clone(), scratch)
+                            }
+                            (_, Direction::Forward) => widen_turned(
+                                self.matrix,
+                                block.clone(),
+                                piece.clone(),
+                                scratch,
+                                rows,
+                            ),
+                            (_, Direction::Backward) => {
+                                widen(self.matrix, piece.clone(), block.clone(), scratch, rows)
+                            }
                         }
                         (&scratch[..], laid_out)
                     }
@@ -181,12 +274,17 @@ impl Factor<'_> {
                     let tokens = TOKENS.min(n - token);
                     // Sound: a task writes columns of its own.
                     let (place, len) = unsafe { out.place(token * columns + block.start) };
-                    assert!((tokens - 1) * columns + block.len() <= len, "a block within the result");
+                    assert!(
+                        (tokens - 1) * columns + block.len() <= len,
+                        "a block within the result"
+                    );
                     let onto = match onto {
                         _ if start > 0 => Some(place.cast_const()),
                         Onto::Nothing => None,
                         Onto::Result => Some(place.cast_const()),
-                        Onto::Other(values) => Some(values[token * columns + block.start..].as_ptr()),
+                        Onto::Other(values) => {
+                            Some(values[token * columns + block.start..].as_ptr())
+                        }
                     };
                     Arch::new().dispatch(Step {
                         x: &self.x[token * depth + start..],
@@ -212,7 +310,9 @@ mod tests {
     use crate::model::{Encoding, StoredTensor};
 
     fn numbers(count: usize) -> Vec<f32> {
-        (0..count).map(|i| ((i * 7919 % 101) as f32 - 50.0) / 50.0).collect()
+        (0..count)
+            .map(|i| ((i * 7919 % 101) as f32 - 50.0) / 50.0)
+            .collect()
     }
 
     /// y = x Wᵀ and dx = 1 + dy W by their definitions in f64, W read row by row.
@@ -222,15 +322,29 @@ mod tests {
         let at = |values: &[f32], index: usize| f64::from(values[index]);
         let (x, dy) = (numbers(n * inputs), numbers(n * outputs));
         let (mut y, mut dx) = (vec![f32::NAN; n * outputs], vec![1.0; n * inputs]);
-        apply(&x, vec![Output { matrix, y: &mut y, onto: None }]);
+        apply(
+            &x,
+            vec![Output {
+                matrix,
+                y: &mut y,
+                onto: None,
+            }],
+        );
         apply_transposed(&[(matrix, &dy)], &mut dx, true);
         for token in 0..n {
             for output in 0..outputs {
-                let expected: f64 = (0..inputs).map(|i| at(&x, token * inputs + i) * at(&weight, output * inputs + i)).sum();
-                assert!((at(&y, token * outputs + output) - expected).abs() < 1e-3, "{n} × {inputs} × {outputs}: y[{token}, {output}]");
+                let expected: f64 = (0..inputs)
+                    .map(|i| at(&x, token * inputs + i) * at(&weight, output * inputs + i))
+                    .sum();
+                assert!(
+                    (at(&y, token * outputs + output) - expected).abs() < 1e-3,
+                    "{n} × {inputs} × {outputs}: y[{token}, {output}]"
+                );
             }
             for input in 0..inputs {
-                let expected: f64 = (0..outputs).map(|o| at(&dy, token * outputs + o) * at(&weight, o * inputs + input)).sum();
+                let expected: f64 = (0..outputs)
+                    .map(|o| at(&dy, token * outputs + o) * at(&weight, o * inputs + input))
+                    .sum();
                 assert!(
                     (at(&dx, token * inputs + input) - 1.0 - expected).abs() < 1e-3,
                     "{n} × {inputs} × {outputs}: dx[{token}, {input}]"
@@ -241,22 +355,40 @@ mod tests {
 
     #[test]
     fn both_directions_are_as_their_definitions_say_at_any_shape() {
-        for (n, inputs, outputs) in [(1, 5, 3), (4, 8, 16), (7, 32, 70), (13, 48, 97), (17, 650, 100), (523, 33, 31)] {
+        for (n, inputs, outputs) in [
+            (1, 5, 3),
+            (4, 8, 16),
+            (7, 32, 70),
+            (13, 48, 97),
+            (17, 650, 100),
+            (523, 33, 31),
+        ] {
             check(&Matrix::new(outputs, inputs, numbers(inputs * outputs)), n);
         }
     }
 
     #[test]
     fn encoded_matrices_are_widened_on_the_way() {
-        for (encoding, scale_at) in
-            [(Encoding::F16, 0), (Encoding::BF16, 0), (Encoding::Q4_0, 0), (Encoding::Q8_0, 0), (Encoding::Q6K, 208)]
-        {
+        for (encoding, scale_at) in [
+            (Encoding::F16, 0),
+            (Encoding::BF16, 0),
+            (Encoding::Q4_0, 0),
+            (Encoding::Q8_0, 0),
+            (Encoding::Q6K, 208),
+        ] {
             let (values, length) = encoding.block();
             for (n, inputs, outputs) in [(5, 256, 100), (9, 768, 65)] {
                 // Blocks of any bits but for their scale, 0.01; numbers of two bytes are all scale.
                 let block = |index: usize| {
-                    let mut block: Vec<u8> = (0..length).map(|byte| ((index * 31 + byte * 7919) % 251) as u8).collect();
-                    let scale = 0.01 * if values == 1 { 1.0 + (index % 17) as f32 } else { 1.0 };
+                    let mut block: Vec<u8> = (0..length)
+                        .map(|byte| ((index * 31 + byte * 7919) % 251) as u8)
+                        .collect();
+                    let scale = 0.01
+                        * if values == 1 {
+                            1.0 + (index % 17) as f32
+                        } else {
+                            1.0
+                        };
                     let scale = if encoding == Encoding::BF16 {
                         half::bf16::from_f32(scale).to_le_bytes()
                     } else {
@@ -266,7 +398,9 @@ mod tests {
                     block
                 };
                 let bytes: Vec<u8> = (0..inputs * outputs / values).flat_map(block).collect();
-                let stored = StoredTensor::new("w".into(), vec![outputs, inputs], encoding, &bytes, None).unwrap();
+                let stored =
+                    StoredTensor::new("w".into(), vec![outputs, inputs], encoding, &bytes, None)
+                        .unwrap();
                 check(&Matrix::kept(&stored), n);
             }
         }
@@ -275,19 +409,45 @@ mod tests {
     #[test]
     fn several_matrices_at_once_are_as_one_after_the_other() {
         let (n, inputs) = (9, 256);
-        let matrices = [3, 100, 64].map(|outputs| Matrix::new(outputs, inputs, numbers(inputs * outputs)));
+        let matrices =
+            [3, 100, 64].map(|outputs| Matrix::new(outputs, inputs, numbers(inputs * outputs)));
         let x = numbers(n * inputs);
         let one = |matrix: &Matrix| {
             let mut y = vec![0.0; n * matrix.rows()];
-            apply(&x, vec![Output { matrix, y: &mut y, onto: None }]);
+            apply(
+                &x,
+                vec![Output {
+                    matrix,
+                    y: &mut y,
+                    onto: None,
+                }],
+            );
             y
         };
         let expected: Vec<Vec<f32>> = matrices.iter().map(one).collect();
-        let mut found: Vec<Vec<f32>> = matrices.iter().map(|matrix| vec![0.0; n * matrix.rows()]).collect();
-        apply(&x, matrices.iter().zip(&mut found).map(|(matrix, y)| Output { matrix, y, onto: None }).collect());
+        let mut found: Vec<Vec<f32>> = matrices
+            .iter()
+            .map(|matrix| vec![0.0; n * matrix.rows()])
+            .collect();
+        apply(
+            &x,
+            matrices
+                .iter()
+                .zip(&mut found)
+                .map(|(matrix, y)| Output {
+                    matrix,
+                    y,
+                    onto: None,
+                })
+                .collect(),
+        );
         assert!(found == expected);
         let (mut together, mut apart) = (vec![1.0; n * inputs], vec![1.0; n * inputs]);
-        let pairs: Vec<(&Matrix, &[f32])> = matrices.iter().zip(&expected).map(|(matrix, dy)| (matrix, &dy[..])).collect();
+        let pairs: Vec<(&Matrix, &[f32])> = matrices
+            .iter()
+            .zip(&expected)
+            .map(|(matrix, dy)| (matrix, &dy[..]))
+            .collect();
         apply_transposed(&pairs, &mut together, false);
         for (index, pair) in pairs.iter().enumerate() {
             apply_transposed(&[*pair], &mut apart, index > 0);
@@ -301,9 +461,30 @@ mod tests {
             let matrix = Matrix::new(33, inputs, numbers(33 * inputs));
             let (x, onto) = (numbers(7 * inputs), numbers(7 * 33));
             let (mut alone, mut found) = (vec![f32::NAN; 7 * 33], vec![f32::NAN; 7 * 33]);
-            apply(&x, vec![Output { matrix: &matrix, y: &mut alone, onto: None }]);
-            apply(&x, vec![Output { matrix: &matrix, y: &mut found, onto: Some(&onto) }]);
-            assert!(found.iter().zip(&alone).zip(&onto).all(|((found, alone), onto)| (found - alone - onto).abs() < 1e-4), "{inputs}");
+            apply(
+                &x,
+                vec![Output {
+                    matrix: &matrix,
+                    y: &mut alone,
+                    onto: None,
+                }],
+            );
+            apply(
+                &x,
+                vec![Output {
+                    matrix: &matrix,
+                    y: &mut found,
+                    onto: Some(&onto),
+                }],
+            );
+            assert!(
+                found
+                    .iter()
+                    .zip(&alone)
+                    .zip(&onto)
+                    .all(|((found, alone), onto)| (found - alone - onto).abs() < 1e-4),
+                "{inputs}"
+            );
         }
     }
 
@@ -312,9 +493,21 @@ mod tests {
         let matrix = Matrix::new(200, 600, numbers(120_000));
         let x = numbers(40 * 600);
         let run = |threads: usize, tokens: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
             let mut y = vec![0.0; tokens * 200];
-            pool.install(|| apply(&x[..tokens * 600], vec![Output { matrix: &matrix, y: &mut y, onto: None }]));
+            pool.install(|| {
+                apply(
+                    &x[..tokens * 600],
+                    vec![Output {
+                        matrix: &matrix,
+                        y: &mut y,
+                        onto: None,
+                    }],
+                )
+            });
             y
         };
         let whole = run(1, 40);

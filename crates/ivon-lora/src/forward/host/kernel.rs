@@ -1,7 +1,7 @@
 //! Element-wise work on rows: norms, rotary embedding, the gated activation, softmax.
 //!
-//! Each function exists once, as a plain loop; [`wide`] compiles it for the widest instructions of the
-//! processor at hand. Sums run in sixteen lanes so that they vectorise in one fixed order.
+//! Each function exists once, as a plain loop; [`wide`] compiles it for the widest instructions of
+//! the processor at hand. Sums run in sixteen lanes so that they vectorise in one fixed order.
 
 use rayon::prelude::*;
 
@@ -17,7 +17,12 @@ const ROWS: usize = 16;
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let tail: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
+    let tail: f32 = a_chunks
+        .remainder()
+        .iter()
+        .zip(b_chunks.remainder())
+        .map(|(a, b)| a * b)
+        .sum();
     for (a, b) in a_chunks.zip(b_chunks) {
         for lane in 0..LANES {
             lanes[lane] += a[lane] * b[lane];
@@ -28,7 +33,8 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// eˣ to about 2 units in the last place, for x ≤ 88; below −87 it is 0.
 ///
-/// 2ⁿ·eʳ with n = round(x / ln 2) and a polynomial of degree 6 in r; no table and no branch, so it vectorises.
+/// 2ⁿ·eʳ with n = round(x / ln 2) and a polynomial of degree 6 in r; no table and no branch, so it
+/// vectorises.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³: adding and taking it away rounds to a whole number
@@ -41,7 +47,8 @@ pub fn exp(x: f32) -> f32 {
     for coefficient in [8.333_345e-3, 4.166_665e-2, 0.166_666_67, 0.5, 1.0, 1.0] {
         p = r.mul_add(p, coefficient);
     }
-    // The lowest bits of `shifted` are n's. A cast of n would do as well, but saturates number by number where it vectorises badly.
+    // The lowest bits of `shifted` are n's. A cast of n would do as well, but saturates number by
+    // number where it vectorises badly.
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     if x < -87.3 { 0.0 } else { p * power }
 }
@@ -49,12 +56,19 @@ pub fn exp(x: f32) -> f32 {
 /// y ← x · w / √(mean(x²) + ε), row by row; the factor 1/√… of each row goes to `inverse` `[n]`.
 pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32], inverse: &mut [f32]) {
     let width = weight.len();
-    let rows = x.par_chunks(ROWS * width).zip(y.par_chunks_mut(ROWS * width)).zip(inverse.par_chunks_mut(ROWS));
+    let rows = x
+        .par_chunks(ROWS * width)
+        .zip(y.par_chunks_mut(ROWS * width))
+        .zip(inverse.par_chunks_mut(ROWS));
     rows.for_each(|((x, y), inverse)| {
         wide(
             #[inline(always)]
             || {
-                for ((x, y), inverse) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(inverse.iter_mut()) {
+                for ((x, y), inverse) in x
+                    .chunks_exact(width)
+                    .zip(y.chunks_exact_mut(width))
+                    .zip(inverse.iter_mut())
+                {
                     *inverse = 1.0 / (dot(x, x) / width as f32 + epsilon).sqrt();
                     for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
                         *y = x * *inverse * w;
@@ -68,12 +82,19 @@ pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32], inverse:
 /// y ← x · inverse · w: the norm again, from the row factors of the forward pass.
 pub fn rms_norm_again(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32]) {
     let width = weight.len();
-    let rows = x.par_chunks(ROWS * width).zip(y.par_chunks_mut(ROWS * width)).zip(inverse.par_chunks(ROWS));
+    let rows = x
+        .par_chunks(ROWS * width)
+        .zip(y.par_chunks_mut(ROWS * width))
+        .zip(inverse.par_chunks(ROWS));
     rows.for_each(|((x, y), inverse)| {
         wide(
             #[inline(always)]
             || {
-                for ((x, y), inverse) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(inverse) {
+                for ((x, y), inverse) in x
+                    .chunks_exact(width)
+                    .zip(y.chunks_exact_mut(width))
+                    .zip(inverse)
+                {
                     for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
                         *y = x * *inverse * w;
                     }
@@ -84,23 +105,42 @@ pub fn rms_norm_again(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32])
 }
 
 /// The gradient of [`rms_norm`]: with s = inverse, dx (+)= s·(dy·w) − x·s³/H·Σ(dy·w·x).
-pub fn rms_norm_backward(dy: &[f32], x: &[f32], weight: &[f32], inverse: &[f32], dx: &mut [f32], add: bool) {
+pub fn rms_norm_backward(
+    dy: &[f32],
+    x: &[f32],
+    weight: &[f32],
+    inverse: &[f32],
+    dx: &mut [f32],
+    add: bool,
+) {
     let width = weight.len();
-    let rows =
-        dy.par_chunks(ROWS * width).zip(x.par_chunks(ROWS * width)).zip(inverse.par_chunks(ROWS)).zip(dx.par_chunks_mut(ROWS * width));
+    let rows = dy
+        .par_chunks(ROWS * width)
+        .zip(x.par_chunks(ROWS * width))
+        .zip(inverse.par_chunks(ROWS))
+        .zip(dx.par_chunks_mut(ROWS * width));
     rows.for_each(|(((dy, x), inverse), dx)| {
         wide(
             #[inline(always)]
             || {
-                let rows = dy.chunks_exact(width).zip(x.chunks_exact(width)).zip(inverse).zip(dx.chunks_exact_mut(width));
+                let rows = dy
+                    .chunks_exact(width)
+                    .zip(x.chunks_exact(width))
+                    .zip(inverse)
+                    .zip(dx.chunks_exact_mut(width));
                 for (((dy, x), &inverse), dx) in rows {
                     let mut lanes = [0.0f32; LANES];
-                    for ((dy, x), w) in dy.chunks(LANES).zip(x.chunks(LANES)).zip(weight.chunks(LANES)) {
+                    for ((dy, x), w) in dy
+                        .chunks(LANES)
+                        .zip(x.chunks(LANES))
+                        .zip(weight.chunks(LANES))
+                    {
                         for (lane, ((dy, x), w)) in lanes.iter_mut().zip(dy.iter().zip(x).zip(w)) {
                             *lane += dy * w * x;
                         }
                     }
-                    let along = lanes.iter().sum::<f32>() * inverse * inverse * inverse / width as f32;
+                    let along =
+                        lanes.iter().sum::<f32>() * inverse * inverse * inverse / width as f32;
                     for (((dx, dy), x), w) in dx.iter_mut().zip(dy).zip(x).zip(weight) {
                         let gradient = inverse * dy * w - along * x;
                         *dx = if add { *dx + gradient } else { gradient };
@@ -111,64 +151,83 @@ pub fn rms_norm_backward(dy: &[f32], x: &[f32], weight: &[f32], inverse: &[f32],
     });
 }
 
-/// Turns each head of each row by its position's angles, in place; `cosine` and `sine` are `[positions, head_dim / 2]`.
+/// Turns each head of each row by its position's angles, in place; `cosine` and `sine` are
+/// `[positions, head_dim / 2]`.
 ///
-/// Element i of the first half and of the second half of a head are the pair that is turned (Hugging Face's
-/// layout). With `back` the turn is undone, which is also its gradient.
-pub fn rotate(x: &mut [f32], width: usize, head_dim: usize, positions: &[u32], cosine: &[f32], sine: &[f32], back: bool) {
+/// Element i of the first half and of the second half of a head are the pair that is turned
+/// (Hugging Face's layout). With `back` the turn is undone, which is also its gradient.
+pub fn rotate(
+    x: &mut [f32],
+    width: usize,
+    head_dim: usize,
+    positions: &[u32],
+    cosine: &[f32],
+    sine: &[f32],
+    back: bool,
+) {
     let half = head_dim / 2;
     let sign = if back { -1.0 } else { 1.0 };
-    x.par_chunks_mut(ROWS * width).zip(positions.par_chunks(ROWS)).for_each(|(x, positions)| {
-        wide(
-            #[inline(always)]
-            || {
-                for (x, &position) in x.chunks_exact_mut(width).zip(positions) {
-                    let angles = position as usize * half..(position as usize + 1) * half;
-                    let (cosine, sine) = (&cosine[angles.clone()], &sine[angles]);
-                    for head in x.chunks_exact_mut(head_dim) {
-                        let (first, second) = head.split_at_mut(half);
-                        for (((a, b), c), s) in first.iter_mut().zip(second).zip(cosine).zip(sine) {
-                            let s = s * sign;
-                            (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
+    x.par_chunks_mut(ROWS * width)
+        .zip(positions.par_chunks(ROWS))
+        .for_each(|(x, positions)| {
+            wide(
+                #[inline(always)]
+                || {
+                    for (x, &position) in x.chunks_exact_mut(width).zip(positions) {
+                        let angles = position as usize * half..(position as usize + 1) * half;
+                        let (cosine, sine) = (&cosine[angles.clone()], &sine[angles]);
+                        for head in x.chunks_exact_mut(head_dim) {
+                            let (first, second) = head.split_at_mut(half);
+                            for (((a, b), c), s) in
+                                first.iter_mut().zip(second).zip(cosine).zip(sine)
+                            {
+                                let s = s * sign;
+                                (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
+                            }
                         }
                     }
-                }
-            },
-        );
-    });
+                },
+            );
+        });
 }
 
 /// out ← silu(gate) · up, with silu(x) = x / (1 + e⁻ˣ).
 pub fn gated(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    gate.par_chunks(8192).zip(up.par_chunks(8192)).zip(out.par_chunks_mut(8192)).for_each(|((gate, up), out)| {
-        wide(
-            #[inline(always)]
-            || {
-                for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
-                    *out = g / (1.0 + exp(-g)) * u;
-                }
-            },
-        );
-    });
+    gate.par_chunks(8192)
+        .zip(up.par_chunks(8192))
+        .zip(out.par_chunks_mut(8192))
+        .for_each(|((gate, up), out)| {
+            wide(
+                #[inline(always)]
+                || {
+                    for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
+                        *out = g / (1.0 + exp(-g)) * u;
+                    }
+                },
+            );
+        });
 }
 
 /// The gradient of [`gated`], in place: gate ← d gate, up ← d up, from `d` = d out.
 ///
 /// With σ = 1/(1+e⁻ᵍ): d up = d·g·σ, d gate = d·u·σ·(1 + g·(1−σ)).
 pub fn gated_backward(d: &[f32], gate: &mut [f32], up: &mut [f32]) {
-    d.par_chunks(8192).zip(gate.par_chunks_mut(8192)).zip(up.par_chunks_mut(8192)).for_each(|((d, gate), up)| {
-        wide(
-            #[inline(always)]
-            || {
-                for ((d, g), u) in d.iter().zip(gate.iter_mut()).zip(up.iter_mut()) {
-                    let sigma = 1.0 / (1.0 + exp(-*g));
-                    let d_up = d * *g * sigma;
-                    *g = d * *u * sigma * (1.0 + *g * (1.0 - sigma));
-                    *u = d_up;
-                }
-            },
-        );
-    });
+    d.par_chunks(8192)
+        .zip(gate.par_chunks_mut(8192))
+        .zip(up.par_chunks_mut(8192))
+        .for_each(|((d, gate), up)| {
+            wide(
+                #[inline(always)]
+                || {
+                    for ((d, g), u) in d.iter().zip(gate.iter_mut()).zip(up.iter_mut()) {
+                        let sigma = 1.0 / (1.0 + exp(-*g));
+                        let d_up = d * *g * sigma;
+                        *g = d * *u * sigma * (1.0 + *g * (1.0 - sigma));
+                        *u = d_up;
+                    }
+                },
+            );
+        });
 }
 
 /// Softmax of `scores[from..to]`, in place; what lies outside becomes 0.
@@ -212,8 +271,10 @@ mod tests {
 
     #[test]
     fn exp_is_within_a_few_units_in_the_last_place() {
-        let worst =
-            (-8700..8800).map(|i| i as f32 / 100.0).map(|x| (f64::from(exp(x)) / f64::from(x).exp() - 1.0).abs()).fold(0.0, f64::max);
+        let worst = (-8700..8800)
+            .map(|i| i as f32 / 100.0)
+            .map(|x| (f64::from(exp(x)) / f64::from(x).exp() - 1.0).abs())
+            .fold(0.0, f64::max);
         assert!(worst < 3e-7, "{worst}");
         assert_eq!(exp(-1000.0), 0.0);
         assert_eq!(exp(0.0), 1.0);
@@ -221,18 +282,28 @@ mod tests {
 
     /// Central differences of Σ d·f(x) in f32, coarse but enough to catch a wrong formula.
     fn differences(x: &[f32], d: &[f32], f: impl Fn(&[f32]) -> Vec<f32>) -> Vec<f32> {
-        let along = |x: &[f32]| f(x).iter().zip(d).map(|(y, d)| f64::from(*y) * f64::from(*d)).sum::<f64>();
+        let along = |x: &[f32]| {
+            f(x).iter()
+                .zip(d)
+                .map(|(y, d)| f64::from(*y) * f64::from(*d))
+                .sum::<f64>()
+        };
         let step = 1e-2;
         let moved = |i: usize, by: f32| {
             let mut x = x.to_vec();
             x[i] += by;
             along(&x)
         };
-        (0..x.len()).map(|i| ((moved(i, step) - moved(i, -step)) / (2.0 * f64::from(step))) as f32).collect()
+        (0..x.len())
+            .map(|i| ((moved(i, step) - moved(i, -step)) / (2.0 * f64::from(step))) as f32)
+            .collect()
     }
 
     fn close(a: &[f32], b: &[f32]) {
-        assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-3), "{a:?}\n{b:?}");
+        assert!(
+            a.iter().zip(b).all(|(a, b)| (a - b).abs() < 2e-3),
+            "{a:?}\n{b:?}"
+        );
     }
 
     const X: [f32; 8] = [0.3, -1.2, 0.8, 2.0, -0.5, 0.1, 1.5, -0.7];
@@ -269,7 +340,8 @@ mod tests {
     #[test]
     fn a_rotation_is_undone_by_its_gradient() {
         let angles: Vec<f32> = (0..6).map(|i| i as f32 * 0.4).collect();
-        let (cosine, sine): (Vec<f32>, Vec<f32>) = angles.iter().map(|a| (a.cos(), a.sin())).unzip();
+        let (cosine, sine): (Vec<f32>, Vec<f32>) =
+            angles.iter().map(|a| (a.cos(), a.sin())).unzip();
         let mut x = X.to_vec();
         rotate(&mut x, 4, 4, &[2, 1], &cosine, &sine, false);
         // Head 0 at position 2: the pair (0.3, 0.8) is turned by angle 1.6.

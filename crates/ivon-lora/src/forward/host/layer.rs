@@ -7,8 +7,8 @@
 //! ```
 //! The low-rank side is in [`super::low`].
 //!
-//! The backward pass keeps x, q, k, v, o, m and the gate's two inputs, and computes n₁, n₂, the gated product
-//! and the attention weights again.
+//! The backward pass keeps x, q, k, v, o, m and the gate's two inputs, and computes n₁, n₂, the
+//! gated product and the attention weights again.
 
 use std::sync::Mutex;
 
@@ -103,13 +103,24 @@ impl Pass<'_> {
         onto: Option<&[f32]>,
     ) -> [(Buffer, Option<Low>); N] {
         let weights = projections.map(|projection| &layer.weights.linear(projection).weight);
-        let mut outputs = weights.map(|weight| self.pool.take(x.len() / weight.columns() * weight.rows()));
-        apply(x, weights.into_iter().zip(&mut outputs).map(|(matrix, y)| Output { matrix, y, onto }).collect());
-        let mut lows = self.add_low(layer, projections, x, &mut outputs).into_iter();
+        let mut outputs =
+            weights.map(|weight| self.pool.take(x.len() / weight.columns() * weight.rows()));
+        apply(
+            x,
+            weights
+                .into_iter()
+                .zip(&mut outputs)
+                .map(|(matrix, y)| Output { matrix, y, onto })
+                .collect(),
+        );
+        let mut lows = self
+            .add_low(layer, projections, x, &mut outputs)
+            .into_iter();
         outputs.map(|y| (y, lows.next().flatten()))
     }
 
-    /// The gradients of [`Self::project`]: dA and dB go to `gradient`, Σ dx of all projections (if wanted) is written or added to `dx`.
+    /// The gradients of [`Self::project`]: dA and dB go to `gradient`, Σ dx of all projections (if
+    /// wanted) is written or added to `dx`.
     fn project_backward(
         &self,
         layer: Layer<'_>,
@@ -119,22 +130,46 @@ impl Pass<'_> {
         gradient: &mut [f32],
     ) {
         if let Some((dx, add)) = &mut dx {
-            let pairs: Vec<_> = through.iter().map(|through| (&layer.weights.linear(through.projection).weight, through.dy)).collect();
+            let pairs: Vec<_> = through
+                .iter()
+                .map(|through| (&layer.weights.linear(through.projection).weight, through.dy))
+                .collect();
             apply_transposed(&pairs, dx, *add);
         }
         self.low_backward(layer, through, x, dx.map(|(dx, _)| dx), gradient);
     }
 
-    /// Norms each head (if the model does) and turns it by its position; gives back what the gradient needs.
-    fn place_heads(&self, x: &mut Buffer, heads: usize, norm: Option<&[f32]>, positions: &[u32]) -> Option<(Buffer, Buffer)> {
+    /// Norms each head (if the model does) and turns it by its position; gives back what the
+    /// gradient needs.
+    fn place_heads(
+        &self,
+        x: &mut Buffer,
+        heads: usize,
+        norm: Option<&[f32]>,
+        positions: &[u32],
+    ) -> Option<(Buffer, Buffer)> {
         let width = self.config.head_dim;
         let unnormed = norm.map(|weight| {
             let mut normed = self.pool.take(x.len());
             let mut inverse = self.pool.take(x.len() / width);
-            kernel::rms_norm(x, weight, self.config.rms_norm_eps as f32, &mut normed, &mut inverse);
+            kernel::rms_norm(
+                x,
+                weight,
+                self.config.rms_norm_eps as f32,
+                &mut normed,
+                &mut inverse,
+            );
             (std::mem::replace(x, normed), inverse)
         });
-        kernel::rotate(x, heads * width, width, positions, self.angles.0, self.angles.1, false);
+        kernel::rotate(
+            x,
+            heads * width,
+            width,
+            positions,
+            self.angles.0,
+            self.angles.1,
+            false,
+        );
         unnormed
     }
 
@@ -148,7 +183,15 @@ impl Pass<'_> {
         positions: &[u32],
     ) {
         let width = self.config.head_dim;
-        kernel::rotate(d, heads * width, width, positions, self.angles.0, self.angles.1, true);
+        kernel::rotate(
+            d,
+            heads * width,
+            width,
+            positions,
+            self.angles.0,
+            self.angles.1,
+            true,
+        );
         if let (Some(weight), Some((x, inverse))) = (norm, unnormed) {
             let mut before = self.pool.take(d.len());
             kernel::rms_norm_backward(d, x, weight, inverse, &mut before, false);
@@ -176,7 +219,12 @@ impl Pass<'_> {
 
     fn query_positions(&self, layer: Layer<'_>) -> Vec<u32> {
         match layer.last {
-            true => self.batch.asked.iter().map(|&token| self.batch.positions[token]).collect(),
+            true => self
+                .batch
+                .asked
+                .iter()
+                .map(|&token| self.batch.positions[token])
+                .collect(),
             false => self.batch.positions.clone(),
         }
     }
@@ -189,9 +237,20 @@ impl Pass<'_> {
         let n = x.len() / hidden;
         let mut normed = self.pool.take(x.len());
         let mut inverse = self.pool.take(n);
-        kernel::rms_norm(&x, &weights.input_layernorm, epsilon, &mut normed, &mut inverse);
+        kernel::rms_norm(
+            &x,
+            &weights.input_layernorm,
+            epsilon,
+            &mut normed,
+            &mut inverse,
+        );
         let [(mut q, low_q), (mut k, low_k), (v, low_v)] = match layer.last {
-            false => self.project(layer, [Projection::Q, Projection::K, Projection::V], &normed, None),
+            false => self.project(
+                layer,
+                [Projection::Q, Projection::K, Projection::V],
+                &normed,
+                None,
+            ),
             true => {
                 let [q] = self.project(layer, [Projection::Q], &self.pick(&normed, hidden), None);
                 let [k, v] = self.project(layer, [Projection::K, Projection::V], &normed, None);
@@ -199,17 +258,46 @@ impl Pass<'_> {
             }
         };
         drop(normed);
-        let unnormed_q = self.place_heads(&mut q, heads.queries, weights.q_norm.as_deref(), &self.query_positions(layer));
-        let unnormed_k = self.place_heads(&mut k, heads.keys, weights.k_norm.as_deref(), &self.batch.positions);
+        let unnormed_q = self.place_heads(
+            &mut q,
+            heads.queries,
+            weights.q_norm.as_deref(),
+            &self.query_positions(layer),
+        );
+        let unnormed_k = self.place_heads(
+            &mut k,
+            heads.keys,
+            weights.k_norm.as_deref(),
+            &self.batch.positions,
+        );
         let mut attended = self.pool.take(q.len());
-        attend(heads, self.tiles[usize::from(layer.last)], &q, &k, &v, &mut attended);
+        attend(
+            heads,
+            self.tiles[usize::from(layer.last)],
+            &q,
+            &k,
+            &v,
+            &mut attended,
+        );
         let asked = layer.last.then(|| self.pick(&x, hidden));
-        let [(middle, low_o)] = self.project(layer, [Projection::O], &attended, Some(asked.as_deref().unwrap_or(&x)));
+        let [(middle, low_o)] = self.project(
+            layer,
+            [Projection::O],
+            &attended,
+            Some(asked.as_deref().unwrap_or(&x)),
+        );
         let rows = middle.len() / hidden;
         let mut inverse_middle = self.pool.take(rows);
         let mut normed = self.pool.take(middle.len());
-        kernel::rms_norm(&middle, &weights.post_attention_layernorm, epsilon, &mut normed, &mut inverse_middle);
-        let [(gate, low_gate), (up, low_up)] = self.project(layer, [Projection::Gate, Projection::Up], &normed, None);
+        kernel::rms_norm(
+            &middle,
+            &weights.post_attention_layernorm,
+            epsilon,
+            &mut normed,
+            &mut inverse_middle,
+        );
+        let [(gate, low_gate), (up, low_up)] =
+            self.project(layer, [Projection::Gate, Projection::Up], &normed, None);
         drop(normed);
         let mut gated = self.pool.take(gate.len());
         kernel::gated(&gate, &up, &mut gated);
@@ -230,8 +318,16 @@ impl Pass<'_> {
         (y, tape)
     }
 
-    /// dx `[N, H]` from dy, with the gradients of A and B written to `gradient`; no dx for the first adapted layer.
-    pub fn backward(&self, layer: Layer<'_>, dy: Buffer, mut tape: Tape, gradient: &mut [f32], first: bool) -> Option<Buffer> {
+    /// dx `[N, H]` from dy, with the gradients of A and B written to `gradient`; no dx for the
+    /// first adapted layer.
+    pub fn backward(
+        &self,
+        layer: Layer<'_>,
+        dy: Buffer,
+        mut tape: Tape,
+        gradient: &mut [f32],
+        first: bool,
+    ) -> Option<Buffer> {
         let d_middle = self.gated_backward(layer, dy, &mut tape, gradient);
         let d_heads = self.attention_backward(layer, &d_middle, &tape, gradient);
         let (hidden, x) = (self.config.hidden_size, &tape.x);
@@ -245,21 +341,48 @@ impl Pass<'_> {
             }
             false => d_middle,
         };
-        kernel::rms_norm_backward(&d_normed, x, &layer.weights.input_layernorm, &tape.inverse[0], &mut dx, true);
+        kernel::rms_norm_backward(
+            &d_normed,
+            x,
+            &layer.weights.input_layernorm,
+            &tape.inverse[0],
+            &mut dx,
+            true,
+        );
         Some(dx)
     }
 
-    /// Back through y = m + Down(silu(Gate n₂) ⊙ Up n₂): dm, in the place of dy. The tape's gate and up are used up.
-    fn gated_backward(&self, layer: Layer<'_>, dy: Buffer, tape: &mut Tape, gradient: &mut [f32]) -> Buffer {
-        let [low_gate, low_up, low_down] = [Projection::Gate, Projection::Up, Projection::Down].map(|at| tape.low[at as usize].as_ref());
+    /// Back through y = m + Down(silu(Gate n₂) ⊙ Up n₂): dm, in the place of dy. The tape's gate
+    /// and up are used up.
+    fn gated_backward(
+        &self,
+        layer: Layer<'_>,
+        dy: Buffer,
+        tape: &mut Tape,
+        gradient: &mut [f32],
+    ) -> Buffer {
+        let [low_gate, low_up, low_down] = [Projection::Gate, Projection::Up, Projection::Down]
+            .map(|at| tape.low[at as usize].as_ref());
         let (gate, up, middle) = (&mut tape.gate, &mut tape.up, &tape.middle);
         let mut d_gated = self.pool.take(gate.len());
-        let mut gated = self.pool.take(if low_down.is_some() { gate.len() } else { 0 });
+        let mut gated = self
+            .pool
+            .take(if low_down.is_some() { gate.len() } else { 0 });
         if !gated.is_empty() {
             kernel::gated(gate, up, &mut gated);
         }
-        let through = [Through { projection: Projection::Down, dy: &dy, low: low_down }];
-        self.project_backward(layer, &through, &gated, Some((&mut d_gated, false)), gradient);
+        let through = [Through {
+            projection: Projection::Down,
+            dy: &dy,
+            low: low_down,
+        }];
+        self.project_backward(
+            layer,
+            &through,
+            &gated,
+            Some((&mut d_gated, false)),
+            gradient,
+        );
         drop(gated);
         kernel::gated_backward(&d_gated, gate, up);
         drop(d_gated);
@@ -267,28 +390,101 @@ impl Pass<'_> {
         let mut normed = self.pool.take(middle.len());
         kernel::rms_norm_again(middle, norm, &tape.inverse[1], &mut normed);
         let mut d_normed = self.pool.take(middle.len());
-        let through = [(Projection::Gate, &*gate, low_gate), (Projection::Up, &*up, low_up)];
-        let through = through.map(|(projection, dy, low)| Through { projection, dy, low });
-        self.project_backward(layer, &through, &normed, Some((&mut d_normed, false)), gradient);
+        let through = [
+            (Projection::Gate, &*gate, low_gate),
+            (Projection::Up, &*up, low_up),
+        ];
+        let through = through.map(|(projection, dy, low)| Through {
+            projection,
+            dy,
+            low,
+        });
+        self.project_backward(
+            layer,
+            &through,
+            &normed,
+            Some((&mut d_normed, false)),
+            gradient,
+        );
         let mut d_middle = dy;
-        kernel::rms_norm_backward(&d_normed, middle, norm, &tape.inverse[1], &mut d_middle, true);
+        kernel::rms_norm_backward(
+            &d_normed,
+            middle,
+            norm,
+            &tape.inverse[1],
+            &mut d_middle,
+            true,
+        );
         d_middle
     }
 
-    /// Back through m = x + O(attend(q, k, v)) and the placing of heads: the gradients of the projections' outputs q, k, v.
-    fn attention_backward(&self, layer: Layer<'_>, d_middle: &[f32], tape: &Tape, gradient: &mut [f32]) -> [Buffer; 3] {
-        let Tape { q, k, v, attended, unnormed, .. } = tape;
+    /// Back through m = x + O(attend(q, k, v)) and the placing of heads: the gradients of the
+    /// projections' outputs q, k, v.
+    fn attention_backward(
+        &self,
+        layer: Layer<'_>,
+        d_middle: &[f32],
+        tape: &Tape,
+        gradient: &mut [f32],
+    ) -> [Buffer; 3] {
+        let Tape {
+            q,
+            k,
+            v,
+            attended,
+            unnormed,
+            ..
+        } = tape;
         let (weights, heads) = (layer.weights, self.heads());
         let mut d_attended = self.pool.take(attended.len());
         let low = tape.low[Projection::O as usize].as_ref();
-        let through = [Through { projection: Projection::O, dy: d_middle, low }];
-        self.project_backward(layer, &through, attended, Some((&mut d_attended, false)), gradient);
-        let (mut dq, mut dk, mut dv) = (self.pool.zeros(q.len()), self.pool.zeros(k.len()), self.pool.zeros(v.len()));
-        let given = Attended { q, k, v, out: attended, d_out: &d_attended };
-        attend_backward(heads, self.tiles[usize::from(layer.last)], &given, &mut dq, &mut dk, &mut dv);
+        let through = [Through {
+            projection: Projection::O,
+            dy: d_middle,
+            low,
+        }];
+        self.project_backward(
+            layer,
+            &through,
+            attended,
+            Some((&mut d_attended, false)),
+            gradient,
+        );
+        let (mut dq, mut dk, mut dv) = (
+            self.pool.zeros(q.len()),
+            self.pool.zeros(k.len()),
+            self.pool.zeros(v.len()),
+        );
+        let given = Attended {
+            q,
+            k,
+            v,
+            out: attended,
+            d_out: &d_attended,
+        };
+        attend_backward(
+            heads,
+            self.tiles[usize::from(layer.last)],
+            &given,
+            &mut dq,
+            &mut dk,
+            &mut dv,
+        );
         let (unnormed_q, unnormed_k) = unnormed.as_ref().map(|[q, k]| (q, k)).unzip();
-        self.place_heads_backward(&mut dq, heads.queries, weights.q_norm.as_deref(), unnormed_q, &self.query_positions(layer));
-        self.place_heads_backward(&mut dk, heads.keys, weights.k_norm.as_deref(), unnormed_k, &self.batch.positions);
+        self.place_heads_backward(
+            &mut dq,
+            heads.queries,
+            weights.q_norm.as_deref(),
+            unnormed_q,
+            &self.query_positions(layer),
+        );
+        self.place_heads_backward(
+            &mut dk,
+            heads.keys,
+            weights.k_norm.as_deref(),
+            unnormed_k,
+            &self.batch.positions,
+        );
         [dq, dk, dv]
     }
 
@@ -304,21 +500,49 @@ impl Pass<'_> {
         let hidden = self.config.hidden_size;
         let low = |projection: Projection| tape.low[projection as usize].as_ref();
         let mut normed = self.pool.take(tape.x.len());
-        kernel::rms_norm_again(&tape.x, &layer.weights.input_layernorm, &tape.inverse[0], &mut normed);
+        kernel::rms_norm_again(
+            &tape.x,
+            &layer.weights.input_layernorm,
+            &tape.inverse[0],
+            &mut normed,
+        );
         let mut d_normed = (!first).then(|| self.pool.take(tape.x.len()));
-        let [q, k, v] = [(Projection::Q, &dq), (Projection::K, &dk), (Projection::V, &dv)].map(|(projection, dy)| Through {
+        let [q, k, v] = [
+            (Projection::Q, &dq),
+            (Projection::K, &dk),
+            (Projection::V, &dv),
+        ]
+        .map(|(projection, dy)| Through {
             projection,
             dy,
             low: low(projection),
         });
         if !layer.last {
-            self.project_backward(layer, &[q, k, v], &normed, d_normed.as_deref_mut().map(|d| (d, false)), gradient);
+            self.project_backward(
+                layer,
+                &[q, k, v],
+                &normed,
+                d_normed.as_deref_mut().map(|d| (d, false)),
+                gradient,
+            );
             return d_normed;
         }
-        self.project_backward(layer, &[k, v], &normed, d_normed.as_deref_mut().map(|d| (d, false)), gradient);
+        self.project_backward(
+            layer,
+            &[k, v],
+            &normed,
+            d_normed.as_deref_mut().map(|d| (d, false)),
+            gradient,
+        );
         let asked = self.pick(&normed, hidden);
         let mut d_asked = (!first).then(|| self.pool.take(asked.len()));
-        self.project_backward(layer, &[q], &asked, d_asked.as_deref_mut().map(|d| (d, false)), gradient);
+        self.project_backward(
+            layer,
+            &[q],
+            &asked,
+            d_asked.as_deref_mut().map(|d| (d, false)),
+            gradient,
+        );
         if let Some((d_normed, d_asked)) = d_normed.as_mut().zip(d_asked) {
             self.put(&d_asked, d_normed, hidden);
         }

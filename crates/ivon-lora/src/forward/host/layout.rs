@@ -25,7 +25,10 @@ pub struct Place {
 impl Place {
     /// All of the pair, from A to the last of what lies behind B.
     fn range(&self) -> Range<usize> {
-        let ends = [self.context.as_ref().map(|context| context.outer.end), self.flip.as_ref().map(|(noise, _)| noise.end)];
+        let ends = [
+            self.context.as_ref().map(|context| context.outer.end),
+            self.flip.as_ref().map(|(noise, _)| noise.end),
+        ];
         self.a.start..ends.into_iter().flatten().fold(self.b.end, usize::max)
     }
 }
@@ -79,26 +82,61 @@ impl Layout {
             .map(|layer| {
                 Projection::ALL.map(|projection| {
                     layer.pair(projection).map(|pair| {
-                        let ([rank, inputs], [outputs, _]) = (pair.lora_A.lazy_shape().dims(), pair.lora_B.lazy_shape().dims());
+                        let ([rank, inputs], [outputs, _]) = (
+                            pair.lora_A.lazy_shape().dims(),
+                            pair.lora_B.lazy_shape().dims(),
+                        );
                         let (a, b) = (next(rank * inputs), next(outputs * rank));
-                        let context = pair.context.as_ref().map(|Context { inner, outer, draw }| {
-                            let hidden = inner.lazy_shape().dims::<2>()[0];
-                            let [inner, outer] = [inner, outer].map(|part| next(part.lazy_shape().num_elements()));
-                            ContextPlace { inner, outer, hidden, draw: *draw }
-                        });
-                        let flip = pair.flip.as_ref().map(|flip| (next(rank * inputs), flip.signs));
-                        Place { a, b, rank, context, flip }
+                        let context =
+                            pair.context.as_ref().map(|Context { inner, outer, draw }| {
+                                let hidden = inner.lazy_shape().dims::<2>()[0];
+                                let [inner, outer] = [inner, outer]
+                                    .map(|part| next(part.lazy_shape().num_elements()));
+                                ContextPlace {
+                                    inner,
+                                    outer,
+                                    hidden,
+                                    draw: *draw,
+                                }
+                            });
+                        let flip = pair
+                            .flip
+                            .as_ref()
+                            .map(|flip| (next(rank * inputs), flip.signs));
+                        Place {
+                            a,
+                            b,
+                            rank,
+                            context,
+                            flip,
+                        }
                     })
                 })
             })
             .collect();
         let is_tracked = |pair: &LoraPair| {
-            let context = pair.context.iter().flat_map(|context| [&context.inner, &context.outer]);
+            let context = pair
+                .context
+                .iter()
+                .flat_map(|context| [&context.inner, &context.outer]);
             let flip = pair.flip.iter().map(|flip| &flip.noise);
-            [&pair.lora_A, &pair.lora_B].into_iter().chain(context).chain(flip).any(|part| part.val().is_tracked())
+            [&pair.lora_A, &pair.lora_B]
+                .into_iter()
+                .chain(context)
+                .chain(flip)
+                .any(|part| part.val().is_tracked())
         };
-        let has_tracked = |layer: &LayerAdapter| Projection::ALL.into_iter().filter_map(|at| layer.pair(at)).any(is_tracked);
-        Self { places, len, first: adapter.layers.iter().position(has_tracked) }
+        let has_tracked = |layer: &LayerAdapter| {
+            Projection::ALL
+                .into_iter()
+                .filter_map(|at| layer.pair(at))
+                .any(is_tracked)
+        };
+        Self {
+            places,
+            len,
+            first: adapter.layers.iter().position(has_tracked),
+        }
     }
 
     /// The place of a pair, if the projection is adapted.
@@ -106,8 +144,14 @@ impl Layout {
         self.places.get(layer)?[projection as usize].as_ref()
     }
 
-    /// The numbers of some of a layer's pairs in a flat vector; the projections stand in the order of [`Projection::ALL`].
-    pub fn parts<'a>(&self, layer: usize, projections: impl IntoIterator<Item = Projection>, flat: &'a mut [f32]) -> Vec<Option<Part<'a>>> {
+    /// The numbers of some of a layer's pairs in a flat vector; the projections stand in the order
+    /// of [`Projection::ALL`].
+    pub fn parts<'a>(
+        &self,
+        layer: usize,
+        projections: impl IntoIterator<Item = Projection>,
+        flat: &'a mut [f32],
+    ) -> Vec<Option<Part<'a>>> {
         let (mut rest, mut from) = (flat, 0);
         let mut part = |projection| {
             let Range { start, end } = self.place(layer, projection)?.range();
@@ -126,11 +170,22 @@ impl Layout {
 
     /// Whether tokens have noise of their own, by what they have read.
     pub fn has_noise(&self) -> bool {
-        self.any_draw(|draw| draw.noise.is_some()) || self.places.iter().flatten().flatten().any(|place| place.flip.is_some())
+        self.any_draw(|draw| draw.noise.is_some())
+            || self
+                .places
+                .iter()
+                .flatten()
+                .flatten()
+                .any(|place| place.flip.is_some())
     }
 
     fn any_draw(&self, is_wanted: impl Fn(&ContextDraw) -> bool) -> bool {
-        let wanted = |place: &Place| place.context.as_ref().is_some_and(|context| is_wanted(&context.draw));
+        let wanted = |place: &Place| {
+            place
+                .context
+                .as_ref()
+                .is_some_and(|context| is_wanted(&context.draw))
+        };
         self.places.iter().flatten().flatten().any(wanted)
     }
 
@@ -153,7 +208,10 @@ impl Layout {
     pub fn flatten(adapter: &Adapter) -> Option<Tensor<1>> {
         let mut parts = Vec::new();
         for layer in &adapter.layers {
-            for pair in Projection::ALL.into_iter().filter_map(|projection| layer.pair(projection)) {
+            for pair in Projection::ALL
+                .into_iter()
+                .filter_map(|projection| layer.pair(projection))
+            {
                 parts.push(pair.lora_A.val().flatten::<1>(0, 1));
                 parts.push(pair.lora_B.val().flatten::<1>(0, 1));
                 if let Some(Context { inner, outer, .. }) = &pair.context {

@@ -1,7 +1,8 @@
 //! The decoder on the CPU: slices, buffers that live on, and a hand-written backward pass.
 //!
-//! `frozen` (with `panels` and `tile`), `product` and `kernel` are the arithmetic, `low` (with `context`), `attention` and `layer` the
-//! decoder's parts, `operation` hangs the whole into Burn's autodiff.
+//! `frozen` (with `panels` and `tile`), `product` and `kernel` are the arithmetic, `low` (with
+//! `context`), `attention` and `layer` the decoder's parts, `operation` hangs the whole into Burn's
+//! autodiff.
 
 mod pool;
 mod transpose;

@@ -56,10 +56,14 @@ struct Tapes {
 }
 
 impl Host {
-    /// A decoder ready to run. With `recompute`, a layer keeps only its input for the backward pass and is
-    /// run again there: a third more work, a fraction of the memory.
+    /// A decoder ready to run. With `recompute`, a layer keeps only its input for the backward pass
+    /// and is run again there: a third more work, a fraction of the memory.
     pub fn new(decoder: Decoder, recompute: bool) -> Self {
-        Self { decoder, pool: Pool::default(), recompute }
+        Self {
+            decoder,
+            pool: Pool::default(),
+            recompute,
+        }
     }
 
     /// The frozen weights.
@@ -67,26 +71,48 @@ impl Host {
         &self.decoder
     }
 
-    /// The hidden states after the last norm at the asked tokens, `[S, H]`, and the divergence where the adapter's draw wants it, `[1]`;
-    /// tracked if the adapter is. `observer` watches the backward pass.
+    /// The hidden states after the last norm at the asked tokens, `[S, H]`, and the divergence
+    /// where the adapter's draw wants it, `[1]`; tracked if the adapter is. `observer` watches the
+    /// backward pass.
     pub fn hidden(
         self: &Arc<Self>,
         batch: &Batch,
         low_rank: LowRank<'_>,
         observer: Option<Arc<dyn Observer>>,
     ) -> (Tensor<2>, Option<Tensor<1>>) {
-        let LowRank { adapter, scaling, dropout } = low_rank;
+        let LowRank {
+            adapter,
+            scaling,
+            dropout,
+        } = low_rank;
         let layout = Arc::new(Layout::of(adapter));
-        let call = Call { host: self.clone(), batch: Arc::new(batch.clone()), layout, scaling: scaling as f32, dropout, observer };
+        let call = Call {
+            host: self.clone(),
+            batch: Arc::new(batch.clone()),
+            layout,
+            scaling: scaling as f32,
+            dropout,
+            observer,
+        };
         let (rows, has_divergence) = (batch.asked.len(), call.layout.has_divergence());
         let found: Tensor<2> = match Layout::flatten(adapter) {
-            Some(flat) => Tensor::from_dispatch(<Dispatch as HiddenStates>::hidden_states(flat.into_dispatch(), call)),
-            None => Tensor::from_data(call.data(call.forward(&[], false).0), &burn::tensor::Device::flex()),
+            Some(flat) => Tensor::from_dispatch(<Dispatch as HiddenStates>::hidden_states(
+                flat.into_dispatch(),
+                call,
+            )),
+            None => Tensor::from_data(
+                call.data(call.forward(&[], false).0),
+                &burn::tensor::Device::flex(),
+            ),
         };
         if !has_divergence {
             return (found, None);
         }
-        let divergence = found.clone().narrow(0, rows, 1).narrow(1, 0, 1).reshape([1]);
+        let divergence = found
+            .clone()
+            .narrow(0, rows, 1)
+            .narrow(1, 0, 1)
+            .reshape([1]);
         (found.narrow(0, 0, rows), Some(divergence))
     }
 
@@ -94,8 +120,15 @@ impl Host {
     fn angles(&self, batch: &Batch) -> (Vec<f32>, Vec<f32>) {
         let frequencies = self.decoder.config.inverse_frequencies();
         let positions = batch.positions.iter().max().map_or(0, |&last| last + 1);
-        let angle = |position: u32| frequencies.iter().map(move |frequency| f64::from(position as f32 * frequency));
-        (0..positions).flat_map(angle).map(|angle| (angle.cos() as f32, angle.sin() as f32)).unzip()
+        let angle = |position: u32| {
+            frequencies
+                .iter()
+                .map(move |frequency| f64::from(position as f32 * frequency))
+        };
+        (0..positions)
+            .flat_map(angle)
+            .map(|angle| (angle.cos() as f32, angle.sin() as f32))
+            .unzip()
     }
 }
 
@@ -106,11 +139,21 @@ impl Call {
         TensorData::new(hidden.to_vec(), [hidden.len() / width, width])
     }
 
-    /// Runs `work` with everything that the layers share, on a thread of rayon's: called from any other thread, each of the hundreds
-    /// of parallel regions of a pass would put that thread to sleep and wake it again.
-    fn with_pass<R: Send>(&self, adapter: &[f32], d_divergence: f32, work: impl FnOnce(&Pass<'_>) -> R + Send) -> R {
+    /// Runs `work` with everything that the layers share, on a thread of rayon's: called from any
+    /// other thread, each of the hundreds of parallel regions of a pass would put that thread to
+    /// sleep and wake it again.
+    fn with_pass<R: Send>(
+        &self,
+        adapter: &[f32],
+        d_divergence: f32,
+        work: impl FnOnce(&Pass<'_>) -> R + Send,
+    ) -> R {
         let (cosine, sine) = self.host.angles(&self.batch);
-        let keys = if self.layout.has_noise() { self.batch.prefix_keys() } else { Vec::new() };
+        let keys = if self.layout.has_noise() {
+            self.batch.prefix_keys()
+        } else {
+            Vec::new()
+        };
         let tiles: [Vec<Tile>; 2] = [tiles(&self.batch, false), tiles(&self.batch, true)];
         let pass = Pass {
             config: &self.host.decoder.config,
@@ -132,11 +175,15 @@ impl Call {
 
     fn layer(&self, index: usize) -> Layer<'_> {
         let layers = &self.host.decoder.layers;
-        Layer { weights: &layers[index], index, last: index + 1 == layers.len() }
+        Layer {
+            weights: &layers[index],
+            index,
+            last: index + 1 == layers.len(),
+        }
     }
 
-    /// The hidden states `[S, H]` with a row for the divergence where it is wanted, and what the backward pass needs if it is to be
-    /// `kept`.
+    /// The hidden states `[S, H]` with a row for the divergence where it is wanted, and what the
+    /// backward pass needs if it is to be `kept`.
     fn forward(&self, adapter: &[f32], kept: bool) -> (Buffer, Option<Tapes>) {
         let decoder = &self.host.decoder;
         let (pool, hidden) = (&self.host.pool, decoder.config.hidden_size);
@@ -160,42 +207,72 @@ impl Call {
                 }
                 x = y;
             }
-            let extra = if self.layout.has_divergence() { hidden } else { 0 };
+            let extra = if self.layout.has_divergence() {
+                hidden
+            } else {
+                0
+            };
             let mut normed = pool.take(x.len() + extra);
             let mut inverse = pool.take(self.batch.asked.len());
             let (rows, last) = normed.split_at_mut(x.len());
-            kernel::rms_norm(&x, &decoder.norm, decoder.config.rms_norm_eps as f32, rows, &mut inverse);
+            kernel::rms_norm(
+                &x,
+                &decoder.norm,
+                decoder.config.rms_norm_eps as f32,
+                rows,
+                &mut inverse,
+            );
             if let Some((divergence, rest)) = last.split_first_mut() {
-                *divergence = *pass.divergence.lock().unwrap_or_else(PoisonError::into_inner) as f32;
+                *divergence = *pass
+                    .divergence
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner) as f32;
                 rest.fill(0.0);
             }
-            let tapes = kept.then(|| Tapes { layers, last: x, inverse, adapter: adapter.to_vec() });
+            let tapes = kept.then(|| Tapes {
+                layers,
+                last: x,
+                inverse,
+                adapter: adapter.to_vec(),
+            });
             (normed, tapes)
         })
     }
 
-    /// The gradient of the flat adapter from that of the hidden states `[S, H]`, and of the divergence behind them.
+    /// The gradient of the flat adapter from that of the hidden states `[S, H]`, and of the
+    /// divergence behind them.
     fn backward(&self, d_hidden: &[f32], tapes: Tapes) -> Vec<f32> {
         let decoder = &self.host.decoder;
         let mut gradient = vec![0.0; self.layout.len()];
-        let Some(first) = self.layout.first_layer() else { return gradient };
-        let Tapes { layers, last, inverse, adapter } = tapes;
+        let Some(first) = self.layout.first_layer() else {
+            return gradient;
+        };
+        let Tapes {
+            layers,
+            last,
+            inverse,
+            adapter,
+        } = tapes;
         let (d_hidden, d_divergence) = d_hidden.split_at(last.len());
-        self.with_pass(&adapter, d_divergence.first().copied().unwrap_or(0.0), |pass| {
-            let mut d = self.host.pool.take(last.len());
-            kernel::rms_norm_backward(d_hidden, &last, &decoder.norm, &inverse, &mut d, false);
-            for (index, kept) in (first..decoder.layers.len()).zip(layers).rev() {
-                let layer = self.layer(index);
-                let tape = match kept {
-                    Kept::Tape(tape) => *tape,
-                    Kept::Input(x) => pass.forward(layer, x).1,
-                };
-                match pass.backward(layer, d, tape, &mut gradient, index == first) {
-                    Some(dx) => d = dx,
-                    None => break,
+        self.with_pass(
+            &adapter,
+            d_divergence.first().copied().unwrap_or(0.0),
+            |pass| {
+                let mut d = self.host.pool.take(last.len());
+                kernel::rms_norm_backward(d_hidden, &last, &decoder.norm, &inverse, &mut d, false);
+                for (index, kept) in (first..decoder.layers.len()).zip(layers).rev() {
+                    let layer = self.layer(index);
+                    let tape = match kept {
+                        Kept::Tape(tape) => *tape,
+                        Kept::Input(x) => pass.forward(layer, x).1,
+                    };
+                    match pass.backward(layer, d, tape, &mut gradient, index == first) {
+                        Some(dx) => d = dx,
+                        None => break,
+                    }
                 }
-            }
-        });
+            },
+        );
         gradient
     }
 }
@@ -219,12 +296,22 @@ impl<C: CheckpointStrategy> HiddenStates for Autodiff<Flex, C> {
     fn hidden_states(adapter: FloatTensor<Self>, call: Call) -> FloatTensor<Self> {
         let (adapter, node) = adapter.into_parts();
         let adapter = adapter.to_contiguous();
-        match HiddenStatesBackward.prepare::<C>([node]).compute_bound().stateful() {
+        match HiddenStatesBackward
+            .prepare::<C>([node])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::UnTracked(operation) => operation.finish(Flex::hidden_states(adapter, call)),
             OpsKind::Tracked(operation) => {
                 let (hidden, tapes) = call.forward(adapter.storage::<f32>(), true);
                 let output = FloatTensor::<Flex>::from_data(call.data(hidden));
-                operation.finish(State { call, tapes: Arc::new(Mutex::new(tapes)) }, output)
+                operation.finish(
+                    State {
+                        call,
+                        tapes: Arc::new(Mutex::new(tapes)),
+                    },
+                    output,
+                )
             }
         }
     }
@@ -254,9 +341,14 @@ impl Backward<Flex, 1> for HiddenStatesBackward {
         let d_hidden = grads.consume::<Flex>(&ops.node).to_contiguous();
         let [Some(parent)] = ops.parents else { return };
         let State { call, tapes } = ops.state;
-        let Some(tapes) = tapes.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some(tapes) = tapes.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
         let gradient = call.backward(d_hidden.storage::<f32>(), tapes);
         let len = gradient.len();
-        grads.register::<Flex>(parent.id, FloatTensor::<Flex>::from_data(TensorData::new(gradient, [len])));
+        grads.register::<Flex>(
+            parent.id,
+            FloatTensor::<Flex>::from_data(TensorData::new(gradient, [len])),
+        );
     }
 }

@@ -7,21 +7,38 @@ use crate::model::{Matrix, PANEL};
 use crate::wide::wide;
 
 /// Panels `[⌈outputs / PANEL⌉, depth, PANEL]` of Wᵀ from those of W, `[⌈in / PANEL⌉, rows, PANEL]`.
-pub fn turn_panels(values: &[f32], rows: usize, outputs: Range<usize>, depth: Range<usize>, scratch: &mut [f32]) {
+pub fn turn_panels(
+    values: &[f32],
+    rows: usize,
+    outputs: Range<usize>,
+    depth: Range<usize>,
+    scratch: &mut [f32],
+) {
     let stride = depth.len().next_multiple_of(PANEL) * PANEL;
     // Along the outputs first: they lie in one piece.
     for (first, place) in depth.step_by(PANEL).zip((0..).step_by(PANEL * PANEL)) {
-        let panel = &values[first / PANEL * rows * PANEL..][outputs.start * PANEL..outputs.end * PANEL];
+        let panel =
+            &values[first / PANEL * rows * PANEL..][outputs.start * PANEL..outputs.end * PANEL];
         turn(panel, &mut scratch[place..], stride);
     }
 }
 
-/// Panels of Wᵀ: rows `outputs` of an encoded W at its columns `depth`, turned; what has no row is 0.
-pub fn widen_turned(matrix: &Matrix, outputs: Range<usize>, depth: Range<usize>, panels: &mut [f32], rows: &mut Vec<f32>) {
+/// Panels of Wᵀ: rows `outputs` of an encoded W at its columns `depth`, turned; what has no row is
+/// 0.
+pub fn widen_turned(
+    matrix: &Matrix,
+    outputs: Range<usize>,
+    depth: Range<usize>,
+    panels: &mut [f32],
+    rows: &mut Vec<f32>,
+) {
     let len = depth.len();
     let stride = len.next_multiple_of(PANEL) * PANEL;
     rows.resize(PANEL * len, 0.0);
-    for (panel, first) in panels.chunks_exact_mut(stride).zip(outputs.clone().step_by(PANEL)) {
+    for (panel, first) in panels
+        .chunks_exact_mut(stride)
+        .zip(outputs.clone().step_by(PANEL))
+    {
         let count = PANEL.min(outputs.end - first);
         if count < PANEL {
             panel.fill(0.0);
@@ -34,7 +51,13 @@ pub fn widen_turned(matrix: &Matrix, outputs: Range<usize>, depth: Range<usize>,
 }
 
 /// Panels of W: rows `depth` of an encoded W at its columns `inputs`; what has no column is 0.
-pub fn widen(matrix: &Matrix, depth: Range<usize>, inputs: Range<usize>, panels: &mut [f32], row: &mut Vec<f32>) {
+pub fn widen(
+    matrix: &Matrix,
+    depth: Range<usize>,
+    inputs: Range<usize>,
+    panels: &mut [f32],
+    row: &mut Vec<f32>,
+) {
     let stride = depth.len().next_multiple_of(PANEL) * PANEL;
     row.resize(inputs.len().next_multiple_of(PANEL), 0.0);
     row[inputs.len()..].fill(0.0);
@@ -43,7 +66,12 @@ pub fn widen(matrix: &Matrix, depth: Range<usize>, inputs: Range<usize>, panels:
         wide(
             #[inline(always)]
             || {
-                for (from, place) in row.as_chunks::<PANEL>().0.iter().zip((index * PANEL..).step_by(stride)) {
+                for (from, place) in row
+                    .as_chunks::<PANEL>()
+                    .0
+                    .iter()
+                    .zip((index * PANEL..).step_by(stride))
+                {
                     panels[place..place + PANEL].copy_from_slice(from);
                 }
             },

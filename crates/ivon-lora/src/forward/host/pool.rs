@@ -27,14 +27,18 @@ impl Pool {
     pub fn take(&self, len: usize) -> Buffer {
         let mut values = {
             let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            // The tightest fit keeps large buffers for large requests; batches differ in length, so a
-            // little slack is allowed and a much larger buffer is left alone.
-            let fitting = (0..free.len()).filter(|&i| free[i].capacity() >= len && free[i].capacity() <= len.saturating_mul(2) + 1024);
+            // The tightest fit keeps large buffers for large requests; batches differ in length, so
+            // a little slack is allowed and a much larger buffer is left alone.
+            let fitting = (0..free.len()).filter(|&i| {
+                free[i].capacity() >= len && free[i].capacity() <= len.saturating_mul(2) + 1024
+            });
             match fitting.min_by_key(|&i| free[i].capacity()) {
                 Some(index) => free.swap_remove(index),
                 None => {
-                    // The one that comes nearest has been outgrown by a larger batch: it makes room for its successor.
-                    let outgrown = (0..free.len()).filter(|&i| free[i].capacity() < len && free[i].capacity() >= len / 4);
+                    // The one that comes nearest has been outgrown by a larger batch: it makes room
+                    // for its successor.
+                    let outgrown = (0..free.len())
+                        .filter(|&i| free[i].capacity() < len && free[i].capacity() >= len / 4);
                     if let Some(index) = outgrown.max_by_key(|&i| free[i].capacity()) {
                         free.swap_remove(index);
                     }
@@ -43,7 +47,10 @@ impl Pool {
             }
         };
         values.resize(len, 0.0);
-        Buffer { values, pool: self.clone() }
+        Buffer {
+            values,
+            pool: self.clone(),
+        }
     }
 
     /// A buffer of `len` zeros.
@@ -70,7 +77,11 @@ impl DerefMut for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let values = std::mem::take(&mut self.values);
-        self.pool.free.lock().unwrap_or_else(PoisonError::into_inner).push(values);
+        self.pool
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(values);
     }
 }
 

@@ -32,8 +32,8 @@ pub struct Step<'a> {
     pub panels: &'a [f32],
     pub stride: usize,
     pub columns: usize,
-    /// The first token's results of this block; tokens are `out_stride` apart. Whoever makes a step has checked that the block's last
-    /// token and column lie in the result.
+    /// The first token's results of this block; tokens are `out_stride` apart. Whoever makes a step
+    /// has checked that the block's last token and column lie in the result.
     pub out: *mut f32,
     pub out_stride: usize,
     /// What the results are added to, laid out as they are.
@@ -45,7 +45,8 @@ impl WithSimd for Step<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // Tiles as large as the registers hold: 12 × 2 of 32 registers with AVX-512, 6 × 2 of 16 with AVX2, and of 32 with NEON.
+        // Tiles as large as the registers hold: 12 × 2 of 32 registers with AVX-512, 6 × 2 of 16
+        // with AVX2, and of 32 with NEON.
         match S::F32_LANES {
             16 => self.run::<S, 12, 2>(simd),
             8 | 4 => self.run::<S, 6, 2>(simd),
@@ -82,7 +83,8 @@ impl Step<'_> {
             self.tile::<S, ROWS, VECTORS>(simd, token, column);
             token += ROWS;
         }
-        // What is left goes in one tile, or in two where tiles are high: rows of their own would wait for each addition.
+        // What is left goes in one tile, or in two where tiles are high: rows of their own would
+        // wait for each addition.
         if token + 6 <= self.tokens {
             self.tile::<S, 6, VECTORS>(simd, token, column);
             token += 6;
@@ -99,10 +101,16 @@ impl Step<'_> {
 
     /// A tile of ROWS tokens and VECTORS registers of columns.
     #[inline(always)]
-    fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(&self, simd: S, token: usize, column: usize) {
+    fn tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
+        &self,
+        simd: S,
+        token: usize,
+        column: usize,
+    ) {
         let sums = self.sums::<S, ROWS, VECTORS>(simd, token, column);
         let width = VECTORS * S::F32_LANES;
-        // Sound: the block's last token and column lie in the result (see `Step::out`), whose shape is that of `onto`.
+        // Sound: the block's last token and column lie in the result (see `Step::out`), whose shape
+        // is that of `onto`.
         let at = token * self.out_stride + column;
         let (out, onto) = unsafe { (self.out.add(at), self.onto.map(|onto| onto.add(at))) };
         if column + width <= self.columns {
@@ -112,7 +120,9 @@ impl Step<'_> {
                     // Sound: as above.
                     unsafe {
                         let sum = match onto {
-                            Some(onto) => simd.add_f32s(onto.add(at).cast::<S::f32s>().read_unaligned(), sum),
+                            Some(onto) => {
+                                simd.add_f32s(onto.add(at).cast::<S::f32s>().read_unaligned(), sum)
+                            }
                             None => sum,
                         };
                         out.add(at).cast::<S::f32s>().write_unaligned(sum);
@@ -131,21 +141,39 @@ impl Step<'_> {
         }
     }
 
-    /// Σ over the depth of x · panel. By value, so that the sums stay in registers: an address taken of them here would put
-    /// every addition into memory.
+    /// Σ over the depth of x · panel. By value, so that the sums stay in registers: an address
+    /// taken of them here would put every addition into memory.
     #[inline(always)]
-    fn sums<S: Simd, const ROWS: usize, const VECTORS: usize>(&self, simd: S, token: usize, column: usize) -> [[S::f32s; VECTORS]; ROWS] {
+    fn sums<S: Simd, const ROWS: usize, const VECTORS: usize>(
+        &self,
+        simd: S,
+        token: usize,
+        column: usize,
+    ) -> [[S::f32s; VECTORS]; ROWS] {
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-        // Addresses by `wrapping_add`: in builds with overflow checks, tests among them, `add` would be checked in this innermost loop.
+        // Addresses by `wrapping_add`: in builds with overflow checks, tests among them, `add`
+        // would be checked in this innermost loop.
         let rows: [usize; ROWS] = std::array::from_fn(|row| row * self.x_stride);
         let mut x = self.x.as_ptr().wrapping_add(token * self.x_stride);
-        let mut panel = self.panels.as_ptr().wrapping_add(column / PANEL * self.stride + column % PANEL);
+        let mut panel = self
+            .panels
+            .as_ptr()
+            .wrapping_add(column / PANEL * self.stride + column % PANEL);
         // A register is half a panel or less, or a whole one.
-        let apart = if S::F32_LANES < PANEL { S::F32_LANES } else { self.stride };
+        let apart = if S::F32_LANES < PANEL {
+            S::F32_LANES
+        } else {
+            self.stride
+        };
         for _ in 0..self.depth {
-            // Sound: `run` has checked that the tokens lie in x, and the block's panels with `depth` rows in `panels`.
-            let weights: [S::f32s; VECTORS] =
-                std::array::from_fn(|vector| unsafe { panel.wrapping_add(vector * apart).cast::<S::f32s>().read_unaligned() });
+            // Sound: `run` has checked that the tokens lie in x, and the block's panels with
+            // `depth` rows in `panels`.
+            let weights: [S::f32s; VECTORS] = std::array::from_fn(|vector| unsafe {
+                panel
+                    .wrapping_add(vector * apart)
+                    .cast::<S::f32s>()
+                    .read_unaligned()
+            });
             for (offset, sums) in rows.iter().zip(&mut sums) {
                 let x = simd.splat_f32s(unsafe { *x.wrapping_add(*offset) });
                 for (sum, weight) in sums.iter_mut().zip(weights) {

@@ -3,12 +3,25 @@
 use crate::model::PANEL;
 
 /// out[column · out_stride + row] ← x[row · stride + column] for `[rows, columns]` of x.
-pub fn transpose(x: &[f32], stride: usize, [rows, columns]: [usize; 2], out: &mut [f32], out_stride: usize) {
+pub fn transpose(
+    x: &[f32],
+    stride: usize,
+    [rows, columns]: [usize; 2],
+    out: &mut [f32],
+    out_stride: usize,
+) {
     if rows == 0 || columns == 0 {
         return;
     }
-    assert!((rows - 1) * stride + columns <= x.len() && (columns - 1) * out_stride + rows <= out.len(), "a transpose within its slices");
-    let whole = if squares(x, stride, [rows, columns], out, out_stride) { [rows / 8 * 8, columns / 8 * 8] } else { [0, 0] };
+    assert!(
+        (rows - 1) * stride + columns <= x.len() && (columns - 1) * out_stride + rows <= out.len(),
+        "a transpose within its slices"
+    );
+    let whole = if squares(x, stride, [rows, columns], out, out_stride) {
+        [rows / 8 * 8, columns / 8 * 8]
+    } else {
+        [0, 0]
+    };
     for row in 0..rows {
         for column in (if row < whole[0] { whole[1] } else { 0 })..columns {
             out[column * out_stride + row] = x[row * stride + column];
@@ -16,11 +29,14 @@ pub fn transpose(x: &[f32], stride: usize, [rows, columns]: [usize; 2], out: &mu
     }
 }
 
-/// out[k · PANEL + row] ← panel[row · PANEL + k] for the sixteen k of a panel's rows `[rows, PANEL]`: sixteen rows make a panel, and
-/// panels begin `out_stride` apart.
+/// out[k · PANEL + row] ← panel[row · PANEL + k] for the sixteen k of a panel's rows
+/// `[rows, PANEL]`: sixteen rows make a panel, and panels begin `out_stride` apart.
 pub fn turn(panel: &[f32], out: &mut [f32], out_stride: usize) {
     let sixteens = panel.chunks(PANEL * PANEL).count();
-    assert!(sixteens == 0 || (sixteens - 1) * out_stride + PANEL * PANEL <= out.len(), "a panel turned within its slice");
+    assert!(
+        sixteens == 0 || (sixteens - 1) * out_stride + PANEL * PANEL <= out.len(),
+        "a panel turned within its slice"
+    );
     for (index, rows) in panel.chunks(PANEL * PANEL).enumerate() {
         let out = &mut out[index * out_stride..][..PANEL * PANEL];
         if rows.len() < out.len() {
@@ -32,14 +48,28 @@ pub fn turn(panel: &[f32], out: &mut [f32], out_stride: usize) {
 
 /// Turns all whole squares of 8 × 8; false where the processor has no instructions for it.
 #[cfg(target_arch = "x86_64")]
-fn squares(x: &[f32], stride: usize, [rows, columns]: [usize; 2], out: &mut [f32], out_stride: usize) -> bool {
+fn squares(
+    x: &[f32],
+    stride: usize,
+    [rows, columns]: [usize; 2],
+    out: &mut [f32],
+    out_stride: usize,
+) -> bool {
     if !std::arch::is_x86_feature_detected!("avx") {
         return false;
     }
     for column in (0..columns / 8 * 8).step_by(8) {
         for row in (0..rows / 8 * 8).step_by(8) {
-            // Sound: AVX is there, and `transpose` has checked that the squares lie within the slices.
-            unsafe { square(x.as_ptr().add(row * stride + column), stride, out.as_mut_ptr().add(column * out_stride + row), out_stride) }
+            // Sound: AVX is there, and `transpose` has checked that the squares lie within the
+            // slices.
+            unsafe {
+                square(
+                    x.as_ptr().add(row * stride + column),
+                    stride,
+                    out.as_mut_ptr().add(column * out_stride + row),
+                    out_stride,
+                )
+            }
         }
     }
     true
@@ -50,7 +80,8 @@ fn squares(_: &[f32], _: usize, _: [usize; 2], _: &mut [f32], _: usize) -> bool 
     false
 }
 
-/// One square: pairs of rows are interleaved, then pairs of pairs, then halves of registers change places.
+/// One square: pairs of rows are interleaved, then pairs of pairs, then halves of registers change
+/// places.
 ///
 /// # Safety
 /// Eight rows of eight numbers lie at both places, `stride` and `out_stride` apart.
@@ -59,7 +90,8 @@ fn squares(_: &[f32], _: usize, _: [usize; 2], _: &mut [f32], _: usize) -> bool 
 #[target_feature(enable = "avx")]
 unsafe fn square(x: *const f32, stride: usize, out: *mut f32, out_stride: usize) {
     use std::arch::x86_64::*;
-    let rows: [__m256; 8] = std::array::from_fn(|row| unsafe { _mm256_loadu_ps(x.add(row * stride)) });
+    let rows: [__m256; 8] =
+        std::array::from_fn(|row| unsafe { _mm256_loadu_ps(x.add(row * stride)) });
     let mut pairs = rows;
     for i in 0..4 {
         pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
@@ -74,8 +106,14 @@ unsafe fn square(x: *const f32, stride: usize, out: *mut f32, out_stride: usize)
     }
     for i in 0..4 {
         unsafe {
-            _mm256_storeu_ps(out.add(i * out_stride), _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]));
-            _mm256_storeu_ps(out.add((i + 4) * out_stride), _mm256_permute2f128_ps::<0x31>(fours[i], fours[i + 4]));
+            _mm256_storeu_ps(
+                out.add(i * out_stride),
+                _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]),
+            );
+            _mm256_storeu_ps(
+                out.add((i + 4) * out_stride),
+                _mm256_permute2f128_ps::<0x31>(fours[i], fours[i + 4]),
+            );
         }
     }
 }
@@ -93,8 +131,16 @@ mod tests {
             transpose(&x, stride, shape, &mut out, out_stride);
             for column in 0..columns {
                 for row in 0..out_stride {
-                    let expected = if row < rows { x[row * stride + column] } else { -1.0 };
-                    assert_eq!(out[column * out_stride + row], expected, "{shape:?} at {row}, {column}");
+                    let expected = if row < rows {
+                        x[row * stride + column]
+                    } else {
+                        -1.0
+                    };
+                    assert_eq!(
+                        out[column * out_stride + row],
+                        expected,
+                        "{shape:?} at {row}, {column}"
+                    );
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! The options of a PEFT folder: `adapter_config.json`, and whether the tensors beside it are those that it names.
+//! The options of a PEFT folder: `adapter_config.json`, and whether the tensors beside it are those
+//! that it names.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,17 +22,30 @@ pub(super) struct PeftOptions {
     modules_to_save: Option<String>,
 }
 
-/// Keys that change what is computed when they hold anything but null, false or an empty collection.
+/// Keys that change what is computed when they hold anything but null, false or an empty
+/// collection.
 const MUST_BE_EMPTY: [(&str, &str); 14] = [
-    ("use_dora", "DoRA scales each row of the adapted weight by a magnitude of its own"),
+    (
+        "use_dora",
+        "DoRA scales each row of the adapted weight by a magnitude of its own",
+    ),
     ("lora_bias", "B would have a bias"),
     ("rank_pattern", "layers would have different ranks"),
     ("alpha_pattern", "layers would have different scalings"),
     ("use_qalora", "inputs of A are pooled in groups"),
-    ("alora_invocation_tokens", "the adapter acts only after certain tokens"),
+    (
+        "alora_invocation_tokens",
+        "the adapter acts only after certain tokens",
+    ),
     ("layer_replication", "layers of the base are repeated"),
-    ("target_parameters", "the adapter acts on parameters that are no linear layers"),
-    ("trainable_token_indices", "rows of the embedding are replaced"),
+    (
+        "target_parameters",
+        "the adapter acts on parameters that are no linear layers",
+    ),
+    (
+        "trainable_token_indices",
+        "rows of the embedding are replaced",
+    ),
     ("velora_config", "another kind of adapter"),
     ("monteclora_config", "another kind of adapter"),
     ("use_bdlora", "another kind of adapter"),
@@ -41,26 +55,54 @@ const MUST_BE_EMPTY: [(&str, &str); 14] = [
 
 impl PeftOptions {
     pub fn read(path: &Path) -> Result<Self, LoraError> {
-        let malformed = |reason: String| LoraError::Malformed { path: path.into(), expected: "a PEFT configuration", reason };
+        let malformed = |reason: String| LoraError::Malformed {
+            path: path.into(),
+            expected: "a PEFT configuration",
+            reason,
+        };
         let text = files::read_text(path, LARGEST_CONFIG)?;
-        let map: Map<String, Value> = serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
+        let map: Map<String, Value> =
+            serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
         let keys = Keys { path, map: &map };
         keys.check_supported()?;
         let lora = LoraConfig {
-            rank: keys.get("r", "a whole number", |value| usize::try_from(value.as_u64()?).ok())?.unwrap_or(8),
-            alpha: keys.get("lora_alpha", "a number", Value::as_f64)?.unwrap_or(8.0),
-            dropout: keys.get("lora_dropout", "a number", Value::as_f64)?.unwrap_or(0.0),
-            layers_to_transform: keys.get("layers_to_transform", "a layer or a list of layers", layers)?,
-            use_rslora: keys.get("use_rslora", "true or false", Value::as_bool)?.unwrap_or(false),
+            rank: keys
+                .get("r", "a whole number", |value| {
+                    usize::try_from(value.as_u64()?).ok()
+                })?
+                .unwrap_or(8),
+            alpha: keys
+                .get("lora_alpha", "a number", Value::as_f64)?
+                .unwrap_or(8.0),
+            dropout: keys
+                .get("lora_dropout", "a number", Value::as_f64)?
+                .unwrap_or(0.0),
+            layers_to_transform: keys.get(
+                "layers_to_transform",
+                "a layer or a list of layers",
+                layers,
+            )?,
+            use_rslora: keys
+                .get("use_rslora", "true or false", Value::as_bool)?
+                .unwrap_or(false),
             ..LoraConfig::default()
         };
         lora.validate()?;
         Ok(Self {
             lora,
-            targets: keys.get("target_modules", "a list of names or an expression", |value| serde_json::from_value(value.clone()).ok())?,
+            targets: keys.get(
+                "target_modules",
+                "a list of names or an expression",
+                |value| serde_json::from_value(value.clone()).ok(),
+            )?,
             excludes: !is_empty(map.get("exclude_modules")),
-            modules_to_save: map.get("modules_to_save").filter(|modules| !is_empty(Some(modules))).map(shortened),
-            base: keys.get("base_model_name_or_path", "a name", |value| value.as_str().map(String::from))?,
+            modules_to_save: map
+                .get("modules_to_save")
+                .filter(|modules| !is_empty(Some(modules)))
+                .map(shortened),
+            base: keys.get("base_model_name_or_path", "a name", |value| {
+                value.as_str().map(String::from)
+            })?,
         })
     }
 
@@ -78,27 +120,49 @@ impl PeftOptions {
     }
 
     /// The options with targets that name exactly the layers of `there`.
-    pub fn config(&self, path: &Path, there: &BTreeSet<String>, decoder: &DecoderConfig) -> Result<LoraConfig, LoraError> {
+    pub fn config(
+        &self,
+        path: &Path,
+        there: &BTreeSet<String>,
+        decoder: &DecoderConfig,
+    ) -> Result<LoraConfig, LoraError> {
         let layers = decoder.num_hidden_layers;
-        let stated = self.targets.clone().map(|target_modules| LoraConfig { target_modules, ..self.lora.clone() });
+        let stated = self.targets.clone().map(|target_modules| LoraConfig {
+            target_modules,
+            ..self.lora.clone()
+        });
         let resolved = match &stated {
             None => None,
             Some(config) => match resolve_targets(config, decoder) {
-                // Python's expressions can say more than ours; the tensors themselves say what is adapted.
+                // Python's expressions can say more than ours; the tensors themselves say what is
+                // adapted.
                 Err(LoraError::Pattern { .. }) => None,
                 targets => Some(targets?),
             },
         };
         if let (Some(config), Some(resolved)) = (stated, resolved) {
-            let named: BTreeSet<_> = resolved.into_iter().map(|(layer, projection)| module_path(layer, projection)).collect();
+            let named: BTreeSet<_> = resolved
+                .into_iter()
+                .map(|(layer, projection)| module_path(layer, projection))
+                .collect();
             if let Some(module) = there.difference(&named).next() {
-                let reason = format!("`target_modules` {} does not name it", config.target_modules);
-                return Err(LoraError::UnknownTensor { path: path.into(), name: peft_module(module, "lora_A"), reason });
+                let reason = format!(
+                    "`target_modules` {} does not name it",
+                    config.target_modules
+                );
+                return Err(LoraError::UnknownTensor {
+                    path: path.into(),
+                    name: peft_module(module, "lora_A"),
+                    reason,
+                });
             }
             match named.difference(there).next() {
                 None => return Ok(config),
                 Some(module) if !self.excludes => {
-                    return Err(LoraError::MissingTensor { path: path.into(), name: peft_module(module, "lora_A") });
+                    return Err(LoraError::MissingTensor {
+                        path: path.into(),
+                        name: peft_module(module, "lora_A"),
+                    });
                 }
                 Some(_) => {}
             }
@@ -108,7 +172,11 @@ impl PeftOptions {
             .filter(|&(layer, projection)| there.contains(&module_path(layer, projection)))
             .collect();
         let (names, layers_to_transform) = portable_targets(&targets, layers);
-        Ok(LoraConfig { target_modules: TargetModules::List(names), layers_to_transform, ..self.lora.clone() })
+        Ok(LoraConfig {
+            target_modules: TargetModules::List(names),
+            layers_to_transform,
+            ..self.lora.clone()
+        })
     }
 }
 
@@ -120,44 +188,81 @@ struct Keys<'a> {
 
 impl Keys<'_> {
     /// The value of a key through `read`; none where it is absent or null.
-    fn get<T>(&self, key: &'static str, expected: &'static str, read: impl FnOnce(&Value) -> Option<T>) -> Result<Option<T>, LoraError> {
+    fn get<T>(
+        &self,
+        key: &'static str,
+        expected: &'static str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<Option<T>, LoraError> {
         match self.map.get(key) {
             None | Some(Value::Null) => Ok(None),
-            Some(value) => {
-                read(value).map(Some).ok_or_else(|| LoraError::Key { path: self.path.into(), key, expected, found: shortened(value) })
-            }
+            Some(value) => read(value).map(Some).ok_or_else(|| LoraError::Key {
+                path: self.path.into(),
+                key,
+                expected,
+                found: shortened(value),
+            }),
         }
     }
 
     fn unsupported(&self, key: &str, meaning: &'static str) -> LoraError {
-        let value = self.map.get(key).map_or_else(|| "nothing".into(), shortened);
-        LoraError::Unsupported { path: self.path.into(), key: key.into(), value, meaning }
+        let value = self
+            .map
+            .get(key)
+            .map_or_else(|| "nothing".into(), shortened);
+        LoraError::Unsupported {
+            path: self.path.into(),
+            key: key.into(),
+            value,
+            meaning,
+        }
     }
 
     fn check_supported(&self) -> Result<(), LoraError> {
         let text = |key: &str| self.map.get(key).and_then(Value::as_str);
-        if !self.map.contains_key("peft_type") && ["fine_tune_type", "lora_parameters"].iter().any(|key| self.map.contains_key(*key)) {
-            return Err(LoraError::Mlx { path: self.path.into() });
+        if !self.map.contains_key("peft_type")
+            && ["fine_tune_type", "lora_parameters"]
+                .iter()
+                .any(|key| self.map.contains_key(*key))
+        {
+            return Err(LoraError::Mlx {
+                path: self.path.into(),
+            });
         }
         if text("peft_type") != Some("LORA") {
             return Err(self.unsupported("peft_type", "only LORA is read"));
         }
-        if !matches!(self.map.get("task_type"), None | Some(Value::Null)) && text("task_type") != Some("CAUSAL_LM") {
-            return Err(self.unsupported("task_type", "the adapter was made for another head than the language model's"));
+        if !matches!(self.map.get("task_type"), None | Some(Value::Null))
+            && text("task_type") != Some("CAUSAL_LM")
+        {
+            return Err(self.unsupported(
+                "task_type",
+                "the adapter was made for another head than the language model's",
+            ));
         }
         if text("bias").is_some_and(|bias| bias != "none") {
             return Err(self.unsupported("bias", "biases of the base are replaced"));
         }
-        // Those not listed (PiSSA, OLoRA, CorDA, LoftQ, …) change the base's weights when PEFT loads them.
+        // Those not listed (PiSSA, OLoRA, CorDA, LoftQ, …) change the base's weights when PEFT
+        // loads them.
         let kept = ["gaussian", "eva", "orthogonal"];
         if text("init_lora_weights").is_some_and(|init| !kept.contains(&init)) {
-            return Err(self.unsupported("init_lora_weights", "the base's weights are changed on loading"));
+            return Err(self.unsupported(
+                "init_lora_weights",
+                "the base's weights are changed on loading",
+            ));
         }
         let pattern = self.map.get("layers_pattern");
-        if !is_empty(pattern) && pattern != Some(&json!("layers")) && pattern != Some(&json!(["layers"])) {
+        if !is_empty(pattern)
+            && pattern != Some(&json!("layers"))
+            && pattern != Some(&json!(["layers"]))
+        {
             return Err(self.unsupported("layers_pattern", "decoder layers are under `layers`"));
         }
-        match MUST_BE_EMPTY.iter().find(|(key, _)| !is_empty(self.map.get(*key))) {
+        match MUST_BE_EMPTY
+            .iter()
+            .find(|(key, _)| !is_empty(self.map.get(*key)))
+        {
             Some((key, meaning)) => Err(self.unsupported(key, meaning)),
             None => Ok(()),
         }
@@ -186,5 +291,9 @@ fn layers(value: &Value) -> Option<Vec<usize>> {
 
 fn shortened(value: &Value) -> String {
     let text = value.to_string();
-    if text.chars().count() <= 60 { text } else { text.chars().take(57).chain("...".chars()).collect() }
+    if text.chars().count() <= 60 {
+        text
+    } else {
+        text.chars().take(57).chain("...".chars()).collect()
+    }
 }

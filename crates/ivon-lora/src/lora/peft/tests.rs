@@ -15,7 +15,8 @@ fn with_keys(keys: Value) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let source = golden().join("tiny/llama/adapter");
     fs::copy(source.join(ADAPTER_FILE), folder.path().join(ADAPTER_FILE)).unwrap();
-    let mut config: Value = serde_json::from_slice(&fs::read(source.join(CONFIG_FILE)).unwrap()).unwrap();
+    let mut config: Value =
+        serde_json::from_slice(&fs::read(source.join(CONFIG_FILE)).unwrap()).unwrap();
     for (key, value) in keys.as_object().unwrap() {
         config[key] = value.clone();
     }
@@ -37,12 +38,20 @@ fn with_tensors(change: impl FnOnce(&mut Matrices)) -> tempfile::TempDir {
 fn what_peft_writes_loads_with_the_same_numbers() {
     for family in ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"] {
         let folder = golden().join("tiny").join(family).join("adapter");
-        let decoder = DecoderConfig { head_dim: if family == "qwen3" { 16 } else { 8 }, ..decoder(3) };
+        let decoder = DecoderConfig {
+            head_dim: if family == "qwen3" { 16 } else { 8 },
+            ..decoder(3)
+        };
         let read = read_peft(&folder, &decoder, &Device::flex()).unwrap();
         assert_eq!(read.config, config("q_proj,v_proj"));
         assert_eq!(read.config.scaling(), 2.0);
         let (stored, _) = read_matrices(&folder.join(ADAPTER_FILE)).unwrap();
-        let ours = read.adapter.to_matrices().unwrap().into_iter().map(|(path, matrix)| (peft_name(&path), matrix));
+        let ours = read
+            .adapter
+            .to_matrices()
+            .unwrap()
+            .into_iter()
+            .map(|(path, matrix)| (peft_name(&path), matrix));
         assert_eq!(ours.collect::<BTreeMap<_, _>>(), stored);
     }
 }
@@ -50,25 +59,57 @@ fn what_peft_writes_loads_with_the_same_numbers() {
 #[test]
 fn what_is_written_reads_back_bit_for_bit_and_twice_gives_the_same_bytes() {
     let adapter = adapter(3, "all-linear");
-    let config = LoraConfig { alpha: 12.5, use_rslora: true, dropout: 0.1, ..config("all-linear") };
+    let config = LoraConfig {
+        alpha: 12.5,
+        use_rslora: true,
+        dropout: 0.1,
+        ..config("all-linear")
+    };
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for folder in [&one, &two] {
-        write_peft(folder.path(), &adapter, &config, Some("/home/me/models/SmolLM2.gguf")).unwrap();
+        write_peft(
+            folder.path(),
+            &adapter,
+            &config,
+            Some("/home/me/models/SmolLM2.gguf"),
+        )
+        .unwrap();
     }
     for file in [ADAPTER_FILE, CONFIG_FILE] {
-        assert_eq!(fs::read(one.path().join(file)).unwrap(), fs::read(two.path().join(file)).unwrap());
+        assert_eq!(
+            fs::read(one.path().join(file)).unwrap(),
+            fs::read(two.path().join(file)).unwrap()
+        );
     }
     let again = read(one.path()).unwrap();
-    assert_eq!(again.adapter.to_matrices().unwrap(), adapter.to_matrices().unwrap());
-    assert_eq!(again.base_model_name_or_path.as_deref(), Some("SmolLM2.gguf"));
-    assert_eq!((again.config.scaling(), again.config.dropout), (12.5 / 2.0, 0.1));
-    assert_eq!(resolve_targets(&again.config, &decoder(3)).unwrap(), resolve_targets(&config, &decoder(3)).unwrap());
+    assert_eq!(
+        again.adapter.to_matrices().unwrap(),
+        adapter.to_matrices().unwrap()
+    );
+    assert_eq!(
+        again.base_model_name_or_path.as_deref(),
+        Some("SmolLM2.gguf")
+    );
+    assert_eq!(
+        (again.config.scaling(), again.config.dropout),
+        (12.5 / 2.0, 0.1)
+    );
+    assert_eq!(
+        resolve_targets(&again.config, &decoder(3)).unwrap(),
+        resolve_targets(&config, &decoder(3)).unwrap()
+    );
 }
 
 #[test]
 fn the_configuration_has_the_old_keys_sorted_and_a_whole_alpha() {
     let folder = tempfile::tempdir().unwrap();
-    write_peft(folder.path(), &adapter(3, "v_proj,q_proj"), &config("v_proj,q_proj"), Some("org/name@main")).unwrap();
+    write_peft(
+        folder.path(),
+        &adapter(3, "v_proj,q_proj"),
+        &config("v_proj,q_proj"),
+        Some("org/name@main"),
+    )
+    .unwrap();
     let text = fs::read_to_string(folder.path().join(CONFIG_FILE)).unwrap();
     let expected = r#"{
   "alpha_pattern": {},
@@ -119,26 +160,56 @@ fn options_that_change_the_computation_are_refused_by_key() {
         let key = case.as_object().unwrap().keys().next().unwrap().clone();
         match read(with_keys(case).path()) {
             Err(error @ LoraError::Unsupported { .. }) => {
-                assert!(error.to_string().contains(&format!("has `{key}` = ")), "{error}");
+                assert!(
+                    error.to_string().contains(&format!("has `{key}` = ")),
+                    "{error}"
+                );
                 assert!(error.hint().is_some());
             }
             other => panic!("{key}: {other:?}"),
         }
     }
-    assert!(matches!(read(with_keys(json!({ "r": "eight" })).path()), Err(LoraError::Key { key: "r", .. })));
-    assert!(matches!(read(with_keys(json!({ "lora_dropout": 2 })).path()), Err(LoraError::Option { option: "dropout", .. })));
+    assert!(matches!(
+        read(with_keys(json!({ "r": "eight" })).path()),
+        Err(LoraError::Key { key: "r", .. })
+    ));
+    assert!(matches!(
+        read(with_keys(json!({ "lora_dropout": 2 })).path()),
+        Err(LoraError::Option {
+            option: "dropout",
+            ..
+        })
+    ));
 }
 
 #[test]
 fn targets_and_tensors_must_belong_together() {
-    let missing = read(with_keys(json!({ "target_modules": ["q_proj", "k_proj", "v_proj"] })).path()).unwrap_err();
-    assert!(missing.to_string().starts_with("tensor `base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight` is missing from"));
+    let missing =
+        read(with_keys(json!({ "target_modules": ["q_proj", "k_proj", "v_proj"] })).path())
+            .unwrap_err();
+    assert!(missing.to_string().starts_with(
+        "tensor `base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight` is missing from"
+    ));
     let extra = read(with_keys(json!({ "target_modules": ["q_proj"] })).path()).unwrap_err();
-    assert!(extra.to_string().ends_with("`target_modules` `q_proj` does not name it"), "{extra}");
-    // What PEFT excluded, looked up by architecture, or said in an expression of Python's is seen from the tensors.
-    let excluded = json!({ "target_modules": ["q_proj", "k_proj", "v_proj"], "exclude_modules": ["k_proj"] });
-    for keys in [excluded, json!({ "target_modules": null }), json!({ "target_modules": ".*(?<!k)[qv]_proj" })] {
-        assert_eq!(read(with_keys(keys).path()).unwrap().config, config("q_proj,v_proj"));
+    assert!(
+        extra
+            .to_string()
+            .ends_with("`target_modules` `q_proj` does not name it"),
+        "{extra}"
+    );
+    // What PEFT excluded, looked up by architecture, or said in an expression of Python's is seen
+    // from the tensors.
+    let excluded =
+        json!({ "target_modules": ["q_proj", "k_proj", "v_proj"], "exclude_modules": ["k_proj"] });
+    for keys in [
+        excluded,
+        json!({ "target_modules": null }),
+        json!({ "target_modules": ".*(?<!k)[qv]_proj" }),
+    ] {
+        assert_eq!(
+            read(with_keys(keys).path()).unwrap().config,
+            config("q_proj,v_proj")
+        );
     }
     let one = read(with_keys(json!({ "layers_to_transform": 1 })).path()).unwrap_err();
     assert!(matches!(one, LoraError::UnknownTensor { .. }), "{one}");
@@ -146,40 +217,85 @@ fn targets_and_tensors_must_belong_together() {
 
 #[test]
 fn tensors_of_another_model_are_refused_by_name_and_shape() {
-    let other = DecoderConfig { hidden_size: 64, ..decoder(3) };
-    let error = read_peft(&golden().join("tiny/llama/adapter"), &other, &Device::flex()).unwrap_err();
+    let other = DecoderConfig {
+        hidden_size: 64,
+        ..decoder(3)
+    };
+    let error = read_peft(
+        &golden().join("tiny/llama/adapter"),
+        &other,
+        &Device::flex(),
+    )
+    .unwrap_err();
     assert_eq!(
         error.to_string(),
         "tensor `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight` has shape [4, 32], expected [4, 64]"
     );
-    let shallow = read_peft(&golden().join("tiny/llama/adapter"), &decoder(2), &Device::flex()).unwrap_err();
-    assert!(shallow.to_string().contains("layers.2.self_attn.q_proj.lora_A.weight"), "{shallow}");
+    let shallow = read_peft(
+        &golden().join("tiny/llama/adapter"),
+        &decoder(2),
+        &Device::flex(),
+    )
+    .unwrap_err();
+    assert!(
+        shallow
+            .to_string()
+            .contains("layers.2.self_attn.q_proj.lora_A.weight"),
+        "{shallow}"
+    );
     assert!(shallow.hint().unwrap().contains("belong to this base"));
-    assert!(matches!(read(with_keys(json!({ "r": 2 })).path()), Err(LoraError::Shape { .. })));
+    assert!(matches!(
+        read(with_keys(json!({ "r": 2 })).path()),
+        Err(LoraError::Shape { .. })
+    ));
 }
 
 #[test]
 fn strange_and_missing_tensors_are_refused_by_name() {
-    let some = || Matrix { shape: [1, 1], values: vec![0.0] };
+    let some = || Matrix {
+        shape: [1, 1],
+        values: vec![0.0],
+    };
     for name in [
         "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector",
         "base_model.model.model.layers.0.self_attn.q_proj.lora_A_rho.weight",
         "base_model.model.model.layers.00.self_attn.q_proj.lora_A.weight",
     ] {
-        let error = read(with_tensors(|tensors| drop(tensors.insert(name.into(), some()))).path()).unwrap_err();
-        assert!(error.to_string().starts_with(&format!("tensor `{name}` in ")), "{error}");
+        let error = read(with_tensors(|tensors| drop(tensors.insert(name.into(), some()))).path())
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("tensor `{name}` in ")),
+            "{error}"
+        );
     }
     let name = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight";
     let error = read(with_tensors(|tensors| drop(tensors.remove(name))).path()).unwrap_err();
-    assert!(error.to_string().starts_with(&format!("tensor `{name}` is missing from")), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("tensor `{name}` is missing from")),
+        "{error}"
+    );
 }
 
 #[test]
 fn whole_layers_and_adapted_tables_are_refused_as_what_they_are() {
-    let some = || Matrix { shape: [1, 1], values: vec![0.0] };
-    let with = |name: &str| read(with_tensors(|tensors| drop(tensors.insert(name.into(), some()))).path()).unwrap_err();
-    assert!(matches!(with("base_model.model.lm_head.weight"), LoraError::WholeLayers { layers, .. } if layers == "`lm_head` [1, 1]"));
-    for name in ["base_model.model.lm_head.lora_A.weight", "base_model.model.model.embed_tokens.lora_embedding_A"] {
+    let some = || Matrix {
+        shape: [1, 1],
+        values: vec![0.0],
+    };
+    let with = |name: &str| {
+        read(with_tensors(|tensors| drop(tensors.insert(name.into(), some()))).path()).unwrap_err()
+    };
+    assert!(
+        matches!(with("base_model.model.lm_head.weight"), LoraError::WholeLayers { layers, .. } if layers == "`lm_head` [1, 1]")
+    );
+    for name in [
+        "base_model.model.lm_head.lora_A.weight",
+        "base_model.model.model.embed_tokens.lora_embedding_A",
+    ] {
         assert!(matches!(with(name), LoraError::OtherLayer { .. }), "{name}");
     }
 }
@@ -190,19 +306,37 @@ fn an_adapter_of_mlx_lm_is_named() {
     let config = r#"{"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": {"rank": 4, "scale": 20.0}}"#;
     fs::write(folder.path().join(CONFIG_FILE), config).unwrap();
     let error = read(folder.path()).unwrap_err();
-    assert!(error.to_string().ends_with("is of an adapter of mlx-lm (`fine_tune_type`), expected one of PEFT (`peft_type`)"), "{error}");
+    assert!(
+        error.to_string().ends_with(
+            "is of an adapter of mlx-lm (`fine_tune_type`), expected one of PEFT (`peft_type`)"
+        ),
+        "{error}"
+    );
     assert!(error.hint().unwrap().contains("transposed"));
 }
 
 #[test]
 fn a_pickle_and_an_absent_folder_are_refused() {
     let folder = with_keys(json!({}));
-    fs::rename(folder.path().join(ADAPTER_FILE), folder.path().join("adapter_model.bin")).unwrap();
+    fs::rename(
+        folder.path().join(ADAPTER_FILE),
+        folder.path().join("adapter_model.bin"),
+    )
+    .unwrap();
     let error = read(folder.path()).unwrap_err();
-    assert!(matches!(error, LoraError::Pickle { .. }) && error.hint().unwrap().contains("safe_serialization"));
-    assert!(matches!(read(Path::new("/nowhere")), Err(LoraError::File(_))));
+    assert!(
+        matches!(error, LoraError::Pickle { .. })
+            && error.hint().unwrap().contains("safe_serialization")
+    );
+    assert!(matches!(
+        read(Path::new("/nowhere")),
+        Err(LoraError::File(_))
+    ));
     fs::write(folder.path().join(CONFIG_FILE), "[1]").unwrap();
-    assert!(matches!(read(folder.path()), Err(LoraError::Malformed { .. })));
+    assert!(matches!(
+        read(folder.path()),
+        Err(LoraError::Malformed { .. })
+    ));
 }
 
 #[test]
@@ -223,6 +357,10 @@ fn a_base_is_named_without_the_machine_it_lay_on() {
         ("a/b/c", "c", None),
     ];
     for (given, name, revision) in cases {
-        assert_eq!(portable_base_name(given), (name.to_string(), revision.map(String::from)), "{given}");
+        assert_eq!(
+            portable_base_name(given),
+            (name.to_string(), revision.map(String::from)),
+            "{given}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The diagonal of the generalised Gauss–Newton matrix: Σ over the training examples of Jᵀ Λ J, exact.
+//! The diagonal of the generalised Gauss–Newton matrix: Σ over the training examples of Jᵀ Λ J,
+//! exact.
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -20,8 +21,8 @@ pub struct Diagonal {
 }
 
 impl Diagonal {
-    /// C − 1 backward passes an example, down to decoder layer `first`, the lowest with a weight that is random; `watch` hears how many
-    /// examples are done.
+    /// C − 1 backward passes an example, down to decoder layer `first`, the lowest with a weight
+    /// that is random; `watch` hears how many examples are done.
     pub fn of(
         adapter: &Adapter,
         first: usize,
@@ -29,10 +30,17 @@ impl Diagonal {
         watch: &mut dyn FnMut(usize) -> Result<(), TrainError>,
     ) -> Result<Self, TrainError> {
         let random = random_weights(adapter, first);
-        let mut found = Self { values: vec![0.0; adapter.parameter_count()], random, log_likelihood: 0.0 };
+        let mut found = Self {
+            values: vec![0.0; adapter.parameter_count()],
+            random,
+            log_likelihood: 0.0,
+        };
         for (done, example) in fit.train.iter().enumerate() {
             let Some(label) = example.label else { continue };
-            found.add(&Linearisation::of(fit.network, adapter, first, fit.scaling, example)?, label);
+            found.add(
+                &Linearisation::of(fit.network, adapter, first, fit.scaling, example)?,
+                label,
+            );
             watch(done + 1)?;
         }
         Ok(found)
@@ -60,7 +68,12 @@ impl Curvature for Diagonal {
     }
 
     fn eigenvalues(&self) -> Vec<f64> {
-        self.values.iter().zip(&self.random).filter(|(_, random)| **random).map(|(h, _)| *h).collect()
+        self.values
+            .iter()
+            .zip(&self.random)
+            .filter(|(_, random)| **random)
+            .map(|(h, _)| *h)
+            .collect()
     }
 
     fn posterior(
@@ -70,14 +83,25 @@ impl Curvature for Diagonal {
         prediction: LaplacePrediction,
         facts: &[(&str, String)],
     ) -> Result<Box<dyn Approximation>, TrainError> {
-        let mut variances = self.values.iter().zip(&self.random).map(|(h, &random)| if random { 1.0 / (h + precision) } else { 0.0 });
+        let mut variances = self
+            .values
+            .iter()
+            .zip(&self.random)
+            .map(|(h, &random)| if random { 1.0 / (h + precision) } else { 0.0 });
         let variance = adapter.clone_with(|_, tensor| {
             let count = tensor.dims().iter().product();
-            let values: Vec<f32> = variances.by_ref().take(count).map(|variance| variance as f32).collect();
+            let values: Vec<f32> = variances
+                .by_ref()
+                .take(count)
+                .map(|variance| variance as f32)
+                .collect();
             Tensor::from_data(TensorData::new(values, tensor.dims()), &tensor.device())
         });
-        let gaussian = Gaussian::new(adapter.clone(), variance)?.with_fact("prior_precision", precision);
-        let gaussian = facts.iter().fold(gaussian, |gaussian, (key, value)| gaussian.with_fact(key, value));
+        let gaussian =
+            Gaussian::new(adapter.clone(), variance)?.with_fact("prior_precision", precision);
+        let gaussian = facts.iter().fold(gaussian, |gaussian, (key, value)| {
+            gaussian.with_fact(key, value)
+        });
         Ok(Box::new(Laplace::new(gaussian, prediction)?))
     }
 }
@@ -92,26 +116,51 @@ mod tests {
     use crate::predict::log_probabilities;
 
     /// Log-probabilities with weight `place` moved by `by`.
-    fn moved(network: &Network, adapter: &Adapter, examples: &[Encoded], place: usize, by: f32) -> Vec<Vec<f64>> {
+    fn moved(
+        network: &Network,
+        adapter: &Adapter,
+        examples: &[Encoded],
+        place: usize,
+        by: f32,
+    ) -> Vec<Vec<f64>> {
         let mut seen = 0;
         let adapter = adapter.clone_with(|_, tensor| {
             let dims = tensor.dims();
             let mut values: Vec<f32> = tensor.clone().into_data().try_to_vec().unwrap();
-            if let Some(value) = place.checked_sub(seen).and_then(|place| values.get_mut(place)) {
+            if let Some(value) = place
+                .checked_sub(seen)
+                .and_then(|place| values.get_mut(place))
+            {
                 *value += by;
             }
             seen += values.len();
             Tensor::from_data(TensorData::new(values, dims), &tensor.device())
         });
-        log_probabilities(network, LowRank { adapter: &adapter, scaling: 4.0, dropout: None }, examples, 64, &mut |_| true).unwrap()
+        log_probabilities(
+            network,
+            LowRank {
+                adapter: &adapter,
+                scaling: 4.0,
+                dropout: None,
+            },
+            examples,
+            64,
+            &mut |_| true,
+        )
+        .unwrap()
     }
 
     #[test]
     fn the_diagonal_is_that_of_a_hessian_by_finite_differences() {
-        // With the model's p as the label's distribution, the expected Hessian of the loss is the Gauss–Newton matrix:
-        // Σ over labels y of p(y) (∂ ln p(y)/∂θ)².
+        // With the model's p as the label's distribution, the expected Hessian of the loss is the
+        // Gauss–Newton matrix: Σ over labels y of p(y) (∂ ln p(y)/∂θ)².
         let (network, examples) = (network(), examples());
-        let adapter = tiny(&network, 1, TargetModules::List(vec!["q_proj".into()]), None);
+        let adapter = tiny(
+            &network,
+            1,
+            TargetModules::List(vec!["q_proj".into()]),
+            None,
+        );
         let mut watched = 0;
         let fit = Fit {
             network: &network,
@@ -129,16 +178,22 @@ mod tests {
         });
         let found = found.unwrap();
         let at = moved(&network, &adapter, &examples, 0, 0.0);
-        let log_likelihood: f64 = at.iter().zip(&examples).map(|(row, example)| row[example.label.unwrap()]).sum();
+        let log_likelihood: f64 = at
+            .iter()
+            .zip(&examples)
+            .map(|(row, example)| row[example.label.unwrap()])
+            .sum();
         assert!((found.log_likelihood - log_likelihood).abs() < 1e-4 && watched == 3);
         let largest = found.values.iter().copied().fold(0.0, f64::max);
         let step = 0.02;
         for place in (0..found.values.len()).step_by(13) {
-            let [above, below] = [step, -step].map(|by| moved(&network, &adapter, &examples, place, by));
+            let [above, below] =
+                [step, -step].map(|by| moved(&network, &adapter, &examples, place, by));
             let mut expected = 0.0;
             for example in 0..examples.len() {
                 for (choice, log) in at[example].iter().enumerate() {
-                    let slope = (above[example][choice] - below[example][choice]) / (2.0 * f64::from(step));
+                    let slope =
+                        (above[example][choice] - below[example][choice]) / (2.0 * f64::from(step));
                     expected += log.exp() * slope * slope;
                 }
             }

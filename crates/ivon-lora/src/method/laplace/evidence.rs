@@ -1,11 +1,12 @@
-//! The prior precision λ by the evidence, from the eigenvalues h of the curvature (or its diagonal, where that is all there is).
+//! The prior precision λ by the evidence, from the eigenvalues h of the curvature (or its diagonal,
+//! where that is all there is).
 //!
 //! ```text
 //! log-likelihood − ½ (log det P − log det λI + λ ‖θ‖²),   P = H + λ
 //! ```
 //!
-//! (the published `bayesian_lora` has a wrong sign there, the norm unsquared and no ½). Directions in which H is 0 cancel in the two
-//! determinants.
+//! (the published `bayesian_lora` has a wrong sign there, the norm unsquared and no ½). Directions
+//! in which H is 0 cancel in the two determinants.
 
 /// The range in which the prior precision is looked for.
 const PRECISIONS: [f64; 2] = [1e-6, 1e8];
@@ -14,16 +15,23 @@ const HALVINGS: usize = 30;
 
 /// The logarithm of the evidence at λ, nats, up to a constant that no λ changes. `squares` is ‖θ‖².
 pub fn log_evidence(log_likelihood: f64, h: &[f64], squares: f64, precision: f64) -> f64 {
-    log_likelihood - 0.5 * (h.iter().map(|h| (h / precision).ln_1p()).sum::<f64>() + precision * squares)
+    log_likelihood
+        - 0.5 * (h.iter().map(|h| (h / precision).ln_1p()).sum::<f64>() + precision * squares)
 }
 
-/// The λ in [`PRECISIONS`] with the highest evidence: where its slope in ln λ, ½ (Σ h/(h+λ) − λ‖θ‖²), which falls throughout, is 0.
+/// The λ in [`PRECISIONS`] with the highest evidence: where its slope in ln λ, ½ (Σ h/(h+λ) −
+/// λ‖θ‖²), which falls throughout, is 0.
 pub fn best_precision(h: &[f64], squares: f64) -> f64 {
-    let slope = |precision: f64| h.iter().map(|h| h / (h + precision)).sum::<f64>() - precision * squares;
+    let slope =
+        |precision: f64| h.iter().map(|h| h / (h + precision)).sum::<f64>() - precision * squares;
     let [mut low, mut high] = PRECISIONS.map(f64::ln);
     for _ in 0..HALVINGS {
         let middle = 0.5 * (low + high);
-        if slope(middle.exp()) > 0.0 { low = middle } else { high = middle }
+        if slope(middle.exp()) > 0.0 {
+            low = middle
+        } else {
+            high = middle
+        }
     }
     (0.5 * (low + high)).exp()
 }
@@ -47,14 +55,20 @@ mod tests {
 
     #[test]
     fn the_evidence_is_that_of_linear_regression() {
-        // One weight, y = θ + noise of variance 1, observed n times at the mean m; prior N(0, 1/λ): ln p(y) in closed form.
+        // One weight, y = θ + noise of variance 1, observed n times at the mean m; prior N(0, 1/λ):
+        // ln p(y) in closed form.
         let (y, precision) = ([0.3f64, 1.1, 0.7], 0.6);
         let n = y.len() as f64;
         let map = y.iter().sum::<f64>() / (n + precision);
-        let log_likelihood: f64 = y.iter().map(|y| -0.5 * (y - map).powi(2) - 0.5 * (2.0 * std::f64::consts::PI).ln()).sum();
+        let log_likelihood: f64 = y
+            .iter()
+            .map(|y| -0.5 * (y - map).powi(2) - 0.5 * (2.0 * std::f64::consts::PI).ln())
+            .sum();
         // y ~ N(0, I + 11ᵀ/λ): its determinant is 1 + n/λ, its inverse I − 11ᵀ/(λ + n).
         let (sum, squares): (f64, f64) = (y.iter().sum(), y.iter().map(|y| y * y).sum());
-        let exact = -0.5 * (n * (2.0 * std::f64::consts::PI).ln() + (1.0 + n / precision).ln() + squares - sum * sum / (precision + n));
+        let exact = -0.5
+            * (n * (2.0 * std::f64::consts::PI).ln() + (1.0 + n / precision).ln() + squares
+                - sum * sum / (precision + n));
         assert!((log_evidence(log_likelihood, &[n], map * map, precision) - exact).abs() < 1e-12);
     }
 }

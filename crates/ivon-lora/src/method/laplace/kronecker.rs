@@ -1,15 +1,17 @@
-//! The generalised Gauss–Newton matrix of each A and B as a Kronecker product (Laplace-LoRA, arXiv 2308.13111, equation 8; KFAC-expand of
-//! Eschenhagen et al., arXiv 2311.00636).
+//! The generalised Gauss–Newton matrix of each A and B as a Kronecker product (Laplace-LoRA, arXiv
+//! 2308.13111, equation 8; KFAC-expand of Eschenhagen et al., arXiv 2311.00636).
 //!
-//! For a parameter matrix with inputs a_t and output gradients g_t at the tokens t of all training examples,
+//! For a parameter matrix with inputs a_t and output gradients g_t at the tokens t of all training
+//! examples,
 //!
 //! ```text
 //! H = Σ_t Σ_j (g_tj g_tjᵀ) ⊗ (a_t a_tᵀ)  ≈  (Σ_t Σ_j g_tj g_tjᵀ) ⊗ (mean over t of a_t a_tᵀ)
 //! ```
 //!
-//! where g_tj is the gradient of column j of R with R Rᵀ = Λ, see [`watch_curvature`]. Gradients are summed and inputs averaged over every
-//! token of every prompt; products of different tokens are left out. It is exact where a single token goes through the matrix. The side
-//! as wide as the layer keeps the leading eigenpairs of a [`Sketch`], the side as wide as the rank all of them.
+//! where g_tj is the gradient of column j of R with R Rᵀ = Λ, see [`watch_curvature`]. Gradients
+//! are summed and inputs averaged over every token of every prompt; products of different tokens
+//! are left out. It is exact where a single token goes through the matrix. The side as wide as the
+//! layer keeps the leading eigenpairs of a [`Sketch`], the side as wide as the rank all of them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,8 +35,8 @@ pub struct Kronecker {
 }
 
 impl Kronecker {
-    /// C − 1 backward passes an example, down to decoder layer `first`, from which on layers are random. `watch` hears how many
-    /// examples are done.
+    /// C − 1 backward passes an example, down to decoder layer `first`, from which on layers are
+    /// random. `watch` hears how many examples are done.
     pub fn of(
         adapter: &Adapter,
         first: usize,
@@ -42,17 +44,33 @@ impl Kronecker {
         fit: &Fit<'_>,
         watch: &mut dyn FnMut(usize) -> Result<(), TrainError>,
     ) -> Result<Self, TrainError> {
-        let factors = Arc::new(Factors { sums: Mutex::new(Sums { kept, ..Sums::default() }) });
+        let factors = Arc::new(Factors {
+            sums: Mutex::new(Sums {
+                kept,
+                ..Sums::default()
+            }),
+        });
         let observer: Arc<dyn Observer> = factors.clone();
         let mut log_likelihood = 0.0;
         for (done, example) in fit.train.iter().enumerate() {
             let Some(label) = example.label else { continue };
             let mut pass = |number: usize| factors.with(|sums| sums.with_inputs = number == 0);
-            let found = watch_curvature(fit.network, adapter, first, fit.scaling, example, &observer, &mut pass)?;
+            let found = watch_curvature(
+                fit.network,
+                adapter,
+                first,
+                fit.scaling,
+                example,
+                &observer,
+                &mut pass,
+            )?;
             log_likelihood += found.get(label).copied().unwrap_or(0.0);
             watch(done + 1)?;
         }
-        Ok(Self { blocks: factors.with(|sums| sums.blocks(fit.scaling)), log_likelihood })
+        Ok(Self {
+            blocks: factors.with(|sums| sums.blocks(fit.scaling)),
+            log_likelihood,
+        })
     }
 }
 
@@ -62,7 +80,10 @@ impl Curvature for Kronecker {
     }
 
     fn eigenvalues(&self) -> Vec<f64> {
-        self.blocks.values().flat_map(KroneckerBlock::eigenvalues).collect()
+        self.blocks
+            .values()
+            .flat_map(KroneckerBlock::eigenvalues)
+            .collect()
     }
 
     fn posterior(
@@ -72,8 +93,11 @@ impl Curvature for Kronecker {
         prediction: LaplacePrediction,
         facts: &[(&str, String)],
     ) -> Result<Box<dyn Approximation>, TrainError> {
-        let found = KroneckerLaplace::new(adapter.clone(), self.blocks.clone(), precision, prediction)?;
-        Ok(Box::new(facts.iter().fold(found, |found, (key, value)| found.with_fact(key, value))))
+        let found =
+            KroneckerLaplace::new(adapter.clone(), self.blocks.clone(), precision, prediction)?;
+        Ok(Box::new(facts.iter().fold(found, |found, (key, value)| {
+            found.with_fact(key, value)
+        })))
     }
 }
 
@@ -127,17 +151,32 @@ impl Sums {
         if seen.rows == 0 {
             return;
         }
-        let Self { kept, tests, projections, .. } = self;
-        let mut sketch = |width: usize| Sketch::new(tests.entry(width).or_insert_with(|| TestMatrix::new(width, *kept)).clone());
-        let [inputs, rank, outputs] = [seen.input, seen.low, seen.dy].map(|values| values.len() / seen.rows);
-        let sum = projections.entry((seen.layer, seen.projection)).or_insert_with(|| Sum {
-            rank,
-            rows: 0,
-            input: sketch(inputs),
-            low: vec![0.0; rank * rank],
-            d_low: vec![0.0; rank * rank],
-            dy: sketch(outputs),
-        });
+        let Self {
+            kept,
+            tests,
+            projections,
+            ..
+        } = self;
+        let mut sketch = |width: usize| {
+            Sketch::new(
+                tests
+                    .entry(width)
+                    .or_insert_with(|| TestMatrix::new(width, *kept))
+                    .clone(),
+            )
+        };
+        let [inputs, rank, outputs] =
+            [seen.input, seen.low, seen.dy].map(|values| values.len() / seen.rows);
+        let sum = projections
+            .entry((seen.layer, seen.projection))
+            .or_insert_with(|| Sum {
+                rank,
+                rows: 0,
+                input: sketch(inputs),
+                low: vec![0.0; rank * rank],
+                d_low: vec![0.0; rank * rank],
+                dy: sketch(outputs),
+            });
         if self.with_inputs {
             sum.rows += seen.rows;
             sum.input.add(seen.input);
@@ -152,8 +191,14 @@ impl Sums {
         let mut blocks = BTreeMap::new();
         for ((layer, projection), sum) in &self.projections {
             let mean = 1.0 / sum.rows.max(1) as f64;
-            let a = KroneckerBlock { rows: all_pairs(&sum.d_low, sum.rank, 1.0), columns: sum.input.leading(self.kept, mean) };
-            let b = KroneckerBlock { rows: sum.dy.leading(self.kept, scaling * scaling), columns: all_pairs(&sum.low, sum.rank, mean) };
+            let a = KroneckerBlock {
+                rows: all_pairs(&sum.d_low, sum.rank, 1.0),
+                columns: sum.input.leading(self.kept, mean),
+            };
+            let b = KroneckerBlock {
+                rows: sum.dy.leading(self.kept, scaling * scaling),
+                columns: all_pairs(&sum.low, sum.rank, mean),
+            };
             blocks.insert(parameter_path(*layer, *projection, "lora_A"), a);
             blocks.insert(parameter_path(*layer, *projection, "lora_B"), b);
         }
@@ -165,18 +210,36 @@ impl Sums {
 fn add_squares(sum: &mut [f64], rows: &[f32], rank: usize) {
     let mut squares = vec![0.0; rank * rank];
     let rows = View::new(rows, rows.len() / rank.max(1), rank);
-    product(Target::over(&mut squares, rank), 1.0, Factor::Transposed(rows), Factor::Plain(rows), Threads::All);
-    sum.iter_mut().zip(squares).for_each(|(sum, square)| *sum += f64::from(square));
+    product(
+        Target::over(&mut squares, rank),
+        1.0,
+        Factor::Transposed(rows),
+        Factor::Plain(rows),
+        Threads::All,
+    );
+    sum.iter_mut()
+        .zip(squares)
+        .for_each(|(sum, square)| *sum += f64::from(square));
 }
 
 /// All eigenpairs of scale · a symmetric matrix `[n, n]`.
 fn all_pairs(matrix: &[f64], n: usize, scale: f64) -> Eigenpairs {
-    let symmetric = (0..n * n).map(|at| 0.5 * (matrix[at] + matrix[at % n * n + at / n])).collect();
+    let symmetric = (0..n * n)
+        .map(|at| 0.5 * (matrix[at] + matrix[at % n * n + at / n]))
+        .collect();
     let (values, vectors) = eigenvectors(symmetric, n);
-    let vectors = (0..n * n).map(|at| vectors[at % n * n + at / n] as f32).collect();
+    let vectors = (0..n * n)
+        .map(|at| vectors[at % n * n + at / n] as f32)
+        .collect();
     Eigenpairs {
-        values: values.iter().map(|value| (scale * value.max(0.0)) as f32).collect(),
-        vectors: Matrix { shape: [n, n], values: vectors },
+        values: values
+            .iter()
+            .map(|value| (scale * value.max(0.0)) as f32)
+            .collect(),
+        vectors: Matrix {
+            shape: [n, n],
+            values: vectors,
+        },
     }
 }
 
@@ -190,7 +253,16 @@ mod tests {
     use crate::predict::{Linearisation, PredictError};
 
     fn fitted(network: &Network, adapter: &Adapter, train: &[Encoded], kept: usize) -> Kronecker {
-        let fit = Fit { scaling: 4.0, dropout: 0.1, seed: 0, batch_tokens: 64, network, train, calibrate: &[], watch: &mut |_, _| true };
+        let fit = Fit {
+            scaling: 4.0,
+            dropout: 0.1,
+            seed: 0,
+            batch_tokens: 64,
+            network,
+            train,
+            calibrate: &[],
+            watch: &mut |_, _| true,
+        };
         Kronecker::of(adapter, 0, kept, &fit, &mut |_| Ok(())).unwrap()
     }
 
@@ -200,17 +272,28 @@ mod tests {
         let factor = |pairs: &Eigenpairs, a: usize, b: usize| -> f64 {
             let width = pairs.vectors.shape[1];
             let at = |k: usize, i: usize| f64::from(pairs.vectors.values[k * width + i]);
-            pairs.values.iter().enumerate().map(|(k, value)| f64::from(*value) * at(k, a) * at(k, b)).sum()
+            pairs
+                .values
+                .iter()
+                .enumerate()
+                .map(|(k, value)| f64::from(*value) * at(k, a) * at(k, b))
+                .sum()
         };
         factor(&block.rows, a / n, b / n) * factor(&block.columns, a % n, b % n)
     }
 
     #[test]
     fn where_one_token_goes_through_a_matrix_its_block_is_j_lambda_j() {
-        // The queries of the last layer see the asked token alone, so the Kronecker product is exact, whatever the number of choices.
+        // The queries of the last layer see the asked token alone, so the Kronecker product is
+        // exact, whatever the number of choices.
         let network = network();
         let layer = network.config().num_hidden_layers - 1;
-        let adapter = tiny(&network, 3, TargetModules::List(vec!["q_proj".into(), "down_proj".into()]), Some(layer));
+        let adapter = tiny(
+            &network,
+            3,
+            TargetModules::List(vec!["q_proj".into(), "down_proj".into()]),
+            Some(layer),
+        );
         for example in examples() {
             let found = fitted(&network, &adapter, std::slice::from_ref(&example), 10);
             let truth = Linearisation::of(&network, &adapter, 0, 4.0, &example).unwrap();
@@ -219,18 +302,29 @@ mod tests {
             for (path, parameter) in adapter.parameters() {
                 let len = parameter.lazy_shape().num_elements();
                 let exact = |a: usize, b: usize| -> f64 {
-                    let at = |row: usize, place: usize| f64::from(truth.jacobian[row][start + place]);
-                    let terms = (0..size * size).map(|k| curvature[k] * at(k / size, a) * at(k % size, b));
+                    let at =
+                        |row: usize, place: usize| f64::from(truth.jacobian[row][start + place]);
+                    let terms =
+                        (0..size * size).map(|k| curvature[k] * at(k / size, a) * at(k % size, b));
                     terms.sum()
                 };
                 let largest = (0..len).map(|a| exact(a, a)).fold(0.0, f64::max);
-                for (a, b) in (0..len).step_by(7).flat_map(|a| (0..len).step_by(11).map(move |b| (a, b))) {
+                for (a, b) in (0..len)
+                    .step_by(7)
+                    .flat_map(|a| (0..len).step_by(11).map(move |b| (a, b)))
+                {
                     let (found, exact) = (entry(&found.blocks[&path], a, b), exact(a, b));
-                    assert!((found - exact).abs() < 1e-3 * largest, "{path} {a} {b}: {found} {exact}");
+                    assert!(
+                        (found - exact).abs() < 1e-3 * largest,
+                        "{path} {a} {b}: {found} {exact}"
+                    );
                 }
                 start += len;
             }
-            assert!((found.log_likelihood - truth.log_probabilities[example.label.unwrap()]).abs() < 1e-6);
+            assert!(
+                (found.log_likelihood - truth.log_probabilities[example.label.unwrap()]).abs()
+                    < 1e-6
+            );
         }
     }
 
@@ -244,68 +338,145 @@ mod tests {
     impl Observer for Notes {
         fn see(&self, seen: Seen<'_>) {
             let kept = [seen.input, seen.low, seen.d_low, seen.dy].map(<[f32]>::to_vec);
-            self.0.lock().unwrap().push((seen.layer, seen.projection, kept));
+            self.0
+                .lock()
+                .unwrap()
+                .push((seen.layer, seen.projection, kept));
         }
     }
 
     #[test]
     fn what_is_seen_makes_the_gradients_and_its_sums_the_factors() {
         let network = network();
-        let adapter = tiny(&network, 2, TargetModules::List(vec!["v_proj".into()]), None);
+        let adapter = tiny(
+            &network,
+            2,
+            TargetModules::List(vec!["v_proj".into()]),
+            None,
+        );
         let train = examples();
         let found = fitted(&network, &adapter, &train, 10);
-        // Σ over tokens and passes of gradients, mean over tokens of inputs, by their definition; every width here is below the sketch's.
+        // Σ over tokens and passes of gradients, mean over tokens of inputs, by their definition;
+        // every width here is below the sketch's.
         let (mut gradients, mut inputs, mut rows) = (vec![0.0; 4], vec![0.0; 32 * 32], 0.0);
         for example in &train {
             let notes = Arc::new(Notes::default());
             let observer: Arc<dyn Observer> = notes.clone();
             let mut passes = 0;
-            watch_curvature(&network, &adapter, 0, 4.0, example, &observer, &mut |number| passes = number + 1).unwrap();
+            watch_curvature(
+                &network,
+                &adapter,
+                0,
+                4.0,
+                example,
+                &observer,
+                &mut |number| passes = number + 1,
+            )
+            .unwrap();
             let notes = notes.0.lock().unwrap();
-            assert_eq!((passes, notes.len()), (example.choices.len() - 1, passes * network.config().num_hidden_layers));
+            assert_eq!(
+                (passes, notes.len()),
+                (
+                    example.choices.len() - 1,
+                    passes * network.config().num_hidden_layers
+                )
+            );
             let first: Vec<_> = notes.iter().filter(|(layer, _, _)| *layer == 0).collect();
             for (pass, (_, _, [input, low, d_low, dy])) in first.iter().enumerate() {
                 for token in 0..example.tokens.len() {
-                    (0..4).for_each(|at| gradients[at] += f64::from(d_low[token * 2 + at / 2] * d_low[token * 2 + at % 2]));
+                    (0..4).for_each(|at| {
+                        gradients[at] +=
+                            f64::from(d_low[token * 2 + at / 2] * d_low[token * 2 + at % 2])
+                    });
                     if pass == 0 {
-                        (0..1024).for_each(|at| inputs[at] += f64::from(input[token * 32 + at / 32] * input[token * 32 + at % 32]));
+                        (0..1024).for_each(|at| {
+                            inputs[at] +=
+                                f64::from(input[token * 32 + at / 32] * input[token * 32 + at % 32])
+                        });
                         rows += 1.0;
                     }
                 }
-                assert_eq!([low.len(), dy.len()], [2 * example.tokens.len(), 16 * example.tokens.len()]);
+                assert_eq!(
+                    [low.len(), dy.len()],
+                    [2 * example.tokens.len(), 16 * example.tokens.len()]
+                );
             }
-            // With two choices there is one pass, of √(p (1 − p)) d: Σ d_low inputᵀ is that much of d's gradient by A.
+            // With two choices there is one pass, of √(p (1 − p)) d: Σ d_low inputᵀ is that much of
+            // d's gradient by A.
             if let [(_, _, [input, low, d_low, dy])] = first[..] {
                 let truth = Linearisation::of(&network, &adapter, 0, 4.0, example).unwrap();
                 let root = truth.curvature()[0].sqrt();
                 for at in 0..64 {
-                    let of_a: f64 = (0..example.tokens.len()).map(|t| f64::from(d_low[t * 2 + at / 32] * input[t * 32 + at % 32])).sum();
-                    assert!((of_a - root * f64::from(truth.jacobian[0][at])).abs() < 1e-4, "{at}");
+                    let of_a: f64 = (0..example.tokens.len())
+                        .map(|t| f64::from(d_low[t * 2 + at / 32] * input[t * 32 + at % 32]))
+                        .sum();
+                    assert!(
+                        (of_a - root * f64::from(truth.jacobian[0][at])).abs() < 1e-4,
+                        "{at}"
+                    );
                 }
                 for at in 0..32 {
-                    let of_b: f64 = (0..example.tokens.len()).map(|t| 4.0 * f64::from(dy[t * 16 + at / 2] * low[t * 2 + at % 2])).sum();
-                    assert!((of_b - root * f64::from(truth.jacobian[0][64 + at])).abs() < 1e-4, "{at}");
+                    let of_b: f64 = (0..example.tokens.len())
+                        .map(|t| 4.0 * f64::from(dy[t * 16 + at / 2] * low[t * 2 + at % 2]))
+                        .sum();
+                    assert!(
+                        (of_b - root * f64::from(truth.jacobian[0][64 + at])).abs() < 1e-4,
+                        "{at}"
+                    );
                 }
             }
         }
         let block = &found.blocks["layers.0.self_attn.v_proj.lora_A"];
-        // The leading ten of at most twelve rows of inputs: their factor is not the whole mean, but never more than it.
-        let trace: f64 = block.columns.values.iter().map(|value| f64::from(*value)).sum();
+        // The leading ten of at most twelve rows of inputs: their factor is not the whole mean, but
+        // never more than it.
+        let trace: f64 = block
+            .columns
+            .values
+            .iter()
+            .map(|value| f64::from(*value))
+            .sum();
         let whole: f64 = (0..32).map(|i| inputs[i * 33]).sum::<f64>() / rows;
-        assert!(trace <= whole * 1.0001 && trace > 0.95 * whole, "{trace} {whole}");
-        let sum: f64 = block.rows.values.iter().map(|value| f64::from(*value)).sum();
+        assert!(
+            trace <= whole * 1.0001 && trace > 0.95 * whole,
+            "{trace} {whole}"
+        );
+        let sum: f64 = block
+            .rows
+            .values
+            .iter()
+            .map(|value| f64::from(*value))
+            .sum();
         assert!((sum / (gradients[0] + gradients[3]) - 1.0).abs() < 1e-4);
         let at = |k: usize, i: usize| f64::from(block.rows.vectors.values[k * 2 + i]);
-        let corner: f64 = (0..2).map(|k| f64::from(block.rows.values[k]) * at(k, 0) * at(k, 1)).sum();
+        let corner: f64 = (0..2)
+            .map(|k| f64::from(block.rows.values[k]) * at(k, 0) * at(k, 1))
+            .sum();
         assert!((corner - gradients[1]).abs() < 1e-4 * sum);
     }
 
     #[test]
     fn a_base_that_is_not_on_the_cpu_operation_is_refused() {
         let (network, plain) = super::super::testing::networks();
-        let adapter = tiny(&network, 1, TargetModules::List(vec!["q_proj".into()]), None);
+        let adapter = tiny(
+            &network,
+            1,
+            TargetModules::List(vec!["q_proj".into()]),
+            None,
+        );
         let observer: Arc<dyn Observer> = Arc::new(Notes::default());
-        let error = watch_curvature(&plain, &adapter, 0, 4.0, &examples()[0], &observer, &mut |_| {}).unwrap_err();
-        assert!(matches!(error, PredictError::OnlyCpu { .. }) && error.hint().unwrap().contains("diagonal"));
+        let error = watch_curvature(
+            &plain,
+            &adapter,
+            0,
+            4.0,
+            &examples()[0],
+            &observer,
+            &mut |_| {},
+        )
+        .unwrap_err();
+        assert!(
+            matches!(error, PredictError::OnlyCpu { .. })
+                && error.hint().unwrap().contains("diagonal")
+        );
     }
 }

@@ -1,8 +1,11 @@
-//! Laplace-LoRA (Yang et al., arXiv 2308.13111): after AdamW, a normal distribution from the curvature at the weights.
+//! Laplace-LoRA (Yang et al., arXiv 2308.13111): after AdamW, a normal distribution from the
+//! curvature at the weights.
 //!
-//! H = Σ over the training examples of Jᵀ Λ J, the generalised Gauss–Newton matrix of the *summed* loss over the choices' logits: its
-//! diagonal, or a Kronecker product for each matrix. The posterior's precision is H + λ, with the prior precision λ that has the highest
-//! evidence, or predicts rows of calibrate best where they can tell it from that of the evidence. Prediction is linearised.
+//! H = Σ over the training examples of Jᵀ Λ J, the generalised Gauss–Newton matrix of the *summed*
+//! loss over the choices' logits: its diagonal, or a Kronecker product for each matrix. The
+//! posterior's precision is H + λ, with the prior precision λ that has the highest evidence, or
+//! predicts rows of calibrate best where they can tell it from that of the evidence. Prediction is
+//! linearised.
 
 mod evidence;
 mod diagonal;
@@ -28,10 +31,17 @@ use kronecker::Kronecker;
 pub const CHOSEN_BY: &str = "prior_precision_by";
 /// Draws of the logits by which prior precisions are compared on calibrate.
 const TRIAL_SAMPLES: usize = 100;
-/// What the Jacobian of the choice logits of a set takes for two choices: once forward, once back, and what comes of it.
-const JACOBIAN: Passes = Passes { together: 0.0, alone: 2.5 };
+/// What the Jacobian of the choice logits of a set takes for two choices: once forward, once back,
+/// and what comes of it.
+const JACOBIAN: Passes = Passes {
+    together: 0.0,
+    alone: 2.5,
+};
 /// That of the last layer alone.
-const LAST_JACOBIAN: Passes = Passes { together: 0.0, alone: 1.4 };
+const LAST_JACOBIAN: Passes = Passes {
+    together: 0.0,
+    alone: 1.4,
+};
 
 /// AdamW's settings and those of the approximation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,8 +108,8 @@ pub enum PrecisionChoice {
     /// The one with the highest evidence on the training examples.
     #[default]
     Evidence,
-    /// The one of a grid ([`trial_precisions`]) with which the linearised model has the lowest NLL on calibrate, where calibrate can tell
-    /// it from that of the evidence.
+    /// The one of a grid ([`trial_precisions`]) with which the linearised model has the lowest NLL
+    /// on calibrate, where calibrate can tell it from that of the evidence.
     Calibration,
 }
 
@@ -113,11 +123,22 @@ impl Settings for LaplaceConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        if let Some(found) = self.prior_precision.filter(|found| !(found.is_finite() && *found > 0.0)) {
-            return Err(TrainError::Setting { name: "prior_precision", found: found.to_string(), expected: "a finite number above 0" });
+        if let Some(found) = self
+            .prior_precision
+            .filter(|found| !(found.is_finite() && *found > 0.0))
+        {
+            return Err(TrainError::Setting {
+                name: "prior_precision",
+                found: found.to_string(),
+                expected: "a finite number above 0",
+            });
         }
         if !(1..=100).contains(&self.kronecker_rank) {
-            return Err(TrainError::Setting { name: "kronecker_rank", found: self.kronecker_rank.to_string(), expected: "from 1 to 100" });
+            return Err(TrainError::Setting {
+                name: "kronecker_rank",
+                found: self.kronecker_rank.to_string(),
+                expected: "from 1 to 100",
+            });
         }
         self.adamw.validate()
     }
@@ -144,8 +165,14 @@ impl Settings for LaplaceConfig {
         self.jacobian()
     }
 
-    fn finish(&self, trained: Vec<Box<dyn Posterior>>, fit: &mut Fit<'_>) -> Result<Box<dyn Posterior>, TrainError> {
-        let point = trained.first().ok_or_else(|| TrainError::Optimizer { reason: "nothing was trained".into() })?;
+    fn finish(
+        &self,
+        trained: Vec<Box<dyn Posterior>>,
+        fit: &mut Fit<'_>,
+    ) -> Result<Box<dyn Posterior>, TrainError> {
+        let point = trained.first().ok_or_else(|| TrainError::Optimizer {
+            reason: "nothing was trained".into(),
+        })?;
         let adapter = point.mean();
         let (curvature, squares) = self.curvature(adapter, fit)?;
         let h = curvature.eigenvalues();
@@ -153,43 +180,96 @@ impl Settings for LaplaceConfig {
         let (precision, chosen_by) = match (self.prior_precision, self.prior_precision_by) {
             (Some(precision), _) => (precision, "setting".to_string()),
             (None, PrecisionChoice::Evidence) => (of_evidence, "evidence".to_string()),
-            (None, PrecisionChoice::Calibration) => self.calibrated_precision(curvature.as_ref(), of_evidence, adapter, fit)?,
+            (None, PrecisionChoice::Calibration) => {
+                self.calibrated_precision(curvature.as_ref(), of_evidence, adapter, fit)?
+            }
         };
         let evidence = log_evidence(curvature.log_likelihood(), &h, squares, precision);
-        let facts = [("log_evidence", evidence.to_string()), (CHOSEN_BY, chosen_by)];
+        let facts = [
+            ("log_evidence", evidence.to_string()),
+            (CHOSEN_BY, chosen_by),
+        ];
         Ok(curvature.posterior(adapter, precision, self.laplace_prediction, &facts)?)
     }
 }
 
 impl LaplaceConfig {
     fn jacobian(&self) -> Passes {
-        if self.laplace_layers == LaplaceLayers::Last { LAST_JACOBIAN } else { JACOBIAN }
+        if self.laplace_layers == LaplaceLayers::Last {
+            LAST_JACOBIAN
+        } else {
+            JACOBIAN
+        }
     }
 
     /// What the training examples say at an adapter, and ‖θ‖² of the random weights.
-    fn curvature(&self, adapter: &Adapter, fit: &mut Fit<'_>) -> Result<(Box<dyn Curvature>, f64), TrainError> {
+    fn curvature(
+        &self,
+        adapter: &Adapter,
+        fit: &mut Fit<'_>,
+    ) -> Result<(Box<dyn Curvature>, f64), TrainError> {
         // The layers from this one on are random.
         let first = match self.laplace_layers {
             LaplaceLayers::All => 0,
-            LaplaceLayers::Last => adapter.pairs().map(|(layer, _, _)| layer).max().unwrap_or(0),
+            LaplaceLayers::Last => adapter
+                .pairs()
+                .map(|(layer, _, _)| layer)
+                .max()
+                .unwrap_or(0),
         };
         let random = random_weights(adapter, first);
         let weights = adapter.flatten()?;
-        let squares = weights.iter().zip(&random).filter(|(_, random)| **random).map(|(weight, _)| f64::from(*weight).powi(2)).sum();
+        let squares = weights
+            .iter()
+            .zip(&random)
+            .filter(|(_, random)| **random)
+            .map(|(weight, _)| f64::from(*weight).powi(2))
+            .sum();
         let total = fit.train.len();
-        let Fit { network, scaling, dropout, seed, batch_tokens, train, calibrate, ref mut watch } = *fit;
-        let mut heard = |done: usize| if watch(done, total) { Ok(()) } else { Err(PredictError::Stopped { done, total }.into()) };
-        let fit = Fit { network, scaling, dropout, seed, batch_tokens, train, calibrate, watch: &mut |_, _| true };
+        let Fit {
+            network,
+            scaling,
+            dropout,
+            seed,
+            batch_tokens,
+            train,
+            calibrate,
+            ref mut watch,
+        } = *fit;
+        let mut heard = |done: usize| {
+            if watch(done, total) {
+                Ok(())
+            } else {
+                Err(PredictError::Stopped { done, total }.into())
+            }
+        };
+        let fit = Fit {
+            network,
+            scaling,
+            dropout,
+            seed,
+            batch_tokens,
+            train,
+            calibrate,
+            watch: &mut |_, _| true,
+        };
         let found: Box<dyn Curvature> = match self.laplace_structure {
             LaplaceStructure::Diagonal => Box::new(Diagonal::of(adapter, first, &fit, &mut heard)?),
-            LaplaceStructure::Kronecker => Box::new(Kronecker::of(adapter, first, self.kronecker_rank, &fit, &mut heard)?),
+            LaplaceStructure::Kronecker => Box::new(Kronecker::of(
+                adapter,
+                first,
+                self.kronecker_rank,
+                &fit,
+                &mut heard,
+            )?),
         };
         Ok((found, squares))
     }
 
-    /// The λ of [`trial_precisions`] that calibrate prefers to that of the evidence, and by what it was chosen: of those that tie the
-    /// largest, where its NLL in the linearised model is lower by more than a standard error; else, and where calibrate cannot carry a
-    /// choice, that of the evidence.
+    /// The λ of [`trial_precisions`] that calibrate prefers to that of the evidence, and by what it
+    /// was chosen: of those that tie the largest, where its NLL in the linearised model is lower by
+    /// more than a standard error; else, and where calibrate cannot carry a choice, that of the
+    /// evidence.
     fn calibrated_precision(
         &self,
         curvature: &dyn Curvature,
@@ -204,20 +284,49 @@ impl LaplaceConfig {
                 expected: "`evidence` where there are no rows of calibrate",
             });
         }
-        let precisions: Vec<f64> = std::iter::once(of_evidence).chain(trial_precisions().into_iter().rev()).collect();
-        let made = precisions.iter().map(|precision| curvature.posterior(adapter, *precision, self.laplace_prediction, &[]));
+        let precisions: Vec<f64> = std::iter::once(of_evidence)
+            .chain(trial_precisions().into_iter().rev())
+            .collect();
+        let made = precisions.iter().map(|precision| {
+            curvature.posterior(adapter, *precision, self.laplace_prediction, &[])
+        });
         let made: Vec<Box<dyn Approximation>> = made.collect::<Result<_, _>>()?;
-        let distributions: Vec<&dyn Linearised> = made.iter().map(|made| -> &dyn Linearised { made.as_ref() }).collect();
-        let options = EvaluationOptions { samples: TRIAL_SAMPLES, scale: 1.0, seed: fit.seed, batch_tokens: fit.batch_tokens };
+        let distributions: Vec<&dyn Linearised> = made
+            .iter()
+            .map(|made| -> &dyn Linearised { made.as_ref() })
+            .collect();
+        let options = EvaluationOptions {
+            samples: TRIAL_SAMPLES,
+            scale: 1.0,
+            seed: fit.seed,
+            batch_tokens: fit.batch_tokens,
+        };
         let total = fit.calibrate.len();
         let mut watch = |done: usize| (fit.watch)(done, total);
-        let found = linearised_predictions(fit.network, adapter, &distributions, fit.scaling, fit.calibrate, &options, &mut watch)?;
-        if let Some(too_little) = found.first().and_then(|known| Ground::of(known).check().err()) {
-            return Ok((of_evidence, format!("evidence, since calibrate's {too_little}")));
+        let found = linearised_predictions(
+            fit.network,
+            adapter,
+            &distributions,
+            fit.scaling,
+            fit.calibrate,
+            &options,
+            &mut watch,
+        )?;
+        if let Some(too_little) = found
+            .first()
+            .and_then(|known| Ground::of(known).check().err())
+        {
+            return Ok((
+                of_evidence,
+                format!("evidence, since calibrate's {too_little}"),
+            ));
         }
         let losses: Vec<Vec<f64>> = found.iter().map(Predictions::losses).collect();
         Ok(match preferred(&losses, 0) {
-            0 => (of_evidence, "evidence, from which calibrate cannot tell a better one".into()),
+            0 => (
+                of_evidence,
+                "evidence, from which calibrate cannot tell a better one".into(),
+            ),
             best => (precisions[best], "rows of calibrate".into()),
         })
     }
@@ -225,7 +334,9 @@ impl LaplaceConfig {
 
 /// The prior precisions that are compared on calibrate: 10^(k/2) from 0.01 to 1,000,000.
 pub fn trial_precisions() -> Vec<f64> {
-    (-4..=12).map(|half_decades| 10f64.powf(0.5 * f64::from(half_decades))).collect()
+    (-4..=12)
+        .map(|half_decades| 10f64.powf(0.5 * f64::from(half_decades)))
+        .collect()
 }
 
 /// A Laplace approximation of either structure.
@@ -254,10 +365,15 @@ trait Curvature {
 /// For each weight whether its layer is `first` or above, `[P]`.
 fn random_weights(adapter: &Adapter, first: usize) -> Vec<bool> {
     let of = |(layer, pair): (usize, &crate::lora::LoraPair)| {
-        let count = pair.lora_A.lazy_shape().num_elements() + pair.lora_B.lazy_shape().num_elements();
+        let count =
+            pair.lora_A.lazy_shape().num_elements() + pair.lora_B.lazy_shape().num_elements();
         vec![layer >= first; count]
     };
-    adapter.pairs().map(|(layer, _, pair)| (layer, pair)).flat_map(of).collect()
+    adapter
+        .pairs()
+        .map(|(layer, _, pair)| (layer, pair))
+        .flat_map(of)
+        .collect()
 }
 
 #[cfg(test)]
@@ -270,9 +386,17 @@ mod tests {
     use crate::posterior::{PointEstimate, Spread};
     use crate::predict::{Linearisation, evaluate};
 
-    fn finished(config: &LaplaceConfig, calibrate: &[Encoded]) -> Result<Box<dyn Posterior>, TrainError> {
+    fn finished(
+        config: &LaplaceConfig,
+        calibrate: &[Encoded],
+    ) -> Result<Box<dyn Posterior>, TrainError> {
         let network = network();
-        let adapter = tiny(&network, 2, TargetModules::List(vec!["q_proj".into(), "v_proj".into()]), None);
+        let adapter = tiny(
+            &network,
+            2,
+            TargetModules::List(vec!["q_proj".into(), "v_proj".into()]),
+            None,
+        );
         let train = examples();
         let mut fit = Fit {
             network: &network,
@@ -292,29 +416,60 @@ mod tests {
         let network = network();
         for laplace_structure in [LaplaceStructure::Diagonal, LaplaceStructure::Kronecker] {
             let of = |laplace_layers| {
-                let config = LaplaceConfig { laplace_structure, laplace_layers, ..LaplaceConfig::default() };
-                finished(&config, &[]).unwrap().variance().unwrap().flatten().unwrap()
+                let config = LaplaceConfig {
+                    laplace_structure,
+                    laplace_layers,
+                    ..LaplaceConfig::default()
+                };
+                finished(&config, &[])
+                    .unwrap()
+                    .variance()
+                    .unwrap()
+                    .flatten()
+                    .unwrap()
             };
             let (all, last) = (of(LaplaceLayers::All), of(LaplaceLayers::Last));
             assert!(all.iter().all(|variance| *variance > 0.0));
             let layer = all.len() / network.config().num_hidden_layers;
-            assert!(last.iter().rev().take(layer).all(|variance| *variance > 0.0));
-            assert!(last.iter().rev().skip(layer).all(|variance| *variance == 0.0));
+            assert!(
+                last.iter()
+                    .rev()
+                    .take(layer)
+                    .all(|variance| *variance > 0.0)
+            );
+            assert!(
+                last.iter()
+                    .rev()
+                    .skip(layer)
+                    .all(|variance| *variance == 0.0)
+            );
         }
     }
 
     #[test]
     fn derivatives_from_the_last_layer_on_are_the_end_of_all_derivatives() {
         let (host, plain) = super::testing::networks();
-        let adapter = tiny(&host, 2, TargetModules::List(vec!["q_proj".into(), "v_proj".into()]), None);
+        let adapter = tiny(
+            &host,
+            2,
+            TargetModules::List(vec!["q_proj".into(), "v_proj".into()]),
+            None,
+        );
         let last = host.config().num_hidden_layers - 1;
-        let below = random_weights(&adapter, last).iter().filter(|random| !**random).count();
+        let below = random_weights(&adapter, last)
+            .iter()
+            .filter(|random| !**random)
+            .count();
         for network in [&host, &plain] {
-            let of = |first| Linearisation::of(network, &adapter, first, 4.0, &examples()[2]).unwrap();
+            let of =
+                |first| Linearisation::of(network, &adapter, first, 4.0, &examples()[2]).unwrap();
             let (all, end) = (of(0), of(last));
             assert_eq!(all.log_probabilities, end.log_probabilities);
             for (all, end) in all.jacobian.iter().zip(&end.jacobian) {
-                assert!(all[..below].iter().any(|value| *value != 0.0) && end[..below].iter().all(|value| *value == 0.0));
+                assert!(
+                    all[..below].iter().any(|value| *value != 0.0)
+                        && end[..below].iter().all(|value| *value == 0.0)
+                );
                 assert_eq!(all[below..], end[below..]);
             }
         }
@@ -324,56 +479,125 @@ mod tests {
     fn a_posterior_says_the_lowest_layer_that_it_needs_derivatives_of() {
         let network = network();
         for laplace_structure in [LaplaceStructure::Diagonal, LaplaceStructure::Kronecker] {
-            for (laplace_layers, first) in [(LaplaceLayers::All, 0), (LaplaceLayers::Last, network.config().num_hidden_layers - 1)] {
-                let posterior = finished(&LaplaceConfig { laplace_structure, laplace_layers, ..LaplaceConfig::default() }, &[]).unwrap();
+            for (laplace_layers, first) in [
+                (LaplaceLayers::All, 0),
+                (LaplaceLayers::Last, network.config().num_hidden_layers - 1),
+            ] {
+                let posterior = finished(
+                    &LaplaceConfig {
+                        laplace_structure,
+                        laplace_layers,
+                        ..LaplaceConfig::default()
+                    },
+                    &[],
+                )
+                .unwrap();
                 assert_eq!(posterior.linearised().unwrap().first_layer(), first);
             }
         }
     }
 
-    /// The label that the posterior of the evidence thinks least likely in the first `wrong` of `count` rows of calibrate, and most likely
-    /// in the others.
+    /// The label that the posterior of the evidence thinks least likely in the first `wrong` of
+    /// `count` rows of calibrate, and most likely in the others.
     fn calibrate(count: usize, wrong: usize) -> Vec<Encoded> {
         let mut rows: Vec<Encoded> = examples().into_iter().cycle().take(count).collect();
-        let options = EvaluationOptions { samples: TRIAL_SAMPLES, scale: 1.0, seed: 3, batch_tokens: 64 };
+        let options = EvaluationOptions {
+            samples: TRIAL_SAMPLES,
+            scale: 1.0,
+            seed: 3,
+            batch_tokens: 64,
+        };
         let posterior = finished(&LaplaceConfig::default(), &[]).unwrap();
-        let found = evaluate(&network(), posterior.as_ref(), 4.0, &rows, &options, &mut |_, _| true).unwrap();
-        for (index, (row, logs)) in rows.iter_mut().zip(mean_of_draws(&found.draws).unwrap()).enumerate() {
+        let found = evaluate(
+            &network(),
+            posterior.as_ref(),
+            4.0,
+            &rows,
+            &options,
+            &mut |_, _| true,
+        )
+        .unwrap();
+        for (index, (row, logs)) in rows
+            .iter_mut()
+            .zip(mean_of_draws(&found.draws).unwrap())
+            .enumerate()
+        {
             let sign = if index < wrong { -1.0 } else { 1.0 };
-            row.label = (0..logs.len()).max_by(|&a, &b| (sign * logs[a]).total_cmp(&(sign * logs[b])));
+            row.label =
+                (0..logs.len()).max_by(|&a, &b| (sign * logs[a]).total_cmp(&(sign * logs[b])));
         }
         rows
     }
 
     /// λ and by what it was chosen.
     fn chosen(config: &LaplaceConfig, calibrate: &[Encoded]) -> (f64, String) {
-        let stored = finished(config, calibrate).unwrap().stored().unwrap().unwrap();
+        let stored = finished(config, calibrate)
+            .unwrap()
+            .stored()
+            .unwrap()
+            .unwrap();
         let by = stored.number::<String>(CHOSEN_BY, "").unwrap();
         (stored.number("prior_precision", "").unwrap(), by)
     }
 
     #[test]
-    fn the_precision_that_calibrate_chooses_is_better_than_all_others_and_clearly_than_that_of_the_evidence() {
+    fn the_precision_that_calibrate_chooses_is_better_than_all_others_and_clearly_than_that_of_the_evidence()
+     {
         let (network, calibrate) = (network(), calibrate(40, 30));
-        let labels: Vec<usize> = calibrate.iter().map(|example| example.label.unwrap()).collect();
+        let labels: Vec<usize> = calibrate
+            .iter()
+            .map(|example| example.label.unwrap())
+            .collect();
         for laplace_structure in [LaplaceStructure::Diagonal, LaplaceStructure::Kronecker] {
-            let config = LaplaceConfig { laplace_structure, prior_precision_by: PrecisionChoice::Calibration, ..LaplaceConfig::default() };
+            let config = LaplaceConfig {
+                laplace_structure,
+                prior_precision_by: PrecisionChoice::Calibration,
+                ..LaplaceConfig::default()
+            };
             assert!(config.needs_calibrate().is_some());
             let (precision, by) = chosen(&config, &calibrate);
             assert_eq!(by, "rows of calibrate");
             // As a run of its own would find it, one precision after the other.
             let losses = |precision: f64| {
-                let posterior = finished(&LaplaceConfig { prior_precision: Some(precision), ..config.clone() }, &[]).unwrap();
-                let options = EvaluationOptions { samples: TRIAL_SAMPLES, scale: 1.0, seed: 3, batch_tokens: 64 };
-                let evaluated = evaluate(&network, posterior.as_ref(), 4.0, &calibrate, &options, &mut |_, _| true).unwrap();
-                Predictions::new(mean_of_draws(&evaluated.draws).unwrap(), labels.clone()).unwrap().losses()
+                let posterior = finished(
+                    &LaplaceConfig {
+                        prior_precision: Some(precision),
+                        ..config.clone()
+                    },
+                    &[],
+                )
+                .unwrap();
+                let options = EvaluationOptions {
+                    samples: TRIAL_SAMPLES,
+                    scale: 1.0,
+                    seed: 3,
+                    batch_tokens: 64,
+                };
+                let evaluated = evaluate(
+                    &network,
+                    posterior.as_ref(),
+                    4.0,
+                    &calibrate,
+                    &options,
+                    &mut |_, _| true,
+                )
+                .unwrap();
+                Predictions::new(mean_of_draws(&evaluated.draws).unwrap(), labels.clone())
+                    .unwrap()
+                    .losses()
             };
             let nll = |losses: &[f64]| losses.iter().sum::<f64>();
             let best = losses(precision);
             for other in trial_precisions().into_iter().step_by(4) {
                 assert!(nll(&best) <= nll(&losses(other)), "{precision} {other}");
             }
-            let (of_evidence, _) = self::chosen(&LaplaceConfig { laplace_structure, ..LaplaceConfig::default() }, &[]);
+            let (of_evidence, _) = self::chosen(
+                &LaplaceConfig {
+                    laplace_structure,
+                    ..LaplaceConfig::default()
+                },
+                &[],
+            );
             assert_eq!(preferred(&[losses(of_evidence), best], 0), 1);
         }
         assert_eq!(trial_precisions().len(), 17);
@@ -381,23 +605,40 @@ mod tests {
 
     #[test]
     fn where_calibrate_can_carry_no_choice_the_precision_is_that_of_the_evidence() {
-        let config = LaplaceConfig { prior_precision_by: PrecisionChoice::Calibration, ..LaplaceConfig::default() };
+        let config = LaplaceConfig {
+            prior_precision_by: PrecisionChoice::Calibration,
+            ..LaplaceConfig::default()
+        };
         let (expected, by) = chosen(&LaplaceConfig::default(), &[]);
         assert_eq!(by, "evidence");
         let (precision, by) = chosen(&config, &calibrate(40, 0));
         assert_eq!(precision, expected);
-        assert!(by.starts_with("evidence, since calibrate's 40 rows with 0 wrong answers cannot carry"), "{by}");
+        assert!(
+            by.starts_with("evidence, since calibrate's 40 rows with 0 wrong answers cannot carry"),
+            "{by}"
+        );
     }
 
     #[test]
     fn the_evidence_chooses_between_factors_as_between_weights() {
-        let config = LaplaceConfig { laplace_structure: LaplaceStructure::Kronecker, ..LaplaceConfig::default() };
+        let config = LaplaceConfig {
+            laplace_structure: LaplaceStructure::Kronecker,
+            ..LaplaceConfig::default()
+        };
         let best = finished(&config, &[]).unwrap().stored().unwrap().unwrap();
         let number = |key| best.number::<f64>(key, "").unwrap();
         for factor in [0.8, 1.25] {
-            let other = LaplaceConfig { prior_precision: Some(factor * number("prior_precision")), ..config.clone() };
+            let other = LaplaceConfig {
+                prior_precision: Some(factor * number("prior_precision")),
+                ..config.clone()
+            };
             let other = finished(&other, &[]).unwrap();
-            let evidence: f64 = other.stored().unwrap().unwrap().number("log_evidence", "").unwrap();
+            let evidence: f64 = other
+                .stored()
+                .unwrap()
+                .unwrap()
+                .number("log_evidence", "")
+                .unwrap();
             assert!(evidence < number("log_evidence"));
             assert_eq!(other.spread(), Spread::Scaled);
         }
@@ -407,16 +648,35 @@ mod tests {
     fn settings_out_of_range_and_a_missing_calibrate_are_named() {
         let message = |config: LaplaceConfig| config.validate().unwrap_err().to_string();
         assert_eq!(
-            message(LaplaceConfig { prior_precision: Some(0.0), ..LaplaceConfig::default() }),
+            message(LaplaceConfig {
+                prior_precision: Some(0.0),
+                ..LaplaceConfig::default()
+            }),
             "`prior_precision` is `0`, expected a finite number above 0"
         );
         assert_eq!(
-            message(LaplaceConfig { kronecker_rank: 0, ..LaplaceConfig::default() }),
+            message(LaplaceConfig {
+                kronecker_rank: 0,
+                ..LaplaceConfig::default()
+            }),
             "`kronecker_rank` is `0`, expected from 1 to 100"
         );
-        let config = LaplaceConfig { prior_precision_by: PrecisionChoice::Calibration, ..LaplaceConfig::default() };
+        let config = LaplaceConfig {
+            prior_precision_by: PrecisionChoice::Calibration,
+            ..LaplaceConfig::default()
+        };
         let error = finished(&config, &[]).err().unwrap().to_string();
-        assert_eq!(error, "`prior_precision_by` is `calibration`, expected `evidence` where there are no rows of calibrate");
-        assert!(LaplaceConfig { prior_precision: Some(1.0), ..config }.needs_calibrate().is_none());
+        assert_eq!(
+            error,
+            "`prior_precision_by` is `calibration`, expected `evidence` where there are no rows of calibrate"
+        );
+        assert!(
+            LaplaceConfig {
+                prior_precision: Some(1.0),
+                ..config
+            }
+            .needs_calibrate()
+            .is_none()
+        );
     }
 }

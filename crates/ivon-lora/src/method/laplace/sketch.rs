@@ -1,8 +1,11 @@
-//! The leading eigenpairs of S = Σ x xᵀ over very many rows x, without ever holding S, from one pass over the rows.
+//! The leading eigenpairs of S = Σ x xᵀ over very many rows x, without ever holding S, from one
+//! pass over the rows.
 //!
-//! With a fixed matrix Ω of normals `[n, l]` only Y = S Ω is kept, to which each block of rows X adds Xᵀ (X Ω). At the end S is read off as
-//! Y (Ωᵀ Y)⁻¹ Yᵀ (Nyström; Tropp et al., arXiv 1706.05736), whose leading eigenpairs are taken: exact where the rank of S is at most l, and
-//! else off by no more than a multiple of what lies beyond. In which blocks the rows come makes no difference.
+//! With a fixed matrix Ω of normals `[n, l]` only Y = S Ω is kept, to which each block of rows X
+//! adds Xᵀ (X Ω). At the end S is read off as Y (Ωᵀ Y)⁻¹ Yᵀ (Nyström; Tropp et al., arXiv
+//! 1706.05736), whose leading eigenpairs are taken: exact where the rank of S is at most l, and
+//! else off by no more than a multiple of what lies beyond. In which blocks the rows come makes no
+//! difference.
 
 use std::sync::Arc;
 
@@ -33,10 +36,19 @@ impl TestMatrix {
             (0..width).for_each(|i| values[i * width + i] = 1.0);
         } else {
             // One address for all runs: the sketch is part of the method, not of its randomness.
-            let address = Address { seed: 0, purpose: Purpose::Training, step: 0, draw: 0 };
+            let address = Address {
+                seed: 0,
+                purpose: Purpose::Training,
+                step: 0,
+                draw: 0,
+            };
             address.fill(&format!("laplace.sketch.{width}.{size}"), &mut values);
         }
-        Self { values: Arc::new(values), width, size }
+        Self {
+            values: Arc::new(values),
+            width,
+            size,
+        }
     }
 }
 
@@ -51,39 +63,74 @@ pub struct Sketch {
 impl Sketch {
     /// The sketch of a sum without terms.
     pub fn new(test: TestMatrix) -> Self {
-        Self { image: vec![0.0; test.width * test.size], test }
+        Self {
+            image: vec![0.0; test.width * test.size],
+            test,
+        }
     }
 
     /// Adds x xᵀ for rows `[rows, n]`.
     pub fn add(&mut self, rows: &[f32]) {
-        let TestMatrix { values, width, size } = &self.test;
+        let TestMatrix {
+            values,
+            width,
+            size,
+        } = &self.test;
         let count = rows.len() / (*width).max(1);
         let rows = View::new(rows, count, *width);
         let mut turned = vec![0.0; count * size];
         let test = Factor::Plain(View::new(values, *width, *size));
-        product(Target::over(&mut turned, *size), 1.0, Factor::Plain(rows), test, Threads::All);
+        product(
+            Target::over(&mut turned, *size),
+            1.0,
+            Factor::Plain(rows),
+            test,
+            Threads::All,
+        );
         let turned = Factor::Plain(View::new(&turned, count, *size));
-        product(Target::onto(&mut self.image, *size), 1.0, Factor::Transposed(rows), turned, Threads::All);
+        product(
+            Target::onto(&mut self.image, *size),
+            1.0,
+            Factor::Transposed(rows),
+            turned,
+            Threads::All,
+        );
     }
 
     /// The leading `kept` eigenpairs of scale · S, largest first; one pair of zeros where S is 0.
     pub fn leading(&self, kept: usize, scale: f64) -> Eigenpairs {
         let (n, l) = (self.test.width, self.test.size);
         let image: Vec<f64> = self.image.iter().map(|value| f64::from(*value)).collect();
-        let test: Vec<f64> = self.test.values.iter().map(|value| f64::from(*value)).collect();
+        let test: Vec<f64> = self
+            .test
+            .values
+            .iter()
+            .map(|value| f64::from(*value))
+            .collect();
         // Ωᵀ Y, symmetric but for rounding.
         let core = transposed_product(&test, &image, l);
-        let core: Vec<f64> = (0..l * l).map(|at| 0.5 * (core[at] + core[at % l * l + at / l])).collect();
+        let core: Vec<f64> = (0..l * l)
+            .map(|at| 0.5 * (core[at] + core[at % l * l + at / l]))
+            .collect();
         let (values, vectors) = eigenvectors(core, l);
         let largest = values.iter().copied().fold(0.0, f64::max);
-        let held: Vec<usize> = (0..l).filter(|&i| largest > 0.0 && values[i] > NOISE * largest).collect();
+        let held: Vec<usize> = (0..l)
+            .filter(|&i| largest > 0.0 && values[i] > NOISE * largest)
+            .collect();
         // E = Y V b^(−½), so that E Eᵀ is S as the sketch knows it.
         let half: Vec<f64> = image
             .chunks_exact(l.max(1))
             .flat_map(|row| {
                 let vectors = &vectors;
-                let entry = move |i: usize| row.iter().enumerate().map(|(k, y)| y * vectors[k * l + i]).sum::<f64>();
-                held.iter().map(|&i| entry(i) / values[i].sqrt()).collect::<Vec<_>>()
+                let entry = move |i: usize| {
+                    row.iter()
+                        .enumerate()
+                        .map(|(k, y)| y * vectors[k * l + i])
+                        .sum::<f64>()
+                };
+                held.iter()
+                    .map(|&i| entry(i) / values[i].sqrt())
+                    .collect::<Vec<_>>()
             })
             .collect();
         let rank = held.len();
@@ -92,12 +139,32 @@ impl Sketch {
         order.sort_by(|&a, &b| squares[b].total_cmp(&squares[a]));
         order.truncate(kept);
         if order.is_empty() {
-            return Eigenpairs { values: vec![0.0], vectors: Matrix { shape: [1, n], values: vec![0.0; n] } };
+            return Eigenpairs {
+                values: vec![0.0],
+                vectors: Matrix {
+                    shape: [1, n],
+                    values: vec![0.0; n],
+                },
+            };
         }
-        let entry = |i: usize, row: &[f64]| row.iter().enumerate().map(|(k, e)| e * turns[k * rank + i]).sum::<f64>() / squares[i].sqrt();
-        let directions = order.iter().flat_map(|&i| half.chunks_exact(rank).map(move |row| entry(i, row) as f32));
+        let entry = |i: usize, row: &[f64]| {
+            row.iter()
+                .enumerate()
+                .map(|(k, e)| e * turns[k * rank + i])
+                .sum::<f64>()
+                / squares[i].sqrt()
+        };
+        let directions = order
+            .iter()
+            .flat_map(|&i| half.chunks_exact(rank).map(move |row| entry(i, row) as f32));
         let values = order.iter().map(|&i| (scale * squares[i]) as f32).collect();
-        Eigenpairs { values, vectors: Matrix { shape: [order.len(), n], values: directions.collect() } }
+        Eigenpairs {
+            values,
+            vectors: Matrix {
+                shape: [order.len(), n],
+                values: directions.collect(),
+            },
+        }
     }
 }
 
@@ -117,14 +184,19 @@ mod tests {
     use super::*;
     use crate::testing::golden_normals;
 
-    /// Rows of S = Σ over directions of `sizes` times e eᵀ, with e the columns of a rotation of the first coordinates.
+    /// Rows of S = Σ over directions of `sizes` times e eᵀ, with e the columns of a rotation of the
+    /// first coordinates.
     fn rows(width: usize, sizes: &[f64]) -> Vec<f32> {
         // Pairs of coordinates turned by 30°: orthonormal directions that are no coordinate's.
         let (cosine, sine) = (0.75f64.sqrt(), 0.5);
         let row = |(index, size): (usize, &f64)| {
             let mut row = vec![0.0f32; width];
             let (own, other) = (index / 2 * 2, index / 2 * 2 + 1);
-            let [a, b] = if index % 2 == 0 { [cosine, sine] } else { [-sine, cosine] };
+            let [a, b] = if index % 2 == 0 {
+                [cosine, sine]
+            } else {
+                [-sine, cosine]
+            };
             (row[own], row[other]) = ((size.sqrt() * a) as f32, (size.sqrt() * b) as f32);
             row
         };
@@ -146,10 +218,21 @@ mod tests {
             let found = sketch(100, 4, &rows, block).leading(4, 2.0);
             assert_eq!(found.vectors.shape, [4, 100]);
             for (k, vector) in found.vectors.values.chunks(100).enumerate() {
-                assert!((f64::from(found.values[k]) / (2.0 * sizes[k]) - 1.0).abs() < 1e-4, "{block} {k}: {}", found.values[k]);
+                assert!(
+                    (f64::from(found.values[k]) / (2.0 * sizes[k]) - 1.0).abs() < 1e-4,
+                    "{block} {k}: {}",
+                    found.values[k]
+                );
                 let expected = &rows[k * 100..(k + 1) * 100];
-                let inner: f64 = vector.iter().zip(expected).map(|(a, b)| f64::from(a * b)).sum();
-                assert!((inner.abs() / sizes[k].sqrt() - 1.0).abs() < 1e-4, "{block} {k}: {inner}");
+                let inner: f64 = vector
+                    .iter()
+                    .zip(expected)
+                    .map(|(a, b)| f64::from(a * b))
+                    .sum();
+                assert!(
+                    (inner.abs() / sizes[k].sqrt() - 1.0).abs() < 1e-4,
+                    "{block} {k}: {inner}"
+                );
             }
         }
     }
@@ -157,21 +240,37 @@ mod tests {
     #[test]
     fn a_narrow_sum_is_that_of_its_definition_whatever_its_rank() {
         // l would be 22: all of the width of 8.
-        let rows: Vec<f32> = golden_normals(3, 40 * 8).iter().map(|x| *x as f32).collect();
+        let rows: Vec<f32> = golden_normals(3, 40 * 8)
+            .iter()
+            .map(|x| *x as f32)
+            .collect();
         let found = sketch(8, 4, &rows, 7).leading(8, 1.0);
         for a in 0..8 {
             for b in 0..8 {
-                let expected: f64 = rows.chunks(8).map(|row| f64::from(row[a]) * f64::from(row[b])).sum();
-                let term = |k: usize| f64::from(found.values[k] * found.vectors.values[k * 8 + a] * found.vectors.values[k * 8 + b]);
-                assert!(((0..8).map(term).sum::<f64>() - expected).abs() < 1e-3, "{a} {b}");
+                let expected: f64 = rows
+                    .chunks(8)
+                    .map(|row| f64::from(row[a]) * f64::from(row[b]))
+                    .sum();
+                let term = |k: usize| {
+                    f64::from(
+                        found.values[k]
+                            * found.vectors.values[k * 8 + a]
+                            * found.vectors.values[k * 8 + b],
+                    )
+                };
+                assert!(
+                    ((0..8).map(term).sum::<f64>() - expected).abs() < 1e-3,
+                    "{a} {b}"
+                );
             }
         }
     }
 
     #[test]
     fn beyond_its_rank_a_sum_loses_little() {
-        // Sixty directions whose eigenvalues fall as 1/k², four of them from a sketch of 22: what lies beyond eleven, 0.087 in all, over the
-        // eleven columns to spare is 0.008, which is about what an eigenvalue may lose. None gains.
+        // Sixty directions whose eigenvalues fall as 1/k², four of them from a sketch of 22: what
+        // lies beyond eleven, 0.087 in all, over the eleven columns to spare is 0.008, which is
+        // about what an eigenvalue may lose. None gains.
         let sizes: Vec<f64> = (1..=60).map(|k| f64::from(k).powi(-2)).collect();
         let found = sketch(200, 4, &rows(200, &sizes), 16).leading(4, 1.0);
         for (found, size) in found.values.iter().zip(&sizes) {
@@ -179,6 +278,9 @@ mod tests {
             assert!((-1e-4..0.02).contains(&lost), "{found} {size}");
         }
         let nothing = sketch(200, 4, &vec![0.0; 400], 1).leading(4, 1.0);
-        assert_eq!((nothing.values, nothing.vectors.shape), (vec![0.0], [1, 200]));
+        assert_eq!(
+            (nothing.values, nothing.vectors.shape),
+            (vec![0.0], [1, 200])
+        );
     }
 }

@@ -16,17 +16,33 @@ pub fn network() -> Network {
 pub fn networks() -> (Network, Network) {
     let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();
     let decoder = || Decoder::load(&checkpoint, BasePrecision::F32).unwrap();
-    (Network::new(decoder(), &Device::flex(), false), Network::plain(decoder(), &Device::flex()))
+    (
+        Network::new(decoder(), &Device::flex(), false),
+        Network::plain(decoder(), &Device::flex()),
+    )
 }
 
 /// An adapter with numbers away from zero, on one layer or on all.
-pub fn tiny(network: &Network, rank: usize, target_modules: TargetModules, layer: Option<usize>) -> Adapter {
-    let config = LoraConfig { rank, target_modules, layers_to_transform: layer.map(|layer| vec![layer]), ..LoraConfig::default() };
+pub fn tiny(
+    network: &Network,
+    rank: usize,
+    target_modules: TargetModules,
+    layer: Option<usize>,
+) -> Adapter {
+    let config = LoraConfig {
+        rank,
+        target_modules,
+        layers_to_transform: layer.map(|layer| vec![layer]),
+        ..LoraConfig::default()
+    };
     let adapter = Adapter::new(&config, network.config(), 2, &Device::flex()).unwrap();
     let mut seed = 0;
     adapter.clone_with(|_, tensor| {
         seed += 1;
-        let values: Vec<f32> = golden_normals(seed, tensor.dims().iter().product()).iter().map(|x| 0.3 * *x as f32).collect();
+        let values: Vec<f32> = golden_normals(seed, tensor.dims().iter().product())
+            .iter()
+            .map(|x| 0.3 * *x as f32)
+            .collect();
         Tensor::from_data(TensorData::new(values, tensor.dims()), &tensor.device())
     })
 }

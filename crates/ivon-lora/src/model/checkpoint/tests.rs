@@ -10,37 +10,89 @@ fn golden_folders_open_with_every_tensor_of_the_shape_that_the_config_asks_for()
         let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
         assert_eq!(checkpoint.display_name(), family);
         let config = checkpoint.config();
-        let (hidden, wide) = (config.hidden_size, config.num_attention_heads * config.head_dim);
-        let embedding = checkpoint.tensor_of("model.embed_tokens.weight", &[config.vocab_size, hidden]).unwrap();
+        let (hidden, wide) = (
+            config.hidden_size,
+            config.num_attention_heads * config.head_dim,
+        );
+        let embedding = checkpoint
+            .tensor_of("model.embed_tokens.weight", &[config.vocab_size, hidden])
+            .unwrap();
         assert!(embedding.to_f32().iter().all(|x| x.is_finite()));
-        checkpoint.tensor_of("model.layers.2.self_attn.q_proj.weight", &[wide, hidden]).unwrap();
-        checkpoint.tensor_of("model.layers.2.mlp.down_proj.weight", &[hidden, config.intermediate_size]).unwrap();
-        let message = checkpoint.tensor_of("model.norm.weight", &[hidden + 1]).unwrap_err().to_string();
-        assert_eq!(message, format!("tensor `model.norm.weight` of `{family}` has shape [{hidden}], expected [{}]", hidden + 1));
+        checkpoint
+            .tensor_of("model.layers.2.self_attn.q_proj.weight", &[wide, hidden])
+            .unwrap();
+        checkpoint
+            .tensor_of(
+                "model.layers.2.mlp.down_proj.weight",
+                &[hidden, config.intermediate_size],
+            )
+            .unwrap();
+        let message = checkpoint
+            .tensor_of("model.norm.weight", &[hidden + 1])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            format!(
+                "tensor `model.norm.weight` of `{family}` has shape [{hidden}], expected [{}]",
+                hidden + 1
+            )
+        );
         assert_eq!(checkpoint.fingerprint().unwrap().len(), 64);
     }
 }
 
 #[test]
 fn the_real_gguf_opens_with_hugging_faces_names_and_shapes() {
-    let Some(path) = testing::real_model("checkpoint") else { return };
+    let Some(path) = testing::real_model("checkpoint") else {
+        return;
+    };
     let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
     let config = checkpoint.config();
-    assert_eq!((config.vocab_size, config.hidden_size, config.num_hidden_layers), (49_152, 576, 30));
-    assert_eq!((config.num_attention_heads, config.num_key_value_heads, config.head_dim), (9, 3, 64));
-    assert_eq!((config.rope_theta, config.max_position_embeddings, config.tie_word_embeddings), (100_000.0, 8192, true));
+    assert_eq!(
+        (
+            config.vocab_size,
+            config.hidden_size,
+            config.num_hidden_layers
+        ),
+        (49_152, 576, 30)
+    );
+    assert_eq!(
+        (
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim
+        ),
+        (9, 3, 64)
+    );
+    assert_eq!(
+        (
+            config.rope_theta,
+            config.max_position_embeddings,
+            config.tie_word_embeddings
+        ),
+        (100_000.0, 8192, true)
+    );
     assert_eq!(checkpoint.names().len(), 272);
     assert_eq!(checkpoint.parameters(), 134_515_008);
-    let k = checkpoint.tensor_of("model.layers.29.self_attn.k_proj.weight", &[192, 576]).unwrap();
+    let k = checkpoint
+        .tensor_of("model.layers.29.self_attn.k_proj.weight", &[192, 576])
+        .unwrap();
     assert_eq!((k.encoding.name(), k.rotary_permuted), ("Q4_1", Some(64)));
     let folder = path.parent().unwrap().display().to_string();
-    assert_eq!(Checkpoint::open(&folder).unwrap().fingerprint().unwrap(), checkpoint.fingerprint().unwrap());
+    assert_eq!(
+        Checkpoint::open(&folder).unwrap().fingerprint().unwrap(),
+        checkpoint.fingerprint().unwrap()
+    );
 }
 
 /// The most memory that this process has had resident, bytes.
 fn peak_resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
@@ -48,25 +100,49 @@ fn peak_resident() -> u64 {
 #[test]
 #[cfg(target_os = "linux")]
 fn loading_the_real_model_needs_less_than_1_3_times_its_size() {
-    let Some(path) = testing::real_model("peak memory") else { return };
+    let Some(path) = testing::real_model("peak memory") else {
+        return;
+    };
     if std::env::var_os("IVON_LORA_TEST_PEAK").is_none() {
-        let name = "model::checkpoint::tests::loading_the_real_model_needs_less_than_1_3_times_its_size";
+        let name =
+            "model::checkpoint::tests::loading_the_real_model_needs_less_than_1_3_times_its_size";
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-        let output = child.args(["--exact", name, "--nocapture"]).env("IVON_LORA_TEST_PEAK", "1").output().unwrap();
+        let output = child
+            .args(["--exact", name, "--nocapture"])
+            .env("IVON_LORA_TEST_PEAK", "1")
+            .output()
+            .unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success() && text.contains("1 passed"),
+            "{text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         return;
     }
     let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
     checkpoint.tokenizer().unwrap();
     checkpoint.fingerprint().unwrap();
     let started = peak_resident();
-    let loaded: Vec<Vec<f32>> = checkpoint.names().iter().map(|name| checkpoint.tensor(name).unwrap().to_f32()).collect();
-    let size = loaded.iter().map(|tensor| 4 * tensor.len() as u64).sum::<u64>();
+    let loaded: Vec<Vec<f32>> = checkpoint
+        .names()
+        .iter()
+        .map(|name| checkpoint.tensor(name).unwrap().to_f32())
+        .collect();
+    let size = loaded
+        .iter()
+        .map(|tensor| 4 * tensor.len() as u64)
+        .sum::<u64>();
     let peak = peak_resident();
-    assert!(peak * 10 < size * 13, "peak {peak}, before loading {started}, model {size}");
+    assert!(
+        peak * 10 < size * 13,
+        "peak {peak}, before loading {started}, model {size}"
+    );
     // No more than a few MiB of the file is resident beside what was loaded, and before it.
-    assert!(peak < started + size + (24 << 20), "peak {peak}, before loading {started}, model {size}");
+    assert!(
+        peak < started + size + (24 << 20),
+        "peak {peak}, before loading {started}, model {size}"
+    );
 }
 
 #[test]
@@ -75,29 +151,52 @@ fn a_classifier_is_named_as_one() {
     let source = testing::golden().join("tiny/llama");
     let mut bytes = std::fs::read(source.join("model.safetensors")).unwrap();
     // The same number of bytes, so that the header's length stays what it was.
-    let at = bytes.windows(14).position(|part| part == b"lm_head.weight").unwrap();
+    let at = bytes
+        .windows(14)
+        .position(|part| part == b"lm_head.weight")
+        .unwrap();
     bytes.splice(at..at + 16, *b"score.weight\"  :");
     std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
     let text = std::fs::read_to_string(source.join("config.json")).unwrap();
-    std::fs::write(folder.path().join("config.json"), text.replace("ForCausalLM", "ForSequenceClassification")).unwrap();
+    std::fs::write(
+        folder.path().join("config.json"),
+        text.replace("ForCausalLM", "ForSequenceClassification"),
+    )
+    .unwrap();
     let error = Checkpoint::open(&folder.path().display().to_string()).unwrap_err();
-    let said =
-        "is no language model: it has a head of another kind, `score.weight` of shape [96, 32], as a `LlamaForSequenceClassification` has";
+    let said = "is no language model: it has a head of another kind, `score.weight` of shape [96, 32], as a `LlamaForSequenceClassification` has";
     assert!(error.to_string().contains(said), "{error}");
-    assert!(error.hint().unwrap().contains("language model that it was made from"));
+    assert!(
+        error
+            .hint()
+            .unwrap()
+            .contains("language model that it was made from")
+    );
 }
 
 #[test]
 fn what_is_no_model_is_refused_with_what_was_found() {
     let folder = tempfile::tempdir().unwrap();
-    let message = |path: &Path| Checkpoint::open(&path.display().to_string()).unwrap_err().to_string();
-    assert!(message(folder.path()).ends_with("holds no model: found neither, expected a `config.json` or exactly one `.gguf` file"));
+    let message = |path: &Path| {
+        Checkpoint::open(&path.display().to_string())
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(message(folder.path()).ends_with(
+        "holds no model: found neither, expected a `config.json` or exactly one `.gguf` file"
+    ));
     for name in ["a.gguf", "b.gguf", "model.safetensors"] {
         std::fs::write(folder.path().join(name), "").unwrap();
     }
     assert!(message(folder.path()).contains("found 2 `.gguf` files"));
-    assert!(message(&folder.path().join("model.safetensors")).contains("expected a folder or a `.gguf` file"));
-    assert!(message(&folder.path().join("a.gguf")).starts_with("`a.gguf` is cut short: the header ends at byte 4"));
+    assert!(
+        message(&folder.path().join("model.safetensors"))
+            .contains("expected a folder or a `.gguf` file")
+    );
+    assert!(
+        message(&folder.path().join("a.gguf"))
+            .starts_with("`a.gguf` is cut short: the header ends at byte 4")
+    );
     let gone = folder.path().join("gone");
     assert!(message(&gone).starts_with(&format!("there is no model `{}`", gone.display())));
 }

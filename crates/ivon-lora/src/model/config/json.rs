@@ -1,8 +1,9 @@
 //! A Hugging Face `config.json`, in the schema of transformers 4 and of 5 → [`DecoderConfig`].
 //!
-//! The two differ in the rotary settings: 4 has `rope_theta` beside `rope_scaling`, 5 has both in `rope_parameters`
-//! (and `dtype`, `layer_types`). Where a key is missing or null, the default is that of the family's class in transformers;
-//! sizes that no default can be right for must be there.
+//! The two differ in the rotary settings: 4 has `rope_theta` beside `rope_scaling`, 5 has both in
+//! `rope_parameters` (and `dtype`, `layer_types`). Where a key is missing or null, the default is
+//! that of the family's class in transformers; sizes that no default can be right for must be
+//! there.
 
 mod keys;
 mod rope;
@@ -32,14 +33,29 @@ impl ConfigFile {
     /// # Errors
     /// As [`DecoderConfig::from_json`].
     pub fn read(text: &str, file: &str) -> Result<Self, ModelError> {
-        let malformed = |reason: String| ModelError::Malformed { file: file.into(), reason };
-        let value: Value = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
-        let Value::Object(object) = value else { return Err(malformed("expected a JSON object".into())) };
-        let fields = Fields { object: &object, file };
-        let model_type = fields.text("model_type")?.ok_or_else(|| fields.missing("model_type"))?;
+        let malformed = |reason: String| ModelError::Malformed {
+            file: file.into(),
+            reason,
+        };
+        let value: Value =
+            serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+        let Value::Object(object) = value else {
+            return Err(malformed("expected a JSON object".into()));
+        };
+        let fields = Fields {
+            object: &object,
+            file,
+        };
+        let model_type = fields
+            .text("model_type")?
+            .ok_or_else(|| fields.missing("model_type"))?;
         let supported = DecoderConfig::MODEL_TYPES;
         if !supported.contains(&model_type) {
-            return Err(ModelError::Architecture { file: file.into(), found: model_type.into(), supported });
+            return Err(ModelError::Architecture {
+                file: file.into(),
+                found: model_type.into(),
+                supported,
+            });
         }
         fields.refuse_what_the_decoder_lacks(model_type)?;
         let mut notes = Vec::new();
@@ -47,10 +63,21 @@ impl ConfigFile {
         decoder.validate(file)?;
         let unknown = keys::unknown(&object);
         if !unknown.is_empty() {
-            notes.push(format!("not used, as a {model_type} decoder has no such setting: `{}` of `{file}`", unknown.join("`, `")));
+            notes.push(format!(
+                "not used, as a {model_type} decoder has no such setting: `{}` of `{file}`",
+                unknown.join("`, `")
+            ));
         }
-        let architecture = fields.get("architectures").and_then(|list| list.get(0)?.as_str()).map(String::from);
-        Ok(Self { decoder, architecture, weights: fields.text("transformers_weights")?.map(String::from), notes })
+        let architecture = fields
+            .get("architectures")
+            .and_then(|list| list.get(0)?.as_str())
+            .map(String::from);
+        Ok(Self {
+            decoder,
+            architecture,
+            weights: fields.text("transformers_weights")?.map(String::from),
+            notes,
+        })
     }
 }
 
@@ -58,27 +85,42 @@ impl DecoderConfig {
     /// Reads the text of a `config.json`; `file` is named in errors.
     ///
     /// # Errors
-    /// [`ModelError::Malformed`] if it is no JSON object, [`ModelError::Architecture`] for another family,
-    /// [`ModelError::Setting`] for a value that is missing, out of range or asks for what the decoder cannot do.
+    /// [`ModelError::Malformed`] if it is no JSON object, [`ModelError::Architecture`] for another
+    /// family, [`ModelError::Setting`] for a value that is missing, out of range or asks for what
+    /// the decoder cannot do.
     pub fn from_json(text: &str, file: &str) -> Result<Self, ModelError> {
         ConfigFile::read(text, file).map(|config| config.decoder)
     }
 }
 
-fn decoder(fields: &Fields, model_type: &str, notes: &mut Vec<String>) -> Result<DecoderConfig, ModelError> {
+fn decoder(
+    fields: &Fields,
+    model_type: &str,
+    notes: &mut Vec<String>,
+) -> Result<DecoderConfig, ModelError> {
     let hidden_size = fields.needed_count("hidden_size")?;
     let heads = fields.needed_count("num_attention_heads")?;
     let layers = fields.needed_count("num_hidden_layers")?;
-    let max_position_embeddings = fields.count("max_position_embeddings")?.unwrap_or(match model_type {
-        "mistral" => 131_072,
-        "llama" => 2048,
-        _ => 32_768,
-    });
+    let max_position_embeddings =
+        fields
+            .count("max_position_embeddings")?
+            .unwrap_or(match model_type {
+                "mistral" => 131_072,
+                "llama" => 2048,
+                _ => 32_768,
+            });
     let head_dim = match fields.count("head_dim")? {
         Some(width) => width,
         None if model_type == "qwen3" => 128,
         None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
-        None => return Err(setting(fields.file, "hidden_size", format!("`{hidden_size}`"), format!("a multiple of {heads} heads"))),
+        None => {
+            return Err(setting(
+                fields.file,
+                "hidden_size",
+                format!("`{hidden_size}`"),
+                format!("a multiple of {heads} heads"),
+            ));
+        }
     };
     let rope = Rope::read(fields, max_position_embeddings, notes)?;
     Ok(DecoderConfig {
@@ -101,19 +143,29 @@ fn decoder(fields: &Fields, model_type: &str, notes: &mut Vec<String>) -> Result
     })
 }
 
-/// Null means as many as query heads, to every family; absent means the number of the family's class.
+/// Null means as many as query heads, to every family; absent means the number of the family's
+/// class.
 fn key_value_heads(fields: &Fields, model_type: &str, heads: usize) -> Result<usize, ModelError> {
     let absent = match model_type {
         "mistral" => 8,
         "qwen2" | "qwen3" => 32,
         _ => heads,
     };
-    let default = if fields.object.contains_key("num_key_value_heads") { heads } else { absent };
+    let default = if fields.object.contains_key("num_key_value_heads") {
+        heads
+    } else {
+        absent
+    };
     Ok(fields.count("num_key_value_heads")?.unwrap_or(default))
 }
 
 /// The one window of all layers, if they have one.
-fn sliding_window(fields: &Fields, model_type: &str, layers: usize, longest: usize) -> Result<Option<usize>, ModelError> {
+fn sliding_window(
+    fields: &Fields,
+    model_type: &str,
+    layers: usize,
+    longest: usize,
+) -> Result<Option<usize>, ModelError> {
     let window = match (model_type, fields.object.contains_key("sliding_window")) {
         ("llama", _) => None,
         (_, true) => fields.count("sliding_window")?,
@@ -123,11 +175,16 @@ fn sliding_window(fields: &Fields, model_type: &str, layers: usize, longest: usi
         "qwen2" | "qwen3" if !fields.flag("use_sliding_window")?.unwrap_or(false) => None,
         _ => window,
     };
-    let Some(window) = window else { return Ok(None) };
+    let Some(window) = window else {
+        return Ok(None);
+    };
     let sliding_layers = match fields.layer_types()? {
         // Mistral slides on every layer; its `layer_types` is not read by transformers.
         _ if model_type == "mistral" => layers,
-        Some(types) => types.iter().filter(|name| **name == "sliding_attention").count(),
+        Some(types) => types
+            .iter()
+            .filter(|name| **name == "sliding_attention")
+            .count(),
         None => layers.saturating_sub(fields.count("max_window_layers")?.unwrap_or(28)),
     };
     match sliding_layers {
@@ -156,7 +213,15 @@ impl<'a> Fields<'a> {
     }
 
     fn wrong(&self, field: &str, found: &Value, expected: &str) -> ModelError {
-        setting(self.file, field, format!("`{}`", found.to_string().chars().take(60).collect::<String>()), expected)
+        setting(
+            self.file,
+            field,
+            format!(
+                "`{}`",
+                found.to_string().chars().take(60).collect::<String>()
+            ),
+            expected,
+        )
     }
 
     /// The value of a key, `None` where it is absent or null.
@@ -166,7 +231,10 @@ impl<'a> Fields<'a> {
 
     fn count(&self, field: &str) -> Result<Option<usize>, ModelError> {
         let read = |value: &Value| {
-            value.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or_else(|| self.wrong(field, value, "a whole number, not negative"))
+            value
+                .as_u64()
+                .and_then(|n| usize::try_from(n).ok())
+                .ok_or_else(|| self.wrong(field, value, "a whole number, not negative"))
         };
         self.get(field).map(read).transpose()
     }
@@ -176,25 +244,64 @@ impl<'a> Fields<'a> {
     }
 
     fn number(&self, field: &str) -> Result<Option<f64>, ModelError> {
-        self.get(field).map(|value| value.as_f64().ok_or_else(|| self.wrong(field, value, "a number"))).transpose()
+        self.get(field)
+            .map(|value| {
+                value
+                    .as_f64()
+                    .ok_or_else(|| self.wrong(field, value, "a number"))
+            })
+            .transpose()
     }
 
     fn flag(&self, field: &str) -> Result<Option<bool>, ModelError> {
-        self.get(field).map(|value| value.as_bool().ok_or_else(|| self.wrong(field, value, "`true` or `false`"))).transpose()
+        self.get(field)
+            .map(|value| {
+                value
+                    .as_bool()
+                    .ok_or_else(|| self.wrong(field, value, "`true` or `false`"))
+            })
+            .transpose()
     }
 
     fn text(&self, field: &str) -> Result<Option<&'a str>, ModelError> {
-        self.get(field).map(|value| value.as_str().ok_or_else(|| self.wrong(field, value, "a text"))).transpose()
+        self.get(field)
+            .map(|value| {
+                value
+                    .as_str()
+                    .ok_or_else(|| self.wrong(field, value, "a text"))
+            })
+            .transpose()
     }
 
     fn layer_types(&self) -> Result<Option<Vec<&'a str>>, ModelError> {
-        let Some(value) = self.get("layer_types") else { return Ok(None) };
-        let names = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+        let Some(value) = self.get("layer_types") else {
+            return Ok(None);
+        };
+        let names = value
+            .as_array()
+            .and_then(|list| list.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
         let names = names.ok_or_else(|| self.wrong("layer_types", value, "a list of names"))?;
         // transformers' older name of the same.
-        let names: Vec<&str> = names.into_iter().map(|name| if name == "attention" { "full_attention" } else { name }).collect();
-        match names.iter().find(|name| !["full_attention", "sliding_attention"].contains(name)) {
-            Some(other) => Err(setting(self.file, "layer_types", format!("`{other}`"), "`full_attention` or `sliding_attention`")),
+        let names: Vec<&str> = names
+            .into_iter()
+            .map(|name| {
+                if name == "attention" {
+                    "full_attention"
+                } else {
+                    name
+                }
+            })
+            .collect();
+        match names
+            .iter()
+            .find(|name| !["full_attention", "sliding_attention"].contains(name))
+        {
+            Some(other) => Err(setting(
+                self.file,
+                "layer_types",
+                format!("`{other}`"),
+                "`full_attention` or `sliding_attention`",
+            )),
             None => Ok(Some(names)),
         }
     }
@@ -212,7 +319,12 @@ impl<'a> Fields<'a> {
         }
         let activation = self.text("hidden_act")?.unwrap_or("silu");
         if !["silu", "swish"].contains(&activation) {
-            return Err(setting(self.file, "hidden_act", format!("`{activation}`"), "`silu` or `swish`"));
+            return Err(setting(
+                self.file,
+                "hidden_act",
+                format!("`{activation}`"),
+                "`silu` or `swish`",
+            ));
         }
         // Qwen2's biases are not this key's to decide, and Mistral has none whatever it says.
         let heeded: &[&str] = match model_type {
@@ -226,13 +338,24 @@ impl<'a> Fields<'a> {
             }
         }
         if self.flag("is_causal")? == Some(false) {
-            return Err(setting(self.file, "is_causal", "`false`", "`true`: a token sees no later one"));
+            return Err(setting(
+                self.file,
+                "is_causal",
+                "`false`",
+                "`true`: a token sees no later one",
+            ));
         }
         for (field, expected) in [
-            ("quantization_config", "weights in F32, F16 or BF16, or a GGUF file"),
+            (
+                "quantization_config",
+                "weights in F32, F16 or BF16, or a GGUF file",
+            ),
             ("per_layer_config", "the same settings for all layers"),
         ] {
-            if self.get(field).is_some_and(|found| !found.as_object().is_some_and(Map::is_empty)) {
+            if self
+                .get(field)
+                .is_some_and(|found| !found.as_object().is_some_and(Map::is_empty))
+            {
                 return Err(setting(self.file, field, "there", expected));
             }
         }

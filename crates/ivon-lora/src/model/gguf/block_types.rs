@@ -1,7 +1,8 @@
-//! Every type of numbers that a GGUF file can hold, read here or not: its name, and how many bytes its blocks have.
+//! Every type of numbers that a GGUF file can hold, read here or not: its name, and how many bytes
+//! its blocks have.
 
-/// Number in `ggml_type`, name, numbers in a block, bytes that hold them; from ggml's own table. Numbers that are
-/// not here (4, 5, 31 to 33, 36 to 38) have been given up by ggml.
+/// Number in `ggml_type`, name, numbers in a block, bytes that hold them; from ggml's own table.
+/// Numbers that are not here (4, 5, 31 to 33, 36 to 38) have been given up by ggml.
 const TYPES: [(u32, &str, usize, usize); 34] = [
     (0, "F32", 1, 4),
     (1, "F16", 1, 2),
@@ -39,14 +40,24 @@ const TYPES: [(u32, &str, usize, usize); 34] = [
     (41, "Q1_0", 128, 18),
 ];
 
-/// Numbers in a block of a type, and bytes that hold them; none for a number that ggml does not give.
+/// Numbers in a block of a type, and bytes that hold them; none for a number that ggml does not
+/// give.
 pub fn block(number: u32) -> Option<(usize, usize)> {
-    TYPES.iter().find(|(known, ..)| *known == number).map(|(.., values, bytes)| (*values, *bytes))
+    TYPES
+        .iter()
+        .find(|(known, ..)| *known == number)
+        .map(|(.., values, bytes)| (*values, *bytes))
 }
 
 /// The name of a type: ggml's own, or `ggml type 99`.
 pub fn name(number: u32) -> String {
-    TYPES.iter().find(|(known, ..)| *known == number).map_or_else(|| format!("ggml type {number}"), |(_, name, ..)| (*name).into())
+    TYPES
+        .iter()
+        .find(|(known, ..)| *known == number)
+        .map_or_else(
+            || format!("ggml type {number}"),
+            |(_, name, ..)| (*name).into(),
+        )
 }
 
 #[cfg(test)]
@@ -57,7 +68,10 @@ mod tests {
     #[test]
     fn what_is_read_has_the_same_name_and_block_in_both_tables() {
         for (encoding, known, number) in Encoding::ALL {
-            assert_eq!((name(number).as_str(), block(number)), (known, Some(encoding.block())));
+            assert_eq!(
+                (name(number).as_str(), block(number)),
+                (known, Some(encoding.block()))
+            );
         }
         assert_eq!((name(23), block(23)), ("IQ4_XS".into(), Some((256, 136))));
         assert_eq!((name(99), block(99)), ("ggml type 99".into(), None));

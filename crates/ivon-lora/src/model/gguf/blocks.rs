@@ -1,7 +1,8 @@
-//! Blocks of quantised numbers → f32, as ggml's `dequantize_row_*` and the `gguf` package compute them.
+//! Blocks of quantised numbers → f32, as ggml's `dequantize_row_*` and the `gguf` package compute
+//! them.
 //!
-//! Every format stores a block of 32 or 256 numbers as small integers with one or two f16 scales per block; the
-//! 256-wide "K" formats also have 4- to 6-bit scales for sub-blocks of 16 or 32.
+//! Every format stores a block of 32 or 256 numbers as small integers with one or two f16 scales
+//! per block; the 256-wide "K" formats also have 4- to 6-bit scales for sub-blocks of 16 or 32.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -10,16 +11,30 @@ use crate::model::Encoding;
 
 /// Turns a row of encoded numbers into f32.
 ///
-/// `bytes` holds whole blocks for `out.len()` numbers: `encoding.row_bytes(out.len())` of them, at any address.
+/// `bytes` holds whole blocks for `out.len()` numbers: `encoding.row_bytes(out.len())` of them, at
+/// any address.
 ///
 /// # Panics
 /// If `bytes` or `out` has another length.
 pub fn dequantize_row(encoding: Encoding, bytes: &[u8], out: &mut [f32]) {
-    assert_eq!(Some(bytes.len()), encoding.row_bytes(out.len()), "bytes of {} numbers as {}", out.len(), encoding.name());
+    assert_eq!(
+        Some(bytes.len()),
+        encoding.row_bytes(out.len()),
+        "bytes of {} numbers as {}",
+        out.len(),
+        encoding.name()
+    );
     match encoding {
-        Encoding::F32 => out.iter_mut().zip(bytes.as_chunks().0).for_each(|(x, b)| *x = f32::from_le_bytes(*b)),
-        Encoding::F16 => halves(bytes, out, f16::from_le_bytes, |from, to| from.convert_to_f32_slice(to)),
-        Encoding::BF16 => halves(bytes, out, bf16::from_le_bytes, |from, to| from.convert_to_f32_slice(to)),
+        Encoding::F32 => out
+            .iter_mut()
+            .zip(bytes.as_chunks().0)
+            .for_each(|(x, b)| *x = f32::from_le_bytes(*b)),
+        Encoding::F16 => halves(bytes, out, f16::from_le_bytes, |from, to| {
+            from.convert_to_f32_slice(to)
+        }),
+        Encoding::BF16 => halves(bytes, out, bf16::from_le_bytes, |from, to| {
+            from.convert_to_f32_slice(to)
+        }),
         Encoding::Q4_0 => each(bytes, out, q4_0),
         Encoding::Q4_1 => each(bytes, out, q4_1),
         Encoding::Q5_0 => each(bytes, out, q5_0),
@@ -33,20 +48,33 @@ pub fn dequantize_row(encoding: Encoding, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Applies a block's rule to all blocks; lengths known to the compiler, so that the rules vectorise.
+/// Applies a block's rule to all blocks; lengths known to the compiler, so that the rules
+/// vectorise.
 #[inline(always)]
-fn each<const BYTES: usize, const VALUES: usize>(bytes: &[u8], out: &mut [f32], rule: impl Fn(&[u8; BYTES], &mut [f32; VALUES])) {
+fn each<const BYTES: usize, const VALUES: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    rule: impl Fn(&[u8; BYTES], &mut [f32; VALUES]),
+) {
     for (block, out) in bytes.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
         rule(block, out);
     }
 }
 
 /// Halves through an aligned buffer, because `half` converts many at once where the processor can.
-fn halves<H: Copy + Default>(bytes: &[u8], out: &mut [f32], read: fn([u8; 2]) -> H, convert: fn(&[H], &mut [f32])) {
+fn halves<H: Copy + Default>(
+    bytes: &[u8],
+    out: &mut [f32],
+    read: fn([u8; 2]) -> H,
+    convert: fn(&[H], &mut [f32]),
+) {
     let mut buffer = [H::default(); 64];
     for (bytes, out) in bytes.chunks(128).zip(out.chunks_mut(64)) {
         let buffer = &mut buffer[..out.len()];
-        buffer.iter_mut().zip(bytes.as_chunks().0).for_each(|(half, pair)| *half = read(*pair));
+        buffer
+            .iter_mut()
+            .zip(bytes.as_chunks().0)
+            .for_each(|(half, pair)| *half = read(*pair));
         convert(buffer, out);
     }
 }
@@ -87,17 +115,41 @@ fn fives(high: [u8; 4], nibbles: &[u8; 16], mut put: impl FnMut(usize, u8)) {
 
 /// `(q − 16)·d`.
 fn q5_0(block: &[u8; 22], out: &mut [f32; 32]) {
-    let [d0, d1, high @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = *block;
+    let [
+        d0,
+        d1,
+        high @ ..,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+    ] = *block;
     let d = f16::from_le_bytes([d0, d1]).to_f32();
     let nibbles = block.last_chunk().unwrap_or(&[0; 16]);
-    fives(high, nibbles, |i, q| out[i] = (i32::from(q) - 16) as f32 * d);
+    fives(high, nibbles, |i, q| {
+        out[i] = (i32::from(q) - 16) as f32 * d
+    });
 }
 
 /// `q·d + m`.
 fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
     let (d, m) = (scale(block, 0), scale(block, 2));
     let nibbles = block.last_chunk().unwrap_or(&[0; 16]);
-    fives([block[4], block[5], block[6], block[7]], nibbles, |i, q| out[i] = f32::from(q) * d + m);
+    fives([block[4], block[5], block[6], block[7]], nibbles, |i, q| {
+        out[i] = f32::from(q) * d + m
+    });
 }
 
 /// `q·d`, q signed bytes.
@@ -113,7 +165,10 @@ fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     let (scales, quants) = (&block[..16], &block[16..80]);
     let (d, dmin) = (scale(block, 80), scale(block, 82));
     for (sub, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        let (s, m) = (d * f32::from(scales[sub] & 15), dmin * f32::from(scales[sub] >> 4));
+        let (s, m) = (
+            d * f32::from(scales[sub] & 15),
+            dmin * f32::from(scales[sub] >> 4),
+        );
         let (first, shift) = two_bits(sub);
         for (x, q) in out.iter_mut().zip(&quants[first..first + 16]) {
             *x = s * f32::from(q >> shift & 3) - m;
@@ -121,8 +176,8 @@ fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     }
 }
 
-/// Where the 2-bit numbers of sub-block `sub` lie: first byte and shift. Each 32 bytes hold 128 numbers, four
-/// layers of two bits.
+/// Where the 2-bit numbers of sub-block `sub` lie: first byte and shift. Each 32 bytes hold 128
+/// numbers, four layers of two bits.
 #[inline(always)]
 fn two_bits(sub: usize) -> (usize, usize) {
     (sub / 8 * 32 + sub % 2 * 16, sub % 8 / 2 * 2)
@@ -130,14 +185,23 @@ fn two_bits(sub: usize) -> (usize, usize) {
 
 /// 16 sub-blocks of 16: `d·(s − 32)·(q − 4)`; 6-bit s, 3-bit q whose high bit lies in a mask.
 fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
-    let (high, quants, scales, d) = (&block[..32], &block[32..96], &block[96..108], scale(block, 108));
+    let (high, quants, scales, d) = (
+        &block[..32],
+        &block[32..96],
+        &block[96..108],
+        scale(block, 108),
+    );
     for (sub, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let low = scales[sub % 8] >> (sub / 8 * 4) & 15;
         let top = scales[8 + sub % 4] >> (sub / 4 * 2) & 3;
         let s = d * (i32::from(low | top << 4) - 32) as f32;
         let (first, shift) = two_bits(sub);
         let (half, bit) = (sub % 2 * 16, sub / 2);
-        for ((x, q), h) in out.iter_mut().zip(&quants[first..first + 16]).zip(&high[half..half + 16]) {
+        for ((x, q), h) in out
+            .iter_mut()
+            .zip(&quants[first..first + 16])
+            .zip(&high[half..half + 16])
+        {
             *x = s * (i32::from(q >> shift & 3 | (h >> bit & 1) << 2) - 4) as f32;
         }
     }
@@ -149,7 +213,10 @@ fn scale_and_minimum(packed: &[u8], sub: usize) -> (f32, f32) {
     let (s, m) = if sub < 4 {
         (packed[sub] & 63, packed[sub + 4] & 63)
     } else {
-        (packed[sub + 4] & 15 | packed[sub - 4] >> 6 << 4, packed[sub + 4] >> 4 | packed[sub] >> 6 << 4)
+        (
+            packed[sub + 4] & 15 | packed[sub - 4] >> 6 << 4,
+            packed[sub + 4] >> 4 | packed[sub] >> 6 << 4,
+        )
     };
     (f32::from(s), f32::from(m))
 }
@@ -169,7 +236,12 @@ fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
 
 /// As [`q4_k`] with a fifth bit: bit `sub` of one of 32 bytes.
 fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
-    let (d, dmin, high, quants) = (scale(block, 0), scale(block, 2), &block[16..48], &block[48..]);
+    let (d, dmin, high, quants) = (
+        scale(block, 0),
+        scale(block, 2),
+        &block[16..48],
+        &block[48..],
+    );
     for (sub, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let (s, m) = scale_and_minimum(&block[4..16], sub);
         let (s, m) = (d * s, dmin * m);
@@ -182,14 +254,24 @@ fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
 
 /// 16 sub-blocks of 16: `d·s·(q − 32)`; s signed bytes, q four low bits and two high ones.
 fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
-    let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], scale(block, 208));
+    let (low, high, scales, d) = (
+        &block[..128],
+        &block[128..192],
+        &block[192..208],
+        scale(block, 208),
+    );
     for (sub, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let s = d * f32::from(scales[sub] as i8);
-        // Each half of 128 numbers is four layers of 32: two layers of nibbles over 64 bytes, four of bit pairs over 32.
+        // Each half of 128 numbers is four layers of 32: two layers of nibbles over 64 bytes, four
+        // of bit pairs over 32.
         let (half, layer, part) = (sub / 8, sub % 8 / 2, sub % 2 * 16);
         let (low_first, low_shift) = (half * 64 + layer % 2 * 32 + part, layer / 2 * 4);
         let (high_first, high_shift) = (half * 32 + part, layer * 2);
-        for ((x, l), h) in out.iter_mut().zip(&low[low_first..low_first + 16]).zip(&high[high_first..high_first + 16]) {
+        for ((x, l), h) in out
+            .iter_mut()
+            .zip(&low[low_first..low_first + 16])
+            .zip(&high[high_first..high_first + 16])
+        {
             *x = s * (i32::from(l >> low_shift & 15 | (h >> high_shift & 3) << 4) - 32) as f32;
         }
     }
@@ -201,7 +283,9 @@ mod tests {
     use crate::testing;
 
     fn bytes(hex: &str) -> Vec<u8> {
-        (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect()
+        (0..hex.len() / 2)
+            .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap())
+            .collect()
     }
 
     #[test]
@@ -211,16 +295,32 @@ mod tests {
         assert_eq!(cases.len(), 12);
         for case in cases {
             let name = case["type"].as_str().unwrap();
-            let encoding = Encoding::from_ggml_type(case["ggml_type"].as_u64().unwrap() as u32).unwrap();
+            let encoding =
+                Encoding::from_ggml_type(case["ggml_type"].as_u64().unwrap() as u32).unwrap();
             assert_eq!(encoding.name(), name);
-            let block = (case["values_per_block"].as_u64().unwrap() as usize, case["bytes_per_block"].as_u64().unwrap() as usize);
+            let block = (
+                case["values_per_block"].as_u64().unwrap() as usize,
+                case["bytes_per_block"].as_u64().unwrap() as usize,
+            );
             assert_eq!(encoding.block(), block, "{name}");
-            let expected: Vec<f32> = case["values"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
+            let expected: Vec<f32> = case["values"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|x| x.as_f64().unwrap() as f32)
+                .collect();
             let mut found = vec![0.0; expected.len()];
-            dequantize_row(encoding, &bytes(case["bytes"].as_str().unwrap()), &mut found);
+            dequantize_row(
+                encoding,
+                &bytes(case["bytes"].as_str().unwrap()),
+                &mut found,
+            );
             let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
             for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                assert!((found - expected).abs() <= 1e-6 * largest, "{name}, number {i}: found {found}, expected {expected}");
+                assert!(
+                    (found - expected).abs() <= 1e-6 * largest,
+                    "{name}, number {i}: found {found}, expected {expected}"
+                );
             }
         }
     }

@@ -32,10 +32,16 @@ impl Keys<'_> {
     }
 
     fn needed(&self, key: &str) -> Result<usize, ModelError> {
-        self.unsigned(key)?.ok_or_else(|| self.wrong(key, "missing", "a whole number"))
+        self.unsigned(key)?
+            .ok_or_else(|| self.wrong(key, "missing", "a whole number"))
     }
 
-    fn wrong(&self, key: &str, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> ModelError {
+    fn wrong(
+        &self,
+        key: &str,
+        found: impl std::fmt::Display,
+        expected: impl std::fmt::Display,
+    ) -> ModelError {
         setting(&self.file.name(), &self.key(key), found, expected)
     }
 }
@@ -43,25 +49,40 @@ impl Keys<'_> {
 /// Reads the shape of the decoder from a file's metadata.
 ///
 /// # Errors
-/// [`ModelError::Architecture`] for another family, [`ModelError::Setting`] for a value that is missing, out of range or
-/// asks for what the decoder cannot do, [`ModelError::MissingTensor`] without an embedding table.
+/// [`ModelError::Architecture`] for another family, [`ModelError::Setting`] for a value that is
+/// missing, out of range or asks for what the decoder cannot do, [`ModelError::MissingTensor`]
+/// without an embedding table.
 pub(super) fn read(file: &GgufFile) -> Result<DecoderConfig, ModelError> {
     let name = file.name();
     let architecture = file.text("general.architecture")?;
-    let architecture = architecture.ok_or_else(|| setting(&name, "general.architecture", "missing", "a text"))?;
+    let architecture =
+        architecture.ok_or_else(|| setting(&name, "general.architecture", "missing", "a text"))?;
     if !ARCHITECTURES.contains(&architecture) {
-        return Err(ModelError::Architecture { file: name, found: architecture.into(), supported: ARCHITECTURES });
+        return Err(ModelError::Architecture {
+            file: name,
+            found: architecture.into(),
+            supported: ARCHITECTURES,
+        });
     }
     let keys = Keys { file, architecture };
     refuse_what_the_decoder_lacks(&keys)?;
     let embedding = file.tensors().get("token_embd.weight");
-    let embedding = embedding.ok_or_else(|| ModelError::MissingTensor { file: name.clone(), name: "token_embd.weight".into() })?;
+    let embedding = embedding.ok_or_else(|| ModelError::MissingTensor {
+        file: name.clone(),
+        name: "token_embd.weight".into(),
+    })?;
     let heads = keys.needed("attention.head_count")?;
     let hidden_size = keys.needed("embedding_length")?;
     let head_dim = match keys.unsigned("attention.key_length")? {
         Some(width) => width,
         None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
-        None => return Err(keys.wrong("embedding_length", format!("`{hidden_size}`"), format!("a multiple of {heads} heads"))),
+        None => {
+            return Err(keys.wrong(
+                "embedding_length",
+                format!("`{hidden_size}`"),
+                format!("a multiple of {heads} heads"),
+            ));
+        }
     };
     let config = DecoderConfig {
         model_type: architecture.into(),
@@ -79,14 +100,23 @@ pub(super) fn read(file: &GgufFile) -> Result<DecoderConfig, ModelError> {
             .ok_or_else(|| keys.wrong("attention.layer_norm_rms_epsilon", "missing", "a number"))?,
         rope_theta: keys.float("rope.freq_base")?.unwrap_or(10_000.0),
         rope_scaling: rope_scaling(&keys)?,
-        sliding_window: keys.unsigned("attention.sliding_window")?.filter(|window| *window > 0),
+        sliding_window: keys
+            .unsigned("attention.sliding_window")?
+            .filter(|window| *window > 0),
         tie_word_embeddings: !file.tensors().contains_key("output.weight"),
         attention_bias: architecture == "qwen2",
         qk_norm: architecture == "qwen3",
     };
-    for (key, expected) in [("attention.value_length", head_dim), ("rope.dimension_count", head_dim)] {
+    for (key, expected) in [
+        ("attention.value_length", head_dim),
+        ("rope.dimension_count", head_dim),
+    ] {
         if let Some(found) = keys.unsigned(key)?.filter(|found| *found != expected) {
-            return Err(keys.wrong(key, format!("`{found}`"), format!("the head's width {expected}")));
+            return Err(keys.wrong(
+                key,
+                format!("`{found}`"),
+                format!("the head's width {expected}"),
+            ));
         }
     }
     config.validate(&name)?;
@@ -94,14 +124,36 @@ pub(super) fn read(file: &GgufFile) -> Result<DecoderConfig, ModelError> {
 }
 
 fn refuse_what_the_decoder_lacks(keys: &Keys) -> Result<(), ModelError> {
-    if let Some(kind) = keys.file.text("general.type")?.filter(|kind| *kind != "model") {
-        return Err(setting(&keys.file.name(), "general.type", format!("`{kind}`"), "`model`"));
+    if let Some(kind) = keys
+        .file
+        .text("general.type")?
+        .filter(|kind| *kind != "model")
+    {
+        return Err(setting(
+            &keys.file.name(),
+            "general.type",
+            format!("`{kind}`"),
+            "`model`",
+        ));
     }
-    if let Some(experts) = keys.unsigned("expert_count")?.filter(|experts| *experts > 0) {
+    if let Some(experts) = keys
+        .unsigned("expert_count")?
+        .filter(|experts| *experts > 0)
+    {
         return Err(keys.wrong("expert_count", format!("`{experts}`"), "no experts"));
     }
-    match keys.file.tensors().keys().find(|name| keys.architecture != "qwen2" && name.ends_with(".bias")) {
-        Some(bias) => Err(setting(&keys.file.name(), bias, "there", format!("no biases in architecture `{}`", keys.architecture))),
+    match keys
+        .file
+        .tensors()
+        .keys()
+        .find(|name| keys.architecture != "qwen2" && name.ends_with(".bias"))
+    {
+        Some(bias) => Err(setting(
+            &keys.file.name(),
+            bias,
+            "there",
+            format!("no biases in architecture `{}`", keys.architecture),
+        )),
         None => Ok(()),
     }
 }
@@ -110,15 +162,29 @@ fn rope_scaling(keys: &Keys) -> Result<RopeScaling, ModelError> {
     let linear = |factor: Option<f64>| factor.map(|factor| RopeScaling::Linear { factor });
     let declared = match keys.text("rope.scaling.type")? {
         // `rope.scale_linear` is the key of the first GGUF files.
-        None => linear(keys.float("rope.scale_linear")?.filter(|factor| *factor != 1.0)),
+        None => linear(
+            keys.float("rope.scale_linear")?
+                .filter(|factor| *factor != 1.0),
+        ),
         Some("none") => None,
-        Some("linear") => {
-            linear(Some(keys.float("rope.scaling.factor")?.ok_or_else(|| keys.wrong("rope.scaling.factor", "missing", "a number"))?))
+        Some("linear") => linear(Some(
+            keys.float("rope.scaling.factor")?
+                .ok_or_else(|| keys.wrong("rope.scaling.factor", "missing", "a number"))?,
+        )),
+        Some(other) => {
+            return Err(keys.wrong(
+                "rope.scaling.type",
+                format!("`{other}`"),
+                "`none` or `linear`",
+            ));
         }
-        Some(other) => return Err(keys.wrong("rope.scaling.type", format!("`{other}`"), "`none` or `linear`")),
     };
     match (declared, factors(keys.file)?) {
-        (Some(_), Some(_)) => Err(keys.wrong("rope.scaling.type", "`linear` beside `rope_freqs.weight`", "one of them")),
+        (Some(_), Some(_)) => Err(keys.wrong(
+            "rope.scaling.type",
+            "`linear` beside `rope_freqs.weight`",
+            "one of them",
+        )),
         (Some(linear), None) => Ok(linear),
         (None, Some(factors)) => Ok(RopeScaling::Factors { factors }),
         (None, None) => Ok(RopeScaling::Default),
@@ -127,7 +193,9 @@ fn rope_scaling(keys: &Keys) -> Result<RopeScaling, ModelError> {
 
 /// The tensor into which llama.cpp's converter computes the `llama3` rule.
 fn factors(file: &GgufFile) -> Result<Option<Vec<f32>>, ModelError> {
-    let Some(entry) = file.tensors().get("rope_freqs.weight") else { return Ok(None) };
+    let Some(entry) = file.tensors().get("rope_freqs.weight") else {
+        return Ok(None);
+    };
     let count = entry.shape.iter().product();
     if entry.ggml_type != Encoding::F32.ggml_type() {
         return Err(ModelError::Encoding {

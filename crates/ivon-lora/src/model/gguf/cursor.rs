@@ -1,9 +1,10 @@
 //! The headers of a GGUF file, byte by byte, trusting nothing that the file claims.
 //!
-//! Layout (versions 2 and 3, little-endian): `GGUF`, u32 version, u64 number of tensors, u64 number of metadata
-//! entries; entries (key, u32 type, value); tensors (name, u32 number of dimensions, u64 each, u32 encoding, u64
-//! offset); padding; the numbers. Every count is held against the bytes that are left before anything is allocated,
-//! and arrays stay in the file until they are asked for, so a file cannot ask for more memory than its own size.
+//! Layout (versions 2 and 3, little-endian): `GGUF`, u32 version, u64 number of tensors, u64 number
+//! of metadata entries; entries (key, u32 type, value); tensors (name, u32 number of dimensions,
+//! u64 each, u32 encoding, u64 offset); padding; the numbers. Every count is held against the bytes
+//! that are left before anything is allocated, and arrays stay in the file until they are asked
+//! for, so a file cannot ask for more memory than its own size.
 
 use std::collections::BTreeMap;
 
@@ -71,12 +72,20 @@ type Contents = (BTreeMap<String, Value>, BTreeMap<String, TensorEntry>);
 
 impl<'a> Cursor<'a> {
     fn malformed(&self, reason: String) -> ModelError {
-        ModelError::Malformed { file: self.file.name(), reason }
+        ModelError::Malformed {
+            file: self.file.name(),
+            reason,
+        }
     }
 
     fn cut(&self, expected: u64) -> ModelError {
         let found = self.file.bytes().len() as u64;
-        ModelError::Truncated { file: self.file.name(), what: self.what.clone(), expected, found }
+        ModelError::Truncated {
+            file: self.file.name(),
+            what: self.what.clone(),
+            expected,
+            found,
+        }
     }
 
     fn left(&self) -> usize {
@@ -84,7 +93,9 @@ impl<'a> Cursor<'a> {
     }
 
     fn take(&mut self, count: u64) -> Result<&'a [u8], ModelError> {
-        let end = usize::try_from(count).ok().and_then(|count| self.at.checked_add(count));
+        let end = usize::try_from(count)
+            .ok()
+            .and_then(|count| self.at.checked_add(count));
         match end.and_then(|end| self.file.bytes().get(self.at..end)) {
             Some(bytes) => {
                 self.at += bytes.len();
@@ -104,7 +115,8 @@ impl<'a> Cursor<'a> {
     pub fn text(&mut self) -> Result<&'a str, ModelError> {
         let length = self.number(8)?;
         let bytes = self.take(length)?;
-        std::str::from_utf8(bytes).map_err(|_| self.malformed(format!("a text in {} is not UTF-8", self.what)))
+        std::str::from_utf8(bytes)
+            .map_err(|_| self.malformed(format!("a text in {} is not UTF-8", self.what)))
     }
 
     /// How many things are announced, held against the bytes that they need at least.
@@ -112,7 +124,9 @@ impl<'a> Cursor<'a> {
         let count = self.number(8)?;
         let most = (self.left() / least_bytes) as u64;
         if count > most {
-            return Err(self.cut((self.at as u64).saturating_add(count.saturating_mul(least_bytes as u64))));
+            return Err(
+                self.cut((self.at as u64).saturating_add(count.saturating_mul(least_bytes as u64)))
+            );
         }
         Ok(count as usize)
     }
@@ -135,7 +149,8 @@ impl<'a> Cursor<'a> {
 
     fn kind(&mut self) -> Result<Kind, ModelError> {
         let number = self.number(4)? as u32;
-        Kind::of(number).ok_or_else(|| self.malformed(format!("{} has the unknown type {number}", self.what)))
+        Kind::of(number)
+            .ok_or_else(|| self.malformed(format!("{} has the unknown type {number}", self.what)))
     }
 
     /// Steps over an array and notes where it lies.
@@ -154,28 +169,41 @@ impl<'a> Cursor<'a> {
                 }
             }
             _ => {
-                // `count` was held against the bytes that are left, so the product is below the file's length.
+                // `count` was held against the bytes that are left, so the product is below the
+                // file's length.
                 self.take((count * kind.least_bytes()) as u64)?;
             }
         }
-        Ok(Array { kind, count, bytes: start..self.at })
+        Ok(Array {
+            kind,
+            count,
+            bytes: start..self.at,
+        })
     }
 
     pub fn read_all(mut self) -> Result<Contents, ModelError> {
         self.what = "the header".into();
         let magic = self.take(4)?;
         if magic != b"GGUF" {
-            return Err(self.malformed(format!("it begins with `{}`, expected `GGUF`", magic.escape_ascii())));
+            return Err(self.malformed(format!(
+                "it begins with `{}`, expected `GGUF`",
+                magic.escape_ascii()
+            )));
         }
         match self.number(4)? as u32 {
             2 | 3 => {}
             1 => return Err(self.malformed("it is GGUF version 1, expected 2 or 3".into())),
             swapped if matches!(swapped.swap_bytes(), 1..=3) => {
-                return Err(self.malformed("its numbers are big-endian, expected little-endian".into()));
+                return Err(
+                    self.malformed("its numbers are big-endian, expected little-endian".into())
+                );
             }
-            other => return Err(self.malformed(format!("it is GGUF version {other}, expected 2 or 3"))),
+            other => {
+                return Err(self.malformed(format!("it is GGUF version {other}, expected 2 or 3")));
+            }
         }
-        // A tensor takes at least a name's length, dimensions, type and offset; an entry a key's length, type and a byte.
+        // A tensor takes at least a name's length, dimensions, type and offset; an entry a key's
+        // length, type and a byte.
         let tensors = self.count(24)?;
         let entries = self.count(13)?;
         let metadata = self.metadata(entries)?;
@@ -201,12 +229,20 @@ impl<'a> Cursor<'a> {
     fn name(&mut self) -> Result<String, ModelError> {
         let name = self.text()?;
         if name.is_empty() || name.len() > LONGEST_NAME {
-            return Err(self.malformed(format!("the name of {} has {} bytes, expected 1 to {LONGEST_NAME}", self.what, name.len())));
+            return Err(self.malformed(format!(
+                "the name of {} has {} bytes, expected 1 to {LONGEST_NAME}",
+                self.what,
+                name.len()
+            )));
         }
         Ok(name.to_string())
     }
 
-    fn tensors(&mut self, count: usize, alignment: u64) -> Result<BTreeMap<String, TensorEntry>, ModelError> {
+    fn tensors(
+        &mut self,
+        count: usize,
+        alignment: u64,
+    ) -> Result<BTreeMap<String, TensorEntry>, ModelError> {
         let mut described = BTreeMap::new();
         for number in 0..count {
             self.what = format!("the description of tensor {number}");
@@ -217,43 +253,86 @@ impl<'a> Cursor<'a> {
             }
         }
         let data = (self.at as u64).next_multiple_of(alignment);
-        let tensors = described.into_iter().map(|(name, entry)| Ok((name.clone(), self.placed(&name, entry, data, alignment)?)));
+        let tensors = described
+            .into_iter()
+            .map(|(name, entry)| Ok((name.clone(), self.placed(&name, entry, data, alignment)?)));
         let tensors: BTreeMap<String, TensorEntry> = tensors.collect::<Result<_, ModelError>>()?;
-        let mut sorted: Vec<_> = tensors.iter().filter(|(_, entry)| !entry.bytes.is_empty()).collect();
+        let mut sorted: Vec<_> = tensors
+            .iter()
+            .filter(|(_, entry)| !entry.bytes.is_empty())
+            .collect();
         sorted.sort_by_key(|(_, entry)| entry.bytes.start);
-        if let Some([(one, _), (other, _)]) = sorted.array_windows().find(|[(_, one), (_, next)]| one.bytes.end > next.bytes.start) {
+        if let Some([(one, _), (other, _)]) = sorted
+            .array_windows()
+            .find(|[(_, one), (_, next)]| one.bytes.end > next.bytes.start)
+        {
             return Err(self.malformed(format!("tensors `{one}` and `{other}` overlap")));
         }
         Ok(tensors)
     }
 
-    /// Shape, encoding and offset of a tensor; the offset goes to `bytes.start` until the data's place is known.
+    /// Shape, encoding and offset of a tensor; the offset goes to `bytes.start` until the data's
+    /// place is known.
     fn description(&mut self, name: &str) -> Result<TensorEntry, ModelError> {
         let dimensions = self.number(4)? as u32;
         if !(1..=MOST_DIMENSIONS).contains(&dimensions) {
-            return Err(self.malformed(format!("tensor `{name}` has {dimensions} dimensions, expected 1 to {MOST_DIMENSIONS}")));
+            return Err(self.malformed(format!(
+                "tensor `{name}` has {dimensions} dimensions, expected 1 to {MOST_DIMENSIONS}"
+            )));
         }
         let mut shape = Vec::with_capacity(dimensions as usize);
         for _ in 0..dimensions {
             let size = self.number(8)?;
-            shape.push(usize::try_from(size).map_err(|_| self.malformed(format!("tensor `{name}` has a side of {size}")))?);
+            shape
+                .push(usize::try_from(size).map_err(|_| {
+                    self.malformed(format!("tensor `{name}` has a side of {size}"))
+                })?);
         }
         shape.reverse();
         let ggml_type = self.number(4)? as u32;
         let offset = self.number(8)?;
-        let start = usize::try_from(offset).map_err(|_| self.malformed(format!("tensor `{name}` lies at byte {offset} of the data")))?;
-        Ok(TensorEntry { shape, ggml_type, bytes: start..start, part: 0 })
+        let start = usize::try_from(offset).map_err(|_| {
+            self.malformed(format!("tensor `{name}` lies at byte {offset} of the data"))
+        })?;
+        Ok(TensorEntry {
+            shape,
+            ggml_type,
+            bytes: start..start,
+            part: 0,
+        })
     }
 
-    fn placed(&self, name: &str, entry: TensorEntry, data: u64, alignment: u64) -> Result<TensorEntry, ModelError> {
-        let TensorEntry { shape, ggml_type, bytes, part } = entry;
+    fn placed(
+        &self,
+        name: &str,
+        entry: TensorEntry,
+        data: u64,
+        alignment: u64,
+    ) -> Result<TensorEntry, ModelError> {
+        let TensorEntry {
+            shape,
+            ggml_type,
+            bytes,
+            part,
+        } = entry;
         let offset = bytes.start as u64;
         if !offset.is_multiple_of(alignment) {
             return Err(self.malformed(format!("tensor `{name}` lies at byte {offset} of the data, expected a multiple of {alignment}")));
         }
-        let impossible = || self.malformed(format!("tensor `{name}` has the impossible shape {shape:?}"));
-        let rows = shape.iter().rev().skip(1).try_fold(1usize, |rows, n| rows.checked_mul(*n)).ok_or_else(impossible)?;
-        let Some(start) = data.checked_add(offset) else { return Err(impossible()) };
+        let impossible = || {
+            self.malformed(format!(
+                "tensor `{name}` has the impossible shape {shape:?}"
+            ))
+        };
+        let rows = shape
+            .iter()
+            .rev()
+            .skip(1)
+            .try_fold(1usize, |rows, n| rows.checked_mul(*n))
+            .ok_or_else(impossible)?;
+        let Some(start) = data.checked_add(offset) else {
+            return Err(impossible());
+        };
         // A tensor of an encoding that is not read is an error only when it is asked for.
         let length = match block_types::block(ggml_type) {
             None => 0,
@@ -261,18 +340,33 @@ impl<'a> Cursor<'a> {
                 let columns = shape.last().copied().unwrap_or(0);
                 if !columns.is_multiple_of(values) {
                     let kind = block_types::name(ggml_type);
-                    let reason = format!("tensor `{name}` of shape {shape:?} is {kind}, expected rows of a multiple of {values}");
+                    let reason = format!(
+                        "tensor `{name}` of shape {shape:?} is {kind}, expected rows of a multiple of {values}"
+                    );
                     return Err(self.malformed(reason));
                 }
-                (columns / values).checked_mul(bytes).and_then(|row| row.checked_mul(rows)).ok_or_else(impossible)?
+                (columns / values)
+                    .checked_mul(bytes)
+                    .and_then(|row| row.checked_mul(rows))
+                    .ok_or_else(impossible)?
             }
         };
         let end = start.checked_add(length as u64).ok_or_else(impossible)?;
         let found = self.file.bytes().len() as u64;
         if end > found {
-            return Err(ModelError::Truncated { file: self.file.name(), what: format!("tensor `{name}`"), expected: end, found });
+            return Err(ModelError::Truncated {
+                file: self.file.name(),
+                what: format!("tensor `{name}`"),
+                expected: end,
+                found,
+            });
         }
-        Ok(TensorEntry { shape, ggml_type, bytes: start as usize..end as usize, part })
+        Ok(TensorEntry {
+            shape,
+            ggml_type,
+            bytes: start as usize..end as usize,
+            part,
+        })
     }
 }
 

@@ -1,4 +1,5 @@
-//! GGUF files (llama.cpp's format): metadata, tensors, quantised blocks, the tokenizer inside, and a writer.
+//! GGUF files (llama.cpp's format): metadata, tensors, quantised blocks, the tokenizer inside, and
+//! a writer.
 
 pub mod block_types;
 pub mod blocks;
@@ -23,7 +24,8 @@ use super::{DecoderConfig, Encoding, ModelError, StoredTensor};
 #[derive(Debug)]
 pub(super) struct GgufCheckpoint {
     file: GgufFile,
-    /// Width of the heads within which q and k rows are permuted, for the architectures whose converter does that.
+    /// Width of the heads within which q and k rows are permuted, for the architectures whose
+    /// converter does that.
     permuted_head: Option<usize>,
 }
 
@@ -38,7 +40,13 @@ impl GgufCheckpoint {
         file.release_metadata();
         // llama.cpp turns the halves of each head into pairs for `llama` alone.
         let permuted_head = (config.model_type == "llama").then_some(config.head_dim);
-        Ok((Self { file, permuted_head }, config))
+        Ok((
+            Self {
+                file,
+                permuted_head,
+            },
+            config,
+        ))
     }
 
     pub fn file(&self) -> &GgufFile {
@@ -68,22 +76,34 @@ impl GgufCheckpoint {
     /// # Errors
     /// If it is not there or its encoding is not read.
     pub fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, ModelError> {
-        let missing = || ModelError::MissingTensor { file: self.file.name(), name: name.into() };
-        let entry = names::to_gguf(name).and_then(|name| self.file.tensors().get(&name)).ok_or_else(missing)?;
-        let encoding = Encoding::from_ggml_type(entry.ggml_type).ok_or_else(|| ModelError::Encoding {
+        let missing = || ModelError::MissingTensor {
             file: self.file.name(),
             name: name.into(),
-            found: block_types::name(entry.ggml_type),
-            supported: "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K",
-        })?;
+        };
+        let entry = names::to_gguf(name)
+            .and_then(|name| self.file.tensors().get(&name))
+            .ok_or_else(missing)?;
+        let encoding =
+            Encoding::from_ggml_type(entry.ggml_type).ok_or_else(|| ModelError::Encoding {
+                file: self.file.name(),
+                name: name.into(),
+                found: block_types::name(entry.ggml_type),
+                supported: "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K",
+            })?;
         let permuted = self.permuted_head.filter(|_| names::is_rotary(name));
         let bytes = self.file.bytes(entry);
         let tensor = StoredTensor::new(name.into(), entry.shape.clone(), encoding, bytes, permuted);
         let tensor = tensor.ok_or_else(|| ModelError::Malformed {
             file: self.file.name(),
-            reason: format!("tensor `{name}` of shape {:?} has no whole number of heads", entry.shape),
+            reason: format!(
+                "tensor `{name}` of shape {:?} has no whole number of heads",
+                entry.shape
+            ),
         })?;
-        Ok(StoredTensor { file: Some(self.file.file_of(entry)), ..tensor })
+        Ok(StoredTensor {
+            file: Some(self.file.file_of(entry)),
+            ..tensor
+        })
     }
 }
 
@@ -94,10 +114,18 @@ mod tests {
     use crate::testing;
 
     fn golden(family: &str) -> Checkpoint {
-        Checkpoint::open(&testing::golden().join("tiny").join(family).display().to_string()).unwrap()
+        Checkpoint::open(
+            &testing::golden()
+                .join("tiny")
+                .join(family)
+                .display()
+                .to_string(),
+        )
+        .unwrap()
     }
 
-    /// llama.cpp's `permute`: `reshape(heads, 2, head / 2, columns).swapaxes(1, 2)`, written out as loops.
+    /// llama.cpp's `permute`: `reshape(heads, 2, head / 2, columns).swapaxes(1, 2)`, written out as
+    /// loops.
     fn permute(values: &[f32], head: usize, columns: usize) -> Vec<f32> {
         let mut out = Vec::new();
         for rows in values.chunks_exact(head * columns) {
@@ -123,56 +151,111 @@ mod tests {
             ("attention.key_length", config.head_dim),
             ("attention.value_length", config.head_dim),
         ] {
-            writer.set(&format!("{architecture}.{key}"), Metadata::U32(value as u32));
+            writer.set(
+                &format!("{architecture}.{key}"),
+                Metadata::U32(value as u32),
+            );
         }
-        writer.set(&format!("{architecture}.attention.layer_norm_rms_epsilon"), Metadata::F32(config.rms_norm_eps as f32));
-        writer.set(&format!("{architecture}.rope.freq_base"), Metadata::F32(config.rope_theta as f32));
+        writer.set(
+            &format!("{architecture}.attention.layer_norm_rms_epsilon"),
+            Metadata::F32(config.rms_norm_eps as f32),
+        );
+        writer.set(
+            &format!("{architecture}.rope.freq_base"),
+            Metadata::F32(config.rope_theta as f32),
+        );
         writer
     }
 
-    /// Writes the tensors of a checkpoint; q and k rows permuted where the architecture asks for it.
+    /// Writes the tensors of a checkpoint; q and k rows permuted where the architecture asks for
+    /// it.
     fn write(checkpoint: &Checkpoint, writer: GgufWriter, permuted: bool, path: &Path) {
         write_some(checkpoint, writer, permuted, path, |_| true);
     }
 
-    fn write_some(checkpoint: &Checkpoint, mut writer: GgufWriter, permuted: bool, path: &Path, wanted: impl Fn(&str) -> bool) {
+    fn write_some(
+        checkpoint: &Checkpoint,
+        mut writer: GgufWriter,
+        permuted: bool,
+        path: &Path,
+        wanted: impl Fn(&str) -> bool,
+    ) {
         for name in checkpoint.names().into_iter().filter(|name| wanted(name)) {
-            writer.tensor(&names::to_gguf(&name).unwrap(), &checkpoint.tensor(&name).unwrap().shape, Encoding::F32).unwrap();
+            writer
+                .tensor(
+                    &names::to_gguf(&name).unwrap(),
+                    &checkpoint.tensor(&name).unwrap().shape,
+                    Encoding::F32,
+                )
+                .unwrap();
         }
         if let RopeScaling::Factors { factors } = &checkpoint.config().rope_scaling {
-            writer.tensor("rope_freqs.weight", &[factors.len()], Encoding::F32).unwrap();
+            writer
+                .tensor("rope_freqs.weight", &[factors.len()], Encoding::F32)
+                .unwrap();
         }
         let values = |name: &str| {
             let name = names::to_hugging_face(name).unwrap();
             let tensor = checkpoint.tensor(&name).unwrap();
             let values = tensor.to_f32();
-            if permuted && names::is_rotary(&name) { permute(&values, checkpoint.config().head_dim, tensor.columns()) } else { values }
+            if permuted && names::is_rotary(&name) {
+                permute(&values, checkpoint.config().head_dim, tensor.columns())
+            } else {
+                values
+            }
         };
         writer.write_f32(path, values).unwrap();
     }
 
     #[test]
     fn a_golden_model_written_as_llama_cpp_writes_it_reads_as_the_folder_does() {
-        for (family, architecture) in [("llama", "llama"), ("mistral", "llama"), ("qwen2", "qwen2"), ("qwen3", "qwen3")] {
+        for (family, architecture) in [
+            ("llama", "llama"),
+            ("mistral", "llama"),
+            ("qwen2", "qwen2"),
+            ("qwen3", "qwen3"),
+        ] {
             let (folder, path) = (golden(family), tempfile::tempdir().unwrap());
             let path = path.path().join("model.gguf");
-            write(&folder, writer(folder.config(), architecture), architecture == "llama", &path);
+            write(
+                &folder,
+                writer(folder.config(), architecture),
+                architecture == "llama",
+                &path,
+            );
             let gguf = Checkpoint::open(&path.display().to_string()).unwrap();
-            let expected = DecoderConfig { model_type: architecture.into(), ..folder.config().clone() };
+            let expected = DecoderConfig {
+                model_type: architecture.into(),
+                ..folder.config().clone()
+            };
             let found = gguf.config().clone();
             // The file has the number in f32.
             assert!((found.rms_norm_eps - expected.rms_norm_eps).abs() < 1e-12);
-            assert_eq!(DecoderConfig { rms_norm_eps: expected.rms_norm_eps, ..found }, expected, "{family}");
+            assert_eq!(
+                DecoderConfig {
+                    rms_norm_eps: expected.rms_norm_eps,
+                    ..found
+                },
+                expected,
+                "{family}"
+            );
             assert_eq!(gguf.names(), folder.names());
             assert_eq!(gguf.parameters(), folder.parameters());
             for name in folder.names() {
-                let (found, expected) = (gguf.tensor(&name).unwrap(), folder.tensor(&name).unwrap());
+                let (found, expected) =
+                    (gguf.tensor(&name).unwrap(), folder.tensor(&name).unwrap());
                 assert_eq!(found.shape, expected.shape, "{name}");
                 assert_eq!(found.to_f32(), expected.to_f32(), "{name}");
             }
             assert_eq!(gguf.display_name(), "model.gguf");
-            let message = gguf.tensor("model.layers.9.mlp.up_proj.weight").unwrap_err().to_string();
-            assert_eq!(message, "tensor `model.layers.9.mlp.up_proj.weight` is missing from `model.gguf`");
+            let message = gguf
+                .tensor("model.layers.9.mlp.up_proj.weight")
+                .unwrap_err()
+                .to_string();
+            assert_eq!(
+                message,
+                "tensor `model.layers.9.mlp.up_proj.weight` is missing from `model.gguf`"
+            );
         }
     }
 
@@ -184,18 +267,34 @@ mod tests {
         let parts = path.path().join("parts");
         std::fs::create_dir(&parts).unwrap();
         for number in 0..3u32 {
-            let mut writer = if number == 0 { writer(folder.config(), "llama") } else { GgufWriter::new("llama") };
+            let mut writer = if number == 0 {
+                writer(folder.config(), "llama")
+            } else {
+                GgufWriter::new("llama")
+            };
             writer.set("split.no", Metadata::U32(number));
             writer.set("split.count", Metadata::U32(3));
-            writer.set("split.tensors.count", Metadata::U32(folder.names().len() as u32));
+            writer.set(
+                "split.tensors.count",
+                Metadata::U32(folder.names().len() as u32),
+            );
             let path = parts.join(format!("m-{:05}-of-00003.gguf", number + 1));
-            write_some(&folder, writer, true, &path, |name| name.len() as u32 % 3 == number);
+            write_some(&folder, writer, true, &path, |name| {
+                name.len() as u32 % 3 == number
+            });
         }
         let open = |path: &Path| Checkpoint::open(&path.display().to_string()).unwrap();
         let (one, three) = (open(&whole), open(&parts));
-        assert_eq!((one.config(), one.names(), one.fingerprint().unwrap()), (three.config(), three.names(), three.fingerprint().unwrap()));
+        assert_eq!(
+            (one.config(), one.names(), one.fingerprint().unwrap()),
+            (three.config(), three.names(), three.fingerprint().unwrap())
+        );
         for name in one.names() {
-            assert_eq!(one.tensor(&name).unwrap().to_f32(), three.tensor(&name).unwrap().to_f32(), "{name}");
+            assert_eq!(
+                one.tensor(&name).unwrap().to_f32(),
+                three.tensor(&name).unwrap().to_f32(),
+                "{name}"
+            );
         }
     }
 
@@ -206,15 +305,33 @@ mod tests {
         write(&folder, writer(folder.config(), "llama"), true, &path);
         let mut bytes = std::fs::read(&path).unwrap();
         let name = b"blk.0.attn_v.weight";
-        let at = bytes.windows(name.len()).position(|part| part == name).unwrap() + name.len() + 4 + 2 * 8;
+        let at = bytes
+            .windows(name.len())
+            .position(|part| part == name)
+            .unwrap()
+            + name.len()
+            + 4
+            + 2 * 8;
         // I32, whose numbers take as many bytes as those of F32.
         bytes[at] = 26;
         std::fs::write(&path, bytes).unwrap();
         let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
-        let kinds: Vec<String> = checkpoint.raw().into_iter().map(|tensor| tensor.kind).filter(|kind| kind != "F32").collect();
+        let kinds: Vec<String> = checkpoint
+            .raw()
+            .into_iter()
+            .map(|tensor| tensor.kind)
+            .filter(|kind| kind != "F32")
+            .collect();
         assert_eq!(kinds, ["I32"]);
-        let error = checkpoint.tensor("model.layers.0.self_attn.v_proj.weight").unwrap_err();
-        assert!(error.to_string().contains("is stored as I32, supported are F32, F16, BF16, Q4_0"), "{error}");
+        let error = checkpoint
+            .tensor("model.layers.0.self_attn.v_proj.weight")
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("is stored as I32, supported are F32, F16, BF16, Q4_0"),
+            "{error}"
+        );
         assert!(error.hint().unwrap().contains("llama-quantize"));
         assert_eq!(checkpoint.fingerprint().unwrap().len(), 64);
     }
@@ -224,14 +341,33 @@ mod tests {
         let (folder, path) = (golden("llama"), tempfile::tempdir().unwrap());
         let path = path.path().join("model.gguf");
         let mut writer = writer(folder.config(), "llama");
-        writer.tensor("blk.0.ssm_in.weight", &[1], Encoding::F32).unwrap();
+        writer
+            .tensor("blk.0.ssm_in.weight", &[1], Encoding::F32)
+            .unwrap();
         for name in folder.names() {
-            writer.tensor(&names::to_gguf(&name).unwrap(), &folder.tensor(&name).unwrap().shape, Encoding::F32).unwrap();
+            writer
+                .tensor(
+                    &names::to_gguf(&name).unwrap(),
+                    &folder.tensor(&name).unwrap().shape,
+                    Encoding::F32,
+                )
+                .unwrap();
         }
-        let values = |name: &str| names::to_hugging_face(name).map_or(vec![1.0], |name| folder.tensor(&name).unwrap().to_f32());
+        let values = |name: &str| {
+            names::to_hugging_face(name)
+                .map_or(vec![1.0], |name| folder.tensor(&name).unwrap().to_f32())
+        };
         writer.write_f32(&path, values).unwrap();
-        let notes = Checkpoint::open(&path.display().to_string()).unwrap().notes().to_vec();
-        assert_eq!(notes, ["not used, as a llama decoder has no such tensors: `blk.0.ssm_in.weight` (F32, shape [1]) of `model.gguf`"]);
+        let notes = Checkpoint::open(&path.display().to_string())
+            .unwrap()
+            .notes()
+            .to_vec();
+        assert_eq!(
+            notes,
+            [
+                "not used, as a llama decoder has no such tensors: `blk.0.ssm_in.weight` (F32, shape [1]) of `model.gguf`"
+            ]
+        );
     }
 
     /// The golden llama as GGUF, with the metadata changed.
@@ -250,10 +386,16 @@ mod tests {
     fn linear_scaling_is_read_under_both_of_its_keys() {
         let linear = Metadata::Text("linear".into());
         for changes in [
-            &[("llama.rope.scaling.type", linear), ("llama.rope.scaling.factor", Metadata::F32(2.0))][..],
+            &[
+                ("llama.rope.scaling.type", linear),
+                ("llama.rope.scaling.factor", Metadata::F32(2.0)),
+            ][..],
             &[("llama.rope.scale_linear", Metadata::F32(2.0))],
         ] {
-            assert_eq!(changed(changes).unwrap().config().rope_scaling, RopeScaling::Linear { factor: 2.0 });
+            assert_eq!(
+                changed(changes).unwrap().config().rope_scaling,
+                RopeScaling::Linear { factor: 2.0 }
+            );
         }
     }
 
@@ -263,31 +405,80 @@ mod tests {
         let path = path.path().join("model.gguf");
         let with = |factors: &[f32]| {
             let mut writer = writer(folder.config(), "llama");
-            writer.tensor("token_embd.weight", &[96, 32], Encoding::F32).unwrap();
-            writer.tensor("rope_freqs.weight", &[factors.len()], Encoding::F32).unwrap();
-            writer.write_f32(&path, |name| if name == "rope_freqs.weight" { factors.to_vec() } else { vec![0.0; 96 * 32] }).unwrap();
-            Checkpoint::open(&path.display().to_string()).map(|checkpoint| checkpoint.config().rope_scaling.clone())
+            writer
+                .tensor("token_embd.weight", &[96, 32], Encoding::F32)
+                .unwrap();
+            writer
+                .tensor("rope_freqs.weight", &[factors.len()], Encoding::F32)
+                .unwrap();
+            writer
+                .write_f32(&path, |name| {
+                    if name == "rope_freqs.weight" {
+                        factors.to_vec()
+                    } else {
+                        vec![0.0; 96 * 32]
+                    }
+                })
+                .unwrap();
+            Checkpoint::open(&path.display().to_string())
+                .map(|checkpoint| checkpoint.config().rope_scaling.clone())
         };
-        assert_eq!(with(&[1.0, 1.0, 4.0, 8.0]).unwrap(), RopeScaling::Factors { factors: vec![1.0, 1.0, 4.0, 8.0] });
-        assert_eq!(with(&[1.0; 3]).unwrap_err().to_string(), "`rope_freqs.weight` in `model.gguf` is `3 numbers`, expected 4 numbers");
-        assert!(with(&[1.0, 0.0, 1.0, 1.0]).unwrap_err().to_string().contains("`rope_freqs.weight` in `model.gguf` is `0`"));
+        assert_eq!(
+            with(&[1.0, 1.0, 4.0, 8.0]).unwrap(),
+            RopeScaling::Factors {
+                factors: vec![1.0, 1.0, 4.0, 8.0]
+            }
+        );
+        assert_eq!(
+            with(&[1.0; 3]).unwrap_err().to_string(),
+            "`rope_freqs.weight` in `model.gguf` is `3 numbers`, expected 4 numbers"
+        );
+        assert!(
+            with(&[1.0, 0.0, 1.0, 1.0])
+                .unwrap_err()
+                .to_string()
+                .contains("`rope_freqs.weight` in `model.gguf` is `0`")
+        );
     }
 
     #[test]
     fn what_the_decoder_cannot_do_is_refused_by_key() {
         for (key, value, found) in [
             ("llama.expert_count", Metadata::U32(8), "`8`"),
-            ("general.type", Metadata::Text("adapter".into()), "`adapter`"),
-            ("llama.rope.scaling.type", Metadata::Text("yarn".into()), "`yarn`"),
+            (
+                "general.type",
+                Metadata::Text("adapter".into()),
+                "`adapter`",
+            ),
+            (
+                "llama.rope.scaling.type",
+                Metadata::Text("yarn".into()),
+                "`yarn`",
+            ),
             ("llama.rope.dimension_count", Metadata::U32(4), "`4`"),
             ("llama.attention.value_length", Metadata::U32(16), "`16`"),
-            ("llama.attention.head_count_kv", Metadata::I32s(vec![2, 2, 1]), "something else"),
-            ("llama.block_count", Metadata::Text("three".into()), "something else"),
+            (
+                "llama.attention.head_count_kv",
+                Metadata::I32s(vec![2, 2, 1]),
+                "something else",
+            ),
+            (
+                "llama.block_count",
+                Metadata::Text("three".into()),
+                "something else",
+            ),
         ] {
             let message = changed(&[(key, value)]).expect_err(key);
-            assert!(message.starts_with(&format!("`{key}` in `model.gguf` is {found}, expected ")), "{message}");
+            assert!(
+                message.starts_with(&format!("`{key}` in `model.gguf` is {found}, expected ")),
+                "{message}"
+            );
         }
-        let message = changed(&[("general.architecture", Metadata::Text("gemma3".into()))]).unwrap_err();
-        assert_eq!(message, "model type `gemma3` of `model.gguf` is not supported, supported are llama, qwen2, qwen3");
+        let message =
+            changed(&[("general.architecture", Metadata::Text("gemma3".into()))]).unwrap_err();
+        assert_eq!(
+            message,
+            "model type `gemma3` of `model.gguf` is not supported, supported are llama, qwen2, qwen3"
+        );
     }
 }

@@ -11,16 +11,32 @@ type Encode = fn(&[f32], &mut Vec<u8>);
 pub(super) fn encodable(encoding: Encoding) -> Option<Encode> {
     Some(match encoding {
         Encoding::F32 => |values, out| out.extend(values.iter().flat_map(|x| x.to_le_bytes())),
-        Encoding::F16 => |values, out| out.extend(values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes())),
-        Encoding::BF16 => |values, out| out.extend(values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes())),
-        Encoding::Q8_0 => |values, out| values.as_chunks().0.iter().for_each(|block| q8_0(block, out)),
-        Encoding::Q4_0 => |values, out| values.as_chunks().0.iter().for_each(|block| q4_0(block, out)),
+        Encoding::F16 => {
+            |values, out| out.extend(values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()))
+        }
+        Encoding::BF16 => {
+            |values, out| out.extend(values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()))
+        }
+        Encoding::Q8_0 => |values, out| {
+            values
+                .as_chunks()
+                .0
+                .iter()
+                .for_each(|block| q8_0(block, out))
+        },
+        Encoding::Q4_0 => |values, out| {
+            values
+                .as_chunks()
+                .0
+                .iter()
+                .for_each(|block| q4_0(block, out))
+        },
         _ => return None,
     })
 }
 
-/// Encodes whole rows into `out`; `false`, with nothing appended, for an encoding that is only read or numbers that
-/// fill no whole number of blocks.
+/// Encodes whole rows into `out`; `false`, with nothing appended, for an encoding that is only read
+/// or numbers that fill no whole number of blocks.
 pub fn quantize(encoding: Encoding, values: &[f32], out: &mut Vec<u8>) -> bool {
     match encodable(encoding).filter(|_| values.len().is_multiple_of(encoding.block().0)) {
         Some(encode) => {
@@ -43,9 +59,12 @@ fn q8_0(block: &[f32; 32], out: &mut Vec<u8>) {
     out.extend(block.iter().map(|x| (x * inverse(d)).round() as i8 as u8));
 }
 
-/// `d = x_max / −8` with the sign of the largest number, so that it takes the one value without a counterpart.
+/// `d = x_max / −8` with the sign of the largest number, so that it takes the one value without a
+/// counterpart.
 fn q4_0(block: &[f32; 32], out: &mut Vec<u8>) {
-    let largest = block.iter().fold(0f32, |most, x| if x.abs() > most.abs() { *x } else { most });
+    let largest = block
+        .iter()
+        .fold(0f32, |most, x| if x.abs() > most.abs() { *x } else { most });
     let d = largest / -8.0;
     let quant = |x: f32| ((x * inverse(d) + 8.5) as u8).min(15);
     out.extend(f16::from_f32(d).to_le_bytes());
@@ -59,18 +78,25 @@ mod tests {
 
     /// Smooth numbers of both signs.
     fn values() -> Vec<f32> {
-        (0..256).map(|i| (i as f32 * 0.37).sin() * (1.0 + i as f32 / 64.0)).collect()
+        (0..256)
+            .map(|i| (i as f32 * 0.37).sin() * (1.0 + i as f32 / 64.0))
+            .collect()
     }
 
     #[test]
     fn numbers_come_back_within_half_a_step() {
-        for (encoding, step) in
-            [(Encoding::F32, 0.0), (Encoding::F16, 0.002), (Encoding::BF16, 0.016), (Encoding::Q8_0, 0.021), (Encoding::Q4_0, 0.63)]
-        {
+        for (encoding, step) in [
+            (Encoding::F32, 0.0),
+            (Encoding::F16, 0.002),
+            (Encoding::BF16, 0.016),
+            (Encoding::Q8_0, 0.021),
+            (Encoding::Q4_0, 0.63),
+        ] {
             let (values, mut bytes, mut back) = (values(), Vec::new(), vec![0.0; 256]);
             assert!(quantize(encoding, &values, &mut bytes));
             dequantize_row(encoding, &bytes, &mut back);
-            // The largest number is 5, so a step of Q8_0 is 5/127 and one of Q4_0 5/8; Q4_0 cuts one end off by a step.
+            // The largest number is 5, so a step of Q8_0 is 5/127 and one of Q4_0 5/8; Q4_0 cuts
+            // one end off by a step.
             for (x, y) in values.iter().zip(&back) {
                 assert!((x - y).abs() <= step, "{} {x} {y}", encoding.name());
             }
@@ -90,7 +116,10 @@ mod tests {
     #[test]
     fn what_cannot_be_encoded_says_so() {
         let mut out = Vec::new();
-        assert!(!quantize(Encoding::Q6K, &[0.0; 256], &mut out) && !quantize(Encoding::Q8_0, &[0.0; 33], &mut out));
+        assert!(
+            !quantize(Encoding::Q6K, &[0.0; 256], &mut out)
+                && !quantize(Encoding::Q8_0, &[0.0; 33], &mut out)
+        );
         assert!(out.is_empty());
     }
 }

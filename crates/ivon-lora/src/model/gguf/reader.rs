@@ -1,6 +1,7 @@
 //! A GGUF file's bytes → metadata and the places of its tensors, read on demand.
 //!
-//! Arrays stay in the file until they are asked for, so a file cannot ask for more memory than its own size.
+//! Arrays stay in the file until they are asked for, so a file cannot ask for more memory than its
+//! own size.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -63,8 +64,8 @@ impl GgufFile {
     /// Maps a file and reads its headers; of the first part of a split model, those of all parts.
     ///
     /// # Errors
-    /// If it cannot be read, is no GGUF of version 2 or 3, is malformed or cut short, or is a part of a split model and not its
-    /// first, or the other parts are not there.
+    /// If it cannot be read, is no GGUF of version 2 or 3, is malformed or cut short, or is a part
+    /// of a split model and not its first, or the other parts are not there.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let mut whole = Self::open_one(path)?;
         let part = Part::of(&whole)?;
@@ -72,7 +73,13 @@ impl GgufFile {
             return Ok(whole);
         }
         for (index, path) in split::other_parts(path, part)?.iter().enumerate() {
-            whole.add(Self::open_one(path)?, Part { number: index + 2, ..part })?;
+            whole.add(
+                Self::open_one(path)?,
+                Part {
+                    number: index + 2,
+                    ..part
+                },
+            )?;
         }
         split::check_tensors(&whole)?;
         Ok(whole)
@@ -80,8 +87,18 @@ impl GgufFile {
 
     fn open_one(path: &Path) -> Result<Self, ModelError> {
         let file = MappedFile::open(path)?;
-        let (metadata, tensors) = Cursor { file: &file, at: 0, what: String::new() }.read_all()?;
-        Ok(Self { file, others: Vec::new(), metadata, tensors })
+        let (metadata, tensors) = Cursor {
+            file: &file,
+            at: 0,
+            what: String::new(),
+        }
+        .read_all()?;
+        Ok(Self {
+            file,
+            others: Vec::new(),
+            metadata,
+            tensors,
+        })
     }
 
     fn add(&mut self, other: Self, part: Part) -> Result<(), ModelError> {
@@ -89,9 +106,22 @@ impl GgufFile {
         other.release_metadata();
         self.others.push(other.file);
         for (name, entry) in other.tensors {
-            if let Some(twice) = self.tensors.insert(name.clone(), TensorEntry { part: self.others.len(), ..entry }) {
-                let reason = format!("tensor `{name}` is in two of its parts, {} and {}", twice.part + 1, part.number);
-                return Err(ModelError::Malformed { file: self.name(), reason });
+            if let Some(twice) = self.tensors.insert(
+                name.clone(),
+                TensorEntry {
+                    part: self.others.len(),
+                    ..entry
+                },
+            ) {
+                let reason = format!(
+                    "tensor `{name}` is in two of its parts, {} and {}",
+                    twice.part + 1,
+                    part.number
+                );
+                return Err(ModelError::Malformed {
+                    file: self.name(),
+                    reason,
+                });
             }
         }
         Ok(())
@@ -104,12 +134,19 @@ impl GgufFile {
 
     /// The file that a tensor lies in.
     pub(in crate::model) fn file_of(&self, entry: &TensorEntry) -> &MappedFile {
-        entry.part.checked_sub(1).and_then(|part| self.others.get(part)).unwrap_or(&self.file)
+        entry
+            .part
+            .checked_sub(1)
+            .and_then(|part| self.others.get(part))
+            .unwrap_or(&self.file)
     }
 
     /// The bytes of a tensor.
     pub fn bytes(&self, entry: &TensorEntry) -> &[u8] {
-        self.file_of(entry).bytes().get(entry.bytes.clone()).unwrap_or_default()
+        self.file_of(entry)
+            .bytes()
+            .get(entry.bytes.clone())
+            .unwrap_or_default()
     }
 
     /// All metadata, by key.
@@ -123,7 +160,12 @@ impl GgufFile {
     }
 
     fn wrong(&self, key: &str, found: &str, expected: &str) -> ModelError {
-        ModelError::Setting { file: self.name(), field: key.into(), found: found.into(), expected: expected.into() }
+        ModelError::Setting {
+            file: self.name(),
+            field: key.into(),
+            found: found.into(),
+            expected: expected.into(),
+        }
     }
 
     /// An unsigned number, of whatever width it is stored in.
@@ -137,7 +179,9 @@ impl GgufFile {
             Some(Value::Signed(number)) => usize::try_from(*number).ok(),
             Some(_) => None,
         };
-        number.map(Some).ok_or_else(|| self.wrong(key, "something else", "a whole number, not negative"))
+        number
+            .map(Some)
+            .ok_or_else(|| self.wrong(key, "something else", "a whole number, not negative"))
     }
 
     /// A number.
@@ -199,12 +243,21 @@ impl GgufFile {
     /// # Errors
     /// If there is a value of another kind, or a text is not UTF-8.
     pub fn texts(&self, key: &str) -> Result<Option<Vec<&str>>, ModelError> {
-        let Some(array) = self.array(key)? else { return Ok(None) };
+        let Some(array) = self.array(key)? else {
+            return Ok(None);
+        };
         if array.kind != Kind::Text {
             return Err(self.wrong(key, "an array of something else", "an array of texts"));
         }
-        let mut cursor = Cursor { file: &self.file, at: array.bytes.start, what: format!("array `{key}`") };
-        (0..array.count).map(|_| cursor.text()).collect::<Result<_, _>>().map(Some)
+        let mut cursor = Cursor {
+            file: &self.file,
+            at: array.bytes.start,
+            what: format!("array `{key}`"),
+        };
+        (0..array.count)
+            .map(|_| cursor.text())
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     /// An array of numbers, as f64.
@@ -212,11 +265,17 @@ impl GgufFile {
     /// # Errors
     /// If there is a value of another kind.
     pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>, ModelError> {
-        let Some(array) = self.array(key)? else { return Ok(None) };
+        let Some(array) = self.array(key)? else {
+            return Ok(None);
+        };
         if matches!(array.kind, Kind::Text | Kind::Array) {
             return Err(self.wrong(key, "an array of something else", "an array of numbers"));
         }
-        let mut cursor = Cursor { file: &self.file, at: array.bytes.start, what: format!("array `{key}`") };
+        let mut cursor = Cursor {
+            file: &self.file,
+            at: array.bytes.start,
+            what: format!("array `{key}`"),
+        };
         let mut numbers = Vec::with_capacity(array.count);
         for _ in 0..array.count {
             numbers.push(match cursor.value(array.kind)? {
@@ -233,7 +292,12 @@ impl GgufFile {
     /// Gives back the memory under the metadata, once all that is wanted of it has been read.
     pub(in crate::model) fn release_metadata(&self) {
         let first = self.tensors.values().filter(|entry| entry.part == 0);
-        self.file.release(0..first.map(|entry| entry.bytes.start).min().unwrap_or(usize::MAX));
+        self.file.release(
+            0..first
+                .map(|entry| entry.bytes.start)
+                .min()
+                .unwrap_or(usize::MAX),
+        );
     }
 }
 

@@ -1,6 +1,8 @@
-//! A model in several GGUF files, as `llama-gguf-split` makes them: which file is which part, and that all are there.
+//! A model in several GGUF files, as `llama-gguf-split` makes them: which file is which part, and
+//! that all are there.
 //!
-//! The first part holds the metadata; every part says its number and how many there are, and holds some of the tensors.
+//! The first part holds the metadata; every part says its number and how many there are, and holds
+//! some of the tensors.
 
 use std::path::{Path, PathBuf};
 
@@ -38,28 +40,50 @@ impl Part {
 pub(in crate::model) fn part_of_name(name: &str) -> Option<(usize, usize)> {
     let (rest, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
     let (_, number) = rest.rsplit_once('-')?;
-    let digits = |text: &str| (text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten();
+    let digits = |text: &str| {
+        (text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit()))
+            .then(|| text.parse().ok())
+            .flatten()
+    };
     Some((digits(number)?, digits(count)?))
 }
 
 /// The files of the parts after the first, in their order, given the first.
 ///
 /// # Errors
-/// [`ModelError::Split`] if this is not the first part, has another name than a first part has, or one that it needs is not there.
+/// [`ModelError::Split`] if this is not the first part, has another name than a first part has, or
+/// one that it needs is not there.
 pub(super) fn other_parts(path: &Path, part: Part) -> Result<Vec<PathBuf>, ModelError> {
     let name = file_name(path);
     let said = format!("part {} of {} of a split model", part.number, part.count);
-    let wrong = |expected: String, hint: String| ModelError::Split { file: name.clone(), found: said.clone(), expected, hint };
+    let wrong = |expected: String, hint: String| ModelError::Split {
+        file: name.clone(),
+        found: said.clone(),
+        expected,
+        hint,
+    };
     let Some(stem) = name.strip_suffix(&part.ending()) else {
-        let expected = format!("a name that ends in `{}`, by which the other parts are found", part.ending());
-        return Err(wrong(expected, "give the parts the names back that they were made with".into()));
+        let expected = format!(
+            "a name that ends in `{}`, by which the other parts are found",
+            part.ending()
+        );
+        return Err(wrong(
+            expected,
+            "give the parts the names back that they were made with".into(),
+        ));
     };
     let of = |number: usize| format!("{stem}{}", Part { number, ..part }.ending());
     if part.number != 1 {
         let first = of(1);
         let hint = match path.with_file_name(&first).exists() {
-            true => format!("name `{}` instead: the other parts are found beside it", path.with_file_name(&first).display()),
-            false => format!("fetch all {} parts into one folder, and name the first", part.count),
+            true => format!(
+                "name `{}` instead: the other parts are found beside it",
+                path.with_file_name(&first).display()
+            ),
+            false => format!(
+                "fetch all {} parts into one folder, and name the first",
+                part.count
+            ),
         };
         return Err(wrong(format!("the first part, `{first}`"), hint));
     }
@@ -67,7 +91,10 @@ pub(super) fn other_parts(path: &Path, part: Part) -> Result<Vec<PathBuf>, Model
     for number in 2..=part.count {
         let path = path.with_file_name(of(number));
         if !path.is_file() {
-            return Err(wrong(format!("`{}` beside it", of(number)), "fetch the missing parts into the same folder".into()));
+            return Err(wrong(
+                format!("`{}` beside it", of(number)),
+                "fetch the missing parts into the same folder".into(),
+            ));
         }
         parts.push(path);
     }
@@ -115,9 +142,18 @@ mod tests {
     use crate::model::gguf::{GgufWriter, Metadata};
 
     /// A part with one tensor of one number.
-    fn part(folder: &Path, name: &str, [number, count, tensors]: [u32; 3], tensor: &str) -> PathBuf {
+    fn part(
+        folder: &Path,
+        name: &str,
+        [number, count, tensors]: [u32; 3],
+        tensor: &str,
+    ) -> PathBuf {
         let mut writer = GgufWriter::new("llama");
-        for (key, value) in [("split.no", number - 1), ("split.count", count), ("split.tensors.count", tensors)] {
+        for (key, value) in [
+            ("split.no", number - 1),
+            ("split.count", count),
+            ("split.tensors.count", tensors),
+        ] {
             writer.set(key, Metadata::U32(value));
         }
         writer.tensor(tensor, &[1], Encoding::F32).unwrap();
@@ -150,29 +186,58 @@ mod tests {
         let path = folder.path();
         let second = part(path, "m-00002-of-00002.gguf", [2, 2, 2], "b");
         let (message, hint) = sentence(&second);
-        assert_eq!(message, "`m-00002-of-00002.gguf` is part 2 of 2 of a split model, expected the first part, `m-00001-of-00002.gguf`");
+        assert_eq!(
+            message,
+            "`m-00002-of-00002.gguf` is part 2 of 2 of a split model, expected the first part, `m-00001-of-00002.gguf`"
+        );
         assert!(hint.contains("fetch all 2 parts"), "{hint}");
         let first = part(path, "m-00001-of-00002.gguf", [1, 2, 2], "a");
-        assert!(sentence(&second).1.contains("m-00001-of-00002.gguf"), "{:?}", sentence(&second));
+        assert!(
+            sentence(&second).1.contains("m-00001-of-00002.gguf"),
+            "{:?}",
+            sentence(&second)
+        );
         std::fs::remove_file(&second).unwrap();
         let (message, hint) = sentence(&first);
-        assert_eq!(message, "`m-00001-of-00002.gguf` is part 1 of 2 of a split model, expected `m-00002-of-00002.gguf` beside it");
+        assert_eq!(
+            message,
+            "`m-00001-of-00002.gguf` is part 1 of 2 of a split model, expected `m-00002-of-00002.gguf` beside it"
+        );
         assert!(hint.contains("missing parts"), "{hint}");
         part(path, "m-00002-of-00002.gguf", [2, 3, 2], "b");
-        assert_eq!(sentence(&first).0, "`m-00002-of-00002.gguf` is part 2 of 3 by its own words, expected part 2 of 2");
+        assert_eq!(
+            sentence(&first).0,
+            "`m-00002-of-00002.gguf` is part 2 of 3 by its own words, expected part 2 of 2"
+        );
         part(path, "m-00002-of-00002.gguf", [2, 2, 2], "a");
-        assert!(sentence(&first).0.contains("tensor `a` is in two of its parts"), "{:?}", sentence(&first));
+        assert!(
+            sentence(&first)
+                .0
+                .contains("tensor `a` is in two of its parts"),
+            "{:?}",
+            sentence(&first)
+        );
         let renamed = part(path, "model.gguf", [1, 2, 2], "a");
         assert!(sentence(&renamed).0.ends_with("expected a name that ends in `-00001-of-00002.gguf`, by which the other parts are found"));
         let first = part(path, "m-00001-of-00002.gguf", [1, 2, 5], "a");
         part(path, "m-00002-of-00002.gguf", [2, 2, 5], "b");
-        assert!(sentence(&first).0.ends_with("a split model with 2 tensors in all parts, expected 5 tensors"));
+        assert!(
+            sentence(&first)
+                .0
+                .ends_with("a split model with 2 tensors in all parts, expected 5 tensors")
+        );
     }
 
     #[test]
     fn a_part_is_told_by_its_name() {
         assert_eq!(part_of_name("a-b-00002-of-00010.gguf"), Some((2, 10)));
-        for name in ["a.gguf", "a-2-of-3.gguf", "a-00001-of-00002.bin", "a-0000x-of-00002.gguf", ""] {
+        for name in [
+            "a.gguf",
+            "a-2-of-3.gguf",
+            "a-00001-of-00002.bin",
+            "a-0000x-of-00002.gguf",
+            "",
+        ] {
             assert_eq!(part_of_name(name), None, "{name}");
         }
     }

@@ -1,7 +1,7 @@
 //! The tokenizer inside a GGUF file's metadata (`tokenizer.ggml.*`) → [`Tokenizer`].
 //!
-//! Two kinds: `gpt2`, byte-level BPE with its merges and a named pre-tokenizer, and `llama`, a SentencePiece vocabulary
-//! whose merges follow from the scores.
+//! Two kinds: `gpt2`, byte-level BPE with its merges and a named pre-tokenizer, and `llama`, a
+//! SentencePiece vocabulary whose merges follow from the scores.
 
 mod sentencepiece;
 
@@ -23,9 +23,9 @@ use crate::model::framing::frame;
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 
-/// Contractions, words with a leading space or sign, numbers in threes, signs, line ends, spaces: Llama 3's split.
-const LLAMA_3: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// Contractions, words with a leading space or sign, numbers in threes, signs, line ends, spaces:
+/// Llama 3's split.
+const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// The same with digits one by one: Qwen 2's split.
 const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
@@ -40,89 +40,155 @@ struct Vocabulary<'a> {
 /// Builds the tokenizer of a file.
 ///
 /// # Errors
-/// [`ModelError::Tokenizer`] if there is none, its kind or pre-tokenizer is not known, or its arrays contradict each other;
-/// [`ModelError::Setting`] for a key of the wrong type.
+/// [`ModelError::Tokenizer`] if there is none, its kind or pre-tokenizer is not known, or its
+/// arrays contradict each other; [`ModelError::Setting`] for a key of the wrong type.
 pub(in crate::model) fn read(file: &GgufFile) -> Result<Tokenizer, ModelError> {
-    let wrong = |reason: String| ModelError::Tokenizer { file: file.name(), reason };
-    let model = file.text("tokenizer.ggml.model")?.ok_or_else(|| wrong("the file has none (`tokenizer.ggml.model` is missing)".into()))?;
+    let wrong = |reason: String| ModelError::Tokenizer {
+        file: file.name(),
+        reason,
+    };
+    let model = file
+        .text("tokenizer.ggml.model")?
+        .ok_or_else(|| wrong("the file has none (`tokenizer.ggml.model` is missing)".into()))?;
     let vocabulary = Vocabulary::read(file)?;
     let (inner, starts_with_bos) = match model {
         "gpt2" => byte_level(file, &vocabulary)?,
         "llama" => (sentencepiece::build(file, &vocabulary)?, true),
-        other => return Err(wrong(format!("its kind is `{other}`, expected `gpt2` or `llama`"))),
+        other => {
+            return Err(wrong(format!(
+                "its kind is `{other}`, expected `gpt2` or `llama`"
+            )));
+        }
     };
     finish(file, &vocabulary, inner, starts_with_bos)
 }
 
 impl<'a> Vocabulary<'a> {
     fn read(file: &'a GgufFile) -> Result<Self, ModelError> {
-        let wrong = |reason: String| ModelError::Tokenizer { file: file.name(), reason };
-        let tokens = file.texts("tokenizer.ggml.tokens")?.ok_or_else(|| wrong("`tokenizer.ggml.tokens` is missing".into()))?;
+        let wrong = |reason: String| ModelError::Tokenizer {
+            file: file.name(),
+            reason,
+        };
+        let tokens = file
+            .texts("tokenizer.ggml.tokens")?
+            .ok_or_else(|| wrong("`tokenizer.ggml.tokens` is missing".into()))?;
         let kinds = match file.numbers("tokenizer.ggml.token_type")? {
             Some(kinds) => kinds.into_iter().map(|kind| kind as i64).collect(),
             None => vec![1; tokens.len()],
         };
         if kinds.len() != tokens.len() || tokens.is_empty() {
-            return Err(wrong(format!("it has {} tokens and {} token types, expected as many", tokens.len(), kinds.len())));
+            return Err(wrong(format!(
+                "it has {} tokens and {} token types, expected as many",
+                tokens.len(),
+                kinds.len()
+            )));
         }
-        Ok(Self { file: file.name(), tokens, kinds })
+        Ok(Self {
+            file: file.name(),
+            tokens,
+            kinds,
+        })
     }
 
     fn wrong(&self, reason: impl ToString) -> ModelError {
-        ModelError::Tokenizer { file: self.file.clone(), reason: reason.to_string() }
+        ModelError::Tokenizer {
+            file: self.file.clone(),
+            reason: reason.to_string(),
+        }
     }
 
     fn ids(&self) -> impl Iterator<Item = (String, u32)> {
-        self.tokens.iter().enumerate().map(|(id, token)| (token.to_string(), id as u32))
+        self.tokens
+            .iter()
+            .enumerate()
+            .map(|(id, token)| (token.to_string(), id as u32))
     }
 
     /// The token that a key of the metadata names by id.
     fn token_of(&self, file: &GgufFile, key: &str) -> Result<Option<(u32, &'a str)>, ModelError> {
-        let Some(id) = file.unsigned(&format!("tokenizer.ggml.{key}"))? else { return Ok(None) };
+        let Some(id) = file.unsigned(&format!("tokenizer.ggml.{key}"))? else {
+            return Ok(None);
+        };
         match self.tokens.get(id) {
             Some(token) => Ok(Some((id as u32, token))),
-            None => Err(self.wrong(format!("`{key}` is {id}, expected below the {} tokens", self.tokens.len()))),
+            None => Err(self.wrong(format!(
+                "`{key}` is {id}, expected below the {} tokens",
+                self.tokens.len()
+            ))),
         }
     }
 }
 
 /// Byte-level BPE; also whether llama.cpp begins texts with BOS where the file does not say.
-fn byte_level(file: &GgufFile, vocabulary: &Vocabulary) -> Result<(tokenizers::Tokenizer, bool), ModelError> {
+fn byte_level(
+    file: &GgufFile,
+    vocabulary: &Vocabulary,
+) -> Result<(tokenizers::Tokenizer, bool), ModelError> {
     let wrong = |reason: String| vocabulary.wrong(reason);
     let pre = file.text("tokenizer.ggml.pre")?.unwrap_or("missing");
     let llama_3 = ["llama-bpe", "llama3", "llama-v3"].contains(&pre);
     let pre_tokenizer = match pre {
         _ if llama_3 => split(LLAMA_3),
         "gpt-2" => Ok(ByteLevel::new(false, true, true).into()),
-        "smollm" => Ok(Sequence::new(vec![Digits::new(true).into(), ByteLevel::new(false, true, true).into()]).into()),
+        "smollm" => Ok(Sequence::new(vec![
+            Digits::new(true).into(),
+            ByteLevel::new(false, true, true).into(),
+        ])
+        .into()),
         "qwen2" | "deepseek-r1-qwen" => split(QWEN_2),
-        other => Err(format!("its pre-tokenizer is `{other}`, supported are gpt-2, llama-bpe, smollm, qwen2")),
+        other => Err(format!(
+            "its pre-tokenizer is `{other}`, supported are gpt-2, llama-bpe, smollm, qwen2"
+        )),
     };
     let ids: Vocab = vocabulary.ids().collect();
-    let texts = file.texts("tokenizer.ggml.merges")?.ok_or_else(|| wrong("`tokenizer.ggml.merges` is missing".into()))?;
-    let merges = texts.iter().map(|text| merge(text, &ids)).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
-    let builder = BPE::builder().vocab_and_merges(ids, merges).ignore_merges(llama_3);
+    let texts = file
+        .texts("tokenizer.ggml.merges")?
+        .ok_or_else(|| wrong("`tokenizer.ggml.merges` is missing".into()))?;
+    let merges = texts
+        .iter()
+        .map(|text| merge(text, &ids))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(wrong)?;
+    let builder = BPE::builder()
+        .vocab_and_merges(ids, merges)
+        .ignore_merges(llama_3);
     let model = guard_result("tokenizers", || builder.build()).map_err(wrong)?;
     let mut inner = tokenizers::Tokenizer::new(model);
     if pre.contains("qwen") {
-        inner.with_normalizer(Some(NFC)).map_err(|error| wrong(error.to_string()))?;
+        inner
+            .with_normalizer(Some(NFC))
+            .map_err(|error| wrong(error.to_string()))?;
     }
-    inner.with_pre_tokenizer(Some(pre_tokenizer.map_err(wrong)?)).with_decoder(Some(ByteLevel::new(false, true, true)));
+    inner
+        .with_pre_tokenizer(Some(pre_tokenizer.map_err(wrong)?))
+        .with_decoder(Some(ByteLevel::new(false, true, true)));
     Ok((inner, llama_3))
 }
 
 fn split(pattern: &str) -> Result<PreTokenizerWrapper, String> {
-    let split = Split::new(SplitPattern::Regex(pattern.into()), SplitDelimiterBehavior::Isolated, false);
+    let split = Split::new(
+        SplitPattern::Regex(pattern.into()),
+        SplitDelimiterBehavior::Isolated,
+        false,
+    );
     let split = split.map_err(|error| error.to_string())?;
-    Ok(Sequence::new(vec![split.into(), ByteLevel::new(false, true, false).into()]).into())
+    Ok(Sequence::new(vec![
+        split.into(),
+        ByteLevel::new(false, true, false).into(),
+    ])
+    .into())
 }
 
-/// `left right`; both and their union must be tokens, because the `tokenizers` crate indexes with the longest token.
+/// `left right`; both and their union must be tokens, because the `tokenizers` crate indexes with
+/// the longest token.
 fn merge(text: &str, ids: &Vocab) -> Result<(String, String), String> {
-    let parts = text
-        .split_once(' ')
-        .filter(|(left, right)| ids.contains_key(*left) && ids.contains_key(*right) && ids.contains_key(&format!("{left}{right}")));
-    let (left, right) = parts.ok_or_else(|| format!("its merge `{text}` is not two tokens that make a third"))?;
+    let parts = text.split_once(' ').filter(|(left, right)| {
+        ids.contains_key(*left)
+            && ids.contains_key(*right)
+            && ids.contains_key(&format!("{left}{right}"))
+    });
+    let (left, right) =
+        parts.ok_or_else(|| format!("its merge `{text}` is not two tokens that make a third"))?;
     Ok((left.into(), right.into()))
 }
 
@@ -133,20 +199,38 @@ fn finish(
     mut inner: tokenizers::Tokenizer,
     starts_with_bos: bool,
 ) -> Result<Tokenizer, ModelError> {
-    let added = vocabulary.tokens.iter().zip(&vocabulary.kinds).filter(|(_, kind)| [CONTROL, USER_DEFINED].contains(kind));
+    let added = vocabulary
+        .tokens
+        .iter()
+        .zip(&vocabulary.kinds)
+        .filter(|(_, kind)| [CONTROL, USER_DEFINED].contains(kind));
     // The text is compared as it is: a normalizer would put a space before the token.
-    let added = added.map(|(token, kind)| AddedToken::from(*token, *kind == CONTROL).normalized(false));
-    inner.add_tokens(added).map_err(|error| vocabulary.wrong(error))?;
-    let (bos, eos) = (vocabulary.token_of(file, "bos_token_id")?, vocabulary.token_of(file, "eos_token_id")?);
-    let add_bos = file.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(starts_with_bos);
+    let added =
+        added.map(|(token, kind)| AddedToken::from(*token, *kind == CONTROL).normalized(false));
+    inner
+        .add_tokens(added)
+        .map_err(|error| vocabulary.wrong(error))?;
+    let (bos, eos) = (
+        vocabulary.token_of(file, "bos_token_id")?,
+        vocabulary.token_of(file, "eos_token_id")?,
+    );
+    let add_bos = file
+        .flag("tokenizer.ggml.add_bos_token")?
+        .unwrap_or(starts_with_bos);
     let add_eos = file.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
-    frame(&mut inner, bos.filter(|_| add_bos), eos.filter(|_| add_eos)).map_err(|reason| vocabulary.wrong(reason))?;
+    frame(&mut inner, bos.filter(|_| add_bos), eos.filter(|_| add_eos))
+        .map_err(|reason| vocabulary.wrong(reason))?;
     let mut tokenizer = Tokenizer::new(inner);
     tokenizer.bos_token = bos.map(|(_, token)| token.to_string());
     tokenizer.eos_token = eos.map(|(_, token)| token.to_string());
-    for (name, key) in [("unk_token", "unknown_token_id"), ("pad_token", "padding_token_id")] {
+    for (name, key) in [
+        ("unk_token", "unknown_token_id"),
+        ("pad_token", "padding_token_id"),
+    ] {
         let token = vocabulary.token_of(file, key)?;
-        tokenizer.named_tokens.extend(token.map(|(_, token)| (name.to_string(), token.to_string())));
+        tokenizer
+            .named_tokens
+            .extend(token.map(|(_, token)| (name.to_string(), token.to_string())));
     }
     tokenizer.chat_template = file.text("tokenizer.chat_template")?.map(str::to_string);
     Ok(tokenizer)
@@ -179,7 +263,12 @@ mod tests {
     fn agrees(tokenizer: &Tokenizer, cases: &Value) {
         for case in cases.as_array().unwrap() {
             let text = case["text"].as_str().unwrap();
-            let expected: Vec<u32> = case["ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+            let expected: Vec<u32> = case["ids"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|id| id.as_u64().unwrap() as u32)
+                .collect();
             assert_eq!(tokenizer.encode(text, false).unwrap(), expected, "{text:?}");
         }
     }
@@ -189,9 +278,33 @@ mod tests {
         let list = |key: &str| golden[key].as_array().unwrap().clone();
         let entries = vec![
             ("ggml.model", Metadata::Text("llama".into())),
-            ("ggml.tokens", Metadata::Texts(list("tokens").iter().map(|token| token.as_str().unwrap().to_string()).collect())),
-            ("ggml.scores", Metadata::F32s(list("scores").iter().map(|score| score.as_f64().unwrap() as f32).collect())),
-            ("ggml.token_type", Metadata::I32s(list("token_type").iter().map(|kind| kind.as_i64().unwrap() as i32).collect())),
+            (
+                "ggml.tokens",
+                Metadata::Texts(
+                    list("tokens")
+                        .iter()
+                        .map(|token| token.as_str().unwrap().to_string())
+                        .collect(),
+                ),
+            ),
+            (
+                "ggml.scores",
+                Metadata::F32s(
+                    list("scores")
+                        .iter()
+                        .map(|score| score.as_f64().unwrap() as f32)
+                        .collect(),
+                ),
+            ),
+            (
+                "ggml.token_type",
+                Metadata::I32s(
+                    list("token_type")
+                        .iter()
+                        .map(|kind| kind.as_i64().unwrap() as i32)
+                        .collect(),
+                ),
+            ),
             ("ggml.bos_token_id", Metadata::U32(1)),
             ("ggml.eos_token_id", Metadata::U32(2)),
         ];
@@ -207,7 +320,8 @@ mod tests {
     #[test]
     fn sentencepiece_frames_with_bos_unless_the_file_says_otherwise() {
         let (_, mut entries) = sentencepiece();
-        let framed = |entries: &[(&str, Metadata)]| tokenizer(entries).unwrap().encode("x", true).unwrap();
+        let framed =
+            |entries: &[(&str, Metadata)]| tokenizer(entries).unwrap().encode("x", true).unwrap();
         let plain = tokenizer(&entries).unwrap().encode("x", false).unwrap();
         assert_eq!(framed(&entries), [&[1], &plain[..]].concat());
         entries.push(("ggml.add_eos_token", Metadata::Bool(true)));
@@ -223,7 +337,12 @@ mod tests {
             entries.push(("ggml.add_space_prefix", Metadata::Bool(prefix)));
             let tokenizer = tokenizer(&entries).unwrap();
             for text in ["The red fox", " Zürich 🙂", "a\nb"] {
-                assert_eq!(tokenizer.decode(&tokenizer.encode(text, false).unwrap()).unwrap(), text);
+                assert_eq!(
+                    tokenizer
+                        .decode(&tokenizer.encode(text, false).unwrap())
+                        .unwrap(),
+                    text
+                );
             }
         }
     }
@@ -232,29 +351,67 @@ mod tests {
     fn control_tokens_are_cut_out_of_the_text() {
         let (_, entries) = sentencepiece();
         let tokenizer = tokenizer(&entries).unwrap();
-        assert_eq!((tokenizer.bos_token.as_deref(), tokenizer.eos_token.as_deref()), (Some("<s>"), Some("</s>")));
+        assert_eq!(
+            (
+                tokenizer.bos_token.as_deref(),
+                tokenizer.eos_token.as_deref()
+            ),
+            (Some("<s>"), Some("</s>"))
+        );
         assert_eq!(tokenizer.encode("</s>", false).unwrap(), [2]);
     }
 
     #[test]
     fn the_real_models_tokenizer_agrees_with_transformers() {
-        let Some(path) = testing::real_model("tokenizer") else { return };
+        let Some(path) = testing::real_model("tokenizer") else {
+            return;
+        };
         let file = GgufFile::open(&path).unwrap();
         let tokenizer = read(&file).unwrap();
-        agrees(&tokenizer, &testing::golden_json("smollm2_tokens.json")["cases"]);
-        assert_eq!(tokenizer.encode("a", true).unwrap(), tokenizer.encode("a", false).unwrap());
+        agrees(
+            &tokenizer,
+            &testing::golden_json("smollm2_tokens.json")["cases"],
+        );
+        assert_eq!(
+            tokenizer.encode("a", true).unwrap(),
+            tokenizer.encode("a", false).unwrap()
+        );
         assert_eq!(tokenizer.vocabulary_size(), 49_152);
-        assert_eq!((tokenizer.bos_token.as_deref(), tokenizer.eos_token.as_deref()), (Some("<|im_start|>"), Some("<|im_end|>")));
-        assert!(tokenizer.chat_template.as_ref().unwrap().contains("<|im_start|>assistant"));
+        assert_eq!(
+            (
+                tokenizer.bos_token.as_deref(),
+                tokenizer.eos_token.as_deref()
+            ),
+            (Some("<|im_start|>"), Some("<|im_end|>"))
+        );
+        assert!(
+            tokenizer
+                .chat_template
+                .as_ref()
+                .unwrap()
+                .contains("<|im_start|>assistant")
+        );
         let text = "Größe, 東京 🙂  x\n";
-        assert_eq!(tokenizer.decode(&tokenizer.encode(text, false).unwrap()).unwrap(), text);
+        assert_eq!(
+            tokenizer
+                .decode(&tokenizer.encode(text, false).unwrap())
+                .unwrap(),
+            text
+        );
     }
 
     /// Every byte's letter, the space with `a`, digits in pairs, and one special token.
     fn bytes_and(pre: &str, more: &[&str], merges: &[&str]) -> Vec<(&'static str, Metadata)> {
-        let mut alphabet: Vec<String> = ByteLevel::alphabet().into_iter().map(String::from).collect();
+        let mut alphabet: Vec<String> = ByteLevel::alphabet()
+            .into_iter()
+            .map(String::from)
+            .collect();
         alphabet.sort();
-        let tokens: Vec<&str> = alphabet.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let tokens: Vec<&str> = alphabet
+            .iter()
+            .map(String::as_str)
+            .chain(more.iter().copied())
+            .collect();
         vec![
             ("ggml.model", Metadata::Text("gpt2".into())),
             ("ggml.pre", Metadata::Text(pre.into())),
@@ -266,18 +423,39 @@ mod tests {
     #[test]
     fn each_pre_tokenizer_splits_digits_and_contractions_its_own_way() {
         // With merges for whole runs, the number of tokens shows where the split cut.
-        let (more, merges) = (["12", "34", "1234", "'R", "'RE"], ["1 2", "3 4", "12 34", "' R", "'R E"]);
-        let count = |pre: &str, text: &str| tokenizer(&bytes_and(pre, &more, &merges)).unwrap().encode(text, false).unwrap().len();
+        let (more, merges) = (
+            ["12", "34", "1234", "'R", "'RE"],
+            ["1 2", "3 4", "12 34", "' R", "'R E"],
+        );
+        let count = |pre: &str, text: &str| {
+            tokenizer(&bytes_and(pre, &more, &merges))
+                .unwrap()
+                .encode(text, false)
+                .unwrap()
+                .len()
+        };
         // gpt-2 keeps numbers whole, Llama 3 cuts after three digits, SmolLM and Qwen after each.
-        assert_eq!(["gpt-2", "llama-bpe", "smollm", "qwen2"].map(|pre| count(pre, "1234")), [1, 3, 4, 4]);
-        // Capital contractions are split off as one piece by Llama 3 and Qwen alone; the merge applies within pieces.
-        assert_eq!(["gpt-2", "llama-bpe", "smollm", "qwen2"].map(|pre| count(pre, "A'RE")), [4, 2, 4, 2]);
+        assert_eq!(
+            ["gpt-2", "llama-bpe", "smollm", "qwen2"].map(|pre| count(pre, "1234")),
+            [1, 3, 4, 4]
+        );
+        // Capital contractions are split off as one piece by Llama 3 and Qwen alone; the merge
+        // applies within pieces.
+        assert_eq!(
+            ["gpt-2", "llama-bpe", "smollm", "qwen2"].map(|pre| count(pre, "A'RE")),
+            [4, 2, 4, 2]
+        );
     }
 
     #[test]
     fn llama_3_takes_a_whole_word_that_is_a_token_whatever_its_merges() {
         let more = ["ab", "bc", "abc"];
-        let ids = |pre: &str| tokenizer(&bytes_and(pre, &more, &["a b"])).unwrap().encode("abc", false).unwrap();
+        let ids = |pre: &str| {
+            tokenizer(&bytes_and(pre, &more, &["a b"]))
+                .unwrap()
+                .encode("abc", false)
+                .unwrap()
+        };
         assert_eq!((ids("llama-bpe").len(), ids("gpt-2").len()), (1, 2));
     }
 
@@ -285,35 +463,83 @@ mod tests {
     fn llama_3_begins_with_bos_where_the_file_does_not_say() {
         let mut entries = bytes_and("llama-bpe", &["<|begin:of text|>"], &[]);
         entries.push(("ggml.bos_token_id", Metadata::U32(256)));
-        assert_eq!(tokenizer(&entries).unwrap().encode("", true).unwrap(), [256]);
+        assert_eq!(
+            tokenizer(&entries).unwrap().encode("", true).unwrap(),
+            [256]
+        );
         entries[1].1 = Metadata::Text("gpt-2".into());
-        assert!(tokenizer(&entries).unwrap().encode("", true).unwrap().is_empty());
+        assert!(
+            tokenizer(&entries)
+                .unwrap()
+                .encode("", true)
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]
     fn qwen_composes_accents_first() {
         let tokenizer = tokenizer(&bytes_and("qwen2", &[], &[])).unwrap();
-        assert_eq!(tokenizer.encode("e\u{301}", false).unwrap(), tokenizer.encode("é", false).unwrap());
+        assert_eq!(
+            tokenizer.encode("e\u{301}", false).unwrap(),
+            tokenizer.encode("é", false).unwrap()
+        );
     }
 
     #[test]
     fn tokenizers_that_contradict_themselves_are_refused_by_what_is_wrong() {
-        let with = |changes: Vec<(&'static str, Metadata)>| [bytes_and("gpt-2", &[], &[]), changes].concat();
+        let with = |changes: Vec<(&'static str, Metadata)>| {
+            [bytes_and("gpt-2", &[], &[]), changes].concat()
+        };
         let (_, spm) = sentencepiece();
         for (entries, expected) in [
-            (vec![], "the file has none (`tokenizer.ggml.model` is missing)"),
-            (with(vec![("ggml.model", Metadata::Text("bert".into()))]), "its kind is `bert`, expected `gpt2` or `llama`"),
-            (with(vec![("ggml.pre", Metadata::Text("tekken".into()))]), "its pre-tokenizer is `tekken`, supported are gpt-2, llama-bpe"),
-            (with(vec![("ggml.token_type", Metadata::I32s(vec![1]))]), "it has 256 tokens and 1 token types, expected as many"),
-            (with(vec![("ggml.merges", texts(&["a"]))]), "its merge `a` is not two tokens that make a third"),
-            (with(vec![("ggml.merges", texts(&["a b"]))]), "its merge `a b` is not two tokens that make a third"),
-            (with(vec![("ggml.bos_token_id", Metadata::U32(256))]), "`bos_token_id` is 256, expected below the 256 tokens"),
-            (spm.iter().filter(|(key, _)| *key != "ggml.scores").cloned().collect(), "`tokenizer.ggml.scores` is missing"),
-            ([spm, vec![("ggml.scores", Metadata::F32s(vec![0.0]))]].concat(), "it has 400 tokens and 1 scores"),
+            (
+                vec![],
+                "the file has none (`tokenizer.ggml.model` is missing)",
+            ),
+            (
+                with(vec![("ggml.model", Metadata::Text("bert".into()))]),
+                "its kind is `bert`, expected `gpt2` or `llama`",
+            ),
+            (
+                with(vec![("ggml.pre", Metadata::Text("tekken".into()))]),
+                "its pre-tokenizer is `tekken`, supported are gpt-2, llama-bpe",
+            ),
+            (
+                with(vec![("ggml.token_type", Metadata::I32s(vec![1]))]),
+                "it has 256 tokens and 1 token types, expected as many",
+            ),
+            (
+                with(vec![("ggml.merges", texts(&["a"]))]),
+                "its merge `a` is not two tokens that make a third",
+            ),
+            (
+                with(vec![("ggml.merges", texts(&["a b"]))]),
+                "its merge `a b` is not two tokens that make a third",
+            ),
+            (
+                with(vec![("ggml.bos_token_id", Metadata::U32(256))]),
+                "`bos_token_id` is 256, expected below the 256 tokens",
+            ),
+            (
+                spm.iter()
+                    .filter(|(key, _)| *key != "ggml.scores")
+                    .cloned()
+                    .collect(),
+                "`tokenizer.ggml.scores` is missing",
+            ),
+            (
+                [spm, vec![("ggml.scores", Metadata::F32s(vec![0.0]))]].concat(),
+                "it has 400 tokens and 1 scores",
+            ),
             (with(vec![("ggml.tokens", texts(&[]))]), "it has 0 tokens"),
         ] {
             let message = tokenizer(&entries).expect_err(expected);
-            assert!(message.starts_with("the tokenizer of `a.gguf` cannot be used: ") && message.contains(expected), "{message}");
+            assert!(
+                message.starts_with("the tokenizer of `a.gguf` cannot be used: ")
+                    && message.contains(expected),
+                "{message}"
+            );
         }
     }
 }

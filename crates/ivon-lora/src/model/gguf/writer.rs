@@ -1,4 +1,5 @@
-//! Metadata and tensors → a GGUF file (version 3), streamed: for adapters, test models and converted weights.
+//! Metadata and tensors → a GGUF file (version 3), streamed: for adapters, test models and
+//! converted weights.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -56,8 +57,12 @@ impl Metadata {
             Self::Bool(flag) => out.write_all(&[u8::from(*flag)]),
             Self::Text(text) => write_text(out, text),
             Self::Texts(texts) => write_array(out, 8, texts, |out, text| write_text(out, text)),
-            Self::I32s(numbers) => write_array(out, 5, numbers, |out, number| out.write_all(&number.to_le_bytes())),
-            Self::F32s(numbers) => write_array(out, 6, numbers, |out, number| out.write_all(&number.to_le_bytes())),
+            Self::I32s(numbers) => write_array(out, 5, numbers, |out, number| {
+                out.write_all(&number.to_le_bytes())
+            }),
+            Self::F32s(numbers) => write_array(out, 6, numbers, |out, number| {
+                out.write_all(&number.to_le_bytes())
+            }),
         }
     }
 }
@@ -67,7 +72,12 @@ fn write_text(out: &mut impl Write, text: &str) -> io::Result<()> {
     out.write_all(text.as_bytes())
 }
 
-fn write_array<W: Write, T>(out: &mut W, kind: u32, values: &[T], each: impl Fn(&mut W, &T) -> io::Result<()>) -> io::Result<()> {
+fn write_array<W: Write, T>(
+    out: &mut W,
+    kind: u32,
+    values: &[T],
+    each: impl Fn(&mut W, &T) -> io::Result<()>,
+) -> io::Result<()> {
     out.write_all(&kind.to_le_bytes())?;
     out.write_all(&(values.len() as u64).to_le_bytes())?;
     values.iter().try_for_each(|value| each(out, value))
@@ -87,35 +97,68 @@ impl GgufWriter {
         self.metadata.push((key.into(), value));
     }
 
-    /// Announces a tensor under GGUF's name, rows first; tensors are written in the order of announcement.
+    /// Announces a tensor under GGUF's name, rows first; tensors are written in the order of
+    /// announcement.
     ///
     /// # Errors
     /// If its rows are no whole number of blocks, or it was announced before.
-    pub fn tensor(&mut self, name: &str, shape: &[usize], encoding: Encoding) -> Result<(), String> {
-        let rows = shape.iter().rev().skip(1).try_fold(1usize, |rows, n| rows.checked_mul(*n));
-        let bytes = encoding.row_bytes(shape.last().copied().unwrap_or(1)).and_then(|row| row.checked_mul(rows?));
-        let bytes = bytes.ok_or_else(|| format!("tensor `{name}` of shape {shape:?} cannot be {}", encoding.name()))?;
+    pub fn tensor(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        encoding: Encoding,
+    ) -> Result<(), String> {
+        let rows = shape
+            .iter()
+            .rev()
+            .skip(1)
+            .try_fold(1usize, |rows, n| rows.checked_mul(*n));
+        let bytes = encoding
+            .row_bytes(shape.last().copied().unwrap_or(1))
+            .and_then(|row| row.checked_mul(rows?));
+        let bytes = bytes.ok_or_else(|| {
+            format!(
+                "tensor `{name}` of shape {shape:?} cannot be {}",
+                encoding.name()
+            )
+        })?;
         if self.tensors.iter().any(|planned| planned.name == name) {
             return Err(format!("tensor `{name}` is there twice"));
         }
-        self.tensors.push(Planned { name: name.into(), shape: shape.into(), encoding, bytes: bytes as u64 });
+        self.tensors.push(Planned {
+            name: name.into(),
+            shape: shape.into(),
+            encoding,
+            bytes: bytes as u64,
+        });
         Ok(())
     }
 
     /// Writes the file; `fill` is called for each tensor and writes its encoded bytes.
     ///
     /// # Errors
-    /// If `fill` or the operating system refuses, or `fill` writes another number of bytes than announced.
-    pub fn write(&self, path: &Path, mut fill: impl FnMut(&str, &mut dyn Write) -> io::Result<()>) -> Result<(), FileError> {
+    /// If `fill` or the operating system refuses, or `fill` writes another number of bytes than
+    /// announced.
+    pub fn write(
+        &self,
+        path: &Path,
+        mut fill: impl FnMut(&str, &mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), FileError> {
         files::write_with(path, |out| {
             let header = self.header()?;
             out.write_all(&header)?;
             pad(out, header.len() as u64)?;
             for planned in &self.tensors {
-                let mut counted = Counted { out: &mut *out, written: 0 };
+                let mut counted = Counted {
+                    out: &mut *out,
+                    written: 0,
+                };
                 fill(&planned.name, &mut counted)?;
                 if counted.written != planned.bytes {
-                    let reason = format!("tensor `{}` got {} bytes, expected {}", planned.name, counted.written, planned.bytes);
+                    let reason = format!(
+                        "tensor `{}` got {} bytes, expected {}",
+                        planned.name, counted.written, planned.bytes
+                    );
                     return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
                 }
                 pad(out, planned.bytes)?;
@@ -128,10 +171,20 @@ impl GgufWriter {
     ///
     /// # Errors
     /// As [`GgufWriter::write`]; also for an encoding that is only read.
-    pub fn write_f32(&self, path: &Path, mut values: impl FnMut(&str) -> Vec<f32>) -> Result<(), FileError> {
+    pub fn write_f32(
+        &self,
+        path: &Path,
+        mut values: impl FnMut(&str) -> Vec<f32>,
+    ) -> Result<(), FileError> {
         self.write(path, |name, out| {
-            let encoding = self.tensors.iter().find(|planned| planned.name == name).map(|planned| planned.encoding);
-            let encode = encoding.and_then(encodable).ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
+            let encoding = self
+                .tensors
+                .iter()
+                .find(|planned| planned.name == name)
+                .map(|planned| planned.encoding);
+            let encode = encoding
+                .and_then(encodable)
+                .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
             let mut bytes = Vec::new();
             encode(&values(name), &mut bytes);
             out.write_all(&bytes)
@@ -166,7 +219,9 @@ impl GgufWriter {
 
 /// Zeros up to the next aligned place after `length` bytes.
 fn pad(out: &mut impl Write, length: u64) -> io::Result<()> {
-    out.write_all(&[0; ALIGNMENT as usize][..(length.next_multiple_of(ALIGNMENT) - length) as usize])
+    out.write_all(
+        &[0; ALIGNMENT as usize][..(length.next_multiple_of(ALIGNMENT) - length) as usize],
+    )
 }
 
 struct Counted<'a, W> {
@@ -204,18 +259,40 @@ mod tests {
         writer.set("kinds", Metadata::I32s(vec![-1, 2]));
         writer.tensor("one", &[3], Encoding::F32).unwrap();
         writer.tensor("two", &[2, 32], Encoding::Q8_0).unwrap();
-        let values = |name: &str| if name == "one" { vec![1.0, -2.0, 3.5] } else { (0..64).map(|i| i as f32 - 32.0).collect() };
+        let values = |name: &str| {
+            if name == "one" {
+                vec![1.0, -2.0, 3.5]
+            } else {
+                (0..64).map(|i| i as f32 - 32.0).collect()
+            }
+        };
         writer.write_f32(&path, values).unwrap();
         let file = GgufFile::open(&path).unwrap();
         assert_eq!(file.text("general.architecture").unwrap(), Some("llama"));
-        assert_eq!((file.unsigned("n").unwrap(), file.float("x").unwrap(), file.flag("yes").unwrap()), (Some(8), Some(0.5), Some(true)));
+        assert_eq!(
+            (
+                file.unsigned("n").unwrap(),
+                file.float("x").unwrap(),
+                file.flag("yes").unwrap()
+            ),
+            (Some(8), Some(0.5), Some(true))
+        );
         assert_eq!(file.texts("words").unwrap().unwrap(), ["a", "ö"]);
         assert_eq!(file.numbers("kinds").unwrap().unwrap(), [-1.0, 2.0]);
         assert!(matches!(file.metadata()["n"], Value::Unsigned(8)));
         let one = &file.tensors()["one"];
-        assert_eq!((one.shape.as_slice(), one.bytes.len()), ([3].as_slice(), 12));
+        assert_eq!(
+            (one.shape.as_slice(), one.bytes.len()),
+            ([3].as_slice(), 12)
+        );
         assert_eq!(file.bytes(one)[..4], 1f32.to_le_bytes());
-        assert_eq!((file.tensors()["two"].shape.as_slice(), file.tensors()["two"].bytes.len()), ([2, 32].as_slice(), 68));
+        assert_eq!(
+            (
+                file.tensors()["two"].shape.as_slice(),
+                file.tensors()["two"].bytes.len()
+            ),
+            ([2, 32].as_slice(), 68)
+        );
     }
 
     #[test]
@@ -224,16 +301,28 @@ mod tests {
         let path = folder.path().join("a.gguf");
         let mut writer = GgufWriter::new("llama");
         writer.tensor("one", &[3], Encoding::F32).unwrap();
-        let message = writer.write(&path, |_, out| out.write_all(&[0; 8])).unwrap_err().to_string();
-        assert!(message.ends_with("tensor `one` got 8 bytes, expected 12"), "{message}");
+        let message = writer
+            .write(&path, |_, out| out.write_all(&[0; 8]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.ends_with("tensor `one` got 8 bytes, expected 12"),
+            "{message}"
+        );
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn impossible_tensors_are_refused_when_announced() {
         let mut writer = GgufWriter::new("llama");
-        assert_eq!(writer.tensor("a", &[2, 33], Encoding::Q8_0).unwrap_err(), "tensor `a` of shape [2, 33] cannot be Q8_0");
+        assert_eq!(
+            writer.tensor("a", &[2, 33], Encoding::Q8_0).unwrap_err(),
+            "tensor `a` of shape [2, 33] cannot be Q8_0"
+        );
         writer.tensor("a", &[2], Encoding::F32).unwrap();
-        assert_eq!(writer.tensor("a", &[2], Encoding::F32).unwrap_err(), "tensor `a` is there twice");
+        assert_eq!(
+            writer.tensor("a", &[2], Encoding::F32).unwrap_err(),
+            "tensor `a` is there twice"
+        );
     }
 }

@@ -22,7 +22,9 @@ pub(super) fn download(
         Ok(snapshot) => snapshot,
         Err(error) => {
             let error = explain(name, settings, error);
-            return cached_adapter(name, settings, "").inspect(|_| listen(HubEvent::Note(&error.to_string()))).map_err(|_| error);
+            return cached_adapter(name, settings, "")
+                .inspect(|_| listen(HubEvent::Note(&error.to_string())))
+                .map_err(|_| error);
         }
     };
     let has = |file: &str| snapshot.listing.file(file).is_some();
@@ -33,7 +35,10 @@ pub(super) fn download(
             _ => "",
         };
         let hint = "choose the repository of an adapter with safetensors weights; a model goes to `--model`";
-        return Err(name.error(format!("the repository holds no adapter: it has no `{absent}`{found}"), hint));
+        return Err(name.error(
+            format!("the repository holds no adapter: it has no `{absent}`{found}"),
+            hint,
+        ));
     }
     for file in NEEDED {
         snapshot.fetch(file, listen)?;

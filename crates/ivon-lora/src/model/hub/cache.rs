@@ -1,7 +1,8 @@
 //! The cache folder that all Hugging Face tools share, and the files of one model in it.
 //!
-//! `models--org--name/refs/main` holds a commit; `snapshots/COMMIT/…` has the files' names and links to
-//! `blobs/ETAG`; `.locks/models--org--name/ETAG.lock` is locked by whoever downloads that blob.
+//! `models--org--name/refs/main` holds a commit; `snapshots/COMMIT/…` has the files' names and
+//! links to `blobs/ETAG`; `.locks/models--org--name/ETAG.lock` is locked by whoever downloads that
+//! blob.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -32,7 +33,12 @@ pub(super) struct CacheFolder {
 impl CacheFolder {
     pub fn of(name: &HubName, settings: &HubSettings) -> Result<Self, ModelError> {
         let cache = settings.cache.as_ref();
-        let cache = cache.ok_or_else(|| name.error("there is no folder for the download", "set HF_HOME to a folder"))?;
+        let cache = cache.ok_or_else(|| {
+            name.error(
+                "there is no folder for the download",
+                "set HF_HOME to a folder",
+            )
+        })?;
         let folder = format!("models--{}", name.repository.replace('/', "--"));
         Ok(Self {
             path: cache.join(&folder),
@@ -93,28 +99,46 @@ impl CacheFolder {
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
-            // A file system without locks: two processes then do the same work, and the later rename wins.
+            // A file system without locks: two processes then do the same work, and the later
+            // rename wins.
             Err(fs::TryLockError::Error(_)) => Ok(Some(file)),
         }
     }
 
-    /// Puts a blob under the file's name into a snapshot. `is_new`: nothing else links to the blob yet.
-    pub fn link(&self, etag: &str, snapshot: &Path, file: &str, is_new: bool) -> io::Result<PathBuf> {
+    /// Puts a blob under the file's name into a snapshot. `is_new`: nothing else links to the blob
+    /// yet.
+    pub fn link(
+        &self,
+        etag: &str,
+        snapshot: &Path,
+        file: &str,
+        is_new: bool,
+    ) -> io::Result<PathBuf> {
         let path = snapshot.join(file);
         fs::create_dir_all(path.parent().unwrap_or(snapshot))?;
         if path.symlink_metadata().is_ok() {
             // A link whose blob was removed.
             fs::remove_file(&path)?;
         }
-        let target = format!("{}blobs/{etag}", "../".repeat(2 + file.matches('/').count()));
+        let target = format!(
+            "{}blobs/{etag}",
+            "../".repeat(2 + file.matches('/').count())
+        );
         match self.links.then(|| symlink(&target, &path)) {
             Some(Ok(())) => return Ok(path),
             // Another process was faster.
-            Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists && path.exists() => return Ok(path),
+            Some(Err(error)) if error.kind() == io::ErrorKind::AlreadyExists && path.exists() => {
+                return Ok(path);
+            }
             _ => {}
         }
         let blob = self.blob(etag);
-        if is_new { fs::rename(&blob, &path) } else { fs::copy(&blob, &path).map(drop) }.map(|()| path)
+        if is_new {
+            fs::rename(&blob, &path)
+        } else {
+            fs::copy(&blob, &path).map(drop)
+        }
+        .map(|()| path)
     }
 }
 
@@ -128,16 +152,24 @@ fn symlink(_: &str, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// The folder or GGUF file that the cache holds for a name, whole. `why` says why nothing is downloaded.
+/// The folder or GGUF file that the cache holds for a name, whole. `why` says why nothing is
+/// downloaded.
 ///
 /// # Errors
 /// [`ModelError::Hub`] with the first file that is missing.
-pub(super) fn cached(name: &HubName, settings: &HubSettings, purpose: Purpose, why: &str) -> Result<PathBuf, ModelError> {
+pub(super) fn cached(
+    name: &HubName,
+    settings: &HubSettings,
+    purpose: Purpose,
+    why: &str,
+) -> Result<PathBuf, ModelError> {
     let absent = |what: &str| absent(name, what, why);
     let revision = name.revision();
     let file_of = |file: &str| absent(&format!("`{file}` of revision `{revision}`"));
     let folder = CacheFolder::of(name, settings)?;
-    let snapshot = folder.snapshot_of(revision).ok_or_else(|| absent(&format!("revision `{revision}`")))?;
+    let snapshot = folder
+        .snapshot_of(revision)
+        .ok_or_else(|| absent(&format!("revision `{revision}`")))?;
     let files = files_of(&snapshot);
     let has = |file: &str| files.iter().any(|known| known == file);
     if let Some(file) = name.file.as_deref().filter(|file| !has(file)) {
@@ -150,13 +182,19 @@ pub(super) fn cached(name: &HubName, settings: &HubSettings, purpose: Purpose, w
             // Which of several, or which part is missing.
             (None, error) => error,
         });
-        let Choice::Gguf(parts) = chosen? else { return Err(file_of("config.json")) };
+        let Choice::Gguf(parts) = chosen? else {
+            return Err(file_of("config.json"));
+        };
         return Ok(snapshot.join(&parts[0]));
     }
     if let Some(quantisation) = &name.quantisation {
-        return Err(absent(&format!("a `.gguf` file of quantisation `{quantisation}`")));
+        return Err(absent(&format!(
+            "a `.gguf` file of quantisation `{quantisation}`"
+        )));
     }
-    let needed = ["config.json"].into_iter().chain((purpose == Purpose::Run).then_some("tokenizer.json"));
+    let needed = ["config.json"]
+        .into_iter()
+        .chain((purpose == Purpose::Run).then_some("tokenizer.json"));
     if let Some(file) = needed.into_iter().find(|file| !has(file)) {
         return Err(file_of(file));
     }
@@ -168,24 +206,37 @@ pub(super) fn cached(name: &HubName, settings: &HubSettings, purpose: Purpose, w
 ///
 /// # Errors
 /// [`ModelError::Hub`] with the first file that is missing.
-pub(super) fn cached_adapter(name: &HubName, settings: &HubSettings, why: &str) -> Result<PathBuf, ModelError> {
+pub(super) fn cached_adapter(
+    name: &HubName,
+    settings: &HubSettings,
+    why: &str,
+) -> Result<PathBuf, ModelError> {
     let revision = name.revision();
     let snapshot = CacheFolder::of(name, settings)?.snapshot_of(revision);
     let absent = |what: &str| absent(name, what, why);
     let snapshot = snapshot.ok_or_else(|| absent(&format!("revision `{revision}`")))?;
-    match ["adapter_config.json", "adapter_model.safetensors"].iter().find(|file| !snapshot.join(file).exists()) {
+    match ["adapter_config.json", "adapter_model.safetensors"]
+        .iter()
+        .find(|file| !snapshot.join(file).exists())
+    {
         None => Ok(snapshot),
         Some(file) => Err(absent(&format!("`{file}` of revision `{revision}`"))),
     }
 }
 
 fn absent(name: &HubName, what: &str, why: &str) -> ModelError {
-    let hint = "unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE, or set HF_HOME to where it was downloaded";
+    let hint =
+        "unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE, or set HF_HOME to where it was downloaded";
     name.error(format!("{what} is not in the cache, and {why}"), hint)
 }
 
 /// Whether a snapshot has all of its weights.
-fn check_weights(name: &HubName, snapshot: &Path, files: &[String], absent: &dyn Fn(&str) -> ModelError) -> Result<(), ModelError> {
+fn check_weights(
+    name: &HubName,
+    snapshot: &Path,
+    files: &[String],
+    absent: &dyn Fn(&str) -> ModelError,
+) -> Result<(), ModelError> {
     let has = |file: &str| files.iter().any(|known| known == file);
     let revision = name.revision();
     if !has("model.safetensors") && has(INDEX) {
@@ -194,15 +245,25 @@ fn check_weights(name: &HubName, snapshot: &Path, files: &[String], absent: &dyn
         return match missing.first() {
             None => Ok(()),
             Some(first) => {
-                let of = format!("`{first}` of revision `{revision}` ({} of {} files of weights)", missing.len(), named.len());
+                let of = format!(
+                    "`{first}` of revision `{revision}` ({} of {} files of weights)",
+                    missing.len(),
+                    named.len()
+                );
                 Err(absent(&of))
             }
         };
     }
-    weights(name, files, || Ok(BTreeSet::new())).map(drop).map_err(|error| {
-        let pickled = files.iter().any(|file| file.ends_with(".bin"));
-        if pickled { error } else { absent(&format!("`model.safetensors` of revision `{revision}`")) }
-    })
+    weights(name, files, || Ok(BTreeSet::new()))
+        .map(drop)
+        .map_err(|error| {
+            let pickled = files.iter().any(|file| file.ends_with(".bin"));
+            if pickled {
+                error
+            } else {
+                absent(&format!("`model.safetensors` of revision `{revision}`"))
+            }
+        })
 }
 
 /// The files of a snapshot by their names in the repository, sorted; links to nothing are left out.
@@ -211,13 +272,18 @@ fn files_of(snapshot: &Path) -> Vec<String> {
     let mut folders = vec![(snapshot.to_path_buf(), String::new(), 0)];
     while let Some((folder, prefix, depth)) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let (path, name) = (entry.path(), format!("{prefix}{}", entry.file_name().to_string_lossy()));
+            let (path, name) = (
+                entry.path(),
+                format!("{prefix}{}", entry.file_name().to_string_lossy()),
+            );
             if found.len() == MOST_FILES {
                 break;
             }
             // Follows links: to a blob, or to nothing.
             match fs::metadata(&path) {
-                Ok(data) if data.is_dir() && depth < DEEPEST => folders.push((path, format!("{name}/"), depth + 1)),
+                Ok(data) if data.is_dir() && depth < DEEPEST => {
+                    folders.push((path, format!("{name}/"), depth + 1))
+                }
                 Ok(data) if data.is_file() => found.push(name),
                 _ => {}
             }
@@ -234,7 +300,11 @@ mod tests {
     /// A cache with a snapshot of `o/n` at `main` that has these files.
     fn snapshot(files: &[(&str, &str)]) -> (tempfile::TempDir, HubSettings, PathBuf) {
         let cache = tempfile::tempdir().unwrap();
-        let settings = HubSettings { cache: Some(cache.path().into()), offline: true, ..HubSettings::default() };
+        let settings = HubSettings {
+            cache: Some(cache.path().into()),
+            offline: true,
+            ..HubSettings::default()
+        };
         let folder = cache.path().join("models--o--n");
         let snapshot = folder.join("snapshots/abc123");
         fs::create_dir_all(&snapshot).unwrap();
@@ -250,13 +320,23 @@ mod tests {
 
     fn find(text: &str, settings: &HubSettings, purpose: Purpose) -> Result<PathBuf, String> {
         let name = HubName::read(text, settings).unwrap().unwrap();
-        cached(&name, settings, purpose, "HF_HUB_OFFLINE forbids the download").map_err(|error| {
+        cached(
+            &name,
+            settings,
+            purpose,
+            "HF_HUB_OFFLINE forbids the download",
+        )
+        .map_err(|error| {
             assert!(error.hint().is_some(), "{error:?}");
             error.to_string()
         })
     }
 
-    const WHOLE: [(&str, &str); 3] = [("config.json", "{}"), ("tokenizer.json", "{}"), ("model.safetensors", "x")];
+    const WHOLE: [(&str, &str); 3] = [
+        ("config.json", "{}"),
+        ("tokenizer.json", "{}"),
+        ("model.safetensors", "x"),
+    ];
 
     #[test]
     fn what_the_cache_holds_is_found_by_branch_and_by_commit_and_nothing_else() {
@@ -272,28 +352,54 @@ mod tests {
             ("o/n@evil", "revision `evil`"),
         ] {
             let error = find(absent, &settings, Purpose::Run).unwrap_err();
-            assert!(error.contains(&format!("{what} is not in the cache, and HF_HUB_OFFLINE forbids the download")), "{error}");
+            assert!(
+                error.contains(&format!(
+                    "{what} is not in the cache, and HF_HUB_OFFLINE forbids the download"
+                )),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn gguf_files_are_found_by_name_by_quantisation_and_alone() {
         let (_cache, settings, snapshot) = snapshot(&[("q/a-Q4_0.gguf", ""), ("b-Q8_0.gguf", "")]);
-        assert_eq!(find("o/n/q/a-Q4_0.gguf", &settings, Purpose::Run).unwrap(), snapshot.join("q/a-Q4_0.gguf"));
-        assert_eq!(find("o/n:q8_0", &settings, Purpose::Run).unwrap(), snapshot.join("b-Q8_0.gguf"));
-        assert!(find("o/n", &settings, Purpose::Run).unwrap_err().contains("2 `.gguf` files"));
-        assert!(find("o/n:Q2_K", &settings, Purpose::Run).unwrap_err().contains("`Q2_K`"));
+        assert_eq!(
+            find("o/n/q/a-Q4_0.gguf", &settings, Purpose::Run).unwrap(),
+            snapshot.join("q/a-Q4_0.gguf")
+        );
+        assert_eq!(
+            find("o/n:q8_0", &settings, Purpose::Run).unwrap(),
+            snapshot.join("b-Q8_0.gguf")
+        );
+        assert!(
+            find("o/n", &settings, Purpose::Run)
+                .unwrap_err()
+                .contains("2 `.gguf` files")
+        );
+        assert!(
+            find("o/n:Q2_K", &settings, Purpose::Run)
+                .unwrap_err()
+                .contains("`Q2_K`")
+        );
         fs::remove_file(snapshot.join("q/a-Q4_0.gguf")).unwrap();
-        assert_eq!(find("o/n", &settings, Purpose::Run).unwrap(), snapshot.join("b-Q8_0.gguf"));
+        assert_eq!(
+            find("o/n", &settings, Purpose::Run).unwrap(),
+            snapshot.join("b-Q8_0.gguf")
+        );
     }
 
     #[test]
     fn a_partial_snapshot_says_which_file_is_missing() {
         for (gone, _) in WHOLE {
-            let files: Vec<_> = WHOLE.into_iter().filter(|(name, _)| *name != gone).collect();
+            let files: Vec<_> = WHOLE
+                .into_iter()
+                .filter(|(name, _)| *name != gone)
+                .collect();
             let (_cache, settings, _) = snapshot(&files);
             let error = find("o/n", &settings, Purpose::Run).unwrap_err();
-            let expected = format!("`{gone}` of revision `main` is not in the cache, and HF_HUB_OFFLINE");
+            let expected =
+                format!("`{gone}` of revision `main` is not in the cache, and HF_HUB_OFFLINE");
             assert!(error.contains(&expected), "{error}");
         }
         let (_cache, settings, snapshot) = snapshot(&[WHOLE[0], WHOLE[2]]);
@@ -303,10 +409,22 @@ mod tests {
 
     #[test]
     fn a_shard_that_is_missing_or_a_link_to_nothing_is_named() {
-        let index = r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors", "c": "3.safetensors"}}"#;
-        let (_cache, settings, snapshot) = snapshot(&[WHOLE[0], WHOLE[1], (INDEX, index), ("1.safetensors", ""), ("3.safetensors", "")]);
+        let index =
+            r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors", "c": "3.safetensors"}}"#;
+        let (_cache, settings, snapshot) = snapshot(&[
+            WHOLE[0],
+            WHOLE[1],
+            (INDEX, index),
+            ("1.safetensors", ""),
+            ("3.safetensors", ""),
+        ]);
         let error = find("o/n", &settings, Purpose::Run).unwrap_err();
-        assert!(error.contains("`2.safetensors` of revision `main` (1 of 3 files of weights) is not in the cache"), "{error}");
+        assert!(
+            error.contains(
+                "`2.safetensors` of revision `main` (1 of 3 files of weights) is not in the cache"
+            ),
+            "{error}"
+        );
         fs::write(snapshot.join("2.safetensors"), "").unwrap();
         assert_eq!(find("o/n", &settings, Purpose::Run).unwrap(), snapshot);
         #[cfg(unix)]
@@ -314,7 +432,10 @@ mod tests {
             fs::remove_file(snapshot.join("3.safetensors")).unwrap();
             std::os::unix::fs::symlink("../../blobs/gone", snapshot.join("3.safetensors")).unwrap();
             let error = find("o/n", &settings, Purpose::Run).unwrap_err();
-            assert!(error.contains("`3.safetensors` of revision `main`"), "{error}");
+            assert!(
+                error.contains("`3.safetensors` of revision `main`"),
+                "{error}"
+            );
         }
     }
 }

@@ -27,7 +27,11 @@ pub(super) fn choose(name: &HubName, files: &[String]) -> Result<Choice, ModelEr
         return match found {
             Some(parts) => complete(name, parts).map(Choice::Gguf),
             None => {
-                let reason = format!("there is no file `{file}`, but {} `.gguf` {}", models.len(), noun(models.len()));
+                let reason = format!(
+                    "there is no file `{file}`, but {} `.gguf` {}",
+                    models.len(),
+                    noun(models.len())
+                );
                 Err(name.error(reason, hint(name, &models)))
             }
         };
@@ -38,11 +42,18 @@ pub(super) fn choose(name: &HubName, files: &[String]) -> Result<Choice, ModelEr
         return match &models[..] {
             [one] => complete(name, one).map(Choice::Gguf),
             [] => {
-                let reason = format!("no `.gguf` file of it has `{tag}` in its name, of {} {}", all.len(), noun(all.len()));
+                let reason = format!(
+                    "no `.gguf` file of it has `{tag}` in its name, of {} {}",
+                    all.len(),
+                    noun(all.len())
+                );
                 Err(name.error(reason, hint(name, &all)))
             }
             many => {
-                let reason = format!("{} `.gguf` files have `{tag}` in their names, expected one", many.len());
+                let reason = format!(
+                    "{} `.gguf` files have `{tag}` in their names, expected one",
+                    many.len()
+                );
                 Err(name.error(reason, hint(name, many)))
             }
         };
@@ -53,11 +64,26 @@ pub(super) fn choose(name: &HubName, files: &[String]) -> Result<Choice, ModelEr
     match &models[..] {
         [one] => complete(name, one).map(Choice::Gguf),
         [] if has("adapter_config.json") => {
-            let hint = format!("name it with `--adapter {}`, and its base with `--model`", name.repository);
-            Err(name.error("the repository holds an adapter, expected the model that it was trained on", hint))
+            let hint = format!(
+                "name it with `--adapter {}`, and its base with `--model`",
+                name.repository
+            );
+            Err(name.error(
+                "the repository holds an adapter, expected the model that it was trained on",
+                hint,
+            ))
         }
-        [] => Err(name.error("the repository has neither a `config.json` nor a `.gguf` file", NO_WEIGHTS)),
-        many => Err(name.error(format!("the repository has {} `.gguf` files, expected one", many.len()), hint(name, many))),
+        [] => Err(name.error(
+            "the repository has neither a `config.json` nor a `.gguf` file",
+            NO_WEIGHTS,
+        )),
+        many => Err(name.error(
+            format!(
+                "the repository has {} `.gguf` files, expected one",
+                many.len()
+            ),
+            hint(name, many),
+        )),
     }
 }
 
@@ -67,8 +93,8 @@ fn noun(count: usize) -> &'static str {
     if count == 1 { "file" } else { "files" }
 }
 
-/// The files that hold the weights of a folder, in transformers' order: `model.safetensors`, else what the index names,
-/// else the only one. `index` is asked only where it is needed.
+/// The files that hold the weights of a folder, in transformers' order: `model.safetensors`, else
+/// what the index names, else the only one. `index` is asked only where it is needed.
 ///
 /// # Errors
 /// [`ModelError::Hub`] if there are none or not all; those of `index`.
@@ -92,13 +118,20 @@ pub(super) fn weights(
             )),
         };
     }
-    let mut found = files.iter().filter(|file| file.ends_with(".safetensors") && is_part(file) && !file.starts_with("adapter"));
+    let mut found = files.iter().filter(|file| {
+        file.ends_with(".safetensors") && is_part(file) && !file.starts_with("adapter")
+    });
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(vec![one.clone()]),
         _ => {
-            let pickled = files.iter().find(|file| file.ends_with(".bin") && is_part(file));
+            let pickled = files
+                .iter()
+                .find(|file| file.ends_with(".bin") && is_part(file));
             let found = pickled.map_or_else(String::new, |file| format!(", but `{file}`"));
-            Err(name.error(format!("the repository has no `model.safetensors` and no index of several{found}"), NO_WEIGHTS))
+            Err(name.error(
+                format!("the repository has no `model.safetensors` and no index of several{found}"),
+                NO_WEIGHTS,
+            ))
         }
     }
 }
@@ -116,7 +149,10 @@ fn gguf_models(files: &[String]) -> Vec<Vec<String>> {
     let mut models: Vec<Vec<String>> = Vec::new();
     for file in sorted {
         let whole = |file: &str| split_part(file).map(|(stem, _, count)| (stem.to_string(), count));
-        match models.last_mut().filter(|parts| whole(file).is_some() && whole(&parts[0]) == whole(file)) {
+        match models
+            .last_mut()
+            .filter(|parts| whole(file).is_some() && whole(&parts[0]) == whole(file))
+        {
             Some(parts) => parts.push(file.clone()),
             None => models.push(vec![file.clone()]),
         }
@@ -135,32 +171,52 @@ fn split_part(file: &str) -> Option<(&str, usize, usize)> {
 
 /// The parts of a model, none missing.
 fn complete(name: &HubName, parts: &[String]) -> Result<Vec<String>, ModelError> {
-    let Some((stem, _, count)) = split_part(&parts[0]) else { return Ok(parts.to_vec()) };
+    let Some((stem, _, count)) = split_part(&parts[0]) else {
+        return Ok(parts.to_vec());
+    };
     // They are sorted by name, and so by number.
-    let numbers: Vec<usize> = parts.iter().filter_map(|part| Some(split_part(part)?.1)).collect();
+    let numbers: Vec<usize> = parts
+        .iter()
+        .filter_map(|part| Some(split_part(part)?.1))
+        .collect();
     match (1..=count).find(|number| numbers.get(number - 1) != Some(number)) {
         None => Ok(parts.to_vec()),
         Some(number) => {
-            let reason = format!("part {number} of {count} of the split file `{stem}` is not there");
+            let reason =
+                format!("part {number} of {count} of the split file `{stem}` is not there");
             Err(name.error(reason, "choose another revision, or another file"))
         }
     }
 }
 
-/// Whether the name of a file says this quantisation: as a word of its own, so that `Q4_K` is not `Q4_K_M`.
+/// Whether the name of a file says this quantisation: as a word of its own, so that `Q4_K` is not
+/// `Q4_K_M`.
 fn has_quantisation(file: &str, tag: &str) -> bool {
-    let stem = split_part(file).map_or_else(|| &file[..file.len() - ".gguf".len()], |(stem, _, _)| stem);
+    let stem =
+        split_part(file).map_or_else(|| &file[..file.len() - ".gguf".len()], |(stem, _, _)| stem);
     let (stem, tag) = (stem.to_lowercase(), tag.to_lowercase());
     let begins = |before: &str| before.is_empty() || before.ends_with(['-', '.', '/', '_']);
     let ends = |after: &str| after.is_empty() || after.starts_with(['-', '.', '/']);
-    stem.match_indices(&tag).any(|(at, _)| begins(&stem[..at]) && ends(&stem[at + tag.len()..]))
+    stem.match_indices(&tag)
+        .any(|(at, _)| begins(&stem[..at]) && ends(&stem[at + tag.len()..]))
 }
 
 fn hint(name: &HubName, models: &[Vec<String>]) -> String {
-    let Some(first) = models.first() else { return NO_WEIGHTS.into() };
-    let some: Vec<String> = models.iter().take(8).map(|parts| format!("`{}`", parts[0])).collect();
+    let Some(first) = models.first() else {
+        return NO_WEIGHTS.into();
+    };
+    let some: Vec<String> = models
+        .iter()
+        .take(8)
+        .map(|parts| format!("`{}`", parts[0]))
+        .collect();
     let more = if models.len() > 8 { ", …" } else { "" };
-    format!("name one, for example `{}/{}`; there are {}{more}", name.repository, first[0], some.join(", "))
+    format!(
+        "name one, for example `{}/{}`; there are {}{more}",
+        name.repository,
+        first[0],
+        some.join(", ")
+    )
 }
 
 #[cfg(test)]
@@ -169,7 +225,12 @@ mod tests {
 
     fn name(quantisation: Option<&str>, file: Option<&str>) -> HubName {
         let text = |part: Option<&str>| part.map(String::from);
-        HubName { repository: "o/n".into(), quantisation: text(quantisation), file: text(file), revision: None }
+        HubName {
+            repository: "o/n".into(),
+            quantisation: text(quantisation),
+            file: text(file),
+            revision: None,
+        }
     }
 
     fn of(name: &HubName, files: &[&str]) -> Result<Choice, String> {
@@ -181,17 +242,37 @@ mod tests {
     }
 
     fn gguf(files: &[&str]) -> Result<Choice, String> {
-        Ok(Choice::Gguf(files.iter().map(|file| file.to_string()).collect()))
+        Ok(Choice::Gguf(
+            files.iter().map(|file| file.to_string()).collect(),
+        ))
     }
 
     #[test]
     fn a_configuration_makes_a_folder_and_a_single_gguf_file_is_the_model() {
         let plain = name(None, None);
         assert_eq!(of(&plain, &["a.gguf", "config.json"]), Ok(Choice::Folder));
-        assert_eq!(of(&plain, &["q/a.gguf", "README.md", "mmproj-a.gguf", "a.imatrix.gguf"]), gguf(&["q/a.gguf"]));
-        assert!(of(&plain, &["a.gguf", "b.gguf"]).unwrap_err().contains("has 2 `.gguf` files, expected one"));
-        assert!(of(&plain, &["a.bin"]).unwrap_err().contains("has neither a `config.json` nor a `.gguf` file"));
-        assert!(of(&plain, &["adapter_config.json"]).unwrap_err().contains("holds an adapter"));
+        assert_eq!(
+            of(
+                &plain,
+                &["q/a.gguf", "README.md", "mmproj-a.gguf", "a.imatrix.gguf"]
+            ),
+            gguf(&["q/a.gguf"])
+        );
+        assert!(
+            of(&plain, &["a.gguf", "b.gguf"])
+                .unwrap_err()
+                .contains("has 2 `.gguf` files, expected one")
+        );
+        assert!(
+            of(&plain, &["a.bin"])
+                .unwrap_err()
+                .contains("has neither a `config.json` nor a `.gguf` file")
+        );
+        assert!(
+            of(&plain, &["adapter_config.json"])
+                .unwrap_err()
+                .contains("holds an adapter")
+        );
     }
 
     /// The names are those that bartowski, unsloth, Qwen and TheBloke give their files.
@@ -214,26 +295,56 @@ mod tests {
             ("Q4_K_XL", &["M-1B-UD-Q4_K_XL.gguf"]),
             ("Q8_0", &["m-1b.q8_0.gguf"]),
             ("Q5_0", &["m_q5_0.gguf"]),
-            ("BF16", &["BF16/M-1B-BF16-00001-of-00002.gguf", "BF16/M-1B-BF16-00002-of-00002.gguf"]),
+            (
+                "BF16",
+                &[
+                    "BF16/M-1B-BF16-00001-of-00002.gguf",
+                    "BF16/M-1B-BF16-00002-of-00002.gguf",
+                ],
+            ),
         ] {
             assert_eq!(of(&name(Some(tag), None), &files), gguf(expected), "{tag}");
         }
         for tag in ["Q4_K", "Q4_XS", "Q2_K"] {
             let error = of(&name(Some(tag), None), &files).unwrap_err();
-            assert!(error.contains(&format!("has `{tag}` in its name, of 7 files")), "{error}");
+            assert!(
+                error.contains(&format!("has `{tag}` in its name, of 7 files")),
+                "{error}"
+            );
         }
-        let twice = of(&name(Some("Q4_0"), None), &["a-Q4_0.gguf", "b-Q4_0.gguf", "config.json"]).unwrap_err();
-        assert!(twice.contains("2 `.gguf` files have `Q4_0` in their names, expected one"), "{twice}");
+        let twice = of(
+            &name(Some("Q4_0"), None),
+            &["a-Q4_0.gguf", "b-Q4_0.gguf", "config.json"],
+        )
+        .unwrap_err();
+        assert!(
+            twice.contains("2 `.gguf` files have `Q4_0` in their names, expected one"),
+            "{twice}"
+        );
     }
 
     #[test]
     fn every_part_of_a_split_file_stands_for_the_whole_and_none_may_be_missing() {
-        let parts = ["m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"];
+        let parts = [
+            "m-00001-of-00003.gguf",
+            "m-00002-of-00003.gguf",
+            "m-00003-of-00003.gguf",
+        ];
         assert_eq!(of(&name(None, Some(parts[1])), &parts), gguf(&parts));
-        assert_eq!(of(&name(None, None), &[parts[2], parts[0], parts[1]]), gguf(&parts));
+        assert_eq!(
+            of(&name(None, None), &[parts[2], parts[0], parts[1]]),
+            gguf(&parts)
+        );
         let error = of(&name(None, None), &[parts[0], parts[2]]).unwrap_err();
-        assert!(error.contains("part 2 of 3 of the split file `m` is not there"), "{error}");
-        assert!(of(&name(None, Some("x.gguf")), &parts).unwrap_err().contains("there is no file `x.gguf`, but 1 `.gguf` file"));
+        assert!(
+            error.contains("part 2 of 3 of the split file `m` is not there"),
+            "{error}"
+        );
+        assert!(
+            of(&name(None, Some("x.gguf")), &parts)
+                .unwrap_err()
+                .contains("there is no file `x.gguf`, but 1 `.gguf` file")
+        );
     }
 
     #[test]
@@ -243,13 +354,48 @@ mod tests {
             let index = index.iter().map(|file| file.to_string()).collect();
             weights(&name(None, None), &files, || Ok(index)).map_err(|error| error.to_string())
         };
-        assert_eq!(of(&["model.safetensors", INDEX, "a.safetensors"], &["gone.safetensors"]).unwrap(), ["model.safetensors"]);
-        assert_eq!(of(&[INDEX, "a.safetensors", "b.safetensors"], &["a.safetensors"]).unwrap(), ["a.safetensors"]);
-        assert_eq!(of(&["other.safetensors", "adapter_model.safetensors"], &[]).unwrap(), ["other.safetensors"]);
-        let gone = of(&[INDEX, "a.safetensors"], &["a.safetensors", "b.safetensors"]).unwrap_err();
-        assert!(gone.contains("names 2 files, and 1 of them are not in the repository, first `b.safetensors`"), "{gone}");
+        assert_eq!(
+            of(
+                &["model.safetensors", INDEX, "a.safetensors"],
+                &["gone.safetensors"]
+            )
+            .unwrap(),
+            ["model.safetensors"]
+        );
+        assert_eq!(
+            of(
+                &[INDEX, "a.safetensors", "b.safetensors"],
+                &["a.safetensors"]
+            )
+            .unwrap(),
+            ["a.safetensors"]
+        );
+        assert_eq!(
+            of(&["other.safetensors", "adapter_model.safetensors"], &[]).unwrap(),
+            ["other.safetensors"]
+        );
+        let gone = of(
+            &[INDEX, "a.safetensors"],
+            &["a.safetensors", "b.safetensors"],
+        )
+        .unwrap_err();
+        assert!(
+            gone.contains(
+                "names 2 files, and 1 of them are not in the repository, first `b.safetensors`"
+            ),
+            "{gone}"
+        );
         let pickled = of(&["pytorch_model.bin"], &[]).unwrap_err();
-        assert!(pickled.contains("no `model.safetensors` and no index of several, but `pytorch_model.bin`"), "{pickled}");
-        assert!(of(&["a.safetensors", "b.safetensors"], &[]).unwrap_err().contains("no index of several"));
+        assert!(
+            pickled.contains(
+                "no `model.safetensors` and no index of several, but `pytorch_model.bin`"
+            ),
+            "{pickled}"
+        );
+        assert!(
+            of(&["a.safetensors", "b.safetensors"], &[])
+                .unwrap_err()
+                .contains("no index of several")
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! A model's files, all of one commit, from the hub into the cache: small files first, so that a model that cannot be
-//! used is refused before its weights are asked for.
+//! A model's files, all of one commit, from the hub into the cache: small files first, so that a
+//! model that cannot be used is refused before its weights are asked for.
 
 use std::io;
 use std::path::PathBuf;
@@ -49,7 +49,8 @@ pub(super) fn download(
     }
 }
 
-/// A hub that does not answer, or not this user, matters only where the cache does not hold the model.
+/// A hub that does not answer, or not this user, matters only where the cache does not hold the
+/// model.
 pub(super) fn unreachable_hub(
     name: &HubName,
     settings: &HubSettings,
@@ -57,37 +58,65 @@ pub(super) fn unreachable_hub(
     error: FetchError,
     listen: &mut dyn FnMut(HubEvent<'_>),
 ) -> Result<PathBuf, ModelError> {
-    let is_known = !matches!(error, FetchError::Request(RequestError::Status { code: 404, .. }) | FetchError::Model(_));
+    let is_known = !matches!(
+        error,
+        FetchError::Request(RequestError::Status { code: 404, .. }) | FetchError::Model(_)
+    );
     let error = explain(name, settings, error);
-    match cached(name, settings, purpose, "").ok().filter(|_| is_known) {
+    match cached(name, settings, purpose, "")
+        .ok()
+        .filter(|_| is_known)
+    {
         None => Err(error),
         Some(path) => {
             let revision = name.revision();
-            listen(HubEvent::Note(&format!("{error}; revision `{revision}` is taken from the cache (HF_HUB_OFFLINE=1 does not ask)")));
+            listen(HubEvent::Note(&format!(
+                "{error}; revision `{revision}` is taken from the cache (HF_HUB_OFFLINE=1 does not ask)"
+            )));
             Ok(path)
         }
     }
 }
 
 impl<'a> Snapshot<'a> {
-    /// Asks the server for the commit of the revision and its files, and notes the commit in the cache.
+    /// Asks the server for the commit of the revision and its files, and notes the commit in the
+    /// cache.
     pub fn find(name: &'a HubName, settings: &'a HubSettings) -> Result<Self, FetchError> {
         let folder = CacheFolder::of(name, settings).map_err(FetchError::Model)?;
         let server = Server::new(settings);
         let revision = name.revision().replace('/', "%2F");
-        let address = format!("{}/api/models/{}/revision/{revision}?blobs=true", settings.endpoint, name.repository);
+        let address = format!(
+            "{}/api/models/{}/revision/{revision}?blobs=true",
+            settings.endpoint, name.repository
+        );
         // Whoever has the model already need not wait for a hub that does not answer.
         let is_cached = folder.snapshot_of(name.revision()).is_some();
-        let ask = || -> Result<Vec<u8>, FetchError> { Ok(server.get(&address, &mut |_| None)?.bytes(LONGEST_LISTING)?) };
+        let ask = || -> Result<Vec<u8>, FetchError> {
+            Ok(server
+                .get(&address, &mut |_| None)?
+                .bytes(LONGEST_LISTING)?)
+        };
         let answer = if is_cached { ask() } else { persist(|_| ask()) }?;
-        let listing = HubListing::parse(&answer).map_err(|reason| RequestError::Answer { reason })?;
-        // A cache that may not be written can be read all the same, as long as nothing is missing from it.
+        let listing =
+            HubListing::parse(&answer).map_err(|reason| RequestError::Answer { reason })?;
+        // A cache that may not be written can be read all the same, as long as nothing is missing
+        // from it.
         let _ = folder.note_commit(name.revision(), &listing.commit);
-        Ok(Self { name, settings, server, folder, listing })
+        Ok(Self {
+            name,
+            settings,
+            server,
+            folder,
+            listing,
+        })
     }
 
     pub fn names(&self) -> Vec<String> {
-        self.listing.files.iter().map(|file| file.name.clone()).collect()
+        self.listing
+            .files
+            .iter()
+            .map(|file| file.name.clone())
+            .collect()
     }
 
     pub fn choose(&self) -> Result<Choice, ModelError> {
@@ -105,42 +134,79 @@ impl<'a> Snapshot<'a> {
     }
 
     /// The path of a file in the cache, downloaded if it is not there.
-    pub fn fetch(&self, file: &str, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<PathBuf, ModelError> {
-        self.try_fetch(file, listen).map_err(|error| explain(self.name, self.settings, error))
+    pub fn fetch(
+        &self,
+        file: &str,
+        listen: &mut dyn FnMut(HubEvent<'_>),
+    ) -> Result<PathBuf, ModelError> {
+        self.try_fetch(file, listen)
+            .map_err(|error| explain(self.name, self.settings, error))
     }
 
-    fn try_fetch(&self, file: &str, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<PathBuf, FetchError> {
-        let plain = || HubFile { name: file.into(), size: None, sha256: None };
+    fn try_fetch(
+        &self,
+        file: &str,
+        listen: &mut dyn FnMut(HubEvent<'_>),
+    ) -> Result<PathBuf, FetchError> {
+        let plain = || HubFile {
+            name: file.into(),
+            size: None,
+            sha256: None,
+        };
         let file = self.listing.file(file).cloned().unwrap_or_else(plain);
-        self.source().fetch(&file, listen).map_err(|error| match error {
-            FetchError::Request(RequestError::Status { code: 404, .. }) => {
-                RequestError::Answer { reason: format!("`{}` is in the list of files and not there (status 404)", file.name) }.into()
-            }
-            other => other,
-        })
+        self.source()
+            .fetch(&file, listen)
+            .map_err(|error| match error {
+                FetchError::Request(RequestError::Status { code: 404, .. }) => {
+                    RequestError::Answer {
+                        reason: format!(
+                            "`{}` is in the list of files and not there (status 404)",
+                            file.name
+                        ),
+                    }
+                    .into()
+                }
+                other => other,
+            })
     }
 
     /// As [`Snapshot::fetch`], for a file that a model can be used without.
-    pub fn fetch_companion(&self, file: &str, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<(), ModelError> {
+    pub fn fetch_companion(
+        &self,
+        file: &str,
+        listen: &mut dyn FnMut(HubEvent<'_>),
+    ) -> Result<(), ModelError> {
         match self.try_fetch(file, listen) {
             Ok(_) => Ok(()),
             // A cache that another program filled and that may not be written.
-            Err(FetchError::Cache(error)) if is_unwritable(&error) && file != "tokenizer.json" => Ok(()),
+            Err(FetchError::Cache(error)) if is_unwritable(&error) && file != "tokenizer.json" => {
+                Ok(())
+            }
             Err(error) => Err(explain(self.name, self.settings, error)),
         }
     }
 
-    /// The configuration, and what stands beside the weights; refuses families that the decoder does not speak.
+    /// The configuration, and what stands beside the weights; refuses families that the decoder
+    /// does not speak.
     pub fn fetch_beside(&self, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<(), ModelError> {
         let config = self.fetch("config.json", listen)?;
         DecoderConfig::from_json(&files::read_text(&config, LONGEST_CONFIG)?, "config.json")?;
-        for file in self.listing.files.iter().filter(|file| is_companion(&file.name)) {
+        for file in self
+            .listing
+            .files
+            .iter()
+            .filter(|file| is_companion(&file.name))
+        {
             self.fetch_companion(&file.name, listen)?;
         }
         Ok(())
     }
 
-    fn fetch_folder(&self, purpose: Purpose, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<PathBuf, ModelError> {
+    fn fetch_folder(
+        &self,
+        purpose: Purpose,
+        listen: &mut dyn FnMut(HubEvent<'_>),
+    ) -> Result<PathBuf, ModelError> {
         self.fetch_beside(listen)?;
         let folder = self.folder.snapshot(&self.listing.commit);
         let weights = self.weights(listen)?;
@@ -155,11 +221,18 @@ impl<'a> Snapshot<'a> {
 
     /// The files that hold the weights; the index, where it is needed to know them, is downloaded.
     pub fn weights(&self, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<Vec<String>, ModelError> {
-        weights(self.name, &self.names(), || indexed_files(&self.fetch(INDEX, listen)?))
+        weights(self.name, &self.names(), || {
+            indexed_files(&self.fetch(INDEX, listen)?)
+        })
     }
 
     /// All parts of a GGUF model; its headers come first and say whether the rest is wanted.
-    fn fetch_gguf(&self, parts: &[String], purpose: Purpose, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<PathBuf, ModelError> {
+    fn fetch_gguf(
+        &self,
+        parts: &[String],
+        purpose: Purpose,
+        listen: &mut dyn FnMut(HubEvent<'_>),
+    ) -> Result<PathBuf, ModelError> {
         let folder = self.folder.snapshot(&self.listing.commit);
         if parts.iter().any(|part| !folder.join(part).exists()) {
             let (headers, path) = gguf_headers(self, parts)?;
@@ -177,7 +250,10 @@ impl<'a> Snapshot<'a> {
 }
 
 fn is_unwritable(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 /// A sentence and a hint for what went wrong between us and the server.

@@ -1,7 +1,8 @@
 //! One file of the hub → a blob of the cache, and its name in the snapshot.
 //!
-//! A blob grows under a temporary name, is taken up again where it stopped (in this call or a later one), is held
-//! against its length and, where the hub says it, its SHA-256, and only then gets its own name.
+//! A blob grows under a temporary name, is taken up again where it stopped (in this call or a later
+//! one), is held against its length and, where the hub says it, its SHA-256, and only then gets its
+//! own name.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -61,14 +62,18 @@ impl FetchError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Request(RequestError::Network { is_passing, .. }) => *is_passing,
-            Self::Request(RequestError::Status { code, .. }) => matches!(code, 408 | 429 | 500 | 502 | 503 | 504),
+            Self::Request(RequestError::Status { code, .. }) => {
+                matches!(code, 408 | 429 | 500 | 502 | 503 | 504)
+            }
             _ => false,
         }
     }
 }
 
 /// Does a step again while its error may pass; `has_moved` forgives the errors so far.
-pub(super) fn persist<T>(mut step: impl FnMut(&mut bool) -> Result<T, FetchError>) -> Result<T, FetchError> {
+pub(super) fn persist<T>(
+    mut step: impl FnMut(&mut bool) -> Result<T, FetchError>,
+) -> Result<T, FetchError> {
     let mut failures = 0;
     loop {
         let mut has_moved = false;
@@ -98,7 +103,11 @@ impl Source<'_> {
     ///
     /// # Errors
     /// [`FetchError`].
-    pub fn fetch(&self, file: &HubFile, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<PathBuf, FetchError> {
+    pub fn fetch(
+        &self,
+        file: &HubFile,
+        listen: &mut dyn FnMut(HubEvent<'_>),
+    ) -> Result<PathBuf, FetchError> {
         let path = self.path(&file.name);
         if path.exists() {
             return Ok(path);
@@ -119,10 +128,14 @@ impl Source<'_> {
 
     /// Where the hub has a file.
     pub fn address(&self, file: &str) -> String {
-        format!("{}/{}/resolve/{}/{file}", self.settings.endpoint, self.repository, self.commit)
+        format!(
+            "{}/{}/resolve/{}/{file}",
+            self.settings.endpoint, self.repository, self.commit
+        )
     }
 
-    /// One request, and what of the file it brings; `None` if it has to be asked again, knowing more.
+    /// One request, and what of the file it brings; `None` if it has to be asked again, knowing
+    /// more.
     fn attempt(
         &self,
         file: &HubFile,
@@ -130,8 +143,14 @@ impl Source<'_> {
         has_moved: &mut bool,
         listen: &mut dyn FnMut(HubEvent<'_>),
     ) -> Result<Option<PathBuf>, FetchError> {
-        let Some(answer) = self.ask(file, attempts)? else { return Ok(None) };
-        let etag = answer.facts.etag.clone().unwrap_or_else(|| unnamed(self.commit, &file.name));
+        let Some(answer) = self.ask(file, attempts)? else {
+            return Ok(None);
+        };
+        let etag = answer
+            .facts
+            .etag
+            .clone()
+            .unwrap_or_else(|| unnamed(self.commit, &file.name));
         let snapshot = self.folder.snapshot(self.commit);
         if self.folder.blob(&etag).exists() {
             return Ok(Some(self.folder.link(&etag, &snapshot, &file.name, false)?));
@@ -143,15 +162,21 @@ impl Source<'_> {
             return Ok(None);
         };
         let was_known = attempts.etag.replace(etag.clone()).is_some();
-        // Part of it is there, which was not known when it was asked for; or another process worked on it in between.
+        // Part of it is there, which was not known when it was asked for; or another process worked
+        // on it in between.
         let grown = self.grown(&etag);
-        if answer.first == 0 && grown > 0 && !was_known || answer.first > 0 && answer.first != grown {
+        if answer.first == 0 && grown > 0 && !was_known || answer.first > 0 && answer.first != grown
+        {
             return Ok(None);
         }
         let size = self.grow(file, &etag, answer, has_moved, listen)?;
         if let Err(error) = self.check(file, &self.folder.partial(&etag), size) {
             fs::remove_file(self.folder.partial(&etag))?;
-            return if std::mem::replace(&mut attempts.was_wrong, true) { Err(error) } else { Ok(None) };
+            return if std::mem::replace(&mut attempts.was_wrong, true) {
+                Err(error)
+            } else {
+                Ok(None)
+            };
         }
         fs::rename(self.folder.partial(&etag), self.folder.blob(&etag))?;
         let path = self.folder.link(&etag, &snapshot, &file.name, true)?;
@@ -159,41 +184,57 @@ impl Source<'_> {
         Ok(Some(path))
     }
 
-    /// Asks for a file, or for the rest of it where some is there; `None` if what is there is no part of it.
+    /// Asks for a file, or for the rest of it where some is there; `None` if what is there is no
+    /// part of it.
     fn ask(&self, file: &HubFile, attempts: &mut Attempts) -> Result<Option<Answer>, FetchError> {
         let mut part = None;
         let known = attempts.etag.clone();
-        let answer = self.server.get(&self.address(&file.name), &mut |facts: &Facts| {
-            let etag = facts.etag.as_ref().or(known.as_ref())?;
-            let grown = self.grown(etag);
-            // A range past the end would be an error; what is whole already is asked for again and thrown away.
-            if grown == 0 || facts.size.or(file.size).is_some_and(|size| grown >= size) {
-                return None;
-            }
-            part = Some(etag.clone());
-            Some(Range { first: grown, last: None })
-        });
+        let answer = self
+            .server
+            .get(&self.address(&file.name), &mut |facts: &Facts| {
+                let etag = facts.etag.as_ref().or(known.as_ref())?;
+                let grown = self.grown(etag);
+                // A range past the end would be an error; what is whole already is asked for again
+                // and thrown away.
+                if grown == 0 || facts.size.or(file.size).is_some_and(|size| grown >= size) {
+                    return None;
+                }
+                part = Some(etag.clone());
+                Some(Range {
+                    first: grown,
+                    last: None,
+                })
+            });
         let answer = match (answer, part) {
             (Err(error @ RequestError::Status { code: 416, .. }), Some(etag)) => {
                 fs::remove_file(self.folder.partial(&etag))?;
-                return if std::mem::replace(&mut attempts.was_wrong, true) { Err(error.into()) } else { Ok(None) };
+                return if std::mem::replace(&mut attempts.was_wrong, true) {
+                    Err(error.into())
+                } else {
+                    Ok(None)
+                };
             }
             (answer, _) => answer?,
         };
         match (file.size, answer.facts.size) {
-            (Some(said), Some(found)) if said != found => {
-                Err(FetchError::Contents(format!("`{}` is offered with {found} bytes, expected {said}", file.name)))
-            }
+            (Some(said), Some(found)) if said != found => Err(FetchError::Contents(format!(
+                "`{}` is offered with {found} bytes, expected {said}",
+                file.name
+            ))),
             _ => Ok(Some(answer)),
         }
     }
 
     /// Bytes that an earlier transfer of this blob left.
     fn grown(&self, etag: &str) -> u64 {
-        self.folder.partial(etag).metadata().map_or(0, |data| data.len())
+        self.folder
+            .partial(etag)
+            .metadata()
+            .map_or(0, |data| data.len())
     }
 
-    /// Writes what an answer holds behind what is there; gives the length that the file must have, where it is known.
+    /// Writes what an answer holds behind what is there; gives the length that the file must have,
+    /// where it is known.
     fn grow(
         &self,
         file: &HubFile,
@@ -206,8 +247,19 @@ impl Source<'_> {
         let mut received = answer.first;
         let mut options = File::options();
         options.create(true).write(true);
-        let mut out = if received > 0 { options.append(true) } else { options.truncate(true) }.open(self.folder.partial(etag))?;
-        let mut tell = |received| listen(HubEvent::Received { file: &file.name, received, total: size.unwrap_or(0) });
+        let mut out = if received > 0 {
+            options.append(true)
+        } else {
+            options.truncate(true)
+        }
+        .open(self.folder.partial(etag))?;
+        let mut tell = |received| {
+            listen(HubEvent::Received {
+                file: &file.name,
+                received,
+                total: size.unwrap_or(0),
+            })
+        };
         tell(received);
         let mut buffer = vec![0; 1 << 17];
         let mut reader = answer.reader();
@@ -216,7 +268,13 @@ impl Source<'_> {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(RequestError::Network { reason: error.to_string(), is_passing: true }.into()),
+                Err(error) => {
+                    return Err(RequestError::Network {
+                        reason: error.to_string(),
+                        is_passing: true,
+                    }
+                    .into());
+                }
             };
             out.write_all(&buffer[..count])?;
             *has_moved = true;
@@ -229,8 +287,15 @@ impl Source<'_> {
         out.sync_all()?;
         match size {
             Some(size) if received < size => {
-                let reason = format!("`{}` came with {received} bytes, expected {size}", file.name);
-                Err(RequestError::Network { reason, is_passing: true }.into())
+                let reason = format!(
+                    "`{}` came with {received} bytes, expected {size}",
+                    file.name
+                );
+                Err(RequestError::Network {
+                    reason,
+                    is_passing: true,
+                }
+                .into())
             }
             _ => Ok(size),
         }
@@ -240,14 +305,22 @@ impl Source<'_> {
     fn check(&self, file: &HubFile, path: &Path, size: Option<u64>) -> Result<(), FetchError> {
         let found = path.metadata()?.len();
         if let Some(size) = size.filter(|size| *size != found) {
-            return Err(FetchError::Contents(format!("`{}` came with {found} bytes, expected {size}", file.name)));
+            return Err(FetchError::Contents(format!(
+                "`{}` came with {found} bytes, expected {size}",
+                file.name
+            )));
         }
-        let Some(expected) = &file.sha256 else { return Ok(()) };
+        let Some(expected) = &file.sha256 else {
+            return Ok(());
+        };
         let found = sha256(path)?;
         if &found == expected {
             return Ok(());
         }
-        Err(FetchError::Contents(format!("`{}` came with the SHA-256 {found}, expected {expected}", file.name)))
+        Err(FetchError::Contents(format!(
+            "`{}` came with the SHA-256 {found}, expected {expected}",
+            file.name
+        )))
     }
 }
 

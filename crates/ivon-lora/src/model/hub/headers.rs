@@ -1,5 +1,5 @@
-//! The headers of weights that lie on the hub, read by ranges: files of the right length with nothing but their
-//! beginning in them, which the readers of this room open like any other.
+//! The headers of weights that lie on the hub, read by ranges: files of the right length with
+//! nothing but their beginning in them, which the readers of this room open like any other.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -19,7 +19,8 @@ use crate::model::gguf::GgufFile;
 
 /// What is asked for first: the header of most safetensors files.
 const FIRST: u64 = 1 << 18;
-/// A GGUF header with the largest published vocabulary has some 20 MB; longer ones are not read from afar.
+/// A GGUF header with the largest published vocabulary has some 20 MB; longer ones are not read
+/// from afar.
 const LONGEST_GGUF: u64 = 256 << 20;
 /// As for a file on this machine.
 const LONGEST_SAFETENSORS: u64 = 100_000_008;
@@ -32,9 +33,15 @@ impl TemporaryFolder {
     fn new() -> Result<Self, ModelError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("ivon-lora-headers-{}-{number}", std::process::id()));
-        // `create_dir` and not `create_dir_all`: a folder that somebody else laid there is not ours.
-        fs::create_dir(&path).map_err(|source| FileError::Io { action: "create", path: path.clone(), source })?;
+        let path =
+            std::env::temp_dir().join(format!("ivon-lora-headers-{}-{number}", std::process::id()));
+        // `create_dir` and not `create_dir_all`: a folder that somebody else laid there is not
+        // ours.
+        fs::create_dir(&path).map_err(|source| FileError::Io {
+            action: "create",
+            path: path.clone(),
+            source,
+        })?;
         Ok(Self(path))
     }
 
@@ -49,7 +56,8 @@ impl Drop for TemporaryFolder {
     }
 }
 
-/// What a model looks like: its folder or file in the cache where its weights are there, else one that has their headers.
+/// What a model looks like: its folder or file in the cache where its weights are there, else one
+/// that has their headers.
 ///
 /// # Errors
 /// [`ModelError::Hub`], and what the configuration is refused for.
@@ -60,13 +68,20 @@ pub(in crate::model) fn locate(
 ) -> Result<(PathBuf, Option<TemporaryFolder>), ModelError> {
     let snapshot = match Snapshot::find(name, settings) {
         Ok(snapshot) => snapshot,
-        Err(error) => return Ok((unreachable_hub(name, settings, Purpose::Merge, error, listen)?, None)),
+        Err(error) => {
+            return Ok((
+                unreachable_hub(name, settings, Purpose::Merge, error, listen)?,
+                None,
+            ));
+        }
     };
     let cached = snapshot.folder.snapshot(&snapshot.listing.commit);
     let has = |files: &[String]| files.iter().all(|file| cached.join(file).exists());
     match snapshot.choose()? {
         Choice::Gguf(parts) if has(&parts) => Ok((cached.join(&parts[0]), None)),
-        Choice::Gguf(parts) => gguf_headers(&snapshot, &parts).map(|(folder, path)| (path, Some(folder))),
+        Choice::Gguf(parts) => {
+            gguf_headers(&snapshot, &parts).map(|(folder, path)| (path, Some(folder)))
+        }
         Choice::Folder => {
             snapshot.fetch_beside(listen)?;
             let weights = snapshot.weights(listen)?;
@@ -79,28 +94,56 @@ pub(in crate::model) fn locate(
 }
 
 /// A folder with the configuration, the tokenizer and the headers of the weights.
-fn folder_headers(snapshot: &Snapshot<'_>, weights: &[String]) -> Result<TemporaryFolder, ModelError> {
+fn folder_headers(
+    snapshot: &Snapshot<'_>,
+    weights: &[String],
+) -> Result<TemporaryFolder, ModelError> {
     let cached = snapshot.folder.snapshot(&snapshot.listing.commit);
     let folder = TemporaryFolder::new()?;
-    let beside = snapshot.names().into_iter().filter(|name| name == "config.json" || is_companion(name));
-    for (from, name) in beside.map(|name| (cached.join(&name), name)).filter(|(from, _)| from.exists()) {
+    let beside = snapshot
+        .names()
+        .into_iter()
+        .filter(|name| name == "config.json" || is_companion(name));
+    for (from, name) in beside
+        .map(|name| (cached.join(&name), name))
+        .filter(|(from, _)| from.exists())
+    {
         let to = folder.path().join(&name);
-        fs::copy(from, &to).map_err(|source| FileError::Io { action: "write", path: to, source })?;
+        fs::copy(from, &to).map_err(|source| FileError::Io {
+            action: "write",
+            path: to,
+            source,
+        })?;
     }
     for file in weights {
-        let beginning = Beginning { snapshot, file, path: folder.path().join(file) };
-        beginning.safetensors().map_err(|error| explain(snapshot.name, snapshot.settings, error))?;
+        let beginning = Beginning {
+            snapshot,
+            file,
+            path: folder.path().join(file),
+        };
+        beginning
+            .safetensors()
+            .map_err(|error| explain(snapshot.name, snapshot.settings, error))?;
     }
     Ok(folder)
 }
 
 /// A folder with the headers of the parts of a GGUF model, and the first part's path.
-pub(super) fn gguf_headers(snapshot: &Snapshot<'_>, parts: &[String]) -> Result<(TemporaryFolder, PathBuf), ModelError> {
+pub(super) fn gguf_headers(
+    snapshot: &Snapshot<'_>,
+    parts: &[String],
+) -> Result<(TemporaryFolder, PathBuf), ModelError> {
     let folder = TemporaryFolder::new()?;
     let place = |part: &String| folder.path().join(part.rsplit('/').next().unwrap_or(part));
     for part in parts {
-        let beginning = Beginning { snapshot, file: part, path: place(part) };
-        beginning.gguf().map_err(|error| explain(snapshot.name, snapshot.settings, error))?;
+        let beginning = Beginning {
+            snapshot,
+            file: part,
+            path: place(part),
+        };
+        beginning
+            .gguf()
+            .map_err(|error| explain(snapshot.name, snapshot.settings, error))?;
     }
     let first = place(&parts[0]);
     Ok((folder, first))
@@ -117,22 +160,34 @@ impl Beginning<'_> {
     /// The header of a safetensors file, which begins with its length.
     fn safetensors(&self) -> Result<(), FetchError> {
         let (bytes, _) = self.read(FIRST)?;
-        let length = bytes.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length).saturating_add(8));
+        let length = bytes
+            .first_chunk::<8>()
+            .map_or(0, |length| u64::from_le_bytes(*length).saturating_add(8));
         if length > bytes.len() as u64 && length <= LONGEST_SAFETENSORS {
             self.read(length)?;
         }
         Ok(())
     }
 
-    /// The header of a GGUF file, which says nowhere how long it is: it is read until it ends before what has come.
+    /// The header of a GGUF file, which says nowhere how long it is: it is read until it ends
+    /// before what has come.
     fn gguf(&self) -> Result<(), FetchError> {
         let mut wanted = 4 * FIRST;
         loop {
             let (bytes, total) = self.read(wanted)?;
             let here = bytes.len() as u64;
-            // Beyond what has come the file is all zeros, and a header that runs into them ends beyond it too.
-            let header_ends = |file: &GgufFile| file.tensors().values().map(|tensor| tensor.bytes.start as u64).min();
-            let is_whole = GgufFile::open(&self.path).ok().and_then(|file| header_ends(&file)).is_some_and(|end| end <= here);
+            // Beyond what has come the file is all zeros, and a header that runs into them ends
+            // beyond it too.
+            let header_ends = |file: &GgufFile| {
+                file.tensors()
+                    .values()
+                    .map(|tensor| tensor.bytes.start as u64)
+                    .min()
+            };
+            let is_whole = GgufFile::open(&self.path)
+                .ok()
+                .and_then(|file| header_ends(&file))
+                .is_some_and(|end| end <= here);
             if is_whole || here < wanted || wanted >= total.min(LONGEST_GGUF) {
                 return Ok(());
             }
@@ -140,7 +195,8 @@ impl Beginning<'_> {
         }
     }
 
-    /// Reads this many bytes, fewer where the file has no more, and writes them; gives the length of the file too.
+    /// Reads this many bytes, fewer where the file has no more, and writes them; gives the length
+    /// of the file too.
     fn read(&self, count: u64) -> Result<(Vec<u8>, u64), FetchError> {
         let cached = self.snapshot.source().path(self.file);
         let (bytes, total) = match File::open(&cached) {
@@ -159,15 +215,31 @@ impl Beginning<'_> {
 
     fn ask(&self, count: u64) -> Result<(Vec<u8>, u64), FetchError> {
         let source = self.snapshot.source();
-        let range = Range { first: 0, last: Some(count - 1) };
-        let mut answer = source.server.get(&source.address(self.file), &mut |_| Some(range))?;
+        let range = Range {
+            first: 0,
+            last: Some(count - 1),
+        };
+        let mut answer = source
+            .server
+            .get(&source.address(self.file), &mut |_| Some(range))?;
         let total = answer.facts.size;
         let read = limited(answer.reader(), count);
-        let bytes = read.map_err(|error| RequestError::Network { reason: error.to_string(), is_passing: true })?;
+        let bytes = read.map_err(|error| RequestError::Network {
+            reason: error.to_string(),
+            is_passing: true,
+        })?;
         let expected = total.map_or(bytes.len() as u64, |total| total.min(count));
         if bytes.len() as u64 != expected {
-            let reason = format!("`{}` came with {} bytes, expected {expected}", self.file, bytes.len());
-            return Err(RequestError::Network { reason, is_passing: true }.into());
+            let reason = format!(
+                "`{}` came with {} bytes, expected {expected}",
+                self.file,
+                bytes.len()
+            );
+            return Err(RequestError::Network {
+                reason,
+                is_passing: true,
+            }
+            .into());
         }
         let total = total.unwrap_or(bytes.len() as u64);
         Ok((bytes, total))

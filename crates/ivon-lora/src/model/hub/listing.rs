@@ -4,7 +4,8 @@ use serde::Deserialize;
 
 use super::name::{is_part, is_path};
 
-/// The most files of a repository that are looked at; the largest published ones have some ten thousand.
+/// The most files of a repository that are looked at; the largest published ones have some ten
+/// thousand.
 const MOST_FILES: usize = 100_000;
 /// The longest name of a file, bytes.
 const LONGEST_NAME: usize = 1024;
@@ -25,7 +26,8 @@ pub struct HubFile {
     pub name: String,
     /// Its bytes, where the server says how many.
     pub size: Option<u64>,
-    /// The SHA-256 of its contents in small hexadecimal digits, where the server says it (as it does for Git LFS files).
+    /// The SHA-256 of its contents in small hexadecimal digits, where the server says it (as it
+    /// does for Git LFS files).
     pub sha256: Option<String>,
 }
 
@@ -56,22 +58,43 @@ impl HubListing {
     pub fn parse(answer: &[u8]) -> Result<Self, String> {
         let answer: Answer = serde_json::from_slice(answer).map_err(|error| {
             // serde quotes what it found, which may be any text of the server.
-            format!("its answer about the model is not what a hub says ({})", one_line(&error.to_string()))
+            format!(
+                "its answer about the model is not what a hub says ({})",
+                one_line(&error.to_string())
+            )
         })?;
         if !is_part(&answer.sha) {
-            return Err(format!("it gave the commit `{}`, expected a hash", one_line(&answer.sha)));
+            return Err(format!(
+                "it gave the commit `{}`, expected a hash",
+                one_line(&answer.sha)
+            ));
         }
         if answer.siblings.len() > MOST_FILES {
-            return Err(format!("it gave {} files, expected at most {MOST_FILES}", answer.siblings.len()));
+            return Err(format!(
+                "it gave {} files, expected at most {MOST_FILES}",
+                answer.siblings.len()
+            ));
         }
         // A name that cannot be a path here belongs to no file that a model needs.
-        let usable = |file: &Sibling| file.rfilename.len() <= LONGEST_NAME && is_path(&file.rfilename);
-        let files = answer.siblings.into_iter().filter(usable).map(|sibling| HubFile {
-            name: sibling.rfilename,
-            size: sibling.size,
-            sha256: sibling.lfs.and_then(|lfs| lfs.sha256).map(|hash| hash.to_lowercase()).filter(|hash| is_sha256(hash)),
-        });
-        Ok(Self { commit: answer.sha, files: files.collect() })
+        let usable =
+            |file: &Sibling| file.rfilename.len() <= LONGEST_NAME && is_path(&file.rfilename);
+        let files = answer
+            .siblings
+            .into_iter()
+            .filter(usable)
+            .map(|sibling| HubFile {
+                name: sibling.rfilename,
+                size: sibling.size,
+                sha256: sibling
+                    .lfs
+                    .and_then(|lfs| lfs.sha256)
+                    .map(|hash| hash.to_lowercase())
+                    .filter(|hash| is_sha256(hash)),
+            });
+        Ok(Self {
+            commit: answer.sha,
+            files: files.collect(),
+        })
     }
 
     /// A file by its path.
@@ -88,7 +111,11 @@ fn is_sha256(text: &str) -> bool {
 pub(super) fn one_line(text: &str) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     let short: String = text.chars().take(120).map(clean).collect();
-    if short.len() < text.len() { format!("{short}…") } else { short }
+    if short.len() < text.len() {
+        format!("{short}…")
+    } else {
+        short
+    }
 }
 
 #[cfg(test)]
@@ -110,18 +137,42 @@ mod tests {
         ]});
         let listing = HubListing::parse(answer.to_string().as_bytes()).unwrap();
         assert_eq!(listing.commit, COMMIT);
-        let seen: Vec<_> = listing.files.iter().map(|file| (file.name.as_str(), file.size, file.sha256.is_some())).collect();
-        let expected =
-            [("config.json", Some(7), false), ("q/model.safetensors", Some(9), true), ("bare", None, false), ("odd", None, false)];
+        let seen: Vec<_> = listing
+            .files
+            .iter()
+            .map(|file| (file.name.as_str(), file.size, file.sha256.is_some()))
+            .collect();
+        let expected = [
+            ("config.json", Some(7), false),
+            ("q/model.safetensors", Some(9), true),
+            ("bare", None, false),
+            ("odd", None, false),
+        ];
         assert_eq!(seen, expected);
-        assert_eq!(listing.file("q/model.safetensors").unwrap().sha256, Some("ab".repeat(32)));
+        assert_eq!(
+            listing.file("q/model.safetensors").unwrap().sha256,
+            Some("ab".repeat(32))
+        );
         assert_eq!(listing.file("other"), None);
     }
 
     #[test]
     fn a_name_that_could_lead_out_of_the_cache_is_not_taken() {
-        let names = ["../x", "/etc/passwd", "a/../../x", "", ".git/config", "a b", "a\\b", "x\u{0}y", &"a/".repeat(600)];
-        let siblings: Vec<_> = names.iter().map(|name| json!({ "rfilename": name })).collect();
+        let names = [
+            "../x",
+            "/etc/passwd",
+            "a/../../x",
+            "",
+            ".git/config",
+            "a b",
+            "a\\b",
+            "x\u{0}y",
+            &"a/".repeat(600),
+        ];
+        let siblings: Vec<_> = names
+            .iter()
+            .map(|name| json!({ "rfilename": name }))
+            .collect();
         let answer = json!({ "sha": COMMIT, "siblings": siblings }).to_string();
         assert_eq!(HubListing::parse(answer.as_bytes()).unwrap().files, []);
     }
@@ -129,17 +180,35 @@ mod tests {
     #[test]
     fn what_is_no_answer_of_a_hub_is_a_sentence() {
         for (answer, reason) in [
-            (json!({ "sha": "../../x" }), "gave the commit `../../x`, expected a hash"),
+            (
+                json!({ "sha": "../../x" }),
+                "gave the commit `../../x`, expected a hash",
+            ),
             (json!({ "siblings": [] }), "missing field `sha`"),
-            (json!({ "sha": COMMIT, "siblings": 7 }), "is not what a hub says"),
-            (json!({ "sha": COMMIT, "siblings": [{ "rfilename": "a", "size": -1 }] }), "is not what a hub says"),
+            (
+                json!({ "sha": COMMIT, "siblings": 7 }),
+                "is not what a hub says",
+            ),
+            (
+                json!({ "sha": COMMIT, "siblings": [{ "rfilename": "a", "size": -1 }] }),
+                "is not what a hub says",
+            ),
         ] {
             let error = HubListing::parse(answer.to_string().as_bytes()).unwrap_err();
             assert!(error.contains(reason), "{error}");
         }
-        assert!(HubListing::parse(b"<html>\n<body>Sign in").unwrap_err().contains("is not what a hub says"));
+        assert!(
+            HubListing::parse(b"<html>\n<body>Sign in")
+                .unwrap_err()
+                .contains("is not what a hub says")
+        );
         let many = vec![json!({ "rfilename": "a" }); MOST_FILES + 1];
-        let error = HubListing::parse(json!({ "sha": COMMIT, "siblings": many }).to_string().as_bytes()).unwrap_err();
+        let error = HubListing::parse(
+            json!({ "sha": COMMIT, "siblings": many })
+                .to_string()
+                .as_bytes(),
+        )
+        .unwrap_err();
         assert!(error.contains("gave 100001 files"), "{error}");
         assert_eq!(one_line(&"é\n".repeat(200)).chars().count(), 121);
     }

@@ -1,4 +1,5 @@
-//! What the user types for a model on the hub: `org/name`, a file or a quantisation of it, a revision, a pasted address.
+//! What the user types for a model on the hub: `org/name`, a file or a quantisation of it, a
+//! revision, a pasted address.
 
 use super::HubSettings;
 use crate::model::ModelError;
@@ -17,8 +18,8 @@ pub(in crate::model) struct HubName {
 }
 
 impl HubName {
-    /// Reads `org/name[:QUANT][@revision]`, `org/name/FILE.gguf[@revision]` or the address of a page or file of the
-    /// hub; `None` for what cannot be one.
+    /// Reads `org/name[:QUANT][@revision]`, `org/name/FILE.gguf[@revision]` or the address of a
+    /// page or file of the hub; `None` for what cannot be one.
     ///
     /// # Errors
     /// [`ModelError::Hub`] for an address that leads elsewhere.
@@ -29,19 +30,27 @@ impl HubName {
         }
     }
 
-    /// The hub name that a text is where nothing on this machine has that name; `None` where something has.
+    /// The hub name that a text is where nothing on this machine has that name; `None` where
+    /// something has.
     ///
     /// # Errors
     /// As [`HubName::read`]; [`ModelError::NotFound`] for a text that is no hub name either.
-    pub fn where_nothing_is(text: &str, settings: &HubSettings) -> Result<Option<Self>, ModelError> {
+    pub fn where_nothing_is(
+        text: &str,
+        settings: &HubSettings,
+    ) -> Result<Option<Self>, ModelError> {
         if std::path::Path::new(text).exists() {
             return Ok(None);
         }
-        Self::read(text, settings)?.map(Some).ok_or_else(|| ModelError::NotFound { name: text.into() })
+        Self::read(text, settings)?
+            .map(Some)
+            .ok_or_else(|| ModelError::NotFound { name: text.into() })
     }
 
     fn parse(name: &str) -> Option<Self> {
-        let (path, revision) = name.split_once('@').map_or((name, None), |(path, revision)| (path, Some(revision)));
+        let (path, revision) = name
+            .split_once('@')
+            .map_or((name, None), |(path, revision)| (path, Some(revision)));
         let mut parts = path.splitn(3, '/');
         let (organisation, model, file) = (parts.next()?, parts.next()?, parts.next());
         let (model, quantisation) = match model.split_once(':').filter(|_| file.is_none()) {
@@ -64,7 +73,8 @@ impl HubName {
         })
     }
 
-    /// Reads `org/name[:QUANT][@revision]` or `org/name/{tree,blob,resolve}/REVISION[/FILE]`, the path of an address.
+    /// Reads `org/name[:QUANT][@revision]` or `org/name/{tree,blob,resolve}/REVISION[/FILE]`, the
+    /// path of an address.
     fn of_address(text: &str, path: &str) -> Result<Self, ModelError> {
         let wrong = |reason: &str| ModelError::Hub {
             name: text.into(),
@@ -73,25 +83,40 @@ impl HubName {
         };
         let parts: Vec<&str> = path.trim_matches('/').splitn(5, '/').collect();
         match parts[..] {
-            ["datasets" | "spaces" | "collections" | "papers" | "docs", ..] => Err(wrong("the address is not that of a model")),
-            [_, _] => Self::parse(parts[..].join("/").as_str()).ok_or_else(|| wrong("the address names no model")),
-            [organisation, model, "tree" | "blob" | "resolve" | "raw" | "commit", revision, ref rest @ ..] => {
-                let revision = decoded(revision).ok_or_else(|| wrong("the address names no revision"))?;
+            [
+                "datasets" | "spaces" | "collections" | "papers" | "docs",
+                ..,
+            ] => Err(wrong("the address is not that of a model")),
+            [_, _] => Self::parse(parts[..].join("/").as_str())
+                .ok_or_else(|| wrong("the address names no model")),
+            [
+                organisation,
+                model,
+                "tree" | "blob" | "resolve" | "raw" | "commit",
+                revision,
+                ref rest @ ..,
+            ] => {
+                let revision =
+                    decoded(revision).ok_or_else(|| wrong("the address names no revision"))?;
                 let name = Self::parse(&format!("{organisation}/{model}@{revision}"));
                 let name = name.ok_or_else(|| wrong("the address names no model"))?;
                 let file = rest.first().map(|file| decoded(file).unwrap_or_default());
                 match file {
                     None => Ok(name),
-                    Some(file) if is_gguf(&file) => Ok(Self { file: Some(file), ..name }),
+                    Some(file) if is_gguf(&file) => Ok(Self {
+                        file: Some(file),
+                        ..name
+                    }),
                     // Any other file at the top is one of the model's.
                     Some(file) if is_part(&file) && file.contains('.') => Ok(name),
-                    Some(file) => Err(wrong(&format!("`{file}` lies in a folder of the repository, expected a model at its top"))),
+                    Some(file) => Err(wrong(&format!(
+                        "`{file}` lies in a folder of the repository, expected a model at its top"
+                    ))),
                 }
             }
             // Other pages of a model: its discussions, its files as a list.
-            [organisation, model, _, ..] => {
-                Self::parse(&format!("{organisation}/{model}")).ok_or_else(|| wrong("the address names no model"))
-            }
+            [organisation, model, _, ..] => Self::parse(&format!("{organisation}/{model}"))
+                .ok_or_else(|| wrong("the address names no model")),
             _ => Err(wrong("the address names no model")),
         }
     }
@@ -111,7 +136,11 @@ impl HubName {
 
     /// The error for this name.
     pub(super) fn error(&self, reason: impl Into<String>, hint: impl Into<String>) -> ModelError {
-        ModelError::Hub { name: self.display(), reason: reason.into(), hint: hint.into() }
+        ModelError::Hub {
+            name: self.display(),
+            reason: reason.into(),
+            hint: hint.into(),
+        }
     }
 }
 
@@ -124,21 +153,34 @@ fn address_path(text: &str, settings: &HubSettings) -> Result<Option<String>, Mo
     }
     let Some((scheme, rest)) = bare.split_once("://") else {
         // As Ollama writes it, and as the address bar of a browser shows it.
-        return Ok(["hf.co/", "huggingface.co/"].iter().find_map(|host| bare.strip_prefix(host)).map(str::to_string));
+        return Ok(["hf.co/", "huggingface.co/"]
+            .iter()
+            .find_map(|host| bare.strip_prefix(host))
+            .map(str::to_string));
     };
-    let own = settings.endpoint.split_once("://").map_or("", |(_, rest)| rest);
+    let own = settings
+        .endpoint
+        .split_once("://")
+        .map_or("", |(_, rest)| rest);
     let own = own.rsplit_once('@').map_or(own, |(_, host)| host);
     let hosts = [own, "huggingface.co", "www.huggingface.co", "hf.co"];
-    let path = hosts.iter().filter(|host| !host.is_empty()).find_map(|host| {
-        let (found, path) = rest.split_at_checked(host.len())?;
-        path.strip_prefix('/').filter(|_| found.eq_ignore_ascii_case(host))
-    });
+    let path = hosts
+        .iter()
+        .filter(|host| !host.is_empty())
+        .find_map(|host| {
+            let (found, path) = rest.split_at_checked(host.len())?;
+            path.strip_prefix('/')
+                .filter(|_| found.eq_ignore_ascii_case(host))
+        });
     match path {
-        Some(path) if ["http", "https"].contains(&scheme.to_lowercase().as_str()) => Ok(Some(path.into())),
+        Some(path) if ["http", "https"].contains(&scheme.to_lowercase().as_str()) => {
+            Ok(Some(path.into()))
+        }
         _ => Err(ModelError::Hub {
             name: text.into(),
             reason: format!("the address is not on the hub, {}", settings.server()),
-            hint: "download the file and name it, or set HF_ENDPOINT if that server is a hub".into(),
+            hint: "download the file and name it, or set HF_ENDPOINT if that server is a hub"
+                .into(),
         }),
     }
 }
@@ -182,7 +224,10 @@ mod tests {
     type Parts = (String, Option<String>, Option<String>, Option<String>);
 
     fn read_at(endpoint: &str, text: &str) -> Result<Option<Parts>, ModelError> {
-        let settings = HubSettings { endpoint: endpoint.into(), ..HubSettings::default() };
+        let settings = HubSettings {
+            endpoint: endpoint.into(),
+            ..HubSettings::default()
+        };
         let parts = |name: HubName| (name.repository, name.file, name.quantisation, name.revision);
         HubName::read(text, &settings).map(|name| name.map(parts))
     }
@@ -193,17 +238,37 @@ mod tests {
 
     fn parts(repository: &str, file: &str, quantisation: &str, revision: &str) -> Option<Parts> {
         let some = |text: &str| Some(text.to_string()).filter(|text| !text.is_empty());
-        Some((repository.into(), some(file), some(quantisation), some(revision)))
+        Some((
+            repository.into(),
+            some(file),
+            some(quantisation),
+            some(revision),
+        ))
     }
 
     #[test]
     fn hub_names_have_an_organisation_a_name_and_perhaps_a_file_and_a_revision() {
         assert_eq!(read("org/name"), parts("org/name", "", "", ""));
-        assert_eq!(read("org/name-1.5_b@refs/pr/3"), parts("org/name-1.5_b", "", "", "refs/pr/3"));
+        assert_eq!(
+            read("org/name-1.5_b@refs/pr/3"),
+            parts("org/name-1.5_b", "", "", "refs/pr/3")
+        );
         assert_eq!(read("o/n/q/m.GGUF@v1"), parts("o/n", "q/m.GGUF", "", "v1"));
-        for other in
-            ["", "name", "./a/b", "/a/b", "../a", "a/..", "a/b/c", "a/b/../c.gguf", "a b/c", "a/b@", "~/a", "a/b@../x", "a//b.gguf"]
-        {
+        for other in [
+            "",
+            "name",
+            "./a/b",
+            "/a/b",
+            "../a",
+            "a/..",
+            "a/b/c",
+            "a/b/../c.gguf",
+            "a b/c",
+            "a/b@",
+            "~/a",
+            "a/b@../x",
+            "a//b.gguf",
+        ] {
             assert_eq!(read(other), None, "{other}");
         }
     }
@@ -211,10 +276,20 @@ mod tests {
     #[test]
     fn a_quantisation_is_named_as_llama_cpp_and_ollama_have_it() {
         assert_eq!(read("o/n:Q4_K_M"), parts("o/n", "", "Q4_K_M", ""));
-        assert_eq!(read("o/n:UD-Q4_K_XL@v1"), parts("o/n", "", "UD-Q4_K_XL", "v1"));
+        assert_eq!(
+            read("o/n:UD-Q4_K_XL@v1"),
+            parts("o/n", "", "UD-Q4_K_XL", "v1")
+        );
         assert_eq!(read("hf.co/o/n:q8_0"), parts("o/n", "", "q8_0", ""));
         assert_eq!(read("o/n:latest"), parts("o/n", "", "", ""));
-        for other in ["o/n:", "o/n:a/b", "o/n:../x", "o:Q4/n", "o/n:Q4/x.gguf", "C:/models"] {
+        for other in [
+            "o/n:",
+            "o/n:a/b",
+            "o/n:../x",
+            "o:Q4/n",
+            "o/n:Q4/x.gguf",
+            "C:/models",
+        ] {
             assert_eq!(read(other), None, "{other}");
         }
     }
@@ -225,36 +300,73 @@ mod tests {
             ("https://huggingface.co/o/n", parts("o/n", "", "", "")),
             ("http://hf.co/o/n/", parts("o/n", "", "", "")),
             ("huggingface.co/o/n", parts("o/n", "", "", "")),
-            ("https://HuggingFace.co/o/n?library=transformers#use", parts("o/n", "", "", "")),
-            ("https://huggingface.co/o/n/tree/main", parts("o/n", "", "", "main")),
-            ("https://huggingface.co/o/n/tree/refs%2Fpr%2F3", parts("o/n", "", "", "refs/pr/3")),
-            ("https://huggingface.co/o/n/blob/main/q/m.gguf", parts("o/n", "q/m.gguf", "", "main")),
-            ("https://huggingface.co/o/n/resolve/v1/m.gguf?download=true", parts("o/n", "m.gguf", "", "v1")),
-            ("https://huggingface.co/o/n/blob/v1/model.safetensors", parts("o/n", "", "", "v1")),
-            ("https://huggingface.co/o/n/discussions/4", parts("o/n", "", "", "")),
+            (
+                "https://HuggingFace.co/o/n?library=transformers#use",
+                parts("o/n", "", "", ""),
+            ),
+            (
+                "https://huggingface.co/o/n/tree/main",
+                parts("o/n", "", "", "main"),
+            ),
+            (
+                "https://huggingface.co/o/n/tree/refs%2Fpr%2F3",
+                parts("o/n", "", "", "refs/pr/3"),
+            ),
+            (
+                "https://huggingface.co/o/n/blob/main/q/m.gguf",
+                parts("o/n", "q/m.gguf", "", "main"),
+            ),
+            (
+                "https://huggingface.co/o/n/resolve/v1/m.gguf?download=true",
+                parts("o/n", "m.gguf", "", "v1"),
+            ),
+            (
+                "https://huggingface.co/o/n/blob/v1/model.safetensors",
+                parts("o/n", "", "", "v1"),
+            ),
+            (
+                "https://huggingface.co/o/n/discussions/4",
+                parts("o/n", "", "", ""),
+            ),
             ("hf://o/n@v1", parts("o/n", "", "", "v1")),
             ("hf://models/o/n", parts("o/n", "", "", "")),
         ] {
             assert_eq!(read(address), expected, "{address}");
         }
-        let own = read_at("http://127.0.0.1:81/hub", "http://127.0.0.1:81/hub/o/n/tree/main").unwrap();
+        let own = read_at(
+            "http://127.0.0.1:81/hub",
+            "http://127.0.0.1:81/hub/o/n/tree/main",
+        )
+        .unwrap();
         assert_eq!(own, parts("o/n", "", "", "main"));
     }
 
     #[test]
     fn an_address_that_leads_elsewhere_is_refused_with_the_reason() {
         for (address, reason) in [
-            ("https://huggingface.co/datasets/o/n", "is not that of a model"),
+            (
+                "https://huggingface.co/datasets/o/n",
+                "is not that of a model",
+            ),
             ("https://huggingface.co/o", "names no model"),
-            ("https://huggingface.co/o/n/tree/main/sub", "`sub` lies in a folder of the repository"),
-            ("https://huggingface.co/o/n/resolve/main/sub/model.safetensors", "lies in a folder"),
+            (
+                "https://huggingface.co/o/n/tree/main/sub",
+                "`sub` lies in a folder of the repository",
+            ),
+            (
+                "https://huggingface.co/o/n/resolve/main/sub/model.safetensors",
+                "lies in a folder",
+            ),
             ("https://huggingface.co/o/n/tree/..%2Fx", "names no model"),
             ("https://huggingface.co.evil.org/o/n", "is not on the hub"),
             ("https://example.org/m.gguf", "is not on the hub"),
             ("ftp://huggingface.co/o/n", "is not on the hub"),
         ] {
             let error = read_at("https://huggingface.co", address).unwrap_err();
-            assert!(error.to_string().contains(reason) && error.hint().is_some(), "{address}: {error}");
+            assert!(
+                error.to_string().contains(reason) && error.hint().is_some(),
+                "{address}: {error}"
+            );
         }
     }
 }

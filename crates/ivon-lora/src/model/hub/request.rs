@@ -1,7 +1,8 @@
 //! One request to the hub: its redirects, followed one by one, and who is told who asks.
 //!
-//! The token is for the endpoint and goes nowhere else: a redirect to another host, as to the network that delivers
-//! weights, is followed without it. Nothing else that is sent tells one user from another.
+//! The token is for the endpoint and goes nowhere else: a redirect to another host, as to the
+//! network that delivers weights, is followed without it. Nothing else that is sent tells one user
+//! from another.
 
 use std::io::Read;
 
@@ -52,7 +53,11 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) enum RequestError {
     /// A status that is none of success.
-    Status { code: u16, host: String, is_own: bool },
+    Status {
+        code: u16,
+        host: String,
+        is_own: bool,
+    },
     /// An answer that makes no sense.
     Answer { reason: String },
     /// No answer, or not all of it; `is_passing` if trying again may help.
@@ -74,14 +79,22 @@ impl<'a> Server<'a> {
             .timeout_recv_response(patience.max(Some(settings.read_timeout)))
             .timeout_per_read(Some(settings.read_timeout))
             .build();
-        Self { settings, agent: config.new_agent() }
+        Self {
+            settings,
+            agent: config.new_agent(),
+        }
     }
 
-    /// Asks for an address and follows redirects. `range` is asked anew at each step, with what is known by then.
+    /// Asks for an address and follows redirects. `range` is asked anew at each step, with what is
+    /// known by then.
     ///
     /// # Errors
     /// [`RequestError`].
-    pub fn get(&self, address: &str, range: &mut dyn FnMut(&Facts) -> Option<Range>) -> Result<Answer, RequestError> {
+    pub fn get(
+        &self,
+        address: &str,
+        range: &mut dyn FnMut(&Facts) -> Option<Range>,
+    ) -> Result<Answer, RequestError> {
         let mut address = address.to_string();
         let mut facts = Facts::default();
         for _ in 0..=MOST_REDIRECTS {
@@ -90,41 +103,82 @@ impl<'a> Server<'a> {
             let status = answer.status();
             let header = |name: &str| answer.headers().get(name)?.to_str().ok();
             facts.etag = facts.etag.take().or_else(|| etag(header("x-linked-etag")?));
-            facts.size = facts.size.or_else(|| header("x-linked-size")?.trim().parse().ok());
+            facts.size = facts
+                .size
+                .or_else(|| header("x-linked-size")?.trim().parse().ok());
             if is_redirect(status) {
                 let to = header("location").and_then(|location| joined(&address, location));
                 address = to.ok_or_else(|| RequestError::Answer {
-                    reason: format!("{} answered with status {}, a redirect without an address", host(&address), status.as_u16()),
+                    reason: format!(
+                        "{} answered with status {}, a redirect without an address",
+                        host(&address),
+                        status.as_u16()
+                    ),
                 })?;
                 continue;
             }
             if !status.is_success() {
                 let is_own = self.is_own(&address);
-                return Err(RequestError::Status { code: status.as_u16(), host: host(&address), is_own });
+                return Err(RequestError::Status {
+                    code: status.as_u16(),
+                    host: host(&address),
+                    is_own,
+                });
             }
-            if let Some(coding) = header("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case("identity")) {
-                let reason = format!("{} sent it compressed by `{}`, which was not asked for", host(&address), one_line(coding));
+            if let Some(coding) =
+                header("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case("identity"))
+            {
+                let reason = format!(
+                    "{} sent it compressed by `{}`, which was not asked for",
+                    host(&address),
+                    one_line(coding)
+                );
                 return Err(RequestError::Answer { reason });
             }
             facts.etag = facts.etag.take().or_else(|| etag(header("etag")?));
-            let (first, total) = extent(status, header("content-range"), asked, answer.body().content_length())
-                .map_err(|reason| RequestError::Answer { reason: format!("{} {reason}", host(&address)) })?;
+            let (first, total) = extent(
+                status,
+                header("content-range"),
+                asked,
+                answer.body().content_length(),
+            )
+            .map_err(|reason| RequestError::Answer {
+                reason: format!("{} {reason}", host(&address)),
+            })?;
             match (facts.size, total) {
                 (Some(said), Some(found)) if said != found => {
-                    let reason = format!("{} has {found} bytes of it, expected {said}", host(&address));
+                    let reason = format!(
+                        "{} has {found} bytes of it, expected {said}",
+                        host(&address)
+                    );
                     return Err(RequestError::Answer { reason });
                 }
                 _ => facts.size = facts.size.or(total),
             }
-            return Ok(Answer { facts, first, body: answer.into_body() });
+            return Ok(Answer {
+                facts,
+                first,
+                body: answer.into_body(),
+            });
         }
-        Err(RequestError::Answer { reason: format!("it redirected more than {MOST_REDIRECTS} times") })
+        Err(RequestError::Answer {
+            reason: format!("it redirected more than {MOST_REDIRECTS} times"),
+        })
     }
 
     /// One request, which follows nothing.
-    fn step(&self, address: &str, range: Option<Range>) -> Result<ureq::http::Response<Body>, RequestError> {
+    fn step(
+        &self,
+        address: &str,
+        range: Option<Range>,
+    ) -> Result<ureq::http::Response<Body>, RequestError> {
         let mut request = self.agent.get(address);
-        if let Some(token) = self.settings.token.as_ref().filter(|_| self.is_own(address)) {
+        if let Some(token) = self
+            .settings
+            .token
+            .as_ref()
+            .filter(|_| self.is_own(address))
+        {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         if let Some(Range { first, last }) = range {
@@ -134,17 +188,28 @@ impl<'a> Server<'a> {
         match guard("ureq", || request.call()) {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(network(&error)),
-            Err(panicked) => Err(RequestError::Network { reason: panicked.to_string(), is_passing: false }),
+            Err(panicked) => Err(RequestError::Network {
+                reason: panicked.to_string(),
+                is_passing: false,
+            }),
         }
     }
 
     /// Whether an address is on the server that the token is for.
     fn is_own(&self, address: &str) -> bool {
-        let Some(origin) = origin(address) else { return false };
+        let Some(origin) = origin(address) else {
+            return false;
+        };
         let both = ["https://huggingface.co", "https://hf.co"].map(Some);
         let own = [Some(self.settings.endpoint.as_str()), None, None];
-        let own = if self.settings.is_public() { [None, both[0], both[1]] } else { own };
-        own.into_iter().flatten().any(|known| self::origin(known).as_ref() == Some(&origin))
+        let own = if self.settings.is_public() {
+            [None, both[0], both[1]]
+        } else {
+            own
+        };
+        own.into_iter()
+            .flatten()
+            .any(|known| self::origin(known).as_ref() == Some(&origin))
     }
 }
 
@@ -161,9 +226,14 @@ impl Answer {
     pub fn bytes(mut self, limit: u64) -> Result<Vec<u8>, RequestError> {
         let mut bytes = Vec::new();
         let read = self.reader().take(limit + 1).read_to_end(&mut bytes);
-        read.map_err(|error| RequestError::Network { reason: error.to_string(), is_passing: true })?;
+        read.map_err(|error| RequestError::Network {
+            reason: error.to_string(),
+            is_passing: true,
+        })?;
         match bytes.len() as u64 > limit {
-            true => Err(RequestError::Answer { reason: format!("it answered with more than {limit} bytes") }),
+            true => Err(RequestError::Answer {
+                reason: format!("it answered with more than {limit} bytes"),
+            }),
             false => Ok(bytes),
         }
     }
@@ -174,12 +244,14 @@ struct Guarded<R>(R);
 
 impl<R: Read> Read for Guarded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        guard("ureq", || self.0.read(buffer)).map_err(|panicked| std::io::Error::other(panicked.to_string()))?
+        guard("ureq", || self.0.read(buffer))
+            .map_err(|panicked| std::io::Error::other(panicked.to_string()))?
     }
 }
 
 fn is_redirect(status: StatusCode) -> bool {
-    // Every 3xx but "use what you have", which nobody asked for; that one is refused for what it is.
+    // Every 3xx but "use what you have", which nobody asked for; that one is refused for what it
+    // is.
     status.is_redirection()
 }
 
@@ -199,13 +271,27 @@ fn extent(
     if status != StatusCode::PARTIAL_CONTENT {
         return Ok((0, length));
     }
-    let wrong = || format!("answered with the range `{}`", one_line(content_range.unwrap_or_default()));
+    let wrong = || {
+        format!(
+            "answered with the range `{}`",
+            one_line(content_range.unwrap_or_default())
+        )
+    };
     // `bytes FIRST-LAST/TOTAL`
-    let (range, total) = content_range.and_then(|text| text.trim().strip_prefix("bytes ")?.split_once('/')).ok_or_else(wrong)?;
-    let first: u64 = range.split_once('-').and_then(|(first, _)| first.trim().parse().ok()).ok_or_else(wrong)?;
+    let (range, total) = content_range
+        .and_then(|text| text.trim().strip_prefix("bytes ")?.split_once('/'))
+        .ok_or_else(wrong)?;
+    let first: u64 = range
+        .split_once('-')
+        .and_then(|(first, _)| first.trim().parse().ok())
+        .ok_or_else(wrong)?;
     match asked {
         Some(asked) if asked.first == first => Ok((first, total.trim().parse().ok())),
-        _ => Err(format!("{}, expected one from byte {}", wrong(), asked.map_or(0, |asked| asked.first))),
+        _ => Err(format!(
+            "{}, expected one from byte {}",
+            wrong(),
+            asked.map_or(0, |asked| asked.first)
+        )),
     }
 }
 
@@ -216,7 +302,10 @@ fn network(error: &ureq::Error) -> RequestError {
         ureq::Error::Timeout(_) | ureq::Error::Protocol(_) | ureq::Error::BodyStalled => true,
         _ => false,
     };
-    RequestError::Network { reason: one_line(&error.to_string()), is_passing }
+    RequestError::Network {
+        reason: one_line(&error.to_string()),
+        is_passing,
+    }
 }
 
 /// Scheme, host and port: who answers at an address.
@@ -235,13 +324,23 @@ fn origin(address: &str) -> Option<(String, String, u16)> {
 fn host(address: &str) -> String {
     let uri: Option<Uri> = address.parse().ok();
     let uri = uri.as_ref();
-    let port = uri.and_then(Uri::port_u16).map_or_else(String::new, |port| format!(":{port}"));
-    uri.and_then(Uri::host).map_or_else(|| "the server".into(), |host| format!("{host}{port}"))
+    let port = uri
+        .and_then(Uri::port_u16)
+        .map_or_else(String::new, |port| format!(":{port}"));
+    uri.and_then(Uri::host)
+        .map_or_else(|| "the server".into(), |host| format!("{host}{port}"))
 }
 
 /// Where a redirect leads; `None` for what is no address of the web.
 fn joined(base: &str, location: &str) -> Option<String> {
-    let location: String = location.trim().split('#').next().unwrap_or_default().bytes().map(graphic).collect();
+    let location: String = location
+        .trim()
+        .split('#')
+        .next()
+        .unwrap_or_default()
+        .bytes()
+        .map(graphic)
+        .collect();
     let (scheme, rest) = base.split_once("://")?;
     let authority = rest.split(['/', '?']).next()?;
     let path = rest[authority.len()..].split('?').next()?;
@@ -260,17 +359,26 @@ fn joined(base: &str, location: &str) -> Option<String> {
         format!("{scheme}://{authority}{folder}{location}")
     };
     let (scheme, ..) = origin(&address)?;
-    ["http", "https"].contains(&scheme.as_str()).then_some(address)
+    ["http", "https"]
+        .contains(&scheme.as_str())
+        .then_some(address)
 }
 
 fn has_scheme(location: &str) -> bool {
     let scheme = location.split_once(':').map_or("", |(scheme, _)| scheme);
-    !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    !scheme.is_empty()
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 /// A byte as it may stand in an address.
 fn graphic(byte: u8) -> String {
-    if byte.is_ascii_graphic() { char::from(byte).to_string() } else { format!("%{byte:02X}") }
+    if byte.is_ascii_graphic() {
+        char::from(byte).to_string()
+    } else {
+        format!("%{byte:02X}")
+    }
 }
 
 #[cfg(test)]
@@ -281,7 +389,10 @@ mod tests {
     fn a_redirect_leads_where_a_browser_would_go() {
         let base = "https://me@hub.org:81/o/n/resolve/x?y=1";
         for (location, expected) in [
-            ("https://cdn.org/a?sig=1#top", Some("https://cdn.org/a?sig=1")),
+            (
+                "https://cdn.org/a?sig=1#top",
+                Some("https://cdn.org/a?sig=1"),
+            ),
             ("HTTP://cdn.org/a", Some("HTTP://cdn.org/a")),
             ("//cdn.org/a", Some("https://cdn.org/a")),
             ("/api/a", Some("https://me@hub.org:81/api/a")),
@@ -300,7 +411,10 @@ mod tests {
     #[test]
     fn the_token_is_for_the_endpoint_alone() {
         let sees = |endpoint: &str, address: &str| {
-            let settings = HubSettings { endpoint: endpoint.into(), ..HubSettings::default() };
+            let settings = HubSettings {
+                endpoint: endpoint.into(),
+                ..HubSettings::default()
+            };
             Server::new(&settings).is_own(address)
         };
         let public = "https://huggingface.co";
@@ -325,7 +439,13 @@ mod tests {
     #[test]
     fn an_etag_names_a_blob_only_if_it_can_be_a_files_name() {
         assert_eq!(etag("W/\"abc-1\"").as_deref(), Some("abc-1"));
-        for odd in ["\"../../x\"", "\"\"", "\"a/b\"", "\".\"", &format!("\"{}\"", "a".repeat(200))] {
+        for odd in [
+            "\"../../x\"",
+            "\"\"",
+            "\"a/b\"",
+            "\".\"",
+            &format!("\"{}\"", "a".repeat(200)),
+        ] {
             assert_eq!(etag(odd), None, "{odd}");
         }
     }
@@ -338,14 +458,37 @@ mod tests {
         };
         assert_eq!(partial(Some("bytes 5-9/10"), Some(5)), Ok((5, Some(10))));
         assert_eq!(partial(Some("bytes 5-9/*"), Some(5)), Ok((5, None)));
-        for (range, asked) in [(Some("bytes 4-9/10"), Some(5)), (Some("bytes x"), Some(5)), (None, Some(5)), (Some("bytes 5-9/10"), None)] {
-            assert!(partial(range, asked).unwrap_err().starts_with("answered with the range"));
+        for (range, asked) in [
+            (Some("bytes 4-9/10"), Some(5)),
+            (Some("bytes x"), Some(5)),
+            (None, Some(5)),
+            (Some("bytes 5-9/10"), None),
+        ] {
+            assert!(
+                partial(range, asked)
+                    .unwrap_err()
+                    .starts_with("answered with the range")
+            );
         }
-        assert_eq!(extent(StatusCode::OK, None, Some(Range { first: 5, last: None }), Some(10)), Ok((0, Some(10))));
+        assert_eq!(
+            extent(
+                StatusCode::OK,
+                None,
+                Some(Range {
+                    first: 5,
+                    last: None
+                }),
+                Some(10)
+            ),
+            Ok((0, Some(10)))
+        );
     }
 
     #[test]
     fn a_message_says_the_host_and_not_the_signed_address() {
-        assert_eq!(host("https://me:pw@cdn.org:81/a?Signature=secret"), "cdn.org:81");
+        assert_eq!(
+            host("https://me:pw@cdn.org:81/a?Signature=secret"),
+            "cdn.org:81"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The settings of a download, read from the environment as `huggingface_hub/constants.py` reads them.
+//! The settings of a download, read from the environment as `huggingface_hub/constants.py` reads
+//! them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,7 +64,10 @@ impl HubSettings {
 
     /// The endpoint for messages: without a user and password.
     pub fn server(&self) -> String {
-        match (self.endpoint.split_once("://"), self.endpoint.rsplit_once('@')) {
+        match (
+            self.endpoint.split_once("://"),
+            self.endpoint.rsplit_once('@'),
+        ) {
             (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
             _ => self.endpoint.clone(),
         }
@@ -76,30 +80,48 @@ impl HubSettings {
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Self {
-        // An empty variable counts as absent: nobody means a cache in the folder where the command is run.
+        // An empty variable counts as absent: nobody means a cache in the folder where the command
+        // is run.
         let text = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let path = |name: &str| text(name).map(|value| expanded(&value, &variable, home.as_ref()));
         let is_true = |name: &str| text(name).is_some_and(|value| truthy(&value));
         let seconds = |name: &str| {
-            let seconds = text(name)?.trim().parse::<u64>().ok().filter(|seconds| *seconds > 0)?;
+            let seconds = text(name)?
+                .trim()
+                .parse::<u64>()
+                .ok()
+                .filter(|seconds| *seconds > 0)?;
             Some(Duration::from_secs(seconds))
         };
         let caches = path("XDG_CACHE_HOME").or_else(|| Some(home.as_ref()?.join(".cache")));
         let home_of_all = path("HF_HOME").or_else(|| Some(caches?.join("huggingface")));
         let saved_token = || {
-            let path = path("HF_TOKEN_PATH").or_else(|| Some(home_of_all.as_ref()?.join("token")))?;
+            let path =
+                path("HF_TOKEN_PATH").or_else(|| Some(home_of_all.as_ref()?.join("token")))?;
             cleaned(&crate::files::read_text(&path, 1 << 16).ok()?)
         };
         let token = || {
             let given = text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN"));
             given.and_then(|token| cleaned(&token)).or_else(saved_token)
         };
-        let cache = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"].iter().find_map(|name| path(name));
+        let cache = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]
+            .iter()
+            .find_map(|name| path(name));
         Self {
-            endpoint: text("HF_ENDPOINT").unwrap_or_else(|| PUBLIC.into()).trim().trim_end_matches('/').into(),
-            token: if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") { None } else { token() },
+            endpoint: text("HF_ENDPOINT")
+                .unwrap_or_else(|| PUBLIC.into())
+                .trim()
+                .trim_end_matches('/')
+                .into(),
+            token: if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
+                None
+            } else {
+                token()
+            },
             // The first that is set decides, also when it says no.
-            offline: text("HF_HUB_OFFLINE").or_else(|| text("TRANSFORMERS_OFFLINE")).is_some_and(|value| truthy(&value)),
+            offline: text("HF_HUB_OFFLINE")
+                .or_else(|| text("TRANSFORMERS_OFFLINE"))
+                .is_some_and(|value| truthy(&value)),
             cache: cache.or_else(|| Some(home_of_all.as_ref()?.join("hub"))),
             answer_timeout: seconds("HF_HUB_ETAG_TIMEOUT").unwrap_or(PATIENCE),
             read_timeout: seconds("HF_HUB_DOWNLOAD_TIMEOUT").unwrap_or(PATIENCE),
@@ -118,9 +140,16 @@ fn cleaned(token: &str) -> Option<String> {
     Some(token.trim().to_string()).filter(|token| !token.is_empty())
 }
 
-/// `~` at the beginning, then `$NAME` and `${NAME}`, as Python's `expanduser` and `expandvars`: an unknown name stays.
-fn expanded(value: &str, variable: &impl Fn(&str) -> Option<String>, home: Option<&PathBuf>) -> PathBuf {
-    let rest = value.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
+/// `~` at the beginning, then `$NAME` and `${NAME}`, as Python's `expanduser` and `expandvars`: an
+/// unknown name stays.
+fn expanded(
+    value: &str,
+    variable: &impl Fn(&str) -> Option<String>,
+    home: Option<&PathBuf>,
+) -> PathBuf {
+    let rest = value
+        .strip_prefix('~')
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'));
     let value = match (rest, home) {
         (Some(rest), Some(home)) => format!("{}{rest}", home.display()),
         _ => value.to_string(),
@@ -128,7 +157,10 @@ fn expanded(value: &str, variable: &impl Fn(&str) -> Option<String>, home: Optio
     let (mut out, mut rest) = (String::new(), value.as_str());
     while let Some((before, after)) = rest.split_once('$') {
         out.push_str(before);
-        let (name, behind) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+        let (name, behind) = match after
+            .strip_prefix('{')
+            .and_then(|inner| inner.split_once('}'))
+        {
             Some(braced) => braced,
             None => {
                 let letters = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
@@ -150,7 +182,15 @@ mod tests {
     use super::*;
 
     fn settings(variables: &[(&str, &str)]) -> HubSettings {
-        let find = |name: &str| Some(variables.iter().find(|(known, _)| *known == name)?.1.to_string());
+        let find = |name: &str| {
+            Some(
+                variables
+                    .iter()
+                    .find(|(known, _)| *known == name)?
+                    .1
+                    .to_string(),
+            )
+        };
         HubSettings::from_variables(find, Some("/home/me".into()))
     }
 
@@ -161,34 +201,59 @@ mod tests {
     #[test]
     fn without_variables_it_is_the_public_hub_and_the_users_cache() {
         let plain = settings(&[]);
-        assert_eq!((plain.endpoint.as_str(), plain.token.clone(), plain.offline), (PUBLIC, None, false));
+        assert_eq!(
+            (plain.endpoint.as_str(), plain.token.clone(), plain.offline),
+            (PUBLIC, None, false)
+        );
         assert_eq!(plain.cache, Some("/home/me/.cache/huggingface/hub".into()));
-        assert_eq!((plain.answer_timeout, plain.read_timeout), (PATIENCE, PATIENCE));
+        assert_eq!(
+            (plain.answer_timeout, plain.read_timeout),
+            (PATIENCE, PATIENCE)
+        );
         assert_eq!(HubSettings::from_variables(|_| None, None).cache, None);
     }
 
-    /// What `huggingface_hub.constants.HF_HUB_CACHE` is under the same variables and HOME=/home/me (version 2.4.0).
+    /// What `huggingface_hub.constants.HF_HUB_CACHE` is under the same variables and HOME=/home/me
+    /// (version 2.4.0).
     #[test]
     fn the_cache_lies_where_huggingface_hub_has_it() {
         for (variables, expected) in [
             (&[("XDG_CACHE_HOME", "/x")][..], "/x/huggingface/hub"),
             (&[("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/h")], "/h/hub"),
-            (&[("HF_HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "/old")], "/old"),
-            (&[("HF_HUB_CACHE", "/new"), ("HUGGINGFACE_HUB_CACHE", "/old")], "/new"),
+            (
+                &[("HF_HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "/old")],
+                "/old",
+            ),
+            (
+                &[("HF_HUB_CACHE", "/new"), ("HUGGINGFACE_HUB_CACHE", "/old")],
+                "/new",
+            ),
             (&[("HF_HOME", "~/models")], "/home/me/models/hub"),
             (&[("HF_HOME", "~")], "/home/me/hub"),
             (&[("HF_HOME", "~other/models")], "~other/models/hub"),
             (&[("HF_HOME", "$BIG/hf"), ("BIG", "/disk")], "/disk/hf/hub"),
-            (&[("HF_HOME", "${BIG}hf/$NONE/$"), ("BIG", "/disk/")], "/disk/hf/$NONE/$/hub"),
-            (&[("HF_HUB_CACHE", "~/$A_1/${B}"), ("A_1", "a"), ("B", "b")], "/home/me/a/b"),
+            (
+                &[("HF_HOME", "${BIG}hf/$NONE/$"), ("BIG", "/disk/")],
+                "/disk/hf/$NONE/$/hub",
+            ),
+            (
+                &[("HF_HUB_CACHE", "~/$A_1/${B}"), ("A_1", "a"), ("B", "b")],
+                "/home/me/a/b",
+            ),
             (&[("XDG_CACHE_HOME", "~/x")], "/home/me/x/huggingface/hub"),
         ] {
             assert_eq!(cache(variables), expected, "{variables:?}");
         }
         // transformers 5 does not read this one any more, and would not find what is laid there.
-        assert_eq!(cache(&[("TRANSFORMERS_CACHE", "/t"), ("HF_HOME", "/h")]), "/h/hub");
+        assert_eq!(
+            cache(&[("TRANSFORMERS_CACHE", "/t"), ("HF_HOME", "/h")]),
+            "/h/hub"
+        );
         // An empty variable is none.
-        assert_eq!(cache(&[("HF_HOME", ""), ("HF_HUB_CACHE", " ")]), "/home/me/.cache/huggingface/hub");
+        assert_eq!(
+            cache(&[("HF_HOME", ""), ("HF_HUB_CACHE", " ")]),
+            "/home/me/.cache/huggingface/hub"
+        );
     }
 
     #[test]
@@ -197,8 +262,14 @@ mod tests {
             (&[("HF_HUB_OFFLINE", "1")][..], true),
             (&[("HF_HUB_OFFLINE", "on")], true),
             (&[("TRANSFORMERS_OFFLINE", "Yes")], true),
-            (&[("HF_HUB_OFFLINE", ""), ("TRANSFORMERS_OFFLINE", "TRUE")], true),
-            (&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")], false),
+            (
+                &[("HF_HUB_OFFLINE", ""), ("TRANSFORMERS_OFFLINE", "TRUE")],
+                true,
+            ),
+            (
+                &[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")],
+                false,
+            ),
             (&[("HF_HUB_OFFLINE", "offline")], false),
         ] {
             assert_eq!(settings(variables).offline, offline, "{variables:?}");
@@ -214,10 +285,28 @@ mod tests {
         let other = format!("{home}/other");
         for (variables, token) in [
             (&[("HF_HOME", home.as_str())][..], Some("hf_saved")),
-            (&[("HF_HOME", &home), ("HF_TOKEN_PATH", "$HF_HOME/other")], Some("hf_other")),
-            (&[("HF_TOKEN_PATH", &other), ("HUGGING_FACE_HUB_TOKEN", "hf_old")], Some("hf_old")),
-            (&[("HF_TOKEN", " hf_x\n"), ("HUGGING_FACE_HUB_TOKEN", "hf_old")], Some("hf_x")),
-            (&[("HF_TOKEN", "hf_x"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")], None),
+            (
+                &[("HF_HOME", &home), ("HF_TOKEN_PATH", "$HF_HOME/other")],
+                Some("hf_other"),
+            ),
+            (
+                &[
+                    ("HF_TOKEN_PATH", &other),
+                    ("HUGGING_FACE_HUB_TOKEN", "hf_old"),
+                ],
+                Some("hf_old"),
+            ),
+            (
+                &[
+                    ("HF_TOKEN", " hf_x\n"),
+                    ("HUGGING_FACE_HUB_TOKEN", "hf_old"),
+                ],
+                Some("hf_x"),
+            ),
+            (
+                &[("HF_TOKEN", "hf_x"), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")],
+                None,
+            ),
         ] {
             assert_eq!(settings(variables).token.as_deref(), token, "{variables:?}");
         }
@@ -225,17 +314,37 @@ mod tests {
 
     #[test]
     fn timeouts_and_links_follow_their_variables() {
-        let set = settings(&[("HF_HUB_ETAG_TIMEOUT", "3"), ("HF_HUB_DOWNLOAD_TIMEOUT", "60"), ("HF_HUB_DISABLE_SYMLINKS", "true")]);
-        assert_eq!((set.answer_timeout.as_secs(), set.read_timeout.as_secs(), set.links), (3, 60, false));
-        assert_eq!(settings(&[("HF_HUB_ETAG_TIMEOUT", "0")]).answer_timeout, PATIENCE);
+        let set = settings(&[
+            ("HF_HUB_ETAG_TIMEOUT", "3"),
+            ("HF_HUB_DOWNLOAD_TIMEOUT", "60"),
+            ("HF_HUB_DISABLE_SYMLINKS", "true"),
+        ]);
+        assert_eq!(
+            (
+                set.answer_timeout.as_secs(),
+                set.read_timeout.as_secs(),
+                set.links
+            ),
+            (3, 60, false)
+        );
+        assert_eq!(
+            settings(&[("HF_HUB_ETAG_TIMEOUT", "0")]).answer_timeout,
+            PATIENCE
+        );
     }
 
     #[test]
     fn what_identifies_the_user_is_never_printed() {
-        let set = settings(&[("HF_ENDPOINT", "https://me:secret@mirror.org/hub/"), ("HF_TOKEN", "hf_x")]);
+        let set = settings(&[
+            ("HF_ENDPOINT", "https://me:secret@mirror.org/hub/"),
+            ("HF_TOKEN", "hf_x"),
+        ]);
         assert_eq!(set.endpoint, "https://me:secret@mirror.org/hub");
         assert_eq!(set.server(), "https://mirror.org/hub");
         let printed = format!("{set:?}");
-        assert!(!printed.contains("hf_x") && !printed.contains("secret"), "{printed}");
+        assert!(
+            !printed.contains("hf_x") && !printed.contains("secret"),
+            "{printed}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! A server on this machine that speaks the hub's paths for one repository, `org/tiny`, and writes down what it is told.
+//! A server on this machine that speaks the hub's paths for one repository, `org/tiny`, and writes
+//! down what it is told.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -64,12 +65,16 @@ impl Content {
         self
     }
 
-    pub fn twisted(mut self, twist: impl Fn(&Asked, &Content) -> Option<Reply> + Send + Sync + 'static) -> Self {
+    pub fn twisted(
+        mut self,
+        twist: impl Fn(&Asked, &Content) -> Option<Reply> + Send + Sync + 'static,
+    ) -> Self {
         self.twist = Some(Arc::new(twist));
         self
     }
 
-    /// The golden llama as a repository: one safetensors file, a tokenizer of words, and a page to read.
+    /// The golden llama as a repository: one safetensors file, a tokenizer of words, and a page to
+    /// read.
     pub fn golden() -> Self {
         let folder = testing::golden().join("tiny/llama");
         let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
@@ -88,11 +93,17 @@ impl Content {
 
 impl Reply {
     pub fn status(status: &'static str) -> Self {
-        Self { status, ..Self::default() }
+        Self {
+            status,
+            ..Self::default()
+        }
     }
 
     pub fn redirect(status: &'static str, to: impl Into<String>) -> Self {
-        Self { headers: vec![("Location", to.into())], ..Self::status(status) }
+        Self {
+            headers: vec![("Location", to.into())],
+            ..Self::status(status)
+        }
     }
 
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -102,17 +113,40 @@ impl Reply {
 
     /// A file or the range of it that was asked for, as the hub and its network answer.
     pub fn file(name: &str, bytes: &[u8], asked: &Asked) -> Self {
-        let range = asked.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+        let range = asked
+            .headers
+            .get("range")
+            .and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
         let number = |text: &str| text.parse::<usize>().ok();
-        let (first, last) = range.map_or((0, None), |(first, last)| (number(first).unwrap_or(0), number(last)));
+        let (first, last) = range.map_or((0, None), |(first, last)| {
+            (number(first).unwrap_or(0), number(last))
+        });
         if first >= bytes.len().max(1) {
             return Self::status("416 Range Not Satisfiable");
         }
-        let last = last.unwrap_or(usize::MAX).min(bytes.len().saturating_sub(1));
+        let last = last
+            .unwrap_or(usize::MAX)
+            .min(bytes.len().saturating_sub(1));
         let part = bytes.get(first..=last).unwrap_or_default().to_vec();
-        let reply = Self { body: part, ..Self::status(if range.is_some() { "206 Partial Content" } else { "200 OK" }) };
-        let reply = reply.header("ETag", format!("\"etag-{}\"", name.replace('/', "-"))).header("X-Repo-Commit", COMMIT);
-        if range.is_none() { reply } else { reply.header("Content-Range", format!("bytes {first}-{last}/{}", bytes.len())) }
+        let reply = Self {
+            body: part,
+            ..Self::status(if range.is_some() {
+                "206 Partial Content"
+            } else {
+                "200 OK"
+            })
+        };
+        let reply = reply
+            .header("ETag", format!("\"etag-{}\"", name.replace('/', "-")))
+            .header("X-Repo-Commit", COMMIT);
+        if range.is_none() {
+            reply
+        } else {
+            reply.header(
+                "Content-Range",
+                format!("bytes {first}-{last}/{}", bytes.len()),
+            )
+        }
     }
 
     /// The body breaks off after this many bytes.
@@ -130,7 +164,9 @@ impl Asked {
 
     /// The file that is asked for, under any of the paths that lead to one.
     pub fn file(&self) -> Option<&str> {
-        self.path.split_once(&format!("/{COMMIT}/")).map(|(_, file)| file)
+        self.path
+            .split_once(&format!("/{COMMIT}/"))
+            .map(|(_, file)| file)
     }
 }
 
@@ -149,7 +185,11 @@ impl Hub {
     }
 
     pub fn settings(&self, cache: &Path) -> HubSettings {
-        HubSettings { endpoint: self.endpoint.clone(), cache: Some(cache.into()), ..HubSettings::default() }
+        HubSettings {
+            endpoint: self.endpoint.clone(),
+            cache: Some(cache.into()),
+            ..HubSettings::default()
+        }
     }
 
     /// The requests since this was asked last.
@@ -170,26 +210,49 @@ fn answer(stream: TcpStream, content: &Content, log: &Mutex<Vec<Asked>>) -> std:
     let mut headers = BTreeMap::new();
     for line in lines.by_ref() {
         let line = line?;
-        let Some((name, value)) = line.split_once(':') else { break };
+        let Some((name, value)) = line.split_once(':') else {
+            break;
+        };
         headers.insert(name.to_lowercase(), value.trim().to_string());
     }
     let path = request.split(' ').nth(1).unwrap_or_default().to_string();
-    let number = log.lock().unwrap().iter().filter(|asked| asked.path == path).count();
-    let asked = Asked { path, headers, number };
+    let number = log
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|asked| asked.path == path)
+        .count();
+    let asked = Asked {
+        path,
+        headers,
+        number,
+    };
     log.lock().unwrap().push(asked.clone());
     send(stream, &reply(&asked, content))
 }
 
 fn reply(asked: &Asked, content: &Content) -> Reply {
-    if content.token.is_some_and(|token| asked.header("authorization") != Some(&format!("Bearer {token}"))) {
+    if content
+        .token
+        .is_some_and(|token| asked.header("authorization") != Some(&format!("Bearer {token}")))
+    {
         return Reply::status("401 Unauthorized");
     }
-    if let Some(reply) = content.twist.as_ref().and_then(|twist| twist(asked, content)) {
+    if let Some(reply) = content
+        .twist
+        .as_ref()
+        .and_then(|twist| twist(asked, content))
+    {
         return reply;
     }
     let path = asked.path.split('?').next().unwrap_or_default();
-    if path == "/api/models/org/tiny/revision/main" || path == format!("/api/models/org/tiny/revision/{COMMIT}") {
-        return Reply { body: listing(content), ..Reply::status("200 OK") };
+    if path == "/api/models/org/tiny/revision/main"
+        || path == format!("/api/models/org/tiny/revision/{COMMIT}")
+    {
+        return Reply {
+            body: listing(content),
+            ..Reply::status("200 OK")
+        };
     }
     let name = path.strip_prefix(&format!("/org/tiny/resolve/{COMMIT}/"));
     match name.and_then(|name| content.files.get_key_value(name)) {
@@ -199,17 +262,28 @@ fn reply(asked: &Asked, content: &Content) -> Reply {
 }
 
 fn listing(content: &Content) -> Vec<u8> {
-    let sha256 = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let sha256 = |bytes: &[u8]| {
+        Sha256::digest(bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
     let files = content.files.iter().map(|(name, bytes)| match content.says_hashes {
         false => json!({ "rfilename": name }),
         true => json!({ "rfilename": name, "size": bytes.len(), "lfs": { "sha256": sha256(bytes), "size": bytes.len() } }),
     });
-    json!({ "sha": COMMIT, "siblings": files.collect::<Vec<_>>() }).to_string().into()
+    json!({ "sha": COMMIT, "siblings": files.collect::<Vec<_>>() })
+        .to_string()
+        .into()
 }
 
 fn send(mut out: TcpStream, reply: &Reply) -> std::io::Result<()> {
     let length = reply.length.unwrap_or(reply.body.len());
-    write!(out, "HTTP/1.1 {}\r\nContent-Length: {length}\r\nConnection: close\r\n", reply.status)?;
+    write!(
+        out,
+        "HTTP/1.1 {}\r\nContent-Length: {length}\r\nConnection: close\r\n",
+        reply.status
+    )?;
     for (name, value) in &reply.headers {
         write!(out, "{name}: {value}\r\n")?;
     }

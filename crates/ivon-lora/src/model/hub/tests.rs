@@ -28,24 +28,47 @@ fn a_model_is_downloaded_once_and_then_found_in_the_cache_also_offline() {
     let settings = hub.settings(cache.path());
     let mut seen = Vec::new();
     let mut listen = |event: HubEvent| {
-        if let HubEvent::Received { file, received, total } = event {
+        if let HubEvent::Received {
+            file,
+            received,
+            total,
+        } = event
+        {
             seen.push((file.to_string(), received, total));
         }
     };
     let checkpoint = Checkpoint::open_with("org/tiny", &settings, &mut listen).unwrap();
-    assert_eq!((checkpoint.display_name(), checkpoint.revision()), ("org/tiny", None));
-    assert_eq!(checkpoint.fingerprint().unwrap(), local().fingerprint().unwrap());
+    assert_eq!(
+        (checkpoint.display_name(), checkpoint.revision()),
+        ("org/tiny", None)
+    );
+    assert_eq!(
+        checkpoint.fingerprint().unwrap(),
+        local().fingerprint().unwrap()
+    );
     let size = Content::golden().files["model.safetensors"].len() as u64;
     assert_eq!(seen.last(), Some(&("model.safetensors".into(), size, size)));
     assert!(hub.paths().iter().all(|path| !path.contains("README")));
 
-    assert_eq!(open("org/tiny", &settings).unwrap().names(), checkpoint.names());
+    assert_eq!(
+        open("org/tiny", &settings).unwrap().names(),
+        checkpoint.names()
+    );
     assert_eq!(hub.paths(), ["/api/models/org/tiny/revision/main"]);
 
-    let offline = HubSettings { offline: true, ..settings };
+    let offline = HubSettings {
+        offline: true,
+        ..settings
+    };
     let pinned = open(&format!("org/tiny@{COMMIT}"), &offline).unwrap();
-    assert_eq!((pinned.display_name(), pinned.revision()), ("org/tiny", Some(COMMIT)));
-    assert_eq!(open("org/tiny", &offline).unwrap().names(), checkpoint.names());
+    assert_eq!(
+        (pinned.display_name(), pinned.revision()),
+        ("org/tiny", Some(COMMIT))
+    );
+    assert_eq!(
+        open("org/tiny", &offline).unwrap().names(),
+        checkpoint.names()
+    );
     assert!(hub.requests().is_empty());
 }
 
@@ -56,21 +79,47 @@ fn the_cache_has_the_layout_that_all_tools_share() {
     let (hub, cache) = (Hub::serve(Content::golden()), tempfile::tempdir().unwrap());
     open("org/tiny", &hub.settings(cache.path())).unwrap();
     let folder = cache.path().join("models--org--tiny");
-    assert_eq!(std::fs::read_to_string(folder.join("refs/main")).unwrap(), COMMIT);
-    let link = std::fs::read_link(folder.join("snapshots").join(COMMIT).join("config.json")).unwrap();
+    assert_eq!(
+        std::fs::read_to_string(folder.join("refs/main")).unwrap(),
+        COMMIT
+    );
+    let link =
+        std::fs::read_link(folder.join("snapshots").join(COMMIT).join("config.json")).unwrap();
     assert_eq!(link, Path::new("../../blobs/etag-config.json"));
-    let mut blobs: Vec<_> = std::fs::read_dir(folder.join("blobs")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut blobs: Vec<_> = std::fs::read_dir(folder.join("blobs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     blobs.sort();
-    assert_eq!(blobs, ["etag-config.json", "etag-model.safetensors", "etag-tokenizer.json"]);
-    assert!(cache.path().join(".locks/models--org--tiny/etag-config.json.lock").exists());
+    assert_eq!(
+        blobs,
+        [
+            "etag-config.json",
+            "etag-model.safetensors",
+            "etag-tokenizer.json"
+        ]
+    );
+    assert!(
+        cache
+            .path()
+            .join(".locks/models--org--tiny/etag-config.json.lock")
+            .exists()
+    );
 }
 
 #[test]
 fn without_links_the_files_themselves_stand_in_the_snapshot() {
     let (hub, cache) = (Hub::serve(Content::golden()), tempfile::tempdir().unwrap());
-    let settings = HubSettings { links: false, ..hub.settings(cache.path()) };
+    let settings = HubSettings {
+        links: false,
+        ..hub.settings(cache.path())
+    };
     open("org/tiny", &settings).unwrap();
-    let path = cache.path().join("models--org--tiny/snapshots").join(COMMIT).join("config.json");
+    let path = cache
+        .path()
+        .join("models--org--tiny/snapshots")
+        .join(COMMIT)
+        .join("config.json");
     assert!(path.symlink_metadata().unwrap().is_file());
     hub.requests();
     open("org/tiny", &settings).unwrap();
@@ -82,23 +131,47 @@ fn an_index_brings_all_of_its_files_unless_one_file_has_them_all() {
     let whole = Content::golden();
     let weights = whole.files["model.safetensors"].clone();
     let names = local().names();
-    let map: HashMap<_, _> = names.iter().map(|name| (name, "model-1.safetensors")).collect();
+    let map: HashMap<_, _> = names
+        .iter()
+        .map(|name| (name, "model-1.safetensors"))
+        .collect();
     let index = serde_json::json!({ "weight_map": map }).to_string();
-    let split = Content::golden().without("model.safetensors").with("model-1.safetensors", weights).with(INDEX, index);
+    let split = Content::golden()
+        .without("model.safetensors")
+        .with("model-1.safetensors", weights)
+        .with(INDEX, index);
     let (hub, cache) = (Hub::serve(split), tempfile::tempdir().unwrap());
-    assert_eq!(open("org/tiny", &hub.settings(cache.path())).unwrap().names(), names);
+    assert_eq!(
+        open("org/tiny", &hub.settings(cache.path()))
+            .unwrap()
+            .names(),
+        names
+    );
 
-    // An index that a conversion left behind: its files are gone, and transformers does not look at it either.
+    // An index that a conversion left behind: its files are gone, and transformers does not look at
+    // it either.
     let stale = Content::golden().with(INDEX, r#"{"weight_map": {"a": "gone.safetensors"}}"#);
     let (hub, cache) = (Hub::serve(stale), tempfile::tempdir().unwrap());
-    assert_eq!(open("org/tiny", &hub.settings(cache.path())).unwrap().names(), names);
+    assert_eq!(
+        open("org/tiny", &hub.settings(cache.path()))
+            .unwrap()
+            .names(),
+        names
+    );
     assert!(hub.paths().iter().all(|path| !path.contains("index")));
 }
 
 #[test]
 fn what_stands_beside_the_weights_comes_along_as_from_a_folder() {
-    let beside = ["generation_config.json", "special_tokens_map.json", "tokenizer.model", "LICENSE"];
-    let content = beside.iter().fold(Content::golden(), |content, name| content.with(name, "{}"));
+    let beside = [
+        "generation_config.json",
+        "special_tokens_map.json",
+        "tokenizer.model",
+        "LICENSE",
+    ];
+    let content = beside
+        .iter()
+        .fold(Content::golden(), |content, name| content.with(name, "{}"));
     let (hub, cache) = (Hub::serve(content), tempfile::tempdir().unwrap());
     let checkpoint = open("org/tiny", &hub.settings(cache.path())).unwrap();
     let found = crate::files::names_in(checkpoint.folder().unwrap()).unwrap();
@@ -110,7 +183,11 @@ fn what_stands_beside_the_weights_comes_along_as_from_a_folder() {
 
 #[test]
 fn a_gguf_file_is_found_by_name_by_quantisation_or_alone_and_many_ask_for_a_name() {
-    let gguf = |names: &[&str]| names.iter().fold(Content::default(), |content, name| content.with(name, "GGUF...."));
+    let gguf = |names: &[&str]| {
+        names.iter().fold(Content::default(), |content, name| {
+            content.with(name, "GGUF....")
+        })
+    };
     let message = |content: Content, name: &str| {
         let (hub, cache) = (Hub::serve(content), tempfile::tempdir().unwrap());
         let name = name.replace("HUB", &hub.endpoint);
@@ -118,32 +195,93 @@ fn a_gguf_file_is_found_by_name_by_quantisation_or_alone_and_many_ask_for_a_name
         (error.to_string(), error.hint().unwrap_or_default())
     };
     // The file is no real GGUF, so that its error shows that it was opened.
-    assert!(message(gguf(&["q/a.gguf"]), "org/tiny").0.starts_with("`a.gguf` is malformed"));
-    assert!(message(gguf(&["a.gguf", "b.gguf"]), "org/tiny/b.gguf").0.starts_with("`b.gguf` is malformed"));
+    assert!(
+        message(gguf(&["q/a.gguf"]), "org/tiny")
+            .0
+            .starts_with("`a.gguf` is malformed")
+    );
+    assert!(
+        message(gguf(&["a.gguf", "b.gguf"]), "org/tiny/b.gguf")
+            .0
+            .starts_with("`b.gguf` is malformed")
+    );
     let both = || gguf(&["m-Q4_0.gguf", "m-Q8_0.gguf"]);
-    assert!(message(both(), "org/tiny:q8_0").0.starts_with("`m-Q8_0.gguf` is malformed"));
-    assert!(message(both(), "HUB/org/tiny/blob/main/m-Q4_0.gguf").0.starts_with("`m-Q4_0.gguf` is malformed"));
+    assert!(
+        message(both(), "org/tiny:q8_0")
+            .0
+            .starts_with("`m-Q8_0.gguf` is malformed")
+    );
+    assert!(
+        message(both(), "HUB/org/tiny/blob/main/m-Q4_0.gguf")
+            .0
+            .starts_with("`m-Q4_0.gguf` is malformed")
+    );
     let (many, hint) = message(both(), "org/tiny");
-    assert_eq!(many, "model `org/tiny`: the repository has 2 `.gguf` files, expected one");
-    assert!(hint.contains("name one, for example `org/tiny/m-Q4_0.gguf`"), "{hint}");
-    assert!(message(both(), "org/tiny/c.gguf").0.contains("there is no file `c.gguf`, but 2 `.gguf` files"));
+    assert_eq!(
+        many,
+        "model `org/tiny`: the repository has 2 `.gguf` files, expected one"
+    );
+    assert!(
+        hint.contains("name one, for example `org/tiny/m-Q4_0.gguf`"),
+        "{hint}"
+    );
+    assert!(
+        message(both(), "org/tiny/c.gguf")
+            .0
+            .contains("there is no file `c.gguf`, but 2 `.gguf` files")
+    );
     let (none, hint) = message(both(), "org/tiny:Q2_K");
-    assert_eq!(none, "model `org/tiny:Q2_K`: no `.gguf` file of it has `Q2_K` in its name, of 2 files");
+    assert_eq!(
+        none,
+        "model `org/tiny:Q2_K`: no `.gguf` file of it has `Q2_K` in its name, of 2 files"
+    );
     assert!(hint.contains("`m-Q4_0.gguf`, `m-Q8_0.gguf`"), "{hint}");
-    assert!(message(gguf(&["a.bin"]), "org/tiny").0.contains("has neither a `config.json` nor a `.gguf` file"));
+    assert!(
+        message(gguf(&["a.bin"]), "org/tiny")
+            .0
+            .contains("has neither a `config.json` nor a `.gguf` file")
+    );
     let pickled = Content::golden().without("model.safetensors");
-    assert!(message(pickled, "org/tiny").0.contains("has no `model.safetensors` and no index"));
+    assert!(
+        message(pickled, "org/tiny")
+            .0
+            .contains("has no `model.safetensors` and no index")
+    );
 }
 
 #[test]
 fn a_private_model_needs_the_token_and_says_so() {
-    let (hub, cache) = (Hub::serve(Content { token: Some("hf_right"), ..Content::golden() }), tempfile::tempdir().unwrap());
-    let with = |token: Option<&str>| open("org/tiny", &HubSettings { token: token.map(str::to_string), ..hub.settings(cache.path()) });
+    let (hub, cache) = (
+        Hub::serve(Content {
+            token: Some("hf_right"),
+            ..Content::golden()
+        }),
+        tempfile::tempdir().unwrap(),
+    );
+    let with = |token: Option<&str>| {
+        open(
+            "org/tiny",
+            &HubSettings {
+                token: token.map(str::to_string),
+                ..hub.settings(cache.path())
+            },
+        )
+    };
     let without = with(None).unwrap_err();
-    assert!(without.to_string().ends_with("does not let everyone read it, or does not know it (status 401)"), "{without}");
+    assert!(
+        without
+            .to_string()
+            .ends_with("does not let everyone read it, or does not know it (status 401)"),
+        "{without}"
+    );
     assert!(without.hint().unwrap().contains("HF_TOKEN"));
     let wrong = with(Some("hf_wrong")).unwrap_err();
-    assert!(wrong.to_string().ends_with("refused the token (status 401)"), "{wrong}");
+    assert!(
+        wrong
+            .to_string()
+            .ends_with("refused the token (status 401)"),
+        "{wrong}"
+    );
     assert!(with(Some("hf_right")).is_ok());
 }
 
@@ -153,17 +291,45 @@ fn a_wrong_name_revision_or_server_is_a_sentence_with_a_hint() {
     let settings = hub.settings(cache.path());
     for name in ["org/other", "org/tiny@v9"] {
         let error = open(name, &settings).unwrap_err();
-        assert!(error.to_string().contains("knows no such model or revision"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("knows no such model or revision"),
+            "{error}"
+        );
         assert!(error.hint().unwrap().contains("check the spelling"));
     }
     // A port that nobody listens on: bound, read, and closed again.
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = open("org/tiny", &HubSettings { endpoint: format!("http://{closed}"), ..settings }).unwrap_err();
-    assert!(error.to_string().contains(&format!("the download from http://{closed} failed")), "{error}");
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let error = open(
+        "org/tiny",
+        &HubSettings {
+            endpoint: format!("http://{closed}"),
+            ..settings
+        },
+    )
+    .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("the download from http://{closed} failed")),
+        "{error}"
+    );
     assert!(error.hint().unwrap().contains("HF_HUB_OFFLINE=1"));
-    let page = Hub::serve(Content::default().twisted(|_, _| Some(Reply { body: b"<html>sign in".to_vec(), ..Reply::status("200 OK") })));
+    let page = Hub::serve(Content::default().twisted(|_, _| {
+        Some(Reply {
+            body: b"<html>sign in".to_vec(),
+            ..Reply::status("200 OK")
+        })
+    }));
     let error = open("org/tiny", &page.settings(cache.path())).unwrap_err();
-    assert!(error.to_string().contains("is not what a hub says"), "{error}");
+    assert!(
+        error.to_string().contains("is not what a hub says"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -171,23 +337,61 @@ fn an_adapter_is_downloaded_by_its_name_and_found_offline() {
     let golden = testing::golden().join("tiny/llama/adapter");
     let read = |name: &str| std::fs::read(golden.join(name)).unwrap();
     let names = ["adapter_config.json", "adapter_model.safetensors"];
-    let content = names.iter().fold(Content::default(), |content, name| content.with(name, read(name)));
-    let content = content.with("posterior.safetensors", "p").with("training_args.bin", "t");
+    let content = names.iter().fold(Content::default(), |content, name| {
+        content.with(name, read(name))
+    });
+    let content = content
+        .with("posterior.safetensors", "p")
+        .with("training_args.bin", "t");
     let (hub, cache) = (Hub::serve(content), tempfile::tempdir().unwrap());
     let settings = hub.settings(cache.path());
-    let find = |path: &Path, settings: &HubSettings| fetch_adapter(path, &["posterior.safetensors", "none.json"], settings, &mut |_| {});
+    let find = |path: &Path, settings: &HubSettings| {
+        fetch_adapter(
+            path,
+            &["posterior.safetensors", "none.json"],
+            settings,
+            &mut |_| {},
+        )
+    };
     let folder = find(Path::new("org/tiny"), &settings).unwrap();
-    assert_eq!(crate::files::names_in(&folder).unwrap(), [names[0], names[1], "posterior.safetensors"]);
-    assert_eq!(std::fs::read(folder.join(names[1])).unwrap(), read(names[1]));
-    let offline = HubSettings { offline: true, ..settings };
+    assert_eq!(
+        crate::files::names_in(&folder).unwrap(),
+        [names[0], names[1], "posterior.safetensors"]
+    );
+    assert_eq!(
+        std::fs::read(folder.join(names[1])).unwrap(),
+        read(names[1])
+    );
+    let offline = HubSettings {
+        offline: true,
+        ..settings
+    };
     assert_eq!(find(Path::new("org/tiny"), &offline).unwrap(), folder);
     std::fs::remove_file(folder.join(names[1])).unwrap();
     let error = find(Path::new("org/tiny"), &offline).unwrap_err();
-    assert!(error.to_string().contains("`adapter_model.safetensors` of revision `main` is not in the cache"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("`adapter_model.safetensors` of revision `main` is not in the cache"),
+        "{error}"
+    );
     // What lies here goes before the hub.
     assert_eq!(find(&golden, &offline).unwrap(), golden);
     let base = Hub::serve(Content::golden());
     let error = find(Path::new("org/tiny"), &base.settings(cache.path())).unwrap_err();
-    assert!(error.to_string().contains("holds no adapter: it has no `adapter_config.json`, but a whole model"), "{error}");
-    assert!(open("org/tiny", &hub.settings(tempfile::tempdir().unwrap().path())).unwrap_err().to_string().contains("holds an adapter"));
+    assert!(
+        error
+            .to_string()
+            .contains("holds no adapter: it has no `adapter_config.json`, but a whole model"),
+        "{error}"
+    );
+    assert!(
+        open(
+            "org/tiny",
+            &hub.settings(tempfile::tempdir().unwrap().path())
+        )
+        .unwrap_err()
+        .to_string()
+        .contains("holds an adapter")
+    );
 }

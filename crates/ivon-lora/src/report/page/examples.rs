@@ -1,4 +1,5 @@
-//! Predictions → the few that a person should look at: the most uncertain, and the most confidently wrong.
+//! Predictions → the few that a person should look at: the most uncertain, and the most confidently
+//! wrong.
 
 /// How many of each kind.
 const SHOWN: usize = 10;
@@ -38,14 +39,26 @@ pub struct Examples {
 impl Examples {
     /// The examples worth a look among all.
     pub fn of(rows: Vec<ExampleRow>) -> Self {
-        let mut wrong: Vec<ExampleRow> =
-            rows.iter().filter(|row| row.label.as_ref().is_some_and(|label| *label != row.answer)).cloned().collect();
+        let mut wrong: Vec<ExampleRow> = rows
+            .iter()
+            .filter(|row| row.label.as_ref().is_some_and(|label| *label != row.answer))
+            .cloned()
+            .collect();
         let mut uncertain = rows;
-        uncertain.sort_by(|a, b| b.entropy.total_cmp(&a.entropy).then_with(|| a.id.cmp(&b.id)));
-        wrong.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then_with(|| a.id.cmp(&b.id)));
+        uncertain.sort_by(|a, b| {
+            b.entropy
+                .total_cmp(&a.entropy)
+                .then_with(|| a.id.cmp(&b.id))
+        });
+        wrong.sort_by(|a, b| {
+            b.confidence
+                .total_cmp(&a.confidence)
+                .then_with(|| a.id.cmp(&b.id))
+        });
         for rows in [&mut uncertain, &mut wrong] {
             rows.truncate(SHOWN);
-            rows.iter_mut().for_each(|row| row.text = row.text.take().map(|text| shortened(&text)));
+            rows.iter_mut()
+                .for_each(|row| row.text = row.text.take().map(|text| shortened(&text)));
         }
         Self { uncertain, wrong }
     }
@@ -68,7 +81,14 @@ mod tests {
     use super::*;
 
     fn row(id: &str, label: &str, confidence: f64, entropy: f64) -> ExampleRow {
-        ExampleRow { id: id.into(), label: Some(label.into()), answer: "yes".into(), confidence, entropy, ..ExampleRow::default() }
+        ExampleRow {
+            id: id.into(),
+            label: Some(label.into()),
+            answer: "yes".into(),
+            confidence,
+            entropy,
+            ..ExampleRow::default()
+        }
     }
 
     #[test]
@@ -77,13 +97,19 @@ mod tests {
             row("a", "yes", 0.9, 0.3),
             row("b", "no", 0.6, 0.6),
             row("c", "no", 0.99, 0.1),
-            ExampleRow { label: None, ..row("d", "", 0.5, 0.69) },
+            ExampleRow {
+                label: None,
+                ..row("d", "", 0.5, 0.69)
+            },
         ];
         let found = Examples::of(rows);
         let ids = |rows: &[ExampleRow]| rows.iter().map(|row| row.id.clone()).collect::<Vec<_>>();
         assert_eq!(
             (ids(&found.uncertain), ids(&found.wrong)),
-            (vec!["d".into(), "b".into(), "a".into(), "c".into()], vec!["c".to_string(), "b".into()])
+            (
+                vec!["d".into(), "b".into(), "a".into(), "c".into()],
+                vec!["c".to_string(), "b".into()]
+            )
         );
     }
 
@@ -91,7 +117,11 @@ mod tests {
     fn a_long_text_keeps_its_beginning_and_its_end() {
         let text = format!("{}{}", "ä".repeat(5000), "end?");
         let short = shortened(&text);
-        assert!(short.starts_with("ää") && short.ends_with("end?") && short.chars().count() == LONGEST + 3);
+        assert!(
+            short.starts_with("ää")
+                && short.ends_with("end?")
+                && short.chars().count() == LONGEST + 3
+        );
         assert_eq!(shortened("short"), "short");
     }
 }

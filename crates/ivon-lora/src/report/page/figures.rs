@@ -2,8 +2,14 @@
 
 use super::{Distribution, Figure, RunPage};
 use crate::metrics::accuracy_by_coverage;
-use crate::report::plot::{Axis, LineChart, Mark, RangeRow, Series, confidence_histogram, range_chart, reliability_diagram, summarised};
-use crate::report::{EvaluationRecord, LayerSpread, MainScores, PruneReport, Record, ScaleReport, ShiftReport, StepRecord};
+use crate::report::plot::{
+    Axis, LineChart, Mark, RangeRow, Series, confidence_histogram, range_chart,
+    reliability_diagram, summarised,
+};
+use crate::report::{
+    EvaluationRecord, LayerSpread, MainScores, PruneReport, Record, ScaleReport, ShiftReport,
+    StepRecord,
+};
 
 /// A part of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,21 +32,60 @@ const POINTS: usize = 60;
 /// The pictures of a run; parts without any are left away.
 pub fn all(run: &RunPage) -> Vec<(Part, Vec<Figure>)> {
     let parts = [
-        (Part::Calibration, run.distributions.iter().map(reliability).collect()),
-        (Part::Confidence, run.distributions.iter().filter(|one| !one.answers.is_empty()).map(histogram).collect()),
+        (
+            Part::Calibration,
+            run.distributions.iter().map(reliability).collect(),
+        ),
+        (
+            Part::Confidence,
+            run.distributions
+                .iter()
+                .filter(|one| !one.answers.is_empty())
+                .map(histogram)
+                .collect(),
+        ),
         (Part::Selective, selective(run).into_iter().collect()),
         (Part::Training, training(run)),
-        (Part::Posterior, run.adapter.as_ref().map_or_else(Vec::new, |adapter| posterior(&adapter.layers))),
-        (Part::Scale, run.scale.as_ref().map_or_else(Vec::new, ScaleReport::figures)),
-        (Part::Prune, run.prune.as_ref().map_or_else(Vec::new, PruneReport::figures)),
-        (Part::Shift, run.shift.as_ref().map_or_else(Vec::new, ShiftReport::figures)),
+        (
+            Part::Posterior,
+            run.adapter
+                .as_ref()
+                .map_or_else(Vec::new, |adapter| posterior(&adapter.layers)),
+        ),
+        (
+            Part::Scale,
+            run.scale
+                .as_ref()
+                .map_or_else(Vec::new, ScaleReport::figures),
+        ),
+        (
+            Part::Prune,
+            run.prune
+                .as_ref()
+                .map_or_else(Vec::new, PruneReport::figures),
+        ),
+        (
+            Part::Shift,
+            run.shift
+                .as_ref()
+                .map_or_else(Vec::new, ShiftReport::figures),
+        ),
     ];
-    parts.into_iter().filter(|(_, figures): &(Part, Vec<Figure>)| !figures.is_empty()).collect()
+    parts
+        .into_iter()
+        .filter(|(_, figures): &(Part, Vec<Figure>)| !figures.is_empty())
+        .collect()
 }
 
 /// The reliability diagram of one distribution, with its ECE in words.
 pub fn reliability(distribution: &Distribution) -> Figure {
-    let Distribution { name, file, tone, scores, .. } = distribution;
+    let Distribution {
+        name,
+        file,
+        tone,
+        scores,
+        ..
+    } = distribution;
     let [low, high] = scores.intervals.ece;
     Figure {
         file: format!("reliability-{file}"),
@@ -54,34 +99,68 @@ pub fn reliability(distribution: &Distribution) -> Figure {
 }
 
 fn histogram(distribution: &Distribution) -> Figure {
-    let Distribution { name, file, tone, answers, .. } = distribution;
-    let wrong: Vec<f64> = answers.iter().filter(|answer| !answer.1).map(|answer| answer.0).collect();
+    let Distribution {
+        name,
+        file,
+        tone,
+        answers,
+        ..
+    } = distribution;
+    let wrong: Vec<f64> = answers
+        .iter()
+        .filter(|answer| !answer.1)
+        .map(|answer| answer.0)
+        .collect();
     let sure = wrong.iter().filter(|confidence| **confidence > 0.9).count();
     Figure {
         file: format!("confidence-{file}"),
         picture: confidence_histogram(name, *tone, answers),
-        caption: format!("{} of {} answers are wrong, {sure} of them with a confidence above 90 %.", wrong.len(), answers.len()),
+        caption: format!(
+            "{} of {} answers are wrong, {sure} of them with a confidence above 90 %.",
+            wrong.len(),
+            answers.len()
+        ),
     }
 }
 
 /// Share of wrong answers against the share that is answered.
 fn selective(run: &RunPage) -> Option<Figure> {
     let curve = |distribution: &Distribution| {
-        let (confidences, correct): (Vec<f64>, Vec<bool>) = distribution.answers.iter().copied().unzip();
+        let (confidences, correct): (Vec<f64>, Vec<bool>) =
+            distribution.answers.iter().copied().unzip();
         let accuracies = accuracy_by_coverage(&correct, &confidences);
         let count = accuracies.len().max(1);
         // Fewer than a twentieth of the answers say nothing.
         let from = count.div_ceil(20);
-        let points = (from..=count).filter_map(|taken| Some([taken as f64 / count as f64, 1.0 - accuracies.get(taken - 1)?]));
+        let points = (from..=count).filter_map(|taken| {
+            Some([
+                taken as f64 / count as f64,
+                1.0 - accuracies.get(taken - 1)?,
+            ])
+        });
         let points: Vec<[f64; 2]> = points.collect();
         let end = points.last().map_or(f64::NAN, |point| point[1]);
-        Series { name: format!("{} {:.1} %", distribution.name, 100.0 * end), tone: distribution.tone, points, ..Series::default() }
+        Series {
+            name: format!("{} {:.1} %", distribution.name, 100.0 * end),
+            tone: distribution.tone,
+            points,
+            ..Series::default()
+        }
     };
-    let series: Vec<Series> = run.distributions.iter().filter(|one| !one.answers.is_empty()).map(curve).collect();
+    let series: Vec<Series> = run
+        .distributions
+        .iter()
+        .filter(|one| !one.answers.is_empty())
+        .map(curve)
+        .collect();
     if series.is_empty() {
         return None;
     }
-    let most = series.iter().flat_map(|series| &series.points).map(|point| point[1]).fold(0.01, f64::max);
+    let most = series
+        .iter()
+        .flat_map(|series| &series.points)
+        .map(|point| point[1])
+        .fold(0.01, f64::max);
     let chart = LineChart {
         title: "Wrong answers among those given".into(),
         x: Axis::percent("share that is answered, the surest first", 0.0, 1.0),
@@ -99,7 +178,10 @@ fn selective(run: &RunPage) -> Option<Figure> {
     Some(Figure {
         file: "risk-coverage".into(),
         picture: chart.draw(),
-        caption: format!("Mean accuracy over all coverages (area; higher is better): {}.", areas.join(", ")),
+        caption: format!(
+            "Mean accuracy over all coverages (area; higher is better): {}.",
+            areas.join(", ")
+        ),
     })
 }
 
@@ -137,7 +219,10 @@ pub fn evaluation(record: &Record) -> Option<&EvaluationRecord> {
 }
 
 fn of_steps(steps: &[&StepRecord], value: impl Fn(&StepRecord) -> f64) -> Vec<[f64; 2]> {
-    steps.iter().map(|step| [step.step as f64, value(step)]).collect()
+    steps
+        .iter()
+        .map(|step| [step.step as f64, value(step)])
+        .collect()
 }
 
 fn steps_axis(last: f64) -> Axis {
@@ -156,7 +241,11 @@ fn loss(steps: &[&StepRecord]) -> Figure {
         title: "Training loss".into(),
         x: steps_axis(last_step(steps)),
         y,
-        series: vec![Series { points, band: if per > 3 { band } else { vec![] }, ..Series::default() }],
+        series: vec![Series {
+            points,
+            band: if per > 3 { band } else { vec![] },
+            ..Series::default()
+        }],
         guides: vec![],
         height: HEIGHT,
     };
@@ -165,36 +254,104 @@ fn loss(steps: &[&StepRecord]) -> Figure {
         2 | 3 => format!("Mean of {per} steps each."),
         per => format!("Mean of {per} steps each; the band holds the middle 80 % of them."),
     };
-    Figure { file: "loss".into(), picture: chart.draw(), caption }
+    Figure {
+        file: "loss".into(),
+        picture: chart.draw(),
+        caption,
+    }
 }
 
 /// NLL, accuracy and ECE on tune: one chart each, at the mean and with draws.
 fn tune(evaluations: &[&EvaluationRecord]) -> Vec<Figure> {
     let last = evaluations.last().map_or(1.0, |record| record.step as f64);
     let first = &evaluations[0].evaluation;
-    let chart = |file: &str, title: &str, unit: &str, is_share: bool, value: fn(&MainScores) -> f64| {
-        let mean = evaluations.iter().map(|record| [record.step as f64, value(&record.evaluation.mean)]).collect();
-        let sampled: Vec<[f64; 2]> = evaluations
-            .iter()
-            .filter_map(|record| record.evaluation.sampled.map(|sampled| [record.step as f64, value(&sampled.scores)]))
-            .collect();
-        let mut series = vec![Series { name: "mean".into(), tone: 0, points: mean, mark: Mark::Dots, ..Series::default() }];
-        if let Some(samples) = first.sampled.map(|sampled| sampled.samples).filter(|_| !sampled.is_empty()) {
-            series.push(Series { name: format!("{samples} samples"), tone: 1, points: sampled, mark: Mark::Dots, ..Series::default() });
-        }
-        let values = series.iter().flat_map(|series| &series.points).map(|point| point[1]);
-        let y = if is_share { Axis::percent_around(unit, values) } else { Axis::around(unit, values) };
-        let chart = LineChart { title: title.into(), x: steps_axis(last), y, series, guides: vec![], height: HEIGHT };
-        let caption = match evaluations {
-            [only] => format!("{} examples of {}, after step {}.", first.n, first.split, only.step),
-            _ => format!("{} examples of {}.", first.n, first.split),
+    let chart =
+        |file: &str, title: &str, unit: &str, is_share: bool, value: fn(&MainScores) -> f64| {
+            let mean = evaluations
+                .iter()
+                .map(|record| [record.step as f64, value(&record.evaluation.mean)])
+                .collect();
+            let sampled: Vec<[f64; 2]> = evaluations
+                .iter()
+                .filter_map(|record| {
+                    record
+                        .evaluation
+                        .sampled
+                        .map(|sampled| [record.step as f64, value(&sampled.scores)])
+                })
+                .collect();
+            let mut series = vec![Series {
+                name: "mean".into(),
+                tone: 0,
+                points: mean,
+                mark: Mark::Dots,
+                ..Series::default()
+            }];
+            if let Some(samples) = first
+                .sampled
+                .map(|sampled| sampled.samples)
+                .filter(|_| !sampled.is_empty())
+            {
+                series.push(Series {
+                    name: format!("{samples} samples"),
+                    tone: 1,
+                    points: sampled,
+                    mark: Mark::Dots,
+                    ..Series::default()
+                });
+            }
+            let values = series
+                .iter()
+                .flat_map(|series| &series.points)
+                .map(|point| point[1]);
+            let y = if is_share {
+                Axis::percent_around(unit, values)
+            } else {
+                Axis::around(unit, values)
+            };
+            let chart = LineChart {
+                title: title.into(),
+                x: steps_axis(last),
+                y,
+                series,
+                guides: vec![],
+                height: HEIGHT,
+            };
+            let caption = match evaluations {
+                [only] => format!(
+                    "{} examples of {}, after step {}.",
+                    first.n, first.split, only.step
+                ),
+                _ => format!("{} examples of {}.", first.n, first.split),
+            };
+            Figure {
+                file: file.into(),
+                picture: chart.draw(),
+                caption,
+            }
         };
-        Figure { file: file.into(), picture: chart.draw(), caption }
-    };
     vec![
-        chart("tune-nll", &format!("NLL on {}", first.split), "NLL, nats", false, |scores| scores.nll),
-        chart("tune-accuracy", &format!("Accuracy on {}", first.split), "accuracy", true, |scores| scores.accuracy),
-        chart("tune-ece", &format!("ECE on {}", first.split), "ECE (10 bins)", true, |scores| scores.ece),
+        chart(
+            "tune-nll",
+            &format!("NLL on {}", first.split),
+            "NLL, nats",
+            false,
+            |scores| scores.nll,
+        ),
+        chart(
+            "tune-accuracy",
+            &format!("Accuracy on {}", first.split),
+            "accuracy",
+            true,
+            |scores| scores.accuracy,
+        ),
+        chart(
+            "tune-ece",
+            &format!("ECE on {}", first.split),
+            "ECE (10 bins)",
+            true,
+            |scores| scores.ece,
+        ),
     ]
 }
 
@@ -204,11 +361,19 @@ fn learning_rate(steps: &[&StepRecord]) -> Figure {
         title: "Learning rate".into(),
         x: steps_axis(last_step(steps)),
         y: Axis::from_zero("learning rate", points.iter().map(|point| point[1])),
-        series: vec![Series { points: summarised(&points, POINTS).0, tone: 3, ..Series::default() }],
+        series: vec![Series {
+            points: summarised(&points, POINTS).0,
+            tone: 3,
+            ..Series::default()
+        }],
         guides: vec![],
         height: HEIGHT,
     };
-    Figure { file: "learning-rate".into(), picture: chart.draw(), caption: "As the schedule gave it.".into() }
+    Figure {
+        file: "learning-rate".into(),
+        picture: chart.draw(),
+        caption: "As the schedule gave it.".into(),
+    }
 }
 
 fn gradient(steps: &[&StepRecord]) -> Figure {
@@ -216,12 +381,28 @@ fn gradient(steps: &[&StepRecord]) -> Figure {
     let chart = LineChart {
         title: "Norm of the gradient".into(),
         x: steps_axis(last_step(steps)),
-        y: Axis::from_zero("Euclidean norm over all weights", band.iter().flatten().copied()),
-        series: vec![Series { points, band: if steps.len() > 3 * POINTS { band } else { vec![] }, tone: 4, ..Series::default() }],
+        y: Axis::from_zero(
+            "Euclidean norm over all weights",
+            band.iter().flatten().copied(),
+        ),
+        series: vec![Series {
+            points,
+            band: if steps.len() > 3 * POINTS {
+                band
+            } else {
+                vec![]
+            },
+            tone: 4,
+            ..Series::default()
+        }],
         guides: vec![],
         height: HEIGHT,
     };
-    Figure { file: "gradient-norm".into(), picture: chart.draw(), caption: "Before clipping.".into() }
+    Figure {
+        file: "gradient-norm".into(),
+        picture: chart.draw(),
+        caption: "Before clipping.".into(),
+    }
 }
 
 /// σ of A and B in each layer, and how large their means are.
@@ -230,9 +411,14 @@ fn posterior(layers: &[LayerSpread]) -> Vec<Figure> {
     let sigmas: Vec<RangeRow> = layers
         .iter()
         .filter_map(|layer| {
-            let ranges: Vec<(usize, [f64; 3])> =
-                [(a, layer.a.sigma), (b, layer.b.sigma)].into_iter().filter_map(|(tone, sigma)| Some((tone, sigma?))).collect();
-            (!ranges.is_empty()).then(|| RangeRow { name: layer.layer.to_string(), ranges })
+            let ranges: Vec<(usize, [f64; 3])> = [(a, layer.a.sigma), (b, layer.b.sigma)]
+                .into_iter()
+                .filter_map(|(tone, sigma)| Some((tone, sigma?)))
+                .collect();
+            (!ranges.is_empty()).then(|| RangeRow {
+                name: layer.layer.to_string(),
+                ranges,
+            })
         })
         .collect();
     let mut found = Vec::new();
@@ -240,19 +426,32 @@ fn posterior(layers: &[LayerSpread]) -> Vec<Figure> {
         let axis = Axis::logarithmic("standard deviation σ of a weight", values(&sigmas));
         found.push(Figure {
             file: "posterior-sigma".into(),
-            picture: range_chart("Posterior by decoder layer", &axis, &sigmas, &[(a, "A"), (b, "B")]),
+            picture: range_chart(
+                "Posterior by decoder layer",
+                &axis,
+                &sigmas,
+                &[(a, "A"), (b, "B")],
+            ),
             caption: "The median of σ in each layer, and the middle 90 % of weights.".into(),
         });
     }
     let sizes: Vec<RangeRow> = layers
         .iter()
-        .map(|layer| RangeRow { name: layer.layer.to_string(), ranges: vec![(a, [layer.a.rms; 3]), (b, [layer.b.rms; 3])] })
+        .map(|layer| RangeRow {
+            name: layer.layer.to_string(),
+            ranges: vec![(a, [layer.a.rms; 3]), (b, [layer.b.rms; 3])],
+        })
         .collect();
     if !sizes.is_empty() {
         let axis = Axis::logarithmic("root mean square of the weights", values(&sizes));
         found.push(Figure {
             file: "weights".into(),
-            picture: range_chart("Weights by decoder layer", &axis, &sizes, &[(a, "A"), (b, "B")]),
+            picture: range_chart(
+                "Weights by decoder layer",
+                &axis,
+                &sizes,
+                &[(a, "A"), (b, "B")],
+            ),
             caption: "B starts at 0: what it has become is what was learned.".into(),
         });
     }
@@ -260,5 +459,8 @@ fn posterior(layers: &[LayerSpread]) -> Vec<Figure> {
 }
 
 fn values(rows: &[RangeRow]) -> Vec<f64> {
-    rows.iter().flat_map(|row| &row.ranges).flat_map(|(_, range)| *range).collect()
+    rows.iter()
+        .flat_map(|row| &row.ranges)
+        .flat_map(|(_, range)| *range)
+        .collect()
 }

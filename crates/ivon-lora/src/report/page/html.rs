@@ -1,4 +1,5 @@
-//! Words, tables and pictures → one HTML page that needs nothing else: no script, no network, no file beside it.
+//! Words, tables and pictures → one HTML page that needs nothing else: no script, no network, no
+//! file beside it.
 
 use crate::report::plot::{Picture, STYLE, escape};
 
@@ -53,7 +54,11 @@ pub struct Section {
 impl Section {
     /// A part under a heading; `id` is a word without spaces.
     pub fn new(id: impl Into<String>, title: impl Into<String>, html: String) -> Self {
-        Self { id: id.into(), title: title.into(), html }
+        Self {
+            id: id.into(),
+            title: title.into(),
+            html,
+        }
     }
 }
 
@@ -69,15 +74,49 @@ pub struct Figure {
 }
 
 /// A whole page. `kicker` stands above the title, `lead` and `facts` below.
-pub fn document(kicker: &str, title: &str, lead: &str, facts: &[(String, String)], sections: &[Section]) -> String {
-    let links: String = sections.iter().map(|section| format!("<a href=\"#{}\">{}</a> ", section.id, escape(&section.title))).collect();
+pub fn document(
+    kicker: &str,
+    title: &str,
+    lead: &str,
+    facts: &[(String, String)],
+    sections: &[Section],
+) -> String {
+    let links: String = sections
+        .iter()
+        .map(|section| {
+            format!(
+                "<a href=\"#{}\">{}</a> ",
+                section.id,
+                escape(&section.title)
+            )
+        })
+        .collect();
     let body: String = sections
         .iter()
-        .map(|section| format!("<section id=\"{}\"><h2>{}</h2>{}</section>\n", section.id, escape(&section.title), section.html))
+        .map(|section| {
+            format!(
+                "<section id=\"{}\"><h2>{}</h2>{}</section>\n",
+                section.id,
+                escape(&section.title),
+                section.html
+            )
+        })
         .collect();
-    let facts: String =
-        facts.iter().map(|(name, value)| format!("<div><dt>{}</dt><dd>{}</dd></div>", escape(name), escape(value))).collect();
-    let lead = if lead.is_empty() { String::new() } else { format!("<p class=\"lead\">{}</p>", escape(lead)) };
+    let facts: String = facts
+        .iter()
+        .map(|(name, value)| {
+            format!(
+                "<div><dt>{}</dt><dd>{}</dd></div>",
+                escape(name),
+                escape(value)
+            )
+        })
+        .collect();
+    let lead = if lead.is_empty() {
+        String::new()
+    } else {
+        format!("<p class=\"lead\">{}</p>", escape(lead))
+    };
     let (kicker, title, version) = (escape(kicker), escape(title), env!("CARGO_PKG_VERSION"));
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
@@ -99,9 +138,17 @@ pub fn note(words: &str) -> String {
 
 /// Figures side by side where there is room.
 pub fn figures<'a>(figures: impl IntoIterator<Item = &'a Figure>) -> String {
-    let figure =
-        |figure: &Figure| format!("<figure>{}<figcaption>{}</figcaption></figure>", figure.picture.inline(), escape(&figure.caption));
-    format!("<div class=\"pictures\">{}</div>", figures.into_iter().map(figure).collect::<String>())
+    let figure = |figure: &Figure| {
+        format!(
+            "<figure>{}<figcaption>{}</figcaption></figure>",
+            figure.picture.inline(),
+            escape(&figure.caption)
+        )
+    };
+    format!(
+        "<div class=\"pictures\">{}</div>",
+        figures.into_iter().map(figure).collect::<String>()
+    )
 }
 
 /// A cell of a table.
@@ -118,32 +165,65 @@ pub struct Cell {
 impl Cell {
     /// Words alone.
     pub fn of(words: impl Into<String>) -> Self {
-        Self { words: words.into(), ..Self::default() }
+        Self {
+            words: words.into(),
+            ..Self::default()
+        }
     }
 
     /// Words with smaller ones below.
     pub fn with(words: impl Into<String>, small: impl Into<String>) -> Self {
-        Self { words: words.into(), small: small.into(), is_bold: false }
+        Self {
+            words: words.into(),
+            small: small.into(),
+            is_bold: false,
+        }
     }
 
     fn html(&self) -> String {
         let words = escape(&self.words);
-        let words = if self.is_bold { format!("<b>{words}</b>") } else { words };
-        if self.small.is_empty() { words } else { format!("{words}<small>{}</small>", escape(&self.small)) }
+        let words = if self.is_bold {
+            format!("<b>{words}</b>")
+        } else {
+            words
+        };
+        if self.small.is_empty() {
+            words
+        } else {
+            format!("{words}<small>{}</small>", escape(&self.small))
+        }
     }
 }
 
-/// A table that scrolls by itself where the screen is narrow. The first `words` columns hold words and stand at the left; a row may
-/// have a text below it, over all columns.
+/// A table that scrolls by itself where the screen is narrow. The first `words` columns hold words
+/// and stand at the left; a row may have a text below it, over all columns.
 pub fn table(head: &[&str], words: usize, rows: &[(Vec<Cell>, Option<String>)]) -> String {
-    let class = |column: usize| if column < words { " class=\"words\"" } else { "" };
-    let head: String = head.iter().enumerate().map(|(column, name)| format!("<th{}>{}</th>", class(column), escape(name))).collect();
+    let class = |column: usize| {
+        if column < words {
+            " class=\"words\""
+        } else {
+            ""
+        }
+    };
+    let head: String = head
+        .iter()
+        .enumerate()
+        .map(|(column, name)| format!("<th{}>{}</th>", class(column), escape(name)))
+        .collect();
     let row = |(cells, text): &(Vec<Cell>, Option<String>)| {
-        let html: String = cells.iter().enumerate().map(|(column, cell)| format!("<td{}>{}</td>", class(column), cell.html())).collect();
+        let html: String = cells
+            .iter()
+            .enumerate()
+            .map(|(column, cell)| format!("<td{}>{}</td>", class(column), cell.html()))
+            .collect();
         match text {
             None => format!("<tr>{html}</tr>"),
             Some(text) => {
-                format!("<tr class=\"open\">{html}</tr><tr><td class=\"words text\" colspan=\"{}\">{}</td></tr>", cells.len(), escape(text))
+                format!(
+                    "<tr class=\"open\">{html}</tr><tr><td class=\"words text\" colspan=\"{}\">{}</td></tr>",
+                    cells.len(),
+                    escape(text)
+                )
             }
         }
     };
@@ -156,10 +236,16 @@ pub fn table(head: &[&str], words: usize, rows: &[(Vec<Cell>, Option<String>)]) 
 /// Groups of names and values in columns.
 pub fn settings(groups: &[(String, Vec<(String, String)>)]) -> String {
     let group = |(title, pairs): &(String, Vec<(String, String)>)| {
-        let pairs: String = pairs.iter().map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(value))).collect();
+        let pairs: String = pairs
+            .iter()
+            .map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>", escape(name), escape(value)))
+            .collect();
         format!("<div><h3>{}</h3><dl>{pairs}</dl></div>", escape(title))
     };
-    format!("<div class=\"settings\">{}</div>", groups.iter().map(group).collect::<String>())
+    format!(
+        "<div class=\"settings\">{}</div>",
+        groups.iter().map(group).collect::<String>()
+    )
 }
 
 #[cfg(test)]
@@ -169,9 +255,30 @@ mod tests {
     #[test]
     fn whatever_stands_in_a_run_is_text_on_the_page() {
         let evil = "<img src=x onerror=alert(1)>\"'&";
-        let rows = [(vec![Cell::with(evil, evil), Cell { words: evil.into(), is_bold: true, ..Cell::default() }], Some(evil.to_string()))];
-        let html = [table(&[evil, evil], 1, &rows), settings(&[(evil.into(), vec![(evil.into(), evil.into())])]), paragraph(evil)].concat();
-        let page = document(evil, evil, evil, &[(evil.into(), evil.into())], &[Section::new("a", evil, html)]);
+        let rows = [(
+            vec![
+                Cell::with(evil, evil),
+                Cell {
+                    words: evil.into(),
+                    is_bold: true,
+                    ..Cell::default()
+                },
+            ],
+            Some(evil.to_string()),
+        )];
+        let html = [
+            table(&[evil, evil], 1, &rows),
+            settings(&[(evil.into(), vec![(evil.into(), evil.into())])]),
+            paragraph(evil),
+        ]
+        .concat();
+        let page = document(
+            evil,
+            evil,
+            evil,
+            &[(evil.into(), evil.into())],
+            &[Section::new("a", evil, html)],
+        );
         assert!(!page.contains("<img") && page.contains("&lt;img"));
         for outside in ["http:", "https:", "<script", "url(", "@import", "src="] {
             let inside = page.replace("src=x", "").contains(outside);
@@ -181,7 +288,11 @@ mod tests {
 
     #[test]
     fn a_row_may_have_a_text_below_it() {
-        let html = table(&["id", "n"], 1, &[(vec![Cell::of("a"), Cell::of("1")], Some("words".into()))]);
+        let html = table(
+            &["id", "n"],
+            1,
+            &[(vec![Cell::of("a"), Cell::of("1")], Some("words".into()))],
+        );
         assert!(html.contains(
             "<tr class=\"open\"><td class=\"words\">a</td><td>1</td></tr><tr><td class=\"words text\" colspan=\"2\">words</td></tr>"
         ));

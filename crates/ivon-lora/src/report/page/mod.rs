@@ -7,7 +7,10 @@ mod one;
 mod several;
 
 pub use examples::{ExampleRow, Examples};
-pub use html::{Cell, Figure, Section, document, figures as figure_grid, note, paragraph, settings as settings_grid, table as html_table};
+pub use html::{
+    Cell, Figure, Section, document, figures as figure_grid, note, paragraph,
+    settings as settings_grid, table as html_table,
+};
 
 use super::{AdapterSpread, Finding, PruneReport, Record, ScaleReport, ShiftReport};
 use crate::metrics::Scores;
@@ -31,7 +34,8 @@ pub struct RunPage {
     pub calibration: Option<String>,
     /// The untuned base, the mean, the average over draws: those that there are.
     pub distributions: Vec<Distribution>,
-    /// Mean and average over draws at the temperatures that were chosen on calibrate, with their names.
+    /// Mean and average over draws at the temperatures that were chosen on calibrate, with their
+    /// names.
     pub at_temperature: Vec<(String, Scores)>,
     /// The lines of `metrics.jsonl`.
     pub records: Vec<Record>,
@@ -76,12 +80,17 @@ impl RunPage {
 
     /// All pictures of the page.
     pub fn figures(&self) -> Vec<Figure> {
-        figures::all(self).into_iter().flat_map(|(_, figures)| figures).collect()
+        figures::all(self)
+            .into_iter()
+            .flat_map(|(_, figures)| figures)
+            .collect()
     }
 
     /// The distribution that the run answers with.
     pub fn recommended(&self) -> Option<&Distribution> {
-        self.distributions.iter().find(|distribution| distribution.is_recommended)
+        self.distributions
+            .iter()
+            .find(|distribution| distribution.is_recommended)
     }
 }
 
@@ -90,7 +99,8 @@ pub fn runs_html(runs: &[RunPage]) -> String {
     several::html(runs)
 }
 
-/// The pictures of that page: scores on tune against hours, step times, and how each run is calibrated.
+/// The pictures of that page: scores on tune against hours, step times, and how each run is
+/// calibrated.
 pub fn runs_figures(runs: &[RunPage]) -> Vec<Figure> {
     several::figures(runs)
 }

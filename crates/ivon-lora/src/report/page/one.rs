@@ -8,7 +8,9 @@ use super::html::{Cell, Section, document, figures as grid, note, paragraph, set
 use super::{Distribution, RunPage};
 use crate::metrics::Scores;
 use crate::report::plot::escape;
-use crate::report::{AdapterSpread, Finding, Severity, Table, class_table, confusion_table, majority_sentence};
+use crate::report::{
+    AdapterSpread, Finding, Severity, Table, class_table, confusion_table, majority_sentence,
+};
 
 /// The page.
 pub fn html(run: &RunPage) -> String {
@@ -23,11 +25,29 @@ pub fn html(run: &RunPage) -> String {
     add("findings", "Findings", findings(&run.findings));
     for (part, figures) in figures::all(run) {
         let (id, title, words) = about(part, run);
-        add(id, title, paragraph(&words) + &grid(&figures) + &tables(part, run));
+        add(
+            id,
+            title,
+            paragraph(&words) + &grid(&figures) + &tables(part, run),
+        );
     }
     add("examples", "Examples", examples(run));
-    add("configuration", "Configuration", if run.settings.is_empty() { String::new() } else { settings(&run.settings) });
-    document("a run of ivon-lora", &run.name, &run.sentence, &run.facts, &sections)
+    add(
+        "configuration",
+        "Configuration",
+        if run.settings.is_empty() {
+            String::new()
+        } else {
+            settings(&run.settings)
+        },
+    );
+    document(
+        "a run of ivon-lora",
+        &run.name,
+        &run.sentence,
+        &run.facts,
+        &sections,
+    )
 }
 
 fn about(part: Part, run: &RunPage) -> (&'static str, &'static str, Cow<'static, str>) {
@@ -38,20 +58,38 @@ fn about(part: Part, run: &RunPage) -> (&'static str, &'static str, Cow<'static,
             "How often answers of one confidence are right. On the broken line confidence and accuracy agree; below it the model is surer \
              than it is right. Whiskers are 95 % intervals of the accuracy in a bin; a bin of few examples says little.",
         ),
-        Part::Confidence => ("confidence", "Confidence", "How sure the answers are, the right ones on top of the wrong ones."),
+        Part::Confidence => (
+            "confidence",
+            "Confidence",
+            "How sure the answers are, the right ones on top of the wrong ones.",
+        ),
         Part::Selective => (
             "selective",
             "Leaving the least certain out",
             "When only the surest share is answered and the rest goes to someone else, this is how often what is answered is wrong.",
         ),
-        Part::Training => ("training", "Training", "What the steps did, and how the scores on tune followed."),
-        Part::Posterior => return ("posterior", "Weights and posterior", weights(run.adapter.as_ref()).into()),
+        Part::Training => (
+            "training",
+            "Training",
+            "What the steps did, and how the scores on tune followed.",
+        ),
+        Part::Posterior => {
+            return (
+                "posterior",
+                "Weights and posterior",
+                weights(run.adapter.as_ref()).into(),
+            );
+        }
         Part::Scale => (
             "scale",
             "Scale of the posterior",
             "The posterior's variance multiplied by τ: scores with more and more draws averaged. τ is chosen on rows of its own.",
         ),
-        Part::Prune => ("prune", "Pruning", "Scores when the weights are set to zero that the posterior is least sure of."),
+        Part::Prune => (
+            "prune",
+            "Pruning",
+            "Scores when the weights are set to zero that the posterior is least sure of.",
+        ),
         Part::Shift => (
             "shift",
             "Other data",
@@ -65,7 +103,8 @@ fn about(part: Part, run: &RunPage) -> (&'static str, &'static str, Cow<'static,
 /// What the pictures of the weights show, and what the posterior is.
 fn weights(adapter: Option<&AdapterSpread>) -> String {
     let Some(posterior) = adapter.and_then(AdapterSpread::posterior_in_words) else {
-        return "Where the adapter has learned. It is a point estimate: there is no posterior.".into();
+        return "Where the adapter has learned. It is a point estimate: there is no posterior."
+            .into();
     };
     match adapter.is_some_and(AdapterSpread::has_sigma) {
         true => format!(
@@ -89,7 +128,11 @@ fn tables(part: Part, run: &RunPage) -> String {
 /// A table whose first column holds words.
 fn plain(found: &Table) -> String {
     let head: Vec<&str> = found.head.iter().map(String::as_str).collect();
-    let rows: Vec<_> = found.rows.iter().map(|row| (row.iter().map(Cell::of).collect(), None)).collect();
+    let rows: Vec<_> = found
+        .rows
+        .iter()
+        .map(|row| (row.iter().map(Cell::of).collect(), None))
+        .collect();
     table(&head, 1, &rows)
 }
 
@@ -100,13 +143,38 @@ fn scores(run: &RunPage) -> String {
     let n = run.distributions[0].scores.n;
     let bins = run.distributions[0].scores.num_bins;
     let ece = format!("ECE ({bins} bins)");
-    let head = ["", "accuracy", "NLL, nats", &ece, "ECE floor", "ECE, equal mass", "Brier", "area, selective"];
-    let mut rows: Vec<_> = run.distributions.iter().map(|one| (row(one), None)).collect();
-    rows.extend(run.at_temperature.iter().map(|(name, scores)| (score_cells(name, scores), None)));
+    let head = [
+        "",
+        "accuracy",
+        "NLL, nats",
+        &ece,
+        "ECE floor",
+        "ECE, equal mass",
+        "Brier",
+        "area, selective",
+    ];
+    let mut rows: Vec<_> = run
+        .distributions
+        .iter()
+        .map(|one| (row(one), None))
+        .collect();
+    rows.extend(
+        run.at_temperature
+            .iter()
+            .map(|(name, scores)| (score_cells(name, scores), None)),
+    );
     let chosen = run.recommended().filter(|_| run.distributions.len() > 1);
-    let chosen = chosen.map_or_else(String::new, |one| format!(" The run answers with: {}.", one.name));
-    let source = run.source.as_ref().map_or_else(String::new, |source| format!(", {source}"));
-    let calibration = run.calibration.as_ref().map_or_else(String::new, |sentence| note(&first_up(sentence)));
+    let chosen = chosen.map_or_else(String::new, |one| {
+        format!(" The run answers with: {}.", one.name)
+    });
+    let source = run
+        .source
+        .as_ref()
+        .map_or_else(String::new, |source| format!(", {source}"));
+    let calibration = run
+        .calibration
+        .as_ref()
+        .map_or_else(String::new, |sentence| note(&first_up(sentence)));
     paragraph(&format!("{n} examples of {}{source}.{chosen}", run.split))
         + &table(&head, 1, &rows)
         + &calibration
@@ -122,7 +190,9 @@ pub fn row(one: &Distribution) -> Vec<Cell> {
 }
 
 fn score_cells(name: &str, scores: &Scores) -> Vec<Cell> {
-    let with = |value: f64, [low, high]: [f64; 2]| Cell::with(format!("{value:.3}"), format!("{low:.3} – {high:.3}"));
+    let with = |value: f64, [low, high]: [f64; 2]| {
+        Cell::with(format!("{value:.3}"), format!("{low:.3} – {high:.3}"))
+    };
     vec![
         Cell::of(name),
         with(scores.accuracy, scores.intervals.accuracy),
@@ -135,15 +205,26 @@ fn score_cells(name: &str, scores: &Scores) -> Vec<Cell> {
     ]
 }
 
-/// Precision, recall and F1 of each class, and which is taken for which, of what the run answers with.
+/// Precision, recall and F1 of each class, and which is taken for which, of what the run answers
+/// with.
 fn classes(run: &RunPage) -> String {
     let chosen = run.recommended().or_else(|| run.distributions.last());
-    let Some((one, classes)) = chosen.and_then(|one| Some((one, one.scores.classes.as_ref()?))) else { return String::new() };
+    let Some((one, classes)) = chosen.and_then(|one| Some((one, one.scores.classes.as_ref()?)))
+    else {
+        return String::new();
+    };
     let matrix = confusion_table(classes, &run.answers).map_or_else(String::new, |found| {
-        format!("<h3>Confusion matrix</h3>{}", note("Rows by their label, columns by the answer that they are given.")) + &plain(&found)
+        format!(
+            "<h3>Confusion matrix</h3>{}",
+            note("Rows by their label, columns by the answer that they are given.")
+        ) + &plain(&found)
     });
-    paragraph(&format!("Of {}: {}. Macro F1 {:.3}.", one.name, majority_sentence(classes, &run.answers), classes.macro_f1))
-        + &plain(&class_table(classes, &run.answers))
+    paragraph(&format!(
+        "Of {}: {}. Macro F1 {:.3}.",
+        one.name,
+        majority_sentence(classes, &run.answers),
+        classes.macro_f1
+    )) + &plain(&class_table(classes, &run.answers))
         + &matrix
 }
 
@@ -164,7 +245,10 @@ fn findings(findings: &[Finding]) -> String {
             escape(&first_up(&finding.remedy))
         )
     };
-    format!("<ul class=\"findings\">{}</ul>", findings.iter().map(item).collect::<String>())
+    format!(
+        "<ul class=\"findings\">{}</ul>",
+        findings.iter().map(item).collect::<String>()
+    )
 }
 
 /// A sentence with a capital letter and a full stop.
@@ -174,7 +258,9 @@ fn first_up(sentence: &str) -> String {
         return format!("{sentence}.");
     }
     let mut letters = sentence.chars();
-    let first = letters.next().map_or_else(String::new, |letter| letter.to_uppercase().to_string());
+    let first = letters
+        .next()
+        .map_or_else(String::new, |letter| letter.to_uppercase().to_string());
     format!("{first}{}.", letters.as_str())
 }
 
@@ -189,15 +275,27 @@ fn examples(run: &RunPage) -> String {
         html += &note("By id; a run with --include-text keeps the prompts as well.");
     }
     html += "<h3>The most confidently wrong</h3>";
-    html += &if rows.wrong.is_empty() { note("No answer is wrong.") } else { example_table(&rows.wrong) };
+    html += &if rows.wrong.is_empty() {
+        note("No answer is wrong.")
+    } else {
+        example_table(&rows.wrong)
+    };
     html += "<h3>The most uncertain</h3>";
     html += &example_table(&rows.uncertain);
     html
 }
 
 fn example_table(rows: &[ExampleRow]) -> String {
-    let has_draws = rows.iter().any(|row| row.mutual_information > 0.0 || row.disagreement > 0.0);
-    let mut head = vec!["example", "answer", "right is", "confidence", "entropy, nats"];
+    let has_draws = rows
+        .iter()
+        .any(|row| row.mutual_information > 0.0 || row.disagreement > 0.0);
+    let mut head = vec![
+        "example",
+        "answer",
+        "right is",
+        "confidence",
+        "entropy, nats",
+    ];
     if has_draws {
         head.extend(["of it the weights'", "draws that disagree"]);
     }
@@ -229,17 +327,28 @@ mod tests {
     fn spread(content: Option<&str>) -> AdapterSpread {
         let said = |content: &str| BTreeMap::from([("content".to_string(), content.to_string())]);
         let (beside, layers) = Default::default();
-        AdapterSpread { parameters: 0, beside, posterior: content.map(said), layers }
+        AdapterSpread {
+            parameters: 0,
+            beside,
+            posterior: content.map(said),
+            layers,
+        }
     }
 
     #[test]
     fn the_page_says_of_each_kind_what_its_posterior_is() {
         for kind in Kind::ALL {
             let said = weights(Some(&spread(Some(kind.tag()))));
-            assert!(said.contains(kind.words()) && !said.contains("point estimate"), "{said}");
+            assert!(
+                said.contains(kind.words()) && !said.contains("point estimate"),
+                "{said}"
+            );
         }
         let said = weights(Some(&spread(Some("prophecy"))));
-        assert!(said.contains("The posterior is of a kind that is not built in, `prophecy`"), "{said}");
+        assert!(
+            said.contains("The posterior is of a kind that is not built in, `prophecy`"),
+            "{said}"
+        );
         assert!(weights(Some(&spread(None))).contains("point estimate: there is no posterior"));
     }
 }

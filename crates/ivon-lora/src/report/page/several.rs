@@ -1,4 +1,5 @@
-//! Several runs → one page: their scores in one table, their scores on tune against hours, their step times (the paper's Figure 2).
+//! Several runs → one page: their scores in one table, their scores on tune against hours, their
+//! step times (the paper's Figure 2).
 
 use super::figures::{evaluation, reliability, step};
 use super::html::{Cell, Figure, Section, document, figures as grid, note, paragraph, table};
@@ -11,7 +12,11 @@ use crate::report::{MainScores, Record};
 /// The page.
 pub fn html(runs: &[RunPage]) -> String {
     let all = figures(runs);
-    let of = |prefix: &str| all.iter().filter(|figure| figure.file.starts_with(prefix)).collect::<Vec<_>>();
+    let of = |prefix: &str| {
+        all.iter()
+            .filter(|figure| figure.file.starts_with(prefix))
+            .collect::<Vec<_>>()
+    };
     let mut sections = vec![Section::new("scores", "Scores", scores(runs))];
     let mut add = |id: &str, title: &str, words: &str, figures: Vec<&Figure>| {
         if !figures.is_empty() {
@@ -24,8 +29,18 @@ pub fn html(runs: &[RunPage]) -> String {
         "Scores on tune against the time that training steps took until then; evaluations and checkpoints are not counted.",
         of("hours-"),
     );
-    add("steps", "Time of a step", "The median step of each run, and the middle 80 % of its steps.", of("step-"));
-    add("calibration", "Calibration", "Each run as it answers.", of("reliability-"));
+    add(
+        "steps",
+        "Time of a step",
+        "The median step of each run, and the middle 80 % of its steps.",
+        of("step-"),
+    );
+    add(
+        "calibration",
+        "Calibration",
+        "Each run as it answers.",
+        of("reliability-"),
+    );
     document("runs of ivon-lora", &title(runs), "", &[], &sections)
 }
 
@@ -39,7 +54,11 @@ fn title(runs: &[RunPage]) -> String {
 fn scores(runs: &[RunPage]) -> String {
     let named = |run: &RunPage, one: &Distribution| {
         let mut cells = row(one);
-        cells[0] = if one.file == "base" { Cell::of(&one.name) } else { Cell::with(&run.name, &one.name) };
+        cells[0] = if one.file == "base" {
+            Cell::of(&one.name)
+        } else {
+            Cell::with(&run.name, &one.name)
+        };
         cells[0].is_bold = one.is_recommended;
         (cells, None)
     };
@@ -57,18 +76,42 @@ fn scores(runs: &[RunPage]) -> String {
             rows.push(named(run, one));
         }
     }
-    let bins = runs.iter().flat_map(|run| &run.distributions).map(|one| one.scores.num_bins).next().unwrap_or(crate::metrics::BINS);
+    let bins = runs
+        .iter()
+        .flat_map(|run| &run.distributions)
+        .map(|one| one.scores.num_bins)
+        .next()
+        .unwrap_or(crate::metrics::BINS);
     let ece = format!("ECE ({bins} bins)");
-    let head = ["", "accuracy", "NLL, nats", &ece, "ECE floor", "ECE, equal mass", "Brier", "area, selective"];
+    let head = [
+        "",
+        "accuracy",
+        "NLL, nats",
+        &ece,
+        "ECE floor",
+        "ECE, equal mass",
+        "Brier",
+        "area, selective",
+    ];
     let splits: Vec<String> = runs
         .iter()
         .filter_map(|run| {
-            let source = run.source.as_ref().map_or_else(String::new, |source| format!(", {source}"));
-            Some(format!("{}: {} examples of {}{source}", run.name, run.distributions.first()?.scores.n, run.split))
+            let source = run
+                .source
+                .as_ref()
+                .map_or_else(String::new, |source| format!(", {source}"));
+            Some(format!(
+                "{}: {} examples of {}{source}",
+                run.name,
+                run.distributions.first()?.scores.n,
+                run.split
+            ))
         })
         .collect();
     table(&head, 1, &rows)
-        + &note("Bold: what the run answers with. Below each score its 95 % bootstrap interval over examples.")
+        + &note(
+            "Bold: what the run answers with. Below each score its 95 % bootstrap interval over examples.",
+        )
         + &note(&format!("{}.", splits.join("; ")))
 }
 
@@ -78,8 +121,15 @@ pub fn figures(runs: &[RunPage]) -> Vec<Figure> {
     found.extend(step_times(runs));
     found.extend(runs.iter().enumerate().filter_map(|(index, run)| {
         let one = run.recommended()?;
-        let named = Distribution { name: format!("{}: {}", run.name, one.name), tone: index, ..one.clone() };
-        Some(Figure { file: format!("reliability-{}", index + 1), ..reliability(&named) })
+        let named = Distribution {
+            name: format!("{}: {}", run.name, one.name),
+            tone: index,
+            ..one.clone()
+        };
+        Some(Figure {
+            file: format!("reliability-{}", index + 1),
+            ..reliability(&named)
+        })
     }));
     found
 }
@@ -100,51 +150,129 @@ fn curve(records: &[Record], value: impl Fn(&MainScores) -> f64) -> Vec<[f64; 2]
 }
 
 fn hours(runs: &[RunPage]) -> Vec<Figure> {
-    let split = runs.iter().flat_map(|run| &run.records).find_map(evaluation).map(|record| record.evaluation.split.clone());
-    let Some(split) = split else { return Vec::new() };
-    let longest = runs.iter().flat_map(|run| curve(&run.records, |_| 0.0)).map(|point| point[0]).fold(0.0, f64::max);
-    let (per_unit, unit_name) = if longest > 600.0 { (3600.0, "hours of training steps") } else { (60.0, "minutes of training steps") };
-    let chart = |file: &str, title: String, unit: &str, is_share: bool, value: fn(&MainScores) -> f64| {
-        let series: Vec<Series> = runs
-            .iter()
-            .enumerate()
-            .map(|(tone, run)| {
-                let points = curve(&run.records, value).into_iter().map(|[seconds, score]| [seconds / per_unit, score]).collect();
-                Series { name: run.name.clone(), tone, points, mark: Mark::Dots, ..Series::default() }
-            })
-            .filter(|series| !series.points.is_empty())
-            .collect();
-        let values = || series.iter().flat_map(|series| &series.points);
-        let y = values().map(|point| point[1]);
-        let y = if is_share { Axis::percent_around(unit, y) } else { Axis::around(unit, y) };
-        let x = Axis::from_zero(unit_name, values().map(|point| point[0]));
-        let picture = LineChart { title, x, y, series, guides: vec![], height: 300.0 }.draw();
-        Figure { file: file.into(), picture, caption: "At the mean of each run.".into() }
+    let split = runs
+        .iter()
+        .flat_map(|run| &run.records)
+        .find_map(evaluation)
+        .map(|record| record.evaluation.split.clone());
+    let Some(split) = split else {
+        return Vec::new();
     };
+    let longest = runs
+        .iter()
+        .flat_map(|run| curve(&run.records, |_| 0.0))
+        .map(|point| point[0])
+        .fold(0.0, f64::max);
+    let (per_unit, unit_name) = if longest > 600.0 {
+        (3600.0, "hours of training steps")
+    } else {
+        (60.0, "minutes of training steps")
+    };
+    let chart =
+        |file: &str, title: String, unit: &str, is_share: bool, value: fn(&MainScores) -> f64| {
+            let series: Vec<Series> = runs
+                .iter()
+                .enumerate()
+                .map(|(tone, run)| {
+                    let points = curve(&run.records, value)
+                        .into_iter()
+                        .map(|[seconds, score]| [seconds / per_unit, score])
+                        .collect();
+                    Series {
+                        name: run.name.clone(),
+                        tone,
+                        points,
+                        mark: Mark::Dots,
+                        ..Series::default()
+                    }
+                })
+                .filter(|series| !series.points.is_empty())
+                .collect();
+            let values = || series.iter().flat_map(|series| &series.points);
+            let y = values().map(|point| point[1]);
+            let y = if is_share {
+                Axis::percent_around(unit, y)
+            } else {
+                Axis::around(unit, y)
+            };
+            let x = Axis::from_zero(unit_name, values().map(|point| point[0]));
+            let picture = LineChart {
+                title,
+                x,
+                y,
+                series,
+                guides: vec![],
+                height: 300.0,
+            }
+            .draw();
+            Figure {
+                file: file.into(),
+                picture,
+                caption: "At the mean of each run.".into(),
+            }
+        };
     vec![
-        chart("hours-accuracy", format!("Accuracy on {split}"), "accuracy", true, |scores| scores.accuracy),
-        chart("hours-nll", format!("NLL on {split}"), "NLL, nats", false, |scores| scores.nll),
-        chart("hours-ece", format!("ECE on {split}"), "ECE (10 bins)", true, |scores| scores.ece),
+        chart(
+            "hours-accuracy",
+            format!("Accuracy on {split}"),
+            "accuracy",
+            true,
+            |scores| scores.accuracy,
+        ),
+        chart(
+            "hours-nll",
+            format!("NLL on {split}"),
+            "NLL, nats",
+            false,
+            |scores| scores.nll,
+        ),
+        chart(
+            "hours-ece",
+            format!("ECE on {split}"),
+            "ECE (10 bins)",
+            true,
+            |scores| scores.ece,
+        ),
     ]
 }
 
 fn step_times(runs: &[RunPage]) -> Option<Figure> {
     let row = |(tone, run): (usize, &RunPage)| {
-        let mut seconds: Vec<f64> =
-            run.records.iter().filter_map(step).map(|step| step.step_seconds).filter(|value| value.is_finite()).collect();
+        let mut seconds: Vec<f64> = run
+            .records
+            .iter()
+            .filter_map(step)
+            .map(|step| step.step_seconds)
+            .filter(|value| value.is_finite())
+            .collect();
         seconds.sort_by(f64::total_cmp);
         let range = [0.1, 0.5, 0.9].map(|share| quantile(&seconds, share));
-        (!seconds.is_empty()).then(|| RangeRow { name: run.name.clone(), ranges: vec![(tone, range)] })
+        (!seconds.is_empty()).then(|| RangeRow {
+            name: run.name.clone(),
+            ranges: vec![(tone, range)],
+        })
     };
     let rows: Vec<RangeRow> = runs.iter().enumerate().filter_map(row).collect();
     let first = rows.first()?.ranges.first()?.1[1];
-    let axis = Axis::from_zero("seconds per step", rows.iter().flat_map(|row| &row.ranges).map(|(_, range)| range[2]));
-    let ratio = |row: &RangeRow| row.ranges.first().map(|(_, range)| format!("{} {:.3} s ({:.2})", row.name, range[1], range[1] / first));
+    let axis = Axis::from_zero(
+        "seconds per step",
+        rows.iter()
+            .flat_map(|row| &row.ranges)
+            .map(|(_, range)| range[2]),
+    );
+    let ratio = |row: &RangeRow| {
+        row.ranges
+            .first()
+            .map(|(_, range)| format!("{} {:.3} s ({:.2})", row.name, range[1], range[1] / first))
+    };
     let medians: Vec<String> = rows.iter().filter_map(ratio).collect();
     Some(Figure {
         file: "step-seconds".into(),
         picture: range_chart("Seconds per step", &axis, &rows, &[]),
-        caption: format!("Medians, and in parentheses relative to the first run: {}.", medians.join(", ")),
+        caption: format!(
+            "Medians, and in parentheses relative to the first run: {}.",
+            medians.join(", ")
+        ),
     })
 }
 
@@ -154,26 +282,61 @@ mod tests {
     use crate::report::{Evaluation, EvaluationRecord, StepRecord};
 
     fn run(name: &str, step_seconds: f64) -> RunPage {
-        let mean = MainScores { accuracy: 0.75, nll: 0.5, ece: 0.1, brier: 0.3 };
-        let step = |step| Record::Step(StepRecord { step, step_seconds, ..StepRecord::default() });
-        let evaluation = |step| {
-            Record::Evaluation(EvaluationRecord { step, evaluation: Evaluation { split: "tune".into(), n: 8, mean, sampled: None } })
+        let mean = MainScores {
+            accuracy: 0.75,
+            nll: 0.5,
+            ece: 0.1,
+            brier: 0.3,
         };
-        RunPage { name: name.into(), records: vec![step(1), evaluation(1), step(2), evaluation(2)], ..RunPage::default() }
+        let step = |step| {
+            Record::Step(StepRecord {
+                step,
+                step_seconds,
+                ..StepRecord::default()
+            })
+        };
+        let evaluation = |step| {
+            Record::Evaluation(EvaluationRecord {
+                step,
+                evaluation: Evaluation {
+                    split: "tune".into(),
+                    n: 8,
+                    mean,
+                    sampled: None,
+                },
+            })
+        };
+        RunPage {
+            name: name.into(),
+            records: vec![step(1), evaluation(1), step(2), evaluation(2)],
+            ..RunPage::default()
+        }
     }
 
     #[test]
     fn the_time_of_an_evaluation_is_that_of_the_steps_before() {
-        assert_eq!(curve(&run("a", 1800.0).records, |scores| scores.nll), [[1800.0, 0.5], [3600.0, 0.5]]);
+        assert_eq!(
+            curve(&run("a", 1800.0).records, |scores| scores.nll),
+            [[1800.0, 0.5], [3600.0, 0.5]]
+        );
     }
 
     #[test]
     fn two_runs_are_shown_side_by_side() {
         let runs = [run("adamw", 1.0), run("ivon", 1.5)];
-        let files: Vec<String> = figures(&runs).into_iter().map(|figure| figure.file).collect();
-        assert_eq!(files, ["hours-accuracy", "hours-nll", "hours-ece", "step-seconds"]);
+        let files: Vec<String> = figures(&runs)
+            .into_iter()
+            .map(|figure| figure.file)
+            .collect();
+        assert_eq!(
+            files,
+            ["hours-accuracy", "hours-nll", "hours-ece", "step-seconds"]
+        );
         let page = html(&runs);
-        assert!(page.contains("<h1>adamw and ivon</h1>") && page.contains("ivon 1.500 s (1.50)"), "{page}");
+        assert!(
+            page.contains("<h1>adamw and ivon</h1>") && page.contains("ivon 1.500 s (1.50)"),
+            "{page}"
+        );
         assert!(figures(&[]).is_empty() && html(&[]).contains("<h1>0 runs</h1>"));
     }
 }

@@ -41,7 +41,12 @@ impl Frame<'_> {
             drawing.line("grid", [left, y], [right, y]);
             drawing.text("small muted", [left - 7.0, y + 4.0], Anchor::End, words);
         }
-        drawing.text("small muted", [0.0, top - 12.0], Anchor::Start, self.y.label());
+        drawing.text(
+            "small muted",
+            [0.0, top - 12.0],
+            Anchor::Start,
+            self.y.label(),
+        );
         self.draw_x(drawing);
     }
 
@@ -60,6 +65,11 @@ impl Frame<'_> {
                 free_from = x + half + 4.0;
             }
         }
-        drawing.text("small muted", [right, bottom + 33.0], Anchor::End, self.x.label());
+        drawing.text(
+            "small muted",
+            [right, bottom + 33.0],
+            Anchor::End,
+            self.x.label(),
+        );
     }
 }

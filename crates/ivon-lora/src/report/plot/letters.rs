@@ -1,9 +1,11 @@
 //! Words → how wide they are, and words that are cut to fit.
 //!
-//! A picture is shown in whatever font a machine has. Its words are measured in one of the widest that are common, DejaVu Sans, so that
-//! they fit in all of them: Helvetica, Arial, Roboto and Segoe UI are narrower by a tenth.
+//! A picture is shown in whatever font a machine has. Its words are measured in one of the widest
+//! that are common, DejaVu Sans, so that they fit in all of them: Helvetica, Arial, Roboto and
+//! Segoe UI are narrower by a tenth.
 
-/// The advance widths of the characters from space to tilde in DejaVu Sans, in thousandths of the font's size.
+/// The advance widths of the characters from space to tilde in DejaVu Sans, in thousandths of the
+/// font's size.
 #[rustfmt::skip]
 const WIDTHS: [u16; 95] = [
     318, 401, 460, 838, 636, 950, 780, 275, 390, 390, 500, 838, 318, 361, 318, 337, 636, 636, 636,
@@ -30,7 +32,14 @@ fn lettering(class: &str) -> (f64, f64) {
     } else {
         12.0
     };
-    (size, if has("title") || has("toned") { BOLD } else { 1.0 })
+    (
+        size,
+        if has("title") || has("toned") {
+            BOLD
+        } else {
+            1.0
+        },
+    )
 }
 
 /// How wide words of a class are, in the units of a picture.
@@ -68,17 +77,24 @@ mod tests {
 
     #[test]
     fn words_are_as_wide_as_their_letters() {
-        // A 684, d 635, a 613, m 974, W 989: at 11 units 42.8, not the 36.5 that 7.3 a letter would be.
+        // A 684, d 635, a 613, m 974, W 989: at 11 units 42.8, not the 36.5 that 7.3 a letter would
+        // be.
         assert!((width_of("small", "AdamW") - 0.011 * 3895.0).abs() < 1e-9);
         assert!((width_of("title", "ii") - 13.0 * 1.2 * 0.556).abs() < 1e-9);
-        assert!(width_of("", "日") > width_of("", "é") && width_of("", "e\u{301}") == width_of("", "e"));
+        assert!(
+            width_of("", "日") > width_of("", "é") && width_of("", "e\u{301}") == width_of("", "e")
+        );
     }
 
     #[test]
     fn words_that_are_too_wide_end_in_dots() {
         assert_eq!(fitted("small", "Laplace", 60.0), "Laplace");
         let short = fitted("small", &"wide ".repeat(40), 100.0);
-        assert!(short.starts_with("wide wide") && short.ends_with('…') && width_of("small", &short) <= 100.0);
+        assert!(
+            short.starts_with("wide wide")
+                && short.ends_with('…')
+                && width_of("small", &short) <= 100.0
+        );
         assert_eq!(fitted("small", "Laplace", 3.0), "");
     }
 }

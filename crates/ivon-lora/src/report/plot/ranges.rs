@@ -1,4 +1,5 @@
-//! Low, middle and high of several things → a row for each: a bar from low to high with a dot in the middle.
+//! Low, middle and high of several things → a row for each: a bar from low to high with a dot in
+//! the middle.
 
 use super::WIDTH;
 use super::axis::Axis;
@@ -21,21 +22,36 @@ const WIDEST: f64 = 236.0;
 
 /// The chart of these rows; `legend` names the colours.
 pub fn range_chart(title: &str, x: &Axis, rows: &[RangeRow], legend: &[(usize, &str)]) -> Picture {
-    let heights: Vec<f64> = rows.iter().map(|row| BAR * row.ranges.len().max(1) as f64 + 5.0).collect();
+    let heights: Vec<f64> = rows
+        .iter()
+        .map(|row| BAR * row.ranges.len().max(1) as f64 + 5.0)
+        .collect();
     let top = if legend.is_empty() { 30.0 } else { 48.0 };
     let bottom = top + heights.iter().sum::<f64>();
     let mut drawing = Drawing::new(title, WIDTH, bottom + 42.0);
     drawing.text("title", [0.0, 14.0], Anchor::Start, title);
-    let left = rows.iter().map(|row| width_of("small", &row.name)).fold(20.0, f64::max).min(WIDEST) + 9.0;
+    let left = rows
+        .iter()
+        .map(|row| width_of("small", &row.name))
+        .fold(20.0, f64::max)
+        .min(WIDEST)
+        + 9.0;
     let rows_axis = Axis::from_zero("", [1.0]);
-    let frame = Frame { x, y: &rows_axis, area: [left, top, WIDTH - 22.0, bottom] };
+    let frame = Frame {
+        x,
+        y: &rows_axis,
+        area: [left, top, WIDTH - 22.0, bottom],
+    };
     for (value, _) in x.ticks() {
         let x = frame.across(*value);
         drawing.line("grid", [x, top], [x, bottom]);
     }
     frame.draw_x(&mut drawing);
     // Over the rows where it has room there, else as far to the left as it must.
-    let wide: f64 = legend.iter().map(|(_, words)| width_of("small", words) + 28.0).sum();
+    let wide: f64 = legend
+        .iter()
+        .map(|(_, words)| width_of("small", words) + 28.0)
+        .sum();
     let mut at = (WIDTH - wide).clamp(0.0, left);
     for (tone, words) in legend {
         if at + 28.0 > WIDTH {
@@ -49,10 +65,16 @@ pub fn range_chart(title: &str, x: &Axis, rows: &[RangeRow], legend: &[(usize, &
     }
     let mut y = top;
     for (row, height) in rows.iter().zip(heights) {
-        drawing.text("small", [left - 8.0, y + height / 2.0 + 4.0], Anchor::End, &fitted("small", &row.name, WIDEST));
+        drawing.text(
+            "small",
+            [left - 8.0, y + height / 2.0 + 4.0],
+            Anchor::End,
+            &fitted("small", &row.name, WIDEST),
+        );
         for (index, (tone, [low, middle, high])) in row.ranges.iter().enumerate() {
             let y = y + 2.5 + BAR * (index as f64 + 0.5);
-            let [from, at, to] = [low, middle, high].map(|value| frame.across(*value).clamp(frame.area[0], frame.area[2]));
+            let [from, at, to] = [low, middle, high]
+                .map(|value| frame.across(*value).clamp(frame.area[0], frame.area[2]));
             drawing.tone(*tone);
             drawing.rectangle("faint", [from, y - 2.5], [to, y + 2.5]);
             drawing.circle("dot", [at, y], 4.0);
@@ -69,9 +91,18 @@ mod tests {
 
     #[test]
     fn each_row_has_its_name_and_a_bar_for_each_range() {
-        let row = |name: &str| RangeRow { name: name.into(), ranges: vec![(0, [0.1, 0.2, 0.3]), (1, [0.2, 0.3, 0.4])] };
+        let row = |name: &str| RangeRow {
+            name: name.into(),
+            ranges: vec![(0, [0.1, 0.2, 0.3]), (1, [0.2, 0.3, 0.4])],
+        };
         let axis = Axis::from_zero("seconds", [0.4]);
-        let drawn = range_chart("steps", &axis, &[row("a & b"), row("c")], &[(0, "A"), (1, "B")]).inline();
+        let drawn = range_chart(
+            "steps",
+            &axis,
+            &[row("a & b"), row("c")],
+            &[(0, "A"), (1, "B")],
+        )
+        .inline();
         assert_eq!(drawn.matches("class=\"faint\"").count(), 4);
         assert!(drawn.contains("a &amp; b") && drawn.contains("seconds"));
     }

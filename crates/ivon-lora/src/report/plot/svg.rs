@@ -55,9 +55,13 @@ impl Picture {
     /// As a file of its own, with its style, a margin and a background.
     pub fn file(&self) -> String {
         let [width, height] = self.size.map(|size| size + 2 * MARGIN);
-        let style =
-            format!("<style>{STYLE}</style><rect class=\"back\" x=\"-{MARGIN}\" y=\"-{MARGIN}\" width=\"{width}\" height=\"{height}\"/>");
-        format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}\n", self.element(MARGIN, &style))
+        let style = format!(
+            "<style>{STYLE}</style><rect class=\"back\" x=\"-{MARGIN}\" y=\"-{MARGIN}\" width=\"{width}\" height=\"{height}\"/>"
+        );
+        format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{}\n",
+            self.element(MARGIN, &style)
+        )
     }
 
     fn element(&self, margin: u32, before: &str) -> String {
@@ -83,9 +87,17 @@ impl Picture {
         for part in self.body.split("<text").skip(1) {
             let (tag, rest) = part.split_once('>').unwrap();
             let words = rest.split("</text>").next().unwrap();
-            let words = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
-                .iter()
-                .fold(words.to_string(), |words, (from, to)| words.replace(from, to));
+            let words = [
+                ("&lt;", "<"),
+                ("&gt;", ">"),
+                ("&quot;", "\""),
+                ("&#39;", "'"),
+                ("&amp;", "&"),
+            ]
+            .iter()
+            .fold(words.to_string(), |words, (from, to)| {
+                words.replace(from, to)
+            });
             let [x, y] = ["x", "y"].map(|name| attribute(tag, name).parse::<f64>().unwrap());
             let width = super::letters::width_of(&attribute(tag, "class"), &words);
             let left = match attribute(tag, "text-anchor").as_str() {
@@ -111,7 +123,13 @@ pub struct Drawing {
 impl Drawing {
     /// An empty picture of this size with these words as its title.
     pub fn new(title: &str, width: f64, height: f64) -> Self {
-        Self { picture: Picture { title: title.into(), size: [width.ceil() as u32, height.ceil() as u32], body: String::new() } }
+        Self {
+            picture: Picture {
+                title: title.into(),
+                size: [width.ceil() as u32, height.ceil() as u32],
+                body: String::new(),
+            },
+        }
     }
 
     /// The picture.
@@ -119,7 +137,8 @@ impl Drawing {
         self.picture
     }
 
-    /// Everything drawn until [`end`](Self::end) has this colour; beyond the last one they begin anew.
+    /// Everything drawn until [`end`](Self::end) has this colour; beyond the last one they begin
+    /// anew.
     pub fn tone(&mut self, tone: usize) {
         self.put(format_args!("<g class=\"tone-{}\">", tone % TONES));
     }
@@ -131,19 +150,25 @@ impl Drawing {
 
     pub fn line(&mut self, class: &str, from: [f64; 2], to: [f64; 2]) {
         let [x1, y1, x2, y2] = [from[0], from[1], to[0], to[1]].map(number);
-        self.put(format_args!("<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>"));
+        self.put(format_args!(
+            "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\"/>"
+        ));
     }
 
     /// A rectangle by two opposite corners.
     pub fn rectangle(&mut self, class: &str, one: [f64; 2], other: [f64; 2]) {
         let [x, y] = [one[0].min(other[0]), one[1].min(other[1])].map(number);
         let [width, height] = [(one[0] - other[0]).abs(), (one[1] - other[1]).abs()].map(number);
-        self.put(format_args!("<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\"/>"));
+        self.put(format_args!(
+            "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\"/>"
+        ));
     }
 
     pub fn circle(&mut self, class: &str, at: [f64; 2], radius: f64) {
         let [x, y, radius] = [at[0], at[1], radius].map(number);
-        self.put(format_args!("<circle class=\"{class}\" cx=\"{x}\" cy=\"{y}\" r=\"{radius}\"/>"));
+        self.put(format_args!(
+            "<circle class=\"{class}\" cx=\"{x}\" cy=\"{y}\" r=\"{radius}\"/>"
+        ));
     }
 
     /// A line through points; one that is not finite leaves a gap.
@@ -153,7 +178,13 @@ impl Drawing {
         for point in points {
             let is_finite = point.iter().all(|value| value.is_finite());
             if is_finite {
-                let _ = write!(data, "{}{} {}", if pen_is_down { "L" } else { "M" }, number(point[0]), number(point[1]));
+                let _ = write!(
+                    data,
+                    "{}{} {}",
+                    if pen_is_down { "L" } else { "M" },
+                    number(point[0]),
+                    number(point[1])
+                );
             }
             pen_is_down = is_finite;
         }
@@ -178,7 +209,10 @@ impl Drawing {
             Anchor::Middle => "middle",
             Anchor::End => "end",
         };
-        self.put(format_args!("<text class=\"{class}\" x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\">{}</text>", escape(words)));
+        self.put(format_args!(
+            "<text class=\"{class}\" x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\">{}</text>",
+            escape(words)
+        ));
     }
 
     fn put(&mut self, element: std::fmt::Arguments<'_>) {
@@ -189,10 +223,15 @@ impl Drawing {
 /// A coordinate with one decimal at most; what is not finite becomes 0, which no viewer refuses.
 fn number(value: f64) -> String {
     let rounded = (10.0 * value).round() / 10.0;
-    if rounded.is_finite() { format!("{}", rounded + 0.0) } else { "0".into() }
+    if rounded.is_finite() {
+        format!("{}", rounded + 0.0)
+    } else {
+        "0".into()
+    }
 }
 
-/// Words as they may stand between tags and within quotes of HTML and of XML. Characters that XML cannot hold are replaced.
+/// Words as they may stand between tags and within quotes of HTML and of XML. Characters that XML
+/// cannot hold are replaced.
 pub fn escape(words: &str) -> String {
     let mut escaped = String::with_capacity(words.len());
     for letter in words.chars() {
@@ -216,19 +255,40 @@ mod tests {
 
     #[test]
     fn words_cannot_leave_their_place() {
-        assert_eq!(escape("<script>\"a\" & 'b'</script>\u{1}"), "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;\u{fffd}");
+        assert_eq!(
+            escape("<script>\"a\" & 'b'</script>\u{1}"),
+            "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;\u{fffd}"
+        );
         let mut drawing = Drawing::new("a<b", 100.0, 10.0);
         drawing.text("small", [80.0, 2.04], Anchor::End, "</text>");
         let picture = drawing.finish();
-        assert!(picture.inline().contains("aria-label=\"a&lt;b\"><title>a&lt;b</title>"));
-        assert!(picture.inline().ends_with("<text class=\"small\" x=\"80\" y=\"2\" text-anchor=\"end\">&lt;/text&gt;</text></svg>"));
-        assert!(picture.file().starts_with("<?xml") && picture.file().contains("prefers-color-scheme:dark"));
+        assert!(
+            picture
+                .inline()
+                .contains("aria-label=\"a&lt;b\"><title>a&lt;b</title>")
+        );
+        assert!(picture.inline().ends_with(
+            "<text class=\"small\" x=\"80\" y=\"2\" text-anchor=\"end\">&lt;/text&gt;</text></svg>"
+        ));
+        assert!(
+            picture.file().starts_with("<?xml")
+                && picture.file().contains("prefers-color-scheme:dark")
+        );
     }
 
     #[test]
     fn a_path_has_a_gap_where_a_number_is_missing() {
         let mut drawing = Drawing::new("", 1.0, 1.0);
-        drawing.path("stroke", &[[0.0, 0.0], [1.0, 1.26], [2.0, f64::NAN], [3.0, -0.01], [4.0, 0.0]]);
+        drawing.path(
+            "stroke",
+            &[
+                [0.0, 0.0],
+                [1.0, 1.26],
+                [2.0, f64::NAN],
+                [3.0, -0.01],
+                [4.0, 0.0],
+            ],
+        );
         assert!(drawing.finish().body.contains("d=\"M0 0L1 1.3M3 0L4 0\""));
     }
 }

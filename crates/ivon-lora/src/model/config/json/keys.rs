@@ -1,7 +1,8 @@
 //! Which keys of a `config.json` are read, which change no number, and what is said of the others.
 //!
-//! transformers takes any key: one that its class does not know becomes an attribute that nothing reads. A key that is in
-//! neither list is therefore no error; it is named in a note, because it may have meant something to whoever wrote it.
+//! transformers takes any key: one that its class does not know becomes an attribute that nothing
+//! reads. A key that is in neither list is therefore no error; it is named in a note, because it
+//! may have meant something to whoever wrote it.
 
 use serde_json::{Map, Value};
 
@@ -37,8 +38,9 @@ pub(super) const READ: [&str; 28] = [
     "vocab_size",
 ];
 
-/// Keys without influence on a logit: generation, training, labels of a classifier, bookkeeping. Weights are always
-/// computed with in f32, so `dtype` is one of them. testdata/model/generate.py holds the list to transformers.
+/// Keys without influence on a logit: generation, training, labels of a classifier, bookkeeping.
+/// Weights are always computed with in f32, so `dtype` is one of them. testdata/model/generate.py
+/// holds the list to transformers.
 pub(super) const WITHOUT_EFFECT: [&str; 71] = [
     "_attn_implementation_autoset",
     "_commit_hash",
@@ -117,5 +119,9 @@ pub(super) const WITHOUT_EFFECT: [&str; 71] = [
 pub(super) fn unknown(object: &Map<String, Value>) -> Vec<&str> {
     let known = |key: &str| READ.contains(&key) || WITHOUT_EFFECT.contains(&key);
     let holds = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
-    object.iter().filter(|(key, value)| !known(key) && holds(value)).map(|(key, _)| key.as_str()).collect()
+    object
+        .iter()
+        .filter(|(key, value)| !known(key) && holds(value))
+        .map(|(key, _)| key.as_str())
+        .collect()
 }

@@ -1,5 +1,6 @@
-//! The rotary settings of a `config.json`, wherever they stand: `rope_parameters` of transformers 5, `rope_scaling` of 4,
-//! or beside both. Where they stand twice, the order is that of transformers 5 (`convert_rope_params_to_dict`).
+//! The rotary settings of a `config.json`, wherever they stand: `rope_parameters` of transformers
+//! 5, `rope_scaling` of 4, or beside both. Where they stand twice, the order is that of
+//! transformers 5 (`convert_rope_params_to_dict`).
 
 use serde_json::{Map, Value};
 
@@ -29,17 +30,41 @@ impl Rope {
     /// Reads them; what was found twice is said in `notes`.
     ///
     /// # Errors
-    /// [`ModelError::Setting`] for a kind that the decoder lacks, or a value that is missing or of the wrong kind.
-    pub fn read(fields: &Fields, longest: usize, notes: &mut Vec<String>) -> Result<Self, ModelError> {
+    /// [`ModelError::Setting`] for a kind that the decoder lacks, or a value that is missing or of
+    /// the wrong kind.
+    pub fn read(
+        fields: &Fields,
+        longest: usize,
+        notes: &mut Vec<String>,
+    ) -> Result<Self, ModelError> {
         let rope = object(fields, notes)?;
-        let part = rope.number("partial_rotary_factor")?.or(fields.number("partial_rotary_factor")?);
+        let part = rope
+            .number("partial_rotary_factor")?
+            .or(fields.number("partial_rotary_factor")?);
         if let Some(part) = part.filter(|part| *part != 1.0) {
-            return Err(setting(fields.file, "partial_rotary_factor", format!("`{part}`"), "`1`"));
+            return Err(setting(
+                fields.file,
+                "partial_rotary_factor",
+                format!("`{part}`"),
+                "`1`",
+            ));
         }
         let (inner, outer) = (rope.number("rope_theta")?, fields.number("rope_theta")?);
-        twice(fields, ["rope_theta in its rotary settings", "rope_theta beside them"], inner, outer, notes);
+        twice(
+            fields,
+            [
+                "rope_theta in its rotary settings",
+                "rope_theta beside them",
+            ],
+            inner,
+            outer,
+            notes,
+        );
         let theta = inner.or(outer).unwrap_or(10_000.0);
-        Ok(Self { theta, scaling: scaling(fields, &rope, longest, notes)? })
+        Ok(Self {
+            theta,
+            scaling: scaling(fields, &rope, longest, notes)?,
+        })
     }
 }
 
@@ -59,44 +84,91 @@ fn object<'a>(fields: &Fields<'a>, notes: &mut Vec<String>) -> Result<Fields<'a>
         notes.push(format!("`{}` has both {said}", fields.file));
     }
     let object = old.or(new).unwrap_or(&NOTHING);
-    let name = if old.is_some() { "rope_scaling" } else { "rope_parameters" };
+    let name = if old.is_some() {
+        "rope_scaling"
+    } else {
+        "rope_parameters"
+    };
     if let Some((key, found)) = object.iter().find(|(_, value)| value.is_object()) {
-        return Err(fields.wrong(&format!("{name}.{key}"), found, "one set of rotary settings for all layers"));
+        return Err(fields.wrong(
+            &format!("{name}.{key}"),
+            found,
+            "one set of rotary settings for all layers",
+        ));
     }
-    let unread: Vec<String> = object.keys().filter(|key| !READ.contains(&key.as_str())).map(|key| format!("`{name}.{key}`")).collect();
+    let unread: Vec<String> = object
+        .keys()
+        .filter(|key| !READ.contains(&key.as_str()))
+        .map(|key| format!("`{name}.{key}`"))
+        .collect();
     if !unread.is_empty() {
-        notes.push(format!("{} in `{}` is not used by this kind of rotary embedding", unread.join(", "), fields.file));
+        notes.push(format!(
+            "{} in `{}` is not used by this kind of rotary embedding",
+            unread.join(", "),
+            fields.file
+        ));
     }
-    Ok(Fields { object, file: fields.file })
+    Ok(Fields {
+        object,
+        file: fields.file,
+    })
 }
 
-fn scaling(fields: &Fields, rope: &Fields, longest: usize, notes: &mut Vec<String>) -> Result<RopeScaling, ModelError> {
+fn scaling(
+    fields: &Fields,
+    rope: &Fields,
+    longest: usize,
+    notes: &mut Vec<String>,
+) -> Result<RopeScaling, ModelError> {
     // `type` is the key of files older than transformers 4.45.
     let (new, old) = (rope.text("rope_type")?, rope.text("type")?);
     twice(fields, ["rope_type", "type"], new, old, notes);
     let needed = |field| rope.number(field)?.ok_or_else(|| rope.missing(field));
     match new.or(old).unwrap_or("default") {
         "default" => Ok(RopeScaling::Default),
-        "linear" => Ok(RopeScaling::Linear { factor: needed("factor")? }),
+        "linear" => Ok(RopeScaling::Linear {
+            factor: needed("factor")?,
+        }),
         "llama3" => Ok(RopeScaling::Llama3 {
             factor: needed("factor")?,
             low_freq_factor: needed("low_freq_factor")?,
             high_freq_factor: needed("high_freq_factor")?,
-            original_max_position_embeddings: original_length(fields, rope, notes)?.unwrap_or(longest),
+            original_max_position_embeddings: original_length(fields, rope, notes)?
+                .unwrap_or(longest),
         }),
-        other => Err(setting(rope.file, "rope_type", format!("`{other}`"), "`default`, `linear` or `llama3`")),
+        other => Err(setting(
+            rope.file,
+            "rope_type",
+            format!("`{other}`"),
+            "`default`, `linear` or `llama3`",
+        )),
     }
 }
 
-/// The context before stretching. Here, and only here, transformers prefers the key beside the rotary settings.
-fn original_length(fields: &Fields, rope: &Fields, notes: &mut Vec<String>) -> Result<Option<usize>, ModelError> {
+/// The context before stretching. Here, and only here, transformers prefers the key beside the
+/// rotary settings.
+fn original_length(
+    fields: &Fields,
+    rope: &Fields,
+    notes: &mut Vec<String>,
+) -> Result<Option<usize>, ModelError> {
     let field = "original_max_position_embeddings";
     let (outer, inner) = (fields.count(field)?, rope.count(field)?);
-    twice(fields, [field, "original_max_position_embeddings in its rotary settings"], outer, inner, notes);
+    twice(
+        fields,
+        [
+            field,
+            "original_max_position_embeddings in its rotary settings",
+        ],
+        outer,
+        inner,
+        notes,
+    );
     Ok(outer.or(inner))
 }
 
-/// A note about a value that stands in two places, of which the first is used, unless both are the same.
+/// A note about a value that stands in two places, of which the first is used, unless both are the
+/// same.
 fn twice<T: PartialEq + std::fmt::Display>(
     fields: &Fields,
     [one, two]: [&str; 2],
@@ -107,7 +179,11 @@ fn twice<T: PartialEq + std::fmt::Display>(
     if let (Some(used), Some(other)) = (used, other)
         && used != other
     {
-        let said = format!("{one} is {used}, {two} is {other}: the former is used, as transformers does");
-        notes.push(format!("two settings of `{}` disagree: {said}", fields.file));
+        let said =
+            format!("{one} is {used}, {two} is {other}: the former is used, as transformers does");
+        notes.push(format!(
+            "two settings of `{}` disagree: {said}",
+            fields.file
+        ));
     }
 }

@@ -13,7 +13,10 @@ fn llama() -> Value {
 
 fn with(changes: Value) -> Value {
     let mut config = llama();
-    config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    config
+        .as_object_mut()
+        .unwrap()
+        .extend(changes.as_object().unwrap().clone());
     config
 }
 
@@ -25,12 +28,18 @@ fn read(config: &Value) -> Result<DecoderConfig, String> {
 fn both_schemas_of_every_golden_model_say_the_same() {
     for family in ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"] {
         let folder = testing::golden().join("tiny").join(family);
-        let read = |name: &str| DecoderConfig::from_json(&std::fs::read_to_string(folder.join(name)).unwrap(), name).unwrap();
+        let read = |name: &str| {
+            DecoderConfig::from_json(&std::fs::read_to_string(folder.join(name)).unwrap(), name)
+                .unwrap()
+        };
         let (new, old) = (read("config.json"), read("config.transformers4.json"));
         assert_eq!(new, old, "{family}");
         assert_eq!(new.attention_bias, family == "qwen2");
         assert_eq!(new.qk_norm, family == "qwen3");
-        assert_eq!(matches!(new.rope_scaling, RopeScaling::Llama3 { .. }), family == "llama3-rope");
+        assert_eq!(
+            matches!(new.rope_scaling, RopeScaling::Llama3 { .. }),
+            family == "llama3-rope"
+        );
     }
 }
 
@@ -41,15 +50,27 @@ fn missing_keys_take_the_defaults_of_the_family() {
     keys.remove("num_key_value_heads");
     keys.remove("rms_norm_eps");
     let read = read(&config).unwrap();
-    assert_eq!((read.num_key_value_heads, read.head_dim, read.rms_norm_eps), (4, 8, 1e-6));
-    assert_eq!((read.rope_theta, read.tie_word_embeddings, read.sliding_window), (10_000.0, false, None));
+    assert_eq!(
+        (read.num_key_value_heads, read.head_dim, read.rms_norm_eps),
+        (4, 8, 1e-6)
+    );
+    assert_eq!(
+        (
+            read.rope_theta,
+            read.tie_word_embeddings,
+            read.sliding_window
+        ),
+        (10_000.0, false, None)
+    );
 }
 
 #[test]
 fn null_is_the_default_for_every_key_that_has_one() {
     for family in DecoderConfig::MODEL_TYPES {
         for key in keys::READ {
-            let mut without = with(json!({ "model_type": family, "num_attention_heads": 32, "hidden_size": 256 }));
+            let mut without = with(
+                json!({ "model_type": family, "num_attention_heads": 32, "hidden_size": 256 }),
+            );
             without.as_object_mut().unwrap().remove(key);
             let mut null = without.clone();
             null[key] = Value::Null;
@@ -57,10 +78,17 @@ fn null_is_the_default_for_every_key_that_has_one() {
                 // The two keys whose absence means another thing to the families' classes.
                 (Ok(without), Ok(null)) if key == "num_key_value_heads" => {
                     let absent = if *family == "mistral" { 8 } else { 32 };
-                    assert_eq!((without.num_key_value_heads, null.num_key_value_heads), (absent, 32), "{family}");
+                    assert_eq!(
+                        (without.num_key_value_heads, null.num_key_value_heads),
+                        (absent, 32),
+                        "{family}"
+                    );
                 }
                 (Ok(without), Ok(null)) if key == "sliding_window" && *family == "mistral" => {
-                    assert_eq!((without.sliding_window, null.sliding_window), (Some(4096), None));
+                    assert_eq!(
+                        (without.sliding_window, null.sliding_window),
+                        (Some(4096), None)
+                    );
                 }
                 (without, null) => assert_eq!(without, null, "{family} {key}"),
             }
@@ -70,7 +98,10 @@ fn null_is_the_default_for_every_key_that_has_one() {
 
 #[test]
 fn linear_scaling_is_read_under_its_older_key_too() {
-    for scaling in [json!({"type": "linear", "factor": 2.0}), json!({"rope_type": "linear", "factor": 2})] {
+    for scaling in [
+        json!({"type": "linear", "factor": 2.0}),
+        json!({"rope_type": "linear", "factor": 2}),
+    ] {
         let read = read(&with(json!({"rope_scaling": scaling}))).unwrap();
         assert_eq!(read.rope_scaling, RopeScaling::Linear { factor: 2.0 });
     }
@@ -79,24 +110,62 @@ fn linear_scaling_is_read_under_its_older_key_too() {
 #[test]
 fn mistral_slides_on_every_layer() {
     let window = |changes| read(&with(changes)).unwrap().sliding_window;
-    assert_eq!(window(json!({"model_type": "mistral", "sliding_window": 16})), Some(16));
-    assert_eq!(window(json!({"model_type": "mistral", "sliding_window": null})), None);
-    assert_eq!(window(json!({"model_type": "mistral", "max_position_embeddings": 32768})), Some(4096));
+    assert_eq!(
+        window(json!({"model_type": "mistral", "sliding_window": 16})),
+        Some(16)
+    );
+    assert_eq!(
+        window(json!({"model_type": "mistral", "sliding_window": null})),
+        None
+    );
+    assert_eq!(
+        window(json!({"model_type": "mistral", "max_position_embeddings": 32768})),
+        Some(4096)
+    );
 }
 
 #[test]
 fn qwen_slides_on_all_layers_or_on_none() {
     let qwen = |changes: Value| {
-        let mut config = with(json!({"model_type": "qwen2", "sliding_window": 16, "use_sliding_window": true}));
-        config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let mut config =
+            with(json!({"model_type": "qwen2", "sliding_window": 16, "use_sliding_window": true}));
+        config
+            .as_object_mut()
+            .unwrap()
+            .extend(changes.as_object().unwrap().clone());
         read(&config)
     };
-    assert_eq!(qwen(json!({"max_window_layers": 3})).unwrap().sliding_window, None);
-    assert_eq!(qwen(json!({"max_window_layers": 0})).unwrap().sliding_window, Some(16));
-    assert_eq!(qwen(json!({"use_sliding_window": false, "max_window_layers": 0})).unwrap().sliding_window, None);
+    assert_eq!(
+        qwen(json!({"max_window_layers": 3}))
+            .unwrap()
+            .sliding_window,
+        None
+    );
+    assert_eq!(
+        qwen(json!({"max_window_layers": 0}))
+            .unwrap()
+            .sliding_window,
+        Some(16)
+    );
+    assert_eq!(
+        qwen(json!({"use_sliding_window": false, "max_window_layers": 0}))
+            .unwrap()
+            .sliding_window,
+        None
+    );
     let message = qwen(json!({"max_window_layers": 1})).unwrap_err();
-    assert!(message.contains("`true` with a window on 2 of 3 layers, expected a window on all layers or on none"), "{message}");
-    assert_eq!(qwen(json!({"max_window_layers": 1, "sliding_window": 128})).unwrap().sliding_window, None);
+    assert!(
+        message.contains(
+            "`true` with a window on 2 of 3 layers, expected a window on all layers or on none"
+        ),
+        "{message}"
+    );
+    assert_eq!(
+        qwen(json!({"max_window_layers": 1, "sliding_window": 128}))
+            .unwrap()
+            .sliding_window,
+        None
+    );
     let types = json!({"layer_types": ["full_attention", "sliding_attention", "full_attention"]});
     assert!(qwen(types).unwrap_err().contains("on 1 of 3 layers"));
 }
@@ -104,7 +173,10 @@ fn qwen_slides_on_all_layers_or_on_none() {
 #[test]
 fn an_unknown_family_is_refused_by_name_with_the_list_of_what_is_supported() {
     let message = read(&with(json!({"model_type": "gemma2"}))).unwrap_err();
-    assert_eq!(message, "model type `gemma2` of `config.json` is not supported, supported are llama, mistral, qwen2, qwen3");
+    assert_eq!(
+        message,
+        "model type `gemma2` of `config.json` is not supported, supported are llama, mistral, qwen2, qwen3"
+    );
 }
 
 #[test]
@@ -113,20 +185,41 @@ fn what_the_decoder_cannot_do_is_refused_by_field() {
         ("hidden_act", json!({"hidden_act": "gelu"})),
         ("attention_bias", json!({"attention_bias": true})),
         ("mlp_bias", json!({"mlp_bias": true})),
-        ("quantization_config", json!({"quantization_config": {"bits": 4}})),
-        ("partial_rotary_factor", json!({"partial_rotary_factor": 0.5})),
-        ("partial_rotary_factor", json!({"rope_parameters": {"partial_rotary_factor": 0.5}})),
+        (
+            "quantization_config",
+            json!({"quantization_config": {"bits": 4}}),
+        ),
+        (
+            "partial_rotary_factor",
+            json!({"partial_rotary_factor": 0.5}),
+        ),
+        (
+            "partial_rotary_factor",
+            json!({"rope_parameters": {"partial_rotary_factor": 0.5}}),
+        ),
         ("is_causal", json!({"is_causal": false})),
-        ("per_layer_config", json!({"per_layer_config": {"0": {"head_dim": 4}}})),
+        (
+            "per_layer_config",
+            json!({"per_layer_config": {"0": {"head_dim": 4}}}),
+        ),
         ("layer_types", json!({"layer_types": ["full_attention"]})),
-        ("rope_type", json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}})),
+        (
+            "rope_type",
+            json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
+        ),
         ("factor", json!({"rope_scaling": {"rope_type": "linear"}})),
-        ("rope_parameters.full_attention", json!({"rope_parameters": {"full_attention": {"rope_type": "default"}}})),
+        (
+            "rope_parameters.full_attention",
+            json!({"rope_parameters": {"full_attention": {"rope_type": "default"}}}),
+        ),
         ("rope_scaling", json!({"rope_scaling": [1]})),
         ("layer_types", json!({"layer_types": ["chunked_attention"]})),
     ] {
         let message = read(&with(changes)).unwrap_err();
-        assert!(message.starts_with(&format!("`{field}` in `config.json` is ")), "{field}: {message}");
+        assert!(
+            message.starts_with(&format!("`{field}` in `config.json` is ")),
+            "{field}: {message}"
+        );
     }
 }
 
@@ -156,13 +249,22 @@ fn every_number_is_held_to_its_bounds() {
         let mut config = llama();
         config[field] = value.clone();
         let message = read(&config).expect_err(&format!("{field} = {value}"));
-        assert!(message.starts_with(&format!("`{field}` in `config.json` is ")), "{field} = {value}: {message}");
+        assert!(
+            message.starts_with(&format!("`{field}` in `config.json` is ")),
+            "{field} = {value}: {message}"
+        );
     }
 }
 
 #[test]
 fn text_that_is_no_object_is_malformed() {
     for text in ["", "[1]", "{\"model_type\": "] {
-        assert!(matches!(DecoderConfig::from_json(text, "config.json"), Err(ModelError::Malformed { .. })), "{text}");
+        assert!(
+            matches!(
+                DecoderConfig::from_json(text, "config.json"),
+                Err(ModelError::Malformed { .. })
+            ),
+            "{text}"
+        );
     }
 }

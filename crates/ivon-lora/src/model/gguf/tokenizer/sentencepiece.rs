@@ -1,7 +1,8 @@
 //! SentencePiece's BPE (Llama 1 and 2, Mistral, TinyLlama) from the scores in a GGUF file.
 //!
-//! SentencePiece joins, again and again, the neighbours whose union has the highest score. That is BPE with the merges
-//! sorted by the score of what they make, which is how transformers converts it too.
+//! SentencePiece joins, again and again, the neighbours whose union has the highest score. That is
+//! BPE with the merges sorted by the score of what they make, which is how transformers converts it
+//! too.
 
 use std::collections::HashMap;
 
@@ -25,40 +26,82 @@ const LONGEST_MERGED: usize = 256;
 /// Unknown, control and byte tokens are never the result of a merge.
 const NEVER_MERGED: [i64; 3] = [2, 3, 6];
 
-pub(super) fn build(file: &GgufFile, vocabulary: &Vocabulary) -> Result<tokenizers::Tokenizer, ModelError> {
+pub(super) fn build(
+    file: &GgufFile,
+    vocabulary: &Vocabulary,
+) -> Result<tokenizers::Tokenizer, ModelError> {
     let wrong = |reason: String| vocabulary.wrong(reason);
-    let scores = file.numbers("tokenizer.ggml.scores")?.ok_or_else(|| wrong("`tokenizer.ggml.scores` is missing".into()))?;
+    let scores = file
+        .numbers("tokenizer.ggml.scores")?
+        .ok_or_else(|| wrong("`tokenizer.ggml.scores` is missing".into()))?;
     if scores.len() != vocabulary.tokens.len() || scores.iter().any(|score| score.is_nan()) {
-        return Err(wrong(format!("it has {} tokens and {} scores, expected as many numbers", vocabulary.tokens.len(), scores.len())));
+        return Err(wrong(format!(
+            "it has {} tokens and {} scores, expected as many numbers",
+            vocabulary.tokens.len(),
+            scores.len()
+        )));
     }
-    let unknown = vocabulary.token_of(file, "unknown_token_id")?.map(|(_, token)| token);
-    let unknown = unknown.or_else(|| vocabulary.kinds.iter().position(|kind| *kind == 2).map(|id| vocabulary.tokens[id]));
+    let unknown = vocabulary
+        .token_of(file, "unknown_token_id")?
+        .map(|(_, token)| token);
+    let unknown = unknown.or_else(|| {
+        vocabulary
+            .kinds
+            .iter()
+            .position(|kind| *kind == 2)
+            .map(|id| vocabulary.tokens[id])
+    });
     let mut builder = BPE::builder()
-        .vocab_and_merges(vocabulary.ids().collect::<Vocab>(), merges(vocabulary, &scores))
+        .vocab_and_merges(
+            vocabulary.ids().collect::<Vocab>(),
+            merges(vocabulary, &scores),
+        )
         .fuse_unk(true)
         .byte_fallback(true);
     if let Some(unknown) = unknown {
         builder = builder.unk_token(unknown.to_string());
     }
-    let mut inner = tokenizers::Tokenizer::new(guard_result("tokenizers", || builder.build()).map_err(wrong)?);
-    let replace = |from: &str, to: &str| Replace::new(from, to).map_err(|error| wrong(error.to_string()));
+    let mut inner =
+        tokenizers::Tokenizer::new(guard_result("tokenizers", || builder.build()).map_err(wrong)?);
+    let replace =
+        |from: &str, to: &str| Replace::new(from, to).map_err(|error| wrong(error.to_string()));
     let mut normalizers = vec![replace(" ", SPACE)?.into()];
-    let mut decoders = vec![replace(SPACE, " ")?.into(), ByteFallback::new().into(), Fuse::new().into()];
-    if file.flag("tokenizer.ggml.add_space_prefix")?.unwrap_or(true) {
+    let mut decoders = vec![
+        replace(SPACE, " ")?.into(),
+        ByteFallback::new().into(),
+        Fuse::new().into(),
+    ];
+    if file
+        .flag("tokenizer.ggml.add_space_prefix")?
+        .unwrap_or(true)
+    {
         normalizers.insert(0, Prepend::new(SPACE.into()).into());
         decoders.push(Strip::new(' ', 1, 0).into());
     }
-    inner.with_normalizer(Some(Sequence::new(normalizers))).map_err(|error| wrong(error.to_string()))?;
+    inner
+        .with_normalizer(Some(Sequence::new(normalizers)))
+        .map_err(|error| wrong(error.to_string()))?;
     inner.with_decoder(Some(Decoders::new(decoders)));
     Ok(inner)
 }
 
-/// All ways to join two pieces into a third, best score first; among equals the longer left part first.
+/// All ways to join two pieces into a third, best score first; among equals the longer left part
+/// first.
 fn merges(vocabulary: &Vocabulary, scores: &[f64]) -> Vec<(String, String)> {
-    let pieces: HashMap<&str, usize> = vocabulary.tokens.iter().enumerate().map(|(id, token)| (*token, id)).collect();
+    let pieces: HashMap<&str, usize> = vocabulary
+        .tokens
+        .iter()
+        .enumerate()
+        .map(|(id, token)| (*token, id))
+        .collect();
     let merged = |id: usize| !NEVER_MERGED.contains(&vocabulary.kinds[id]);
     let mut merges = Vec::new();
-    for (id, piece) in vocabulary.tokens.iter().enumerate().filter(|(id, piece)| merged(*id) && piece.len() <= LONGEST_MERGED) {
+    for (id, piece) in vocabulary
+        .tokens
+        .iter()
+        .enumerate()
+        .filter(|(id, piece)| merged(*id) && piece.len() <= LONGEST_MERGED)
+    {
         for (at, _) in piece.char_indices().skip(1) {
             let (left, right) = piece.split_at(at);
             let known = |part: &str| pieces.get(part).is_some_and(|id| merged(*id));
@@ -67,6 +110,11 @@ fn merges(vocabulary: &Vocabulary, scores: &[f64]) -> Vec<(String, String)> {
             }
         }
     }
-    merges.sort_by(|(one, left, _), (other, next, _)| other.total_cmp(one).then(next.len().cmp(&left.len())));
-    merges.into_iter().map(|(_, left, right)| (left.to_string(), right.to_string())).collect()
+    merges.sort_by(|(one, left, _), (other, next, _)| {
+        other.total_cmp(one).then(next.len().cmp(&left.len()))
+    });
+    merges
+        .into_iter()
+        .map(|(_, left, right)| (left.to_string(), right.to_string()))
+        .collect()
 }
