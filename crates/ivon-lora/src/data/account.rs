@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::example::DropReason;
+use super::task::DropReason;
 
 /// The most ids that are kept of rows with the same fate.
 const SHOWN: usize = 3;

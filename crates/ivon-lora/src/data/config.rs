@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::chat::ChatSetting;
-use super::encode::EncodeOptions;
 use super::error::DataError;
-use super::folder::Split;
-use super::label::LabelReading;
+use super::read::Split;
+use super::task::LabelReading;
 use super::task::{Form, Scoring, Task};
+use super::tokens::ChatSetting;
+use super::tokens::EncodeOptions;
 
 /// Where the data come from and how they become examples, roles and tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

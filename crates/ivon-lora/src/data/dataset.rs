@@ -19,11 +19,11 @@ use sha2::{Digest, Sha256};
 use super::account::{Counted, Drops};
 use super::config::DataConfig;
 use super::error::DataError;
-use super::example::{DropReason, Example};
-use super::folder::{Split, SplitFiles, find_files};
 use super::read::{Continue, for_each_row};
+use super::read::{Split, SplitFiles, find_files};
 use super::source::Source;
 use super::split::{Role, Ties, carve};
+use super::task::{DropReason, Example};
 use super::task::{Form, Prepared, Task};
 use crate::files::FileError;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::split::Role;
-use super::tokenizer::TokenizerError;
+use super::tokens::TokenizerError;
 use crate::files::FileError;
 
 /// Where a row stands: its file and its line (for parquet: its row), counted from 1.

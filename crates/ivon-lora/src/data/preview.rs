@@ -7,11 +7,11 @@ use std::fmt;
 use serde::Serialize;
 
 use super::account::{Counted, Drops};
-use super::encode::{EncodeOptions, Encoder, Outcome};
-use super::encoded::Choices;
 use super::error::DataError;
-use super::example::Example;
-use super::tokenizer::Tokenizer;
+use super::task::Example;
+use super::tokens::Choices;
+use super::tokens::Tokenizer;
+use super::tokens::{EncodeOptions, Encoder, Outcome};
 
 /// One token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -300,7 +300,7 @@ impl fmt::Display for Preview {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::testing::byte_level;
+    use crate::data::tokens::testing::byte_level;
     use crate::data::{DropReason, Scoring};
 
     #[test]

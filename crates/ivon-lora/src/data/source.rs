@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::account::Drops;
 use super::error::DataError;
-use super::example::Example;
 use super::read::{Continue, Row, for_each_row};
+use super::task::Example;
 use super::task::{ID_FIELDS, Made, Prepared, Task};
 
 /// The examples of one split, with what was left out.

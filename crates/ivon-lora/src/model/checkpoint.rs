@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::config::ConfigFile;
+use super::gguf::GgufCheckpoint;
 use super::gguf::split::part_of_name;
-use super::gguf::{self, GgufCheckpoint};
 use super::hub::{self, HubEvent, HubName, HubSettings, Purpose};
 use super::layout::{self, EMBEDDING, HEAD};
 use super::mapped::file_name;
 use super::safetensors::{SafetensorsFolder, files_of};
-use super::{DecoderConfig, ModelError, RawTensor, StoredTensor, folder_tokenizer};
+use super::{DecoderConfig, ModelError, RawTensor, StoredTensor, tokenizer};
 use crate::data::Tokenizer;
 use crate::files;
 
@@ -262,9 +262,9 @@ impl Checkpoint {
     /// [`ModelError::Tokenizer`] if there is none or it cannot be used.
     pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
         let tokenizer = match &self.source {
-            Source::Folder { path, .. } => folder_tokenizer::read(path, &self.display_name),
+            Source::Folder { path, .. } => tokenizer::folder::read(path, &self.display_name),
             Source::Gguf(gguf) => {
-                gguf::tokenizer::read(gguf.file()).inspect(|_| gguf.file().release_metadata())
+                tokenizer::gguf::read(gguf.file()).inspect(|_| gguf.file().release_metadata())
             }
         }?;
         Ok(tokenizer.with_limit(self.config.vocab_size))

@@ -1,19 +1,16 @@
 //! Checkpoint (Hugging Face folder, GGUF file, hub name) → tokenizer and frozen decoder.
 
-mod chat_templates;
 mod checkpoint;
 pub(crate) mod companions;
 mod config;
 mod error;
-mod folder_tokenizer;
-mod framing;
 pub mod gguf;
 mod headers;
 mod hub;
 mod mapped;
 mod safetensors;
-mod special_tokens;
 mod tensor;
+mod tokenizer;
 mod layout;
 mod matrix;
 mod decoder;

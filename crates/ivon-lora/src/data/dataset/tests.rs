@@ -502,7 +502,7 @@ fn a_loaded_set_encodes_from_end_to_end() {
         folder_of(&[("train.jsonl", rows("a", 20)), ("test.jsonl", rows("b", 5))]);
     let task = Task::from_config(&config).unwrap();
     let dataset = load(&config, &task).unwrap();
-    let tokenizer = crate::data::testing::byte_level(&["Ġ y", "Ġ n"], false);
+    let tokenizer = crate::data::tokens::testing::byte_level(&["Ġ y", "Ġ n"], false);
     let set = encode_all(
         dataset.required(Role::Train).unwrap(),
         &tokenizer,

@@ -7,6 +7,7 @@
 
 mod csv;
 mod dialect;
+mod folder;
 mod footer;
 mod json;
 mod lines;
@@ -28,6 +29,7 @@ use lines::Lines;
 use parquet::ParquetRows;
 use text::Opened;
 
+pub use folder::{Split, SplitFiles, find_files};
 pub(super) use json::value as json_value;
 #[cfg(test)]
 pub(super) use parquet::tests as parquet_tests;

@@ -9,7 +9,6 @@ pub mod names;
 pub mod quantize;
 mod reader;
 pub(super) mod split;
-pub(super) mod tokenizer;
 mod writer;
 
 use std::path::Path;

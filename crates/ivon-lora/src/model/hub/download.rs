@@ -14,9 +14,9 @@ use super::request::{RequestError, Server};
 use super::{HubEvent, HubSettings, Purpose};
 use crate::files;
 use crate::model::companions::is_companion;
-use crate::model::gguf::{self, GgufCheckpoint};
+use crate::model::gguf::GgufCheckpoint;
 use crate::model::safetensors::{INDEX, indexed_files};
-use crate::model::{DecoderConfig, ModelError, folder_tokenizer};
+use crate::model::{DecoderConfig, ModelError, tokenizer};
 
 /// A list of a hundred thousand files is well below this.
 const LONGEST_LISTING: u64 = 64 << 20;
@@ -211,7 +211,7 @@ impl<'a> Snapshot<'a> {
         let folder = self.folder.snapshot(&self.listing.commit);
         let weights = self.weights(listen)?;
         if purpose == Purpose::Run && weights.iter().any(|file| !folder.join(file).exists()) {
-            folder_tokenizer::read(&folder, &self.name.display())?;
+            tokenizer::folder::read(&folder, &self.name.display())?;
         }
         for file in weights {
             self.fetch(&file, listen)?;
@@ -238,7 +238,7 @@ impl<'a> Snapshot<'a> {
             let (headers, path) = gguf_headers(self, parts)?;
             let (checkpoint, _) = GgufCheckpoint::open(&path)?;
             if purpose == Purpose::Run {
-                gguf::tokenizer::read(checkpoint.file())?;
+                tokenizer::gguf::read(checkpoint.file())?;
             }
             drop((checkpoint, headers));
         }

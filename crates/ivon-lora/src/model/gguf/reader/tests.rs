@@ -218,7 +218,7 @@ proptest! {
                 prop_assert!(file.file_of(entry).bytes().get(entry.bytes.clone()).is_some());
             }
             let _ = super::super::config::read(&file);
-            let _ = super::super::tokenizer::read(&file);
+            let _ = crate::model::tokenizer::gguf::read(&file);
         }
     }
 }

@@ -5,6 +5,13 @@
 //! Prompts are those of arXiv 2411.04421, letter by letter (WinoGrande's missing full stop after B
 //! included).
 
+mod prompt;
+mod example;
+mod label;
+mod template;
+mod official;
+mod question;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,20 +19,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::{DataError, Place, listed, nearest};
-use super::example::{DropReason, Example};
-use super::label::{
-    LabelReading, Reading, among_choices, among_words, composed, is_withheld, shown,
-};
-use super::official;
-use super::prompt::Prompt;
 use super::read::Row;
-use super::template::Template;
+use label::{Reading, among_choices, among_words, composed, is_withheld, shown};
+use template::Template;
+
+pub use example::{DropReason, Example};
+pub use label::LabelReading;
+pub use prompt::{Part, Prompt};
+pub use question::{Question, Refusal, questions};
 
 /// The fewest and the most choices of a question; the answers are letters, of which there are 26.
 const CHOICES: std::ops::RangeInclusive<usize> = 2..=26;
 
 /// The fields that may have a row's id, the first one first.
-pub(super) const ID_FIELDS: [&str; 6] = ["id", "ID", "qID", "question_id", "idx", "index"];
+pub(in crate::data) const ID_FIELDS: [&str; 6] = ["id", "ID", "qID", "question_id", "idx", "index"];
 
 /// The most answer words of a task.
 const MOST_ANSWERS: usize = 10_000;

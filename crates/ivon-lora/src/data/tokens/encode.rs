@@ -21,14 +21,14 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::account::{Counted, Drops};
 use super::chat::ChatTemplate;
 use super::encoded::{Choices, Encoded};
-use super::error::DataError;
-use super::example::{DropReason, Example};
-use super::prompt::Prompt;
-use super::task::Scoring;
 use super::tokenizer::Tokenizer;
+use crate::data::account::{Counted, Drops};
+use crate::data::error::DataError;
+use crate::data::task::Prompt;
+use crate::data::task::Scoring;
+use crate::data::task::{DropReason, Example};
 use crate::random::fnv1a;
 
 /// The most prompt endings whose answers are remembered.
@@ -475,7 +475,7 @@ pub fn encode_any(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::testing::{bpe_across_words, byte_level, llama, word_level};
+    use crate::data::tokens::testing::{bpe_across_words, byte_level, llama, word_level};
     use crate::data::{Made, Place, Row, Task};
     use proptest::prelude::*;
 

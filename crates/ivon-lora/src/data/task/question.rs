@@ -5,10 +5,10 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::error::DataError;
 use super::example::{DropReason, Example};
-use super::read::{Row, Rows};
-use super::task::{Made, Prepared, id_at, id_of};
+use crate::data::error::DataError;
+use crate::data::read::{Row, Rows};
+use crate::data::task::{Made, Prepared, id_at, id_of};
 
 /// A row to be answered.
 #[derive(Clone, Debug, PartialEq)]

@@ -8,9 +8,9 @@
 
 use serde_json::{Value, json};
 
-use super::error::{DataError, listed};
 use super::label::{letter_index, shown};
-use super::read::{Row, json_value};
+use crate::data::error::{DataError, listed};
+use crate::data::read::{Row, json_value};
 
 /// Two options `option1`, `option2`, the answer `1` or `2`, the sentence under `sentence`.
 pub(crate) fn winogrande(row: &mut Row) -> Result<(), DataError> {

@@ -13,11 +13,11 @@ use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior};
 
-use super::reader::GgufFile;
+use super::framing::frame;
 use crate::data::Tokenizer;
 use crate::guard::guard_result;
 use crate::model::ModelError;
-use crate::model::framing::frame;
+use crate::model::gguf::GgufFile;
 
 /// Kinds of token that are cut out of the text before anything else (`tokenizer.ggml.token_type`).
 const CONTROL: i64 = 3;
@@ -240,8 +240,8 @@ fn finish(
 mod tests {
     use serde_json::Value;
 
-    use super::super::writer::{GgufWriter, Metadata};
     use super::*;
+    use crate::model::gguf::{GgufWriter, Metadata};
     use crate::testing;
 
     fn texts(values: &[&str]) -> Metadata {

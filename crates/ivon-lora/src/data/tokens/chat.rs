@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::DataError;
 use super::jinja::Template;
 use super::tokenizer::Tokenizer;
+use crate::data::error::DataError;
 use crate::files;
 
 /// The longest template file, in bytes.

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use super::ModelError;
 use super::chat_templates::ChatTemplates;
 use super::special_tokens::{SpecialTokens, read_config};
 use crate::data::Tokenizer;
 use crate::files;
 use crate::guard::guard_result;
+use crate::model::ModelError;
 
 /// The largest published tokenizer.json files have some 35 MB.
 const LONGEST_TOKENIZER: u64 = 128 << 20;
@@ -23,7 +23,7 @@ const LARGEST_ID: u32 = 1 << 24;
 /// # Errors
 /// [`ModelError::Tokenizer`] if `tokenizer.json` is missing or malformed, [`ModelError::Malformed`]
 /// for the others.
-pub(super) fn read(folder: &Path, name: &str) -> Result<Tokenizer, ModelError> {
+pub(in crate::model) fn read(folder: &Path, name: &str) -> Result<Tokenizer, ModelError> {
     let wrong = |reason: String| ModelError::Tokenizer {
         file: name.into(),
         reason,

@@ -13,8 +13,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-use super::ModelError;
 use crate::files;
+use crate::model::ModelError;
 
 /// The longest of these files, in bytes.
 const LONGEST_FILE: u64 = 16 << 20;

@@ -1,8 +1,8 @@
 //! A prompt template with field names in braces, as a user writes it: `Review: {text} Sentiment:`.
 
-use super::error::DataError;
 use super::prompt::Prompt;
-use super::read::Row;
+use crate::data::error::DataError;
+use crate::data::read::Row;
 
 /// A template taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use tokenizers::normalizers::{Prepend, Replace, Sequence};
 use super::Vocabulary;
 use crate::guard::guard_result;
 use crate::model::ModelError;
-use crate::model::gguf::reader::GgufFile;
+use crate::model::gguf::GgufFile;
 
 /// How SentencePiece writes a space.
 const SPACE: &str = "\u{2581}";

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::ModelError;
 use crate::files;
+use crate::model::ModelError;
 
 /// The longest template, in bytes.
 const LONGEST: u64 = 1 << 20;

@@ -1,0 +1,7 @@
+//! The tokenizer of a checkpoint, from a Hugging Face folder or from inside a GGUF file.
+
+mod framing;
+mod chat_templates;
+mod special_tokens;
+pub(super) mod folder;
+pub(super) mod gguf;
