@@ -7,6 +7,7 @@
 pub mod files;
 mod guard;
 pub mod random;
+pub mod words;
 mod wide;
 #[doc(hidden)]
 pub mod testing;

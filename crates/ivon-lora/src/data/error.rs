@@ -1,36 +1,20 @@
 //! What can be wrong with data, with the facts and what to do about it.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use super::split::Role;
-use super::tokens::TokenizerError;
+use super::place::Place;
+use super::role::Role;
 use crate::files::FileError;
+use crate::words::{listed, nearest};
 
-/// Where a row stands: its file and its line (for parquet: its row), counted from 1.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The file, as it was named.
-    pub file: Arc<str>,
-    /// The line from 1; in a CSV file where the record begins.
-    pub line: usize,
-}
-
-impl Place {
-    /// The place of a row.
-    pub fn new(file: impl Into<Arc<str>>, line: usize) -> Self {
-        Self {
-            file: file.into(),
-            line,
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "`{}` line {}", self.file, self.line)
-    }
+/// A text could not be turned into tokens, or back.
+#[derive(Debug, thiserror::Error)]
+#[error("the tokenizer failed on `{text}`: {reason}")]
+pub struct TokenizerError {
+    /// The beginning of the text.
+    pub text: String,
+    /// What the tokenizer said.
+    pub reason: String,
 }
 
 /// Data could not be read, understood or divided.
@@ -121,12 +105,12 @@ pub enum DataError {
         second: PathBuf,
     },
     /// There is no task of this name.
-    #[error("unknown task `{name}`, expected one of {}", listed(&super::task::names()))]
+    #[error("unknown task `{name}`, expected one of {}", listed(known))]
     UnknownTask {
         /// What was asked for.
         name: String,
-        /// The known name that is spelt most alike, if any is.
-        nearest: Option<&'static str>,
+        /// The names that there are.
+        known: Vec<&'static str>,
     },
     /// Neither a task nor a prompt template is given.
     #[error("no task is named and no prompt template is given")]
@@ -336,8 +320,10 @@ impl DataError {
                 "name the files train.jsonl and test.jsonl (or csv, tsv, parquet), or give one file instead of a folder".into()
             }
             Self::AmbiguousFiles { .. } => "move one of them away, or give one file instead of a folder".into(),
-            Self::UnknownTask { nearest: Some(nearest), .. } => format!("did you mean `{nearest}`?"),
-            Self::UnknownTask { .. } => "for data of your own, set `--prompt`, `--answers` and `--label-field` instead".into(),
+            Self::UnknownTask { name, known } => match nearest(name, known.iter().copied()) {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => "for data of your own, set `--prompt`, `--answers` and `--label-field` instead".into(),
+            },
             Self::NoTask => "name one with `--task`, or set `--prompt`, `--answers` and `--label-field`".into(),
             Self::TaskHasItsPrompt { .. } => "leave `--task` away to use a prompt of your own".into(),
             Self::MalformedTemplate { .. } => {
@@ -388,65 +374,9 @@ fn no_template(named: &[String]) -> String {
     }
 }
 
-/// `a`, `b`, `c` in backticks; a long list is cut.
-pub(crate) fn listed(names: &[impl AsRef<str>]) -> String {
-    const MOST: usize = 12;
-    if names.is_empty() {
-        return "nothing".into();
-    }
-    let mut list = names
-        .iter()
-        .take(MOST)
-        .map(|name| format!("`{}`", name.as_ref()))
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > MOST {
-        list += &format!(" and {} more", names.len() - MOST);
-    }
-    list
-}
-
-/// The candidate that is spelt most like `name`, if it differs in at most a third of its letters.
-pub(crate) fn nearest<'a>(
-    name: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let name: String = name.to_lowercase().chars().take(64).collect();
-    candidates
-        .map(|candidate| (edits(&name, &candidate.to_lowercase()), candidate))
-        .min_by_key(|(edits, _)| *edits)
-        .filter(|(edits, _)| *edits <= name.chars().count().max(3) / 3)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance in characters.
-fn edits(first: &str, second: &str) -> usize {
-    let second: Vec<char> = second.chars().collect();
-    let mut row: Vec<usize> = (0..=second.len()).collect();
-    for (above, letter) in first.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = above + 1;
-        for (column, other) in second.iter().enumerate() {
-            let substituted = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = substituted.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_nearest_name_is_found_and_a_stranger_has_none() {
-        let names = ["arc_easy", "arc_challenge", "boolq"];
-        assert_eq!(nearest("arc_eassy", names.into_iter()), Some("arc_easy"));
-        assert_eq!(nearest("BoolQ", names.into_iter()), Some("boolq"));
-        assert_eq!(nearest("banking", names.into_iter()), None);
-        assert_eq!(edits("kitten", "sitting"), 3);
-    }
 
     #[test]
     fn a_missing_field_says_which_there_are_and_which_is_meant() {

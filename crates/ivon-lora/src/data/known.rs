@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use super::dataset::Dataset;
-use super::split::Role;
+use super::role::Role;
 use super::task::Example;
 
 /// The most hashes that a set keeps: of more rows those with the smallest, which are a fair sample.

@@ -11,12 +11,14 @@
 //! # }
 //! ```
 
+mod role;
+mod place;
 mod error;
-mod split;
 mod read;
 mod task;
 mod account;
 mod source;
+mod split;
 mod tokens;
 mod config;
 mod dataset;
@@ -27,21 +29,22 @@ pub use account::{Counted, Drops};
 pub use config::DataConfig;
 pub(crate) use dataset::sha256;
 pub use dataset::{Dataset, FileReport, LoadReport, RoleIds, assemble, load};
-pub use error::{DataError, Place};
+pub use error::{DataError, TokenizerError};
 pub use known::{KnownRows, MOST_HASHES, Overlap, RowSet};
+pub use place::Place;
 pub use preview::{ExampleView, Lengths, Preview, TokenView, preview};
 pub use read::{
     Continue, EXTENSIONS, Format, LARGEST_FILE, LONGEST_LINE, Row, Rows, Split, SplitFiles, Stream,
     StreamFormat, StreamLines, find_files, for_each_row, read_first_rows, read_rows, stream,
 };
+pub use role::Role;
 pub use source::{Source, load_file, load_file_by, load_file_filled};
-pub use split::{Role, Ties, carve};
+pub use split::{Ties, carve};
 pub use task::{
     CUSTOM, DropReason, Example, Form, LabelReading, Made, Part, Prepared, Prompt, Question,
     Refusal, Scoring, Task, names, questions,
 };
 pub use tokens::{
     Batch, ChatSetting, ChatTemplate, Choices, DroppedExample, EncodeOptions, Encoded, EncodedSet,
-    Encoder, EpochOrder, Outcome, Segment, Tokenizer, TokenizerError, batch_indices, encode_all,
-    encode_any,
+    Encoder, EpochOrder, Outcome, Segment, Tokenizer, batch_indices, encode_all, encode_any,
 };

@@ -3,6 +3,7 @@
 use super::RunEvent;
 use super::train::Sets;
 use crate::data::{EncodedSet, Role};
+use crate::words::joined;
 
 /// The most labels that are named.
 const NAMED: usize = 5;
@@ -44,7 +45,7 @@ fn warnings(answers: &[String], sets: &[(Role, &EncodedSet)]) -> Vec<String> {
 }
 
 fn sentence(answers: &[String], roles: &[Role], missing: &[usize]) -> String {
-    let roles = listed(
+    let roles = joined(
         &roles
             .iter()
             .map(|role| role.name().to_string())
@@ -69,17 +70,8 @@ fn sentence(answers: &[String], roles: &[Role], missing: &[usize]) -> String {
     }
     format!(
         "no row of {roles} has the label {}: how it is answered is not learned, chosen or scored there",
-        listed(&named, "or")
+        joined(&named, "or")
     )
-}
-
-/// `a`, `a and b`, `a, b and c`.
-fn listed(words: &[String], joint: &str) -> String {
-    match words {
-        [] => String::new(),
-        [one] => one.clone(),
-        [first @ .., last] => format!("{} {joint} {last}", first.join(", ")),
-    }
 }
 
 #[cfg(test)]

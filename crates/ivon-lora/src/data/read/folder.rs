@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::format::{EXTENSIONS, Format};
 use crate::data::error::DataError;
-use crate::data::read::{EXTENSIONS, Format};
-use crate::data::split::Role;
+use crate::data::role::Role;
 use crate::files::FileError;
 
 /// The most names of a folder that are looked at.

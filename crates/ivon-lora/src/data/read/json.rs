@@ -7,8 +7,6 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::row::kind;
-
 /// The most values of one line, all levels together: short ones take many times their length in
 /// memory.
 const MOST_VALUES: usize = 1 << 20;
@@ -134,6 +132,18 @@ impl<'de> Visitor<'de> for Once<'_> {
             fields.insert(key, value);
         }
         Ok(Value::Object(fields))
+    }
+}
+
+/// What a JSON value is, in words.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
     }
 }
 

@@ -5,9 +5,12 @@ use std::io::{BufRead, Read};
 use std::sync::Arc;
 
 use super::row::Row;
-use super::text::Text;
-use super::{LONGEST_LINE, io_error};
-use crate::data::error::{DataError, Place};
+use super::text::{Text, io_error};
+use crate::data::error::DataError;
+use crate::data::place::Place;
+
+/// The longest line or record that is read, in bytes.
+pub const LONGEST_LINE: usize = 8 << 20;
 
 /// The lines of a stream.
 pub(crate) struct Lines {

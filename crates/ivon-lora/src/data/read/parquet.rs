@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 
 use super::footer::{check_footer, check_pages};
 use super::row::Row;
-use crate::data::error::{DataError, Place};
+use crate::data::error::DataError;
+use crate::data::place::Place;
 use crate::guard::{guard, guard_result};
 
 /// The rows of a parquet file.

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::json;
-use crate::data::error::{DataError, Place};
+use crate::data::error::DataError;
+use crate::data::place::Place;
 
 /// One row of a file: its fields and where it stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,20 +73,8 @@ impl Row {
             at: self.place.clone(),
             field: field.into(),
             expected,
-            found: kind(found).into(),
+            found: json::kind(found).into(),
         }
-    }
-}
-
-/// What a JSON value is, in words.
-pub(crate) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 

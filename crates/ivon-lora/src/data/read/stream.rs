@@ -4,10 +4,13 @@
 use std::io::{Cursor, Read};
 use std::sync::Arc;
 
-use super::dialect::{self, SAMPLE};
+use super::detect::{self, SAMPLE};
+use super::format::Format;
 use super::lines::Lines;
-use super::{Format, Rows, io_error, opened};
-use crate::data::error::{DataError, Place};
+use super::rows::Rows;
+use super::text::{io_error, open_text};
+use crate::data::error::DataError;
+use crate::data::place::Place;
 
 /// What may come over a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +66,7 @@ pub fn stream(
     format: Option<StreamFormat>,
     is_header: &dyn Fn(&[String]) -> bool,
 ) -> Result<Stream, DataError> {
-    let (mut text, _) = opened(&name, reader)?;
+    let (mut text, _) = open_text(&name, reader)?;
     let mut sample = Vec::new();
     text.by_ref()
         .take(SAMPLE as u64)
@@ -74,7 +77,7 @@ pub fn stream(
     match format {
         StreamFormat::Rows(format) => Rows::from_reader(name, format, whole).map(Stream::Rows),
         StreamFormat::Text => Ok(Stream::Lines(StreamLines(Lines::new(
-            opened(&name, whole)?.0,
+            open_text(&name, whole)?.0,
             name,
         )))),
     }
@@ -85,7 +88,7 @@ fn told(sample: &[u8], is_header: &dyn Fn(&[String]) -> bool) -> StreamFormat {
     if sample.trim_ascii_start().first() == Some(&b'{') {
         return StreamFormat::Rows(Format::Jsonl);
     }
-    match dialect::header(sample) {
+    match detect::header(sample) {
         Some(names) if is_header(&names) => StreamFormat::Rows(Format::Csv),
         _ => StreamFormat::Text,
     }

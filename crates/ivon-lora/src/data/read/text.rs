@@ -2,20 +2,25 @@
 //! What is no text at all is named.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::sync::Arc;
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::LARGEST_FILE;
+use crate::data::error::DataError;
+use crate::files::FileError;
 
 /// A stream of bytes that are meant to be UTF-8.
 pub(crate) type Text = BufReader<Box<dyn Read + Send>>;
+
+/// The largest file that is read, in bytes, packed or unpacked.
+pub const LARGEST_FILE: u64 = 8 << 30;
 
 /// As many bytes as tell what a stream is.
 const HEAD: usize = 512;
 const BUFFER: usize = 1 << 16;
 
 /// What a stream of bytes turned out to be.
-pub(crate) enum Opened {
+enum Content {
     /// Text, with how it was written where that is worth a word.
     Text(Text, Option<&'static str>),
     /// Something else, in words.
@@ -26,7 +31,7 @@ pub(crate) enum Opened {
 ///
 /// # Errors
 /// If the first bytes cannot be read or unpacked.
-pub(crate) fn open(reader: Box<dyn Read + Send>) -> io::Result<Opened> {
+fn open(reader: Box<dyn Read + Send>) -> io::Result<Content> {
     let (head, reader) = peek(reader)?;
     if !head.starts_with(&[0x1f, 0x8b]) {
         return decoded(&head, reader, None);
@@ -38,6 +43,40 @@ pub(crate) fn open(reader: Box<dyn Read + Send>) -> io::Result<Opened> {
     };
     let (head, reader) = peek(Box::new(unpacked))?;
     decoded(&head, reader, Some("gzip"))
+}
+
+/// Opens a stream as text, with how it was written where that is worth a word; `name` stands for it
+/// in messages.
+///
+/// # Errors
+/// If it cannot be read, or is no text.
+pub(super) fn open_text(
+    name: &Arc<str>,
+    reader: Box<dyn Read + Send>,
+) -> Result<(Text, Option<&'static str>), DataError> {
+    match open(reader).map_err(|source| io_error(name, source))? {
+        Content::Text(text, how) => Ok((text, how)),
+        Content::Other(found) => Err(not_rows(name, found, "text with a row on each line")),
+    }
+}
+
+/// The error of what holds no rows.
+pub(super) fn not_rows(name: &Arc<str>, found: &'static str, expected: &'static str) -> DataError {
+    DataError::NotRows {
+        file: name.to_string(),
+        found,
+        expected,
+    }
+}
+
+/// The operating system's error, or that of unpacking.
+pub(super) fn io_error(name: &str, source: io::Error) -> DataError {
+    FileError::Io {
+        action: "read",
+        path: name.into(),
+        source,
+    }
+    .into()
 }
 
 /// The first bytes, and a stream that still has them.
@@ -52,8 +91,8 @@ fn decoded(
     head: &[u8],
     mut reader: Box<dyn Read + Send>,
     packed: Option<&'static str>,
-) -> io::Result<Opened> {
-    let text = |reader, how| Opened::Text(BufReader::with_capacity(BUFFER, reader), how);
+) -> io::Result<Content> {
+    let text = |reader, how| Content::Text(BufReader::with_capacity(BUFFER, reader), how);
     Ok(match head {
         [0xef, 0xbb, 0xbf, ..] => {
             reader.read_exact(&mut [0; 3])?;
@@ -67,7 +106,7 @@ fn decoded(
             )
         }
         _ => match other(head) {
-            Some(what) => Opened::Other(what),
+            Some(what) => Content::Other(what),
             None => text(reader, packed),
         },
     })
@@ -190,8 +229,8 @@ mod tests {
     fn text_of(bytes: Vec<u8>) -> io::Result<String> {
         let mut text = String::new();
         match open(Box::new(Cursor::new(bytes)))? {
-            Opened::Text(mut reader, _) => reader.read_to_string(&mut text)?,
-            Opened::Other(what) => return Ok(what.into()),
+            Content::Text(mut reader, _) => reader.read_to_string(&mut text)?,
+            Content::Other(what) => return Ok(what.into()),
         };
         Ok(text)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::prompt::Prompt;
-use crate::data::split::Role;
+use crate::data::role::Role;
 
 /// A prompt with the words that can answer it.
 #[derive(Clone, Debug, PartialEq, Eq)]

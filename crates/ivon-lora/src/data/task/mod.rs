@@ -18,8 +18,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::error::{DataError, Place, listed, nearest};
+use super::error::DataError;
+use super::place::Place;
 use super::read::Row;
+use crate::words::listed;
 use label::{Reading, among_choices, among_words, composed, is_withheld, shown};
 use template::Template;
 
@@ -142,7 +144,7 @@ impl Task {
             _ => {
                 return Err(DataError::UnknownTask {
                     name: name.into(),
-                    nearest: nearest(name, NAMES.into_iter()),
+                    known: names(),
                 });
             }
         };

@@ -9,8 +9,9 @@
 use serde_json::{Value, json};
 
 use super::label::{letter_index, shown};
-use crate::data::error::{DataError, listed};
+use crate::data::error::DataError;
 use crate::data::read::{Row, json_value};
+use crate::words::listed;
 
 /// Two options `option1`, `option2`, the answer `1` or `2`, the sentence under `sentence`.
 pub(crate) fn winogrande(row: &mut Row) -> Result<(), DataError> {
@@ -221,7 +222,7 @@ fn outside(row: &Row, field: &str, value: &str, allowed: String) -> DataError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::error::Place;
+    use crate::data::place::Place;
 
     fn brought(by: fn(&mut Row) -> Result<(), DataError>, row: Value) -> Value {
         let mut row = Row::from_json(&row.to_string(), Place::new("f", 1)).unwrap();

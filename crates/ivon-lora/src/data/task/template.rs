@@ -91,7 +91,7 @@ impl Template {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::error::Place;
+    use crate::data::place::Place;
 
     #[test]
     fn fields_are_filled_in_and_doubled_braces_are_braces() {

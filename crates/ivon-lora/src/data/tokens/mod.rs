@@ -17,4 +17,4 @@ pub use encode::{
 };
 pub use encoded::{Choices, Encoded};
 pub use order::{EpochOrder, batch_indices};
-pub use tokenizer::{Tokenizer, TokenizerError};
+pub use tokenizer::Tokenizer;

@@ -3,6 +3,7 @@
 //! The type lives here, where the data's path first needs it; `model` builds it from a folder or a
 //! GGUF file.
 
+use crate::data::error::TokenizerError;
 use crate::guard::guard_result;
 
 /// A tokenizer with the checkpoint's own habits: which special tokens it adds, which chat template
@@ -23,16 +24,6 @@ pub struct Tokenizer {
     pub named_tokens: Vec<(String, String)>,
     /// The number of rows of the model's embedding table.
     limit: Option<usize>,
-}
-
-/// A text could not be turned into tokens, or back.
-#[derive(Debug, thiserror::Error)]
-#[error("the tokenizer failed on `{text}`: {reason}")]
-pub struct TokenizerError {
-    /// The beginning of the text.
-    pub text: String,
-    /// What the tokenizer said.
-    pub reason: String,
 }
 
 impl Tokenizer {

@@ -3,9 +3,8 @@
 use minijinja::value::{Tuple, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
-use super::functions::charge;
+use super::limits::{charge, refused};
 use super::objects::{DictView, Range};
-use super::text::refused;
 
 pub(super) fn of_dict(value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     let object = value

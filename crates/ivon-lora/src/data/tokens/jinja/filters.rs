@@ -5,11 +5,13 @@ use std::borrow::Cow;
 use minijinja::value::{Kwargs, Rest, StringInput, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, State, Value, filters};
 
-use super::functions::{charge, escaped, integer, tojson, whole};
+use super::functions::{escaped, tojson};
+use super::limits::{charge, refused};
 use super::methods::{lines, replaced, stripped};
+use super::numbers::{integer, whole};
 use super::objects::{DictView, Generator, Range};
 use super::printf::printf;
-use super::text::{refused, text};
+use super::text::text;
 
 /// Those that Jinja2 does not have.
 /// and `attr`, which in Jinja2 finds methods and no keys.

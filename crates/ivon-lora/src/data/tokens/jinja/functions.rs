@@ -3,9 +3,11 @@
 use minijinja::value::{Kwargs, Rest, Tuple, ValueKind};
 use minijinja::{Error, State, Value};
 
+use super::limits::{charge, refused};
+use super::numbers::{float, integer, whole};
 use super::objects::{Dict, DictView, Generator, Range};
 use super::printf::{WIDEST, printf};
-use super::text::{json, refused, text};
+use super::text::{JsonStyle, json, text};
 
 /// `a ~ b ~ …`: the texts of all.
 pub(super) fn concatenated(state: &State, values: Rest<Value>) -> Result<Value, Error> {
@@ -16,11 +18,6 @@ pub(super) fn concatenated(state: &State, values: Rest<Value>) -> Result<Value, 
         joined += &part;
     }
     Ok(Value::from(joined))
-}
-
-/// Pays for a text of this length, at 64 bytes a step.
-pub(super) fn charge(state: &State, bytes: usize) -> Result<(), Error> {
-    state.consume_fuel(bytes as u64 / 64)
 }
 
 /// `a + b + …`, from the left.
@@ -171,28 +168,6 @@ pub(super) fn literal(state: &State, parts: Rest<Value>) -> Result<Value, Error>
     ))
 }
 
-/// An integer, which `True` and `False` are to Python.
-pub(super) fn integer(value: &Value) -> Option<i128> {
-    match value.kind() {
-        ValueKind::Bool => Some(i128::from(value.is_true())),
-        ValueKind::Number if value.is_integer() => i128::try_from(value.clone()).ok(),
-        _ => None,
-    }
-}
-
-pub(super) fn float(value: &Value) -> Option<f64> {
-    match value.kind() {
-        ValueKind::Bool => Some(f64::from(u8::from(value.is_true()))),
-        ValueKind::Number => f64::try_from(value.clone()).ok(),
-        _ => None,
-    }
-}
-
-/// An integer as minijinja holds it: in 64 bits where it fits.
-pub(super) fn whole(value: i128) -> Value {
-    i64::try_from(value).map_or_else(|_| Value::from(value), Value::from)
-}
-
 /// What `markupsafe.escape` makes of a text.
 pub(super) fn escaped(text: &str) -> String {
     let replaced = text
@@ -288,7 +263,7 @@ pub(super) fn tojson(
     ensure_ascii: Option<bool>,
     kwargs: Kwargs,
 ) -> Result<Value, Error> {
-    let mut style = super::text::JsonStyle::default();
+    let mut style = JsonStyle::default();
     let ensure_ascii = match ensure_ascii {
         Some(given) => Some(given),
         None => kwargs.get("ensure_ascii")?,

@@ -1,13 +1,13 @@
 //! Python's methods: those of texts here, those of dicts and lists in `collections`.
 
 use minijinja::formatting::{FormatStyle, format};
-use minijinja::value::{Kwargs, Tuple, ValueKind, from_args};
+use minijinja::value::{Kwargs, StringInput, Tuple, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::collections::{of_dict, of_list};
-use super::functions::{charge, integer};
+use super::limits::{charge, refused};
+use super::numbers::integer;
 use super::objects::{DictView, Generator};
-use super::text::refused;
 
 /// The widest that a method pads to.
 const WIDEST: usize = 1000;
@@ -41,53 +41,18 @@ pub(super) fn call(
 fn of_text(state: &State, text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
     let nothing = || from_args::<()>(args);
     Ok(match method {
-        "strip" | "lstrip" | "rstrip" => {
-            let (letters,): (Option<Value>,) = from_args(args)?;
-            let letters = letters.filter(|letters| !letters.is_none());
-            let letters = letters.as_ref().map(expected_text).transpose()?;
-            stripped(text, letters, method != "rstrip", method != "lstrip").into()
-        }
+        "strip" | "lstrip" | "rstrip" => strip(text, method, args)?,
         "split" | "rsplit" => split(text, method == "rsplit", args)?,
-        "splitlines" => {
-            let (keepends,): (Option<bool>,) = from_args(args)?;
-            lines(text, keepends.unwrap_or(false))
-                .into_iter()
-                .map(Value::from)
-                .collect()
-        }
-        "partition" | "rpartition" => {
-            let (between,): (&str,) = from_args(args)?;
-            if between.is_empty() {
-                return Err(refused(format!("`{method}` is given an empty text")));
-            }
-            let (first, second) = (text, "");
-            let parts = match method {
-                "partition" => text
-                    .split_once(between)
-                    .map_or((first, "", second), |(one, two)| (one, between, two)),
-                _ => text
-                    .rsplit_once(between)
-                    .map_or((second, "", first), |(one, two)| (one, between, two)),
-            };
-            Tuple::from([parts.0.into(), parts.1.into(), parts.2.into()]).into()
-        }
+        "splitlines" => split_lines(text, args)?,
+        "partition" | "rpartition" => partition(text, method, args)?,
         "replace" => {
             let (old, new, count): (&str, &str, Option<i64>) = from_args(args)?;
             replaced(state, text, old, new, count.unwrap_or(-1))?.into()
         }
         "startswith" | "endswith" => starts_or_ends(text, method, args)?.into(),
         "find" | "rfind" | "index" | "rindex" | "count" => found(text, method, args)?,
-        "join" => {
-            let (items,): (&Value,) = from_args(args)?;
-            joined(state, text, items)?.into()
-        }
-        "format" => {
-            let digits = text.split(|letter: char| !letter.is_ascii_digit());
-            if digits.map(str::len).max().unwrap_or(0) > 3 {
-                return Err(refused(format!("`format` pads to at most {WIDEST}")));
-            }
-            format(FormatStyle::StrFormat, text, args)?.into()
-        }
+        "join" => joined(state, text, from_args::<(&Value,)>(args)?.0)?.into(),
+        "format" => str_format(text, args)?,
         "removeprefix" => {
             let (prefix,): (&str,) = from_args(args)?;
             text.strip_prefix(prefix).unwrap_or(text).into()
@@ -100,24 +65,65 @@ fn of_text(state: &State, text: &str, method: &str, args: &[Value]) -> Result<Va
         "upper" => nothing().map(|()| text.to_uppercase())?.into(),
         "lower" => nothing().map(|()| text.to_lowercase())?.into(),
         "title" => nothing().map(|()| title(text))?.into(),
-        "capitalize" => {
-            nothing()?;
-            let value = Value::from(text);
-            minijinja::filters::capitalize(minijinja::value::StringInput::new(state, &value)?)
-        }
-        "swapcase" => {
-            nothing()?;
-            let swap = |letter: char| -> String {
-                match letter.is_uppercase() {
-                    true => letter.to_lowercase().collect(),
-                    false => letter.to_uppercase().collect(),
-                }
-            };
-            text.chars().map(swap).collect::<String>().into()
-        }
+        "capitalize" => nothing().and_then(|()| capitalize(state, text))?,
+        "swapcase" => nothing().map(|()| swapcase(text))?.into(),
         _ if method.starts_with("is") => nothing().and_then(|()| is_all(text, method))?.into(),
         _ => return Err(Error::from(ErrorKind::UnknownMethod)),
     })
+}
+
+/// `strip`, `lstrip` and `rstrip`.
+fn strip(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
+    let (letters,): (Option<Value>,) = from_args(args)?;
+    let letters = letters.filter(|letters| !letters.is_none());
+    let letters = letters.as_ref().map(expected_text).transpose()?;
+    Ok(stripped(text, letters, method != "rstrip", method != "lstrip").into())
+}
+
+fn split_lines(text: &str, args: &[Value]) -> Result<Value, Error> {
+    let (keepends,): (Option<bool>,) = from_args(args)?;
+    let lines = lines(text, keepends.unwrap_or(false));
+    Ok(lines.into_iter().map(Value::from).collect())
+}
+
+/// `partition` and `rpartition`.
+fn partition(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
+    let (between,): (&str,) = from_args(args)?;
+    if between.is_empty() {
+        return Err(refused(format!("`{method}` is given an empty text")));
+    }
+    let (found, unparted) = match method {
+        "partition" => (text.split_once(between), (text, "", "")),
+        _ => (text.rsplit_once(between), ("", "", text)),
+    };
+    let (before, between, after) =
+        found.map_or(unparted, |(before, after)| (before, between, after));
+    Ok(Tuple::from([before.into(), between.into(), after.into()]).into())
+}
+
+fn str_format(text: &str, args: &[Value]) -> Result<Value, Error> {
+    let digits = text.split(|letter: char| !letter.is_ascii_digit());
+    if digits.map(str::len).max().unwrap_or(0) > 3 {
+        return Err(refused(format!("`format` pads to at most {WIDEST}")));
+    }
+    Ok(format(FormatStyle::StrFormat, text, args)?.into())
+}
+
+fn capitalize(state: &State, text: &str) -> Result<Value, Error> {
+    let value = Value::from(text);
+    Ok(minijinja::filters::capitalize(StringInput::new(
+        state, &value,
+    )?))
+}
+
+fn swapcase(text: &str) -> String {
+    let swapped = |letter: char| -> String {
+        match letter.is_uppercase() {
+            true => letter.to_lowercase().collect(),
+            false => letter.to_uppercase().collect(),
+        }
+    };
+    text.chars().map(swapped).collect()
 }
 
 fn expected_text(value: &Value) -> Result<&str, Error> {

@@ -4,16 +4,18 @@
 //! Where transformers renders a template, this renders the same or refuses; where transformers
 //! refuses one, this may render it (it is, for example, less strict about the types it compares).
 
-mod collections;
-mod filters;
-mod functions;
-mod lexer;
-mod methods;
+mod limits;
+mod numbers;
 mod objects;
-mod printf;
-mod source;
-mod stored;
 mod text;
+mod printf;
+mod functions;
+mod collections;
+mod methods;
+mod filters;
+mod stored;
+mod lexer;
+mod source;
 
 use std::collections::BTreeMap;
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, Rest};
 use minijinja::{Error, ErrorKind, State, Value};
 
-use super::text::refused;
+use super::limits::refused;
 
 /// The most numbers of a range, as in Jinja2's sandbox.
 const LONGEST_RANGE: usize = 100_000;

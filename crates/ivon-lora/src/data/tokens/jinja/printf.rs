@@ -4,8 +4,9 @@ use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
-use super::functions::{float, integer, whole};
-use super::text::{refused, text};
+use super::limits::refused;
+use super::numbers::{float, integer, whole};
+use super::text::text;
 
 /// The widest that `%` pads to, and the most digits it writes.
 pub(super) const WIDEST: usize = 1000;

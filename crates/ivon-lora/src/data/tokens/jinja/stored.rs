@@ -3,8 +3,8 @@
 use minijinja::value::ValueKind;
 use minijinja::{Error, State, Value};
 
+use super::limits::refused;
 use super::objects::{Generator, Range};
-use super::text::refused;
 
 /// The most values that a variable holds, those inside others counted each time they are met: this
 /// bounds what printing and comparing it can cost.

@@ -3,19 +3,15 @@
 use std::fmt::Write;
 
 use minijinja::value::{ObjectRepr, ValueKind};
-use minijinja::{Error, ErrorKind, Value};
+use minijinja::{Error, Value};
 
+use super::limits::refused;
 use super::objects::{DictView, Generator, Range};
 
 /// The longest text that a value becomes, in bytes.
 const LONGEST: usize = 16 << 20;
 /// Lists inside lists.
 const DEEPEST: usize = 100;
-
-/// An error of the template, in a sentence.
-pub(super) fn refused(reason: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidOperation, reason.into())
-}
 
 /// `str(value)`.
 ///

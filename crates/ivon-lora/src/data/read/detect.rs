@@ -1,0 +1,239 @@
+//! A [`Dialect`] from the beginning of a CSV or TSV file, and only where that leaves no doubt.
+//!
+//! *CSV.* A first line `sep=;` says it, as Excel does. Else the header has commas, or one of `;`,
+//! tab and `|` and no comma.
+//!
+//! *TSV.* GLUE and OpenBookQA publish theirs without quoting, spreadsheets write theirs with it.
+//! Quotes mean something where the beginning of the file has a field that needs them (a tab, a line
+//! end or a doubled quote between them) and none that speaks against.
+
+use std::io;
+
+use super::dialect::Dialect;
+use super::splitter::Splitter;
+
+/// How much of a file is looked at, in bytes.
+pub(crate) const SAMPLE: usize = 1 << 18;
+
+impl Dialect {
+    /// Of a file by its beginning, `tabs` for a TSV; with the number of bytes of a `sep=` line,
+    /// which is no row.
+    pub(crate) fn of(sample: &[u8], tabs: bool) -> (Self, usize) {
+        let (first, rest) = first_line(sample);
+        if let [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', delimiter] = first.trim_ascii_end()
+            && delimiter.is_ascii()
+            && !delimiter.is_ascii_alphanumeric()
+            && *delimiter != b'"'
+        {
+            return (
+                Self {
+                    delimiter: *delimiter,
+                    quoted: true,
+                },
+                sample.len() - rest.len(),
+            );
+        }
+        if first.starts_with(b"sep=\t") {
+            return (
+                Self {
+                    delimiter: b'\t',
+                    quoted: true,
+                },
+                sample.len() - rest.len(),
+            );
+        }
+        if tabs {
+            return (
+                Self {
+                    delimiter: b'\t',
+                    quoted: needs_quotes(sample),
+                },
+                0,
+            );
+        }
+        let has = |delimiter: &u8| columns(first, *delimiter) > 1;
+        let others: Vec<u8> = if has(&b',') {
+            Vec::new()
+        } else {
+            b";\t|".iter().copied().filter(has).collect()
+        };
+        let delimiter = if let [one] = others[..] { one } else { b',' };
+        (
+            Self {
+                delimiter,
+                quoted: true,
+            },
+            0,
+        )
+    }
+}
+
+/// The columns that the first record of a sample has, read as a CSV; none where it has no first
+/// record.
+pub(crate) fn header(sample: &[u8]) -> Option<Vec<String>> {
+    let (dialect, skipped) = Dialect::of(sample, false);
+    let mut splitter = Splitter::new(sample.get(skipped..)?, dialect);
+    splitter.next_record().ok()??;
+    Some(
+        splitter
+            .fields()
+            .ok()?
+            .into_iter()
+            .map(|field| field.trim().to_string())
+            .collect(),
+    )
+}
+
+/// The first line that is not empty, and what follows it.
+fn first_line(sample: &[u8]) -> (&[u8], &[u8]) {
+    let start = sample
+        .iter()
+        .position(|byte| !matches!(byte, b'\n' | b'\r'))
+        .unwrap_or(sample.len());
+    let sample = &sample[start..];
+    let end = sample
+        .iter()
+        .position(|byte| matches!(byte, b'\n' | b'\r'))
+        .unwrap_or(sample.len());
+    sample.split_at(end)
+}
+
+/// The number of columns of a header line.
+fn columns(line: &[u8], delimiter: u8) -> usize {
+    let mut splitter = Splitter::new(
+        line,
+        Dialect {
+            delimiter,
+            quoted: true,
+        },
+    );
+    match splitter.next_record() {
+        Ok(Some(_)) => splitter.fields().map_or(0, |fields| fields.len()),
+        _ => 0,
+    }
+}
+
+/// Whether a TSV's quotes are quotes: some field cannot be read without them, and every record has
+/// the columns of the header with them.
+fn needs_quotes(sample: &[u8]) -> bool {
+    // The last line may be cut, and the last quote may be closed behind what is seen.
+    let is_cut = sample.len() >= SAMPLE;
+    let whole = match is_cut {
+        false => sample,
+        true => {
+            &sample[..sample
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |at| at + 1)]
+        }
+    };
+    let mut fields = whole.split(|byte| matches!(byte, b'\t' | b'\n' | b'\r'));
+    // `"` at the border of a field on one side alone, or doubled within one that begins and ends
+    // with it.
+    let telling = |field: &[u8]| {
+        let (begins, ends) = (
+            field.first() == Some(&b'"'),
+            field.len() > 1 && field.last() == Some(&b'"'),
+        );
+        begins != ends || begins && field.windows(2).skip(1).any(|pair| pair == b"\"\"")
+    };
+    if !fields.any(telling) {
+        return false;
+    }
+    let mut splitter = Splitter::new(
+        io::Cursor::new(whole),
+        Dialect {
+            delimiter: b'\t',
+            quoted: true,
+        },
+    );
+    let mut columns = None;
+    loop {
+        match splitter.next_record() {
+            Ok(None) => return strictly_quoted(whole, is_cut),
+            Ok(Some(_)) => match (splitter.fields().map(|fields| fields.len()), columns) {
+                (Ok(found), None) => columns = Some(found),
+                (Ok(found), Some(expected)) if found == expected => {}
+                _ => return false,
+            },
+            Err(_) => return is_cut && strictly_quoted(whole, is_cut),
+        }
+    }
+}
+
+/// Whether every quote that opens a field is closed right before a tab or a line end; in a text
+/// that is cut, the last one need not be.
+fn strictly_quoted(text: &[u8], is_cut: bool) -> bool {
+    let mut rest = text;
+    let mut at_start = true;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        if *byte != b'"' || !at_start {
+            at_start = matches!(byte, b'\t' | b'\n' | b'\r');
+            continue;
+        }
+        // To the closing quote; two together are one of the text.
+        loop {
+            let Some(at) = rest.iter().position(|byte| *byte == b'"') else {
+                return is_cut;
+            };
+            rest = &rest[at + 1..];
+            match rest.first() {
+                Some(b'"') => rest = &rest[1..],
+                None | Some(b'\t' | b'\n' | b'\r') => break,
+                Some(_) => return false,
+            }
+        }
+        at_start = false;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn csv(text: &str) -> (char, usize) {
+        let (dialect, skipped) = Dialect::of(text.as_bytes(), false);
+        (char::from(dialect.delimiter), skipped)
+    }
+
+    #[test]
+    fn the_header_or_a_line_sep_tells_what_divides_the_columns() {
+        assert_eq!(csv("text,label\na;b,1\n"), (',', 0));
+        assert_eq!(csv("text;label\n\"a, b\";1\n"), (';', 0));
+        assert_eq!(csv("text\tlabel\r\na\t1\r\n"), ('\t', 0));
+        assert_eq!(csv("text|label\n"), ('|', 0));
+        assert_eq!(csv("\"a;b\",c\n"), (',', 0));
+        // Two are possible, or none: the comma stays.
+        assert_eq!(csv("a;b\tc\n"), (',', 0));
+        assert_eq!(csv("text\none\n"), (',', 0));
+        assert_eq!(csv("sep=;\r\ntext;label\r\n"), (';', 5));
+        assert_eq!(csv("sep=\t\ntext\tlabel\n"), ('\t', 5));
+    }
+
+    #[test]
+    fn quotes_of_a_tsv_are_quotes_only_where_a_field_needs_them_and_none_speaks_against() {
+        let quoted = |text: &str| Dialect::of(text.as_bytes(), true).0.quoted;
+        assert!(quoted("text\tlabel\n\"he said \"\"no\"\"\"\t1\nplain\t0\n"));
+        assert!(quoted("text\tlabel\n\"two\nlines\"\t1\n"));
+        assert!(quoted("text\tlabel\n\"a\tb\"\t1\n"));
+        assert!(!quoted("text\tlabel\n\"bold\"\t1\n"));
+        // Both go on behind the sample, in the middle of a field.
+        assert!(quoted(&format!(
+            "text\tlabel\n\"a\tb\"\t1\n\"{}",
+            "c\n".repeat(SAMPLE)
+        )));
+        assert!(!quoted(&format!(
+            "text\tlabel\n\"a\t1\nb \"c\" d\t0\n\"{}",
+            "c\n".repeat(SAMPLE)
+        )));
+        assert!(!quoted(
+            "sentence\tlabel\n\"open quote\t1\nit 's \"fine\"\t0\n"
+        ));
+        assert!(!quoted(
+            "sentence\tlabel\n\"open\" quote\t1\n\"he said \"\"no\"\"\"\t0\n"
+        ));
+        assert!(!quoted("sentence\tlabel\n\"open\t1\nclosed\"\t0\n\"\t1\n"));
+    }
+}

@@ -1,0 +1,216 @@
+//! The rows of a file or a stream, one at a time. A row that cannot be read does not end its file:
+//! whoever reads decides, see [`DataError::is_of_a_row`].
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::csv::Records;
+use super::detect::SAMPLE;
+use super::dialect::Dialect;
+use super::format::Format;
+use super::lines::Lines;
+use super::parquet::ParquetRows;
+use super::row::Row;
+use super::text::{LARGEST_FILE, io_error, not_rows, open_text};
+use crate::data::error::DataError;
+use crate::files::FileError;
+
+/// The rows of a file or a stream. After an error that is not of a row alone there are no more.
+pub struct Rows {
+    name: Arc<str>,
+    inner: Inner,
+    notes: Vec<String>,
+    ended: bool,
+}
+
+enum Inner {
+    Lines(Lines),
+    Records(Box<Records>),
+    Parquet(Box<ParquetRows>),
+}
+
+impl Rows {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is larger than [`LARGEST_FILE`], has an unknown extension, or holds
+    /// something else than it says.
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        let Some(format) = Format::of(path) else {
+            let found = path
+                .extension()
+                .map(|extension| extension.to_string_lossy().to_lowercase())
+                .unwrap_or_default();
+            return Err(DataError::UnknownExtension {
+                path: path.into(),
+                found,
+            });
+        };
+        let file = open(path)?;
+        let name: Arc<str> = path.display().to_string().into();
+        match format {
+            Format::Parquet => {
+                let inner = Inner::Parquet(Box::new(ParquetRows::open(path, file)?));
+                Ok(Self {
+                    name,
+                    inner,
+                    notes: Vec::new(),
+                    ended: false,
+                })
+            }
+            format => Self::from_reader(name, format, Box::new(file)),
+        }
+    }
+
+    /// Rows of a stream of text; `name` stands for it in messages.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no text.
+    pub fn from_reader(
+        name: Arc<str>,
+        format: Format,
+        reader: Box<dyn Read + Send>,
+    ) -> Result<Self, DataError> {
+        let (mut text, how) = open_text(&name, reader)?;
+        let mut notes: Vec<String> = how
+            .filter(|how| *how == "UTF-16")
+            .map(|how| format!("`{name}` is read as {how}"))
+            .into_iter()
+            .collect();
+        let inner = match format {
+            Format::Jsonl => Inner::Lines(Lines::new(text, name.clone())),
+            Format::Parquet => return Err(not_rows(&name, "a stream", "a file of parquet")),
+            Format::Csv | Format::Tsv => {
+                let mut sample = Vec::new();
+                text.by_ref()
+                    .take(SAMPLE as u64)
+                    .read_to_end(&mut sample)
+                    .map_err(|source| io_error(&name, source))?;
+                let tabs = format == Format::Tsv;
+                let (dialect, skipped) = Dialect::of(&sample, tabs);
+                notes.extend(
+                    dialect
+                        .surprise(tabs)
+                        .map(|what| format!("`{name}`: {what}")),
+                );
+                Inner::Records(Box::new(Records::new(
+                    text,
+                    sample,
+                    skipped,
+                    dialect,
+                    name.clone(),
+                )?))
+            }
+        };
+        Ok(Self {
+            name,
+            inner,
+            notes,
+            ended: false,
+        })
+    }
+
+    /// What the user should know of how the file was read so far, a sentence each.
+    pub fn notes(&self) -> Vec<String> {
+        let spanning = if let Inner::Records(records) = &self.inner {
+            records.note()
+        } else {
+            None
+        };
+        self.notes.iter().cloned().chain(spanning).collect()
+    }
+
+    /// The name that messages have for it.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<Row, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let next = match &mut self.inner {
+            Inner::Lines(lines) => lines.next_row(),
+            Inner::Records(records) => records.next_row(),
+            Inner::Parquet(rows) => rows.next_row(),
+        };
+        self.ended = match &next {
+            None => true,
+            Some(Ok(_)) => false,
+            Some(Err(error)) => !error.is_of_a_row(),
+        };
+        next
+    }
+}
+
+/// Whether to go on reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Continue {
+    /// The next row, please.
+    Yes,
+    /// That was enough.
+    No,
+}
+
+/// Calls `take` with each row of a file in turn until it says that it has enough; gives the notes
+/// on how it was read.
+///
+/// # Errors
+/// As [`Rows::open`], of the first row that cannot be read, and the errors of `take`.
+pub fn for_each_row(
+    path: &Path,
+    take: &mut dyn FnMut(Row) -> Result<Continue, DataError>,
+) -> Result<Vec<String>, DataError> {
+    let mut rows = Rows::open(path)?;
+    for row in rows.by_ref() {
+        if take(row?)? == Continue::No {
+            break;
+        }
+    }
+    Ok(rows.notes())
+}
+
+/// All rows of a file.
+///
+/// # Errors
+/// As [`for_each_row`].
+pub fn read_rows(path: &Path) -> Result<Vec<Row>, DataError> {
+    Rows::open(path)?.collect()
+}
+
+/// The first `count` rows of a file.
+///
+/// # Errors
+/// As [`for_each_row`], of the part that is read.
+pub fn read_first_rows(path: &Path, count: usize) -> Result<Vec<Row>, DataError> {
+    Rows::open(path)?.take(count).collect()
+}
+
+/// Opens a regular file of bearable size.
+fn open(path: &Path) -> Result<File, DataError> {
+    let refused = |source| FileError::Io {
+        action: "read",
+        path: path.into(),
+        source,
+    };
+    let file = File::open(path).map_err(refused)?;
+    let found = file.metadata().map_err(refused)?.len();
+    if found > LARGEST_FILE {
+        return Err(FileError::TooLarge {
+            path: path.into(),
+            found,
+            limit: LARGEST_FILE,
+        }
+        .into());
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+//! The four roles of rows: *train* is learnt from; *tune* chooses settings and stops early;
+//! *calibrate* sets scale, temperature and thresholds; *test* is read once, at the end.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What rows are used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// To learn from.
+    Train,
+    /// To choose settings and stop early by.
+    Tune,
+    /// To choose scale, temperature and thresholds by.
+    Calibrate,
+    /// To be scored on, once.
+    Test,
+}
+
+impl Role {
+    /// All four, in order.
+    pub const ALL: [Self; 4] = [Self::Train, Self::Tune, Self::Calibrate, Self::Test];
+
+    /// The role's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Tune => "tune",
+            Self::Calibrate => "calibrate",
+            Self::Test => "test",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
