@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use ivon_lora::run::{RunError, RunRecord};
+use ivon_lora::report::RunRecord;
+use ivon_lora::run::RunError;
 use ivon_lora_fuzz::{check, choose, lay, said, write};
 
 const NAMES: [&str; 8] = [

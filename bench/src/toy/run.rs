@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use ivon_lora::data::Role;
-use ivon_lora::report::score_table;
+use ivon_lora::metrics::score_table;
 use ivon_lora::run::{EvaluationReport, train};
 use ivon_lora::toy;
 

@@ -9,9 +9,8 @@ use ivon_lora::files::FileError;
 use ivon_lora::lora::LoraError;
 use ivon_lora::model::ModelError;
 use ivon_lora::posterior::PosteriorError;
-use ivon_lora::report::ReportError;
 use ivon_lora::run::RunError;
-use ivon_lora::train::TrainError;
+use ivon_lora::train::{RecordError, TrainError};
 
 /// The exit code of the program; docs/commands.md has the same list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +121,7 @@ from_library! {
     LoraError => of_adapter,
     PosteriorError => |_| Exit::Model,
     FileError => |_| Exit::File,
-    ReportError => |_| Exit::File,
+    RecordError => |_| Exit::File,
     TrainError => of_training,
     CompareError => |error| match error {
         CompareError::Run(error) => of_run(error),
@@ -157,7 +156,7 @@ fn of_run(error: &RunError) -> Exit {
         | RunError::NoSteps { .. }
         | RunError::Device { .. }
         | RunError::OtherSettings { .. } => Exit::Usage,
-        RunError::Report(_)
+        RunError::Records(_)
         | RunError::File(_)
         | RunError::FolderHoldsRun { .. }
         | RunError::FolderInUse { .. } => Exit::File,
@@ -188,7 +187,7 @@ fn of_training(error: &TrainError) -> Exit {
         TrainError::NothingToResume { .. }
         | TrainError::Checkpoint { .. }
         | TrainError::File(_)
-        | TrainError::Report(_) => Exit::File,
+        | TrainError::Records(_) => Exit::File,
         TrainError::Lora(error) => of_adapter(error),
         TrainError::NoLabel { .. } => Exit::Data,
         _ => Exit::Training,

@@ -2,7 +2,7 @@
 //! folder.
 
 use ivon_lora::files;
-use ivon_lora::run::{self, PruneRequest};
+use ivon_lora::study::{self, PruneRequest};
 
 use super::report::write_plots;
 use super::subject;
@@ -44,7 +44,7 @@ pub fn run(args: PruneArgs, signals: &Signals) -> Result<(), Failure> {
         points,
         write,
     };
-    let report = run::prune(&request, &mut |event| {
+    let report = study::prune(&request, &mut |event| {
         screen.show(&event) && signals.go_on()
     });
     screen.close();

@@ -1,7 +1,7 @@
 //! `scale`: scores against τ as tables and plots, and the τ that is best.
 
 use ivon_lora::files;
-use ivon_lora::run::{self, ScaleRequest};
+use ivon_lora::study::{self, ScaleRequest};
 
 use super::report::write_plots;
 use super::subject;
@@ -43,7 +43,7 @@ pub fn run(args: ScaleArgs, signals: &Signals) -> Result<(), Failure> {
         points,
         write: args.write,
     };
-    let report = run::scale(&request, &mut |event| {
+    let report = study::scale(&request, &mut |event| {
         screen.show(&event) && signals.go_on()
     });
     screen.close();

@@ -1,6 +1,6 @@
 //! `shift`: a run's scores and uncertainties on sets that it was not trained for.
 
-use ivon_lora::run::{self, OtherSet, ShiftRequest};
+use ivon_lora::study::{self, OtherSet, ShiftRequest};
 
 use super::{prepare, stopped, subject};
 use crate::args::ShiftArgs;
@@ -24,7 +24,7 @@ pub fn run(args: ShiftArgs, signals: &Signals) -> Result<(), Failure> {
         to,
         out: args.out,
     };
-    let report = run::shift(&request, &mut |event| {
+    let report = study::shift(&request, &mut |event| {
         screen.show(&event) && signals.go_on()
     });
     screen.close();

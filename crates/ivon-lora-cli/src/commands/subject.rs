@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use ivon_lora::files::check_exists;
-use ivon_lora::run::{RUN_FILE, RunRecord, SubjectRequest};
+use ivon_lora::report::RunRecord;
+use ivon_lora::run::RUN_FILE;
+use ivon_lora::study::SubjectRequest;
 
 use super::evaluate::shared_request;
 use super::fetch;

@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use ivon_lora::files;
-use ivon_lora::metrics::Scores;
-use ivon_lora::report::score_table;
+use ivon_lora::metrics::{Scores, score_table};
 use ivon_lora::run::{EvaluationReport, RunConfig};
 use ivon_lora::toy;
 use serde_json::{Value, json};

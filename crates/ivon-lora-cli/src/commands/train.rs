@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use ivon_lora::files;
-use ivon_lora::run::{self, RunConfig, RunEvent, RunRecord, TrainedRun};
+use ivon_lora::report::RunRecord;
+use ivon_lora::run::{self, RunConfig, RunEvent, TrainedRun};
 use ivon_lora::train::Outcome;
 use serde_json::{Value, json};
 

@@ -39,8 +39,8 @@ pub fn tagged(event: &str, value: &impl Serialize) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use ivon_lora::report::StepRecord;
     use ivon_lora::run::Stage;
+    use ivon_lora::train::StepRecord;
 
     use super::*;
 

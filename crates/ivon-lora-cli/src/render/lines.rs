@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use ivon_lora::report::StepRecord;
 use ivon_lora::run::RunEvent;
+use ivon_lora::train::StepRecord;
 
 use super::pace::Pace;
 use super::{is_checkpoint, say, text};

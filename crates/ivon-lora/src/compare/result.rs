@@ -10,10 +10,10 @@ use super::CompareError;
 use super::cell::read_seconds;
 use super::config::MethodEntry;
 use crate::data::{Dataset, Example};
-use crate::metrics::{Predictions, at_temperature};
+use crate::metrics::{MainScores, Predictions, at_temperature};
 use crate::posterior::Sidecar;
-use crate::report::MainScores;
-use crate::run::{ADAPTER_FOLDER, Prediction, RunError, RunRecord};
+use crate::report::RunRecord;
+use crate::run::{ADAPTER_FOLDER, Prediction, RunError};
 
 /// How a row predicts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

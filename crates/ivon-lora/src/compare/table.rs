@@ -6,8 +6,10 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use super::result::{Form, Member, Row, TaskRows};
-use crate::metrics::{BINS, Bootstrap, ComparedScore, Predictions, paired_over_seeds, quantile};
-use crate::report::{MainScores, Table, mean_and_standard_error};
+use crate::metrics::{
+    BINS, Bootstrap, ComparedScore, MainScores, Predictions, Table, mean_and_standard_error,
+    paired_over_seeds, quantile,
+};
 
 /// The table of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,26 +1,35 @@
-//! Probabilities and labels → scores, all in f64. Nothing here sees a model.
+//! Probabilities and labels → scores, all in f64, and tables and sentences of them. Nothing here
+//! sees a model.
 
-mod bootstrap;
+mod error;
+mod predictions;
 mod calibration;
+mod bootstrap;
 mod choice;
 mod classes;
 mod detection;
-mod error;
-mod paired;
-mod predictions;
-mod scores;
 mod selective;
-mod temperature;
 mod uncertainty;
+mod temperature;
+mod scores;
+mod main_scores;
+mod paired;
+mod finding;
+mod table;
+mod class_table;
 
 pub use bootstrap::{Bootstrap, Intervals, intervals, paired_difference, quantile, resamples};
 pub use calibration::{
     Bin, ece, ece_floor, equal_mass_bins, expected_error, maximum_error, reliability_bins,
 };
 pub use choice::{FEWEST_OF_EACH, FEWEST_ROWS, Ground, TooLittle, not_told_from, preferred};
+pub use class_table::{class_findings, class_table, confusion_table, majority_sentence};
 pub use classes::{ClassScores, Classes, class_scores};
 pub use detection::{aupr, auroc, auroc_interval};
 pub use error::MetricsError;
+pub use finding::{Finding, Severity};
+pub use main_scores::MainScores;
+pub(crate) use main_scores::nan_for_null;
 pub use paired::{ComparedScore, paired_over_seeds};
 pub use predictions::{
     LogProbabilities, Predictions, first_largest, log_softmax, log_sum_exp, mean_of_draws,
@@ -30,6 +39,7 @@ pub use selective::{
     SelectivePoint, accuracy_by_coverage, area_under_selective_accuracy, selective_accuracy,
     selective_curve,
 };
+pub use table::{Table, mean_and_standard_error, score_table, sentence_for_a_stranger, with_error};
 pub use temperature::{
     NoTemperature, PRIOR_SD, TEMPERATURES, Temperature, at_temperature, fit_temperature,
 };

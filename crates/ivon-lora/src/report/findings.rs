@@ -1,39 +1,7 @@
 //! The records of a run → what was wrong with it, and what to change: one sentence each.
 
-use super::records::{EvaluationRecord, Record, StepRecord};
-
-/// How much a finding matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Good to know.
-    Note,
-    /// The outcome is probably worse for it.
-    Warning,
-    /// The run did not work.
-    Problem,
-}
-
-impl Severity {
-    /// In one word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Note => "note",
-            Self::Warning => "warning",
-            Self::Problem => "problem",
-        }
-    }
-}
-
-/// Something that explains a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// How much it matters.
-    pub severity: Severity,
-    /// What was found, with its numbers.
-    pub what: String,
-    /// What to change.
-    pub remedy: String,
-}
+use crate::metrics::{Finding, Severity};
+use crate::train::{EvaluationRecord, Record, StepRecord};
 
 /// What the configuration of a run says; absent for an optimizer that has no such thing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -353,8 +321,9 @@ fn mean_and_error(values: &[f64]) -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::records::{Evaluation, MainScores, SampledScores};
     use super::*;
+    use crate::metrics::MainScores;
+    use crate::train::{Evaluation, SampledScores};
 
     /// A run whose loss falls from 1 to 0.5, changed step by step.
     fn run(change: impl Fn(&mut StepRecord)) -> Vec<Record> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::page::Figure;
 use super::plot::{Axis, LineChart, Mark, Series};
 use super::scale::headline;
-use super::{MainScores, Table};
+use crate::metrics::{MainScores, Table};
 
 /// The file that a run's folder keeps it in.
 pub const PRUNE_FILE: &str = "prune.json";

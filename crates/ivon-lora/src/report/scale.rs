@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::page::Figure;
 use super::plot::{Axis, LineChart, Series};
-use super::{MainScores, Table};
-use crate::metrics::{Ground, not_told_from, preferred};
+use crate::metrics::{Ground, MainScores, Table, not_told_from, preferred};
 
 /// The file that a run's folder keeps it in.
 pub const SCALE_FILE: &str = "scale.json";

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::page::Figure;
 use super::plot::{Axis, RangeRow, range_chart};
-use super::{MainScores, Table};
 use crate::metrics::{
-    BINS, LogProbabilities, MetricsError, Predictions, area_under_selective_accuracy, aupr, auroc,
-    auroc_interval, entropy, mean_of_draws, selective_accuracy, uncertainties,
+    BINS, LogProbabilities, MainScores, MetricsError, Predictions, Table,
+    area_under_selective_accuracy, aupr, auroc, auroc_interval, entropy, mean_of_draws,
+    selective_accuracy, uncertainties,
 };
 use crate::predict::Evaluated;
 

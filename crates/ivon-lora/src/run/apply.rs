@@ -53,7 +53,7 @@ pub struct EvaluateRequest {
 }
 
 /// Base and adapter, opened together.
-pub(super) struct Opened {
+pub struct Opened {
     pub base: Base,
     pub adapter: OpenedAdapter,
     pub task: Task,
@@ -322,7 +322,7 @@ pub fn evaluate(request: &EvaluateRequest, watch: Watch<'_>) -> Result<Evaluatio
 
 /// The rows of a split, with its name: of the file itself, which is named as it is, or of the file
 /// of that role in a folder.
-pub(super) fn rows(
+pub fn rows(
     path: &Path,
     split: Option<&str>,
     prepared: &Prepared,
@@ -331,7 +331,7 @@ pub(super) fn rows(
 }
 
 /// As [`rows`], with the fields of the task filled from these columns, where any are named.
-pub(super) fn rows_filled(
+pub fn rows_filled(
     path: &Path,
     split: Option<&str>,
     prepared: &Prepared,

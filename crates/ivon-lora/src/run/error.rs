@@ -9,8 +9,7 @@ use crate::metrics::MetricsError;
 use crate::model::ModelError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
-use crate::report::ReportError;
-use crate::train::TrainError;
+use crate::train::{RecordError, TrainError};
 
 /// A run failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +32,7 @@ pub enum RunError {
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
-    Report(#[from] ReportError),
+    Records(#[from] RecordError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// A setting is missing or out of range.
@@ -121,7 +120,7 @@ impl RunError {
             Self::Metrics(error) => error.hint(),
             Self::Train(error) => error.hint(),
             Self::File(error) => error.hint(),
-            Self::Report(error) => error.hint(),
+            Self::Records(error) => error.hint(),
             Self::Tokenizer(_) => None,
             Self::Setting { .. } => Some("`ivon-lora init` writes a file with every setting and its default".into()),
             Self::NoSteps { .. } => Some(

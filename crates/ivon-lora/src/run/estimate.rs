@@ -142,7 +142,7 @@ fn packed_tokens(examples: &[Encoded], batch: usize) -> f64 {
 }
 
 /// `42 s`, `12 min`, `3.5 h`.
-pub(super) fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 90.0 => format!("{seconds:.0} s"),
         seconds if seconds < 5400.0 => format!("{:.0} min", seconds / 60.0),

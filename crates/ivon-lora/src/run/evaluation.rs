@@ -8,15 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::RunError;
 use crate::data::{Choices, Encoded, Example};
 use crate::metrics::{
-    Bootstrap, Predictions, Scores, at_temperature, entropy, first_largest, log_softmax,
-    mean_of_draws, uncertainties,
+    Bootstrap, Finding, Predictions, Scores, at_temperature, class_findings, class_table,
+    confusion_table, entropy, first_largest, log_softmax, majority_sentence, mean_of_draws,
+    score_table, sentence_for_a_stranger, uncertainties,
 };
 use crate::posterior::{Calibration, PredictWith, Sidecar};
 use crate::predict::Evaluated;
-use crate::report::{
-    Finding, class_findings, class_table, confusion_table, majority_sentence, score_table,
-    sentence_for_a_stranger,
-};
 
 /// Scores of one split at the mean and with 1 … S draws.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -325,7 +322,7 @@ impl fmt::Display for EvaluationReport {
 }
 
 /// The labels of a set.
-pub(super) fn labels(examples: &[Encoded]) -> Result<Vec<usize>, RunError> {
+pub fn labels(examples: &[Encoded]) -> Result<Vec<usize>, RunError> {
     examples
         .iter()
         .map(|example| {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::report::{EvaluationRecord, StepRecord};
+use crate::train::{EvaluationRecord, StepRecord};
 
 /// One thing that happened. The library never prints; the binary draws these.
 #[derive(Clone, Debug)]

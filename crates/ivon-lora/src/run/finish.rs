@@ -21,8 +21,7 @@ use crate::predict::{
     Evaluated, EvaluationOptions, EvaluationSeconds, SCALES, best_scale, evaluate_timed,
     log_probabilities, scale_trials,
 };
-use crate::report::{Record, read_records};
-use crate::train::{METRICS_FILE, TrainError};
+use crate::train::{METRICS_FILE, Record, TrainError, read_records};
 
 /// What stands when training has ended.
 pub(super) struct Finish<'a> {

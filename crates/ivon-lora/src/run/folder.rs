@@ -31,6 +31,7 @@ pub const ADAPTER_FOLDER: &str = crate::lora::FOLDER_IN_RUN;
 pub(super) const ADAPTER_FILES: [&str; 2] = [POSTERIOR_FILE, SIDECAR_FILE];
 const LOCK_FILE: &str = ".lock";
 const LARGEST_RUN: u64 = 16 << 20;
+const LARGEST_PREDICTIONS: u64 = 1 << 30;
 
 /// How a run begins in its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +155,7 @@ impl RunFolder {
 }
 
 /// Writes a value as JSON for people.
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<PathBuf, RunError> {
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<PathBuf, RunError> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| RunError::Malformed {
         path: path.into(),
         reason: error.to_string(),
@@ -174,6 +175,27 @@ pub(super) fn write_predictions(path: &Path, lines: &[Prediction]) -> Result<Pat
         Ok(())
     })?;
     Ok(path.into())
+}
+
+/// Reads the lines of `predictions.jsonl`.
+///
+/// # Errors
+/// If the file cannot be read or a line is no prediction.
+pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>, RunError> {
+    let text = files::read_text(path, LARGEST_PREDICTIONS)?;
+    let malformed = |line: usize, error: serde_json::Error| RunError::Malformed {
+        path: path.into(),
+        reason: format!("line {line}: {error}"),
+    };
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(index, line)| {
+            serde_json::from_str(line).map_err(|error| malformed(index + 1, error))
+        })
+        .collect()
 }
 
 /// Reads the settings of a run.
@@ -268,5 +290,5 @@ impl OpenedAdapter {
 
 /// Scores of a finished run, for a table in the model card.
 pub(super) fn card_scores(report: &EvaluationReport) -> String {
-    crate::report::score_table(&report.rows()).to_markdown()
+    crate::metrics::score_table(&report.rows()).to_markdown()
 }

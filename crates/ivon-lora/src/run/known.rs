@@ -9,7 +9,7 @@ use crate::data::{Example, Overlap, Role};
 use crate::posterior::Sidecar;
 
 /// Warns where rows that are to be scored were trained on.
-pub(super) fn warn_of_trained(
+pub fn warn_of_trained(
     sidecar: Option<&Sidecar>,
     path: &Path,
     examples: &[Example],

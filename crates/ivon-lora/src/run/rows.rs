@@ -19,7 +19,7 @@ const SHOWN: usize = 12;
 /// # Errors
 /// Whatever is wrong with the data, and that they are others than those that the run was started
 /// with.
-pub(super) fn rows_of_run(
+pub fn rows_of_run(
     folder: &Path,
     config: &RunConfig,
     task: &Task,
@@ -94,7 +94,7 @@ pub(crate) fn check_rows(
 }
 
 /// The files of a run that are there and have changed since it was started.
-pub(super) fn changed_files(provenance: &Provenance) -> Vec<PathBuf> {
+pub fn changed_files(provenance: &Provenance) -> Vec<PathBuf> {
     let has_changed =
         |(path, hash): &&(String, String)| sha256(Path::new(path)).is_ok_and(|now| now != *hash);
     provenance

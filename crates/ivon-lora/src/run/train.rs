@@ -38,7 +38,7 @@ pub struct TrainedRun {
 }
 
 /// Watches a run and says whether to go on.
-pub(super) type Watch<'w> = &'w mut dyn FnMut(RunEvent<'_>) -> bool;
+pub type Watch<'w> = &'w mut dyn FnMut(RunEvent<'_>) -> bool;
 
 /// Trains an adapter as the settings say and writes the run's folder. `watch` hears what happens
 /// and says whether to go on; after a stop the run can be resumed with `resume`.

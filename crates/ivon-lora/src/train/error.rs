@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::records::RecordError;
 use crate::files::FileError;
 use crate::lora::LoraError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
-use crate::report::ReportError;
 
 /// Training failed.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +102,7 @@ pub enum TrainError {
     Lora(#[from] LoraError),
     /// The records of the run could not be read.
     #[error(transparent)]
-    Report(#[from] ReportError),
+    Records(#[from] RecordError),
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -134,7 +134,7 @@ impl TrainError {
             Self::Predict(error) => error.hint(),
             Self::Posterior(error) => error.hint(),
             Self::Lora(error) => error.hint(),
-            Self::Report(error) => error.hint(),
+            Self::Records(error) => error.hint(),
             Self::File(error) => error.hint(),
         }
     }

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::checkpoint::Progress;
+use super::records::{Evaluation, EvaluationRecord, SampledScores, StepRecord};
 use super::{BatchObjective, Checkpoints, Length, Optimizer, TrainConfig, TrainError, Update};
 use crate::data::{Encoded, EpochOrder};
 use crate::files::{self, FileError};
 use crate::forward::Network;
 use crate::lora::Adapter;
-use crate::metrics::{Predictions, mean_of_draws};
+use crate::metrics::{MainScores, Predictions, mean_of_draws};
 use crate::predict::{EvaluationOptions, PredictError, evaluate};
-use crate::report::{Evaluation, EvaluationRecord, MainScores, SampledScores, StepRecord};
 
 /// The name of the file of records in a run's folder.
 pub const METRICS_FILE: &str = "metrics.jsonl";
@@ -490,9 +490,9 @@ mod tests {
     use crate::method::{AdamwConfig, DrawPer, IvonMethodConfig, Method, Setup};
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::random::{Purpose, below, stream};
-    use crate::report::{Record, read_records};
     use crate::testing::golden;
     use crate::train::Watch;
+    use crate::train::{Record, read_records};
 
     fn network() -> Network {
         let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();

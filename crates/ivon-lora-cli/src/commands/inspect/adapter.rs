@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use ivon_lora::lora::{LoraConfig, read_peft_config};
+use ivon_lora::metrics::Table;
 use ivon_lora::posterior::{PredictWith, Sidecar};
-use ivon_lora::report::{AdapterSpread, LayerSpread, Table, adapter_spread};
+use ivon_lora::report::{AdapterSpread, LayerSpread, adapter_spread};
 use serde::Serialize;
 
 use super::{Seen, pairs};

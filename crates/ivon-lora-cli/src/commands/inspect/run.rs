@@ -3,8 +3,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use ivon_lora::report::{Finding, Record, StepRecord};
-use ivon_lora::run::{EvaluationReport, RunConfig, RunRecord};
+use ivon_lora::metrics::Finding;
+use ivon_lora::report::RunRecord;
+use ivon_lora::run::{EvaluationReport, RunConfig};
+use ivon_lora::train::{Record, StepRecord};
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -1,15 +1,13 @@
 //! A run → its pictures, by the part of the page that they belong to.
 
 use super::{Distribution, Figure, RunPage};
-use crate::metrics::accuracy_by_coverage;
+use crate::metrics::{MainScores, accuracy_by_coverage};
 use crate::report::plot::{
     Axis, LineChart, Mark, RangeRow, Series, confidence_histogram, range_chart,
     reliability_diagram, summarised,
 };
-use crate::report::{
-    EvaluationRecord, LayerSpread, MainScores, PruneReport, Record, ScaleReport, ShiftReport,
-    StepRecord,
-};
+use crate::report::{LayerSpread, PruneReport, ScaleReport, ShiftReport};
+use crate::train::{EvaluationRecord, Record, StepRecord};
 
 /// A part of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

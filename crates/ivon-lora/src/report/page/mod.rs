@@ -12,8 +12,9 @@ pub use html::{
     settings as settings_grid, table as html_table,
 };
 
-use super::{AdapterSpread, Finding, PruneReport, Record, ScaleReport, ShiftReport};
-use crate::metrics::Scores;
+use super::{AdapterSpread, PruneReport, ScaleReport, ShiftReport};
+use crate::metrics::{Finding, Scores};
+use crate::train::Record;
 
 /// One run, read and ready to be shown.
 #[derive(Clone, Debug, Default)]

@@ -6,11 +6,11 @@ use super::examples::ExampleRow;
 use super::figures::{self, Part};
 use super::html::{Cell, Section, document, figures as grid, note, paragraph, settings, table};
 use super::{Distribution, RunPage};
-use crate::metrics::Scores;
-use crate::report::plot::escape;
-use crate::report::{
-    AdapterSpread, Finding, Severity, Table, class_table, confusion_table, majority_sentence,
+use crate::metrics::{
+    Finding, Scores, Severity, Table, class_table, confusion_table, majority_sentence,
 };
+use crate::report::AdapterSpread;
+use crate::report::plot::escape;
 
 /// The page.
 pub fn html(run: &RunPage) -> String {

@@ -5,9 +5,9 @@ use super::figures::{evaluation, reliability, step};
 use super::html::{Cell, Figure, Section, document, figures as grid, note, paragraph, table};
 use super::one::row;
 use super::{Distribution, RunPage};
-use crate::metrics::quantile;
+use crate::metrics::{MainScores, quantile};
 use crate::report::plot::{Axis, LineChart, Mark, RangeRow, Series, range_chart};
-use crate::report::{MainScores, Record};
+use crate::train::Record;
 
 /// The page.
 pub fn html(runs: &[RunPage]) -> String {
@@ -279,7 +279,7 @@ fn step_times(runs: &[RunPage]) -> Option<Figure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Evaluation, EvaluationRecord, StepRecord};
+    use crate::train::{Evaluation, EvaluationRecord, StepRecord};
 
     fn run(name: &str, step_seconds: f64) -> RunPage {
         let mean = MainScores {

@@ -1,8 +1,9 @@
 //! How classes are told apart → tables and sentences: what an accuracy alone hides.
 
-use super::Table;
-use super::findings::{Finding, Severity};
-use crate::metrics::{Classes, Scores};
+use super::classes::Classes;
+use super::finding::{Finding, Severity};
+use super::scores::Scores;
+use super::table::Table;
 
 /// The most classes of a table; of more the most frequent.
 const MOST: usize = 30;

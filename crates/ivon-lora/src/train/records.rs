@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
-use crate::metrics::{BINS, Predictions, expected_error, reliability_bins};
+use crate::metrics::{MainScores, nan_for_null};
 
 const LARGEST: u64 = 4 << 30;
 
@@ -66,19 +66,6 @@ pub struct Evaluation {
     pub sampled: Option<SampledScores>,
 }
 
-/// The four scores of the paper.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct MainScores {
-    pub accuracy: f64,
-    /// Nats.
-    #[serde(deserialize_with = "nan_for_null")]
-    pub nll: f64,
-    /// 10 bins.
-    pub ece: f64,
-    pub brier: f64,
-}
-
 /// Scores of an average over draws.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SampledScores {
@@ -99,32 +86,9 @@ pub enum Record {
     Step(StepRecord),
 }
 
-impl From<&crate::metrics::Scores> for MainScores {
-    fn from(scores: &crate::metrics::Scores) -> Self {
-        Self {
-            accuracy: scores.accuracy,
-            nll: scores.nll,
-            ece: scores.ece,
-            brier: scores.brier,
-        }
-    }
-}
-
-impl MainScores {
-    /// The scores of predictions.
-    pub fn of(predictions: &Predictions) -> Self {
-        Self {
-            accuracy: predictions.accuracy(),
-            nll: predictions.nll(),
-            ece: expected_error(&reliability_bins(predictions, BINS)),
-            brier: predictions.brier(),
-        }
-    }
-}
-
 /// A run's records could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum ReportError {
+pub enum RecordError {
     /// A line is no record.
     #[error("line {line} of `{}` is no step and no evaluation: {reason}", path.display())]
     Line {
@@ -140,7 +104,7 @@ pub enum ReportError {
     File(#[from] FileError),
 }
 
-impl ReportError {
+impl RecordError {
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -155,7 +119,7 @@ impl ReportError {
 ///
 /// # Errors
 /// If the file cannot be read or another line is no record.
-pub fn read_records(path: &Path) -> Result<Vec<Record>, ReportError> {
+pub fn read_records(path: &Path) -> Result<Vec<Record>, RecordError> {
     let text = files::read_text(path, LARGEST)?;
     let mut records: Vec<Record> = Vec::new();
     for (index, line) in text.split_inclusive('\n').enumerate() {
@@ -175,7 +139,7 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>, ReportError> {
             }
             Err(_) if !whole => break,
             Err(error) => {
-                return Err(ReportError::Line {
+                return Err(RecordError::Line {
                     path: path.into(),
                     line: index + 1,
                     reason: error.to_string(),
@@ -221,11 +185,6 @@ impl Record {
     }
 }
 
-/// JSON has no NaN and no infinity; serde writes them as null.
-fn nan_for_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,7 +219,7 @@ mod tests {
         })
     }
 
-    fn read(text: &str) -> Result<Vec<Record>, ReportError> {
+    fn read(text: &str) -> Result<Vec<Record>, RecordError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("metrics.jsonl");
         std::fs::write(&path, text).unwrap();
@@ -318,7 +277,7 @@ mod tests {
         );
         assert!(matches!(
             read_records(Path::new("/nowhere")),
-            Err(ReportError::File(_))
+            Err(RecordError::File(_))
         ));
     }
 }

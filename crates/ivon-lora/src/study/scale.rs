@@ -3,18 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::folder::write_json;
 use super::subject::{Subject, SubjectRequest};
-use super::train::Watch;
-use super::{RunError, RunEvent, Stage};
 use crate::data::EncodedSet;
 use crate::lora::{read_matrices, write_matrices};
-use crate::metrics::{BINS, Ground, LogProbabilities, Predictions, mean_of_draws};
+use crate::metrics::{BINS, Ground, LogProbabilities, MainScores, Predictions, mean_of_draws};
 use crate::posterior::{POSTERIOR_FILE, PredictWith, Sidecar, Spread};
 use crate::predict::EvaluationOptions;
-use crate::report::{
-    MainScores, SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes,
-};
+use crate::report::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes};
+use crate::run::{RunError, RunEvent, Stage, Watch, labels, write_json};
 
 /// What `scale` is asked for.
 #[derive(Clone, Debug)]
@@ -141,7 +137,7 @@ impl Sweep<'_> {
         prefixes: &[usize],
         see: &mut dyn FnMut(f64, &Predictions),
     ) -> Result<Vec<ScalePoint>, RunError> {
-        let labels = super::evaluation::labels(&set.examples)?;
+        let labels = labels(&set.examples)?;
         let opened = &self.subject.opened;
         let samples = opened.options.samples;
         let total = set.examples.len() * (1 + (samples + 1) * (self.scales.len() - 1));

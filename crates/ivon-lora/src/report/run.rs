@@ -2,24 +2,21 @@
 
 use std::path::Path;
 
-use super::estimate::duration;
-use super::folder::read_run;
-use super::rows::changed_files;
+use super::page::{Distribution, ExampleRow, Examples, RunPage};
 use super::{
-    ADAPTER_FOLDER, EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction, RUN_FILE,
-    RunConfig, RunError,
+    AdapterSpread, PRUNE_FILE, PruneReport, RunSettings, SCALE_FILE, SHIFT_FILE, ScaleReport,
+    ShiftReport, adapter_spread, findings,
 };
 use crate::files;
 use crate::lora::ADAPTER_FILE;
 use crate::method::Method;
-use crate::metrics::{Predictions, Scores};
+use crate::metrics::{Finding, Predictions, Scores, Severity};
 use crate::posterior::PredictWith;
-use crate::report::page::{Distribution, ExampleRow, Examples, RunPage};
-use crate::report::{
-    AdapterSpread, Finding, PRUNE_FILE, PruneReport, Record, RunSettings, SCALE_FILE, SHIFT_FILE,
-    ScaleReport, Severity, ShiftReport, adapter_spread, findings, read_records,
+use crate::run::{
+    ADAPTER_FOLDER, EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction, RUN_FILE,
+    RunConfig, RunError, changed_files, duration, read_predictions, read_run,
 };
-use crate::train::METRICS_FILE;
+use crate::train::{METRICS_FILE, Record, read_records};
 
 const LARGEST: u64 = 1 << 30;
 
@@ -426,27 +423,6 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, RunError>
         path: path.into(),
         reason: error.to_string(),
     })
-}
-
-/// Reads the lines of `predictions.jsonl`.
-///
-/// # Errors
-/// If the file cannot be read or a line is no prediction.
-pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>, RunError> {
-    let text = files::read_text(path, LARGEST)?;
-    let malformed = |line: usize, error: serde_json::Error| RunError::Malformed {
-        path: path.into(),
-        reason: format!("line {line}: {error}"),
-    };
-    let lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(index, line)| {
-            serde_json::from_str(line).map_err(|error| malformed(index + 1, error))
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -3,17 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::folder::write_json;
 use super::subject::{Subject, SubjectRequest};
-use super::train::Watch;
-use super::{RunError, RunEvent, Stage};
 use crate::files;
 use crate::forward::LowRank;
 use crate::lora::{Adapter, write_peft};
-use crate::metrics::{BINS, Predictions};
+use crate::metrics::{BINS, MainScores, Predictions};
 use crate::posterior::{POSTERIOR_FILE, Posterior, Sidecar, Stored, only_kept};
 use crate::predict::log_probabilities;
-use crate::report::{MainScores, PRUNE_FILE, PrunePoint, PruneReport};
+use crate::report::{PRUNE_FILE, PrunePoint, PruneReport};
+use crate::run::{RunError, RunEvent, Stage, Watch, labels, write_json};
 
 /// What `prune` is asked for.
 #[derive(Clone, Debug)]
@@ -41,7 +39,7 @@ pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, Ru
     }
     let order = pruning_order(posterior)?;
     let (split, set) = &subject.scored;
-    let labels = super::evaluation::labels(&set.examples)?;
+    let labels = labels(&set.examples)?;
     let (last, count) = (request.points.max(2) - 1, set.examples.len());
     let mut points = Vec::new();
     for point in 0..=last {

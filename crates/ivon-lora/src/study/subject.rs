@@ -3,15 +3,12 @@
 
 use std::path::PathBuf;
 
-use super::apply::{Opened, rows};
-use super::evaluation::labels;
-use super::folder::{ADAPTER_FOLDER, RUN_FILE, read_run};
-use super::known::warn_of_trained;
-use super::rows::rows_of_run;
-use super::train::Watch;
-use super::{EvaluateRequest, RunError};
 use crate::data::{Dataset, EncodedSet, Example, Prepared, Role, Source, Split, find_files};
 use crate::files::check_exists;
+use crate::run::{
+    ADAPTER_FOLDER, EvaluateRequest, Opened, RUN_FILE, RunError, Watch, labels, read_run, rows,
+    rows_of_run, warn_of_trained,
+};
 
 /// What `scale`, `prune` and `shift` ask for alike. What is absent comes from the run, or from the
 /// adapter's own `ivon_lora.json`.

@@ -3,16 +3,13 @@
 
 use std::path::PathBuf;
 
-use super::apply::rows_filled;
-use super::evaluation::labels;
-use super::folder::write_json;
-use super::known::warn_of_trained;
 use super::subject::{Subject, SubjectRequest};
-use super::train::Watch;
-use super::{RunError, RunEvent, Stage};
 use crate::data::EncodedSet;
 use crate::files;
 use crate::report::{Answered, SHIFT_FILE, ShiftReport, ShiftSet};
+use crate::run::{
+    RunError, RunEvent, Stage, Watch, labels, rows_filled, warn_of_trained, write_json,
+};
 
 /// What `shift` is asked for.
 #[derive(Clone, Debug, Default)]

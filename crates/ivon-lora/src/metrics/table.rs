@@ -1,7 +1,8 @@
 //! Rows of scores → a table as text for a terminal or as Markdown, and the one sentence that a
 //! stranger understands.
 
-use crate::metrics::{Scores, SelectivePoint};
+use super::scores::Scores;
+use super::selective::SelectivePoint;
 
 /// A table: a head, and rows as long as it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,12 @@
+//! Studies of a finished adapter: its scores against τ, against the share of pruned weights, and on
+//! other sets than its own.
+
+mod subject;
+mod scale;
+mod prune;
+mod shift;
+
+pub use prune::{PruneRequest, prune};
+pub use scale::{ScaleRequest, scale};
+pub use shift::{OtherSet, ShiftRequest, shift};
+pub use subject::SubjectRequest;
