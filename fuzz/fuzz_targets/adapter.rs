@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use ivon_lora::bundle::{BundleError, Sidecar};
 use ivon_lora::lora::{self, LoraError, read_peft, read_peft_config};
-use ivon_lora::posterior::{PosteriorError, Sidecar};
 use ivon_lora_fuzz::{check, choose, fixed_decoder, lay, said, write};
 
 const NAMES: [&str; 3] = [lora::CONFIG_FILE, lora::ADAPTER_FILE, "ivon_lora.json"];
@@ -20,7 +20,7 @@ fn parse(folder: &Path, data: &[u8]) {
     };
     write(folder, name, rest);
     match name {
-        "ivon_lora.json" => drop(said(Sidecar::read(folder), PosteriorError::hint)),
+        "ivon_lora.json" => drop(said(Sidecar::read(folder), BundleError::hint)),
         _ => {
             let _ = said(read_peft_config(folder), LoraError::hint);
             let _ = said(

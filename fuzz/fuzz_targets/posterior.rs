@@ -5,8 +5,9 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use burn::tensor::Device;
+use ivon_lora::bundle::{BundleError, POSTERIOR_FILE, load_posterior};
 use ivon_lora::lora::{self, Adapter, read_peft};
-use ivon_lora::posterior::{POSTERIOR_FILE, PosteriorError, load_posterior};
+use ivon_lora::posterior::PosteriorError;
 use ivon_lora_fuzz::{check, fixed_decoder, lay, said, write};
 
 thread_local! {
@@ -26,7 +27,7 @@ fn parse(folder: &Path, data: &[u8]) {
     MEAN.with_borrow(|place| {
         let mean = place.as_ref().expect("prepared");
         let posterior = load_posterior(folder, mean.clone(), fixed_decoder(), &Device::flex());
-        if let Some(posterior) = said(posterior, PosteriorError::hint) {
+        if let Some(posterior) = said(posterior, BundleError::hint) {
             let _ = said(posterior.draw(0, 1, 1.0), PosteriorError::hint);
         }
     });

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use ivon_lora::bundle::BundleError;
 use ivon_lora::compare::CompareError;
 use ivon_lora::data::DataError;
 use ivon_lora::files::FileError;
@@ -120,6 +121,7 @@ from_library! {
     ModelError => |_| Exit::Model,
     LoraError => of_adapter,
     PosteriorError => |_| Exit::Model,
+    BundleError => of_bundle,
     FileError => |_| Exit::File,
     RecordError => |_| Exit::File,
     TrainError => of_training,
@@ -146,10 +148,8 @@ fn of_run(error: &RunError) -> Exit {
         | RunError::NoLabel { .. }
         | RunError::NothingToChooseOn
         | RunError::NoRows { .. } => Exit::Data,
-        RunError::Model(_)
-        | RunError::Posterior(_)
-        | RunError::NoTask { .. }
-        | RunError::NoPosterior { .. } => Exit::Model,
+        RunError::Model(_) | RunError::Posterior(_) | RunError::NoPosterior { .. } => Exit::Model,
+        RunError::Bundle(error) => of_bundle(error),
         RunError::Lora(error) => of_adapter(error),
         RunError::Train(error) => of_training(error),
         RunError::Setting { .. }
@@ -201,6 +201,14 @@ fn of_adapter(error: &LoraError) -> Exit {
         | LoraError::Pattern { .. }
         | LoraError::NothingMatches { .. }
         | LoraError::NoSuchLayer { .. } => Exit::Usage,
+        _ => Exit::Model,
+    }
+}
+
+fn of_bundle(error: &BundleError) -> Exit {
+    match error {
+        BundleError::File(error) if is_write(error) => Exit::File,
+        BundleError::Lora(error) => of_adapter(error),
         _ => Exit::Model,
     }
 }

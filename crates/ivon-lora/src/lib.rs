@@ -18,6 +18,7 @@ pub mod lora;
 pub mod forward;
 pub mod posterior;
 pub mod metrics;
+pub mod bundle;
 pub mod predict;
 pub mod train;
 pub mod method;

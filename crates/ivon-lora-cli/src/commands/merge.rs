@@ -1,8 +1,8 @@
 //! `merge`: base and adapter → a folder that needs no adapter.
 
-use ivon_lora::lora::{Companions, MergeOptions, Precision, StoredBase, merge, read_peft};
+use ivon_lora::bundle::read_mergeable;
+use ivon_lora::lora::{Companions, MergeOptions, Precision, StoredBase, merge};
 use ivon_lora::model::Purpose;
-use ivon_lora::posterior::{BaseFingerprint, Sidecar, check_mergeable};
 use ivon_lora::run::{RunError, device_named};
 use serde_json::json;
 
@@ -31,14 +31,7 @@ pub fn run(args: &MergeArgs) -> Result<(), Failure> {
     )?;
     screen.close();
     let decoder = checkpoint.config();
-    check_mergeable(&adapter)?;
-    if let Some(sidecar) = Sidecar::read(&adapter)? {
-        sidecar
-            .base
-            .fingerprint
-            .check_shape(&BaseFingerprint::new(decoder, String::new()))?;
-    }
-    let peft = read_peft(&adapter, decoder, &device_named("cpu")?)?;
+    let peft = read_mergeable(&adapter, decoder, &device_named("cpu")?)?;
     let companions = match checkpoint.folder() {
         Some(folder) => Companions::of_folder(folder)?.for_weights_of(decoder),
         None => {

@@ -19,12 +19,11 @@ mod train;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use ivon_lora::bundle::{locate_adapter, named_base};
 use ivon_lora::data::{DataConfig, Task, find_files, read_first_rows};
 use ivon_lora::model::{Checkpoint, HubEvent, HubSettings, ModelHeaders, Purpose};
 use ivon_lora::predict::PredictError;
-use ivon_lora::run::{
-    ModelConfig, RunError, RunEvent, Stage, device_named, locate_adapter, named_base,
-};
+use ivon_lora::run::{ModelConfig, RunError, RunEvent, Stage, device_named};
 
 use crate::args::{Command, DataCommand, HowArgs};
 use crate::exit::{CliError, Exit, Failure};

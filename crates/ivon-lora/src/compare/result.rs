@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::CompareError;
 use super::cell::read_seconds;
 use super::config::MethodEntry;
+use crate::bundle::Sidecar;
 use crate::data::{Dataset, Example};
 use crate::metrics::{MainScores, Predictions, at_temperature};
-use crate::posterior::Sidecar;
 use crate::report::RunRecord;
 use crate::run::{ADAPTER_FOLDER, Prediction, RunError};
 

@@ -11,11 +11,12 @@
 use std::path::Path;
 
 use super::{Fit, Settings, Setup, train_members};
+use crate::bundle::{BundleError, read_stored, write_posterior};
 use crate::data::{Choices, Encoded};
 use crate::files::FileError;
 use crate::forward::Network;
 use crate::lora::{Adapter, LoraConfig, LoraError, read_peft, write_peft};
-use crate::posterior::{PointEstimate, Posterior, PosteriorError, Spread, Stored, write_posterior};
+use crate::posterior::{PointEstimate, Posterior, PosteriorError, Spread};
 use crate::predict::{Evaluated, EvaluationOptions, PredictError, evaluate};
 use crate::random::{Purpose, below, stream};
 use crate::train::{
@@ -43,9 +44,12 @@ pub enum ConformanceError {
     /// Training failed.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// The posterior could not be drawn from, written or read.
+    /// The posterior could not be drawn from.
     #[error(transparent)]
     Posterior(#[from] PosteriorError),
+    /// Its folder could not be written or read.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// A prediction failed.
     #[error(transparent)]
     Predict(#[from] PredictError),
@@ -380,7 +384,7 @@ impl Run<'_> {
         let device = self.network.device().clone().without_autodiff();
         let mean = read_peft(folder, self.network.config(), &device)?.adapter;
         let promise = "a posterior is in the adapter folder and reads back";
-        let again = match (Stored::read(folder)?, posterior.spread()) {
+        let again = match (read_stored(folder)?, posterior.spread()) {
             (Some(stored), _) => {
                 self.settings
                     .restore(&stored, mean, self.network.config(), &device)?

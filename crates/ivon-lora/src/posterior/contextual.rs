@@ -2,8 +2,6 @@
 //! arXiv 2505.17773). Draws share all weights and differ in the noise on that matrix; at the mean
 //! there is none.
 
-use std::path::Path;
-
 use burn::tensor::Device;
 
 use super::gaussian::{noise_address, only_kept};
@@ -89,18 +87,6 @@ impl Contextual {
     }
 }
 
-/// Refuses an adapter folder whose adapter is contextual: it has no weights W + s B A that could
-/// stand for it.
-///
-/// # Errors
-/// [`LoraError::Contextual`]. A folder whose posterior cannot be read is not refused here.
-pub fn check_mergeable(folder: &Path) -> Result<(), PosteriorError> {
-    match Stored::read(folder) {
-        Ok(Some(stored)) if stored.content == CONTENT => Err(LoraError::Contextual.into()),
-        _ => Ok(()),
-    }
-}
-
 impl Posterior for Contextual {
     /// The noise of draw `sample` under `seed`, by which √τ is multiplied; a token's depends on the
     /// tokens up to it, too.
@@ -149,9 +135,8 @@ impl Posterior for Contextual {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::tiny::{adapter, config, decoder};
-    use crate::lora::{ContextStart, Matrix, write_peft};
-    use crate::posterior::write_posterior;
+    use crate::lora::tiny::{adapter, decoder};
+    use crate::lora::{ContextStart, Matrix};
 
     const START: ContextStart = ContextStart {
         hidden: 6,
@@ -243,36 +228,6 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .contains("context.inner` is missing")
-        );
-    }
-
-    #[test]
-    fn its_folder_holds_a_and_b_for_peft_and_is_not_merged() {
-        let folder = tempfile::tempdir().unwrap();
-        let posterior = contextual();
-        write_peft(folder.path(), posterior.mean(), &config("q_proj"), None).unwrap();
-        assert!(check_mergeable(folder.path()).is_ok());
-        write_posterior(folder.path(), &posterior, "clora", 1.0).unwrap();
-        let error = check_mergeable(folder.path()).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("the adapter predicts a matrix between A and B")
-                && error.hint().unwrap().contains("predict")
-        );
-        let mean = crate::lora::read_peft(folder.path(), &decoder(1), &Device::flex())
-            .unwrap()
-            .adapter;
-        assert_eq!(
-            mean.flatten().unwrap(),
-            adapter(1, "q_proj").flatten().unwrap()
-        );
-        let again =
-            crate::posterior::load_posterior(folder.path(), mean, &decoder(1), &Device::flex())
-                .unwrap();
-        assert_eq!(
-            again.mean().flatten().unwrap(),
-            posterior.mean().flatten().unwrap()
         );
     }
 }

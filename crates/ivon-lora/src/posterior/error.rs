@@ -1,11 +1,10 @@
-//! What can be wrong with a posterior or its files.
+//! What can be wrong with a posterior.
 
 use std::path::PathBuf;
 
-use crate::files::FileError;
 use crate::lora::LoraError;
 
-/// A posterior could not be made, drawn from, read or written.
+/// A posterior could not be made or drawn from.
 #[derive(Debug, thiserror::Error)]
 pub enum PosteriorError {
     /// A setting that cannot work.
@@ -69,40 +68,9 @@ pub enum PosteriorError {
         /// What it is.
         found: String,
     },
-    /// The posterior was learned around another mean.
-    #[error("`{}` belongs to an adapter with SHA-256 {expected}, but the adapter beside it has {found}", path.display())]
-    OtherMean {
-        /// The posterior's file.
-        path: PathBuf,
-        /// The hash in its metadata.
-        expected: String,
-        /// The hash of the adapter's file.
-        found: String,
-    },
-    /// A sidecar that does not parse.
-    #[error("`{}` is not what this program writes: {reason}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What the parser said.
-        reason: String,
-    },
-    /// The adapter was trained on another base.
-    #[error("the adapter was trained on a base with {key} {expected}, but this one has {found}")]
-    OtherBase {
-        /// What differs.
-        key: &'static str,
-        /// The adapter's.
-        expected: String,
-        /// The base's.
-        found: String,
-    },
     /// The adapter itself.
     #[error(transparent)]
     Lora(#[from] LoraError),
-    /// A file could not be read or written.
-    #[error(transparent)]
-    File(#[from] FileError),
 }
 
 impl PosteriorError {
@@ -121,13 +89,7 @@ impl PosteriorError {
                 ..
             } => "a newer version of this program may have written it",
             Self::Metadata { .. } => "was the file written by this program?",
-            Self::OtherMean { .. } => {
-                "take both files from one run; without `posterior.safetensors` the adapter works as a point estimate"
-            }
-            Self::Malformed { .. } => "was the file edited or cut short?",
-            Self::OtherBase { .. } => "name the base that the adapter's README.md names",
             Self::Lora(error) => return error.hint(),
-            Self::File(error) => return error.hint(),
         };
         Some(hint.into())
     }

@@ -180,7 +180,7 @@ pub(super) fn noise_address(
 }
 
 /// τ must be finite and not negative.
-pub(super) fn check_scale(scale: f64) -> Result<(), PosteriorError> {
+pub fn check_scale(scale: f64) -> Result<(), PosteriorError> {
     if scale.is_finite() && scale >= 0.0 {
         return Ok(());
     }

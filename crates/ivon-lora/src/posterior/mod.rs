@@ -1,6 +1,5 @@
-//! What adapter weights can be drawn from, and its files.
+//! What adapter weights can be drawn from.
 
-mod card;
 mod contextual;
 mod error;
 mod gaussian;
@@ -10,29 +9,21 @@ mod laplace;
 mod masks;
 mod members;
 mod rows;
-mod sidecar;
 mod stored;
 mod swag;
 
-pub use card::{CardFacts, MODEL_CARD_FILE, model_card, write_model_card};
-pub use contextual::{Contextual, check_mergeable};
+pub use contextual::Contextual;
 pub use error::PosteriorError;
 pub use gaussian::Gaussian;
-pub(crate) use gaussian::only_kept;
+pub(crate) use gaussian::{check_scale, only_kept};
 pub use kind::Kind;
 pub use kronecker::{Eigenpairs, KroneckerBlock, KroneckerLaplace};
 pub use laplace::{Laplace, LaplacePrediction};
 pub use masks::Masks;
 pub use members::Members;
 pub use rows::Rows;
-pub use sidecar::{
-    Answer, BaseFingerprint, BaseRecord, Calibration, PredictWith, SIDECAR_FILE, SIDECAR_FORMAT,
-    Sidecar,
-};
-pub use stored::{POSTERIOR_FILE, POSTERIOR_FORMAT, Stored, write_posterior};
+pub use stored::Stored;
 pub use swag::Swag;
-
-use std::path::Path;
 
 use burn::tensor::Device;
 
@@ -159,27 +150,10 @@ impl Spread {
     }
 }
 
-/// Reads what an adapter folder can be drawn from, around the mean that was read from it: its
-/// posterior where it has one, else the adapter itself.
-///
-/// # Errors
-/// If the posterior's file is malformed, of a kind not known here, or belongs to another adapter.
-pub fn load_posterior(
-    folder: &Path,
-    mean: Adapter,
-    decoder: &DecoderConfig,
-    device: &Device,
-) -> Result<Box<dyn Posterior>, PosteriorError> {
-    match Stored::read(folder)? {
-        None => Ok(Box::new(PointEstimate { adapter: mean })),
-        Some(stored) => restore(&stored, mean, decoder, device),
-    }
-}
-
 /// The posterior of one of the built-in kinds, from what its file holds.
 ///
 /// # Errors
-/// As [`load_posterior`].
+/// If it is malformed, or of a kind not known here.
 pub fn restore(
     stored: &Stored,
     mean: Adapter,

@@ -6,7 +6,6 @@ pub mod plot;
 mod prune;
 mod scale;
 mod shift;
-mod spread;
 mod run;
 
 pub use findings::{RunSettings, findings};
@@ -16,4 +15,3 @@ pub use scale::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, p
 pub use shift::{
     Answered, Detection, Measure, SHIFT_FILE, ShiftReport, ShiftScores, ShiftSet, ShiftWay,
 };
-pub use spread::{AdapterSpread, LayerSpread, Spread, adapter_spread};

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use super::page::{Distribution, ExampleRow, Examples, RunPage};
 use super::{
-    AdapterSpread, PRUNE_FILE, PruneReport, RunSettings, SCALE_FILE, SHIFT_FILE, ScaleReport,
-    ShiftReport, adapter_spread, findings,
+    PRUNE_FILE, PruneReport, RunSettings, SCALE_FILE, SHIFT_FILE, ScaleReport, ShiftReport,
+    findings,
 };
+use crate::bundle::{AdapterSummary, PredictWith, summarise};
 use crate::files;
 use crate::lora::ADAPTER_FILE;
 use crate::method::Method;
 use crate::metrics::{Finding, Predictions, Scores, Severity};
-use crate::posterior::PredictWith;
 use crate::run::{
     ADAPTER_FOLDER, EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction, RUN_FILE,
     RunConfig, RunError, changed_files, duration, read_predictions, read_run,
@@ -34,7 +34,7 @@ pub struct RunRecord {
     /// The lines of `predictions.jsonl`; empty where there is no such file.
     pub predictions: Vec<Prediction>,
     /// The adapter's weights; none until the run has ended.
-    pub adapter: Option<AdapterSpread>,
+    pub adapter: Option<AdapterSummary>,
     /// Scores against τ, where `scale` was run.
     pub scale: Option<ScaleReport>,
     /// Scores against the share of pruned weights, where `prune` was run.
@@ -68,7 +68,7 @@ impl RunRecord {
         let adapter = adapter
             .join(ADAPTER_FILE)
             .exists()
-            .then(|| adapter_spread(&adapter))
+            .then(|| summarise(&adapter))
             .transpose()?;
         let scale = present(SCALE_FILE)
             .map(|path| read_json(&path))

@@ -3,18 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use super::evaluation::{EvaluationReport, Temperatures, predictions};
-use super::folder::{self, OpenedAdapter, write_json, write_predictions};
+use super::folder::{self, write_json, write_predictions};
 use super::known;
 use super::lines::mark_truncated;
-use super::named::{listen, locate_adapter, other_base};
+use super::named::{listen, other_base};
 use super::train::{Watch, answers_of, same_answers};
 use super::{Base, ModelConfig, RunError, RunEvent, Stage, base};
+use crate::bundle::{Bundle, BundleError, PredictWith, Sidecar, locate_adapter};
 use crate::data::{
     self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, Example, LabelReading, Prepared,
     Role, Source, Split, Task, Tokenizer,
 };
 use crate::files;
-use crate::posterior::{PredictWith, Sidecar, Spread};
+use crate::posterior::Spread;
 use crate::predict::{Evaluated, EvaluationOptions, evaluate as evaluate_set};
 
 /// What `evaluate` is asked for. What is absent comes from the adapter's own `ivon_lora.json`.
@@ -55,7 +56,7 @@ pub struct EvaluateRequest {
 /// Base and adapter, opened together.
 pub struct Opened {
     pub base: Base,
-    pub adapter: OpenedAdapter,
+    pub adapter: Bundle,
     pub task: Task,
     pub prepared: Prepared,
     pub options: EvaluationOptions,
@@ -69,10 +70,10 @@ impl Opened {
         let folder = locate_adapter(&request.adapter, &mut |event| listen(event, watch))?;
         let checkpoint = base::open(&request.model, watch)?;
         let mut base = Base::load(&checkpoint, &request.base)?;
-        let adapter = OpenedAdapter::read(&folder, base.config(), base.device())?;
+        let adapter = Bundle::read(&folder, base.config(), base.device())?;
         let sidecar = adapter.sidecar.as_ref();
         if let Some(warning) = other_base(
-            adapter.named_base.as_deref().filter(|_| sidecar.is_none()),
+            adapter.base_name.as_deref().filter(|_| sidecar.is_none()),
             &base,
         ) {
             watch(RunEvent::Warning(warning));
@@ -90,7 +91,7 @@ impl Opened {
             .task
             .clone()
             .or(named)
-            .ok_or_else(|| RunError::NoTask {
+            .ok_or_else(|| BundleError::NoTask {
                 adapter: request.adapter.clone(),
             })?;
         let reading = request.label_reading.or(task.label_reading);

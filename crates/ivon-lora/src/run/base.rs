@@ -7,11 +7,11 @@ use burn::tensor::Device;
 
 use super::train::Watch;
 use super::{ModelConfig, RunConfig, RunError, RunEvent};
+use crate::bundle::BaseRecord;
 use crate::data::{DataConfig, Encoded, Tokenizer};
 use crate::forward::Network;
 use crate::metrics::LogProbabilities;
 use crate::model::{Checkpoint, Decoder, DecoderConfig};
-use crate::posterior::BaseRecord;
 
 /// A base model, ready to run.
 #[derive(Debug)]

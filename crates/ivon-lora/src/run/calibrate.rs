@@ -3,11 +3,11 @@
 
 use super::evaluation::{Temperatures, labels};
 use super::{RunError, RunEvent};
+use crate::bundle::{Calibration, PredictWith};
 use crate::data::Encoded;
 use crate::metrics::{
     Ground, NoTemperature, Predictions, Temperature, fit_temperature, mean_of_draws, preferred,
 };
-use crate::posterior::{Calibration, PredictWith};
 use crate::predict::Evaluated;
 
 /// What was chosen, and what is said of it.

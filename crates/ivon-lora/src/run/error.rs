@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::bundle::BundleError;
 use crate::data::{DataError, Role, TokenizerError};
 use crate::files::FileError;
 use crate::lora::LoraError;
@@ -23,6 +24,8 @@ pub enum RunError {
     Lora(#[from] LoraError),
     #[error(transparent)]
     Posterior(#[from] PosteriorError),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     #[error(transparent)]
     Predict(#[from] PredictError),
     #[error(transparent)]
@@ -82,9 +85,6 @@ pub enum RunError {
     /// The run would not fit.
     #[error("the run needs about {needed:.1} GB of memory and {available:.1} GB are free")]
     Memory { needed: f64, available: f64 },
-    /// The adapter's folder says nothing of a task.
-    #[error("`{}` has no `ivon_lora.json` that names its task", adapter.display())]
-    NoTask { adapter: PathBuf },
     /// A point estimate, where a posterior is needed.
     #[error("`{}` is a point estimate, expected a posterior to draw from", adapter.display())]
     NoPosterior { adapter: PathBuf },
@@ -116,6 +116,7 @@ impl RunError {
             Self::Model(error) => error.hint(),
             Self::Lora(error) => error.hint(),
             Self::Posterior(error) => error.hint(),
+            Self::Bundle(error) => error.hint(),
             Self::Predict(error) => error.hint(),
             Self::Metrics(error) => error.hint(),
             Self::Train(error) => error.hint(),
@@ -151,9 +152,6 @@ impl RunError {
             Self::Memory { .. } => Some(
                 "keep the base as it is with `--base-precision as-is`, add `--recompute`, or lower `--batch-size` or `--max-length`".into(),
             ),
-            Self::NoTask { .. } => {
-                Some("it is an adapter of another program: name what it was trained for with `--task` or `--prompt`".into())
-            }
             Self::NoPosterior { .. } => Some("train with an optimizer that learns one, such as `--optimizer ivon`".into()),
             Self::NothingToChooseOn => {
                 Some("name a folder with a file named calibrate, or a run, whose own rows were set aside for it".into())

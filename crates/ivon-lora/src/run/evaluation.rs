@@ -6,13 +6,13 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::RunError;
+use crate::bundle::{Calibration, PredictWith, Sidecar};
 use crate::data::{Choices, Encoded, Example};
 use crate::metrics::{
     Bootstrap, Finding, Predictions, Scores, at_temperature, class_findings, class_table,
     confusion_table, entropy, first_largest, log_softmax, majority_sentence, mean_of_draws,
     score_table, sentence_for_a_stranger, uncertainties,
 };
-use crate::posterior::{Calibration, PredictWith, Sidecar};
 use crate::predict::Evaluated;
 
 /// Scores of one split at the mean and with 1 … S draws.

@@ -6,17 +6,16 @@ use std::time::Instant;
 use super::base::{Asked, KnownBase};
 use super::calibrate::Calibrated;
 use super::evaluation::{Cost, EvaluationReport, predictions};
-use super::folder::{self, AdapterFolder, RunFolder, card_scores, write_predictions};
+use super::folder::{self, RunFolder, card_scores, write_predictions};
 use super::lines::mark_truncated;
 use super::train::{Sets, Watch, answers_of, options, same_answers};
 use super::{Base, RunConfig, RunError, RunEvent, Stage};
+use crate::bundle::{AnswerWord, Bundle, CardFacts, PredictWith, SIDECAR_FORMAT, Sidecar};
 use crate::data::{self, Dataset, EncodedSet, Example, KnownRows, LoadReport, Role, Task};
 use crate::lora::{Adapter, LoraConfig};
 use crate::method::{CHOSEN_BY, Fit, member_folder};
 use crate::metrics::Predictions;
-use crate::posterior::{
-    Answer, CardFacts, Posterior, PredictWith, SIDECAR_FORMAT, Sidecar, Spread,
-};
+use crate::posterior::{Posterior, Spread};
 use crate::predict::{
     Evaluated, EvaluationOptions, EvaluationSeconds, SCALES, best_scale, evaluate_timed,
     log_probabilities, scale_trials,
@@ -44,12 +43,12 @@ impl Finish<'_> {
         watch: Watch<'_>,
     ) -> Result<EvaluationReport, RunError> {
         let started = Instant::now();
-        let posterior = self.posterior(trained, watch)?;
-        if let Some(said) = chosen_precision(posterior.as_ref())? {
+        let owned = self.posterior(trained, watch)?;
+        let posterior = owned.as_ref();
+        if let Some(said) = chosen_precision(posterior)? {
             watch(RunEvent::Note(said));
         }
         let fitting_seconds = started.elapsed().as_secs_f64();
-        let posterior = posterior.as_ref();
         let samples = posterior.spread().draws(self.config.evaluation.samples);
         let mut options = EvaluationOptions {
             samples,
@@ -97,14 +96,10 @@ impl Finish<'_> {
             self.config.evaluation.include_text,
         )?;
         mark_truncated(&mut lines, &self.sets.test);
-        let folder = AdapterFolder {
-            posterior,
-            lora: self.lora,
-            sidecar: self.sidecar(&options, &calibrated),
-            card: self.card(&report, kept_step),
-        };
+        let sidecar = self.sidecar(&options, &calibrated);
         let path = self.folder.path().join(folder::ADAPTER_FOLDER);
-        folder.write(&path)?;
+        Bundle::of_run(owned, self.lora.clone(), sidecar)
+            .write(&path, Some(self.card(&report, kept_step)))?;
         watch(RunEvent::Saved(&path));
         watch(RunEvent::Saved(
             &self.folder.write_json(folder::EVALUATION_FILE, &report)?,
@@ -364,7 +359,7 @@ impl Finish<'_> {
     }
 
     /// The answer words with their tokens, where all rows share them.
-    fn answers(&self) -> Vec<Answer> {
+    fn answers(&self) -> Vec<AnswerWord> {
         let (true, Some(encoded), Some(example)) = (
             same_answers(self.task),
             self.sets.train.examples.first(),
@@ -380,7 +375,7 @@ impl Finish<'_> {
             .answers
             .iter()
             .zip(tokens)
-            .map(|(word, tokens)| Answer {
+            .map(|(word, tokens)| AnswerWord {
                 word: word.clone(),
                 tokens,
             })

@@ -3,16 +3,10 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
 use serde::Serialize;
 
 use super::{EvaluationReport, Prediction, Provenance, RunConfig, RunError};
 use crate::files::{self, FileError};
-use crate::lora::{Adapter, LoraConfig, write_peft};
-use crate::posterior::{
-    CardFacts, POSTERIOR_FILE, Posterior, SIDECAR_FILE, Sidecar, load_posterior, write_model_card,
-    write_posterior,
-};
 use crate::train::{CHECKPOINTS_FOLDER, Checkpoints, METRICS_FILE, TrainError};
 
 /// The resolved settings of a run.
@@ -27,8 +21,6 @@ pub const COST_FILE: &str = "cost.json";
 pub const PREDICTIONS_FILE: &str = "predictions.jsonl";
 /// The adapter with its posterior.
 pub const ADAPTER_FOLDER: &str = crate::lora::FOLDER_IN_RUN;
-/// What stands in an adapter folder beside PEFT's two files.
-pub(super) const ADAPTER_FILES: [&str; 2] = [POSTERIOR_FILE, SIDECAR_FILE];
 const LOCK_FILE: &str = ".lock";
 const LARGEST_RUN: u64 = 16 << 20;
 const LARGEST_PREDICTIONS: u64 = 1 << 30;
@@ -208,84 +200,6 @@ pub fn read_run(path: &Path) -> Result<RunConfig, RunError> {
         path: path.into(),
         reason: error.message().to_string(),
     })
-}
-
-/// What goes into an adapter folder.
-pub struct AdapterFolder<'a> {
-    /// Mean, and what draws are made from.
-    pub posterior: &'a dyn Posterior,
-    /// Rank, scaling, targets.
-    pub lora: &'a LoraConfig,
-    /// Task, base, and how to predict.
-    pub sidecar: Sidecar,
-    /// The model card.
-    pub card: CardFacts,
-}
-
-impl AdapterFolder<'_> {
-    /// Writes the folder whole and swaps it in.
-    ///
-    /// # Errors
-    /// If a file cannot be written; what stood there before stays then.
-    pub fn write(mut self, path: &Path) -> Result<(), RunError> {
-        files::write_folder(path, |folder| {
-            write_peft(
-                folder,
-                self.posterior.mean(),
-                self.lora,
-                Some(&self.sidecar.base.name),
-            )?;
-            self.sidecar.method_files = write_posterior(
-                folder,
-                self.posterior,
-                &self.sidecar.method,
-                self.sidecar.scale,
-            )?;
-            self.card.posterior = self.posterior.stored()?.map(|stored| stored.content);
-            self.sidecar.write(folder)?;
-            write_model_card(folder, &self.card)?;
-            Ok(())
-        })
-    }
-}
-
-/// An adapter folder, read for a base.
-pub struct OpenedAdapter {
-    /// What can be drawn from.
-    pub posterior: Box<dyn Posterior>,
-    /// Rank, scaling, targets.
-    pub lora: LoraConfig,
-    /// Task, base, and how to predict; none in a folder of another program.
-    pub sidecar: Option<Sidecar>,
-    /// The base that its PEFT configuration names.
-    pub named_base: Option<String>,
-}
-
-impl OpenedAdapter {
-    /// Reads a folder.
-    ///
-    /// # Errors
-    /// If a file is malformed, or the adapter was made for another base.
-    pub fn read(
-        path: &Path,
-        decoder: &crate::model::DecoderConfig,
-        device: &Device,
-    ) -> Result<Self, RunError> {
-        let sidecar = Sidecar::read(path)?;
-        if let Some(sidecar) = &sidecar {
-            let base = crate::posterior::BaseFingerprint::new(decoder, String::new());
-            sidecar.base.fingerprint.check_shape(&base)?;
-        }
-        let peft = crate::lora::read_peft(path, decoder, device)?;
-        let adapter: Adapter = peft.adapter;
-        let posterior = load_posterior(path, adapter, decoder, device)?;
-        Ok(Self {
-            posterior,
-            lora: peft.config,
-            sidecar,
-            named_base: peft.base_model_name_or_path,
-        })
-    }
 }
 
 /// Scores of a finished run, for a table in the model card.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::train::Watch;
 use super::{RunError, RunEvent};
+use crate::bundle::Sidecar;
 use crate::data::{Example, Overlap, Role};
-use crate::posterior::Sidecar;
 
 /// Warns where rows that are to be scored were trained on.
 pub fn warn_of_trained(

@@ -145,7 +145,7 @@ pub(super) fn mark_truncated(lines: &mut [Prediction], set: &EncodedSet) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posterior::PredictWith;
+    use crate::bundle::PredictWith;
 
     fn rows() -> Vec<PredictedRow> {
         let prediction = Prediction {

@@ -39,7 +39,6 @@ pub(crate) use folder::{Start, read_run, write_json};
 pub(crate) use known::warn_of_trained;
 pub use lines::{LineFormat, PredictedRow, write_lines};
 pub(crate) use memory::{available_memory, give_back_memory};
-pub use named::{locate_adapter, named_base};
 pub use predict::{Input, PredictRequest, predict};
 pub(crate) use rows::{changed_files, check_rows, rows_of_run};
 pub use train::{TrainedRun, train};

@@ -1,14 +1,14 @@
 //! The command `prune`: weights of an adapter set to zero by |m|/σ → scores at each share, and the
 //! pruned adapter as a folder.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::subject::{Subject, SubjectRequest};
-use crate::files;
+use crate::bundle::Bundle;
 use crate::forward::LowRank;
-use crate::lora::{Adapter, write_peft};
+use crate::lora::Adapter;
 use crate::metrics::{BINS, MainScores, Predictions};
-use crate::posterior::{POSTERIOR_FILE, Posterior, Sidecar, Stored, only_kept};
+use crate::posterior::{Posterior, only_kept};
 use crate::predict::log_probabilities;
 use crate::report::{PRUNE_FILE, PrunePoint, PruneReport};
 use crate::run::{RunError, RunEvent, Stage, Watch, labels, write_json};
@@ -32,7 +32,7 @@ pub struct PruneRequest {
 pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, RunError> {
     let subject = Subject::open(&request.subject, watch)?;
     let posterior = subject.opened.adapter.posterior.as_ref();
-    if posterior.variance().is_none() || !subject.adapter.join(POSTERIOR_FILE).exists() {
+    if posterior.variance().is_none() {
         return Err(RunError::NoPosterior {
             adapter: subject.adapter,
         });
@@ -77,7 +77,12 @@ pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, Ru
         points,
     };
     if let Some((share, out)) = &request.write {
-        write_pruned(&subject, &order, *share, out)?;
+        let opened = &subject.opened;
+        Bundle {
+            base_name: Some(opened.base.record.name.clone()),
+            ..opened.adapter.pruned(&kept(&order, *share), *share)?
+        }
+        .write(out, None)?;
         watch(RunEvent::Saved(out));
     }
     if let Some(run) = &subject.run {
@@ -120,44 +125,6 @@ fn kept(order: &[usize], share: f64) -> Vec<bool> {
         .take(count)
         .for_each(|&place| is_kept[place] = false);
     is_kept
-}
-
-/// Writes the pruned adapter as a PEFT folder with its posterior, in which what is pruned is 0 in
-/// every draw, and its sidecar.
-fn write_pruned(
-    subject: &Subject,
-    order: &[usize],
-    share: f64,
-    out: &Path,
-) -> Result<(), RunError> {
-    let opened = &subject.opened.adapter;
-    let posterior = opened.posterior.pruned(&kept(order, share))?;
-    // What the file says of who made it goes on being true.
-    let facts = Stored::read(&subject.adapter)?
-        .map(|stored| stored.facts)
-        .unwrap_or_default();
-    let stored = posterior.stored()?.map(|mut stored| {
-        for (key, value) in facts {
-            stored.facts.entry(key).or_insert(value);
-        }
-        stored.with("pruned_share", share)
-    });
-    let base = &subject.opened.base.record.name;
-    files::write_folder(out, |folder| {
-        write_peft(folder, posterior.mean(), &opened.lora, Some(base))?;
-        if let Some(stored) = &stored {
-            stored.write(folder)?;
-        }
-        if let Some(sidecar) = &opened.sidecar {
-            let method_files = stored.iter().map(|_| POSTERIOR_FILE.into()).collect();
-            Sidecar {
-                method_files,
-                ..sidecar.clone()
-            }
-            .write(folder)?;
-        }
-        Ok(())
-    })
 }
 
 #[cfg(test)]

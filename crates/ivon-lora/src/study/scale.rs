@@ -1,13 +1,11 @@
 //! The command `scale`: an adapter at τ from 0 to an end → scores at each, and the τ that is best
 //! on calibrate, written into the adapter.
 
-use std::path::{Path, PathBuf};
-
 use super::subject::{Subject, SubjectRequest};
+use crate::bundle::write_scale;
 use crate::data::EncodedSet;
-use crate::lora::{read_matrices, write_matrices};
 use crate::metrics::{BINS, Ground, LogProbabilities, MainScores, Predictions, mean_of_draws};
-use crate::posterior::{POSTERIOR_FILE, PredictWith, Sidecar, Spread};
+use crate::posterior::Spread;
 use crate::predict::EvaluationOptions;
 use crate::report::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes};
 use crate::run::{RunError, RunEvent, Stage, Watch, labels, write_json};
@@ -178,33 +176,4 @@ impl Sweep<'_> {
 
 fn averaged(draws: &[LogProbabilities], labels: &[usize]) -> Result<Predictions, RunError> {
     Ok(Predictions::new(mean_of_draws(draws)?, labels.to_vec())?)
-}
-
-/// Writes τ into the adapter's posterior and sidecar, so that `evaluate` and `predict` use it: with
-/// draws, or at the mean where τ is 0.
-///
-/// # Errors
-/// If a file cannot be read or written, or the folder has no sidecar.
-fn write_scale(adapter: &Path, scale: f64, samples: usize) -> Result<Vec<PathBuf>, RunError> {
-    let mut sidecar = Sidecar::read(adapter)?.ok_or_else(|| RunError::NoTask {
-        adapter: adapter.into(),
-    })?;
-    let posterior = adapter.join(POSTERIOR_FILE);
-    let mut written = Vec::new();
-    if posterior.exists() {
-        let (matrices, mut metadata) = read_matrices(&posterior)?;
-        metadata.insert("scale".into(), scale.to_string());
-        write_matrices(&posterior, &matrices, metadata)?;
-        written.push(posterior);
-    }
-    sidecar.scale = scale;
-    sidecar.samples = samples;
-    sidecar.predict_with = if scale > 0.0 {
-        PredictWith::Samples
-    } else {
-        PredictWith::Mean
-    };
-    sidecar.write(adapter)?;
-    written.push(adapter.join(crate::posterior::SIDECAR_FILE));
-    Ok(written)
 }

@@ -3,10 +3,9 @@
 
 use std::path::Path;
 
+use ivon_lora::bundle::{AdapterSummary, LayerSummary, PredictWith, Sidecar, summarise};
 use ivon_lora::lora::{LoraConfig, read_peft_config};
 use ivon_lora::metrics::Table;
-use ivon_lora::posterior::{PredictWith, Sidecar};
-use ivon_lora::report::{AdapterSpread, LayerSpread, adapter_spread};
 use serde::Serialize;
 
 use super::{Seen, pairs};
@@ -22,7 +21,7 @@ pub struct AdapterSeen {
     base: Option<String>,
     made_for: Option<MadeFor>,
     #[serde(flatten)]
-    spread: AdapterSpread,
+    summary: AdapterSummary,
 }
 
 /// What the sidecar says.
@@ -45,7 +44,7 @@ pub fn inspect(folder: &Path) -> Result<AdapterSeen, Failure> {
     let folder = &fetch_adapter(folder, &mut screen)?;
     screen.close();
     let (config, base) = read_peft_config(folder)?;
-    let spread = adapter_spread(folder)?;
+    let summary = summarise(folder)?;
     let made_for = Sidecar::read(folder)?.map(|sidecar| MadeFor {
         task: sidecar.task.name,
         method: sidecar.method,
@@ -58,7 +57,7 @@ pub fn inspect(folder: &Path) -> Result<AdapterSeen, Failure> {
         config,
         base,
         made_for,
-        spread,
+        summary,
     })
 }
 
@@ -85,7 +84,7 @@ impl Seen for AdapterSeen {
                 ),
             ),
             ("layers", targets),
-            ("weights", count(self.spread.parameters as u64)),
+            ("weights", count(self.summary.parameters as u64)),
         ];
         lines.extend(self.beside().map(|said| ("holds besides", said)));
         match &self.made_for {
@@ -106,7 +105,7 @@ impl Seen for AdapterSeen {
                 lines.push(("predicts best", format!("{with}, scale {}", made.scale)));
             }
         }
-        let posterior = match &self.spread.posterior {
+        let posterior = match &self.summary.posterior {
             None => "none: a point estimate".into(),
             Some(said) => {
                 let facts = said.iter().filter(|(key, _)| {
@@ -139,7 +138,7 @@ impl Seen for AdapterSeen {
 impl AdapterSeen {
     /// What `predict`, `evaluate` and `merge` do not read, where there is any.
     fn beside(&self) -> Option<String> {
-        let beside = &self.spread.beside;
+        let beside = &self.summary.beside;
         let whole = beside.whole.iter().map(|layer| {
             let [rows, columns] = layer.shape;
             format!(
@@ -163,10 +162,10 @@ impl AdapterSeen {
 
     fn table(&self) -> Table {
         let mut head = vec!["layer".to_string(), "weights".into(), "rms".into()];
-        if self.spread.has_sigma() {
+        if self.summary.has_sigma() {
             head.extend(["σ 5 %", "σ 50 %", "σ 95 %"].map(String::from));
         }
-        let row = |layer: &LayerSpread| {
+        let row = |layer: &LayerSummary| {
             let mut row = vec![
                 layer.layer.to_string(),
                 layer.all.weights.to_string(),
@@ -184,7 +183,7 @@ impl AdapterSeen {
         };
         Table {
             head,
-            rows: self.spread.layers.iter().map(row).collect(),
+            rows: self.summary.layers.iter().map(row).collect(),
         }
     }
 }

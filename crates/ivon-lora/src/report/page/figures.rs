@@ -1,12 +1,13 @@
 //! A run → its pictures, by the part of the page that they belong to.
 
 use super::{Distribution, Figure, RunPage};
+use crate::bundle::LayerSummary;
 use crate::metrics::{MainScores, accuracy_by_coverage};
 use crate::report::plot::{
     Axis, LineChart, Mark, RangeRow, Series, confidence_histogram, range_chart,
     reliability_diagram, summarised,
 };
-use crate::report::{LayerSpread, PruneReport, ScaleReport, ShiftReport};
+use crate::report::{PruneReport, ScaleReport, ShiftReport};
 use crate::train::{EvaluationRecord, Record, StepRecord};
 
 /// A part of the page.
@@ -404,7 +405,7 @@ fn gradient(steps: &[&StepRecord]) -> Figure {
 }
 
 /// σ of A and B in each layer, and how large their means are.
-fn posterior(layers: &[LayerSpread]) -> Vec<Figure> {
+fn posterior(layers: &[LayerSummary]) -> Vec<Figure> {
     let (a, b) = (0, 1);
     let sigmas: Vec<RangeRow> = layers
         .iter()

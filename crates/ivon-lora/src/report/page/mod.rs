@@ -12,7 +12,8 @@ pub use html::{
     settings as settings_grid, table as html_table,
 };
 
-use super::{AdapterSpread, PruneReport, ScaleReport, ShiftReport};
+use super::{PruneReport, ScaleReport, ShiftReport};
+use crate::bundle::AdapterSummary;
 use crate::metrics::{Finding, Scores};
 use crate::train::Record;
 
@@ -45,7 +46,7 @@ pub struct RunPage {
     /// Examples worth a look.
     pub examples: Examples,
     /// The adapter's weights.
-    pub adapter: Option<AdapterSpread>,
+    pub adapter: Option<AdapterSummary>,
     /// Scores against τ, where `scale` was run.
     pub scale: Option<ScaleReport>,
     /// Scores against the share of pruned weights, where `prune` was run.

@@ -6,10 +6,10 @@ use super::examples::ExampleRow;
 use super::figures::{self, Part};
 use super::html::{Cell, Section, document, figures as grid, note, paragraph, settings, table};
 use super::{Distribution, RunPage};
+use crate::bundle::AdapterSummary;
 use crate::metrics::{
     Finding, Scores, Severity, Table, class_table, confusion_table, majority_sentence,
 };
-use crate::report::AdapterSpread;
 use crate::report::plot::escape;
 
 /// The page.
@@ -101,12 +101,12 @@ fn about(part: Part, run: &RunPage) -> (&'static str, &'static str, Cow<'static,
 }
 
 /// What the pictures of the weights show, and what the posterior is.
-fn weights(adapter: Option<&AdapterSpread>) -> String {
-    let Some(posterior) = adapter.and_then(AdapterSpread::posterior_in_words) else {
+fn weights(adapter: Option<&AdapterSummary>) -> String {
+    let Some(posterior) = adapter.and_then(AdapterSummary::posterior_in_words) else {
         return "Where the adapter has learned. It is a point estimate: there is no posterior."
             .into();
     };
-    match adapter.is_some_and(AdapterSpread::has_sigma) {
+    match adapter.is_some_and(AdapterSummary::has_sigma) {
         true => format!(
             "Where the adapter has learned, and how far each layer's weights may move without a loss that the data would notice. \
              The posterior is {posterior}."
@@ -324,10 +324,10 @@ mod tests {
     use super::*;
     use crate::posterior::Kind;
 
-    fn spread(content: Option<&str>) -> AdapterSpread {
+    fn spread(content: Option<&str>) -> AdapterSummary {
         let said = |content: &str| BTreeMap::from([("content".to_string(), content.to_string())]);
         let (beside, layers) = Default::default();
-        AdapterSpread {
+        AdapterSummary {
             parameters: 0,
             beside,
             posterior: content.map(said),

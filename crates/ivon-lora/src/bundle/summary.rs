@@ -6,13 +6,14 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::lora::{ADAPTER_FILE, Beside, LoraError, Matrix, is_factor, read_matrices};
+use super::{BundleError, POSTERIOR_FILE};
+use crate::lora::{ADAPTER_FILE, Beside, Matrix, is_factor, read_matrices};
 use crate::metrics::quantile;
-use crate::posterior::{Kind, POSTERIOR_FILE};
+use crate::posterior::Kind;
 
 /// The weights of an adapter folder at a glance.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct AdapterSpread {
+pub struct AdapterSummary {
     /// Number of weights of A and B of decoder layers.
     pub parameters: usize,
     /// What the file holds beside them.
@@ -20,26 +21,26 @@ pub struct AdapterSpread {
     /// What `posterior.safetensors` says of itself, where there is one.
     pub posterior: Option<BTreeMap<String, String>>,
     /// The decoder layers that carry weights, from the bottom.
-    pub layers: Vec<LayerSpread>,
+    pub layers: Vec<LayerSummary>,
 }
 
 /// One decoder layer.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct LayerSpread {
+pub struct LayerSummary {
     /// Counted from 0.
     pub layer: usize,
     /// All of its weights.
     #[serde(flatten)]
-    pub all: Spread,
+    pub all: WeightSummary,
     /// Those of A alone.
-    pub a: Spread,
+    pub a: WeightSummary,
     /// Those of B alone.
-    pub b: Spread,
+    pub b: WeightSummary,
 }
 
 /// Some weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Spread {
+pub struct WeightSummary {
     /// Their number.
     pub weights: usize,
     /// Root mean square of the mean's weights.
@@ -54,7 +55,7 @@ pub struct Spread {
 ///
 /// # Errors
 /// If the adapter is missing, or a file is malformed.
-pub fn adapter_spread(folder: &Path) -> Result<AdapterSpread, LoraError> {
+pub fn summarise(folder: &Path) -> Result<AdapterSummary, BundleError> {
     let (mean, _) = read_matrices(&folder.join(ADAPTER_FILE))?;
     let path = folder.join(POSTERIOR_FILE);
     let (variance, posterior) = match path.exists() {
@@ -74,7 +75,7 @@ pub fn adapter_spread(folder: &Path) -> Result<AdapterSpread, LoraError> {
         .filter(|(name, _)| is_factor(name))
         .collect();
     let parameters = factors.values().map(|matrix| matrix.values.len()).sum();
-    Ok(AdapterSpread {
+    Ok(AdapterSummary {
         parameters,
         beside,
         posterior,
@@ -87,7 +88,7 @@ fn kind_of(posterior: Option<&BTreeMap<String, String>>) -> Option<Kind> {
     Kind::of(posterior?.get("content")?)
 }
 
-impl AdapterSpread {
+impl AdapterSummary {
     /// What the posterior is, to go on after "the posterior is"; none for a point estimate.
     pub fn posterior_in_words(&self) -> Option<String> {
         let said = self.posterior.as_ref()?;
@@ -110,7 +111,7 @@ type Collected = [(Vec<f64>, Vec<f64>); 2];
 fn layers(
     mean: &BTreeMap<String, Matrix>,
     variance: &BTreeMap<String, Matrix>,
-) -> Vec<LayerSpread> {
+) -> Vec<LayerSummary> {
     let mut found: BTreeMap<usize, Collected> = BTreeMap::new();
     for (name, matrix) in mean {
         let [layer, factor] = place_of(name);
@@ -128,20 +129,20 @@ fn layers(
         .into_iter()
         .map(|(layer, [a, b])| {
             let all = ([&a.0[..], &b.0[..]].concat(), [&a.1[..], &b.1[..]].concat());
-            LayerSpread {
+            LayerSummary {
                 layer,
-                all: spread(all),
-                a: spread(a),
-                b: spread(b),
+                all: weights(all),
+                a: weights(a),
+                b: weights(b),
             }
         })
         .collect()
 }
 
-fn spread((weights, mut sigma): (Vec<f64>, Vec<f64>)) -> Spread {
+fn weights((weights, mut sigma): (Vec<f64>, Vec<f64>)) -> WeightSummary {
     sigma.sort_by(f64::total_cmp);
     let squares: f64 = weights.iter().map(|weight| weight * weight).sum();
-    Spread {
+    WeightSummary {
         weights: weights.len(),
         rms: (squares / weights.len().max(1) as f64).sqrt(),
         sigma: (!sigma.is_empty()).then(|| [0.05, 0.5, 0.95].map(|share| quantile(&sigma, share))),
@@ -160,9 +161,10 @@ fn place_of(name: &str) -> [usize; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::write_posterior;
     use crate::lora::tiny::{adapter, config};
     use crate::lora::{write_matrices, write_peft};
-    use crate::posterior::{Gaussian, Laplace, LaplacePrediction, Swag, write_posterior};
+    use crate::posterior::{Gaussian, Laplace, LaplacePrediction, Swag};
 
     #[test]
     fn layers_are_told_by_name_and_sigma_is_the_root_of_the_variance() {
@@ -209,15 +211,15 @@ mod tests {
             },
         );
         write_matrices(&path, &matrices, metadata).unwrap();
-        let spread = adapter_spread(folder.path()).unwrap();
+        let summary = summarise(folder.path()).unwrap();
         assert_eq!(
-            (spread.parameters, spread.layers.len()),
+            (summary.parameters, summary.layers.len()),
             (mean.parameter_count(), 2)
         );
         assert_eq!(
             (
-                spread.beside.whole[0].module.as_str(),
-                spread.beside.whole[0].shape
+                summary.beside.whole[0].module.as_str(),
+                summary.beside.whole[0].shape
             ),
             ("lm_head", [96, 32])
         );
@@ -231,13 +233,15 @@ mod tests {
         let variance = mean.clone_with(|_, tensor| tensor * 0.0 + 0.01);
         let swag = Swag::new(mean.clone(), variance.clone(), vec![]).unwrap();
         write_posterior(folder.path(), &swag, "swag", 1.0).unwrap();
-        let spread = adapter_spread(folder.path()).unwrap();
-        assert!(!spread.has_sigma() && spread.posterior_in_words().unwrap().starts_with("SWAG"));
+        let summary = summarise(folder.path()).unwrap();
+        assert!(!summary.has_sigma() && summary.posterior_in_words().unwrap().starts_with("SWAG"));
         let gaussian = Gaussian::new(mean, variance).unwrap();
         let laplace = Laplace::new(gaussian, LaplacePrediction::Samples).unwrap();
         write_posterior(folder.path(), &laplace, "laplace", 1.0).unwrap();
-        let spread = adapter_spread(folder.path()).unwrap();
-        assert!(spread.has_sigma() && spread.posterior_in_words().unwrap().starts_with("Laplace"));
+        let summary = summarise(folder.path()).unwrap();
+        assert!(
+            summary.has_sigma() && summary.posterior_in_words().unwrap().starts_with("Laplace")
+        );
     }
 
     #[test]
@@ -245,7 +249,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mean = adapter(2, "q_proj");
         write_peft(folder.path(), &mean, &config("q_proj"), None).unwrap();
-        let point = adapter_spread(folder.path()).unwrap();
+        let point = summarise(folder.path()).unwrap();
         assert_eq!(
             (
                 point.parameters,
@@ -262,17 +266,17 @@ mod tests {
             0.3,
         )
         .unwrap();
-        let spread = adapter_spread(folder.path()).unwrap();
-        assert_eq!(spread.posterior.as_ref().unwrap()["method"], "ivon");
-        assert!((spread.layers[1].all.sigma.unwrap()[1] - 0.1).abs() < 1e-6);
+        let summary = summarise(folder.path()).unwrap();
+        assert_eq!(summary.posterior.as_ref().unwrap()["method"], "ivon");
+        assert!((summary.layers[1].all.sigma.unwrap()[1] - 0.1).abs() < 1e-6);
         assert!(
-            spread.has_sigma()
-                && spread
+            summary.has_sigma()
+                && summary
                     .posterior_in_words()
                     .unwrap()
                     .starts_with("a normal distribution")
         );
         assert_eq!(point.posterior_in_words(), None);
-        assert!(adapter_spread(Path::new("/nowhere")).is_err());
+        assert!(summarise(Path::new("/nowhere")).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::{POSTERIOR_FILE, PosteriorError, SIDECAR_FILE};
+use super::{BundleError, POSTERIOR_FILE, SIDECAR_FILE};
 use crate::files;
 
 /// The file's name in the adapter folder.
@@ -60,7 +60,7 @@ pub fn model_card(facts: &CardFacts) -> String {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write_model_card(folder: &Path, facts: &CardFacts) -> Result<(), PosteriorError> {
+pub fn write_model_card(folder: &Path, facts: &CardFacts) -> Result<(), BundleError> {
     Ok(files::write_bytes(
         &folder.join(MODEL_CARD_FILE),
         model_card(facts).as_bytes(),

@@ -6,11 +6,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::PosteriorError;
+use super::BundleError;
 use crate::data::{KnownRows, Task};
 use crate::files;
 use crate::lora::portable_base_name;
 use crate::model::DecoderConfig;
+use crate::posterior::{PosteriorError, check_scale};
 
 /// The file's name in the adapter folder.
 pub const SIDECAR_FILE: &str = "ivon_lora.json";
@@ -30,7 +31,7 @@ pub struct Sidecar {
     pub task: Task,
     /// The answer words with their tokens; empty where every row brings its own choices.
     #[serde(default)]
-    pub answers: Vec<Answer>,
+    pub answers: Vec<AnswerWord>,
     /// Prompts are cut to this many tokens.
     pub max_length: usize,
     /// Whether a chat template stands around the prompt.
@@ -84,7 +85,7 @@ pub struct Calibration {
 
 /// An answer word of the task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct AnswerWord {
     /// The word.
     pub word: String,
     /// Its tokens after the prompt: the first alone where that tells the answers apart.
@@ -162,14 +163,14 @@ impl BaseFingerprint {
     /// the model, say) pass here: compare [`hash`](Self::hash) to warn of them.
     ///
     /// # Errors
-    /// [`PosteriorError::OtherBase`] with the first number that differs.
-    pub fn check_shape(&self, base: &Self) -> Result<(), PosteriorError> {
+    /// [`BundleError::OtherBase`] with the first number that differs.
+    pub fn check_shape(&self, base: &Self) -> Result<(), BundleError> {
         let differs = |key, expected: &dyn ToString, found: &dyn ToString| {
             let (expected, found) = (expected.to_string(), found.to_string());
             if expected == found {
                 Ok(())
             } else {
-                Err(PosteriorError::OtherBase {
+                Err(BundleError::OtherBase {
                     key,
                     expected,
                     found,
@@ -213,10 +214,10 @@ impl Sidecar {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn write(&self, folder: &Path) -> Result<(), PosteriorError> {
+    pub fn write(&self, folder: &Path) -> Result<(), BundleError> {
         let path = folder.join(SIDECAR_FILE);
         let mut text =
-            serde_json::to_string_pretty(self).map_err(|error| PosteriorError::Malformed {
+            serde_json::to_string_pretty(self).map_err(|error| BundleError::Malformed {
                 path: path.clone(),
                 reason: error.to_string(),
             })?;
@@ -228,12 +229,12 @@ impl Sidecar {
     ///
     /// # Errors
     /// If it is malformed, of a newer version, or holds a scale or a temperature that cannot work.
-    pub fn read(folder: &Path) -> Result<Option<Self>, PosteriorError> {
+    pub fn read(folder: &Path) -> Result<Option<Self>, BundleError> {
         let path = folder.join(SIDECAR_FILE);
         if !path.exists() {
             return Ok(None);
         }
-        let malformed = |error: serde_json::Error| PosteriorError::Malformed {
+        let malformed = |error: serde_json::Error| BundleError::Malformed {
             path: path.clone(),
             reason: error.to_string(),
         };
@@ -251,11 +252,12 @@ impl Sidecar {
                     key: "format_version",
                     expected,
                     found,
-                });
+                }
+                .into());
             }
         }
         let sidecar: Self = serde_json::from_value(value).map_err(malformed)?;
-        super::gaussian::check_scale(sidecar.scale)?;
+        check_scale(sidecar.scale)?;
         for (setting, found) in [
             ("temperature", sidecar.temperature),
             ("temperature_of_samples", sidecar.temperature_of_samples),
@@ -265,7 +267,8 @@ impl Sidecar {
                     setting,
                     expected: "finite and above 0",
                     found,
-                });
+                }
+                .into());
             }
         }
         Ok(Some(sidecar))
@@ -285,11 +288,11 @@ mod tests {
             program_version: "0.1.0".into(),
             task: Task::named("sst2").unwrap(),
             answers: vec![
-                Answer {
+                AnswerWord {
                     word: "Negative".into(),
                     tokens: vec![17],
                 },
-                Answer {
+                AnswerWord {
                     word: "Positive".into(),
                     tokens: vec![19],
                 },
@@ -343,10 +346,10 @@ mod tests {
         );
         assert!(matches!(
             refused(&|value| *value = json!([])),
-            PosteriorError::Metadata {
+            BundleError::Posterior(PosteriorError::Metadata {
                 key: "format_version",
                 ..
-            }
+            })
         ));
         assert!(
             refused(&|value| drop(value.as_object_mut().unwrap().remove("task")))
@@ -355,30 +358,30 @@ mod tests {
         );
         let task = refused(&|value| value["task"] = json!({ "name": "sst2", "prompt": "{text}" }));
         assert!(
-            matches!(task, PosteriorError::Malformed { .. })
+            matches!(task, BundleError::Malformed { .. })
                 && task.to_string().contains("unknown field `prompt`"),
             "{task}"
         );
         assert!(matches!(
             refused(&|value| value["temperature"] = json!(0)),
-            PosteriorError::Setting {
+            BundleError::Posterior(PosteriorError::Setting {
                 setting: "temperature",
                 ..
-            }
+            })
         ));
         assert!(matches!(
             refused(&|value| value["temperature_of_samples"] = json!(-2)),
-            PosteriorError::Setting {
+            BundleError::Posterior(PosteriorError::Setting {
                 setting: "temperature_of_samples",
                 ..
-            }
+            })
         ));
         assert!(matches!(
             refused(&|value| value["scale"] = json!(-1)),
-            PosteriorError::Setting {
+            BundleError::Posterior(PosteriorError::Setting {
                 setting: "scale",
                 ..
-            }
+            })
         ));
     }
 

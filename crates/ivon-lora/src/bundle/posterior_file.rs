@@ -1,0 +1,278 @@
+//! `posterior.safetensors` beside an adapter: what draws are made from besides the mean, in f32. A
+//! tag in its metadata (`content`) says which kind of posterior it holds; the hash of the mean that
+//! it belongs to stands there, too.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use sha2::{Digest, Sha256};
+
+use super::BundleError;
+use crate::files::read_bytes;
+use crate::lora::{ADAPTER_FILE, Adapter, read_matrices, write_matrices};
+use crate::model::DecoderConfig;
+use crate::posterior::{PointEstimate, Posterior, Stored, restore};
+
+/// The file's name in the adapter folder.
+pub const POSTERIOR_FILE: &str = "posterior.safetensors";
+/// The version of the layout that this program writes, and the newest that it reads.
+pub const POSTERIOR_FORMAT: u32 = 1;
+const LARGEST_MEAN: u64 = 16 << 30;
+
+/// Reads the file of an adapter folder; none where there is none: the adapter is a point
+/// estimate then.
+///
+/// # Errors
+/// If the file is malformed, of a newer version, or was made around another mean (by its hash).
+pub fn read_stored(folder: &Path) -> Result<Option<Stored>, BundleError> {
+    let path = folder.join(POSTERIOR_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let (matrices, facts) = read_matrices(&path)?;
+    let mut stored = Stored {
+        content: String::new(),
+        facts,
+        matrices,
+        path,
+    };
+    let version: u32 = stored.number("format_version", "a whole number")?;
+    if version > POSTERIOR_FORMAT {
+        return Err(stored
+            .wrong("format_version", format!("at most {POSTERIOR_FORMAT}"))
+            .into());
+    }
+    stored.content = stored.text("content")?.into();
+    let (expected, found) = (
+        stored.text("mean_sha256")?.to_string(),
+        hash_of(&folder.join(ADAPTER_FILE))?,
+    );
+    if expected != found {
+        return Err(BundleError::OtherMean {
+            path: stored.path,
+            expected,
+            found,
+        });
+    }
+    for key in ["format_version", "format", "content", "mean_sha256"] {
+        stored.facts.remove(key);
+    }
+    Ok(Some(stored))
+}
+
+/// Writes the file beside the adapter that was written to `folder` before.
+///
+/// # Errors
+/// If the adapter's file is not there, a number is not finite, or the file cannot be written.
+pub fn write_stored(folder: &Path, stored: &Stored) -> Result<(), BundleError> {
+    let mut metadata = stored.facts.clone();
+    metadata.insert("format_version".into(), POSTERIOR_FORMAT.to_string());
+    metadata.insert("content".into(), stored.content.clone());
+    metadata.insert("mean_sha256".into(), hash_of(&folder.join(ADAPTER_FILE))?);
+    Ok(write_matrices(
+        &folder.join(POSTERIOR_FILE),
+        &stored.matrices,
+        metadata,
+    )?)
+}
+
+/// Writes what a posterior has beside its mean, which was written to `folder` before, and gives the
+/// names of the files: none for a point estimate. `method` and `scale` (τ) are what it was made by
+/// and is best used at.
+///
+/// # Errors
+/// As [`write_stored`].
+pub fn write_posterior(
+    folder: &Path,
+    posterior: &dyn Posterior,
+    method: &str,
+    scale: f64,
+) -> Result<Vec<String>, BundleError> {
+    let Some(stored) = posterior.stored()? else {
+        return Ok(Vec::new());
+    };
+    let stored = stored.with("method", method).with("scale", scale);
+    write_stored(folder, &stored)?;
+    Ok(vec![POSTERIOR_FILE.into()])
+}
+
+/// SHA-256 of a file, 64 lower-case hexadecimal digits.
+fn hash_of(path: &Path) -> Result<String, BundleError> {
+    let digest = Sha256::digest(read_bytes(path, LARGEST_MEAN)?);
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Reads what an adapter folder can be drawn from, around the mean that was read from it: its
+/// posterior where it has one, else the adapter itself.
+///
+/// # Errors
+/// If the posterior's file is malformed, of a kind not known here, or belongs to another adapter.
+pub fn load_posterior(
+    folder: &Path,
+    mean: Adapter,
+    decoder: &DecoderConfig,
+    device: &Device,
+) -> Result<Box<dyn Posterior>, BundleError> {
+    posterior_of(read_stored(folder)?, mean, decoder, device)
+}
+
+/// The posterior that a folder's file describes; a point estimate where there is no such file.
+pub(super) fn posterior_of(
+    stored: Option<Stored>,
+    mean: Adapter,
+    decoder: &DecoderConfig,
+    device: &Device,
+) -> Result<Box<dyn Posterior>, BundleError> {
+    match stored {
+        None => Ok(Box::new(PointEstimate { adapter: mean })),
+        Some(stored) => Ok(restore(&stored, mean, decoder, device)?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::lora::tiny::{adapter, config, decoder};
+    use crate::lora::{Matrix, read_peft, write_peft};
+    use crate::posterior::Gaussian;
+
+    /// A folder with a mean and its variance, mean² · 0.01.
+    fn written() -> (tempfile::TempDir, Gaussian) {
+        let folder = tempfile::tempdir().unwrap();
+        let mean = adapter(2, "q_proj");
+        let variance = mean.clone_with(|_, tensor| tensor.clone() * tensor * 0.01);
+        write_peft(folder.path(), &mean, &config("q_proj"), None).unwrap();
+        let gaussian = Gaussian::new(mean, variance)
+            .unwrap()
+            .with_fact("effective_sample_size", 1e6);
+        assert_eq!(
+            write_posterior(folder.path(), &gaussian, "ivon", 0.3).unwrap(),
+            [POSTERIOR_FILE]
+        );
+        (folder, gaussian)
+    }
+
+    fn read(folder: &Path) -> Result<Box<dyn Posterior>, BundleError> {
+        let mean = read_peft(folder, &decoder(2), &Device::flex())?.adapter;
+        load_posterior(folder, mean, &decoder(2), &Device::flex())
+    }
+
+    /// Rewrites the file with its metadata and tensors changed.
+    fn edit(
+        folder: &Path,
+        change: impl FnOnce(&mut BTreeMap<String, Matrix>, &mut BTreeMap<String, String>),
+    ) {
+        let path = folder.join(POSTERIOR_FILE);
+        let (mut matrices, mut metadata) = read_matrices(&path).unwrap();
+        change(&mut matrices, &mut metadata);
+        write_matrices(&path, &matrices, metadata).unwrap();
+    }
+
+    #[test]
+    fn a_posterior_reads_back_bit_for_bit_and_draws_the_same() {
+        let (folder, before) = written();
+        let after = read(folder.path()).unwrap();
+        assert_eq!(
+            after.variance().unwrap().flatten().unwrap(),
+            before.variance().unwrap().flatten().unwrap()
+        );
+        let numbers = |posterior: &dyn Posterior| {
+            posterior
+                .draw(4, 2, 0.3)
+                .unwrap()
+                .adapter
+                .flatten()
+                .unwrap()
+        };
+        assert_eq!(numbers(&before), numbers(after.as_ref()));
+        let stored = read_stored(folder.path()).unwrap().unwrap();
+        assert_eq!(
+            (
+                stored.text("method").unwrap(),
+                stored.number::<f64>("scale", "a number").unwrap()
+            ),
+            ("ivon", 0.3)
+        );
+        assert_eq!(
+            stored
+                .number::<f64>("effective_sample_size", "a number")
+                .unwrap(),
+            1e6
+        );
+    }
+
+    #[test]
+    fn the_same_posterior_gives_the_same_bytes() {
+        let bytes = || std::fs::read(written().0.path().join(POSTERIOR_FILE)).unwrap();
+        assert_eq!(bytes(), bytes());
+    }
+
+    #[test]
+    fn a_folder_without_the_file_is_a_point_estimate() {
+        let (folder, _) = written();
+        std::fs::remove_file(folder.path().join(POSTERIOR_FILE)).unwrap();
+        assert!(read(folder.path()).unwrap().variance().is_none());
+    }
+
+    #[test]
+    fn another_mean_is_refused_by_its_hash() {
+        let (folder, _) = written();
+        let other = adapter(2, "q_proj").clone_with(|_, tensor| tensor + 1.0);
+        write_peft(folder.path(), &other, &config("q_proj"), None).unwrap();
+        let error = read(folder.path()).err().unwrap();
+        assert!(
+            matches!(error, BundleError::OtherMean { .. })
+                && error.hint().unwrap().contains("one run")
+        );
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let name = "base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight";
+        let refused = |change: fn(&mut BTreeMap<String, Matrix>, &mut BTreeMap<String, String>)| {
+            let (folder, _) = written();
+            edit(folder.path(), change);
+            read(folder.path()).err().unwrap().to_string()
+        };
+        let short = |tensors: &mut BTreeMap<String, Matrix>, _: &mut BTreeMap<String, String>| {
+            tensors.retain(|name, _| !name.contains("layers.1."));
+        };
+        assert!(refused(short).contains(
+            "the variance has nothing more, but the mean has `layers.1.self_attn.q_proj.lora_A`"
+        ));
+        assert!(
+            refused(|tensors, _| drop(tensors.pop_last()))
+                .starts_with(&format!("tensor `{name}` is missing from"))
+        );
+        assert!(
+            refused(|tensors, _| tensors
+                .values_mut()
+                .for_each(|matrix| matrix.values[0] = -1.0))
+            .contains("holds -1, expected")
+        );
+        assert!(
+            refused(|_, metadata| drop(metadata.remove("content")))
+                .ends_with("has nothing as `content`, expected a text")
+        );
+        let newer =
+            refused(|_, metadata| drop(metadata.insert("format_version".into(), "2".into())));
+        assert!(
+            newer.ends_with("has `2` as `format_version`, expected at most 1"),
+            "{newer}"
+        );
+        let word =
+            refused(|_, metadata| drop(metadata.insert("format_version".into(), "big".into())));
+        assert!(
+            word.ends_with("has `big` as `format_version`, expected a whole number"),
+            "{word}"
+        );
+        let other =
+            refused(|_, metadata| drop(metadata.insert("content".into(), "prophecy".into())));
+        assert!(
+            other.contains("has `prophecy` as `content`, expected one of `variance`, "),
+            "{other}"
+        );
+    }
+}
