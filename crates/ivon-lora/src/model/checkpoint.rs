@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::config::ConfigFile;
+use super::config::DecoderConfig;
+use super::config_json::ConfigFile;
+use super::error::ModelError;
 use super::gguf::GgufCheckpoint;
 use super::gguf::split::part_of_name;
 use super::hub::{self, HubEvent, HubName, HubSettings, Purpose};
 use super::layout::{self, EMBEDDING, HEAD};
 use super::mapped::file_name;
 use super::safetensors::{SafetensorsFolder, files_of};
-use super::{DecoderConfig, ModelError, RawTensor, StoredTensor, tokenizer};
+use super::tensor::{RawTensor, StoredTensor};
+use super::tokenizer;
 use crate::data::Tokenizer;
 use crate::files;
 

@@ -1,8 +1,9 @@
 //! A model to look at: everything but the numbers of its weights, which stay on the hub if they lie
 //! there.
 
+use super::checkpoint::Checkpoint;
+use super::error::ModelError;
 use super::hub::{self, HubEvent, HubName, HubSettings, Purpose};
-use super::{Checkpoint, ModelError};
 
 /// An opened model whose weights may not be here.
 #[derive(Debug)]

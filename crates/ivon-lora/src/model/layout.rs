@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use super::config::DecoderConfig;
+use super::error::ModelError;
+use super::projection::Projection;
 use super::tensor::RawTensor;
-use super::{DecoderConfig, ModelError, Projection};
 
 /// The output table.
 pub(super) const HEAD: &str = "lm_head.weight";

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
-use super::ModelError;
+use super::error::ModelError;
 use crate::files::{FileError, refuse_pointer};
 
 /// A file's bytes as memory.

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::gguf::blocks::dequantize_row;
-use super::{Encoding, StoredTensor};
+use super::blocks::dequantize_row;
+use super::encoding::Encoding;
+use super::tensor::StoredTensor;
 
 /// Columns of a panel. A product that sums along the rows' side reads panels as they lie; one that
 /// sums along the columns turns them, sixteen by sixteen.

@@ -1,25 +1,31 @@
 //! Checkpoint (Hugging Face folder, GGUF file, hub name) → tokenizer and frozen decoder.
 
-mod checkpoint;
-pub(crate) mod companions;
-mod config;
 mod error;
-pub mod gguf;
-mod headers;
-mod hub;
+mod encoding;
+mod blocks;
 mod mapped;
-mod safetensors;
 mod tensor;
-mod tokenizer;
+mod config;
+mod projection;
+mod config_json;
 mod layout;
+mod safetensors;
+pub mod gguf;
+mod tokenizer;
+pub(crate) mod companions;
+mod hub;
+mod checkpoint;
+mod headers;
 mod matrix;
 mod decoder;
 
 pub use checkpoint::Checkpoint;
 pub use config::{DecoderConfig, RopeScaling};
-pub use decoder::{BasePrecision, Decoder, DecoderLayer, Linear, Projection};
+pub use decoder::{BasePrecision, Decoder, DecoderLayer, Linear};
+pub use encoding::Encoding;
 pub use error::ModelError;
 pub use headers::ModelHeaders;
 pub use hub::{HubEvent, HubFile, HubListing, HubSettings, Purpose, fetch_adapter};
 pub use matrix::{Matrix, PANEL, Values};
-pub use tensor::{Encoding, RawTensor, StoredTensor};
+pub use projection::Projection;
+pub use tensor::{RawTensor, StoredTensor};

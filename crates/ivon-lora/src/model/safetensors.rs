@@ -11,9 +11,10 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::config::setting;
+use super::encoding::Encoding;
+use super::error::ModelError;
 use super::mapped::{MappedFile, file_name};
-use super::tensor::RawTensor;
-use super::{Encoding, ModelError, StoredTensor};
+use super::tensor::{RawTensor, StoredTensor};
 use crate::files;
 
 /// A header longer than this is refused, as by the `safetensors` crate.

@@ -1,9 +1,11 @@
 //! GGUF metadata → [`DecoderConfig`].
 
+use super::block_types;
 use super::reader::GgufFile;
-use super::{block_types, blocks};
-use crate::model::config::setting;
-use crate::model::{DecoderConfig, Encoding, ModelError, RopeScaling};
+use crate::model::blocks;
+use crate::model::config::{DecoderConfig, RopeScaling, setting};
+use crate::model::encoding::Encoding;
+use crate::model::error::ModelError;
 
 /// The architectures that are read; Mistral's GGUF files call themselves `llama`.
 const ARCHITECTURES: &[&str] = &["llama", "qwen2", "qwen3"];

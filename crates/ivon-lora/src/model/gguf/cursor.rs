@@ -9,56 +9,14 @@
 use std::collections::BTreeMap;
 
 use super::block_types;
-use super::reader::{Array, TensorEntry, Value};
-use crate::model::ModelError;
+use super::value::{Array, Kind, TensorEntry, Value};
+use crate::model::error::ModelError;
 use crate::model::mapped::MappedFile;
 
 /// ggml has at most four dimensions.
 const MOST_DIMENSIONS: u32 = 4;
 /// ggml's limit is 64; names of models stay below it.
 const LONGEST_NAME: usize = 1024;
-
-/// The type of a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Unsigned(usize),
-    Signed(usize),
-    Float(usize),
-    Bool,
-    Text,
-    Array,
-}
-
-impl Kind {
-    fn of(number: u32) -> Option<Self> {
-        Some(match number {
-            0 => Self::Unsigned(1),
-            1 => Self::Signed(1),
-            2 => Self::Unsigned(2),
-            3 => Self::Signed(2),
-            4 => Self::Unsigned(4),
-            5 => Self::Signed(4),
-            6 => Self::Float(4),
-            7 => Self::Bool,
-            8 => Self::Text,
-            9 => Self::Array,
-            10 => Self::Unsigned(8),
-            11 => Self::Signed(8),
-            12 => Self::Float(8),
-            _ => return None,
-        })
-    }
-
-    /// The fewest bytes that a value takes.
-    fn least_bytes(self) -> usize {
-        match self {
-            Self::Unsigned(size) | Self::Signed(size) | Self::Float(size) => size,
-            Self::Bool => 1,
-            Self::Text => 8,
-            Self::Array => 12,
-        }
-    }
-}
 
 /// A place in the file, and what is being read there.
 pub(super) struct Cursor<'a> {

@@ -2,22 +2,25 @@
 //! a writer.
 
 pub mod block_types;
-pub mod blocks;
-mod config;
-mod cursor;
 pub mod names;
-pub mod quantize;
+mod value;
+mod cursor;
 mod reader;
 pub(super) mod split;
+mod config;
+pub mod quantize;
 mod writer;
 
 use std::path::Path;
 
-pub use reader::{Array, GgufFile, TensorEntry, Value};
+pub use reader::GgufFile;
+pub use value::{Array, TensorEntry, Value};
 pub use writer::{GgufWriter, Metadata};
 
-use super::tensor::RawTensor;
-use super::{DecoderConfig, Encoding, ModelError, StoredTensor};
+use super::config::DecoderConfig;
+use super::encoding::Encoding;
+use super::error::ModelError;
+use super::tensor::{RawTensor, StoredTensor};
 
 /// A GGUF file read as a checkpoint: Hugging Face's names and row order over GGUF's.
 #[derive(Debug)]

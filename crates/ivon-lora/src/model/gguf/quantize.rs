@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::model::Encoding;
+use crate::model::encoding::Encoding;
 
 /// Appends the encoded bytes of whole rows.
 type Encode = fn(&[f32], &mut Vec<u8>);
@@ -73,8 +73,8 @@ fn q4_0(block: &[f32; 32], out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::blocks::dequantize_row;
     use super::*;
+    use crate::model::blocks::dequantize_row;
 
     /// Smooth numbers of both signs.
     fn values() -> Vec<f32> {

@@ -4,88 +4,26 @@
 //! own size.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 
-use super::cursor::{Cursor, Kind};
-use super::split::{self, Part};
-use crate::model::ModelError;
+use super::cursor::Cursor;
+use super::value::{Array, Kind, TensorEntry, Value};
+use crate::model::error::ModelError;
 use crate::model::mapped::MappedFile;
-
-/// A value of the metadata.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// u8, u16, u32, u64.
-    Unsigned(u64),
-    /// i8, i16, i32, i64.
-    Signed(i64),
-    /// f32, f64.
-    Float(f64),
-    /// A truth value.
-    Bool(bool),
-    /// UTF-8 text.
-    Text(String),
-    /// An array, still in the file.
-    Array(Array),
-}
-
-/// Where an array of the metadata lies.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Array {
-    pub(super) kind: Kind,
-    pub(super) count: usize,
-    pub(super) bytes: Range<usize>,
-}
-
-/// A tensor as the file describes it, under GGUF's name.
-#[derive(Clone, Debug)]
-pub struct TensorEntry {
-    /// Rows first, as everywhere else; the file has them reversed.
-    pub shape: Vec<usize>,
-    /// ggml's number for the encoding.
-    pub ggml_type: u32,
-    /// In its file; empty where ggml does not know the encoding either.
-    pub bytes: Range<usize>,
-    /// Which of the files it lies in: 0 but for a split model.
-    pub(super) part: usize,
-}
 
 /// An opened GGUF file, or the several files of a split model, opened by the first.
 #[derive(Debug)]
 pub struct GgufFile {
-    file: MappedFile,
+    pub(super) file: MappedFile,
     /// The parts of a split model after the first.
-    others: Vec<MappedFile>,
+    pub(super) others: Vec<MappedFile>,
     metadata: BTreeMap<String, Value>,
-    tensors: BTreeMap<String, TensorEntry>,
+    pub(super) tensors: BTreeMap<String, TensorEntry>,
 }
 
 impl GgufFile {
-    /// Maps a file and reads its headers; of the first part of a split model, those of all parts.
-    ///
-    /// # Errors
-    /// If it cannot be read, is no GGUF of version 2 or 3, is malformed or cut short, or is a part
-    /// of a split model and not its first, or the other parts are not there.
-    pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let mut whole = Self::open_one(path)?;
-        let part = Part::of(&whole)?;
-        if part.count == 1 {
-            return Ok(whole);
-        }
-        for (index, path) in split::other_parts(path, part)?.iter().enumerate() {
-            whole.add(
-                Self::open_one(path)?,
-                Part {
-                    number: index + 2,
-                    ..part
-                },
-            )?;
-        }
-        split::check_tensors(&whole)?;
-        Ok(whole)
-    }
-
-    fn open_one(path: &Path) -> Result<Self, ModelError> {
+    /// Maps one file and reads its headers, whether it is a part or a whole.
+    pub(super) fn open_one(path: &Path) -> Result<Self, ModelError> {
         let file = MappedFile::open(path)?;
         let (metadata, tensors) = Cursor {
             file: &file,
@@ -99,32 +37,6 @@ impl GgufFile {
             metadata,
             tensors,
         })
-    }
-
-    fn add(&mut self, other: Self, part: Part) -> Result<(), ModelError> {
-        split::check(&other, part)?;
-        other.release_metadata();
-        self.others.push(other.file);
-        for (name, entry) in other.tensors {
-            if let Some(twice) = self.tensors.insert(
-                name.clone(),
-                TensorEntry {
-                    part: self.others.len(),
-                    ..entry
-                },
-            ) {
-                let reason = format!(
-                    "tensor `{name}` is in two of its parts, {} and {}",
-                    twice.part + 1,
-                    part.number
-                );
-                return Err(ModelError::Malformed {
-                    file: self.name(),
-                    reason,
-                });
-            }
-        }
-        Ok(())
     }
 
     /// The file's name, as errors print it.

@@ -7,12 +7,13 @@
 use std::path::{Path, PathBuf};
 
 use super::reader::GgufFile;
-use crate::model::ModelError;
+use super::value::TensorEntry;
+use crate::model::error::ModelError;
 use crate::model::mapped::file_name;
 
 /// What a file says of its place among the parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+struct Part {
     /// Counted from 1.
     pub number: usize,
     /// How many there are.
@@ -48,12 +49,64 @@ pub(in crate::model) fn part_of_name(name: &str) -> Option<(usize, usize)> {
     Some((digits(number)?, digits(count)?))
 }
 
+impl GgufFile {
+    /// Maps a file and reads its headers; of the first part of a split model, those of all parts.
+    ///
+    /// # Errors
+    /// If it cannot be read, is no GGUF of version 2 or 3, is malformed or cut short, or is a part
+    /// of a split model and not its first, or the other parts are not there.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let mut whole = Self::open_one(path)?;
+        let part = Part::of(&whole)?;
+        if part.count == 1 {
+            return Ok(whole);
+        }
+        for (index, path) in other_parts(path, part)?.iter().enumerate() {
+            whole.add(
+                Self::open_one(path)?,
+                Part {
+                    number: index + 2,
+                    ..part
+                },
+            )?;
+        }
+        check_tensors(&whole)?;
+        Ok(whole)
+    }
+
+    fn add(&mut self, other: Self, part: Part) -> Result<(), ModelError> {
+        check(&other, part)?;
+        other.release_metadata();
+        self.others.push(other.file);
+        for (name, entry) in other.tensors {
+            if let Some(twice) = self.tensors.insert(
+                name.clone(),
+                TensorEntry {
+                    part: self.others.len(),
+                    ..entry
+                },
+            ) {
+                let reason = format!(
+                    "tensor `{name}` is in two of its parts, {} and {}",
+                    twice.part + 1,
+                    part.number
+                );
+                return Err(ModelError::Malformed {
+                    file: self.name(),
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The files of the parts after the first, in their order, given the first.
 ///
 /// # Errors
 /// [`ModelError::Split`] if this is not the first part, has another name than a first part has, or
 /// one that it needs is not there.
-pub(super) fn other_parts(path: &Path, part: Part) -> Result<Vec<PathBuf>, ModelError> {
+fn other_parts(path: &Path, part: Part) -> Result<Vec<PathBuf>, ModelError> {
     let name = file_name(path);
     let said = format!("part {} of {} of a split model", part.number, part.count);
     let wrong = |expected: String, hint: String| ModelError::Split {
@@ -105,7 +158,7 @@ pub(super) fn other_parts(path: &Path, part: Part) -> Result<Vec<PathBuf>, Model
 ///
 /// # Errors
 /// [`ModelError::Split`] if it says otherwise.
-pub(super) fn check(file: &GgufFile, expected: Part) -> Result<(), ModelError> {
+fn check(file: &GgufFile, expected: Part) -> Result<(), ModelError> {
     let found = Part::of(file)?;
     if found == expected {
         return Ok(());
@@ -122,7 +175,7 @@ pub(super) fn check(file: &GgufFile, expected: Part) -> Result<(), ModelError> {
 ///
 /// # Errors
 /// [`ModelError::Split`] if there are more or fewer.
-pub(super) fn check_tensors(file: &GgufFile) -> Result<(), ModelError> {
+fn check_tensors(file: &GgufFile) -> Result<(), ModelError> {
     let found = file.tensors().len();
     match file.unsigned("split.tensors.count")? {
         Some(expected) if expected != found => Err(ModelError::Split {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::quantize::encodable;
 use crate::files::{self, FileError};
-use crate::model::Encoding;
+use crate::model::encoding::Encoding;
 
 /// Where tensors are aligned; GGUF's default, so that the key need not be written.
 const ALIGNMENT: u64 = 32;
@@ -243,7 +243,8 @@ impl<W: Write> Write for Counted<'_, W> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reader::{GgufFile, Value};
+    use super::super::reader::GgufFile;
+    use super::super::value::Value;
     use super::*;
 
     #[test]

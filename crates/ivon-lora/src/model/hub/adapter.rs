@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use super::cache::cached_adapter;
-use super::download::{Snapshot, explain};
+use super::event::HubEvent;
 use super::name::HubName;
-use super::{HubEvent, HubSettings};
-use crate::model::ModelError;
+use super::settings::HubSettings;
+use super::snapshot::{Snapshot, explain};
+use crate::model::error::ModelError;
 
 /// What every adapter of PEFT consists of.
 pub(super) const NEEDED: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];

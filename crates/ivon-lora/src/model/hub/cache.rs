@@ -10,9 +10,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::choice::{Choice, choose, weights};
+use super::event::Purpose;
 use super::name::{HubName, is_part};
-use super::{HubSettings, Purpose};
-use crate::model::ModelError;
+use super::settings::HubSettings;
+use crate::model::error::ModelError;
 use crate::model::safetensors::{INDEX, indexed_files};
 
 /// A repository's files lie at most this many folders deep.

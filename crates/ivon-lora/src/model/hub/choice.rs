@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::name::{HubName, is_gguf, is_part};
-use crate::model::ModelError;
+use crate::model::error::ModelError;
 use crate::model::safetensors::INDEX;
 
 /// What a repository is opened as.

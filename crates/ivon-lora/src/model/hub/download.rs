@@ -1,36 +1,17 @@
 //! A model's files, all of one commit, from the hub into the cache: small files first, so that a
 //! model that cannot be used is refused before its weights are asked for.
 
-use std::io;
 use std::path::PathBuf;
 
-use super::cache::{CacheFolder, cached};
-use super::choice::{Choice, choose, weights};
-use super::fetch::{FetchError, Source, persist};
+use super::choice::Choice;
+use super::event::{HubEvent, Purpose};
 use super::headers::gguf_headers;
-use super::listing::{HubFile, HubListing};
 use super::name::HubName;
-use super::request::{RequestError, Server};
-use super::{HubEvent, HubSettings, Purpose};
-use crate::files;
-use crate::model::companions::is_companion;
+use super::settings::HubSettings;
+use super::snapshot::{Snapshot, unreachable_hub};
+use crate::model::error::ModelError;
 use crate::model::gguf::GgufCheckpoint;
-use crate::model::safetensors::{INDEX, indexed_files};
-use crate::model::{DecoderConfig, ModelError, tokenizer};
-
-/// A list of a hundred thousand files is well below this.
-const LONGEST_LISTING: u64 = 64 << 20;
-/// A config.json is a few kilobytes.
-const LONGEST_CONFIG: u64 = 10 << 20;
-
-/// A commit of a repository: what is in it, where its files go.
-pub(super) struct Snapshot<'a> {
-    pub name: &'a HubName,
-    pub settings: &'a HubSettings,
-    pub server: Server<'a>,
-    pub folder: CacheFolder,
-    pub listing: HubListing,
-}
+use crate::model::tokenizer;
 
 /// Downloads what is missing of a model and gives its folder, or its GGUF file.
 pub(super) fn download(
@@ -49,159 +30,7 @@ pub(super) fn download(
     }
 }
 
-/// A hub that does not answer, or not this user, matters only where the cache does not hold the
-/// model.
-pub(super) fn unreachable_hub(
-    name: &HubName,
-    settings: &HubSettings,
-    purpose: Purpose,
-    error: FetchError,
-    listen: &mut dyn FnMut(HubEvent<'_>),
-) -> Result<PathBuf, ModelError> {
-    let is_known = !matches!(
-        error,
-        FetchError::Request(RequestError::Status { code: 404, .. }) | FetchError::Model(_)
-    );
-    let error = explain(name, settings, error);
-    match cached(name, settings, purpose, "")
-        .ok()
-        .filter(|_| is_known)
-    {
-        None => Err(error),
-        Some(path) => {
-            let revision = name.revision();
-            listen(HubEvent::Note(&format!(
-                "{error}; revision `{revision}` is taken from the cache (HF_HUB_OFFLINE=1 does not ask)"
-            )));
-            Ok(path)
-        }
-    }
-}
-
-impl<'a> Snapshot<'a> {
-    /// Asks the server for the commit of the revision and its files, and notes the commit in the
-    /// cache.
-    pub fn find(name: &'a HubName, settings: &'a HubSettings) -> Result<Self, FetchError> {
-        let folder = CacheFolder::of(name, settings).map_err(FetchError::Model)?;
-        let server = Server::new(settings);
-        let revision = name.revision().replace('/', "%2F");
-        let address = format!(
-            "{}/api/models/{}/revision/{revision}?blobs=true",
-            settings.endpoint, name.repository
-        );
-        // Whoever has the model already need not wait for a hub that does not answer.
-        let is_cached = folder.snapshot_of(name.revision()).is_some();
-        let ask = || -> Result<Vec<u8>, FetchError> {
-            Ok(server
-                .get(&address, &mut |_| None)?
-                .bytes(LONGEST_LISTING)?)
-        };
-        let answer = if is_cached { ask() } else { persist(|_| ask()) }?;
-        let listing =
-            HubListing::parse(&answer).map_err(|reason| RequestError::Answer { reason })?;
-        // A cache that may not be written can be read all the same, as long as nothing is missing
-        // from it.
-        let _ = folder.note_commit(name.revision(), &listing.commit);
-        Ok(Self {
-            name,
-            settings,
-            server,
-            folder,
-            listing,
-        })
-    }
-
-    pub fn names(&self) -> Vec<String> {
-        self.listing
-            .files
-            .iter()
-            .map(|file| file.name.clone())
-            .collect()
-    }
-
-    pub fn choose(&self) -> Result<Choice, ModelError> {
-        choose(self.name, &self.names())
-    }
-
-    pub fn source(&self) -> Source<'_> {
-        Source {
-            settings: self.settings,
-            server: &self.server,
-            folder: &self.folder,
-            repository: &self.name.repository,
-            commit: &self.listing.commit,
-        }
-    }
-
-    /// The path of a file in the cache, downloaded if it is not there.
-    pub fn fetch(
-        &self,
-        file: &str,
-        listen: &mut dyn FnMut(HubEvent<'_>),
-    ) -> Result<PathBuf, ModelError> {
-        self.try_fetch(file, listen)
-            .map_err(|error| explain(self.name, self.settings, error))
-    }
-
-    fn try_fetch(
-        &self,
-        file: &str,
-        listen: &mut dyn FnMut(HubEvent<'_>),
-    ) -> Result<PathBuf, FetchError> {
-        let plain = || HubFile {
-            name: file.into(),
-            size: None,
-            sha256: None,
-        };
-        let file = self.listing.file(file).cloned().unwrap_or_else(plain);
-        self.source()
-            .fetch(&file, listen)
-            .map_err(|error| match error {
-                FetchError::Request(RequestError::Status { code: 404, .. }) => {
-                    RequestError::Answer {
-                        reason: format!(
-                            "`{}` is in the list of files and not there (status 404)",
-                            file.name
-                        ),
-                    }
-                    .into()
-                }
-                other => other,
-            })
-    }
-
-    /// As [`Snapshot::fetch`], for a file that a model can be used without.
-    pub fn fetch_companion(
-        &self,
-        file: &str,
-        listen: &mut dyn FnMut(HubEvent<'_>),
-    ) -> Result<(), ModelError> {
-        match self.try_fetch(file, listen) {
-            Ok(_) => Ok(()),
-            // A cache that another program filled and that may not be written.
-            Err(FetchError::Cache(error)) if is_unwritable(&error) && file != "tokenizer.json" => {
-                Ok(())
-            }
-            Err(error) => Err(explain(self.name, self.settings, error)),
-        }
-    }
-
-    /// The configuration, and what stands beside the weights; refuses families that the decoder
-    /// does not speak.
-    pub fn fetch_beside(&self, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<(), ModelError> {
-        let config = self.fetch("config.json", listen)?;
-        DecoderConfig::from_json(&files::read_text(&config, LONGEST_CONFIG)?, "config.json")?;
-        for file in self
-            .listing
-            .files
-            .iter()
-            .filter(|file| is_companion(&file.name))
-        {
-            self.fetch_companion(&file.name, listen)?;
-        }
-        Ok(())
-    }
-
+impl Snapshot<'_> {
     fn fetch_folder(
         &self,
         purpose: Purpose,
@@ -217,13 +46,6 @@ impl<'a> Snapshot<'a> {
             self.fetch(&file, listen)?;
         }
         Ok(folder)
-    }
-
-    /// The files that hold the weights; the index, where it is needed to know them, is downloaded.
-    pub fn weights(&self, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<Vec<String>, ModelError> {
-        weights(self.name, &self.names(), || {
-            indexed_files(&self.fetch(INDEX, listen)?)
-        })
     }
 
     /// All parts of a GGUF model; its headers come first and say whether the rest is wanted.
@@ -246,52 +68,5 @@ impl<'a> Snapshot<'a> {
             self.fetch(part, listen)?;
         }
         Ok(folder.join(&parts[0]))
-    }
-}
-
-fn is_unwritable(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-    )
-}
-
-/// A sentence and a hint for what went wrong between us and the server.
-pub(super) fn explain(name: &HubName, settings: &HubSettings, error: FetchError) -> ModelError {
-    let server = settings.server();
-    let spelling = "check the spelling (there is no folder or file of that name here either)";
-    match error {
-        FetchError::Model(error) => error,
-        FetchError::Contents(reason) => name.error(reason, "try again; if it stays so, the server or a proxy before it changes the file"),
-        FetchError::Cache(error) => name.error(
-            format!("the cache cannot be written, {error}"),
-            "set HF_HOME to a folder that can be written and has room",
-        ),
-        FetchError::Request(RequestError::Answer { reason }) => name.error(
-            format!("the download from {server} failed, {reason}"),
-            "is HF_ENDPOINT a hub, and does no proxy or sign-in page answer in its place?",
-        ),
-        FetchError::Request(RequestError::Network { reason, .. }) => name.error(
-            format!("the download from {server} failed, {reason}"),
-            "there is no folder or file of that name here, so it was looked for on the hub: check the path (one that \
-             a run keeps counts from where the run was made), or the network and HF_ENDPOINT; HF_HUB_OFFLINE=1 uses what was downloaded before",
-        ),
-        FetchError::Request(RequestError::Status { code, host, is_own }) => match code {
-            401 | 403 if !is_own => name.error(
-                format!("{server} sent on to {host}, which does not let everyone read it (status {code})"),
-                format!("the token is for {server} and was not sent to {host}; set HF_ENDPOINT to the hub that the token is for"),
-            ),
-            401 if settings.token.is_none() => name.error(
-                format!("{server} does not let everyone read it, or does not know it (status 401)"),
-                format!("{spelling}; a private or gated model needs HF_TOKEN"),
-            ),
-            401 | 403 => name.error(
-                format!("{server} refused the token (status {code})"),
-                "is HF_TOKEN still valid, and have the model's terms been accepted on its page?",
-            ),
-            404 => name.error(format!("{server} knows no such model or revision `{}`", name.revision()), spelling),
-            429 => name.error(format!("{host} has been asked too often (status 429)"), "try again in some minutes, with HF_TOKEN set"),
-            code => name.error(format!("{host} answered with status {code}"), "try again later"),
-        },
     }
 }

@@ -12,10 +12,11 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::cache::CacheFolder;
+use super::event::HubEvent;
 use super::listing::HubFile;
 use super::request::{Answer, Facts, Range, RequestError, Server};
-use super::{HubEvent, HubSettings};
-use crate::model::ModelError;
+use super::settings::HubSettings;
+use crate::model::error::ModelError;
 
 /// A transfer that stands still is taken up again this many times.
 const RETRIES: u32 = 4;

@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::choice::Choice;
-use super::download::{Snapshot, explain, unreachable_hub};
+use super::event::{HubEvent, Purpose};
 use super::fetch::{FetchError, persist};
 use super::name::HubName;
 use super::request::{Range, RequestError};
-use super::{HubEvent, HubSettings, Purpose};
+use super::settings::HubSettings;
+use super::snapshot::{Snapshot, explain, unreachable_hub};
 use crate::files::FileError;
-use crate::model::ModelError;
 use crate::model::companions::is_companion;
+use crate::model::error::ModelError;
 use crate::model::gguf::GgufFile;
 
 /// What is asked for first: the header of most safetensors files.

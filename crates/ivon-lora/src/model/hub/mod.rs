@@ -5,22 +5,25 @@
 //! or file of the hub ([`HubName`]). The environment is that of `huggingface_hub`
 //! ([`HubSettings`]).
 
-mod cache;
-mod choice;
-mod listing;
-mod name;
 mod settings;
+mod event;
+mod name;
+mod listing;
+mod choice;
+mod cache;
 
 #[cfg(feature = "hub")]
-mod adapter;
-#[cfg(feature = "hub")]
-mod download;
+mod request;
 #[cfg(feature = "hub")]
 mod fetch;
 #[cfg(feature = "hub")]
+mod snapshot;
+#[cfg(feature = "hub")]
 pub(super) mod headers;
 #[cfg(feature = "hub")]
-mod request;
+mod download;
+#[cfg(feature = "hub")]
+mod adapter;
 #[cfg(all(test, feature = "hub"))]
 mod testing;
 #[cfg(all(test, feature = "hub"))]
@@ -28,36 +31,12 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use event::{HubEvent, Purpose};
 pub use listing::{HubFile, HubListing};
 pub(super) use name::HubName;
 pub use settings::HubSettings;
 
-use super::ModelError;
-
-/// What is heard of a download.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum HubEvent<'a> {
-    /// Bytes of a file have come.
-    Received {
-        /// The file's name in the repository.
-        file: &'a str,
-        /// Bytes that are there.
-        received: u64,
-        /// Bytes of the whole file; 0 where the server does not say.
-        total: u64,
-    },
-    /// Something to tell the user.
-    Note(&'a str),
-}
-
-/// What a model is fetched for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// To train or predict, which needs a tokenizer.
-    Run,
-    /// To merge an adapter into its weights.
-    Merge,
-}
+use super::error::ModelError;
 
 /// The folder (or GGUF file) of a model on this machine; downloads what is missing unless offline.
 ///

@@ -1,8 +1,8 @@
 //! What the user types for a model on the hub: `org/name`, a file or a quantisation of it, a
 //! revision, a pasted address.
 
-use super::HubSettings;
-use crate::model::ModelError;
+use super::settings::HubSettings;
+use crate::model::error::ModelError;
 
 /// A model on the hub, or GGUF files of a repository there.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -9,8 +9,8 @@ use std::io::Read;
 use ureq::http::{StatusCode, Uri};
 use ureq::{Agent, Body};
 
-use super::HubSettings;
 use super::listing::one_line;
+use super::settings::HubSettings;
 use crate::guard::guard;
 
 /// As many as `huggingface_hub` follows.

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::files;
-use crate::model::ModelError;
+use crate::model::error::ModelError;
 
 /// The longest template, in bytes.
 const LONGEST: u64 = 1 << 20;

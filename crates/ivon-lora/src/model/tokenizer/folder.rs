@@ -8,7 +8,7 @@ use super::special_tokens::{SpecialTokens, read_config};
 use crate::data::Tokenizer;
 use crate::files;
 use crate::guard::guard_result;
-use crate::model::ModelError;
+use crate::model::error::ModelError;
 
 /// The largest published tokenizer.json files have some 35 MB.
 const LONGEST_TOKENIZER: u64 = 128 << 20;

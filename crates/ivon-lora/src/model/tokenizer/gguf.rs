@@ -16,7 +16,7 @@ use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior};
 use super::framing::frame;
 use crate::data::Tokenizer;
 use crate::guard::guard_result;
-use crate::model::ModelError;
+use crate::model::error::ModelError;
 use crate::model::gguf::GgufFile;
 
 /// Kinds of token that are cut out of the text before anything else (`tokenizer.ggml.token_type`).

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use crate::files;
-use crate::model::ModelError;
+use crate::model::error::ModelError;
 
 /// The longest of these files, in bytes.
 const LONGEST_FILE: u64 = 16 << 20;

@@ -15,7 +15,7 @@ use tokenizers::normalizers::{Prepend, Replace, Sequence};
 
 use super::Vocabulary;
 use crate::guard::guard_result;
-use crate::model::ModelError;
+use crate::model::error::ModelError;
 use crate::model::gguf::GgufFile;
 
 /// How SentencePiece writes a space.

@@ -4,9 +4,9 @@
 
 use serde_json::{Map, Value};
 
-use super::Fields;
-use crate::model::ModelError;
+use super::fields::Fields;
 use crate::model::config::{RopeScaling, setting};
+use crate::model::error::ModelError;
 
 /// What is read of an object of rotary settings.
 const READ: [&str; 8] = [

@@ -5,14 +5,16 @@
 //! that of the family's class in transformers; sizes that no default can be right for must be
 //! there.
 
+mod fields;
 mod keys;
 mod rope;
 
 use serde_json::{Map, Value};
 
+use self::fields::Fields;
 use self::rope::Rope;
-use super::{DecoderConfig, setting};
-use crate::model::ModelError;
+use super::config::{DecoderConfig, setting};
+use super::error::ModelError;
 
 /// What a `config.json` says.
 #[derive(Clone, Debug, PartialEq)]
@@ -201,111 +203,7 @@ fn sliding_window(
     }
 }
 
-/// The keys of an object, read with their types checked.
-struct Fields<'a> {
-    object: &'a Map<String, Value>,
-    file: &'a str,
-}
-
-impl<'a> Fields<'a> {
-    fn missing(&self, field: &str) -> ModelError {
-        setting(self.file, field, "missing", "a value")
-    }
-
-    fn wrong(&self, field: &str, found: &Value, expected: &str) -> ModelError {
-        setting(
-            self.file,
-            field,
-            format!(
-                "`{}`",
-                found.to_string().chars().take(60).collect::<String>()
-            ),
-            expected,
-        )
-    }
-
-    /// The value of a key, `None` where it is absent or null.
-    fn get(&self, field: &str) -> Option<&'a Value> {
-        self.object.get(field).filter(|value| !value.is_null())
-    }
-
-    fn count(&self, field: &str) -> Result<Option<usize>, ModelError> {
-        let read = |value: &Value| {
-            value
-                .as_u64()
-                .and_then(|n| usize::try_from(n).ok())
-                .ok_or_else(|| self.wrong(field, value, "a whole number, not negative"))
-        };
-        self.get(field).map(read).transpose()
-    }
-
-    fn needed_count(&self, field: &str) -> Result<usize, ModelError> {
-        self.count(field)?.ok_or_else(|| self.missing(field))
-    }
-
-    fn number(&self, field: &str) -> Result<Option<f64>, ModelError> {
-        self.get(field)
-            .map(|value| {
-                value
-                    .as_f64()
-                    .ok_or_else(|| self.wrong(field, value, "a number"))
-            })
-            .transpose()
-    }
-
-    fn flag(&self, field: &str) -> Result<Option<bool>, ModelError> {
-        self.get(field)
-            .map(|value| {
-                value
-                    .as_bool()
-                    .ok_or_else(|| self.wrong(field, value, "`true` or `false`"))
-            })
-            .transpose()
-    }
-
-    fn text(&self, field: &str) -> Result<Option<&'a str>, ModelError> {
-        self.get(field)
-            .map(|value| {
-                value
-                    .as_str()
-                    .ok_or_else(|| self.wrong(field, value, "a text"))
-            })
-            .transpose()
-    }
-
-    fn layer_types(&self) -> Result<Option<Vec<&'a str>>, ModelError> {
-        let Some(value) = self.get("layer_types") else {
-            return Ok(None);
-        };
-        let names = value
-            .as_array()
-            .and_then(|list| list.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
-        let names = names.ok_or_else(|| self.wrong("layer_types", value, "a list of names"))?;
-        // transformers' older name of the same.
-        let names: Vec<&str> = names
-            .into_iter()
-            .map(|name| {
-                if name == "attention" {
-                    "full_attention"
-                } else {
-                    name
-                }
-            })
-            .collect();
-        match names
-            .iter()
-            .find(|name| !["full_attention", "sliding_attention"].contains(name))
-        {
-            Some(other) => Err(setting(
-                self.file,
-                "layer_types",
-                format!("`{other}`"),
-                "`full_attention` or `sliding_attention`",
-            )),
-            None => Ok(Some(names)),
-        }
-    }
-
+impl Fields<'_> {
     fn refuse_what_the_decoder_lacks(&self, model_type: &str) -> Result<(), ModelError> {
         if let (Some(types), Some(layers)) = (self.layer_types()?, self.count("num_hidden_layers")?)
             && types.len() != layers

@@ -7,7 +7,7 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use crate::model::Encoding;
+use super::encoding::Encoding;
 
 /// Turns a row of encoded numbers into f32.
 ///

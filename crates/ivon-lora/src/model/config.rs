@@ -1,11 +1,8 @@
 //! The shape of a decoder, in the words of a Hugging Face `config.json`.
 
-mod json;
-
 use serde::{Deserialize, Serialize};
 
-use super::ModelError;
-pub(super) use json::ConfigFile;
+use super::error::ModelError;
 
 /// Everything that the forward pass needs to know beyond the weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
