@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::error::DataError;
-use super::read::Split;
+use super::folder::Split;
 use super::task::LabelReading;
 use super::task::{Form, Scoring, Task};
 use super::tokens::ChatSetting;

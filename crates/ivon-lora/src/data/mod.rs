@@ -16,6 +16,7 @@ mod place;
 mod error;
 mod read;
 mod task;
+mod folder;
 mod account;
 mod source;
 mod split;
@@ -30,12 +31,13 @@ pub use config::DataConfig;
 pub(crate) use dataset::sha256;
 pub use dataset::{Dataset, FileReport, LoadReport, RoleIds, assemble, load};
 pub use error::{DataError, TokenizerError};
+pub use folder::{Split, SplitFiles, find_files};
 pub use known::{KnownRows, MOST_HASHES, Overlap, RowSet};
 pub use place::Place;
 pub use preview::{ExampleView, Lengths, Preview, TokenView, preview};
 pub use read::{
-    Continue, EXTENSIONS, Format, LARGEST_FILE, LONGEST_LINE, Row, Rows, Split, SplitFiles, Stream,
-    StreamFormat, StreamLines, find_files, for_each_row, read_first_rows, read_rows, stream,
+    Continue, EXTENSIONS, Format, LARGEST_FILE, LONGEST_LINE, Row, Rows, Stream, StreamFormat,
+    StreamLines, for_each_row, read_first_rows, read_rows, stream,
 };
 pub use role::Role;
 pub use source::{Source, load_file, load_file_by, load_file_filled};

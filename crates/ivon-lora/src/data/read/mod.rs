@@ -1,5 +1,5 @@
 //! Rows from JSONL, CSV, TSV and parquet files or from a stream, one at a time, with the place of
-//! each; and which files of a folder play which role.
+//! each.
 //!
 //! Text may be packed with gzip (told by its first bytes), in UTF-8 or, with a byte-order mark, in
 //! UTF-16.
@@ -17,9 +17,7 @@ mod parquet;
 mod format;
 mod rows;
 mod stream;
-mod folder;
 
-pub use folder::{Split, SplitFiles, find_files};
 pub use format::{EXTENSIONS, Format};
 pub(super) use json::value as json_value;
 pub use lines::LONGEST_LINE;

@@ -6,9 +6,10 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::example::{DropReason, Example};
+use super::ids::{id_at, id_of};
+use super::reader::{Made, Prepared};
 use crate::data::error::DataError;
 use crate::data::read::{Row, Rows};
-use crate::data::task::{Made, Prepared, id_at, id_of};
 
 /// A row to be answered.
 #[derive(Clone, Debug, PartialEq)]

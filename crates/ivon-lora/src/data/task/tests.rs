@@ -1,7 +1,10 @@
 //! Rows → examples, for the built-in tasks and one's own.
 
+use std::path::Path;
+
 use super::*;
-use serde_json::json;
+use crate::data::{DataError, Place, Row};
+use serde_json::{Value, json};
 
 fn made(task: &Task, row: Value) -> Result<Made, DataError> {
     task.prepare()?.example(

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::format::{EXTENSIONS, Format};
-use crate::data::error::DataError;
-use crate::data::role::Role;
+use super::error::DataError;
+use super::read::{EXTENSIONS, Format};
+use super::role::Role;
+use super::task::built_in;
 use crate::files::FileError;
 
 /// The most names of a folder that are looked at.
@@ -107,7 +108,7 @@ impl SplitFiles {
         let (Some(first), Some(second)) = (self.paths.first(), self.aside.first()) else {
             return Ok(None);
         };
-        if !PUBLISHED_TWICE.contains(&task) {
+        if !built_in(task).is_some_and(|task| task.is_published_twice) {
             let role = self.split.name().into();
             return Err(DataError::AmbiguousFiles {
                 role,
@@ -127,9 +128,6 @@ impl SplitFiles {
         )))
     }
 }
-
-/// Tasks whose authors publish the same rows in several formats.
-const PUBLISHED_TWICE: [&str; 3] = ["arc_easy", "arc_challenge", "openbookqa"];
 
 /// The files of a data set: those of a folder by their names, or one file. `task` settles which of
 /// WinoGrande's training files is meant.
@@ -275,7 +273,7 @@ fn named_after(path: &Path, task: &str) -> Option<Name> {
     let split = match words.as_slice() {
         // WinoGrande's training sets of several sizes stand in one folder.
         ["train", size @ ("xs" | "s" | "m" | "l" | "xl")] => {
-            (task.strip_prefix("winogrande_") == Some(size)).then_some(Split::Train)?
+            (built_in(task)?.train_size == Some(*size)).then_some(Split::Train)?
         }
         [.., last] => Split::by_word(last)?,
         [] => return None,

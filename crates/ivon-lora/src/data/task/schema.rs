@@ -13,31 +13,10 @@ use crate::data::error::DataError;
 use crate::data::read::{Row, json_value};
 use crate::words::listed;
 
-/// Two options `option1`, `option2`, the answer `1` or `2`, the sentence under `sentence`.
-pub(crate) fn winogrande(row: &mut Row) -> Result<(), DataError> {
-    rename(row, "sentence", "question");
-    if row.fields.contains_key("choices") || !row.fields.contains_key("option1") {
-        return parse_list(row);
-    }
-    let options = json!([row.text("option1")?, row.text("option2")?]);
-    row.fields.insert("choices".into(), options);
-    let answer = match row.fields.get("answer") {
-        None | Some(Value::Null) => return Ok(()),
-        Some(answer) => match shown(answer).trim() {
-            "" | "-1" => return Ok(()),
-            "1" => 0,
-            "2" => 1,
-            other => return Err(outside(row, "answer", other, "`1` or `2`".into())),
-        },
-    };
-    row.fields.insert("answer".into(), json!(answer));
-    Ok(())
-}
-
 /// ARC and OpenBookQA: a question object with `stem` and `choices`, or columns of labels and texts,
 /// the answer as one of the labels (A to E, or 1 to 5) under `answerKey`; OpenBookQA's TSV with
 /// `(A) … (B) …` in one column.
-pub(crate) fn choice_question(row: &mut Row) -> Result<(), DataError> {
+pub(super) fn choice_question(row: &mut Row) -> Result<(), DataError> {
     if let Some(Value::Object(question)) = row.fields.get("question").cloned() {
         for (name, to) in [("stem", "question"), ("choices", "choices")] {
             if let Some(value) = question.get(name) {
@@ -120,43 +99,8 @@ pub(crate) fn choice_question(row: &mut Row) -> Result<(), DataError> {
     Ok(())
 }
 
-/// BoolQ: the answer under `answer` (truth value) or, in SuperGLUE, `label` (0 false, 1 true).
-pub(crate) fn boolq(row: &mut Row) -> Result<(), DataError> {
-    rename(row, "label", "answer");
-    Ok(())
-}
-
-/// SST-2: GLUE's column is `sentence`; blanks around the text are none of it.
-pub(crate) fn sst2(row: &mut Row) -> Result<(), DataError> {
-    rename(row, "sentence", "text");
-    if let Some(Value::String(text)) = row.fields.get_mut("text") {
-        // Python's strip() also takes the four separators, which are no white space to Unicode.
-        *text = text
-            .trim_matches(|letter: char| {
-                letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter)
-            })
-            .into();
-    }
-    Ok(())
-}
-
-/// RTE: GLUE's columns are `sentence1` and `sentence2`, its labels words in the TSV.
-pub(crate) fn rte(row: &mut Row) -> Result<(), DataError> {
-    rename(row, "sentence1", "premise");
-    rename(row, "sentence2", "hypothesis");
-    if let Some(Value::String(label)) = row.fields.get("label") {
-        let index = match label.trim() {
-            "entailment" => 0,
-            "not_entailment" => 1,
-            _ => return Ok(()),
-        };
-        row.fields.insert("label".into(), json!(index));
-    }
-    Ok(())
-}
-
 /// Gives a field the schema's name, if nothing has that name yet.
-fn rename(row: &mut Row, from: &str, to: &str) {
+pub(super) fn rename(row: &mut Row, from: &str, to: &str) {
     if !row.fields.contains_key(to)
         && let Some(value) = row.fields.remove(from)
     {
@@ -165,7 +109,7 @@ fn rename(row: &mut Row, from: &str, to: &str) {
 }
 
 /// Choices in one column of a CSV file are a JSON list.
-fn parse_list(row: &mut Row) -> Result<(), DataError> {
+pub(super) fn parse_list(row: &mut Row) -> Result<(), DataError> {
     if let Some(Value::String(text)) = row.fields.get("choices") {
         match json_value(text) {
             Ok(list @ Value::Array(_)) => row.fields.insert("choices".into(), list),
@@ -210,7 +154,8 @@ fn swapped(key: &str, count: usize) -> Option<usize> {
         .filter(|index| *index < count)
 }
 
-fn outside(row: &Row, field: &str, value: &str, allowed: String) -> DataError {
+/// The error of an answer that is none of those that a published row may have.
+pub(super) fn outside(row: &Row, field: &str, value: &str, allowed: String) -> DataError {
     DataError::LabelOutOfRange {
         at: row.place.clone(),
         field: field.into(),
@@ -224,32 +169,10 @@ mod tests {
     use super::*;
     use crate::data::place::Place;
 
-    fn brought(by: fn(&mut Row) -> Result<(), DataError>, row: Value) -> Value {
+    fn brought(row: Value) -> Value {
         let mut row = Row::from_json(&row.to_string(), Place::new("f", 1)).unwrap();
-        by(&mut row).unwrap();
+        choice_question(&mut row).unwrap();
         Value::Object(row.fields)
-    }
-
-    #[test]
-    fn winogrande_s_options_become_choices_and_its_answer_an_index() {
-        let row = brought(
-            winogrande,
-            json!({"sentence": "a _ b", "option1": "x", "option2": "y", "answer": "2"}),
-        );
-        assert_eq!(
-            (&row["question"], &row["choices"], &row["answer"]),
-            (&json!("a _ b"), &json!(["x", "y"]), &json!(1))
-        );
-        let mut wrong = Row::from_json(
-            r#"{"sentence": "", "option1": "", "option2": "", "answer": "3"}"#,
-            Place::new("f", 4),
-        )
-        .unwrap();
-        let message = winogrande(&mut wrong).unwrap_err().to_string();
-        assert_eq!(
-            message,
-            "`f` line 4: label `3` in field `answer` is out of range, expected `1` or `2`"
-        );
     }
 
     #[test]
@@ -258,7 +181,7 @@ mod tests {
             "answerKey": "2"});
         let hub = json!({"id": "a", "question": "Which?", "choices": {"text": ["x", "y"], "label": ["A", "B"]}, "answerKey": "B"});
         for row in [authors, hub] {
-            let row = brought(choice_question, row);
+            let row = brought(row);
             assert_eq!(
                 (&row["question"], &row["choices"], &row["answer"]),
                 (&json!("Which?"), &json!(["x", "y"]), &json!(1))
@@ -285,7 +208,7 @@ mod tests {
         let tsv = json!({"ID": "7", "Question Stem": "Predators eat", "Choices": "(A) lions (B) humans (C) bunnies (D) grass",
             "Complete Question": "…", "Answer Key": "C"});
         for row in [stems, tsv] {
-            let row = brought(choice_question, row);
+            let row = brought(row);
             assert_eq!(
                 row["choices"],
                 json!(["lions", "humans", "bunnies", "grass"])
@@ -298,31 +221,8 @@ mod tests {
     }
 
     #[test]
-    fn glue_and_superglue_columns_get_the_schema_s_names() {
-        assert_eq!(
-            brought(sst2, json!({"sentence": " fine . \u{1c}", "label": "1"}))["text"],
-            "fine ."
-        );
-        let row = brought(
-            rte,
-            json!({"index": "0", "sentence1": "a", "sentence2": "b", "label": "not_entailment"}),
-        );
-        assert_eq!(
-            row,
-            json!({"index": "0", "label": 1, "premise": "a", "hypothesis": "b"})
-        );
-        assert_eq!(
-            brought(boolq, json!({"question": "q", "passage": "p", "label": 0}))["answer"],
-            0
-        );
-    }
-
-    #[test]
     fn choices_of_a_csv_file_are_a_json_list() {
-        let row = brought(
-            choice_question,
-            json!({"question": "q", "choices": "[\"x\", \"y\"]", "answer": "1"}),
-        );
+        let row = brought(json!({"question": "q", "choices": "[\"x\", \"y\"]", "answer": "1"}));
         assert_eq!(row["choices"], json!(["x", "y"]));
         let mut wrong = Row::from_json(
             r#"{"question": "q", "choices": "x, y", "answer": "1"}"#,

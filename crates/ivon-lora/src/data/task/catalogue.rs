@@ -1,0 +1,329 @@
+//! The built-in tasks: one paragraph each. What else knows them by name asks here.
+//!
+//! Prompts are those of arXiv 2411.04421, letter by letter (WinoGrande's missing full stop after B
+//! included). docs/adding-a-task.md walks through one.
+
+use serde_json::{Value, json};
+
+use super::form::Form;
+use super::label::shown;
+use super::schema::{choice_question, outside, parse_list, rename};
+use crate::data::error::DataError;
+use crate::data::read::Row;
+
+/// A built-in task.
+#[derive(Debug)]
+pub struct BuiltIn {
+    /// By which it is chosen.
+    pub name: &'static str,
+    /// How a row becomes a prompt.
+    pub wording: Wording,
+    /// Gives a row as it is published the fields that the prompt is made of, and its label.
+    pub normalise: fn(&mut Row) -> Result<(), DataError>,
+    /// Sets of fields by which its rows are recognised; none: only by the name of their folder.
+    pub marks: &'static [&'static [&'static str]],
+    /// Fields that may have the label, as it is published, in place of the form's own.
+    pub other_label_fields: &'static [&'static str],
+    /// Which of the training files of several sizes is meant: `s` of `train_s.jsonl`.
+    pub train_size: Option<&'static str>,
+    /// Whether its authors publish the same rows in several formats.
+    pub is_published_twice: bool,
+}
+
+/// A [`Form`] as it stands in the catalogue.
+#[derive(Debug)]
+pub enum Wording {
+    /// [`Form::Winogrande`].
+    Winogrande,
+    /// [`Form::MultipleChoice`].
+    MultipleChoice {
+        /// The one number of choices that is asked; none: any.
+        only: Option<usize>,
+    },
+    /// [`Form::Template`].
+    Template {
+        /// The template.
+        prompt: &'static str,
+        /// The answer words in the order of the labels.
+        answers: &'static [&'static str],
+        /// The field with the label.
+        label_field: &'static str,
+    },
+}
+
+/// What most tasks have in common.
+const PLAIN: BuiltIn = BuiltIn {
+    name: "",
+    wording: Wording::MultipleChoice { only: None },
+    normalise: |_| Ok(()),
+    marks: &[],
+    other_label_fields: &[],
+    train_size: None,
+    is_published_twice: false,
+};
+
+const WINOGRANDE_S: BuiltIn = BuiltIn {
+    name: "winogrande_s",
+    wording: Wording::Winogrande,
+    normalise: winogrande,
+    marks: &[&["sentence", "option1", "option2"]],
+    train_size: Some("s"),
+    ..PLAIN
+};
+
+const WINOGRANDE_M: BuiltIn = BuiltIn {
+    name: "winogrande_m",
+    marks: &[],
+    train_size: Some("m"),
+    ..WINOGRANDE_S
+};
+
+const ARC_EASY: BuiltIn = BuiltIn {
+    name: "arc_easy",
+    wording: Wording::MultipleChoice { only: Some(4) },
+    marks: &[],
+    is_published_twice: true,
+    ..MULTIPLE_CHOICE
+};
+
+const ARC_CHALLENGE: BuiltIn = BuiltIn {
+    name: "arc_challenge",
+    ..ARC_EASY
+};
+
+const OPENBOOKQA: BuiltIn = BuiltIn {
+    name: "openbookqa",
+    ..ARC_EASY
+};
+
+const BOOLQ: BuiltIn = BuiltIn {
+    name: "boolq",
+    wording: Wording::Template {
+        prompt: "Answer the question with only True or False: {question} Context: {passage}",
+        answers: &["False", "True"],
+        label_field: "answer",
+    },
+    normalise: boolq,
+    marks: &[&["question", "passage"]],
+    other_label_fields: &["label"],
+    ..PLAIN
+};
+
+const SST2: BuiltIn = BuiltIn {
+    name: "sst2",
+    wording: Wording::Template {
+        prompt: "Is the sentiment of this review Negative or Positive? Review: {text} Sentiment:",
+        answers: &["Negative", "Positive"],
+        label_field: "label",
+    },
+    normalise: sst2,
+    ..PLAIN
+};
+
+const RTE: BuiltIn = BuiltIn {
+    name: "rte",
+    wording: Wording::Template {
+        prompt: "Does the first sentence entail the second, Yes or No? First: {premise} Second: {hypothesis} Answer:",
+        answers: &["Yes", "No"],
+        label_field: "label",
+    },
+    normalise: rte,
+    marks: &[
+        &["premise", "hypothesis", "label"],
+        &["sentence1", "sentence2", "label"],
+    ],
+    ..PLAIN
+};
+
+const MULTIPLE_CHOICE: BuiltIn = BuiltIn {
+    name: "multiple_choice",
+    normalise: choice_question,
+    marks: &[&["question", "choices"], &["question_stem", "choices"]],
+    other_label_fields: &["answerKey", "Answer Key"],
+    ..PLAIN
+};
+
+/// All of them, in the order in which they are listed and their marks looked for.
+static BUILT_IN: [BuiltIn; 9] = [
+    WINOGRANDE_S,
+    WINOGRANDE_M,
+    ARC_EASY,
+    ARC_CHALLENGE,
+    OPENBOOKQA,
+    BOOLQ,
+    SST2,
+    RTE,
+    MULTIPLE_CHOICE,
+];
+
+/// The names of the built-in tasks.
+pub fn names() -> Vec<&'static str> {
+    BUILT_IN.iter().map(|task| task.name).collect()
+}
+
+/// A built-in task by its name.
+pub(in crate::data) fn built_in(name: &str) -> Option<&'static BuiltIn> {
+    BUILT_IN.iter().find(|task| task.name == name)
+}
+
+/// The first task whose marks a row has.
+pub(super) fn recognise(row: &Row) -> Option<&'static BuiltIn> {
+    let has = |fields: &&[&str]| fields.iter().all(|field| row.fields.contains_key(*field));
+    BUILT_IN.iter().find(|task| task.marks.iter().any(has))
+}
+
+impl BuiltIn {
+    /// Its form, as it is saved beside an adapter.
+    pub(super) fn form(&self) -> Form {
+        match self.wording {
+            Wording::Winogrande => Form::Winogrande,
+            Wording::MultipleChoice { only } => Form::MultipleChoice { only },
+            Wording::Template {
+                prompt,
+                answers,
+                label_field,
+            } => Form::Template {
+                prompt: prompt.into(),
+                answers: answers.iter().map(ToString::to_string).collect(),
+                label_field: label_field.into(),
+            },
+        }
+    }
+}
+
+/// Two options `option1`, `option2`, the answer `1` or `2`, the sentence under `sentence`.
+fn winogrande(row: &mut Row) -> Result<(), DataError> {
+    rename(row, "sentence", "question");
+    if row.fields.contains_key("choices") || !row.fields.contains_key("option1") {
+        return parse_list(row);
+    }
+    let options = json!([row.text("option1")?, row.text("option2")?]);
+    row.fields.insert("choices".into(), options);
+    let answer = match row.fields.get("answer") {
+        None | Some(Value::Null) => return Ok(()),
+        Some(answer) => match shown(answer).trim() {
+            "" | "-1" => return Ok(()),
+            "1" => 0,
+            "2" => 1,
+            other => return Err(outside(row, "answer", other, "`1` or `2`".into())),
+        },
+    };
+    row.fields.insert("answer".into(), json!(answer));
+    Ok(())
+}
+
+/// BoolQ: the answer under `answer` (truth value) or, in SuperGLUE, `label` (0 false, 1 true).
+fn boolq(row: &mut Row) -> Result<(), DataError> {
+    rename(row, "label", "answer");
+    Ok(())
+}
+
+/// SST-2: GLUE's column is `sentence`; blanks around the text are none of it.
+fn sst2(row: &mut Row) -> Result<(), DataError> {
+    rename(row, "sentence", "text");
+    if let Some(Value::String(text)) = row.fields.get_mut("text") {
+        // Python's strip() also takes the four separators, which are no white space to Unicode.
+        *text = text
+            .trim_matches(|letter: char| {
+                letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter)
+            })
+            .into();
+    }
+    Ok(())
+}
+
+/// RTE: GLUE's columns are `sentence1` and `sentence2`, its labels words in the TSV.
+fn rte(row: &mut Row) -> Result<(), DataError> {
+    rename(row, "sentence1", "premise");
+    rename(row, "sentence2", "hypothesis");
+    if let Some(Value::String(label)) = row.fields.get("label") {
+        let index = match label.trim() {
+            "entailment" => 0,
+            "not_entailment" => 1,
+            _ => return Ok(()),
+        };
+        row.fields.insert("label".into(), json!(index));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Task;
+    use crate::data::place::Place;
+
+    fn brought(task: &str, row: Value) -> Value {
+        let mut row = Row::from_json(&row.to_string(), Place::new("f", 1)).unwrap();
+        (built_in(task).unwrap().normalise)(&mut row).unwrap();
+        Value::Object(row.fields)
+    }
+
+    #[test]
+    fn every_task_can_be_made_ready_under_a_name_of_its_own() {
+        for task in &BUILT_IN {
+            Task::named(task.name).unwrap().prepare().unwrap();
+            let same = BUILT_IN.iter().filter(|other| other.name == task.name);
+            assert_eq!(same.count(), 1, "{}", task.name);
+        }
+    }
+
+    #[test]
+    fn rows_with_the_marks_of_a_task_are_taken_for_that_task() {
+        for task in &BUILT_IN {
+            for marks in task.marks {
+                let fields = marks.iter().map(|field| (field.to_string(), json!("")));
+                let row = Row {
+                    fields: fields.collect(),
+                    place: Place::new("f", 1),
+                };
+                assert_eq!(recognise(&row).map(|found| found.name), Some(task.name));
+            }
+        }
+    }
+
+    #[test]
+    fn winogrande_s_options_become_choices_and_its_answer_an_index() {
+        let row = brought(
+            "winogrande_s",
+            json!({"sentence": "a _ b", "option1": "x", "option2": "y", "answer": "2"}),
+        );
+        assert_eq!(
+            (&row["question"], &row["choices"], &row["answer"]),
+            (&json!("a _ b"), &json!(["x", "y"]), &json!(1))
+        );
+        let mut wrong = Row::from_json(
+            r#"{"sentence": "", "option1": "", "option2": "", "answer": "3"}"#,
+            Place::new("f", 4),
+        )
+        .unwrap();
+        let message = winogrande(&mut wrong).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "`f` line 4: label `3` in field `answer` is out of range, expected `1` or `2`"
+        );
+    }
+
+    #[test]
+    fn glue_and_superglue_columns_get_the_schema_s_names() {
+        assert_eq!(
+            brought("sst2", json!({"sentence": " fine . \u{1c}", "label": "1"}))["text"],
+            "fine ."
+        );
+        let row = brought(
+            "rte",
+            json!({"index": "0", "sentence1": "a", "sentence2": "b", "label": "not_entailment"}),
+        );
+        assert_eq!(
+            row,
+            json!({"index": "0", "label": 1, "premise": "a", "hypothesis": "b"})
+        );
+        assert_eq!(
+            brought(
+                "boolq",
+                json!({"question": "q", "passage": "p", "label": 0})
+            )["answer"],
+            0
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! What is asked of a row. A [`Task`] is saved beside the adapter, so that later commands need no
+//! name.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::catalogue::{built_in, names, recognise};
+use super::form::{Form, Scoring};
+use super::label::LabelReading;
+use crate::data::error::DataError;
+use crate::data::read::Row;
+
+/// The name of a task that a user's template makes.
+pub const CUSTOM: &str = "custom";
+
+/// A task: how a row becomes a prompt, answers and a label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// The built-in name, or `custom`.
+    pub name: String,
+    /// How a row becomes a prompt.
+    pub form: Form,
+    /// How the answers are scored.
+    #[serde(default)]
+    pub scoring: Scoring,
+    /// What labels are, where they could be read in two ways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_reading: Option<LabelReading>,
+}
+
+impl Task {
+    /// A built-in task by its name.
+    ///
+    /// # Errors
+    /// [`DataError::UnknownTask`] with the names there are.
+    pub fn named(name: &str) -> Result<Self, DataError> {
+        let Some(task) = built_in(name) else {
+            return Err(DataError::UnknownTask {
+                name: name.into(),
+                known: names(),
+            });
+        };
+        Ok(Self::of(name, task.form()))
+    }
+
+    fn of(name: &str, form: Form) -> Self {
+        Self {
+            name: name.into(),
+            form,
+            scoring: Scoring::default(),
+            label_reading: None,
+        }
+    }
+
+    /// A user's own task.
+    ///
+    /// # Errors
+    /// If the template or the answers cannot be used.
+    pub fn custom(
+        prompt: &str,
+        answers: Vec<String>,
+        label_field: &str,
+    ) -> Result<Self, DataError> {
+        let form = Form::Template {
+            prompt: prompt.into(),
+            answers,
+            label_field: label_field.into(),
+        };
+        let task = Self::of(CUSTOM, form);
+        task.prepare()?;
+        Ok(task)
+    }
+
+    /// The same task with another scoring.
+    pub fn with_scoring(mut self, scoring: Scoring) -> Self {
+        self.scoring = scoring;
+        self
+    }
+
+    /// The same task with labels read in one way alone.
+    pub fn with_label_reading(mut self, reading: Option<LabelReading>) -> Self {
+        self.label_reading = reading;
+        self
+    }
+
+    /// The field that has the label.
+    pub fn label_field(&self) -> &str {
+        match &self.form {
+            Form::Winogrande | Form::MultipleChoice { .. } => "answer",
+            Form::Template { label_field, .. } => label_field,
+        }
+    }
+
+    /// The name of the task that data look like: that of their folder, or the first one whose marks
+    /// the first row has.
+    pub fn detect(path: &Path, first: Option<&Row>) -> Option<&'static str> {
+        let folder = if path.extension().is_some() {
+            path.parent()
+        } else {
+            Some(path)
+        };
+        let folder = folder.and_then(Path::file_name)?.to_string_lossy();
+        let folder = folder.to_lowercase().replace('-', "_");
+        let task = built_in(&folder).or_else(|| recognise(first?));
+        task.map(|task| task.name)
+    }
+}
