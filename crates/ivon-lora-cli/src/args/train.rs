@@ -75,13 +75,16 @@ fn after_help() -> String {
     format!("{}\n\n{EXAMPLE}", lines.join("\n"))
 }
 
+/// The help of `--task`: the names of the catalogue.
+fn task_help() -> String {
+    format!("A built-in task: {}", ivon_lora::data::names().join(", "))
+}
+
 /// Prompts.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Prompts")]
 pub struct DataArgs {
-    /// A built-in task: winogrande_s, winogrande_m, arc_easy, arc_challenge, openbookqa, boolq,
-    /// sst2, rte, multiple_choice
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = task_help())]
     pub task: Option<String>,
     /// A prompt template with field names in braces, such as 'Review: {text} Sentiment:'
     #[arg(long, value_name = "TEXT")]
