@@ -13,6 +13,8 @@ use ivon_lora::posterior::PosteriorError;
 use ivon_lora::run::RunError;
 use ivon_lora::train::{RecordError, TrainError};
 
+use crate::names;
+
 /// The exit code of the program; docs/commands.md has the same list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -104,7 +106,7 @@ macro_rules! from_library {
         impl From<$error> for CliError {
             fn from(error: $error) -> Self {
                 let exit: fn(&$error) -> Exit = $exit;
-                Self { message: error.to_string(), hint: error.hint(), exit: exit(&error) }
+                Self { message: error.to_string(), hint: error.hint().as_ref().map(names::written), exit: exit(&error) }
             }
         }
 

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::exit::{CliError, Exit};
+use crate::names;
 use crate::settings::{self, Kind, SETTINGS, TABLES};
 use crate::suggest::did_you_mean;
 
@@ -21,7 +22,7 @@ const LARGEST: u64 = 4 << 20;
 pub fn read(path: &Path) -> Result<toml::Table, CliError> {
     let text = files::read_text(path, LARGEST).map_err(|error| CliError {
         message: error.to_string(),
-        hint: error.hint(),
+        hint: error.hint().as_ref().map(names::written),
         exit: Exit::Usage,
     })?;
     parse(&text, &path.display().to_string())

@@ -2,15 +2,18 @@
 //! be there, and it must be in words.
 //!
 //! Messages are string literals outside of tests. A new one is looked at without being listed
-//! anywhere.
+//! anywhere. The library names settings and commands by calls of `setting` and `command`, whose
+//! arguments are looked at as the command line writes them.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
+use ivon_lora::sentence::Names;
 
 use crate::args::Args;
+use crate::names::Flags;
 
 /// What each command needs before a flag is tried with it.
 const BEGINNINGS: [&str; 15] = [
@@ -39,23 +42,54 @@ struct Message {
     text: String,
 }
 
-fn messages() -> Vec<Message> {
-    let crates = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+/// Sources of the workspace without their tests, which stand at the end of a file.
+fn sources(crates: &[&str]) -> Vec<Message> {
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let mut files = Vec::new();
-    for name in ["ivon", "ivon-lora", "ivon-lora-cli"] {
-        collect(&crates.join(name).join("src"), &mut files);
+    for name in crates {
+        collect(&folder.join(name).join("src"), &mut files);
     }
-    let mut found = Vec::new();
-    for file in files {
-        let source = fs::read_to_string(&file).unwrap();
-        // Tests stand at the end of a file.
-        let end = source
-            .find("#[cfg(test)]\nmod tests {")
-            .unwrap_or(source.len());
-        found.extend(literals(&source[..end]).into_iter().map(|text| Message {
-            file: file.clone(),
+    let source = |file: PathBuf| {
+        let text = fs::read_to_string(&file).unwrap();
+        let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
+        Message {
+            text: text[..end].into(),
+            file,
+        }
+    };
+    files.into_iter().map(source).collect()
+}
+
+/// The literals of these crates.
+fn messages_of(crates: &[&str]) -> Vec<Message> {
+    let literals_of = |source: Message| {
+        literals(&source.text).into_iter().map(move |text| Message {
+            file: source.file.clone(),
             text,
-        }));
+        })
+    };
+    sources(crates).into_iter().flat_map(literals_of).collect()
+}
+
+fn messages() -> Vec<Message> {
+    messages_of(&["ivon", "ivon-lora", "ivon-lora-cli"])
+}
+
+/// The settings, or the commands, that the library names, as the command line writes them.
+fn named(call: &str, written: fn(&[String]) -> String) -> Vec<Message> {
+    let mut found = Vec::new();
+    for Message { file, text } in sources(&["ivon-lora"]) {
+        for (place, _) in text.match_indices(&format!("{call}(\"")) {
+            // Not the end of a longer name.
+            if text[..place].ends_with(|letter: char| letter.is_alphanumeric() || letter == '_') {
+                continue;
+            }
+            let arguments = text[place..].split(')').next().unwrap_or_default();
+            found.push(Message {
+                file: file.clone(),
+                text: written(&literals(arguments)),
+            });
+        }
     }
     found
 }
@@ -206,6 +240,11 @@ fn every_command_that_a_message_names_is_understood() {
             count += 1;
         }
     }
+    for Message { file, text } in named("command", |words| Flags.command(&words[0])) {
+        let words = text.trim_start_matches("ivon-lora ");
+        assert!(is_command(words), "`{text}` in {}", file.display());
+        count += 1;
+    }
     assert!(count > 10, "{count}");
 }
 
@@ -219,6 +258,13 @@ fn is_command(words: &str) -> bool {
     words
         .next()
         .is_none_or(|inner| found.find_subcommand(inner).is_some())
+}
+
+/// Whether flags in a text are those of another program.
+fn is_call_of_another_program(text: &str) -> bool {
+    ["cargo ", "convert_lora_to_gguf", "gguf-split"]
+        .iter()
+        .any(|name| text.contains(name))
 }
 
 #[test]
@@ -238,11 +284,7 @@ fn every_flag_that_a_message_names_is_one_of_some_command() {
                 assert!(is_flag(&words), "`{words}` in {}", file.display());
             }
         }
-        // Calls of other programs.
-        if ["cargo ", "convert_lora_to_gguf", "gguf-split"]
-            .iter()
-            .any(|name| text.contains(name))
-        {
+        if is_call_of_another_program(&text) {
             continue;
         }
         for flag in flags(&filled(&text)) {
@@ -254,7 +296,38 @@ fn every_flag_that_a_message_names_is_one_of_some_command() {
             seen.insert(flag);
         }
     }
-    assert!(seen.len() > 20, "{seen:?}");
+    let alone = |words: &[String]| Flags.setting(&words[0], None);
+    // A value that is made when the sentence is may be anything.
+    let with_value = |words: &[String]| {
+        let value = words.get(1).map_or("x", String::as_str);
+        Flags.setting(&words[0], Some(value))
+    };
+    let settings = named("setting", alone);
+    for Message { file, text } in settings.into_iter().chain(named("setting_to", with_value)) {
+        assert!(is_flag(&text), "`{text}` in {}", file.display());
+        seen.insert(text);
+    }
+    assert!(seen.len() > 40, "{seen:?}");
+}
+
+#[test]
+fn the_library_names_settings_and_commands_and_leaves_it_to_others_how_they_are_written() {
+    // The READMEs of an adapter and of the toy's data show whole calls.
+    let documents = ["bundle/card.rs", "toy/mod.rs"];
+    for Message { file, text } in messages_of(&["ivon", "ivon-lora"]) {
+        let is_document = documents.iter().any(|name| file.ends_with(name));
+        if is_document || is_call_of_another_program(&text) {
+            continue;
+        }
+        let flags = flags(&filled(&text));
+        assert!(flags.is_empty(), "{flags:?} in {}: {text}", file.display());
+        let mut lines = text.lines().map(str::trim).chain(quoted(&text));
+        assert!(
+            !lines.any(|words| words.starts_with("ivon-lora ")),
+            "{}: {text}",
+            file.display()
+        );
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod file;
 mod hints;
 mod init;
 mod memory;
+mod names;
 mod render;
 mod resolve;
 mod settings;

@@ -3,6 +3,7 @@
 //! Every write goes to a temporary name beside its target, is synced, and renamed over it; a folder
 //! is written whole under a temporary name and swapped in. Every error names the path.
 
+use crate::sentence::{Sentence, sentence, setting};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -49,16 +50,17 @@ pub enum FileError {
 
 impl FileError {
     /// What the user can do about it, in one sentence.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Sentence> {
         match self {
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => Some("check the spelling of the path".into()),
                 io::ErrorKind::PermissionDenied => {
                     Some("check who owns it and what you may do there".into())
                 }
-                io::ErrorKind::StorageFull => {
-                    Some("free some space, or name another folder with `--out`".into())
-                }
+                io::ErrorKind::StorageFull => Some(sentence!(
+                    "free some space, or name another folder with `{}`",
+                    setting("out")
+                )),
                 _ => None,
             },
             Self::TooLarge { .. } => Some("is this the file you meant?".into()),

@@ -4,6 +4,7 @@
 //!
 //! The modules stand in the order of the data's path; each uses only rooms above it.
 
+pub mod sentence;
 pub mod files;
 mod guard;
 pub mod random;

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::args::ReportArgs;
 use crate::exit::Failure;
+use crate::names::Flags;
 use crate::render::{print, write_line};
 
 /// The page's name where none is given.
@@ -37,7 +38,7 @@ pub fn run(args: &ReportArgs) -> Result<(), Failure> {
         .map(|folder| RunRecord::read(folder)?.page())
         .collect::<Result<Vec<RunPage>, _>>()?;
     let (html, figures, default) = match (&pages[..], &args.runs[..]) {
-        ([page], [folder]) => (page.html(), page.figures(), folder.join(FILE)),
+        ([page], [folder]) => (page.html(&Flags), page.figures(), folder.join(FILE)),
         _ => {
             let pages = told_apart(pages, &args.runs);
             (runs_html(&pages), runs_figures(&pages), PathBuf::from(FILE))

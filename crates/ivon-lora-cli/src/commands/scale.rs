@@ -8,6 +8,7 @@ use super::subject;
 use super::{prepare, stopped};
 use crate::args::ScaleArgs;
 use crate::exit::{CliError, Failure};
+use crate::names;
 use crate::render::Screen;
 use crate::signals::Signals;
 
@@ -56,5 +57,9 @@ pub fn run(args: ScaleArgs, signals: &Signals) -> Result<(), Failure> {
         .iter()
         .map(|(name, table)| format!("{name} on {}\n{}\n", report.split, table.to_text()))
         .collect();
-    screen.result("scaled", &(tables + &report.sentence()), &report)
+    screen.result(
+        "scaled",
+        &(tables + &names::written(&report.sentence())),
+        &report,
+    )
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{detect_task, fetch, prepare, stopped};
 use crate::args::TrainArgs;
 use crate::exit::{CliError, Exit, Failure};
+use crate::names::Flags;
 use crate::render::{Screen, print};
 use crate::resolve::{self, Resolved};
 use crate::signals::Signals;
@@ -85,7 +86,10 @@ pub fn carry_out(
     let page = trained.folder.join(super::report::FILE);
     files::write_bytes(
         &page,
-        RunRecord::read(&trained.folder)?.page()?.html().as_bytes(),
+        RunRecord::read(&trained.folder)?
+            .page()?
+            .html(&Flags)
+            .as_bytes(),
     )?;
     screen.show(&RunEvent::Saved(&page));
     Ok(trained)

@@ -5,6 +5,7 @@ use ivon_lora::run::RunEvent;
 
 use super::pace::Pace;
 use super::{is_checkpoint, say, text};
+use crate::names;
 
 /// The bar, if one is shown, and what it counts.
 #[derive(Debug, Default)]
@@ -18,7 +19,11 @@ impl Bar {
     pub fn show(&mut self, event: &RunEvent<'_>) {
         match event {
             RunEvent::Note(text) => self.above(text),
-            RunEvent::Warning(text) => self.above(&format!("{} {text}", crate::colour::warning())),
+            RunEvent::Warning(text) => self.above(&format!(
+                "{} {}",
+                crate::colour::warning(),
+                names::written(text)
+            )),
             RunEvent::Step(record, of) => {
                 self.pace.add(record);
                 let left = text::duration(self.pace.left(of.saturating_sub(record.step)));

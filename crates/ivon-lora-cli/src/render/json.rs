@@ -4,11 +4,13 @@ use ivon_lora::run::RunEvent;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::names;
+
 /// An event: `note`, `warning`, `step`, `evaluation`, `saved` or `progress`.
 pub fn event(event: &RunEvent<'_>) -> Value {
     match event {
         RunEvent::Note(text) => tagged("note", &json!({ "text": text })),
-        RunEvent::Warning(text) => tagged("warning", &json!({ "text": text })),
+        RunEvent::Warning(text) => tagged("warning", &json!({ "text": names::written(text) })),
         RunEvent::Step(record, of) => {
             let mut value = tagged("step", record);
             if let Value::Object(map) = &mut value {

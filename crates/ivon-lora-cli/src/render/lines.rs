@@ -8,6 +8,7 @@ use ivon_lora::train::StepRecord;
 
 use super::pace::Pace;
 use super::{is_checkpoint, say, text};
+use crate::names;
 
 /// The longest silence.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -27,7 +28,7 @@ impl Lines {
         self.spoke.get_or_insert_with(Instant::now);
         match event {
             RunEvent::Note(text) => say(text),
-            RunEvent::Warning(text) => say(&format!("warning: {text}")),
+            RunEvent::Warning(text) => say(&format!("warning: {}", names::written(text))),
             RunEvent::Step(record, of) => self.step(record, *of),
             RunEvent::Evaluation(record) => say(&text::evaluation(record)),
             RunEvent::Saved(path) if is_checkpoint(path) => {}

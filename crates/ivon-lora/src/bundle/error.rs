@@ -6,6 +6,7 @@ use crate::files::FileError;
 use crate::lora::LoraError;
 use crate::model::ModelError;
 use crate::posterior::PosteriorError;
+use crate::sentence::{Sentence, sentence, setting};
 
 /// An adapter folder could not be found, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +61,7 @@ pub enum BundleError {
 
 impl BundleError {
     /// What the user can do about it, in one sentence.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Sentence> {
         let hint = match self {
             Self::OtherMean { .. } => {
                 "take both files from one run; without `posterior.safetensors` the adapter works as a point estimate"
@@ -68,7 +69,11 @@ impl BundleError {
             Self::Malformed { .. } => "was the file edited or cut short?",
             Self::OtherBase { .. } => "name the base that the adapter's README.md names",
             Self::NoTask { .. } => {
-                "it is an adapter of another program: name what it was trained for with `--task` or `--prompt`"
+                return Some(sentence!(
+                    "it is an adapter of another program: name what it was trained for with `{}` or `{}`",
+                    setting("task"),
+                    setting("prompt")
+                ));
             }
             Self::Posterior(error) => return error.hint(),
             Self::Lora(error) => return error.hint(),

@@ -7,6 +7,7 @@ use crate::files::FileError;
 use crate::metrics::MetricsError;
 use crate::model::ModelError;
 use crate::run::RunError;
+use crate::sentence::Sentence;
 
 /// A comparison cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +53,7 @@ pub enum CompareError {
 
 impl CompareError {
     /// What the user can do about it, in one sentence.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Sentence> {
         match self {
             Self::Malformed { .. } | Self::Setting { .. } | Self::CellSettings { .. } => {
                 Some("docs/comparison.md has a whole file with every key".into())

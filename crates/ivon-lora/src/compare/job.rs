@@ -301,14 +301,12 @@ impl Work<'_> {
     /// Keeps what became of a job, and tells of a failure; gives whether to go on.
     fn settle(&mut self, place: usize, outcome: Outcome) -> bool {
         let go_on = match &outcome {
-            Outcome::Failed(reason) => (self.watch)(RunEvent::Warning(format!(
-                "{} failed: {reason}",
-                self.jobs[place].name
-            ))),
-            Outcome::Elsewhere(reason) => (self.watch)(RunEvent::Warning(format!(
-                "{} is left out: {reason}",
-                self.jobs[place].name
-            ))),
+            Outcome::Failed(reason) => (self.watch)(RunEvent::Warning(
+                format!("{} failed: {reason}", self.jobs[place].name).into(),
+            )),
+            Outcome::Elsewhere(reason) => (self.watch)(RunEvent::Warning(
+                format!("{} is left out: {reason}", self.jobs[place].name).into(),
+            )),
             Outcome::Made | Outcome::Stopped => true,
         };
         self.outcomes[place] = outcome;

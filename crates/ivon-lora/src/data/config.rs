@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_config_without_a_task_or_with_a_prompt_too_many_is_refused() {
-        assert!(task_of("").unwrap_err().hint().unwrap().contains("--task"));
+        assert!(task_of("").unwrap_err().hint().unwrap().contains("`task`"));
         assert!(matches!(
             task_of("prompt = '{a}'"),
             Err(DataError::Answers { .. })

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::place::Place;
 use super::role::Role;
 use crate::files::FileError;
+use crate::sentence::{Sentence, command, sentence, setting, setting_to};
 use crate::words::{listed, nearest};
 
 /// A text could not be turned into tokens, or back.
@@ -296,7 +297,7 @@ impl DataError {
     }
 
     /// What the user can do about it, in one sentence.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Sentence> {
         let hint = match self {
             Self::File(error) => return error.hint(),
             Self::Tokenizer(_) => return None,
@@ -314,39 +315,42 @@ impl DataError {
             Self::NotRows { .. } => "save it as CSV in UTF-8 or as JSONL, packed with gzip at most".into(),
             Self::LineTooLong { .. } => "is this a file with one example on each line?".into(),
             Self::MalformedParquet { .. } => "download it again, or write it with snappy, gzip, zstd or no compression".into(),
-            Self::EmptySet { .. } => "check that it is the file you meant, and what was dropped with `ivon-lora data preview`".into(),
+            Self::EmptySet { .. } => sentence!("check that it is the file you meant, and what was dropped with `{}`", command("data preview")),
             Self::EmptyStream { .. } => "give one prompt or one JSON object on each line".into(),
             Self::NoSplitFiles { .. } => {
                 "name the files train.jsonl and test.jsonl (or csv, tsv, parquet), or give one file instead of a folder".into()
             }
             Self::AmbiguousFiles { .. } => "move one of them away, or give one file instead of a folder".into(),
             Self::UnknownTask { name, known } => match nearest(name, known.iter().copied()) {
-                Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => "for data of your own, set `--prompt`, `--answers` and `--label-field` instead".into(),
+                Some(nearest) => format!("did you mean `{nearest}`?").into(),
+                None => sentence!("for data of your own, set `{}`, `{}` and `{}` instead", setting("prompt"), setting("answers"), setting("label_field")),
             },
-            Self::NoTask => "name one with `--task`, or set `--prompt`, `--answers` and `--label-field`".into(),
-            Self::TaskHasItsPrompt { .. } => "leave `--task` away to use a prompt of your own".into(),
+            Self::NoTask => sentence!("name one with `{}`, or set `{}`, `{}` and `{}`", setting("task"), setting("prompt"), setting("answers"), setting("label_field")),
+            Self::TaskHasItsPrompt { .. } => sentence!("leave `{}` away to use a prompt of your own", setting("task")),
             Self::MalformedTemplate { .. } => {
                 "write field names in braces, as in `Review: {text} Sentiment:`; a brace itself is `{{` or `}}`".into()
             }
             Self::Answers { .. } => {
-                "give two or more different words in the order of the labels, as in `--answers Negative,Positive`".into()
+                sentence!("give two or more different words in the order of the labels, as in `{}`", setting_to("answers", "Negative,Positive"))
             }
             Self::MissingField { field, found, .. } => match nearest(field, found.iter().map(String::as_str)) {
-                Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => "check the task, the prompt template and `--label-field` against the fields of the file".into(),
+                Some(nearest) => format!("did you mean `{nearest}`?").into(),
+                None => sentence!("check the task, the prompt template and `{}` against the fields of the file", setting("label_field")),
             },
-            Self::NoRowHas { .. } => "`ivon-lora inspect data` says which fields there are".into(),
+            Self::NoRowHas { .. } => sentence!("`{}` says which fields there are", command("inspect data")),
             Self::WrongType { found, .. } if found == "null" => {
                 "remove the row, or write text in place of null (in CSV of the empty field); `\"\"` is an empty text, which is a row too"
                     .into()
             }
             Self::WrongType { .. } => "compare the row with the others of its file, and the file with the task".into(),
-            Self::MissingLabel { .. } => "remove the row, or use `ivon-lora predict` for rows without labels".into(),
+            Self::MissingLabel { .. } => sentence!("remove the row, or use `{}` for rows without labels", command("predict")),
             Self::LabelOutOfRange { .. } => "correct the row, or the answers and the label field".into(),
             Self::AmbiguousLabel { .. } => {
-                "say which with `--label-reading index` or `--label-reading word`, or write the label so that it can be read in one way"
-                    .into()
+                sentence!(
+                    "say which with `{}` or `{}`, or write the label so that it can be read in one way",
+                    setting_to("label_reading", "index"),
+                    setting_to("label_reading", "word")
+                )
             }
             Self::ChoiceCount { .. } => "remove the row, or correct its choices".into(),
             Self::Setting { .. } => return None,
@@ -355,10 +359,10 @@ impl DataError {
             Self::AnswerWithoutTokens { .. } => "choose another answer word".into(),
             Self::SameTokens { .. } => "choose answer words that this model's vocabulary knows".into(),
             Self::NoChatTemplate { named } if named.is_empty() => {
-                "leave `--chat-template` off, name a file with `--chat-template=FILE`, or use an instruction-tuned checkpoint".into()
+                sentence!("leave `{}` off, name a file with `{}`, or use an instruction-tuned checkpoint", setting("chat_template"), setting_to("chat_template", "FILE"))
             }
-            Self::NoChatTemplate { .. } => "save the one that you mean as a file and name it with `--chat-template=FILE`".into(),
-            Self::ChatTemplate { .. } => "leave `--chat-template` off, or name a file with another with `--chat-template=FILE`".into(),
+            Self::NoChatTemplate { .. } => sentence!("save the one that you mean as a file and name it with `{}`", setting_to("chat_template", "FILE")),
+            Self::ChatTemplate { .. } => sentence!("leave `{}` off, or name a file with another with `{}`", setting("chat_template"), setting_to("chat_template", "FILE")),
         };
         Some(hint)
     }
@@ -389,6 +393,6 @@ mod tests {
             error.to_string(),
             "`a.csv` line 3 has no field `label`, found `text`, `labels`"
         );
-        assert_eq!(error.hint().unwrap(), "did you mean `labels`?");
+        assert_eq!(error.hint().unwrap().to_string(), "did you mean `labels`?");
     }
 }

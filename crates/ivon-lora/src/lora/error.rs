@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::files::FileError;
+use crate::sentence::{Sentence, command, sentence, setting};
 
 /// An adapter could not be made, read, written or merged.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +90,7 @@ pub enum LoraError {
         /// What is there.
         found: String,
         /// Where an adapter is, or what else to do.
-        hint: String,
+        hint: Sentence,
     },
     /// An adapter folder of mlx-lm.
     #[error("`{}` is of an adapter of mlx-lm (`fine_tune_type`), expected one of PEFT (`peft_type`)", path.display())]
@@ -201,11 +202,16 @@ pub enum LoraError {
 
 impl LoraError {
     /// The way from an adapter of mlx-lm to one that is read.
-    pub(super) const MLX_HINT: &'static str = "convert it to PEFT (A and B are mlx's `lora_a` and `lora_b` transposed, `lora_alpha` is \
-         its scale times its rank), or merge it with `mlx_lm.fuse` and name the result with `--model`";
+    pub(super) fn mlx_hint() -> Sentence {
+        sentence!(
+            "convert it to PEFT (A and B are mlx's `lora_a` and `lora_b` transposed, `lora_alpha` is \
+             its scale times its rank), or merge it with `mlx_lm.fuse` and name the result with `{}`",
+            setting("model")
+        )
+    }
 
     /// What the user can do about it, in one sentence.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Sentence> {
         let hint = match self {
             Self::Option { .. } | Self::Device { .. } | Self::Key { .. } | Self::Base(_) => {
                 return None;
@@ -221,7 +227,7 @@ impl LoraError {
                 "train or export the adapter without it, or merge it with PEFT first"
             }
             Self::NoAdapter { hint, .. } => return Some(hint.clone()),
-            Self::Mlx { .. } => Self::MLX_HINT,
+            Self::Mlx { .. } => return Some(Self::mlx_hint()),
             Self::WholeLayers { .. } => {
                 "merge it into the base with PEFT (`PeftModel.from_pretrained(base, folder).merge_and_unload()`, the base resized first if \
                  its vocabulary was) and go on from the merged model, or train it again without `modules_to_save` and \
@@ -244,7 +250,13 @@ impl LoraError {
             }
             Self::MissingTensor { .. } => "does `adapter_config.json` belong to these tensors?",
             Self::Type { .. } => "save the adapter in float32",
-            Self::Contextual => "it predicts with `ivon-lora predict` and `ivon-lora evaluate`",
+            Self::Contextual => {
+                return Some(sentence!(
+                    "it predicts with `{}` and `{}`",
+                    command("predict"),
+                    command("evaluate")
+                ));
+            }
             Self::NotFinite { rounded: true, .. } => "merge into bf16 or f32, whose range is wider",
             Self::NotFinite { rounded: false, .. } => {
                 "the training run diverged: use an earlier checkpoint"

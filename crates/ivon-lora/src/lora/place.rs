@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::LoraError;
 use super::peft::{ADAPTER_FILE, CONFIG_FILE};
+use crate::sentence::{Sentence, sentence, setting};
 
 /// The adapter's folder in the folder of a run.
 pub const FOLDER_IN_RUN: &str = "adapter";
@@ -61,15 +62,15 @@ fn holds_adapter(folder: &Path) -> bool {
 }
 
 /// What is there in place of an adapter, and what to do.
-fn what_is_there(named: &Path) -> (String, String) {
-    let say = |found: &str, hint: String| (found.to_string(), hint);
+fn what_is_there(named: &Path) -> (String, Sentence) {
+    let say = |found: &str, hint: Sentence| (found.to_string(), hint);
     if named.is_file() {
         return match named.parent().filter(|folder| holds_adapter(folder)) {
-            Some(folder) => say("a file", format!("name the folder that it lies in: `{}`", shown(folder))),
+            Some(folder) => say("a file", format!("name the folder that it lies in: `{}`", shown(folder)).into()),
             None if is_gguf(named) => {
                 say("a GGUF file", "an adapter of llama.cpp's format is not read: name the PEFT folder that it was converted from".into())
             }
-            None => say("a file", format!("name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`")),
+            None => say("a file", format!("name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`").into()),
         };
     }
     if !named.is_dir() {
@@ -83,17 +84,15 @@ fn what_is_there(named: &Path) -> (String, String) {
     }
     let there = |name: &str| named.join(name).is_file();
     if there(MLX_FILE) {
-        return say(
-            &format!("`{MLX_FILE}` of mlx-lm"),
-            LoraError::MLX_HINT.into(),
-        );
+        return say(&format!("`{MLX_FILE}` of mlx-lm"), LoraError::mlx_hint());
     }
     if there(ADAPTER_FILE) {
         return say(
             &format!("`{ADAPTER_FILE}` alone"),
             format!(
                 "fetch `{CONFIG_FILE}`, which says its rank and scaling, from where the adapter came from"
-            ),
+            )
+            .into(),
         );
     }
     let below = folders_below(named);
@@ -111,7 +110,7 @@ fn what_is_there(named: &Path) -> (String, String) {
         };
         return say(
             "an adapter in a folder below it",
-            format!("{hint}: {}{more}", listed.join(", ")),
+            format!("{hint}: {}{more}", listed.join(", ")).into(),
         );
     }
     if let Some(above) = named
@@ -122,18 +121,22 @@ fn what_is_there(named: &Path) -> (String, String) {
     {
         return say(
             "an adapter in the folder above it",
-            format!("name that folder: `{}`", above.display()),
+            format!("name that folder: `{}`", above.display()).into(),
         );
     }
     if there("config.json") {
         return say(
             "a whole model",
-            "name a model with `--model`; a merged model needs no adapter".into(),
+            sentence!(
+                "name a model with `{}`; a merged model needs no adapter",
+                setting("model")
+            ),
         );
     }
     say(
         "neither it nor a folder with it",
-        format!("name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`, or a run's folder"),
+        format!("name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`, or a run's folder")
+            .into(),
     )
 }
 
@@ -181,7 +184,7 @@ mod tests {
 
     fn refused(path: &Path) -> (String, String) {
         match locate_adapter(path).unwrap_err() {
-            LoraError::NoAdapter { found, hint, .. } => (found, hint),
+            LoraError::NoAdapter { found, hint, .. } => (found, hint.to_string()),
             other => panic!("{other}"),
         }
     }

@@ -119,7 +119,7 @@ pub fn class_findings(scores: &Scores, answers: &[String], split: &str) -> Vec<F
     let answer = only(&|class| classes.confusion.iter().any(|row| row[class] > 0));
     let n = scores.n;
     let mut found = Vec::new();
-    let mut add = |severity, what: String, remedy: &str| {
+    let mut add = |severity, what: String, remedy: &'static str| {
         found.push(Finding {
             severity,
             what,

@@ -1,5 +1,7 @@
 //! What can be wrong with probabilities and labels.
 
+use crate::sentence::Sentence;
+
 /// Scores cannot be computed from these predictions.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum MetricsError {
@@ -40,7 +42,7 @@ pub enum MetricsError {
 
 impl MetricsError {
     /// What the user can do about it, in one sentence.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Sentence> {
         match self {
             Self::Empty => Some("does the split hold rows with labels?".into()),
             Self::NotADistribution { .. } => Some(

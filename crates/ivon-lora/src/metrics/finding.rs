@@ -1,5 +1,7 @@
 //! Something remarkable in scores or records, how much it matters, and what to do about it.
 
+use crate::sentence::Sentence;
+
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -30,5 +32,5 @@ pub struct Finding {
     /// What was found, with its numbers.
     pub what: String,
     /// What to change.
-    pub remedy: String,
+    pub remedy: Sentence,
 }

@@ -1,6 +1,7 @@
 //! What can be wrong with a checkpoint: one enum, each variant with the facts and a hint.
 
 use crate::files::FileError;
+use crate::sentence::Sentence;
 
 /// A checkpoint could not be found, read or understood.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +80,7 @@ pub enum ModelError {
         /// What it should be, or what should be beside it.
         expected: String,
         /// What the user can do.
-        hint: String,
+        hint: Sentence,
     },
     /// A file that an index names is not there.
     #[error("`{index}` names `{file}`, which is not beside it")]
@@ -147,13 +148,13 @@ pub enum ModelError {
         /// What happened.
         reason: String,
         /// What the user can do.
-        hint: String,
+        hint: Sentence,
     },
 }
 
 impl ModelError {
     /// What the user can do about it, in one sentence.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Sentence> {
         Some(match self {
             Self::File(error) => return error.hint(),
             Self::NotFound { .. } => "check the spelling; a relative path starts where the command is run".into(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::lora::LoraError;
+use crate::sentence::Sentence;
 
 /// A posterior could not be made or drawn from.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +76,7 @@ pub enum PosteriorError {
 
 impl PosteriorError {
     /// What the user can do about it, in one sentence.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Sentence> {
         let hint = match self {
             Self::Setting { .. } | Self::Kept { .. } => return None,
             Self::NotPruned => {

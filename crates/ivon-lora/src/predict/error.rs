@@ -2,6 +2,7 @@
 
 use crate::metrics::MetricsError;
 use crate::posterior::PosteriorError;
+use crate::sentence::{Sentence, sentence, setting_to};
 
 /// A prediction could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -48,20 +49,24 @@ pub enum PredictError {
 
 impl PredictError {
     /// What the user can do about it, in one sentence.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Sentence> {
         match self {
             Self::Posterior(error) => error.hint(),
             Self::Metrics(error) => error.hint(),
-            Self::Device { .. } => Some("is the device's memory full? try `--device cpu`".into()),
+            Self::Device { .. } => Some(sentence!(
+                "is the device's memory full? try `{}`",
+                setting_to("device", "cpu")
+            )),
             Self::NotFinite { .. } => Some(
                 "the adapter's weights have run away: train with a smaller learning rate".into(),
             ),
             Self::NoLabel { .. } => {
                 Some("label the rows of the calibration set, or leave them away".into())
             }
-            Self::OnlyCpu { .. } => {
-                Some("use `--device cpu`, or `laplace_structure = \"diagonal\"`".into())
-            }
+            Self::OnlyCpu { .. } => Some(sentence!(
+                "use `{}`, or `laplace_structure = \"diagonal\"`",
+                setting_to("device", "cpu")
+            )),
             Self::Stopped { .. } => None,
         }
     }

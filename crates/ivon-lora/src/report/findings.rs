@@ -1,6 +1,7 @@
 //! The records of a run → what was wrong with it, and what to change: one sentence each.
 
 use crate::metrics::{Finding, Severity};
+use crate::sentence::{Sentence, sentence, setting};
 use crate::train::{EvaluationRecord, Record, StepRecord};
 
 /// What the configuration of a run says; absent for an optimizer that has no such thing.
@@ -50,7 +51,7 @@ pub fn findings(records: &[Record], settings: &RunSettings) -> Vec<Finding> {
     found
 }
 
-fn finding(severity: Severity, what: String, remedy: &str) -> Option<Finding> {
+fn finding(severity: Severity, what: String, remedy: impl Into<Sentence>) -> Option<Finding> {
     Some(Finding {
         severity,
         what,
@@ -207,14 +208,21 @@ fn spread(settings: &RunSettings) -> Option<Finding> {
         return finding(
             Severity::Warning,
             what,
-            "the draws drown the adapter: raise ess, or name the spread with --posterior-sd",
+            sentence!(
+                "the draws drown the adapter: raise ess, or name the spread with {}",
+                setting("posterior_sd")
+            ),
         );
     }
     if ratio < 0.1 {
         return finding(
             Severity::Note,
             what,
-            "samples will hardly differ from the mean: lower ess, name the spread with --posterior-sd, or predict with a larger --scale",
+            sentence!(
+                "samples will hardly differ from the mean: lower ess, name the spread with {}, or predict with a larger {}",
+                setting("posterior_sd"),
+                setting("scale")
+            ),
         );
     }
     None
@@ -245,7 +253,10 @@ fn hessian_at_rest(steps: &[&StepRecord], settings: &RunSettings) -> Option<Find
     finding(
         Severity::Note,
         what,
-        "choose the spread with --posterior-sd or the scale; a smaller beta2 lets h follow the data",
+        sentence!(
+            "choose the spread with {} or the scale; a smaller beta2 lets h follow the data",
+            setting("posterior_sd")
+        ),
     )
 }
 
@@ -287,7 +298,10 @@ fn samples_worse(evaluations: &[&EvaluationRecord]) -> Option<Finding> {
     finding(
         Severity::Note,
         what,
-        "predict with a smaller --scale, or at the mean; sampling helps only where the mean is overconfident",
+        sentence!(
+            "predict with a smaller {}, or at the mean; sampling helps only where the mean is overconfident",
+            setting("scale")
+        ),
     )
 }
 
@@ -395,7 +409,10 @@ mod tests {
         );
         assert!(
             found.what.starts_with("98 % of updates are clipped")
-                && found.remedy.starts_with("raise the learning rate")
+                && found
+                    .remedy
+                    .to_string()
+                    .starts_with("raise the learning rate")
         );
     }
 
@@ -469,6 +486,7 @@ mod tests {
         assert!(
             vanished
                 .remedy
+                .to_string()
                 .starts_with("the training rows are learned by heart"),
             "{vanished:?}"
         );
@@ -478,7 +496,7 @@ mod tests {
         );
         assert!(
             wrong.what.ends_with("answers are certain, and wrong")
-                && wrong.remedy.starts_with("lower"),
+                && wrong.remedy.to_string().starts_with("lower"),
             "{wrong:?}"
         );
         let rest = only(&run(|step| step.norm_b = 0.0), RunSettings::default());
@@ -530,6 +548,7 @@ mod tests {
         assert!(
             only(&run(|_| ()), settings(0.0003))
                 .remedy
+                .to_string()
                 .starts_with("samples will hardly differ")
         );
     }

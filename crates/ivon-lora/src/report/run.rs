@@ -16,6 +16,7 @@ use crate::run::{
     ADAPTER_FOLDER, EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction, RUN_FILE,
     RunConfig, RunError, changed_files, duration, read_predictions, read_run,
 };
+use crate::sentence::{sentence, setting};
 use crate::train::{METRICS_FILE, Record, read_records};
 
 const LARGEST: u64 = 1 << 30;
@@ -288,8 +289,14 @@ fn changed(config: &RunConfig) -> Option<Finding> {
         .collect();
     (!names.is_empty()).then(|| Finding {
         severity: Severity::Warning,
-        what: format!("{} changed since the run was started: its scores are those of the rows as they were", names.join(", ")),
-        remedy: "put the files back before `--resume`, `scale`, `prune` or `shift`, which refuse other rows".into(),
+        what: format!(
+            "{} changed since the run was started: its scores are those of the rows as they were",
+            names.join(", ")
+        ),
+        remedy: sentence!(
+            "put the files back before `{}`, `scale`, `prune` or `shift`, which refuse other rows",
+            setting("resume")
+        ),
     })
 }
 
@@ -430,6 +437,7 @@ mod tests {
     use super::*;
     use crate::predict::Evaluated;
     use crate::report::{Answered, ShiftSet};
+    use crate::sentence::PlainNames;
 
     fn prediction(id: &str, label: usize, first: f64) -> Prediction {
         Prediction {
@@ -520,7 +528,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             [vec![], vec![(0.75, true), (0.75, false)]]
         );
-        let html = page.html();
+        let html = page.html(&PlainNames);
         for part in [
             "first",
             "id=\"scores\"",
@@ -567,7 +575,7 @@ mod tests {
         }
         .page()
         .unwrap();
-        let html = shifted.html();
+        let html = shifted.html(&PlainNames);
         assert!(
             html.contains("id=\"shift\"")
                 && html.contains("&lt;i&gt;foreign, mean, entropy")
@@ -583,7 +591,7 @@ mod tests {
             unfinished
                 .page()
                 .unwrap()
-                .html()
+                .html(&PlainNames)
                 .contains("the run has not ended")
         );
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::page::Figure;
 use super::plot::{Axis, LineChart, Series};
 use crate::metrics::{Ground, MainScores, Table, not_told_from, preferred};
+use crate::sentence::{Sentence, sentence, setting};
 
 /// The file that a run's folder keeps it in.
 pub const SCALE_FILE: &str = "scale.json";
@@ -219,12 +220,12 @@ impl ScaleReport {
     }
 
     /// What was chosen, in a sentence.
-    pub fn sentence(&self) -> String {
+    pub fn sentence(&self) -> Sentence {
         let Some(choice) = &self.choice else {
             return "no τ is chosen: there are no rows to choose on but those of the curves".into();
         };
         if let Some(reason) = &choice.refused {
-            return format!("no τ is chosen on {}: {reason}", choice.split);
+            return format!("no τ is chosen on {}: {reason}", choice.split).into();
         }
         let nll = |scale: f64| {
             choice
@@ -245,19 +246,22 @@ impl ScaleReport {
                 ),
             });
         let last = choice.points.last().map_or(f64::NAN, |point| point.scale);
-        let end = if choice.scale == last {
-            "; it is the largest that was tried, `--end` tries larger ones"
-        } else {
-            ""
-        };
-        format!(
-            "chosen on {} ({} examples): τ = {}, NLL {:.4} ({:.4} at the mean){alike}{end}",
+        let chosen = Sentence::from(format!(
+            "chosen on {} ({} examples): τ = {}, NLL {:.4} ({:.4} at the mean){alike}",
             choice.split,
             choice.n,
             number(choice.scale),
             nll(choice.scale),
             nll(first)
-        )
+        ));
+        if choice.scale == last {
+            chosen.then(sentence!(
+                "; it is the largest that was tried, `{}` tries larger ones",
+                setting("end")
+            ))
+        } else {
+            chosen
+        }
     }
 }
 
@@ -364,7 +368,7 @@ mod tests {
     fn the_lowest_nll_on_calibrate_is_chosen_where_the_rows_can_tell() {
         assert_eq!(report().choice.unwrap().scale, 0.5);
         assert_eq!(
-            report().sentence(),
+            report().sentence().to_string(),
             "chosen on calibrate (40 examples): τ = 0.5, NLL 0.4000 (0.6000 at the mean); every other τ is worse by more than a standard \
              error"
         );
@@ -381,10 +385,11 @@ mod tests {
             choice: Some(choice),
             ..report()
         }
-        .sentence();
+        .sentence()
+        .to_string();
         assert!(
             sentence.ends_with(
-                "from τ = 0 to 1 the rows cannot tell which is best; it is the largest that was tried, `--end` tries larger ones"
+                "from τ = 0 to 1 the rows cannot tell which is best; it is the largest that was tried, `end` tries larger ones"
             ),
             "{sentence}"
         );
@@ -402,6 +407,7 @@ mod tests {
                 ..report()
             }
             .sentence()
+            .to_string()
             .starts_with("no τ is chosen")
         );
     }
@@ -417,9 +423,10 @@ mod tests {
         assert!(
             report
                 .sentence()
+                .to_string()
                 .starts_with("no τ is chosen on calibrate: 40 rows with 0 wrong answers"),
             "{}",
-            report.sentence()
+            report.sentence().to_string()
         );
         assert!(!report.figures()[1].picture.inline().contains("chosen:"));
     }

@@ -4,6 +4,7 @@
 use super::RunEvent;
 use crate::method::Method;
 use crate::model::DecoderConfig;
+use crate::sentence::{sentence, setting};
 use crate::train::{Length, TrainConfig};
 
 /// Below this share of A's own spread, draws are as good as the mean.
@@ -44,20 +45,30 @@ pub fn advice(
         100.0 * moved
     ))];
     if let Some(far) = farthest.filter(|far| *far < SHORT * spread) {
-        said.push(RunEvent::Warning(format!(
-            "no weight can move farther than {far:.1e} in {} steps, little beside A's spread of {spread:.1e}: raise --learning-rate to {:.1} or more, or take more steps",
-            length.steps,
-            ivon.learning_rate * SHORT * spread / far
+        said.push(RunEvent::Warning(sentence!(
+            "{}: raise {} to {} or more, or take more steps",
+            format!(
+                "no weight can move farther than {far:.1e} in {} steps, little beside A's spread of {spread:.1e}",
+                length.steps
+            ),
+            setting("learning_rate"),
+            format!("{:.1}", ivon.learning_rate * SHORT * spread / far)
         )));
     }
     if initial > WIDE * spread {
-        said.push(RunEvent::Warning(format!(
-            "σ₀ = {initial:.1e} is larger than A's own spread of {spread:.1e}: draws will be underconfident and worse than the mean; raise --ess or lower --posterior-sd"
+        said.push(RunEvent::Warning(sentence!(
+            "{}: draws will be underconfident and worse than the mean; raise {} or lower {}",
+            format!("σ₀ = {initial:.1e} is larger than A's own spread of {spread:.1e}"),
+            setting("ess"),
+            setting("posterior_sd")
         )));
     }
     if initial < NARROW * spread {
-        said.push(RunEvent::Warning(format!(
-            "σ₀ = {initial:.1e} is far below A's spread of {spread:.1e}: draws will hardly differ from the mean; lower --ess or raise --posterior-sd to see uncertainty"
+        said.push(RunEvent::Warning(sentence!(
+            "{}: draws will hardly differ from the mean; lower {} or raise {} to see uncertainty",
+            format!("σ₀ = {initial:.1e} is far below A's spread of {spread:.1e}"),
+            setting("ess"),
+            setting("posterior_sd")
         )));
     }
     said
@@ -81,7 +92,8 @@ mod tests {
         advice(&Method::Ivon(ivon), &config, config.length(100), &wide)
             .into_iter()
             .map(|event| match event {
-                RunEvent::Note(text) | RunEvent::Warning(text) => text,
+                RunEvent::Note(text) => text,
+                RunEvent::Warning(text) => text.to_string(),
                 _ => String::new(),
             })
             .collect()
@@ -100,7 +112,7 @@ mod tests {
         assert!(
             short
                 .iter()
-                .any(|text| text.contains("raise --learning-rate")),
+                .any(|text| text.contains("raise learning_rate")),
             "{short:?}"
         );
     }

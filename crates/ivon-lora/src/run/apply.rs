@@ -76,7 +76,7 @@ impl Opened {
             adapter.base_name.as_deref().filter(|_| sidecar.is_none()),
             &base,
         ) {
-            watch(RunEvent::Warning(warning));
+            watch(RunEvent::Warning(warning.into()));
         }
         if let Some(sidecar) =
             sidecar.filter(|sidecar| sidecar.base.fingerprint.hash != base.record.fingerprint.hash)
@@ -84,7 +84,7 @@ impl Opened {
             watch(RunEvent::Warning(format!(
                 "the adapter was trained on `{}`, `{}` has the same shape and other weights: scores can differ",
                 sidecar.base.name, base.record.name
-            )));
+            ).into()));
         }
         let named = sidecar.map(|sidecar| sidecar.task.clone());
         let task = request
@@ -110,9 +110,10 @@ impl Opened {
             } else {
                 "a posterior without a variance"
             };
-            watch(RunEvent::Warning(format!(
-                "the adapter is {what}: there is no variance that a scale could multiply"
-            )));
+            watch(RunEvent::Warning(
+                format!("the adapter is {what}: there is no variance that a scale could multiply")
+                    .into(),
+            ));
         }
         let scale = request
             .scale
@@ -185,7 +186,7 @@ impl Opened {
         };
         said.extend(set.account(name, &examples, self.data.max_length));
         for said in said {
-            watch(RunEvent::Warning(said));
+            watch(RunEvent::Warning(said.into()));
         }
         Ok((examples, set))
     }
@@ -244,9 +245,9 @@ fn chat_template(
         } else {
             "without"
         };
-        watch(RunEvent::Warning(format!(
-            "the adapter was trained {trained} a chat template: scores can differ"
-        )));
+        watch(RunEvent::Warning(
+            format!("the adapter was trained {trained} a chat template: scores can differ").into(),
+        ));
     }
     asked.clone()
 }

@@ -86,7 +86,7 @@ impl Calibrated {
             Err(reason) => {
                 said.push(RunEvent::Warning(format!(
                     "calibrate: no temperature is taken: {reason}; confidences stay as the model has them"
-                )));
+                ).into()));
                 None
             }
         };

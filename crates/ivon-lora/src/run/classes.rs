@@ -18,7 +18,7 @@ pub(super) fn missing_classes(answers: &[String], sets: &Sets) -> Vec<RunEvent<'
     ];
     warnings(answers, &sets)
         .into_iter()
-        .map(RunEvent::Warning)
+        .map(|said| RunEvent::Warning(said.into()))
         .collect()
 }
 

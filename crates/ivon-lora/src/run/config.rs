@@ -265,7 +265,7 @@ mod tests {
             error.to_string(),
             "`steps` is 0 and no adapter is named that is trained already, expected at least 1"
         );
-        assert!(error.hint().unwrap().contains("`--adapter`"));
+        assert!(error.hint().unwrap().contains("`adapter`"));
         let error = run("swag", Some("adapter")).validate().unwrap_err();
         assert_eq!(
             error.to_string(),

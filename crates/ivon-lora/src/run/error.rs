@@ -10,6 +10,7 @@ use crate::metrics::MetricsError;
 use crate::model::ModelError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
+use crate::sentence::{Sentence, command, sentence, setting, setting_to};
 use crate::train::{RecordError, TrainError};
 
 /// A run failed.
@@ -110,7 +111,7 @@ pub enum RunError {
 
 impl RunError {
     /// What the user can do about it, in one sentence.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Sentence> {
         match self {
             Self::Data(error) => error.hint(),
             Self::Model(error) => error.hint(),
@@ -123,44 +124,49 @@ impl RunError {
             Self::File(error) => error.hint(),
             Self::Records(error) => error.hint(),
             Self::Tokenizer(_) => None,
-            Self::Setting { .. } => Some("`ivon-lora init` writes a file with every setting and its default".into()),
-            Self::NoSteps { .. } => Some(
-                "without a step `laplace`, `tfb`, `mc-dropout` and `adamw-noise` are fitted to the adapter of another run, named by `--adapter`"
-                    .into(),
-            ),
+            Self::Setting { .. } => Some(sentence!("`{}` writes a file with every setting and its default", command("init"))),
+            Self::NoSteps { .. } => Some(sentence!(
+                "without a step `laplace`, `tfb`, `mc-dropout` and `adamw-noise` are fitted to the adapter of another run, named by `{}`",
+                setting("adapter")
+            )),
             Self::Device { device, .. } => Some(match device.as_str() {
                 "cuda" | "rocm" | "metal" | "vulkan" | "wgpu" => {
-                    format!("build it in: `cargo install --path crates/ivon-lora-cli --features {device}`")
+                    format!("build it in: `cargo install --path crates/ivon-lora-cli --features {device}`").into()
                 }
-                _ => "use `--device cpu`".into(),
+                _ => sentence!("use `{}`", setting_to("device", "cpu")),
             }),
-            Self::FolderHoldsRun { .. } => Some("go on with `--resume`, or name another folder with `--out`".into()),
-            Self::FolderInUse { .. } => Some("wait for it to end, or name another folder with `--out`".into()),
+            Self::FolderHoldsRun { .. } => Some(sentence!("go on with `{}`, or name another folder with `{}`", setting("resume"), setting("out"))),
+            Self::FolderInUse { .. } => Some(sentence!("wait for it to end, or name another folder with `{}`", setting("out"))),
             Self::OtherSettings { .. } => {
-                Some("resume with the settings that the run was started with, or start anew in another folder named by `--out`".into())
+                Some(sentence!("resume with the settings that the run was started with, or start anew in another folder named by `{}`", setting("out")))
             }
-            Self::OtherData { .. } => Some(
-                "put the files back as they were; what the new data come to is another run, in another folder named by `--out`, and a cell \
-                 of a comparison is made anew where its folder is removed"
-                    .into(),
-            ),
-            Self::OtherRoles { .. } => Some(
-                "start a run anew in another folder named by `--out`; a cell of a comparison is made anew where its folder is removed".into(),
-            ),
-            Self::UnknownRole { .. } => Some("name a file of rows that it was not trained on with `--data`".into()),
+            Self::OtherData { .. } => Some(sentence!(
+                "put the files back as they were; what the new data come to is another run, in another folder named by `{}`, and a cell \
+                 of a comparison is made anew where its folder is removed",
+                setting("out")
+            )),
+            Self::OtherRoles { .. } => Some(sentence!(
+                "start a run anew in another folder named by `{}`; a cell of a comparison is made anew where its folder is removed",
+                setting("out")
+            )),
+            Self::UnknownRole { .. } => Some(sentence!("name a file of rows that it was not trained on with `{}`", setting("data"))),
             Self::Malformed { .. } => Some("was it edited? every run writes its own".into()),
-            Self::Memory { .. } => Some(
-                "keep the base as it is with `--base-precision as-is`, add `--recompute`, or lower `--batch-size` or `--max-length`".into(),
-            ),
-            Self::NoPosterior { .. } => Some("train with an optimizer that learns one, such as `--optimizer ivon`".into()),
+            Self::Memory { .. } => Some(sentence!(
+                "keep the base as it is with `{}`, add `{}`, or lower `{}` or `{}`",
+                setting_to("base_precision", "as-is"),
+                setting("recompute"),
+                setting("batch_size"),
+                setting("max_length")
+            )),
+            Self::NoPosterior { .. } => Some(sentence!("train with an optimizer that learns one, such as `{}`", setting_to("optimizer", "ivon"))),
             Self::NothingToChooseOn => {
                 Some("name a folder with a file named calibrate, or a run, whose own rows were set aside for it".into())
             }
             Self::TooLittleToChooseOn { .. } => {
-                Some("name a folder with more rows in a file named calibrate with `--data`, or a scale of your own with `--scale`".into())
+                Some(sentence!("name a folder with more rows in a file named calibrate with `{}`, or a scale of your own with `{}`", setting("data"), setting("scale")))
             }
-            Self::NoLabel { .. } => Some("use `ivon-lora predict` for rows without labels".into()),
-            Self::NoRows { .. } => Some("`ivon-lora inspect data` says what is in a folder".into()),
+            Self::NoLabel { .. } => Some(sentence!("use `{}` for rows without labels", command("predict"))),
+            Self::NoRows { .. } => Some(sentence!("`{}` says what is in a folder", command("inspect data"))),
             Self::Output { .. } => None,
         }
     }

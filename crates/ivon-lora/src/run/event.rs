@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::sentence::Sentence;
 use crate::train::{EvaluationRecord, StepRecord};
 
 /// One thing that happened. The library never prints; the binary draws these.
@@ -10,7 +11,7 @@ pub enum RunEvent<'a> {
     /// Something worth knowing, one sentence.
     Note(String),
     /// Something that may be wrong, one sentence with what to do.
-    Warning(String),
+    Warning(Sentence),
     /// A step of so many was taken.
     Step(&'a StepRecord, u64),
     /// Scores on tune.

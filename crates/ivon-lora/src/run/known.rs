@@ -7,6 +7,7 @@ use super::train::Watch;
 use super::{RunError, RunEvent};
 use crate::bundle::Sidecar;
 use crate::data::{Example, Overlap, Role};
+use crate::sentence::{Sentence, sentence, setting_to};
 
 /// Warns where rows that are to be scored were trained on.
 pub fn warn_of_trained(
@@ -27,15 +28,20 @@ pub fn warn_of_trained(
     }
     let held_out = rows.test.overlap(examples).rows;
     let remedy = match held_out {
-        0 => "score rows that it has not seen".to_string(),
-        rows => format!("`--role test` scores the {rows} that were held out"),
+        0 => Sentence::from("score rows that it has not seen"),
+        rows => sentence!(
+            "`{}` scores the {} that were held out",
+            setting_to("role", "test"),
+            rows.to_string()
+        ),
     };
     let about = if is_counted { "" } else { "about " };
-    watch(RunEvent::Warning(format!(
-        "{about}{trained} of the {} rows of `{}` were trained on, and the scores say nothing of new ones: {remedy}",
+    let said = format!(
+        "{about}{trained} of the {} rows of `{}` were trained on, and the scores say nothing of new ones: ",
         examples.len(),
         path.display()
-    )));
+    );
+    watch(RunEvent::Warning(Sentence::from(said).then(remedy)));
 }
 
 /// Those of the examples that played this role when the adapter was trained.

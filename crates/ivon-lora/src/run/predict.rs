@@ -78,7 +78,7 @@ pub fn predict(request: PredictRequest, watch: Watch<'_>) -> Result<Vec<Predicte
         &examples,
         opened.encode_options().max_length,
     )) {
-        watch(RunEvent::Warning(said));
+        watch(RunEvent::Warning(said.into()));
     }
     let mut lines = Vec::new();
     if !set.examples.is_empty() {

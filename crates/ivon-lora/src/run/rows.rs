@@ -309,7 +309,7 @@ mod tests {
             )),
             "{message}"
         );
-        assert!(error.hint().unwrap().contains("`--out`"));
+        assert!(error.hint().unwrap().contains("`out`"));
         assert_eq!(
             changed_files(place.config.provenance.as_ref().unwrap()),
             vec![place.config.data.path]

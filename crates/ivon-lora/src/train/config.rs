@@ -245,7 +245,7 @@ mod tests {
             error.to_string(),
             "the learning rate warms up for 10 steps in a run of 10, expected fewer"
         );
-        assert!(error.hint().unwrap().contains("`--warmup`"));
+        assert!(error.hint().unwrap().contains("`warmup`"));
         let config = TrainConfig {
             steps: None,
             epochs: 1.0,

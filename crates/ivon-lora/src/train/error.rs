@@ -7,6 +7,7 @@ use crate::files::FileError;
 use crate::lora::LoraError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
+use crate::sentence::{Sentence, command, sentence, setting};
 
 /// Training failed.
 #[derive(Debug, thiserror::Error)]
@@ -117,20 +118,38 @@ fn last_good(step: Option<u64>) -> String {
 
 impl TrainError {
     /// What the user can do about it, in one sentence.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Sentence> {
         match self {
-            Self::Setting { .. } => Some("`ivon-lora init` writes a file with every setting and its default".into()),
-            Self::LongWarmup { .. } => Some("lower `--warmup`, or train longer with `--steps` or `--epochs`".into()),
-            Self::NonFiniteLoss { .. } | Self::Step { .. } => Some(
-                "start anew with a lower `--learning-rate` in another folder, named by `--out`; `--resume` would go on with the rate that led \
-                 here"
-                .into(),
-            ),
+            Self::Setting { .. } => Some(sentence!(
+                "`{}` writes a file with every setting and its default",
+                command("init")
+            )),
+            Self::LongWarmup { .. } => Some(sentence!(
+                "lower `{}`, or train longer with `{}` or `{}`",
+                setting("warmup"),
+                setting("steps"),
+                setting("epochs")
+            )),
+            Self::NonFiniteLoss { .. } | Self::Step { .. } => Some(sentence!(
+                "start anew with a lower `{}` in another folder, named by `{}`; `{}` would go on with the rate that led here",
+                setting("learning_rate"),
+                setting("out"),
+                setting("resume")
+            )),
             Self::Optimizer { .. } | Self::Record { .. } => None,
             Self::NoLabel { .. } => Some("label the row, or leave it out".into()),
-            Self::Device { .. } => Some("is the device's memory full? try a smaller `--batch-size`".into()),
-            Self::Checkpoint { .. } => Some("remove that folder to resume from the one before it".into()),
-            Self::NothingToResume { .. } => Some("start the run without `--resume`, in another folder named by `--out`".into()),
+            Self::Device { .. } => Some(sentence!(
+                "is the device's memory full? try a smaller `{}`",
+                setting("batch_size")
+            )),
+            Self::Checkpoint { .. } => {
+                Some("remove that folder to resume from the one before it".into())
+            }
+            Self::NothingToResume { .. } => Some(sentence!(
+                "start the run without `{}`, in another folder named by `{}`",
+                setting("resume"),
+                setting("out")
+            )),
             Self::Predict(error) => error.hint(),
             Self::Posterior(error) => error.hint(),
             Self::Lora(error) => error.hint(),

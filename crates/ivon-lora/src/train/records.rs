@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 use crate::metrics::{MainScores, nan_for_null};
+use crate::sentence::Sentence;
 
 const LARGEST: u64 = 4 << 30;
 
@@ -106,7 +107,7 @@ pub enum RecordError {
 
 impl RecordError {
     /// What the user can do about it, in one sentence.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<Sentence> {
         match self {
             Self::Line { .. } => Some("is it the `metrics.jsonl` of a run of this program?".into()),
             Self::File(error) => error.hint(),

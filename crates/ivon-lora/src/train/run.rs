@@ -761,7 +761,7 @@ mod tests {
                 .contains("the last good checkpoint is step"),
             "{error}"
         );
-        assert!(error.hint().unwrap().contains("--resume"));
+        assert!(error.hint().unwrap().contains("`resume`"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Seen, pairs};
 use crate::exit::Failure;
+use crate::names;
 
 /// A run at a glance.
 #[derive(Debug, Serialize)]
@@ -41,7 +42,7 @@ pub fn inspect(folder: &Path) -> Result<RunSeen, Failure> {
         Record::Step(step) => Some(step.clone()),
         Record::Evaluation(_) => None,
     });
-    let value = |finding: &Finding| json!({ "severity": finding.severity.name(), "what": finding.what, "remedy": finding.remedy });
+    let value = |finding: &Finding| json!({ "severity": finding.severity.name(), "what": finding.what, "remedy": names::written(&finding.remedy) });
     let findings = said.iter().map(value).collect();
     Ok(RunSeen {
         settings,
@@ -100,7 +101,7 @@ impl Seen for RunSeen {
                 "\n{}: {}\n  remedy: {}\n",
                 finding.severity.name(),
                 finding.what,
-                finding.remedy
+                names::written(&finding.remedy)
             );
         }
         text

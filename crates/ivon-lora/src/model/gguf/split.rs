@@ -113,7 +113,7 @@ fn other_parts(path: &Path, part: Part) -> Result<Vec<PathBuf>, ModelError> {
         file: name.clone(),
         found: said.clone(),
         expected,
-        hint,
+        hint: hint.into(),
     };
     let Some(stem) = name.strip_suffix(&part.ending()) else {
         let expected = format!(
@@ -217,7 +217,7 @@ mod tests {
 
     fn sentence(path: &Path) -> (String, String) {
         let error = GgufFile::open(path).unwrap_err();
-        (error.to_string(), error.hint().unwrap())
+        (error.to_string(), error.hint().unwrap().to_string())
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::name::HubName;
 use super::settings::HubSettings;
 use super::snapshot::{Snapshot, explain};
 use crate::model::error::ModelError;
+use crate::sentence::{sentence, setting};
 
 /// What every adapter of PEFT consists of.
 pub(super) const NEEDED: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
@@ -35,7 +36,10 @@ pub(super) fn download(
             (_, true) => ", but a whole model",
             _ => "",
         };
-        let hint = "choose the repository of an adapter with safetensors weights; a model goes to `--model`";
+        let hint = sentence!(
+            "choose the repository of an adapter with safetensors weights; a model goes to `{}`",
+            setting("model")
+        );
         return Err(name.error(
             format!("the repository holds no adapter: it has no `{absent}`{found}"),
             hint,

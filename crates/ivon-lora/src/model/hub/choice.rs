@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::name::{HubName, is_gguf, is_part};
 use crate::model::error::ModelError;
 use crate::model::safetensors::INDEX;
+use crate::sentence::{sentence, setting, setting_to};
 
 /// What a repository is opened as.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,9 +65,10 @@ pub(super) fn choose(name: &HubName, files: &[String]) -> Result<Choice, ModelEr
     match &models[..] {
         [one] => complete(name, one).map(Choice::Gguf),
         [] if has("adapter_config.json") => {
-            let hint = format!(
-                "name it with `--adapter {}`, and its base with `--model`",
-                name.repository
+            let hint = sentence!(
+                "name it with `{}`, and its base with `{}`",
+                setting_to("adapter", &name.repository),
+                setting("model")
             );
             Err(name.error(
                 "the repository holds an adapter, expected the model that it was trained on",

@@ -3,6 +3,7 @@
 
 use super::settings::HubSettings;
 use crate::model::error::ModelError;
+use crate::sentence::Sentence;
 
 /// A model on the hub, or GGUF files of a repository there.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -135,7 +136,7 @@ impl HubName {
     }
 
     /// The error for this name.
-    pub(super) fn error(&self, reason: impl Into<String>, hint: impl Into<String>) -> ModelError {
+    pub(super) fn error(&self, reason: impl Into<String>, hint: impl Into<Sentence>) -> ModelError {
         ModelError::Hub {
             name: self.display(),
             reason: reason.into(),

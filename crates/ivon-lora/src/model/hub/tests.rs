@@ -192,7 +192,7 @@ fn a_gguf_file_is_found_by_name_by_quantisation_or_alone_and_many_ask_for_a_name
         let (hub, cache) = (Hub::serve(content), tempfile::tempdir().unwrap());
         let name = name.replace("HUB", &hub.endpoint);
         let error = open(&name, &hub.settings(cache.path())).unwrap_err();
-        (error.to_string(), error.hint().unwrap_or_default())
+        (error.to_string(), error.hint().unwrap().to_string())
     };
     // The file is no real GGUF, so that its error shows that it was opened.
     assert!(

@@ -15,6 +15,7 @@ pub use html::{
 use super::{PruneReport, ScaleReport, ShiftReport};
 use crate::bundle::AdapterSummary;
 use crate::metrics::{Finding, Scores};
+use crate::sentence::Names;
 use crate::train::Record;
 
 /// One run, read and ready to be shown.
@@ -75,9 +76,9 @@ pub struct Distribution {
 }
 
 impl RunPage {
-    /// The page.
-    pub fn html(&self) -> String {
-        one::html(self)
+    /// The page; `names` writes the settings that it names.
+    pub fn html(&self, names: &dyn Names) -> String {
+        one::html(self, names)
     }
 
     /// All pictures of the page.

@@ -11,9 +11,10 @@ use crate::metrics::{
     Finding, Scores, Severity, Table, class_table, confusion_table, majority_sentence,
 };
 use crate::report::plot::escape;
+use crate::sentence::{Names, sentence, setting};
 
 /// The page.
-pub fn html(run: &RunPage) -> String {
+pub fn html(run: &RunPage, names: &dyn Names) -> String {
     let mut sections = Vec::new();
     let mut add = |id: &str, title: &str, html: String| {
         if !html.is_empty() {
@@ -22,7 +23,7 @@ pub fn html(run: &RunPage) -> String {
     };
     add("scores", "Scores", scores(run));
     add("classes", "Classes", classes(run));
-    add("findings", "Findings", findings(&run.findings));
+    add("findings", "Findings", findings(&run.findings, names));
     for (part, figures) in figures::all(run) {
         let (id, title, words) = about(part, run);
         add(
@@ -31,7 +32,7 @@ pub fn html(run: &RunPage) -> String {
             paragraph(&words) + &grid(&figures) + &tables(part, run),
         );
     }
-    add("examples", "Examples", examples(run));
+    add("examples", "Examples", examples(run, names));
     add(
         "configuration",
         "Configuration",
@@ -228,7 +229,7 @@ fn classes(run: &RunPage) -> String {
         + &matrix
 }
 
-fn findings(findings: &[Finding]) -> String {
+fn findings(findings: &[Finding], names: &dyn Names) -> String {
     if findings.is_empty() {
         return note("Nothing to remark.");
     }
@@ -242,7 +243,7 @@ fn findings(findings: &[Finding]) -> String {
         format!(
             "<li class=\"tone-{tone}\"><b>{name}</b><p>{}</p><p class=\"remedy\">{}</p></li>",
             escape(&first_up(&finding.what)),
-            escape(&first_up(&finding.remedy))
+            escape(&first_up(&finding.remedy.written(names)))
         )
     };
     format!(
@@ -264,7 +265,7 @@ fn first_up(sentence: &str) -> String {
     format!("{first}{}.", letters.as_str())
 }
 
-fn examples(run: &RunPage) -> String {
+fn examples(run: &RunPage, names: &dyn Names) -> String {
     let rows = &run.examples;
     if rows.uncertain.is_empty() {
         return String::new();
@@ -272,7 +273,11 @@ fn examples(run: &RunPage) -> String {
     let has_text = rows.uncertain.iter().any(|row| row.text.is_some());
     let mut html = String::new();
     if !has_text {
-        html += &note("By id; a run with --include-text keeps the prompts as well.");
+        let said = sentence!(
+            "By id; a run with {} keeps the prompts as well.",
+            setting("include_text")
+        );
+        html += &note(&said.written(names));
     }
     html += "<h3>The most confidently wrong</h3>";
     html += &if rows.wrong.is_empty() {

@@ -278,7 +278,10 @@ fn an_unknown_extension_and_a_missing_file_are_errors() {
         Err(DataError::UnknownExtension { .. })
     ));
     let error = read_rows(Path::new("/nowhere/a.jsonl")).unwrap_err();
-    assert_eq!(error.hint().unwrap(), "check the spelling of the path");
+    assert_eq!(
+        error.hint().unwrap().to_string(),
+        "check the spelling of the path"
+    );
 }
 
 #[test]
