@@ -119,6 +119,10 @@ impl Objective for Counted<'_> {
         self.inner.share(micro_batch)
     }
 
+    fn tokens(&self) -> usize {
+        self.inner.tokens()
+    }
+
     fn evaluate(
         &mut self,
         adapter: &Adapter,

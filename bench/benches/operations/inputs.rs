@@ -1,7 +1,7 @@
 //! Decoders, batches and numbers for the micro-benchmarks.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ivon_lora::data::{Batch, Choices, Encoded};
+use ivon_lora::data::{Batch, Choices, Encoded, Target};
 use ivon_lora::forward::Network;
 use ivon_lora::lora::{Adapter, LoraConfig};
 use ivon_lora::model::{Decoder, DecoderConfig, DecoderLayer, Linear, Matrix, Projection};
@@ -106,8 +106,10 @@ pub fn questions(vocabulary: usize) -> Vec<Encoded> {
         tokens: (0..LENGTHS[index])
             .map(|at| ((at * 7919 + index * 104_729) % vocabulary) as u32)
             .collect(),
-        choices: Choices::Tokens(vec![1, 2, 3, 4]),
-        label: Some(index),
+        target: Target::Choice {
+            choices: Choices::Tokens(vec![1, 2, 3, 4]),
+            label: Some(index),
+        },
     };
     (0..LENGTHS.len()).map(question).collect()
 }

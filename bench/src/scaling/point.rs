@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use burn::tensor::Device;
-use ivon_lora::data::{Choices, Encoded};
+use ivon_lora::data::{Choices, Encoded, Target};
 use ivon_lora::forward::Network;
 use ivon_lora::lora::{Adapter, LoraConfig};
 use ivon_lora::method::Method;
@@ -78,8 +78,10 @@ pub fn examples(batch: usize, length: usize, config: &DecoderConfig, index: u64)
             id: format!("{index}.{member}"),
             key: index << 16 | member as u64,
             tokens,
-            choices: Choices::Tokens(vec![0, 1, 2, 3]),
-            label: Some(member % 4),
+            target: Target::Choice {
+                choices: Choices::Tokens(vec![0, 1, 2, 3]),
+                label: Some(member % 4),
+            },
         }
     };
     (0..batch).map(one).collect()

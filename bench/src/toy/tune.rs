@@ -17,7 +17,7 @@ use ivon_lora::metrics::{Predictions, mean_of_draws};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use ivon_lora::predict::{EvaluationOptions, evaluate};
 use ivon_lora::toy;
-use ivon_lora::train::{Training, train};
+use ivon_lora::train::{ChoiceGoal, Training, train};
 
 use crate::Failure;
 
@@ -84,16 +84,21 @@ fn once(
         seed,
         ..EvaluationOptions::default()
     };
-    let training = Training {
+    let goal = ChoiceGoal {
         network,
+        lora: &lora,
         config: &config,
-        learning_rate: method.learning_rate(),
-        scaling: lora.scaling(),
-        dropout: lora.dropout,
-        seed,
         evaluation,
         train: sets[0],
         tune: &[],
+    };
+    let training = Training {
+        network,
+        goal: &goal,
+        config: &config,
+        learning_rate: method.learning_rate(),
+        dropout: lora.dropout,
+        seed,
         folder: folder.path(),
     };
     train(&training, optimizer.as_mut(), false, &mut |_| true)?;
@@ -106,7 +111,10 @@ fn once(
         &evaluation,
         &mut |_, _| true,
     )?;
-    let labels: Vec<usize> = sets[1].iter().filter_map(|example| example.label).collect();
+    let labels: Vec<usize> = sets[1]
+        .iter()
+        .filter_map(|example| example.label())
+        .collect();
     let mean = Predictions::new(found.mean, labels.clone())?;
     let sampled = if found.draws.is_empty() {
         mean.clone()

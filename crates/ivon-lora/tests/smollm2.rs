@@ -302,6 +302,10 @@ impl Objective for Step<'_> {
         1.0
     }
 
+    fn tokens(&self) -> usize {
+        0
+    }
+
     fn evaluate(&mut self, adapter: &Adapter, _: usize, _: u64) -> Result<Evidence, TrainError> {
         let loss = self.golden.loss(adapter, self.step);
         let value = read(loss.clone())[0];

@@ -48,5 +48,6 @@ pub use task::{
 };
 pub use tokens::{
     Batch, ChatSetting, ChatTemplate, Choices, DroppedExample, EncodeOptions, Encoded, EncodedSet,
-    Encoder, EpochOrder, Outcome, Segment, Tokenizer, batch_indices, encode_all, encode_any,
+    Encoder, EpochOrder, Outcome, Segment, Target, Tokenizer, batch_indices, encode_all,
+    encode_any,
 };

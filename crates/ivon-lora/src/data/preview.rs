@@ -137,7 +137,7 @@ pub fn preview(
                     preview.shortened.add(&example.id);
                 }
                 preview.whole_answers +=
-                    usize::from(matches!(encoded.choices, Choices::Answers(_)));
+                    usize::from(matches!(encoded.choices(), Choices::Answers(_)));
                 match example.label {
                     Some(label) => {
                         let word = example.answers.get(label).cloned().unwrap_or_default();
@@ -147,7 +147,7 @@ pub fn preview(
                 }
                 if preview.examples.len() < shown {
                     let tokens = views(tokenizer, &encoded.tokens)?;
-                    let scored: Vec<Vec<TokenView>> = match &encoded.choices {
+                    let scored: Vec<Vec<TokenView>> = match encoded.choices() {
                         Choices::Tokens(ids) => ids
                             .iter()
                             .map(|id| views(tokenizer, &[*id]))
@@ -159,11 +159,11 @@ pub fn preview(
                     };
                     let choices = example.answers.iter().cloned().zip(scored).collect();
                     preview.examples.push(ExampleView {
+                        label: encoded.label(),
                         id: encoded.id,
                         prompt: text,
                         tokens,
                         choices,
-                        label: encoded.label,
                         truncated,
                     });
                 }

@@ -190,6 +190,10 @@ impl Objective for AtDraws<'_> {
         self.inner.share(micro_batch)
     }
 
+    fn tokens(&self) -> usize {
+        self.inner.tokens()
+    }
+
     fn evaluate(
         &mut self,
         adapter: &Adapter,
@@ -441,7 +445,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::data::{Choices, Encoded};
+    use crate::data::{Choices, Encoded, Target};
     use crate::forward::{LowRank, Network};
     use crate::lora::tiny::adapter;
     use crate::method::testing::Bowl;
@@ -578,8 +582,10 @@ mod tests {
             id: "e".into(),
             key: 3,
             tokens,
-            choices: Choices::Tokens(vec![40, 41, 42]),
-            label: Some(1),
+            target: Target::Choice {
+                choices: Choices::Tokens(vec![40, 41, 42]),
+                label: Some(1),
+            },
         }
     }
 

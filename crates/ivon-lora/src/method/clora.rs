@@ -132,6 +132,10 @@ impl Objective for AtDraws<'_> {
         self.inner.share(micro_batch)
     }
 
+    fn tokens(&self) -> usize {
+        self.inner.tokens()
+    }
+
     fn evaluate(
         &mut self,
         adapter: &Adapter,
@@ -214,7 +218,7 @@ mod tests {
     use burn::tensor::{Device, Tensor, TensorData};
 
     use super::*;
-    use crate::data::{Choices, Encoded};
+    use crate::data::{Choices, Encoded, Target};
     use crate::forward::{LowRank, Network};
     use crate::lora::{LoraConfig, TargetModules};
     use crate::method::flat;
@@ -239,8 +243,10 @@ mod tests {
             id: key.to_string(),
             key: u64::from(key),
             tokens: vec![5, 6, 7, 8, 9 + key, 7, 30 - key],
-            choices: Choices::Tokens(vec![40, 41, 42]),
-            label: Some(key as usize % 2),
+            target: Target::Choice {
+                choices: Choices::Tokens(vec![40, 41, 42]),
+                label: Some(key as usize % 2),
+            },
         };
         (0..3).map(example).collect()
     }

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use super::{Fit, Settings, Setup, train_members};
 use crate::bundle::{BundleError, read_stored, write_posterior};
-use crate::data::{Choices, Encoded};
+use crate::data::{Choices, Encoded, Target};
 use crate::files::FileError;
 use crate::forward::Network;
 use crate::lora::{Adapter, LoraConfig, LoraError, read_peft, write_peft};
@@ -20,8 +20,8 @@ use crate::posterior::{PointEstimate, Posterior, PosteriorError, Spread};
 use crate::predict::{Evaluated, EvaluationOptions, PredictError, evaluate};
 use crate::random::{Purpose, below, stream};
 use crate::train::{
-    BatchObjective, Event, Evidence, Objective, Optimizer, Outcome, TrainConfig, TrainError,
-    Training,
+    BatchObjective, ChoiceGoal, Event, Evidence, Objective, Optimizer, Outcome, TrainConfig,
+    TrainError, Training,
 };
 
 const SEED: u64 = 5;
@@ -108,8 +108,10 @@ fn examples(vocabulary: usize) -> Vec<Encoded> {
             id: index.to_string(),
             key: index,
             tokens,
-            choices: Choices::Tokens(vec![10, 20]),
-            label,
+            target: Target::Choice {
+                choices: Choices::Tokens(vec![10, 20]),
+                label,
+            },
         }
     };
     (0..18).map(example).collect()
@@ -166,16 +168,22 @@ impl Run<'_> {
             eval_interval: Some(STEPS),
             ..TrainConfig::default()
         };
-        let training = Training {
+        let lora = lora();
+        let goal = ChoiceGoal {
             network: self.network,
+            lora: &lora,
             config: &config,
-            learning_rate: self.settings.learning_rate(),
-            scaling: lora().scaling(),
-            dropout: lora().dropout,
-            seed: SEED,
             evaluation: options(),
             train: &self.examples,
             tune: &[],
+        };
+        let training = Training {
+            network: self.network,
+            goal: &goal,
+            config: &config,
+            learning_rate: self.settings.learning_rate(),
+            dropout: lora.dropout,
+            seed: SEED,
             folder,
         };
         let run = |resume: bool, stop: Option<u64>| {
@@ -205,8 +213,8 @@ impl Run<'_> {
         }
         let mut fit = Fit {
             network: self.network,
-            scaling: lora().scaling(),
-            dropout: lora().dropout,
+            scaling: lora.scaling(),
+            dropout: lora.dropout,
             seed: SEED,
             batch_tokens: 64,
             train: &self.examples,
@@ -421,6 +429,10 @@ impl Objective for Failing {
 
     fn share(&self, _: usize) -> f64 {
         1.0
+    }
+
+    fn tokens(&self) -> usize {
+        0
     }
 
     fn evaluate(&mut self, _: &Adapter, _: usize, _: u64) -> Result<Evidence, TrainError> {

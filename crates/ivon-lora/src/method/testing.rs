@@ -24,6 +24,10 @@ impl Objective for Bowl {
         1.0
     }
 
+    fn tokens(&self) -> usize {
+        0
+    }
+
     fn evaluate(&mut self, adapter: &Adapter, _: usize, _: u64) -> Result<Evidence, TrainError> {
         self.seen.push(adapter.valid().flatten()?);
         let loss = adapter

@@ -264,7 +264,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::data::{Choices, Encoded};
+    use crate::data::{Choices, Encoded, Target};
     use crate::forward::Network;
     use crate::lora::LoraConfig;
     use crate::metrics::{Predictions, mean_of_draws};
@@ -392,8 +392,10 @@ mod tests {
             id: key.to_string(),
             key: u64::from(key),
             tokens: vec![5, 6 + key, 7, 30 - key],
-            choices: Choices::Tokens(vec![10, 20]),
-            label: Some(key as usize % 2),
+            target: Target::Choice {
+                choices: Choices::Tokens(vec![10, 20]),
+                label: Some(key as usize % 2),
+            },
         };
         let examples: Vec<Encoded> = (0..6).map(example).collect();
         let config = TfbConfig {

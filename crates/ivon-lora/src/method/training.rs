@@ -41,7 +41,7 @@ pub fn train_members(
         files::create_folder(&folder)?;
         let setup = Setup::new(
             training.config,
-            training.train.len(),
+            training.goal.examples(),
             training.dropout,
             seed,
         );

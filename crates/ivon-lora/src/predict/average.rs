@@ -204,7 +204,7 @@ fn groups<'a>(examples: &[Encoded], order: &'a [usize], batch_tokens: usize) -> 
     let tokens = |index: usize| {
         let example = &examples[index];
         example.tokens.len()
-            + match &example.choices {
+            + match example.choices() {
                 Choices::Tokens(_) => 0,
                 Choices::Answers(answers) => answers.iter().map(Vec::len).sum(),
             }

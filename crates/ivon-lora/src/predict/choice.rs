@@ -49,12 +49,12 @@ impl Questions {
         let own = if root.is_some() { shared } else { 0 };
         let whole_answers = examples
             .iter()
-            .any(|example| matches!(example.choices, Choices::Answers(_)));
+            .any(|example| matches!(example.choices(), Choices::Answers(_)));
         let mut scored = Vec::with_capacity(examples.len());
         for example in examples {
             let prompt = batch.push(&example.tokens[own..], root, example.key);
             let first = batch.ask_last(prompt);
-            scored.push(match &example.choices {
+            scored.push(match example.choices() {
                 Choices::Tokens(tokens) => {
                     tokens.iter().map(|&token| vec![(first, token)]).collect()
                 }
@@ -247,6 +247,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+    use crate::data::Target;
     use crate::lora::Adapter;
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::testing::golden;
@@ -265,8 +266,10 @@ mod tests {
             id: "e".into(),
             key: 1,
             tokens: tokens.to_vec(),
-            choices,
-            label: None,
+            target: Target::Choice {
+                choices,
+                label: None,
+            },
         }
     }
 

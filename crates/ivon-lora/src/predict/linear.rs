@@ -59,7 +59,7 @@ impl Linearisation {
         };
         let mut row = None;
         let mut jacobian = Vec::new();
-        for choice in 1..example.choices.len().max(2) {
+        for choice in 1..example.choices().len().max(2) {
             let found = predict();
             if row.is_none() {
                 row = Some(
@@ -69,7 +69,7 @@ impl Linearisation {
                         .collect::<Vec<f64>>(),
                 );
             }
-            if choice >= example.choices.len() {
+            if choice >= example.choices().len() {
                 break;
             }
             if first >= adapter.layers.len() {
@@ -151,7 +151,7 @@ pub fn watch_curvature(
         scaling,
         dropout: None,
     };
-    let size = example.choices.len().saturating_sub(1);
+    let size = example.choices().len().saturating_sub(1);
     let mut row = Vec::new();
     for column in 0..size.max(1) {
         let hidden = network.hidden_watched(&questions.batch, low_rank, observer);

@@ -135,7 +135,7 @@ fn labels(examples: &[Encoded]) -> Result<Vec<usize>, PredictError> {
     examples
         .iter()
         .map(|example| {
-            example.label.ok_or_else(|| PredictError::NoLabel {
+            example.label().ok_or_else(|| PredictError::NoLabel {
                 id: example.id.clone(),
             })
         })
@@ -161,7 +161,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::data::Choices;
+    use crate::data::{Choices, Target};
     use crate::lora::LoraConfig;
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::posterior::{Gaussian, PointEstimate};
@@ -232,8 +232,10 @@ mod tests {
             id: key.to_string(),
             key: u64::from(key),
             tokens: vec![5, 6 + key, 7],
-            choices: Choices::Tokens(vec![10, 20]),
-            label,
+            target: Target::Choice {
+                choices: Choices::Tokens(vec![10, 20]),
+                label,
+            },
         };
         let examples: Vec<Encoded> = (0..4)
             .map(|key| example(key, Some(key as usize % 2)))

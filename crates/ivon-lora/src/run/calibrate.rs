@@ -123,7 +123,7 @@ fn fit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Choices;
+    use crate::data::{Choices, Target};
     use crate::metrics::log_softmax;
 
     /// Rows of which every `every`-th is wrong at the logit that `logit` gives it, at the mean and
@@ -133,8 +133,10 @@ mod tests {
             id: row.to_string(),
             key: row as u64,
             tokens: vec![1],
-            choices: Choices::Tokens(vec![2, 3]),
-            label: Some(usize::from(row % every == every - 1)),
+            target: Target::Choice {
+                choices: Choices::Tokens(vec![2, 3]),
+                label: Some(usize::from(row % every == every - 1)),
+            },
         };
         let examples: Vec<Encoded> = (0..count).map(example).collect();
         let rows = |logit: f64| vec![log_softmax(&[logit, 0.0], 1.0); count];

@@ -29,7 +29,7 @@ fn warnings(answers: &[String], sets: &[(Role, &EncodedSet)]) -> Vec<String> {
         let has = |class: usize| {
             set.examples
                 .iter()
-                .any(|example| example.label == Some(class))
+                .any(|example| example.label() == Some(class))
         };
         let missing: Vec<usize> = (0..answers.len()).filter(|&class| !has(class)).collect();
         match found.iter_mut().find(|(_, classes)| *classes == missing) {
@@ -77,15 +77,17 @@ fn sentence(answers: &[String], roles: &[Role], missing: &[usize]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Choices, Encoded};
+    use crate::data::{Choices, Encoded, Target};
 
     fn set(labels: &[usize]) -> EncodedSet {
         let example = |(row, &label): (usize, &usize)| Encoded {
             id: row.to_string(),
             key: row as u64,
             tokens: vec![1],
-            choices: Choices::Tokens(vec![2, 3]),
-            label: Some(label),
+            target: Target::Choice {
+                choices: Choices::Tokens(vec![2, 3]),
+                label: Some(label),
+            },
         };
         EncodedSet {
             examples: labels.iter().enumerate().map(example).collect(),

@@ -326,7 +326,7 @@ pub fn labels(examples: &[Encoded]) -> Result<Vec<usize>, RunError> {
     examples
         .iter()
         .map(|example| {
-            example.label.ok_or_else(|| RunError::NoLabel {
+            example.label().ok_or_else(|| RunError::NoLabel {
                 id: example.id.clone(),
             })
         })
@@ -406,9 +406,9 @@ pub(super) fn predictions(
         let uncertainty = uncertain.as_ref().map(|all| all[index]);
         Prediction {
             id: example.id.clone(),
-            label: example.label,
+            label: example.label(),
             choices: source.answers.to_vec(),
-            choice_tokens: match &example.choices {
+            choice_tokens: match example.choices() {
                 Choices::Tokens(tokens) => tokens.iter().map(|&token| vec![token]).collect(),
                 Choices::Answers(answers) => answers.clone(),
             },

@@ -367,7 +367,7 @@ impl Finish<'_> {
         ) else {
             return Vec::new();
         };
-        let tokens: Vec<Vec<u32>> = match &encoded.choices {
+        let tokens: Vec<Vec<u32>> = match encoded.choices() {
             data::Choices::Tokens(tokens) => tokens.iter().map(|&token| vec![token]).collect(),
             data::Choices::Answers(answers) => answers.clone(),
         };

@@ -21,7 +21,7 @@ use crate::method::train_members;
 use crate::model::Checkpoint;
 use crate::posterior::Posterior;
 use crate::predict::{EvaluationOptions, PredictError};
-use crate::train::{Event, Outcome, TrainError, Trained, Training};
+use crate::train::{ChoiceGoal, Event, Outcome, TrainError, Trained, Training};
 
 /// A run that ended.
 #[derive(Debug)]
@@ -128,16 +128,21 @@ pub fn train_on(
     folder.write_settings(&resolved)?;
     folder.write_json(folder::SPLITS_FILE, &dataset.ids())?;
 
-    let training = Training {
+    let goal = ChoiceGoal {
         network: &base.network,
+        lora: &lora,
         config: &config.train,
-        learning_rate: config.optimizer.learning_rate(),
-        scaling: lora.scaling(),
-        dropout: lora.dropout,
-        seed: config.seed,
         evaluation: options(config),
         train: &sets.train.examples,
         tune: &sets.tune.examples,
+    };
+    let training = Training {
+        network: &base.network,
+        goal: &goal,
+        config: &config.train,
+        learning_rate: config.optimizer.learning_rate(),
+        dropout: lora.dropout,
+        seed: config.seed,
         folder: folder.path(),
     };
     let (posteriors, trained) =

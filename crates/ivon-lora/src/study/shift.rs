@@ -62,7 +62,8 @@ pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, Ru
     )?];
     for (other, (split, set)) in request.to.iter().zip(&others) {
         let answered = Answered::of(opened.evaluate(set, Stage::OtherSets, watch)?)?;
-        let labels: Option<Vec<usize>> = set.examples.iter().map(|example| example.label).collect();
+        let labels: Option<Vec<usize>> =
+            set.examples.iter().map(|example| example.label()).collect();
         sets.push(ShiftSet::new(
             &other.name,
             split,

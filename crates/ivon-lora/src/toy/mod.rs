@@ -261,7 +261,7 @@ mod tests {
             let expected = ["ĠNo", "ĠYes"]
                 .map(|word| tokenizer.token_to_id(word).unwrap())
                 .to_vec();
-            assert!(set.examples.iter().all(|example| example.choices
+            assert!(set.examples.iter().all(|example| *example.choices()
                 == Choices::Tokens(expected.clone())
                 && example.tokens.len() < 40));
         }
@@ -377,7 +377,7 @@ mod tests {
         let labels = set
             .examples
             .iter()
-            .filter_map(|example| example.label)
+            .filter_map(|example| example.label())
             .collect();
         let scores = crate::metrics::Predictions::new(rows, labels).unwrap();
         // Who knows everything is right on 0.836 of them, with a loss of 0.376.

@@ -31,7 +31,7 @@ pub struct TrainConfig {
     pub keep_checkpoints: usize,
     /// The score on tune by which the best step is kept; the last step where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep_best: Option<Watch>,
+    pub keep_best: Option<Score>,
     /// Stop after this many evaluations in a row without a better score; needs `keep_best`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u64>,
@@ -58,11 +58,11 @@ impl Default for TrainConfig {
     }
 }
 
-/// A score on tune.
+/// A score on tune, by which a step is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
-pub enum Watch {
+pub enum Score {
     Nll,
     Accuracy,
     Brier,
@@ -161,7 +161,7 @@ impl TrainConfig {
     }
 }
 
-impl Watch {
+impl Score {
     /// The score's value, turned so that lower is better.
     pub fn loss(self, scores: &crate::metrics::MainScores) -> f64 {
         match self {

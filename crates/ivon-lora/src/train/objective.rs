@@ -36,11 +36,11 @@ impl<'a> BatchObjective<'a> {
             let labelled: Vec<&Encoded> = examples
                 .iter()
                 .copied()
-                .filter(|example| example.label.is_some())
+                .filter(|example| example.label().is_some())
                 .collect();
             let labels: Vec<i64> = labelled
                 .iter()
-                .filter_map(|example| example.label)
+                .filter_map(|example| example.label())
                 .map(|label| label as i64)
                 .collect();
             (Questions::pack(&labelled), labels)
@@ -64,14 +64,6 @@ impl<'a> BatchObjective<'a> {
             examples,
         }
     }
-
-    /// The number of tokens that one evaluation computes.
-    pub fn tokens(&self) -> usize {
-        self.micro_batches
-            .iter()
-            .map(|(questions, _)| questions.batch.len())
-            .sum()
-    }
 }
 
 impl Objective for BatchObjective<'_> {
@@ -81,6 +73,13 @@ impl Objective for BatchObjective<'_> {
 
     fn share(&self, micro_batch: usize) -> f64 {
         self.micro_batches[micro_batch].0.len() as f64 / self.examples as f64
+    }
+
+    fn tokens(&self) -> usize {
+        self.micro_batches
+            .iter()
+            .map(|(questions, _)| questions.batch.len())
+            .sum()
     }
 
     fn evaluate(

@@ -15,6 +15,9 @@ pub trait Objective {
     /// The share of the step's examples that lie in a micro-batch; all shares sum to 1.
     fn share(&self, micro_batch: usize) -> f64;
 
+    /// The number of tokens that all micro-batches compute together.
+    fn tokens(&self) -> usize;
+
     /// The mean loss of a micro-batch at `adapter` (nats) and its gradients there. `draw` names the
     /// dropout masks.
     ///

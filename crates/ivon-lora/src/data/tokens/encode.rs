@@ -22,7 +22,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::chat::ChatTemplate;
-use super::encoded::{Choices, Encoded};
+use super::encoded::{Choices, Encoded, Target};
 use super::tokenizer::Tokenizer;
 use crate::data::account::{Counted, Drops};
 use crate::data::error::DataError;
@@ -155,8 +155,10 @@ impl<'a> Encoder<'a> {
                     id: example.id.clone(),
                     key,
                     tokens: ids,
-                    choices,
-                    label: example.label,
+                    target: Target::Choice {
+                        choices,
+                        label: example.label,
+                    },
                 };
                 return Ok(Outcome::Encoded {
                     encoded,
@@ -539,7 +541,7 @@ mod tests {
         );
         assert_eq!(found.tokens, tokenizer.encode("Answer:", false).unwrap());
         let ids = ["ĠA", "ĠB"].map(|token| tokenizer.token_to_id(token).unwrap());
-        assert_eq!(found.choices, Choices::Tokens(ids.to_vec()));
+        assert_eq!(*found.choices(), Choices::Tokens(ids.to_vec()));
         assert_eq!((text.as_str(), truncated), ("Answer:", false));
     }
 
@@ -555,21 +557,21 @@ mod tests {
             tokenizer.encode(" yes", false).unwrap(),
             tokenizer.encode(" no", false).unwrap(),
         ]);
-        assert_eq!(found.choices, whole);
+        assert_eq!(*found.choices(), whole);
         let tokenizer = byte_level(&["Ġ y", "Ġ n"], false);
         let (found, ..) = encoded(
             &tokenizer,
             options(99, Scoring::Token),
             &question("Answer:", &["yes", "no"]),
         );
-        assert!(matches!(found.choices, Choices::Tokens(_)));
+        assert!(matches!(found.choices(), Choices::Tokens(_)));
         let (found, ..) = encoded(
             &tokenizer,
             options(99, Scoring::Answer),
             &question("Answer:", &["yes", "no"]),
         );
         assert!(
-            matches!(found.choices, Choices::Answers(answers) if answers[0].len() == 3 && answers[1].len() == 2)
+            matches!(found.choices(), Choices::Answers(answers) if answers[0].len() == 3 && answers[1].len() == 2)
         );
     }
 
@@ -583,11 +585,11 @@ mod tests {
             &question("Q:", &["A", "B"]),
         );
         assert_eq!(tokenizer.decode(&found.tokens).unwrap(), "Q");
-        let Choices::Tokens(tokens) = found.choices else {
-            panic!("{:?}", found.choices)
+        let Choices::Tokens(tokens) = found.choices() else {
+            panic!("{:?}", found.choices())
         };
         assert_eq!(
-            tokens,
+            *tokens,
             [": A", ":"].map(|token| tokenizer.token_to_id(token).unwrap())
         );
     }
@@ -605,7 +607,10 @@ mod tests {
             options(99, Scoring::Token),
             &question("Answer:", &["A", "B"]),
         );
-        assert_eq!((found.tokens, found.choices), (plain.tokens, plain.choices));
+        assert_eq!(
+            (&found.tokens, found.choices()),
+            (&plain.tokens, plain.choices())
+        );
     }
 
     #[test]
@@ -640,7 +645,7 @@ mod tests {
         );
         // No blank after a line end: the tokens are those of the bare letters.
         assert_eq!(
-            found.choices,
+            *found.choices(),
             Choices::Tokens(
                 ["A", "B"]
                     .map(|token| tokenizer.token_to_id(token).unwrap())
@@ -771,14 +776,14 @@ mod tests {
             (3, 0, &[0, 1, 2][..])
         );
         for (encoded, example) in set.examples.iter().zip(&examples) {
-            let Choices::Answers(answers) = &encoded.choices else {
-                panic!("{:?}", encoded.choices)
+            let Choices::Answers(answers) = encoded.choices() else {
+                panic!("{:?}", encoded.choices())
             };
             assert_eq!(answers.len(), 77);
             for (answer, word) in answers.iter().zip(example.answers.iter()) {
                 assert_eq!(tokenizer.decode(answer).unwrap(), format!(" {word}"));
             }
-            assert_eq!(example.answers[encoded.label.unwrap()], "lose my card");
+            assert_eq!(example.answers[encoded.label().unwrap()], "lose my card");
         }
         assert_eq!(
             set.examples[1].key, set.examples[2].key,
@@ -836,7 +841,7 @@ mod tests {
                         // Every token of the prompt was merged into an answer.
                         continue;
                     };
-                    let Choices::Answers(found) = &encoded.choices else { panic!() };
+                    let Choices::Answers(found) = encoded.choices() else { panic!() };
                     for (ids, word) in found.iter().zip(&answers) {
                         let joined = [encoded.tokens.as_slice(), ids].concat();
                         let framed = tokenizer.encode(&format!("{prompt} {word}"), true).unwrap();

@@ -10,10 +10,34 @@ pub struct Encoded {
     pub key: u64,
     /// The prompt's token ids, special tokens included, never empty.
     pub tokens: Vec<u32>,
-    /// What can be answered.
-    pub choices: Choices,
-    /// The index of the right choice; none for rows to predict.
-    pub label: Option<usize>,
+    /// What is to be answered.
+    pub target: Target,
+}
+
+/// What an example asks for, with the right answer where it is known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// One of several choices.
+    Choice {
+        /// What can be answered.
+        choices: Choices,
+        /// The index of the right choice; none for rows to predict.
+        label: Option<usize>,
+    },
+}
+
+impl Encoded {
+    /// The index of the right choice, where it is known.
+    pub fn label(&self) -> Option<usize> {
+        let Target::Choice { label, .. } = &self.target;
+        *label
+    }
+
+    /// What can be chosen.
+    pub fn choices(&self) -> &Choices {
+        let Target::Choice { choices, .. } = &self.target;
+        choices
+    }
 }
 
 /// How the choices of an example are scored.

@@ -15,6 +15,6 @@ pub use chat::{ChatSetting, ChatTemplate};
 pub use encode::{
     DroppedExample, EncodeOptions, EncodedSet, Encoder, Outcome, encode_all, encode_any,
 };
-pub use encoded::{Choices, Encoded};
+pub use encoded::{Choices, Encoded, Target};
 pub use order::{EpochOrder, batch_indices};
 pub use tokenizer::Tokenizer;

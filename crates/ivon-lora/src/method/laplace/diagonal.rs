@@ -36,7 +36,9 @@ impl Diagonal {
             log_likelihood: 0.0,
         };
         for (done, example) in fit.train.iter().enumerate() {
-            let Some(label) = example.label else { continue };
+            let Some(label) = example.label() else {
+                continue;
+            };
             found.add(
                 &Linearisation::of(fit.network, adapter, first, fit.scaling, example)?,
                 label,
@@ -181,7 +183,7 @@ mod tests {
         let log_likelihood: f64 = at
             .iter()
             .zip(&examples)
-            .map(|(row, example)| row[example.label.unwrap()])
+            .map(|(row, example)| row[example.label().unwrap()])
             .sum();
         assert!((found.log_likelihood - log_likelihood).abs() < 1e-4 && watched == 3);
         let largest = found.values.iter().copied().fold(0.0, f64::max);

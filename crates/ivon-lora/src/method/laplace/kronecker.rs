@@ -53,7 +53,9 @@ impl Kronecker {
         let observer: Arc<dyn Observer> = factors.clone();
         let mut log_likelihood = 0.0;
         for (done, example) in fit.train.iter().enumerate() {
-            let Some(label) = example.label else { continue };
+            let Some(label) = example.label() else {
+                continue;
+            };
             let mut pass = |number: usize| factors.with(|sums| sums.with_inputs = number == 0);
             let found = watch_curvature(
                 fit.network,
@@ -322,7 +324,7 @@ mod tests {
                 start += len;
             }
             assert!(
-                (found.log_likelihood - truth.log_probabilities[example.label.unwrap()]).abs()
+                (found.log_likelihood - truth.log_probabilities[example.label().unwrap()]).abs()
                     < 1e-6
             );
         }
@@ -377,7 +379,7 @@ mod tests {
             assert_eq!(
                 (passes, notes.len()),
                 (
-                    example.choices.len() - 1,
+                    example.choices().len() - 1,
                     passes * network.config().num_hidden_layers
                 )
             );

@@ -380,7 +380,7 @@ fn random_weights(adapter: &Adapter, first: usize) -> Vec<bool> {
 mod tests {
     use super::testing::{examples, network, tiny};
     use super::*;
-    use crate::data::Encoded;
+    use crate::data::{Encoded, Target};
     use crate::lora::TargetModules;
     use crate::metrics::mean_of_draws;
     use crate::posterior::{PointEstimate, Spread};
@@ -523,8 +523,8 @@ mod tests {
             .enumerate()
         {
             let sign = if index < wrong { -1.0 } else { 1.0 };
-            row.label =
-                (0..logs.len()).max_by(|&a, &b| (sign * logs[a]).total_cmp(&(sign * logs[b])));
+            let Target::Choice { label, .. } = &mut row.target;
+            *label = (0..logs.len()).max_by(|&a, &b| (sign * logs[a]).total_cmp(&(sign * logs[b])));
         }
         rows
     }
@@ -546,7 +546,7 @@ mod tests {
         let (network, calibrate) = (network(), calibrate(40, 30));
         let labels: Vec<usize> = calibrate
             .iter()
-            .map(|example| example.label.unwrap())
+            .map(|example| example.label().unwrap())
             .collect();
         for laplace_structure in [LaplaceStructure::Diagonal, LaplaceStructure::Kronecker] {
             let config = LaplaceConfig {

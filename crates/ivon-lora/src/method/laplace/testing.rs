@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::data::{Choices, Encoded};
+use crate::data::{Choices, Encoded, Target};
 use crate::forward::Network;
 use crate::lora::{Adapter, LoraConfig, TargetModules};
 use crate::model::{BasePrecision, Checkpoint, Decoder};
@@ -53,8 +53,10 @@ pub fn examples() -> Vec<Encoded> {
         id: key.to_string(),
         key: u64::from(key),
         tokens: vec![5, 6 + key, 7, 30 - key],
-        choices: Choices::Tokens((40..40 + count as u32).collect()),
-        label: Some(key as usize % 2),
+        target: Target::Choice {
+            choices: Choices::Tokens((40..40 + count as u32).collect()),
+            label: Some(key as usize % 2),
+        },
     };
     vec![example(1, 2), example(2, 3), example(3, 4)]
 }

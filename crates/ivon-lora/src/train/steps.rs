@@ -1,46 +1,37 @@
 //! The loop: learning rate → step → record → evaluation and checkpoint on their intervals → stop.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use super::checkpoint::Progress;
-use super::records::{Evaluation, EvaluationRecord, SampledScores, StepRecord};
-use super::{BatchObjective, Checkpoints, Length, Optimizer, TrainConfig, TrainError, Update};
-use crate::data::{Encoded, EpochOrder};
-use crate::files::{self, FileError};
+use super::records::{EvaluationRecord, StepRecord};
+use super::{
+    Checkpoints, Goal, Length, METRICS_FILE, MetricsFile, Optimizer, TrainConfig, TrainError,
+    Update,
+};
+use crate::files;
 use crate::forward::Network;
 use crate::lora::Adapter;
-use crate::metrics::{MainScores, Predictions, mean_of_draws};
-use crate::predict::{EvaluationOptions, PredictError, evaluate};
+use crate::predict::PredictError;
 
-/// The name of the file of records in a run's folder.
-pub const METRICS_FILE: &str = "metrics.jsonl";
 /// The name of the folder of checkpoints in a run's folder.
 pub const CHECKPOINTS_FOLDER: &str = "checkpoints";
 
-/// What a run trains on, and how.
+/// What a run trains, on what, and how.
 #[derive(Clone, Copy)]
 pub struct Training<'a> {
-    /// The frozen decoder.
+    /// The frozen decoder that the adapter belongs to.
     pub network: &'a Network,
-    /// Length, batches, schedule, intervals.
+    /// What is learned, and how it is scored.
+    pub goal: &'a dyn Goal,
+    /// Length, schedule, intervals.
     pub config: &'a TrainConfig,
     /// The learning rate before the schedule.
     pub learning_rate: f64,
-    /// The factor before B A.
-    pub scaling: f64,
     /// Probability that an input of A is dropped.
     pub dropout: f64,
     /// Names data order and masks.
     pub seed: u64,
-    /// Draws, scale and seed of the evaluations on tune.
-    pub evaluation: EvaluationOptions,
-    /// To learn from.
-    pub train: &'a [Encoded],
-    /// To evaluate on; may be empty.
-    pub tune: &'a [Encoded],
     /// Where records and checkpoints go; must exist.
     pub folder: &'a Path,
 }
@@ -93,29 +84,15 @@ pub fn train(
     resume: bool,
     watch: &mut dyn FnMut(Event<'_>) -> bool,
 ) -> Result<Trained, TrainError> {
-    let labels = training
-        .tune
-        .iter()
-        .map(|example| labelled("tune", example));
-    let tune_labels = labels.collect::<Result<_, _>>()?;
-    training
-        .train
-        .iter()
-        .try_for_each(|example| labelled("train", example).map(|_| ()))?;
+    training.goal.check()?;
     let checkpoints = training.folder.join(CHECKPOINTS_FOLDER);
     files::remove_leftovers(&checkpoints);
     let checkpoints = Checkpoints::new(checkpoints, training.config.keep_checkpoints);
     let mut state = Loop {
         training,
-        length: training.config.length(training.train.len()),
-        order: EpochOrder::new(
-            training.seed,
-            training.train.len(),
-            training.config.batch_size,
-        ),
-        tune_labels,
+        length: training.config.length(training.goal.examples()),
         progress: Progress::default(),
-        metrics: Metrics::open(&training.folder.join(METRICS_FILE))?,
+        metrics: MetricsFile::open(&training.folder.join(METRICS_FILE))?,
         checkpoints,
     };
     if resume {
@@ -127,21 +104,11 @@ pub fn train(
     trained.map_err(|error| error.with_checkpoint(state.checkpoints.newest()))
 }
 
-/// The label of an example of a role; one without cannot be learned from or scored.
-fn labelled(role: &'static str, example: &Encoded) -> Result<usize, TrainError> {
-    example.label.ok_or_else(|| TrainError::NoLabel {
-        role,
-        id: example.id.clone(),
-    })
-}
-
 struct Loop<'a> {
     training: &'a Training<'a>,
     length: Length,
-    order: EpochOrder,
-    tune_labels: Vec<usize>,
     progress: Progress,
-    metrics: Metrics,
+    metrics: MetricsFile,
     checkpoints: Checkpoints,
 }
 
@@ -208,7 +175,7 @@ impl Loop<'_> {
         let step = self.progress.step;
         let ends = step > 0
             && (step.is_multiple_of(self.length.eval_interval) || step == self.length.steps);
-        ends && self.progress.evaluated < step && !self.training.tune.is_empty()
+        ends && self.progress.evaluated < step && self.training.goal.is_scored()
     }
 
     /// Writes a checkpoint; gives whether to go on.
@@ -232,26 +199,9 @@ impl Loop<'_> {
                 .config
                 .schedule
                 .factor(step, self.length.steps, training.config.warmup);
-        let accumulation = training.config.accumulation as u64;
-        let micro_batches: Vec<Vec<&Encoded>> = (0..accumulation)
-            .map(|micro_batch| {
-                self.order
-                    .batch(step * accumulation + micro_batch)
-                    .iter()
-                    .map(|&index| &training.train[index])
-                    .collect()
-            })
-            .collect();
-        let mut objective = BatchObjective::new(
-            training.network,
-            training.scaling,
-            training.dropout,
-            training.seed,
-            step,
-            &micro_batches,
-        );
+        let mut objective = training.goal.objective(training.seed, step);
         let tokens = objective.tokens() as u64;
-        let update = optimizer.step(learning_rate, &mut objective)?;
+        let update = optimizer.step(learning_rate, objective.as_mut())?;
         self.progress.step += 1;
         let measured =
             self.progress.step == 1 || self.progress.step.is_multiple_of(self.length.eval_interval);
@@ -276,22 +226,13 @@ impl Loop<'_> {
         watch: &mut dyn FnMut(Event<'_>) -> bool,
     ) -> Result<bool, TrainError> {
         let training = self.training;
-        let options = EvaluationOptions {
-            samples: training.config.eval_samples,
-            ..training.evaluation
-        };
         let posterior = optimizer.posterior();
-        let result = evaluate(
-            training.network,
-            posterior.as_ref(),
-            training.scaling,
-            training.tune,
-            &options,
-            &mut |done, total| watch(Event::Evaluating(done, total)),
-        );
-        let evaluated = match result {
-            Err(PredictError::Stopped { .. }) => return Ok(false),
-            Err(error @ PredictError::NotFinite { .. }) => {
+        let scored = training.goal.score(posterior.as_ref(), &mut |done, total| {
+            watch(Event::Evaluating(done, total))
+        });
+        let evaluation = match scored {
+            Err(TrainError::Predict(PredictError::Stopped { .. })) => return Ok(false),
+            Err(TrainError::Predict(error @ PredictError::NotFinite { .. })) => {
                 return Err(TrainError::Step {
                     step: self.progress.step,
                     reason: error.to_string(),
@@ -299,26 +240,6 @@ impl Loop<'_> {
                 });
             }
             other => other?,
-        };
-        let scores = |log_probabilities| {
-            Ok::<_, PredictError>(MainScores::of(&Predictions::new(
-                log_probabilities,
-                self.tune_labels.clone(),
-            )?))
-        };
-        let mean = scores(evaluated.mean)?;
-        let sampled = match evaluated.draws.len() {
-            0 => None,
-            samples => Some(SampledScores {
-                samples,
-                scores: scores(mean_of_draws(&evaluated.draws).map_err(PredictError::from)?)?,
-            }),
-        };
-        let evaluation = Evaluation {
-            split: "tune".into(),
-            n: training.tune.len(),
-            mean,
-            sampled,
         };
         let record = EvaluationRecord {
             step: self.progress.step,
@@ -330,7 +251,7 @@ impl Loop<'_> {
             let best_of = record
                 .evaluation
                 .sampled
-                .map_or(mean, |sampled| sampled.scores);
+                .map_or(record.evaluation.mean, |sampled| sampled.scores);
             self.judge(metric.loss(&best_of), optimizer)?;
         }
         Ok(watch(Event::Evaluation(&record)))
@@ -418,80 +339,19 @@ fn record(
     })
 }
 
-/// `metrics.jsonl`, a line at a time.
-struct Metrics {
-    file: File,
-    path: PathBuf,
-}
-
-impl Metrics {
-    fn open(path: &Path) -> Result<Self, TrainError> {
-        let opened = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .append(true)
-            .open(path);
-        let file = opened.map_err(|source| FileError::Io {
-            action: "write",
-            path: path.into(),
-            source,
-        })?;
-        Ok(Self {
-            file,
-            path: path.into(),
-        })
-    }
-
-    fn checked<T>(&self, result: io::Result<T>) -> Result<T, TrainError> {
-        result.map_err(|source| {
-            FileError::Io {
-                action: "write",
-                path: self.path.clone(),
-                source,
-            }
-            .into()
-        })
-    }
-
-    fn append(&mut self, record: &impl serde::Serialize) -> Result<(), TrainError> {
-        let malformed = |error: serde_json::Error| TrainError::Record {
-            path: self.path.clone(),
-            reason: error.to_string(),
-        };
-        let mut line = serde_json::to_vec(record).map_err(malformed)?;
-        line.push(b'\n');
-        let written = self.file.write_all(&line);
-        self.checked(written)
-    }
-
-    fn bytes(&mut self) -> Result<u64, TrainError> {
-        let end = self.file.seek(io::SeekFrom::End(0));
-        self.checked(end)
-    }
-
-    fn sync(&self) -> Result<(), TrainError> {
-        self.checked(self.file.sync_data())
-    }
-
-    /// Takes off what lies behind `bytes`: records of steps that a resumed run takes again.
-    fn cut(&mut self, bytes: u64) -> Result<(), TrainError> {
-        let len = self.bytes()?;
-        self.checked(self.file.set_len(bytes.min(len)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::data::Choices;
+    use crate::data::{Choices, Encoded, Target};
     use crate::lora::LoraConfig;
     use crate::method::{AdamwConfig, DrawPer, IvonMethodConfig, Method, Setup};
     use crate::model::{BasePrecision, Checkpoint, Decoder};
+    use crate::predict::EvaluationOptions;
     use crate::random::{Purpose, below, stream};
     use crate::testing::golden;
-    use crate::train::Watch;
+    use crate::train::{ChoiceGoal, Score};
     use crate::train::{Record, read_records};
 
     fn network() -> Network {
@@ -515,8 +375,10 @@ mod tests {
                 id: index.to_string(),
                 key: index,
                 tokens,
-                choices: Choices::Tokens(vec![10, 20]),
-                label,
+                target: Target::Choice {
+                    choices: Choices::Tokens(vec![10, 20]),
+                    label,
+                },
             }
         };
         (0..count).map(example).collect()
@@ -572,25 +434,31 @@ mod tests {
         fn go(&self, resume: bool, stop: Option<u64>) -> Result<(Trained, Vec<f32>), TrainError> {
             let lora = LoraConfig {
                 rank: 2,
+                dropout: 0.2,
                 ..LoraConfig::default()
             };
             let adapter =
                 Adapter::new(&lora, self.network.config(), 1, &Device::flex().autodiff()).unwrap();
             let setup = Setup::new(&self.config, self.train.len(), 0.2, 5);
             let mut optimizer = self.method.settings().start(adapter, &setup).unwrap();
-            let training = Training {
+            let goal = ChoiceGoal {
                 network: &self.network,
+                lora: &lora,
                 config: &self.config,
-                learning_rate: self.method.learning_rate(),
-                scaling: lora.scaling(),
-                dropout: 0.2,
-                seed: 5,
                 evaluation: EvaluationOptions {
                     samples: 2,
                     ..EvaluationOptions::default()
                 },
                 train: &self.train,
                 tune: &self.tune,
+            };
+            let training = Training {
+                network: &self.network,
+                goal: &goal,
+                config: &self.config,
+                learning_rate: self.method.learning_rate(),
+                dropout: lora.dropout,
+                seed: 5,
                 folder: self.folder.path(),
             };
             let trained = train(
@@ -626,7 +494,8 @@ mod tests {
             } else {
                 &mut run.train
             };
-            rows[4].label = None;
+            let Target::Choice { label, .. } = &mut rows[4].target;
+            *label = None;
             let error = run.go(false, None).unwrap_err();
             assert_eq!(error.to_string(), format!("row `4` of {role} has no label"));
             assert!(error.hint().unwrap().contains("label the row"));
@@ -637,7 +506,7 @@ mod tests {
     #[test]
     fn what_is_no_json_is_not_the_devices_fault() {
         let folder = tempfile::tempdir().unwrap();
-        let mut metrics = Metrics::open(&folder.path().join(METRICS_FILE)).unwrap();
+        let mut metrics = MetricsFile::open(&folder.path().join(METRICS_FILE)).unwrap();
         let error = metrics
             .append(&std::collections::BTreeMap::from([((1, 2), 3)]))
             .unwrap_err();
@@ -717,7 +586,7 @@ mod tests {
         run.config = TrainConfig {
             steps: Some(200),
             eval_interval: Some(4),
-            keep_best: Some(Watch::Nll),
+            keep_best: Some(Score::Nll),
             patience: Some(3),
             ..TrainConfig::default()
         };
