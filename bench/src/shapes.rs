@@ -1,6 +1,6 @@
 //! The shapes of known decoders, for models of random numbers: `smollm2-135m`, `llama-2-7b`, …
 
-use ivon_lora::model::{DecoderConfig, RopeScaling};
+use ivon_lora::model::{DecoderConfig, LayerKind, Rope, RopeScaling};
 
 /// What tells one Llama-shaped decoder from another; the names are those of config.json.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,10 @@ pub fn names() -> Vec<&'static str> {
 /// The decoder of this name, if it is known.
 pub fn named(name: &str) -> Option<DecoderConfig> {
     let shape = SHAPES.iter().find(|shape| shape.name == name)?;
+    let rope = Rope {
+        theta: shape.rope_theta,
+        scaling: RopeScaling::Default,
+    };
     Some(DecoderConfig {
         model_type: "llama".into(),
         vocab_size: shape.vocab_size,
@@ -53,9 +57,7 @@ pub fn named(name: &str) -> Option<DecoderConfig> {
         head_dim: shape.hidden_size / shape.num_attention_heads,
         max_position_embeddings: shape.max_position_embeddings,
         rms_norm_eps: 1e-5,
-        rope_theta: shape.rope_theta,
-        rope_scaling: RopeScaling::Default,
-        sliding_window: None,
+        layers: vec![LayerKind::new(None, rope); shape.num_hidden_layers],
         tie_word_embeddings: shape.tie_word_embeddings,
         attention_bias: false,
         qk_norm: false,

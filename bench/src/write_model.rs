@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 use ivon_lora::model::gguf::{GgufFile, GgufWriter, Metadata, Value};
-use ivon_lora::model::{DecoderConfig, Encoding, Projection, gguf::names::to_gguf};
+use ivon_lora::model::{DecoderConfig, Encoding, Projection};
 use ivon_lora::random::{Purpose, stream};
 use rand_core::Rng;
 
@@ -137,7 +137,7 @@ fn shape_metadata(config: &DecoderConfig) -> Vec<(String, Metadata)> {
     .map(|(key, value)| (key, Metadata::U32(value as u32)));
     let real = [
         ("attention.layer_norm_rms_epsilon", config.rms_norm_eps),
-        ("rope.freq_base", config.rope_theta),
+        ("rope.freq_base", config.layers[0].rope.theta),
     ]
     .map(|(key, value)| (key, Metadata::F32(value as f32)));
     whole
@@ -163,7 +163,12 @@ fn tensors(config: &DecoderConfig) -> Vec<(String, Vec<usize>)> {
         tensors.push((format!("blk.{layer}.ffn_norm.weight"), norm.clone()));
         for projection in Projection::ALL {
             let name = format!("model.layers.{layer}.{}.weight", projection.path());
-            tensors.extend(to_gguf(&name).map(|name| (name, projection.shape(config).to_vec())));
+            tensors.extend(
+                config
+                    .family()
+                    .to_gguf(&name)
+                    .map(|name| (name, projection.shape(config).to_vec())),
+            );
         }
     }
     tensors

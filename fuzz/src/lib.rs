@@ -111,7 +111,10 @@ pub fn look_at_weights(folder: &Path) {
     ) else {
         return;
     };
-    let _ = checkpoint.config().inverse_frequencies();
+    let config = checkpoint.config();
+    for rope in config.ropes().0 {
+        let _ = rope.inverse_frequencies(config.head_dim);
+    }
     let _ = said(checkpoint.fingerprint(), ModelError::hint);
     for name in checkpoint.names() {
         let _ = said(checkpoint.tensor(&name), ModelError::hint);

@@ -48,6 +48,13 @@ CHECKPOINTS = [
     ("original length twice", "llama3-rope", {"original_max_position_embeddings": 64}, [], []),
     ("an unknown key", "llama", {"final_logit_softcapping": 1.0}, [], []),
     ("biases that mistral has not", "mistral", {"attention_bias": True, "mlp_bias": True}, [], []),
+    ("a window on all layers", "mistral", {"sliding_window": 3}, [], []),
+    ("a window on all layers by their types", "qwen2", {"sliding_window": 3, "use_sliding_window": True, "layer_types": ["sliding_attention"] * 3}, [], []),
+    ("a window on the last layer", "qwen2", {"sliding_window": 3, "use_sliding_window": True, "max_window_layers": 2}, ["layer_types"], []),
+    ("a window on the first layer", "qwen3",
+     {"sliding_window": 3, "use_sliding_window": True, "layer_types": ["sliding_attention", "full_attention", "full_attention"]}, [], []),
+    ("a window between two layers without", "qwen3",
+     {"sliding_window": 2, "use_sliding_window": True, "layer_types": ["full_attention", "sliding_attention", "full_attention"]}, [], []),
 ]
 
 # family, keys that are set, keys that are removed: what the configuration class makes of them

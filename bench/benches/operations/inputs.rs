@@ -34,6 +34,7 @@ pub fn config(layers: usize) -> DecoderConfig {
     let whole = bench::shapes::named("smollm2-135m").expect("a known shape");
     DecoderConfig {
         num_hidden_layers: layers,
+        layers: whole.layers[..layers].to_vec(),
         vocab_size: 1024,
         ..whole
     }

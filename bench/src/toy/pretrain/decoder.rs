@@ -179,7 +179,7 @@ impl Decoder {
 
 impl<'a> Pass<'a> {
     fn new(config: &'a DecoderConfig, length: usize, device: &Device) -> Self {
-        let frequencies = config.inverse_frequencies();
+        let frequencies = config.layers[0].rope.inverse_frequencies(config.head_dim);
         let angles = (0..length).flat_map(|position| {
             let half = frequencies
                 .iter()

@@ -22,7 +22,7 @@ use burn::tensor::Device;
 use ivon_lora::data::{Batch, Tokenizer};
 use ivon_lora::forward::{LowRank, Network};
 use ivon_lora::lora::Adapter;
-use ivon_lora::model::{BasePrecision, Checkpoint, DecoderConfig, RopeScaling};
+use ivon_lora::model::{BasePrecision, Checkpoint, DecoderConfig, LayerKind, Rope, RopeScaling};
 use ivon_lora::toy::text::{Part, document};
 
 use crate::Failure;
@@ -47,6 +47,10 @@ const LEARNING_RATE: f64 = 3e-3;
 const TOLERANCE: f32 = 2e-2;
 
 fn config(vocab_size: usize) -> DecoderConfig {
+    let rope = Rope {
+        theta: 10_000.0,
+        scaling: RopeScaling::Default,
+    };
     DecoderConfig {
         model_type: "llama".into(),
         vocab_size,
@@ -58,9 +62,7 @@ fn config(vocab_size: usize) -> DecoderConfig {
         head_dim: 32,
         max_position_embeddings: 256,
         rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        rope_scaling: RopeScaling::Default,
-        sliding_window: None,
+        layers: vec![LayerKind::new(None, rope); 3],
         tie_word_embeddings: true,
         attention_bias: false,
         qk_norm: false,

@@ -39,12 +39,24 @@ mod tests {
     }
 
     fn networks(family: &str) -> [Network; 3] {
+        networks_of(decoder(family))
+    }
+
+    fn networks_of(decoder: Decoder) -> [Network; 3] {
         let device = Device::flex();
         [
-            Network::new(decoder(family), &device, false),
-            Network::new(decoder(family), &device, true),
-            Network::plain(decoder(family), &device),
+            Network::new(decoder.clone(), &device, false),
+            Network::new(decoder.clone(), &device, true),
+            Network::plain(decoder, &device),
         ]
+    }
+
+    /// Layers of two kinds: the one in the middle has a window and turns its heads faster.
+    fn mixed() -> Decoder {
+        let mut decoder = decoder("qwen3");
+        decoder.config.layers[1].window = Some(3);
+        decoder.config.layers[1].rope.theta = 50.0;
+        decoder
     }
 
     fn numbers(value: &Value) -> Vec<f32> {
@@ -251,8 +263,8 @@ mod tests {
             step: 2,
             draw: 0,
         });
-        for family in ["qwen3", "qwen2"] {
-            let [host, recompute, plain] = networks(family).map(|network| {
+        for decoder in [decoder("qwen3"), decoder("qwen2"), mixed()] {
+            let [host, recompute, plain] = networks_of(decoder).map(|network| {
                 let (adapter, scaling) = everywhere(&network);
                 let adapter = adapter.train();
                 gradients(
@@ -271,7 +283,9 @@ mod tests {
     #[test]
     fn a_sliding_window_hides_what_lies_behind_it() {
         let mut narrow = decoder("mistral");
-        narrow.config.sliding_window = Some(4);
+        for layer in &mut narrow.config.layers {
+            layer.window = Some(4);
+        }
         let expected = golden_json("tiny/mistral/expected.json");
         let batch = batch(&expected);
         let [host, plain] = [

@@ -10,7 +10,7 @@ use super::host::noise_path;
 use super::network::LowRank;
 use crate::data::Batch;
 use crate::lora::{Context, Divergence};
-use crate::model::{Decoder, DecoderConfig, Linear, Matrix, Projection};
+use crate::model::{Decoder, DecoderConfig, Gate, Linear, Matrix, Norms, Projection, Rope};
 
 /// The decoder's weights as tensors on a device.
 #[derive(Debug)]
@@ -38,9 +38,10 @@ struct Pass<'a> {
     plain: &'a Plain,
     batch: &'a Batch,
     low_rank: LowRank<'a>,
-    /// Cosine and sine of the rotary angles, `[N, head_dim]`.
-    cosine: Tensor<2>,
-    sine: Tensor<2>,
+    /// Cosine and sine of the rotary angles of each rotary embedding, `[N, head_dim]`.
+    angles: Vec<(Tensor<2>, Tensor<2>)>,
+    /// Which of the rotary embeddings each layer has.
+    rope_of_layer: Vec<usize>,
     /// The divergence of the layers so far, `[1]`.
     divergence: RefCell<Option<Tensor<1>>>,
 }
@@ -102,13 +103,16 @@ impl Plain {
             [batch.len(), self.config.hidden_size],
         );
         let mut x = Tensor::<2>::from_data(embedded, &self.device);
-        let (cosine, sine) = self.angles(batch);
+        let (ropes, rope_of_layer) = self.config.ropes();
         let pass = Pass {
             plain: self,
             batch,
             low_rank,
-            cosine,
-            sine,
+            angles: ropes
+                .into_iter()
+                .map(|rope| self.angles(batch, rope))
+                .collect(),
+            rope_of_layer,
             divergence: RefCell::default(),
         };
         for index in 0..self.layers.len() {
@@ -131,8 +135,8 @@ impl Plain {
         x * inverse * weight.clone().unsqueeze::<D>()
     }
 
-    fn angles(&self, batch: &Batch) -> (Tensor<2>, Tensor<2>) {
-        let frequencies = self.config.inverse_frequencies();
+    fn angles(&self, batch: &Batch, rope: &Rope) -> (Tensor<2>, Tensor<2>) {
+        let frequencies = rope.inverse_frequencies(self.config.head_dim);
         let angles = batch.positions.iter().flat_map(|&position| {
             let half = frequencies
                 .iter()
@@ -285,7 +289,13 @@ impl Pass<'_> {
     }
 
     /// `[N, heads · width]` → `[N, heads, width]`, normed per head (Qwen3) and turned by position.
-    fn place_heads(&self, x: Tensor<2>, heads: usize, norm: Option<&Tensor<1>>) -> Tensor<3> {
+    fn place_heads(
+        &self,
+        layer: usize,
+        x: Tensor<2>,
+        heads: usize,
+        norm: Option<&Tensor<1>>,
+    ) -> Tensor<3> {
         let (n, width) = (x.dims()[0], self.plain.config.head_dim);
         let mut x = x.reshape([n, heads, width]);
         if let Some(weight) = norm {
@@ -299,12 +309,12 @@ impl Pass<'_> {
             ],
             2,
         );
-        x * self.cosine.clone().unsqueeze_dim::<3>(1)
-            + turned * self.sine.clone().unsqueeze_dim::<3>(1)
+        let (cosine, sine) = &self.angles[self.rope_of_layer[layer]];
+        x * cosine.clone().unsqueeze_dim::<3>(1) + turned * sine.clone().unsqueeze_dim::<3>(1)
     }
 
     /// Attention segment by segment, `[N, heads, width]` → `[N, heads · width]`.
-    fn attend(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<2> {
+    fn attend(&self, window: Option<usize>, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<2> {
         let [_, queries, width] = q.dims();
         let group = queries / k.dims()[1];
         let scale = 1.0 / (width as f64).sqrt();
@@ -341,7 +351,8 @@ impl Pass<'_> {
                     .swap_dims(0, 1);
                 let scores = query.matmul(keys.swap_dims(1, 2)) * scale;
                 let scores = scores.mask_fill(
-                    self.hidden_columns(segment.len, total).unsqueeze::<3>(),
+                    self.hidden_columns(window, segment.len, total)
+                        .unsqueeze::<3>(),
                     f32::NEG_INFINITY,
                 );
                 softmax(scores, 2)
@@ -354,8 +365,13 @@ impl Pass<'_> {
 
     /// True where a query of a segment must not look: later tokens, and those behind the sliding
     /// window.
-    fn hidden_columns(&self, queries: usize, keys: usize) -> Tensor<2, Bool> {
-        let window = self.plain.config.sliding_window.unwrap_or(usize::MAX);
+    fn hidden_columns(
+        &self,
+        window: Option<usize>,
+        queries: usize,
+        keys: usize,
+    ) -> Tensor<2, Bool> {
+        let window = window.unwrap_or(usize::MAX);
         let hidden = (0..queries).flat_map(|row| {
             let position = keys - queries + row;
             (0..keys).map(move |column| column > position || position - column >= window)
@@ -368,18 +384,20 @@ impl Pass<'_> {
 
     fn layer(&self, index: usize, x: Tensor<2>) -> Tensor<2> {
         let (layer, config) = (&self.plain.layers[index], &self.plain.config);
+        let kind = &config.layers[index];
+        let (Norms::Before, Gate::Silu) = (kind.norms, kind.gate);
         let normed = self.plain.norm(x.clone(), &layer.input_layernorm);
         let q = self.project(index, Projection::Q, normed.clone());
         let k = self.project(index, Projection::K, normed.clone());
         let v = self.project(index, Projection::V, normed);
-        let q = self.place_heads(q, config.num_attention_heads, layer.q_norm.as_ref());
-        let k = self.place_heads(k, config.num_key_value_heads, layer.k_norm.as_ref());
+        let q = self.place_heads(index, q, config.num_attention_heads, layer.q_norm.as_ref());
+        let k = self.place_heads(index, k, config.num_key_value_heads, layer.k_norm.as_ref());
         let v = v.reshape([
             self.batch.len(),
             config.num_key_value_heads,
             config.head_dim,
         ]);
-        let x = x + self.project(index, Projection::O, self.attend(q, k, v));
+        let x = x + self.project(index, Projection::O, self.attend(kind.window, q, k, v));
         let normed = self.plain.norm(x.clone(), &layer.post_attention_layernorm);
         let gate = silu(self.project(index, Projection::Gate, normed.clone()));
         let gated = gate * self.project(index, Projection::Up, normed);

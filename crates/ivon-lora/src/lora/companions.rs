@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{LoraError, Precision};
 use crate::files;
 use crate::model::companions::{TEMPLATES_FOLDER, is_companion};
-use crate::model::{DecoderConfig, RopeScaling};
+use crate::model::{DecoderConfig, LayerKind, Rope, RopeScaling, Windows};
 
 const LARGEST: u64 = 256 << 20;
 
@@ -117,14 +117,10 @@ impl Companions {
 }
 
 fn decoder_config(decoder: &DecoderConfig) -> Result<Map<String, Value>, LoraError> {
-    let architecture = match decoder.model_type.as_str() {
-        "mistral" => "MistralForCausalLM",
-        "qwen2" => "Qwen2ForCausalLM",
-        "qwen3" => "Qwen3ForCausalLM",
-        _ => "LlamaForCausalLM",
-    };
+    let family = decoder.family();
+    let rope = shared_rope(decoder)?;
     let keys = json!({
-        "architectures": [architecture],
+        "architectures": [family.architecture],
         "attention_bias": decoder.attention_bias,
         "head_dim": decoder.head_dim,
         "hidden_act": "silu",
@@ -136,59 +132,79 @@ fn decoder_config(decoder: &DecoderConfig) -> Result<Map<String, Value>, LoraErr
         "num_hidden_layers": decoder.num_hidden_layers,
         "num_key_value_heads": decoder.num_key_value_heads,
         "rms_norm_eps": decoder.rms_norm_eps,
-        "rope_scaling": rope_scaling(decoder)?,
-        "rope_theta": decoder.rope_theta,
+        "rope_scaling": rope_scaling(rope, decoder.head_dim)?,
+        "rope_theta": rope.theta,
         "tie_word_embeddings": decoder.tie_word_embeddings,
         "vocab_size": decoder.vocab_size,
     });
     let Value::Object(mut keys) = keys else {
         return Ok(Map::new());
     };
-    if decoder.model_type == "qwen2" {
-        // Its q, k and v always have a bias, and transformers has no such key for it.
+    if !family.has_attention_bias_key {
         keys.shift_remove("attention_bias");
     }
-    if decoder.model_type == "mistral" || decoder.sliding_window.is_some() {
-        keys.insert("sliding_window".into(), json!(decoder.sliding_window));
-    }
-    if decoder.model_type.starts_with("qwen") {
-        keys.insert(
-            "use_sliding_window".into(),
-            json!(decoder.sliding_window.is_some()),
-        );
-    }
+    keys.extend(window_keys(decoder, family.windows));
     Ok(keys)
 }
 
-fn rope_scaling(decoder: &DecoderConfig) -> Result<Value, LoraError> {
-    let scaling = match &decoder.rope_scaling {
+/// The keys that say which layers attend to a window.
+fn window_keys(decoder: &DecoderConfig, windows: Windows) -> Map<String, Value> {
+    let mut keys = Map::new();
+    let window = decoder.layers.iter().find_map(|layer| layer.window);
+    if windows == Windows::EveryLayer || window.is_some() {
+        keys.insert("sliding_window".into(), json!(window));
+    }
+    if windows == Windows::ByLayer {
+        keys.insert("use_sliding_window".into(), json!(window.is_some()));
+    }
+    if window.is_some() && decoder.layers.iter().any(|layer| layer.window.is_none()) {
+        let name = |layer: &LayerKind| match layer.window {
+            Some(_) => "sliding_attention",
+            None => "full_attention",
+        };
+        let names: Vec<&str> = decoder.layers.iter().map(name).collect();
+        keys.insert("layer_types".into(), json!(names));
+    }
+    keys
+}
+
+/// The rotary embedding of all layers.
+fn shared_rope(decoder: &DecoderConfig) -> Result<&Rope, LoraError> {
+    match decoder.ropes().0[..] {
+        [rope] => Ok(rope),
+        _ => Err(LoraError::RopeFactors),
+    }
+}
+
+fn rope_scaling(rope: &Rope, head_dim: usize) -> Result<Value, LoraError> {
+    let scaling = match &rope.scaling {
         RopeScaling::Default => return Ok(Value::Null),
-        RopeScaling::Factors { factors } => {
-            llama3_of(decoder, factors).ok_or(LoraError::RopeFactors)?
-        }
+        RopeScaling::Factors { .. } => llama3_of(rope, head_dim).ok_or(LoraError::RopeFactors)?,
         other => other.clone(),
     };
     serde_json::to_value(scaling).map_err(|_| LoraError::RopeFactors)
 }
 
-/// The `llama3` rule whose divisors these are, if they are those of one of Meta's models (original
-/// context 8192).
-fn llama3_of(decoder: &DecoderConfig, factors: &[f32]) -> Option<RopeScaling> {
-    let factor = f64::from(factors.iter().copied().fold(1.0, f32::max)).round();
+/// The `llama3` rule whose divisors a rotary embedding has, if they are those of one of Meta's
+/// models (original context 8192).
+fn llama3_of(rope: &Rope, head_dim: usize) -> Option<RopeScaling> {
+    let RopeScaling::Factors { factors } = &rope.scaling else {
+        return None;
+    };
     let rule = RopeScaling::Llama3 {
-        factor,
+        factor: f64::from(factors.iter().copied().fold(1.0, f32::max)).round(),
         low_freq_factor: 1.0,
         high_freq_factor: 4.0,
         original_max_position_embeddings: 8192,
     };
-    let frequencies = |scaling: &RopeScaling| {
-        DecoderConfig {
-            rope_scaling: scaling.clone(),
-            ..decoder.clone()
-        }
-        .inverse_frequencies()
+    let by_rule = Rope {
+        theta: rope.theta,
+        scaling: rule.clone(),
     };
-    let (wanted, found) = (frequencies(&decoder.rope_scaling), frequencies(&rule));
+    let (wanted, found) = (
+        rope.inverse_frequencies(head_dim),
+        by_rule.inverse_frequencies(head_dim),
+    );
     let close = wanted.len() == found.len()
         && wanted
             .iter()
@@ -278,25 +294,25 @@ mod tests {
             high_freq_factor: 4.0,
             original_max_position_embeddings: 8192,
         };
-        let plain = DecoderConfig {
-            head_dim: 64,
-            rope_theta: 500_000.0,
-            ..decoder(1)
+        let stretched = |scaling: RopeScaling| {
+            let rope = Rope {
+                theta: 500_000.0,
+                scaling,
+            };
+            DecoderConfig {
+                head_dim: 64,
+                layers: vec![LayerKind::new(None, rope)],
+                ..decoder(1)
+            }
         };
-        let stretched = DecoderConfig {
-            rope_scaling: rule.clone(),
-            ..plain.clone()
-        };
-        let divisors = plain
-            .inverse_frequencies()
+        let frequencies =
+            |config: DecoderConfig| config.layers[0].rope.inverse_frequencies(config.head_dim);
+        let divisors = frequencies(stretched(RopeScaling::Default))
             .iter()
-            .zip(stretched.inverse_frequencies())
+            .zip(frequencies(stretched(rule.clone())))
             .map(|(a, b)| a / b)
             .collect();
-        let gguf = DecoderConfig {
-            rope_scaling: RopeScaling::Factors { factors: divisors },
-            ..plain.clone()
-        };
+        let gguf = stretched(RopeScaling::Factors { factors: divisors });
         let config = Companions::of_decoder(&gguf, Map::new(), vec![])
             .unwrap()
             .config;
@@ -305,12 +321,9 @@ mod tests {
             json!({ "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
             "high_freq_factor": 4.0, "original_max_position_embeddings": 8192 })
         );
-        let strange = DecoderConfig {
-            rope_scaling: RopeScaling::Factors {
-                factors: vec![3.0; 32],
-            },
-            ..plain
-        };
+        let strange = stretched(RopeScaling::Factors {
+            factors: vec![3.0; 32],
+        });
         let error = Companions::of_decoder(&strange, Map::new(), vec![]).unwrap_err();
         assert!(
             matches!(error, LoraError::RopeFactors)

@@ -5,10 +5,14 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 
 use super::{Adapter, LoraConfig, TargetModules};
-use crate::model::{DecoderConfig, RopeScaling};
+use crate::model::{DecoderConfig, LayerKind, Rope, RopeScaling};
 
 /// The shape of `testdata/golden/tiny/llama` with another depth.
 pub(crate) fn decoder(layers: usize) -> DecoderConfig {
+    let rope = Rope {
+        theta: 10000.0,
+        scaling: RopeScaling::Default,
+    };
     DecoderConfig {
         model_type: "llama".into(),
         vocab_size: 96,
@@ -20,9 +24,7 @@ pub(crate) fn decoder(layers: usize) -> DecoderConfig {
         head_dim: 8,
         max_position_embeddings: 128,
         rms_norm_eps: 1e-5,
-        rope_theta: 10000.0,
-        rope_scaling: RopeScaling::Default,
-        sliding_window: None,
+        layers: vec![LayerKind::new(None, rope); layers],
         tie_word_embeddings: false,
         attention_bias: false,
         qk_norm: false,

@@ -1,13 +1,20 @@
 //! The shape of a decoder, in the words of a Hugging Face `config.json`.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::error::ModelError;
+use super::family::Family;
+use super::layer_kind::{self, LayerKind};
+use super::rope::Rope;
+use super::setting::{ensure, setting};
+
+/// The most layers of a decoder.
+pub(super) const MOST_LAYERS: usize = 1 << 12;
 
 /// Everything that the forward pass needs to know beyond the weights.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DecoderConfig {
-    /// `llama`, `mistral`, `qwen2` or `qwen3`.
+    /// Its family, see [`Family`].
     pub model_type: String,
     /// Number of tokens V.
     pub vocab_size: usize,
@@ -27,12 +34,9 @@ pub struct DecoderConfig {
     pub max_position_embeddings: usize,
     /// ε of the root-mean-square norms.
     pub rms_norm_eps: f64,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
-    /// How the rotary frequencies are stretched.
-    pub rope_scaling: RopeScaling,
-    /// Tokens further back than this are not attended to (the window counts the token itself).
-    pub sliding_window: Option<usize>,
+    /// What each layer does, `[num_hidden_layers]`.
+    #[serde(flatten, serialize_with = "layer_kind::serialize")]
+    pub layers: Vec<LayerKind>,
     /// Whether the output layer is the embedding table.
     pub tie_word_embeddings: bool,
     /// Whether q_proj, k_proj and v_proj have a bias (Qwen2; `attention_bias` elsewhere).
@@ -41,42 +45,11 @@ pub struct DecoderConfig {
     pub qk_norm: bool,
 }
 
-/// How rotary frequencies differ from `rope_theta^(-2i/head_dim)`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "rope_type", rename_all = "lowercase")]
-pub enum RopeScaling {
-    /// They do not.
-    #[default]
-    Default,
-    /// All are divided by `factor`.
-    Linear {
-        /// The divisor.
-        factor: f64,
-    },
-    /// Llama 3: long wavelengths are divided by `factor`, short ones kept, those between
-    /// interpolated.
-    Llama3 {
-        /// The divisor of the longest wavelengths.
-        factor: f64,
-        /// `original_max_position_embeddings / low_freq_factor` is the wavelength above which all
-        /// is divided.
-        low_freq_factor: f64,
-        /// `original_max_position_embeddings / high_freq_factor` is the wavelength below which
-        /// nothing is.
-        high_freq_factor: f64,
-        /// Context length before stretching.
-        original_max_position_embeddings: usize,
-    },
-    /// Each is divided by a number of its own: GGUF's `rope_freqs.weight`, `[head_dim / 2]`.
-    Factors {
-        /// The divisors.
-        factors: Vec<f32>,
-    },
-}
-
 impl DecoderConfig {
-    /// The families that the decoder speaks, as `model_type` of config.json.
-    pub const MODEL_TYPES: &'static [&'static str] = &["llama", "mistral", "qwen2", "qwen3"];
+    /// Its family; Llama's where the type is not known, which [`validate`](Self::validate) refuses.
+    pub fn family(&self) -> &'static Family {
+        Family::of_model_type(&self.model_type).unwrap_or_else(Family::llama)
+    }
 
     /// Checks every number against the others and against bounds that no model of these families
     /// leaves, so that no later product of them overflows.
@@ -86,192 +59,120 @@ impl DecoderConfig {
     /// # Errors
     /// [`ModelError::Architecture`] for another family, else [`ModelError::Setting`].
     pub fn validate(&self, file: &str) -> Result<(), ModelError> {
-        if !Self::MODEL_TYPES.contains(&self.model_type.as_str()) {
+        if Family::of_model_type(&self.model_type).is_none() {
             return Err(ModelError::Architecture {
                 file: file.into(),
                 found: self.model_type.clone(),
-                supported: Self::MODEL_TYPES,
+                supported: Family::model_types(),
             });
         }
-        let count = |field: &str, value: usize, most: usize| {
-            ensure(
-                file,
-                field,
-                value,
-                (1..=most).contains(&value),
-                format_args!("1 to {most}"),
-            )
-        };
-        count("vocab_size", self.vocab_size, 1 << 24)?;
-        count("hidden_size", self.hidden_size, 1 << 17)?;
-        count("intermediate_size", self.intermediate_size, 1 << 20)?;
-        count("num_hidden_layers", self.num_hidden_layers, 1 << 12)?;
-        count("num_attention_heads", self.num_attention_heads, 1 << 12)?;
-        count(
-            "num_key_value_heads",
-            self.num_key_value_heads,
-            self.num_attention_heads,
-        )?;
-        count("head_dim", self.head_dim, 1 << 12)?;
-        count(
-            "max_position_embeddings",
-            self.max_position_embeddings,
-            1 << 31,
-        )?;
+        self.validate_counts(file)?;
         let heads = self.num_attention_heads;
-        let divides = heads.is_multiple_of(self.num_key_value_heads);
-        ensure(
-            file,
-            "num_key_value_heads",
-            self.num_key_value_heads,
-            divides,
-            format_args!("a divisor of {heads} query heads"),
-        )?;
-        ensure(
-            file,
-            "head_dim",
-            self.head_dim,
-            self.head_dim.is_multiple_of(2),
-            "an even number",
-        )?;
+        let found = self.num_key_value_heads;
+        let divides = heads.is_multiple_of(found);
+        let expected = format_args!("a divisor of {heads} query heads");
+        ensure(file, "num_key_value_heads", found, divides, expected)?;
+        let width = self.head_dim;
+        let is_even = width.is_multiple_of(2);
+        ensure(file, "head_dim", width, is_even, "an even number")?;
         let eps = self.rms_norm_eps;
-        ensure(
-            file,
-            "rms_norm_eps",
-            eps,
-            eps > 0.0 && eps <= 0.1,
-            "above 0, at most 0.1",
-        )?;
-        let theta = self.rope_theta;
-        ensure(
-            file,
-            "rope_theta",
-            theta,
-            (1.0..=1e12).contains(&theta),
-            "1 to 1e12",
-        )?;
-        if let Some(window) = self.sliding_window {
-            count("sliding_window", window, 1 << 31)?;
-        }
-        self.validate_rope_scaling(file)
+        let holds = eps > 0.0 && eps <= 0.1;
+        ensure(file, "rms_norm_eps", eps, holds, "above 0, at most 0.1")?;
+        self.validate_layers(file)
     }
 
-    fn validate_rope_scaling(&self, file: &str) -> Result<(), ModelError> {
-        let positive = |field: &str, value: f64| {
-            ensure(
-                file,
-                field,
-                value,
-                value > 0.0 && value <= 1e6,
-                "above 0, at most 1e6",
-            )
-        };
-        match &self.rope_scaling {
-            RopeScaling::Default => Ok(()),
-            RopeScaling::Linear { factor } => positive("factor", *factor),
-            RopeScaling::Llama3 {
-                factor,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_position_embeddings: original,
-            } => {
-                positive("factor", *factor)?;
-                positive("low_freq_factor", *low_freq_factor)?;
-                positive("high_freq_factor", *high_freq_factor)?;
-                let ordered = high_freq_factor > low_freq_factor;
-                ensure(
-                    file,
-                    "high_freq_factor",
-                    high_freq_factor,
-                    ordered,
-                    format_args!("above low_freq_factor {low_freq_factor}"),
-                )?;
-                ensure(
-                    file,
-                    "original_max_position_embeddings",
-                    original,
-                    (1..=1 << 31).contains(original),
-                    "1 to 2147483648",
-                )
-            }
-            RopeScaling::Factors { factors } => {
-                let (found, expected) = (factors.len(), self.head_dim / 2);
-                ensure(
-                    file,
-                    "rope_freqs.weight",
-                    format_args!("{found} numbers"),
-                    found == expected,
-                    format_args!("{expected} numbers"),
-                )?;
-                factors
-                    .iter()
-                    .try_for_each(|factor| positive("rope_freqs.weight", f64::from(*factor)))
-            }
+    fn validate_counts(&self, file: &str) -> Result<(), ModelError> {
+        let heads = self.num_attention_heads;
+        for (field, value, most) in [
+            ("vocab_size", self.vocab_size, 1 << 24),
+            ("hidden_size", self.hidden_size, 1 << 17),
+            ("intermediate_size", self.intermediate_size, 1 << 20),
+            ("num_hidden_layers", self.num_hidden_layers, MOST_LAYERS),
+            ("num_attention_heads", heads, 1 << 12),
+            ("num_key_value_heads", self.num_key_value_heads, heads),
+            ("head_dim", self.head_dim, 1 << 12),
+            (
+                "max_position_embeddings",
+                self.max_position_embeddings,
+                1 << 31,
+            ),
+        ] {
+            count(file, field, value, most)?;
         }
-    }
-
-    /// The inverse frequencies of the rotary embedding, radians per position, `[head_dim / 2]`.
-    ///
-    /// The `llama3` rule is that of transformers' `_compute_llama3_parameters`.
-    pub fn inverse_frequencies(&self) -> Vec<f32> {
-        let plain = (0..self.head_dim / 2)
-            .map(|i| self.rope_theta.powf(-2.0 * i as f64 / self.head_dim as f64));
-        match &self.rope_scaling {
-            RopeScaling::Default => plain.map(|frequency| frequency as f32).collect(),
-            RopeScaling::Linear { factor } => {
-                plain.map(|frequency| (frequency / factor) as f32).collect()
-            }
-            RopeScaling::Factors { factors } => plain
-                .zip(factors)
-                .map(|(frequency, factor)| (frequency / f64::from(*factor)) as f32)
-                .collect(),
-            RopeScaling::Llama3 {
-                factor,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_position_embeddings,
-            } => {
-                let context = *original_max_position_embeddings as f64;
-                plain
-                    .map(|frequency| {
-                        let wavelength = 2.0 * std::f64::consts::PI / frequency;
-                        let kept = ((context / wavelength - low_freq_factor)
-                            / (high_freq_factor - low_freq_factor))
-                            .clamp(0.0, 1.0);
-                        (frequency * (kept + (1.0 - kept) / factor)) as f32
-                    })
-                    .collect()
-            }
-        }
-    }
-}
-
-/// An error that names the field unless `holds`.
-fn ensure(
-    file: &str,
-    field: &str,
-    found: impl std::fmt::Display,
-    holds: bool,
-    expected: impl std::fmt::Display,
-) -> Result<(), ModelError> {
-    if holds {
         Ok(())
-    } else {
-        Err(setting(file, field, format!("`{found}`"), expected))
+    }
+
+    fn validate_layers(&self, file: &str) -> Result<(), ModelError> {
+        if self.layers.len() != self.num_hidden_layers {
+            let found = format!("a list of {}", self.layers.len());
+            let expected = format!("one for each of {} layers", self.num_hidden_layers);
+            return Err(setting(file, "layers", found, expected));
+        }
+        let mut checked: Option<&LayerKind> = None;
+        for layer in &self.layers {
+            if checked != Some(layer) {
+                if let Some(window) = layer.window {
+                    count(file, "sliding_window", window, 1 << 31)?;
+                }
+                layer.rope.validate(file, self.head_dim)?;
+                checked = Some(layer);
+            }
+        }
+        Ok(())
+    }
+
+    /// The rotary embeddings of the layers, each once, and which of them each layer has,
+    /// `[num_hidden_layers]`.
+    pub fn ropes(&self) -> (Vec<&Rope>, Vec<usize>) {
+        let mut ropes: Vec<&Rope> = Vec::new();
+        let mut of_layer = Vec::with_capacity(self.layers.len());
+        for layer in &self.layers {
+            let known = ropes.iter().position(|rope| **rope == layer.rope);
+            of_layer.push(known.unwrap_or(ropes.len()));
+            if known.is_none() {
+                ropes.push(&layer.rope);
+            }
+        }
+        (ropes, of_layer)
     }
 }
 
-/// The error for a field; `found` as it shall be printed.
-pub(super) fn setting(
-    file: &str,
-    field: &str,
-    found: impl std::fmt::Display,
-    expected: impl std::fmt::Display,
-) -> ModelError {
-    ModelError::Setting {
-        file: file.into(),
-        field: field.into(),
-        found: found.to_string(),
-        expected: expected.to_string(),
+fn count(file: &str, field: &str, value: usize, most: usize) -> Result<(), ModelError> {
+    let holds = (1..=most).contains(&value);
+    ensure(file, field, value, holds, format_args!("1 to {most}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::lora::tiny::decoder;
+
+    #[test]
+    fn layers_that_are_alike_are_written_once_as_the_fingerprints_of_saved_adapters_have_them() {
+        let written = serde_json::to_string(&decoder(2)).unwrap();
+        let expected = r#"{"model_type":"llama","vocab_size":96,"hidden_size":32,"intermediate_size":48,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":8,"max_position_embeddings":128,"rms_norm_eps":0.00001,"rope_theta":10000.0,"rope_scaling":{"rope_type":"default"},"sliding_window":null,"tie_word_embeddings":false,"attention_bias":false,"qk_norm":false}"#;
+        assert_eq!(written, expected);
+        let mut mixed = decoder(2);
+        mixed.layers[1].window = Some(4);
+        let written = serde_json::to_value(&mixed).unwrap();
+        assert_eq!(written["layers"][1]["window"], 4);
+        assert!(written.get("sliding_window").is_none());
+    }
+
+    #[test]
+    fn a_rotary_embedding_that_several_layers_share_is_listed_once() {
+        let mut mixed = decoder(3);
+        mixed.layers[1].rope.theta = 5e5;
+        let (ropes, of_layer) = mixed.ropes();
+        assert_eq!((ropes.len(), of_layer), (2, vec![0, 1, 0]));
+    }
+
+    #[test]
+    fn a_list_of_layers_of_another_length_is_refused() {
+        let mut config = decoder(3);
+        config.layers.pop();
+        let message = config.validate("config.json").unwrap_err().to_string();
+        let expected =
+            "`layers` in `config.json` is a list of 2, expected one for each of 3 layers";
+        assert_eq!(message, expected);
     }
 }

@@ -35,7 +35,7 @@ pub enum ModelError {
         /// The family.
         found: String,
         /// All that are supported in this kind of file.
-        supported: &'static [&'static str],
+        supported: Vec<&'static str>,
     },
     /// A setting of the model is missing, out of range, or of a kind that the decoder does not
     /// have.

@@ -10,10 +10,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::config::setting;
 use super::encoding::Encoding;
 use super::error::ModelError;
 use super::mapped::{MappedFile, file_name};
+use super::setting::setting;
 use super::tensor::{RawTensor, StoredTensor};
 use crate::files;
 

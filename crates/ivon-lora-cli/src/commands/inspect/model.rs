@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ivon_lora::model::DecoderConfig;
+use ivon_lora::model::{DecoderConfig, LayerKind};
 use serde::Serialize;
 
 use super::{Seen, pairs};
@@ -87,6 +87,30 @@ pub fn inspect(name: &str) -> Result<Model, Failure> {
     })
 }
 
+/// `, sliding window 4096`, with the layers that have it where not all do.
+fn window(layers: &[LayerKind]) -> String {
+    let Some(window) = layers.iter().find_map(|layer| layer.window) else {
+        return String::new();
+    };
+    match layers.iter().filter(|layer| layer.window.is_some()).count() {
+        all if all == layers.len() => format!(", sliding window {window}"),
+        some => format!(
+            ", sliding window {window} on {some} of {} layers",
+            layers.len()
+        ),
+    }
+}
+
+/// The bases of the rotary embeddings, one for each kind of layer.
+fn bases(config: &DecoderConfig) -> String {
+    let bases = config
+        .ropes()
+        .0
+        .into_iter()
+        .map(|rope| rope.theta.to_string());
+    bases.collect::<Vec<_>>().join(" and ")
+}
+
 impl Seen for Model {
     fn text(&self) -> String {
         let config = &self.config;
@@ -94,9 +118,7 @@ impl Seen for Model {
             .encodings
             .iter()
             .map(|(name, (tensors, size))| format!("{name}: {tensors} tensors, {}", bytes(*size)));
-        let window = config
-            .sliding_window
-            .map_or_else(String::new, |window| format!(", sliding window {window}"));
+        let window = window(&config.layers);
         let mut lines = vec![
             ("model", self.name.clone()),
             ("architecture", config.model_type.clone()),
@@ -127,7 +149,8 @@ impl Seen for Model {
                 "positions",
                 format!(
                     "{}, rotary base {}",
-                    config.max_position_embeddings, config.rope_theta
+                    config.max_position_embeddings,
+                    bases(config)
                 ),
             ),
             (

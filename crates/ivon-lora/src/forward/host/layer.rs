@@ -10,6 +10,7 @@
 //! The backward pass keeps x, q, k, v, o, m and the gate's two inputs, and computes n₁, n₂, the
 //! gated product and the attention weights again.
 
+use std::borrow::Cow;
 use std::sync::Mutex;
 
 use super::attention::{Attended, Heads, Tile, attend, attend_backward};
@@ -21,15 +22,15 @@ use super::pool::{Buffer, Pool};
 use crate::data::Batch;
 use crate::forward::Observer;
 use crate::lora::Dropout;
-use crate::model::{DecoderConfig, DecoderLayer, Projection};
+use crate::model::{DecoderConfig, DecoderLayer, Gate, LayerKind, Norms, Projection};
 
 /// What all layers of a forward pass share.
 pub struct Pass<'a> {
     pub config: &'a DecoderConfig,
     pub pool: &'a Pool,
     pub batch: &'a Batch,
-    /// Cosine and sine of the rotary angles, `[positions, head_dim / 2]`.
-    pub angles: (&'a [f32], &'a [f32]),
+    /// Cosine and sine of the rotary angles, `[positions, head_dim / 2]`, of each rotary embedding.
+    pub angles: &'a [(Vec<f32>, Vec<f32>)],
     /// The adapter, flat, with its layout.
     pub adapter: &'a [f32],
     pub layout: &'a Layout,
@@ -51,6 +52,9 @@ pub struct Pass<'a> {
 #[derive(Clone, Copy)]
 pub struct Layer<'a> {
     pub weights: &'a DecoderLayer,
+    pub kind: &'a LayerKind,
+    /// Which of the rotary embeddings it has.
+    pub rope: usize,
     pub index: usize,
     pub last: bool,
 }
@@ -79,12 +83,12 @@ pub struct Tape {
 }
 
 impl Pass<'_> {
-    fn heads(&self) -> Heads {
+    fn heads(&self, layer: Layer<'_>) -> Heads {
         Heads {
             queries: self.config.num_attention_heads,
             keys: self.config.num_key_value_heads,
             width: self.config.head_dim,
-            window: self.config.sliding_window,
+            window: layer.kind.window,
         }
     }
 
@@ -143,11 +147,11 @@ impl Pass<'_> {
     /// gradient needs.
     fn place_heads(
         &self,
+        layer: Layer<'_>,
+        projection: Projection,
         x: &mut Buffer,
-        heads: usize,
-        norm: Option<&[f32]>,
-        positions: &[u32],
     ) -> Option<(Buffer, Buffer)> {
+        let (heads, norm) = self.heads_of(layer, projection);
         let width = self.config.head_dim;
         let unnormed = norm.map(|weight| {
             let mut normed = self.pool.take(x.len());
@@ -165,9 +169,9 @@ impl Pass<'_> {
             x,
             heads * width,
             width,
-            positions,
-            self.angles.0,
-            self.angles.1,
+            &self.positions(layer, projection),
+            &self.angles[layer.rope].0,
+            &self.angles[layer.rope].1,
             false,
         );
         unnormed
@@ -176,20 +180,20 @@ impl Pass<'_> {
     /// The gradient of [`Self::place_heads`], in place.
     fn place_heads_backward(
         &self,
+        layer: Layer<'_>,
+        projection: Projection,
         d: &mut Buffer,
-        heads: usize,
-        norm: Option<&[f32]>,
         unnormed: Option<&(Buffer, Buffer)>,
-        positions: &[u32],
     ) {
+        let (heads, norm) = self.heads_of(layer, projection);
         let width = self.config.head_dim;
         kernel::rotate(
             d,
             heads * width,
             width,
-            positions,
-            self.angles.0,
-            self.angles.1,
+            &self.positions(layer, projection),
+            &self.angles[layer.rope].0,
+            &self.angles[layer.rope].1,
             true,
         );
         if let (Some(weight), Some((x, inverse))) = (norm, unnormed) {
@@ -217,23 +221,32 @@ impl Pass<'_> {
         }
     }
 
-    fn query_positions(&self, layer: Layer<'_>) -> Vec<u32> {
-        match layer.last {
-            true => self
-                .batch
-                .asked
+    /// The positions of the rows that a projection works on.
+    fn positions(&self, layer: Layer<'_>, projection: Projection) -> Cow<'_, [u32]> {
+        match self.tokens(layer, projection) {
+            Some(tokens) => tokens
                 .iter()
                 .map(|&token| self.batch.positions[token])
                 .collect(),
-            false => self.batch.positions.clone(),
+            None => Cow::Borrowed(&self.batch.positions),
+        }
+    }
+
+    /// The heads of queries or of keys, and the weight of their norm where the model has one.
+    fn heads_of<'a>(&self, layer: Layer<'a>, projection: Projection) -> (usize, Option<&'a [f32]>) {
+        let (heads, weights) = (self.heads(layer), layer.weights);
+        match projection {
+            Projection::Q => (heads.queries, weights.q_norm.as_deref()),
+            _ => (heads.keys, weights.k_norm.as_deref()),
         }
     }
 
     /// y of x `[N, H]`; `[S, H]` at the asked tokens for the last layer.
     pub fn forward(&self, layer: Layer<'_>, x: Buffer) -> (Buffer, Tape) {
         let (weights, hidden) = (layer.weights, self.config.hidden_size);
+        let Norms::Before = layer.kind.norms;
         let epsilon = self.config.rms_norm_eps as f32;
-        let heads = self.heads();
+        let heads = self.heads(layer);
         let n = x.len() / hidden;
         let mut normed = self.pool.take(x.len());
         let mut inverse = self.pool.take(n);
@@ -258,18 +271,8 @@ impl Pass<'_> {
             }
         };
         drop(normed);
-        let unnormed_q = self.place_heads(
-            &mut q,
-            heads.queries,
-            weights.q_norm.as_deref(),
-            &self.query_positions(layer),
-        );
-        let unnormed_k = self.place_heads(
-            &mut k,
-            heads.keys,
-            weights.k_norm.as_deref(),
-            &self.batch.positions,
-        );
+        let unnormed_q = self.place_heads(layer, Projection::Q, &mut q);
+        let unnormed_k = self.place_heads(layer, Projection::K, &mut k);
         let mut attended = self.pool.take(q.len());
         attend(
             heads,
@@ -300,6 +303,7 @@ impl Pass<'_> {
             self.project(layer, [Projection::Gate, Projection::Up], &normed, None);
         drop(normed);
         let mut gated = self.pool.take(gate.len());
+        let Gate::Silu = layer.kind.gate;
         kernel::gated(&gate, &up, &mut gated);
         let [(y, low_down)] = self.project(layer, [Projection::Down], &gated, Some(&middle));
         let tape = Tape {
@@ -328,6 +332,7 @@ impl Pass<'_> {
         gradient: &mut [f32],
         first: bool,
     ) -> Option<Buffer> {
+        let Norms::Before = layer.kind.norms;
         let d_middle = self.gated_backward(layer, dy, &mut tape, gradient);
         let d_heads = self.attention_backward(layer, &d_middle, &tape, gradient);
         let (hidden, x) = (self.config.hidden_size, &tape.x);
@@ -364,6 +369,7 @@ impl Pass<'_> {
         let [low_gate, low_up, low_down] = [Projection::Gate, Projection::Up, Projection::Down]
             .map(|at| tape.low[at as usize].as_ref());
         let (gate, up, middle) = (&mut tape.gate, &mut tape.up, &tape.middle);
+        let Gate::Silu = layer.kind.gate;
         let mut d_gated = self.pool.take(gate.len());
         let mut gated = self
             .pool
@@ -435,7 +441,7 @@ impl Pass<'_> {
             unnormed,
             ..
         } = tape;
-        let (weights, heads) = (layer.weights, self.heads());
+        let heads = self.heads(layer);
         let mut d_attended = self.pool.take(attended.len());
         let low = tape.low[Projection::O as usize].as_ref();
         let through = [Through {
@@ -471,20 +477,8 @@ impl Pass<'_> {
             &mut dv,
         );
         let (unnormed_q, unnormed_k) = unnormed.as_ref().map(|[q, k]| (q, k)).unzip();
-        self.place_heads_backward(
-            &mut dq,
-            heads.queries,
-            weights.q_norm.as_deref(),
-            unnormed_q,
-            &self.query_positions(layer),
-        );
-        self.place_heads_backward(
-            &mut dk,
-            heads.keys,
-            weights.k_norm.as_deref(),
-            unnormed_k,
-            &self.batch.positions,
-        );
+        self.place_heads_backward(layer, Projection::Q, &mut dq, unnormed_q);
+        self.place_heads_backward(layer, Projection::K, &mut dk, unnormed_k);
         [dq, dk, dv]
     }
 

@@ -18,12 +18,14 @@ use super::pool::{Buffer, Pool};
 use crate::data::Batch;
 use crate::forward::{LowRank, Observer};
 use crate::lora::Dropout;
-use crate::model::Decoder;
+use crate::model::{Decoder, Rope};
 
 /// The decoder on the CPU.
 #[derive(Debug)]
 pub struct Host {
     decoder: Decoder,
+    /// Which of the decoder's rotary embeddings each layer has.
+    ropes: Vec<usize>,
     pool: Pool,
     recompute: bool,
 }
@@ -60,6 +62,7 @@ impl Host {
     /// and is run again there: a third more work, a fraction of the memory.
     pub fn new(decoder: Decoder, recompute: bool) -> Self {
         Self {
+            ropes: decoder.config.ropes().1,
             decoder,
             pool: Pool::default(),
             recompute,
@@ -117,8 +120,8 @@ impl Host {
     }
 
     /// Cosine and sine of every position's rotary angles up to the largest in the batch.
-    fn angles(&self, batch: &Batch) -> (Vec<f32>, Vec<f32>) {
-        let frequencies = self.decoder.config.inverse_frequencies();
+    fn angles(&self, batch: &Batch, rope: &Rope) -> (Vec<f32>, Vec<f32>) {
+        let frequencies = rope.inverse_frequencies(self.decoder.config.head_dim);
         let positions = batch.positions.iter().max().map_or(0, |&last| last + 1);
         let angle = |position: u32| {
             frequencies
@@ -148,7 +151,10 @@ impl Call {
         d_divergence: f32,
         work: impl FnOnce(&Pass<'_>) -> R + Send,
     ) -> R {
-        let (cosine, sine) = self.host.angles(&self.batch);
+        let ropes = self.host.decoder.config.ropes().0.into_iter();
+        let angles: Vec<_> = ropes
+            .map(|rope| self.host.angles(&self.batch, rope))
+            .collect();
         let keys = if self.layout.has_noise() {
             self.batch.prefix_keys()
         } else {
@@ -159,7 +165,7 @@ impl Call {
             config: &self.host.decoder.config,
             pool: &self.host.pool,
             batch: &self.batch,
-            angles: (&cosine, &sine),
+            angles: &angles,
             adapter,
             layout: &self.layout,
             scaling: self.scaling,
@@ -177,6 +183,8 @@ impl Call {
         let layers = &self.host.decoder.layers;
         Layer {
             weights: &layers[index],
+            kind: &self.host.decoder.config.layers[index],
+            rope: self.host.ropes[index],
             index,
             last: index + 1 == layers.len(),
         }

@@ -67,7 +67,7 @@ fn the_real_gguf_opens_with_hugging_faces_names_and_shapes() {
     );
     assert_eq!(
         (
-            config.rope_theta,
+            config.layers[0].rope.theta,
             config.max_position_embeddings,
             config.tie_word_embeddings
         ),

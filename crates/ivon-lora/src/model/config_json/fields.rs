@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::model::config::setting;
 use crate::model::error::ModelError;
+use crate::model::setting::setting;
 
 /// The keys of an object, read with their types checked.
 pub(super) struct Fields<'a> {

@@ -8,13 +8,16 @@
 mod fields;
 mod keys;
 mod rope;
+mod windows;
 
 use serde_json::{Map, Value};
 
 use self::fields::Fields;
-use self::rope::Rope;
-use super::config::{DecoderConfig, setting};
+use super::config::DecoderConfig;
 use super::error::ModelError;
+use super::family::Family;
+use super::layer_kind::LayerKind;
+use super::setting::setting;
 
 /// What a `config.json` says.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,17 +54,14 @@ impl ConfigFile {
         let model_type = fields
             .text("model_type")?
             .ok_or_else(|| fields.missing("model_type"))?;
-        let supported = DecoderConfig::MODEL_TYPES;
-        if !supported.contains(&model_type) {
-            return Err(ModelError::Architecture {
-                file: file.into(),
-                found: model_type.into(),
-                supported,
-            });
-        }
-        fields.refuse_what_the_decoder_lacks(model_type)?;
+        let family = Family::of_model_type(model_type).ok_or_else(|| ModelError::Architecture {
+            file: file.into(),
+            found: model_type.into(),
+            supported: Family::model_types(),
+        })?;
+        fields.refuse_what_the_decoder_lacks(family)?;
         let mut notes = Vec::new();
-        let decoder = decoder(&fields, model_type, &mut notes)?;
+        let decoder = decoder(&fields, family, &mut notes)?;
         decoder.validate(file)?;
         let unknown = keys::unknown(&object);
         if !unknown.is_empty() {
@@ -97,167 +97,102 @@ impl DecoderConfig {
 
 fn decoder(
     fields: &Fields,
-    model_type: &str,
+    family: &Family,
     notes: &mut Vec<String>,
 ) -> Result<DecoderConfig, ModelError> {
     let hidden_size = fields.needed_count("hidden_size")?;
     let heads = fields.needed_count("num_attention_heads")?;
-    let layers = fields.needed_count("num_hidden_layers")?;
-    let max_position_embeddings =
-        fields
-            .count("max_position_embeddings")?
-            .unwrap_or(match model_type {
-                "mistral" => 131_072,
-                "llama" => 2048,
-                _ => 32_768,
-            });
-    let head_dim = match fields.count("head_dim")? {
-        Some(width) => width,
-        None if model_type == "qwen3" => 128,
-        None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
-        None => {
-            return Err(setting(
-                fields.file,
-                "hidden_size",
-                format!("`{hidden_size}`"),
-                format!("a multiple of {heads} heads"),
-            ));
-        }
-    };
-    let rope = Rope::read(fields, max_position_embeddings, notes)?;
+    let num_hidden_layers = fields.needed_count("num_hidden_layers")?;
+    let longest = fields.count("max_position_embeddings")?;
+    let longest = longest.unwrap_or(family.max_position_embeddings);
+    let head_dim = head_dim(fields, family, hidden_size, heads)?;
+    let rope = rope::read(fields, longest, notes)?;
     Ok(DecoderConfig {
-        model_type: model_type.into(),
+        model_type: family.model_type.into(),
         vocab_size: fields.needed_count("vocab_size")?,
         hidden_size,
         intermediate_size: fields.needed_count("intermediate_size")?,
-        num_hidden_layers: layers,
+        num_hidden_layers,
         num_attention_heads: heads,
-        num_key_value_heads: key_value_heads(fields, model_type, heads)?,
+        num_key_value_heads: key_value_heads(fields, family, heads)?,
         head_dim,
-        max_position_embeddings,
+        max_position_embeddings: longest,
         rms_norm_eps: fields.number("rms_norm_eps")?.unwrap_or(1e-6),
-        rope_theta: rope.theta,
-        rope_scaling: rope.scaling,
-        sliding_window: sliding_window(fields, model_type, layers, max_position_embeddings)?,
+        layers: windows::read(fields, family, num_hidden_layers, longest)?
+            .into_iter()
+            .map(|window| LayerKind::new(window, rope.clone()))
+            .collect(),
         tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
-        attention_bias: model_type == "qwen2",
-        qk_norm: model_type == "qwen3",
+        attention_bias: family.qkv_bias,
+        qk_norm: family.qk_norm,
     })
 }
 
-/// Null means as many as query heads, to every family; absent means the number of the family's
-/// class.
-fn key_value_heads(fields: &Fields, model_type: &str, heads: usize) -> Result<usize, ModelError> {
-    let absent = match model_type {
-        "mistral" => 8,
-        "qwen2" | "qwen3" => 32,
-        _ => heads,
-    };
-    let default = if fields.object.contains_key("num_key_value_heads") {
-        heads
-    } else {
-        absent
-    };
-    Ok(fields.count("num_key_value_heads")?.unwrap_or(default))
-}
-
-/// The one window of all layers, if they have one.
-fn sliding_window(
+fn head_dim(
     fields: &Fields,
-    model_type: &str,
-    layers: usize,
-    longest: usize,
-) -> Result<Option<usize>, ModelError> {
-    let window = match (model_type, fields.object.contains_key("sliding_window")) {
-        ("llama", _) => None,
-        (_, true) => fields.count("sliding_window")?,
-        (_, false) => Some(4096),
-    };
-    let window = match model_type {
-        "qwen2" | "qwen3" if !fields.flag("use_sliding_window")?.unwrap_or(false) => None,
-        _ => window,
-    };
-    let Some(window) = window else {
-        return Ok(None);
-    };
-    let sliding_layers = match fields.layer_types()? {
-        // Mistral slides on every layer; its `layer_types` is not read by transformers.
-        _ if model_type == "mistral" => layers,
-        Some(types) => types
-            .iter()
-            .filter(|name| **name == "sliding_attention")
-            .count(),
-        None => layers.saturating_sub(fields.count("max_window_layers")?.unwrap_or(28)),
-    };
-    match sliding_layers {
-        0 => Ok(None),
-        all if all == layers => Ok(Some(window)),
-        // A window that covers the longest sequence hides nothing.
-        _ if window >= longest => Ok(None),
-        some => Err(setting(
+    family: &Family,
+    hidden_size: usize,
+    heads: usize,
+) -> Result<usize, ModelError> {
+    match fields.count("head_dim")?.or(family.head_dim) {
+        Some(width) => Ok(width),
+        None if heads > 0 && hidden_size.is_multiple_of(heads) => Ok(hidden_size / heads),
+        None => Err(setting(
             fields.file,
-            "use_sliding_window",
-            format!("`true` with a window on {some} of {layers} layers"),
-            "a window on all layers or on none",
+            "hidden_size",
+            format!("`{hidden_size}`"),
+            format!("a multiple of {heads} heads"),
         )),
     }
 }
 
+/// Null means as many as query heads, to every family; absent means the number of the family's
+/// class.
+fn key_value_heads(fields: &Fields, family: &Family, heads: usize) -> Result<usize, ModelError> {
+    let default = match family.num_key_value_heads {
+        Some(count) if !fields.object.contains_key("num_key_value_heads") => count,
+        _ => heads,
+    };
+    Ok(fields.count("num_key_value_heads")?.unwrap_or(default))
+}
+
 impl Fields<'_> {
-    fn refuse_what_the_decoder_lacks(&self, model_type: &str) -> Result<(), ModelError> {
+    fn refuse_what_the_decoder_lacks(&self, family: &Family) -> Result<(), ModelError> {
         if let (Some(types), Some(layers)) = (self.layer_types()?, self.count("num_hidden_layers")?)
             && types.len() != layers
         {
-            return Err(setting(
-                self.file,
-                "layer_types",
-                format!("a list of {}", types.len()),
-                format!("one for each of {layers} layers"),
-            ));
+            let found = format!("a list of {}", types.len());
+            let expected = format!("one for each of {layers} layers");
+            return Err(setting(self.file, "layer_types", found, expected));
         }
         let activation = self.text("hidden_act")?.unwrap_or("silu");
         if !["silu", "swish"].contains(&activation) {
-            return Err(setting(
-                self.file,
-                "hidden_act",
-                format!("`{activation}`"),
-                "`silu` or `swish`",
-            ));
+            let found = format!("`{activation}`");
+            return Err(setting(self.file, "hidden_act", found, "`silu` or `swish`"));
         }
-        // Qwen2's biases are not this key's to decide, and Mistral has none whatever it says.
-        let heeded: &[&str] = match model_type {
-            "llama" => &["attention_bias", "mlp_bias"],
-            "qwen3" => &["attention_bias"],
-            _ => &[],
-        };
-        for field in heeded {
+        for field in family.bias_flags {
             if self.flag(field)?.unwrap_or(false) {
                 return Err(setting(self.file, field, "`true`", "`false`"));
             }
         }
         if self.flag("is_causal")? == Some(false) {
-            return Err(setting(
-                self.file,
-                "is_causal",
-                "`false`",
-                "`true`: a token sees no later one",
-            ));
+            let expected = "`true`: a token sees no later one";
+            return Err(setting(self.file, "is_causal", "`false`", expected));
         }
-        for (field, expected) in [
-            (
-                "quantization_config",
-                "weights in F32, F16 or BF16, or a GGUF file",
-            ),
-            ("per_layer_config", "the same settings for all layers"),
-        ] {
-            if self
-                .get(field)
-                .is_some_and(|found| !found.as_object().is_some_and(Map::is_empty))
-            {
-                return Err(setting(self.file, field, "there", expected));
-            }
+        self.refuse_unless_empty(
+            "quantization_config",
+            "weights in F32, F16 or BF16, or a GGUF file",
+        )?;
+        self.refuse_unless_empty("per_layer_config", "the same settings for all layers")
+    }
+
+    /// Refuses anything but null and an empty object.
+    fn refuse_unless_empty(&self, field: &str, expected: &str) -> Result<(), ModelError> {
+        let is_empty = |found: &Value| found.as_object().is_some_and(Map::is_empty);
+        match self.get(field) {
+            Some(found) if !is_empty(found) => Err(setting(self.file, field, "there", expected)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

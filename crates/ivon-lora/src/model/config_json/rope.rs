@@ -5,8 +5,9 @@
 use serde_json::{Map, Value};
 
 use super::fields::Fields;
-use crate::model::config::{RopeScaling, setting};
 use crate::model::error::ModelError;
+use crate::model::rope::{Rope, RopeScaling};
+use crate::model::setting::setting;
 
 /// What is read of an object of rotary settings.
 const READ: [&str; 8] = [
@@ -20,52 +21,34 @@ const READ: [&str; 8] = [
     "type",
 ];
 
-/// Base and scaling of the rotary frequencies.
-pub(super) struct Rope {
-    pub theta: f64,
-    pub scaling: RopeScaling,
-}
-
-impl Rope {
-    /// Reads them; what was found twice is said in `notes`.
-    ///
-    /// # Errors
-    /// [`ModelError::Setting`] for a kind that the decoder lacks, or a value that is missing or of
-    /// the wrong kind.
-    pub fn read(
-        fields: &Fields,
-        longest: usize,
-        notes: &mut Vec<String>,
-    ) -> Result<Self, ModelError> {
-        let rope = object(fields, notes)?;
-        let part = rope
-            .number("partial_rotary_factor")?
-            .or(fields.number("partial_rotary_factor")?);
-        if let Some(part) = part.filter(|part| *part != 1.0) {
-            return Err(setting(
-                fields.file,
-                "partial_rotary_factor",
-                format!("`{part}`"),
-                "`1`",
-            ));
-        }
-        let (inner, outer) = (rope.number("rope_theta")?, fields.number("rope_theta")?);
-        twice(
-            fields,
-            [
-                "rope_theta in its rotary settings",
-                "rope_theta beside them",
-            ],
-            inner,
-            outer,
-            notes,
-        );
-        let theta = inner.or(outer).unwrap_or(10_000.0);
-        Ok(Self {
-            theta,
-            scaling: scaling(fields, &rope, longest, notes)?,
-        })
+/// Reads the rotary embedding; what was found twice is said in `notes`.
+///
+/// # Errors
+/// [`ModelError::Setting`] for a kind that the decoder lacks, or a value that is missing or of the
+/// wrong kind.
+pub(super) fn read(
+    fields: &Fields,
+    longest: usize,
+    notes: &mut Vec<String>,
+) -> Result<Rope, ModelError> {
+    let rope = object(fields, notes)?;
+    let part = rope
+        .number("partial_rotary_factor")?
+        .or(fields.number("partial_rotary_factor")?);
+    if let Some(part) = part.filter(|part| *part != 1.0) {
+        let found = format!("`{part}`");
+        return Err(setting(fields.file, "partial_rotary_factor", found, "`1`"));
     }
+    let (inner, outer) = (rope.number("rope_theta")?, fields.number("rope_theta")?);
+    let places = [
+        "rope_theta in its rotary settings",
+        "rope_theta beside them",
+    ];
+    twice(fields, places, inner, outer, notes);
+    Ok(Rope {
+        theta: inner.or(outer).unwrap_or(10_000.0),
+        scaling: scaling(fields, &rope, longest, notes)?,
+    })
 }
 
 /// `rope_scaling` unless it is absent, null or empty, else `rope_parameters`, else nothing.

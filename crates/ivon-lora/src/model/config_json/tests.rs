@@ -37,7 +37,7 @@ fn both_schemas_of_every_golden_model_say_the_same() {
         assert_eq!(new.attention_bias, family == "qwen2");
         assert_eq!(new.qk_norm, family == "qwen3");
         assert_eq!(
-            matches!(new.rope_scaling, RopeScaling::Llama3 { .. }),
+            matches!(new.layers[0].rope.scaling, RopeScaling::Llama3 { .. }),
             family == "llama3-rope"
         );
     }
@@ -56,9 +56,9 @@ fn missing_keys_take_the_defaults_of_the_family() {
     );
     assert_eq!(
         (
-            read.rope_theta,
+            read.layers[0].rope.theta,
             read.tie_word_embeddings,
-            read.sliding_window
+            read.layers[0].window
         ),
         (10_000.0, false, None)
     );
@@ -66,7 +66,7 @@ fn missing_keys_take_the_defaults_of_the_family() {
 
 #[test]
 fn null_is_the_default_for_every_key_that_has_one() {
-    for family in DecoderConfig::MODEL_TYPES {
+    for family in Family::model_types() {
         for key in keys::READ {
             let mut without = with(
                 json!({ "model_type": family, "num_attention_heads": 32, "hidden_size": 256 }),
@@ -77,16 +77,16 @@ fn null_is_the_default_for_every_key_that_has_one() {
             match (read(&without), read(&null)) {
                 // The two keys whose absence means another thing to the families' classes.
                 (Ok(without), Ok(null)) if key == "num_key_value_heads" => {
-                    let absent = if *family == "mistral" { 8 } else { 32 };
+                    let absent = if family == "mistral" { 8 } else { 32 };
                     assert_eq!(
                         (without.num_key_value_heads, null.num_key_value_heads),
                         (absent, 32),
                         "{family}"
                     );
                 }
-                (Ok(without), Ok(null)) if key == "sliding_window" && *family == "mistral" => {
+                (Ok(without), Ok(null)) if key == "sliding_window" && family == "mistral" => {
                     assert_eq!(
-                        (without.sliding_window, null.sliding_window),
+                        (without.layers[0].window, null.layers[0].window),
                         (Some(4096), None)
                     );
                 }
@@ -103,13 +103,16 @@ fn linear_scaling_is_read_under_its_older_key_too() {
         json!({"rope_type": "linear", "factor": 2}),
     ] {
         let read = read(&with(json!({"rope_scaling": scaling}))).unwrap();
-        assert_eq!(read.rope_scaling, RopeScaling::Linear { factor: 2.0 });
+        assert_eq!(
+            read.layers[0].rope.scaling,
+            RopeScaling::Linear { factor: 2.0 }
+        );
     }
 }
 
 #[test]
 fn mistral_slides_on_every_layer() {
-    let window = |changes| read(&with(changes)).unwrap().sliding_window;
+    let window = |changes| read(&with(changes)).unwrap().layers[0].window;
     assert_eq!(
         window(json!({"model_type": "mistral", "sliding_window": 16})),
         Some(16)
@@ -125,49 +128,41 @@ fn mistral_slides_on_every_layer() {
 }
 
 #[test]
-fn qwen_slides_on_all_layers_or_on_none() {
-    let qwen = |changes: Value| {
+fn qwen_slides_on_the_layers_that_its_configuration_names() {
+    let windows = |changes: Value| {
         let mut config =
             with(json!({"model_type": "qwen2", "sliding_window": 16, "use_sliding_window": true}));
         config
             .as_object_mut()
             .unwrap()
             .extend(changes.as_object().unwrap().clone());
-        read(&config)
+        let layers = read(&config).unwrap().layers;
+        layers
+            .into_iter()
+            .map(|layer| layer.window)
+            .collect::<Vec<_>>()
     };
-    assert_eq!(
-        qwen(json!({"max_window_layers": 3}))
-            .unwrap()
-            .sliding_window,
-        None
-    );
-    assert_eq!(
-        qwen(json!({"max_window_layers": 0}))
-            .unwrap()
-            .sliding_window,
-        Some(16)
-    );
-    assert_eq!(
-        qwen(json!({"use_sliding_window": false, "max_window_layers": 0}))
-            .unwrap()
-            .sliding_window,
-        None
-    );
-    let message = qwen(json!({"max_window_layers": 1})).unwrap_err();
-    assert!(
-        message.contains(
-            "`true` with a window on 2 of 3 layers, expected a window on all layers or on none"
+    let (none, some) = (None, Some(16));
+    for (changes, expected) in [
+        (json!({"max_window_layers": 3}), [none; 3]),
+        (json!({"max_window_layers": 0}), [some; 3]),
+        (json!({"max_window_layers": 1}), [none, some, some]),
+        (
+            json!({"use_sliding_window": false, "max_window_layers": 0}),
+            [none; 3],
         ),
-        "{message}"
-    );
-    assert_eq!(
-        qwen(json!({"max_window_layers": 1, "sliding_window": 128}))
-            .unwrap()
-            .sliding_window,
-        None
-    );
-    let types = json!({"layer_types": ["full_attention", "sliding_attention", "full_attention"]});
-    assert!(qwen(types).unwrap_err().contains("on 1 of 3 layers"));
+        // A window as long as the longest sequence hides nothing.
+        (
+            json!({"max_window_layers": 1, "sliding_window": 128}),
+            [none; 3],
+        ),
+        (
+            json!({"layer_types": ["full_attention", "sliding_attention", "full_attention"]}),
+            [none, some, none],
+        ),
+    ] {
+        assert_eq!(windows(changes.clone()), expected, "{changes}");
+    }
 }
 
 #[test]

@@ -3,17 +3,19 @@
 use super::block_types;
 use super::reader::GgufFile;
 use crate::model::blocks;
-use crate::model::config::{DecoderConfig, RopeScaling, setting};
+use crate::model::config::{DecoderConfig, MOST_LAYERS};
 use crate::model::encoding::Encoding;
 use crate::model::error::ModelError;
-
-/// The architectures that are read; Mistral's GGUF files call themselves `llama`.
-const ARCHITECTURES: &[&str] = &["llama", "qwen2", "qwen3"];
+use crate::model::family::Family;
+use crate::model::layer_kind::LayerKind;
+use crate::model::rope::{Rope, RopeScaling};
+use crate::model::setting::setting;
 
 /// Metadata under `ARCHITECTURE.`, with what is missing named by its whole key.
 struct Keys<'a> {
     file: &'a GgufFile,
     architecture: &'a str,
+    family: &'static Family,
 }
 
 impl Keys<'_> {
@@ -59,70 +61,82 @@ pub(super) fn read(file: &GgufFile) -> Result<DecoderConfig, ModelError> {
     let architecture = file.text("general.architecture")?;
     let architecture =
         architecture.ok_or_else(|| setting(&name, "general.architecture", "missing", "a text"))?;
-    if !ARCHITECTURES.contains(&architecture) {
-        return Err(ModelError::Architecture {
-            file: name,
-            found: architecture.into(),
-            supported: ARCHITECTURES,
-        });
-    }
-    let keys = Keys { file, architecture };
-    refuse_what_the_decoder_lacks(&keys)?;
-    let embedding = file.tensors().get("token_embd.weight");
-    let embedding = embedding.ok_or_else(|| ModelError::MissingTensor {
+    let family = Family::of_gguf(architecture).ok_or_else(|| ModelError::Architecture {
         file: name.clone(),
-        name: "token_embd.weight".into(),
+        found: architecture.into(),
+        supported: Family::gguf_architectures(),
     })?;
-    let heads = keys.needed("attention.head_count")?;
-    let hidden_size = keys.needed("embedding_length")?;
-    let head_dim = match keys.unsigned("attention.key_length")? {
-        Some(width) => width,
-        None if heads > 0 && hidden_size.is_multiple_of(heads) => hidden_size / heads,
-        None => {
-            return Err(keys.wrong(
-                "embedding_length",
-                format!("`{hidden_size}`"),
-                format!("a multiple of {heads} heads"),
-            ));
-        }
+    let keys = Keys {
+        file,
+        architecture,
+        family,
     };
-    let config = DecoderConfig {
-        model_type: architecture.into(),
-        // The table's rows, because some files have more of them than tokens.
-        vocab_size: embedding.shape.first().copied().unwrap_or(0),
-        hidden_size,
-        intermediate_size: keys.needed("feed_forward_length")?,
-        num_hidden_layers: keys.needed("block_count")?,
-        num_attention_heads: heads,
-        num_key_value_heads: keys.unsigned("attention.head_count_kv")?.unwrap_or(heads),
-        head_dim,
-        max_position_embeddings: keys.needed("context_length")?,
-        rms_norm_eps: keys
-            .float("attention.layer_norm_rms_epsilon")?
-            .ok_or_else(|| keys.wrong("attention.layer_norm_rms_epsilon", "missing", "a number"))?,
-        rope_theta: keys.float("rope.freq_base")?.unwrap_or(10_000.0),
-        rope_scaling: rope_scaling(&keys)?,
-        sliding_window: keys
-            .unsigned("attention.sliding_window")?
-            .filter(|window| *window > 0),
-        tie_word_embeddings: !file.tensors().contains_key("output.weight"),
-        attention_bias: architecture == "qwen2",
-        qk_norm: architecture == "qwen3",
-    };
-    for (key, expected) in [
-        ("attention.value_length", head_dim),
-        ("rope.dimension_count", head_dim),
-    ] {
+    refuse_what_the_decoder_lacks(&keys)?;
+    let config = decoder(&keys)?;
+    for key in ["attention.value_length", "rope.dimension_count"] {
+        let expected = config.head_dim;
         if let Some(found) = keys.unsigned(key)?.filter(|found| *found != expected) {
-            return Err(keys.wrong(
-                key,
-                format!("`{found}`"),
-                format!("the head's width {expected}"),
-            ));
+            let expected = format!("the head's width {expected}");
+            return Err(keys.wrong(key, format!("`{found}`"), expected));
         }
     }
     config.validate(&name)?;
     Ok(config)
+}
+
+fn decoder(keys: &Keys) -> Result<DecoderConfig, ModelError> {
+    let tensors = keys.file.tensors();
+    let embedding = tensors.get("token_embd.weight");
+    let embedding = embedding.ok_or_else(|| ModelError::MissingTensor {
+        file: keys.file.name(),
+        name: "token_embd.weight".into(),
+    })?;
+    let heads = keys.needed("attention.head_count")?;
+    let hidden_size = keys.needed("embedding_length")?;
+    let head_dim = head_dim(keys, hidden_size, heads)?;
+    let eps = keys.float("attention.layer_norm_rms_epsilon")?;
+    let missing = || keys.wrong("attention.layer_norm_rms_epsilon", "missing", "a number");
+    let num_hidden_layers = keys.needed("block_count")?;
+    let layer = layer(keys)?;
+    Ok(DecoderConfig {
+        model_type: keys.family.model_type.into(),
+        // The table's rows, because some files have more of them than tokens.
+        vocab_size: embedding.shape.first().copied().unwrap_or(0),
+        hidden_size,
+        intermediate_size: keys.needed("feed_forward_length")?,
+        num_hidden_layers,
+        num_attention_heads: heads,
+        num_key_value_heads: keys.unsigned("attention.head_count_kv")?.unwrap_or(heads),
+        head_dim,
+        max_position_embeddings: keys.needed("context_length")?,
+        rms_norm_eps: eps.ok_or_else(missing)?,
+        // More layers than any decoder may have are refused with the other counts.
+        layers: vec![layer; num_hidden_layers.min(MOST_LAYERS)],
+        tie_word_embeddings: !tensors.contains_key("output.weight"),
+        attention_bias: keys.family.qkv_bias,
+        qk_norm: keys.family.qk_norm,
+    })
+}
+
+fn head_dim(keys: &Keys, hidden_size: usize, heads: usize) -> Result<usize, ModelError> {
+    match keys.unsigned("attention.key_length")? {
+        Some(width) => Ok(width),
+        None if heads > 0 && hidden_size.is_multiple_of(heads) => Ok(hidden_size / heads),
+        None => {
+            let expected = format!("a multiple of {heads} heads");
+            Err(keys.wrong("embedding_length", format!("`{hidden_size}`"), expected))
+        }
+    }
+}
+
+/// What every layer does.
+fn layer(keys: &Keys) -> Result<LayerKind, ModelError> {
+    let rope = Rope {
+        theta: keys.float("rope.freq_base")?.unwrap_or(10_000.0),
+        scaling: rope_scaling(keys)?,
+    };
+    let window = keys.unsigned("attention.sliding_window")?;
+    Ok(LayerKind::new(window.filter(|window| *window > 0), rope))
 }
 
 fn refuse_what_the_decoder_lacks(keys: &Keys) -> Result<(), ModelError> {
@@ -148,7 +162,7 @@ fn refuse_what_the_decoder_lacks(keys: &Keys) -> Result<(), ModelError> {
         .file
         .tensors()
         .keys()
-        .find(|name| keys.architecture != "qwen2" && name.ends_with(".bias"))
+        .find(|name| !keys.family.qkv_bias && name.ends_with(".bias"))
     {
         Some(bias) => Err(setting(
             &keys.file.name(),

@@ -2,7 +2,7 @@
 //! a writer.
 
 pub mod block_types;
-pub mod names;
+mod names;
 mod value;
 mod cursor;
 mod reader;
@@ -20,12 +20,14 @@ pub use writer::{GgufWriter, Metadata};
 use super::config::DecoderConfig;
 use super::encoding::Encoding;
 use super::error::ModelError;
+use super::family::Family;
 use super::tensor::{RawTensor, StoredTensor};
 
 /// A GGUF file read as a checkpoint: Hugging Face's names and row order over GGUF's.
 #[derive(Debug)]
 pub(super) struct GgufCheckpoint {
     file: GgufFile,
+    family: &'static Family,
     /// Width of the heads within which q and k rows are permuted, for the architectures whose
     /// converter does that.
     permuted_head: Option<usize>,
@@ -40,15 +42,14 @@ impl GgufCheckpoint {
         let file = GgufFile::open(path)?;
         let config = config::read(&file)?;
         file.release_metadata();
-        // llama.cpp turns the halves of each head into pairs for `llama` alone.
-        let permuted_head = (config.model_type == "llama").then_some(config.head_dim);
-        Ok((
-            Self {
-                file,
-                permuted_head,
-            },
-            config,
-        ))
+        let family = config.family();
+        let is_permuted = family.gguf.is_some_and(|gguf| gguf.permutes_heads);
+        let checkpoint = Self {
+            file,
+            family,
+            permuted_head: is_permuted.then_some(config.head_dim),
+        };
+        Ok((checkpoint, config))
     }
 
     pub fn file(&self) -> &GgufFile {
@@ -58,7 +59,7 @@ impl GgufCheckpoint {
     /// Every tensor as it lies in its file, sorted by name.
     pub fn raw<'a>(&'a self) -> Vec<RawTensor<'a>> {
         let raw = |(name, entry): (&String, &'a TensorEntry)| {
-            let known = names::to_hugging_face(name);
+            let known = self.family.to_hugging_face(name);
             RawTensor {
                 is_named: known.is_some(),
                 name: known.unwrap_or_else(|| name.clone()),
@@ -82,7 +83,9 @@ impl GgufCheckpoint {
             file: self.file.name(),
             name: name.into(),
         };
-        let entry = names::to_gguf(name)
+        let entry = self
+            .family
+            .to_gguf(name)
             .and_then(|name| self.file.tensors().get(&name))
             .ok_or_else(missing)?;
         let encoding =
@@ -164,7 +167,7 @@ mod tests {
         );
         writer.set(
             &format!("{architecture}.rope.freq_base"),
-            Metadata::F32(config.rope_theta as f32),
+            Metadata::F32(config.layers[0].rope.theta as f32),
         );
         writer
     }
@@ -185,19 +188,19 @@ mod tests {
         for name in checkpoint.names().into_iter().filter(|name| wanted(name)) {
             writer
                 .tensor(
-                    &names::to_gguf(&name).unwrap(),
+                    &checkpoint.config().family().to_gguf(&name).unwrap(),
                     &checkpoint.tensor(&name).unwrap().shape,
                     Encoding::F32,
                 )
                 .unwrap();
         }
-        if let RopeScaling::Factors { factors } = &checkpoint.config().rope_scaling {
+        if let RopeScaling::Factors { factors } = &checkpoint.config().layers[0].rope.scaling {
             writer
                 .tensor("rope_freqs.weight", &[factors.len()], Encoding::F32)
                 .unwrap();
         }
         let values = |name: &str| {
-            let name = names::to_hugging_face(name).unwrap();
+            let name = checkpoint.config().family().to_hugging_face(name).unwrap();
             let tensor = checkpoint.tensor(&name).unwrap();
             let values = tensor.to_f32();
             if permuted && names::is_rotary(&name) {
@@ -349,15 +352,15 @@ mod tests {
         for name in folder.names() {
             writer
                 .tensor(
-                    &names::to_gguf(&name).unwrap(),
+                    &folder.config().family().to_gguf(&name).unwrap(),
                     &folder.tensor(&name).unwrap().shape,
                     Encoding::F32,
                 )
                 .unwrap();
         }
         let values = |name: &str| {
-            names::to_hugging_face(name)
-                .map_or(vec![1.0], |name| folder.tensor(&name).unwrap().to_f32())
+            let name = folder.config().family().to_hugging_face(name);
+            name.map_or(vec![1.0], |name| folder.tensor(&name).unwrap().to_f32())
         };
         writer.write_f32(&path, values).unwrap();
         let notes = Checkpoint::open(&path.display().to_string())
@@ -395,7 +398,7 @@ mod tests {
             &[("llama.rope.scale_linear", Metadata::F32(2.0))],
         ] {
             assert_eq!(
-                changed(changes).unwrap().config().rope_scaling,
+                changed(changes).unwrap().config().layers[0].rope.scaling,
                 RopeScaling::Linear { factor: 2.0 }
             );
         }
@@ -423,7 +426,7 @@ mod tests {
                 })
                 .unwrap();
             Checkpoint::open(&path.display().to_string())
-                .map(|checkpoint| checkpoint.config().rope_scaling.clone())
+                .map(|checkpoint| checkpoint.config().layers[0].rope.scaling.clone())
         };
         assert_eq!(
             with(&[1.0, 1.0, 4.0, 8.0]).unwrap(),

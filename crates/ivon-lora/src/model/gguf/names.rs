@@ -1,62 +1,46 @@
-//! GGUF's tensor names ↔ Hugging Face's, for the Llama-like families.
+//! GGUF's tensor names ↔ Hugging Face's, by the table of the family.
 
-const TOP: [(&str, &str); 3] = [
-    ("token_embd", "model.embed_tokens"),
-    ("output_norm", "model.norm"),
-    ("output", "lm_head"),
-];
+use crate::model::family::Family;
 
-const LAYER: [(&str, &str); 11] = [
-    ("attn_norm", "input_layernorm"),
-    ("attn_q", "self_attn.q_proj"),
-    ("attn_k", "self_attn.k_proj"),
-    ("attn_v", "self_attn.v_proj"),
-    ("attn_output", "self_attn.o_proj"),
-    ("attn_q_norm", "self_attn.q_norm"),
-    ("attn_k_norm", "self_attn.k_norm"),
-    ("ffn_norm", "post_attention_layernorm"),
-    ("ffn_gate", "mlp.gate_proj"),
-    ("ffn_up", "mlp.up_proj"),
-    ("ffn_down", "mlp.down_proj"),
-];
+impl Family {
+    /// `blk.3.attn_q.weight` → `model.layers.3.self_attn.q_proj.weight`; none for names that the
+    /// family does not have.
+    pub fn to_hugging_face(&self, gguf: &str) -> Option<String> {
+        self.translate(gguf, ["blk.", "model.layers."], |(from, to)| (from, to))
+    }
 
-/// `blk.3.attn_q.weight` → `model.layers.3.self_attn.q_proj.weight`; `None` for names of other
-/// families.
-pub fn to_hugging_face(gguf: &str) -> Option<String> {
-    translate(gguf, "blk.", "model.layers.", |(from, to)| (from, to))
-}
+    /// `model.layers.3.self_attn.q_proj.weight` → `blk.3.attn_q.weight`.
+    pub fn to_gguf(&self, hugging_face: &str) -> Option<String> {
+        self.translate(hugging_face, ["model.layers.", "blk."], |(to, from)| {
+            (from, to)
+        })
+    }
 
-/// `model.layers.3.self_attn.q_proj.weight` → `blk.3.attn_q.weight`.
-pub fn to_gguf(hugging_face: &str) -> Option<String> {
-    translate(hugging_face, "model.layers.", "blk.", |(from, to)| {
-        (to, from)
-    })
+    fn translate(
+        &self,
+        name: &str,
+        [layer, new_layer]: [&str; 2],
+        direction: fn(Pair) -> Pair,
+    ) -> Option<String> {
+        let (module, ending) = name
+            .rsplit_once('.')
+            .filter(|(_, ending)| ["weight", "bias"].contains(ending))?;
+        let look_up = |table: &[Pair], module: &str| {
+            let mut pairs = table.iter().map(|pair| direction(*pair));
+            Some(pairs.find(|(from, _)| *from == module)?.1)
+        };
+        let Some(inside) = module.strip_prefix(layer) else {
+            let to = look_up(self.tensors, module)?;
+            return Some(format!("{to}.{ending}"));
+        };
+        let (number, module) = inside.split_once('.')?;
+        let number: u32 = number.parse().ok()?;
+        let to = look_up(self.layer_tensors, module)?;
+        Some(format!("{new_layer}{number}.{to}.{ending}"))
+    }
 }
 
 type Pair = (&'static str, &'static str);
-
-fn translate(
-    name: &str,
-    layer: &str,
-    new_layer: &str,
-    direction: fn(Pair) -> Pair,
-) -> Option<String> {
-    let (module, ending) = name
-        .rsplit_once('.')
-        .filter(|(_, ending)| ["weight", "bias"].contains(ending))?;
-    let look_up = |table: &[Pair], module: &str| {
-        table
-            .iter()
-            .map(|pair| direction(*pair))
-            .find(|(from, _)| *from == module)
-    };
-    let Some(inside) = module.strip_prefix(layer) else {
-        return look_up(&TOP, module).map(|(_, to)| format!("{to}.{ending}"));
-    };
-    let (number, module) = inside.split_once('.')?;
-    let number: u32 = number.parse().ok()?;
-    look_up(&LAYER, module).map(|(_, to)| format!("{new_layer}{number}.{to}.{ending}"))
-}
 
 /// Whether llama.cpp's converter permutes the rows of this tensor within each head, for families
 /// that it does so for.
@@ -77,6 +61,7 @@ mod tests {
 
     #[test]
     fn names_translate_there_and_back() {
+        let family = Family::of_model_type("qwen3").unwrap();
         for (gguf, hugging_face) in [
             ("token_embd.weight", "model.embed_tokens.weight"),
             ("output_norm.weight", "model.norm.weight"),
@@ -95,8 +80,8 @@ mod tests {
                 "model.layers.3.self_attn.k_norm.weight",
             ),
         ] {
-            assert_eq!(to_hugging_face(gguf).as_deref(), Some(hugging_face));
-            assert_eq!(to_gguf(hugging_face).as_deref(), Some(gguf));
+            assert_eq!(family.to_hugging_face(gguf).as_deref(), Some(hugging_face));
+            assert_eq!(family.to_gguf(hugging_face).as_deref(), Some(gguf));
         }
     }
 
@@ -109,8 +94,9 @@ mod tests {
             "blk.1.ssm_in.weight",
             "rope_freqs.weight",
             "blk.1.attn_q.scale",
+            "blk.1.attn_q_norm.weight",
         ] {
-            assert_eq!(to_hugging_face(name), None, "{name}");
+            assert_eq!(Family::llama().to_hugging_face(name), None, "{name}");
         }
     }
 }

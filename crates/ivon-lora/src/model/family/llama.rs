@@ -1,0 +1,23 @@
+//! Llama 1 to 3 and what is built like it (TinyLlama, SmolLM2): the layer that all others are told
+//! from.
+
+use super::description::{Family, Gguf, LAYER_TENSORS, TENSORS, Windows};
+
+pub(super) const LLAMA: Family = Family {
+    model_type: "llama",
+    architecture: "LlamaForCausalLM",
+    gguf: Some(Gguf {
+        architecture: "llama",
+        permutes_heads: true,
+    }),
+    tensors: TENSORS,
+    layer_tensors: LAYER_TENSORS,
+    max_position_embeddings: 2048,
+    num_key_value_heads: None,
+    head_dim: None,
+    windows: Windows::Never,
+    bias_flags: &["attention_bias", "mlp_bias"],
+    has_attention_bias_key: true,
+    qkv_bias: false,
+    qk_norm: false,
+};

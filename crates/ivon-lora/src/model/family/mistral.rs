@@ -1,0 +1,16 @@
+//! Mistral: a Llama whose layers may all attend to a window. Its GGUF files call themselves `llama`.
+
+use super::description::{Family, Windows};
+use super::llama::LLAMA;
+
+pub(super) const MISTRAL: Family = Family {
+    model_type: "mistral",
+    architecture: "MistralForCausalLM",
+    gguf: None,
+    max_position_embeddings: 131_072,
+    num_key_value_heads: Some(8),
+    windows: Windows::EveryLayer,
+    // It has no biases whatever its configuration says.
+    bias_flags: &[],
+    ..LLAMA
+};

@@ -1,0 +1,21 @@
+//! Qwen2 and Qwen2.5: q, k and v have a bias, and some layers may attend to a window.
+
+use super::description::{Family, Gguf, Windows};
+use super::llama::LLAMA;
+
+pub(super) const QWEN2: Family = Family {
+    model_type: "qwen2",
+    architecture: "Qwen2ForCausalLM",
+    gguf: Some(Gguf {
+        architecture: "qwen2",
+        permutes_heads: false,
+    }),
+    max_position_embeddings: 32_768,
+    num_key_value_heads: Some(32),
+    windows: Windows::ByLayer,
+    // Its biases are not a key's to decide.
+    bias_flags: &[],
+    has_attention_bias_key: false,
+    qkv_bias: true,
+    ..LLAMA
+};

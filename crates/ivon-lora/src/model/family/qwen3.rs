@@ -1,0 +1,33 @@
+//! Qwen3: queries and keys are normed per head, and a head's width does not hang on the number of
+//! heads.
+
+use super::description::{Family, Gguf};
+use super::qwen2::QWEN2;
+
+pub(super) const QWEN3: Family = Family {
+    model_type: "qwen3",
+    architecture: "Qwen3ForCausalLM",
+    gguf: Some(Gguf {
+        architecture: "qwen3",
+        permutes_heads: false,
+    }),
+    layer_tensors: &[
+        ("attn_norm", "input_layernorm"),
+        ("attn_q", "self_attn.q_proj"),
+        ("attn_k", "self_attn.k_proj"),
+        ("attn_v", "self_attn.v_proj"),
+        ("attn_output", "self_attn.o_proj"),
+        ("attn_q_norm", "self_attn.q_norm"),
+        ("attn_k_norm", "self_attn.k_norm"),
+        ("ffn_norm", "post_attention_layernorm"),
+        ("ffn_gate", "mlp.gate_proj"),
+        ("ffn_up", "mlp.up_proj"),
+        ("ffn_down", "mlp.down_proj"),
+    ],
+    head_dim: Some(128),
+    bias_flags: &["attention_bias"],
+    has_attention_bias_key: true,
+    qkv_bias: false,
+    qk_norm: true,
+    ..QWEN2
+};

@@ -1,0 +1,33 @@
+//! A setting of a model that is out of its range, as an error.
+
+use super::error::ModelError;
+
+/// An error that names the field unless `holds`.
+pub(super) fn ensure(
+    file: &str,
+    field: &str,
+    found: impl std::fmt::Display,
+    holds: bool,
+    expected: impl std::fmt::Display,
+) -> Result<(), ModelError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(setting(file, field, format!("`{found}`"), expected))
+    }
+}
+
+/// The error for a field; `found` as it shall be printed.
+pub(super) fn setting(
+    file: &str,
+    field: &str,
+    found: impl std::fmt::Display,
+    expected: impl std::fmt::Display,
+) -> ModelError {
+    ModelError::Setting {
+        file: file.into(),
+        field: field.into(),
+        found: found.to_string(),
+        expected: expected.to_string(),
+    }
+}
