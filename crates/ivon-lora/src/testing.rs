@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+/// The golden tiny models, `testdata/golden/tiny/FAMILY`: one of every family, and one with Llama 3's
+/// rotary frequencies.
+pub const FAMILIES: [&str; 5] = ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"];
+
 /// The workspace's root.
 fn workspace() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).to_path_buf()

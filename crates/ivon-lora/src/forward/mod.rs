@@ -28,9 +28,7 @@ mod tests {
     use crate::data::Batch;
     use crate::lora::{Adapter, Dropout, LoraConfig, TargetModules, read_peft};
     use crate::model::{BasePrecision, Checkpoint, Decoder};
-    use crate::testing::{golden, golden_json};
-
-    const FAMILIES: [&str; 5] = ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"];
+    use crate::testing::{FAMILIES, golden, golden_json};
 
     fn decoder(family: &str) -> Decoder {
         let folder = golden().join("tiny").join(family);

@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn every_tensor_of_every_golden_model_is_needed_and_no_other_is() {
-        for family in ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"] {
+        for family in testing::FAMILIES {
             let checkpoint = Checkpoint::open(
                 &testing::golden()
                     .join("tiny")

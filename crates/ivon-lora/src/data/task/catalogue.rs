@@ -62,6 +62,8 @@ const PLAIN: BuiltIn = BuiltIn {
     is_published_twice: false,
 };
 
+/// WinoGrande (arXiv 1907.10641), the training set of 640 rows: a sentence with a gap and two options
+/// for it; the answer is 1 or 2.
 const WINOGRANDE_S: BuiltIn = BuiltIn {
     name: "winogrande_s",
     wording: Wording::Winogrande,
@@ -71,6 +73,7 @@ const WINOGRANDE_S: BuiltIn = BuiltIn {
     ..PLAIN
 };
 
+/// WinoGrande with the training set of 2,558 rows.
 const WINOGRANDE_M: BuiltIn = BuiltIn {
     name: "winogrande_m",
     marks: &[],
@@ -78,6 +81,8 @@ const WINOGRANDE_M: BuiltIn = BuiltIn {
     ..WINOGRANDE_S
 };
 
+/// ARC, the easy set (arXiv 1803.05457): science questions of schools; the few with three or five
+/// choices are left out.
 const ARC_EASY: BuiltIn = BuiltIn {
     name: "arc_easy",
     wording: Wording::MultipleChoice { only: Some(4) },
@@ -86,16 +91,20 @@ const ARC_EASY: BuiltIn = BuiltIn {
     ..MULTIPLE_CHOICE
 };
 
+/// ARC, the questions that retrieval and co-occurrence got wrong.
 const ARC_CHALLENGE: BuiltIn = BuiltIn {
     name: "arc_challenge",
     ..ARC_EASY
 };
 
+/// OpenBookQA (arXiv 1809.02789): science questions with four choices.
 const OPENBOOKQA: BuiltIn = BuiltIn {
     name: "openbookqa",
     ..ARC_EASY
 };
 
+/// BoolQ (arXiv 1905.10044): a question about a passage, answered with true or false; the authors'
+/// files, SuperGLUE's and the hub's.
 const BOOLQ: BuiltIn = BuiltIn {
     name: "boolq",
     wording: Wording::Template {
@@ -109,6 +118,7 @@ const BOOLQ: BuiltIn = BuiltIn {
     ..PLAIN
 };
 
+/// SST-2 (Socher et al. 2013, as in GLUE): the sentiment of a sentence of a review.
 const SST2: BuiltIn = BuiltIn {
     name: "sst2",
     wording: Wording::Template {
@@ -120,6 +130,7 @@ const SST2: BuiltIn = BuiltIn {
     ..PLAIN
 };
 
+/// RTE (as in GLUE): whether a first sentence entails a second; label 0 is that it does.
 const RTE: BuiltIn = BuiltIn {
     name: "rte",
     wording: Wording::Template {
@@ -135,6 +146,7 @@ const RTE: BuiltIn = BuiltIn {
     ..PLAIN
 };
 
+/// Questions with 2 to 26 choices of their own, from anyone: under the names of ARC and OpenBookQA.
 const MULTIPLE_CHOICE: BuiltIn = BuiltIn {
     name: "multiple_choice",
     normalise: choice_question,
@@ -266,6 +278,15 @@ mod tests {
             let same = BUILT_IN.iter().filter(|other| other.name == task.name);
             assert_eq!(same.count(), 1, "{}", task.name);
         }
+    }
+
+    #[test]
+    fn the_page_on_adding_a_task_shows_one_as_it_stands() {
+        let page = include_str!("../../../../../docs/adding-a-task.md");
+        let file = include_str!("catalogue.rs");
+        let (_, after) = file.split_once("/// BoolQ (arXiv").unwrap();
+        let (paragraph, _) = after.split_once("\n};").unwrap();
+        assert!(page.contains(paragraph));
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn with_tensors(change: impl FnOnce(&mut Matrices)) -> tempfile::TempDir {
 
 #[test]
 fn what_peft_writes_loads_with_the_same_numbers() {
-    for family in ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"] {
+    for family in crate::testing::FAMILIES {
         let folder = golden().join("tiny").join(family).join("adapter");
         let decoder = DecoderConfig {
             head_dim: if family == "qwen3" { 16 } else { 8 },

@@ -5,7 +5,7 @@ use crate::testing;
 
 #[test]
 fn golden_folders_open_with_every_tensor_of_the_shape_that_the_config_asks_for() {
-    for family in ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"] {
+    for family in testing::FAMILIES {
         let path = testing::golden().join("tiny").join(family);
         let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
         assert_eq!(checkpoint.display_name(), family);

@@ -26,7 +26,7 @@ fn read(config: &Value) -> Result<DecoderConfig, String> {
 
 #[test]
 fn both_schemas_of_every_golden_model_say_the_same() {
-    for family in ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"] {
+    for family in testing::FAMILIES {
         let folder = testing::golden().join("tiny").join(family);
         let read = |name: &str| {
             DecoderConfig::from_json(&std::fs::read_to_string(folder.join(name)).unwrap(), name)

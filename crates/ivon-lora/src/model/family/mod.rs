@@ -63,6 +63,15 @@ mod tests {
     }
 
     #[test]
+    fn the_page_on_adding_a_family_shows_one_as_it_stands() {
+        let page = include_str!("../../../../../docs/adding-a-family.md");
+        let (_, constant) = include_str!("qwen3.rs")
+            .split_once("pub(super) const")
+            .unwrap();
+        assert!(page.contains(constant.trim_end()));
+    }
+
+    #[test]
     fn no_family_has_two_tensors_under_one_name() {
         for family in &FAMILIES {
             for names in [family.tensors, family.layer_tensors] {
