@@ -164,7 +164,7 @@ pub fn read_mergeable(
     decoder: &DecoderConfig,
     device: &Device,
 ) -> Result<PeftAdapter, BundleError> {
-    let contextual = Kind::Contextual.tag();
+    let contextual = Kind::Clora.tag();
     if let Ok(Some(stored)) = read_stored(folder)
         && stored.content == contextual
     {
@@ -189,7 +189,7 @@ mod tests {
     use crate::bundle::{load_posterior, write_posterior};
     use crate::lora::ContextStart;
     use crate::lora::tiny::{adapter, config, decoder};
-    use crate::posterior::Contextual;
+    use crate::posterior::Clora;
 
     #[test]
     fn its_folder_holds_a_and_b_for_peft_and_is_not_merged() {
@@ -199,7 +199,7 @@ mod tests {
             sd: 0.05,
             seed: 3,
         });
-        let posterior = Contextual::new(mean).unwrap();
+        let posterior = Clora::new(mean).unwrap();
         write_peft(folder.path(), posterior.mean(), &config("q_proj"), None).unwrap();
         let mergeable = |folder: &Path| read_mergeable(folder, &decoder(1), &Device::flex());
         assert!(mergeable(folder.path()).is_ok());

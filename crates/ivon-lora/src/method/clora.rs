@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::adamw::{Adamw, AdamwConfig};
 use super::{Settings, Setup};
 use crate::lora::{Adapter, ContextDraw, ContextNoise, ContextStart, Divergence};
-use crate::posterior::{Contextual, Posterior};
+use crate::posterior::{Clora, Posterior};
 use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
 
 /// AdamW's settings and those of q.
@@ -194,7 +194,7 @@ impl Optimizer for CloraOptimizer {
 
     fn posterior(&self) -> Box<dyn Posterior> {
         let point = self.adamw.posterior();
-        match Contextual::new(point.mean().clone()) {
+        match Clora::new(point.mean().clone()) {
             Ok(contextual) => {
                 Box::new(contextual.with_fact("context_prior_sd", self.divergence.prior_sd))
             }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::adamw::AdamwConfig;
 use super::{Fit, Passes, Settings, Setup};
 use crate::lora::Adapter;
-use crate::posterior::{Members, Posterior};
+use crate::posterior::{Ensemble, Posterior};
 use crate::train::{Optimizer, TrainError};
 
 /// The most members of a run.
@@ -77,6 +77,6 @@ impl Settings for EnsembleConfig {
         let first = members.next().ok_or_else(|| TrainError::Optimizer {
             reason: "an ensemble needs a member".into(),
         })?;
-        Ok(Box::new(Members::new(first, members.collect())?))
+        Ok(Box::new(Ensemble::new(first, members.collect())?))
     }
 }

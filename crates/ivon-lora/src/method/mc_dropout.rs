@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::adamw::AdamwConfig;
 use super::{Settings, Setup, WithPosterior};
 use crate::lora::Adapter;
-use crate::posterior::Masks;
+use crate::posterior::McDropout;
 use crate::train::{Optimizer, TrainError};
 
 /// The settings are AdamW's; the rate is that of `lora.dropout`.
@@ -50,7 +50,7 @@ impl Settings for McDropoutConfig {
         let optimizer = self.adamw.optimizer(adapter)?;
         Ok(Box::new(WithPosterior::new(
             optimizer,
-            move |point| match Masks::new(point.mean().clone(), rate) {
+            move |point| match McDropout::new(point.mean().clone(), rate) {
                 Ok(masks) => Box::new(masks),
                 // The rate was checked before: this cannot be reached, and the weights alone are
                 // the honest answer.

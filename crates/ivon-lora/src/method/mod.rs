@@ -10,12 +10,12 @@ mod settings;
 mod bytes;
 mod eigen;
 mod flat;
-mod posteriors;
-mod training;
+mod with_posterior;
+mod members;
 mod adamw;
 mod ivon;
 mod mc_dropout;
-mod noise;
+mod adamw_noise;
 mod laplace;
 mod tfb;
 mod blob;
@@ -30,6 +30,7 @@ mod testing;
 use serde::{Deserialize, Serialize};
 
 pub use adamw::{Adamw, AdamwConfig};
+pub use adamw_noise::AdamwNoiseConfig;
 pub use blob::BlobConfig;
 pub use clora::CloraConfig;
 pub use ensemble::EnsembleConfig;
@@ -38,13 +39,12 @@ pub use laplace::{
     CHOSEN_BY, LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice, trial_precisions,
 };
 pub use mc_dropout::McDropoutConfig;
-pub use noise::AdamwNoiseConfig;
-pub use posteriors::WithPosterior;
+pub use members::{MEMBERS_FOLDER, member_folder, member_seed, train_members};
 pub use scalabl::ScalablConfig;
 pub use settings::{Fit, Passes, Settings, Setup};
 pub use swag::SwagConfig;
 pub use tfb::TfbConfig;
-pub use training::{MEMBERS_FOLDER, member_folder, member_seed, train_members};
+pub use with_posterior::WithPosterior;
 
 /// The method of a run with its own settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -25,7 +25,7 @@ use super::bytes::{Reader, Writer};
 use super::eigen::eigenvectors;
 use super::{Settings, Setup, flat};
 use crate::lora::{Adapter, LoraError, Matrix};
-use crate::posterior::{PointEstimate, Posterior, Rows};
+use crate::posterior::{PointEstimate, Posterior, Scalabl};
 use crate::random::{self, stream, uniform};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
@@ -420,7 +420,7 @@ impl Optimizer for ScalablOptimizer {
             .map(|spread| spread.exp())
             .collect();
         let zeros = mean.clone_with(|_, tensor| tensor.zeros_like());
-        match Rows::new(
+        match Scalabl::new(
             mean.clone(),
             flat::with_parameters(&zeros, factors(&self.bases, &sd)),
         ) {

@@ -1,39 +1,39 @@
 //! The built-in kinds of posteriors: the tag of each in its file, and what it is in words.
 
-use super::{contextual, gaussian, kronecker, laplace, masks, members, rows, swag};
+use super::{clora, ensemble, gaussian, kronecker, laplace, mc_dropout, scalabl, swag};
 
 /// A built-in kind of posterior.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// [`Gaussian`](super::Gaussian).
     Gaussian,
-    /// [`Masks`](super::Masks).
-    Masks,
-    /// [`Members`](super::Members).
-    Members,
+    /// [`McDropout`](super::McDropout).
+    McDropout,
+    /// [`Ensemble`](super::Ensemble).
+    Ensemble,
     /// [`Laplace`](super::Laplace).
     Laplace,
     /// [`KroneckerLaplace`](super::KroneckerLaplace).
     KroneckerLaplace,
-    /// [`Rows`](super::Rows).
-    Rows,
+    /// [`Scalabl`](super::Scalabl).
+    Scalabl,
     /// [`Swag`](super::Swag).
     Swag,
-    /// [`Contextual`](super::Contextual).
-    Contextual,
+    /// [`Clora`](super::Clora).
+    Clora,
 }
 
 impl Kind {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::Gaussian,
-        Self::Masks,
-        Self::Members,
+        Self::McDropout,
+        Self::Ensemble,
         Self::Laplace,
         Self::KroneckerLaplace,
-        Self::Rows,
+        Self::Scalabl,
         Self::Swag,
-        Self::Contextual,
+        Self::Clora,
     ];
 
     /// The kind with this tag; none for that of another program.
@@ -45,13 +45,13 @@ impl Kind {
     pub fn tag(self) -> &'static str {
         match self {
             Self::Gaussian => gaussian::CONTENT,
-            Self::Masks => masks::CONTENT,
-            Self::Members => members::CONTENT,
+            Self::McDropout => mc_dropout::CONTENT,
+            Self::Ensemble => ensemble::CONTENT,
             Self::Laplace => laplace::CONTENT,
             Self::KroneckerLaplace => kronecker::CONTENT,
-            Self::Rows => rows::CONTENT,
+            Self::Scalabl => scalabl::CONTENT,
             Self::Swag => swag::CONTENT,
-            Self::Contextual => contextual::CONTENT,
+            Self::Clora => clora::CONTENT,
         }
     }
 
@@ -59,8 +59,8 @@ impl Kind {
     pub fn words(self) -> &'static str {
         match self {
             Self::Gaussian => "a normal distribution, each weight by itself",
-            Self::Masks => "Monte-Carlo dropout: a draw is a mask on the inputs of A",
-            Self::Members => {
+            Self::McDropout => "Monte-Carlo dropout: a draw is a mask on the inputs of A",
+            Self::Ensemble => {
                 "an ensemble: each member is a draw, and the first of them is shown here"
             }
             Self::Laplace => {
@@ -69,13 +69,11 @@ impl Kind {
             Self::KroneckerLaplace => {
                 "Laplace's approximation with Kronecker factors: the weights of a matrix vary together"
             }
-            Self::Rows => "a normal distribution with one number for each row of A",
+            Self::Scalabl => "a normal distribution with one number for each row of A",
             Self::Swag => {
                 "SWAG's normal distribution: a variance of each weight, and directions in which all move together"
             }
-            Self::Contextual => {
-                "contextual: a small network between A and B predicts it for each token"
-            }
+            Self::Clora => "contextual: a small network between A and B predicts it for each token",
         }
     }
 

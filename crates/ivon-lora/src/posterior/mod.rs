@@ -1,27 +1,27 @@
 //! What adapter weights can be drawn from.
 
-mod contextual;
+mod clora;
 mod error;
 mod gaussian;
 mod kind;
 mod kronecker;
 mod laplace;
-mod masks;
-mod members;
-mod rows;
+mod mc_dropout;
+mod ensemble;
+mod scalabl;
 mod stored;
 mod swag;
 
-pub use contextual::Contextual;
+pub use clora::Clora;
+pub use ensemble::Ensemble;
 pub use error::PosteriorError;
 pub use gaussian::Gaussian;
 pub(crate) use gaussian::{check_scale, only_kept};
 pub use kind::Kind;
 pub use kronecker::{Eigenpairs, KroneckerBlock, KroneckerLaplace};
 pub use laplace::{Laplace, LaplacePrediction};
-pub use masks::Masks;
-pub use members::Members;
-pub use rows::Rows;
+pub use mc_dropout::McDropout;
+pub use scalabl::Scalabl;
 pub use stored::Stored;
 pub use swag::Swag;
 
@@ -175,15 +175,15 @@ pub fn restore(
     };
     Ok(match kind {
         Kind::Gaussian => Box::new(Gaussian::from_stored(mean, stored, decoder, device)?),
-        Kind::Masks => Box::new(Masks::from_stored(mean, stored)?),
-        Kind::Members => Box::new(Members::from_stored(mean, stored, decoder, device)?),
+        Kind::McDropout => Box::new(McDropout::from_stored(mean, stored)?),
+        Kind::Ensemble => Box::new(Ensemble::from_stored(mean, stored, decoder, device)?),
         Kind::Laplace => Box::new(Laplace::from_stored(mean, stored, decoder, device)?),
         Kind::KroneckerLaplace => Box::new(KroneckerLaplace::from_stored(
             mean, stored, decoder, device,
         )?),
-        Kind::Rows => Box::new(Rows::from_stored(mean, stored, decoder, device)?),
+        Kind::Scalabl => Box::new(Scalabl::from_stored(mean, stored, decoder, device)?),
         Kind::Swag => Box::new(Swag::from_stored(mean, stored, decoder, device)?),
-        Kind::Contextual => Box::new(Contextual::from_stored(mean, stored, decoder, device)?),
+        Kind::Clora => Box::new(Clora::from_stored(mean, stored, decoder, device)?),
     })
 }
 

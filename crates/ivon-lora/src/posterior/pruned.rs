@@ -55,21 +55,21 @@ fn of_kind(kind: Kind) -> Box<dyn Posterior> {
     let gaussian = || Gaussian::new(mean(), all_of(0.04)).unwrap();
     match kind {
         Kind::Gaussian => Box::new(gaussian()),
-        Kind::Masks => Box::new(Masks::new(mean(), 0.25).unwrap()),
-        Kind::Members => Box::new(Members::new(mean(), vec![all_of(1.0), all_of(2.0)]).unwrap()),
+        Kind::McDropout => Box::new(McDropout::new(mean(), 0.25).unwrap()),
+        Kind::Ensemble => Box::new(Ensemble::new(mean(), vec![all_of(1.0), all_of(2.0)]).unwrap()),
         Kind::Laplace => Box::new(Laplace::new(gaussian(), LaplacePrediction::Samples).unwrap()),
         Kind::KroneckerLaplace => Box::new(kronecker(LaplacePrediction::Samples)),
-        Kind::Rows => Box::new(Rows::new(mean(), all_of(0.3)).unwrap()),
+        Kind::Scalabl => Box::new(Scalabl::new(mean(), all_of(0.3)).unwrap()),
         Kind::Swag => {
             Box::new(Swag::new(mean(), all_of(0.04), vec![all_of(0.5), all_of(-0.5)]).unwrap())
         }
-        Kind::Contextual => {
+        Kind::Clora => {
             let start = ContextStart {
                 hidden: 6,
                 sd: 0.05,
                 seed: 3,
             };
-            Box::new(Contextual::new(mean().with_contexts(start)).unwrap())
+            Box::new(Clora::new(mean().with_contexts(start)).unwrap())
         }
     }
 }

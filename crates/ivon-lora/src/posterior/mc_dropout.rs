@@ -11,13 +11,13 @@ pub(super) const CONTENT: &str = "dropout";
 /// An adapter with the rate at which its training dropped inputs of A. The rest of the model has no
 /// dropout.
 #[derive(Clone, Debug)]
-pub struct Masks {
+pub struct McDropout {
     adapter: Adapter,
     rate: f64,
 }
 
-impl Masks {
-    /// Masks on this adapter.
+impl McDropout {
+    /// Dropout masks on this adapter.
     ///
     /// # Errors
     /// If the rate is not above 0 and below 1.
@@ -37,7 +37,7 @@ impl Masks {
     }
 }
 
-impl Posterior for Masks {
+impl Posterior for McDropout {
     /// The masks of draw `sample`: an example's mask depends on the example and the draw, not on
     /// what else is predicted with it. τ turns them on (above 0) or off (0).
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn masks_are_on_above_scale_zero_and_named_by_draw_and_seed() {
-        let masks = Masks::new(adapter(1, "q_proj"), 0.25).unwrap();
+        let masks = McDropout::new(adapter(1, "q_proj"), 0.25).unwrap();
         assert_eq!(masks.draw(3, 7, 0.0).unwrap().dropout, None);
         assert_eq!(
             masks.draw(3, 7, 1.0).unwrap().dropout,
@@ -99,7 +99,7 @@ mod tests {
         assert!(masks.draw(0, 0, f64::NAN).is_err());
         for rate in [0.0, 1.0, -0.1, f64::NAN] {
             assert!(matches!(
-                Masks::new(adapter(1, "q_proj"), rate),
+                McDropout::new(adapter(1, "q_proj"), rate),
                 Err(PosteriorError::Setting {
                     setting: "dropout",
                     ..

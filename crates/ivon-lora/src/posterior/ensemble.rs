@@ -16,12 +16,12 @@ const MOST: usize = 10_000;
 /// The members, the first of them beside the others: A and B of separate runs have no useful mean,
 /// so the first stands for all where one adapter is asked for.
 #[derive(Clone, Debug)]
-pub struct Members {
+pub struct Ensemble {
     first: Adapter,
     others: Vec<Adapter>,
 }
 
-impl Members {
+impl Ensemble {
     /// An ensemble of the first and the other members.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ fn prefix(member: usize) -> String {
     format!("member.{member}.")
 }
 
-impl Posterior for Members {
+impl Posterior for Ensemble {
     /// Draw `sample` is member `sample`, beginning again after the last; at τ = 0 the first.
     fn draw(&self, sample: u64, _: u64, scale: f64) -> Result<Draw, PosteriorError> {
         super::gaussian::check_scale(scale)?;
@@ -119,10 +119,10 @@ mod tests {
 
     #[test]
     fn each_member_is_a_draw_and_reads_back() {
-        let members = Members::new(moved(0.0), vec![moved(1.0), moved(2.0)]).unwrap();
+        let members = Ensemble::new(moved(0.0), vec![moved(1.0), moved(2.0)]).unwrap();
         let stored = members.stored().unwrap().unwrap();
         let again =
-            Members::from_stored(moved(0.0), &stored, &decoder(2), &Device::flex()).unwrap();
+            Ensemble::from_stored(moved(0.0), &stored, &decoder(2), &Device::flex()).unwrap();
         for sample in 0..6 {
             let expected = moved((sample % 3) as f64).flatten().unwrap();
             assert_eq!(
@@ -160,21 +160,21 @@ mod tests {
 
     #[test]
     fn members_must_be_alike_and_as_many_as_the_file_says() {
-        let other = Members::new(moved(0.0), vec![adapter(2, "v_proj")])
+        let other = Ensemble::new(moved(0.0), vec![adapter(2, "v_proj")])
             .unwrap_err()
             .to_string();
         assert!(
             other.starts_with("a member has `layers.0.self_attn.v_proj.lora_A`"),
             "{other}"
         );
-        let stored = Members::new(moved(0.0), vec![moved(1.0)])
+        let stored = Ensemble::new(moved(0.0), vec![moved(1.0)])
             .unwrap()
             .stored()
             .unwrap()
             .unwrap();
         let refused = |count: &str| {
             let stored = stored.clone().with("members", count);
-            Members::from_stored(moved(0.0), &stored, &decoder(2), &Device::flex())
+            Ensemble::from_stored(moved(0.0), &stored, &decoder(2), &Device::flex())
                 .unwrap_err()
                 .to_string()
         };

@@ -13,13 +13,13 @@ pub(super) const CONTENT: &str = "rows";
 
 /// The mean, and for each row where its noise points and how far.
 #[derive(Clone, Debug)]
-pub struct Rows {
+pub struct Scalabl {
     mean: Adapter,
     directions: Adapter,
     variance: Adapter,
 }
 
-impl Rows {
+impl Scalabl {
     /// A posterior whose row i moves along row i of `directions` by a standard normal; rows of
     /// zeros are fixed.
     ///
@@ -47,7 +47,7 @@ impl Rows {
     }
 }
 
-impl Posterior for Rows {
+impl Posterior for Scalabl {
     /// The z of a parameter's rows have its path as their address.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
         let Some(address) = noise_address(sample, seed, scale)? else {
@@ -115,7 +115,7 @@ mod tests {
                 tensor.zeros_like()
             }
         });
-        let rows = Rows::new(mean.clone(), directions).unwrap();
+        let rows = Scalabl::new(mean.clone(), directions).unwrap();
         let numbers = mean.flatten().unwrap();
         let mut squares = 0.0;
         for sample in 0..500 {
@@ -139,7 +139,7 @@ mod tests {
         assert!((squares - 1.0).abs() < 0.13, "{squares}");
         assert_eq!(rows.variance().unwrap().flatten().unwrap()[0], 0.25);
         assert!(
-            Rows::new(mean, adapter(1, "v_proj"))
+            Scalabl::new(mean, adapter(1, "v_proj"))
                 .unwrap_err()
                 .to_string()
                 .starts_with("the matrix of directions has `")

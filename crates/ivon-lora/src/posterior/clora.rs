@@ -18,12 +18,12 @@ const PART: &str = ".context.";
 
 /// A contextual adapter.
 #[derive(Clone, Debug)]
-pub struct Contextual {
+pub struct Clora {
     mean: Adapter,
     facts: Vec<(String, String)>,
 }
 
-impl Contextual {
+impl Clora {
     /// The posterior of an adapter that has a network beside each A and B.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ impl Contextual {
     }
 }
 
-impl Posterior for Contextual {
+impl Posterior for Clora {
     /// The noise of draw `sample` under `seed`, by which √τ is multiplied; a token's depends on the
     /// tokens up to it, too.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
@@ -144,8 +144,8 @@ mod tests {
         seed: 3,
     };
 
-    fn contextual() -> Contextual {
-        Contextual::new(adapter(1, "q_proj").with_contexts(START)).unwrap()
+    fn contextual() -> Clora {
+        Clora::new(adapter(1, "q_proj").with_contexts(START)).unwrap()
     }
 
     #[test]
@@ -182,7 +182,7 @@ mod tests {
         let stored = before.stored().unwrap().unwrap();
         assert_eq!(stored.matrices.len(), 2);
         let read = |stored: &Stored| {
-            Contextual::from_stored(adapter(1, "q_proj"), stored, &decoder(1), &Device::flex())
+            Clora::from_stored(adapter(1, "q_proj"), stored, &decoder(1), &Device::flex())
         };
         assert_eq!(
             read(&stored).unwrap().mean.flatten().unwrap(),
@@ -224,7 +224,7 @@ mod tests {
         };
         assert!(refused(&own).contains("it is no part of a network between A and B"));
         assert!(
-            Contextual::new(adapter(1, "q_proj"))
+            Clora::new(adapter(1, "q_proj"))
                 .unwrap_err()
                 .to_string()
                 .contains("context.inner` is missing")
