@@ -22,7 +22,7 @@ impl Names for Flags {
     }
 
     fn command(&self, name: &str) -> String {
-        format!("ivon-lora {name}")
+        ["ivon-lora", name].join(" ")
     }
 }
 
