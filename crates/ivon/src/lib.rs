@@ -5,14 +5,13 @@ pub mod error;
 pub mod noise;
 pub mod paths;
 pub mod rule;
-pub mod state;
-
-mod draw;
 mod layout;
+pub mod state;
+mod draw;
 mod observations;
-mod optimizer;
-mod posterior;
 mod update;
+mod posterior;
+mod optimizer;
 
 #[doc = include_str!("../docs/choosing-the-settings.md")]
 pub mod choosing_the_settings {}

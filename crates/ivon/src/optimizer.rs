@@ -15,7 +15,7 @@ use crate::observations::Observations;
 use crate::paths::trainable_parameters;
 use crate::posterior::Posterior;
 use crate::state::{IvonState, ParameterState, Values, differences};
-use crate::update::{Evidence, StepReport, Variables, update};
+use crate::update::{Evidence, StepReport, Update, Variables};
 use crate::{IvonError, rule};
 
 /// IVON for a module: the mean of the weights, the momentum, the Hessian and the step count.
@@ -297,14 +297,13 @@ impl<M: Module> Ivon<M> {
             loss,
             draws: observations.draws,
         };
-        let (new, report) = update(
-            &self.layout,
-            &self.config,
-            &self.variables,
-            evidence,
+        let update = Update {
+            layout: &self.layout,
+            config: &self.config,
             learning_rate,
             step,
-        )?;
+        };
+        let (new, report) = update.take(&self.variables, evidence)?;
         self.mean = self.layout.write(self.mean.clone(), &new.mean);
         self.variables = new;
         for (mean, bucket) in self.variables.mean.iter_mut().zip(&self.layout.buckets) {

@@ -48,131 +48,169 @@ pub(crate) struct Evidence {
     pub draws: usize,
 }
 
-/// Takes step number `step` from `old`: new variables and the report. Nothing of `old` changes.
-///
-/// # Errors
-/// If anything that comes out is not finite.
-pub(crate) fn update(
-    layout: &Layout,
-    config: &IvonConfig,
-    old: &Variables,
-    evidence: Evidence,
-    learning_rate: f64,
-    step: u64,
-) -> Result<(Variables, StepReport), IvonError> {
-    let Evidence {
-        gradient,
-        curvature,
-        present,
-        loss,
-        draws,
-    } = evidence;
-    let squares: Flats = gradient
-        .iter()
-        .map(|gradient| total(gradient.clone().square()))
-        .collect();
-    let clipped_gradient = clip_norm(gradient.clone(), &squares, config.gradient_clip_norm);
-    let new_momentum = pairs(&old.momentum, clipped_gradient, |momentum, gradient| {
-        rule::momentum(momentum, gradient, config.beta1)
-    });
-    let new_hessian = new_hessian(layout, config, &old.hessian, curvature);
-    let debias = if config.debias {
-        1.0 - config.beta1.powf(step as f64)
-    } else {
-        1.0
-    };
-    let direction = (0..layout.buckets.len()).map(|bucket| {
-        let [mean, momentum, hessian] =
-            [&old.mean, &new_momentum, &new_hessian].map(|flats| flats[bucket].clone());
-        rule::direction(
-            mean,
+/// The step that is to be taken, and the rule that it follows.
+pub(crate) struct Update<'a> {
+    pub layout: &'a Layout,
+    pub config: &'a IvonConfig,
+    pub learning_rate: f64,
+    /// Its number, counted from 1.
+    pub step: u64,
+}
+
+impl Update<'_> {
+    /// Takes the step from `old`: new variables and the report. Nothing of `old` changes.
+    ///
+    /// # Errors
+    /// If anything that comes out is not finite.
+    pub fn take(
+        &self,
+        old: &Variables,
+        evidence: Evidence,
+    ) -> Result<(Variables, StepReport), IvonError> {
+        let layout = self.layout;
+        let (gradient, present) = (&evidence.gradient, &evidence.present);
+        let squares: Flats = gradient
+            .iter()
+            .map(|flat| total(flat.clone().square()))
+            .collect();
+        let momentum = self.momentum(&old.momentum, gradient.clone(), &squares);
+        let hessian = self.hessian(&old.hessian, evidence.curvature);
+        let direction = self.direction(&old.mean, &momentum, &hessian);
+        // Where there was no gradient nothing moves: a direction of 0 keeps the mean to the bit.
+        let direction = layout.choose(present, direction, |entry| layout.zeros(entry));
+        let momentum = layout.choose(present, momentum, |entry| layout.part(&old.momentum, entry));
+        let hessian = layout.choose(present, hessian, |entry| layout.part(&old.hessian, entry));
+        let clipped = self.clip(&direction);
+        let new = Variables {
+            mean: self.mean(&old.mean, &clipped),
             momentum,
             hessian,
-            debias,
-            layout.buckets[bucket].settings.weight_decay,
-        )
-    });
-    // Where there was no gradient nothing moves: a direction of 0 keeps the mean to the bit.
-    let direction = layout.choose(&present, direction.collect(), |entry| layout.zeros(entry));
-    let momentum = layout.choose(&present, new_momentum, |entry| {
-        layout.part(&old.momentum, entry)
-    });
-    let hessian = layout.choose(&present, new_hessian, |entry| {
-        layout.part(&old.hessian, entry)
-    });
-
-    let clipped: Flats = match config.clip_radius {
-        Some(radius) => direction
+        };
+        let sums = self.sums(&squares, &direction, &clipped, &new.hessian);
+        self.check(&sums, gradient, &direction, &new.hessian)?;
+        let updated = layout
+            .entries
             .iter()
-            .map(|direction| direction.clone().clamp(-radius, radius))
-            .collect(),
-        None => direction.clone(),
-    };
-    let rate = |bucket: usize| {
-        layout.buckets[bucket]
-            .settings
-            .learning_rate(learning_rate, config.rescale_learning_rate)
-    };
-    let mean = (0..clipped.len()).map(|bucket| {
-        rule::mean(
-            old.mean[bucket].clone(),
-            clipped[bucket].clone(),
-            rate(bucket),
-        )
-    });
-    let new = Variables {
-        mean: mean.collect(),
-        momentum,
-        hessian,
-    };
+            .zip(present)
+            .filter(|(_, present)| **present);
+        let updated = updated.map(|(entry, _)| entry.length).sum::<usize>() as f64;
+        let report = StepReport {
+            step: self.step,
+            loss: evidence.loss,
+            draws: evidence.draws,
+            gradient_norm: sums.gradient_square.sqrt(),
+            update_size: (sums.update_square / updated).sqrt(),
+            clipped_share: sums.clipped / updated,
+            hessian_ratio: sums.hessian_ratio / layout.elements() as f64,
+        };
+        Ok((new, report))
+    }
 
-    let counts = (0..clipped.len()).map(|bucket| {
-        let mut parts = vec![
-            squares[bucket].clone(),
-            total(clipped[bucket].clone().square()),
-            total(new.hessian[bucket].clone()),
-        ];
-        if config.clip_radius.is_some() {
-            parts.push(total(
-                direction[bucket]
-                    .clone()
-                    .not_equal(clipped[bucket].clone())
-                    .float()
-                    .cast(clipped[bucket].dtype()),
-            ));
+    /// g ← β₁ g + (1 − β₁) ḡ, with ḡ clipped to its greatest norm first.
+    fn momentum(&self, old: &Flats, gradient: Flats, squares: &[Tensor<1>]) -> Flats {
+        let gradient = clip_norm(gradient, squares, self.config.gradient_clip_norm);
+        pairs(old, gradient, |momentum, gradient| {
+            rule::momentum(momentum, gradient, self.config.beta1)
+        })
+    }
+
+    /// h with the estimate that the settings ask for, made of c̄ or s̄.
+    fn hessian(&self, old: &Flats, curvature: Flats) -> Flats {
+        let (ess, beta2) = (self.config.effective_sample_size, self.config.beta2);
+        let buckets = self.layout.buckets.iter().zip(old).zip(curvature);
+        let updated = buckets.map(|((bucket, hessian), curvature)| {
+            let decay = bucket.settings.weight_decay;
+            let estimate = match self.config.hessian_approximation {
+                HessianApproximation::Price => rule::price(curvature, hessian.clone(), ess, decay),
+                HessianApproximation::GradSq => rule::gradsq(curvature, ess),
+            };
+            rule::hessian(hessian.clone(), estimate, beta2, decay)
+        });
+        updated.collect()
+    }
+
+    /// (ĝ + δ m) / (h + δ), before any clipping.
+    fn direction(&self, mean: &Flats, momentum: &Flats, hessian: &Flats) -> Flats {
+        let debias = match self.config.debias {
+            true => 1.0 - self.config.beta1.powf(self.step as f64),
+            false => 1.0,
+        };
+        let direction = (0..mean.len()).map(|bucket| {
+            let [mean, momentum, hessian] =
+                [mean, momentum, hessian].map(|flats| flats[bucket].clone());
+            let decay = self.layout.buckets[bucket].settings.weight_decay;
+            rule::direction(mean, momentum, hessian, debias, decay)
+        });
+        direction.collect()
+    }
+
+    /// The direction with each element cut to ±`clip_radius`.
+    fn clip(&self, direction: &Flats) -> Flats {
+        match self.config.clip_radius {
+            Some(radius) => direction
+                .iter()
+                .map(|direction| direction.clone().clamp(-radius, radius))
+                .collect(),
+            None => direction.clone(),
         }
-        Tensor::cat(parts, 0)
-    });
-    let sums = Sums::read(layout, counts.collect(), rate);
-    if !sums.gradient_square.is_finite() {
-        return Err(IvonError::NonFiniteGradient {
-            step,
-            path: culprit(layout, &gradient),
-        });
     }
-    if !(sums.update_square.is_finite() && sums.hessian_ratio.is_finite()) {
-        return Err(IvonError::NonFiniteUpdate {
-            step,
-            path: culprit(layout, &pairs(&direction, new.hessian, |a, b| a + b)),
-        });
+
+    /// m − lr′ · direction.
+    fn mean(&self, old: &Flats, direction: &Flats) -> Flats {
+        let mean = old.iter().zip(direction).enumerate();
+        mean.map(|(bucket, (mean, direction))| {
+            rule::mean(mean.clone(), direction.clone(), self.rate(bucket))
+        })
+        .collect()
     }
-    let updated: usize = layout
-        .entries
-        .iter()
-        .zip(&present)
-        .filter(|(_, present)| **present)
-        .map(|(entry, _)| entry.length)
-        .sum();
-    let report = StepReport {
-        step,
-        loss,
-        draws,
-        gradient_norm: sums.gradient_square.sqrt(),
-        update_size: (sums.update_square / updated as f64).sqrt(),
-        clipped_share: sums.clipped / updated as f64,
-        hessian_ratio: sums.hessian_ratio / layout.elements() as f64,
-    };
-    Ok((new, report))
+
+    /// lr′, the learning rate of a bucket.
+    fn rate(&self, bucket: usize) -> f64 {
+        self.layout.buckets[bucket]
+            .settings
+            .learning_rate(self.learning_rate, self.config.rescale_learning_rate)
+    }
+
+    /// What explains the step, summed on the device and read at once.
+    fn sums(&self, squares: &Flats, direction: &Flats, clipped: &Flats, hessian: &Flats) -> Sums {
+        let counts = (0..clipped.len()).map(|bucket| {
+            let mut parts = vec![
+                squares[bucket].clone(),
+                total(clipped[bucket].clone().square()),
+                total(hessian[bucket].clone()),
+            ];
+            if self.config.clip_radius.is_some() {
+                let cut = direction[bucket].clone().not_equal(clipped[bucket].clone());
+                parts.push(total(cut.float().cast(clipped[bucket].dtype())));
+            }
+            Tensor::cat(parts, 0)
+        });
+        Sums::read(self.layout, counts.collect(), |bucket| self.rate(bucket))
+    }
+
+    /// Refuses a step with a number that is not finite, and names the parameter.
+    fn check(
+        &self,
+        sums: &Sums,
+        gradient: &Flats,
+        direction: &Flats,
+        hessian: &Flats,
+    ) -> Result<(), IvonError> {
+        if !sums.gradient_square.is_finite() {
+            return Err(IvonError::NonFiniteGradient {
+                step: self.step,
+                path: culprit(self.layout, gradient),
+            });
+        }
+        if !(sums.update_square.is_finite() && sums.hessian_ratio.is_finite()) {
+            let both = pairs(direction, hessian.clone(), |a, b| a + b);
+            return Err(IvonError::NonFiniteUpdate {
+                step: self.step,
+                path: culprit(self.layout, &both),
+            });
+        }
+        Ok(())
+    }
 }
 
 fn pairs(left: &Flats, right: Flats, combine: impl Fn(Tensor<1>, Tensor<1>) -> Tensor<1>) -> Flats {
@@ -203,26 +241,6 @@ fn clip_norm(gradient: Flats, squares: &[Tensor<1>], limit: Option<f64>) -> Flat
         .into_iter()
         .map(|flat| flat.clone() * scale.clone().to_device(&flat.device()).cast(flat.dtype()))
         .collect()
-}
-
-fn new_hessian(layout: &Layout, config: &IvonConfig, old: &Flats, curvature: Flats) -> Flats {
-    let updated =
-        layout
-            .buckets
-            .iter()
-            .zip(old)
-            .zip(curvature)
-            .map(|((bucket, hessian), curvature)| {
-                let (ess, decay) = (config.effective_sample_size, bucket.settings.weight_decay);
-                let estimate = match config.hessian_approximation {
-                    HessianApproximation::Price => {
-                        rule::price(curvature, hessian.clone(), ess, decay)
-                    }
-                    HessianApproximation::GradSq => rule::gradsq(curvature, ess),
-                };
-                rule::hessian(hessian.clone(), estimate, config.beta2, decay)
-            });
-    updated.collect()
 }
 
 /// Sums over all buckets.
