@@ -5,11 +5,11 @@ use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use ivon_lora::answer::device_named;
 use ivon_lora::data::Batch;
 use ivon_lora::forward::{LowRank, Network};
 use ivon_lora::lora::{Adapter, read_peft};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
-use ivon_lora::run::device_named;
 use ivon_lora::testing::{golden, golden_json};
 use serde_json::Value;
 

@@ -9,9 +9,10 @@
 use std::path::Path;
 use std::time::Instant;
 
+use ivon_lora::answer::EvaluationReport;
 use ivon_lora::data::Role;
 use ivon_lora::metrics::score_table;
-use ivon_lora::run::{EvaluationReport, train};
+use ivon_lora::run::train;
 use ivon_lora::toy;
 
 use crate::Failure;

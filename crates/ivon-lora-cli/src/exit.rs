@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use ivon_lora::answer::AnswerError;
 use ivon_lora::bundle::BundleError;
 use ivon_lora::compare::CompareError;
 use ivon_lora::data::DataError;
@@ -124,11 +125,13 @@ from_library! {
     LoraError => of_adapter,
     PosteriorError => |_| Exit::Model,
     BundleError => of_bundle,
+    AnswerError => of_answer,
     FileError => |_| Exit::File,
     RecordError => |_| Exit::File,
     TrainError => of_training,
     CompareError => |error| match error {
         CompareError::Run(error) => of_run(error),
+        CompareError::Answer(error) => of_answer(error),
         CompareError::Data(error) => of_data(error),
         CompareError::Model(_) => Exit::Model,
         CompareError::NothingToTuneOn { .. } | CompareError::Predictions { .. } => Exit::Data,
@@ -143,28 +146,38 @@ fn of_run(error: &RunError) -> Exit {
     match error {
         RunError::Data(error) => of_data(error),
         RunError::TooLittleToChooseOn { .. } => Exit::Data,
-        RunError::OtherData { .. } | RunError::OtherRoles { .. } | RunError::UnknownRole { .. } => {
-            Exit::Data
-        }
-        RunError::Tokenizer(_)
-        | RunError::NoLabel { .. }
-        | RunError::NothingToChooseOn
-        | RunError::NoRows { .. } => Exit::Data,
+        RunError::OtherData { .. } | RunError::OtherRoles { .. } => Exit::Data,
+        RunError::Tokenizer(_) | RunError::NothingToChooseOn => Exit::Data,
         RunError::Model(_) | RunError::Posterior(_) | RunError::NoPosterior { .. } => Exit::Model,
         RunError::Bundle(error) => of_bundle(error),
+        RunError::Answer(error) => of_answer(error),
         RunError::Lora(error) => of_adapter(error),
         RunError::Train(error) => of_training(error),
-        RunError::Setting { .. }
-        | RunError::NoSteps { .. }
-        | RunError::Device { .. }
-        | RunError::OtherSettings { .. } => Exit::Usage,
+        RunError::Setting { .. } | RunError::NoSteps { .. } | RunError::OtherSettings { .. } => {
+            Exit::Usage
+        }
         RunError::Records(_)
         | RunError::File(_)
         | RunError::FolderHoldsRun { .. }
         | RunError::FolderInUse { .. } => Exit::File,
-        RunError::Malformed { .. } | RunError::Output { .. } => Exit::File,
+        RunError::Malformed { .. } => Exit::File,
         RunError::Predict(_) | RunError::Metrics(_) => Exit::Training,
         RunError::Memory { .. } => Exit::Failure,
+    }
+}
+
+fn of_answer(error: &AnswerError) -> Exit {
+    match error {
+        AnswerError::Data(error) => of_data(error),
+        AnswerError::Tokenizer(_)
+        | AnswerError::UnknownRole { .. }
+        | AnswerError::NoLabel { .. }
+        | AnswerError::NoRows { .. } => Exit::Data,
+        AnswerError::Model(_) | AnswerError::Posterior(_) => Exit::Model,
+        AnswerError::Bundle(error) => of_bundle(error),
+        AnswerError::Setting { .. } | AnswerError::Device { .. } => Exit::Usage,
+        AnswerError::File(_) | AnswerError::Malformed { .. } => Exit::File,
+        AnswerError::Predict(_) | AnswerError::Metrics(_) => Exit::Training,
     }
 }
 

@@ -228,6 +228,17 @@ pub fn write_with(
     })
 }
 
+/// Writes a value as indented JSON, with the end of its last line.
+///
+/// # Errors
+/// As [`write_bytes`], and if the value has no form in JSON.
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), FileError> {
+    write_with(path, |file| {
+        serde_json::to_writer_pretty(&mut *file, value)?;
+        file.write_all(b"\n")
+    })
+}
+
 /// Writes a folder whole under a temporary name with `fill`, then swaps it in for `path`.
 ///
 /// # Errors

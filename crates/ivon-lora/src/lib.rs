@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod bundle;
 pub mod predict;
 pub mod train;
+pub mod answer;
 pub mod method;
 pub mod run;
 pub mod report;

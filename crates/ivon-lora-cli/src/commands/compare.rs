@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use ivon_lora::compare::{COMPARISON_FILE, CompareConfig, CompareError, Comparison, compare, plan};
+use ivon_lora::compare::{COMPARISON_FILE, CompareConfig, Comparison, compare, plan};
 use ivon_lora::files;
-use ivon_lora::predict::PredictError;
-use ivon_lora::run::RunError;
 
-use super::{prepare, stopped};
+use super::{prepare, stop};
 use crate::args::CompareArgs;
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
@@ -42,11 +40,9 @@ pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
     screen.note(plan.to_string());
     let compared = compare(&config, &mut |event| screen.show(&event) && signals.go_on());
     screen.close();
-    let compared = compared.map_err(|error| match error {
-        CompareError::Run(error @ RunError::Predict(PredictError::Stopped { .. })) => {
-            stopped(error, signals)
-        }
-        other => other.into(),
+    let compared = compared.map_err(|error| match error.is_stop() {
+        true => stop(signals),
+        false => error.into(),
     })?;
     write(&config.out, &compared)?;
     let text = format!(

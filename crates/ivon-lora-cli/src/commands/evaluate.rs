@@ -1,10 +1,16 @@
 //! `evaluate`: an adapter's scores on a data set.
 
-use ivon_lora::data::{ChatSetting, DataConfig, LabelReading, Role, Task};
-use ivon_lora::run::{self, EvaluateRequest};
+use std::path::Path;
 
-use super::{base, base_for, fetch, fetch_adapter, prepare, stopped};
-use crate::args::{AdapterArgs, EvaluateArgs, HowArgs, TaskArgs};
+use ivon_lora::answer::{
+    AnswerError, AnswerOptions, Answerer, BaseOptions, EvaluationReport, LabelledRows,
+};
+use ivon_lora::data::{ChatSetting, DataConfig, LabelReading, Role, Task};
+use ivon_lora::files;
+use ivon_lora::train::{RunEvent, Watcher};
+
+use super::{Place, prepare_for, stopped};
+use crate::args::{EvaluateArgs, HowArgs, TaskArgs};
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
 use crate::settings;
@@ -17,45 +23,63 @@ use crate::suggest::did_you_mean;
 /// Whatever is wrong with base, adapter, data or a file, and a stop by a signal.
 pub fn run(args: EvaluateArgs, signals: &Signals) -> Result<(), Failure> {
     let role = args.role.as_deref().map(role).transpose()?;
-    let mut request = EvaluateRequest {
-        data: args.data,
+    let options = answer_options(&args.task, &args.how)?;
+    let rows = LabelledRows {
+        path: args.data,
+        split: split(&args.how)?,
         role,
-        out: args.out,
-        ..request(&args.adapter, &args.task, &args.how)?
+        limit: limit(&args.how)?,
     };
-    prepare(&args.how.device, request.base.threads)?;
+    prepare_for(&args.how)?;
     let mut screen = Screen::new(args.screen);
-    request.adapter = fetch_adapter(&request.adapter, &mut screen)?;
-    request.model = base_for(args.adapter.model, &request.adapter)?;
-    fetch(&request.model, &mut screen)?;
-    let report = run::evaluate(&request, &mut |event| {
+    let place = Place::of(args.adapter, &mut screen)?;
+    let files = OutputFiles {
+        folder: args.out.as_deref(),
+        include_text: args.how.include_text.unwrap_or(false),
+    };
+    let report = score(&place, &options, &rows, files, &mut |event| {
         screen.show(&event) && signals.go_on()
     });
     screen.close();
-    let report = report.map_err(|error| stopped(error, signals))?;
+    let report = report.map_err(|error| stopped(error.into(), signals))?;
     screen.result("evaluated", &report.to_string(), &report)
 }
 
-/// What `evaluate` and `predict` ask for alike.
-///
-/// # Errors
-/// If task, scoring, scale or split cannot be.
-pub fn request(
-    adapter: &AdapterArgs,
-    task: &TaskArgs,
-    how: &HowArgs,
-) -> Result<EvaluateRequest, CliError> {
-    Ok(EvaluateRequest {
-        adapter: adapter.adapter.clone(),
-        ..shared_request(task, how)?
-    })
+/// Where scores and predictions are written, if anywhere.
+#[derive(Clone, Copy)]
+struct OutputFiles<'a> {
+    folder: Option<&'a Path>,
+    include_text: bool,
 }
 
-/// What every command asks for that predicts with an adapter, its paths left open.
+/// Scores the rows, and writes what was found.
+fn score(
+    place: &Place,
+    options: &AnswerOptions,
+    rows: &LabelledRows,
+    files: OutputFiles<'_>,
+    watch: Watcher<'_>,
+) -> Result<EvaluationReport, AnswerError> {
+    let answerer = Answerer::open(&place.base, &place.adapter, options, watch)?;
+    let set = answerer.labelled(rows, watch)?;
+    if let Some(folder) = files.folder {
+        files::create_folder(folder)?;
+        files::check_can_write(&folder.join(ivon_lora::answer::EVALUATION_FILE))?;
+    }
+    let evaluation = answerer.evaluate(set, watch)?;
+    if let Some(folder) = files.folder {
+        for path in evaluation.write(folder, files.include_text)? {
+            watch(RunEvent::Saved(&path));
+        }
+    }
+    Ok(evaluation.report)
+}
+
+/// How every command answers that predicts with an adapter.
 ///
 /// # Errors
-/// As [`request`].
-pub fn shared_request(task: &TaskArgs, how: &HowArgs) -> Result<EvaluateRequest, CliError> {
+/// If task, scoring, template or scale cannot be.
+pub fn answer_options(task: &TaskArgs, how: &HowArgs) -> Result<AnswerOptions, CliError> {
     if let Some(scale) = how
         .scale
         .filter(|scale| !(scale.is_finite() && *scale >= 0.0))
@@ -65,35 +89,40 @@ pub fn shared_request(task: &TaskArgs, how: &HowArgs) -> Result<EvaluateRequest,
             None,
         ));
     }
-    if how.eval_limit == Some(0) {
-        return Err(CliError::usage(
-            "`--eval-limit` is `0`, expected at least 1",
-            None,
-        ));
-    }
-    Ok(EvaluateRequest {
-        split: how.split.as_deref().map(split).transpose()?,
+    let chat_template = task.chat_template.as_deref();
+    Ok(AnswerOptions {
+        base: BaseOptions {
+            device: how.device.clone(),
+            ..BaseOptions::default()
+        },
         task: named(task)?,
-        chat_template: task
-            .chat_template
-            .as_deref()
-            .map(|given| match given.parse::<bool>() {
-                Ok(own) => ChatSetting::Own(own),
-                Err(_) => ChatSetting::File(given.into()),
-            }),
-        samples: how.samples.map(|samples| samples as usize),
-        scale: how.scale,
-        eval_limit: how.eval_limit.map(|limit| limit as usize),
-        base: base(how),
-        id_field: how.id_field.clone(),
+        chat_template: chat_template.map(|given| match given.parse::<bool>() {
+            Ok(own) => ChatSetting::Own(own),
+            Err(_) => ChatSetting::File(given.into()),
+        }),
         label_reading: how
             .label_reading
             .as_deref()
             .map(label_reading)
             .transpose()?,
-        include_text: how.include_text.unwrap_or(false),
-        ..EvaluateRequest::default()
+        id_field: how.id_field.clone(),
+        samples: how.samples.map(|samples| samples as usize),
+        scale: how.scale,
     })
+}
+
+/// The most examples.
+///
+/// # Errors
+/// If it is none.
+pub fn limit(how: &HowArgs) -> Result<Option<usize>, CliError> {
+    match how.eval_limit {
+        Some(0) => Err(CliError::usage(
+            "`--eval-limit` is `0`, expected at least 1",
+            None,
+        )),
+        limit => Ok(limit.map(|limit| limit as usize)),
+    }
 }
 
 /// How labels are read, by its name.
@@ -117,11 +146,17 @@ fn role(name: &str) -> Result<Role, CliError> {
     found.ok_or_else(|| CliError::usage(message(), did_you_mean(name, names)))
 }
 
-/// A split by its name.
-fn split(name: &str) -> Result<String, CliError> {
+/// The split that is named.
+///
+/// # Errors
+/// If there is none of that name.
+pub fn split(how: &HowArgs) -> Result<Option<String>, CliError> {
+    let Some(name) = how.split.as_deref() else {
+        return Ok(None);
+    };
     let names = ivon_lora::data::Split::ALL.map(ivon_lora::data::Split::name);
     if names.contains(&name) {
-        return Ok(name.into());
+        return Ok(Some(name.into()));
     }
     let message = format!(
         "`--split` is `{name}`, expected one of `{}`",

@@ -1,9 +1,10 @@
 //! `merge`: base and adapter → a folder that needs no adapter.
 
+use ivon_lora::answer::device_named;
 use ivon_lora::bundle::read_mergeable;
 use ivon_lora::lora::{Companions, MergeOptions, Precision, StoredBase, merge};
 use ivon_lora::model::Purpose;
-use ivon_lora::run::{RunError, device_named};
+use ivon_lora::run::RunError;
 use serde_json::json;
 
 use super::{base_for, fetch_adapter, open, refuse_existing};

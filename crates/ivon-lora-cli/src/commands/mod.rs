@@ -19,13 +19,14 @@ mod train;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use ivon_lora::answer::device_named;
 use ivon_lora::bundle::{locate_adapter, named_base};
 use ivon_lora::data::{DataConfig, Task, find_files, read_first_rows};
 use ivon_lora::model::{Checkpoint, HubEvent, HubSettings, ModelHeaders, Purpose};
-use ivon_lora::predict::PredictError;
-use ivon_lora::run::{ModelConfig, RunError, RunEvent, Stage, device_named};
+use ivon_lora::run::RunError;
+use ivon_lora::train::{RunEvent, Stage};
 
-use crate::args::{Command, DataCommand, HowArgs};
+use crate::args::{AdapterArgs, Command, DataCommand, HowArgs};
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
 use crate::settings::DEVICES;
@@ -170,22 +171,41 @@ fn prepare(device: &str, threads: Option<usize>) -> Result<(), CliError> {
     }
 }
 
-/// The settings of a base for `evaluate` and `predict`.
-fn base(how: &HowArgs) -> ModelConfig {
-    ModelConfig {
-        device: how.device.clone(),
-        threads: how.threads.map(|threads| threads as usize),
-        ..ModelConfig::default()
+/// As [`prepare`], for the commands that predict with an adapter.
+fn prepare_for(how: &HowArgs) -> Result<(), CliError> {
+    let threads = how.threads.map(|threads| threads as usize);
+    prepare(&how.device, threads)
+}
+
+/// A base and an adapter that are on this machine.
+struct Place {
+    /// The base: a folder, a GGUF file or the hub's name of one that was fetched.
+    base: String,
+    /// The adapter's folder.
+    adapter: PathBuf,
+}
+
+impl Place {
+    /// Finds what was named, and fetches what lies on the hub.
+    fn of(args: AdapterArgs, screen: &mut Screen) -> Result<Self, CliError> {
+        let adapter = fetch_adapter(&args.adapter, screen)?;
+        let base = base_for(args.model, &adapter)?;
+        fetch(&base, screen)?;
+        Ok(Self { base, adapter })
     }
 }
 
 /// An error of the library; one that a signal asked for is a stop.
 fn stopped(error: RunError, signals: &Signals) -> Failure {
-    match (error, signals.exit()) {
-        (RunError::Predict(PredictError::Stopped { .. }), Some(exit)) => Failure::Stopped(exit),
-        (RunError::Predict(PredictError::Stopped { .. }), None) => Failure::BrokenPipe,
-        (error, _) => error.into(),
+    match error.is_stop() {
+        true => stop(signals),
+        false => error.into(),
     }
+}
+
+/// The end that a signal asked for, or whoever reads our output.
+fn stop(signals: &Signals) -> Failure {
+    signals.exit().map_or(Failure::BrokenPipe, Failure::Stopped)
 }
 
 /// Where no task is named, the one that the data look like; says so.

@@ -3,12 +3,16 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use ivon_lora::data::StreamFormat;
-use ivon_lora::run::{
-    self, EvaluateRequest, Input, LineFormat, PredictRequest, PredictedRow, write_lines,
+use ivon_lora::answer::{
+    AnswerError, AnswerOptions, Answerer, LineFormat, PredictedRow, RowOptions, RowSource,
+    write_lines,
 };
+use ivon_lora::data::StreamFormat;
+use ivon_lora::files;
+use ivon_lora::train::{RunEvent, Watcher};
 
-use super::{base_for, evaluate::request, fetch, fetch_adapter, is_typed, prepare, stopped};
+use super::evaluate::{answer_options, limit, split};
+use super::{Place, is_typed, prepare_for, stopped};
 use crate::args::PredictArgs;
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
@@ -24,42 +28,34 @@ const STANDARD_INPUT: &str = "standard-input";
 /// Whatever is wrong with base, adapter, rows or a file, and a stop by a signal; with `--strict` a
 /// row without an answer.
 pub fn run(args: PredictArgs, signals: &Signals) -> Result<(), Failure> {
-    let mut common = EvaluateRequest {
-        out: args.out.clone(),
-        ..request(&args.adapter, &args.task, &args.how)?
+    let options = answer_options(&args.task, &args.how)?;
+    let row_options = RowOptions {
+        limit: limit(&args.how)?,
+        carry: args.carry,
+        include_text: args.how.include_text.unwrap_or(false),
     };
+    let split = split(&args.how)?;
     let format = line_format(args.format.as_deref(), args.out.as_deref())?;
     let input_format = args.input_format.as_deref().map(input_format).transpose()?;
-    prepare(&args.how.device, common.base.threads)?;
+    prepare_for(&args.how)?;
     let mut screen = Screen::beside_lines(args.screen);
-    let input = match (args.data, args.text.is_empty()) {
-        (Some(path), _) => Input::Data(path, common.split.clone()),
-        (None, false) => Input::Prompts(args.text),
-        (None, true) => {
-            if is_typed() {
-                screen.note("type prompts or rows, one a line; Ctrl-D ends");
-            }
-            Input::Stream {
-                name: STANDARD_INPUT.into(),
-                reader: Box::new(io::stdin()),
-                format: input_format,
-            }
-        }
+    let source = match (args.data, args.text.is_empty()) {
+        (Some(path), _) => RowSource::Files { path, split },
+        (None, false) => RowSource::Prompts(args.text),
+        (None, true) => standard_input(input_format, &mut screen),
     };
-    common.adapter = fetch_adapter(&common.adapter, &mut screen)?;
-    common.model = base_for(args.adapter.model, &common.adapter)?;
-    fetch(&common.model, &mut screen)?;
-    let to_file = common.out.is_some();
-    let request = PredictRequest {
-        common,
-        input,
-        carry: args.carry,
+    let place = Place::of(args.adapter, &mut screen)?;
+    let lines = Lines {
+        out: args.out.as_deref(),
         format,
+        options: row_options,
     };
-    let predicted = run::predict(request, &mut |event| screen.show(&event) && signals.go_on());
+    let predicted = answer(&place, &options, source, &lines, &mut |event| {
+        screen.show(&event) && signals.go_on()
+    });
     screen.close();
-    let rows = predicted.map_err(|error| stopped(error, signals))?;
-    if !to_file {
+    let rows = predicted.map_err(|error| stopped(error.into(), signals))?;
+    if args.out.is_none() {
         let mut out = io::BufWriter::new(io::stdout().lock());
         write_lines(&mut out, &rows, format)?;
         out.flush()?;
@@ -68,6 +64,46 @@ pub fn run(args: PredictArgs, signals: &Signals) -> Result<(), Failure> {
         all_answered(&rows)
     } else {
         Ok(())
+    }
+}
+
+/// What lines hold, and how they are written.
+struct Lines<'a> {
+    /// The file; standard output where absent.
+    out: Option<&'a Path>,
+    format: LineFormat,
+    options: RowOptions,
+}
+
+/// Answers the rows, and writes their lines where a file was named.
+fn answer(
+    place: &Place,
+    options: &AnswerOptions,
+    source: RowSource,
+    lines: &Lines<'_>,
+    watch: Watcher<'_>,
+) -> Result<Vec<PredictedRow>, AnswerError> {
+    if let Some(out) = lines.out {
+        files::check_can_write(out)?;
+    }
+    let answerer = Answerer::open(&place.base, &place.adapter, options, watch)?;
+    let rows = answerer.answer(source, &lines.options, watch)?;
+    if let Some(out) = lines.out {
+        files::write_with(out, |file| write_lines(file, &rows, lines.format))?;
+        watch(RunEvent::Saved(out));
+    }
+    Ok(rows)
+}
+
+/// Rows or prompts that come over standard input; a person who types is told how to end them.
+fn standard_input(format: Option<StreamFormat>, screen: &mut Screen) -> RowSource {
+    if is_typed() {
+        screen.note("type prompts or rows, one a line; Ctrl-D ends");
+    }
+    RowSource::Stream {
+        name: STANDARD_INPUT.into(),
+        reader: Box::new(io::stdin()),
+        format,
     }
 }
 

@@ -6,7 +6,7 @@ use ivon_lora::study::{self, PruneRequest};
 
 use super::report::write_plots;
 use super::subject;
-use super::{prepare, refuse_existing, stopped};
+use super::{prepare_for, refuse_existing, stopped};
 use crate::args::PruneArgs;
 use crate::exit::{CliError, Failure};
 use crate::render::Screen;
@@ -33,7 +33,7 @@ pub fn run(args: PruneArgs, signals: &Signals) -> Result<(), Failure> {
         refuse_existing(out)?;
     }
     let subject = subject::request(&args.subject, &args.task, &args.how)?;
-    prepare(&args.how.device, subject.how.base.threads)?;
+    prepare_for(&args.how)?;
     if let Some(folder) = &args.svg {
         files::create_folder(folder)?;
     }

@@ -5,7 +5,7 @@ use ivon_lora::study::{self, ScaleRequest};
 
 use super::report::write_plots;
 use super::subject;
-use super::{prepare, stopped};
+use super::{prepare_for, stopped};
 use crate::args::ScaleArgs;
 use crate::exit::{CliError, Failure};
 use crate::names;
@@ -32,7 +32,7 @@ pub fn run(args: ScaleArgs, signals: &Signals) -> Result<(), Failure> {
     }
     let points = subject::points(args.points, MOST)?;
     let subject = subject::request(&args.subject, &args.task, &args.how)?;
-    prepare(&args.how.device, subject.how.base.threads)?;
+    prepare_for(&args.how)?;
     if let Some(folder) = &args.svg {
         files::create_folder(folder)?;
     }

@@ -2,7 +2,7 @@
 
 use ivon_lora::study::{self, OtherSet, ShiftRequest};
 
-use super::{prepare, stopped, subject};
+use super::{prepare_for, stopped, subject};
 use crate::args::ShiftArgs;
 use crate::exit::{CliError, Failure};
 use crate::render::Screen;
@@ -16,7 +16,7 @@ use crate::suggest::did_you_mean;
 pub fn run(args: ShiftArgs, signals: &Signals) -> Result<(), Failure> {
     let to = sets(&args.to, &args.fields)?;
     let subject = subject::request(&args.subject, &args.task, &args.how)?;
-    prepare(&args.how.device, subject.how.base.threads)?;
+    prepare_for(&args.how)?;
     let mut screen = Screen::new(args.screen);
     subject::fetch_base(&subject, &mut screen)?;
     let request = ShiftRequest {

@@ -7,7 +7,7 @@ use ivon_lora::report::RunRecord;
 use ivon_lora::run::RUN_FILE;
 use ivon_lora::study::SubjectRequest;
 
-use super::evaluate::shared_request;
+use super::evaluate::{answer_options, limit, split};
 use super::fetch;
 use crate::args::{HowArgs, SubjectArgs, TaskArgs};
 use crate::exit::{CliError, Failure};
@@ -41,12 +41,14 @@ pub fn request(
             ));
         }
     }
-    let how = shared_request(task, how)?;
+    let options = answer_options(task, how)?;
     Ok(SubjectRequest {
         path: subject.path.clone(),
         model: subject.model.clone(),
         data: subject.data.clone(),
-        how,
+        split: split(how)?,
+        limit: limit(how)?,
+        options,
     })
 }
 

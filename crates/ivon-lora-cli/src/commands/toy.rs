@@ -3,9 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use ivon_lora::answer::EvaluationReport;
 use ivon_lora::files;
 use ivon_lora::metrics::{Scores, score_table};
-use ivon_lora::run::{EvaluationReport, RunConfig};
+use ivon_lora::run::RunConfig;
 use ivon_lora::toy;
 use serde_json::{Value, json};
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use ivon_lora::files;
 use ivon_lora::report::RunRecord;
-use ivon_lora::run::{self, RunConfig, RunEvent, TrainedRun};
-use ivon_lora::train::Outcome;
+use ivon_lora::run::{self, RunConfig, TrainedRun};
+use ivon_lora::train::{Outcome, RunEvent};
 use serde_json::{Value, json};
 
 use super::{detect_task, fetch, prepare, stopped};

@@ -1,7 +1,7 @@
 //! A progress bar at the bottom of a terminal, with everything else scrolling above it.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ivon_lora::run::RunEvent;
+use ivon_lora::train::RunEvent;
 
 use super::pace::Pace;
 use super::{is_checkpoint, say, text};

@@ -1,6 +1,6 @@
 //! Events as JSON objects, told apart by the field `event`.
 
-use ivon_lora::run::RunEvent;
+use ivon_lora::train::RunEvent;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -41,8 +41,7 @@ pub fn tagged(event: &str, value: &impl Serialize) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use ivon_lora::run::Stage;
-    use ivon_lora::train::StepRecord;
+    use ivon_lora::train::{Stage, StepRecord};
 
     use super::*;
 

@@ -3,8 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use ivon_lora::run::RunEvent;
-use ivon_lora::train::StepRecord;
+use ivon_lora::train::{RunEvent, StepRecord};
 
 use super::pace::Pace;
 use super::{is_checkpoint, say, text};

@@ -12,7 +12,7 @@ mod text;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
-use ivon_lora::run::RunEvent;
+use ivon_lora::train::RunEvent;
 use serde::Serialize;
 use serde_json::Value;
 

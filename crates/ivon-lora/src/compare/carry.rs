@@ -14,8 +14,10 @@ use super::result::{self, TaskRows};
 use super::search::{lay_over, trial_settings};
 use super::table::ComparisonTable;
 use super::{CompareError, elsewhere};
+use crate::answer::{EVALUATION_FILE, EvaluationReport};
 use crate::files;
-use crate::run::{EVALUATION_FILE, EvaluationReport, RunConfig, RunError, RunEvent};
+use crate::run::{RunConfig, RunError};
+use crate::train::RunEvent;
 
 /// The trials of a comparison, by task and method.
 pub const TRIALS_FILE: &str = "trials.json";

@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::CompareError;
 use super::plan::LoadedTask;
+use crate::answer::{EVALUATION_FILE, PREDICTIONS_FILE};
 use crate::data::Dataset;
 use crate::files;
 use crate::run::{
-    COST_FILE, Cost, EVALUATION_FILE, PREDICTIONS_FILE, RUN_FILE, RunConfig, RunError, RunEvent,
-    Stage, Start, check_rows, read_run, train_on,
+    COST_FILE, Cost, RUN_FILE, RunConfig, RunError, Start, TrainingData, check_rows, read_run,
+    train_on,
 };
-use crate::train::{CHECKPOINTS_FOLDER, Outcome};
+use crate::train::{CHECKPOINTS_FOLDER, Outcome, RunEvent, Stage};
 
 const LARGEST: u64 = 1 << 20;
 
@@ -123,27 +124,25 @@ pub(super) fn make(
         check_same(folder, &config, dataset)?;
         return Ok(true);
     }
-    let ended = train_on(
-        &config,
-        &task.model,
-        &task.task,
+    let data = TrainingData {
+        model: &task.model,
+        task: &task.task,
         dataset,
-        &task.known,
-        Start::WhereItWas,
-        &mut |event| {
-            // The sentences of a single run would drown those of the comparison.
-            match event {
-                RunEvent::Note(_) | RunEvent::Saved(_) | RunEvent::Warning(_) => {
-                    watch(RunEvent::Progress {
-                        what: Stage::Preparing,
-                        done: 0,
-                        total: 1,
-                    })
-                }
-                event => watch(event),
+        untuned: &task.untuned,
+    };
+    let ended = train_on(&config, &data, Start::WhereItWas, &mut |event| {
+        // The sentences of a single run would drown those of the comparison.
+        match event {
+            RunEvent::Note(_) | RunEvent::Saved(_) | RunEvent::Warning(_) => {
+                watch(RunEvent::Progress {
+                    what: Stage::Preparing,
+                    done: 0,
+                    total: 1,
+                })
             }
-        },
-    )?;
+            event => watch(event),
+        }
+    })?;
     if ended.outcome == Outcome::Interrupted {
         return Ok(false);
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::answer::AnswerError;
 use crate::data::DataError;
 use crate::files::FileError;
 use crate::metrics::MetricsError;
@@ -42,6 +43,8 @@ pub enum CompareError {
     #[error(transparent)]
     Run(#[from] RunError),
     #[error(transparent)]
+    Answer(#[from] AnswerError),
+    #[error(transparent)]
     Data(#[from] DataError),
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -52,6 +55,11 @@ pub enum CompareError {
 }
 
 impl CompareError {
+    /// Whether it is the end that whoever watches asked for.
+    pub fn is_stop(&self) -> bool {
+        matches!(self, Self::Run(error) if error.is_stop())
+    }
+
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<Sentence> {
         match self {
@@ -66,6 +74,7 @@ impl CompareError {
                 Some("add a file named tune, or set `tune_share` in its `[task.data]`".into())
             }
             Self::Run(error) => error.hint(),
+            Self::Answer(error) => error.hint(),
             Self::Data(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::Metrics(error) => error.hint(),

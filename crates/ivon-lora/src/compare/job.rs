@@ -11,7 +11,8 @@ use std::time::Duration;
 use super::CompareError;
 use super::cell::{is_finished, make};
 use super::plan::LoadedTask;
-use crate::run::{RunConfig, RunError, RunEvent, Stage, give_back_memory};
+use crate::run::{RunConfig, RunError, give_back_memory};
+use crate::train::{RunEvent, Stage};
 
 /// How often whoever watches is asked whether to go on while several runs are made.
 const BEAT: Duration = Duration::from_secs(1);
@@ -319,7 +320,7 @@ mod tests {
     use super::*;
     use crate::compare::TaskEntry;
     use crate::data::{DataConfig, Dataset, Task};
-    use crate::run::KnownBase;
+    use crate::run::UntunedAnswers;
 
     /// What is asked of a queue of four, of which the second and third wait for the first.
     fn with_queue(ask: impl FnOnce(&Queue<'_>)) {
@@ -345,7 +346,7 @@ mod tests {
             dataset: dataset(),
             trial_dataset: dataset(),
             model: String::new(),
-            known: KnownBase::default(),
+            untuned: UntunedAnswers::default(),
         };
         let job = |after| Job {
             name: "job".into(),

@@ -9,7 +9,7 @@ use super::config::{CompareConfig, MethodEntry, TaskEntry, folder_name, merge, r
 use super::search::{lay_over, trial_settings};
 use crate::data::{self, Dataset, Encoded, Example, Task};
 use crate::model::Checkpoint;
-use crate::run::{Estimate, KnownBase, RunConfig, RunError, available_memory};
+use crate::run::{Estimate, RunConfig, RunError, UntunedAnswers, available_memory};
 
 /// A task of a comparison, its rows read.
 pub(super) struct LoadedTask<'a> {
@@ -20,7 +20,7 @@ pub(super) struct LoadedTask<'a> {
     pub trial_dataset: Dataset,
     pub model: String,
     /// What the untuned base said to its rows.
-    pub known: KnownBase,
+    pub untuned: UntunedAnswers,
 }
 
 impl<'a> LoadedTask<'a> {
@@ -56,7 +56,7 @@ impl<'a> LoadedTask<'a> {
             dataset,
             trial_dataset,
             model,
-            known: KnownBase::default(),
+            untuned: UntunedAnswers::default(),
         })
     }
 }

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::CompareError;
 use super::cell::read_seconds;
 use super::config::MethodEntry;
+use crate::answer::{AnswerError, Prediction};
 use crate::bundle::Sidecar;
 use crate::data::{Dataset, Example};
 use crate::metrics::{MainScores, Predictions, at_temperature};
 use crate::report::RunRecord;
-use crate::run::{ADAPTER_FOLDER, Prediction, RunError};
+use crate::run::{ADAPTER_FOLDER, RunError};
 
 /// How a row predicts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -199,7 +200,7 @@ fn majority(train: &[Example], test: &[&Example]) -> Result<Option<Predictions>,
     let total: f64 = counts.iter().sum();
     let row: Vec<f64> = counts.into_iter().map(|count| count / total).collect();
     let label = |example: &&Example| {
-        example.label.ok_or_else(|| RunError::NoLabel {
+        example.label.ok_or_else(|| AnswerError::NoLabel {
             id: example.id.clone(),
         })
     };
@@ -358,7 +359,7 @@ fn predictions(
     probabilities: fn(&Prediction) -> &Vec<f64>,
 ) -> Result<Predictions, CompareError> {
     let label = |line: &Prediction| {
-        line.label.ok_or_else(|| RunError::NoLabel {
+        line.label.ok_or_else(|| AnswerError::NoLabel {
             id: line.id.clone(),
         })
     };

@@ -7,14 +7,16 @@ use super::{
     PRUNE_FILE, PruneReport, RunSettings, SCALE_FILE, SHIFT_FILE, ScaleReport, ShiftReport,
     findings,
 };
+use crate::answer::{
+    EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction, read_predictions,
+};
 use crate::bundle::{AdapterSummary, PredictWith, summarise};
 use crate::files;
 use crate::lora::ADAPTER_FILE;
 use crate::method::Method;
 use crate::metrics::{Finding, Predictions, Scores, Severity};
 use crate::run::{
-    ADAPTER_FOLDER, EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction, RUN_FILE,
-    RunConfig, RunError, changed_files, duration, read_predictions, read_run,
+    ADAPTER_FOLDER, RUN_FILE, RunConfig, RunError, changed_files, duration, read_run,
 };
 use crate::sentence::{sentence, setting};
 use crate::train::{METRICS_FILE, Record, read_records};

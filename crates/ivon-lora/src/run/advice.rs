@@ -1,11 +1,10 @@
 //! What the settings of an optimizer mean for a run, said before it starts (methods.md, end of
 //! section 1).
 
-use super::RunEvent;
 use crate::method::Method;
 use crate::model::DecoderConfig;
 use crate::sentence::{sentence, setting};
-use crate::train::{Length, TrainConfig};
+use crate::train::{Length, RunEvent, TrainConfig};
 
 /// Below this share of A's own spread, draws are as good as the mean.
 const NARROW: f64 = 0.1;

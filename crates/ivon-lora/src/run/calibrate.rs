@@ -1,19 +1,19 @@
 //! What is chosen on *calibrate* when training has ended: mean or samples, and the temperature of
 //! each; nothing where those rows cannot carry a choice.
 
-use super::evaluation::{Temperatures, labels};
-use super::{RunError, RunEvent};
+use super::RunError;
+use crate::answer::{AnswerRule, Temperatures, labels};
 use crate::bundle::{Calibration, PredictWith};
 use crate::data::Encoded;
 use crate::metrics::{
     Ground, NoTemperature, Predictions, Temperature, fit_temperature, mean_of_draws, preferred,
 };
 use crate::predict::Evaluated;
+use crate::train::RunEvent;
 
 /// What was chosen, and what is said of it.
 pub(super) struct Calibrated {
-    pub predict_with: PredictWith,
-    pub temperatures: Option<Temperatures>,
+    pub rule: AnswerRule,
     pub said: Vec<RunEvent<'static>>,
 }
 
@@ -21,8 +21,7 @@ impl Calibrated {
     /// What is done without rows to choose on: the mean, at no temperature.
     pub fn nothing() -> Self {
         Self {
-            predict_with: PredictWith::Mean,
-            temperatures: None,
+            rule: AnswerRule::default(),
             said: Vec::new(),
         }
     }
@@ -90,11 +89,11 @@ impl Calibrated {
                 None
             }
         };
-        Ok(Self {
+        let rule = AnswerRule {
             predict_with,
             temperatures,
-            said,
-        })
+        };
+        Ok(Self { rule, said })
     }
 }
 
@@ -158,7 +157,7 @@ mod tests {
     fn rows_without_a_mistake_choose_neither_a_temperature_nor_samples() {
         let (found, said) = calibrated(20, 100, [3.0, 4.0]);
         assert_eq!(
-            (found.predict_with, found.temperatures),
+            (found.rule.predict_with, found.rule.temperatures),
             (PredictWith::Mean, None)
         );
         assert_eq!(
@@ -176,8 +175,11 @@ mod tests {
     fn samples_that_are_clearly_better_are_taken_and_both_temperatures_come_with_their_rows() {
         // A quarter is wrong: right at ln 3 = 1.1, far too sure at 6.
         let (found, said) = calibrated(400, 4, [6.0, 1.1]);
-        assert_eq!((found.predict_with, said.len()), (PredictWith::Samples, 1));
-        let temperatures = found.temperatures.unwrap();
+        assert_eq!(
+            (found.rule.predict_with, said.len()),
+            (PredictWith::Samples, 1)
+        );
+        let temperatures = found.rule.temperatures.unwrap();
         assert!(
             temperatures.mean > 3.0 && (temperatures.samples - 1.0).abs() < 0.1,
             "{temperatures:?}"

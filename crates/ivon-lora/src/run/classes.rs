@@ -1,8 +1,8 @@
 //! The labels of each role → which of them are missing, said before anything is trained.
 
-use super::RunEvent;
 use super::train::Sets;
 use crate::data::{EncodedSet, Role};
+use crate::train::RunEvent;
 use crate::words::joined;
 
 /// The most labels that are named.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::RunError;
+use crate::answer::BaseOptions;
 use crate::data::DataConfig;
 use crate::lora::LoraConfig;
 use crate::method::Method;
@@ -190,6 +191,17 @@ pub struct ModelConfig {
     /// Keep less for the backward pass and compute it again: a third more work, a fraction of the
     /// memory.
     pub recompute: bool,
+}
+
+impl ModelConfig {
+    /// Where the base is computed and how it is kept.
+    pub fn base_options(&self) -> BaseOptions {
+        BaseOptions {
+            device: self.device.clone(),
+            precision: self.base_precision,
+            recompute: self.recompute,
+        }
+    }
 }
 
 impl Default for ModelConfig {

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::answer::AnswerError;
 use crate::bundle::BundleError;
-use crate::data::{DataError, Role, TokenizerError};
+use crate::data::{DataError, TokenizerError};
 use crate::files::FileError;
 use crate::lora::LoraError;
 use crate::metrics::MetricsError;
@@ -28,6 +29,8 @@ pub enum RunError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error(transparent)]
+    Answer(#[from] AnswerError),
+    #[error(transparent)]
     Predict(#[from] PredictError),
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -49,9 +52,6 @@ pub enum RunError {
     /// No step shall be taken where it takes steps.
     #[error("`steps` is 0 and {why}, expected at least 1")]
     NoSteps { why: String },
-    /// The device is not in this build, or unknown.
-    #[error("this build has no device `{device}`, it has {known}")]
-    Device { device: String, known: String },
     /// Another run stands in the folder.
     #[error("`{}` already holds a run", folder.display())]
     FolderHoldsRun { folder: PathBuf },
@@ -73,13 +73,6 @@ pub enum RunError {
     /// The rows of a run cannot be given the roles that they had.
     #[error("the rows of `{}` cannot play the roles that its splits.json gives them: {reason}", folder.display())]
     OtherRoles { folder: PathBuf, reason: String },
-    /// It is not known which rows played a role.
-    #[error("no row of `{}` is known to be of the role {role}: {reason}", path.display())]
-    UnknownRole {
-        role: Role,
-        path: PathBuf,
-        reason: String,
-    },
     /// A file that the program wrote itself does not read.
     #[error("`{}` cannot be used: {reason}", path.display())]
     Malformed { path: PathBuf, reason: String },
@@ -95,21 +88,19 @@ pub enum RunError {
     /// The rows that a scale shall be chosen on cannot carry a choice.
     #[error("no scale is chosen on {split}, and none is written: {reason}")]
     TooLittleToChooseOn { split: String, reason: String },
-    /// Rows to score have no label.
-    #[error("example `{id}` has no label to score against")]
-    NoLabel { id: String },
-    /// There is nothing in a set.
-    #[error("the set `{set}` in `{}` has no row that can be asked, expected at least one", path.display())]
-    NoRows { set: String, path: PathBuf },
-    /// A row written by the caller failed.
-    #[error("a prediction could not be written: {source}")]
-    Output {
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 impl RunError {
+    /// Whether it is the end that whoever watches asked for.
+    pub fn is_stop(&self) -> bool {
+        match self {
+            Self::Answer(error) => error.is_stop(),
+            Self::Predict(PredictError::Stopped { .. })
+            | Self::Train(TrainError::Predict(PredictError::Stopped { .. })) => true,
+            _ => false,
+        }
+    }
+
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<Sentence> {
         match self {
@@ -118,6 +109,7 @@ impl RunError {
             Self::Lora(error) => error.hint(),
             Self::Posterior(error) => error.hint(),
             Self::Bundle(error) => error.hint(),
+            Self::Answer(error) => error.hint(),
             Self::Predict(error) => error.hint(),
             Self::Metrics(error) => error.hint(),
             Self::Train(error) => error.hint(),
@@ -129,12 +121,6 @@ impl RunError {
                 "without a step `laplace`, `tfb`, `mc-dropout` and `adamw-noise` are fitted to the adapter of another run, named by `{}`",
                 setting("adapter")
             )),
-            Self::Device { device, .. } => Some(match device.as_str() {
-                "cuda" | "rocm" | "metal" | "vulkan" | "wgpu" => {
-                    format!("build it in: `cargo install --path crates/ivon-lora-cli --features {device}`").into()
-                }
-                _ => sentence!("use `{}`", setting_to("device", "cpu")),
-            }),
             Self::FolderHoldsRun { .. } => Some(sentence!("go on with `{}`, or name another folder with `{}`", setting("resume"), setting("out"))),
             Self::FolderInUse { .. } => Some(sentence!("wait for it to end, or name another folder with `{}`", setting("out"))),
             Self::OtherSettings { .. } => {
@@ -149,7 +135,6 @@ impl RunError {
                 "start a run anew in another folder named by `{}`; a cell of a comparison is made anew where its folder is removed",
                 setting("out")
             )),
-            Self::UnknownRole { .. } => Some(sentence!("name a file of rows that it was not trained on with `{}`", setting("data"))),
             Self::Malformed { .. } => Some("was it edited? every run writes its own".into()),
             Self::Memory { .. } => Some(sentence!(
                 "keep the base as it is with `{}`, add `{}`, or lower `{}` or `{}`",
@@ -165,9 +150,6 @@ impl RunError {
             Self::TooLittleToChooseOn { .. } => {
                 Some(sentence!("name a folder with more rows in a file named calibrate with `{}`, or a scale of your own with `{}`", setting("data"), setting("scale")))
             }
-            Self::NoLabel { .. } => Some(sentence!("use `{}` for rows without labels", command("predict"))),
-            Self::NoRows { .. } => Some(sentence!("`{}` says what is in a folder", command("inspect data"))),
-            Self::Output { .. } => None,
         }
     }
 }

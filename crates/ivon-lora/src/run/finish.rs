@@ -3,30 +3,33 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::base::{Asked, KnownBase};
 use super::calibrate::Calibrated;
-use super::evaluation::{Cost, EvaluationReport, predictions};
-use super::folder::{self, RunFolder, card_scores, write_predictions};
-use super::lines::mark_truncated;
-use super::train::{Sets, Watch, answers_of, options, same_answers};
-use super::{Base, RunConfig, RunError, RunEvent, Stage};
-use crate::bundle::{AnswerWord, Bundle, CardFacts, PredictWith, SIDECAR_FORMAT, Sidecar};
-use crate::data::{self, Dataset, EncodedSet, Example, KnownRows, LoadReport, Role, Task};
+use super::cost::Cost;
+use super::folder::{self, RunFolder};
+use super::train::{Sets, options};
+use super::untuned::{UntunedAnswers, UntunedQuestion};
+use super::{RunConfig, RunError};
+use crate::answer::{
+    AnswerRule, Base, EVALUATION_FILE, EvaluationReport, PREDICTIONS_FILE, Prediction, labels,
+    predictions, same_answers, tokens_of, write_predictions,
+};
+use crate::bundle::{AnswerWord, Bundle, CardFacts, SIDECAR_FORMAT, Sidecar};
+use crate::data::{Dataset, EncodedSet, KnownRows, LoadReport, Role, Task};
 use crate::lora::{Adapter, LoraConfig};
 use crate::method::{CHOSEN_BY, Fit, member_folder};
-use crate::metrics::Predictions;
+use crate::metrics::{Bootstrap, Predictions, Scores, score_table};
 use crate::posterior::{Posterior, Spread};
 use crate::predict::{
     Evaluated, EvaluationOptions, EvaluationSeconds, SCALES, best_scale, evaluate_timed,
     log_probabilities, scale_trials,
 };
-use crate::train::{METRICS_FILE, Record, TrainError, read_records};
+use crate::train::{METRICS_FILE, Record, RunEvent, Stage, TrainError, Watcher, read_records};
 
 /// What stands when training has ended.
 pub(super) struct Finish<'a> {
     pub config: &'a RunConfig,
     pub base: &'a Base,
-    pub known: &'a KnownBase,
+    pub untuned: &'a UntunedAnswers,
     pub task: &'a Task,
     pub dataset: &'a Dataset,
     pub sets: &'a Sets,
@@ -40,78 +43,51 @@ impl Finish<'_> {
         &self,
         trained: Vec<Box<dyn Posterior>>,
         kept_step: u64,
-        watch: Watch<'_>,
+        watch: Watcher<'_>,
     ) -> Result<EvaluationReport, RunError> {
         let started = Instant::now();
-        let owned = self.posterior(trained, watch)?;
-        let posterior = owned.as_ref();
-        if let Some(said) = chosen_precision(posterior)? {
+        let posterior = self.posterior(trained, watch)?;
+        if let Some(said) = chosen_precision(posterior.as_ref())? {
             watch(RunEvent::Note(said));
         }
         let fitting_seconds = started.elapsed().as_secs_f64();
-        let samples = posterior.spread().draws(self.config.evaluation.samples);
-        let mut options = EvaluationOptions {
-            samples,
-            ..options(self.config)
-        };
-        options.scale = self.scale(posterior, &options, watch)?;
-        let calibrated = self.calibrate(posterior, &options, watch)?;
-        let chosen = calibrated.predict_with;
-        let (mut report, evaluated, seconds) = self.test(posterior, &options, chosen, watch)?;
-        let stored = posterior.stored()?.map_or(0, |stored| {
-            stored
-                .matrices
-                .values()
-                .map(|matrix| matrix.values.len())
-                .sum()
-        });
+        let options = self.options(posterior.as_ref(), watch)?;
+        let calibrated = self.calibrate(posterior.as_ref(), &options, watch)?;
+        let test = self.test(posterior.as_ref(), &options, &calibrated.rule, watch)?;
         let cost = Cost {
             training_seconds: self.training_seconds()?,
             fitting_seconds,
-            prediction_seconds: seconds.all,
-            mean_seconds: seconds.mean,
-            stored_numbers: stored,
+            prediction_seconds: test.seconds.all,
+            mean_seconds: test.seconds.mean,
+            stored_numbers: stored_numbers(posterior.as_ref())?,
         };
-        if let Some(temperatures) = calibrated.temperatures {
-            report = report.with_temperatures(
-                &self.sets.test.examples,
-                &evaluated,
-                same_answers(self.task),
-                temperatures,
-            )?;
-        }
-        let words: Vec<&Example> = self
-            .sets
-            .test
-            .kept
-            .iter()
-            .map(|&index| &self.dataset.test[index])
-            .collect();
-        let mut lines = predictions(
-            &self.sets.test.examples,
-            &words,
-            &evaluated,
-            chosen,
-            calibrated.temperatures,
-            self.config.evaluation.include_text,
-        )?;
-        mark_truncated(&mut lines, &self.sets.test);
-        let sidecar = self.sidecar(&options, &calibrated);
+        let sidecar = self.sidecar(&options, &calibrated.rule);
+        let bundle = Bundle::of_run(posterior, self.lora.clone(), sidecar);
+        let card = self.card(&test.report, kept_step);
+        self.write(&bundle, card, &test, &cost, watch)?;
+        Ok(test.report)
+    }
+
+    /// Writes the adapter folder, the scores, the cost and the predictions.
+    fn write(
+        &self,
+        bundle: &Bundle,
+        card: CardFacts,
+        test: &TestScores,
+        cost: &Cost,
+        watch: Watcher<'_>,
+    ) -> Result<(), RunError> {
         let path = self.folder.path().join(folder::ADAPTER_FOLDER);
-        Bundle::of_run(owned, self.lora.clone(), sidecar)
-            .write(&path, Some(self.card(&report, kept_step)))?;
+        bundle.write(&path, Some(card))?;
         watch(RunEvent::Saved(&path));
-        watch(RunEvent::Saved(
-            &self.folder.write_json(folder::EVALUATION_FILE, &report)?,
-        ));
-        watch(RunEvent::Saved(
-            &self.folder.write_json(folder::COST_FILE, &cost)?,
-        ));
-        watch(RunEvent::Saved(&write_predictions(
-            &self.folder.path().join(folder::PREDICTIONS_FILE),
-            &lines,
-        )?));
-        Ok(report)
+        let path = self.folder.write_json(EVALUATION_FILE, &test.report)?;
+        watch(RunEvent::Saved(&path));
+        let path = self.folder.write_json(folder::COST_FILE, cost)?;
+        watch(RunEvent::Saved(&path));
+        let path = self.folder.path().join(PREDICTIONS_FILE);
+        write_predictions(&path, &test.predictions)?;
+        watch(RunEvent::Saved(&path));
+        Ok(())
     }
 
     /// The time of all steps of all members, also of those before a resume: as their records have
@@ -135,7 +111,7 @@ impl Finish<'_> {
     fn posterior(
         &self,
         trained: Vec<Box<dyn Posterior>>,
-        watch: Watch<'_>,
+        watch: Watcher<'_>,
     ) -> Result<Box<dyn Posterior>, RunError> {
         let mut fit = Fit {
             network: &self.base.network,
@@ -162,7 +138,7 @@ impl Finish<'_> {
         set: &EncodedSet,
         options: &EvaluationOptions,
         what: Stage,
-        watch: Watch<'_>,
+        watch: Watcher<'_>,
     ) -> Result<(Evaluated, EvaluationSeconds), RunError> {
         let mut watch = |done, total| watch(RunEvent::Progress { what, done, total });
         Ok(evaluate_timed(
@@ -175,13 +151,27 @@ impl Finish<'_> {
         )?)
     }
 
+    /// Draws and τ of the evaluation.
+    fn options(
+        &self,
+        posterior: &dyn Posterior,
+        watch: Watcher<'_>,
+    ) -> Result<EvaluationOptions, RunError> {
+        let options = EvaluationOptions {
+            samples: posterior.spread().draws(self.config.evaluation.samples),
+            ..options(self.config)
+        };
+        let scale = self.scale(posterior, &options, watch)?;
+        Ok(EvaluationOptions { scale, ..options })
+    }
+
     /// τ: the one that calibrate prefers to that of the settings where they ask for a choice, else
     /// theirs.
     fn scale(
         &self,
         posterior: &dyn Posterior,
         options: &EvaluationOptions,
-        watch: Watch<'_>,
+        watch: Watcher<'_>,
     ) -> Result<f64, RunError> {
         let set = &self.sets.calibrate;
         if !self.config.evaluation.choose_scale
@@ -250,7 +240,7 @@ impl Finish<'_> {
         &self,
         posterior: &dyn Posterior,
         options: &EvaluationOptions,
-        watch: Watch<'_>,
+        watch: Watcher<'_>,
     ) -> Result<Calibrated, RunError> {
         let set = &self.sets.calibrate;
         if set.examples.is_empty() {
@@ -269,9 +259,9 @@ impl Finish<'_> {
         &self,
         posterior: &dyn Posterior,
         options: &EvaluationOptions,
-        chosen: PredictWith,
-        watch: Watch<'_>,
-    ) -> Result<(EvaluationReport, Evaluated, EvaluationSeconds), RunError> {
+        rule: &AnswerRule,
+        watch: Watcher<'_>,
+    ) -> Result<TestScores, RunError> {
         let set = &self.sets.test;
         if set.examples.is_empty() {
             return Err(self.dataset.required(Role::Test).map(|_| ()).map_or_else(
@@ -283,54 +273,62 @@ impl Finish<'_> {
                 },
             ));
         }
-        let base = self
-            .known
-            .answers(Asked::new(self.config, &set.examples), || {
-                let untuned = Adapter { layers: Vec::new() };
-                let low_rank = crate::forward::LowRank {
-                    adapter: &untuned,
-                    scaling: 0.0,
-                    dropout: None,
-                };
-                let total = set.examples.len();
-                log_probabilities(
-                    &self.base.network,
-                    low_rank,
-                    &set.examples,
-                    options.batch_tokens,
-                    &mut |done| {
-                        watch(RunEvent::Progress {
-                            what: Stage::Base,
-                            done,
-                            total,
-                        })
-                    },
-                )
-            })?;
+        let base = self.untuned(set, options, watch)?;
         let (evaluated, seconds) = self.evaluate(posterior, set, options, Stage::Test, watch)?;
-        let split = Role::Test.name();
-        let mut report = EvaluationReport::new(
-            split,
-            &set.examples,
-            &evaluated,
-            same_answers(self.task),
-            options.seed,
-            options.scale,
-            chosen,
-        )?;
-        report.source = source_of(&self.dataset.report, Role::Test);
-        report.answers = answers_of(self.task);
-        let labels = super::evaluation::labels(&set.examples)?;
-        let base = Predictions::new(base, labels)?;
-        report.base = Some(crate::metrics::Scores::of(
-            &base,
-            same_answers(self.task),
-            &Default::default(),
-        ));
-        Ok((report, evaluated, seconds))
+        let source = source_of(&self.dataset.report, Role::Test);
+        let mut report =
+            EvaluationReport::new(self.task, &set.examples, &evaluated, options, rule)?
+                .of(Role::Test.name(), source);
+        report.base = Some(base);
+        let include_text = self.config.evaluation.include_text;
+        let examples = &self.dataset.test;
+        Ok(TestScores {
+            predictions: predictions(set, examples, &evaluated, rule, include_text)?,
+            report,
+            seconds,
+        })
     }
 
-    fn sidecar(&self, options: &EvaluationOptions, calibrated: &Calibrated) -> Sidecar {
+    /// The scores of the untuned base.
+    fn untuned(
+        &self,
+        set: &EncodedSet,
+        options: &EvaluationOptions,
+        watch: Watcher<'_>,
+    ) -> Result<Scores, RunError> {
+        let question = UntunedQuestion::new(self.config, &set.examples);
+        let total = set.examples.len();
+        let found = self.untuned.answers(question, || {
+            let untuned = Adapter { layers: Vec::new() };
+            let low_rank = crate::forward::LowRank {
+                adapter: &untuned,
+                scaling: 0.0,
+                dropout: None,
+            };
+            log_probabilities(
+                &self.base.network,
+                low_rank,
+                &set.examples,
+                options.batch_tokens,
+                &mut |done| {
+                    watch(RunEvent::Progress {
+                        what: Stage::Base,
+                        done,
+                        total,
+                    })
+                },
+            )
+        })?;
+        let found = Predictions::new(found, labels(&set.examples)?)?;
+        Ok(Scores::of(
+            &found,
+            same_answers(self.task),
+            &Bootstrap::default(),
+        ))
+    }
+
+    fn sidecar(&self, options: &EvaluationOptions, rule: &AnswerRule) -> Sidecar {
+        let temperatures = rule.temperatures;
         Sidecar {
             format_version: SIDECAR_FORMAT,
             program_version: env!("CARGO_PKG_VERSION").into(),
@@ -347,12 +345,12 @@ impl Finish<'_> {
             method: self.config.optimizer.name().into(),
             method_files: Vec::new(),
             scale: options.scale,
-            temperature: calibrated.temperatures.map_or(1.0, |found| found.mean),
-            temperature_of_samples: calibrated.temperatures.map_or(1.0, |found| found.samples),
+            temperature: temperatures.map_or(1.0, |found| found.mean),
+            temperature_of_samples: temperatures.map_or(1.0, |found| found.samples),
             samples: options.samples,
             seed: self.config.seed,
-            predict_with: calibrated.predict_with,
-            calibration: calibrated.temperatures.and_then(|found| found.calibration),
+            predict_with: rule.predict_with,
+            calibration: temperatures.and_then(|found| found.calibration),
             rows: Some(KnownRows::of(self.dataset)),
             base: self.base.record.clone(),
         }
@@ -367,10 +365,7 @@ impl Finish<'_> {
         ) else {
             return Vec::new();
         };
-        let tokens: Vec<Vec<u32>> = match encoded.choices() {
-            data::Choices::Tokens(tokens) => tokens.iter().map(|&token| vec![token]).collect(),
-            data::Choices::Answers(answers) => answers.clone(),
-        };
+        let tokens = tokens_of(encoded.choices());
         example
             .answers
             .iter()
@@ -415,10 +410,24 @@ impl Finish<'_> {
                 ("dropout".into(), self.lora.dropout.to_string()),
                 ("seed".into(), config.seed.to_string()),
             ],
-            scores: card_scores(report),
+            scores: score_table(&report.rows()).to_markdown(),
             posterior: None,
         }
     }
+}
+
+/// What came of the test rows.
+struct TestScores {
+    report: EvaluationReport,
+    predictions: Vec<Prediction>,
+    seconds: EvaluationSeconds,
+}
+
+/// Numbers that are stored beside the adapter's own.
+fn stored_numbers(posterior: &dyn Posterior) -> Result<usize, RunError> {
+    let stored = posterior.stored()?.unwrap_or_default();
+    let sizes = stored.matrices.values().map(|matrix| matrix.values.len());
+    Ok(sizes.sum())
 }
 
 /// By what the prior precision of a Laplace approximation was chosen, in a sentence.

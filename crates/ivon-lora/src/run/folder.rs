@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{EvaluationReport, Prediction, Provenance, RunConfig, RunError};
+use super::{Provenance, RunConfig, RunError};
 use crate::files::{self, FileError};
 use crate::train::{CHECKPOINTS_FOLDER, Checkpoints, METRICS_FILE, TrainError};
 
@@ -13,17 +13,12 @@ use crate::train::{CHECKPOINTS_FOLDER, Checkpoints, METRICS_FILE, TrainError};
 pub const RUN_FILE: &str = "run.toml";
 /// The ids of the rows of each role.
 pub const SPLITS_FILE: &str = "splits.json";
-/// The scores.
-pub const EVALUATION_FILE: &str = "evaluation.json";
 /// Times, and numbers stored.
 pub const COST_FILE: &str = "cost.json";
-/// A line per evaluated example.
-pub const PREDICTIONS_FILE: &str = "predictions.jsonl";
 /// The adapter with its posterior.
 pub const ADAPTER_FOLDER: &str = crate::lora::FOLDER_IN_RUN;
 const LOCK_FILE: &str = ".lock";
 const LARGEST_RUN: u64 = 16 << 20;
-const LARGEST_PREDICTIONS: u64 = 1 << 30;
 
 /// How a run begins in its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,52 +137,10 @@ impl RunFolder {
     /// # Errors
     /// If the file cannot be written.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<PathBuf, RunError> {
-        write_json(&self.path.join(name), value)
+        let path = self.path.join(name);
+        files::write_json(&path, value)?;
+        Ok(path)
     }
-}
-
-/// Writes a value as JSON for people.
-pub fn write_json(path: &Path, value: &impl Serialize) -> Result<PathBuf, RunError> {
-    let mut text = serde_json::to_vec_pretty(value).map_err(|error| RunError::Malformed {
-        path: path.into(),
-        reason: error.to_string(),
-    })?;
-    text.push(b'\n');
-    files::write_bytes(path, &text)?;
-    Ok(path.into())
-}
-
-/// Writes a line of JSON per prediction.
-pub(super) fn write_predictions(path: &Path, lines: &[Prediction]) -> Result<PathBuf, RunError> {
-    files::write_with(path, |file| {
-        for line in lines {
-            serde_json::to_writer(&mut *file, line)?;
-            std::io::Write::write_all(file, b"\n")?;
-        }
-        Ok(())
-    })?;
-    Ok(path.into())
-}
-
-/// Reads the lines of `predictions.jsonl`.
-///
-/// # Errors
-/// If the file cannot be read or a line is no prediction.
-pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>, RunError> {
-    let text = files::read_text(path, LARGEST_PREDICTIONS)?;
-    let malformed = |line: usize, error: serde_json::Error| RunError::Malformed {
-        path: path.into(),
-        reason: format!("line {line}: {error}"),
-    };
-    let lines = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(index, line)| {
-            serde_json::from_str(line).map_err(|error| malformed(index + 1, error))
-        })
-        .collect()
 }
 
 /// Reads the settings of a run.
@@ -200,9 +153,4 @@ pub fn read_run(path: &Path) -> Result<RunConfig, RunError> {
         path: path.into(),
         reason: error.message().to_string(),
     })
-}
-
-/// Scores of a finished run, for a table in the model card.
-pub(super) fn card_scores(report: &EvaluationReport) -> String {
-    crate::metrics::score_table(&report.rows()).to_markdown()
 }

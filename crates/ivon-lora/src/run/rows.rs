@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::train::Watch;
-use super::{Provenance, RunConfig, RunError, RunEvent, SPLITS_FILE};
+use super::{Provenance, RunConfig, RunError, SPLITS_FILE};
 use crate::data::{self, DataConfig, Dataset, Example, FileReport, RoleIds, Task, sha256};
 use crate::files;
+use crate::train::{RunEvent, Watcher};
 
 const LARGEST: u64 = 1 << 30;
 /// Digits of a hash that are shown.
@@ -23,7 +23,7 @@ pub fn rows_of_run(
     folder: &Path,
     config: &RunConfig,
     task: &Task,
-    watch: Watch<'_>,
+    watch: Watcher<'_>,
 ) -> Result<Dataset, RunError> {
     let dataset = data::load(&config.data, task)?;
     let provenance = config.provenance.clone().unwrap_or_default();
@@ -42,7 +42,7 @@ pub(super) fn in_their_roles<'a>(
     config: &DataConfig,
     task: &Task,
     dataset: &'a Dataset,
-    watch: Watch<'_>,
+    watch: Watcher<'_>,
 ) -> Result<Cow<'a, Dataset>, RunError> {
     check_files(folder, provenance, &dataset.report.files)?;
     let Some(ids) = read_roles(folder)?.filter(|ids| *ids != dataset.ids()) else {

@@ -4,24 +4,25 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use super::advice::advice;
-use super::base::{self, KnownBase};
 use super::classes::missing_classes;
 use super::estimate::Estimate;
-use super::evaluation::EvaluationReport;
 use super::finish::Finish;
 use super::folder::{self, RunFolder, Start};
 use super::memory::available_memory;
-use super::named::listen;
 use super::rows::{check_rows, in_their_roles};
-use super::{Base, Provenance, RunConfig, RunError, RunEvent, Stage};
+use super::untuned::UntunedAnswers;
+use super::{Provenance, RunConfig, RunError};
+use crate::answer::{Base, EvaluationReport, answers_of, listen, open_checkpoint};
 use crate::bundle::locate_adapter;
-use crate::data::{self, Dataset, EncodedSet, Example, Form, Role, Task};
+use crate::data::{self, Dataset, EncodedSet, Example, Role, Task};
 use crate::lora::{Adapter, LoraConfig, read_peft};
 use crate::method::train_members;
 use crate::model::Checkpoint;
 use crate::posterior::Posterior;
-use crate::predict::{EvaluationOptions, PredictError};
-use crate::train::{ChoiceGoal, Event, Outcome, TrainError, Trained, Training};
+use crate::predict::EvaluationOptions;
+use crate::train::{
+    ChoiceGoal, Event, Outcome, RunEvent, Stage, TrainError, Trained, Training, Watcher,
+};
 
 /// A run that ended.
 #[derive(Debug)]
@@ -38,15 +39,12 @@ pub struct TrainedRun {
     pub report: Option<EvaluationReport>,
 }
 
-/// Watches a run and says whether to go on.
-pub type Watch<'w> = &'w mut dyn FnMut(RunEvent<'_>) -> bool;
-
 /// Trains an adapter as the settings say and writes the run's folder. `watch` hears what happens
 /// and says whether to go on; after a stop the run can be resumed with `resume`.
 ///
 /// # Errors
 /// Whatever is wrong with settings, data, model, memory, a step, or a file; see [`RunError`].
-pub fn train(config: &RunConfig, resume: bool, watch: Watch<'_>) -> Result<TrainedRun, RunError> {
+pub fn train(config: &RunConfig, resume: bool, watch: Watcher<'_>) -> Result<TrainedRun, RunError> {
     config.validate()?;
     let task = Task::from_config(&config.data)?;
     let dataset = data::load(&config.data, &task)?;
@@ -56,30 +54,45 @@ pub fn train(config: &RunConfig, resume: bool, watch: Watch<'_>) -> Result<Train
         expected: "a folder, a `.gguf` file or a hub name",
     })?;
     let start = if resume { Start::Resumed } else { Start::New };
-    train_on(
-        config,
-        name,
-        &task,
-        &dataset,
-        &KnownBase::default(),
-        start,
-        watch,
-    )
+    let data = TrainingData {
+        model: name,
+        task: &task,
+        dataset: &dataset,
+        untuned: &UntunedAnswers::default(),
+    };
+    train_on(config, &data, start, watch)
 }
 
-/// As [`train`], on examples that are already here, with a base that may have been asked before.
+/// What a run is made from when its rows are in memory already.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainingData<'a> {
+    /// The base: a folder, a GGUF file or a hub name.
+    pub model: &'a str,
+    /// What is asked of each row.
+    pub task: &'a Task,
+    /// The examples of each role.
+    pub dataset: &'a Dataset,
+    /// What the untuned base said to the test rows in earlier runs; it is not asked again.
+    pub untuned: &'a UntunedAnswers,
+}
+
+/// As [`train`], on examples that are in memory: what the settings say of base and files is written
+/// down with the run, and nothing is read from there.
 ///
 /// # Errors
 /// As [`train`].
 pub fn train_on(
     config: &RunConfig,
-    model: &str,
-    task: &Task,
-    dataset: &Dataset,
-    known: &KnownBase,
+    data: &TrainingData<'_>,
     start: Start,
-    watch: Watch<'_>,
+    watch: Watcher<'_>,
 ) -> Result<TrainedRun, RunError> {
+    let &TrainingData {
+        model,
+        task,
+        dataset,
+        untuned,
+    } = data;
     config.validate()?;
     config.data.chat_template.check()?;
     let out = config.out.as_deref().ok_or(RunError::Setting {
@@ -98,7 +111,7 @@ pub fn train_on(
     for note in &dataset.report.notes {
         watch(RunEvent::Note(note.to_string()));
     }
-    let checkpoint = base::open(model, watch)?;
+    let checkpoint = open_checkpoint(model, watch)?;
     let sets = Sets::encode(config, task, dataset, &checkpoint, watch)?;
     if let Some(by) = config
         .optimizer
@@ -116,7 +129,7 @@ pub fn train_on(
         watch(said);
     }
     announce(config, &checkpoint, &sets, watch)?;
-    let mut base = Base::load(&checkpoint, &config.model)?;
+    let mut base = Base::load(&checkpoint, &config.model.base_options())?;
     base.tokenizer = config.data.chat_template.put_into(base.tokenizer)?;
     drop(checkpoint);
     let (adapter, lora) = first_adapter(&located, config.seed, &base)?;
@@ -160,7 +173,7 @@ pub fn train_on(
     let finish = Finish {
         config: &resolved,
         base: &base,
-        known,
+        untuned,
         task,
         dataset,
         sets: &sets,
@@ -168,10 +181,7 @@ pub fn train_on(
         folder: &folder,
     };
     match finish.run(posteriors, trained.kept_step, watch) {
-        Err(
-            RunError::Predict(PredictError::Stopped { .. })
-            | RunError::Train(TrainError::Predict(PredictError::Stopped { .. })),
-        ) => Ok(TrainedRun {
+        Err(error) if error.is_stop() => Ok(TrainedRun {
             outcome: Outcome::Interrupted,
             ..ended
         }),
@@ -190,7 +200,7 @@ fn rows_of<'a>(
     task: &Task,
     dataset: &'a Dataset,
     start: Start,
-    watch: Watch<'_>,
+    watch: Watcher<'_>,
 ) -> Result<Cow<'a, Dataset>, RunError> {
     let Some(started) = &folder.started else {
         return Ok(Cow::Borrowed(dataset));
@@ -209,7 +219,7 @@ fn train_all(
     base: &Base,
     adapter: &Adapter,
     resume: bool,
-    watch: Watch<'_>,
+    watch: Watcher<'_>,
 ) -> Result<(Vec<Box<dyn Posterior>>, Trained), RunError> {
     let settings = config.optimizer.settings();
     let begin = |seed: u64| match seed == config.seed {
@@ -258,7 +268,7 @@ fn announce(
     config: &RunConfig,
     checkpoint: &Checkpoint,
     sets: &Sets,
-    watch: Watch<'_>,
+    watch: Watcher<'_>,
 ) -> Result<(), RunError> {
     let length = config.train.length(sets.train.examples.len());
     config.train.check_warmup(length.steps)?;
@@ -305,7 +315,7 @@ impl Sets {
         task: &Task,
         dataset: &Dataset,
         checkpoint: &Checkpoint,
-        watch: Watch<'_>,
+        watch: Watcher<'_>,
     ) -> Result<Self, RunError> {
         let tokenizer = config
             .data
@@ -345,7 +355,7 @@ impl Sets {
 /// The settings with the folder of the adapter that is trained on in place of its name, which may
 /// be the hub's: looked for once, and before there is any work to lose. What is saved with the run
 /// keeps the name.
-fn with_located_adapter(config: &RunConfig, watch: Watch<'_>) -> Result<RunConfig, RunError> {
+fn with_located_adapter(config: &RunConfig, watch: Watcher<'_>) -> Result<RunConfig, RunError> {
     let mut located = config.clone();
     if let Some(named) = &mut located.model.adapter {
         *named = locate_adapter(named, &mut |event| listen(event, watch))?;
@@ -407,19 +417,6 @@ fn provenance(base: &Base, dataset: &Dataset) -> Provenance {
             .map(|file| (file.path.clone(), file.sha256.clone()))
             .collect(),
     }
-}
-
-/// The words of the classes of a task; none where every row brings its own choices.
-pub(super) fn answers_of(task: &Task) -> Vec<String> {
-    match &task.form {
-        Form::Template { answers, .. } => answers.clone(),
-        _ => Vec::new(),
-    }
-}
-
-/// Whether choice c means the same word in every row of a task.
-pub(super) fn same_answers(task: &Task) -> bool {
-    matches!(task.form, Form::Template { .. })
 }
 
 #[cfg(test)]

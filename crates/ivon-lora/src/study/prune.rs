@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use super::subject::{Subject, SubjectRequest};
 use crate::bundle::Bundle;
+use crate::files;
 use crate::forward::LowRank;
 use crate::lora::Adapter;
 use crate::metrics::{BINS, MainScores, Predictions};
 use crate::posterior::{Posterior, only_kept};
 use crate::predict::log_probabilities;
 use crate::report::{PRUNE_FILE, PrunePoint, PruneReport};
-use crate::run::{RunError, RunEvent, Stage, Watch, labels, write_json};
+use crate::run::RunError;
+use crate::train::{RunEvent, Stage, Watcher};
 
 /// What `prune` is asked for.
 #[derive(Clone, Debug)]
@@ -29,33 +31,33 @@ pub struct PruneRequest {
 ///
 /// # Errors
 /// Whatever is wrong with base, adapter, rows or a file; a point estimate, which has no σ.
-pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, RunError> {
+pub fn prune(request: &PruneRequest, watch: Watcher<'_>) -> Result<PruneReport, RunError> {
     let subject = Subject::open(&request.subject, watch)?;
-    let posterior = subject.opened.adapter.posterior.as_ref();
+    let answerer = &subject.answerer;
+    let posterior = answerer.bundle().posterior.as_ref();
     if posterior.variance().is_none() {
         return Err(RunError::NoPosterior {
             adapter: subject.adapter,
         });
     }
     let order = pruning_order(posterior)?;
-    let (split, set) = &subject.scored;
-    let labels = labels(&set.examples)?;
-    let (last, count) = (request.points.max(2) - 1, set.examples.len());
+    let set = &subject.scored;
+    let labels = set.labels()?;
+    let (last, count) = (request.points.max(2) - 1, set.len());
     let mut points = Vec::new();
     for point in 0..=last {
         let share = point as f64 / last as f64;
         let adapter = only_kept(posterior.mean(), &kept(&order, share))?;
         let low_rank = LowRank {
             adapter: &adapter,
-            scaling: subject.opened.adapter.lora.scaling(),
+            scaling: answerer.bundle().lora.scaling(),
             dropout: None,
         };
-        let network = &subject.opened.base.network;
         let logs = log_probabilities(
-            network,
+            &answerer.base().network,
             low_rank,
-            &set.examples,
-            subject.opened.options.batch_tokens,
+            &set.encoded.examples,
+            answerer.options().batch_tokens,
             &mut |done| {
                 watch(RunEvent::Progress {
                     what: Stage::Shares,
@@ -70,26 +72,24 @@ pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, Ru
         });
     }
     let report = PruneReport {
-        split: split.clone(),
+        split: set.name.clone(),
         n: count,
         bins: BINS,
         weights: order.len(),
         points,
     };
     if let Some((share, out)) = &request.write {
-        let opened = &subject.opened;
         Bundle {
-            base_name: Some(opened.base.record.name.clone()),
-            ..opened.adapter.pruned(&kept(&order, *share), *share)?
+            base_name: Some(answerer.base().record.name.clone()),
+            ..answerer.bundle().pruned(&kept(&order, *share), *share)?
         }
         .write(out, None)?;
         watch(RunEvent::Saved(out));
     }
     if let Some(run) = &subject.run {
-        watch(RunEvent::Saved(&write_json(
-            &run.join(PRUNE_FILE),
-            &report,
-        )?));
+        let path = run.join(PRUNE_FILE);
+        files::write_json(&path, &report)?;
+        watch(RunEvent::Saved(&path));
     }
     Ok(report)
 }

@@ -2,13 +2,15 @@
 //! on calibrate, written into the adapter.
 
 use super::subject::{Subject, SubjectRequest};
+use crate::answer::ExampleSet;
 use crate::bundle::write_scale;
-use crate::data::EncodedSet;
+use crate::files;
 use crate::metrics::{BINS, Ground, LogProbabilities, MainScores, Predictions, mean_of_draws};
 use crate::posterior::Spread;
 use crate::predict::EvaluationOptions;
 use crate::report::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes};
-use crate::run::{RunError, RunEvent, Stage, Watch, labels, write_json};
+use crate::run::RunError;
+use crate::train::{RunEvent, Stage, Watcher};
 
 /// What `scale` is asked for.
 #[derive(Clone, Debug)]
@@ -28,11 +30,11 @@ pub struct ScaleRequest {
 /// # Errors
 /// Whatever is wrong with base, adapter or rows; a point estimate; with `write`, that there are no
 /// rows to choose on.
-pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, RunError> {
+pub fn scale(request: &ScaleRequest, watch: Watcher<'_>) -> Result<ScaleReport, RunError> {
     let subject = Subject::open(&request.subject, watch)?;
-    let options = subject.opened.options;
+    let options = *subject.answerer.options();
     if options.samples == 0 {
-        return Err(match subject.opened.adapter.posterior.spread() {
+        return Err(match subject.answerer.bundle().posterior.spread() {
             Spread::None => RunError::NoPosterior {
                 adapter: subject.adapter,
             },
@@ -57,13 +59,13 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, Ru
     };
     let choice = match &subject.calibrate {
         None => None,
-        Some((split, set)) => {
+        Some(set) => {
             let mut trials = ScaleTrials {
-                split: split.clone(),
+                split: set.name.clone(),
                 points: Vec::new(),
                 losses: Vec::new(),
                 ground: Ground {
-                    rows: set.examples.len(),
+                    rows: set.len(),
                     wrong: 0,
                 },
                 default: options.scale,
@@ -83,7 +85,7 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, Ru
             ScaleChoice::new(trials)
         }
     };
-    let (split, set) = &subject.scored;
+    let set = &subject.scored;
     let points = work.points(
         set,
         Stage::Scales,
@@ -91,8 +93,8 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, Ru
         &mut |_, _| (),
     )?;
     let report = ScaleReport {
-        split: split.clone(),
-        n: set.examples.len(),
+        split: set.name.clone(),
+        n: set.len(),
         bins: BINS,
         seed: options.seed,
         points,
@@ -110,10 +112,9 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, Ru
         }
     }
     if let Some(run) = &subject.run {
-        (work.watch)(RunEvent::Saved(&write_json(
-            &run.join(SCALE_FILE),
-            &report,
-        )?));
+        let path = run.join(SCALE_FILE);
+        files::write_json(&path, &report)?;
+        (work.watch)(RunEvent::Saved(&path));
     }
     Ok(report)
 }
@@ -122,7 +123,7 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, Ru
 struct Sweep<'a> {
     subject: &'a Subject,
     scales: &'a [f64],
-    watch: Watch<'a>,
+    watch: Watcher<'a>,
 }
 
 impl Sweep<'_> {
@@ -130,15 +131,15 @@ impl Sweep<'_> {
     /// last number.
     fn points(
         &mut self,
-        set: &EncodedSet,
+        set: &ExampleSet,
         what: Stage,
         prefixes: &[usize],
         see: &mut dyn FnMut(f64, &Predictions),
     ) -> Result<Vec<ScalePoint>, RunError> {
-        let labels = labels(&set.examples)?;
-        let opened = &self.subject.opened;
-        let samples = opened.options.samples;
-        let total = set.examples.len() * (1 + (samples + 1) * (self.scales.len() - 1));
+        let labels = set.labels()?;
+        let answerer = &self.subject.answerer;
+        let samples = answerer.options().samples;
+        let total = set.len() * (1 + (samples + 1) * (self.scales.len() - 1));
         let mut done = 0;
         let mut found = Vec::new();
         for &scale in self.scales {
@@ -146,13 +147,14 @@ impl Sweep<'_> {
             let options = EvaluationOptions {
                 scale,
                 samples: if scale == 0.0 { 0 } else { samples },
-                ..opened.options
+                ..*answerer.options()
             };
             let before = done;
-            let evaluated = opened.evaluate_with(set, &options, &mut |here| {
-                done = before + here;
-                (self.watch)(RunEvent::Progress { what, done, total })
-            })?;
+            let evaluated =
+                answerer.log_probabilities_with(&set.encoded, &options, &mut |here| {
+                    done = before + here;
+                    (self.watch)(RunEvent::Progress { what, done, total })
+                })?;
             let draws = if scale == 0.0 {
                 vec![evaluated.mean]
             } else {

@@ -4,12 +4,11 @@
 use std::path::PathBuf;
 
 use super::subject::{Subject, SubjectRequest};
-use crate::data::EncodedSet;
+use crate::answer::{AnswerError, ExampleSet, labelled_files, warn_of_trained};
 use crate::files;
 use crate::report::{Answered, SHIFT_FILE, ShiftReport, ShiftSet};
-use crate::run::{
-    RunError, RunEvent, Stage, Watch, labels, rows_filled, warn_of_trained, write_json,
-};
+use crate::run::RunError;
+use crate::train::{RunEvent, Stage, Watcher};
 
 /// What `shift` is asked for.
 #[derive(Clone, Debug, Default)]
@@ -38,32 +37,33 @@ pub struct OtherSet {
 ///
 /// # Errors
 /// Whatever is wrong with base, adapter or rows, and a set without a row.
-pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, RunError> {
+pub fn shift(request: &ShiftRequest, watch: Watcher<'_>) -> Result<ShiftReport, RunError> {
     if let Some(out) = &request.out {
         files::check_can_write(out)?;
     }
     let subject = Subject::open(&request.subject, watch)?;
-    let opened = &subject.opened;
+    let answerer = &subject.answerer;
     // What is wrong with a set is said before the first answer.
-    let limit = request.subject.how.eval_limit;
+    let limit = request.subject.limit;
     let others = request
         .to
         .iter()
         .map(|other| rows_of(&subject, other, limit, watch))
         .collect::<Result<Vec<_>, _>>()?;
-    let (split, set) = &subject.scored;
-    let own = Answered::of(opened.evaluate(set, Stage::HeldOut, watch)?)?;
+    let set = &subject.scored;
+    let own = Answered::of(answerer.log_probabilities(&set.encoded, Stage::HeldOut, watch)?)?;
     let mut sets = vec![ShiftSet::new(
-        &opened.task.name,
-        split,
+        &answerer.task().name,
+        &set.name,
         &own,
-        Some(&labels(&set.examples)?),
+        Some(&set.labels()?),
         None,
     )?];
     for (other, (split, set)) in request.to.iter().zip(&others) {
-        let answered = Answered::of(opened.evaluate(set, Stage::OtherSets, watch)?)?;
-        let labels: Option<Vec<usize>> =
-            set.examples.iter().map(|example| example.label()).collect();
+        let evaluated = answerer.log_probabilities(&set.encoded, Stage::OtherSets, watch)?;
+        let answered = Answered::of(evaluated)?;
+        let encoded = &set.encoded.examples;
+        let labels: Option<Vec<usize>> = encoded.iter().map(|example| example.label()).collect();
         sets.push(ShiftSet::new(
             &other.name,
             split,
@@ -72,15 +72,12 @@ pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, Ru
             Some(&own),
         )?);
     }
-    let report = ShiftReport::new(opened.options.seed, opened.options.scale, sets);
-    if let Some(run) = &subject.run {
-        watch(RunEvent::Saved(&write_json(
-            &run.join(SHIFT_FILE),
-            &report,
-        )?));
-    }
-    if let Some(out) = &request.out {
-        watch(RunEvent::Saved(&write_json(out, &report)?));
+    let options = answerer.options();
+    let report = ShiftReport::new(options.seed, options.scale, sets);
+    let of_run = subject.run.as_ref().map(|run| run.join(SHIFT_FILE));
+    for path in of_run.iter().chain(&request.out) {
+        files::write_json(path, &report)?;
+        watch(RunEvent::Saved(path));
     }
     Ok(report)
 }
@@ -90,23 +87,23 @@ fn rows_of(
     subject: &Subject,
     other: &OtherSet,
     limit: Option<usize>,
-    watch: Watch<'_>,
-) -> Result<(String, EncodedSet), RunError> {
-    let (split, source) = rows_filled(&other.path, None, &subject.opened.prepared, &other.fields)?;
+    watch: Watcher<'_>,
+) -> Result<(String, ExampleSet), RunError> {
+    let answerer = &subject.answerer;
+    let (split, source) = labelled_files(&other.path, None, answerer.prepared(), &other.fields)?;
     warn_of_trained(
-        subject.opened.adapter.sidecar.as_ref(),
+        answerer.bundle().sidecar.as_ref(),
         &other.path,
         &source.examples,
         watch,
     );
-    let (_, set) = subject
-        .opened
-        .encode_rows(&other.name, source, limit, watch)?;
-    match set.examples.is_empty() {
-        true => Err(RunError::NoRows {
+    let set = answerer.example_set(&other.name, source, limit, watch)?;
+    match set.is_empty() {
+        true => Err(AnswerError::NoRows {
             set: other.name.clone(),
             path: other.path.clone(),
-        }),
+        }
+        .into()),
         false => Ok((split, set)),
     }
 }

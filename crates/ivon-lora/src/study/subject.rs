@@ -3,12 +3,11 @@
 
 use std::path::PathBuf;
 
-use crate::data::{Dataset, EncodedSet, Example, Prepared, Role, Source, Split, find_files};
+use crate::answer::{AnswerOptions, Answerer, ExampleSet, labelled_files, warn_of_trained};
+use crate::data::{Dataset, Example, Prepared, Role, Source, Split, find_files};
 use crate::files::check_exists;
-use crate::run::{
-    ADAPTER_FOLDER, EvaluateRequest, Opened, RUN_FILE, RunError, Watch, labels, read_run, rows,
-    rows_of_run, warn_of_trained,
-};
+use crate::run::{ADAPTER_FOLDER, RUN_FILE, RunError, read_run, rows_of_run};
+use crate::train::Watcher;
 
 /// What `scale`, `prune` and `shift` ask for alike. What is absent comes from the run, or from the
 /// adapter's own `ivon_lora.json`.
@@ -20,21 +19,25 @@ pub struct SubjectRequest {
     pub model: Option<String>,
     /// A folder of data files, or a file; the run's own rows where absent.
     pub data: Option<PathBuf>,
-    /// Task, split, number of draws, limits, device; its paths are not read.
-    pub how: EvaluateRequest,
+    /// The split that is scored; by default test, else validation.
+    pub split: Option<String>,
+    /// The most examples.
+    pub limit: Option<usize>,
+    /// Task, number of draws, device.
+    pub options: AnswerOptions,
 }
 
 /// Base, adapter and rows.
 pub(super) struct Subject {
-    pub opened: Opened,
+    pub answerer: Answerer,
     /// The adapter's folder.
     pub adapter: PathBuf,
     /// The run's folder, where one was named.
     pub run: Option<PathBuf>,
-    /// The name of the split that is scored, and its rows.
-    pub scored: (String, EncodedSet),
-    /// The rows that may be chosen on, with their split's name.
-    pub calibrate: Option<(String, EncodedSet)>,
+    /// The rows that are scored.
+    pub scored: ExampleSet,
+    /// The rows that may be chosen on.
+    pub calibrate: Option<ExampleSet>,
 }
 
 impl Subject {
@@ -42,7 +45,7 @@ impl Subject {
     ///
     /// # Errors
     /// If model or data are named nowhere, and whatever is wrong with base, adapter or rows.
-    pub fn open(request: &SubjectRequest, watch: Watch<'_>) -> Result<Self, RunError> {
+    pub fn open(request: &SubjectRequest, watch: Watcher<'_>) -> Result<Self, RunError> {
         // Else the model would be what is said to be missing.
         check_exists(&request.path)?;
         let settings = request.path.join(RUN_FILE);
@@ -67,19 +70,13 @@ impl Subject {
                 "the base of the adapter: a folder, a `.gguf` file or a hub name",
             )
         })?;
-        let opened = Opened::open(
-            &EvaluateRequest {
-                model,
-                adapter: adapter.clone(),
-                ..request.how.clone()
-            },
-            watch,
-        )?;
+        let answerer = Answerer::open(&model, &adapter, &request.options, watch)?;
+        let split = request.split.as_deref();
         let (scored, calibrate) = match (&request.data, &config) {
             (Some(path), _) => {
-                let rows = of_files(path, request.how.split.as_deref(), &opened.prepared)?;
+                let rows = of_files(path, split, answerer.prepared())?;
                 warn_of_trained(
-                    opened.adapter.sidecar.as_ref(),
+                    answerer.bundle().sidecar.as_ref(),
                     path,
                     &rows.0.1.examples,
                     watch,
@@ -87,19 +84,19 @@ impl Subject {
                 rows
             }
             (None, Some(config)) => {
-                let dataset = rows_of_run(&request.path, config, &opened.task, watch)?;
-                of_run(&dataset, request.how.split.as_deref())?
+                let dataset = rows_of_run(&request.path, config, answerer.task(), watch)?;
+                of_run(&dataset, split)?
             }
             (None, None) => return Err(absent("data", "a folder of data files, or a file")),
         };
-        let mut encode = |(name, source): Named| -> Result<(String, EncodedSet), RunError> {
-            let (_, set) = opened.encode_rows(&name, source, request.how.eval_limit, watch)?;
-            labels(&set.examples)?;
-            Ok((name, set))
+        let mut encode = |(name, source): Named| -> Result<ExampleSet, RunError> {
+            let set = answerer.example_set(&name, source, request.limit, watch)?;
+            set.labels()?;
+            Ok(set)
         };
         let (scored, calibrate) = (encode(scored)?, calibrate.map(encode).transpose()?);
         Ok(Self {
-            opened,
+            answerer,
             adapter,
             run: config.map(|_| request.path.clone()),
             scored,
@@ -152,14 +149,14 @@ fn of_files(
     split: Option<&str>,
     prepared: &Prepared,
 ) -> Result<(Named, Option<Named>), RunError> {
-    let (name, source) = rows(path, split, prepared)?;
+    let (name, source) = labelled_files(path, split, prepared, &[])?;
     let calibrate = Split::Calibrate.name();
     let has_calibrate = name != calibrate
         && find_files(path, &prepared.task().name)?
             .iter()
             .any(|file| file.split == Split::Calibrate);
     let chosen = has_calibrate
-        .then(|| rows(path, Some(calibrate), prepared))
+        .then(|| labelled_files(path, Some(calibrate), prepared, &[]))
         .transpose()?;
     Ok(((name, source), chosen))
 }

@@ -1,6 +1,7 @@
 //! Schedule, step, loop, checkpoint. The loop names no optimizer.
 
 mod records;
+mod event;
 mod error;
 mod config;
 mod schedule;
@@ -16,6 +17,7 @@ pub use checkpoint::{Checkpoints, Progress, SavedStep};
 pub use choice_goal::ChoiceGoal;
 pub use config::{Length, Score, TrainConfig};
 pub use error::TrainError;
+pub use event::{RunEvent, Stage, Watcher};
 pub use goal::Goal;
 pub use metrics_file::METRICS_FILE;
 use metrics_file::MetricsFile;

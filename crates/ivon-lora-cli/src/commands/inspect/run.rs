@@ -3,9 +3,10 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use ivon_lora::answer::EvaluationReport;
 use ivon_lora::metrics::Finding;
 use ivon_lora::report::RunRecord;
-use ivon_lora::run::{EvaluationReport, RunConfig};
+use ivon_lora::run::RunConfig;
 use ivon_lora::train::{Record, StepRecord};
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -9,7 +9,7 @@ use super::example::{DropReason, Example};
 use super::ids::{id_at, id_of};
 use super::reader::{Made, Prepared};
 use crate::data::error::DataError;
-use crate::data::read::{Row, Rows};
+use crate::data::read::Row;
 
 /// A row to be answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,13 +61,14 @@ impl Question {
     }
 }
 
-/// Reads at most `limit` rows as questions; a label that cannot be read is none. The columns named
+/// Reads at most `limit` rows as questions, those of a file of this name; a label that cannot be read is none. The columns named
 /// in `carry` go along, null where a row lacks one.
 ///
 /// # Errors
 /// Of the file as a whole; [`DataError::NoRowHas`] if no row has a column that shall be carried.
 pub fn questions(
-    rows: &mut Rows,
+    name: &str,
+    rows: &mut dyn Iterator<Item = Result<Row, DataError>>,
     prepared: &Prepared,
     carry: &[String],
     limit: usize,
@@ -93,7 +94,7 @@ pub fn questions(
     }
     match carry.iter().zip(&seen).find(|(_, seen)| !**seen) {
         Some((field, _)) if !questions.is_empty() => Err(DataError::NoRowHas {
-            file: rows.name().to_string(),
+            file: name.to_string(),
             field: field.clone(),
         }),
         _ => Ok(questions),
@@ -119,7 +120,7 @@ fn question(row: Row, prepared: &Prepared, carry: &[String], seen: &mut [bool]) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Format, Task};
+    use crate::data::{Format, Rows, Task};
     use std::io::Cursor;
 
     fn asked(text: &str, task: &Task, carry: &[&str]) -> Result<Vec<Question>, DataError> {
@@ -134,7 +135,13 @@ mod tests {
             Box::new(Cursor::new(text.to_string())),
         )?;
         let carry: Vec<String> = carry.iter().map(ToString::to_string).collect();
-        questions(&mut rows, &task.prepare().unwrap(), &carry, usize::MAX)
+        questions(
+            "new",
+            &mut rows,
+            &task.prepare().unwrap(),
+            &carry,
+            usize::MAX,
+        )
     }
 
     fn shown(questions: &[Question]) -> Vec<String> {
@@ -221,7 +228,7 @@ mod tests {
         let mut rows =
             Rows::from_reader("new".into(), Format::Jsonl, Box::new(Cursor::new(text))).unwrap();
         let prepared = task.prepare().unwrap().with_id_field(Some("key"));
-        let found = shown(&questions(&mut rows, &prepared, &[], 9).unwrap());
+        let found = shown(&questions("new", &mut rows, &prepared, &[], 9).unwrap());
         assert_eq!(
             found,
             [

@@ -1,19 +1,20 @@
-//! Log-probabilities of a labelled set → `evaluation.json`, `predictions.jsonl`, and what the
-//! terminal shows.
+//! Log-probabilities of a labelled set → its scores: `evaluation.json`, and what the terminal shows.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::RunError;
+use super::AnswerError;
 use crate::bundle::{Calibration, PredictWith, Sidecar};
-use crate::data::{Choices, Encoded, Example};
+use crate::data::{Encoded, Form, Task};
 use crate::metrics::{
     Bootstrap, Finding, Predictions, Scores, at_temperature, class_findings, class_table,
-    confusion_table, entropy, first_largest, log_softmax, majority_sentence, mean_of_draws,
-    score_table, sentence_for_a_stranger, uncertainties,
+    confusion_table, majority_sentence, mean_of_draws, score_table, sentence_for_a_stranger,
 };
-use crate::predict::Evaluated;
+use crate::predict::{Evaluated, EvaluationOptions};
+
+/// The scores.
+pub const EVALUATION_FILE: &str = "evaluation.json";
 
 /// Scores of one split at the mean and with 1 … S draws.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,23 +47,6 @@ pub struct EvaluationReport {
     pub at_temperature: Option<AtTemperature>,
     /// Which of both the run found better on calibrate.
     pub chosen: PredictWith,
-}
-
-/// What a run took: `cost.json`. A file of its own, since the scores of a repeated run are the same
-/// to the byte and times are not.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cost {
-    /// All steps of all members, without evaluations.
-    pub training_seconds: f64,
-    /// What the method did with the training examples after that.
-    pub fitting_seconds: f64,
-    /// Prediction of the evaluated split at the mean and under all draws.
-    pub prediction_seconds: f64,
-    /// What of it was at the mean; none where mean and draws come from one pass, as in the
-    /// linearised model.
-    pub mean_seconds: Option<f64>,
-    /// Numbers that are stored beside the adapter's own.
-    pub stored_numbers: usize,
 }
 
 /// Temperatures chosen on *calibrate*, by which log-probabilities are divided.
@@ -117,6 +101,27 @@ impl Temperatures {
     }
 }
 
+/// How an answer is taken from log-probabilities: from the mean or from the average over draws, and
+/// at which temperatures its confidence is calibrated.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct AnswerRule {
+    /// Which of both answers.
+    pub predict_with: PredictWith,
+    /// The temperatures of both; none where none was chosen.
+    pub temperatures: Option<Temperatures>,
+}
+
+impl AnswerRule {
+    /// The temperature of the distribution that answers.
+    pub fn temperature(&self) -> Option<f64> {
+        let temperatures = self.temperatures?;
+        Some(match self.predict_with {
+            PredictWith::Samples => temperatures.samples,
+            PredictWith::Mean => temperatures.mean,
+        })
+    }
+}
+
 /// Scores of predictions that were scaled by temperature. Accuracy is what it was; NLL, Brier and
 /// ECE are not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,21 +135,48 @@ pub struct AtTemperature {
     pub samples: Option<Scores>,
 }
 
+impl AtTemperature {
+    fn new(
+        temperatures: Temperatures,
+        evaluated: &Evaluated,
+        labels: &[usize],
+        same_answers: bool,
+    ) -> Result<Self, AnswerError> {
+        let scores = |rows: &[Vec<f64>], temperature: f64| {
+            let rows = at_temperature(rows, temperature);
+            let predictions = Predictions::new(rows, labels.to_vec())?;
+            let bootstrap = Bootstrap::default();
+            Ok::<_, AnswerError>(Scores::of(&predictions, same_answers, &bootstrap))
+        };
+        let samples = match evaluated.draws.is_empty() {
+            true => None,
+            false => Some(scores(
+                &mean_of_draws(&evaluated.draws)?,
+                temperatures.samples,
+            )?),
+        };
+        Ok(Self {
+            temperatures,
+            mean: scores(&evaluated.mean, temperatures.mean)?,
+            samples,
+        })
+    }
+}
+
 impl EvaluationReport {
-    /// The report of predictions with labels.
+    /// The report of predictions with labels. It names no split yet, see [`of`](Self::of).
     ///
     /// # Errors
     /// If an example has no label or a row is no distribution.
     pub fn new(
-        split: &str,
+        task: &Task,
         examples: &[Encoded],
         evaluated: &Evaluated,
-        same_answers: bool,
-        seed: u64,
-        scale: f64,
-        chosen: PredictWith,
-    ) -> Result<Self, RunError> {
+        options: &EvaluationOptions,
+        rule: &AnswerRule,
+    ) -> Result<Self, AnswerError> {
         let labels = labels(examples)?;
+        let same_answers = same_answers(task);
         let bootstrap = Bootstrap::default();
         let mean = Scores::of(
             &Predictions::new(evaluated.mean.clone(), labels.clone())?,
@@ -155,55 +187,34 @@ impl EvaluationReport {
             true => Vec::new(),
             false => Scores::of_prefixes(&evaluated.draws, &labels, same_answers, &bootstrap)?,
         };
+        let at_temperature = rule
+            .temperatures
+            .map(|temperatures| AtTemperature::new(temperatures, evaluated, &labels, same_answers))
+            .transpose()?;
         Ok(Self {
-            split: split.into(),
+            split: String::new(),
             source: None,
             n: examples.len(),
-            answers: Vec::new(),
+            answers: answers_of(task),
             bins: mean.num_bins,
-            seed,
-            scale,
+            seed: options.seed,
+            scale: options.scale,
             base: None,
             mean,
             samples,
-            at_temperature: None,
-            chosen,
+            at_temperature,
+            chosen: rule.predict_with,
         })
     }
 
-    /// With the scores of the same predictions at these temperatures.
-    ///
-    /// # Errors
-    /// If an example has no label.
-    pub fn with_temperatures(
-        mut self,
-        examples: &[Encoded],
-        evaluated: &Evaluated,
-        same_answers: bool,
-        temperatures: Temperatures,
-    ) -> Result<Self, RunError> {
-        let labels = labels(examples)?;
-        let scores = |rows: &[Vec<f64>], temperature: f64| {
-            let predictions = Predictions::new(at_temperature(rows, temperature), labels.clone())?;
-            Ok::<_, RunError>(Scores::of(
-                &predictions,
-                same_answers,
-                &Bootstrap::default(),
-            ))
-        };
-        let samples = match evaluated.draws.is_empty() {
-            true => None,
-            false => Some(scores(
-                &mean_of_draws(&evaluated.draws)?,
-                temperatures.samples,
-            )?),
-        };
-        self.at_temperature = Some(AtTemperature {
-            temperatures,
-            mean: scores(&evaluated.mean, temperatures.mean)?,
-            samples,
-        });
-        Ok(self)
+    /// The report of the rows of this name, which may come from elsewhere: `carved from
+    /// train.jsonl`.
+    pub fn of(self, split: &str, source: Option<String>) -> Self {
+        Self {
+            split: split.into(),
+            source,
+            ..self
+        }
     }
 
     /// The scores that the run recommends.
@@ -322,116 +333,26 @@ impl fmt::Display for EvaluationReport {
 }
 
 /// The labels of a set.
-pub fn labels(examples: &[Encoded]) -> Result<Vec<usize>, RunError> {
+pub(crate) fn labels(examples: &[Encoded]) -> Result<Vec<usize>, AnswerError> {
     examples
         .iter()
         .map(|example| {
-            example.label().ok_or_else(|| RunError::NoLabel {
+            example.label().ok_or_else(|| AnswerError::NoLabel {
                 id: example.id.clone(),
             })
         })
         .collect()
 }
 
-/// One line of `predictions.jsonl`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Prediction {
-    /// The example's id.
-    pub id: String,
-    /// The right choice, where it is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub label: Option<usize>,
-    /// The answer words.
-    pub choices: Vec<String>,
-    /// Their tokens: one each, or all of each answer.
-    pub choice_tokens: Vec<Vec<u32>>,
-    /// At the mean.
-    pub probabilities_at_mean: Vec<f64>,
-    /// Averaged over draws; as at the mean where there are none.
-    pub probabilities: Vec<f64>,
-    /// The word of the recommended distribution's top choice.
-    pub answer: String,
-    /// Its probability.
-    pub confidence: f64,
-    /// The confidence after temperature scaling, where a temperature was chosen on calibrate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub calibrated_confidence: Option<f64>,
-    /// The number of rows of calibrate that it rests on, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub calibrated_on: Option<usize>,
-    /// Which distribution answer and confidence come from.
-    pub answered_with: PredictWith,
-    /// Entropy of the averaged probabilities, nats.
-    pub entropy: f64,
-    /// How much of it is the weights' disagreement, nats; 0 without draws.
-    pub mutual_information: f64,
-    /// Share of draws with another answer; 0 without draws.
-    pub disagreement: f64,
-    /// Whether the prompt has lost text to fit.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub truncated: bool,
-    /// The prompt, where asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prompt: Option<String>,
+/// The words of the classes of a task; none where every row brings its own choices.
+pub(crate) fn answers_of(task: &Task) -> Vec<String> {
+    match &task.form {
+        Form::Template { answers, .. } => answers.clone(),
+        _ => Vec::new(),
+    }
 }
 
-/// The lines of a set, in its order. `texts` are the examples that were encoded, where prompts are
-/// wanted.
-pub(super) fn predictions(
-    examples: &[Encoded],
-    words: &[&Example],
-    evaluated: &Evaluated,
-    chosen: PredictWith,
-    temperatures: Option<Temperatures>,
-    include_text: bool,
-) -> Result<Vec<Prediction>, RunError> {
-    let averaged = match evaluated.draws.is_empty() {
-        true => evaluated.mean.clone(),
-        false => mean_of_draws(&evaluated.draws)?,
-    };
-    let uncertain = match evaluated.draws.is_empty() {
-        true => None,
-        false => Some(uncertainties(&evaluated.draws)?),
-    };
-    let line = |index: usize| {
-        let (example, source) = (&examples[index], words[index]);
-        let (mean, average) = (&evaluated.mean[index], &averaged[index]);
-        let answered = if chosen == PredictWith::Samples {
-            average
-        } else {
-            mean
-        };
-        let answer = first_largest(answered);
-        let probabilities = |logs: &[f64]| logs.iter().map(|log| log.exp()).collect::<Vec<f64>>();
-        let uncertainty = uncertain.as_ref().map(|all| all[index]);
-        Prediction {
-            id: example.id.clone(),
-            label: example.label(),
-            choices: source.answers.to_vec(),
-            choice_tokens: match example.choices() {
-                Choices::Tokens(tokens) => tokens.iter().map(|&token| vec![token]).collect(),
-                Choices::Answers(answers) => answers.clone(),
-            },
-            probabilities_at_mean: probabilities(mean),
-            probabilities: probabilities(average),
-            answer: source.answers.get(answer).cloned().unwrap_or_default(),
-            confidence: answered[answer].exp(),
-            calibrated_confidence: temperatures.map(|found| {
-                let temperature = if chosen == PredictWith::Samples {
-                    found.samples
-                } else {
-                    found.mean
-                };
-                log_softmax(answered, temperature)[answer].exp()
-            }),
-            calibrated_on: temperatures.and_then(|found| Some(found.calibration?.rows)),
-            answered_with: chosen,
-            entropy: entropy(average),
-            mutual_information: uncertainty.map_or(0.0, |u| u.mutual_information),
-            disagreement: uncertainty.map_or(0.0, |u| u.disagreement),
-            truncated: false,
-            prompt: include_text.then(|| source.prompt.text()),
-        }
-    };
-    Ok((0..examples.len()).map(line).collect())
+/// Whether choice c means the same word in every row of a task.
+pub(crate) fn same_answers(task: &Task) -> bool {
+    matches!(task.form, Form::Template { .. })
 }

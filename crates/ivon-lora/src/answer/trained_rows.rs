@@ -3,18 +3,18 @@
 
 use std::path::Path;
 
-use super::train::Watch;
-use super::{RunError, RunEvent};
+use super::AnswerError;
 use crate::bundle::Sidecar;
 use crate::data::{Example, Overlap, Role};
 use crate::sentence::{Sentence, sentence, setting_to};
+use crate::train::{RunEvent, Watcher};
 
 /// Warns where rows that are to be scored were trained on.
 pub fn warn_of_trained(
     sidecar: Option<&Sidecar>,
     path: &Path,
     examples: &[Example],
-    watch: Watch<'_>,
+    watch: Watcher<'_>,
 ) {
     let Some(rows) = sidecar.and_then(|sidecar| sidecar.rows.as_ref()) else {
         return;
@@ -47,15 +47,15 @@ pub fn warn_of_trained(
 /// Those of the examples that played this role when the adapter was trained.
 ///
 /// # Errors
-/// [`RunError::UnknownRole`] if the adapter does not say, keeps too few of so many rows, or none of
+/// [`AnswerError::UnknownRole`] if the adapter does not say, keeps too few of so many rows, or none of
 /// these played it.
 pub(super) fn of_role(
     sidecar: Option<&Sidecar>,
     role: Role,
     path: &Path,
     examples: Vec<Example>,
-) -> Result<Vec<Example>, RunError> {
-    let unknown = |reason: &str| RunError::UnknownRole {
+) -> Result<Vec<Example>, AnswerError> {
+    let unknown = |reason: &str| AnswerError::UnknownRole {
         role,
         path: path.into(),
         reason: reason.into(),

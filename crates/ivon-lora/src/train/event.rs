@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use super::records::{EvaluationRecord, StepRecord};
 use crate::sentence::Sentence;
-use crate::train::{EvaluationRecord, StepRecord};
 
 /// One thing that happened. The library never prints; the binary draws these.
 #[derive(Clone, Debug)]
@@ -28,6 +28,9 @@ pub enum RunEvent<'a> {
         total: usize,
     },
 }
+
+/// Whoever watches a run: hears what happens, and says whether to go on.
+pub type Watcher<'w> = &'w mut dyn FnMut(RunEvent<'_>) -> bool;
 
 /// A longer piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

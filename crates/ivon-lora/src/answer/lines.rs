@@ -5,8 +5,7 @@ use std::io::{self, Write};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::evaluation::Prediction;
-use crate::data::EncodedSet;
+use super::prediction::Prediction;
 
 /// A row with its answer, or with why there is none.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,13 +131,6 @@ fn cell(value: Option<&Value>) -> String {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
-    }
-}
-
-/// Marks the predictions whose prompts have lost text; `lines` are those of the set, in its order.
-pub(super) fn mark_truncated(lines: &mut [Prediction], set: &EncodedSet) {
-    for (line, cut) in lines.iter_mut().zip(&set.shortened) {
-        line.truncated = *cut;
     }
 }
 

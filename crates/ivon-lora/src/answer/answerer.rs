@@ -1,0 +1,478 @@
+//! A base and an adapter, opened once: rows or prompts in, answers and scores out, as often as one
+//! likes.
+
+use std::path::{Path, PathBuf};
+
+use super::base::{listen, open_checkpoint, other_base};
+use super::example_set::ExampleSet;
+use super::lines::PredictedRow;
+use super::prediction::{PREDICTIONS_FILE, Prediction, predictions, write_predictions};
+use super::report::{AnswerRule, EVALUATION_FILE, EvaluationReport, Temperatures};
+use super::rows::{Questions, RowOptions, RowSource, labelled_files, labelled_rows};
+use super::trained_rows::{of_role, warn_of_trained};
+use super::{AnswerError, Base, BaseOptions};
+use crate::bundle::{Bundle, BundleError, PredictWith, Sidecar, locate_adapter};
+use crate::data::{
+    self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, LabelReading, Prepared, Question,
+    Role, Source, Task, Tokenizer,
+};
+use crate::files;
+use crate::posterior::{Posterior, Spread};
+use crate::predict::{Evaluated, EvaluationOptions, evaluate};
+use crate::train::{RunEvent, Stage, Watcher};
+
+/// How questions are answered. What is absent comes from the adapter's own `ivon_lora.json`.
+#[derive(Clone, Debug, Default)]
+pub struct AnswerOptions {
+    /// Device and precision of the base.
+    pub base: BaseOptions,
+    /// A task, for an adapter that names none.
+    pub task: Option<Task>,
+    /// A chat template, for an adapter that says nothing of one.
+    pub chat_template: Option<ChatSetting>,
+    /// What labels are, where they could be read in two ways; as the task has it by default.
+    pub label_reading: Option<LabelReading>,
+    /// The field with a row's id; the usual ones by default.
+    pub id_field: Option<String>,
+    /// Number of draws.
+    pub samples: Option<usize>,
+    /// τ.
+    pub scale: Option<f64>,
+}
+
+/// The labelled rows of a file or a folder that are to be scored.
+#[derive(Clone, Debug, Default)]
+pub struct LabelledRows {
+    /// A folder of data files, or a file.
+    pub path: PathBuf,
+    /// The split's name; by default test, else validation.
+    pub split: Option<String>,
+    /// The role that rows must have played when the adapter was trained; all rows where absent.
+    pub role: Option<Role>,
+    /// The most examples.
+    pub limit: Option<usize>,
+}
+
+/// A base and an adapter, opened together.
+///
+/// Everything is read when it is opened; answering changes nothing, so that several threads may ask
+/// the same answerer at once.
+pub struct Answerer {
+    base: Base,
+    bundle: Bundle,
+    prepared: Prepared,
+    options: EvaluationOptions,
+    rule: AnswerRule,
+    encoding: DataConfig,
+}
+
+impl Answerer {
+    /// Opens a base (a folder, a GGUF file or a hub name) and an adapter (its folder, that of its
+    /// run, or a hub name). `watch` hears what is worth knowing.
+    ///
+    /// # Errors
+    /// Whatever is wrong with base or adapter, and that no task is named.
+    pub fn open(
+        base: &str,
+        adapter: impl AsRef<Path>,
+        options: &AnswerOptions,
+        watch: Watcher<'_>,
+    ) -> Result<Self, AnswerError> {
+        let adapter = adapter.as_ref();
+        let folder = locate_adapter(adapter, &mut |event| listen(event, watch))?;
+        let checkpoint = open_checkpoint(base, watch)?;
+        let mut base = Base::load(&checkpoint, &options.base)?;
+        let bundle = Bundle::read(&folder, base.config(), base.device())?;
+        if let Some(warning) = foreign_base(&bundle, &base) {
+            watch(RunEvent::Warning(warning.into()));
+        }
+        let sidecar = bundle.sidecar.as_ref();
+        let task = task(options, sidecar).ok_or_else(|| BundleError::NoTask {
+            adapter: adapter.into(),
+        })?;
+        note_spread(bundle.posterior.as_ref(), options, watch);
+        let evaluation = evaluation_options(&bundle, options);
+        let rule = rule(sidecar, &evaluation);
+        let chat_template = chat_template(options, sidecar, &mut base.tokenizer, watch);
+        base.tokenizer = chat_template.put_into(base.tokenizer)?;
+        let default = DataConfig::default();
+        let encoding = DataConfig {
+            max_length: sidecar.map_or(default.max_length, |sidecar| sidecar.max_length),
+            chat_template,
+            ..default
+        };
+        let prepared = task.prepare()?.with_id_field(options.id_field.as_deref());
+        Ok(Self {
+            base,
+            bundle,
+            prepared,
+            options: evaluation,
+            rule,
+            encoding,
+        })
+    }
+
+    /// The base.
+    pub fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// The adapter.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// The task that makes questions of rows.
+    pub fn task(&self) -> &Task {
+        self.prepared.task()
+    }
+
+    /// The same, made ready to read rows.
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
+    /// Number of draws, τ and seed.
+    pub fn options(&self) -> &EvaluationOptions {
+        &self.options
+    }
+
+    /// Answers rows or prompts, a line for each in their order. A row that cannot be answered does
+    /// not end the others: its line says why.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the rows as a whole, and the stop that `watch` asks for.
+    pub fn answer(
+        &self,
+        source: impl Into<RowSource>,
+        options: &RowOptions,
+        watch: Watcher<'_>,
+    ) -> Result<Vec<PredictedRow>, AnswerError> {
+        let questions = Questions::read(source.into(), &self.prepared, options, watch)?;
+        let examples = questions.examples();
+        let encoding = self.encode_options();
+        let set = data::encode_any(&examples, &self.base.tokenizer, encoding)?;
+        let mut said = questions.left_out();
+        said.extend(set.account(&questions.name, &examples, encoding.max_length));
+        for said in said {
+            watch(RunEvent::Warning(said.into()));
+        }
+        let mut lines = Vec::new();
+        if !set.examples.is_empty() {
+            let evaluated = self.log_probabilities(&set, Stage::Predicting, watch)?;
+            let include_text = options.include_text;
+            lines = predictions(&set, &examples, &evaluated, &self.rule, include_text)?;
+        }
+        Ok(in_order(questions.questions, set, lines))
+    }
+
+    /// Scores labelled rows in memory, the fields of each by name; `name` is what the report calls
+    /// them.
+    ///
+    /// # Errors
+    /// If a row is none of the task or has no label, and the stop that `watch` asks for.
+    pub fn evaluate_rows(
+        &self,
+        name: &str,
+        rows: Vec<serde_json::Map<String, serde_json::Value>>,
+        watch: Watcher<'_>,
+    ) -> Result<EvaluationReport, AnswerError> {
+        let source = labelled_rows(name, rows, &self.prepared)?;
+        let set = self.example_set(name, source, None, watch)?;
+        let what = format!("`{name}`");
+        match set.is_empty() {
+            true => Err(data::DataError::EmptySet { what }.into()),
+            false => Ok(self.evaluate(set, watch)?.report),
+        }
+    }
+
+    /// Reads the labelled rows of files, and warns where the adapter was trained on them.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the rows, that there are none, and that one has no label.
+    pub fn labelled(
+        &self,
+        rows: &LabelledRows,
+        watch: Watcher<'_>,
+    ) -> Result<ExampleSet, AnswerError> {
+        let (file, mut source) =
+            labelled_files(&rows.path, rows.split.as_deref(), &self.prepared, &[])?;
+        let sidecar = self.bundle.sidecar.as_ref();
+        if let Some(role) = rows.role {
+            source.examples = of_role(sidecar, role, &rows.path, source.examples)?;
+        }
+        if rows.role != Some(Role::Train) {
+            warn_of_trained(sidecar, &rows.path, &source.examples, watch);
+        }
+        let name = rows
+            .role
+            .map_or_else(|| file.clone(), |role| role.to_string());
+        let mut set = self.example_set(&name, source, rows.limit, watch)?;
+        if set.is_empty() {
+            return Err(AnswerError::NoRows {
+                set: name,
+                path: rows.path.clone(),
+            });
+        }
+        set.labels()?;
+        set.source = rows.role.map(|_| format!("of {file}"));
+        Ok(set)
+    }
+
+    /// Encodes the first `limit` rows of a set of this name, and says what became of the others.
+    ///
+    /// # Errors
+    /// If a row cannot be encoded, or none is left.
+    pub fn example_set(
+        &self,
+        name: &str,
+        source: Source,
+        limit: Option<usize>,
+        watch: Watcher<'_>,
+    ) -> Result<ExampleSet, AnswerError> {
+        for note in source.notes {
+            watch(RunEvent::Note(note));
+        }
+        let mut said = source.dropped.sentences(name, source.rows);
+        let mut examples = source.examples;
+        examples.truncate(limit.unwrap_or(usize::MAX));
+        let encoded = match examples.is_empty() {
+            true => EncodedSet::default(),
+            false => data::encode_all(&examples, &self.base.tokenizer, self.encode_options())?,
+        };
+        said.extend(encoded.account(name, &examples, self.encoding.max_length));
+        for said in said {
+            watch(RunEvent::Warning(said.into()));
+        }
+        Ok(ExampleSet {
+            name: name.into(),
+            source: None,
+            examples,
+            encoded,
+        })
+    }
+
+    /// Scores a set of labelled examples.
+    ///
+    /// # Errors
+    /// If an example has no label, and the stop that `watch` asks for.
+    pub fn evaluate(&self, set: ExampleSet, watch: Watcher<'_>) -> Result<Evaluation, AnswerError> {
+        let evaluated = self.log_probabilities(&set.encoded, Stage::Evaluating, watch)?;
+        let report = EvaluationReport::new(
+            self.task(),
+            &set.encoded.examples,
+            &evaluated,
+            &self.options,
+            &self.rule,
+        )?
+        .of(&set.name, set.source.clone());
+        Ok(Evaluation {
+            report,
+            set,
+            evaluated,
+            rule: self.rule,
+        })
+    }
+
+    /// Log-probabilities of a set at the mean and under the draws that the options ask for.
+    ///
+    /// # Errors
+    /// If a draw cannot be made or a probability is not a number, and the stop that `watch` asks
+    /// for.
+    pub fn log_probabilities(
+        &self,
+        set: &EncodedSet,
+        what: Stage,
+        watch: Watcher<'_>,
+    ) -> Result<Evaluated, AnswerError> {
+        let total = set.examples.len() * (self.options.samples + 1);
+        self.log_probabilities_with(set, &self.options, &mut |done| {
+            watch(RunEvent::Progress { what, done, total })
+        })
+    }
+
+    /// As [`log_probabilities`](Self::log_probabilities), with other options than the answerer's
+    /// own; `watch` hears how many examples are done over all passes.
+    ///
+    /// # Errors
+    /// As [`log_probabilities`](Self::log_probabilities).
+    pub fn log_probabilities_with(
+        &self,
+        set: &EncodedSet,
+        options: &EvaluationOptions,
+        watch: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Evaluated, AnswerError> {
+        Ok(evaluate(
+            &self.base.network,
+            self.bundle.posterior.as_ref(),
+            self.bundle.lora.scaling(),
+            &set.examples,
+            options,
+            &mut |done, _| watch(done),
+        )?)
+    }
+
+    fn encode_options(&self) -> EncodeOptions {
+        self.encoding.encode_options(self.task())
+    }
+}
+
+/// The scores of a set, and what they were made from.
+#[derive(Clone, Debug)]
+pub struct Evaluation {
+    /// The scores.
+    pub report: EvaluationReport,
+    set: ExampleSet,
+    evaluated: Evaluated,
+    rule: AnswerRule,
+}
+
+impl Evaluation {
+    /// Writes `evaluation.json` and `predictions.jsonl` into a folder, with prompts where asked
+    /// for, and gives their paths.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn write(&self, folder: &Path, include_text: bool) -> Result<[PathBuf; 2], AnswerError> {
+        let Self {
+            set,
+            evaluated,
+            rule,
+            ..
+        } = self;
+        let lines = predictions(&set.encoded, &set.examples, evaluated, rule, include_text)?;
+        let paths = [EVALUATION_FILE, PREDICTIONS_FILE].map(|name| folder.join(name));
+        files::write_json(&paths[0], &self.report)?;
+        write_predictions(&paths[1], &lines)?;
+        Ok(paths)
+    }
+}
+
+/// The task that was asked for, else the adapter's, with labels read as asked.
+fn task(options: &AnswerOptions, sidecar: Option<&Sidecar>) -> Option<Task> {
+    let own = || sidecar.map(|sidecar| sidecar.task.clone());
+    let task = options.task.clone().or_else(own)?;
+    let reading = options.label_reading.or(task.label_reading);
+    Some(task.with_label_reading(reading))
+}
+
+/// What to warn of where the adapter was made on another base than this one.
+fn foreign_base(bundle: &Bundle, base: &Base) -> Option<String> {
+    let Some(sidecar) = &bundle.sidecar else {
+        return other_base(bundle.base_name.as_deref(), base);
+    };
+    let is_same = sidecar.base.fingerprint.hash == base.record.fingerprint.hash;
+    (!is_same).then(|| {
+        format!(
+            "the adapter was trained on `{}`, `{}` has the same shape and other weights: scores can differ",
+            sidecar.base.name, base.record.name
+        )
+    })
+}
+
+/// Says which options have no meaning for this posterior.
+fn note_spread(posterior: &dyn Posterior, options: &AnswerOptions, watch: Watcher<'_>) {
+    let spread = posterior.spread();
+    if spread == Spread::None && options.samples.is_some_and(|samples| samples > 0) {
+        watch(RunEvent::Note(
+            "the adapter is a point estimate: there is nothing to draw, all samples would be the mean"
+                .into(),
+        ));
+    }
+    if spread != Spread::Scaled && options.scale.is_some() {
+        let what = match spread {
+            Spread::None => "a point estimate",
+            _ => "a posterior without a variance",
+        };
+        watch(RunEvent::Warning(
+            format!("the adapter is {what}: there is no variance that a scale could multiply")
+                .into(),
+        ));
+    }
+}
+
+/// Draws and τ as asked, else as the adapter says.
+fn evaluation_options(bundle: &Bundle, options: &AnswerOptions) -> EvaluationOptions {
+    let sidecar = bundle.sidecar.as_ref();
+    let samples = options.samples.or(sidecar.map(|sidecar| sidecar.samples));
+    let scale = options.scale.or(sidecar.map(|sidecar| sidecar.scale));
+    EvaluationOptions {
+        samples: bundle.posterior.spread().draws(samples.unwrap_or(10)),
+        scale: scale.unwrap_or(1.0),
+        seed: sidecar.map_or(0, |sidecar| sidecar.seed),
+        ..EvaluationOptions::default()
+    }
+}
+
+/// The answers that the adapter's run found better, where they can be made.
+fn rule(sidecar: Option<&Sidecar>, options: &EvaluationOptions) -> AnswerRule {
+    let predict_with = match sidecar.map_or(PredictWith::Mean, |sidecar| sidecar.predict_with) {
+        PredictWith::Samples if options.samples > 0 => PredictWith::Samples,
+        _ => PredictWith::Mean,
+    };
+    AnswerRule {
+        predict_with,
+        temperatures: sidecar.and_then(Temperatures::of),
+    }
+}
+
+/// The chat template that was asked for, else that of the adapter's training, whose text goes
+/// before what the base's own has become.
+fn chat_template(
+    options: &AnswerOptions,
+    sidecar: Option<&Sidecar>,
+    tokenizer: &mut Tokenizer,
+    watch: Watcher<'_>,
+) -> ChatSetting {
+    let Some(asked) = &options.chat_template else {
+        if let Some(text) = sidecar.and_then(|sidecar| sidecar.chat_template_text.clone()) {
+            tokenizer.chat_template = Some(text);
+        }
+        return ChatSetting::Own(sidecar.is_some_and(|sidecar| sidecar.chat_template));
+    };
+    if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.chat_template != asked.is_on()) {
+        let trained = if sidecar.chat_template {
+            "with"
+        } else {
+            "without"
+        };
+        watch(RunEvent::Warning(
+            format!("the adapter was trained {trained} a chat template: scores can differ").into(),
+        ));
+    }
+    asked.clone()
+}
+
+/// Gives each question its prediction, or why there is none. `lines` are those of the examples that
+/// were kept, both in order.
+fn in_order(
+    questions: Vec<Question>,
+    set: EncodedSet,
+    lines: Vec<Prediction>,
+) -> Vec<PredictedRow> {
+    let mut kept = set.kept.into_iter().peekable();
+    let mut lines = lines.into_iter();
+    let mut dropped = set.dropped.into_iter();
+    let mut place = 0;
+    let mut answer = |question: Question| {
+        let answered = match question.asked {
+            Err(refusal) => Err(refusal.to_string()),
+            Ok(_) => {
+                place += 1;
+                let is_kept = kept.next_if_eq(&(place - 1)).is_some();
+                match if is_kept { lines.next() } else { None } {
+                    Some(line) => Ok(Box::new(line)),
+                    None => Err(dropped
+                        .next()
+                        .map_or_else(String::new, |dropped| dropped.reason.to_string())),
+                }
+            }
+        };
+        PredictedRow {
+            id: question.id,
+            answered,
+            carried: question.carried,
+        }
+    };
+    questions.into_iter().map(&mut answer).collect()
+}

@@ -1,0 +1,188 @@
+//! A base model in memory: the checkpoint's tokenizer and network, and what identifies them.
+
+use burn::tensor::Device;
+
+use super::AnswerError;
+use crate::bundle::BaseRecord;
+use crate::data::Tokenizer;
+use crate::forward::Network;
+use crate::model::{BasePrecision, Checkpoint, Decoder, DecoderConfig, HubEvent, ModelError};
+use crate::train::{RunEvent, Watcher};
+
+/// Where a base is computed and how its weights are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseOptions {
+    /// `cpu`, `cuda`, `rocm`, `metal`, `vulkan` or `wgpu`.
+    pub device: String,
+    /// How the weights are kept.
+    pub precision: BasePrecision,
+    /// Keep less for the backward pass and compute it again: a third more work, a fraction of the
+    /// memory.
+    pub recompute: bool,
+}
+
+impl Default for BaseOptions {
+    fn default() -> Self {
+        Self {
+            device: "cpu".into(),
+            precision: BasePrecision::F32,
+            recompute: false,
+        }
+    }
+}
+
+/// A base model, ready to run.
+#[derive(Debug)]
+pub struct Base {
+    /// The frozen decoder.
+    pub network: Network,
+    /// The checkpoint's own tokenizer.
+    pub tokenizer: Tokenizer,
+    /// What an adapter remembers of its base.
+    pub record: BaseRecord,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Bytes of the weights in memory.
+    pub bytes: usize,
+}
+
+impl Base {
+    /// Loads an opened checkpoint onto a device.
+    ///
+    /// # Errors
+    /// If a tensor is missing or malformed, the tokenizer cannot be used, or the device is not in
+    /// this build.
+    pub fn load(checkpoint: &Checkpoint, options: &BaseOptions) -> Result<Self, AnswerError> {
+        let device = device_named(&options.device)?;
+        let tokenizer = checkpoint.tokenizer()?;
+        let mut record = BaseRecord::new(
+            checkpoint.display_name(),
+            checkpoint.config(),
+            checkpoint.fingerprint()?,
+        );
+        record.revision = checkpoint.revision().map(str::to_string);
+        let parameters = checkpoint.parameters();
+        let decoder = Decoder::load(checkpoint, options.precision)?;
+        let bytes = decoder.bytes();
+        Ok(Self {
+            network: Network::new(decoder, &device, options.recompute),
+            tokenizer,
+            record,
+            parameters,
+            bytes,
+        })
+    }
+
+    /// The decoder's shape.
+    pub fn config(&self) -> &DecoderConfig {
+        self.network.config()
+    }
+
+    /// The device it runs on.
+    pub fn device(&self) -> &Device {
+        self.network.device()
+    }
+}
+
+/// Opens a model by name and says what its files have to say.
+///
+/// # Errors
+/// As [`Checkpoint::open`].
+pub(crate) fn open_checkpoint(name: &str, watch: Watcher<'_>) -> Result<Checkpoint, ModelError> {
+    let checkpoint = Checkpoint::open(name)?;
+    for note in checkpoint.notes() {
+        watch(RunEvent::Note(note.clone()));
+    }
+    Ok(checkpoint)
+}
+
+/// A device by its name in the settings.
+///
+/// # Errors
+/// [`AnswerError::Device`] if this build does not have it.
+pub fn device_named(name: &str) -> Result<Device, AnswerError> {
+    match name {
+        "cpu" => Ok(Device::flex()),
+        #[cfg(feature = "cuda")]
+        "cuda" => Ok(Device::cuda(0)),
+        #[cfg(feature = "rocm")]
+        "rocm" => Ok(Device::rocm(0)),
+        #[cfg(feature = "metal")]
+        "metal" => Ok(Device::metal(burn::tensor::DeviceKind::DefaultDevice)),
+        #[cfg(feature = "vulkan")]
+        "vulkan" => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+        other => {
+            let built = [
+                ("cuda", cfg!(feature = "cuda")),
+                ("rocm", cfg!(feature = "rocm")),
+                ("metal", cfg!(feature = "metal")),
+                ("vulkan", cfg!(feature = "vulkan")),
+                ("wgpu", cfg!(feature = "wgpu")),
+            ];
+            let known = std::iter::once("`cpu`".to_string()).chain(
+                built
+                    .iter()
+                    .filter(|(_, has)| *has)
+                    .map(|(name, _)| format!("`{name}`")),
+            );
+            Err(AnswerError::Device {
+                device: other.into(),
+                known: known.collect::<Vec<_>>().join(", "),
+            })
+        }
+    }
+}
+
+/// Hands on what a download notes; its progress is shown by who fetches first.
+pub(crate) fn listen(event: HubEvent<'_>, watch: Watcher<'_>) {
+    if let HubEvent::Note(note) = event {
+        watch(RunEvent::Note(note.into()));
+    }
+}
+
+/// What to warn of where an adapter of another program names another base of the hub than the one
+/// it is given.
+pub(super) fn other_base(named: Option<&str>, base: &Base) -> Option<String> {
+    let found = base.record.name.as_str();
+    let named = named.filter(|named| {
+        is_hub_name(named) && is_hub_name(found) && !named.eq_ignore_ascii_case(found)
+    })?;
+    Some(format!(
+        "the adapter names `{named}` as its base, `{found}` has the same shape: scores can differ"
+    ))
+}
+
+/// `org/name`, and nothing that a file of a repository or of this machine could be.
+fn is_hub_name(name: &str) -> bool {
+    let mut parts = name.split('/');
+    let is_part = |part: Option<&str>| {
+        part.is_some_and(|part| {
+            !part.is_empty() && !part.starts_with(['.', '~']) && !part.contains(':')
+        })
+    };
+    is_part(parts.next()) && is_part(parts.next()) && parts.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_looks_like_a_name_of_the_hub_is_compared() {
+        assert!(is_hub_name("org/name-1.5"));
+        for other in [
+            "name",
+            "/org/name",
+            "./name",
+            "../name",
+            "org/name/file.gguf",
+            "org/name:Q4_0",
+            "org/",
+            "",
+        ] {
+            assert!(!is_hub_name(other), "{other}");
+        }
+    }
+}

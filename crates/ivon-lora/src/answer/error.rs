@@ -1,0 +1,105 @@
+//! What can go wrong between a base, an adapter and the answers of both.
+
+use std::path::PathBuf;
+
+use crate::bundle::BundleError;
+use crate::data::{DataError, Role, TokenizerError};
+use crate::files::FileError;
+use crate::metrics::MetricsError;
+use crate::model::ModelError;
+use crate::posterior::PosteriorError;
+use crate::predict::PredictError;
+use crate::sentence::{Sentence, command, sentence, setting, setting_to};
+
+/// Questions could not be answered.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum AnswerError {
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Posterior(#[from] PosteriorError),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Predict(#[from] PredictError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A setting is missing or out of range.
+    #[error("`{name}` is {found}, expected {expected}")]
+    Setting {
+        name: &'static str,
+        found: String,
+        expected: &'static str,
+    },
+    /// The device is not in this build, or unknown.
+    #[error("this build has no device `{device}`, it has {known}")]
+    Device { device: String, known: String },
+    /// It is not known which rows played a role.
+    #[error("no row of `{}` is known to be of the role {role}: {reason}", path.display())]
+    UnknownRole {
+        role: Role,
+        path: PathBuf,
+        reason: String,
+    },
+    /// Rows to score have no label.
+    #[error("example `{id}` has no label to score against")]
+    NoLabel { id: String },
+    /// There is nothing in a set.
+    #[error("the set `{set}` in `{}` has no row that can be asked, expected at least one", path.display())]
+    NoRows { set: String, path: PathBuf },
+    /// A file that the program wrote itself does not read.
+    #[error("`{}` cannot be used: {reason}", path.display())]
+    Malformed { path: PathBuf, reason: String },
+}
+
+impl AnswerError {
+    /// Whether it is the end that whoever watches asked for.
+    pub fn is_stop(&self) -> bool {
+        matches!(self, Self::Predict(PredictError::Stopped { .. }))
+    }
+
+    /// What the user can do about it, in one sentence.
+    pub fn hint(&self) -> Option<Sentence> {
+        match self {
+            Self::Data(error) => error.hint(),
+            Self::Model(error) => error.hint(),
+            Self::Posterior(error) => error.hint(),
+            Self::Bundle(error) => error.hint(),
+            Self::Predict(error) => error.hint(),
+            Self::Metrics(error) => error.hint(),
+            Self::File(error) => error.hint(),
+            Self::Tokenizer(_) => None,
+            Self::Setting { .. } => Some(sentence!(
+                "`{}` writes a file with every setting and its default",
+                command("init")
+            )),
+            Self::Device { device, .. } => Some(match device.as_str() {
+                "cuda" | "rocm" | "metal" | "vulkan" | "wgpu" => format!(
+                    "build it in: `cargo install --path crates/ivon-lora-cli --features {device}`"
+                )
+                .into(),
+                _ => sentence!("use `{}`", setting_to("device", "cpu")),
+            }),
+            Self::UnknownRole { .. } => Some(sentence!(
+                "name a file of rows that it was not trained on with `{}`",
+                setting("data")
+            )),
+            Self::NoLabel { .. } => Some(sentence!(
+                "use `{}` for rows without labels",
+                command("predict")
+            )),
+            Self::NoRows { .. } => Some(sentence!(
+                "`{}` says what is in a folder",
+                command("inspect data")
+            )),
+            Self::Malformed { .. } => Some("was it edited? every run writes its own".into()),
+        }
+    }
+}

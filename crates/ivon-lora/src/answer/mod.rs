@@ -1,0 +1,25 @@
+//! A base and an adapter, opened together → answers to rows and prompts, and scores of labelled
+//! rows.
+
+mod error;
+mod base;
+mod report;
+mod prediction;
+mod lines;
+mod example_set;
+mod rows;
+mod trained_rows;
+mod answerer;
+
+pub use answerer::{AnswerOptions, Answerer, Evaluation, LabelledRows};
+pub use base::{Base, BaseOptions, device_named};
+pub(crate) use base::{listen, open_checkpoint};
+pub use error::AnswerError;
+pub use example_set::ExampleSet;
+pub use lines::{LineFormat, PredictedRow, write_lines};
+pub use prediction::{PREDICTIONS_FILE, Prediction, read_predictions};
+pub(crate) use prediction::{predictions, tokens_of, write_predictions};
+pub use report::{AnswerRule, AtTemperature, EVALUATION_FILE, EvaluationReport, Temperatures};
+pub(crate) use report::{answers_of, labels, same_answers};
+pub use rows::{RowOptions, RowSource, labelled_files};
+pub(crate) use trained_rows::warn_of_trained;

@@ -1,0 +1,184 @@
+//! Log-probabilities of one question → its answer: a line of `predictions.jsonl`.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::AnswerError;
+use super::report::AnswerRule;
+use crate::bundle::PredictWith;
+use crate::data::{Choices, Encoded, EncodedSet, Example};
+use crate::files::{self, FileError};
+use crate::metrics::{entropy, first_largest, log_softmax, mean_of_draws, uncertainties};
+use crate::predict::Evaluated;
+
+/// A line per evaluated example.
+pub const PREDICTIONS_FILE: &str = "predictions.jsonl";
+const LARGEST_PREDICTIONS: u64 = 1 << 30;
+
+/// One line of `predictions.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// The example's id.
+    pub id: String,
+    /// The right choice, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<usize>,
+    /// The answer words.
+    pub choices: Vec<String>,
+    /// Their tokens: one each, or all of each answer.
+    pub choice_tokens: Vec<Vec<u32>>,
+    /// At the mean.
+    pub probabilities_at_mean: Vec<f64>,
+    /// Averaged over draws; as at the mean where there are none.
+    pub probabilities: Vec<f64>,
+    /// The word of the recommended distribution's top choice.
+    pub answer: String,
+    /// Its probability.
+    pub confidence: f64,
+    /// The confidence after temperature scaling, where a temperature was chosen on calibrate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibrated_confidence: Option<f64>,
+    /// The number of rows of calibrate that it rests on, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibrated_on: Option<usize>,
+    /// Which distribution answer and confidence come from.
+    pub answered_with: PredictWith,
+    /// Entropy of the averaged probabilities, nats.
+    pub entropy: f64,
+    /// How much of it is the weights' disagreement, nats; 0 without draws.
+    pub mutual_information: f64,
+    /// Share of draws with another answer; 0 without draws.
+    pub disagreement: f64,
+    /// Whether the prompt has lost text to fit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+    /// The prompt, where asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+}
+
+/// The predictions of a set, in its order. `examples` are those that were encoded.
+///
+/// # Errors
+/// If the draws do not belong together.
+pub(crate) fn predictions(
+    set: &EncodedSet,
+    examples: &[Example],
+    evaluated: &Evaluated,
+    rule: &AnswerRule,
+    include_text: bool,
+) -> Result<Vec<Prediction>, AnswerError> {
+    let has_draws = !evaluated.draws.is_empty();
+    let averaged = match has_draws {
+        true => mean_of_draws(&evaluated.draws)?,
+        false => evaluated.mean.clone(),
+    };
+    let uncertain = match has_draws {
+        true => Some(uncertainties(&evaluated.draws)?),
+        false => None,
+    };
+    let line = |index: usize| {
+        let source = &examples[set.kept[index]];
+        let uncertainty = uncertain.as_ref().map(|all| all[index]);
+        Prediction {
+            choices: source.answers.to_vec(),
+            mutual_information: uncertainty.map_or(0.0, |u| u.mutual_information),
+            disagreement: uncertainty.map_or(0.0, |u| u.disagreement),
+            truncated: set.shortened[index],
+            prompt: include_text.then(|| source.prompt.text()),
+            ..rule.prediction(
+                &set.examples[index],
+                source,
+                [&evaluated.mean[index], &averaged[index]],
+            )
+        }
+    };
+    Ok((0..set.examples.len()).map(line).collect())
+}
+
+impl AnswerRule {
+    /// What one distribution over the choices says; `[mean, average]` are log-probabilities at the
+    /// mean and averaged over draws.
+    fn prediction(
+        &self,
+        example: &Encoded,
+        source: &Example,
+        [mean, average]: [&[f64]; 2],
+    ) -> Prediction {
+        let answered = match self.predict_with {
+            PredictWith::Samples => average,
+            PredictWith::Mean => mean,
+        };
+        let answer = first_largest(answered);
+        Prediction {
+            id: example.id.clone(),
+            label: example.label(),
+            choices: Vec::new(),
+            choice_tokens: tokens_of(example.choices()),
+            probabilities_at_mean: probabilities(mean),
+            probabilities: probabilities(average),
+            answer: source.answers.get(answer).cloned().unwrap_or_default(),
+            confidence: answered[answer].exp(),
+            calibrated_confidence: self
+                .temperature()
+                .map(|temperature| log_softmax(answered, temperature)[answer].exp()),
+            calibrated_on: self
+                .temperatures
+                .and_then(|found| Some(found.calibration?.rows)),
+            answered_with: self.predict_with,
+            entropy: entropy(average),
+            mutual_information: 0.0,
+            disagreement: 0.0,
+            truncated: false,
+            prompt: None,
+        }
+    }
+}
+
+fn probabilities(logs: &[f64]) -> Vec<f64> {
+    logs.iter().map(|log| log.exp()).collect()
+}
+
+/// The tokens of each choice.
+pub(crate) fn tokens_of(choices: &Choices) -> Vec<Vec<u32>> {
+    match choices {
+        Choices::Tokens(tokens) => tokens.iter().map(|&token| vec![token]).collect(),
+        Choices::Answers(answers) => answers.clone(),
+    }
+}
+
+/// Writes a line of JSON per prediction.
+///
+/// # Errors
+/// If the file cannot be written.
+pub(crate) fn write_predictions(path: &Path, lines: &[Prediction]) -> Result<(), FileError> {
+    files::write_with(path, |file| {
+        for line in lines {
+            serde_json::to_writer(&mut *file, line)?;
+            std::io::Write::write_all(file, b"\n")?;
+        }
+        Ok(())
+    })
+}
+
+/// Reads the lines of `predictions.jsonl`.
+///
+/// # Errors
+/// If the file cannot be read or a line is no prediction.
+pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>, AnswerError> {
+    let text = files::read_text(path, LARGEST_PREDICTIONS)?;
+    let malformed = |line: usize, error: serde_json::Error| AnswerError::Malformed {
+        path: path.into(),
+        reason: format!("line {line}: {error}"),
+    };
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(index, line)| {
+            serde_json::from_str(line).map_err(|error| malformed(index + 1, error))
+        })
+        .collect()
+}

@@ -1,0 +1,358 @@
+//! Where rows come from — files, memory, finished prompts, a stream — and the questions or labelled
+//! examples that a task makes of them.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::AnswerError;
+use crate::data::{
+    self, DataError, Example, Form, Place, Prepared, Question, Refusal, Row, Rows, Source, Split,
+    Stream, StreamFormat,
+};
+use crate::train::{RunEvent, Watcher};
+
+/// What messages and ids call rows that are in memory.
+const IN_MEMORY: &str = "the rows";
+
+/// Where the rows that are to be answered come from. Labels are not needed.
+pub enum RowSource {
+    /// A data file, or a split of a folder: the one that is named, else test, else validation.
+    Files {
+        /// The file or the folder.
+        path: PathBuf,
+        /// The split's name.
+        split: Option<String>,
+    },
+    /// Rows in memory: the fields of each by name.
+    Memory(Vec<Map<String, Value>>),
+    /// Finished prompts, for tasks whose answers are the same in every row.
+    Prompts(Vec<String>),
+    /// Rows or finished prompts of a stream, such as standard input.
+    Stream {
+        /// What stands for it in messages and ids.
+        name: String,
+        /// The stream.
+        reader: Box<dyn Read + Send>,
+        /// What it holds; told by its first line where absent.
+        format: Option<StreamFormat>,
+    },
+}
+
+impl<const N: usize> From<[&str; N]> for RowSource {
+    /// Finished prompts.
+    fn from(prompts: [&str; N]) -> Self {
+        Self::Prompts(prompts.map(String::from).into())
+    }
+}
+
+impl From<Vec<Map<String, Value>>> for RowSource {
+    fn from(rows: Vec<Map<String, Value>>) -> Self {
+        Self::Memory(rows)
+    }
+}
+
+/// Which rows are read, and what goes along with their answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowOptions {
+    /// The most rows; all where absent.
+    pub limit: Option<usize>,
+    /// The columns of the rows that go along with their answers.
+    pub carry: Vec<String>,
+    /// Whether prompts go along, too.
+    pub include_text: bool,
+}
+
+/// Questions in the order of their rows, under the name of where they come from.
+pub(super) struct Questions {
+    pub name: String,
+    pub questions: Vec<Question>,
+}
+
+impl Questions {
+    /// Reads what shall be answered.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the rows as a whole, and that there are none.
+    pub fn read(
+        source: RowSource,
+        prepared: &Prepared,
+        options: &RowOptions,
+        watch: Watcher<'_>,
+    ) -> Result<Self, AnswerError> {
+        let reader = QuestionReader { prepared, options };
+        let is_stream = matches!(source, RowSource::Stream { .. });
+        let (name, questions) = match source {
+            RowSource::Prompts(prompts) => {
+                let prompts = prompts.into_iter().map(Ok);
+                ("the prompts".into(), reader.prompts(prompts)?)
+            }
+            RowSource::Memory(rows) => (IN_MEMORY.into(), reader.memory(rows)?),
+            RowSource::Files { path, split } => reader.files(&path, split.as_deref(), watch)?,
+            RowSource::Stream {
+                name,
+                reader: stream,
+                format,
+            } => {
+                let questions = reader.stream(&name, stream, format, watch)?;
+                (name, questions)
+            }
+        };
+        match (questions.is_empty(), is_stream) {
+            (true, true) => Err(DataError::EmptyStream { name }.into()),
+            (true, false) => {
+                let what = format!("`{name}`");
+                Err(DataError::EmptySet { what }.into())
+            }
+            (false, _) => Ok(Self { name, questions }),
+        }
+    }
+
+    /// The examples that are asked, in order.
+    pub fn examples(&self) -> Vec<Example> {
+        let asked = |question: &Question| question.asked.as_ref().ok().cloned();
+        self.questions.iter().filter_map(asked).collect()
+    }
+
+    /// Which rows have no answer and why, in the words of every command.
+    pub fn left_out(&self) -> Vec<String> {
+        let mut drops = data::Drops::default();
+        let mut first = None;
+        for question in &self.questions {
+            if let Err(refusal) = &question.asked {
+                drops.add(refusal.reason(), &question.id);
+                if let Refusal::Unreadable(sentence) = refusal {
+                    first.get_or_insert(sentence);
+                }
+            }
+        }
+        let mut said = drops.sentences(&self.name, self.questions.len());
+        said.extend(
+            first.map(|sentence| {
+                format!("{}: the first that is not readable: {sentence}", self.name)
+            }),
+        );
+        said
+    }
+}
+
+/// Rows of any kind → questions of a task.
+struct QuestionReader<'a> {
+    prepared: &'a Prepared,
+    options: &'a RowOptions,
+}
+
+impl QuestionReader<'_> {
+    fn limit(&self) -> usize {
+        self.options.limit.unwrap_or(usize::MAX)
+    }
+
+    fn files(
+        &self,
+        path: &Path,
+        split: Option<&str>,
+        watch: Watcher<'_>,
+    ) -> Result<(String, Vec<Question>), AnswerError> {
+        let files = SplitPaths::find(path, split, &self.prepared.task().name)?;
+        if let Some(aside) = files.aside {
+            watch(RunEvent::Note(aside));
+        }
+        let mut questions = Vec::new();
+        for path in &files.paths {
+            let left = self.limit() - questions.len();
+            questions.extend(self.rows(Rows::open(path)?, left, watch)?);
+        }
+        Ok((files.name, questions))
+    }
+
+    fn rows(
+        &self,
+        mut rows: Rows,
+        limit: usize,
+        watch: Watcher<'_>,
+    ) -> Result<Vec<Question>, AnswerError> {
+        let name = rows.name().clone();
+        let questions =
+            data::questions(&name, &mut rows, self.prepared, &self.options.carry, limit)?;
+        for note in rows.notes() {
+            watch(RunEvent::Note(note));
+        }
+        Ok(questions)
+    }
+
+    fn memory(&self, rows: Vec<Map<String, Value>>) -> Result<Vec<Question>, AnswerError> {
+        let mut rows = in_memory(IN_MEMORY, rows).map(Ok);
+        let carry = &self.options.carry;
+        Ok(data::questions(
+            IN_MEMORY,
+            &mut rows,
+            self.prepared,
+            carry,
+            self.limit(),
+        )?)
+    }
+
+    fn stream(
+        &self,
+        name: &str,
+        reader: Box<dyn Read + Send>,
+        format: Option<StreamFormat>,
+        watch: Watcher<'_>,
+    ) -> Result<Vec<Question>, AnswerError> {
+        let is_header = |names: &[String]| self.prepared.reads(names);
+        match data::stream(Arc::from(name), reader, format, &is_header)? {
+            Stream::Rows(rows) => self.rows(rows, self.limit(), watch),
+            Stream::Lines(lines) => self.prompts(lines.map(|line| line.map(|(line, _)| line))),
+        }
+    }
+
+    /// Prompts as questions whose answers are the task's.
+    fn prompts(
+        &self,
+        prompts: impl Iterator<Item = Result<String, DataError>>,
+    ) -> Result<Vec<Question>, AnswerError> {
+        let carry = &self.options.carry;
+        if !carry.is_empty() {
+            return Err(AnswerError::Setting {
+                name: "carry",
+                found: format!("`{}` and there are only finished prompts", carry.join(",")),
+                expected: "rows with these columns",
+            });
+        }
+        let task = self.prepared.task();
+        let Form::Template { answers, .. } = &task.form else {
+            return Err(AnswerError::Setting {
+                name: "task",
+                found: format!("`{}`, whose rows bring their own choices", task.name),
+                expected: "a task with the same answers in every row, or rows in place of prompts",
+            });
+        };
+        let answers: Arc<[String]> = answers.clone().into();
+        prompts
+            .take(self.limit())
+            .enumerate()
+            .map(|(index, prompt)| question_of(index, prompt, &answers))
+            .collect()
+    }
+}
+
+fn question_of(
+    index: usize,
+    prompt: Result<String, DataError>,
+    answers: &Arc<[String]>,
+) -> Result<Question, AnswerError> {
+    let id = format!("prompt-{}", index + 1);
+    match prompt {
+        Ok(prompt) => {
+            let example = Example::from_prompt(id, prompt, Arc::clone(answers));
+            Ok(Question::of(example))
+        }
+        Err(error) if error.is_of_a_row() => Ok(Question {
+            id,
+            asked: Err(Refusal::Unreadable(error.to_string())),
+            carried: Map::new(),
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Rows in memory, each in its place under a name.
+fn in_memory(name: &str, rows: Vec<Map<String, Value>>) -> impl Iterator<Item = Row> {
+    let name: Arc<str> = name.into();
+    rows.into_iter()
+        .enumerate()
+        .map(move |(index, fields)| Row {
+            fields,
+            place: Place::new(Arc::clone(&name), index + 1),
+        })
+}
+
+/// The examples of labelled rows in memory, called by this name.
+///
+/// # Errors
+/// If a row lacks a field of the task, or has a label that is none of its answers.
+pub(super) fn labelled_rows(
+    name: &str,
+    rows: Vec<Map<String, Value>>,
+    prepared: &Prepared,
+) -> Result<Source, AnswerError> {
+    let mut source = Source::default();
+    for row in in_memory(name, rows) {
+        source.add(prepared, row, None)?;
+    }
+    Ok(source)
+}
+
+/// The rows of a split, with its name: of the file itself, which is named as it is, or of the file
+/// of that role in a folder. The fields of the task are filled from the columns of `fields`, pairs
+/// of field and column, where there are any.
+///
+/// # Errors
+/// If there is no such split, or whatever is wrong with its rows.
+pub fn labelled_files(
+    path: &Path,
+    split: Option<&str>,
+    prepared: &Prepared,
+    fields: &[(String, String)],
+) -> Result<(String, Source), AnswerError> {
+    let files = SplitPaths::find(path, split, &prepared.task().name)?;
+    let mut all = Source {
+        notes: files.aside.into_iter().collect(),
+        ..Source::default()
+    };
+    for path in &files.paths {
+        all.extend(match fields.is_empty() {
+            true => data::load_file_by(path, prepared)?,
+            false => data::load_file_filled(path, prepared, fields)?,
+        });
+    }
+    Ok((files.name, all))
+}
+
+/// The files of one split.
+struct SplitPaths {
+    /// The name of the split, or of the file.
+    name: String,
+    paths: Vec<PathBuf>,
+    /// Which files are left aside, in a sentence.
+    aside: Option<String>,
+}
+
+impl SplitPaths {
+    /// Those of a split of a folder, by default test, else validation; or one file, as it is named.
+    fn find(path: &Path, split: Option<&str>, task: &str) -> Result<Self, AnswerError> {
+        let files = data::find_files(path, task)?;
+        let of = |name: &str| files.iter().find(|file| file.split.name() == name);
+        let found = match split {
+            Some(name) => of(name),
+            None if path.is_file() => files.first(),
+            None => of(Split::Test.name())
+                .or_else(|| of(Split::Validation.name()))
+                .or(files.first()),
+        };
+        let found = found.ok_or_else(|| {
+            let there: Vec<&str> = files.iter().map(|file| file.split.name()).collect();
+            AnswerError::Setting {
+                name: "split",
+                found: format!(
+                    "`{}` where the folder has {}",
+                    split.unwrap_or(""),
+                    there.join(", ")
+                ),
+                expected: "one of these",
+            }
+        })?;
+        let name = path.file_name().filter(|_| path.is_file());
+        let name = name.map_or_else(
+            || found.split.name().to_string(),
+            |name| name.to_string_lossy().into_owned(),
+        );
+        Ok(Self {
+            name,
+            paths: found.paths.clone(),
+            aside: found.alone(task)?,
+        })
+    }
+}

@@ -1,0 +1,104 @@
+//! What the untuned base says to test rows, asked once for all runs of a comparison.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::{ModelConfig, RunConfig};
+use crate::data::{DataConfig, Encoded};
+use crate::metrics::LogProbabilities;
+
+/// What the untuned base said to test rows, kept for the runs of a comparison, which ask it the
+/// same again and again.
+#[derive(Debug, Default)]
+pub struct UntunedAnswers(Mutex<Vec<(UntunedQuestion, LogProbabilities)>>);
+
+/// All that the answers of an untuned base depend on.
+#[derive(Debug, PartialEq)]
+pub struct UntunedQuestion {
+    model: ModelConfig,
+    data: DataConfig,
+    batch_tokens: usize,
+    ids: Vec<String>,
+}
+
+impl UntunedQuestion {
+    /// These examples under the settings of a run.
+    pub fn new(config: &RunConfig, examples: &[Encoded]) -> Self {
+        Self {
+            model: ModelConfig {
+                adapter: None,
+                threads: None,
+                recompute: false,
+                ..config.model.clone()
+            },
+            data: config.data.clone(),
+            batch_tokens: config.evaluation.batch_tokens,
+            ids: examples.iter().map(|example| example.id.clone()).collect(),
+        }
+    }
+}
+
+impl UntunedAnswers {
+    /// What it said, where it was asked before; else what `ask` finds, which is kept.
+    ///
+    /// # Errors
+    /// Those of `ask`.
+    pub fn answers<E>(
+        &self,
+        asked: UntunedQuestion,
+        ask: impl FnOnce() -> Result<LogProbabilities, E>,
+    ) -> Result<LogProbabilities, E> {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, found)) = known().iter().find(|(one, _)| *one == asked) {
+            return Ok(found.clone());
+        }
+        // Not under the lock: other runs need not wait for this one.
+        let found = ask()?;
+        known().push((asked, found.clone()));
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_untuned_base_is_asked_once_for_the_same_rows_in_the_same_way() {
+        let known = UntunedAnswers::default();
+        let mut times = 0;
+        let mut ask = |config: &RunConfig| {
+            let found = known.answers(UntunedQuestion::new(config, &[]), || -> Result<_, ()> {
+                times += 1;
+                Ok(vec![vec![f64::from(times)]])
+            });
+            found.unwrap()[0][0]
+        };
+        let config = RunConfig::default();
+        let adapted = ModelConfig {
+            adapter: Some("a".into()),
+            threads: Some(1),
+            ..ModelConfig::default()
+        };
+        let other = DataConfig {
+            max_length: 7,
+            ..DataConfig::default()
+        };
+        assert_eq!(ask(&config), 1.0);
+        assert_eq!(
+            ask(&RunConfig {
+                seed: 3,
+                model: adapted,
+                ..config.clone()
+            }),
+            1.0
+        );
+        assert_eq!(
+            ask(&RunConfig {
+                data: other,
+                ..config.clone()
+            }),
+            2.0
+        );
+        assert_eq!(ask(&config), 1.0);
+    }
+}
