@@ -7,8 +7,8 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ivon_lora::answer::device_named;
 use ivon_lora::data::Batch;
-use ivon_lora::forward::{LowRank, Network};
-use ivon_lora::lora::{Adapter, read_peft};
+use ivon_lora::forward::Network;
+use ivon_lora::lora::{Adapter, Draw, read_peft};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use ivon_lora::testing::{golden, golden_json};
 use serde_json::Value;
@@ -69,27 +69,20 @@ fn differences(family: &str, device: &Device) -> Result<[f32; 4], Failure> {
         false,
     );
     let peft = read_peft(&folder.join("adapter"), network.config(), network.device())?;
-    let (batch, scaling) = (batch(&expected), peft.config.scaling());
-    let logits = |adapter: &Adapter, scaling: f64| {
-        let hidden = network.hidden(
-            &batch,
-            LowRank {
-                adapter,
-                scaling,
-                dropout: None,
-            },
-        );
+    let batch = batch(&expected);
+    let logits = |adapter: &Adapter| {
+        let hidden = network.hidden(&batch, &Draw::of(adapter.clone()));
         read(network.logits_of(
-            hidden,
+            hidden.states,
             &(0..network.config().vocab_size as u32).collect::<Vec<_>>(),
         ))
     };
     let base = difference(
-        &logits(&Adapter { layers: Vec::new() }, 0.0)?,
+        &logits(&Adapter::empty())?,
         &numbers(&expected["base_logits"]),
     );
     let adapted = difference(
-        &logits(&peft.adapter, scaling)?,
+        &logits(&peft.adapter)?,
         &numbers(&expected["adapted_logits"]),
     );
     let adapter = peft.adapter.train();
@@ -97,16 +90,9 @@ fn differences(family: &str, device: &Device) -> Result<[f32; 4], Failure> {
         .iter()
         .map(|&id| id as u32)
         .collect();
-    let hidden = network.hidden(
-        &batch,
-        LowRank {
-            adapter: &adapter,
-            scaling,
-            dropout: None,
-        },
-    );
+    let hidden = network.hidden(&batch, &Draw::of(adapter.clone()));
     let loss = cross_entropy(
-        network.logits_of(hidden, &choices),
+        network.logits_of(hidden.states, &choices),
         &numbers(&expected["labels"]),
     );
     let loss_difference = difference(&read(loss.clone())?, &numbers(&expected["loss"]));

@@ -54,7 +54,6 @@ impl Trainer<'_> {
         let started = Instant::now();
         let inner = BatchObjective::new(
             self.network,
-            self.lora.scaling(),
             self.lora.dropout,
             21,
             index,

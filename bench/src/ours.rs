@@ -157,14 +157,9 @@ fn measure(options: &Options) -> Result<serde_json::Value, Failure> {
             samples,
             ..EvaluationOptions::default()
         };
-        evaluate(
-            &network,
-            posterior.as_ref(),
-            lora.scaling(),
-            &held,
-            &wanted,
-            &mut |_, _| true,
-        )?;
+        evaluate(&network, posterior.as_ref(), &held, &wanted, &mut |_, _| {
+            true
+        })?;
         Ok(before.elapsed().as_secs_f64())
     };
     let mean_seconds = timed(0)?;

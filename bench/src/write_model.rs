@@ -313,8 +313,8 @@ fn tokenizer_of(file: &GgufFile, vocab_size: usize) -> Result<Vec<(String, Metad
 mod tests {
     use burn::tensor::Device;
     use ivon_lora::data::Batch;
-    use ivon_lora::forward::{LowRank, Network};
-    use ivon_lora::lora::Adapter;
+    use ivon_lora::forward::Network;
+    use ivon_lora::lora::Draw;
     use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 
     use super::*;
@@ -341,17 +341,9 @@ mod tests {
         let mut batch = Batch::default();
         let prompt = batch.push(tokens, None, 0);
         batch.ask_last(prompt);
-        let none = Adapter { layers: Vec::new() };
-        let hidden = network.hidden(
-            &batch,
-            LowRank {
-                adapter: &none,
-                scaling: 0.0,
-                dropout: None,
-            },
-        );
+        let hidden = network.hidden(&batch, &Draw::base());
         network
-            .logits_of(hidden, &(0..512).collect::<Vec<_>>())
+            .logits_of(hidden.states, &(0..512).collect::<Vec<_>>())
             .into_data()
             .try_to_vec()
             .unwrap()

@@ -4,8 +4,7 @@
 use burn::tensor::Device;
 use criterion::{Criterion, Throughput};
 use ivon_lora::data::Encoded;
-use ivon_lora::forward::LowRank;
-use ivon_lora::lora::LoraConfig;
+use ivon_lora::lora::{Draw, LoraConfig};
 use ivon_lora::method::Method;
 use ivon_lora::train::BatchObjective;
 
@@ -34,13 +33,9 @@ fn forward(criterion: &mut Criterion) {
         .into_iter()
         .filter(|(name, _)| *name != "host, recomputing")
     {
-        let low_rank = LowRank {
-            adapter: &adapter,
-            scaling: 2.0,
-            dropout: None,
-        };
+        let draw = Draw::of(adapter.clone());
         group.bench_function(name, |bencher| {
-            bencher.iter(|| network.hidden(&batch, low_rank).into_data())
+            bencher.iter(|| network.hidden(&batch, &draw).states.into_data())
         });
     }
     group.finish();
@@ -52,13 +47,9 @@ fn training(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("layer forward and back");
     group.throughput(Throughput::Elements(tokens() as u64));
     for (name, network) in networks(&config) {
-        let low_rank = LowRank {
-            adapter: &adapter,
-            scaling: 2.0,
-            dropout: None,
-        };
+        let draw = Draw::of(adapter.clone());
         group.bench_function(name, |bencher| {
-            bencher.iter(|| network.hidden(&batch, low_rank).sum().backward())
+            bencher.iter(|| network.hidden(&batch, &draw).states.sum().backward())
         });
     }
     group.finish();
@@ -88,7 +79,6 @@ fn step(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     let mut objective = BatchObjective::new(
                         &network,
-                        lora.scaling(),
                         lora.dropout,
                         1,
                         at,

@@ -163,14 +163,9 @@ fn measure(options: &Options) -> Result<Value, Failure> {
             ..EvaluationOptions::default()
         };
         let started = Instant::now();
-        evaluate(
-            &network,
-            posterior.as_ref(),
-            lora.scaling(),
-            &held,
-            &wanted,
-            &mut |_, _| true,
-        )?;
+        evaluate(&network, posterior.as_ref(), &held, &wanted, &mut |_, _| {
+            true
+        })?;
         evaluations.push(json!([samples, started.elapsed().as_secs_f64()]));
     }
     let peak = peak_bytes();

@@ -106,7 +106,6 @@ fn once(
     let found = evaluate(
         network,
         posterior.as_ref(),
-        lora.scaling(),
         sets[1],
         &evaluation,
         &mut |_, _| true,

@@ -8,10 +8,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use ivon::noise::{Address, Purpose};
 use ivon_lora::forward::Network;
-use ivon_lora::lora::Adapter;
+use ivon_lora::lora::{Adapter, Draw};
 use ivon_lora::method::{Settings, Setup, conformance};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder, DecoderConfig};
-use ivon_lora::posterior::{Draw, Posterior, PosteriorError, Spread, Stored};
+use ivon_lora::posterior::{Posterior, PosteriorError, Spread, Stored};
 use ivon_lora::toy;
 use ivon_lora::train::{Objective, Optimizer, TrainError, Update};
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use ivon_lora::data::Batch;
-use ivon_lora::forward::{LowRank, Network};
-use ivon_lora::lora::Adapter;
+use ivon_lora::forward::Network;
+use ivon_lora::lora::Draw;
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder, DecoderConfig};
 use serde_json::{Map, Value, json};
 
@@ -192,20 +192,12 @@ fn logits(checkpoint: &Checkpoint, expected: &Value) -> Vec<f64> {
     let mut batch = Batch::default();
     let segment = batch.push(&tokens, None, 0);
     batch.ask_last(segment);
-    let none = Adapter { layers: Vec::new() };
-    let hidden = network.hidden(
-        &batch,
-        LowRank {
-            adapter: &none,
-            scaling: 0.0,
-            dropout: None,
-        },
-    );
+    let hidden = network.hidden(&batch, &Draw::base());
     let vocabulary: Vec<u32> = (0..network.config().vocab_size as u32)
         .step_by(expected["every"].as_u64().unwrap() as usize)
         .collect();
     network
-        .logits_of(hidden, &vocabulary)
+        .logits_of(hidden.states, &vocabulary)
         .into_data()
         .try_to_vec::<f32>()
         .unwrap()

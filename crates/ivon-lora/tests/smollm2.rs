@@ -9,8 +9,8 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use ivon::{Ivon, IvonConfig, IvonError};
 use ivon_lora::data::Batch;
-use ivon_lora::forward::{LowRank, Network};
-use ivon_lora::lora::{Adapter, LoraConfig};
+use ivon_lora::forward::Network;
+use ivon_lora::lora::{Adapter, Draw, LoraConfig};
 use ivon_lora::method::{AdamwConfig, Method, Setup};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use ivon_lora::testing::{golden_json, golden_normals, real_model};
@@ -89,22 +89,14 @@ fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
 #[test]
 fn last_logits_of_the_real_model_agree_with_transformers() {
     let Some(network) = network() else { return };
-    let none = Adapter { layers: Vec::new() };
     for case in golden_json("smollm2_logits.json")["cases"]
         .as_array()
         .unwrap()
     {
         let batch = pack(&[tokens(&case["ids"])]);
-        let hidden = network.hidden(
-            &batch,
-            LowRank {
-                adapter: &none,
-                scaling: 0.0,
-                dropout: None,
-            },
-        );
+        let hidden = network.hidden(&batch, &Draw::base());
         let logits = read(network.logits_of(
-            hidden,
+            hidden.states,
             &(0..network.config().vocab_size as u32).collect::<Vec<_>>(),
         ));
         let largest = logits.iter().copied().fold(f64::MIN, f64::max);
@@ -150,21 +142,11 @@ fn a_base_kept_in_its_blocks_gives_the_logits_of_the_widened_one() {
         false,
     );
     let case = &golden_json("smollm2_logits.json")["cases"][0];
-    let (batch, none) = (
-        pack(&[tokens(&case["ids"])]),
-        Adapter { layers: Vec::new() },
-    );
+    let batch = pack(&[tokens(&case["ids"])]);
     let all: Vec<u32> = (0..network.config().vocab_size as u32).collect();
     let [wide, kept] = [network, &kept].map(|network| {
-        let hidden = network.hidden(
-            &batch,
-            LowRank {
-                adapter: &none,
-                scaling: 0.0,
-                dropout: None,
-            },
-        );
-        read(network.logits_of(hidden, &all))
+        let hidden = network.hidden(&batch, &Draw::base());
+        read(network.logits_of(hidden.states, &all))
     });
     agree(&kept, &wide, "kept blocks");
 }
@@ -189,7 +171,8 @@ impl Golden {
             0,
             &Device::flex().autodiff(),
         )
-        .unwrap();
+        .unwrap()
+        .with_scaling(SCALING);
         let seed = self.file["init_seed"].as_u64().unwrap();
         let order: Vec<&str> = self.file["parameter_order"]
             .as_array()
@@ -231,16 +214,9 @@ impl Golden {
                 .map(|&index| all[index].clone())
                 .collect::<Vec<_>>(),
         );
-        let hidden = self.network.hidden(
-            &batch,
-            LowRank {
-                adapter,
-                scaling: SCALING,
-                dropout: None,
-            },
-        );
+        let hidden = self.network.hidden(&batch, &Draw::of(adapter.clone()));
         self.network
-            .logits_of(hidden, &tokens(&self.file["choice_ids"]))
+            .logits_of(hidden.states, &tokens(&self.file["choice_ids"]))
     }
 
     fn loss(&self, adapter: &Adapter, step: usize) -> Tensor<1> {

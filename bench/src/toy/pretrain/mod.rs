@@ -20,8 +20,8 @@ use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams};
 use burn::tensor::Device;
 use ivon_lora::data::{Batch, Tokenizer};
-use ivon_lora::forward::{LowRank, Network};
-use ivon_lora::lora::Adapter;
+use ivon_lora::forward::Network;
+use ivon_lora::lora::Draw;
 use ivon_lora::model::{BasePrecision, Checkpoint, DecoderConfig, LayerKind, Rope, RopeScaling};
 use ivon_lora::toy::text::{Part, document};
 
@@ -220,17 +220,9 @@ fn largest_difference(
         let mut batch = Batch::default();
         batch.push(&row, None, 0);
         batch.asked = (0..row.len()).collect();
-        let none = Adapter { layers: Vec::new() };
-        let hidden = network.hidden(
-            &batch,
-            LowRank {
-                adapter: &none,
-                scaling: 0.0,
-                dropout: None,
-            },
-        );
+        let hidden = network.hidden(&batch, &Draw::base());
         let every: Vec<u32> = (0..checkpoint.config().vocab_size as u32).collect();
-        let found = network.logits_of(hidden, &every).into_data();
+        let found = network.logits_of(hidden.states, &every).into_data();
         let [trained, found] =
             [trained, found].map(|data| data.try_to_vec::<f32>().expect("f32 on the host"));
         largest = trained

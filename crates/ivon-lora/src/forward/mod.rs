@@ -11,7 +11,7 @@ pub mod plain;
 mod network;
 mod observe;
 
-pub use network::{LowRank, Network};
+pub use network::{Hidden, Network};
 pub use observe::{Observer, Seen};
 
 #[cfg(test)]
@@ -26,7 +26,7 @@ mod tests {
 
     use super::*;
     use crate::data::Batch;
-    use crate::lora::{Adapter, Dropout, LoraConfig, TargetModules, read_peft};
+    use crate::lora::{Adapter, Draw, Dropout, LoraConfig, TargetModules, read_peft};
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::testing::{FAMILIES, golden, golden_json};
 
@@ -100,17 +100,10 @@ mod tests {
         (0..network.config().vocab_size as u32).collect()
     }
 
-    fn logits(network: &Network, batch: &Batch, adapter: &Adapter, scaling: f64) -> Vec<f32> {
-        let hidden = network.hidden(
-            batch,
-            LowRank {
-                adapter,
-                scaling,
-                dropout: None,
-            },
-        );
+    fn logits(network: &Network, batch: &Batch, adapter: &Adapter) -> Vec<f32> {
+        let hidden = network.hidden(batch, &Draw::of(adapter.clone()));
         network
-            .logits_of(hidden, &vocabulary(network))
+            .logits_of(hidden.states, &vocabulary(network))
             .into_data()
             .try_to_vec()
             .unwrap()
@@ -122,16 +115,16 @@ mod tests {
             let expected = golden_json(&format!("tiny/{family}/expected.json"));
             let batch = batch(&expected);
             for network in networks(family) {
-                let none = Adapter { layers: Vec::new() };
+                let none = Adapter::empty();
                 agree(
-                    &logits(&network, &batch, &none, 0.0),
+                    &logits(&network, &batch, &none),
                     &numbers(&expected["base_logits"]),
                     1e-4,
                     family,
                 );
                 let folder = golden().join("tiny").join(family).join("adapter");
                 let peft = read_peft(&folder, network.config(), network.device()).unwrap();
-                let adapted = logits(&network, &batch, &peft.adapter, peft.config.scaling());
+                let adapted = logits(&network, &batch, &peft.adapter);
                 agree(
                     &adapted,
                     &numbers(&expected["adapted_logits"]),
@@ -147,7 +140,6 @@ mod tests {
         network: &Network,
         batch: &Batch,
         adapter: &Adapter,
-        scaling: f64,
         dropout: Option<Dropout>,
         expected: &Value,
     ) -> Tensor<1> {
@@ -159,17 +151,11 @@ mod tests {
             .iter()
             .map(|&label| label as i64)
             .collect();
-        let logits = network.logits_of(
-            network.hidden(
-                batch,
-                LowRank {
-                    adapter,
-                    scaling,
-                    dropout,
-                },
-            ),
-            &choices,
-        );
+        let draw = Draw {
+            adapter: adapter.clone(),
+            dropout,
+        };
+        let logits = network.logits_of(network.hidden(batch, &draw).states, &choices);
         let labels = Tensor::<2, Int>::from_data(
             TensorData::new(labels.clone(), [labels.len(), 1]),
             &logits.device(),
@@ -196,14 +182,7 @@ mod tests {
                 let folder = golden().join("tiny").join(family).join("adapter");
                 let peft = read_peft(&folder, network.config(), network.device()).unwrap();
                 let adapter = peft.adapter.train();
-                let loss = loss(
-                    &network,
-                    &batch(&expected),
-                    &adapter,
-                    peft.config.scaling(),
-                    None,
-                    &expected,
-                );
+                let loss = loss(&network, &batch(&expected), &adapter, None, &expected);
                 agree(
                     &loss.clone().into_data().try_to_vec::<f32>().unwrap(),
                     &numbers(&expected["loss"]),
@@ -224,22 +203,21 @@ mod tests {
     }
 
     /// An adapter on every linear layer with B away from zero.
-    fn everywhere(network: &Network) -> (Adapter, f64) {
+    fn everywhere(network: &Network) -> Adapter {
         let config = LoraConfig {
             target_modules: TargetModules::Pattern("all-linear".into()),
             rank: 3,
             ..LoraConfig::default()
         };
         let adapter = Adapter::new(&config, network.config(), 5, network.device()).unwrap();
-        let moved = adapter.clone_with(|path, tensor| {
+        adapter.clone_with(|path, tensor| {
             let [rows, columns] = tensor.dims();
             let count = rows * columns;
             let wave = (0..count)
                 .map(|i| ((i as f32 + path.len() as f32) * 0.37).sin() * 0.1)
                 .collect::<Vec<_>>();
             Tensor::from_data(TensorData::new(wave, [rows, columns]), &tensor.device())
-        });
-        (moved, config.scaling())
+        })
     }
 
     #[test]
@@ -263,11 +241,10 @@ mod tests {
         });
         for decoder in [decoder("qwen3"), decoder("qwen2"), mixed()] {
             let [host, recompute, plain] = networks_of(decoder).map(|network| {
-                let (adapter, scaling) = everywhere(&network);
-                let adapter = adapter.train();
+                let adapter = everywhere(&network).train();
                 gradients(
                     &adapter,
-                    loss(&network, &forest, &adapter, scaling, dropout, &expected),
+                    loss(&network, &forest, &adapter, dropout, &expected),
                 )
             });
             assert_eq!(host.len(), 2 * 7 * 3);
@@ -290,9 +267,9 @@ mod tests {
             Network::new(narrow.clone(), &Device::flex(), false),
             Network::plain(narrow, &Device::flex()),
         ];
-        let none = Adapter { layers: Vec::new() };
-        let found = logits(&host, &batch, &none, 0.0);
-        agree(&found, &logits(&plain, &batch, &none, 0.0), 1e-4, "mistral");
+        let none = Adapter::empty();
+        let found = logits(&host, &batch, &none);
+        agree(&found, &logits(&plain, &batch, &none), 1e-4, "mistral");
         // The longest sequence has 17 tokens: with three layers of window 4 its last token sees
         // only the last ten.
         let wide = numbers(&expected["base_logits"]);
@@ -302,7 +279,7 @@ mod tests {
     #[test]
     fn a_prompt_shared_by_its_answers_gives_the_logits_of_each_written_out() {
         let [network, ..] = networks("llama");
-        let (adapter, scaling) = everywhere(&network);
+        let adapter = everywhere(&network);
         let (mut shared, mut apart) = (Batch::default(), Batch::default());
         let prompt = shared.push(&[5, 6, 7, 8], None, 0);
         for answer in [[10, 11].as_slice(), &[12], &[13, 14, 15]] {
@@ -312,8 +289,8 @@ mod tests {
             apart.ask_last(segment);
         }
         agree(
-            &logits(&network, &shared, &adapter, scaling),
-            &logits(&network, &apart, &adapter, scaling),
+            &logits(&network, &shared, &adapter),
+            &logits(&network, &apart, &adapter),
             1e-5,
             "shared",
         );
@@ -323,8 +300,8 @@ mod tests {
     fn what_else_is_in_the_batch_moves_logits_by_less_than_1e_5() {
         let [network, ..] = networks("llama");
         let expected = golden_json("tiny/llama/expected.json");
-        let (all, none) = (batch(&expected), Adapter { layers: Vec::new() });
-        let together = logits(&network, &all, &none, 0.0);
+        let (all, none) = (batch(&expected), Adapter::empty());
+        let together = logits(&network, &all, &none);
         let width = network.config().vocab_size;
         for (index, segment) in all.segments.iter().enumerate() {
             let mut alone = Batch::default();
@@ -335,7 +312,7 @@ mod tests {
             );
             alone.ask_last(only);
             agree(
-                &logits(&network, &alone, &none, 0.0),
+                &logits(&network, &alone, &none),
                 &together[index * width..(index + 1) * width],
                 1e-5,
                 "alone",
@@ -353,18 +330,10 @@ mod tests {
                 .build()
                 .unwrap();
             pool.install(|| {
-                let (adapter, scaling) = everywhere(&network);
-                let adapter = adapter.train();
+                let adapter = everywhere(&network).train();
                 gradients(
                     &adapter,
-                    loss(
-                        &network,
-                        &batch(&expected),
-                        &adapter,
-                        scaling,
-                        None,
-                        &expected,
-                    ),
+                    loss(&network, &batch(&expected), &adapter, None, &expected),
                 )
             })
         };

@@ -8,19 +8,17 @@ use super::host::Host;
 use super::observe::Observer;
 use super::plain::Plain;
 use crate::data::Batch;
-use crate::lora::{Adapter, Dropout};
+use crate::lora::Draw;
 use crate::model::{Decoder, DecoderConfig, Matrix};
 
-/// The low-rank side of a forward pass: y = W x + scaling · B A dropout(x), in a contextual adapter
-/// with a predicted matrix between A and B.
-#[derive(Clone, Copy, Debug)]
-pub struct LowRank<'a> {
-    /// A and B.
-    pub adapter: &'a Adapter,
-    /// The factor before B A, see [`crate::lora::LoraConfig`].
-    pub scaling: f64,
-    /// Masks on the inputs of A; none when nothing is dropped.
-    pub dropout: Option<Dropout>,
+/// What a forward pass gives.
+#[derive(Clone, Debug)]
+pub struct Hidden {
+    /// The hidden states after the last norm at the tokens that the batch asks for, `[S, H]`.
+    pub states: Tensor<2>,
+    /// What the adapter adds to the loss of the whole batch, `[1]`, nats, where its draw wants it:
+    /// over the tokens that go through each layer, see [`crate::lora::Divergence`].
+    pub penalty: Option<Tensor<1>>,
 }
 
 /// A frozen decoder on a device.
@@ -82,22 +80,11 @@ impl Network {
         }
     }
 
-    /// The hidden states after the last norm at the tokens that the batch asks for, `[S, H]`.
-    pub fn hidden(&self, batch: &Batch, low_rank: LowRank<'_>) -> Tensor<2> {
-        self.hidden_and_divergence(batch, low_rank).0
-    }
-
-    /// As [`hidden`](Self::hidden), and the divergence of a contextual adapter from its prior,
-    /// `[1]`, nats, where its draw wants it: over the tokens that go through each layer, see
-    /// [`crate::lora::Divergence`].
-    pub fn hidden_and_divergence(
-        &self,
-        batch: &Batch,
-        low_rank: LowRank<'_>,
-    ) -> (Tensor<2>, Option<Tensor<1>>) {
+    /// The hidden states at the tokens that the batch asks for; tracked if the adapter is.
+    pub fn hidden(&self, batch: &Batch, draw: &Draw) -> Hidden {
         match &self.body {
-            Body::Host(host) => host.hidden(batch, low_rank, None),
-            Body::Plain(plain) => plain.hidden(batch, low_rank),
+            Body::Host(host) => host.hidden(batch, draw, None),
+            Body::Plain(plain) => plain.hidden(batch, draw),
         }
     }
 
@@ -106,11 +93,11 @@ impl Network {
     pub fn hidden_watched(
         &self,
         batch: &Batch,
-        low_rank: LowRank<'_>,
+        draw: &Draw,
         observer: &Arc<dyn Observer>,
-    ) -> Option<Tensor<2>> {
+    ) -> Option<Hidden> {
         match &self.body {
-            Body::Host(host) => Some(host.hidden(batch, low_rank, Some(observer.clone())).0),
+            Body::Host(host) => Some(host.hidden(batch, draw, Some(observer.clone()))),
             Body::Plain(_) => None,
         }
     }

@@ -7,9 +7,9 @@ use burn::tensor::activation::{relu, sigmoid, silu, softmax};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use super::host::noise_path;
-use super::network::LowRank;
+use super::network::Hidden;
 use crate::data::Batch;
-use crate::lora::{Context, Divergence};
+use crate::lora::{Context, Divergence, Draw};
 use crate::model::{Decoder, DecoderConfig, Gate, Linear, Matrix, Norms, Projection, Rope};
 
 /// The decoder's weights as tensors on a device.
@@ -37,7 +37,7 @@ struct PlainLayer {
 struct Pass<'a> {
     plain: &'a Plain,
     batch: &'a Batch,
-    low_rank: LowRank<'a>,
+    draw: &'a Draw,
     /// Cosine and sine of the rotary angles of each rotary embedding, `[N, head_dim]`.
     angles: Vec<(Tensor<2>, Tensor<2>)>,
     /// Which of the rotary embeddings each layer has.
@@ -95,9 +95,9 @@ impl Plain {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
-    /// The hidden states after the last norm at the asked tokens, `[S, H]`, and the divergence
-    /// where the adapter's draw wants it.
-    pub fn hidden(&self, batch: &Batch, low_rank: LowRank<'_>) -> (Tensor<2>, Option<Tensor<1>>) {
+    /// The hidden states after the last norm at the asked tokens, and the divergence where the
+    /// adapter's draw wants it.
+    pub fn hidden(&self, batch: &Batch, draw: &Draw) -> Hidden {
         let embedded = TensorData::new(
             self.embed_tokens.gather(&batch.tokens),
             [batch.len(), self.config.hidden_size],
@@ -107,7 +107,7 @@ impl Plain {
         let pass = Pass {
             plain: self,
             batch,
-            low_rank,
+            draw,
             angles: ropes
                 .into_iter()
                 .map(|rope| self.angles(batch, rope))
@@ -121,10 +121,10 @@ impl Plain {
         let asked: Vec<i64> = batch.asked.iter().map(|&token| token as i64).collect();
         let count = asked.len();
         let asked = Tensor::<1, Int>::from_data(TensorData::new(asked, [count]), &self.device);
-        (
-            self.norm(x.select(0, asked), &self.norm),
-            pass.divergence.take(),
-        )
+        Hidden {
+            states: self.norm(x.select(0, asked), &self.norm),
+            penalty: pass.divergence.take(),
+        }
     }
 
     /// x · w / √(mean(x²) + ε) along the last dimension.
@@ -163,7 +163,7 @@ impl Pass<'_> {
             y = y + bias.clone().unsqueeze::<2>();
         }
         let Some(pair) = self
-            .low_rank
+            .draw
             .adapter
             .layers
             .get(layer)
@@ -171,7 +171,7 @@ impl Pass<'_> {
         else {
             return y;
         };
-        let dropped = match self.low_rank.dropout {
+        let dropped = match self.draw.dropout {
             None => x,
             Some(dropout) => {
                 let shape = x.dims();
@@ -205,7 +205,7 @@ impl Pass<'_> {
         if let Some(context) = &pair.context {
             low = self.between(layer, projection, context, low);
         }
-        y + low.matmul(pair.lora_B.val().transpose()) * self.low_rank.scaling
+        y + low.matmul(pair.lora_B.val().transpose()) * self.draw.adapter.scaling
     }
 
     /// E h of h `[N, r]`, see [`Context`].

@@ -55,6 +55,24 @@ pub struct LayerAdapter {
 pub struct Adapter {
     /// One entry per decoder layer, adapted or not.
     pub layers: Vec<LayerAdapter>,
+    /// The factor s before B A, see [`super::LoraConfig::scaling`]; a constant, no parameter.
+    #[module(skip)]
+    pub scaling: f64,
+}
+
+impl Adapter {
+    /// Of no layer: the decoder stays as it is.
+    pub const fn empty() -> Self {
+        Self {
+            layers: Vec::new(),
+            scaling: 0.0,
+        }
+    }
+
+    /// With another factor before B A.
+    pub fn with_scaling(self, scaling: f64) -> Self {
+        Self { scaling, ..self }
+    }
 }
 
 impl LayerAdapter {

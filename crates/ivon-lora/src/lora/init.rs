@@ -53,7 +53,10 @@ impl Adapter {
                 })
             })
             .collect();
-        Ok(Self { layers })
+        Ok(Self {
+            layers,
+            scaling: config.scaling(),
+        })
     }
 }
 

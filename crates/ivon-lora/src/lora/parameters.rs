@@ -81,6 +81,7 @@ impl Adapter {
         };
         Self {
             layers: self.layers.iter().enumerate().map(changed).collect(),
+            scaling: self.scaling,
         }
     }
 
@@ -193,7 +194,10 @@ impl Adapter {
             }
             layers.push(layer_of(pairs));
         }
-        Ok(Self { layers })
+        Ok(Self {
+            layers,
+            scaling: self.scaling,
+        })
     }
 
     /// As [`try_map`](Self::try_map), for a change that cannot fail.
@@ -204,7 +208,7 @@ impl Adapter {
         }
     }
 
-    /// An adapter of these parameters, by path; every adapted layer has its A and its B, and may
+    /// An adapter of these parameters, by path, with the factor `scaling` before B A; every adapted layer has its A and its B, and may
     /// have both parts of a network between them.
     ///
     /// # Errors
@@ -213,6 +217,7 @@ impl Adapter {
     /// B not `[out, r]`, or a network not for this r.
     pub fn from_matrices(
         mut matrices: BTreeMap<String, Matrix>,
+        scaling: f64,
         decoder: &DecoderConfig,
         device: &Device,
     ) -> Result<Self, LoraError> {
@@ -252,7 +257,7 @@ impl Adapter {
             layers.push(layer_of(pairs));
         }
         match matrices.into_keys().next() {
-            None => Ok(Self { layers }),
+            None => Ok(Self { layers, scaling }),
             Some(name) => Err(LoraError::UnknownTensor {
                 path: "the adapter".into(),
                 name,
@@ -379,15 +384,30 @@ mod tests {
     }
 
     #[test]
+    fn the_factor_is_kept_by_all_that_is_made_of_an_adapter() {
+        let adapter = adapter(1, "q_proj").with_scaling(0.37);
+        let trained = adapter.clone().train();
+        let made = [
+            adapter.valid(),
+            trained.tracked_from(0),
+            adapter.clone_with(|_, tensor| tensor * 2.0),
+            adapter.map_pairs(|_, _, pair| pair.clone()),
+            ivon::paths::replace(trained, |_, _, _: &[usize]| None),
+        ];
+        assert!(made.iter().all(|adapter| adapter.scaling == 0.37));
+    }
+
+    #[test]
     fn matrices_make_the_same_adapter_again() {
         let adapter = adapter(2, "q_proj");
         let matrices: BTreeMap<_, _> = adapter.to_matrices().unwrap().into_iter().collect();
-        let again = Adapter::from_matrices(matrices.clone(), &decoder(2), &Device::flex()).unwrap();
+        let again =
+            Adapter::from_matrices(matrices.clone(), 2.0, &decoder(2), &Device::flex()).unwrap();
         assert_eq!(again.to_matrices().unwrap(), adapter.to_matrices().unwrap());
 
         let mut half = matrices.clone();
         half.remove("layers.1.self_attn.q_proj.lora_B");
-        let message = Adapter::from_matrices(half, &decoder(2), &Device::flex())
+        let message = Adapter::from_matrices(half, 2.0, &decoder(2), &Device::flex())
             .unwrap_err()
             .to_string();
         assert_eq!(
@@ -395,7 +415,7 @@ mod tests {
             "tensor `layers.1.self_attn.q_proj.lora_B` is missing from `the adapter`"
         );
 
-        let message = Adapter::from_matrices(matrices.clone(), &decoder(1), &Device::flex())
+        let message = Adapter::from_matrices(matrices.clone(), 2.0, &decoder(1), &Device::flex())
             .unwrap_err()
             .to_string();
         assert!(message.starts_with("tensor `layers.1.self_attn.q_proj.lora_A` in `the adapter` belongs to no adapted layer"), "{message}");
@@ -408,7 +428,7 @@ mod tests {
                 values: vec![0.0; 20],
             },
         );
-        let message = Adapter::from_matrices(wide, &decoder(2), &Device::flex())
+        let message = Adapter::from_matrices(wide, 2.0, &decoder(2), &Device::flex())
             .unwrap_err()
             .to_string();
         assert_eq!(

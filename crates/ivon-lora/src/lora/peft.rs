@@ -64,8 +64,8 @@ pub fn read_peft(
     let there = adapted_modules(&path, &matrices, decoder.num_hidden_layers)?;
     let config = options.config(&path, &there, decoder)?;
     check_rank(&matrices, config.rank)?;
-    let adapter =
-        Adapter::from_matrices(matrices, decoder, device).map_err(|error| in_file(error, &path))?;
+    let adapter = Adapter::from_matrices(matrices, config.scaling(), decoder, device)
+        .map_err(|error| in_file(error, &path))?;
     Ok(PeftAdapter {
         adapter,
         config,

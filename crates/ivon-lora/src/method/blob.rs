@@ -446,7 +446,8 @@ mod tests {
 
     use super::*;
     use crate::data::{Choices, Encoded, Target};
-    use crate::forward::{LowRank, Network};
+    use crate::forward::Network;
+    use crate::lora::Draw;
     use crate::lora::tiny::adapter;
     use crate::method::testing::Bowl;
     use crate::model::{BasePrecision, Checkpoint, Decoder};
@@ -613,7 +614,7 @@ mod tests {
                 Some(noise_at(path, shape))
             });
             let mut objective =
-                BatchObjective::new(&network, 2.0, 0.2, 1, 4, &[examples.iter().collect()]);
+                BatchObjective::new(&network, 0.2, 1, 4, &[examples.iter().collect()]);
             let mut evidence = objective.evaluate(&drawn, 0, 0).unwrap();
             let gradients = flat::gradients(&drawn, &mut evidence.gradients);
             (
@@ -675,14 +676,10 @@ mod tests {
                 + Tensor::<2>::from_data(TensorData::new(noise, [rank, inputs]), &tensor.device())
         });
         let of = |adapter: &Adapter| {
-            let low_rank = LowRank {
-                adapter,
-                scaling: 2.0,
-                dropout: None,
-            };
+            let draw = Draw::of(adapter.clone());
             log_probabilities(
                 &network,
-                low_rank,
+                &draw,
                 std::slice::from_ref(&only),
                 64,
                 &mut |_| true,

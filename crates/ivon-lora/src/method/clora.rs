@@ -219,8 +219,8 @@ mod tests {
 
     use super::*;
     use crate::data::{Choices, Encoded, Target};
-    use crate::forward::{LowRank, Network};
-    use crate::lora::{LoraConfig, TargetModules};
+    use crate::forward::Network;
+    use crate::lora::{Draw, LoraConfig, TargetModules};
     use crate::method::flat;
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::predict::log_probabilities;
@@ -258,7 +258,9 @@ mod tests {
             target_modules: TargetModules::Pattern("all-linear".into()),
             ..LoraConfig::default()
         };
-        let adapter = Adapter::new(&lora, network.config(), 2, network.device()).unwrap();
+        let adapter = Adapter::new(&lora, network.config(), 2, network.device())
+            .unwrap()
+            .with_scaling(2.0);
         let mut seed = 0;
         let start = ContextStart {
             hidden: 4,
@@ -301,8 +303,7 @@ mod tests {
     /// Loss and gradients, dropout on.
     fn evidence(network: &Network, adapter: &Adapter) -> (f64, Vec<f32>) {
         let examples = examples();
-        let mut objective =
-            BatchObjective::new(network, 2.0, 0.2, 1, 4, &[examples.iter().collect()]);
+        let mut objective = BatchObjective::new(network, 0.2, 1, 4, &[examples.iter().collect()]);
         let adapter = adapter.clone().train();
         let mut evidence = objective.evaluate(&adapter, 0, 0).unwrap();
         let gradients = flat::gradients(&adapter, &mut evidence.gradients);
@@ -404,11 +405,7 @@ mod tests {
         let of = |adapter: &Adapter| {
             log_probabilities(
                 &network,
-                LowRank {
-                    adapter,
-                    scaling: 2.0,
-                    dropout: None,
-                },
+                &Draw::of(adapter.clone()),
                 &examples(),
                 64,
                 &mut |_| true,
@@ -432,15 +429,8 @@ mod tests {
         // With KL terms of known size: σ(−1)² = 0.0723 and M = I for every token of every layer.
         let weighted = identity.with_context_draw(draw(1.0, 0.0));
         let batch = crate::predict::Questions::pack(&[&examples()[0]]).batch;
-        let (_, divergence) = network.hidden_and_divergence(
-            &batch,
-            LowRank {
-                adapter: &weighted,
-                scaling: 2.0,
-                dropout: None,
-            },
-        );
-        let found = f64::from(divergence.unwrap().into_scalar::<f32>());
+        let hidden = network.hidden(&batch, &Draw::of(weighted));
+        let found = f64::from(hidden.penalty.unwrap().into_scalar::<f32>());
         let sd = (1.0 / (1.0 + 1f64.exp())).powi(2);
         let token = 4.0 * ((0.4 / sd).ln() + sd * sd / 0.32 - 0.5) + 2.0 / 0.32;
         // Seven tokens in all layers; in the last one, only keys and values see more than the asked
@@ -461,11 +451,7 @@ mod tests {
         let of = |examples: &[Encoded]| {
             log_probabilities(
                 &network,
-                LowRank {
-                    adapter: &drawn,
-                    scaling: 2.0,
-                    dropout: None,
-                },
+                &Draw::of(drawn.clone()),
                 examples,
                 64,
                 &mut |_| true,

@@ -213,7 +213,6 @@ impl Run<'_> {
         }
         let mut fit = Fit {
             network: self.network,
-            scaling: lora.scaling(),
             dropout: lora.dropout,
             seed: SEED,
             batch_tokens: 64,
@@ -240,14 +239,8 @@ impl Run<'_> {
                 .skip(4 * number as usize)
                 .take(4)
                 .collect();
-            let mut objective = BatchObjective::new(
-                self.network,
-                lora().scaling(),
-                lora().dropout,
-                SEED,
-                number,
-                &[examples],
-            );
+            let mut objective =
+                BatchObjective::new(self.network, lora().dropout, SEED, number, &[examples]);
             optimizer
                 .step(self.settings.learning_rate(), &mut objective)
                 .map(|_| ())
@@ -285,7 +278,6 @@ impl Run<'_> {
         Ok(evaluate(
             self.network,
             posterior,
-            lora().scaling(),
             &self.examples,
             &options,
             &mut |_, _| true,

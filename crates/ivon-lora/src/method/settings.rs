@@ -149,8 +149,6 @@ impl Setup {
 pub struct Fit<'a> {
     /// The frozen decoder.
     pub network: &'a Network,
-    /// The factor before B A.
-    pub scaling: f64,
     /// Probability that an input of A was dropped in training.
     pub dropout: f64,
     /// Names the method's own noise.

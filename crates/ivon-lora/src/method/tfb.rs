@@ -135,7 +135,6 @@ impl Settings for TfbConfig {
             let found = scale_trials(
                 fit.network,
                 &unit,
-                fit.scaling,
                 examples,
                 &options,
                 &[sd * sd],
@@ -380,6 +379,7 @@ mod tests {
         let mut seed = 10;
         let adapter = Adapter::new(&lora, network.config(), 1, &Device::flex())
             .unwrap()
+            .with_scaling(2.0)
             .clone_with(|_, tensor| {
                 seed += 1;
                 let [rows, columns] = tensor.dims();
@@ -404,7 +404,6 @@ mod tests {
         };
         let mut fit = Fit {
             network: &network,
-            scaling: 2.0,
             dropout: 0.0,
             seed: 4,
             batch_tokens: 64,
@@ -430,7 +429,6 @@ mod tests {
             let evaluated = evaluate(
                 &network,
                 found.as_ref(),
-                2.0,
                 &examples,
                 &options,
                 &mut |_, _| true,

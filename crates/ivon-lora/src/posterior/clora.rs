@@ -82,7 +82,7 @@ impl Clora {
             .collect();
         Ok(Self {
             facts,
-            ..Self::new(named.adapter(PREFIX, decoder, device)?)?
+            ..Self::new(named.adapter(PREFIX, mean.scaling, decoder, device)?)?
         })
     }
 }

@@ -27,27 +27,8 @@ pub use swag::Swag;
 
 use burn::tensor::Device;
 
-use crate::lora::{Adapter, Dropout};
+use crate::lora::{Adapter, Draw};
 use crate::model::DecoderConfig;
-
-/// One function drawn from a posterior.
-#[derive(Clone, Debug)]
-pub struct Draw {
-    /// Its weights.
-    pub adapter: Adapter,
-    /// Its dropout masks; none where dropout is off.
-    pub dropout: Option<Dropout>,
-}
-
-impl Draw {
-    /// These weights, without dropout.
-    pub fn of(adapter: Adapter) -> Self {
-        Self {
-            adapter,
-            dropout: None,
-        }
-    }
-}
 
 /// What can be drawn from. Draw number `sample` under `seed` at scale τ is always the same
 /// function.

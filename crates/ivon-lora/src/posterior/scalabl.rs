@@ -43,7 +43,8 @@ impl Scalabl {
         decoder: &DecoderConfig,
         device: &Device,
     ) -> Result<Self, PosteriorError> {
-        Self::new(mean, stored.adapter("direction.", decoder, device)?)
+        let directions = stored.adapter("direction.", mean.scaling, decoder, device)?;
+        Self::new(mean, directions)
     }
 }
 

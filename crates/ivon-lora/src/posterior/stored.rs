@@ -52,13 +52,15 @@ impl Stored {
         Ok(self)
     }
 
-    /// The adapter behind `prefix`; with an empty prefix, all matrices must be its.
+    /// The adapter behind `prefix`, with the factor `scaling` before B A; with an empty prefix, all
+    /// matrices must be its.
     ///
     /// # Errors
     /// If a matrix is missing, has no place in this decoder, or another shape than its place.
     pub fn adapter(
         &self,
         prefix: &str,
+        scaling: f64,
         decoder: &DecoderConfig,
         device: &Device,
     ) -> Result<Adapter, PosteriorError> {
@@ -69,7 +71,7 @@ impl Stored {
             &self.path,
             self.matrices.iter().filter_map(behind).collect(),
         )?;
-        Ok(Adapter::from_matrices(matrices, decoder, device)
+        Ok(Adapter::from_matrices(matrices, scaling, decoder, device)
             .map_err(|error| in_file(error, &self.path))?)
     }
 

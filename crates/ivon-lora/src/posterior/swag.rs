@@ -74,9 +74,9 @@ impl Swag {
         if rank > MOST {
             return Err(stored.wrong("rank", format!("at most {MOST}")));
         }
-        let diagonal = stored.adapter("variance.", decoder, device)?;
+        let diagonal = stored.adapter("variance.", mean.scaling, decoder, device)?;
         let deviations = (0..rank)
-            .map(|column| stored.adapter(&prefix(column), decoder, device))
+            .map(|column| stored.adapter(&prefix(column), mean.scaling, decoder, device))
             .collect::<Result<_, _>>()?;
         Self::new(mean, diagonal, deviations)
     }

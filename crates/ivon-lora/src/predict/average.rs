@@ -2,14 +2,12 @@
 
 use std::time::Instant;
 
-use burn::module::Module;
-
 use super::choice::{Questions, choice_log_probabilities};
 use super::error::PredictError;
 use super::linear::LinearSet;
 use crate::data::{Choices, Encoded};
-use crate::forward::{LowRank, Network};
-use crate::lora::{Adapter, Dropout};
+use crate::forward::Network;
+use crate::lora::Draw;
 use crate::metrics::LogProbabilities;
 use crate::posterior::Posterior;
 
@@ -66,13 +64,11 @@ pub struct EvaluationSeconds {
 pub fn evaluate(
     network: &Network,
     posterior: &dyn Posterior,
-    scaling: f64,
     examples: &[Encoded],
     options: &EvaluationOptions,
     watch: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<Evaluated, PredictError> {
-    evaluate_timed(network, posterior, scaling, examples, options, watch)
-        .map(|(evaluated, _)| evaluated)
+    evaluate_timed(network, posterior, examples, options, watch).map(|(evaluated, _)| evaluated)
 }
 
 /// As [`evaluate`], with what it took.
@@ -82,7 +78,6 @@ pub fn evaluate(
 pub fn evaluate_timed(
     network: &Network,
     posterior: &dyn Posterior,
-    scaling: f64,
     examples: &[Encoded],
     options: &EvaluationOptions,
     watch: &mut dyn FnMut(usize, usize) -> bool,
@@ -92,9 +87,7 @@ pub fn evaluate_timed(
     let samples = posterior.spread().draws(options.samples);
     if let Some(linearised) = posterior.linearised() {
         let mut watch = |done| watch(done, examples.len());
-        let set = LinearSet::of(
-            network, posterior, linearised, scaling, examples, &mut watch,
-        )?;
+        let set = LinearSet::of(network, posterior, linearised, examples, &mut watch)?;
         let draws = set.draws(samples, options.seed, options.scale);
         return Ok((
             Evaluated {
@@ -108,26 +101,17 @@ pub fn evaluate_timed(
         ));
     }
     let total = examples.len() * (samples + 1);
-    let mut pass = |index: usize, adapter: &Adapter, dropout: Option<Dropout>| {
-        let low_rank = LowRank {
-            adapter,
-            scaling,
-            dropout,
-        };
-        log_probabilities(
-            network,
-            low_rank,
-            examples,
-            options.batch_tokens,
-            &mut |done| watch(index * examples.len() + done, total),
-        )
+    let mut pass = |index: usize, draw: &Draw| {
+        log_probabilities(network, draw, examples, options.batch_tokens, &mut |done| {
+            watch(index * examples.len() + done, total)
+        })
     };
-    let mean = pass(0, posterior.mean(), None)?;
+    let mean = pass(0, &Draw::of(posterior.mean().clone()))?;
     let of_mean = Some(until_now());
     let draws = (0..samples)
         .map(|sample| {
             let draw = posterior.draw(sample as u64, options.seed, options.scale)?;
-            pass(sample + 1, &draw.adapter, draw.dropout)
+            pass(sample + 1, &draw)
         })
         .collect::<Result<_, PredictError>>()?;
     Ok((
@@ -139,23 +123,19 @@ pub fn evaluate_timed(
     ))
 }
 
-/// Predicts a set with one adapter, `[N][C]`, nats. `watch` hears how many examples are done and
+/// Predicts a set with one draw, `[N][C]`, nats. `watch` hears how many examples are done and
 /// says whether to go on.
 ///
 /// # Errors
 /// If a probability is not a number, or `watch` says stop.
 pub fn log_probabilities(
     network: &Network,
-    low_rank: LowRank<'_>,
+    draw: &Draw,
     examples: &[Encoded],
     batch_tokens: usize,
     watch: &mut dyn FnMut(usize) -> bool,
 ) -> Result<LogProbabilities, PredictError> {
-    let adapter = low_rank.adapter.valid();
-    let low_rank = LowRank {
-        adapter: &adapter,
-        ..low_rank
-    };
+    let draw = draw.valid();
     let mut rows: Vec<Vec<f64>> = vec![Vec::new(); examples.len()];
     // Prompts of like length side by side waste nothing here, but keep the attention's tiles even.
     let mut order: Vec<usize> = (0..examples.len()).collect();
@@ -164,7 +144,7 @@ pub fn log_probabilities(
     for group in groups(examples, &order, batch_tokens) {
         let members: Vec<&Encoded> = group.iter().map(|&index| &examples[index]).collect();
         let questions = Questions::pack(&members);
-        let values = choice_log_probabilities(network, low_rank, &questions).into_data();
+        let values = choice_log_probabilities(network, &draw, &questions).into_data();
         let values = values
             .try_to_vec::<f32>()
             .map_err(|error| PredictError::Device {

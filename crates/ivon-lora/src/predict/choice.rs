@@ -10,7 +10,8 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
 use crate::data::{Batch, Choices, Encoded};
-use crate::forward::{LowRank, Network};
+use crate::forward::Network;
+use crate::lora::Draw;
 use crate::random::fnv1a;
 
 /// A common beginning is worth a segment of its own from this many tokens.
@@ -134,14 +135,11 @@ fn answer_rows(
 /// choices that a question does not have are about −10³⁰. Tracked if the adapter is.
 pub fn choice_log_probabilities(
     network: &Network,
-    low_rank: LowRank<'_>,
+    draw: &Draw,
     questions: &Questions,
 ) -> Tensor<2> {
-    log_probabilities_at(
-        network,
-        network.hidden(&questions.batch, low_rank),
-        questions,
-    )
+    let hidden = network.hidden(&questions.batch, draw);
+    log_probabilities_at(network, hidden.states, questions)
 }
 
 /// As [`choice_log_probabilities`], from the hidden states at the tokens that the questions ask
@@ -274,14 +272,9 @@ mod tests {
     }
 
     fn scores(network: &Network, examples: &[&Encoded]) -> Vec<Vec<f32>> {
-        let adapter = Adapter { layers: Vec::new() };
-        let low_rank = LowRank {
-            adapter: &adapter,
-            scaling: 0.0,
-            dropout: None,
-        };
+        let draw = Draw::base();
         let questions = Questions::pack(examples);
-        let values: Vec<f32> = choice_log_probabilities(network, low_rank, &questions)
+        let values: Vec<f32> = choice_log_probabilities(network, &draw, &questions)
             .into_data()
             .try_to_vec()
             .unwrap();
@@ -296,18 +289,10 @@ mod tests {
         let mut batch = Batch::default();
         let segment = batch.push(tokens, None, 0);
         batch.ask_last(segment);
-        let adapter = Adapter { layers: Vec::new() };
-        let hidden = network.hidden(
-            &batch,
-            LowRank {
-                adapter: &adapter,
-                scaling: 0.0,
-                dropout: None,
-            },
-        );
+        let hidden = network.hidden(&batch, &Draw::base());
         let all: Vec<u32> = (0..network.config().vocab_size as u32).collect();
         let logits: Vec<f32> = network
-            .logits_of(hidden, &all)
+            .logits_of(hidden.states, &all)
             .into_data()
             .try_to_vec()
             .unwrap();
@@ -410,14 +395,11 @@ mod tests {
         };
         let adapter = Adapter::new(&config, network.config(), 3, &Device::flex().autodiff())
             .unwrap()
+            .with_scaling(2.0)
             .train();
         let question = example(&[5, 6, 7], Choices::Answers(vec![vec![40, 41], vec![42]]));
-        let low_rank = LowRank {
-            adapter: &adapter,
-            scaling: 2.0,
-            dropout: None,
-        };
-        let loss = choice_log_probabilities(&network, low_rank, &Questions::pack(&[&question]))
+        let draw = Draw::of(adapter.clone());
+        let loss = choice_log_probabilities(&network, &draw, &Questions::pack(&[&question]))
             .narrow(1, 0, 1)
             .sum()
             .neg();

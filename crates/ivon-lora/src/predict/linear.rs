@@ -13,8 +13,8 @@ use ivon::noise::{Address, Purpose};
 use super::choice::{Questions, choice_log_probabilities, log_probabilities_at};
 use super::error::PredictError;
 use crate::data::Encoded;
-use crate::forward::{LowRank, Network, Observer};
-use crate::lora::Adapter;
+use crate::forward::{Network, Observer};
+use crate::lora::{Adapter, Draw};
 use crate::metrics::{LogProbabilities, log_softmax};
 use crate::posterior::{Linearised, LinearisedForm, Posterior};
 
@@ -38,22 +38,12 @@ impl Linearisation {
         network: &Network,
         adapter: &Adapter,
         first: usize,
-        scaling: f64,
         example: &Encoded,
     ) -> Result<Self, PredictError> {
-        let adapter = adapter.tracked_from(first);
+        let draw = Draw::of(adapter.tracked_from(first));
+        let adapter = &draw.adapter;
         let questions = Questions::pack(&[example]);
-        let predict = || {
-            choice_log_probabilities(
-                network,
-                LowRank {
-                    adapter: &adapter,
-                    scaling,
-                    dropout: None,
-                },
-                &questions,
-            )
-        };
+        let predict = || choice_log_probabilities(network, &draw, &questions);
         let not_finite = || PredictError::NotFinite {
             id: example.id.clone(),
         };
@@ -78,7 +68,7 @@ impl Linearisation {
                 continue;
             }
             let difference = (found.clone().narrow(1, choice, 1) - found.narrow(1, 0, 1)).sum();
-            let mut gradients = GradientsParams::from_grads(difference.backward(), &adapter);
+            let mut gradients = GradientsParams::from_grads(difference.backward(), adapter);
             let mut flat = Vec::with_capacity(adapter.parameter_count());
             for (_, parameter) in adapter.parameters() {
                 match gradients.remove::<2>(parameter.id) {
@@ -139,26 +129,20 @@ pub fn watch_curvature(
     network: &Network,
     adapter: &Adapter,
     first: usize,
-    scaling: f64,
     example: &Encoded,
     observer: &Arc<dyn Observer>,
     pass: &mut dyn FnMut(usize),
 ) -> Result<Vec<f64>, PredictError> {
-    let adapter = adapter.tracked_from(first);
+    let draw = Draw::of(adapter.tracked_from(first));
     let questions = Questions::pack(&[example]);
-    let low_rank = LowRank {
-        adapter: &adapter,
-        scaling,
-        dropout: None,
-    };
     let size = example.choices().len().saturating_sub(1);
     let mut row = Vec::new();
     for column in 0..size.max(1) {
-        let hidden = network.hidden_watched(&questions.batch, low_rank, observer);
+        let hidden = network.hidden_watched(&questions.batch, &draw, observer);
         let hidden = hidden.ok_or_else(|| PredictError::OnlyCpu {
             device: "another device".into(),
         })?;
-        let found = log_probabilities_at(network, hidden, &questions);
+        let found = log_probabilities_at(network, hidden.states, &questions);
         let numbers: Vec<f64> = numbers(found.clone().inner())?
             .into_iter()
             .map(f64::from)
@@ -210,7 +194,6 @@ impl LinearSet {
         network: &Network,
         mean: &Adapter,
         distributions: &[&dyn Linearised],
-        scaling: f64,
         examples: &[Encoded],
         watch: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Vec<Self>, PredictError> {
@@ -227,7 +210,7 @@ impl LinearSet {
             .min()
             .unwrap_or(0);
         for (done, example) in examples.iter().enumerate() {
-            let found = Linearisation::of(network, mean, first, scaling, example)?;
+            let found = Linearisation::of(network, mean, first, example)?;
             for (set, linearised) in sets.iter_mut().zip(distributions) {
                 set.covariances
                     .push(linearised.covariance(&found.jacobian)?);
@@ -248,18 +231,10 @@ impl LinearSet {
         network: &Network,
         posterior: &dyn Posterior,
         linearised: &dyn Linearised,
-        scaling: f64,
         examples: &[Encoded],
         watch: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Self, PredictError> {
-        let mut sets = Self::of_each(
-            network,
-            posterior.mean(),
-            &[linearised],
-            scaling,
-            examples,
-            watch,
-        )?;
+        let mut sets = Self::of_each(network, posterior.mean(), &[linearised], examples, watch)?;
         // One distribution, one set.
         Ok(sets.swap_remove(0))
     }

@@ -5,7 +5,7 @@ use super::average::{EvaluationOptions, log_probabilities};
 use super::error::PredictError;
 use super::linear::LinearSet;
 use crate::data::Encoded;
-use crate::forward::{LowRank, Network};
+use crate::forward::Network;
 use crate::lora::Adapter;
 use crate::metrics::{Ground, Predictions, TooLittle, mean_of_draws, preferred};
 use crate::posterior::{Linearised, Posterior};
@@ -47,7 +47,6 @@ impl ScaleTrial {
 pub fn scale_trials(
     network: &Network,
     posterior: &dyn Posterior,
-    scaling: f64,
     examples: &[Encoded],
     options: &EvaluationOptions,
     scales: &[f64],
@@ -57,9 +56,7 @@ pub fn scale_trials(
     let samples = posterior.spread().draws(options.samples);
     if let Some(linearised) = posterior.linearised() {
         let mut watch = |done| watch(done, examples.len());
-        let set = LinearSet::of(
-            network, posterior, linearised, scaling, examples, &mut watch,
-        )?;
+        let set = LinearSet::of(network, posterior, linearised, examples, &mut watch)?;
         return scales
             .iter()
             .map(|&scale| {
@@ -83,14 +80,9 @@ pub fn scale_trials(
     let mut trial = |scale: f64| {
         let draws = (0..if scale == 0.0 { 1 } else { samples as u64 }).map(|sample| {
             let draw = posterior.draw(sample, options.seed, scale)?;
-            let low_rank = LowRank {
-                adapter: &draw.adapter,
-                scaling,
-                dropout: draw.dropout,
-            };
             let found = log_probabilities(
                 network,
-                low_rank,
+                &draw,
                 examples,
                 options.batch_tokens,
                 &mut |more| watch(done + more, passes * examples.len()),
@@ -117,13 +109,12 @@ pub fn linearised_predictions(
     network: &Network,
     mean: &Adapter,
     distributions: &[&dyn Linearised],
-    scaling: f64,
     examples: &[Encoded],
     options: &EvaluationOptions,
     watch: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<Predictions>, PredictError> {
     let labels = labels(examples)?;
-    let sets = LinearSet::of_each(network, mean, distributions, scaling, examples, watch)?;
+    let sets = LinearSet::of_each(network, mean, distributions, examples, watch)?;
     let predictions = |set: &LinearSet| {
         let averaged = mean_of_draws(&set.draws(options.samples, options.seed, options.scale))?;
         Ok(Predictions::new(averaged, labels.clone())?)
@@ -225,7 +216,8 @@ mod tests {
             1,
             &Device::flex(),
         )
-        .unwrap();
+        .unwrap()
+        .with_scaling(2.0);
         let variance = adapter.clone_with(|_, tensor| tensor.zeros_like() + 0.3);
         let gaussian = Gaussian::new(adapter.clone(), variance).unwrap();
         let example = |key: u32, label| Encoded {
@@ -248,7 +240,6 @@ mod tests {
         let trials = scale_trials(
             &network,
             &gaussian,
-            2.0,
             &examples,
             &options,
             &[0.0, 2.25],
@@ -260,7 +251,6 @@ mod tests {
         let evaluated = evaluate(
             &network,
             &gaussian,
-            2.0,
             &examples,
             &EvaluationOptions {
                 scale: 2.25,
@@ -282,7 +272,6 @@ mod tests {
         let unlabelled = scale_trials(
             &network,
             &point,
-            2.0,
             &[example(1, None)],
             &options,
             &SCALES,

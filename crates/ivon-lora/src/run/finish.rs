@@ -15,7 +15,7 @@ use crate::answer::{
 };
 use crate::bundle::{AnswerWord, Bundle, CardFacts, SIDECAR_FORMAT, Sidecar};
 use crate::data::{Dataset, EncodedSet, KnownRows, LoadReport, Role, Task};
-use crate::lora::{Adapter, LoraConfig};
+use crate::lora::{Draw, LoraConfig};
 use crate::method::{CHOSEN_BY, Fit, member_folder};
 use crate::metrics::{Bootstrap, Predictions, Scores, score_table};
 use crate::posterior::{Posterior, Spread};
@@ -115,7 +115,6 @@ impl Finish<'_> {
     ) -> Result<Box<dyn Posterior>, RunError> {
         let mut fit = Fit {
             network: &self.base.network,
-            scaling: self.lora.scaling(),
             dropout: self.lora.dropout,
             seed: self.config.seed,
             batch_tokens: self.config.evaluation.batch_tokens,
@@ -144,7 +143,6 @@ impl Finish<'_> {
         Ok(evaluate_timed(
             &self.base.network,
             posterior,
-            self.lora.scaling(),
             &set.examples,
             options,
             &mut watch,
@@ -196,11 +194,9 @@ impl Finish<'_> {
                 total,
             })
         };
-        let scaling = self.lora.scaling();
         let trials = scale_trials(
             &self.base.network,
             posterior,
-            scaling,
             &set.examples,
             options,
             &scales,
@@ -299,15 +295,9 @@ impl Finish<'_> {
         let question = UntunedQuestion::new(self.config, &set.examples);
         let total = set.examples.len();
         let found = self.untuned.answers(question, || {
-            let untuned = Adapter { layers: Vec::new() };
-            let low_rank = crate::forward::LowRank {
-                adapter: &untuned,
-                scaling: 0.0,
-                dropout: None,
-            };
             log_probabilities(
                 &self.base.network,
-                low_rank,
+                &Draw::base(),
                 &set.examples,
                 options.batch_tokens,
                 &mut |done| {

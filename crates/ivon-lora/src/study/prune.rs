@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use super::subject::{Subject, SubjectRequest};
 use crate::bundle::Bundle;
 use crate::files;
-use crate::forward::LowRank;
-use crate::lora::Adapter;
+use crate::lora::{Adapter, Draw};
 use crate::metrics::{BINS, MainScores, Predictions};
 use crate::posterior::{Posterior, only_kept};
 use crate::predict::log_probabilities;
@@ -47,15 +46,10 @@ pub fn prune(request: &PruneRequest, watch: Watcher<'_>) -> Result<PruneReport, 
     let mut points = Vec::new();
     for point in 0..=last {
         let share = point as f64 / last as f64;
-        let adapter = only_kept(posterior.mean(), &kept(&order, share))?;
-        let low_rank = LowRank {
-            adapter: &adapter,
-            scaling: answerer.bundle().lora.scaling(),
-            dropout: None,
-        };
+        let draw = Draw::of(only_kept(posterior.mean(), &kept(&order, share))?);
         let logs = log_probabilities(
             &answerer.base().network,
-            low_rank,
+            &draw,
             &set.encoded.examples,
             answerer.options().batch_tokens,
             &mut |done| {

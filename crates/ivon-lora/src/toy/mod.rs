@@ -199,8 +199,8 @@ mod tests {
 
     use super::*;
     use crate::data::{Batch, Choices, Tokenizer, encode_all};
-    use crate::forward::{LowRank, Network};
-    use crate::lora::Adapter;
+    use crate::forward::Network;
+    use crate::lora::Draw;
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::predict::log_probabilities;
     use text::{Part, document};
@@ -220,8 +220,6 @@ mod tests {
             false,
         )
     }
-
-    const NONE: Adapter = Adapter { layers: Vec::new() };
 
     #[test]
     fn the_embedded_files_have_less_than_4_mb() {
@@ -303,17 +301,10 @@ mod tests {
         let mut batch = Batch::default();
         batch.push(&tokens[..tokens.len() - 1], None, 0);
         batch.asked = (0..batch.len()).collect();
-        let hidden = network.hidden(
-            &batch,
-            LowRank {
-                adapter: &NONE,
-                scaling: 0.0,
-                dropout: None,
-            },
-        );
+        let hidden = network.hidden(&batch, &Draw::base());
         let every: Vec<u32> = (0..network.config().vocab_size as u32).collect();
         let logits: Vec<f32> = network
-            .logits_of(hidden, &every)
+            .logits_of(hidden.states, &every)
             .into_data()
             .try_to_vec()
             .unwrap();
@@ -361,14 +352,10 @@ mod tests {
         let dataset = dataset(DATA_SEED).unwrap();
         let options = data_config(Path::new("")).encode_options(&task());
         let set = encode_all(&dataset.test[..300], &tokenizer, options).unwrap();
-        let low_rank = LowRank {
-            adapter: &NONE,
-            scaling: 0.0,
-            dropout: None,
-        };
+        let draw = Draw::base();
         let rows = log_probabilities(
             &network(&checkpoint),
-            low_rank,
+            &draw,
             &set.examples,
             2048,
             &mut |_| true,

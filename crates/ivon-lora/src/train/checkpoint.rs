@@ -192,7 +192,8 @@ fn read(folder: &Path, decoder: &DecoderConfig, device: &Device) -> Result<Saved
         .map_err(|error| unusable(format!("`{PROGRESS}`: {error}")))?;
     let (matrices, _) =
         read_matrices(&folder.join(MEAN)).map_err(|error| unusable(error.to_string()))?;
-    let adapter = Adapter::from_matrices(matrices, decoder, device)
+    // The numbers alone are taken over: the factor before B A is that of the run that resumes.
+    let adapter = Adapter::from_matrices(matrices, 1.0, decoder, device)
         .map_err(|error| unusable(error.to_string()))?;
     let state = files::read_bytes(&folder.join(STATE), LARGEST_STATE)
         .map_err(|error| unusable(error.to_string()))?;

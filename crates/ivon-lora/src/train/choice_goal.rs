@@ -43,7 +43,6 @@ impl Goal for ChoiceGoal<'_> {
             .collect();
         Box::new(BatchObjective::new(
             self.network,
-            self.lora.scaling(),
             self.lora.dropout,
             seed,
             step,
@@ -65,8 +64,7 @@ impl Goal for ChoiceGoal<'_> {
             samples: self.config.eval_samples,
             ..self.evaluation
         };
-        let scaling = self.lora.scaling();
-        let evaluated = evaluate(self.network, posterior, scaling, self.tune, &options, watch)?;
+        let evaluated = evaluate(self.network, posterior, self.tune, &options, watch)?;
         let sampled = match evaluated.draws.len() {
             0 => None,
             samples => Some(SampledScores {

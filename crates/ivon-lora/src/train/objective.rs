@@ -7,14 +7,13 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use super::{Evidence, Objective, TrainError};
 use crate::data::Encoded;
-use crate::forward::{LowRank, Network};
-use crate::lora::{Adapter, Dropout};
+use crate::forward::Network;
+use crate::lora::{Adapter, Draw, Dropout};
 use crate::predict::{Questions, log_probabilities_at};
 
 /// The examples of one step, packed.
 pub struct BatchObjective<'a> {
     network: &'a Network,
-    scaling: f64,
     dropout: f64,
     seed: u64,
     step: u64,
@@ -26,7 +25,6 @@ impl<'a> BatchObjective<'a> {
     /// Packs the examples of step `step` (from 0); examples without a label are left out.
     pub fn new(
         network: &'a Network,
-        scaling: f64,
         dropout: f64,
         seed: u64,
         step: u64,
@@ -56,7 +54,6 @@ impl<'a> BatchObjective<'a> {
             .sum();
         Self {
             network,
-            scaling,
             dropout,
             seed,
             step,
@@ -96,21 +93,18 @@ impl Objective for BatchObjective<'_> {
             step: self.step,
             draw,
         });
-        let low_rank = LowRank {
-            adapter,
-            scaling: self.scaling,
+        let draw = Draw {
+            adapter: adapter.clone(),
             dropout,
         };
-        let (hidden, divergence) = self
-            .network
-            .hidden_and_divergence(&questions.batch, low_rank);
-        let log_probabilities = log_probabilities_at(self.network, hidden, questions);
+        let hidden = self.network.hidden(&questions.batch, &draw);
+        let log_probabilities = log_probabilities_at(self.network, hidden.states, questions);
         let labels = TensorData::new(labels.clone(), [labels.len(), 1]);
         let labels =
             Tensor::<2, Int>::from_data(labels, &log_probabilities.device().without_autodiff());
         let mut loss = log_probabilities.gather(1, labels).mean().neg();
-        if let Some(divergence) = divergence {
-            loss = loss + divergence / questions.len() as f64;
+        if let Some(penalty) = hidden.penalty {
+            loss = loss + penalty / questions.len() as f64;
         }
         let value = f64::from(loss.clone().try_into_scalar::<f32>().map_err(|error| {
             TrainError::Device {

@@ -16,8 +16,8 @@ use super::layer::{Layer, Pass, Tape};
 use super::layout::Layout;
 use super::pool::{Buffer, Pool};
 use crate::data::Batch;
-use crate::forward::{LowRank, Observer};
-use crate::lora::Dropout;
+use crate::forward::{Hidden, Observer};
+use crate::lora::{Draw, Dropout};
 use crate::model::{Decoder, Rope};
 
 /// The decoder on the CPU.
@@ -74,27 +74,22 @@ impl Host {
         &self.decoder
     }
 
-    /// The hidden states after the last norm at the asked tokens, `[S, H]`, and the divergence
-    /// where the adapter's draw wants it, `[1]`; tracked if the adapter is. `observer` watches the
-    /// backward pass.
+    /// The hidden states after the last norm at the asked tokens, and the divergence where the
+    /// adapter's draw wants it; tracked if the adapter is. `observer` watches the backward pass.
     pub fn hidden(
         self: &Arc<Self>,
         batch: &Batch,
-        low_rank: LowRank<'_>,
+        draw: &Draw,
         observer: Option<Arc<dyn Observer>>,
-    ) -> (Tensor<2>, Option<Tensor<1>>) {
-        let LowRank {
-            adapter,
-            scaling,
-            dropout,
-        } = low_rank;
+    ) -> Hidden {
+        let Draw { adapter, dropout } = draw;
         let layout = Arc::new(Layout::of(adapter));
         let call = Call {
             host: self.clone(),
             batch: Arc::new(batch.clone()),
             layout,
-            scaling: scaling as f32,
-            dropout,
+            scaling: adapter.scaling as f32,
+            dropout: *dropout,
             observer,
         };
         let (rows, has_divergence) = (batch.asked.len(), call.layout.has_divergence());
@@ -109,14 +104,20 @@ impl Host {
             ),
         };
         if !has_divergence {
-            return (found, None);
+            return Hidden {
+                states: found,
+                penalty: None,
+            };
         }
         let divergence = found
             .clone()
             .narrow(0, rows, 1)
             .narrow(1, 0, 1)
             .reshape([1]);
-        (found.narrow(0, 0, rows), Some(divergence))
+        Hidden {
+            states: found.narrow(0, 0, rows),
+            penalty: Some(divergence),
+        }
     }
 
     /// Cosine and sine of every position's rotary angles up to the largest in the batch.

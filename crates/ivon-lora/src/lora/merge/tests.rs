@@ -254,7 +254,7 @@ fn strips_give_what_the_whole_gives() {
         (vec![2500, 1000], (0..2_500_000).map(|i| i as f32).collect()),
     )]));
     let folder = tempfile::tempdir().unwrap();
-    let empty = Adapter { layers: vec![] };
+    let empty = Adapter::empty();
     let options = MergeOptions {
         precision: Precision::F32,
         ..MergeOptions::default()

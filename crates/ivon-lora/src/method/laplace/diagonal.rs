@@ -40,7 +40,7 @@ impl Diagonal {
                 continue;
             };
             found.add(
-                &Linearisation::of(fit.network, adapter, first, fit.scaling, example)?,
+                &Linearisation::of(fit.network, adapter, first, example)?,
                 label,
             );
             watch(done + 1)?;
@@ -113,8 +113,8 @@ mod tests {
     use super::super::testing::{examples, network, tiny};
     use super::*;
     use crate::data::Encoded;
-    use crate::forward::{LowRank, Network};
-    use crate::lora::TargetModules;
+    use crate::forward::Network;
+    use crate::lora::{Draw, TargetModules};
     use crate::predict::log_probabilities;
 
     /// Log-probabilities with weight `place` moved by `by`.
@@ -140,11 +140,7 @@ mod tests {
         });
         log_probabilities(
             network,
-            LowRank {
-                adapter: &adapter,
-                scaling: 4.0,
-                dropout: None,
-            },
+            &Draw::of(adapter.clone()),
             examples,
             64,
             &mut |_| true,
@@ -166,7 +162,6 @@ mod tests {
         let mut watched = 0;
         let fit = Fit {
             network: &network,
-            scaling: 4.0,
             dropout: 0.1,
             seed: 0,
             batch_tokens: 64,

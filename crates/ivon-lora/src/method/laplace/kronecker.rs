@@ -57,20 +57,13 @@ impl Kronecker {
                 continue;
             };
             let mut pass = |number: usize| factors.with(|sums| sums.with_inputs = number == 0);
-            let found = watch_curvature(
-                fit.network,
-                adapter,
-                first,
-                fit.scaling,
-                example,
-                &observer,
-                &mut pass,
-            )?;
+            let found =
+                watch_curvature(fit.network, adapter, first, example, &observer, &mut pass)?;
             log_likelihood += found.get(label).copied().unwrap_or(0.0);
             watch(done + 1)?;
         }
         Ok(Self {
-            blocks: factors.with(|sums| sums.blocks(fit.scaling)),
+            blocks: factors.with(|sums| sums.blocks(adapter.scaling)),
             log_likelihood,
         })
     }
@@ -256,7 +249,6 @@ mod tests {
 
     fn fitted(network: &Network, adapter: &Adapter, train: &[Encoded], kept: usize) -> Kronecker {
         let fit = Fit {
-            scaling: 4.0,
             dropout: 0.1,
             seed: 0,
             batch_tokens: 64,
@@ -298,7 +290,7 @@ mod tests {
         );
         for example in examples() {
             let found = fitted(&network, &adapter, std::slice::from_ref(&example), 10);
-            let truth = Linearisation::of(&network, &adapter, 0, 4.0, &example).unwrap();
+            let truth = Linearisation::of(&network, &adapter, 0, &example).unwrap();
             let (curvature, size) = (truth.curvature(), truth.jacobian.len());
             let mut start = 0;
             for (path, parameter) in adapter.parameters() {
@@ -365,15 +357,9 @@ mod tests {
             let notes = Arc::new(Notes::default());
             let observer: Arc<dyn Observer> = notes.clone();
             let mut passes = 0;
-            watch_curvature(
-                &network,
-                &adapter,
-                0,
-                4.0,
-                example,
-                &observer,
-                &mut |number| passes = number + 1,
-            )
+            watch_curvature(&network, &adapter, 0, example, &observer, &mut |number| {
+                passes = number + 1
+            })
             .unwrap();
             let notes = notes.0.lock().unwrap();
             assert_eq!(
@@ -406,7 +392,7 @@ mod tests {
             // With two choices there is one pass, of √(p (1 − p)) d: Σ d_low inputᵀ is that much of
             // d's gradient by A.
             if let [(_, _, [input, low, d_low, dy])] = first[..] {
-                let truth = Linearisation::of(&network, &adapter, 0, 4.0, example).unwrap();
+                let truth = Linearisation::of(&network, &adapter, 0, example).unwrap();
                 let root = truth.curvature()[0].sqrt();
                 for at in 0..64 {
                     let of_a: f64 = (0..example.tokens.len())
@@ -466,16 +452,8 @@ mod tests {
             None,
         );
         let observer: Arc<dyn Observer> = Arc::new(Notes::default());
-        let error = watch_curvature(
-            &plain,
-            &adapter,
-            0,
-            4.0,
-            &examples()[0],
-            &observer,
-            &mut |_| {},
-        )
-        .unwrap_err();
+        let error = watch_curvature(&plain, &adapter, 0, &examples()[0], &observer, &mut |_| {})
+            .unwrap_err();
         assert!(
             matches!(error, PredictError::OnlyCpu { .. })
                 && error.hint().unwrap().contains("diagonal")

@@ -228,7 +228,6 @@ impl LaplaceConfig {
         let total = fit.train.len();
         let Fit {
             network,
-            scaling,
             dropout,
             seed,
             batch_tokens,
@@ -245,7 +244,6 @@ impl LaplaceConfig {
         };
         let fit = Fit {
             network,
-            scaling,
             dropout,
             seed,
             batch_tokens,
@@ -307,7 +305,6 @@ impl LaplaceConfig {
             fit.network,
             adapter,
             &distributions,
-            fit.scaling,
             fit.calibrate,
             &options,
             &mut watch,
@@ -400,7 +397,6 @@ mod tests {
         let train = examples();
         let mut fit = Fit {
             network: &network,
-            scaling: 4.0,
             dropout: 0.0,
             seed: 3,
             batch_tokens: 64,
@@ -461,8 +457,7 @@ mod tests {
             .filter(|random| !**random)
             .count();
         for network in [&host, &plain] {
-            let of =
-                |first| Linearisation::of(network, &adapter, first, 4.0, &examples()[2]).unwrap();
+            let of = |first| Linearisation::of(network, &adapter, first, &examples()[2]).unwrap();
             let (all, end) = (of(0), of(last));
             assert_eq!(all.log_probabilities, end.log_probabilities);
             for (all, end) in all.jacobian.iter().zip(&end.jacobian) {
@@ -511,7 +506,6 @@ mod tests {
         let found = evaluate(
             &network(),
             posterior.as_ref(),
-            4.0,
             &rows,
             &options,
             &mut |_, _| true,
@@ -576,7 +570,6 @@ mod tests {
                 let evaluated = evaluate(
                     &network,
                     posterior.as_ref(),
-                    4.0,
                     &calibrate,
                     &options,
                     &mut |_, _| true,

@@ -35,7 +35,9 @@ pub fn tiny(
         layers_to_transform: layer.map(|layer| vec![layer]),
         ..LoraConfig::default()
     };
-    let adapter = Adapter::new(&config, network.config(), 2, &Device::flex()).unwrap();
+    let adapter = Adapter::new(&config, network.config(), 2, &Device::flex())
+        .unwrap()
+        .with_scaling(4.0);
     let mut seed = 0;
     adapter.clone_with(|_, tensor| {
         seed += 1;
