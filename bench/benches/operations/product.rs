@@ -1,7 +1,7 @@
 //! The product with a frozen matrix, f32 and in blocks, against Burn's `matmul`.
 
 use criterion::{Criterion, Throughput};
-use ivon_lora::forward::host::{Output, apply};
+use ivon_lora::kernel::{Output, apply};
 use ivon_lora::model::{Encoding, Matrix, StoredTensor, gguf::quantize::quantize};
 
 use super::inputs::{tensor, tokens, wave};

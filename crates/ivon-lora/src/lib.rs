@@ -9,12 +9,12 @@ pub mod files;
 mod guard;
 pub mod random;
 pub mod words;
-mod wide;
 #[doc(hidden)]
 pub mod testing;
 
 pub mod data;
 pub mod model;
+pub mod kernel;
 pub mod lora;
 pub mod forward;
 pub mod posterior;

@@ -2,10 +2,10 @@
 //! logits.
 //!
 //! On the CPU the decoder runs as one operation on slices with a backward pass of its own
-//! ([`host`]); on every other device, and as the truth that it is tested against, as plain Burn
+//! ([`cpu`]); on every other device, and as the truth that it is tested against, as plain Burn
 //! operations ([`plain`]).
 
-pub mod host;
+pub mod cpu;
 pub mod plain;
 
 mod network;

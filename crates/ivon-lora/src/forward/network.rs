@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::host::Host;
+use super::cpu::Host;
 use super::observe::Observer;
 use super::plain::Plain;
 use crate::data::Batch;

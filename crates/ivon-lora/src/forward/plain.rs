@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use burn::tensor::activation::{relu, sigmoid, silu, softmax};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-use super::host::noise_path;
+use super::cpu::noise_path;
 use super::network::Hidden;
 use crate::data::Batch;
 use crate::lora::{Context, Divergence, Draw};

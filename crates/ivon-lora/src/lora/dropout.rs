@@ -5,8 +5,8 @@ use rand_core::Rng;
 use rayon::prelude::*;
 
 use crate::data::Batch;
+use crate::kernel::wide;
 use crate::random::{self, Purpose};
-use crate::wide::wide;
 
 /// A key to the masks of one forward pass.
 #[derive(Clone, Copy, Debug, PartialEq)]

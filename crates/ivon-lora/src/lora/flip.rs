@@ -14,8 +14,8 @@ use rayon::prelude::*;
 
 use super::parameters::parameter;
 use super::{Adapter, Matrix, parameter_path};
+use crate::kernel::wide;
 use crate::random::{Purpose, stream};
-use crate::wide::wide;
 
 /// Noise on A with the address of its signs.
 #[derive(Module, Debug)]

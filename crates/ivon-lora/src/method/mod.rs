@@ -8,7 +8,6 @@
 
 mod settings;
 mod bytes;
-mod eigen;
 mod flat;
 mod with_posterior;
 mod members;

@@ -11,8 +11,8 @@ use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::adamw::AdamwConfig;
-use super::eigen::eigenvectors;
 use super::{Fit, Passes, Settings, Setup};
+use crate::kernel::eigenvectors;
 use crate::lora::{Adapter, LoraError, Matrix};
 use crate::posterior::{Gaussian, Posterior};
 use crate::predict::{EvaluationOptions, scale_trials};

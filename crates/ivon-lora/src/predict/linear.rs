@@ -14,6 +14,7 @@ use super::choice::{Questions, choice_log_probabilities, log_probabilities_at};
 use super::error::PredictError;
 use crate::data::Encoded;
 use crate::forward::{Network, Observer};
+use crate::kernel::cholesky;
 use crate::lora::{Adapter, Draw};
 use crate::metrics::{LogProbabilities, log_softmax};
 use crate::posterior::{Linearised, LinearisedForm, Posterior};
@@ -327,28 +328,6 @@ fn probit(row: &[f64], covariance: &[f64], scale: f64) -> Vec<f64> {
         })
         .collect();
     log_softmax(&logits, 1.0)
-}
-
-/// L with L Lᵀ = the symmetric matrix `[size²]`; a pivot that rounding has made negative counts as
-/// 0.
-fn cholesky(matrix: &[f64], size: usize) -> Vec<f64> {
-    let mut root = vec![0.0; size * size];
-    for row in 0..size {
-        for column in 0..=row {
-            let known: f64 = (0..column)
-                .map(|k| root[row * size + k] * root[column * size + k])
-                .sum();
-            let rest = matrix[row * size + column] - known;
-            root[row * size + column] = if row == column {
-                rest.max(0.0).sqrt()
-            } else if root[column * size + column] > 0.0 {
-                rest / root[column * size + column]
-            } else {
-                0.0
-            };
-        }
-    }
-    root
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::RunConfig;
 use crate::data::Encoded;
-use crate::forward::host;
+use crate::kernel::{self, Output};
 use crate::lora::Projection;
 use crate::method::Passes;
 use crate::model::{BasePrecision, Checkpoint, DecoderConfig};
@@ -223,9 +223,9 @@ fn measure_rate() -> f64 {
     let mut best = f64::INFINITY;
     for _ in 0..4 {
         let started = Instant::now();
-        host::apply(
+        kernel::apply(
             &left,
-            vec![host::Output {
+            vec![Output {
                 matrix: &weight,
                 y: &mut out,
                 onto: None,

@@ -18,11 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::sketch::{Sketch, TestMatrix};
 use super::{Approximation, Curvature};
-use crate::forward::host::{Factor, Target, Threads, View, product};
 use crate::forward::{Observer, Seen};
+use crate::kernel::{Factor, Target, Threads, View, eigenvectors, product};
 use crate::lora::{Adapter, Matrix, Projection, parameter_path};
 use crate::method::Fit;
-use crate::method::eigen::eigenvectors;
 use crate::posterior::{Eigenpairs, KroneckerBlock, KroneckerLaplace, LaplacePrediction};
 use crate::predict::watch_curvature;
 use crate::train::TrainError;

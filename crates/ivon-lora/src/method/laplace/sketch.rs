@@ -11,9 +11,8 @@ use std::sync::Arc;
 
 use ivon::noise::{Address, Purpose};
 
-use crate::forward::host::{Factor, Target, Threads, View, product};
+use crate::kernel::{Factor, Target, Threads, View, eigenvectors, product};
 use crate::lora::Matrix;
-use crate::method::eigen::eigenvectors;
 use crate::posterior::Eigenpairs;
 
 /// Eigenvalues of Ωᵀ Y below this share of the largest are rounding in f32.

@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 
 use gemm::Parallelism;
 
-use super::kernel::dot;
-use crate::wide::wide;
+use super::rows::dot;
+use super::simd::wide;
 
 /// A row-major matrix view: numbers, rows, columns, distance between rows.
 #[derive(Clone, Copy)]

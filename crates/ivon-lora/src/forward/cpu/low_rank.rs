@@ -8,12 +8,10 @@ use std::sync::PoisonError;
 use rayon::prelude::*;
 
 use super::context::Predictor;
-use super::kernel;
 use super::layer::{Layer, Pass};
 use super::layout::{Part, Place};
-use super::pool::Buffer;
-use super::product::{Factor, Target, Threads, View, product};
 use crate::forward::Seen;
+use crate::kernel::{self, Buffer, Factor, Target, Threads, View, product};
 use crate::lora::{Mask, Signs};
 use crate::model::Projection;
 
@@ -145,7 +143,7 @@ impl Pass<'_> {
                 &self.row_keys(layer, projection),
                 &mut off,
             );
-            add(&mut values, &off);
+            kernel::add(&mut values, &off);
         }
         let mut divergence = 0.0;
         let between = self.predictor(layer, projection, place).map(|predictor| {
@@ -408,7 +406,7 @@ impl Pass<'_> {
             (Some(mask), Some(unmasked)) => {
                 mask.apply(unmasked, self.tokens(layer, projection), dx, true)
             }
-            (None, Some(unmasked)) => add(dx, unmasked),
+            (None, Some(unmasked)) => kernel::add(dx, unmasked),
             (_, None) => {
                 let u = Factor::Plain(View::new(&back.u, back.u.len() / place.rank, place.rank));
                 product(
@@ -421,9 +419,4 @@ impl Pass<'_> {
             }
         }
     }
-}
-
-/// x += y.
-fn add(x: &mut [f32], y: &[f32]) {
-    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }

@@ -5,7 +5,7 @@
 //! o  = attend(q, k, v)         m = x + W o
 //! n₂ = norm(m)                 y = m + W (silu(W n₂) ⊙ W n₂)
 //! ```
-//! The low-rank side is in [`super::low`].
+//! The low-rank side is in [`super::low_rank`].
 //!
 //! The backward pass keeps x, q, k, v, o, m and the gate's two inputs, and computes n₁, n₂, the
 //! gated product and the attention weights again.
@@ -14,13 +14,11 @@ use std::borrow::Cow;
 use std::sync::Mutex;
 
 use super::attention::{Attended, Heads, Tile, attend, attend_backward};
-use super::frozen::{Output, apply, apply_transposed};
-use super::kernel;
 use super::layout::Layout;
-use super::low::{Low, Through};
-use super::pool::{Buffer, Pool};
+use super::low_rank::{Low, Through};
 use crate::data::Batch;
 use crate::forward::Observer;
+use crate::kernel::{self, Buffer, Output, Pool, apply, apply_transposed};
 use crate::lora::Dropout;
 use crate::model::{DecoderConfig, DecoderLayer, Gate, LayerKind, Norms, Projection};
 

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use super::simd::wide;
 use super::transpose::{transpose, turn};
 use crate::model::{Matrix, PANEL};
-use crate::wide::wide;
 
 /// Panels `[⌈outputs / PANEL⌉, depth, PANEL]` of Wᵀ from those of W, `[⌈in / PANEL⌉, rows, PANEL]`.
 pub fn turn_panels(

@@ -11,12 +11,11 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 
 use super::attention::{Tile, tiles};
-use super::kernel;
 use super::layer::{Layer, Pass, Tape};
 use super::layout::Layout;
-use super::pool::{Buffer, Pool};
 use crate::data::Batch;
 use crate::forward::{Hidden, Observer};
+use crate::kernel::{self, Buffer, Pool};
 use crate::lora::{Draw, Dropout};
 use crate::model::{Decoder, Rope};
 

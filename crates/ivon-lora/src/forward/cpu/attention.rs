@@ -11,10 +11,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::kernel::softmax_row;
-use super::product::{Factor, Shared, Target, Threads, View, product};
 use crate::data::Batch;
-use crate::wide::wide;
+use crate::kernel::{Factor, Shared, Target, Threads, View, product, softmax_row, wide};
 
 /// Queries of a tile.
 const TILE: usize = 64;

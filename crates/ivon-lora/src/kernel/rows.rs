@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use crate::wide::wide;
+use super::simd::wide;
 
 /// Lanes of a sum.
 const LANES: usize = 16;
@@ -254,6 +254,11 @@ pub fn softmax_row(scores: &mut [f32], from: usize, to: usize) {
     for score in row {
         *score *= scale;
     }
+}
+
+/// x ← x + y.
+pub fn add(x: &mut [f32], y: &[f32]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 
 /// Adds `bias` to every row.

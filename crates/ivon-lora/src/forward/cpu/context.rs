@@ -5,8 +5,7 @@
 //! ```
 
 use super::layout::{ContextPlace, Part};
-use super::pool::{Buffer, Pool};
-use super::product::{Factor, Target, Threads, View, product};
+use crate::kernel::{Buffer, Factor, Pool, Target, Threads, View, product};
 use crate::lora::{ContextNoise, spread};
 
 /// The network of one projection.
