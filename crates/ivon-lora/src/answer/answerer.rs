@@ -305,7 +305,6 @@ impl Answerer {
         Ok(evaluate(
             &self.base.network,
             self.bundle.posterior.as_ref(),
-            self.bundle.lora.scaling(),
             &set.examples,
             options,
             &mut |done, _| watch(done),
