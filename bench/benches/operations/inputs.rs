@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ivon_lora::data::{Batch, Choices, Encoded, Target};
 use ivon_lora::forward::Network;
 use ivon_lora::lora::{Adapter, LoraConfig};
-use ivon_lora::model::{Decoder, DecoderConfig, DecoderLayer, Linear, Matrix, Projection};
+use ivon_lora::model::{Decoder, DecoderConfig, DecoderLayer, FrozenMatrix, Linear, Projection};
 
 /// Tokens of the four questions.
 pub const LENGTHS: [usize; 4] = [58, 61, 68, 78];
@@ -46,7 +46,7 @@ pub fn decoder(config: &DecoderConfig) -> Decoder {
     let linear = |projection: Projection| {
         let [rows, columns] = projection.shape(config);
         Linear {
-            weight: Matrix::new(
+            weight: FrozenMatrix::new(
                 rows,
                 columns,
                 wave(rows * columns, 1.0 / (columns as f32).sqrt()),
@@ -63,7 +63,7 @@ pub fn decoder(config: &DecoderConfig) -> Decoder {
     };
     Decoder {
         config: config.clone(),
-        embed_tokens: Matrix::new(
+        embed_tokens: FrozenMatrix::new(
             config.vocab_size,
             hidden,
             wave(config.vocab_size * hidden, 1.0),

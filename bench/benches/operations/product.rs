@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, Throughput};
 use ivon_lora::kernel::{Output, apply};
-use ivon_lora::model::{Encoding, Matrix, StoredTensor, gguf::quantize::quantize};
+use ivon_lora::model::{Encoding, FrozenMatrix, StoredTensor, gguf::quantize::quantize};
 
 use super::inputs::{tensor, tokens, wave};
 
@@ -10,7 +10,7 @@ use super::inputs::{tensor, tokens, wave};
 const SHAPES: [[usize; 2]; 4] = [[576, 576], [192, 576], [1536, 576], [576, 1536]];
 
 /// The matrix in blocks of this encoding.
-fn kept(encoding: Encoding, [rows, columns]: [usize; 2], values: &[f32]) -> Matrix {
+fn kept(encoding: Encoding, [rows, columns]: [usize; 2], values: &[f32]) -> FrozenMatrix {
     let mut bytes = Vec::new();
     assert!(
         quantize(encoding, values, &mut bytes),
@@ -18,7 +18,7 @@ fn kept(encoding: Encoding, [rows, columns]: [usize; 2], values: &[f32]) -> Matr
         encoding.name()
     );
     let stored = StoredTensor::new("w".into(), vec![rows, columns], encoding, &bytes, None);
-    Matrix::kept(&stored.expect("whole blocks"))
+    FrozenMatrix::kept(&stored.expect("whole blocks"))
 }
 
 /// x `[N, in]` · Wᵀ.
@@ -30,7 +30,7 @@ pub fn benchmarks(criterion: &mut Criterion) {
         let values = wave(rows * columns, 1.0 / (columns as f32).sqrt());
         let x = wave(n * columns, 1.0);
         let mut y = vec![0.0; n * rows];
-        let f32_matrix = Matrix::new(rows, columns, values.clone());
+        let f32_matrix = FrozenMatrix::new(rows, columns, values.clone());
         group.bench_function("host, f32", |bencher| {
             bencher.iter(|| {
                 apply(

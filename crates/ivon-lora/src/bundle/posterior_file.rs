@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
     use crate::lora::tiny::{adapter, config, decoder};
-    use crate::lora::{Matrix, read_peft, write_peft};
+    use crate::lora::{HostMatrix, read_peft, write_peft};
     use crate::posterior::Gaussian;
 
     /// A folder with a mean and its variance, mean² · 0.01.
@@ -162,7 +162,7 @@ mod tests {
     /// Rewrites the file with its metadata and tensors changed.
     fn edit(
         folder: &Path,
-        change: impl FnOnce(&mut BTreeMap<String, Matrix>, &mut BTreeMap<String, String>),
+        change: impl FnOnce(&mut BTreeMap<String, HostMatrix>, &mut BTreeMap<String, String>),
     ) {
         let path = folder.join(POSTERIOR_FILE);
         let (mut matrices, mut metadata) = read_matrices(&path).unwrap();
@@ -231,12 +231,14 @@ mod tests {
     #[test]
     fn what_differs_is_named() {
         let name = "base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight";
-        let refused = |change: fn(&mut BTreeMap<String, Matrix>, &mut BTreeMap<String, String>)| {
-            let (folder, _) = written();
-            edit(folder.path(), change);
-            read(folder.path()).err().unwrap().to_string()
-        };
-        let short = |tensors: &mut BTreeMap<String, Matrix>, _: &mut BTreeMap<String, String>| {
+        let refused =
+            |change: fn(&mut BTreeMap<String, HostMatrix>, &mut BTreeMap<String, String>)| {
+                let (folder, _) = written();
+                edit(folder.path(), change);
+                read(folder.path()).err().unwrap().to_string()
+            };
+        let short = |tensors: &mut BTreeMap<String, HostMatrix>,
+                     _: &mut BTreeMap<String, String>| {
             tensors.retain(|name, _| !name.contains("layers.1."));
         };
         assert!(refused(short).contains(

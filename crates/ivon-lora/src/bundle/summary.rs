@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{BundleError, POSTERIOR_FILE};
-use crate::lora::{ADAPTER_FILE, Beside, Matrix, is_factor, read_matrices};
+use crate::lora::{ADAPTER_FILE, Beside, HostMatrix, is_factor, read_matrices};
 use crate::metrics::quantile;
 use crate::posterior::Kind;
 
@@ -70,7 +70,7 @@ pub fn summarise(folder: &Path) -> Result<AdapterSummary, BundleError> {
         BTreeMap::new()
     };
     let beside = Beside::of(&mean);
-    let factors: BTreeMap<String, Matrix> = mean
+    let factors: BTreeMap<String, HostMatrix> = mean
         .into_iter()
         .filter(|(name, _)| is_factor(name))
         .collect();
@@ -109,8 +109,8 @@ impl AdapterSummary {
 type Collected = [(Vec<f64>, Vec<f64>); 2];
 
 fn layers(
-    mean: &BTreeMap<String, Matrix>,
-    variance: &BTreeMap<String, Matrix>,
+    mean: &BTreeMap<String, HostMatrix>,
+    variance: &BTreeMap<String, HostMatrix>,
 ) -> Vec<LayerSummary> {
     let mut found: BTreeMap<usize, Collected> = BTreeMap::new();
     for (name, matrix) in mean {
@@ -172,7 +172,7 @@ mod tests {
             let name = format!("base_model.model.model.layers.12.self_attn.q_proj.{factor}.weight");
             (
                 name,
-                Matrix {
+                HostMatrix {
                     shape: [1, values.len()],
                     values,
                 },
@@ -205,7 +205,7 @@ mod tests {
         let (mut matrices, metadata) = read_matrices(&path).unwrap();
         matrices.insert(
             "base_model.model.lm_head.weight".into(),
-            Matrix {
+            HostMatrix {
                 shape: [96, 32],
                 values: vec![1.0; 96 * 32],
             },

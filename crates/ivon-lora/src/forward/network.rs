@@ -9,7 +9,7 @@ use super::observe::Observer;
 use super::plain::Plain;
 use crate::data::Batch;
 use crate::lora::Draw;
-use crate::model::{Decoder, DecoderConfig, Matrix};
+use crate::model::{Decoder, DecoderConfig, FrozenMatrix};
 
 /// What a forward pass gives.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ impl Network {
         &self.device
     }
 
-    fn output(&self) -> &Matrix {
+    fn output(&self) -> &FrozenMatrix {
         match &self.body {
             Body::Host(host) => host.decoder().output(),
             Body::Plain(plain) => plain.output(),

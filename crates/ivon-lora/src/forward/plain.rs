@@ -10,14 +10,14 @@ use super::cpu::noise_path;
 use super::network::Hidden;
 use crate::data::Batch;
 use crate::lora::{Context, Divergence, Draw};
-use crate::model::{Decoder, DecoderConfig, Gate, Linear, Matrix, Norms, Projection, Rope};
+use crate::model::{Decoder, DecoderConfig, FrozenMatrix, Gate, Linear, Norms, Projection, Rope};
 
 /// The decoder's weights as tensors on a device.
 #[derive(Debug)]
 pub struct Plain {
     config: DecoderConfig,
-    embed_tokens: Matrix,
-    lm_head: Option<Matrix>,
+    embed_tokens: FrozenMatrix,
+    lm_head: Option<FrozenMatrix>,
     layers: Vec<PlainLayer>,
     norm: Tensor<1>,
     device: Device,
@@ -91,7 +91,7 @@ impl Plain {
     }
 
     /// The output table `[V, H]`.
-    pub fn output(&self) -> &Matrix {
+    pub fn output(&self) -> &FrozenMatrix {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 

@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use super::panels::{turn_panels, widen, widen_turned};
 use super::product::Shared;
 use super::tile::{Step, block_unit};
-use crate::model::{Matrix, PANEL, Values};
+use crate::model::{FrozenMatrix, PANEL, Values};
 
 /// Columns of a block, at most, where the encoding does not ask for more. Forward they are rows of
 /// W, and the more of them are turned at once, the longer are the pieces of memory that are read;
@@ -39,7 +39,7 @@ const TOKENS: usize = 512;
 /// A product of [`apply`]: y `[n, out]` ← (onto +) x · Wᵀ with W `[out, in]`.
 pub struct Output<'a> {
     /// W `[out, in]`.
-    pub matrix: &'a Matrix,
+    pub matrix: &'a FrozenMatrix,
     /// y `[n, out]`.
     pub y: &'a mut [f32],
     /// What is added, `[n, out]`.
@@ -91,7 +91,7 @@ pub fn apply(x: &[f32], outputs: Vec<Output<'_>>) {
 }
 
 /// dx `[n, in]` ← (dx +) Σ dy `[n, out]` · W over several matrices W `[out, in]`.
-pub fn apply_transposed(inputs: &[(&Matrix, &[f32])], dx: &mut [f32], add: bool) {
+pub fn apply_transposed(inputs: &[(&FrozenMatrix, &[f32])], dx: &mut [f32], add: bool) {
     let width = block_unit();
     let Some(columns) = inputs.first().map(|(matrix, _)| matrix.columns()) else {
         return;
@@ -165,7 +165,7 @@ impl Cut {
     /// Whole encoded blocks on the side that they lie along, and a task at least for each thread
     /// where there is work for it.
     fn new(
-        matrix: &Matrix,
+        matrix: &FrozenMatrix,
         direction: Direction,
         [depth, columns]: [usize; 2],
         width: usize,
@@ -223,7 +223,7 @@ enum Onto<'a> {
 
 /// A frozen matrix and what it is multiplied with.
 struct Factor<'a> {
-    matrix: &'a Matrix,
+    matrix: &'a FrozenMatrix,
     direction: Direction,
     cut: Cut,
     /// `[n, depth]`.
@@ -316,7 +316,7 @@ mod tests {
     }
 
     /// y = x Wᵀ and dx = 1 + dy W by their definitions in f64, W read row by row.
-    fn check(matrix: &Matrix, n: usize) {
+    fn check(matrix: &FrozenMatrix, n: usize) {
         let (inputs, outputs) = (matrix.columns(), matrix.rows());
         let weight = matrix.gather(&(0..outputs as u32).collect::<Vec<_>>());
         let at = |values: &[f32], index: usize| f64::from(values[index]);
@@ -363,7 +363,10 @@ mod tests {
             (17, 650, 100),
             (523, 33, 31),
         ] {
-            check(&Matrix::new(outputs, inputs, numbers(inputs * outputs)), n);
+            check(
+                &FrozenMatrix::new(outputs, inputs, numbers(inputs * outputs)),
+                n,
+            );
         }
     }
 
@@ -401,7 +404,7 @@ mod tests {
                 let stored =
                     StoredTensor::new("w".into(), vec![outputs, inputs], encoding, &bytes, None)
                         .unwrap();
-                check(&Matrix::kept(&stored), n);
+                check(&FrozenMatrix::kept(&stored), n);
             }
         }
     }
@@ -409,10 +412,10 @@ mod tests {
     #[test]
     fn several_matrices_at_once_are_as_one_after_the_other() {
         let (n, inputs) = (9, 256);
-        let matrices =
-            [3, 100, 64].map(|outputs| Matrix::new(outputs, inputs, numbers(inputs * outputs)));
+        let matrices = [3, 100, 64]
+            .map(|outputs| FrozenMatrix::new(outputs, inputs, numbers(inputs * outputs)));
         let x = numbers(n * inputs);
-        let one = |matrix: &Matrix| {
+        let one = |matrix: &FrozenMatrix| {
             let mut y = vec![0.0; n * matrix.rows()];
             apply(
                 &x,
@@ -443,7 +446,7 @@ mod tests {
         );
         assert!(found == expected);
         let (mut together, mut apart) = (vec![1.0; n * inputs], vec![1.0; n * inputs]);
-        let pairs: Vec<(&Matrix, &[f32])> = matrices
+        let pairs: Vec<(&FrozenMatrix, &[f32])> = matrices
             .iter()
             .zip(&expected)
             .map(|(matrix, dy)| (matrix, &dy[..]))
@@ -458,7 +461,7 @@ mod tests {
     #[test]
     fn what_a_product_is_added_to_is_added_once() {
         for inputs in [40, 1300] {
-            let matrix = Matrix::new(33, inputs, numbers(33 * inputs));
+            let matrix = FrozenMatrix::new(33, inputs, numbers(33 * inputs));
             let (x, onto) = (numbers(7 * inputs), numbers(7 * 33));
             let (mut alone, mut found) = (vec![f32::NAN; 7 * 33], vec![f32::NAN; 7 * 33]);
             apply(
@@ -490,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_result_does_not_depend_on_the_number_of_threads_or_on_the_other_tokens() {
-        let matrix = Matrix::new(200, 600, numbers(120_000));
+        let matrix = FrozenMatrix::new(200, 600, numbers(120_000));
         let x = numbers(40 * 600);
         let run = |threads: usize, tokens: usize| {
             let pool = rayon::ThreadPoolBuilder::new()

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::simd::wide;
 use super::transpose::{transpose, turn};
-use crate::model::{Matrix, PANEL};
+use crate::model::{FrozenMatrix, PANEL};
 
 /// Panels `[⌈outputs / PANEL⌉, depth, PANEL]` of Wᵀ from those of W, `[⌈in / PANEL⌉, rows, PANEL]`.
 pub fn turn_panels(
@@ -26,7 +26,7 @@ pub fn turn_panels(
 /// Panels of Wᵀ: rows `outputs` of an encoded W at its columns `depth`, turned; what has no row is
 /// 0.
 pub fn widen_turned(
-    matrix: &Matrix,
+    matrix: &FrozenMatrix,
     outputs: Range<usize>,
     depth: Range<usize>,
     panels: &mut [f32],
@@ -52,7 +52,7 @@ pub fn widen_turned(
 
 /// Panels of W: rows `depth` of an encoded W at its columns `inputs`; what has no column is 0.
 pub fn widen(
-    matrix: &Matrix,
+    matrix: &FrozenMatrix,
     depth: Range<usize>,
     inputs: Range<usize>,
     panels: &mut [f32],

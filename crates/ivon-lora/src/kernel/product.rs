@@ -1,4 +1,4 @@
-//! Matrix products on slices, row-major: what is small or changes from step to step.
+//! FrozenMatrix products on slices, row-major: what is small or changes from step to step.
 
 use std::marker::PhantomData;
 

@@ -115,14 +115,14 @@ pub(crate) fn is_factor(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Matrix;
+    use super::super::HostMatrix;
     use super::*;
 
     fn of(names: &[&str]) -> Beside {
         let matrix = |name: &&str| {
             (
                 name.to_string(),
-                Matrix {
+                HostMatrix {
                     shape: [2, 1],
                     values: vec![0.0; 2],
                 },

@@ -11,7 +11,7 @@ use burn::tensor::{Device, Tensor};
 use ivon::noise::Address;
 
 use super::parameters::parameter;
-use super::{Adapter, LoraError, LoraPair, Matrix, parameter_path};
+use super::{Adapter, HostMatrix, LoraError, LoraPair, parameter_path};
 use crate::random::{Purpose, stream, uniform};
 
 /// The network of one adapted layer. The last column of each matrix is its bias.
@@ -96,14 +96,14 @@ impl ContextStart {
         }
         Context {
             inner: parameter(
-                Matrix {
+                HostMatrix {
                     shape: [self.hidden, rank + 1],
                     values: inner,
                 },
                 device,
             ),
             outer: parameter(
-                Matrix {
+                HostMatrix {
                     shape: [2 * rank * rank, self.hidden + 1],
                     values: outer,
                 },
@@ -167,7 +167,7 @@ impl Context {
     /// `[2 r², hidden + 1]`; none where neither is there.
     pub(super) fn from_matrices(
         paths: &[String; 2],
-        found: [Option<Matrix>; 2],
+        found: [Option<HostMatrix>; 2],
         rank: usize,
         device: &Device,
     ) -> Result<Option<Self>, LoraError> {

@@ -13,7 +13,7 @@ use rand_core::Rng;
 use rayon::prelude::*;
 
 use super::parameters::parameter;
-use super::{Adapter, Matrix, parameter_path};
+use super::{Adapter, HostMatrix, parameter_path};
 use crate::kernel::wide;
 use crate::random::{Purpose, stream};
 
@@ -87,7 +87,7 @@ impl Adapter {
                 .filter(|values| values.len() == shape[0] * shape[1]);
             let device = pair.lora_A.val().device();
             let flip = values.map(|values| Flip {
-                noise: parameter(Matrix { shape, values }, &device),
+                noise: parameter(HostMatrix { shape, values }, &device),
                 signs,
             });
             super::LoraPair {

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 
 use super::parameters::{parameter, parameter_path};
 use super::{
-    Adapter, LayerAdapter, LoraConfig, LoraError, LoraPair, Matrix, Projection, resolve_targets,
+    Adapter, HostMatrix, LayerAdapter, LoraConfig, LoraError, LoraPair, Projection, resolve_targets,
 };
 use crate::model::DecoderConfig;
 use crate::random::{Purpose, stream, uniform};
@@ -29,11 +29,11 @@ impl Adapter {
         let pair = |layer: usize, projection: Projection| {
             let [out, inputs] = projection.shape(decoder);
             let path = parameter_path(layer, projection, "lora_A");
-            let a = Matrix {
+            let a = HostMatrix {
                 shape: [config.rank, inputs],
                 values: kaiming_uniform(config.rank, inputs, seed, &path),
             };
-            let b = Matrix {
+            let b = HostMatrix {
                 shape: [out, config.rank],
                 values: vec![0.0; out * config.rank],
             };

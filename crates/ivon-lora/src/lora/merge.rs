@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::companions::Companions;
 use super::parameters::to_matrix;
 use super::store::header;
-use super::{Adapter, LoraConfig, LoraError, Matrix, Precision, module_path};
+use super::{Adapter, HostMatrix, LoraConfig, LoraError, Precision, module_path};
 use crate::files;
 use crate::model::StoredTensor;
 
@@ -166,8 +166,8 @@ fn write_json(path: &Path, value: &Value) -> Result<(), LoraError> {
 
 /// A, B and s of an adapted weight.
 struct Delta {
-    a: Matrix,
-    b: Matrix,
+    a: HostMatrix,
+    b: HostMatrix,
     scaling: f32,
 }
 

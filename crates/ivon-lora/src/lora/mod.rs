@@ -32,7 +32,7 @@ pub use dropout::{Dropout, Mask};
 pub use error::LoraError;
 pub use flip::{Flip, Signs};
 pub use merge::{MergeBase, MergeOptions, MergeSummary, StoredBase, merge};
-pub use parameters::{Matrix, parameter_path, peft_name};
+pub use parameters::{HostMatrix, parameter_path, peft_name};
 pub use peft::{
     ADAPTER_FILE, CONFIG_FILE, PeftAdapter, portable_base_name, read_peft, read_peft_config,
     write_peft,

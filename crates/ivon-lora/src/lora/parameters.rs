@@ -21,7 +21,7 @@ const FLIP: &str = "flip.noise";
 
 /// A matrix on the host, row by row.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Matrix {
+pub struct HostMatrix {
     /// `[rows, columns]`.
     pub shape: [usize; 2],
     /// `rows · columns` numbers.
@@ -96,7 +96,7 @@ impl Adapter {
     ///
     /// # Errors
     /// If the device does not give its data back.
-    pub fn to_matrices(&self) -> Result<Vec<(String, Matrix)>, LoraError> {
+    pub fn to_matrices(&self) -> Result<Vec<(String, HostMatrix)>, LoraError> {
         self.parameters()
             .map(|(path, parameter)| to_matrix(&path, parameter.val()).map(|matrix| (path, matrix)))
             .collect()
@@ -216,7 +216,7 @@ impl Adapter {
     /// [`LoraError::MissingTensor`] for half a pair, [`LoraError::Shape`] where A is not `[r, in]`,
     /// B not `[out, r]`, or a network not for this r.
     pub fn from_matrices(
-        mut matrices: BTreeMap<String, Matrix>,
+        mut matrices: BTreeMap<String, HostMatrix>,
         scaling: f64,
         decoder: &DecoderConfig,
         device: &Device,
@@ -272,7 +272,7 @@ impl Adapter {
 }
 
 /// A trainable parameter on `device` with these numbers.
-pub(super) fn parameter(matrix: Matrix, device: &Device) -> Param<Tensor<2>> {
+pub(super) fn parameter(matrix: HostMatrix, device: &Device) -> Param<Tensor<2>> {
     Param::from_tensor(Tensor::from_data(
         TensorData::new(matrix.values, matrix.shape),
         device,
@@ -280,7 +280,7 @@ pub(super) fn parameter(matrix: Matrix, device: &Device) -> Param<Tensor<2>> {
 }
 
 /// A tensor's numbers on the host.
-pub(crate) fn to_matrix(path: &str, tensor: Tensor<2>) -> Result<Matrix, LoraError> {
+pub(crate) fn to_matrix(path: &str, tensor: Tensor<2>) -> Result<HostMatrix, LoraError> {
     let failed = |reason: String| LoraError::Device {
         path: path.into(),
         reason,
@@ -292,7 +292,7 @@ pub(crate) fn to_matrix(path: &str, tensor: Tensor<2>) -> Result<Matrix, LoraErr
     let values = data
         .try_into_vec::<f32>()
         .map_err(|error| failed(error.to_string()))?;
-    Ok(Matrix { shape, values })
+    Ok(HostMatrix { shape, values })
 }
 
 fn layer_of(mut pairs: Vec<(Projection, LoraPair)>) -> LayerAdapter {
@@ -307,8 +307,8 @@ fn layer_of(mut pairs: Vec<(Projection, LoraPair)>) -> LayerAdapter {
 /// A must be `[r, in]` and B `[out, r]` with one r.
 fn check_pair(
     paths: &[String; 2],
-    a: &Matrix,
-    b: &Matrix,
+    a: &HostMatrix,
+    b: &HostMatrix,
     [out, inputs]: [usize; 2],
 ) -> Result<(), LoraError> {
     let rank = a.shape[0].max(1);
@@ -423,7 +423,7 @@ mod tests {
         let mut wide = matrices;
         wide.insert(
             "layers.0.self_attn.q_proj.lora_A".into(),
-            Matrix {
+            HostMatrix {
                 shape: [4, 5],
                 values: vec![0.0; 20],
             },

@@ -11,7 +11,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{LoraError, Matrix};
+use super::{HostMatrix, LoraError};
 use crate::files;
 use crate::guard::guard_result;
 
@@ -103,7 +103,7 @@ pub(super) fn header<'a>(
 }
 
 /// Matrices by name.
-pub(crate) type Matrices = BTreeMap<String, Matrix>;
+pub(crate) type Matrices = BTreeMap<String, HostMatrix>;
 /// The texts of a file's `__metadata__`.
 pub(crate) type Metadata = BTreeMap<String, String>;
 
@@ -198,7 +198,7 @@ pub(crate) fn read_matrices(path: &Path) -> Result<(Matrices, Metadata), LoraErr
         }
         matrices.insert(
             name.to_string(),
-            Matrix {
+            HostMatrix {
                 shape: [rows, columns],
                 values,
             },
@@ -268,7 +268,7 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             assert_eq!(
                 read_matrices(&path).unwrap().0["x"],
-                Matrix {
+                HostMatrix {
                     shape: [2, 2],
                     values: values.into()
                 }

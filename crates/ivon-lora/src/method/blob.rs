@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::adamw::{Adamw, AdamwConfig};
 use super::bytes::{Reader, Writer};
 use super::{Settings, Setup, flat};
-use crate::lora::{Adapter, Matrix, Signs};
+use crate::lora::{Adapter, HostMatrix, Signs};
 use crate::posterior::{Gaussian, Posterior};
 use crate::random::{self, stream, uniform};
 use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
@@ -317,7 +317,7 @@ impl BlobOptimizer {
         } = &self.variational;
         let weight = kl_weight(step, *period);
         let (mut new_rho, mut new_mean) = (rho.clone(), HashMap::new());
-        let means: Vec<(String, Matrix)> = self
+        let means: Vec<(String, HostMatrix)> = self
             .adamw
             .adapter()
             .to_matrices()?

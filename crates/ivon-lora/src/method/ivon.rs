@@ -9,7 +9,7 @@ use ivon::{
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, Setup};
-use crate::lora::{Adapter, Matrix};
+use crate::lora::{Adapter, HostMatrix};
 use crate::posterior::{Gaussian, PointEstimate, Posterior};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
@@ -204,7 +204,7 @@ fn prior_groups(
     variance: &Adapter,
     effective_sample_size: f64,
 ) -> Result<Vec<ParameterGroup>, TrainError> {
-    let group = |((path, mean), (_, variance)): ((String, Matrix), (String, Matrix))| {
+    let group = |((path, mean), (_, variance)): ((String, HostMatrix), (String, HostMatrix))| {
         let squares: f64 = mean
             .values
             .iter()

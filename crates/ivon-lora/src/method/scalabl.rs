@@ -24,7 +24,7 @@ use super::blob::{kl_weight, validate_kl};
 use super::bytes::{Reader, Writer};
 use super::{Settings, Setup, flat};
 use crate::kernel::eigenvectors;
-use crate::lora::{Adapter, LoraError, Matrix};
+use crate::lora::{Adapter, HostMatrix, LoraError};
 use crate::posterior::{PointEstimate, Posterior, Scalabl};
 use crate::random::{self, stream, uniform};
 use crate::train::{Objective, Optimizer, TrainError, Update};
@@ -128,14 +128,14 @@ impl Settings for ScalablConfig {
 struct Decomposed {
     singular: Vec<f32>,
     /// V, `[r, in]` with orthonormal rows; a row of zeros where its singular value is 0.
-    basis: Matrix,
+    basis: HostMatrix,
     /// B′ = B U, `[out, r]`.
     b: Vec<f32>,
 }
 
-fn decomposed(a: &Matrix, b: &Matrix) -> Decomposed {
+fn decomposed(a: &HostMatrix, b: &HostMatrix) -> Decomposed {
     let [rank, inputs] = a.shape;
-    let entry = |matrix: &Matrix, row: usize, column: usize| {
+    let entry = |matrix: &HostMatrix, row: usize, column: usize| {
         f64::from(matrix.values[row * matrix.shape[1] + column])
     };
     let gram = (0..rank * rank)
@@ -172,7 +172,7 @@ fn decomposed(a: &Matrix, b: &Matrix) -> Decomposed {
     let b = turned.collect();
     Decomposed {
         singular: singular.iter().map(|&s| s as f32).collect(),
-        basis: Matrix {
+        basis: HostMatrix {
             shape: a.shape,
             values: basis.collect(),
         },
@@ -181,9 +181,9 @@ fn decomposed(a: &Matrix, b: &Matrix) -> Decomposed {
 }
 
 /// diag(s) V of every layer by path; s of all layers end to end.
-fn factors(bases: &[(String, Matrix)], s: &[f32]) -> HashMap<String, Vec<f32>> {
+fn factors(bases: &[(String, HostMatrix)], s: &[f32]) -> HashMap<String, Vec<f32>> {
     let mut s = s.iter();
-    let scaled = |(path, basis): &(String, Matrix)| {
+    let scaled = |(path, basis): &(String, HostMatrix)| {
         let rows = basis.values.chunks(basis.shape[1].max(1)).zip(s.by_ref());
         (
             path.clone(),
@@ -207,7 +207,7 @@ struct ScalablOptimizer {
     period: u64,
     seed: u64,
     /// V of every layer by the path of its A, in the adapter's order.
-    bases: Vec<(String, Matrix)>,
+    bases: Vec<(String, HostMatrix)>,
     /// The number of rows of all of them.
     rows: usize,
     /// μ of all rows, then ln σ of all rows.
@@ -464,7 +464,7 @@ mod tests {
 
     #[test]
     fn the_basis_is_orthonormal_and_the_product_is_kept() {
-        let matrix = |seed: u64, shape: [usize; 2]| Matrix {
+        let matrix = |seed: u64, shape: [usize; 2]| HostMatrix {
             shape,
             values: golden_normals(seed, shape[0] * shape[1])
                 .iter()
@@ -496,7 +496,7 @@ mod tests {
             }
         }
         let flat = decomposed(
-            &Matrix {
+            &HostMatrix {
                 shape: [2, 3],
                 values: vec![1.0; 6],
             },

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::adamw::AdamwConfig;
 use super::{Fit, Passes, Settings, Setup};
 use crate::kernel::eigenvectors;
-use crate::lora::{Adapter, LoraError, Matrix};
+use crate::lora::{Adapter, HostMatrix, LoraError};
 use crate::posterior::{Gaussian, Posterior};
 use crate::predict::{EvaluationOptions, scale_trials};
 use crate::train::{Optimizer, TrainError};
@@ -197,7 +197,7 @@ fn rotated(adapter: &Adapter) -> Result<(Adapter, Adapter), LoraError> {
     ))
 }
 
-fn with_matrices(adapter: &Adapter, matrices: Vec<Matrix>) -> Adapter {
+fn with_matrices(adapter: &Adapter, matrices: Vec<HostMatrix>) -> Adapter {
     let mut matrices = matrices.into_iter();
     adapter.clone_with(|_, tensor| match matrices.next() {
         Some(matrix) => Tensor::from_data(
@@ -209,9 +209,9 @@ fn with_matrices(adapter: &Adapter, matrices: Vec<Matrix>) -> Adapter {
 }
 
 /// (A′, B′) and their variances of A `[r, in]` and B `[out, r]`.
-fn rotated_pair(a: &Matrix, b: &Matrix) -> ([Matrix; 2], [Matrix; 2]) {
+fn rotated_pair(a: &HostMatrix, b: &HostMatrix) -> ([HostMatrix; 2], [HostMatrix; 2]) {
     let ([rank, inputs], [out, _]) = (a.shape, b.shape);
-    let entry = |matrix: &Matrix, row: usize, column: usize| {
+    let entry = |matrix: &HostMatrix, row: usize, column: usize| {
         f64::from(matrix.values[row * matrix.shape[1] + column])
     };
     let gram: Vec<f64> = (0..rank * rank)
@@ -244,7 +244,7 @@ fn rotated_pair(a: &Matrix, b: &Matrix) -> ([Matrix; 2], [Matrix; 2]) {
     let variances = (0..rank)
         .flat_map(|i| vec![(singular(i) + SMALLEST).powi(-2) as f32; inputs])
         .collect();
-    let matrix = |shape, values| Matrix { shape, values };
+    let matrix = |shape, values| HostMatrix { shape, values };
     let mean = [
         matrix([rank, inputs], turned_a.map(|x| x as f32).collect()),
         matrix([out, rank], turned_b.iter().map(|&x| x as f32).collect()),
@@ -273,8 +273,8 @@ mod tests {
     use crate::testing::golden;
     use crate::testing::golden_normals;
 
-    fn matrix(seed: u64, shape: [usize; 2]) -> Matrix {
-        Matrix {
+    fn matrix(seed: u64, shape: [usize; 2]) -> HostMatrix {
+        HostMatrix {
             shape,
             values: golden_normals(seed, shape[0] * shape[1])
                 .iter()
@@ -284,7 +284,7 @@ mod tests {
     }
 
     /// B A, `[out][in]`.
-    fn product(a: &Matrix, b: &Matrix) -> Vec<f64> {
+    fn product(a: &HostMatrix, b: &HostMatrix) -> Vec<f64> {
         let [rank, inputs] = a.shape;
         (0..b.shape[0] * inputs)
             .map(|place| {
@@ -335,7 +335,7 @@ mod tests {
         for values in [vec![0.0; 10], [1.0, 1.0].repeat(5)] {
             let ([_, _], [variance, _]) = rotated_pair(
                 &a,
-                &Matrix {
+                &HostMatrix {
                     shape: [5, 2],
                     values,
                 },

@@ -3,14 +3,14 @@
 use super::checkpoint::Checkpoint;
 use super::config::DecoderConfig;
 use super::error::ModelError;
-use super::matrix::Matrix;
+use super::matrix::FrozenMatrix;
 use super::projection::Projection;
 
 /// A frozen linear layer y = W x + b.
 #[derive(Clone, Debug)]
 pub struct Linear {
     /// W, `[out, in]`.
-    pub weight: Matrix,
+    pub weight: FrozenMatrix,
     /// b, `[out]`.
     pub bias: Option<Vec<f32>>,
 }
@@ -44,13 +44,13 @@ pub struct Decoder {
     pub config: DecoderConfig,
     /// The embedding table `[V, H]`, kept in the checkpoint's encoding: only looked-up rows are
     /// widened.
-    pub embed_tokens: Matrix,
+    pub embed_tokens: FrozenMatrix,
     /// The layers.
     pub layers: Vec<DecoderLayer>,
     /// Weight of the last norm, `[H]`.
     pub norm: Vec<f32>,
     /// The output table `[V, H]`; none where it is the embedding table.
-    pub lm_head: Option<Matrix>,
+    pub lm_head: Option<FrozenMatrix>,
 }
 
 /// How the weights of the linear layers are kept in memory.
@@ -77,9 +77,9 @@ impl Decoder {
         let read = |name: &str, shape: &[usize], precision: BasePrecision| {
             let stored = checkpoint.tensor_of(name, shape)?;
             let matrix = match precision {
-                BasePrecision::F32 => Matrix::widened(&stored),
-                BasePrecision::Bf16 => Matrix::rounded(&stored),
-                BasePrecision::AsIs => Matrix::kept(&stored),
+                BasePrecision::F32 => FrozenMatrix::widened(&stored),
+                BasePrecision::Bf16 => FrozenMatrix::rounded(&stored),
+                BasePrecision::AsIs => FrozenMatrix::kept(&stored),
             };
             checkpoint.release(&stored);
             Ok::<_, ModelError>(matrix)
@@ -145,7 +145,7 @@ impl Decoder {
     }
 
     /// The output table `[V, H]`.
-    pub fn output(&self) -> &Matrix {
+    pub fn output(&self) -> &FrozenMatrix {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
@@ -157,6 +157,6 @@ impl Decoder {
             .flat_map(|layer| &layer.linears)
             .map(|linear| linear.weight.bytes())
             .sum::<usize>();
-        linears + self.embed_tokens.bytes() + self.lm_head.as_ref().map_or(0, Matrix::bytes)
+        linears + self.embed_tokens.bytes() + self.lm_head.as_ref().map_or(0, FrozenMatrix::bytes)
     }
 }

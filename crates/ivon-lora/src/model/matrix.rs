@@ -14,7 +14,7 @@ pub const PANEL: usize = 16;
 
 /// A frozen matrix.
 #[derive(Clone, Debug)]
-pub struct Matrix {
+pub struct FrozenMatrix {
     rows: usize,
     columns: usize,
     values: Values,
@@ -34,7 +34,7 @@ pub enum Values {
     },
 }
 
-impl Matrix {
+impl FrozenMatrix {
     /// A matrix of f32 numbers, row by row; `values` has rows · columns of them.
     pub fn new(rows: usize, columns: usize, values: Vec<f32>) -> Self {
         assert_eq!(
@@ -179,7 +179,7 @@ mod tests {
             .collect();
         let stored =
             StoredTensor::new("w".into(), vec![2, 4], Encoding::F32, &bytes, None).unwrap();
-        let matrix = Matrix::rounded(&stored);
+        let matrix = FrozenMatrix::rounded(&stored);
         assert_eq!(matrix.bytes(), 16);
         for (found, expected) in matrix.gather(&[0, 1]).into_iter().zip(numbers) {
             assert!(

@@ -32,7 +32,7 @@ pub use family::{Family, Gguf, Windows};
 pub use headers::ModelHeaders;
 pub use hub::{HubEvent, HubFile, HubListing, HubSettings, Purpose, fetch_adapter};
 pub use layer_kind::{Gate, LayerKind, Norms};
-pub use matrix::{Matrix, PANEL, Values};
+pub use matrix::{FrozenMatrix, PANEL, Values};
 pub use projection::Projection;
 pub use rope::{Rope, RopeScaling};
 pub use tensor::{RawTensor, StoredTensor};

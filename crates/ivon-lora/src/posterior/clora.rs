@@ -136,7 +136,7 @@ impl Posterior for Clora {
 mod tests {
     use super::*;
     use crate::lora::tiny::{adapter, decoder};
-    use crate::lora::{ContextStart, Matrix};
+    use crate::lora::{ContextStart, HostMatrix};
 
     const START: ContextStart = ContextStart {
         hidden: 6,
@@ -206,7 +206,7 @@ mod tests {
         let short = |stored: &mut Stored| {
             drop(stored.matrices.insert(
                 name("outer"),
-                Matrix {
+                HostMatrix {
                     shape: [31, 7],
                     values: vec![0.0; 217],
                 },
@@ -216,7 +216,7 @@ mod tests {
         let own = |stored: &mut Stored| {
             drop(stored.matrices.insert(
                 "lora_A".into(),
-                Matrix {
+                HostMatrix {
                     shape: [1, 1],
                     values: vec![0.0],
                 },

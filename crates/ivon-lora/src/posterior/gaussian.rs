@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ivon::noise::{Address, Purpose};
 
 use super::{Draw, Posterior, PosteriorError, Stored};
-use crate::lora::{Adapter, LoraError, Matrix};
+use crate::lora::{Adapter, HostMatrix, LoraError};
 use crate::model::DecoderConfig;
 
 /// The tag of its file.
@@ -120,7 +120,7 @@ impl Posterior for Gaussian {
 /// If the device does not give its data back, or a number that comes out is not finite.
 pub(super) fn moved(
     adapter: &Adapter,
-    mut change: impl FnMut(&str, &mut Matrix),
+    mut change: impl FnMut(&str, &mut HostMatrix),
 ) -> Result<Adapter, PosteriorError> {
     let mut matrices = adapter.to_matrices()?.into_iter();
     adapter.try_map(|path, tensor| {

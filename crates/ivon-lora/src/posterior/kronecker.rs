@@ -15,7 +15,7 @@ use super::gaussian::{moved, noise_address, only_kept};
 use super::{
     Draw, LaplacePrediction, Linearised, LinearisedForm, Posterior, PosteriorError, Stored,
 };
-use crate::lora::{Adapter, LoraError, Matrix, peft_name};
+use crate::lora::{Adapter, HostMatrix, LoraError, peft_name};
 use crate::model::DecoderConfig;
 
 /// The tag of its file.
@@ -37,7 +37,7 @@ pub struct Eigenpairs {
     /// Eigenvalues, at least 0, `[k]`.
     pub values: Vec<f32>,
     /// Orthonormal eigenvectors as rows, `[k, n]`; a row of zeros stands for none.
-    pub vectors: Matrix,
+    pub vectors: HostMatrix,
 }
 
 /// The two factors of the curvature of a parameter matrix `[m, n]`.
@@ -127,7 +127,7 @@ impl KroneckerBlock {
                 .collect();
             Eigenpairs {
                 values: pairs.values.clone(),
-                vectors: Matrix {
+                vectors: HostMatrix {
                     values,
                     ..pairs.vectors
                 },
@@ -197,7 +197,7 @@ pub struct KroneckerLaplace {
     blocks: BTreeMap<String, KroneckerBlock>,
     /// By a random parameter's path, where some of its weights are fixed at 0: 0 for these, 1 for
     /// the others.
-    kept: BTreeMap<String, Matrix>,
+    kept: BTreeMap<String, HostMatrix>,
     precision: f64,
     prediction: LaplacePrediction,
     facts: BTreeMap<String, String>,
@@ -268,7 +268,7 @@ impl KroneckerLaplace {
     ///
     /// # Errors
     /// If a matrix belongs to no random parameter, or to one of another shape.
-    fn with_kept(self, kept: BTreeMap<String, Matrix>) -> Result<Self, PosteriorError> {
+    fn with_kept(self, kept: BTreeMap<String, HostMatrix>) -> Result<Self, PosteriorError> {
         for (path, matrix) in &kept {
             let expected = self
                 .blocks
@@ -429,7 +429,7 @@ impl Posterior for KroneckerLaplace {
             }
             factors.insert(
                 path.clone(),
-                Matrix {
+                HostMatrix {
                     shape: block.shape(),
                     values,
                 },
@@ -453,7 +453,7 @@ impl Posterior for KroneckerLaplace {
             .with("prediction", self.prediction.name())
             .with("prior_precision", self.precision);
         for (path, KroneckerBlock { rows, columns }) in &self.blocks {
-            let values = |pairs: &Eigenpairs| Matrix {
+            let values = |pairs: &Eigenpairs| HostMatrix {
                 shape: [1, pairs.values.len()],
                 values: pairs.values.clone(),
             };
@@ -470,7 +470,7 @@ impl Posterior for KroneckerLaplace {
                     .map(|(part, matrix)| (format!("{part}{}", peft_name(path)), matrix)),
             );
         }
-        let kept = |(path, matrix): (&String, &Matrix)| {
+        let kept = |(path, matrix): (&String, &HostMatrix)| {
             (format!("{KEPT}{}", peft_name(path)), matrix.clone())
         };
         stored.matrices.extend(self.kept.iter().map(kept));
@@ -546,7 +546,7 @@ mod tests {
     const PRECISION: f64 = 0.7;
 
     /// Orthonormal rows `[k, n]` by Gram and Schmidt.
-    fn orthonormal(seed: u64, k: usize, n: usize) -> Matrix {
+    fn orthonormal(seed: u64, k: usize, n: usize) -> HostMatrix {
         let mut rows: Vec<Vec<f64>> = Vec::new();
         for row in golden_normals(seed, k * n).chunks(n) {
             let mut row = row.to_vec();
@@ -557,7 +557,7 @@ mod tests {
             let norm = row.iter().map(|a| a * a).sum::<f64>().sqrt();
             rows.push(row.into_iter().map(|a| a / norm).collect());
         }
-        Matrix {
+        HostMatrix {
             shape: [k, n],
             values: rows
                 .concat()
@@ -723,7 +723,7 @@ mod tests {
         let wide = |stored: &mut Stored| {
             drop(stored.matrices.insert(
                 name(1),
-                Matrix {
+                HostMatrix {
                     shape: [4, 5],
                     values: vec![0.0; 20],
                 },
@@ -733,7 +733,7 @@ mod tests {
         let short = |stored: &mut Stored| {
             drop(stored.matrices.insert(
                 name(0),
-                Matrix {
+                HostMatrix {
                     shape: [1, 0],
                     values: vec![],
                 },
@@ -743,7 +743,7 @@ mod tests {
         let negative = |stored: &mut Stored| {
             drop(stored.matrices.insert(
                 name(0),
-                Matrix {
+                HostMatrix {
                     shape: [1, 4],
                     values: vec![-1.0; 4],
                 },
@@ -755,7 +755,7 @@ mod tests {
         let other = |stored: &mut Stored| {
             drop(stored.matrices.insert(
                 "more".into(),
-                Matrix {
+                HostMatrix {
                     shape: [1, 1],
                     values: vec![0.0],
                 },

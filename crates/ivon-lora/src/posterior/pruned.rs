@@ -7,7 +7,7 @@ use burn::tensor::Device;
 
 use super::*;
 use crate::lora::tiny::{adapter, decoder};
-use crate::lora::{ContextStart, Matrix};
+use crate::lora::{ContextStart, HostMatrix};
 
 /// Some weight in three is pruned.
 fn kept(posterior: &dyn Posterior) -> Vec<bool> {
@@ -27,7 +27,7 @@ fn all_of(value: f64) -> Adapter {
 /// Curvature of A and B of the lower layer.
 fn kronecker(prediction: LaplacePrediction) -> KroneckerLaplace {
     let pairs = |len: usize| {
-        let vectors = Matrix {
+        let vectors = HostMatrix {
             shape: [1, len],
             values: vec![(len as f32).sqrt().recip(); len],
         };
@@ -232,7 +232,7 @@ fn the_ones_and_zeros_of_a_file_are_checked() {
     let mean = pruned.mean().clone();
     stored.matrices.insert(
         name,
-        Matrix {
+        HostMatrix {
             shape: [1, 2],
             values: vec![1.0, 0.0],
         },

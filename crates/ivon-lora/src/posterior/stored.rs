@@ -8,7 +8,7 @@ use std::str::FromStr;
 use burn::tensor::Device;
 
 use super::PosteriorError;
-use crate::lora::{Adapter, Matrix, by_path, in_file, peft_name};
+use crate::lora::{Adapter, HostMatrix, by_path, in_file, peft_name};
 use crate::model::DecoderConfig;
 
 /// What a posterior is beside its mean, as its file has it: a tag, facts and matrices.
@@ -20,7 +20,7 @@ pub struct Stored {
     pub facts: BTreeMap<String, String>,
     /// Matrices by name. Those of an adapter's shape have PEFT's names behind a prefix, see
     /// [`with_adapter`](Self::with_adapter).
-    pub matrices: BTreeMap<String, Matrix>,
+    pub matrices: BTreeMap<String, HostMatrix>,
     /// The file that it was read from, for errors; empty before it is written.
     pub path: PathBuf,
 }
@@ -64,7 +64,7 @@ impl Stored {
         decoder: &DecoderConfig,
         device: &Device,
     ) -> Result<Adapter, PosteriorError> {
-        let behind = |(name, matrix): (&String, &Matrix)| {
+        let behind = |(name, matrix): (&String, &HostMatrix)| {
             Some((name.strip_prefix(prefix)?.to_string(), matrix.clone()))
         };
         let matrices = by_path(

@@ -218,7 +218,7 @@ fn measured_rate() -> f64 {
 fn measure_rate() -> f64 {
     let (m, k, n) = (512, 1024, 1024);
     let left = vec![1.0f32; m * k];
-    let weight = crate::model::Matrix::new(n, k, vec![1.0f32; n * k]);
+    let weight = crate::model::FrozenMatrix::new(n, k, vec![1.0f32; n * k]);
     let mut out = vec![0.0f32; m * n];
     let mut best = f64::INFINITY;
     for _ in 0..4 {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::super::tiny::{adapter, config, decoder, golden};
-use super::super::{Matrix, resolve_targets};
+use super::super::{HostMatrix, resolve_targets};
 use super::*;
 
 fn read(folder: &Path) -> Result<PeftAdapter, LoraError> {
@@ -252,7 +252,7 @@ fn tensors_of_another_model_are_refused_by_name_and_shape() {
 
 #[test]
 fn strange_and_missing_tensors_are_refused_by_name() {
-    let some = || Matrix {
+    let some = || HostMatrix {
         shape: [1, 1],
         values: vec![0.0],
     };
@@ -282,7 +282,7 @@ fn strange_and_missing_tensors_are_refused_by_name() {
 
 #[test]
 fn whole_layers_and_adapted_tables_are_refused_as_what_they_are() {
-    let some = || Matrix {
+    let some = || HostMatrix {
         shape: [1, 1],
         values: vec![0.0],
     };

@@ -20,7 +20,7 @@ use super::sketch::{Sketch, TestMatrix};
 use super::{Approximation, Curvature};
 use crate::forward::{Observer, Seen};
 use crate::kernel::{Factor, Target, Threads, View, eigenvectors, product};
-use crate::lora::{Adapter, Matrix, Projection, parameter_path};
+use crate::lora::{Adapter, HostMatrix, Projection, parameter_path};
 use crate::method::Fit;
 use crate::posterior::{Eigenpairs, KroneckerBlock, KroneckerLaplace, LaplacePrediction};
 use crate::predict::watch_curvature;
@@ -230,7 +230,7 @@ fn all_pairs(matrix: &[f64], n: usize, scale: f64) -> Eigenpairs {
             .iter()
             .map(|value| (scale * value.max(0.0)) as f32)
             .collect(),
-        vectors: Matrix {
+        vectors: HostMatrix {
             shape: [n, n],
             values: vectors,
         },

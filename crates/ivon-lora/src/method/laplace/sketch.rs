@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ivon::noise::{Address, Purpose};
 
 use crate::kernel::{Factor, Target, Threads, View, eigenvectors, product};
-use crate::lora::Matrix;
+use crate::lora::HostMatrix;
 use crate::posterior::Eigenpairs;
 
 /// Eigenvalues of Ωᵀ Y below this share of the largest are rounding in f32.
@@ -140,7 +140,7 @@ impl Sketch {
         if order.is_empty() {
             return Eigenpairs {
                 values: vec![0.0],
-                vectors: Matrix {
+                vectors: HostMatrix {
                     shape: [1, n],
                     values: vec![0.0; n],
                 },
@@ -159,7 +159,7 @@ impl Sketch {
         let values = order.iter().map(|&i| (scale * squares[i]) as f32).collect();
         Eigenpairs {
             values,
-            vectors: Matrix {
+            vectors: HostMatrix {
                 shape: [order.len(), n],
                 values: directions.collect(),
             },
