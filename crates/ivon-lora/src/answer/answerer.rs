@@ -8,7 +8,7 @@ use super::example_set::ExampleSet;
 use super::lines::PredictedRow;
 use super::prediction::{PREDICTIONS_FILE, Prediction, predictions, write_predictions};
 use super::report::{AnswerRule, EVALUATION_FILE, EvaluationReport, Temperatures};
-use super::rows::{Questions, RowOptions, RowSource, labelled_files, labelled_rows};
+use super::rows::{Questions, RowOptions, RowSource, labelled_files};
 use super::trained_rows::{of_role, warn_of_trained};
 use super::{AnswerError, Base, BaseOptions};
 use crate::bundle::{Bundle, BundleError, PredictWith, Sidecar, locate_adapter};
@@ -177,7 +177,7 @@ impl Answerer {
         rows: Vec<serde_json::Map<String, serde_json::Value>>,
         watch: Watcher<'_>,
     ) -> Result<EvaluationReport, AnswerError> {
-        let source = labelled_rows(name, rows, &self.prepared)?;
+        let source = Source::of_rows(name, rows, &self.prepared)?;
         let set = self.example_set(name, source, None, watch)?;
         let what = format!("`{name}`");
         match set.is_empty() {
@@ -474,4 +474,20 @@ fn in_order(
         }
     };
     questions.into_iter().map(&mut answer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compiles only where a value can be handed to another thread, and be asked by several at once.
+    fn shared<T: Send + Sync>() {}
+
+    #[test]
+    fn an_answerer_and_every_posterior_can_be_asked_by_several_threads_at_once() {
+        shared::<Answerer>();
+        shared::<Base>();
+        shared::<Bundle>();
+        shared::<Box<dyn Posterior>>();
+    }
 }

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use super::AnswerError;
 use crate::data::{
-    self, DataError, Example, Form, Place, Prepared, Question, Refusal, Row, Rows, Source, Split,
-    Stream, StreamFormat,
+    self, DataError, Example, Form, Prepared, Question, Refusal, Row, Rows, Source, Split, Stream,
+    StreamFormat,
 };
 use crate::train::{RunEvent, Watcher};
 
@@ -183,7 +183,7 @@ impl QuestionReader<'_> {
     }
 
     fn memory(&self, rows: Vec<Map<String, Value>>) -> Result<Vec<Question>, AnswerError> {
-        let mut rows = in_memory(IN_MEMORY, rows).map(Ok);
+        let mut rows = Row::in_memory(IN_MEMORY, rows).map(Ok);
         let carry = &self.options.carry;
         Ok(data::questions(
             IN_MEMORY,
@@ -256,33 +256,6 @@ fn question_of(
         }),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Rows in memory, each in its place under a name.
-fn in_memory(name: &str, rows: Vec<Map<String, Value>>) -> impl Iterator<Item = Row> {
-    let name: Arc<str> = name.into();
-    rows.into_iter()
-        .enumerate()
-        .map(move |(index, fields)| Row {
-            fields,
-            place: Place::new(Arc::clone(&name), index + 1),
-        })
-}
-
-/// The examples of labelled rows in memory, called by this name.
-///
-/// # Errors
-/// If a row lacks a field of the task, or has a label that is none of its answers.
-pub(super) fn labelled_rows(
-    name: &str,
-    rows: Vec<Map<String, Value>>,
-    prepared: &Prepared,
-) -> Result<Source, AnswerError> {
-    let mut source = Source::default();
-    for row in in_memory(name, rows) {
-        source.add(prepared, row, None)?;
-    }
-    Ok(source)
 }
 
 /// The rows of a split, with its name: of the file itself, which is named as it is, or of the file

@@ -94,6 +94,24 @@ pub struct RoleIds {
 }
 
 impl Dataset {
+    /// The examples of rows in memory, the fields of each by name, by what a file of them would be
+    /// called. Roles without rows are carved as the settings say, whose path is not looked at.
+    ///
+    /// # Errors
+    /// If a row is none of the task, missing roles cannot be carved, or no role has an example.
+    pub fn from_rows(
+        config: &DataConfig,
+        task: &Task,
+        rows: BTreeMap<Split, Vec<serde_json::Map<String, serde_json::Value>>>,
+    ) -> Result<Self, DataError> {
+        let prepared = task.prepare()?;
+        let mut sources = BTreeMap::new();
+        for (split, rows) in rows {
+            sources.insert(split, Source::of_rows(split.name(), rows, &prepared)?);
+        }
+        assemble(config, task, sources, LoadReport::default())
+    }
+
     /// The examples of a role.
     pub fn role(&self, role: Role) -> &[Example] {
         match role {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::{Map, Value};
+
 use super::account::Drops;
 use super::error::DataError;
 use super::read::{Continue, Row, for_each_row};
@@ -83,6 +85,23 @@ fn filled(row: Row, fields: &[(String, String)]) -> Result<Row, DataError> {
 }
 
 impl Source {
+    /// The examples of rows in memory, the fields of each by name; `name` stands for them in
+    /// messages and ids.
+    ///
+    /// # Errors
+    /// As [`Prepared::example`], of the first row that fails.
+    pub fn of_rows(
+        name: &str,
+        rows: Vec<Map<String, Value>>,
+        prepared: &Prepared,
+    ) -> Result<Self, DataError> {
+        let mut source = Self::default();
+        for row in Row::in_memory(name, rows) {
+            source.add(prepared, row, None)?;
+        }
+        Ok(source)
+    }
+
     /// Adds a row, or what was wrong with it.
     ///
     /// # Errors

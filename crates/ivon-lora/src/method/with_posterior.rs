@@ -13,7 +13,11 @@ pub struct WithPosterior<O, F> {
     make: F,
 }
 
-impl<O: Optimizer, F: Fn(Box<dyn Posterior>) -> Box<dyn Posterior>> WithPosterior<O, F> {
+impl<O, F> WithPosterior<O, F>
+where
+    O: Optimizer,
+    F: Fn(Box<dyn Posterior>) -> Box<dyn Posterior> + Send,
+{
     /// `make` is given what the optimizer itself would draw from.
     pub fn new(optimizer: O, make: F) -> Self {
         Self { optimizer, make }
@@ -29,8 +33,10 @@ impl<O: fmt::Debug, F> fmt::Debug for WithPosterior<O, F> {
     }
 }
 
-impl<O: Optimizer, F: Fn(Box<dyn Posterior>) -> Box<dyn Posterior>> Optimizer
-    for WithPosterior<O, F>
+impl<O, F> Optimizer for WithPosterior<O, F>
+where
+    O: Optimizer,
+    F: Fn(Box<dyn Posterior>) -> Box<dyn Posterior> + Send,
 {
     fn step(
         &mut self,

@@ -32,7 +32,7 @@ use crate::model::DecoderConfig;
 
 /// What can be drawn from. Draw number `sample` under `seed` at scale τ is always the same
 /// function.
-pub trait Posterior {
+pub trait Posterior: Send + Sync {
     /// Draw number `sample` under `seed`; `scale` (τ, at least 0) multiplies the variance, and at 0
     /// the draw is the mean.
     ///

@@ -48,16 +48,12 @@ pub(super) fn in_their_roles<'a>(
     let Some(ids) = read_roles(folder)?.filter(|ids| *ids != dataset.ids()) else {
         return Ok(Cow::Borrowed(dataset));
     };
-    // Without its limits a role has every row that it may have had.
-    let all = data::load(
-        &DataConfig {
-            train_limit: None,
-            eval_limit: None,
-            ..config.clone()
-        },
-        task,
-    )?;
-    let cast = recast(&all, &ids).map_err(|reason| RunError::OtherRoles {
+    let cast = match dataset.report.files.is_empty() {
+        // Rows in memory are all there is.
+        true => recast(dataset, &ids),
+        false => recast(&all_rows(config, task)?, &ids),
+    };
+    let cast = cast.map_err(|reason| RunError::OtherRoles {
         folder: folder.into(),
         reason,
     })?;
@@ -69,6 +65,16 @@ pub(super) fn in_their_roles<'a>(
         report: dataset.report.clone(),
         ..cast
     }))
+}
+
+/// The rows of a data set without its limits: a role has every one that it may have had.
+fn all_rows(config: &DataConfig, task: &Task) -> Result<Dataset, RunError> {
+    let unlimited = DataConfig {
+        train_limit: None,
+        eval_limit: None,
+        ..config.clone()
+    };
+    Ok(data::load(&unlimited, task)?)
 }
 
 /// Checks that a run in a folder has just these rows in just these roles.

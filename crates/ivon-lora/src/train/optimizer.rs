@@ -54,7 +54,7 @@ pub struct Update {
 }
 
 /// An optimizer with its state. Errors leave weights and state as they were.
-pub trait Optimizer {
+pub trait Optimizer: Send {
     /// Takes one step, asking `objective` as often as it needs.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! One row of a file: its fields, and where it stands.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::json;
@@ -25,6 +27,19 @@ impl Row {
             Ok(fields) => Ok(Self { fields, place }),
             Err(reason) => Err(DataError::MalformedLine { at: place, reason }),
         }
+    }
+
+    /// Rows that are in memory, each in its place under a name.
+    pub fn in_memory(
+        name: &str,
+        rows: Vec<Map<String, Value>>,
+    ) -> impl Iterator<Item = Self> + use<> {
+        let name: Arc<str> = name.into();
+        let row = move |(index, fields)| Self {
+            fields,
+            place: Place::new(Arc::clone(&name), index + 1),
+        };
+        rows.into_iter().enumerate().map(row)
     }
 
     /// The names of the row's fields.
