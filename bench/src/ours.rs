@@ -10,7 +10,7 @@ use ivon_lora::forward::Network;
 use ivon_lora::lora::{Adapter, LoraConfig};
 use ivon_lora::method::Method;
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
-use ivon_lora::predict::{EvaluationOptions, evaluate};
+use ivon_lora::predict::{EvaluationOptions, Predictor};
 use serde_json::json;
 
 use crate::machine::{self, peak_bytes};
@@ -157,9 +157,7 @@ fn measure(options: &Options) -> Result<serde_json::Value, Failure> {
             samples,
             ..EvaluationOptions::default()
         };
-        evaluate(&network, posterior.as_ref(), &held, &wanted, &mut |_, _| {
-            true
-        })?;
+        Predictor::new(&network, posterior.as_ref(), &wanted).evaluate(&held, &mut |_, _| true)?;
         Ok(before.elapsed().as_secs_f64())
     };
     let mean_seconds = timed(0)?;

@@ -9,7 +9,7 @@ use ivon_lora::forward::Network;
 use ivon_lora::lora::{Adapter, LoraConfig};
 use ivon_lora::method::Method;
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder, DecoderConfig};
-use ivon_lora::predict::{EvaluationOptions, evaluate};
+use ivon_lora::predict::{EvaluationOptions, Predictor};
 use ivon_lora::random::{Purpose, below, stream};
 use serde_json::{Value, json};
 
@@ -163,9 +163,7 @@ fn measure(options: &Options) -> Result<Value, Failure> {
             ..EvaluationOptions::default()
         };
         let started = Instant::now();
-        evaluate(&network, posterior.as_ref(), &held, &wanted, &mut |_, _| {
-            true
-        })?;
+        Predictor::new(&network, posterior.as_ref(), &wanted).evaluate(&held, &mut |_, _| true)?;
         evaluations.push(json!([samples, started.elapsed().as_secs_f64()]));
     }
     let peak = peak_bytes();

@@ -15,7 +15,7 @@ use ivon_lora::lora::{Adapter, LoraConfig};
 use ivon_lora::method::{AdamwConfig, IvonMethodConfig, Method, Setup};
 use ivon_lora::metrics::{Predictions, mean_of_draws};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
-use ivon_lora::predict::{EvaluationOptions, evaluate};
+use ivon_lora::predict::{EvaluationOptions, Predictor};
 use ivon_lora::toy;
 use ivon_lora::train::{ChoiceGoal, Training, train};
 
@@ -103,13 +103,8 @@ fn once(
     };
     train(&training, optimizer.as_mut(), false, &mut |_| true)?;
     let posterior = optimizer.posterior();
-    let found = evaluate(
-        network,
-        posterior.as_ref(),
-        sets[1],
-        &evaluation,
-        &mut |_, _| true,
-    )?;
+    let found = Predictor::new(network, posterior.as_ref(), &evaluation)
+        .evaluate(sets[1], &mut |_, _| true)?;
     let labels: Vec<usize> = sets[1]
         .iter()
         .filter_map(|example| example.label())

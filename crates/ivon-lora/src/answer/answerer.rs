@@ -17,8 +17,9 @@ use crate::data::{
     Role, Source, Task, Tokenizer,
 };
 use crate::files;
+use crate::lora::Draw;
 use crate::posterior::{Posterior, Spread};
-use crate::predict::{Evaluated, EvaluationOptions, evaluate};
+use crate::predict::{Evaluated, EvaluationOptions, Predictor};
 use crate::train::{RunEvent, Stage, Watcher};
 
 /// How questions are answered. What is absent comes from the adapter's own `ivon_lora.json`.
@@ -64,6 +65,8 @@ pub struct Answerer {
     options: EvaluationOptions,
     rule: AnswerRule,
     encoding: DataConfig,
+    /// Draws that stand ready; none unless they were asked for.
+    draws: Vec<Draw>,
 }
 
 impl Answerer {
@@ -109,7 +112,21 @@ impl Answerer {
             options: evaluation,
             rule,
             encoding,
+            draws: Vec::new(),
         })
+    }
+
+    /// Makes all draws now, for the questions to come: they need not be made for each of them, and
+    /// the answers are the same to the bit. Each draw keeps a copy of the adapter's numbers in
+    /// memory, 4 bytes for each of its parameters (ten draws of four million: 160 MB).
+    ///
+    /// # Errors
+    /// If a draw cannot be made.
+    pub fn with_prepared_draws(mut self) -> Result<Self, AnswerError> {
+        let posterior = self.bundle.posterior.as_ref();
+        self.draws =
+            Predictor::new(&self.base.network, posterior, &self.options).prepare_draws()?;
+        Ok(self)
     }
 
     /// The base.
@@ -302,13 +319,14 @@ impl Answerer {
         options: &EvaluationOptions,
         watch: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Evaluated, AnswerError> {
-        Ok(evaluate(
-            &self.base.network,
-            self.bundle.posterior.as_ref(),
-            &set.examples,
-            options,
-            &mut |done, _| watch(done),
-        )?)
+        let predictor = Predictor {
+            draws: match *options == self.options {
+                true => &self.draws,
+                false => &[],
+            },
+            ..Predictor::new(&self.base.network, self.bundle.posterior.as_ref(), options)
+        };
+        Ok(predictor.evaluate(&set.examples, &mut |done, _| watch(done))?)
     }
 
     fn encode_options(&self) -> EncodeOptions {
@@ -478,7 +496,18 @@ fn in_order(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::answer::device_named;
+    use crate::bundle::{BaseRecord, SIDECAR_FORMAT};
+    use crate::lora::{Adapter, LoraConfig};
+    use crate::model::Checkpoint;
+    use crate::posterior::Gaussian;
+    use crate::toy;
+
+    const PROMPT: &str =
+        "At dusk, Anna the farmer met an owl in the forest. Question: Did it attack? Answer:";
 
     /// Compiles only where a value can be handed to another thread, and be asked by several at once.
     fn shared<T: Send + Sync>() {}
@@ -489,5 +518,135 @@ mod tests {
         shared::<Base>();
         shared::<Bundle>();
         shared::<Box<dyn Posterior>>();
+        fn handed<T: Send + ?Sized>() {}
+        handed::<dyn crate::train::Optimizer>();
+    }
+
+    /// The toy with an untrained adapter whose weights vary.
+    fn toy_folder() -> (tempfile::TempDir, String, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join(toy::NAME);
+        toy::write_model(&base).unwrap();
+        let base = base.display().to_string();
+        let checkpoint = Checkpoint::open(&base).unwrap();
+        let lora = LoraConfig::default();
+        let device = device_named("cpu").unwrap();
+        let mean = Adapter::new(&lora, checkpoint.config(), 1, &device).unwrap();
+        let variance = mean.clone_with(|_, tensor| tensor * 0.0 + 0.01);
+        let sidecar = Sidecar {
+            format_version: SIDECAR_FORMAT,
+            program_version: "0".into(),
+            task: toy::task(),
+            answers: Vec::new(),
+            max_length: 64,
+            chat_template: false,
+            chat_template_text: None,
+            method: "ivon".into(),
+            method_files: Vec::new(),
+            scale: 1.0,
+            temperature: 1.0,
+            temperature_of_samples: 1.0,
+            samples: 3,
+            seed: 5,
+            predict_with: PredictWith::Samples,
+            calibration: None,
+            rows: None,
+            base: BaseRecord::new(
+                &base,
+                checkpoint.config(),
+                checkpoint.fingerprint().unwrap(),
+            ),
+        };
+        let adapter = folder.path().join("adapter");
+        let posterior = Box::new(Gaussian::new(mean, variance).unwrap());
+        Bundle::of_run(posterior, lora, sidecar)
+            .write(&adapter, None)
+            .unwrap();
+        (folder, base, adapter)
+    }
+
+    fn open(base: &str, adapter: &Path) -> Answerer {
+        let options = AnswerOptions::default();
+        let mut said = Vec::new();
+        let answerer = Answerer::open(base, adapter, &options, &mut |event| {
+            said.push(format!("{event:?}"));
+            true
+        });
+        assert!(said.is_empty(), "{said:?}");
+        answerer.unwrap()
+    }
+
+    fn row(report: &str, label: u8) -> serde_json::Map<String, serde_json::Value> {
+        let row = json!({ "report": report, "label": label });
+        row.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn one_that_is_open_answers_again_and_again_whether_its_draws_are_prepared_or_not() {
+        let (_folder, base, adapter) = toy_folder();
+        let answerer = open(&base, &adapter);
+        let answer = |answerer: &Answerer| {
+            let prompts = [PROMPT, "Answer:"];
+            let rows = answerer.answer(prompts, &RowOptions::default(), &mut |_| true);
+            rows.unwrap()
+        };
+        let first = answer(&answerer);
+        assert_eq!(first.len(), 2);
+        let prediction = first[0].answered.as_ref().unwrap();
+        assert!(prediction.mutual_information > 0.0 && prediction.choices == ["No", "Yes"]);
+        assert_eq!(answer(&answerer), first);
+        let prepared = answerer.with_prepared_draws().unwrap();
+        assert_eq!(prepared.draws.len(), 3);
+        let answers = std::thread::scope(|scope| {
+            let asked = [(); 2].map(|()| scope.spawn(|| answer(&prepared)));
+            asked.map(|thread| thread.join().unwrap())
+        });
+        assert_eq!(answers, [first.clone(), first]);
+    }
+
+    #[test]
+    fn rows_in_memory_are_answered_and_scored_as_those_of_a_file() {
+        let (folder, base, adapter) = toy_folder();
+        let answerer = open(&base, &adapter);
+        let rows = vec![
+            row("At dusk, Anna the farmer met an owl in the forest.", 0),
+            row("At noon, Ben the baker met a wolf.", 1),
+        ];
+        let file = folder.path().join("test.jsonl");
+        let lines: String = rows
+            .iter()
+            .map(|row| json!(row).to_string() + "\n")
+            .collect();
+        std::fs::write(&file, lines).unwrap();
+        let source = RowSource::Files {
+            path: file.clone(),
+            split: None,
+        };
+        let mut of_file = answerer
+            .answer(source, &RowOptions::default(), &mut |_| true)
+            .unwrap();
+        let in_memory = answerer
+            .answer(rows.clone(), &RowOptions::default(), &mut |_| true)
+            .unwrap();
+        for (line, own) in of_file.iter_mut().zip(&in_memory) {
+            line.id = own.id.clone();
+            line.answered.as_mut().unwrap().id = own.id.clone();
+        }
+        assert_eq!(of_file, in_memory);
+        let labelled = LabelledRows {
+            path: file,
+            ..LabelledRows::default()
+        };
+        let set = answerer.labelled(&labelled, &mut |_| true).unwrap();
+        let scores = answerer.evaluate(set, &mut |_| true).unwrap().report;
+        let own = answerer
+            .evaluate_rows("test.jsonl", rows, &mut |_| true)
+            .unwrap();
+        assert_eq!(scores, own);
+        let unlabelled = vec![json!({ "report": "x" }).as_object().unwrap().clone()];
+        let error = answerer
+            .evaluate_rows("mine", unlabelled, &mut |_| true)
+            .unwrap_err();
+        assert!(error.to_string().contains("label"), "{error}");
     }
 }

@@ -15,7 +15,7 @@ use super::{Fit, Passes, Settings, Setup};
 use crate::kernel::eigenvectors;
 use crate::lora::{Adapter, HostMatrix, LoraError};
 use crate::posterior::{Gaussian, Posterior};
-use crate::predict::{EvaluationOptions, scale_trials};
+use crate::predict::{EvaluationOptions, Predictor};
 use crate::train::{Optimizer, TrainError};
 
 /// Added to a singular value before it divides.
@@ -132,11 +132,8 @@ impl Settings for TfbConfig {
         let mut nll = |sd: f64| -> Result<f64, TrainError> {
             let mut watch =
                 |done: usize, total: usize| (fit.watch)(made * total + done, (trials + 1) * total);
-            let found = scale_trials(
-                fit.network,
-                &unit,
+            let found = Predictor::new(fit.network, &unit, &options).scale_trials(
                 examples,
-                &options,
                 &[sd * sd],
                 &mut watch,
             )?;
@@ -269,7 +266,7 @@ mod tests {
     use crate::metrics::{Predictions, mean_of_draws};
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::posterior::PointEstimate;
-    use crate::predict::{PredictError, evaluate};
+    use crate::predict::PredictError;
     use crate::testing::golden;
     use crate::testing::golden_normals;
 
@@ -426,14 +423,9 @@ mod tests {
         };
         let nll = |scale: f64| {
             let options = EvaluationOptions { scale, ..options };
-            let evaluated = evaluate(
-                &network,
-                found.as_ref(),
-                &examples,
-                &options,
-                &mut |_, _| true,
-            )
-            .unwrap();
+            let evaluated = Predictor::new(&network, found.as_ref(), &options)
+                .evaluate(&examples, &mut |_, _| true)
+                .unwrap();
             Predictions::new(
                 mean_of_draws(&evaluated.draws).unwrap(),
                 vec![0, 1, 0, 1, 0, 1],

@@ -1,14 +1,14 @@
 //! The choice of τ: the scale of the variance with the lowest NLL on a held-out set, 0 where
 //! sampling does not help; the scale that the settings name where that set cannot tell.
 
-use super::average::{EvaluationOptions, log_probabilities};
 use super::error::PredictError;
 use super::linear::LinearSet;
+use super::predictor::{EvaluationOptions, Predictor};
 use crate::data::Encoded;
 use crate::forward::Network;
 use crate::lora::Adapter;
-use crate::metrics::{Ground, Predictions, TooLittle, mean_of_draws, preferred};
-use crate::posterior::{Linearised, Posterior};
+use crate::metrics::{Ground, LogProbabilities, Predictions, TooLittle, mean_of_draws, preferred};
+use crate::posterior::Linearised;
 
 /// The scales that are tried: √τ, by which the noise is multiplied, in steps of a quarter from 0 to
 /// 2. Steps any finer are not told apart by a calibration set.
@@ -38,65 +38,79 @@ impl ScaleTrial {
     }
 }
 
-/// The NLL of a labelled set at each of `scales`, with the same draws 0 … S−1 at all of them.
-/// `watch` hears how many examples of how many, over all passes, are done and says whether to go
-/// on.
-///
-/// # Errors
-/// If an example has no label, a prediction fails, or `watch` says stop.
-pub fn scale_trials(
-    network: &Network,
-    posterior: &dyn Posterior,
-    examples: &[Encoded],
-    options: &EvaluationOptions,
-    scales: &[f64],
-    watch: &mut dyn FnMut(usize, usize) -> bool,
-) -> Result<Vec<ScaleTrial>, PredictError> {
-    let labels = labels(examples)?;
-    let samples = posterior.spread().draws(options.samples);
-    if let Some(linearised) = posterior.linearised() {
-        let mut watch = |done| watch(done, examples.len());
-        let set = LinearSet::of(network, posterior, linearised, examples, &mut watch)?;
-        return scales
-            .iter()
-            .map(|&scale| {
-                let found = if scale == 0.0 {
-                    set.mean()
-                } else {
-                    mean_of_draws(&set.draws(samples, options.seed, scale))?
-                };
-                Ok(ScaleTrial::new(
-                    scale,
-                    &Predictions::new(found, labels.clone())?,
-                ))
-            })
-            .collect();
+impl Predictor<'_> {
+    /// The NLL of a labelled set at each of `scales`, with the same draws 0 … S−1 at all of them.
+    /// `watch` hears how many examples of how many, over all passes, are done and says whether to
+    /// go on.
+    ///
+    /// # Errors
+    /// If an example has no label, a prediction fails, or `watch` says stop.
+    pub fn scale_trials(
+        &self,
+        examples: &[Encoded],
+        scales: &[f64],
+        watch: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Vec<ScaleTrial>, PredictError> {
+        let labels = labels(examples)?;
+        let averages = match self.posterior.linearised() {
+            Some(linearised) => self.linearised_averages(linearised, examples, scales, watch)?,
+            None => self.averages(examples, scales, watch)?,
+        };
+        let trial = |(&scale, average)| {
+            let predictions = Predictions::new(average, labels.clone())?;
+            Ok(ScaleTrial::new(scale, &predictions))
+        };
+        scales.iter().zip(averages).map(trial).collect()
     }
-    let passes: usize = scales
-        .iter()
-        .map(|&scale| if scale == 0.0 { 1 } else { samples })
-        .sum();
-    let mut done = 0;
-    let mut trial = |scale: f64| {
-        let draws = (0..if scale == 0.0 { 1 } else { samples as u64 }).map(|sample| {
-            let draw = posterior.draw(sample, options.seed, scale)?;
-            let found = log_probabilities(
-                network,
-                &draw,
-                examples,
-                options.batch_tokens,
-                &mut |more| watch(done + more, passes * examples.len()),
-            )?;
-            done += examples.len();
-            Ok(found)
-        });
-        let draws: Vec<_> = draws.collect::<Result<_, PredictError>>()?;
-        Ok::<_, PredictError>(ScaleTrial::new(
-            scale,
-            &Predictions::new(mean_of_draws(&draws)?, labels.clone())?,
-        ))
-    };
-    scales.iter().map(|&scale| trial(scale)).collect()
+
+    /// The average over draws of the linearised model at each scale; the mean at 0.
+    fn linearised_averages(
+        &self,
+        linearised: &dyn Linearised,
+        examples: &[Encoded],
+        scales: &[f64],
+        watch: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Vec<LogProbabilities>, PredictError> {
+        let mut watch = |done| watch(done, examples.len());
+        let (network, posterior) = (self.network, self.posterior);
+        let set = LinearSet::of(network, posterior, linearised, examples, &mut watch)?;
+        let average = |&scale: &f64| match scale == 0.0 {
+            true => Ok(set.mean()),
+            false => Ok(mean_of_draws(&set.draws(
+                self.samples(),
+                self.options.seed,
+                scale,
+            ))?),
+        };
+        scales.iter().map(average).collect()
+    }
+
+    /// The average over draws of the weights at each scale; one draw at 0, where all are the mean.
+    fn averages(
+        &self,
+        examples: &[Encoded],
+        scales: &[f64],
+        watch: &mut dyn FnMut(usize, usize) -> bool,
+    ) -> Result<Vec<LogProbabilities>, PredictError> {
+        let samples = |scale: f64| if scale == 0.0 { 1 } else { self.samples() };
+        let passes: usize = scales.iter().map(|&scale| samples(scale)).sum();
+        let total = passes * examples.len();
+        let mut done = 0;
+        let mut averages = Vec::new();
+        for &scale in scales {
+            let mut draws = Vec::new();
+            for sample in 0..samples(scale) {
+                let draw = self
+                    .posterior
+                    .draw(sample as u64, self.options.seed, scale)?;
+                let mut watch = |more| watch(done + more, total);
+                draws.push(self.log_probabilities(&draw, examples, &mut watch)?);
+                done += examples.len();
+            }
+            averages.push(mean_of_draws(&draws)?);
+        }
+        Ok(averages)
+    }
 }
 
 /// A labelled set under each of several distributions of the linearised model around one mean: with
@@ -156,7 +170,6 @@ mod tests {
     use crate::lora::LoraConfig;
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::posterior::{Gaussian, PointEstimate};
-    use crate::predict::evaluate;
     use crate::testing::golden;
 
     /// A trial in which `wrong` of 40 rows are answered wrongly; all of them have this loss, and
@@ -237,28 +250,21 @@ mod tests {
             ..EvaluationOptions::default()
         };
         let (mut last, mut total) = (0, 0);
-        let trials = scale_trials(
-            &network,
-            &gaussian,
+        let trials = Predictor::new(&network, &gaussian, &options).scale_trials(
             &examples,
-            &options,
             &[0.0, 2.25],
             &mut |done, of| {
                 (last, total) = (done, of);
                 true
             },
         );
-        let evaluated = evaluate(
-            &network,
-            &gaussian,
-            &examples,
-            &EvaluationOptions {
-                scale: 2.25,
-                ..options
-            },
-            &mut |_, _| true,
-        )
-        .unwrap();
+        let wide = EvaluationOptions {
+            scale: 2.25,
+            ..options
+        };
+        let evaluated = Predictor::new(&network, &gaussian, &wide)
+            .evaluate(&examples, &mut |_, _| true)
+            .unwrap();
         let of = |scale, found| {
             ScaleTrial::new(scale, &Predictions::new(found, vec![0, 1, 0, 1]).unwrap())
         };
@@ -269,15 +275,9 @@ mod tests {
         assert_eq!(trials.unwrap(), expected);
         assert_eq!((last, total), (12, 12));
         let point = PointEstimate { adapter };
-        let unlabelled = scale_trials(
-            &network,
-            &point,
-            &[example(1, None)],
-            &options,
-            &SCALES,
-            &mut |_, _| true,
-        )
-        .unwrap_err();
+        let unlabelled = Predictor::new(&network, &point, &options)
+            .scale_trials(&[example(1, None)], &SCALES, &mut |_, _| true)
+            .unwrap_err();
         assert_eq!(
             unlabelled.to_string(),
             "example `1` has no label to score against"

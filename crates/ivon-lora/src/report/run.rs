@@ -563,6 +563,7 @@ mod tests {
             Answered::of(Evaluated {
                 mean,
                 draws: vec![],
+                ..Evaluated::default()
             })
             .unwrap()
         };

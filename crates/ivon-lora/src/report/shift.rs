@@ -409,12 +409,14 @@ mod tests {
         let own = Answered::of(Evaluated {
             mean: logs(&[0.9, 0.8, 0.6]),
             draws: vec![],
+            ..Evaluated::default()
         })
         .unwrap();
         // The same twice: nothing that the weights disagree on.
         let other = Evaluated {
             mean: logs(&[0.7, 0.5]),
             draws: vec![logs(&[0.7, 0.5]); 2],
+            ..Evaluated::default()
         };
         let other = Answered::of(other).unwrap();
         let sets = vec![

@@ -142,6 +142,7 @@ mod tests {
         let evaluated = Evaluated {
             mean: rows(logits[0]),
             draws: vec![rows(logits[1])],
+            ..Evaluated::default()
         };
         let found = Calibrated::on(&examples, evaluated).unwrap();
         let words = |event: &RunEvent<'_>| match event {

@@ -20,8 +20,8 @@ use crate::method::{CHOSEN_BY, Fit, member_folder};
 use crate::metrics::{Bootstrap, Predictions, Scores, score_table};
 use crate::posterior::{Posterior, Spread};
 use crate::predict::{
-    Evaluated, EvaluationOptions, EvaluationSeconds, SCALES, best_scale, evaluate_timed,
-    log_probabilities, scale_trials,
+    Evaluated, EvaluationOptions, EvaluationSeconds, Predictor, SCALES, best_scale,
+    log_probabilities,
 };
 use crate::train::{METRICS_FILE, Record, RunEvent, Stage, TrainError, Watcher, read_records};
 
@@ -138,15 +138,10 @@ impl Finish<'_> {
         options: &EvaluationOptions,
         what: Stage,
         watch: Watcher<'_>,
-    ) -> Result<(Evaluated, EvaluationSeconds), RunError> {
+    ) -> Result<Evaluated, RunError> {
         let mut watch = |done, total| watch(RunEvent::Progress { what, done, total });
-        Ok(evaluate_timed(
-            &self.base.network,
-            posterior,
-            &set.examples,
-            options,
-            &mut watch,
-        )?)
+        let predictor = Predictor::new(&self.base.network, posterior, options);
+        Ok(predictor.evaluate(&set.examples, &mut watch)?)
     }
 
     /// Draws and τ of the evaluation.
@@ -194,11 +189,8 @@ impl Finish<'_> {
                 total,
             })
         };
-        let trials = scale_trials(
-            &self.base.network,
-            posterior,
+        let trials = Predictor::new(&self.base.network, posterior, options).scale_trials(
             &set.examples,
-            options,
             &scales,
             &mut told,
         )?;
@@ -242,7 +234,7 @@ impl Finish<'_> {
         if set.examples.is_empty() {
             return Ok(Calibrated::nothing());
         }
-        let (evaluated, _) = self.evaluate(posterior, set, options, Stage::Calibrate, watch)?;
+        let evaluated = self.evaluate(posterior, set, options, Stage::Calibrate, watch)?;
         let mut calibrated = Calibrated::on(&set.examples, evaluated)?;
         for said in calibrated.said.drain(..) {
             watch(said);
@@ -270,7 +262,7 @@ impl Finish<'_> {
             ));
         }
         let base = self.untuned(set, options, watch)?;
-        let (evaluated, seconds) = self.evaluate(posterior, set, options, Stage::Test, watch)?;
+        let evaluated = self.evaluate(posterior, set, options, Stage::Test, watch)?;
         let source = source_of(&self.dataset.report, Role::Test);
         let mut report =
             EvaluationReport::new(self.task, &set.examples, &evaluated, options, rule)?
@@ -281,7 +273,7 @@ impl Finish<'_> {
         Ok(TestScores {
             predictions: predictions(set, examples, &evaluated, rule, include_text)?,
             report,
-            seconds,
+            seconds: evaluated.seconds,
         })
     }
 

@@ -7,7 +7,7 @@ use crate::forward::Network;
 use crate::lora::LoraConfig;
 use crate::metrics::{LogProbabilities, MainScores, Predictions, mean_of_draws};
 use crate::posterior::Posterior;
-use crate::predict::{EvaluationOptions, PredictError, evaluate};
+use crate::predict::{EvaluationOptions, PredictError, Predictor};
 
 /// Labelled examples with choices.
 #[derive(Clone, Copy)]
@@ -64,7 +64,8 @@ impl Goal for ChoiceGoal<'_> {
             samples: self.config.eval_samples,
             ..self.evaluation
         };
-        let evaluated = evaluate(self.network, posterior, self.tune, &options, watch)?;
+        let evaluated =
+            Predictor::new(self.network, posterior, &options).evaluate(self.tune, watch)?;
         let sampled = match evaluated.draws.len() {
             0 => None,
             samples => Some(SampledScores {

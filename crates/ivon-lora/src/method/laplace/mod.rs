@@ -381,7 +381,7 @@ mod tests {
     use crate::lora::TargetModules;
     use crate::metrics::mean_of_draws;
     use crate::posterior::{PointEstimate, Spread};
-    use crate::predict::{Linearisation, evaluate};
+    use crate::predict::{Linearisation, Predictor};
 
     fn finished(
         config: &LaplaceConfig,
@@ -503,14 +503,9 @@ mod tests {
             batch_tokens: 64,
         };
         let posterior = finished(&LaplaceConfig::default(), &[]).unwrap();
-        let found = evaluate(
-            &network(),
-            posterior.as_ref(),
-            &rows,
-            &options,
-            &mut |_, _| true,
-        )
-        .unwrap();
+        let found = Predictor::new(&network(), posterior.as_ref(), &options)
+            .evaluate(&rows, &mut |_, _| true)
+            .unwrap();
         for (index, (row, logs)) in rows
             .iter_mut()
             .zip(mean_of_draws(&found.draws).unwrap())
@@ -567,14 +562,9 @@ mod tests {
                     seed: 3,
                     batch_tokens: 64,
                 };
-                let evaluated = evaluate(
-                    &network,
-                    posterior.as_ref(),
-                    &calibrate,
-                    &options,
-                    &mut |_, _| true,
-                )
-                .unwrap();
+                let evaluated = Predictor::new(&network, posterior.as_ref(), &options)
+                    .evaluate(&calibrate, &mut |_, _| true)
+                    .unwrap();
                 Predictions::new(mean_of_draws(&evaluated.draws).unwrap(), labels.clone())
                     .unwrap()
                     .losses()
