@@ -5,27 +5,27 @@
 //!    public) validation is the test set; beside one it is tune, if no file is named so.
 //! 2. A row whose prompt, or whose group, also stands in a role further on (train, tune, calibrate,
 //!    test) is left out of the earlier one: test stays whole, train gives way.
-//! 3. Roles that no file provides are carved from the training file, see [`carve`].
+//! 3. Roles that no file provides are carved from the training file, see [`carve`](super::carve).
 //! 4. Limits keep the first rows of each role in file order, after the task has left out what it
 //!    does not ask.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::account::{Counted, Drops};
+use super::account::Counted;
 use super::config::DataConfig;
 use super::error::DataError;
 use super::folder::{Split, SplitFiles, find_files};
-use super::read::{Continue, for_each_row};
+use super::load_report::{FileReport, LoadReport};
+use super::read::{Continue, Row, for_each_row};
 use super::role::Role;
+use super::roles;
 use super::source::Source;
-use super::split::{Ties, carve};
-use super::task::{DropReason, Example};
-use super::task::{Form, Prepared, Task};
+use super::task::{DropReason, Example, Prepared, Task};
 use crate::files::FileError;
 
 /// Examples in four roles.
@@ -41,42 +41,6 @@ pub struct Dataset {
     pub test: Vec<Example>,
     /// How they came about.
     pub report: LoadReport,
-}
-
-/// How a data set came about.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct LoadReport {
-    /// The task.
-    pub task: String,
-    /// The files that were read.
-    pub files: Vec<FileReport>,
-    /// Where the rows of each role come from.
-    pub sources: BTreeMap<Role, Split>,
-    /// The roles that were carved from the training file.
-    pub carved: Vec<Role>,
-    /// Whether validation is the test set.
-    pub validation_is_test: bool,
-    /// Whether the file named test was set aside, since its labels are not public.
-    pub test_is_unlabelled: bool,
-    /// Rows left out, and why.
-    pub dropped: Drops,
-    /// Rows beyond the limits, by role.
-    pub beyond_limit: BTreeMap<Role, usize>,
-    /// What the user should know, a sentence each.
-    pub notes: Vec<String>,
-}
-
-/// A file that was read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FileReport {
-    /// Its path, as it was given or found.
-    pub path: String,
-    /// What it is by its name.
-    pub split: Split,
-    /// Its number of rows.
-    pub rows: usize,
-    /// The SHA-256 of its bytes, in hexadecimal.
-    pub sha256: String,
 }
 
 /// The ids of each role's rows, for saving.
@@ -203,50 +167,47 @@ fn read_source(
         let mut rows = 0;
         let notes = for_each_row(path, &mut |row| {
             rows += 1;
-            if prepared.is_withheld(&row) {
-                let field = prepared.task().label_field();
-                let error = || match row
-                    .fields
-                    .get(field)
-                    .or_else(|| row.fields.get("answerKey"))
-                {
-                    None => DataError::MissingField {
-                        at: row.place.clone(),
-                        field: field.into(),
-                        found: row.names(),
-                    },
-                    Some(_) => DataError::MissingLabel {
-                        at: row.place.clone(),
-                        field: field.into(),
-                    },
-                };
-                if !source.unlabelled {
-                    return Err(error());
-                }
-                first_withheld.get_or_insert_with(error);
-            } else {
+            if !prepared.is_withheld(&row) {
                 if let Some(error) = first_withheld.take() {
                     return Err(error);
                 }
                 source.unlabelled = false;
                 source.add(prepared, row, group_field)?;
+            } else if source.unlabelled {
+                first_withheld.get_or_insert_with(|| missing_label(prepared, &row));
+            } else {
+                return Err(missing_label(prepared, &row));
             }
             Ok(Continue::Yes)
         })?;
         source.notes.extend(notes);
+        let name = path.display().to_string();
+        if rows == 0 {
+            let what = format!("`{name}`");
+            return Err(DataError::EmptySet { what });
+        }
         reports.push(FileReport {
-            path: path.display().to_string(),
+            path: name,
             split: files.split,
             rows,
             sha256: sha256(path)?,
         });
-        if rows == 0 {
-            return Err(DataError::EmptySet {
-                what: format!("`{}`", path.display()),
-            });
-        }
     }
     Ok(source)
+}
+
+/// The error of a row whose label is not there.
+fn missing_label(prepared: &Prepared, row: &Row) -> DataError {
+    let (at, field) = (row.place.clone(), prepared.task().label_field().to_string());
+    let value = row.fields.get(&field);
+    match value.or_else(|| row.fields.get("answerKey")) {
+        None => DataError::MissingField {
+            at,
+            field,
+            found: row.names(),
+        },
+        Some(_) => DataError::MissingLabel { at, field },
+    }
 }
 
 /// Puts sources into roles: what [`load`] does after reading. `report` holds the files already
@@ -269,208 +230,38 @@ pub fn assemble(
         .iter()
         .map(|(split, source)| (*split, source.account(&format!("the {split} file"))))
         .collect();
-    let mut roles = cast(config, &mut sources, &mut report);
+    let mut roles = roles::cast(config, &mut sources, &mut report);
     report.notes.extend(
         accounts
             .into_iter()
             .filter(|(split, _)| report.sources.values().any(|used| used == split))
             .flat_map(|(_, said)| said),
     );
-    close_leaks(&mut roles, &mut report);
-    carve_missing(config, task, &mut roles, &mut report)?;
-    for role in Role::ALL {
-        let limit = if role == Role::Train {
-            config.train_limit
-        } else {
-            config.eval_limit
-        };
-        let examples = roles.entry(role).or_default();
-        if let Some(limit) = limit.filter(|limit| *limit < examples.len()) {
-            report.beyond_limit.insert(role, examples.len() - limit);
-            examples.truncate(limit);
-        }
-    }
+    roles::close_leaks(&mut roles, &mut report);
+    roles::carve_missing(config, task, &mut roles, &mut report)?;
+    roles::limit(config, &mut roles, &mut report);
     if roles.values().all(Vec::is_empty) {
-        let said = |(reason, rows): (&DropReason, &Counted)| {
-            format!(", {} rows left out: {reason} ({rows})", rows.count)
-        };
-        let why = report.dropped.iter().map(said).collect::<String>();
-        return Err(DataError::EmptySet {
-            what: format!("`{}`{why}: it", config.path.display()),
-        });
+        return Err(nothing_left(config, &report));
     }
     let mut take = |role| roles.remove(&role).unwrap_or_default();
-    let (train, tune, calibrate, test) = (
-        take(Role::Train),
-        take(Role::Tune),
-        take(Role::Calibrate),
-        take(Role::Test),
-    );
     Ok(Dataset {
-        train,
-        tune,
-        calibrate,
-        test,
+        train: take(Role::Train),
+        tune: take(Role::Tune),
+        calibrate: take(Role::Calibrate),
+        test: take(Role::Test),
         report,
     })
 }
 
-/// Gives each source the role that its name asks for.
-fn cast(
-    config: &DataConfig,
-    sources: &mut BTreeMap<Split, Source>,
-    report: &mut LoadReport,
-) -> BTreeMap<Role, Vec<Example>> {
-    if sources
-        .get(&Split::Test)
-        .is_some_and(|test| test.unlabelled)
-    {
-        sources.remove(&Split::Test);
-        report.test_is_unlabelled = true;
-        report
-            .notes
-            .push("the test file has no labels and is left aside".into());
-    }
-    let wants_validation = config.test_from == Some(Split::Validation);
-    let validation_is_test = sources.contains_key(&Split::Validation)
-        && (wants_validation
-            || (config.test_from.is_none() && !sources.contains_key(&Split::Test)));
-    report.validation_is_test = validation_is_test;
-    let mut plan = vec![
-        (Role::Train, Split::Train),
-        (Role::Tune, Split::Tune),
-        (Role::Calibrate, Split::Calibrate),
-    ];
-    if validation_is_test {
-        report.notes.push(if wants_validation {
-            "validation is the test set, as asked for".into()
-        } else {
-            "no test file is there, so validation is the test set".into()
-        });
-        plan.push((Role::Test, Split::Validation));
-    } else {
-        plan.push((Role::Test, Split::Test));
-        if sources.contains_key(&Split::Validation) {
-            if sources.contains_key(&Split::Tune) {
-                report.notes.push(
-                    "the validation file is not used, since there are files for tune and test"
-                        .into(),
-                );
-            } else {
-                plan.push((Role::Tune, Split::Validation));
-            }
-        }
-    }
-    let mut roles = BTreeMap::new();
-    for (role, split) in plan {
-        if let Some(source) = sources.remove(&split) {
-            report.sources.insert(role, split);
-            roles.insert(role, source.examples);
-        }
-    }
-    roles
-}
-
-/// Leaves out of each role what also stands in a later one.
-fn close_leaks(roles: &mut BTreeMap<Role, Vec<Example>>, report: &mut LoadReport) {
-    let (mut texts, mut groups): (
-        BTreeMap<Role, HashSet<String>>,
-        BTreeMap<Role, HashSet<String>>,
-    ) = Default::default();
-    for (role, examples) in roles.iter_mut().rev() {
-        let before = examples.len();
-        let mut dropped = Drops::default();
-        examples.retain(|example| {
-            let text = example.prompt.text();
-            let text_in = texts
-                .iter()
-                .find(|(_, texts)| texts.contains(&text))
-                .map(|(role, _)| *role);
-            let group_in = || {
-                groups.iter().find(|(_, groups)| {
-                    example
-                        .group
-                        .as_ref()
-                        .is_some_and(|group| groups.contains(group))
-                })
-            };
-            let reason = match text_in {
-                Some(role) => Some(DropReason::TextAlsoIn(role)),
-                None => group_in().map(|(role, _)| DropReason::GroupAlsoIn(*role)),
-            };
-            let kept = reason.is_none();
-            reason
-                .into_iter()
-                .for_each(|reason| dropped.add(reason, &example.id));
-            kept
-        });
-        report.notes.extend(dropped.sentences(role.name(), before));
-        report.dropped.merge(&dropped);
-        if *role == Role::Train {
-            break;
-        }
-        texts.insert(
-            *role,
-            examples
-                .iter()
-                .map(|example| example.prompt.text())
-                .collect(),
-        );
-        groups.insert(
-            *role,
-            examples
-                .iter()
-                .filter_map(|example| example.group.clone())
-                .collect(),
-        );
-    }
-}
-
-/// Carves the roles that no file provides from train, if there is a train file.
-fn carve_missing(
-    config: &DataConfig,
-    task: &Task,
-    roles: &mut BTreeMap<Role, Vec<Example>>,
-    report: &mut LoadReport,
-) -> Result<(), DataError> {
-    // Test first: where rows are few, it is the last to go without.
-    let shares = [
-        (Role::Test, config.test_share),
-        (Role::Calibrate, config.calibrate_share),
-        (Role::Tune, config.tune_share),
-    ];
-    let wanted: Vec<(Role, f64)> = shares
-        .into_iter()
-        .filter(|(role, share)| *share > 0.0 && !roles.contains_key(role))
-        .collect();
-    let Some(train) = roles.remove(&Role::Train).filter(|train| !train.is_empty()) else {
-        return Ok(());
+/// The error of a set of which no row can be used, with what became of its rows.
+fn nothing_left(config: &DataConfig, report: &LoadReport) -> DataError {
+    let said = |(reason, rows): (&DropReason, &Counted)| {
+        format!(", {} rows left out: {reason} ({rows})", rows.count)
     };
-    let texts: Vec<String> = train.iter().map(|example| example.prompt.text()).collect();
-    // A letter of multiple choice means something else in every row.
-    let class = |example: &Example| {
-        example
-            .label
-            .filter(|_| matches!(task.form, Form::Template { .. }))
-    };
-    let rows = texts.iter().zip(&train);
-    let ties: Vec<Ties<'_>> = rows
-        .map(|(text, example)| Ties {
-            text,
-            group: example.group.as_deref(),
-            class: class(example),
-        })
-        .collect();
-    let carved = carve(&ties, &wanted, config.train_limit.unwrap_or(0), config.seed)?;
-    for (example, role) in train.into_iter().zip(carved) {
-        roles.entry(role).or_default().push(example);
+    let why = report.dropped.iter().map(said).collect::<String>();
+    DataError::EmptySet {
+        what: format!("`{}`{why}: it", config.path.display()),
     }
-    report.carved = wanted.iter().map(|(role, _)| *role).collect();
-    report.carved.sort_unstable();
-    for role in &report.carved {
-        report.sources.insert(*role, Split::Train);
-    }
-    Ok(())
 }
 
 /// The SHA-256 of a file.

@@ -9,9 +9,7 @@ use serde::Serialize;
 use super::account::{Counted, Drops};
 use super::error::DataError;
 use super::task::Example;
-use super::tokens::Choices;
-use super::tokens::Tokenizer;
-use super::tokens::{EncodeOptions, Encoder, Outcome};
+use super::tokens::{Choices, EncodeOptions, Encoded, Encoder, Outcome, Tokenizer};
 
 /// One token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -73,7 +71,7 @@ impl Lengths {
 }
 
 /// A set of examples at a glance.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Preview {
     /// The first examples.
     pub examples: Vec<ExampleView>,
@@ -110,15 +108,8 @@ pub fn preview(
     let mut encoder = Encoder::new(tokenizer, options)?;
     let mut lengths = Vec::with_capacity(examples.len());
     let mut preview = Preview {
-        examples: Vec::new(),
-        count: 0,
-        lengths: Lengths::default(),
-        labels: BTreeMap::new(),
-        unlabelled: 0,
-        shortened: Counted::default(),
-        empty: Counted::default(),
-        whole_answers: 0,
         dropped: dropped.clone(),
+        ..Preview::default()
     };
     for example in examples {
         if example.has_empty_field() {
@@ -132,46 +123,63 @@ pub fn preview(
                 truncated,
             } => {
                 lengths.push(encoded.tokens.len());
-                preview.count += 1;
-                if truncated {
-                    preview.shortened.add(&example.id);
-                }
-                preview.whole_answers +=
-                    usize::from(matches!(encoded.choices(), Choices::Answers(_)));
-                match example.label {
-                    Some(label) => {
-                        let word = example.answers.get(label).cloned().unwrap_or_default();
-                        preview.labels.entry(label).or_insert((word, 0)).1 += 1;
-                    }
-                    None => preview.unlabelled += 1,
-                }
+                preview.count(example, &encoded, truncated);
                 if preview.examples.len() < shown {
-                    let tokens = views(tokenizer, &encoded.tokens)?;
-                    let scored: Vec<Vec<TokenView>> = match encoded.choices() {
-                        Choices::Tokens(ids) => ids
-                            .iter()
-                            .map(|id| views(tokenizer, &[*id]))
-                            .collect::<Result<_, _>>()?,
-                        Choices::Answers(answers) => answers
-                            .iter()
-                            .map(|ids| views(tokenizer, ids))
-                            .collect::<Result<_, _>>()?,
-                    };
-                    let choices = example.answers.iter().cloned().zip(scored).collect();
-                    preview.examples.push(ExampleView {
-                        label: encoded.label(),
-                        id: encoded.id,
-                        prompt: text,
-                        tokens,
-                        choices,
-                        truncated,
-                    });
+                    let view = ExampleView::of(example, encoded, text, truncated, tokenizer)?;
+                    preview.examples.push(view);
                 }
             }
         }
     }
     preview.lengths = Lengths::of(lengths);
     Ok(preview)
+}
+
+impl Preview {
+    /// Counts an example that is usable.
+    fn count(&mut self, example: &Example, encoded: &Encoded, truncated: bool) {
+        self.count += 1;
+        if truncated {
+            self.shortened.add(&example.id);
+        }
+        self.whole_answers += usize::from(matches!(encoded.choices(), Choices::Answers(_)));
+        match example.label {
+            Some(label) => {
+                let word = example.answers.get(label).cloned().unwrap_or_default();
+                self.labels.entry(label).or_insert((word, 0)).1 += 1;
+            }
+            None => self.unlabelled += 1,
+        }
+    }
+}
+
+impl ExampleView {
+    fn of(
+        example: &Example,
+        encoded: Encoded,
+        prompt: String,
+        truncated: bool,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, DataError> {
+        let scored: Vec<Vec<TokenView>> = match encoded.choices() {
+            Choices::Tokens(ids) => ids
+                .iter()
+                .map(|id| views(tokenizer, &[*id]))
+                .collect::<Result<_, _>>()?,
+            Choices::Answers(answers) => answers
+                .iter()
+                .map(|ids| views(tokenizer, ids))
+                .collect::<Result<_, _>>()?,
+        };
+        Ok(Self {
+            label: encoded.label(),
+            tokens: views(tokenizer, &encoded.tokens)?,
+            choices: example.answers.iter().cloned().zip(scored).collect(),
+            id: encoded.id,
+            prompt,
+            truncated,
+        })
+    }
 }
 
 fn views(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<TokenView>, DataError> {
@@ -243,57 +251,43 @@ impl fmt::Display for Preview {
             formatter,
             "tokens     min {min}, median {median}, 90 % {p90}, max {max}"
         )?;
-        let labels: Vec<String> = self
-            .labels
-            .iter()
-            .map(|(index, (word, count))| format!("{index} {word}: {count}"))
-            .collect();
-        writeln!(
-            formatter,
-            "labels     {}",
-            if labels.is_empty() {
-                "none".into()
-            } else {
-                labels.join(", ")
-            }
-        )?;
+        writeln!(formatter, "labels     {}", self.labels_in_words())?;
         if self.unlabelled > 0 {
             writeln!(formatter, "unlabelled {}", self.unlabelled)?;
         }
-        let ids = |rows: &Counted| {
-            if rows.count > 0 {
-                format!(" ({rows})")
-            } else {
-                String::new()
-            }
-        };
-        writeln!(
-            formatter,
-            "shortened  {}{}",
-            self.shortened.count,
-            ids(&self.shortened)
-        )?;
+        writeln!(formatter, "shortened  {}", with_ids(&self.shortened))?;
         if self.empty.count > 0 {
-            writeln!(
-                formatter,
-                "no text in a field: {}{}",
-                self.empty.count,
-                ids(&self.empty)
-            )?;
+            writeln!(formatter, "no text in a field: {}", with_ids(&self.empty))?;
         }
         if self.whole_answers > 0 {
             writeln!(formatter, "scored by whole answers: {}", self.whole_answers)?;
         }
         writeln!(formatter, "left out   {}", self.dropped.total())?;
         for (reason, rows) in self.dropped.iter() {
-            writeln!(
-                formatter,
-                "  {} {}: {reason} ({rows})",
-                rows.count,
-                if rows.count == 1 { "row" } else { "rows" }
-            )?;
+            let noun = if rows.count == 1 { "row" } else { "rows" };
+            writeln!(formatter, "  {} {noun}: {reason} ({rows})", rows.count)?;
         }
         Ok(())
+    }
+}
+
+impl Preview {
+    fn labels_in_words(&self) -> String {
+        if self.labels.is_empty() {
+            return "none".into();
+        }
+        let label =
+            |(index, (word, count)): (&usize, &(String, usize))| format!("{index} {word}: {count}");
+        let labels: Vec<String> = self.labels.iter().map(label).collect();
+        labels.join(", ")
+    }
+}
+
+/// `3 (a, b, c)`; `0` alone.
+fn with_ids(rows: &Counted) -> String {
+    match rows.count {
+        0 => "0".into(),
+        count => format!("{count} ({rows})"),
     }
 }
 

@@ -73,74 +73,21 @@ impl Decoder {
     /// If a tensor is missing, has another shape or cannot be decoded.
     pub fn load(checkpoint: &Checkpoint, precision: BasePrecision) -> Result<Self, ModelError> {
         let config = checkpoint.config();
-        let hidden = config.hidden_size;
-        let read = |name: &str, shape: &[usize], precision: BasePrecision| {
-            let stored = checkpoint.tensor_of(name, shape)?;
-            let matrix = match precision {
-                BasePrecision::F32 => FrozenMatrix::widened(&stored),
-                BasePrecision::Bf16 => FrozenMatrix::rounded(&stored),
-                BasePrecision::AsIs => FrozenMatrix::kept(&stored),
-            };
-            checkpoint.release(&stored);
-            Ok::<_, ModelError>(matrix)
+        let loader = Loader {
+            checkpoint,
+            precision,
         };
-        let vector = |name: &str, len: usize| {
-            Ok::<_, ModelError>(checkpoint.tensor_of(name, &[len])?.to_f32())
-        };
-        let table = |name: &str| read(name, &[config.vocab_size, hidden], BasePrecision::AsIs);
-        let linear = |prefix: &str, projection: Projection| {
-            let [outputs, inputs] = projection.shape(config);
-            let path = format!("{prefix}.{}", projection.path());
-            let weight = read(&format!("{path}.weight"), &[outputs, inputs], precision)?;
-            let biased = config.attention_bias
-                && matches!(projection, Projection::Q | Projection::K | Projection::V);
-            let bias = biased
-                .then(|| vector(&format!("{path}.bias"), outputs))
-                .transpose()?;
-            Ok::<_, ModelError>(Linear { weight, bias })
-        };
-        let layer = |index: usize| {
-            let prefix = format!("model.layers.{index}");
-            let head_norm = |name: &str| {
-                config
-                    .qk_norm
-                    .then(|| {
-                        vector(
-                            &format!("{prefix}.self_attn.{name}.weight"),
-                            config.head_dim,
-                        )
-                    })
-                    .transpose()
-            };
-            let mut linears = Vec::with_capacity(7);
-            for projection in Projection::ALL {
-                linears.push(linear(&prefix, projection)?);
-            }
-            Ok(DecoderLayer {
-                input_layernorm: vector(&format!("{prefix}.input_layernorm.weight"), hidden)?,
-                post_attention_layernorm: vector(
-                    &format!("{prefix}.post_attention_layernorm.weight"),
-                    hidden,
-                )?,
-                q_norm: head_norm("q_norm")?,
-                k_norm: head_norm("k_norm")?,
-                linears: linears
-                    .try_into()
-                    .unwrap_or_else(|_| unreachable!("seven projections were pushed")),
-            })
-        };
+        let layers = (0..config.num_hidden_layers).map(|index| loader.layer(index));
+        let embed_tokens = loader.table("model.embed_tokens.weight")?;
+        let layers = layers.collect::<Result<_, ModelError>>()?;
+        let norm = loader.vector("model.norm.weight", config.hidden_size)?;
+        let lm_head = (!config.tie_word_embeddings).then(|| loader.table("lm_head.weight"));
         Ok(Self {
             config: config.clone(),
-            embed_tokens: table("model.embed_tokens.weight")?,
-            layers: (0..config.num_hidden_layers)
-                .map(layer)
-                .collect::<Result<_, ModelError>>()?,
-            norm: vector("model.norm.weight", hidden)?,
-            lm_head: if config.tie_word_embeddings {
-                None
-            } else {
-                Some(table("lm_head.weight")?)
-            },
+            embed_tokens,
+            layers,
+            norm,
+            lm_head: lm_head.transpose()?,
         })
     }
 
@@ -158,5 +105,77 @@ impl Decoder {
             .map(|linear| linear.weight.bytes())
             .sum::<usize>();
         linears + self.embed_tokens.bytes() + self.lm_head.as_ref().map_or(0, FrozenMatrix::bytes)
+    }
+}
+
+/// Reads a checkpoint's tensors by name; each one's pages are given back once it is read.
+struct Loader<'a> {
+    checkpoint: &'a Checkpoint,
+    precision: BasePrecision,
+}
+
+impl Loader<'_> {
+    fn matrix(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        precision: BasePrecision,
+    ) -> Result<FrozenMatrix, ModelError> {
+        let stored = self.checkpoint.tensor_of(name, &shape)?;
+        let matrix = match precision {
+            BasePrecision::F32 => FrozenMatrix::widened(&stored),
+            BasePrecision::Bf16 => FrozenMatrix::rounded(&stored),
+            BasePrecision::AsIs => FrozenMatrix::kept(&stored),
+        };
+        self.checkpoint.release(&stored);
+        Ok(matrix)
+    }
+
+    fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
+        Ok(self.checkpoint.tensor_of(name, &[len])?.to_f32())
+    }
+
+    /// A table over the vocabulary, as it lies in the checkpoint.
+    fn table(&self, name: &str) -> Result<FrozenMatrix, ModelError> {
+        let config = self.checkpoint.config();
+        let shape = [config.vocab_size, config.hidden_size];
+        self.matrix(name, shape, BasePrecision::AsIs)
+    }
+
+    fn layer(&self, index: usize) -> Result<DecoderLayer, ModelError> {
+        let hidden = self.checkpoint.config().hidden_size;
+        let prefix = format!("model.layers.{index}");
+        let norm = |name: &str| self.vector(&format!("{prefix}.{name}.weight"), hidden);
+        let [q, k, v, o, gate, up, down] =
+            Projection::ALL.map(|projection| self.linear(&prefix, projection));
+        Ok(DecoderLayer {
+            linears: [q?, k?, v?, o?, gate?, up?, down?],
+            input_layernorm: norm("input_layernorm")?,
+            post_attention_layernorm: norm("post_attention_layernorm")?,
+            q_norm: self.head_norm(&prefix, "q_norm")?,
+            k_norm: self.head_norm(&prefix, "k_norm")?,
+        })
+    }
+
+    fn linear(&self, prefix: &str, projection: Projection) -> Result<Linear, ModelError> {
+        let config = self.checkpoint.config();
+        let shape = projection.shape(config);
+        let path = format!("{prefix}.{}", projection.path());
+        let weight = self.matrix(&format!("{path}.weight"), shape, self.precision)?;
+        let has_bias = config.attention_bias
+            && matches!(projection, Projection::Q | Projection::K | Projection::V);
+        let bias = has_bias.then(|| self.vector(&format!("{path}.bias"), shape[0]));
+        Ok(Linear {
+            weight,
+            bias: bias.transpose()?,
+        })
+    }
+
+    /// The norm of each head of queries or keys, where the family has one.
+    fn head_norm(&self, prefix: &str, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
+        let config = self.checkpoint.config();
+        let name = format!("{prefix}.self_attn.{name}.weight");
+        let norm = config.qk_norm.then(|| self.vector(&name, config.head_dim));
+        norm.transpose()
     }
 }

@@ -312,72 +312,87 @@ fn dtype_bytes(dtype: &str) -> Option<u64> {
 /// Reads and checks the header of a file: every tensor within the file, as long as its shape says,
 /// no two overlapping.
 fn read_header(file: &MappedFile, number: usize) -> Result<BTreeMap<String, Entry>, ModelError> {
-    let malformed = |reason: String| ModelError::Malformed {
-        file: file.name(),
-        reason,
-    };
-    let found = file.bytes().len() as u64;
-    let cut = |what: String, expected: u64| ModelError::Truncated {
-        file: file.name(),
-        what,
-        expected,
-        found,
-    };
-    let length = file
-        .bytes()
-        .first_chunk::<8>()
-        .map(|bytes| u64::from_le_bytes(*bytes));
-    let length = length.ok_or_else(|| cut("the header's length".into(), 8))?;
-    if length > LONGEST_HEADER {
-        return Err(malformed(format!(
-            "its header has {length} bytes, expected at most {LONGEST_HEADER}"
-        )));
-    }
-    let start = 8 + length;
-    let header = file
-        .bytes()
-        .get(8..start as usize)
-        .ok_or_else(|| cut("the header".into(), start))?;
+    let (header, start) = header_bytes(file)?;
     let mut header: BTreeMap<String, serde_json::Value> =
         serde_json::from_slice(header).map_err(|error| {
-            malformed(format!(
-                "its header is not a JSON object of tensors, {error}"
-            ))
+            let reason = format!("its header is not a JSON object of tensors, {error}");
+            malformed(file, reason)
         })?;
     header.remove("__metadata__");
     let mut tensors = BTreeMap::new();
     for (name, value) in header {
-        let entry = Header::deserialize(value).map_err(|error| {
-            malformed(format!("the header of tensor `{name}` is wrong, {error}"))
-        })?;
+        let entry = read_entry(file, &name, value, start)?;
         let (begin, end) = entry.data_offsets;
-        if let Some(reason) = wrong_length(&entry) {
-            return Err(malformed(format!("tensor `{name}` {reason}")));
-        }
-        match start.checked_add(end) {
-            Some(end) if end <= found => {}
-            Some(end) => return Err(cut(format!("tensor `{name}`"), end)),
-            None => {
-                return Err(malformed(format!(
-                    "tensor `{name}` ends at byte {end} of its data"
-                )));
-            }
-        }
-        let shape = entry.shape.iter().map(|n| *n as usize).collect();
-        let bytes = (start + begin) as usize..(start + end) as usize;
-        tensors.insert(
-            name,
-            Entry {
-                file: number,
-                dtype: entry.dtype,
-                shape,
-                bytes,
-            },
-        );
+        let placed = Entry {
+            file: number,
+            dtype: entry.dtype,
+            shape: entry.shape.iter().map(|n| *n as usize).collect(),
+            bytes: (start + begin) as usize..(start + end) as usize,
+        };
+        tensors.insert(name, placed);
     }
     match overlap(&tensors) {
-        Some((one, other)) => Err(malformed(format!("tensors `{one}` and `{other}` overlap"))),
+        Some((one, other)) => {
+            let reason = format!("tensors `{one}` and `{other}` overlap");
+            Err(malformed(file, reason))
+        }
         None => Ok(tensors),
+    }
+}
+
+/// The header's text, and where the numbers begin behind it.
+fn header_bytes(file: &MappedFile) -> Result<(&[u8], u64), ModelError> {
+    let length = file.bytes().first_chunk::<8>();
+    let length = length.ok_or_else(|| truncated(file, "the header's length".into(), 8))?;
+    let length = u64::from_le_bytes(*length);
+    if length > LONGEST_HEADER {
+        let reason = format!("its header has {length} bytes, expected at most {LONGEST_HEADER}");
+        return Err(malformed(file, reason));
+    }
+    let start = 8 + length;
+    let header = file.bytes().get(8..start as usize);
+    let header = header.ok_or_else(|| truncated(file, "the header".into(), start))?;
+    Ok((header, start))
+}
+
+/// What the header says of a tensor, held to the length of the file.
+fn read_entry(
+    file: &MappedFile,
+    name: &str,
+    value: serde_json::Value,
+    start: u64,
+) -> Result<Header, ModelError> {
+    let entry = Header::deserialize(value).map_err(|error| {
+        let reason = format!("the header of tensor `{name}` is wrong, {error}");
+        malformed(file, reason)
+    })?;
+    if let Some(reason) = wrong_length(&entry) {
+        return Err(malformed(file, format!("tensor `{name}` {reason}")));
+    }
+    let (_, end) = entry.data_offsets;
+    match start.checked_add(end) {
+        Some(end) if end <= file.bytes().len() as u64 => Ok(entry),
+        Some(end) => Err(truncated(file, format!("tensor `{name}`"), end)),
+        None => {
+            let reason = format!("tensor `{name}` ends at byte {end} of its data");
+            Err(malformed(file, reason))
+        }
+    }
+}
+
+fn malformed(file: &MappedFile, reason: String) -> ModelError {
+    ModelError::Malformed {
+        file: file.name(),
+        reason,
+    }
+}
+
+fn truncated(file: &MappedFile, what: String, expected: u64) -> ModelError {
+    ModelError::Truncated {
+        file: file.name(),
+        what,
+        expected,
+        found: file.bytes().len() as u64,
     }
 }
 

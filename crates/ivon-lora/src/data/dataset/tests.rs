@@ -1,5 +1,7 @@
 //! Files and settings → examples in their roles, and what is said of them.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::data::read::parquet_tests::{ARC, Column, write};
 use crate::data::{Choices, encode_all, load_file};

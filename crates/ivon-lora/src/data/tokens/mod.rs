@@ -6,15 +6,15 @@ mod tokenizer;
 mod jinja;
 mod chat;
 mod encoded;
-mod encode;
+mod encoder;
+mod encoded_set;
 mod batch;
 mod order;
 
 pub use batch::{Batch, Segment};
 pub use chat::{ChatSetting, ChatTemplate};
-pub use encode::{
-    DroppedExample, EncodeOptions, EncodedSet, Encoder, Outcome, encode_all, encode_any,
-};
 pub use encoded::{Choices, Encoded, Target};
+pub use encoded_set::{DroppedExample, EncodedSet, encode_all, encode_any};
+pub use encoder::{EncodeOptions, Encoder, Outcome};
 pub use order::{EpochOrder, batch_indices};
 pub use tokenizer::Tokenizer;

@@ -260,6 +260,34 @@ impl<'a> Cursor<'a> {
         })
     }
 
+    /// Bytes of a tensor; 0 where ggml does not know the encoding, which is an error only when the
+    /// tensor is asked for.
+    fn length(&self, name: &str, shape: &[usize], ggml_type: u32) -> Result<usize, ModelError> {
+        let impossible = || {
+            self.malformed(format!(
+                "tensor `{name}` has the impossible shape {shape:?}"
+            ))
+        };
+        let mut leading = shape.iter().rev().skip(1);
+        let rows = leading.try_fold(1usize, |rows, n| rows.checked_mul(*n));
+        let rows = rows.ok_or_else(impossible)?;
+        let Some((values, bytes)) = block_types::block(ggml_type) else {
+            return Ok(0);
+        };
+        let columns = shape.last().copied().unwrap_or(0);
+        if !columns.is_multiple_of(values) {
+            let kind = block_types::name(ggml_type);
+            let reason = format!(
+                "tensor `{name}` of shape {shape:?} is {kind}, expected rows of a multiple of {values}"
+            );
+            return Err(self.malformed(reason));
+        }
+        let row = (columns / values).checked_mul(bytes);
+        row.and_then(|row| row.checked_mul(rows))
+            .ok_or_else(impossible)
+    }
+
+    /// The bytes of a tensor in its file, given where the numbers begin.
     fn placed(
         &self,
         name: &str,
@@ -282,33 +310,8 @@ impl<'a> Cursor<'a> {
                 "tensor `{name}` has the impossible shape {shape:?}"
             ))
         };
-        let rows = shape
-            .iter()
-            .rev()
-            .skip(1)
-            .try_fold(1usize, |rows, n| rows.checked_mul(*n))
-            .ok_or_else(impossible)?;
-        let Some(start) = data.checked_add(offset) else {
-            return Err(impossible());
-        };
-        // A tensor of an encoding that is not read is an error only when it is asked for.
-        let length = match block_types::block(ggml_type) {
-            None => 0,
-            Some((values, bytes)) => {
-                let columns = shape.last().copied().unwrap_or(0);
-                if !columns.is_multiple_of(values) {
-                    let kind = block_types::name(ggml_type);
-                    let reason = format!(
-                        "tensor `{name}` of shape {shape:?} is {kind}, expected rows of a multiple of {values}"
-                    );
-                    return Err(self.malformed(reason));
-                }
-                (columns / values)
-                    .checked_mul(bytes)
-                    .and_then(|row| row.checked_mul(rows))
-                    .ok_or_else(impossible)?
-            }
-        };
+        let start = data.checked_add(offset).ok_or_else(impossible)?;
+        let length = self.length(name, &shape, ggml_type)?;
         let end = start.checked_add(length as u64).ok_or_else(impossible)?;
         let found = self.file.bytes().len() as u64;
         if end > found {

@@ -21,44 +21,14 @@ pub(super) enum Choice {
 /// # Errors
 /// [`ModelError::Hub`] where there is no such model, or more than one.
 pub(super) fn choose(name: &HubName, files: &[String]) -> Result<Choice, ModelError> {
-    let has = |file: &str| files.iter().any(|known| known == file);
-    let mut models = gguf_models(files);
+    let models = gguf_models(files);
     if let Some(file) = &name.file {
-        let found = models.iter().find(|parts| parts.contains(file));
-        return match found {
-            Some(parts) => complete(name, parts).map(Choice::Gguf),
-            None => {
-                let reason = format!(
-                    "there is no file `{file}`, but {} `.gguf` {}",
-                    models.len(),
-                    noun(models.len())
-                );
-                Err(name.error(reason, hint(name, &models)))
-            }
-        };
+        return choose_file(name, file, &models);
     }
     if let Some(tag) = &name.quantisation {
-        let all = models.clone();
-        models.retain(|parts| has_quantisation(&parts[0], tag));
-        return match &models[..] {
-            [one] => complete(name, one).map(Choice::Gguf),
-            [] => {
-                let reason = format!(
-                    "no `.gguf` file of it has `{tag}` in its name, of {} {}",
-                    all.len(),
-                    noun(all.len())
-                );
-                Err(name.error(reason, hint(name, &all)))
-            }
-            many => {
-                let reason = format!(
-                    "{} `.gguf` files have `{tag}` in their names, expected one",
-                    many.len()
-                );
-                Err(name.error(reason, hint(name, many)))
-            }
-        };
+        return choose_quantisation(name, tag, models);
     }
+    let has = |file: &str| files.iter().any(|known| known == file);
     if has("config.json") {
         return Ok(Choice::Folder);
     }
@@ -70,22 +40,64 @@ pub(super) fn choose(name: &HubName, files: &[String]) -> Result<Choice, ModelEr
                 setting_to("adapter", &name.repository),
                 setting("model")
             );
-            Err(name.error(
-                "the repository holds an adapter, expected the model that it was trained on",
-                hint,
-            ))
+            let reason =
+                "the repository holds an adapter, expected the model that it was trained on";
+            Err(name.error(reason, hint))
         }
         [] => Err(name.error(
             "the repository has neither a `config.json` nor a `.gguf` file",
             NO_WEIGHTS,
         )),
-        many => Err(name.error(
-            format!(
-                "the repository has {} `.gguf` files, expected one",
-                many.len()
-            ),
-            hint(name, many),
-        )),
+        many => {
+            let count = many.len();
+            let reason = format!("the repository has {count} `.gguf` files, expected one");
+            Err(name.error(reason, hint(name, many)))
+        }
+    }
+}
+
+/// The model that a name means by one of its files.
+fn choose_file(
+    name: &HubName,
+    file: &String,
+    models: &[Vec<String>],
+) -> Result<Choice, ModelError> {
+    match models.iter().find(|parts| parts.contains(file)) {
+        Some(parts) => complete(name, parts).map(Choice::Gguf),
+        None => {
+            let count = models.len();
+            let reason = format!(
+                "there is no file `{file}`, but {count} `.gguf` {}",
+                noun(count)
+            );
+            Err(name.error(reason, hint(name, models)))
+        }
+    }
+}
+
+/// The one model whose name has a quantisation.
+fn choose_quantisation(
+    name: &HubName,
+    tag: &str,
+    all: Vec<Vec<String>>,
+) -> Result<Choice, ModelError> {
+    let has_tag = |parts: &&Vec<String>| has_quantisation(&parts[0], tag);
+    let models: Vec<Vec<String>> = all.iter().filter(has_tag).cloned().collect();
+    match &models[..] {
+        [one] => complete(name, one).map(Choice::Gguf),
+        [] => {
+            let count = all.len();
+            let reason = format!(
+                "no `.gguf` file of it has `{tag}` in its name, of {count} {}",
+                noun(count)
+            );
+            Err(name.error(reason, hint(name, &all)))
+        }
+        many => {
+            let count = many.len();
+            let reason = format!("{count} `.gguf` files have `{tag}` in their names, expected one");
+            Err(name.error(reason, hint(name, many)))
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use minijinja::value::{Kwargs, Rest, StringInput, ValueKind, ValueOrKwargs};
+use minijinja::value::{Kwargs, Rest, StringInput, Tuple, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, State, Value, filters};
 
 use super::functions::{escaped, tojson};
@@ -41,22 +41,17 @@ pub(super) fn add(environment: &mut Environment<'static>) {
 
 /// Filters that work on `str(value)`.
 fn add_texts(environment: &mut Environment<'static>) {
-    environment.add_filter("string", |value: Value| match value.as_str() {
-        Some(_) => Ok(value),
-        None => text(&value).map(Value::from),
-    });
+    environment.add_filter("string", string);
     environment.add_filter("safe", |value: &Value| {
         text(value).map(Value::from_safe_string)
     });
     for name in ["escape", "e"] {
         environment.add_filter(name, |value: Value| match value.is_safe() {
             true => Ok(value),
-            false => text(&value).map(|text| Value::from_safe_string(escaped(&text))),
+            false => force_escape(&value),
         });
     }
-    environment.add_filter("forceescape", |value: &Value| {
-        text(value).map(|text| Value::from_safe_string(escaped(&text)))
-    });
+    environment.add_filter("forceescape", force_escape);
     environment.add_filter("upper", |value: &Value| {
         text(value).map(|text| alike(value, text.to_uppercase()))
     });
@@ -66,22 +61,8 @@ fn add_texts(environment: &mut Environment<'static>) {
     environment.add_filter("title", |value: &Value| {
         text(value).map(|text| filters::title(Cow::Owned(text)))
     });
-    environment.add_filter("capitalize", |state: &State, value: &Value| {
-        let whole = Value::from(text(value)?);
-        let capital = filters::capitalize(StringInput::new(state, &whole)?);
-        Ok::<_, Error>(alike(value, text(&capital)?))
-    });
-    environment.add_filter(
-        "trim",
-        |value: &Value, letters: Option<&str>, kwargs: Kwargs| {
-            let letters = letters.or(kwargs.get("chars")?);
-            kwargs.assert_all_used()?;
-            Ok::<_, Error>(alike(
-                value,
-                stripped(&text(value)?, letters, true, true).to_string(),
-            ))
-        },
-    );
+    environment.add_filter("capitalize", capitalize);
+    environment.add_filter("trim", trim);
     for name in ["default", "d"] {
         environment.add_filter(name, default);
     }
@@ -89,40 +70,61 @@ fn add_texts(environment: &mut Environment<'static>) {
     environment.add_filter("join", join);
     environment.add_filter("indent", indent);
     environment.add_filter("truncate", truncate);
-    environment.add_filter("wordcount", |value: &Value| {
-        let text = text(value)?;
-        let words = text.split(|letter: char| letter != '_' && !letter.is_alphanumeric());
-        Ok::<_, Error>(words.filter(|word| !word.is_empty()).count())
-    });
-    environment.add_filter(
-        "format",
-        |pattern: &Value, values: Rest<Value>, kwargs: Kwargs| {
-            let values = values.0;
-            let named: Vec<&str> = kwargs.args().collect();
-            let arguments = match named.is_empty() {
-                true => Value::from(minijinja::value::Tuple::from(values)),
-                false => {
-                    let pairs = named
-                        .iter()
-                        .map(|name| Ok((*name, kwargs.get::<Value>(name)?)));
-                    Value::from_pairs(pairs.collect::<Result<Vec<_>, Error>>()?)
-                }
-            };
-            printf(&text(pattern)?, &arguments)
-        },
-    );
+    environment.add_filter("wordcount", wordcount);
+    environment.add_filter("format", format);
     environment.add_filter("int", int);
-    environment.add_filter(
-        "float",
-        |value: &Value, default: Option<Value>, kwargs: Kwargs| {
-            let default = default.map_or_else(|| kwargs.get("default"), |given| Ok(Some(given)))?;
-            kwargs.assert_all_used()?;
-            match parsed_float(value)? {
-                Some(float) => Ok::<_, Error>(Value::from(float)),
-                None => Ok(default.unwrap_or_else(|| Value::from(0.0))),
-            }
-        },
-    );
+    environment.add_filter("float", float);
+}
+
+fn string(value: Value) -> Result<Value, Error> {
+    match value.as_str() {
+        Some(_) => Ok(value),
+        None => text(&value).map(Value::from),
+    }
+}
+
+fn force_escape(value: &Value) -> Result<Value, Error> {
+    text(value).map(|text| Value::from_safe_string(escaped(&text)))
+}
+
+fn capitalize(state: &State, value: &Value) -> Result<Value, Error> {
+    let whole = Value::from(text(value)?);
+    let capital = filters::capitalize(StringInput::new(state, &whole)?);
+    Ok(alike(value, text(&capital)?))
+}
+
+fn trim(value: &Value, letters: Option<&str>, kwargs: Kwargs) -> Result<Value, Error> {
+    let letters = letters.or(kwargs.get("chars")?);
+    kwargs.assert_all_used()?;
+    let text = text(value)?;
+    Ok(alike(value, stripped(&text, letters, true, true).into()))
+}
+
+fn wordcount(value: &Value) -> Result<usize, Error> {
+    let text = text(value)?;
+    let words = text.split(|letter: char| letter != '_' && !letter.is_alphanumeric());
+    Ok(words.filter(|word| !word.is_empty()).count())
+}
+
+/// `%` with the values, or with the one mapping of the names.
+fn format(pattern: &Value, values: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
+    let named: Vec<&str> = kwargs.args().collect();
+    let arguments = if named.is_empty() {
+        Value::from(Tuple::from(values.0))
+    } else {
+        let pair = |name: &&str| Ok((name.to_string(), kwargs.get::<Value>(name)?));
+        Value::from_pairs(named.iter().map(pair).collect::<Result<Vec<_>, Error>>()?)
+    };
+    printf(&text(pattern)?, &arguments)
+}
+
+fn float(value: &Value, default: Option<Value>, kwargs: Kwargs) -> Result<Value, Error> {
+    let default = default.map_or_else(|| kwargs.get("default"), |given| Ok(Some(given)))?;
+    kwargs.assert_all_used()?;
+    Ok(match parsed_float(value)? {
+        Some(float) => Value::from(float),
+        None => default.unwrap_or_else(|| Value::from(0.0)),
+    })
 }
 
 /// A text, marked safe where `like` is.

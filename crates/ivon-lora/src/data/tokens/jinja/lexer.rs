@@ -151,63 +151,81 @@ fn read_tag(text: &str) -> Result<(Tag<'_>, &str), String> {
     } else {
         &["-%}", "+%}", "%}"]
     };
-    // The nodes of each bracket that is open, outermost first.
-    let mut open_groups: Vec<(char, Vec<Node<'_>>)> = vec![(' ', Vec::new())];
+    let mut groups = Groups::default();
     loop {
         rest = rest.trim_start();
-        let depth = open_groups.len();
-        if let Some(end) = ends
-            .iter()
-            .find(|end| depth == 1 && rest.starts_with(**end))
-        {
+        let is_end = |end: &&&str| groups.open.is_empty() && rest.starts_with(**end);
+        if let Some(end) = ends.iter().find(is_end) {
             let (close, after) = rest.split_at(end.len());
-            let lines = text[..text.len() - after.len()].matches('\n').count();
-            let nodes = open_groups
-                .pop()
-                .map(|(_, nodes)| nodes)
-                .unwrap_or_default();
-            return Ok((
-                Tag {
-                    open,
-                    nodes,
-                    close,
-                    lines,
-                },
-                after,
-            ));
+            let tag = Tag {
+                open,
+                nodes: groups.nodes,
+                close,
+                lines: text[..text.len() - after.len()].matches('\n').count(),
+            };
+            return Ok((tag, after));
         }
         let letter = rest.chars().next().ok_or("a tag does not end")?;
-        if let '(' | '[' | '{' = letter {
-            if depth > DEEPEST_GROUPS {
-                return Err(format!("its brackets nest more than {DEEPEST_GROUPS} deep"));
+        rest = match letter {
+            '(' | '[' | '{' => {
+                groups.open(letter)?;
+                &rest[1..]
             }
-            open_groups.push((letter, Vec::new()));
-            rest = &rest[1..];
-            continue;
-        }
-        let unmatched = || format!("a bracket `{letter}` does not match");
-        let node = if let ')' | ']' | '}' = letter {
-            let (open, nodes) = open_groups.pop().ok_or_else(unmatched)?;
-            if !matches!((open, letter), ('(', ')') | ('[', ']') | ('{', '}')) {
-                return Err(unmatched());
+            ')' | ']' | '}' => {
+                groups.close(letter)?;
+                &rest[1..]
             }
-            rest = &rest[1..];
-            Node::Group(open, nodes, letter)
-        } else {
-            let after_dot = open_groups
-                .last()
-                .is_some_and(|(_, nodes)| nodes.last().is_some_and(|node| node.is(".")));
-            let (node, after) = read_token(rest, letter, after_dot)?;
-            rest = after;
-            node
+            _ => {
+                let (node, after) = read_token(rest, letter, groups.is_after_dot())?;
+                groups.push(node)?;
+                after
+            }
         };
-        let (_, nodes) = open_groups.last_mut().ok_or_else(unmatched)?;
-        nodes.push(node);
-        if nodes.len() > LONGEST_CHAIN {
+    }
+}
+
+/// The nodes of a tag while it is read.
+#[derive(Default)]
+struct Groups<'a> {
+    /// Those of the innermost open bracket, or of the tag where none is open.
+    nodes: Vec<Node<'a>>,
+    /// The brackets that are open, outermost first, each with the nodes before it.
+    open: Vec<(char, Vec<Node<'a>>)>,
+}
+
+impl<'a> Groups<'a> {
+    fn open(&mut self, bracket: char) -> Result<(), String> {
+        if self.open.len() >= DEEPEST_GROUPS {
+            return Err(format!("its brackets nest more than {DEEPEST_GROUPS} deep"));
+        }
+        self.open.push((bracket, std::mem::take(&mut self.nodes)));
+        Ok(())
+    }
+
+    fn close(&mut self, bracket: char) -> Result<(), String> {
+        match self.open.pop() {
+            Some((open, before))
+                if matches!((open, bracket), ('(', ')') | ('[', ']') | ('{', '}')) =>
+            {
+                let nodes = std::mem::replace(&mut self.nodes, before);
+                self.push(Node::Group(open, nodes, bracket))
+            }
+            _ => Err(format!("a bracket `{bracket}` does not match")),
+        }
+    }
+
+    fn push(&mut self, node: Node<'a>) -> Result<(), String> {
+        self.nodes.push(node);
+        if self.nodes.len() > LONGEST_CHAIN {
             return Err(format!(
                 "a tag of it has more than {LONGEST_CHAIN} parts side by side"
             ));
         }
+        Ok(())
+    }
+
+    fn is_after_dot(&self) -> bool {
+        self.nodes.last().is_some_and(|node| node.is("."))
     }
 }
 

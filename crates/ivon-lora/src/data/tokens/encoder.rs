@@ -18,13 +18,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-use serde::Serialize;
-
 use super::chat::ChatTemplate;
 use super::encoded::{Choices, Encoded, Target};
 use super::tokenizer::Tokenizer;
-use crate::data::account::{Counted, Drops};
 use crate::data::error::DataError;
 use crate::data::task::Prompt;
 use crate::data::task::Scoring;
@@ -263,51 +259,28 @@ impl<'a> Encoder<'a> {
         base: Vec<u32>,
         words: &Arc<[String]>,
     ) -> Result<Continuations, DataError> {
-        let blank = if text.ends_with(char::is_whitespace) {
-            ""
-        } else {
-            " "
+        let without_tokens = |answer: &String| DataError::AnswerWithoutTokens {
+            answer: answer.clone(),
+            after: last_word(text).trim().into(),
         };
+        let is_apart = text.ends_with(char::is_whitespace);
+        let blank = if is_apart { "" } else { " " };
         let mut whole = Vec::with_capacity(words.len());
         for word in words.iter() {
-            let ids = self
-                .tokenizer
-                .encode(&format!("{text}{blank}{word}"), false)?;
+            let followed = format!("{text}{blank}{word}");
+            let ids = self.tokenizer.encode(&followed, false)?;
             if ids.is_empty() || ids == base {
-                let after = last_word(text).trim().into();
-                return Err(DataError::AnswerWithoutTokens {
-                    answer: word.clone(),
-                    after,
-                });
+                return Err(without_tokens(word));
             }
             whole.push(ids);
         }
-        let kept = whole
-            .iter()
-            .map(|ids| {
-                base.iter()
-                    .zip(ids)
-                    .take_while(|(one, other)| one == other)
-                    .count()
-            })
-            .min()
-            .unwrap_or(0);
+        let kept = whole.iter().map(|ids| shared_beginning(&base, ids)).min();
+        let kept = kept.unwrap_or(0);
         let answers: Vec<Vec<u32>> = whole.iter().map(|ids| ids[kept..].to_vec()).collect();
         if let Some(index) = answers.iter().position(Vec::is_empty) {
-            return Err(DataError::AnswerWithoutTokens {
-                answer: words[index].clone(),
-                after: last_word(text).trim().into(),
-            });
+            return Err(without_tokens(&words[index]));
         }
-        let mut seen = HashMap::new();
-        for (index, answer) in answers.iter().enumerate() {
-            if let Some(first) = seen.insert(answer, index) {
-                return Err(DataError::SameTokens {
-                    first: words[first].clone(),
-                    second: words[index].clone(),
-                });
-            }
-        }
+        check_distinct(&answers, words)?;
         Ok(Continuations {
             _words: words.clone(),
             replaced: base.len() - kept,
@@ -315,6 +288,26 @@ impl<'a> Encoder<'a> {
             answers,
         })
     }
+}
+
+/// How many tokens two sequences begin with alike.
+fn shared_beginning(one: &[u32], other: &[u32]) -> usize {
+    let pairs = one.iter().zip(other);
+    pairs.take_while(|(one, other)| one == other).count()
+}
+
+/// Refuses answers that the model cannot tell apart.
+fn check_distinct(answers: &[Vec<u32>], words: &[String]) -> Result<(), DataError> {
+    let mut seen = HashMap::new();
+    for (index, answer) in answers.iter().enumerate() {
+        if let Some(first) = seen.insert(answer, index) {
+            return Err(DataError::SameTokens {
+                first: words[first].clone(),
+                second: words[index].clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// One token each where all differ and whole answers are not asked for; else the whole answers.
@@ -339,146 +332,11 @@ fn last_word(text: &str) -> &str {
     &text[trimmed.rfind(char::is_whitespace).unwrap_or(0)..]
 }
 
-/// An example that was left out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DroppedExample {
-    /// Its id.
-    pub id: String,
-    /// Why.
-    pub reason: DropReason,
-}
-
-/// Examples in tokens, with what happened on the way.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct EncodedSet {
-    /// The examples, in the order they came.
-    pub examples: Vec<Encoded>,
-    /// Which of the examples given each of them is `[examples]`.
-    pub kept: Vec<usize>,
-    /// How many lost text to fit.
-    pub truncated: usize,
-    /// Whether each lost text to fit, `[examples]`.
-    pub shortened: Vec<bool>,
-    /// Those left out.
-    pub dropped: Vec<DroppedExample>,
-}
-
-impl EncodedSet {
-    /// How many were left out for each reason.
-    pub fn drops(&self) -> Drops {
-        let mut drops = Drops::default();
-        self.dropped
-            .iter()
-            .for_each(|dropped| drops.add(dropped.reason.clone(), &dropped.id));
-        drops
-    }
-
-    /// What became of the examples that were given, a sentence each: which are left out, shortened,
-    /// or without text in a field. `set` names them; `given` are those that were encoded.
-    pub fn account(&self, set: &str, given: &[Example], max_length: usize) -> Vec<String> {
-        let shortened: Counted = self
-            .examples
-            .iter()
-            .zip(&self.shortened)
-            .filter(|(_, cut)| **cut)
-            .map(|(example, _)| example.id.clone())
-            .collect();
-        let empty: Counted = given
-            .iter()
-            .filter(|example| example.has_empty_field())
-            .map(|example| example.id.clone())
-            .collect();
-        let mut said = self.drops().sentences(set, given.len());
-        said.extend(shortened.sentence(
-            set,
-            given.len(),
-            ["is", "are"],
-            &format!("shortened to {max_length} tokens"),
-        ));
-        said.extend(empty.sentence(
-            set,
-            given.len(),
-            ["has", "have"],
-            "no text in a field of the prompt",
-        ));
-        said
-    }
-}
-
-/// Encodes examples, on all threads.
-///
-/// # Errors
-/// As [`Encoder::encode`], of the first example that fails; [`DataError::EmptySet`] if examples
-/// were given and all are left out.
-pub fn encode_all(
-    examples: &[Example],
-    tokenizer: &Tokenizer,
-    options: EncodeOptions,
-) -> Result<EncodedSet, DataError> {
-    let set = encode_any(examples, tokenizer, options)?;
-    match set.dropped.first() {
-        Some(first) if set.examples.is_empty() => {
-            let what = format!(
-                "the set of {} examples, all of which are left out (`{}`: {})",
-                examples.len(),
-                first.id,
-                first.reason
-            );
-            Err(DataError::EmptySet { what })
-        }
-        _ => Ok(set),
-    }
-}
-
-/// As [`encode_all`], where it is no error that all are left out.
-///
-/// # Errors
-/// As [`Encoder::encode`], of the first example that fails.
-pub fn encode_any(
-    examples: &[Example],
-    tokenizer: &Tokenizer,
-    options: EncodeOptions,
-) -> Result<EncodedSet, DataError> {
-    // Each chunk remembers answers for itself; results do not depend on how chunks fall.
-    let chunks: Vec<Result<Vec<Outcome>, DataError>> = examples
-        .par_chunks(512)
-        .map(|chunk| {
-            let mut encoder = Encoder::new(tokenizer, options)?;
-            chunk
-                .iter()
-                .map(|example| encoder.encode(example))
-                .collect()
-        })
-        .collect();
-    let mut set = EncodedSet::default();
-    let mut index = 0;
-    for chunk in chunks {
-        for outcome in chunk? {
-            match outcome {
-                Outcome::Encoded {
-                    encoded, truncated, ..
-                } => {
-                    set.truncated += usize::from(truncated);
-                    set.shortened.push(truncated);
-                    set.examples.push(encoded);
-                    set.kept.push(index);
-                }
-                Outcome::Dropped(reason) => set.dropped.push(DroppedExample {
-                    id: examples[index].id.clone(),
-                    reason,
-                }),
-            }
-            index += 1;
-        }
-    }
-    Ok(set)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::tokens::testing::{bpe_across_words, byte_level, llama, word_level};
-    use crate::data::{Made, Place, Row, Task};
+    use crate::data::{Made, Place, Row, Task, encode_all};
     use proptest::prelude::*;
 
     fn options(max_length: usize, scoring: Scoring) -> EncodeOptions {
