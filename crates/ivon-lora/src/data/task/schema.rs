@@ -17,6 +17,37 @@ use crate::words::listed;
 /// the answer as one of the labels (A to E, or 1 to 5) under `answerKey`; OpenBookQA's TSV with
 /// `(A) … (B) …` in one column.
 pub(super) fn choice_question(row: &mut Row) -> Result<(), DataError> {
+    name_question(row);
+    let (labels, texts) = row
+        .fields
+        .get("choices")
+        .map_or_else(Default::default, columns);
+    if texts.is_empty() {
+        rename(row, "answerKey", "answer");
+        return parse_list(row);
+    }
+    row.fields.insert("choices".into(), Value::Array(texts));
+    if row.fields.contains_key("answer") {
+        return Ok(());
+    }
+    let key = row.fields.get("answerKey").map(shown);
+    let Some(key) = key.filter(|key| !key.trim().is_empty()) else {
+        return Ok(());
+    };
+    let labels: Vec<String> = labels.iter().map(shown).collect();
+    // Some copies of ARC write the answers' letters beside choices that are labelled 1 to 4, and
+    // the other way round.
+    let place = labels.iter().position(|label| label == key.trim());
+    let Some(index) = place.or_else(|| swapped(key.trim(), labels.len())) else {
+        let allowed = format!("one of {}", listed(&labels));
+        return Err(outside(row, "answerKey", &key, allowed));
+    };
+    row.fields.insert("answer".into(), json!(index));
+    Ok(())
+}
+
+/// Gives question, choices and answer key the names of the hub's ARC.
+fn name_question(row: &mut Row) {
     if let Some(Value::Object(question)) = row.fields.get("question").cloned() {
         for (name, to) in [("stem", "question"), ("choices", "choices")] {
             if let Some(value) = question.get(name) {
@@ -33,70 +64,33 @@ pub(super) fn choice_question(row: &mut Row) -> Result<(), DataError> {
     ] {
         rename(row, from, to);
     }
-    let (labels, texts) = match row.fields.get("choices") {
-        Some(Value::Array(choices)) if choices.iter().any(Value::is_object) => {
+}
+
+/// The labels and the texts of choices; nothing where they are written in another way.
+fn columns(choices: &Value) -> (Vec<Value>, Vec<Value>) {
+    match choices {
+        Value::Array(choices) if choices.iter().any(Value::is_object) => {
             let column = |name: &str| {
+                let of = |choice: &Value| choice.get(name).cloned();
                 choices
                     .iter()
-                    .map(|choice| choice.get(name).cloned().unwrap_or(Value::Null))
+                    .map(|choice| of(choice).unwrap_or_default())
                     .collect()
             };
             (column("label"), column("text"))
         }
-        Some(Value::Object(choices)) => {
-            let column = |name: &str| {
-                choices
-                    .get(name)
-                    .and_then(Value::as_array)
-                    .cloned()
-                    .unwrap_or_default()
-            };
+        Value::Object(choices) => {
+            let list = |name: &str| choices.get(name).and_then(Value::as_array).cloned();
+            let column = |name: &str| list(name).unwrap_or_default();
             (column("label"), column("text"))
         }
-        Some(Value::String(text)) if text.trim_start().starts_with("(A)") => {
+        Value::String(text) if text.trim_start().starts_with("(A)") => {
             let texts = lettered(text.trim());
-            (
-                (0..texts.len())
-                    .map(|index| json!(char::from(b'A' + index as u8).to_string()))
-                    .collect(),
-                texts,
-            )
+            let label = |(letter, _)| json!(char::to_string(&letter));
+            (('A'..='Z').zip(&texts).map(label).collect(), texts)
         }
-        _ => (Vec::<Value>::new(), Vec::new()),
-    };
-    if texts.is_empty() {
-        rename(row, "answerKey", "answer");
-        return parse_list(row);
+        _ => Default::default(),
     }
-    row.fields.insert("choices".into(), Value::Array(texts));
-    if row.fields.contains_key("answer") {
-        return Ok(());
-    }
-    let Some(key) = row
-        .fields
-        .get("answerKey")
-        .map(shown)
-        .filter(|key| !key.trim().is_empty())
-    else {
-        return Ok(());
-    };
-    let labels: Vec<String> = labels.iter().map(shown).collect();
-    // Some copies of ARC write the answers' letters beside choices that are labelled 1 to 4, and
-    // the other way round.
-    let index = labels
-        .iter()
-        .position(|label| label == key.trim())
-        .or_else(|| swapped(key.trim(), labels.len()));
-    let Some(index) = index else {
-        return Err(outside(
-            row,
-            "answerKey",
-            &key,
-            format!("one of {}", listed(&labels)),
-        ));
-    };
-    row.fields.insert("answer".into(), json!(index));
-    Ok(())
 }
 
 /// Gives a field the schema's name, if nothing has that name yet.

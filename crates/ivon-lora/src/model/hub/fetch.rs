@@ -264,19 +264,7 @@ impl Source<'_> {
         tell(received);
         let mut buffer = vec![0; 1 << 17];
         let mut reader = answer.reader();
-        loop {
-            let count = match reader.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    return Err(RequestError::Network {
-                        reason: error.to_string(),
-                        is_passing: true,
-                    }
-                    .into());
-                }
-            };
+        while let Some(count) = read_some(&mut reader, &mut buffer)? {
             out.write_all(&buffer[..count])?;
             *has_moved = true;
             received += count as u64;
@@ -322,6 +310,21 @@ impl Source<'_> {
             "`{}` came with the SHA-256 {found}, expected {expected}",
             file.name
         )))
+    }
+}
+
+/// The next bytes of an answer, however many there are; none at its end.
+fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> Result<Option<usize>, RequestError> {
+    loop {
+        return match reader.read(buffer) {
+            Ok(0) => Ok(None),
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Err(RequestError::Network {
+                reason: error.to_string(),
+                is_passing: true,
+            }),
+        };
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::io::Read;
 
-use ureq::http::{StatusCode, Uri};
+use ureq::http::{Response, StatusCode, Uri};
 use ureq::{Agent, Body};
 
 use super::listing::one_line;
@@ -64,6 +64,36 @@ pub(super) enum RequestError {
     Network { reason: String, is_passing: bool },
 }
 
+impl Facts {
+    /// What the hub says of a file on the way to it.
+    fn learn(&mut self, answer: &Response<Body>) {
+        let linked_etag = || etag(header(answer, "x-linked-etag")?);
+        self.etag = self.etag.take().or_else(linked_etag);
+        let linked_size = || header(answer, "x-linked-size")?.trim().parse().ok();
+        self.size = self.size.or_else(linked_size);
+    }
+}
+
+fn header<'a>(answer: &'a Response<Body>, name: &str) -> Option<&'a str> {
+    answer.headers().get(name)?.to_str().ok()
+}
+
+/// Where an answer sends on to, if it does.
+fn redirect(address: &str, answer: &Response<Body>) -> Result<Option<String>, RequestError> {
+    let status = answer.status();
+    if !is_redirect(status) {
+        return Ok(None);
+    }
+    let to = header(answer, "location").and_then(|location| joined(address, location));
+    to.map(Some).ok_or_else(|| RequestError::Answer {
+        reason: format!(
+            "{} answered with status {}, a redirect without an address",
+            host(address),
+            status.as_u16()
+        ),
+    })
+}
+
 impl<'a> Server<'a> {
     pub fn new(settings: &'a HubSettings) -> Self {
         let patience = Some(settings.answer_timeout);
@@ -100,69 +130,58 @@ impl<'a> Server<'a> {
         for _ in 0..=MOST_REDIRECTS {
             let asked = range(&facts);
             let answer = self.step(&address, asked)?;
-            let status = answer.status();
-            let header = |name: &str| answer.headers().get(name)?.to_str().ok();
-            facts.etag = facts.etag.take().or_else(|| etag(header("x-linked-etag")?));
-            facts.size = facts
-                .size
-                .or_else(|| header("x-linked-size")?.trim().parse().ok());
-            if is_redirect(status) {
-                let to = header("location").and_then(|location| joined(&address, location));
-                address = to.ok_or_else(|| RequestError::Answer {
-                    reason: format!(
-                        "{} answered with status {}, a redirect without an address",
-                        host(&address),
-                        status.as_u16()
-                    ),
-                })?;
-                continue;
+            facts.learn(&answer);
+            match redirect(&address, &answer)? {
+                Some(to) => address = to,
+                None => return self.accept(&address, answer, facts, asked),
             }
-            if !status.is_success() {
-                let is_own = self.is_own(&address);
-                return Err(RequestError::Status {
-                    code: status.as_u16(),
-                    host: host(&address),
-                    is_own,
-                });
-            }
-            if let Some(coding) =
-                header("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case("identity"))
-            {
-                let reason = format!(
-                    "{} sent it compressed by `{}`, which was not asked for",
-                    host(&address),
-                    one_line(coding)
-                );
-                return Err(RequestError::Answer { reason });
-            }
-            facts.etag = facts.etag.take().or_else(|| etag(header("etag")?));
-            let (first, total) = extent(
-                status,
-                header("content-range"),
-                asked,
-                answer.body().content_length(),
-            )
-            .map_err(|reason| RequestError::Answer {
-                reason: format!("{} {reason}", host(&address)),
-            })?;
-            match (facts.size, total) {
-                (Some(said), Some(found)) if said != found => {
-                    let reason = format!(
-                        "{} has {found} bytes of it, expected {said}",
-                        host(&address)
-                    );
-                    return Err(RequestError::Answer { reason });
-                }
-                _ => facts.size = facts.size.or(total),
-            }
-            return Ok(Answer {
-                facts,
-                first,
-                body: answer.into_body(),
-            });
         }
         Err(RequestError::Answer {
             reason: format!("it redirected more than {MOST_REDIRECTS} times"),
+        })
+    }
+
+    /// An answer that is no redirect, if it is what was asked for.
+    fn accept(
+        &self,
+        address: &str,
+        answer: Response<Body>,
+        mut facts: Facts,
+        asked: Option<Range>,
+    ) -> Result<Answer, RequestError> {
+        let (status, host) = (answer.status(), host(address));
+        if !status.is_success() {
+            return Err(RequestError::Status {
+                code: status.as_u16(),
+                is_own: self.is_own(address),
+                host,
+            });
+        }
+        let coding = header(&answer, "content-encoding");
+        if let Some(coding) = coding.filter(|coding| !coding.eq_ignore_ascii_case("identity")) {
+            let coding = one_line(coding);
+            let reason =
+                format!("{host} sent it compressed by `{coding}`, which was not asked for");
+            return Err(RequestError::Answer { reason });
+        }
+        let own_etag = || etag(header(&answer, "etag")?);
+        facts.etag = facts.etag.take().or_else(own_etag);
+        let length = answer.body().content_length();
+        let (first, total) = extent(status, header(&answer, "content-range"), asked, length)
+            .map_err(|reason| RequestError::Answer {
+                reason: format!("{host} {reason}"),
+            })?;
+        match (facts.size, total) {
+            (Some(said), Some(found)) if said != found => {
+                let reason = format!("{host} has {found} bytes of it, expected {said}");
+                return Err(RequestError::Answer { reason });
+            }
+            _ => facts.size = facts.size.or(total),
+        }
+        Ok(Answer {
+            facts,
+            first,
+            body: answer.into_body(),
         })
     }
 
