@@ -77,17 +77,15 @@ impl Decoder {
             checkpoint,
             precision,
         };
-        let layers = (0..config.num_hidden_layers).map(|index| loader.layer(index));
-        let embed_tokens = loader.table("model.embed_tokens.weight")?;
-        let layers = layers.collect::<Result<_, ModelError>>()?;
-        let norm = loader.vector("model.norm.weight", config.hidden_size)?;
-        let lm_head = (!config.tie_word_embeddings).then(|| loader.table("lm_head.weight"));
+        let lm_head = (!config.tie_word_embeddings).then_some("lm_head.weight");
         Ok(Self {
             config: config.clone(),
-            embed_tokens,
-            layers,
-            norm,
-            lm_head: lm_head.transpose()?,
+            embed_tokens: loader.table("model.embed_tokens.weight")?,
+            layers: (0..config.num_hidden_layers)
+                .map(|index| loader.layer(index))
+                .collect::<Result<_, ModelError>>()?,
+            norm: loader.vector("model.norm.weight", config.hidden_size)?,
+            lm_head: lm_head.map(|name| loader.table(name)).transpose()?,
         })
     }
 
