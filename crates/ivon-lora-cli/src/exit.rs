@@ -12,7 +12,8 @@ use ivon_lora::lora::LoraError;
 use ivon_lora::model::ModelError;
 use ivon_lora::posterior::PosteriorError;
 use ivon_lora::run::RunError;
-use ivon_lora::train::{RecordError, TrainError};
+use ivon_lora::train::TrainError;
+use ivon_lora::watch::RecordError;
 
 use crate::names;
 

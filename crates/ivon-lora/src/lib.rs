@@ -9,6 +9,8 @@ pub mod files;
 mod guard;
 pub mod random;
 pub mod words;
+pub mod metrics;
+pub mod watch;
 #[doc(hidden)]
 pub mod testing;
 
@@ -18,7 +20,6 @@ pub mod kernel;
 pub mod lora;
 pub mod forward;
 pub mod posterior;
-pub mod metrics;
 pub mod bundle;
 pub mod predict;
 pub mod train;

@@ -7,7 +7,7 @@ use ivon_lora::answer::{
 };
 use ivon_lora::data::{ChatSetting, DataConfig, LabelReading, Role, Task};
 use ivon_lora::files;
-use ivon_lora::train::{RunEvent, Watcher};
+use ivon_lora::watch::{Event, Watch};
 
 use super::{Place, prepare_for, stopped};
 use crate::args::{EvaluateArgs, HowArgs, TaskArgs};
@@ -58,7 +58,7 @@ fn score(
     options: &AnswerOptions,
     rows: &LabelledRows,
     files: OutputFiles<'_>,
-    watch: Watcher<'_>,
+    watch: Watch<'_>,
 ) -> Result<EvaluationReport, AnswerError> {
     let answerer = Answerer::open(&place.base, &place.adapter, options, watch)?;
     let set = answerer.labelled(rows, watch)?;
@@ -69,7 +69,7 @@ fn score(
     let evaluation = answerer.evaluate(set, watch)?;
     if let Some(folder) = files.folder {
         for path in evaluation.write(folder, files.include_text)? {
-            watch(RunEvent::Saved(&path));
+            watch(Event::Saved(&path));
         }
     }
     Ok(evaluation.report)

@@ -22,9 +22,8 @@ use std::path::{Path, PathBuf};
 use ivon_lora::answer::device_named;
 use ivon_lora::bundle::{locate_adapter, named_base};
 use ivon_lora::data::{DataConfig, Task, find_files, read_first_rows};
-use ivon_lora::model::{Checkpoint, HubEvent, HubSettings, ModelHeaders, Purpose};
+use ivon_lora::model::{Checkpoint, HubSettings, ModelHeaders, Purpose};
 use ivon_lora::run::RunError;
-use ivon_lora::train::{RunEvent, Stage};
 
 use crate::args::{AdapterArgs, Command, DataCommand, HowArgs};
 use crate::exit::{CliError, Exit, Failure};
@@ -57,7 +56,8 @@ pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
 
 /// Opens a model and says what its files have to say; a download shows its progress.
 fn open(model: &str, purpose: Purpose, screen: &mut Screen) -> Result<Checkpoint, CliError> {
-    let checkpoint = download(model, purpose, screen)?;
+    let hub = HubSettings::from_env();
+    let checkpoint = Checkpoint::open_for(model, purpose, &hub, &mut |event| screen.show(&event))?;
     checkpoint
         .notes()
         .iter()
@@ -65,20 +65,11 @@ fn open(model: &str, purpose: Purpose, screen: &mut Screen) -> Result<Checkpoint
     Ok(checkpoint)
 }
 
-fn download(model: &str, purpose: Purpose, screen: &mut Screen) -> Result<Checkpoint, CliError> {
-    Ok(Checkpoint::open_for(
-        model,
-        purpose,
-        &HubSettings::from_env(),
-        &mut |event| hear(event, screen),
-    )?)
-}
-
 /// Opens a model to look at and says what its files have to say: of one that lies on the hub, no
 /// weights are downloaded.
 fn open_headers(model: &str, screen: &mut Screen) -> Result<ModelHeaders, CliError> {
     let headers = ModelHeaders::open(model, &HubSettings::from_env(), &mut |event| {
-        hear(event, screen)
+        screen.show(&event)
     })?;
     headers
         .checkpoint()
@@ -88,20 +79,10 @@ fn open_headers(model: &str, screen: &mut Screen) -> Result<ModelHeaders, CliErr
     Ok(headers)
 }
 
-/// Brings a model of the hub here before a command that opens it itself, so that its progress is
-/// seen.
-fn fetch(model: &str, screen: &mut Screen) -> Result<(), CliError> {
-    if Path::new(model).exists() {
-        Ok(())
-    } else {
-        download(model, Purpose::Run, screen).map(drop)
-    }
-}
-
 /// The folder of an adapter, which may be named by its run or as the hub has it; what lies there
 /// comes here first.
 fn fetch_adapter(named: &Path, screen: &mut Screen) -> Result<PathBuf, CliError> {
-    Ok(locate_adapter(named, &mut |event| hear(event, screen))?)
+    Ok(locate_adapter(named, &mut |event| screen.show(&event))?)
 }
 
 /// The base for an adapter: what was named, else what the adapter names.
@@ -118,23 +99,6 @@ fn base_for(model: Option<String>, adapter: &Path) -> Result<String, CliError> {
                 Some("name the model that the adapter was trained on with `--model`".into()),
             ))
         }
-    }
-}
-
-/// What a download says.
-fn hear(event: HubEvent<'_>, screen: &mut Screen) {
-    match event {
-        HubEvent::Received {
-            received, total, ..
-        } => {
-            let (done, total) = (received as usize, total.max(received) as usize);
-            screen.show(&RunEvent::Progress {
-                what: Stage::Downloading,
-                done,
-                total,
-            });
-        }
-        HubEvent::Note(note) => screen.note(note),
     }
 }
 
@@ -177,20 +141,19 @@ fn prepare_for(how: &HowArgs) -> Result<(), CliError> {
     prepare(&how.device, threads)
 }
 
-/// A base and an adapter that are on this machine.
+/// What an adapter is opened from.
 struct Place {
-    /// The base: a folder, a GGUF file or the hub's name of one that was fetched.
+    /// The base: a folder, a GGUF file or a name of the hub.
     base: String,
     /// The adapter's folder.
     adapter: PathBuf,
 }
 
 impl Place {
-    /// Finds what was named, and fetches what lies on the hub.
+    /// Finds what was named, and fetches the adapter where it lies on the hub.
     fn of(args: AdapterArgs, screen: &mut Screen) -> Result<Self, CliError> {
         let adapter = fetch_adapter(&args.adapter, screen)?;
         let base = base_for(args.model, &adapter)?;
-        fetch(&base, screen)?;
         Ok(Self { base, adapter })
     }
 }

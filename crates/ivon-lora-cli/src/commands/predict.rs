@@ -9,7 +9,7 @@ use ivon_lora::answer::{
 };
 use ivon_lora::data::StreamFormat;
 use ivon_lora::files;
-use ivon_lora::train::{RunEvent, Watcher};
+use ivon_lora::watch::{Event, Watch};
 
 use super::evaluate::{answer_options, limit, split};
 use super::{Place, is_typed, prepare_for, stopped};
@@ -81,7 +81,7 @@ fn answer(
     options: &AnswerOptions,
     source: RowSource,
     lines: &Lines<'_>,
-    watch: Watcher<'_>,
+    watch: Watch<'_>,
 ) -> Result<Vec<PredictedRow>, AnswerError> {
     if let Some(out) = lines.out {
         files::check_can_write(out)?;
@@ -90,7 +90,7 @@ fn answer(
     let rows = answerer.answer(source, &lines.options, watch)?;
     if let Some(out) = lines.out {
         files::write_with(out, |file| write_lines(file, &rows, lines.format))?;
-        watch(RunEvent::Saved(out));
+        watch(Event::Saved(out));
     }
     Ok(rows)
 }

@@ -38,7 +38,6 @@ pub fn run(args: PruneArgs, signals: &Signals) -> Result<(), Failure> {
         files::create_folder(folder)?;
     }
     let mut screen = Screen::new(args.screen);
-    subject::fetch_base(&subject, &mut screen)?;
     let request = PruneRequest {
         subject,
         points,

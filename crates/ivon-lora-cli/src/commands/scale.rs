@@ -37,7 +37,6 @@ pub fn run(args: ScaleArgs, signals: &Signals) -> Result<(), Failure> {
         files::create_folder(folder)?;
     }
     let mut screen = Screen::new(args.screen);
-    subject::fetch_base(&subject, &mut screen)?;
     let request = ScaleRequest {
         subject,
         end: args.end,

@@ -18,7 +18,6 @@ pub fn run(args: ShiftArgs, signals: &Signals) -> Result<(), Failure> {
     let subject = subject::request(&args.subject, &args.task, &args.how)?;
     prepare_for(&args.how)?;
     let mut screen = Screen::new(args.screen);
-    subject::fetch_base(&subject, &mut screen)?;
     let request = ShiftRequest {
         subject,
         to,

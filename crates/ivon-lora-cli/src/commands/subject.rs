@@ -1,17 +1,12 @@
 //! What `scale`, `prune` and `shift` read from their flags alike.
 
-use std::path::Path;
-
 use ivon_lora::files::check_exists;
-use ivon_lora::report::RunRecord;
 use ivon_lora::run::RUN_FILE;
 use ivon_lora::study::SubjectRequest;
 
 use super::evaluate::{answer_options, limit, split};
-use super::fetch;
 use crate::args::{HowArgs, SubjectArgs, TaskArgs};
-use crate::exit::{CliError, Failure};
-use crate::render::Screen;
+use crate::exit::CliError;
 
 /// The adapter, its base and its rows.
 ///
@@ -50,24 +45,6 @@ pub fn request(
         limit: limit(how)?,
         options,
     })
-}
-
-/// Brings the base here where the hub has it.
-///
-/// # Errors
-/// If it cannot be had.
-pub fn fetch_base(request: &SubjectRequest, screen: &mut Screen) -> Result<(), Failure> {
-    let named = request.model.clone();
-    let of_run = |path: &Path| {
-        path.join(RUN_FILE)
-            .exists()
-            .then(|| RunRecord::read(path).ok()?.config.model.path)
-            .flatten()
-    };
-    match named.or_else(|| of_run(&request.path)) {
-        Some(model) => Ok(fetch(&model, screen)?),
-        None => Ok(()),
-    }
 }
 
 /// How many points a curve has.

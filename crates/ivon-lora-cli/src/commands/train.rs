@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use ivon_lora::files;
 use ivon_lora::report::RunRecord;
 use ivon_lora::run::{self, RunConfig, TrainedRun};
-use ivon_lora::train::{Outcome, RunEvent};
+use ivon_lora::train::Outcome;
+use ivon_lora::watch::Event;
 use serde_json::{Value, json};
 
-use super::{detect_task, fetch, prepare, stopped};
+use super::{detect_task, prepare, stopped};
 use crate::args::TrainArgs;
 use crate::exit::{CliError, Exit, Failure};
 use crate::names::Flags;
@@ -42,10 +43,6 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
     prepare(&config.model.device, config.model.threads)?;
     let mut screen = Screen::new(args.screen);
     notes.into_iter().for_each(|note| screen.note(note));
-    fetch(
-        config.model.path.as_deref().unwrap_or_default(),
-        &mut screen,
-    )?;
     let trained = carry_out(&config, args.resume, &mut screen, signals)?;
     screen.result("trained", &text(&trained), &value(&trained))
 }
@@ -91,7 +88,7 @@ pub fn carry_out(
             .html(&Flags)
             .as_bytes(),
     )?;
-    screen.show(&RunEvent::Saved(&page));
+    screen.show(&Event::Saved(&page));
     Ok(trained)
 }
 

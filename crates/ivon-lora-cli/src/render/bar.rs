@@ -1,7 +1,7 @@
 //! A progress bar at the bottom of a terminal, with everything else scrolling above it.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use ivon_lora::train::RunEvent;
+use ivon_lora::watch::Event;
 
 use super::pace::Pace;
 use super::{is_checkpoint, say, text};
@@ -16,15 +16,15 @@ pub struct Bar {
 
 impl Bar {
     /// Shows an event.
-    pub fn show(&mut self, event: &RunEvent<'_>) {
+    pub fn show(&mut self, event: &Event<'_>) {
         match event {
-            RunEvent::Note(text) => self.above(text),
-            RunEvent::Warning(text) => self.above(&format!(
+            Event::Note(text) => self.above(text),
+            Event::Warning(text) => self.above(&format!(
                 "{} {}",
                 crate::colour::warning(),
                 names::written(text)
             )),
-            RunEvent::Step(record, of) => {
+            Event::Step(record, of) => {
                 self.pace.add(record);
                 let left = text::duration(self.pace.left(of.saturating_sub(record.step)));
                 let message = format!(
@@ -33,10 +33,12 @@ impl Bar {
                 );
                 self.move_to("training", record.step, *of, message);
             }
-            RunEvent::Evaluation(record) => self.above(&text::evaluation(record)),
-            RunEvent::Saved(path) if is_checkpoint(path) => {}
-            RunEvent::Saved(path) => self.above(&format!("wrote {}", path.display())),
-            RunEvent::Progress { what, done, total } => {
+            Event::Evaluation(record) => self.above(&text::evaluation(record)),
+            // Shown as progress and as a note.
+            Event::Received { .. } | Event::Member(..) => {}
+            Event::Saved(path) if is_checkpoint(path) => {}
+            Event::Saved(path) => self.above(&format!("wrote {}", path.display())),
+            Event::Progress { what, done, total } => {
                 self.move_to(what.words(), *done as u64, *total as u64, String::new())
             }
         }

@@ -1,26 +1,28 @@
 //! Events as JSON objects, told apart by the field `event`.
 
-use ivon_lora::train::RunEvent;
+use ivon_lora::watch::Event;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::names;
 
 /// An event: `note`, `warning`, `step`, `evaluation`, `saved` or `progress`.
-pub fn event(event: &RunEvent<'_>) -> Value {
+pub fn event(event: &Event<'_>) -> Value {
     match event {
-        RunEvent::Note(text) => tagged("note", &json!({ "text": text })),
-        RunEvent::Warning(text) => tagged("warning", &json!({ "text": names::written(text) })),
-        RunEvent::Step(record, of) => {
+        Event::Note(text) => tagged("note", &json!({ "text": text })),
+        Event::Warning(text) => tagged("warning", &json!({ "text": names::written(text) })),
+        Event::Step(record, of) => {
             let mut value = tagged("step", record);
             if let Value::Object(map) = &mut value {
                 map.insert("of".into(), json!(of));
             }
             value
         }
-        RunEvent::Evaluation(record) => tagged("evaluation", record),
-        RunEvent::Saved(path) => tagged("saved", &json!({ "path": path.display().to_string() })),
-        RunEvent::Progress { what, done, total } => tagged(
+        // Shown as progress and as a note.
+        Event::Received { .. } | Event::Member(..) => Value::Null,
+        Event::Evaluation(record) => tagged("evaluation", record),
+        Event::Saved(path) => tagged("saved", &json!({ "path": path.display().to_string() })),
+        Event::Progress { what, done, total } => tagged(
             "progress",
             &json!({ "what": what.words(), "done": done, "total": total }),
         ),
@@ -41,26 +43,26 @@ pub fn tagged(event: &str, value: &impl Serialize) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use ivon_lora::train::{Stage, StepRecord};
+    use ivon_lora::watch::{Stage, StepRecord};
 
     use super::*;
 
     #[test]
     fn an_event_is_an_object_that_begins_with_its_name() {
-        let of = |value: &RunEvent<'_>| event(value).to_string();
+        let of = |value: &Event<'_>| event(value).to_string();
         assert_eq!(
-            of(&RunEvent::Note("a".into())),
+            of(&Event::Note("a".into())),
             r#"{"event":"note","text":"a"}"#
         );
         assert_eq!(
-            of(&RunEvent::Progress {
+            of(&Event::Progress {
                 what: Stage::Predicting,
                 done: 1,
                 total: 2
             }),
             r#"{"event":"progress","what":"predicting","done":1,"total":2}"#
         );
-        let step = of(&RunEvent::Step(
+        let step = of(&Event::Step(
             &StepRecord {
                 step: 3,
                 loss: 0.5,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use ivon_lora::train::{RunEvent, StepRecord};
+use ivon_lora::watch::{Event, StepRecord};
 
 use super::pace::Pace;
 use super::{is_checkpoint, say, text};
@@ -23,20 +23,22 @@ pub struct Lines {
 
 impl Lines {
     /// Shows an event.
-    pub fn show(&mut self, event: &RunEvent<'_>) {
+    pub fn show(&mut self, event: &Event<'_>) {
         self.spoke.get_or_insert_with(Instant::now);
         match event {
-            RunEvent::Note(text) => say(text),
-            RunEvent::Warning(text) => say(&format!("warning: {}", names::written(text))),
-            RunEvent::Step(record, of) => self.step(record, *of),
-            RunEvent::Evaluation(record) => say(&text::evaluation(record)),
-            RunEvent::Saved(path) if is_checkpoint(path) => {}
-            RunEvent::Saved(path) => say(&format!("wrote {}", path.display())),
-            RunEvent::Progress { what, done, total } if self.is_time() => {
+            Event::Note(text) => say(text),
+            Event::Warning(text) => say(&format!("warning: {}", names::written(text))),
+            Event::Step(record, of) => self.step(record, *of),
+            Event::Evaluation(record) => say(&text::evaluation(record)),
+            // Shown as progress and as a note.
+            Event::Received { .. } | Event::Member(..) => {}
+            Event::Saved(path) if is_checkpoint(path) => {}
+            Event::Saved(path) => say(&format!("wrote {}", path.display())),
+            Event::Progress { what, done, total } if self.is_time() => {
                 self.spoke = Some(Instant::now());
                 say(&format!("{}: {done} of {total}", what.words()));
             }
-            RunEvent::Progress { .. } => {}
+            Event::Progress { .. } => {}
         }
     }
 

@@ -12,7 +12,7 @@ mod text;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
-use ivon_lora::train::RunEvent;
+use ivon_lora::watch::{Event, Stage};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -64,7 +64,22 @@ impl Screen {
     }
 
     /// Shows an event; gives back whether anybody is still there to see the next.
-    pub fn show(&mut self, event: &RunEvent<'_>) -> bool {
+    pub fn show(&mut self, event: &Event<'_>) -> bool {
+        match *event {
+            Event::Received {
+                received, total, ..
+            } => {
+                return self.show(&Event::Progress {
+                    what: Stage::Downloading,
+                    done: received as usize,
+                    total: total.max(received) as usize,
+                });
+            }
+            Event::Member(number, of) => {
+                return self.show(&Event::Note(format!("member {number} of {of}")));
+            }
+            _ => {}
+        }
         match &mut self.mode {
             Mode::Quiet => {}
             Mode::Json => self.reader_gone |= write_line(&json::event(event)).is_err(),
@@ -76,7 +91,7 @@ impl Screen {
 
     /// A sentence for people.
     pub fn note(&mut self, text: impl Into<String>) {
-        self.show(&RunEvent::Note(text.into()));
+        self.show(&Event::Note(text.into()));
     }
 
     /// Takes the bar away.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ivon_lora::train::StepRecord;
+use ivon_lora::watch::StepRecord;
 
 /// Weight of the newest step in the averages that are shown.
 const NEWEST: f64 = 0.1;

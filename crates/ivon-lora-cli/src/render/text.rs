@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ivon_lora::metrics::MainScores;
-use ivon_lora::train::EvaluationRecord;
+use ivon_lora::watch::EvaluationRecord;
 
 /// `45 s`, `3 min`, `2 h 5 min`.
 pub fn duration(duration: Duration) -> String {
@@ -66,7 +66,7 @@ pub fn evaluation(record: &EvaluationRecord) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ivon_lora::train::Evaluation;
+    use ivon_lora::watch::Evaluation;
 
     use super::*;
 

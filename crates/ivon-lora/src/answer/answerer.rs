@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::base::{listen, open_checkpoint, other_base};
+use super::base::{open_checkpoint, other_base};
 use super::example_set::ExampleSet;
 use super::lines::PredictedRow;
 use super::prediction::{PREDICTIONS_FILE, Prediction, predictions, write_predictions};
@@ -20,7 +20,7 @@ use crate::files;
 use crate::lora::Draw;
 use crate::posterior::{Posterior, Spread};
 use crate::predict::{Evaluated, EvaluationOptions, Predictor};
-use crate::train::{RunEvent, Stage, Watcher};
+use crate::watch::{Event, Stage, Watch};
 
 /// How questions are answered. What is absent comes from the adapter's own `ivon_lora.json`.
 #[derive(Clone, Debug, Default)]
@@ -79,15 +79,15 @@ impl Answerer {
         base: &str,
         adapter: impl AsRef<Path>,
         options: &AnswerOptions,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<Self, AnswerError> {
         let adapter = adapter.as_ref();
-        let folder = locate_adapter(adapter, &mut |event| listen(event, watch))?;
+        let folder = locate_adapter(adapter, watch)?;
         let checkpoint = open_checkpoint(base, watch)?;
         let mut base = Base::load(&checkpoint, &options.base)?;
         let bundle = Bundle::read(&folder, base.config(), base.device())?;
         if let Some(warning) = foreign_base(&bundle, &base) {
-            watch(RunEvent::Warning(warning.into()));
+            watch(Event::Warning(warning.into()));
         }
         let sidecar = bundle.sidecar.as_ref();
         let task = task(options, sidecar).ok_or_else(|| BundleError::NoTask {
@@ -163,7 +163,7 @@ impl Answerer {
         &self,
         source: impl Into<RowSource>,
         options: &RowOptions,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<Vec<PredictedRow>, AnswerError> {
         let questions = Questions::read(source.into(), &self.prepared, options, watch)?;
         let examples = questions.examples();
@@ -172,7 +172,7 @@ impl Answerer {
         let mut said = questions.left_out();
         said.extend(set.account(&questions.name, &examples, encoding.max_length));
         for said in said {
-            watch(RunEvent::Warning(said.into()));
+            watch(Event::Warning(said.into()));
         }
         let mut lines = Vec::new();
         if !set.examples.is_empty() {
@@ -192,7 +192,7 @@ impl Answerer {
         &self,
         name: &str,
         rows: Vec<serde_json::Map<String, serde_json::Value>>,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<EvaluationReport, AnswerError> {
         let source = Source::of_rows(name, rows, &self.prepared)?;
         let set = self.example_set(name, source, None, watch)?;
@@ -210,7 +210,7 @@ impl Answerer {
     pub fn labelled(
         &self,
         rows: &LabelledRows,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<ExampleSet, AnswerError> {
         let (file, mut source) =
             labelled_files(&rows.path, rows.split.as_deref(), &self.prepared, &[])?;
@@ -245,10 +245,10 @@ impl Answerer {
         name: &str,
         source: Source,
         limit: Option<usize>,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<ExampleSet, AnswerError> {
         for note in source.notes {
-            watch(RunEvent::Note(note));
+            watch(Event::Note(note));
         }
         let mut said = source.dropped.sentences(name, source.rows);
         let mut examples = source.examples;
@@ -259,7 +259,7 @@ impl Answerer {
         };
         said.extend(encoded.account(name, &examples, self.encoding.max_length));
         for said in said {
-            watch(RunEvent::Warning(said.into()));
+            watch(Event::Warning(said.into()));
         }
         Ok(ExampleSet {
             name: name.into(),
@@ -273,7 +273,7 @@ impl Answerer {
     ///
     /// # Errors
     /// If an example has no label, and the stop that `watch` asks for.
-    pub fn evaluate(&self, set: ExampleSet, watch: Watcher<'_>) -> Result<Evaluation, AnswerError> {
+    pub fn evaluate(&self, set: ExampleSet, watch: Watch<'_>) -> Result<Evaluation, AnswerError> {
         let evaluated = self.log_probabilities(&set.encoded, Stage::Evaluating, watch)?;
         let report = EvaluationReport::new(
             self.task(),
@@ -300,11 +300,11 @@ impl Answerer {
         &self,
         set: &EncodedSet,
         what: Stage,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<Evaluated, AnswerError> {
         let total = set.examples.len() * (self.options.samples + 1);
         self.log_probabilities_with(set, &self.options, &mut |done| {
-            watch(RunEvent::Progress { what, done, total })
+            watch(Event::Progress { what, done, total })
         })
     }
 
@@ -388,10 +388,10 @@ fn foreign_base(bundle: &Bundle, base: &Base) -> Option<String> {
 }
 
 /// Says which options have no meaning for this posterior.
-fn note_spread(posterior: &dyn Posterior, options: &AnswerOptions, watch: Watcher<'_>) {
+fn note_spread(posterior: &dyn Posterior, options: &AnswerOptions, watch: Watch<'_>) {
     let spread = posterior.spread();
     if spread == Spread::None && options.samples.is_some_and(|samples| samples > 0) {
-        watch(RunEvent::Note(
+        watch(Event::Note(
             "the adapter is a point estimate: there is nothing to draw, all samples would be the mean"
                 .into(),
         ));
@@ -401,7 +401,7 @@ fn note_spread(posterior: &dyn Posterior, options: &AnswerOptions, watch: Watche
             Spread::None => "a point estimate",
             _ => "a posterior without a variance",
         };
-        watch(RunEvent::Warning(
+        watch(Event::Warning(
             format!("the adapter is {what}: there is no variance that a scale could multiply")
                 .into(),
         ));
@@ -439,7 +439,7 @@ fn chat_template(
     options: &AnswerOptions,
     sidecar: Option<&Sidecar>,
     tokenizer: &mut Tokenizer,
-    watch: Watcher<'_>,
+    watch: Watch<'_>,
 ) -> ChatSetting {
     let Some(asked) = &options.chat_template else {
         if let Some(text) = sidecar.and_then(|sidecar| sidecar.chat_template_text.clone()) {
@@ -453,7 +453,7 @@ fn chat_template(
         } else {
             "without"
         };
-        watch(RunEvent::Warning(
+        watch(Event::Warning(
             format!("the adapter was trained {trained} a chat template: scores can differ").into(),
         ));
     }

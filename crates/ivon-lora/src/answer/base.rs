@@ -6,8 +6,8 @@ use super::AnswerError;
 use crate::bundle::BaseRecord;
 use crate::data::Tokenizer;
 use crate::forward::Network;
-use crate::model::{BasePrecision, Checkpoint, Decoder, DecoderConfig, HubEvent, ModelError};
-use crate::train::{RunEvent, Watcher};
+use crate::model::{BasePrecision, Checkpoint, Decoder, DecoderConfig, HubSettings, ModelError};
+use crate::watch::{Event, Watch};
 
 /// Where a base is computed and how its weights are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,10 +88,10 @@ impl Base {
 ///
 /// # Errors
 /// As [`Checkpoint::open`].
-pub(crate) fn open_checkpoint(name: &str, watch: Watcher<'_>) -> Result<Checkpoint, ModelError> {
-    let checkpoint = Checkpoint::open(name)?;
+pub(crate) fn open_checkpoint(name: &str, watch: Watch<'_>) -> Result<Checkpoint, ModelError> {
+    let checkpoint = Checkpoint::open_with(name, &HubSettings::from_env(), watch)?;
     for note in checkpoint.notes() {
-        watch(RunEvent::Note(note.clone()));
+        watch(Event::Note(note.clone()));
     }
     Ok(checkpoint)
 }
@@ -132,13 +132,6 @@ pub fn device_named(name: &str) -> Result<Device, AnswerError> {
                 known: known.collect::<Vec<_>>().join(", "),
             })
         }
-    }
-}
-
-/// Hands on what a download notes; its progress is shown by who fetches first.
-pub(crate) fn listen(event: HubEvent<'_>, watch: Watcher<'_>) {
-    if let HubEvent::Note(note) = event {
-        watch(RunEvent::Note(note.into()));
     }
 }
 

@@ -62,7 +62,10 @@ pub enum AnswerError {
 impl AnswerError {
     /// Whether it is the end that whoever watches asked for.
     pub fn is_stop(&self) -> bool {
-        matches!(self, Self::Predict(PredictError::Stopped { .. }))
+        matches!(
+            self,
+            Self::Predict(PredictError::Stopped { .. }) | Self::Model(ModelError::Stopped { .. })
+        )
     }
 
     /// What the user can do about it, in one sentence.

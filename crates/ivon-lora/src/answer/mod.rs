@@ -12,8 +12,8 @@ mod trained_rows;
 mod answerer;
 
 pub use answerer::{AnswerOptions, Answerer, Evaluation, LabelledRows};
+pub(crate) use base::open_checkpoint;
 pub use base::{Base, BaseOptions, device_named};
-pub(crate) use base::{listen, open_checkpoint};
 pub use error::AnswerError;
 pub use example_set::ExampleSet;
 pub use lines::{LineFormat, PredictedRow, write_lines};

@@ -12,7 +12,7 @@ use crate::data::{
     self, DataError, Example, Form, Prepared, Question, Refusal, Row, Rows, Source, Split, Stream,
     StreamFormat,
 };
-use crate::train::{RunEvent, Watcher};
+use crate::watch::{Event, Watch};
 
 /// What messages and ids call rows that are in memory.
 const IN_MEMORY: &str = "the rows";
@@ -80,7 +80,7 @@ impl Questions {
         source: RowSource,
         prepared: &Prepared,
         options: &RowOptions,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<Self, AnswerError> {
         let reader = QuestionReader { prepared, options };
         let is_stream = matches!(source, RowSource::Stream { .. });
@@ -153,11 +153,11 @@ impl QuestionReader<'_> {
         &self,
         path: &Path,
         split: Option<&str>,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<(String, Vec<Question>), AnswerError> {
         let files = SplitPaths::find(path, split, &self.prepared.task().name)?;
         if let Some(aside) = files.aside {
-            watch(RunEvent::Note(aside));
+            watch(Event::Note(aside));
         }
         let mut questions = Vec::new();
         for path in &files.paths {
@@ -171,13 +171,13 @@ impl QuestionReader<'_> {
         &self,
         mut rows: Rows,
         limit: usize,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<Vec<Question>, AnswerError> {
         let name = rows.name().clone();
         let questions =
             data::questions(&name, &mut rows, self.prepared, &self.options.carry, limit)?;
         for note in rows.notes() {
-            watch(RunEvent::Note(note));
+            watch(Event::Note(note));
         }
         Ok(questions)
     }
@@ -199,7 +199,7 @@ impl QuestionReader<'_> {
         name: &str,
         reader: Box<dyn Read + Send>,
         format: Option<StreamFormat>,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<Vec<Question>, AnswerError> {
         let is_header = |names: &[String]| self.prepared.reads(names);
         match data::stream(Arc::from(name), reader, format, &is_header)? {

@@ -7,14 +7,14 @@ use super::AnswerError;
 use crate::bundle::Sidecar;
 use crate::data::{Example, Overlap, Role};
 use crate::sentence::{Sentence, sentence, setting_to};
-use crate::train::{RunEvent, Watcher};
+use crate::watch::{Event, Watch};
 
 /// Warns where rows that are to be scored were trained on.
 pub fn warn_of_trained(
     sidecar: Option<&Sidecar>,
     path: &Path,
     examples: &[Example],
-    watch: Watcher<'_>,
+    watch: Watch<'_>,
 ) {
     let Some(rows) = sidecar.and_then(|sidecar| sidecar.rows.as_ref()) else {
         return;
@@ -41,7 +41,7 @@ pub fn warn_of_trained(
         examples.len(),
         path.display()
     );
-    watch(RunEvent::Warning(Sentence::from(said).then(remedy)));
+    watch(Event::Warning(Sentence::from(said).then(remedy)));
 }
 
 /// Those of the examples that played this role when the adapter was trained.

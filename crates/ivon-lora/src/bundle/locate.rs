@@ -6,7 +6,8 @@ use super::BundleError;
 use super::folder::FILES_BESIDE_PEFT;
 use super::sidecar::Sidecar;
 use crate::lora::{self, read_peft_config};
-use crate::model::{self, HubEvent, HubSettings};
+use crate::model::{self, HubSettings};
+use crate::watch::{Event, Watch};
 
 /// The folder of the adapter that was named: its own, that of its run, or a name of the hub, from
 /// which it is fetched. `listen` hears of the download, and where another folder than the one that
@@ -14,15 +15,12 @@ use crate::model::{self, HubEvent, HubSettings};
 ///
 /// # Errors
 /// As [`model::fetch_adapter`] and [`lora::locate_adapter`].
-pub fn locate_adapter(
-    named: &Path,
-    listen: &mut dyn FnMut(HubEvent<'_>),
-) -> Result<PathBuf, BundleError> {
+pub fn locate_adapter(named: &Path, listen: Watch<'_>) -> Result<PathBuf, BundleError> {
     let fetched =
         model::fetch_adapter(named, &FILES_BESIDE_PEFT, &HubSettings::from_env(), listen)?;
     let place = lora::locate_adapter(&fetched)?;
     if let Some(note) = &place.note {
-        listen(HubEvent::Note(note));
+        listen(Event::Note(note.clone()));
     }
     Ok(place.folder)
 }

@@ -17,7 +17,7 @@ use super::{CompareError, elsewhere};
 use crate::answer::{EVALUATION_FILE, EvaluationReport};
 use crate::files;
 use crate::run::{RunConfig, RunError};
-use crate::train::RunEvent;
+use crate::watch::Event;
 
 /// The trials of a comparison, by task and method.
 pub const TRIALS_FILE: &str = "trials.json";
@@ -88,7 +88,7 @@ pub struct FailedCell {
 /// error but a [`FailedCell`].
 pub fn compare(
     config: &CompareConfig,
-    watch: &mut dyn FnMut(RunEvent<'_>) -> bool,
+    watch: &mut dyn FnMut(Event<'_>) -> bool,
 ) -> Result<Comparison, CompareError> {
     files::create_folder(&config.out)?;
     let tasks = config
@@ -102,7 +102,7 @@ pub fn compare(
             .report
             .notes
             .iter()
-            .for_each(|note| _ = watch(RunEvent::Note(format!("{}: {note}", task.entry.name))));
+            .for_each(|note| _ = watch(Event::Note(format!("{}: {note}", task.entry.name))));
     }
     // What all of it needs is worked out only where it matters here.
     let at_once = if config.jobs > 1 {
@@ -138,7 +138,7 @@ pub fn compare(
 
 struct Work<'a> {
     config: &'a CompareConfig,
-    watch: &'a mut dyn FnMut(RunEvent<'_>) -> bool,
+    watch: &'a mut dyn FnMut(Event<'_>) -> bool,
     /// How many runs are made at once.
     at_once: usize,
     trials: Vec<Trial>,
@@ -223,7 +223,7 @@ impl Work<'_> {
                 .iter()
                 .map(|(key, value)| format!("{key} {value}"))
                 .collect();
-            (self.watch)(RunEvent::Note(format!(
+            (self.watch)(Event::Note(format!(
                 "{}, {}: chosen on tune {} (NLL {nll:.4})",
                 best.task,
                 best.method,

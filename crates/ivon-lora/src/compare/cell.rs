@@ -14,7 +14,8 @@ use crate::run::{
     COST_FILE, Cost, RUN_FILE, RunConfig, RunError, Start, TrainingData, check_rows, read_run,
     train_on,
 };
-use crate::train::{CHECKPOINTS_FOLDER, Outcome, RunEvent, Stage};
+use crate::train::{CHECKPOINTS_FOLDER, Outcome};
+use crate::watch::{Event, Stage};
 
 const LARGEST: u64 = 1 << 20;
 
@@ -109,7 +110,7 @@ pub(super) fn make(
     task: &LoadedTask<'_>,
     is_trial: bool,
     trained: Option<&Path>,
-    watch: &mut dyn FnMut(RunEvent<'_>) -> bool,
+    watch: &mut dyn FnMut(Event<'_>) -> bool,
 ) -> Result<bool, CompareError> {
     let config = RunConfig {
         out: Some(folder.into()),
@@ -133,13 +134,11 @@ pub(super) fn make(
     let ended = train_on(&config, &data, Start::WhereItWas, &mut |event| {
         // The sentences of a single run would drown those of the comparison.
         match event {
-            RunEvent::Note(_) | RunEvent::Saved(_) | RunEvent::Warning(_) => {
-                watch(RunEvent::Progress {
-                    what: Stage::Preparing,
-                    done: 0,
-                    total: 1,
-                })
-            }
+            Event::Note(_) | Event::Saved(_) | Event::Warning(_) => watch(Event::Progress {
+                what: Stage::Preparing,
+                done: 0,
+                total: 1,
+            }),
             event => watch(event),
         }
     })?;

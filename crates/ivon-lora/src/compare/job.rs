@@ -12,7 +12,7 @@ use super::CompareError;
 use super::cell::{is_finished, make};
 use super::plan::LoadedTask;
 use crate::run::{RunConfig, RunError, give_back_memory};
-use crate::train::{RunEvent, Stage};
+use crate::watch::{Event, Stage};
 
 /// How often whoever watches is asked whether to go on while several runs are made.
 const BEAT: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ pub(super) enum Outcome {
 pub(super) fn make_all(
     jobs: &[Job<'_>],
     at_once: usize,
-    watch: &mut dyn FnMut(RunEvent<'_>) -> bool,
+    watch: &mut dyn FnMut(Event<'_>) -> bool,
 ) -> Vec<Outcome> {
     let mut work = Work {
         jobs,
@@ -72,7 +72,7 @@ impl Job<'_> {
     fn make(
         &self,
         before: Option<(&Job<'_>, Outcome)>,
-        watch: &mut dyn FnMut(RunEvent<'_>) -> bool,
+        watch: &mut dyn FnMut(Event<'_>) -> bool,
     ) -> Outcome {
         let config = match &self.config {
             Ok(config) => config,
@@ -89,7 +89,7 @@ impl Job<'_> {
             _ => {}
         }
         if !is_finished(&self.folder) {
-            watch(RunEvent::Note(self.name.clone()));
+            watch(Event::Note(self.name.clone()));
         }
         let trained: Option<&Path> = before.as_ref().map(|(job, _)| job.folder.as_path());
         match make(
@@ -115,7 +115,7 @@ impl Job<'_> {
         &self,
         threads: usize,
         before: Option<(&Job<'_>, Outcome)>,
-        watch: &mut (dyn FnMut(RunEvent<'_>) -> bool + Send),
+        watch: &mut (dyn FnMut(Event<'_>) -> bool + Send),
     ) -> Outcome {
         let threads = self
             .config
@@ -218,7 +218,7 @@ struct Work<'a> {
     jobs: &'a [Job<'a>],
     /// One for each job; those that were not begun count as stopped.
     outcomes: Vec<Outcome>,
-    watch: &'a mut dyn FnMut(RunEvent<'_>) -> bool,
+    watch: &'a mut dyn FnMut(Event<'_>) -> bool,
 }
 
 /// What a thread that makes runs tells the one that watches.
@@ -252,8 +252,8 @@ impl Work<'_> {
         let (told, heard) = channel();
         let make = |told: Sender<Told>| {
             let _stops = StopsOthers(&queue);
-            let mut hear = |event: RunEvent<'_>| {
-                if let RunEvent::Note(name) = event {
+            let mut hear = |event: Event<'_>| {
+                if let Event::Note(name) = event {
                     // Nobody listens any more only where the thread that watches has panicked.
                     let _ = told.send(Told::Begun(name));
                 }
@@ -280,7 +280,7 @@ impl Work<'_> {
         let (mut done, total) = (0, self.jobs.len());
         loop {
             let mut go_on = match heard.recv_timeout(BEAT) {
-                Ok(Told::Begun(name)) => (self.watch)(RunEvent::Note(name)),
+                Ok(Told::Begun(name)) => (self.watch)(Event::Note(name)),
                 Ok(Told::Ended(place, outcome)) => {
                     done += 1;
                     self.settle(place, outcome)
@@ -288,7 +288,7 @@ impl Work<'_> {
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            go_on &= (self.watch)(RunEvent::Progress {
+            go_on &= (self.watch)(Event::Progress {
                 what: Stage::Runs,
                 done,
                 total,
@@ -302,10 +302,10 @@ impl Work<'_> {
     /// Keeps what became of a job, and tells of a failure; gives whether to go on.
     fn settle(&mut self, place: usize, outcome: Outcome) -> bool {
         let go_on = match &outcome {
-            Outcome::Failed(reason) => (self.watch)(RunEvent::Warning(
+            Outcome::Failed(reason) => (self.watch)(Event::Warning(
                 format!("{} failed: {reason}", self.jobs[place].name).into(),
             )),
-            Outcome::Elsewhere(reason) => (self.watch)(RunEvent::Warning(
+            Outcome::Elsewhere(reason) => (self.watch)(Event::Warning(
                 format!("{} is left out: {reason}", self.jobs[place].name).into(),
             )),
             Outcome::Made | Outcome::Stopped => true,

@@ -20,9 +20,10 @@ use crate::posterior::{PointEstimate, Posterior, PosteriorError, Spread};
 use crate::predict::{Evaluated, EvaluationOptions, PredictError, Predictor};
 use crate::random::{Purpose, below, stream};
 use crate::train::{
-    BatchObjective, ChoiceGoal, Event, Evidence, Objective, Optimizer, Outcome, TrainConfig,
-    TrainError, Training,
+    BatchObjective, ChoiceGoal, Evidence, Objective, Optimizer, Outcome, TrainConfig, TrainError,
+    Training,
 };
+use crate::watch::Event;
 
 const SEED: u64 = 5;
 const STEPS: u64 = 8;
@@ -187,15 +188,20 @@ impl Run<'_> {
             folder,
         };
         let run = |resume: bool, stop: Option<u64>| {
+            let mut member = 1;
             train_members(
                 self.settings,
                 &training,
                 &|seed| self.start(seed),
                 resume,
-                &mut |member, event| match event {
+                &mut |event| match event {
+                    Event::Member(number, _) => {
+                        member = number;
+                        true
+                    }
                     // In the last member, so that finished ones are taken up, too.
                     Event::Step(record, _) => {
-                        member + 1 < self.settings.members() || Some(record.step) != stop
+                        member < self.settings.members() || Some(record.step) != stop
                     }
                     _ => true,
                 },

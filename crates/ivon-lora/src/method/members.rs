@@ -8,7 +8,8 @@ use crate::files;
 use crate::lora::Adapter;
 use crate::posterior::Posterior;
 use crate::train::TrainError;
-use crate::train::{self, CHECKPOINTS_FOLDER, Checkpoints, Event, Outcome, Trained, Training};
+use crate::train::{self, CHECKPOINTS_FOLDER, Checkpoints, Outcome, Trained, Training};
+use crate::watch::{Event, Watch};
 
 /// The folder of the members after the first, in a run's folder.
 pub const MEMBERS_FOLDER: &str = "members";
@@ -21,7 +22,7 @@ pub fn member_seed(seed: u64, member: usize) -> u64 {
 
 /// Trains all members of a method and gives what each can be drawn from, with how the training
 /// ended: the first member's steps, and the outcome of the last that ran. `start` gives the adapter
-/// that a member begins with, by its seed; `watch` hears of which member an event is. An
+/// that a member begins with, by its seed; `watch` hears which member an event is of. An
 /// interrupted training is taken up by `resume` at the member and the step where it stood.
 ///
 /// # Errors
@@ -31,7 +32,7 @@ pub fn train_members(
     training: &Training<'_>,
     start: &dyn Fn(u64) -> Result<Adapter, TrainError>,
     resume: bool,
-    watch: &mut dyn FnMut(usize, Event<'_>) -> bool,
+    watch: Watch<'_>,
 ) -> Result<(Vec<Box<dyn Posterior>>, Trained), TrainError> {
     let mut posteriors = Vec::new();
     let mut ended: Option<Trained> = None;
@@ -56,9 +57,10 @@ pub fn train_members(
             folder: &folder,
             ..*training
         };
-        let trained = train::train(&own, optimizer.as_mut(), resume, &mut |event| {
-            watch(member, event)
-        })?;
+        if member > 0 {
+            watch(Event::Member(member + 1, settings.members()));
+        }
+        let trained = train::train(&own, optimizer.as_mut(), resume, watch)?;
         ended = Some(Trained {
             outcome: trained.outcome,
             ..ended.unwrap_or(trained)

@@ -11,7 +11,7 @@ use super::config_json::ConfigFile;
 use super::error::ModelError;
 use super::gguf::GgufCheckpoint;
 use super::gguf::split::part_of_name;
-use super::hub::{self, HubEvent, HubName, HubSettings, Purpose};
+use super::hub::{self, HubName, HubSettings, Purpose};
 use super::layout::{self, EMBEDDING, HEAD};
 use super::mapped::file_name;
 use super::safetensors::{SafetensorsFolder, files_of};
@@ -19,6 +19,7 @@ use super::tensor::{RawTensor, StoredTensor};
 use super::tokenizer;
 use crate::data::Tokenizer;
 use crate::files;
+use crate::watch::Watch;
 
 /// A config.json is a few kilobytes.
 const LONGEST_CONFIG: u64 = 10 << 20;
@@ -53,7 +54,7 @@ impl Checkpoint {
     /// If there is no such model, or its files are malformed, cut short, or of an architecture that
     /// is not supported.
     pub fn open(name: &str) -> Result<Self, ModelError> {
-        Self::open_with(name, &HubSettings::from_env(), &mut |_| {})
+        Self::open_with(name, &HubSettings::from_env(), &mut |_| true)
     }
 
     /// As [`Checkpoint::open`], with settings for the hub and a listener to the progress of a
@@ -61,11 +62,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
-    pub fn open_with(
-        name: &str,
-        hub: &HubSettings,
-        listen: &mut dyn FnMut(HubEvent<'_>),
-    ) -> Result<Self, ModelError> {
+    pub fn open_with(name: &str, hub: &HubSettings, listen: Watch<'_>) -> Result<Self, ModelError> {
         Self::open_for(name, Purpose::Run, hub, listen)
     }
 
@@ -77,7 +74,7 @@ impl Checkpoint {
         name: &str,
         purpose: Purpose,
         hub: &HubSettings,
-        listen: &mut dyn FnMut(HubEvent<'_>),
+        listen: Watch<'_>,
     ) -> Result<Self, ModelError> {
         match HubName::where_nothing_is(name, hub)? {
             None => Self::open_path(Path::new(name)),

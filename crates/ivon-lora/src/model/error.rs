@@ -140,6 +140,12 @@ pub enum ModelError {
         /// Why.
         reason: String,
     },
+    /// Whoever watched a download asked for its end.
+    #[error("the download of `{file}` was stopped")]
+    Stopped {
+        /// The file's name in the repository.
+        file: String,
+    },
     /// A hub name could not be resolved to files.
     #[error("model `{name}`: {reason}")]
     Hub {
@@ -192,6 +198,7 @@ impl ModelError {
                 "save it with transformers: `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`".into()
             }
             Self::Tokenizer { .. } => "take tokenizer and model from the same release".into(),
+            Self::Stopped { .. } => "the same command goes on where it stopped: what has come is kept".into(),
             Self::Hub { hint, .. } | Self::Split { hint, .. } => hint.clone(),
         })
     }

@@ -3,7 +3,8 @@
 
 use super::checkpoint::Checkpoint;
 use super::error::ModelError;
-use super::hub::{self, HubEvent, HubName, HubSettings, Purpose};
+use super::hub::{self, HubName, HubSettings, Purpose};
+use crate::watch::Watch;
 
 /// An opened model whose weights may not be here.
 #[derive(Debug)]
@@ -19,11 +20,7 @@ impl ModelHeaders {
     ///
     /// # Errors
     /// As [`Checkpoint::open_with`]; a missing tokenizer is none.
-    pub fn open(
-        name: &str,
-        settings: &HubSettings,
-        listen: &mut dyn FnMut(HubEvent<'_>),
-    ) -> Result<Self, ModelError> {
+    pub fn open(name: &str, settings: &HubSettings, listen: Watch<'_>) -> Result<Self, ModelError> {
         let Some(hub_name) = HubName::where_nothing_is(name, settings)? else {
             return Self::whole(Checkpoint::open_with(name, settings, listen));
         };

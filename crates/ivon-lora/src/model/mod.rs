@@ -30,7 +30,7 @@ pub use encoding::Encoding;
 pub use error::ModelError;
 pub use family::{Family, Gguf, Windows};
 pub use headers::ModelHeaders;
-pub use hub::{HubEvent, HubFile, HubListing, HubSettings, Purpose, fetch_adapter};
+pub use hub::{HubFile, HubListing, HubSettings, Purpose, fetch_adapter};
 pub use layer_kind::{Gate, LayerKind, Norms};
 pub use matrix::{FrozenMatrix, PANEL, Values};
 pub use projection::Projection;

@@ -2,7 +2,7 @@
 
 use crate::metrics::{Finding, Severity};
 use crate::sentence::{Sentence, sentence, setting};
-use crate::train::{EvaluationRecord, Record, StepRecord};
+use crate::watch::{EvaluationRecord, Record, StepRecord};
 
 /// What the configuration of a run says; absent for an optimizer that has no such thing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -337,7 +337,7 @@ fn mean_and_error(values: &[f64]) -> (f64, f64) {
 mod tests {
     use super::*;
     use crate::metrics::MainScores;
-    use crate::train::{Evaluation, SampledScores};
+    use crate::watch::{Evaluation, SampledScores};
 
     /// A run whose loss falls from 1 to 0.5, changed step by step.
     fn run(change: impl Fn(&mut StepRecord)) -> Vec<Record> {

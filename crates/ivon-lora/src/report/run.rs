@@ -19,7 +19,8 @@ use crate::run::{
     ADAPTER_FOLDER, RUN_FILE, RunConfig, RunError, changed_files, duration, read_run,
 };
 use crate::sentence::{sentence, setting};
-use crate::train::{METRICS_FILE, Record, read_records};
+use crate::train::METRICS_FILE;
+use crate::watch::{Record, read_records};
 
 const LARGEST: u64 = 1 << 30;
 

@@ -4,7 +4,8 @@
 use crate::method::Method;
 use crate::model::DecoderConfig;
 use crate::sentence::{sentence, setting};
-use crate::train::{Length, RunEvent, TrainConfig};
+use crate::train::{Length, TrainConfig};
+use crate::watch::Event;
 
 /// Below this share of A's own spread, draws are as good as the mean.
 const NARROW: f64 = 0.1;
@@ -20,7 +21,7 @@ pub fn advice(
     config: &TrainConfig,
     length: Length,
     decoder: &DecoderConfig,
-) -> Vec<RunEvent<'static>> {
+) -> Vec<Event<'static>> {
     let Method::Ivon(ivon) = method else {
         return Vec::new();
     };
@@ -38,13 +39,13 @@ pub fn advice(
         .then_some(ivon.learning_rate * rescaled * ivon.clip_radius * rates);
     let moved = 1.0 - ivon.beta2.powf(length.steps as f64);
     let reach = farthest.map_or("without a limit".into(), |far| format!("at most {far:.2e}"));
-    let mut said = vec![RunEvent::Note(format!(
+    let mut said = vec![Event::Note(format!(
         "posterior: σ₀ = {initial:.2e} beside A's initial spread {spread:.2e}; in {} steps a weight can move {reach}, and the Hessian {:.2} % of its way",
         length.steps,
         100.0 * moved
     ))];
     if let Some(far) = farthest.filter(|far| *far < SHORT * spread) {
-        said.push(RunEvent::Warning(sentence!(
+        said.push(Event::Warning(sentence!(
             "{}: raise {} to {} or more, or take more steps",
             format!(
                 "no weight can move farther than {far:.1e} in {} steps, little beside A's spread of {spread:.1e}",
@@ -55,7 +56,7 @@ pub fn advice(
         )));
     }
     if initial > WIDE * spread {
-        said.push(RunEvent::Warning(sentence!(
+        said.push(Event::Warning(sentence!(
             "{}: draws will be underconfident and worse than the mean; raise {} or lower {}",
             format!("σ₀ = {initial:.1e} is larger than A's own spread of {spread:.1e}"),
             setting("ess"),
@@ -63,7 +64,7 @@ pub fn advice(
         )));
     }
     if initial < NARROW * spread {
-        said.push(RunEvent::Warning(sentence!(
+        said.push(Event::Warning(sentence!(
             "{}: draws will hardly differ from the mean; lower {} or raise {} to see uncertainty",
             format!("σ₀ = {initial:.1e} is far below A's spread of {spread:.1e}"),
             setting("ess"),
@@ -91,8 +92,8 @@ mod tests {
         advice(&Method::Ivon(ivon), &config, config.length(100), &wide)
             .into_iter()
             .map(|event| match event {
-                RunEvent::Note(text) => text,
-                RunEvent::Warning(text) => text.to_string(),
+                Event::Note(text) => text,
+                Event::Warning(text) => text.to_string(),
                 _ => String::new(),
             })
             .collect()

@@ -9,12 +9,12 @@ use crate::metrics::{
     Ground, NoTemperature, Predictions, Temperature, fit_temperature, mean_of_draws, preferred,
 };
 use crate::predict::Evaluated;
-use crate::train::RunEvent;
+use crate::watch::Event;
 
 /// What was chosen, and what is said of it.
 pub(super) struct Calibrated {
     pub rule: AnswerRule,
-    pub said: Vec<RunEvent<'static>>,
+    pub said: Vec<Event<'static>>,
 }
 
 impl Calibrated {
@@ -71,7 +71,7 @@ impl Calibrated {
                 PredictWith::Mean => "; answers come from the mean",
             };
         }
-        let mut said = vec![RunEvent::Note(said)];
+        let mut said = vec![Event::Note(said)];
         let temperatures = match fitted {
             Ok((at_mean, of_samples)) => Some(Temperatures {
                 mean: at_mean.value,
@@ -83,7 +83,7 @@ impl Calibrated {
                 }),
             }),
             Err(reason) => {
-                said.push(RunEvent::Warning(format!(
+                said.push(Event::Warning(format!(
                     "calibrate: no temperature is taken: {reason}; confidences stay as the model has them"
                 ).into()));
                 None
@@ -145,9 +145,9 @@ mod tests {
             ..Evaluated::default()
         };
         let found = Calibrated::on(&examples, evaluated).unwrap();
-        let words = |event: &RunEvent<'_>| match event {
-            RunEvent::Note(text) => format!("note: {text}"),
-            RunEvent::Warning(text) => format!("warning: {text}"),
+        let words = |event: &Event<'_>| match event {
+            Event::Note(text) => format!("note: {text}"),
+            Event::Warning(text) => format!("warning: {text}"),
             _ => String::new(),
         };
         let said = found.said.iter().map(words).collect();

@@ -2,14 +2,14 @@
 
 use super::train::Sets;
 use crate::data::{EncodedSet, Role};
-use crate::train::RunEvent;
+use crate::watch::Event;
 use crate::words::joined;
 
 /// The most labels that are named.
 const NAMED: usize = 5;
 
 /// Warnings of roles in which a label is missing; none where every row has answers of its own.
-pub(super) fn missing_classes(answers: &[String], sets: &Sets) -> Vec<RunEvent<'static>> {
+pub(super) fn missing_classes(answers: &[String], sets: &Sets) -> Vec<Event<'static>> {
     let sets = [
         (Role::Train, &sets.train),
         (Role::Tune, &sets.tune),
@@ -18,7 +18,7 @@ pub(super) fn missing_classes(answers: &[String], sets: &Sets) -> Vec<RunEvent<'
     ];
     warnings(answers, &sets)
         .into_iter()
-        .map(|said| RunEvent::Warning(said.into()))
+        .map(|said| Event::Warning(said.into()))
         .collect()
 }
 

@@ -12,7 +12,8 @@ use crate::model::ModelError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
 use crate::sentence::{Sentence, command, sentence, setting, setting_to};
-use crate::train::{RecordError, TrainError};
+use crate::train::TrainError;
+use crate::watch::RecordError;
 
 /// A run failed.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +96,8 @@ impl RunError {
     pub fn is_stop(&self) -> bool {
         match self {
             Self::Answer(error) => error.is_stop(),
-            Self::Predict(PredictError::Stopped { .. })
+            Self::Model(ModelError::Stopped { .. })
+            | Self::Predict(PredictError::Stopped { .. })
             | Self::Train(TrainError::Predict(PredictError::Stopped { .. })) => true,
             _ => false,
         }

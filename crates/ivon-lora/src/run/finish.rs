@@ -23,7 +23,8 @@ use crate::predict::{
     Evaluated, EvaluationOptions, EvaluationSeconds, Predictor, SCALES, best_scale,
     log_probabilities,
 };
-use crate::train::{METRICS_FILE, Record, RunEvent, Stage, TrainError, Watcher, read_records};
+use crate::train::{METRICS_FILE, TrainError};
+use crate::watch::{Event, Record, Stage, Watch, read_records};
 
 /// What stands when training has ended.
 pub(super) struct Finish<'a> {
@@ -43,12 +44,12 @@ impl Finish<'_> {
         &self,
         trained: Vec<Box<dyn Posterior>>,
         kept_step: u64,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<EvaluationReport, RunError> {
         let started = Instant::now();
         let posterior = self.posterior(trained, watch)?;
         if let Some(said) = chosen_precision(posterior.as_ref())? {
-            watch(RunEvent::Note(said));
+            watch(Event::Note(said));
         }
         let fitting_seconds = started.elapsed().as_secs_f64();
         let options = self.options(posterior.as_ref(), watch)?;
@@ -75,18 +76,18 @@ impl Finish<'_> {
         card: CardFacts,
         test: &TestScores,
         cost: &Cost,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<(), RunError> {
         let path = self.folder.path().join(folder::ADAPTER_FOLDER);
         bundle.write(&path, Some(card))?;
-        watch(RunEvent::Saved(&path));
+        watch(Event::Saved(&path));
         let path = self.folder.write_json(EVALUATION_FILE, &test.report)?;
-        watch(RunEvent::Saved(&path));
+        watch(Event::Saved(&path));
         let path = self.folder.write_json(folder::COST_FILE, cost)?;
-        watch(RunEvent::Saved(&path));
+        watch(Event::Saved(&path));
         let path = self.folder.path().join(PREDICTIONS_FILE);
         write_predictions(&path, &test.predictions)?;
-        watch(RunEvent::Saved(&path));
+        watch(Event::Saved(&path));
         Ok(())
     }
 
@@ -111,7 +112,7 @@ impl Finish<'_> {
     fn posterior(
         &self,
         trained: Vec<Box<dyn Posterior>>,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<Box<dyn Posterior>, RunError> {
         let mut fit = Fit {
             network: &self.base.network,
@@ -121,7 +122,7 @@ impl Finish<'_> {
             train: &self.sets.train.examples,
             calibrate: &self.sets.calibrate.examples,
             watch: &mut |done, total| {
-                watch(RunEvent::Progress {
+                watch(Event::Progress {
                     what: Stage::Fitting,
                     done,
                     total,
@@ -137,9 +138,9 @@ impl Finish<'_> {
         set: &EncodedSet,
         options: &EvaluationOptions,
         what: Stage,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<Evaluated, RunError> {
-        let mut watch = |done, total| watch(RunEvent::Progress { what, done, total });
+        let mut watch = |done, total| watch(Event::Progress { what, done, total });
         let predictor = Predictor::new(&self.base.network, posterior, options);
         Ok(predictor.evaluate(&set.examples, &mut watch)?)
     }
@@ -148,7 +149,7 @@ impl Finish<'_> {
     fn options(
         &self,
         posterior: &dyn Posterior,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<EvaluationOptions, RunError> {
         let options = EvaluationOptions {
             samples: posterior.spread().draws(self.config.evaluation.samples),
@@ -164,7 +165,7 @@ impl Finish<'_> {
         &self,
         posterior: &dyn Posterior,
         options: &EvaluationOptions,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<f64, RunError> {
         let set = &self.sets.calibrate;
         if !self.config.evaluation.choose_scale
@@ -183,7 +184,7 @@ impl Finish<'_> {
                 scales.len() - 1
             });
         let mut told = |done, total| {
-            watch(RunEvent::Progress {
+            watch(Event::Progress {
                 what: Stage::ChoosingScale,
                 done,
                 total,
@@ -218,7 +219,7 @@ impl Finish<'_> {
             ),
             Ok(scale) => (scale, format!("τ = {scale} has the lowest NLL")),
         };
-        watch(RunEvent::Note(format!("calibrate: {said} (NLL {list})")));
+        watch(Event::Note(format!("calibrate: {said} (NLL {list})")));
         Ok(scale)
     }
 
@@ -228,7 +229,7 @@ impl Finish<'_> {
         &self,
         posterior: &dyn Posterior,
         options: &EvaluationOptions,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<Calibrated, RunError> {
         let set = &self.sets.calibrate;
         if set.examples.is_empty() {
@@ -248,7 +249,7 @@ impl Finish<'_> {
         posterior: &dyn Posterior,
         options: &EvaluationOptions,
         rule: &AnswerRule,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<TestScores, RunError> {
         let set = &self.sets.test;
         if set.examples.is_empty() {
@@ -282,7 +283,7 @@ impl Finish<'_> {
         &self,
         set: &EncodedSet,
         options: &EvaluationOptions,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<Scores, RunError> {
         let question = UntunedQuestion::new(self.config, &set.examples);
         let total = set.examples.len();
@@ -293,7 +294,7 @@ impl Finish<'_> {
                 &set.examples,
                 options.batch_tokens,
                 &mut |done| {
-                    watch(RunEvent::Progress {
+                    watch(Event::Progress {
                         what: Stage::Base,
                         done,
                         total,

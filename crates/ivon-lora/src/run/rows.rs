@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{Provenance, RunConfig, RunError, SPLITS_FILE};
 use crate::data::{self, DataConfig, Dataset, Example, FileReport, RoleIds, Task, sha256};
 use crate::files;
-use crate::train::{RunEvent, Watcher};
+use crate::watch::{Event, Watch};
 
 const LARGEST: u64 = 1 << 30;
 /// Digits of a hash that are shown.
@@ -23,7 +23,7 @@ pub fn rows_of_run(
     folder: &Path,
     config: &RunConfig,
     task: &Task,
-    watch: Watcher<'_>,
+    watch: Watch<'_>,
 ) -> Result<Dataset, RunError> {
     let dataset = data::load(&config.data, task)?;
     let provenance = config.provenance.clone().unwrap_or_default();
@@ -42,7 +42,7 @@ pub(super) fn in_their_roles<'a>(
     config: &DataConfig,
     task: &Task,
     dataset: &'a Dataset,
-    watch: Watcher<'_>,
+    watch: Watch<'_>,
 ) -> Result<Cow<'a, Dataset>, RunError> {
     check_files(folder, provenance, &dataset.report.files)?;
     let Some(ids) = read_roles(folder)?.filter(|ids| *ids != dataset.ids()) else {
@@ -57,7 +57,7 @@ pub(super) fn in_their_roles<'a>(
         folder: folder.into(),
         reason,
     })?;
-    watch(RunEvent::Note(format!(
+    watch(Event::Note(format!(
         "this version would give rows of `{}` other roles than they had: they have those of its {SPLITS_FILE}",
         folder.display()
     )));
@@ -264,7 +264,7 @@ mod tests {
                 &self.config,
                 &self.task(),
                 &mut |event| {
-                    if let RunEvent::Note(text) = event {
+                    if let Event::Note(text) = event {
                         said.push(text);
                     }
                     true

@@ -12,7 +12,7 @@ use super::memory::available_memory;
 use super::rows::{check_rows, in_their_roles};
 use super::untuned::UntunedAnswers;
 use super::{Provenance, RunConfig, RunError};
-use crate::answer::{Base, EvaluationReport, answers_of, listen, open_checkpoint};
+use crate::answer::{Base, EvaluationReport, answers_of, open_checkpoint};
 use crate::bundle::locate_adapter;
 use crate::data::{self, Dataset, EncodedSet, Example, Role, Task};
 use crate::lora::{Adapter, LoraConfig, read_peft};
@@ -20,9 +20,8 @@ use crate::method::train_members;
 use crate::model::Checkpoint;
 use crate::posterior::Posterior;
 use crate::predict::EvaluationOptions;
-use crate::train::{
-    ChoiceGoal, Event, Outcome, RunEvent, Stage, TrainError, Trained, Training, Watcher,
-};
+use crate::train::{ChoiceGoal, Outcome, TrainError, Trained, Training};
+use crate::watch::{Event, Watch};
 
 /// A run that ended.
 #[derive(Debug)]
@@ -44,7 +43,7 @@ pub struct TrainedRun {
 ///
 /// # Errors
 /// Whatever is wrong with settings, data, model, memory, a step, or a file; see [`RunError`].
-pub fn train(config: &RunConfig, resume: bool, watch: Watcher<'_>) -> Result<TrainedRun, RunError> {
+pub fn train(config: &RunConfig, resume: bool, watch: Watch<'_>) -> Result<TrainedRun, RunError> {
     config.validate()?;
     let task = Task::from_config(&config.data)?;
     let dataset = data::load(&config.data, &task)?;
@@ -85,7 +84,7 @@ pub fn train_on(
     config: &RunConfig,
     data: &TrainingData<'_>,
     start: Start,
-    watch: Watcher<'_>,
+    watch: Watch<'_>,
 ) -> Result<TrainedRun, RunError> {
     let &TrainingData {
         model,
@@ -103,13 +102,13 @@ pub fn train_on(
     let located = with_located_adapter(config, watch)?;
     let folder = RunFolder::take(out, config, start)?;
     if start == Start::Resumed && !folder.resumes && config.train.steps != Some(0) {
-        watch(RunEvent::Note(
+        watch(Event::Note(
             "the run has no checkpoint yet: it begins at its first step".into(),
         ));
     }
     let dataset = &*rows_of(&folder, config, task, dataset, start, watch)?;
     for note in &dataset.report.notes {
-        watch(RunEvent::Note(note.to_string()));
+        watch(Event::Note(note.to_string()));
     }
     let checkpoint = open_checkpoint(model, watch)?;
     let sets = Sets::encode(config, task, dataset, &checkpoint, watch)?;
@@ -200,7 +199,7 @@ fn rows_of<'a>(
     task: &Task,
     dataset: &'a Dataset,
     start: Start,
-    watch: Watcher<'_>,
+    watch: Watch<'_>,
 ) -> Result<Cow<'a, Dataset>, RunError> {
     let Some(started) = &folder.started else {
         return Ok(Cow::Borrowed(dataset));
@@ -219,7 +218,7 @@ fn train_all(
     base: &Base,
     adapter: &Adapter,
     resume: bool,
-    watch: Watcher<'_>,
+    watch: Watch<'_>,
 ) -> Result<(Vec<Box<dyn Posterior>>, Trained), RunError> {
     let settings = config.optimizer.settings();
     let begin = |seed: u64| match seed == config.seed {
@@ -233,34 +232,9 @@ fn train_all(
                 },
             }),
     };
-    let mut at = 0;
     // Without a step there is no checkpoint: what comes after training is made anew.
     let resume = resume && config.train.steps != Some(0);
-    Ok(train_members(
-        settings,
-        training,
-        &begin,
-        resume,
-        &mut |member, event| {
-            if std::mem::replace(&mut at, member) != member {
-                watch(RunEvent::Note(format!(
-                    "member {} of {}",
-                    member + 1,
-                    settings.members()
-                )));
-            }
-            watch(match event {
-                Event::Step(record, steps) => RunEvent::Step(record, steps),
-                Event::Evaluation(record) => RunEvent::Evaluation(record),
-                Event::Saved(path) => RunEvent::Saved(path),
-                Event::Evaluating(done, total) => RunEvent::Progress {
-                    what: Stage::Tune,
-                    done,
-                    total,
-                },
-            })
-        },
-    )?)
+    Ok(train_members(settings, training, &begin, resume, watch)?)
 }
 
 /// Says what the run will need and what its settings mean; refuses what cannot fit.
@@ -268,7 +242,7 @@ fn announce(
     config: &RunConfig,
     checkpoint: &Checkpoint,
     sets: &Sets,
-    watch: Watcher<'_>,
+    watch: Watch<'_>,
 ) -> Result<(), RunError> {
     let length = config.train.length(sets.train.examples.len());
     config.train.check_warmup(length.steps)?;
@@ -283,7 +257,7 @@ fn announce(
             &sets.test.examples,
         ],
     );
-    watch(RunEvent::Note(estimate.to_string()));
+    watch(Event::Note(estimate.to_string()));
     if let Some(available) = available_memory().filter(|available| estimate.bytes() > *available) {
         return Err(RunError::Memory {
             needed: estimate.bytes() / 1e9,
@@ -315,7 +289,7 @@ impl Sets {
         task: &Task,
         dataset: &Dataset,
         checkpoint: &Checkpoint,
-        watch: Watcher<'_>,
+        watch: Watch<'_>,
     ) -> Result<Self, RunError> {
         let tokenizer = config
             .data
@@ -337,9 +311,9 @@ impl Sets {
                 set.examples.len(),
                 tokens as f64 / set.examples.len() as f64
             );
-            watch(RunEvent::Note(said));
+            watch(Event::Note(said));
             for said in set.account(role.name(), examples, options.max_length) {
-                watch(RunEvent::Note(said));
+                watch(Event::Note(said));
             }
             Ok(set)
         };
@@ -355,10 +329,10 @@ impl Sets {
 /// The settings with the folder of the adapter that is trained on in place of its name, which may
 /// be the hub's: looked for once, and before there is any work to lose. What is saved with the run
 /// keeps the name.
-fn with_located_adapter(config: &RunConfig, watch: Watcher<'_>) -> Result<RunConfig, RunError> {
+fn with_located_adapter(config: &RunConfig, watch: Watch<'_>) -> Result<RunConfig, RunError> {
     let mut located = config.clone();
     if let Some(named) = &mut located.model.adapter {
-        *named = locate_adapter(named, &mut |event| listen(event, watch))?;
+        *named = locate_adapter(named, watch)?;
     }
     Ok(located)
 }

@@ -12,7 +12,7 @@ use crate::posterior::{Posterior, only_kept};
 use crate::predict::log_probabilities;
 use crate::report::{PRUNE_FILE, PrunePoint, PruneReport};
 use crate::run::RunError;
-use crate::train::{RunEvent, Stage, Watcher};
+use crate::watch::{Event, Stage, Watch};
 
 /// What `prune` is asked for.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct PruneRequest {
 ///
 /// # Errors
 /// Whatever is wrong with base, adapter, rows or a file; a point estimate, which has no σ.
-pub fn prune(request: &PruneRequest, watch: Watcher<'_>) -> Result<PruneReport, RunError> {
+pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, RunError> {
     let subject = Subject::open(&request.subject, watch)?;
     let answerer = &subject.answerer;
     let posterior = answerer.bundle().posterior.as_ref();
@@ -53,7 +53,7 @@ pub fn prune(request: &PruneRequest, watch: Watcher<'_>) -> Result<PruneReport, 
             &set.encoded.examples,
             answerer.options().batch_tokens,
             &mut |done| {
-                watch(RunEvent::Progress {
+                watch(Event::Progress {
                     what: Stage::Shares,
                     done: point * count + done,
                     total: (last + 1) * count,
@@ -78,12 +78,12 @@ pub fn prune(request: &PruneRequest, watch: Watcher<'_>) -> Result<PruneReport, 
             ..answerer.bundle().pruned(&kept(&order, *share), *share)?
         }
         .write(out, None)?;
-        watch(RunEvent::Saved(out));
+        watch(Event::Saved(out));
     }
     if let Some(run) = &subject.run {
         let path = run.join(PRUNE_FILE);
         files::write_json(&path, &report)?;
-        watch(RunEvent::Saved(&path));
+        watch(Event::Saved(&path));
     }
     Ok(report)
 }

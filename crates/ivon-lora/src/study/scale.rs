@@ -10,7 +10,7 @@ use crate::posterior::Spread;
 use crate::predict::EvaluationOptions;
 use crate::report::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes};
 use crate::run::RunError;
-use crate::train::{RunEvent, Stage, Watcher};
+use crate::watch::{Event, Stage, Watch};
 
 /// What `scale` is asked for.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct ScaleRequest {
 /// # Errors
 /// Whatever is wrong with base, adapter or rows; a point estimate; with `write`, that there are no
 /// rows to choose on.
-pub fn scale(request: &ScaleRequest, watch: Watcher<'_>) -> Result<ScaleReport, RunError> {
+pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, RunError> {
     let subject = Subject::open(&request.subject, watch)?;
     let options = *subject.answerer.options();
     if options.samples == 0 {
@@ -108,13 +108,13 @@ pub fn scale(request: &ScaleRequest, watch: Watcher<'_>) -> Result<ScaleReport, 
             });
         }
         for path in write_scale(&subject.adapter, choice.scale, options.samples)? {
-            (work.watch)(RunEvent::Saved(&path));
+            (work.watch)(Event::Saved(&path));
         }
     }
     if let Some(run) = &subject.run {
         let path = run.join(SCALE_FILE);
         files::write_json(&path, &report)?;
-        (work.watch)(RunEvent::Saved(&path));
+        (work.watch)(Event::Saved(&path));
     }
     Ok(report)
 }
@@ -123,7 +123,7 @@ pub fn scale(request: &ScaleRequest, watch: Watcher<'_>) -> Result<ScaleReport, 
 struct Sweep<'a> {
     subject: &'a Subject,
     scales: &'a [f64],
-    watch: Watcher<'a>,
+    watch: Watch<'a>,
 }
 
 impl Sweep<'_> {
@@ -153,7 +153,7 @@ impl Sweep<'_> {
             let evaluated =
                 answerer.log_probabilities_with(&set.encoded, &options, &mut |here| {
                     done = before + here;
-                    (self.watch)(RunEvent::Progress { what, done, total })
+                    (self.watch)(Event::Progress { what, done, total })
                 })?;
             let draws = if scale == 0.0 {
                 vec![evaluated.mean]

@@ -8,7 +8,7 @@ use crate::answer::{AnswerError, ExampleSet, labelled_files, warn_of_trained};
 use crate::files;
 use crate::report::{Answered, SHIFT_FILE, ShiftReport, ShiftSet};
 use crate::run::RunError;
-use crate::train::{RunEvent, Stage, Watcher};
+use crate::watch::{Event, Stage, Watch};
 
 /// What `shift` is asked for.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +37,7 @@ pub struct OtherSet {
 ///
 /// # Errors
 /// Whatever is wrong with base, adapter or rows, and a set without a row.
-pub fn shift(request: &ShiftRequest, watch: Watcher<'_>) -> Result<ShiftReport, RunError> {
+pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, RunError> {
     if let Some(out) = &request.out {
         files::check_can_write(out)?;
     }
@@ -77,7 +77,7 @@ pub fn shift(request: &ShiftRequest, watch: Watcher<'_>) -> Result<ShiftReport, 
     let of_run = subject.run.as_ref().map(|run| run.join(SHIFT_FILE));
     for path in of_run.iter().chain(&request.out) {
         files::write_json(path, &report)?;
-        watch(RunEvent::Saved(path));
+        watch(Event::Saved(path));
     }
     Ok(report)
 }
@@ -87,7 +87,7 @@ fn rows_of(
     subject: &Subject,
     other: &OtherSet,
     limit: Option<usize>,
-    watch: Watcher<'_>,
+    watch: Watch<'_>,
 ) -> Result<(String, ExampleSet), RunError> {
     let answerer = &subject.answerer;
     let (split, source) = labelled_files(&other.path, None, answerer.prepared(), &other.fields)?;

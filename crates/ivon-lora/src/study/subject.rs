@@ -7,7 +7,7 @@ use crate::answer::{AnswerOptions, Answerer, ExampleSet, labelled_files, warn_of
 use crate::data::{Dataset, Example, Prepared, Role, Source, Split, find_files};
 use crate::files::check_exists;
 use crate::run::{ADAPTER_FOLDER, RUN_FILE, RunError, read_run, rows_of_run};
-use crate::train::Watcher;
+use crate::watch::Watch;
 
 /// What `scale`, `prune` and `shift` ask for alike. What is absent comes from the run, or from the
 /// adapter's own `ivon_lora.json`.
@@ -45,7 +45,7 @@ impl Subject {
     ///
     /// # Errors
     /// If model or data are named nowhere, and whatever is wrong with base, adapter or rows.
-    pub fn open(request: &SubjectRequest, watch: Watcher<'_>) -> Result<Self, RunError> {
+    pub fn open(request: &SubjectRequest, watch: Watch<'_>) -> Result<Self, RunError> {
         // Else the model would be what is said to be missing.
         check_exists(&request.path)?;
         let settings = request.path.join(RUN_FILE);

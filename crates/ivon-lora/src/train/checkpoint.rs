@@ -26,7 +26,7 @@ const LARGEST_STATE: u64 = 64 << 30;
 /// Where a run stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Progress {
+pub struct Position {
     /// Steps taken.
     pub step: u64,
     /// The last step whose scores on tune are known.
@@ -50,7 +50,7 @@ pub struct Checkpoints {
 #[derive(Debug)]
 pub struct SavedStep {
     /// Where the run stood.
-    pub progress: Progress,
+    pub position: Position,
     /// The weights.
     pub adapter: Adapter,
     /// The optimizer's state.
@@ -72,11 +72,11 @@ impl Checkpoints {
     /// If it cannot be written; older checkpoints are untouched then.
     pub fn save(
         &self,
-        progress: &Progress,
+        position: &Position,
         optimizer: &dyn Optimizer,
     ) -> Result<PathBuf, TrainError> {
-        let folder = self.folder.join(format!("step-{}", progress.step));
-        self.write(&folder, progress, optimizer)?;
+        let folder = self.folder.join(format!("step-{}", position.step));
+        self.write(&folder, position, optimizer)?;
         for (_, old) in self.complete()?.into_iter().rev().skip(self.keep) {
             let _ = std::fs::remove_dir_all(old);
         }
@@ -89,16 +89,16 @@ impl Checkpoints {
     /// If it cannot be written; the best step so far is untouched then.
     pub fn save_best(
         &self,
-        progress: &Progress,
+        position: &Position,
         optimizer: &dyn Optimizer,
     ) -> Result<(), TrainError> {
-        self.write(&self.folder.join(BEST), progress, optimizer)
+        self.write(&self.folder.join(BEST), position, optimizer)
     }
 
     fn write(
         &self,
         folder: &Path,
-        progress: &Progress,
+        position: &Position,
         optimizer: &dyn Optimizer,
     ) -> Result<(), TrainError> {
         files::create_folder(&self.folder)?;
@@ -106,8 +106,8 @@ impl Checkpoints {
             let matrices: BTreeMap<_, _> = optimizer.adapter().to_matrices()?.into_iter().collect();
             write_matrices(&folder.join(MEAN), &matrices, BTreeMap::new())?;
             files::write_bytes(&folder.join(STATE), &optimizer.state()?)?;
-            let progress = serde_json::to_vec_pretty(progress).unwrap_or_default();
-            Ok::<_, TrainError>(files::write_bytes(&folder.join(PROGRESS), &progress)?)
+            let position = serde_json::to_vec_pretty(position).unwrap_or_default();
+            Ok::<_, TrainError>(files::write_bytes(&folder.join(PROGRESS), &position)?)
         })
     }
 
@@ -186,9 +186,9 @@ fn read(folder: &Path, decoder: &DecoderConfig, device: &Device) -> Result<Saved
         path: folder.into(),
         reason,
     };
-    let progress = files::read_text(&folder.join(PROGRESS), 1 << 20)
+    let position = files::read_text(&folder.join(PROGRESS), 1 << 20)
         .map_err(|error| unusable(error.to_string()))?;
-    let progress = serde_json::from_str(&progress)
+    let position = serde_json::from_str(&position)
         .map_err(|error| unusable(format!("`{PROGRESS}`: {error}")))?;
     let (matrices, _) =
         read_matrices(&folder.join(MEAN)).map_err(|error| unusable(error.to_string()))?;
@@ -198,7 +198,7 @@ fn read(folder: &Path, decoder: &DecoderConfig, device: &Device) -> Result<Saved
     let state = files::read_bytes(&folder.join(STATE), LARGEST_STATE)
         .map_err(|error| unusable(error.to_string()))?;
     Ok(SavedStep {
-        progress,
+        position,
         adapter,
         state,
     })

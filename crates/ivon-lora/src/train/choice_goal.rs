@@ -1,6 +1,5 @@
 //! Learning the right choice: cross-entropy over the choices of an example, scored on *tune*.
 
-use super::records::{Evaluation, SampledScores};
 use super::{BatchObjective, Goal, Objective, TrainConfig, TrainError};
 use crate::data::{Encoded, batch_indices};
 use crate::forward::Network;
@@ -8,6 +7,7 @@ use crate::lora::LoraConfig;
 use crate::metrics::{LogProbabilities, MainScores, Predictions, mean_of_draws};
 use crate::posterior::Posterior;
 use crate::predict::{EvaluationOptions, PredictError, Predictor};
+use crate::watch::{Evaluation, SampledScores};
 
 /// Labelled examples with choices.
 #[derive(Clone, Copy)]

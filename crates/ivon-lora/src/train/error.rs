@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::records::RecordError;
 use crate::files::FileError;
 use crate::lora::LoraError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
 use crate::sentence::{Sentence, command, sentence, setting};
+use crate::watch::RecordError;
 
 /// Training failed.
 #[derive(Debug, thiserror::Error)]

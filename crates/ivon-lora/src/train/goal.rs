@@ -1,8 +1,8 @@
 //! The contract of a goal: what a run learns from, and how it scores what it has learned.
 
-use super::records::Evaluation;
 use super::{Objective, TrainError};
 use crate::posterior::Posterior;
+use crate::watch::Evaluation;
 
 /// What a run learns. The loop asks it for an objective before each step and for scores on its
 /// intervals, and knows nothing else of examples or of what is right.

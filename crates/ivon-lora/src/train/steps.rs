@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::checkpoint::Progress;
-use super::records::{EvaluationRecord, StepRecord};
+use super::checkpoint::Position;
 use super::{
     Checkpoints, Goal, Length, METRICS_FILE, MetricsFile, Optimizer, TrainConfig, TrainError,
     Update,
@@ -13,6 +12,7 @@ use crate::files;
 use crate::forward::Network;
 use crate::lora::Adapter;
 use crate::predict::PredictError;
+use crate::watch::{EvaluationRecord, Event, Stage, StepRecord, Watch};
 
 /// The name of the folder of checkpoints in a run's folder.
 pub const CHECKPOINTS_FOLDER: &str = "checkpoints";
@@ -34,19 +34,6 @@ pub struct Training<'a> {
     pub seed: u64,
     /// Where records and checkpoints go; must exist.
     pub folder: &'a Path,
-}
-
-/// What a run tells whoever watches it.
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
-    /// A step of so many was taken.
-    Step(&'a StepRecord, u64),
-    /// Scores on tune.
-    Evaluation(&'a EvaluationRecord),
-    /// A checkpoint was written.
-    Saved(&'a Path),
-    /// An evaluation has done so many examples of so many.
-    Evaluating(usize, usize),
 }
 
 /// How a run ended.
@@ -82,7 +69,7 @@ pub fn train(
     training: &Training<'_>,
     optimizer: &mut dyn Optimizer,
     resume: bool,
-    watch: &mut dyn FnMut(Event<'_>) -> bool,
+    watch: Watch<'_>,
 ) -> Result<Trained, TrainError> {
     training.goal.check()?;
     let checkpoints = training.folder.join(CHECKPOINTS_FOLDER);
@@ -91,7 +78,7 @@ pub fn train(
     let mut state = Loop {
         training,
         length: training.config.length(training.goal.examples()),
-        progress: Progress::default(),
+        position: Position::default(),
         metrics: MetricsFile::open(&training.folder.join(METRICS_FILE))?,
         checkpoints,
     };
@@ -107,7 +94,7 @@ pub fn train(
 struct Loop<'a> {
     training: &'a Training<'a>,
     length: Length,
-    progress: Progress,
+    position: Position,
     metrics: MetricsFile,
     checkpoints: Checkpoints,
 }
@@ -122,25 +109,25 @@ impl Loop<'_> {
             with_ids_of(optimizer.adapter(), saved.adapter),
             &saved.state,
         )?;
-        self.progress = saved.progress;
-        self.metrics.cut(self.progress.metrics_bytes)
+        self.position = saved.position;
+        self.metrics.cut(self.position.metrics_bytes)
     }
 
     fn run(
         &mut self,
         optimizer: &mut dyn Optimizer,
-        watch: &mut dyn FnMut(Event<'_>) -> bool,
+        watch: Watch<'_>,
     ) -> Result<Trained, TrainError> {
         let outcome = loop {
             // Before the step, so that an evaluation that an interruption cut off is made up for on
             // resume.
             let mut go_on = !self.evaluation_is_due() || self.evaluate(optimizer, watch)?;
-            let (step, last) = (self.progress.step, self.progress.step == self.length.steps);
+            let (step, last) = (self.position.step, self.position.step == self.length.steps);
             let patient = self
                 .training
                 .config
                 .patience
-                .is_none_or(|patience| self.progress.without_gain < patience);
+                .is_none_or(|patience| self.position.without_gain < patience);
             if step > 0
                 && (step.is_multiple_of(self.length.checkpoint_interval)
                     || last
@@ -165,35 +152,35 @@ impl Loop<'_> {
         let kept_step = self.take_best(optimizer, outcome)?;
         Ok(Trained {
             outcome,
-            steps: self.progress.step,
+            steps: self.position.step,
             kept_step,
         })
     }
 
     /// Whether this step ends an interval and its scores are not known yet.
     fn evaluation_is_due(&self) -> bool {
-        let step = self.progress.step;
+        let step = self.position.step;
         let ends = step > 0
             && (step.is_multiple_of(self.length.eval_interval) || step == self.length.steps);
-        ends && self.progress.evaluated < step && self.training.goal.is_scored()
+        ends && self.position.evaluated < step && self.training.goal.is_scored()
     }
 
     /// Writes a checkpoint; gives whether to go on.
     fn save(
         &mut self,
         optimizer: &mut dyn Optimizer,
-        watch: &mut dyn FnMut(Event<'_>) -> bool,
+        watch: Watch<'_>,
     ) -> Result<bool, TrainError> {
         self.metrics.sync()?;
-        self.progress.metrics_bytes = self.metrics.bytes()?;
-        let path = self.checkpoints.save(&self.progress, optimizer)?;
+        self.position.metrics_bytes = self.metrics.bytes()?;
+        let path = self.checkpoints.save(&self.position, optimizer)?;
         Ok(watch(Event::Saved(&path)))
     }
 
     fn step(&mut self, optimizer: &mut dyn Optimizer) -> Result<StepRecord, TrainError> {
         let training = self.training;
         let started = Instant::now();
-        let step = self.progress.step;
+        let step = self.position.step;
         let learning_rate = training.learning_rate
             * training
                 .config
@@ -202,11 +189,11 @@ impl Loop<'_> {
         let mut objective = training.goal.objective(training.seed, step);
         let tokens = objective.tokens() as u64;
         let update = optimizer.step(learning_rate, objective.as_mut())?;
-        self.progress.step += 1;
+        self.position.step += 1;
         let measured =
-            self.progress.step == 1 || self.progress.step.is_multiple_of(self.length.eval_interval);
+            self.position.step == 1 || self.position.step.is_multiple_of(self.length.eval_interval);
         let record = record(
-            self.progress.step,
+            self.position.step,
             learning_rate,
             tokens,
             &update,
@@ -223,18 +210,22 @@ impl Loop<'_> {
     fn evaluate(
         &mut self,
         optimizer: &mut dyn Optimizer,
-        watch: &mut dyn FnMut(Event<'_>) -> bool,
+        watch: Watch<'_>,
     ) -> Result<bool, TrainError> {
         let training = self.training;
         let posterior = optimizer.posterior();
         let scored = training.goal.score(posterior.as_ref(), &mut |done, total| {
-            watch(Event::Evaluating(done, total))
+            watch(Event::Progress {
+                what: Stage::Tune,
+                done,
+                total,
+            })
         });
         let evaluation = match scored {
             Err(TrainError::Predict(PredictError::Stopped { .. })) => return Ok(false),
             Err(TrainError::Predict(error @ PredictError::NotFinite { .. })) => {
                 return Err(TrainError::Step {
-                    step: self.progress.step,
+                    step: self.position.step,
                     reason: error.to_string(),
                     good: None,
                 });
@@ -242,11 +233,11 @@ impl Loop<'_> {
             other => other?,
         };
         let record = EvaluationRecord {
-            step: self.progress.step,
+            step: self.position.step,
             evaluation,
         };
         self.metrics.append(&record)?;
-        self.progress.evaluated = self.progress.step;
+        self.position.evaluated = self.position.step;
         if let Some(metric) = training.config.keep_best {
             let best_of = record
                 .evaluation
@@ -259,12 +250,12 @@ impl Loop<'_> {
 
     /// Keeps the step if its loss is the lowest so far.
     fn judge(&mut self, loss: f64, optimizer: &dyn Optimizer) -> Result<(), TrainError> {
-        if self.progress.best.is_none_or(|(_, best)| loss < best) {
-            self.progress.best = Some((self.progress.step, loss));
-            self.progress.without_gain = 0;
-            return self.checkpoints.save_best(&self.progress, optimizer);
+        if self.position.best.is_none_or(|(_, best)| loss < best) {
+            self.position.best = Some((self.position.step, loss));
+            self.position.without_gain = 0;
+            return self.checkpoints.save_best(&self.position, optimizer);
         }
-        self.progress.without_gain += 1;
+        self.position.without_gain += 1;
         Ok(())
     }
 
@@ -274,15 +265,15 @@ impl Loop<'_> {
         optimizer: &mut dyn Optimizer,
         outcome: Outcome,
     ) -> Result<u64, TrainError> {
-        let (Some((step, _)), true) = (self.progress.best, outcome != Outcome::Interrupted) else {
-            return Ok(self.progress.step);
+        let (Some((step, _)), true) = (self.position.best, outcome != Outcome::Interrupted) else {
+            return Ok(self.position.step);
         };
         let network = self.training.network;
         let Some(best) = self
             .checkpoints
             .load_best(network.config(), network.device())?
         else {
-            return Ok(self.progress.step);
+            return Ok(self.position.step);
         };
         optimizer.restore(with_ids_of(optimizer.adapter(), best.adapter), &best.state)?;
         Ok(step)
@@ -352,7 +343,7 @@ mod tests {
     use crate::random::{Purpose, below, stream};
     use crate::testing::golden;
     use crate::train::{ChoiceGoal, Score};
-    use crate::train::{Record, read_records};
+    use crate::watch::{Record, read_records};
 
     fn network() -> Network {
         let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();

@@ -7,7 +7,7 @@ use ivon_lora::answer::EvaluationReport;
 use ivon_lora::metrics::Finding;
 use ivon_lora::report::RunRecord;
 use ivon_lora::run::RunConfig;
-use ivon_lora::train::{Record, StepRecord};
+use ivon_lora::watch::{Record, StepRecord};
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::cache::cached_adapter;
-use super::event::HubEvent;
 use super::name::HubName;
 use super::settings::HubSettings;
 use super::snapshot::{Snapshot, explain};
 use crate::model::error::ModelError;
 use crate::sentence::{sentence, setting};
+use crate::watch::{Event, Watch};
 
 /// What every adapter of PEFT consists of.
 pub(super) const NEEDED: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
@@ -18,14 +18,14 @@ pub(super) fn download(
     name: &HubName,
     settings: &HubSettings,
     also: &[&str],
-    listen: &mut dyn FnMut(HubEvent<'_>),
+    listen: Watch<'_>,
 ) -> Result<PathBuf, ModelError> {
     let snapshot = match Snapshot::find(name, settings) {
         Ok(snapshot) => snapshot,
         Err(error) => {
             let error = explain(name, settings, error);
             return cached_adapter(name, settings, "")
-                .inspect(|_| listen(HubEvent::Note(&error.to_string())))
+                .inspect(|_| _ = listen(Event::Note(error.to_string())))
                 .map_err(|_| error);
         }
     };

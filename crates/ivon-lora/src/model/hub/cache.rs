@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::choice::{Choice, choose, weights};
-use super::event::Purpose;
 use super::name::{HubName, is_part};
+use super::purpose::Purpose;
 use super::settings::HubSettings;
 use crate::model::error::ModelError;
 use crate::model::safetensors::{INDEX, indexed_files};

@@ -4,21 +4,22 @@
 use std::path::PathBuf;
 
 use super::choice::Choice;
-use super::event::{HubEvent, Purpose};
 use super::headers::gguf_headers;
 use super::name::HubName;
+use super::purpose::Purpose;
 use super::settings::HubSettings;
 use super::snapshot::{Snapshot, unreachable_hub};
 use crate::model::error::ModelError;
 use crate::model::gguf::GgufCheckpoint;
 use crate::model::tokenizer;
+use crate::watch::Watch;
 
 /// Downloads what is missing of a model and gives its folder, or its GGUF file.
 pub(super) fn download(
     name: &HubName,
     settings: &HubSettings,
     purpose: Purpose,
-    listen: &mut dyn FnMut(HubEvent<'_>),
+    listen: Watch<'_>,
 ) -> Result<PathBuf, ModelError> {
     let snapshot = match Snapshot::find(name, settings) {
         Ok(snapshot) => snapshot,
@@ -31,11 +32,7 @@ pub(super) fn download(
 }
 
 impl Snapshot<'_> {
-    fn fetch_folder(
-        &self,
-        purpose: Purpose,
-        listen: &mut dyn FnMut(HubEvent<'_>),
-    ) -> Result<PathBuf, ModelError> {
+    fn fetch_folder(&self, purpose: Purpose, listen: Watch<'_>) -> Result<PathBuf, ModelError> {
         self.fetch_beside(listen)?;
         let folder = self.folder.snapshot(&self.listing.commit);
         let weights = self.weights(listen)?;
@@ -53,7 +50,7 @@ impl Snapshot<'_> {
         &self,
         parts: &[String],
         purpose: Purpose,
-        listen: &mut dyn FnMut(HubEvent<'_>),
+        listen: Watch<'_>,
     ) -> Result<PathBuf, ModelError> {
         let folder = self.folder.snapshot(&self.listing.commit);
         if parts.iter().any(|part| !folder.join(part).exists()) {

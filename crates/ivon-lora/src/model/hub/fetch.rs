@@ -12,11 +12,11 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::cache::CacheFolder;
-use super::event::HubEvent;
 use super::listing::HubFile;
 use super::request::{Answer, Facts, Range, RequestError, Server};
 use super::settings::HubSettings;
 use crate::model::error::ModelError;
+use crate::watch::{Event, Watch};
 
 /// A transfer that stands still is taken up again this many times.
 const RETRIES: u32 = 4;
@@ -104,11 +104,7 @@ impl Source<'_> {
     ///
     /// # Errors
     /// [`FetchError`].
-    pub fn fetch(
-        &self,
-        file: &HubFile,
-        listen: &mut dyn FnMut(HubEvent<'_>),
-    ) -> Result<PathBuf, FetchError> {
+    pub fn fetch(&self, file: &HubFile, listen: Watch<'_>) -> Result<PathBuf, FetchError> {
         let path = self.path(&file.name);
         if path.exists() {
             return Ok(path);
@@ -142,7 +138,7 @@ impl Source<'_> {
         file: &HubFile,
         attempts: &mut Attempts,
         has_moved: &mut bool,
-        listen: &mut dyn FnMut(HubEvent<'_>),
+        listen: Watch<'_>,
     ) -> Result<Option<PathBuf>, FetchError> {
         let Some(answer) = self.ask(file, attempts)? else {
             return Ok(None);
@@ -242,7 +238,7 @@ impl Source<'_> {
         etag: &str,
         mut answer: Answer,
         has_moved: &mut bool,
-        listen: &mut dyn FnMut(HubEvent<'_>),
+        listen: Watch<'_>,
     ) -> Result<Option<u64>, FetchError> {
         let size = answer.facts.size.or(file.size);
         let mut received = answer.first;
@@ -255,13 +251,19 @@ impl Source<'_> {
         }
         .open(self.folder.partial(etag))?;
         let mut tell = |received| {
-            listen(HubEvent::Received {
+            let event = Event::Received {
                 file: &file.name,
                 received,
                 total: size.unwrap_or(0),
-            })
+            };
+            match listen(event) {
+                true => Ok(()),
+                false => Err(FetchError::Model(ModelError::Stopped {
+                    file: file.name.clone(),
+                })),
+            }
         };
-        tell(received);
+        tell(received)?;
         let mut buffer = vec![0; 1 << 17];
         let mut reader = answer.reader();
         while let Some(count) = read_some(&mut reader, &mut buffer)? {
@@ -271,7 +273,7 @@ impl Source<'_> {
             if size.is_some_and(|size| received > size) {
                 break;
             }
-            tell(received);
+            tell(received)?;
         }
         out.sync_all()?;
         match size {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::choice::Choice;
-use super::event::{HubEvent, Purpose};
 use super::fetch::{FetchError, persist};
 use super::name::HubName;
+use super::purpose::Purpose;
 use super::request::{Range, RequestError};
 use super::settings::HubSettings;
 use super::snapshot::{Snapshot, explain, unreachable_hub};
@@ -17,6 +17,7 @@ use crate::files::FileError;
 use crate::model::companions::is_companion;
 use crate::model::error::ModelError;
 use crate::model::gguf::GgufFile;
+use crate::watch::Watch;
 
 /// What is asked for first: the header of most safetensors files.
 const FIRST: u64 = 1 << 18;
@@ -65,7 +66,7 @@ impl Drop for TemporaryFolder {
 pub(in crate::model) fn locate(
     name: &HubName,
     settings: &HubSettings,
-    listen: &mut dyn FnMut(HubEvent<'_>),
+    listen: Watch<'_>,
 ) -> Result<(PathBuf, Option<TemporaryFolder>), ModelError> {
     let snapshot = match Snapshot::find(name, settings) {
         Ok(snapshot) => snapshot,

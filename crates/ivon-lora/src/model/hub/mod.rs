@@ -6,7 +6,7 @@
 //! ([`HubSettings`]).
 
 mod settings;
-mod event;
+mod purpose;
 mod name;
 mod listing;
 mod choice;
@@ -31,12 +31,13 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use event::{HubEvent, Purpose};
 pub use listing::{HubFile, HubListing};
 pub(super) use name::HubName;
+pub use purpose::Purpose;
 pub use settings::HubSettings;
 
 use super::error::ModelError;
+use crate::watch::Watch;
 
 /// The folder (or GGUF file) of a model on this machine; downloads what is missing unless offline.
 ///
@@ -46,7 +47,7 @@ pub(super) fn locate(
     name: &HubName,
     settings: &HubSettings,
     purpose: Purpose,
-    listen: &mut dyn FnMut(HubEvent<'_>),
+    listen: Watch<'_>,
 ) -> Result<PathBuf, ModelError> {
     if settings.offline {
         return cache::cached(name, settings, purpose, OFFLINE);
@@ -69,7 +70,7 @@ pub fn fetch_adapter(
     path: &Path,
     also: &[&str],
     settings: &HubSettings,
-    listen: &mut dyn FnMut(HubEvent<'_>),
+    listen: Watch<'_>,
 ) -> Result<PathBuf, ModelError> {
     let text = path.to_str().filter(|_| path.symlink_metadata().is_err());
     let Some(name) = text

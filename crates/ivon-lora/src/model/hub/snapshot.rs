@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use super::cache::{CacheFolder, cached};
 use super::choice::{Choice, choose, weights};
-use super::event::{HubEvent, Purpose};
 use super::fetch::{FetchError, Source, persist};
 use super::listing::{HubFile, HubListing};
 use super::name::HubName;
+use super::purpose::Purpose;
 use super::request::{RequestError, Server};
 use super::settings::HubSettings;
 use crate::files;
@@ -16,6 +16,7 @@ use crate::model::companions::is_companion;
 use crate::model::config::DecoderConfig;
 use crate::model::error::ModelError;
 use crate::model::safetensors::{INDEX, indexed_files};
+use crate::watch::{Event, Watch};
 
 /// A list of a hundred thousand files is well below this.
 const LONGEST_LISTING: u64 = 64 << 20;
@@ -87,20 +88,12 @@ impl<'a> Snapshot<'a> {
     }
 
     /// The path of a file in the cache, downloaded if it is not there.
-    pub fn fetch(
-        &self,
-        file: &str,
-        listen: &mut dyn FnMut(HubEvent<'_>),
-    ) -> Result<PathBuf, ModelError> {
+    pub fn fetch(&self, file: &str, listen: Watch<'_>) -> Result<PathBuf, ModelError> {
         self.try_fetch(file, listen)
             .map_err(|error| explain(self.name, self.settings, error))
     }
 
-    fn try_fetch(
-        &self,
-        file: &str,
-        listen: &mut dyn FnMut(HubEvent<'_>),
-    ) -> Result<PathBuf, FetchError> {
+    fn try_fetch(&self, file: &str, listen: Watch<'_>) -> Result<PathBuf, FetchError> {
         let plain = || HubFile {
             name: file.into(),
             size: None,
@@ -124,11 +117,7 @@ impl<'a> Snapshot<'a> {
     }
 
     /// As [`Snapshot::fetch`], for a file that a model can be used without.
-    pub fn fetch_companion(
-        &self,
-        file: &str,
-        listen: &mut dyn FnMut(HubEvent<'_>),
-    ) -> Result<(), ModelError> {
+    pub fn fetch_companion(&self, file: &str, listen: Watch<'_>) -> Result<(), ModelError> {
         match self.try_fetch(file, listen) {
             Ok(_) => Ok(()),
             // A cache that another program filled and that may not be written.
@@ -141,7 +130,7 @@ impl<'a> Snapshot<'a> {
 
     /// The configuration, and what stands beside the weights; refuses families that the decoder
     /// does not speak.
-    pub fn fetch_beside(&self, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<(), ModelError> {
+    pub fn fetch_beside(&self, listen: Watch<'_>) -> Result<(), ModelError> {
         let config = self.fetch("config.json", listen)?;
         DecoderConfig::from_json(&files::read_text(&config, LONGEST_CONFIG)?, "config.json")?;
         for file in self
@@ -156,7 +145,7 @@ impl<'a> Snapshot<'a> {
     }
 
     /// The files that hold the weights; the index, where it is needed to know them, is downloaded.
-    pub fn weights(&self, listen: &mut dyn FnMut(HubEvent<'_>)) -> Result<Vec<String>, ModelError> {
+    pub fn weights(&self, listen: Watch<'_>) -> Result<Vec<String>, ModelError> {
         weights(self.name, &self.names(), || {
             indexed_files(&self.fetch(INDEX, listen)?)
         })
@@ -170,7 +159,7 @@ pub(super) fn unreachable_hub(
     settings: &HubSettings,
     purpose: Purpose,
     error: FetchError,
-    listen: &mut dyn FnMut(HubEvent<'_>),
+    listen: Watch<'_>,
 ) -> Result<PathBuf, ModelError> {
     let is_known = !matches!(
         error,
@@ -184,7 +173,7 @@ pub(super) fn unreachable_hub(
         None => Err(error),
         Some(path) => {
             let revision = name.revision();
-            listen(HubEvent::Note(&format!(
+            listen(Event::Note(format!(
                 "{error}; revision `{revision}` is taken from the cache (HF_HUB_OFFLINE=1 does not ask)"
             )));
             Ok(path)

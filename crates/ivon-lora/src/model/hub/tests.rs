@@ -9,13 +9,14 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use super::testing::{COMMIT, Content, Hub, Reply};
-use super::{HubEvent, HubSettings, fetch_adapter};
+use super::{HubSettings, fetch_adapter};
 use crate::model::safetensors::INDEX;
 use crate::model::{Checkpoint, ModelError};
 use crate::testing;
+use crate::watch::Event;
 
 fn open(name: &str, settings: &HubSettings) -> Result<Checkpoint, ModelError> {
-    Checkpoint::open_with(name, settings, &mut |_| {})
+    Checkpoint::open_with(name, settings, &mut |_| true)
 }
 
 fn local() -> Checkpoint {
@@ -27,8 +28,8 @@ fn a_model_is_downloaded_once_and_then_found_in_the_cache_also_offline() {
     let (hub, cache) = (Hub::serve(Content::golden()), tempfile::tempdir().unwrap());
     let settings = hub.settings(cache.path());
     let mut seen = Vec::new();
-    let mut listen = |event: HubEvent| {
-        if let HubEvent::Received {
+    let mut listen = |event: Event<'_>| {
+        if let Event::Received {
             file,
             received,
             total,
@@ -36,6 +37,7 @@ fn a_model_is_downloaded_once_and_then_found_in_the_cache_also_offline() {
         {
             seen.push((file.to_string(), received, total));
         }
+        true
     };
     let checkpoint = Checkpoint::open_with("org/tiny", &settings, &mut listen).unwrap();
     assert_eq!(
@@ -350,7 +352,7 @@ fn an_adapter_is_downloaded_by_its_name_and_found_offline() {
             path,
             &["posterior.safetensors", "none.json"],
             settings,
-            &mut |_| {},
+            &mut |_| true,
         )
     };
     let folder = find(Path::new("org/tiny"), &settings).unwrap();

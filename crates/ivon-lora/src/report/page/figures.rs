@@ -8,7 +8,7 @@ use crate::report::plot::{
     reliability_diagram, summarised,
 };
 use crate::report::{PruneReport, ScaleReport, ShiftReport};
-use crate::train::{EvaluationRecord, Record, StepRecord};
+use crate::watch::{EvaluationRecord, Record, StepRecord};
 
 /// A part of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

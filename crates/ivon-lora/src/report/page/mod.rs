@@ -16,7 +16,7 @@ use super::{PruneReport, ScaleReport, ShiftReport};
 use crate::bundle::AdapterSummary;
 use crate::metrics::{Finding, Scores};
 use crate::sentence::Names;
-use crate::train::Record;
+use crate::watch::Record;
 
 /// One run, read and ready to be shown.
 #[derive(Clone, Debug, Default)]

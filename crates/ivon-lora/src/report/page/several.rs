@@ -7,7 +7,7 @@ use super::one::row;
 use super::{Distribution, RunPage};
 use crate::metrics::{MainScores, quantile};
 use crate::report::plot::{Axis, LineChart, Mark, RangeRow, Series, range_chart};
-use crate::train::Record;
+use crate::watch::Record;
 
 /// The page.
 pub fn html(runs: &[RunPage]) -> String {
@@ -279,7 +279,7 @@ fn step_times(runs: &[RunPage]) -> Option<Figure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::{Evaluation, EvaluationRecord, StepRecord};
+    use crate::watch::{Evaluation, EvaluationRecord, StepRecord};
 
     fn run(name: &str, step_seconds: f64) -> RunPage {
         let mean = MainScores {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::hub::testing::Asked;
+use crate::watch::Event;
 
 const WEIGHTS: &str = "model.safetensors";
 
@@ -85,6 +86,25 @@ fn a_later_call_goes_on_where_an_earlier_one_stopped() {
         local().fingerprint().unwrap()
     );
     assert_eq!(ranges(&hub), [None, Some("bytes=3000-".to_string())]);
+}
+
+#[test]
+fn a_download_that_is_stopped_keeps_what_has_come() {
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub::serve(Content::golden());
+    let settings = hub.settings(cache.path());
+    let mut stop = |event: Event<'_>| !matches!(event, Event::Received { file, received, .. } if file == WEIGHTS && received > 0);
+    let error = Checkpoint::open_with("org/tiny", &settings, &mut stop).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("the download of `{WEIGHTS}` was stopped")
+    );
+    assert!(blobs(cache.path()).contains(&"etag-model.safetensors.incomplete".to_string()));
+    let opened = open("org/tiny", &settings).unwrap();
+    assert_eq!(
+        opened.fingerprint().unwrap(),
+        local().fingerprint().unwrap()
+    );
 }
 
 #[test]
@@ -233,10 +253,11 @@ fn a_hub_that_does_not_answer_matters_only_where_the_cache_lacks_something() {
             ..settings.clone()
         };
         let mut notes = Vec::new();
-        let mut listen = |event: HubEvent| {
-            if let HubEvent::Note(note) = event {
+        let mut listen = |event: Event<'_>| {
+            if let Event::Note(note) = event {
                 notes.push(note.to_string());
             }
+            true
         };
         assert_eq!(
             Checkpoint::open_with("org/tiny", &away, &mut listen)

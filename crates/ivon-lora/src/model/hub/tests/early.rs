@@ -52,7 +52,7 @@ fn a_merge_needs_no_tokenizer() {
         "org/tiny",
         crate::model::Purpose::Merge,
         &settings,
-        &mut |_| {},
+        &mut |_| true,
     );
     assert_eq!(opened.unwrap().names(), local().names());
 }
@@ -67,7 +67,8 @@ fn a_model_is_looked_at_without_its_weights() {
         .with("model.safetensors", padded)
         .without("tokenizer.json");
     let (hub, cache) = (Hub::serve(content), tempfile::tempdir().unwrap());
-    let headers = ModelHeaders::open("org/tiny", &hub.settings(cache.path()), &mut |_| {}).unwrap();
+    let headers =
+        ModelHeaders::open("org/tiny", &hub.settings(cache.path()), &mut |_| true).unwrap();
     assert!(!headers.has_weights());
     let (seen, local) = (headers.checkpoint(), local());
     assert_eq!(
@@ -108,7 +109,7 @@ fn what_is_in_the_cache_is_looked_at_with_its_weights() {
             ..settings
         },
     ] {
-        let headers = ModelHeaders::open("org/tiny", &settings, &mut |_| {}).unwrap();
+        let headers = ModelHeaders::open("org/tiny", &settings, &mut |_| true).unwrap();
         assert!(headers.has_weights());
         assert_eq!(
             headers.checkpoint().fingerprint().unwrap(),
@@ -157,7 +158,7 @@ fn the_header_of_a_gguf_file_is_read_however_long_it_is() {
             tempfile::tempdir().unwrap(),
         );
         let headers =
-            ModelHeaders::open("org/tiny", &hub.settings(cache.path()), &mut |_| {}).unwrap();
+            ModelHeaders::open("org/tiny", &hub.settings(cache.path()), &mut |_| true).unwrap();
         assert!(!headers.has_weights());
         assert_eq!(headers.checkpoint().parameters(), 32 * tokens as u64);
         assert_eq!(headers.checkpoint().config().vocab_size, tokens);

@@ -1,36 +1,4 @@
-//! What a run tells whoever watches it.
-
-use std::path::Path;
-
-use super::records::{EvaluationRecord, StepRecord};
-use crate::sentence::Sentence;
-
-/// One thing that happened. The library never prints; the binary draws these.
-#[derive(Clone, Debug)]
-pub enum RunEvent<'a> {
-    /// Something worth knowing, one sentence.
-    Note(String),
-    /// Something that may be wrong, one sentence with what to do.
-    Warning(Sentence),
-    /// A step of so many was taken.
-    Step(&'a StepRecord, u64),
-    /// Scores on tune.
-    Evaluation(&'a EvaluationRecord),
-    /// A checkpoint, an adapter or a file of results was written.
-    Saved(&'a Path),
-    /// A longer piece of work has done so much of so much.
-    Progress {
-        /// Which.
-        what: Stage,
-        /// Done so far.
-        done: usize,
-        /// In all.
-        total: usize,
-    },
-}
-
-/// Whoever watches a run: hears what happens, and says whether to go on.
-pub type Watcher<'w> = &'w mut dyn FnMut(RunEvent<'_>) -> bool;
+//! The longer pieces of work, by what they do.
 
 /// A longer piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
