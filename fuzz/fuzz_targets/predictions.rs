@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ivon_lora::compare::{CompareError, read_elsewhere};
+use ivon_lora::compare::{CompareError, read_external};
 use ivon_lora::data::Example;
 use ivon_lora_fuzz::{check, said, write};
 
@@ -17,7 +17,7 @@ fn parse(folder: &Path, data: &[u8]) {
     };
     let (first, second) = (row("r0"), row("r1"));
     let _ = said(
-        read_elsewhere(&path, &[&first, &second]),
+        read_external(&path, &[&first, &second]),
         CompareError::hint,
     );
 }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::CompareError;
-use super::plan::LoadedTask;
+use super::task::LoadedTask;
 use crate::answer::{EVALUATION_FILE, PREDICTIONS_FILE};
 use crate::data::Dataset;
 use crate::files;

@@ -4,26 +4,32 @@
 //! is finished is not made again, so a comparison that was stopped goes on where it was; a cell
 //! that fails is told of, and the rest goes on.
 
-mod carry;
-mod cell;
-mod config;
-mod elsewhere;
 mod error;
-mod job;
-mod page;
-mod plan;
-mod result;
+mod layout;
+mod tables;
+mod range;
+mod config;
+mod settings;
+mod file;
 mod search;
+mod task;
+mod cell;
+mod plan;
+mod queue;
+mod external;
+mod rows;
 mod table;
+mod comparison;
+mod page;
 
-pub use carry::{COMPARISON_FILE, Comparison, FailedCell, Trial, compare};
-pub use config::{CompareConfig, Elsewhere, MethodEntry, TaskEntry, Tuning};
-pub use elsewhere::PREDICTIONS_FORMAT;
+pub use comparison::{COMPARISON_FILE, Comparison, FailedCell, Trial, compare};
+pub use config::{CompareConfig, ExternalPredictions, MethodEntry, TaskEntry, Tuning};
+pub use external::PREDICTIONS_FORMAT;
 // For the fuzz target alone.
-#[doc(hidden)]
-pub use elsewhere::read as read_elsewhere;
 pub use error::CompareError;
+#[doc(hidden)]
+pub use external::read as read_external;
 pub use plan::{Plan, plan};
-pub use result::Form;
-pub use search::{Between, Range, Spacing};
+pub use range::{Between, Range, Spacing};
+pub use rows::Form;
 pub use table::{ComparisonTable, RowEntry, ScoreEntry, TaskTable};

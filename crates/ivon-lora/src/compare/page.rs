@@ -4,8 +4,8 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use super::carry::{Comparison, Trial};
-use super::result::Form;
+use super::comparison::{Comparison, Trial};
+use super::rows::Form;
 use super::table::{RowEntry, ScoreEntry, TaskTable};
 use crate::report::page::{
     Cell, Figure, Section, document, figure_grid, html_table, note, paragraph,
@@ -270,7 +270,7 @@ fn figures(task: &TaskTable, bins: usize) -> Vec<Figure> {
             format!(" Not drawn: {named}.")
         };
         Figure {
-            file: format!("{}-{file}", super::config::folder_name(&task.task)),
+            file: format!("{}-{file}", super::layout::folder_name(&task.task)),
             picture: range_chart(&format!("{name} on {}", task.task), &axis, &rows, &legend),
             caption: format!(
                 "Mean over seeds and one standard error to either side; T: at the temperature chosen on calibrate.{not_drawn}"

@@ -1,114 +1,17 @@
-//! A comparison → its tasks with their rows, and what all of it will take, before it starts.
+//! What a comparison will take, before it starts.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::CompareError;
 use super::cell::is_finished;
-use super::config::{CompareConfig, MethodEntry, TaskEntry, folder_name, merge, resolved};
-use super::search::{lay_over, trial_settings};
-use crate::data::{self, Dataset, Encoded, Example, Task};
+use super::config::{CompareConfig, TaskEntry};
+use super::layout::{cell_folder, trial_folder};
+use super::search::{trial_config, trials};
+use super::task::LoadedTask;
+use crate::data::{self, Encoded, Example};
 use crate::model::Checkpoint;
-use crate::run::{Estimate, RunConfig, RunError, UntunedAnswers, available_memory};
-
-/// A task of a comparison, its rows read.
-pub(super) struct LoadedTask<'a> {
-    pub entry: &'a TaskEntry,
-    pub task: Task,
-    pub dataset: Dataset,
-    /// For trials: the tune rows stand where test does, so that no trial sees a test row.
-    pub trial_dataset: Dataset,
-    pub model: String,
-    /// What the untuned base said to its rows.
-    pub untuned: UntunedAnswers,
-}
-
-impl<'a> LoadedTask<'a> {
-    /// Reads the rows of a task.
-    ///
-    /// # Errors
-    /// Whatever is wrong with its data, and that there are no tune rows where settings shall be
-    /// chosen.
-    pub fn load(config: &CompareConfig, entry: &'a TaskEntry) -> Result<Self, CompareError> {
-        let mut table = config.run.clone();
-        merge(&mut table, &entry.settings);
-        let run = resolved(table, 0, || entry.name.clone())?;
-        let task = Task::from_config(&run.data)?;
-        let dataset = data::load(&run.data, &task)?;
-        if config.tuning.is_some() && dataset.tune.is_empty() {
-            return Err(CompareError::NothingToTuneOn {
-                task: entry.name.clone(),
-            });
-        }
-        let model = run.model.path.ok_or(RunError::Setting {
-            name: "model.path",
-            found: "absent".into(),
-            expected: "a folder, a `.gguf` file or a hub name, in `[run.model]`",
-        })?;
-        let trial_dataset = Dataset {
-            test: dataset.tune.clone(),
-            calibrate: Vec::new(),
-            ..dataset.clone()
-        };
-        Ok(Self {
-            entry,
-            task,
-            dataset,
-            trial_dataset,
-            model,
-            untuned: UntunedAnswers::default(),
-        })
-    }
-}
-
-/// The folder of a trial.
-pub(super) fn trial_folder(
-    out: &Path,
-    task: &TaskEntry,
-    method: &MethodEntry,
-    trial: u32,
-) -> PathBuf {
-    out.join("trials")
-        .join(folder_name(&task.name))
-        .join(folder_name(&method.name))
-        .join(format!("{trial:03}"))
-}
-
-/// The folder of a cell.
-pub(super) fn cell_folder(
-    out: &Path,
-    task: &TaskEntry,
-    method: &MethodEntry,
-    seed: u64,
-) -> PathBuf {
-    out.join("cells")
-        .join(folder_name(&task.name))
-        .join(folder_name(&method.name))
-        .join(seed.to_string())
-}
-
-/// The settings of a trial.
-///
-/// # Errors
-/// If they are not a run's.
-pub(super) fn trial_config(
-    config: &CompareConfig,
-    task: &TaskEntry,
-    method: &MethodEntry,
-    trial: u32,
-) -> Result<RunConfig, CompareError> {
-    let mut table = config.run.clone();
-    merge(&mut table, &task.settings);
-    merge(&mut table, &method.settings);
-    let seed = config.tuning.as_ref().map_or(0, |tuning| tuning.seed);
-    if let Some(tuning) = &config.tuning {
-        merge(&mut table, &tuning.run);
-    }
-    lay_over(&mut table, &trial_settings(method, seed, u64::from(trial)));
-    resolved(table, seed, || {
-        format!("{}, {}, trial {trial}", task.name, method.name)
-    })
-}
+use crate::run::{Estimate, RunConfig, available_memory};
 
 /// What is left to do, and about how long it takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
@@ -167,76 +70,94 @@ impl fmt::Display for Plan {
 pub fn plan(config: &CompareConfig) -> Result<Plan, CompareError> {
     let mut plan = Plan::default();
     for entry in &config.tasks {
+        plan.add_task(config, entry)?;
+    }
+    (plan.at_once, plan.too_few) = at_once(config.jobs, plan.bytes, available_memory());
+    Ok(plan)
+}
+
+impl Plan {
+    /// Adds the trials and cells of a task.
+    fn add_task(&mut self, config: &CompareConfig, entry: &TaskEntry) -> Result<(), CompareError> {
         let loaded = LoadedTask::load(config, entry)?;
+        let costs = RunCosts::of(config, &loaded)?;
+        // The base is asked once for tune, by the trials, and once for test.
+        let mut base_seconds = [0.0; 2];
+        for method in &config.methods {
+            for trial in 0..trials(config, method) {
+                let run = trial_config(config, entry, method, trial)?;
+                let folder = trial_folder(&config.out, &entry.name, &method.name, trial);
+                self.trials += 1;
+                self.add_run(costs.trial(&run), &folder, &mut base_seconds[0]);
+            }
+            for &seed in config.seeds_of(entry) {
+                let run = config.cell(entry, method, seed)?;
+                let folder = cell_folder(&config.out, &entry.name, &method.name, seed);
+                self.cells += 1;
+                self.add_run(costs.cell(&run), &folder, &mut base_seconds[1]);
+            }
+        }
+        self.seconds += base_seconds.iter().sum::<f64>();
+        Ok(())
+    }
+
+    /// Adds what a run takes, unless it is finished.
+    fn add_run(&mut self, estimate: Estimate, folder: &Path, base_seconds: &mut f64) {
+        if is_finished(folder) {
+            self.finished += 1;
+            return;
+        }
+        self.seconds +=
+            estimate.training_seconds + estimate.fitting_seconds + estimate.evaluation_seconds;
+        *base_seconds = estimate.base_seconds;
+        self.bytes = self.bytes.max(estimate.bytes());
+    }
+}
+
+/// What the runs of a task cost depends on, beside their settings.
+struct RunCosts {
+    checkpoint: Checkpoint,
+    train: Vec<Encoded>,
+    tune: Vec<Encoded>,
+    calibrate: Vec<Encoded>,
+    test: Vec<Encoded>,
+}
+
+impl RunCosts {
+    fn of(config: &CompareConfig, loaded: &LoadedTask<'_>) -> Result<Self, CompareError> {
+        let entry = loaded.entry;
         let checkpoint = Checkpoint::open(&loaded.model)?;
         let tokenizer = checkpoint.tokenizer()?;
         let first = config.cell(entry, &config.methods[0], config.seeds_of(entry)[0])?;
         let options = first.data.encode_options(&loaded.task);
         let encode = |examples: &[Example]| -> Result<Vec<Encoded>, CompareError> {
-            if examples.is_empty() {
-                Ok(Vec::new())
-            } else {
-                Ok(data::encode_all(examples, &tokenizer, options)?.examples)
+            match examples.is_empty() {
+                true => Ok(Vec::new()),
+                false => Ok(data::encode_all(examples, &tokenizer, options)?.examples),
             }
         };
-        let [train, tune, calibrate, test] = [
-            &loaded.dataset.train,
-            &loaded.dataset.tune,
-            &loaded.dataset.calibrate,
-            &loaded.dataset.test,
-        ]
-        .map(|role| encode(role));
-        let (train, tune, calibrate, test) = (train?, tune?, calibrate?, test?);
-        // The base is asked once for tune, by the trials, and once for test.
-        let mut base_seconds = [0.0f64; 2];
-        let mut add = |config: &RunConfig, folder: &Path, is_trial: bool| {
-            if is_finished(folder) {
-                plan.finished += 1;
-                return;
-            }
-            let (calibrate, test) = if is_trial {
-                (&[][..], &tune)
-            } else {
-                (&calibrate[..], &test)
-            };
-            let estimate = Estimate::of(
-                config,
-                &checkpoint,
-                config.train.length(train.len()),
-                &train,
-                [&tune, calibrate, test],
-            );
-            plan.seconds +=
-                estimate.training_seconds + estimate.fitting_seconds + estimate.evaluation_seconds;
-            base_seconds[usize::from(is_trial)] = estimate.base_seconds;
-            plan.bytes = plan.bytes.max(estimate.bytes());
-        };
-        for method in &config.methods {
-            for trial in 0..trials(config, method) {
-                add(
-                    &trial_config(config, entry, method, trial)?,
-                    &trial_folder(&config.out, entry, method, trial),
-                    true,
-                );
-            }
-            for &seed in config.seeds_of(entry) {
-                add(
-                    &config.cell(entry, method, seed)?,
-                    &cell_folder(&config.out, entry, method, seed),
-                    false,
-                );
-            }
-        }
-        plan.seconds += base_seconds.iter().sum::<f64>();
-        plan.trials += config
-            .methods
-            .iter()
-            .map(|method| trials(config, method) as usize)
-            .sum::<usize>();
-        plan.cells += config.methods.len() * config.seeds_of(entry).len();
+        Ok(Self {
+            train: encode(&loaded.dataset.train)?,
+            tune: encode(&loaded.dataset.tune)?,
+            calibrate: encode(&loaded.dataset.calibrate)?,
+            test: encode(&loaded.dataset.test)?,
+            checkpoint,
+        })
     }
-    (plan.at_once, plan.too_few) = at_once(config.jobs, plan.bytes, available_memory());
-    Ok(plan)
+
+    fn trial(&self, config: &RunConfig) -> Estimate {
+        self.estimate(config, &[], &self.tune)
+    }
+
+    fn cell(&self, config: &RunConfig) -> Estimate {
+        self.estimate(config, &self.calibrate, &self.test)
+    }
+
+    fn estimate(&self, config: &RunConfig, calibrate: &[Encoded], test: &[Encoded]) -> Estimate {
+        let length = config.train.length(self.train.len());
+        let sets = [&self.tune[..], calibrate, test];
+        Estimate::of(config, &self.checkpoint, length, &self.train, sets)
+    }
 }
 
 /// How many runs of `bytes` each are made at once where so many are wanted, and the bytes that are
@@ -245,15 +166,6 @@ fn at_once(wanted: usize, bytes: f64, available: Option<f64>) -> (usize, Option<
     match available.map(|available| (available, (available / bytes) as usize)) {
         Some((available, fit)) if fit < wanted && wanted > 1 => (fit.max(1), Some(available)),
         _ => (wanted.max(1), None),
-    }
-}
-
-/// The trials that a method has of its own.
-pub(super) fn trials(config: &CompareConfig, method: &MethodEntry) -> u32 {
-    if method.tune.is_empty() {
-        0
-    } else {
-        config.tuning.as_ref().map_or(0, |tuning| tuning.trials)
     }
 }
 

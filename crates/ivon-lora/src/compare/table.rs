@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::result::{Form, Member, Row, TaskRows};
+use super::rows::{Form, Member, Row, TaskRows};
 use crate::metrics::{
     BINS, Bootstrap, ComparedScore, MainScores, Predictions, Table, mean_and_standard_error,
     paired_over_seeds, quantile,
@@ -416,9 +416,9 @@ mod tests {
         let mut task = TaskRows::new("sst2, \"en\"");
         task.n = 100;
         for (seed, right) in [(1, 79), (2, 81)] {
-            task.add_elsewhere("good", seed, predictions(right, 0.8));
-            task.add_elsewhere("as good", seed, predictions(right - 1, 0.8));
-            task.add_elsewhere("bad & sure", seed, predictions(right - 30, 0.99));
+            task.add_external("good", seed, predictions(right, 0.8));
+            task.add_external("as good", seed, predictions(right - 1, 0.8));
+            task.add_external("bad & sure", seed, predictions(right - 30, 0.99));
         }
         for (index, row) in task.rows.iter_mut().enumerate() {
             row.optimizer = Some(if index == 0 { "adamw" } else { "ivon" }.into());
@@ -461,7 +461,7 @@ mod tests {
     fn one_run_of_three_that_took_longer_does_not_count() {
         let mut task = TaskRows::new("sst2");
         for (seed, training) in [(1, 500.0), (2, 12.0), (3, 10.0)] {
-            task.add_elsewhere("adamw", seed, predictions(80, 0.8));
+            task.add_external("adamw", seed, predictions(80, 0.8));
             task.rows[0].members.last_mut().unwrap().seconds = [Some(training), None];
         }
         assert_eq!(

@@ -7,13 +7,17 @@ use serde::{Deserialize, Serialize};
 use toml::Value;
 
 use super::cell::is_current;
-use super::config::{CompareConfig, MethodEntry, TaskEntry, cell_name, resolved};
-use super::job::{Job, Outcome, make_all};
-use super::plan::{LoadedTask, cell_folder, plan, trial_config, trial_folder, trials};
-use super::result::{self, TaskRows};
-use super::search::{lay_over, trial_settings};
+use super::config::{CompareConfig, MethodEntry, TaskEntry};
+use super::layout::{cell_folder, trial_folder};
+use super::plan::plan;
+use super::queue::{Job, Outcome, make_all};
+use super::rows::{TaskRows, add_cell};
+use super::search::{trial_config, trial_settings, trials};
+use super::settings::cell_name;
 use super::table::ComparisonTable;
-use super::{CompareError, elsewhere};
+use super::tables::{lay_over, resolved};
+use super::task::LoadedTask;
+use super::{CompareError, external};
 use crate::answer::{EVALUATION_FILE, EvaluationReport};
 use crate::files;
 use crate::run::{RunConfig, RunError};
@@ -110,7 +114,7 @@ pub fn compare(
     } else {
         1
     };
-    let mut work = Work {
+    let mut run = ComparisonRun {
         config,
         watch,
         at_once,
@@ -119,24 +123,25 @@ pub fn compare(
         is_interrupted: false,
     };
     for task in &tasks {
-        work.tune(task);
-        work.write_trials()?;
-        work.cells(task);
+        run.tune(task);
+        run.write_trials()?;
+        run.cells(task);
     }
     let rows = tasks
         .iter()
-        .map(|task| work.rows(task))
+        .map(|task| run.rows(task))
         .collect::<Result<Vec<_>, _>>()?;
     let table = ComparisonTable::new(&rows);
     Ok(Comparison {
         table,
-        trials: work.trials,
-        failed: work.failed,
-        is_interrupted: work.is_interrupted,
+        trials: run.trials,
+        failed: run.failed,
+        is_interrupted: run.is_interrupted,
     })
 }
 
-struct Work<'a> {
+/// A comparison under way.
+struct ComparisonRun<'a> {
     config: &'a CompareConfig,
     watch: &'a mut dyn FnMut(Event<'_>) -> bool,
     /// How many runs are made at once.
@@ -146,7 +151,7 @@ struct Work<'a> {
     is_interrupted: bool,
 }
 
-impl Work<'_> {
+impl ComparisonRun<'_> {
     /// The trials of all methods on a task, the best of each marked.
     fn tune(&mut self, task: &LoadedTask<'_>) {
         let mut jobs = Vec::new();
@@ -155,7 +160,7 @@ impl Work<'_> {
             for trial in 0..trials(self.config, method) {
                 jobs.push(Job {
                     name: format!("{}, {}, trial {trial}", task.entry.name, method.name),
-                    folder: trial_folder(&self.config.out, task.entry, method, trial),
+                    folder: trial_folder(&self.config.out, &task.entry.name, &method.name, trial),
                     config: trial_config(self.config, task.entry, method, trial),
                     task,
                     is_trial: true,
@@ -246,7 +251,7 @@ impl Work<'_> {
                 places.insert(&method.name, jobs.len());
                 jobs.push(Job {
                     name: cell_name(task.entry, method, Some(seed)),
-                    folder: cell_folder(&self.config.out, task.entry, method, seed),
+                    folder: cell_folder(&self.config.out, &task.entry.name, &method.name, seed),
                     config: self.cell_config(task.entry, method, seed),
                     task,
                     is_trial: false,
@@ -326,7 +331,7 @@ impl Work<'_> {
     /// Whether a cell is finished with the settings and rows of now, and that whose adapter it
     /// takes as well.
     fn is_current(&self, task: &LoadedTask<'_>, method: &MethodEntry, seed: u64) -> bool {
-        let folder = cell_folder(&self.config.out, task.entry, method, seed);
+        let folder = cell_folder(&self.config.out, &task.entry.name, &method.name, seed);
         let config = self.cell_config(task.entry, method, seed);
         let own = config.is_ok_and(|config| is_current(&folder, &config, &task.dataset));
         own && self
@@ -357,9 +362,9 @@ impl Work<'_> {
                 if !self.is_current(task, method, seed) {
                     continue;
                 }
-                let folder = cell_folder(&self.config.out, task.entry, method, seed);
+                let folder = cell_folder(&self.config.out, &task.entry.name, &method.name, seed);
                 if let Err(error) =
-                    result::add_cell(&mut rows, method, seed, &folder, self.config.temperature)
+                    add_cell(&mut rows, method, seed, &folder, self.config.temperature)
                 {
                     self.failed.push(FailedCell {
                         name: cell_name(task.entry, method, Some(seed)),
@@ -376,8 +381,8 @@ impl Work<'_> {
             .iter()
             .filter(|entry| entry.task == task.entry.name)
         {
-            match elsewhere::read(&entry.path, &test) {
-                Ok(predictions) => rows.add_elsewhere(&entry.method, entry.seed, predictions),
+            match external::read(&entry.path, &test) {
+                Ok(predictions) => rows.add_external(&entry.method, entry.seed, predictions),
                 Err(error) => {
                     self.failed.push(FailedCell {
                         name: format!("{}, {}, seed {}", entry.task, entry.method, entry.seed),

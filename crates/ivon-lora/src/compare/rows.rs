@@ -7,9 +7,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::CompareError;
-use super::cell::read_seconds;
+use super::cell::{Seconds, read_seconds};
 use super::config::MethodEntry;
-use crate::answer::{AnswerError, Prediction};
+use crate::answer::{AnswerError, EvaluationReport, Prediction, Temperatures};
 use crate::bundle::Sidecar;
 use crate::data::{Dataset, Example};
 use crate::metrics::{MainScores, Predictions, at_temperature};
@@ -132,7 +132,7 @@ impl TaskRows {
     }
 
     /// Adds predictions that were made elsewhere.
-    pub fn add_elsewhere(&mut self, method: &str, seed: u64, predictions: Predictions) {
+    pub fn add_external(&mut self, method: &str, seed: u64, predictions: Predictions) {
         let row = Row {
             name: method.into(),
             method: method.into(),
@@ -141,6 +141,39 @@ impl TaskRows {
             members: Vec::new(),
         };
         self.add(row, Member::of(seed, predictions));
+    }
+
+    /// Takes the examples of the first cell as those of all.
+    ///
+    /// # Errors
+    /// If a later cell was scored on others.
+    fn take_ids(&mut self, lines: &[Prediction], folder: &Path) -> Result<(), CompareError> {
+        let ids: Vec<String> = lines.iter().map(|line| line.id.clone()).collect();
+        if self.ids.is_empty() {
+            self.ids = ids;
+        } else if self.ids != ids {
+            return Err(RunError::Malformed {
+                path: folder.into(),
+                reason: "it was scored on other examples than the cells before".into(),
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Puts the row of the untuned base before all others, once.
+    fn add_base(&mut self, seed: u64, scores: MainScores) {
+        if self.rows.iter().any(|row| row.name == BASE) {
+            return;
+        }
+        let member = Member {
+            seed,
+            scores,
+            predictions: None,
+            seconds: [None; 2],
+            extra: None,
+        };
+        self.rows.insert(0, Row::yardstick(BASE, vec![member]));
     }
 
     /// Adds a member to the row of this name, which is a new one if there is none.
@@ -211,6 +244,10 @@ fn majority(train: &[Example], test: &[&Example]) -> Result<Option<Predictions>,
     )?))
 }
 
+const BASE: &str = "base, untuned";
+/// After the name of a row whose log-probabilities are divided by a temperature.
+const SCALED: &str = "T on calibrate";
+
 /// Adds a finished cell: its mean, where that is its own, and its average over draws where it has
 /// some; with `temperature` each of them once more at the temperature that the run chose for it on
 /// calibrate, if any; once per task the untuned base.
@@ -224,129 +261,150 @@ pub fn add_cell(
     folder: &Path,
     temperature: bool,
 ) -> Result<(), CompareError> {
-    let run = RunRecord::read(folder)?;
-    let cost = read_seconds(folder)?;
-    let report = run.evaluation.ok_or_else(|| RunError::Malformed {
-        path: folder.into(),
-        reason: "it has no evaluation".into(),
-    })?;
-    let ids: Vec<String> = run
-        .predictions
-        .iter()
-        .map(|prediction| prediction.id.clone())
-        .collect();
-    if rows.ids.is_empty() {
-        rows.ids = ids;
-    } else if rows.ids != ids {
-        return Err(RunError::Malformed {
-            path: folder.into(),
-            reason: "it was scored on other examples than the cells before".into(),
+    let cell = FinishedCell::read(method, seed, folder)?;
+    rows.take_ids(&cell.lines, folder)?;
+    if let Some(base) = &cell.report.base {
+        rows.add_base(seed, base.into());
+    }
+    for row in [cell.at_mean()?, cell.sampled()?].into_iter().flatten() {
+        let scaled = match row.temperature.filter(|_| temperature) {
+            Some(temperature) => Some(row.at(temperature)?),
+            None => None,
+        };
+        for row in std::iter::once(row).chain(scaled) {
+            cell.add_to(rows, row);
         }
-        .into());
-    }
-    if let Some(base) = report
-        .base
-        .as_ref()
-        .filter(|_| !rows.rows.iter().any(|row| row.name == BASE))
-    {
-        let member = Member {
-            seed,
-            scores: base.into(),
-            predictions: None,
-            seconds: [None; 2],
-            extra: None,
-        };
-        rows.rows.insert(0, Row::yardstick(BASE, vec![member]));
-    }
-    let optimizer = run.config.optimizer.name();
-    let extra = extra_numbers(&folder.join(ADAPTER_FOLDER));
-    let temperatures = report
-        .at_temperature
-        .filter(|_| temperature)
-        .map(|found| found.temperatures);
-    let mut add = |form: Form,
-                   name: String,
-                   predictions: Predictions,
-                   temperature: Option<f64>,
-                   seconds: Option<f64>,
-                   extra|
-     -> Result<(), CompareError> {
-        let scaled = temperature
-            .map(|temperature| scaled(&predictions, temperature))
-            .transpose()?;
-        let mut row = |form: Form, name: String, predictions: Predictions| {
-            let member = Member {
-                seconds: [Some(cost.training), seconds],
-                extra,
-                ..Member::of(seed, predictions)
-            };
-            let (method, optimizer) = (method.name.clone(), Some(optimizer.into()));
-            rows.add(
-                Row {
-                    name,
-                    method,
-                    form,
-                    optimizer,
-                    members: Vec::new(),
-                },
-                member,
-            );
-        };
-        row(form, name.clone(), predictions);
-        scaled
-            .into_iter()
-            .for_each(|scaled| row(form.scaled(), format!("{name}, {SCALED}"), scaled));
-        Ok(())
-    };
-    let samples = report.samples.len();
-    // A posterior of the linearised model predicts mean and draws in one pass, whose time is that
-    // of the draws.
-    let of_mean = if samples == 0 {
-        Some(cost.prediction)
-    } else {
-        cost.mean
-    };
-    let of_samples = cost.prediction - of_mean.unwrap_or(0.0);
-    // The mean of what another method trained is that method's row, and a member alone is no
-    // ensemble.
-    let is_mean_of_another =
-        method.trained_by.is_some() || run.config.optimizer.settings().members() > 1;
-    if samples == 0 || !is_mean_of_another {
-        let name = if samples == 0 {
-            method.name.clone()
-        } else {
-            format!("{}, mean", method.name)
-        };
-        let at_mean = predictions(&run.predictions, |prediction| {
-            &prediction.probabilities_at_mean
-        })?;
-        add(
-            Form::Mean,
-            name,
-            at_mean,
-            temperatures.map(|found| found.mean),
-            of_mean,
-            Some(0),
-        )?;
-    }
-    if samples > 0 {
-        let sampled = predictions(&run.predictions, |prediction| &prediction.probabilities)?;
-        let name = format!("{}, {samples} samples", method.name);
-        add(
-            Form::Samples,
-            name,
-            sampled,
-            temperatures.map(|found| found.samples),
-            Some(of_samples),
-            extra,
-        )?;
     }
     Ok(())
 }
 
-const BASE: &str = "base, untuned";
-/// After the name of a row whose log-probabilities are divided by a temperature.
-const SCALED: &str = "T on calibrate";
+/// A finished cell, read from its folder.
+struct FinishedCell<'a> {
+    method: &'a MethodEntry,
+    seed: u64,
+    optimizer: &'static str,
+    /// Whether the mean is no row of its own: it is that of the method that trained it, or a member
+    /// alone, which is no ensemble.
+    is_mean_of_another: bool,
+    report: EvaluationReport,
+    lines: Vec<Prediction>,
+    seconds: Seconds,
+    /// Numbers stored beside the adapter; none where unknown.
+    extra: Option<u64>,
+}
+
+/// What a cell has for one row.
+struct CellRow {
+    form: Form,
+    name: String,
+    predictions: Predictions,
+    /// The temperature that the run chose for it.
+    temperature: Option<f64>,
+    /// Seconds of prediction.
+    seconds: Option<f64>,
+    extra: Option<u64>,
+}
+
+impl<'a> FinishedCell<'a> {
+    fn read(method: &'a MethodEntry, seed: u64, folder: &Path) -> Result<Self, CompareError> {
+        let run = RunRecord::read(folder)?;
+        let seconds = read_seconds(folder)?;
+        let report = run.evaluation.ok_or_else(|| RunError::Malformed {
+            path: folder.into(),
+            reason: "it has no evaluation".into(),
+        })?;
+        let settings = run.config.optimizer.settings();
+        Ok(Self {
+            method,
+            seed,
+            optimizer: run.config.optimizer.name(),
+            is_mean_of_another: method.trained_by.is_some() || settings.members() > 1,
+            report,
+            lines: run.predictions,
+            seconds,
+            extra: extra_numbers(&folder.join(ADAPTER_FOLDER)),
+        })
+    }
+
+    /// Seconds of predicting at the mean. A posterior of the linearised model predicts mean and
+    /// draws in one pass, whose time is that of the draws.
+    fn seconds_at_mean(&self) -> Option<f64> {
+        match self.report.samples.is_empty() {
+            true => Some(self.seconds.prediction),
+            false => self.seconds.mean,
+        }
+    }
+
+    fn temperatures(&self) -> Option<Temperatures> {
+        Some(self.report.at_temperature.as_ref()?.temperatures)
+    }
+
+    /// The row at the mean; none where that is another's.
+    fn at_mean(&self) -> Result<Option<CellRow>, CompareError> {
+        let is_alone = self.report.samples.is_empty();
+        if !is_alone && self.is_mean_of_another {
+            return Ok(None);
+        }
+        let name = &self.method.name;
+        Ok(Some(CellRow {
+            form: Form::Mean,
+            name: match is_alone {
+                true => name.clone(),
+                false => format!("{name}, mean"),
+            },
+            predictions: predictions(&self.lines, |line| &line.probabilities_at_mean)?,
+            temperature: self.temperatures().map(|found| found.mean),
+            seconds: self.seconds_at_mean(),
+            extra: Some(0),
+        }))
+    }
+
+    /// The row averaged over draws; none without draws.
+    fn sampled(&self) -> Result<Option<CellRow>, CompareError> {
+        let samples = self.report.samples.len();
+        if samples == 0 {
+            return Ok(None);
+        }
+        let seconds = self.seconds.prediction - self.seconds_at_mean().unwrap_or(0.0);
+        Ok(Some(CellRow {
+            form: Form::Samples,
+            name: format!("{}, {samples} samples", self.method.name),
+            predictions: predictions(&self.lines, |line| &line.probabilities)?,
+            temperature: self.temperatures().map(|found| found.samples),
+            seconds: Some(seconds),
+            extra: self.extra,
+        }))
+    }
+
+    fn add_to(&self, rows: &mut TaskRows, row: CellRow) {
+        let member = Member {
+            seconds: [Some(self.seconds.training), row.seconds],
+            extra: row.extra,
+            ..Member::of(self.seed, row.predictions)
+        };
+        let row = Row {
+            name: row.name,
+            method: self.method.name.clone(),
+            form: row.form,
+            optimizer: Some(self.optimizer.into()),
+            members: Vec::new(),
+        };
+        rows.add(row, member);
+    }
+}
+
+impl CellRow {
+    /// The same predictions at a temperature.
+    fn at(&self, temperature: f64) -> Result<Self, CompareError> {
+        Ok(Self {
+            form: self.form.scaled(),
+            name: format!("{}, {SCALED}", self.name),
+            predictions: scaled(&self.predictions, temperature)?,
+            temperature: None,
+            ..*self
+        })
+    }
+}
 
 /// The same predictions at a temperature.
 fn scaled(predictions: &Predictions, temperature: f64) -> Result<Predictions, CompareError> {

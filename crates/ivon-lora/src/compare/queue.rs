@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::CompareError;
 use super::cell::{is_finished, make};
-use super::plan::LoadedTask;
+use super::task::LoadedTask;
 use crate::run::{RunConfig, RunError, give_back_memory};
 use crate::watch::{Event, Stage};
 
@@ -54,17 +54,17 @@ pub(super) fn make_all(
     at_once: usize,
     watch: &mut dyn FnMut(Event<'_>) -> bool,
 ) -> Vec<Outcome> {
-    let mut work = Work {
+    let mut list = JobList {
         jobs,
         outcomes: vec![Outcome::Stopped; jobs.len()],
         watch,
     };
     if at_once <= 1 {
-        work.one_by_one();
+        list.one_by_one();
     } else {
-        work.several(at_once);
+        list.several(at_once);
     }
-    work.outcomes
+    list.outcomes
 }
 
 impl Job<'_> {
@@ -134,7 +134,7 @@ impl Job<'_> {
 /// is over.
 struct Queue<'a> {
     jobs: &'a [Job<'a>],
-    places: Mutex<Vec<Place>>,
+    places: Mutex<Vec<JobState>>,
     /// Something is over, or all are to stop.
     changed: Condvar,
     is_stopped: AtomicBool,
@@ -142,7 +142,7 @@ struct Queue<'a> {
 
 /// Where a job stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+enum JobState {
     Waiting,
     UnderWay,
     Over(Outcome),
@@ -150,7 +150,7 @@ enum Place {
 
 impl<'a> Queue<'a> {
     fn new(jobs: &'a [Job<'a>]) -> Self {
-        let places = Mutex::new(vec![Place::Waiting; jobs.len()]);
+        let places = Mutex::new(vec![JobState::Waiting; jobs.len()]);
         Self {
             jobs,
             places,
@@ -167,22 +167,22 @@ impl<'a> Queue<'a> {
     /// gives none when there is no more.
     fn next(&self) -> Option<(usize, Option<(&'a Job<'a>, Outcome)>)> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.go_on() && places.contains(&Place::Waiting) {
+        while self.go_on() && places.contains(&JobState::Waiting) {
             let before = |place: usize| match self.jobs[place]
                 .after
                 .map(|before| (before, &places[before]))
             {
                 None => Some(None),
-                Some((before, Place::Over(outcome))) => {
+                Some((before, JobState::Over(outcome))) => {
                     Some(Some((&self.jobs[before], outcome.clone())))
                 }
                 Some(_) => None,
             };
             let ready = (0..places.len())
-                .filter(|&place| places[place] == Place::Waiting)
+                .filter(|&place| places[place] == JobState::Waiting)
                 .find_map(|place| Some((place, before(place)?)));
             if let Some((place, before)) = ready {
-                places[place] = Place::UnderWay;
+                places[place] = JobState::UnderWay;
                 return Some((place, before));
             }
             // Not for ever: a stop is told by a flag.
@@ -197,7 +197,7 @@ impl<'a> Queue<'a> {
 
     /// A job is over.
     fn end(&self, place: usize, outcome: Outcome) {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)[place] = Place::Over(outcome);
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)[place] = JobState::Over(outcome);
         self.changed.notify_all();
     }
 }
@@ -214,7 +214,7 @@ impl Drop for StopsOthers<'_, '_> {
 }
 
 /// Jobs under way.
-struct Work<'a> {
+struct JobList<'a> {
     jobs: &'a [Job<'a>],
     /// One for each job; those that were not begun count as stopped.
     outcomes: Vec<Outcome>,
@@ -222,14 +222,14 @@ struct Work<'a> {
 }
 
 /// What a thread that makes runs tells the one that watches.
-enum Told {
+enum Message {
     /// The name of a run that begins.
     Begun(String),
     /// What became of the job at a place.
     Ended(usize, Outcome),
 }
 
-impl Work<'_> {
+impl JobList<'_> {
     fn one_by_one(&mut self) {
         for (place, job) in self.jobs.iter().enumerate() {
             let before = job
@@ -250,12 +250,12 @@ impl Work<'_> {
         let threads = (rayon::current_num_threads() / at_once).max(1);
         let queue = Queue::new(self.jobs);
         let (told, heard) = channel();
-        let make = |told: Sender<Told>| {
+        let make = |told: Sender<Message>| {
             let _stops = StopsOthers(&queue);
             let mut hear = |event: Event<'_>| {
                 if let Event::Note(name) = event {
                     // Nobody listens any more only where the thread that watches has panicked.
-                    let _ = told.send(Told::Begun(name));
+                    let _ = told.send(Message::Begun(name));
                 }
                 queue.go_on()
             };
@@ -263,7 +263,7 @@ impl Work<'_> {
                 let outcome = self.jobs[place].make_on(threads, before, &mut hear);
                 give_back_memory();
                 queue.end(place, outcome.clone());
-                let _ = told.send(Told::Ended(place, outcome));
+                let _ = told.send(Message::Ended(place, outcome));
             }
         };
         let (jobs, make) = (self.jobs.len(), &make);
@@ -276,12 +276,12 @@ impl Work<'_> {
     }
 
     /// Tells whoever watches of all that is heard, until the last thread has gone.
-    fn listen(&mut self, heard: &Receiver<Told>, is_stopped: &AtomicBool) {
+    fn listen(&mut self, heard: &Receiver<Message>, is_stopped: &AtomicBool) {
         let (mut done, total) = (0, self.jobs.len());
         loop {
             let mut go_on = match heard.recv_timeout(BEAT) {
-                Ok(Told::Begun(name)) => (self.watch)(Event::Note(name)),
-                Ok(Told::Ended(place, outcome)) => {
+                Ok(Message::Begun(name)) => (self.watch)(Event::Note(name)),
+                Ok(Message::Ended(place, outcome)) => {
                     done += 1;
                     self.settle(place, outcome)
                 }
