@@ -187,18 +187,19 @@ fn check_base(sidecar: Option<&Sidecar>, decoder: &DecoderConfig) -> Result<(), 
 mod tests {
     use super::*;
     use crate::bundle::{load_posterior, write_posterior};
-    use crate::lora::ContextStart;
+    use crate::lora::CloraStart;
     use crate::lora::tiny::{adapter, config, decoder};
     use crate::posterior::Clora;
 
     #[test]
     fn its_folder_holds_a_and_b_for_peft_and_is_not_merged() {
         let folder = tempfile::tempdir().unwrap();
-        let mean = adapter(1, "q_proj").with_contexts(ContextStart {
+        let start = CloraStart {
             hidden: 6,
             sd: 0.05,
             seed: 3,
-        });
+        };
+        let mean = Clora::with_networks(&adapter(1, "q_proj"), start);
         let posterior = Clora::new(mean).unwrap();
         write_peft(folder.path(), posterior.mean(), &config("q_proj"), None).unwrap();
         let mergeable = |folder: &Path| read_mergeable(folder, &decoder(1), &Device::flex());

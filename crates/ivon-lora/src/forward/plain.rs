@@ -3,13 +3,12 @@
 
 use std::cell::RefCell;
 
-use burn::tensor::activation::{relu, sigmoid, silu, softmax};
+use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-use super::cpu::noise_path;
 use super::network::Hidden;
 use crate::data::Batch;
-use crate::lora::{Context, Divergence, Draw};
+use crate::lora::{Draw, PlainRows, PlainSide, Side, pair_path};
 use crate::model::{Decoder, DecoderConfig, FrozenMatrix, Gate, Linear, Norms, Projection, Rope};
 
 /// The decoder's weights as tensors on a device.
@@ -42,8 +41,10 @@ struct Pass<'a> {
     angles: Vec<(Tensor<2>, Tensor<2>)>,
     /// Which of the rotary embeddings each layer has.
     rope_of_layer: Vec<usize>,
-    /// The divergence of the layers so far, `[1]`.
-    divergence: RefCell<Option<Tensor<1>>>,
+    /// What each token has read, where something beside A and B asks; else empty.
+    keys: Vec<u64>,
+    /// What the layers so far add to the loss, `[1]`, nats.
+    penalty: RefCell<Option<Tensor<1>>>,
 }
 
 impl Plain {
@@ -95,8 +96,8 @@ impl Plain {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
-    /// The hidden states after the last norm at the asked tokens, and the divergence where the
-    /// adapter's draw wants it.
+    /// The hidden states after the last norm at the asked tokens, and the penalty where the adapter's
+    /// draw wants one.
     pub fn hidden(&self, batch: &Batch, draw: &Draw) -> Hidden {
         let embedded = TensorData::new(
             self.embed_tokens.gather(&batch.tokens),
@@ -113,7 +114,11 @@ impl Plain {
                 .map(|rope| self.angles(batch, rope))
                 .collect(),
             rope_of_layer,
-            divergence: RefCell::default(),
+            keys: match draw.adapter.has_sides() {
+                true => batch.prefix_keys(),
+                false => Vec::new(),
+            },
+            penalty: RefCell::default(),
         };
         for index in 0..self.layers.len() {
             x = pass.layer(index, x);
@@ -123,7 +128,7 @@ impl Plain {
         let asked = Tensor::<1, Int>::from_data(TensorData::new(asked, [count]), &self.device);
         Hidden {
             states: self.norm(x.select(0, asked), &self.norm),
-            penalty: pass.divergence.take(),
+            penalty: pass.penalty.take(),
         }
     }
 
@@ -176,116 +181,46 @@ impl Pass<'_> {
             Some(dropout) => {
                 let shape = x.dims();
                 let mask = dropout
-                    .mask(
-                        &format!("layers.{layer}.{}", projection.path()),
-                        self.batch,
-                        shape[1],
-                    )
+                    .mask(&pair_path(layer, projection), self.batch, shape[1])
                     .values();
                 x * Tensor::<2>::from_data(TensorData::new(mask, shape), &self.plain.device)
             }
         };
         let mut low = dropped.clone().matmul(pair.lora_A.val().transpose());
-        if let Some(flip) = &pair.flip {
-            let path = format!("layers.{layer}.{}", projection.path());
-            let signs = |part: u64, width: usize| {
-                let mut values = vec![1.0; self.batch.len() * width];
-                flip.signs
-                    .apply(&path, part, &self.batch.prefix_keys(), &mut values);
-                Tensor::<2>::from_data(
-                    TensorData::new(values, [self.batch.len(), width]),
-                    &self.plain.device,
-                )
-            };
-            let [rank, inputs] = flip.noise.val().dims();
-            low = low
-                + (dropped * signs(0, inputs)).matmul(flip.noise.val().transpose())
-                    * signs(1, rank);
-        }
-        if let Some(context) = &pair.context {
-            low = self.between(layer, projection, context, low);
+        if let Some(side) = &pair.side {
+            low = self.beside(side, layer, projection, dropped, low);
         }
         y + low.matmul(pair.lora_B.val().transpose()) * self.draw.adapter.scaling
     }
 
-    /// E h of h `[N, r]`, see [`Context`].
-    fn between(
+    /// f(x, h) of what stands beside A and B, with h `[N, r]` the output of A; what it adds to the
+    /// loss is kept.
+    fn beside(
         &self,
+        side: &Side,
         layer: usize,
         projection: Projection,
-        context: &Context,
+        x: Tensor<2>,
         h: Tensor<2>,
     ) -> Tensor<2> {
-        let [n, r] = h.dims();
-        let linear = |x: Tensor<2>, weights: Tensor<2>| {
-            let [rows, columns] = weights.dims();
-            let weight = weights.clone().narrow(1, 0, columns - 1);
-            x.matmul(weight.transpose()) + weights.narrow(1, columns - 1, 1).reshape([1, rows])
+        // In the last layer only keys and values see more than the asked tokens.
+        let all = layer + 1 < self.plain.layers.len()
+            || matches!(projection, Projection::K | Projection::V);
+        let rows = PlainRows {
+            path: &pair_path(layer, projection),
+            keys: &self.keys,
+            needed: (!all).then_some(self.batch.asked.as_slice()),
+            device: &self.plain.device,
         };
-        let out = linear(
-            relu(linear(h.clone(), context.inner.val())),
-            context.outer.val(),
-        );
-        let mean = out.clone().narrow(1, 0, r * r);
-        let sd = sigmoid(out.narrow(1, r * r, r * r)).powi_scalar(2);
-        if let Some(divergence) = context.draw.divergence {
-            self.add_divergence(layer, projection, divergence, mean.clone(), sd.clone());
+        let PlainSide { low, penalty } = side.form().plain(&rows, x, h);
+        if let Some(penalty) = penalty {
+            let mut sum = self.penalty.borrow_mut();
+            *sum = Some(match sum.take() {
+                None => penalty,
+                Some(before) => before + penalty,
+            });
         }
-        let matrix = match context.draw.noise {
-            None => mean,
-            Some(noise) => {
-                let path = format!("layers.{layer}.{}", projection.path());
-                let mut normals = vec![0.0; n * r * r];
-                for (row, key) in normals
-                    .chunks_exact_mut(r * r)
-                    .zip(self.batch.prefix_keys())
-                {
-                    noise.address.fill(&noise_path(&path, key), row);
-                }
-                mean + sd
-                    * Tensor::<2>::from_data(
-                        TensorData::new(normals, [n, r * r]),
-                        &self.plain.device,
-                    )
-                    * noise.factor
-            }
-        };
-        matrix
-            .reshape([n, r, r])
-            .matmul(h.unsqueeze_dim::<3>(2))
-            .reshape([n, r])
-    }
-
-    /// Adds weight · Σ KL(N(mean, sd²) ‖ N(0, p²)) over the rows that go through the layer,
-    /// `[N, r²]`: in the last one only those that are asked for, but for keys and values.
-    fn add_divergence(
-        &self,
-        layer: usize,
-        projection: Projection,
-        wanted: Divergence,
-        mean: Tensor<2>,
-        sd: Tensor<2>,
-    ) {
-        let prior = f64::from(wanted.prior_sd);
-        let mut terms = sd.clone().log().neg()
-            + (sd.powi_scalar(2) + mean.powi_scalar(2)) / (2.0 * prior * prior)
-            + (prior.ln() - 0.5);
-        if layer + 1 == self.plain.layers.len()
-            && !matches!(projection, Projection::K | Projection::V)
-        {
-            let asked: Vec<i64> = self.batch.asked.iter().map(|&token| token as i64).collect();
-            let count = asked.len();
-            terms = terms.select(
-                0,
-                Tensor::<1, Int>::from_data(TensorData::new(asked, [count]), &self.plain.device),
-            );
-        }
-        let sum = terms.sum() * f64::from(wanted.weight);
-        let mut divergence = self.divergence.borrow_mut();
-        *divergence = Some(match divergence.take() {
-            None => sum,
-            Some(before) => before + sum,
-        });
+        low
     }
 
     /// `[N, heads · width]` → `[N, heads, width]`, normed per head (Qwen3) and turned by position.

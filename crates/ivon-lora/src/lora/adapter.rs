@@ -4,10 +4,12 @@
 // Fields are named as in the files; the derived code needs the permission for the whole file.
 #![allow(non_snake_case)]
 
+use std::convert::Infallible;
+
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use super::{Context, Flip};
+use super::Side;
 use crate::model::Projection;
 
 /// A and B of one linear layer: y = W x + s · B A dropout(x).
@@ -17,10 +19,47 @@ pub struct LoraPair {
     pub lora_A: Param<Tensor<2>>,
     /// `[out, r]`.
     pub lora_B: Param<Tensor<2>>,
-    /// The network that predicts a matrix between A and B from A's output, where there is one.
-    pub context: Option<Context>,
-    /// Noise on A with signs of its own for each token, in draws of training.
-    pub flip: Option<Flip>,
+    /// What stands beside them and changes what goes through, where there is anything.
+    pub side: Option<Side>,
+}
+
+impl LoraPair {
+    /// r.
+    pub fn rank(&self) -> usize {
+        self.lora_A.lazy_shape().dims::<2>()[0]
+    }
+
+    /// Its parameters in order, by the ends of their paths: A, B, those of the side.
+    pub fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<2>>)> {
+        let mut parameters = vec![("lora_A", &self.lora_A), ("lora_B", &self.lora_B)];
+        parameters.extend(self.side.iter().flat_map(|side| side.form().parameters()));
+        parameters
+    }
+
+    /// The same parameters in the same order, to be changed.
+    fn parameters_mut(&mut self) -> Vec<&mut Param<Tensor<2>>> {
+        let mut parameters = vec![&mut self.lora_A, &mut self.lora_B];
+        let side = self.side.iter_mut();
+        parameters.extend(side.flat_map(|side| side.form_mut().parameters_mut()));
+        parameters
+    }
+
+    /// With parameters that `change` makes of these, by the ends of their paths; they keep their
+    /// ids.
+    ///
+    /// # Errors
+    /// The first error of `change`.
+    pub(super) fn try_map<E>(
+        &self,
+        mut change: impl FnMut(&str, Tensor<2>) -> Result<Tensor<2>, E>,
+    ) -> Result<Self, E> {
+        let mut pair = self.clone();
+        for (new, (name, old)) in pair.parameters_mut().into_iter().zip(self.parameters()) {
+            let tensor = change(name, old.val())?;
+            *new = old.clone().map(|_| tensor);
+        }
+        Ok(pair)
+    }
 }
 
 /// The adapted projections of an attention block.
@@ -89,20 +128,34 @@ impl LayerAdapter {
         }
     }
 
-    /// Builds a layer from what `pair` gives for each projection.
-    pub fn from_pairs(mut pair: impl FnMut(Projection) -> Option<LoraPair>) -> Self {
-        Self {
+    /// Builds a layer from what `pair` gives for each projection, in the order of
+    /// [`Projection::ALL`].
+    ///
+    /// # Errors
+    /// The first error of `pair`.
+    pub fn try_from_pairs<E>(
+        mut pair: impl FnMut(Projection) -> Result<Option<LoraPair>, E>,
+    ) -> Result<Self, E> {
+        Ok(Self {
             self_attn: SelfAttention {
-                q_proj: pair(Projection::Q),
-                k_proj: pair(Projection::K),
-                v_proj: pair(Projection::V),
-                o_proj: pair(Projection::O),
+                q_proj: pair(Projection::Q)?,
+                k_proj: pair(Projection::K)?,
+                v_proj: pair(Projection::V)?,
+                o_proj: pair(Projection::O)?,
             },
             mlp: Mlp {
-                gate_proj: pair(Projection::Gate),
-                up_proj: pair(Projection::Up),
-                down_proj: pair(Projection::Down),
+                gate_proj: pair(Projection::Gate)?,
+                up_proj: pair(Projection::Up)?,
+                down_proj: pair(Projection::Down)?,
             },
+        })
+    }
+
+    /// As [`try_from_pairs`](Self::try_from_pairs), for pairs that cannot fail.
+    pub fn from_pairs(mut pair: impl FnMut(Projection) -> Option<LoraPair>) -> Self {
+        match Self::try_from_pairs(|projection| Ok::<_, Infallible>(pair(projection))) {
+            Ok(layer) => layer,
+            Err(never) => match never {},
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use burn::tensor::Device;
 
-use super::parameters::{parameter, parameter_path};
+use super::parameters::parameter_path;
 use super::{
     Adapter, HostMatrix, LayerAdapter, LoraConfig, LoraError, LoraPair, Projection, resolve_targets,
 };
@@ -38,10 +38,9 @@ impl Adapter {
                 values: vec![0.0; out * config.rank],
             };
             LoraPair {
-                lora_A: parameter(a, device),
-                lora_B: parameter(b, device),
-                context: None,
-                flip: None,
+                lora_A: a.parameter(device),
+                lora_B: b.parameter(device),
+                side: None,
             }
         };
         let layers = (0..decoder.num_hidden_layers)

@@ -14,7 +14,6 @@ use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::companions::Companions;
-use super::parameters::to_matrix;
 use super::store::header;
 use super::{Adapter, HostMatrix, LoraConfig, LoraError, Precision, module_path};
 use crate::files;
@@ -206,7 +205,7 @@ fn deltas(
 ) -> Result<BTreeMap<String, Delta>, LoraError> {
     let names = base.names();
     let mut deltas = BTreeMap::new();
-    if adapter.is_contextual() {
+    if adapter.has_sides() {
         return Err(LoraError::Contextual);
     }
     for (layer, projection, pair) in adapter.pairs() {
@@ -215,8 +214,8 @@ fn deltas(
             return Err(LoraError::NoBaseTensor { name });
         }
         let (a, b) = (
-            to_matrix(&name, pair.lora_A.val())?,
-            to_matrix(&name, pair.lora_B.val())?,
+            HostMatrix::read(&name, pair.lora_A.val())?,
+            HostMatrix::read(&name, pair.lora_B.val())?,
         );
         let (expected, found) = (vec![b.shape[0], a.shape[1]], base.shape(&name)?);
         if found != expected {

@@ -3,11 +3,11 @@
 mod error;
 mod config;
 mod target;
+mod matrix;
+mod side;
 mod adapter;
-mod context;
-mod flip;
-mod init;
 mod parameters;
+mod init;
 mod dropout;
 mod draw;
 mod store;
@@ -25,20 +25,20 @@ pub use companions::Companions;
 pub use config::{LoraConfig, TargetModules};
 pub(crate) use contents::is_factor;
 pub use contents::{Beside, WholeLayer};
-pub(crate) use context::spread;
-pub use context::{Context, ContextDraw, ContextNoise, ContextStart, Divergence};
 pub use draw::Draw;
 pub use dropout::{Dropout, Mask};
 pub use error::LoraError;
-pub use flip::{Flip, Signs};
+pub use matrix::HostMatrix;
 pub use merge::{MergeBase, MergeOptions, MergeSummary, StoredBase, merge};
-pub use parameters::{HostMatrix, parameter_path, peft_name};
+pub use parameters::{pair_path, parameter_path, peft_name};
 pub use peft::{
     ADAPTER_FILE, CONFIG_FILE, PeftAdapter, portable_base_name, read_peft, read_peft_config,
     write_peft,
 };
 pub(crate) use peft::{by_path, in_file};
 pub use place::{AdapterPlace, FOLDER_IN_RUN, locate_adapter};
+pub use side::{CloraDraw, CloraNetwork, CloraNoise, CloraStart, Divergence, Flipout, Side, Signs};
+pub(crate) use side::{CpuRows, CpuSide, GivenRows, PlainRows, PlainSide};
 pub use store::Precision;
 pub(crate) use store::{read_matrices, write_matrices};
 pub use target::{module_path, resolve_targets};

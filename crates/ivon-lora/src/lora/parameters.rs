@@ -1,37 +1,32 @@
 //! The adapter's tensors one by one, in one fixed order and under one name each: for files, draws
 //! and tests.
 //!
-//! Order: decoder layers from the bottom, in each the projections of [`Projection::ALL`], A before
-//! B, and the network between them, if there is one, behind. It is the order in which Burn visits
-//! the module, too.
+//! Order: decoder layers from the bottom, in each the projections of [`Projection::ALL`], in each
+//! what [`LoraPair::parameters`] says. It is the order in which Burn visits the module, too.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
-use super::{Adapter, Context, Flip, LayerAdapter, LoraError, LoraPair, Projection};
+use super::{Adapter, HostMatrix, LayerAdapter, LoraError, LoraPair, Projection, Side};
 use crate::model::DecoderConfig;
 
 /// What stands before a parameter's path, and after it, in PEFT's files.
 pub(super) const PEFT_PREFIX: &str = "base_model.model.model.";
 pub(super) const PEFT_SUFFIX: &str = ".weight";
-/// The end of the path of noise on A, which no file has.
-const FLIP: &str = "flip.noise";
 
-/// A matrix on the host, row by row.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HostMatrix {
-    /// `[rows, columns]`.
-    pub shape: [usize; 2],
-    /// `rows · columns` numbers.
-    pub values: Vec<f32>,
+/// The path of an adapted projection, such as `layers.0.self_attn.q_proj`: what names its dropout
+/// masks and its noise, and what its parameters' paths begin with.
+pub fn pair_path(layer: usize, projection: Projection) -> String {
+    format!("layers.{layer}.{}", projection.path())
 }
 
-/// The path of A (`lora_A`), B (`lora_B`) or a part of the network between them (`context.inner`,
-/// `context.outer`) of a layer, such as `layers.0.self_attn.q_proj.lora_A`.
-pub fn parameter_path(layer: usize, projection: Projection, factor: &str) -> String {
-    format!("layers.{layer}.{}.{factor}", projection.path())
+/// The path of A (`lora_A`), B (`lora_B`) or a part of what stands beside them (`context.inner`), as
+/// in `layers.0.self_attn.q_proj.lora_A`.
+pub fn parameter_path(layer: usize, projection: Projection, part: &str) -> String {
+    format!("{}.{part}", pair_path(layer, projection))
 }
 
 /// The name of a parameter in `adapter_model.safetensors`.
@@ -52,37 +47,58 @@ impl Adapter {
     /// Every parameter with its path, in order.
     pub fn parameters(&self) -> impl Iterator<Item = (String, &Param<Tensor<2>>)> {
         self.pairs().flat_map(|(layer, projection, pair)| {
-            let factors = [("lora_A", &pair.lora_A), ("lora_B", &pair.lora_B)];
-            let context = pair.context.iter().flat_map(|context| {
-                Context::PARTS
-                    .into_iter()
-                    .zip([&context.inner, &context.outer])
-            });
-            let flip = pair.flip.iter().map(|flip| (FLIP, &flip.noise));
-            factors
+            let path = pair_path(layer, projection);
+            pair.parameters()
                 .into_iter()
-                .chain(context)
-                .chain(flip)
-                .map(move |(name, parameter)| (parameter_path(layer, projection, name), parameter))
+                .map(move |(part, parameter)| (format!("{path}.{part}"), parameter))
         })
     }
 
-    /// An adapter whose pairs are what `change` makes of these.
-    pub(super) fn map_pairs(
+    /// An adapter whose pairs are what `change` makes of these, in order.
+    ///
+    /// # Errors
+    /// The first error of `change`.
+    fn try_map_pairs<E>(
         &self,
-        mut change: impl FnMut(usize, Projection, &LoraPair) -> LoraPair,
-    ) -> Self {
-        let changed = |(index, layer): (usize, &LayerAdapter)| {
-            LayerAdapter::from_pairs(|projection| {
-                layer
-                    .pair(projection)
-                    .map(|pair| change(index, projection, pair))
-            })
-        };
-        Self {
-            layers: self.layers.iter().enumerate().map(changed).collect(),
-            scaling: self.scaling,
+        mut change: impl FnMut(usize, Projection, &LoraPair) -> Result<LoraPair, E>,
+    ) -> Result<Self, E> {
+        let mut layers = Vec::with_capacity(self.layers.len());
+        for (index, layer) in self.layers.iter().enumerate() {
+            let made = LayerAdapter::try_from_pairs(|projection| {
+                let pair = layer.pair(projection);
+                pair.map(|pair| change(index, projection, pair)).transpose()
+            });
+            layers.push(made?);
         }
+        Ok(Self {
+            layers,
+            scaling: self.scaling,
+        })
+    }
+
+    /// With what `side` gives, by the path of each pair, beside A and B in the place of what is
+    /// there.
+    pub fn with_sides(&self, mut side: impl FnMut(&str, &LoraPair) -> Option<Side>) -> Self {
+        let changed = self.try_map_pairs(|layer, projection, pair| {
+            Ok::<_, Infallible>(LoraPair {
+                side: side(&pair_path(layer, projection), pair),
+                ..pair.clone()
+            })
+        });
+        match changed {
+            Ok(adapter) => adapter,
+            Err(never) => match never {},
+        }
+    }
+
+    /// With A and B alone.
+    pub fn without_sides(&self) -> Self {
+        self.with_sides(|_, _| None)
+    }
+
+    /// Whether there is anything beside any A and B.
+    pub fn has_sides(&self) -> bool {
+        self.pairs().any(|(_, _, pair)| pair.side.is_some())
     }
 
     /// The number of trainable numbers.
@@ -98,7 +114,9 @@ impl Adapter {
     /// If the device does not give its data back.
     pub fn to_matrices(&self) -> Result<Vec<(String, HostMatrix)>, LoraError> {
         self.parameters()
-            .map(|(path, parameter)| to_matrix(&path, parameter.val()).map(|matrix| (path, matrix)))
+            .map(|(path, parameter)| {
+                HostMatrix::read(&path, parameter.val()).map(|matrix| (path, matrix))
+            })
             .collect()
     }
 
@@ -121,8 +139,9 @@ impl Adapter {
     /// If the device does not give its data back.
     pub fn first_layer_other_than_zero(&self) -> Result<usize, LoraError> {
         for (layer, projection, pair) in self.pairs() {
-            for (name, parameter) in [("lora_A", &pair.lora_A), ("lora_B", &pair.lora_B)] {
-                let matrix = to_matrix(&parameter_path(layer, projection, name), parameter.val())?;
+            for (part, parameter) in pair.parameters() {
+                let path = parameter_path(layer, projection, part);
+                let matrix = HostMatrix::read(&path, parameter.val())?;
                 if matrix.values.iter().any(|value| *value != 0.0) {
                     return Ok(layer);
                 }
@@ -150,71 +169,27 @@ impl Adapter {
         &self,
         mut change: impl FnMut(&str, Tensor<2>) -> Result<Tensor<2>, E>,
     ) -> Result<Self, E> {
-        let mut renew =
-            |path: String, parameter: &Param<Tensor<2>>| -> Result<Param<Tensor<2>>, E> {
-                let tensor = change(&path, parameter.val())?;
-                Ok(parameter.clone().map(|_| tensor))
-            };
-        let mut layers = Vec::with_capacity(self.layers.len());
-        for (index, layer) in self.layers.iter().enumerate() {
-            let mut pairs = Vec::new();
-            for projection in Projection::ALL {
-                if let Some(pair) = layer.pair(projection) {
-                    #[allow(non_snake_case)]
-                    let lora_A = renew(parameter_path(index, projection, "lora_A"), &pair.lora_A)?;
-                    #[allow(non_snake_case)]
-                    let lora_B = renew(parameter_path(index, projection, "lora_B"), &pair.lora_B)?;
-                    let part =
-                        |part: usize| parameter_path(index, projection, Context::PARTS[part]);
-                    let context = match &pair.context {
-                        None => None,
-                        Some(Context { inner, outer, draw }) => Some(Context {
-                            inner: renew(part(0), inner)?,
-                            outer: renew(part(1), outer)?,
-                            draw: *draw,
-                        }),
-                    };
-                    let flip = match &pair.flip {
-                        None => None,
-                        Some(Flip { noise, signs }) => Some(Flip {
-                            noise: renew(parameter_path(index, projection, FLIP), noise)?,
-                            signs: *signs,
-                        }),
-                    };
-                    pairs.push((
-                        projection,
-                        LoraPair {
-                            lora_A,
-                            lora_B,
-                            context,
-                            flip,
-                        },
-                    ));
-                }
-            }
-            layers.push(layer_of(pairs));
-        }
-        Ok(Self {
-            layers,
-            scaling: self.scaling,
+        self.try_map_pairs(|layer, projection, pair| {
+            let path = pair_path(layer, projection);
+            pair.try_map(|part, tensor| change(&format!("{path}.{part}"), tensor))
         })
     }
 
     /// As [`try_map`](Self::try_map), for a change that cannot fail.
     pub fn clone_with(&self, mut change: impl FnMut(&str, Tensor<2>) -> Tensor<2>) -> Self {
-        match self.try_map(|path, tensor| Ok::<_, std::convert::Infallible>(change(path, tensor))) {
+        match self.try_map(|path, tensor| Ok::<_, Infallible>(change(path, tensor))) {
             Ok(adapter) => adapter,
             Err(never) => match never {},
         }
     }
 
-    /// An adapter of these parameters, by path, with the factor `scaling` before B A; every adapted layer has its A and its B, and may
-    /// have both parts of a network between them.
+    /// An adapter of these parameters, by path, with the factor `scaling` before B A; every adapted
+    /// projection has its A and its B, and may have all that stands beside them.
     ///
     /// # Errors
     /// [`LoraError::UnknownTensor`] for a path that this decoder does not have,
     /// [`LoraError::MissingTensor`] for half a pair, [`LoraError::Shape`] where A is not `[r, in]`,
-    /// B not `[out, r]`, or a network not for this r.
+    /// B not `[out, r]`, or what stands beside them is not for this r.
     pub fn from_matrices(
         mut matrices: BTreeMap<String, HostMatrix>,
         scaling: f64,
@@ -223,38 +198,13 @@ impl Adapter {
     ) -> Result<Self, LoraError> {
         let mut layers = Vec::with_capacity(decoder.num_hidden_layers);
         for layer in 0..decoder.num_hidden_layers {
-            let mut pairs = Vec::new();
-            for projection in Projection::ALL {
-                let paths =
-                    ["lora_A", "lora_B"].map(|factor| parameter_path(layer, projection, factor));
-                match (matrices.remove(&paths[0]), matrices.remove(&paths[1])) {
-                    (None, None) => {}
-                    (Some(a), Some(b)) => {
-                        check_pair(&paths, &a, &b, projection.shape(decoder))?;
-                        let parts =
-                            Context::PARTS.map(|part| parameter_path(layer, projection, part));
-                        let found = parts.each_ref().map(|part| matrices.remove(part));
-                        let context = Context::from_matrices(&parts, found, a.shape[0], device)?;
-                        pairs.push((
-                            projection,
-                            LoraPair {
-                                lora_A: parameter(a, device),
-                                lora_B: parameter(b, device),
-                                context,
-                                flip: None,
-                            },
-                        ));
-                    }
-                    (a, _) => {
-                        let [first, second] = paths;
-                        return Err(LoraError::MissingTensor {
-                            path: "the adapter".into(),
-                            name: if a.is_some() { second } else { first },
-                        });
-                    }
-                }
-            }
-            layers.push(layer_of(pairs));
+            let made = LayerAdapter::try_from_pairs(|projection| {
+                let path = pair_path(layer, projection);
+                read_pair(&path, projection.shape(decoder), device, &mut |path| {
+                    matrices.remove(path)
+                })
+            });
+            layers.push(made?);
         }
         match matrices.into_keys().next() {
             None => Ok(Self { layers, scaling }),
@@ -271,60 +221,35 @@ impl Adapter {
     }
 }
 
-/// A trainable parameter on `device` with these numbers.
-pub(super) fn parameter(matrix: HostMatrix, device: &Device) -> Param<Tensor<2>> {
-    Param::from_tensor(Tensor::from_data(
-        TensorData::new(matrix.values, matrix.shape),
-        device,
-    ))
-}
-
-/// A tensor's numbers on the host.
-pub(crate) fn to_matrix(path: &str, tensor: Tensor<2>) -> Result<HostMatrix, LoraError> {
-    let failed = |reason: String| LoraError::Device {
-        path: path.into(),
-        reason,
-    };
-    let shape = tensor.dims();
-    let data = tensor
-        .try_into_data_as::<f32>()
-        .map_err(|error| failed(error.to_string()))?;
-    let values = data
-        .try_into_vec::<f32>()
-        .map_err(|error| failed(error.to_string()))?;
-    Ok(HostMatrix { shape, values })
-}
-
-fn layer_of(mut pairs: Vec<(Projection, LoraPair)>) -> LayerAdapter {
-    LayerAdapter::from_pairs(|projection| {
-        pairs
-            .iter()
-            .position(|(there, _)| *there == projection)
-            .map(|index| pairs.swap_remove(index).1)
-    })
-}
-
-/// A must be `[r, in]` and B `[out, r]` with one r.
-fn check_pair(
-    paths: &[String; 2],
-    a: &HostMatrix,
-    b: &HostMatrix,
-    [out, inputs]: [usize; 2],
-) -> Result<(), LoraError> {
-    let rank = a.shape[0].max(1);
-    for (path, found, expected) in [
-        (&paths[0], a.shape, [rank, inputs]),
-        (&paths[1], b.shape, [out, rank]),
-    ] {
-        if found != expected {
-            return Err(LoraError::Shape {
-                name: path.clone(),
-                expected: expected.into(),
-                found: found.into(),
+/// The pair of the projection at `path`, of shape `[out, in]`, of the matrices that `take` gives; none
+/// where it gives neither A nor B.
+fn read_pair(
+    path: &str,
+    [outputs, inputs]: [usize; 2],
+    device: &Device,
+    take: &mut dyn FnMut(&str) -> Option<HostMatrix>,
+) -> Result<Option<LoraPair>, LoraError> {
+    let names = ["lora_A", "lora_B"].map(|part| format!("{path}.{part}"));
+    let (a, b) = match names.each_ref().map(|name| take(name)) {
+        [None, None] => return Ok(None),
+        [Some(a), Some(b)] => (a, b),
+        [a, _] => {
+            let [first, second] = names;
+            return Err(LoraError::MissingTensor {
+                path: "the adapter".into(),
+                name: if a.is_some() { second } else { first },
             });
         }
-    }
-    Ok(())
+    };
+    let rank = a.shape[0].max(1);
+    a.check_shape(&names[0], [rank, inputs])?;
+    b.check_shape(&names[1], [outputs, rank])?;
+    let side = Side::from_matrices(path, a.shape[0], device, take)?;
+    Ok(Some(LoraPair {
+        lora_A: a.parameter(device),
+        lora_B: b.parameter(device),
+        side,
+    }))
 }
 
 #[cfg(test)]
@@ -332,6 +257,7 @@ mod tests {
     use burn::module::{Module, ModuleVisitor, ParamId};
 
     use super::super::tiny::{adapter, decoder};
+    use super::super::{CloraStart, Flipout, Signs};
     use super::*;
 
     #[derive(Default)]
@@ -365,6 +291,54 @@ mod tests {
         assert_eq!(visited.seen, ours);
     }
 
+    /// With a side of each kind: noise on the q of layer 0, a network at that of layer 1.
+    fn with_both_sides() -> Adapter {
+        let device = Device::flex();
+        let signs = Signs {
+            seed: 1,
+            step: 0,
+            draw: 0,
+        };
+        let start = CloraStart {
+            hidden: 5,
+            sd: 0.1,
+            seed: 2,
+        };
+        adapter(2, "q_proj,v_proj").with_sides(|path, pair| {
+            if !path.ends_with("q_proj") {
+                return None;
+            }
+            let (rank, noise) = (pair.rank(), HostMatrix::read(path, pair.lora_A.val()));
+            Some(match path.starts_with("layers.0") {
+                true => Side::Flipout(Flipout::new(noise.unwrap(), signs, &device)),
+                false => Side::Clora(start.network(path, rank, &device)),
+            })
+        })
+    }
+
+    #[test]
+    fn burn_visits_what_stands_beside_a_and_b_in_the_same_order_and_mapping_reaches_it() {
+        let adapter = with_both_sides();
+        let mut visited = Visited::default();
+        adapter.visit(&mut visited);
+        let (paths, ids): (Vec<_>, Vec<_>) = adapter
+            .parameters()
+            .map(|(path, parameter)| (path, parameter.id))
+            .unzip();
+        let seen: Vec<_> = visited.seen.into_iter().map(|(_, id)| id).collect();
+        assert_eq!((seen, paths.len()), (ids, 8 + 1 + 2));
+        assert_eq!(paths[2], "layers.0.self_attn.q_proj.flip.noise");
+        assert_eq!(paths[7], "layers.1.self_attn.q_proj.context.inner");
+        let mut mapped = Vec::new();
+        let doubled = adapter.clone_with(|path, tensor| {
+            mapped.push(path.to_string());
+            tensor * 2.0
+        });
+        assert_eq!(mapped, paths);
+        let expected: Vec<f32> = adapter.flatten().unwrap().iter().map(|x| x * 2.0).collect();
+        assert_eq!(doubled.flatten().unwrap(), expected);
+    }
+
     #[test]
     fn a_mapped_adapter_keeps_ids_and_paths() {
         let adapter = adapter(2, "all-linear");
@@ -391,7 +365,7 @@ mod tests {
             adapter.valid(),
             trained.tracked_from(0),
             adapter.clone_with(|_, tensor| tensor * 2.0),
-            adapter.map_pairs(|_, _, pair| pair.clone()),
+            adapter.with_sides(|_, pair| pair.side.clone()),
             ivon::paths::replace(trained, |_, _, _: &[usize]| None),
         ];
         assert!(made.iter().all(|adapter| adapter.scaling == 0.37));

@@ -92,8 +92,8 @@ pub fn read_peft_config(folder: &Path) -> Result<(LoraConfig, Option<String>), L
     ))
 }
 
-/// Writes a PEFT folder: both files, the folder made if need be. Of a contextual adapter it holds A
-/// and B alone: PEFT has no place for the rest. `base` is a hub name (`org/name[@revision]`) or a
+/// Writes a PEFT folder: both files, the folder made if need be. Of what stands beside A and
+/// B it holds nothing: PEFT has no place for that. `base` is a hub name (`org/name[@revision]`) or a
 /// path, of which only the last part is written.
 ///
 /// # Errors
@@ -105,11 +105,7 @@ pub fn write_peft(
     config: &LoraConfig,
     base: Option<&str>,
 ) -> Result<(), LoraError> {
-    let matrices: BTreeMap<_, _> = adapter
-        .without_contexts()
-        .to_matrices()?
-        .into_iter()
-        .collect();
+    let matrices: BTreeMap<_, _> = adapter.without_sides().to_matrices()?.into_iter().collect();
     check_rank(&matrices, config.rank)?;
     let targets: Vec<_> = adapter
         .pairs()

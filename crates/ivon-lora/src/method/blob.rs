@@ -10,7 +10,7 @@
 //!
 //! with the weight w = 2^(i−T−1) at step i = 1 … T of a period (2^i/(2^(T+1)−1), written so that it
 //! cannot overflow): nearly all of the KL comes in the last steps of a period, and 1 of it in all.
-//! With flipout each token of a forward pass has signs of its own on σ ⊙ z ([`crate::lora::Flip`]);
+//! With flipout each token of a forward pass has signs of its own on σ ⊙ z ([`crate::lora::Flipout`]);
 //! without it all share one draw, an estimate of the same mean and of larger variance. Posterior
 //! draws have none.
 
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::adamw::{Adamw, AdamwConfig};
 use super::bytes::{Reader, Writer};
 use super::{Settings, Setup, flat};
-use crate::lora::{Adapter, HostMatrix, Signs};
+use crate::lora::{Adapter, Flipout, HostMatrix, Side, Signs};
 use crate::posterior::{Gaussian, Posterior};
 use crate::random::{self, stream, uniform};
 use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
@@ -228,19 +228,19 @@ impl Objective for AtDraws<'_> {
                     )
                 })
                 .collect();
-            let drawn = adapter.with_flips(
-                Signs {
-                    seed,
-                    step,
-                    draw: number,
-                },
-                |path| noise.remove(path),
-            );
+            let signs = Signs {
+                seed,
+                step,
+                draw: number,
+            };
+            let drawn = with_flipout(adapter, signs, |path| noise.remove(path));
             let evidence = self.inner.evaluate(&drawn, micro_batch, draw)?;
             let ids: Vec<ParamId> = drawn
                 .pairs()
-                .filter_map(|(_, _, pair)| pair.flip.as_ref())
-                .map(|flip| flip.noise.id)
+                .filter_map(|(_, _, pair)| match &pair.side {
+                    Some(Side::Flipout(flipout)) => Some(flipout.noise.id),
+                    _ => None,
+                })
                 .collect();
             self.learn(ids, &normals, &evidence, share)?;
             return Ok(evidence);
@@ -268,6 +268,21 @@ impl Objective for AtDraws<'_> {
         self.learn(ids, &normals, &evidence, share)?;
         Ok(evidence)
     }
+}
+
+/// The adapter with noise on every A whose path `noise` knows.
+fn with_flipout(
+    adapter: &Adapter,
+    signs: Signs,
+    mut noise: impl FnMut(&str) -> Option<Vec<f32>>,
+) -> Adapter {
+    adapter.with_sides(|path, pair| {
+        let a = pair.lora_A.val();
+        let (shape, values) = (a.dims(), noise(&format!("{path}.lora_A"))?);
+        let noise = HostMatrix { shape, values };
+        (noise.values.len() == shape[0] * shape[1])
+            .then(|| Side::Flipout(Flipout::new(noise, signs, &a.device())))
+    })
 }
 
 impl AtDraws<'_> {
@@ -603,7 +618,7 @@ mod tests {
         let examples = [example(vec![5, 6, 7, 8, 9]), example(vec![5, 9, 7])];
         let found = networks().map(|network| {
             let adapter = adapter(network.config().num_hidden_layers, "all-linear").train();
-            let drawn = adapter.with_flips(SIGNS, |path| {
+            let drawn = with_flipout(&adapter, SIGNS, |path| {
                 let shape = adapter
                     .parameters()
                     .find(|(other, _)| other == path)
@@ -653,7 +668,7 @@ mod tests {
                 .lazy_shape()
                 .num_elements()
         };
-        let drawn = adapter.with_flips(SIGNS, |path| Some(noise_at(path, len(path))));
+        let drawn = with_flipout(&adapter, SIGNS, |path| Some(noise_at(path, len(path))));
         let only = example(vec![17]);
         let mut batch = crate::data::Batch::default();
         batch.push(&[17], None, 3);

@@ -7,14 +7,14 @@
 //! ```
 //!
 //! A, B and the network are trained by AdamW on that loss at one draw of E a forward pass, by the
-//! reparametrisation of E. See [`crate::lora::Context`] for the network and its noise.
+//! reparametrisation of E. See [`crate::lora::CloraNetwork`] for the network and its noise.
 
 use ivon::noise::{Address, Purpose};
 use serde::{Deserialize, Serialize};
 
 use super::adamw::{Adamw, AdamwConfig};
 use super::{Settings, Setup};
-use crate::lora::{Adapter, ContextDraw, ContextNoise, ContextStart, Divergence};
+use crate::lora::{Adapter, CloraDraw, CloraNoise, CloraStart, Divergence};
 use crate::posterior::{Clora, Posterior};
 use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
 
@@ -93,15 +93,15 @@ impl Settings for CloraConfig {
 
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
-        let start = ContextStart {
+        let start = CloraStart {
             hidden: self.context_hidden,
             sd: self.context_sd,
             seed: setup.seed,
         };
-        let adapter = if adapter.is_contextual() {
+        let adapter = if adapter.has_sides() {
             adapter
         } else {
-            adapter.with_contexts(start)
+            Clora::with_networks(&adapter, start)
         };
         let divergence = Divergence {
             prior_sd: self.context_prior_sd as f32,
@@ -142,7 +142,7 @@ impl Objective for AtDraws<'_> {
         micro_batch: usize,
         draw: u64,
     ) -> Result<Evidence, TrainError> {
-        let noise = Some(ContextNoise {
+        let noise = Some(CloraNoise {
             address: Address {
                 draw: self.draws,
                 ..self.address
@@ -152,7 +152,7 @@ impl Objective for AtDraws<'_> {
         self.draws += 1;
         let divergence = (self.divergence.weight > 0.0).then_some(self.divergence);
         self.inner.evaluate(
-            &adapter.with_context_draw(ContextDraw { noise, divergence }),
+            &Clora::at_draw(adapter, CloraDraw { noise, divergence }),
             micro_batch,
             draw,
         )
@@ -262,12 +262,12 @@ mod tests {
             .unwrap()
             .with_scaling(2.0);
         let mut seed = 0;
-        let start = ContextStart {
+        let start = CloraStart {
             hidden: 4,
             sd: 0.3,
             seed: 1,
         };
-        adapter.with_contexts(start).clone_with(|path, tensor| {
+        Clora::with_networks(&adapter, start).clone_with(|path, tensor| {
             seed += 1;
             let (dims, device) = (tensor.dims(), tensor.device());
             let normals = golden_normals(seed, dims.iter().product())
@@ -283,7 +283,7 @@ mod tests {
         })
     }
 
-    fn draw(divergence: f32, factor: f32) -> ContextDraw {
+    fn draw(divergence: f32, factor: f32) -> CloraDraw {
         let address = Address {
             seed: 9,
             purpose: Purpose::Training,
@@ -294,8 +294,8 @@ mod tests {
             prior_sd: 0.4,
             weight: divergence,
         });
-        ContextDraw {
-            noise: (factor > 0.0).then_some(ContextNoise { address, factor }),
+        CloraDraw {
+            noise: (factor > 0.0).then_some(CloraNoise { address, factor }),
             divergence,
         }
     }
@@ -316,7 +316,7 @@ mod tests {
         for drawn in [draw(0.0, 0.0), draw(0.0, 0.7), draw(0.01, 0.7)] {
             let found = networks
                 .each_ref()
-                .map(|network| evidence(network, &contextual(network).with_context_draw(drawn)));
+                .map(|network| evidence(network, &Clora::at_draw(&contextual(network), drawn)));
             let [(loss, gradients), recomputed, (plain_loss, plain)] = &found;
             assert!(
                 (loss - plain_loss).abs() < 1e-4 * plain_loss,
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn the_gradient_is_that_of_the_loss_with_its_divergence_by_finite_differences() {
         let [network, ..] = networks();
-        let adapter = contextual(&network).with_context_draw(draw(0.003, 0.7));
+        let adapter = Clora::at_draw(&contextual(&network), draw(0.003, 0.7));
         let (_, gradients) = evidence(&network, &adapter);
         let largest = gradients
             .iter()
@@ -412,7 +412,7 @@ mod tests {
             )
             .unwrap()
         };
-        let (with, without) = (of(&identity), of(&adapter.without_contexts()));
+        let (with, without) = (of(&identity), of(&adapter.without_sides()));
         assert!(
             with.iter()
                 .flatten()
@@ -427,7 +427,7 @@ mod tests {
                 .any(|(a, b)| (a - b).abs() > 1e-3)
         );
         // With KL terms of known size: σ(−1)² = 0.0723 and M = I for every token of every layer.
-        let weighted = identity.with_context_draw(draw(1.0, 0.0));
+        let weighted = Clora::at_draw(&identity, draw(1.0, 0.0));
         let batch = crate::predict::Questions::pack(&[&examples()[0]]).batch;
         let hidden = network.hidden(&batch, &Draw::of(weighted));
         let found = f64::from(hidden.penalty.unwrap().into_scalar::<f32>());
@@ -447,7 +447,7 @@ mod tests {
     #[test]
     fn a_draw_is_one_function_of_a_text_in_whatever_batch() {
         let [network, ..] = networks();
-        let drawn = contextual(&network).with_context_draw(draw(0.0, 1.0));
+        let drawn = Clora::at_draw(&contextual(&network), draw(0.0, 1.0));
         let of = |examples: &[Encoded]| {
             log_probabilities(
                 &network,

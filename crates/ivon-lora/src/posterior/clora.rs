@@ -6,7 +6,9 @@ use burn::tensor::Device;
 
 use super::gaussian::{noise_address, only_kept};
 use super::{Draw, Posterior, PosteriorError, Spread, Stored};
-use crate::lora::{Adapter, ContextDraw, ContextNoise, LoraError};
+use crate::lora::{
+    Adapter, CloraDraw, CloraNetwork, CloraNoise, CloraStart, LoraError, Side, parameter_path,
+};
 use crate::model::DecoderConfig;
 
 /// The tag of its file.
@@ -24,14 +26,32 @@ pub struct Clora {
 }
 
 impl Clora {
+    /// The adapter with a network beside every A and B, in the place of what is there.
+    pub fn with_networks(adapter: &Adapter, start: CloraStart) -> Adapter {
+        adapter.with_sides(|path, pair| {
+            let device = pair.lora_A.val().device();
+            Some(Side::Clora(start.network(path, pair.rank(), &device)))
+        })
+    }
+
+    /// The adapter with another draw of E in its networks.
+    pub fn at_draw(adapter: &Adapter, draw: CloraDraw) -> Adapter {
+        adapter.with_sides(|_, pair| match pair.side.clone() {
+            Some(Side::Clora(network)) => Some(Side::Clora(CloraNetwork { draw, ..network })),
+            other => other,
+        })
+    }
+
     /// The posterior of an adapter that has a network beside each A and B.
     ///
     /// # Errors
     /// If some pair has none.
     pub fn new(adapter: Adapter) -> Result<Self, PosteriorError> {
-        let missing = adapter.pairs().find(|(_, _, pair)| pair.context.is_none());
+        let missing = adapter
+            .pairs()
+            .find(|(_, _, pair)| !matches!(pair.side, Some(Side::Clora(_))));
         if let Some((layer, projection, _)) = missing {
-            let name = crate::lora::parameter_path(layer, projection, "context.inner");
+            let name = parameter_path(layer, projection, "context.inner");
             return Err(LoraError::MissingTensor {
                 path: "the adapter".into(),
                 name,
@@ -39,7 +59,7 @@ impl Clora {
             .into());
         }
         Ok(Self {
-            mean: adapter.with_context_draw(ContextDraw::default()),
+            mean: Self::at_draw(&adapter, CloraDraw::default()),
             facts: Vec::new(),
         })
     }
@@ -56,7 +76,7 @@ impl Clora {
         decoder: &DecoderConfig,
         device: &Device,
     ) -> Result<Self, PosteriorError> {
-        let mut named = Stored::new(CONTENT).with_adapter(PREFIX, &mean.without_contexts())?;
+        let mut named = Stored::new(CONTENT).with_adapter(PREFIX, &mean.without_sides())?;
         named.path = stored.path.clone();
         // A and B are those of the mean; a file that brings its own is none of this kind.
         for (name, matrix) in &stored.matrices {
@@ -91,14 +111,15 @@ impl Posterior for Clora {
     /// The noise of draw `sample` under `seed`, by which √τ is multiplied; a token's depends on the
     /// tokens up to it, too.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        let noise = noise_address(sample, seed, scale)?.map(|address| ContextNoise {
+        let noise = noise_address(sample, seed, scale)?.map(|address| CloraNoise {
             address,
             factor: scale.sqrt() as f32,
         });
-        Ok(Draw::of(self.mean.with_context_draw(ContextDraw {
+        let drawn = CloraDraw {
             noise,
             divergence: None,
-        })))
+        };
+        Ok(Draw::of(Self::at_draw(&self.mean, drawn)))
     }
 
     fn mean(&self) -> &Adapter {
@@ -136,16 +157,16 @@ impl Posterior for Clora {
 mod tests {
     use super::*;
     use crate::lora::tiny::{adapter, decoder};
-    use crate::lora::{ContextStart, HostMatrix};
+    use crate::lora::{CloraStart, HostMatrix};
 
-    const START: ContextStart = ContextStart {
+    const START: CloraStart = CloraStart {
         hidden: 6,
         sd: 0.05,
         seed: 3,
     };
 
     fn contextual() -> Clora {
-        Clora::new(adapter(1, "q_proj").with_contexts(START)).unwrap()
+        Clora::new(Clora::with_networks(&adapter(1, "q_proj"), START)).unwrap()
     }
 
     #[test]
@@ -157,17 +178,12 @@ mod tests {
                 drawn.flatten().unwrap(),
                 posterior.mean().flatten().unwrap()
             );
-            drawn
-                .pairs()
-                .next()
-                .unwrap()
-                .2
-                .context
-                .as_ref()
-                .unwrap()
-                .draw
+            match &drawn.pairs().next().unwrap().2.side {
+                Some(Side::Clora(network)) => network.draw,
+                other => panic!("{other:?}"),
+            }
         };
-        assert_eq!(draw_of(1, 2, 0.0), ContextDraw::default());
+        assert_eq!(draw_of(1, 2, 0.0), CloraDraw::default());
         let noise = draw_of(1, 2, 4.0).noise.unwrap();
         assert_eq!(
             (noise.address.seed, noise.address.draw, noise.factor),

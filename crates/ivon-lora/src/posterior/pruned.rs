@@ -7,7 +7,7 @@ use burn::tensor::Device;
 
 use super::*;
 use crate::lora::tiny::{adapter, decoder};
-use crate::lora::{ContextStart, HostMatrix};
+use crate::lora::{CloraStart, HostMatrix};
 
 /// Some weight in three is pruned.
 fn kept(posterior: &dyn Posterior) -> Vec<bool> {
@@ -64,12 +64,12 @@ fn of_kind(kind: Kind) -> Box<dyn Posterior> {
             Box::new(Swag::new(mean(), all_of(0.04), vec![all_of(0.5), all_of(-0.5)]).unwrap())
         }
         Kind::Clora => {
-            let start = ContextStart {
+            let start = CloraStart {
                 hidden: 6,
                 sd: 0.05,
                 seed: 3,
             };
-            Box::new(Clora::new(mean().with_contexts(start)).unwrap())
+            Box::new(Clora::new(Clora::with_networks(&mean(), start)).unwrap())
         }
     }
 }
@@ -91,7 +91,7 @@ fn a_pruned_weight_is_zero_in_every_draw_of_every_kind_and_the_others_are_as_the
         let pruned = before.pruned(&kept).unwrap();
         let stored = pruned.stored().unwrap().unwrap();
         // A folder holds A and B of the mean; what lies between them is the posterior's own.
-        let mean = pruned.mean().without_contexts();
+        let mean = pruned.mean().without_sides();
         let again = restore(&stored, mean, &decoder(2), &Device::flex()).unwrap();
         for sample in 0..5 {
             let (full, now) = (

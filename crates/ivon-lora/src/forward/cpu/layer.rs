@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::sync::Mutex;
 
 use super::attention::{Attended, Heads, Tile, attend, attend_backward};
-use super::layout::Layout;
+use super::layout::AdapterLayout;
 use super::low_rank::{Low, Through};
 use crate::data::Batch;
 use crate::forward::Observer;
@@ -31,7 +31,7 @@ pub struct Pass<'a> {
     pub angles: &'a [(Vec<f32>, Vec<f32>)],
     /// The adapter, flat, with its layout.
     pub adapter: &'a [f32],
-    pub layout: &'a Layout,
+    pub layout: &'a AdapterLayout,
     /// The factor s of B A.
     pub scaling: f32,
     pub dropout: Option<Dropout>,
@@ -41,9 +41,10 @@ pub struct Pass<'a> {
     pub tiles: [&'a [Tile]; 2],
     /// What each token has read, where noise is drawn by it; else empty.
     pub keys: &'a [u64],
-    /// The divergence of the layers that ran forward, and its gradient on the way back.
-    pub divergence: Mutex<f64>,
-    pub d_divergence: f32,
+    /// What the sides of the layers that ran forward add to the loss, nats, and its gradient on the
+    /// way back.
+    pub penalty: Mutex<f64>,
+    pub d_penalty: f32,
 }
 
 /// A layer with its index; the last one works past attention only on the tokens that are asked for.
@@ -55,13 +56,6 @@ pub struct Layer<'a> {
     pub rope: usize,
     pub index: usize,
     pub last: bool,
-}
-
-impl Layer<'_> {
-    /// The path of a projection, by which its masks and its noise are named.
-    pub fn path(&self, projection: Projection) -> String {
-        format!("layers.{}.{}", self.index, projection.path())
-    }
 }
 
 /// What a forward pass leaves for the backward pass of a layer.

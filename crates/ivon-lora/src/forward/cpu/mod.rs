@@ -6,11 +6,8 @@
 
 mod layout;
 mod attention;
-mod context;
 mod low_rank;
 mod layer;
 mod operation;
 
-pub(crate) use context::noise_path;
-pub use layout::{ContextPlace, Layout, Place};
 pub use operation::Host;

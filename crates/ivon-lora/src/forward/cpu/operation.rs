@@ -12,7 +12,7 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::attention::{Tile, tiles};
 use super::layer::{Layer, Pass, Tape};
-use super::layout::Layout;
+use super::layout::AdapterLayout;
 use crate::data::Batch;
 use crate::forward::{Hidden, Observer};
 use crate::kernel::{self, Buffer, Pool};
@@ -34,21 +34,21 @@ pub struct Host {
 pub struct Call {
     host: Arc<Host>,
     batch: Arc<Batch>,
-    layout: Arc<Layout>,
+    layout: Arc<AdapterLayout>,
     scaling: f32,
     dropout: Option<Dropout>,
     observer: Option<Arc<dyn Observer>>,
 }
 
 /// What a layer keeps for its backward pass: all that it needs, or only its input.
-enum Kept {
-    Tape(Box<Tape>),
+enum LayerTape {
+    Whole(Box<Tape>),
     Input(Buffer),
 }
 
 /// What a forward pass keeps.
 struct Tapes {
-    layers: Vec<Kept>,
+    layers: Vec<LayerTape>,
     /// The input of the last norm, with its row factors.
     last: Buffer,
     inverse: Buffer,
@@ -73,8 +73,8 @@ impl Host {
         &self.decoder
     }
 
-    /// The hidden states after the last norm at the asked tokens, and the divergence where the
-    /// adapter's draw wants it; tracked if the adapter is. `observer` watches the backward pass.
+    /// The hidden states after the last norm at the asked tokens, and the penalty where the
+    /// adapter's draw wants one; tracked if the adapter is. `observer` watches the backward pass.
     pub fn hidden(
         self: &Arc<Self>,
         batch: &Batch,
@@ -82,40 +82,33 @@ impl Host {
         observer: Option<Arc<dyn Observer>>,
     ) -> Hidden {
         let Draw { adapter, dropout } = draw;
-        let layout = Arc::new(Layout::of(adapter));
         let call = Call {
             host: self.clone(),
             batch: Arc::new(batch.clone()),
-            layout,
+            layout: Arc::new(AdapterLayout::of(adapter)),
             scaling: adapter.scaling as f32,
             dropout: *dropout,
             observer,
         };
-        let (rows, has_divergence) = (batch.asked.len(), call.layout.has_divergence());
-        let found: Tensor<2> = match Layout::flatten(adapter) {
-            Some(flat) => Tensor::from_dispatch(<Dispatch as HiddenStates>::hidden_states(
-                flat.into_dispatch(),
-                call,
-            )),
-            None => Tensor::from_data(
-                call.data(call.forward(&[], false).0),
-                &burn::tensor::Device::flex(),
-            ),
+        let shape = [batch.asked.len(), self.decoder.config.hidden_size];
+        let has_penalty = call.layout.has_penalty();
+        let outputs: Tensor<1> = match AdapterLayout::flatten(adapter) {
+            Some(flat) => {
+                let flat = flat.into_dispatch();
+                Tensor::from_dispatch(<Dispatch as DecoderPass>::decoder_pass(flat, call))
+            }
+            None => Tensor::from_data(call.forward(&[], false).0, &burn::tensor::Device::flex()),
         };
-        if !has_divergence {
+        if !has_penalty {
             return Hidden {
-                states: found,
+                states: outputs.reshape(shape),
                 penalty: None,
             };
         }
-        let divergence = found
-            .clone()
-            .narrow(0, rows, 1)
-            .narrow(1, 0, 1)
-            .reshape([1]);
+        let count = shape[0] * shape[1];
         Hidden {
-            states: found.narrow(0, 0, rows),
-            penalty: Some(divergence),
+            states: outputs.clone().narrow(0, 0, count).reshape(shape),
+            penalty: Some(outputs.narrow(0, count, 1)),
         }
     }
 
@@ -136,26 +129,20 @@ impl Host {
 }
 
 impl Call {
-    /// `[S, H]` of a result, or `[S + 1, H]` where the last row begins with the divergence.
-    fn data(&self, hidden: Buffer) -> TensorData {
-        let width = self.host.decoder.config.hidden_size;
-        TensorData::new(hidden.to_vec(), [hidden.len() / width, width])
-    }
-
     /// Runs `work` with everything that the layers share, on a thread of rayon's: called from any
     /// other thread, each of the hundreds of parallel regions of a pass would put that thread to
     /// sleep and wake it again.
     fn with_pass<R: Send>(
         &self,
         adapter: &[f32],
-        d_divergence: f32,
+        d_penalty: f32,
         work: impl FnOnce(&Pass<'_>) -> R + Send,
     ) -> R {
         let ropes = self.host.decoder.config.ropes().0.into_iter();
         let angles: Vec<_> = ropes
             .map(|rope| self.host.angles(&self.batch, rope))
             .collect();
-        let keys = if self.layout.has_noise() {
+        let keys = if self.layout.reads_keys() {
             self.batch.prefix_keys()
         } else {
             Vec::new()
@@ -173,8 +160,8 @@ impl Call {
             observer: self.observer.as_deref(),
             tiles: [&tiles[0], &tiles[1]],
             keys: &keys,
-            divergence: Mutex::new(0.0),
-            d_divergence,
+            penalty: Mutex::new(0.0),
+            d_penalty,
         };
         rayon::scope(|_| work(&pass))
     }
@@ -190,66 +177,65 @@ impl Call {
         }
     }
 
-    /// The hidden states `[S, H]` with a row for the divergence where it is wanted, and what the
-    /// backward pass needs if it is to be `kept`.
-    fn forward(&self, adapter: &[f32], kept: bool) -> (Buffer, Option<Tapes>) {
-        let decoder = &self.host.decoder;
-        let (pool, hidden) = (&self.host.pool, decoder.config.hidden_size);
+    /// The outputs of the operation, and what the backward pass needs if it is to be `kept`.
+    fn forward(&self, adapter: &[f32], kept: bool) -> (TensorData, Option<Tapes>) {
         self.with_pass(adapter, 0.0, |pass| {
-            let mut x = pool.take(self.batch.len() * hidden);
-            for (row, &token) in x.chunks_exact_mut(hidden).zip(&self.batch.tokens) {
-                decoder.embed_tokens.row(token as usize, row);
-            }
-            let first = self.layout.first_layer().unwrap_or(usize::MAX);
-            let mut layers = Vec::new();
-            for index in 0..decoder.layers.len() {
-                let keep = kept && index >= first;
-                if keep && self.host.recompute {
-                    let mut input = pool.take(x.len());
-                    input.copy_from_slice(&x);
-                    layers.push(Kept::Input(input));
-                }
-                let (y, tape) = pass.forward(self.layer(index), x);
-                if keep && !self.host.recompute {
-                    layers.push(Kept::Tape(Box::new(tape)));
-                }
-                x = y;
-            }
-            let extra = if self.layout.has_divergence() {
-                hidden
-            } else {
-                0
-            };
-            let mut normed = pool.take(x.len() + extra);
-            let mut inverse = pool.take(self.batch.asked.len());
-            let (rows, last) = normed.split_at_mut(x.len());
+            let (last, layers) = self.run_layers(pass, kept);
+            let config = &self.host.decoder.config;
+            let mut states = self.host.pool.take(last.len());
+            let mut inverse = self.host.pool.take(self.batch.asked.len());
             kernel::rms_norm(
-                &x,
-                &decoder.norm,
-                decoder.config.rms_norm_eps as f32,
-                rows,
+                &last,
+                &self.host.decoder.norm,
+                config.rms_norm_eps as f32,
+                &mut states,
                 &mut inverse,
             );
-            if let Some((divergence, rest)) = last.split_first_mut() {
-                *divergence = *pass
-                    .divergence
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner) as f32;
-                rest.fill(0.0);
+            let mut outputs = states.to_vec();
+            if self.layout.has_penalty() {
+                let penalty = pass.penalty.lock().unwrap_or_else(PoisonError::into_inner);
+                outputs.push(*penalty as f32);
             }
+            let len = outputs.len();
             let tapes = kept.then(|| Tapes {
                 layers,
-                last: x,
+                last,
                 inverse,
                 adapter: adapter.to_vec(),
             });
-            (normed, tapes)
+            (TensorData::new(outputs, [len]), tapes)
         })
     }
 
-    /// The gradient of the flat adapter from that of the hidden states `[S, H]`, and of the
-    /// divergence behind them.
-    fn backward(&self, d_hidden: &[f32], tapes: Tapes) -> Vec<f32> {
+    /// What comes out of the last layer at the asked tokens, `[S, H]`, and what the layers from the
+    /// first adapted one on leave for their backward pass if it is to be `kept`.
+    fn run_layers(&self, pass: &Pass<'_>, kept: bool) -> (Buffer, Vec<LayerTape>) {
+        let (decoder, pool) = (&self.host.decoder, &self.host.pool);
+        let hidden = decoder.config.hidden_size;
+        let mut x = pool.take(self.batch.len() * hidden);
+        for (row, &token) in x.chunks_exact_mut(hidden).zip(&self.batch.tokens) {
+            decoder.embed_tokens.row(token as usize, row);
+        }
+        let first = self.layout.first_layer().unwrap_or(usize::MAX);
+        let mut layers = Vec::new();
+        for index in 0..decoder.layers.len() {
+            let keep = kept && index >= first;
+            if keep && self.host.recompute {
+                let mut input = pool.take(x.len());
+                input.copy_from_slice(&x);
+                layers.push(LayerTape::Input(input));
+            }
+            let (y, tape) = pass.forward(self.layer(index), x);
+            if keep && !self.host.recompute {
+                layers.push(LayerTape::Whole(Box::new(tape)));
+            }
+            x = y;
+        }
+        (x, layers)
+    }
+
+    /// The gradient of the flat adapter from that of the outputs.
+    fn backward(&self, d_outputs: &[f32], tapes: Tapes) -> Vec<f32> {
         let decoder = &self.host.decoder;
         let mut gradient = vec![0.0; self.layout.len()];
         let Some(first) = self.layout.first_layer() else {
@@ -261,58 +247,58 @@ impl Call {
             inverse,
             adapter,
         } = tapes;
-        let (d_hidden, d_divergence) = d_hidden.split_at(last.len());
-        self.with_pass(
-            &adapter,
-            d_divergence.first().copied().unwrap_or(0.0),
-            |pass| {
-                let mut d = self.host.pool.take(last.len());
-                kernel::rms_norm_backward(d_hidden, &last, &decoder.norm, &inverse, &mut d, false);
-                for (index, kept) in (first..decoder.layers.len()).zip(layers).rev() {
-                    let layer = self.layer(index);
-                    let tape = match kept {
-                        Kept::Tape(tape) => *tape,
-                        Kept::Input(x) => pass.forward(layer, x).1,
-                    };
-                    match pass.backward(layer, d, tape, &mut gradient, index == first) {
-                        Some(dx) => d = dx,
-                        None => break,
-                    }
+        let (d_states, d_penalty) = d_outputs.split_at(last.len());
+        let d_penalty = d_penalty.first().copied().unwrap_or(0.0);
+        self.with_pass(&adapter, d_penalty, |pass| {
+            let mut d = self.host.pool.take(last.len());
+            kernel::rms_norm_backward(d_states, &last, &decoder.norm, &inverse, &mut d, false);
+            for (index, tape) in (first..decoder.layers.len()).zip(layers).rev() {
+                let layer = self.layer(index);
+                let tape = match tape {
+                    LayerTape::Whole(tape) => *tape,
+                    LayerTape::Input(x) => pass.forward(layer, x).1,
+                };
+                match pass.backward(layer, d, tape, &mut gradient, index == first) {
+                    Some(dx) => d = dx,
+                    None => break,
                 }
-            },
-        );
+            }
+        });
         gradient
     }
 }
 
-/// The decoder as a backend operation: the adapter `[P]` in, hidden states `[S, H]` out.
+/// The decoder as a backend operation: the adapter `[P]` in; out come the hidden states after the
+/// last norm at the asked tokens, S · H numbers, and behind them the penalty where there is one.
+///
+/// Burn gives an operation one output, whence the flat tensor: [`Host::hidden`] takes it apart at
+/// once, and nothing else sees it.
 #[backend_extension(Flex, Autodiff)]
-pub trait HiddenStates: Backend {
-    /// Hidden states after the last norm at the asked tokens.
-    fn hidden_states(adapter: FloatTensor<Self>, call: Call) -> FloatTensor<Self>;
+pub trait DecoderPass: Backend {
+    /// See [`DecoderPass`].
+    fn decoder_pass(adapter: FloatTensor<Self>, call: Call) -> FloatTensor<Self>;
 }
 
-impl HiddenStates for Flex {
-    fn hidden_states(adapter: FloatTensor<Self>, call: Call) -> FloatTensor<Self> {
+impl DecoderPass for Flex {
+    fn decoder_pass(adapter: FloatTensor<Self>, call: Call) -> FloatTensor<Self> {
         let adapter = adapter.to_contiguous();
-        let hidden = call.forward(adapter.storage::<f32>(), false).0;
-        FloatTensor::<Self>::from_data(call.data(hidden))
+        FloatTensor::<Self>::from_data(call.forward(adapter.storage::<f32>(), false).0)
     }
 }
 
-impl<C: CheckpointStrategy> HiddenStates for Autodiff<Flex, C> {
-    fn hidden_states(adapter: FloatTensor<Self>, call: Call) -> FloatTensor<Self> {
+impl<C: CheckpointStrategy> DecoderPass for Autodiff<Flex, C> {
+    fn decoder_pass(adapter: FloatTensor<Self>, call: Call) -> FloatTensor<Self> {
         let (adapter, node) = adapter.into_parts();
         let adapter = adapter.to_contiguous();
-        match HiddenStatesBackward
+        match DecoderPassBackward
             .prepare::<C>([node])
             .compute_bound()
             .stateful()
         {
-            OpsKind::UnTracked(operation) => operation.finish(Flex::hidden_states(adapter, call)),
+            OpsKind::UnTracked(operation) => operation.finish(Flex::decoder_pass(adapter, call)),
             OpsKind::Tracked(operation) => {
-                let (hidden, tapes) = call.forward(adapter.storage::<f32>(), true);
-                let output = FloatTensor::<Flex>::from_data(call.data(hidden));
+                let (outputs, tapes) = call.forward(adapter.storage::<f32>(), true);
+                let output = FloatTensor::<Flex>::from_data(outputs);
                 operation.finish(
                     State {
                         call,
@@ -325,9 +311,9 @@ impl<C: CheckpointStrategy> HiddenStates for Autodiff<Flex, C> {
     }
 }
 
-/// The backward pass of [`HiddenStates`].
+/// The backward pass of [`DecoderPass`].
 #[derive(Debug)]
-struct HiddenStatesBackward;
+struct DecoderPassBackward;
 
 /// What the backward pass takes up; Burn wants it to be cloneable, but runs it once.
 #[derive(Clone)]
@@ -342,17 +328,17 @@ impl std::fmt::Debug for State {
     }
 }
 
-impl Backward<Flex, 1> for HiddenStatesBackward {
+impl Backward<Flex, 1> for DecoderPassBackward {
     type State = State;
 
     fn backward(self, ops: Ops<State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let d_hidden = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let d_outputs = grads.consume::<Flex>(&ops.node).to_contiguous();
         let [Some(parent)] = ops.parents else { return };
         let State { call, tapes } = ops.state;
         let Some(tapes) = tapes.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return;
         };
-        let gradient = call.backward(d_hidden.storage::<f32>(), tapes);
+        let gradient = call.backward(d_outputs.storage::<f32>(), tapes);
         let len = gradient.len();
         grads.register::<Flex>(
             parent.id,

@@ -1,0 +1,59 @@
+//! A matrix of an adapter on the host, to and from the device.
+
+use burn::module::Param;
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::LoraError;
+
+/// A matrix on the host, row by row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostMatrix {
+    /// `[rows, columns]`.
+    pub shape: [usize; 2],
+    /// `rows · columns` numbers.
+    pub values: Vec<f32>,
+}
+
+impl HostMatrix {
+    /// A tensor's numbers; `path` names it in an error.
+    ///
+    /// # Errors
+    /// [`LoraError::Device`] if the device does not give its data back.
+    pub(crate) fn read(path: &str, tensor: Tensor<2>) -> Result<Self, LoraError> {
+        let failed = |reason: String| LoraError::Device {
+            path: path.into(),
+            reason,
+        };
+        let shape = tensor.dims();
+        let data = tensor
+            .try_into_data_as::<f32>()
+            .map_err(|error| failed(error.to_string()))?;
+        let values = data
+            .try_into_vec::<f32>()
+            .map_err(|error| failed(error.to_string()))?;
+        Ok(Self { shape, values })
+    }
+
+    /// A trainable parameter on `device` with these numbers.
+    pub(super) fn parameter(self, device: &Device) -> Param<Tensor<2>> {
+        Param::from_tensor(Tensor::from_data(
+            TensorData::new(self.values, self.shape),
+            device,
+        ))
+    }
+
+    /// Refuses a matrix of another shape; `name` says which.
+    ///
+    /// # Errors
+    /// [`LoraError::Shape`].
+    pub(super) fn check_shape(&self, name: &str, expected: [usize; 2]) -> Result<(), LoraError> {
+        if self.shape == expected {
+            return Ok(());
+        }
+        Err(LoraError::Shape {
+            name: name.into(),
+            expected: expected.into(),
+            found: self.shape.into(),
+        })
+    }
+}
