@@ -11,6 +11,7 @@ use ivon_lora::lora::{Adapter, LoraConfig};
 use ivon_lora::method::Method;
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use ivon_lora::predict::{EvaluationOptions, Predictor};
+use ivon_lora::watch::Progress;
 use serde_json::json;
 
 use crate::machine::{self, peak_bytes};
@@ -157,7 +158,8 @@ fn measure(options: &Options) -> Result<serde_json::Value, Failure> {
             samples,
             ..EvaluationOptions::default()
         };
-        Predictor::new(&network, posterior.as_ref(), &wanted).evaluate(&held, &mut |_, _| true)?;
+        Predictor::new(&network, posterior.as_ref(), &wanted)
+            .evaluate(&held, &mut Progress::silent())?;
         Ok(before.elapsed().as_secs_f64())
     };
     let mean_seconds = timed(0)?;

@@ -11,6 +11,7 @@ use ivon_lora::method::Method;
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder, DecoderConfig};
 use ivon_lora::predict::{EvaluationOptions, Predictor};
 use ivon_lora::random::{Purpose, below, stream};
+use ivon_lora::watch::Progress;
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -163,7 +164,8 @@ fn measure(options: &Options) -> Result<Value, Failure> {
             ..EvaluationOptions::default()
         };
         let started = Instant::now();
-        Predictor::new(&network, posterior.as_ref(), &wanted).evaluate(&held, &mut |_, _| true)?;
+        Predictor::new(&network, posterior.as_ref(), &wanted)
+            .evaluate(&held, &mut Progress::silent())?;
         evaluations.push(json!([samples, started.elapsed().as_secs_f64()]));
     }
     let peak = peak_bytes();

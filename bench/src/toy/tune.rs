@@ -18,6 +18,7 @@ use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use ivon_lora::predict::{EvaluationOptions, Predictor};
 use ivon_lora::toy;
 use ivon_lora::train::{ChoiceGoal, Training, train};
+use ivon_lora::watch::Progress;
 
 use crate::Failure;
 
@@ -104,7 +105,7 @@ fn once(
     train(&training, optimizer.as_mut(), false, &mut |_| true)?;
     let posterior = optimizer.posterior();
     let found = Predictor::new(network, posterior.as_ref(), &evaluation)
-        .evaluate(sets[1], &mut |_, _| true)?;
+        .evaluate(sets[1], &mut Progress::silent())?;
     let labels: Vec<usize> = sets[1]
         .iter()
         .filter_map(|example| example.label())

@@ -20,7 +20,7 @@ use crate::files;
 use crate::lora::Draw;
 use crate::posterior::{Posterior, Spread};
 use crate::predict::{Evaluated, EvaluationOptions, Predictor};
-use crate::watch::{Event, Stage, Watch};
+use crate::watch::{Event, Progress, Stage, Watch};
 
 /// How questions are answered. What is absent comes from the adapter's own `ivon_lora.json`.
 #[derive(Clone, Debug, Default)]
@@ -302,14 +302,12 @@ impl Answerer {
         what: Stage,
         watch: Watch<'_>,
     ) -> Result<Evaluated, AnswerError> {
-        let total = set.examples.len() * (self.options.samples + 1);
-        self.log_probabilities_with(set, &self.options, &mut |done| {
-            watch(Event::Progress { what, done, total })
-        })
+        let total = set.examples.len() * self.predictor(&self.options).passes();
+        self.log_probabilities_with(set, &self.options, &mut Progress::new(what, total, watch))
     }
 
     /// As [`log_probabilities`](Self::log_probabilities), with other options than the answerer's
-    /// own; `watch` hears how many examples are done over all passes.
+    /// own; `progress` advances by an example of each pass.
     ///
     /// # Errors
     /// As [`log_probabilities`](Self::log_probabilities).
@@ -317,16 +315,20 @@ impl Answerer {
         &self,
         set: &EncodedSet,
         options: &EvaluationOptions,
-        watch: &mut dyn FnMut(usize) -> bool,
+        progress: &mut Progress<'_>,
     ) -> Result<Evaluated, AnswerError> {
-        let predictor = Predictor {
+        Ok(self.predictor(options).evaluate(&set.examples, progress)?)
+    }
+
+    /// The base with the posterior; draws that are there serve the answerer's own options alone.
+    fn predictor(&self, options: &EvaluationOptions) -> Predictor<'_> {
+        Predictor {
             draws: match *options == self.options {
                 true => &self.draws,
                 false => &[],
             },
             ..Predictor::new(&self.base.network, self.bundle.posterior.as_ref(), options)
-        };
-        Ok(predictor.evaluate(&set.examples, &mut |done, _| watch(done))?)
+        }
     }
 
     fn encode_options(&self) -> EncodeOptions {

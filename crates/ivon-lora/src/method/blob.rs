@@ -469,6 +469,7 @@ mod tests {
     use crate::predict::log_probabilities;
     use crate::testing::{golden, golden_normals};
     use crate::train::BatchObjective;
+    use crate::watch::Progress;
 
     #[test]
     fn the_weights_of_a_period_sum_to_one_and_the_last_has_half() {
@@ -697,7 +698,7 @@ mod tests {
                 &draw,
                 std::slice::from_ref(&only),
                 64,
-                &mut |_| true,
+                &mut Progress::silent(),
             )
             .unwrap()
         };

@@ -226,6 +226,7 @@ mod tests {
     use crate::predict::log_probabilities;
     use crate::testing::{golden, golden_normals};
     use crate::train::BatchObjective;
+    use crate::watch::Progress;
 
     fn networks() -> [Network; 3] {
         let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();
@@ -408,7 +409,7 @@ mod tests {
                 &Draw::of(adapter.clone()),
                 &examples(),
                 64,
-                &mut |_| true,
+                &mut Progress::silent(),
             )
             .unwrap()
         };
@@ -454,7 +455,7 @@ mod tests {
                 &Draw::of(drawn.clone()),
                 examples,
                 64,
-                &mut |_| true,
+                &mut Progress::silent(),
             )
             .unwrap()
         };

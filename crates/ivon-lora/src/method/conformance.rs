@@ -23,7 +23,7 @@ use crate::train::{
     BatchObjective, ChoiceGoal, Evidence, Objective, Optimizer, Outcome, TrainConfig, TrainError,
     Training,
 };
-use crate::watch::Event;
+use crate::watch::{Event, Progress};
 
 const SEED: u64 = 5;
 const STEPS: u64 = 8;
@@ -224,7 +224,7 @@ impl Run<'_> {
             batch_tokens: 64,
             train: &self.examples,
             calibrate: &self.examples,
-            watch: &mut |_, _| true,
+            watch: &mut |_| true,
         };
         Ok(self.settings.finish(trained, &mut fit)?)
     }
@@ -282,7 +282,7 @@ impl Run<'_> {
     ) -> Result<Evaluated, ConformanceError> {
         let options = EvaluationOptions { scale, ..options() };
         Ok(Predictor::new(self.network, posterior, &options)
-            .evaluate(&self.examples, &mut |_, _| true)?)
+            .evaluate(&self.examples, &mut Progress::silent())?)
     }
 
     /// Both have the same mean, and give the same draws and the same probabilities.

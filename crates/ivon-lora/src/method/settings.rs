@@ -11,6 +11,7 @@ use crate::lora::Adapter;
 use crate::model::DecoderConfig;
 use crate::posterior::{Posterior, PosteriorError, Stored};
 use crate::train::{Optimizer, TrainConfig, TrainError};
+use crate::watch::Watch;
 
 /// The settings of a method: everything that a run asks of it.
 pub trait Settings: fmt::Debug {
@@ -160,6 +161,6 @@ pub struct Fit<'a> {
     /// Labelled rows of calibrate, for what a method chooses on rows that it was not trained on;
     /// may be empty.
     pub calibrate: &'a [Encoded],
-    /// Hears how much of how much is done and says whether to go on.
-    pub watch: &'a mut dyn FnMut(usize, usize) -> bool,
+    /// Hears how far the fit has come and says whether to go on.
+    pub watch: Watch<'a>,
 }

@@ -17,6 +17,7 @@ use crate::lora::{Adapter, HostMatrix, LoraError};
 use crate::posterior::{Gaussian, Posterior};
 use crate::predict::{EvaluationOptions, Predictor};
 use crate::train::{Optimizer, TrainError};
+use crate::watch::{Progress, Stage};
 
 /// Added to a singular value before it divides.
 const SMALLEST: f64 = 1e-6;
@@ -127,17 +128,16 @@ impl Settings for TfbConfig {
             batch_tokens: fit.batch_tokens,
         };
         let trials = 2 + self.tfb_halvings;
-        let mut made = 0;
+        let passes = 1 + trials * options.samples;
+        let total = passes * examples.len();
+        let mut progress = Progress::new(Stage::Fitting, total, &mut *fit.watch);
         // σ_q² multiplies the variance of σ_q = 1, as τ does.
         let mut nll = |sd: f64| -> Result<f64, TrainError> {
-            let mut watch =
-                |done: usize, total: usize| (fit.watch)(made * total + done, (trials + 1) * total);
             let found = Predictor::new(fit.network, &unit, &options).scale_trials(
                 examples,
                 &[sd * sd],
-                &mut watch,
+                &mut progress,
             )?;
-            made += 1;
             Ok(found.first().map_or(f64::NAN, |trial| trial.nll))
         };
         let limit = nll(0.0)? * (1.0 + self.tfb_tolerance);
@@ -406,7 +406,7 @@ mod tests {
             batch_tokens: 64,
             train: &examples,
             calibrate: &[],
-            watch: &mut |_, _| true,
+            watch: &mut |_| true,
         };
         let point: Box<dyn Posterior> = Box::new(PointEstimate { adapter });
         let found = config.finish(vec![point], &mut fit).unwrap();
@@ -424,7 +424,7 @@ mod tests {
         let nll = |scale: f64| {
             let options = EvaluationOptions { scale, ..options };
             let evaluated = Predictor::new(&network, found.as_ref(), &options)
-                .evaluate(&examples, &mut |_, _| true)
+                .evaluate(&examples, &mut Progress::silent())
                 .unwrap();
             Predictions::new(
                 mean_of_draws(&evaluated.draws).unwrap(),

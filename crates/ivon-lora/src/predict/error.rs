@@ -3,6 +3,7 @@
 use crate::metrics::MetricsError;
 use crate::posterior::PosteriorError;
 use crate::sentence::{Sentence, sentence, setting_to};
+use crate::watch::Stopped;
 
 /// A prediction could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,12 @@ pub enum PredictError {
         /// Examples to predict, over all draws.
         total: usize,
     },
+}
+
+impl From<Stopped> for PredictError {
+    fn from(Stopped { done, total }: Stopped) -> Self {
+        Self::Stopped { done, total }
+    }
 }
 
 impl PredictError {

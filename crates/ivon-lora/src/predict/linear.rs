@@ -18,6 +18,7 @@ use crate::kernel::cholesky;
 use crate::lora::{Adapter, Draw};
 use crate::metrics::{LogProbabilities, log_softmax};
 use crate::posterior::{Linearised, LinearisedForm, Posterior};
+use crate::watch::Progress;
 
 /// One example's predictions at an adapter, and how they change with its weights.
 #[derive(Clone, Debug)]
@@ -190,13 +191,13 @@ pub(super) struct LinearSet {
 
 impl LinearSet {
     /// The set under each of several distributions around one mean: each example is differentiated
-    /// once. `watch` hears how many examples are done and says whether to go on.
+    /// once. `progress` advances by each example.
     pub(super) fn of_each(
         network: &Network,
         mean: &Adapter,
         distributions: &[&dyn Linearised],
         examples: &[Encoded],
-        watch: &mut dyn FnMut(usize) -> bool,
+        progress: &mut Progress<'_>,
     ) -> Result<Vec<Self>, PredictError> {
         let empty = |linearised: &&dyn Linearised| Self {
             rows: Vec::with_capacity(examples.len()),
@@ -210,19 +211,14 @@ impl LinearSet {
             .map(|linearised| linearised.first_layer())
             .min()
             .unwrap_or(0);
-        for (done, example) in examples.iter().enumerate() {
+        for example in examples {
             let found = Linearisation::of(network, mean, first, example)?;
             for (set, linearised) in sets.iter_mut().zip(distributions) {
                 set.covariances
                     .push(linearised.covariance(&found.jacobian)?);
                 set.rows.push(found.log_probabilities.clone());
             }
-            if !watch(done + 1) {
-                return Err(PredictError::Stopped {
-                    done: done + 1,
-                    total: examples.len(),
-                });
-            }
+            progress.advance(1)?;
         }
         Ok(sets)
     }
@@ -233,9 +229,9 @@ impl LinearSet {
         posterior: &dyn Posterior,
         linearised: &dyn Linearised,
         examples: &[Encoded],
-        watch: &mut dyn FnMut(usize) -> bool,
+        progress: &mut Progress<'_>,
     ) -> Result<Self, PredictError> {
-        let mut sets = Self::of_each(network, posterior.mean(), &[linearised], examples, watch)?;
+        let mut sets = Self::of_each(network, posterior.mean(), &[linearised], examples, progress)?;
         // One distribution, one set.
         Ok(sets.swap_remove(0))
     }

@@ -10,6 +10,7 @@ use crate::forward::Network;
 use crate::lora::Draw;
 use crate::metrics::LogProbabilities;
 use crate::posterior::{Linearised, Posterior};
+use crate::watch::Progress;
 
 /// How a set is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,19 +101,19 @@ impl<'a> Predictor<'a> {
 
     /// Predicts a set at the mean and under draws 0 … S−1, of which there are none for a point
     /// estimate, and no more than an ensemble has members; a posterior that predicts in the
-    /// linearised model draws logits, example by example. `watch` hears how many examples of how
-    /// many (over all passes) are done and says whether to go on.
+    /// linearised model draws logits, example by example. `progress` advances by an example of each
+    /// of the [`passes`](Self::passes).
     ///
     /// # Errors
-    /// If a draw cannot be made, a probability is not a number, or `watch` says stop.
+    /// If a draw cannot be made, a probability is not a number, or whoever watches says stop.
     pub fn evaluate(
         &self,
         examples: &[Encoded],
-        watch: &mut dyn FnMut(usize, usize) -> bool,
+        progress: &mut Progress<'_>,
     ) -> Result<Evaluated, PredictError> {
         match self.posterior.linearised() {
-            Some(linearised) => self.evaluate_linearised(linearised, examples, watch),
-            None => self.evaluate_draws(examples, watch),
+            Some(linearised) => self.evaluate_linearised(linearised, examples, progress),
+            None => self.evaluate_draws(examples, progress),
         }
     }
 
@@ -120,12 +121,11 @@ impl<'a> Predictor<'a> {
         &self,
         linearised: &dyn Linearised,
         examples: &[Encoded],
-        watch: &mut dyn FnMut(usize, usize) -> bool,
+        progress: &mut Progress<'_>,
     ) -> Result<Evaluated, PredictError> {
         let started = Instant::now();
-        let mut watch = |done| watch(done, examples.len());
         let (network, posterior) = (self.network, self.posterior);
-        let set = LinearSet::of(network, posterior, linearised, examples, &mut watch)?;
+        let set = LinearSet::of(network, posterior, linearised, examples, progress)?;
         let EvaluationOptions { seed, scale, .. } = self.options;
         Ok(Evaluated {
             mean: set.mean(),
@@ -140,23 +140,17 @@ impl<'a> Predictor<'a> {
     fn evaluate_draws(
         &self,
         examples: &[Encoded],
-        watch: &mut dyn FnMut(usize, usize) -> bool,
+        progress: &mut Progress<'_>,
     ) -> Result<Evaluated, PredictError> {
         let started = Instant::now();
-        let samples = self.samples();
-        let total = examples.len() * (samples + 1);
-        let mut pass = |index: usize, draw: &Draw| {
-            self.log_probabilities(draw, examples, &mut |done| {
-                watch(index * examples.len() + done, total)
-            })
-        };
-        let mean = pass(0, &Draw::of(self.posterior.mean().clone()))?;
+        let mut pass = |draw: &Draw| self.log_probabilities(draw, examples, progress);
+        let mean = pass(&Draw::of(self.posterior.mean().clone()))?;
         let mean_seconds = started.elapsed().as_secs_f64();
         let mut draws = Vec::new();
-        for sample in 0..samples {
+        for sample in 0..self.samples() {
             draws.push(match self.draws.get(sample) {
-                Some(draw) => pass(sample + 1, draw)?,
-                None => pass(sample + 1, &self.draw(sample)?)?,
+                Some(draw) => pass(draw)?,
+                None => pass(&self.draw(sample)?)?,
             });
         }
         Ok(Evaluated {
@@ -167,6 +161,14 @@ impl<'a> Predictor<'a> {
                 all: started.elapsed().as_secs_f64(),
             },
         })
+    }
+
+    /// How often an evaluation goes over its examples.
+    pub fn passes(&self) -> usize {
+        match self.posterior.linearised() {
+            Some(_) => 1,
+            None => 1 + self.samples(),
+        }
     }
 
     /// Number of draws that are worth making.
@@ -184,31 +186,29 @@ impl<'a> Predictor<'a> {
         &self,
         draw: &Draw,
         examples: &[Encoded],
-        watch: &mut dyn FnMut(usize) -> bool,
+        progress: &mut Progress<'_>,
     ) -> Result<LogProbabilities, PredictError> {
         let batch_tokens = self.options.batch_tokens;
-        log_probabilities(self.network, draw, examples, batch_tokens, watch)
+        log_probabilities(self.network, draw, examples, batch_tokens, progress)
     }
 }
 
-/// Predicts a set with one draw, `[N][C]`, nats. `watch` hears how many examples are done and
-/// says whether to go on.
+/// Predicts a set with one draw, `[N][C]`, nats; `progress` advances by its examples.
 ///
 /// # Errors
-/// If a probability is not a number, or `watch` says stop.
+/// If a probability is not a number, or whoever watches says stop.
 pub fn log_probabilities(
     network: &Network,
     draw: &Draw,
     examples: &[Encoded],
     batch_tokens: usize,
-    watch: &mut dyn FnMut(usize) -> bool,
+    progress: &mut Progress<'_>,
 ) -> Result<LogProbabilities, PredictError> {
     let draw = draw.valid();
     let mut rows: Vec<Vec<f64>> = vec![Vec::new(); examples.len()];
     // Prompts of like length side by side waste nothing here, but keep the attention's tiles even.
     let mut order: Vec<usize> = (0..examples.len()).collect();
     order.sort_by_key(|&index| examples[index].tokens.len());
-    let mut done = 0;
     for group in groups(examples, &order, batch_tokens) {
         let members: Vec<&Encoded> = group.iter().map(|&index| &examples[index]).collect();
         let questions = Questions::pack(&members);
@@ -225,13 +225,7 @@ pub fn log_probabilities(
                 id: examples[index].id.clone(),
             })?;
         }
-        done += group.len();
-        if !watch(done) {
-            return Err(PredictError::Stopped {
-                done,
-                total: examples.len(),
-            });
-        }
+        progress.advance(group.len())?;
     }
     Ok(rows)
 }

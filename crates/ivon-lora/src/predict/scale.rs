@@ -9,6 +9,7 @@ use crate::forward::Network;
 use crate::lora::Adapter;
 use crate::metrics::{Ground, LogProbabilities, Predictions, TooLittle, mean_of_draws, preferred};
 use crate::posterior::Linearised;
+use crate::watch::Progress;
 
 /// The scales that are tried: √τ, by which the noise is multiplied, in steps of a quarter from 0 to
 /// 2. Steps any finer are not told apart by a calibration set.
@@ -40,21 +41,21 @@ impl ScaleTrial {
 
 impl Predictor<'_> {
     /// The NLL of a labelled set at each of `scales`, with the same draws 0 … S−1 at all of them.
-    /// `watch` hears how many examples of how many, over all passes, are done and says whether to
-    /// go on.
+    /// `progress` advances by an example of each of the
+    /// [`trial_passes`](Self::trial_passes).
     ///
     /// # Errors
-    /// If an example has no label, a prediction fails, or `watch` says stop.
+    /// If an example has no label, a prediction fails, or whoever watches says stop.
     pub fn scale_trials(
         &self,
         examples: &[Encoded],
         scales: &[f64],
-        watch: &mut dyn FnMut(usize, usize) -> bool,
+        progress: &mut Progress<'_>,
     ) -> Result<Vec<ScaleTrial>, PredictError> {
         let labels = labels(examples)?;
         let averages = match self.posterior.linearised() {
-            Some(linearised) => self.linearised_averages(linearised, examples, scales, watch)?,
-            None => self.averages(examples, scales, watch)?,
+            Some(linearised) => self.linearised_averages(linearised, examples, scales, progress)?,
+            None => self.averages(examples, scales, progress)?,
         };
         let trial = |(&scale, average)| {
             let predictions = Predictions::new(average, labels.clone())?;
@@ -63,17 +64,29 @@ impl Predictor<'_> {
         scales.iter().zip(averages).map(trial).collect()
     }
 
+    /// How often the trials of so many scales go over their examples.
+    pub fn trial_passes(&self, scales: &[f64]) -> usize {
+        match self.posterior.linearised() {
+            Some(_) => 1,
+            None => scales.iter().map(|&scale| self.trial_samples(scale)).sum(),
+        }
+    }
+
+    /// Draws at a scale; at 0, where all are the mean, one.
+    fn trial_samples(&self, scale: f64) -> usize {
+        if scale == 0.0 { 1 } else { self.samples() }
+    }
+
     /// The average over draws of the linearised model at each scale; the mean at 0.
     fn linearised_averages(
         &self,
         linearised: &dyn Linearised,
         examples: &[Encoded],
         scales: &[f64],
-        watch: &mut dyn FnMut(usize, usize) -> bool,
+        progress: &mut Progress<'_>,
     ) -> Result<Vec<LogProbabilities>, PredictError> {
-        let mut watch = |done| watch(done, examples.len());
         let (network, posterior) = (self.network, self.posterior);
-        let set = LinearSet::of(network, posterior, linearised, examples, &mut watch)?;
+        let set = LinearSet::of(network, posterior, linearised, examples, progress)?;
         let average = |&scale: &f64| match scale == 0.0 {
             true => Ok(set.mean()),
             false => Ok(mean_of_draws(&set.draws(
@@ -90,22 +103,16 @@ impl Predictor<'_> {
         &self,
         examples: &[Encoded],
         scales: &[f64],
-        watch: &mut dyn FnMut(usize, usize) -> bool,
+        progress: &mut Progress<'_>,
     ) -> Result<Vec<LogProbabilities>, PredictError> {
-        let samples = |scale: f64| if scale == 0.0 { 1 } else { self.samples() };
-        let passes: usize = scales.iter().map(|&scale| samples(scale)).sum();
-        let total = passes * examples.len();
-        let mut done = 0;
         let mut averages = Vec::new();
         for &scale in scales {
             let mut draws = Vec::new();
-            for sample in 0..samples(scale) {
+            for sample in 0..self.trial_samples(scale) {
                 let draw = self
                     .posterior
                     .draw(sample as u64, self.options.seed, scale)?;
-                let mut watch = |more| watch(done + more, total);
-                draws.push(self.log_probabilities(&draw, examples, &mut watch)?);
-                done += examples.len();
+                draws.push(self.log_probabilities(&draw, examples, progress)?);
             }
             averages.push(mean_of_draws(&draws)?);
         }
@@ -114,21 +121,21 @@ impl Predictor<'_> {
 }
 
 /// A labelled set under each of several distributions of the linearised model around one mean: with
-/// draws 0 … S−1, or in closed form. Each example is differentiated once, for all of them. `watch`
-/// hears how many examples are done and says whether to go on.
+/// draws 0 … S−1, or in closed form. Each example is differentiated once, for all of them. `progress`
+/// advances by each example.
 ///
 /// # Errors
-/// If an example has no label, a prediction fails, or `watch` says stop.
+/// If an example has no label, a prediction fails, or whoever watches says stop.
 pub fn linearised_predictions(
     network: &Network,
     mean: &Adapter,
     distributions: &[&dyn Linearised],
     examples: &[Encoded],
     options: &EvaluationOptions,
-    watch: &mut dyn FnMut(usize) -> bool,
+    progress: &mut Progress<'_>,
 ) -> Result<Vec<Predictions>, PredictError> {
     let labels = labels(examples)?;
-    let sets = LinearSet::of_each(network, mean, distributions, examples, watch)?;
+    let sets = LinearSet::of_each(network, mean, distributions, examples, progress)?;
     let predictions = |set: &LinearSet| {
         let averaged = mean_of_draws(&set.draws(options.samples, options.seed, options.scale))?;
         Ok(Predictions::new(averaged, labels.clone())?)
@@ -171,6 +178,7 @@ mod tests {
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::posterior::{Gaussian, PointEstimate};
     use crate::testing::golden;
+    use crate::watch::{Event, Stage};
 
     /// A trial in which `wrong` of 40 rows are answered wrongly; all of them have this loss, and
     /// every other one a tenth more or less.
@@ -250,20 +258,25 @@ mod tests {
             ..EvaluationOptions::default()
         };
         let (mut last, mut total) = (0, 0);
-        let trials = Predictor::new(&network, &gaussian, &options).scale_trials(
-            &examples,
-            &[0.0, 2.25],
-            &mut |done, of| {
+        let mut watch = |event: Event<'_>| {
+            if let Event::Progress {
+                done, total: of, ..
+            } = event
+            {
                 (last, total) = (done, of);
-                true
-            },
-        );
+            }
+            true
+        };
+        let predictor = Predictor::new(&network, &gaussian, &options);
+        let passes = predictor.trial_passes(&[0.0, 2.25]);
+        let mut progress = Progress::new(Stage::Scales, passes * examples.len(), &mut watch);
+        let trials = predictor.scale_trials(&examples, &[0.0, 2.25], &mut progress);
         let wide = EvaluationOptions {
             scale: 2.25,
             ..options
         };
         let evaluated = Predictor::new(&network, &gaussian, &wide)
-            .evaluate(&examples, &mut |_, _| true)
+            .evaluate(&examples, &mut Progress::silent())
             .unwrap();
         let of = |scale, found| {
             ScaleTrial::new(scale, &Predictions::new(found, vec![0, 1, 0, 1]).unwrap())
@@ -276,7 +289,7 @@ mod tests {
         assert_eq!((last, total), (12, 12));
         let point = PointEstimate { adapter };
         let unlabelled = Predictor::new(&network, &point, &options)
-            .scale_trials(&[example(1, None)], &SCALES, &mut |_, _| true)
+            .scale_trials(&[example(1, None)], &SCALES, &mut Progress::silent())
             .unwrap_err();
         assert_eq!(
             unlabelled.to_string(),

@@ -24,7 +24,7 @@ use crate::predict::{
     log_probabilities,
 };
 use crate::train::{METRICS_FILE, TrainError};
-use crate::watch::{Event, Record, Stage, Watch, read_records};
+use crate::watch::{Event, Progress, Record, Stage, Watch, read_records};
 
 /// What stands when training has ended.
 pub(super) struct Finish<'a> {
@@ -121,13 +121,7 @@ impl Finish<'_> {
             batch_tokens: self.config.evaluation.batch_tokens,
             train: &self.sets.train.examples,
             calibrate: &self.sets.calibrate.examples,
-            watch: &mut |done, total| {
-                watch(Event::Progress {
-                    what: Stage::Fitting,
-                    done,
-                    total,
-                })
-            },
+            watch,
         };
         Ok(self.config.optimizer.settings().finish(trained, &mut fit)?)
     }
@@ -140,9 +134,10 @@ impl Finish<'_> {
         what: Stage,
         watch: Watch<'_>,
     ) -> Result<Evaluated, RunError> {
-        let mut watch = |done, total| watch(Event::Progress { what, done, total });
         let predictor = Predictor::new(&self.base.network, posterior, options);
-        Ok(predictor.evaluate(&set.examples, &mut watch)?)
+        let total = predictor.passes() * set.examples.len();
+        let mut progress = Progress::new(what, total, watch);
+        Ok(predictor.evaluate(&set.examples, &mut progress)?)
     }
 
     /// Draws and τ of the evaluation.
@@ -183,18 +178,10 @@ impl Finish<'_> {
                 scales.push(options.scale);
                 scales.len() - 1
             });
-        let mut told = |done, total| {
-            watch(Event::Progress {
-                what: Stage::ChoosingScale,
-                done,
-                total,
-            })
-        };
-        let trials = Predictor::new(&self.base.network, posterior, options).scale_trials(
-            &set.examples,
-            &scales,
-            &mut told,
-        )?;
+        let predictor = Predictor::new(&self.base.network, posterior, options);
+        let total = predictor.trial_passes(&scales) * set.examples.len();
+        let mut progress = Progress::new(Stage::ChoosingScale, total, &mut *watch);
+        let trials = predictor.scale_trials(&set.examples, &scales, &mut progress)?;
         let list: Vec<String> = trials
             .iter()
             .map(|trial| format!("{:.3} at {}", trial.nll, trial.scale))
@@ -286,20 +273,13 @@ impl Finish<'_> {
         watch: Watch<'_>,
     ) -> Result<Scores, RunError> {
         let question = UntunedQuestion::new(self.config, &set.examples);
-        let total = set.examples.len();
         let found = self.untuned.answers(question, || {
             log_probabilities(
                 &self.base.network,
                 &Draw::base(),
                 &set.examples,
                 options.batch_tokens,
-                &mut |done| {
-                    watch(Event::Progress {
-                        what: Stage::Base,
-                        done,
-                        total,
-                    })
-                },
+                &mut Progress::new(Stage::Base, set.examples.len(), watch),
             )
         })?;
         let found = Predictions::new(found, labels(&set.examples)?)?;

@@ -12,7 +12,7 @@ use crate::posterior::{Posterior, only_kept};
 use crate::predict::log_probabilities;
 use crate::report::{PRUNE_FILE, PrunePoint, PruneReport};
 use crate::run::RunError;
-use crate::watch::{Event, Stage, Watch};
+use crate::watch::{Event, Progress, Stage, Watch};
 
 /// What `prune` is asked for.
 #[derive(Clone, Debug)]
@@ -43,6 +43,7 @@ pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, Ru
     let set = &subject.scored;
     let labels = set.labels()?;
     let (last, count) = (request.points.max(2) - 1, set.len());
+    let mut progress = Progress::new(Stage::Shares, (last + 1) * count, &mut *watch);
     let mut points = Vec::new();
     for point in 0..=last {
         let share = point as f64 / last as f64;
@@ -52,13 +53,7 @@ pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, Ru
             &draw,
             &set.encoded.examples,
             answerer.options().batch_tokens,
-            &mut |done| {
-                watch(Event::Progress {
-                    what: Stage::Shares,
-                    done: point * count + done,
-                    total: (last + 1) * count,
-                })
-            },
+            &mut progress,
         )?;
         points.push(PrunePoint {
             share,

@@ -10,7 +10,7 @@ use crate::posterior::Spread;
 use crate::predict::EvaluationOptions;
 use crate::report::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes};
 use crate::run::RunError;
-use crate::watch::{Event, Stage, Watch};
+use crate::watch::{Event, Progress, Stage, Watch};
 
 /// What `scale` is asked for.
 #[derive(Clone, Debug)]
@@ -140,7 +140,7 @@ impl Sweep<'_> {
         let answerer = &self.subject.answerer;
         let samples = answerer.options().samples;
         let total = set.len() * (1 + (samples + 1) * (self.scales.len() - 1));
-        let mut done = 0;
+        let mut progress = Progress::new(what, total, &mut *self.watch);
         let mut found = Vec::new();
         for &scale in self.scales {
             // At 0 every draw is the mean, which is there already.
@@ -149,12 +149,8 @@ impl Sweep<'_> {
                 samples: if scale == 0.0 { 0 } else { samples },
                 ..*answerer.options()
             };
-            let before = done;
             let evaluated =
-                answerer.log_probabilities_with(&set.encoded, &options, &mut |here| {
-                    done = before + here;
-                    (self.watch)(Event::Progress { what, done, total })
-                })?;
+                answerer.log_probabilities_with(&set.encoded, &options, &mut progress)?;
             let draws = if scale == 0.0 {
                 vec![evaluated.mean]
             } else {

@@ -203,6 +203,7 @@ mod tests {
     use crate::lora::Draw;
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::predict::log_probabilities;
+    use crate::watch::Progress;
     use text::{Part, document};
 
     fn opened() -> (tempfile::TempDir, Checkpoint, Tokenizer) {
@@ -358,7 +359,7 @@ mod tests {
             &draw,
             &set.examples,
             2048,
-            &mut |_| true,
+            &mut Progress::silent(),
         )
         .unwrap();
         let labels = set

@@ -7,7 +7,7 @@ use crate::lora::LoraConfig;
 use crate::metrics::{LogProbabilities, MainScores, Predictions, mean_of_draws};
 use crate::posterior::Posterior;
 use crate::predict::{EvaluationOptions, PredictError, Predictor};
-use crate::watch::{Evaluation, SampledScores};
+use crate::watch::{Evaluation, Progress, SampledScores, Stage, Watch};
 
 /// Labelled examples with choices.
 #[derive(Clone, Copy)]
@@ -54,18 +54,16 @@ impl Goal for ChoiceGoal<'_> {
         !self.tune.is_empty()
     }
 
-    fn score(
-        &self,
-        posterior: &dyn Posterior,
-        watch: &mut dyn FnMut(usize, usize) -> bool,
-    ) -> Result<Evaluation, TrainError> {
+    fn score(&self, posterior: &dyn Posterior, watch: Watch<'_>) -> Result<Evaluation, TrainError> {
         let labels = labels("tune", self.tune)?;
         let options = EvaluationOptions {
             samples: self.config.eval_samples,
             ..self.evaluation
         };
-        let evaluated =
-            Predictor::new(self.network, posterior, &options).evaluate(self.tune, watch)?;
+        let predictor = Predictor::new(self.network, posterior, &options);
+        let total = predictor.passes() * self.tune.len();
+        let mut progress = Progress::new(Stage::Tune, total, watch);
+        let evaluated = predictor.evaluate(self.tune, &mut progress)?;
         let sampled = match evaluated.draws.len() {
             0 => None,
             samples => Some(SampledScores {

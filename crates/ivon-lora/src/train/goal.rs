@@ -2,7 +2,7 @@
 
 use super::{Objective, TrainError};
 use crate::posterior::Posterior;
-use crate::watch::Evaluation;
+use crate::watch::{Evaluation, Watch};
 
 /// What a run learns. The loop asks it for an objective before each step and for scores on its
 /// intervals, and knows nothing else of examples or of what is right.
@@ -28,9 +28,5 @@ pub trait Goal {
     ///
     /// # Errors
     /// If a prediction fails, or `watch` says stop.
-    fn score(
-        &self,
-        posterior: &dyn Posterior,
-        watch: &mut dyn FnMut(usize, usize) -> bool,
-    ) -> Result<Evaluation, TrainError>;
+    fn score(&self, posterior: &dyn Posterior, watch: Watch<'_>) -> Result<Evaluation, TrainError>;
 }

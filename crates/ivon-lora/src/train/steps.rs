@@ -12,7 +12,7 @@ use crate::files;
 use crate::forward::Network;
 use crate::lora::Adapter;
 use crate::predict::PredictError;
-use crate::watch::{EvaluationRecord, Event, Stage, StepRecord, Watch};
+use crate::watch::{EvaluationRecord, Event, StepRecord, Watch};
 
 /// The name of the folder of checkpoints in a run's folder.
 pub const CHECKPOINTS_FOLDER: &str = "checkpoints";
@@ -214,13 +214,7 @@ impl Loop<'_> {
     ) -> Result<bool, TrainError> {
         let training = self.training;
         let posterior = optimizer.posterior();
-        let scored = training.goal.score(posterior.as_ref(), &mut |done, total| {
-            watch(Event::Progress {
-                what: Stage::Tune,
-                done,
-                total,
-            })
-        });
+        let scored = training.goal.score(posterior.as_ref(), watch);
         let evaluation = match scored {
             Err(TrainError::Predict(PredictError::Stopped { .. })) => return Ok(false),
             Err(TrainError::Predict(error @ PredictError::NotFinite { .. })) => {

@@ -4,7 +4,7 @@ use super::{Event, Stage, Watch};
 
 /// How far a piece of work has come, and who hears of it.
 pub struct Progress<'w> {
-    watch: Watch<'w>,
+    watch: Option<Watch<'w>>,
     stage: Stage,
     done: usize,
     total: usize,
@@ -23,10 +23,20 @@ impl<'w> Progress<'w> {
     /// Work of which nothing is done.
     pub fn new(stage: Stage, total: usize, watch: Watch<'w>) -> Self {
         Self {
-            watch,
+            watch: Some(watch),
             stage,
             done: 0,
             total,
+        }
+    }
+
+    /// Work that nobody watches.
+    pub fn silent() -> Self {
+        Self {
+            watch: None,
+            stage: Stage::Evaluating,
+            done: 0,
+            total: 0,
         }
     }
 
@@ -42,7 +52,7 @@ impl<'w> Progress<'w> {
             done,
             total,
         };
-        match (self.watch)(event) {
+        match self.watch.as_mut().is_none_or(|watch| watch(event)) {
             true => Ok(()),
             false => Err(Stopped { done, total }),
         }

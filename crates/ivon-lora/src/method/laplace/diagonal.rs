@@ -3,12 +3,12 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::{Approximation, Curvature, random_weights};
+use super::{Approximation, Curvature, CurvaturePoint, random_weights};
 use crate::lora::Adapter;
-use crate::method::Fit;
 use crate::posterior::{Gaussian, Laplace, LaplacePrediction};
-use crate::predict::Linearisation;
+use crate::predict::{Linearisation, PredictError};
 use crate::train::TrainError;
+use crate::watch::Progress;
 
 /// What the training examples say at an adapter, weight by weight.
 pub struct Diagonal {
@@ -22,28 +22,21 @@ pub struct Diagonal {
 
 impl Diagonal {
     /// C − 1 backward passes an example, down to decoder layer `first`, the lowest with a weight
-    /// that is random; `watch` hears how many examples are done.
-    pub fn of(
-        adapter: &Adapter,
-        first: usize,
-        fit: &Fit<'_>,
-        watch: &mut dyn FnMut(usize) -> Result<(), TrainError>,
-    ) -> Result<Self, TrainError> {
+    /// that is random.
+    pub fn of(at: &CurvaturePoint<'_>, progress: &mut Progress<'_>) -> Result<Self, TrainError> {
+        let (adapter, first) = (at.adapter, at.first);
         let random = random_weights(adapter, first);
         let mut found = Self {
             values: vec![0.0; adapter.parameter_count()],
             random,
             log_likelihood: 0.0,
         };
-        for (done, example) in fit.train.iter().enumerate() {
-            let Some(label) = example.label() else {
-                continue;
-            };
-            found.add(
-                &Linearisation::of(fit.network, adapter, first, example)?,
-                label,
-            );
-            watch(done + 1)?;
+        for example in at.examples {
+            if let Some(label) = example.label() {
+                let linearisation = Linearisation::of(at.network, adapter, first, example)?;
+                found.add(&linearisation, label);
+            }
+            progress.advance(1).map_err(PredictError::from)?;
         }
         Ok(found)
     }
@@ -116,6 +109,7 @@ mod tests {
     use crate::forward::Network;
     use crate::lora::{Draw, TargetModules};
     use crate::predict::log_probabilities;
+    use crate::watch::{Event, Stage};
 
     /// Log-probabilities with weight `place` moved by `by`.
     fn moved(
@@ -143,7 +137,7 @@ mod tests {
             &Draw::of(adapter.clone()),
             examples,
             64,
-            &mut |_| true,
+            &mut Progress::silent(),
         )
         .unwrap()
     }
@@ -160,20 +154,20 @@ mod tests {
             None,
         );
         let mut watched = 0;
-        let fit = Fit {
-            network: &network,
-            dropout: 0.1,
-            seed: 0,
-            batch_tokens: 64,
-            train: &examples,
-            calibrate: &[],
-            watch: &mut |_, _| true,
+        let mut watch = |event: Event<'_>| {
+            if let Event::Progress { done, .. } = event {
+                watched = done;
+            }
+            true
         };
-        let found = Diagonal::of(&adapter, 0, &fit, &mut |done| {
-            watched = done;
-            Ok(())
-        });
-        let found = found.unwrap();
+        let point = CurvaturePoint {
+            network: &network,
+            adapter: &adapter,
+            first: 0,
+            examples: &examples,
+        };
+        let mut progress = Progress::new(Stage::Fitting, 3, &mut watch);
+        let found = Diagonal::of(&point, &mut progress).unwrap();
         let at = moved(&network, &adapter, &examples, 0, 0.0);
         let log_likelihood: f64 = at
             .iter()

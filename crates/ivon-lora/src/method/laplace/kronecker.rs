@@ -17,14 +17,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::sketch::{Sketch, TestMatrix};
-use super::{Approximation, Curvature};
+use super::{Approximation, Curvature, CurvaturePoint};
 use crate::forward::{Observer, Seen};
 use crate::kernel::{Factor, Target, Threads, View, eigenvectors, product};
 use crate::lora::{Adapter, HostMatrix, Projection, parameter_path};
-use crate::method::Fit;
 use crate::posterior::{Eigenpairs, KroneckerBlock, KroneckerLaplace, LaplacePrediction};
-use crate::predict::watch_curvature;
+use crate::predict::{PredictError, watch_curvature};
 use crate::train::TrainError;
+use crate::watch::Progress;
 
 /// What the training examples say at an adapter, by the factors of each matrix.
 pub struct Kronecker {
@@ -35,13 +35,11 @@ pub struct Kronecker {
 
 impl Kronecker {
     /// C − 1 backward passes an example, down to decoder layer `first`, from which on layers are
-    /// random. `watch` hears how many examples are done.
+    /// random; each block keeps at most `kept` directions.
     pub fn of(
-        adapter: &Adapter,
-        first: usize,
+        at: &CurvaturePoint<'_>,
         kept: usize,
-        fit: &Fit<'_>,
-        watch: &mut dyn FnMut(usize) -> Result<(), TrainError>,
+        progress: &mut Progress<'_>,
     ) -> Result<Self, TrainError> {
         let factors = Arc::new(Factors {
             sums: Mutex::new(Sums {
@@ -51,18 +49,18 @@ impl Kronecker {
         });
         let observer: Arc<dyn Observer> = factors.clone();
         let mut log_likelihood = 0.0;
-        for (done, example) in fit.train.iter().enumerate() {
-            let Some(label) = example.label() else {
-                continue;
-            };
-            let mut pass = |number: usize| factors.with(|sums| sums.with_inputs = number == 0);
-            let found =
-                watch_curvature(fit.network, adapter, first, example, &observer, &mut pass)?;
-            log_likelihood += found.get(label).copied().unwrap_or(0.0);
-            watch(done + 1)?;
+        for example in at.examples {
+            if let Some(label) = example.label() {
+                let mut pass = |number: usize| factors.with(|sums| sums.with_inputs = number == 0);
+                let (network, adapter) = (at.network, at.adapter);
+                let found =
+                    watch_curvature(network, adapter, at.first, example, &observer, &mut pass)?;
+                log_likelihood += found.get(label).copied().unwrap_or(0.0);
+            }
+            progress.advance(1).map_err(PredictError::from)?;
         }
         Ok(Self {
-            blocks: factors.with(|sums| sums.blocks(adapter.scaling)),
+            blocks: factors.with(|sums| sums.blocks(at.adapter.scaling)),
             log_likelihood,
         })
     }
@@ -244,19 +242,16 @@ mod tests {
     use crate::data::Encoded;
     use crate::forward::Network;
     use crate::lora::TargetModules;
-    use crate::predict::{Linearisation, PredictError};
+    use crate::predict::Linearisation;
 
     fn fitted(network: &Network, adapter: &Adapter, train: &[Encoded], kept: usize) -> Kronecker {
-        let fit = Fit {
-            dropout: 0.1,
-            seed: 0,
-            batch_tokens: 64,
+        let at = CurvaturePoint {
             network,
-            train,
-            calibrate: &[],
-            watch: &mut |_, _| true,
+            adapter,
+            first: 0,
+            examples: train,
         };
-        Kronecker::of(adapter, 0, kept, &fit, &mut |_| Ok(())).unwrap()
+        Kronecker::of(&at, kept, &mut Progress::silent()).unwrap()
     }
 
     /// H `[P]²` of a block, from its factors.

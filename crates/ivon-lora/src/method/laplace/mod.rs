@@ -18,11 +18,14 @@ use serde::{Deserialize, Serialize};
 
 use super::adamw::AdamwConfig;
 use super::{Fit, Passes, Settings, Setup};
+use crate::data::Encoded;
+use crate::forward::Network;
 use crate::lora::Adapter;
 use crate::metrics::{Ground, Predictions, preferred};
 use crate::posterior::{LaplacePrediction, Linearised, Posterior};
-use crate::predict::{EvaluationOptions, PredictError, linearised_predictions};
+use crate::predict::{EvaluationOptions, linearised_predictions};
 use crate::train::{Optimizer, TrainError};
+use crate::watch::{Progress, Stage};
 use diagonal::Diagonal;
 use evidence::{best_precision, log_evidence};
 use kronecker::Kronecker;
@@ -225,41 +228,18 @@ impl LaplaceConfig {
             .filter(|(_, random)| **random)
             .map(|(weight, _)| f64::from(*weight).powi(2))
             .sum();
-        let total = fit.train.len();
-        let Fit {
-            network,
-            dropout,
-            seed,
-            batch_tokens,
-            train,
-            calibrate,
-            ref mut watch,
-        } = *fit;
-        let mut heard = |done: usize| {
-            if watch(done, total) {
-                Ok(())
-            } else {
-                Err(PredictError::Stopped { done, total }.into())
-            }
-        };
-        let fit = Fit {
-            network,
-            dropout,
-            seed,
-            batch_tokens,
-            train,
-            calibrate,
-            watch: &mut |_, _| true,
+        let mut progress = Progress::new(Stage::Fitting, fit.train.len(), &mut *fit.watch);
+        let at = CurvaturePoint {
+            network: fit.network,
+            adapter,
+            first,
+            examples: fit.train,
         };
         let found: Box<dyn Curvature> = match self.laplace_structure {
-            LaplaceStructure::Diagonal => Box::new(Diagonal::of(adapter, first, &fit, &mut heard)?),
-            LaplaceStructure::Kronecker => Box::new(Kronecker::of(
-                adapter,
-                first,
-                self.kronecker_rank,
-                &fit,
-                &mut heard,
-            )?),
+            LaplaceStructure::Diagonal => Box::new(Diagonal::of(&at, &mut progress)?),
+            LaplaceStructure::Kronecker => {
+                Box::new(Kronecker::of(&at, self.kronecker_rank, &mut progress)?)
+            }
         };
         Ok((found, squares))
     }
@@ -299,15 +279,14 @@ impl LaplaceConfig {
             seed: fit.seed,
             batch_tokens: fit.batch_tokens,
         };
-        let total = fit.calibrate.len();
-        let mut watch = |done: usize| (fit.watch)(done, total);
+        let mut progress = Progress::new(Stage::Fitting, fit.calibrate.len(), &mut *fit.watch);
         let found = linearised_predictions(
             fit.network,
             adapter,
             &distributions,
             fit.calibrate,
             &options,
-            &mut watch,
+            &mut progress,
         )?;
         if let Some(too_little) = found
             .first()
@@ -340,6 +319,15 @@ pub fn trial_precisions() -> Vec<f64> {
 trait Approximation: Posterior + Linearised {}
 
 impl<T: Posterior + Linearised> Approximation for T {}
+
+/// Where the curvature is taken: at an adapter, of the losses of these examples, from decoder layer
+/// `first` on.
+struct CurvaturePoint<'a> {
+    network: &'a Network,
+    adapter: &'a Adapter,
+    first: usize,
+    examples: &'a [Encoded],
+}
 
 /// The curvature of the summed loss at the weights, in some structure.
 trait Curvature {
@@ -402,7 +390,7 @@ mod tests {
             batch_tokens: 64,
             train: &train,
             calibrate,
-            watch: &mut |_, _| true,
+            watch: &mut |_| true,
         };
         config.finish(vec![Box::new(PointEstimate { adapter })], &mut fit)
     }
@@ -504,7 +492,7 @@ mod tests {
         };
         let posterior = finished(&LaplaceConfig::default(), &[]).unwrap();
         let found = Predictor::new(&network(), posterior.as_ref(), &options)
-            .evaluate(&rows, &mut |_, _| true)
+            .evaluate(&rows, &mut Progress::silent())
             .unwrap();
         for (index, (row, logs)) in rows
             .iter_mut()
@@ -563,7 +551,7 @@ mod tests {
                     batch_tokens: 64,
                 };
                 let evaluated = Predictor::new(&network, posterior.as_ref(), &options)
-                    .evaluate(&calibrate, &mut |_, _| true)
+                    .evaluate(&calibrate, &mut Progress::silent())
                     .unwrap();
                 Predictions::new(mean_of_draws(&evaluated.draws).unwrap(), labels.clone())
                     .unwrap()
