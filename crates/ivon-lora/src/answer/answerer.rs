@@ -13,8 +13,8 @@ use super::trained_rows::{of_role, warn_of_trained};
 use super::{AnswerError, Base, BaseOptions};
 use crate::bundle::{Bundle, BundleError, PredictWith, Sidecar, locate_adapter};
 use crate::data::{
-    self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, LabelReading, Prepared, Question,
-    Role, Source, Task, Tokenizer,
+    self, ChatSetting, DataConfig, EncodeOptions, EncodedSet, LabelReading, Question, Role, Source,
+    Task, TaskReader, Tokenizer,
 };
 use crate::files;
 use crate::lora::Draw;
@@ -61,7 +61,7 @@ pub struct LabelledRows {
 pub struct Answerer {
     base: Base,
     bundle: Bundle,
-    prepared: Prepared,
+    prepared: TaskReader,
     options: EvaluationOptions,
     rule: AnswerRule,
     encoding: DataConfig,
@@ -104,7 +104,7 @@ impl Answerer {
             chat_template,
             ..default
         };
-        let prepared = task.prepare()?.with_id_field(options.id_field.as_deref());
+        let prepared = task.reader()?.with_id_field(options.id_field.as_deref());
         Ok(Self {
             base,
             bundle,
@@ -145,7 +145,7 @@ impl Answerer {
     }
 
     /// The same, made ready to read rows.
-    pub fn prepared(&self) -> &Prepared {
+    pub fn prepared(&self) -> &TaskReader {
         &self.prepared
     }
 

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use super::AnswerError;
 use crate::data::{
-    self, DataError, Example, Form, Prepared, Question, Refusal, Row, Rows, Source, Split, Stream,
-    StreamFormat,
+    self, DataError, Example, Form, Question, Refusal, Row, Rows, Source, Split, Stream,
+    StreamFormat, TaskReader,
 };
 use crate::watch::{Event, Watch};
 
@@ -78,7 +78,7 @@ impl Questions {
     /// Whatever is wrong with the rows as a whole, and that there are none.
     pub fn read(
         source: RowSource,
-        prepared: &Prepared,
+        prepared: &TaskReader,
         options: &RowOptions,
         watch: Watch<'_>,
     ) -> Result<Self, AnswerError> {
@@ -140,7 +140,7 @@ impl Questions {
 
 /// Rows of any kind → questions of a task.
 struct QuestionReader<'a> {
-    prepared: &'a Prepared,
+    prepared: &'a TaskReader,
     options: &'a RowOptions,
 }
 
@@ -267,7 +267,7 @@ fn question_of(
 pub fn labelled_files(
     path: &Path,
     split: Option<&str>,
-    prepared: &Prepared,
+    prepared: &TaskReader,
     fields: &[(String, String)],
 ) -> Result<(String, Source), AnswerError> {
     let files = SplitPaths::find(path, split, &prepared.task().name)?;

@@ -13,14 +13,14 @@ const SHOWN: usize = 3;
 
 /// Rows with the same fate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counted {
+pub struct Tally {
     /// How many there are.
     pub count: usize,
     /// The ids of the first of them, at most three.
     pub first: Vec<String>,
 }
 
-impl Counted {
+impl Tally {
     /// Counts one row.
     pub fn add(&mut self, id: &str) {
         self.merge(&Self {
@@ -60,7 +60,7 @@ impl Counted {
     }
 }
 
-impl FromIterator<String> for Counted {
+impl FromIterator<String> for Tally {
     fn from_iter<I: IntoIterator<Item = String>>(ids: I) -> Self {
         ids.into_iter().fold(Self::default(), |mut counted, id| {
             counted.add(&id);
@@ -69,7 +69,7 @@ impl FromIterator<String> for Counted {
     }
 }
 
-impl fmt::Display for Counted {
+impl fmt::Display for Tally {
     /// `a`, `b`, `c` and 7 more, in backticks.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ids: Vec<String> = self
@@ -87,7 +87,7 @@ impl fmt::Display for Counted {
 
 /// The rows that were left out, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Drops(BTreeMap<DropReason, Counted>);
+pub struct Drops(BTreeMap<DropReason, Tally>);
 
 impl Drops {
     /// Counts one row.
@@ -103,7 +103,7 @@ impl Drops {
     }
 
     /// Each reason with its rows.
-    pub fn iter(&self) -> impl Iterator<Item = (&DropReason, &Counted)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&DropReason, &Tally)> {
         self.0.iter()
     }
 
@@ -114,7 +114,7 @@ impl Drops {
 
     /// A sentence for each reason, of a set that had `total` rows.
     pub fn sentences(&self, set: &str, total: usize) -> Vec<String> {
-        let said = |(reason, rows): (&DropReason, &Counted)| {
+        let said = |(reason, rows): (&DropReason, &Tally)| {
             rows.sentence(set, total, ["is", "are"], &format!("left out: {reason}"))
         };
         self.0.iter().filter_map(said).collect()
@@ -155,7 +155,7 @@ mod tests {
             (expected.map(String::from).to_vec(), 6)
         );
         assert_eq!(
-            Counted::default().sentence("test", 9, ["is", "are"], "shortened"),
+            Tally::default().sentence("test", 9, ["is", "are"], "shortened"),
             None
         );
         let saved = serde_json::to_value(&drops).unwrap();

@@ -201,7 +201,7 @@ impl Task {
                     }
                 }
             }
-            task.prepare()?;
+            task.reader()?;
         }
         Ok(task
             .with_scoring(config.scoring)

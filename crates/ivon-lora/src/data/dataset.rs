@@ -16,7 +16,7 @@ use std::path::Path;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::account::Counted;
+use super::account::Tally;
 use super::config::DataConfig;
 use super::error::DataError;
 use super::folder::{Split, SplitFiles, find_files};
@@ -25,7 +25,7 @@ use super::read::{Continue, Row, for_each_row};
 use super::role::Role;
 use super::roles;
 use super::source::Source;
-use super::task::{DropReason, Example, Prepared, Task};
+use super::task::{DropReason, Example, Task, TaskReader};
 use crate::files::FileError;
 
 /// Examples in four roles.
@@ -68,10 +68,10 @@ impl Dataset {
         task: &Task,
         rows: BTreeMap<Split, Vec<serde_json::Map<String, serde_json::Value>>>,
     ) -> Result<Self, DataError> {
-        let prepared = task.prepare()?;
+        let reader = task.reader()?;
         let mut sources = BTreeMap::new();
         for (split, rows) in rows {
-            sources.insert(split, Source::of_rows(split.name(), rows, &prepared)?);
+            sources.insert(split, Source::of_rows(split.name(), rows, &reader)?);
         }
         assemble(config, task, sources, LoadReport::default())
     }
@@ -132,7 +132,7 @@ impl Dataset {
 /// example.
 pub fn load(config: &DataConfig, task: &Task) -> Result<Dataset, DataError> {
     config.validate()?;
-    let prepared = task.prepare()?.with_id_field(config.id_field.as_deref());
+    let reader = task.reader()?.with_id_field(config.id_field.as_deref());
     let mut report = LoadReport::default();
     let mut sources = BTreeMap::new();
     for files in find_files(&config.path, &task.name)? {
@@ -141,7 +141,7 @@ pub fn load(config: &DataConfig, task: &Task) -> Result<Dataset, DataError> {
         }
         let mut source = read_source(
             &files,
-            &prepared,
+            &reader,
             config.group_field.as_deref(),
             &mut report.files,
         )?;
@@ -154,7 +154,7 @@ pub fn load(config: &DataConfig, task: &Task) -> Result<Dataset, DataError> {
 /// Reads the files of one split. All rows need labels, unless it is a test split of which none has.
 fn read_source(
     files: &SplitFiles,
-    prepared: &Prepared,
+    reader: &TaskReader,
     group_field: Option<&str>,
     reports: &mut Vec<FileReport>,
 ) -> Result<Source, DataError> {
@@ -167,16 +167,16 @@ fn read_source(
         let mut rows = 0;
         let notes = for_each_row(path, &mut |row| {
             rows += 1;
-            if !prepared.is_withheld(&row) {
+            if !reader.is_withheld(&row) {
                 if let Some(error) = first_withheld.take() {
                     return Err(error);
                 }
                 source.unlabelled = false;
-                source.add(prepared, row, group_field)?;
+                source.add(reader, row, group_field)?;
             } else if source.unlabelled {
-                first_withheld.get_or_insert_with(|| missing_label(prepared, &row));
+                first_withheld.get_or_insert_with(|| missing_label(reader, &row));
             } else {
-                return Err(missing_label(prepared, &row));
+                return Err(missing_label(reader, &row));
             }
             Ok(Continue::Yes)
         })?;
@@ -197,8 +197,8 @@ fn read_source(
 }
 
 /// The error of a row whose label is not there.
-fn missing_label(prepared: &Prepared, row: &Row) -> DataError {
-    let (at, field) = (row.place.clone(), prepared.task().label_field().to_string());
+fn missing_label(reader: &TaskReader, row: &Row) -> DataError {
+    let (at, field) = (row.place.clone(), reader.task().label_field().to_string());
     let value = row.fields.get(&field);
     match value.or_else(|| row.fields.get("answerKey")) {
         None => DataError::MissingField {
@@ -255,7 +255,7 @@ pub fn assemble(
 
 /// The error of a set of which no row can be used, with what became of its rows.
 fn nothing_left(config: &DataConfig, report: &LoadReport) -> DataError {
-    let said = |(reason, rows): (&DropReason, &Counted)| {
+    let said = |(reason, rows): (&DropReason, &Tally)| {
         format!(", {} rows left out: {reason} ({rows})", rows.count)
     };
     let why = report.dropped.iter().map(said).collect::<String>();

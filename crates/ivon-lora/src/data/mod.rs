@@ -25,16 +25,16 @@ mod config;
 mod load_report;
 mod roles;
 mod dataset;
-mod known;
+mod known_rows;
 mod preview;
 
-pub use account::{Counted, Drops};
+pub use account::{Drops, Tally};
 pub use config::DataConfig;
 pub(crate) use dataset::sha256;
 pub use dataset::{Dataset, RoleIds, assemble, load};
 pub use error::{DataError, TokenizerError};
 pub use folder::{Split, SplitFiles, find_files};
-pub use known::{KnownRows, MOST_HASHES, Overlap, RowSet};
+pub use known_rows::{KnownRows, MOST_HASHES, Overlap, RowSet};
 pub use load_report::{FileReport, LoadReport};
 pub use place::Place;
 pub use preview::{ExampleView, Lengths, Preview, TokenView, preview};
@@ -46,11 +46,11 @@ pub use role::Role;
 pub use source::{Source, load_file, load_file_by, load_file_filled};
 pub use split::{Ties, carve};
 pub use task::{
-    CUSTOM, DropReason, Example, Form, LabelReading, Made, Part, Prepared, Prompt, Question,
-    Refusal, Scoring, Task, names, questions,
+    CUSTOM, DropReason, Example, Form, LabelReading, Part, Prompt, Question, Refusal, RowOutcome,
+    Scoring, Task, TaskReader, names, questions,
 };
 pub use tokens::{
-    Batch, ChatSetting, ChatTemplate, Choices, DroppedExample, EncodeOptions, Encoded, EncodedSet,
-    Encoder, EpochOrder, Outcome, Segment, Target, Tokenizer, batch_indices, encode_all,
-    encode_any,
+    Batch, ChatSetting, ChatTemplate, Choices, DroppedExample, EncodeOptions, EncodeOutcome,
+    Encoded, EncodedSet, Encoder, EpochOrder, Segment, Target, Tokenizer, batch_indices,
+    encode_all, encode_any,
 };

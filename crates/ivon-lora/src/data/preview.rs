@@ -6,10 +6,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::account::{Counted, Drops};
+use super::account::{Drops, Tally};
 use super::error::DataError;
 use super::task::Example;
-use super::tokens::{Choices, EncodeOptions, Encoded, Encoder, Outcome, Tokenizer};
+use super::tokens::{Choices, EncodeOptions, EncodeOutcome, Encoded, Encoder, Tokenizer};
 
 /// One token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -84,9 +84,9 @@ pub struct Preview {
     /// Examples without a label.
     pub unlabelled: usize,
     /// Examples that lost text to fit.
-    pub shortened: Counted,
+    pub shortened: Tally,
     /// Examples without text in a field of the prompt.
-    pub empty: Counted,
+    pub empty: Tally,
     /// Examples scored by whole answers.
     pub whole_answers: usize,
     /// Rows left out, and why.
@@ -116,8 +116,8 @@ pub fn preview(
             preview.empty.add(&example.id);
         }
         match encoder.encode(example)? {
-            Outcome::Dropped(reason) => preview.dropped.add(reason, &example.id),
-            Outcome::Encoded {
+            EncodeOutcome::Dropped(reason) => preview.dropped.add(reason, &example.id),
+            EncodeOutcome::Encoded {
                 encoded,
                 text,
                 truncated,
@@ -284,7 +284,7 @@ impl Preview {
 }
 
 /// `3 (a, b, c)`; `0` alone.
-fn with_ids(rows: &Counted) -> String {
+fn with_ids(rows: &Tally) -> String {
     match rows.count {
         0 => "0".into(),
         count => format!("{count} ({rows})"),

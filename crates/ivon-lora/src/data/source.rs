@@ -8,7 +8,7 @@ use super::account::Drops;
 use super::error::DataError;
 use super::read::{Continue, Row, for_each_row};
 use super::task::Example;
-use super::task::{ID_FIELDS, Made, Prepared, Task};
+use super::task::{ID_FIELDS, RowOutcome, Task, TaskReader};
 
 /// The examples of one split, with what was left out.
 #[derive(Clone, Debug, Default)]
@@ -30,15 +30,15 @@ pub struct Source {
 /// # Errors
 /// As [`load`](super::load), of this file.
 pub fn load_file(path: &Path, task: &Task) -> Result<Source, DataError> {
-    load_file_by(path, &task.prepare()?)
+    load_file_by(path, &task.reader()?)
 }
 
-/// As [`load_file`], with a task that was made ready.
+/// As [`load_file`], with the reader of a task.
 ///
 /// # Errors
 /// As [`load_file`].
-pub fn load_file_by(path: &Path, prepared: &Prepared) -> Result<Source, DataError> {
-    read_file(path, prepared, Ok)
+pub fn load_file_by(path: &Path, reader: &TaskReader) -> Result<Source, DataError> {
+    read_file(path, reader, Ok)
 }
 
 /// Every row of one file of another kind, with the fields of the task filled from its columns:
@@ -49,20 +49,20 @@ pub fn load_file_by(path: &Path, prepared: &Prepared) -> Result<Source, DataErro
 /// As [`load_file`], and if a row has no such column.
 pub fn load_file_filled(
     path: &Path,
-    prepared: &Prepared,
+    reader: &TaskReader,
     fields: &[(String, String)],
 ) -> Result<Source, DataError> {
-    read_file(path, prepared, |row| filled(row, fields))
+    read_file(path, reader, |row| filled(row, fields))
 }
 
 fn read_file(
     path: &Path,
-    prepared: &Prepared,
+    reader: &TaskReader,
     change: impl Fn(Row) -> Result<Row, DataError>,
 ) -> Result<Source, DataError> {
     let mut source = Source::default();
     let notes = for_each_row(path, &mut |row| {
-        source.add(prepared, change(row)?, None)?;
+        source.add(reader, change(row)?, None)?;
         Ok(Continue::Yes)
     })?;
     source.notes.extend(notes);
@@ -89,15 +89,15 @@ impl Source {
     /// messages and ids.
     ///
     /// # Errors
-    /// As [`Prepared::example`], of the first row that fails.
+    /// As [`TaskReader::example`], of the first row that fails.
     pub fn of_rows(
         name: &str,
         rows: Vec<Map<String, Value>>,
-        prepared: &Prepared,
+        reader: &TaskReader,
     ) -> Result<Self, DataError> {
         let mut source = Self::default();
         for row in Row::in_memory(name, rows) {
-            source.add(prepared, row, None)?;
+            source.add(reader, row, None)?;
         }
         Ok(source)
     }
@@ -105,17 +105,17 @@ impl Source {
     /// Adds a row, or what was wrong with it.
     ///
     /// # Errors
-    /// As [`Prepared::example`].
+    /// As [`TaskReader::example`].
     pub fn add(
         &mut self,
-        prepared: &Prepared,
+        reader: &TaskReader,
         row: Row,
         group_field: Option<&str>,
     ) -> Result<(), DataError> {
         self.rows += 1;
-        match prepared.example(row, group_field)? {
-            Made::Example(example) => self.examples.push(example),
-            Made::Dropped { id, reason } => self.dropped.add(reason, &id),
+        match reader.example(row, group_field)? {
+            RowOutcome::Example(example) => self.examples.push(example),
+            RowOutcome::Dropped { id, reason } => self.dropped.add(reason, &id),
         }
         Ok(())
     }

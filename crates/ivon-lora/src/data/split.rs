@@ -57,11 +57,11 @@ pub fn carve(
     shuffle(&mut stream(seed, Purpose::Split, 0, 0, ""), &mut bundles);
     // The sort is stable: within each half the order stays that of the shuffle.
     bundles.sort_by_key(|bundle| bundle.first().is_some_and(|&first| first < spared));
-    for (place, (role, share)) in wanted.iter().enumerate() {
-        let goal = ((share * rows.len() as f64).round() as usize).max(1);
+    for (place, (role, portion)) in wanted.iter().enumerate() {
+        let goal = ((portion * rows.len() as f64).round() as usize).max(1);
         // Train and each role that is still to come keep a bundle at least.
         let reserved = wanted.len() - place;
-        let mut taking = Taking {
+        let mut share = Share {
             rows,
             goal,
             of_class: class_goals(rows, goal, seed, role.name()),
@@ -69,16 +69,8 @@ pub fn carve(
             taken: Vec::new(),
             count: 0,
         };
-        let inside = bundles
-            .iter()
-            .position(|bundle| bundle[0] < spared)
-            .unwrap_or(bundles.len());
-        let spared_ones = bundles.split_off(inside);
-        let mut left = taking.take(bundles);
-        left.extend(taking.take(spared_ones));
-        taking.take_smallest_if_none(&mut left);
-        bundles = left;
-        for row in taking.taken.into_iter().flatten() {
+        bundles = share.fill(bundles, spared);
+        for row in share.taken.into_iter().flatten() {
             roles[row] = *role;
         }
     }
@@ -114,8 +106,8 @@ fn class_goals(
     goals
 }
 
-/// A role while it takes its rows.
-struct Taking<'a> {
+/// The rows of a role while they are taken.
+struct Share<'a> {
     rows: &'a [Ties<'a>],
     /// Rows that it may have.
     goal: usize,
@@ -127,7 +119,18 @@ struct Taking<'a> {
     count: usize,
 }
 
-impl Taking<'_> {
+impl Share<'_> {
+    /// Takes what it may have, of the bundles that lie behind the first `spared` rows before the
+    /// others, which stand last; gives what is left.
+    fn fill(&mut self, mut bundles: Vec<Vec<usize>>, spared: usize) -> Vec<Vec<usize>> {
+        let inside = bundles.iter().position(|bundle| bundle[0] < spared);
+        let spared_ones = bundles.split_off(inside.unwrap_or(bundles.len()));
+        let mut left = self.take(bundles);
+        left.extend(self.take(spared_ones));
+        self.take_smallest_if_none(&mut left);
+        left
+    }
+
     /// Takes of these bundles, in order, those that fit by class, then those that fit by number;
     /// gives the others.
     fn take(&mut self, bundles: Vec<Vec<usize>>) -> Vec<Vec<usize>> {

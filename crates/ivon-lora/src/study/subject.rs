@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::answer::{AnswerOptions, Answerer, ExampleSet, labelled_files, warn_of_trained};
-use crate::data::{Dataset, Example, Prepared, Role, Source, Split, find_files};
+use crate::data::{Dataset, Example, Role, Source, Split, TaskReader, find_files};
 use crate::files::check_exists;
 use crate::run::{ADAPTER_FOLDER, RUN_FILE, RunError, read_run, rows_of_run};
 use crate::watch::Watch;
@@ -147,7 +147,7 @@ fn of_run(dataset: &Dataset, split: Option<&str>) -> Result<(Named, Option<Named
 fn of_files(
     path: &std::path::Path,
     split: Option<&str>,
-    prepared: &Prepared,
+    prepared: &TaskReader,
 ) -> Result<(Named, Option<Named>), RunError> {
     let (name, source) = labelled_files(path, split, prepared, &[])?;
     let calibrate = Split::Calibrate.name();

@@ -100,7 +100,7 @@ fn jsonl(role: Role, seed: u64) -> String {
 /// with.
 pub fn dataset(seed: u64) -> Result<Dataset, DataError> {
     let task = task();
-    let prepared = task.prepare()?;
+    let prepared = task.reader()?;
     let mut report = LoadReport::default();
     let mut sources = BTreeMap::new();
     for role in Role::ALL {

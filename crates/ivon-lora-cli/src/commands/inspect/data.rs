@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use ivon_lora::data::{
-    Continue, DropReason, Drops, Made, Row, Rows, Task, find_files, for_each_row,
+    Continue, DropReason, Drops, Row, RowOutcome, Rows, Task, find_files, for_each_row,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -84,7 +84,7 @@ pub fn inspect(path: &Path) -> Result<DataSeen, Failure> {
 
 /// What the task that the data look like leaves out of each file, in the words of `train`.
 fn left_out(path: &Path, name: &str) -> Result<Vec<String>, Failure> {
-    let prepared = Task::named(name)?.prepare()?;
+    let prepared = Task::named(name)?.reader()?;
     let mut said = Vec::new();
     for split in find_files(path, name)? {
         match split.alone(name) {
@@ -99,8 +99,8 @@ fn left_out(path: &Path, name: &str) -> Result<Vec<String>, Failure> {
                 rows += 1;
                 let id = row.place.to_string();
                 match prepared.example(row, None) {
-                    Ok(Made::Dropped { id, reason }) => drops.add(reason, &id),
-                    Ok(Made::Example(_)) => {}
+                    Ok(RowOutcome::Dropped { id, reason }) => drops.add(reason, &id),
+                    Ok(RowOutcome::Example(_)) => {}
                     Err(error) => {
                         drops.add(DropReason::Unreadable, &id.replace('`', ""));
                         unreadable.get_or_insert(error);

@@ -25,7 +25,7 @@ pub(crate) fn object(line: &str) -> Result<Map<String, Value>, String> {
 pub(crate) fn value(text: &str) -> serde_json::Result<Value> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let left = Cell::new(MOST_VALUES);
-    let value = Once { left: &left }.deserialize(&mut deserializer)?;
+    let value = BoundedValue { left: &left }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
@@ -55,11 +55,11 @@ fn reason(line: &str, error: &serde_json::Error) -> String {
 
 /// Builds a value; the number of those that may still be built is shared by all levels.
 #[derive(Clone, Copy)]
-struct Once<'a> {
+struct BoundedValue<'a> {
     left: &'a Cell<usize>,
 }
 
-impl<'de> DeserializeSeed<'de> for Once<'_> {
+impl<'de> DeserializeSeed<'de> for BoundedValue<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -75,7 +75,7 @@ impl<'de> DeserializeSeed<'de> for Once<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Once<'_> {
+impl<'de> Visitor<'de> for BoundedValue<'_> {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,7 +15,7 @@ use crate::data::place::Place;
 
 /// Where a byte stands in its field.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stand {
+enum FieldState {
     /// Before the first byte.
     Start,
     /// Outside quotes.
@@ -28,7 +28,7 @@ enum Stand {
 
 /// What is wrong with a record.
 #[derive(Debug)]
-pub(super) enum Wrong {
+pub(super) enum RecordError {
     Read(io::Error),
     /// A quote was opened at this line; the file ended, or the record became too long, before it
     /// was closed.
@@ -37,7 +37,7 @@ pub(super) enum Wrong {
     TooManyColumns(usize),
 }
 
-impl Wrong {
+impl RecordError {
     pub(super) fn into_error(self, name: &Arc<str>) -> DataError {
         match self {
             Self::Read(source) => io_error(name, source),
@@ -69,7 +69,7 @@ struct Record {
     /// The line of the next byte, from 1.
     line: usize,
     after_return: bool,
-    stand: Stand,
+    state: FieldState,
     /// The line that it begins in, once it has begun.
     first_line: Option<usize>,
     /// The line of the quote that was opened last.
@@ -99,17 +99,17 @@ impl<R: BufRead> Splitter<R> {
 
     /// Reads the next record and gives its first line; none at the end. Empty lines are passed
     /// over.
-    pub(super) fn next_record(&mut self) -> Result<Option<usize>, Wrong> {
+    pub(super) fn next_record(&mut self) -> Result<Option<usize>, RecordError> {
         self.record.clear();
         loop {
-            let buffer = self.input.fill_buf().map_err(Wrong::Read)?;
+            let buffer = self.input.fill_buf().map_err(RecordError::Read)?;
             if buffer.is_empty() {
                 return self.record.at_end_of_input();
             }
             let (used, has_ended) = self.record.take(buffer);
             self.input.consume(used);
             if self.record.is_overlong_quote() {
-                return Err(Wrong::Unclosed(self.record.quote_line));
+                return Err(RecordError::Unclosed(self.record.quote_line));
             }
             if has_ended {
                 return self.record.finish();
@@ -139,7 +139,7 @@ impl Record {
             dialect,
             line: 1,
             after_return: false,
-            stand: Stand::Start,
+            state: FieldState::Start,
             first_line: None,
             quote_line: 0,
             is_quoted: false,
@@ -151,7 +151,7 @@ impl Record {
     }
 
     fn clear(&mut self) {
-        self.stand = Stand::Start;
+        self.state = FieldState::Start;
         self.first_line = None;
         self.quote_line = 0;
         self.is_quoted = false;
@@ -179,12 +179,12 @@ impl Record {
         let is_second_half = byte == b'\n' && self.after_return;
         self.line += usize::from(ends_line && !is_second_half);
         self.after_return = byte == b'\r';
-        if self.stand != Stand::Quoted && ends_line {
+        if self.state != FieldState::Quoted && ends_line {
             // The second half of a CRLF, and an empty line, begin no record.
             return self.first_line.is_some();
         }
         self.first_line.get_or_insert(line);
-        self.stand = self.stand_after(byte, line);
+        self.state = self.state_after(byte, line);
         // What is over the limits is read to its end and not kept.
         self.bytes.truncate(LONGEST_LINE + 1);
         self.ends.truncate(MOST_COLUMNS + 1);
@@ -193,33 +193,33 @@ impl Record {
     }
 
     /// Puts a byte of the record where it belongs, and says where the next one stands.
-    fn stand_after(&mut self, byte: u8, line: usize) -> Stand {
+    fn state_after(&mut self, byte: u8, line: usize) -> FieldState {
         let delimits = byte == self.dialect.delimiter;
         let quotes = byte == b'"' && self.dialect.quoted;
-        match self.stand {
-            Stand::Start if quotes => {
+        match self.state {
+            FieldState::Start if quotes => {
                 self.quote_line = line;
                 self.is_quoted = true;
-                Stand::Quoted
+                FieldState::Quoted
             }
-            Stand::Quoted if quotes => {
+            FieldState::Quoted if quotes => {
                 let lines = line - self.quote_line + 1;
                 self.lines_of_longest_field = self.lines_of_longest_field.max(lines);
-                Stand::Closing
+                FieldState::Closing
             }
-            Stand::Closing if quotes => self.push(byte, Stand::Quoted),
-            Stand::Quoted => self.push(byte, Stand::Quoted),
+            FieldState::Closing if quotes => self.push(byte, FieldState::Quoted),
+            FieldState::Quoted => self.push(byte, FieldState::Quoted),
             _ if delimits => {
                 self.end_field();
-                Stand::Start
+                FieldState::Start
             }
-            _ => self.push(byte, Stand::Plain),
+            _ => self.push(byte, FieldState::Plain),
         }
     }
 
-    fn push(&mut self, byte: u8, stand: Stand) -> Stand {
+    fn push(&mut self, byte: u8, state: FieldState) -> FieldState {
         self.bytes.push(byte);
-        stand
+        state
     }
 
     fn end_field(&mut self) {
@@ -229,27 +229,27 @@ impl Record {
 
     /// Whether a field in quotes is longer than any record may be.
     fn is_overlong_quote(&self) -> bool {
-        self.bytes.len() > LONGEST_LINE && self.stand == Stand::Quoted
+        self.bytes.len() > LONGEST_LINE && self.state == FieldState::Quoted
     }
 
-    fn at_end_of_input(&mut self) -> Result<Option<usize>, Wrong> {
-        if self.stand == Stand::Quoted {
-            return Err(Wrong::Unclosed(self.quote_line));
+    fn at_end_of_input(&mut self) -> Result<Option<usize>, RecordError> {
+        if self.state == FieldState::Quoted {
+            return Err(RecordError::Unclosed(self.quote_line));
         }
         self.finish()
     }
 
     /// Ends the record and gives its first line; none where none has begun.
-    fn finish(&mut self) -> Result<Option<usize>, Wrong> {
+    fn finish(&mut self) -> Result<Option<usize>, RecordError> {
         let Some(line) = self.first_line else {
             return Ok(None);
         };
         self.end_field();
         if self.bytes.len() > LONGEST_LINE {
-            return Err(Wrong::TooLong(line));
+            return Err(RecordError::TooLong(line));
         }
         if self.ends.len() > MOST_COLUMNS {
-            Err(Wrong::TooManyColumns(line))
+            Err(RecordError::TooManyColumns(line))
         } else {
             Ok(Some(line))
         }
@@ -288,7 +288,7 @@ mod tests {
         text: &str,
         dialect: Dialect,
         buffer: usize,
-    ) -> Result<Vec<(usize, Vec<String>)>, Wrong> {
+    ) -> Result<Vec<(usize, Vec<String>)>, RecordError> {
         let mut splitter = Splitter::new(
             io::BufReader::with_capacity(buffer, text.as_bytes()),
             dialect,
@@ -325,12 +325,12 @@ mod tests {
     fn a_quote_that_is_never_closed_is_an_error_at_the_line_where_it_was_opened() {
         assert!(matches!(
             records("a,b\n1,2\n3,\"4\n5,6\n", COMMA, 9),
-            Err(Wrong::Unclosed(3))
+            Err(RecordError::Unclosed(3))
         ));
         let long = format!("a,b\n\n1,\"{}", "x\n".repeat(LONGEST_LINE));
         assert!(matches!(
             records(&long, COMMA, 1 << 16),
-            Err(Wrong::Unclosed(3))
+            Err(RecordError::Unclosed(3))
         ));
     }
 
@@ -343,11 +343,14 @@ mod tests {
         );
         let mut splitter = Splitter::new(text.as_bytes(), COMMA);
         assert_eq!(splitter.next_record().unwrap(), Some(1));
-        assert!(matches!(splitter.next_record(), Err(Wrong::TooLong(2))));
+        assert!(matches!(
+            splitter.next_record(),
+            Err(RecordError::TooLong(2))
+        ));
         assert_eq!(splitter.next_record().unwrap(), Some(3));
         assert!(matches!(
             splitter.next_record(),
-            Err(Wrong::TooManyColumns(4))
+            Err(RecordError::TooManyColumns(4))
         ));
         assert_eq!(
             (splitter.next_record().unwrap(), splitter.fields().unwrap()),

@@ -37,7 +37,7 @@ fn open(reader: Box<dyn Read + Send>) -> io::Result<Content> {
         return decoded(&head, reader, None);
     }
     let packed = BufReader::with_capacity(BUFFER, reader);
-    let unpacked = Limited {
+    let unpacked = LimitedReader {
         inner: MultiGzDecoder::new(packed),
         left: LARGEST_FILE,
     };
@@ -133,12 +133,12 @@ fn other(head: &[u8]) -> Option<&'static str> {
 }
 
 /// A stream that ends in an error beyond a number of bytes.
-struct Limited<R> {
+struct LimitedReader<R> {
     inner: R,
     left: u64,
 }
 
-impl<R: Read> Read for Limited<R> {
+impl<R: Read> Read for LimitedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
@@ -320,7 +320,7 @@ mod tests {
     fn damaged_gzip_is_an_error_and_unpacking_has_a_limit() {
         let whole = packed("text ".repeat(9999).as_bytes());
         assert!(text_of(whole[..whole.len() - 9].to_vec()).is_err());
-        let mut limited = Limited {
+        let mut limited = LimitedReader {
             inner: io::repeat(b' '),
             left: 10,
         };

@@ -69,7 +69,7 @@ impl Task {
             label_field: label_field.into(),
         };
         let task = Self::of(CUSTOM, form);
-        task.prepare()?;
+        task.reader()?;
         Ok(task)
     }
 

@@ -24,4 +24,4 @@ pub(super) use ids::ID_FIELDS;
 pub use label::LabelReading;
 pub use prompt::{Part, Prompt};
 pub use question::{Question, Refusal, questions};
-pub use reader::{Made, Prepared};
+pub use reader::{RowOutcome, TaskReader};

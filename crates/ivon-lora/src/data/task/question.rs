@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::example::{DropReason, Example};
 use super::ids::{id_at, id_of};
-use super::reader::{Made, Prepared};
+use super::reader::{RowOutcome, TaskReader};
 use crate::data::error::DataError;
 use crate::data::read::Row;
 
@@ -69,7 +69,7 @@ impl Question {
 pub fn questions(
     name: &str,
     rows: &mut dyn Iterator<Item = Result<Row, DataError>>,
-    prepared: &Prepared,
+    reader: &TaskReader,
     carry: &[String],
     limit: usize,
 ) -> Result<Vec<Question>, DataError> {
@@ -77,7 +77,7 @@ pub fn questions(
     let mut seen = vec![false; carry.len()];
     for row in rows.take(limit) {
         questions.push(match row {
-            Ok(row) => question(row, prepared, carry, &mut seen),
+            Ok(row) => question(row, reader, carry, &mut seen),
             Err(error) if error.is_of_a_row() => {
                 let id = error.place().map(id_at).unwrap_or_default();
                 Question {
@@ -101,17 +101,17 @@ pub fn questions(
     }
 }
 
-fn question(row: Row, prepared: &Prepared, carry: &[String], seen: &mut [bool]) -> Question {
+fn question(row: Row, reader: &TaskReader, carry: &[String], seen: &mut [bool]) -> Question {
     let mut carried = Map::new();
     for (name, seen) in carry.iter().zip(seen) {
         let value = row.fields.get(name);
         *seen |= value.is_some();
         carried.insert(name.clone(), value.cloned().unwrap_or_default());
     }
-    let id = prepared.id(&row).unwrap_or_else(|_| id_of(&row));
-    let asked = match prepared.question(row) {
-        Ok(Made::Example(example)) => Ok(example),
-        Ok(Made::Dropped { reason, .. }) => Err(Refusal::LeftOut(reason)),
+    let id = reader.id(&row).unwrap_or_else(|_| id_of(&row));
+    let asked = match reader.question(row) {
+        Ok(RowOutcome::Example(example)) => Ok(example),
+        Ok(RowOutcome::Dropped { reason, .. }) => Err(Refusal::LeftOut(reason)),
         Err(error) => Err(Refusal::Unreadable(error.to_string())),
     };
     Question { id, asked, carried }
@@ -138,7 +138,7 @@ mod tests {
         questions(
             "new",
             &mut rows,
-            &task.prepare().unwrap(),
+            &task.reader().unwrap(),
             &carry,
             usize::MAX,
         )
@@ -227,8 +227,8 @@ mod tests {
         let text = "{\"text\": \"x\", \"key\": 17, \"id\": \"other\"}\n{\"text\": \"y\", \"id\": \"other\"}\n";
         let mut rows =
             Rows::from_reader("new".into(), Format::Jsonl, Box::new(Cursor::new(text))).unwrap();
-        let prepared = task.prepare().unwrap().with_id_field(Some("key"));
-        let found = shown(&questions("new", &mut rows, &prepared, &[], 9).unwrap());
+        let reader = task.reader().unwrap().with_id_field(Some("key"));
+        let found = shown(&questions("new", &mut rows, &reader, &[], 9).unwrap());
         assert_eq!(
             found,
             [

@@ -1,4 +1,4 @@
-//! A task made ready: rows in, examples out.
+//! A task at work: rows in, examples out.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ use crate::data::place::Place;
 use crate::data::read::Row;
 use crate::words::listed;
 
-/// A task that reads rows.
+/// Reads rows by a task.
 #[derive(Clone, Debug)]
-pub struct Prepared {
+pub struct TaskReader {
     task: Task,
     /// What the catalogue says of it; none for a task of one's own.
     built_in: Option<&'static BuiltIn>,
@@ -34,11 +34,11 @@ pub struct Prepared {
 }
 
 impl Task {
-    /// The task made ready to read rows.
+    /// What reads rows by this task.
     ///
     /// # Errors
     /// If its template or its answers cannot be used; a task read from a file may hold anything.
-    pub fn prepare(&self) -> Result<Prepared, DataError> {
+    pub fn reader(&self) -> Result<TaskReader, DataError> {
         let (template, answers) = match &self.form {
             Form::Template {
                 prompt, answers, ..
@@ -54,7 +54,7 @@ impl Task {
             Form::Winogrande | Form::MultipleChoice { .. } => (None, Arc::default()),
         };
         let letters = |count: usize| ('A'..='Z').take(count).map(String::from).collect();
-        Ok(Prepared {
+        Ok(TaskReader {
             task: self.clone(),
             built_in: built_in(&self.name),
             id_field: None,
@@ -67,7 +67,7 @@ impl Task {
 
 /// What a row became.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Made {
+pub enum RowOutcome {
     /// An example.
     Example(Example),
     /// Nothing, and why.
@@ -82,8 +82,8 @@ pub enum Made {
 /// Prompt, answers and label of a row.
 type Question = (Prompt, Arc<[String]>, Option<usize>);
 
-impl Prepared {
-    /// The task that was made ready.
+impl TaskReader {
+    /// The task by which it reads.
     pub fn task(&self) -> &Task {
         &self.task
     }
@@ -144,25 +144,25 @@ impl Prepared {
     /// # Errors
     /// If a field is missing or of another kind, a label out of range or to be read in two ways, a
     /// number of choices not to be asked.
-    pub fn example(&self, row: Row, group_field: Option<&str>) -> Result<Made, DataError> {
+    pub fn example(&self, row: Row, group_field: Option<&str>) -> Result<RowOutcome, DataError> {
         let group = group_field.map(|field| row.text(field)).transpose()?;
-        self.made(row, group, true)
+        self.outcome(row, group, true)
     }
 
     /// Turns a row into an example to be answered: a label that cannot be read is none.
     ///
     /// # Errors
-    /// As [`Prepared::example`], but for labels.
-    pub fn question(&self, row: Row) -> Result<Made, DataError> {
-        self.made(row, None, false)
+    /// As [`TaskReader::example`], but for labels.
+    pub fn question(&self, row: Row) -> Result<RowOutcome, DataError> {
+        self.outcome(row, None, false)
     }
 
-    fn made(
+    fn outcome(
         &self,
         mut row: Row,
         group: Option<String>,
         needs_label: bool,
-    ) -> Result<Made, DataError> {
+    ) -> Result<RowOutcome, DataError> {
         let id = self.id(&row)?;
         match self.normalise(&mut row) {
             Err(DataError::LabelOutOfRange { .. }) if !needs_label => {
@@ -174,11 +174,11 @@ impl Prepared {
             Some(template) => self.fill(template, &row, needs_label)?,
             None => match self.ask(&row, needs_label)? {
                 Ok(asked) => asked,
-                Err(reason) => return Ok(Made::Dropped { id, reason }),
+                Err(reason) => return Ok(RowOutcome::Dropped { id, reason }),
             },
         };
         let (prompt, answers, label) = asked;
-        Ok(Made::Example(Example {
+        Ok(RowOutcome::Example(Example {
             id,
             prompt,
             answers,

@@ -6,8 +6,8 @@ use super::*;
 use crate::data::{DataError, Place, Row};
 use serde_json::{Value, json};
 
-fn made(task: &Task, row: Value) -> Result<Made, DataError> {
-    task.prepare()?.example(
+fn made(task: &Task, row: Value) -> Result<RowOutcome, DataError> {
+    task.reader()?.example(
         Row::from_json(&row.to_string(), Place::new("train.jsonl", 7)).unwrap(),
         None,
     )
@@ -15,8 +15,8 @@ fn made(task: &Task, row: Value) -> Result<Made, DataError> {
 
 fn example(name: &str, row: Value) -> Example {
     match made(&Task::named(name).unwrap(), row).unwrap() {
-        Made::Example(example) => example,
-        Made::Dropped { reason, .. } => panic!("dropped: {reason}"),
+        RowOutcome::Example(example) => example,
+        RowOutcome::Dropped { reason, .. } => panic!("dropped: {reason}"),
     }
 }
 
@@ -75,7 +75,7 @@ fn arc_and_openbookqa_keep_only_four_choices_and_anyone_s_questions_two_to_twent
         let dropped = made(&Task::named(name).unwrap(), row(5)).unwrap();
         assert_eq!(
             dropped,
-            Made::Dropped {
+            RowOutcome::Dropped {
                 id: "train-7".into(),
                 reason: DropReason::ChoiceCount { found: 5, kept: 4 }
             }
@@ -119,11 +119,11 @@ fn a_label_out_of_range_names_file_line_value_and_what_is_allowed() {
     );
     assert!(matches!(
         made(&task, json!({"text": "t", "topic": "art"})).unwrap(),
-        Made::Example(Example { label: Some(1), .. })
+        RowOutcome::Example(Example { label: Some(1), .. })
     ));
     assert!(matches!(
         made(&task, json!({"text": "t"})).unwrap(),
-        Made::Example(Example { label: None, .. })
+        RowOutcome::Example(Example { label: None, .. })
     ));
     let message = made(
         &Task::named("arc_easy").unwrap(),
@@ -143,7 +143,7 @@ fn a_finished_prompt_gets_the_task_s_words_or_letters() {
     let answers = |name: &str, count| {
         Task::named(name)
             .unwrap()
-            .prepare()
+            .reader()
             .unwrap()
             .answers(count)
             .join(" ")
@@ -229,7 +229,7 @@ fn a_task_comes_back_from_its_sidecar_as_it_was() {
     assert!(
         serde_json::from_str::<Task>(hostile)
             .unwrap()
-            .prepare()
+            .reader()
             .is_err()
     );
 }

@@ -4,9 +4,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::encoded::Encoded;
-use super::encoder::{EncodeOptions, Encoder, Outcome};
+use super::encoder::{EncodeOptions, EncodeOutcome, Encoder};
 use super::tokenizer::Tokenizer;
-use crate::data::account::{Counted, Drops};
+use crate::data::account::{Drops, Tally};
 use crate::data::error::DataError;
 use crate::data::task::{DropReason, Example};
 
@@ -47,14 +47,14 @@ impl EncodedSet {
     /// What became of the examples that were given, a sentence each: which are left out, shortened,
     /// or without text in a field. `set` names them; `given` are those that were encoded.
     pub fn account(&self, set: &str, given: &[Example], max_length: usize) -> Vec<String> {
-        let shortened: Counted = self
+        let shortened: Tally = self
             .examples
             .iter()
             .zip(&self.shortened)
             .filter(|(_, cut)| **cut)
             .map(|(example, _)| example.id.clone())
             .collect();
-        let empty: Counted = given
+        let empty: Tally = given
             .iter()
             .filter(|example| example.has_empty_field())
             .map(|example| example.id.clone())
@@ -111,7 +111,7 @@ pub fn encode_any(
     options: EncodeOptions,
 ) -> Result<EncodedSet, DataError> {
     // Each chunk remembers answers for itself; results do not depend on how chunks fall.
-    let chunks: Vec<Result<Vec<Outcome>, DataError>> = examples
+    let chunks: Vec<Result<Vec<EncodeOutcome>, DataError>> = examples
         .par_chunks(512)
         .map(|chunk| {
             let mut encoder = Encoder::new(tokenizer, options)?;
@@ -126,7 +126,7 @@ pub fn encode_any(
     for chunk in chunks {
         for outcome in chunk? {
             match outcome {
-                Outcome::Encoded {
+                EncodeOutcome::Encoded {
                     encoded, truncated, ..
                 } => {
                     set.truncated += usize::from(truncated);
@@ -134,7 +134,7 @@ pub fn encode_any(
                     set.examples.push(encoded);
                     set.kept.push(index);
                 }
-                Outcome::Dropped(reason) => set.dropped.push(DroppedExample {
+                EncodeOutcome::Dropped(reason) => set.dropped.push(DroppedExample {
                     id: examples[index].id.clone(),
                     reason,
                 }),

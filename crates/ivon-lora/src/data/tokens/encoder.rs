@@ -54,7 +54,7 @@ pub struct Encoder<'a> {
 
 /// What an example became.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum EncodeOutcome {
     /// Tokens.
     Encoded {
         /// The tokens.
@@ -125,21 +125,23 @@ impl<'a> Encoder<'a> {
     ///
     /// # Errors
     /// If the tokenizer or the chat template fails, or answers cannot be told apart.
-    pub fn encode(&mut self, example: &Example) -> Result<Outcome, DataError> {
+    pub fn encode(&mut self, example: &Example) -> Result<EncodeOutcome, DataError> {
         let limit = self.options.max_length;
         let mut reserved = 0;
         // A second round is needed where whole answers take room, a third where another cut changes
         // them.
         for _ in 0..3 {
             let Some((prompt, tokens)) = self.fitting(&example.prompt, reserved)? else {
-                return Ok(Outcome::Dropped(DropReason::TooLong { max_length: limit }));
+                return Ok(EncodeOutcome::Dropped(DropReason::TooLong {
+                    max_length: limit,
+                }));
             };
             let after = self.continuations(&tokens, &example.answers)?;
             let choices = choices(&after.answers, self.options.scoring);
             let mut ids = tokens.leading;
             ids.extend_from_slice(&tokens.own[..tokens.own.len().saturating_sub(after.replaced)]);
             if ids.is_empty() {
-                return Ok(Outcome::Dropped(DropReason::NoTokens));
+                return Ok(EncodeOutcome::Dropped(DropReason::NoTokens));
             }
             reserved = match &choices {
                 Choices::Tokens(_) => 0,
@@ -156,14 +158,16 @@ impl<'a> Encoder<'a> {
                         label: example.label,
                     },
                 };
-                return Ok(Outcome::Encoded {
+                return Ok(EncodeOutcome::Encoded {
                     encoded,
                     text: tokens.text,
                     truncated: prompt != example.prompt,
                 });
             }
         }
-        Ok(Outcome::Dropped(DropReason::TooLong { max_length: limit }))
+        Ok(EncodeOutcome::Dropped(DropReason::TooLong {
+            max_length: limit,
+        }))
     }
 
     /// The longest form of a prompt that leaves `reserved` tokens of the limit free.
@@ -336,7 +340,7 @@ fn last_word(text: &str) -> &str {
 mod tests {
     use super::*;
     use crate::data::tokens::testing::{bpe_across_words, byte_level, llama, word_level};
-    use crate::data::{Made, Place, Row, Task, encode_all};
+    use crate::data::{Place, Row, RowOutcome, Task, encode_all};
     use proptest::prelude::*;
 
     fn options(max_length: usize, scoring: Scoring) -> EncodeOptions {
@@ -357,7 +361,7 @@ mod tests {
 
     fn example(task: &Task, row: serde_json::Value) -> Example {
         match task
-            .prepare()
+            .reader()
             .unwrap()
             .example(
                 Row::from_json(&row.to_string(), Place::new("train.jsonl", 1)).unwrap(),
@@ -365,8 +369,8 @@ mod tests {
             )
             .unwrap()
         {
-            Made::Example(example) => example,
-            Made::Dropped { reason, .. } => panic!("dropped: {reason}"),
+            RowOutcome::Example(example) => example,
+            RowOutcome::Dropped { reason, .. } => panic!("dropped: {reason}"),
         }
     }
 
@@ -380,12 +384,12 @@ mod tests {
             .encode(example)
             .unwrap()
         {
-            Outcome::Encoded {
+            EncodeOutcome::Encoded {
                 encoded,
                 text,
                 truncated,
             } => (encoded, text, truncated),
-            Outcome::Dropped(reason) => panic!("dropped: {reason}"),
+            EncodeOutcome::Dropped(reason) => panic!("dropped: {reason}"),
         }
     }
 
@@ -556,7 +560,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             outcome,
-            Outcome::Dropped(DropReason::TooLong { max_length: 60 })
+            EncodeOutcome::Dropped(DropReason::TooLong { max_length: 60 })
         );
         let error = encode_all(&[long], &tokenizer, options(60, Scoring::Token))
             .unwrap_err()
@@ -655,7 +659,7 @@ mod tests {
         let mut encoder = Encoder::new(&tokenizer, options(9, Scoring::Token)).unwrap();
         assert!(matches!(
             encoder.encode(&question("Answer", &["yes", "no"])).unwrap(),
-            Outcome::Encoded { .. }
+            EncodeOutcome::Encoded { .. }
         ));
         let error = encoder
             .encode(&question("Answer", &["maybe", "never"]))
@@ -673,7 +677,7 @@ mod tests {
         );
         assert_eq!(
             encoder.encode(&question("", &["yes", "no"])).unwrap(),
-            Outcome::Dropped(DropReason::NoTokens)
+            EncodeOutcome::Dropped(DropReason::NoTokens)
         );
         assert!(Encoder::new(&tokenizer, options(0, Scoring::Token)).is_err());
     }
@@ -695,7 +699,7 @@ mod tests {
                 let words = words(&answers);
                 for prompt in &prompts {
                     let outcome = encoder.encode(&Example::from_prompt("one", prompt.as_str(), words.clone())).unwrap();
-                    let Outcome::Encoded { encoded, .. } = outcome else {
+                    let EncodeOutcome::Encoded { encoded, .. } = outcome else {
                         // Every token of the prompt was merged into an answer.
                         continue;
                     };

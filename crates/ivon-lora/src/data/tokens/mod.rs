@@ -15,6 +15,6 @@ pub use batch::{Batch, Segment};
 pub use chat::{ChatSetting, ChatTemplate};
 pub use encoded::{Choices, Encoded, Target};
 pub use encoded_set::{DroppedExample, EncodedSet, encode_all, encode_any};
-pub use encoder::{EncodeOptions, Encoder, Outcome};
+pub use encoder::{EncodeOptions, EncodeOutcome, Encoder};
 pub use order::{EpochOrder, batch_indices};
 pub use tokenizer::Tokenizer;

@@ -149,7 +149,7 @@ impl GgufWriter {
             out.write_all(&header)?;
             pad(out, header.len() as u64)?;
             for planned in &self.tensors {
-                let mut counted = Counted {
+                let mut counted = CountingWriter {
                     out: &mut *out,
                     written: 0,
                 };
@@ -224,12 +224,12 @@ fn pad(out: &mut impl Write, length: u64) -> io::Result<()> {
     )
 }
 
-struct Counted<'a, W> {
+struct CountingWriter<'a, W> {
     out: &'a mut W,
     written: u64,
 }
 
-impl<W: Write> Write for Counted<'_, W> {
+impl<W: Write> Write for CountingWriter<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.out.write(bytes)?;
         self.written += written as u64;

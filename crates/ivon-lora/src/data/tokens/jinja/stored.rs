@@ -37,7 +37,7 @@ fn bounded(state: &State, value: &Value, namespaces: bool) -> Result<(), Error> 
             .and_then(|content| content.as_str().map(str::len))
             .unwrap_or(0)
     });
-    let mut left = Left {
+    let mut left = Budget {
         values: MOST_STORED,
         bytes: LONGEST_STORED + 2 * given,
         namespaces,
@@ -47,13 +47,13 @@ fn bounded(state: &State, value: &Value, namespaces: bool) -> Result<(), Error> 
 }
 
 /// What a value may still hold.
-struct Left {
+struct Budget {
     values: usize,
     bytes: usize,
     namespaces: bool,
 }
 
-impl Left {
+impl Budget {
     fn take(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         let too_large = |what: &str| refused(format!("a variable holds {what}"));
         if depth > DEEPEST_STORED {

@@ -123,7 +123,7 @@ fn hash(example: &Example) -> u64 {
 
 /// As a set is written: one text of hexadecimal digits, 16 for each hash.
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct RowSetRecord {
     count: usize,
     hashes: String,
 }
@@ -135,7 +135,7 @@ impl Serialize for RowSet {
             .iter()
             .map(|hash| format!("{hash:016x}"))
             .collect();
-        Written {
+        RowSetRecord {
             count: self.count,
             hashes,
         }
@@ -146,7 +146,7 @@ impl Serialize for RowSet {
 impl<'de> Deserialize<'de> for RowSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;
-        let Written { count, hashes } = Written::deserialize(deserializer)?;
+        let RowSetRecord { count, hashes } = RowSetRecord::deserialize(deserializer)?;
         let wrong =
             || D::Error::custom("the hashes of rows are no groups of 16 hexadecimal digits");
         if !hashes.len().is_multiple_of(DIGITS) || !hashes.is_ascii() {
