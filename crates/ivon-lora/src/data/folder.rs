@@ -156,34 +156,37 @@ pub fn find_files(path: &Path, task: &str) -> Result<Vec<SplitFiles>, DataError>
         .collect();
     if named.is_empty() {
         let below = path.join("data");
-        if below.is_dir() {
-            return find_files(&below, task);
-        }
-        let found = names
-            .iter()
-            .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
-            .collect();
-        return Err(DataError::NoSplitFiles {
-            folder: path.into(),
-            found,
-        });
+        return if below.is_dir() {
+            find_files(&below, task)
+        } else {
+            Err(no_split_files(path, &names))
+        };
     }
-    let mut found = Vec::new();
-    for split in Split::ALL {
-        let candidates: Vec<_> = named
-            .iter()
-            .filter(|(name, _)| name.split == split)
-            .collect();
-        if !candidates.is_empty() {
-            let (paths, aside) = chosen(split, &candidates)?;
-            found.push(SplitFiles {
-                split,
-                paths,
-                aside,
-            });
-        }
+    let of_split = |split| files_of(split, &named).transpose();
+    Split::ALL.into_iter().filter_map(of_split).collect()
+}
+
+/// The files of one split, if there are any.
+fn files_of(split: Split, named: &[(Name, PathBuf)]) -> Result<Option<SplitFiles>, DataError> {
+    let of_split = |(name, _): &&(Name, PathBuf)| name.split == split;
+    let candidates: Vec<_> = named.iter().filter(of_split).collect();
+    if candidates.is_empty() {
+        return Ok(None);
     }
-    Ok(found)
+    let (paths, aside) = chosen(split, &candidates)?;
+    Ok(Some(SplitFiles {
+        split,
+        paths,
+        aside,
+    }))
+}
+
+fn no_split_files(folder: &Path, names: &[PathBuf]) -> DataError {
+    let name = |path: &PathBuf| Some(path.file_name()?.to_string_lossy().into_owned());
+    DataError::NoSplitFiles {
+        folder: folder.into(),
+        found: names.iter().filter_map(name).collect(),
+    }
 }
 
 /// What a file name says.

@@ -81,17 +81,8 @@ impl SpecialTokens {
         known: &BTreeMap<u32, AddedToken>,
     ) -> Result<Self, ModelError> {
         let mut settings = config.clone();
-        let is_empty = |value: Option<&Value>| {
-            value.is_none_or(|value| match value {
-                Value::Array(list) => list.is_empty(),
-                Value::Object(map) => map.is_empty(),
-                other => other.is_null(),
-            })
-        };
-        if is_empty(settings.get("extra_special_tokens"))
-            && let Some(additional) = settings.remove("additional_special_tokens")
-        {
-            settings.insert("extra_special_tokens".into(), additional);
+        if settings.get("extra_special_tokens").is_none_or(is_empty) {
+            take_additional(&mut settings);
         }
         let by_id = match settings.get("added_tokens_decoder") {
             Some(decoder) => decoder_tokens(decoder)?,
@@ -151,26 +142,35 @@ fn decoder_tokens(decoder: &Value) -> Result<BTreeMap<u64, AddedToken>, ModelErr
     decoder.iter().map(token).collect()
 }
 
-/// Without `added_tokens_decoder`: the files of older versions, the first of which overrides the
-/// config.
-fn older_tokens(
-    folder: &Path,
-    settings: &mut Map<String, Value>,
-    known: &BTreeMap<u32, AddedToken>,
-) -> Result<BTreeMap<u64, AddedToken>, ModelError> {
-    for (key, value) in read_object(folder, "special_tokens_map.json")?.unwrap_or_default() {
+/// Whether a value is null or holds nothing.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        other => other.is_null(),
+    }
+}
+
+/// Reads `additional_special_tokens`, the older name, as `extra_special_tokens`.
+fn take_additional(settings: &mut Map<String, Value>) {
+    if let Some(additional) = settings.remove("additional_special_tokens") {
+        settings.insert("extra_special_tokens".into(), additional);
+    }
+}
+
+/// Puts what `special_tokens_map.json` says in the place of what the config says; tokens without a
+/// name come to those that are there.
+fn override_settings(settings: &mut Map<String, Value>, map: Map<String, Value>) {
+    for (key, value) in map {
         let value = match (key.as_str(), value) {
             ("extra_special_tokens", Value::Array(more)) => {
-                let mut all = settings
-                    .get(&key)
-                    .and_then(Value::as_array)
-                    .cloned()
-                    .unwrap_or_default();
-                more.into_iter().for_each(|token| {
+                let there = settings.get(&key).and_then(Value::as_array);
+                let mut all = there.cloned().unwrap_or_default();
+                for token in more {
                     if !all.contains(&token) {
                         all.push(token);
                     }
-                });
+                }
                 Value::Array(all)
             }
             ("extra_special_tokens", other) => other,
@@ -182,10 +182,19 @@ fn older_tokens(
         };
         settings.insert(key, value);
     }
-    if !settings.contains_key("extra_special_tokens")
-        && let Some(additional) = settings.remove("additional_special_tokens")
-    {
-        settings.insert("extra_special_tokens".into(), additional);
+}
+
+/// Without `added_tokens_decoder`: the files of older versions, the first of which overrides the
+/// config.
+fn older_tokens(
+    folder: &Path,
+    settings: &mut Map<String, Value>,
+    known: &BTreeMap<u32, AddedToken>,
+) -> Result<BTreeMap<u64, AddedToken>, ModelError> {
+    let map = read_object(folder, "special_tokens_map.json")?;
+    override_settings(settings, map.unwrap_or_default());
+    if !settings.contains_key("extra_special_tokens") {
+        take_additional(settings);
     }
     let mut special: HashSet<String> = NAMES
         .iter()

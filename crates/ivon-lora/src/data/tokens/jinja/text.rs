@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use minijinja::value::{ObjectRepr, ValueKind};
+use minijinja::value::{DynObject, ObjectRepr, ValueKind};
 use minijinja::{Error, Value};
 
 use super::limits::refused;
@@ -78,28 +78,8 @@ fn write_object(out: &mut String, value: &Value, depth: usize) -> Result<(), Err
         write_items(out, "([", view.items.iter().cloned(), "])", depth)?;
         return Ok(());
     }
-    let type_name = object.type_name();
     match object.repr() {
-        ObjectRepr::Map => {
-            let namespace = type_name.ends_with("::Namespace");
-            if type_name.ends_with("::Loop") || type_name.ends_with("::Macro") {
-                return Err(refused("a loop or a macro is printed"));
-            }
-            if namespace && object.enumerator_len() > Some(1) {
-                return Err(refused(
-                    "a namespace is printed, the order of whose names is not known",
-                ));
-            }
-            out.push_str(if namespace { "<Namespace {" } else { "{" });
-            for (index, (key, value)) in object.try_iter_pairs().into_iter().flatten().enumerate() {
-                out.push_str(if index == 0 { "" } else { ", " });
-                write_repr(out, &key, depth + 1)?;
-                out.push_str(": ");
-                write_repr(out, &value, depth + 1)?;
-            }
-            out.push_str(if namespace { "}>" } else { "}" });
-            Ok(())
-        }
+        ObjectRepr::Map => write_map(out, object, depth),
         ObjectRepr::Seq | ObjectRepr::Iterable if object.enumerator_len().is_some() => {
             let items = || object.try_iter().into_iter().flatten();
             match (value.is_tuple(), object.enumerator_len()) {
@@ -110,6 +90,28 @@ fn write_object(out: &mut String, value: &Value, depth: usize) -> Result<(), Err
         }
         _ => Err(refused("something without a text of its own is printed")),
     }
+}
+
+fn write_map(out: &mut String, object: &DynObject, depth: usize) -> Result<(), Error> {
+    let type_name = object.type_name();
+    if type_name.ends_with("::Loop") || type_name.ends_with("::Macro") {
+        return Err(refused("a loop or a macro is printed"));
+    }
+    let is_namespace = type_name.ends_with("::Namespace");
+    if is_namespace && object.enumerator_len() > Some(1) {
+        return Err(refused(
+            "a namespace is printed, the order of whose names is not known",
+        ));
+    }
+    out.push_str(if is_namespace { "<Namespace {" } else { "{" });
+    for (index, (key, value)) in object.try_iter_pairs().into_iter().flatten().enumerate() {
+        out.push_str(if index == 0 { "" } else { ", " });
+        write_repr(out, &key, depth + 1)?;
+        out.push_str(": ");
+        write_repr(out, &value, depth + 1)?;
+    }
+    out.push_str(if is_namespace { "}>" } else { "}" });
+    Ok(())
 }
 
 fn write_items(

@@ -30,59 +30,66 @@ pub(super) fn build(
     file: &GgufFile,
     vocabulary: &Vocabulary,
 ) -> Result<tokenizers::Tokenizer, ModelError> {
-    let wrong = |reason: String| vocabulary.wrong(reason);
-    let scores = file
-        .numbers("tokenizer.ggml.scores")?
-        .ok_or_else(|| wrong("`tokenizer.ggml.scores` is missing".into()))?;
+    let merges = merges(vocabulary, &scores(file, vocabulary)?);
+    let mut builder = BPE::builder()
+        .vocab_and_merges(vocabulary.ids().collect::<Vocab>(), merges)
+        .fuse_unk(true)
+        .byte_fallback(true);
+    if let Some(unknown) = unknown(file, vocabulary)? {
+        builder = builder.unk_token(unknown.to_string());
+    }
+    let model = guard_result("tokenizers", || builder.build());
+    let mut inner = tokenizers::Tokenizer::new(model.map_err(|reason| vocabulary.wrong(reason))?);
+    let has_prefix = file.flag("tokenizer.ggml.add_space_prefix")?;
+    write_spaces(&mut inner, has_prefix.unwrap_or(true))
+        .map_err(|error| vocabulary.wrong(error.to_string()))?;
+    Ok(inner)
+}
+
+/// The score of each token.
+fn scores(file: &GgufFile, vocabulary: &Vocabulary) -> Result<Vec<f64>, ModelError> {
+    let scores = file.numbers("tokenizer.ggml.scores")?;
+    let scores = scores.ok_or_else(|| vocabulary.wrong("`tokenizer.ggml.scores` is missing"))?;
     if scores.len() != vocabulary.tokens.len() || scores.iter().any(|score| score.is_nan()) {
-        return Err(wrong(format!(
+        return Err(vocabulary.wrong(format!(
             "it has {} tokens and {} scores, expected as many numbers",
             vocabulary.tokens.len(),
             scores.len()
         )));
     }
-    let unknown = vocabulary
-        .token_of(file, "unknown_token_id")?
-        .map(|(_, token)| token);
-    let unknown = unknown.or_else(|| {
-        vocabulary
-            .kinds
-            .iter()
-            .position(|kind| *kind == 2)
-            .map(|id| vocabulary.tokens[id])
-    });
-    let mut builder = BPE::builder()
-        .vocab_and_merges(
-            vocabulary.ids().collect::<Vocab>(),
-            merges(vocabulary, &scores),
-        )
-        .fuse_unk(true)
-        .byte_fallback(true);
-    if let Some(unknown) = unknown {
-        builder = builder.unk_token(unknown.to_string());
+    Ok(scores)
+}
+
+/// The token for what no other stands for: the one that the file names, else the first of its kind.
+fn unknown<'a>(
+    file: &GgufFile,
+    vocabulary: &'a Vocabulary<'_>,
+) -> Result<Option<&'a str>, ModelError> {
+    if let Some((_, token)) = vocabulary.token_of(file, "unknown_token_id")? {
+        return Ok(Some(token));
     }
-    let mut inner =
-        tokenizers::Tokenizer::new(guard_result("tokenizers", || builder.build()).map_err(wrong)?);
-    let replace =
-        |from: &str, to: &str| Replace::new(from, to).map_err(|error| wrong(error.to_string()));
-    let mut normalizers = vec![replace(" ", SPACE)?.into()];
+    let first = vocabulary.kinds.iter().position(|kind| *kind == 2);
+    Ok(first.map(|id| vocabulary.tokens[id]))
+}
+
+/// Blanks are written as SentencePiece writes them, one before a text if it has a prefix.
+fn write_spaces(
+    inner: &mut tokenizers::Tokenizer,
+    has_prefix: bool,
+) -> Result<(), tokenizers::Error> {
+    let mut normalizers = vec![Replace::new(" ", SPACE)?.into()];
     let mut decoders = vec![
-        replace(SPACE, " ")?.into(),
+        Replace::new(SPACE, " ")?.into(),
         ByteFallback::new().into(),
         Fuse::new().into(),
     ];
-    if file
-        .flag("tokenizer.ggml.add_space_prefix")?
-        .unwrap_or(true)
-    {
+    if has_prefix {
         normalizers.insert(0, Prepend::new(SPACE.into()).into());
         decoders.push(Strip::new(' ', 1, 0).into());
     }
-    inner
-        .with_normalizer(Some(Sequence::new(normalizers)))
-        .map_err(|error| wrong(error.to_string()))?;
+    inner.with_normalizer(Some(Sequence::new(normalizers)))?;
     inner.with_decoder(Some(Decoders::new(decoders)));
-    Ok(inner)
+    Ok(())
 }
 
 /// All ways to join two pieces into a third, best score first; among equals the longer left part
