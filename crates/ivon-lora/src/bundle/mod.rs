@@ -3,8 +3,8 @@
 
 mod error;
 mod sidecar;
-mod card;
 mod posterior_file;
+mod card;
 mod folder;
 mod summary;
 mod locate;

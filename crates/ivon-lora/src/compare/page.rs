@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use super::comparison::{Comparison, Trial};
 use super::rows::Form;
 use super::table::{RowEntry, ScoreEntry, TaskTable};
-use crate::report::page::{
-    Cell, Figure, Section, document, figure_grid, html_table, note, paragraph,
+use crate::report::html::{
+    Cell, Figure, Section, document, figures as figure_grid, note, paragraph, table as html_table,
 };
 use crate::report::plot::{Axis, RangeRow, range_chart};
 

@@ -1,16 +1,16 @@
 //! What adapter weights can be drawn from.
 
-mod clora;
 mod error;
+mod stored;
 mod gaussian;
-mod kind;
-mod kronecker;
-mod laplace;
 mod mc_dropout;
 mod ensemble;
+mod laplace;
+mod kronecker;
 mod scalabl;
-mod stored;
 mod swag;
+mod clora;
+mod kind;
 
 pub use clora::Clora;
 pub use ensemble::Ensemble;

@@ -1,10 +1,10 @@
 //! Batch → probabilities of the choices: at the mean, and averaged over draws.
 
-mod choice;
-mod predictor;
-mod linear;
-mod scale;
 mod error;
+mod choice;
+mod linear;
+mod predictor;
+mod scale;
 
 pub(crate) use choice::common_prefix;
 pub use choice::{Questions, choice_log_probabilities, log_probabilities_at};

@@ -1,11 +1,12 @@
 //! The folder of a run → its records, scores and findings, pictures of them, and a page.
 
 mod findings;
-pub mod page;
 pub mod plot;
-mod prune;
+pub mod html;
 mod scale;
+mod prune;
 mod shift;
+pub mod page;
 mod run;
 
 pub use findings::{RunSettings, findings};

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::page::Figure;
+use super::html::Figure;
 use super::plot::{Axis, LineChart, Mark, Series};
 use super::scale::headline;
 use crate::metrics::{MainScores, Table};

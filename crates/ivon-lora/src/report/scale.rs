@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::page::Figure;
+use super::html::Figure;
 use super::plot::{Axis, LineChart, Series};
 use crate::metrics::{Ground, MainScores, Table, not_told_from, preferred};
 use crate::sentence::{Sentence, sentence, setting};

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::page::Figure;
+use super::html::Figure;
 use super::plot::{Axis, RangeRow, range_chart};
 use crate::metrics::{
     BINS, LogProbabilities, MainScores, MetricsError, Predictions, Table,

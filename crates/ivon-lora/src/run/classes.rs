@@ -1,6 +1,6 @@
 //! The labels of each role → which of them are missing, said before anything is trained.
 
-use super::train::Sets;
+use super::data::EncodedRoles;
 use crate::data::{EncodedSet, Role};
 use crate::watch::Event;
 use crate::words::joined;
@@ -9,7 +9,7 @@ use crate::words::joined;
 const NAMED: usize = 5;
 
 /// Warnings of roles in which a label is missing; none where every row has answers of its own.
-pub(super) fn missing_classes(answers: &[String], sets: &Sets) -> Vec<Event<'static>> {
+pub(super) fn missing_classes(answers: &[String], sets: &EncodedRoles) -> Vec<Event<'static>> {
     let sets = [
         (Role::Train, &sets.train),
         (Role::Tune, &sets.tune),

@@ -11,6 +11,7 @@ use crate::data::DataConfig;
 use crate::lora::LoraConfig;
 use crate::method::Method;
 use crate::model::BasePrecision;
+use crate::predict::EvaluationOptions;
 use crate::train::TrainConfig;
 
 /// A run, resolved: every setting has a value. Its sections are the tables of the TOML file.
@@ -101,6 +102,16 @@ impl RunConfig {
                 why: format!("the posterior of `{}` comes from its steps", method.name()),
             }),
             _ => Ok(()),
+        }
+    }
+
+    /// How the run evaluates.
+    pub fn evaluation_options(&self) -> EvaluationOptions {
+        EvaluationOptions {
+            samples: self.evaluation.samples,
+            scale: self.evaluation.scale,
+            seed: self.seed,
+            batch_tokens: self.evaluation.batch_tokens,
         }
     }
 

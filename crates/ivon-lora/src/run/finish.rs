@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::calibrate::Calibrated;
 use super::cost::Cost;
+use super::data::EncodedRoles;
 use super::folder::{self, RunFolder};
-use super::train::{Sets, options};
 use super::untuned::{UntunedAnswers, UntunedQuestion};
 use super::{RunConfig, RunError};
 use crate::answer::{
@@ -15,7 +15,7 @@ use crate::answer::{
 };
 use crate::bundle::{AnswerWord, Bundle, CardFacts, SIDECAR_FORMAT, Sidecar};
 use crate::data::{Dataset, EncodedSet, KnownRows, LoadReport, Role, Task};
-use crate::lora::{Draw, LoraConfig};
+use crate::lora::Draw;
 use crate::method::{CHOSEN_BY, Fit, member_folder};
 use crate::metrics::{Bootstrap, Predictions, Scores, score_table};
 use crate::posterior::{Posterior, Spread};
@@ -33,8 +33,7 @@ pub(super) struct Finish<'a> {
     pub untuned: &'a UntunedAnswers,
     pub task: &'a Task,
     pub dataset: &'a Dataset,
-    pub sets: &'a Sets,
-    pub lora: &'a LoraConfig,
+    pub sets: &'a EncodedRoles,
     pub folder: &'a RunFolder,
 }
 
@@ -63,7 +62,7 @@ impl Finish<'_> {
             stored_numbers: stored_numbers(posterior.as_ref())?,
         };
         let sidecar = self.sidecar(&options, &calibrated.rule);
-        let bundle = Bundle::of_run(posterior, self.lora.clone(), sidecar);
+        let bundle = Bundle::of_run(posterior, self.config.lora.clone(), sidecar);
         let card = self.card(&test.report, kept_step);
         self.write(&bundle, card, &test, &cost, watch)?;
         Ok(test.report)
@@ -116,7 +115,7 @@ impl Finish<'_> {
     ) -> Result<Box<dyn Posterior>, RunError> {
         let mut fit = Fit {
             network: &self.base.network,
-            dropout: self.lora.dropout,
+            dropout: self.config.lora.dropout,
             seed: self.config.seed,
             batch_tokens: self.config.evaluation.batch_tokens,
             train: &self.sets.train.examples,
@@ -148,7 +147,7 @@ impl Finish<'_> {
     ) -> Result<EvaluationOptions, RunError> {
         let options = EvaluationOptions {
             samples: posterior.spread().draws(self.config.evaluation.samples),
-            ..options(self.config)
+            ..self.config.evaluation_options()
         };
         let scale = self.scale(posterior, &options, watch)?;
         Ok(EvaluationOptions { scale, ..options })
@@ -368,9 +367,9 @@ impl Finish<'_> {
                     "examples per step".into(),
                     (config.train.batch_size * config.train.accumulation).to_string(),
                 ),
-                ("rank".into(), self.lora.rank.to_string()),
-                ("alpha".into(), self.lora.alpha.to_string()),
-                ("dropout".into(), self.lora.dropout.to_string()),
+                ("rank".into(), self.config.lora.rank.to_string()),
+                ("alpha".into(), self.config.lora.alpha.to_string()),
+                ("dropout".into(), self.config.lora.dropout.to_string()),
                 ("seed".into(), config.seed.to_string()),
             ],
             scores: score_table(&report.rows()).to_markdown(),

@@ -27,44 +27,57 @@ pub fn rows_of_run(
 ) -> Result<Dataset, RunError> {
     let dataset = data::load(&config.data, task)?;
     let provenance = config.provenance.clone().unwrap_or_default();
-    Ok(in_their_roles(folder, &provenance, &config.data, task, &dataset, watch)?.into_owned())
+    let rows = RowsOfRun {
+        folder,
+        provenance: &provenance,
+        config: &config.data,
+        task,
+    };
+    Ok(rows.in_their_roles(&dataset, watch)?.into_owned())
 }
 
-/// These rows in the roles that the run in a folder gave them; where this version would carve them
-/// otherwise, that is said.
-///
-/// # Errors
-/// [`RunError::OtherData`] if a file is another, [`RunError::OtherRoles`] if a row of `splits.json`
-/// is not there or two have its id.
-pub(super) fn in_their_roles<'a>(
-    folder: &Path,
-    provenance: &Provenance,
-    config: &DataConfig,
-    task: &Task,
-    dataset: &'a Dataset,
-    watch: Watch<'_>,
-) -> Result<Cow<'a, Dataset>, RunError> {
-    check_files(folder, provenance, &dataset.report.files)?;
-    let Some(ids) = read_roles(folder)?.filter(|ids| *ids != dataset.ids()) else {
-        return Ok(Cow::Borrowed(dataset));
-    };
-    let cast = match dataset.report.files.is_empty() {
-        // Rows in memory are all there is.
-        true => recast(dataset, &ids),
-        false => recast(&all_rows(config, task)?, &ids),
-    };
-    let cast = cast.map_err(|reason| RunError::OtherRoles {
-        folder: folder.into(),
-        reason,
-    })?;
-    watch(Event::Note(format!(
-        "this version would give rows of `{}` other roles than they had: they have those of its {SPLITS_FILE}",
-        folder.display()
-    )));
-    Ok(Cow::Owned(Dataset {
-        report: dataset.report.clone(),
-        ..cast
-    }))
+/// A run's folder, and what it was started with.
+pub(super) struct RowsOfRun<'a> {
+    pub folder: &'a Path,
+    pub provenance: &'a Provenance,
+    pub config: &'a DataConfig,
+    pub task: &'a Task,
+}
+
+impl RowsOfRun<'_> {
+    /// These rows in the roles that the run gave them; where this version would carve them
+    /// otherwise, that is said.
+    ///
+    /// # Errors
+    /// [`RunError::OtherData`] if a file is another, [`RunError::OtherRoles`] if a row of
+    /// `splits.json` is not there or two have its id.
+    pub fn in_their_roles<'d>(
+        &self,
+        dataset: &'d Dataset,
+        watch: Watch<'_>,
+    ) -> Result<Cow<'d, Dataset>, RunError> {
+        check_files(self.folder, self.provenance, &dataset.report.files)?;
+        let Some(ids) = read_roles(self.folder)?.filter(|ids| *ids != dataset.ids()) else {
+            return Ok(Cow::Borrowed(dataset));
+        };
+        let cast = match dataset.report.files.is_empty() {
+            // Rows in memory are all there is.
+            true => recast(dataset, &ids),
+            false => recast(&all_rows(self.config, self.task)?, &ids),
+        };
+        let cast = cast.map_err(|reason| RunError::OtherRoles {
+            folder: self.folder.into(),
+            reason,
+        })?;
+        watch(Event::Note(format!(
+            "this version would give rows of `{}` other roles than they had: they have those of its {SPLITS_FILE}",
+            self.folder.display()
+        )));
+        Ok(Cow::Owned(Dataset {
+            report: dataset.report.clone(),
+            ..cast
+        }))
+    }
 }
 
 /// The rows of a data set without its limits: a role has every one that it may have had.

@@ -5,21 +5,21 @@ use std::path::PathBuf;
 
 use super::advice::advice;
 use super::classes::missing_classes;
+use super::data::{EncodedRoles, TrainingData};
 use super::estimate::Estimate;
 use super::finish::Finish;
 use super::folder::{self, RunFolder, Start};
 use super::memory::available_memory;
-use super::rows::{check_rows, in_their_roles};
+use super::rows::{RowsOfRun, check_rows};
 use super::untuned::UntunedAnswers;
 use super::{Provenance, RunConfig, RunError};
 use crate::answer::{Base, EvaluationReport, answers_of, open_checkpoint};
 use crate::bundle::locate_adapter;
-use crate::data::{self, Dataset, EncodedSet, Example, Role, Task};
+use crate::data::{self, Dataset, Task};
 use crate::lora::{Adapter, LoraConfig, read_peft};
 use crate::method::train_members;
 use crate::model::Checkpoint;
 use crate::posterior::Posterior;
-use crate::predict::EvaluationOptions;
 use crate::train::{ChoiceGoal, Outcome, TrainError, Trained, Training};
 use crate::watch::{Event, Watch};
 
@@ -62,19 +62,6 @@ pub fn train(config: &RunConfig, resume: bool, watch: Watch<'_>) -> Result<Train
     train_on(config, &data, start, watch)
 }
 
-/// What a run is made from when its rows are in memory already.
-#[derive(Clone, Copy, Debug)]
-pub struct TrainingData<'a> {
-    /// The base: a folder, a GGUF file or a hub name.
-    pub model: &'a str,
-    /// What is asked of each row.
-    pub task: &'a Task,
-    /// The examples of each role.
-    pub dataset: &'a Dataset,
-    /// What the untuned base said to the test rows in earlier runs; it is not asked again.
-    pub untuned: &'a UntunedAnswers,
-}
-
 /// As [`train`], on examples that are in memory: what the settings say of base and files is written
 /// down with the run, and nothing is read from there.
 ///
@@ -86,12 +73,6 @@ pub fn train_on(
     start: Start,
     watch: Watch<'_>,
 ) -> Result<TrainedRun, RunError> {
-    let &TrainingData {
-        model,
-        task,
-        dataset,
-        untuned,
-    } = data;
     config.validate()?;
     config.data.chat_template.check()?;
     let out = config.out.as_deref().ok_or(RunError::Setting {
@@ -106,61 +87,88 @@ pub fn train_on(
             "the run has no checkpoint yet: it begins at its first step".into(),
         ));
     }
-    let dataset = &*rows_of(&folder, config, task, dataset, start, watch)?;
+    let dataset = &*rows_of(&folder, config, data, start, watch)?;
     for note in &dataset.report.notes {
         watch(Event::Note(note.to_string()));
     }
-    let checkpoint = open_checkpoint(model, watch)?;
-    let sets = Sets::encode(config, task, dataset, &checkpoint, watch)?;
-    if let Some(by) = config
-        .optimizer
-        .settings()
-        .needs_calibrate()
-        .filter(|_| sets.calibrate.examples.is_empty())
-    {
+    let (base, sets) = load(config, &TrainingData { dataset, ..*data }, watch)?;
+    let (adapter, lora) = first_adapter(&located, config.seed, &base)?;
+    let resolved = RunConfig {
+        lora,
+        provenance: Some(provenance(&base, dataset)),
+        ..config.clone()
+    };
+    folder.write_settings(&resolved)?;
+    folder.write_json(folder::SPLITS_FILE, &dataset.ids())?;
+    let run = Finish {
+        config: &resolved,
+        base: &base,
+        untuned: data.untuned,
+        task: data.task,
+        dataset,
+        sets: &sets,
+        folder: &folder,
+    };
+    let start = StartingPoint {
+        config: &located,
+        adapter,
+        base: &base,
+    };
+    train_and_finish(&run, &start, watch)
+}
+
+/// Encodes the rows, says what the run will need, and loads the base.
+fn load(
+    config: &RunConfig,
+    data: &TrainingData<'_>,
+    watch: Watch<'_>,
+) -> Result<(Base, EncodedRoles), RunError> {
+    let checkpoint = open_checkpoint(data.model, watch)?;
+    let sets = EncodedRoles::encode(config, data, &checkpoint, watch)?;
+    let chooses = config.optimizer.settings().needs_calibrate();
+    if let Some(by) = chooses.filter(|_| sets.calibrate.examples.is_empty()) {
         return Err(RunError::Setting {
             name: "data",
             found: format!("without rows of calibrate, by which {by} chooses"),
             expected: "a file named calibrate, or `data.calibrate_share` above 0",
         });
     }
-    for said in missing_classes(&answers_of(task), &sets) {
+    for said in missing_classes(&answers_of(data.task), &sets) {
         watch(said);
     }
     announce(config, &checkpoint, &sets, watch)?;
     let mut base = Base::load(&checkpoint, &config.model.base_options())?;
     base.tokenizer = config.data.chat_template.put_into(base.tokenizer)?;
-    drop(checkpoint);
-    let (adapter, lora) = first_adapter(&located, config.seed, &base)?;
-    let resolved = RunConfig {
-        lora: lora.clone(),
-        provenance: Some(provenance(&base, dataset)),
-        ..config.clone()
-    };
-    folder.write_settings(&resolved)?;
-    folder.write_json(folder::SPLITS_FILE, &dataset.ids())?;
+    Ok((base, sets))
+}
 
+/// Trains, and does what follows training unless it was broken off.
+fn train_and_finish(
+    run: &Finish<'_>,
+    start: &StartingPoint<'_>,
+    watch: Watch<'_>,
+) -> Result<TrainedRun, RunError> {
+    let config = run.config;
     let goal = ChoiceGoal {
-        network: &base.network,
-        lora: &lora,
+        network: &run.base.network,
+        lora: &config.lora,
         config: &config.train,
-        evaluation: options(config),
-        train: &sets.train.examples,
-        tune: &sets.tune.examples,
+        evaluation: config.evaluation_options(),
+        train: &run.sets.train.examples,
+        tune: &run.sets.tune.examples,
     };
     let training = Training {
-        network: &base.network,
+        network: &run.base.network,
         goal: &goal,
         config: &config.train,
         learning_rate: config.optimizer.learning_rate(),
-        dropout: lora.dropout,
+        dropout: config.lora.dropout,
         seed: config.seed,
-        folder: folder.path(),
+        folder: run.folder.path(),
     };
-    let (posteriors, trained) =
-        train_all(&located, &training, &base, &adapter, folder.resumes, watch)?;
+    let (posteriors, trained) = start.train(&training, run.folder.resumes, watch)?;
     let ended = TrainedRun {
-        folder: out.into(),
+        folder: run.folder.path().into(),
         outcome: trained.outcome,
         steps: trained.steps,
         kept_step: trained.kept_step,
@@ -169,17 +177,7 @@ pub fn train_on(
     if trained.outcome == Outcome::Interrupted {
         return Ok(ended);
     }
-    let finish = Finish {
-        config: &resolved,
-        base: &base,
-        untuned,
-        task,
-        dataset,
-        sets: &sets,
-        lora: &lora,
-        folder: &folder,
-    };
-    match finish.run(posteriors, trained.kept_step, watch) {
+    match run.run(posteriors, trained.kept_step, watch) {
         Err(error) if error.is_stop() => Ok(TrainedRun {
             outcome: Outcome::Interrupted,
             ..ended
@@ -196,52 +194,71 @@ pub fn train_on(
 fn rows_of<'a>(
     folder: &RunFolder,
     config: &RunConfig,
-    task: &Task,
-    dataset: &'a Dataset,
+    data: &TrainingData<'a>,
     start: Start,
     watch: Watch<'_>,
 ) -> Result<Cow<'a, Dataset>, RunError> {
+    let dataset = data.dataset;
     let Some(started) = &folder.started else {
         return Ok(Cow::Borrowed(dataset));
     };
     if start == Start::Resumed {
-        return in_their_roles(folder.path(), started, &config.data, task, dataset, watch);
+        let rows = RowsOfRun {
+            folder: folder.path(),
+            provenance: started,
+            config: &config.data,
+            task: data.task,
+        };
+        return rows.in_their_roles(dataset, watch);
     }
     check_rows(folder.path(), started, dataset)?;
     Ok(Cow::Borrowed(dataset))
 }
 
-/// Takes the steps of all members; gives what each can be drawn from.
-fn train_all(
-    config: &RunConfig,
-    training: &Training<'_>,
-    base: &Base,
-    adapter: &Adapter,
-    resume: bool,
-    watch: Watch<'_>,
-) -> Result<(Vec<Box<dyn Posterior>>, Trained), RunError> {
-    let settings = config.optimizer.settings();
-    let begin = |seed: u64| match seed == config.seed {
-        true => Ok(adapter.clone()),
-        false => first_adapter(config, seed, base)
-            .map(|(adapter, _)| adapter)
-            .map_err(|error| match error {
-                RunError::Lora(error) => error.into(),
-                other => TrainError::Optimizer {
-                    reason: other.to_string(),
-                },
+/// Where training begins.
+struct StartingPoint<'a> {
+    /// The settings, with the folder of the adapter that is trained on in place of its name.
+    config: &'a RunConfig,
+    /// The adapter of the run's own seed.
+    adapter: Adapter,
+    base: &'a Base,
+}
+
+impl StartingPoint<'_> {
+    /// The adapter of a member of this seed.
+    fn adapter(&self, seed: u64) -> Result<Adapter, TrainError> {
+        if seed == self.config.seed {
+            return Ok(self.adapter.clone());
+        }
+        match first_adapter(self.config, seed, self.base) {
+            Ok((adapter, _)) => Ok(adapter),
+            Err(RunError::Lora(error)) => Err(error.into()),
+            Err(other) => Err(TrainError::Optimizer {
+                reason: other.to_string(),
             }),
-    };
-    // Without a step there is no checkpoint: what comes after training is made anew.
-    let resume = resume && config.train.steps != Some(0);
-    Ok(train_members(settings, training, &begin, resume, watch)?)
+        }
+    }
+
+    /// Takes the steps of all members; gives what each can be drawn from.
+    fn train(
+        &self,
+        training: &Training<'_>,
+        resume: bool,
+        watch: Watch<'_>,
+    ) -> Result<(Vec<Box<dyn Posterior>>, Trained), RunError> {
+        let settings = self.config.optimizer.settings();
+        // Without a step there is no checkpoint: what comes after training is made anew.
+        let resume = resume && self.config.train.steps != Some(0);
+        let begin = |seed| self.adapter(seed);
+        Ok(train_members(settings, training, &begin, resume, watch)?)
+    }
 }
 
 /// Says what the run will need and what its settings mean; refuses what cannot fit.
 fn announce(
     config: &RunConfig,
     checkpoint: &Checkpoint,
-    sets: &Sets,
+    sets: &EncodedRoles,
     watch: Watch<'_>,
 ) -> Result<(), RunError> {
     let length = config.train.length(sets.train.examples.len());
@@ -273,57 +290,6 @@ fn announce(
         watch(said);
     }
     Ok(())
-}
-
-/// The encoded examples of each role.
-pub(super) struct Sets {
-    pub train: EncodedSet,
-    pub tune: EncodedSet,
-    pub calibrate: EncodedSet,
-    pub test: EncodedSet,
-}
-
-impl Sets {
-    fn encode(
-        config: &RunConfig,
-        task: &Task,
-        dataset: &Dataset,
-        checkpoint: &Checkpoint,
-        watch: Watch<'_>,
-    ) -> Result<Self, RunError> {
-        let tokenizer = config
-            .data
-            .chat_template
-            .put_into(checkpoint.tokenizer()?)?;
-        let options = config.data.encode_options(task);
-        let mut encode = |role: Role, examples: &[Example]| -> Result<EncodedSet, RunError> {
-            if examples.is_empty() {
-                return Ok(EncodedSet::default());
-            }
-            let set = data::encode_all(examples, &tokenizer, options)?;
-            let tokens: usize = set
-                .examples
-                .iter()
-                .map(|example| example.tokens.len())
-                .sum();
-            let said = format!(
-                "{role}: {} examples, {:.0} tokens each on average",
-                set.examples.len(),
-                tokens as f64 / set.examples.len() as f64
-            );
-            watch(Event::Note(said));
-            for said in set.account(role.name(), examples, options.max_length) {
-                watch(Event::Note(said));
-            }
-            Ok(set)
-        };
-        Ok(Self {
-            train: encode(Role::Train, dataset.required(Role::Train)?)?,
-            tune: encode(Role::Tune, &dataset.tune)?,
-            calibrate: encode(Role::Calibrate, &dataset.calibrate)?,
-            test: encode(Role::Test, &dataset.test)?,
-        })
-    }
 }
 
 /// The settings with the folder of the adapter that is trained on in place of its name, which may
@@ -362,16 +328,6 @@ fn first_adapter(
                 },
             ))
         }
-    }
-}
-
-/// How the settings evaluate.
-pub(super) fn options(config: &RunConfig) -> EvaluationOptions {
-    EvaluationOptions {
-        samples: config.evaluation.samples,
-        scale: config.evaluation.scale,
-        seed: config.seed,
-        batch_tokens: config.evaluation.batch_tokens,
     }
 }
 

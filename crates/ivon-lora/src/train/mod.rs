@@ -1,8 +1,8 @@
 //! Schedule, step, loop, checkpoint. The loop names no optimizer.
 
 mod error;
-mod config;
 mod schedule;
+mod config;
 mod optimizer;
 mod goal;
 mod objective;

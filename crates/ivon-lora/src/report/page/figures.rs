@@ -1,8 +1,9 @@
 //! A run → its pictures, by the part of the page that they belong to.
 
-use super::{Distribution, Figure, RunPage};
+use super::{Distribution, RunPage};
 use crate::bundle::LayerSummary;
 use crate::metrics::{MainScores, accuracy_by_coverage};
+use crate::report::html::Figure;
 use crate::report::plot::{
     Axis, LineChart, Mark, RangeRow, Series, confidence_histogram, range_chart,
     reliability_diagram, summarised,

@@ -2,16 +2,12 @@
 
 mod examples;
 mod figures;
-mod html;
 mod one;
 mod several;
 
 pub use examples::{ExampleRow, Examples};
-pub use html::{
-    Cell, Figure, Section, document, figures as figure_grid, note, paragraph,
-    settings as settings_grid, table as html_table,
-};
 
+use super::html::Figure;
 use super::{PruneReport, ScaleReport, ShiftReport};
 use crate::bundle::AdapterSummary;
 use crate::metrics::{Finding, Scores};

@@ -4,11 +4,13 @@ use std::borrow::Cow;
 
 use super::examples::ExampleRow;
 use super::figures::{self, Part};
-use super::html::{Cell, Section, document, figures as grid, note, paragraph, settings, table};
 use super::{Distribution, RunPage};
 use crate::bundle::AdapterSummary;
 use crate::metrics::{
     Finding, Scores, Severity, Table, class_table, confusion_table, majority_sentence,
+};
+use crate::report::html::{
+    Cell, Section, document, figures as grid, note, paragraph, settings, table,
 };
 use crate::report::plot::escape;
 use crate::sentence::{Names, sentence, setting};

@@ -2,10 +2,12 @@
 //! step times (the paper's Figure 2).
 
 use super::figures::{evaluation, reliability, step};
-use super::html::{Cell, Figure, Section, document, figures as grid, note, paragraph, table};
 use super::one::row;
 use super::{Distribution, RunPage};
 use crate::metrics::{MainScores, quantile};
+use crate::report::html::{
+    Cell, Figure, Section, document, figures as grid, note, paragraph, table,
+};
 use crate::report::plot::{Axis, LineChart, Mark, RangeRow, Series, range_chart};
 use crate::watch::Record;
 

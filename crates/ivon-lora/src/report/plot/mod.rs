@@ -4,14 +4,14 @@
 //! page or a file can show one picture in a light and in a dark theme; nothing in a picture moves,
 //! loads or runs.
 
+mod letters;
+mod svg;
 mod axis;
 mod frame;
 mod histogram;
-mod letters;
 mod lines;
 mod ranges;
 mod reliability;
-mod svg;
 
 pub use axis::Axis;
 pub use histogram::confidence_histogram;

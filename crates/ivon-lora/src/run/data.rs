@@ -1,0 +1,73 @@
+//! What a run is made from: its base, its task and its rows, in text and in tokens.
+
+use super::untuned::UntunedAnswers;
+use super::{RunConfig, RunError};
+use crate::data::{self, Dataset, EncodedSet, Example, Role, Task};
+use crate::model::Checkpoint;
+use crate::watch::{Event, Watch};
+
+/// What a run is made from when its rows are in memory already.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainingData<'a> {
+    /// The base: a folder, a GGUF file or a hub name.
+    pub model: &'a str,
+    /// What is asked of each row.
+    pub task: &'a Task,
+    /// The examples of each role.
+    pub dataset: &'a Dataset,
+    /// What the untuned base said to the test rows in earlier runs; it is not asked again.
+    pub untuned: &'a UntunedAnswers,
+}
+
+/// The encoded examples of each role.
+pub(super) struct EncodedRoles {
+    pub train: EncodedSet,
+    pub tune: EncodedSet,
+    pub calibrate: EncodedSet,
+    pub test: EncodedSet,
+}
+
+impl EncodedRoles {
+    /// Encodes the rows of each role, and says what became of them.
+    pub fn encode(
+        config: &RunConfig,
+        data: &TrainingData<'_>,
+        checkpoint: &Checkpoint,
+        watch: Watch<'_>,
+    ) -> Result<Self, RunError> {
+        let tokenizer = config
+            .data
+            .chat_template
+            .put_into(checkpoint.tokenizer()?)?;
+        let options = config.data.encode_options(data.task);
+        let mut encode = |role: Role, examples: &[Example]| -> Result<EncodedSet, RunError> {
+            if examples.is_empty() {
+                return Ok(EncodedSet::default());
+            }
+            let set = data::encode_all(examples, &tokenizer, options)?;
+            watch(Event::Note(average_length(role, &set)));
+            for said in set.account(role.name(), examples, options.max_length) {
+                watch(Event::Note(said));
+            }
+            Ok(set)
+        };
+        let dataset = data.dataset;
+        Ok(Self {
+            train: encode(Role::Train, dataset.required(Role::Train)?)?,
+            tune: encode(Role::Tune, &dataset.tune)?,
+            calibrate: encode(Role::Calibrate, &dataset.calibrate)?,
+            test: encode(Role::Test, &dataset.test)?,
+        })
+    }
+}
+
+/// `train: 200 examples, 31 tokens each on average`.
+fn average_length(role: Role, set: &EncodedSet) -> String {
+    let lengths = set.examples.iter().map(|example| example.tokens.len());
+    let tokens: usize = lengths.sum();
+    let count = set.examples.len();
+    format!(
+        "{role}: {count} examples, {:.0} tokens each on average",
+        tokens as f64 / count as f64
+    )
+}
