@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory;
 use ivon_lora::method::Method;
 use ivon_lora::run::RunConfig;
+use ivon_lora::settings::Kind;
 use toml::{Table, Value};
 
 use crate::args::Args;
 use crate::init::shown;
-use crate::settings::{Kind, SETTINGS, Setting, TABLES};
+use crate::settings::{Setting, TABLES, settings};
 
 const BEGINNING: &str = "\
 # Configuration
@@ -26,7 +27,7 @@ Flags override the file, the file overrides the defaults. An unknown key is an e
 relative to where the command runs. The `[optimizer]` table belongs to one optimizer: where `--optimizer` names another than the file
 does, the file's `[optimizer]` table is set aside, and the program says so.
 
-This page is written by a test from the program's own table (`crates/ivon-lora-cli/src/docs.rs`).
+This page is written by a test (`crates/ivon-lora-cli/src/docs.rs`) from the rows beside the structs of settings.
 ";
 
 fn page() -> String {
@@ -42,7 +43,8 @@ fn page() -> String {
         )
     });
     let mut page = BEGINNING.to_string();
-    for (table, help) in TABLES {
+    for table in &TABLES {
+        let (table, help) = (table.name, table.help);
         let title = if table.is_empty() {
             "At the top of the file".into()
         } else {
@@ -52,9 +54,9 @@ fn page() -> String {
             page,
             "\n## {title}\n\n{help}\n\n| key | flag | value | default | |\n|---|---|---|---|---|\n"
         );
-        for setting in SETTINGS.iter().filter(|setting| setting.table == table) {
+        for setting in settings().iter().filter(|setting| setting.table == table) {
             let flag = setting
-                .flag
+                .flag()
                 .map_or_else(String::new, |flag| format!("`--{flag}`"));
             let only = if setting.only.is_empty() {
                 String::new()
@@ -65,9 +67,9 @@ fn page() -> String {
             let _ = writeln!(
                 page,
                 "| `{}` | {flag} | {}{only} | {default} | {} |",
-                setting.key,
-                setting.kind.name(),
-                setting.help.replace('|', "\\|")
+                setting.key.name,
+                setting.key.kind.name(),
+                setting.key.help.replace('|', "\\|")
             );
         }
     }
@@ -82,7 +84,7 @@ fn default(setting: &Setting, defaults: &[(&str, Table)]) -> String {
             .and_then(Value::as_table)
             .unwrap_or(table);
         inner
-            .get(setting.key)
+            .get(setting.key.name)
             .filter(|value| value.as_str() != Some(""))
             .map(|value| {
                 format!(
@@ -102,7 +104,7 @@ fn default(setting: &Setting, defaults: &[(&str, Table)]) -> String {
         .collect();
     match &values[..] {
         // The other methods share AdamW's settings.
-        [(_, Some(one)), (_, Some(two)), rest @ ..] if one != two && setting.key != "name" => {
+        [(_, Some(one)), (_, Some(two)), rest @ ..] if one != two && setting.key.name != "name" => {
             assert!(
                 rest.iter().all(|(_, value)| value.as_ref() == Some(two)),
                 "{}",
@@ -171,9 +173,9 @@ fn the_help_of_train_has_every_key_without_a_flag_and_every_word_that_a_flag_tak
     let mut command = Args::command();
     let train = command.find_subcommand_mut("train").unwrap();
     let help = train.render_help().to_string();
-    for name in SETTINGS
+    for name in settings()
         .iter()
-        .filter(|setting| setting.flag.is_none())
+        .filter(|setting| setting.key.flag.is_none())
         .map(Setting::name)
     {
         assert!(
@@ -181,8 +183,8 @@ fn the_help_of_train_has_every_key_without_a_flag_and_every_word_that_a_flag_tak
             "{name} is missing from\n{help}"
         );
     }
-    for setting in SETTINGS {
-        let (Some(flag), Kind::OneOf(words)) = (setting.flag, setting.kind) else {
+    for setting in settings() {
+        let (Some(flag), Kind::OneOf(words)) = (setting.flag(), setting.key.kind) else {
             continue;
         };
         let argument = train

@@ -5,15 +5,19 @@ use std::ops::Range;
 use std::path::Path;
 
 use ivon_lora::files;
+use ivon_lora::settings::Kind;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::exit::{CliError, Exit};
 use crate::names;
-use crate::settings::{self, Kind, SETTINGS, TABLES};
+use crate::settings::{self, TABLES, settings};
 use crate::suggest::did_you_mean;
 
 const LARGEST: u64 = 4 << 20;
+
+/// The optimizer of a file that names none.
+pub const DEFAULT_OPTIMIZER: &str = "ivon";
 
 /// Reads and checks a file.
 ///
@@ -65,11 +69,11 @@ impl File<'_> {
         for (key, value) in top.iter().filter(|(key, _)| key.get_ref() != "provenance") {
             let table = TABLES
                 .iter()
-                .find(|(table, _)| !table.is_empty() && *table == key.get_ref().as_ref());
+                .find(|table| !table.name.is_empty() && table.name == key.get_ref().as_ref());
             match (table, value.get_ref()) {
-                (Some((table, _)), DeValue::Table(inner)) => self.check_table(table, inner)?,
-                (Some((table, _)), other) => {
-                    return Err(self.wrong_kind(table, "a table", &value.span(), other));
+                (Some(table), DeValue::Table(inner)) => self.check_table(table.name, inner)?,
+                (Some(table), other) => {
+                    return Err(self.wrong_kind(table.name, "a table", &value.span(), other));
                 }
                 (None, _) => self.check_key("", key, value, None)?,
             }
@@ -82,8 +86,8 @@ impl File<'_> {
             .iter()
             .find(|(key, _)| key.get_ref() == "name")
             .map(|(_, value)| value.get_ref());
-        let optimizer =
-            (table == "optimizer").then(|| name.and_then(DeValue::as_str).unwrap_or("ivon"));
+        let optimizer = (table == "optimizer")
+            .then(|| name.and_then(DeValue::as_str).unwrap_or(DEFAULT_OPTIMIZER));
         // The optimizer's name first: which other keys there are depends on it.
         let (names, others): (Vec<_>, Vec<_>) =
             inner.iter().partition(|(key, _)| key.get_ref() == "name");
@@ -107,7 +111,7 @@ impl File<'_> {
             let message = format!(
                 "{}: the optimizer `{optimizer}` has no `{}`",
                 self.place(&key.span()),
-                setting.key
+                setting.key.name
             );
             return Err(CliError::usage(
                 message,
@@ -117,14 +121,16 @@ impl File<'_> {
                 )),
             ));
         }
-        if !fits(setting.kind, value.get_ref()) {
+        if !fits(setting.key.kind, value.get_ref()) {
             let mut error = self.wrong_kind(
                 &setting.name(),
-                &setting.kind.name(),
+                &setting.key.kind.name(),
                 &value.span(),
                 value.get_ref(),
             );
-            if let (Kind::OneOf(words), DeValue::String(found)) = (setting.kind, value.get_ref()) {
+            if let (Kind::OneOf(words), DeValue::String(found)) =
+                (setting.key.kind, value.get_ref())
+            {
                 error.hint = did_you_mean(found, words.iter().copied());
             }
             return Err(error);
@@ -152,17 +158,17 @@ impl File<'_> {
     fn unknown(&self, table: &str, key: &Spanned<std::borrow::Cow<'_, str>>) -> CliError {
         let found = key.get_ref().as_ref();
         let of_table = || {
-            SETTINGS
+            settings()
                 .iter()
                 .filter(|setting| setting.table == table)
-                .map(|setting| setting.key)
+                .map(|setting| setting.key.name)
         };
         let tables = TABLES
             .iter()
-            .map(|(table, _)| *table)
+            .map(|table| table.name)
             .filter(|name| table.is_empty() && !name.is_empty());
         // A key that stands in another table is a likelier slip than one that is spelt alike.
-        let elsewhere = SETTINGS.iter().find(|setting| setting.key == found);
+        let elsewhere = settings().iter().find(|setting| setting.key.name == found);
         let hint = match elsewhere {
             Some(setting) if setting.table.is_empty() => Some(format!(
                 "`{found}` stands at the top of the file, before the first table"
@@ -201,8 +207,8 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
     match kind {
         Kind::Whole => whole(value),
         Kind::Number => value.is_integer() || value.is_float(),
-        Kind::Flag => value.is_bool(),
-        Kind::FlagOrPath => value.is_bool() || value.is_str(),
+        Kind::Switch => value.is_bool(),
+        Kind::SwitchOrPath => value.is_bool() || value.is_str(),
         Kind::Text | Kind::Path => value.is_str(),
         Kind::OneOf(words) => value.as_str().is_some_and(|found| words.contains(&found)),
         Kind::Texts => all(value, &|entry| entry.is_str()),

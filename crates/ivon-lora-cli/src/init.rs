@@ -4,7 +4,7 @@ use ivon_lora::method::Method;
 use ivon_lora::run::RunConfig;
 use toml::Value;
 
-use crate::settings::{SETTINGS, Setting, TABLES};
+use crate::settings::{Setting, TABLES, settings};
 
 /// What the file names already.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +35,8 @@ pub fn commented(optimizer: &Method, named: &Named) -> Result<String, toml::ser:
         env!("CARGO_PKG_VERSION")
     );
     text += "# Flags override what stands here. Lines that begin with `# key =` have no default: the value is an example.\n";
-    for (table, help) in TABLES {
+    for table in &TABLES {
+        let (table, help) = (table.name, table.help);
         text += "\n";
         if table.is_empty() {
             text += &format!("# {help}\n");
@@ -46,11 +47,11 @@ pub fn commented(optimizer: &Method, named: &Named) -> Result<String, toml::ser:
             .get(table)
             .and_then(Value::as_table)
             .unwrap_or(&values);
-        for setting in SETTINGS
+        for setting in settings()
             .iter()
             .filter(|setting| setting.table == table && setting.belongs_to(optimizer.name()))
         {
-            text += &entry(setting, inner.get(setting.key))?;
+            text += &entry(setting, inner.get(setting.key.name))?;
         }
     }
     Ok(text)
@@ -58,13 +59,13 @@ pub fn commented(optimizer: &Method, named: &Named) -> Result<String, toml::ser:
 
 fn entry(setting: &Setting, value: Option<&Value>) -> Result<String, toml::ser::Error> {
     let flag = setting
-        .flag
+        .flag()
         .map_or_else(String::new, |flag| format!(" (--{flag})"));
     let line = match value.filter(|value| value.as_str() != Some("")) {
-        Some(value) => format!("{} = {}", setting.key, shown(value)?),
-        None => format!("# {} = {}", setting.key, setting.example),
+        Some(value) => format!("{} = {}", setting.key.name, shown(value)?),
+        None => format!("# {} = {}", setting.key.name, setting.key.example),
     };
-    Ok(format!("# {}{flag}\n{line}\n", setting.help))
+    Ok(format!("# {}{flag}\n{line}\n", setting.key.help))
 }
 
 /// A value as TOML writes it after the equals sign.
@@ -114,8 +115,11 @@ mod tests {
     #[test]
     fn every_key_is_there_with_its_sentence_and_its_examples_parse() {
         let text = commented(&Method::default(), &Named::default()).unwrap();
-        for setting in SETTINGS.iter().filter(|setting| setting.belongs_to("ivon")) {
-            assert!(text.contains(setting.help), "{}", setting.name());
+        for setting in settings()
+            .iter()
+            .filter(|setting| setting.belongs_to("ivon"))
+        {
+            assert!(text.contains(setting.key.help), "{}", setting.name());
         }
         let without = text
             .lines()

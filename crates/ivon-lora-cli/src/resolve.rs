@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use ivon_lora::run::RunConfig;
+use ivon_lora::settings::Kind;
 use toml::Value;
 
-use crate::args::{DataArgs, TrainArgs};
+use crate::args::{DataFlags, FlagValue, SettingFlags, TrainArgs};
 use crate::exit::{CliError, Exit};
-use crate::file;
-use crate::settings::{self, Kind};
+use crate::file::{self, DEFAULT_OPTIMIZER};
+use crate::settings::{self, Setting};
 use crate::suggest::did_you_mean;
 
 /// A run with a value for every setting, and what the user should know of how it came about.
@@ -20,8 +21,8 @@ pub struct Resolved {
     pub notes: Vec<String>,
 }
 
-/// A flag without its dashes, and its value.
-type Given = Vec<(&'static str, Option<Value>)>;
+/// Settings and the values that flags give them.
+type FlagValues = Vec<(&'static Setting, Value)>;
 
 /// The run that `train` was asked for.
 ///
@@ -30,7 +31,7 @@ type Given = Vec<(&'static str, Option<Value>)>;
 /// range.
 pub fn train(args: &TrainArgs) -> Result<Resolved, CliError> {
     let file = read(args.config.as_deref())?;
-    resolve(file, given(args)?)
+    resolve(file, values(&args.settings)?)
 }
 
 /// As [`train`], with the settings of `base` in place of the defaults; the optimizer is that of
@@ -51,9 +52,9 @@ pub fn train_over(args: &TrainArgs, base: &RunConfig) -> Result<RunConfig, CliEr
             }
         }
     }
-    let flags = given(args)?
+    let flags = values(&args.settings)?
         .into_iter()
-        .filter(|(flag, _)| *flag != "optimizer")
+        .filter(|(setting, _)| setting.flag() != Some("optimizer"))
         .collect();
     Ok(resolve(settings, flags)?.config)
 }
@@ -66,12 +67,19 @@ pub fn preview(
     config: Option<&Path>,
     model: Option<&String>,
     data: Option<&Path>,
-    settings: &DataArgs,
+    settings: &DataFlags,
 ) -> Result<RunConfig, CliError> {
-    let mut given = data_flags(settings);
-    given.push(("model", model.map(|model| model.as_str().into())));
-    given.push(("data", path("data", data)?));
-    Ok(resolve(read(config)?, given)?.config)
+    let mut flags = values(&settings.0)?;
+    let mut add = |key: Option<&'static Setting>, value: Option<Value>| {
+        flags.extend(key.zip(value));
+    };
+    let data = data.map(|data| path("data", data)).transpose()?;
+    add(
+        settings::of_flag("model"),
+        model.map(|model| model.as_str().into()),
+    );
+    add(settings::of_flag("data"), data);
+    Ok(resolve(read(config)?, flags)?.config)
 }
 
 fn read(path: Option<&Path>) -> Result<toml::Table, CliError> {
@@ -79,40 +87,18 @@ fn read(path: Option<&Path>) -> Result<toml::Table, CliError> {
 }
 
 /// Lays flags over a file's values and gives all others their defaults.
-fn resolve(mut file: toml::Table, flags: Given) -> Result<Resolved, CliError> {
+fn resolve(mut file: toml::Table, flags: FlagValues) -> Result<Resolved, CliError> {
     let mut notes = Vec::new();
-    let flags: Vec<(&str, Value)> = flags
-        .into_iter()
-        .filter_map(|(flag, value)| Some((flag, value?)))
-        .collect();
-    if let Some((_, Value::String(name))) = flags.iter().find(|(flag, _)| *flag == "optimizer") {
+    let named = flags
+        .iter()
+        .find(|(setting, _)| setting.flag() == Some("optimizer"));
+    if let Some((_, Value::String(name))) = named {
         notes.extend(change_optimizer(&mut file, name));
     }
-    for (flag, value) in &flags {
-        place(&mut file, flag, value.clone())?;
+    for (setting, value) in &flags {
+        place(&mut file, setting, value.clone())?;
     }
-    let optimizer = table(&mut file, "optimizer");
-    let name = optimizer
-        .entry("name")
-        .or_insert_with(|| "ivon".into())
-        .as_str()
-        .unwrap_or("ivon")
-        .to_string();
-    if let Some(setting) = flags
-        .iter()
-        .filter_map(|(flag, _)| settings::of_flag(flag))
-        .find(|setting| !setting.belongs_to(&name))
-    {
-        let flag = setting.flag.unwrap_or(setting.key);
-        let hint = format!(
-            "leave it away, or choose `--optimizer {}`",
-            setting.only.join("` or `--optimizer ")
-        );
-        return Err(CliError::usage(
-            format!("the optimizer `{name}` has no `--{flag}`"),
-            Some(hint),
-        ));
-    }
+    check_flags(&flags, optimizer_name(&mut file))?;
     // Written by the run that a saved file comes from; this will be another.
     file.remove("provenance");
     let config: RunConfig = file.try_into().map_err(|error: toml::de::Error| {
@@ -131,6 +117,32 @@ fn resolve(mut file: toml::Table, flags: Given) -> Result<Resolved, CliError> {
     Ok(Resolved { config, notes })
 }
 
+/// The name of the optimizer, put into the file where it has none.
+fn optimizer_name(file: &mut toml::Table) -> &str {
+    table(file, "optimizer")
+        .entry("name")
+        .or_insert_with(|| DEFAULT_OPTIMIZER.into())
+        .as_str()
+        .unwrap_or(DEFAULT_OPTIMIZER)
+}
+
+/// A flag must be one of the optimizer's.
+fn check_flags(flags: &FlagValues, optimizer: &str) -> Result<(), CliError> {
+    let mut settings = flags.iter().map(|(setting, _)| setting);
+    let Some(setting) = settings.find(|setting| !setting.belongs_to(optimizer)) else {
+        return Ok(());
+    };
+    let hint = format!(
+        "leave it away, or choose `--optimizer {}`",
+        setting.only.join("` or `--optimizer ")
+    );
+    let flag = setting.flag().unwrap_or(setting.key.name);
+    Err(CliError::usage(
+        format!("the optimizer `{optimizer}` has no `--{flag}`"),
+        Some(hint),
+    ))
+}
+
 /// Settings of one optimizer mean nothing to another: a flag that changes the optimizer sets those
 /// of the file aside.
 fn change_optimizer(file: &mut toml::Table, name: &str) -> Option<String> {
@@ -138,7 +150,7 @@ fn change_optimizer(file: &mut toml::Table, name: &str) -> Option<String> {
     let before = table
         .get("name")
         .and_then(Value::as_str)
-        .unwrap_or("ivon")
+        .unwrap_or(DEFAULT_OPTIMIZER)
         .to_string();
     if before == name {
         return None;
@@ -156,30 +168,23 @@ fn change_optimizer(file: &mut toml::Table, name: &str) -> Option<String> {
 }
 
 /// Puts a flag's value where its key stands; what the flag takes the place of goes.
-fn place(file: &mut toml::Table, flag: &str, value: Value) -> Result<(), CliError> {
-    let Some(setting) = settings::of_flag(flag) else {
-        return Err(CliError::usage(format!("`--{flag}` has no key"), None));
-    };
-    if let (Kind::OneOf(words), Value::String(found)) = (setting.kind, &value)
+fn place(file: &mut toml::Table, setting: &Setting, value: Value) -> Result<(), CliError> {
+    let key = setting.key;
+    if let (Kind::OneOf(words), Value::String(found)) = (key.kind, &value)
         && !words.contains(&found.as_str())
     {
-        let message = format!("`--{flag}` is `{found}`, expected {}", setting.kind.name());
+        let flag = setting.flag().unwrap_or(key.name);
+        let message = format!("`--{flag}` is `{found}`, expected {}", key.kind.name());
         return Err(CliError::usage(
             message,
             did_you_mean(found, words.iter().copied()),
         ));
     }
     let table = table(file, setting.table);
-    let instead = match setting.key {
-        "epochs" => Some("steps"),
-        "ess" => Some("posterior_sd"),
-        "scale" => Some("choose_scale"),
-        _ => None,
-    };
-    if let Some(instead) = instead {
+    if let Some(instead) = key.instead_of {
         table.remove(instead);
     }
-    table.insert(setting.key.into(), value);
+    table.insert(key.name.into(), value);
     Ok(())
 }
 
@@ -200,138 +205,27 @@ fn table<'a>(file: &'a mut toml::Table, name: &str) -> &'a mut toml::Table {
     }
 }
 
-/// The flags of `train` that stand for a key.
-fn given(args: &TrainArgs) -> Result<Given, CliError> {
-    let (optimizer, length, lora, evaluation, machine) = (
-        &args.optimizer,
-        &args.length,
-        &args.lora,
-        &args.evaluation,
-        &args.machine,
-    );
-    let mut given = vec![
-        ("model", text(&args.model)),
-        ("data", path("data", args.data.as_deref())?),
-        ("out", path("out", args.out.as_deref())?),
-        ("adapter", path("adapter", lora.adapter.as_deref())?),
-        ("optimizer", text(&optimizer.optimizer)),
-        ("learning-rate", number(optimizer.learning_rate)),
-        ("ess", number(optimizer.ess)),
-        ("posterior-sd", number(optimizer.posterior_sd)),
-        ("hess-init", number(optimizer.hess_init)),
-        ("beta1", number(optimizer.beta1)),
-        ("beta2", number(optimizer.beta2)),
-        ("weight-decay", number(optimizer.weight_decay)),
-        ("clip-radius", number(optimizer.clip_radius)),
-        ("mc-samples", whole(optimizer.mc_samples)),
-        ("rescale-lr", optimizer.rescale_lr.map(Value::from)),
-        ("max-grad-norm", number(optimizer.max_grad_norm)),
-        ("steps", whole(length.steps)),
-        ("epochs", number(length.epochs)),
-        ("batch-size", whole(length.batch_size)),
-        ("accumulation", whole(length.accumulation)),
-        ("schedule", text(&length.schedule)),
-        ("warmup", whole(length.warmup)),
-        ("eval-interval", whole(length.eval_interval)),
-        ("checkpoint-interval", whole(length.checkpoint_interval)),
-        ("keep-best", text(&length.keep_best)),
-        ("patience", whole(length.patience)),
-        (
-            "seed",
-            length
-                .seed
-                .and_then(|seed| i64::try_from(seed).ok())
-                .map(Value::from),
-        ),
-        ("rank", whole(lora.rank)),
-        ("alpha", number(lora.alpha)),
-        ("dropout", number(lora.dropout)),
-        (
-            "target-modules",
-            lora.target_modules.as_deref().map(target_modules),
-        ),
-        ("samples", whole(evaluation.samples)),
-        ("scale", number(evaluation.scale)),
-        ("choose-scale", evaluation.choose_scale.map(Value::from)),
-        ("include-text", evaluation.include_text.map(Value::from)),
-        ("device", text(&machine.device)),
-        ("threads", whole(machine.threads)),
-        ("base-precision", text(&machine.base_precision)),
-        ("recompute", machine.recompute.map(Value::from)),
-    ];
-    given.extend(data_flags(&args.data_settings));
-    Ok(given)
-}
-
-fn data_flags(data: &DataArgs) -> Given {
-    vec![
-        ("task", text(&data.task)),
-        ("prompt", text(&data.prompt)),
-        (
-            "answers",
-            data.answers
-                .as_ref()
-                .map(|words| Value::Array(words.iter().map(|word| word.trim().into()).collect())),
-        ),
-        ("label-field", text(&data.label_field)),
-        ("label-reading", text(&data.label_reading)),
-        ("id-field", text(&data.id_field)),
-        ("scoring", text(&data.scoring)),
-        (
-            "chat-template",
-            data.chat_template.as_deref().map(chat_template),
-        ),
-        ("max-length", whole(data.max_length)),
-        ("train-limit", whole(data.train_limit)),
-        ("eval-limit", whole(data.eval_limit)),
-    ]
-}
-
-fn text(value: &Option<String>) -> Option<Value> {
-    value.as_deref().map(Value::from)
-}
-
-fn number(value: Option<f64>) -> Option<Value> {
-    value.map(Value::from)
-}
-
-fn whole(value: Option<u32>) -> Option<Value> {
-    value.map(|value| Value::Integer(value.into()))
-}
-
-/// `true` and `false` are the model's own template and none; anything else is a file.
-fn chat_template(given: &str) -> Value {
-    given
-        .parse::<bool>()
-        .map_or_else(|_| given.into(), Value::from)
+/// The values of flags as a file would have them.
+fn values(flags: &SettingFlags) -> Result<FlagValues, CliError> {
+    let value = |(setting, value): (&'static Setting, &FlagValue)| match value {
+        FlagValue::Toml(value) => Ok((setting, value.clone())),
+        FlagValue::Path(given) => {
+            let flag = setting.flag().unwrap_or(setting.key.name);
+            Ok((setting, path(flag, given)?))
+        }
+    };
+    flags.iter().map(value).collect()
 }
 
 /// A saved run holds its paths as text.
-fn path(flag: &str, value: Option<&Path>) -> Result<Option<Value>, CliError> {
-    let Some(path) = value else { return Ok(None) };
-    let text = path.to_str().ok_or_else(|| {
+fn path(flag: &str, value: &Path) -> Result<Value, CliError> {
+    let text = value.to_str().ok_or_else(|| {
         CliError::usage(
-            format!("`--{flag}` is not UTF-8: `{}`", path.display()),
+            format!("`--{flag}` is not UTF-8: `{}`", value.display()),
             None,
         )
     })?;
-    Ok(Some(text.into()))
-}
-
-/// Plain names with commas between are a list; anything else is `all-linear` or a regular
-/// expression.
-fn target_modules(text: &str) -> Value {
-    let is_name = |part: &str| {
-        !part.is_empty()
-            && part
-                .chars()
-                .all(|letter| letter.is_ascii_alphanumeric() || letter == '_' || letter == '.')
-    };
-    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
-    if parts.iter().all(|part| is_name(part)) {
-        return Value::Array(parts.into_iter().map(Value::from).collect());
-    }
-    text.into()
+    Ok(text.into())
 }
 
 #[cfg(test)]
@@ -352,7 +246,7 @@ mod tests {
         let Command::Train(args) = args.command else {
             panic!("not train")
         };
-        resolve(file::parse(file, "run.toml")?, given(&args)?)
+        resolve(file::parse(file, "run.toml")?, values(&args.settings)?)
     }
 
     fn config(file: &str, flags: &str) -> RunConfig {
@@ -398,11 +292,11 @@ mod tests {
         let table: toml::Table = toml::from_str(&written).unwrap();
         let defaults: toml::Table =
             toml::from_str(&toml::to_string(&RunConfig::default()).unwrap()).unwrap();
-        let of = |table: &toml::Table, setting: &settings::Setting| match setting.table {
-            "" => table.get(setting.key).cloned(),
+        let of = |table: &toml::Table, setting: &Setting| match setting.table {
+            "" => table.get(setting.key.name).cloned(),
             name => table
                 .get(name)
-                .and_then(|inner| inner.get(setting.key))
+                .and_then(|inner| inner.get(setting.key.name))
                 .cloned(),
         };
         // Those that exclude others or are the default's own value are tested elsewhere.
@@ -415,10 +309,11 @@ mod tests {
             "label-field",
             "choose-scale",
         ];
-        for setting in settings::SETTINGS
-            .iter()
-            .filter(|setting| setting.flag.is_some_and(|flag| !elsewhere.contains(&flag)))
-        {
+        for setting in settings::settings().iter().filter(|setting| {
+            setting
+                .flag()
+                .is_some_and(|flag| !elsewhere.contains(&flag))
+        }) {
             assert!(
                 of(&table, setting).is_some() && of(&table, setting) != of(&defaults, setting),
                 "{}",

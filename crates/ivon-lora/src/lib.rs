@@ -9,6 +9,7 @@ pub mod files;
 mod guard;
 pub mod random;
 pub mod words;
+pub mod settings;
 pub mod metrics;
 pub mod watch;
 #[doc(hidden)]

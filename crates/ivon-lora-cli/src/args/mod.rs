@@ -4,6 +4,7 @@ mod compare;
 mod evaluate;
 mod other;
 mod report;
+mod settings;
 mod shift;
 mod subject;
 mod sweep;
@@ -15,10 +16,11 @@ pub use compare::CompareArgs;
 pub use evaluate::{AdapterArgs, EvaluateArgs, HowArgs, PredictArgs, TaskArgs};
 pub use other::{CompletionsArgs, DataCommand, InitArgs, InspectCommand, MergeArgs, PreviewArgs};
 pub use report::ReportArgs;
+pub use settings::{DataFlags, FlagValue, SettingFlags};
 pub use shift::ShiftArgs;
 pub use subject::SubjectArgs;
 pub use sweep::{PruneArgs, ScaleArgs};
-pub use train::{DataArgs, TrainArgs};
+pub use train::TrainArgs;
 
 /// Fine-tune a language model with IVON, keep its posterior, and know when not to trust an answer.
 #[derive(Debug, Parser)]

@@ -103,7 +103,7 @@ pub struct PreviewArgs {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub data_settings: super::train::DataArgs,
+    pub settings: super::DataFlags,
 }
 
 /// What the written file shall name.

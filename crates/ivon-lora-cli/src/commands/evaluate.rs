@@ -171,7 +171,7 @@ fn named(args: &TaskArgs) -> Result<Option<Task>, CliError> {
         None => Default::default(),
         Some(word) => serde_json::from_value(word.into()).map_err(|_| {
             let kind = settings::find("data", "scoring")
-                .map_or_else(String::new, |setting| setting.kind.name());
+                .map_or_else(String::new, |setting| setting.key.kind.name());
             CliError::usage(
                 format!("`--scoring` is `{word}`, expected {kind}"),
                 did_you_mean(word, ["token", "answer"]),

@@ -23,12 +23,11 @@ use ivon_lora::answer::device_named;
 use ivon_lora::bundle::{locate_adapter, named_base};
 use ivon_lora::data::{DataConfig, Task, find_files, read_first_rows};
 use ivon_lora::model::{Checkpoint, HubSettings, ModelHeaders, Purpose};
-use ivon_lora::run::RunError;
+use ivon_lora::run::{ModelConfig, RunError};
 
 use crate::args::{AdapterArgs, Command, DataCommand, HowArgs};
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
-use crate::settings::DEVICES;
 use crate::signals::Signals;
 use crate::suggest::did_you_mean;
 
@@ -105,13 +104,13 @@ fn base_for(model: Option<String>, adapter: &Path) -> Result<String, CliError> {
 /// Makes the machine ready: the device must be in this build, and rayon's pool has as many threads
 /// as were asked for.
 fn prepare(device: &str, threads: Option<usize>) -> Result<(), CliError> {
-    if !DEVICES.contains(&device) {
-        let known = DEVICES
+    if !ModelConfig::DEVICES.contains(&device) {
+        let known = ModelConfig::DEVICES
             .iter()
             .map(|name| format!("`{name}`"))
             .collect::<Vec<_>>()
             .join(", ");
-        let hint = did_you_mean(device, DEVICES.iter().copied());
+        let hint = did_you_mean(device, ModelConfig::DEVICES.iter().copied());
         return Err(CliError::usage(
             format!("`--device` is `{device}`, expected one of {known}"),
             hint,

@@ -18,7 +18,7 @@ pub fn run(args: &PreviewArgs) -> Result<(), Failure> {
         args.config.as_deref(),
         args.model.as_ref(),
         args.data.as_deref(),
-        &args.data_settings,
+        &args.settings,
     )?;
     let role = role(&args.role)?;
     let mut settings: DataConfig = config.data;

@@ -27,7 +27,7 @@ const FOLDER: &str = "runs/toy";
 /// As any training.
 pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
     let asked = resolve::train(args)?.config;
-    let named = args.optimizer.optimizer.is_some()
+    let named = args.settings.has("optimizer")
         || (args.config.is_some() && asked.optimizer != RunConfig::default().optimizer);
     let folder = asked.out.clone().unwrap_or_else(|| {
         if args.resume {

@@ -10,6 +10,7 @@ use super::task::LabelReading;
 use super::task::{Form, Scoring, Task};
 use super::tokens::ChatSetting;
 use super::tokens::EncodeOptions;
+use crate::settings::{Key, Kind};
 
 /// Where the data come from and how they become examples, roles and tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,6 +67,30 @@ pub struct DataConfig {
     /// Which chat template is put around the prompt, if any: the checkpoint's own, or that of a
     /// file.
     pub chat_template: ChatSetting,
+}
+
+impl DataConfig {
+    /// A row for each key of its table.
+    pub const KEYS: [Key; 18] = [
+        Key::new("path", Kind::Path, "A folder with files named train, tune, calibrate, validation, test; or one file (jsonl, csv, tsv, parquet; all but parquet packed as .gz too).").with_flag("data", "PATH").with_example("\"data/sst2\""),
+        Key::new("task", Kind::Text, "A built-in task; leave it away for a prompt of your own.").with_flag("task", "NAME").with_example("\"sst2\""),
+        Key::new("prompt", Kind::Text, "A prompt template with field names in braces, such as 'Review: {text} Sentiment:'.").with_flag("prompt", "TEXT").with_example("\"Review: {text} Sentiment:\""),
+        Key::new("answers", Kind::Texts, "The answer words in the order of the labels.").with_flag("answers", "WORDS").with_example("[\"Negative\", \"Positive\"]"),
+        Key::new("label_field", Kind::Text, "The field with the label: an index from 0, true or false, or the answer word; refused where that leaves two readings.").with_flag("label-field", "FIELD").with_example("\"label\""),
+        Key::new("label_reading", Kind::OneOf(&["index", "word"]), "What labels are, where they could be read in two ways: indices from 0, or the answers (or choices) themselves.").with_flag("label-reading", "HOW").with_example("\"word\""),
+        Key::new("id_field", Kind::Text, "The field with a row's id; id, ID, qID, question_id, idx or index by default, else the file's name and the line.").with_flag("id-field", "FIELD").with_example("\"key\""),
+        Key::new("scoring", Kind::OneOf(&["token", "answer"]), "Score answers by their first token where that tells them apart, or by all of their tokens.").with_flag("scoring", "HOW"),
+        Key::new("tune_share", Kind::Number, "The share of train that becomes tune where no file is named so; 0 for none."),
+        Key::new("calibrate_share", Kind::Number, "The share of train that becomes calibrate where no file is named so; 0 for none."),
+        Key::new("test_share", Kind::Number, "The share of train that becomes test where no file is named test or validation; 0 for none."),
+        Key::new("test_from", Kind::OneOf(&["test", "validation"]), "Which file is the test set; test by default, else validation.").with_example("\"validation\""),
+        Key::new("group_field", Kind::Text, "The field of what must stay together in one role: author, document, patient.").with_example("\"author\""),
+        Key::new("train_limit", Kind::Whole, "The most training examples: the first of the file.").with_flag("train-limit", "N").with_example("200"),
+        Key::new("eval_limit", Kind::Whole, "The most examples of each other role: the first of its file.").with_flag("eval-limit", "N").with_example("500"),
+        Key::new("max_length", Kind::Whole, "The most tokens of a prompt; longer ones lose text of a field, never the answer cue.").with_flag("max-length", "N"),
+        Key::new("seed", Kind::Whole, "Decides which rows are carved from train; keep it where runs are compared."),
+        Key::new("chat_template", Kind::SwitchOrPath, "Put a chat template around the prompt: the model's own, or that of a file.").with_flag("chat-template", "FILE"),
+    ];
 }
 
 impl Default for DataConfig {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::settings::{Key, Kind};
+
 /// Options of a LoRA adapter, named as in PEFT's `LoraConfig`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,6 +20,18 @@ pub struct LoraConfig {
     pub layers_to_transform: Option<Vec<usize>>,
     /// Scale by alpha / √r in place of alpha / r.
     pub use_rslora: bool,
+}
+
+impl LoraConfig {
+    /// A row for each key of its table.
+    pub const KEYS: [Key; 6] = [
+        Key::new("rank", Kind::Whole, "The rank r of A and B.").with_flag("rank", "N"),
+        Key::new("alpha", Kind::Number, "The adapter's output is scaled by alpha / r.").with_flag("alpha", "X"),
+        Key::new("dropout", Kind::Number, "The probability that an input of A is set to zero in training, from 0 to below 1.").with_flag("dropout", "X"),
+        Key::new("target_modules", Kind::TextOrTexts, "The layers that are adapted: a list of names, a regular expression, or \"all-linear\".").with_flag("target-modules", "LAYERS"),
+        Key::new("layers_to_transform", Kind::Wholes, "Only these decoder layers, counted from 0; all by default.").with_example("[0, 1]"),
+        Key::new("use_rslora", Kind::Switch, "Scale by alpha / √r in place of alpha / r."),
+    ];
 }
 
 impl Default for LoraConfig {

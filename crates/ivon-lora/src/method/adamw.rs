@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Settings, Setup, flat};
 use crate::lora::Adapter;
 use crate::posterior::{PointEstimate, Posterior};
+use crate::settings::{Key, Kind};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
 /// AdamW's settings; the learning rate is the paper's, the rest PyTorch's with the paper's decay of
@@ -32,6 +33,49 @@ pub struct AdamwConfig {
     pub weight_decay: f64,
     /// The largest norm of the gradient; 0 for no limit.
     pub max_grad_norm: f64,
+}
+
+impl AdamwConfig {
+    pub(super) const LEARNING_RATE: Key = Key::new(
+        "learning_rate",
+        Kind::Number,
+        "The learning rate before the schedule.",
+    )
+    .with_flag("learning-rate", "X");
+    pub(super) const BETA1: Key =
+        Key::new("beta1", Kind::Number, "Decay of the momentum.").with_flag("beta1", "X");
+    pub(super) const BETA2: Key = Key::new(
+        "beta2",
+        Kind::Number,
+        "Decay of the Hessian (adamw: of the second moment).",
+    )
+    .with_flag("beta2", "X");
+    pub(super) const WEIGHT_DECAY: Key = Key::new(
+        "weight_decay",
+        Kind::Number,
+        "Pulls weights to 0; with ivon it is the prior's precision per effective example.",
+    )
+    .with_flag("weight-decay", "X");
+    pub(super) const MAX_GRAD_NORM: Key = Key::new(
+        "max_grad_norm",
+        Kind::Number,
+        "The largest norm of the gradient; 0 for no limit.",
+    )
+    .with_flag("max-grad-norm", "X");
+
+    /// A row for each of its keys.
+    pub const KEYS: [Key; 6] = [
+        Self::LEARNING_RATE,
+        Self::BETA1,
+        Self::BETA2,
+        Key::new(
+            "epsilon",
+            Kind::Number,
+            "Added to the root of the second moment.",
+        ),
+        Self::WEIGHT_DECAY,
+        Self::MAX_GRAD_NORM,
+    ];
 }
 
 impl Default for AdamwConfig {
@@ -89,6 +133,10 @@ impl AdamwConfig {
 impl Settings for AdamwConfig {
     fn name(&self) -> &'static str {
         "adamw"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        Self::KEYS.to_vec()
     }
 
     fn learning_rate(&self) -> f64 {

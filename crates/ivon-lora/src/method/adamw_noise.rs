@@ -7,6 +7,7 @@ use super::adamw::AdamwConfig;
 use super::{Settings, Setup, WithPosterior};
 use crate::lora::Adapter;
 use crate::posterior::{Gaussian, Posterior};
+use crate::settings::{Key, Kind};
 use crate::train::{Optimizer, TrainError};
 
 /// AdamW's settings and a standard deviation.
@@ -18,6 +19,15 @@ pub struct AdamwNoiseConfig {
     pub adamw: AdamwConfig,
     /// σ of every weight.
     pub noise_sd: f64,
+}
+
+impl AdamwNoiseConfig {
+    /// A row for each key that it has beside AdamW's.
+    pub const KEYS: [Key; 1] = [Key::new(
+        "noise_sd",
+        Kind::Number,
+        "The standard deviation of the noise on every weight.",
+    )];
 }
 
 impl Default for AdamwNoiseConfig {
@@ -44,6 +54,10 @@ pub(super) fn isotropic(point: Box<dyn Posterior>, sd: f64) -> Box<dyn Posterior
 impl Settings for AdamwNoiseConfig {
     fn name(&self) -> &'static str {
         "adamw-noise"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        [AdamwConfig::KEYS.as_slice(), Self::KEYS.as_slice()].concat()
     }
 
     fn learning_rate(&self) -> f64 {

@@ -27,6 +27,7 @@ use super::{Settings, Setup, flat};
 use crate::lora::{Adapter, Flipout, HostMatrix, Side, Signs};
 use crate::posterior::{Gaussian, Posterior};
 use crate::random::{self, stream, uniform};
+use crate::settings::{Key, Kind};
 use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
 
 /// AdamW's settings and those of q and its SGD; the defaults are the paper's, with AdamW's own
@@ -48,6 +49,37 @@ pub struct BlobConfig {
     pub kl_period: Option<u64>,
     /// Whether each token has signs of its own on the noise of training.
     pub flipout: bool,
+}
+
+impl BlobConfig {
+    pub(super) const KL_RATE: Key = Key::new(
+        "kl_rate",
+        Kind::Number,
+        "The learning rate of the KL before the schedule, with blob of the spread as well.",
+    );
+    pub(super) const KL_PERIOD: Key = Key::new(
+        "kl_period",
+        Kind::Whole,
+        "The steps over which the KL counts once; an epoch by default.",
+    )
+    .with_example("200");
+
+    /// A row for each key that it has beside AdamW's.
+    pub const KEYS: [Key; 5] = [
+        Self::KL_RATE,
+        Key::new(
+            "rho_init",
+            Kind::Number,
+            "The root of the standard deviation starts uniform between this over √2 and this.",
+        ),
+        Key::new("prior_sd", Kind::Number, "The prior's standard deviation."),
+        Self::KL_PERIOD,
+        Key::new(
+            "flipout",
+            Kind::Switch,
+            "Give each token signs of its own on the noise of training.",
+        ),
+    ];
 }
 
 impl Default for BlobConfig {
@@ -94,6 +126,10 @@ pub(super) fn validate_kl(
 impl Settings for BlobConfig {
     fn name(&self) -> &'static str {
         "blob"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        [AdamwConfig::KEYS.as_slice(), Self::KEYS.as_slice()].concat()
     }
 
     fn learning_rate(&self) -> f64 {

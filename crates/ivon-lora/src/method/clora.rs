@@ -16,6 +16,7 @@ use super::adamw::{Adamw, AdamwConfig};
 use super::{Settings, Setup};
 use crate::lora::{Adapter, CloraDraw, CloraNoise, CloraStart, Divergence};
 use crate::posterior::{Clora, Posterior};
+use crate::settings::{Key, Kind};
 use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
 
 /// AdamW's settings and those of q.
@@ -35,6 +36,32 @@ pub struct CloraConfig {
     pub kl_weight: f64,
 }
 
+impl CloraConfig {
+    /// A row for each key that it has beside AdamW's.
+    pub const KEYS: [Key; 4] = [
+        Key::new(
+            "context_hidden",
+            Kind::Whole,
+            "Numbers between the two layers of the network that predicts the matrix between A and B.",
+        ),
+        Key::new(
+            "context_sd",
+            Kind::Number,
+            "About what the standard deviation of each entry of that matrix starts as.",
+        ),
+        Key::new(
+            "context_prior_sd",
+            Kind::Number,
+            "The prior's standard deviation of each entry.",
+        ),
+        Key::new(
+            "kl_weight",
+            Kind::Number,
+            "What a nat of the KL, over all tokens of an example, counts beside a nat of loss.",
+        ),
+    ];
+}
+
 impl Default for CloraConfig {
     fn default() -> Self {
         Self {
@@ -50,6 +77,10 @@ impl Default for CloraConfig {
 impl Settings for CloraConfig {
     fn name(&self) -> &'static str {
         "clora"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        [AdamwConfig::KEYS.as_slice(), Self::KEYS.as_slice()].concat()
     }
 
     fn learning_rate(&self) -> f64 {

@@ -8,6 +8,7 @@ use super::adamw::AdamwConfig;
 use super::{Fit, Passes, Settings, Setup};
 use crate::lora::Adapter;
 use crate::posterior::{Ensemble, Posterior};
+use crate::settings::{Key, Kind};
 use crate::train::{Optimizer, TrainError};
 
 /// The most members of a run.
@@ -24,6 +25,15 @@ pub struct EnsembleConfig {
     pub members: usize,
 }
 
+impl EnsembleConfig {
+    /// A row for each key that it has beside AdamW's.
+    pub const KEYS: [Key; 1] = [Key::new(
+        "members",
+        Kind::Whole,
+        "How many adapters are trained, one after the other.",
+    )];
+}
+
 impl Default for EnsembleConfig {
     fn default() -> Self {
         Self {
@@ -36,6 +46,10 @@ impl Default for EnsembleConfig {
 impl Settings for EnsembleConfig {
     fn name(&self) -> &'static str {
         "ensemble"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        [AdamwConfig::KEYS.as_slice(), Self::KEYS.as_slice()].concat()
     }
 
     fn learning_rate(&self) -> f64 {

@@ -8,9 +8,11 @@ use ivon::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::adamw::AdamwConfig;
 use super::{Settings, Setup};
 use crate::lora::{Adapter, HostMatrix};
 use crate::posterior::{Gaussian, PointEstimate, Posterior};
+use crate::settings::{Key, Kind};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
 /// IVON's settings in a run; the defaults are the paper's recipe.
@@ -57,6 +59,77 @@ pub struct IvonMethodConfig {
     pub learn_prior: bool,
     /// With gradient accumulation: one draw for all micro-batches of a step, or one for each.
     pub draw_per: DrawPer,
+}
+
+impl IvonMethodConfig {
+    /// A row for each of its keys.
+    pub const KEYS: [Key; 17] = [
+        AdamwConfig::LEARNING_RATE,
+        Key::new(
+            "ess",
+            Kind::Number,
+            "The effective sample size: a weight's variance is 1 / (ess · (h + weight_decay)).",
+        )
+        .with_flag("ess", "X")
+        .instead_of("posterior_sd"),
+        Key::new(
+            "posterior_sd",
+            Kind::Number,
+            "The posterior's standard deviation at the start; where given, it sets ess.",
+        )
+        .with_flag("posterior-sd", "X")
+        .with_example("0.03"),
+        Key::new("hess_init", Kind::Number, "The Hessian at the start, h₀.")
+            .with_flag("hess-init", "X"),
+        AdamwConfig::BETA1,
+        AdamwConfig::BETA2,
+        AdamwConfig::WEIGHT_DECAY,
+        Key::new(
+            "clip_radius",
+            Kind::Number,
+            "The largest size of an update before the learning rate; 0 for no limit.",
+        )
+        .with_flag("clip-radius", "X"),
+        Key::new(
+            "mc_samples",
+            Kind::Whole,
+            "Draws per step; each costs a forward and a backward pass.",
+        )
+        .with_flag("mc-samples", "N"),
+        Key::new(
+            "rescale_lr",
+            Kind::Switch,
+            "Multiply the learning rate by hess_init + weight_decay.",
+        )
+        .with_flag("rescale-lr", "true|false"),
+        Key::new("debias", Kind::Switch, "Debias the momentum."),
+        Key::new(
+            "hess_approx",
+            Kind::OneOf(&["price", "gradsq"]),
+            "How the Hessian is estimated: price (unbiased) or the squared gradient.",
+        ),
+        AdamwConfig::MAX_GRAD_NORM,
+        Key::new(
+            "frozen_hessian",
+            Kind::Switch,
+            "Control: the Hessian stays as it is at the start.",
+        ),
+        Key::new(
+            "no_noise",
+            Kind::Switch,
+            "Control: train without noise; the Hessian stays as it is, too.",
+        ),
+        Key::new(
+            "learn_prior",
+            Kind::Switch,
+            "Learn the prior precision of each matrix of A and B, after a tenth of the steps.",
+        ),
+        Key::new(
+            "draw_per",
+            Kind::OneOf(&["step", "micro-batch"]),
+            "With accumulation: one draw for a whole step, or one for each of its forward passes.",
+        ),
+    ];
 }
 
 /// How many draws a step with several micro-batches makes.
@@ -134,6 +207,10 @@ impl IvonMethodConfig {
 impl Settings for IvonMethodConfig {
     fn name(&self) -> &'static str {
         "ivon"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        Self::KEYS.to_vec()
     }
 
     fn learning_rate(&self) -> f64 {

@@ -9,6 +9,7 @@ use super::adamw::AdamwConfig;
 use super::{Settings, Setup, WithPosterior};
 use crate::lora::Adapter;
 use crate::posterior::McDropout;
+use crate::settings::Key;
 use crate::train::{Optimizer, TrainError};
 
 /// The settings are AdamW's; the rate is that of `lora.dropout`.
@@ -23,6 +24,10 @@ pub struct McDropoutConfig {
 impl Settings for McDropoutConfig {
     fn name(&self) -> &'static str {
         "mc-dropout"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        AdamwConfig::KEYS.to_vec()
     }
 
     fn learning_rate(&self) -> f64 {

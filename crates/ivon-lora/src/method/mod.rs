@@ -45,32 +45,58 @@ pub use swag::SwagConfig;
 pub use tfb::TfbConfig;
 pub use with_posterior::WithPosterior;
 
-/// The method of a run with its own settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "kebab-case")]
-pub enum Method {
+/// The enum of all methods, from one line each: a variant, its settings, its name.
+macro_rules! methods {
+    ($($(#[$doc:meta])* $variant:ident($config:ty) = $name:literal),+ $(,)?) => {
+        /// The method of a run with its own settings.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "name")]
+        pub enum Method {
+            $($(#[$doc])* #[serde(rename = $name)] $variant($config)),+
+        }
+
+        impl Method {
+            /// Every method by name.
+            pub const NAMES: [&str; [$($name),+].len()] = [$($name),+];
+
+            /// Every method with its default settings, in the order of [`NAMES`](Self::NAMES).
+            pub fn all() -> [Self; Self::NAMES.len()] {
+                [$(Self::$variant(Default::default())),+]
+            }
+
+            /// Its settings.
+            pub fn settings(&self) -> &dyn Settings {
+                match self {
+                    $(Self::$variant(settings) => settings),+
+                }
+            }
+        }
+    };
+}
+
+methods! {
     /// The variational optimizer of the paper.
-    Ivon(IvonMethodConfig),
+    Ivon(IvonMethodConfig) = "ivon",
     /// The usual optimizer: a point estimate.
-    Adamw(AdamwConfig),
+    Adamw(AdamwConfig) = "adamw",
     /// AdamW whose dropout stays on in prediction.
-    McDropout(McDropoutConfig),
+    McDropout(McDropoutConfig) = "mc-dropout",
     /// AdamW, and the path of its last steps.
-    Swag(SwagConfig),
+    Swag(SwagConfig) = "swag",
     /// AdamW, and the curvature at its end.
-    Laplace(LaplaceConfig),
+    Laplace(LaplaceConfig) = "laplace",
     /// AdamW, and as much noise as its training examples bear.
-    Tfb(TfbConfig),
+    Tfb(TfbConfig) = "tfb",
     /// Bayes by backprop over A.
-    Blob(BlobConfig),
+    Blob(BlobConfig) = "blob",
     /// Bayes by backprop over a few numbers a layer.
-    Scalabl(ScalablConfig),
+    Scalabl(ScalablConfig) = "scalabl",
     /// Bayes by backprop over a matrix that each token has between A and B.
-    Clora(CloraConfig),
+    Clora(CloraConfig) = "clora",
     /// Several AdamW runs.
-    Ensemble(EnsembleConfig),
+    Ensemble(EnsembleConfig) = "ensemble",
     /// AdamW with noise of one size on all weights: a control.
-    AdamwNoise(AdamwNoiseConfig),
+    AdamwNoise(AdamwNoiseConfig) = "adamw-noise",
 }
 
 impl Default for Method {
@@ -80,58 +106,18 @@ impl Default for Method {
 }
 
 impl Method {
-    /// Every method by name.
-    pub const NAMES: [&str; 11] = [
-        "ivon",
-        "adamw",
-        "mc-dropout",
-        "swag",
-        "laplace",
-        "tfb",
-        "blob",
-        "scalabl",
-        "clora",
-        "ensemble",
-        "adamw-noise",
-    ];
-
-    /// Every method with its default settings, in the order of [`NAMES`](Self::NAMES).
-    pub fn all() -> [Self; 11] {
-        [
-            Self::Ivon(Default::default()),
-            Self::Adamw(Default::default()),
-            Self::McDropout(Default::default()),
-            Self::Swag(Default::default()),
-            Self::Laplace(Default::default()),
-            Self::Tfb(Default::default()),
-            Self::Blob(Default::default()),
-            Self::Scalabl(Default::default()),
-            Self::Clora(Default::default()),
-            Self::Ensemble(Default::default()),
-            Self::AdamwNoise(Default::default()),
-        ]
-    }
-
     /// A method by name with its default settings.
     pub fn named(name: &str) -> Option<Self> {
         Self::all().into_iter().find(|method| method.name() == name)
     }
 
-    /// Its settings.
-    pub fn settings(&self) -> &dyn Settings {
-        match self {
-            Self::Ivon(settings) => settings,
-            Self::Adamw(settings) => settings,
-            Self::McDropout(settings) => settings,
-            Self::Swag(settings) => settings,
-            Self::Laplace(settings) => settings,
-            Self::Tfb(settings) => settings,
-            Self::Blob(settings) => settings,
-            Self::Scalabl(settings) => settings,
-            Self::Clora(settings) => settings,
-            Self::Ensemble(settings) => settings,
-            Self::AdamwNoise(settings) => settings,
-        }
+    /// The names of those whose settings are so.
+    pub fn names_where(is_so: impl Fn(&dyn Settings) -> bool) -> Vec<&'static str> {
+        let methods = Self::all().into_iter();
+        methods
+            .filter(|method| is_so(method.settings()))
+            .map(|method| method.name())
+            .collect()
     }
 
     /// Its name.
@@ -170,19 +156,13 @@ mod tests {
 
     #[test]
     fn a_point_estimate_alone_has_nothing_to_draw() {
-        let still: Vec<&str> = Method::NAMES
-            .into_iter()
-            .filter(|name| !Method::named(name).unwrap().settings().draws())
-            .collect();
+        let still = Method::names_where(|settings| !settings.draws());
         assert_eq!(still, ["adamw"]);
     }
 
     #[test]
     fn what_a_method_adds_to_adamw_after_training_can_be_added_to_an_adapter_that_is_there() {
-        let after: Vec<&str> = Method::NAMES
-            .into_iter()
-            .filter(|name| Method::named(name).unwrap().settings().fits_afterwards())
-            .collect();
+        let after = Method::names_where(|settings| settings.fits_afterwards());
         assert_eq!(
             after,
             ["adamw", "mc-dropout", "laplace", "tfb", "adamw-noise"]

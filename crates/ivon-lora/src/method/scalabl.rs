@@ -20,6 +20,7 @@ use ivon::noise::{Address, Purpose};
 use serde::{Deserialize, Serialize};
 
 use super::adamw::AdamwConfig;
+use super::blob::BlobConfig;
 use super::blob::{kl_weight, validate_kl};
 use super::bytes::{Reader, Writer};
 use super::{Settings, Setup, flat};
@@ -27,6 +28,7 @@ use crate::kernel::eigenvectors;
 use crate::lora::{Adapter, HostMatrix, LoraError};
 use crate::posterior::{PointEstimate, Posterior, Scalabl};
 use crate::random::{self, stream, uniform};
+use crate::settings::{Key, Kind};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
 /// AdamW's settings and those of q.
@@ -47,6 +49,24 @@ pub struct ScalablConfig {
     pub kl_period: Option<u64>,
 }
 
+impl ScalablConfig {
+    /// A row for each key that it has beside AdamW's.
+    pub const KEYS: [Key; 4] = [
+        BlobConfig::KL_RATE,
+        BlobConfig::KL_PERIOD,
+        Key::new(
+            "sd_init",
+            Kind::Number,
+            "The standard deviation of each row starts uniform between this over √2 and this.",
+        ),
+        Key::new(
+            "row_prior_sd",
+            Kind::Number,
+            "The prior's standard deviation of each row.",
+        ),
+    ];
+}
+
 impl Default for ScalablConfig {
     fn default() -> Self {
         Self {
@@ -62,6 +82,10 @@ impl Default for ScalablConfig {
 impl Settings for ScalablConfig {
     fn name(&self) -> &'static str {
         "scalabl"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        [AdamwConfig::KEYS.as_slice(), Self::KEYS.as_slice()].concat()
     }
 
     fn learning_rate(&self) -> f64 {

@@ -10,6 +10,7 @@ use crate::forward::Network;
 use crate::lora::Adapter;
 use crate::model::DecoderConfig;
 use crate::posterior::{Posterior, PosteriorError, Stored};
+use crate::settings::Key;
 use crate::train::{Optimizer, TrainConfig, TrainError};
 use crate::watch::Watch;
 
@@ -17,6 +18,11 @@ use crate::watch::Watch;
 pub trait Settings: fmt::Debug {
     /// Its name, such as `adamw`.
     fn name(&self) -> &'static str;
+
+    /// A row for each of its settings, in the order in which a file has them.
+    fn keys(&self) -> Vec<Key> {
+        Vec::new()
+    }
 
     /// The learning rate before the schedule.
     fn learning_rate(&self) -> f64;

@@ -13,6 +13,7 @@ use super::bytes::{Reader, Writer};
 use super::{Settings, Setup, flat};
 use crate::lora::Adapter;
 use crate::posterior::{PointEstimate, Posterior, Swag};
+use crate::settings::{Key, Kind};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
 /// The most snapshots of the low-rank part: each is as large as the adapter, in memory and on disk.
@@ -35,6 +36,32 @@ pub struct SwagConfig {
     pub swag_rank: usize,
 }
 
+impl SwagConfig {
+    /// A row for each key that it has beside AdamW's.
+    pub const KEYS: [Key; 4] = [
+        Key::new(
+            "swag_start",
+            Kind::Number,
+            "The share of the steps before snapshots are collected.",
+        ),
+        Key::new(
+            "swag_rate",
+            Kind::Number,
+            "The constant learning rate of the collection, as a share of learning_rate.",
+        ),
+        Key::new(
+            "swag_snapshots",
+            Kind::Whole,
+            "Snapshots to collect, evenly over the rest of the steps.",
+        ),
+        Key::new(
+            "swag_rank",
+            Kind::Whole,
+            "The newest snapshots that make the low-rank part; 0 for a diagonal posterior.",
+        ),
+    ];
+}
+
 impl Default for SwagConfig {
     fn default() -> Self {
         Self {
@@ -50,6 +77,10 @@ impl Default for SwagConfig {
 impl Settings for SwagConfig {
     fn name(&self) -> &'static str {
         "swag"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        [AdamwConfig::KEYS.as_slice(), Self::KEYS.as_slice()].concat()
     }
 
     fn learning_rate(&self) -> f64 {

@@ -16,6 +16,7 @@ use crate::kernel::eigenvectors;
 use crate::lora::{Adapter, HostMatrix, LoraError};
 use crate::posterior::{Gaussian, Posterior};
 use crate::predict::{EvaluationOptions, Predictor};
+use crate::settings::{Key, Kind};
 use crate::train::{Optimizer, TrainError};
 use crate::watch::{Progress, Stage};
 
@@ -41,6 +42,32 @@ pub struct TfbConfig {
     pub tfb_halvings: usize,
 }
 
+impl TfbConfig {
+    /// A row for each key that it has beside AdamW's.
+    pub const KEYS: [Key; 4] = [
+        Key::new(
+            "tfb_tolerance",
+            Kind::Number,
+            "How much the NLL of training examples may rise by the noise, as a share of what it is.",
+        ),
+        Key::new(
+            "tfb_samples",
+            Kind::Whole,
+            "Draws of each trial of the search.",
+        ),
+        Key::new(
+            "tfb_examples",
+            Kind::Whole,
+            "The most training examples of each trial.",
+        ),
+        Key::new(
+            "tfb_halvings",
+            Kind::Whole,
+            "Halvings of the range of the noise, after its two ends.",
+        ),
+    ];
+}
+
 impl Default for TfbConfig {
     fn default() -> Self {
         Self {
@@ -56,6 +83,10 @@ impl Default for TfbConfig {
 impl Settings for TfbConfig {
     fn name(&self) -> &'static str {
         "tfb"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        [AdamwConfig::KEYS.as_slice(), Self::KEYS.as_slice()].concat()
     }
 
     fn learning_rate(&self) -> f64 {

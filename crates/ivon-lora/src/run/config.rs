@@ -12,6 +12,7 @@ use crate::lora::LoraConfig;
 use crate::method::Method;
 use crate::model::BasePrecision;
 use crate::predict::EvaluationOptions;
+use crate::settings::{Key, Kind};
 use crate::train::TrainConfig;
 
 /// A run, resolved: every setting has a value. Its sections are the tables of the TOML file.
@@ -38,6 +39,14 @@ pub struct RunConfig {
     /// Written by the run, not read: what it was made with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
+}
+
+impl RunConfig {
+    /// A row for each key at the top of the file.
+    pub const KEYS: [Key; 2] = [
+        Key::new("seed", Kind::Whole, "Names everything random: start values, data order, dropout, noise.").with_flag("seed", "N"),
+        Key::new("out", Kind::Path, "The folder that the run writes; `runs/` and a name made of task, optimizer and seed by default.").with_flag("out", "FOLDER").with_example("\"runs/first\""),
+    ];
 }
 
 /// What a run was made with.
@@ -205,6 +214,21 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// The devices that Burn has a backend for.
+    pub const DEVICES: &[&str] = &["cpu", "cuda", "rocm", "metal", "vulkan", "wgpu"];
+
+    /// A row for each key of its table.
+    pub const KEYS: [Key; 6] = [
+        Key::new("path", Kind::Text, "A Hugging Face folder, a .gguf file, or a hub name org/name[@revision].").with_flag("model", "MODEL").with_example("\"HuggingFaceTB/SmolLM2-135M\""),
+        Key::new("adapter", Kind::Path, "A PEFT folder to start the adapter from.").with_flag("adapter", "FOLDER").with_example("\"runs/earlier/adapter\""),
+        Key::new("device", Kind::OneOf(Self::DEVICES), "Where to compute; all but cpu need a build with the feature of that name.").with_flag("device", "NAME"),
+        Key::new("threads", Kind::Whole, "Threads of the CPU; all by default.").with_flag("threads", "N").with_example("2"),
+        Key::new("base_precision", Kind::OneOf(&["f32", "bf16", "as-is"]), "How the base is kept: widened to f32, rounded to bf16, or as it lies in the file (smallest).").with_flag("base-precision", "HOW"),
+        Key::new("recompute", Kind::Switch, "Keep less for the backward pass and compute it again: a third more work, a fraction of the memory.").with_flag("recompute", "true|false"),
+    ];
+}
+
+impl ModelConfig {
     /// Where the base is computed and how it is kept.
     pub fn base_options(&self) -> BaseOptions {
         BaseOptions {
@@ -243,6 +267,17 @@ pub struct EvaluationConfig {
     pub batch_tokens: usize,
     /// Whether prompts are written into predictions.jsonl.
     pub include_text: bool,
+}
+
+impl EvaluationConfig {
+    /// A row for each key of its table.
+    pub const KEYS: [Key; 5] = [
+        Key::new("samples", Kind::Whole, "Draws from the posterior in the evaluation at the end.").with_flag("samples", "N"),
+        Key::new("scale", Kind::Number, "The posterior's variance is multiplied by this.").with_flag("scale", "X").instead_of("choose_scale"),
+        Key::new("choose_scale", Kind::Switch, "Choose the scale on calibrate, in [0, 4], by NLL; costs the draws eight times over on that set.").with_flag("choose-scale", "true|false"),
+        Key::new("batch_tokens", Kind::Whole, "Prompts are packed up to this many tokens per forward pass."),
+        Key::new("include_text", Kind::Switch, "Write the prompts into predictions.jsonl as well.").with_flag("include-text", "true|false"),
+    ];
 }
 
 impl Default for EvaluationConfig {

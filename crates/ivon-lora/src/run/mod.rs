@@ -2,6 +2,7 @@
 
 mod error;
 mod config;
+mod catalogue;
 mod cost;
 mod memory;
 mod estimate;
@@ -15,6 +16,7 @@ mod classes;
 mod finish;
 mod train;
 
+pub use catalogue::{Setting, SettingTable, TABLES, settings};
 pub use config::{EvaluationConfig, ModelConfig, Provenance, RunConfig};
 pub use cost::Cost;
 pub use data::TrainingData;

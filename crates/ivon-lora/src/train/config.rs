@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Schedule, TrainError};
+use crate::settings::{Key, Kind};
 
 /// How long, how fast and how often.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,84 @@ pub struct TrainConfig {
     pub patience: Option<u64>,
     /// Draws in the evaluations on tune; 0 for the mean alone.
     pub eval_samples: usize,
+}
+
+impl TrainConfig {
+    /// A row for each key of its table.
+    pub const KEYS: [Key; 12] = [
+        Key::new(
+            "steps",
+            Kind::Whole,
+            "Optimizer steps; where absent, epochs decides; 0 to fit a method to an adapter.",
+        )
+        .with_flag("steps", "N")
+        .with_example("400"),
+        Key::new(
+            "epochs",
+            Kind::Number,
+            "Passes over the training examples; read where steps is absent.",
+        )
+        .with_flag("epochs", "X")
+        .instead_of("steps"),
+        Key::new("batch_size", Kind::Whole, "Examples per forward pass.")
+            .with_flag("batch-size", "N"),
+        Key::new(
+            "accumulation",
+            Kind::Whole,
+            "Forward passes per optimizer step.",
+        )
+        .with_flag("accumulation", "N"),
+        Key::new(
+            "schedule",
+            Kind::OneOf(&["constant", "linear", "cosine"]),
+            "How the learning rate changes after the warm-up.",
+        )
+        .with_flag("schedule", "NAME"),
+        Key::new(
+            "warmup",
+            Kind::Whole,
+            "Steps over which the learning rate rises from 0.",
+        )
+        .with_flag("warmup", "N"),
+        Key::new(
+            "eval_interval",
+            Kind::Whole,
+            "Steps between evaluations on tune; ten over the run by default.",
+        )
+        .with_flag("eval-interval", "N")
+        .with_example("50"),
+        Key::new(
+            "checkpoint_interval",
+            Kind::Whole,
+            "Steps between checkpoints; one at every evaluation by default.",
+        )
+        .with_flag("checkpoint-interval", "N")
+        .with_example("50"),
+        Key::new(
+            "keep_checkpoints",
+            Kind::Whole,
+            "The newest checkpoints that are kept.",
+        ),
+        Key::new(
+            "keep_best",
+            Kind::OneOf(&["nll", "accuracy", "brier", "ece"]),
+            "The score on tune by which the best step is kept; the last step by default.",
+        )
+        .with_flag("keep-best", "SCORE")
+        .with_example("\"nll\""),
+        Key::new(
+            "patience",
+            Kind::Whole,
+            "Stop after this many evaluations in a row without a better score; needs keep_best.",
+        )
+        .with_flag("patience", "N")
+        .with_example("3"),
+        Key::new(
+            "eval_samples",
+            Kind::Whole,
+            "Draws in the evaluations on tune; 0 for the mean alone.",
+        ),
+    ];
 }
 
 impl Default for TrainConfig {

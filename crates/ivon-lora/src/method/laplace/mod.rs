@@ -24,6 +24,7 @@ use crate::lora::Adapter;
 use crate::metrics::{Ground, Predictions, preferred};
 use crate::posterior::{LaplacePrediction, Linearised, Posterior};
 use crate::predict::{EvaluationOptions, linearised_predictions};
+use crate::settings::{Key, Kind};
 use crate::train::{Optimizer, TrainError};
 use crate::watch::{Progress, Stage};
 use diagonal::Diagonal;
@@ -66,6 +67,43 @@ pub struct LaplaceConfig {
     /// λ.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prior_precision: Option<f64>,
+}
+
+impl LaplaceConfig {
+    /// A row for each key that it has beside AdamW's.
+    pub const KEYS: [Key; 6] = [
+        Key::new(
+            "laplace_structure",
+            Kind::OneOf(&["diagonal", "kronecker"]),
+            "The curvature: its diagonal, or a Kronecker product for each matrix (on the CPU alone).",
+        ),
+        Key::new(
+            "laplace_layers",
+            Kind::OneOf(&["all", "last"]),
+            "Which weights are random: those of all adapted layers, or of the last decoder layer.",
+        ),
+        Key::new(
+            "laplace_prediction",
+            Kind::OneOf(&["samples", "probit", "weights"]),
+            "Linearised with draws of the logits or in closed form, or by draws of the weights.",
+        ),
+        Key::new(
+            "kronecker_rank",
+            Kind::Whole,
+            "Eigenpairs kept of a Kronecker factor as wide as the layer.",
+        ),
+        Key::new(
+            "prior_precision_by",
+            Kind::OneOf(&["evidence", "calibration"]),
+            "How the prior precision is chosen: by the evidence on train, or by the NLL on calibrate where it can tell.",
+        ),
+        Key::new(
+            "prior_precision",
+            Kind::Number,
+            "The prior precision of the weights; chosen where absent.",
+        )
+        .with_example("1.0"),
+    ];
 }
 
 impl Default for LaplaceConfig {
@@ -119,6 +157,10 @@ pub enum PrecisionChoice {
 impl Settings for LaplaceConfig {
     fn name(&self) -> &'static str {
         "laplace"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        [AdamwConfig::KEYS.as_slice(), Self::KEYS.as_slice()].concat()
     }
 
     fn learning_rate(&self) -> f64 {

@@ -1,0 +1,299 @@
+//! Flags that stand for keys of the configuration file: made from the rows of the library, read back
+//! as values of the file.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Command, FromArgMatches, value_parser};
+use ivon_lora::settings::{Flag, Kind};
+use toml::Value;
+
+use crate::settings::{Setting, find, settings};
+
+/// The value of a flag.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FlagValue {
+    /// As the file would have it.
+    Toml(Value),
+    /// A path, which may be no text.
+    Path(PathBuf),
+}
+
+/// The flags of settings that were typed, in the order of the help.
+#[derive(Clone, Debug, Default)]
+pub struct SettingFlags(Vec<(&'static Setting, FlagValue)>);
+
+/// Those of the data's settings alone.
+#[derive(Clone, Debug, Default)]
+pub struct DataFlags(pub SettingFlags);
+
+/// A part of the help, and the table of most of its settings.
+struct Part {
+    heading: Option<&'static str>,
+    table: &'static str,
+}
+
+/// The parts of the help, in their order.
+const PARTS: [Part; 7] = [
+    part(None, ""),
+    part(Some("Prompts"), "data"),
+    part(Some("Optimizer"), "optimizer"),
+    part(Some("Training"), "train"),
+    part(Some("Adapter"), "lora"),
+    part(Some("Evaluation"), "evaluation"),
+    part(Some("Machine"), "model"),
+];
+
+const fn part(heading: Option<&'static str>, table: &'static str) -> Part {
+    Part { heading, table }
+}
+
+impl Part {
+    /// The part that a setting is shown in: what every run names comes first, and a few settings
+    /// stand beside what they are about.
+    fn of(setting: &Setting) -> &'static Self {
+        let table = match (setting.table, setting.key.name) {
+            ("model" | "data", "path") => "",
+            ("", "seed") => "train",
+            ("model", "adapter") => "lora",
+            (table, _) => table,
+        };
+        let found = PARTS.iter().find(|part| part.table == table);
+        found.unwrap_or(&PARTS[0])
+    }
+
+    /// Its settings that have a flag: those of its own table first, in the first part last.
+    fn flags(&self) -> Vec<(&'static Setting, Flag)> {
+        let mut flags: Vec<(&Setting, Flag)> = settings()
+            .iter()
+            .filter(|setting| Self::of(setting).table == self.table)
+            .filter_map(|setting| Some((setting, setting.key.flag?)))
+            .collect();
+        let is_first = self.table.is_empty();
+        flags.sort_by_key(|(setting, _)| (setting.table == self.table) == is_first);
+        flags
+    }
+}
+
+impl SettingFlags {
+    /// Those that were typed.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Setting, &FlagValue)> {
+        self.0.iter().map(|(setting, value)| (*setting, value))
+    }
+
+    /// Whether a flag was typed.
+    pub fn has(&self, flag: &str) -> bool {
+        self.iter().any(|(setting, _)| setting.flag() == Some(flag))
+    }
+
+    /// Those of some parts.
+    fn read<'a>(parts: impl IntoIterator<Item = &'a Part>, matches: &ArgMatches) -> Self {
+        let flags = parts.into_iter().flat_map(Part::flags);
+        let value = |(setting, flag): (&'static Setting, Flag)| {
+            Some((setting, value(setting.key.kind, flag.name, matches)?))
+        };
+        Self(flags.filter_map(value).collect())
+    }
+}
+
+impl clap::Args for SettingFlags {
+    fn augment_args(command: Command) -> Command {
+        let flags = PARTS.iter().flat_map(Part::flags);
+        command.args(flags.map(|(setting, flag)| argument(setting, flag)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self::read(&PARTS, matches))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::read(&PARTS, matches);
+        Ok(())
+    }
+}
+
+impl clap::Args for DataFlags {
+    fn augment_args(command: Command) -> Command {
+        let flags = PARTS[1].flags().into_iter();
+        command.args(flags.map(|(setting, flag)| argument(setting, flag)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for DataFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(SettingFlags::read([&PARTS[1]], matches)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// A flag as clap knows it.
+fn argument(setting: &'static Setting, flag: Flag) -> Arg {
+    let mut argument = Arg::new(flag.name)
+        .long(flag.name)
+        .value_name(flag.value)
+        .help(help(setting))
+        .help_heading(Part::of(setting).heading);
+    let other = setting
+        .key
+        .instead_of
+        .and_then(|name| find(setting.table, name)?.flag());
+    if let Some(other) = other {
+        argument = argument.conflicts_with(other);
+    }
+    match setting.key.kind {
+        // What a file can hold.
+        Kind::Whole if setting.key.name == "seed" => {
+            argument.value_parser(value_parser!(u64).range(..=i64::MAX as u64))
+        }
+        Kind::Whole => argument.value_parser(value_parser!(u64).range(..=u64::from(u32::MAX))),
+        Kind::Number => argument
+            .value_parser(value_parser!(f64))
+            .allow_negative_numbers(true),
+        Kind::Switch => optional(argument)
+            .value_parser(value_parser!(bool))
+            .hide_possible_values(true),
+        Kind::SwitchOrPath => optional(argument),
+        Kind::Path => argument.value_parser(value_parser!(PathBuf)),
+        Kind::Texts => argument
+            .value_delimiter(',')
+            .action(clap::ArgAction::Append),
+        Kind::Text | Kind::OneOf(_) | Kind::TextOrTexts | Kind::Wholes => argument,
+    }
+}
+
+/// A flag that may stand alone, which means `true`.
+fn optional(argument: Arg) -> Arg {
+    argument
+        .num_args(0..=1)
+        .default_missing_value("true")
+        .require_equals(true)
+}
+
+/// The sentence of a setting as a help has it: without its full stop, with the methods that have
+/// it before and the words that it takes behind.
+fn help(setting: &Setting) -> String {
+    let mut sentence = setting.key.help.trim_end_matches('.').to_string();
+    if !setting.only.is_empty() {
+        sentence = format!("{}: {}", setting.only.join(", "), first_down(&sentence));
+    }
+    let words = match setting.key.kind {
+        Kind::Texts => return sentence + ", with commas between",
+        Kind::TextOrTexts => return sentence + "; names with commas between",
+        Kind::OneOf(words) => words.to_vec(),
+        _ if setting.name() == "data.task" => ivon_lora::data::names(),
+        _ => return sentence,
+    };
+    let said: Vec<&str> = sentence.split([' ', ',', ':', ';']).collect();
+    if words.iter().all(|word| said.contains(word)) {
+        return sentence;
+    }
+    if sentence.contains([':', ';']) {
+        sentence + "; one of " + &words.join(", ")
+    } else {
+        sentence + ": " + &alternatives(&words)
+    }
+}
+
+/// The sentence with a small first letter.
+fn first_down(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+    first.into_iter().chain(letters).collect()
+}
+
+/// `a, b or c`.
+fn alternatives(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => (*one).into(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+/// The value of a flag, if it was typed.
+fn value(kind: Kind, flag: &str, matches: &ArgMatches) -> Option<FlagValue> {
+    let text = || matches.get_one::<String>(flag).map(String::as_str);
+    let value = match kind {
+        Kind::Whole => i64::try_from(*matches.get_one::<u64>(flag)?).ok()?.into(),
+        Kind::Number => (*matches.get_one::<f64>(flag)?).into(),
+        Kind::Switch => (*matches.get_one::<bool>(flag)?).into(),
+        Kind::SwitchOrPath => switch_or_path(text()?),
+        Kind::Path => return Some(FlagValue::Path(matches.get_one::<PathBuf>(flag)?.clone())),
+        Kind::Text | Kind::OneOf(_) => text()?.into(),
+        Kind::TextOrTexts => text_or_texts(text()?),
+        Kind::Texts => {
+            let words = matches.get_many::<String>(flag)?;
+            Value::Array(words.map(|word| word.trim().into()).collect())
+        }
+        // No flag takes a list of numbers.
+        Kind::Wholes => return None,
+    };
+    Some(FlagValue::Toml(value))
+}
+
+/// `true` and `false` are switches; anything else is a file.
+fn switch_or_path(text: &str) -> Value {
+    text.parse::<bool>()
+        .map_or_else(|_| text.into(), Value::from)
+}
+
+/// Plain names with commas between are a list; anything else is a text, such as `all-linear` or a
+/// regular expression.
+fn text_or_texts(text: &str) -> Value {
+    let is_name = |part: &str| {
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|letter| letter.is_ascii_alphanumeric() || letter == '_' || letter == '.')
+    };
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    if parts.iter().all(|part| is_name(part)) {
+        return Value::Array(parts.into_iter().map(Value::from).collect());
+    }
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn help_of(table: &str, key: &str) -> String {
+        help(find(table, key).unwrap())
+    }
+
+    #[test]
+    fn a_help_is_the_sentence_of_the_row_with_its_methods_and_words() {
+        assert_eq!(help_of("lora", "rank"), "The rank r of A and B");
+        assert_eq!(
+            help_of("optimizer", "mc_samples"),
+            "ivon: draws per step; each costs a forward and a backward pass"
+        );
+        assert_eq!(
+            help_of("train", "schedule"),
+            "How the learning rate changes after the warm-up: constant, linear or cosine"
+        );
+        assert!(help_of("data", "task").contains("arc_easy"));
+    }
+
+    #[test]
+    fn every_flag_has_a_part_and_none_has_two() {
+        let shown: usize = PARTS.iter().map(|part| part.flags().len()).sum();
+        let flags = settings()
+            .iter()
+            .filter(|setting| setting.key.flag.is_some());
+        assert_eq!(shown, flags.count());
+    }
+}

@@ -1,0 +1,122 @@
+//! One setting: its key in a configuration file, its flag, what its value may be, a sentence. Each
+//! struct of settings has a row for each of its fields beside them; a command line, the check of a
+//! file and the docs are made from the rows.
+
+/// A setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its name in the file, which is that of the field.
+    pub name: &'static str,
+    /// What its value may be.
+    pub kind: Kind,
+    /// One sentence.
+    pub help: &'static str,
+    /// The flag that overrides it, without dashes; some have none.
+    pub flag: Option<Flag>,
+    /// A value to show where there is no default, as TOML writes it; empty where there is one.
+    pub example: &'static str,
+    /// The key of the same table whose place it takes.
+    pub instead_of: Option<&'static str>,
+}
+
+/// How a command line has a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flag {
+    /// Its name, without dashes.
+    pub name: &'static str,
+    /// What its value is called.
+    pub value: &'static str,
+}
+
+impl Key {
+    /// A setting of the file alone.
+    pub const fn new(name: &'static str, kind: Kind, help: &'static str) -> Self {
+        Self {
+            name,
+            kind,
+            help,
+            flag: None,
+            example: "",
+            instead_of: None,
+        }
+    }
+
+    /// The same with a flag, whose value is called `value`.
+    pub const fn with_flag(mut self, name: &'static str, value: &'static str) -> Self {
+        self.flag = Some(Flag { name, value });
+        self
+    }
+
+    /// The same with a value to show, since it has no default.
+    pub const fn with_example(mut self, example: &'static str) -> Self {
+        self.example = example;
+        self
+    }
+
+    /// The same, in place of another key of its table.
+    pub const fn instead_of(mut self, name: &'static str) -> Self {
+        self.instead_of = Some(name);
+        self
+    }
+}
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number, at least 0.
+    Whole,
+    /// A number.
+    Number,
+    /// True or false.
+    Switch,
+    /// True, false, or a file.
+    SwitchOrPath,
+    /// A text.
+    Text,
+    /// A file or folder, relative to where the command runs.
+    Path,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A list of texts.
+    Texts,
+    /// A text or a list of texts.
+    TextOrTexts,
+    /// A list of whole numbers.
+    Wholes,
+}
+
+impl Kind {
+    /// The kind in words, as errors and docs name it.
+    pub fn name(self) -> String {
+        match self {
+            Self::Whole => "a whole number".into(),
+            Self::Number => "a number".into(),
+            Self::Switch => "true or false".into(),
+            Self::SwitchOrPath => "true, false or a text".into(),
+            Self::Text | Self::Path => "a text".into(),
+            Self::OneOf(words) => {
+                let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+                format!("one of {}", words.join(", "))
+            }
+            Self::Texts => "a list of texts".into(),
+            Self::TextOrTexts => "a text or a list of texts".into(),
+            Self::Wholes => "a list of whole numbers".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_written_as_a_sentence() {
+        let key = Key::new("epochs", Kind::Number, "Passes over the examples.")
+            .with_flag("epochs", "X")
+            .instead_of("steps");
+        assert_eq!((key.name, key.example), ("epochs", ""));
+        assert_eq!(key.flag.map(|flag| flag.value), Some("X"));
+        assert_eq!(key.instead_of, Some("steps"));
+        assert_eq!(Kind::OneOf(&["a", "b"]).name(), "one of `a`, `b`");
+    }
+}
