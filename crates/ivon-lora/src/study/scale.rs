@@ -33,18 +33,7 @@ pub struct ScaleRequest {
 pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, RunError> {
     let subject = Subject::open(&request.subject, watch)?;
     let options = *subject.answerer.options();
-    if options.samples == 0 {
-        return Err(match subject.answerer.bundle().posterior.spread() {
-            Spread::None => RunError::NoPosterior {
-                adapter: subject.adapter,
-            },
-            _ => RunError::Setting {
-                name: "samples",
-                found: "`0`".into(),
-                expected: "at least 1",
-            },
-        });
-    }
+    check_draws(&subject)?;
     if request.write && subject.calibrate.is_none() {
         return Err(RunError::NothingToChooseOn);
     }
@@ -52,46 +41,18 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, Ru
     let scales: Vec<f64> = (0..=last)
         .map(|point| request.end * point as f64 / last as f64)
         .collect();
-    let mut work = Sweep {
+    let mut sweep = Sweep {
         subject: &subject,
         scales: &scales,
         watch,
     };
     let choice = match &subject.calibrate {
         None => None,
-        Some(set) => {
-            let mut trials = ScaleTrials {
-                split: set.name.clone(),
-                points: Vec::new(),
-                losses: Vec::new(),
-                ground: Ground {
-                    rows: set.len(),
-                    wrong: 0,
-                },
-                default: options.scale,
-            };
-            trials.points = work.points(
-                set,
-                Stage::ChoosingOnCalibrate,
-                &[options.samples],
-                &mut |scale, predictions| {
-                    trials.losses.push(predictions.losses());
-                    // Mistakes are those of the mean.
-                    if scale == 0.0 {
-                        trials.ground = Ground::of(predictions);
-                    }
-                },
-            )?;
-            ScaleChoice::new(trials)
-        }
+        Some(set) => sweep.choice(set)?,
     };
     let set = &subject.scored;
-    let points = work.points(
-        set,
-        Stage::Scales,
-        &prefixes(options.samples),
-        &mut |_, _| (),
-    )?;
+    let prefixes = prefixes(options.samples);
+    let points = sweep.points(set, Stage::Scales, &prefixes, &mut |_, _| ())?;
     let report = ScaleReport {
         split: set.name.clone(),
         n: set.len(),
@@ -101,22 +62,46 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, Ru
         choice,
     };
     if let Some(choice) = report.choice.as_ref().filter(|_| request.write) {
-        if let Some(reason) = &choice.refused {
-            return Err(RunError::TooLittleToChooseOn {
-                split: choice.split.clone(),
-                reason: reason.clone(),
-            });
-        }
-        for path in write_scale(&subject.adapter, choice.scale, options.samples)? {
-            (work.watch)(Event::Saved(&path));
-        }
+        write_choice(&subject, choice, watch)?;
     }
     if let Some(run) = &subject.run {
         let path = run.join(SCALE_FILE);
         files::write_json(&path, &report)?;
-        (work.watch)(Event::Saved(&path));
+        watch(Event::Saved(&path));
     }
     Ok(report)
+}
+
+/// Refuses what cannot be scored at scales: an adapter without draws.
+fn check_draws(subject: &Subject) -> Result<(), RunError> {
+    if subject.answerer.options().samples > 0 {
+        return Ok(());
+    }
+    Err(match subject.answerer.bundle().posterior.spread() {
+        Spread::None => RunError::NoPosterior {
+            adapter: subject.adapter.clone(),
+        },
+        _ => RunError::Setting {
+            name: "samples",
+            found: "`0`".into(),
+            expected: "at least 1",
+        },
+    })
+}
+
+/// Writes the τ that was chosen into the adapter's folder.
+fn write_choice(subject: &Subject, choice: &ScaleChoice, watch: Watch<'_>) -> Result<(), RunError> {
+    if let Some(reason) = &choice.refused {
+        return Err(RunError::TooLittleToChooseOn {
+            split: choice.split.clone(),
+            reason: reason.clone(),
+        });
+    }
+    let samples = subject.answerer.options().samples;
+    for path in write_scale(&subject.adapter, choice.scale, samples)? {
+        watch(Event::Saved(&path));
+    }
+    Ok(())
 }
 
 /// One set at each scale.
@@ -127,6 +112,35 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
+    /// What the rows that may be chosen on prefer.
+    fn choice(&mut self, set: &ExampleSet) -> Result<Option<ScaleChoice>, RunError> {
+        let options = *self.subject.answerer.options();
+        let mut losses = Vec::new();
+        let mut ground = Ground {
+            rows: set.len(),
+            wrong: 0,
+        };
+        let points = self.points(
+            set,
+            Stage::ChoosingOnCalibrate,
+            &[options.samples],
+            &mut |scale, predictions| {
+                losses.push(predictions.losses());
+                // Mistakes are those of the mean.
+                if scale == 0.0 {
+                    ground = Ground::of(predictions);
+                }
+            },
+        )?;
+        Ok(ScaleChoice::new(ScaleTrials {
+            split: set.name.clone(),
+            points,
+            losses,
+            ground,
+            default: options.scale,
+        }))
+    }
+
     /// The scores at each scale with each number of draws; `see` is given the predictions with the
     /// last number.
     fn points(

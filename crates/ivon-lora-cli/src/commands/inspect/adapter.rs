@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use ivon_lora::bundle::{AdapterSummary, LayerSummary, PredictWith, Sidecar, summarise};
-use ivon_lora::lora::{LoraConfig, read_peft_config};
+use ivon_lora::lora::{LoraConfig, TargetModules, read_peft_config};
 use ivon_lora::metrics::Table;
 use serde::Serialize;
 
-use super::{Seen, pairs};
+use super::{Overview, pairs};
 use crate::args::ScreenArgs;
 use crate::commands::fetch_adapter;
 use crate::exit::Failure;
@@ -16,7 +16,7 @@ use crate::render::{Screen, count};
 
 /// An adapter at a glance.
 #[derive(Debug, Serialize)]
-pub struct AdapterSeen {
+pub struct AdapterOverview {
     config: LoraConfig,
     base: Option<String>,
     made_for: Option<MadeFor>,
@@ -39,7 +39,7 @@ struct MadeFor {
 ///
 /// # Errors
 /// If a file is missing or malformed.
-pub fn inspect(folder: &Path) -> Result<AdapterSeen, Failure> {
+pub fn inspect(folder: &Path) -> Result<AdapterOverview, Failure> {
     let mut screen = Screen::new(ScreenArgs::default());
     let folder = &fetch_adapter(folder, &mut screen)?;
     screen.close();
@@ -53,7 +53,7 @@ pub fn inspect(folder: &Path) -> Result<AdapterSeen, Failure> {
         samples: sidecar.samples,
         scale: sidecar.scale,
     });
-    Ok(AdapterSeen {
+    Ok(AdapterOverview {
         config,
         base,
         made_for,
@@ -61,26 +61,24 @@ pub fn inspect(folder: &Path) -> Result<AdapterSeen, Failure> {
     })
 }
 
-impl Seen for AdapterSeen {
+impl Overview for AdapterOverview {
     fn text(&self) -> String {
         let config = &self.config;
         let targets = match &config.target_modules {
-            ivon_lora::lora::TargetModules::List(names) => names.join(", "),
-            ivon_lora::lora::TargetModules::Pattern(pattern) => pattern.clone(),
+            TargetModules::List(names) => names.join(", "),
+            TargetModules::Pattern(pattern) => pattern.clone(),
         };
+        let base = self.base.clone().unwrap_or_else(|| "not named".into());
+        let rank_stabilised = if config.use_rslora { " (rsLoRA)" } else { "" };
         let mut lines = vec![
-            (
-                "base",
-                self.base.clone().unwrap_or_else(|| "not named".into()),
-            ),
+            ("base", base),
             (
                 "rank",
                 format!(
-                    "{}, alpha {}, scaled by {:.3}{}",
+                    "{}, alpha {}, scaled by {:.3}{rank_stabilised}",
                     config.rank,
                     config.alpha,
                     config.scaling(),
-                    if config.use_rslora { " (rsLoRA)" } else { "" }
                 ),
             ),
             ("layers", targets),
@@ -89,53 +87,62 @@ impl Seen for AdapterSeen {
         lines.extend(self.beside().map(|said| ("holds besides", said)));
         match &self.made_for {
             None => lines.push(("made for", "not said: an adapter of another program".into())),
-            Some(made) => {
-                let with = match made.predict_with {
-                    PredictWith::Mean => "at the mean".into(),
-                    PredictWith::Samples => format!("averaged over {} draws", made.samples),
-                };
-                lines.push((
-                    "made for",
-                    format!(
-                        "task {}, prompts of at most {} tokens",
-                        made.task, made.max_length
-                    ),
-                ));
-                lines.push(("trained with", made.method.clone()));
-                lines.push(("predicts best", format!("{with}, scale {}", made.scale)));
-            }
+            Some(made_for) => lines.extend(made_for.lines()),
         }
-        let posterior = match &self.summary.posterior {
-            None => "none: a point estimate".into(),
-            Some(said) => {
-                let facts = said.iter().filter(|(key, _)| {
-                    ![
-                        "content",
-                        "format",
-                        "format_version",
-                        "mean_sha256",
-                        "method",
-                    ]
-                    .contains(&key.as_str())
-                });
-                let facts: Vec<String> = facts
-                    .map(|(key, value)| format!("{} {value}", key.replace('_', " ")))
-                    .collect();
-                let of = |key: &str| said.get(key).map_or("unknown", String::as_str);
-                format!(
-                    "{} of {}: {}",
-                    of("content"),
-                    of("method"),
-                    facts.join(", ")
-                )
-            }
-        };
-        lines.push(("posterior", posterior));
+        lines.push(("posterior", self.posterior()));
         pairs(&lines) + "\n" + &self.table().to_text()
     }
 }
 
-impl AdapterSeen {
+impl MadeFor {
+    fn lines(&self) -> [(&'static str, String); 3] {
+        let with = match self.predict_with {
+            PredictWith::Mean => "at the mean".into(),
+            PredictWith::Samples => format!("averaged over {} draws", self.samples),
+        };
+        [
+            (
+                "made for",
+                format!(
+                    "task {}, prompts of at most {} tokens",
+                    self.task, self.max_length
+                ),
+            ),
+            ("trained with", self.method.clone()),
+            ("predicts best", format!("{with}, scale {}", self.scale)),
+        ]
+    }
+}
+
+/// What the posterior's file says that is told elsewhere, or is for programs alone.
+const NOT_SHOWN: [&str; 5] = [
+    "content",
+    "format",
+    "format_version",
+    "mean_sha256",
+    "method",
+];
+
+impl AdapterOverview {
+    /// What the posterior's file says of itself.
+    fn posterior(&self) -> String {
+        let Some(said) = &self.summary.posterior else {
+            return "none: a point estimate".into();
+        };
+        let facts: Vec<String> = said
+            .iter()
+            .filter(|(key, _)| !NOT_SHOWN.contains(&key.as_str()))
+            .map(|(key, value)| format!("{} {value}", key.replace('_', " ")))
+            .collect();
+        let of = |key: &str| said.get(key).map_or("unknown", String::as_str);
+        format!(
+            "{} of {}: {}",
+            of("content"),
+            of("method"),
+            facts.join(", ")
+        )
+    }
+
     /// What `predict`, `evaluate` and `merge` do not read, where there is any.
     fn beside(&self) -> Option<String> {
         let beside = &self.summary.beside;

@@ -10,7 +10,7 @@ use ivon_lora::data::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Seen;
+use super::Overview;
 use crate::exit::Failure;
 
 /// Fields whose values are counted as labels.
@@ -20,18 +20,18 @@ const MOST_LABELS: usize = 100;
 
 /// A data set at a glance.
 #[derive(Debug, Serialize)]
-pub struct DataSeen {
+pub struct DataOverview {
     path: String,
     /// The task that the data look like.
     task: Option<&'static str>,
-    files: Vec<FileSeen>,
+    files: Vec<FileOverview>,
     /// What the user should know of the rows, a sentence each.
     notes: Vec<String>,
 }
 
 /// One file.
 #[derive(Debug, Serialize)]
-struct FileSeen {
+struct FileOverview {
     path: String,
     split: &'static str,
     rows: usize,
@@ -47,8 +47,8 @@ struct FileSeen {
 ///
 /// # Errors
 /// If there are none, or one is malformed.
-pub fn inspect(path: &Path) -> Result<DataSeen, Failure> {
-    let mut seen = DataSeen {
+pub fn inspect(path: &Path) -> Result<DataOverview, Failure> {
+    let mut seen = DataOverview {
         path: path.display().to_string(),
         task: None,
         files: Vec::new(),
@@ -57,7 +57,7 @@ pub fn inspect(path: &Path) -> Result<DataSeen, Failure> {
     let mut first = None;
     for split in find_files(path, "")? {
         for file in &split.paths {
-            let mut found = FileSeen {
+            let mut found = FileOverview {
                 path: file.display().to_string(),
                 split: split.split.name(),
                 rows: 0,
@@ -117,7 +117,7 @@ fn left_out(path: &Path, name: &str) -> Result<Vec<String>, Failure> {
     Ok(said)
 }
 
-impl FileSeen {
+impl FileOverview {
     fn add(&mut self, row: &Row) {
         self.rows += 1;
         for (name, value) in &row.fields {
@@ -146,7 +146,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-impl Seen for DataSeen {
+impl Overview for DataOverview {
     fn text(&self) -> String {
         let task = self
             .task

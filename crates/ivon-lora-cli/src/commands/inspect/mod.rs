@@ -27,15 +27,15 @@ pub fn run(what: &InspectCommand) -> Result<(), Failure> {
 }
 
 /// A value that is JSON for programs and text for people.
-trait Seen: Serialize {
+trait Overview: Serialize {
     fn text(&self) -> String;
 }
 
-fn show(json: bool, seen: impl Seen) -> Result<(), Failure> {
+fn show(json: bool, overview: impl Overview) -> Result<(), Failure> {
     if json {
-        write_pretty(&seen)
+        write_pretty(&overview)
     } else {
-        print(&seen.text())
+        print(&overview.text())
     }
 }
 

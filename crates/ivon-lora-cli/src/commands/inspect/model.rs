@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ivon_lora::model::{DecoderConfig, LayerKind};
 use serde::Serialize;
 
-use super::{Seen, pairs};
+use super::{Overview, pairs};
 use crate::args::ScreenArgs;
 use crate::commands::open_headers;
 use crate::exit::Failure;
@@ -111,101 +111,101 @@ fn bases(config: &DecoderConfig) -> String {
     bases.collect::<Vec<_>>().join(" and ")
 }
 
-impl Seen for Model {
+impl Overview for Model {
     fn text(&self) -> String {
-        let config = &self.config;
-        let encodings = self
-            .encodings
-            .iter()
-            .map(|(name, (tensors, size))| format!("{name}: {tensors} tensors, {}", bytes(*size)));
-        let window = window(&config.layers);
         let mut lines = vec![
             ("model", self.name.clone()),
-            ("architecture", config.model_type.clone()),
+            ("architecture", self.config.model_type.clone()),
             ("parameters", count(self.parameters)),
-            (
-                "in the file",
-                format!(
-                    "{} ({})",
-                    bytes(self.bytes),
-                    encodings.collect::<Vec<_>>().join("; ")
-                ),
-            ),
-            (
-                "layers",
-                format!(
-                    "{} of width {}, gated layer {}",
-                    config.num_hidden_layers, config.hidden_size, config.intermediate_size
-                ),
-            ),
-            (
-                "attention",
-                format!(
-                    "{} heads of {}, {} for keys and values{window}",
-                    config.num_attention_heads, config.head_dim, config.num_key_value_heads
-                ),
-            ),
-            (
-                "positions",
-                format!(
-                    "{}, rotary base {}",
-                    config.max_position_embeddings,
-                    bases(config)
-                ),
-            ),
-            (
-                "vocabulary",
-                format!(
-                    "{}{}",
-                    config.vocab_size,
-                    if config.tie_word_embeddings {
-                        ", output tied to the embeddings"
-                    } else {
-                        ""
-                    }
-                ),
-            ),
+            ("in the file", self.in_the_file()),
         ];
-        if !self.not_read.is_empty() {
-            let kinds = self
-                .not_read
-                .iter()
-                .map(|(kind, tensors)| format!("{kind} ({tensors} tensors)"));
-            let said = format!(
-                "{}: the model cannot be used as it is",
-                kinds.collect::<Vec<_>>().join(", ")
-            );
-            lines.insert(4, ("not read here", said));
-        }
-        match &self.tokenizer {
-            Tokens::Read {
+        lines.extend(self.unreadable().map(|said| ("not read here", said)));
+        lines.extend(shape(&self.config));
+        lines.extend(self.tokenizer.lines());
+        let unknown = "not known before the weights are downloaded".to_string();
+        lines.push(("fingerprint", self.fingerprint.clone().unwrap_or(unknown)));
+        pairs(&lines)
+    }
+}
+
+impl Model {
+    /// The size of the file, and of the tensors of each encoding.
+    fn in_the_file(&self) -> String {
+        let encodings: Vec<String> = self
+            .encodings
+            .iter()
+            .map(|(name, (tensors, size))| format!("{name}: {tensors} tensors, {}", bytes(*size)))
+            .collect();
+        format!("{} ({})", bytes(self.bytes), encodings.join("; "))
+    }
+
+    /// Which tensors cannot be read, where there are any.
+    fn unreadable(&self) -> Option<String> {
+        let kinds: Vec<String> = self
+            .not_read
+            .iter()
+            .map(|(kind, tensors)| format!("{kind} ({tensors} tensors)"))
+            .collect();
+        (!kinds.is_empty())
+            .then(|| format!("{}: the model cannot be used as it is", kinds.join(", ")))
+    }
+}
+
+/// The decoder's shape.
+fn shape(config: &DecoderConfig) -> [(&'static str, String); 4] {
+    let tied = match config.tie_word_embeddings {
+        true => ", output tied to the embeddings",
+        false => "",
+    };
+    let window = window(&config.layers);
+    [
+        (
+            "layers",
+            format!(
+                "{} of width {}, gated layer {}",
+                config.num_hidden_layers, config.hidden_size, config.intermediate_size
+            ),
+        ),
+        (
+            "attention",
+            format!(
+                "{} heads of {}, {} for keys and values{window}",
+                config.num_attention_heads, config.head_dim, config.num_key_value_heads
+            ),
+        ),
+        (
+            "positions",
+            format!(
+                "{}, rotary base {}",
+                config.max_position_embeddings,
+                bases(config)
+            ),
+        ),
+        ("vocabulary", format!("{}{tied}", config.vocab_size)),
+    ]
+}
+
+impl Tokens {
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let (tokens, bos, eos, chat_template) = match self {
+            Self::Unusable { error } => return vec![("tokenizer", error.clone())],
+            Self::Read {
                 tokens,
                 bos_token,
                 eos_token,
                 chat_template,
-            } => {
-                let special = |token: &Option<String>| {
-                    token
-                        .as_ref()
-                        .map_or("none".to_string(), |token| format!("`{token}`"))
-                };
-                lines.push((
-                    "tokenizer",
-                    format!(
-                        "{tokens} tokens, begins with {}, ends with {}",
-                        special(bos_token),
-                        special(eos_token)
-                    ),
-                ));
-                lines.push((
-                    "chat template",
-                    if *chat_template { "yes" } else { "no" }.into(),
-                ));
-            }
-            Tokens::Unusable { error } => lines.push(("tokenizer", error.clone())),
-        }
-        let unknown = "not known before the weights are downloaded".to_string();
-        lines.push(("fingerprint", self.fingerprint.clone().unwrap_or(unknown)));
-        pairs(&lines)
+            } => (tokens, bos_token, eos_token, chat_template),
+        };
+        let special = |token: &Option<String>| match token {
+            Some(token) => format!("`{token}`"),
+            None => "none".into(),
+        };
+        let said = format!(
+            "{tokens} tokens, begins with {}, ends with {}",
+            special(bos),
+            special(eos)
+        );
+        let chat_template = if *chat_template { "yes" } else { "no" };
+        vec![("tokenizer", said), ("chat template", chat_template.into())]
     }
 }

@@ -11,13 +11,13 @@ use ivon_lora::watch::{Record, StepRecord};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Seen, pairs};
+use super::{Overview, pairs};
 use crate::exit::Failure;
 use crate::names;
 
 /// A run at a glance.
 #[derive(Debug, Serialize)]
-pub struct RunSeen {
+pub struct RunOverview {
     settings: RunConfig,
     last_step: Option<StepRecord>,
     /// `evaluation.json`; absent until the run has ended.
@@ -31,7 +31,7 @@ pub struct RunSeen {
 ///
 /// # Errors
 /// If settings or records are missing or malformed.
-pub fn inspect(folder: &Path) -> Result<RunSeen, Failure> {
+pub fn inspect(folder: &Path) -> Result<RunOverview, Failure> {
     let RunRecord {
         config: settings,
         records,
@@ -45,7 +45,7 @@ pub fn inspect(folder: &Path) -> Result<RunSeen, Failure> {
     });
     let value = |finding: &Finding| json!({ "severity": finding.severity.name(), "what": finding.what, "remedy": names::written(&finding.remedy) });
     let findings = said.iter().map(value).collect();
-    Ok(RunSeen {
+    Ok(RunOverview {
         settings,
         last_step,
         evaluation,
@@ -54,7 +54,7 @@ pub fn inspect(folder: &Path) -> Result<RunSeen, Failure> {
     })
 }
 
-impl Seen for RunSeen {
+impl Overview for RunOverview {
     fn text(&self) -> String {
         let settings = &self.settings;
         let unknown = || "unknown".to_string();

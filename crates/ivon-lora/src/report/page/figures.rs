@@ -1,8 +1,9 @@
 //! A run → its pictures, by the part of the page that they belong to.
 
+use super::score_chart::{ACCURACY, ECE, NLL, ScoreChart};
 use super::{Distribution, RunPage};
 use crate::bundle::LayerSummary;
-use crate::metrics::{MainScores, accuracy_by_coverage};
+use crate::metrics::accuracy_by_coverage;
 use crate::report::html::Figure;
 use crate::report::plot::{
     Axis, LineChart, Mark, RangeRow, Series, confidence_histogram, range_chart,
@@ -263,96 +264,62 @@ fn loss(steps: &[&StepRecord]) -> Figure {
 
 /// NLL, accuracy and ECE on tune: one chart each, at the mean and with draws.
 fn tune(evaluations: &[&EvaluationRecord]) -> Vec<Figure> {
+    [NLL, ACCURACY, ECE]
+        .map(|score| tune_chart(&score, evaluations))
+        .into()
+}
+
+fn tune_chart(score: &ScoreChart, evaluations: &[&EvaluationRecord]) -> Figure {
     let last = evaluations.last().map_or(1.0, |record| record.step as f64);
     let first = &evaluations[0].evaluation;
-    let chart =
-        |file: &str, title: &str, unit: &str, is_share: bool, value: fn(&MainScores) -> f64| {
-            let mean = evaluations
-                .iter()
-                .map(|record| [record.step as f64, value(&record.evaluation.mean)])
-                .collect();
-            let sampled: Vec<[f64; 2]> = evaluations
-                .iter()
-                .filter_map(|record| {
-                    record
-                        .evaluation
-                        .sampled
-                        .map(|sampled| [record.step as f64, value(&sampled.scores)])
-                })
-                .collect();
-            let mut series = vec![Series {
-                name: "mean".into(),
-                tone: 0,
-                points: mean,
-                mark: Mark::Dots,
-                ..Series::default()
-            }];
-            if let Some(samples) = first
-                .sampled
-                .map(|sampled| sampled.samples)
-                .filter(|_| !sampled.is_empty())
-            {
-                series.push(Series {
-                    name: format!("{samples} samples"),
-                    tone: 1,
-                    points: sampled,
-                    mark: Mark::Dots,
-                    ..Series::default()
-                });
-            }
-            let values = series
-                .iter()
-                .flat_map(|series| &series.points)
-                .map(|point| point[1]);
-            let y = if is_share {
-                Axis::percent_around(unit, values)
-            } else {
-                Axis::around(unit, values)
-            };
-            let chart = LineChart {
-                title: title.into(),
-                x: steps_axis(last),
-                y,
-                series,
-                guides: vec![],
-                height: HEIGHT,
-            };
-            let caption = match evaluations {
-                [only] => format!(
-                    "{} examples of {}, after step {}.",
-                    first.n, first.split, only.step
-                ),
-                _ => format!("{} examples of {}.", first.n, first.split),
-            };
-            Figure {
-                file: file.into(),
-                picture: chart.draw(),
-                caption,
-            }
-        };
-    vec![
-        chart(
-            "tune-nll",
-            &format!("NLL on {}", first.split),
-            "NLL, nats",
-            false,
-            |scores| scores.nll,
+    let series = tune_series(score, evaluations);
+    let points = series.iter().flat_map(|series| &series.points);
+    let chart = LineChart {
+        title: format!("{} on {}", score.name, first.split),
+        x: steps_axis(last),
+        y: score.axis(points.map(|point| point[1])),
+        series,
+        guides: vec![],
+        height: HEIGHT,
+    };
+    let caption = match evaluations {
+        [only] => format!(
+            "{} examples of {}, after step {}.",
+            first.n, first.split, only.step
         ),
-        chart(
-            "tune-accuracy",
-            &format!("Accuracy on {}", first.split),
-            "accuracy",
-            true,
-            |scores| scores.accuracy,
-        ),
-        chart(
-            "tune-ece",
-            &format!("ECE on {}", first.split),
-            "ECE (10 bins)",
-            true,
-            |scores| scores.ece,
-        ),
-    ]
+        _ => format!("{} examples of {}.", first.n, first.split),
+    };
+    Figure {
+        file: format!("tune-{}", score.key),
+        picture: chart.draw(),
+        caption,
+    }
+}
+
+/// A score against steps at the mean, and with draws where there were any.
+fn tune_series(score: &ScoreChart, evaluations: &[&EvaluationRecord]) -> Vec<Series> {
+    let at_mean = |record: &&EvaluationRecord| {
+        let scores = &record.evaluation.mean;
+        [record.step as f64, (score.value)(scores)]
+    };
+    let sampled = |record: &&EvaluationRecord| {
+        let scores = record.evaluation.sampled?.scores;
+        Some([record.step as f64, (score.value)(&scores)])
+    };
+    let dots = |name: String, tone: usize, points: Vec<[f64; 2]>| Series {
+        name,
+        tone,
+        points,
+        mark: Mark::Dots,
+        ..Series::default()
+    };
+    let mean = evaluations.iter().map(at_mean).collect();
+    let mut series = vec![dots("mean".into(), 0, mean)];
+    if let Some(first) = evaluations[0].evaluation.sampled {
+        let points = evaluations.iter().filter_map(sampled).collect();
+        series.push(dots(format!("{} samples", first.samples), 1, points));
+    }
+    series
 }
 
 fn learning_rate(steps: &[&StepRecord]) -> Figure {

@@ -1,6 +1,7 @@
 //! What a run left, as plain data → a page with its pictures.
 
 mod examples;
+mod score_chart;
 mod figures;
 mod one;
 mod several;

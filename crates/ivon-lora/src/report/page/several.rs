@@ -3,6 +3,7 @@
 
 use super::figures::{evaluation, reliability, step};
 use super::one::row;
+use super::score_chart::{ACCURACY, ECE, NLL, ScoreChart};
 use super::{Distribution, RunPage};
 use crate::metrics::{MainScores, quantile};
 use crate::report::html::{
@@ -151,15 +152,22 @@ fn curve(records: &[Record], value: impl Fn(&MainScores) -> f64) -> Vec<[f64; 2]
     points
 }
 
+/// Accuracy, NLL and ECE on tune against the time that training took.
 fn hours(runs: &[RunPage]) -> Vec<Figure> {
-    let split = runs
+    let mut evaluations = runs
         .iter()
         .flat_map(|run| &run.records)
-        .find_map(evaluation)
-        .map(|record| record.evaluation.split.clone());
-    let Some(split) = split else {
+        .filter_map(evaluation);
+    let Some(first) = evaluations.next() else {
         return Vec::new();
     };
+    let split = &first.evaluation.split;
+    [ACCURACY, NLL, ECE]
+        .map(|score| hours_chart(&score, runs, split))
+        .into()
+}
+
+fn hours_chart(score: &ScoreChart, runs: &[RunPage], split: &str) -> Figure {
     let longest = runs
         .iter()
         .flat_map(|run| curve(&run.records, |_| 0.0))
@@ -170,72 +178,36 @@ fn hours(runs: &[RunPage]) -> Vec<Figure> {
     } else {
         (60.0, "minutes of training steps")
     };
-    let chart =
-        |file: &str, title: String, unit: &str, is_share: bool, value: fn(&MainScores) -> f64| {
-            let series: Vec<Series> = runs
-                .iter()
-                .enumerate()
-                .map(|(tone, run)| {
-                    let points = curve(&run.records, value)
-                        .into_iter()
-                        .map(|[seconds, score]| [seconds / per_unit, score])
-                        .collect();
-                    Series {
-                        name: run.name.clone(),
-                        tone,
-                        points,
-                        mark: Mark::Dots,
-                        ..Series::default()
-                    }
-                })
-                .filter(|series| !series.points.is_empty())
-                .collect();
-            let values = || series.iter().flat_map(|series| &series.points);
-            let y = values().map(|point| point[1]);
-            let y = if is_share {
-                Axis::percent_around(unit, y)
-            } else {
-                Axis::around(unit, y)
-            };
-            let x = Axis::from_zero(unit_name, values().map(|point| point[0]));
-            let picture = LineChart {
-                title,
-                x,
-                y,
-                series,
-                guides: vec![],
-                height: 300.0,
-            }
-            .draw();
-            Figure {
-                file: file.into(),
-                picture,
-                caption: "At the mean of each run.".into(),
-            }
-        };
-    vec![
-        chart(
-            "hours-accuracy",
-            format!("Accuracy on {split}"),
-            "accuracy",
-            true,
-            |scores| scores.accuracy,
-        ),
-        chart(
-            "hours-nll",
-            format!("NLL on {split}"),
-            "NLL, nats",
-            false,
-            |scores| scores.nll,
-        ),
-        chart(
-            "hours-ece",
-            format!("ECE on {split}"),
-            "ECE (10 bins)",
-            true,
-            |scores| scores.ece,
-        ),
-    ]
+    let one = |(tone, run): (usize, &RunPage)| Series {
+        name: run.name.clone(),
+        tone,
+        points: curve(&run.records, score.value)
+            .into_iter()
+            .map(|[seconds, score]| [seconds / per_unit, score])
+            .collect(),
+        mark: Mark::Dots,
+        ..Series::default()
+    };
+    let series: Vec<Series> = runs
+        .iter()
+        .enumerate()
+        .map(one)
+        .filter(|series| !series.points.is_empty())
+        .collect();
+    let points = || series.iter().flat_map(|series| &series.points);
+    let chart = LineChart {
+        title: format!("{} on {split}", score.name),
+        x: Axis::from_zero(unit_name, points().map(|point| point[0])),
+        y: score.axis(points().map(|point| point[1])),
+        series: series.clone(),
+        guides: vec![],
+        height: 300.0,
+    };
+    Figure {
+        file: format!("hours-{}", score.key),
+        picture: chart.draw(),
+        caption: "At the mean of each run.".into(),
+    }
 }
 
 fn step_times(runs: &[RunPage]) -> Option<Figure> {
