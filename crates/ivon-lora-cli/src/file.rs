@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use ivon_lora::files;
+use ivon_lora::method::Method;
 use ivon_lora::settings::Kind;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -17,7 +18,9 @@ use crate::suggest::did_you_mean;
 const LARGEST: u64 = 4 << 20;
 
 /// The optimizer of a file that names none.
-pub const DEFAULT_OPTIMIZER: &str = "ivon";
+pub fn default_optimizer() -> &'static str {
+    Method::default().name()
+}
 
 /// Reads and checks a file.
 ///
@@ -86,8 +89,10 @@ impl File<'_> {
             .iter()
             .find(|(key, _)| key.get_ref() == "name")
             .map(|(_, value)| value.get_ref());
-        let optimizer = (table == "optimizer")
-            .then(|| name.and_then(DeValue::as_str).unwrap_or(DEFAULT_OPTIMIZER));
+        let optimizer = (table == "optimizer").then(|| {
+            name.and_then(DeValue::as_str)
+                .unwrap_or(default_optimizer())
+        });
         // The optimizer's name first: which other keys there are depends on it.
         let (names, others): (Vec<_>, Vec<_>) =
             inner.iter().partition(|(key, _)| key.get_ref() == "name");

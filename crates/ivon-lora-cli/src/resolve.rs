@@ -8,7 +8,7 @@ use toml::Value;
 
 use crate::args::{DataFlags, FlagValue, SettingFlags, TrainArgs};
 use crate::exit::{CliError, Exit};
-use crate::file::{self, DEFAULT_OPTIMIZER};
+use crate::file::{self, default_optimizer};
 use crate::settings::{self, Setting};
 use crate::suggest::did_you_mean;
 
@@ -121,9 +121,9 @@ fn resolve(mut file: toml::Table, flags: FlagValues) -> Result<Resolved, CliErro
 fn optimizer_name(file: &mut toml::Table) -> &str {
     table(file, "optimizer")
         .entry("name")
-        .or_insert_with(|| DEFAULT_OPTIMIZER.into())
+        .or_insert_with(|| default_optimizer().into())
         .as_str()
-        .unwrap_or(DEFAULT_OPTIMIZER)
+        .unwrap_or(default_optimizer())
 }
 
 /// A flag must be one of the optimizer's.
@@ -150,7 +150,7 @@ fn change_optimizer(file: &mut toml::Table, name: &str) -> Option<String> {
     let before = table
         .get("name")
         .and_then(Value::as_str)
-        .unwrap_or(DEFAULT_OPTIMIZER)
+        .unwrap_or(default_optimizer())
         .to_string();
     if before == name {
         return None;

@@ -54,10 +54,11 @@ pub fn listed(names: &[impl AsRef<str>]) -> String {
 }
 
 /// `a`, `a and b`, `a, b and c`, with `joint` for "and".
-pub fn joined(words: &[String], joint: &str) -> String {
-    match words {
+pub fn joined(words: &[impl AsRef<str>], joint: &str) -> String {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    match &words[..] {
         [] => String::new(),
-        [one] => one.clone(),
+        [one] => (*one).into(),
         [first @ .., last] => format!("{} {joint} {last}", first.join(", ")),
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches, value_parser};
 use ivon_lora::settings::{Flag, Kind};
+use ivon_lora::words::joined;
 use toml::Value;
 
 use crate::settings::{Setting, find, settings};
@@ -203,7 +204,7 @@ fn help(setting: &Setting) -> String {
     if sentence.contains([':', ';']) {
         sentence + "; one of " + &words.join(", ")
     } else {
-        sentence + ": " + &alternatives(&words)
+        sentence + ": " + &joined(&words, "or")
     }
 }
 
@@ -212,15 +213,6 @@ fn first_down(sentence: &str) -> String {
     let mut letters = sentence.chars();
     let first = letters.next().map(|letter| letter.to_ascii_lowercase());
     first.into_iter().chain(letters).collect()
-}
-
-/// `a, b or c`.
-fn alternatives(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [one] => (*one).into(),
-        [first @ .., last] => format!("{} or {last}", first.join(", ")),
-    }
 }
 
 /// The value of a flag, if it was typed.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ivon_lora::answer::EvaluationReport;
 use ivon_lora::files;
+use ivon_lora::method::Method;
 use ivon_lora::metrics::{Scores, score_table};
 use ivon_lora::run::RunConfig;
 use ivon_lora::toy;
@@ -74,10 +75,10 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
 
 /// `IVON`, `AdamW`, or the method's name in lower case.
 fn title(config: &RunConfig) -> &'static str {
-    match config.optimizer.name() {
-        "ivon" => "IVON",
-        "adamw" => "AdamW",
-        other => other,
+    match &config.optimizer {
+        Method::Ivon(_) => "IVON",
+        Method::Adamw(_) => "AdamW",
+        other => other.name(),
     }
 }
 

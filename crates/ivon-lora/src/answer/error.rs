@@ -85,7 +85,8 @@ impl AnswerError {
             )),
             Self::Device { device, .. } => Some(match device.as_str() {
                 "cuda" | "rocm" | "metal" | "vulkan" | "wgpu" => format!(
-                    "build it in: `cargo install --path crates/ivon-lora-cli --features {device}`"
+                    "build it in: `cargo install --path crates/ivon-lora-cli --features \
+                         {device}`"
                 )
                 .into(),
                 _ => sentence!("use `{}`", setting_to("device", "cpu")),

@@ -64,13 +64,15 @@ impl BundleError {
     pub fn hint(&self) -> Option<Sentence> {
         let hint = match self {
             Self::OtherMean { .. } => {
-                "take both files from one run; without `posterior.safetensors` the adapter works as a point estimate"
+                "take both files from one run; without `posterior.safetensors` the \
+                     adapter works as a point estimate"
             }
             Self::Malformed { .. } => "was the file edited or cut short?",
             Self::OtherBase { .. } => "name the base that the adapter's README.md names",
             Self::NoTask { .. } => {
                 return Some(sentence!(
-                    "it is an adapter of another program: name what it was trained for with `{}` or `{}`",
+                    "it is an adapter of another program: name what it was trained for \
+                         with `{}` or `{}`",
                     setting("task"),
                     setting("prompt")
                 ));

@@ -7,7 +7,9 @@ use super::CompareError;
 use super::config::{CompareConfig, MethodEntry, TaskEntry};
 use super::layout::cell_folder;
 use super::tables::{merge, resolved};
+use crate::method::Method;
 use crate::run::{ADAPTER_FOLDER, RunConfig};
+use crate::words::joined;
 
 impl CompareConfig {
     /// The settings of one run of the comparison, before any are chosen.
@@ -85,7 +87,7 @@ impl CompareConfig {
             found: format!("`{found}`"),
             expected: expected.into(),
         };
-        if trained.optimizer.name() != "adamw" {
+        if !matches!(trained.optimizer, Method::Adamw(_)) {
             return Err(wrong(
                 trainer,
                 trained.optimizer.name(),
@@ -108,8 +110,11 @@ impl CompareConfig {
         let name = || cell_name(task, method, Some(seed));
         let mut config = resolved(table, seed, name)?;
         if !config.optimizer.settings().fits_afterwards() {
-            let expected = "one that can be fitted to an adapter, as it is `trained_by` another: laplace, tfb, mc-dropout or adamw-noise";
-            return Err(wrong(method, config.optimizer.name(), expected));
+            let expected = format!(
+                "one that can be fitted to an adapter, as it is `trained_by` another: {}",
+                joined(&Method::fitted_afterwards(), "or")
+            );
+            return Err(wrong(method, config.optimizer.name(), &expected));
         }
         config.model.adapter =
             Some(cell_folder(&self.out, &task.name, &trainer.name, seed).join(ADAPTER_FOLDER));

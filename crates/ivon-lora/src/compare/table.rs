@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use super::rows::{Form, Member, Row, TaskRows};
+use crate::method::{AdamwConfig, Method};
 use crate::metrics::{
     BINS, Bootstrap, ComparedScore, MainScores, Predictions, Table, mean_and_standard_error,
     paired_over_seeds, quantile,
@@ -288,10 +289,11 @@ fn latex(words: &str) -> String {
 }
 
 fn task_table(task: &TaskRows) -> TaskTable {
+    let plain = Method::Adamw(AdamwConfig::default());
     let reference = task
         .rows
         .iter()
-        .find(|row| row.optimizer.as_deref() == Some("adamw"))
+        .find(|row| row.optimizer.as_deref() == Some(plain.name()))
         .or_else(|| task.rows.iter().find(|row| row.optimizer.is_some()));
     let seconds = reference.map(|row| [0, 1].map(|which| median_seconds(row, which)));
     let bold = ComparedScore::ALL.map(|score| not_told_from_the_best(&task.rows, score));

@@ -252,7 +252,8 @@ pub enum DataError {
     },
     /// Two answers are the same to the model.
     #[error(
-        "the answers `{first}` and `{second}` have the same tokens, so that the model cannot tell them apart"
+        "the answers `{first}` and `{second}` have the same tokens, so that \
+             the model cannot tell them apart"
     )]
     SameTokens {
         /// One answer.
@@ -301,68 +302,155 @@ impl DataError {
         let hint = match self {
             Self::File(error) => return error.hint(),
             Self::Tokenizer(_) => return None,
-            Self::UnknownExtension { .. } => "convert the file, or give it the extension of what it holds".into(),
+            Self::UnknownExtension { .. } => {
+                "convert the file, or give it the extension of what it holds".into()
+            }
             Self::MalformedLine { reason, .. } if reason.ends_with("not UTF-8 text") => {
                 "save the file as UTF-8; it may be in Windows-1252 or Latin-1".into()
             }
-            Self::MalformedLine { reason, .. } if reason.contains(" twice") || reason.ends_with(" once") => {
+            Self::MalformedLine { reason, .. }
+                if reason.contains(" twice") || reason.ends_with(" once") =>
+            {
                 "rename one of the two, or remove it".into()
             }
-            Self::MalformedLine { at, .. } if at.file.contains(".jsonl") => "a JSONL file has one JSON object on each line".into(),
-            Self::MalformedLine { .. } => "every record needs as many columns as the header, in UTF-8".into(),
-            Self::UnclosedQuote { .. } => "close it, or write a quote that is part of the text doubled, in a field in quotes".into(),
-            Self::NotRows { found, .. } if found.contains("Git LFS") => "fetch the file itself with `git lfs pull`".into(),
-            Self::NotRows { .. } => "save it as CSV in UTF-8 or as JSONL, packed with gzip at most".into(),
-            Self::LineTooLong { .. } => "is this a file with one example on each line?".into(),
-            Self::MalformedParquet { .. } => "download it again, or write it with snappy, gzip, zstd or no compression".into(),
-            Self::EmptySet { .. } => sentence!("check that it is the file you meant, and what was dropped with `{}`", command("data preview")),
-            Self::EmptyStream { .. } => "give one prompt or one JSON object on each line".into(),
-            Self::NoSplitFiles { .. } => {
-                "name the files train.jsonl and test.jsonl (or csv, tsv, parquet), or give one file instead of a folder".into()
+            Self::MalformedLine { at, .. } if at.file.contains(".jsonl") => {
+                "a JSONL file has one JSON object on each line".into()
             }
-            Self::AmbiguousFiles { .. } => "move one of them away, or give one file instead of a folder".into(),
-            Self::UnknownTask { name, known } => match nearest(name, known.iter().copied()) {
-                Some(nearest) => format!("did you mean `{nearest}`?").into(),
-                None => sentence!("for data of your own, set `{}`, `{}` and `{}` instead", setting("prompt"), setting("answers"), setting("label_field")),
-            },
-            Self::NoTask => sentence!("name one with `{}`, or set `{}`, `{}` and `{}`", setting("task"), setting("prompt"), setting("answers"), setting("label_field")),
-            Self::TaskHasItsPrompt { .. } => sentence!("leave `{}` away to use a prompt of your own", setting("task")),
-            Self::MalformedTemplate { .. } => {
-                "write field names in braces, as in `Review: {text} Sentiment:`; a brace itself is `{{` or `}}`".into()
+            Self::MalformedLine { .. } => {
+                "every record needs as many columns as the header, in UTF-8".into()
             }
-            Self::Answers { .. } => {
-                sentence!("give two or more different words in the order of the labels, as in `{}`", setting_to("answers", "Negative,Positive"))
-            }
-            Self::MissingField { field, found, .. } => match nearest(field, found.iter().map(String::as_str)) {
-                Some(nearest) => format!("did you mean `{nearest}`?").into(),
-                None => sentence!("check the task, the prompt template and `{}` against the fields of the file", setting("label_field")),
-            },
-            Self::NoRowHas { .. } => sentence!("`{}` says which fields there are", command("inspect data")),
-            Self::WrongType { found, .. } if found == "null" => {
-                "remove the row, or write text in place of null (in CSV of the empty field); `\"\"` is an empty text, which is a row too"
+            Self::UnclosedQuote { .. } => {
+                "close it, or write a quote that is part of the text doubled, in a \
+                 field in quotes"
                     .into()
             }
-            Self::WrongType { .. } => "compare the row with the others of its file, and the file with the task".into(),
-            Self::MissingLabel { .. } => sentence!("remove the row, or use `{}` for rows without labels", command("predict")),
-            Self::LabelOutOfRange { .. } => "correct the row, or the answers and the label field".into(),
+            Self::NotRows { found, .. } if found.contains("Git LFS") => {
+                "fetch the file itself with `git lfs pull`".into()
+            }
+            Self::NotRows { .. } => {
+                "save it as CSV in UTF-8 or as JSONL, packed with gzip at most".into()
+            }
+            Self::LineTooLong { .. } => "is this a file with one example on each line?".into(),
+            Self::MalformedParquet { .. } => {
+                "download it again, or write it with snappy, gzip, zstd or no \
+                 compression"
+                    .into()
+            }
+            Self::EmptySet { .. } => sentence!(
+                "check that it is the file you meant, and what was dropped with \
+                 `{}`",
+                command("data preview")
+            ),
+            Self::EmptyStream { .. } => "give one prompt or one JSON object on each line".into(),
+            Self::NoSplitFiles { .. } => {
+                "name the files train.jsonl and test.jsonl (or csv, tsv, parquet), \
+                     or give one file instead of a folder"
+                    .into()
+            }
+            Self::AmbiguousFiles { .. } => {
+                "move one of them away, or give one file instead of a folder".into()
+            }
+            Self::UnknownTask { name, known } => match nearest(name, known.iter().copied()) {
+                Some(nearest) => format!("did you mean `{nearest}`?").into(),
+                None => sentence!(
+                    "for data of your own, set `{}`, `{}` and `{}` instead",
+                    setting("prompt"),
+                    setting("answers"),
+                    setting("label_field")
+                ),
+            },
+            Self::NoTask => sentence!(
+                "name one with `{}`, or set `{}`, `{}` and `{}`",
+                setting("task"),
+                setting("prompt"),
+                setting("answers"),
+                setting("label_field")
+            ),
+            Self::TaskHasItsPrompt { .. } => sentence!(
+                "leave `{}` away to use a prompt of your own",
+                setting("task")
+            ),
+            Self::MalformedTemplate { .. } => {
+                "write field names in braces, as in `Review: {text} Sentiment:`; a \
+                     brace itself is `{{` or `}}`"
+                    .into()
+            }
+            Self::Answers { .. } => {
+                sentence!(
+                    "give two or more different words in the order of the labels, as in \
+                     `{}`",
+                    setting_to("answers", "Negative,Positive")
+                )
+            }
+            Self::MissingField { field, found, .. } => {
+                match nearest(field, found.iter().map(String::as_str)) {
+                    Some(nearest) => format!("did you mean `{nearest}`?").into(),
+                    None => sentence!(
+                        "check the task, the prompt template and `{}` against the fields of \
+                     the file",
+                        setting("label_field")
+                    ),
+                }
+            }
+            Self::NoRowHas { .. } => {
+                sentence!("`{}` says which fields there are", command("inspect data"))
+            }
+            Self::WrongType { found, .. } if found == "null" => {
+                "remove the row, or write text in place of null (in CSV of the \
+                     empty field); `\"\"` is an empty text, which is a row too"
+                    .into()
+            }
+            Self::WrongType { .. } => {
+                "compare the row with the others of its file, and the file with the \
+                 task"
+                    .into()
+            }
+            Self::MissingLabel { .. } => sentence!(
+                "remove the row, or use `{}` for rows without labels",
+                command("predict")
+            ),
+            Self::LabelOutOfRange { .. } => {
+                "correct the row, or the answers and the label field".into()
+            }
             Self::AmbiguousLabel { .. } => {
                 sentence!(
-                    "say which with `{}` or `{}`, or write the label so that it can be read in one way",
+                    "say which with `{}` or `{}`, or write the label so that it can be \
+                         read in one way",
                     setting_to("label_reading", "index"),
                     setting_to("label_reading", "word")
                 )
             }
             Self::ChoiceCount { .. } => "remove the row, or correct its choices".into(),
             Self::Setting { .. } => return None,
-            Self::TooFewRows { .. } => "give more rows, files for the missing roles, or set a role's share to 0".into(),
-            Self::EmptyRole { .. } => "give a file for this role, or raise its share of the training file".into(),
-            Self::AnswerWithoutTokens { .. } => "choose another answer word".into(),
-            Self::SameTokens { .. } => "choose answer words that this model's vocabulary knows".into(),
-            Self::NoChatTemplate { named } if named.is_empty() => {
-                sentence!("leave `{}` off, name a file with `{}`, or use an instruction-tuned checkpoint", setting("chat_template"), setting_to("chat_template", "FILE"))
+            Self::TooFewRows { .. } => {
+                "give more rows, files for the missing roles, or set a role's share \
+                 to 0"
+                    .into()
             }
-            Self::NoChatTemplate { .. } => sentence!("save the one that you mean as a file and name it with `{}`", setting_to("chat_template", "FILE")),
-            Self::ChatTemplate { .. } => sentence!("leave `{}` off, or name a file with another with `{}`", setting("chat_template"), setting_to("chat_template", "FILE")),
+            Self::EmptyRole { .. } => {
+                "give a file for this role, or raise its share of the training file".into()
+            }
+            Self::AnswerWithoutTokens { .. } => "choose another answer word".into(),
+            Self::SameTokens { .. } => {
+                "choose answer words that this model's vocabulary knows".into()
+            }
+            Self::NoChatTemplate { named } if named.is_empty() => {
+                sentence!(
+                    "leave `{}` off, name a file with `{}`, or use an instruction-tuned \
+                     checkpoint",
+                    setting("chat_template"),
+                    setting_to("chat_template", "FILE")
+                )
+            }
+            Self::NoChatTemplate { .. } => sentence!(
+                "save the one that you mean as a file and name it with `{}`",
+                setting_to("chat_template", "FILE")
+            ),
+            Self::ChatTemplate { .. } => sentence!(
+                "leave `{}` off, or name a file with another with `{}`",
+                setting("chat_template"),
+                setting_to("chat_template", "FILE")
+            ),
         };
         Some(hint)
     }

@@ -34,7 +34,8 @@ pub enum LoraError {
     },
     /// A decoder layer that does not exist.
     #[error(
-        "`layers_to_transform` names layer {layer}, but the model has {layers} layers, counted from 0"
+        "`layers_to_transform` names layer {layer}, but the model has \
+             {layers} layers, counted from 0"
     )]
     NoSuchLayer {
         /// What was asked for.
@@ -162,7 +163,8 @@ pub enum LoraError {
     },
     /// A contextual adapter has no weights that could be merged.
     #[error(
-        "the adapter predicts a matrix between A and B from each input (C-LoRA): there is no W + s B A to merge"
+        "the adapter predicts a matrix between A and B from each input \
+             (C-LoRA): there is no W + s B A to merge"
     )]
     Contextual,
     /// A number is infinite or not a number.
@@ -181,7 +183,8 @@ pub enum LoraError {
     },
     /// The base's rotary frequencies cannot be written in a `config.json`.
     #[error(
-        "the base's rotary frequencies are divided by numbers of its own, which no `config.json` can say"
+        "the base's rotary frequencies are divided by numbers of its own, \
+             which no `config.json` can say"
     )]
     RopeFactors,
     /// The device gave no data back.
@@ -204,8 +207,9 @@ impl LoraError {
     /// The way from an adapter of mlx-lm to one that is read.
     pub(super) fn mlx_hint() -> Sentence {
         sentence!(
-            "convert it to PEFT (A and B are mlx's `lora_a` and `lora_b` transposed, `lora_alpha` is \
-             its scale times its rank), or merge it with `mlx_lm.fuse` and name the result with `{}`",
+            "convert it to PEFT (A and B are mlx's `lora_a` and `lora_b` \
+                 transposed, `lora_alpha` is its scale times its rank), or merge it \
+                 with `mlx_lm.fuse` and name the result with `{}`",
             setting("model")
         )
     }
@@ -220,7 +224,8 @@ impl LoraError {
                 "look-around and back-references are not available; a list of names may do"
             }
             Self::NothingMatches { .. } => {
-                "name layers as the checkpoint does, such as `q_proj,v_proj`, or `all-linear`"
+                "name layers as the checkpoint does, such as `q_proj,v_proj`, or \
+                     `all-linear`"
             }
             Self::NoSuchLayer { .. } => "count layers from 0",
             Self::Unsupported { .. } => {
@@ -229,21 +234,26 @@ impl LoraError {
             Self::NoAdapter { hint, .. } => return Some(hint.clone()),
             Self::Mlx { .. } => return Some(Self::mlx_hint()),
             Self::WholeLayers { .. } => {
-                "merge it into the base with PEFT (`PeftModel.from_pretrained(base, folder).merge_and_unload()`, the base resized first if \
-                 its vocabulary was) and go on from the merged model, or train it again without `modules_to_save` and \
-                 with `save_embedding_layers=False`"
+                "merge it into the base with PEFT (`PeftModel.from_pretrained(base, \
+                     folder).merge_and_unload()`, the base resized first if its \
+                     vocabulary was) and go on from the merged model, or train it again \
+                     without `modules_to_save` and with `save_embedding_layers=False`"
             }
             Self::OtherLayer { .. } => {
-                "merge it into the base with PEFT (`PeftModel.from_pretrained(base, folder).merge_and_unload()`) and go on from the \
-                 merged model, or train it again with `target_modules` of the decoder layers"
+                "merge it into the base with PEFT (`PeftModel.from_pretrained(base, \
+                     folder).merge_and_unload()`) and go on from the merged model, or \
+                     train it again with `target_modules` of the decoder layers"
             }
             Self::Empty { .. } => {
-                "DeepSpeed's ZeRO-3 leaves it so where nothing was gathered: save the adapter again with \
-                 `stage3_gather_16bit_weights_on_model_save`, or take it out of the checkpoint with `zero_to_fp32.py`"
+                "DeepSpeed's ZeRO-3 leaves it so where nothing was gathered: save \
+                     the adapter again with \
+                     `stage3_gather_16bit_weights_on_model_save`, or take it out of the \
+                     checkpoint with `zero_to_fp32.py`"
             }
             Self::Malformed { .. } => "was the file copied completely?",
             Self::Pickle { .. } => {
-                "convert it with PEFT: `model.save_pretrained(folder, safe_serialization=True)`"
+                "convert it with PEFT: `model.save_pretrained(folder, \
+                     safe_serialization=True)`"
             }
             Self::UnknownTensor { .. } | Self::Shape { .. } => {
                 "does the adapter belong to this base model?"
@@ -263,7 +273,8 @@ impl LoraError {
             }
             Self::NoBaseTensor { .. } => "is this the base that the adapter was trained on?",
             Self::RopeFactors => {
-                "merge into the Hugging Face folder of the same model instead of its GGUF file"
+                "merge into the Hugging Face folder of the same model instead of \
+                     its GGUF file"
             }
             Self::File(error) => return error.hint(),
         };

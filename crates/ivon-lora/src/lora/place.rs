@@ -66,19 +66,30 @@ fn what_is_there(named: &Path) -> (String, Sentence) {
     let say = |found: &str, hint: Sentence| (found.to_string(), hint);
     if named.is_file() {
         return match named.parent().filter(|folder| holds_adapter(folder)) {
-            Some(folder) => say("a file", format!("name the folder that it lies in: `{}`", shown(folder)).into()),
-            None if is_gguf(named) => {
-                say("a GGUF file", "an adapter of llama.cpp's format is not read: name the PEFT folder that it was converted from".into())
-            }
-            None => say("a file", format!("name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`").into()),
+            Some(folder) => say(
+                "a file",
+                format!("name the folder that it lies in: `{}`", shown(folder)).into(),
+            ),
+            None if is_gguf(named) => say(
+                "a GGUF file",
+                "an adapter of llama.cpp's format is not read: name the PEFT folder \
+                     that it was converted from"
+                    .into(),
+            ),
+            None => say(
+                "a file",
+                format!("name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`").into(),
+            ),
         };
     }
     if !named.is_dir() {
         let hint = match cfg!(feature = "hub") {
-            true => "check the spelling; a relative path starts where the command is run".into(),
-            false => {
-                "check the spelling; this build does not read from the hub: fetch the adapter's folder first, as with `hf download`".into()
-            }
+            true => "check the spelling; a relative path starts where the command is \
+                 run"
+            .into(),
+            false => "check the spelling; this build does not read from the hub: fetch \
+                     the adapter's folder first, as with `hf download`"
+                .into(),
         };
         return say("nothing", hint);
     }
@@ -90,7 +101,8 @@ fn what_is_there(named: &Path) -> (String, Sentence) {
         return say(
             &format!("`{ADAPTER_FILE}` alone"),
             format!(
-                "fetch `{CONFIG_FILE}`, which says its rank and scaling, from where the adapter came from"
+                "fetch `{CONFIG_FILE}`, which says its rank and scaling, from where \
+                     the adapter came from"
             )
             .into(),
         );
@@ -135,8 +147,11 @@ fn what_is_there(named: &Path) -> (String, Sentence) {
     }
     say(
         "neither it nor a folder with it",
-        format!("name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`, or a run's folder")
-            .into(),
+        format!(
+            "name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`, or a \
+             run's folder"
+        )
+        .into(),
     )
 }
 

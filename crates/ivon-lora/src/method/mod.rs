@@ -120,6 +120,11 @@ impl Method {
             .collect()
     }
 
+    /// The names of those that can be fitted to an adapter that AdamW trained.
+    pub fn fitted_afterwards() -> Vec<&'static str> {
+        Self::names_where(|settings| settings.fits_afterwards() && settings.draws())
+    }
+
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.settings().name()

@@ -11,7 +11,8 @@ pub enum ModelError {
     File(#[from] FileError),
     /// No folder, no file, no hub name.
     #[error(
-        "there is no model `{name}`, expected a folder, a `.gguf` file or a hub name such as `org/name`"
+        "there is no model `{name}`, expected a folder, a `.gguf` file or a \
+             hub name such as `org/name`"
     )]
     NotFound {
         /// What the user named.
@@ -92,7 +93,8 @@ pub enum ModelError {
     },
     /// The weights end in something else than an output layer over the vocabulary.
     #[error(
-        "`{file}` is no language model: it has {found}, expected `lm_head.weight`, or `tie_word_embeddings` in its config.json"
+        "`{file}` is no language model: it has {found}, expected \
+             `lm_head.weight`, or `tie_word_embeddings` in its config.json"
     )]
     OtherHead {
         /// The model.
@@ -163,42 +165,83 @@ impl ModelError {
     pub fn hint(&self) -> Option<Sentence> {
         Some(match self {
             Self::File(error) => return error.hint(),
-            Self::NotFound { .. } => "check the spelling; a relative path starts where the command is run".into(),
+            Self::NotFound { .. } => {
+                "check the spelling; a relative path starts where the command is \
+                 run"
+                .into()
+            }
             Self::NoModel { found, .. } if found.contains(".bin") => {
-                "convert it with transformers: `model.save_pretrained(folder, safe_serialization=True)`".into()
-            }
-            Self::NoModel { found, .. } if found.contains(".gguf") => "name one of the files instead of the folder".into(),
-            Self::NoModel { .. } => "name the folder that holds config.json and the safetensors, or a `.gguf` file".into(),
-            Self::Architecture { .. } => "choose a model of one of these families".into(),
-            Self::Setting { .. } => {
-                "the decoder cannot compute what this setting asks for; choose another model, or correct the file".into()
-            }
-            Self::Malformed { .. } => "download or convert the file again".into(),
-            Self::Truncated { .. } => "the download or copy stopped early; fetch the file again".into(),
-            Self::MissingShard { .. } => "fetch the missing file, or remove the index if all weights are in one `model.safetensors`".into(),
-            Self::OtherHead { .. } => "name the language model that it was made from: a head for classes or embeddings is not read".into(),
-            Self::MissingTensor { name, .. } if name == "lm_head.weight" => {
-                "set `tie_word_embeddings` in config.json if the model has no output layer of its own".into()
-            }
-            Self::MissingTensor { .. } => "do the configuration and all of the weights belong to the same model?".into(),
-            Self::Shape { found, .. } if found.contains(&0) => {
-                "it is empty, as DeepSpeed's ZeRO-3 leaves it where nothing was gathered: save with \
-                 `stage3_gather_16bit_weights_on_model_save`, or run `zero_to_fp32.py` on the checkpoint"
+                "convert it with transformers: `model.save_pretrained(folder, \
+                     safe_serialization=True)`"
                     .into()
             }
-            Self::Shape { name, .. } if name.ends_with("embed_tokens.weight") || name == "lm_head.weight" => {
-                "`vocab_size` and `hidden_size` of the configuration are not those of the weights: do both belong to the same model?".into()
+            Self::NoModel { found, .. } if found.contains(".gguf") => {
+                "name one of the files instead of the folder".into()
+            }
+            Self::NoModel { .. } => {
+                "name the folder that holds config.json and the safetensors, or a \
+                 `.gguf` file"
+                    .into()
+            }
+            Self::Architecture { .. } => "choose a model of one of these families".into(),
+            Self::Setting { .. } => {
+                "the decoder cannot compute what this setting asks for; choose \
+                     another model, or correct the file"
+                    .into()
+            }
+            Self::Malformed { .. } => "download or convert the file again".into(),
+            Self::Truncated { .. } => {
+                "the download or copy stopped early; fetch the file again".into()
+            }
+            Self::MissingShard { .. } => {
+                "fetch the missing file, or remove the index if all weights are in \
+                 one `model.safetensors`"
+                    .into()
+            }
+            Self::OtherHead { .. } => {
+                "name the language model that it was made from: a head for classes \
+                 or embeddings is not read"
+                    .into()
+            }
+            Self::MissingTensor { name, .. } if name == "lm_head.weight" => {
+                "set `tie_word_embeddings` in config.json if the model has no \
+                     output layer of its own"
+                    .into()
+            }
+            Self::MissingTensor { .. } => {
+                "do the configuration and all of the weights belong to the same \
+                 model?"
+                    .into()
+            }
+            Self::Shape { found, .. } if found.contains(&0) => {
+                "it is empty, as DeepSpeed's ZeRO-3 leaves it where nothing was \
+                     gathered: save with `stage3_gather_16bit_weights_on_model_save`, \
+                     or run `zero_to_fp32.py` on the checkpoint"
+                    .into()
+            }
+            Self::Shape { name, .. }
+                if name.ends_with("embed_tokens.weight") || name == "lm_head.weight" =>
+            {
+                "`vocab_size` and `hidden_size` of the configuration are not those \
+                     of the weights: do both belong to the same model?"
+                    .into()
             }
             Self::Shape { .. } => "does the configuration belong to these weights?".into(),
             Self::Encoding { supported, .. } if supported.contains("Q4_0") => {
-                "take another file of the same model, such as its Q8_0 or Q4_K_M, or make one with llama.cpp's `llama-quantize`".into()
+                "take another file of the same model, such as its Q8_0 or Q4_K_M, \
+                     or make one with llama.cpp's `llama-quantize`"
+                    .into()
             }
             Self::Encoding { .. } => "convert the model to one of these first".into(),
             Self::Tokenizer { reason, .. } if reason.contains("no `tokenizer.json`") => {
-                "save it with transformers: `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`".into()
+                "save it with transformers: \
+                     `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`"
+                    .into()
             }
             Self::Tokenizer { .. } => "take tokenizer and model from the same release".into(),
-            Self::Stopped { .. } => "the same command goes on where it stopped: what has come is kept".into(),
+            Self::Stopped { .. } => {
+                "the same command goes on where it stopped: what has come is kept".into()
+            }
             Self::Hub { hint, .. } | Self::Split { hint, .. } => hint.clone(),
         })
     }

@@ -74,7 +74,8 @@ fn not_finite(steps: &[&StepRecord]) -> Option<Finding> {
     finding(
         Severity::Problem,
         format!("the {what} is not finite at step {}", step.step),
-        "lower the learning rate, or clip the gradient's norm; with IVON a larger ess also narrows the draws",
+        "lower the learning rate, or clip the gradient's norm; with IVON a \
+             larger ess also narrows the draws",
     )
 }
 
@@ -89,7 +90,8 @@ fn ran_away(steps: &[&StepRecord]) -> Option<Finding> {
         .find(|step| step.norm_b.is_nan() || step.norm_b > FAR)?;
     let last = steps.last()?;
     let what = format!(
-        "the weights ran away: the norm of B is {:.1e} after step {}, and the loss {:.1e} at the end",
+        "the weights ran away: the norm of B is {:.1e} after step {}, and \
+             the loss {:.1e} at the end",
         step.norm_b, step.step, last.loss
     );
     finding(
@@ -107,7 +109,8 @@ fn clipped(steps: &[&StepRecord]) -> Option<Finding> {
             .filter_map(|step| step.clipped_share),
     )?;
     let what = format!(
-        "{} of updates are clipped, so that a step's size is the learning rate times clip_radius",
+        "{} of updates are clipped, so that a step's size is the learning \
+             rate times clip_radius",
         percent(share)
     );
     match share {
@@ -142,7 +145,8 @@ fn loss_not_falling(steps: &[&StepRecord]) -> Option<Finding> {
     }
     if last > first - margin {
         let what = format!(
-            "the loss has not fallen: {first:.3} in the first fifth of the steps, {last:.3} in the last (± {margin:.3})"
+            "the loss has not fallen: {first:.3} in the first fifth of the \
+                 steps, {last:.3} in the last (± {margin:.3})"
         );
         return finding(
             Severity::Warning,
@@ -166,14 +170,18 @@ fn gradient_vanished(steps: &[&StepRecord]) -> Option<Finding> {
     if last > 1e-3 * first {
         return None;
     }
-    let what = format!("the gradient has vanished: its norm fell from {first:.2e} to {last:.2e}");
+    let what = format!(
+        "the gradient has vanished: its norm fell from {first:.2e} to \
+         {last:.2e}"
+    );
     let loss = median(steps[steps.len() - part..].iter().map(|step| step.loss))?;
     if loss > LEARNED {
         let what = format!("{what}, and the loss is {loss:.3}: answers are certain, and wrong");
         return finding(
             Severity::Problem,
             what,
-            "lower the learning rate: the weights have gone too far for a gradient to bring them back",
+            "lower the learning rate: the weights have gone too far for a \
+                 gradient to bring them back",
         );
     }
     finding(
@@ -202,7 +210,8 @@ fn spread(settings: &RunSettings) -> Option<Finding> {
     let (sd, spread) = (settings.initial_sd?, settings.spread_of_a?);
     let ratio = sd / spread;
     let what = format!(
-        "a weight's posterior standard deviation starts at {sd:.2e}, {ratio:.2} times the spread of A ({spread:.2e})"
+        "a weight's posterior standard deviation starts at {sd:.2e}, \
+             {ratio:.2} times the spread of A ({spread:.2e})"
     );
     if ratio > 1.0 {
         return finding(
@@ -219,7 +228,8 @@ fn spread(settings: &RunSettings) -> Option<Finding> {
             Severity::Note,
             what,
             sentence!(
-                "samples will hardly differ from the mean: lower ess, name the spread with {}, or predict with a larger {}",
+                "samples will hardly differ from the mean: lower ess, name the \
+                     spread with {}, or predict with a larger {}",
                 setting("posterior_sd"),
                 setting("scale")
             ),
@@ -248,13 +258,15 @@ fn hessian_at_rest(steps: &[&StepRecord], settings: &RunSettings) -> Option<Find
         )
     });
     let what = format!(
-        "{moved}h is {middle:.3} times h₀ (90 % of weights: {low:.3} to {high:.3}), so the spread is set by ess·h₀"
+        "{moved}h is {middle:.3} times h₀ (90 % of weights: {low:.3} to \
+             {high:.3}), so the spread is set by ess·h₀"
     );
     finding(
         Severity::Note,
         what,
         sentence!(
-            "choose the spread with {} or the scale; a smaller beta2 lets h follow the data",
+            "choose the spread with {} or the scale; a smaller beta2 lets h \
+                 follow the data",
             setting("posterior_sd")
         ),
     )
@@ -299,7 +311,8 @@ fn samples_worse(evaluations: &[&EvaluationRecord]) -> Option<Finding> {
         Severity::Note,
         what,
         sentence!(
-            "predict with a smaller {}, or at the mean; sampling helps only where the mean is overconfident",
+            "predict with a smaller {}, or at the mean; sampling helps only \
+                 where the mean is overconfident",
             setting("scale")
         ),
     )

@@ -293,11 +293,13 @@ fn changed(config: &RunConfig) -> Option<Finding> {
     (!names.is_empty()).then(|| Finding {
         severity: Severity::Warning,
         what: format!(
-            "{} changed since the run was started: its scores are those of the rows as they were",
+            "{} changed since the run was started: its scores are those of the \
+                 rows as they were",
             names.join(", ")
         ),
         remedy: sentence!(
-            "put the files back before `{}`, `scale`, `prune` or `shift`, which refuse other rows",
+            "put the files back before `{}`, `scale`, `prune` or `shift`, which \
+                 refuse other rows",
             setting("resume")
         ),
     })

@@ -7,6 +7,7 @@ use crate::bundle::BundleError;
 use crate::data::{DataError, TokenizerError};
 use crate::files::FileError;
 use crate::lora::LoraError;
+use crate::method::Method;
 use crate::metrics::MetricsError;
 use crate::model::ModelError;
 use crate::posterior::PosteriorError;
@@ -14,6 +15,7 @@ use crate::predict::PredictError;
 use crate::sentence::{Sentence, command, sentence, setting, setting_to};
 use crate::train::TrainError;
 use crate::watch::RecordError;
+use crate::words::joined;
 
 /// A run failed.
 #[derive(Debug, thiserror::Error)]
@@ -118,23 +120,43 @@ impl RunError {
             Self::File(error) => error.hint(),
             Self::Records(error) => error.hint(),
             Self::Tokenizer(_) => None,
-            Self::Setting { .. } => Some(sentence!("`{}` writes a file with every setting and its default", command("init"))),
-            Self::NoSteps { .. } => Some(sentence!(
-                "without a step `laplace`, `tfb`, `mc-dropout` and `adamw-noise` are fitted to the adapter of another run, named by `{}`",
-                setting("adapter")
+            Self::Setting { .. } => Some(sentence!(
+                "`{}` writes a file with every setting and its default",
+                command("init")
             )),
-            Self::FolderHoldsRun { .. } => Some(sentence!("go on with `{}`, or name another folder with `{}`", setting("resume"), setting("out"))),
-            Self::FolderInUse { .. } => Some(sentence!("wait for it to end, or name another folder with `{}`", setting("out"))),
-            Self::OtherSettings { .. } => {
-                Some(sentence!("resume with the settings that the run was started with, or start anew in another folder named by `{}`", setting("out")))
+            Self::NoSteps { .. } => {
+                let methods = Method::fitted_afterwards();
+                let quoted: Vec<String> = methods.iter().map(|name| format!("`{name}`")).collect();
+                Some(sentence!(
+                    "without a step {} are fitted to the adapter of another run, named \
+                         by `{}`",
+                    joined(&quoted, "and"),
+                    setting("adapter")
+                ))
             }
+            Self::FolderHoldsRun { .. } => Some(sentence!(
+                "go on with `{}`, or name another folder with `{}`",
+                setting("resume"),
+                setting("out")
+            )),
+            Self::FolderInUse { .. } => Some(sentence!(
+                "wait for it to end, or name another folder with `{}`",
+                setting("out")
+            )),
+            Self::OtherSettings { .. } => Some(sentence!(
+                "resume with the settings that the run was started with, or start \
+                     anew in another folder named by `{}`",
+                setting("out")
+            )),
             Self::OtherData { .. } => Some(sentence!(
-                "put the files back as they were; what the new data come to is another run, in another folder named by `{}`, and a cell \
-                 of a comparison is made anew where its folder is removed",
+                "put the files back as they were; what the new data come to is \
+                     another run, in another folder named by `{}`, and a cell of a \
+                     comparison is made anew where its folder is removed",
                 setting("out")
             )),
             Self::OtherRoles { .. } => Some(sentence!(
-                "start a run anew in another folder named by `{}`; a cell of a comparison is made anew where its folder is removed",
+                "start a run anew in another folder named by `{}`; a cell of a \
+                     comparison is made anew where its folder is removed",
                 setting("out")
             )),
             Self::Malformed { .. } => Some("was it edited? every run writes its own".into()),
@@ -145,13 +167,21 @@ impl RunError {
                 setting("batch_size"),
                 setting("max_length")
             )),
-            Self::NoPosterior { .. } => Some(sentence!("train with an optimizer that learns one, such as `{}`", setting_to("optimizer", "ivon"))),
-            Self::NothingToChooseOn => {
-                Some("name a folder with a file named calibrate, or a run, whose own rows were set aside for it".into())
-            }
-            Self::TooLittleToChooseOn { .. } => {
-                Some(sentence!("name a folder with more rows in a file named calibrate with `{}`, or a scale of your own with `{}`", setting("data"), setting("scale")))
-            }
+            Self::NoPosterior { .. } => Some(sentence!(
+                "train with an optimizer that learns one, such as `{}`",
+                setting_to("optimizer", "ivon")
+            )),
+            Self::NothingToChooseOn => Some(
+                "name a folder with a file named calibrate, or a run, whose own \
+                     rows were set aside for it"
+                    .into(),
+            ),
+            Self::TooLittleToChooseOn { .. } => Some(sentence!(
+                "name a folder with more rows in a file named calibrate with `{}`, \
+                     or a scale of your own with `{}`",
+                setting("data"),
+                setting("scale")
+            )),
         }
     }
 }

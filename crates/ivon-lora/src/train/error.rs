@@ -131,7 +131,8 @@ impl TrainError {
                 setting("epochs")
             )),
             Self::NonFiniteLoss { .. } | Self::Step { .. } => Some(sentence!(
-                "start anew with a lower `{}` in another folder, named by `{}`; `{}` would go on with the rate that led here",
+                "start anew with a lower `{}` in another folder, named by `{}`; \
+                     `{}` would go on with the rate that led here",
                 setting("learning_rate"),
                 setting("out"),
                 setting("resume")

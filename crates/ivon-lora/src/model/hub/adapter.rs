@@ -37,7 +37,8 @@ pub(super) fn download(
             _ => "",
         };
         let hint = sentence!(
-            "choose the repository of an adapter with safetensors weights; a model goes to `{}`",
+            "choose the repository of an adapter with safetensors weights; a \
+                 model goes to `{}`",
             setting("model")
         );
         return Err(name.error(
