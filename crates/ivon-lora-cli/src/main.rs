@@ -1,22 +1,22 @@
 //! The command `ivon-lora`: flags and a configuration file → one resolved run → the library.
 
-mod args;
 mod colour;
-mod commands;
 #[cfg(test)]
 mod docs;
-mod exit;
-mod file;
 #[cfg(test)]
 mod hints;
-mod init;
-mod memory;
 mod names;
-mod render;
-mod resolve;
+mod exit;
+mod memory;
 mod settings;
+mod args;
+mod init;
+mod render;
 mod signals;
 mod suggest;
+mod file;
+mod resolve;
+mod commands;
 mod usage;
 
 use std::io::Write;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::IvonError;
+use crate::{IvonError, PathPattern};
 
 /// The settings of IVON. Only the effective sample size has no default, because no value suits all.
 ///
@@ -137,44 +137,6 @@ pub enum GroupLearningRate {
     Factor(f64),
     /// This learning rate, whatever the schedule does.
     Fixed(f64),
-}
-
-/// Which parameter paths are meant. A path joins the names of fields and the indices of `Vec`s with
-/// points, as in `layers.0.attention.query.weight`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PathPattern {
-    /// This path.
-    Exact(String),
-    /// Paths that begin so.
-    Prefix(String),
-    /// Paths that end so.
-    Suffix(String),
-    /// Paths in which this occurs.
-    Contains(String),
-}
-
-impl PathPattern {
-    /// Whether `path` is meant.
-    pub fn matches(&self, path: &str) -> bool {
-        match self {
-            Self::Exact(text) => path == text,
-            Self::Prefix(text) => path.starts_with(text.as_str()),
-            Self::Suffix(text) => path.ends_with(text.as_str()),
-            Self::Contains(text) => path.contains(text.as_str()),
-        }
-    }
-}
-
-impl std::fmt::Display for PathPattern {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Exact(text) => write!(formatter, "{text}"),
-            Self::Prefix(text) => write!(formatter, "{text}…"),
-            Self::Suffix(text) => write!(formatter, "…{text}"),
-            Self::Contains(text) => write!(formatter, "…{text}…"),
-        }
-    }
 }
 
 mod defaults {
@@ -405,28 +367,6 @@ mod tests {
         assert_eq!(at("body.weight"), (1.0, 1e-4));
         assert_eq!(at("body.bias"), (2.0, 0.0));
         assert_eq!(at("head.bias"), (3.0, 1e-4));
-    }
-
-    #[test]
-    fn a_pattern_meets_a_path_exactly_at_its_ends_or_within() {
-        let path = "layers.0.query.lora_a";
-        let text = String::from;
-        assert!(
-            PathPattern::Exact(text("layers.0.query.lora_a")).matches(path)
-                && !PathPattern::Exact(text("layers.0")).matches(path)
-        );
-        assert!(
-            PathPattern::Prefix(text("layers.0.")).matches(path)
-                && !PathPattern::Prefix(text("layers.1")).matches(path)
-        );
-        assert!(
-            PathPattern::Suffix(text("lora_a")).matches(path)
-                && !PathPattern::Suffix(text("lora_b")).matches(path)
-        );
-        assert!(
-            PathPattern::Contains(text("query")).matches(path)
-                && !PathPattern::Contains(text("value")).matches(path)
-        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 #![doc = include_str!("../README.md")]
 
-pub mod config;
+mod path_pattern;
 pub mod error;
+pub mod config;
 pub mod noise;
 pub mod paths;
 pub mod rule;
@@ -20,11 +21,12 @@ pub mod choosing_the_settings {}
 mod tests;
 
 pub use config::{
-    GroupLearningRate, HessianApproximation, IvonConfig, NoiseSource, ParameterGroup, PathPattern,
+    GroupLearningRate, HessianApproximation, IvonConfig, NoiseSource, ParameterGroup,
 };
 pub use draw::{Draw, Loss};
 pub use error::IvonError;
 pub use optimizer::Ivon;
+pub use path_pattern::PathPattern;
 pub use posterior::Posterior;
 pub use state::IvonState;
 pub use update::StepReport;

@@ -3,11 +3,11 @@
 //!
 //! Results go to standard output, everything else to standard error.
 
-mod bar;
 mod json;
-mod lines;
 mod pace;
 mod text;
+mod bar;
+mod lines;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;

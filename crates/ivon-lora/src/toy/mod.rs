@@ -6,9 +6,9 @@
 //! answer for sure. Both speak of one small [`world`]. Sizes, losses and how the settings were
 //! chosen are in `docs/toy.md`.
 
-pub mod questions;
-pub mod text;
 pub mod world;
+pub mod text;
+pub mod questions;
 
 use std::collections::BTreeMap;
 use std::path::Path;
