@@ -1,23 +1,21 @@
 //! The command `ivon-lora`: flags and a configuration file → one resolved run → the library.
 
 mod colour;
-#[cfg(test)]
-mod docs;
-#[cfg(test)]
-mod hints;
 mod names;
 mod exit;
 mod memory;
-mod settings;
-mod args;
-mod init;
-mod render;
 mod signals;
 mod suggest;
+mod settings;
 mod file;
-mod resolve;
-mod commands;
+mod init;
+mod args;
 mod usage;
+mod resolve;
+mod render;
+mod commands;
+#[cfg(test)]
+mod tests;
 
 use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};
@@ -108,17 +106,4 @@ fn library(file: &str) -> Option<&str> {
         .windows(2)
         .position(|pair| pair == ["registry", "src"])?;
     parts.get(source + 3).copied()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_names_the_library_that_it_is_in() {
-        let file =
-            "/root/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/ureq-3.5.2/src/run.rs";
-        assert_eq!(library(file), Some("ureq-3.5.2"));
-        assert_eq!(library("crates/ivon-lora/src/model/hub.rs"), None);
-    }
 }

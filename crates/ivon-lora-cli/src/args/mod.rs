@@ -1,25 +1,39 @@
 //! What can be typed: one struct for each command, values as they were given, nothing resolved.
 
-mod compare;
-mod evaluate;
-mod other;
-mod report;
 mod settings;
-mod shift;
+mod answering;
 mod subject;
-mod sweep;
 mod train;
+mod evaluate;
+mod predict;
+mod merge;
+mod inspect;
+mod compare;
+mod scale;
+mod prune;
+mod shift;
+mod report;
+mod data;
+mod init;
+mod completions;
 
 use clap::{Parser, Subcommand};
 
+pub use answering::{AdapterArgs, HowArgs, TaskArgs};
 pub use compare::CompareArgs;
-pub use evaluate::{AdapterArgs, EvaluateArgs, HowArgs, PredictArgs, TaskArgs};
-pub use other::{CompletionsArgs, DataCommand, InitArgs, InspectCommand, MergeArgs, PreviewArgs};
+pub use completions::CompletionsArgs;
+pub use data::{DataCommand, PreviewArgs};
+pub use evaluate::EvaluateArgs;
+pub use init::InitArgs;
+pub use inspect::InspectCommand;
+pub use merge::MergeArgs;
+pub use predict::PredictArgs;
+pub use prune::PruneArgs;
 pub use report::ReportArgs;
+pub use scale::ScaleArgs;
 pub use settings::{DataFlags, FlagValue, SettingFlags};
 pub use shift::ShiftArgs;
 pub use subject::SubjectArgs;
-pub use sweep::{PruneArgs, ScaleArgs};
 pub use train::TrainArgs;
 
 /// Fine-tune a language model with IVON, keep its posterior, and know when not to trust an answer.

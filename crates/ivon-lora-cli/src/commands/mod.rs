@@ -1,20 +1,21 @@
 //! One file for each command.
 
-mod compare;
-mod completions;
-mod evaluate;
-mod init;
-mod inspect;
-mod merge;
-mod predict;
-mod preview;
-mod prune;
 mod report;
-mod scale;
-mod shift;
-mod subject;
+mod training;
 mod toy;
 mod train;
+mod evaluate;
+mod predict;
+mod merge;
+mod inspect;
+mod compare;
+mod subject;
+mod scale;
+mod prune;
+mod shift;
+mod preview;
+mod init;
+mod completions;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ use ivon_lora::toy;
 use serde_json::{Value, json};
 
 use super::prepare;
-use super::train::{carry_out, dry_run, value};
+use super::training::{carry_out, dry_run, value};
 use crate::args::TrainArgs;
 use crate::exit::Failure;
 use crate::render::Screen;

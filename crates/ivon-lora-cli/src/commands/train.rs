@@ -2,18 +2,13 @@
 
 use std::path::PathBuf;
 
-use ivon_lora::files;
-use ivon_lora::report::RunRecord;
 use ivon_lora::run::{self, RunConfig, TrainedRun};
-use ivon_lora::train::Outcome;
-use ivon_lora::watch::Event;
-use serde_json::{Value, json};
 
-use super::{detect_task, prepare, stopped};
+use super::training::{carry_out, dry_run, value};
+use super::{detect_task, prepare, toy};
 use crate::args::TrainArgs;
-use crate::exit::{CliError, Exit, Failure};
-use crate::names::Flags;
-use crate::render::{Screen, print};
+use crate::exit::{CliError, Failure};
+use crate::render::Screen;
 use crate::resolve::{self, Resolved};
 use crate::signals::Signals;
 
@@ -35,7 +30,7 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
         });
     }
     if is_toy {
-        return super::toy::run(args, signals);
+        return toy::run(args, signals);
     }
     if args.dry_run {
         return dry_run(&config);
@@ -45,51 +40,6 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
     notes.into_iter().for_each(|note| screen.note(note));
     let trained = carry_out(&config, args.resume, &mut screen, signals)?;
     screen.result("trained", &text(&trained), &value(&trained))
-}
-
-/// Prints a run as it is resolved.
-pub fn dry_run(config: &RunConfig) -> Result<(), Failure> {
-    let text = toml::to_string_pretty(config).map_err(|error| CliError {
-        message: error.to_string(),
-        hint: None,
-        exit: Exit::Failure,
-    })?;
-    print(&text)
-}
-
-/// Trains, and shows what happens.
-///
-/// # Errors
-/// As [`run`].
-pub fn carry_out(
-    config: &RunConfig,
-    resume: bool,
-    screen: &mut Screen,
-    signals: &Signals,
-) -> Result<TrainedRun, Failure> {
-    let trained = run::train(config, resume, &mut |event| {
-        screen.show(&event) && signals.go_on()
-    });
-    screen.close();
-    let trained = trained.map_err(|error| stopped(error, signals))?;
-    if trained.outcome == Outcome::Interrupted {
-        screen.note(format!(
-            "stopped after step {} and saved: go on with `--resume --out {}`",
-            trained.steps,
-            trained.folder.display()
-        ));
-        return Err(signals.exit().map_or(Failure::BrokenPipe, Failure::Stopped));
-    }
-    let page = trained.folder.join(super::report::FILE);
-    files::write_bytes(
-        &page,
-        RunRecord::read(&trained.folder)?
-            .page()?
-            .html(&Flags)
-            .as_bytes(),
-    )?;
-    screen.show(&Event::Saved(&page));
-    Ok(trained)
 }
 
 /// What is printed of a run that ended.
@@ -108,17 +58,6 @@ fn text(trained: &TrainedRun) -> String {
         trained.steps,
         trained.folder.join(run::ADAPTER_FOLDER).display()
     )
-}
-
-/// The same for programs.
-pub fn value(trained: &TrainedRun) -> Value {
-    json!({
-        "folder": trained.folder.display().to_string(),
-        "outcome": if trained.outcome == Outcome::StoppedEarly { "stopped_early" } else { "finished" },
-        "steps": trained.steps,
-        "kept_step": trained.kept_step,
-        "evaluation": trained.report,
-    })
 }
 
 /// A run needs a model and data, or neither.

@@ -15,7 +15,7 @@ use toml::{Table, Value};
 
 use crate::args::Args;
 use crate::init::shown;
-use crate::settings::{Setting, TABLES, settings};
+use crate::settings::{self, Setting, TABLES, settings};
 
 const BEGINNING: &str = "\
 # Configuration
@@ -27,7 +27,7 @@ Flags override the file, the file overrides the defaults. An unknown key is an e
 relative to where the command runs. The `[optimizer]` table belongs to one optimizer: where `--optimizer` names another than the file
 does, the file's `[optimizer]` table is set aside, and the program says so.
 
-This page is written by a test (`crates/ivon-lora-cli/src/docs.rs`) from the rows beside the structs of settings.
+This page is written by a test (`crates/ivon-lora-cli/src/tests/docs.rs`) from the rows beside the structs of settings.
 ";
 
 fn page() -> String {
@@ -200,4 +200,29 @@ fn the_help_of_train_has_every_key_without_a_flag_and_every_word_that_a_flag_tak
             );
         }
     }
+}
+
+#[test]
+fn a_flag_that_is_a_setting_is_called_alike_and_takes_the_same_in_every_command() {
+    let command = Args::command();
+    let mut commands: Vec<_> = command.get_subcommands().collect();
+    let mut count = 0;
+    while let Some(command) = commands.pop() {
+        commands.extend(command.get_subcommands());
+        for argument in command.get_arguments() {
+            let Some(setting) = argument.get_long().and_then(settings::of_flag) else {
+                continue;
+            };
+            // Where a command writes one file, or reads rows from somewhere else.
+            if ["out", "data"].contains(&argument.get_id().as_str()) {
+                continue;
+            }
+            let found = argument.get_value_names().map(|names| names[0].as_str());
+            let expected = setting.key.flag.map(|flag| flag.value);
+            let name = command.get_name();
+            assert_eq!(found, expected, "{} of {name}", setting.name());
+            count += 1;
+        }
+    }
+    assert!(count > 80, "{count}");
 }

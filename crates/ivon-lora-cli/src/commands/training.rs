@@ -1,0 +1,70 @@
+//! A resolved run, trained with its events on the screen, and its page written.
+
+use ivon_lora::files;
+use ivon_lora::report::RunRecord;
+use ivon_lora::run::{self, RunConfig, TrainedRun};
+use ivon_lora::train::Outcome;
+use ivon_lora::watch::Event;
+use serde_json::{Value, json};
+
+use super::{report, stopped};
+use crate::exit::{CliError, Exit, Failure};
+use crate::names::Flags;
+use crate::render::{Screen, print};
+use crate::signals::Signals;
+
+/// Prints a run as it is resolved.
+pub fn dry_run(config: &RunConfig) -> Result<(), Failure> {
+    let text = toml::to_string_pretty(config).map_err(|error| CliError {
+        message: error.to_string(),
+        hint: None,
+        exit: Exit::Failure,
+    })?;
+    print(&text)
+}
+
+/// Trains, and shows what happens.
+///
+/// # Errors
+/// Whatever is wrong with data, model or a file, and a stop by a signal.
+pub fn carry_out(
+    config: &RunConfig,
+    resume: bool,
+    screen: &mut Screen,
+    signals: &Signals,
+) -> Result<TrainedRun, Failure> {
+    let trained = run::train(config, resume, &mut |event| {
+        screen.show(&event) && signals.go_on()
+    });
+    screen.close();
+    let trained = trained.map_err(|error| stopped(error, signals))?;
+    if trained.outcome == Outcome::Interrupted {
+        screen.note(format!(
+            "stopped after step {} and saved: go on with `--resume --out {}`",
+            trained.steps,
+            trained.folder.display()
+        ));
+        return Err(signals.exit().map_or(Failure::BrokenPipe, Failure::Stopped));
+    }
+    let page = trained.folder.join(report::FILE);
+    files::write_bytes(
+        &page,
+        RunRecord::read(&trained.folder)?
+            .page()?
+            .html(&Flags)
+            .as_bytes(),
+    )?;
+    screen.show(&Event::Saved(&page));
+    Ok(trained)
+}
+
+/// What is told to programs of a run that ended.
+pub fn value(trained: &TrainedRun) -> Value {
+    json!({
+        "folder": trained.folder.display().to_string(),
+        "outcome": if trained.outcome == Outcome::StoppedEarly { "stopped_early" } else { "finished" },
+        "steps": trained.steps,
+        "kept_step": trained.kept_step,
+        "evaluation": trained.report,
+    })
+}
