@@ -19,7 +19,7 @@ use crate::data::{
 use crate::files;
 use crate::lora::Draw;
 use crate::posterior::{Posterior, Spread};
-use crate::predict::{Evaluated, EvaluationOptions, Predictor};
+use crate::predict::{EvaluationOptions, Predictor, SetProbabilities};
 use crate::watch::{Event, Progress, Stage, Watch};
 
 /// How questions are answered. What is absent comes from the adapter's own `ivon_lora.json`.
@@ -301,7 +301,7 @@ impl Answerer {
         set: &EncodedSet,
         what: Stage,
         watch: Watch<'_>,
-    ) -> Result<Evaluated, AnswerError> {
+    ) -> Result<SetProbabilities, AnswerError> {
         let total = set.examples.len() * self.predictor(&self.options).passes();
         self.log_probabilities_with(set, &self.options, &mut Progress::new(what, total, watch))
     }
@@ -316,7 +316,7 @@ impl Answerer {
         set: &EncodedSet,
         options: &EvaluationOptions,
         progress: &mut Progress<'_>,
-    ) -> Result<Evaluated, AnswerError> {
+    ) -> Result<SetProbabilities, AnswerError> {
         Ok(self.predictor(options).evaluate(&set.examples, progress)?)
     }
 
@@ -342,7 +342,7 @@ pub struct Evaluation {
     /// The scores.
     pub report: EvaluationReport,
     set: ExampleSet,
-    evaluated: Evaluated,
+    evaluated: SetProbabilities,
     rule: AnswerRule,
 }
 

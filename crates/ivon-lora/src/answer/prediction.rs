@@ -10,7 +10,7 @@ use crate::bundle::PredictWith;
 use crate::data::{Choices, Encoded, EncodedSet, Example};
 use crate::files::{self, FileError};
 use crate::metrics::{entropy, first_largest, log_softmax, mean_of_draws, uncertainties};
-use crate::predict::Evaluated;
+use crate::predict::SetProbabilities;
 
 /// A line per evaluated example.
 pub const PREDICTIONS_FILE: &str = "predictions.jsonl";
@@ -65,7 +65,7 @@ pub struct Prediction {
 pub(crate) fn predictions(
     set: &EncodedSet,
     examples: &[Example],
-    evaluated: &Evaluated,
+    evaluated: &SetProbabilities,
     rule: &AnswerRule,
     include_text: bool,
 ) -> Result<Vec<Prediction>, AnswerError> {

@@ -11,7 +11,7 @@ use crate::metrics::{
     Bootstrap, Finding, Predictions, Scores, at_temperature, class_findings, class_table,
     confusion_table, majority_sentence, mean_of_draws, score_table, sentence_for_a_stranger,
 };
-use crate::predict::{Evaluated, EvaluationOptions};
+use crate::predict::{EvaluationOptions, SetProbabilities};
 
 /// The scores.
 pub const EVALUATION_FILE: &str = "evaluation.json";
@@ -138,7 +138,7 @@ pub struct AtTemperature {
 impl AtTemperature {
     fn new(
         temperatures: Temperatures,
-        evaluated: &Evaluated,
+        evaluated: &SetProbabilities,
         labels: &[usize],
         same_answers: bool,
     ) -> Result<Self, AnswerError> {
@@ -171,7 +171,7 @@ impl EvaluationReport {
     pub fn new(
         task: &Task,
         examples: &[Encoded],
-        evaluated: &Evaluated,
+        evaluated: &SetProbabilities,
         options: &EvaluationOptions,
         rule: &AnswerRule,
     ) -> Result<Self, AnswerError> {

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::CompareError;
-use super::task::LoadedTask;
+use super::task::TaskData;
 use crate::answer::{EVALUATION_FILE, PREDICTIONS_FILE};
 use crate::data::Dataset;
 use crate::files;
@@ -24,7 +24,7 @@ pub(super) const FINISHED_FILE: &str = "finished.json";
 
 /// What that file holds, beside what the run itself wrote of its cost.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Finished {
+struct FinishMark {
     /// Seconds of training of the run whose adapter this one took; 0 where it trained its own.
     seconds_before: f64,
 }
@@ -83,7 +83,7 @@ pub(super) fn read_seconds(folder: &Path) -> Result<Seconds, CompareError> {
     if !finished.exists() {
         return read::<OlderCost>(&cost).map(Seconds::from);
     }
-    let (cost, finished): (Cost, Finished) = (read(&cost)?, read(&finished)?);
+    let (cost, finished): (Cost, FinishMark) = (read(&cost)?, read(&finished)?);
     Ok(Seconds {
         training: finished.seconds_before + cost.training_seconds + cost.fitting_seconds,
         mean: cost.mean_seconds,
@@ -107,7 +107,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, CompareError> {
 pub(super) fn make(
     folder: &Path,
     config: &RunConfig,
-    task: &LoadedTask<'_>,
+    task: &TaskData<'_>,
     is_trial: bool,
     trained: Option<&Path>,
     watch: &mut dyn FnMut(Event<'_>) -> bool,
@@ -148,7 +148,7 @@ pub(super) fn make(
     let seconds_before = trained.map_or(Ok(0.0), |trained| {
         read_seconds(trained).map(|seconds| seconds.training)
     })?;
-    let text = serde_json::to_vec_pretty(&Finished { seconds_before }).unwrap_or_default();
+    let text = serde_json::to_vec_pretty(&FinishMark { seconds_before }).unwrap_or_default();
     files::write_bytes(&folder.join(FINISHED_FILE), &text)?;
     // Nobody goes on from a finished run, and there may be hundreds.
     let _ = std::fs::remove_dir_all(folder.join(CHECKPOINTS_FOLDER));

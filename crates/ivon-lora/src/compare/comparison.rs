@@ -16,7 +16,7 @@ use super::search::{trial_config, trial_settings, trials};
 use super::settings::cell_name;
 use super::table::ComparisonTable;
 use super::tables::{lay_over, resolved};
-use super::task::LoadedTask;
+use super::task::TaskData;
 use super::{CompareError, external};
 use crate::answer::{EVALUATION_FILE, EvaluationReport};
 use crate::files;
@@ -98,7 +98,7 @@ pub fn compare(
     let tasks = config
         .tasks
         .iter()
-        .map(|entry| LoadedTask::load(config, entry))
+        .map(|entry| TaskData::load(config, entry))
         .collect::<Result<Vec<_>, _>>()?;
     for task in &tasks {
         // What became of the rows is said once for all runs of a task.
@@ -153,7 +153,7 @@ struct ComparisonRun<'a> {
 
 impl ComparisonRun<'_> {
     /// The trials of all methods on a task, the best of each marked.
-    fn tune(&mut self, task: &LoadedTask<'_>) {
+    fn tune(&mut self, task: &TaskData<'_>) {
         let mut jobs = Vec::new();
         let mut entries = Vec::new();
         for method in &self.config.methods {
@@ -238,7 +238,7 @@ impl ComparisonRun<'_> {
     }
 
     /// The runs of all methods on a task with all seeds; of each seed those first that train.
-    fn cells(&mut self, task: &LoadedTask<'_>) {
+    fn cells(&mut self, task: &TaskData<'_>) {
         let mut jobs: Vec<Job<'_>> = Vec::new();
         for &seed in self.config.seeds_of(task.entry) {
             let mut places = BTreeMap::new();
@@ -330,7 +330,7 @@ impl ComparisonRun<'_> {
 
     /// Whether a cell is finished with the settings and rows of now, and that whose adapter it
     /// takes as well.
-    fn is_current(&self, task: &LoadedTask<'_>, method: &MethodEntry, seed: u64) -> bool {
+    fn is_current(&self, task: &TaskData<'_>, method: &MethodEntry, seed: u64) -> bool {
         let folder = cell_folder(&self.config.out, &task.entry.name, &method.name, seed);
         let config = self.cell_config(task.entry, method, seed);
         let own = config.is_ok_and(|config| is_current(&folder, &config, &task.dataset));
@@ -354,7 +354,7 @@ impl ComparisonRun<'_> {
     }
 
     /// The rows of a task: of its finished cells, and of what was made elsewhere.
-    fn rows(&mut self, task: &LoadedTask<'_>) -> Result<TaskRows, CompareError> {
+    fn rows(&mut self, task: &TaskData<'_>) -> Result<TaskRows, CompareError> {
         let mut rows = TaskRows::new(&task.entry.name);
         for method in &self.config.methods {
             for &seed in self.config.seeds_of(task.entry) {

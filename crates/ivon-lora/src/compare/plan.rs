@@ -8,7 +8,7 @@ use super::cell::is_finished;
 use super::config::{CompareConfig, TaskEntry};
 use super::layout::{cell_folder, trial_folder};
 use super::search::{trial_config, trials};
-use super::task::LoadedTask;
+use super::task::TaskData;
 use crate::data::{self, Encoded, Example};
 use crate::model::Checkpoint;
 use crate::run::{Estimate, RunConfig, available_memory};
@@ -79,7 +79,7 @@ pub fn plan(config: &CompareConfig) -> Result<Plan, CompareError> {
 impl Plan {
     /// Adds the trials and cells of a task.
     fn add_task(&mut self, config: &CompareConfig, entry: &TaskEntry) -> Result<(), CompareError> {
-        let loaded = LoadedTask::load(config, entry)?;
+        let loaded = TaskData::load(config, entry)?;
         let costs = RunCosts::of(config, &loaded)?;
         // The base is asked once for tune, by the trials, and once for test.
         let mut base_seconds = [0.0; 2];
@@ -124,7 +124,7 @@ struct RunCosts {
 }
 
 impl RunCosts {
-    fn of(config: &CompareConfig, loaded: &LoadedTask<'_>) -> Result<Self, CompareError> {
+    fn of(config: &CompareConfig, loaded: &TaskData<'_>) -> Result<Self, CompareError> {
         let entry = loaded.entry;
         let checkpoint = Checkpoint::open(&loaded.model)?;
         let tokenizer = checkpoint.tokenizer()?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::CompareError;
 use super::cell::{is_finished, make};
-use super::task::LoadedTask;
+use super::task::TaskData;
 use crate::run::{RunConfig, RunError, give_back_memory};
 use crate::watch::{Event, Stage};
 
@@ -26,7 +26,7 @@ pub(super) struct Job<'a> {
     /// Its settings, or what is wrong with them.
     pub config: Result<RunConfig, CompareError>,
     /// Its rows.
-    pub task: &'a LoadedTask<'a>,
+    pub task: &'a TaskData<'a>,
     /// Whether it is scored on tune, and sees no test row.
     pub is_trial: bool,
     /// The place of the job, before it in the list, whose adapter it is fitted to; that one waits
@@ -340,7 +340,7 @@ mod tests {
             task: Some("sst2".into()),
             ..DataConfig::default()
         };
-        let task = LoadedTask {
+        let task = TaskData {
             entry: &entry,
             task: Task::from_config(&config).unwrap(),
             dataset: dataset(),

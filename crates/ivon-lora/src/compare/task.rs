@@ -7,7 +7,7 @@ use crate::data::{self, Dataset, Task};
 use crate::run::{RunError, UntunedAnswers};
 
 /// A task of a comparison, its rows read.
-pub(super) struct LoadedTask<'a> {
+pub(super) struct TaskData<'a> {
     pub entry: &'a TaskEntry,
     pub task: Task,
     pub dataset: Dataset,
@@ -18,7 +18,7 @@ pub(super) struct LoadedTask<'a> {
     pub untuned: UntunedAnswers,
 }
 
-impl<'a> LoadedTask<'a> {
+impl<'a> TaskData<'a> {
     /// Reads the rows of a task.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::files::FileError;
 use crate::forward::Network;
 use crate::lora::{Adapter, LoraConfig, LoraError, read_peft, write_peft};
 use crate::posterior::{PointEstimate, Posterior, PosteriorError, Spread};
-use crate::predict::{Evaluated, EvaluationOptions, PredictError, Predictor};
+use crate::predict::{EvaluationOptions, PredictError, Predictor, SetProbabilities};
 use crate::random::{Purpose, below, stream};
 use crate::train::{
     BatchObjective, ChoiceGoal, Evidence, Objective, Optimizer, Outcome, TrainConfig, TrainError,
@@ -279,7 +279,7 @@ impl Run<'_> {
         &self,
         posterior: &dyn Posterior,
         scale: f64,
-    ) -> Result<Evaluated, ConformanceError> {
+    ) -> Result<SetProbabilities, ConformanceError> {
         let options = EvaluationOptions { scale, ..options() };
         Ok(Predictor::new(self.network, posterior, &options)
             .evaluate(&self.examples, &mut Progress::silent())?)

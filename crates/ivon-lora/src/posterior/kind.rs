@@ -82,3 +82,6 @@ impl Kind {
         matches!(self, Self::Gaussian | Self::Laplace)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,9 +201,6 @@ impl Posterior for PointEstimate {
 }
 
 #[cfg(test)]
-mod pruned;
-
-#[cfg(test)]
 mod tests {
     use super::*;
     use crate::lora::tiny::adapter;

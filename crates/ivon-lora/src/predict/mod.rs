@@ -11,6 +11,6 @@ pub use choice::{Questions, choice_log_probabilities, log_probabilities_at};
 pub use error::PredictError;
 pub use linear::{Linearisation, watch_curvature};
 pub use predictor::{
-    Evaluated, EvaluationOptions, EvaluationSeconds, Predictor, log_probabilities,
+    EvaluationOptions, EvaluationSeconds, Predictor, SetProbabilities, log_probabilities,
 };
 pub use scale::{SCALES, ScaleTrial, best_scale, linearised_predictions};

@@ -38,7 +38,7 @@ impl Default for EvaluationOptions {
 
 /// Log-probabilities of a set, nats, and what they took.
 #[derive(Clone, Debug, Default)]
-pub struct Evaluated {
+pub struct SetProbabilities {
     /// At the mean, `[N][C]`.
     pub mean: LogProbabilities,
     /// Under each draw, `[S][N][C]`.
@@ -110,7 +110,7 @@ impl<'a> Predictor<'a> {
         &self,
         examples: &[Encoded],
         progress: &mut Progress<'_>,
-    ) -> Result<Evaluated, PredictError> {
+    ) -> Result<SetProbabilities, PredictError> {
         match self.posterior.linearised() {
             Some(linearised) => self.evaluate_linearised(linearised, examples, progress),
             None => self.evaluate_draws(examples, progress),
@@ -122,12 +122,12 @@ impl<'a> Predictor<'a> {
         linearised: &dyn Linearised,
         examples: &[Encoded],
         progress: &mut Progress<'_>,
-    ) -> Result<Evaluated, PredictError> {
+    ) -> Result<SetProbabilities, PredictError> {
         let started = Instant::now();
         let (network, posterior) = (self.network, self.posterior);
         let set = LinearSet::of(network, posterior, linearised, examples, progress)?;
         let EvaluationOptions { seed, scale, .. } = self.options;
-        Ok(Evaluated {
+        Ok(SetProbabilities {
             mean: set.mean(),
             draws: set.draws(self.samples(), seed, scale),
             seconds: EvaluationSeconds {
@@ -141,7 +141,7 @@ impl<'a> Predictor<'a> {
         &self,
         examples: &[Encoded],
         progress: &mut Progress<'_>,
-    ) -> Result<Evaluated, PredictError> {
+    ) -> Result<SetProbabilities, PredictError> {
         let started = Instant::now();
         let mut pass = |draw: &Draw| self.log_probabilities(draw, examples, progress);
         let mean = pass(&Draw::of(self.posterior.mean().clone()))?;
@@ -153,7 +153,7 @@ impl<'a> Predictor<'a> {
                 None => pass(&self.draw(sample)?)?,
             });
         }
-        Ok(Evaluated {
+        Ok(SetProbabilities {
             mean,
             draws,
             seconds: EvaluationSeconds {

@@ -14,5 +14,5 @@ pub use prune::{PRUNE_FILE, PrunePoint, PruneReport};
 pub use run::{RunRecord, run_settings};
 pub use scale::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes};
 pub use shift::{
-    Answered, Detection, Measure, SHIFT_FILE, ShiftReport, ShiftScores, ShiftSet, ShiftWay,
+    Detection, Measure, SHIFT_FILE, ShiftAnswers, ShiftReport, ShiftScores, ShiftSet, ShiftWay,
 };

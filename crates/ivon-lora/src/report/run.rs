@@ -440,8 +440,8 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, RunError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::predict::Evaluated;
-    use crate::report::{Answered, ShiftSet};
+    use crate::predict::SetProbabilities;
+    use crate::report::{ShiftAnswers, ShiftSet};
     use crate::sentence::PlainNames;
 
     fn prediction(id: &str, label: usize, first: f64) -> Prediction {
@@ -563,10 +563,10 @@ mod tests {
         );
         let answered = |p: f64| {
             let mean = vec![vec![p.ln(), (1.0 - p).ln()]; 2];
-            Answered::of(Evaluated {
+            ShiftAnswers::of(SetProbabilities {
                 mean,
                 draws: vec![],
-                ..Evaluated::default()
+                ..SetProbabilities::default()
             })
             .unwrap()
         };

@@ -14,7 +14,7 @@ use crate::metrics::{
     area_under_selective_accuracy, aupr, auroc, auroc_interval, entropy, mean_of_draws,
     selective_accuracy, uncertainties,
 };
-use crate::predict::Evaluated;
+use crate::predict::SetProbabilities;
 
 /// The file that a run's folder keeps it in.
 pub const SHIFT_FILE: &str = "shift.json";
@@ -117,7 +117,7 @@ impl Measure {
 
 /// A set as it was answered in one way.
 #[derive(Clone, Debug)]
-pub struct Answered {
+pub struct ShiftAnswers {
     way: String,
     log_probabilities: LogProbabilities,
     uncertainties: Vec<Uncertainties>,
@@ -126,12 +126,12 @@ pub struct Answered {
 /// Those of one kind, one for each row.
 type Uncertainties = (Measure, Vec<f64>);
 
-impl Answered {
+impl ShiftAnswers {
     /// At the mean, and averaged over the draws where there are any.
     ///
     /// # Errors
     /// If the draws differ in their shape.
-    pub fn of(evaluated: Evaluated) -> Result<Vec<Self>, MetricsError> {
+    pub fn of(evaluated: SetProbabilities) -> Result<Vec<Self>, MetricsError> {
         let mut ways = vec![Self::new("mean".into(), evaluated.mean)];
         if !evaluated.draws.is_empty() {
             let mut sampled = Self::new(
@@ -220,11 +220,11 @@ impl ShiftSet {
     pub fn new(
         name: &str,
         split: &str,
-        answered: &[Answered],
+        answered: &[ShiftAnswers],
         labels: Option<&[usize]>,
-        own: Option<&[Answered]>,
+        own: Option<&[ShiftAnswers]>,
     ) -> Result<Self, MetricsError> {
-        let way = |(index, one): (usize, &Answered)| {
+        let way = |(index, one): (usize, &ShiftAnswers)| {
             Ok::<_, MetricsError>(ShiftWay {
                 way: one.way.clone(),
                 confidence: 1.0 - one.mean(Measure::TopProbability),
@@ -406,19 +406,19 @@ mod tests {
     }
 
     fn report() -> ShiftReport {
-        let own = Answered::of(Evaluated {
+        let own = ShiftAnswers::of(SetProbabilities {
             mean: logs(&[0.9, 0.8, 0.6]),
             draws: vec![],
-            ..Evaluated::default()
+            ..SetProbabilities::default()
         })
         .unwrap();
         // The same twice: nothing that the weights disagree on.
-        let other = Evaluated {
+        let other = SetProbabilities {
             mean: logs(&[0.7, 0.5]),
             draws: vec![logs(&[0.7, 0.5]); 2],
-            ..Evaluated::default()
+            ..SetProbabilities::default()
         };
-        let other = Answered::of(other).unwrap();
+        let other = ShiftAnswers::of(other).unwrap();
         let sets = vec![
             ShiftSet::new("own", "test", &own, Some(&[0, 1, 0]), None).unwrap(),
             ShiftSet::new("other", "validation", &other, None, Some(&own)).unwrap(),

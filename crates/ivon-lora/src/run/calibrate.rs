@@ -8,16 +8,16 @@ use crate::data::Encoded;
 use crate::metrics::{
     Ground, NoTemperature, Predictions, Temperature, fit_temperature, mean_of_draws, preferred,
 };
-use crate::predict::Evaluated;
+use crate::predict::SetProbabilities;
 use crate::watch::Event;
 
 /// What was chosen, and what is said of it.
-pub(super) struct Calibrated {
+pub(super) struct CalibrateChoice {
     pub rule: AnswerRule,
     pub said: Vec<Event<'static>>,
 }
 
-impl Calibrated {
+impl CalibrateChoice {
     /// What is done without rows to choose on: the mean, at no temperature.
     pub fn nothing() -> Self {
         Self {
@@ -31,7 +31,7 @@ impl Calibrated {
     ///
     /// # Errors
     /// If a row has no label or is no distribution.
-    pub fn on(examples: &[Encoded], evaluated: Evaluated) -> Result<Self, RunError> {
+    pub fn on(examples: &[Encoded], evaluated: SetProbabilities) -> Result<Self, RunError> {
         let labels = labels(examples)?;
         let draws = evaluated.draws.len();
         let sampled = match draws {
@@ -127,7 +127,7 @@ mod tests {
 
     /// Rows of which every `every`-th is wrong at the logit that `logit` gives it, at the mean and
     /// in one draw.
-    fn calibrated(count: usize, every: usize, logits: [f64; 2]) -> (Calibrated, Vec<String>) {
+    fn calibrated(count: usize, every: usize, logits: [f64; 2]) -> (CalibrateChoice, Vec<String>) {
         let example = |row: usize| Encoded {
             id: row.to_string(),
             key: row as u64,
@@ -139,12 +139,12 @@ mod tests {
         };
         let examples: Vec<Encoded> = (0..count).map(example).collect();
         let rows = |logit: f64| vec![log_softmax(&[logit, 0.0], 1.0); count];
-        let evaluated = Evaluated {
+        let evaluated = SetProbabilities {
             mean: rows(logits[0]),
             draws: vec![rows(logits[1])],
-            ..Evaluated::default()
+            ..SetProbabilities::default()
         };
-        let found = Calibrated::on(&examples, evaluated).unwrap();
+        let found = CalibrateChoice::on(&examples, evaluated).unwrap();
         let words = |event: &Event<'_>| match event {
             Event::Note(text) => format!("note: {text}"),
             Event::Warning(text) => format!("warning: {text}"),

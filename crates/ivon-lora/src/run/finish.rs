@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::calibrate::Calibrated;
+use super::calibrate::CalibrateChoice;
 use super::cost::Cost;
 use super::data::EncodedRoles;
 use super::folder::{self, RunFolder};
@@ -20,7 +20,7 @@ use crate::method::{CHOSEN_BY, Fit, member_folder};
 use crate::metrics::{Bootstrap, Predictions, Scores, score_table};
 use crate::posterior::{Posterior, Spread};
 use crate::predict::{
-    Evaluated, EvaluationOptions, EvaluationSeconds, Predictor, SCALES, best_scale,
+    EvaluationOptions, EvaluationSeconds, Predictor, SCALES, SetProbabilities, best_scale,
     log_probabilities,
 };
 use crate::train::{METRICS_FILE, TrainError};
@@ -132,7 +132,7 @@ impl Finish<'_> {
         options: &EvaluationOptions,
         what: Stage,
         watch: Watch<'_>,
-    ) -> Result<Evaluated, RunError> {
+    ) -> Result<SetProbabilities, RunError> {
         let predictor = Predictor::new(&self.base.network, posterior, options);
         let total = predictor.passes() * set.examples.len();
         let mut progress = Progress::new(what, total, watch);
@@ -216,13 +216,13 @@ impl Finish<'_> {
         posterior: &dyn Posterior,
         options: &EvaluationOptions,
         watch: Watch<'_>,
-    ) -> Result<Calibrated, RunError> {
+    ) -> Result<CalibrateChoice, RunError> {
         let set = &self.sets.calibrate;
         if set.examples.is_empty() {
-            return Ok(Calibrated::nothing());
+            return Ok(CalibrateChoice::nothing());
         }
         let evaluated = self.evaluate(posterior, set, options, Stage::Calibrate, watch)?;
-        let mut calibrated = Calibrated::on(&set.examples, evaluated)?;
+        let mut calibrated = CalibrateChoice::on(&set.examples, evaluated)?;
         for said in calibrated.said.drain(..) {
             watch(said);
         }

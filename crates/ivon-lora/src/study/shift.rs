@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::subject::{Subject, SubjectRequest};
 use crate::answer::{AnswerError, ExampleSet, labelled_files, warn_of_trained};
 use crate::files;
-use crate::report::{Answered, SHIFT_FILE, ShiftReport, ShiftSet};
+use crate::report::{SHIFT_FILE, ShiftAnswers, ShiftReport, ShiftSet};
 use crate::run::RunError;
 use crate::watch::{Event, Stage, Watch};
 
@@ -51,7 +51,7 @@ pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, Ru
         .map(|other| rows_of(&subject, other, limit, watch))
         .collect::<Result<Vec<_>, _>>()?;
     let set = &subject.scored;
-    let own = Answered::of(answerer.log_probabilities(&set.encoded, Stage::HeldOut, watch)?)?;
+    let own = ShiftAnswers::of(answerer.log_probabilities(&set.encoded, Stage::HeldOut, watch)?)?;
     let mut sets = vec![ShiftSet::new(
         &answerer.task().name,
         &set.name,
@@ -61,7 +61,7 @@ pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, Ru
     )?];
     for (other, (split, set)) in request.to.iter().zip(&others) {
         let evaluated = answerer.log_probabilities(&set.encoded, Stage::OtherSets, watch)?;
-        let answered = Answered::of(evaluated)?;
+        let answered = ShiftAnswers::of(evaluated)?;
         let encoded = &set.encoded.examples;
         let labels: Option<Vec<usize>> = encoded.iter().map(|example| example.label()).collect();
         sets.push(ShiftSet::new(
