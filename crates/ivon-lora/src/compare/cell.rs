@@ -15,7 +15,7 @@ use crate::run::{
     train_on,
 };
 use crate::train::{CHECKPOINTS_FOLDER, Outcome};
-use crate::watch::{Event, Stage};
+use crate::watch::{Event, Stage, Watch};
 
 const LARGEST: u64 = 1 << 20;
 
@@ -99,60 +99,73 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, CompareError> {
     Ok(serde_json::from_str(&files::read_text(path, LARGEST)?).map_err(malformed)?)
 }
 
-/// Makes a run unless it is finished; gives whether it is now, or whoever watches said stop.
-/// `trained` is the folder of the run whose adapter it takes, where it trains none of its own.
-///
-/// # Errors
-/// Whatever ends the run, and that another one with other settings stands in its folder.
-pub(super) fn make(
-    folder: &Path,
-    config: &RunConfig,
-    task: &TaskData<'_>,
-    is_trial: bool,
-    trained: Option<&Path>,
-    watch: &mut dyn FnMut(Event<'_>) -> bool,
-) -> Result<bool, CompareError> {
-    let config = RunConfig {
-        out: Some(folder.into()),
-        ..config.clone()
-    };
-    let dataset = if is_trial {
-        &task.trial_dataset
-    } else {
-        &task.dataset
-    };
-    if is_finished(folder) {
-        check_same(folder, &config, dataset)?;
-        return Ok(true);
-    }
-    let data = TrainingData {
-        model: &task.model,
-        task: &task.task,
-        dataset,
-        untuned: &task.untuned,
-    };
-    let ended = train_on(&config, &data, Start::WhereItWas, &mut |event| {
-        // The sentences of a single run would drown those of the comparison.
-        match event {
-            Event::Note(_) | Event::Saved(_) | Event::Warning(_) => watch(Event::Progress {
-                what: Stage::Preparing,
-                done: 0,
-                total: 1,
-            }),
-            event => watch(event),
+/// A run that is to be made: a trial or a cell.
+pub(super) struct CellRun<'a> {
+    pub folder: &'a Path,
+    pub config: &'a RunConfig,
+    pub task: &'a TaskData<'a>,
+    /// Whether it is scored on tune, and sees no test row.
+    pub is_trial: bool,
+    /// The folder of the run whose adapter it takes, where it trains none of its own.
+    pub trained: Option<&'a Path>,
+}
+
+impl CellRun<'_> {
+    /// Makes the run unless it is finished; gives whether it is now, or whoever watches said stop.
+    ///
+    /// # Errors
+    /// Whatever ends the run, and that another one with other settings stands in its folder.
+    pub fn make(&self, watch: Watch<'_>) -> Result<bool, CompareError> {
+        let (folder, task) = (self.folder, self.task);
+        let config = RunConfig {
+            out: Some(folder.into()),
+            ..self.config.clone()
+        };
+        let dataset = match self.is_trial {
+            true => &task.trial_dataset,
+            false => &task.dataset,
+        };
+        if is_finished(folder) {
+            check_same(folder, &config, dataset)?;
+            return Ok(true);
         }
-    })?;
-    if ended.outcome == Outcome::Interrupted {
-        return Ok(false);
+        let data = TrainingData {
+            model: &task.model,
+            task: &task.task,
+            dataset,
+            untuned: &task.untuned,
+        };
+        let mut watch = |event: Event<'_>| watch(without_sentences(event));
+        let ended = train_on(&config, &data, Start::WhereItWas, &mut watch)?;
+        if ended.outcome == Outcome::Interrupted {
+            return Ok(false);
+        }
+        self.mark_finished()?;
+        // Nobody goes on from a finished run, and there may be hundreds.
+        let _ = std::fs::remove_dir_all(folder.join(CHECKPOINTS_FOLDER));
+        Ok(true)
     }
-    let seconds_before = trained.map_or(Ok(0.0), |trained| {
-        read_seconds(trained).map(|seconds| seconds.training)
-    })?;
-    let text = serde_json::to_vec_pretty(&FinishMark { seconds_before }).unwrap_or_default();
-    files::write_bytes(&folder.join(FINISHED_FILE), &text)?;
-    // Nobody goes on from a finished run, and there may be hundreds.
-    let _ = std::fs::remove_dir_all(folder.join(CHECKPOINTS_FOLDER));
-    Ok(true)
+
+    fn mark_finished(&self) -> Result<(), CompareError> {
+        let seconds_before = match self.trained {
+            Some(trained) => read_seconds(trained)?.training,
+            None => 0.0,
+        };
+        let text = serde_json::to_vec_pretty(&FinishMark { seconds_before }).unwrap_or_default();
+        Ok(files::write_bytes(&self.folder.join(FINISHED_FILE), &text)?)
+    }
+}
+
+/// The sentences of a single run would drown those of the comparison.
+fn without_sentences(event: Event<'_>) -> Event<'_> {
+    match event {
+        Event::Note(_) | Event::Saved(_) | Event::Warning(_) => Event::Progress {
+            what: Stage::Preparing,
+            done: 0,
+            total: 1,
+        },
+        event => event,
+    }
 }
 
 /// A finished run must be the one that is asked for: all cells of a task are scored on the same

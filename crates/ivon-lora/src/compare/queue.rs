@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::CompareError;
-use super::cell::{is_finished, make};
+use super::cell::{CellRun, is_finished};
 use super::task::TaskData;
 use crate::run::{RunConfig, RunError, give_back_memory};
 use crate::watch::{Event, Stage};
@@ -92,14 +92,14 @@ impl Job<'_> {
             watch(Event::Note(self.name.clone()));
         }
         let trained: Option<&Path> = before.as_ref().map(|(job, _)| job.folder.as_path());
-        match make(
-            &self.folder,
+        let run = CellRun {
+            folder: &self.folder,
             config,
-            self.task,
-            self.is_trial,
+            task: self.task,
+            is_trial: self.is_trial,
             trained,
-            watch,
-        ) {
+        };
+        match run.make(watch) {
             Ok(true) => Outcome::Made,
             Ok(false) => Outcome::Stopped,
             Err(CompareError::Run(error @ RunError::FolderInUse { .. })) => {

@@ -18,14 +18,6 @@ pub(super) struct CalibrateChoice {
 }
 
 impl CalibrateChoice {
-    /// What is done without rows to choose on: the mean, at no temperature.
-    pub fn nothing() -> Self {
-        Self {
-            rule: AnswerRule::default(),
-            said: Vec::new(),
-        }
-    }
-
     /// Chooses by the predictions of labelled rows. Samples are taken where their NLL is lower by
     /// more than a standard error.
     ///
@@ -44,48 +36,22 @@ impl CalibrateChoice {
         let mean = Predictions::new(evaluated.mean, labels)?;
         let predict_with = choice(&mean, sampled.as_ref());
         let fitted = fit(&mean, sampled.as_ref());
-        let mut said = format!(
-            "calibrate: {} rows, NLL {:.3} at the mean",
-            mean.len(),
-            mean.nll()
+        let sentence = sentence(
+            &mean,
+            sampled.as_ref().zip(Some(draws)),
+            &fitted,
+            predict_with,
         );
-        let temperature = |of: &Temperature| {
-            format!(
-                ", T = {:.2} ({:.2} to {:.2})",
-                of.value, of.interval[0], of.interval[1]
-            )
-        };
-        if let Ok((at_mean, _)) = &fitted {
-            said += &temperature(at_mean);
-        }
-        if let Some(sampled) = &sampled {
-            said += &format!("; {:.3} with {draws} samples", sampled.nll());
-            if let Ok((_, Some(of_samples))) = &fitted {
-                said += &temperature(of_samples);
-            }
-            said += match predict_with {
-                PredictWith::Samples => "; answers come from the samples",
-                PredictWith::Mean if sampled.nll() < mean.nll() => {
-                    "; answers come from the mean, since the rows cannot tell whether samples are better"
-                }
-                PredictWith::Mean => "; answers come from the mean",
-            };
-        }
-        let mut said = vec![Event::Note(said)];
+        let mut said = vec![Event::Note(sentence)];
         let temperatures = match fitted {
-            Ok((at_mean, of_samples)) => Some(Temperatures {
-                mean: at_mean.value,
-                samples: of_samples.map_or(1.0, |found| found.value),
-                calibration: Some(Calibration {
-                    rows: mean.len(),
-                    interval: at_mean.interval,
-                    interval_of_samples: of_samples.map(|found| found.interval),
-                }),
-            }),
+            Ok((at_mean, of_samples)) => Some(temperatures(mean.len(), at_mean, of_samples)),
             Err(reason) => {
-                said.push(Event::Warning(format!(
-                    "calibrate: no temperature is taken: {reason}; confidences stay as the model has them"
-                ).into()));
+                said.push(Event::Warning(
+                    format!(
+                        "calibrate: no temperature is taken: {reason}; confidences stay as the model has them"
+                    )
+                    .into(),
+                ));
                 None
             }
         };
@@ -94,6 +60,55 @@ impl CalibrateChoice {
             temperatures,
         };
         Ok(Self { rule, said })
+    }
+}
+
+/// What was found on calibrate, in a sentence.
+fn sentence(
+    mean: &Predictions,
+    sampled: Option<(&Predictions, usize)>,
+    fitted: &Result<(Temperature, Option<Temperature>), NoTemperature>,
+    predict_with: PredictWith,
+) -> String {
+    let rows = mean.len();
+    let mut said = format!("calibrate: {rows} rows, NLL {:.3} at the mean", mean.nll());
+    let temperature = |of: &Temperature| {
+        let [low, high] = of.interval;
+        format!(", T = {:.2} ({low:.2} to {high:.2})", of.value)
+    };
+    if let Ok((at_mean, _)) = fitted {
+        said += &temperature(at_mean);
+    }
+    let Some((sampled, draws)) = sampled else {
+        return said;
+    };
+    said += &format!("; {:.3} with {draws} samples", sampled.nll());
+    if let Ok((_, Some(of_samples))) = fitted {
+        said += &temperature(of_samples);
+    }
+    said + match predict_with {
+        PredictWith::Samples => "; answers come from the samples",
+        PredictWith::Mean if sampled.nll() < mean.nll() => {
+            "; answers come from the mean, since the rows cannot tell whether samples are better"
+        }
+        PredictWith::Mean => "; answers come from the mean",
+    }
+}
+
+/// Both temperatures with what they rest on.
+fn temperatures(
+    rows: usize,
+    at_mean: Temperature,
+    of_samples: Option<Temperature>,
+) -> Temperatures {
+    Temperatures {
+        mean: at_mean.value,
+        samples: of_samples.as_ref().map_or(1.0, |found| found.value),
+        calibration: Some(Calibration {
+            rows,
+            interval: at_mean.interval,
+            interval_of_samples: of_samples.map(|found| found.interval),
+        }),
     }
 }
 

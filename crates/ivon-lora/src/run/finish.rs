@@ -20,8 +20,8 @@ use crate::method::{CHOSEN_BY, Fit, member_folder};
 use crate::metrics::{Bootstrap, Predictions, Scores, score_table};
 use crate::posterior::{Posterior, Spread};
 use crate::predict::{
-    EvaluationOptions, EvaluationSeconds, Predictor, SCALES, SetProbabilities, best_scale,
-    log_probabilities,
+    EvaluationOptions, EvaluationSeconds, Predictor, SCALES, ScaleTrial, SetProbabilities,
+    best_scale, log_probabilities,
 };
 use crate::train::{METRICS_FILE, TrainError};
 use crate::watch::{Event, Progress, Record, Stage, Watch, read_records};
@@ -52,8 +52,9 @@ impl Finish<'_> {
         }
         let fitting_seconds = started.elapsed().as_secs_f64();
         let options = self.options(posterior.as_ref(), watch)?;
-        let calibrated = self.calibrate(posterior.as_ref(), &options, watch)?;
-        let test = self.test(posterior.as_ref(), &options, &calibrated.rule, watch)?;
+        let predictor = Predictor::new(&self.base.network, posterior.as_ref(), &options);
+        let rule = self.calibrate(&predictor, watch)?;
+        let test = self.test(&predictor, &rule, watch)?;
         let cost = Cost {
             training_seconds: self.training_seconds()?,
             fitting_seconds,
@@ -61,33 +62,15 @@ impl Finish<'_> {
             mean_seconds: test.seconds.mean,
             stored_numbers: stored_numbers(posterior.as_ref())?,
         };
-        let sidecar = self.sidecar(&options, &calibrated.rule);
-        let bundle = Bundle::of_run(posterior, self.config.lora.clone(), sidecar);
-        let card = self.card(&test.report, kept_step);
-        self.write(&bundle, card, &test, &cost, watch)?;
-        Ok(test.report)
-    }
-
-    /// Writes the adapter folder, the scores, the cost and the predictions.
-    fn write(
-        &self,
-        bundle: &Bundle,
-        card: CardFacts,
-        test: &TestScores,
-        cost: &Cost,
-        watch: Watch<'_>,
-    ) -> Result<(), RunError> {
-        let path = self.folder.path().join(folder::ADAPTER_FOLDER);
-        bundle.write(&path, Some(card))?;
-        watch(Event::Saved(&path));
-        let path = self.folder.write_json(EVALUATION_FILE, &test.report)?;
-        watch(Event::Saved(&path));
-        let path = self.folder.write_json(folder::COST_FILE, cost)?;
-        watch(Event::Saved(&path));
-        let path = self.folder.path().join(PREDICTIONS_FILE);
-        write_predictions(&path, &test.predictions)?;
-        watch(Event::Saved(&path));
-        Ok(())
+        let sidecar = self.sidecar(&options, &rule);
+        let results = RunResults {
+            bundle: Bundle::of_run(posterior, self.config.lora.clone(), sidecar),
+            card: self.card(&test.report, kept_step),
+            test,
+            cost,
+        };
+        results.write(self.folder, watch)?;
+        Ok(results.test.report)
     }
 
     /// The time of all steps of all members, also of those before a resume: as their records have
@@ -123,20 +106,6 @@ impl Finish<'_> {
             watch,
         };
         Ok(self.config.optimizer.settings().finish(trained, &mut fit)?)
-    }
-
-    fn evaluate(
-        &self,
-        posterior: &dyn Posterior,
-        set: &EncodedSet,
-        options: &EvaluationOptions,
-        what: Stage,
-        watch: Watch<'_>,
-    ) -> Result<SetProbabilities, RunError> {
-        let predictor = Predictor::new(&self.base.network, posterior, options);
-        let total = predictor.passes() * set.examples.len();
-        let mut progress = Progress::new(what, total, watch);
-        Ok(predictor.evaluate(&set.examples, &mut progress)?)
     }
 
     /// Draws and τ of the evaluation.
@@ -181,31 +150,8 @@ impl Finish<'_> {
         let total = predictor.trial_passes(&scales) * set.examples.len();
         let mut progress = Progress::new(Stage::ChoosingScale, total, &mut *watch);
         let trials = predictor.scale_trials(&set.examples, &scales, &mut progress)?;
-        let list: Vec<String> = trials
-            .iter()
-            .map(|trial| format!("{:.3} at {}", trial.nll, trial.scale))
-            .collect();
-        let list = list.join(", ");
-        let (scale, said) = match best_scale(&trials, default) {
-            Err(too_little) => (
-                options.scale,
-                format!("no τ is chosen, it stays {}: {too_little}", options.scale),
-            ),
-            Ok(scale) if scale == options.scale => (
-                scale,
-                format!(
-                    "τ stays {scale}, than which no other is better by more than a standard error"
-                ),
-            ),
-            Ok(scale) if SCALES.last() == Some(&scale) => (
-                scale,
-                format!(
-                    "τ = {scale} has the lowest NLL and is the largest that is tried: a larger one may be better"
-                ),
-            ),
-            Ok(scale) => (scale, format!("τ = {scale} has the lowest NLL")),
-        };
-        watch(Event::Note(format!("calibrate: {said} (NLL {list})")));
+        let (scale, said) = chosen_scale(&trials, default, options.scale);
+        watch(Event::Note(said));
         Ok(scale)
     }
 
@@ -213,31 +159,30 @@ impl Finish<'_> {
     /// there is no such set.
     fn calibrate(
         &self,
-        posterior: &dyn Posterior,
-        options: &EvaluationOptions,
+        predictor: &Predictor<'_>,
         watch: Watch<'_>,
-    ) -> Result<CalibrateChoice, RunError> {
+    ) -> Result<AnswerRule, RunError> {
         let set = &self.sets.calibrate;
         if set.examples.is_empty() {
-            return Ok(CalibrateChoice::nothing());
+            return Ok(AnswerRule::default());
         }
-        let evaluated = self.evaluate(posterior, set, options, Stage::Calibrate, watch)?;
-        let mut calibrated = CalibrateChoice::on(&set.examples, evaluated)?;
-        for said in calibrated.said.drain(..) {
+        let evaluated = evaluate(predictor, set, Stage::Calibrate, watch)?;
+        let choice = CalibrateChoice::on(&set.examples, evaluated)?;
+        for said in choice.said {
             watch(said);
         }
-        Ok(calibrated)
+        Ok(choice.rule)
     }
 
     /// Scores on test, beside those of the untuned base.
     fn test(
         &self,
-        posterior: &dyn Posterior,
-        options: &EvaluationOptions,
+        predictor: &Predictor<'_>,
         rule: &AnswerRule,
         watch: Watch<'_>,
     ) -> Result<TestScores, RunError> {
         let set = &self.sets.test;
+        let options = &predictor.options;
         if set.examples.is_empty() {
             return Err(self.dataset.required(Role::Test).map(|_| ()).map_or_else(
                 RunError::from,
@@ -249,7 +194,7 @@ impl Finish<'_> {
             ));
         }
         let base = self.untuned(set, options, watch)?;
-        let evaluated = self.evaluate(posterior, set, options, Stage::Test, watch)?;
+        let evaluated = evaluate(predictor, set, Stage::Test, watch)?;
         let source = source_of(&self.dataset.report, Role::Test);
         let mut report =
             EvaluationReport::new(self.task, &set.examples, &evaluated, options, rule)?
@@ -376,6 +321,64 @@ impl Finish<'_> {
             posterior: None,
         }
     }
+}
+
+/// All that a run leaves when it has ended.
+struct RunResults {
+    bundle: Bundle,
+    card: CardFacts,
+    test: TestScores,
+    cost: Cost,
+}
+
+impl RunResults {
+    /// Writes the adapter folder, the scores, the cost and the predictions.
+    fn write(&self, folder: &RunFolder, watch: Watch<'_>) -> Result<(), RunError> {
+        let path = folder.path().join(folder::ADAPTER_FOLDER);
+        self.bundle.write(&path, Some(self.card.clone()))?;
+        watch(Event::Saved(&path));
+        let path = folder.write_json(EVALUATION_FILE, &self.test.report)?;
+        watch(Event::Saved(&path));
+        let path = folder.write_json(folder::COST_FILE, &self.cost)?;
+        watch(Event::Saved(&path));
+        let path = folder.path().join(PREDICTIONS_FILE);
+        write_predictions(&path, &self.test.predictions)?;
+        watch(Event::Saved(&path));
+        Ok(())
+    }
+}
+
+/// Predicts a set, and says how far that has come.
+fn evaluate(
+    predictor: &Predictor<'_>,
+    set: &EncodedSet,
+    what: Stage,
+    watch: Watch<'_>,
+) -> Result<SetProbabilities, RunError> {
+    let total = predictor.passes() * set.examples.len();
+    let mut progress = Progress::new(what, total, watch);
+    Ok(predictor.evaluate(&set.examples, &mut progress)?)
+}
+
+/// The scale that trials prefer to `own`, which is the one at `default`, and what is said of it.
+fn chosen_scale(trials: &[ScaleTrial], default: usize, own: f64) -> (f64, String) {
+    let list: Vec<String> = trials
+        .iter()
+        .map(|trial| format!("{:.3} at {}", trial.nll, trial.scale))
+        .collect();
+    let found = best_scale(trials, default);
+    let said = match &found {
+        Err(too_little) => format!("no τ is chosen, it stays {own}: {too_little}"),
+        Ok(scale) if *scale == own => {
+            format!("τ stays {scale}, than which no other is better by more than a standard error")
+        }
+        Ok(scale) if SCALES.last() == Some(scale) => format!(
+            "τ = {scale} has the lowest NLL and is the largest that is tried: a larger one may be better"
+        ),
+        Ok(scale) => format!("τ = {scale} has the lowest NLL"),
+    };
+    let said = format!("calibrate: {said} (NLL {})", list.join(", "));
+    (found.unwrap_or(own), said)
 }
 
 /// What came of the test rows.

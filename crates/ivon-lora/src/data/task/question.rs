@@ -61,14 +61,17 @@ impl Question {
     }
 }
 
-/// Reads at most `limit` rows as questions, those of a file of this name; a label that cannot be read is none. The columns named
-/// in `carry` go along, null where a row lacks one.
+/// A row of a file, or what is wrong with it.
+type RowResult = Result<Row, DataError>;
+
+/// Reads at most `limit` rows as questions, those of a file of this name; a label that cannot be
+/// read is none. The columns named in `carry` go along, null where a row lacks one.
 ///
 /// # Errors
 /// Of the file as a whole; [`DataError::NoRowHas`] if no row has a column that shall be carried.
 pub fn questions(
     name: &str,
-    rows: &mut dyn Iterator<Item = Result<Row, DataError>>,
+    rows: &mut dyn Iterator<Item = RowResult>,
     reader: &TaskReader,
     carry: &[String],
     limit: usize,
