@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::data::read::parquet_tests::{ARC, Column, write};
+use crate::data::read::testing::{ARC, Column, write};
 use crate::data::{Choices, encode_all, load_file};
 use std::fs;
 use std::path::PathBuf;

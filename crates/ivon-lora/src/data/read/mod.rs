@@ -17,12 +17,12 @@ mod parquet;
 mod format;
 mod rows;
 mod stream;
+#[cfg(test)]
+pub(super) mod testing;
 
 pub use format::{EXTENSIONS, Format};
 pub(super) use json::value as json_value;
 pub use lines::LONGEST_LINE;
-#[cfg(test)]
-pub(super) use parquet::tests as parquet_tests;
 pub use row::Row;
 pub use rows::{Continue, Rows, for_each_row, read_first_rows, read_rows};
 pub use stream::{Stream, StreamFormat, StreamLines, stream};
