@@ -5,13 +5,14 @@
 //! ([`cpu`]); on every other device, and as the truth that it is tested against, as plain Burn
 //! operations ([`plain`]).
 
-pub mod cpu;
-pub mod plain;
-
-mod network;
+mod hidden;
 mod observe;
+pub mod plain;
+pub mod cpu;
+mod network;
 
-pub use network::{Hidden, Network};
+pub use hidden::Hidden;
+pub use network::Network;
 pub use observe::{Observer, Seen};
 
 #[cfg(test)]

@@ -5,21 +5,12 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::cpu::Host;
+use super::hidden::Hidden;
 use super::observe::Observer;
 use super::plain::Plain;
 use crate::data::Batch;
 use crate::lora::Draw;
 use crate::model::{Decoder, DecoderConfig, FrozenMatrix};
-
-/// What a forward pass gives.
-#[derive(Clone, Debug)]
-pub struct Hidden {
-    /// The hidden states after the last norm at the tokens that the batch asks for, `[S, H]`.
-    pub states: Tensor<2>,
-    /// What the adapter adds to the loss of the whole batch, `[1]`, nats, where its draw wants it:
-    /// over the tokens that go through each layer, see [`crate::lora::Side`].
-    pub penalty: Option<Tensor<1>>,
-}
 
 /// A frozen decoder on a device.
 #[derive(Clone, Debug)]

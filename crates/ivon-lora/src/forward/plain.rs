@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-use super::network::Hidden;
+use super::hidden::Hidden;
 use crate::data::Batch;
 use crate::lora::{Draw, PlainRows, PlainSide, Side, pair_path};
 use crate::model::{Decoder, DecoderConfig, FrozenMatrix, Gate, Linear, Norms, Projection, Rope};

@@ -151,18 +151,16 @@ pub fn rms_norm_backward(
     });
 }
 
-/// Turns each head of each row by its position's angles, in place; `cosine` and `sine` are
-/// `[positions, head_dim / 2]`.
+/// Turns each head of each row by its position's angles, in place; rows are `width` wide and heads
+/// `head_dim`, and the cosines and sines `[positions, head_dim / 2]`.
 ///
 /// Element i of the first half and of the second half of a head are the pair that is turned
 /// (Hugging Face's layout). With `back` the turn is undone, which is also its gradient.
 pub fn rotate(
     x: &mut [f32],
-    width: usize,
-    head_dim: usize,
+    [width, head_dim]: [usize; 2],
     positions: &[u32],
-    cosine: &[f32],
-    sine: &[f32],
+    [cosine, sine]: [&[f32]; 2],
     back: bool,
 ) {
     let half = head_dim / 2;
@@ -348,10 +346,10 @@ mod tests {
         let (cosine, sine): (Vec<f32>, Vec<f32>) =
             angles.iter().map(|a| (a.cos(), a.sin())).unzip();
         let mut x = X.to_vec();
-        rotate(&mut x, 4, 4, &[2, 1], &cosine, &sine, false);
+        rotate(&mut x, [4, 4], &[2, 1], [&cosine, &sine], false);
         // Head 0 at position 2: the pair (0.3, 0.8) is turned by angle 1.6.
         assert!((x[0] - (0.3 * 1.6f32.cos() - 0.8 * 1.6f32.sin())).abs() < 1e-6);
-        rotate(&mut x, 4, 4, &[2, 1], &cosine, &sine, true);
+        rotate(&mut x, [4, 4], &[2, 1], [&cosine, &sine], true);
         assert!(x.iter().zip(X).all(|(a, b)| (a - b).abs() < 1e-6));
     }
 

@@ -99,11 +99,115 @@ impl Tile {
     }
 }
 
+/// A query head of a tile at work, with the key head that it shares.
+#[derive(Clone, Copy)]
+struct TileHead<'a> {
+    heads: Heads,
+    tile: &'a Tile,
+    query_head: usize,
+}
+
+impl<'a> TileHead<'a> {
+    fn key_head(self) -> usize {
+        self.query_head / self.heads.group()
+    }
+
+    /// 1/√width, by which Q Kᵀ is multiplied.
+    fn scale(self) -> f32 {
+        1.0 / (self.heads.width as f32).sqrt()
+    }
+
+    /// The tile's rows in a matrix of all query heads, `[tokens, queries · width]`.
+    fn queries<'b>(self, values: &'b [f32]) -> View<'b> {
+        head(
+            values,
+            [self.heads.queries, self.heads.width],
+            self.query_head,
+            &self.tile.rows,
+        )
+    }
+
+    /// Some tokens' rows in a matrix of all key heads, `[tokens, keys · width]`.
+    fn keys<'b>(self, values: &'b [f32], seen: &Range<usize>) -> View<'b> {
+        head(
+            values,
+            [self.heads.keys, self.heads.width],
+            self.key_head(),
+            seen,
+        )
+    }
+
+    /// The runs of tokens that the tile sees, each with its number and its first column in the
+    /// matrix of scores.
+    fn runs(self) -> impl Iterator<Item = (usize, usize, &'a Range<usize>)> {
+        let mut next = 0;
+        self.tile.seen.iter().enumerate().map(move |(index, seen)| {
+            let column = next;
+            next += seen.len();
+            (index, column, seen)
+        })
+    }
+
+    /// The columns of a run in a matrix of scores, `[tile, keys]`.
+    fn scores<'b>(self, scores: &'b [f32], column: usize, seen: &Range<usize>) -> View<'b> {
+        View {
+            values: &scores[column..],
+            rows: self.tile.rows.len(),
+            columns: seen.len(),
+            stride: self.tile.keys(),
+        }
+    }
+
+    /// P `[tile, keys]` = softmax(scale · Q Kᵀ), in `scores`.
+    fn probabilities(self, q: &[f32], k: &[f32], scores: &mut Vec<f32>) {
+        let keys = self.tile.keys();
+        scores.resize(self.tile.rows.len() * keys, 0.0);
+        for (_, column, seen) in self.runs() {
+            product(
+                Target::over(&mut scores[column..], keys),
+                self.scale(),
+                Factor::Plain(self.queries(q)),
+                Factor::Transposed(self.keys(k, seen)),
+                Threads::One,
+            );
+        }
+        wide(
+            #[inline(always)]
+            || {
+                for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
+                    let columns = self.tile.columns(row, self.heads.window);
+                    softmax_row(scores, columns.start, columns.end);
+                }
+            },
+        );
+    }
+
+    /// Where the tile's rows lie in a matrix of all query heads.
+    fn query_target<'b>(self, shared: Shared<'b>, add: bool) -> Target<'b> {
+        let stride = self.heads.queries * self.heads.width;
+        let start = self.tile.rows.start * stride + self.query_head * self.heads.width;
+        // Sound: a task has the queries of its tiles in its heads to itself.
+        unsafe { shared.target(start, stride, add) }
+    }
+
+    /// out ← P V.
+    fn attend(self, scores: &[f32], v: &[f32], out: Shared<'_>) {
+        for (index, column, seen) in self.runs() {
+            product(
+                self.query_target(out, index > 0),
+                1.0,
+                Factor::Plain(self.scores(scores, column, seen)),
+                Factor::Plain(self.keys(v, seen)),
+                Threads::One,
+            );
+        }
+    }
+}
+
 /// A head's columns in some rows of a token-major matrix `[tokens, heads · width]`.
 fn head<'a>(
     values: &'a [f32],
-    heads: usize,
-    width: usize,
+    [heads, width]: [usize; 2],
     head: usize,
     rows: &Range<usize>,
 ) -> View<'a> {
@@ -116,80 +220,19 @@ fn head<'a>(
     }
 }
 
-/// P `[tile, keys]` = softmax(scale · Q Kᵀ) of one head, in `scores`.
-fn probabilities(
-    heads: Heads,
-    tile: &Tile,
-    query_head: usize,
-    q: &[f32],
-    k: &[f32],
-    scores: &mut Vec<f32>,
-) {
-    let keys = tile.keys();
-    scores.resize(tile.rows.len() * keys, 0.0);
-    let key_head = query_head / heads.group();
-    let queries = head(q, heads.queries, heads.width, query_head, &tile.rows);
-    let scale = 1.0 / (heads.width as f32).sqrt();
-    let mut column = 0;
-    for seen in &tile.seen {
-        let keys_seen = head(k, heads.keys, heads.width, key_head, seen);
-        product(
-            Target::over(&mut scores[column..], keys),
-            scale,
-            Factor::Plain(queries),
-            Factor::Transposed(keys_seen),
-            Threads::One,
-        );
-        column += seen.len();
-    }
-    wide(
-        #[inline(always)]
-        || {
-            for (row, scores) in scores.chunks_exact_mut(keys).enumerate() {
-                let columns = tile.columns(row, heads.window);
-                softmax_row(scores, columns.start, columns.end);
-            }
-        },
-    );
-}
-
 /// out `[Nq, queries · width]` ← softmax(scale · Q Kᵀ) V for every tile and head.
-pub fn attend(heads: Heads, tiles: &[Tile], q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]) {
-    let stride = heads.queries * heads.width;
+pub fn attend(heads: Heads, tiles: &[Tile], [q, k, v]: [&[f32]; 3], out: &mut [f32]) {
     let out = Shared::new(out);
     (0..tiles.len() * heads.queries)
         .into_par_iter()
         .for_each_init(Vec::new, |scores, task| {
-            let (tile, query_head) = (&tiles[task / heads.queries], task % heads.queries);
-            probabilities(heads, tile, query_head, q, k, scores);
-            let keys = tile.keys();
-            let mut column = 0;
-            for (index, seen) in tile.seen.iter().enumerate() {
-                let weights = View {
-                    values: &scores[column..],
-                    rows: tile.rows.len(),
-                    columns: seen.len(),
-                    stride: keys,
-                };
-                let values = head(v, heads.keys, heads.width, query_head / heads.group(), seen);
-                // Sound: a task writes the rows of its tile in the columns of its head, and no
-                // other task does.
-                let target = unsafe {
-                    out.target(
-                        tile.rows.start * stride + query_head * heads.width,
-                        stride,
-                        index > 0,
-                    )
-                };
-                product(
-                    target,
-                    1.0,
-                    Factor::Plain(weights),
-                    Factor::Plain(values),
-                    Threads::One,
-                );
-                column += seen.len();
-            }
+            let tile_head = TileHead {
+                heads,
+                tile: &tiles[task / heads.queries],
+                query_head: task % heads.queries,
+            };
+            tile_head.probabilities(q, k, scores);
+            tile_head.attend(scores, v, out);
         });
 }
 
@@ -215,9 +258,7 @@ pub fn attend_backward(
     heads: Heads,
     tiles: &[Tile],
     given: &Attended<'_>,
-    dq: &mut [f32],
-    dk: &mut [f32],
-    dv: &mut [f32],
+    [dq, dk, dv]: [&mut [f32]; 3],
 ) {
     let mut segments: BTreeMap<usize, Vec<&Tile>> = BTreeMap::new();
     for tile in tiles {
@@ -225,37 +266,56 @@ pub fn attend_backward(
     }
     let segments: Vec<Vec<&Tile>> = segments.into_values().collect();
     let owed: Vec<Owed> = {
-        let (dq, dk, dv) = (
-            Shared::new(dq),
-            Shared::new(&mut *dk),
-            Shared::new(&mut *dv),
-        );
-        let task = |scratch: &mut Scratch, task: usize| {
-            let (tiles, key_head) = (&segments[task / heads.keys], task % heads.keys);
-            let mut owed = Owed::new(heads, tiles[0], key_head);
-            for tile in tiles {
-                for query_head in key_head * heads.group()..(key_head + 1) * heads.group() {
-                    tile_backward(
-                        heads,
-                        tile,
-                        query_head,
-                        given,
-                        scratch,
-                        [dq, dk, dv],
-                        &mut owed,
-                    );
-                }
-            }
-            owed
+        let gradients = Gradients {
+            dq: Shared::new(dq),
+            dk: Shared::new(&mut *dk),
+            dv: Shared::new(&mut *dv),
         };
         (0..segments.len() * heads.keys)
             .into_par_iter()
-            .map_init(Scratch::default, task)
+            .map_init(Scratch::default, |scratch, task| {
+                let (tiles, key_head) = (&segments[task / heads.keys], task % heads.keys);
+                segment_backward(heads, (tiles, key_head), given, gradients, scratch)
+            })
             .collect()
     };
     for owed in owed {
         owed.pay(heads, dk, dv);
     }
+}
+
+/// Where the gradients of [`attend`] go.
+#[derive(Clone, Copy)]
+struct Gradients<'a> {
+    dq: Shared<'a>,
+    dk: Shared<'a>,
+    dv: Shared<'a>,
+}
+
+/// A task of [`attend_backward`]: the tiles of a segment and a key head. It gives what it owes to
+/// the segments above.
+fn segment_backward(
+    heads: Heads,
+    (tiles, key_head): (&[&Tile], usize),
+    given: &Attended<'_>,
+    gradients: Gradients<'_>,
+    scratch: &mut Scratch,
+) -> Owed {
+    let mut owed = Owed::new(heads, tiles[0], key_head);
+    for tile in tiles {
+        for query_head in key_head * heads.group()..(key_head + 1) * heads.group() {
+            let tile_head = TileHead {
+                heads,
+                tile,
+                query_head,
+            };
+            tile_head.probabilities(given.q, given.k, &mut scratch.probabilities);
+            tile_head.values_backward(given, gradients, scratch, &mut owed);
+            tile_head.scores_backward(given, scratch);
+            tile_head.keys_backward(given, gradients, scratch, &mut owed);
+        }
+    }
+    owed
 }
 
 /// Gradients of the keys and values of the segments above, `[tokens above, width]` each, of one key
@@ -303,137 +363,105 @@ struct Scratch {
     gradients: Vec<f32>,
 }
 
-/// Where a task adds to the keys or values of its own segment.
-fn own_place<'a>(
-    heads: Heads,
-    shared: Shared<'a>,
-    segment: &Range<usize>,
-    key_head: usize,
-) -> Target<'a> {
-    let stride = heads.keys * heads.width;
-    // Sound: a task has the tokens of its segment in its key head to itself.
-    unsafe {
-        shared.target(
-            segment.start * stride + key_head * heads.width,
-            stride,
-            true,
-        )
+impl TileHead<'_> {
+    /// dP = dO Vᵀ; dV gets Pᵀ dO.
+    fn values_backward(
+        self,
+        given: &Attended<'_>,
+        gradients: Gradients<'_>,
+        scratch: &mut Scratch,
+        owed: &mut Owed,
+    ) {
+        let (keys, d_out) = (self.tile.keys(), self.queries(given.d_out));
+        scratch.gradients.resize(self.tile.rows.len() * keys, 0.0);
+        for (index, column, seen) in self.runs() {
+            product(
+                Target::over(&mut scratch.gradients[column..], keys),
+                1.0,
+                Factor::Plain(d_out),
+                Factor::Transposed(self.keys(given.v, seen)),
+                Threads::One,
+            );
+            product(
+                self.key_target(index, column, gradients.dv, &mut owed.values),
+                1.0,
+                Factor::Transposed(self.scores(&scratch.probabilities, column, seen)),
+                Factor::Plain(d_out),
+                Threads::One,
+            );
+        }
     }
-}
 
-/// One tile and one query head of [`attend_backward`].
-fn tile_backward(
-    heads: Heads,
-    tile: &Tile,
-    query_head: usize,
-    given: &Attended<'_>,
-    scratch: &mut Scratch,
-    [dq, dk, dv]: [Shared<'_>; 3],
-    owed: &mut Owed,
-) {
-    let key_head = query_head / heads.group();
-    let (rows, keys, width) = (tile.rows.len(), tile.keys(), heads.width);
-    let query_stride = heads.queries * width;
-    let scale = 1.0 / (width as f32).sqrt();
-    probabilities(
-        heads,
-        tile,
-        query_head,
-        given.q,
-        given.k,
-        &mut scratch.probabilities,
-    );
-    scratch.gradients.resize(rows * keys, 0.0);
-    let queries = head(given.q, heads.queries, width, query_head, &tile.rows);
-    let d_out = head(given.d_out, heads.queries, width, query_head, &tile.rows);
-    let out = head(given.out, heads.queries, width, query_head, &tile.rows);
-    let own = tile.seen.len() - 1;
-    let mut column = 0;
-    for (index, seen) in tile.seen.iter().enumerate() {
-        let values = head(given.v, heads.keys, width, key_head, seen);
-        product(
-            Target::over(&mut scratch.gradients[column..], keys),
-            1.0,
-            Factor::Plain(d_out),
-            Factor::Transposed(values),
-            Threads::One,
-        );
-        let weights = View {
-            values: &scratch.probabilities[column..],
-            rows,
-            columns: seen.len(),
-            stride: keys,
-        };
-        let target = if index == own {
-            own_place(heads, dv, seen, key_head)
-        } else {
-            Target::onto(&mut owed.values[column * width..], width)
-        };
-        product(
-            target,
-            1.0,
-            Factor::Transposed(weights),
-            Factor::Plain(d_out),
-            Threads::One,
-        );
-        column += seen.len();
-    }
-    wide(
-        #[inline(always)]
-        || {
-            for row in 0..rows {
-                let place = row * query_stride..row * query_stride + width;
-                let along: f32 = out.values[place.clone()]
-                    .iter()
-                    .zip(&d_out.values[place])
-                    .map(|(o, d)| o * d)
-                    .sum();
-                let row = row * keys..(row + 1) * keys;
-                for (d, p) in scratch.gradients[row.clone()]
-                    .iter_mut()
-                    .zip(&scratch.probabilities[row])
-                {
-                    *d = p * (*d - along);
+    /// dS = P ⊙ (dP − rowsum(dO ⊙ O)), in the place of dP.
+    fn scores_backward(self, given: &Attended<'_>, scratch: &mut Scratch) {
+        let (rows, keys, width) = (self.tile.rows.len(), self.tile.keys(), self.heads.width);
+        let stride = self.heads.queries * width;
+        let (out, d_out) = (self.queries(given.out), self.queries(given.d_out));
+        wide(
+            #[inline(always)]
+            || {
+                for row in 0..rows {
+                    let place = row * stride..row * stride + width;
+                    let along: f32 = out.values[place.clone()]
+                        .iter()
+                        .zip(&d_out.values[place])
+                        .map(|(o, d)| o * d)
+                        .sum();
+                    let row = row * keys..(row + 1) * keys;
+                    for (d, p) in scratch.gradients[row.clone()]
+                        .iter_mut()
+                        .zip(&scratch.probabilities[row])
+                    {
+                        *d = p * (*d - along);
+                    }
                 }
-            }
-        },
-    );
-    let mut column = 0;
-    for (index, seen) in tile.seen.iter().enumerate() {
-        let gradients = View {
-            values: &scratch.gradients[column..],
-            rows,
-            columns: seen.len(),
-            stride: keys,
-        };
-        let keys_seen = head(given.k, heads.keys, width, key_head, seen);
-        // Sound: a task has the queries of its tiles in its heads to itself.
-        let target = unsafe {
-            dq.target(
-                tile.rows.start * query_stride + query_head * width,
-                query_stride,
-                index > 0,
-            )
-        };
-        product(
-            target,
-            scale,
-            Factor::Plain(gradients),
-            Factor::Plain(keys_seen),
-            Threads::One,
+            },
         );
-        let target = if index == own {
-            own_place(heads, dk, seen, key_head)
-        } else {
-            Target::onto(&mut owed.keys[column * width..], width)
-        };
-        product(
-            target,
-            scale,
-            Factor::Transposed(gradients),
-            Factor::Plain(queries),
-            Threads::One,
-        );
-        column += seen.len();
+    }
+
+    /// dQ = scale · dS K; dK gets scale · dSᵀ Q.
+    fn keys_backward(
+        self,
+        given: &Attended<'_>,
+        gradients: Gradients<'_>,
+        scratch: &Scratch,
+        owed: &mut Owed,
+    ) {
+        for (index, column, seen) in self.runs() {
+            let d_scores = self.scores(&scratch.gradients, column, seen);
+            product(
+                self.query_target(gradients.dq, index > 0),
+                self.scale(),
+                Factor::Plain(d_scores),
+                Factor::Plain(self.keys(given.k, seen)),
+                Threads::One,
+            );
+            product(
+                self.key_target(index, column, gradients.dk, &mut owed.keys),
+                self.scale(),
+                Factor::Transposed(d_scores),
+                Factor::Plain(self.queries(given.q)),
+                Threads::One,
+            );
+        }
+    }
+
+    /// Where what goes to the keys or values of a run is added: in place for the tile's own
+    /// segment, in what is `owed` for those above.
+    fn key_target<'b>(
+        self,
+        index: usize,
+        column: usize,
+        shared: Shared<'b>,
+        owed: &'b mut [f32],
+    ) -> Target<'b> {
+        let width = self.heads.width;
+        if index + 1 < self.tile.seen.len() {
+            return Target::onto(&mut owed[column * width..], width);
+        }
+        let stride = self.heads.keys * width;
+        let start = self.tile.seen[index].start * stride + self.key_head() * width;
+        // Sound: a task has the tokens of its segment in its key head to itself.
+        unsafe { shared.target(start, stride, true) }
     }
 }

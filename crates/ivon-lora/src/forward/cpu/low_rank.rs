@@ -9,8 +9,8 @@ use std::sync::PoisonError;
 
 use rayon::prelude::*;
 
-use super::layer::{Layer, Pass};
 use super::layout::{PairNumbers, PairPlace};
+use super::pass::{LayerPass, Pass};
 use crate::forward::Seen;
 use crate::kernel::{self, Buffer, Factor, Target, Threads, View, product};
 use crate::lora::{CpuRows, CpuSide, GivenRows, Mask, pair_path};
@@ -55,17 +55,16 @@ struct Pair<'a> {
     threads: Threads,
 }
 
-impl Pass<'_> {
+impl<'a> LayerPass<'a> {
     /// y += b + s · B f(x, A drop(x)) for each of these projections of one x, side by side: their
     /// products are too small to be shared out well.
     pub fn add_low<const N: usize>(
         &self,
-        layer: Layer<'_>,
         projections: [Projection; N],
         x: &[f32],
         outputs: &mut [Buffer; N],
     ) -> [Option<Low>; N] {
-        let threads = self.threads(layer, projections.into_iter());
+        let threads = self.threads(projections.into_iter());
         let mut lows = [const { None }; N];
         let each = projections
             .par_iter()
@@ -73,14 +72,18 @@ impl Pass<'_> {
             .zip(lows.par_iter_mut())
             .with_max_len(1);
         each.for_each(|((&projection, y), low)| {
-            if let Some(bias) = &layer.weights.linear(projection).bias {
+            if let Some(bias) = &self.weights.linear(projection).bias {
                 kernel::add_bias(y, bias);
             }
-            let pair = self.pair(layer, projection, threads);
+            let pair = self.pair(projection, threads);
             *low = pair.map(|pair| pair.forward(x, y));
         });
         let penalty = lows.iter().flatten().map(|low| low.penalty).sum::<f64>();
-        *self.penalty.lock().unwrap_or_else(PoisonError::into_inner) += penalty;
+        *self
+            .pass
+            .penalty
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) += penalty;
         lows
     }
 
@@ -88,17 +91,19 @@ impl Pass<'_> {
     /// added, in their order.
     pub fn low_backward(
         &self,
-        layer: Layer<'_>,
         through: &[Through<'_>],
         x: &[f32],
         dx: Option<&mut [f32]>,
         gradient: &mut [f32],
     ) {
         let projections = || through.iter().map(|through| through.projection);
-        let threads = self.threads(layer, projections());
-        let numbers = self.layout.numbers(layer.index, projections(), gradient);
+        let threads = self.threads(projections());
+        let numbers = self
+            .pass
+            .layout
+            .numbers(self.index, projections(), gradient);
         let pairs: Vec<_> = projections()
-            .map(|projection| self.pair(layer, projection, threads))
+            .map(|projection| self.pair(projection, threads))
             .collect();
         let mut backs: Vec<Option<Back>> = through.iter().map(|_| None).collect();
         let each = through.iter().zip(&pairs).zip(numbers).zip(&mut backs);
@@ -108,7 +113,7 @@ impl Pass<'_> {
         let run = |(through, pair, numbers, back): Work<'_, '_>| {
             *back = pair.backward(through, x, dx.is_some(), numbers);
         };
-        match self.observer {
+        match self.pass.observer {
             // It may hold a lock while it works on all threads.
             Some(_) => each.for_each(run),
             None => each
@@ -126,9 +131,9 @@ impl Pass<'_> {
     }
 
     /// The threads of a product where several pairs are worked on side by side.
-    fn threads(&self, layer: Layer<'_>, projections: impl Iterator<Item = Projection>) -> Threads {
+    fn threads(&self, projections: impl Iterator<Item = Projection>) -> Threads {
         let adapted = projections
-            .filter(|&projection| self.layout.place(layer.index, projection).is_some())
+            .filter(|&projection| self.place(projection).is_some())
             .count();
         if adapted >= rayon::current_num_threads() {
             Threads::One
@@ -137,38 +142,35 @@ impl Pass<'_> {
         }
     }
 
+    fn place(&self, projection: Projection) -> Option<&'a PairPlace> {
+        self.pass.layout.place(self.index, projection)
+    }
+
     /// The pair of a projection, if it is adapted.
-    fn pair<'b>(
-        &'b self,
-        layer: Layer<'_>,
-        projection: Projection,
-        threads: Threads,
-    ) -> Option<Pair<'b>> {
-        let place = self.layout.place(layer.index, projection)?;
-        let tokens = self.tokens(layer, projection);
+    fn pair(&self, projection: Projection, threads: Threads) -> Option<Pair<'a>> {
+        let place = self.place(projection)?;
+        let tokens = self.tokens(projection);
         Some(Pair {
-            pass: self,
+            pass: self.pass,
             place,
-            layer: layer.index,
+            layer: self.index,
             projection,
-            path: pair_path(layer.index, projection),
+            path: pair_path(self.index, projection),
             tokens,
             keys: match &place.side {
-                Some(_) => self.row_keys(tokens),
+                Some(_) => row_keys(self.pass.keys, tokens),
                 None => Vec::new(),
             },
             threads,
         })
     }
+}
 
-    /// What the rows at `tokens` have read.
-    fn row_keys(&self, tokens: Option<&[usize]>) -> Vec<u64> {
-        match tokens {
-            Some(tokens) if !self.keys.is_empty() => {
-                tokens.iter().map(|&token| self.keys[token]).collect()
-            }
-            _ => self.keys.to_vec(),
-        }
+/// What the rows at `tokens` have read, of the keys of all tokens.
+fn row_keys(keys: &[u64], tokens: Option<&[usize]>) -> Vec<u64> {
+    match tokens {
+        Some(tokens) if !keys.is_empty() => tokens.iter().map(|&token| keys[token]).collect(),
+        _ => keys.to_vec(),
     }
 }
 

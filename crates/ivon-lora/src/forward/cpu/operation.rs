@@ -11,8 +11,9 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 
 use super::attention::{Tile, tiles};
-use super::layer::{Layer, Pass, Tape};
+use super::layer::Tape;
 use super::layout::AdapterLayout;
+use super::pass::{LayerPass, Pass};
 use crate::data::Batch;
 use crate::forward::{Hidden, Observer};
 use crate::kernel::{self, Buffer, Pool};
@@ -166,9 +167,10 @@ impl Call {
         rayon::scope(|_| work(&pass))
     }
 
-    fn layer(&self, index: usize) -> Layer<'_> {
+    fn layer<'a>(&'a self, pass: &'a Pass<'a>, index: usize) -> LayerPass<'a> {
         let layers = &self.host.decoder.layers;
-        Layer {
+        LayerPass {
+            pass,
             weights: &layers[index],
             kind: &self.host.decoder.config.layers[index],
             rope: self.host.ropes[index],
@@ -225,7 +227,7 @@ impl Call {
                 input.copy_from_slice(&x);
                 layers.push(LayerTape::Input(input));
             }
-            let (y, tape) = pass.forward(self.layer(index), x);
+            let (y, tape) = self.layer(pass, index).forward(x);
             if keep && !self.host.recompute {
                 layers.push(LayerTape::Whole(Box::new(tape)));
             }
@@ -253,12 +255,12 @@ impl Call {
             let mut d = self.host.pool.take(last.len());
             kernel::rms_norm_backward(d_states, &last, &decoder.norm, &inverse, &mut d, false);
             for (index, tape) in (first..decoder.layers.len()).zip(layers).rev() {
-                let layer = self.layer(index);
+                let layer = self.layer(pass, index);
                 let tape = match tape {
                     LayerTape::Whole(tape) => *tape,
-                    LayerTape::Input(x) => pass.forward(layer, x).1,
+                    LayerTape::Input(x) => layer.forward(x).1,
                 };
-                match pass.backward(layer, d, tape, &mut gradient, index == first) {
+                match layer.backward(d, tape, &mut gradient, index > first) {
                     Some(dx) => d = dx,
                     None => break,
                 }
