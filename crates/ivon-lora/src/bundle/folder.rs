@@ -164,9 +164,8 @@ pub fn read_mergeable(
     decoder: &DecoderConfig,
     device: &Device,
 ) -> Result<PeftAdapter, BundleError> {
-    let contextual = Kind::Clora.tag();
     if let Ok(Some(stored)) = read_stored(folder)
-        && stored.content == contextual
+        && Kind::of(&stored.content).is_some_and(|kind| kind.stored().has_sides)
     {
         return Err(LoraError::Contextual.into());
     }
@@ -187,7 +186,7 @@ fn check_base(sidecar: Option<&Sidecar>, decoder: &DecoderConfig) -> Result<(), 
 mod tests {
     use super::*;
     use crate::bundle::{load_posterior, write_posterior};
-    use crate::lora::CloraStart;
+    use crate::lora::side::CloraStart;
     use crate::lora::tiny::{adapter, config, decoder};
     use crate::posterior::Clora;
 

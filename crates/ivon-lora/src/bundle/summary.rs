@@ -63,7 +63,7 @@ pub fn summarise(folder: &Path) -> Result<AdapterSummary, BundleError> {
         false => Default::default(),
     };
     // Other kinds of posteriors have other things in their file.
-    let has_variances = kind_of(posterior.as_ref()).is_some_and(Kind::has_variances);
+    let has_variances = kind_of(posterior.as_ref()).is_some_and(|kind| kind.stored().has_variances);
     let variance = if has_variances {
         variance
     } else {
@@ -96,7 +96,7 @@ impl AdapterSummary {
             Some(tag) => format!("of a kind that is not built in, `{tag}`"),
             None => "of a kind that its file does not name".into(),
         };
-        Some(kind_of(Some(said)).map_or_else(other, |kind| kind.words().into()))
+        Some(kind_of(Some(said)).map_or_else(other, |kind| kind.stored().words.into()))
     }
 
     /// Whether the width of single weights is known.

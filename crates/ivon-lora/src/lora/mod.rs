@@ -4,7 +4,7 @@ mod error;
 mod config;
 mod target;
 mod matrix;
-mod side;
+pub mod side;
 mod adapter;
 mod parameters;
 mod init;
@@ -37,7 +37,7 @@ pub use peft::{
 };
 pub(crate) use peft::{by_path, in_file};
 pub use place::{AdapterPlace, FOLDER_IN_RUN, locate_adapter};
-pub use side::{CloraDraw, CloraNetwork, CloraNoise, CloraStart, Divergence, Flipout, Side, Signs};
+pub use side::Side;
 pub(crate) use side::{CpuRows, CpuSide, GivenRows, PlainRows, PlainSide};
 pub use store::Precision;
 pub(crate) use store::{read_matrices, write_matrices};

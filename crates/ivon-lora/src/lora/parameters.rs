@@ -256,8 +256,8 @@ fn read_pair(
 mod tests {
     use burn::module::{Module, ModuleVisitor, ParamId};
 
+    use super::super::side::{CloraStart, Flipout, Signs};
     use super::super::tiny::{adapter, decoder};
-    use super::super::{CloraStart, Flipout, Signs};
     use super::*;
 
     #[derive(Default)]

@@ -10,7 +10,7 @@
 //!
 //! with the weight w = 2^(i−T−1) at step i = 1 … T of a period (2^i/(2^(T+1)−1), written so that it
 //! cannot overflow): nearly all of the KL comes in the last steps of a period, and 1 of it in all.
-//! With flipout each token of a forward pass has signs of its own on σ ⊙ z ([`crate::lora::Flipout`]);
+//! With flipout each token of a forward pass has signs of its own on σ ⊙ z ([`crate::lora::side::Flipout`]);
 //! without it all share one draw, an estimate of the same mean and of larger variance. Posterior
 //! draws have none.
 
@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 use super::adamw::{Adamw, AdamwConfig};
 use super::bytes::{Reader, Writer};
 use super::{Settings, Setup, flat};
-use crate::lora::{Adapter, Flipout, HostMatrix, Side, Signs};
+use crate::lora::side::{Flipout, Side, Signs};
+use crate::lora::{Adapter, HostMatrix};
 use crate::posterior::{Gaussian, Posterior};
 use crate::random::{self, stream, uniform};
 use crate::settings::{Key, Kind};

@@ -7,14 +7,15 @@
 //! ```
 //!
 //! A, B and the network are trained by AdamW on that loss at one draw of E a forward pass, by the
-//! reparametrisation of E. See [`crate::lora::CloraNetwork`] for the network and its noise.
+//! reparametrisation of E. See [`crate::lora::side::CloraNetwork`] for the network and its noise.
 
 use ivon::noise::{Address, Purpose};
 use serde::{Deserialize, Serialize};
 
 use super::adamw::{Adamw, AdamwConfig};
 use super::{Settings, Setup};
-use crate::lora::{Adapter, CloraDraw, CloraNoise, CloraStart, Divergence};
+use crate::lora::Adapter;
+use crate::lora::side::{CloraDraw, CloraNoise, CloraStart, Divergence};
 use crate::posterior::{Clora, Posterior};
 use crate::settings::{Key, Kind};
 use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};

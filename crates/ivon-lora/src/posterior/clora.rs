@@ -5,14 +5,24 @@
 use burn::tensor::Device;
 
 use super::gaussian::{noise_address, only_kept};
-use super::{Draw, Posterior, PosteriorError, Spread, Stored};
-use crate::lora::{
-    Adapter, CloraDraw, CloraNetwork, CloraNoise, CloraStart, LoraError, Side, parameter_path,
-};
+use super::{Draw, Posterior, PosteriorError, Spread, Stored, StoredKind};
+use crate::lora::side::{CloraDraw, CloraNetwork, CloraNoise, CloraStart, Side};
+use crate::lora::{Adapter, LoraError, parameter_path};
 use crate::model::DecoderConfig;
 
 /// The tag of its file.
-pub(super) const CONTENT: &str = "contextual";
+const CONTENT: &str = "contextual";
+
+/// Its kind.
+pub(super) const KIND: StoredKind = StoredKind {
+    tag: CONTENT,
+    words: "contextual: a small network between A and B predicts it for each token",
+    has_variances: false,
+    has_sides: true,
+    restore: |mean, stored, decoder, device| {
+        Ok(Box::new(Clora::from_stored(mean, stored, decoder, device)?))
+    },
+};
 /// What stands before the names of its matrices.
 const PREFIX: &str = "context.";
 /// The ends of their paths begin with this.
@@ -70,7 +80,7 @@ impl Clora {
         self
     }
 
-    pub(super) fn from_stored(
+    fn from_stored(
         mean: Adapter,
         stored: &Stored,
         decoder: &DecoderConfig,
@@ -156,8 +166,8 @@ impl Posterior for Clora {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lora::HostMatrix;
     use crate::lora::tiny::{adapter, decoder};
-    use crate::lora::{CloraStart, HostMatrix};
 
     const START: CloraStart = CloraStart {
         hidden: 6,

@@ -4,12 +4,25 @@
 use burn::tensor::Device;
 
 use super::gaussian::only_kept;
-use super::{Draw, Posterior, PosteriorError, Spread, Stored};
+use super::{Draw, Posterior, PosteriorError, Spread, Stored, StoredKind};
 use crate::lora::Adapter;
 use crate::model::DecoderConfig;
 
 /// The tag of its file.
-pub(super) const CONTENT: &str = "members";
+const CONTENT: &str = "members";
+
+/// Its kind.
+pub(super) const KIND: StoredKind = StoredKind {
+    tag: CONTENT,
+    words: "an ensemble: each member is a draw, and the first of them is shown here",
+    has_variances: false,
+    has_sides: false,
+    restore: |mean, stored, decoder, device| {
+        Ok(Box::new(Ensemble::from_stored(
+            mean, stored, decoder, device,
+        )?))
+    },
+};
 /// The most members that a file may name.
 const MOST: usize = 10_000;
 
@@ -33,7 +46,7 @@ impl Ensemble {
         Ok(Self { first, others })
     }
 
-    pub(super) fn from_stored(
+    fn from_stored(
         first: Adapter,
         stored: &Stored,
         decoder: &DecoderConfig,

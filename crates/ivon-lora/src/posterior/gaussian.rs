@@ -6,12 +6,25 @@ use std::collections::BTreeMap;
 use burn::tensor::{Device, Tensor, TensorData};
 use ivon::noise::{Address, Purpose};
 
-use super::{Draw, Posterior, PosteriorError, Stored};
+use super::{Draw, Posterior, PosteriorError, Stored, StoredKind};
 use crate::lora::{Adapter, HostMatrix, LoraError};
 use crate::model::DecoderConfig;
 
 /// The tag of its file.
-pub(super) const CONTENT: &str = "variance";
+const CONTENT: &str = "variance";
+
+/// Its kind.
+pub(super) const KIND: StoredKind = StoredKind {
+    tag: CONTENT,
+    words: "a normal distribution, each weight by itself",
+    has_variances: true,
+    has_sides: false,
+    restore: |mean, stored, decoder, device| {
+        Ok(Box::new(Gaussian::from_stored(
+            mean, stored, decoder, device,
+        )?))
+    },
+};
 
 /// A normal distribution with independent parameters: what IVON learns.
 #[derive(Clone, Debug)]

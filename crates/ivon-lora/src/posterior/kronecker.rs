@@ -14,12 +14,26 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::gaussian::{moved, noise_address, only_kept};
 use super::{
     Draw, LaplacePrediction, Linearised, LinearisedForm, Posterior, PosteriorError, Stored,
+    StoredKind,
 };
 use crate::lora::{Adapter, HostMatrix, LoraError, peft_name};
 use crate::model::DecoderConfig;
 
 /// The tag of its file.
-pub(super) const CONTENT: &str = "laplace-kronecker";
+const CONTENT: &str = "laplace-kronecker";
+
+/// Its kind.
+pub(super) const KIND: StoredKind = StoredKind {
+    tag: CONTENT,
+    words: "Laplace's approximation with Kronecker factors: the weights of a matrix vary together",
+    has_variances: false,
+    has_sides: false,
+    restore: |mean, stored, decoder, device| {
+        Ok(Box::new(KroneckerLaplace::from_stored(
+            mean, stored, decoder, device,
+        )?))
+    },
+};
 /// What its file holds of each random parameter, behind these prefixes.
 const PARTS: [&str; 4] = [
     "row_values.",
@@ -310,7 +324,7 @@ impl KroneckerLaplace {
         self
     }
 
-    pub(super) fn from_stored(
+    fn from_stored(
         mean: Adapter,
         stored: &Stored,
         _: &DecoderConfig,

@@ -4,12 +4,27 @@
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::{Draw, Gaussian, Linearised, LinearisedForm, Posterior, PosteriorError, Stored};
+use super::{
+    Draw, Gaussian, Linearised, LinearisedForm, Posterior, PosteriorError, Stored, StoredKind,
+};
 use crate::lora::Adapter;
 use crate::model::DecoderConfig;
 
 /// The tag of its file.
-pub(super) const CONTENT: &str = "laplace";
+const CONTENT: &str = "laplace";
+
+/// Its kind.
+pub(super) const KIND: StoredKind = StoredKind {
+    tag: CONTENT,
+    words: "Laplace's approximation, each weight by itself; it predicts in the linearised model",
+    has_variances: true,
+    has_sides: false,
+    restore: |mean, stored, decoder, device| {
+        Ok(Box::new(Laplace::from_stored(
+            mean, stored, decoder, device,
+        )?))
+    },
+};
 
 /// How a Laplace approximation predicts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

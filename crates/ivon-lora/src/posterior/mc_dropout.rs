@@ -2,11 +2,20 @@
 //! masks on the inputs of A.
 
 use super::gaussian::only_kept;
-use super::{Draw, Posterior, PosteriorError, Spread, Stored};
+use super::{Draw, Posterior, PosteriorError, Spread, Stored, StoredKind};
 use crate::lora::{Adapter, Dropout};
 
 /// The tag of its file.
-pub(super) const CONTENT: &str = "dropout";
+const CONTENT: &str = "dropout";
+
+/// Its kind.
+pub(super) const KIND: StoredKind = StoredKind {
+    tag: CONTENT,
+    words: "Monte-Carlo dropout: a draw is a mask on the inputs of A",
+    has_variances: false,
+    has_sides: false,
+    restore: |mean, stored, _, _| Ok(Box::new(McDropout::from_stored(mean, stored)?)),
+};
 
 /// An adapter with the rate at which its training dropped inputs of A. The rest of the model has no
 /// dropout.
@@ -32,7 +41,7 @@ impl McDropout {
         })
     }
 
-    pub(super) fn from_stored(adapter: Adapter, stored: &Stored) -> Result<Self, PosteriorError> {
+    fn from_stored(adapter: Adapter, stored: &Stored) -> Result<Self, PosteriorError> {
         Self::new(adapter, stored.number("rate", "a number")?)
     }
 }

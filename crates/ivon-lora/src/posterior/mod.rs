@@ -10,19 +10,17 @@ mod kronecker;
 mod scalabl;
 mod swag;
 mod clora;
-mod kind;
 
 pub use clora::Clora;
 pub use ensemble::Ensemble;
 pub use error::PosteriorError;
 pub use gaussian::Gaussian;
 pub(crate) use gaussian::{check_scale, only_kept};
-pub use kind::Kind;
 pub use kronecker::{Eigenpairs, KroneckerBlock, KroneckerLaplace};
 pub use laplace::{Laplace, LaplacePrediction};
 pub use mc_dropout::McDropout;
 pub use scalabl::Scalabl;
-pub use stored::Stored;
+pub use stored::{Restore, Stored, StoredKind};
 pub use swag::Swag;
 
 use burn::tensor::Device;
@@ -131,6 +129,60 @@ impl Spread {
     }
 }
 
+/// The enum of all built-in kinds of posteriors that have a file, from one line each.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident = $kind:expr),+ $(,)?) => {
+        /// A built-in kind of posterior.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Kind {
+            $($(#[$doc])* $variant),+
+        }
+
+        impl Kind {
+            /// All of them.
+            pub const ALL: [Self; [$(stringify!($variant)),+].len()] = [$(Self::$variant),+];
+
+            /// What is to be known of it.
+            pub fn stored(self) -> &'static StoredKind {
+                match self {
+                    $(Self::$variant => const { &$kind }),+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// [`Gaussian`].
+    Gaussian = gaussian::KIND,
+    /// [`McDropout`].
+    McDropout = mc_dropout::KIND,
+    /// [`Ensemble`].
+    Ensemble = ensemble::KIND,
+    /// [`Laplace`].
+    Laplace = laplace::KIND,
+    /// [`KroneckerLaplace`].
+    KroneckerLaplace = kronecker::KIND,
+    /// [`Scalabl`].
+    Scalabl = scalabl::KIND,
+    /// [`Swag`].
+    Swag = swag::KIND,
+    /// [`Clora`].
+    Clora = clora::KIND,
+}
+
+impl Kind {
+    /// The kind with this tag; none for that of another program.
+    pub fn of(tag: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.tag() == tag)
+    }
+
+    /// What `content` says in its file.
+    pub fn tag(self) -> &'static str {
+        self.stored().tag
+    }
+}
+
 /// The posterior of one of the built-in kinds, from what its file holds.
 ///
 /// # Errors
@@ -142,30 +194,15 @@ pub fn restore(
     device: &Device,
 ) -> Result<Box<dyn Posterior>, PosteriorError> {
     let Some(kind) = Kind::of(&stored.content) else {
-        let expected = format!(
-            "one of {}",
-            Kind::ALL.map(|kind| format!("`{}`", kind.tag())).join(", ")
-        );
-        let (path, found) = (stored.path.clone(), format!("`{}`", stored.content));
+        let tags = Kind::ALL.map(|kind| format!("`{}`", kind.tag()));
         return Err(PosteriorError::Metadata {
-            path,
+            path: stored.path.clone(),
             key: "content",
-            expected,
-            found,
+            expected: format!("one of {}", tags.join(", ")),
+            found: format!("`{}`", stored.content),
         });
     };
-    Ok(match kind {
-        Kind::Gaussian => Box::new(Gaussian::from_stored(mean, stored, decoder, device)?),
-        Kind::McDropout => Box::new(McDropout::from_stored(mean, stored)?),
-        Kind::Ensemble => Box::new(Ensemble::from_stored(mean, stored, decoder, device)?),
-        Kind::Laplace => Box::new(Laplace::from_stored(mean, stored, decoder, device)?),
-        Kind::KroneckerLaplace => Box::new(KroneckerLaplace::from_stored(
-            mean, stored, decoder, device,
-        )?),
-        Kind::Scalabl => Box::new(Scalabl::from_stored(mean, stored, decoder, device)?),
-        Kind::Swag => Box::new(Swag::from_stored(mean, stored, decoder, device)?),
-        Kind::Clora => Box::new(Clora::from_stored(mean, stored, decoder, device)?),
-    })
+    (kind.stored().restore)(mean, stored, decoder, device)
 }
 
 /// An adapter without uncertainty: every draw is itself.
@@ -199,6 +236,9 @@ impl Posterior for PointEstimate {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod pruned;
 
 #[cfg(test)]
 mod tests {

@@ -4,12 +4,25 @@
 use burn::tensor::Device;
 
 use super::gaussian::{check_parameters, moved, noise_address, only_kept};
-use super::{Draw, Posterior, PosteriorError, Stored};
+use super::{Draw, Posterior, PosteriorError, Stored, StoredKind};
 use crate::lora::Adapter;
 use crate::model::DecoderConfig;
 
 /// The tag of its file.
-pub(super) const CONTENT: &str = "rows";
+const CONTENT: &str = "rows";
+
+/// Its kind.
+pub(super) const KIND: StoredKind = StoredKind {
+    tag: CONTENT,
+    words: "a normal distribution with one number for each row of A",
+    has_variances: false,
+    has_sides: false,
+    restore: |mean, stored, decoder, device| {
+        Ok(Box::new(Scalabl::from_stored(
+            mean, stored, decoder, device,
+        )?))
+    },
+};
 
 /// The mean, and for each row where its noise points and how far.
 #[derive(Clone, Debug)]
@@ -37,7 +50,7 @@ impl Scalabl {
         })
     }
 
-    pub(super) fn from_stored(
+    fn from_stored(
         mean: Adapter,
         stored: &Stored,
         decoder: &DecoderConfig,

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use burn::tensor::Device;
 
-use super::PosteriorError;
+use super::{Posterior, PosteriorError};
 use crate::lora::{Adapter, HostMatrix, by_path, in_file, peft_name};
 use crate::model::DecoderConfig;
 
@@ -23,6 +23,25 @@ pub struct Stored {
     pub matrices: BTreeMap<String, HostMatrix>,
     /// The file that it was read from, for errors; empty before it is written.
     pub path: PathBuf,
+}
+
+/// Makes a posterior of what its file holds, around the mean that was read beside it.
+pub type Restore =
+    fn(Adapter, &Stored, &DecoderConfig, &Device) -> Result<Box<dyn Posterior>, PosteriorError>;
+
+/// What is to be known of a kind of posterior to read its file.
+pub struct StoredKind {
+    /// What `content` says in its file.
+    pub tag: &'static str,
+    /// What it is, to go on after "the posterior is".
+    pub words: &'static str,
+    /// Whether its file has the variance of every weight, under the weight's own name.
+    pub has_variances: bool,
+    /// Whether something stands beside its A and B, so that no weights W + s B A could stand for
+    /// it.
+    pub has_sides: bool,
+    /// Reads it.
+    pub restore: Restore,
 }
 
 impl Stored {

@@ -7,12 +7,23 @@
 use burn::tensor::Device;
 
 use super::gaussian::{check_parameters, moved, noise_address, only_kept};
-use super::{Draw, Posterior, PosteriorError, Stored};
+use super::{Draw, Posterior, PosteriorError, Stored, StoredKind};
 use crate::lora::Adapter;
 use crate::model::DecoderConfig;
 
 /// The tag of its file.
-pub(super) const CONTENT: &str = "swag";
+const CONTENT: &str = "swag";
+
+/// Its kind.
+pub(super) const KIND: StoredKind = StoredKind {
+    tag: CONTENT,
+    words: "SWAG's normal distribution: a variance of each weight, and directions in which all move together",
+    has_variances: false,
+    has_sides: false,
+    restore: |mean, stored, decoder, device| {
+        Ok(Box::new(Swag::from_stored(mean, stored, decoder, device)?))
+    },
+};
 /// Where the normals of the low-rank part have their address; no parameter's path.
 const LOW_RANK: &str = "swag.low_rank";
 /// The most columns that a file may name.
@@ -64,7 +75,7 @@ impl Swag {
         })
     }
 
-    pub(super) fn from_stored(
+    fn from_stored(
         mean: Adapter,
         stored: &Stored,
         decoder: &DecoderConfig,

@@ -347,7 +347,7 @@ mod tests {
         for kind in Kind::ALL {
             let said = weights(Some(&spread(Some(kind.tag()))));
             assert!(
-                said.contains(kind.words()) && !said.contains("point estimate"),
+                said.contains(kind.stored().words) && !said.contains("point estimate"),
                 "{said}"
             );
         }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Device;
 
+use super::*;
+use crate::lora::HostMatrix;
+use crate::lora::side::CloraStart;
 use crate::lora::tiny::{adapter, decoder};
-use crate::lora::{CloraStart, HostMatrix};
-use crate::posterior::*;
 
 /// Some weight in three is pruned.
 fn kept(posterior: &dyn Posterior) -> Vec<bool> {
