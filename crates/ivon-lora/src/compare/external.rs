@@ -65,56 +65,34 @@ impl std::fmt::Display for Class {
 /// [`CompareError::Predictions`] if a line is malformed or of a newer version, a test row has none
 /// or two, or a label is another.
 pub fn read(path: &Path, test: &[&Example]) -> Result<Predictions, CompareError> {
-    let wrong = |reason: String| CompareError::Predictions {
+    let text = files::read_text(path, LARGEST)?;
+    predictions(&text, test).map_err(|reason| CompareError::Predictions {
         path: path.into(),
         reason,
-    };
-    let text = files::read_text(path, LARGEST)?;
-    let mut lines: HashMap<String, Line> = HashMap::new();
-    for (index, line) in text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-    {
-        let line: Line = serde_json::from_str(line)
-            .map_err(|error| wrong(format!("line {}: {error}", index + 1)))?;
-        if let Some(version) = line
-            .format_version
-            .filter(|version| *version > PREDICTIONS_FORMAT)
-        {
-            return Err(wrong(format!(
-                "line {} has format version {version}, expected at most {PREDICTIONS_FORMAT}",
-                index + 1
-            )));
-        }
-        if let Some(other) = lines.insert(line.id.clone(), line) {
-            return Err(wrong(format!("example `{}` is there twice", other.id)));
-        }
-    }
+    })
+}
+
+/// The predictions of a file's text; a reason where there are none.
+fn predictions(text: &str, test: &[&Example]) -> Result<Predictions, String> {
+    let mut lines = lines(text)?;
     let mut rows = Vec::with_capacity(test.len());
     let mut labels = Vec::with_capacity(test.len());
     for example in test {
-        let line = lines.remove(&example.id).ok_or_else(|| {
-            wrong(format!(
-                "example `{}` of the test rows is missing",
-                example.id
-            ))
-        })?;
-        let label = example.label.ok_or_else(|| {
-            wrong(format!(
-                "example `{}` has no label to score against",
-                example.id
-            ))
-        })?;
+        let id = &example.id;
+        let line = lines
+            .remove(id)
+            .ok_or_else(|| format!("example `{id}` of the test rows is missing"))?;
+        let label = example
+            .label
+            .ok_or_else(|| format!("example `{id}` has no label to score against"))?;
         if let Some(class) = &line.label {
-            check_label(example, class, label).map_err(wrong)?;
+            check_label(example, class, label)?;
         }
-        if line.probabilities.len() != example.answers.len() {
-            let (found, expected) = (line.probabilities.len(), example.answers.len());
-            return Err(wrong(format!(
-                "example `{}` has {found} probabilities, expected {expected}",
-                example.id
-            )));
+        let (found, expected) = (line.probabilities.len(), example.answers.len());
+        if found != expected {
+            return Err(format!(
+                "example `{id}` has {found} probabilities, expected {expected}"
+            ));
         }
         rows.push(line.probabilities);
         labels.push(label);
@@ -122,12 +100,34 @@ pub fn read(path: &Path, test: &[&Example]) -> Result<Predictions, CompareError>
     Predictions::from_probabilities(rows, labels).map_err(|error| match error {
         MetricsError::NotADistribution { example, found } => {
             let id = test.get(example).map_or("", |example| &example.id);
-            wrong(format!(
-                "example `{id}` has {found}, expected probabilities that sum to 1"
-            ))
+            format!("example `{id}` has {found}, expected probabilities that sum to 1")
         }
-        other => wrong(other.to_string()),
+        other => other.to_string(),
     })
+}
+
+/// The lines of a file by their ids.
+fn lines(text: &str) -> Result<HashMap<String, Line>, String> {
+    let mut lines: HashMap<String, Line> = HashMap::new();
+    for (index, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let number = index + 1;
+        let line: Line =
+            serde_json::from_str(line).map_err(|error| format!("line {number}: {error}"))?;
+        if let Some(version) = line.format_version
+            && version > PREDICTIONS_FORMAT
+        {
+            return Err(format!(
+                "line {number} has format version {version}, expected at most {PREDICTIONS_FORMAT}"
+            ));
+        }
+        if let Some(other) = lines.insert(line.id.clone(), line) {
+            return Err(format!("example `{}` is there twice", other.id));
+        }
+    }
+    Ok(lines)
 }
 
 /// Checks that a line's class is the task's label.

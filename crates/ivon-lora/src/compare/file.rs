@@ -42,29 +42,10 @@ impl CompareConfig {
     pub fn validate(&self) -> Result<(), CompareError> {
         unique("method", self.methods.iter().map(|method| &method.name))?;
         unique("task", self.tasks.iter().map(|task| &task.name))?;
-        let wrong = |what: &str, found: String, expected: &str| {
-            Err(CompareError::Setting {
-                what: format!("`{what}`"),
-                found,
-                expected: expected.into(),
-            })
-        };
-        for seeds in std::iter::once(&self.seeds)
-            .chain(self.tasks.iter().filter_map(|task| task.seeds.as_ref()))
-        {
-            if seeds.is_empty() || seeds.iter().collect::<BTreeSet<_>>().len() < seeds.len() {
-                let found = seeds
-                    .iter()
-                    .map(u64::to_string)
-                    .collect::<Vec<_>>()
-                    .join(", ");
-                return wrong(
-                    "seeds",
-                    format!("[{found}]"),
-                    "at least one, and none twice",
-                );
-            }
-        }
+        let of_tasks = self.tasks.iter().filter_map(|task| task.seeds.as_ref());
+        std::iter::once(&self.seeds)
+            .chain(of_tasks)
+            .try_for_each(|seeds| check_seeds(seeds))?;
         if !(1..=MOST_JOBS).contains(&self.jobs) {
             return wrong("jobs", self.jobs.to_string(), "from 1 to 256");
         }
@@ -72,12 +53,9 @@ impl CompareConfig {
             self.trainer(method)?;
         }
         if let Some(tuning) = &self.tuning {
-            if !(1..=10_000).contains(&tuning.trials) {
-                return wrong(
-                    "tuning.trials",
-                    tuning.trials.to_string(),
-                    "from 1 to 10,000",
-                );
+            let trials = tuning.trials;
+            if !(1..=10_000).contains(&trials) {
+                return wrong("tuning.trials", trials.to_string(), "from 1 to 10,000");
             }
             for method in &self.methods {
                 self.check_tuning(method)?;
@@ -85,13 +63,15 @@ impl CompareConfig {
         }
         for entry in &self.predictions {
             if !self.tasks.iter().any(|task| task.name == entry.task) {
-                return wrong(
-                    "predictions.task",
-                    format!("`{}`", entry.task),
-                    "the name of a task of this file",
-                );
+                let found = format!("`{}`", entry.task);
+                return wrong("predictions.task", found, "the name of a task of this file");
             }
         }
+        self.check_cells()
+    }
+
+    /// The settings of every cell are a run's.
+    fn check_cells(&self) -> Result<(), CompareError> {
         for task in &self.tasks {
             for method in &self.methods {
                 let cell = self.cell(task, method, self.seeds[0])?;
@@ -139,6 +119,25 @@ impl CompareConfig {
                 .try_for_each(|(key, range)| range.check(&format!("{what}, `{key}`"))),
         }
     }
+}
+
+/// The error of a setting of the file.
+fn wrong(what: &str, found: String, expected: &str) -> Result<(), CompareError> {
+    Err(CompareError::Setting {
+        what: format!("`{what}`"),
+        found,
+        expected: expected.into(),
+    })
+}
+
+/// Seeds are there, and each once.
+fn check_seeds(seeds: &[u64]) -> Result<(), CompareError> {
+    if !seeds.is_empty() && seeds.iter().collect::<BTreeSet<_>>().len() == seeds.len() {
+        return Ok(());
+    }
+    let found: Vec<String> = seeds.iter().map(u64::to_string).collect();
+    let found = format!("[{}]", found.join(", "));
+    wrong("seeds", found, "at least one, and none twice")
 }
 
 /// Names are there, unique, and can be part of a folder's name.

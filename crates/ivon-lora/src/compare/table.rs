@@ -295,53 +295,21 @@ fn task_table(task: &TaskRows) -> TaskTable {
         .iter()
         .find(|row| row.optimizer.as_deref() == Some(plain.name()))
         .or_else(|| task.rows.iter().find(|row| row.optimizer.is_some()));
-    let seconds = reference.map(|row| [0, 1].map(|which| median_seconds(row, which)));
-    let bold = ComparedScore::ALL.map(|score| not_told_from_the_best(&task.rows, score));
-    let rows = task.rows.iter().enumerate().map(|(index, row)| {
-        let entry = |place: usize, value: fn(&MainScores) -> f64| {
-            let values: Vec<f64> = row
-                .members
-                .iter()
-                .map(|member| value(&member.scores))
-                .collect();
-            let (mean, standard_error) = mean_and_standard_error(&values);
-            ScoreEntry {
-                mean,
-                standard_error,
-                is_bold: bold[place][index],
-            }
-        };
-        let ratio = |which: usize| {
-            Some(median_seconds(row, which)? / seconds?[which].filter(|seconds| *seconds > 0.0)?)
-        };
-        RowEntry {
-            name: row.name.clone(),
-            method: row.method.clone(),
-            form: row.form,
-            seeds: if row.form == Form::Yardstick {
-                Vec::new()
-            } else {
-                row.members.iter().map(|member| member.seed).collect()
-            },
-            accuracy: entry(0, |scores| scores.accuracy),
-            nll: entry(1, |scores| scores.nll),
-            brier: entry(2, |scores| scores.brier),
-            ece: entry(3, |scores| scores.ece),
-            training_time: ratio(0),
-            prediction_time: ratio(1),
-            extra_parameters: row.members.iter().filter_map(|member| member.extra).max(),
-        }
+    let seconds = reference.map_or([None; 2], |row| {
+        [0, 1].map(|which| median_seconds(row, which))
     });
-    let rows: Vec<RowEntry> = rows.collect();
-    let accuracy = |name: Option<&str>| {
-        rows.iter()
-            .find(|row| Some(row.name.as_str()) == name)
-            .map(|row| row.accuracy.mean)
+    let bold = ComparedScore::ALL.map(|score| not_told_from_the_best(&task.rows, score));
+    let entry = |(index, row): (usize, &Row)| {
+        let is_bold = [0, 1, 2, 3].map(|place: usize| bold[place][index]);
+        row_entry(row, is_bold, seconds)
     };
-    let is_conclusive = match (
-        accuracy(Some("majority class")),
-        accuracy(reference.map(|row| row.name.as_str())),
-    ) {
+    let rows: Vec<RowEntry> = task.rows.iter().enumerate().map(entry).collect();
+    let accuracy = |name: Option<&str>| {
+        let row = rows.iter().find(|row| Some(row.name.as_str()) == name)?;
+        Some(row.accuracy.mean)
+    };
+    let majority = accuracy(Some("majority class"));
+    let is_conclusive = match (majority, accuracy(reference.map(|row| row.name.as_str()))) {
         (Some(majority), Some(adamw)) => adamw > majority,
         _ => true,
     };
@@ -350,6 +318,43 @@ fn task_table(task: &TaskRows) -> TaskTable {
         n: task.n,
         rows,
         is_conclusive,
+    }
+}
+
+/// A row of the table. `seconds` of training and prediction are those that its own are shares of.
+fn row_entry(row: &Row, is_bold: [bool; 4], seconds: [Option<f64>; 2]) -> RowEntry {
+    let entry = |place: usize, value: fn(&MainScores) -> f64| {
+        let values: Vec<f64> = row
+            .members
+            .iter()
+            .map(|member| value(&member.scores))
+            .collect();
+        let (mean, standard_error) = mean_and_standard_error(&values);
+        ScoreEntry {
+            mean,
+            standard_error,
+            is_bold: is_bold[place],
+        }
+    };
+    let ratio = |which: usize| {
+        let of = seconds[which].filter(|seconds| *seconds > 0.0)?;
+        Some(median_seconds(row, which)? / of)
+    };
+    RowEntry {
+        name: row.name.clone(),
+        method: row.method.clone(),
+        form: row.form,
+        seeds: match row.form {
+            Form::Yardstick => Vec::new(),
+            _ => row.members.iter().map(|member| member.seed).collect(),
+        },
+        accuracy: entry(0, |scores| scores.accuracy),
+        nll: entry(1, |scores| scores.nll),
+        brier: entry(2, |scores| scores.brier),
+        ece: entry(3, |scores| scores.ece),
+        training_time: ratio(0),
+        prediction_time: ratio(1),
+        extra_parameters: row.members.iter().filter_map(|member| member.extra).max(),
     }
 }
 

@@ -111,62 +111,72 @@ pub fn class_findings(scores: &Scores, answers: &[String], split: &str) -> Vec<F
         return Vec::new();
     };
     let count = classes.classes.len();
-    let only = |has: &dyn Fn(usize) -> bool| {
-        let mut with = (0..count).filter(|&class| has(class));
-        with.next().filter(|_| with.next().is_none() && count > 1)
-    };
-    let label = only(&|class| classes.classes[class].support > 0);
-    let answer = only(&|class| classes.confusion.iter().any(|row| row[class] > 0));
-    let n = scores.n;
+    let has_rows = |class: usize| classes.classes[class].support > 0;
+    let label = only(count, has_rows);
+    let answer = only(count, |class| {
+        classes.confusion.iter().any(|row| row[class] > 0)
+    });
     let mut found = Vec::new();
-    let mut add = |severity, what: String, remedy: &'static str| {
-        found.push(Finding {
-            severity,
-            what,
-            remedy: remedy.into(),
-        })
-    };
     if let Some(label) = label {
-        add(
-            Severity::Problem,
-            format!(
-                "all {n} rows of {split} have the label `{}`: no score says anything",
-                name(answers, label)
-            ),
-            "add rows of the other labels, and check that labels are read from the right field",
-        );
+        found.push(one_label(scores.n, split, &name(answers, label)));
     } else if let Some(answer) = answer {
-        let share = 100.0 * classes.classes[answer].support as f64 / n as f64;
-        let name = name(answers, answer);
-        add(
-            Severity::Problem,
-            format!(
-                "one answer for all: `{name}` is the answer to each of the {n} rows of {split}, and the label of {share:.1} %"
-            ),
-            "train for more steps or with a higher learning rate, or add rows of the other labels; go by precision and recall, not accuracy",
-        );
+        let share = classes.classes[answer].support as f64 / scores.n as f64;
+        found.push(one_answer(scores.n, split, &name(answers, answer), share));
     } else if scores.accuracy <= classes.majority {
-        add(
-            Severity::Warning,
-            format!(
-                "the accuracy of {:.3} on {split} is not above {:.3}, the share of the most frequent label",
-                scores.accuracy, classes.majority
-            ),
-            "train for more steps, or add rows of the rarer labels; go by precision and recall, not accuracy",
-        );
+        found.push(not_above_majority(scores.accuracy, split, classes.majority));
     }
-    for class in (0..count).filter(|&class| label.is_none() && classes.classes[class].support == 0)
-    {
-        add(
-            Severity::Note,
-            format!(
-                "no row of {split} has the label `{}`: how well it is told apart is not known",
-                name(answers, class)
-            ),
-            "add rows with that label",
-        );
-    }
+    let missing = (0..count).filter(|&class| label.is_none() && !has_rows(class));
+    found.extend(missing.map(|class| no_row(split, &name(answers, class))));
     found
+}
+
+/// The only class of several that has something.
+fn only(count: usize, has: impl Fn(usize) -> bool) -> Option<usize> {
+    let mut with = (0..count).filter(|&class| has(class));
+    with.next().filter(|_| with.next().is_none() && count > 1)
+}
+
+fn one_label(n: usize, split: &str, label: &str) -> Finding {
+    Finding {
+        severity: Severity::Problem,
+        what: format!("all {n} rows of {split} have the label `{label}`: no score says anything"),
+        remedy: "add rows of the other labels, and check that labels are read from the right field"
+            .into(),
+    }
+}
+
+/// `share` is that of the rows that have the answer as their label.
+fn one_answer(n: usize, split: &str, answer: &str, share: f64) -> Finding {
+    let share = 100.0 * share;
+    Finding {
+        severity: Severity::Problem,
+        what: format!(
+            "one answer for all: `{answer}` is the answer to each of the {n} rows of {split}, and the label of {share:.1} %"
+        ),
+        remedy: "train for more steps or with a higher learning rate, or add rows of the other labels; go by precision and recall, not accuracy"
+            .into(),
+    }
+}
+
+fn not_above_majority(accuracy: f64, split: &str, majority: f64) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        what: format!(
+            "the accuracy of {accuracy:.3} on {split} is not above {majority:.3}, the share of the most frequent label"
+        ),
+        remedy: "train for more steps, or add rows of the rarer labels; go by precision and recall, not accuracy"
+            .into(),
+    }
+}
+
+fn no_row(split: &str, label: &str) -> Finding {
+    Finding {
+        severity: Severity::Note,
+        what: format!(
+            "no row of {split} has the label `{label}`: how well it is told apart is not known"
+        ),
+        remedy: "add rows with that label".into(),
+    }
 }
 
 #[cfg(test)]

@@ -137,52 +137,25 @@ impl RunRecord {
     /// What the run was, in a few words each.
     fn facts(&self) -> Vec<(String, String)> {
         let config = &self.config;
-        let base = config
-            .provenance
-            .as_ref()
-            .map(|provenance| provenance.base.clone())
-            .or(config.model.path.clone());
-        let data = config
-            .data
-            .path
-            .file_name()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let task = config
-            .data
-            .task
-            .clone()
-            .unwrap_or_else(|| "a task of its own".into());
-        let steps = self
-            .records
-            .iter()
-            .rev()
-            .map(Record::step)
-            .next()
-            .unwrap_or(0);
+        let steps = self.records.last().map_or(0, Record::step);
         let seconds: f64 = self.records.iter().map(step_seconds).sum();
+        let (optimizer, lora) = (&config.optimizer, &config.lora);
         let mut facts = vec![
-            ("model", base.unwrap_or_else(|| "the built-in toy".into())),
-            (
-                "data",
-                if data == task {
-                    task
-                } else {
-                    format!("{data}, {task}")
-                },
-            ),
+            ("model", base_name(config)),
+            ("data", data_name(config)),
             (
                 "optimizer",
                 format!(
                     "{}, learning rate {}",
-                    config.optimizer.name(),
-                    config.optimizer.learning_rate()
+                    optimizer.name(),
+                    optimizer.learning_rate()
                 ),
             ),
             (
                 "adapter",
                 format!(
                     "rank {}, alpha {}, dropout {}",
-                    config.lora.rank, config.lora.alpha, config.lora.dropout
+                    lora.rank, lora.alpha, lora.dropout
                 ),
             ),
             (
@@ -192,10 +165,8 @@ impl RunRecord {
             ("seed", config.seed.to_string()),
         ];
         if let Some(report) = &self.evaluation {
-            facts.push((
-                "evaluation",
-                format!("{}, scale {}", report.rows_named(), report.scale),
-            ));
+            let said = format!("{}, scale {}", report.rows_named(), report.scale);
+            facts.push(("evaluation", said));
         }
         facts
             .into_iter()
@@ -303,6 +274,29 @@ fn changed(config: &RunConfig) -> Option<Finding> {
             setting("resume")
         ),
     })
+}
+
+/// The base as the run noted it, else as its settings name it.
+fn base_name(config: &RunConfig) -> String {
+    let noted = config.provenance.as_ref().map(|found| found.base.clone());
+    noted
+        .or(config.model.path.clone())
+        .unwrap_or_else(|| "the built-in toy".into())
+}
+
+/// Where the rows lie, and their task where that has another name.
+fn data_name(config: &RunConfig) -> String {
+    let data = config
+        .data
+        .path
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let task = config.data.task.clone();
+    let task = task.unwrap_or_else(|| "a task of its own".into());
+    match data == task {
+        true => task,
+        false => format!("{data}, {task}"),
+    }
 }
 
 /// The file name of the distribution that a run answers with.

@@ -51,67 +51,35 @@ impl RunFolder {
     /// another run.
     pub fn take(path: &Path, config: &RunConfig, start: Start) -> Result<Self, RunError> {
         files::create_folder(path)?;
-        let lock_path = path.join(LOCK_FILE);
-        let refused = |source| FileError::Io {
-            action: "write",
-            path: lock_path.clone(),
-            source,
-        };
-        let lock = File::create(&lock_path).map_err(refused)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(RunError::FolderInUse {
-                    folder: path.into(),
-                });
-            }
-            Err(std::fs::TryLockError::Error(source)) => return Err(refused(source).into()),
-        }
+        let lock = lock(path)?;
         // From here on nobody else changes what is in it.
         files::remove_leftovers(path);
-        let has_checkpoint = Checkpoints::new(path.join(CHECKPOINTS_FOLDER), 1)
-            .newest()
-            .is_some();
-        // A run that was killed before its first checkpoint is taken up at its first step.
-        let resumes = start != Start::New && has_checkpoint;
-        let mut folder = Self {
-            path: path.into(),
-            resumes,
-            started: None,
-            _lock: lock,
-        };
+        let checkpoints = Checkpoints::new(path.join(CHECKPOINTS_FOLDER), 1);
+        let has_checkpoint = checkpoints.newest().is_some();
         let settings = path.join(RUN_FILE);
         if start == Start::Resumed && !has_checkpoint && !settings.exists() {
             return Err(TrainError::NothingToResume { path: path.into() }.into());
         }
-        match (settings.exists(), start) {
+        let started = match (settings.exists(), start) {
+            (false, _) => None,
             (true, Start::New) => {
                 return Err(RunError::FolderHoldsRun {
                     folder: path.into(),
                 });
             }
             (true, Start::WhereItWas) if !has_checkpoint => {
-                std::fs::remove_file(&settings).map_err(|source| FileError::Io {
-                    action: "replace",
-                    path: path.into(),
-                    source,
-                })?;
-                let _ = std::fs::remove_file(path.join(METRICS_FILE));
+                remove_run(path)?;
+                None
             }
-            (true, Start::Resumed | Start::WhereItWas) => {
-                let started = read_run(&settings)?;
-                let differences = config.trajectory_differences(&started);
-                if !differences.is_empty() {
-                    return Err(RunError::OtherSettings {
-                        folder: path.into(),
-                        differences,
-                    });
-                }
-                folder.started = started.provenance;
-            }
-            (false, _) => {}
-        }
-        Ok(folder)
+            (true, Start::Resumed | Start::WhereItWas) => same_run(path, config)?,
+        };
+        Ok(Self {
+            path: path.into(),
+            // A run that was killed before its first checkpoint is taken up at its first step.
+            resumes: start != Start::New && has_checkpoint,
+            started,
+            _lock: lock,
+        })
     }
 
     /// The folder.
@@ -140,6 +108,48 @@ impl RunFolder {
         let path = self.path.join(name);
         files::write_json(&path, value)?;
         Ok(path)
+    }
+}
+
+/// Locks a folder for this process.
+fn lock(folder: &Path) -> Result<File, RunError> {
+    let path = folder.join(LOCK_FILE);
+    let refused = |source| FileError::Io {
+        action: "write",
+        path: path.clone(),
+        source,
+    };
+    let lock = File::create(&path).map_err(refused)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(RunError::FolderInUse {
+            folder: folder.into(),
+        }),
+        Err(std::fs::TryLockError::Error(source)) => Err(refused(source).into()),
+    }
+}
+
+/// Removes what a run left before its first checkpoint.
+fn remove_run(folder: &Path) -> Result<(), FileError> {
+    std::fs::remove_file(folder.join(RUN_FILE)).map_err(|source| FileError::Io {
+        action: "replace",
+        path: folder.into(),
+        source,
+    })?;
+    let _ = std::fs::remove_file(folder.join(METRICS_FILE));
+    Ok(())
+}
+
+/// Checks that the run of a folder is this one, and gives what it was made with.
+fn same_run(folder: &Path, config: &RunConfig) -> Result<Option<Provenance>, RunError> {
+    let started = read_run(&folder.join(RUN_FILE))?;
+    let differences = config.trajectory_differences(&started);
+    match differences.is_empty() {
+        true => Ok(started.provenance),
+        false => Err(RunError::OtherSettings {
+            folder: folder.into(),
+            differences,
+        }),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::answer::{AnswerOptions, Answerer, ExampleSet, labelled_files, warn_of_trained};
 use crate::data::{Dataset, Example, Role, Source, Split, TaskReader, find_files};
 use crate::files::check_exists;
-use crate::run::{ADAPTER_FOLDER, RUN_FILE, RunError, read_run, rows_of_run};
+use crate::run::{ADAPTER_FOLDER, RUN_FILE, RunConfig, RunError, read_run, rows_of_run};
 use crate::watch::Watch;
 
 /// What `scale`, `prune` and `shift` ask for alike. What is absent comes from the run, or from the
@@ -50,45 +50,19 @@ impl Subject {
         check_exists(&request.path)?;
         let settings = request.path.join(RUN_FILE);
         let config = settings.exists().then(|| read_run(&settings)).transpose()?;
-        let adapter = if config.is_some() {
-            request.path.join(ADAPTER_FOLDER)
-        } else {
-            request.path.clone()
+        let adapter = match config {
+            Some(_) => request.path.join(ADAPTER_FOLDER),
+            None => request.path.clone(),
         };
-        let absent = |name, expected| RunError::Setting {
-            name,
-            found: "absent".into(),
-            expected,
-        };
-        let model = request
-            .model
-            .clone()
-            .or_else(|| config.as_ref()?.model.path.clone());
-        let model = model.ok_or_else(|| {
+        let of_run = || config.as_ref()?.model.path.clone();
+        let model = request.model.clone().or_else(of_run).ok_or_else(|| {
             absent(
                 "model",
                 "the base of the adapter: a folder, a `.gguf` file or a hub name",
             )
         })?;
         let answerer = Answerer::open(&model, &adapter, &request.options, watch)?;
-        let split = request.split.as_deref();
-        let (scored, calibrate) = match (&request.data, &config) {
-            (Some(path), _) => {
-                let rows = of_files(path, split, answerer.prepared())?;
-                warn_of_trained(
-                    answerer.bundle().sidecar.as_ref(),
-                    path,
-                    &rows.0.1.examples,
-                    watch,
-                );
-                rows
-            }
-            (None, Some(config)) => {
-                let dataset = rows_of_run(&request.path, config, answerer.task(), watch)?;
-                of_run(&dataset, split)?
-            }
-            (None, None) => return Err(absent("data", "a folder of data files, or a file")),
-        };
+        let (scored, calibrate) = rows(request, config.as_ref(), &answerer, watch)?;
         let mut encode = |(name, source): Named| -> Result<ExampleSet, RunError> {
             let set = answerer.example_set(&name, source, request.limit, watch)?;
             set.labels()?;
@@ -102,6 +76,38 @@ impl Subject {
             scored,
             calibrate,
         })
+    }
+}
+
+/// The error of what is named neither by the request nor by a run.
+fn absent(name: &'static str, expected: &'static str) -> RunError {
+    RunError::Setting {
+        name,
+        found: "absent".into(),
+        expected,
+    }
+}
+
+/// The rows that are scored, and those that may be chosen on: of files, or the run's own.
+fn rows(
+    request: &SubjectRequest,
+    config: Option<&RunConfig>,
+    answerer: &Answerer,
+    watch: Watch<'_>,
+) -> Result<(Named, Option<Named>), RunError> {
+    let split = request.split.as_deref();
+    match (&request.data, config) {
+        (Some(path), _) => {
+            let rows = of_files(path, split, answerer.prepared())?;
+            let sidecar = answerer.bundle().sidecar.as_ref();
+            warn_of_trained(sidecar, path, &rows.0.1.examples, watch);
+            Ok(rows)
+        }
+        (None, Some(config)) => {
+            let dataset = rows_of_run(&request.path, config, answerer.task(), watch)?;
+            of_run(&dataset, split)
+        }
+        (None, None) => Err(absent("data", "a folder of data files, or a file")),
     }
 }
 
