@@ -238,6 +238,8 @@ fn is_write(error: &FileError) -> bool {
 mod tests {
     use std::path::PathBuf;
 
+    use ivon_lora::settings::Wrong;
+
     use super::*;
 
     #[test]
@@ -284,12 +286,7 @@ mod tests {
             Exit::Training
         );
         assert_eq!(
-            CliError::from(TrainError::Setting {
-                name: "epochs",
-                found: "0".into(),
-                expected: "more"
-            })
-            .exit,
+            CliError::from(TrainError::Setting(Wrong::value("epochs", "0", "more"))).exit,
             Exit::Usage
         );
         assert!(

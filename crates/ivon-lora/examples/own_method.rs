@@ -12,6 +12,7 @@ use ivon_lora::lora::{Adapter, Draw};
 use ivon_lora::method::{Settings, Setup, conformance};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder, DecoderConfig};
 use ivon_lora::posterior::{Posterior, PosteriorError, Spread, Stored};
+use ivon_lora::settings::Wrong;
 use ivon_lora::toy;
 use ivon_lora::train::{Objective, Optimizer, TrainError, Update};
 
@@ -32,15 +33,10 @@ impl Settings for Proportional {
         self.learning_rate
     }
     fn validate(&self) -> Result<(), TrainError> {
-        let (found, expected) = (self.spread.to_string(), "from 0 to below 1e9");
         if (0.0..1e9).contains(&self.spread) {
             Ok(())
         } else {
-            Err(TrainError::Setting {
-                name: "spread",
-                found,
-                expected,
-            })
+            Err(Wrong::value("spread", self.spread, "from 0 to below 1e9").into())
         }
     }
     fn start(&self, adapter: Adapter, _: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {

@@ -2,6 +2,8 @@
 //! struct of settings has a row for each of its fields beside them; a command line, the check of a
 //! file and the docs are made from the rows.
 
+use std::fmt;
+
 /// A setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
@@ -105,6 +107,34 @@ impl Kind {
     }
 }
 
+/// A setting that is missing or out of range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` is {found}, expected {expected}")]
+pub struct Wrong {
+    /// Its key.
+    pub key: &'static str,
+    /// Its value, in words.
+    pub found: String,
+    /// What is allowed.
+    pub expected: &'static str,
+}
+
+impl Wrong {
+    /// What was found in words: `absent`.
+    pub fn new(key: &'static str, found: impl Into<String>, expected: &'static str) -> Self {
+        Self {
+            key,
+            found: found.into(),
+            expected,
+        }
+    }
+
+    /// What was found as a value, in backticks.
+    pub fn value(key: &'static str, found: impl fmt::Display, expected: &'static str) -> Self {
+        Self::new(key, format!("`{found}`"), expected)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,5 +148,13 @@ mod tests {
         assert_eq!(key.flag.map(|flag| flag.value), Some("X"));
         assert_eq!(key.instead_of, Some("steps"));
         assert_eq!(Kind::OneOf(&["a", "b"]).name(), "one of `a`, `b`");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_was_found_and_what_is_allowed() {
+        let wrong = Wrong::value("rank", 0, "at least 1");
+        assert_eq!(wrong.to_string(), "`rank` is `0`, expected at least 1");
+        let wrong = Wrong::new("out", "absent", "a folder");
+        assert_eq!(wrong.to_string(), "`out` is absent, expected a folder");
     }
 }

@@ -10,6 +10,7 @@ use crate::model::ModelError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
 use crate::sentence::{Sentence, command, sentence, setting, setting_to};
+use crate::settings::Wrong;
 
 /// Questions could not be answered.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +33,8 @@ pub enum AnswerError {
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// A setting is missing or out of range.
-    #[error("`{name}` is {found}, expected {expected}")]
-    Setting {
-        name: &'static str,
-        found: String,
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Setting(#[from] Wrong),
     /// The device is not in this build, or unknown.
     #[error("this build has no device `{device}`, it has {known}")]
     Device { device: String, known: String },

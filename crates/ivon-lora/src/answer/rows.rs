@@ -12,6 +12,7 @@ use crate::data::{
     self, DataError, Example, Form, Question, Refusal, Row, Rows, Source, Split, Stream,
     StreamFormat, TaskReader,
 };
+use crate::settings::Wrong;
 use crate::watch::{Event, Watch};
 
 /// What messages and ids call rows that are in memory.
@@ -215,19 +216,19 @@ impl QuestionReader<'_> {
     ) -> Result<Vec<Question>, AnswerError> {
         let carry = &self.options.carry;
         if !carry.is_empty() {
-            return Err(AnswerError::Setting {
-                name: "carry",
-                found: format!("`{}` and there are only finished prompts", carry.join(",")),
-                expected: "rows with these columns",
-            });
+            return Err(AnswerError::Setting(Wrong::new(
+                "carry",
+                format!("`{}` and there are only finished prompts", carry.join(",")),
+                "rows with these columns",
+            )));
         }
         let task = self.prepared.task();
         let Form::Template { answers, .. } = &task.form else {
-            return Err(AnswerError::Setting {
-                name: "task",
-                found: format!("`{}`, whose rows bring their own choices", task.name),
-                expected: "a task with the same answers in every row, or rows in place of prompts",
-            });
+            return Err(AnswerError::Setting(Wrong::new(
+                "task",
+                format!("`{}`, whose rows bring their own choices", task.name),
+                "a task with the same answers in every row, or rows in place of prompts",
+            )));
         };
         let answers: Arc<[String]> = answers.clone().into();
         prompts
@@ -307,15 +308,15 @@ impl SplitPaths {
         };
         let found = found.ok_or_else(|| {
             let there: Vec<&str> = files.iter().map(|file| file.split.name()).collect();
-            AnswerError::Setting {
-                name: "split",
-                found: format!(
+            AnswerError::Setting(Wrong::new(
+                "split",
+                format!(
                     "`{}` where the folder has {}",
                     split.unwrap_or(""),
                     there.join(", ")
                 ),
-                expected: "one of these",
-            }
+                "one of these",
+            ))
         })?;
         let name = path.file_name().filter(|_| path.is_file());
         let name = name.map_or_else(

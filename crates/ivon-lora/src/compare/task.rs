@@ -5,6 +5,7 @@ use super::config::{CompareConfig, TaskEntry};
 use super::tables::{merge, resolved};
 use crate::data::{self, Dataset, Task};
 use crate::run::{RunError, UntunedAnswers};
+use crate::settings::Wrong;
 
 /// A task of a comparison, its rows read.
 pub(super) struct TaskData<'a> {
@@ -35,10 +36,9 @@ impl<'a> TaskData<'a> {
                 task: entry.name.clone(),
             });
         }
-        let model = run.model.path.ok_or(RunError::Setting {
-            name: "model.path",
-            found: "absent".into(),
-            expected: "a folder, a `.gguf` file or a hub name, in `[run.model]`",
+        let model = run.model.path.ok_or_else(|| {
+            let expected = "a folder, a `.gguf` file or a hub name, in `[run.model]`";
+            RunError::from(Wrong::new("model.path", "absent", expected))
         })?;
         let trial_dataset = Dataset {
             test: dataset.tune.clone(),

@@ -10,7 +10,7 @@ use super::task::LabelReading;
 use super::task::{Form, Scoring, Task};
 use super::tokens::ChatSetting;
 use super::tokens::EncodeOptions;
-use crate::settings::{Key, Kind};
+use crate::settings::{Key, Kind, Wrong};
 
 /// Where the data come from and how they become examples, roles and tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,13 +133,6 @@ impl DataConfig {
     /// # Errors
     /// [`DataError::Setting`] with the setting, its value and what is allowed.
     pub fn validate(&self) -> Result<(), DataError> {
-        let wrong = |name, found: String, expected| {
-            Err(DataError::Setting {
-                name,
-                found,
-                expected,
-            })
-        };
         let shares = [
             ("tune_share", self.tune_share),
             ("calibrate_share", self.calibrate_share),
@@ -147,16 +140,19 @@ impl DataConfig {
         ];
         for (name, share) in shares {
             if !(0.0..1.0).contains(&share) {
-                return wrong(name, share.to_string(), "a share from 0 to below 1");
+                return Err(
+                    Wrong::new(name, share.to_string(), "a share from 0 to below 1").into(),
+                );
             }
         }
         let sum: f64 = shares.iter().map(|(_, share)| share).sum();
         if sum >= 1.0 {
-            return wrong(
+            return Err(Wrong::new(
                 "tune_share + calibrate_share + test_share",
                 sum.to_string(),
                 "a sum below 1, so that train keeps some rows",
-            );
+            )
+            .into());
         }
         for (name, limit) in [
             ("train_limit", self.train_limit),
@@ -164,12 +160,12 @@ impl DataConfig {
             ("max_length", Some(self.max_length)),
         ] {
             if limit == Some(0) {
-                return wrong(name, "0".into(), "at least 1");
+                return Err(Wrong::new(name, "0", "at least 1").into());
             }
         }
         match self.test_from {
             Some(split @ (Split::Train | Split::Tune | Split::Calibrate)) => {
-                wrong("test_from", split.to_string(), "`test` or `validation`")
+                Err(Wrong::new("test_from", split.to_string(), "`test` or `validation`").into())
             }
             _ => Ok(()),
         }

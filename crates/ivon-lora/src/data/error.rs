@@ -6,6 +6,7 @@ use super::place::Place;
 use super::role::Role;
 use crate::files::FileError;
 use crate::sentence::{Sentence, command, sentence, setting, setting_to};
+use crate::settings::Wrong;
 use crate::words::{listed, nearest};
 
 /// A text could not be turned into tokens, or back.
@@ -215,15 +216,8 @@ pub enum DataError {
         most: usize,
     },
     /// A setting is out of its range.
-    #[error("`{name}` is {found}, expected {expected}")]
-    Setting {
-        /// The setting.
-        name: &'static str,
-        /// Its value.
-        found: String,
-        /// What is allowed.
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Setting(#[from] Wrong),
     /// The roles that are missing cannot be carved from so few rows or groups.
     #[error("{found} separate rows or groups cannot be divided into {needed} roles ({roles})")]
     TooFewRows {

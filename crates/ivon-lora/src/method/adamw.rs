@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Settings, Setup, flat};
 use crate::lora::Adapter;
 use crate::posterior::{PointEstimate, Posterior};
-use crate::settings::{Key, Kind};
+use crate::settings::{Key, Kind, Wrong};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
 /// AdamW's settings; the learning rate is the paper's, the rest PyTorch's with the paper's decay of
@@ -144,23 +144,17 @@ impl Settings for AdamwConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        let wrong = |name, found: f64, expected| {
-            Err(TrainError::Setting {
-                name,
-                found: found.to_string(),
-                expected,
-            })
-        };
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return wrong(
+            return Err(Wrong::value(
                 "learning_rate",
                 self.learning_rate,
                 "a finite number above 0",
-            );
+            )
+            .into());
         }
         for (name, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&value) {
-                return wrong(name, value, "a number from 0 to below 1");
+                return Err(Wrong::value(name, value, "a number from 0 to below 1").into());
             }
         }
         for (name, value) in [
@@ -169,7 +163,7 @@ impl Settings for AdamwConfig {
             ("max_grad_norm", self.max_grad_norm),
         ] {
             if !(value.is_finite() && value >= 0.0) {
-                return wrong(name, value, "a finite number, at least 0");
+                return Err(Wrong::value(name, value, "a finite number, at least 0").into());
             }
         }
         Ok(())

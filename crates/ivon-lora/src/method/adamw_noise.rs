@@ -7,7 +7,7 @@ use super::adamw::AdamwConfig;
 use super::{Settings, Setup, WithPosterior};
 use crate::lora::Adapter;
 use crate::posterior::{Gaussian, Posterior};
-use crate::settings::{Key, Kind};
+use crate::settings::{Key, Kind, Wrong};
 use crate::train::{Optimizer, TrainError};
 
 /// AdamW's settings and a standard deviation.
@@ -66,11 +66,11 @@ impl Settings for AdamwNoiseConfig {
 
     fn validate(&self) -> Result<(), TrainError> {
         if !(self.noise_sd >= 0.0 && self.noise_sd <= 1e6) {
-            return Err(TrainError::Setting {
-                name: "noise_sd",
-                found: self.noise_sd.to_string(),
-                expected: "a number from 0 to 1e6",
-            });
+            return Err(TrainError::Setting(Wrong::value(
+                "noise_sd",
+                self.noise_sd,
+                "a number from 0 to 1e6",
+            )));
         }
         self.adamw.validate()
     }

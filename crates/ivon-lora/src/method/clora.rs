@@ -17,7 +17,7 @@ use super::{Settings, Setup};
 use crate::lora::Adapter;
 use crate::lora::side::{CloraDraw, CloraNoise, CloraStart, Divergence};
 use crate::posterior::{Clora, Posterior};
-use crate::settings::{Key, Kind};
+use crate::settings::{Key, Kind, Wrong};
 use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
 
 /// AdamW's settings and those of q.
@@ -89,36 +89,24 @@ impl Settings for CloraConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        let wrong = |name, found: String, expected| {
-            Err(TrainError::Setting {
-                name,
-                found,
-                expected,
-            })
-        };
         if !(1..=4096).contains(&self.context_hidden) {
-            return wrong(
-                "context_hidden",
-                self.context_hidden.to_string(),
-                "from 1 to 4096",
+            return Err(
+                Wrong::value("context_hidden", self.context_hidden, "from 1 to 4096").into(),
             );
         }
         if !(1e-6..1.0).contains(&self.context_sd) {
-            return wrong(
-                "context_sd",
-                self.context_sd.to_string(),
-                "from 1e-6 to below 1",
-            );
+            return Err(Wrong::value("context_sd", self.context_sd, "from 1e-6 to below 1").into());
         }
         if !(1e-6..1e6).contains(&self.context_prior_sd) {
-            return wrong(
+            return Err(Wrong::value(
                 "context_prior_sd",
-                self.context_prior_sd.to_string(),
+                self.context_prior_sd,
                 "from 1e-6 to below 1e6",
-            );
+            )
+            .into());
         }
         if !(0.0..=1.0).contains(&self.kl_weight) {
-            return wrong("kl_weight", self.kl_weight.to_string(), "from 0 to 1");
+            return Err(Wrong::value("kl_weight", self.kl_weight, "from 0 to 1").into());
         }
         self.adamw.validate()
     }

@@ -8,7 +8,7 @@ use super::adamw::AdamwConfig;
 use super::{Fit, Passes, Settings, Setup};
 use crate::lora::Adapter;
 use crate::posterior::{Ensemble, Posterior};
-use crate::settings::{Key, Kind};
+use crate::settings::{Key, Kind, Wrong};
 use crate::train::{Optimizer, TrainError};
 
 /// The most members of a run.
@@ -58,11 +58,11 @@ impl Settings for EnsembleConfig {
 
     fn validate(&self) -> Result<(), TrainError> {
         if !(1..=MOST).contains(&self.members) {
-            return Err(TrainError::Setting {
-                name: "members",
-                found: self.members.to_string(),
-                expected: "from 1 to 100",
-            });
+            return Err(TrainError::Setting(Wrong::value(
+                "members",
+                self.members,
+                "from 1 to 100",
+            )));
         }
         self.adamw.validate()
     }

@@ -12,7 +12,7 @@ use super::adamw::AdamwConfig;
 use super::{Settings, Setup};
 use crate::lora::{Adapter, HostMatrix};
 use crate::posterior::{Gaussian, PointEstimate, Posterior};
-use crate::settings::{Key, Kind};
+use crate::settings::{Key, Kind, Wrong};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
 /// IVON's settings in a run; the defaults are the paper's recipe.
@@ -218,25 +218,19 @@ impl Settings for IvonMethodConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        let wrong = |name, found: f64, expected| {
-            Err(TrainError::Setting {
-                name,
-                found: found.to_string(),
-                expected,
-            })
-        };
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return wrong(
+            return Err(Wrong::value(
                 "learning_rate",
                 self.learning_rate,
                 "a finite number above 0",
-            );
+            )
+            .into());
         }
         if let Some(sd) = self
             .posterior_sd
             .filter(|sd| !(sd.is_finite() && *sd > 0.0))
         {
-            return wrong("posterior_sd", sd, "a finite number above 0");
+            return Err(Wrong::value("posterior_sd", sd, "a finite number above 0").into());
         }
         self.optimizer_config(0).validate().map_err(refused)
     }

@@ -10,6 +10,7 @@ use super::{Settings, Setup, WithPosterior};
 use crate::lora::Adapter;
 use crate::posterior::McDropout;
 use crate::settings::Key;
+use crate::settings::Wrong;
 use crate::train::{Optimizer, TrainError};
 
 /// The settings are AdamW's; the rate is that of `lora.dropout`.
@@ -46,11 +47,7 @@ impl Settings for McDropoutConfig {
         let rate = setup.dropout;
         if !(rate > 0.0 && rate < 1.0) {
             let expected = "above 0 and below 1 for the method `mc-dropout`";
-            return Err(TrainError::Setting {
-                name: "dropout",
-                found: rate.to_string(),
-                expected,
-            });
+            return Err(TrainError::Setting(Wrong::value("dropout", rate, expected)));
         }
         let optimizer = self.adamw.optimizer(adapter)?;
         Ok(Box::new(WithPosterior::new(

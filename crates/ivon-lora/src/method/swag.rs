@@ -13,7 +13,7 @@ use super::bytes::{Reader, Writer};
 use super::{Settings, Setup, flat};
 use crate::lora::Adapter;
 use crate::posterior::{PointEstimate, Posterior, Swag};
-use crate::settings::{Key, Kind};
+use crate::settings::{Key, Kind, Wrong};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
 /// The most snapshots of the low-rank part: each is as large as the adapter, in memory and on disk.
@@ -88,32 +88,21 @@ impl Settings for SwagConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        let wrong = |name, found: String, expected| {
-            Err(TrainError::Setting {
-                name,
-                found,
-                expected,
-            })
-        };
         if !(0.0..1.0).contains(&self.swag_start) {
-            return wrong(
-                "swag_start",
-                self.swag_start.to_string(),
-                "a number from 0 to below 1",
+            return Err(
+                Wrong::value("swag_start", self.swag_start, "a number from 0 to below 1").into(),
             );
         }
         if !(self.swag_rate.is_finite() && self.swag_rate > 0.0) {
-            return wrong(
-                "swag_rate",
-                self.swag_rate.to_string(),
-                "a finite number above 0",
+            return Err(
+                Wrong::value("swag_rate", self.swag_rate, "a finite number above 0").into(),
             );
         }
         if self.swag_snapshots == 0 {
-            return wrong("swag_snapshots", "0".into(), "at least 1");
+            return Err(Wrong::value("swag_snapshots", "0", "at least 1").into());
         }
         if self.swag_rank > MOST {
-            return wrong("swag_rank", self.swag_rank.to_string(), "at most 1000");
+            return Err(Wrong::value("swag_rank", self.swag_rank, "at most 1000").into());
         }
         self.adamw.validate()
     }

@@ -16,7 +16,7 @@ use crate::kernel::eigenvectors;
 use crate::lora::{Adapter, HostMatrix, LoraError};
 use crate::posterior::{Gaussian, Posterior};
 use crate::predict::{EvaluationOptions, Predictor};
-use crate::settings::{Key, Kind};
+use crate::settings::{Key, Kind, Wrong};
 use crate::train::{Optimizer, TrainError};
 use crate::watch::{Progress, Stage};
 
@@ -94,30 +94,24 @@ impl Settings for TfbConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        let wrong = |name, found: String, expected| {
-            Err(TrainError::Setting {
-                name,
-                found,
-                expected,
-            })
-        };
         if !(self.tfb_tolerance.is_finite() && self.tfb_tolerance >= 0.0) {
-            return wrong(
+            return Err(Wrong::value(
                 "tfb_tolerance",
-                self.tfb_tolerance.to_string(),
+                self.tfb_tolerance,
                 "a finite number, at least 0",
-            );
+            )
+            .into());
         }
         for (name, value) in [
             ("tfb_samples", self.tfb_samples),
             ("tfb_examples", self.tfb_examples),
         ] {
             if !(1..=100_000).contains(&value) {
-                return wrong(name, value.to_string(), "from 1 to 100,000");
+                return Err(Wrong::value(name, value, "from 1 to 100,000").into());
             }
         }
         if self.tfb_halvings > 30 {
-            return wrong("tfb_halvings", self.tfb_halvings.to_string(), "at most 30");
+            return Err(Wrong::value("tfb_halvings", self.tfb_halvings, "at most 30").into());
         }
         self.adamw.validate()
     }

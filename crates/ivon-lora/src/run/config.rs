@@ -12,7 +12,7 @@ use crate::lora::LoraConfig;
 use crate::method::Method;
 use crate::model::BasePrecision;
 use crate::predict::EvaluationOptions;
-use crate::settings::{Key, Kind};
+use crate::settings::{Key, Kind, Wrong};
 use crate::train::TrainConfig;
 
 /// A run, resolved: every setting has a value. Its sections are the tables of the TOML file.
@@ -75,32 +75,27 @@ impl RunConfig {
         self.lora.validate()?;
         self.train.validate()?;
         self.optimizer.settings().validate()?;
-        let wrong = |name, found: String, expected| {
-            Err(RunError::Setting {
-                name,
-                found,
-                expected,
-            })
-        };
         if self.model.threads == Some(0) {
-            return wrong("threads", "`0`".into(), "at least 1");
+            return Err(Wrong::new("threads", "`0`", "at least 1").into());
         }
         if !(self.evaluation.scale.is_finite() && self.evaluation.scale >= 0.0) {
-            return wrong(
+            return Err(Wrong::new(
                 "scale",
                 format!("`{}`", self.evaluation.scale),
                 "a finite number, at least 0",
-            );
+            )
+            .into());
         }
         if self.evaluation.samples > 10_000 {
-            return wrong(
+            return Err(Wrong::new(
                 "samples",
                 format!("`{}`", self.evaluation.samples),
                 "at most 10,000",
-            );
+            )
+            .into());
         }
         if self.evaluation.batch_tokens == 0 {
-            return wrong("batch_tokens", "`0`".into(), "at least 1");
+            return Err(Wrong::new("batch_tokens", "`0`", "at least 1").into());
         }
         let method = self.optimizer.settings();
         match (self.train.steps, &self.model.adapter) {

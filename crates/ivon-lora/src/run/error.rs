@@ -13,6 +13,7 @@ use crate::model::ModelError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
 use crate::sentence::{Sentence, command, sentence, setting, setting_to};
+use crate::settings::Wrong;
 use crate::train::TrainError;
 use crate::watch::RecordError;
 use crate::words::joined;
@@ -46,12 +47,8 @@ pub enum RunError {
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// A setting is missing or out of range.
-    #[error("`{name}` is {found}, expected {expected}")]
-    Setting {
-        name: &'static str,
-        found: String,
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Setting(#[from] Wrong),
     /// No step shall be taken where it takes steps.
     #[error("`steps` is 0 and {why}, expected at least 1")]
     NoSteps { why: String },

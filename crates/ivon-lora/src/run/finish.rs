@@ -23,6 +23,7 @@ use crate::predict::{
     EvaluationOptions, EvaluationSeconds, Predictor, SCALES, ScaleTrial, SetProbabilities,
     best_scale, log_probabilities,
 };
+use crate::settings::Wrong;
 use crate::train::{METRICS_FILE, TrainError};
 use crate::watch::{Event, Progress, Record, Stage, Watch, read_records};
 
@@ -184,14 +185,13 @@ impl Finish<'_> {
         let set = &self.sets.test;
         let options = &predictor.options;
         if set.examples.is_empty() {
-            return Err(self.dataset.required(Role::Test).map(|_| ()).map_or_else(
-                RunError::from,
-                |()| RunError::Setting {
-                    name: "test",
-                    found: "empty".into(),
-                    expected: "labelled rows to score",
-                },
-            ));
+            return Err(self
+                .dataset
+                .required(Role::Test)
+                .map(|_| ())
+                .map_or_else(RunError::from, |()| {
+                    RunError::Setting(Wrong::new("test", "empty", "labelled rows to score"))
+                }));
         }
         let base = self.untuned(set, options, watch)?;
         let evaluated = evaluate(predictor, set, Stage::Test, watch)?;

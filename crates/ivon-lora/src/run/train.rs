@@ -20,6 +20,7 @@ use crate::lora::{Adapter, LoraConfig, read_peft};
 use crate::method::train_members;
 use crate::model::Checkpoint;
 use crate::posterior::Posterior;
+use crate::settings::Wrong;
 use crate::train::{ChoiceGoal, Outcome, TrainError, Trained, Training};
 use crate::watch::{Event, Watch};
 
@@ -47,11 +48,10 @@ pub fn train(config: &RunConfig, resume: bool, watch: Watch<'_>) -> Result<Train
     config.validate()?;
     let task = Task::from_config(&config.data)?;
     let dataset = data::load(&config.data, &task)?;
-    let name = config.model.path.as_deref().ok_or(RunError::Setting {
-        name: "model",
-        found: "absent".into(),
-        expected: "a folder, a `.gguf` file or a hub name",
-    })?;
+    let name =
+        config.model.path.as_deref().ok_or_else(|| {
+            Wrong::new("model", "absent", "a folder, a `.gguf` file or a hub name")
+        })?;
     let start = if resume { Start::Resumed } else { Start::New };
     let data = TrainingData {
         model: name,
@@ -75,11 +75,10 @@ pub fn train_on(
 ) -> Result<TrainedRun, RunError> {
     config.validate()?;
     config.data.chat_template.check()?;
-    let out = config.out.as_deref().ok_or(RunError::Setting {
-        name: "out",
-        found: "absent".into(),
-        expected: "the folder that the run writes",
-    })?;
+    let out = config
+        .out
+        .as_deref()
+        .ok_or_else(|| Wrong::new("out", "absent", "the folder that the run writes"))?;
     let located = with_located_adapter(config, watch)?;
     let folder = RunFolder::take(out, config, start)?;
     if start == Start::Resumed && !folder.resumes && config.train.steps != Some(0) {
@@ -127,11 +126,11 @@ fn load(
     let sets = EncodedRoles::encode(config, data, &checkpoint, watch)?;
     let chooses = config.optimizer.settings().needs_calibrate();
     if let Some(by) = chooses.filter(|_| sets.calibrate.examples.is_empty()) {
-        return Err(RunError::Setting {
-            name: "data",
-            found: format!("without rows of calibrate, by which {by} chooses"),
-            expected: "a file named calibrate, or `data.calibrate_share` above 0",
-        });
+        return Err(RunError::Setting(Wrong::new(
+            "data",
+            format!("without rows of calibrate, by which {by} chooses"),
+            "a file named calibrate, or `data.calibrate_share` above 0",
+        )));
     }
     for said in missing_classes(&answers_of(data.task), &sets) {
         watch(said);

@@ -10,6 +10,7 @@ use crate::posterior::Spread;
 use crate::predict::EvaluationOptions;
 use crate::report::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes};
 use crate::run::RunError;
+use crate::settings::Wrong;
 use crate::watch::{Event, Progress, Stage, Watch};
 
 /// What `scale` is asked for.
@@ -81,11 +82,7 @@ fn check_draws(subject: &Subject) -> Result<(), RunError> {
         Spread::None => RunError::NoPosterior {
             adapter: subject.adapter.clone(),
         },
-        _ => RunError::Setting {
-            name: "samples",
-            found: "`0`".into(),
-            expected: "at least 1",
-        },
+        _ => RunError::Setting(Wrong::new("samples", "`0`", "at least 1")),
     })
 }
 

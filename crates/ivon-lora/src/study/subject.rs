@@ -7,6 +7,7 @@ use crate::answer::{AnswerOptions, Answerer, ExampleSet, labelled_files, warn_of
 use crate::data::{Dataset, Example, Role, Source, Split, TaskReader, find_files};
 use crate::files::check_exists;
 use crate::run::{ADAPTER_FOLDER, RUN_FILE, RunConfig, RunError, read_run, rows_of_run};
+use crate::settings::Wrong;
 use crate::watch::Watch;
 
 /// What `scale`, `prune` and `shift` ask for alike. What is absent comes from the run, or from the
@@ -81,11 +82,7 @@ impl Subject {
 
 /// The error of what is named neither by the request nor by a run.
 fn absent(name: &'static str, expected: &'static str) -> RunError {
-    RunError::Setting {
-        name,
-        found: "absent".into(),
-        expected,
-    }
+    Wrong::new(name, "absent", expected).into()
 }
 
 /// The rows that are scored, and those that may be chosen on: of files, or the run's own.
@@ -121,10 +118,12 @@ fn of_run(dataset: &Dataset, split: Option<&str>) -> Result<(Named, Option<Named
         Some(name) => Role::ALL
             .into_iter()
             .find(|role| role.name() == name)
-            .ok_or_else(|| RunError::Setting {
-                name: "split",
-                found: format!("`{name}`"),
-                expected: "a role of the run's rows: train, tune, calibrate or test",
+            .ok_or_else(|| {
+                RunError::Setting(Wrong::new(
+                    "split",
+                    format!("`{name}`"),
+                    "a role of the run's rows: train, tune, calibrate or test",
+                ))
             })?,
     };
     // What was left out of the files was said by the run; here it is the role that counts.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Schedule, TrainError};
-use crate::settings::{Key, Kind};
+use crate::settings::{Key, Kind, Wrong};
 
 /// How long, how fast and how often.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -165,20 +165,13 @@ impl TrainConfig {
     /// # Errors
     /// [`TrainError::Setting`] with the setting, its value and what is allowed.
     pub fn validate(&self) -> Result<(), TrainError> {
-        let wrong = |name, found: String, expected| {
-            Err(TrainError::Setting {
-                name,
-                found,
-                expected,
-            })
-        };
         for (name, value) in [
             ("batch_size", self.batch_size),
             ("accumulation", self.accumulation),
             ("keep_checkpoints", self.keep_checkpoints),
         ] {
             if value == 0 {
-                return wrong(name, "0".into(), "at least 1");
+                return Err(Wrong::value(name, "0", "at least 1").into());
             }
         }
         for (name, value) in [
@@ -187,23 +180,19 @@ impl TrainConfig {
             ("patience", self.patience),
         ] {
             if value == Some(0) {
-                return wrong(name, "0".into(), "at least 1");
+                return Err(Wrong::value(name, "0", "at least 1").into());
             }
         }
         if self.steps.is_none() && !(self.epochs > 0.0 && self.epochs <= 1e6) {
-            return wrong(
-                "epochs",
-                self.epochs.to_string(),
-                "a number above 0 and at most 1e6",
+            return Err(
+                Wrong::value("epochs", self.epochs, "a number above 0 and at most 1e6").into(),
             );
         }
         if self.patience.is_some() && self.keep_best.is_none() {
             let patience = self.patience.unwrap_or_default();
-            return wrong(
-                "patience",
-                format!("{patience}` without `keep_best"),
-                "a score to watch beside it, such as `nll`",
-            );
+            let found = format!("`{patience}` without `keep_best`");
+            let expected = "a score to watch beside it, such as `nll`";
+            return Err(Wrong::new("patience", found, expected).into());
         }
         self.steps.map_or(Ok(()), |steps| self.check_warmup(steps))
     }

@@ -7,21 +7,15 @@ use crate::lora::LoraError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
 use crate::sentence::{Sentence, command, sentence, setting};
+use crate::settings::Wrong;
 use crate::watch::RecordError;
 
 /// Training failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// A setting is out of range.
-    #[error("`{name}` is `{found}`, expected {expected}")]
-    Setting {
-        /// The setting's key.
-        name: &'static str,
-        /// Its value.
-        found: String,
-        /// What is allowed.
-        expected: &'static str,
-    },
+    #[error(transparent)]
+    Setting(#[from] Wrong),
     /// The learning rate never comes to its full height.
     #[error("the learning rate warms up for {warmup} steps in a run of {steps}, expected fewer")]
     LongWarmup {

@@ -16,6 +16,7 @@ use super::template::Template;
 use crate::data::error::DataError;
 use crate::data::place::Place;
 use crate::data::read::Row;
+use crate::settings::Wrong;
 use crate::words::listed;
 
 /// Reads rows by a task.
@@ -45,11 +46,11 @@ impl Task {
             } => (Some(Template::parse(prompt)?), checked_answers(answers)?),
             Form::MultipleChoice { only: Some(only) } if !CHOICES.contains(only) => {
                 let found = only.to_string();
-                return Err(DataError::Setting {
-                    name: "only",
+                return Err(DataError::Setting(Wrong::new(
+                    "only",
                     found,
-                    expected: "2 to 26 choices",
-                });
+                    "2 to 26 choices",
+                )));
             }
             Form::Winogrande | Form::MultipleChoice { .. } => (None, Arc::default()),
         };

@@ -26,6 +26,7 @@ use crate::data::task::Prompt;
 use crate::data::task::Scoring;
 use crate::data::task::{DropReason, Example};
 use crate::random::fnv1a;
+use crate::settings::Wrong;
 
 /// The most prompt endings whose answers are remembered.
 const REMEMBERED: usize = 4096;
@@ -102,11 +103,11 @@ impl<'a> Encoder<'a> {
     /// If a chat template is asked for and the tokenizer has none that works, or `max_length` is 0.
     pub fn new(tokenizer: &'a Tokenizer, options: EncodeOptions) -> Result<Self, DataError> {
         if options.max_length == 0 {
-            return Err(DataError::Setting {
-                name: "max_length",
-                found: "0".into(),
-                expected: "at least 1 token",
-            });
+            return Err(DataError::Setting(Wrong::new(
+                "max_length",
+                "0",
+                "at least 1 token",
+            )));
         }
         let chat = options
             .chat_template

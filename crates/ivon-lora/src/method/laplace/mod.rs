@@ -24,7 +24,7 @@ use crate::lora::Adapter;
 use crate::metrics::{Ground, Predictions, preferred};
 use crate::posterior::{LaplacePrediction, Linearised, Posterior};
 use crate::predict::{EvaluationOptions, linearised_predictions};
-use crate::settings::{Key, Kind};
+use crate::settings::{Key, Kind, Wrong};
 use crate::train::{Optimizer, TrainError};
 use crate::watch::{Progress, Stage};
 use diagonal::Diagonal;
@@ -172,18 +172,18 @@ impl Settings for LaplaceConfig {
             .prior_precision
             .filter(|found| !(found.is_finite() && *found > 0.0))
         {
-            return Err(TrainError::Setting {
-                name: "prior_precision",
-                found: found.to_string(),
-                expected: "a finite number above 0",
-            });
+            return Err(TrainError::Setting(Wrong::value(
+                "prior_precision",
+                found,
+                "a finite number above 0",
+            )));
         }
         if !(1..=100).contains(&self.kronecker_rank) {
-            return Err(TrainError::Setting {
-                name: "kronecker_rank",
-                found: self.kronecker_rank.to_string(),
-                expected: "from 1 to 100",
-            });
+            return Err(TrainError::Setting(Wrong::value(
+                "kronecker_rank",
+                self.kronecker_rank,
+                "from 1 to 100",
+            )));
         }
         self.adamw.validate()
     }
@@ -298,11 +298,11 @@ impl LaplaceConfig {
         fit: &mut Fit<'_>,
     ) -> Result<(f64, String), TrainError> {
         if fit.calibrate.is_empty() {
-            return Err(TrainError::Setting {
-                name: "prior_precision_by",
-                found: "calibration".into(),
-                expected: "`evidence` where there are no rows of calibrate",
-            });
+            return Err(TrainError::Setting(Wrong::value(
+                "prior_precision_by",
+                "calibration",
+                "`evidence` where there are no rows of calibrate",
+            )));
         }
         let precisions: Vec<f64> = std::iter::once(of_evidence)
             .chain(trial_precisions().into_iter().rev())
