@@ -2,13 +2,14 @@
 //! the CPU operation is tested against. It is written to be read, in the order of the forward pass.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use super::hidden::Hidden;
 use crate::data::Batch;
-use crate::lora::{Draw, PlainRows, PlainSide, Side, pair_path};
+use crate::lora::{Draw, LoraPair, PlainRows, PlainSide, Side, pair_path};
 use crate::model::{Decoder, DecoderConfig, FrozenMatrix, Gate, Linear, Norms, Projection, Rope};
 
 /// The decoder's weights as tensors on a device.
@@ -167,52 +168,53 @@ impl Pass<'_> {
         if let Some(bias) = bias {
             y = y + bias.clone().unsqueeze::<2>();
         }
-        let Some(pair) = self
-            .draw
-            .adapter
-            .layers
-            .get(layer)
-            .and_then(|layer| layer.pair(projection))
-        else {
-            return y;
-        };
-        let dropped = match self.draw.dropout {
-            None => x,
-            Some(dropout) => {
-                let shape = x.dims();
-                let mask = dropout
-                    .mask(&pair_path(layer, projection), self.batch, shape[1])
-                    .values();
-                x * Tensor::<2>::from_data(TensorData::new(mask, shape), &self.plain.device)
-            }
-        };
-        let mut low = dropped.clone().matmul(pair.lora_A.val().transpose());
-        if let Some(side) = &pair.side {
-            low = self.beside(side, layer, projection, dropped, low);
+        let adapted = self.draw.adapter.layers.get(layer);
+        match adapted.and_then(|layer| layer.pair(projection)) {
+            None => y,
+            Some(pair) => y + self.low_rank(layer, projection, pair, x),
         }
-        y + low.matmul(pair.lora_B.val().transpose()) * self.draw.adapter.scaling
     }
 
-    /// f(x, h) of what stands beside A and B, with h `[N, r]` the output of A; what it adds to the
-    /// loss is kept.
-    fn beside(
+    /// s · B A dropout(x), or s · B f(x, h) with h = A dropout(x) where something stands beside A
+    /// and B.
+    fn low_rank(
         &self,
-        side: &Side,
         layer: usize,
         projection: Projection,
+        pair: &LoraPair,
         x: Tensor<2>,
-        h: Tensor<2>,
     ) -> Tensor<2> {
-        // In the last layer only keys and values see more than the asked tokens.
-        let all = layer + 1 < self.plain.layers.len()
-            || matches!(projection, Projection::K | Projection::V);
-        let rows = PlainRows {
-            path: &pair_path(layer, projection),
-            keys: &self.keys,
-            needed: (!all).then_some(self.batch.asked.as_slice()),
-            device: &self.plain.device,
+        let path = pair_path(layer, projection);
+        let x = self.dropped(&path, x);
+        let mut low = x.clone().matmul(pair.lora_A.val().transpose());
+        if let Some(side) = &pair.side {
+            // In the last layer only keys and values see more than the asked tokens.
+            let all = layer + 1 < self.plain.layers.len()
+                || matches!(projection, Projection::K | Projection::V);
+            let rows = PlainRows {
+                path: &path,
+                keys: &self.keys,
+                needed: (!all).then_some(self.batch.asked.as_slice()),
+                device: &self.plain.device,
+            };
+            low = self.beside(side, &rows, x, low);
+        }
+        low.matmul(pair.lora_B.val().transpose()) * self.draw.adapter.scaling
+    }
+
+    /// dropout(x) of the projection at `path`.
+    fn dropped(&self, path: &str, x: Tensor<2>) -> Tensor<2> {
+        let Some(dropout) = self.draw.dropout else {
+            return x;
         };
-        let PlainSide { low, penalty } = side.form().plain(&rows, x, h);
+        let shape = x.dims();
+        let mask = dropout.mask(path, self.batch, shape[1]).values();
+        x * Tensor::<2>::from_data(TensorData::new(mask, shape), &self.plain.device)
+    }
+
+    /// f(x, h) of what stands beside A and B; what it adds to the loss is kept.
+    fn beside(&self, side: &Side, rows: &PlainRows<'_>, x: Tensor<2>, h: Tensor<2>) -> Tensor<2> {
+        let PlainSide { low, penalty } = side.form().plain(rows, x, h);
         if let Some(penalty) = penalty {
             let mut sum = self.penalty.borrow_mut();
             *sum = Some(match sum.take() {
@@ -250,52 +252,39 @@ impl Pass<'_> {
 
     /// Attention segment by segment, `[N, heads, width]` → `[N, heads · width]`.
     fn attend(&self, window: Option<usize>, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<2> {
+        let segments = 0..self.batch.segments.len();
+        let outputs = segments.map(|index| self.attend_segment(index, window, [&q, &k, &v]));
+        Tensor::cat(outputs.collect(), 0)
+    }
+
+    /// softmax(Q Kᵀ / √width) V of one segment's queries, over the tokens that it sees: those above
+    /// it and its own.
+    fn attend_segment(
+        &self,
+        index: usize,
+        window: Option<usize>,
+        [q, k, v]: [&Tensor<3>; 3],
+    ) -> Tensor<2> {
+        let segment = &self.batch.segments[index];
+        let mut seen = self.batch.above(index);
+        seen.push(segment.start..segment.start + segment.len);
         let [_, queries, width] = q.dims();
         let group = queries / k.dims()[1];
-        let scale = 1.0 / (width as f64).sqrt();
-        let outputs = self
-            .batch
-            .segments
-            .iter()
-            .enumerate()
-            .map(|(index, segment)| {
-                let own = segment.start..segment.start + segment.len;
-                let mut seen = self.batch.above(index);
-                seen.push(own);
-                let gather = |x: &Tensor<3>| {
-                    Tensor::cat(
-                        seen.iter()
-                            .map(|range| x.clone().narrow(0, range.start, range.len()))
-                            .collect(),
-                        0,
-                    )
-                };
-                // [heads, tokens, width], each key head repeated for its group of queries
-                let repeat = |x: Tensor<3>| {
-                    let [tokens, heads, width] = x.dims();
-                    x.swap_dims(0, 1)
-                        .unsqueeze_dim::<4>(1)
-                        .expand([heads, group, tokens, width])
-                        .reshape([heads * group, tokens, width])
-                };
-                let (keys, values) = (repeat(gather(&k)), repeat(gather(&v)));
-                let total = keys.dims()[1];
-                let query = q
-                    .clone()
-                    .narrow(0, segment.start, segment.len)
-                    .swap_dims(0, 1);
-                let scores = query.matmul(keys.swap_dims(1, 2)) * scale;
-                let scores = scores.mask_fill(
-                    self.hidden_columns(window, segment.len, total)
-                        .unsqueeze::<3>(),
-                    f32::NEG_INFINITY,
-                );
-                softmax(scores, 2)
-                    .matmul(values)
-                    .swap_dims(0, 1)
-                    .reshape([segment.len, queries * width])
-            });
-        Tensor::cat(outputs.collect(), 0)
+        let (keys, values) = (
+            repeat_heads(pick(k, &seen), group),
+            repeat_heads(pick(v, &seen), group),
+        );
+        let hidden = self.hidden_columns(window, segment.len, keys.dims()[1]);
+        let query = q
+            .clone()
+            .narrow(0, segment.start, segment.len)
+            .swap_dims(0, 1);
+        let scores = query.matmul(keys.swap_dims(1, 2)) * (1.0 / (width as f64).sqrt());
+        let scores = scores.mask_fill(hidden.unsqueeze::<3>(), f32::NEG_INFINITY);
+        softmax(scores, 2)
+            .matmul(values)
+            .swap_dims(0, 1)
+            .reshape([segment.len, queries * width])
     }
 
     /// True where a query of a segment must not look: later tokens, and those behind the sliding
@@ -338,4 +327,20 @@ impl Pass<'_> {
         let gated = gate * self.project(index, Projection::Up, normed);
         x + self.project(index, Projection::Down, gated)
     }
+}
+
+/// Some runs of tokens end to end, `[tokens, heads, width]`.
+fn pick(x: &Tensor<3>, runs: &[Range<usize>]) -> Tensor<3> {
+    let run = |range: &Range<usize>| x.clone().narrow(0, range.start, range.len());
+    Tensor::cat(runs.iter().map(run).collect(), 0)
+}
+
+/// `[tokens, heads, width]` → `[heads · group, tokens, width]`: each key head stands for its group of
+/// queries.
+fn repeat_heads(x: Tensor<3>, group: usize) -> Tensor<3> {
+    let [tokens, heads, width] = x.dims();
+    x.swap_dims(0, 1)
+        .unsqueeze_dim::<4>(1)
+        .expand([heads, group, tokens, width])
+        .reshape([heads * group, tokens, width])
 }

@@ -49,7 +49,7 @@ pub struct Output<'a> {
 /// The products of x `[n, in]` with several matrices.
 pub fn apply(x: &[f32], outputs: Vec<Output<'_>>) {
     let width = block_unit();
-    let outputs: Vec<(Factor<'_>, Shared<'_>, Onto<'_>)> = outputs
+    let outputs: Vec<(FrozenFactor<'_>, Shared<'_>, Onto<'_>)> = outputs
         .into_iter()
         .map(|Output { matrix, y, onto }| {
             let [depth, columns] = [matrix.columns(), matrix.rows()];
@@ -65,7 +65,7 @@ pub fn apply(x: &[f32], outputs: Vec<Output<'_>>) {
             );
             let cut = Cut::new(matrix, Direction::Forward, [depth, columns], width);
             (
-                Factor {
+                FrozenFactor {
                     matrix,
                     direction: Direction::Forward,
                     cut,
@@ -96,7 +96,7 @@ pub fn apply_transposed(inputs: &[(&FrozenMatrix, &[f32])], dx: &mut [f32], add:
     let Some(columns) = inputs.first().map(|(matrix, _)| matrix.columns()) else {
         return;
     };
-    let factors: Vec<Factor<'_>> = inputs
+    let factors: Vec<FrozenFactor<'_>> = inputs
         .iter()
         .map(|&(matrix, dy)| {
             let shape @ [depth, _] = [matrix.rows(), matrix.columns()];
@@ -106,7 +106,7 @@ pub fn apply_transposed(inputs: &[(&FrozenMatrix, &[f32])], dx: &mut [f32], add:
                 dy.len(),
                 dx.len()
             );
-            Factor {
+            FrozenFactor {
                 matrix,
                 direction: Direction::Backward,
                 cut: Cut::new(matrix, Direction::Backward, shape, width),
@@ -121,9 +121,9 @@ pub fn apply_transposed(inputs: &[(&FrozenMatrix, &[f32])], dx: &mut [f32], add:
         .map(|factor| factor.cut.columns)
         .max()
         .unwrap_or(width);
-    let factors: Vec<Factor<'_>> = factors
+    let factors: Vec<FrozenFactor<'_>> = factors
         .into_iter()
-        .map(|factor| Factor {
+        .map(|factor| FrozenFactor {
             cut: factor.cut.with_columns(columns_of_block),
             ..factor
         })
@@ -222,7 +222,7 @@ enum Onto<'a> {
 }
 
 /// A frozen matrix and what it is multiplied with.
-struct Factor<'a> {
+struct FrozenFactor<'a> {
     matrix: &'a FrozenMatrix,
     direction: Direction,
     cut: Cut,
@@ -230,77 +230,92 @@ struct Factor<'a> {
     x: &'a [f32],
 }
 
-impl Factor<'_> {
+impl FrozenFactor<'_> {
+    /// The sizes of the product: what it sums over, and the columns of its result.
+    fn shape(&self) -> [usize; 2] {
+        match self.direction {
+            Direction::Forward => [self.matrix.columns(), self.matrix.rows()],
+            Direction::Backward => [self.matrix.rows(), self.matrix.columns()],
+        }
+    }
+
     /// Writes the columns `block` of the product, added to `onto`, to `out`.
     ///
     /// The result does not depend on the threads: each element is summed over the same pieces of
     /// depth in the same order.
     fn multiply(&self, block: Range<usize>, out: Shared<'_>, onto: Onto<'_>) {
-        let [depth, columns] = match self.direction {
-            Direction::Forward => [self.matrix.columns(), self.matrix.rows()],
-            Direction::Backward => [self.matrix.rows(), self.matrix.columns()],
-        };
-        let n = self.x.len().checked_div(depth).unwrap_or(0);
+        let [depth, _] = self.shape();
         SCRATCH.with_borrow_mut(|(scratch, rows)| {
             for start in (0..depth).step_by(self.cut.depth) {
                 let piece = start..depth.min(start + self.cut.depth);
-                let laid_out = piece.len().next_multiple_of(PANEL) * PANEL;
-                let (panels, stride) = match (self.matrix.values(), self.direction) {
-                    (Values::F32(values), Direction::Backward) => (
-                        &values[(block.start / PANEL * depth + start) * PANEL..],
-                        depth * PANEL,
-                    ),
-                    (values, direction) => {
-                        scratch.resize(block.len().div_ceil(PANEL) * laid_out, 0.0);
-                        match (values, direction) {
-                            (Values::F32(values), _) => {
-                                turn_panels(values, columns, block.clone(), piece.clone(), scratch)
-                            }
-                            (_, Direction::Forward) => widen_turned(
-                                self.matrix,
-                                block.clone(),
-                                piece.clone(),
-                                scratch,
-                                rows,
-                            ),
-                            (_, Direction::Backward) => {
-                                widen(self.matrix, piece.clone(), block.clone(), scratch, rows)
-                            }
-                        }
-                        (&scratch[..], laid_out)
-                    }
-                };
-                for token in (0..n).step_by(TOKENS) {
-                    let tokens = TOKENS.min(n - token);
-                    // Sound: a task writes columns of its own.
-                    let (place, len) = unsafe { out.place(token * columns + block.start) };
-                    assert!(
-                        (tokens - 1) * columns + block.len() <= len,
-                        "a block within the result"
-                    );
-                    let onto = match onto {
-                        _ if start > 0 => Some(place.cast_const()),
-                        Onto::Nothing => None,
-                        Onto::Result => Some(place.cast_const()),
-                        Onto::Other(values) => {
-                            Some(values[token * columns + block.start..].as_ptr())
-                        }
-                    };
-                    Arch::new().dispatch(Step {
-                        x: &self.x[token * depth + start..],
-                        x_stride: depth,
-                        tokens,
-                        depth: piece.len(),
-                        panels,
-                        stride,
-                        columns: block.len(),
-                        out: place,
-                        out_stride: columns,
-                        onto,
-                    });
-                }
+                let panels = self.panels(&block, &piece, scratch, rows);
+                let onto = if start > 0 { Onto::Result } else { onto };
+                self.add_piece([&block, &piece], panels, out, onto);
             }
         });
+    }
+
+    /// The panels of a piece of depth in some columns, and how far one begins from the next: as
+    /// they lie in the matrix, or laid out in `scratch`.
+    fn panels<'s>(
+        &'s self,
+        block: &Range<usize>,
+        piece: &Range<usize>,
+        scratch: &'s mut Vec<f32>,
+        rows: &mut Vec<f32>,
+    ) -> (&'s [f32], usize) {
+        let [depth, columns] = self.shape();
+        let (block, piece) = (block.clone(), piece.clone());
+        if let (Values::F32(values), Direction::Backward) = (self.matrix.values(), self.direction) {
+            let first = (block.start / PANEL * depth + piece.start) * PANEL;
+            return (&values[first..], depth * PANEL);
+        }
+        let stride = piece.len().next_multiple_of(PANEL) * PANEL;
+        scratch.resize(block.len().div_ceil(PANEL) * stride, 0.0);
+        match (self.matrix.values(), self.direction) {
+            (Values::F32(values), _) => turn_panels(values, columns, block, piece, scratch),
+            (_, Direction::Forward) => widen_turned(self.matrix, block, piece, scratch, rows),
+            (_, Direction::Backward) => widen(self.matrix, piece, block, scratch, rows),
+        }
+        (scratch, stride)
+    }
+
+    /// Adds the product over a piece of depth to `onto`, tokens by tokens.
+    fn add_piece(
+        &self,
+        [block, piece]: [&Range<usize>; 2],
+        (panels, stride): (&[f32], usize),
+        out: Shared<'_>,
+        onto: Onto<'_>,
+    ) {
+        let [depth, columns] = self.shape();
+        let n = self.x.len().checked_div(depth).unwrap_or(0);
+        for token in (0..n).step_by(TOKENS) {
+            let tokens = TOKENS.min(n - token);
+            // Sound: a task writes columns of its own.
+            let (place, len) = unsafe { out.place(token * columns + block.start) };
+            assert!(
+                (tokens - 1) * columns + block.len() <= len,
+                "a block within the result"
+            );
+            let onto = match onto {
+                Onto::Nothing => None,
+                Onto::Result => Some(place.cast_const()),
+                Onto::Other(values) => Some(values[token * columns + block.start..].as_ptr()),
+            };
+            Arch::new().dispatch(Step {
+                x: &self.x[token * depth + piece.start..],
+                x_stride: depth,
+                tokens,
+                depth: piece.len(),
+                panels,
+                stride,
+                columns: block.len(),
+                out: place,
+                out_stride: columns,
+                onto,
+            });
+        }
     }
 }
 

@@ -26,7 +26,8 @@ pub struct Dropout {
 pub struct Mask {
     words: Vec<u64>,
     width: usize,
-    scale: f32,
+    /// 1 / (1 − rate), by which kept inputs are multiplied.
+    factor: f32,
 }
 
 impl Dropout {
@@ -64,7 +65,7 @@ impl Dropout {
         Mask {
             words,
             width,
-            scale: (1.0 / (1.0 - self.rate)) as f32,
+            factor: (1.0 / (1.0 - self.rate)) as f32,
         }
     }
 }
@@ -83,7 +84,7 @@ impl Mask {
                 wide(
                     #[inline(always)]
                     || {
-                        let (scale, add) = (self.scale, add);
+                        let (factor, add) = (self.factor, add);
                         let words = mask.iter().zip(x.chunks(64).zip(out.chunks_mut(64)));
                         for (word, (x, out)) in words {
                             for (half, (x, out)) in x.chunks(32).zip(out.chunks_mut(32)).enumerate()
@@ -93,7 +94,7 @@ impl Mask {
                                     // All bits or none: without a branch the numbers of a register
                                     // are masked together.
                                     let kept = 0u32.wrapping_sub(bits >> bit & 1);
-                                    *out = f32::from_bits((x * scale).to_bits() & kept)
+                                    *out = f32::from_bits((x * factor).to_bits() & kept)
                                         + if add { *out } else { 0.0 };
                                 }
                             }

@@ -63,96 +63,102 @@ fn holds_adapter(folder: &Path) -> bool {
 
 /// What is there in place of an adapter, and what to do.
 fn what_is_there(named: &Path) -> (String, Sentence) {
-    let say = |found: &str, hint: Sentence| (found.to_string(), hint);
     if named.is_file() {
-        return match named.parent().filter(|folder| holds_adapter(folder)) {
-            Some(folder) => say(
-                "a file",
-                format!("name the folder that it lies in: `{}`", shown(folder)).into(),
-            ),
-            None if is_gguf(named) => say(
-                "a GGUF file",
-                "an adapter of llama.cpp's format is not read: name the PEFT folder \
-                     that it was converted from"
-                    .into(),
-            ),
-            None => say(
-                "a file",
-                format!("name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`").into(),
-            ),
-        };
+        return what_the_file_is(named);
     }
     if !named.is_dir() {
         let hint = match cfg!(feature = "hub") {
-            true => "check the spelling; a relative path starts where the command is \
-                 run"
-            .into(),
-            false => "check the spelling; this build does not read from the hub: fetch \
+            true => "check the spelling; a relative path starts where the command is run",
+            false => {
+                "check the spelling; this build does not read from the hub: fetch \
                      the adapter's folder first, as with `hf download`"
+            }
+        };
+        return ("nothing".into(), hint.into());
+    }
+    files_of_another_kind(named)
+        .or_else(|| adapters_below(named))
+        .or_else(|| adapter_above(named))
+        .unwrap_or_else(|| what_the_folder_is(named))
+}
+
+/// A file where a folder should be named.
+fn what_the_file_is(named: &Path) -> (String, Sentence) {
+    match named.parent().filter(|folder| holds_adapter(folder)) {
+        Some(folder) => (
+            "a file".into(),
+            format!("name the folder that it lies in: `{}`", shown(folder)).into(),
+        ),
+        None if is_gguf(named) => (
+            "a GGUF file".into(),
+            "an adapter of llama.cpp's format is not read: name the PEFT folder \
+                 that it was converted from"
                 .into(),
-        };
-        return say("nothing", hint);
+        ),
+        None => (
+            "a file".into(),
+            format!("name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`").into(),
+        ),
     }
-    let there = |name: &str| named.join(name).is_file();
-    if there(MLX_FILE) {
-        return say(&format!("`{MLX_FILE}` of mlx-lm"), LoraError::mlx_hint());
+}
+
+/// A folder with the files of mlx-lm, or with half of PEFT's.
+fn files_of_another_kind(named: &Path) -> Option<(String, Sentence)> {
+    if named.join(MLX_FILE).is_file() {
+        return Some((format!("`{MLX_FILE}` of mlx-lm"), LoraError::mlx_hint()));
     }
-    if there(ADAPTER_FILE) {
-        return say(
-            &format!("`{ADAPTER_FILE}` alone"),
-            format!(
-                "fetch `{CONFIG_FILE}`, which says its rank and scaling, from where \
-                     the adapter came from"
-            )
-            .into(),
-        );
-    }
-    let below = folders_below(named);
-    if !below.is_empty() {
-        let more = if below.len() > NAMED { ", …" } else { "" };
-        let listed: Vec<String> = below
-            .iter()
-            .take(NAMED)
-            .map(|folder| format!("`{}`", folder.display()))
-            .collect();
-        let hint = if below.len() == 1 {
-            "name that folder"
-        } else {
-            "name one of these folders"
-        };
-        return say(
-            "an adapter in a folder below it",
-            format!("{hint}: {}{more}", listed.join(", ")).into(),
-        );
-    }
-    if let Some(above) = named
-        .canonicalize()
-        .ok()
-        .and_then(|path| path.parent().map(Path::to_path_buf))
-        .filter(|path| holds_adapter(path))
-    {
-        return say(
-            "an adapter in the folder above it",
-            format!("name that folder: `{}`", above.display()).into(),
-        );
-    }
-    if there("config.json") {
-        return say(
-            "a whole model",
-            sentence!(
-                "name a model with `{}`; a merged model needs no adapter",
-                setting("model")
-            ),
-        );
-    }
-    say(
-        "neither it nor a folder with it",
+    let hint = || {
         format!(
-            "name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`, or a \
-             run's folder"
+            "fetch `{CONFIG_FILE}`, which says its rank and scaling, from where \
+                 the adapter came from"
         )
-        .into(),
-    )
+    };
+    let alone = named.join(ADAPTER_FILE).is_file();
+    alone.then(|| (format!("`{ADAPTER_FILE}` alone"), hint().into()))
+}
+
+/// Adapters in folders below this one.
+fn adapters_below(named: &Path) -> Option<(String, Sentence)> {
+    let below = folders_below(named);
+    let hint = match below.len() {
+        0 => return None,
+        1 => "name that folder",
+        _ => "name one of these folders",
+    };
+    let more = if below.len() > NAMED { ", …" } else { "" };
+    let listed: Vec<String> = below
+        .iter()
+        .take(NAMED)
+        .map(|folder| format!("`{}`", folder.display()))
+        .collect();
+    Some((
+        "an adapter in a folder below it".into(),
+        format!("{hint}: {}{more}", listed.join(", ")).into(),
+    ))
+}
+
+/// An adapter in the folder above this one.
+fn adapter_above(named: &Path) -> Option<(String, Sentence)> {
+    let named = named.canonicalize().ok()?;
+    let above = named.parent().filter(|path| holds_adapter(path))?;
+    Some((
+        "an adapter in the folder above it".into(),
+        format!("name that folder: `{}`", above.display()).into(),
+    ))
+}
+
+/// A folder without an adapter in it, above it or below it.
+fn what_the_folder_is(named: &Path) -> (String, Sentence) {
+    if named.join("config.json").is_file() {
+        let hint = sentence!(
+            "name a model with `{}`; a merged model needs no adapter",
+            setting("model")
+        );
+        return ("a whole model".into(), hint);
+    }
+    let hint =
+        format!("name the folder with `{CONFIG_FILE}` and `{ADAPTER_FILE}`, or a run's folder");
+    ("neither it nor a folder with it".into(), hint.into())
 }
 
 /// The folders in a folder that hold an adapter, sorted.
