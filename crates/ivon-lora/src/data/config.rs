@@ -179,54 +179,61 @@ impl Task {
     /// # Errors
     /// If the name is unknown, nothing is named, or template or answers cannot be used.
     pub fn from_config(config: &DataConfig) -> Result<Self, DataError> {
-        let (mut task, template) = match (&config.task, &config.prompt) {
+        let task = match (&config.task, &config.prompt) {
             (None, None) => return Err(DataError::NoTask),
             (None, Some(prompt)) => {
                 let answers = config.answers.clone().unwrap_or_default();
-                (
-                    Self::custom(
-                        prompt,
-                        answers,
-                        config.label_field.as_deref().unwrap_or("label"),
-                    )?,
-                    None,
-                )
+                let label_field = config.label_field.as_deref().unwrap_or("label");
+                Self::custom(prompt, answers, label_field)?
             }
-            (Some(name), prompt) => (Self::named(name)?, prompt.clone()),
+            (Some(name), _) => {
+                let task = Self::named(name)?.reworded(config)?;
+                task.reader()?;
+                task
+            }
         };
-        if config.task.is_some() {
-            let given = [
-                ("prompt", template.is_some()),
-                ("answers", config.answers.is_some()),
-                ("label_field", config.label_field.is_some()),
-            ];
-            match &mut task.form {
-                Form::Template {
-                    prompt,
-                    answers,
-                    label_field,
-                } => {
-                    *prompt = template.unwrap_or_else(|| prompt.clone());
-                    *answers = config.answers.clone().unwrap_or_else(|| answers.clone());
-                    *label_field = config
-                        .label_field
-                        .clone()
-                        .unwrap_or_else(|| label_field.clone());
-                }
-                Form::Winogrande | Form::MultipleChoice { .. } => {
-                    if let Some((setting, _)) = given.into_iter().find(|(_, given)| *given) {
-                        return Err(DataError::TaskHasItsPrompt {
-                            task: task.name,
-                            setting,
-                        });
-                    }
-                }
-            }
-            task.reader()?;
-        }
         Ok(task
             .with_scoring(config.scoring)
             .with_label_reading(config.label_reading))
+    }
+
+    /// The same task with the prompt, the answers and the label field that the settings give.
+    ///
+    /// # Errors
+    /// [`DataError::TaskHasItsPrompt`] for one whose questions have choices of their own.
+    fn reworded(mut self, config: &DataConfig) -> Result<Self, DataError> {
+        match &mut self.form {
+            Form::Template {
+                prompt,
+                answers,
+                label_field,
+            } => {
+                replace(prompt, &config.prompt);
+                replace(answers, &config.answers);
+                replace(label_field, &config.label_field);
+            }
+            Form::Winogrande | Form::MultipleChoice { .. } => {
+                let given = [
+                    ("prompt", config.prompt.is_some()),
+                    ("answers", config.answers.is_some()),
+                    ("label_field", config.label_field.is_some()),
+                ];
+                if let Some((setting, _)) = given.into_iter().find(|(_, given)| *given) {
+                    return Err(DataError::TaskHasItsPrompt {
+                        task: self.name,
+                        setting,
+                    });
+                }
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Puts a value in the place of another, if there is one.
+fn replace<T: Clone>(place: &mut T, value: &Option<T>) {
+    if let Some(value) = value {
+        place.clone_from(value);
     }
 }
 

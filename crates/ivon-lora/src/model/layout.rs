@@ -108,38 +108,35 @@ pub(super) fn unused(
         layer_of(&tensor.name).is_some_and(|layer| layer >= config.num_hidden_layers)
     };
     let (layers, others): (Vec<_>, Vec<_>) = left.into_iter().partition(is_layer);
+    let numbers = || layers.iter().filter_map(|tensor| layer_of(&tensor.name));
     let mut notes = Vec::new();
-    if let (Some(first), Some(last)) = (
-        layers
-            .iter()
-            .filter_map(|tensor| layer_of(&tensor.name))
-            .min(),
-        layers
-            .iter()
-            .filter_map(|tensor| layer_of(&tensor.name))
-            .max(),
-    ) {
+    if let (Some(first), Some(last)) = (numbers().min(), numbers().max()) {
         let count = config.num_hidden_layers;
         notes.push(format!("`{file}` has layers {first} to {last}, which are not used: its configuration says {count} layers"));
     }
     if !others.is_empty() {
-        let named = others.iter().take(NAMED).map(|tensor| {
-            format!(
-                "`{}` ({}, shape {:?})",
-                tensor.name, tensor.kind, tensor.shape
-            )
-        });
-        let more = match others.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
         let kind = &config.model_type;
+        let tensors = in_words(&others);
         notes.push(format!(
-            "not used, as a {kind} decoder has no such tensors: {}{more} of `{file}`",
-            named.collect::<Vec<_>>().join(", ")
+            "not used, as a {kind} decoder has no such tensors: {tensors} of `{file}`"
         ));
     }
     notes
+}
+
+/// The first few tensors, and how many more there are.
+fn in_words(tensors: &[&RawTensor<'_>]) -> String {
+    let word = |tensor: &&RawTensor<'_>| {
+        let RawTensor {
+            name, kind, shape, ..
+        } = tensor;
+        format!("`{name}` ({kind}, shape {shape:?})")
+    };
+    let words: Vec<String> = tensors.iter().take(NAMED).map(word).collect();
+    match tensors.len().saturating_sub(NAMED) {
+        0 => words.join(", "),
+        more => format!("{} and {more} more", words.join(", ")),
+    }
 }
 
 /// What lies in files of older programs and is computed anew, or was used under this name already.

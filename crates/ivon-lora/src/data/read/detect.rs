@@ -20,51 +20,53 @@ impl Dialect {
     /// which is no row.
     pub(crate) fn of(sample: &[u8], tabs: bool) -> (Self, usize) {
         let (first, rest) = first_line(sample);
-        if let [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', delimiter] = first.trim_ascii_end()
-            && delimiter.is_ascii()
-            && !delimiter.is_ascii_alphanumeric()
-            && *delimiter != b'"'
-        {
-            return (
-                Self {
-                    delimiter: *delimiter,
-                    quoted: true,
-                },
-                sample.len() - rest.len(),
-            );
-        }
-        if first.starts_with(b"sep=\t") {
-            return (
-                Self {
-                    delimiter: b'\t',
-                    quoted: true,
-                },
-                sample.len() - rest.len(),
-            );
-        }
-        if tabs {
-            return (
-                Self {
-                    delimiter: b'\t',
-                    quoted: needs_quotes(sample),
-                },
-                0,
-            );
-        }
-        let has = |delimiter: &u8| columns(first, *delimiter) > 1;
-        let others: Vec<u8> = if has(&b',') {
-            Vec::new()
-        } else {
-            b";\t|".iter().copied().filter(has).collect()
-        };
-        let delimiter = if let [one] = others[..] { one } else { b',' };
-        (
-            Self {
+        if let Some(delimiter) = named_delimiter(first) {
+            let dialect = Self {
                 delimiter,
                 quoted: true,
+            };
+            return (dialect, sample.len() - rest.len());
+        }
+        let dialect = match tabs {
+            true => Self {
+                delimiter: b'\t',
+                quoted: needs_quotes(sample),
             },
-            0,
-        )
+            false => Self {
+                delimiter: delimiter(first),
+                quoted: true,
+            },
+        };
+        (dialect, 0)
+    }
+}
+
+/// The delimiter that a line `sep=;` names.
+fn named_delimiter(line: &[u8]) -> Option<u8> {
+    if line.starts_with(b"sep=\t") {
+        return Some(b'\t');
+    }
+    match line.trim_ascii_end() {
+        [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', delimiter]
+            if delimiter.is_ascii() && !delimiter.is_ascii_alphanumeric() && *delimiter != b'"' =>
+        {
+            Some(*delimiter)
+        }
+        _ => None,
+    }
+}
+
+/// What divides the columns of a header: a comma, or the one of `;`, tab and `|` that does where no
+/// comma does.
+fn delimiter(header: &[u8]) -> u8 {
+    let divides = |delimiter: &u8| columns(header, *delimiter) > 1;
+    if divides(&b',') {
+        return b',';
+    }
+    let others: Vec<u8> = b";\t|".iter().copied().filter(divides).collect();
+    match others[..] {
+        [one] => one,
+        _ => b',',
     }
 }
 

@@ -166,7 +166,8 @@ impl Source<'_> {
         {
             return Ok(None);
         }
-        let size = self.grow(file, &etag, answer, has_moved, listen)?;
+        let out = self.open_partial(&etag, answer.first)?;
+        let size = grow(file, out, answer, has_moved, listen)?;
         if let Err(error) = self.check(file, &self.folder.partial(&etag), size) {
             fs::remove_file(self.folder.partial(&etag))?;
             return if std::mem::replace(&mut attempts.was_wrong, true) {
@@ -230,66 +231,15 @@ impl Source<'_> {
             .map_or(0, |data| data.len())
     }
 
-    /// Writes what an answer holds behind what is there; gives the length that the file must have,
-    /// where it is known.
-    fn grow(
-        &self,
-        file: &HubFile,
-        etag: &str,
-        mut answer: Answer,
-        has_moved: &mut bool,
-        listen: Watch<'_>,
-    ) -> Result<Option<u64>, FetchError> {
-        let size = answer.facts.size.or(file.size);
-        let mut received = answer.first;
+    /// The blob's file as far as it has come, to be written on from byte `first`.
+    fn open_partial(&self, etag: &str, first: u64) -> io::Result<File> {
         let mut options = File::options();
         options.create(true).write(true);
-        let mut out = if received > 0 {
-            options.append(true)
-        } else {
-            options.truncate(true)
-        }
-        .open(self.folder.partial(etag))?;
-        let mut tell = |received| {
-            let event = Event::Received {
-                file: &file.name,
-                received,
-                total: size.unwrap_or(0),
-            };
-            match listen(event) {
-                true => Ok(()),
-                false => Err(FetchError::Model(ModelError::Stopped {
-                    file: file.name.clone(),
-                })),
-            }
+        let options = match first {
+            0 => options.truncate(true),
+            _ => options.append(true),
         };
-        tell(received)?;
-        let mut buffer = vec![0; 1 << 17];
-        let mut reader = answer.reader();
-        while let Some(count) = read_some(&mut reader, &mut buffer)? {
-            out.write_all(&buffer[..count])?;
-            *has_moved = true;
-            received += count as u64;
-            if size.is_some_and(|size| received > size) {
-                break;
-            }
-            tell(received)?;
-        }
-        out.sync_all()?;
-        match size {
-            Some(size) if received < size => {
-                let reason = format!(
-                    "`{}` came with {received} bytes, expected {size}",
-                    file.name
-                );
-                Err(RequestError::Network {
-                    reason,
-                    is_passing: true,
-                }
-                .into())
-            }
-            _ => Ok(size),
-        }
+        options.open(self.folder.partial(etag))
     }
 
     /// Holds what has come against what the hub says of it.
@@ -312,6 +262,64 @@ impl Source<'_> {
             "`{}` came with the SHA-256 {found}, expected {expected}",
             file.name
         )))
+    }
+}
+
+/// Writes what an answer holds behind what is there; gives the length that the file must have, where
+/// it is known.
+fn grow(
+    file: &HubFile,
+    mut out: File,
+    mut answer: Answer,
+    has_moved: &mut bool,
+    listen: Watch<'_>,
+) -> Result<Option<u64>, FetchError> {
+    let size = answer.facts.size.or(file.size);
+    let mut received = answer.first;
+    tell(file, received, size, listen)?;
+    let mut buffer = vec![0; 1 << 17];
+    let mut reader = answer.reader();
+    while let Some(count) = read_some(&mut reader, &mut buffer)? {
+        out.write_all(&buffer[..count])?;
+        *has_moved = true;
+        received += count as u64;
+        if size.is_some_and(|size| received > size) {
+            break;
+        }
+        tell(file, received, size, listen)?;
+    }
+    out.sync_all()?;
+    match size {
+        Some(size) if received < size => {
+            let name = &file.name;
+            let reason = format!("`{name}` came with {received} bytes, expected {size}");
+            Err(RequestError::Network {
+                reason,
+                is_passing: true,
+            }
+            .into())
+        }
+        _ => Ok(size),
+    }
+}
+
+/// Says how much has come; an error where the download is to stop.
+fn tell(
+    file: &HubFile,
+    received: u64,
+    size: Option<u64>,
+    listen: Watch<'_>,
+) -> Result<(), FetchError> {
+    let event = Event::Received {
+        file: &file.name,
+        received,
+        total: size.unwrap_or(0),
+    };
+    match listen(event) {
+        true => Ok(()),
+        false => Err(FetchError::Model(ModelError::Stopped {
+            file: file.name.clone(),
+        })),
     }
 }
 

@@ -32,10 +32,6 @@ impl ChatTemplates {
     /// # Errors
     /// If a file cannot be read.
     pub fn read(folder: &Path, config: &Map<String, Value>) -> Result<Self, ModelError> {
-        let is_default = |template: String| Self {
-            default: Some(template),
-            others: Vec::new(),
-        };
         let others = additional(folder);
         let in_folder = others.iter().any(|name| name == "default");
         let places = [
@@ -45,7 +41,7 @@ impl ChatTemplates {
         for (is_there, name) in places {
             let path = folder.join(name);
             if is_there && path.exists() {
-                return Ok(is_default(files::read_text(&path, LONGEST)?));
+                return Ok(Self::only(files::read_text(&path, LONGEST)?));
             }
         }
         if !others.is_empty() {
@@ -54,33 +50,46 @@ impl ChatTemplates {
                 others,
             });
         }
-        let text = |value: &Value| value.as_str().map(str::to_string);
-        let named: Vec<(String, String)> = match config.get("chat_template") {
-            Some(Value::String(template)) => return Ok(is_default(template.clone())),
-            Some(Value::Array(list)) => list
-                .iter()
-                .filter_map(|one| Some((text(one.get("name")?)?, text(one.get("template")?)?)))
-                .collect(),
-            Some(Value::Object(map)) => map
-                .iter()
-                .filter_map(|(name, template)| Some((name.clone(), text(template)?)))
-                .collect(),
-            _ => return Ok(Self::default()),
-        };
-        // Of two with one name the last counts, as in a dict.
-        let found = named
-            .iter()
-            .rfind(|(name, _)| name == "default")
-            .map(|(_, template)| template.clone());
-        let others = if found.is_some() {
-            Vec::new()
-        } else {
-            named.into_iter().map(|(name, _)| name).collect()
-        };
-        Ok(Self {
-            default: found,
-            others,
+        Ok(match config.get("chat_template") {
+            Some(Value::String(template)) => Self::only(template.clone()),
+            Some(templates) => Self::of_named(named(templates)),
+            None => Self::default(),
         })
+    }
+
+    fn only(template: String) -> Self {
+        Self {
+            default: Some(template),
+            others: Vec::new(),
+        }
+    }
+
+    /// Of two with one name the last counts, as in a dict.
+    fn of_named(templates: Vec<(String, String)>) -> Self {
+        let default = templates.iter().rfind(|(name, _)| name == "default");
+        match default {
+            Some((_, template)) => Self::only(template.clone()),
+            None => Self {
+                default: None,
+                others: templates.into_iter().map(|(name, _)| name).collect(),
+            },
+        }
+    }
+}
+
+/// Templates with their names, from a list of objects or from one object.
+fn named(templates: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().map(str::to_string);
+    match templates {
+        Value::Array(list) => list
+            .iter()
+            .filter_map(|one| Some((text(one.get("name")?)?, text(one.get("template")?)?)))
+            .collect(),
+        Value::Object(map) => map
+            .iter()
+            .filter_map(|(name, template)| Some((name.clone(), text(template)?)))
+            .collect(),
+        _ => Vec::new(),
     }
 }
 
