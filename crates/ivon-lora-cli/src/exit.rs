@@ -12,6 +12,7 @@ use ivon_lora::lora::LoraError;
 use ivon_lora::model::ModelError;
 use ivon_lora::posterior::PosteriorError;
 use ivon_lora::run::RunError;
+use ivon_lora::study::StudyError;
 use ivon_lora::train::TrainError;
 use ivon_lora::watch::RecordError;
 
@@ -141,15 +142,15 @@ from_library! {
         _ => Exit::Usage,
     },
     RunError => of_run,
+    StudyError => of_study,
 }
 
 fn of_run(error: &RunError) -> Exit {
     match error {
         RunError::Data(error) => of_data(error),
-        RunError::TooLittleToChooseOn { .. } => Exit::Data,
         RunError::OtherData { .. } | RunError::OtherRoles { .. } => Exit::Data,
-        RunError::Tokenizer(_) | RunError::NothingToChooseOn => Exit::Data,
-        RunError::Model(_) | RunError::Posterior(_) | RunError::NoPosterior { .. } => Exit::Model,
+        RunError::Tokenizer(_) => Exit::Data,
+        RunError::Model(_) | RunError::Posterior(_) => Exit::Model,
         RunError::Bundle(error) => of_bundle(error),
         RunError::Answer(error) => of_answer(error),
         RunError::Lora(error) => of_adapter(error),
@@ -179,6 +180,21 @@ fn of_answer(error: &AnswerError) -> Exit {
         AnswerError::Setting { .. } | AnswerError::Device { .. } => Exit::Usage,
         AnswerError::File(_) | AnswerError::Malformed { .. } => Exit::File,
         AnswerError::Predict(_) | AnswerError::Metrics(_) => Exit::Training,
+    }
+}
+
+fn of_study(error: &StudyError) -> Exit {
+    match error {
+        StudyError::Data(error) => of_data(error),
+        StudyError::NothingToChooseOn | StudyError::TooLittleToChooseOn { .. } => Exit::Data,
+        StudyError::Posterior(_) | StudyError::NoPosterior { .. } => Exit::Model,
+        StudyError::Lora(error) => of_adapter(error),
+        StudyError::Bundle(error) => of_bundle(error),
+        StudyError::Answer(error) => of_answer(error),
+        StudyError::Run(error) => of_run(error),
+        StudyError::Setting { .. } => Exit::Usage,
+        StudyError::File(_) => Exit::File,
+        StudyError::Predict(_) | StudyError::Metrics(_) => Exit::Training,
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use ivon_lora::compare::{COMPARISON_FILE, CompareConfig, Comparison, compare, plan};
 use ivon_lora::files;
 
-use super::{prepare, stop};
+use super::{prepare, stopped};
 use crate::args::CompareArgs;
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
@@ -40,10 +40,7 @@ pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
     screen.note(plan.to_string());
     let compared = compare(&config, &mut |event| screen.show(&event) && signals.go_on());
     screen.close();
-    let compared = compared.map_err(|error| match error.is_stop() {
-        true => stop(signals),
-        false => error.into(),
-    })?;
+    let compared = compared.map_err(|error| stopped(error, signals))?;
     write(&config.out, &compared)?;
     let text = format!(
         "{}{}\nthe table in every form is in {}",

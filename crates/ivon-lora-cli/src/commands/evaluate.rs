@@ -41,7 +41,7 @@ pub fn run(args: EvaluateArgs, signals: &Signals) -> Result<(), Failure> {
         screen.show(&event) && signals.go_on()
     });
     screen.close();
-    let report = report.map_err(|error| stopped(error.into(), signals))?;
+    let report = report.map_err(|error| stopped(error, signals))?;
     screen.result("evaluated", &report.to_string(), &report)
 }
 

@@ -20,11 +20,13 @@ mod completions;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use ivon_lora::answer::device_named;
+use ivon_lora::answer::{AnswerError, device_named};
 use ivon_lora::bundle::{locate_adapter, named_base};
+use ivon_lora::compare::CompareError;
 use ivon_lora::data::{DataConfig, Task, find_files, read_first_rows};
 use ivon_lora::model::{Checkpoint, HubSettings, ModelHeaders, Purpose};
 use ivon_lora::run::{ModelConfig, RunError};
+use ivon_lora::study::StudyError;
 
 use crate::args::{AdapterArgs, Command, DataCommand, HowArgs};
 use crate::exit::{CliError, Exit, Failure};
@@ -158,8 +160,26 @@ impl Place {
     }
 }
 
+/// An error of work that can be stopped.
+trait Stoppable: Into<Failure> {
+    /// Whether it is the end that whoever watches asked for.
+    fn is_stop(&self) -> bool;
+}
+
+macro_rules! stoppable {
+    ($($error:ty),+) => {$(
+        impl Stoppable for $error {
+            fn is_stop(&self) -> bool {
+                self.is_stop()
+            }
+        }
+    )+};
+}
+
+stoppable!(AnswerError, RunError, StudyError, CompareError);
+
 /// An error of the library; one that a signal asked for is a stop.
-fn stopped(error: RunError, signals: &Signals) -> Failure {
+fn stopped(error: impl Stoppable, signals: &Signals) -> Failure {
     match error.is_stop() {
         true => stop(signals),
         false => error.into(),

@@ -54,7 +54,7 @@ pub fn run(args: PredictArgs, signals: &Signals) -> Result<(), Failure> {
         screen.show(&event) && signals.go_on()
     });
     screen.close();
-    let rows = predicted.map_err(|error| stopped(error.into(), signals))?;
+    let rows = predicted.map_err(|error| stopped(error, signals))?;
     if args.out.is_none() {
         let mut out = io::BufWriter::new(io::stdout().lock());
         write_lines(&mut out, &rows, format)?;

@@ -79,15 +79,6 @@ pub enum RunError {
     /// The run would not fit.
     #[error("the run needs about {needed:.1} GB of memory and {available:.1} GB are free")]
     Memory { needed: f64, available: f64 },
-    /// A point estimate, where a posterior is needed.
-    #[error("`{}` is a point estimate, expected a posterior to draw from", adapter.display())]
-    NoPosterior { adapter: PathBuf },
-    /// A scale shall be chosen, and there are no rows for it but those that are scored.
-    #[error("there are no rows to choose the scale on but those that are scored")]
-    NothingToChooseOn,
-    /// The rows that a scale shall be chosen on cannot carry a choice.
-    #[error("no scale is chosen on {split}, and none is written: {reason}")]
-    TooLittleToChooseOn { split: String, reason: String },
 }
 
 impl RunError {
@@ -163,21 +154,6 @@ impl RunError {
                 setting("recompute"),
                 setting("batch_size"),
                 setting("max_length")
-            )),
-            Self::NoPosterior { .. } => Some(sentence!(
-                "train with an optimizer that learns one, such as `{}`",
-                setting_to("optimizer", "ivon")
-            )),
-            Self::NothingToChooseOn => Some(
-                "name a folder with a file named calibrate, or a run, whose own \
-                     rows were set aside for it"
-                    .into(),
-            ),
-            Self::TooLittleToChooseOn { .. } => Some(sentence!(
-                "name a folder with more rows in a file named calibrate with `{}`, \
-                     or a scale of your own with `{}`",
-                setting("data"),
-                setting("scale")
             )),
         }
     }

@@ -1,11 +1,13 @@
 //! Studies of a finished adapter: its scores against τ, against the share of pruned weights, and on
 //! other sets than its own.
 
+mod error;
 mod subject;
 mod scale;
 mod prune;
 mod shift;
 
+pub use error::StudyError;
 pub use prune::{PruneRequest, prune};
 pub use scale::{ScaleRequest, scale};
 pub use shift::{OtherSet, ShiftRequest, shift};

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::StudyError;
 use super::subject::{Subject, SubjectRequest};
 use crate::bundle::Bundle;
 use crate::files;
@@ -11,7 +12,6 @@ use crate::metrics::{BINS, MainScores, Predictions};
 use crate::posterior::{Posterior, only_kept};
 use crate::predict::log_probabilities;
 use crate::report::{PRUNE_FILE, PrunePoint, PruneReport};
-use crate::run::RunError;
 use crate::watch::{Event, Progress, Stage, Watch};
 
 /// What `prune` is asked for.
@@ -30,12 +30,12 @@ pub struct PruneRequest {
 ///
 /// # Errors
 /// Whatever is wrong with base, adapter, rows or a file; a point estimate, which has no σ.
-pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, RunError> {
+pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, StudyError> {
     let subject = Subject::open(&request.subject, watch)?;
     let answerer = &subject.answerer;
     let posterior = answerer.bundle().posterior.as_ref();
     if posterior.variance().is_none() {
-        return Err(RunError::NoPosterior {
+        return Err(StudyError::NoPosterior {
             adapter: subject.adapter,
         });
     }
@@ -85,7 +85,7 @@ pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, Ru
 
 /// The places of all weights, in the order of [`Adapter::flatten`], those of the least |m|/σ first;
 /// a σ of 0 comes last unless m is 0, too. Of weights that tie the earlier comes first.
-fn pruning_order(posterior: &dyn Posterior) -> Result<Vec<usize>, RunError> {
+fn pruning_order(posterior: &dyn Posterior) -> Result<Vec<usize>, StudyError> {
     let variance = posterior
         .variance()
         .map_or_else(|| Ok(Vec::new()), Adapter::flatten)?;

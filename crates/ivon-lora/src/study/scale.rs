@@ -1,6 +1,7 @@
 //! The command `scale`: an adapter at τ from 0 to an end → scores at each, and the τ that is best
 //! on calibrate, written into the adapter.
 
+use super::StudyError;
 use super::subject::{Subject, SubjectRequest};
 use crate::answer::ExampleSet;
 use crate::bundle::write_scale;
@@ -9,7 +10,6 @@ use crate::metrics::{BINS, Ground, LogProbabilities, MainScores, Predictions, me
 use crate::posterior::Spread;
 use crate::predict::EvaluationOptions;
 use crate::report::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes};
-use crate::run::RunError;
 use crate::settings::Wrong;
 use crate::watch::{Event, Progress, Stage, Watch};
 
@@ -31,12 +31,12 @@ pub struct ScaleRequest {
 /// # Errors
 /// Whatever is wrong with base, adapter or rows; a point estimate; with `write`, that there are no
 /// rows to choose on.
-pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, RunError> {
+pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, StudyError> {
     let subject = Subject::open(&request.subject, watch)?;
     let options = *subject.answerer.options();
     check_draws(&subject)?;
     if request.write && subject.calibrate.is_none() {
-        return Err(RunError::NothingToChooseOn);
+        return Err(StudyError::NothingToChooseOn);
     }
     let last = request.points.max(2) - 1;
     let scales: Vec<f64> = (0..=last)
@@ -74,22 +74,26 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, Ru
 }
 
 /// Refuses what cannot be scored at scales: an adapter without draws.
-fn check_draws(subject: &Subject) -> Result<(), RunError> {
+fn check_draws(subject: &Subject) -> Result<(), StudyError> {
     if subject.answerer.options().samples > 0 {
         return Ok(());
     }
     Err(match subject.answerer.bundle().posterior.spread() {
-        Spread::None => RunError::NoPosterior {
+        Spread::None => StudyError::NoPosterior {
             adapter: subject.adapter.clone(),
         },
-        _ => RunError::Setting(Wrong::new("samples", "`0`", "at least 1")),
+        _ => StudyError::Setting(Wrong::new("samples", "`0`", "at least 1")),
     })
 }
 
 /// Writes the τ that was chosen into the adapter's folder.
-fn write_choice(subject: &Subject, choice: &ScaleChoice, watch: Watch<'_>) -> Result<(), RunError> {
+fn write_choice(
+    subject: &Subject,
+    choice: &ScaleChoice,
+    watch: Watch<'_>,
+) -> Result<(), StudyError> {
     if let Some(reason) = &choice.refused {
-        return Err(RunError::TooLittleToChooseOn {
+        return Err(StudyError::TooLittleToChooseOn {
             split: choice.split.clone(),
             reason: reason.clone(),
         });
@@ -110,7 +114,7 @@ struct Sweep<'a> {
 
 impl Sweep<'_> {
     /// What the rows that may be chosen on prefer.
-    fn choice(&mut self, set: &ExampleSet) -> Result<Option<ScaleChoice>, RunError> {
+    fn choice(&mut self, set: &ExampleSet) -> Result<Option<ScaleChoice>, StudyError> {
         let options = *self.subject.answerer.options();
         let mut losses = Vec::new();
         let mut ground = Ground {
@@ -146,7 +150,7 @@ impl Sweep<'_> {
         what: Stage,
         prefixes: &[usize],
         see: &mut dyn FnMut(f64, &Predictions),
-    ) -> Result<Vec<ScalePoint>, RunError> {
+    ) -> Result<Vec<ScalePoint>, StudyError> {
         let labels = set.labels()?;
         let answerer = &self.subject.answerer;
         let samples = answerer.options().samples;
@@ -183,6 +187,6 @@ impl Sweep<'_> {
     }
 }
 
-fn averaged(draws: &[LogProbabilities], labels: &[usize]) -> Result<Predictions, RunError> {
+fn averaged(draws: &[LogProbabilities], labels: &[usize]) -> Result<Predictions, StudyError> {
     Ok(Predictions::new(mean_of_draws(draws)?, labels.to_vec())?)
 }

@@ -3,11 +3,11 @@
 
 use std::path::PathBuf;
 
+use super::StudyError;
 use super::subject::{Subject, SubjectRequest};
 use crate::answer::{AnswerError, ExampleSet, labelled_files, warn_of_trained};
 use crate::files;
 use crate::report::{SHIFT_FILE, ShiftAnswers, ShiftReport, ShiftSet};
-use crate::run::RunError;
 use crate::watch::{Event, Stage, Watch};
 
 /// What `shift` is asked for.
@@ -37,7 +37,7 @@ pub struct OtherSet {
 ///
 /// # Errors
 /// Whatever is wrong with base, adapter or rows, and a set without a row.
-pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, RunError> {
+pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, StudyError> {
     if let Some(out) = &request.out {
         files::check_can_write(out)?;
     }
@@ -88,7 +88,7 @@ fn rows_of(
     other: &OtherSet,
     limit: Option<usize>,
     watch: Watch<'_>,
-) -> Result<(String, ExampleSet), RunError> {
+) -> Result<(String, ExampleSet), StudyError> {
     let answerer = &subject.answerer;
     let (split, source) = labelled_files(&other.path, None, answerer.prepared(), &other.fields)?;
     warn_of_trained(

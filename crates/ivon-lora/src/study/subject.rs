@@ -3,10 +3,11 @@
 
 use std::path::PathBuf;
 
+use super::StudyError;
 use crate::answer::{AnswerOptions, Answerer, ExampleSet, labelled_files, warn_of_trained};
 use crate::data::{Dataset, Example, Role, Source, Split, TaskReader, find_files};
 use crate::files::check_exists;
-use crate::run::{ADAPTER_FOLDER, RUN_FILE, RunConfig, RunError, read_run, rows_of_run};
+use crate::run::{ADAPTER_FOLDER, RUN_FILE, RunConfig, read_run, rows_of_run};
 use crate::settings::Wrong;
 use crate::watch::Watch;
 
@@ -46,7 +47,7 @@ impl Subject {
     ///
     /// # Errors
     /// If model or data are named nowhere, and whatever is wrong with base, adapter or rows.
-    pub fn open(request: &SubjectRequest, watch: Watch<'_>) -> Result<Self, RunError> {
+    pub fn open(request: &SubjectRequest, watch: Watch<'_>) -> Result<Self, StudyError> {
         // Else the model would be what is said to be missing.
         check_exists(&request.path)?;
         let settings = request.path.join(RUN_FILE);
@@ -64,7 +65,7 @@ impl Subject {
         })?;
         let answerer = Answerer::open(&model, &adapter, &request.options, watch)?;
         let (scored, calibrate) = rows(request, config.as_ref(), &answerer, watch)?;
-        let mut encode = |(name, source): Named| -> Result<ExampleSet, RunError> {
+        let mut encode = |(name, source): Named| -> Result<ExampleSet, StudyError> {
             let set = answerer.example_set(&name, source, request.limit, watch)?;
             set.labels()?;
             Ok(set)
@@ -81,7 +82,7 @@ impl Subject {
 }
 
 /// The error of what is named neither by the request nor by a run.
-fn absent(name: &'static str, expected: &'static str) -> RunError {
+fn absent(name: &'static str, expected: &'static str) -> StudyError {
     Wrong::new(name, "absent", expected).into()
 }
 
@@ -91,7 +92,7 @@ fn rows(
     config: Option<&RunConfig>,
     answerer: &Answerer,
     watch: Watch<'_>,
-) -> Result<(Named, Option<Named>), RunError> {
+) -> Result<(Named, Option<Named>), StudyError> {
     let split = request.split.as_deref();
     match (&request.data, config) {
         (Some(path), _) => {
@@ -112,14 +113,14 @@ fn rows(
 type Named = (String, Source);
 
 /// The rows of a run in the roles that they had.
-fn of_run(dataset: &Dataset, split: Option<&str>) -> Result<(Named, Option<Named>), RunError> {
+fn of_run(dataset: &Dataset, split: Option<&str>) -> Result<(Named, Option<Named>), StudyError> {
     let role = match split {
         None => Role::Test,
         Some(name) => Role::ALL
             .into_iter()
             .find(|role| role.name() == name)
             .ok_or_else(|| {
-                RunError::Setting(Wrong::new(
+                StudyError::Setting(Wrong::new(
                     "split",
                     format!("`{name}`"),
                     "a role of the run's rows: train, tune, calibrate or test",
@@ -153,7 +154,7 @@ fn of_files(
     path: &std::path::Path,
     split: Option<&str>,
     prepared: &TaskReader,
-) -> Result<(Named, Option<Named>), RunError> {
+) -> Result<(Named, Option<Named>), StudyError> {
     let (name, source) = labelled_files(path, split, prepared, &[])?;
     let calibrate = Split::Calibrate.name();
     let has_calibrate = name != calibrate
