@@ -8,7 +8,7 @@ use crate::settings::{Setting, TABLES, settings};
 
 /// What the file names already.
 #[derive(Clone, Debug, Default)]
-pub struct Named {
+pub struct Inputs {
     /// The base model.
     pub model: Option<String>,
     /// The data.
@@ -21,7 +21,7 @@ pub struct Named {
 ///
 /// # Errors
 /// If the defaults cannot be written as TOML.
-pub fn commented(optimizer: &Method, named: &Named) -> Result<String, toml::ser::Error> {
+pub fn commented(optimizer: &Method, named: &Inputs) -> Result<String, toml::ser::Error> {
     let mut config = RunConfig {
         optimizer: optimizer.clone(),
         ..RunConfig::default()
@@ -84,7 +84,7 @@ mod tests {
     fn the_file_parses_to_the_defaults() {
         for name in Method::NAMES {
             let optimizer = Method::named(name).unwrap();
-            let text = commented(&optimizer, &Named::default()).unwrap();
+            let text = commented(&optimizer, &Inputs::default()).unwrap();
             let table = file::parse(&text, "run.toml").unwrap();
             assert_eq!(
                 table.try_into::<RunConfig>().unwrap(),
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_was_named_stands_in_the_file() {
-        let named = Named {
+        let named = Inputs {
             model: Some("org/name".into()),
             data: Some("d \"q\"".into()),
             task: Some("sst2".into()),
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn every_key_is_there_with_its_sentence_and_its_examples_parse() {
-        let text = commented(&Method::default(), &Named::default()).unwrap();
+        let text = commented(&Method::default(), &Inputs::default()).unwrap();
         for setting in settings()
             .iter()
             .filter(|setting| setting.belongs_to("ivon"))

@@ -14,7 +14,7 @@ use crate::suggest::did_you_mean;
 
 /// A run with a value for every setting, and what the user should know of how it came about.
 #[derive(Debug, PartialEq)]
-pub struct Resolved {
+pub struct ResolvedRun {
     /// The run.
     pub config: RunConfig,
     /// A sentence each.
@@ -29,7 +29,7 @@ type FlagValues = Vec<(&'static Setting, Value)>;
 /// # Errors
 /// If the file or a flag is wrong, a flag does not belong to the optimizer, or a value is out of
 /// range.
-pub fn train(args: &TrainArgs) -> Result<Resolved, CliError> {
+pub fn train(args: &TrainArgs) -> Result<ResolvedRun, CliError> {
     let file = read(args.config.as_deref())?;
     resolve(file, values(&args.settings)?)
 }
@@ -87,7 +87,7 @@ fn read(path: Option<&Path>) -> Result<toml::Table, CliError> {
 }
 
 /// Lays flags over a file's values and gives all others their defaults.
-fn resolve(mut file: toml::Table, flags: FlagValues) -> Result<Resolved, CliError> {
+fn resolve(mut file: toml::Table, flags: FlagValues) -> Result<ResolvedRun, CliError> {
     let mut notes = Vec::new();
     let named = flags
         .iter()
@@ -114,7 +114,7 @@ fn resolve(mut file: toml::Table, flags: FlagValues) -> Result<Resolved, CliErro
         exit: Exit::Usage,
         ..error.into()
     })?;
-    Ok(Resolved { config, notes })
+    Ok(ResolvedRun { config, notes })
 }
 
 /// The name of the optimizer, put into the file where it has none.
@@ -240,7 +240,7 @@ mod tests {
     use crate::args::{Args, Command};
 
     /// The run of a file and flags.
-    fn run(file: &str, flags: &str) -> Result<Resolved, CliError> {
+    fn run(file: &str, flags: &str) -> Result<ResolvedRun, CliError> {
         let args =
             Args::try_parse_from(format!("ivon-lora train {flags}").split_whitespace()).unwrap();
         let Command::Train(args) = args.command else {

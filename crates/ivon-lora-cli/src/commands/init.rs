@@ -7,7 +7,7 @@ use ivon_lora::method::Method;
 use super::refuse_existing;
 use crate::args::InitArgs;
 use crate::exit::{CliError, Exit, Failure};
-use crate::init::{Named, commented};
+use crate::init::{Inputs, commented};
 use crate::render::print;
 use crate::suggest::did_you_mean;
 
@@ -30,7 +30,7 @@ pub fn run(args: &InitArgs) -> Result<(), Failure> {
         );
         CliError::usage(message, did_you_mean(&args.optimizer, Method::NAMES))
     })?;
-    let named = Named {
+    let named = Inputs {
         model: args.model.clone(),
         data: args
             .data

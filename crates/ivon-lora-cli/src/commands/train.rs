@@ -9,7 +9,7 @@ use super::{detect_task, prepare, toy};
 use crate::args::TrainArgs;
 use crate::exit::{CliError, Failure};
 use crate::render::Screen;
-use crate::resolve::{self, Resolved};
+use crate::resolve::{self, ResolvedRun};
 use crate::signals::Signals;
 
 /// Trains.
@@ -17,7 +17,7 @@ use crate::signals::Signals;
 /// # Errors
 /// Whatever is wrong with settings, data, model or a file, and a stop by a signal.
 pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
-    let Resolved {
+    let ResolvedRun {
         mut config,
         mut notes,
     } = resolve::train(args)?;

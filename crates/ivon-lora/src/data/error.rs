@@ -293,9 +293,43 @@ impl DataError {
 
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<Sentence> {
-        let hint = match self {
-            Self::File(error) => return error.hint(),
-            Self::Tokenizer(_) => return None,
+        match self {
+            Self::File(error) => error.hint(),
+            Self::Tokenizer(_) | Self::Setting(_) => None,
+            Self::UnknownExtension { .. }
+            | Self::MalformedLine { .. }
+            | Self::UnclosedQuote { .. }
+            | Self::NotRows { .. }
+            | Self::LineTooLong { .. }
+            | Self::MalformedParquet { .. }
+            | Self::EmptySet { .. }
+            | Self::EmptyStream { .. }
+            | Self::NoSplitFiles { .. }
+            | Self::AmbiguousFiles { .. } => self.hint_on_files(),
+            Self::UnknownTask { .. }
+            | Self::NoTask
+            | Self::TaskHasItsPrompt { .. }
+            | Self::MalformedTemplate { .. }
+            | Self::Answers { .. } => self.hint_on_the_task(),
+            Self::MissingField { .. }
+            | Self::NoRowHas { .. }
+            | Self::WrongType { .. }
+            | Self::MissingLabel { .. }
+            | Self::LabelOutOfRange { .. }
+            | Self::AmbiguousLabel { .. }
+            | Self::ChoiceCount { .. } => self.hint_on_a_row(),
+            Self::TooFewRows { .. }
+            | Self::EmptyRole { .. }
+            | Self::AnswerWithoutTokens { .. }
+            | Self::SameTokens { .. }
+            | Self::NoChatTemplate { .. }
+            | Self::ChatTemplate { .. } => self.hint_on_roles_and_tokens(),
+        }
+    }
+
+    /// The hint on a file that does not read.
+    fn hint_on_files(&self) -> Option<Sentence> {
+        Some(match self {
             Self::UnknownExtension { .. } => {
                 "convert the file, or give it the extension of what it holds".into()
             }
@@ -344,6 +378,13 @@ impl DataError {
             Self::AmbiguousFiles { .. } => {
                 "move one of them away, or give one file instead of a folder".into()
             }
+            _ => return None,
+        })
+    }
+
+    /// The hint on a task or a prompt.
+    fn hint_on_the_task(&self) -> Option<Sentence> {
+        Some(match self {
             Self::UnknownTask { name, known } => match nearest(name, known.iter().copied()) {
                 Some(nearest) => format!("did you mean `{nearest}`?").into(),
                 None => sentence!(
@@ -376,6 +417,13 @@ impl DataError {
                     setting_to("answers", "Negative,Positive")
                 )
             }
+            _ => return None,
+        })
+    }
+
+    /// The hint on a row that is no example of the task.
+    fn hint_on_a_row(&self) -> Option<Sentence> {
+        Some(match self {
             Self::MissingField { field, found, .. } => {
                 match nearest(field, found.iter().map(String::as_str)) {
                     Some(nearest) => format!("did you mean `{nearest}`?").into(),
@@ -415,7 +463,13 @@ impl DataError {
                 )
             }
             Self::ChoiceCount { .. } => "remove the row, or correct its choices".into(),
-            Self::Setting { .. } => return None,
+            _ => return None,
+        })
+    }
+
+    /// The hint on roles, answer tokens and chat templates.
+    fn hint_on_roles_and_tokens(&self) -> Option<Sentence> {
+        Some(match self {
             Self::TooFewRows { .. } => {
                 "give more rows, files for the missing roles, or set a role's share \
                  to 0"
@@ -445,8 +499,8 @@ impl DataError {
                 setting("chat_template"),
                 setting_to("chat_template", "FILE")
             ),
-        };
-        Some(hint)
+            _ => return None,
+        })
     }
 }
 

@@ -203,6 +203,25 @@ impl ModelError {
                  or embeddings is not read"
                     .into()
             }
+            Self::MissingTensor { .. } | Self::Shape { .. } | Self::Encoding { .. } => {
+                return self.hint_on_tensors();
+            }
+            Self::Tokenizer { reason, .. } if reason.contains("no `tokenizer.json`") => {
+                "save it with transformers: \
+                     `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`"
+                    .into()
+            }
+            Self::Tokenizer { .. } => "take tokenizer and model from the same release".into(),
+            Self::Stopped { .. } => {
+                "the same command goes on where it stopped: what has come is kept".into()
+            }
+            Self::Hub { hint, .. } | Self::Split { hint, .. } => hint.clone(),
+        })
+    }
+
+    /// The hint on weights that are not those of the configuration, or not read.
+    fn hint_on_tensors(&self) -> Option<Sentence> {
+        Some(match self {
             Self::MissingTensor { name, .. } if name == "lm_head.weight" => {
                 "set `tie_word_embeddings` in config.json if the model has no \
                      output layer of its own"
@@ -233,16 +252,7 @@ impl ModelError {
                     .into()
             }
             Self::Encoding { .. } => "convert the model to one of these first".into(),
-            Self::Tokenizer { reason, .. } if reason.contains("no `tokenizer.json`") => {
-                "save it with transformers: \
-                     `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`"
-                    .into()
-            }
-            Self::Tokenizer { .. } => "take tokenizer and model from the same release".into(),
-            Self::Stopped { .. } => {
-                "the same command goes on where it stopped: what has come is kept".into()
-            }
-            Self::Hub { hint, .. } | Self::Split { hint, .. } => hint.clone(),
+            _ => return None,
         })
     }
 }

@@ -122,6 +122,25 @@ impl RunError {
                     setting("adapter")
                 ))
             }
+            Self::FolderHoldsRun { .. }
+            | Self::FolderInUse { .. }
+            | Self::OtherSettings { .. }
+            | Self::OtherData { .. }
+            | Self::OtherRoles { .. } => self.hint_on_the_folder(),
+            Self::Malformed { .. } => Some("was it edited? every run writes its own".into()),
+            Self::Memory { .. } => Some(sentence!(
+                "keep the base as it is with `{}`, add `{}`, or lower `{}` or `{}`",
+                setting_to("base_precision", "as-is"),
+                setting("recompute"),
+                setting("batch_size"),
+                setting("max_length")
+            )),
+        }
+    }
+
+    /// The hint on a folder that holds another run, or the same one made otherwise.
+    fn hint_on_the_folder(&self) -> Option<Sentence> {
+        match self {
             Self::FolderHoldsRun { .. } => Some(sentence!(
                 "go on with `{}`, or name another folder with `{}`",
                 setting("resume"),
@@ -147,14 +166,7 @@ impl RunError {
                      comparison is made anew where its folder is removed",
                 setting("out")
             )),
-            Self::Malformed { .. } => Some("was it edited? every run writes its own".into()),
-            Self::Memory { .. } => Some(sentence!(
-                "keep the base as it is with `{}`, add `{}`, or lower `{}` or `{}`",
-                setting_to("base_precision", "as-is"),
-                setting("recompute"),
-                setting("batch_size"),
-                setting("max_length")
-            )),
+            _ => None,
         }
     }
 }
