@@ -343,6 +343,7 @@ fn no_message_shows_a_value_as_only_a_programmer_reads_it() {
         "contents.rs",
         "checkpoint.rs",
         "lexer.rs",
+        "pruned.rs",
     ];
     for Message { file, text } in messages() {
         let is_meant = meant.iter().any(|name| file.ends_with(name)) || text.contains("shape");
