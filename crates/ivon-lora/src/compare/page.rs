@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::comparison::{Comparison, Trial};
+use super::layout::folder_name;
 use super::rows::Form;
 use super::table::{RowEntry, ScoreEntry, TaskTable};
 use crate::report::html::{
@@ -217,67 +218,65 @@ fn figures(task: &TaskTable, bins: usize) -> Vec<Figure> {
         ("nll", "NLL, nats", |row| &row.nll),
         ("ece", &ece, |row| &row.ece),
     ];
+    scores.map(|score| figure(task, score)).into()
+}
+
+fn figure(task: &TaskTable, (file, name, of): (&str, &str, Score)) -> Figure {
     let (yardsticks, methods): (Vec<&RowEntry>, Vec<&RowEntry>) = task
         .rows
         .iter()
         .partition(|row| row.form == Form::Yardstick);
-    let is_there = |form: &Form| task.rows.iter().any(|row| row.form == *form);
-    let legend: Vec<(usize, &str)> = Form::TRAINED
-        .into_iter()
-        .filter(is_there)
-        .map(shown)
-        .collect();
-    let figure = |(file, name, of): (&str, &str, Score)| {
-        let range = |row: &&RowEntry| {
-            let entry = of(row);
-            let error = entry.standard_error.unwrap_or(0.0);
-            (
-                shown(row.form).0,
-                [entry.mean - error, entry.mean, entry.mean + error],
-            )
-        };
-        let method = |row: &RowEntry| {
-            if row.method.is_empty() {
-                row.name.clone()
-            } else {
-                row.method.clone()
-            }
-        };
-        let of_methods = methods.chunk_by(|one, other| method(one) == method(other));
-        let rows: Vec<RangeRow> = of_methods
-            .map(|rows| RangeRow {
-                name: method(rows[0]),
-                ranges: rows.iter().map(range).collect(),
-            })
-            .collect();
-        let values = rows
-            .iter()
-            .flat_map(|row| &row.ranges)
-            .flat_map(|(_, range)| *range);
-        let axis = if file == "nll" {
-            Axis::around(name, values)
-        } else {
-            Axis::percent_around(name, values)
-        };
-        let named = yardsticks
-            .iter()
-            .map(|row| format!("{} {:.3}", row.name, of(row).mean))
-            .collect::<Vec<_>>()
-            .join("; ");
-        let not_drawn = if named.is_empty() {
-            String::new()
-        } else {
-            format!(" Not drawn: {named}.")
-        };
-        Figure {
-            file: format!("{}-{file}", super::layout::folder_name(&task.task)),
-            picture: range_chart(&format!("{name} on {}", task.task), &axis, &rows, &legend),
-            caption: format!(
-                "Mean over seeds and one standard error to either side; T: at the temperature chosen on calibrate.{not_drawn}"
-            ),
-        }
+    let rows = range_rows(&methods, of);
+    let ranges = rows.iter().flat_map(|row| &row.ranges);
+    let values = ranges.flat_map(|(_, range)| *range);
+    let axis = match file {
+        "nll" => Axis::around(name, values),
+        _ => Axis::percent_around(name, values),
     };
-    scores.into_iter().map(figure).collect()
+    let named: Vec<String> = yardsticks
+        .iter()
+        .map(|row| format!("{} {:.3}", row.name, of(row).mean))
+        .collect();
+    let not_drawn = match named.is_empty() {
+        true => String::new(),
+        false => format!(" Not drawn: {}.", named.join("; ")),
+    };
+    let title = format!("{name} on {}", task.task);
+    Figure {
+        file: format!("{}-{file}", folder_name(&task.task)),
+        picture: range_chart(&title, &axis, &rows, &legend(task)),
+        caption: format!(
+            "Mean over seeds and one standard error to either side; T: at the temperature chosen on calibrate.{not_drawn}"
+        ),
+    }
+}
+
+/// A row of the picture for each method, with a bar for each of its ways to predict.
+fn range_rows(methods: &[&RowEntry], of: Score) -> Vec<RangeRow> {
+    let method = |row: &RowEntry| match row.method.is_empty() {
+        true => row.name.clone(),
+        false => row.method.clone(),
+    };
+    let range = |row: &&RowEntry| {
+        let entry = of(row);
+        let error = entry.standard_error.unwrap_or(0.0);
+        let [low, high] = [entry.mean - error, entry.mean + error];
+        (shown(row.form).0, [low, entry.mean, high])
+    };
+    methods
+        .chunk_by(|one, other| method(one) == method(other))
+        .map(|rows| RangeRow {
+            name: method(rows[0]),
+            ranges: rows.iter().map(range).collect(),
+        })
+        .collect()
+}
+
+/// The colours of the ways to predict that the task has.
+fn legend(task: &TaskTable) -> Vec<(usize, &'static str)> {
+    let is_there = |form: &Form| task.rows.iter().any(|row| row.form == *form);
+    let forms = Form::TRAINED.into_iter().filter(is_there);
+    forms.map(shown).collect()
 }
 
 fn trials(trials: &[Trial]) -> String {

@@ -40,32 +40,12 @@ pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, St
         });
     }
     let order = pruning_order(posterior)?;
-    let set = &subject.scored;
-    let labels = set.labels()?;
-    let (last, count) = (request.points.max(2) - 1, set.len());
-    let mut progress = Progress::new(Stage::Shares, (last + 1) * count, &mut *watch);
-    let mut points = Vec::new();
-    for point in 0..=last {
-        let share = point as f64 / last as f64;
-        let draw = Draw::of(only_kept(posterior.mean(), &kept(&order, share))?);
-        let logs = log_probabilities(
-            &answerer.base().network,
-            &draw,
-            &set.encoded.examples,
-            answerer.options().batch_tokens,
-            &mut progress,
-        )?;
-        points.push(PrunePoint {
-            share,
-            scores: MainScores::of(&Predictions::new(logs, labels.clone())?),
-        });
-    }
     let report = PruneReport {
-        split: set.name.clone(),
-        n: count,
+        split: subject.scored.name.clone(),
+        n: subject.scored.len(),
         bins: BINS,
         weights: order.len(),
-        points,
+        points: points(&subject, &order, request.points.max(2) - 1, watch)?,
     };
     if let Some((share, out)) = &request.write {
         Bundle {
@@ -81,6 +61,36 @@ pub fn prune(request: &PruneRequest, watch: Watch<'_>) -> Result<PruneReport, St
         watch(Event::Saved(&path));
     }
     Ok(report)
+}
+
+/// The scores of the rows at the shares 0, 1/last, …, 1.
+fn points(
+    subject: &Subject,
+    order: &[usize],
+    last: usize,
+    watch: Watch<'_>,
+) -> Result<Vec<PrunePoint>, StudyError> {
+    let (answerer, set) = (&subject.answerer, &subject.scored);
+    let mean = answerer.bundle().posterior.mean();
+    let labels = set.labels()?;
+    let mut progress = Progress::new(Stage::Shares, (last + 1) * set.len(), watch);
+    let mut points = Vec::new();
+    for point in 0..=last {
+        let share = point as f64 / last as f64;
+        let draw = Draw::of(only_kept(mean, &kept(order, share))?);
+        let logs = log_probabilities(
+            &answerer.base().network,
+            &draw,
+            &set.encoded.examples,
+            answerer.options().batch_tokens,
+            &mut progress,
+        )?;
+        points.push(PrunePoint {
+            share,
+            scores: MainScores::of(&Predictions::new(logs, labels.clone())?),
+        });
+    }
+    Ok(points)
 }
 
 /// The places of all weights, in the order of [`Adapter::flatten`], those of the least |m|/σ first;

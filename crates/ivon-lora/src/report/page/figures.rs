@@ -126,34 +126,11 @@ fn histogram(distribution: &Distribution) -> Figure {
 
 /// Share of wrong answers against the share that is answered.
 fn selective(run: &RunPage) -> Option<Figure> {
-    let curve = |distribution: &Distribution| {
-        let (confidences, correct): (Vec<f64>, Vec<bool>) =
-            distribution.answers.iter().copied().unzip();
-        let accuracies = accuracy_by_coverage(&correct, &confidences);
-        let count = accuracies.len().max(1);
-        // Fewer than a twentieth of the answers say nothing.
-        let from = count.div_ceil(20);
-        let points = (from..=count).filter_map(|taken| {
-            Some([
-                taken as f64 / count as f64,
-                1.0 - accuracies.get(taken - 1)?,
-            ])
-        });
-        let points: Vec<[f64; 2]> = points.collect();
-        let end = points.last().map_or(f64::NAN, |point| point[1]);
-        Series {
-            name: format!("{} {:.1} %", distribution.name, 100.0 * end),
-            tone: distribution.tone,
-            points,
-            ..Series::default()
-        }
+    let answered = || {
+        let distributions = run.distributions.iter();
+        distributions.filter(|one| !one.answers.is_empty())
     };
-    let series: Vec<Series> = run
-        .distributions
-        .iter()
-        .filter(|one| !one.answers.is_empty())
-        .map(curve)
-        .collect();
+    let series: Vec<Series> = answered().map(risk_curve).collect();
     if series.is_empty() {
         return None;
     }
@@ -170,10 +147,7 @@ fn selective(run: &RunPage) -> Option<Figure> {
         guides: vec![],
         height: HEIGHT + 30.0,
     };
-    let areas: Vec<String> = run
-        .distributions
-        .iter()
-        .filter(|one| !one.answers.is_empty())
+    let areas: Vec<String> = answered()
         .map(|one| format!("{} {:.3}", one.name, one.scores.selective_area))
         .collect();
     Some(Figure {
@@ -184,6 +158,28 @@ fn selective(run: &RunPage) -> Option<Figure> {
             areas.join(", ")
         ),
     })
+}
+
+/// The share of wrong answers among the surest, by their share of all.
+fn risk_curve(distribution: &Distribution) -> Series {
+    let (confidences, correct): (Vec<f64>, Vec<bool>) =
+        distribution.answers.iter().copied().unzip();
+    let accuracies = accuracy_by_coverage(&correct, &confidences);
+    let count = accuracies.len().max(1);
+    // Fewer than a twentieth of the answers say nothing.
+    let from = count.div_ceil(20);
+    let point = |taken: usize| {
+        let risk = 1.0 - accuracies.get(taken - 1)?;
+        Some([taken as f64 / count as f64, risk])
+    };
+    let points: Vec<[f64; 2]> = (from..=count).filter_map(point).collect();
+    let end = points.last().map_or(f64::NAN, |point| point[1]);
+    Series {
+        name: format!("{} {:.1} %", distribution.name, 100.0 * end),
+        tone: distribution.tone,
+        points,
+        ..Series::default()
+    }
 }
 
 fn training(run: &RunPage) -> Vec<Figure> {

@@ -5,7 +5,7 @@ use super::figures::{evaluation, reliability, step};
 use super::one::row;
 use super::score_chart::{ACCURACY, ECE, NLL, ScoreChart};
 use super::{Distribution, RunPage};
-use crate::metrics::{MainScores, quantile};
+use crate::metrics::{BINS, MainScores, Scores, quantile};
 use crate::report::html::{
     Cell, Figure, Section, document, figures as grid, note, paragraph, table,
 };
@@ -55,37 +55,9 @@ fn title(runs: &[RunPage]) -> String {
 }
 
 fn scores(runs: &[RunPage]) -> String {
-    let named = |run: &RunPage, one: &Distribution| {
-        let mut cells = row(one);
-        cells[0] = if one.file == "base" {
-            Cell::of(&one.name)
-        } else {
-            Cell::with(&run.name, &one.name)
-        };
-        cells[0].is_bold = one.is_recommended;
-        (cells, None)
-    };
-    let mut rows = Vec::new();
-    // All runs of one base show the same base: once is enough.
-    let mut bases: Vec<&crate::metrics::Scores> = Vec::new();
-    for run in runs {
-        for one in &run.distributions {
-            if one.file == "base" {
-                if bases.contains(&&one.scores) {
-                    continue;
-                }
-                bases.push(&one.scores);
-            }
-            rows.push(named(run, one));
-        }
-    }
-    let bins = runs
-        .iter()
-        .flat_map(|run| &run.distributions)
-        .map(|one| one.scores.num_bins)
-        .next()
-        .unwrap_or(crate::metrics::BINS);
-    let ece = format!("ECE ({bins} bins)");
+    let mut distributions = runs.iter().flat_map(|run| &run.distributions);
+    let bins = distributions.next().map(|one| one.scores.num_bins);
+    let ece = format!("ECE ({} bins)", bins.unwrap_or(BINS));
     let head = [
         "",
         "accuracy",
@@ -96,26 +68,48 @@ fn scores(runs: &[RunPage]) -> String {
         "Brier",
         "area, selective",
     ];
-    let splits: Vec<String> = runs
-        .iter()
-        .filter_map(|run| {
-            let source = run
-                .source
-                .as_ref()
-                .map_or_else(String::new, |source| format!(", {source}"));
-            Some(format!(
-                "{}: {} examples of {}{source}",
-                run.name,
-                run.distributions.first()?.scores.n,
-                run.split
-            ))
-        })
-        .collect();
-    table(&head, 1, &rows)
+    let splits: Vec<String> = runs.iter().filter_map(split_of).collect();
+    table(&head, 1, &score_rows(runs))
         + &note(
             "Bold: what the run answers with. Below each score its 95 % bootstrap interval over examples.",
         )
         + &note(&format!("{}.", splits.join("; ")))
+}
+
+/// A row of each distribution. All runs of one base show the same base: once is enough.
+fn score_rows(runs: &[RunPage]) -> Vec<(Vec<Cell>, Option<String>)> {
+    let mut rows = Vec::new();
+    let mut bases: Vec<&Scores> = Vec::new();
+    for run in runs {
+        for one in &run.distributions {
+            let is_base = one.file == "base";
+            if is_base && bases.contains(&&one.scores) {
+                continue;
+            }
+            if is_base {
+                bases.push(&one.scores);
+            }
+            let mut cells = row(one);
+            cells[0] = match is_base {
+                true => Cell::of(&one.name),
+                false => Cell::with(&run.name, &one.name),
+            };
+            cells[0].is_bold = one.is_recommended;
+            rows.push((cells, None));
+        }
+    }
+    rows
+}
+
+/// Which rows a run was scored on.
+fn split_of(run: &RunPage) -> Option<String> {
+    let source = run
+        .source
+        .as_ref()
+        .map_or_else(String::new, |source| format!(", {source}"));
+    let n = run.distributions.first()?.scores.n;
+    let (name, split) = (&run.name, &run.split);
+    Some(format!("{name}: {n} examples of {split}{source}"))
 }
 
 /// The pictures.

@@ -30,16 +30,11 @@ pub fn range_chart(title: &str, x: &Axis, rows: &[RangeRow], legend: &[(usize, &
     let bottom = top + heights.iter().sum::<f64>();
     let mut drawing = Drawing::new(title, WIDTH, bottom + 42.0);
     drawing.text("title", [0.0, 14.0], Anchor::Start, title);
-    let left = rows
-        .iter()
-        .map(|row| width_of("small", &row.name))
-        .fold(20.0, f64::max)
-        .min(WIDEST)
-        + 9.0;
-    let rows_axis = Axis::from_zero("", [1.0]);
+    let widths = rows.iter().map(|row| width_of("small", &row.name));
+    let left = widths.fold(20.0, f64::max).min(WIDEST) + 9.0;
     let frame = Frame {
         x,
-        y: &rows_axis,
+        y: &Axis::from_zero("", [1.0]),
         area: [left, top, WIDTH - 22.0, bottom],
     };
     for (value, _) in x.ticks() {
@@ -47,11 +42,19 @@ pub fn range_chart(title: &str, x: &Axis, rows: &[RangeRow], legend: &[(usize, &
         drawing.line("grid", [x, top], [x, bottom]);
     }
     frame.draw_x(&mut drawing);
-    // Over the rows where it has room there, else as far to the left as it must.
-    let wide: f64 = legend
-        .iter()
-        .map(|(_, words)| width_of("small", words) + 28.0)
-        .sum();
+    draw_legend(&mut drawing, legend, left);
+    let mut y = top;
+    for (row, height) in rows.iter().zip(heights) {
+        draw_row(&mut drawing, &frame, row, [y, height]);
+        y += height;
+    }
+    drawing.finish()
+}
+
+/// Over the rows where it has room there, else as far to the left as it must.
+fn draw_legend(drawing: &mut Drawing, legend: &[(usize, &str)], left: f64) {
+    let width = |words: &str| width_of("small", words) + 28.0;
+    let wide: f64 = legend.iter().map(|(_, words)| width(words)).sum();
     let mut at = (WIDTH - wide).clamp(0.0, left);
     for (tone, words) in legend {
         if at + 28.0 > WIDTH {
@@ -61,28 +64,27 @@ pub fn range_chart(title: &str, x: &Axis, rows: &[RangeRow], legend: &[(usize, &
         drawing.circle("dot", [at + 4.0, 32.0], 4.5);
         drawing.end();
         drawing.text("small", [at + 12.0, 36.0], Anchor::Start, words);
-        at += width_of("small", words) + 28.0;
+        at += width(words);
     }
-    let mut y = top;
-    for (row, height) in rows.iter().zip(heights) {
-        drawing.text(
-            "small",
-            [left - 8.0, y + height / 2.0 + 4.0],
-            Anchor::End,
-            &fitted("small", &row.name, WIDEST),
-        );
-        for (index, (tone, [low, middle, high])) in row.ranges.iter().enumerate() {
-            let y = y + 2.5 + BAR * (index as f64 + 0.5);
-            let [from, at, to] = [low, middle, high]
-                .map(|value| frame.across(*value).clamp(frame.area[0], frame.area[2]));
-            drawing.tone(*tone);
-            drawing.rectangle("faint", [from, y - 2.5], [to, y + 2.5]);
-            drawing.circle("dot", [at, y], 4.0);
-            drawing.end();
-        }
-        y += height;
+}
+
+/// A name, and its bars one below the other.
+fn draw_row(drawing: &mut Drawing, frame: &Frame<'_>, row: &RangeRow, [y, height]: [f64; 2]) {
+    let [left, _, right, _] = frame.area;
+    drawing.text(
+        "small",
+        [left - 8.0, y + height / 2.0 + 4.0],
+        Anchor::End,
+        &fitted("small", &row.name, WIDEST),
+    );
+    for (index, (tone, range)) in row.ranges.iter().enumerate() {
+        let y = y + 2.5 + BAR * (index as f64 + 0.5);
+        let [from, at, to] = range.map(|value| frame.across(value).clamp(left, right));
+        drawing.tone(*tone);
+        drawing.rectangle("faint", [from, y - 2.5], [to, y + 2.5]);
+        drawing.circle("dot", [at, y], 4.0);
+        drawing.end();
     }
-    drawing.finish()
 }
 
 #[cfg(test)]
