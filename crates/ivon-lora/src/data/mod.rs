@@ -14,6 +14,7 @@
 mod role;
 mod place;
 mod error;
+mod hint;
 mod read;
 mod task;
 mod folder;
