@@ -238,20 +238,4 @@ impl Posterior for PointEstimate {
 }
 
 #[cfg(test)]
-mod pruned;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lora::tiny::adapter;
-
-    #[test]
-    fn a_point_estimate_draws_itself() {
-        let point = PointEstimate {
-            adapter: adapter(1, "q_proj"),
-        };
-        let drawn = point.draw(3, 1, 2.0).unwrap().adapter.flatten().unwrap();
-        assert_eq!(drawn, point.mean().flatten().unwrap());
-        assert!(point.variance().is_none() && point.draw(0, 0, f64::NAN).is_err());
-    }
-}
+mod tests;

@@ -1,5 +1,5 @@
-//! Every kind with some of its weights pruned: they are 0 in every draw, before its file is written
-//! and after it is read back.
+//! What every kind keeps: a weight that is pruned is 0 in every draw, before its file is written and
+//! after it is read back; and a point estimate draws itself.
 
 use std::collections::BTreeMap;
 
@@ -246,4 +246,14 @@ fn the_ones_and_zeros_of_a_file_are_checked() {
         error.contains("has shape [1, 2], expected [4, 32]"),
         "{error}"
     );
+}
+
+#[test]
+fn a_point_estimate_draws_itself() {
+    let point = PointEstimate {
+        adapter: adapter(1, "q_proj"),
+    };
+    let drawn = point.draw(3, 1, 2.0).unwrap().adapter.flatten().unwrap();
+    assert_eq!(drawn, point.mean().flatten().unwrap());
+    assert!(point.variance().is_none() && point.draw(0, 0, f64::NAN).is_err());
 }
