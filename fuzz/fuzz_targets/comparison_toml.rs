@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ivon_lora::compare::{CompareConfig, CompareError};
+use ivon_lora_lab::compare::{CompareConfig, CompareError};
 use ivon_lora_fuzz::{check, said, write};
 
 fn parse(folder: &Path, data: &[u8]) {

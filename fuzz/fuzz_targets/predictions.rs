@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ivon_lora::compare::{CompareError, read_external};
+use ivon_lora_lab::compare::{CompareError, read_external};
 use ivon_lora::data::Example;
 use ivon_lora_fuzz::{check, said, write};
 

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use ivon_lora::report::RunRecord;
+use ivon_lora_lab::report::RunRecord;
 use ivon_lora::run::RunError;
 use ivon_lora_fuzz::{check, choose, lay, said, write};
 

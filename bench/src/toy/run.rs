@@ -13,7 +13,7 @@ use ivon_lora::answer::EvaluationReport;
 use ivon_lora::data::Role;
 use ivon_lora::metrics::score_table;
 use ivon_lora::run::train;
-use ivon_lora::toy;
+use ivon_lora_toy as toy;
 
 use crate::Failure;
 

@@ -16,9 +16,9 @@ use ivon_lora::method::{AdamwConfig, IvonMethodConfig, Method, Setup};
 use ivon_lora::metrics::{Predictions, mean_of_draws};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use ivon_lora::predict::{EvaluationOptions, Predictor};
-use ivon_lora::toy;
 use ivon_lora::train::{ChoiceGoal, Training, train};
 use ivon_lora::watch::Progress;
+use ivon_lora_toy as toy;
 
 use crate::Failure;
 

@@ -5,16 +5,16 @@ use std::io;
 
 use ivon_lora::answer::AnswerError;
 use ivon_lora::bundle::BundleError;
-use ivon_lora::compare::CompareError;
 use ivon_lora::data::DataError;
 use ivon_lora::files::FileError;
 use ivon_lora::lora::LoraError;
 use ivon_lora::model::ModelError;
 use ivon_lora::posterior::PosteriorError;
 use ivon_lora::run::RunError;
-use ivon_lora::study::StudyError;
 use ivon_lora::train::TrainError;
 use ivon_lora::watch::RecordError;
+use ivon_lora_lab::compare::CompareError;
+use ivon_lora_lab::study::StudyError;
 
 use crate::names;
 

@@ -13,8 +13,8 @@ use ivon_lora::method::{Settings, Setup, conformance};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder, DecoderConfig};
 use ivon_lora::posterior::{Posterior, PosteriorError, Spread, Stored};
 use ivon_lora::settings::Wrong;
-use ivon_lora::toy;
 use ivon_lora::train::{Objective, Optimizer, TrainError, Update};
+use ivon_lora_toy as toy;
 
 /// θ ← θ − lr · g; a draw is θ (1 + √τ · spread · z).
 #[derive(Clone, Debug)]

@@ -57,7 +57,7 @@ fn the_page_shows_the_file_as_it_is() {
         .filter_map(|rest| rest.split("```").next())
         .collect();
     assert!(blocks.len() >= 4);
-    let form = include_str!("../src/lora/side/form.rs");
+    let form = include_str!("../../ivon-lora-model/src/lora/side/form.rs");
     for block in blocks {
         // The example as it is, the traits of a side without their comments.
         let found = file.contains(block) || bare(form).contains(&bare(block));

@@ -1,5 +1,5 @@
 //! Makes the toy model that comes with the binary: pre-trains a small Llama on the text of
-//! `ivon_lora::toy::text`.
+//! `ivon_lora_toy::text`.
 //!
 //! ```sh
 //! cargo run --release -p bench -- pretrain-toy          # into crates/ivon-lora/src/toy/model
@@ -23,7 +23,7 @@ use ivon_lora::data::{Batch, Tokenizer};
 use ivon_lora::forward::Network;
 use ivon_lora::lora::Draw;
 use ivon_lora::model::{BasePrecision, Checkpoint, DecoderConfig, LayerKind, Rope, RopeScaling};
-use ivon_lora::toy::text::{Part, document};
+use ivon_lora_toy::text::{Part, document};
 
 use crate::Failure;
 use decoder::Decoder;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use ivon_lora::compare::{COMPARISON_FILE, CompareConfig, Comparison, compare, plan};
 use ivon_lora::files;
+use ivon_lora_lab::compare::{COMPARISON_FILE, CompareConfig, Comparison, compare, plan};
 
 use super::{prepare, stopped};
 use crate::args::CompareArgs;

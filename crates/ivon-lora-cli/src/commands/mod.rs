@@ -22,11 +22,11 @@ use std::path::{Path, PathBuf};
 
 use ivon_lora::answer::{AnswerError, device_named};
 use ivon_lora::bundle::{locate_adapter, named_base};
-use ivon_lora::compare::CompareError;
 use ivon_lora::data::{DataConfig, Task, find_files, read_first_rows};
 use ivon_lora::model::{Checkpoint, HubSettings, ModelHeaders, Purpose};
 use ivon_lora::run::{ModelConfig, RunError};
-use ivon_lora::study::StudyError;
+use ivon_lora_lab::compare::CompareError;
+use ivon_lora_lab::study::StudyError;
 
 use crate::args::{AdapterArgs, Command, DataCommand, HowArgs};
 use crate::exit::{CliError, Exit, Failure};

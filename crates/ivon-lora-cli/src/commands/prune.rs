@@ -2,7 +2,7 @@
 //! folder.
 
 use ivon_lora::files;
-use ivon_lora::study::{self, PruneRequest};
+use ivon_lora_lab::study::{self, PruneRequest};
 
 use super::report::write_plots;
 use super::subject;

@@ -1,7 +1,7 @@
 //! `scale`: scores against τ as tables and plots, and the τ that is best.
 
 use ivon_lora::files;
-use ivon_lora::study::{self, ScaleRequest};
+use ivon_lora_lab::study::{self, ScaleRequest};
 
 use super::report::write_plots;
 use super::subject;

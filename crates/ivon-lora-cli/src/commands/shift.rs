@@ -1,6 +1,6 @@
 //! `shift`: a run's scores and uncertainties on sets that it was not trained for.
 
-use ivon_lora::study::{self, OtherSet, ShiftRequest};
+use ivon_lora_lab::study::{self, OtherSet, ShiftRequest};
 
 use super::{prepare_for, stopped, subject};
 use crate::args::ShiftArgs;

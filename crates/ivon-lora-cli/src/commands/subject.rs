@@ -2,7 +2,7 @@
 
 use ivon_lora::files::check_exists;
 use ivon_lora::run::RUN_FILE;
-use ivon_lora::study::SubjectRequest;
+use ivon_lora_lab::study::SubjectRequest;
 
 use super::evaluate::{answer_options, limit, split};
 use crate::args::{HowArgs, SubjectArgs, TaskArgs};

@@ -8,7 +8,7 @@ use ivon_lora::files;
 use ivon_lora::method::Method;
 use ivon_lora::metrics::{Scores, score_table};
 use ivon_lora::run::RunConfig;
-use ivon_lora::toy;
+use ivon_lora_toy as toy;
 use serde_json::{Value, json};
 
 use super::prepare;

@@ -1,10 +1,10 @@
 //! A resolved run, trained with its events on the screen, and its page written.
 
 use ivon_lora::files;
-use ivon_lora::report::RunRecord;
 use ivon_lora::run::{self, RunConfig, TrainedRun};
 use ivon_lora::train::Outcome;
 use ivon_lora::watch::Event;
+use ivon_lora_lab::report::RunRecord;
 use serde_json::{Value, json};
 
 use super::{report, stopped};

@@ -506,7 +506,7 @@ mod tests {
     use crate::lora::{Adapter, LoraConfig};
     use crate::model::Checkpoint;
     use crate::posterior::Gaussian;
-    use crate::toy;
+    use ivon_lora_toy as toy;
 
     const PROMPT: &str =
         "At dusk, Anna the farmer met an owl in the forest. Question: Did it attack? Answer:";

@@ -22,4 +22,4 @@ pub(crate) use prediction::{predictions, tokens_of, write_predictions};
 pub use report::{AnswerRule, AtTemperature, EVALUATION_FILE, EvaluationReport, Temperatures};
 pub(crate) use report::{answers_of, labels, same_answers};
 pub use rows::{RowOptions, RowSource, labelled_files};
-pub(crate) use trained_rows::warn_of_trained;
+pub use trained_rows::warn_of_trained;

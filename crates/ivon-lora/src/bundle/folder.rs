@@ -187,8 +187,8 @@ mod tests {
     use super::*;
     use crate::bundle::{load_posterior, write_posterior};
     use crate::lora::side::CloraStart;
-    use crate::lora::tiny::{adapter, config, decoder};
     use crate::posterior::Clora;
+    use crate::testing::tiny::{adapter, config, decoder};
 
     #[test]
     fn its_folder_holds_a_and_b_for_peft_and_is_not_merged() {

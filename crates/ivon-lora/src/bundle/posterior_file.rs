@@ -134,9 +134,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::lora::tiny::{adapter, config, decoder};
     use crate::lora::{HostMatrix, read_peft, write_peft};
     use crate::posterior::Gaussian;
+    use crate::testing::tiny::{adapter, config, decoder};
 
     /// A folder with a mean and its variance, mean² · 0.01.
     fn written() -> (tempfile::TempDir, Gaussian) {

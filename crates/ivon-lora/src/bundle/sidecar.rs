@@ -280,7 +280,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::lora::tiny::decoder;
+    use crate::testing::tiny::decoder;
 
     fn sidecar() -> Sidecar {
         Sidecar {

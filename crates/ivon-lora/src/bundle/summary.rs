@@ -162,9 +162,9 @@ fn place_of(name: &str) -> [usize; 2] {
 mod tests {
     use super::*;
     use crate::bundle::write_posterior;
-    use crate::lora::tiny::{adapter, config};
     use crate::lora::{write_matrices, write_peft};
     use crate::posterior::{Gaussian, Laplace, LaplacePrediction, Swag};
+    use crate::testing::tiny::{adapter, config};
 
     #[test]
     fn layers_are_told_by_name_and_sigma_is_the_root_of_the_variance() {

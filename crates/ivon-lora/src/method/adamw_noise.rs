@@ -92,7 +92,7 @@ impl Settings for AdamwNoiseConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::tiny::adapter;
+    use crate::testing::tiny::adapter;
 
     #[test]
     fn every_weight_has_the_same_noise_whatever_its_size() {

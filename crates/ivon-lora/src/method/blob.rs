@@ -493,10 +493,10 @@ mod tests {
     use crate::data::{Choices, Encoded, Target};
     use crate::forward::Network;
     use crate::lora::Draw;
-    use crate::lora::tiny::adapter;
     use crate::method::testing::Bowl;
     use crate::model::{BasePrecision, Checkpoint, Decoder};
     use crate::predict::log_probabilities;
+    use crate::testing::tiny::adapter;
     use crate::testing::{golden, golden_normals};
     use crate::train::BatchObjective;
     use crate::watch::Progress;

@@ -459,8 +459,8 @@ impl Optimizer for IvonOptimizer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::tiny::adapter;
     use crate::method::testing::Bowl;
+    use crate::testing::tiny::adapter;
 
     fn after(config: &IvonMethodConfig, steps: usize) -> (Vec<f32>, Vec<f32>, Bowl) {
         let setup = Setup {

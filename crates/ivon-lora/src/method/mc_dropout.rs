@@ -65,7 +65,7 @@ impl Settings for McDropoutConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::tiny::adapter;
+    use crate::testing::tiny::adapter;
 
     #[test]
     fn without_dropout_there_is_nothing_to_draw_and_the_run_does_not_start() {

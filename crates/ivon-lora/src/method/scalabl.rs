@@ -482,9 +482,9 @@ impl Optimizer for ScalablOptimizer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::tiny::adapter;
     use crate::method::testing::Bowl;
     use crate::testing::golden_normals;
+    use crate::testing::tiny::adapter;
 
     #[test]
     fn the_basis_is_orthonormal_and_the_product_is_kept() {

@@ -18,6 +18,7 @@ mod finding;
 mod table;
 mod class_table;
 
+pub use crate::watch::MainScores;
 pub use bootstrap::{Bootstrap, Intervals, intervals, paired_difference, quantile, resamples};
 pub use calibration::{
     Bin, ece, ece_floor, equal_mass_bins, expected_error, maximum_error, reliability_bins,
@@ -28,8 +29,6 @@ pub use classes::{ClassScores, Classes, class_scores};
 pub use detection::{aupr, auroc, auroc_interval};
 pub use error::MetricsError;
 pub use finding::{Finding, Severity};
-pub use main_scores::MainScores;
-pub(crate) use main_scores::nan_for_null;
 pub use paired::{ComparedScore, paired_over_seeds};
 pub use predictions::{
     LogProbabilities, Predictions, first_largest, log_softmax, log_sum_exp, mean_of_draws,

@@ -167,7 +167,7 @@ impl Posterior for Clora {
 mod tests {
     use super::*;
     use crate::lora::HostMatrix;
-    use crate::lora::tiny::{adapter, decoder};
+    use crate::testing::tiny::{adapter, decoder};
 
     const START: CloraStart = CloraStart {
         hidden: 6,

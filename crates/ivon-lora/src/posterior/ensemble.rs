@@ -124,7 +124,7 @@ impl Posterior for Ensemble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::tiny::{adapter, decoder};
+    use crate::testing::tiny::{adapter, decoder};
 
     fn moved(by: f64) -> Adapter {
         adapter(2, "q_proj").clone_with(|_, tensor| tensor + by)

@@ -158,7 +158,7 @@ pub(super) fn moved(
 ///
 /// # Errors
 /// If `kept` is not as long as the adapter has weights, or the device does not give its data back.
-pub(crate) fn only_kept(adapter: &Adapter, kept: &[bool]) -> Result<Adapter, PosteriorError> {
+pub fn only_kept(adapter: &Adapter, kept: &[bool]) -> Result<Adapter, PosteriorError> {
     let expected = adapter.parameter_count();
     if kept.len() != expected {
         return Err(PosteriorError::Kept {
@@ -253,7 +253,7 @@ pub(super) fn check_parameters(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::tiny::adapter;
+    use crate::testing::tiny::adapter;
 
     fn gaussian(variance: f64) -> Gaussian {
         let mean = adapter(2, "q_proj,v_proj");

@@ -553,8 +553,8 @@ impl Linearised for KroneckerLaplace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::tiny::{adapter, decoder};
     use crate::testing::golden_normals;
+    use crate::testing::tiny::{adapter, decoder};
 
     const PATH: &str = "layers.0.self_attn.q_proj.lora_A";
     const PRECISION: f64 = 0.7;

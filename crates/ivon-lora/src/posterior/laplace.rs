@@ -179,7 +179,7 @@ impl Linearised for Laplace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::tiny::{adapter, decoder};
+    use crate::testing::tiny::{adapter, decoder};
 
     fn laplace(prediction: LaplacePrediction) -> Laplace {
         let mean = adapter(1, "q_proj");

@@ -90,7 +90,7 @@ impl Posterior for McDropout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::tiny::adapter;
+    use crate::testing::tiny::adapter;
 
     #[test]
     fn masks_are_on_above_scale_zero_and_named_by_draw_and_seed() {

@@ -117,7 +117,7 @@ impl Posterior for Scalabl {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::tiny::adapter;
+    use crate::testing::tiny::adapter;
 
     #[test]
     fn a_row_moves_along_its_direction_and_by_itself() {

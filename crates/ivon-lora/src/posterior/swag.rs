@@ -187,7 +187,7 @@ impl Posterior for Swag {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::tiny::adapter;
+    use crate::testing::tiny::adapter;
 
     /// Three columns that move all weights of an adapter together, by 1, −2 and 1; variance 2
     /// (their own).
@@ -279,7 +279,7 @@ mod tests {
         let error = Swag::from_stored(
             mean,
             &stored,
-            &crate::lora::tiny::decoder(1),
+            &crate::testing::tiny::decoder(1),
             &Device::flex(),
         )
         .unwrap_err();

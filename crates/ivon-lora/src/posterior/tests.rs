@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use super::*;
 use crate::lora::HostMatrix;
 use crate::lora::side::CloraStart;
-use crate::lora::tiny::{adapter, decoder};
+use crate::testing::tiny::{adapter, decoder};
 
 /// Some weight in three is pruned.
 fn kept(posterior: &dyn Posterior) -> Vec<bool> {

@@ -77,8 +77,8 @@ pub fn advice(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lora::tiny::decoder;
     use crate::method::IvonMethodConfig;
+    use crate::testing::tiny::decoder;
 
     fn said(ivon: IvonMethodConfig, steps: u64) -> Vec<String> {
         let config = TrainConfig {

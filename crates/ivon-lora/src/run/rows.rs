@@ -94,7 +94,7 @@ fn all_rows(config: &DataConfig, task: &Task) -> Result<Dataset, RunError> {
 ///
 /// # Errors
 /// [`RunError::OtherData`] or [`RunError::OtherRoles`].
-pub(crate) fn check_rows(
+pub fn check_rows(
     folder: &Path,
     provenance: &Provenance,
     dataset: &Dataset,

@@ -4,10 +4,10 @@ use super::{BatchObjective, Goal, Objective, TrainConfig, TrainError};
 use crate::data::{Encoded, batch_indices};
 use crate::forward::Network;
 use crate::lora::LoraConfig;
-use crate::metrics::{LogProbabilities, MainScores, Predictions, mean_of_draws};
+use crate::metrics::{LogProbabilities, Predictions, mean_of_draws};
 use crate::posterior::Posterior;
 use crate::predict::{EvaluationOptions, PredictError, Predictor};
-use crate::watch::{Evaluation, Progress, SampledScores, Stage, Watch};
+use crate::watch::{Evaluation, MainScores, Progress, SampledScores, Stage, Watch};
 
 /// Labelled examples with choices.
 #[derive(Clone, Copy)]
@@ -110,5 +110,5 @@ fn scores(
     labels: &[usize],
 ) -> Result<MainScores, PredictError> {
     let predictions = Predictions::new(log_probabilities, labels.to_vec())?;
-    Ok(MainScores::of(&predictions))
+    Ok(predictions.main_scores())
 }

@@ -231,7 +231,7 @@ impl TrainConfig {
 
 impl Score {
     /// The score's value, turned so that lower is better.
-    pub fn loss(self, scores: &crate::metrics::MainScores) -> f64 {
+    pub fn loss(self, scores: &crate::watch::MainScores) -> f64 {
         match self {
             Self::Nll => scores.nll,
             Self::Accuracy => -scores.accuracy,

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use ivon_lora::answer::EvaluationReport;
 use ivon_lora::metrics::Finding;
-use ivon_lora::report::RunRecord;
 use ivon_lora::run::RunConfig;
 use ivon_lora::watch::{Record, StepRecord};
+use ivon_lora_lab::report::RunRecord;
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -1,0 +1,274 @@
+//! One trial or one cell: a run in its folder, made once, with what it cost.
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::CompareError;
+use super::task::TaskData;
+use ivon_lora::answer::{EVALUATION_FILE, PREDICTIONS_FILE};
+use ivon_lora::data::Dataset;
+use ivon_lora::files;
+use ivon_lora::run::{
+    COST_FILE, Cost, RUN_FILE, RunConfig, RunError, Start, TrainingData, check_rows, read_run,
+    train_on,
+};
+use ivon_lora::train::{CHECKPOINTS_FOLDER, Outcome};
+use ivon_lora::watch::{Event, Stage, Watch};
+
+const LARGEST: u64 = 1 << 20;
+
+/// Written last of all: where it is the cell is finished.
+pub(super) const FINISHED_FILE: &str = "finished.json";
+
+/// What that file holds, beside what the run itself wrote of its cost.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct FinishMark {
+    /// Seconds of training of the run whose adapter this one took; 0 where it trained its own.
+    seconds_before: f64,
+}
+
+/// Wall-clock seconds of a finished cell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Seconds {
+    /// Of the training steps, and of what the method computes after them; those of the run that was
+    /// fitted to are among them.
+    pub training: f64,
+    /// Of predicting test at the mean; none where one pass gives mean and draws.
+    pub mean: Option<f64>,
+    /// Of predicting test at the mean and with all draws.
+    pub prediction: f64,
+}
+
+/// What a comparison of an older version put in the place of the run's own cost, and marked a cell
+/// as finished by.
+#[derive(Deserialize)]
+struct OlderCost {
+    training_seconds: f64,
+    mean_seconds: f64,
+    /// 0 without draws, and where their pass was that at the mean.
+    samples_seconds: f64,
+}
+
+impl From<OlderCost> for Seconds {
+    fn from(older: OlderCost) -> Self {
+        Self {
+            training: older.training_seconds,
+            mean: (older.samples_seconds > 0.0).then_some(older.mean_seconds),
+            prediction: older.mean_seconds + older.samples_seconds,
+        }
+    }
+}
+
+/// Whether a folder holds a finished run of a comparison.
+pub(super) fn is_finished(folder: &Path) -> bool {
+    [EVALUATION_FILE, PREDICTIONS_FILE]
+        .iter()
+        .all(|file| folder.join(file).exists())
+        && read_seconds(folder).is_ok()
+}
+
+/// Whether a folder holds a finished run with these settings over these rows.
+pub(super) fn is_current(folder: &Path, config: &RunConfig, dataset: &Dataset) -> bool {
+    is_finished(folder) && check_same(folder, config, dataset).is_ok()
+}
+
+/// Reads what a finished cell took.
+///
+/// # Errors
+/// If a file is malformed, or the cell is not finished.
+pub(super) fn read_seconds(folder: &Path) -> Result<Seconds, CompareError> {
+    let (cost, finished) = (folder.join(COST_FILE), folder.join(FINISHED_FILE));
+    if !finished.exists() {
+        return read::<OlderCost>(&cost).map(Seconds::from);
+    }
+    let (cost, finished): (Cost, FinishMark) = (read(&cost)?, read(&finished)?);
+    Ok(Seconds {
+        training: finished.seconds_before + cost.training_seconds + cost.fitting_seconds,
+        mean: cost.mean_seconds,
+        prediction: cost.prediction_seconds,
+    })
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, CompareError> {
+    let malformed = |error: serde_json::Error| RunError::Malformed {
+        path: path.into(),
+        reason: error.to_string(),
+    };
+    Ok(serde_json::from_str(&files::read_text(path, LARGEST)?).map_err(malformed)?)
+}
+
+/// A run that is to be made: a trial or a cell.
+pub(super) struct CellRun<'a> {
+    pub folder: &'a Path,
+    pub config: &'a RunConfig,
+    pub task: &'a TaskData<'a>,
+    /// Whether it is scored on tune, and sees no test row.
+    pub is_trial: bool,
+    /// The folder of the run whose adapter it takes, where it trains none of its own.
+    pub trained: Option<&'a Path>,
+}
+
+impl CellRun<'_> {
+    /// Makes the run unless it is finished; gives whether it is now, or whoever watches said stop.
+    ///
+    /// # Errors
+    /// Whatever ends the run, and that another one with other settings stands in its folder.
+    pub fn make(&self, watch: Watch<'_>) -> Result<bool, CompareError> {
+        let (folder, task) = (self.folder, self.task);
+        let config = RunConfig {
+            out: Some(folder.into()),
+            ..self.config.clone()
+        };
+        let dataset = match self.is_trial {
+            true => &task.trial_dataset,
+            false => &task.dataset,
+        };
+        if is_finished(folder) {
+            check_same(folder, &config, dataset)?;
+            return Ok(true);
+        }
+        let data = TrainingData {
+            model: &task.model,
+            task: &task.task,
+            dataset,
+            untuned: &task.untuned,
+        };
+        let mut watch = |event: Event<'_>| watch(without_sentences(event));
+        let ended = train_on(&config, &data, Start::WhereItWas, &mut watch)?;
+        if ended.outcome == Outcome::Interrupted {
+            return Ok(false);
+        }
+        self.mark_finished()?;
+        // Nobody goes on from a finished run, and there may be hundreds.
+        let _ = std::fs::remove_dir_all(folder.join(CHECKPOINTS_FOLDER));
+        Ok(true)
+    }
+
+    fn mark_finished(&self) -> Result<(), CompareError> {
+        let seconds_before = match self.trained {
+            Some(trained) => read_seconds(trained)?.training,
+            None => 0.0,
+        };
+        let text = serde_json::to_vec_pretty(&FinishMark { seconds_before }).unwrap_or_default();
+        Ok(files::write_bytes(&self.folder.join(FINISHED_FILE), &text)?)
+    }
+}
+
+/// The sentences of a single run would drown those of the comparison.
+fn without_sentences(event: Event<'_>) -> Event<'_> {
+    match event {
+        Event::Note(_) | Event::Saved(_) | Event::Warning(_) => Event::Progress {
+            what: Stage::Preparing,
+            done: 0,
+            total: 1,
+        },
+        event => event,
+    }
+}
+
+/// A finished run must be the one that is asked for: all cells of a task are scored on the same
+/// rows.
+fn check_same(folder: &Path, config: &RunConfig, dataset: &Dataset) -> Result<(), CompareError> {
+    let there = read_run(&folder.join(RUN_FILE))?;
+    let mut differences = config.trajectory_differences(&there);
+    if config.evaluation != there.evaluation {
+        differences.push("`evaluation` has changed".into());
+    }
+    if !differences.is_empty() {
+        return Err(RunError::OtherSettings {
+            folder: folder.into(),
+            differences,
+        }
+        .into());
+    }
+    Ok(check_rows(
+        folder,
+        &there.provenance.unwrap_or_default(),
+        dataset,
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(files: &[(&str, &str)]) -> Result<Seconds, CompareError> {
+        let folder = tempfile::tempdir().unwrap();
+        files
+            .iter()
+            .for_each(|(name, text)| std::fs::write(folder.path().join(name), text).unwrap());
+        read_seconds(folder.path())
+    }
+
+    const COST: &str = r#"{ "training_seconds": 3.0, "fitting_seconds": 1.0, "prediction_seconds": 3.5, "mean_seconds": 2.0, "stored_numbers": 7 }"#;
+
+    #[test]
+    fn a_cell_took_what_its_run_took_and_what_was_trained_before() {
+        let found = seconds(&[
+            (COST_FILE, COST),
+            (FINISHED_FILE, r#"{ "seconds_before": 10.0 }"#),
+        ])
+        .unwrap();
+        assert_eq!(
+            found,
+            Seconds {
+                training: 14.0,
+                mean: Some(2.0),
+                prediction: 3.5
+            }
+        );
+        let one_pass = COST.replace("2.0", "null");
+        let found = seconds(&[
+            (COST_FILE, &one_pass),
+            (FINISHED_FILE, r#"{ "seconds_before": 0.0 }"#),
+        ])
+        .unwrap();
+        assert_eq!(
+            found,
+            Seconds {
+                training: 4.0,
+                mean: None,
+                prediction: 3.5
+            }
+        );
+    }
+
+    #[test]
+    fn a_run_without_the_mark_is_not_finished() {
+        let error = seconds(&[(COST_FILE, COST)]).unwrap_err().to_string();
+        assert!(
+            error.contains(COST_FILE) && error.contains("samples_seconds"),
+            "{error}"
+        );
+        assert!(seconds(&[(FINISHED_FILE, r#"{ "seconds_before": 0.0 }"#)]).is_err());
+    }
+
+    #[test]
+    fn a_cell_of_an_older_version_is_read() {
+        let older = |samples: f64| {
+            format!(
+                r#"{{ "training_seconds": 3.0, "mean_seconds": 2.0, "samples_seconds": {samples} }}"#
+            )
+        };
+        let found = seconds(&[(COST_FILE, &older(1.5))]).unwrap();
+        assert_eq!(
+            found,
+            Seconds {
+                training: 3.0,
+                mean: Some(2.0),
+                prediction: 3.5
+            }
+        );
+        let one_pass = seconds(&[(COST_FILE, &older(0.0))]).unwrap();
+        assert_eq!(
+            one_pass,
+            Seconds {
+                training: 3.0,
+                mean: None,
+                prediction: 2.0
+            }
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! What can be wrong with a comparison.
+
+use std::path::PathBuf;
+
+use ivon_lora::answer::AnswerError;
+use ivon_lora::data::DataError;
+use ivon_lora::files::FileError;
+use ivon_lora::metrics::MetricsError;
+use ivon_lora::model::ModelError;
+use ivon_lora::run::RunError;
+use ivon_lora::sentence::Sentence;
+
+/// A comparison cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum CompareError {
+    /// The file is no comparison.
+    #[error("`{}` is no comparison: {reason}", path.display())]
+    Malformed { path: PathBuf, reason: String },
+    /// Something in the file cannot be.
+    #[error("{what} is {found}, expected {expected}")]
+    Setting {
+        what: String,
+        found: String,
+        expected: String,
+    },
+    /// The tables of a cell are not those of a run.
+    #[error("the settings of {name} are not those of a run: {reason}")]
+    CellSettings { name: String, reason: String },
+    /// A cell's settings are out of range.
+    #[error("the cell {name}: {source}")]
+    Cell {
+        name: String,
+        #[source]
+        source: Box<RunError>,
+    },
+    /// Predictions made elsewhere do not fit the task's test rows.
+    #[error("`{}` cannot be used: {reason}", path.display())]
+    Predictions { path: PathBuf, reason: String },
+    /// There is nothing to choose settings on.
+    #[error("the task `{task}` has no tune rows to choose settings on")]
+    NothingToTuneOn { task: String },
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl CompareError {
+    /// Whether it is the end that whoever watches asked for.
+    pub fn is_stop(&self) -> bool {
+        matches!(self, Self::Run(error) if error.is_stop())
+    }
+
+    /// What the user can do about it, in one sentence.
+    pub fn hint(&self) -> Option<Sentence> {
+        match self {
+            Self::Malformed { .. } | Self::Setting { .. } | Self::CellSettings { .. } => {
+                Some("docs/comparison.md has a whole file with every key".into())
+            }
+            Self::Cell { source, .. } => source.hint(),
+            Self::Predictions { .. } => {
+                Some("docs/comparison.md says what a line of predictions holds".into())
+            }
+            Self::NothingToTuneOn { .. } => {
+                Some("add a file named tune, or set `tune_share` in its `[task.data]`".into())
+            }
+            Self::Run(error) => error.hint(),
+            Self::Answer(error) => error.hint(),
+            Self::Data(error) => error.hint(),
+            Self::Model(error) => error.hint(),
+            Self::Metrics(error) => error.hint(),
+            Self::File(error) => error.hint(),
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! The file of a comparison, read and checked: names, ranges, and that the settings of every cell are
+//! a run's.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::CompareError;
+use super::config::{CompareConfig, MethodEntry};
+use super::layout::folder_name;
+use super::settings::cell_name;
+use ivon_lora::files;
+
+const LARGEST: u64 = 4 << 20;
+const MOST_JOBS: usize = 256;
+
+impl CompareConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, is malformed, or asks for what cannot be.
+    pub fn read(path: &Path) -> Result<Self, CompareError> {
+        let text = files::read_text(path, LARGEST)?;
+        let malformed = |error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or_else(String::new, |before| {
+                format!("line {}: ", before.matches('\n').count() + 1)
+            });
+            CompareError::Malformed {
+                path: path.into(),
+                reason: format!("{line}{}", error.message().replace('\n', " ")),
+            }
+        };
+        let config: Self = toml::from_str(&text).map_err(malformed)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks names, ranges, and that the settings of every cell are a run's.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn validate(&self) -> Result<(), CompareError> {
+        unique("method", self.methods.iter().map(|method| &method.name))?;
+        unique("task", self.tasks.iter().map(|task| &task.name))?;
+        let of_tasks = self.tasks.iter().filter_map(|task| task.seeds.as_ref());
+        std::iter::once(&self.seeds)
+            .chain(of_tasks)
+            .try_for_each(|seeds| check_seeds(seeds))?;
+        if !(1..=MOST_JOBS).contains(&self.jobs) {
+            return wrong("jobs", self.jobs.to_string(), "from 1 to 256");
+        }
+        for method in &self.methods {
+            self.trainer(method)?;
+        }
+        if let Some(tuning) = &self.tuning {
+            let trials = tuning.trials;
+            if !(1..=10_000).contains(&trials) {
+                return wrong("tuning.trials", trials.to_string(), "from 1 to 10,000");
+            }
+            for method in &self.methods {
+                self.check_tuning(method)?;
+            }
+        }
+        for entry in &self.predictions {
+            if !self.tasks.iter().any(|task| task.name == entry.task) {
+                let found = format!("`{}`", entry.task);
+                return wrong("predictions.task", found, "the name of a task of this file");
+            }
+        }
+        self.check_cells()
+    }
+
+    /// The settings of every cell are a run's.
+    fn check_cells(&self) -> Result<(), CompareError> {
+        for task in &self.tasks {
+            for method in &self.methods {
+                let cell = self.cell(task, method, self.seeds[0])?;
+                cell.validate().map_err(|source| CompareError::Cell {
+                    name: cell_name(task, method, None),
+                    source: Box::new(source),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every method is tuned with as many trials as the others: over ranges of its own, or as
+    /// another.
+    fn check_tuning(&self, method: &MethodEntry) -> Result<(), CompareError> {
+        let wrong = |what: String, found: String, expected: &str| {
+            Err(CompareError::Setting {
+                what,
+                found,
+                expected: expected.into(),
+            })
+        };
+        let what = format!("method `{}`", method.name);
+        if method.trained_by.is_some() {
+            return Ok(());
+        }
+        match (&method.tuned_as, method.tune.is_empty()) {
+            (None, true) => wrong(
+                what,
+                "without `tune`, `tuned_as` and `trained_by`".into(),
+                "one of them, so that all methods are tuned alike",
+            ),
+            (Some(_), false) => wrong(what, "with `tune` and `tuned_as`".into(), "one of them"),
+            (Some(other), true) => match self.methods.iter().find(|one| one.name == *other) {
+                Some(one) if !one.tune.is_empty() => Ok(()),
+                _ => wrong(
+                    format!("`tuned_as` of {what}"),
+                    format!("`{other}`"),
+                    "a method of this file that is tuned over ranges of its own",
+                ),
+            },
+            (None, false) => method
+                .tune
+                .iter()
+                .try_for_each(|(key, range)| range.check(&format!("{what}, `{key}`"))),
+        }
+    }
+}
+
+/// The error of a setting of the file.
+fn wrong(what: &str, found: String, expected: &str) -> Result<(), CompareError> {
+    Err(CompareError::Setting {
+        what: format!("`{what}`"),
+        found,
+        expected: expected.into(),
+    })
+}
+
+/// Seeds are there, and each once.
+fn check_seeds(seeds: &[u64]) -> Result<(), CompareError> {
+    if !seeds.is_empty() && seeds.iter().collect::<BTreeSet<_>>().len() == seeds.len() {
+        return Ok(());
+    }
+    let found: Vec<String> = seeds.iter().map(u64::to_string).collect();
+    let found = format!("[{}]", found.join(", "));
+    wrong("seeds", found, "at least one, and none twice")
+}
+
+/// Names are there, unique, and can be part of a folder's name.
+fn unique<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Result<(), CompareError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if folder_name(name).is_empty() || !seen.insert(folder_name(name)) {
+            return Err(CompareError::Setting {
+                what: format!("`{what}.name`"),
+                found: format!("`{name}`"),
+                expected: "a name of its own, with a letter or a digit in it".into(),
+            });
+        }
+    }
+    if seen.is_empty() {
+        return Err(CompareError::Setting {
+            what: format!("`{what}`"),
+            found: "absent".into(),
+            expected: format!("at least one `[[{what}]]`"),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub const FILE: &str = r#"
+        out = "runs/comparison"
+        seeds = [1, 2]
+        [run.model]
+        path = "model"
+        [run.train]
+        steps = 40
+        [[task]]
+        name = "sst2"
+        [task.data]
+        path = "data/sst2"
+        task = "sst2"
+        [[task]]
+        name = "boolq"
+        [task.data]
+        path = "data/boolq"
+        task = "boolq"
+        [task.train]
+        steps = 80
+        [[method]]
+        name = "AdamW"
+        [method.optimizer]
+        name = "adamw"
+        [method.tune]
+        learning_rate = { from = 1e-5, to = 1e-3 }
+        "train.steps" = [20, 40]
+        [[method]]
+        name = "IVON"
+        [method.optimizer]
+        name = "ivon"
+        ess = 1e7
+        [method.tune]
+        learning_rate = { from = 0.01, to = 1.0 }
+        [tuning]
+        trials = 4
+    "#;
+
+    fn parsed(text: &str) -> CompareConfig {
+        toml::from_str(text).unwrap()
+    }
+
+    fn refused(from: &str, to: &str) -> String {
+        let text = FILE.replacen(from, to, 1);
+        assert_ne!(text, FILE, "{from}");
+        match toml::from_str::<CompareConfig>(&text) {
+            Ok(config) => config.validate().unwrap_err().to_string(),
+            Err(error) => error.message().to_string(),
+        }
+    }
+
+    #[test]
+    fn the_threads_of_the_runs_are_those_of_the_program_unless_several_run_at_once() {
+        let of = |jobs: usize, threads: &str| {
+            let text = FILE.replace("path = \"model\"", &format!("path = \"model\"\n{threads}"));
+            CompareConfig {
+                jobs,
+                ..toml::from_str(&text).unwrap()
+            }
+            .threads()
+        };
+        assert_eq!(
+            [of(1, "threads = 3"), of(2, "threads = 3"), of(1, "")],
+            [Some(3), None, None]
+        );
+    }
+
+    #[test]
+    fn a_cell_is_the_run_with_its_task_and_its_method_over_it() {
+        let config = parsed(FILE);
+        config.validate().unwrap();
+        let cell = config
+            .cell(&config.tasks[1], &config.methods[1], 2)
+            .unwrap();
+        assert_eq!(
+            (cell.seed, cell.train.steps, cell.optimizer.name()),
+            (2, Some(80), "ivon")
+        );
+        assert_eq!(cell.data.task.as_deref(), Some("boolq"));
+        assert_eq!(
+            config
+                .cell(&config.tasks[0], &config.methods[0], 1)
+                .unwrap()
+                .train
+                .steps,
+            Some(40)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_refused() {
+        assert!(
+            refused("name = \"IVON\"", "name = \"adamw\"")
+                .starts_with("`method.name` is `adamw`, expected a name of its own")
+        );
+        assert!(
+            refused("[1, 2]", "[1, 1]").starts_with("`seeds` is [1, 1], expected at least one")
+        );
+        assert!(
+            refused("name = \"boolq\"", "name = \"boolq\"\nseeds = []")
+                .starts_with("`seeds` is [], expected at least one")
+        );
+        assert_eq!(
+            refused("seeds =", "jobs = 0\nseeds ="),
+            "`jobs` is 0, expected from 1 to 256"
+        );
+        assert!(refused("trials = 4", "trials = 0").starts_with("`tuning.trials` is 0"));
+        assert!(refused("from = 0.01", "from = 2.0").contains("method `IVON`, `learning_rate`"));
+        assert!(refused("ess = 1e7", "ess = -1.0").starts_with("the cell sst2, IVON"));
+        assert!(refused("ess = 1e7", "esss = 1.0").starts_with(
+            "the settings of sst2, IVON, seed 1 are not those of a run: unknown field"
+        ));
+        assert!(
+            refused("learning_rate = { from = 0.01, to = 1.0 }", "")
+                .contains("without `tune`, `tuned_as` and `trained_by`")
+        );
+        assert!(
+            refused(
+                "learning_rate = { from = 0.01, to = 1.0 }",
+                "learning_rate = { from = 0.01 }"
+            )
+            .contains("range")
+        );
+        assert!(refused("seeds", "seds").contains("unknown field"));
+    }
+
+    #[test]
+    fn a_method_that_is_trained_by_another_takes_its_adapter_and_its_settings() {
+        let more = "[[method]]\nname = 'Laplace'\ntrained_by = 'AdamW'\n[method.optimizer]\nname = 'laplace'\nlaplace_layers = 'last'\n";
+        let text = FILE
+            .replace("[tuning]", &format!("{more}[tuning]"))
+            .replace("name = \"adamw\"", "name = \"adamw\"\nweight_decay = 0.5");
+        let config = parsed(&text);
+        config.validate().unwrap();
+        let cell = config
+            .cell(&config.tasks[1], &config.methods[2], 2)
+            .unwrap();
+        assert_eq!(
+            (cell.seed, cell.train.steps, cell.optimizer.name()),
+            (2, Some(0), "laplace")
+        );
+        assert_eq!(
+            cell.model.adapter,
+            Some("runs/comparison/cells/boolq/adamw/2/adapter".into())
+        );
+        let optimizer = toml::Table::try_from(&cell.optimizer).unwrap();
+        assert_eq!(
+            (
+                optimizer["weight_decay"].as_float(),
+                optimizer["laplace_layers"].as_str()
+            ),
+            (Some(0.5), Some("last"))
+        );
+        let refused = |from: &str, to: &str| {
+            parsed(&text.replacen(from, to, 1))
+                .validate()
+                .unwrap_err()
+                .to_string()
+        };
+        let other =
+            "is `Adam`, expected another method of this file that trains adapters of its own";
+        assert_eq!(
+            refused("trained_by = 'AdamW'", "trained_by = 'Adam'"),
+            format!("`trained_by` of method `Laplace` {other}")
+        );
+        assert!(
+            refused("trained_by = 'AdamW'", "trained_by = 'Laplace'")
+                .starts_with("`trained_by` of method `Laplace` is `Laplace`")
+        );
+        assert!(
+            refused("trained_by = 'AdamW'", "trained_by = 'IVON'")
+                .starts_with("the optimizer of method `IVON` is `ivon`, expected `adamw`")
+        );
+        assert!(
+            refused("name = 'laplace'\nlaplace_layers = 'last'", "name = 'swag'")
+                .starts_with("the optimizer of method `Laplace` is `swag`")
+        );
+        assert!(
+            refused(
+                "trained_by = 'AdamW'",
+                "trained_by = 'AdamW'\ntuned_as = 'AdamW'"
+            )
+            .contains("with `trained_by` beside `tune`")
+        );
+    }
+
+    #[test]
+    fn the_file_of_the_documentation_is_a_comparison() {
+        let page = std::fs::read_to_string(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../docs/comparison.md"
+        ))
+        .unwrap();
+        let file = page
+            .split("```toml\n")
+            .nth(1)
+            .unwrap()
+            .split("```")
+            .next()
+            .unwrap();
+        let config = parsed(file);
+        config.validate().unwrap();
+        assert_eq!(
+            (
+                config.methods.len(),
+                config.tasks.len(),
+                config.predictions.len()
+            ),
+            (2, 1, 1)
+        );
+        assert_eq!(
+            config
+                .cell(&config.tasks[0], &config.methods[1], 42)
+                .unwrap()
+                .data
+                .train_limit,
+            Some(200)
+        );
+    }
+
+    #[test]
+    fn folder_names_are_plain() {
+        assert_eq!(folder_name("IVON, 10 samples (τ=1)"), "ivon-10-samples-1");
+        assert_eq!(folder_name("../.."), "");
+    }
+}

@@ -1,0 +1,214 @@
+//! What a comparison will take, before it starts.
+
+use std::fmt;
+use std::path::Path;
+
+use super::CompareError;
+use super::cell::is_finished;
+use super::config::{CompareConfig, TaskEntry};
+use super::layout::{cell_folder, trial_folder};
+use super::search::{trial_config, trials};
+use super::task::TaskData;
+use ivon_lora::data::{self, Encoded, Example};
+use ivon_lora::model::Checkpoint;
+use ivon_lora::run::{Estimate, RunConfig, available_memory};
+
+/// What is left to do, and about how long it takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Plan {
+    /// Trials in all.
+    pub trials: usize,
+    /// Cells in all.
+    pub cells: usize,
+    /// Trials and cells that are finished.
+    pub finished: usize,
+    /// Seconds that the rest is expected to take, good to about a third.
+    pub seconds: f64,
+    /// Bytes of memory of the largest run.
+    pub bytes: f64,
+    /// How many runs are made at once.
+    pub at_once: usize,
+    /// Bytes of memory that are free, where there are too few for as many at once as were asked
+    /// for.
+    pub too_few: Option<f64>,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hours = self.seconds / 3600.0;
+        let time = if hours < 1.0 {
+            format!("{:.0} min", self.seconds / 60.0)
+        } else {
+            format!("{hours:.1} h")
+        };
+        write!(
+            formatter,
+            "{} trials and {} cells, {} of them finished; about {time} for the rest, and {:.2} GB of memory",
+            self.trials,
+            self.cells,
+            self.finished,
+            self.bytes / 1e9
+        )?;
+        match (self.at_once, self.too_few) {
+            (at_once, Some(free)) => {
+                write!(
+                    formatter,
+                    " for each run: {at_once} at once and no more, since {:.1} GB are free",
+                    free / 1e9
+                )
+            }
+            (0 | 1, None) => Ok(()),
+            (at_once, None) => write!(formatter, " for each of {at_once} runs at once"),
+        }
+    }
+}
+
+/// Works out what a comparison will take.
+///
+/// # Errors
+/// Whatever is wrong with a task's rows or its model.
+pub fn plan(config: &CompareConfig) -> Result<Plan, CompareError> {
+    let mut plan = Plan::default();
+    for entry in &config.tasks {
+        plan.add_task(config, entry)?;
+    }
+    (plan.at_once, plan.too_few) = at_once(config.jobs, plan.bytes, available_memory());
+    Ok(plan)
+}
+
+impl Plan {
+    /// Adds the trials and cells of a task.
+    fn add_task(&mut self, config: &CompareConfig, entry: &TaskEntry) -> Result<(), CompareError> {
+        let loaded = TaskData::load(config, entry)?;
+        let costs = RunCosts::of(config, &loaded)?;
+        // The base is asked once for tune, by the trials, and once for test.
+        let mut base_seconds = [0.0; 2];
+        for method in &config.methods {
+            for trial in 0..trials(config, method) {
+                let run = trial_config(config, entry, method, trial)?;
+                let folder = trial_folder(&config.out, &entry.name, &method.name, trial);
+                self.trials += 1;
+                self.add_run(costs.trial(&run), &folder, &mut base_seconds[0]);
+            }
+            for &seed in config.seeds_of(entry) {
+                let run = config.cell(entry, method, seed)?;
+                let folder = cell_folder(&config.out, &entry.name, &method.name, seed);
+                self.cells += 1;
+                self.add_run(costs.cell(&run), &folder, &mut base_seconds[1]);
+            }
+        }
+        self.seconds += base_seconds.iter().sum::<f64>();
+        Ok(())
+    }
+
+    /// Adds what a run takes, unless it is finished.
+    fn add_run(&mut self, estimate: Estimate, folder: &Path, base_seconds: &mut f64) {
+        if is_finished(folder) {
+            self.finished += 1;
+            return;
+        }
+        self.seconds +=
+            estimate.training_seconds + estimate.fitting_seconds + estimate.evaluation_seconds;
+        *base_seconds = estimate.base_seconds;
+        self.bytes = self.bytes.max(estimate.bytes());
+    }
+}
+
+/// What the runs of a task cost depends on, beside their settings.
+struct RunCosts {
+    checkpoint: Checkpoint,
+    train: Vec<Encoded>,
+    tune: Vec<Encoded>,
+    calibrate: Vec<Encoded>,
+    test: Vec<Encoded>,
+}
+
+impl RunCosts {
+    fn of(config: &CompareConfig, loaded: &TaskData<'_>) -> Result<Self, CompareError> {
+        let entry = loaded.entry;
+        let checkpoint = Checkpoint::open(&loaded.model)?;
+        let tokenizer = checkpoint.tokenizer()?;
+        let first = config.cell(entry, &config.methods[0], config.seeds_of(entry)[0])?;
+        let options = first.data.encode_options(&loaded.task);
+        let encode = |examples: &[Example]| -> Result<Vec<Encoded>, CompareError> {
+            match examples.is_empty() {
+                true => Ok(Vec::new()),
+                false => Ok(data::encode_all(examples, &tokenizer, options)?.examples),
+            }
+        };
+        Ok(Self {
+            train: encode(&loaded.dataset.train)?,
+            tune: encode(&loaded.dataset.tune)?,
+            calibrate: encode(&loaded.dataset.calibrate)?,
+            test: encode(&loaded.dataset.test)?,
+            checkpoint,
+        })
+    }
+
+    fn trial(&self, config: &RunConfig) -> Estimate {
+        self.estimate(config, &[], &self.tune)
+    }
+
+    fn cell(&self, config: &RunConfig) -> Estimate {
+        self.estimate(config, &self.calibrate, &self.test)
+    }
+
+    fn estimate(&self, config: &RunConfig, calibrate: &[Encoded], test: &[Encoded]) -> Estimate {
+        let length = config.train.length(self.train.len());
+        let sets = [&self.tune[..], calibrate, test];
+        Estimate::of(config, &self.checkpoint, length, &self.train, sets)
+    }
+}
+
+/// How many runs of `bytes` each are made at once where so many are wanted, and the bytes that are
+/// free where that is fewer.
+fn at_once(wanted: usize, bytes: f64, available: Option<f64>) -> (usize, Option<f64>) {
+    match available.map(|available| (available, (available / bytes) as usize)) {
+        Some((available, fit)) if fit < wanted && wanted > 1 => (fit.max(1), Some(available)),
+        _ => (wanted.max(1), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_runs_are_made_at_once_as_memory_allows() {
+        assert_eq!(at_once(4, 1e9, Some(9e9)), (4, None));
+        assert_eq!(at_once(4, 2e9, Some(5e9)), (2, Some(5e9)));
+        assert_eq!(at_once(4, 9e9, Some(5e9)), (1, Some(5e9)));
+        assert_eq!(at_once(1, 9e9, Some(5e9)), (1, None));
+        assert_eq!(at_once(4, 2e9, None), (4, None));
+        // Everything is finished.
+        assert_eq!(at_once(4, 0.0, Some(5e9)), (4, None));
+        let plan = Plan {
+            trials: 2,
+            cells: 4,
+            bytes: 2e9,
+            at_once: 2,
+            too_few: Some(5e9),
+            ..Plan::default()
+        };
+        assert!(plan.to_string().ends_with(
+            "and 2.00 GB of memory for each run: 2 at once and no more, since 5.0 GB are free"
+        ));
+        assert!(
+            Plan {
+                too_few: None,
+                ..plan
+            }
+            .to_string()
+            .ends_with("and 2.00 GB of memory for each of 2 runs at once")
+        );
+        assert!(
+            Plan {
+                too_few: None,
+                at_once: 1,
+                ..plan
+            }
+            .to_string()
+            .ends_with("and 2.00 GB of memory")
+        );
+    }
+}

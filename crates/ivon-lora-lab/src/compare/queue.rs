@@ -1,0 +1,392 @@
+//! Runs that are to be made, some of them fitted to what others trained → what became of each; one
+//! after the other or several at once.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::CompareError;
+use super::cell::{CellRun, is_finished};
+use super::task::TaskData;
+use ivon_lora::run::{RunConfig, RunError, give_back_memory};
+use ivon_lora::watch::{Event, Stage};
+
+/// How often whoever watches is asked whether to go on while several runs are made.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// A trial or a cell that is to be made.
+pub(super) struct Job<'a> {
+    /// `sst2, IVON, seed 21`.
+    pub name: String,
+    /// Where it is made.
+    pub folder: PathBuf,
+    /// Its settings, or what is wrong with them.
+    pub config: Result<RunConfig, CompareError>,
+    /// Its rows.
+    pub task: &'a TaskData<'a>,
+    /// Whether it is scored on tune, and sees no test row.
+    pub is_trial: bool,
+    /// The place of the job, before it in the list, whose adapter it is fitted to; that one waits
+    /// for none itself.
+    pub after: Option<usize>,
+}
+
+/// What became of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is finished.
+    Made,
+    /// It is not, for this reason.
+    Failed(String),
+    /// Another process is at it, or at what it waits for.
+    Elsewhere(String),
+    /// Whoever watched said stop.
+    Stopped,
+}
+
+/// Makes jobs, `at_once` at a time, each after the one that it waits for; what is finished is not
+/// made again. A failure is told of, and the rest goes on.
+pub(super) fn make_all(
+    jobs: &[Job<'_>],
+    at_once: usize,
+    watch: &mut dyn FnMut(Event<'_>) -> bool,
+) -> Vec<Outcome> {
+    let mut list = JobList {
+        jobs,
+        outcomes: vec![Outcome::Stopped; jobs.len()],
+        watch,
+    };
+    if at_once <= 1 {
+        list.one_by_one();
+    } else {
+        list.several(at_once);
+    }
+    list.outcomes
+}
+
+impl Job<'_> {
+    /// Makes it, if what it waits for is made.
+    fn make(
+        &self,
+        before: Option<(&Job<'_>, Outcome)>,
+        watch: &mut dyn FnMut(Event<'_>) -> bool,
+    ) -> Outcome {
+        let config = match &self.config {
+            Ok(config) => config,
+            Err(error) => return Outcome::Failed(error.to_string()),
+        };
+        match &before {
+            Some((job, Outcome::Failed(reason))) => {
+                return Outcome::Failed(format!(
+                    "{}, whose adapter it takes, failed: {reason}",
+                    job.name
+                ));
+            }
+            Some((_, Outcome::Elsewhere(reason))) => return Outcome::Elsewhere(reason.clone()),
+            _ => {}
+        }
+        if !is_finished(&self.folder) {
+            watch(Event::Note(self.name.clone()));
+        }
+        let trained: Option<&Path> = before.as_ref().map(|(job, _)| job.folder.as_path());
+        let run = CellRun {
+            folder: &self.folder,
+            config,
+            task: self.task,
+            is_trial: self.is_trial,
+            trained,
+        };
+        match run.make(watch) {
+            Ok(true) => Outcome::Made,
+            Ok(false) => Outcome::Stopped,
+            Err(CompareError::Run(error @ RunError::FolderInUse { .. })) => {
+                Outcome::Elsewhere(error.to_string())
+            }
+            Err(error) => Outcome::Failed(error.to_string()),
+        }
+    }
+
+    /// As [`make`](Self::make), on so many threads of its own; the settings of the run may name
+    /// another number.
+    fn make_on(
+        &self,
+        threads: usize,
+        before: Option<(&Job<'_>, Outcome)>,
+        watch: &mut (dyn FnMut(Event<'_>) -> bool + Send),
+    ) -> Outcome {
+        let threads = self
+            .config
+            .as_ref()
+            .ok()
+            .and_then(|config| config.model.threads)
+            .unwrap_or(threads);
+        match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+            Ok(pool) => pool.install(|| self.make(before, watch)),
+            Err(error) => Outcome::Failed(format!("could not start {threads} threads: {error}")),
+        }
+    }
+}
+
+/// What several threads take jobs from: in the order of the list, each once that which it waits for
+/// is over.
+struct Queue<'a> {
+    jobs: &'a [Job<'a>],
+    places: Mutex<Vec<JobState>>,
+    /// Something is over, or all are to stop.
+    changed: Condvar,
+    is_stopped: AtomicBool,
+}
+
+/// Where a job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum JobState {
+    Waiting,
+    UnderWay,
+    Over(Outcome),
+}
+
+impl<'a> Queue<'a> {
+    fn new(jobs: &'a [Job<'a>]) -> Self {
+        let places = Mutex::new(vec![JobState::Waiting; jobs.len()]);
+        Self {
+            jobs,
+            places,
+            changed: Condvar::new(),
+            is_stopped: AtomicBool::new(false),
+        }
+    }
+
+    fn go_on(&self) -> bool {
+        !self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// The next job, with what became of the one before it; waits while there may be one later, and
+    /// gives none when there is no more.
+    fn next(&self) -> Option<(usize, Option<(&'a Job<'a>, Outcome)>)> {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.go_on() && places.contains(&JobState::Waiting) {
+            let before = |place: usize| match self.jobs[place]
+                .after
+                .map(|before| (before, &places[before]))
+            {
+                None => Some(None),
+                Some((before, JobState::Over(outcome))) => {
+                    Some(Some((&self.jobs[before], outcome.clone())))
+                }
+                Some(_) => None,
+            };
+            let ready = (0..places.len())
+                .filter(|&place| places[place] == JobState::Waiting)
+                .find_map(|place| Some((place, before(place)?)));
+            if let Some((place, before)) = ready {
+                places[place] = JobState::UnderWay;
+                return Some((place, before));
+            }
+            // Not for ever: a stop is told by a flag.
+            places = self
+                .changed
+                .wait_timeout(places, BEAT)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        None
+    }
+
+    /// A job is over.
+    fn end(&self, place: usize, outcome: Outcome) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)[place] = JobState::Over(outcome);
+        self.changed.notify_all();
+    }
+}
+
+/// Lets the other threads go if this one panics: what waits for its job would never begin.
+struct StopsOthers<'q, 'a>(&'q Queue<'a>);
+
+impl Drop for StopsOthers<'_, '_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.is_stopped.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Jobs under way.
+struct JobList<'a> {
+    jobs: &'a [Job<'a>],
+    /// One for each job; those that were not begun count as stopped.
+    outcomes: Vec<Outcome>,
+    watch: &'a mut dyn FnMut(Event<'_>) -> bool,
+}
+
+/// What a thread that makes runs tells the one that watches.
+enum Message {
+    /// The name of a run that begins.
+    Begun(String),
+    /// What became of the job at a place.
+    Ended(usize, Outcome),
+}
+
+impl JobList<'_> {
+    fn one_by_one(&mut self) {
+        for (place, job) in self.jobs.iter().enumerate() {
+            let before = job
+                .after
+                .map(|before| (&self.jobs[before], self.outcomes[before].clone()));
+            let outcome = job.make(before, self.watch);
+            give_back_memory();
+            let is_stopped = outcome == Outcome::Stopped;
+            self.settle(place, outcome);
+            if is_stopped {
+                return;
+            }
+        }
+    }
+
+    /// Makes all of them on so many threads.
+    fn several(&mut self, at_once: usize) {
+        let threads = (rayon::current_num_threads() / at_once).max(1);
+        let queue = Queue::new(self.jobs);
+        let (told, heard) = channel();
+        let make = |told: Sender<Message>| {
+            let _stops = StopsOthers(&queue);
+            let mut hear = |event: Event<'_>| {
+                if let Event::Note(name) = event {
+                    // Nobody listens any more only where the thread that watches has panicked.
+                    let _ = told.send(Message::Begun(name));
+                }
+                queue.go_on()
+            };
+            while let Some((place, before)) = queue.next() {
+                let outcome = self.jobs[place].make_on(threads, before, &mut hear);
+                give_back_memory();
+                queue.end(place, outcome.clone());
+                let _ = told.send(Message::Ended(place, outcome));
+            }
+        };
+        let (jobs, make) = (self.jobs.len(), &make);
+        thread::scope(|scope| {
+            for told in vec![told; at_once.min(jobs)] {
+                scope.spawn(move || make(told));
+            }
+            self.listen(&heard, &queue.is_stopped);
+        });
+    }
+
+    /// Tells whoever watches of all that is heard, until the last thread has gone.
+    fn listen(&mut self, heard: &Receiver<Message>, is_stopped: &AtomicBool) {
+        let (mut done, total) = (0, self.jobs.len());
+        loop {
+            let mut go_on = match heard.recv_timeout(BEAT) {
+                Ok(Message::Begun(name)) => (self.watch)(Event::Note(name)),
+                Ok(Message::Ended(place, outcome)) => {
+                    done += 1;
+                    self.settle(place, outcome)
+                }
+                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            go_on &= (self.watch)(Event::Progress {
+                what: Stage::Runs,
+                done,
+                total,
+            });
+            if !go_on {
+                is_stopped.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Keeps what became of a job, and tells of a failure; gives whether to go on.
+    fn settle(&mut self, place: usize, outcome: Outcome) -> bool {
+        let go_on = match &outcome {
+            Outcome::Failed(reason) => (self.watch)(Event::Warning(
+                format!("{} failed: {reason}", self.jobs[place].name).into(),
+            )),
+            Outcome::Elsewhere(reason) => (self.watch)(Event::Warning(
+                format!("{} is left out: {reason}", self.jobs[place].name).into(),
+            )),
+            Outcome::Made | Outcome::Stopped => true,
+        };
+        self.outcomes[place] = outcome;
+        go_on
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::TaskEntry;
+    use ivon_lora::data::{DataConfig, Dataset, Task};
+    use ivon_lora::run::UntunedAnswers;
+
+    /// What is asked of a queue of four, of which the second and third wait for the first.
+    fn with_queue(ask: impl FnOnce(&Queue<'_>)) {
+        let entry = TaskEntry {
+            name: "t".into(),
+            seeds: None,
+            settings: Default::default(),
+        };
+        let dataset = || Dataset {
+            train: vec![],
+            tune: vec![],
+            calibrate: vec![],
+            test: vec![],
+            report: Default::default(),
+        };
+        let config = DataConfig {
+            task: Some("sst2".into()),
+            ..DataConfig::default()
+        };
+        let task = TaskData {
+            entry: &entry,
+            task: Task::from_config(&config).unwrap(),
+            dataset: dataset(),
+            trial_dataset: dataset(),
+            model: String::new(),
+            untuned: UntunedAnswers::default(),
+        };
+        let job = |after| Job {
+            name: "job".into(),
+            folder: "none".into(),
+            config: Ok(RunConfig::default()),
+            task: &task,
+            is_trial: false,
+            after,
+        };
+        ask(&Queue::new(&[
+            job(None),
+            job(Some(0)),
+            job(Some(0)),
+            job(None),
+        ]));
+    }
+
+    #[test]
+    fn a_job_that_waits_is_left_out_until_the_one_before_it_is_over() {
+        with_queue(|queue| {
+            let next = || {
+                queue
+                    .next()
+                    .map(|(place, before)| (place, before.map(|(_, outcome)| outcome)))
+            };
+            assert_eq!(next(), Some((0, None)));
+            assert_eq!(next(), Some((3, None)));
+            queue.end(0, Outcome::Failed("why".into()));
+            assert_eq!(next(), Some((1, Some(Outcome::Failed("why".into())))));
+            assert_eq!(next(), Some((2, Some(Outcome::Failed("why".into())))));
+            assert_eq!(next(), None);
+        });
+    }
+
+    #[test]
+    fn after_a_stop_no_job_is_begun() {
+        with_queue(|queue| {
+            assert!(queue.next().is_some());
+            queue.is_stopped.store(true, Ordering::Relaxed);
+            assert!(queue.next().is_none());
+        });
+    }
+}

@@ -1,0 +1,570 @@
+//! The rows of all tasks → a table like the paper's Table 1, as text, Markdown, LaTeX, CSV and
+//! JSON.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+use super::rows::{Form, Member, Row, TaskRows};
+use ivon_lora::method::{AdamwConfig, Method};
+use ivon_lora::metrics::{
+    BINS, Bootstrap, ComparedScore, MainScores, Predictions, Table, mean_and_standard_error,
+    paired_over_seeds, quantile,
+};
+
+/// The table of a comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ComparisonTable {
+    /// Number of bins of the ECE.
+    pub bins: usize,
+    /// One part for each task.
+    pub tasks: Vec<TaskTable>,
+}
+
+/// One task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskTable {
+    /// Its name.
+    pub task: String,
+    /// Number of test examples.
+    pub n: usize,
+    /// The rows.
+    pub rows: Vec<RowEntry>,
+    /// Whether AdamW is more often right than the majority class; where it is not, the task
+    /// supports no conclusion.
+    pub is_conclusive: bool,
+}
+
+/// One row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RowEntry {
+    /// Method, and how it predicts.
+    pub name: String,
+    /// The method alone; empty in a file from before it was written.
+    #[serde(default)]
+    pub method: String,
+    /// How it predicts.
+    #[serde(default)]
+    pub form: Form,
+    /// The seeds that it has.
+    pub seeds: Vec<u64>,
+    /// Share of right answers.
+    pub accuracy: ScoreEntry,
+    /// Nats.
+    pub nll: ScoreEntry,
+    /// Summed over choices.
+    pub brier: ScoreEntry,
+    /// With `bins` bins.
+    pub ece: ScoreEntry,
+    /// Training time relative to AdamW.
+    pub training_time: Option<f64>,
+    /// Time of predicting test relative to AdamW.
+    pub prediction_time: Option<f64>,
+    /// Numbers stored beside the adapter.
+    pub extra_parameters: Option<u64>,
+}
+
+/// One score over seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScoreEntry {
+    /// Mean over seeds.
+    pub mean: f64,
+    /// sd/√n; none of one seed.
+    pub standard_error: Option<f64>,
+    /// Whether its paired 95 % interval against the best method contains 0.
+    pub is_bold: bool,
+}
+
+impl ComparisonTable {
+    /// The table of these rows.
+    pub(super) fn new(tasks: &[TaskRows]) -> Self {
+        Self {
+            bins: BINS,
+            tasks: tasks.iter().map(task_table).collect(),
+        }
+    }
+
+    /// One text table for each task, `*` after what is bold.
+    pub fn to_text(&self) -> String {
+        self.each(
+            |table| table.to_text(),
+            |entry| {
+                format!(
+                    "{}{}",
+                    written(entry),
+                    if entry.is_bold { "*" } else { " " }
+                )
+            },
+        ) + "* not told apart from the best: the 95 % interval of the paired difference over seeds and examples contains 0\n"
+    }
+
+    /// One Markdown table for each task.
+    pub fn to_markdown(&self) -> String {
+        self.each(
+            |table| table.to_markdown(),
+            |entry| {
+                if entry.is_bold {
+                    format!("**{}**", written(entry))
+                } else {
+                    written(entry)
+                }
+            },
+        ) + "Bold: the 95 % interval of the paired difference to the best, over seeds and examples, contains 0.\n"
+    }
+
+    /// One LaTeX table for each task, for the package booktabs.
+    pub fn to_latex(&self) -> String {
+        let cell = |entry: &ScoreEntry| {
+            let words = written(entry).replace('±', "$\\pm$");
+            if entry.is_bold {
+                format!("\\textbf{{{words}}}")
+            } else {
+                words
+            }
+        };
+        let mut text = String::new();
+        for task in &self.tasks {
+            let table = task.table(self.bins, &cell);
+            let line = |row: &Vec<String>| {
+                row.iter()
+                    .map(|cell| latex(cell))
+                    .collect::<Vec<_>>()
+                    .join(" & ")
+                    + " \\\\\n"
+            };
+            let columns = "r".repeat(table.head.len().saturating_sub(1));
+            let rows: String = table.rows.iter().map(line).collect();
+            let _ = write!(
+                text,
+                "% {}, {} examples\n\\begin{{tabular}}{{l{columns}}}\n\\toprule\n{}\\midrule\n{rows}\\bottomrule\n\\end{{tabular}}\n\n",
+                task.task.replace('\n', " "),
+                task.n,
+                line(&table.head)
+            );
+        }
+        text
+    }
+
+    /// A line for each task and row, numbers alone.
+    pub fn to_csv(&self) -> String {
+        let mut text = String::from("task,n,row,seeds");
+        for score in ["accuracy", "nll", "brier", "ece"] {
+            let _ = write!(text, ",{score},{score}_standard_error,{score}_bold");
+        }
+        text += ",training_time,prediction_time,extra_parameters\n";
+        let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+        for task in &self.tasks {
+            for row in &task.rows {
+                let seeds = row
+                    .seeds
+                    .iter()
+                    .map(u64::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" ");
+                let _ = write!(
+                    text,
+                    "{},{},{},{seeds}",
+                    csv(&task.task),
+                    task.n,
+                    csv(&row.name)
+                );
+                for entry in [&row.accuracy, &row.nll, &row.brier, &row.ece] {
+                    let _ = write!(
+                        text,
+                        ",{},{},{}",
+                        entry.mean,
+                        number(entry.standard_error),
+                        entry.is_bold
+                    );
+                }
+                let extra = row
+                    .extra_parameters
+                    .map_or_else(String::new, |extra| extra.to_string());
+                let _ = writeln!(
+                    text,
+                    ",{},{},{extra}",
+                    number(row.training_time),
+                    number(row.prediction_time)
+                );
+            }
+        }
+        text
+    }
+
+    fn each(
+        &self,
+        table: impl Fn(&Table) -> String,
+        cell: impl Fn(&ScoreEntry) -> String,
+    ) -> String {
+        let mut text = String::new();
+        for task in &self.tasks {
+            let _ = writeln!(
+                text,
+                "{}, {} examples\n\n{}",
+                task.task,
+                task.n,
+                table(&task.table(self.bins, &cell))
+            );
+            if !task.is_conclusive {
+                text += "AdamW does not beat the majority class here: this task supports no conclusion.\n\n";
+            }
+        }
+        text
+    }
+}
+
+impl TaskTable {
+    fn table(&self, bins: usize, cell: &impl Fn(&ScoreEntry) -> String) -> Table {
+        let ece = format!("ECE ({bins} bins)");
+        let head = [
+            "",
+            "accuracy",
+            "NLL",
+            "Brier",
+            &ece,
+            "training",
+            "prediction",
+            "extra stored",
+            "seeds",
+        ]
+        .map(String::from)
+        .to_vec();
+        let ratio =
+            |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.2}"));
+        let row = |row: &RowEntry| {
+            let scores = [&row.accuracy, &row.nll, &row.brier, &row.ece].map(cell);
+            let extra = row
+                .extra_parameters
+                .map_or_else(|| "–".into(), |extra| extra.to_string());
+            let rest = [
+                ratio(row.training_time),
+                ratio(row.prediction_time),
+                extra,
+                row.seeds.len().to_string(),
+            ];
+            std::iter::once(row.name.clone())
+                .chain(scores)
+                .chain(rest)
+                .collect()
+        };
+        Table {
+            head,
+            rows: self.rows.iter().map(row).collect(),
+        }
+    }
+}
+
+/// `0.853 ± 0.004`.
+fn written(entry: &ScoreEntry) -> String {
+    match entry.standard_error {
+        Some(error) => format!("{:.3} ± {error:.3}", entry.mean),
+        None => format!("{:.3}", entry.mean),
+    }
+}
+
+/// A cell without what would break a CSV file.
+fn csv(words: &str) -> String {
+    if words.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", words.replace('"', "\"\""))
+    } else {
+        words.into()
+    }
+}
+
+/// A cell whose words stand for themselves in LaTeX; our own `\textbf` and `$\pm$` are let through.
+fn latex(words: &str) -> String {
+    let mut escaped = String::new();
+    for letter in words.chars() {
+        match letter {
+            '%' | '&' | '#' | '_' => {
+                escaped.push('\\');
+                escaped.push(letter);
+            }
+            '–' => escaped.push_str("--"),
+            '~' | '^' => escaped.push(' '),
+            _ => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
+fn task_table(task: &TaskRows) -> TaskTable {
+    let plain = Method::Adamw(AdamwConfig::default());
+    let reference = task
+        .rows
+        .iter()
+        .find(|row| row.optimizer.as_deref() == Some(plain.name()))
+        .or_else(|| task.rows.iter().find(|row| row.optimizer.is_some()));
+    let seconds = reference.map_or([None; 2], |row| {
+        [0, 1].map(|which| median_seconds(row, which))
+    });
+    let bold = ComparedScore::ALL.map(|score| not_told_from_the_best(&task.rows, score));
+    let entry = |(index, row): (usize, &Row)| {
+        let is_bold = [0, 1, 2, 3].map(|place: usize| bold[place][index]);
+        row_entry(row, is_bold, seconds)
+    };
+    let rows: Vec<RowEntry> = task.rows.iter().enumerate().map(entry).collect();
+    let accuracy = |name: Option<&str>| {
+        let row = rows.iter().find(|row| Some(row.name.as_str()) == name)?;
+        Some(row.accuracy.mean)
+    };
+    let majority = accuracy(Some("majority class"));
+    let is_conclusive = match (majority, accuracy(reference.map(|row| row.name.as_str()))) {
+        (Some(majority), Some(adamw)) => adamw > majority,
+        _ => true,
+    };
+    TaskTable {
+        task: task.name.clone(),
+        n: task.n,
+        rows,
+        is_conclusive,
+    }
+}
+
+/// A row of the table. `seconds` of training and prediction are those that its own are shares of.
+fn row_entry(row: &Row, is_bold: [bool; 4], seconds: [Option<f64>; 2]) -> RowEntry {
+    let entry = |place: usize, value: fn(&MainScores) -> f64| {
+        let values: Vec<f64> = row
+            .members
+            .iter()
+            .map(|member| value(&member.scores))
+            .collect();
+        let (mean, standard_error) = mean_and_standard_error(&values);
+        ScoreEntry {
+            mean,
+            standard_error,
+            is_bold: is_bold[place],
+        }
+    };
+    let ratio = |which: usize| {
+        let of = seconds[which].filter(|seconds| *seconds > 0.0)?;
+        Some(median_seconds(row, which)? / of)
+    };
+    RowEntry {
+        name: row.name.clone(),
+        method: row.method.clone(),
+        form: row.form,
+        seeds: match row.form {
+            Form::Yardstick => Vec::new(),
+            _ => row.members.iter().map(|member| member.seed).collect(),
+        },
+        accuracy: entry(0, |scores| scores.accuracy),
+        nll: entry(1, |scores| scores.nll),
+        brier: entry(2, |scores| scores.brier),
+        ece: entry(3, |scores| scores.ece),
+        training_time: ratio(0),
+        prediction_time: ratio(1),
+        extra_parameters: row.members.iter().filter_map(|member| member.extra).max(),
+    }
+}
+
+/// Median over seeds of the seconds of training (0) or prediction (1): a run that shared its cores
+/// must not count for all.
+fn median_seconds(row: &Row, which: usize) -> Option<f64> {
+    let mut seconds: Vec<f64> = row
+        .members
+        .iter()
+        .filter_map(|member| member.seconds[which])
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    (!seconds.is_empty()).then(|| quantile(&seconds, 0.5))
+}
+
+/// For each row whether it is a method that is not told apart from the best one, by the paired
+/// bootstrap over seeds and examples.
+fn not_told_from_the_best(rows: &[Row], score: ComparedScore) -> Vec<bool> {
+    let loss = |member: &Member| match score {
+        ComparedScore::Error => 1.0 - member.scores.accuracy,
+        ComparedScore::Nll => member.scores.nll,
+        ComparedScore::Brier => member.scores.brier,
+        ComparedScore::Ece => member.scores.ece,
+    };
+    let mean =
+        |row: &Row| row.members.iter().map(loss).sum::<f64>() / row.members.len().max(1) as f64;
+    let methods = || rows.iter().filter(|row| row.form != Form::Yardstick);
+    let Some(best) = methods().min_by(|a, b| mean(a).total_cmp(&mean(b))) else {
+        return vec![false; rows.len()];
+    };
+    let is_bold = |row: &Row| {
+        if row.form == Form::Yardstick {
+            return false;
+        }
+        let pairs: Vec<(&Predictions, &Predictions)> = row
+            .members
+            .iter()
+            .filter_map(|member| {
+                let other = best
+                    .members
+                    .iter()
+                    .find(|other| other.seed == member.seed)?;
+                Some((member.predictions.as_ref()?, other.predictions.as_ref()?))
+            })
+            .collect();
+        let (one, other): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        let interval = paired_over_seeds(score, &one, &other, &Bootstrap::default());
+        std::ptr::eq(row, best) || interval.is_some_and(|[low, high]| low <= 0.0 && high >= 0.0)
+    };
+    rows.iter().map(is_bold).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::Comparison;
+
+    /// Of a hundred answers so many are right, with this confidence.
+    fn predictions(right: usize, confidence: f64) -> Predictions {
+        let labels = (0..100).map(|row| usize::from(row >= right)).collect();
+        Predictions::from_probabilities(vec![vec![confidence, 1.0 - confidence]; 100], labels)
+            .unwrap()
+    }
+
+    fn table() -> ComparisonTable {
+        let mut task = TaskRows::new("sst2, \"en\"");
+        task.n = 100;
+        for (seed, right) in [(1, 79), (2, 81)] {
+            task.add_external("good", seed, predictions(right, 0.8));
+            task.add_external("as good", seed, predictions(right - 1, 0.8));
+            task.add_external("bad & sure", seed, predictions(right - 30, 0.99));
+        }
+        for (index, row) in task.rows.iter_mut().enumerate() {
+            row.optimizer = Some(if index == 0 { "adamw" } else { "ivon" }.into());
+            row.members
+                .iter_mut()
+                .for_each(|member| member.seconds = [10.0 * (index + 1) as f64, 2.0].map(Some));
+        }
+        ComparisonTable::new(&[task])
+    }
+
+    #[test]
+    fn what_cannot_be_told_apart_is_bold_and_times_are_relative() {
+        let table = table();
+        let rows = &table.tasks[0].rows;
+        assert_eq!(
+            rows.iter()
+                .map(|row| row.accuracy.is_bold)
+                .collect::<Vec<_>>(),
+            [true, true, false]
+        );
+        assert_eq!(
+            rows.iter().map(|row| row.nll.is_bold).collect::<Vec<_>>(),
+            [true, true, false]
+        );
+        assert!(
+            (rows[0].accuracy.mean - 0.8).abs() < 1e-12
+                && (rows[0].accuracy.standard_error.unwrap() - 0.01).abs() < 1e-12
+        );
+        assert_eq!(
+            (
+                rows[2].training_time,
+                rows[2].prediction_time,
+                rows[2].extra_parameters
+            ),
+            (Some(3.0), Some(1.0), None)
+        );
+    }
+
+    #[test]
+    fn one_run_of_three_that_took_longer_does_not_count() {
+        let mut task = TaskRows::new("sst2");
+        for (seed, training) in [(1, 500.0), (2, 12.0), (3, 10.0)] {
+            task.add_external("adamw", seed, predictions(80, 0.8));
+            task.rows[0].members.last_mut().unwrap().seconds = [Some(training), None];
+        }
+        assert_eq!(
+            [0, 1].map(|which| median_seconds(&task.rows[0], which)),
+            [Some(12.0), None]
+        );
+    }
+
+    #[test]
+    fn every_form_says_the_same() {
+        let table = table();
+        let text = table.to_text();
+        assert!(
+            text.contains("good        0.800 ± 0.010*")
+                && text.contains("bad & sure  0.500 ± 0.010 "),
+            "{text}"
+        );
+        assert!(table.to_markdown().contains("| good | **0.800 ± 0.010** |"));
+        let latex = table.to_latex();
+        assert!(
+            latex.contains("good & \\textbf{0.800 $\\pm$ 0.010} &")
+                && latex.contains("bad \\& sure & 0.500 $\\pm$ 0.010"),
+            "{latex}"
+        );
+        let csv = table.to_csv();
+        assert!(
+            csv.lines()
+                .nth(1)
+                .unwrap()
+                .starts_with("\"sst2, \"\"en\"\"\",100,good,1 2,0.8"),
+            "{csv}"
+        );
+        assert!(csv.lines().all(|line| line.ends_with("extra_parameters")
+            || line.contains(",true,")
+            || line.contains(",false,")));
+        let json = serde_json::to_string(&table).unwrap();
+        // Not equal to the last bit: serde_json reads decimal numbers to within one unit in the
+        // last place.
+        assert_eq!(
+            serde_json::from_str::<ComparisonTable>(&json)
+                .unwrap()
+                .to_text(),
+            text
+        );
+        // A yardstick would make the axis so long that methods lie on one spot: it is named below
+        // the picture.
+        let mut with_yardstick = table.clone();
+        let yardstick = RowEntry {
+            name: "base, untuned".into(),
+            form: Form::Yardstick,
+            ..table.tasks[0].rows[2].clone()
+        };
+        with_yardstick.tasks[0].rows.insert(
+            0,
+            RowEntry {
+                method: "base, untuned".into(),
+                ..yardstick
+            },
+        );
+        let shown = Comparison {
+            table: with_yardstick,
+            trials: vec![],
+            failed: vec![],
+            is_interrupted: false,
+        };
+        let figure = &shown.figures()[0];
+        assert!(
+            !figure.picture.inline().contains("base, untuned")
+                && figure.picture.inline().contains("bad &amp; sure")
+        );
+        assert!(
+            figure.caption.ends_with("Not drawn: base, untuned 0.500."),
+            "{}",
+            figure.caption
+        );
+        let all = Comparison {
+            table,
+            trials: vec![],
+            failed: vec![],
+            is_interrupted: false,
+        };
+        assert_eq!(
+            all.figures()
+                .iter()
+                .map(|figure| figure.file.as_str())
+                .collect::<Vec<_>>(),
+            ["sst2-en-accuracy", "sst2-en-nll", "sst2-en-ece"]
+        );
+        let best = "100 test examples. Lowest NLL: 0.500 (good; 1 of the 2 other rows are not told apart from it). Highest accuracy: 0.800 (good;";
+        assert!(
+            all.html().contains(best) && all.html().contains("<dt>seeds</dt><dd>1, 2</dd>"),
+            "{}",
+            all.html()
+        );
+        assert!(all.html().contains(
+            "<td class=\"words\">bad &amp; sure</td><td>0.500<small>± 0.010</small></td>"
+        ));
+    }
+}

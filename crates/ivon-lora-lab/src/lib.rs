@@ -1,0 +1,5 @@
+#![doc = include_str!("../README.md")]
+
+pub mod report;
+pub mod study;
+pub mod compare;

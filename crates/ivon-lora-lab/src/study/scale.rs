@@ -1,0 +1,192 @@
+//! The command `scale`: an adapter at τ from 0 to an end → scores at each, and the τ that is best
+//! on calibrate, written into the adapter.
+
+use super::StudyError;
+use super::subject::{Subject, SubjectRequest};
+use crate::report::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes};
+use ivon_lora::answer::ExampleSet;
+use ivon_lora::bundle::write_scale;
+use ivon_lora::files;
+use ivon_lora::metrics::{BINS, Ground, LogProbabilities, Predictions, mean_of_draws};
+use ivon_lora::posterior::Spread;
+use ivon_lora::predict::EvaluationOptions;
+use ivon_lora::settings::Wrong;
+use ivon_lora::watch::{Event, Progress, Stage, Watch};
+
+/// What `scale` is asked for.
+#[derive(Clone, Debug)]
+pub struct ScaleRequest {
+    /// Adapter, base, rows.
+    pub subject: SubjectRequest,
+    /// The largest τ, above 0.
+    pub end: f64,
+    /// How many values of τ from 0 to the end, at least 2.
+    pub points: usize,
+    /// Whether the τ that was chosen is written into the adapter.
+    pub write: bool,
+}
+
+/// Scores an adapter at each τ. Of a run the result is kept in its folder.
+///
+/// # Errors
+/// Whatever is wrong with base, adapter or rows; a point estimate; with `write`, that there are no
+/// rows to choose on.
+pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, StudyError> {
+    let subject = Subject::open(&request.subject, watch)?;
+    let options = *subject.answerer.options();
+    check_draws(&subject)?;
+    if request.write && subject.calibrate.is_none() {
+        return Err(StudyError::NothingToChooseOn);
+    }
+    let last = request.points.max(2) - 1;
+    let scales: Vec<f64> = (0..=last)
+        .map(|point| request.end * point as f64 / last as f64)
+        .collect();
+    let mut sweep = Sweep {
+        subject: &subject,
+        scales: &scales,
+        watch,
+    };
+    let choice = match &subject.calibrate {
+        None => None,
+        Some(set) => sweep.choice(set)?,
+    };
+    let set = &subject.scored;
+    let prefixes = prefixes(options.samples);
+    let points = sweep.points(set, Stage::Scales, &prefixes, &mut |_, _| ())?;
+    let report = ScaleReport {
+        split: set.name.clone(),
+        n: set.len(),
+        bins: BINS,
+        seed: options.seed,
+        points,
+        choice,
+    };
+    if let Some(choice) = report.choice.as_ref().filter(|_| request.write) {
+        write_choice(&subject, choice, watch)?;
+    }
+    if let Some(run) = &subject.run {
+        let path = run.join(SCALE_FILE);
+        files::write_json(&path, &report)?;
+        watch(Event::Saved(&path));
+    }
+    Ok(report)
+}
+
+/// Refuses what cannot be scored at scales: an adapter without draws.
+fn check_draws(subject: &Subject) -> Result<(), StudyError> {
+    if subject.answerer.options().samples > 0 {
+        return Ok(());
+    }
+    Err(match subject.answerer.bundle().posterior.spread() {
+        Spread::None => StudyError::NoPosterior {
+            adapter: subject.adapter.clone(),
+        },
+        _ => StudyError::Setting(Wrong::new("samples", "`0`", "at least 1")),
+    })
+}
+
+/// Writes the τ that was chosen into the adapter's folder.
+fn write_choice(
+    subject: &Subject,
+    choice: &ScaleChoice,
+    watch: Watch<'_>,
+) -> Result<(), StudyError> {
+    if let Some(reason) = &choice.refused {
+        return Err(StudyError::TooLittleToChooseOn {
+            split: choice.split.clone(),
+            reason: reason.clone(),
+        });
+    }
+    let samples = subject.answerer.options().samples;
+    for path in write_scale(&subject.adapter, choice.scale, samples)? {
+        watch(Event::Saved(&path));
+    }
+    Ok(())
+}
+
+/// One set at each scale.
+struct Sweep<'a> {
+    subject: &'a Subject,
+    scales: &'a [f64],
+    watch: Watch<'a>,
+}
+
+impl Sweep<'_> {
+    /// What the rows that may be chosen on prefer.
+    fn choice(&mut self, set: &ExampleSet) -> Result<Option<ScaleChoice>, StudyError> {
+        let options = *self.subject.answerer.options();
+        let mut losses = Vec::new();
+        let mut ground = Ground {
+            rows: set.len(),
+            wrong: 0,
+        };
+        let points = self.points(
+            set,
+            Stage::ChoosingOnCalibrate,
+            &[options.samples],
+            &mut |scale, predictions| {
+                losses.push(predictions.losses());
+                // Mistakes are those of the mean.
+                if scale == 0.0 {
+                    ground = Ground::of(predictions);
+                }
+            },
+        )?;
+        Ok(ScaleChoice::new(ScaleTrials {
+            split: set.name.clone(),
+            points,
+            losses,
+            ground,
+            default: options.scale,
+        }))
+    }
+
+    /// The scores at each scale with each number of draws; `see` is given the predictions with the
+    /// last number.
+    fn points(
+        &mut self,
+        set: &ExampleSet,
+        what: Stage,
+        prefixes: &[usize],
+        see: &mut dyn FnMut(f64, &Predictions),
+    ) -> Result<Vec<ScalePoint>, StudyError> {
+        let labels = set.labels()?;
+        let answerer = &self.subject.answerer;
+        let samples = answerer.options().samples;
+        let total = set.len() * (1 + (samples + 1) * (self.scales.len() - 1));
+        let mut progress = Progress::new(what, total, &mut *self.watch);
+        let mut found = Vec::new();
+        for &scale in self.scales {
+            // At 0 every draw is the mean, which is there already.
+            let options = EvaluationOptions {
+                scale,
+                samples: if scale == 0.0 { 0 } else { samples },
+                ..*answerer.options()
+            };
+            let evaluated =
+                answerer.log_probabilities_with(&set.encoded, &options, &mut progress)?;
+            let draws = if scale == 0.0 {
+                vec![evaluated.mean]
+            } else {
+                evaluated.draws
+            };
+            for &prefix in prefixes {
+                let predictions = averaged(&draws[..prefix.min(draws.len())], &labels)?;
+                found.push(ScalePoint {
+                    scale,
+                    samples: prefix,
+                    scores: predictions.main_scores(),
+                });
+                if Some(&prefix) == prefixes.last() {
+                    see(scale, &predictions);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn averaged(draws: &[LogProbabilities], labels: &[usize]) -> Result<Predictions, StudyError> {
+    Ok(Predictions::new(mean_of_draws(draws)?, labels.to_vec())?)
+}

@@ -1,0 +1,189 @@
+//! An adapter folder or a run's folder → base, adapter, and the rows to score and to choose on:
+//! what `scale` and `prune` start from.
+
+use std::path::PathBuf;
+
+use super::StudyError;
+use ivon_lora::answer::{AnswerOptions, Answerer, ExampleSet, labelled_files, warn_of_trained};
+use ivon_lora::data::{Dataset, Example, Role, Source, Split, TaskReader, find_files};
+use ivon_lora::files::check_exists;
+use ivon_lora::run::{ADAPTER_FOLDER, RUN_FILE, RunConfig, read_run, rows_of_run};
+use ivon_lora::settings::Wrong;
+use ivon_lora::watch::Watch;
+
+/// What `scale`, `prune` and `shift` ask for alike. What is absent comes from the run, or from the
+/// adapter's own `ivon_lora.json`.
+#[derive(Clone, Debug, Default)]
+pub struct SubjectRequest {
+    /// A run's folder, or an adapter's.
+    pub path: PathBuf,
+    /// The base; that of the run where absent.
+    pub model: Option<String>,
+    /// A folder of data files, or a file; the run's own rows where absent.
+    pub data: Option<PathBuf>,
+    /// The split that is scored; by default test, else validation.
+    pub split: Option<String>,
+    /// The most examples.
+    pub limit: Option<usize>,
+    /// Task, number of draws, device.
+    pub options: AnswerOptions,
+}
+
+/// Base, adapter and rows.
+pub(super) struct Subject {
+    pub answerer: Answerer,
+    /// The adapter's folder.
+    pub adapter: PathBuf,
+    /// The run's folder, where one was named.
+    pub run: Option<PathBuf>,
+    /// The rows that are scored.
+    pub scored: ExampleSet,
+    /// The rows that may be chosen on.
+    pub calibrate: Option<ExampleSet>,
+}
+
+impl Subject {
+    /// Opens what was asked for.
+    ///
+    /// # Errors
+    /// If model or data are named nowhere, and whatever is wrong with base, adapter or rows.
+    pub fn open(request: &SubjectRequest, watch: Watch<'_>) -> Result<Self, StudyError> {
+        // Else the model would be what is said to be missing.
+        check_exists(&request.path)?;
+        let settings = request.path.join(RUN_FILE);
+        let config = settings.exists().then(|| read_run(&settings)).transpose()?;
+        let adapter = match config {
+            Some(_) => request.path.join(ADAPTER_FOLDER),
+            None => request.path.clone(),
+        };
+        let of_run = || config.as_ref()?.model.path.clone();
+        let model = request.model.clone().or_else(of_run).ok_or_else(|| {
+            absent(
+                "model",
+                "the base of the adapter: a folder, a `.gguf` file or a hub name",
+            )
+        })?;
+        let answerer = Answerer::open(&model, &adapter, &request.options, watch)?;
+        let (scored, calibrate) = rows(request, config.as_ref(), &answerer, watch)?;
+        let mut encode = |(name, source): Named| -> Result<ExampleSet, StudyError> {
+            let set = answerer.example_set(&name, source, request.limit, watch)?;
+            set.labels()?;
+            Ok(set)
+        };
+        let (scored, calibrate) = (encode(scored)?, calibrate.map(encode).transpose()?);
+        Ok(Self {
+            answerer,
+            adapter,
+            run: config.map(|_| request.path.clone()),
+            scored,
+            calibrate,
+        })
+    }
+}
+
+/// The error of what is named neither by the request nor by a run.
+fn absent(name: &'static str, expected: &'static str) -> StudyError {
+    Wrong::new(name, "absent", expected).into()
+}
+
+/// The rows that are scored, and those that may be chosen on: of files, or the run's own.
+fn rows(
+    request: &SubjectRequest,
+    config: Option<&RunConfig>,
+    answerer: &Answerer,
+    watch: Watch<'_>,
+) -> Result<(Named, Option<Named>), StudyError> {
+    let split = request.split.as_deref();
+    match (&request.data, config) {
+        (Some(path), _) => {
+            let rows = of_files(path, split, answerer.prepared())?;
+            let sidecar = answerer.bundle().sidecar.as_ref();
+            warn_of_trained(sidecar, path, &rows.0.1.examples, watch);
+            Ok(rows)
+        }
+        (None, Some(config)) => {
+            let dataset = rows_of_run(&request.path, config, answerer.task(), watch)?;
+            of_run(&dataset, split)
+        }
+        (None, None) => Err(absent("data", "a folder of data files, or a file")),
+    }
+}
+
+/// A split's name and its rows.
+type Named = (String, Source);
+
+/// The rows of a run in the roles that they had.
+fn of_run(dataset: &Dataset, split: Option<&str>) -> Result<(Named, Option<Named>), StudyError> {
+    let role = match split {
+        None => Role::Test,
+        Some(name) => Role::ALL
+            .into_iter()
+            .find(|role| role.name() == name)
+            .ok_or_else(|| {
+                StudyError::Setting(Wrong::new(
+                    "split",
+                    format!("`{name}`"),
+                    "a role of the run's rows: train, tune, calibrate or test",
+                ))
+            })?,
+    };
+    // What was left out of the files was said by the run; here it is the role that counts.
+    let of = |examples: &[Example]| Source {
+        examples: examples.to_vec(),
+        rows: examples.len(),
+        ..Source::default()
+    };
+    let scored = of(dataset.required(role)?);
+    let calibrate = (role != Role::Calibrate && !dataset.calibrate.is_empty())
+        .then(|| ("calibrate".into(), of(&dataset.calibrate)));
+    Ok((
+        (
+            role.name().into(),
+            Source {
+                notes: dataset.report.notes.clone(),
+                ..scored
+            },
+        ),
+        calibrate,
+    ))
+}
+
+/// The rows of files. Only a file named calibrate may be chosen on: who knows what the adapter was
+/// trained on.
+fn of_files(
+    path: &std::path::Path,
+    split: Option<&str>,
+    prepared: &TaskReader,
+) -> Result<(Named, Option<Named>), StudyError> {
+    let (name, source) = labelled_files(path, split, prepared, &[])?;
+    let calibrate = Split::Calibrate.name();
+    let has_calibrate = name != calibrate
+        && find_files(path, &prepared.task().name)?
+            .iter()
+            .any(|file| file.split == Split::Calibrate);
+    let chosen = has_calibrate
+        .then(|| labelled_files(path, Some(calibrate), prepared, &[]))
+        .transpose()?;
+    Ok(((name, source), chosen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_not_there_is_what_is_said_to_be_missing() {
+        let request = SubjectRequest {
+            path: "runs/none".into(),
+            ..SubjectRequest::default()
+        };
+        let message = Subject::open(&request, &mut |_| true)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            message.contains("runs/none") && !message.contains("model"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,291 @@
+//! A data set in its four roles: files found, rows turned into examples, leaks closed, missing
+//! roles carved.
+//!
+//! 1. Each file plays the role it is named after. Without a test file (or when its labels are not
+//!    public) validation is the test set; beside one it is tune, if no file is named so.
+//! 2. A row whose prompt, or whose group, also stands in a role further on (train, tune, calibrate,
+//!    test) is left out of the earlier one: test stays whole, train gives way.
+//! 3. Roles that no file provides are carved from the training file, see [`carve`](super::carve).
+//! 4. Limits keep the first rows of each role in file order, after the task has left out what it
+//!    does not ask.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::account::Tally;
+use super::config::DataConfig;
+use super::error::DataError;
+use super::folder::{Split, SplitFiles, find_files};
+use super::load_report::{FileReport, LoadReport};
+use super::read::{Continue, Row, for_each_row};
+use super::role::Role;
+use super::roles;
+use super::source::Source;
+use super::task::{DropReason, Example, Task, TaskReader};
+use crate::files::FileError;
+
+/// Examples in four roles.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// To learn from.
+    pub train: Vec<Example>,
+    /// To choose settings and stop early by.
+    pub tune: Vec<Example>,
+    /// To choose scale, temperature and thresholds by.
+    pub calibrate: Vec<Example>,
+    /// To be scored on, once.
+    pub test: Vec<Example>,
+    /// How they came about.
+    pub report: LoadReport,
+}
+
+/// The ids of each role's rows, for saving.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RoleIds {
+    /// Of train.
+    pub train: Vec<String>,
+    /// Of tune.
+    pub tune: Vec<String>,
+    /// Of calibrate.
+    pub calibrate: Vec<String>,
+    /// Of test.
+    pub test: Vec<String>,
+}
+
+impl Dataset {
+    /// The examples of rows in memory, the fields of each by name, by what a file of them would be
+    /// called. Roles without rows are carved as the settings say, whose path is not looked at.
+    ///
+    /// # Errors
+    /// If a row is none of the task, missing roles cannot be carved, or no role has an example.
+    pub fn from_rows(
+        config: &DataConfig,
+        task: &Task,
+        rows: BTreeMap<Split, Vec<serde_json::Map<String, serde_json::Value>>>,
+    ) -> Result<Self, DataError> {
+        let reader = task.reader()?;
+        let mut sources = BTreeMap::new();
+        for (split, rows) in rows {
+            sources.insert(split, Source::of_rows(split.name(), rows, &reader)?);
+        }
+        assemble(config, task, sources, LoadReport::default())
+    }
+
+    /// The examples of a role.
+    pub fn role(&self, role: Role) -> &[Example] {
+        match role {
+            Role::Train => &self.train,
+            Role::Tune => &self.tune,
+            Role::Calibrate => &self.calibrate,
+            Role::Test => &self.test,
+        }
+    }
+
+    /// The examples of a role that must have some.
+    ///
+    /// # Errors
+    /// [`DataError::EmptyRole`] with the reason.
+    pub fn required(&self, role: Role) -> Result<&[Example], DataError> {
+        let examples = self.role(role);
+        if examples.is_empty() {
+            let dropped = self.report.dropped.total();
+            let reason = match (self.report.sources.get(&role), role) {
+                (Some(split), _) => {
+                    format!("{dropped} rows of the {split} file and others were left out")
+                }
+                (None, Role::Train) => "no file is named train".into(),
+                (None, _) => {
+                    "no file is named so, and none were carved from a training file".into()
+                }
+            };
+            return Err(DataError::EmptyRole { role, reason });
+        }
+        Ok(examples)
+    }
+
+    /// The ids of each role's rows.
+    pub fn ids(&self) -> RoleIds {
+        let ids = |role| {
+            self.role(role)
+                .iter()
+                .map(|example| example.id.clone())
+                .collect()
+        };
+        RoleIds {
+            train: ids(Role::Train),
+            tune: ids(Role::Tune),
+            calibrate: ids(Role::Calibrate),
+            test: ids(Role::Test),
+        }
+    }
+}
+
+/// Loads a data set: the entry to this room.
+///
+/// # Errors
+/// Whatever is wrong with settings, files or rows; [`DataError::EmptySet`] if no role has an
+/// example.
+pub fn load(config: &DataConfig, task: &Task) -> Result<Dataset, DataError> {
+    config.validate()?;
+    let reader = task.reader()?.with_id_field(config.id_field.as_deref());
+    let mut report = LoadReport::default();
+    let mut sources = BTreeMap::new();
+    for files in find_files(&config.path, &task.name)? {
+        if files.split == Split::Test && config.test_from == Some(Split::Validation) {
+            continue;
+        }
+        let mut source = read_source(
+            &files,
+            &reader,
+            config.group_field.as_deref(),
+            &mut report.files,
+        )?;
+        source.notes.extend(files.alone(&task.name)?);
+        sources.insert(files.split, source);
+    }
+    assemble(config, task, sources, report)
+}
+
+/// Reads the files of one split. All rows need labels, unless it is a test split of which none has.
+fn read_source(
+    files: &SplitFiles,
+    reader: &TaskReader,
+    group_field: Option<&str>,
+    reports: &mut Vec<FileReport>,
+) -> Result<Source, DataError> {
+    let mut source = Source {
+        unlabelled: files.split == Split::Test,
+        ..Source::default()
+    };
+    let mut first_withheld = None;
+    for path in &files.paths {
+        let mut rows = 0;
+        let notes = for_each_row(path, &mut |row| {
+            rows += 1;
+            if !reader.is_withheld(&row) {
+                if let Some(error) = first_withheld.take() {
+                    return Err(error);
+                }
+                source.unlabelled = false;
+                source.add(reader, row, group_field)?;
+            } else if source.unlabelled {
+                first_withheld.get_or_insert_with(|| missing_label(reader, &row));
+            } else {
+                return Err(missing_label(reader, &row));
+            }
+            Ok(Continue::Yes)
+        })?;
+        source.notes.extend(notes);
+        let name = path.display().to_string();
+        if rows == 0 {
+            let what = format!("`{name}`");
+            return Err(DataError::EmptySet { what });
+        }
+        reports.push(FileReport {
+            path: name,
+            split: files.split,
+            rows,
+            sha256: sha256(path)?,
+        });
+    }
+    Ok(source)
+}
+
+/// The error of a row whose label is not there.
+fn missing_label(reader: &TaskReader, row: &Row) -> DataError {
+    let (at, field) = (row.place.clone(), reader.task().label_field().to_string());
+    let value = row.fields.get(&field);
+    match value.or_else(|| row.fields.get("answerKey")) {
+        None => DataError::MissingField {
+            at,
+            field,
+            found: row.names(),
+        },
+        Some(_) => DataError::MissingLabel { at, field },
+    }
+}
+
+/// Puts sources into roles: what [`load`] does after reading. `report` holds the files already
+/// read.
+///
+/// # Errors
+/// If missing roles cannot be carved, or no role has an example.
+pub fn assemble(
+    config: &DataConfig,
+    task: &Task,
+    mut sources: BTreeMap<Split, Source>,
+    mut report: LoadReport,
+) -> Result<Dataset, DataError> {
+    config.validate()?;
+    report.task = task.name.clone();
+    sources
+        .values()
+        .for_each(|source| report.dropped.merge(&source.dropped));
+    let accounts: Vec<(Split, Vec<String>)> = sources
+        .iter()
+        .map(|(split, source)| (*split, source.account(&format!("the {split} file"))))
+        .collect();
+    let mut roles = roles::cast(config, &mut sources, &mut report);
+    report.notes.extend(
+        accounts
+            .into_iter()
+            .filter(|(split, _)| report.sources.values().any(|used| used == split))
+            .flat_map(|(_, said)| said),
+    );
+    roles::close_leaks(&mut roles, &mut report);
+    roles::carve_missing(config, task, &mut roles, &mut report)?;
+    roles::limit(config, &mut roles, &mut report);
+    if roles.values().all(Vec::is_empty) {
+        return Err(nothing_left(config, &report));
+    }
+    let mut take = |role| roles.remove(&role).unwrap_or_default();
+    Ok(Dataset {
+        train: take(Role::Train),
+        tune: take(Role::Tune),
+        calibrate: take(Role::Calibrate),
+        test: take(Role::Test),
+        report,
+    })
+}
+
+/// The error of a set of which no row can be used, with what became of its rows.
+fn nothing_left(config: &DataConfig, report: &LoadReport) -> DataError {
+    let said = |(reason, rows): (&DropReason, &Tally)| {
+        format!(", {} rows left out: {reason} ({rows})", rows.count)
+    };
+    let why = report.dropped.iter().map(said).collect::<String>();
+    DataError::EmptySet {
+        what: format!("`{}`{why}: it", config.path.display()),
+    }
+}
+
+/// The SHA-256 of a file.
+pub fn sha256(path: &Path) -> Result<String, DataError> {
+    let refused = |source| FileError::Io {
+        action: "read",
+        path: path.into(),
+        source,
+    };
+    let mut file = std::fs::File::open(path).map_err(refused)?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 18]);
+    loop {
+        match file.read(&mut buffer).map_err(refused)? {
+            0 => {
+                return Ok(hash
+                    .finalize()
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect());
+            }
+            read => hash.update(&buffer[..read]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

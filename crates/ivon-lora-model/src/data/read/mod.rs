@@ -1,0 +1,34 @@
+//! Rows from JSONL, CSV, TSV and parquet files or from a stream, one at a time, with the place of
+//! each.
+//!
+//! Text may be packed with gzip (told by its first bytes), in UTF-8 or, with a byte-order mark, in
+//! UTF-16.
+
+mod json;
+mod row;
+mod text;
+mod lines;
+mod dialect;
+mod splitter;
+mod detect;
+mod csv;
+#[cfg(feature = "parquet")]
+mod footer;
+#[cfg(feature = "parquet")]
+mod parquet;
+#[cfg(not(feature = "parquet"))]
+#[path = "without_parquet.rs"]
+mod parquet;
+mod format;
+mod rows;
+mod stream;
+#[cfg(test)]
+pub(super) mod testing;
+
+pub use format::{EXTENSIONS, Format};
+pub(super) use json::value as json_value;
+pub use lines::LONGEST_LINE;
+pub use row::Row;
+pub use rows::{Continue, Rows, for_each_row, read_first_rows, read_rows};
+pub use stream::{Stream, StreamFormat, StreamLines, stream};
+pub use text::LARGEST_FILE;

@@ -1,0 +1,311 @@
+//! A task at work: rows in, examples out.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::catalogue::{BuiltIn, built_in};
+use super::definition::Task;
+use super::example::{DropReason, Example};
+use super::form::{CHOICES, Form, checked_answers};
+use super::ids::id_of;
+use super::label::{Reading, among_choices, among_words, is_withheld, shown};
+use super::multiple_choice::{choice_prompt, choices_of, gap_prompt};
+use super::prompt::Prompt;
+use super::template::Template;
+use crate::data::error::DataError;
+use crate::data::place::Place;
+use crate::data::read::Row;
+use crate::settings::Wrong;
+use crate::words::listed;
+
+/// Reads rows by a task.
+#[derive(Clone, Debug)]
+pub struct TaskReader {
+    task: Task,
+    /// What the catalogue says of it; none for a task of one's own.
+    built_in: Option<&'static BuiltIn>,
+    /// The field with a row's id, where one is named.
+    id_field: Option<String>,
+    template: Option<Template>,
+    /// The answers of a template.
+    answers: Arc<[String]>,
+    /// The first n letters, at n.
+    letters: Vec<Arc<[String]>>,
+}
+
+impl Task {
+    /// What reads rows by this task.
+    ///
+    /// # Errors
+    /// If its template or its answers cannot be used; a task read from a file may hold anything.
+    pub fn reader(&self) -> Result<TaskReader, DataError> {
+        let (template, answers) = match &self.form {
+            Form::Template {
+                prompt, answers, ..
+            } => (Some(Template::parse(prompt)?), checked_answers(answers)?),
+            Form::MultipleChoice { only: Some(only) } if !CHOICES.contains(only) => {
+                let found = only.to_string();
+                return Err(DataError::Setting(Wrong::new(
+                    "only",
+                    found,
+                    "2 to 26 choices",
+                )));
+            }
+            Form::Winogrande | Form::MultipleChoice { .. } => (None, Arc::default()),
+        };
+        let letters = |count: usize| ('A'..='Z').take(count).map(String::from).collect();
+        Ok(TaskReader {
+            task: self.clone(),
+            built_in: built_in(&self.name),
+            id_field: None,
+            template,
+            answers,
+            letters: (0..=*CHOICES.end()).map(letters).collect(),
+        })
+    }
+}
+
+/// What a row became.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowOutcome {
+    /// An example.
+    Example(Example),
+    /// Nothing, and why.
+    Dropped {
+        /// The row's id.
+        id: String,
+        /// Why.
+        reason: DropReason,
+    },
+}
+
+/// Prompt, answers and label of a row.
+type Question = (Prompt, Arc<[String]>, Option<usize>);
+
+impl TaskReader {
+    /// The task by which it reads.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// Takes ids from this field alone; from the usual ones, or the row's place, where none is
+    /// named.
+    pub fn with_id_field(mut self, field: Option<&str>) -> Self {
+        self.id_field = field.map(String::from);
+        self
+    }
+
+    /// The answers for a finished prompt: the task's words, or the first `count` letters (at most
+    /// 26) for questions with choices of their own.
+    pub fn answers(&self, count: usize) -> Arc<[String]> {
+        match &self.template {
+            Some(_) => self.answers.clone(),
+            None => self
+                .letters
+                .get(count.min(*CHOICES.end()))
+                .cloned()
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Whether rows with these fields can be asked: what the prompt is made of is there.
+    pub fn reads(&self, fields: &[String]) -> bool {
+        let mut row = Row {
+            fields: fields
+                .iter()
+                .map(|field| (field.clone(), Value::from("")))
+                .collect(),
+            place: Place::new("", 1),
+        };
+        // A label or choices that are no more than a name are not what is asked here.
+        let _ = self.normalise(&mut row);
+        let needed = self
+            .template
+            .as_ref()
+            .map_or(vec!["question", "choices"], |template| template.fields());
+        needed
+            .into_iter()
+            .all(|field| row.fields.contains_key(field))
+    }
+
+    /// Whether a row of a test file comes without its label, as in splits whose answers are not
+    /// public.
+    pub fn is_withheld(&self, row: &Row) -> bool {
+        let others = self
+            .built_in
+            .map_or(&[][..], |task| task.other_label_fields);
+        let mut fields = std::iter::once(self.task.label_field()).chain(others.iter().copied());
+        fields.all(|field| is_withheld(row.fields.get(field), &self.answers))
+    }
+
+    /// Turns a row into an example; `group_field` names the field of what must stay together. The
+    /// label is none where the row has none.
+    ///
+    /// # Errors
+    /// If a field is missing or of another kind, a label out of range or to be read in two ways, a
+    /// number of choices not to be asked.
+    pub fn example(&self, row: Row, group_field: Option<&str>) -> Result<RowOutcome, DataError> {
+        let group = group_field.map(|field| row.text(field)).transpose()?;
+        self.outcome(row, group, true)
+    }
+
+    /// Turns a row into an example to be answered: a label that cannot be read is none.
+    ///
+    /// # Errors
+    /// As [`TaskReader::example`], but for labels.
+    pub fn question(&self, row: Row) -> Result<RowOutcome, DataError> {
+        self.outcome(row, None, false)
+    }
+
+    fn outcome(
+        &self,
+        mut row: Row,
+        group: Option<String>,
+        needs_label: bool,
+    ) -> Result<RowOutcome, DataError> {
+        let id = self.id(&row)?;
+        match self.normalise(&mut row) {
+            Err(DataError::LabelOutOfRange { .. }) if !needs_label => {
+                row.fields.remove("answer");
+            }
+            done => done?,
+        }
+        let asked = match &self.template {
+            Some(template) => self.fill(template, &row, needs_label)?,
+            None => match self.ask(&row, needs_label)? {
+                Ok(asked) => asked,
+                Err(reason) => return Ok(RowOutcome::Dropped { id, reason }),
+            },
+        };
+        let (prompt, answers, label) = asked;
+        Ok(RowOutcome::Example(Example {
+            id,
+            prompt,
+            answers,
+            label,
+            group,
+        }))
+    }
+
+    /// Gives a row of a public data set the names and values of the one schema.
+    fn normalise(&self, row: &mut Row) -> Result<(), DataError> {
+        self.built_in.map_or(Ok(()), |task| (task.normalise)(row))
+    }
+
+    /// The prompt that a template makes of a row, its answers, the label.
+    fn fill(
+        &self,
+        template: &Template,
+        row: &Row,
+        needs_label: bool,
+    ) -> Result<Question, DataError> {
+        let value = row.fields.get(self.task.label_field());
+        let reading = among_words(value, &self.answers, self.task.label_reading);
+        Ok((
+            template.fill(row)?,
+            self.answers.clone(),
+            self.label(row, reading, &self.answers, needs_label)?,
+        ))
+    }
+
+    /// The prompt of a question with choices of its own, its letters, the label; or why the task
+    /// does not ask it.
+    fn ask(&self, row: &Row, needs_label: bool) -> Result<Result<Question, DropReason>, DataError> {
+        let (question, choices) = (row.text("question")?, choices_of(row)?);
+        if let Some(reason) = self.left_out(row, choices.len())? {
+            return Ok(Err(reason));
+        }
+        // The place among the labels of its own choices leaves no other reading.
+        let value = row.fields.get("answer");
+        let reading = among_choices(value, &choices, self.task.label_reading);
+        let letters = self.letters.get(choices.len()).cloned().unwrap_or_default();
+        let label = self.label(row, reading, &letters, needs_label)?;
+        let prompt = match self.task.form {
+            Form::Winogrande => gap_prompt(&question, &choices),
+            _ => choice_prompt(&question, &choices),
+        };
+        Ok(Ok((prompt, letters, label)))
+    }
+
+    /// Why the task does not ask a question with this number of choices, if it does not.
+    ///
+    /// # Errors
+    /// If no task can ask it.
+    fn left_out(&self, row: &Row, found: usize) -> Result<Option<DropReason>, DataError> {
+        if let Form::MultipleChoice { only: Some(kept) } = self.task.form {
+            return Ok((kept != found).then_some(DropReason::ChoiceCount { found, kept }));
+        }
+        let allowed = if self.task.form == Form::Winogrande {
+            2..=2
+        } else {
+            CHOICES
+        };
+        if allowed.contains(&found) {
+            return Ok(None);
+        }
+        let (fewest, most) = (*allowed.start(), *allowed.end());
+        Err(DataError::ChoiceCount {
+            at: row.place.clone(),
+            found,
+            fewest,
+            most,
+        })
+    }
+
+    /// The row's id: from the field that was named, else see [`id_of`].
+    pub(super) fn id(&self, row: &Row) -> Result<String, DataError> {
+        let Some(field) = &self.id_field else {
+            return Ok(id_of(row));
+        };
+        let id = row.text(field)?;
+        if id.trim().is_empty() {
+            return Err(DataError::WrongType {
+                at: row.place.clone(),
+                field: field.clone(),
+                expected: "an id",
+                found: "empty".into(),
+            });
+        }
+        Ok(id)
+    }
+
+    /// The label that was read; one that cannot be read is none where none is needed.
+    fn label(
+        &self,
+        row: &Row,
+        reading: Reading,
+        answers: &[String],
+        needs_label: bool,
+    ) -> Result<Option<usize>, DataError> {
+        match reading {
+            Reading::Index(index) => Ok(Some(index)),
+            Reading::Absent => Ok(None),
+            Reading::Two(..) | Reading::Outside if !needs_label => Ok(None),
+            Reading::Two(first, second) => Err(self.ambiguous_label(row, first, second)),
+            Reading::Outside => Err(self.label_out_of_range(row, answers)),
+        }
+    }
+
+    fn ambiguous_label(&self, row: &Row, first: String, second: String) -> DataError {
+        let field = self.task.label_field();
+        DataError::AmbiguousLabel {
+            at: row.place.clone(),
+            field: field.into(),
+            value: row.fields.get(field).map(shown).unwrap_or_default(),
+            first,
+            second,
+        }
+    }
+
+    fn label_out_of_range(&self, row: &Row, answers: &[String]) -> DataError {
+        let field = self.task.label_field();
+        let last = answers.len().saturating_sub(1);
+        DataError::LabelOutOfRange {
+            at: row.place.clone(),
+            field: field.into(),
+            value: row.fields.get(field).map(shown).unwrap_or_default(),
+            allowed: format!("an index from 0 to {last} or one of {}", listed(answers)),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What an adapter's file holds beside the A and B of decoder layers: whole layers of the model,
+//! and A and B of its tables.
+//!
+//! PEFT saves `modules_to_save` as whole layers, and the embedding and output tables by itself
+//! where the vocabulary was resized.
+
+use super::LoraError;
+use super::parameters::{PEFT_PREFIX, PEFT_SUFFIX};
+use super::store::Matrices;
+use std::path::Path;
+
+/// Where the decoder layers are; what is strange there is not a layer of its own.
+const DECODER_LAYERS: &str = "model.layers.";
+/// What PEFT puts in front of every name.
+const PEFT_MODEL: &str = "base_model.model.";
+
+/// A layer of the model that a file holds whole.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct WholeLayer {
+    /// Its path in the model: `lm_head`, `model.embed_tokens`.
+    pub module: String,
+    /// `[rows, columns]`.
+    pub shape: [usize; 2],
+}
+
+/// What there is beside the A and B of decoder layers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Beside {
+    /// Layers that are there whole.
+    pub whole: Vec<WholeLayer>,
+    /// The tables of the model, embedding or output, that have A and B.
+    pub adapted: Vec<String>,
+}
+
+impl Beside {
+    /// Tells it by the names.
+    pub fn of(matrices: &Matrices) -> Self {
+        let mut beside = Self::default();
+        for (name, matrix) in matrices.iter().filter(|(name, _)| !is_factor(name)) {
+            let Some(path) = name
+                .strip_prefix(PEFT_MODEL)
+                .filter(|path| !path.starts_with(DECODER_LAYERS))
+            else {
+                continue;
+            };
+            let adapted = ["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"];
+            if let Some((module, _)) = adapted
+                .iter()
+                .find_map(|factor| path.split_once(&format!(".{factor}")))
+            {
+                if !beside.adapted.iter().any(|known| known == module) {
+                    beside.adapted.push(module.into());
+                }
+            } else if let Some(module) = path.strip_suffix(PEFT_SUFFIX) {
+                beside.whole.push(WholeLayer {
+                    module: module.into(),
+                    shape: matrix.shape,
+                });
+            }
+        }
+        // What PEFT saves along with the A and B of a table is no layer of its own.
+        let of_adapted = |layer: &WholeLayer| {
+            beside
+                .adapted
+                .iter()
+                .any(|module| layer.module == format!("{module}.base_layer"))
+        };
+        let whole = beside
+            .whole
+            .iter()
+            .filter(|layer| !of_adapted(layer))
+            .cloned()
+            .collect();
+        Self {
+            whole,
+            adapted: beside.adapted,
+        }
+    }
+
+    /// Refuses what is not read.
+    ///
+    /// # Errors
+    /// [`LoraError::OtherLayer`] or [`LoraError::WholeLayers`] if there is anything.
+    pub fn refuse(&self, file: &Path) -> Result<(), LoraError> {
+        if let Some(module) = self.adapted.first() {
+            return Err(LoraError::OtherLayer {
+                path: file.into(),
+                module: module.clone(),
+            });
+        }
+        if self.whole.is_empty() {
+            return Ok(());
+        }
+        let layers: Vec<String> = self
+            .whole
+            .iter()
+            .map(|layer| format!("`{}` {:?}", layer.module, layer.shape))
+            .collect();
+        Err(LoraError::WholeLayers {
+            path: file.into(),
+            layers: layers.join(", "),
+        })
+    }
+}
+
+/// Whether a name is that of A or B of a decoder layer.
+pub fn is_factor(name: &str) -> bool {
+    let path = name
+        .strip_prefix(PEFT_PREFIX)
+        .and_then(|path| path.strip_suffix(PEFT_SUFFIX));
+    path.is_some_and(|path| {
+        path.starts_with("layers.") && (path.ends_with(".lora_A") || path.ends_with(".lora_B"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::HostMatrix;
+    use super::*;
+
+    fn of(names: &[&str]) -> Beside {
+        let matrix = |name: &&str| {
+            (
+                name.to_string(),
+                HostMatrix {
+                    shape: [2, 1],
+                    values: vec![0.0; 2],
+                },
+            )
+        };
+        Beside::of(&names.iter().map(matrix).collect())
+    }
+
+    #[test]
+    fn whole_layers_and_adapted_tables_are_told_from_a_and_b() {
+        let q = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
+        assert_eq!(of(&[q]), Beside::default());
+        let saved = of(&[
+            q,
+            "base_model.model.lm_head.weight",
+            "base_model.model.model.embed_tokens.weight",
+        ]);
+        let modules: Vec<&str> = saved
+            .whole
+            .iter()
+            .map(|layer| layer.module.as_str())
+            .collect();
+        assert_eq!(
+            (modules, saved.adapted.len()),
+            (vec!["lm_head", "model.embed_tokens"], 0)
+        );
+        let message = saved.refuse(Path::new("a")).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "`a` holds whole layers of the model beside A and B, which are not read: `lm_head` [2, 1], `model.embed_tokens` [2, 1]"
+        );
+        let adapted = of(&[
+            q,
+            "base_model.model.lm_head.base_layer.weight",
+            "base_model.model.lm_head.lora_A.weight",
+        ]);
+        assert_eq!(
+            (adapted.whole.len(), adapted.adapted.as_slice()),
+            (0, ["lm_head".to_string()].as_slice())
+        );
+        let error = adapted.refuse(Path::new("a")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`a` adapts `lm_head`, expected linear layers of the decoder layers alone"
+        );
+        assert!(
+            error
+                .hint()
+                .unwrap()
+                .contains("merge it into the base with PEFT")
+        );
+        assert_eq!(
+            of(&["base_model.model.model.embed_tokens.lora_embedding_A"]).adapted,
+            ["model.embed_tokens"]
+        );
+    }
+}

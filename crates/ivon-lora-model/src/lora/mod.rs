@@ -1,0 +1,42 @@
+//! Which linear layers carry A and B; PEFT folders in and out; merging.
+
+mod error;
+mod config;
+mod target;
+mod matrix;
+pub mod side;
+mod adapter;
+mod parameters;
+mod init;
+mod dropout;
+mod draw;
+mod store;
+mod contents;
+mod peft;
+mod place;
+mod companions;
+mod merge;
+
+pub use crate::model::Projection;
+pub use adapter::{Adapter, LayerAdapter, LoraPair, Mlp, SelfAttention};
+pub use companions::Companions;
+pub use config::{LoraConfig, TargetModules};
+pub use contents::is_factor;
+pub use contents::{Beside, WholeLayer};
+pub use draw::Draw;
+pub use dropout::{Dropout, Mask};
+pub use error::LoraError;
+pub use matrix::HostMatrix;
+pub use merge::{MergeBase, MergeOptions, MergeSummary, StoredBase, merge};
+pub use parameters::{pair_path, parameter_path, peft_name};
+pub use peft::{
+    ADAPTER_FILE, CONFIG_FILE, PeftAdapter, portable_base_name, read_peft, read_peft_config,
+    write_peft,
+};
+pub use peft::{by_path, in_file};
+pub use place::{AdapterPlace, FOLDER_IN_RUN, locate_adapter};
+pub use side::Side;
+pub(crate) use side::{CpuRows, CpuSide, GivenRows, PlainRows, PlainSide};
+pub use store::Precision;
+pub use store::{read_matrices, write_matrices};
+pub use target::{module_path, resolve_targets};

@@ -1,0 +1,413 @@
+//! The adapter's tensors one by one, in one fixed order and under one name each: for files, draws
+//! and tests.
+//!
+//! Order: decoder layers from the bottom, in each the projections of [`Projection::ALL`], in each
+//! what [`LoraPair::parameters`] says. It is the order in which Burn visits the module, too.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use super::{Adapter, HostMatrix, LayerAdapter, LoraError, LoraPair, Projection, Side};
+use crate::model::DecoderConfig;
+
+/// What stands before a parameter's path, and after it, in PEFT's files.
+pub(super) const PEFT_PREFIX: &str = "base_model.model.model.";
+pub(super) const PEFT_SUFFIX: &str = ".weight";
+
+/// The path of an adapted projection, such as `layers.0.self_attn.q_proj`: what names its dropout
+/// masks and its noise, and what its parameters' paths begin with.
+pub fn pair_path(layer: usize, projection: Projection) -> String {
+    format!("layers.{layer}.{}", projection.path())
+}
+
+/// The path of A (`lora_A`), B (`lora_B`) or a part of what stands beside them (`context.inner`), as
+/// in `layers.0.self_attn.q_proj.lora_A`.
+pub fn parameter_path(layer: usize, projection: Projection, part: &str) -> String {
+    format!("{}.{part}", pair_path(layer, projection))
+}
+
+/// The name of a parameter in `adapter_model.safetensors`.
+pub fn peft_name(path: &str) -> String {
+    format!("{PEFT_PREFIX}{path}{PEFT_SUFFIX}")
+}
+
+impl Adapter {
+    /// The adapted layers in order.
+    pub fn pairs(&self) -> impl Iterator<Item = (usize, Projection, &LoraPair)> {
+        self.layers.iter().enumerate().flat_map(|(index, layer)| {
+            Projection::ALL.into_iter().filter_map(move |projection| {
+                layer.pair(projection).map(|pair| (index, projection, pair))
+            })
+        })
+    }
+
+    /// Every parameter with its path, in order.
+    pub fn parameters(&self) -> impl Iterator<Item = (String, &Param<Tensor<2>>)> {
+        self.pairs().flat_map(|(layer, projection, pair)| {
+            let path = pair_path(layer, projection);
+            pair.parameters()
+                .into_iter()
+                .map(move |(part, parameter)| (format!("{path}.{part}"), parameter))
+        })
+    }
+
+    /// An adapter whose pairs are what `change` makes of these, in order.
+    ///
+    /// # Errors
+    /// The first error of `change`.
+    fn try_map_pairs<E>(
+        &self,
+        mut change: impl FnMut(usize, Projection, &LoraPair) -> Result<LoraPair, E>,
+    ) -> Result<Self, E> {
+        let mut layers = Vec::with_capacity(self.layers.len());
+        for (index, layer) in self.layers.iter().enumerate() {
+            let made = LayerAdapter::try_from_pairs(|projection| {
+                let pair = layer.pair(projection);
+                pair.map(|pair| change(index, projection, pair)).transpose()
+            });
+            layers.push(made?);
+        }
+        Ok(Self {
+            layers,
+            scaling: self.scaling,
+        })
+    }
+
+    /// With what `side` gives, by the path of each pair, beside A and B in the place of what is
+    /// there.
+    pub fn with_sides(&self, mut side: impl FnMut(&str, &LoraPair) -> Option<Side>) -> Self {
+        let changed = self.try_map_pairs(|layer, projection, pair| {
+            Ok::<_, Infallible>(LoraPair {
+                side: side(&pair_path(layer, projection), pair),
+                ..pair.clone()
+            })
+        });
+        match changed {
+            Ok(adapter) => adapter,
+            Err(never) => match never {},
+        }
+    }
+
+    /// With A and B alone.
+    pub fn without_sides(&self) -> Self {
+        self.with_sides(|_, _| None)
+    }
+
+    /// Whether there is anything beside any A and B.
+    pub fn has_sides(&self) -> bool {
+        self.pairs().any(|(_, _, pair)| pair.side.is_some())
+    }
+
+    /// The number of trainable numbers.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters()
+            .map(|(_, parameter)| parameter.lazy_shape().num_elements())
+            .sum()
+    }
+
+    /// Every parameter as it lies on the host, by path, in order.
+    ///
+    /// # Errors
+    /// If the device does not give its data back.
+    pub fn to_matrices(&self) -> Result<Vec<(String, HostMatrix)>, LoraError> {
+        self.parameters()
+            .map(|(path, parameter)| {
+                HostMatrix::read(&path, parameter.val()).map(|matrix| (path, matrix))
+            })
+            .collect()
+    }
+
+    /// All numbers, one parameter after the other, each row by row.
+    ///
+    /// # Errors
+    /// If the device does not give its data back.
+    pub fn flatten(&self) -> Result<Vec<f32>, LoraError> {
+        Ok(self
+            .to_matrices()?
+            .into_iter()
+            .flat_map(|(_, matrix)| matrix.values)
+            .collect())
+    }
+
+    /// The first decoder layer with a number other than 0; that behind the last one where there is
+    /// none.
+    ///
+    /// # Errors
+    /// If the device does not give its data back.
+    pub fn first_layer_other_than_zero(&self) -> Result<usize, LoraError> {
+        for (layer, projection, pair) in self.pairs() {
+            for (part, parameter) in pair.parameters() {
+                let path = parameter_path(layer, projection, part);
+                let matrix = HostMatrix::read(&path, parameter.val())?;
+                if matrix.values.iter().any(|value| *value != 0.0) {
+                    return Ok(layer);
+                }
+            }
+        }
+        Ok(self.layers.len())
+    }
+
+    /// The adapter ready to be differentiated by its weights from decoder layer `first` on; those
+    /// below are constants.
+    pub fn tracked_from(&self, first: usize) -> Self {
+        let mut adapter = self.clone().train();
+        for layer in adapter.layers.iter_mut().take(first) {
+            *layer = layer.clone().no_grad();
+        }
+        adapter
+    }
+
+    /// An adapter whose parameters are what `change` makes of these, path by path; they keep their
+    /// ids.
+    ///
+    /// # Errors
+    /// The first error of `change`.
+    pub fn try_map<E>(
+        &self,
+        mut change: impl FnMut(&str, Tensor<2>) -> Result<Tensor<2>, E>,
+    ) -> Result<Self, E> {
+        self.try_map_pairs(|layer, projection, pair| {
+            let path = pair_path(layer, projection);
+            pair.try_map(|part, tensor| change(&format!("{path}.{part}"), tensor))
+        })
+    }
+
+    /// As [`try_map`](Self::try_map), for a change that cannot fail.
+    pub fn clone_with(&self, mut change: impl FnMut(&str, Tensor<2>) -> Tensor<2>) -> Self {
+        match self.try_map(|path, tensor| Ok::<_, Infallible>(change(path, tensor))) {
+            Ok(adapter) => adapter,
+            Err(never) => match never {},
+        }
+    }
+
+    /// An adapter of these parameters, by path, with the factor `scaling` before B A; every adapted
+    /// projection has its A and its B, and may have all that stands beside them.
+    ///
+    /// # Errors
+    /// [`LoraError::UnknownTensor`] for a path that this decoder does not have,
+    /// [`LoraError::MissingTensor`] for half a pair, [`LoraError::Shape`] where A is not `[r, in]`,
+    /// B not `[out, r]`, or what stands beside them is not for this r.
+    pub fn from_matrices(
+        mut matrices: BTreeMap<String, HostMatrix>,
+        scaling: f64,
+        decoder: &DecoderConfig,
+        device: &Device,
+    ) -> Result<Self, LoraError> {
+        let mut layers = Vec::with_capacity(decoder.num_hidden_layers);
+        for layer in 0..decoder.num_hidden_layers {
+            let made = LayerAdapter::try_from_pairs(|projection| {
+                let path = pair_path(layer, projection);
+                read_pair(&path, projection.shape(decoder), device, &mut |path| {
+                    matrices.remove(path)
+                })
+            });
+            layers.push(made?);
+        }
+        match matrices.into_keys().next() {
+            None => Ok(Self { layers, scaling }),
+            Some(name) => Err(LoraError::UnknownTensor {
+                path: "the adapter".into(),
+                name,
+                reason: format!(
+                    "it has {} layers of {}",
+                    decoder.num_hidden_layers,
+                    Projection::ALL.map(Projection::path).join(", ")
+                ),
+            }),
+        }
+    }
+}
+
+/// The pair of the projection at `path`, of shape `[out, in]`, of the matrices that `take` gives; none
+/// where it gives neither A nor B.
+fn read_pair(
+    path: &str,
+    [outputs, inputs]: [usize; 2],
+    device: &Device,
+    take: &mut dyn FnMut(&str) -> Option<HostMatrix>,
+) -> Result<Option<LoraPair>, LoraError> {
+    let names = ["lora_A", "lora_B"].map(|part| format!("{path}.{part}"));
+    let (a, b) = match names.each_ref().map(|name| take(name)) {
+        [None, None] => return Ok(None),
+        [Some(a), Some(b)] => (a, b),
+        [a, _] => {
+            let [first, second] = names;
+            return Err(LoraError::MissingTensor {
+                path: "the adapter".into(),
+                name: if a.is_some() { second } else { first },
+            });
+        }
+    };
+    let rank = a.shape[0].max(1);
+    a.check_shape(&names[0], [rank, inputs])?;
+    b.check_shape(&names[1], [outputs, rank])?;
+    let side = Side::from_matrices(path, a.shape[0], device, take)?;
+    Ok(Some(LoraPair {
+        lora_A: a.parameter(device),
+        lora_B: b.parameter(device),
+        side,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{Module, ModuleVisitor, ParamId};
+
+    use super::super::side::{CloraStart, Flipout, Signs};
+    use super::*;
+    use crate::testing::tiny::{adapter, decoder};
+
+    #[derive(Default)]
+    struct Visited {
+        path: Vec<String>,
+        seen: Vec<(String, ParamId)>,
+    }
+
+    impl ModuleVisitor for Visited {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+            self.seen.push((self.path.join("."), parameter.id));
+        }
+    }
+
+    #[test]
+    fn burn_visits_the_same_paths_in_the_same_order() {
+        let adapter = adapter(2, "all-linear");
+        let mut visited = Visited::default();
+        adapter.visit(&mut visited);
+        let ours: Vec<_> = adapter
+            .parameters()
+            .map(|(path, parameter)| (path, parameter.id))
+            .collect();
+        assert_eq!(ours.len(), 28);
+        assert_eq!(visited.seen, ours);
+    }
+
+    /// With a side of each kind: noise on the q of layer 0, a network at that of layer 1.
+    fn with_both_sides() -> Adapter {
+        let device = Device::flex();
+        let signs = Signs {
+            seed: 1,
+            step: 0,
+            draw: 0,
+        };
+        let start = CloraStart {
+            hidden: 5,
+            sd: 0.1,
+            seed: 2,
+        };
+        adapter(2, "q_proj,v_proj").with_sides(|path, pair| {
+            if !path.ends_with("q_proj") {
+                return None;
+            }
+            let (rank, noise) = (pair.rank(), HostMatrix::read(path, pair.lora_A.val()));
+            Some(match path.starts_with("layers.0") {
+                true => Side::Flipout(Flipout::new(noise.unwrap(), signs, &device)),
+                false => Side::Clora(start.network(path, rank, &device)),
+            })
+        })
+    }
+
+    #[test]
+    fn burn_visits_what_stands_beside_a_and_b_in_the_same_order_and_mapping_reaches_it() {
+        let adapter = with_both_sides();
+        let mut visited = Visited::default();
+        adapter.visit(&mut visited);
+        let (paths, ids): (Vec<_>, Vec<_>) = adapter
+            .parameters()
+            .map(|(path, parameter)| (path, parameter.id))
+            .unzip();
+        let seen: Vec<_> = visited.seen.into_iter().map(|(_, id)| id).collect();
+        assert_eq!((seen, paths.len()), (ids, 8 + 1 + 2));
+        assert_eq!(paths[2], "layers.0.self_attn.q_proj.flip.noise");
+        assert_eq!(paths[7], "layers.1.self_attn.q_proj.context.inner");
+        let mut mapped = Vec::new();
+        let doubled = adapter.clone_with(|path, tensor| {
+            mapped.push(path.to_string());
+            tensor * 2.0
+        });
+        assert_eq!(mapped, paths);
+        let expected: Vec<f32> = adapter.flatten().unwrap().iter().map(|x| x * 2.0).collect();
+        assert_eq!(doubled.flatten().unwrap(), expected);
+    }
+
+    #[test]
+    fn a_mapped_adapter_keeps_ids_and_paths() {
+        let adapter = adapter(2, "all-linear");
+        let doubled = adapter.clone_with(|_, tensor| tensor * 2.0);
+        let numbers = adapter.flatten().unwrap();
+        assert_eq!(numbers.len(), adapter.parameter_count());
+        assert_eq!(
+            doubled.flatten().unwrap(),
+            numbers
+                .iter()
+                .map(|number| number * 2.0)
+                .collect::<Vec<_>>()
+        );
+        for ((path, before), (other, after)) in adapter.parameters().zip(doubled.parameters()) {
+            assert_eq!((path, before.id), (other, after.id));
+        }
+    }
+
+    #[test]
+    fn the_factor_is_kept_by_all_that_is_made_of_an_adapter() {
+        let adapter = adapter(1, "q_proj").with_scaling(0.37);
+        let trained = adapter.clone().train();
+        let made = [
+            adapter.valid(),
+            trained.tracked_from(0),
+            adapter.clone_with(|_, tensor| tensor * 2.0),
+            adapter.with_sides(|_, pair| pair.side.clone()),
+            ivon::paths::replace(trained, |_, _, _: &[usize]| None),
+        ];
+        assert!(made.iter().all(|adapter| adapter.scaling == 0.37));
+    }
+
+    #[test]
+    fn matrices_make_the_same_adapter_again() {
+        let adapter = adapter(2, "q_proj");
+        let matrices: BTreeMap<_, _> = adapter.to_matrices().unwrap().into_iter().collect();
+        let again =
+            Adapter::from_matrices(matrices.clone(), 2.0, &decoder(2), &Device::flex()).unwrap();
+        assert_eq!(again.to_matrices().unwrap(), adapter.to_matrices().unwrap());
+
+        let mut half = matrices.clone();
+        half.remove("layers.1.self_attn.q_proj.lora_B");
+        let message = Adapter::from_matrices(half, 2.0, &decoder(2), &Device::flex())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            "tensor `layers.1.self_attn.q_proj.lora_B` is missing from `the adapter`"
+        );
+
+        let message = Adapter::from_matrices(matrices.clone(), 2.0, &decoder(1), &Device::flex())
+            .unwrap_err()
+            .to_string();
+        assert!(message.starts_with("tensor `layers.1.self_attn.q_proj.lora_A` in `the adapter` belongs to no adapted layer"), "{message}");
+
+        let mut wide = matrices;
+        wide.insert(
+            "layers.0.self_attn.q_proj.lora_A".into(),
+            HostMatrix {
+                shape: [4, 5],
+                values: vec![0.0; 20],
+            },
+        );
+        let message = Adapter::from_matrices(wide, 2.0, &decoder(2), &Device::flex())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            "tensor `layers.0.self_attn.q_proj.lora_A` has shape [4, 5], expected [4, 32]"
+        );
+    }
+}

@@ -1,0 +1,290 @@
+//! PEFT adapter folders ↔ [`Adapter`] and [`LoraConfig`]: `adapter_config.json` and
+//! `adapter_model.safetensors`.
+//!
+//! What is written uses only keys that PEFT has had since 0.10, sorted, so that old versions, vLLM
+//! and llama.cpp's converter read it without a warning, and equal adapters give equal bytes. What
+//! cannot be computed here is refused.
+
+mod options;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use burn::tensor::Device;
+use serde_json::{Value, json};
+
+use self::options::PeftOptions;
+use super::contents::Beside;
+use super::parameters::{PEFT_PREFIX, PEFT_SUFFIX};
+use super::store::{Matrices, read_matrices, write_matrices};
+use super::target::{parse_module_path, portable_targets};
+use super::{Adapter, LoraConfig, LoraError, Projection, peft_name};
+use crate::files;
+use crate::model::DecoderConfig;
+
+/// The file of A and B.
+pub const ADAPTER_FILE: &str = "adapter_model.safetensors";
+/// The file of the options.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+const LARGEST_CONFIG: u64 = 16 << 20;
+
+/// An adapter as PEFT stores it.
+#[derive(Clone, Debug)]
+pub struct PeftAdapter {
+    /// A and B.
+    pub adapter: Adapter,
+    /// Rank, scaling and targets.
+    pub config: LoraConfig,
+    /// The base as the folder names it: a hub name or a path of the machine that wrote it.
+    pub base_model_name_or_path: Option<String>,
+}
+
+/// Reads a PEFT folder for a decoder of this shape.
+///
+/// # Errors
+/// If a file is missing or malformed, an option is one that this program does not have, or tensors
+/// and options do not belong together or to this decoder; the error names key or tensor.
+pub fn read_peft(
+    folder: &Path,
+    decoder: &DecoderConfig,
+    device: &Device,
+) -> Result<PeftAdapter, LoraError> {
+    let config_path = folder.join(CONFIG_FILE);
+    let options = PeftOptions::read(&config_path)?;
+    let path = folder.join(ADAPTER_FILE);
+    if !path.exists() && folder.join("adapter_model.bin").exists() {
+        return Err(LoraError::Pickle {
+            folder: folder.into(),
+        });
+    }
+    let matrices = read_matrices(&path)?.0;
+    Beside::of(&matrices).refuse(&path)?;
+    options.refuse_whole_layers(&config_path)?;
+    let matrices = by_path(&path, matrices)?;
+    let there = adapted_modules(&path, &matrices, decoder.num_hidden_layers)?;
+    let config = options.config(&path, &there, decoder)?;
+    check_rank(&matrices, config.rank)?;
+    let adapter = Adapter::from_matrices(matrices, config.scaling(), decoder, device)
+        .map_err(|error| in_file(error, &path))?;
+    Ok(PeftAdapter {
+        adapter,
+        config,
+        base_model_name_or_path: options.base,
+    })
+}
+
+/// Reads the options of a PEFT folder without its tensors. Targets that PEFT would look up by
+/// architecture are given as q_proj and v_proj, its choice for every architecture known here.
+///
+/// # Errors
+/// As [`read_peft`], for `adapter_config.json` alone.
+pub fn read_peft_config(folder: &Path) -> Result<(LoraConfig, Option<String>), LoraError> {
+    let options = PeftOptions::read(&folder.join(CONFIG_FILE))?;
+    let target_modules = options
+        .targets
+        .unwrap_or(LoraConfig::default().target_modules);
+    Ok((
+        LoraConfig {
+            target_modules,
+            ..options.lora
+        },
+        options.base,
+    ))
+}
+
+/// Writes a PEFT folder: both files, the folder made if need be. Of what stands beside A and
+/// B it holds nothing: PEFT has no place for that. `base` is a hub name (`org/name[@revision]`) or a
+/// path, of which only the last part is written.
+///
+/// # Errors
+/// If the adapter's rank is not that of `config`, a number is not finite, or a file cannot be
+/// written.
+pub fn write_peft(
+    folder: &Path,
+    adapter: &Adapter,
+    config: &LoraConfig,
+    base: Option<&str>,
+) -> Result<(), LoraError> {
+    let matrices: BTreeMap<_, _> = adapter.without_sides().to_matrices()?.into_iter().collect();
+    check_rank(&matrices, config.rank)?;
+    let targets: Vec<_> = adapter
+        .pairs()
+        .map(|(layer, projection, _)| (layer, projection))
+        .collect();
+    let mut text =
+        serde_json::to_string_pretty(&config_json(config, &targets, adapter.layers.len(), base))
+            .unwrap_or_default();
+    text.push('\n');
+    files::create_folder(folder)?;
+    let named = matrices
+        .into_iter()
+        .map(|(path, matrix)| (peft_name(&path), matrix))
+        .collect();
+    write_matrices(&folder.join(ADAPTER_FILE), &named, BTreeMap::new())?;
+    files::write_bytes(&folder.join(CONFIG_FILE), text.as_bytes())?;
+    Ok(())
+}
+
+/// The name of a base that means something on another machine: hub name, or the last part of a
+/// path; and its revision.
+pub fn portable_base_name(base: &str) -> (String, Option<String>) {
+    let is_path = base.starts_with(['/', '.', '~'])
+        || base.contains('\\')
+        || base.matches('/').count() > 1
+        || base.to_ascii_lowercase().ends_with(".gguf");
+    if is_path {
+        let last = base
+            .split(['/', '\\'])
+            .rfind(|part| !part.is_empty())
+            .unwrap_or(base);
+        return (last.into(), None);
+    }
+    match base.split_once('@') {
+        Some((name, revision)) => (name.into(), Some(revision.into())),
+        None => (base.into(), None),
+    }
+}
+
+fn config_json(
+    config: &LoraConfig,
+    targets: &[(usize, Projection)],
+    layers: usize,
+    base: Option<&str>,
+) -> Value {
+    let (target_modules, layers_to_transform) = portable_targets(targets, layers);
+    let (base, revision) = base.map(portable_base_name).unzip();
+    let whole = config.alpha.fract() == 0.0 && config.alpha.abs() < 1e15;
+    let alpha = if whole {
+        json!(config.alpha as i64)
+    } else {
+        json!(config.alpha)
+    };
+    let mut keys = BTreeMap::from([
+        ("alpha_pattern", json!({})),
+        ("auto_mapping", Value::Null),
+        ("base_model_name_or_path", json!(base)),
+        ("bias", json!("none")),
+        ("fan_in_fan_out", json!(false)),
+        ("inference_mode", json!(true)),
+        ("init_lora_weights", json!(true)),
+        ("layers_pattern", Value::Null),
+        ("layers_to_transform", json!(layers_to_transform)),
+        ("lora_alpha", alpha),
+        ("lora_dropout", json!(config.dropout)),
+        ("modules_to_save", Value::Null),
+        ("peft_type", json!("LORA")),
+        ("r", json!(config.rank)),
+    ]);
+    keys.extend([
+        ("rank_pattern", json!({})),
+        ("revision", json!(revision.flatten())),
+        ("target_modules", json!(target_modules)),
+        ("task_type", json!("CAUSAL_LM")),
+        ("use_dora", json!(false)),
+        ("use_rslora", json!(config.use_rslora)),
+    ]);
+    Value::Object(
+        keys.into_iter()
+            .map(|(key, value)| (key.to_string(), value))
+            .collect(),
+    )
+}
+
+fn peft_module(module: &str, factor: &str) -> String {
+    format!("base_model.model.{module}.{factor}{PEFT_SUFFIX}")
+}
+
+/// PEFT names → parameter paths.
+pub fn by_path(file: &Path, matrices: Matrices) -> Result<Matrices, LoraError> {
+    let reason = |name: &str| match name {
+        _ if name.contains("lora_magnitude_vector") => "DoRA is not supported here",
+        _ if name.ends_with(".bias") => "biases are not supported here",
+        _ => "it is not named `base_model.model.model.layers.N.….lora_A.weight` or `lora_B`",
+    };
+    matrices
+        .into_iter()
+        .map(|(name, matrix)| {
+            match name
+                .strip_prefix(PEFT_PREFIX)
+                .and_then(|rest| rest.strip_suffix(PEFT_SUFFIX))
+            {
+                Some(path) => Ok((path.to_string(), matrix)),
+                None => Err(LoraError::UnknownTensor {
+                    path: file.into(),
+                    reason: reason(&name).into(),
+                    name,
+                }),
+            }
+        })
+        .collect()
+}
+
+/// The module paths that have an A or a B.
+fn adapted_modules(
+    file: &Path,
+    matrices: &Matrices,
+    layers: usize,
+) -> Result<BTreeSet<String>, LoraError> {
+    matrices
+        .keys()
+        .map(|path| {
+            let module = path
+                .strip_suffix(".lora_A")
+                .or_else(|| path.strip_suffix(".lora_B"))
+                .map(|module| format!("model.{module}"));
+            module
+                .filter(|module| parse_module_path(module, layers).is_some())
+                .ok_or_else(|| LoraError::UnknownTensor {
+                    path: file.into(),
+                    name: peft_name(path),
+                    reason: format!(
+                        "there are {layers} decoder layers with {}",
+                        Projection::ALL.map(Projection::path).join(", ")
+                    ),
+                })
+        })
+        .collect()
+}
+
+/// A must have `rank` rows and B `rank` columns.
+fn check_rank(matrices: &Matrices, rank: usize) -> Result<(), LoraError> {
+    for (path, matrix) in matrices {
+        let [rows, columns] = matrix.shape;
+        let expected = if path.ends_with("lora_A") {
+            [rank, columns]
+        } else {
+            [rows, rank]
+        };
+        if matrix.shape != expected {
+            return Err(LoraError::Shape {
+                name: peft_name(path),
+                expected: expected.into(),
+                found: matrix.shape.into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The same error about names and places in a file.
+pub fn in_file(error: LoraError, path: &Path) -> LoraError {
+    match error {
+        LoraError::MissingTensor { name, .. } => LoraError::MissingTensor {
+            path: path.into(),
+            name: peft_name(&name),
+        },
+        LoraError::Shape {
+            name,
+            expected,
+            found,
+        } => LoraError::Shape {
+            name: peft_name(&name),
+            expected,
+            found,
+        },
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

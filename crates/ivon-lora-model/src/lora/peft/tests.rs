@@ -1,0 +1,367 @@
+//! Adapter folders in PEFT's format, read, written and refused.
+
+use std::fs;
+
+use super::super::{HostMatrix, resolve_targets};
+use super::*;
+use crate::testing::golden;
+use crate::testing::tiny::{adapter, config, decoder};
+
+fn read(folder: &Path) -> Result<PeftAdapter, LoraError> {
+    read_peft(folder, &decoder(3), &Device::flex())
+}
+
+/// A copy of the golden adapter with keys of its configuration replaced.
+fn with_keys(keys: Value) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let source = golden().join("tiny/llama/adapter");
+    fs::copy(source.join(ADAPTER_FILE), folder.path().join(ADAPTER_FILE)).unwrap();
+    let mut config: Value =
+        serde_json::from_slice(&fs::read(source.join(CONFIG_FILE)).unwrap()).unwrap();
+    for (key, value) in keys.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    fs::write(folder.path().join(CONFIG_FILE), config.to_string()).unwrap();
+    folder
+}
+
+/// A copy of the golden adapter with its tensors changed.
+fn with_tensors(change: impl FnOnce(&mut Matrices)) -> tempfile::TempDir {
+    let folder = with_keys(json!({}));
+    let path = folder.path().join(ADAPTER_FILE);
+    let (mut matrices, metadata) = read_matrices(&path).unwrap();
+    change(&mut matrices);
+    write_matrices(&path, &matrices, metadata).unwrap();
+    folder
+}
+
+#[test]
+fn what_peft_writes_loads_with_the_same_numbers() {
+    for family in crate::testing::FAMILIES {
+        let folder = golden().join("tiny").join(family).join("adapter");
+        let decoder = DecoderConfig {
+            head_dim: if family == "qwen3" { 16 } else { 8 },
+            ..decoder(3)
+        };
+        let read = read_peft(&folder, &decoder, &Device::flex()).unwrap();
+        assert_eq!(read.config, config("q_proj,v_proj"));
+        assert_eq!(read.config.scaling(), 2.0);
+        let (stored, _) = read_matrices(&folder.join(ADAPTER_FILE)).unwrap();
+        let ours = read
+            .adapter
+            .to_matrices()
+            .unwrap()
+            .into_iter()
+            .map(|(path, matrix)| (peft_name(&path), matrix));
+        assert_eq!(ours.collect::<BTreeMap<_, _>>(), stored);
+    }
+}
+
+#[test]
+fn what_is_written_reads_back_bit_for_bit_and_twice_gives_the_same_bytes() {
+    let adapter = adapter(3, "all-linear");
+    let config = LoraConfig {
+        alpha: 12.5,
+        use_rslora: true,
+        dropout: 0.1,
+        ..config("all-linear")
+    };
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for folder in [&one, &two] {
+        write_peft(
+            folder.path(),
+            &adapter,
+            &config,
+            Some("/home/me/models/SmolLM2.gguf"),
+        )
+        .unwrap();
+    }
+    for file in [ADAPTER_FILE, CONFIG_FILE] {
+        assert_eq!(
+            fs::read(one.path().join(file)).unwrap(),
+            fs::read(two.path().join(file)).unwrap()
+        );
+    }
+    let again = read(one.path()).unwrap();
+    assert_eq!(
+        again.adapter.to_matrices().unwrap(),
+        adapter.to_matrices().unwrap()
+    );
+    assert_eq!(
+        again.base_model_name_or_path.as_deref(),
+        Some("SmolLM2.gguf")
+    );
+    assert_eq!(
+        (again.config.scaling(), again.config.dropout),
+        (12.5 / 2.0, 0.1)
+    );
+    assert_eq!(
+        resolve_targets(&again.config, &decoder(3)).unwrap(),
+        resolve_targets(&config, &decoder(3)).unwrap()
+    );
+}
+
+#[test]
+fn the_configuration_has_the_old_keys_sorted_and_a_whole_alpha() {
+    let folder = tempfile::tempdir().unwrap();
+    write_peft(
+        folder.path(),
+        &adapter(3, "v_proj,q_proj"),
+        &config("v_proj,q_proj"),
+        Some("org/name@main"),
+    )
+    .unwrap();
+    let text = fs::read_to_string(folder.path().join(CONFIG_FILE)).unwrap();
+    let expected = r#"{
+  "alpha_pattern": {},
+  "auto_mapping": null,
+  "base_model_name_or_path": "org/name",
+  "bias": "none",
+  "fan_in_fan_out": false,
+  "inference_mode": true,
+  "init_lora_weights": true,
+  "layers_pattern": null,
+  "layers_to_transform": null,
+  "lora_alpha": 8,
+  "lora_dropout": 0.0,
+  "modules_to_save": null,
+  "peft_type": "LORA",
+  "r": 4,
+  "rank_pattern": {},
+  "revision": "main",
+  "target_modules": [
+    "q_proj",
+    "v_proj"
+  ],
+  "task_type": "CAUSAL_LM",
+  "use_dora": false,
+  "use_rslora": false
+}
+"#;
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn options_that_change_the_computation_are_refused_by_key() {
+    let cases = [
+        json!({ "peft_type": "LOHA" }),
+        json!({ "task_type": "SEQ_CLS" }),
+        json!({ "bias": "all" }),
+        json!({ "use_dora": true }),
+        json!({ "lora_bias": true }),
+        json!({ "modules_to_save": ["lm_head"] }),
+        json!({ "rank_pattern": { "q_proj": 2 } }),
+        json!({ "alpha_pattern": { "q_proj": 2 } }),
+        json!({ "init_lora_weights": "pissa" }),
+        json!({ "layers_pattern": "h" }),
+        json!({ "layer_replication": [[0, 2]] }),
+        json!({ "target_parameters": ["experts"] }),
+    ];
+    for case in cases {
+        let key = case.as_object().unwrap().keys().next().unwrap().clone();
+        match read(with_keys(case).path()) {
+            Err(error @ LoraError::Unsupported { .. }) => {
+                assert!(
+                    error.to_string().contains(&format!("has `{key}` = ")),
+                    "{error}"
+                );
+                assert!(error.hint().is_some());
+            }
+            other => panic!("{key}: {other:?}"),
+        }
+    }
+    assert!(matches!(
+        read(with_keys(json!({ "r": "eight" })).path()),
+        Err(LoraError::Key { key: "r", .. })
+    ));
+    assert!(matches!(
+        read(with_keys(json!({ "lora_dropout": 2 })).path()),
+        Err(LoraError::Option {
+            option: "dropout",
+            ..
+        })
+    ));
+}
+
+#[test]
+fn targets_and_tensors_must_belong_together() {
+    let missing =
+        read(with_keys(json!({ "target_modules": ["q_proj", "k_proj", "v_proj"] })).path())
+            .unwrap_err();
+    assert!(missing.to_string().starts_with(
+        "tensor `base_model.model.model.layers.0.self_attn.k_proj.lora_A.weight` is missing from"
+    ));
+    let extra = read(with_keys(json!({ "target_modules": ["q_proj"] })).path()).unwrap_err();
+    assert!(
+        extra
+            .to_string()
+            .ends_with("`target_modules` `q_proj` does not name it"),
+        "{extra}"
+    );
+    // What PEFT excluded, looked up by architecture, or said in an expression of Python's is seen
+    // from the tensors.
+    let excluded =
+        json!({ "target_modules": ["q_proj", "k_proj", "v_proj"], "exclude_modules": ["k_proj"] });
+    for keys in [
+        excluded,
+        json!({ "target_modules": null }),
+        json!({ "target_modules": ".*(?<!k)[qv]_proj" }),
+    ] {
+        assert_eq!(
+            read(with_keys(keys).path()).unwrap().config,
+            config("q_proj,v_proj")
+        );
+    }
+    let one = read(with_keys(json!({ "layers_to_transform": 1 })).path()).unwrap_err();
+    assert!(matches!(one, LoraError::UnknownTensor { .. }), "{one}");
+}
+
+#[test]
+fn tensors_of_another_model_are_refused_by_name_and_shape() {
+    let other = DecoderConfig {
+        hidden_size: 64,
+        ..decoder(3)
+    };
+    let error = read_peft(
+        &golden().join("tiny/llama/adapter"),
+        &other,
+        &Device::flex(),
+    )
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "tensor `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight` has shape [4, 32], expected [4, 64]"
+    );
+    let shallow = read_peft(
+        &golden().join("tiny/llama/adapter"),
+        &decoder(2),
+        &Device::flex(),
+    )
+    .unwrap_err();
+    assert!(
+        shallow
+            .to_string()
+            .contains("layers.2.self_attn.q_proj.lora_A.weight"),
+        "{shallow}"
+    );
+    assert!(shallow.hint().unwrap().contains("belong to this base"));
+    assert!(matches!(
+        read(with_keys(json!({ "r": 2 })).path()),
+        Err(LoraError::Shape { .. })
+    ));
+}
+
+#[test]
+fn strange_and_missing_tensors_are_refused_by_name() {
+    let some = || HostMatrix {
+        shape: [1, 1],
+        values: vec![0.0],
+    };
+    for name in [
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector",
+        "base_model.model.model.layers.0.self_attn.q_proj.lora_A_rho.weight",
+        "base_model.model.model.layers.00.self_attn.q_proj.lora_A.weight",
+    ] {
+        let error = read(with_tensors(|tensors| drop(tensors.insert(name.into(), some()))).path())
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("tensor `{name}` in ")),
+            "{error}"
+        );
+    }
+    let name = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight";
+    let error = read(with_tensors(|tensors| drop(tensors.remove(name))).path()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("tensor `{name}` is missing from")),
+        "{error}"
+    );
+}
+
+#[test]
+fn whole_layers_and_adapted_tables_are_refused_as_what_they_are() {
+    let some = || HostMatrix {
+        shape: [1, 1],
+        values: vec![0.0],
+    };
+    let with = |name: &str| {
+        read(with_tensors(|tensors| drop(tensors.insert(name.into(), some()))).path()).unwrap_err()
+    };
+    assert!(
+        matches!(with("base_model.model.lm_head.weight"), LoraError::WholeLayers { layers, .. } if layers == "`lm_head` [1, 1]")
+    );
+    for name in [
+        "base_model.model.lm_head.lora_A.weight",
+        "base_model.model.model.embed_tokens.lora_embedding_A",
+    ] {
+        assert!(matches!(with(name), LoraError::OtherLayer { .. }), "{name}");
+    }
+}
+
+#[test]
+fn an_adapter_of_mlx_lm_is_named() {
+    let folder = with_keys(json!({}));
+    let config = r#"{"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": {"rank": 4, "scale": 20.0}}"#;
+    fs::write(folder.path().join(CONFIG_FILE), config).unwrap();
+    let error = read(folder.path()).unwrap_err();
+    assert!(
+        error.to_string().ends_with(
+            "is of an adapter of mlx-lm (`fine_tune_type`), expected one of PEFT (`peft_type`)"
+        ),
+        "{error}"
+    );
+    assert!(error.hint().unwrap().contains("transposed"));
+}
+
+#[test]
+fn a_pickle_and_an_absent_folder_are_refused() {
+    let folder = with_keys(json!({}));
+    fs::rename(
+        folder.path().join(ADAPTER_FILE),
+        folder.path().join("adapter_model.bin"),
+    )
+    .unwrap();
+    let error = read(folder.path()).unwrap_err();
+    assert!(
+        matches!(error, LoraError::Pickle { .. })
+            && error.hint().unwrap().contains("safe_serialization")
+    );
+    assert!(matches!(
+        read(Path::new("/nowhere")),
+        Err(LoraError::File(_))
+    ));
+    fs::write(folder.path().join(CONFIG_FILE), "[1]").unwrap();
+    assert!(matches!(
+        read(folder.path()),
+        Err(LoraError::Malformed { .. })
+    ));
+}
+
+#[test]
+fn options_can_be_read_without_a_model() {
+    let (config, base) = read_peft_config(&golden().join("tiny/llama/adapter")).unwrap();
+    assert_eq!((config, base), (self::config("q_proj,v_proj"), None));
+}
+
+#[test]
+fn a_base_is_named_without_the_machine_it_lay_on() {
+    let cases = [
+        ("org/name", "org/name", None),
+        ("org/name@v1", "org/name", Some("v1")),
+        ("/a/b/model", "model", None),
+        ("./model/", "model", None),
+        ("models/x.gguf", "x.gguf", None),
+        (r"C:\models\x.gguf", "x.gguf", None),
+        ("a/b/c", "c", None),
+    ];
+    for (given, name, revision) in cases {
+        assert_eq!(
+            portable_base_name(given),
+            (name.to_string(), revision.map(String::from)),
+            "{given}"
+        );
+    }
+}
