@@ -41,7 +41,7 @@ pub enum CompareError {
     #[error("the task `{task}` has no tune rows to choose settings on")]
     NothingToTuneOn { task: String },
     #[error(transparent)]
-    Run(#[from] RunError),
+    Run(Box<RunError>),
     #[error(transparent)]
     Answer(#[from] AnswerError),
     #[error(transparent)]
@@ -52,6 +52,12 @@ pub enum CompareError {
     Metrics(#[from] MetricsError),
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+impl From<RunError> for CompareError {
+    fn from(error: RunError) -> Self {
+        Self::Run(Box::new(error))
+    }
 }
 
 impl CompareError {

@@ -102,7 +102,7 @@ impl Job<'_> {
         match run.make(watch) {
             Ok(true) => Outcome::Made,
             Ok(false) => Outcome::Stopped,
-            Err(CompareError::Run(error @ RunError::FolderInUse { .. })) => {
+            Err(CompareError::Run(error)) if matches!(*error, RunError::FolderInUse { .. }) => {
                 Outcome::Elsewhere(error.to_string())
             }
             Err(error) => Outcome::Failed(error.to_string()),

@@ -34,7 +34,7 @@ pub enum StudyError {
     Answer(#[from] AnswerError),
     /// The run whose adapter it is cannot be read.
     #[error(transparent)]
-    Run(#[from] RunError),
+    Run(Box<RunError>),
     #[error(transparent)]
     File(#[from] FileError),
     /// A setting is missing or out of range.
@@ -49,6 +49,12 @@ pub enum StudyError {
     /// The rows that a scale shall be chosen on cannot carry a choice.
     #[error("no scale is chosen on {split}, and none is written: {reason}")]
     TooLittleToChooseOn { split: String, reason: String },
+}
+
+impl From<RunError> for StudyError {
+    fn from(error: RunError) -> Self {
+        Self::Run(Box::new(error))
+    }
 }
 
 impl StudyError {

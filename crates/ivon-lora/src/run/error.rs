@@ -33,7 +33,7 @@ pub enum RunError {
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error(transparent)]
-    Answer(#[from] AnswerError),
+    Answer(Box<AnswerError>),
     #[error(transparent)]
     Predict(#[from] PredictError),
     #[error(transparent)]
@@ -79,6 +79,12 @@ pub enum RunError {
     /// The run would not fit.
     #[error("the run needs about {needed:.1} GB of memory and {available:.1} GB are free")]
     Memory { needed: f64, available: f64 },
+}
+
+impl From<AnswerError> for RunError {
+    fn from(error: AnswerError) -> Self {
+        Self::Answer(Box::new(error))
+    }
 }
 
 impl RunError {
