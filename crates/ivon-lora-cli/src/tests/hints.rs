@@ -15,6 +15,14 @@ use ivon_lora::sentence::Names;
 use crate::args::Args;
 use crate::names::Flags;
 
+/// The crates of the workspace that the program is made of.
+const LIBRARIES: [&str; 5] = [
+    "ivon",
+    "ivon-lora-model",
+    "ivon-lora",
+    "ivon-lora-lab",
+    "ivon-lora-toy",
+];
 /// What each command needs before a flag is tried with it.
 const BEGINNINGS: [&str; 15] = [
     "train",
@@ -72,13 +80,15 @@ fn messages_of(crates: &[&str]) -> Vec<Message> {
 }
 
 fn messages() -> Vec<Message> {
-    messages_of(&["ivon", "ivon-lora", "ivon-lora-cli"])
+    let mut crates = LIBRARIES.to_vec();
+    crates.push("ivon-lora-cli");
+    messages_of(&crates)
 }
 
 /// The settings, or the commands, that the library names, as the command line writes them.
 fn named(call: &str, written: fn(&[String]) -> String) -> Vec<Message> {
     let mut found = Vec::new();
-    for Message { file, text } in sources(&["ivon-lora"]) {
+    for Message { file, text } in sources(&LIBRARIES) {
         for (place, _) in text.match_indices(&format!("{call}(\"")) {
             // Not the end of a longer name.
             if text[..place].ends_with(|letter: char| letter.is_alphanumeric() || letter == '_') {
@@ -313,8 +323,8 @@ fn every_flag_that_a_message_names_is_one_of_some_command() {
 #[test]
 fn the_library_names_settings_and_commands_and_leaves_it_to_others_how_they_are_written() {
     // The READMEs of an adapter and of the toy's data show whole calls.
-    let documents = ["bundle/card.rs", "toy/mod.rs"];
-    for Message { file, text } in messages_of(&["ivon", "ivon-lora"]) {
+    let documents = ["bundle/card.rs", "ivon-lora-toy/src/lib.rs"];
+    for Message { file, text } in messages_of(&LIBRARIES) {
         let is_document = documents.iter().any(|name| file.ends_with(name));
         if is_document || is_call_of_another_program(&text) {
             continue;

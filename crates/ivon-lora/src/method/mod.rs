@@ -34,11 +34,9 @@ pub use blob::BlobConfig;
 pub use clora::CloraConfig;
 pub use ensemble::EnsembleConfig;
 pub use ivon::{DrawPer, IvonMethodConfig};
-pub use laplace::{
-    CHOSEN_BY, LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice, trial_precisions,
-};
+pub use laplace::{CHOSEN_BY, LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice};
 pub use mc_dropout::McDropoutConfig;
-pub use members::{MEMBERS_FOLDER, member_folder, member_seed, train_members};
+pub use members::{member_folder, train_members};
 pub use scalabl::ScalablConfig;
 pub use settings::{Fit, Passes, Settings, Setup};
 pub use swag::SwagConfig;
