@@ -12,11 +12,11 @@ use crate::train::{self, CHECKPOINTS_FOLDER, Checkpoints, Outcome, Trained, Trai
 use crate::watch::{Event, Watch};
 
 /// The folder of the members after the first, in a run's folder.
-pub const MEMBERS_FOLDER: &str = "members";
+const MEMBERS_FOLDER: &str = "members";
 
 /// The seed of a member: the first has the run's own; those of runs with seeds below 2³² never
 /// meet.
-pub fn member_seed(seed: u64, member: usize) -> u64 {
+fn member_seed(seed: u64, member: usize) -> u64 {
     seed.wrapping_add((member as u64) << 32)
 }
 
