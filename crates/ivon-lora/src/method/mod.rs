@@ -34,7 +34,9 @@ pub use blob::BlobConfig;
 pub use clora::CloraConfig;
 pub use ensemble::EnsembleConfig;
 pub use ivon::{DrawPer, IvonMethodConfig};
-pub use laplace::{CHOSEN_BY, LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice};
+pub use laplace::{
+    CHOSEN_BY, LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice, trial_precisions,
+};
 pub use mc_dropout::McDropoutConfig;
 pub use members::{member_folder, train_members};
 pub use scalabl::ScalablConfig;
