@@ -2,7 +2,7 @@
 //! `ivon_lora_toy::text`.
 //!
 //! ```sh
-//! cargo run --release -p bench -- pretrain-toy          # into crates/ivon-lora/src/toy/model
+//! cargo run --release -p bench -- pretrain-toy          # into crates/ivon-lora-toy/src/model
 //! cargo run --release -p bench -- pretrain-toy FOLDER   # somewhere else
 //! ```
 //! It takes two minutes on one core. The same processor gives the same bytes: one thread, and every
@@ -242,7 +242,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .build_global()?;
     let own = concat!(
         env!("CARGO_MANIFEST_DIR"),
-        "/../crates/ivon-lora/src/toy/model"
+        "/../crates/ivon-lora-toy/src/model"
     );
     let folder = options.folder.clone().unwrap_or_else(|| PathBuf::from(own));
     let tokenizer = files::tokenizer(SEED)?;
