@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use ivon_lora_lab::compare::{CompareConfig, CompareError};
 use ivon_lora_fuzz::{check, said, write};
+use ivon_lora_lab::compare::{CompareConfig, CompareError};
 
 fn parse(folder: &Path, data: &[u8]) {
     let path = write(folder, "comparison.toml", data);

@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ivon_lora_lab::compare::{CompareError, read_external};
 use ivon_lora::data::Example;
 use ivon_lora_fuzz::{check, said, write};
+use ivon_lora_lab::compare::{CompareError, read_external};
 
 fn parse(folder: &Path, data: &[u8]) {
     let path = write(folder, "predictions.jsonl", data);
@@ -16,10 +16,7 @@ fn parse(folder: &Path, data: &[u8]) {
         ..Example::from_prompt(id, "?", Arc::clone(&answers))
     };
     let (first, second) = (row("r0"), row("r1"));
-    let _ = said(
-        read_external(&path, &[&first, &second]),
-        CompareError::hint,
-    );
+    let _ = said(read_external(&path, &[&first, &second]), CompareError::hint);
 }
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| check(data, |_| {}, parse));

@@ -4,9 +4,9 @@
 
 use std::path::Path;
 
-use ivon_lora_lab::report::RunRecord;
 use ivon_lora::run::RunError;
 use ivon_lora_fuzz::{check, choose, lay, said, write};
+use ivon_lora_lab::report::RunRecord;
 
 const NAMES: [&str; 8] = [
     "run.toml",

@@ -181,14 +181,14 @@ pub fn write(folder: &Path, name: &str, data: &[u8]) -> PathBuf {
 }
 
 /// An error must be a sentence, and its hint may be asked for.
-pub fn said<T, E: std::error::Error>(
+pub fn said<T, E: std::error::Error, H: std::fmt::Display>(
     result: Result<T, E>,
-    hint: fn(&E) -> Option<String>,
+    hint: fn(&E) -> Option<H>,
 ) -> Option<T> {
     result
         .map_err(|error| {
             assert!(!error.to_string().is_empty());
-            let _ = hint(&error);
+            let _ = hint(&error).map(|hint| hint.to_string());
         })
         .ok()
 }

@@ -1,8 +1,8 @@
 //! Files → examples → prompts and choices → tokens → packed batches.
 //!
 //! ```no_run
-//! use ivon_lora::data::{DataConfig, Role, Task, Tokenizer, encode_all, load};
-//! # fn run(tokenizer: &Tokenizer) -> Result<(), ivon_lora::data::DataError> {
+//! use ivon_lora_model::data::{DataConfig, Role, Task, Tokenizer, encode_all, load};
+//! # fn run(tokenizer: &Tokenizer) -> Result<(), ivon_lora_model::data::DataError> {
 //! let config = DataConfig { path: "data/sst2".into(), task: Some("sst2".into()), ..DataConfig::default() };
 //! let task = Task::from_config(&config)?;
 //! let dataset = load(&config, &task)?;

@@ -17,8 +17,7 @@ mod footer;
 #[cfg(feature = "parquet")]
 mod parquet;
 #[cfg(not(feature = "parquet"))]
-#[path = "without_parquet.rs"]
-mod parquet;
+mod without_parquet;
 mod format;
 mod rows;
 mod stream;

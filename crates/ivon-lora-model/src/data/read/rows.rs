@@ -11,9 +11,12 @@ use super::detect::SAMPLE;
 use super::dialect::Dialect;
 use super::format::Format;
 use super::lines::Lines;
+#[cfg(feature = "parquet")]
 use super::parquet::ParquetRows;
 use super::row::Row;
 use super::text::{LARGEST_FILE, io_error, not_rows, open_text};
+#[cfg(not(feature = "parquet"))]
+use super::without_parquet::ParquetRows;
 use crate::data::error::DataError;
 use crate::files::FileError;
 
