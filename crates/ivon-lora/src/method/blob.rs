@@ -235,68 +235,77 @@ impl Objective for AtDraws<'_> {
             ..self.address
         };
         self.draws += 1;
+        let normals = self.normals(&address);
+        let (drawn, ids) = match self.variational.flipout {
+            true => self.with_signs(adapter, &normals, &address),
+            false => self.shifted(adapter, &normals)?,
+        };
+        let share = self.inner.share(micro_batch);
+        let evidence = self.inner.evaluate(&drawn, micro_batch, draw)?;
+        self.learn(ids, &normals, &evidence, share)?;
+        Ok(evidence)
+    }
+}
+
+impl AtDraws<'_> {
+    /// z of every A, by address.
+    fn normals(&self, address: &Address) -> Vec<Vec<f32>> {
         let normals = |(path, rho): &(String, Vec<f32>)| {
             let mut normals = vec![0.0f32; rho.len()];
             address.fill(path, &mut normals);
             normals
         };
-        let normals: Vec<Vec<f32>> = self.variational.rho.iter().map(normals).collect();
-        let share = self.inner.share(micro_batch);
-        if self.variational.flipout {
-            let Address {
-                seed,
-                step,
-                draw: number,
-                ..
-            } = address;
-            let noisy = self.variational.rho.iter().zip(&normals);
-            let mut noise: HashMap<&str, Vec<f32>> = noisy
-                .map(|((path, rho), z)| {
-                    (
-                        path.as_str(),
-                        rho.iter().zip(z).map(|(rho, z)| rho * rho * z).collect(),
-                    )
-                })
-                .collect();
-            let signs = Signs {
-                seed,
-                step,
-                draw: number,
-            };
-            let drawn = with_flipout(adapter, signs, |path| noise.remove(path));
-            let evidence = self.inner.evaluate(&drawn, micro_batch, draw)?;
-            let ids: Vec<ParamId> = drawn
-                .pairs()
-                .filter_map(|(_, _, pair)| match &pair.side {
-                    Some(Side::Flipout(flipout)) => Some(flipout.noise.id),
-                    _ => None,
-                })
-                .collect();
-            self.learn(ids, &normals, &evidence, share)?;
-            return Ok(evidence);
-        }
-        let means = adapter
-            .to_matrices()?
-            .into_iter()
-            .filter(|(path, _)| is_random(path));
-        let noisy = means.zip(&self.variational.rho).zip(&normals).map(
+        self.variational.rho.iter().map(normals).collect()
+    }
+
+    /// The adapter with σ ⊙ z beside every A, under signs of each token's own, and the ids of that
+    /// noise.
+    fn with_signs(
+        &self,
+        adapter: &Adapter,
+        normals: &[Vec<f32>],
+        address: &Address,
+    ) -> (Adapter, Vec<ParamId>) {
+        let noise = |((path, rho), z): (&(String, Vec<f32>), &Vec<f32>)| {
+            let noise = rho.iter().zip(z).map(|(rho, z)| rho * rho * z).collect();
+            (path.clone(), noise)
+        };
+        let noisy = self.variational.rho.iter().zip(normals);
+        let mut noise: HashMap<String, Vec<f32>> = noisy.map(noise).collect();
+        let signs = Signs {
+            seed: address.seed,
+            step: address.step,
+            draw: address.draw,
+        };
+        let drawn = with_flipout(adapter, signs, |path| noise.remove(path));
+        let ids = drawn.pairs().filter_map(|(_, _, pair)| match &pair.side {
+            Some(Side::Flipout(flipout)) => Some(flipout.noise.id),
+            _ => None,
+        });
+        let ids = ids.collect();
+        (drawn, ids)
+    }
+
+    /// The adapter at A = M + σ ⊙ z, and the ids of every A.
+    fn shifted(
+        &self,
+        adapter: &Adapter,
+        normals: &[Vec<f32>],
+    ) -> Result<(Adapter, Vec<ParamId>), TrainError> {
+        let means = adapter.to_matrices()?.into_iter();
+        let means = means.filter(|(path, _)| is_random(path));
+        let noisy = means.zip(&self.variational.rho).zip(normals).map(
             |(((path, mut mean), (_, rho)), normals)| {
-                mean.values
-                    .iter_mut()
-                    .zip(rho.iter().zip(normals))
-                    .for_each(|(value, (rho, z))| *value += rho * rho * z);
+                let noise = rho.iter().zip(normals);
+                let values = mean.values.iter_mut().zip(noise);
+                values.for_each(|(value, (rho, z))| *value += rho * rho * z);
                 (path, mean.values)
             },
         );
         let drawn = flat::with_parameters(adapter, noisy.collect());
-        let evidence = self.inner.evaluate(&drawn, micro_batch, draw)?;
-        let ids: Vec<ParamId> = drawn
-            .parameters()
-            .filter(|(path, _)| is_random(path))
-            .map(|(_, parameter)| parameter.id)
-            .collect();
-        self.learn(ids, &normals, &evidence, share)?;
-        Ok(evidence)
+        let random = drawn.parameters().filter(|(path, _)| is_random(path));
+        let ids = random.map(|(_, parameter)| parameter.id).collect();
+        Ok((drawn, ids))
     }
 }
 

@@ -6,7 +6,6 @@ use std::time::Instant;
 use super::checkpoint::Position;
 use super::{
     Checkpoints, Goal, Length, METRICS_FILE, MetricsFile, Optimizer, TrainConfig, TrainError,
-    Update,
 };
 use crate::files;
 use crate::forward::Network;
@@ -192,15 +191,21 @@ impl Loop<'_> {
         self.position.step += 1;
         let measured =
             self.position.step == 1 || self.position.step.is_multiple_of(self.length.eval_interval);
-        let record = record(
-            self.position.step,
+        let [norm_a, norm_b] = norms(optimizer.adapter())?;
+        let record = StepRecord {
+            step: self.position.step,
+            loss: update.loss,
             learning_rate,
+            step_seconds: started.elapsed().as_secs_f64(),
             tokens,
-            &update,
-            optimizer,
-            measured,
-            started,
-        )?;
+            update_rms: update.update_rms,
+            clipped_share: update.clipped_share,
+            gradient_norm: update.gradient_norm,
+            norm_a,
+            norm_b,
+            // Its quantiles cost a sort.
+            hessian_ratio: measured.then(|| optimizer.hessian_ratio()).flatten(),
+        };
         self.metrics.append(&record)?;
         Ok(record)
     }
@@ -286,42 +291,15 @@ fn with_ids_of(like: &Adapter, saved: Adapter) -> Adapter {
     })
 }
 
-/// The record of a step; the Hessian's quantiles cost a sort and are taken only where `measured`.
-fn record(
-    step: u64,
-    learning_rate: f64,
-    tokens: u64,
-    update: &Update,
-    optimizer: &dyn Optimizer,
-    measured: bool,
-    started: Instant,
-) -> Result<StepRecord, TrainError> {
+/// Euclidean norms of all A and of all B.
+fn norms(adapter: &Adapter) -> Result<[f64; 2], TrainError> {
     let mut squares = [0.0f64; 2];
-    for (path, matrix) in optimizer.adapter().to_matrices()? {
-        let sum: f64 = matrix
-            .values
-            .iter()
-            .map(|value| f64::from(*value) * f64::from(*value))
-            .sum();
+    for (path, matrix) in adapter.to_matrices()? {
+        let square = |value: &f32| f64::from(*value) * f64::from(*value);
+        let sum: f64 = matrix.values.iter().map(square).sum();
         squares[usize::from(path.ends_with("lora_B"))] += sum;
     }
-    Ok(StepRecord {
-        step,
-        loss: update.loss,
-        learning_rate,
-        step_seconds: started.elapsed().as_secs_f64(),
-        tokens,
-        update_rms: update.update_rms,
-        clipped_share: update.clipped_share,
-        gradient_norm: update.gradient_norm,
-        norm_a: squares[0].sqrt(),
-        norm_b: squares[1].sqrt(),
-        hessian_ratio: if measured {
-            optimizer.hessian_ratio()
-        } else {
-            None
-        },
-    })
+    Ok(squares.map(f64::sqrt))
 }
 
 #[cfg(test)]
