@@ -13,7 +13,7 @@ mod network;
 
 pub use hidden::Hidden;
 pub use network::Network;
-pub use observe::{Observer, Seen};
+pub use observe::{Observation, Observer};
 
 #[cfg(test)]
 mod tests {

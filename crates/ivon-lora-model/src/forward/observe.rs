@@ -8,7 +8,7 @@ use crate::model::Projection;
 /// An adapted projection on the way back. A row is a token that goes through it: of the last layer
 /// all but keys and values see only the tokens that are asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
+pub struct Observation<'a> {
     /// The decoder layer, from 0.
     pub layer: usize,
     /// The projection in it.
@@ -28,5 +28,5 @@ pub struct Seen<'a> {
 /// Hears of every adapted projection in a backward pass, the last layer first.
 pub trait Observer: Debug + Send + Sync {
     /// Sees one projection.
-    fn see(&self, seen: Seen<'_>);
+    fn see(&self, seen: Observation<'_>);
 }

@@ -106,13 +106,13 @@ impl AdapterSummary {
 }
 
 /// Weights and standard deviations of A (0) and B (1).
-type Collected = [(Vec<f64>, Vec<f64>); 2];
+type Weights = [(Vec<f64>, Vec<f64>); 2];
 
 fn layers(
     mean: &BTreeMap<String, HostMatrix>,
     variance: &BTreeMap<String, HostMatrix>,
 ) -> Vec<LayerSummary> {
-    let mut found: BTreeMap<usize, Collected> = BTreeMap::new();
+    let mut found: BTreeMap<usize, Weights> = BTreeMap::new();
     for (name, matrix) in mean {
         let [layer, factor] = place_of(name);
         found.entry(layer).or_default()[factor]

@@ -114,7 +114,7 @@ impl Settings for ScalablConfig {
             let [(a_path, a), (b_path, b)] = pair else {
                 continue;
             };
-            let Decomposed { singular, basis, b } = decomposed(a, b);
+            let SingularValues { singular, basis, b } = decomposed(a, b);
             let mut numbers = stream(setup.seed, random::Purpose::Initialisation, 0, 1, a_path);
             let low = std::f64::consts::FRAC_1_SQRT_2;
             spreads.extend(
@@ -149,7 +149,7 @@ impl Settings for ScalablConfig {
 }
 
 /// A pair by the singular values of A: B A = B′ diag(s) V.
-struct Decomposed {
+struct SingularValues {
     singular: Vec<f32>,
     /// V, `[r, in]` with orthonormal rows; a row of zeros where its singular value is 0.
     basis: HostMatrix,
@@ -157,7 +157,7 @@ struct Decomposed {
     b: Vec<f32>,
 }
 
-fn decomposed(a: &HostMatrix, b: &HostMatrix) -> Decomposed {
+fn decomposed(a: &HostMatrix, b: &HostMatrix) -> SingularValues {
     let [rank, inputs] = a.shape;
     let entry = |matrix: &HostMatrix, row: usize, column: usize| {
         f64::from(matrix.values[row * matrix.shape[1] + column])
@@ -194,7 +194,7 @@ fn decomposed(a: &HostMatrix, b: &HostMatrix) -> Decomposed {
             .sum::<f64>() as f32
     });
     let b = turned.collect();
-    Decomposed {
+    SingularValues {
         singular: singular.iter().map(|&s| s as f32).collect(),
         basis: HostMatrix {
             shape: a.shape,

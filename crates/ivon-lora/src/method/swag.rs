@@ -116,7 +116,7 @@ impl Settings for SwagConfig {
             snapshots: self.swag_snapshots,
             learning_rate: self.swag_rate * self.adamw.learning_rate,
         };
-        let collected = Collected {
+        let collected = SnapshotMoments {
             count: 0,
             mean: vec![0.0; numbers],
             squares: vec![0.0; numbers],
@@ -154,7 +154,7 @@ impl Phase {
 
 /// Running moments of the snapshots by Welford's rule, in f64, and the newest of them.
 #[derive(Clone, Debug)]
-struct Collected {
+struct SnapshotMoments {
     count: u64,
     mean: Vec<f64>,
     /// Σ (θ − mean)².
@@ -163,7 +163,7 @@ struct Collected {
     rank: usize,
 }
 
-impl Collected {
+impl SnapshotMoments {
     fn add(&mut self, snapshot: Vec<f32>) {
         self.count += 1;
         for ((&value, mean), squares) in snapshot.iter().zip(&mut self.mean).zip(&mut self.squares)
@@ -205,7 +205,7 @@ impl Collected {
 struct SwagOptimizer {
     adamw: Adamw,
     phase: Phase,
-    collected: Collected,
+    collected: SnapshotMoments,
 }
 
 impl Optimizer for SwagOptimizer {
@@ -296,7 +296,7 @@ impl Optimizer for SwagOptimizer {
             .collect::<Result<_, _>>()?;
         reader.finish()?;
         self.adamw.restore(adapter, adamw)?;
-        self.collected = Collected {
+        self.collected = SnapshotMoments {
             count,
             mean,
             squares,
@@ -338,7 +338,7 @@ mod tests {
                     .collect()
             })
             .collect();
-        let mut collected = Collected {
+        let mut collected = SnapshotMoments {
             count: 0,
             mean: vec![0.0; 5],
             squares: vec![0.0; 5],

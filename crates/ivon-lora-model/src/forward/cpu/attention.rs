@@ -265,7 +265,7 @@ pub fn attend_backward(
         segments.entry(tile.segment).or_default().push(tile);
     }
     let segments: Vec<Vec<&Tile>> = segments.into_values().collect();
-    let owed: Vec<Owed> = {
+    let owed: Vec<AncestorGradient> = {
         let gradients = Gradients {
             dq: Shared::new(dq),
             dk: Shared::new(&mut *dk),
@@ -300,8 +300,8 @@ fn segment_backward(
     given: &Attended<'_>,
     gradients: Gradients<'_>,
     scratch: &mut Scratch,
-) -> Owed {
-    let mut owed = Owed::new(heads, tiles[0], key_head);
+) -> AncestorGradient {
+    let mut owed = AncestorGradient::new(heads, tiles[0], key_head);
     for tile in tiles {
         for query_head in key_head * heads.group()..(key_head + 1) * heads.group() {
             let tile_head = TileHead {
@@ -320,14 +320,14 @@ fn segment_backward(
 
 /// Gradients of the keys and values of the segments above, `[tokens above, width]` each, of one key
 /// head.
-struct Owed {
+struct AncestorGradient {
     above: Vec<Range<usize>>,
     key_head: usize,
     keys: Vec<f32>,
     values: Vec<f32>,
 }
 
-impl Owed {
+impl AncestorGradient {
     fn new(heads: Heads, tile: &Tile, key_head: usize) -> Self {
         let above = tile.seen[..tile.seen.len() - 1].to_vec();
         let len = above.iter().map(Range::len).sum::<usize>() * heads.width;
@@ -370,7 +370,7 @@ impl TileHead<'_> {
         given: &Attended<'_>,
         gradients: Gradients<'_>,
         scratch: &mut Scratch,
-        owed: &mut Owed,
+        owed: &mut AncestorGradient,
     ) {
         let (keys, d_out) = (self.tile.keys(), self.queries(given.d_out));
         scratch.gradients.resize(self.tile.rows.len() * keys, 0.0);
@@ -425,7 +425,7 @@ impl TileHead<'_> {
         given: &Attended<'_>,
         gradients: Gradients<'_>,
         scratch: &Scratch,
-        owed: &mut Owed,
+        owed: &mut AncestorGradient,
     ) {
         for (index, column, seen) in self.runs() {
             let d_scores = self.scores(&scratch.gradients, column, seen);

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::layout::{PairNumbers, PairPlace};
 use super::pass::{LayerPass, Pass};
-use crate::forward::Seen;
+use crate::forward::Observation;
 use crate::kernel::{self, Buffer, Factor, Target, Threads, View, product};
 use crate::lora::{CpuRows, CpuSide, GivenRows, Mask, pair_path};
 use crate::model::Projection;
@@ -26,7 +26,7 @@ pub struct Low {
 }
 
 /// What goes through a projection on the way back.
-pub struct Through<'a> {
+pub struct ProjectionGradient<'a> {
     pub projection: Projection,
     /// Gradient of the output, `[n, out]`.
     pub dy: &'a [f32],
@@ -35,7 +35,7 @@ pub struct Through<'a> {
 
 /// What the backward pass of a pair gives: u, the gradient of h `[n, r]`, and where it is not u A
 /// alone, what goes to dx before the mask, `[n, in]`.
-struct Back {
+struct PairGradient {
     u: Buffer,
     unmasked: Option<Buffer>,
 }
@@ -91,7 +91,7 @@ impl<'a> LayerPass<'a> {
     /// added, in their order.
     pub fn low_backward(
         &self,
-        through: &[Through<'_>],
+        through: &[ProjectionGradient<'_>],
         x: &[f32],
         dx: Option<&mut [f32]>,
         gradient: &mut [f32],
@@ -105,7 +105,7 @@ impl<'a> LayerPass<'a> {
         let pairs: Vec<_> = projections()
             .map(|projection| self.pair(projection, threads))
             .collect();
-        let mut backs: Vec<Option<Back>> = through.iter().map(|_| None).collect();
+        let mut backs: Vec<Option<PairGradient>> = through.iter().map(|_| None).collect();
         let each = through.iter().zip(&pairs).zip(numbers).zip(&mut backs);
         let each = each.filter_map(|(((through, pair), numbers), back)| {
             Some((through, pair.as_ref()?, numbers?, back))
@@ -176,10 +176,10 @@ fn row_keys(keys: &[u64], tokens: Option<&[usize]>) -> Vec<u64> {
 
 /// One projection on the way back.
 type Work<'a, 'b> = (
-    &'a Through<'b>,
+    &'a ProjectionGradient<'b>,
     &'a Pair<'a>,
     PairNumbers<'a>,
-    &'a mut Option<Back>,
+    &'a mut Option<PairGradient>,
 );
 
 impl Pair<'_> {
@@ -254,11 +254,11 @@ impl Pair<'_> {
     /// left nothing.
     fn backward(
         &self,
-        through: &Through<'_>,
+        through: &ProjectionGradient<'_>,
         x: &[f32],
         wants_dx: bool,
         mut gradient: PairNumbers<'_>,
-    ) -> Option<Back> {
+    ) -> Option<PairGradient> {
         let (low, b, rank) = (through.low?, self.b(), self.place.rank);
         let n = through.dy.len() / b.rows;
         let dy = View::new(through.dy, n, b.rows);
@@ -294,7 +294,7 @@ impl Pair<'_> {
                 self.threads,
             );
         }
-        Some(Back { u, unmasked })
+        Some(PairGradient { u, unmasked })
     }
 
     /// The gradient of h from u, that of what B has read; what B has read where it is not h; and
@@ -337,7 +337,7 @@ impl Pair<'_> {
     /// Shows the pair to who watches the backward pass.
     fn show(&self, dy: &[f32], input: &[f32], low: &Low, u: &[f32]) {
         if let Some(observer) = self.pass.observer {
-            observer.see(Seen {
+            observer.see(Observation {
                 layer: self.layer,
                 projection: self.projection,
                 rows: u.len() / self.place.rank,
@@ -350,7 +350,7 @@ impl Pair<'_> {
     }
 
     /// dx += drop'(what the pair gives back).
-    fn add_back(&self, low: &Low, back: &Back, dx: &mut [f32]) {
+    fn add_back(&self, low: &Low, back: &PairGradient, dx: &mut [f32]) {
         match (&low.mask, &back.unmasked) {
             (Some(mask), Some(unmasked)) => mask.apply(unmasked, self.tokens, dx, true),
             (None, Some(unmasked)) => kernel::add(dx, unmasked),

@@ -6,7 +6,7 @@
 //!
 //! The backward pass keeps m and the gate's two inputs, and computes n and the gated product again.
 
-use super::low_rank::{Low, Through};
+use super::low_rank::{Low, ProjectionGradient};
 use super::pass::LayerPass;
 use crate::kernel::{self, Buffer};
 use crate::model::{Gate, Projection};
@@ -59,7 +59,7 @@ impl LayerPass<'_> {
             (Projection::Gate, &gate, &low_gate),
             (Projection::Up, &up, &low_up),
         ];
-        let through = through.map(|(projection, dy, low)| Through {
+        let through = through.map(|(projection, dy, low)| ProjectionGradient {
             projection,
             dy,
             low: low.as_ref(),
@@ -85,7 +85,7 @@ impl LayerPass<'_> {
         if !gated.is_empty() {
             kernel::gated(gate, up, &mut gated);
         }
-        let through = [Through {
+        let through = [ProjectionGradient {
             projection: Projection::Down,
             dy,
             low,

@@ -1,7 +1,7 @@
 //! A linear layer on slices, forward and backward: W x + b + s · B f(x, A drop(x)), for several of
 //! one input at a time.
 
-use super::low_rank::{Low, Through};
+use super::low_rank::{Low, ProjectionGradient};
 use super::pass::LayerPass;
 use crate::kernel::{Buffer, Output, apply, apply_transposed};
 use crate::model::Projection;
@@ -31,13 +31,14 @@ impl LayerPass<'_> {
     /// projections (if wanted) is written to `dx`.
     pub fn project_backward(
         &self,
-        through: &[Through<'_>],
+        through: &[ProjectionGradient<'_>],
         x: &[f32],
         mut dx: Option<&mut [f32]>,
         gradient: &mut [f32],
     ) {
         if let Some(dx) = &mut dx {
-            let weight = |through: &Through<'_>| &self.weights.linear(through.projection).weight;
+            let weight =
+                |through: &ProjectionGradient<'_>| &self.weights.linear(through.projection).weight;
             let pairs: Vec<_> = through
                 .iter()
                 .map(|through| (weight(through), through.dy))

@@ -8,7 +8,7 @@
 //! weights again.
 
 use super::attention::{Attended, attend, attend_backward};
-use super::low_rank::{Low, Through};
+use super::low_rank::{Low, ProjectionGradient};
 use super::pass::LayerPass;
 use crate::kernel::{self, Buffer};
 use crate::model::Projection;
@@ -97,7 +97,7 @@ impl LayerPass<'_> {
         gradient: &mut [f32],
     ) -> [Buffer; 3] {
         let mut d_attended = self.take(tape.attended.len());
-        let through = [Through {
+        let through = [ProjectionGradient {
             projection: Projection::O,
             dy: d_middle,
             low: tape.low[3].as_ref(),
@@ -141,7 +141,7 @@ impl LayerPass<'_> {
             (Projection::K, &dk, low_k),
             (Projection::V, &dv, low_v),
         ]
-        .map(|(projection, dy, low)| Through {
+        .map(|(projection, dy, low)| ProjectionGradient {
             projection,
             dy,
             low,

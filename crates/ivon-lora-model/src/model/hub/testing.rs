@@ -18,12 +18,12 @@ pub(super) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// A server.
 pub(super) struct Hub {
     pub endpoint: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<IncomingRequest>>>,
 }
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct IncomingRequest {
     pub path: String,
     pub headers: BTreeMap<String, String>,
     /// The number of this request for this path, from 0.
@@ -40,7 +40,7 @@ pub(super) struct Reply {
     pub length: Option<usize>,
 }
 
-type Twist = Arc<dyn Fn(&Asked, &Content) -> Option<Reply> + Send + Sync>;
+type Twist = Arc<dyn Fn(&IncomingRequest, &Content) -> Option<Reply> + Send + Sync>;
 
 /// What a server has.
 #[derive(Clone, Default)]
@@ -67,7 +67,7 @@ impl Content {
 
     pub fn twisted(
         mut self,
-        twist: impl Fn(&Asked, &Content) -> Option<Reply> + Send + Sync + 'static,
+        twist: impl Fn(&IncomingRequest, &Content) -> Option<Reply> + Send + Sync + 'static,
     ) -> Self {
         self.twist = Some(Arc::new(twist));
         self
@@ -112,7 +112,7 @@ impl Reply {
     }
 
     /// A file or the range of it that was asked for, as the hub and its network answer.
-    pub fn file(name: &str, bytes: &[u8], asked: &Asked) -> Self {
+    pub fn file(name: &str, bytes: &[u8], asked: &IncomingRequest) -> Self {
         let range = asked
             .headers
             .get("range")
@@ -157,7 +157,7 @@ impl Reply {
     }
 }
 
-impl Asked {
+impl IncomingRequest {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
@@ -193,18 +193,23 @@ impl Hub {
     }
 
     /// The requests since this was asked last.
-    pub fn requests(&self) -> Vec<Asked> {
+    pub fn requests(&self) -> Vec<IncomingRequest> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 
     /// Their paths, without queries.
     pub fn paths(&self) -> Vec<String> {
-        let path = |asked: Asked| asked.path.split('?').next().unwrap_or_default().to_string();
+        let path =
+            |asked: IncomingRequest| asked.path.split('?').next().unwrap_or_default().to_string();
         self.requests().into_iter().map(path).collect()
     }
 }
 
-fn answer(stream: TcpStream, content: &Content, log: &Mutex<Vec<Asked>>) -> std::io::Result<()> {
+fn answer(
+    stream: TcpStream,
+    content: &Content,
+    log: &Mutex<Vec<IncomingRequest>>,
+) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
     let mut headers = BTreeMap::new();
@@ -222,7 +227,7 @@ fn answer(stream: TcpStream, content: &Content, log: &Mutex<Vec<Asked>>) -> std:
         .iter()
         .filter(|asked| asked.path == path)
         .count();
-    let asked = Asked {
+    let asked = IncomingRequest {
         path,
         headers,
         number,
@@ -231,7 +236,7 @@ fn answer(stream: TcpStream, content: &Content, log: &Mutex<Vec<Asked>>) -> std:
     send(stream, &reply(&asked, content))
 }
 
-fn reply(asked: &Asked, content: &Content) -> Reply {
+fn reply(asked: &IncomingRequest, content: &Content) -> Reply {
     if content
         .token
         .is_some_and(|token| asked.header("authorization") != Some(&format!("Bearer {token}")))

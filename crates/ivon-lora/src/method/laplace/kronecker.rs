@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::sketch::{Sketch, TestMatrix};
 use super::{Approximation, Curvature, CurvaturePoint};
-use crate::forward::{Observer, Seen};
+use crate::forward::{Observation, Observer};
 use crate::kernel::{Factor, Target, Threads, View, eigenvectors, product};
 use crate::lora::{Adapter, HostMatrix, Projection, parameter_path};
 use crate::posterior::{Eigenpairs, KroneckerBlock, KroneckerLaplace, LaplacePrediction};
@@ -106,7 +106,7 @@ impl Factors {
 }
 
 impl Observer for Factors {
-    fn see(&self, seen: Seen<'_>) {
+    fn see(&self, seen: Observation<'_>) {
         self.with(|sums| sums.add(seen));
     }
 }
@@ -139,7 +139,7 @@ struct Sum {
 }
 
 impl Sums {
-    fn add(&mut self, seen: Seen<'_>) {
+    fn add(&mut self, seen: Observation<'_>) {
         if seen.rows == 0 {
             return;
         }
@@ -324,7 +324,7 @@ mod tests {
     struct Notes(Mutex<Vec<Note>>);
 
     impl Observer for Notes {
-        fn see(&self, seen: Seen<'_>) {
+        fn see(&self, seen: Observation<'_>) {
             let kept = [seen.input, seen.low, seen.d_low, seen.dy].map(<[f32]>::to_vec);
             self.0
                 .lock()

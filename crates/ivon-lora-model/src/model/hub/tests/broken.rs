@@ -1,7 +1,7 @@
 //! Transfers that break off, servers that send something else, and caches that cannot be written.
 
 use super::*;
-use crate::model::hub::testing::Asked;
+use crate::model::hub::testing::IncomingRequest;
 use crate::watch::Event;
 
 const WEIGHTS: &str = "model.safetensors";
@@ -9,7 +9,7 @@ const WEIGHTS: &str = "model.safetensors";
 /// A hub that answers requests for the weights by this.
 fn weights(
     content: Content,
-    reply: impl Fn(&Asked, &[u8]) -> Reply + Send + Sync + 'static,
+    reply: impl Fn(&IncomingRequest, &[u8]) -> Reply + Send + Sync + 'static,
 ) -> Hub {
     Hub::serve(content.twisted(move |asked, content| {
         asked
@@ -110,7 +110,7 @@ fn a_download_that_is_stopped_keeps_what_has_come() {
 #[test]
 fn a_server_without_ranges_begins_anew() {
     let hub = weights(Content::golden(), |asked, bytes| {
-        let whole = Asked {
+        let whole = IncomingRequest {
             headers: Default::default(),
             ..asked.clone()
         };

@@ -1,7 +1,7 @@
 //! Where a request goes, and who is told who asks.
 
 use super::*;
-use crate::model::hub::testing::Asked;
+use crate::model::hub::testing::IncomingRequest;
 
 const SECRET: &str = "hf_secret";
 
@@ -54,7 +54,7 @@ fn hub_of(network: &Hub) -> Hub {
     )
 }
 
-fn tokens(requests: &[Asked]) -> Vec<Option<&str>> {
+fn tokens(requests: &[IncomingRequest]) -> Vec<Option<&str>> {
     requests
         .iter()
         .map(|asked| asked.header("authorization"))
