@@ -3,7 +3,7 @@
 # Everything that CI checks.
 check:
     cargo fmt --all --check
-    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --workspace --all-targets --features bench/criterion -- -D warnings
     cargo test --workspace
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
@@ -17,7 +17,7 @@ bench *arguments:
 
 # The micro-benchmarks of the CPU's operations, against plain Burn.
 micro *arguments:
-    cargo bench -p bench --bench operations -- {{arguments}}
+    cargo bench -p bench --features criterion --bench operations -- {{arguments}}
 
 # One static file, tried in an empty root folder.
 static:
