@@ -302,8 +302,8 @@ impl Answerer {
         what: Stage,
         watch: Watch<'_>,
     ) -> Result<SetProbabilities, AnswerError> {
-        let total = set.examples.len() * self.predictor(&self.options).passes();
-        self.log_probabilities_with(set, &self.options, &mut Progress::new(what, total, watch))
+        let predictor = self.predictor(&self.options);
+        Ok(predictor.evaluate_as(what, &set.examples, watch)?)
     }
 
     /// As [`log_probabilities`](Self::log_probabilities), with other options than the answerer's

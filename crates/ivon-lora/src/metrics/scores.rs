@@ -147,11 +147,7 @@ mod tests {
     use super::*;
 
     fn golden() -> Value {
-        let folder = std::env::var_os("IVON_LORA_GOLDEN").map_or_else(
-            || concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/golden").into(),
-            std::path::PathBuf::from,
-        );
-        serde_json::from_slice(&std::fs::read(folder.join("metrics.json")).unwrap()).unwrap()
+        crate::testing::golden_json("metrics.json")
     }
 
     fn close(found: f64, expected: &Value, what: &str) {

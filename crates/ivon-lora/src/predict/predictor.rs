@@ -10,7 +10,7 @@ use crate::forward::Network;
 use crate::lora::Draw;
 use crate::metrics::LogProbabilities;
 use crate::posterior::{Linearised, Posterior};
-use crate::watch::Progress;
+use crate::watch::{Progress, Stage, Watch};
 
 /// How a set is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,6 +115,20 @@ impl<'a> Predictor<'a> {
             Some(linearised) => self.evaluate_linearised(linearised, examples, progress),
             None => self.evaluate_draws(examples, progress),
         }
+    }
+
+    /// As [`evaluate`](Self::evaluate), told as one stage of its own.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    pub fn evaluate_as(
+        &self,
+        stage: Stage,
+        examples: &[Encoded],
+        watch: Watch<'_>,
+    ) -> Result<SetProbabilities, PredictError> {
+        let total = self.passes() * examples.len();
+        self.evaluate(examples, &mut Progress::new(stage, total, watch))
     }
 
     fn evaluate_linearised(

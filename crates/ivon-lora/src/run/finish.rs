@@ -20,8 +20,8 @@ use crate::method::{CHOSEN_BY, Fit, member_folder};
 use crate::metrics::{Bootstrap, Predictions, Scores, score_table};
 use crate::posterior::{Posterior, Spread};
 use crate::predict::{
-    EvaluationOptions, EvaluationSeconds, Predictor, SCALES, ScaleTrial, SetProbabilities,
-    best_scale, log_probabilities,
+    EvaluationOptions, EvaluationSeconds, Predictor, SCALES, ScaleTrial, best_scale,
+    log_probabilities,
 };
 use crate::settings::Wrong;
 use crate::train::{METRICS_FILE, TrainError};
@@ -167,7 +167,7 @@ impl Finish<'_> {
         if set.examples.is_empty() {
             return Ok(AnswerRule::default());
         }
-        let evaluated = evaluate(predictor, set, Stage::Calibrate, watch)?;
+        let evaluated = predictor.evaluate_as(Stage::Calibrate, &set.examples, watch)?;
         let choice = CalibrateChoice::on(&set.examples, evaluated)?;
         for said in choice.said {
             watch(said);
@@ -194,7 +194,7 @@ impl Finish<'_> {
                 }));
         }
         let base = self.untuned(set, options, watch)?;
-        let evaluated = evaluate(predictor, set, Stage::Test, watch)?;
+        let evaluated = predictor.evaluate_as(Stage::Test, &set.examples, watch)?;
         let source = source_of(&self.dataset.report, Role::Test);
         let mut report =
             EvaluationReport::new(self.task, &set.examples, &evaluated, options, rule)?
@@ -346,18 +346,6 @@ impl RunResults {
         watch(Event::Saved(&path));
         Ok(())
     }
-}
-
-/// Predicts a set, and says how far that has come.
-fn evaluate(
-    predictor: &Predictor<'_>,
-    set: &EncodedSet,
-    what: Stage,
-    watch: Watch<'_>,
-) -> Result<SetProbabilities, RunError> {
-    let total = predictor.passes() * set.examples.len();
-    let mut progress = Progress::new(what, total, watch);
-    Ok(predictor.evaluate(&set.examples, &mut progress)?)
 }
 
 /// The scale that trials prefer to `own`, which is the one at `default`, and what is said of it.

@@ -7,7 +7,7 @@ use crate::lora::LoraConfig;
 use crate::metrics::{LogProbabilities, Predictions, mean_of_draws};
 use crate::posterior::Posterior;
 use crate::predict::{EvaluationOptions, PredictError, Predictor};
-use crate::watch::{Evaluation, MainScores, Progress, SampledScores, Stage, Watch};
+use crate::watch::{Evaluation, MainScores, SampledScores, Stage, Watch};
 
 /// Labelled examples with choices.
 #[derive(Clone, Copy)]
@@ -61,9 +61,7 @@ impl Goal for ChoiceGoal<'_> {
             ..self.evaluation
         };
         let predictor = Predictor::new(self.network, posterior, &options);
-        let total = predictor.passes() * self.tune.len();
-        let mut progress = Progress::new(Stage::Tune, total, watch);
-        let evaluated = predictor.evaluate(self.tune, &mut progress)?;
+        let evaluated = predictor.evaluate_as(Stage::Tune, self.tune, watch)?;
         let sampled = match evaluated.draws.len() {
             0 => None,
             samples => Some(SampledScores {
