@@ -1,9 +1,8 @@
-//! Colour for the first word of a message, where a terminal shows it and NO_COLOR does not forbid
-//! it.
+//! Colours the first word of a message if the terminal supports it and NO_COLOR does not forbid it.
 
 use std::io::{self, IsTerminal};
 
-/// Whether standard error takes colours.
+/// Whether to use colours on standard error.
 fn wanted() -> bool {
     let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     io::stderr().is_terminal()
@@ -24,7 +23,7 @@ pub fn warning() -> String {
     painted("warning:", "1;33")
 }
 
-/// The text of an error with its first words painted.
+/// The text of an error with `error:` and `hint:` in colour.
 pub fn error(text: &str) -> String {
     let text = text.replacen("error:", &painted("error:", "1;31"), 1);
     text.replacen("\nhint:", &format!("\n{}", painted("hint:", "1;36")), 1)

@@ -1,4 +1,5 @@
-//! How the program ends: one number for each kind of failure, one sentence and a hint for people.
+//! How the program ends: an exit code for each kind of failure, and a message and a hint for
+//! people.
 
 use std::fmt;
 use std::io;
@@ -21,7 +22,7 @@ use crate::names;
 /// The exit code of the program; docs/commands.md has the same list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Anything that has no number of its own.
+    /// Any failure without a code of its own.
     Failure = 1,
     /// Flags or the configuration file are wrong.
     Usage = 2,
@@ -29,40 +30,40 @@ pub enum Exit {
     Data = 3,
     /// The model or the adapter is missing, malformed or not supported.
     Model = 4,
-    /// Training went wrong, as by a loss that is not finite.
+    /// Training failed, for example with a loss that is not finite.
     Training = 5,
-    /// A file or folder could not be written, as on a full disk, or is in use.
+    /// A file or folder could not be written, for example on a full disk, or is in use.
     File = 6,
-    /// Stopped by Ctrl-C; what there was is saved.
+    /// Stopped by Ctrl-C; the progress so far is saved.
     Interrupted = 130,
-    /// Stopped by SIGTERM; what there was is saved.
+    /// Stopped by SIGTERM; the progress so far is saved.
     Terminated = 143,
 }
 
-/// Why a command did not end well.
+/// Why a command did not run to its end.
 #[derive(Debug)]
 pub enum Failure {
-    /// Something is wrong: say it.
+    /// An error to be reported.
     Error(CliError),
-    /// Who reads our output has enough: a quiet and good end.
+    /// The reader of our output closed the pipe: a silent, successful end.
     BrokenPipe,
-    /// A signal stopped the work, and it was saved.
+    /// A signal stopped the work, and the progress is saved.
     Stopped(Exit),
 }
 
-/// A sentence for people.
+/// An error message for people.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CliError {
     /// What, which, expected and found.
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// The number for scripts.
+    /// The exit code for scripts.
     pub exit: Exit,
 }
 
 impl CliError {
-    /// Wrong flags or a wrong file.
+    /// An error in the flags or the configuration file.
     pub fn usage(message: impl Into<String>, hint: impl Into<Option<String>>) -> Self {
         Self {
             message: message.into(),
@@ -89,7 +90,7 @@ impl From<CliError> for Failure {
     }
 }
 
-/// What writing to standard output may end in.
+/// Failures when writing to standard output.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -103,7 +104,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// An error of a library's room with the number of its kind.
+/// Converts the error of a library's room, with the exit code of its kind.
 macro_rules! from_library {
     ($($error:ty => $exit:expr),+ $(,)?) => {$(
         impl From<$error> for CliError {
@@ -198,7 +199,7 @@ fn of_study(error: &StudyError) -> Exit {
     }
 }
 
-/// What is asked of the data is wrong, or the data are.
+/// Either the request or the data are wrong.
 fn of_data(error: &DataError) -> Exit {
     match error {
         DataError::UnknownTask { .. } | DataError::NoTask | DataError::TaskHasItsPrompt { .. } => {
@@ -245,7 +246,7 @@ fn of_bundle(error: &BundleError) -> Exit {
     }
 }
 
-/// Whether something could not be written, as opposed to read.
+/// Whether a write failed, as opposed to a read.
 fn is_write(error: &FileError) -> bool {
     matches!(error, FileError::Io { action, .. } if *action != "read")
 }

@@ -1,5 +1,5 @@
-//! A configuration file → its values, checked key by key: what is unknown or of the wrong kind is
-//! named with its line.
+//! A configuration file → its values, checked key by key: unknown keys and values of the wrong kind
+//! are reported with their line.
 
 use std::ops::Range;
 use std::path::Path;
@@ -35,7 +35,7 @@ pub fn read(path: &Path) -> Result<toml::Table, CliError> {
     parse(&text, &path.display().to_string())
 }
 
-/// Checks the text of a file; `name` is the file's.
+/// Checks the text of the file called `name`.
 ///
 /// # Errors
 /// As [`read`].
@@ -68,7 +68,7 @@ impl File<'_> {
     }
 
     fn check(&self, top: &DeTable<'_>) -> Result<(), CliError> {
-        // `provenance` is what a run adds to the settings that it saves.
+        // `provenance` is added by a run to the settings that it saves.
         for (key, value) in top.iter().filter(|(key, _)| key.get_ref() != "provenance") {
             let table = TABLES
                 .iter()
@@ -93,7 +93,7 @@ impl File<'_> {
             name.and_then(DeValue::as_str)
                 .unwrap_or(default_optimizer())
         });
-        // The optimizer's name first: which other keys there are depends on it.
+        // The optimizer's name first: it determines which other keys exist.
         let (names, others): (Vec<_>, Vec<_>) =
             inner.iter().partition(|(key, _)| key.get_ref() == "name");
         names
@@ -172,7 +172,7 @@ impl File<'_> {
             .iter()
             .map(|table| table.name)
             .filter(|name| table.is_empty() && !name.is_empty());
-        // A key that stands in another table is a likelier slip than one that is spelt alike.
+        // A key in the wrong table is a likelier mistake than a misspelt one.
         let elsewhere = settings().iter().find(|setting| setting.key.name == found);
         let hint = match elsewhere {
             Some(setting) if setting.table.is_empty() => Some(format!(

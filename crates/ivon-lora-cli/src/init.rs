@@ -1,4 +1,4 @@
-//! A configuration file with every key, its default and a sentence, to be edited.
+//! A configuration file with every key, its default and a description, for editing.
 
 use ivon_lora::method::Method;
 use ivon_lora::run::RunConfig;
@@ -6,7 +6,7 @@ use toml::Value;
 
 use crate::settings::{Setting, TABLES, settings};
 
-/// What the file names already.
+/// Values that the file is to contain already.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
     /// The base model.
@@ -17,7 +17,7 @@ pub struct Inputs {
     pub task: Option<String>,
 }
 
-/// The text of the file. A key without a default stands in a comment, with an example.
+/// The text of the file. A key without a default appears in a comment, with an example.
 ///
 /// # Errors
 /// If the defaults cannot be written as TOML.
@@ -70,7 +70,7 @@ fn entry(setting: &Setting, value: Option<&Value>) -> Result<String, toml::ser::
 
 /// A value as TOML writes it after the equals sign.
 pub fn shown(value: &Value) -> Result<String, toml::ser::Error> {
-    // As a line of a table, since a bare number is no document.
+    // As a line of a table, since a bare number is not a TOML document.
     let line = toml::to_string(&toml::Table::from_iter([("k".to_string(), value.clone())]))?;
     Ok(line.trim_start_matches("k = ").trim_end().to_string())
 }

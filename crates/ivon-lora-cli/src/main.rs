@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Err(error) => match usage::error(&error) {
             Some(wrong) => return report(&wrong),
             None => {
-                // `--help` or `--version`; who reads it may close the pipe early.
+                // `--help` or `--version`; the reader may close the pipe early.
                 let _ = error.print();
                 return ExitCode::SUCCESS;
             }
@@ -73,9 +73,9 @@ fn report(error: &CliError) -> ExitCode {
     code(error.exit)
 }
 
-/// A panic is a mistake: it is said as such, with the library that it is in, and the backtrace is
-/// left to RUST_BACKTRACE. Some libraries panic on malformed files and are caught where that
-/// happens, so nothing is printed before it is known that nobody caught it.
+/// Reports a panic as a bug, naming the library it occurred in; RUST_BACKTRACE shows the backtrace.
+/// Some libraries panic on malformed files and are caught at the call, so nothing is printed until
+/// it is clear that nobody caught the panic.
 fn without_panic(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     if std::env::var_os("RUST_BACKTRACE").is_some() {
         return work();
@@ -98,7 +98,7 @@ fn without_panic(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failu
     })
 }
 
-/// The library that a source file belongs to, as cargo lays it down:
+/// The library that a source file belongs to, from its path in cargo's registry:
 /// `…/registry/src/INDEX/NAME-VERSION/…`.
 fn library(file: &str) -> Option<&str> {
     let parts: Vec<&str> = file.split(['/', '\\']).collect();

@@ -1,14 +1,14 @@
-//! Memory that the system does not give → one sentence, in place of an abort that names no cause.
+//! Failed memory allocation → an error message instead of an abort without a reason.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
 use crate::exit::Exit;
 
-/// The system's allocator; a refusal ends the program with a sentence. Files are written under
-/// temporary names, so that an end at any moment leaves what existed as it was.
+/// The system's allocator; when it fails, the program ends with an error message. Files are written
+/// under temporary names, so ending at any moment leaves existing files intact.
 pub struct Memory;
 
-// Sound: each call is handed on to the system's allocator as it came.
+// Sound: every call is forwarded to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         checked(unsafe { System.alloc(layout) }, layout.size())
@@ -34,19 +34,19 @@ fn checked(memory: *mut u8, size: usize) -> *mut u8 {
     memory
 }
 
-/// Says so without asking for memory, and leaves.
+/// Reports the failure without allocating, and exits.
 fn refused(size: usize) -> ! {
     let mut text = [0; 160];
     let length = sentence(size >> 20, &mut text);
-    // Sound: the pointer and the length are those of one array. What standard error does not take
-    // is lost.
+    // Sound: pointer and length are those of one array. Whatever standard error does not accept is
+    // lost.
     unsafe {
         libc::write(2, text.as_ptr().cast(), length);
         libc::_exit(Exit::Failure as i32)
     }
 }
 
-/// Writes the sentence into `text` and gives its length in bytes.
+/// Writes the message into `text` and returns its length in bytes.
 fn sentence(megabytes: usize, text: &mut [u8]) -> usize {
     use std::io::Write;
     let whole = text.len();

@@ -1,4 +1,4 @@
-//! Settings and commands as the command line has them.
+//! Settings and commands as written on the command line.
 
 use ivon_lora::sentence::{Names, Sentence};
 
@@ -6,7 +6,7 @@ use ivon_lora::sentence::{Names, Sentence};
 #[derive(Clone, Copy, Debug)]
 pub struct Flags;
 
-/// Flags whose value may be left away, so that it is set after an equals sign.
+/// Flags whose value may be omitted, so that it must follow an equals sign.
 const WITH_OPTIONAL_VALUE: [&str; 1] = ["chat-template"];
 
 impl Names for Flags {
@@ -26,7 +26,7 @@ impl Names for Flags {
     }
 }
 
-/// A sentence of the library, for whoever types commands.
+/// A message of the library, written for users of the command line.
 pub fn written(sentence: &Sentence) -> String {
     sentence.written(&Flags)
 }

@@ -12,19 +12,19 @@ use crate::file::{self, default_optimizer};
 use crate::settings::{self, Setting};
 use crate::suggest::did_you_mean;
 
-/// A run with a value for every setting, and what the user should know of how it came about.
+/// A run with a value for every setting, and notes for the user on how it was resolved.
 #[derive(Debug, PartialEq)]
 pub struct ResolvedRun {
     /// The run.
     pub config: RunConfig,
-    /// A sentence each.
+    /// One sentence each.
     pub notes: Vec<String>,
 }
 
-/// Settings and the values that flags give them.
+/// Settings with the values given by flags.
 type FlagValues = Vec<(&'static Setting, Value)>;
 
-/// The run that `train` was asked for.
+/// The run requested from `train`.
 ///
 /// # Errors
 /// If the file or a flag is wrong, a flag does not belong to the optimizer, or a value is out of
@@ -34,8 +34,8 @@ pub fn train(args: &TrainArgs) -> Result<ResolvedRun, CliError> {
     resolve(file, values(&args.settings)?)
 }
 
-/// As [`train`], with the settings of `base` in place of the defaults; the optimizer is that of
-/// `base`, and what the file says of another is set aside.
+/// Like [`train`], with the settings of `base` instead of the defaults; the optimizer is that of
+/// `base`, and the file's settings for a different one are ignored.
 ///
 /// # Errors
 /// As [`train`].
@@ -59,7 +59,7 @@ pub fn train_over(args: &TrainArgs, base: &RunConfig) -> Result<RunConfig, CliEr
     Ok(resolve(settings, flags)?.config)
 }
 
-/// The run whose data `data preview` was asked for: its model and data alone matter.
+/// The run whose data `data preview` shows: only its model and data matter.
 ///
 /// # Errors
 /// As [`train`].
@@ -86,7 +86,7 @@ fn read(path: Option<&Path>) -> Result<toml::Table, CliError> {
     path.map_or_else(|| Ok(toml::Table::new()), file::read)
 }
 
-/// Lays flags over a file's values and gives all others their defaults.
+/// Applies flags over the file's values, and defaults for everything else.
 fn resolve(mut file: toml::Table, flags: FlagValues) -> Result<ResolvedRun, CliError> {
     let mut notes = Vec::new();
     let named = flags
@@ -99,7 +99,7 @@ fn resolve(mut file: toml::Table, flags: FlagValues) -> Result<ResolvedRun, CliE
         place(&mut file, setting, value.clone())?;
     }
     check_flags(&flags, optimizer_name(&mut file))?;
-    // Written by the run that a saved file comes from; this will be another.
+    // Written by the run that saved the file; this is a new run.
     file.remove("provenance");
     let config: RunConfig = file.try_into().map_err(|error: toml::de::Error| {
         CliError::usage(
@@ -117,7 +117,7 @@ fn resolve(mut file: toml::Table, flags: FlagValues) -> Result<ResolvedRun, CliE
     Ok(ResolvedRun { config, notes })
 }
 
-/// The name of the optimizer, put into the file where it has none.
+/// The name of the optimizer; set to the default if the file has none.
 fn optimizer_name(file: &mut toml::Table) -> &str {
     table(file, "optimizer")
         .entry("name")
@@ -126,7 +126,7 @@ fn optimizer_name(file: &mut toml::Table) -> &str {
         .unwrap_or(default_optimizer())
 }
 
-/// A flag must be one of the optimizer's.
+/// Checks that every flag belongs to the optimizer.
 fn check_flags(flags: &FlagValues, optimizer: &str) -> Result<(), CliError> {
     let mut settings = flags.iter().map(|(setting, _)| setting);
     let Some(setting) = settings.find(|setting| !setting.belongs_to(optimizer)) else {
@@ -143,8 +143,8 @@ fn check_flags(flags: &FlagValues, optimizer: &str) -> Result<(), CliError> {
     ))
 }
 
-/// Settings of one optimizer mean nothing to another: a flag that changes the optimizer sets those
-/// of the file aside.
+/// Settings of one optimizer mean nothing to another: a flag that changes the optimizer discards
+/// the file's.
 fn change_optimizer(file: &mut toml::Table, name: &str) -> Option<String> {
     let table = file.get("optimizer")?.as_table()?;
     let before = table
@@ -167,7 +167,7 @@ fn change_optimizer(file: &mut toml::Table, name: &str) -> Option<String> {
     })
 }
 
-/// Puts a flag's value where its key stands; what the flag takes the place of goes.
+/// Sets the key of a flag; removes the key that the flag replaces.
 fn place(file: &mut toml::Table, setting: &Setting, value: Value) -> Result<(), CliError> {
     let key = setting.key;
     if let (Kind::OneOf(words), Value::String(found)) = (key.kind, &value)
@@ -188,7 +188,7 @@ fn place(file: &mut toml::Table, setting: &Setting, value: Value) -> Result<(), 
     Ok(())
 }
 
-/// A table of the file, made if need be; the file itself for the top.
+/// A table of the file, created if necessary; the file itself for the top level.
 fn table<'a>(file: &'a mut toml::Table, name: &str) -> &'a mut toml::Table {
     if name.is_empty() {
         return file;
@@ -205,7 +205,7 @@ fn table<'a>(file: &'a mut toml::Table, name: &str) -> &'a mut toml::Table {
     }
 }
 
-/// The values of flags as a file would have them.
+/// The values of flags as they would stand in a file.
 fn values(flags: &SettingFlags) -> Result<FlagValues, CliError> {
     let value = |(setting, value): (&'static Setting, &FlagValue)| match value {
         FlagValue::Toml(value) => Ok((setting, value.clone())),
@@ -217,7 +217,7 @@ fn values(flags: &SettingFlags) -> Result<FlagValues, CliError> {
     flags.iter().map(value).collect()
 }
 
-/// A saved run holds its paths as text.
+/// A path as a TOML string, since a saved run stores its paths as text.
 fn path(flag: &str, value: &Path) -> Result<Value, CliError> {
     let text = value.to_str().ok_or_else(|| {
         CliError::usage(
@@ -299,7 +299,7 @@ mod tests {
                 .and_then(|inner| inner.get(setting.key.name))
                 .cloned(),
         };
-        // Those that exclude others or are the default's own value are tested elsewhere.
+        // Flags that exclude others, or equal the default here, are tested elsewhere.
         let elsewhere = [
             "optimizer",
             "ess",

@@ -1,4 +1,4 @@
-//! A setting of a run by its place in the file or by its flag.
+//! Looks up a run's setting by its place in the file or by its flag.
 
 pub use ivon_lora::run::{Setting, TABLES, settings};
 

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first asks for the end, so that the work is saved; a second ends the
+//! Ctrl-C and SIGTERM: the first requests an orderly stop, which saves the work; a second ends the
 //! program at once.
 
 use std::io;
@@ -10,15 +10,15 @@ use signal_hook::flag;
 
 use crate::exit::Exit;
 
-/// What was asked from outside.
+/// The signals received so far.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
-    /// The number of the signal that came; 0 for none.
+    /// The number of the latest signal; 0 for none.
     came: Arc<AtomicUsize>,
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Starts listening.
     ///
     /// # Errors
     /// If the operating system refuses.
@@ -27,8 +27,8 @@ impl Signals {
         let signals = Self::default();
         let again = Arc::new(AtomicBool::new(false));
         for (signal, exit) in [(SIGINT, Exit::Interrupted), (SIGTERM, Exit::Terminated)] {
-            // In this order: the first signal finds the flag down, the second finds it up and
-            // leaves.
+            // The order matters: the first signal finds the flag unset, the second finds it set and
+            // exits.
             flag::register_conditional_shutdown(signal, exit as i32, Arc::clone(&again))?;
             flag::register(signal, Arc::clone(&again))?;
             flag::register_usize(signal, Arc::clone(&signals.came), signal as usize)?;
@@ -36,12 +36,12 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Whether the work shall go on.
+    /// Whether to continue the work.
     pub fn go_on(&self) -> bool {
         self.exit().is_none()
     }
 
-    /// How to leave, if a signal came.
+    /// The exit code, if a signal was received.
     pub fn exit(&self) -> Option<Exit> {
         match self.came.load(Ordering::Relaxed) as i32 {
             0 => None,
@@ -51,11 +51,11 @@ impl Signals {
     }
 }
 
-/// A write past the limit on a file's size (`ulimit -f`) fails with an error, which is said, in
-/// place of a signal, which kills.
+/// Makes a write beyond the file-size limit (`ulimit -f`) fail with an error, which is reported,
+/// instead of a signal, which kills.
 fn ignore_file_size_limit() {
     #[cfg(unix)]
-    // Sound: SIG_IGN is no function that could be called.
+    // Sound: SIG_IGN installs no handler.
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }

@@ -1,8 +1,8 @@
-//! "Did you mean" for a mistyped name.
+//! "Did you mean" suggestions for mistyped names.
 
 use ivon_lora::words::nearest;
 
-/// `did you mean …?`, if anything is near.
+/// `did you mean …?`, if any candidate is close.
 pub fn did_you_mean<'a>(
     name: &str,
     candidates: impl IntoIterator<Item = &'a str>,

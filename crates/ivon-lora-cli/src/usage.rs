@@ -1,10 +1,11 @@
-//! What clap has to say about flags, as our sentence and hint.
+//! Converts clap's errors about flags into our messages and hints.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::exit::CliError;
 
-/// Turns an error of clap into one of ours; none for `--help` and `--version`, which are no errors.
+/// Converts an error of clap into one of ours; `None` for `--help` and `--version`, which are not
+/// errors.
 pub fn error(error: &clap::Error) -> Option<CliError> {
     if !error.use_stderr() {
         return None;
@@ -81,7 +82,7 @@ fn flag(argument: &str) -> &str {
     argument.split([' ', '=']).next().unwrap_or(argument)
 }
 
-/// What the place-holder of an argument stands for.
+/// What the placeholder of an argument stands for.
 fn expected(argument: &str) -> String {
     match argument
         .split_once('<')

@@ -6,11 +6,12 @@ use clap::Args;
 
 use super::ScreenArgs;
 
-/// Train methods on tasks with several seeds, tuned alike, and show them in one table
+/// Train several methods on several tasks and seeds with equal tuning effort, and compare them in
+/// one table
 ///
-/// One file says all of it. What is finished is not made again: a comparison that was stopped goes
-/// on where it was, a method that is added to the file costs only its own runs. A run that fails is
-/// told of and the rest goes on.
+/// A single file describes the comparison. Finished runs are not repeated: a comparison that was
+/// stopped continues where it was, and a method added to the file costs only its own runs. A run
+/// that fails is reported, and the others continue.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  ivon-lora compare comparison.toml --dry-run\n  ivon-lora compare comparison.toml"
@@ -19,16 +20,16 @@ pub struct CompareArgs {
     /// The TOML file of the comparison
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The folder of everything that is made; that of the file by default
+    /// The folder for all output; by default the one named in the file
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
-    /// Say what is left to do and about how long it takes, and stop
+    /// Print what is left to do and roughly how long it will take, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// How many runs to make at once, as far as memory allows; as the file says by default
+    /// How many runs to make at a time, memory permitting; by default as the file says
     #[arg(long, value_name = "N")]
     pub jobs: Option<u32>,
-    /// Threads of the CPU, of all runs together; all by default
+    /// CPU threads for all runs together; all by default
     #[arg(long, value_name = "N")]
     pub threads: Option<u32>,
     #[command(flatten)]

@@ -6,11 +6,11 @@ use clap::{Args, Subcommand};
 
 use super::DataFlags;
 
-/// What to do with data.
+/// What to do with a data set.
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
-    /// Prompt, tokens, choices and label of the first examples, lengths, label counts, and the rows
-    /// left out
+    /// Show prompt, tokens, choices and label of the first examples, lengths, label counts, and the
+    /// rows left out
     #[command(
         after_help = "Example:\n  ivon-lora data preview --data data/sst2 --task sst2 --model HuggingFaceTB/SmolLM2-135M -k 3"
     )]
@@ -26,14 +26,13 @@ pub struct PreviewArgs {
     /// The model whose tokenizer reads the prompts
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-    /// A folder with train/validation/test files, or a file (jsonl, csv, tsv, parquet; packed as
-    /// .gz too)
+    /// A folder with train/validation/test files, or a file (jsonl, csv, tsv, parquet; also .gz)
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// The rows of this role: train, tune, calibrate or test
     #[arg(long, value_name = "ROLE", default_value = "train")]
     pub role: String,
-    /// How many examples are shown
+    /// Number of examples shown
     #[arg(short = 'k', long = "count", value_name = "N", default_value_t = 3)]
     pub count: u32,
     /// Write JSON

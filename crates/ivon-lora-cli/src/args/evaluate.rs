@@ -8,8 +8,7 @@ use super::{AdapterArgs, HowArgs, ScreenArgs, TaskArgs};
 
 /// Score an adapter on a data set, at the mean and with draws from its posterior
 ///
-/// The task, the prompt and the answers are those that the adapter was trained with; they lie
-/// beside it.
+/// Task, prompt and answers are those that the adapter was trained with; they are stored with it.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  ivon-lora evaluate --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter --data data/sst2"
@@ -17,7 +16,7 @@ use super::{AdapterArgs, HowArgs, ScreenArgs, TaskArgs};
 pub struct EvaluateArgs {
     #[command(flatten)]
     pub adapter: AdapterArgs,
-    /// A folder with validation/test files, or a file (jsonl, csv, tsv, parquet; packed as .gz too)
+    /// A folder with validation/test files, or a file (jsonl, csv, tsv, parquet; also .gz)
     #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
     /// Only the rows that played this role when the adapter was trained: train, tune, calibrate or
@@ -28,7 +27,7 @@ pub struct EvaluateArgs {
     pub how: HowArgs,
     #[command(flatten)]
     pub task: TaskArgs,
-    /// The folder to write evaluation.json and predictions.jsonl into
+    /// A folder for evaluation.json and predictions.jsonl
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
     #[command(flatten)]

@@ -6,7 +6,7 @@ use clap::Args;
 use ivon_lora::method::Method;
 use ivon_lora::words::joined;
 
-/// What the written file shall name.
+/// What the configuration file is to contain.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  ivon-lora init --model HuggingFaceTB/SmolLM2-135M --data data/sst2 --task sst2 --out run.toml"
@@ -23,7 +23,7 @@ pub struct InitArgs {
     pub task: Option<String>,
     #[arg(long, value_name = "NAME", default_value = "ivon", help = joined(&Method::NAMES, "or"))]
     pub optimizer: String,
-    /// The file to write, which must not exist yet; standard output where absent
+    /// The file to write, which must not exist yet; standard output by default
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }

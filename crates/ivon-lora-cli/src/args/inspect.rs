@@ -4,19 +4,20 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-/// What to look at.
+/// What to inspect.
 #[derive(Debug, Subcommand)]
 pub enum InspectCommand {
-    /// Architecture, parameters, encodings, bytes, tokenizer and chat template of a model
+    /// Show architecture, parameters, encodings, size, tokenizer and chat template of a model
     #[command(after_help = "Example:\n  ivon-lora inspect model HuggingFaceTB/SmolLM2-135M")]
     Model(ModelArgs),
-    /// PEFT options, task, base, and how wide the posterior is in each layer of an adapter
+    /// Show PEFT options, task and base model of an adapter, and the width of its posterior in each
+    /// layer
     #[command(after_help = "Example:\n  ivon-lora inspect adapter runs/sst2/adapter")]
     Adapter(PathArgs),
-    /// Files, rows, fields and label counts of a data set
+    /// Show files, rows, fields and label counts of a data set
     #[command(after_help = "Example:\n  ivon-lora inspect data data/sst2")]
     Data(PathArgs),
-    /// Settings and scores of a run, and what was wrong with it, each with a remedy
+    /// Show settings and scores of a run, and what went wrong in it, with remedies
     #[command(after_help = "Example:\n  ivon-lora inspect run runs/sst2")]
     Run(PathArgs),
 }

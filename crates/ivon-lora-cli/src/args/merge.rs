@@ -4,19 +4,19 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Write the base with the adapter merged in as a full Hugging Face folder
+/// Write the base model with the adapter merged in as a complete Hugging Face folder
 ///
-/// What is written needs no adapter any more, and has no posterior.
+/// The merged model needs no adapter, and has no posterior.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  ivon-lora merge --model HuggingFaceTB/SmolLM2-135M --adapter runs/sst2/adapter --out merged"
 )]
 pub struct MergeArgs {
-    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; what the
-    /// adapter names by default
+    /// The base model: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; by
+    /// default the one that the adapter names
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-    /// The adapter folder of a run, or PEFT's; or an adapter's hub name
+    /// The adapter: the folder of a run or of its adapter, a PEFT folder, or a hub name
     #[arg(long, value_name = "FOLDER")]
     pub adapter: PathBuf,
     /// The folder to write; it must not exist yet

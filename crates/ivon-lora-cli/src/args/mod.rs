@@ -1,4 +1,4 @@
-//! What can be typed: one struct for each command, values as they were given, nothing resolved.
+//! The command line as typed: one struct per command, nothing resolved.
 
 mod settings;
 mod answering;
@@ -48,17 +48,17 @@ const AFTER: &str = "\
 Exit codes: 0 done, 1 failure, 2 wrong flags or configuration, 3 data, 4 model or adapter,
 5 training, 6 files, 130 stopped by Ctrl-C and saved, 143 stopped by SIGTERM and saved.
 
-Results go to standard output, all else to standard error. NO_COLOR turns colours off.
-Models by hub name heed HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE.";
+Results go to standard output, everything else to standard error. NO_COLOR turns colours off.
+For hub names, HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are respected.";
 
-/// What to do. The sentence of a command stands at its struct.
+/// The commands; each is described at its struct.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Train(Box<TrainArgs>),
     Evaluate(EvaluateArgs),
     Predict(PredictArgs),
     Merge(MergeArgs),
-    /// Say what is in a model, an adapter, a data set or a run
+    /// Show what is in a model, an adapter, a data set or a run
     #[command(subcommand)]
     Inspect(InspectCommand),
     Compare(CompareArgs),
@@ -66,19 +66,19 @@ pub enum Command {
     Prune(PruneArgs),
     Shift(ShiftArgs),
     Report(ReportArgs),
-    /// Look at a data set as the model will see it
+    /// Show a data set as the model will see it
     #[command(subcommand)]
     Data(DataCommand),
-    /// Write a configuration file with every key, its default and a sentence
+    /// Write a configuration file with every key, its default and a description
     Init(InitArgs),
-    /// Write a completion script for a shell
+    /// Write a shell completion script
     Completions(CompletionsArgs),
 }
 
-/// How much is said, and how.
+/// How much is printed, and in what form.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct ScreenArgs {
-    /// Say nothing but the result and errors
+    /// Print only the result and errors
     #[arg(long, help_heading = "Output")]
     pub quiet: bool,
     /// Write one JSON object per line to standard output, and nothing else

@@ -6,12 +6,12 @@ use clap::Args;
 
 use super::{HowArgs, ScreenArgs, SubjectArgs, TaskArgs};
 
-/// Find by how much the posterior's variance is best multiplied
+/// Find the scale of the posterior's variance that predicts best
 ///
-/// Error, NLL and ECE for τ from 0 (the mean) to an end, averaged over 1, 2, 5, … draws. The τ of
-/// the lowest NLL is chosen on rows that are not those of the curves: the calibrate rows of a run,
-/// or the file named calibrate of a data folder. Of a run the result is kept as scale.json in its
-/// folder, and the report shows it.
+/// Error, NLL and ECE for a factor τ on the variance, from 0 (the mean) to --end, averaged over 1,
+/// 2, 5, … draws. The τ with the lowest NLL is chosen on other rows than those of the curves: the
+/// calibrate rows of a run, or the file named calibrate in a data folder. For a run, the result is
+/// saved as scale.json in its folder, and the report shows it.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ivon-lora scale runs/sst2 --end 4 --points 9 --write\n  ivon-lora scale runs/sst2/adapter --model HuggingFaceTB/SmolLM2-135M --data data/sst2"
@@ -19,7 +19,7 @@ use super::{HowArgs, ScreenArgs, SubjectArgs, TaskArgs};
 pub struct ScaleArgs {
     #[command(flatten)]
     pub subject: SubjectArgs,
-    /// A folder to write every plot into as an SVG file
+    /// A folder for the plots, as SVG files
     #[arg(long, value_name = "FOLDER")]
     pub svg: Option<PathBuf>,
     /// The largest τ
@@ -30,10 +30,10 @@ pub struct ScaleArgs {
         allow_negative_numbers = true
     )]
     pub end: f64,
-    /// How many values of τ, 0 and the end among them
+    /// Number of values of τ, including 0 and the largest
     #[arg(long, value_name = "N", default_value_t = 11)]
     pub points: u32,
-    /// Write the τ that is chosen into the adapter: evaluate and predict use it from then on
+    /// Store the chosen τ in the adapter, so that evaluate and predict use it
     #[arg(long)]
     pub write: bool,
     #[command(flatten)]

@@ -1,5 +1,5 @@
-//! Flags that stand for keys of the configuration file: made from the rows of the library, read back
-//! as values of the file.
+//! Flags that correspond to keys of the configuration file: generated from the library's rows of
+//! settings, and read back as values of the file.
 
 use std::path::PathBuf;
 
@@ -13,27 +13,27 @@ use crate::settings::{Setting, find, settings};
 /// The value of a flag.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FlagValue {
-    /// As the file would have it.
+    /// As it would stand in the file.
     Toml(Value),
-    /// A path, which may be no text.
+    /// A path, which need not be UTF-8.
     Path(PathBuf),
 }
 
-/// The flags of settings that were typed, in the order of the help.
+/// The flags that were typed, in the order of the help.
 #[derive(Clone, Debug, Default)]
 pub struct SettingFlags(Vec<(&'static Setting, FlagValue)>);
 
-/// Those of the data's settings alone.
+/// Only the flags of the data settings.
 #[derive(Clone, Debug, Default)]
 pub struct DataFlags(pub SettingFlags);
 
-/// A part of the help, and the table of most of its settings.
+/// A section of the help, and the table that most of its settings are in.
 struct Part {
     heading: Option<&'static str>,
     table: &'static str,
 }
 
-/// The parts of the help, in their order.
+/// The sections of the help, in order.
 const PARTS: [Part; 7] = [
     part(None, ""),
     part(Some("Prompts"), "data"),
@@ -49,8 +49,8 @@ const fn part(heading: Option<&'static str>, table: &'static str) -> Part {
 }
 
 impl Part {
-    /// The part that a setting is shown in: what every run names comes first, and a few settings
-    /// stand beside what they are about.
+    /// The section that shows a setting: what every run must name comes first, and a few settings
+    /// appear in the section they belong to by subject.
     fn of(setting: &Setting) -> &'static Self {
         let table = match (setting.table, setting.key.name) {
             ("model" | "data", "path") => "",
@@ -62,7 +62,8 @@ impl Part {
         found.unwrap_or(&PARTS[0])
     }
 
-    /// Its settings that have a flag: those of its own table first, in the first part last.
+    /// The settings of this section that have a flag: those of its own table first, or last in the
+    /// first section.
     fn flags(&self) -> Vec<(&'static Setting, Flag)> {
         let mut flags: Vec<(&Setting, Flag)> = settings()
             .iter()
@@ -76,7 +77,7 @@ impl Part {
 }
 
 impl SettingFlags {
-    /// Those that were typed.
+    /// The flags that were typed.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Setting, &FlagValue)> {
         self.0.iter().map(|(setting, value)| (*setting, value))
     }
@@ -86,7 +87,7 @@ impl SettingFlags {
         self.iter().any(|(setting, _)| setting.flag() == Some(flag))
     }
 
-    /// Those of some parts.
+    /// The flags of the given sections.
     fn read<'a>(parts: impl IntoIterator<Item = &'a Part>, matches: &ArgMatches) -> Self {
         let flags = parts.into_iter().flat_map(Part::flags);
         let value = |(setting, flag): (&'static Setting, Flag)| {
@@ -140,7 +141,7 @@ impl FromArgMatches for DataFlags {
     }
 }
 
-/// A flag as clap knows it.
+/// The clap argument for a setting.
 fn argument(setting: &'static Setting, flag: Flag) -> Arg {
     let mut argument = Arg::new(flag.name)
         .long(flag.name)
@@ -155,7 +156,7 @@ fn argument(setting: &'static Setting, flag: Flag) -> Arg {
         argument = argument.conflicts_with(other);
     }
     match setting.key.kind {
-        // What a file can hold.
+        // The largest integer that TOML can hold.
         Kind::Whole if setting.key.name == "seed" => {
             argument.value_parser(value_parser!(u64).range(..=i64::MAX as u64))
         }
@@ -175,7 +176,7 @@ fn argument(setting: &'static Setting, flag: Flag) -> Arg {
     }
 }
 
-/// A flag that may stand alone, which means `true`.
+/// A flag whose value may be omitted, which means `true`.
 fn optional(argument: Arg) -> Arg {
     argument
         .num_args(0..=1)
@@ -183,16 +184,16 @@ fn optional(argument: Arg) -> Arg {
         .require_equals(true)
 }
 
-/// The sentence of a setting as a help has it: without its full stop, with the methods that have
-/// it before and the words that it takes behind.
+/// The help of a setting: its description without the full stop, preceded by the methods that have
+/// it and followed by the words that it accepts.
 fn help(setting: &Setting) -> String {
     let mut sentence = setting.key.help.trim_end_matches('.').to_string();
     if !setting.only.is_empty() {
         sentence = format!("{}: {}", setting.only.join(", "), first_down(&sentence));
     }
     let words = match setting.key.kind {
-        Kind::Texts => return sentence + ", with commas between",
-        Kind::TextOrTexts => return sentence + "; names with commas between",
+        Kind::Texts => return sentence + ", separated by commas",
+        Kind::TextOrTexts => return sentence + "; names separated by commas",
         Kind::OneOf(words) => words.to_vec(),
         _ if setting.name() == "data.task" => ivon_lora::data::names(),
         _ => return sentence,
@@ -208,7 +209,7 @@ fn help(setting: &Setting) -> String {
     }
 }
 
-/// The sentence with a small first letter.
+/// The sentence with its first letter in lower case.
 fn first_down(sentence: &str) -> String {
     let mut letters = sentence.chars();
     let first = letters.next().map(|letter| letter.to_ascii_lowercase());
@@ -242,7 +243,7 @@ fn switch_or_path(text: &str) -> Value {
         .map_or_else(|_| text.into(), Value::from)
 }
 
-/// Plain names with commas between are a list; anything else is a text, such as `all-linear` or a
+/// Plain names separated by commas are a list; anything else is a string, such as `all-linear` or a
 /// regular expression.
 fn text_or_texts(text: &str) -> Value {
     let is_name = |part: &str| {

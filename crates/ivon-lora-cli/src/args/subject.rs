@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Which adapter, on which base and rows.
+/// Which adapter, on which base model and rows.
 #[derive(Debug, Args)]
 pub struct SubjectArgs {
     /// The folder of a run, or of an adapter
     #[arg(value_name = "RUN|ADAPTER")]
     pub path: PathBuf,
-    /// The base: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; that of
-    /// the run by default
+    /// The base model: a Hugging Face folder, a .gguf file, or a hub name org/name[@revision]; by
+    /// default that of the run
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
-    /// A folder of data files, or a file; the run's own rows by default
+    /// A folder of data files, or a file; by default the run's own rows
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
 }

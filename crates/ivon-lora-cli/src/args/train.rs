@@ -9,9 +9,9 @@ use crate::settings::{Setting, settings};
 
 /// Train an adapter, evaluate it, and write it with its posterior
 ///
-/// Flags override the file given by --config, which overrides the defaults. The settings without a
-/// flag have a key in that file: `ivon-lora init` writes one with all of them. Without --model and
-/// --data a small built-in model is trained on a built-in data set.
+/// Flags override the file given by --config, which overrides the defaults. Settings without a flag
+/// have a key in that file; `ivon-lora init` writes a file with all of them. Without --model and
+/// --data, a small built-in model is trained on a built-in data set.
 #[derive(Debug, Default, Args)]
 #[command(after_help = after_help())]
 pub struct TrainArgs {
@@ -20,7 +20,7 @@ pub struct TrainArgs {
     pub config: Option<PathBuf>,
     #[command(flatten)]
     pub settings: SettingFlags,
-    /// Go on from the newest checkpoint in --out
+    /// Continue from the newest checkpoint in --out
     #[arg(long)]
     pub resume: bool,
     /// Print the resolved run as TOML and stop
@@ -34,10 +34,10 @@ const EXAMPLE: &str = "\
 Example:
   ivon-lora train --model HuggingFaceTB/SmolLM2-135M --data data/sst2 --task sst2 --steps 400";
 
-/// Columns of the list of keys.
+/// Width of the list of keys.
 const WIDTH: usize = 96;
 
-/// The keys of the file that have no flag, from the table of all keys, and an example.
+/// The keys of the file that have no flag, taken from the table of settings, and an example.
 fn after_help() -> String {
     let mut lines = vec![String::from("Keys of the file that have no flag:")];
     let keys: Vec<String> = settings()

@@ -1,4 +1,4 @@
-//! `compare`: a file → runs → one table in every form.
+//! `compare`: a file → runs → one table in every format.
 
 use std::path::Path;
 
@@ -11,11 +11,11 @@ use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
 use crate::signals::Signals;
 
-/// Compares.
+/// Runs the comparison.
 ///
 /// # Errors
-/// Whatever is wrong with the file, the rows or the model of a task, or a result that cannot be
-/// written; runs that failed, once the rest is done; and a stop by a signal.
+/// If the file, the rows or the model of a task are wrong, or a result cannot be written; if any
+/// run failed, once the others are done; and on a stop by a signal.
 pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
     let mut config = CompareConfig::read(&args.file)?;
     if let Some(out) = args.out {
@@ -25,7 +25,7 @@ pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
         config.jobs = jobs as usize;
         config.validate()?;
     }
-    // The devices of its runs are checked where they begin.
+    // The devices of the runs are checked when they start.
     prepare(
         "cpu",
         args.threads
@@ -65,7 +65,7 @@ pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
     }
 }
 
-/// Writes the table in every form.
+/// Writes the table in every format.
 fn write(out: &Path, compared: &Comparison) -> Result<(), Failure> {
     let table = &compared.table;
     let json = serde_json::to_string_pretty(compared).map_err(std::io::Error::from)?;
@@ -83,7 +83,7 @@ fn write(out: &Path, compared: &Comparison) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is not in the table.
+/// The runs that are missing from the table, with reasons.
 fn failures(compared: &Comparison) -> String {
     compared
         .failed

@@ -17,10 +17,10 @@ use crate::settings;
 use crate::signals::Signals;
 use crate::suggest::did_you_mean;
 
-/// Evaluates.
+/// Scores an adapter on a data set.
 ///
 /// # Errors
-/// Whatever is wrong with base, adapter, data or a file, and a stop by a signal.
+/// If base model, adapter, data or a file are wrong, and on a stop by a signal.
 pub fn run(args: EvaluateArgs, signals: &Signals) -> Result<(), Failure> {
     let role = args.role.as_deref().map(role).transpose()?;
     let options = answer_options(&args.task, &args.how)?;
@@ -52,7 +52,7 @@ struct OutputFiles<'a> {
     include_text: bool,
 }
 
-/// Scores the rows, and writes what was found.
+/// Scores the rows and writes the results.
 fn score(
     place: &Place,
     options: &AnswerOptions,
@@ -75,10 +75,10 @@ fn score(
     Ok(evaluation.report)
 }
 
-/// How every command answers that predicts with an adapter.
+/// The options shared by all commands that predict with an adapter.
 ///
 /// # Errors
-/// If task, scoring, template or scale cannot be.
+/// If task, scoring, template or scale are invalid.
 pub fn answer_options(task: &TaskArgs, how: &HowArgs) -> Result<AnswerOptions, CliError> {
     if let Some(scale) = how
         .scale
@@ -111,10 +111,10 @@ pub fn answer_options(task: &TaskArgs, how: &HowArgs) -> Result<AnswerOptions, C
     })
 }
 
-/// The most examples.
+/// The maximum number of examples.
 ///
 /// # Errors
-/// If it is none.
+/// If it is 0.
 pub fn limit(how: &HowArgs) -> Result<Option<usize>, CliError> {
     match how.eval_limit {
         Some(0) => Err(CliError::usage(
@@ -125,7 +125,7 @@ pub fn limit(how: &HowArgs) -> Result<Option<usize>, CliError> {
     }
 }
 
-/// How labels are read, by its name.
+/// The reading of labels with this name.
 fn label_reading(word: &str) -> Result<LabelReading, CliError> {
     serde_json::from_value(word.into()).map_err(|_| {
         let message = format!("`--label-reading` is `{word}`, expected one of `index`, `word`");
@@ -133,7 +133,7 @@ fn label_reading(word: &str) -> Result<LabelReading, CliError> {
     })
 }
 
-/// A role by its name.
+/// The role with this name.
 fn role(name: &str) -> Result<Role, CliError> {
     let names = Role::ALL.map(Role::name);
     let found = Role::ALL.into_iter().find(|role| role.name() == name);
@@ -146,10 +146,10 @@ fn role(name: &str) -> Result<Role, CliError> {
     found.ok_or_else(|| CliError::usage(message(), did_you_mean(name, names)))
 }
 
-/// The split that is named.
+/// The split named by `--split`.
 ///
 /// # Errors
-/// If there is none of that name.
+/// If there is no such split.
 pub fn split(how: &HowArgs) -> Result<Option<String>, CliError> {
     let Some(name) = how.split.as_deref() else {
         return Ok(None);
@@ -165,7 +165,7 @@ pub fn split(how: &HowArgs) -> Result<Option<String>, CliError> {
     Err(CliError::usage(message, did_you_mean(name, names)))
 }
 
-/// The task that the flags name, if they name one.
+/// The task named by the flags, if any.
 fn named(args: &TaskArgs) -> Result<Option<Task>, CliError> {
     let scoring = match args.scoring.as_deref() {
         None => Default::default(),

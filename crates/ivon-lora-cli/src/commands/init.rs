@@ -1,4 +1,4 @@
-//! `init`: a commented configuration.
+//! `init`: a commented configuration file.
 
 use ivon_lora::data::Task;
 use ivon_lora::files;
@@ -14,7 +14,7 @@ use crate::suggest::did_you_mean;
 /// Writes the file.
 ///
 /// # Errors
-/// If task or optimizer are unknown, or the file exists or cannot be written.
+/// If task or optimizer are unknown, or the file exists already or cannot be written.
 pub fn run(args: &InitArgs) -> Result<(), Failure> {
     if let Some(task) = &args.task {
         Task::named(task).map_err(|error| CliError {

@@ -1,4 +1,4 @@
-//! `merge`: base and adapter → a folder that needs no adapter.
+//! `merge`: base model and adapter → a folder that needs no adapter.
 
 use ivon_lora::answer::device_named;
 use ivon_lora::bundle::read_mergeable;
@@ -13,10 +13,10 @@ use crate::exit::{CliError, Failure};
 use crate::render::{Screen, bytes, print, write_line};
 use crate::suggest::did_you_mean;
 
-/// Merges.
+/// Writes the merged model.
 ///
 /// # Errors
-/// Whatever is wrong with base, adapter or a file.
+/// If base model, adapter or a file are wrong.
 pub fn run(args: &MergeArgs) -> Result<(), Failure> {
     let precision = precision(&args.precision)?;
     refuse_existing(&args.out)?;

@@ -34,10 +34,10 @@ use crate::render::Screen;
 use crate::signals::Signals;
 use crate::suggest::did_you_mean;
 
-/// Does what was asked.
+/// Runs a command.
 ///
 /// # Errors
-/// Whatever ends a command before its end.
+/// Whatever stops a command early.
 pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
     match command {
         Command::Train(args) => train::run(&args, signals),
@@ -56,7 +56,7 @@ pub fn run(command: Command, signals: &Signals) -> Result<(), Failure> {
     }
 }
 
-/// Opens a model and says what its files have to say; a download shows its progress.
+/// Opens a model and shows the notes on its files; downloads show their progress.
 fn open(model: &str, purpose: Purpose, screen: &mut Screen) -> Result<Checkpoint, CliError> {
     let hub = HubSettings::from_env();
     let checkpoint = Checkpoint::open_for(model, purpose, &hub, &mut |event| screen.show(&event))?;
@@ -67,8 +67,8 @@ fn open(model: &str, purpose: Purpose, screen: &mut Screen) -> Result<Checkpoint
     Ok(checkpoint)
 }
 
-/// Opens a model to look at and says what its files have to say: of one that lies on the hub, no
-/// weights are downloaded.
+/// Opens a model for inspection and shows the notes on its files; no weights are downloaded from
+/// the hub.
 fn open_headers(model: &str, screen: &mut Screen) -> Result<ModelHeaders, CliError> {
     let headers = ModelHeaders::open(model, &HubSettings::from_env(), &mut |event| {
         screen.show(&event)
@@ -81,13 +81,13 @@ fn open_headers(model: &str, screen: &mut Screen) -> Result<ModelHeaders, CliErr
     Ok(headers)
 }
 
-/// The folder of an adapter, which may be named by its run or as the hub has it; what lies there
-/// comes here first.
+/// The folder of an adapter, which may be named by its run or its hub name; an adapter on the hub
+/// is downloaded first.
 fn fetch_adapter(named: &Path, screen: &mut Screen) -> Result<PathBuf, CliError> {
     Ok(locate_adapter(named, &mut |event| screen.show(&event))?)
 }
 
-/// The base for an adapter: what was named, else what the adapter names.
+/// The base model for an adapter: the one given, else the one the adapter names.
 fn base_for(model: Option<String>, adapter: &Path) -> Result<String, CliError> {
     match model.map(Some).map_or_else(|| named_base(adapter), Ok)? {
         Some(model) => Ok(model),
@@ -104,8 +104,8 @@ fn base_for(model: Option<String>, adapter: &Path) -> Result<String, CliError> {
     }
 }
 
-/// Makes the machine ready: the device must be in this build, and rayon's pool has as many threads
-/// as were asked for.
+/// Prepares the machine: checks that the device is in this build, and gives rayon's pool the
+/// requested number of threads.
 fn prepare(device: &str, threads: Option<usize>) -> Result<(), CliError> {
     if !ModelConfig::DEVICES.contains(&device) {
         let known = ModelConfig::DEVICES
@@ -137,22 +137,22 @@ fn prepare(device: &str, threads: Option<usize>) -> Result<(), CliError> {
     }
 }
 
-/// As [`prepare`], for the commands that predict with an adapter.
+/// Like [`prepare`], for the commands that predict with an adapter.
 fn prepare_for(how: &HowArgs) -> Result<(), CliError> {
     let threads = how.threads.map(|threads| threads as usize);
     prepare(&how.device, threads)
 }
 
-/// What an adapter is opened from.
+/// The base model and the adapter to open.
 struct Place {
-    /// The base: a folder, a GGUF file or a name of the hub.
+    /// The base model: a folder, a GGUF file or a hub name.
     base: String,
     /// The adapter's folder.
     adapter: PathBuf,
 }
 
 impl Place {
-    /// Finds what was named, and fetches the adapter where it lies on the hub.
+    /// Locates both, and downloads the adapter if it is on the hub.
     fn of(args: AdapterArgs, screen: &mut Screen) -> Result<Self, CliError> {
         let adapter = fetch_adapter(&args.adapter, screen)?;
         let base = base_for(args.model, &adapter)?;
@@ -160,9 +160,9 @@ impl Place {
     }
 }
 
-/// An error of work that can be stopped.
+/// The error of a task that can be stopped.
 trait Stoppable: Into<Failure> {
-    /// Whether it is the end that whoever watches asked for.
+    /// Whether it is the stop that the listener requested.
     fn is_stop(&self) -> bool;
 }
 
@@ -178,7 +178,7 @@ macro_rules! stoppable {
 
 stoppable!(AnswerError, RunError, StudyError, CompareError);
 
-/// An error of the library; one that a signal asked for is a stop.
+/// Converts an error of the library; an error caused by a signal is a stop.
 fn stopped(error: impl Stoppable, signals: &Signals) -> Failure {
     match error.is_stop() {
         true => stop(signals),
@@ -186,15 +186,15 @@ fn stopped(error: impl Stoppable, signals: &Signals) -> Failure {
     }
 }
 
-/// The end that a signal asked for, or whoever reads our output.
+/// The stop requested by a signal, or by the reader of our output.
 fn stop(signals: &Signals) -> Failure {
     signals.exit().map_or(Failure::BrokenPipe, Failure::Stopped)
 }
 
-/// Where no task is named, the one that the data look like; says so.
+/// Infers the task from the data if none is named; returns a note that says so.
 ///
 /// # Errors
-/// If there are no data at that path.
+/// If there are no data at the path.
 fn detect_task(data: &mut DataConfig) -> Result<Option<String>, CliError> {
     let files = find_files(&data.path, "")?;
     if data.task.is_some() || data.prompt.is_some() {
@@ -214,7 +214,7 @@ fn detect_task(data: &mut DataConfig) -> Result<Option<String>, CliError> {
     )))
 }
 
-/// Refuses to write where something is.
+/// Refuses to write to an existing path.
 fn refuse_existing(path: &Path) -> Result<(), CliError> {
     if path.symlink_metadata().is_err() {
         return Ok(());
@@ -227,7 +227,7 @@ fn refuse_existing(path: &Path) -> Result<(), CliError> {
     })
 }
 
-/// Whether a person sits at standard input.
+/// Whether standard input is a terminal.
 fn is_typed() -> bool {
     std::io::stdin().is_terminal()
 }

@@ -1,4 +1,4 @@
-//! `predict`: prompts or rows → a line for each, as JSON or as a table.
+//! `predict`: prompts or rows → one line each, as JSON or as a table.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -19,14 +19,14 @@ use crate::render::Screen;
 use crate::signals::Signals;
 use crate::suggest::did_you_mean;
 
-/// What stands for standard input in messages and ids.
+/// The name of standard input in messages and ids.
 const STANDARD_INPUT: &str = "standard-input";
 
-/// Predicts.
+/// Answers prompts or rows.
 ///
 /// # Errors
-/// Whatever is wrong with base, adapter, rows or a file, and a stop by a signal; with `--strict` a
-/// row without an answer.
+/// If base model, adapter, rows or a file are wrong, and on a stop by a signal; with `--strict`, if
+/// a row has no answer.
 pub fn run(args: PredictArgs, signals: &Signals) -> Result<(), Failure> {
     let options = answer_options(&args.task, &args.how)?;
     let row_options = RowOptions {
@@ -67,15 +67,15 @@ pub fn run(args: PredictArgs, signals: &Signals) -> Result<(), Failure> {
     }
 }
 
-/// What lines hold, and how they are written.
+/// What the output lines contain, and how they are written.
 struct Lines<'a> {
-    /// The file; standard output where absent.
+    /// The file; standard output if absent.
     out: Option<&'a Path>,
     format: LineFormat,
     options: RowOptions,
 }
 
-/// Answers the rows, and writes their lines where a file was named.
+/// Answers the rows, and writes their lines if a file was named.
 fn answer(
     place: &Place,
     options: &AnswerOptions,
@@ -95,7 +95,7 @@ fn answer(
     Ok(rows)
 }
 
-/// Rows or prompts that come over standard input; a person who types is told how to end them.
+/// Rows or prompts from standard input; on a terminal, a note says how to end the input.
 fn standard_input(format: Option<StreamFormat>, screen: &mut Screen) -> RowSource {
     if is_typed() {
         screen.note("type prompts or rows, one a line; Ctrl-D ends");
@@ -107,7 +107,7 @@ fn standard_input(format: Option<StreamFormat>, screen: &mut Screen) -> RowSourc
     }
 }
 
-/// How lines are written: as asked, else as the name of the file says.
+/// The format of the lines: as requested, else according to the file's name.
 fn line_format(asked: Option<&str>, out: Option<&Path>) -> Result<LineFormat, CliError> {
     let by_name = || {
         out.and_then(Path::extension)
@@ -138,7 +138,7 @@ fn input_format(name: &str) -> Result<StreamFormat, CliError> {
     })
 }
 
-/// Fails where a row has no answer.
+/// Fails if any row has no answer.
 fn all_answered(rows: &[PredictedRow]) -> Result<(), Failure> {
     let mut without = rows
         .iter()

@@ -9,10 +9,10 @@ use crate::render::{Screen, print, write_pretty};
 use crate::resolve;
 use crate::suggest::did_you_mean;
 
-/// Shows it.
+/// Prints the preview.
 ///
 /// # Errors
-/// Whatever is wrong with settings, data or tokenizer.
+/// If settings, data or tokenizer are wrong.
 pub fn run(args: &PreviewArgs) -> Result<(), Failure> {
     let config = resolve::preview(
         args.config.as_deref(),

@@ -1,5 +1,4 @@
-//! `prune`: scores against the share of weights that are zero, and one of the pruned adapters as a
-//! folder.
+//! `prune`: scores against the share of weights set to zero, and one pruned adapter as a folder.
 
 use ivon_lora::files;
 use ivon_lora_lab::study::{self, PruneRequest};
@@ -12,13 +11,13 @@ use crate::exit::{CliError, Failure};
 use crate::render::Screen;
 use crate::signals::Signals;
 
-/// The most shares.
+/// The maximum number of shares.
 const MOST: u32 = 1001;
 
-/// Scores at each share.
+/// Scores the adapter at each share.
 ///
 /// # Errors
-/// Whatever is wrong with flags, base, adapter, rows or a file, and a stop by a signal.
+/// If flags, base model, adapter, rows or a file are wrong, and on a stop by a signal.
 pub fn run(args: PruneArgs, signals: &Signals) -> Result<(), Failure> {
     if let Some(share) = args.share.filter(|share| !(0.0..=1.0).contains(share)) {
         return Err(CliError::usage(

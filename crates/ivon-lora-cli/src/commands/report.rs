@@ -1,4 +1,4 @@
-//! `report`: the folders of runs, or that of a comparison → one page, and its plots as files.
+//! `report`: the folders of runs, or of a comparison → one page, and its plots as files.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::exit::Failure;
 use crate::names::Flags;
 use crate::render::{print, write_line};
 
-/// The page's name where none is given.
+/// The page's default name.
 pub const FILE: &str = "report.html";
 
 /// Writes the page.
@@ -48,7 +48,7 @@ pub fn run(args: &ReportArgs) -> Result<(), Failure> {
     write(args, &html, &figures, default)
 }
 
-/// Writes the page and its plots, and says where they are.
+/// Writes the page and its plots, and prints where they are.
 fn write(
     args: &ReportArgs,
     html: &str,
@@ -74,7 +74,7 @@ fn write(
     print(&format!("wrote {}{beside}", out.display()))
 }
 
-/// Folders of one name are told apart by their whole paths.
+/// Runs whose folders have the same name are called by their full paths.
 fn told_apart(pages: Vec<RunPage>, folders: &[PathBuf]) -> Vec<RunPage> {
     let names: Vec<String> = pages.iter().map(|page| page.name.clone()).collect();
     let name = |index: usize| match names.iter().filter(|name| **name == names[index]).count() {

@@ -1,4 +1,4 @@
-//! `scale`: scores against τ as tables and plots, and the τ that is best.
+//! `scale`: scores against τ as tables and plots, and the best τ.
 
 use ivon_lora::files;
 use ivon_lora_lab::study::{self, ScaleRequest};
@@ -12,13 +12,13 @@ use crate::names;
 use crate::render::Screen;
 use crate::signals::Signals;
 
-/// The most values of τ: each costs a pass over all rows for every draw.
+/// The maximum number of values of τ: each costs a pass over all rows for every draw.
 const MOST: u32 = 1000;
 
-/// Scores at each τ.
+/// Scores the adapter at each τ.
 ///
 /// # Errors
-/// Whatever is wrong with flags, base, adapter, rows or a file, and a stop by a signal.
+/// If flags, base model, adapter, rows or a file are wrong, and on a stop by a signal.
 pub fn run(args: ScaleArgs, signals: &Signals) -> Result<(), Failure> {
     if !(args.end.is_finite() && args.end > 0.0) {
         return Err(CliError::usage(

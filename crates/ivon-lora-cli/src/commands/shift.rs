@@ -1,4 +1,4 @@
-//! `shift`: a run's scores and uncertainties on sets that it was not trained for.
+//! `shift`: a run's scores and uncertainties on data it was not trained for.
 
 use ivon_lora_lab::study::{self, OtherSet, ShiftRequest};
 
@@ -9,10 +9,10 @@ use crate::render::Screen;
 use crate::signals::Signals;
 use crate::suggest::did_you_mean;
 
-/// Answers the run's held-out rows and those of other sets.
+/// Evaluates the run on its held-out rows and on other data sets.
 ///
 /// # Errors
-/// Whatever is wrong with flags, base, adapter, rows or a file, and a stop by a signal.
+/// If flags, base model, adapter, rows or a file are wrong, and on a stop by a signal.
 pub fn run(args: ShiftArgs, signals: &Signals) -> Result<(), Failure> {
     let to = sets(&args.to, &args.fields)?;
     let subject = subject::request(&args.subject, &args.task, &args.how)?;
@@ -36,7 +36,7 @@ pub fn run(args: ShiftArgs, signals: &Signals) -> Result<(), Failure> {
     screen.result("shifted", &text, &report)
 }
 
-/// The other sets with the columns that fill their fields.
+/// The other data sets, with the columns that fill their fields.
 fn sets(to: &[String], fields: &[String]) -> Result<Vec<OtherSet>, CliError> {
     let wrong = |flag: &str, found: &str, expected: &str| {
         CliError::usage(

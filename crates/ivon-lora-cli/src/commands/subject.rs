@@ -1,4 +1,4 @@
-//! What `scale`, `prune` and `shift` read from their flags alike.
+//! What `scale`, `prune` and `shift` have in common: an adapter, its base model and its rows.
 
 use ivon_lora::files::check_exists;
 use ivon_lora::run::RUN_FILE;
@@ -8,17 +8,17 @@ use super::evaluate::{answer_options, limit, split};
 use crate::args::{HowArgs, SubjectArgs, TaskArgs};
 use crate::exit::CliError;
 
-/// The adapter, its base and its rows.
+/// The adapter, its base model and its rows.
 ///
 /// # Errors
-/// If nothing is at the path, if task, scoring, scale or split cannot be, or model or data are
-/// named nowhere.
+/// If the path does not exist, if task, scoring, scale or split are invalid, or if model or data
+/// are not named anywhere.
 pub fn request(
     subject: &SubjectArgs,
     task: &TaskArgs,
     how: &HowArgs,
 ) -> Result<SubjectRequest, CliError> {
-    // Else the model would be what is said to be missing.
+    // Otherwise the error would be about the missing model.
     check_exists(&subject.path)?;
     let is_run = subject.path.join(RUN_FILE).exists();
     for (flag, is_there) in [
@@ -47,7 +47,7 @@ pub fn request(
     })
 }
 
-/// How many points a curve has.
+/// The number of points of a curve.
 ///
 /// # Errors
 /// If fewer than two or more than `most`.

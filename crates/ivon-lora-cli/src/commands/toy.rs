@@ -1,5 +1,5 @@
-//! `train` without model and data: the toy that comes with the binary, trained by both optimizers
-//! and shown side by side.
+//! `train` without model and data: the built-in toy, trained with both optimizers, with their
+//! scores side by side.
 
 use std::path::{Path, PathBuf};
 
@@ -19,13 +19,13 @@ use crate::render::Screen;
 use crate::resolve;
 use crate::signals::Signals;
 
-/// Where the toy's model, data and runs go unless `--out` says otherwise.
+/// The default folder for the toy's model, data and runs.
 const FOLDER: &str = "runs/toy";
 
-/// Trains the toy with both optimizers, or with the one that is named.
+/// Trains the toy with both optimizers, or with the one named.
 ///
 /// # Errors
-/// As any training.
+/// Same as for any training.
 pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
     let asked = resolve::train(args)?.config;
     let named = args.settings.has("optimizer")
@@ -64,7 +64,7 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
     for config in &configs {
         let out = config.out.as_deref().unwrap_or(&folder);
         screen.note(format!("{} → {}", title(config), out.display()));
-        // An interrupted first run leaves the second not yet begun.
+        // If the first run was interrupted, the second has not started yet.
         let resume = args.resume && out.join("checkpoints").exists();
         let trained = carry_out(config, resume, &mut screen, signals)?;
         values.push(value(&trained));
@@ -82,8 +82,8 @@ fn title(config: &RunConfig) -> &'static str {
     }
 }
 
-/// `runs/toy`, else the first of `runs/toy-2`, `runs/toy-3`, … that is not there: who tries it
-/// twice shall not meet an error.
+/// `runs/toy`, else the first of `runs/toy-2`, `runs/toy-3`, … that does not exist, so that trying
+/// the toy twice is not an error.
 fn first_free(name: &str) -> PathBuf {
     let numbered = (2..).map(|number| PathBuf::from(format!("{name}-{number}")));
     std::iter::once(PathBuf::from(name))
@@ -92,9 +92,9 @@ fn first_free(name: &str) -> PathBuf {
         .unwrap_or_else(|| name.into())
 }
 
-/// The rows of one optimizer, named after it.
+/// The table rows of one optimizer, named after it.
 fn rows<'a>((name, report): &'a (&str, EvaluationReport)) -> Vec<(String, Vec<&'a Scores>)> {
-    // Without draws there is nothing that the mean must be told from.
+    // Without draws, "mean" distinguishes nothing.
     let title = |row: String| match row
         .strip_prefix("mean")
         .filter(|_| report.samples.is_empty())
@@ -110,7 +110,7 @@ fn rows<'a>((name, report): &'a (&str, EvaluationReport)) -> Vec<(String, Vec<&'
         .collect()
 }
 
-/// Both side by side, a sentence of each that a stranger understands, and how to go on.
+/// The table of both optimizers, one plain sentence for each, and what to do next.
 fn text(reports: &[(&str, EvaluationReport)], folder: &Path) -> String {
     let Some((_, first)) = reports.first() else {
         return String::new();

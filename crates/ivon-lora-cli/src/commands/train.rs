@@ -1,4 +1,4 @@
-//! `train`: a resolved run → the library, its events on the screen, its scores at the end.
+//! `train`: passes a resolved run to the library, shows its events, and prints its scores.
 
 use std::path::PathBuf;
 
@@ -12,10 +12,10 @@ use crate::render::Screen;
 use crate::resolve::{self, ResolvedRun};
 use crate::signals::Signals;
 
-/// Trains.
+/// Trains an adapter.
 ///
 /// # Errors
-/// Whatever is wrong with settings, data, model or a file, and a stop by a signal.
+/// If settings, data, model or a file are wrong, and on a stop by a signal.
 pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
     let ResolvedRun {
         mut config,
@@ -42,7 +42,7 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
     screen.result("trained", &text(&trained), &value(&trained))
 }
 
-/// What is printed of a run that ended.
+/// What is printed after a run.
 fn text(trained: &TrainedRun) -> String {
     let text = trained
         .report
@@ -60,7 +60,7 @@ fn text(trained: &TrainedRun) -> String {
     )
 }
 
-/// A run needs a model and data, or neither.
+/// Checks that both model and data are named.
 fn named(config: &RunConfig) -> Result<(), CliError> {
     let (missing, flag, what) = match (&config.model.path, config.data.path.as_os_str().is_empty())
     {

@@ -1,4 +1,4 @@
-//! A resolved run, trained with its events on the screen, and its page written.
+//! Trains a resolved run, shows its events, and writes its page.
 
 use ivon_lora::files;
 use ivon_lora::run::{self, RunConfig, TrainedRun};
@@ -13,7 +13,7 @@ use crate::names::Flags;
 use crate::render::{Screen, print};
 use crate::signals::Signals;
 
-/// Prints a run as it is resolved.
+/// Prints the resolved run.
 pub fn dry_run(config: &RunConfig) -> Result<(), Failure> {
     let text = toml::to_string_pretty(config).map_err(|error| CliError {
         message: error.to_string(),
@@ -23,10 +23,10 @@ pub fn dry_run(config: &RunConfig) -> Result<(), Failure> {
     print(&text)
 }
 
-/// Trains, and shows what happens.
+/// Trains and shows events as they happen.
 ///
 /// # Errors
-/// Whatever is wrong with data, model or a file, and a stop by a signal.
+/// If data, model or a file are wrong, and on a stop by a signal.
 pub fn carry_out(
     config: &RunConfig,
     resume: bool,
@@ -58,7 +58,7 @@ pub fn carry_out(
     Ok(trained)
 }
 
-/// What is told to programs of a run that ended.
+/// The result of a run, for `--json`.
 pub fn value(trained: &TrainedRun) -> Value {
     json!({
         "folder": trained.folder.display().to_string(),

@@ -7,7 +7,7 @@ use super::pace::Pace;
 use super::{is_checkpoint, say, text};
 use crate::names;
 
-/// The bar, if one is shown, and what it counts.
+/// The bar, if shown, and what it counts.
 #[derive(Debug, Default)]
 pub struct Bar {
     shown: Option<(&'static str, ProgressBar)>,
@@ -34,7 +34,7 @@ impl Bar {
                 self.move_to("training", record.step, *of, message);
             }
             Event::Evaluation(record) => self.above(&text::evaluation(record)),
-            // Shown as progress and as a note.
+            // These arrive as progress and as a note.
             Event::Received { .. } | Event::Member(..) => {}
             Event::Saved(path) if is_checkpoint(path) => {}
             Event::Saved(path) => self.above(&format!("wrote {}", path.display())),
@@ -44,7 +44,7 @@ impl Bar {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn clear(&mut self) {
         if let Some((_, bar)) = self.shown.take() {
             bar.finish_and_clear();

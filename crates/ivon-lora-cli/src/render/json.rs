@@ -1,4 +1,4 @@
-//! Events as JSON objects, told apart by the field `event`.
+//! Events as JSON objects, distinguished by the field `event`.
 
 use ivon_lora::watch::Event;
 use serde::Serialize;
@@ -18,7 +18,7 @@ pub fn event(event: &Event<'_>) -> Value {
             }
             value
         }
-        // Shown as progress and as a note.
+        // These arrive as progress and as a note.
         Event::Received { .. } | Event::Member(..) => Value::Null,
         Event::Evaluation(record) => tagged("evaluation", record),
         Event::Saved(path) => tagged("saved", &json!({ "path": path.display().to_string() })),
@@ -29,7 +29,8 @@ pub fn event(event: &Event<'_>) -> Value {
     }
 }
 
-/// A value with the field `event` before its own; a value that is no object goes under `value`.
+/// A value with the field `event` in front of its own fields; a value that is not an object goes
+/// under `value`.
 pub fn tagged(event: &str, value: &impl Serialize) -> Value {
     let mut map = Map::from_iter([("event".to_string(), json!(event))]);
     match serde_json::to_value(value).unwrap_or_default() {

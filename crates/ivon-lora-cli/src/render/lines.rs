@@ -1,5 +1,5 @@
-//! Plain lines, for a log file or a screen reader: about twenty for the steps of a run, and one at
-//! least every half minute.
+//! Plain lines, for a log file or a screen reader: about twenty for the steps of a run, and at
+//! least one every half minute.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::names;
 
 /// The longest silence.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Lines for the steps of a run.
+/// Number of lines for the steps of a run.
 const LINES: u64 = 20;
 
 /// A screen that only ever adds lines.
@@ -30,7 +30,7 @@ impl Lines {
             Event::Warning(text) => say(&format!("warning: {}", names::written(text))),
             Event::Step(record, of) => self.step(record, *of),
             Event::Evaluation(record) => say(&text::evaluation(record)),
-            // Shown as progress and as a note.
+            // These arrive as progress and as a note.
             Event::Received { .. } | Event::Member(..) => {}
             Event::Saved(path) if is_checkpoint(path) => {}
             Event::Saved(path) => say(&format!("wrote {}", path.display())),

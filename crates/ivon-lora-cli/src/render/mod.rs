@@ -1,5 +1,5 @@
-//! What happens in a run → the screen: a progress bar on a terminal, plain lines elsewhere, JSON
-//! lines for programs, or nothing.
+//! Shows the events of a run: a progress bar on a terminal, plain lines elsewhere, JSON lines for
+//! programs, or nothing.
 //!
 //! Results go to standard output, everything else to standard error.
 
@@ -23,11 +23,11 @@ use lines::Lines;
 
 pub use text::{bytes, count};
 
-/// Where a run's events go.
+/// Where a run's events are shown.
 #[derive(Debug)]
 pub struct Screen {
     mode: Mode,
-    /// Whether whoever reads our output has gone.
+    /// Whether the reader of our output has closed the pipe.
     reader_gone: bool,
 }
 
@@ -40,7 +40,7 @@ enum Mode {
 }
 
 impl Screen {
-    /// The screen that the flags and the terminal ask for.
+    /// The screen that suits the flags and the terminal.
     pub fn new(args: ScreenArgs) -> Self {
         let mode = match (args.json, args.quiet) {
             (true, _) => Mode::Json,
@@ -54,8 +54,8 @@ impl Screen {
         }
     }
 
-    /// For a command whose standard output is JSON lines of its own: `--json` changes nothing but
-    /// silence.
+    /// For a command that writes its own JSON lines to standard output: `--json` then only silences
+    /// everything else.
     pub fn beside_lines(args: ScreenArgs) -> Self {
         Self::new(ScreenArgs {
             quiet: args.quiet || args.json,
@@ -63,7 +63,7 @@ impl Screen {
         })
     }
 
-    /// Shows an event; gives back whether anybody is still there to see the next.
+    /// Shows an event; returns whether the reader is still there.
     pub fn show(&mut self, event: &Event<'_>) -> bool {
         match *event {
             Event::Received {
@@ -89,19 +89,19 @@ impl Screen {
         !self.reader_gone
     }
 
-    /// A sentence for people.
+    /// Shows a sentence.
     pub fn note(&mut self, text: impl Into<String>) {
         self.show(&Event::Note(text.into()));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn close(&mut self) {
         if let Mode::Bar(bar) = &mut self.mode {
             bar.clear();
         }
     }
 
-    /// Gives the result: `text` for people, or `value` as a JSON object with the field `event`.
+    /// Prints the result: `text` for people, or `value` as a JSON object with the field `event`.
     ///
     /// # Errors
     /// If standard output cannot be written.
@@ -122,14 +122,14 @@ impl Screen {
     }
 }
 
-/// Whether a saved path is worth a word: checkpoints are too many.
+/// Whether a saved path is a checkpoint; there are too many of them to report.
 fn is_checkpoint(path: &Path) -> bool {
     path.parent()
         .and_then(Path::file_name)
         .is_some_and(|folder| folder == "checkpoints")
 }
 
-/// Writes a text with a line end to standard output.
+/// Writes a text and a line break to standard output.
 ///
 /// # Errors
 /// If it cannot be written.
@@ -148,7 +148,7 @@ pub fn write_line(value: &Value) -> Result<(), Failure> {
     print(&value.to_string())
 }
 
-/// Writes a value as JSON for people to standard output.
+/// Writes a value as indented JSON to standard output.
 ///
 /// # Errors
 /// If it cannot be written.
@@ -156,7 +156,7 @@ pub fn write_pretty(value: &impl Serialize) -> Result<(), Failure> {
     print(&serde_json::to_string_pretty(value).map_err(io::Error::from)?)
 }
 
-/// A line to standard error. Nobody may be there to read it, and that is no reason to stop.
+/// Writes a line to standard error. If nobody is there to read it, that is no reason to stop.
 fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

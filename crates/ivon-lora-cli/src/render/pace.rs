@@ -1,25 +1,25 @@
-//! How fast a run goes and how long it will still take.
+//! How fast a run is, and how long it will still take.
 
 use std::time::Duration;
 
 use ivon_lora::watch::StepRecord;
 
-/// Weight of the newest step in the averages that are shown.
+/// Weight of the newest step in the averages shown.
 const NEWEST: f64 = 0.1;
 
 /// Running averages over steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pace {
-    /// The mean loss of late.
+    /// The running mean of the loss.
     pub loss: f64,
-    /// Tokens per second of late.
+    /// The running mean of tokens per second.
     pub tokens_per_second: f64,
     seconds: f64,
     steps: u64,
 }
 
 impl Pace {
-    /// Takes a step into account.
+    /// Adds a step to the averages.
     pub fn add(&mut self, step: &StepRecord) {
         let seconds = step.step_seconds.max(1e-9);
         let speed = step.tokens as f64 / seconds;
@@ -37,7 +37,7 @@ impl Pace {
         self.steps += 1;
     }
 
-    /// How long `steps` more will take, at the mean speed so far.
+    /// How long `steps` more steps will take at the mean speed so far.
     pub fn left(&self, steps: u64) -> Duration {
         let seconds = self.seconds / self.steps.max(1) as f64 * steps as f64;
         Duration::try_from_secs_f64(seconds).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Numbers and records as short texts.
+//! Numbers and records as short text.
 
 use std::time::Duration;
 

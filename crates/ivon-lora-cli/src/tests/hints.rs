@@ -1,9 +1,9 @@
-//! Every message of the workspace, read from its source: the commands and flags that it names must
-//! be there, and it must be in words.
+//! Every message of the workspace, read from the source code: the commands and flags it mentions
+//! must exist, and it must be made of words.
 //!
-//! Messages are string literals outside of tests. A new one is looked at without being listed
-//! anywhere. The library names settings and commands by calls of `setting` and `command`, whose
-//! arguments are looked at as the command line writes them.
+//! Messages are string literals outside tests. New ones are checked without being listed anywhere.
+//! The library names settings and commands by calls to `setting` and `command`, whose arguments are
+//! checked as the command line writes them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use ivon_lora::sentence::Names;
 use crate::args::Args;
 use crate::names::Flags;
 
-/// The crates of the workspace that the program is made of.
+/// The crates that the program consists of.
 const LIBRARIES: [&str; 5] = [
     "ivon",
     "ivon-lora-model",
@@ -23,7 +23,7 @@ const LIBRARIES: [&str; 5] = [
     "ivon-lora-lab",
     "ivon-lora-toy",
 ];
-/// What each command needs before a flag is tried with it.
+/// The required arguments of each command, to which a flag is added.
 const BEGINNINGS: [&str; 15] = [
     "train",
     "evaluate --model m --adapter a --data d",
@@ -41,16 +41,16 @@ const BEGINNINGS: [&str; 15] = [
     "report r",
     "data preview",
 ];
-/// Words that may stand for the value of a flag that a message names without one.
+/// Values tried for a flag that a message names without a value.
 const VALUES: [&str; 4] = ["", "1", "x", "true"];
 
-/// A literal and the file that it is in.
+/// A string literal and its file.
 struct Message {
     file: PathBuf,
     text: String,
 }
 
-/// Sources of the workspace without their tests, which stand at the end of a file.
+/// The source files without their tests, which are at the end of a file.
 fn sources(crates: &[&str]) -> Vec<Message> {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let mut files = Vec::new();
@@ -68,7 +68,7 @@ fn sources(crates: &[&str]) -> Vec<Message> {
     files.into_iter().map(source).collect()
 }
 
-/// The literals of these crates.
+/// The string literals of these crates.
 fn messages_of(crates: &[&str]) -> Vec<Message> {
     let literals_of = |source: Message| {
         literals(&source.text).into_iter().map(move |text| Message {
@@ -85,12 +85,12 @@ fn messages() -> Vec<Message> {
     messages_of(&crates)
 }
 
-/// The settings, or the commands, that the library names, as the command line writes them.
+/// The settings or the commands that the library names, as written on the command line.
 fn named(call: &str, written: fn(&[String]) -> String) -> Vec<Message> {
     let mut found = Vec::new();
     for Message { file, text } in sources(&LIBRARIES) {
         for (place, _) in text.match_indices(&format!("{call}(\"")) {
-            // Not the end of a longer name.
+            // Skips the end of a longer name.
             if text[..place].ends_with(|letter: char| letter.is_alphanumeric() || letter == '_') {
                 continue;
             }
@@ -104,7 +104,7 @@ fn named(call: &str, written: fn(&[String]) -> String) -> Vec<Message> {
     found
 }
 
-/// The sources below a folder that are no tests.
+/// The source files below a folder, except tests.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -120,7 +120,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The string literals of a source, unescaped as far as words need it.
+/// The string literals of a source file, unescaped as far as words require.
 fn literals(source: &str) -> Vec<String> {
     let letters: Vec<char> = source.chars().collect();
     let at = |place: usize| letters.get(place).copied().unwrap_or('\0');
@@ -132,7 +132,7 @@ fn literals(source: &str) -> Vec<String> {
                     place += 1
                 }
             }
-            // A character, not a lifetime.
+            // A character literal, not a lifetime.
             ('\'', '\\') => place += 3,
             ('\'', _) if at(place + 2) == '\'' => place += 3,
             ('"', _) => {
@@ -160,12 +160,12 @@ fn literals(source: &str) -> Vec<String> {
     found
 }
 
-/// What stands between backticks.
+/// The parts between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// A message's words with something in each of its gaps.
+/// The words of a message, with each placeholder filled in.
 fn filled(words: &str) -> String {
     let mut text = String::new();
     let mut depth = 0;
@@ -185,16 +185,16 @@ fn filled(words: &str) -> String {
 }
 
 fn parses(line: &str) -> bool {
-    // Help is asked for rightly, too.
+    // A request for help is correct, too.
     let parsed = Args::try_parse_from(std::iter::once("ivon-lora").chain(line.split_whitespace()));
     parsed.err().is_none_or(|error| !error.use_stderr())
 }
 
-/// Whether a flag with its value, if it has one, is one of some command.
+/// Whether some command accepts the flag, with its value if it has one.
 fn is_flag(words: &str) -> bool {
     let name = words.split(['=', ' ']).next().unwrap_or(words);
     let with = |beginning: &str, value: &str| {
-        // What a beginning has already is replaced.
+        // A flag that is already among the required arguments is replaced.
         let kept = beginning
             .split(&format!(" {name} "))
             .next()
@@ -211,7 +211,7 @@ fn is_flag(words: &str) -> bool {
         .any(|beginning| VALUES.iter().any(|value| with(beginning, value)))
 }
 
-/// The long flags in a text that is no call of another program.
+/// The long flags in a text, unless it is a call to another program.
 fn flags(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for part in text.split("--").skip(1) {
@@ -258,7 +258,7 @@ fn every_command_that_a_message_names_is_understood() {
     assert!(count > 10, "{count}");
 }
 
-/// Whether the words are a command without what it needs.
+/// Whether the words are a command without its required arguments.
 fn is_command(words: &str) -> bool {
     let command = Args::command();
     let mut words = words.split_whitespace();
@@ -285,7 +285,7 @@ fn every_flag_that_a_message_names_is_one_of_some_command() {
             quoted(&text).filter(|words| words.starts_with("--") && !words.starts_with("--{"))
         {
             let words = filled(words);
-            // Several flags side by side are tried one by one below.
+            // Several flags in a row are tried one by one below.
             if words.matches("--").count() == 1
                 && words
                     .trim_start_matches('-')
@@ -307,7 +307,7 @@ fn every_flag_that_a_message_names_is_one_of_some_command() {
         }
     }
     let alone = |words: &[String]| Flags.setting(&words[0], None);
-    // A value that is made when the sentence is may be anything.
+    // A value that is filled in when the message is formatted may be anything.
     let with_value = |words: &[String]| {
         let value = words.get(1).map_or("x", String::as_str);
         Flags.setting(&words[0], Some(value))
@@ -322,7 +322,7 @@ fn every_flag_that_a_message_names_is_one_of_some_command() {
 
 #[test]
 fn the_library_names_settings_and_commands_and_leaves_it_to_others_how_they_are_written() {
-    // The READMEs of an adapter and of the toy's data show whole calls.
+    // The READMEs of an adapter and of the toy's data show complete commands.
     let documents = ["bundle/card.rs", "ivon-lora-toy/src/lib.rs"];
     for Message { file, text } in messages_of(&LIBRARIES) {
         let is_document = documents.iter().any(|name| file.ends_with(name));
@@ -342,8 +342,8 @@ fn the_library_names_settings_and_commands_and_leaves_it_to_others_how_they_are_
 
 #[test]
 fn no_message_shows_a_value_as_only_a_programmer_reads_it() {
-    // Shapes are lists of numbers however they are written; tokens are shown with their blanks; a
-    // secret is left out by hand; a fingerprint, a number in a template and what a test says are no
+    // Shapes are written as lists of numbers; tokens are shown with their blanks; a secret is
+    // redacted by hand; a fingerprint, a number in a template and the output of a test are not
     // messages.
     let meant = [
         "preview.rs",

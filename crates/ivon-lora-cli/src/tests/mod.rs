@@ -1,4 +1,4 @@
-//! The docs and every message of the workspace, held against the commands that there are.
+//! Checks the docs and every message of the workspace against the commands that exist.
 
 mod docs;
 mod hints;

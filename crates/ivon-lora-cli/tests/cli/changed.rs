@@ -1,5 +1,5 @@
-//! Data that are others than they were, rows that were trained on, labels that are all alike, and
-//! hints that are followed.
+//! Data that have changed, rows that were trained on, labels that are all the same, and following
+//! the hints.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::helpers::{Place, exists, rows};
 const FILE: &str =
     "train --model model --data rows.jsonl --task sst2 --steps 6 --samples 2 --threads 1";
 
-/// A run over one file of sixty rows, whose roles are carved from it.
+/// A run over a single file of sixty rows, from which the roles are carved.
 fn carved() -> Place {
     let place = Place::new();
     place.write("rows.jsonl", &rows("row", 60));
@@ -33,7 +33,7 @@ fn a_row_more_is_refused_by_whatever_reads_the_rows_of_a_run_again() {
     ] {
         place.run(command).fails_with(3, &said);
     }
-    // Scores are those of the rows as they were, and the page says so.
+    // The scores are those of the original rows, and the page says so.
     place.run("report run").ok();
     assert!(
         place
@@ -54,7 +54,7 @@ fn a_row_more_is_refused_by_whatever_reads_the_rows_of_a_run_again() {
 #[test]
 fn a_run_whose_roles_were_carved_otherwise_keeps_them() {
     let place = carved();
-    // As another version would have carved: a row of train and one of test change places.
+    // As another version might have carved: a row of train and one of test trade places.
     let mut roles = place.json("run/splits.json");
     let (train, test) = (roles["train"][0].clone(), roles["test"][0].clone());
     (roles["train"][0], roles["test"][0]) = (test, train);
@@ -129,7 +129,7 @@ fn a_finished_cell_over_other_rows_is_refused_by_name() {
     let ran = place.run("compare comparison.toml --threads 1");
     let said = "films, AdamW, seed 1: `compared/cells/films/adamw/1` was started with other data: `data/test.jsonl` has the SHA-256 ";
     assert!(ran.stdout.contains(said), "{} {}", ran.stdout, ran.stderr);
-    // What the hint says leads out.
+    // Following the hint works.
     std::fs::remove_dir_all(place.path("compared/cells/films/adamw/1")).unwrap();
     assert!(
         place

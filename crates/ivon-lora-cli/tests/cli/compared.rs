@@ -1,4 +1,4 @@
-//! Comparisons: trials, cells, one table; resumed, and with failures.
+//! Comparisons: trials, cells, one table; resuming, and failures.
 
 use std::fs;
 
@@ -99,7 +99,7 @@ fn a_comparison_is_a_table_and_is_made_once() {
         (&lowest("AdamW")["is_chosen"], &lowest("IVON")["is_chosen"]),
         (&true.into(), &true.into())
     );
-    // The chosen settings are those of the cells; the score of a seed is that of its run.
+    // The cells have the chosen settings; the score of a seed is that of its run.
     let rate = lowest("AdamW")["settings"]["learning_rate"]
         .as_f64()
         .unwrap();
@@ -127,7 +127,7 @@ fn a_comparison_is_a_table_and_is_made_once() {
         (Some("AdamW"), Some(1.0))
     );
     assert!((row["nll"]["mean"].as_f64().unwrap() - (nll(1) + nll(2)) / 2.0).abs() < 1e-12);
-    // Each row follows once more with its temperature.
+    // Each row is repeated with its temperature.
     let rows = json["table"]["tasks"][0]["rows"].as_array().unwrap();
     let row = |name: &str| {
         rows.iter()
@@ -157,7 +157,7 @@ fn a_comparison_is_a_table_and_is_made_once() {
             .read("compared/report.html")
             .contains("<td class=\"words\">IVON, mean, T on calibrate</td>")
     );
-    // The untuned base, which is asked once, is that of a run by itself.
+    // The untuned base, evaluated once, scores as in a run of its own.
     place.run("train --model model --data data --task sst2 --out alone --steps 1 --samples 1 --threads 1").ok();
     assert_eq!(
         place.json("compared/cells/films/ivon/2/evaluation.json")["base"],
@@ -175,7 +175,7 @@ fn a_comparison_is_a_table_and_is_made_once() {
             .contains("\"test-")
     );
 
-    // One cell is taken away: it alone is made again, and comes out the same.
+    // A cell is removed: only that cell is made again, with the same result.
     fs::remove_dir_all(place.path("compared/cells/films/ivon/2")).unwrap();
     let stamp = || {
         fs::metadata(place.path("compared/cells/films/ivon/1/evaluation.json"))
@@ -247,7 +247,7 @@ fn a_run_that_another_process_is_making_is_left_alone() {
         (ran.code, place.read(&format!("{trial}/run.toml")).as_str()),
         (1, "being written")
     );
-    // Once the other has gone, what it left without a checkpoint is begun anew.
+    // After the other process has gone, a run that it left without a checkpoint starts over.
     drop(lock);
     let again = place.run(COMMAND);
     assert!(
@@ -281,7 +281,7 @@ fn a_cell_that_fails_is_told_of_and_the_rest_goes_on() {
     );
     fs::remove_file(place.path("compared/cells/films/ivon/1")).unwrap();
     place.run(COMMAND).ok();
-    // Settings that changed since are an error of their cells.
+    // Changed settings are an error in their cells.
     place.write(
         "comparison.toml",
         &FILE.replace("samples = 2", "samples = 3"),
@@ -356,7 +356,8 @@ fn predictions_made_elsewhere_and_settings_of_another_method_have_their_rows() {
     assert!(of("Warm")["training_time"].is_f64() && of("Theirs")["training_time"].is_null());
 }
 
-/// Methods that train by themselves with AdamW's settings, and the same ones that take its adapter.
+/// Methods that train on their own with AdamW's settings, and the same methods taking AdamW's
+/// adapter.
 fn after_adamw() -> String {
     let method = |name: &str, optimizer: &str, trained: &str| {
         format!(
@@ -400,10 +401,11 @@ fn a_method_that_takes_the_adapter_of_another_predicts_as_if_it_had_trained_it()
         let [own, taken] = ["own", "taken"]
             .map(|how| fs::read(cell(&format!("{how}-{method}"), "predictions.jsonl")).unwrap());
         assert!(own == taken, "{method}");
-        // Its training is that of the other and what came after.
+        // Its training time is that of the other plus the fitting.
         assert!(seconds(&format!("taken-{method}")) >= seconds("adamw"));
     }
-    // The linearised model predicts mean and draws in one pass: what it took is that of the draws.
+    // The linearised model predicts mean and draws in a single pass, whose time counts for the
+    // draws.
     let rows = place.json("compared/comparison.json")["table"]["tasks"][0]["rows"].clone();
     let time = |name: &str| {
         rows.as_array()
@@ -414,7 +416,7 @@ fn a_method_that_takes_the_adapter_of_another_predicts_as_if_it_had_trained_it()
             .as_f64()
     };
     assert!(time("own laplace, mean").is_none() && time("taken laplace, 2 samples").unwrap() > 0.0);
-    // At the mean what was taken is AdamW's row.
+    // At the mean, methods on AdamW's adapter have AdamW's row.
     assert!(
         rows.as_array()
             .unwrap()

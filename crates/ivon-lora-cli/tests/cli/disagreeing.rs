@@ -1,5 +1,5 @@
-//! Files that are not what their names say, and files that disagree: a sentence that leads out, or
-//! a note that is seen.
+//! Files that are not what their names say, and files that disagree: an error with advice, or a
+//! visible note.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ fn change(place: &Place, name: &str, change: impl FnOnce(&mut Value)) {
     place.write(name, &value.to_string());
 }
 
-/// Replaces the header of a safetensors file; the numbers stay.
+/// Replaces the header of a safetensors file and keeps the numbers.
 fn change_header(place: &Place, name: &str, change: impl FnOnce(&mut Value)) {
     let bytes = fs::read(place.path(name)).unwrap();
     let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

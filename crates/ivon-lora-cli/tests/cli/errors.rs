@@ -1,4 +1,5 @@
-//! Everything that can be wrong outside of flags: each is a sentence with a number, none a panic.
+//! Everything other than flags that can be wrong: each gives a message and an exit code, never a
+//! panic.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -178,8 +179,8 @@ fn a_full_disk() {
     let place = Place::new();
     let mut command = place
         .command("train --model model --data data --task sst2 --out run --steps 6 --threads 1");
-    // SAFETY: between fork and exec only two calls that are safe there. Files beyond 4 kB fail as
-    // on a full disk.
+    // SAFETY: between fork and exec there are only two calls, both safe there. Files beyond 4 kB
+    // fail as on a full disk.
     unsafe {
         command.pre_exec(|| {
             libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
@@ -196,7 +197,7 @@ fn a_full_disk() {
     }
     Ran::of(command.output().unwrap()).fails_with(6, &["could not write `run/", "File too large"]);
     assert!(!exists(place.path("run/adapter")));
-    // Once there is room, the same run goes through where it stopped or anew.
+    // Once there is room, the same run finishes, resumed or from the start.
     place
         .run("train --model model --data data --task sst2 --out again --steps 6 --threads 1")
         .ok();
@@ -259,7 +260,7 @@ fn an_adapter_that_is_damaged() {
 fn a_base_that_nothing_names() {
     let place = Place::new();
     place.train("").ok();
-    // The run's own adapter names its base, which lies here under that name.
+    // The run's adapter names its base model, which is here under that name.
     place
         .run("evaluate --adapter run/adapter --data data --threads 1")
         .ok();

@@ -1,4 +1,4 @@
-//! A folder with a tiny model and a tiny data set, and the program in it.
+//! A folder with a tiny model and a tiny data set, in which the program is run.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ pub struct Place {
     folder: tempfile::TempDir,
 }
 
-/// What the program did.
+/// The output and exit status of the program.
 #[derive(Debug)]
 pub struct Ran {
     pub code: i32,
@@ -53,7 +53,7 @@ impl Place {
         place
     }
 
-    /// With enough rows of calibrate to choose on.
+    /// With enough calibrate rows to base a choice on.
     pub fn with_calibrate() -> Self {
         let place = Self::new();
         place.write("data/calibrate.jsonl", &rows("calibrate", 60));
@@ -78,7 +78,7 @@ impl Place {
         serde_json::from_str(&self.read(name)).unwrap()
     }
 
-    /// A tiny model of the golden files with a tokenizer beside it.
+    /// A tiny model of the golden files, with a tokenizer.
     pub fn add_model(&self, name: &str, golden_name: &str) {
         for file in ["config.json", "model.safetensors"] {
             fs::create_dir_all(self.path(name)).unwrap();
@@ -101,7 +101,7 @@ impl Place {
         self.write(&format!("{name}/tokenizer.json"), &tokenizer.to_string());
     }
 
-    /// The program with arguments, in this folder, with nothing of the user's own settings.
+    /// The program with arguments, in this folder, isolated from the user's own settings.
     pub fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ivon-lora"));
         command
@@ -119,7 +119,7 @@ impl Place {
         Ran::of(self.command(arguments).output().unwrap())
     }
 
-    /// A run of a few steps in `run`; what it prints.
+    /// Trains for a few steps into `run`; returns the output.
     pub fn train(&self, more: &str) -> Ran {
         self.run(&format!("train --model model --data data --task sst2 --out run --steps 6 --samples 2 --threads 1 {more}"))
     }
@@ -135,28 +135,28 @@ impl Ran {
         }
     }
 
-    /// Checks that it ended well, and gives its standard output.
+    /// Checks that it succeeded, and returns its standard output.
     #[track_caller]
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "{}", self.stderr);
         self.stdout
     }
 
-    /// Checks that it failed with this number and exactly this message, and printed no result.
+    /// Checks that it failed with this exit code and exactly this message, and printed no result.
     #[track_caller]
     pub fn fails(self, code: i32, stderr: &str) {
         assert_eq!((self.stderr.trim_end(), self.code), (stderr, code));
         assert_eq!(self.stdout, "");
     }
 
-    /// Checks that it gave its result, and then failed with this number and these words.
+    /// Checks that it printed its result, and then failed with this exit code and message.
     #[track_caller]
     pub fn fails_with_result(self, code: i32, parts: &[&str]) {
         assert!(!self.stdout.is_empty(), "{}", self.stderr);
         self.fails_with(code, parts);
     }
 
-    /// Checks that it failed with this number, an error that has these parts, and no panic.
+    /// Checks that it failed with this exit code and an error with these parts, without a panic.
     #[track_caller]
     pub fn fails_with(self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, code, "{}", self.stderr);
@@ -177,7 +177,7 @@ impl Ran {
     }
 }
 
-/// Reviews that are good or bad by one word, in turn.
+/// Reviews that are alternately good and bad, by a single word.
 pub fn rows(split: &str, count: usize) -> String {
     let row = |index: usize| {
         let word = ["bad", "good", "dull", "fine"][index % 4];
@@ -187,7 +187,7 @@ pub fn rows(split: &str, count: usize) -> String {
     (0..count).map(row).collect()
 }
 
-/// Whether a file or folder is there.
+/// Whether a file or folder exists.
 pub fn exists(path: impl AsRef<Path>) -> bool {
     path.as_ref().exists()
 }

@@ -1,4 +1,4 @@
-//! The built binary, as a user meets it.
+//! Tests of the built binary, as a user meets it.
 
 mod changed;
 mod compared;

@@ -1,4 +1,4 @@
-//! What becomes of each row: a line for every one, and a word for those that are left out or
+//! What happens to each row: a line for every one, and a note on those that are left out or
 //! shortened.
 
 use std::io::Write;
@@ -10,7 +10,7 @@ use crate::helpers::{Place, Ran};
 
 const PREDICT: &str = "predict --model model --adapter run/adapter --threads 1";
 
-/// The program with something on its standard input.
+/// Runs the program with something on its standard input.
 fn fed(place: &Place, arguments: &str, input: &[u8]) -> Ran {
     let mut command = place.command(arguments);
     let mut child = command
@@ -19,7 +19,7 @@ fn fed(place: &Place, arguments: &str, input: &[u8]) -> Ran {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A program that refuses its flags has not read anything.
+    // A program that refuses its flags does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input);
     Ran::of(child.wait_with_output().unwrap())
 }
@@ -129,7 +129,7 @@ fn a_table_on_standard_input_is_rows_and_columns_go_along() {
         ""
     );
     assert_eq!(place.read("table.csv"), csv);
-    // Without the task's field in it, a first line is a prompt; unless it is said what it is.
+    // A first line without the task's field is a prompt, unless the format is given.
     let prompts = lines(&fed(&place, PREDICT, b"key,words\nN1,good\n").ok());
     assert_eq!((prompts.len(), &prompts[0]["id"]), (2, &"prompt-1".into()));
     let rows = lines(
@@ -231,8 +231,7 @@ fn the_task_s_own_choice_of_rows_is_said_by_every_command() {
             "{set}: 1 of {all} rows is left out: {found} choices where the task keeps 4 (`{id}`)\n"
         )
     };
-    // The words of this tokenizer are few: letters cannot be told apart, which is not what is
-    // looked at here.
+    // This tokenizer's vocabulary is too small to tell letters apart, which does not matter here.
     assert!(
         ran.stderr
             .contains(&left_out("the train file", 21, 2, "q20")),

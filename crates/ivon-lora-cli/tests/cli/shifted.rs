@@ -1,10 +1,10 @@
-//! A run on sets that it was not trained for.
+//! A run on data sets it was not trained for.
 
 use serde_json::{Value, json};
 
 use crate::helpers::{Place, exists};
 
-/// A run, a set of its own kind, and texts of another.
+/// A run, a set of the same kind, and texts of another kind.
 fn place(optimizer: &str) -> Place {
     let place = Place::new();
     place.train(&format!("--optimizer {optimizer}")).ok();
@@ -28,8 +28,8 @@ fn place(optimizer: &str) -> Place {
 
 const COMMAND: &str = "shift run --to other=other --to texts=texts.jsonl --fields texts:text=passage --threads 1 --quiet";
 
-/// Every row of one file against every row of another: how often the first is less certain, ties
-/// counted by half.
+/// Every row of one file against every row of another: how often the first is less certain, with
+/// ties counted as half.
 fn brute_force(place: &Place, others: &str, own: &str, key: &str) -> f64 {
     let values = |file: &str| -> Vec<f64> {
         let value = |line: &str| {
@@ -76,7 +76,7 @@ fn a_run_is_scored_on_other_sets_and_tells_them_from_its_own() {
             .contains("<h2>Other data</h2>")
     );
     let way = |set: usize, way: usize| report["sets"][set]["ways"][way].clone();
-    // The scores are those that `train` and `evaluate` found.
+    // The scores are those that `train` and `evaluate` report.
     let own = place.json("run/evaluation.json");
     let near = |found: &Value, expected: &Value| {
         (found.as_f64().unwrap() - expected.as_f64().unwrap()).abs() < 1e-12
@@ -92,7 +92,7 @@ fn a_run_is_scored_on_other_sets_and_tells_them_from_its_own() {
         &again["samples"][1]["accuracy"]
     ));
     assert!(way(2, 0)["scores"].is_null() && report["sets"][2]["n"] == 5);
-    // AUROC against every pair of rows.
+    // AUROC by brute force over every pair of rows.
     let detection = way(1, 1)["detection"].clone();
     for (index, key) in [(1, "entropy"), (2, "mutual_information")] {
         let expected = brute_force(
@@ -107,7 +107,7 @@ fn a_run_is_scored_on_other_sets_and_tells_them_from_its_own() {
             "{key}: {detection} {expected}"
         );
     }
-    // A set cannot be told from itself.
+    // A set cannot be separated from itself.
     let out = place
         .run("shift run --to same=data --threads 1 --json")
         .ok();
@@ -155,7 +155,7 @@ fn sets_that_cannot_be_asked() {
     place
         .run("shift run --to a=texts.jsonl --fields a:text=words")
         .fails_with(3, &["`words`", "passage"]);
-    // Before the first answer.
+    // These are refused before the first answer.
     let nowhere = place.run("shift run --to other=other --to a=nowhere");
     assert!(!nowhere.stderr.contains("answering"), "{}", nowhere.stderr);
     let unwritable = place.run("shift run --to other=other --out nowhere/shift.json");

@@ -1,4 +1,4 @@
-//! What is made of a finished run: its page, its scale, its pruned adapter.
+//! What the commands make of a finished run: its page, its scale, its pruned adapter.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::helpers::{Place, exists};
 
-/// A run with rows set aside to choose on.
+/// A run with calibrate rows to base choices on.
 fn trained(more: &str) -> Place {
     let place = Place::new();
     place.train(more).ok();
@@ -33,8 +33,8 @@ fn a_run_becomes_a_page_that_needs_nothing_else_and_plots() {
     ] {
         assert!(page.contains(part), "{part}");
     }
-    // No script, nothing from elsewhere but the name space of SVG, and no prompt that was not asked
-    // for.
+    // No scripts, no external resources except the SVG namespace, and no prompts that were not
+    // requested.
     let outside = page.replace("http://www.w3.org/2000/svg", "");
     for absent in ["<script", "http:", "https:", "url(", "the film was"] {
         assert!(!outside.contains(absent), "{absent}");
@@ -157,7 +157,7 @@ fn the_scale_is_chosen_on_calibrate_and_used_from_then_on() {
                 .total_cmp(&b["nll"].as_f64().unwrap())
         });
     let chosen = last["choice"]["scale"].as_f64().unwrap();
-    // The best, or that of the adapter where the rows cannot tell.
+    // The best τ, or the adapter's own if the rows cannot decide.
     assert!(
         [best.unwrap()["scale"].as_f64().unwrap(), 1.0].contains(&chosen),
         "{last}"
@@ -173,7 +173,7 @@ fn the_scale_is_chosen_on_calibrate_and_used_from_then_on() {
             .len(),
         6
     );
-    // What evaluate finds now are the scores of that point.
+    // `evaluate` now reports the scores of that point.
     let out = place
         .run("evaluate --model model --adapter run/adapter --data data --threads 1 --json")
         .ok();
@@ -257,8 +257,8 @@ fn a_pruned_adapter_is_an_adapter_with_zeros() {
         exists(place.path("plots/prune-accuracy.svg"))
             && exists(place.path("half/adapter_config.json"))
     );
-    // At a share of 0 the curve is the mean of the run; the written adapter scores as the curve at
-    // one half says.
+    // At a share of 0 the curve equals the run at the mean; the written adapter scores as the curve
+    // does at one half.
     let [none, half] = [0, 1].map(|index| {
         place.json("run/prune.json")["points"][index]["nll"]
             .as_f64()
@@ -313,7 +313,7 @@ fn a_posterior_of_any_kind_is_pruned_with_its_mean() {
             seen.contains(&format!("of {name}: ")) && seen.contains("pruned share 0.5"),
             "{seen}"
         );
-        // All weights pruned: every draw is the base, whose probabilities the mean has, too.
+        // With all weights pruned, every draw and the mean equal the base model.
         place
             .run(&format!(
                 "prune {name} --points 2 --share 1 --out none-{name} --threads 1 --quiet"

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM save and leave; a run goes on where it stopped.
+//! Ctrl-C and SIGTERM save and exit; a run continues where it stopped.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -21,18 +21,18 @@ fn started(place: &Place, more: &str) -> Child {
         lines.any(|line| line.unwrap().starts_with("step ") || line_is_resumed(&place.path("run"))),
         "no step was taken"
     );
-    // The rest of its words must not fill the pipe.
+    // The rest of its output must not fill the pipe.
     std::thread::spawn(move || lines.for_each(drop));
     child
 }
 
-/// A resumed run is silent until its next round number of steps.
+/// A resumed run prints nothing until its next round number of steps.
 fn line_is_resumed(run: &std::path::Path) -> bool {
     exists(run.join("checkpoints"))
 }
 
 fn stop(mut child: Child, signal: i32) -> Option<i32> {
-    // SAFETY: a signal to a child of ours that was not waited for yet.
+    // SAFETY: a signal to our own child, which has not been waited for yet.
     unsafe { libc::kill(child.id() as i32, signal) };
     child.wait().unwrap().code()
 }
@@ -52,10 +52,11 @@ fn a_signal_saves_and_the_run_can_be_resumed() {
     assert!(saved() >= 1);
 }
 
-/// Training that a test waits for, long enough to be killed in, with a checkpoint every few steps.
+/// A run short enough for a test to wait for and long enough to be killed, with frequent
+/// checkpoints.
 const WHOLE: &str = "train --model model --data data --task sst2 --steps 400 --eval-interval 400 --checkpoint-interval 5 --samples 1 --threads 1 --quiet";
 
-/// `step-5`, and nothing behind it.
+/// `step-5`, and nothing after it.
 fn is_complete(name: &str) -> bool {
     name.strip_prefix("step-")
         .is_some_and(|step| step.parse::<u64>().is_ok())
@@ -67,10 +68,11 @@ fn killed_at_random_moments_a_run_goes_on_from_its_newest_checkpoint_to_the_same
     place.run(&format!("{WHOLE} --out whole")).ok();
     let mut numbers = 0x9E37_79B9u64;
     let mut kills = 0;
-    // Each try lives a little longer than the last one could, so that the run comes to its end.
+    // Each attempt lives a little longer than the previous one, so that the run eventually
+    // finishes.
     for attempt in 0..60 {
-        // Killed before its first checkpoint stood under its final name, a run has nothing to go on
-        // from, and is begun anew.
+        // A run killed before its first checkpoint had its final name has nothing to resume from,
+        // and starts over.
         let complete =
             std::fs::read_dir(place.path("killed/checkpoints")).is_ok_and(|mut entries| {
                 entries.any(|entry| {
@@ -114,7 +116,7 @@ fn killed_at_random_moments_a_run_goes_on_from_its_newest_checkpoint_to_the_same
     }
 }
 
-/// Two runs at once, longer than any test waits for.
+/// Two runs at a time, longer than any test waits for.
 const COMPARISON: &str = "
 out = 'compared'
 seeds = [1]
@@ -178,7 +180,7 @@ fn a_signal_stops_all_runs_of_a_comparison_and_each_of_them_goes_on() {
             .count();
         assert_eq!(begun, 2);
         std::thread::spawn(move || lines.for_each(drop));
-        // Until both have taken a step more than was saved.
+        // Wait until both have taken one step more than was saved.
         let steps = |cell: &std::path::PathBuf| {
             std::fs::read_to_string(cell.join("metrics.jsonl"))
                 .map_or(0, |text| text.lines().count() as u64)

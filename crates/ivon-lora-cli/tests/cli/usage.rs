@@ -121,7 +121,7 @@ fn init_writes_a_file_that_a_dry_run_resolves_and_flags_override() {
     ] {
         assert!(resolved.lines().any(|found| found == line), "{line}");
     }
-    // What was resolved resolves to itself.
+    // A resolved run resolves to itself.
     place.write("resolved.toml", &resolved);
     assert_eq!(
         place.run("train --config resolved.toml --dry-run").ok(),

@@ -1,4 +1,4 @@
-//! The commands at work on a tiny model.
+//! The commands on a tiny model.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -215,7 +215,7 @@ fn a_method_is_fitted_to_an_adapter_that_is_there_as_if_it_had_trained_it() {
             "{command} --optimizer laplace --steps 6 --out whole"
         ))
         .ok();
-    // Rank and targets are those of the folder, whatever the flags say.
+    // Rank and target modules are those of the folder, whatever the flags say.
     let fit = format!(
         "{} --adapter base/adapter --steps 0",
         command.replace(" --rank 2", "")
@@ -295,7 +295,7 @@ fn prompts_and_rows_are_answered_a_line_each() {
     }
     let rows = with_input("{\"id\": \"mine\", \"text\": \"the film was bad\"}\n");
     assert_eq!((rows.len(), rows[0]["id"].as_str()), (1, Some("mine")));
-    // The same rows give what the run itself wrote.
+    // The same rows give the predictions that the run itself wrote.
     let from_file = place
         .run("predict --model model --adapter run/adapter --data data --quiet")
         .ok();
@@ -478,7 +478,7 @@ fn a_chat_template_of_a_file_is_kept_with_the_adapter() {
         (&true.into(), Some(template))
     );
 
-    // The text is used, not the file.
+    // The stored text is used, not the file.
     std::fs::rename(place.path("chat.jinja"), place.path("moved.jinja")).unwrap();
     place
         .run("evaluate --model model --adapter run/adapter --data data --out again --quiet")
@@ -488,7 +488,7 @@ fn a_chat_template_of_a_file_is_kept_with_the_adapter() {
         place.read("again/predictions.jsonl")
     );
 
-    // An adapter that says nothing of a template is asked with that of the flag.
+    // An adapter without a stored template uses that of the flag.
     std::fs::remove_file(place.path("run/adapter/ivon_lora.json")).unwrap();
     let asked = "evaluate --model model --adapter run/adapter --data data --task sst2 --samples 0 --quiet --out";
     place
@@ -554,7 +554,7 @@ fn without_model_and_data_the_toy_is_trained_by_both_optimizers() {
     assert!(
         exists(place.path("runs/toy/ivon/adapter")) && exists(place.path("runs/toy/adamw/adapter"))
     );
-    // A second try shall not meet an error, and one optimizer can be asked for alone.
+    // A second attempt is not an error, and a single optimizer can be requested.
     place.run("train --optimizer adamw --steps 2 --train-limit 20 --eval-limit 20 --threads 1 --quiet").ok();
     assert!(exists(place.path("runs/toy-2/adamw")) && !exists(place.path("runs/toy-2/ivon")));
 }

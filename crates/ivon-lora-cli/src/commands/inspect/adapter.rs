@@ -1,5 +1,5 @@
-//! An adapter: its options, what it was trained for, and how wide its posterior is in each layer.
-//! Needs no base.
+//! An adapter: its options, what it was trained for, and the width of its posterior in each layer.
+//! Needs no base model.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ pub struct AdapterOverview {
     summary: AdapterSummary,
 }
 
-/// What the sidecar says.
+/// What the sidecar records about training.
 #[derive(Debug, Serialize)]
 struct MadeFor {
     task: String,
@@ -35,7 +35,7 @@ struct MadeFor {
     scale: f64,
 }
 
-/// Reads an adapter folder, or an adapter of the hub.
+/// Reads an adapter folder, or an adapter on the hub.
 ///
 /// # Errors
 /// If a file is missing or malformed.
@@ -114,7 +114,7 @@ impl MadeFor {
     }
 }
 
-/// What the posterior's file says that is told elsewhere, or is for programs alone.
+/// Entries of the posterior's file that are shown elsewhere or are only for programs.
 const NOT_SHOWN: [&str; 5] = [
     "content",
     "format",
@@ -124,7 +124,7 @@ const NOT_SHOWN: [&str; 5] = [
 ];
 
 impl AdapterOverview {
-    /// What the posterior's file says of itself.
+    /// The metadata of the posterior's file.
     fn posterior(&self) -> String {
         let Some(said) = &self.summary.posterior else {
             return "none: a point estimate".into();
@@ -143,7 +143,7 @@ impl AdapterOverview {
         )
     }
 
-    /// What `predict`, `evaluate` and `merge` do not read, where there is any.
+    /// Tensors that `predict`, `evaluate` and `merge` do not support, if any.
     fn beside(&self) -> Option<String> {
         let beside = &self.summary.beside;
         let whole = beside.whole.iter().map(|layer| {

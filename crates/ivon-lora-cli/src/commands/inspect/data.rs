@@ -15,17 +15,17 @@ use crate::exit::Failure;
 
 /// Fields whose values are counted as labels.
 const LABELS: [&str; 3] = ["label", "answer", "answerKey"];
-/// A field with more values than this is no label.
+/// A field with more distinct values than this is not a label.
 const MOST_LABELS: usize = 100;
 
 /// A data set at a glance.
 #[derive(Debug, Serialize)]
 pub struct DataOverview {
     path: String,
-    /// The task that the data look like.
+    /// The task detected from the data.
     task: Option<&'static str>,
     files: Vec<FileOverview>,
-    /// What the user should know of the rows, a sentence each.
+    /// Notes on the rows, one sentence each.
     notes: Vec<String>,
 }
 
@@ -35,11 +35,11 @@ struct FileOverview {
     path: String,
     split: &'static str,
     rows: usize,
-    /// Rows that have each field, null not counted.
+    /// Number of rows with each field; null does not count.
     fields: BTreeMap<String, usize>,
-    /// Rows with each value of each label field.
+    /// Number of rows with each value of each label field.
     labels: BTreeMap<&'static str, BTreeMap<String, usize>>,
-    /// Rows in which each field is an empty text.
+    /// Number of rows in which each field is an empty string.
     empty: BTreeMap<String, usize>,
 }
 
@@ -82,7 +82,7 @@ pub fn inspect(path: &Path) -> Result<DataOverview, Failure> {
     Ok(seen)
 }
 
-/// What the task that the data look like leaves out of each file, in the words of `train`.
+/// What the detected task leaves out of each file, worded as by `train`.
 fn left_out(path: &Path, name: &str) -> Result<Vec<String>, Failure> {
     let prepared = Task::named(name)?.reader()?;
     let mut said = Vec::new();
@@ -131,7 +131,7 @@ impl FileOverview {
                 continue;
             };
             let values = self.labels.entry(label).or_default();
-            // One beyond the limit tells that it is none.
+            // One value beyond the limit shows that the field is not a label.
             if values.len() <= MOST_LABELS {
                 *values.entry(shown(value)).or_default() += 1;
             }

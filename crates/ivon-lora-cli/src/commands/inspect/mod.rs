@@ -13,10 +13,10 @@ use crate::args::InspectCommand;
 use crate::exit::Failure;
 use crate::render::{print, write_pretty};
 
-/// Looks.
+/// Prints what is in a model, an adapter, a data set or a run.
 ///
 /// # Errors
-/// Whatever keeps it from being read.
+/// If it cannot be read.
 pub fn run(what: &InspectCommand) -> Result<(), Failure> {
     match what {
         InspectCommand::Model(args) => show(args.json, model::inspect(&args.model)?),
@@ -26,7 +26,7 @@ pub fn run(what: &InspectCommand) -> Result<(), Failure> {
     }
 }
 
-/// A value that is JSON for programs and text for people.
+/// An overview: JSON for programs, text for people.
 trait Overview: Serialize {
     fn text(&self) -> String;
 }
@@ -39,7 +39,7 @@ fn show(json: bool, overview: impl Overview) -> Result<(), Failure> {
     }
 }
 
-/// Name and value, one pair a line, values aligned.
+/// Names and values, one pair per line, with aligned values.
 fn pairs(pairs: &[(&str, String)]) -> String {
     let width = pairs
         .iter()

@@ -1,4 +1,4 @@
-//! A model: architecture, parameters, encodings, bytes, tokenizer, chat template.
+//! A model: architecture, parameters, encodings, size, tokenizer, chat template.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::commands::open_headers;
 use crate::exit::Failure;
 use crate::render::{Screen, bytes, count};
 
-/// What is known of a model without loading it.
+/// Information on a model, without loading it.
 #[derive(Debug, Serialize)]
 pub struct Model {
     name: String,
@@ -20,14 +20,14 @@ pub struct Model {
     bytes: u64,
     /// Tensors and bytes of each encoding.
     encodings: BTreeMap<String, (usize, u64)>,
-    /// Tensors that the decoder needs and this program cannot read, by their encoding.
+    /// Tensors that the decoder needs but whose encoding is not supported, by encoding.
     not_read: BTreeMap<String, usize>,
     tokenizer: Tokens,
-    /// None where the weights are not on this machine.
+    /// `None` if the weights are not on this machine.
     fingerprint: Option<String>,
 }
 
-/// What is known of its tokenizer, or what is wrong with it.
+/// Information on the tokenizer, or what is wrong with it.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Tokens {
@@ -87,7 +87,7 @@ pub fn inspect(name: &str) -> Result<Model, Failure> {
     })
 }
 
-/// `, sliding window 4096`, with the layers that have it where not all do.
+/// `, sliding window 4096`, followed by the layers that have it unless all do.
 fn window(layers: &[LayerKind]) -> String {
     let Some(window) = layers.iter().find_map(|layer| layer.window) else {
         return String::new();
@@ -101,7 +101,7 @@ fn window(layers: &[LayerKind]) -> String {
     }
 }
 
-/// The bases of the rotary embeddings, one for each kind of layer.
+/// The bases of the rotary embeddings, one per kind of layer.
 fn bases(config: &DecoderConfig) -> String {
     let bases = config
         .ropes()
@@ -139,7 +139,7 @@ impl Model {
         format!("{} ({})", bytes(self.bytes), encodings.join("; "))
     }
 
-    /// Which tensors cannot be read, where there are any.
+    /// The tensors that cannot be read, if any.
     fn unreadable(&self) -> Option<String> {
         let kinds: Vec<String> = self
             .not_read

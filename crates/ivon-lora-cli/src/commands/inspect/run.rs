@@ -1,4 +1,4 @@
-//! A run: its settings, its scores, and what was wrong with it, each with a remedy.
+//! A run: its settings, its scores, and what went wrong in it, with remedies.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::names;
 pub struct RunOverview {
     settings: RunConfig,
     last_step: Option<StepRecord>,
-    /// `evaluation.json`; absent until the run has ended.
+    /// `evaluation.json`; absent until the run has finished.
     evaluation: Option<EvaluationReport>,
     findings: Vec<Value>,
     #[serde(skip)]
