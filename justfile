@@ -1,4 +1,4 @@
-# The commands of a day's work. Without `just`: each line below its name is plain shell.
+# Everyday commands. Without `just`, the lines below each name are plain shell.
 
 # Everything that CI checks.
 check:
@@ -11,7 +11,7 @@ check:
 model:
     scripts/fetch-smollm2
 
-# Both sides of the benchmark in turn; needs the Python of scripts/reference-environment.
+# Both sides of the benchmark, alternately; needs the Python of scripts/reference-environment.
 bench *arguments:
     cargo run --release -p bench -- {{arguments}}
 
@@ -19,19 +19,19 @@ bench *arguments:
 micro *arguments:
     cargo bench -p bench --features criterion --bench operations -- {{arguments}}
 
-# One static file, tried in an empty root folder.
+# A single static file, tried in an empty root folder.
 static:
     scripts/static-binary
 
-# Every GPU feature compiled, and the golden models on a GPU made of software.
+# Compiles every GPU feature and runs the golden models on a software GPU.
 devices:
     scripts/check-gpu-features
 
-# Each fuzz target for a minute; `just fuzz gguf` one of them, `just fuzz --runs 10000000` until its count is reached.
+# Each fuzz target for a minute; `just fuzz gguf` for one of them, `just fuzz --runs 10000000` until that many executions.
 fuzz *arguments:
     scripts/fuzz {{arguments}}
 
-# The program broken off at every write and at random moments, and without disk, memory or files to open.
+# The program interrupted at every write and at random moments, and short of disk, memory or file handles.
 crash *arguments:
     cargo build -p ivon-lora-cli
     scripts/crash-test {{arguments}}

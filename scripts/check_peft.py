@@ -1,11 +1,11 @@
-"""Does PEFT read what ivon-lora wrote, and predict the same?
+"""Checks that PEFT reads what ivon-lora wrote, and predicts the same.
 
     ivon-lora train … --include-text --out RUN
     python scripts/check_peft.py --model models/smollm2-135m-instruct --run RUN [--limit 20]
 
 Loads the base with transformers and RUN/adapter with PEFT, recomputes the probabilities of RUN/predictions.jsonl at the
 mean, and prints the largest difference. Exits with 1 if it is above 1e-3. Needs torch, transformers, peft (and gguf
-for a GGUF base): scripts/reference-environment makes such a Python.
+for a GGUF base): scripts/reference-environment sets up such a Python.
 """
 import argparse, glob, json, os, sys
 import torch

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Cells of a comparison against those of AdamW: the mean difference with the 95 % interval of 2,000 paired draws of seeds and rows.
+"""Compares cells of a comparison with those of AdamW: the mean difference, with the 95 % interval of 2,000 paired bootstrap samples
+of seeds and rows.
 
     scripts/paired.py runs/comparison/cells/sst2 21,42,87,100,123 ivon blob laplace-kronecker-prior-by-nll
 """

@@ -1,5 +1,5 @@
-//! Whether a device computes what PyTorch computed: logits, loss and gradients of the golden
-//! models, the way that `forward`'s own tests compare the CPU.
+//! Checks that a device computes what PyTorch computed: logits, loss and gradients of the golden
+//! models, as the tests of `forward` do for the CPU.
 
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
@@ -137,7 +137,7 @@ fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Failure> {
         .map_err(|error| format!("{error:?}").into())
 }
 
-/// The numbers of a JSON array of whatever depth.
+/// The numbers of a nested JSON array of any depth.
 fn numbers(value: &Value) -> Vec<f32> {
     match value {
         Value::Array(items) => items.iter().flat_map(numbers).collect(),
@@ -167,7 +167,7 @@ fn batch(expected: &Value) -> Batch {
     batch
 }
 
-/// max |found − expected| / max |expected|; not a number where the counts differ.
+/// max |found − expected| / max |expected|; NaN if the lengths differ.
 fn difference(found: &[f32], expected: &[f32]) -> f32 {
     if found.len() != expected.len() || expected.is_empty() {
         return f32::NAN;
@@ -183,7 +183,7 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
         / largest
 }
 
-/// The larger one; what is no number is larger than any (`f32::max` would pass over it).
+/// The larger of the two; NaN is larger than any number (`f32::max` would ignore it).
 fn larger(a: f32, b: f32) -> f32 {
     if a.is_nan() || a > b { a } else { b }
 }

@@ -1,4 +1,4 @@
-//! Both sides in turn: ours, theirs, ours, theirs, …; medians over passes and their ratios.
+//! Both sides alternately: ours, theirs, ours, theirs, …; medians over passes, and their ratios.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::measure::median;
 use crate::report::{self, last_line};
 use crate::{Failure, ours};
 
-/// How both sides are run.
+/// How to run both sides.
 #[derive(clap::Args)]
 pub struct Options {
     /// Python with torch, transformers, peft and ivon-opt.
@@ -18,20 +18,20 @@ pub struct Options {
     /// The reference program.
     #[arg(long, default_value = "../shared/reference/finetune.py")]
     reference: PathBuf,
-    /// Runs of each side and optimizer.
+    /// Number of runs per side and optimizer.
     #[arg(long, default_value_t = 3)]
     passes: usize,
-    /// Where the raw numbers go as JSON, with machine, versions and command.
+    /// Where to write the raw numbers as JSON, with machine, versions and command.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Leave the reference out.
+    /// Skip the reference.
     #[arg(long)]
     ours_only: bool,
     #[command(flatten)]
     ours: ours::Options,
 }
 
-/// The figures of a row: what it is, where it stands in a report.
+/// The rows of the table: name, and location in a report.
 const FIGURES: [(&str, &str); 13] = [
     ("training pass, s", "/sum_step_seconds"),
     ("median step, s", "/median_step_seconds"),
@@ -131,7 +131,7 @@ fn of_side(raw: &[Value], optimizer: &str, side: &str, pointer: &str) -> Option<
     (!values.is_empty()).then(|| unit * median(values))
 }
 
-/// Versions of the reference's packages, as its Python tells them.
+/// Versions of the reference's packages, as reported by its Python.
 fn reference_versions(python: &Path) -> Option<Value> {
     let program = "import json, platform, importlib.metadata as m; \
                    print(json.dumps({'python': platform.python_version()} | {p: m.version(p) for p in ('torch', 'transformers', 'peft', 'ivon-opt')}))";

@@ -1,19 +1,19 @@
-//! What a step costs at least: the multiplications by frozen weights, counted as a matrix product
-//! counts them.
+//! A lower bound on the cost of a step: the floating-point operations of the products with frozen
+//! weights.
 //!
-//! A product of n rows with a matrix of w weights takes 2·n·w operations. Forward, every linear
-//! layer is one; backward, the gradient of its input is another, so that training costs 4
-//! operations per weight and token. Less:
-//! - the last layer works past attention on the asked tokens alone: only K and V are computed for
-//!   all;
-//! - below the first adapted layer nothing goes back, and in that layer nothing goes through Q, K
-//!   and V;
-//! - the embedding is looked up, and of the output table only the rows of the answers are read (not
+//! The product of n rows with a matrix of w weights takes 2·n·w operations. Every linear layer is
+//! one product in the forward pass and another in the backward pass, for the gradient of its input,
+//! so that training costs 4 operations per weight and token. What is saved:
+//! - past its attention, the last layer computes only the scored tokens; only K and V are computed
+//!   for all tokens;
+//! - nothing is propagated back below the first adapted layer, and in that layer nothing through Q,
+//!   K and V;
+//! - the embedding is a lookup, and only the answers' rows of the output table are read (not
 //!   counted).
 //!
-//! With recomputation each adapted layer runs forward once more. Attention, norms, low-rank
-//! products and the optimizer are not counted: they are what keeps a program below the rate of a
-//! large product.
+//! With recomputation, each adapted layer runs its forward pass once more. Attention, norms,
+//! low-rank products and the optimizer are not counted: they are what keeps a program below the
+//! rate of a large product.
 
 use ivon_lora::model::{DecoderConfig, Projection};
 
@@ -22,11 +22,11 @@ use ivon_lora::model::{DecoderConfig, Projection};
 pub struct Pass {
     /// N, tokens of the packed batch.
     pub tokens: usize,
-    /// S, tokens whose hidden state is asked for.
+    /// S, scored tokens: those whose hidden state is needed.
     pub asked: usize,
 }
 
-/// Weights of all linear layers of one decoder layer.
+/// Number of weights in all linear layers of one decoder layer.
 pub fn layer_weights(config: &DecoderConfig) -> usize {
     Projection::ALL
         .iter()
@@ -38,13 +38,14 @@ fn weights(config: &DecoderConfig, projection: Projection) -> usize {
     projection.shape(config).iter().product()
 }
 
-/// Whether a projection makes queries, keys or values of the layer's input.
+/// Whether a projection computes queries, keys or values from the layer's input.
 fn reads_input(projection: Projection) -> bool {
     matches!(projection, Projection::Q | Projection::K | Projection::V)
 }
 
 impl Pass {
-    /// Operations of the products with one layer's weights that `counts`, in one direction.
+    /// Operations of the products with those weights of one layer that `counts` selects, in one
+    /// direction.
     fn layer(
         self,
         config: &DecoderConfig,
@@ -129,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_step_of_smollm2_on_four_questions_costs_what_its_weights_say() {
-        // 265 tokens, 106.2 million linear weights: 113 GFLOP if nothing were left out.
+        // 265 tokens, 106.2 million linear weights: 113 GFLOP if nothing were saved.
         let config = shapes::named("smollm2-135m").unwrap();
         let found = Pass {
             tokens: 265,

@@ -1,7 +1,8 @@
-//! Programs beside the product: measurements of time and memory, and the makers of the toy.
+//! Programs that accompany the product: measurements of time and memory, and the tools that make
+//! the toy.
 //!
-//! Each measurement is a process of its own, so that peak memory is that of one side alone:
-//! `bench compare` runs itself as `bench ours …` for our side and the PyTorch stack
+//! Each measurement runs in a process of its own, so that peak memory is that of one side alone:
+//! `bench compare` runs itself as `bench ours …` for our side, and the PyTorch stack
 //! (`../shared/reference/finetune.py`) for theirs.
 
 mod agree;
@@ -21,7 +22,7 @@ pub use measure::setup;
 
 use clap::{Parser, Subcommand};
 
-/// Whatever goes wrong ends the program with a sentence.
+/// Any error; it ends the program with its message.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Parser)]
@@ -33,31 +34,32 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Both sides in turn, several passes.
+    /// Run both sides alternately, several passes
     Compare(compare::Options),
-    /// Our side once; prints JSON.
+    /// Run our side once and print JSON
     Ours(ours::OursOptions),
-    /// How time and memory grow with batch, length, model, steps and draws.
+    /// Measure how time and memory grow with batch, length, model, steps and draws
     Scaling(scaling::Options),
-    /// One point of `scaling`, in this process; prints JSON.
+    /// Measure one point of `scaling` in this process and print JSON
     #[command(hide = true)]
     ScalingPoint(scaling::point::Options),
-    /// Whether a device computes what PyTorch computed for the golden models.
+    /// Check that a device computes what PyTorch computed for the golden models
     Agree(agree::Options),
-    /// A GGUF file of a known shape with random weights.
+    /// Write a GGUF file of a known shape with random weights
     WriteModel(write_model::Options),
-    /// The toy with IVON and AdamW through the library, beside what is knowable.
+    /// Train the toy with IVON and AdamW through the library, and compare with the best possible
+    /// scores
     Toy(toy::run::Options),
-    /// The settings of the toy run, chosen on tune.
+    /// Choose the settings of the toy run on tune
     TuneToy(toy::tune::Options),
-    /// The model of the toy, trained from nothing.
+    /// Train the model of the toy from scratch
     PretrainToy(toy::pretrain::Options),
 }
 
-/// Does what the command line asks for.
+/// Runs the command given on the command line.
 ///
 /// # Errors
-/// Whatever goes wrong.
+/// Any error of the command.
 pub fn run() -> Result<(), Failure> {
     match Arguments::parse().command {
         Command::Compare(options) => compare::run(&options),

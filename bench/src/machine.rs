@@ -1,15 +1,16 @@
-//! The machine under a measurement: what it is, what the process holds, how fast it multiplies.
+//! The machine of a measurement: its description, the memory of the process, and the rate of its
+//! matrix products.
 
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-/// Bytes that the process has resident now, from /proc; 0 where there is none.
+/// Current resident memory of the process in bytes, from /proc; 0 where /proc is not available.
 pub fn resident_bytes() -> u64 {
     status("VmRSS:")
 }
 
-/// The most that the process has had resident, bytes; 0 where /proc has none.
+/// Peak resident memory of the process in bytes; 0 where /proc is not available.
 pub fn peak_bytes() -> u64 {
     status("VmHWM:")
 }
@@ -22,7 +23,7 @@ fn status(key: &str) -> u64 {
         * 1024
 }
 
-/// Processor, cores, instructions, memory, system, and how busy it was.
+/// Processor, cores, SIMD instructions, memory, operating system and load.
 pub fn describe() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |path: &str, key: &str| {
@@ -43,7 +44,7 @@ pub fn describe() -> Value {
     })
 }
 
-/// The wide instructions that the products can choose from.
+/// The SIMD instruction sets that the products can choose from.
 fn instructions() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     {
@@ -60,7 +61,7 @@ fn instructions() -> Vec<&'static str> {
     Vec::new()
 }
 
-/// This program and what it is built on, from the lock file that it was built with.
+/// Versions of this program and its dependencies, from the lock file it was built with.
 pub fn versions() -> Value {
     let lock = include_str!("../../Cargo.lock");
     let version = |name: &str| {
@@ -82,7 +83,7 @@ pub fn versions() -> Value {
     })
 }
 
-/// The commit of the folder that the program is run in; `-dirty` where files differ from it.
+/// The commit checked out in the current folder; with `-dirty` if files differ from it.
 fn commit() -> Option<String> {
     let output = std::process::Command::new("git")
         .args(["describe", "--always", "--dirty", "--abbrev=12"])
@@ -94,7 +95,7 @@ fn commit() -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
 }
 
-/// The command line, as it could be typed again.
+/// The command line, quoted so that it can be typed again.
 pub fn command_line() -> String {
     let quoted = |word: String| {
         if word.contains(char::is_whitespace) {
@@ -106,9 +107,9 @@ pub fn command_line() -> String {
     std::env::args().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// Operations per second of a large f32 product, `[1024, 2048] · [2048, 2048]`, through the gemm
-/// crate on all threads of rayon's pool: the best of `repetitions`, since whatever disturbs a
-/// product makes it slower.
+/// Operations per second of a large f32 product, `[1024, 2048] · [2048, 2048]`, by the gemm crate
+/// on all threads of rayon's pool: the best of `repetitions`, since any disturbance only makes a
+/// product slower.
 pub fn product_rate(repetitions: usize) -> f64 {
     const M: usize = 1024;
     const K: usize = 2048;
@@ -175,7 +176,7 @@ mod tests {
             machine["processor"].is_string() && machine["cores"].as_u64() > Some(0),
             "{machine}"
         );
-        // Resident first: the peak may rise between two readings.
+        // Resident memory first: the peak may rise between the two readings.
         let resident = resident_bytes();
         assert!(resident > 1 << 20 && peak_bytes() >= resident / 2);
     }

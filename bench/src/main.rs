@@ -1,4 +1,5 @@
-//! The program `bench`; everything is in the library beside it, which the micro-benchmarks use too.
+//! The program `bench`; everything is in the library of this crate, which the micro-benchmarks use
+//! too.
 
 fn main() -> Result<(), bench::Failure> {
     bench::run()

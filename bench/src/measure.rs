@@ -1,4 +1,4 @@
-//! One training step, timed and counted; memory, stage by stage. What `ours` and `scaling` share.
+//! One training step, timed and counted, and memory stage by stage; shared by `ours` and `scaling`.
 
 use std::time::Instant;
 
@@ -15,18 +15,18 @@ use crate::Failure;
 use crate::flops::Pass;
 use crate::machine::{peak_bytes, resident_bytes};
 
-/// What one step took.
+/// The cost of one step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Step {
-    /// Wall time, packing included.
+    /// Wall time, including packing.
     pub seconds: f64,
-    /// Tokens computed: those of the packed batch, per evaluation of the objective.
+    /// Tokens computed: those of the packed batch, for each evaluation of the objective.
     pub tokens: usize,
-    /// Operations by frozen weights, see [`crate::flops`].
+    /// Operations of products with frozen weights, see [`crate::flops`].
     pub operations: f64,
 }
 
-/// What all steps of a measurement share.
+/// What all steps of a measurement have in common.
 pub struct Trainer<'a> {
     /// The frozen decoder.
     pub network: &'a Network,
@@ -34,7 +34,7 @@ pub struct Trainer<'a> {
     pub lora: &'a LoraConfig,
     /// The step size, held constant.
     pub learning_rate: f64,
-    /// Whether the network recomputes; only for counting.
+    /// Whether the network recomputes activations; used only for counting.
     pub recompute: bool,
 }
 
@@ -42,7 +42,7 @@ impl Trainer<'_> {
     /// Takes step `index` on these examples.
     ///
     /// # Errors
-    /// The optimizer's own.
+    /// The optimizer's errors.
     pub fn step(
         &self,
         optimizer: &mut dyn Optimizer,
@@ -92,7 +92,7 @@ fn first_adapted_layer(adapter: &Adapter) -> usize {
         .unwrap_or(usize::MAX)
 }
 
-/// What a method is told of a measurement: so many steps over so many examples.
+/// The setup passed to a method for a measurement: so many steps over so many examples.
 pub fn setup(steps: usize, examples: usize, dropout: f64) -> Setup {
     Setup {
         seed: 21,
@@ -103,7 +103,7 @@ pub fn setup(steps: usize, examples: usize, dropout: f64) -> Setup {
     }
 }
 
-/// An objective that counts how often it is asked.
+/// An objective that counts how often it is evaluated.
 struct Counted<'a> {
     inner: BatchObjective<'a>,
     evaluations: usize,
@@ -141,7 +141,7 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// Begins with what the program has before it has done anything.
+    /// Starts with the memory of the program before it has done anything.
     pub fn begin(started: Instant) -> Self {
         let mut stages = Self {
             started,
@@ -151,7 +151,7 @@ impl Stages {
         stages
     }
 
-    /// Notes the end of a stage: seconds since the start, bytes resident, most bytes so far.
+    /// Records the end of a stage: seconds since the start, resident bytes, peak bytes so far.
     pub fn end(&mut self, stage: &str) {
         let (seconds, resident, peak) = (
             self.started.elapsed().as_secs_f64(),
@@ -161,20 +161,20 @@ impl Stages {
         self.rows.push(json!({"stage": stage, "seconds": seconds, "resident_bytes": resident, "peak_bytes": peak}));
     }
 
-    /// The stages in their order.
+    /// The stages in order.
     pub fn rows(&self) -> &[Value] {
         &self.rows
     }
 }
 
-/// The median; of an even number the upper one of the two in the middle. 0 of none.
+/// The median; for an even count, the upper of the two middle values; for an empty list, 0.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Operations per second over steps: their sum over their time.
+/// Operations per second over several steps: total operations over total time.
 pub fn rate(steps: &[Step]) -> f64 {
     steps.iter().map(|step| step.operations).sum::<f64>()
         / steps.iter().map(|step| step.seconds).sum::<f64>()

@@ -1,5 +1,5 @@
-//! One measurement of our side: steps over the first questions, then an evaluation at the mean and
-//! with samples.
+//! One measurement of our side: training steps on the first questions, then an evaluation at the
+//! mean and with samples.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -31,19 +31,19 @@ pub struct Options {
     /// `ivon` or `adamw`.
     #[arg(long, default_value = "ivon")]
     pub optimizer: String,
-    /// Questions of a training pass, 4 a step; two steps of warm-up come before.
+    /// Number of questions in a training pass, 4 per step, after two warm-up steps.
     #[arg(long, default_value_t = 48)]
     pub questions: usize,
-    /// Questions of the evaluation; 0 for none.
+    /// Number of questions in the evaluation; 0 for none.
     #[arg(long, default_value_t = 40)]
     pub eval_limit: usize,
-    /// Draws of the evaluation (IVON).
+    /// Number of draws in the evaluation (IVON).
     #[arg(long, default_value_t = 10)]
     pub samples: usize,
-    /// Threads.
+    /// CPU threads.
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
-    /// Keep the base in the checkpoint's encoding.
+    /// Keep the base model in the checkpoint's encoding.
     #[arg(long)]
     pub as_is: bool,
     /// Keep only each layer's input for the backward pass.
@@ -51,23 +51,23 @@ pub struct Options {
     pub recompute: bool,
 }
 
-/// Our side alone, with a place for the report.
+/// Our side alone, and where to write the report.
 #[derive(clap::Args)]
 pub struct OursOptions {
     #[command(flatten)]
     options: Options,
-    /// Where the report goes as JSON, with machine, versions and command.
+    /// Where to write the report as JSON, with machine, versions and command.
     #[arg(long)]
     out: Option<PathBuf>,
 }
 
 const BATCH: usize = 4;
-/// Steps before time is taken.
+/// Warm-up steps, which are not timed.
 const WARM_UP: usize = 2;
 /// Repetitions of the large product: about half a second.
 const PRODUCTS: usize = 6;
 
-/// Measures and prints one JSON object with the keys of the reference's report, on one line.
+/// Measures, and prints one JSON object with the keys of the reference's report, on one line.
 pub fn run(options: &OursOptions) -> Result<(), Failure> {
     let found = measure(&options.options)?;
     println!("{found}");
@@ -163,7 +163,7 @@ fn measure(options: &Options) -> Result<serde_json::Value, Failure> {
         Ok(before.elapsed().as_secs_f64())
     };
     let mean_seconds = timed(0)?;
-    // The reference times its samples without the mean.
+    // The reference times its samples without the pass at the mean.
     let samples_seconds = if options.optimizer == "ivon" {
         Some(timed(options.samples)? - mean_seconds)
     } else {
@@ -171,7 +171,7 @@ fn measure(options: &Options) -> Result<serde_json::Value, Failure> {
     };
     stages.end("evaluation");
     let peak = peak_bytes();
-    // Last, so that its operands are in nobody's peak.
+    // Last, so that its operands are not part of the peak memory.
     let product_rate = machine::product_rate(PRODUCTS);
     Ok(json!({
         "sum_step_seconds": steps.iter().map(|step| step.seconds).sum::<f64>(),

@@ -1,14 +1,14 @@
-//! Series of points → panels of an SVG figure, two beside each other. Every panel begins at zero,
-//! so that heights compare.
+//! Series of points → panels of an SVG figure, two per row. Every axis starts at zero, so that
+//! heights can be compared.
 
 use std::fmt::Write;
 
-/// What stands below a panel.
+/// The x axis of a panel.
 #[derive(Clone, Debug)]
 pub enum Axis {
-    /// A name under each point; points are at 0, 1, 2, …
+    /// Categories: a name for each point; the points are at 0, 1, 2, …
     Names(Vec<String>),
-    /// Numbers, with what they count.
+    /// Numbers, with a title.
     Numbers(String),
 }
 
@@ -22,7 +22,7 @@ pub struct Panel {
 }
 
 impl Panel {
-    /// A panel; points that are not finite or negative are left out.
+    /// A panel; points that are negative or not finite are left out.
     pub fn new(title: &str, axis: Axis, unit: &str, points: Vec<(f64, f64)>) -> Self {
         let shown = points
             .into_iter()
@@ -37,7 +37,7 @@ impl Panel {
     }
 }
 
-/// Of a panel and its frame, pixels.
+/// Dimensions of a panel and its frame, in pixels.
 const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 64.0;
@@ -70,7 +70,7 @@ fn draw(panel: &Panel, svg: &mut String) {
         Axis::Names(names) => (1.0, names.len() as f64),
         Axis::Numbers(_) => scale(largest(|point| point.0)),
     };
-    // Names stand in the middle of their share of the axis.
+    // Names are centred in their share of the axis.
     let shift = if matches!(panel.axis, Axis::Names(_)) {
         0.5
     } else {
@@ -149,8 +149,8 @@ fn text(svg: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
     );
 }
 
-/// A round step of 1, 2 or 5 times a power of ten that makes three to seven parts, and the end of
-/// the last part.
+/// A tick distance of 1, 2 or 5 times a power of ten that gives three to seven intervals, and the
+/// end of the last interval.
 fn scale(largest: f64) -> (f64, f64) {
     if largest <= 0.0 {
         return (1.0, 1.0);
@@ -168,7 +168,7 @@ fn ticks(step: f64, end: f64) -> impl Iterator<Item = f64> {
     (0..=(end / step).round() as usize).map(move |index| index as f64 * step)
 }
 
-/// Without a tail of zeros.
+/// The number without trailing zeros.
 fn plain(number: f64) -> String {
     let text = format!("{number:.4}");
     text.trim_end_matches('0').trim_end_matches('.').to_string()

@@ -1,4 +1,5 @@
-//! Reports: read from the process that measured, written with what a reader needs to repeat them.
+//! Reports: read from the measuring process, written with everything a reader needs to repeat the
+//! measurement.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{Failure, machine};
 
-/// Writes `report` to `out`, if there is one, as JSON with machine, versions and command.
+/// Writes `report` to `out`, if given, as JSON with machine, versions and command.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -25,7 +26,7 @@ pub fn write(out: Option<&Path>, report: &Value) -> Result<(), Failure> {
     )?)
 }
 
-/// Runs a measurement and reads the JSON of its last line.
+/// Runs a measurement and reads the JSON on its last line.
 ///
 /// # Errors
 /// If the process fails or prints something else.

@@ -1,8 +1,8 @@
-//! The shapes of known decoders, for models of random numbers: `smollm2-135m`, `llama-2-7b`, …
+//! The shapes of known decoders, for models with random weights: `smollm2-135m`, `llama-2-7b`, …
 
 use ivon_lora::model::{DecoderConfig, LayerKind, Rope, RopeScaling};
 
-/// What tells one Llama-shaped decoder from another; the names are those of config.json.
+/// The sizes that define a Llama-shaped decoder, under the names of config.json.
 #[derive(Clone, Copy, Debug)]
 struct Shape {
     name: &'static str,
@@ -17,7 +17,7 @@ struct Shape {
     tie_word_embeddings: bool,
 }
 
-/// From the config.json of each; `tiny` is our own, for tests.
+/// From the config.json of each model; `tiny` is our own, for tests.
 #[rustfmt::skip]
 const SHAPES: [Shape; 6] = [
     Shape { name: "tiny", vocab_size: 512, hidden_size: 64, intermediate_size: 96, num_hidden_layers: 2, num_attention_heads: 4,
@@ -39,7 +39,7 @@ pub fn names() -> Vec<&'static str> {
     SHAPES.iter().map(|shape| shape.name).collect()
 }
 
-/// The decoder of this name, if it is known.
+/// The decoder with this name, if known.
 pub fn named(name: &str) -> Option<DecoderConfig> {
     let shape = SHAPES.iter().find(|shape| shape.name == name)?;
     let rope = Rope {
@@ -64,7 +64,7 @@ pub fn named(name: &str) -> Option<DecoderConfig> {
     })
 }
 
-/// Numbers in all tensors of a decoder without biases and head norms.
+/// Number of weights in all tensors of a decoder without biases and head norms.
 pub fn parameters(config: &DecoderConfig) -> usize {
     let hidden = config.hidden_size;
     let tables = config.vocab_size * hidden * if config.tie_word_embeddings { 1 } else { 2 };

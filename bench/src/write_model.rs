@@ -1,9 +1,9 @@
-//! A shape's name → a GGUF file of that shape with random weights, for measurements that need a
-//! size and no meaning.
+//! The name of a shape → a GGUF file of that shape with random weights, for measurements in which
+//! only the size matters.
 //!
-//! Quantised blocks are not computed from numbers: their bytes are drawn. Any 32 quants beside a
-//! scale are a valid block, so seven billion numbers cost what writing them costs. Each tensor
-//! streams through a buffer of some hundred kilobytes.
+//! Quantised blocks are not computed from numbers: their bytes are drawn at random. Any 32 quants
+//! next to a scale form a valid block, so seven billion numbers take only as long as writing them.
+//! Each tensor streams through a buffer of a few hundred kilobytes.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,31 +16,31 @@ use rand_core::Rng;
 
 use crate::{Failure, shapes};
 
-/// What is written.
+/// What to write.
 #[derive(clap::Args)]
 pub struct Options {
     /// `smollm2-135m`, `smollm2-360m`, `tinyllama-1.1b`, `smollm2-1.7b`, `llama-2-7b` or `tiny`.
     #[arg(long)]
     shape: String,
-    /// How matrices are encoded: `q4_0`, `q8_0` or `f16`; norms are F32.
+    /// The encoding of matrices: `q4_0`, `q8_0` or `f16`; norms are F32.
     #[arg(long, default_value = "q4_0")]
     encoding: String,
-    /// A GGUF file whose tokenizer is taken, cut to the shape's number of tokens; else every byte
-    /// is a token.
+    /// A GGUF file whose tokenizer is used, cut to the shape's number of tokens; without it, every
+    /// byte is a token.
     #[arg(long)]
     tokenizer: Option<PathBuf>,
-    /// Names the random numbers.
+    /// The seed of the random numbers.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The file.
+    /// The output file.
     #[arg(long)]
     out: PathBuf,
 }
 
-/// Blocks that are drawn at a time.
+/// Number of blocks drawn at a time.
 const AT_ONCE: usize = 8192;
 
-/// Writes the file and says how large it is.
+/// Writes the file and prints its size.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let config = shapes::named(&options.shape).ok_or_else(|| {
         format!(
@@ -73,10 +73,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes a model of this shape; the same arguments give the same bytes.
+/// Writes a model of this shape; equal arguments give equal bytes.
 ///
 /// # Errors
-/// If a matrix has rows of no whole number of blocks, or the file cannot be written.
+/// If the rows of a matrix are not a whole number of blocks, or the file cannot be written.
 pub fn write(
     path: &Path,
     config: &DecoderConfig,
@@ -122,7 +122,7 @@ pub fn write(
     Ok(())
 }
 
-/// The keys that llama.cpp's converter writes for a Llama.
+/// The metadata that llama.cpp's converter writes for a Llama.
 fn shape_metadata(config: &DecoderConfig) -> Vec<(String, Metadata)> {
     let whole = [
         ("block_count", config.num_hidden_layers),
@@ -147,7 +147,7 @@ fn shape_metadata(config: &DecoderConfig) -> Vec<(String, Metadata)> {
         .collect()
 }
 
-/// Names, in GGUF's words, and shapes of all tensors.
+/// GGUF names and shapes of all tensors.
 fn tensors(config: &DecoderConfig) -> Vec<(String, Vec<usize>)> {
     let table = vec![config.vocab_size, config.hidden_size];
     let norm = vec![config.hidden_size];
@@ -174,11 +174,11 @@ fn tensors(config: &DecoderConfig) -> Vec<(String, Vec<usize>)> {
     tensors
 }
 
-/// Random numbers of mean 0 and standard deviation 1/√columns, already encoded.
+/// Random numbers with mean 0 and standard deviation 1/√columns, already encoded.
 ///
-/// Quants are uniform over their whole range of n values, one more below zero than above, and so of
-/// mean −½; the scale's sign is random too, so that the mean is 0 all the same. Their mean square
-/// is (n² − 1) / 12 + ¼ = (n² + 2) / 12.
+/// Quants are uniform over their range of n values, with one more value below zero than above, so
+/// their mean is −½; the sign of the scale is random as well, which makes the overall mean 0. The
+/// mean square of the quants is (n² − 1) / 12 + ¼ = (n² + 2) / 12.
 fn random_matrix(
     encoding: Encoding,
     rows: usize,
@@ -213,14 +213,14 @@ fn random_matrix(
     Ok(())
 }
 
-/// Puts the scale, with the sign that was drawn in its place, before a block's quants.
+/// Writes the scale in front of a block's quants, with the sign that was drawn in its place.
 fn scale(block: &mut [u8], size: f32) {
     let signed = if block[0] & 1 == 0 { size } else { -size };
     block[..2].copy_from_slice(&f16::from_f32(signed).to_le_bytes());
 }
 
-/// Every byte is a token, and so is every letter of ASCII with a space before it (the tasks'
-/// answers are such).
+/// A tokenizer in which every byte is a token, and so is every ASCII letter preceded by a space (as
+/// in the tasks' answers).
 pub fn bytes_as_tokens() -> Vec<(String, Metadata)> {
     let mut tokens: Vec<String> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet()
         .into_iter()
@@ -396,7 +396,8 @@ mod tests {
             let count = values.len() as f64;
             let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / count;
             let square = values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / count;
-            // 32,768 numbers of deviation 1/8; those of a block share a sign of −0.5 steps.
+            // 32,768 numbers with standard deviation 1/8; those of a block share an offset of half
+            // a step, with the scale's sign.
             assert!(
                 mean.abs() < 0.004 && (square.sqrt() - 0.125).abs() < 0.002,
                 "{} {mean} {}",

@@ -1,4 +1,4 @@
-//! An adapter's folder: the first byte says which of its files the input is.
+//! An adapter's folder: the first byte selects the file that the input is.
 #![no_main]
 
 use std::path::Path;

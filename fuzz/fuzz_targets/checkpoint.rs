@@ -1,4 +1,4 @@
-//! A checkpoint of training: the first byte says which of its files the input is.
+//! A training checkpoint: the first byte selects the file that the input is.
 #![no_main]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! A model's config.json beside weights that fit it.
+//! A model's config.json, next to matching weights.
 #![no_main]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Rows as lines of JSON, and the examples of a task that are made of them.
+//! Rows as JSON lines, and the examples that a task makes of them.
 #![no_main]
 
 use std::path::Path;

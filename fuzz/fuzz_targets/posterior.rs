@@ -1,4 +1,4 @@
-//! A posterior beside a mean that fits it, of any of the kinds.
+//! A posterior of any kind, next to a matching mean.
 #![no_main]
 
 use std::cell::RefCell;

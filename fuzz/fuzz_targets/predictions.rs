@@ -1,4 +1,4 @@
-//! Predictions that another program made, for a comparison.
+//! Predictions of another program, for a comparison.
 #![no_main]
 
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! The folder of a run, as `inspect run`, `report` and `--resume` read it: the first byte says
-//! which file the input is.
+//! The folder of a run, as read by `inspect run`, `report` and `--resume`: the first byte selects
+//! the file that the input is.
 #![no_main]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The index of weights in several files.
+//! The index of sharded weights.
 #![no_main]
 
 use std::path::Path;

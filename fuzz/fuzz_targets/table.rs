@@ -1,4 +1,4 @@
-//! Rows as CSV or TSV: the first byte says which.
+//! Rows as CSV or TSV: the first byte selects which.
 #![no_main]
 
 use std::path::Path;

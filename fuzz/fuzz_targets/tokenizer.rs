@@ -1,4 +1,4 @@
-//! The tokenizer's files: the first byte says which one the input is.
+//! The tokenizer's files: the first byte selects the file that the input is.
 #![no_main]
 
 use std::path::Path;

@@ -1,9 +1,9 @@
-//! What all targets share: a folder in memory for the parser's file, and the promises that hold for
+//! Shared by all targets: a folder in memory for the parser's file, and the promises that hold for
 //! every input.
 //!
-//! A parser gets at most one second of processor time, and at most 16 bytes of memory for each byte
-//! of its (unpacked) input and 64 MiB beside that. What breaks a promise ends the process, which
-//! libFuzzer takes for a crash.
+//! A parser may take at most one second of processor time, and 64 MiB of memory plus 16 bytes for
+//! each byte of its (decompressed) input. Breaking a promise ends the process, which libFuzzer
+//! counts as a crash.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
@@ -14,19 +14,19 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ivon_lora::model::{Checkpoint, DecoderConfig, ModelError};
 
-/// Bytes of memory for each byte of input.
+/// Bytes of memory allowed per byte of input.
 const FACTOR: usize = 16;
-/// Bytes of memory beside that.
+/// Bytes of memory allowed in addition.
 const BESIDE: usize = 64 << 20;
-/// Seconds of processor time.
+/// Seconds of processor time allowed.
 const SECONDS: f64 = 1.0;
 
-/// The system's allocator, which counts.
+/// The system's allocator, with counting.
 struct Counting;
 
-/// Bytes that are held now.
+/// Bytes allocated now.
 static HELD: AtomicIsize = AtomicIsize::new(0);
-/// The most bytes that were held since the input began.
+/// Peak of allocated bytes since the current input started.
 static PEAK: AtomicIsize = AtomicIsize::new(0);
 
 fn count(bytes: isize) {
@@ -34,7 +34,7 @@ fn count(bytes: isize) {
     PEAK.fetch_max(held, Ordering::Relaxed);
 }
 
-// Sound: each call is handed on to the system's allocator as it came.
+// Sound: every call is forwarded to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size() as isize);
@@ -47,7 +47,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // The old and the new place may be held at once.
+        // The old and the new block may be allocated at the same time.
         count(size as isize);
         let new = unsafe { System.realloc(memory, layout, size) };
         count(-(layout.size() as isize));
@@ -63,7 +63,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// One of the sound files that `make-seeds` made, read once; a target without them cannot begin.
+/// One of the valid files made by `make-seeds`, read once; a target cannot start without them.
 pub fn fixed(name: &str) -> &'static [u8] {
     static READ: Mutex<BTreeMap<String, &'static [u8]>> = Mutex::new(BTreeMap::new());
     let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,20 +90,20 @@ pub fn fixed_decoder() -> &'static DecoderConfig {
     })
 }
 
-/// Puts the named files of a folder of `fixed/` where the parser looks.
+/// Copies the named files from a folder of `fixed/` to where the parser looks.
 pub fn lay(folder: &Path, from: &str, names: &[&str]) {
     for name in names {
         write(folder, name, fixed(&format!("{from}/{name}")));
     }
 }
 
-/// The file that an input of several kinds is, by its first byte, and its content.
+/// For inputs of several kinds: the file that the first byte selects, and its content.
 pub fn choose<'a>(names: &[&'static str], data: &'a [u8]) -> Option<(&'static str, &'a [u8])> {
     let (first, content) = data.split_first()?;
     Some((names[usize::from(*first) % names.len()], content))
 }
 
-/// Opens the model in a folder and looks at every tensor of it.
+/// Opens the model in a folder and reads every tensor.
 pub fn look_at_weights(folder: &Path) {
     let Some(checkpoint) = said(
         Checkpoint::open(&folder.to_string_lossy()),
@@ -121,15 +121,15 @@ pub fn look_at_weights(folder: &Path) {
     }
 }
 
-/// Where it lies.
+/// The path of the file.
 pub fn fixed_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fixed")
         .join(name)
 }
 
-/// Gives the parser an input in the process's own folder. `prepare` puts the files there that stay
-/// the same.
+/// Runs the parser on an input in the process's own folder. `prepare` puts the constant files
+/// there.
 pub fn check(data: &[u8], prepare: fn(&Path), parse: fn(&Path, &[u8])) {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -142,8 +142,8 @@ pub fn check(data: &[u8], prepare: fn(&Path), parse: fn(&Path, &[u8])) {
         let folder = root.join(format!("ivon-lora-fuzz-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("the folder in memory can be made");
         prepare(&folder);
-        // libFuzzer's hook ends the process at any panic, also at those of libraries that are
-        // caught where they happen.
+        // libFuzzer's hook ends the process at any panic, even at panics of libraries that are
+        // caught at the call.
         set_hook(Box::new(|_| {}));
         folder
     });
@@ -173,14 +173,14 @@ pub fn check(data: &[u8], prepare: fn(&Path), parse: fn(&Path, &[u8])) {
     }
 }
 
-/// Writes the input under a name.
+/// Writes the input to a file of this name.
 pub fn write(folder: &Path, name: &str, data: &[u8]) -> PathBuf {
     let path = folder.join(name);
     std::fs::write(&path, data).expect("the folder in memory can be written");
     path
 }
 
-/// An error must be a sentence, and its hint may be asked for.
+/// Checks that the error is a sentence and that asking for its hint works.
 pub fn said<T, E: std::error::Error, H: std::fmt::Display>(
     result: Result<T, E>,
     hint: fn(&E) -> Option<H>,
@@ -199,7 +199,7 @@ fn processor_seconds() -> f64 {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // Sound: the system writes into `time` and nothing else.
+    // Sound: the system writes only into `time`.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }

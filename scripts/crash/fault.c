@@ -1,11 +1,11 @@
-/* Loaded before the C library (LD_PRELOAD): counts the calls that change files, and breaks off at one of them.
+/* Loaded before the C library (LD_PRELOAD): counts the calls that change files, and interrupts the program at one of them.
  *
- * FAULT_AT=n        the call, from 1
- * FAULT=kill        the process is killed (SIGKILL) before that call
- * FAULT=half        the same, after half of the bytes if it is a write
- * FAULT=fail        that call fails with "no space left on device"
- * FAULT=full        that call and all after it that need space fail so
- * FAULT_COUNT=file  the number of calls is written there at the end
+ * FAULT_AT=n        the number of the call, from 1
+ * FAULT=kill        the process is killed (SIGKILL) before this call
+ * FAULT=half        the same, but after half of the bytes if the call is a write
+ * FAULT=fail        this call fails with "no space left on device"
+ * FAULT=full        this call and all later ones that need space fail that way
+ * FAULT_COUNT=file  the file that receives the number of calls at the end
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

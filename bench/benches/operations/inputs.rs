@@ -6,7 +6,7 @@ use ivon_lora::forward::Network;
 use ivon_lora::lora::{Adapter, LoraConfig};
 use ivon_lora::model::{Decoder, DecoderConfig, DecoderLayer, FrozenMatrix, Linear, Projection};
 
-/// Tokens of the four questions.
+/// Number of tokens of each of the four questions.
 pub const LENGTHS: [usize; 4] = [58, 61, 68, 78];
 
 /// N, tokens of a batch.
@@ -14,7 +14,7 @@ pub fn tokens() -> usize {
     LENGTHS.iter().sum()
 }
 
-/// Numbers of both signs, of standard deviation about `size`.
+/// Numbers of both signs with a standard deviation of about `size`.
 pub fn wave(count: usize, size: f32) -> Vec<f32> {
     let mut state = 1u32;
     let mut next = || {
@@ -74,8 +74,8 @@ pub fn decoder(config: &DecoderConfig) -> Decoder {
     }
 }
 
-/// The same decoder as the CPU's operation, the same with recomputation, and as plain Burn
-/// operations.
+/// The same decoder as the CPU operation, as the CPU operation with recomputation, and as plain
+/// Burn operations.
 pub fn networks(config: &DecoderConfig) -> [(&'static str, Network); 3] {
     let device = Device::flex();
     [
@@ -88,7 +88,7 @@ pub fn networks(config: &DecoderConfig) -> [(&'static str, Network); 3] {
     ]
 }
 
-/// An adapter of the recipe, tracked.
+/// An adapter as in the recipe, tracked by autodiff.
 pub fn adapter(config: &DecoderConfig) -> Adapter {
     Adapter::new(
         &LoraConfig::default(),
@@ -99,7 +99,7 @@ pub fn adapter(config: &DecoderConfig) -> Adapter {
     .expect("the recipe fits")
 }
 
-/// Four questions with a label each.
+/// Four labelled questions.
 pub fn questions(vocabulary: usize) -> Vec<Encoded> {
     let question = |index: usize| Encoded {
         id: index.to_string(),
@@ -115,7 +115,8 @@ pub fn questions(vocabulary: usize) -> Vec<Encoded> {
     (0..LENGTHS.len()).map(question).collect()
 }
 
-/// The questions packed, every token asked for, so that a decoder's last layer is a whole layer.
+/// The questions packed, with every token scored, so that a decoder's last layer does the work of a
+/// whole layer.
 pub fn whole_batch(vocabulary: usize) -> Batch {
     let mut batch = Batch::default();
     for question in questions(vocabulary) {

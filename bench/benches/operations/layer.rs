@@ -1,4 +1,4 @@
-//! A whole decoder layer forward and back, and a whole training step, against plain Burn
+//! A whole decoder layer, forward and backward, and a whole training step, against plain Burn
 //! operations.
 
 use burn::tensor::Device;
@@ -10,11 +10,12 @@ use ivon_lora::train::BatchObjective;
 
 use super::inputs::{adapter, config, networks, questions, tokens, whole_batch};
 
-/// Layers of the decoder that a step is timed on: the whole model's plain form would need 4 GB.
+/// Number of layers of the decoder on which a step is timed: the plain form of the whole model
+/// would need 4 GB.
 const STEP_LAYERS: usize = 6;
 
-/// One layer without gradients; one layer with those of its adapter (it is the first, so nothing
-/// goes back below it); one step.
+/// One layer without gradients; one layer with the gradients of its adapter (it is the first layer,
+/// so nothing is propagated below it); one step.
 pub fn benchmarks(criterion: &mut Criterion) {
     forward(criterion);
     training(criterion);

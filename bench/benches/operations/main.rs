@@ -1,5 +1,5 @@
-//! Each hot operation of the CPU's forward and backward pass against its plain Burn form, at the
-//! shapes of SmolLM2-135M and a batch of four arc_easy questions.
+//! Each hot operation of the CPU's forward and backward pass against its plain Burn form, at
+//! SmolLM2-135M's shapes and with a batch of four arc_easy questions.
 //!
 //! ```sh
 //! cargo bench -p bench --bench operations            # all

@@ -6,10 +6,10 @@ use ivon_lora::model::{Encoding, FrozenMatrix, StoredTensor, gguf::quantize::qua
 
 use super::inputs::{tensor, tokens, wave};
 
-/// `[out, in]`: queries, keys, the gated layer's two.
+/// `[out, in]`: queries, keys, and the two shapes of the gated layer.
 const SHAPES: [[usize; 2]; 4] = [[576, 576], [192, 576], [1536, 576], [576, 1536]];
 
-/// The matrix in blocks of this encoding.
+/// The matrix, quantised into blocks of this encoding.
 fn kept(encoding: Encoding, [rows, columns]: [usize; 2], values: &[f32]) -> FrozenMatrix {
     let mut bytes = Vec::new();
     assert!(

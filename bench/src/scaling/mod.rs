@@ -1,8 +1,8 @@
-//! How time and memory grow: over batch and length, model size, the number of steps, the number of
+//! How time and memory grow with batch and length, model size, number of steps, and number of
 //! draws.
 //!
-//! Each point is a process of its own (`bench scaling-point …`), so that its peak memory is its
-//! own. Tokens are random, so no prompts share a beginning: N tokens are N tokens.
+//! Each point runs in a process of its own (`bench scaling-point …`), so that its peak memory is
+//! its own. Tokens are random, so no prompts share a prefix: N tokens are N tokens.
 
 pub mod point;
 
@@ -18,41 +18,41 @@ use crate::plot::{Axis, Panel, figure};
 use crate::write_model::{bytes_as_tokens, write};
 use crate::{Failure, report, shapes};
 
-/// What is run.
+/// What to run.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The shape of every part but that over sizes.
+    /// The shape for every part except the one over model sizes.
     #[arg(long, default_value = "smollm2-135m")]
     shape: String,
-    /// The shapes of the part over sizes.
+    /// The shapes for the part over model sizes.
     #[arg(
         long,
         value_delimiter = ',',
         default_value = "smollm2-135m,smollm2-360m,tinyllama-1.1b"
     )]
     sizes: Vec<String>,
-    /// Steps of a point.
+    /// Steps per point.
     #[arg(long, default_value_t = 6)]
     steps: usize,
-    /// Short steps over which memory is watched.
+    /// Number of short steps over which memory is recorded.
     #[arg(long, default_value_t = 1000)]
     short_steps: usize,
-    /// Where the models are, or are written to (Q8_0, random weights).
+    /// The folder of the models, which are written there if missing (Q8_0, random weights).
     #[arg(long, default_value = "models/random")]
     models: PathBuf,
-    /// Where the report goes as JSON, with machine, versions and command.
+    /// Where to write the report as JSON, with machine, versions and command.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Where the plot goes, as SVG.
+    /// Where to write the plot as SVG.
     #[arg(long)]
     plot: Option<PathBuf>,
     #[command(flatten)]
     how: How,
 }
 
-/// Sequences and their tokens.
+/// Numbers of sequences and of tokens per sequence.
 const BATCHES: [(usize, usize); 4] = [(1, 64), (4, 64), (16, 64), (16, 320)];
-/// Time per token is told relative to this point.
+/// Time per token is reported relative to this point.
 const REFERENCE: (usize, usize) = (4, 64);
 const SAMPLES: [usize; 6] = [0, 1, 2, 4, 8, 16];
 
@@ -121,7 +121,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     )
 }
 
-/// The file of a shape; written if it is not there.
+/// The file of a shape, written if missing.
 fn model_of(folder: &Path, shape: &str) -> Result<PathBuf, Failure> {
     let path = folder.join(format!("{shape}-q8_0.gguf"));
     if !path.exists() {
@@ -156,7 +156,7 @@ fn number(report: &Value, key: &str) -> f64 {
     report[key].as_f64().unwrap_or(f64::NAN)
 }
 
-/// Pairs of a report's array, the second times `factor`.
+/// The pairs in an array of a report, the second number multiplied by `factor`.
 fn series(report: &Value, key: &str, factor: f64) -> Vec<(f64, f64)> {
     let pairs = report[key].as_array().map_or(&[][..], Vec::as_slice);
     pairs

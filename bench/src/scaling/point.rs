@@ -1,5 +1,5 @@
-//! One point of the scaling run, in a process of its own: steps on sequences of one length, then
-//! evaluations.
+//! One point of the scaling run, in a process of its own: training steps on sequences of one
+//! length, then evaluations.
 
 use std::time::Instant;
 
@@ -18,38 +18,38 @@ use crate::Failure;
 use crate::machine::{peak_bytes, product_rate, resident_bytes};
 use crate::measure::{Stages, Step, Trainer, median, rate, setup};
 
-/// What is measured at a point.
+/// What to measure at a point.
 #[derive(clap::Args, Clone)]
 pub struct Options {
     /// A folder or a GGUF file.
     #[arg(long)]
     pub model: String,
-    /// Sequences of a batch.
+    /// Sequences per batch.
     #[arg(long, default_value_t = 4)]
     pub batch: usize,
-    /// Tokens of a sequence.
+    /// Tokens per sequence.
     #[arg(long, default_value_t = 64)]
     pub length: usize,
-    /// Training steps; two of warm-up come before.
+    /// Training steps, after two warm-up steps.
     #[arg(long, default_value_t = 6)]
     pub steps: usize,
-    /// Notes the resident memory after each so many steps; 0 for never.
+    /// Record resident memory every so many steps; 0 for never.
     #[arg(long, default_value_t = 0)]
     pub watch_every: usize,
-    /// Evaluates a batch under each of these numbers of draws.
+    /// Evaluate a batch with each of these numbers of draws.
     #[arg(long, value_delimiter = ',')]
     pub samples: Vec<usize>,
     #[command(flatten)]
     pub how: How,
 }
 
-/// How the base is kept and run, the same for all points.
+/// How the base model is stored and run, the same for all points.
 #[derive(clap::Args, Clone, Debug)]
 pub struct How {
-    /// Threads.
+    /// CPU threads.
     #[arg(long, default_value_t = 2)]
     pub threads: usize,
-    /// Keep the base in the file's encoding.
+    /// Keep the base model in the file's encoding.
     #[arg(long)]
     pub as_is: bool,
     /// Keep only each layer's input for the backward pass.
@@ -58,7 +58,7 @@ pub struct How {
 }
 
 impl How {
-    /// The same as flags.
+    /// These settings as command-line flags.
     pub fn flags(&self) -> Vec<String> {
         let mut flags = vec!["--threads".to_string(), self.threads.to_string()];
         flags.extend(self.as_is.then(|| "--as-is".into()));
@@ -69,7 +69,7 @@ impl How {
 
 const WARM_UP: usize = 2;
 
-/// `batch` sequences of `length` random tokens with four choices; `index` tells batches apart.
+/// `batch` sequences of `length` random tokens with four choices; `index` distinguishes batches.
 pub fn examples(batch: usize, length: usize, config: &DecoderConfig, index: u64) -> Vec<Encoded> {
     let one = |member: usize| {
         let mut random = stream(1, Purpose::Generation, index, member as u64, "scaling");
@@ -88,7 +88,7 @@ pub fn examples(batch: usize, length: usize, config: &DecoderConfig, index: u64)
     (0..batch).map(one).collect()
 }
 
-/// Measures and prints JSON on one line.
+/// Measures, and prints JSON on one line.
 pub fn run(options: &Options) -> Result<(), Failure> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(options.how.threads)

@@ -1,5 +1,4 @@
-//! The programs behind the toy that comes with the binary: pre-training its model, choosing its
-//! settings, running it.
+//! The programs behind the built-in toy: pre-training its model, choosing its settings, running it.
 
 pub mod pretrain;
 pub mod run;

@@ -1,5 +1,5 @@
-//! Trains the embedded toy with IVON and with AdamW through the library and prints both beside what
-//! is knowable.
+//! Trains the built-in toy with IVON and with AdamW through the library, and prints both next to
+//! the best possible scores.
 //!
 //! ```sh
 //! cargo run --release -p bench -- toy         # the run's own seed
@@ -17,7 +17,7 @@ use ivon_lora_toy as toy;
 
 use crate::Failure;
 
-/// What is trained.
+/// What to train.
 #[derive(clap::Args)]
 pub struct Options {
     /// Seeds; one run of each optimizer per seed.

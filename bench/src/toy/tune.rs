@@ -1,6 +1,5 @@
 //! Chooses the settings of the toy run with equal effort: as many trials for IVON as for AdamW,
-//! each a run over several seeds, judged by NLL on *tune* alone. Calibrate and test are never
-//! looked at.
+//! each over several seeds, judged by NLL on *tune* alone. Calibrate and test are never used.
 //!
 //! ```sh
 //! cargo run --release -p bench -- tune-toy
@@ -22,18 +21,17 @@ use ivon_lora_toy as toy;
 
 use crate::Failure;
 
-/// What is tuned.
+/// What to tune.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The model, instead of the one that comes with the binary.
+    /// A model to use instead of the built-in one.
     model: Option<String>,
 }
 
 const SEEDS: [u64; 2] = [1, 2];
 const SAMPLES: usize = 10;
 
-/// NLL and accuracy on tune, nats and share: at the mean, and with samples where there is a
-/// posterior.
+/// NLL (nats) and accuracy on tune: at the mean, and with samples if there is a posterior.
 #[derive(Clone, Copy, Default)]
 struct Found {
     mean_nll: f64,
@@ -42,7 +40,7 @@ struct Found {
     sampled_accuracy: f64,
 }
 
-/// Six of each: learning rates for AdamW, learning rates and effective sample sizes for IVON.
+/// Six trials each: learning rates for AdamW, learning rates and effective sample sizes for IVON.
 fn trials() -> Vec<(String, Method)> {
     let adamw = [1e-3, 2e-3, 3e-3, 5e-3, 1e-2, 2e-2].map(|learning_rate| {
         let method = Method::Adamw(AdamwConfig {

@@ -1,6 +1,6 @@
-//! A Llama-shaped decoder that can be trained whole, in plain Burn operations. Its parameters have
-//! the names and shapes of the checkpoint that it is written to; all sequences of a batch have one
-//! length.
+//! A Llama-shaped decoder whose weights can all be trained, in plain Burn operations. Its
+//! parameters have the names and shapes of the checkpoint that is written; all sequences of a batch
+//! have the same length.
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::{log_softmax, silu, softmax};
@@ -32,17 +32,17 @@ pub struct Layer {
     pub down_proj: Param<Tensor<2>>,
 }
 
-/// What all layers of a forward pass share.
+/// What all layers of a forward pass have in common.
 struct Pass<'a> {
     config: &'a DecoderConfig,
     /// `[T, head_dim]`.
     cosine: Tensor<2>,
     sine: Tensor<2>,
-    /// True where a query must not look, `[T, T]`.
+    /// True where a query must not attend, `[T, T]`.
     later: Tensor<2, Bool>,
 }
 
-/// `rows · columns` normal numbers, named by seed and path (Box and Muller).
+/// `rows · columns` normal numbers (Box–Muller), addressed by seed and path.
 fn normals(seed: u64, path: &str, count: usize, deviation: f64) -> Vec<f32> {
     let mut random = stream(seed, Purpose::Initialisation, 0, 0, path);
     let mut normal = || {
@@ -53,8 +53,8 @@ fn normals(seed: u64, path: &str, count: usize, deviation: f64) -> Vec<f32> {
 }
 
 impl Decoder {
-    /// A decoder with weights of standard deviation 1/√in (the embedding's is 0.05; what is added
-    /// to the residual stream is smaller by √(2 · layers), as in GPT-2).
+    /// A decoder with weights of standard deviation 1/√in (0.05 for the embedding; projections into
+    /// the residual stream are smaller by √(2 · layers), as in GPT-2).
     pub fn new(config: &DecoderConfig, seed: u64, device: &Device) -> Self {
         let matrix = |path: &str, [rows, columns]: [usize; 2], deviation: f64| {
             let values = normals(seed, path, rows * columns, deviation);
@@ -97,7 +97,7 @@ impl Decoder {
         }
     }
 
-    /// Logits of the next token at every place: B sequences of T tokens → `[B · T, V]`.
+    /// Logits of the next token at every position: B sequences of T tokens → `[B · T, V]`.
     pub fn logits(&self, config: &DecoderConfig, tokens: &[Vec<u32>]) -> Tensor<2> {
         let device = self.norm.val().device().without_autodiff();
         let (count, length) = (tokens.len(), tokens[0].len());
@@ -209,7 +209,7 @@ impl<'a> Pass<'a> {
         x * inverse * weight.val().unsqueeze::<2>()
     }
 
-    /// `[B · T, heads · width]` → `[B, heads, T, width]`, turned by position if `turn`.
+    /// `[B · T, heads · width]` → `[B, heads, T, width]`, with rotary embedding if `turn`.
     fn heads(
         &self,
         x: Tensor<2>,
@@ -247,7 +247,7 @@ impl Layer {
         let k = pass.heads(linear(normed.clone(), &self.k_proj), shape, groups, true);
         let v = pass.heads(linear(normed, &self.v_proj), shape, groups, false);
         let width = pass.config.head_dim;
-        // Each key head serves `heads / groups` query heads that follow one another.
+        // Each key head serves `heads / groups` consecutive query heads.
         let repeat = |x: Tensor<4>| {
             let wide =
                 x.unsqueeze_dim::<5>(2)

@@ -1,4 +1,4 @@
-//! What the program writes: a tokenizer made from the text, and a Hugging Face folder.
+//! The output: a tokenizer trained on the text, and a Hugging Face folder.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,12 +20,13 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use crate::Failure;
 
-/// The token that begins every document.
+/// The token at the beginning of every document.
 pub const BOS: &str = "<s>";
-/// Documents that the tokenizer is made from; they hold every word of the world many times.
+/// Number of documents that the tokenizer is trained on; they contain every word of the world many
+/// times.
 const DOCUMENTS: u64 = 4000;
 
-/// A byte-level BPE that goes on merging until every word of the text is one token.
+/// A byte-level BPE, merged until every word of the text is one token.
 pub fn tokenizer(seed: u64) -> Result<Tokenizer, Failure> {
     let special = |text: &str| AddedToken::from(text, true);
     let trainer = BpeTrainer::builder()
@@ -38,8 +39,8 @@ pub fn tokenizer(seed: u64) -> Result<Tokenizer, Failure> {
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(false, false, true)));
     tokenizer.with_decoder(Some(ByteLevel::default()));
     let text = (0..DOCUMENTS).map(|index| document(Part::Training, seed, index));
-    // The words of the questions are words of the tokenizer too; their reports and labels teach it
-    // nothing.
+    // The tokenizer must know the words of the questions too; it learns nothing from their reports
+    // and labels.
     let asked = questions(Role::Train, seed)
         .into_iter()
         .map(|question| PROMPT.replace("{report}", &question.report));

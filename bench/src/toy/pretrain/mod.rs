@@ -1,13 +1,12 @@
-//! Makes the toy model that comes with the binary: pre-trains a small Llama on the text of
-//! `ivon_lora_toy::text`.
+//! Makes the built-in toy model: pre-trains a small Llama on the text of `ivon_lora_toy::text`.
 //!
 //! ```sh
 //! cargo run --release -p bench -- pretrain-toy          # into crates/ivon-lora-toy/src/model
 //! cargo run --release -p bench -- pretrain-toy FOLDER   # somewhere else
 //! ```
-//! It takes two minutes on one core. The same processor gives the same bytes: one thread, and every
-//! random number addressed. At the end it reads back what it wrote with the library and compares
-//! the logits.
+//! This takes two minutes on one core. The same processor gives the same bytes: there is one
+//! thread, and every random number is addressed. At the end, the files are read back with the
+//! library, and the logits are compared.
 
 mod decoder;
 mod files;
@@ -28,22 +27,22 @@ use ivon_lora_toy::text::{Part, document};
 use crate::Failure;
 use decoder::Decoder;
 
-/// Where the model goes.
+/// Where to write the model.
 #[derive(clap::Args)]
 pub struct Options {
-    /// A folder, instead of the one that the binary is built from.
+    /// A folder to use instead of the one that the binary is built from.
     folder: Option<PathBuf>,
 }
 
 const SEED: u64 = 1;
-/// Tokens that a row predicts.
+/// Number of tokens that a row predicts.
 const LENGTH: usize = 64;
-/// Rows of a step.
+/// Rows per step.
 const BATCH: usize = 16;
 const STEPS: u64 = 800;
 const WARMUP: u64 = 40;
 const LEARNING_RATE: f64 = 3e-3;
-/// The written weights are rounded to 16 bits, and the library computes in another order.
+/// The written weights are rounded to 16 bits, and the library computes in a different order.
 const TOLERANCE: f32 = 2e-2;
 
 fn config(vocab_size: usize) -> DecoderConfig {
@@ -69,8 +68,8 @@ fn config(vocab_size: usize) -> DecoderConfig {
     }
 }
 
-/// The rows of a part of the text, each whole documents from a begin token on, cut at `LENGTH` + 1
-/// tokens.
+/// The rows of a part of the text: each consists of whole documents, starts with a begin token and
+/// is cut at `LENGTH` + 1 tokens.
 struct Rows<'a> {
     tokenizer: &'a tokenizers::Tokenizer,
     part: Part,
@@ -97,7 +96,7 @@ impl Rows<'_> {
     }
 }
 
-/// The learning rate's factor at a step: a linear rise, then half a cosine down to 0.
+/// The factor on the learning rate at a step: linear warm-up, then cosine decay to 0.
 fn factor(step: u64) -> f64 {
     if step < WARMUP {
         return (step + 1) as f64 / WARMUP as f64;
@@ -156,8 +155,8 @@ fn pretrain(config: &DecoderConfig, tokenizer: &tokenizers::Tokenizer) -> Result
     Ok(model.valid())
 }
 
-/// The share of the questions in these rows whose answer, Yes or No, the model prefers to the
-/// other.
+/// The share of the questions in these rows for which the model prefers the correct answer, Yes or
+/// No.
 fn answered_right(
     model: &Decoder,
     config: &DecoderConfig,
@@ -234,9 +233,9 @@ fn largest_difference(
     Ok(largest)
 }
 
-/// Pre-trains, writes, reads back.
+/// Pre-trains the model, writes it and reads it back.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    // One thread: the order of every sum is then fixed.
+    // One thread fixes the order of every sum.
     rayon::ThreadPoolBuilder::new()
         .num_threads(1)
         .build_global()?;
