@@ -15,7 +15,7 @@ use ivon_lora::method::{AdamwConfig, IvonMethodConfig, Method, Setup};
 use ivon_lora::metrics::{Predictions, mean_of_draws};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use ivon_lora::predict::{EvaluationOptions, Predictor};
-use ivon_lora::train::{ChoiceGoal, Training, train};
+use ivon_lora::train::{ChoiceGoal, Training, training_loop};
 use ivon_lora::watch::Progress;
 use ivon_lora_toy as toy;
 
@@ -100,7 +100,7 @@ fn once(
         seed,
         folder: folder.path(),
     };
-    train(&training, optimizer.as_mut(), false, &mut |_| true)?;
+    training_loop(&training, optimizer.as_mut(), false, &mut |_| true)?;
     let posterior = optimizer.posterior();
     let found = Predictor::new(network, posterior.as_ref(), &evaluation)
         .evaluate(sets[1], &mut Progress::silent())?;

@@ -2,7 +2,7 @@
 
 use ivon_lora::data::{Dataset, Split};
 use ivon_lora::method::Method;
-use ivon_lora::run::{Start, TrainingData, UntunedAnswers, train_on};
+use ivon_lora::run::{Start, TrainingData, UntunedAnswers, train_on_data};
 use ivon_lora::train::Outcome;
 use ivon_lora::watch::Event;
 use ivon_lora_toy as toy;
@@ -54,11 +54,11 @@ fn rows_in_memory_are_trained_on_and_a_run_of_them_is_resumed() {
         untuned: &UntunedAnswers::default(),
     };
     let mut steps = 0;
-    let stopped = train_on(&config, &data, Start::New, &mut |event| {
+    let stopped = train_on_data(&config, &data, Start::New, &mut |event| {
         steps += usize::from(matches!(event, Event::Step(..)));
         steps == 0
     });
     assert_eq!(stopped.unwrap().outcome, Outcome::Interrupted);
-    let resumed = train_on(&config, &data, Start::Resumed, &mut |_| true).unwrap();
+    let resumed = train_on_data(&config, &data, Start::Resumed, &mut |_| true).unwrap();
     assert_eq!((resumed.steps, resumed.report.unwrap().n), (3, 2));
 }

@@ -12,7 +12,7 @@ use ivon_lora::data::Dataset;
 use ivon_lora::files;
 use ivon_lora::run::{
     COST_FILE, Cost, RUN_FILE, RunConfig, RunError, Start, TrainingData, check_rows, read_run,
-    train_on,
+    train_on_data,
 };
 use ivon_lora::train::{CHECKPOINTS_FOLDER, Outcome};
 use ivon_lora::watch::{Event, Stage, Watch};
@@ -136,7 +136,7 @@ impl CellRun<'_> {
             untuned: &task.untuned,
         };
         let mut watch = |event: Event<'_>| watch(without_sentences(event));
-        let ended = train_on(&config, &data, Start::WhereItWas, &mut watch)?;
+        let ended = train_on_data(&config, &data, Start::WhereItWas, &mut watch)?;
         if ended.outcome == Outcome::Interrupted {
             return Ok(false);
         }

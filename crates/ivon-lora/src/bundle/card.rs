@@ -1,4 +1,5 @@
-//! `README.md` of an adapter folder: what it is, what it scored, how other programs load it.
+//! The model card, `README.md` of an adapter folder: what the adapter is, how it scores, and how other
+//! programs load it.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -16,20 +17,19 @@ pub struct CardFacts {
     pub base: String,
     /// The task's name.
     pub task: String,
-    /// Where the training rows came from, by file name, and how many.
+    /// How many training rows there were, and from which files.
     pub data: String,
     /// The method, such as `IVON`.
     pub method: String,
-    /// Name and value of what is worth knowing: steps, learning rate, rank, …
+    /// Name and value of the main settings: steps, learning rate, rank, …
     pub settings: Vec<(String, String)>,
     /// A Markdown table of scores, or empty.
     pub scores: String,
-    /// The kind of what `posterior.safetensors` holds (`variance`, …); none where there is no such
-    /// file.
+    /// The tag of the posterior (`variance`, …); none if there is no `posterior.safetensors`.
     pub posterior: Option<String>,
 }
 
-/// The card as Markdown with the front matter that the hub reads.
+/// The card as Markdown, with the front matter for the hub.
 pub fn model_card(facts: &CardFacts) -> String {
     let mut card = front_matter(&facts.base);
     let CardFacts {
@@ -67,7 +67,7 @@ pub fn write_model_card(folder: &Path, facts: &CardFacts) -> Result<(), BundleEr
     )?)
 }
 
-/// Only a hub name may stand as `base_model`: the hub makes links of it.
+/// `base_model` must be a hub name, because the hub turns it into a link.
 fn front_matter(base: &str) -> String {
     let hub = base.matches('/').count() == 1 && !base.ends_with(".gguf");
     let quoted = serde_json::Value::from(base);
@@ -87,6 +87,7 @@ fn front_matter(base: &str) -> String {
     )
 }
 
+/// How PEFT, llama.cpp and this program load the adapter.
 fn loading(facts: &CardFacts) -> String {
     let base = &facts.base;
     let what = match facts.posterior.as_deref() {
@@ -95,7 +96,7 @@ fn loading(facts: &CardFacts) -> String {
         Some("members") => "the first member of the ensemble",
         Some(_) => "the mean of the posterior",
     };
-    let mut text = format!(
+    let text = format!(
         "\n## Loading\n\n`adapter_model.safetensors` is {what}, in PEFT's format:\n\n```python\n\
          from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n\
          base = AutoModelForCausalLM.from_pretrained({quoted})\nmodel = PeftModel.from_pretrained(base, \"path/to/this/folder\")\n```\n\n\
@@ -106,33 +107,31 @@ fn loading(facts: &CardFacts) -> String {
          ivon-lora predict --model {base} --adapter path/to/this/folder --data rows.jsonl\n```\n",
         quoted = serde_json::Value::from(base.as_str()),
     );
-    match facts.posterior.as_deref() {
-        None => {}
-        Some("variance") => {
-            let _ = write!(
-                text,
-                "\n`{POSTERIOR_FILE}` holds the variance of every weight under the same names, in f32: a draw of the weights is\n\
-                 mean + √(scale · variance) · z with z standard normal; the scale stands in its metadata.\n"
-            );
-        }
-        Some("contextual") => {
-            let _ = write!(
-                text,
-                "\n`{POSTERIOR_FILE}` holds the network that predicts a matrix between A and B from each input. Without it, in PEFT or\n\
-                 llama.cpp, A and B are another adapter than the one that was trained: use ivon-lora. It cannot be merged.\n"
-            );
-        }
-        Some(kind) => {
-            let _ = write!(
-                text,
-                "\n`{POSTERIOR_FILE}` holds what ivon-lora's draws are made from (`{kind}`, see its metadata).\n"
-            );
-        }
-    }
-    text
+    text + &posterior_note(facts.posterior.as_deref())
 }
 
-/// Text that does not break a table.
+/// What the posterior's file holds; nothing if there is no such file.
+fn posterior_note(kind: Option<&str>) -> String {
+    let note = match kind {
+        None => return String::new(),
+        Some("variance") => {
+            "holds the variance of every weight under the same names, in f32: a draw of the weights is\n\
+             mean + √(scale · variance) · z with z standard normal; the scale stands in its metadata."
+                .into()
+        }
+        Some("contextual") => {
+            "holds the network that predicts a matrix between A and B from each input. Without it, in PEFT or\n\
+             llama.cpp, A and B are another adapter than the one that was trained: use ivon-lora. It cannot be merged."
+                .into()
+        }
+        Some(kind) => {
+            format!("holds what ivon-lora's draws are made from (`{kind}`, see its metadata).")
+        }
+    };
+    format!("\n`{POSTERIOR_FILE}` {note}\n")
+}
+
+/// Text that fits into a cell of a table.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }

@@ -21,7 +21,7 @@ pub enum BundleError {
         /// The hash of the adapter's file.
         found: String,
     },
-    /// A sidecar that does not parse.
+    /// A sidecar that cannot be parsed.
     #[error("`{}` is not what this program writes: {reason}", path.display())]
     Malformed {
         /// The file.
@@ -39,7 +39,7 @@ pub enum BundleError {
         /// The base's.
         found: String,
     },
-    /// A folder that says nothing of a task.
+    /// A folder that names no task.
     #[error("`{}` has no `ivon_lora.json` that names its task", adapter.display())]
     NoTask {
         /// The folder.

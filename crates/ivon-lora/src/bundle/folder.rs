@@ -1,5 +1,4 @@
-//! An adapter folder as one thing: what can be drawn from, the options of its layers, and what it
-//! was made for; read for a base, and written whole.
+//! An adapter folder as a whole: its posterior, the options of its layers, and what it was made for.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,14 +12,14 @@ use super::sidecar::{BaseFingerprint, PredictWith, SIDECAR_FILE, Sidecar};
 use crate::files;
 use crate::lora::{LoraConfig, LoraError, PeftAdapter, read_peft, write_peft};
 use crate::model::DecoderConfig;
-use crate::posterior::{Kind, Posterior, PosteriorError};
+use crate::posterior::{Posterior, PosteriorError, PosteriorKind};
 
-/// What stands in an adapter folder beside PEFT's two files and the model card.
+/// The files of an adapter folder besides PEFT's two and the model card.
 pub(super) const FILES_BESIDE_PEFT: [&str; 2] = [POSTERIOR_FILE, SIDECAR_FILE];
 
-/// An adapter with all that stands in its folder but the model card.
+/// The contents of an adapter folder, without the model card.
 pub struct Bundle {
-    /// Mean, and what draws are made from.
+    /// The posterior, with its mean.
     pub posterior: Box<dyn Posterior>,
     /// Rank, scaling, targets.
     pub lora: LoraConfig,
@@ -28,13 +27,12 @@ pub struct Bundle {
     pub sidecar: Option<Sidecar>,
     /// The base that its PEFT configuration names.
     pub base_name: Option<String>,
-    /// What the posterior's file says beside what the posterior itself has to say, such as the
-    /// method that made it.
+    /// Facts for the posterior's file besides its own, such as the method that made it.
     pub facts: BTreeMap<String, String>,
 }
 
 impl Bundle {
-    /// What a run leaves: the posterior that a method made, and how it is best used.
+    /// The result of a run: the posterior that a method made, and how it is best used.
     pub fn of_run(posterior: Box<dyn Posterior>, lora: LoraConfig, sidecar: Sidecar) -> Self {
         let facts = [
             ("method", sidecar.method.clone()),
@@ -72,10 +70,10 @@ impl Bundle {
         })
     }
 
-    /// Writes the folder whole and swaps it in, with a model card where one is given.
+    /// Writes a new folder, with a model card if one is given, and then replaces the old one.
     ///
     /// # Errors
-    /// If a file cannot be written; what stood there before stays then.
+    /// If a file cannot be written; the old folder then stays.
     pub fn write(&self, path: &Path, card: Option<CardFacts>) -> Result<(), BundleError> {
         let stored = self.posterior.stored()?.map(|mut stored| {
             for (key, value) in &self.facts {
@@ -105,14 +103,13 @@ impl Bundle {
         })
     }
 
-    /// The same adapter with some weights fixed at 0, in every draw and at the mean. `kept` says of
+    /// The same adapter with some weights fixed at 0, in every draw and at the mean. `kept` says for
     /// each weight, in the order of [`Adapter::flatten`](crate::lora::Adapter::flatten), whether it
-    /// stays; `share` is the share of those that do not, which its posterior's file notes.
+    /// stays; `share`, the share of pruned weights, is noted in the posterior's file.
     ///
     /// # Errors
     /// As [`Posterior::pruned`].
     pub fn pruned(&self, kept: &[bool], share: f64) -> Result<Self, PosteriorError> {
-        // What the file says of who made it goes on being true.
         let mut facts = self.facts.clone();
         facts.insert("pruned_share".into(), share.to_string());
         Ok(Self {
@@ -125,8 +122,8 @@ impl Bundle {
     }
 }
 
-/// Writes τ into a folder's posterior and sidecar, so that `evaluate` and `predict` use it: with
-/// `samples` draws, or at the mean where τ is 0. Gives the files that were written.
+/// Writes τ into a folder's posterior and sidecar for `evaluate` and `predict` to use: with `samples`
+/// draws, or at the mean if τ is 0. Returns the files that were written.
 ///
 /// # Errors
 /// If a file cannot be read or written, or the folder has no sidecar.
@@ -157,15 +154,15 @@ pub fn write_scale(folder: &Path, scale: f64, samples: usize) -> Result<Vec<Path
 /// Reads an adapter that can be merged into a base of this shape.
 ///
 /// # Errors
-/// If a file is malformed, the adapter was made for another base, or is contextual: then no weights
-/// W + s B A could stand for it. A folder whose posterior cannot be read is not refused here.
+/// If a file is malformed, the adapter was made for another base, or no weights W + s B A could stand
+/// for it. A posterior that cannot be read is no error here.
 pub fn read_mergeable(
     folder: &Path,
     decoder: &DecoderConfig,
     device: &Device,
 ) -> Result<PeftAdapter, BundleError> {
     if let Ok(Some(stored)) = read_stored(folder)
-        && Kind::of(&stored.content).is_some_and(|kind| kind.stored().has_sides)
+        && PosteriorKind::of(&stored.content).is_some_and(|kind| kind.stored().has_sides)
     {
         return Err(LoraError::Contextual.into());
     }
@@ -173,7 +170,7 @@ pub fn read_mergeable(
     Ok(read_peft(folder, decoder, device)?)
 }
 
-/// Checks that a base has the shape of the one that an adapter was made for, where that is known.
+/// Checks that a base has the shape of the one that an adapter was made for, if that is known.
 fn check_base(sidecar: Option<&Sidecar>, decoder: &DecoderConfig) -> Result<(), BundleError> {
     let Some(sidecar) = sidecar else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! An adapter by its name → its folder, and what it says of its base.
+//! The name of an adapter → its folder, and the base that it names.
 
 use std::path::{Path, PathBuf};
 
@@ -9,9 +9,8 @@ use crate::lora::{self, read_peft_config};
 use crate::model::{self, HubSettings};
 use crate::watch::{Event, Watch};
 
-/// The folder of the adapter that was named: its own, that of its run, or a name of the hub, from
-/// which it is fetched. `listen` hears of the download, and where another folder than the one that
-/// was named is taken.
+/// The folder of an adapter, named by that folder, by its run's, or by a hub name, from which it is
+/// fetched. `listen` hears about the download, and if the folder is not the one that was named.
 ///
 /// # Errors
 /// As [`model::fetch_adapter`] and [`lora::locate_adapter`].
@@ -25,8 +24,8 @@ pub fn locate_adapter(named: &Path, listen: Watch<'_>) -> Result<PathBuf, Bundle
     Ok(place.folder)
 }
 
-/// The base that an adapter folder names, as `--model` takes it: a name of the hub, or what a
-/// folder was called on the machine where the adapter was trained. None if it names none.
+/// The base that an adapter folder names, as `--model` takes it: a hub name, or the name of a folder on
+/// the machine where the adapter was trained. None if it names none.
 ///
 /// # Errors
 /// If a file of the folder is missing or malformed.

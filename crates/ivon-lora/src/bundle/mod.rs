@@ -1,5 +1,5 @@
-//! The folder of an adapter: PEFT's two files, the posterior beside them, what all of it was made
-//! for, and a model card. All that reads, writes, changes or describes such a folder is here.
+//! Adapter folders: PEFT's two files, the posterior, what they were made for, and a model card. All
+//! that reads, writes, changes or describes such a folder is here.
 
 mod error;
 mod sidecar;

@@ -1,6 +1,5 @@
-//! `posterior.safetensors` beside an adapter: what draws are made from besides the mean, in f32. A
-//! tag in its metadata (`content`) says which kind of posterior it holds; the hash of the mean that
-//! it belongs to stands there, too.
+//! `posterior.safetensors` beside an adapter: what draws need besides the mean, in f32. Its metadata
+//! hold a tag for the kind of posterior (`content`), and the hash of the mean that it belongs to.
 
 use std::path::Path;
 
@@ -19,11 +18,10 @@ pub const POSTERIOR_FILE: &str = "posterior.safetensors";
 pub const POSTERIOR_FORMAT: u32 = 1;
 const LARGEST_MEAN: u64 = 16 << 30;
 
-/// Reads the file of an adapter folder; none where there is none: the adapter is a point
-/// estimate then.
+/// Reads the file of an adapter folder; none if there is none, and the adapter is a point estimate.
 ///
 /// # Errors
-/// If the file is malformed, of a newer version, or was made around another mean (by its hash).
+/// If the file is malformed, of a newer version, or belongs to another mean (by its hash).
 pub fn read_stored(folder: &Path) -> Result<Option<Stored>, BundleError> {
     let path = folder.join(POSTERIOR_FILE);
     if !path.exists() {
@@ -36,34 +34,37 @@ pub fn read_stored(folder: &Path) -> Result<Option<Stored>, BundleError> {
         matrices,
         path,
     };
-    let version: u32 = stored.number("format_version", "a whole number")?;
-    if version > POSTERIOR_FORMAT {
-        return Err(stored
-            .wrong("format_version", format!("at most {POSTERIOR_FORMAT}"))
-            .into());
-    }
+    check_mean_and_version(&stored, folder)?;
     stored.content = stored.text("content")?.into();
-    let (expected, found) = (
-        stored.text("mean_sha256")?.to_string(),
-        hash_of(&folder.join(ADAPTER_FILE))?,
-    );
-    if expected != found {
-        return Err(BundleError::OtherMean {
-            path: stored.path,
-            expected,
-            found,
-        });
-    }
     for key in ["format_version", "format", "content", "mean_sha256"] {
         stored.facts.remove(key);
     }
     Ok(Some(stored))
 }
 
-/// Writes the file beside the adapter that was written to `folder` before.
+fn check_mean_and_version(stored: &Stored, folder: &Path) -> Result<(), BundleError> {
+    let version: u32 = stored.number("format_version", "a whole number")?;
+    if version > POSTERIOR_FORMAT {
+        return Err(stored
+            .wrong("format_version", format!("at most {POSTERIOR_FORMAT}"))
+            .into());
+    }
+    let expected = stored.text("mean_sha256")?.to_string();
+    let found = hash_of(&folder.join(ADAPTER_FILE))?;
+    if expected != found {
+        return Err(BundleError::OtherMean {
+            path: stored.path.clone(),
+            expected,
+            found,
+        });
+    }
+    Ok(())
+}
+
+/// Writes the file beside the adapter that is already in `folder`.
 ///
 /// # Errors
-/// If the adapter's file is not there, a number is not finite, or the file cannot be written.
+/// If the adapter's file is missing, a number is not finite, or the file cannot be written.
 pub fn write_stored(folder: &Path, stored: &Stored) -> Result<(), BundleError> {
     let mut metadata = stored.facts.clone();
     metadata.insert("format_version".into(), POSTERIOR_FORMAT.to_string());
@@ -76,9 +77,8 @@ pub fn write_stored(folder: &Path, stored: &Stored) -> Result<(), BundleError> {
     )?)
 }
 
-/// Writes what a posterior has beside its mean, which was written to `folder` before, and gives the
-/// names of the files: none for a point estimate. `method` and `scale` (τ) are what it was made by
-/// and is best used at.
+/// Writes the file of a posterior whose mean is already in `folder`, and returns the names of written
+/// files: none for a point estimate. `method` made the posterior, which is best used at `scale` (τ).
 ///
 /// # Errors
 /// As [`write_stored`].
@@ -102,11 +102,10 @@ fn hash_of(path: &Path) -> Result<String, BundleError> {
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Reads what an adapter folder can be drawn from, around the mean that was read from it: its
-/// posterior where it has one, else the adapter itself.
+/// Reads the posterior of an adapter folder around its mean; a point estimate if it has none.
 ///
 /// # Errors
-/// If the posterior's file is malformed, of a kind not known here, or belongs to another adapter.
+/// If the posterior's file is malformed, not of a built-in kind, or belongs to another adapter.
 pub fn load_posterior(
     folder: &Path,
     mean: Adapter,
@@ -116,7 +115,7 @@ pub fn load_posterior(
     posterior_of(read_stored(folder)?, mean, decoder, device)
 }
 
-/// The posterior that a folder's file describes; a point estimate where there is no such file.
+/// The posterior with these contents; a point estimate if there are none.
 pub(super) fn posterior_of(
     stored: Option<Stored>,
     mean: Adapter,

@@ -1,4 +1,4 @@
-//! `ivon_lora.json` in the adapter folder: what makes the adapter usable alone, with no more than
+//! The sidecar, `ivon_lora.json` in the adapter folder, which makes the adapter usable with nothing but
 //! its base.
 
 use std::path::Path;
@@ -19,8 +19,7 @@ pub const SIDECAR_FILE: &str = "ivon_lora.json";
 pub const SIDECAR_FORMAT: u32 = 1;
 const LARGEST: u64 = 16 << 20;
 
-/// What the adapter was made for, and how it predicts best. Unknown keys of the same version are
-/// ignored.
+/// What an adapter was made for, and how it predicts best. Unknown keys are ignored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sidecar {
     /// [`SIDECAR_FORMAT`].
@@ -29,56 +28,54 @@ pub struct Sidecar {
     pub program_version: String,
     /// The task: prompt template, fields, scoring.
     pub task: Task,
-    /// The answer words with their tokens; empty where every row brings its own choices.
+    /// The answer words with their tokens; empty if every row has choices of its own.
     #[serde(default)]
     pub answers: Vec<AnswerWord>,
     /// Prompts are cut to this many tokens.
     pub max_length: usize,
-    /// Whether a chat template stands around the prompt.
+    /// Whether prompts are put into a chat template.
     #[serde(default)]
     pub chat_template: bool,
-    /// Its text; the checkpoint's own where absent.
+    /// Its text; if absent, the checkpoint's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template_text: Option<String>,
     /// The method that trained it, such as `ivon` or `adamw`.
     pub method: String,
-    /// Further files of the method, by name, in the same folder.
+    /// The names of further files of the method in the folder.
     #[serde(default)]
     pub method_files: Vec<String>,
-    /// τ, by which the variance is multiplied in prediction; chosen on *calibrate*, else 1.
+    /// τ, which multiplies the variance in prediction; chosen on *calibrate*, or 1.
     pub scale: f64,
-    /// T, by which logits at the mean are divided for a calibrated confidence; chosen on
-    /// *calibrate*, else 1.
+    /// T, by which the mean's logits are divided for calibrated confidences; chosen on *calibrate*,
+    /// or 1.
     pub temperature: f64,
-    /// The same for the average over draws, whose log-probabilities are divided.
+    /// The same for the log-probabilities of the average over draws.
     #[serde(default = "unscaled")]
     pub temperature_of_samples: f64,
-    /// The number of draws that `predict_with` speaks of.
+    /// The number of draws S.
     pub samples: usize,
-    /// Names the draws.
+    /// Seed of the draws.
     pub seed: u64,
-    /// Which of both was better on *calibrate*.
+    /// Which of the two was better on *calibrate*.
     pub predict_with: PredictWith,
-    /// What the temperatures rest on; none where none was chosen, and in sidecars from before it
-    /// was kept.
+    /// The evidence for the temperatures; none if none was chosen, and in older sidecars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
-    /// The rows of the run by role, as hashes of their prompts; none in sidecars from before they
-    /// were kept.
+    /// The rows of the run by role, as hashes of their prompts; none in older sidecars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<KnownRows>,
     /// The base.
     pub base: BaseRecord,
 }
 
-/// The rows by which temperatures were chosen, and how sure they are.
+/// How many rows temperatures were chosen by, and how certain they are.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// Number of rows of *calibrate*.
     pub rows: usize,
     /// The 95 % interval of the mean's temperature.
     pub interval: [f64; 2],
-    /// That of the temperature of the average over draws; none without draws.
+    /// The same for the average over draws; none without draws.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_of_samples: Option<[f64; 2]>,
 }
@@ -88,11 +85,11 @@ pub struct Calibration {
 pub struct AnswerWord {
     /// The word.
     pub word: String,
-    /// Its tokens after the prompt: the first alone where that tells the answers apart.
+    /// Its tokens after the prompt: only the first if that tells the answers apart.
     pub tokens: Vec<u32>,
 }
 
-/// Where an answer and its confidence come from.
+/// What predicts answers and confidences.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PredictWith {
@@ -103,15 +100,15 @@ pub enum PredictWith {
     Samples,
 }
 
-/// Which base an adapter belongs to.
+/// The base that an adapter belongs to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BaseRecord {
     /// Hub name or file name.
     pub name: String,
-    /// The hub's revision, where one was named.
+    /// The hub's revision, if one was named.
     #[serde(default)]
     pub revision: Option<String>,
-    /// What another file of the same base must have alike.
+    /// What any other copy of the base must have in common with it.
     pub fingerprint: BaseFingerprint,
 }
 
@@ -127,12 +124,12 @@ pub struct BaseFingerprint {
     pub num_attention_heads: usize,
     pub num_key_value_heads: usize,
     pub head_dim: usize,
-    /// As the checkpoint gives it.
+    /// The checkpoint's own hash.
     pub hash: String,
 }
 
 impl BaseRecord {
-    /// The record of a base by the name that the user gave (a path is cut to its last part).
+    /// The record of a base under the name that the user gave, of which a path keeps its last part.
     pub fn new(name: &str, decoder: &DecoderConfig, hash: String) -> Self {
         let (name, revision) = portable_base_name(name);
         Self {
@@ -159,52 +156,40 @@ impl BaseFingerprint {
         }
     }
 
-    /// Checks that a base has the same shape. Other weights of that shape (another quantisation of
-    /// the model, say) pass here: compare [`hash`](Self::hash) to warn of them.
+    /// Checks that a base has the same shape. Other weights of that shape, such as another
+    /// quantisation of the model, pass: compare [`hash`](Self::hash) to warn about them.
     ///
     /// # Errors
     /// [`BundleError::OtherBase`] with the first number that differs.
     pub fn check_shape(&self, base: &Self) -> Result<(), BundleError> {
-        let differs = |key, expected: &dyn ToString, found: &dyn ToString| {
-            let (expected, found) = (expected.to_string(), found.to_string());
-            if expected == found {
-                Ok(())
-            } else {
-                Err(BundleError::OtherBase {
+        for ((key, expected), (_, found)) in self.shape().into_iter().zip(base.shape()) {
+            if expected != found {
+                return Err(BundleError::OtherBase {
                     key,
                     expected,
                     found,
-                })
+                });
             }
-        };
-        differs("model_type", &self.model_type, &base.model_type)?;
-        differs("hidden_size", &self.hidden_size, &base.hidden_size)?;
-        differs(
-            "intermediate_size",
-            &self.intermediate_size,
-            &base.intermediate_size,
-        )?;
-        differs(
-            "num_hidden_layers",
-            &self.num_hidden_layers,
-            &base.num_hidden_layers,
-        )?;
-        differs(
-            "num_attention_heads",
-            &self.num_attention_heads,
-            &base.num_attention_heads,
-        )?;
-        differs(
-            "num_key_value_heads",
-            &self.num_key_value_heads,
-            &base.num_key_value_heads,
-        )?;
-        differs("head_dim", &self.head_dim, &base.head_dim)?;
-        differs("vocab_size", &self.vocab_size, &base.vocab_size)
+        }
+        Ok(())
+    }
+
+    /// Everything but the hash, by name.
+    fn shape(&self) -> [(&'static str, String); 8] {
+        [
+            ("model_type", self.model_type.clone()),
+            ("hidden_size", self.hidden_size.to_string()),
+            ("intermediate_size", self.intermediate_size.to_string()),
+            ("num_hidden_layers", self.num_hidden_layers.to_string()),
+            ("num_attention_heads", self.num_attention_heads.to_string()),
+            ("num_key_value_heads", self.num_key_value_heads.to_string()),
+            ("head_dim", self.head_dim.to_string()),
+            ("vocab_size", self.vocab_size.to_string()),
+        ]
     }
 }
 
-/// The temperature that changes nothing: that of sidecars from before there were two.
+/// The temperature of older sidecars, which had only one; it changes nothing.
 fn unscaled() -> f64 {
     1.0
 }
@@ -225,7 +210,7 @@ impl Sidecar {
         Ok(files::write_bytes(&path, text.as_bytes())?)
     }
 
-    /// Reads the file of an adapter folder; none where there is none, as in folders of PEFT's own.
+    /// Reads the file of an adapter folder; none if there is none, as in folders that PEFT wrote.
     ///
     /// # Errors
     /// If it is malformed, of a newer version, or holds a scale or a temperature that cannot work.
@@ -240,39 +225,44 @@ impl Sidecar {
         };
         let value: Value =
             serde_json::from_str(&files::read_text(&path, LARGEST)?).map_err(malformed)?;
-        // The version first: a newer layout need not have the keys of this one.
-        match value.get("format_version").and_then(Value::as_u64) {
-            Some(version) if version <= u64::from(SIDECAR_FORMAT) => {}
-            version => {
-                let found =
-                    version.map_or_else(|| "nothing".into(), |version| format!("`{version}`"));
-                let expected = format!("at most {SIDECAR_FORMAT}");
-                return Err(PosteriorError::Metadata {
-                    path,
-                    key: "format_version",
-                    expected,
-                    found,
-                }
-                .into());
-            }
-        }
+        // First of all, since a newer layout need not have the keys of this one.
+        check_version(&value, &path)?;
         let sidecar: Self = serde_json::from_value(value).map_err(malformed)?;
-        check_scale(sidecar.scale)?;
+        sidecar.check()?;
+        Ok(Some(sidecar))
+    }
+
+    /// Checks the scale and the temperatures.
+    fn check(&self) -> Result<(), PosteriorError> {
+        check_scale(self.scale)?;
         for (setting, found) in [
-            ("temperature", sidecar.temperature),
-            ("temperature_of_samples", sidecar.temperature_of_samples),
+            ("temperature", self.temperature),
+            ("temperature_of_samples", self.temperature_of_samples),
         ] {
             if !(found.is_finite() && found > 0.0) {
                 return Err(PosteriorError::Setting {
                     setting,
                     expected: "finite and above 0",
                     found,
-                }
-                .into());
+                });
             }
         }
-        Ok(Some(sidecar))
+        Ok(())
     }
+}
+
+/// Checks that this program knows the version of the layout.
+fn check_version(sidecar: &Value, path: &Path) -> Result<(), PosteriorError> {
+    let version = sidecar.get("format_version").and_then(Value::as_u64);
+    if version.is_some_and(|version| version <= u64::from(SIDECAR_FORMAT)) {
+        return Ok(());
+    }
+    Err(PosteriorError::Metadata {
+        path: path.into(),
+        key: "format_version",
+        expected: format!("at most {SIDECAR_FORMAT}"),
+        found: version.map_or_else(|| "nothing".into(), |version| format!("`{version}`")),
+    })
 }
 
 #[cfg(test)]

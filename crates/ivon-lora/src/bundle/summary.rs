@@ -1,5 +1,5 @@
-//! An adapter folder → how large its weights are and how wide its posterior is, decoder layer by
-//! decoder layer. Needs no base.
+//! An adapter folder → the size of its weights and the width of its posterior in each decoder layer.
+//! Needs no base.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,18 +9,18 @@ use serde::Serialize;
 use super::{BundleError, POSTERIOR_FILE};
 use crate::lora::{ADAPTER_FILE, Beside, HostMatrix, is_factor, read_matrices};
 use crate::metrics::quantile;
-use crate::posterior::Kind;
+use crate::posterior::PosteriorKind;
 
-/// The weights of an adapter folder at a glance.
+/// A summary of an adapter's weights.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AdapterSummary {
-    /// Number of weights of A and B of decoder layers.
+    /// Number of weights in A and B of the decoder layers.
     pub parameters: usize,
-    /// What the file holds beside them.
+    /// What else the file holds.
     pub beside: Beside,
-    /// What `posterior.safetensors` says of itself, where there is one.
+    /// The metadata of `posterior.safetensors`, if there is one.
     pub posterior: Option<BTreeMap<String, String>>,
-    /// The decoder layers that carry weights, from the bottom.
+    /// The decoder layers with weights, from the bottom up.
     pub layers: Vec<LayerSummary>,
 }
 
@@ -38,15 +38,15 @@ pub struct LayerSummary {
     pub b: WeightSummary,
 }
 
-/// Some weights.
+/// A summary of some weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct WeightSummary {
     /// Their number.
     pub weights: usize,
     /// Root mean square of the mean's weights.
     pub rms: f64,
-    /// σ: its 5 %, 50 % and 95 % quantiles; none where the posterior's file has no variance of
-    /// every weight.
+    /// The 5 %, 50 % and 95 % quantiles of σ; none if the posterior's file has no variance for every
+    /// weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sigma: Option<[f64; 3]>,
 }
@@ -62,7 +62,7 @@ pub fn summarise(folder: &Path) -> Result<AdapterSummary, BundleError> {
         true => read_matrices(&path).map(|(variance, metadata)| (variance, Some(metadata)))?,
         false => Default::default(),
     };
-    // Other kinds of posteriors have other things in their file.
+    // Other kinds of posteriors keep something else in their file.
     let has_variances = kind_of(posterior.as_ref()).is_some_and(|kind| kind.stored().has_variances);
     let variance = if has_variances {
         variance
@@ -83,31 +83,33 @@ pub fn summarise(folder: &Path) -> Result<AdapterSummary, BundleError> {
     })
 }
 
-/// The built-in kind that a file's metadata name.
-fn kind_of(posterior: Option<&BTreeMap<String, String>>) -> Option<Kind> {
-    Kind::of(posterior?.get("content")?)
+/// The built-in kind in a file's metadata.
+fn kind_of(posterior: Option<&BTreeMap<String, String>>) -> Option<PosteriorKind> {
+    PosteriorKind::of(posterior?.get("content")?)
 }
 
 impl AdapterSummary {
-    /// What the posterior is, to go on after "the posterior is"; none for a point estimate.
+    /// What the posterior is, as the end of a sentence that begins "the posterior is"; none for a point
+    /// estimate.
     pub fn posterior_in_words(&self) -> Option<String> {
-        let said = self.posterior.as_ref()?;
-        let other = || match said.get("content") {
+        let metadata = self.posterior.as_ref()?;
+        let other = || match metadata.get("content") {
             Some(tag) => format!("of a kind that is not built in, `{tag}`"),
             None => "of a kind that its file does not name".into(),
         };
-        Some(kind_of(Some(said)).map_or_else(other, |kind| kind.stored().words.into()))
+        Some(kind_of(Some(metadata)).map_or_else(other, |kind| kind.stored().words.into()))
     }
 
-    /// Whether the width of single weights is known.
+    /// Whether the standard deviation of each weight is known.
     pub fn has_sigma(&self) -> bool {
         self.layers.iter().any(|layer| layer.all.sigma.is_some())
     }
 }
 
-/// Weights and standard deviations of A (0) and B (1).
+/// Weights and standard deviations of A, then of B.
 type Weights = [(Vec<f64>, Vec<f64>); 2];
 
+/// The summary of each layer.
 fn layers(
     mean: &BTreeMap<String, HostMatrix>,
     variance: &BTreeMap<String, HostMatrix>,

@@ -1,5 +1,4 @@
-//! AdamW (Loshchilov and Hutter, arXiv 1711.05101): the optimizer that the paper compares with, as
-//! PyTorch has it.
+//! AdamW (Loshchilov and Hutter, arXiv 1711.05101), the paper's baseline, as PyTorch implements it.
 //!
 //! ```text
 //! θ ← θ − lr δ θ        m ← β₁ m + (1−β₁) g        v ← β₂ v + (1−β₂) g²
@@ -7,7 +6,7 @@
 //! ```
 
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, Setup, flat};
@@ -16,8 +15,8 @@ use crate::posterior::{PointEstimate, Posterior};
 use crate::settings::{Key, Kind, Wrong};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
-/// AdamW's settings; the learning rate is the paper's, the rest PyTorch's with the paper's decay of
-/// 0.
+/// AdamW's settings. The default learning rate and the weight decay of 0 are the paper's, the rest is
+/// PyTorch's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdamwConfig {
@@ -27,9 +26,9 @@ pub struct AdamwConfig {
     pub beta1: f64,
     /// β₂, decay of the second moment.
     pub beta2: f64,
-    /// ε, added to the root of the second moment.
+    /// ε, added to the square root of the second moment.
     pub epsilon: f64,
-    /// δ, decoupled from the gradient.
+    /// δ, decoupled weight decay.
     pub weight_decay: f64,
     /// The largest norm of the gradient; 0 for no limit.
     pub max_grad_norm: f64,
@@ -63,7 +62,7 @@ impl AdamwConfig {
     )
     .with_flag("max-grad-norm", "X");
 
-    /// A row for each of its keys.
+    /// A row for each key.
     pub const KEYS: [Key; 6] = [
         Self::LEARNING_RATE,
         Self::BETA1,
@@ -108,7 +107,7 @@ impl AdamwConfig {
         })
     }
 
-    /// One step on flat tensors `[P]`: weights and moments before → after. `step` counts from 1.
+    /// One step on flat tensors `[P]`: weights and moments, before → after. `step` counts from 1.
     pub(super) fn update(
         &self,
         weights: Tensor<1>,
@@ -198,19 +197,45 @@ impl Adamw {
         self.step
     }
 
-    /// Goes on from other weights of the same parameters, with moments and steps as they are.
+    /// Replaces the weights; moments and steps stay.
     pub(super) fn set_adapter(&mut self, adapter: Adapter) {
         self.adapter = adapter;
     }
+
+    /// Loss and gradient `[P]` of a step's micro-batches.
+    fn gradient(&self, objective: &mut dyn Objective) -> Result<(f64, Tensor<1>), TrainError> {
+        let mut loss = 0.0;
+        let mut gradient: Option<Tensor<1>> = None;
+        for micro_batch in 0..objective.micro_batches() {
+            let share = objective.share(micro_batch);
+            let mut evidence = objective.evaluate(&self.adapter, micro_batch, 0)?;
+            loss += share * evidence.loss;
+            let part = flat::gradients(&self.adapter, &mut evidence.gradients) * share;
+            gradient = Some(match gradient {
+                None => part,
+                Some(sum) => sum + part,
+            });
+        }
+        match gradient {
+            Some(gradient) => Ok((loss, gradient)),
+            None => Err(self.failed("the step has no examples")),
+        }
+    }
+
+    /// The error of the step that is being taken.
+    fn failed(&self, reason: &str) -> TrainError {
+        TrainError::Step {
+            step: self.step + 1,
+            reason: reason.into(),
+            good: None,
+        }
+    }
 }
 
-/// √Σ x² in f64, in one fixed order.
+/// √Σ x² in f64, summed in order.
 fn norm(values: &[f32]) -> f64 {
-    values
-        .iter()
-        .map(|value| f64::from(*value) * f64::from(*value))
-        .sum::<f64>()
-        .sqrt()
+    let squares = values.iter().map(|value| f64::from(*value).powi(2));
+    squares.sum::<f64>().sqrt()
 }
 
 fn read(tensor: &Tensor<1>) -> Result<Vec<f32>, TrainError> {
@@ -223,30 +248,24 @@ fn read(tensor: &Tensor<1>) -> Result<Vec<f32>, TrainError> {
         })
 }
 
+/// A moment from its little-endian numbers.
+fn moment(bytes: &[u8], device: &Device) -> Tensor<1> {
+    let numbers = bytes.as_chunks::<4>().0.iter();
+    let values: Vec<f32> = numbers.map(|four| f32::from_le_bytes(*four)).collect();
+    let len = values.len();
+    Tensor::from_data(TensorData::new(values, [len]), device)
+}
+
 impl Optimizer for Adamw {
     fn step(
         &mut self,
         learning_rate: f64,
         objective: &mut dyn Objective,
     ) -> Result<Update, TrainError> {
-        let mut loss = 0.0;
-        let mut gradient: Option<Tensor<1>> = None;
-        for micro_batch in 0..objective.micro_batches() {
-            let share = objective.share(micro_batch);
-            let mut evidence = objective.evaluate(&self.adapter, micro_batch, 0)?;
-            loss += share * evidence.loss;
-            let part = flat::gradients(&self.adapter, &mut evidence.gradients) * share;
-            gradient = Some(gradient.map_or(part.clone(), |sum| sum + part));
-        }
-        let failed = |reason: &str| TrainError::Step {
-            step: self.step + 1,
-            reason: reason.into(),
-            good: None,
-        };
-        let mut gradient = gradient.ok_or_else(|| failed("the step has no examples"))?;
+        let (loss, mut gradient) = self.gradient(objective)?;
         let gradient_norm = norm(&read(&gradient)?);
         if !gradient_norm.is_finite() {
-            return Err(failed("a gradient is not finite"));
+            return Err(self.failed("a gradient is not finite"));
         }
         if self.config.max_grad_norm > 0.0 && gradient_norm > self.config.max_grad_norm {
             gradient = gradient * (self.config.max_grad_norm / gradient_norm);
@@ -261,7 +280,7 @@ impl Optimizer for Adamw {
         );
         let moved = read(&(after.clone() - before))?;
         if moved.iter().any(|value| !value.is_finite()) {
-            return Err(failed("an updated weight is not finite"));
+            return Err(self.failed("an updated weight is not finite"));
         }
         self.adapter = flat::with_values(&self.adapter, &after);
         self.moments = moments;
@@ -284,7 +303,7 @@ impl Optimizer for Adamw {
         })
     }
 
-    /// Step, number of weights P, then m and v as little-endian f32.
+    /// Step, number of weights P, m, v; numbers are little-endian, m and v in f32.
     fn state(&self) -> Result<Vec<u8>, TrainError> {
         let [first, second] = [read(&self.moments[0])?, read(&self.moments[1])?];
         let mut bytes = self.step.to_le_bytes().to_vec();
@@ -302,13 +321,11 @@ impl Optimizer for Adamw {
         let adapter = adapter.train();
         let weights = flat::values(&adapter);
         let len = weights.dims()[0];
-        let number = |at: usize| {
-            state
-                .get(at..at + 8)
-                .and_then(|bytes| bytes.try_into().ok())
-                .map(u64::from_le_bytes)
+        let whole = |at: usize| {
+            let bytes = state.get(at..at + 8)?.try_into().ok()?;
+            Some(u64::from_le_bytes(bytes))
         };
-        let (Some(step), Some(saved)) = (number(0), number(8)) else {
+        let (Some(step), Some(saved)) = (whole(0), whole(8)) else {
             return Err(TrainError::Optimizer {
                 reason: format!("the state has {} bytes, expected at least 16", state.len()),
             });
@@ -318,15 +335,8 @@ impl Optimizer for Adamw {
                 reason: format!("the state is for {saved} weights, the adapter has {len}"),
             });
         }
-        let moment = |bytes: &[u8]| {
-            let values: Vec<f32> = bytes
-                .chunks_exact(4)
-                .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
-                .collect();
-            Tensor::<1>::from_data(TensorData::new(values, [len]), &weights.device())
-        };
         let (first, second) = state[16..].split_at(4 * len);
-        self.moments = [moment(first), moment(second)];
+        self.moments = [first, second].map(|bytes| moment(bytes, &weights.device()));
         (self.adapter, self.step) = (adapter, step);
         Ok(())
     }
@@ -334,7 +344,7 @@ impl Optimizer for Adamw {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{DType, Device};
+    use burn::tensor::DType;
 
     use super::*;
     use crate::testing::golden_normals;

@@ -1,5 +1,5 @@
-//! AdamW with noise of one size on all weights: the control for IVON's learned variances. If
-//! isotropic noise does as well, they add nothing.
+//! AdamW with noise of the same size on all weights: the control for IVON's learned variances, which
+//! add nothing if isotropic noise does as well.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ pub struct AdamwNoiseConfig {
 }
 
 impl AdamwNoiseConfig {
-    /// A row for each key that it has beside AdamW's.
+    /// A row for each key besides AdamW's.
     pub const KEYS: [Key; 1] = [Key::new(
         "noise_sd",
         Kind::Number,
@@ -40,7 +40,7 @@ impl Default for AdamwNoiseConfig {
     }
 }
 
-/// N(mean, σ²) with one σ for all weights; the posterior itself if σ² is not finite in f32.
+/// N(mean, σ²) with the same σ for all weights; the point itself if σ² is not finite in f32.
 pub(super) fn isotropic(point: Box<dyn Posterior>, sd: f64) -> Box<dyn Posterior> {
     let variance = point
         .mean()
@@ -66,11 +66,8 @@ impl Settings for AdamwNoiseConfig {
 
     fn validate(&self) -> Result<(), TrainError> {
         if !(self.noise_sd >= 0.0 && self.noise_sd <= 1e6) {
-            return Err(TrainError::Setting(Wrong::value(
-                "noise_sd",
-                self.noise_sd,
-                "a number from 0 to 1e6",
-            )));
+            let expected = "a number from 0 to 1e6";
+            return Err(Wrong::value("noise_sd", self.noise_sd, expected).into());
         }
         self.adamw.validate()
     }

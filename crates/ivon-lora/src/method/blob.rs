@@ -9,10 +9,10 @@
 //! ```
 //!
 //! with the weight w = 2^(i−T−1) at step i = 1 … T of a period (2^i/(2^(T+1)−1), written so that it
-//! cannot overflow): nearly all of the KL comes in the last steps of a period, and 1 of it in all.
+//! cannot overflow): the weights of a period sum to about 1, nearly all of it in its last steps.
 //! With flipout each token of a forward pass has signs of its own on σ ⊙ z ([`crate::lora::side::Flipout`]);
-//! without it all share one draw, an estimate of the same mean and of larger variance. Posterior
-//! draws have none.
+//! without it all tokens share one draw, and the gradient has the same mean and a larger variance.
+//! Posterior draws have no signs.
 
 use std::collections::HashMap;
 
@@ -39,13 +39,13 @@ pub struct BlobConfig {
     /// Those of M and B.
     #[serde(flatten)]
     pub adamw: AdamwConfig,
-    /// The learning rate of ρ and of the KL before the schedule.
+    /// The learning rate of ρ and of the KL, before the schedule.
     pub kl_rate: f64,
-    /// ρ starts uniform between this over √2 and this.
+    /// ρ starts uniformly distributed between this over √2 and this.
     pub rho_init: f64,
     /// s, the prior's standard deviation.
     pub prior_sd: f64,
-    /// T, the steps over which the KL counts once; an epoch where absent.
+    /// T, the steps over which the KL counts once; an epoch if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_period: Option<u64>,
     /// Whether each token has signs of its own on the noise of training.
@@ -65,7 +65,7 @@ impl BlobConfig {
     )
     .with_example("200");
 
-    /// A row for each key that it has beside AdamW's.
+    /// A row for each key besides AdamW's.
     pub const KEYS: [Key; 5] = [
         Self::KL_RATE,
         Key::new(
@@ -96,8 +96,7 @@ impl Default for BlobConfig {
     }
 }
 
-/// Checks what Bayes by backprop asks of its KL: its rate, its period, and standard deviations by
-/// name.
+/// Checks the settings of the KL in Bayes by backprop: rate, period, and standard deviations by name.
 pub(super) fn validate_kl(
     kl_rate: f64,
     kl_period: Option<u64>,
@@ -141,36 +140,35 @@ impl Settings for BlobConfig {
 
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
-        let rho = |(path, parameter): (String, &burn::module::Param<Tensor<2>>)| {
-            let mut numbers = stream(setup.seed, random::Purpose::Initialisation, 0, 1, &path);
-            let low = std::f64::consts::FRAC_1_SQRT_2;
+        let random = adapter.parameters().filter(|(path, _)| is_random(path));
+        let rho = random.map(|(path, parameter)| {
+            let mut numbers = starting_spreads(self.rho_init, setup.seed, &path);
             let count = parameter.lazy_shape().num_elements();
-            let rho = (0..count)
-                .map(|_| (self.rho_init * (low + (1.0 - low) * uniform(&mut numbers))) as f32)
-                .collect();
+            let rho = (0..count).map(|_| numbers() as f32).collect();
             (path, rho)
-        };
-        let rho = adapter
-            .parameters()
-            .filter(|(path, _)| is_random(path))
-            .map(rho)
-            .collect();
-        let period = self.kl_period.unwrap_or(setup.steps_per_epoch).max(1);
+        });
         let variational = Variational {
-            rho,
+            rho: rho.collect(),
             kl_rate: self.kl_rate,
             prior_sd: self.prior_sd,
-            period,
+            period: self.kl_period.unwrap_or(setup.steps_per_epoch).max(1),
             flipout: self.flipout,
         };
-        let base_rate = self.adamw.learning_rate;
         Ok(Box::new(BlobOptimizer {
+            base_rate: self.adamw.learning_rate,
             adamw: self.adamw.optimizer(adapter)?,
             variational,
             seed: setup.seed,
-            base_rate,
         }))
     }
+}
+
+/// What spreads start as: numbers uniformly distributed between `high`/√2 and `high`, by the path of
+/// their parameter.
+pub(super) fn starting_spreads(high: f64, seed: u64, path: &str) -> impl FnMut() -> f64 + use<> {
+    let mut numbers = stream(seed, random::Purpose::Initialisation, 0, 1, path);
+    let low = std::f64::consts::FRAC_1_SQRT_2;
+    move || high * (low + (1.0 - low) * uniform(&mut numbers))
 }
 
 /// Whether q is over a parameter.
@@ -178,10 +176,10 @@ fn is_random(path: &str) -> bool {
     path.ends_with("lora_A")
 }
 
-/// q's spread and how it is learned.
+/// The spread of q, and how it is learned.
 #[derive(Clone, Debug)]
 struct Variational {
-    /// ρ of every A by path, in the adapter's order.
+    /// ρ of every A with its path, in the adapter's order.
     rho: Vec<(String, Vec<f32>)>,
     kl_rate: f64,
     prior_sd: f64,
@@ -195,13 +193,13 @@ pub(super) fn kl_weight(step: u64, period: u64) -> f64 {
     (place as f64 - period as f64 - 1.0).exp2()
 }
 
-/// ∂KL/∂M and ∂KL/∂ρ of one number.
+/// ∂KL/∂M and ∂KL/∂ρ of one weight.
 fn kl_gradient(mean: f64, rho: f64, prior_sd: f64) -> (f64, f64) {
     let precision = 1.0 / (prior_sd * prior_sd);
     (mean * precision, 2.0 * rho.powi(3) * precision - 2.0 / rho)
 }
 
-/// An objective at draws of A, which keeps what ρ learns from.
+/// An objective at draws of A, which accumulates the gradients of ρ.
 struct AtDraws<'a> {
     inner: &'a mut dyn Objective,
     variational: &'a Variational,
@@ -258,8 +256,7 @@ impl AtDraws<'_> {
         self.variational.rho.iter().map(normals).collect()
     }
 
-    /// The adapter with σ ⊙ z beside every A, under signs of each token's own, and the ids of that
-    /// noise.
+    /// The adapter with σ ⊙ z beside every A, under signs for each token, and the ids of this noise.
     fn with_signs(
         &self,
         adapter: &Adapter,
@@ -309,7 +306,7 @@ impl AtDraws<'_> {
     }
 }
 
-/// The adapter with noise on every A whose path `noise` knows.
+/// The adapter with noise on every A for whose path `noise` has some.
 fn with_flipout(
     adapter: &Adapter,
     signs: Signs,
@@ -325,7 +322,7 @@ fn with_flipout(
 }
 
 impl AtDraws<'_> {
-    /// Adds share · 2 ρ z ⊙ g with g the gradient of σ ⊙ z, that of the parameter with each A's id.
+    /// Adds share · 2 ρ z ⊙ g, where g is the gradient of each A's σ ⊙ z, found by its id.
     fn learn(
         &mut self,
         ids: Vec<ParamId>,
@@ -360,35 +357,22 @@ struct BlobOptimizer {
 }
 
 impl BlobOptimizer {
-    /// SGD on ρ and on the KL after AdamW's step.
+    /// The step of SGD on ρ and the KL, after AdamW's.
     fn descend(&mut self, rate: f64, slopes: &[Vec<f64>]) -> Result<(), TrainError> {
         let step = self.adamw.steps();
-        let Variational {
-            rho,
-            prior_sd,
-            period,
-            ..
-        } = &self.variational;
-        let weight = kl_weight(step, *period);
-        let (mut new_rho, mut new_mean) = (rho.clone(), HashMap::new());
-        let means: Vec<(String, HostMatrix)> = self
-            .adamw
-            .adapter()
-            .to_matrices()?
-            .into_iter()
-            .filter(|(path, _)| is_random(path))
-            .collect();
+        let weight = kl_weight(step, self.variational.period);
+        let prior_sd = self.variational.prior_sd;
+        let (mut new_rho, mut new_mean) = (self.variational.rho.clone(), HashMap::new());
+        let means = self.adamw.adapter().to_matrices()?.into_iter();
+        let means = means.filter(|(path, _)| is_random(path));
         for (((_, rho), (path, mut mean)), slopes) in new_rho.iter_mut().zip(means).zip(slopes) {
             for ((rho, mean), slope) in rho.iter_mut().zip(&mut mean.values).zip(slopes) {
-                let (by_mean, by_rho) = kl_gradient(f64::from(*mean), f64::from(*rho), *prior_sd);
+                let (by_mean, by_rho) = kl_gradient(f64::from(*mean), f64::from(*rho), prior_sd);
                 *rho = (f64::from(*rho) - rate * (slope + weight * by_rho)) as f32;
                 *mean = (f64::from(*mean) - rate * weight * by_mean) as f32;
             }
-            if rho
-                .iter()
-                .chain(&mean.values)
-                .any(|value| !value.is_finite())
-            {
+            let mut values = rho.iter().chain(&mean.values);
+            if values.any(|value| !value.is_finite()) {
                 return Err(TrainError::Step {
                     step,
                     reason: format!("the spread of `{path}` is not finite"),
@@ -397,8 +381,8 @@ impl BlobOptimizer {
             }
             new_mean.insert(path, mean.values);
         }
-        self.adamw
-            .set_adapter(flat::with_parameters(self.adamw.adapter(), new_mean));
+        let moved = flat::with_parameters(self.adamw.adapter(), new_mean);
+        self.adamw.set_adapter(moved);
         self.variational.rho = new_rho;
         Ok(())
     }
@@ -417,18 +401,13 @@ impl Optimizer for BlobOptimizer {
             step: before.steps(),
             draw: 0,
         };
-        let slopes = self
-            .variational
-            .rho
-            .iter()
-            .map(|(_, rho)| vec![0.0; rho.len()])
-            .collect();
+        let rho = self.variational.rho.iter();
         let mut at_draws = AtDraws {
             inner: objective,
             variational: &self.variational,
             address,
             draws: 0,
-            slopes,
+            slopes: rho.map(|(_, rho)| vec![0.0; rho.len()]).collect(),
         };
         let update = self.adamw.step(learning_rate, &mut at_draws)?;
         let slopes = at_draws.slopes;
@@ -458,8 +437,7 @@ impl Optimizer for BlobOptimizer {
         });
         match Gaussian::new(point.mean().clone(), variance) {
             Ok(gaussian) => Box::new(gaussian.with_fact("prior_sd", self.variational.prior_sd)),
-            // ρ is finite after every step, and ρ⁴ would have to overflow: the mean alone is the
-            // honest answer then.
+            // ρ is finite after every step: only if ρ⁴ overflows is the mean all that is left.
             Err(_) => point,
         }
     }
@@ -480,12 +458,8 @@ impl Optimizer for BlobOptimizer {
         let read = |(path, rho): &(String, Vec<f32>)| {
             Ok::<_, TrainError>((path.clone(), reader.singles(rho.len())?))
         };
-        let rho = self
-            .variational
-            .rho
-            .iter()
-            .map(read)
-            .collect::<Result<_, _>>()?;
+        let rho = self.variational.rho.iter().map(read);
+        let rho = rho.collect::<Result<_, _>>()?;
         reader.finish()?;
         self.adamw.restore(adapter, adamw)?;
         self.variational.rho = rho;

@@ -1,29 +1,29 @@
-//! An optimizer's state as bytes and back: whole numbers and lists of numbers, little-endian, each
-//! list behind its length.
+//! An optimizer's state as bytes and back: whole numbers and lists of numbers, little-endian; a list
+//! follows its length.
 
 use crate::train::TrainError;
 
-/// Bytes that grow.
+/// Appends to bytes.
 #[derive(Debug, Default)]
 pub struct Writer {
     bytes: Vec<u8>,
 }
 
 impl Writer {
-    /// With a whole number more.
+    /// Appends a whole number.
     pub fn whole(mut self, number: u64) -> Self {
         self.bytes.extend(number.to_le_bytes());
         self
     }
 
-    /// With a list of bytes more.
+    /// Appends a list of bytes.
     pub fn bytes(self, bytes: &[u8]) -> Self {
         let mut with = self.whole(bytes.len() as u64);
         with.bytes.extend(bytes);
         with
     }
 
-    /// With a list of f32 more.
+    /// Appends a list of f32.
     pub fn singles(self, numbers: &[f32]) -> Self {
         let mut with = self.whole(numbers.len() as u64);
         with.bytes
@@ -31,7 +31,7 @@ impl Writer {
         with
     }
 
-    /// With a list of f64 more.
+    /// Appends a list of f64.
     pub fn doubles(self, numbers: &[f64]) -> Self {
         let mut with = self.whole(numbers.len() as u64);
         with.bytes
@@ -39,13 +39,13 @@ impl Writer {
         with
     }
 
-    /// All of them.
+    /// The bytes.
     pub fn finish(self) -> Vec<u8> {
         self.bytes
     }
 }
 
-/// Bytes that are read from their beginning. No length is believed before there are as many bytes.
+/// Reads bytes from their beginning. No length is trusted beyond the bytes that are there.
 #[derive(Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
@@ -69,7 +69,7 @@ impl<'a> Reader<'a> {
     /// A whole number.
     ///
     /// # Errors
-    /// If too few bytes are left; so for all that follow.
+    /// If too few bytes are left; so for all methods below.
     pub fn whole(&mut self) -> Result<u64, TrainError> {
         let bytes = self.take(8)?;
         Ok(bytes
@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
         self.list(1)
     }
 
-    /// A list of f32, which must have `len` numbers.
+    /// A list of f32, which must have length `len`.
     pub fn singles(&mut self, len: usize) -> Result<Vec<f32>, TrainError> {
         let list: Vec<f32> = self
             .list(4)?
@@ -109,7 +109,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list of f64, which must have `len` numbers.
+    /// A list of f64, which must have length `len`.
     pub fn doubles(&mut self, len: usize) -> Result<Vec<f64>, TrainError> {
         let list: Vec<f64> = self
             .list(8)?

@@ -1,13 +1,13 @@
-//! C-LoRA (Rahmati et al., arXiv 2505.17773): Bayes by backprop over a matrix between A and B that
-//! a small network predicts.
+//! C-LoRA (Rahmati et al., arXiv 2505.17773): Bayes by backprop over a matrix between A and B, whose
+//! distribution a small network predicts for each token.
 //!
 //! ```text
 //! y = W x + s · B E h,   h = A drop(x),   q(E | h) = N(M(h), Σ(h)²) token by token,   p(E) = N(0, p²)
-//! loss = −ln p(label) + w Σ over layers and tokens of KL(q ‖ p), meant over the examples of a step
+//! loss = −ln p(label) + w Σ over layers and tokens of KL(q ‖ p), averaged over the examples of a step
 //! ```
 //!
-//! A, B and the network are trained by AdamW on that loss at one draw of E a forward pass, by the
-//! reparametrisation of E. See [`crate::lora::side::CloraNetwork`] for the network and its noise.
+//! AdamW trains A, B and the network on that loss with one reparametrised draw of E in each forward
+//! pass. See [`crate::lora::side::CloraNetwork`] for the network and its noise.
 
 use ivon::noise::{Address, Purpose};
 use serde::{Deserialize, Serialize};
@@ -27,18 +27,18 @@ pub struct CloraConfig {
     /// Those of A, B and the network.
     #[serde(flatten)]
     pub adamw: AdamwConfig,
-    /// Numbers between the two layers of the network.
+    /// Width of the network's hidden layer.
     pub context_hidden: usize,
-    /// About what every entry of Σ starts as; below 1.
+    /// What every entry of Σ starts as, approximately; below 1.
     pub context_sd: f64,
     /// p, the prior's standard deviation.
     pub context_prior_sd: f64,
-    /// w: what a nat of the KL counts beside a nat of loss.
+    /// w, the weight of the KL in the loss.
     pub kl_weight: f64,
 }
 
 impl CloraConfig {
-    /// A row for each key that it has beside AdamW's.
+    /// A row for each key besides AdamW's.
     pub const KEYS: [Key; 4] = [
         Key::new(
             "context_hidden",
@@ -98,12 +98,8 @@ impl Settings for CloraConfig {
             return Err(Wrong::value("context_sd", self.context_sd, "from 1e-6 to below 1").into());
         }
         if !(1e-6..1e6).contains(&self.context_prior_sd) {
-            return Err(Wrong::value(
-                "context_prior_sd",
-                self.context_prior_sd,
-                "from 1e-6 to below 1e6",
-            )
-            .into());
+            let expected = "from 1e-6 to below 1e6";
+            return Err(Wrong::value("context_prior_sd", self.context_prior_sd, expected).into());
         }
         if !(0.0..=1.0).contains(&self.kl_weight) {
             return Err(Wrong::value("kl_weight", self.kl_weight, "from 0 to 1").into());
@@ -218,7 +214,7 @@ impl Optimizer for CloraOptimizer {
             Ok(contextual) => {
                 Box::new(contextual.with_fact("context_prior_sd", self.divergence.prior_sd))
             }
-            // Every pair was given its network at the start: this cannot be reached.
+            // Unreachable: every pair was given a network at the start.
             Err(_) => point,
         }
     }

@@ -1,16 +1,16 @@
-//! What every method promises, checked on a tiny run by token ids: for the built-in methods, and
-//! for one's own.
+//! What every method promises, checked on a tiny training: for the built-in methods and for those
+//! outside the library.
 //!
-//! - A run that is stopped and resumed takes the very same steps, and a step that fails changes
+//! - A training that is stopped and resumed takes the very same steps, and a step that fails changes
 //!   nothing.
-//! - At τ = 0 a draw is the mean; a draw is named by its number and seed; τ multiplies the variance
-//!   where it scales it.
-//! - What is written to an adapter folder gives the same draws and the same probabilities when it
-//!   is read back.
+//! - At τ = 0 a draw is the mean; number, seed and τ determine a draw; a posterior of scaled noise has
+//!   its variance multiplied by τ.
+//! - A posterior that is written to an adapter folder and read back gives the same draws and the same
+//!   probabilities.
 
 use std::path::Path;
 
-use super::{Fit, Settings, Setup, train_members};
+use super::{Fit, Members, Settings, Setup, train_members};
 use crate::bundle::{BundleError, read_stored, write_posterior};
 use crate::data::{Choices, Encoded, Target};
 use crate::files::FileError;
@@ -21,7 +21,7 @@ use crate::predict::{EvaluationOptions, PredictError, Predictor, SetProbabilitie
 use crate::random::{Purpose, below, stream};
 use crate::train::{
     BatchObjective, ChoiceGoal, Evidence, Objective, Optimizer, Outcome, TrainConfig, TrainError,
-    Training,
+    Training, TrainingEnd,
 };
 use crate::watch::{Event, Progress};
 
@@ -29,10 +29,10 @@ const SEED: u64 = 5;
 const STEPS: u64 = 8;
 const RANK: usize = 2;
 
-/// A promise that is not kept, or an error on the way.
+/// A broken promise, or an error on the way.
 #[derive(Debug, thiserror::Error)]
 pub enum ConformanceError {
-    /// A promise is not kept.
+    /// A promise is broken.
     #[error("the method `{method}` breaks a promise: {promise}; {found}")]
     Broken {
         /// The method's name.
@@ -62,11 +62,11 @@ pub enum ConformanceError {
     File(#[from] FileError),
 }
 
-/// Checks all promises on a network (any small one; its vocabulary must have 40 tokens or more).
-/// `folder` is an empty folder for what is written on the way.
+/// Checks all promises on any small network with a vocabulary of at least 40 tokens. `folder` is an
+/// empty folder for the files of the check.
 ///
 /// # Errors
-/// The first promise that is not kept, or whatever fails on the way.
+/// The first broken promise, or whatever fails on the way.
 pub fn check(
     settings: &dyn Settings,
     network: &Network,
@@ -79,9 +79,8 @@ pub fn check(
     };
     settings.validate()?;
     run.failed_steps_change_nothing()?;
-    let (whole, parts) = (folder.join("whole"), folder.join("parts"));
-    let posterior = run.train(&whole, None)?;
-    let resumed = run.train(&parts, Some(STEPS / 2))?;
+    let posterior = run.posterior(&folder.join("whole"), None)?;
+    let resumed = run.posterior(&folder.join("parts"), Some(STEPS / 2))?;
     run.alike(
         "a run that is stopped and resumed is the run that was not stopped",
         posterior.as_ref(),
@@ -91,13 +90,14 @@ pub fn check(
     run.reads_back(posterior.as_ref(), &folder.join("adapter"))
 }
 
+/// A method on a network with examples.
 struct Run<'a> {
     settings: &'a dyn Settings,
     network: &'a Network,
     examples: Vec<Encoded>,
 }
 
-/// Ten tokens each; the answer is whether the fifth is below the sixth.
+/// Examples of ten tokens each; the label says whether the fifth is below the sixth.
 fn examples(vocabulary: usize) -> Vec<Encoded> {
     let example = |index: u64| {
         let mut numbers = stream(4, Purpose::Generation, index, 0, "");
@@ -156,23 +156,52 @@ impl Run<'_> {
         )?)
     }
 
-    /// A finished training; where `stop` is given, one that was stopped after that many steps and
-    /// resumed.
-    fn train(
+    /// What a whole training ends with; if `stop` is given, one that was stopped after that many
+    /// steps and resumed.
+    fn posterior(
         &self,
         folder: &Path,
         stop: Option<u64>,
     ) -> Result<Box<dyn Posterior>, ConformanceError> {
         crate::files::create_folder(folder)?;
+        if stop.is_some() {
+            self.train(folder, false, stop)?;
+        }
+        let (trained, end) = self.train(folder, stop.is_some(), None)?;
+        if end.outcome != Outcome::Finished || end.steps != STEPS {
+            return self.broken(
+                "a run takes all of its steps",
+                format!("it ended as {end:?}"),
+            );
+        }
+        let mut fit = Fit {
+            network: self.network,
+            dropout: lora().dropout,
+            seed: SEED,
+            batch_tokens: 64,
+            train: &self.examples,
+            calibrate: &self.examples,
+            watch: &mut |_| true,
+        };
+        Ok(self.settings.finish(trained, &mut fit)?)
+    }
+
+    /// Trains all members. `stop` is a step of the last one, so that finished members are resumed,
+    /// too.
+    fn train(
+        &self,
+        folder: &Path,
+        resume: bool,
+        stop: Option<u64>,
+    ) -> Result<(Members, TrainingEnd), TrainError> {
         let config = TrainConfig {
             steps: Some(STEPS),
             eval_interval: Some(STEPS),
             ..TrainConfig::default()
         };
-        let lora = lora();
         let goal = ChoiceGoal {
             network: self.network,
-            lora: &lora,
+            lora: &lora(),
             config: &config,
             evaluation: options(),
             train: &self.examples,
@@ -183,50 +212,22 @@ impl Run<'_> {
             goal: &goal,
             config: &config,
             learning_rate: self.settings.learning_rate(),
-            dropout: lora.dropout,
+            dropout: lora().dropout,
             seed: SEED,
             folder,
         };
-        let run = |resume: bool, stop: Option<u64>| {
-            let mut member = 1;
-            train_members(
-                self.settings,
-                &training,
-                &|seed| self.start(seed),
-                resume,
-                &mut |event| match event {
-                    Event::Member(number, _) => {
-                        member = number;
-                        true
-                    }
-                    // In the last member, so that finished ones are taken up, too.
-                    Event::Step(record, _) => {
-                        member < self.settings.members() || Some(record.step) != stop
-                    }
-                    _ => true,
-                },
-            )
+        let members = self.settings.members();
+        let mut member = 1;
+        let mut watch = |event: Event<'_>| match event {
+            Event::Member(number, _) => {
+                member = number;
+                true
+            }
+            Event::Step(record, _) => member < members || Some(record.step) != stop,
+            _ => true,
         };
-        if stop.is_some() {
-            run(false, stop)?;
-        }
-        let (trained, ended) = run(stop.is_some(), None)?;
-        if ended.outcome != Outcome::Finished || ended.steps != STEPS {
-            return self.broken(
-                "a run takes all of its steps",
-                format!("it ended as {ended:?}"),
-            );
-        }
-        let mut fit = Fit {
-            network: self.network,
-            dropout: lora.dropout,
-            seed: SEED,
-            batch_tokens: 64,
-            train: &self.examples,
-            calibrate: &self.examples,
-            watch: &mut |_| true,
-        };
-        Ok(self.settings.finish(trained, &mut fit)?)
+        let start = |seed| self.start(seed);
+        train_members(self.settings, &training, &start, resume, &mut watch)
     }
 
     /// Two steps with a failed one between them are two steps.
@@ -238,28 +239,15 @@ impl Run<'_> {
             examples: 8,
             dropout: lora().dropout,
         };
-        let step = |optimizer: &mut dyn Optimizer, number: u64| -> Result<(), TrainError> {
-            let examples: Vec<&Encoded> = self
-                .examples
-                .iter()
-                .skip(4 * number as usize)
-                .take(4)
-                .collect();
-            let mut objective =
-                BatchObjective::new(self.network, lora().dropout, SEED, number, &[examples]);
-            optimizer
-                .step(self.settings.learning_rate(), &mut objective)
-                .map(|_| ())
-        };
         let mut undisturbed = self.settings.start(self.start(SEED)?, &setup)?;
         let mut disturbed = self.settings.start(self.start(SEED)?, &setup)?;
-        step(undisturbed.as_mut(), 0)?;
-        step(disturbed.as_mut(), 0)?;
+        self.step(undisturbed.as_mut(), 0)?;
+        self.step(disturbed.as_mut(), 0)?;
         let failed = disturbed
             .step(self.settings.learning_rate(), &mut Failing)
             .is_err();
-        step(undisturbed.as_mut(), 1)?;
-        step(disturbed.as_mut(), 1)?;
+        self.step(undisturbed.as_mut(), 1)?;
+        self.step(disturbed.as_mut(), 1)?;
         let same = bits(&undisturbed.adapter().flatten()?) == bits(&disturbed.adapter().flatten()?);
         if failed && same {
             return Ok(());
@@ -275,6 +263,16 @@ impl Run<'_> {
         )
     }
 
+    /// Step `number` of an optimizer, on four examples.
+    fn step(&self, optimizer: &mut dyn Optimizer, number: u64) -> Result<(), TrainError> {
+        let examples = self.examples.iter().skip(4 * number as usize).take(4);
+        let examples = [examples.collect()];
+        let mut objective =
+            BatchObjective::new(self.network, lora().dropout, SEED, number, &examples);
+        optimizer.step(self.settings.learning_rate(), &mut objective)?;
+        Ok(())
+    }
+
     fn predict(
         &self,
         posterior: &dyn Posterior,
@@ -285,7 +283,7 @@ impl Run<'_> {
             .evaluate(&self.examples, &mut Progress::silent())?)
     }
 
-    /// Both have the same mean, and give the same draws and the same probabilities.
+    /// Checks that both have the same mean, draws and probabilities.
     fn alike(
         &self,
         promise: &'static str,
@@ -311,6 +309,38 @@ impl Run<'_> {
     }
 
     fn draws(&self, posterior: &dyn Posterior) -> Result<(), ConformanceError> {
+        self.a_draw_at_zero_is_the_mean(posterior)?;
+        self.alike(
+            "a draw is named by its number, seed and scale",
+            posterior,
+            posterior,
+        )?;
+        if posterior.draw(0, SEED, -1.0).is_ok() || posterior.draw(0, SEED, f64::NAN).is_ok() {
+            return self.broken(
+                "a scale that is negative or no number is refused",
+                "it was not",
+            );
+        }
+        let draws = self.predict(posterior, 1.0)?.draws;
+        let all_alike = draws.len() > 1 && draws.windows(2).all(|two| two[0] == two[1]);
+        match posterior.spread() {
+            Spread::None if !draws.is_empty() => {
+                self.broken("a point estimate has no draws", "there were some")
+            }
+            Spread::None | Spread::Members(1) => Ok(()),
+            _ if all_alike => self.broken(
+                "draws of different numbers differ",
+                "all probabilities are the same",
+            ),
+            Spread::Scaled => self.variance_is_scaled(posterior),
+            _ => Ok(()),
+        }
+    }
+
+    fn a_draw_at_zero_is_the_mean(
+        &self,
+        posterior: &dyn Posterior,
+    ) -> Result<(), ConformanceError> {
         let mean = posterior.mean().flatten()?;
         let at_zero = posterior.draw(2, SEED, 0.0)?;
         if bits(&at_zero.adapter.flatten()?) != bits(&mean) || at_zero.dropout.is_some() {
@@ -326,51 +356,19 @@ impl Run<'_> {
                 "the probabilities differ",
             );
         }
-        self.alike(
-            "a draw is named by its number, seed and scale",
-            posterior,
-            posterior,
-        )?;
-        if posterior.draw(0, SEED, -1.0).is_ok() || posterior.draw(0, SEED, f64::NAN).is_ok() {
-            return self.broken(
-                "a scale that is negative or no number is refused",
-                "it was not",
-            );
-        }
-        let predicted = self.predict(posterior, 1.0)?;
-        match posterior.spread() {
-            Spread::None if !predicted.draws.is_empty() => {
-                self.broken("a point estimate has no draws", "there were some")
-            }
-            Spread::None | Spread::Members(1) => Ok(()),
-            _ if predicted.draws.len() > 1
-                && predicted.draws.windows(2).all(|two| two[0] == two[1]) =>
-            {
-                self.broken(
-                    "draws of different numbers differ",
-                    "all probabilities are the same",
-                )
-            }
-            Spread::Scaled => self.variance_is_scaled(posterior, &mean),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
-    /// The same draw at four times the scale is twice as far from the mean.
-    fn variance_is_scaled(
-        &self,
-        posterior: &dyn Posterior,
-        mean: &[f32],
-    ) -> Result<(), ConformanceError> {
-        let (near, far) = (
-            posterior.draw(1, SEED, 1.0)?.adapter.flatten()?,
-            posterior.draw(1, SEED, 4.0)?.adapter.flatten()?,
-        );
+    /// Checks that a draw at four times the scale is twice as far from the mean.
+    fn variance_is_scaled(&self, posterior: &dyn Posterior) -> Result<(), ConformanceError> {
+        let mean = posterior.mean().flatten()?;
+        let near = posterior.draw(1, SEED, 1.0)?.adapter.flatten()?;
+        let far = posterior.draw(1, SEED, 4.0)?.adapter.flatten()?;
         let off = |((near, far), mean): ((&f32, &f32), &f32)| {
             let (near, far) = (near - mean, far - mean);
             (far - 2.0 * near).abs() > 1e-4 * (mean.abs() + near.abs()) + 1e-7
         };
-        match near.iter().zip(&far).zip(mean).any(off) {
+        match near.iter().zip(&far).zip(&mean).any(off) {
             true => self.broken(
                 "τ multiplies the variance",
                 "a draw at τ = 4 is not twice as far from the mean as at τ = 1",
@@ -379,6 +377,7 @@ impl Run<'_> {
         }
     }
 
+    /// Checks that the posterior reads back from an adapter folder.
     fn reads_back(&self, posterior: &dyn Posterior, folder: &Path) -> Result<(), ConformanceError> {
         crate::files::create_folder(folder)?;
         write_peft(folder, posterior.mean(), &lora(), None)?;
@@ -399,21 +398,15 @@ impl Run<'_> {
                 );
             }
         };
-        if again.spread() != posterior.spread() {
-            return self.broken(
-                promise,
-                format!(
-                    "its spread is {:?}, it was {:?}",
-                    again.spread(),
-                    posterior.spread()
-                ),
-            );
+        let (now, before) = (again.spread(), posterior.spread());
+        if now != before {
+            return self.broken(promise, format!("its spread is {now:?}, it was {before:?}"));
         }
         self.alike(promise, posterior, again.as_ref())
     }
 }
 
-/// An objective that fails.
+/// An objective that always fails.
 struct Failing;
 
 impl Objective for Failing {
@@ -438,7 +431,7 @@ impl Objective for Failing {
     }
 }
 
-/// Numbers by their bits, so that equal means equal.
+/// The bits of numbers, to compare them exactly.
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }

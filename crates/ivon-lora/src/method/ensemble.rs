@@ -1,32 +1,32 @@
-//! Deep ensemble (Lakshminarayanan et al., arXiv 1612.01474): several AdamW runs that differ in
-//! their seeds (start, order of the data, dropout), one after the other on one frozen base; their
+//! Deep ensemble (Lakshminarayanan et al., arXiv 1612.01474): several AdamW trainings with different
+//! seeds (start, order of the data, dropout), one after the other on one frozen base; their
 //! probabilities are averaged.
 
 use serde::{Deserialize, Serialize};
 
 use super::adamw::AdamwConfig;
-use super::{Fit, Passes, Settings, Setup};
+use super::{Fit, Members, Passes, Settings, Setup};
 use crate::lora::Adapter;
 use crate::posterior::{Ensemble, Posterior};
 use crate::settings::{Key, Kind, Wrong};
 use crate::train::{Optimizer, TrainError};
 
 /// The most members of a run.
-const MOST: usize = 100;
+const MAX_MEMBERS: usize = 100;
 
-/// AdamW's settings and a number.
+/// AdamW's settings and the number of members.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnsembleConfig {
-    /// Those of the training of each member.
+    /// Those of each member's training.
     #[serde(flatten)]
     pub adamw: AdamwConfig,
-    /// How many members are trained.
+    /// The number of members.
     pub members: usize,
 }
 
 impl EnsembleConfig {
-    /// A row for each key that it has beside AdamW's.
+    /// A row for each key besides AdamW's.
     pub const KEYS: [Key; 1] = [Key::new(
         "members",
         Kind::Whole,
@@ -57,12 +57,8 @@ impl Settings for EnsembleConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        if !(1..=MOST).contains(&self.members) {
-            return Err(TrainError::Setting(Wrong::value(
-                "members",
-                self.members,
-                "from 1 to 100",
-            )));
+        if !(1..=MAX_MEMBERS).contains(&self.members) {
+            return Err(Wrong::value("members", self.members, "from 1 to 100").into());
         }
         self.adamw.validate()
     }
@@ -82,15 +78,9 @@ impl Settings for EnsembleConfig {
         }
     }
 
-    fn finish(
-        &self,
-        trained: Vec<Box<dyn Posterior>>,
-        _: &mut Fit<'_>,
-    ) -> Result<Box<dyn Posterior>, TrainError> {
-        let mut members = trained.iter().map(|member| member.mean().clone());
-        let first = members.next().ok_or_else(|| TrainError::Optimizer {
-            reason: "an ensemble needs a member".into(),
-        })?;
-        Ok(Box::new(Ensemble::new(first, members.collect())?))
+    fn finish(&self, trained: Members, _: &mut Fit<'_>) -> Result<Box<dyn Posterior>, TrainError> {
+        let others = trained.others().map(|member| member.mean().clone());
+        let first = trained.first().mean().clone();
+        Ok(Box::new(Ensemble::new(first, others.collect())?))
     }
 }

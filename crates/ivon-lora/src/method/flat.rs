@@ -1,16 +1,16 @@
-//! All numbers of an adapter as one flat tensor, and back: element-wise optimizers work on it in a
-//! few operations.
+//! All weights of an adapter as one flat tensor, and back: an element-wise optimizer needs few
+//! operations on it.
 
 use std::collections::HashMap;
 
 use burn::module::ParamId;
 use burn::optim::GradientsParams;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::lora::Adapter;
 use crate::train::TrainError;
 
-/// All parameters end to end, without autodiff, `[P]`.
+/// All weights end to end, without autodiff, `[P]`.
 pub fn values(adapter: &Adapter) -> Tensor<1> {
     let parts = adapter
         .parameters()
@@ -18,7 +18,7 @@ pub fn values(adapter: &Adapter) -> Tensor<1> {
     Tensor::cat(parts.collect(), 0)
 }
 
-/// The gradients of all parameters end to end, `[P]`; zeros where a parameter has none.
+/// The gradients of all weights end to end, `[P]`; zeros for a parameter without one.
 pub fn gradients(adapter: &Adapter, gradients: &mut GradientsParams) -> Tensor<1> {
     let parts =
         adapter
@@ -30,8 +30,15 @@ pub fn gradients(adapter: &Adapter, gradients: &mut GradientsParams) -> Tensor<1
     Tensor::cat(parts.collect(), 0)
 }
 
-/// An adapter like this one with the numbers of `values` `[P]`; it tracks gradients as this one
-/// does.
+/// The device of an adapter's weights, without autodiff.
+pub fn device(adapter: &Adapter) -> Device {
+    let first = adapter.parameters().next();
+    first
+        .map(|(_, parameter)| parameter.val().inner().device())
+        .unwrap_or_default()
+}
+
+/// The adapter with the weights `values` `[P]`; gradients are tracked as before.
 pub fn with_values(adapter: &Adapter, values: &Tensor<1>) -> Adapter {
     ivon::paths::replace(adapter.clone(), {
         let mut start = 0;
@@ -43,14 +50,10 @@ pub fn with_values(adapter: &Adapter, values: &Tensor<1>) -> Adapter {
     })
 }
 
-/// An adapter like this one with other numbers at some paths, each `rows · columns` long; it tracks
-/// gradients as this one does, and its parameters keep their ids.
+/// The adapter with other weights at some paths, each `rows · columns` long; gradients are tracked as
+/// before, and parameters keep their ids.
 pub fn with_parameters(adapter: &Adapter, mut values: HashMap<String, Vec<f32>>) -> Adapter {
-    let device = adapter
-        .parameters()
-        .next()
-        .map(|(_, parameter)| parameter.val().inner().device())
-        .unwrap_or_default();
+    let device = device(adapter);
     ivon::paths::replace(adapter.clone(), move |path, _, shape: &[usize]| {
         let len: usize = shape.iter().product();
         let values = values.remove(path).filter(|values| values.len() == len)?;
@@ -58,10 +61,10 @@ pub fn with_parameters(adapter: &Adapter, mut values: HashMap<String, Vec<f32>>)
     })
 }
 
-/// The gradient of one parameter on the host; none where there is none.
+/// The gradient of one parameter on the host, if it has one.
 ///
 /// # Errors
-/// If the device gives no data back.
+/// If the device does not return its data.
 pub fn gradient(gradients: &GradientsParams, id: ParamId) -> Result<Option<Vec<f32>>, TrainError> {
     let Some(gradient) = gradients.get::<2>(id) else {
         return Ok(None);

@@ -1,7 +1,7 @@
-//! MC dropout (Gal and Ghahramani, arXiv 1506.02142): AdamW with LoRA's dropout on, and on again in
+//! MC dropout (Gal and Ghahramani, arXiv 1506.02142): AdamW with LoRA's dropout, which stays on in
 //! prediction.
 //!
-//! Only the dropout before A is turned on: the base has none.
+//! This is the dropout before A alone: the base has none.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,11 +9,10 @@ use super::adamw::AdamwConfig;
 use super::{Settings, Setup, WithPosterior};
 use crate::lora::Adapter;
 use crate::posterior::McDropout;
-use crate::settings::Key;
-use crate::settings::Wrong;
+use crate::settings::{Key, Wrong};
 use crate::train::{Optimizer, TrainError};
 
-/// The settings are AdamW's; the rate is that of `lora.dropout`.
+/// AdamW's settings; the rate is `lora.dropout`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct McDropoutConfig {
@@ -47,15 +46,14 @@ impl Settings for McDropoutConfig {
         let rate = setup.dropout;
         if !(rate > 0.0 && rate < 1.0) {
             let expected = "above 0 and below 1 for the method `mc-dropout`";
-            return Err(TrainError::Setting(Wrong::value("dropout", rate, expected)));
+            return Err(Wrong::value("dropout", rate, expected).into());
         }
         let optimizer = self.adamw.optimizer(adapter)?;
         Ok(Box::new(WithPosterior::new(
             optimizer,
             move |point| match McDropout::new(point.mean().clone(), rate) {
                 Ok(masks) => Box::new(masks),
-                // The rate was checked before: this cannot be reached, and the weights alone are
-                // the honest answer.
+                // Unreachable, since the rate was checked.
                 Err(_) => point,
             },
         )))

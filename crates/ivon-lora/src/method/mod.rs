@@ -1,10 +1,10 @@
-//! AdamW, IVON and every alternative of the paper's table, one file each: how it trains, what it
-//! can draw.
+//! IVON, AdamW and every alternative of the paper's table, one file each: how it trains and what it
+//! draws from.
 //!
-//! Adding a method is adding a file with its [`Settings`], an
-//! [`Optimizer`](crate::train::Optimizer) where it trains in a way of its own, a
-//! [`Posterior`](crate::posterior::Posterior) where it draws in a way of its own, and a variant
-//! here. A method can live outside of this library just as well: see `docs/adding-a-method.md`.
+//! A new method is a file with its [`Settings`], an [`Optimizer`](crate::train::Optimizer) if it
+//! trains in a way of its own, a [`Posterior`](crate::posterior::Posterior) if it draws in a way of
+//! its own, and a variant here. It can just as well live outside this library: see
+//! `docs/adding-a-method.md`.
 
 mod settings;
 mod bytes;
@@ -40,15 +40,15 @@ pub use laplace::{
 pub use mc_dropout::McDropoutConfig;
 pub use members::{member_folder, train_members};
 pub use scalabl::ScalablConfig;
-pub use settings::{Fit, Passes, Settings, Setup};
+pub use settings::{Fit, Members, Passes, Settings, Setup};
 pub use swag::SwagConfig;
 pub use tfb::TfbConfig;
 pub use with_posterior::WithPosterior;
 
-/// The enum of all methods, from one line each: a variant, its settings, its name.
+/// The enum of all methods, from one line each: variant, settings, name.
 macro_rules! methods {
     ($($(#[$doc:meta])* $variant:ident($config:ty) = $name:literal),+ $(,)?) => {
-        /// The method of a run with its own settings.
+        /// A method with its settings.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "name")]
         pub enum Method {
@@ -81,17 +81,17 @@ methods! {
     Adamw(AdamwConfig) = "adamw",
     /// AdamW whose dropout stays on in prediction.
     McDropout(McDropoutConfig) = "mc-dropout",
-    /// AdamW, and the path of its last steps.
+    /// AdamW, and a normal distribution fitted to the path of its last steps.
     Swag(SwagConfig) = "swag",
-    /// AdamW, and the curvature at its end.
+    /// AdamW, and a normal distribution from the curvature at its end.
     Laplace(LaplaceConfig) = "laplace",
-    /// AdamW, and as much noise as its training examples bear.
+    /// AdamW, and as much noise as its training loss tolerates.
     Tfb(TfbConfig) = "tfb",
     /// Bayes by backprop over A.
     Blob(BlobConfig) = "blob",
     /// Bayes by backprop over a few numbers a layer.
     Scalabl(ScalablConfig) = "scalabl",
-    /// Bayes by backprop over a matrix that each token has between A and B.
+    /// Bayes by backprop over a matrix between A and B, one for each token.
     Clora(CloraConfig) = "clora",
     /// Several AdamW runs.
     Ensemble(EnsembleConfig) = "ensemble",
@@ -106,12 +106,12 @@ impl Default for Method {
 }
 
 impl Method {
-    /// A method by name with its default settings.
+    /// The method of this name with its default settings.
     pub fn named(name: &str) -> Option<Self> {
         Self::all().into_iter().find(|method| method.name() == name)
     }
 
-    /// The names of those whose settings are so.
+    /// The names of the methods of which `is_so` holds.
     pub fn names_where(is_so: impl Fn(&dyn Settings) -> bool) -> Vec<&'static str> {
         let methods = Self::all().into_iter();
         methods
@@ -120,7 +120,7 @@ impl Method {
             .collect()
     }
 
-    /// The names of those that can be fitted to an adapter that AdamW trained.
+    /// The names of the methods that can be fitted to an adapter trained by AdamW.
     pub fn fitted_afterwards() -> Vec<&'static str> {
         Self::names_where(|settings| settings.fits_afterwards() && settings.draws())
     }

@@ -1,35 +1,33 @@
 //! ScalaBL (Samplawski et al., arXiv 2506.21408): variational inference over r numbers a layer,
 //! between B and a fixed basis of A.
 //!
-//! With the singular values of A at the start, A = diag(s) V: the rows of V stay, q(s_i) = N(μ_i,
-//! σ_i²), prior N(0, p²), B is a point. At s = μ + σ ⊙ z a step has the gradient g of the mean loss
-//! by s, and
+//! With the singular values of A at the start, A = diag(s) V: the rows of V are fixed, q(s_i) =
+//! N(μ_i, σ_i²), prior N(0, p²), B is a point. At s = μ + σ ⊙ z a step has the gradient g of the mean
+//! loss with respect to s, and
 //!
 //! ```text
 //! AdamW:  μ by g,  ln σ by g ⊙ z ⊙ σ,  B by its own        SGD:  μ and ln σ by w ∂KL
 //! KL(q‖p) = Σ ln(p/σ) + (σ² + μ²)/(2 p²) − ½
 //! ```
 //!
-//! with the weight w of BLoB. The published code has KL(p‖q), and learns V.
+//! with the weight w of BLoB. The published code uses KL(p‖q), and learns V.
 
 use std::collections::HashMap;
 
 use burn::module::Module;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use ivon::noise::{Address, Purpose};
 use serde::{Deserialize, Serialize};
 
 use super::adamw::AdamwConfig;
-use super::blob::BlobConfig;
-use super::blob::{kl_weight, validate_kl};
+use super::blob::{BlobConfig, kl_weight, starting_spreads, validate_kl};
 use super::bytes::{Reader, Writer};
 use super::{Settings, Setup, flat};
 use crate::kernel::eigenvectors;
 use crate::lora::{Adapter, HostMatrix, LoraError};
 use crate::posterior::{PointEstimate, Posterior, Scalabl};
-use crate::random::{self, stream, uniform};
 use crate::settings::{Key, Kind};
-use crate::train::{Objective, Optimizer, TrainError, Update};
+use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
 
 /// AdamW's settings and those of q.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,17 +38,17 @@ pub struct ScalablConfig {
     pub adamw: AdamwConfig,
     /// The learning rate of the KL before the schedule.
     pub kl_rate: f64,
-    /// σ starts uniform between this over √2 and this.
+    /// σ starts uniformly distributed between this over √2 and this.
     pub sd_init: f64,
     /// p, the prior's standard deviation.
     pub row_prior_sd: f64,
-    /// The steps over which the KL counts once; an epoch where absent.
+    /// The steps over which the KL counts once; an epoch if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kl_period: Option<u64>,
 }
 
 impl ScalablConfig {
-    /// A row for each key that it has beside AdamW's.
+    /// A row for each key besides AdamW's.
     pub const KEYS: [Key; 4] = [
         BlobConfig::KL_RATE,
         BlobConfig::KL_PERIOD,
@@ -106,40 +104,30 @@ impl Settings for ScalablConfig {
 
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
-        let matrices = adapter.to_matrices()?;
-        let (mut bases, mut means, mut spreads, mut values) =
-            (Vec::new(), Vec::new(), Vec::new(), HashMap::new());
+        let (mut bases, mut means, mut spreads) = (Vec::new(), Vec::new(), Vec::new());
+        let mut values = HashMap::new();
         // A before B of every layer, see `Adapter::parameters`.
-        for pair in matrices.chunks_exact(2) {
+        for pair in adapter.to_matrices()?.chunks_exact(2) {
             let [(a_path, a), (b_path, b)] = pair else {
                 continue;
             };
             let SingularValues { singular, basis, b } = decomposed(a, b);
-            let mut numbers = stream(setup.seed, random::Purpose::Initialisation, 0, 1, a_path);
-            let low = std::f64::consts::FRAC_1_SQRT_2;
-            spreads.extend(
-                singular.iter().map(|_| {
-                    (self.sd_init * (low + (1.0 - low) * uniform(&mut numbers))).ln() as f32
-                }),
-            );
+            let mut sds = starting_spreads(self.sd_init, setup.seed, a_path);
+            spreads.extend(singular.iter().map(|_| sds().ln() as f32));
             means.extend(singular);
             values.insert(b_path.clone(), b);
             bases.push((a_path.clone(), basis));
         }
-        let rows = means.len();
-        let learned: Vec<f32> = means.into_iter().chain(spreads).collect();
-        values.extend(factors(&bases, &learned[..rows]));
-        let adapter = flat::with_parameters(&adapter.train(), values);
-        let period = self.kl_period.unwrap_or(setup.steps_per_epoch).max(1);
+        values.extend(factors(&bases, &means));
         let mut optimizer = ScalablOptimizer {
             config: self.clone(),
-            period,
+            period: self.kl_period.unwrap_or(setup.steps_per_epoch).max(1),
             seed: setup.seed,
             bases,
-            rows,
+            rows: means.len(),
             moments: Default::default(),
-            learned,
-            adapter,
+            learned: [means, spreads].concat(),
+            adapter: flat::with_parameters(&adapter.train(), values),
             step: 0,
         };
         let count = optimizer.numbers()?.len();
@@ -148,7 +136,7 @@ impl Settings for ScalablConfig {
     }
 }
 
-/// A pair by the singular values of A: B A = B′ diag(s) V.
+/// A pair in terms of the singular values of A: B A = B′ diag(s) V.
 struct SingularValues {
     singular: Vec<f32>,
     /// V, `[r, in]` with orthonormal rows; a row of zeros where its singular value is 0.
@@ -157,54 +145,52 @@ struct SingularValues {
     b: Vec<f32>,
 }
 
+/// The singular value decomposition of A, by the eigenvectors U of A Aᵀ.
 fn decomposed(a: &HostMatrix, b: &HostMatrix) -> SingularValues {
     let [rank, inputs] = a.shape;
-    let entry = |matrix: &HostMatrix, row: usize, column: usize| {
-        f64::from(matrix.values[row * matrix.shape[1] + column])
-    };
-    let gram = (0..rank * rank)
-        .map(|at| {
-            (0..inputs)
-                .map(|k| entry(a, at / rank, k) * entry(a, at % rank, k))
-                .sum()
-        })
-        .collect();
-    let (squares, u) = eigenvectors(gram, rank);
-    let singular: Vec<f64> = squares
-        .iter()
-        .map(|square| square.max(0.0).sqrt())
-        .collect();
+    let (squares, u) = eigenvectors(gram(a), rank);
+    let squares = squares.iter().map(|square| square.max(0.0));
+    let singular: Vec<f64> = squares.map(f64::sqrt).collect();
     let largest = singular.iter().copied().fold(0.0, f64::max);
-    let basis = (0..rank * inputs).map(|at| {
+    let basis = |at: usize| {
         let (row, column) = (at / inputs, at % inputs);
-        // What is 0 but for rounding has no direction.
+        // A singular value that is 0 but for rounding has no direction.
         let inverse = if singular[row] > 1e-6 * largest {
             1.0 / singular[row]
         } else {
             0.0
         };
-        (inverse
-            * (0..rank)
-                .map(|k| u[k * rank + row] * entry(a, k, column))
-                .sum::<f64>()) as f32
-    });
-    let turned = (0..b.shape[0] * rank).map(|at| {
-        (0..rank)
-            .map(|k| entry(b, at / rank, k) * u[k * rank + at % rank])
-            .sum::<f64>() as f32
-    });
-    let b = turned.collect();
+        let column = a.values.iter().skip(column).step_by(inputs).enumerate();
+        let terms = column.map(|(k, a)| u[k * rank + row] * f64::from(*a));
+        (inverse * terms.sum::<f64>()) as f32
+    };
+    let rotated = |at: usize| {
+        let row = b.values[at / rank * rank..][..rank].iter().enumerate();
+        let terms = row.map(|(k, b)| f64::from(*b) * u[k * rank + at % rank]);
+        terms.sum::<f64>() as f32
+    };
     SingularValues {
         singular: singular.iter().map(|&s| s as f32).collect(),
         basis: HostMatrix {
             shape: a.shape,
-            values: basis.collect(),
+            values: (0..rank * inputs).map(basis).collect(),
         },
-        b,
+        b: (0..b.shape[0] * rank).map(rotated).collect(),
     }
 }
 
-/// diag(s) V of every layer by path; s of all layers end to end.
+/// A Aᵀ `[r, r]`.
+fn gram(a: &HostMatrix) -> Vec<f64> {
+    let [rank, inputs] = a.shape;
+    let row = |row: usize| a.values[row * inputs..][..inputs].iter();
+    let entry = |at: usize| {
+        let pairs = row(at / rank).zip(row(at % rank));
+        pairs.map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
+    };
+    (0..rank * rank).map(entry).collect()
+}
+
+/// diag(s) V of every layer by path, with s of all layers end to end.
 fn factors(bases: &[(String, HostMatrix)], s: &[f32]) -> HashMap<String, Vec<f32>> {
     let mut s = s.iter();
     let scaled = |(path, basis): &(String, HostMatrix)| {
@@ -218,7 +204,7 @@ fn factors(bases: &[(String, HostMatrix)], s: &[f32]) -> HashMap<String, Vec<f32
     bases.iter().map(scaled).collect()
 }
 
-/// ∂KL/∂μ and ∂KL/∂ln σ of one number.
+/// ∂KL/∂μ and ∂KL/∂ln σ of one row.
 fn kl_gradient(mean: f64, log_sd: f64, prior_sd: f64) -> (f64, f64) {
     let precision = 1.0 / (prior_sd * prior_sd);
     (mean * precision, (2.0 * log_sd).exp() * precision - 1.0)
@@ -230,9 +216,9 @@ struct ScalablOptimizer {
     config: ScalablConfig,
     period: u64,
     seed: u64,
-    /// V of every layer by the path of its A, in the adapter's order.
+    /// V of every layer with the path of its A, in the adapter's order.
     bases: Vec<(String, HostMatrix)>,
-    /// The number of rows of all of them.
+    /// The number of rows of all V.
     rows: usize,
     /// μ of all rows, then ln σ of all rows.
     learned: Vec<f32>,
@@ -243,65 +229,69 @@ struct ScalablOptimizer {
     step: u64,
 }
 
-impl ScalablOptimizer {
-    fn is_point(path: &str) -> bool {
-        path.ends_with("lora_B")
-    }
+/// Whether a parameter is a point: B.
+fn is_point(path: &str) -> bool {
+    path.ends_with("lora_B")
+}
 
+impl ScalablOptimizer {
     /// μ, ln σ and all B end to end.
     fn numbers(&self) -> Result<Vec<f32>, LoraError> {
-        let points = self
-            .adapter
-            .to_matrices()?
-            .into_iter()
-            .filter(|(path, _)| Self::is_point(path));
-        Ok(self
-            .learned
-            .iter()
-            .copied()
-            .chain(points.flat_map(|(_, matrix)| matrix.values))
-            .collect())
+        let matrices = self.adapter.to_matrices()?.into_iter();
+        let points = matrices.filter(|(path, _)| is_point(path));
+        let points = points.flat_map(|(_, matrix)| matrix.values);
+        Ok(self.learned.iter().copied().chain(points).collect())
     }
 
-    /// Adds loss and gradient (of μ, ln σ and B) at a draw of s.
-    fn observe(
-        &self,
-        objective: &mut dyn Objective,
-        micro_batch: usize,
-        gradient: &mut [f64],
-    ) -> Result<f64, TrainError> {
-        let (means, spreads) = self.learned.split_at(self.rows);
-        let mut normals = vec![0.0f32; self.rows];
+    /// σ ⊙ z of all rows at a micro-batch's draw.
+    fn noise(&self, micro_batch: usize) -> Vec<f32> {
         let address = Address {
             seed: self.seed,
             purpose: Purpose::Training,
             step: self.step,
             draw: micro_batch as u64,
         };
+        let mut normals = vec![0.0f32; self.rows];
         address.fill("scalabl.rows", &mut normals);
-        let noise: Vec<f32> = spreads
-            .iter()
-            .zip(&normals)
-            .map(|(spread, z)| spread.exp() * z)
-            .collect();
-        let drawn: Vec<f32> = means
-            .iter()
-            .zip(&noise)
-            .map(|(mean, noise)| mean + noise)
-            .collect();
-        let drawn = flat::with_parameters(&self.adapter, factors(&self.bases, &drawn));
+        let spreads = self.learned[self.rows..].iter().zip(&normals);
+        spreads.map(|(spread, z)| spread.exp() * z).collect()
+    }
+
+    /// The loss at a draw of s, whose gradient (of μ, ln σ and B) is added to `gradient`; both are
+    /// multiplied by the micro-batch's share.
+    fn observe(
+        &self,
+        objective: &mut dyn Objective,
+        micro_batch: usize,
+        gradient: &mut [f64],
+    ) -> Result<f64, TrainError> {
+        let noise = self.noise(micro_batch);
+        let means = self.learned[..self.rows].iter().zip(&noise);
+        let rows: Vec<f32> = means.map(|(mean, noise)| mean + noise).collect();
+        let drawn = flat::with_parameters(&self.adapter, factors(&self.bases, &rows));
         let share = objective.share(micro_batch);
         let evidence = objective.evaluate(&drawn, micro_batch, 0)?;
+        self.add_gradient(&drawn, &evidence, share, &noise, gradient)?;
+        Ok(share * evidence.loss)
+    }
+
+    /// Adds the gradient of μ, ln σ and B, from that of A and B at a draw.
+    fn add_gradient(
+        &self,
+        drawn: &Adapter,
+        evidence: &Evidence,
+        share: f64,
+        noise: &[f32],
+        gradient: &mut [f64],
+    ) -> Result<(), TrainError> {
         let mut bases = self.bases.iter();
         let (mut row, mut point) = (0, 2 * self.rows);
         for (path, parameter) in drawn.parameters() {
             let found = flat::gradient(&evidence.gradients, parameter.id)?;
             let count = parameter.lazy_shape().num_elements();
-            if Self::is_point(&path) {
-                for (sum, g) in gradient[point..point + count]
-                    .iter_mut()
-                    .zip(found.into_iter().flatten())
-                {
+            if is_point(&path) {
+                let sums = gradient[point..point + count].iter_mut();
+                for (sum, g) in sums.zip(found.into_iter().flatten()) {
                     *sum += share * f64::from(g);
                 }
                 point += count;
@@ -309,45 +299,28 @@ impl ScalablOptimizer {
                 let columns = basis.shape[1].max(1);
                 let found = found.unwrap_or_else(|| vec![0.0; count]);
                 for (g, v) in found.chunks(columns).zip(basis.values.chunks(columns)) {
-                    let slope: f64 = share
-                        * g.iter()
-                            .zip(v)
-                            .map(|(g, v)| f64::from(*g) * f64::from(*v))
-                            .sum::<f64>();
+                    let terms = g.iter().zip(v);
+                    let terms = terms.map(|(g, v)| f64::from(*g) * f64::from(*v));
+                    let slope = share * terms.sum::<f64>();
                     gradient[row] += slope;
                     gradient[self.rows + row] += slope * f64::from(noise[row]);
                     row += 1;
                 }
             }
         }
-        Ok(share * evidence.loss)
+        Ok(())
     }
 
-    /// AdamW's step on all numbers, then SGD's on the KL.
+    /// The step of AdamW on all numbers, then that of SGD on the KL: numbers and moments.
     fn moved(
         &self,
         gradient: &[f64],
         learning_rate: f64,
     ) -> Result<(Vec<f32>, [Vec<f32>; 2]), TrainError> {
-        let device = burn::tensor::Device::flex();
-        let tensor = |values: Vec<f32>| {
-            let len = values.len();
-            Tensor::<1>::from_data(TensorData::new(values, [len]), &device)
-        };
-        let read = |tensor: Tensor<1>| {
-            tensor
-                .into_data()
-                .try_to_vec::<f32>()
-                .map_err(|error| TrainError::Device {
-                    reason: error.to_string(),
-                })
-        };
-        let gradient = tensor(gradient.iter().map(|&g| g as f32).collect());
-        let moments = self.moments.clone().map(tensor);
         let (after, [first, second]) = self.config.adamw.update(
             tensor(self.numbers()?),
-            moments,
-            gradient,
+            self.moments.clone().map(tensor),
+            tensor(gradient.iter().map(|&g| g as f32).collect()),
             learning_rate,
             self.step + 1,
         );
@@ -367,17 +340,35 @@ impl ScalablOptimizer {
     fn adapter_of(&self, numbers: &[f32]) -> Adapter {
         let mut values = factors(&self.bases, &numbers[..self.rows]);
         let mut start = 2 * self.rows;
-        for (path, parameter) in self
-            .adapter
-            .parameters()
-            .filter(|(path, _)| Self::is_point(path))
-        {
+        let points = self.adapter.parameters();
+        for (path, parameter) in points.filter(|(path, _)| is_point(path)) {
             let count = parameter.lazy_shape().num_elements();
             values.insert(path, numbers[start..start + count].to_vec());
             start += count;
         }
         flat::with_parameters(&self.adapter, values)
     }
+
+    /// The error of the step that is being taken.
+    fn failed(&self, reason: &str) -> TrainError {
+        TrainError::Step {
+            step: self.step + 1,
+            reason: reason.into(),
+            good: None,
+        }
+    }
+}
+
+fn tensor(values: Vec<f32>) -> Tensor<1> {
+    let len = values.len();
+    Tensor::from_data(TensorData::new(values, [len]), &Device::flex())
+}
+
+fn read(tensor: Tensor<1>) -> Result<Vec<f32>, TrainError> {
+    let values = tensor.into_data().try_to_vec::<f32>();
+    values.map_err(|error| TrainError::Device {
+        reason: error.to_string(),
+    })
 }
 
 fn norm(values: impl Iterator<Item = f64>) -> f64 {
@@ -396,31 +387,21 @@ impl Optimizer for ScalablOptimizer {
         for micro_batch in 0..objective.micro_batches() {
             loss += self.observe(objective, micro_batch, &mut gradient)?;
         }
-        let failed = |reason: &str| TrainError::Step {
-            step: self.step + 1,
-            reason: reason.into(),
-            good: None,
-        };
         let gradient_norm = norm(gradient.iter().copied());
         if !gradient_norm.is_finite() {
-            return Err(failed("a gradient is not finite"));
+            return Err(self.failed("a gradient is not finite"));
         }
         let limit = self.config.adamw.max_grad_norm;
         if limit > 0.0 && gradient_norm > limit {
-            gradient
-                .iter_mut()
-                .for_each(|g| *g *= limit / gradient_norm);
+            let factor = limit / gradient_norm;
+            gradient.iter_mut().for_each(|g| *g *= factor);
         }
         let (after, moments) = self.moved(&gradient, learning_rate)?;
         if after.iter().any(|value| !value.is_finite()) {
-            return Err(failed("an updated weight is not finite"));
+            return Err(self.failed("an updated weight is not finite"));
         }
-        let moved = norm(
-            before
-                .iter()
-                .zip(&after)
-                .map(|(before, after)| f64::from(after - before)),
-        );
+        let moved = before.iter().zip(&after);
+        let moved = norm(moved.map(|(before, after)| f64::from(after - before)));
         self.adapter = self.adapter_of(&after);
         self.learned = after[..2 * self.rows].to_vec();
         self.moments = moments;
@@ -449,13 +430,12 @@ impl Optimizer for ScalablOptimizer {
             flat::with_parameters(&zeros, factors(&self.bases, &sd)),
         ) {
             Ok(rows) => Box::new(rows),
-            // σ is finite after every step, and would have to overflow: the mean alone is the
-            // honest answer then.
+            // ln σ is finite after every step: only if σ overflows is the mean all that is left.
             Err(_) => Box::new(PointEstimate { adapter: mean }),
         }
     }
 
-    /// The basis is not in it: it follows from the adapter that the run starts with.
+    /// Without the bases, which follow from the adapter that the run starts with.
     fn state(&self) -> Result<Vec<u8>, TrainError> {
         let [first, second] = &self.moments;
         Ok(Writer::default()

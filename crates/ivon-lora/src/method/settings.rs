@@ -1,4 +1,4 @@
-//! The contract of a method: its settings say how it trains and what is made of what it has
+//! The contract of a method: its settings say how it trains, and make a posterior of what it has
 //! trained.
 
 use std::fmt;
@@ -14,12 +14,12 @@ use crate::settings::Key;
 use crate::train::{Optimizer, TrainConfig, TrainError};
 use crate::watch::Watch;
 
-/// The settings of a method: everything that a run asks of it.
+/// The settings of a method, through which a run asks everything of it.
 pub trait Settings: fmt::Debug {
     /// Its name, such as `adamw`.
     fn name(&self) -> &'static str;
 
-    /// A row for each of its settings, in the order in which a file has them.
+    /// A row for each of its settings, in the order of a file.
     fn keys(&self) -> Vec<Key> {
         Vec::new()
     }
@@ -36,7 +36,7 @@ pub trait Settings: fmt::Debug {
     /// The optimizer at its start, which trains `adapter`.
     ///
     /// # Errors
-    /// If a setting is out of range, or cannot be in such a run.
+    /// If a setting is out of range, or does not fit the run.
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError>;
 
     /// How many adapters it trains, one after the other, each under a seed of its own; at least 1.
@@ -44,31 +44,29 @@ pub trait Settings: fmt::Debug {
         1
     }
 
-    /// Whether there is anything to draw from once training has ended; a point estimate draws
-    /// nothing.
+    /// Whether training ends with something to draw from, rather than with a point estimate.
     fn draws(&self) -> bool {
         true
     }
 
-    /// The setting by which the method learns from rows of calibrate when training has ended; none
-    /// where it does not.
+    /// The setting by which the method learns from rows of calibrate after training, if it does.
     fn needs_calibrate(&self) -> Option<&'static str> {
         None
     }
 
-    /// Whether all that it adds to a trained adapter comes after training, so that it can be fitted
-    /// to an adapter that is there already.
+    /// Whether it adds something to a trained adapter only after training, so that it can be fitted
+    /// to an existing one.
     fn fits_afterwards(&self) -> bool {
         false
     }
 
-    /// What [`finish`](Self::finish) computes over so many training examples, good to about a
+    /// What [`finish`](Self::finish) computes over this many training examples, to within about a
     /// third; for the estimate of a run.
     fn fitting_passes(&self, _examples: usize) -> Passes {
         Passes::default()
     }
 
-    /// What a prediction at the mean and with so many draws computes over its examples, good to
+    /// What a prediction at the mean and with this many draws computes over its examples, to within
     /// about a third.
     fn prediction_passes(&self, samples: usize) -> Passes {
         Passes {
@@ -77,31 +75,25 @@ pub trait Settings: fmt::Debug {
         }
     }
 
-    /// What can be drawn from once training has ended. `trained` is what the optimizer of each of
-    /// the [`members`](Self::members) gave, never empty. A method that learns from the data only
-    /// now does it here.
+    /// The posterior once training has ended. A method that learns from the data only after
+    /// training does so here.
     ///
     /// # Errors
-    /// If a prediction fails, or whoever watches says stop.
+    /// If a prediction fails, or the watcher says stop.
     fn finish(
         &self,
-        trained: Vec<Box<dyn Posterior>>,
+        trained: Members,
         fit: &mut Fit<'_>,
     ) -> Result<Box<dyn Posterior>, TrainError> {
         let _ = fit;
-        trained
-            .into_iter()
-            .next()
-            .ok_or_else(|| TrainError::Optimizer {
-                reason: "nothing was trained".into(),
-            })
+        Ok(trained.into_first())
     }
 
-    /// Reads back what [`Posterior::stored`] gave. A method whose posterior is none of the built-in
-    /// kinds reads it itself.
+    /// Reads back what [`Posterior::stored`] returned. A method whose posterior is not of a built-in
+    /// kind reads it itself.
     ///
     /// # Errors
-    /// If something is missing from it, malformed, or does not belong to the mean.
+    /// If something in it is missing, malformed, or does not belong to the mean.
     fn restore(
         &self,
         stored: &Stored,
@@ -113,23 +105,57 @@ pub trait Settings: fmt::Debug {
     }
 }
 
-/// How often a set of examples goes forward through the network, or what takes as long.
+/// What the optimizer of each of a method's [`members`](Settings::members) trained; at least one.
+pub struct Members {
+    first: Box<dyn Posterior>,
+    others: Vec<Box<dyn Posterior>>,
+}
+
+impl Members {
+    /// A first member, alone so far.
+    pub fn new(first: Box<dyn Posterior>) -> Self {
+        let others = Vec::new();
+        Self { first, others }
+    }
+
+    /// Adds a member.
+    pub fn push(&mut self, member: Box<dyn Posterior>) {
+        self.others.push(member);
+    }
+
+    /// The first member.
+    pub fn first(&self) -> &dyn Posterior {
+        self.first.as_ref()
+    }
+
+    /// The first member, for a method that has no others.
+    pub fn into_first(self) -> Box<dyn Posterior> {
+        self.first
+    }
+
+    /// The members after the first.
+    pub fn others(&self) -> impl Iterator<Item = &dyn Posterior> {
+        self.others.iter().map(AsRef::as_ref)
+    }
+}
+
+/// How often a set of examples goes through the network, forward or at the same cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Passes {
-    /// In large batches, in which a common beginning is computed once.
+    /// In large batches, where a common beginning is computed once.
     pub together: f64,
     /// Example by example.
     pub alone: f64,
 }
 
-/// What a method is told of a run before its first step.
+/// What a method is told about a run before its first step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Setup {
-    /// Names the method's own noise.
+    /// Seed of the method's own noise.
     pub seed: u64,
     /// Optimizer steps of the run.
     pub steps: u64,
-    /// Optimizer steps in which each training example is seen once.
+    /// Optimizer steps of an epoch.
     pub steps_per_epoch: u64,
     /// Number of training examples.
     pub examples: usize,
@@ -138,7 +164,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The run that these settings make of so many training examples.
+    /// The run that these settings make of this many training examples.
     pub fn new(config: &TrainConfig, examples: usize, dropout: f64, seed: u64) -> Self {
         let per_step = (config.batch_size * config.accumulation).max(1);
         let steps_per_epoch = examples.div_ceil(per_step).max(1) as u64;
@@ -152,20 +178,20 @@ impl Setup {
     }
 }
 
-/// What a method may learn from when training has ended.
+/// What a method may learn from after training.
 pub struct Fit<'a> {
     /// The frozen decoder.
     pub network: &'a Network,
     /// Probability that an input of A was dropped in training.
     pub dropout: f64,
-    /// Names the method's own noise.
+    /// Seed of the method's own noise.
     pub seed: u64,
     /// Prompts are packed up to this many tokens per forward pass.
     pub batch_tokens: usize,
     /// The training examples.
     pub train: &'a [Encoded],
-    /// Labelled rows of calibrate, for what a method chooses on rows that it was not trained on;
-    /// may be empty.
+    /// Labelled rows of calibrate, for choices to be made on rows that were not trained on; may be
+    /// empty.
     pub calibrate: &'a [Encoded],
     /// Hears how far the fit has come and says whether to go on.
     pub watch: Watch<'a>,

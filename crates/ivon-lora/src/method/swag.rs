@@ -1,8 +1,8 @@
-//! SWAG (Maddox et al., arXiv 1902.02476): AdamW, then a phase at a constant rate in which
+//! SWAG (Maddox et al., arXiv 1902.02476): AdamW, then a phase at a constant learning rate in which
 //! snapshots of the weights are collected.
 //!
-//! Mean and variance are over all snapshots, divided by how many there are (not by how many there
-//! were to be); the low-rank part has the newest of them, as deviations from the final mean.
+//! Mean and variance are over all snapshots, divided by how many there are (not by how many were
+//! planned); the low-rank part has the newest of them, as deviations from the final mean.
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
@@ -17,7 +17,7 @@ use crate::settings::{Key, Kind, Wrong};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
 /// The most snapshots of the low-rank part: each is as large as the adapter, in memory and on disk.
-const MOST: usize = 1000;
+const MAX_RANK: usize = 1000;
 
 /// AdamW's settings and those of the collection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,14 +30,14 @@ pub struct SwagConfig {
     pub swag_start: f64,
     /// The constant learning rate of the collection, as a share of `learning_rate`.
     pub swag_rate: f64,
-    /// Snapshots to collect, evenly over the rest of the steps; one a step at most.
+    /// Snapshots to collect, spread evenly over the rest of the steps; at most one a step.
     pub swag_snapshots: u64,
-    /// The newest snapshots that make the low-rank part; 0 for a diagonal posterior.
+    /// How many of the newest snapshots make the low-rank part; 0 for a diagonal posterior.
     pub swag_rank: usize,
 }
 
 impl SwagConfig {
-    /// A row for each key that it has beside AdamW's.
+    /// A row for each key besides AdamW's.
     pub const KEYS: [Key; 4] = [
         Key::new(
             "swag_start",
@@ -101,7 +101,7 @@ impl Settings for SwagConfig {
         if self.swag_snapshots == 0 {
             return Err(Wrong::value("swag_snapshots", "0", "at least 1").into());
         }
-        if self.swag_rank > MOST {
+        if self.swag_rank > MAX_RANK {
             return Err(Wrong::value("swag_rank", self.swag_rank, "at most 1000").into());
         }
         self.adamw.validate()
@@ -109,7 +109,7 @@ impl Settings for SwagConfig {
 
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
-        let numbers = adapter.parameter_count();
+        let count = adapter.parameter_count();
         let phase = Phase {
             first: (self.swag_start * setup.steps as f64) as u64,
             steps: setup.steps,
@@ -118,8 +118,8 @@ impl Settings for SwagConfig {
         };
         let collected = SnapshotMoments {
             count: 0,
-            mean: vec![0.0; numbers],
-            squares: vec![0.0; numbers],
+            mean: vec![0.0; count],
+            squares: vec![0.0; count],
             newest: Vec::new(),
             rank: self.swag_rank,
         };
@@ -131,7 +131,7 @@ impl Settings for SwagConfig {
     }
 }
 
-/// When snapshots are taken, and at which rate.
+/// The phase of collection: when snapshots are taken, and at which learning rate.
 #[derive(Clone, Copy, Debug)]
 struct Phase {
     /// Steps before it.
@@ -152,7 +152,7 @@ impl Phase {
     }
 }
 
-/// Running moments of the snapshots by Welford's rule, in f64, and the newest of them.
+/// Running moments of the snapshots by Welford's algorithm, in f64, and the newest snapshots.
 #[derive(Clone, Debug)]
 struct SnapshotMoments {
     count: u64,
@@ -200,7 +200,7 @@ impl SnapshotMoments {
     }
 }
 
-/// AdamW and what it has collected.
+/// AdamW, and what has been collected of its path.
 #[derive(Debug)]
 struct SwagOptimizer {
     adamw: Adamw,
@@ -215,14 +215,11 @@ impl Optimizer for SwagOptimizer {
         objective: &mut dyn Objective,
     ) -> Result<Update, TrainError> {
         let collecting = self.adamw.steps() >= self.phase.first;
-        let update = self.adamw.step(
-            if collecting {
-                self.phase.learning_rate
-            } else {
-                learning_rate
-            },
-            objective,
-        )?;
+        let learning_rate = match collecting {
+            true => self.phase.learning_rate,
+            false => learning_rate,
+        };
+        let update = self.adamw.step(learning_rate, objective)?;
         if self.phase.collects(self.adamw.steps()) {
             self.collected.add(self.adamw.adapter().flatten()?);
         }
@@ -239,17 +236,11 @@ impl Optimizer for SwagOptimizer {
         if self.collected.count == 0 {
             return Box::new(PointEstimate { adapter });
         }
+        let device = flat::device(&adapter);
         let like = |values: Vec<f32>| {
             let len = values.len();
-            let device = adapter
-                .parameters()
-                .next()
-                .map(|(_, parameter)| parameter.val().device())
-                .unwrap_or_default();
-            flat::with_values(
-                &adapter,
-                &Tensor::from_data(TensorData::new(values, [len]), &device),
-            )
+            let values = Tensor::from_data(TensorData::new(values, [len]), &device);
+            flat::with_values(&adapter, &values)
         };
         let (mean, variance, deviations) = self.collected.moments();
         let mean = like(mean);
@@ -259,8 +250,7 @@ impl Optimizer for SwagOptimizer {
             deviations.into_iter().map(like).collect(),
         ) {
             Ok(swag) => Box::new(swag),
-            // All come from one layout, and a sum of squares is not negative: this cannot be
-            // reached.
+            // Unreachable: all have one layout, and a sum of squares is not negative.
             Err(_) => Box::new(PointEstimate { adapter: mean }),
         }
     }

@@ -1,17 +1,16 @@
 //! TFB, training-free Bayesianization (Shi et al., arXiv 2412.05723): after AdamW, noise on A that
 //! is isotropic in the space of B.
 //!
-//! With the singular values B = U D Vᵀ the adapter is the same as B′ = U D, A′ = Vᵀ A. Row i of A′
-//! has noise of standard deviation σ_q/(D_i + 1e-6), so that U D ε is σ_q times a standard normal
-//! in each direction of U. σ_q is the largest that a bisection accepts: the NLL of labelled
-//! training examples, with the same standard normals at every σ_q, rises by no more than a
-//! tolerance.
+//! With the singular value decomposition B = U D Vᵀ the adapter equals B′ = U D, A′ = Vᵀ A. Row i of
+//! A′ has noise of standard deviation σ_q/(D_i + 1e-6), so that U D ε is σ_q times a standard normal
+//! in each direction of U. A bisection finds the largest σ_q at which the NLL of labelled training
+//! examples, under the same standard normals for every σ_q, rises by no more than a tolerance.
 
 use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::adamw::AdamwConfig;
-use super::{Fit, Passes, Settings, Setup};
+use super::{Fit, Members, Passes, Settings, Setup};
 use crate::kernel::eigenvectors;
 use crate::lora::{Adapter, HostMatrix, LoraError};
 use crate::posterior::{Gaussian, Posterior};
@@ -20,8 +19,8 @@ use crate::settings::{Key, Kind, Wrong};
 use crate::train::{Optimizer, TrainError};
 use crate::watch::{Progress, Stage};
 
-/// Added to a singular value before it divides.
-const SMALLEST: f64 = 1e-6;
+/// Added to a singular value before dividing by it.
+const EPSILON: f64 = 1e-6;
 /// The range of σ_q.
 const RANGE: [f64; 2] = [0.001, 0.2];
 
@@ -32,18 +31,18 @@ pub struct TfbConfig {
     /// Those of the training.
     #[serde(flatten)]
     pub adamw: AdamwConfig,
-    /// How much the NLL may rise, as a share of what it is.
+    /// How much the NLL may rise, as a share of the NLL without noise.
     pub tfb_tolerance: f64,
     /// Draws of each trial.
     pub tfb_samples: usize,
-    /// The most training examples of each trial: the first ones.
+    /// Training examples of each trial, at most: the first ones.
     pub tfb_examples: usize,
     /// Halvings of the range, after its two ends.
     pub tfb_halvings: usize,
 }
 
 impl TfbConfig {
-    /// A row for each key that it has beside AdamW's.
+    /// A row for each key besides AdamW's.
     pub const KEYS: [Key; 4] = [
         Key::new(
             "tfb_tolerance",
@@ -126,8 +125,7 @@ impl Settings for TfbConfig {
     }
 
     fn fitting_passes(&self, examples: usize) -> Passes {
-        // The mean, both ends of the range, and each halving; where an end decides, there are
-        // fewer.
+        // The mean, both ends of the range, and each halving; fewer where an end decides.
         let share = self.tfb_examples.min(examples) as f64 / examples.max(1) as f64;
         Passes {
             together: share * (1 + (2 + self.tfb_halvings) * self.tfb_samples) as f64,
@@ -137,14 +135,20 @@ impl Settings for TfbConfig {
 
     fn finish(
         &self,
-        trained: Vec<Box<dyn Posterior>>,
+        trained: Members,
         fit: &mut Fit<'_>,
     ) -> Result<Box<dyn Posterior>, TrainError> {
-        let point = trained.first().ok_or_else(|| TrainError::Optimizer {
-            reason: "nothing was trained".into(),
-        })?;
-        let (mean, variance) = rotated(point.mean())?;
-        let unit = Gaussian::new(mean, variance)?;
+        let (mean, variance) = rotated(trained.first().mean())?;
+        let sd = self.largest_sd(&Gaussian::new(mean.clone(), variance.clone())?, fit)?;
+        let variance = variance.clone_with(|_, tensor| tensor * (sd * sd));
+        let gaussian = Gaussian::new(mean, variance)?;
+        Ok(Box::new(gaussian.with_fact("sigma_q", sd)))
+    }
+}
+
+impl TfbConfig {
+    /// The largest σ_q that the training examples tolerate; `unit` is the posterior at σ_q = 1.
+    fn largest_sd(&self, unit: &Gaussian, fit: &mut Fit<'_>) -> Result<f64, TrainError> {
         let examples = &fit.train[..fit.train.len().min(self.tfb_examples)];
         let options = EvaluationOptions {
             samples: self.tfb_samples,
@@ -152,34 +156,21 @@ impl Settings for TfbConfig {
             seed: fit.seed,
             batch_tokens: fit.batch_tokens,
         };
-        let trials = 2 + self.tfb_halvings;
-        let passes = 1 + trials * options.samples;
+        let passes = 1 + (2 + self.tfb_halvings) * options.samples;
         let total = passes * examples.len();
         let mut progress = Progress::new(Stage::Fitting, total, &mut *fit.watch);
-        // σ_q² multiplies the variance of σ_q = 1, as τ does.
+        let predictor = Predictor::new(fit.network, unit, &options);
+        // σ_q² multiplies the variance at σ_q = 1, as τ does.
         let mut nll = |sd: f64| -> Result<f64, TrainError> {
-            let found = Predictor::new(fit.network, &unit, &options).scale_trials(
-                examples,
-                &[sd * sd],
-                &mut progress,
-            )?;
-            Ok(found.first().map_or(f64::NAN, |trial| trial.nll))
+            let trials = predictor.scale_trials(examples, &[sd * sd], &mut progress)?;
+            Ok(trials.first().map_or(f64::NAN, |trial| trial.nll))
         };
         let limit = nll(0.0)? * (1.0 + self.tfb_tolerance);
-        let sd = largest_accepted(self.tfb_halvings, |sd| Ok(nll(sd)? <= limit))?;
-        let variance = unit
-            .variance()
-            .map(|variance| variance.clone_with(|_, tensor| tensor * (sd * sd)));
-        let gaussian = Gaussian::new(
-            unit.mean().clone(),
-            variance.unwrap_or_else(|| unit.mean().clone()),
-        )?;
-        Ok(Box::new(gaussian.with_fact("sigma_q", sd)))
+        largest_accepted(self.tfb_halvings, |sd| Ok(nll(sd)? <= limit))
     }
 }
 
-/// The largest σ_q in [`RANGE`] that was accepted: the upper end, or what a bisection between both
-/// ends comes to; 0 if not even the lower end is accepted.
+/// The largest accepted σ_q in [`RANGE`], by bisection; 0 if not even the lower end is accepted.
 fn largest_accepted(
     halvings: usize,
     mut accepts: impl FnMut(f64) -> Result<bool, TrainError>,
@@ -202,7 +193,7 @@ fn largest_accepted(
     Ok(accepted)
 }
 
-/// The same adapter with B′ = U D and A′ = Vᵀ A, and the variances of its numbers at σ_q = 1.
+/// The same adapter as B′ = U D and A′ = Vᵀ A, and the variances of its weights at σ_q = 1.
 fn rotated(adapter: &Adapter) -> Result<(Adapter, Adapter), LoraError> {
     let matrices = adapter.to_matrices()?;
     let mut means = Vec::with_capacity(matrices.len());
@@ -230,54 +221,45 @@ fn with_matrices(adapter: &Adapter, matrices: Vec<HostMatrix>) -> Adapter {
     })
 }
 
-/// (A′, B′) and their variances of A `[r, in]` and B `[out, r]`.
+/// (A′, B′) and their variances, from A `[r, in]` and B `[out, r]`.
 fn rotated_pair(a: &HostMatrix, b: &HostMatrix) -> ([HostMatrix; 2], [HostMatrix; 2]) {
     let ([rank, inputs], [out, _]) = (a.shape, b.shape);
-    let entry = |matrix: &HostMatrix, row: usize, column: usize| {
-        f64::from(matrix.values[row * matrix.shape[1] + column])
+    let gram = |place: usize| {
+        let rows = b.values.chunks_exact(rank);
+        let entries = rows.map(|row| f64::from(row[place / rank]) * f64::from(row[place % rank]));
+        entries.sum()
     };
-    let gram: Vec<f64> = (0..rank * rank)
-        .map(|place| {
-            (0..out)
-                .map(|row| entry(b, row, place / rank) * entry(b, row, place % rank))
-                .sum()
-        })
-        .collect();
-    let (_, v) = eigenvectors(gram, rank);
+    let (_, v) = eigenvectors((0..rank * rank).map(gram).collect(), rank);
     // Column i of V is v[k * rank + i]; U D = B V needs no division.
-    let turned_a = (0..rank * inputs).map(|place| {
-        (0..rank)
-            .map(|k| v[k * rank + place / inputs] * entry(a, k, place % inputs))
+    let rotated_a = |place: usize| {
+        let column = a.values.iter().skip(place % inputs).step_by(inputs);
+        let terms = column.enumerate();
+        terms
+            .map(|(k, a)| v[k * rank + place / inputs] * f64::from(*a))
             .sum::<f64>()
-    });
-    let turned_b: Vec<f64> = (0..out * rank)
-        .map(|place| {
-            (0..rank)
-                .map(|k| entry(b, place / rank, k) * v[k * rank + place % rank])
-                .sum()
-        })
-        .collect();
-    let singular = |i: usize| {
-        (0..out)
-            .map(|row| turned_b[row * rank + i].powi(2))
-            .sum::<f64>()
-            .sqrt()
     };
-    let variances = (0..rank)
-        .flat_map(|i| vec![(singular(i) + SMALLEST).powi(-2) as f32; inputs])
-        .collect();
+    let rotated_b = |place: usize| {
+        let row = b.values[place / rank * rank..][..rank].iter().enumerate();
+        row.map(|(k, b)| f64::from(*b) * v[k * rank + place % rank])
+            .sum()
+    };
+    let rotated_b: Vec<f64> = (0..out * rank).map(rotated_b).collect();
+    let variance = |i: usize| {
+        let squares = rotated_b.iter().skip(i).step_by(rank).map(|x| x.powi(2));
+        (squares.sum::<f64>().sqrt() + EPSILON).powi(-2) as f32
+    };
     let matrix = |shape, values| HostMatrix { shape, values };
+    let rotated_a = (0..rank * inputs).map(|place| rotated_a(place) as f32);
     let mean = [
-        matrix([rank, inputs], turned_a.map(|x| x as f32).collect()),
-        matrix([out, rank], turned_b.iter().map(|&x| x as f32).collect()),
+        matrix([rank, inputs], rotated_a.collect()),
+        matrix([out, rank], rotated_b.iter().map(|&x| x as f32).collect()),
     ];
-    (
-        mean,
-        [
-            matrix([rank, inputs], variances),
-            matrix([out, rank], vec![0.0; out * rank]),
-        ],
-    )
+    let variances = (0..rank).flat_map(|i| vec![variance(i); inputs]);
+    let variances = [
+        matrix([rank, inputs], variances.collect()),
+        matrix([out, rank], vec![0.0; out * rank]),
+    ];
+    (mean, variances)
 }
 
 #[cfg(test)]
@@ -434,7 +416,7 @@ mod tests {
             watch: &mut |_| true,
         };
         let point: Box<dyn Posterior> = Box::new(PointEstimate { adapter });
-        let found = config.finish(vec![point], &mut fit).unwrap();
+        let found = config.finish(Members::new(point), &mut fit).unwrap();
         let sd: f64 = found
             .stored()
             .unwrap()

@@ -1,5 +1,5 @@
-//! An optimizer under another posterior: for methods that train as an optimizer does and draw in a
-//! way of their own.
+//! An optimizer with another posterior, for methods that train as it does but draw in a way of their
+//! own.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::lora::Adapter;
 use crate::posterior::Posterior;
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
-/// The steps of an optimizer, with what `make` makes of its weights to draw from.
+/// An optimizer, and what makes another posterior of its own.
 pub struct WithPosterior<O, F> {
     optimizer: O,
     make: F,
@@ -18,7 +18,7 @@ where
     O: Optimizer,
     F: Fn(Box<dyn Posterior>) -> Box<dyn Posterior> + Send,
 {
-    /// `make` is given what the optimizer itself would draw from.
+    /// `make` is given the optimizer's own posterior.
     pub fn new(optimizer: O, make: F) -> Self {
         Self { optimizer, make }
     }

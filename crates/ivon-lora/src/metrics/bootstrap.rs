@@ -6,15 +6,15 @@ use super::Predictions;
 use super::calibration::bin_of;
 use crate::random::{Purpose, below, stream};
 
-/// How intervals are made.
+/// How intervals are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bootstrap {
     /// Number of resamples.
     pub resamples: usize,
-    /// Share of resampled scores within the interval.
+    /// Share of the resampled scores within the interval.
     pub level: f64,
-    /// Names the resamples: the same seed resamples the same rows for every method.
+    /// Seed of the resamples; the same seed draws the same rows for every method.
     pub seed: u64,
 }
 
@@ -38,8 +38,8 @@ pub struct Intervals {
     pub ece: [f64; 2],
 }
 
-/// Calls `visit` with each resample: N indices below N, drawn with replacement, the same for the
-/// same seed and N.
+/// Calls `visit` with each resample: N indices below N, drawn with replacement, which depend only on
+/// seed and N.
 pub fn resamples(count: usize, bootstrap: &Bootstrap, mut visit: impl FnMut(&[usize])) {
     let mut rows = vec![0; count];
     for draw in 0..bootstrap.resamples {
@@ -53,10 +53,8 @@ pub fn resamples(count: usize, bootstrap: &Bootstrap, mut visit: impl FnMut(&[us
 pub fn intervals(predictions: &Predictions, bins: usize, bootstrap: &Bootstrap) -> Intervals {
     let (confidences, correct) = (predictions.confidences(), predictions.correct());
     let (losses, brier) = (predictions.losses(), predictions.brier_losses());
-    let places: Vec<usize> = confidences
-        .iter()
-        .map(|&confidence| bin_of(confidence, bins))
-        .collect();
+    let bin_of = |&confidence: &f64| bin_of(confidence, bins);
+    let bin_of_row: Vec<usize> = confidences.iter().map(bin_of).collect();
     let total = predictions.len() as f64;
     let mut found: [Vec<f64>; 4] = Default::default();
     resamples(predictions.len(), bootstrap, |rows| {
@@ -65,16 +63,14 @@ pub fn intervals(predictions: &Predictions, bins: usize, bootstrap: &Bootstrap) 
         for &row in rows {
             let right = f64::from(u8::from(correct[row]));
             sums = [sums[0] + right, sums[1] + losses[row], sums[2] + brier[row]];
-            gaps[places[row]] += right - confidences[row];
+            gaps[bin_of_row[row]] += right - confidences[row];
         }
         let ece = gaps.into_iter().map(f64::abs).sum::<f64>() / total;
-        for (list, value) in
-            found
-                .iter_mut()
-                .zip([sums[0] / total, sums[1] / total, sums[2] / total, ece])
-        {
-            list.push(value);
-        }
+        let scores = [sums[0] / total, sums[1] / total, sums[2] / total, ece];
+        found
+            .iter_mut()
+            .zip(scores)
+            .for_each(|(list, score)| list.push(score));
     });
     let [accuracy, nll, brier, ece] = found.map(|values| interval(values, bootstrap.level));
     Intervals {
@@ -85,11 +81,10 @@ pub fn intervals(predictions: &Predictions, bins: usize, bootstrap: &Bootstrap) 
     }
 }
 
-/// The interval of mean(a − b) over the same resampled rows: paired, so that what makes rows hard
-/// cancels.
+/// The interval of mean(a − b) over resampled rows, paired so that the difficulty of rows cancels.
 ///
-/// `a` and `b` are per-example losses `[N]` of two methods on the same rows; rows beyond the
-/// shorter list are not used.
+/// `a` and `b` are the losses `[N]` of two methods on the same rows; rows beyond the shorter list are
+/// not used.
 pub fn paired_difference(a: &[f64], b: &[f64], bootstrap: &Bootstrap) -> [f64; 2] {
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
     let mut found = Vec::with_capacity(bootstrap.resamples);
@@ -106,7 +101,7 @@ fn interval(mut values: Vec<f64>, level: f64) -> [f64; 2] {
     [quantile(&values, tail), quantile(&values, 1.0 - tail)]
 }
 
-/// The quantile of sorted values, linear between neighbours as numpy's default; NaN for no values.
+/// The quantile of sorted values, interpolated linearly like numpy's default; NaN for no values.
 pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else {
         return f64::NAN;

@@ -1,8 +1,8 @@
-//! Predictions → how far confidence and accuracy lie apart: reliability bins, ECE, MCE.
+//! Predictions → the gap between confidence and accuracy: reliability bins, ECE, MCE.
 //!
-//! Top-label confidence; equal-width bins are open below and closed above, `(low, high]`. The
-//! number of bins belongs to the figure: a bare "ECE" means nothing. ECE is biased upward on small
-//! sets; [`ece_floor`] says how far.
+//! Confidence is that of the top choice; bins of equal width are open below and closed above, `(low,
+//! high]`. An ECE means nothing without its number of bins. It is biased upward on small sets;
+//! [`ece_floor`] says by how much.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use crate::random::{Purpose, stream, uniform};
 /// One bar of a reliability diagram.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bin {
-    /// Confidences in it are above this, …
+    /// Its confidences are above this …
     pub low: f64,
     /// … and at most this.
     pub high: f64,
@@ -30,7 +30,7 @@ impl Bin {
     }
 }
 
-/// The bins of equal width that hold examples, from low to high confidence.
+/// The bins of equal width, from low to high confidence, without empty ones.
 pub fn reliability_bins(predictions: &Predictions, bins: usize) -> Vec<Bin> {
     let width = 1.0 / bins.max(1) as f64;
     let mut sums = vec![(0usize, 0usize, 0.0); bins.max(1)];
@@ -56,8 +56,8 @@ pub fn reliability_bins(predictions: &Predictions, bins: usize) -> Vec<Bin> {
         .collect()
 }
 
-/// The upper end of bin `index − 1`, as `numpy.linspace(0, 1, bins + 1)` has it, so that values on
-/// an edge fall as there.
+/// The upper end of bin `index − 1` as in `numpy.linspace(0, 1, bins + 1)`, so that values on an edge
+/// fall into the same bin.
 fn edge(index: usize, bins: usize) -> f64 {
     if index >= bins {
         1.0
@@ -70,7 +70,7 @@ fn edge(index: usize, bins: usize) -> f64 {
 pub(super) fn bin_of(confidence: f64, bins: usize) -> usize {
     let bins = bins.max(1);
     let near = ((confidence * bins as f64).ceil() as usize).clamp(1, bins) - 1;
-    // The product can be off by one unit in the last place; the edges decide.
+    // The product may be off by a unit in the last place: the edges decide.
     if near > 0 && confidence <= edge(near, bins) {
         near - 1
     } else if near + 1 < bins && confidence > edge(near + 1, bins) {
@@ -80,8 +80,8 @@ pub(super) fn bin_of(confidence: f64, bins: usize) -> usize {
     }
 }
 
-/// Bins of about equal numbers of examples, cut only between different confidences, so that the
-/// order of rows does not matter.
+/// Bins with about equal numbers of examples. Examples of the same confidence are never separated, so
+/// that the order of rows does not matter.
 pub fn equal_mass_bins(predictions: &Predictions, bins: usize) -> Vec<Bin> {
     let mut rows: Vec<(f64, bool)> = predictions
         .confidences()
@@ -98,20 +98,25 @@ pub fn equal_mass_bins(predictions: &Predictions, bins: usize) -> Vec<Bin> {
             end += 1;
         }
         if let Some(members @ [.., last]) = rows.get(start..end) {
-            let count = members.len();
-            let right = members.iter().filter(|row| row.1).count();
-            let confidence = members.iter().map(|row| row.0).sum::<f64>() / count as f64;
-            found.push(Bin {
-                low,
-                high: last.0,
-                count,
-                accuracy: right as f64 / count as f64,
-                confidence,
-            });
+            found.push(bin_between(low, last.0, members));
             (start, low) = (end, last.0);
         }
     }
     found
+}
+
+/// The bin of these confidences and whether their answers are right; at least one.
+fn bin_between(low: f64, high: f64, members: &[(f64, bool)]) -> Bin {
+    let count = members.len();
+    let right = members.iter().filter(|row| row.1).count();
+    let confidence = members.iter().map(|row| row.0).sum::<f64>() / count as f64;
+    Bin {
+        low,
+        high,
+        count,
+        accuracy: right as f64 / count as f64,
+        confidence,
+    }
 }
 
 /// Expected calibration error of bins: Σ share · |accuracy − confidence|; lower is better.
@@ -132,9 +137,9 @@ pub fn ece(predictions: &Predictions, bins: usize) -> f64 {
     expected_error(&reliability_bins(predictions, bins))
 }
 
-/// The ECE that these very confidences show when they are exactly right: the median over `draws`
-/// sets of labels drawn from the model's own probabilities. A measured ECE near it is no evidence
-/// of miscalibration.
+/// The ECE that these confidences have if they are exactly right: the median over `draws` sets of
+/// labels drawn from the model's own probabilities. A measured ECE near it is no evidence of
+/// miscalibration.
 pub fn ece_floor(predictions: &Predictions, bins: usize, draws: usize, seed: u64) -> f64 {
     let bins = bins.max(1);
     let rows: Vec<(f64, usize)> = predictions

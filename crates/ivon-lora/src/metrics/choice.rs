@@ -1,27 +1,27 @@
-//! Held-out predictions → whether anything may be chosen on them, and which of several candidates
-//! they prefer.
+//! Held-out predictions → whether to choose by them at all, and which of several candidates they
+//! prefer.
 //!
-//! A few rows, or rows without a mistake, always speak for more confidence: where there is nothing
-//! to weigh against it, nothing is chosen.
+//! A few rows, or rows without a mistake, always favour more confidence: with nothing to weigh against
+//! it, nothing is chosen.
 
 use super::Predictions;
 
-/// The fewest rows on which anything is chosen.
+/// The fewest rows to choose by.
 pub const FEWEST_ROWS: usize = 20;
-/// The fewest rows that are answered rightly, and the fewest that are answered wrongly, among them.
+/// The fewest right answers, and the fewest wrong ones, among these rows.
 pub const FEWEST_OF_EACH: usize = 5;
 
-/// What a set of rows is to those who would choose on it.
+/// How much ground a set of rows gives for a choice: its rows and its wrong answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ground {
-    /// Its number of rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Those that are answered wrongly.
+    /// Number of wrong answers.
     pub wrong: usize,
 }
 
 impl Ground {
-    /// The ground that these predictions are.
+    /// The ground that these predictions give.
     pub fn of(predictions: &Predictions) -> Self {
         let wrong = predictions
             .correct()
@@ -34,11 +34,11 @@ impl Ground {
         }
     }
 
-    /// Checks that something may be chosen on it.
+    /// Checks that it is enough to choose by.
     ///
     /// # Errors
-    /// [`TooLittle`] if there are fewer than [`FEWEST_ROWS`], or fewer than [`FEWEST_OF_EACH`]
-    /// right or wrong ones.
+    /// [`TooLittle`] if there are fewer rows than [`FEWEST_ROWS`], or fewer right or wrong answers
+    /// than [`FEWEST_OF_EACH`].
     pub fn check(self) -> Result<(), TooLittle> {
         let right = self.rows - self.wrong;
         let is_enough =
@@ -51,7 +51,7 @@ impl Ground {
     }
 }
 
-/// Rows that nothing may be chosen on.
+/// Too few rows, or too few right or wrong answers, to choose by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{} rows with {} wrong answers cannot carry a choice, expected at least {FEWEST_ROWS} rows, of which \
@@ -60,9 +60,9 @@ impl Ground {
 )]
 pub struct TooLittle(pub Ground);
 
-/// The candidate that these rows prefer to the one at `default`: that of the lowest mean loss,
-/// where its advantage is larger than one standard error of the paired difference; else the
-/// default. Each candidate has a loss for each row.
+/// The candidate with the lowest mean loss, if it is better than the one at `default` by more than
+/// one standard error of the paired difference; otherwise the default. Each candidate has a loss for
+/// each row.
 pub fn preferred(losses: &[Vec<f64>], default: usize) -> usize {
     let Some(known) = losses.get(default) else {
         return default;
@@ -76,12 +76,12 @@ pub fn preferred(losses: &[Vec<f64>], default: usize) -> usize {
     };
     let best = (0..losses.len()).fold(default, better);
     let (advantage, error) = paired(known, &losses[best]);
-    // NaN, as of two infinite losses, prefers nothing.
+    // A NaN, as from two infinite losses, prefers nothing.
     if advantage > error { best } else { default }
 }
 
-/// The candidates that these rows cannot tell from the one at `best`: worse by one standard error
-/// of the paired difference at most.
+/// The candidates that these rows cannot tell from the one at `best`: those worse by at most one
+/// standard error of the paired difference.
 pub fn not_told_from(losses: &[Vec<f64>], best: usize) -> Vec<usize> {
     let Some(known) = losses.get(best) else {
         return Vec::new();
@@ -93,7 +93,7 @@ pub fn not_told_from(losses: &[Vec<f64>], best: usize) -> Vec<usize> {
     (0..losses.len()).filter(is_alike).collect()
 }
 
-/// By how much the second has the lower mean loss, and the standard error of that.
+/// By how much the second mean loss is lower, and the standard error of this difference.
 fn paired(first: &[f64], second: &[f64]) -> (f64, f64) {
     let count = first.len() as f64;
     let differences: Vec<f64> = first

@@ -1,16 +1,16 @@
-//! How classes are told apart → tables and sentences: what an accuracy alone hides.
+//! Scores of classes → tables and sentences, which show what an accuracy alone hides.
 
 use super::classes::Classes;
 use super::finding::{Finding, Severity};
 use super::scores::Scores;
 use super::table::Table;
 
-/// The most classes of a table; of more the most frequent.
+/// The most classes of a table, which then has the most frequent ones.
 const MOST: usize = 30;
 /// The most classes whose confusion matrix is shown.
 const MOST_CONFUSED: usize = 12;
 
-/// The name of a class: the answer word, or its number where words are not known.
+/// The name of a class: its answer word, or its number if words are not known.
 fn name(answers: &[String], class: usize) -> String {
     answers
         .get(class)
@@ -18,35 +18,20 @@ fn name(answers: &[String], class: usize) -> String {
         .unwrap_or_else(|| class.to_string())
 }
 
-/// Precision, recall and F1 of each class, with the rows that have it as label and those that are
-/// answered so.
+/// Precision, recall and F1 of each class, with the number of rows that have it as their label and
+/// as their answer.
 pub fn class_table(classes: &Classes, answers: &[String]) -> Table {
-    let head = ["class", "rows", "answered", "precision", "recall", "F1"]
-        .map(String::from)
-        .to_vec();
-    let answered = |class: usize| {
-        classes
-            .confusion
-            .iter()
-            .map(|row| row[class])
-            .sum::<usize>()
-    };
+    let head = ["class", "rows", "answered", "precision", "recall", "F1"];
     let row = |class: usize| {
         let scores = classes.classes[class];
-        let share = |value: f64, of: usize| {
-            if of == 0 {
-                "–".to_string()
-            } else {
-                format!("{value:.3}")
-            }
-        };
+        let answered: usize = classes.confusion.iter().map(|row| row[class]).sum();
         vec![
             name(answers, class),
             scores.support.to_string(),
-            answered(class).to_string(),
-            share(scores.precision, answered(class)),
+            answered.to_string(),
+            share(scores.precision, answered),
             share(scores.recall, scores.support),
-            share(scores.f1, scores.support + answered(class)),
+            share(scores.f1, scores.support + answered),
         ]
     };
     let mut order: Vec<usize> = (0..classes.classes.len()).collect();
@@ -55,12 +40,21 @@ pub fn class_table(classes: &Classes, answers: &[String]) -> Table {
         order.truncate(MOST);
     }
     Table {
-        head,
+        head: head.map(String::from).to_vec(),
         rows: order.into_iter().map(row).collect(),
     }
 }
 
-/// Rows by label, columns by answer; none where there are too many classes to look at.
+/// A share of this many rows; a dash if there are none.
+fn share(value: f64, of: usize) -> String {
+    match of {
+        0 => "–".to_string(),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// The confusion matrix, rows by label and columns by answer; none if there are too many classes to
+/// look at.
 pub fn confusion_table(classes: &Classes, answers: &[String]) -> Option<Table> {
     let count = classes.classes.len();
     if count > MOST_CONFUSED {
@@ -105,7 +99,7 @@ pub fn majority_sentence(classes: &Classes, answers: &[String]) -> String {
     )
 }
 
-/// What an evaluation hides behind its accuracy.
+/// What the accuracy of an evaluation hides.
 pub fn class_findings(scores: &Scores, answers: &[String], split: &str) -> Vec<Finding> {
     let Some(classes) = &scores.classes else {
         return Vec::new();
@@ -130,7 +124,7 @@ pub fn class_findings(scores: &Scores, answers: &[String], split: &str) -> Vec<F
     found
 }
 
-/// The only class of several that has something.
+/// The only one of several classes of which `has` holds.
 fn only(count: usize, has: impl Fn(usize) -> bool) -> Option<usize> {
     let mut with = (0..count).filter(|&class| has(class));
     with.next().filter(|_| with.next().is_none() && count > 1)
@@ -145,7 +139,7 @@ fn one_label(n: usize, split: &str, label: &str) -> Finding {
     }
 }
 
-/// `share` is that of the rows that have the answer as their label.
+/// `share` is the share of rows whose label is that answer.
 fn one_answer(n: usize, split: &str, answer: &str, share: f64) -> Finding {
     let share = 100.0 * share;
     Finding {

@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 use super::Predictions;
 use super::predictions::mean;
 
-/// How one class fares.
+/// The scores of one class.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassScores {
     /// Rows with this label.
     pub support: usize,
-    /// Share of rows answered so that have this label; 0 where none is answered so.
+    /// Share of the rows with this answer that have this label; 0 if no row has this answer.
     pub precision: f64,
-    /// Share of rows with this label that are answered so; 0 where none has it.
+    /// Share of the rows with this label that have this answer; 0 if no row has this label.
     pub recall: f64,
-    /// Harmonic mean of both; 0 where both are.
+    /// Harmonic mean of both; 0 if both are.
     pub f1: f64,
 }
 
-/// How the classes are told apart.
+/// How well the classes are told apart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Classes {
     /// `confusion[label][answer]`: number of rows.
@@ -28,62 +28,57 @@ pub struct Classes {
     pub classes: Vec<ClassScores>,
     /// Mean of F1 over the classes that some row has as label or answer.
     pub macro_f1: f64,
-    /// Share of the most frequent label: what a guess without a model reaches.
+    /// Share of the most frequent label: the accuracy of a guess without a model.
     pub majority: f64,
 }
 
-/// Class by class scores; none where rows differ in their number of choices. Whether equal numbers
-/// mean equal answers the caller knows: for letters of multiple choice they do not.
+/// The scores of each class; none if rows differ in their number of choices. The caller knows whether
+/// a choice means the same in all rows, which the letters of multiple choice do not.
 pub fn class_scores(predictions: &Predictions) -> Option<Classes> {
-    let count = predictions.probabilities().first()?.len();
-    if predictions
-        .probabilities()
-        .iter()
-        .any(|row| row.len() != count)
-    {
+    let rows = predictions.probabilities();
+    let count = rows.first()?.len();
+    if rows.iter().any(|row| row.len() != count) {
         return None;
     }
     let mut confusion = vec![vec![0usize; count]; count];
     for (&label, answer) in predictions.labels().iter().zip(predictions.answers()) {
         confusion[label][answer] += 1;
     }
-    let share = |part: usize, whole: usize| {
-        if whole == 0 {
-            0.0
-        } else {
-            part as f64 / whole as f64
-        }
-    };
-    let score = |class: usize| {
-        let right = confusion[class][class];
-        let support: usize = confusion[class].iter().sum();
-        let answered: usize = confusion.iter().map(|row| row[class]).sum();
-        let f1 = share(2 * right, support + answered);
-        (
-            ClassScores {
-                support,
-                precision: share(right, answered),
-                recall: share(right, support),
-                f1,
-            },
-            answered,
-        )
-    };
-    let scored: Vec<_> = (0..count).map(score).collect();
-    let present: Vec<f64> = scored
-        .iter()
-        .filter(|(class, answered)| class.support + answered > 0)
-        .map(|(class, _)| class.f1)
+    let answered: Vec<usize> = (0..count)
+        .map(|class| confusion.iter().map(|row| row[class]).sum())
         .collect();
-    let classes: Vec<ClassScores> = scored.into_iter().map(|(class, _)| class).collect();
-    let majority = classes.iter().map(|class| class.support).max().unwrap_or(0) as f64
-        / predictions.len() as f64;
+    let classes: Vec<ClassScores> = (0..count)
+        .map(|class| class_of(&confusion[class], class, answered[class]))
+        .collect();
+    let present = classes.iter().zip(answered);
+    let present = present.filter(|(class, answered)| class.support + answered > 0);
+    let present: Vec<f64> = present.map(|(class, _)| class.f1).collect();
+    let largest = classes.iter().map(|class| class.support).max();
     Some(Classes {
+        macro_f1: mean(&present),
+        majority: largest.unwrap_or(0) as f64 / predictions.len() as f64,
         confusion,
         classes,
-        macro_f1: mean(&present),
-        majority,
     })
+}
+
+/// The scores of a class from its row of the confusion matrix and the rows that are answered so.
+fn class_of(row: &[usize], class: usize, answered: usize) -> ClassScores {
+    let (right, support) = (row[class], row.iter().sum());
+    ClassScores {
+        support,
+        precision: share(right, answered),
+        recall: share(right, support),
+        f1: share(2 * right, support + answered),
+    }
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        part as f64 / whole as f64
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! A score and a yes or no per example → how well the score tells them apart (errors, or an unseen
-//! domain).
+//! A score and a yes or no for each example → how well the score separates them (to detect errors, or
+//! an unseen domain).
 
 /// Area under the receiver operating characteristic: the probability that a positive scores above a
-/// negative, ties count ½. None where there is no positive or no negative.
+/// negative, where a tie counts ½. None if there is no positive or no negative.
 pub fn auroc(scores: &[f64], positive: &[bool]) -> Option<f64> {
     let groups = groups(scores, positive);
     let (positives, negatives) = groups
@@ -11,8 +11,8 @@ pub fn auroc(scores: &[f64], positive: &[bool]) -> Option<f64> {
     if positives == 0.0 || negatives == 0.0 {
         return None;
     }
-    // From the highest score down: each negative is below all positives met before it and level
-    // with half of its group's.
+    // From the highest score down: each negative loses to all positives before it, and to half of
+    // those in its group.
     let (mut above, mut wins) = (0.0, 0.0);
     for (positive, negative) in groups {
         wins += negative * (above + positive / 2.0);
@@ -21,7 +21,7 @@ pub fn auroc(scores: &[f64], positive: &[bool]) -> Option<f64> {
     Some(wins / (positives * negatives))
 }
 
-/// The 95 % interval of an AUROC from so many positives and negatives, within [0, 1]: A ± 1.96 SE
+/// The 95 % interval of an AUROC from this many positives and negatives, within [0, 1]: A ± 1.96 SE
 /// with SE² = (A(1−A) + (n₊−1)(A/(2−A) − A²) + (n₋−1)(2A²/(1+A) − A²)) / (n₊ n₋) (Hanley and McNeil
 /// 1982, equation 2).
 pub fn auroc_interval(auroc: f64, positives: usize, negatives: usize) -> [f64; 2] {
@@ -35,7 +35,7 @@ pub fn auroc_interval(auroc: f64, positives: usize, negatives: usize) -> [f64; 2
 }
 
 /// Average precision, the step-wise area under precision against recall: Σ (gain in recall) ·
-/// precision at each distinct score, from the highest down. None where there is no positive.
+/// precision at each distinct score, from the highest down. None if there is no positive.
 pub fn aupr(scores: &[f64], positive: &[bool]) -> Option<f64> {
     let groups = groups(scores, positive);
     let positives: f64 = groups.iter().map(|group| group.0).sum();

@@ -8,7 +8,7 @@ pub enum MetricsError {
     /// There is nothing to score.
     #[error("there are no examples to score")]
     Empty,
-    /// Two lists that should go together differ in length.
+    /// Two lists that should be of the same length are not.
     #[error("there are {found} {what}, expected {expected}")]
     Length {
         /// What is counted.
@@ -18,7 +18,7 @@ pub enum MetricsError {
         /// How many there are.
         found: usize,
     },
-    /// A label that names no choice.
+    /// A label beyond the choices.
     #[error("example {example} has label {label}, expected below its {choices} choices")]
     Label {
         /// Its place, from 0.
@@ -28,7 +28,7 @@ pub enum MetricsError {
         /// The number of its choices.
         choices: usize,
     },
-    /// Numbers that are no distribution.
+    /// Numbers that are not a distribution.
     #[error(
         "example {example} has {found}, expected finite log-probabilities whose probabilities sum to 1"
     )]

@@ -1,4 +1,4 @@
-//! Something remarkable in scores or records, how much it matters, and what to do about it.
+//! Something notable in scores or records: how much it matters, and what to do about it.
 
 use crate::sentence::Sentence;
 
@@ -7,7 +7,7 @@ use crate::sentence::Sentence;
 pub enum Severity {
     /// Good to know.
     Note,
-    /// The outcome is probably worse for it.
+    /// It probably makes the outcome worse.
     Warning,
     /// The run did not work.
     Problem,

@@ -1,5 +1,5 @@
-//! Probabilities and labels → scores, all in f64, and tables and sentences of them. Nothing here
-//! sees a model.
+//! Probabilities and labels → scores, all in f64, and tables and sentences about them. Nothing here
+//! knows of a model.
 
 mod error;
 mod predictions;

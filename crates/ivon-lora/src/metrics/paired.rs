@@ -1,11 +1,11 @@
-//! Two methods on the same examples with the same seeds → an interval of the difference of a score
-//! (methods.md, section 7).
+//! Two methods on the same examples and seeds → an interval of the difference of a score (methods.md,
+//! section 7).
 
 use super::calibration::bin_of;
 use super::{BINS, Bootstrap, Predictions, quantile, resamples};
 use crate::random::{Purpose, below, stream};
 
-/// A score that methods are compared by; for all of them lower is better.
+/// A score by which methods are compared; lower is better for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ComparedScore {
     /// Share of wrong answers.
@@ -22,8 +22,8 @@ impl ComparedScore {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Error, Self::Nll, Self::Brier, Self::Ece];
 
-    /// What each example adds; the score of rows is its mean. For ECE the signed gap, which is
-    /// summed by bin first.
+    /// The term of each example, whose mean is the score; for ECE the signed gap, which is first
+    /// summed by bin.
     fn losses(self, predictions: &Predictions) -> Vec<f64> {
         let wrong = || {
             predictions
@@ -43,10 +43,10 @@ impl ComparedScore {
     }
 }
 
-/// One method under one seed.
+/// What a score needs of one method under one seed.
 struct Member {
     losses: Vec<f64>,
-    /// The bin of each example; empty for scores that need none.
+    /// The bin of each example; empty for scores without bins.
     bins: Vec<usize>,
 }
 
@@ -79,12 +79,12 @@ impl Member {
     }
 }
 
-/// The interval of mean over seeds of score(a) − score(b), with examples and seeds drawn with
+/// The interval of the mean over seeds of score(a) − score(b), where examples and seeds are drawn with
 /// replacement, the same for both.
 ///
-/// `a` and `b` hold the predictions of one seed after the other, on the same examples in the same
-/// order; what one has more than the other is not used. None if there is no seed, or the numbers of
-/// examples differ.
+/// `a` and `b` hold the predictions of the same seeds in the same order, on the same examples in the
+/// same order; seeds beyond the shorter list are not used. None if there is no seed, or the numbers
+/// of examples differ.
 pub fn paired_over_seeds(
     score: ComparedScore,
     a: &[&Predictions],

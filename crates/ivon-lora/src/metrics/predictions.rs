@@ -1,8 +1,8 @@
-//! Logits → log-probabilities → what every score reads: per example a distribution over its own
-//! choices, and a label.
+//! Logits → log-probabilities → predictions, from which every score is computed: for each example a
+//! distribution over its own choices, and a label.
 //!
-//! All arithmetic is in f64 and stays in logarithms as long as it can, so that a probability too
-//! small for f64 still has a finite negative log-likelihood.
+//! All arithmetic is in f64, and in logarithms as long as possible, so that a probability too small
+//! for f64 still has a finite negative log-likelihood.
 
 use super::MetricsError;
 
@@ -67,8 +67,8 @@ pub(super) fn check_length(
     }
 }
 
-/// Predictions on a labelled set: at least one example, every row a distribution, every label one
-/// of its row's choices.
+/// Predictions on a labelled set: at least one example, each row a distribution, each label one of
+/// the row's choices.
 #[derive(Clone, Debug)]
 pub struct Predictions {
     log_probabilities: LogProbabilities,
@@ -77,11 +77,11 @@ pub struct Predictions {
 }
 
 impl Predictions {
-    /// Checks and keeps log-probabilities `[N][C]` and labels `[N]`.
+    /// Predictions from log-probabilities `[N][C]` and labels `[N]`.
     ///
     /// # Errors
-    /// If there is no example, lengths differ, a label is out of range, or a row is no distribution
-    /// (to 1e-6).
+    /// If there is no example, lengths differ, a label is out of range, or a row does not sum to 1
+    /// (within 1e-6).
     pub fn new(
         log_probabilities: LogProbabilities,
         labels: Vec<usize>,
@@ -98,8 +98,8 @@ impl Predictions {
         .checked()
     }
 
-    /// Checks and keeps probabilities `[N][C]` and labels `[N]`; a probability of 0 at the label
-    /// has an infinite loss.
+    /// Predictions from probabilities `[N][C]` and labels `[N]`; a probability of 0 at the label has
+    /// an infinite loss.
     ///
     /// # Errors
     /// As [`Predictions::new`].
@@ -152,7 +152,7 @@ impl Predictions {
         self.labels.len()
     }
 
-    /// Never; here because there is [`len`](Self::len).
+    /// Always false; exists because [`len`](Self::len) does.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -199,7 +199,7 @@ impl Predictions {
 
     /// −ln of the label's probability, for each example, nats, lower is better, `[N]`.
     pub fn losses(&self) -> Vec<f64> {
-        // A logarithm may be above 0 by rounding, and −0 is 0.
+        // A logarithm may be above 0 by rounding; adding 0 turns −0 into 0.
         let loss = |(row, &label): (&Vec<f64>, &usize)| (-row[label]).max(0.0) + 0.0;
         self.log_probabilities
             .iter()

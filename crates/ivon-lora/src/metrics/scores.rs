@@ -1,4 +1,4 @@
-//! Everything that is said of one set of predictions: what `evaluation.json` holds.
+//! All scores of one set of predictions, as `evaluation.json` holds them.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,23 +17,23 @@ use super::{
 
 /// The paper's number of bins.
 pub const BINS: usize = 10;
-/// The number of bins of BLoB, TFB and torchmetrics.
+/// The number of bins in BLoB, TFB and torchmetrics.
 pub const MORE_BINS: usize = 15;
-/// Sets of labels behind [`Scores::ece_floor`].
+/// Sets of labels drawn for [`Scores::ece_floor`].
 const FLOOR_DRAWS: usize = 1000;
 
-/// Scores of one set of predictions. NLL in nats; NLL, Brier, ECE, MCE: lower is better; the
-/// others: higher.
+/// Scores of one set of predictions. Lower is better for NLL (nats), Brier, ECE and MCE, higher for the
+/// others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
-    /// Number of draws averaged; none at the mean.
+    /// Number of draws in the average; none for the mean.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples: Option<usize>,
     /// Number of examples.
     pub n: usize,
     /// Number of bins of `ece`, `mce`, `ece_floor`, `ece_equal_mass` and `bins`.
     pub num_bins: usize,
-    /// Share of right answers; of choices that tie the first is the answer.
+    /// Share of right answers; if choices tie, the first is the answer.
     pub accuracy: f64,
     /// Mean negative log-likelihood.
     pub nll: f64,
@@ -45,7 +45,7 @@ pub struct Scores {
     pub ece_15: f64,
     /// The same with bins of equal numbers of examples.
     pub ece_equal_mass: f64,
-    /// The ECE that a perfectly calibrated model with these confidences shows (median).
+    /// The median ECE of a perfectly calibrated model with these confidences.
     pub ece_floor: f64,
     /// The largest gap of a bin.
     pub mce: f64,
@@ -53,25 +53,25 @@ pub struct Scores {
     pub confidence: f64,
     /// Area under accuracy against coverage.
     pub selective_area: f64,
-    /// How well confidence tells right answers from wrong ones; none where all are right or all
+    /// AUROC of telling right answers from wrong ones by confidence; none if all are right or all
     /// wrong.
     pub auroc_correct: Option<f64>,
     /// 95 % bootstrap intervals.
     pub intervals: Intervals,
-    /// Accuracy when only the most confident 90 %, 80 %, … are answered.
+    /// Accuracy if only the most confident 90 %, 80 %, … are answered.
     pub selective: Vec<SelectivePoint>,
     /// The reliability diagram.
     pub bins: Vec<Bin>,
-    /// Means over examples of what the draws say; none at the mean.
+    /// Uncertainty from the draws, averaged over examples; none for the mean.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uncertainty: Option<Uncertainty>,
-    /// Class by class; only where all rows have the same answers.
+    /// The scores of each class; only if all rows have the same answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<Classes>,
 }
 
 impl Scores {
-    /// All scores of these predictions. `same_answers`: whether choice c means the same in every
+    /// All scores of these predictions. `same_answers` says whether a choice means the same in every
     /// row.
     pub fn of(predictions: &Predictions, same_answers: bool, bootstrap: &Bootstrap) -> Self {
         let bins = reliability_bins(predictions, BINS);
@@ -103,10 +103,10 @@ impl Scores {
         }
     }
 
-    /// Scores of the mean over the first 1, 2, …, S draws `[S][N][C]`, each a prefix of the next.
+    /// The scores of the average over the first 1, 2, …, S draws, from draws `[S][N][C]`.
     ///
     /// # Errors
-    /// If there are no draws, their shapes differ, or a row is no labelled distribution.
+    /// If there are no draws, their shapes differ, or a row is not a distribution with a label.
     pub fn of_prefixes(
         draws: &[LogProbabilities],
         labels: &[usize],

@@ -1,10 +1,10 @@
-//! Predictions and a confidence → what leaving the least certain to someone else would give.
+//! Selective prediction: the accuracy if the least confident examples are left to someone else.
 
 use serde::{Deserialize, Serialize};
 
 use super::Predictions;
 
-/// How often the rest is right when the least confident are left out.
+/// A point of the curve of accuracy against coverage.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SelectivePoint {
     /// Share of examples answered.
@@ -15,8 +15,8 @@ pub struct SelectivePoint {
 
 /// Accuracy at each coverage k/N for k = 1..N, the most confident first.
 ///
-/// Examples of one confidence cannot be told apart: within such a group accuracy counts its mean,
-/// so the order of rows does not matter.
+/// Within a group of examples of the same confidence each counts as the group's mean, so that the
+/// order of rows does not matter.
 pub fn accuracy_by_coverage(correct: &[bool], confidences: &[f64]) -> Vec<f64> {
     let mut rows: Vec<(f64, bool)> = confidences
         .iter()
@@ -37,7 +37,7 @@ pub fn accuracy_by_coverage(correct: &[bool], confidences: &[f64]) -> Vec<f64> {
     accuracies
 }
 
-/// Accuracy when the share `coverage` of most confident examples is answered (at least one).
+/// Accuracy if the share `coverage` of the most confident examples is answered (at least one).
 pub fn selective_accuracy(predictions: &Predictions, coverage: f64) -> SelectivePoint {
     let accuracies = accuracy_by_coverage(&predictions.correct(), &predictions.confidences());
     let count = accuracies.len();
@@ -48,7 +48,7 @@ pub fn selective_accuracy(predictions: &Predictions, coverage: f64) -> Selective
     }
 }
 
-/// The curve at these coverages, by the confidence of the answers.
+/// Accuracy at each of these coverages.
 pub fn selective_curve(predictions: &Predictions, coverages: &[f64]) -> Vec<SelectivePoint> {
     coverages
         .iter()

@@ -1,10 +1,10 @@
-//! Rows of scores → a table as text for a terminal or as Markdown, and the one sentence that a
-//! stranger understands.
+//! Rows of scores → a table as text or as Markdown, and one sentence for a reader who does not know
+//! the scores.
 
-use super::scores::Scores;
+use super::scores::{BINS, Scores};
 use super::selective::SelectivePoint;
 
-/// A table: a head, and rows as long as it.
+/// A table: a head, and rows of the same length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table {
     /// Column names.
@@ -14,7 +14,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Columns aligned with spaces: the first to the left, the others to the right.
+    /// As text with columns aligned by spaces: the first to the left, the others to the right.
     pub fn to_text(&self) -> String {
         let widths = self.widths();
         let line = |row: &Vec<String>| {
@@ -31,7 +31,7 @@ impl Table {
             .collect()
     }
 
-    /// A Markdown table with the columns after the first to the right.
+    /// As Markdown, with columns aligned likewise.
     pub fn to_markdown(&self) -> String {
         let line = |row: &Vec<String>| {
             format!(
@@ -69,7 +69,7 @@ fn pad(cell: &str, width: usize, left: bool) -> String {
     }
 }
 
-/// Mean, and standard error sd/√n (sd with n − 1) where there are several values.
+/// Mean, and standard error sd/√n (sd with n − 1) if there are several values.
 pub fn mean_and_standard_error(values: &[f64]) -> (f64, Option<f64>) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
@@ -80,7 +80,7 @@ pub fn mean_and_standard_error(values: &[f64]) -> (f64, Option<f64>) {
     )
 }
 
-/// `0.853 ± 0.004`, or `0.853` of a single value.
+/// `0.853 ± 0.004`, or `0.853` for a single value.
 pub fn with_error(values: &[f64]) -> String {
     match mean_and_standard_error(values) {
         (mean, Some(error)) => format!("{mean:.3} ± {error:.3}"),
@@ -88,55 +88,42 @@ pub fn with_error(values: &[f64]) -> String {
     }
 }
 
-/// One row per name, its scores averaged over seeds: accuracy, NLL, ECE, Brier, with standard
-/// errors.
+/// A row for each name with its scores averaged over seeds, with standard errors: accuracy, NLL, ECE,
+/// Brier.
 pub fn score_table(rows: &[(String, Vec<&Scores>)]) -> Table {
-    let bins = rows
-        .iter()
-        .flat_map(|(_, scores)| scores)
-        .map(|scores| scores.num_bins)
-        .next()
-        .unwrap_or(crate::metrics::BINS);
-    let head = [
-        "",
-        "accuracy",
-        "NLL (nats)",
-        &format!("ECE ({bins} bins)"),
-        "Brier",
-        "n",
-        "seeds",
-    ]
-    .map(String::from)
-    .to_vec();
-    let row = |(name, scores): &(String, Vec<&Scores>)| {
-        let of = |field: fn(&Scores) -> f64| {
-            with_error(
-                &scores
-                    .iter()
-                    .map(|scores| field(scores))
-                    .collect::<Vec<_>>(),
-            )
-        };
-        let n = scores.first().map_or(0, |scores| scores.n);
-        vec![
-            name.clone(),
-            of(|scores| scores.accuracy),
-            of(|scores| scores.nll),
-            of(|scores| scores.ece),
-            of(|scores| scores.brier),
-            n.to_string(),
-            scores.len().to_string(),
-        ]
-    };
+    let first = rows.iter().flat_map(|(_, scores)| scores).next();
+    let bins = first.map_or(BINS, |scores| scores.num_bins);
+    let ece = format!("ECE ({bins} bins)");
+    let head = ["", "accuracy", "NLL (nats)", &ece, "Brier", "n", "seeds"];
     Table {
-        head,
-        rows: rows.iter().map(row).collect(),
+        head: head.map(String::from).to_vec(),
+        rows: rows
+            .iter()
+            .map(|(name, scores)| score_row(name, scores))
+            .collect(),
     }
 }
 
+fn score_row(name: &str, scores: &[&Scores]) -> Vec<String> {
+    let of = |field: fn(&Scores) -> f64| {
+        let values = scores.iter().map(|scores| field(scores));
+        with_error(&values.collect::<Vec<_>>())
+    };
+    let n = scores.first().map_or(0, |scores| scores.n);
+    vec![
+        name.into(),
+        of(|scores| scores.accuracy),
+        of(|scores| scores.nll),
+        of(|scores| scores.ece),
+        of(|scores| scores.brier),
+        n.to_string(),
+        scores.len().to_string(),
+    ]
+}
+
 /// "leave the least certain 20 % to a human and the rest is right 91 % of the time (84 % when all
-/// are answered)". `point` is a point of the selective curve, `accuracy` that of all answers; where
-/// leaving out does not help, it says so.
+/// are answered)". `point` is a point of the selective curve, `accuracy` that of all answers. If
+/// leaving out does not help, the sentence says so.
 pub fn sentence_for_a_stranger(point: SelectivePoint, accuracy: f64) -> String {
     let (left, right, all) = (
         100.0 * (1.0 - point.coverage),

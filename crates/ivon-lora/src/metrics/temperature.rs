@@ -1,40 +1,38 @@
 //! Temperature scaling (Guo et al., arXiv 1706.04599): one number T by which logits are divided, so
 //! that confidence fits a held-out set.
 //!
-//! With log-probabilities z in place of logits the outcome is the same: softmax(z/T) does not see
-//! what all choices of a row share.
+//! Log-probabilities z serve as logits, since softmax(z/T) does not depend on a constant added to all
+//! choices of a row.
 //!
-//! The likelihood alone takes T to 0 where no answer is wrong, and far from 1 on a few rows. So T
-//! has a prior: ln T is normal around 0 with the standard deviation [`PRIOR_SD`], and what is taken
-//! is the mode, the T with the lowest
+//! The likelihood alone drives T to 0 if no answer is wrong, and far from 1 on a few rows. So T has a
+//! prior: ln T is normal around 0 with the standard deviation [`PRIOR_SD`]. T is the mode of the
+//! posterior, with the lowest
 //!
 //! ```text
 //! J(T) = −Σ ln softmax(z/T)[label] + ½ (ln T / 0.5)²
 //! ```
 //!
-//! On a thousand rows the prior does not matter; twenty rows cannot outvote it.
+//! With a thousand rows the prior does not matter; twenty rows cannot outweigh it.
 
 use serde::{Deserialize, Serialize};
 
 use super::choice::{Ground, TooLittle};
 use super::predictions::{LogProbabilities, Predictions, log_softmax};
 
-/// The range in which T is looked for: beyond it, predictions are as good as certain, or as good as
-/// uniform.
+/// The range of T: beyond it, predictions are all but certain, or all but uniform.
 pub const TEMPERATURES: [f64; 2] = [0.05, 20.0];
 /// The prior's standard deviation of ln T: two thirds of all temperatures are expected from 0.61 to
 /// 1.65.
 pub const PRIOR_SD: f64 = 0.5;
-/// Steps of the range of ln T, 6 wide, between which a minimum is looked for: in ln T the
-/// likelihood may have several.
+/// Steps of the grid over ln T, 6 wide, on which the minimum is located: in ln T the likelihood may
+/// have several.
 const STEPS: usize = 240;
-/// Halvings of two such steps: their width comes down to 1e-11.
+/// Halvings of two such steps, down to a width of 1e-11.
 const HALVINGS: usize = 32;
 /// 2 (J − lowest J) at the ends of a 95 % interval: the quantile of χ² with one degree of freedom.
 const DROP: f64 = 3.841;
 
-/// The log-probabilities at temperature T, `[N][C]`: ln softmax(z/T). The answers stay what they
-/// are.
+/// The log-probabilities at temperature T, `[N][C]`: ln softmax(z/T). The answers stay the same.
 pub fn at_temperature(log_probabilities: &[Vec<f64>], temperature: f64) -> LogProbabilities {
     log_probabilities
         .iter()
@@ -42,29 +40,28 @@ pub fn at_temperature(log_probabilities: &[Vec<f64>], temperature: f64) -> LogPr
         .collect()
 }
 
-/// A temperature and what it rests on.
+/// A temperature with its interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Temperature {
     /// T, by which log-probabilities are divided.
     pub value: f64,
-    /// Its 95 % interval: the T whose J is higher by 1.92 nats at most.
+    /// Its 95 % interval: every T whose J is higher by at most 1.92 nats.
     pub interval: [f64; 2],
 }
 
-/// Why no temperature is taken from a set of rows.
+/// Why a set of rows gives no temperature.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 pub enum NoTemperature {
-    /// Too few rows, or too few that are right or wrong.
+    /// Too few rows, or too few right or wrong answers.
     #[error(transparent)]
     TooLittle(#[from] TooLittle),
-    /// It is at an end of the range: the rows say that predictions should be certain, or say
-    /// nothing.
+    /// It is at an end of the range: the rows ask for certainty, or say nothing.
     #[error(
         "the temperature that fits is {temperature:.2}, at the end of the range from {} to {}",
         TEMPERATURES[0], TEMPERATURES[1]
     )]
     AtTheEnd {
-        /// Where the search ended.
+        /// The end of the range.
         temperature: f64,
     },
 }
@@ -72,32 +69,28 @@ pub enum NoTemperature {
 /// The temperature of these predictions under the prior, with its interval.
 ///
 /// # Errors
-/// [`NoTemperature`] if the rows cannot carry one.
+/// [`NoTemperature`] if the rows do not determine one.
 pub fn fit_temperature(predictions: &Predictions) -> Result<Temperature, NoTemperature> {
     Ground::of(predictions).check()?;
     let [low, high] = TEMPERATURES.map(f64::ln);
     let step = (high - low) / STEPS as f64;
     let at = |index: usize| low + step * index as f64;
-    let objective = |logarithm: f64| Penalised(predictions).value(logarithm);
-    let values: Vec<f64> = (0..=STEPS).map(|index| objective(at(index))).collect();
-    let lowest = (0..=STEPS).fold(0, |best, next| {
-        if values[next] < values[best] {
-            next
-        } else {
-            best
-        }
-    });
+    let loss = PenalisedLoss(predictions);
+    let values: Vec<f64> = (0..=STEPS).map(|index| loss.value(at(index))).collect();
+    let better = |best: usize, next: usize| match values[next] < values[best] {
+        true => next,
+        false => best,
+    };
+    let lowest = (0..=STEPS).fold(0, better);
     if lowest == 0 || lowest == STEPS {
         return Err(NoTemperature::AtTheEnd {
             temperature: at(lowest).exp(),
         });
     }
-    let slope = |logarithm: f64| Penalised(predictions).slope(logarithm);
-    let best = root(at(lowest - 1), at(lowest + 1), |logarithm| {
-        slope(logarithm) > 0.0
-    });
-    let ceiling = objective(best) + 0.5 * DROP;
-    let is_above = |logarithm: f64| objective(logarithm) > ceiling;
+    let is_rising = |logarithm: f64| loss.slope(logarithm) > 0.0;
+    let best = root(at(lowest - 1), at(lowest + 1), is_rising);
+    let ceiling = loss.value(best) + 0.5 * DROP;
+    let is_above = |logarithm: f64| loss.value(logarithm) > ceiling;
     let below = (0..lowest).rev().find(|&index| values[index] > ceiling);
     let above = (lowest + 1..=STEPS).find(|&index| values[index] > ceiling);
     let first = below.map_or(low, |index| {
@@ -110,7 +103,7 @@ pub fn fit_temperature(predictions: &Predictions) -> Result<Temperature, NoTempe
     })
 }
 
-/// Where `is_past` becomes true between `low`, where it is not, and `high`, where it is.
+/// Where `is_past` becomes true, between `low` (false) and `high` (true).
 fn root(mut low: f64, mut high: f64, is_past: impl Fn(f64) -> bool) -> f64 {
     for _ in 0..HALVINGS {
         let middle = 0.5 * (low + high);
@@ -123,10 +116,10 @@ fn root(mut low: f64, mut high: f64, is_past: impl Fn(f64) -> bool) -> f64 {
     0.5 * (low + high)
 }
 
-/// J of a labelled set.
-struct Penalised<'a>(&'a Predictions);
+/// J of a labelled set, as a function of ln T.
+struct PenalisedLoss<'a>(&'a Predictions);
 
-impl Penalised<'_> {
+impl PenalisedLoss<'_> {
     /// J at this ln T, nats.
     fn value(&self, logarithm: f64) -> f64 {
         let temperature = logarithm.exp();

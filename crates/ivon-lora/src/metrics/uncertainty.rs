@@ -1,20 +1,19 @@
-//! Draws of the probabilities of one example → how uncertain the prediction is, and why. Nats
-//! throughout.
+//! Draws of the probabilities of one example → how uncertain the prediction is, and why, in nats.
 
 use serde::{Deserialize, Serialize};
 
 use super::predictions::{check_length, first_largest, mean_of_draws};
 use super::{LogProbabilities, MetricsError};
 
-/// What the draws say about one example.
+/// The uncertainty of one example's prediction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Uncertainty {
     /// Entropy of the mean probabilities: total uncertainty.
     pub entropy: f64,
-    /// Mean of the draws' entropies: what more data could not remove.
+    /// Mean of the draws' entropies: the part that more data could not remove.
     pub aleatoric: f64,
-    /// Their difference, the mutual information of answer and weights: what the weights do not
-    /// know. At least 0.
+    /// Their difference, the mutual information of answer and weights, at least 0: the part that comes
+    /// from uncertain weights.
     pub mutual_information: f64,
     /// Share of draws whose answer is not that of the mean probabilities.
     pub disagreement: f64,
@@ -27,11 +26,11 @@ pub fn entropy(log_probabilities: &[f64]) -> f64 {
         .filter(|value| value.is_finite())
         .map(|value| value.exp() * value)
         .sum();
-    // Without −0, and without what rounding leaves below it.
+    // Neither −0 nor a rounding error below it.
     (-sum).max(0.0) + 0.0
 }
 
-/// The uncertainty of every example from draws `[S][N][C]`; with one draw, its entropy is all
+/// The uncertainty of every example from draws `[S][N][C]`; with a single draw, all of it is
 /// aleatoric.
 ///
 /// # Errors

@@ -1,19 +1,20 @@
-//! An adapter that predicts the distribution of a matrix between A and B, token by token (C-LoRA,
-//! arXiv 2505.17773). Draws share all weights and differ in the noise on that matrix; at the mean
-//! there is none.
+//! An adapter with a small network that predicts, for each token, the distribution of a matrix between
+//! A and B (C-LoRA, arXiv 2505.17773). Draws share all weights and differ in the noise on that matrix;
+//! the mean has none.
+
+use std::collections::BTreeMap;
 
 use burn::tensor::Device;
 
-use super::gaussian::{noise_address, only_kept};
+use super::noise::draw_by_noise;
+use super::weights::only_kept;
 use super::{Draw, Posterior, PosteriorError, Spread, Stored, StoredKind};
 use crate::lora::side::{CloraDraw, CloraNetwork, CloraNoise, CloraStart, Side};
 use crate::lora::{Adapter, LoraError, parameter_path};
 use crate::model::DecoderConfig;
 
-/// The tag of its file.
 const CONTENT: &str = "contextual";
 
-/// Its kind.
 pub(super) const KIND: StoredKind = StoredKind {
     tag: CONTENT,
     words: "contextual: a small network between A and B predicts it for each token",
@@ -23,20 +24,20 @@ pub(super) const KIND: StoredKind = StoredKind {
         Ok(Box::new(Clora::from_stored(mean, stored, decoder, device)?))
     },
 };
-/// What stands before the names of its matrices.
+/// The prefix of its matrices' names.
 const PREFIX: &str = "context.";
-/// The ends of their paths begin with this.
+/// What sets a parameter of a network apart from A and B, in its path.
 const PART: &str = ".context.";
 
 /// A contextual adapter.
 #[derive(Clone, Debug)]
 pub struct Clora {
     mean: Adapter,
-    facts: Vec<(String, String)>,
+    facts: BTreeMap<String, String>,
 }
 
 impl Clora {
-    /// The adapter with a network beside every A and B, in the place of what is there.
+    /// The adapter with a new network beside every A and B, in place of any that it has.
     pub fn with_networks(adapter: &Adapter, start: CloraStart) -> Adapter {
         adapter.with_sides(|path, pair| {
             let device = pair.lora_A.val().device();
@@ -44,7 +45,7 @@ impl Clora {
         })
     }
 
-    /// The adapter with another draw of E in its networks.
+    /// The adapter with this draw of the matrix in its networks.
     pub fn at_draw(adapter: &Adapter, draw: CloraDraw) -> Adapter {
         adapter.with_sides(|_, pair| match pair.side.clone() {
             Some(Side::Clora(network)) => Some(Side::Clora(CloraNetwork { draw, ..network })),
@@ -55,7 +56,7 @@ impl Clora {
     /// The posterior of an adapter that has a network beside each A and B.
     ///
     /// # Errors
-    /// If some pair has none.
+    /// If a pair has none.
     pub fn new(adapter: Adapter) -> Result<Self, PosteriorError> {
         let missing = adapter
             .pairs()
@@ -70,13 +71,13 @@ impl Clora {
         }
         Ok(Self {
             mean: Self::at_draw(&adapter, CloraDraw::default()),
-            facts: Vec::new(),
+            facts: BTreeMap::new(),
         })
     }
 
-    /// With a fact that its file shall hold.
+    /// Adds a fact to its file.
     pub fn with_fact(mut self, key: &str, value: impl ToString) -> Self {
-        self.facts.push((key.into(), value.to_string()));
+        self.facts.insert(key.into(), value.to_string());
         self
     }
 
@@ -86,57 +87,54 @@ impl Clora {
         decoder: &DecoderConfig,
         device: &Device,
     ) -> Result<Self, PosteriorError> {
-        let mut named = Stored::new(CONTENT).with_adapter(PREFIX, &mean.without_sides())?;
-        named.path = stored.path.clone();
-        // A and B are those of the mean; a file that brings its own is none of this kind.
+        let mut whole = Stored::new(CONTENT).with_adapter(PREFIX, &mean.without_sides())?;
+        whole.path = stored.path.clone();
+        // A and B are those of the mean; a file of this kind does not hold its own.
         for (name, matrix) in &stored.matrices {
-            if !name.contains(PART)
-                || named
+            let belongs = name.contains(PART);
+            if !belongs
+                || whole
                     .matrices
                     .insert(name.clone(), matrix.clone())
                     .is_some()
             {
-                let reason = "it is no part of a network between A and B".into();
                 return Err(LoraError::UnknownTensor {
                     path: stored.path.clone(),
                     name: name.clone(),
-                    reason,
+                    reason: "it is no part of a network between A and B".into(),
                 }
                 .into());
             }
         }
-        let facts = stored
-            .facts
-            .iter()
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
         Ok(Self {
-            facts,
-            ..Self::new(named.adapter(PREFIX, mean.scaling, decoder, device)?)?
+            facts: stored.facts.clone(),
+            ..Self::new(whole.adapter(PREFIX, mean.scaling, decoder, device)?)?
         })
     }
 }
 
 impl Posterior for Clora {
-    /// The noise of draw `sample` under `seed`, by which √τ is multiplied; a token's depends on the
-    /// tokens up to it, too.
+    /// The noise of draw `sample` under `seed`, multiplied by √τ. That of a token also depends on
+    /// the tokens up to it.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        let noise = noise_address(sample, seed, scale)?.map(|address| CloraNoise {
-            address,
-            factor: scale.sqrt() as f32,
-        });
-        let drawn = CloraDraw {
-            noise,
-            divergence: None,
-        };
-        Ok(Draw::of(Self::at_draw(&self.mean, drawn)))
+        draw_by_noise(&self.mean, sample, seed, scale, |noise| {
+            let noise = CloraNoise {
+                address: noise.address,
+                factor: scale.sqrt() as f32,
+            };
+            let draw = CloraDraw {
+                noise: Some(noise),
+                divergence: None,
+            };
+            Ok(Self::at_draw(&self.mean, draw))
+        })
     }
 
     fn mean(&self) -> &Adapter {
         &self.mean
     }
 
-    /// None: the spread is that of a matrix which each token has for itself.
+    /// None: what varies is a matrix that each token has of its own.
     fn variance(&self) -> Option<&Adapter> {
         None
     }
@@ -153,13 +151,13 @@ impl Posterior for Clora {
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
-        let mut stored = Stored::new(CONTENT).with_adapter(PREFIX, &self.mean)?;
+        let stored = Stored {
+            facts: self.facts.clone(),
+            ..Stored::new(CONTENT)
+        };
+        let mut stored = stored.with_adapter(PREFIX, &self.mean)?;
         stored.matrices.retain(|name, _| name.contains(PART));
-        Ok(Some(
-            self.facts
-                .iter()
-                .fold(stored, |stored, (key, value)| stored.with(key, value)),
-        ))
+        Ok(Some(stored))
     }
 }
 

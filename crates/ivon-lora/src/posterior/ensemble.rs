@@ -1,17 +1,16 @@
-//! An ensemble (Lakshminarayanan et al., arXiv 1612.01474): several adapters of one base, each a
-//! draw.
+//! An ensemble (Lakshminarayanan et al., arXiv 1612.01474): several adapters of one base, each of
+//! them a draw.
 
 use burn::tensor::Device;
 
-use super::gaussian::only_kept;
+use super::noise::check_scale;
+use super::weights::{check_parameters, only_kept};
 use super::{Draw, Posterior, PosteriorError, Spread, Stored, StoredKind};
 use crate::lora::Adapter;
 use crate::model::DecoderConfig;
 
-/// The tag of its file.
 const CONTENT: &str = "members";
 
-/// Its kind.
 pub(super) const KIND: StoredKind = StoredKind {
     tag: CONTENT,
     words: "an ensemble: each member is a draw, and the first of them is shown here",
@@ -23,11 +22,11 @@ pub(super) const KIND: StoredKind = StoredKind {
         )?))
     },
 };
-/// The most members that a file may name.
-const MOST: usize = 10_000;
+/// The most members of a file.
+const MAX_MEMBERS: usize = 10_000;
 
-/// The members, the first of them beside the others: A and B of separate runs have no useful mean,
-/// so the first stands for all where one adapter is asked for.
+/// Its members. A and B of separate runs have no useful mean, so the first member stands for all
+/// where a single adapter is needed.
 #[derive(Clone, Debug)]
 pub struct Ensemble {
     first: Adapter,
@@ -35,14 +34,14 @@ pub struct Ensemble {
 }
 
 impl Ensemble {
-    /// An ensemble of the first and the other members.
+    /// The ensemble of these members.
     ///
     /// # Errors
     /// If a member has other parameters than the first.
     pub fn new(first: Adapter, others: Vec<Adapter>) -> Result<Self, PosteriorError> {
         others
             .iter()
-            .try_for_each(|member| super::gaussian::check_parameters("a member", &first, member))?;
+            .try_for_each(|member| check_parameters("a member", &first, member))?;
         Ok(Self { first, others })
     }
 
@@ -53,8 +52,8 @@ impl Ensemble {
         device: &Device,
     ) -> Result<Self, PosteriorError> {
         let count: usize = stored.number("members", "a whole number")?;
-        if !(1..=MOST).contains(&count) {
-            return Err(stored.wrong("members", format!("from 1 to {MOST}")));
+        if !(1..=MAX_MEMBERS).contains(&count) {
+            return Err(stored.wrong("members", format!("from 1 to {MAX_MEMBERS}")));
         }
         let others = (1..count)
             .map(|member| stored.adapter(&prefix(member), first.scaling, decoder, device))
@@ -63,15 +62,15 @@ impl Ensemble {
     }
 }
 
-/// What stands before the names of a member's matrices; the first is `adapter_model.safetensors`.
+/// The prefix of a member's matrices; the first member is in `adapter_model.safetensors`.
 fn prefix(member: usize) -> String {
     format!("member.{member}.")
 }
 
 impl Posterior for Ensemble {
-    /// Draw `sample` is member `sample`, beginning again after the last; at τ = 0 the first.
+    /// Draw `sample` is member `sample`, counted modulo their number; at τ = 0 it is the first.
     fn draw(&self, sample: u64, _: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        super::gaussian::check_scale(scale)?;
+        check_scale(scale)?;
         let member = if scale == 0.0 {
             0
         } else {

@@ -1,19 +1,17 @@
-//! Mean and variance of every parameter → adapters drawn from N(mean, τ · variance), each by its
-//! number.
+//! A normal distribution with independent weights: draws from N(mean, τ · variance).
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use ivon::noise::{Address, Purpose};
+use burn::tensor::Device;
 
+use super::noise::draw_by_noise;
+use super::weights::{check_parameters, check_variance, map_weights, only_kept};
 use super::{Draw, Posterior, PosteriorError, Stored, StoredKind};
-use crate::lora::{Adapter, HostMatrix, LoraError};
+use crate::lora::Adapter;
 use crate::model::DecoderConfig;
 
-/// The tag of its file.
 const CONTENT: &str = "variance";
 
-/// Its kind.
 pub(super) const KIND: StoredKind = StoredKind {
     tag: CONTENT,
     words: "a normal distribution, each weight by itself",
@@ -26,7 +24,7 @@ pub(super) const KIND: StoredKind = StoredKind {
     },
 };
 
-/// A normal distribution with independent parameters: what IVON learns.
+/// Mean and variance of every weight: what IVON learns.
 #[derive(Clone, Debug)]
 pub struct Gaussian {
     mean: Adapter,
@@ -35,8 +33,8 @@ pub struct Gaussian {
 }
 
 impl Gaussian {
-    /// A posterior with this mean and variance, both over the same parameters; a variance of 0
-    /// fixes a parameter.
+    /// The posterior with this mean and variance, both over the same parameters; a weight whose
+    /// variance is 0 is fixed.
     ///
     /// # Errors
     /// If names or shapes differ, or a variance is negative or not finite.
@@ -50,21 +48,17 @@ impl Gaussian {
         })
     }
 
-    /// With a fact that its file shall hold, such as the settings that made it.
+    /// Adds a fact to its file, such as a setting that it was made with.
     pub fn with_fact(mut self, key: &str, value: impl ToString) -> Self {
         self.facts.insert(key.into(), value.to_string());
         self
     }
 
-    /// With the weights that are not kept at 0, without variance.
+    /// The posterior whose weights that are not kept are fixed at 0.
     pub(super) fn only_kept(&self, kept: &[bool]) -> Result<Self, PosteriorError> {
-        let (mean, variance) = (
-            only_kept(&self.mean, kept)?,
-            only_kept(&self.variance, kept)?,
-        );
         Ok(Self {
-            mean,
-            variance,
+            mean: only_kept(&self.mean, kept)?,
+            variance: only_kept(&self.variance, kept)?,
             facts: self.facts.clone(),
         })
     }
@@ -85,25 +79,23 @@ impl Gaussian {
 
 impl Posterior for Gaussian {
     /// Draw `sample` under `seed`: mean + √(τ · variance) · z, with the z of each parameter
-    /// addressed by (seed, sample, path). The sum is made on the host in f32, so that no device
-    /// changes it; at τ = 0 it is the mean itself.
+    /// addressed by (seed, sample, path). The sum is computed on the host in f32, so that it is the
+    /// same on every device.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        let Some(address) = noise_address(sample, seed, scale)? else {
-            return Ok(Draw::of(self.mean.clone()));
-        };
-        let mut variances = self.variance.to_matrices()?.into_iter();
-        let adapter = moved(&self.mean, |path, mean| {
-            let Some((_, variance)) = variances.next() else {
-                return;
-            };
-            let mut noise = vec![0.0; mean.values.len()];
-            address.fill(path, &mut noise);
-            for ((value, &variance), z) in mean.values.iter_mut().zip(&variance.values).zip(noise) {
-                // In f64: τ · variance may be too small for f32 where its root is not.
-                *value += ((scale * f64::from(variance)).sqrt() * f64::from(z)) as f32;
-            }
-        })?;
-        Ok(Draw::of(adapter))
+        draw_by_noise(&self.mean, sample, seed, scale, |noise| {
+            let mut variances = self.variance.to_matrices()?.into_iter();
+            map_weights(&self.mean, |path, mean| {
+                let Some((_, variance)) = variances.next() else {
+                    return;
+                };
+                let normals = noise.normals(path, mean.values.len());
+                let weights = mean.values.iter_mut().zip(&variance.values);
+                for ((value, &variance), z) in weights.zip(normals) {
+                    // In f64: τ · variance may be too small for f32 where its root is not.
+                    *value += ((scale * f64::from(variance)).sqrt() * f64::from(z)) as f32;
+                }
+            })
+        })
     }
 
     fn mean(&self) -> &Adapter {
@@ -124,129 +116,6 @@ impl Posterior for Gaussian {
             ..Stored::new(CONTENT)
         };
         stored.with_adapter("", &self.variance).map(Some)
-    }
-}
-
-/// An adapter whose parameters `change` has changed on the host, path by path.
-///
-/// # Errors
-/// If the device does not give its data back, or a number that comes out is not finite.
-pub(super) fn moved(
-    adapter: &Adapter,
-    mut change: impl FnMut(&str, &mut HostMatrix),
-) -> Result<Adapter, PosteriorError> {
-    let mut matrices = adapter.to_matrices()?.into_iter();
-    adapter.try_map(|path, tensor| {
-        let Some((_, mut matrix)) = matrices.next() else {
-            return Ok(tensor);
-        };
-        change(path, &mut matrix);
-        if matrix.values.iter().any(|value| !value.is_finite()) {
-            return Err(PosteriorError::Lora(LoraError::NotFinite {
-                name: path.into(),
-                rounded: false,
-            }));
-        }
-        Ok(Tensor::from_data(
-            TensorData::new(matrix.values, matrix.shape),
-            &tensor.device(),
-        ))
-    })
-}
-
-/// An adapter whose weights are 0 where `kept` says so, in the order of [`Adapter::flatten`].
-///
-/// # Errors
-/// If `kept` is not as long as the adapter has weights, or the device does not give its data back.
-pub fn only_kept(adapter: &Adapter, kept: &[bool]) -> Result<Adapter, PosteriorError> {
-    let expected = adapter.parameter_count();
-    if kept.len() != expected {
-        return Err(PosteriorError::Kept {
-            expected,
-            found: kept.len(),
-        });
-    }
-    let mut kept = kept.iter();
-    moved(adapter, |_, matrix| {
-        for (value, kept) in matrix.values.iter_mut().zip(&mut kept) {
-            *value = if *kept { *value } else { 0.0 };
-        }
-    })
-}
-
-/// The address of a draw's noise; none at τ = 0, where the draw is the mean itself.
-///
-/// # Errors
-/// If τ is negative or not finite.
-pub(super) fn noise_address(
-    sample: u64,
-    seed: u64,
-    scale: f64,
-) -> Result<Option<Address>, PosteriorError> {
-    check_scale(scale)?;
-    Ok((scale > 0.0).then_some(Address {
-        seed,
-        purpose: Purpose::Posterior,
-        step: 0,
-        draw: sample,
-    }))
-}
-
-/// τ must be finite and not negative.
-pub fn check_scale(scale: f64) -> Result<(), PosteriorError> {
-    if scale.is_finite() && scale >= 0.0 {
-        return Ok(());
-    }
-    Err(PosteriorError::Setting {
-        setting: "scale",
-        expected: "finite and at least 0",
-        found: scale,
-    })
-}
-
-/// Every variance must be finite and not negative.
-pub(super) fn check_variance(variance: &Adapter) -> Result<(), PosteriorError> {
-    for (path, matrix) in variance.to_matrices()? {
-        if let Some(&found) = matrix
-            .values
-            .iter()
-            .find(|value| !(value.is_finite() && **value >= 0.0))
-        {
-            return Err(PosteriorError::Variance { path, found });
-        }
-    }
-    Ok(())
-}
-
-/// The same paths and shapes in the same order; `what` names the other adapter in the error.
-pub(super) fn check_parameters(
-    what: &'static str,
-    mean: &Adapter,
-    other: &Adapter,
-) -> Result<(), PosteriorError> {
-    let described = |adapter: &Adapter| -> Vec<String> {
-        adapter
-            .parameters()
-            .map(|(path, parameter)| format!("`{path}` {:?}", parameter.val().dims()))
-            .collect()
-    };
-    let (expected, found) = (described(mean), described(other));
-    match (0..expected.len().max(found.len()))
-        .find(|&place| expected.get(place) != found.get(place))
-    {
-        None => Ok(()),
-        Some(place) => {
-            let at = |list: &[String]| {
-                list.get(place)
-                    .cloned()
-                    .unwrap_or_else(|| "nothing more".into())
-            };
-            Err(PosteriorError::Parameters {
-                what,
-                expected: at(&expected),
-                found: at(&found),
-            })
-        }
     }
 }
 

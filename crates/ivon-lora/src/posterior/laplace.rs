@@ -1,5 +1,5 @@
-//! Laplace's approximation around a trained adapter (Laplace-LoRA, arXiv 2308.13111), which
-//! predicts in the linearised model.
+//! Laplace's approximation with a diagonal precision around a trained adapter (Laplace-LoRA, arXiv
+//! 2308.13111), which predicts in the linearised model.
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -10,10 +10,8 @@ use super::{
 use crate::lora::Adapter;
 use crate::model::DecoderConfig;
 
-/// The tag of its file.
 const CONTENT: &str = "laplace";
 
-/// Its kind.
 pub(super) const KIND: StoredKind = StoredKind {
     tag: CONTENT,
     words: "Laplace's approximation, each weight by itself; it predicts in the linearised model",
@@ -36,7 +34,7 @@ pub enum LaplacePrediction {
     /// Linearised: MacKay's closed form of that average.
     Probit,
     /// By draws of the weights, as other posteriors do. The approximation is made for the
-    /// linearised model: this one fits it worse.
+    /// linearised model and fits this one worse.
     Weights,
 }
 
@@ -55,7 +53,7 @@ impl LaplacePrediction {
             .map_or("samples", |(name, _)| name)
     }
 
-    /// How the average over logits is taken, where it is.
+    /// How the linearised model averages over logits.
     pub(super) fn form(self) -> LinearisedForm {
         if self == Self::Probit {
             LinearisedForm::Probit
@@ -73,22 +71,22 @@ impl LaplacePrediction {
     }
 }
 
-/// A normal distribution over weights with how it predicts.
+/// A normal distribution over weights, and how it predicts.
 #[derive(Clone, Debug)]
 pub struct Laplace {
     gaussian: Gaussian,
     /// σ² of every weight, `[P]`.
     variance: Vec<f32>,
-    /// The lowest layer where one of them is not 0.
+    /// The lowest layer with one above 0.
     first_layer: usize,
     prediction: LaplacePrediction,
 }
 
 impl Laplace {
-    /// A diagonal approximation.
+    /// The diagonal approximation with this mean and variance.
     ///
     /// # Errors
-    /// If the device does not give its data back.
+    /// If the device does not return its data.
     pub fn new(gaussian: Gaussian, prediction: LaplacePrediction) -> Result<Self, PosteriorError> {
         let variance = gaussian
             .variance()

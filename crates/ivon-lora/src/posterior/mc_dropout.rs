@@ -1,14 +1,13 @@
-//! Monte-Carlo dropout (Gal and Ghahramani, arXiv 1506.02142): one adapter whose draws are dropout
+//! Monte Carlo dropout (Gal and Ghahramani, arXiv 1506.02142): one adapter; its draws are dropout
 //! masks on the inputs of A.
 
-use super::gaussian::only_kept;
+use super::noise::check_scale;
+use super::weights::only_kept;
 use super::{Draw, Posterior, PosteriorError, Spread, Stored, StoredKind};
 use crate::lora::{Adapter, Dropout};
 
-/// The tag of its file.
 const CONTENT: &str = "dropout";
 
-/// Its kind.
 pub(super) const KIND: StoredKind = StoredKind {
     tag: CONTENT,
     words: "Monte-Carlo dropout: a draw is a mask on the inputs of A",
@@ -17,8 +16,8 @@ pub(super) const KIND: StoredKind = StoredKind {
     restore: |mean, stored, _, _| Ok(Box::new(McDropout::from_stored(mean, stored)?)),
 };
 
-/// An adapter with the rate at which its training dropped inputs of A. The rest of the model has no
-/// dropout.
+/// An adapter and the rate at which inputs of A were dropped in its training. The rest of the model
+/// has no dropout.
 #[derive(Clone, Debug)]
 pub struct McDropout {
     adapter: Adapter,
@@ -26,7 +25,7 @@ pub struct McDropout {
 }
 
 impl McDropout {
-    /// Dropout masks on this adapter.
+    /// The dropout masks of this rate on this adapter.
     ///
     /// # Errors
     /// If the rate is not above 0 and below 1.
@@ -47,10 +46,10 @@ impl McDropout {
 }
 
 impl Posterior for McDropout {
-    /// The masks of draw `sample`: an example's mask depends on the example and the draw, not on
-    /// what else is predicted with it. τ turns them on (above 0) or off (0).
+    /// The masks of draw `sample`. An example's mask depends on the example and the draw, not on
+    /// what else is in its batch. τ turns them on (above 0) or off (0).
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        super::gaussian::check_scale(scale)?;
+        check_scale(scale)?;
         let dropout = (scale > 0.0).then_some(Dropout {
             rate: self.rate,
             seed,

@@ -1,7 +1,9 @@
-//! What adapter weights can be drawn from.
+//! Distributions over adapters: what can be drawn from them, and what a folder holds of them.
 
 mod error;
 mod stored;
+mod weights;
+mod noise;
 mod gaussian;
 mod mc_dropout;
 mod ensemble;
@@ -15,34 +17,34 @@ pub use clora::Clora;
 pub use ensemble::Ensemble;
 pub use error::PosteriorError;
 pub use gaussian::Gaussian;
-pub(crate) use gaussian::check_scale;
-pub use gaussian::only_kept;
 pub use kronecker::{Eigenpairs, KroneckerBlock, KroneckerLaplace};
 pub use laplace::{Laplace, LaplacePrediction};
 pub use mc_dropout::McDropout;
+pub(crate) use noise::check_scale;
 pub use scalabl::Scalabl;
 pub use stored::{Restore, Stored, StoredKind};
 pub use swag::Swag;
+pub use weights::only_kept;
 
 use burn::tensor::Device;
 
 use crate::lora::{Adapter, Draw};
 use crate::model::DecoderConfig;
 
-/// What can be drawn from. Draw number `sample` under `seed` at scale τ is always the same
-/// function.
+/// A distribution over adapters. Draw number `sample` under `seed` at scale τ is always the same
+/// adapter.
 pub trait Posterior: Send + Sync {
     /// Draw number `sample` under `seed`; `scale` (τ, at least 0) multiplies the variance, and at 0
     /// the draw is the mean.
     ///
     /// # Errors
-    /// If `scale` is negative or not finite, or the device gives no data back.
+    /// If `scale` is negative or not finite, or the device does not return its data.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError>;
 
-    /// The adapter that stands for all: the mean, or the point estimate.
+    /// The adapter that stands for all draws: the mean, or the point estimate.
     fn mean(&self) -> &Adapter;
 
-    /// The variance of each parameter, where there is such a thing.
+    /// The variance of each weight, where it has one.
     fn variance(&self) -> Option<&Adapter>;
 
     /// How its draws differ from the mean.
@@ -54,7 +56,7 @@ pub trait Posterior: Send + Sync {
         }
     }
 
-    /// The linearised model, where the posterior predicts in it rather than by draws of the
+    /// The linearised model, for a posterior that predicts in it rather than by draws of the
     /// weights.
     fn linearised(&self) -> Option<&dyn Linearised> {
         None
@@ -64,31 +66,30 @@ pub trait Posterior: Send + Sync {
     /// of each weight, in the order of [`Adapter::flatten`], whether it stays as it is.
     ///
     /// # Errors
-    /// [`PosteriorError::NotPruned`] of a kind that has no such form, which is what a kind says
-    /// that does not have this method; [`PosteriorError::Kept`] if `kept` is of another length.
+    /// [`PosteriorError::NotPruned`] for a kind that cannot be pruned, such as one that does not
+    /// implement this method; [`PosteriorError::Kept`] if `kept` has another length.
     fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
         let _ = kept;
         Err(PosteriorError::NotPruned)
     }
 
-    /// What its file holds beside the mean; none for a point estimate.
+    /// The contents of its file, which holds all but the mean; none for a point estimate.
     ///
     /// # Errors
-    /// If the device gives no data back.
+    /// If the device does not return its data.
     fn stored(&self) -> Result<Option<Stored>, PosteriorError>;
 }
 
-/// A normal distribution over weights as one over logits, by way of their Jacobian at the mean.
+/// A normal distribution over weights as one over logits, through their Jacobian at the mean.
 pub trait Linearised {
-    /// J Σ Jᵀ for the rows of a Jacobian `[K][P]`, weights in the order of [`Adapter::flatten`]:
-    /// `[K²]` row by row.
+    /// J Σ Jᵀ `[K²]`, row by row, of a Jacobian `[K][P]` with the weights in the order of
+    /// [`Adapter::flatten`].
     ///
     /// # Errors
-    /// If the device does not give its data back.
+    /// If the device does not return its data.
     fn covariance(&self, jacobian: &[Vec<f32>]) -> Result<Vec<f64>, PosteriorError>;
 
-    /// The lowest decoder layer whose weights are random: of a Jacobian's columns those below it
-    /// are not looked at.
+    /// The lowest decoder layer with random weights: a Jacobian's columns below it are not read.
     fn first_layer(&self) -> usize {
         0
     }
@@ -109,41 +110,41 @@ pub enum LinearisedForm {
 /// How the draws of a posterior differ from its mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spread {
-    /// Not at all: a point estimate.
+    /// They do not: a point estimate.
     None,
-    /// By noise whose variance τ multiplies.
+    /// By noise whose variance is multiplied by τ.
     Scaled,
     /// By something that τ only turns on (above 0) or off (0).
     Fixed,
-    /// Each of so many members is a draw; τ = 0 is the first.
+    /// Each of this many members is a draw; at τ = 0 it is the first.
     Members(usize),
 }
 
 impl Spread {
-    /// The number of draws worth making where `asked` are asked for.
-    pub fn draws(self, asked: usize) -> usize {
+    /// The number of draws to make where `wanted` are wanted: there is no use in more than differ.
+    pub fn draws(self, wanted: usize) -> usize {
         match self {
             Self::None => 0,
-            Self::Scaled | Self::Fixed => asked,
-            Self::Members(count) => asked.min(count),
+            Self::Scaled | Self::Fixed => wanted,
+            Self::Members(count) => wanted.min(count),
         }
     }
 }
 
-/// The enum of all built-in kinds of posteriors that have a file, from one line each.
+/// The enum of the built-in kinds of posteriors with a file, from one line each.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident = $kind:expr),+ $(,)?) => {
-        /// A built-in kind of posterior.
+        /// A built-in kind of posterior with a file.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Kind {
+        pub enum PosteriorKind {
             $($(#[$doc])* $variant),+
         }
 
-        impl Kind {
+        impl PosteriorKind {
             /// All of them.
             pub const ALL: [Self; [$(stringify!($variant)),+].len()] = [$(Self::$variant),+];
 
-            /// What is to be known of it.
+            /// Its tag, its description, and how it is read back.
             pub fn stored(self) -> &'static StoredKind {
                 match self {
                     $(Self::$variant => const { &$kind }),+
@@ -172,30 +173,30 @@ kinds! {
     Clora = clora::KIND,
 }
 
-impl Kind {
-    /// The kind with this tag; none for that of another program.
+impl PosteriorKind {
+    /// The kind with this tag, if it is a built-in one.
     pub fn of(tag: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.tag() == tag)
     }
 
-    /// What `content` says in its file.
+    /// The `content` of its file.
     pub fn tag(self) -> &'static str {
         self.stored().tag
     }
 }
 
-/// The posterior of one of the built-in kinds, from what its file holds.
+/// The posterior of a built-in kind, from the contents of its file.
 ///
 /// # Errors
-/// If it is malformed, or of a kind not known here.
+/// If they are malformed, or of another kind.
 pub fn restore(
     stored: &Stored,
     mean: Adapter,
     decoder: &DecoderConfig,
     device: &Device,
 ) -> Result<Box<dyn Posterior>, PosteriorError> {
-    let Some(kind) = Kind::of(&stored.content) else {
-        let tags = Kind::ALL.map(|kind| format!("`{}`", kind.tag()));
+    let Some(kind) = PosteriorKind::of(&stored.content) else {
+        let tags = PosteriorKind::ALL.map(|kind| format!("`{}`", kind.tag()));
         return Err(PosteriorError::Metadata {
             path: stored.path.clone(),
             key: "content",
@@ -215,7 +216,7 @@ pub struct PointEstimate {
 
 impl Posterior for PointEstimate {
     fn draw(&self, _: u64, _: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        gaussian::check_scale(scale)?;
+        check_scale(scale)?;
         Ok(Draw::of(self.adapter.clone()))
     }
 

@@ -1,17 +1,16 @@
-//! A normal distribution with one number for each row of A: what ScalaBL learns. Row i of A is mean
-//! + √τ z_i · direction_i.
+//! A normal distribution with one random number for each row of A, which ScalaBL learns: row i of A
+//! is mean_i + √τ z_i · direction_i.
 
 use burn::tensor::Device;
 
-use super::gaussian::{check_parameters, moved, noise_address, only_kept};
+use super::noise::draw_by_noise;
+use super::weights::{check_parameters, map_weights, only_kept};
 use super::{Draw, Posterior, PosteriorError, Stored, StoredKind};
 use crate::lora::Adapter;
 use crate::model::DecoderConfig;
 
-/// The tag of its file.
 const CONTENT: &str = "rows";
 
-/// Its kind.
 pub(super) const KIND: StoredKind = StoredKind {
     tag: CONTENT,
     words: "a normal distribution with one number for each row of A",
@@ -24,7 +23,7 @@ pub(super) const KIND: StoredKind = StoredKind {
     },
 };
 
-/// The mean, and for each row where its noise points and how far.
+/// The mean, and for each row the direction of its noise, one standard deviation long.
 #[derive(Clone, Debug)]
 pub struct Scalabl {
     mean: Adapter,
@@ -33,14 +32,14 @@ pub struct Scalabl {
 }
 
 impl Scalabl {
-    /// A posterior whose row i moves along row i of `directions` by a standard normal; rows of
-    /// zeros are fixed.
+    /// The posterior whose row i moves along row i of `directions` by a standard normal; rows whose
+    /// direction is 0 are fixed.
     ///
     /// # Errors
-    /// If names or shapes differ, or a square of a direction is not finite.
+    /// If names or shapes differ, or the square of an entry of `directions` is not finite.
     pub fn new(mean: Adapter, directions: Adapter) -> Result<Self, PosteriorError> {
         check_parameters("the matrix of directions", &mean, &directions)?;
-        let variance = moved(&directions, |_, matrix| {
+        let variance = map_weights(&directions, |_, matrix| {
             matrix.values.iter_mut().for_each(|value| *value *= *value)
         })?;
         Ok(Self {
@@ -62,49 +61,40 @@ impl Scalabl {
 }
 
 impl Posterior for Scalabl {
-    /// The z of a parameter's rows have its path as their address.
+    /// The z of a parameter's rows are the normals at its path.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        let Some(address) = noise_address(sample, seed, scale)? else {
-            return Ok(Draw::of(self.mean.clone()));
-        };
-        let mut directions = self.directions.to_matrices()?.into_iter();
-        let adapter = moved(&self.mean, |path, mean| {
-            let Some((_, direction)) = directions.next() else {
-                return;
-            };
-            let mut normals = vec![0.0f32; mean.shape[0]];
-            address.fill(path, &mut normals);
-            let columns = mean.shape[1].max(1);
-            for ((row, direction), z) in mean
-                .values
-                .chunks_mut(columns)
-                .zip(direction.values.chunks(columns))
-                .zip(normals)
-            {
-                let by = scale.sqrt() * f64::from(z);
-                row.iter_mut()
-                    .zip(direction)
-                    .for_each(|(value, direction)| *value += (by * f64::from(*direction)) as f32);
-            }
-        })?;
-        Ok(Draw::of(adapter))
+        draw_by_noise(&self.mean, sample, seed, scale, |noise| {
+            let mut directions = self.directions.to_matrices()?.into_iter();
+            map_weights(&self.mean, |path, mean| {
+                let Some((_, direction)) = directions.next() else {
+                    return;
+                };
+                let columns = mean.shape[1].max(1);
+                let rows = mean.values.chunks_mut(columns);
+                let rows = rows.zip(direction.values.chunks(columns));
+                for ((row, direction), z) in rows.zip(noise.normals(path, mean.shape[0])) {
+                    let by = scale.sqrt() * f64::from(z);
+                    for (value, direction) in row.iter_mut().zip(direction) {
+                        *value += (by * f64::from(*direction)) as f32;
+                    }
+                }
+            })
+        })
     }
 
     fn mean(&self) -> &Adapter {
         &self.mean
     }
 
-    /// The variance of each weight by itself; weights of a row move together.
+    /// The diagonal of the covariance; the weights of a row move together.
     fn variance(&self) -> Option<&Adapter> {
         Some(&self.variance)
     }
 
     fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
+        let mean = only_kept(&self.mean, kept)?;
         let directions = only_kept(&self.directions, kept)?;
-        Ok(Box::new(Self::new(
-            only_kept(&self.mean, kept)?,
-            directions,
-        )?))
+        Ok(Box::new(Self::new(mean, directions)?))
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {

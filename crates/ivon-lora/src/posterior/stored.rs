@@ -1,5 +1,5 @@
-//! A posterior taken apart, as a file can hold it: what draws are made from besides the mean, in f32.
-//! A tag (`content`) says which kind of posterior it is.
+//! A posterior in the form of its file: what draws need besides the mean, in f32, under a tag
+//! (`content`) that names the kind of posterior.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,41 +11,41 @@ use super::{Posterior, PosteriorError};
 use crate::lora::{Adapter, HostMatrix, by_path, in_file, peft_name};
 use crate::model::DecoderConfig;
 
-/// What a posterior is beside its mean, as its file has it: a tag, facts and matrices.
+/// The contents of a posterior's file, which holds all but the mean: a tag, facts and matrices.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stored {
-    /// The kind of posterior, such as `variance`: what reads the rest goes by it.
+    /// The tag of the kind of posterior, such as `variance`; it decides how the rest is read.
     pub content: String,
     /// Texts by key; numbers are written so that they read back to the bit.
     pub facts: BTreeMap<String, String>,
-    /// Matrices by name. Those of an adapter's shape have PEFT's names behind a prefix, see
+    /// Matrices by name. Those of an adapter have a prefix and then PEFT's names, see
     /// [`with_adapter`](Self::with_adapter).
     pub matrices: BTreeMap<String, HostMatrix>,
-    /// The file that it was read from, for errors; empty before it is written.
+    /// The file that it was read from, for errors; empty if it was not read.
     pub path: PathBuf,
 }
 
-/// Makes a posterior of what its file holds, around the mean that was read beside it.
+/// Makes a posterior from the contents of its file and the mean that was read beside it.
 pub type Restore =
     fn(Adapter, &Stored, &DecoderConfig, &Device) -> Result<Box<dyn Posterior>, PosteriorError>;
 
-/// What is to be known of a kind of posterior to read its file.
+/// A kind of posterior with a file: its tag, its description, and how it is read back.
 pub struct StoredKind {
     /// What `content` says in its file.
     pub tag: &'static str,
-    /// What it is, to go on after "the posterior is".
+    /// What it is, as the end of a sentence that begins "the posterior is".
     pub words: &'static str,
     /// Whether its file has the variance of every weight, under the weight's own name.
     pub has_variances: bool,
-    /// Whether something stands beside its A and B, so that no weights W + s B A could stand for
-    /// it.
+    /// Whether its draws have more beside W than B A, so that no weights W + s B A could stand for
+    /// one.
     pub has_sides: bool,
     /// Reads it.
     pub restore: Restore,
 }
 
 impl Stored {
-    /// A posterior of this kind with nothing in it yet.
+    /// The empty contents of a posterior with this tag.
     pub fn new(content: &str) -> Self {
         Self {
             content: content.into(),
@@ -53,16 +53,16 @@ impl Stored {
         }
     }
 
-    /// With a fact more.
+    /// Adds a fact.
     pub fn with(mut self, key: &str, value: impl ToString) -> Self {
         self.facts.insert(key.into(), value.to_string());
         self
     }
 
-    /// With the numbers of an adapter under PEFT's names, each behind `prefix`.
+    /// Adds the matrices of an adapter under PEFT's names, each after `prefix`.
     ///
     /// # Errors
-    /// If the device does not give its data back.
+    /// If the device does not return its data.
     pub fn with_adapter(mut self, prefix: &str, adapter: &Adapter) -> Result<Self, PosteriorError> {
         for (path, matrix) in adapter.to_matrices()? {
             self.matrices
@@ -71,11 +71,11 @@ impl Stored {
         Ok(self)
     }
 
-    /// The adapter behind `prefix`, with the factor `scaling` before B A; with an empty prefix, all
-    /// matrices must be its.
+    /// The adapter whose matrices have this prefix, with the factor `scaling` of B A; with an empty
+    /// prefix it is made of all matrices.
     ///
     /// # Errors
-    /// If a matrix is missing, has no place in this decoder, or another shape than its place.
+    /// If a matrix is missing, belongs to no layer of this decoder, or has another shape than there.
     pub fn adapter(
         &self,
         prefix: &str,
@@ -119,7 +119,7 @@ impl Stored {
             .map_err(|_| self.wrong(key, expected.into()))
     }
 
-    /// The error that says what is at `key` and what was expected there.
+    /// The error that says what was found and what was expected at `key`.
     pub fn wrong(&self, key: &'static str, expected: String) -> PosteriorError {
         let found = self
             .facts

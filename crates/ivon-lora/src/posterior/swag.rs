@@ -1,20 +1,19 @@
-//! SWAG (Maddox et al., arXiv 1902.02476): a normal distribution from the path of training, with a
-//! diagonal and a low-rank covariance.
+//! SWAG (Maddox et al., arXiv 1902.02476): a normal distribution fitted to snapshots of the training
+//! path, whose covariance is a diagonal plus a low-rank matrix.
 //!
 //! θ = mean + √(τ s) · (sd ⊙ z₁ + D z₂ / √(K−1)) with s = ½, where the K columns of D are snapshots
 //! minus the final mean; with fewer than two of them, θ = mean + √τ · sd ⊙ z₁.
 
 use burn::tensor::Device;
 
-use super::gaussian::{check_parameters, moved, noise_address, only_kept};
+use super::noise::draw_by_noise;
+use super::weights::{check_parameters, check_variance, map_weights, only_kept};
 use super::{Draw, Posterior, PosteriorError, Stored, StoredKind};
 use crate::lora::Adapter;
 use crate::model::DecoderConfig;
 
-/// The tag of its file.
 const CONTENT: &str = "swag";
 
-/// Its kind.
 pub(super) const KIND: StoredKind = StoredKind {
     tag: CONTENT,
     words: "SWAG's normal distribution: a variance of each weight, and directions in which all move together",
@@ -24,10 +23,10 @@ pub(super) const KIND: StoredKind = StoredKind {
         Ok(Box::new(Swag::from_stored(mean, stored, decoder, device)?))
     },
 };
-/// Where the normals of the low-rank part have their address; no parameter's path.
+/// The path of the normals of the low-rank part; no parameter has it.
 const LOW_RANK: &str = "swag.low_rank";
-/// The most columns that a file may name.
-const MOST: usize = 10_000;
+/// The most columns of a file.
+const MAX_RANK: usize = 10_000;
 
 /// Mean, variances and deviations.
 #[derive(Clone, Debug)]
@@ -39,8 +38,8 @@ pub struct Swag {
 }
 
 impl Swag {
-    /// A posterior from the variances of the snapshots (about their mean, divided by their number)
-    /// and the deviations of some of them from the mean.
+    /// The posterior with this mean of the snapshots, their variances (about the mean, divided by
+    /// their number) and the deviations of some of them from the mean.
     ///
     /// # Errors
     /// If names or shapes differ, or a variance is negative or not finite.
@@ -53,11 +52,11 @@ impl Swag {
         deviations
             .iter()
             .try_for_each(|deviation| check_parameters("a deviation", &mean, deviation))?;
-        super::gaussian::check_variance(&diagonal)?;
+        check_variance(&diagonal)?;
         let columns = columns(&deviations)?;
         let (diagonal_share, low_rank_share) = shares(columns.len());
         let mut start = 0;
-        let variance = moved(&diagonal, |_, matrix| {
+        let variance = map_weights(&diagonal, |_, matrix| {
             for value in &mut matrix.values {
                 let squares: f64 = columns
                     .iter()
@@ -82,8 +81,8 @@ impl Swag {
         device: &Device,
     ) -> Result<Self, PosteriorError> {
         let rank: usize = stored.number("rank", "a whole number")?;
-        if rank > MOST {
-            return Err(stored.wrong("rank", format!("at most {MOST}")));
+        if rank > MAX_RANK {
+            return Err(stored.wrong("rank", format!("at most {MAX_RANK}")));
         }
         let diagonal = stored.adapter("variance.", mean.scaling, decoder, device)?;
         let deviations = (0..rank)
@@ -93,12 +92,12 @@ impl Swag {
     }
 }
 
-/// What stands before the names of a column's matrices.
+/// The prefix of a column's matrices.
 fn prefix(column: usize) -> String {
     format!("deviation.{column}.")
 }
 
-/// The factors before the variance and before D Dᵀ in the covariance: s and s/(K−1).
+/// The factors of the variance and of D Dᵀ in the covariance: s and s/(K−1).
 fn shares(columns: usize) -> (f64, f64) {
     if columns < 2 {
         (1.0, 0.0)
@@ -117,34 +116,27 @@ fn columns(deviations: &[Adapter]) -> Result<Vec<Vec<f32>>, PosteriorError> {
 impl Posterior for Swag {
     /// z₁ has the addresses of [`Gaussian`](super::Gaussian)'s draws, z₂ one of its own.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        let Some(address) = noise_address(sample, seed, scale)? else {
-            return Ok(Draw::of(self.mean.clone()));
-        };
-        let (diagonal_share, low_rank_share) = shares(self.deviations.len());
-        let mut weights = vec![0.0f32; self.deviations.len()];
-        address.fill(LOW_RANK, &mut weights);
-        let weights: Vec<f64> = weights
-            .into_iter()
-            .map(|z| (scale * low_rank_share).sqrt() * f64::from(z))
-            .collect();
-        let columns = columns(&self.deviations)?;
-        let mut variances = self.diagonal.flatten()?.into_iter().enumerate();
-        let adapter = moved(&self.mean, |path, mean| {
-            let mut noise = vec![0.0; mean.values.len()];
-            address.fill(path, &mut noise);
-            for ((value, z), (place, variance)) in
-                mean.values.iter_mut().zip(noise).zip(&mut variances)
-            {
-                let own = (scale * diagonal_share * f64::from(variance)).sqrt() * f64::from(z);
-                let common: f64 = columns
-                    .iter()
-                    .zip(&weights)
-                    .map(|(column, weight)| weight * f64::from(column[place]))
-                    .sum();
-                *value = (f64::from(*value) + own + common) as f32;
-            }
-        })?;
-        Ok(Draw::of(adapter))
+        draw_by_noise(&self.mean, sample, seed, scale, |noise| {
+            let (diagonal_share, low_rank_share) = shares(self.deviations.len());
+            let z2 = noise.normals(LOW_RANK, self.deviations.len()).into_iter();
+            let z2: Vec<f64> = z2
+                .map(|z| (scale * low_rank_share).sqrt() * f64::from(z))
+                .collect();
+            let columns = columns(&self.deviations)?;
+            let mut variances = self.diagonal.flatten()?.into_iter().enumerate();
+            map_weights(&self.mean, |path, mean| {
+                let z1 = noise.normals(path, mean.values.len());
+                let weights = mean.values.iter_mut().zip(z1);
+                for ((value, z), (place, variance)) in weights.zip(&mut variances) {
+                    let own = (scale * diagonal_share * f64::from(variance)).sqrt() * f64::from(z);
+                    let columns = columns.iter().zip(&z2);
+                    let common: f64 = columns
+                        .map(|(column, z)| z * f64::from(column[place]))
+                        .sum();
+                    *value = (f64::from(*value) + own + common) as f32;
+                }
+            })
+        })
     }
 
     fn mean(&self) -> &Adapter {
@@ -157,15 +149,11 @@ impl Posterior for Swag {
     }
 
     fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
-        let deviations = self
-            .deviations
-            .iter()
-            .map(|deviation| only_kept(deviation, kept));
+        let mean = only_kept(&self.mean, kept)?;
+        let diagonal = only_kept(&self.diagonal, kept)?;
+        let deviations = self.deviations.iter();
+        let deviations = deviations.map(|deviation| only_kept(deviation, kept));
         let deviations = deviations.collect::<Result<_, _>>()?;
-        let (mean, diagonal) = (
-            only_kept(&self.mean, kept)?,
-            only_kept(&self.diagonal, kept)?,
-        );
         Ok(Box::new(Self::new(mean, diagonal, deviations)?))
     }
 

@@ -52,19 +52,23 @@ fn kronecker(prediction: LaplacePrediction) -> KroneckerLaplace {
 }
 
 /// One of each kind that has a file.
-fn of_kind(kind: Kind) -> Box<dyn Posterior> {
+fn of_kind(kind: PosteriorKind) -> Box<dyn Posterior> {
     let gaussian = || Gaussian::new(mean(), all_of(0.04)).unwrap();
     match kind {
-        Kind::Gaussian => Box::new(gaussian()),
-        Kind::McDropout => Box::new(McDropout::new(mean(), 0.25).unwrap()),
-        Kind::Ensemble => Box::new(Ensemble::new(mean(), vec![all_of(1.0), all_of(2.0)]).unwrap()),
-        Kind::Laplace => Box::new(Laplace::new(gaussian(), LaplacePrediction::Samples).unwrap()),
-        Kind::KroneckerLaplace => Box::new(kronecker(LaplacePrediction::Samples)),
-        Kind::Scalabl => Box::new(Scalabl::new(mean(), all_of(0.3)).unwrap()),
-        Kind::Swag => {
+        PosteriorKind::Gaussian => Box::new(gaussian()),
+        PosteriorKind::McDropout => Box::new(McDropout::new(mean(), 0.25).unwrap()),
+        PosteriorKind::Ensemble => {
+            Box::new(Ensemble::new(mean(), vec![all_of(1.0), all_of(2.0)]).unwrap())
+        }
+        PosteriorKind::Laplace => {
+            Box::new(Laplace::new(gaussian(), LaplacePrediction::Samples).unwrap())
+        }
+        PosteriorKind::KroneckerLaplace => Box::new(kronecker(LaplacePrediction::Samples)),
+        PosteriorKind::Scalabl => Box::new(Scalabl::new(mean(), all_of(0.3)).unwrap()),
+        PosteriorKind::Swag => {
             Box::new(Swag::new(mean(), all_of(0.04), vec![all_of(0.5), all_of(-0.5)]).unwrap())
         }
-        Kind::Clora => {
+        PosteriorKind::Clora => {
             let start = CloraStart {
                 hidden: 6,
                 sd: 0.05,
@@ -86,7 +90,7 @@ fn drawn(posterior: &dyn Posterior, sample: u64) -> Vec<f32> {
 
 #[test]
 fn a_pruned_weight_is_zero_in_every_draw_of_every_kind_and_the_others_are_as_they_were() {
-    for kind in Kind::ALL {
+    for kind in PosteriorKind::ALL {
         let before = of_kind(kind);
         let kept = kept(before.as_ref());
         let pruned = before.pruned(&kept).unwrap();
@@ -129,7 +133,7 @@ fn a_pruned_weight_is_zero_in_every_draw_of_every_kind_and_the_others_are_as_the
 
 #[test]
 fn the_logits_of_a_linearised_model_do_not_hang_on_a_pruned_weight() {
-    for kind in [Kind::Laplace, Kind::KroneckerLaplace] {
+    for kind in [PosteriorKind::Laplace, PosteriorKind::KroneckerLaplace] {
         let before = of_kind(kind);
         let kept = kept(before.as_ref());
         let pruned = before.pruned(&kept).unwrap();
@@ -158,7 +162,7 @@ fn the_logits_of_a_linearised_model_do_not_hang_on_a_pruned_weight() {
 
 #[test]
 fn pruning_again_prunes_more_and_what_was_pruned_stays_so() {
-    for kind in Kind::ALL {
+    for kind in PosteriorKind::ALL {
         let before = of_kind(kind);
         let count = before.mean().parameter_count();
         let [third, half]: [Vec<bool>; 2] =
@@ -202,7 +206,7 @@ fn what_cannot_be_pruned_says_so() {
             .starts_with("the posterior is of a kind that cannot be pruned"),
         "{error}"
     );
-    for kind in Kind::ALL {
+    for kind in PosteriorKind::ALL {
         let error = of_kind(kind).pruned(&[true]).err().unwrap().to_string();
         assert!(
             error.starts_with("1 weights are said to be kept or pruned, but the adapter has "),
@@ -221,7 +225,7 @@ fn what_cannot_be_pruned_says_so() {
 
 #[test]
 fn the_ones_and_zeros_of_a_file_are_checked() {
-    let pruned = of_kind(Kind::KroneckerLaplace);
+    let pruned = of_kind(PosteriorKind::KroneckerLaplace);
     let pruned = pruned.pruned(&kept(pruned.as_ref())).unwrap();
     let mut stored = pruned.stored().unwrap().unwrap();
     let name = stored

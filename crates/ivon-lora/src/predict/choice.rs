@@ -1,10 +1,10 @@
 //! Encoded examples → one packed batch → log-probabilities of their choices `[B, C]`.
 //!
 //! A choice of one token is scored by its logit at the prompt's last position. A whole answer a₁ …
-//! aₖ is scored by Σ ln p(aⱼ | prompt, a₁ … aⱼ₋₁): the prompt stands once in the batch, its answers
-//! below it, and the whole vocabulary is normalised over, in parts. Both are normalised over the
-//! choices in the end; for answers of one token the two agree, since the vocabulary's normaliser
-//! cancels.
+//! aₖ is scored by Σ ln p(aⱼ | prompt, a₁ … aⱼ₋₁), normalised over the whole vocabulary, which is
+//! done in parts; the prompt is in the batch once, its answers below it. Either score is then
+//! normalised over the choices. For answers of one token the two agree, since the normaliser over the
+//! vocabulary cancels.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
@@ -14,11 +14,11 @@ use crate::forward::Network;
 use crate::lora::Draw;
 use crate::random::fnv1a;
 
-/// A common beginning is worth a segment of its own from this many tokens.
+/// A shared beginning of at least this many tokens gets a segment of its own.
 const SHORTEST_PREFIX: usize = 4;
-/// Rows of the output table that are multiplied at a time when all of them are asked for.
+/// Rows of the output layer that are multiplied at a time when all are needed.
 const VOCABULARY_PART: usize = 8192;
-/// Stands for a choice that a question does not have; far below any logit, and finite.
+/// The score of a choice that a question does not have: far below any logit, and finite.
 const ABSENT: f32 = -1e30;
 
 /// Questions packed for one forward pass.
@@ -26,34 +26,24 @@ const ABSENT: f32 = -1e30;
 pub struct Questions {
     /// Their tokens.
     pub batch: Batch,
-    /// For each question and choice the tokens that score it: (row among the asked positions,
-    /// token).
+    /// The tokens that score each choice of each question: (row among the asked positions, token).
     scored: Vec<Vec<Vec<(usize, u32)>>>,
     /// Whether some choice has several tokens.
     whole_answers: bool,
 }
 
 impl Questions {
-    /// Packs examples: a beginning that all share stands once, each prompt once, whole answers
-    /// below their prompt.
+    /// Packs examples: first the beginning that all share, then each prompt, with whole answers
+    /// below it.
     pub fn pack(examples: &[&Encoded]) -> Self {
         let mut batch = Batch::default();
-        let shared = common_prefix(examples);
-        let root = (shared >= SHORTEST_PREFIX && examples.len() > 1).then(|| {
-            let tokens = &examples[0].tokens[..shared];
-            let bytes: Vec<u8> = tokens
-                .iter()
-                .flat_map(|token| token.to_le_bytes())
-                .collect();
-            batch.push(tokens, None, fnv1a(&bytes))
-        });
-        let own = if root.is_some() { shared } else { 0 };
+        let (root, shared) = push_common_prefix(&mut batch, examples);
         let whole_answers = examples
             .iter()
             .any(|example| matches!(example.choices(), Choices::Answers(_)));
         let mut scored = Vec::with_capacity(examples.len());
         for example in examples {
-            let prompt = batch.push(&example.tokens[own..], root, example.key);
+            let prompt = batch.push(&example.tokens[shared..], root, example.key);
             let first = batch.ask_last(prompt);
             scored.push(match example.choices() {
                 Choices::Tokens(tokens) => {
@@ -90,9 +80,32 @@ impl Questions {
     fn most_choices(&self) -> usize {
         self.scored.iter().map(Vec::len).max().unwrap_or(0)
     }
+
+    /// 0 for each choice that a question has, and [`ABSENT`] for each that it lacks, `[B · C]`.
+    fn absent(&self) -> Vec<f32> {
+        let width = self.most_choices();
+        let row = |choices: &Vec<Vec<_>>| {
+            let count = choices.len();
+            (0..width).map(move |choice| if choice < count { 0.0 } else { ABSENT })
+        };
+        self.scored.iter().flat_map(row).collect()
+    }
 }
 
-/// Tokens at the beginning that all examples share; each keeps at least one of its own.
+/// Packs the beginning that all examples share, if it is long enough; returns its segment and its
+/// length.
+fn push_common_prefix(batch: &mut Batch, examples: &[&Encoded]) -> (Option<usize>, usize) {
+    let shared = common_prefix(examples);
+    if shared < SHORTEST_PREFIX || examples.len() < 2 {
+        return (None, 0);
+    }
+    let tokens = &examples[0].tokens[..shared];
+    let bytes = tokens.iter().flat_map(|token| token.to_le_bytes());
+    let key = fnv1a(&bytes.collect::<Vec<u8>>());
+    (Some(batch.push(tokens, None, key)), shared)
+}
+
+/// The number of tokens at the beginning that all examples share; each keeps at least one of its own.
 pub(crate) fn common_prefix(examples: &[&Encoded]) -> usize {
     let Some((first, rest)) = examples.split_first() else {
         return 0;
@@ -108,7 +121,8 @@ pub(crate) fn common_prefix(examples: &[&Encoded]) -> usize {
     })
 }
 
-/// Puts all but the last token of an answer below its prompt and asks for what predicts each token.
+/// Packs all but the last token of an answer below its prompt, and asks for the rows that predict its
+/// tokens.
 fn answer_rows(
     batch: &mut Batch,
     prompt: usize,
@@ -131,8 +145,8 @@ fn answer_rows(
         .collect()
 }
 
-/// Log-probabilities over the choices, `[B, C]` with C the most choices of a question, nats;
-/// choices that a question does not have are about −10³⁰. Tracked if the adapter is.
+/// Log-probabilities over the choices, `[B, C]`, nats, where C is the largest number of choices; a
+/// choice that a question does not have has about −10³⁰. Gradients are tracked if the adapter's are.
 pub fn choice_log_probabilities(
     network: &Network,
     draw: &Draw,
@@ -142,8 +156,7 @@ pub fn choice_log_probabilities(
     log_probabilities_at(network, hidden.states, questions)
 }
 
-/// As [`choice_log_probabilities`], from the hidden states at the tokens that the questions ask
-/// for.
+/// As [`choice_log_probabilities`], from the hidden states at the tokens that the questions ask for.
 pub fn log_probabilities_at(
     network: &Network,
     hidden: Tensor<2>,
@@ -172,19 +185,16 @@ fn token_scores(network: &Network, hidden: Tensor<2>, questions: &Questions) -> 
     let device = hidden.device().without_autodiff();
     let logits = network.logits_of(hidden, &tokens);
     let mut columns = vec![0i64; count * width];
-    let mut absent = vec![ABSENT; count * width];
     for (question, choices) in questions.scored.iter().enumerate() {
         for (choice, rows) in choices.iter().enumerate() {
             columns[question * width + choice] =
                 tokens.partition_point(|&token| token < rows[0].1) as i64;
-            absent[question * width + choice] = 0.0;
         }
     }
-    // Without answers below them, prompts are asked in their order: row q of the logits is question
-    // q.
+    // There are no answers below the prompts, so row q of the logits is that of question q.
     let columns = Tensor::<2, Int>::from_data(TensorData::new(columns, [count, width]), &device);
-    logits.gather(1, columns)
-        + Tensor::<2>::from_data(TensorData::new(absent, [count, width]), &device)
+    let absent = TensorData::new(questions.absent(), [count, width]);
+    logits.gather(1, columns) + Tensor::<2>::from_data(absent, &device)
 }
 
 /// Σ ln p(token) of all tokens of each answer, `[B, C]`.
@@ -192,10 +202,8 @@ fn answer_scores(network: &Network, hidden: Tensor<2>, questions: &Questions) ->
     let (count, width) = (questions.len(), questions.most_choices());
     let device = hidden.device().without_autodiff();
     let (mut rows, mut tokens, mut places) = (Vec::new(), Vec::new(), Vec::new());
-    let mut absent = vec![ABSENT; count * width];
     for (question, choices) in questions.scored.iter().enumerate() {
         for (choice, scored) in choices.iter().enumerate() {
-            absent[question * width + choice] = 0.0;
             for &(row, token) in scored {
                 rows.push(row as i64);
                 tokens.push(token);
@@ -210,18 +218,14 @@ fn answer_scores(network: &Network, hidden: Tensor<2>, questions: &Questions) ->
     let rows = indices(rows);
     let normaliser = log_normaliser(network, hidden.clone()).select(0, rows.clone());
     let logits = network.logits_at(hidden.select(0, rows), &tokens);
-    let absent = Tensor::<1>::from_data(TensorData::new(absent, [count * width]), &device);
-    absent
-        .select_assign(
-            0,
-            indices(places),
-            logits - normaliser,
-            IndexingUpdateOp::Add,
-        )
-        .reshape([count, width])
+    let absent = TensorData::new(questions.absent(), [count * width]);
+    let absent = Tensor::<1>::from_data(absent, &device);
+    let (places, scores) = (indices(places), logits - normaliser);
+    let scores = absent.select_assign(0, places, scores, IndexingUpdateOp::Add);
+    scores.reshape([count, width])
 }
 
-/// ln Σ exp(logits) over the whole vocabulary, `[S]`, a part of the output table at a time.
+/// ln Σ exp(logits) over the whole vocabulary, `[S]`, one part of the output layer at a time.
 fn log_normaliser(network: &Network, hidden: Tensor<2>) -> Tensor<1> {
     let size = network.config().vocab_size as u32;
     let parts: Vec<Tensor<2>> = (0..size)

@@ -1,11 +1,11 @@
-//! What can go wrong between a batch and its probabilities.
+//! What can go wrong in a prediction.
 
 use crate::metrics::MetricsError;
 use crate::posterior::PosteriorError;
 use crate::sentence::{Sentence, sentence, setting_to};
 use crate::watch::Stopped;
 
-/// A prediction could not be made.
+/// A prediction failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PredictError {
     /// A draw could not be made.
@@ -14,7 +14,7 @@ pub enum PredictError {
     /// Draws do not belong together.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// The device gave no numbers back.
+    /// The device did not return its data.
     #[error("the device gave no probabilities back: {reason}")]
     Device {
         /// What Burn said.
@@ -32,13 +32,13 @@ pub enum PredictError {
         /// The example.
         id: String,
     },
-    /// The backward pass would have to be watched, which only the CPU operation allows.
+    /// The backward pass would have to be observed, which only the CPU operation allows.
     #[error("Kronecker factors are computed on the CPU alone, but the base is on {device}")]
     OnlyCpu {
         /// Where the base is.
         device: String,
     },
-    /// Whoever watched the evaluation asked for its end.
+    /// The watcher said stop.
     #[error("the evaluation was stopped after {done} of {total} examples")]
     Stopped {
         /// Examples predicted.

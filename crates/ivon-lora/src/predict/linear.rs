@@ -1,8 +1,8 @@
 //! The linearised model: choice logits as a linear function of the weights around the mean, so that
-//! a normal distribution over weights is one over logits.
+//! a normal distribution over weights becomes one over logits.
 //!
-//! Logits count relative to the first choice: d_c = z_c − z_0 for c = 1 … C−1, which is all that a
-//! softmax sees. With the Jacobian J = ∂d/∂θ at the mean, d ~ N(d(mean), τ J Σ Jᵀ).
+//! Logits are relative to the first choice: d_c = z_c − z_0 for c = 1 … C−1, which is all that a
+//! softmax depends on. With the Jacobian J = ∂d/∂θ at the mean, d ~ N(d(mean), τ J Σ Jᵀ).
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::metrics::{LogProbabilities, log_softmax};
 use crate::posterior::{Linearised, LinearisedForm, Posterior};
 use crate::watch::Progress;
 
-/// One example's predictions at an adapter, and how they change with its weights.
+/// The prediction of one example at an adapter, and its derivative by the weights.
 #[derive(Clone, Debug)]
 pub struct Linearisation {
     /// Log-probabilities `[C]`, nats.
@@ -30,12 +30,12 @@ pub struct Linearisation {
 }
 
 impl Linearisation {
-    /// Predicts an example and differentiates by the weights of the decoder layers from `first` on,
-    /// those below counting as constants: C−1 forward and backward passes (one where there is a
-    /// single choice).
+    /// Predicts an example and differentiates by the weights of the decoder layers from `first` up;
+    /// those below are taken as constants. It takes C−1 forward and backward passes, or one forward
+    /// pass if there is a single choice.
     ///
     /// # Errors
-    /// If a number is not finite, or the device gives none back.
+    /// If a number is not finite, or the device does not return its data.
     pub fn of(
         network: &Network,
         adapter: &Adapter,
@@ -43,47 +43,28 @@ impl Linearisation {
         example: &Encoded,
     ) -> Result<Self, PredictError> {
         let draw = Draw::of(adapter.tracked_from(first));
-        let adapter = &draw.adapter;
         let questions = Questions::pack(&[example]);
-        let predict = || choice_log_probabilities(network, &draw, &questions);
         let not_finite = || PredictError::NotFinite {
             id: example.id.clone(),
         };
-        let mut row = None;
+        let choices = example.choices().len();
+        let mut row = Vec::new();
         let mut jacobian = Vec::new();
-        for choice in 1..example.choices().len().max(2) {
-            let found = predict();
-            if row.is_none() {
-                row = Some(
-                    numbers(found.clone().inner())?
-                        .into_iter()
-                        .map(f64::from)
-                        .collect::<Vec<f64>>(),
-                );
+        for choice in 1..choices.max(2) {
+            let found = choice_log_probabilities(network, &draw, &questions);
+            if choice == 1 {
+                row = numbers(found.clone().inner())?;
             }
-            if choice >= example.choices().len() {
-                break;
+            if choice < choices {
+                let difference = found.clone().narrow(1, choice, 1) - found.narrow(1, 0, 1);
+                jacobian.push(gradient(difference, &draw.adapter, first)?);
             }
-            if first >= adapter.layers.len() {
-                // Nothing is random, so there is nothing to differentiate by.
-                jacobian.push(vec![0.0; adapter.parameter_count()]);
-                continue;
-            }
-            let difference = (found.clone().narrow(1, choice, 1) - found.narrow(1, 0, 1)).sum();
-            let mut gradients = GradientsParams::from_grads(difference.backward(), adapter);
-            let mut flat = Vec::with_capacity(adapter.parameter_count());
-            for (_, parameter) in adapter.parameters() {
-                match gradients.remove::<2>(parameter.id) {
-                    Some(gradient) => flat.extend(numbers(gradient)?),
-                    None => flat.resize(flat.len() + parameter.lazy_shape().num_elements(), 0.0),
-                }
-            }
-            if flat.iter().any(|value| !value.is_finite()) {
-                return Err(not_finite());
-            }
-            jacobian.push(flat);
         }
-        let log_probabilities = log_softmax(&row.unwrap_or_default(), 1.0);
+        if jacobian.iter().flatten().any(|value| !value.is_finite()) {
+            return Err(not_finite());
+        }
+        let row: Vec<f64> = row.into_iter().map(f64::from).collect();
+        let log_probabilities = log_softmax(&row, 1.0);
         if log_probabilities.iter().any(|value| value.is_nan()) {
             return Err(not_finite());
         }
@@ -93,11 +74,29 @@ impl Linearisation {
         })
     }
 
-    /// The Hessian of −ln p(label) in d, which no label changes: diag(p) − p pᵀ without the first
-    /// choice, `[(C−1)²]` row by row.
+    /// The Hessian of −ln p(label) in d, which is the same for every label: diag(p) − p pᵀ without
+    /// the first choice, `[(C−1)²]` row by row.
     pub fn curvature(&self) -> Vec<f64> {
         curvature(&self.log_probabilities)
     }
+}
+
+/// The gradient of a scalar by all weights of an adapter, `[P]`, 0 below decoder layer `first`.
+fn gradient(scalar: Tensor<2>, adapter: &Adapter, first: usize) -> Result<Vec<f32>, PredictError> {
+    let mut flat = Vec::with_capacity(adapter.parameter_count());
+    if first >= adapter.layers.len() {
+        // No weight is tracked.
+        flat.resize(adapter.parameter_count(), 0.0);
+        return Ok(flat);
+    }
+    let mut gradients = GradientsParams::from_grads(scalar.sum().backward(), adapter);
+    for (_, parameter) in adapter.parameters() {
+        match gradients.remove::<2>(parameter.id) {
+            Some(gradient) => flat.extend(numbers(gradient)?),
+            None => flat.resize(flat.len() + parameter.lazy_shape().num_elements(), 0.0),
+        }
+    }
+    Ok(flat)
 }
 
 /// diag(p) − p pᵀ without the first choice, `[(C−1)²]` row by row.
@@ -120,13 +119,13 @@ fn curvature(log_probabilities: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// Predicts an example, `[C]`, nats, and lets `observer` watch the backward passes down to decoder
-/// layer `first` of d weighted by each column of R, where R Rᵀ = Λ is the curvature in d: the
-/// squares of what it sees, summed over the passes, are those of Jᵀ Λ J. `pass` hears the number of
+/// Predicts an example, `[C]`, nats, and lets `observer` see the backward passes, down to decoder
+/// layer `first`, of d weighted by each column of R, where R Rᵀ = Λ is the curvature in d: squares of
+/// the gradients, summed over the passes, are those of Jᵀ Λ J. `pass` is called with the number of
 /// each pass before it.
 ///
 /// # Errors
-/// If a number is not finite, the device gives none back, or the base is not on the CPU.
+/// If a number is not finite, the device does not return its data, or the base is not on the CPU.
 pub fn watch_curvature(
     network: &Network,
     adapter: &Adapter,
@@ -155,20 +154,26 @@ pub fn watch_curvature(
                 id: example.id.clone(),
             });
         }
-        if column >= size {
-            break;
+        if column < size {
+            let weighted = weighted_differences(found, &row, column);
+            pass(column);
+            weighted.backward();
         }
-        let root = cholesky(&curvature(&row), size);
-        let weights: Vec<f32> = (0..size).map(|k| root[k * size + column] as f32).collect();
-        let differences = found.clone().narrow(1, 1, size) - found.narrow(1, 0, 1);
-        let weights = Tensor::<2>::from_data(
-            TensorData::new(weights, [1, size]),
-            &differences.device().without_autodiff(),
-        );
-        pass(column);
-        (differences * weights).sum().backward();
     }
     Ok(row)
+}
+
+/// d weighted by a column of R, from log-probabilities `[1, C]` and their values.
+fn weighted_differences(found: Tensor<2>, row: &[f64], column: usize) -> Tensor<1> {
+    let size = row.len() - 1;
+    let root = cholesky(&curvature(row), size);
+    let weights: Vec<f32> = (0..size).map(|k| root[k * size + column] as f32).collect();
+    let differences = found.clone().narrow(1, 1, size) - found.narrow(1, 0, 1);
+    let weights = Tensor::<2>::from_data(
+        TensorData::new(weights, [1, size]),
+        &differences.device().without_autodiff(),
+    );
+    (differences * weights).sum()
 }
 
 fn numbers(tensor: Tensor<2>) -> Result<Vec<f32>, PredictError> {
@@ -180,8 +185,8 @@ fn numbers(tensor: Tensor<2>) -> Result<Vec<f32>, PredictError> {
         })
 }
 
-/// A set in the linearised model: per example its log-probabilities at the mean and the covariance
-/// of its logits.
+/// A set in the linearised model: for each example its log-probabilities at the mean and the
+/// covariance of its logits.
 pub(super) struct LinearSet {
     rows: LogProbabilities,
     covariances: Vec<Vec<f64>>,
@@ -190,8 +195,8 @@ pub(super) struct LinearSet {
 }
 
 impl LinearSet {
-    /// The set under each of several distributions around one mean: each example is differentiated
-    /// once. `progress` advances by each example.
+    /// The set under each of several distributions with the same mean, for which each example is
+    /// differentiated once. `progress` advances by each example.
     pub(super) fn of_each(
         network: &Network,
         mean: &Adapter,
@@ -223,7 +228,7 @@ impl LinearSet {
         Ok(sets)
     }
 
-    /// The set under what a posterior offers as its linearised model.
+    /// The set under the linearised model of a posterior.
     pub(super) fn of(
         network: &Network,
         posterior: &dyn Posterior,
@@ -236,45 +241,38 @@ impl LinearSet {
         Ok(sets.swap_remove(0))
     }
 
-    /// At the mean, `[N][C]`.
+    /// Log-probabilities at the mean, `[N][C]`.
     pub(super) fn mean(&self) -> LogProbabilities {
         self.rows.clone()
     }
 
-    /// `samples` draws of all examples' logits at τ = `scale`, `[S][N][C]`; in the probit form one,
-    /// which is the average itself.
+    /// `samples` draws of the logits of all examples at τ = `scale`, as log-probabilities `[S][N][C]`;
+    /// in the probit form only one, which is the average itself.
     pub(super) fn draws(&self, samples: usize, seed: u64, scale: f64) -> Vec<LogProbabilities> {
-        let each = |row: &dyn Fn(usize) -> Vec<f64>| {
-            (0..self.rows.len()).map(row).collect::<LogProbabilities>()
-        };
         if scale == 0.0 {
             return vec![self.mean(); samples];
         }
+        let indices = 0..self.rows.len();
+        let probit = |index: usize| probit(&self.rows[index], &self.covariances[index], scale);
+        let draw = |sample: usize| {
+            let address = Address {
+                seed,
+                purpose: Purpose::Posterior,
+                step: 0,
+                draw: sample as u64,
+            };
+            let rows = indices.clone();
+            rows.map(|index| self.drawn(index, address, scale))
+                .collect()
+        };
         match self.form {
-            LinearisedForm::Probit => (samples > 0)
-                .then(|| each(&|index| probit(&self.rows[index], &self.covariances[index], scale)))
-                .into_iter()
-                .collect(),
-            LinearisedForm::Samples => (0..samples as u64)
-                .map(|sample| {
-                    each(&|index| {
-                        self.drawn(
-                            index,
-                            Address {
-                                seed,
-                                purpose: Purpose::Posterior,
-                                step: 0,
-                                draw: sample,
-                            },
-                            scale,
-                        )
-                    })
-                })
-                .collect(),
+            LinearisedForm::Probit if samples == 0 => Vec::new(),
+            LinearisedForm::Probit => vec![indices.clone().map(probit).collect()],
+            LinearisedForm::Samples => (0..samples).map(draw).collect(),
         }
     }
 
-    /// d + √τ L z with L Lᵀ the covariance; z has the example's own address.
+    /// Log-probabilities at d + √τ L z, where L Lᵀ is the covariance; z is addressed by the example.
     fn drawn(&self, index: usize, address: Address, scale: f64) -> Vec<f64> {
         let row = &self.rows[index];
         let size = row.len() - 1;
@@ -292,13 +290,13 @@ impl LinearSet {
     }
 }
 
-/// MacKay's probit form: softmax(z_c / √(1 + π/8 v_c)), with v_c the variance of logit c. Logits
-/// have a variance only up to what they share; here z sums to zero over the choices, which treats
-/// all choices alike.
+/// MacKay's probit form: softmax(z_c / √(1 + π/8 v_c)), where v_c is the variance of logit c. The
+/// variance of a logit depends on what is subtracted from all of them; here z sums to zero over the
+/// choices, which treats all choices alike.
 fn probit(row: &[f64], covariance: &[f64], scale: f64) -> Vec<f64> {
     let count = row.len();
     let size = count - 1;
-    // The covariance of (0, d) less its mean over the choices: H K H with H = I − 1/C.
+    // K, the covariance of (0, d); with the mean over choices subtracted it is H K H, H = I − 1/C.
     let full = |a: usize, b: usize| {
         if a == 0 || b == 0 {
             0.0
@@ -316,8 +314,8 @@ fn probit(row: &[f64], covariance: &[f64], scale: f64) -> Vec<f64> {
         .map(|choice| {
             let common: f64 = (0..count).map(|other| full(choice, other)).sum();
             let variance = full(choice, choice) - 2.0 * share * common + share * share * total;
-            // Against the mean of two choices a logit has half of d and a quarter of its variance:
-            // C/(C−1) makes them the formula's.
+            // Relative to the mean of two choices a logit is half of d and has a quarter of its
+            // variance; C/(C−1) makes up for it.
             let stretch = count as f64 / size.max(1) as f64;
             (row[choice] - mean)
                 / (1.0 + std::f64::consts::PI / 8.0 * scale * variance * stretch * stretch).sqrt()

@@ -1,4 +1,4 @@
-//! Batch → probabilities of the choices: at the mean, and averaged over draws.
+//! Examples → probabilities of their choices: at the mean, and averaged over draws.
 
 mod error;
 mod choice;

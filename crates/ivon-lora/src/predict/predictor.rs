@@ -1,4 +1,4 @@
-//! Log-probabilities of a whole set: at the mean, and under draws that each serve the whole set.
+//! Log-probabilities of a whole set: at the mean, and under draws that are shared by the whole set.
 
 use std::time::Instant;
 
@@ -17,9 +17,9 @@ use crate::watch::{Progress, Stage, Watch};
 pub struct EvaluationOptions {
     /// Number of draws S; 0 for the mean alone.
     pub samples: usize,
-    /// τ: multiplies the posterior's variance.
+    /// τ, which multiplies the posterior's variance.
     pub scale: f64,
-    /// Names the draws.
+    /// Seed of the draws.
     pub seed: u64,
     /// Prompts are packed up to this many tokens per forward pass.
     pub batch_tokens: usize,
@@ -36,7 +36,7 @@ impl Default for EvaluationOptions {
     }
 }
 
-/// Log-probabilities of a set, nats, and what they took.
+/// Log-probabilities of a set, nats, and the time that they took.
 #[derive(Clone, Debug, Default)]
 pub struct SetProbabilities {
     /// At the mean, `[N][C]`.
@@ -50,29 +50,28 @@ pub struct SetProbabilities {
 /// Wall-clock seconds of an evaluation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct EvaluationSeconds {
-    /// Of the pass at the mean; none where one pass gives mean and draws, as in the linearised
-    /// model.
+    /// Of the pass at the mean; none if one pass gives mean and draws, as in the linearised model.
     pub mean: Option<f64>,
     /// Of all passes.
     pub all: f64,
 }
 
-/// A posterior on its network, and how sets are predicted with both.
+/// A posterior, the network it belongs to, and how sets are predicted with them.
 #[derive(Clone, Copy)]
 pub struct Predictor<'a> {
     /// The frozen network.
     pub network: &'a Network,
-    /// What draws come from.
+    /// The posterior.
     pub posterior: &'a dyn Posterior,
     /// Number of draws, their scale and seed, and the size of a batch.
     pub options: EvaluationOptions,
-    /// Draws 0, 1, … under these options that are there already, see
-    /// [`prepare_draws`](Self::prepare_draws); those after them are made when they are needed.
+    /// Draws 0, 1, … under these options that are already made, see
+    /// [`prepare_draws`](Self::prepare_draws); later ones are made when they are needed.
     pub draws: &'a [Draw],
 }
 
 impl<'a> Predictor<'a> {
-    /// One that makes each draw when it is needed.
+    /// A predictor that makes each draw when it is needed.
     pub fn new(
         network: &'a Network,
         posterior: &'a dyn Posterior,
@@ -86,8 +85,8 @@ impl<'a> Predictor<'a> {
         }
     }
 
-    /// The draws that each evaluation needs, to be made once for many. None for a posterior that
-    /// predicts in the linearised model, whose draws are of the logits.
+    /// The draws of an evaluation, to be made once and used for many. There are none for a posterior
+    /// that predicts in the linearised model, whose draws are of the logits.
     ///
     /// # Errors
     /// If a draw cannot be made.
@@ -99,13 +98,13 @@ impl<'a> Predictor<'a> {
         (0..samples).map(|sample| self.draw(sample)).collect()
     }
 
-    /// Predicts a set at the mean and under draws 0 … S−1, of which there are none for a point
-    /// estimate, and no more than an ensemble has members; a posterior that predicts in the
-    /// linearised model draws logits, example by example. `progress` advances by an example of each
-    /// of the [`passes`](Self::passes).
+    /// Predicts a set at the mean and under draws 0 … S−1: none for a point estimate, and at most as
+    /// many as an ensemble has members. A posterior that predicts in the linearised model draws
+    /// logits, example by example. `progress` advances by each example in each of the
+    /// [`passes`](Self::passes).
     ///
     /// # Errors
-    /// If a draw cannot be made, a probability is not a number, or whoever watches says stop.
+    /// If a draw cannot be made, a probability is not a number, or the watcher says stop.
     pub fn evaluate(
         &self,
         examples: &[Encoded],
@@ -117,7 +116,7 @@ impl<'a> Predictor<'a> {
         }
     }
 
-    /// As [`evaluate`](Self::evaluate), told as one stage of its own.
+    /// As [`evaluate`](Self::evaluate), reported as this stage.
     ///
     /// # Errors
     /// As [`evaluate`](Self::evaluate).
@@ -177,7 +176,7 @@ impl<'a> Predictor<'a> {
         })
     }
 
-    /// How often an evaluation goes over its examples.
+    /// How many times an evaluation goes over its examples.
     pub fn passes(&self) -> usize {
         match self.posterior.linearised() {
             Some(_) => 1,
@@ -185,7 +184,7 @@ impl<'a> Predictor<'a> {
         }
     }
 
-    /// Number of draws that are worth making.
+    /// The number of draws to make.
     pub(super) fn samples(&self) -> usize {
         self.posterior.spread().draws(self.options.samples)
     }
@@ -195,7 +194,7 @@ impl<'a> Predictor<'a> {
         Ok(self.posterior.draw(sample as u64, seed, scale)?)
     }
 
-    /// A set with one draw, see [`log_probabilities`].
+    /// Predicts a set under one draw, see [`log_probabilities`].
     pub(super) fn log_probabilities(
         &self,
         draw: &Draw,
@@ -207,10 +206,10 @@ impl<'a> Predictor<'a> {
     }
 }
 
-/// Predicts a set with one draw, `[N][C]`, nats; `progress` advances by its examples.
+/// Predicts a set under one draw, `[N][C]`, nats; `progress` advances by its examples.
 ///
 /// # Errors
-/// If a probability is not a number, or whoever watches says stop.
+/// If a probability is not a number, or the watcher says stop.
 pub fn log_probabilities(
     network: &Network,
     draw: &Draw,
@@ -220,32 +219,46 @@ pub fn log_probabilities(
 ) -> Result<LogProbabilities, PredictError> {
     let draw = draw.valid();
     let mut rows: Vec<Vec<f64>> = vec![Vec::new(); examples.len()];
-    // Prompts of like length side by side waste nothing here, but keep the attention's tiles even.
+    // Packing wastes nothing on prompts of different lengths, but similar ones keep the tiles of the
+    // attention even.
     let mut order: Vec<usize> = (0..examples.len()).collect();
     order.sort_by_key(|&index| examples[index].tokens.len());
     for group in groups(examples, &order, batch_tokens) {
         let members: Vec<&Encoded> = group.iter().map(|&index| &examples[index]).collect();
-        let questions = Questions::pack(&members);
-        let values = choice_log_probabilities(network, &draw, &questions).into_data();
-        let values = values
-            .try_to_vec::<f32>()
-            .map_err(|error| PredictError::Device {
-                reason: error.to_string(),
-            })?;
-        let width = values.len() / group.len();
-        for (place, &index) in group.iter().enumerate() {
-            let row = &values[place * width..place * width + questions.choices(place)];
-            rows[index] = normalised(row).ok_or_else(|| PredictError::NotFinite {
-                id: examples[index].id.clone(),
-            })?;
+        for (&index, row) in group
+            .iter()
+            .zip(batch_log_probabilities(network, &draw, &members)?)
+        {
+            rows[index] = row;
         }
         progress.advance(group.len())?;
     }
     Ok(rows)
 }
 
-/// f32 log-probabilities in f64, normalised again to f64's precision; `None` if one is not a
-/// number.
+/// Predicts the examples of one batch.
+fn batch_log_probabilities(
+    network: &Network,
+    draw: &Draw,
+    examples: &[&Encoded],
+) -> Result<LogProbabilities, PredictError> {
+    let questions = Questions::pack(examples);
+    let values = choice_log_probabilities(network, draw, &questions).into_data();
+    let values = values.try_to_vec::<f32>();
+    let values = values.map_err(|error| PredictError::Device {
+        reason: error.to_string(),
+    })?;
+    let width = values.len() / examples.len();
+    let row = |(place, example): (usize, &&Encoded)| {
+        let row = &values[place * width..][..questions.choices(place)];
+        normalised(row).ok_or_else(|| PredictError::NotFinite {
+            id: example.id.clone(),
+        })
+    };
+    examples.iter().enumerate().map(row).collect()
+}
+
+/// f32 log-probabilities in f64, normalised again in that precision; `None` if one is not a number.
 fn normalised(row: &[f32]) -> Option<Vec<f64>> {
     let row: Vec<f64> = row.iter().map(|&value| f64::from(value)).collect();
     let total = crate::metrics::log_sum_exp(row.iter().copied());
@@ -254,8 +267,8 @@ fn normalised(row: &[f32]) -> Option<Vec<f64>> {
         .then(|| row.into_iter().map(|value| value - total).collect())
 }
 
-/// Cuts an order of examples into groups of at most `batch_tokens` tokens, at least one example
-/// each.
+/// Divides an order of examples into groups of at most `batch_tokens` tokens, but at least one
+/// example.
 fn groups<'a>(examples: &[Encoded], order: &'a [usize], batch_tokens: usize) -> Vec<&'a [usize]> {
     let tokens = |index: usize| {
         let example = &examples[index];

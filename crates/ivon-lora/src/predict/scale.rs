@@ -1,5 +1,5 @@
-//! The choice of τ: the scale of the variance with the lowest NLL on a held-out set, 0 where
-//! sampling does not help; the scale that the settings name where that set cannot tell.
+//! The choice of τ: the scale of the variance with the lowest NLL on a held-out set (0 if sampling does
+//! not help), or the scale of the settings if that set cannot tell.
 
 use super::error::PredictError;
 use super::linear::LinearSet;
@@ -11,8 +11,8 @@ use crate::metrics::{Ground, LogProbabilities, Predictions, TooLittle, mean_of_d
 use crate::posterior::Linearised;
 use crate::watch::Progress;
 
-/// The scales that are tried: √τ, by which the noise is multiplied, in steps of a quarter from 0 to
-/// 2. Steps any finer are not told apart by a calibration set.
+/// The scales that are tried: √τ, the factor of the noise, goes from 0 to 2 in steps of a quarter. A
+/// calibration set cannot tell finer steps apart.
 pub const SCALES: [f64; 9] = [0.0, 0.0625, 0.25, 0.5625, 1.0, 1.5625, 2.25, 3.0625, 4.0];
 
 /// A scale that was tried.
@@ -20,11 +20,11 @@ pub const SCALES: [f64; 9] = [0.0, 0.0625, 0.25, 0.5625, 1.0, 1.5625, 2.25, 3.06
 pub struct ScaleTrial {
     /// τ.
     pub scale: f64,
-    /// Mean negative log-likelihood with the draws averaged, nats; at the mean where τ is 0.
+    /// Mean negative log-likelihood of the average over draws, nats; that of the mean if τ is 0.
     pub nll: f64,
     /// The loss of each row, nats.
     pub losses: Vec<f64>,
-    /// What the rows are to who would choose by them.
+    /// Whether there are enough rows to choose by.
     pub ground: Ground,
 }
 
@@ -41,11 +41,10 @@ impl ScaleTrial {
 
 impl Predictor<'_> {
     /// The NLL of a labelled set at each of `scales`, with the same draws 0 … S−1 at all of them.
-    /// `progress` advances by an example of each of the
-    /// [`trial_passes`](Self::trial_passes).
+    /// `progress` advances by each example in each of the [`trial_passes`](Self::trial_passes).
     ///
     /// # Errors
-    /// If an example has no label, a prediction fails, or whoever watches says stop.
+    /// If an example has no label, a prediction fails, or the watcher says stop.
     pub fn scale_trials(
         &self,
         examples: &[Encoded],
@@ -64,7 +63,7 @@ impl Predictor<'_> {
         scales.iter().zip(averages).map(trial).collect()
     }
 
-    /// How often the trials of so many scales go over their examples.
+    /// How many times the trials of these scales go over their examples.
     pub fn trial_passes(&self, scales: &[f64]) -> usize {
         match self.posterior.linearised() {
             Some(_) => 1,
@@ -72,12 +71,12 @@ impl Predictor<'_> {
         }
     }
 
-    /// Draws at a scale; at 0, where all are the mean, one.
+    /// The number of draws at a scale: one at 0, where all are the mean.
     fn trial_samples(&self, scale: f64) -> usize {
         if scale == 0.0 { 1 } else { self.samples() }
     }
 
-    /// The average over draws of the linearised model at each scale; the mean at 0.
+    /// The average over draws of the logits at each scale; the mean at 0.
     fn linearised_averages(
         &self,
         linearised: &dyn Linearised,
@@ -98,7 +97,7 @@ impl Predictor<'_> {
         scales.iter().map(average).collect()
     }
 
-    /// The average over draws of the weights at each scale; one draw at 0, where all are the mean.
+    /// The average over draws of the weights at each scale.
     fn averages(
         &self,
         examples: &[Encoded],
@@ -120,12 +119,12 @@ impl Predictor<'_> {
     }
 }
 
-/// A labelled set under each of several distributions of the linearised model around one mean: with
-/// draws 0 … S−1, or in closed form. Each example is differentiated once, for all of them. `progress`
-/// advances by each example.
+/// Predicts a labelled set in the linearised model, under each of several distributions with the same
+/// mean: by draws 0 … S−1, or in closed form. Each example is differentiated once for all of them.
+/// `progress` advances by each example.
 ///
 /// # Errors
-/// If an example has no label, a prediction fails, or whoever watches says stop.
+/// If an example has no label, a prediction fails, or the watcher says stop.
 pub fn linearised_predictions(
     network: &Network,
     mean: &Adapter,
@@ -154,11 +153,11 @@ fn labels(examples: &[Encoded]) -> Result<Vec<usize>, PredictError> {
         .collect()
 }
 
-/// The scale that these rows prefer to the one at `default`: that of the lowest NLL, of those that
-/// tie the first, where it is better by more than a standard error; else the default.
+/// The scale with the lowest NLL (of those that tie, the first), if it is better than the one at
+/// `default` by more than a standard error; otherwise the default.
 ///
 /// # Errors
-/// [`TooLittle`] if the rows cannot carry a choice.
+/// [`TooLittle`] if there are too few rows to choose by.
 pub fn best_scale(trials: &[ScaleTrial], default: usize) -> Result<f64, TooLittle> {
     let Some(known) = trials.get(default) else {
         return Ok(1.0);

@@ -16,7 +16,7 @@ use crate::answer::{
 use crate::bundle::{AnswerWord, Bundle, CardFacts, SIDECAR_FORMAT, Sidecar};
 use crate::data::{Dataset, EncodedSet, KnownRows, LoadReport, Role, Task};
 use crate::lora::Draw;
-use crate::method::{CHOSEN_BY, Fit, member_folder};
+use crate::method::{CHOSEN_BY, Fit, Members, member_folder};
 use crate::metrics::{Bootstrap, Predictions, Scores, score_table};
 use crate::posterior::{Posterior, Spread};
 use crate::predict::{
@@ -42,7 +42,7 @@ impl Finish<'_> {
     /// Fits, calibrates, tests, and writes what the run leaves.
     pub fn run(
         &self,
-        trained: Vec<Box<dyn Posterior>>,
+        trained: Members,
         kept_step: u64,
         watch: Watch<'_>,
     ) -> Result<EvaluationReport, RunError> {
@@ -94,7 +94,7 @@ impl Finish<'_> {
     /// What the method makes of what was trained.
     fn posterior(
         &self,
-        trained: Vec<Box<dyn Posterior>>,
+        trained: Members,
         watch: Watch<'_>,
     ) -> Result<Box<dyn Posterior>, RunError> {
         let mut fit = Fit {

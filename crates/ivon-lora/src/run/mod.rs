@@ -27,5 +27,5 @@ pub use folder::read_run;
 pub use folder::{ADAPTER_FOLDER, COST_FILE, RUN_FILE, SPLITS_FILE, Start};
 pub use memory::{available_memory, give_back_memory};
 pub use rows::{changed_files, check_rows, rows_of_run};
-pub use train::{TrainedRun, train, train_on};
+pub use train::{TrainedRun, train, train_on_data};
 pub use untuned::UntunedAnswers;

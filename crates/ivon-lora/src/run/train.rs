@@ -17,11 +17,10 @@ use crate::answer::{Base, EvaluationReport, answers_of, open_checkpoint};
 use crate::bundle::locate_adapter;
 use crate::data::{self, Dataset, Task};
 use crate::lora::{Adapter, LoraConfig, read_peft};
-use crate::method::train_members;
+use crate::method::{Members, train_members};
 use crate::model::Checkpoint;
-use crate::posterior::Posterior;
 use crate::settings::Wrong;
-use crate::train::{ChoiceGoal, Outcome, TrainError, Trained, Training};
+use crate::train::{ChoiceGoal, Outcome, TrainError, Training, TrainingEnd};
 use crate::watch::{Event, Watch};
 
 /// A run that ended.
@@ -59,15 +58,15 @@ pub fn train(config: &RunConfig, resume: bool, watch: Watch<'_>) -> Result<Train
         dataset: &dataset,
         untuned: &UntunedAnswers::default(),
     };
-    train_on(config, &data, start, watch)
+    train_on_data(config, &data, start, watch)
 }
 
-/// As [`train`], on examples that are in memory: what the settings say of base and files is written
-/// down with the run, and nothing is read from there.
+/// As [`train`], on rows that are in memory: the files that the settings name are recorded with the
+/// run, but not read.
 ///
 /// # Errors
 /// As [`train`].
-pub fn train_on(
+pub fn train_on_data(
     config: &RunConfig,
     data: &TrainingData<'_>,
     start: Start,
@@ -165,18 +164,18 @@ fn train_and_finish(
         seed: config.seed,
         folder: run.folder.path(),
     };
-    let (posteriors, trained) = start.train(&training, run.folder.resumes, watch)?;
+    let (members, end) = start.train_members(&training, run.folder.resumes, watch)?;
     let ended = TrainedRun {
         folder: run.folder.path().into(),
-        outcome: trained.outcome,
-        steps: trained.steps,
-        kept_step: trained.kept_step,
+        outcome: end.outcome,
+        steps: end.steps,
+        kept_step: end.kept_step,
         report: None,
     };
-    if trained.outcome == Outcome::Interrupted {
+    if end.outcome == Outcome::Interrupted {
         return Ok(ended);
     }
-    match run.run(posteriors, trained.kept_step, watch) {
+    match run.run(members, end.kept_step, watch) {
         Err(error) if error.is_stop() => Ok(TrainedRun {
             outcome: Outcome::Interrupted,
             ..ended
@@ -238,13 +237,13 @@ impl StartingPoint<'_> {
         }
     }
 
-    /// Takes the steps of all members; gives what each can be drawn from.
-    fn train(
+    /// Trains all members.
+    fn train_members(
         &self,
         training: &Training<'_>,
         resume: bool,
         watch: Watch<'_>,
-    ) -> Result<(Vec<Box<dyn Posterior>>, Trained), RunError> {
+    ) -> Result<(Members, TrainingEnd), RunError> {
         let settings = self.config.optimizer.settings();
         // Without a step there is no checkpoint: what comes after training is made anew.
         let resume = resume && self.config.train.steps != Some(0);

@@ -1,9 +1,9 @@
-//! Checkpoints: everything that the next steps depend on, in a folder that is written whole or not
-//! at all.
+//! Checkpoints: everything that the next steps depend on, in a folder that is written as a whole or
+//! not at all.
 //!
 //! `checkpoints/step-20/` holds the adapter (`mean.safetensors`), the optimizer's state
-//! (`optimizer.bin`) and where the run stands (`progress.json`). A folder under its final name is
-//! complete; anything else is the remainder of an interrupted write and is passed over.
+//! (`optimizer.bin`) and the run's position (`progress.json`). A folder under its final name is
+//! complete; anything else is left over from an interrupted write and is ignored.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,19 +23,19 @@ const PROGRESS: &str = "progress.json";
 const BEST: &str = "best";
 const LARGEST_STATE: u64 = 64 << 30;
 
-/// Where a run stands.
+/// The position of a run: how far it has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
     /// Steps taken.
     pub step: u64,
-    /// The last step whose scores on tune are known.
+    /// The last step that was scored on tune.
     pub evaluated: u64,
     /// Bytes of `metrics.jsonl` that belong to these steps.
     pub metrics_bytes: u64,
     /// The best evaluation so far: its step and its loss (lower is better).
     pub best: Option<(u64, f64)>,
-    /// Evaluations since then.
+    /// Evaluations since the best one.
     pub without_gain: u64,
 }
 
@@ -46,10 +46,10 @@ pub struct Checkpoints {
     keep: usize,
 }
 
-/// A checkpoint, read.
+/// What a checkpoint holds.
 #[derive(Debug)]
 pub struct SavedStep {
-    /// Where the run stood.
+    /// The run's position.
     pub position: Position,
     /// The weights.
     pub adapter: Adapter,
@@ -66,10 +66,10 @@ impl Checkpoints {
         }
     }
 
-    /// Writes a checkpoint of where the run stands and removes the oldest ones.
+    /// Writes a checkpoint and removes the oldest ones.
     ///
     /// # Errors
-    /// If it cannot be written; older checkpoints are untouched then.
+    /// If it cannot be written; older checkpoints are then untouched.
     pub fn save(
         &self,
         position: &Position,
@@ -86,7 +86,7 @@ impl Checkpoints {
     /// Keeps this step as the best one.
     ///
     /// # Errors
-    /// If it cannot be written; the best step so far is untouched then.
+    /// If it cannot be written; the best step so far is then untouched.
     pub fn save_best(
         &self,
         position: &Position,
@@ -192,7 +192,7 @@ fn read(folder: &Path, decoder: &DecoderConfig, device: &Device) -> Result<Saved
         .map_err(|error| unusable(format!("`{PROGRESS}`: {error}")))?;
     let (matrices, _) =
         read_matrices(&folder.join(MEAN)).map_err(|error| unusable(error.to_string()))?;
-    // The numbers alone are taken over: the factor before B A is that of the run that resumes.
+    // Only the weights are read; the factor of B A is that of the run that resumes.
     let adapter = Adapter::from_matrices(matrices, 1.0, decoder, device)
         .map_err(|error| unusable(error.to_string()))?;
     let state = files::read_bytes(&folder.join(STATE), LARGEST_STATE)

@@ -18,11 +18,11 @@ pub struct ChoiceGoal<'a> {
     pub lora: &'a LoraConfig,
     /// Batch size, accumulation, and draws of the scores.
     pub config: &'a TrainConfig,
-    /// How scores are made; the number of draws is that of `config`.
+    /// How scores are computed; the number of draws is that of `config`.
     pub evaluation: EvaluationOptions,
-    /// To learn from.
+    /// The examples to learn from.
     pub train: &'a [Encoded],
-    /// To score on; may be empty.
+    /// The examples to score on; may be empty.
     pub tune: &'a [Encoded],
 }
 
@@ -82,8 +82,8 @@ impl Goal for ChoiceGoal<'_> {
 }
 
 impl ChoiceGoal<'_> {
-    /// The examples of a forward pass. The order of its epoch is shuffled for each pass anew, which
-    /// is a millisecond for a hundred thousand examples.
+    /// The examples of a forward pass. The order of the epoch is computed again for each pass, which
+    /// takes a millisecond for a hundred thousand examples.
     fn batch(&self, seed: u64, pass: u64) -> Vec<&Encoded> {
         batch_indices(seed, self.train.len(), self.config.batch_size, pass)
             .into_iter()
@@ -92,7 +92,10 @@ impl ChoiceGoal<'_> {
     }
 }
 
-/// The labels of the examples of a role; one without cannot be learned from or scored.
+/// The labels of the examples of a role.
+///
+/// # Errors
+/// If an example has none.
 fn labels(role: &'static str, examples: &[Encoded]) -> Result<Vec<usize>, TrainError> {
     let label = |example: &Encoded| {
         example.label().ok_or_else(|| TrainError::NoLabel {

@@ -1,4 +1,4 @@
-//! The settings of a training run that hold whatever the optimizer.
+//! The settings of training that do not depend on the method.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,10 +9,10 @@ use crate::settings::{Key, Kind, Wrong};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Number of optimizer steps; where absent, `epochs` decides.
+    /// Number of optimizer steps; if absent, `epochs` decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<u64>,
-    /// Passes over the training examples; read where `steps` is absent.
+    /// Passes over the training examples; read if `steps` is absent.
     pub epochs: f64,
     /// Examples per forward pass.
     pub batch_size: usize,
@@ -22,15 +22,15 @@ pub struct TrainConfig {
     pub schedule: Schedule,
     /// Steps over which the learning rate rises from 0.
     pub warmup: u64,
-    /// Steps between evaluations on tune; where absent, ten evaluations over the run.
+    /// Steps between evaluations on tune; if absent, there are ten evaluations over the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_interval: Option<u64>,
-    /// Steps between checkpoints; where absent, one at every evaluation.
+    /// Steps between checkpoints; if absent, there is one at every evaluation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_interval: Option<u64>,
-    /// The newest checkpoints that are kept.
+    /// How many of the newest checkpoints are kept.
     pub keep_checkpoints: usize,
-    /// The score on tune by which the best step is kept; the last step where absent.
+    /// The score on tune by which the best step is kept; if absent, the last step is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_best: Option<Score>,
     /// Stop after this many evaluations in a row without a better score; needs `keep_best`.
@@ -41,7 +41,7 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
-    /// A row for each key of its table.
+    /// A row for each key.
     pub const KEYS: [Key; 12] = [
         Key::new(
             "steps",
@@ -137,7 +137,7 @@ impl Default for TrainConfig {
     }
 }
 
-/// A score on tune, by which a step is kept.
+/// A score on tune by which the best step is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -148,7 +148,7 @@ pub enum Score {
     Ece,
 }
 
-/// The steps of a run, worked out from its settings and its number of examples.
+/// The length of a run in steps, from its settings and its number of examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Length {
     /// Optimizer steps.
@@ -160,7 +160,7 @@ pub struct Length {
 }
 
 impl TrainConfig {
-    /// Checks what can be checked without data.
+    /// Checks everything that does not depend on the data.
     ///
     /// # Errors
     /// [`TrainError::Setting`] with the setting, its value and what is allowed.
@@ -184,12 +184,10 @@ impl TrainConfig {
             }
         }
         if self.steps.is_none() && !(self.epochs > 0.0 && self.epochs <= 1e6) {
-            return Err(
-                Wrong::value("epochs", self.epochs, "a number above 0 and at most 1e6").into(),
-            );
+            let expected = "a number above 0 and at most 1e6";
+            return Err(Wrong::value("epochs", self.epochs, expected).into());
         }
-        if self.patience.is_some() && self.keep_best.is_none() {
-            let patience = self.patience.unwrap_or_default();
+        if let (Some(patience), None) = (self.patience, self.keep_best) {
             let found = format!("`{patience}` without `keep_best`");
             let expected = "a score to watch beside it, such as `nll`";
             return Err(Wrong::new("patience", found, expected).into());
@@ -197,12 +195,12 @@ impl TrainConfig {
         self.steps.map_or(Ok(()), |steps| self.check_warmup(steps))
     }
 
-    /// Checks that a run of so many steps is longer than its warm-up.
+    /// Checks that a run of this many steps is longer than its warm-up.
     ///
     /// # Errors
     /// [`TrainError::LongWarmup`] if it is not.
     pub fn check_warmup(&self, steps: u64) -> Result<(), TrainError> {
-        // Without a step there is nothing to warm up.
+        // A run without steps needs no warm-up.
         match steps > 0 && self.warmup >= steps {
             true => Err(TrainError::LongWarmup {
                 warmup: self.warmup,
@@ -230,7 +228,7 @@ impl TrainConfig {
 }
 
 impl Score {
-    /// The score's value, turned so that lower is better.
+    /// The score, negated if necessary so that lower is better.
     pub fn loss(self, scores: &crate::watch::MainScores) -> f64 {
         match self {
             Self::Nll => scores.nll,

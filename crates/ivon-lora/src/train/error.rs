@@ -16,7 +16,7 @@ pub enum TrainError {
     /// A setting is out of range.
     #[error(transparent)]
     Setting(#[from] Wrong),
-    /// The learning rate never comes to its full height.
+    /// The learning rate never reaches its full value.
     #[error("the learning rate warms up for {warmup} steps in a run of {steps}, expected fewer")]
     LongWarmup {
         /// Steps of the warm-up.
@@ -44,13 +44,13 @@ pub enum TrainError {
         /// The step of the newest checkpoint.
         good: Option<u64>,
     },
-    /// A setting of the optimizer cannot be.
+    /// The optimizer cannot have these settings, or this state.
     #[error("the optimizer cannot be set up: {reason}")]
     Optimizer {
-        /// What it said.
+        /// Why not.
         reason: String,
     },
-    /// The device gave no number back.
+    /// The device did not return its data.
     #[error("the device gave no numbers back: {reason}")]
     Device {
         /// What Burn said.
@@ -64,7 +64,7 @@ pub enum TrainError {
         /// The row's id.
         id: String,
     },
-    /// A record has no form as JSON.
+    /// A record cannot be written as JSON.
     #[error("a record for `{}` cannot be written as JSON: {reason}", path.display())]
     Record {
         /// The file.
@@ -153,7 +153,7 @@ impl TrainError {
         }
     }
 
-    /// Names the newest checkpoint in errors that stop a run.
+    /// Adds the newest checkpoint to an error that stops a run.
     pub(super) fn with_checkpoint(self, newest: Option<u64>) -> Self {
         match self {
             Self::NonFiniteLoss { step, loss, .. } => Self::NonFiniteLoss {

@@ -1,4 +1,4 @@
-//! The file of a run's records, a line of JSON each.
+//! The file of a run's records, one line of JSON for each.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, Write};
@@ -10,7 +10,7 @@ use crate::files::FileError;
 /// The name of the file in a run's folder.
 pub const METRICS_FILE: &str = "metrics.jsonl";
 
-/// `metrics.jsonl`, a line at a time.
+/// `metrics.jsonl`, open for appending.
 pub struct MetricsFile {
     file: File,
     path: PathBuf,
@@ -65,7 +65,7 @@ impl MetricsFile {
         self.checked(self.file.sync_data())
     }
 
-    /// Takes off what lies behind `bytes`: records of steps that a resumed run takes again.
+    /// Truncates the file to `bytes`: what follows are records of steps that a resumed run repeats.
     pub fn cut(&mut self, bytes: u64) -> Result<(), TrainError> {
         let len = self.bytes()?;
         self.checked(self.file.set_len(bytes.min(len)))

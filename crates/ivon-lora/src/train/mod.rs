@@ -1,4 +1,5 @@
-//! Schedule, step, loop, checkpoint. The loop names no optimizer.
+//! Training: what is learned (`Goal`), how it is optimised (`Optimizer`), schedule, loop and
+//! checkpoints. The loop knows no particular goal or optimizer.
 
 mod error;
 mod schedule;
@@ -21,4 +22,4 @@ use metrics_file::MetricsFile;
 pub use objective::BatchObjective;
 pub use optimizer::{Evidence, Objective, Optimizer, Update};
 pub use schedule::Schedule;
-pub use steps::{CHECKPOINTS_FOLDER, Outcome, Trained, Training, train};
+pub use steps::{CHECKPOINTS_FOLDER, Outcome, Training, TrainingEnd, training_loop};

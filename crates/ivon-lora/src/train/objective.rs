@@ -1,6 +1,5 @@
-//! The objective of choices: mean cross-entropy over the choices' log-probabilities of a step's
-//! examples, and the divergence of a contextual adapter from its prior, per example, where its draw
-//! wants it.
+//! The objective of choices: the mean cross-entropy of a step's examples over their choices, plus the
+//! penalty of an adapter that has one, per example.
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor, TensorData};
@@ -22,7 +21,8 @@ pub struct BatchObjective<'a> {
 }
 
 impl<'a> BatchObjective<'a> {
-    /// Packs the examples of step `step` (from 0); examples without a label are left out.
+    /// The objective of step `step` (from 0) over these examples; those without a label are left
+    /// out.
     pub fn new(
         network: &'a Network,
         dropout: f64,
@@ -30,37 +30,45 @@ impl<'a> BatchObjective<'a> {
         step: u64,
         micro_batches: &[Vec<&Encoded>],
     ) -> Self {
-        let pack = |examples: &Vec<&Encoded>| {
-            let labelled: Vec<&Encoded> = examples
-                .iter()
-                .copied()
-                .filter(|example| example.label().is_some())
-                .collect();
-            let labels: Vec<i64> = labelled
-                .iter()
-                .filter_map(|example| example.label())
-                .map(|label| label as i64)
-                .collect();
-            (Questions::pack(&labelled), labels)
-        };
-        let micro_batches: Vec<_> = micro_batches
-            .iter()
-            .map(pack)
-            .filter(|(questions, _)| !questions.is_empty())
-            .collect();
-        let examples = micro_batches
-            .iter()
-            .map(|(questions, _)| questions.len())
-            .sum();
+        let packed = micro_batches.iter().map(|examples| pack(examples));
+        let packed = packed.filter(|(questions, _)| !questions.is_empty());
+        let micro_batches: Vec<_> = packed.collect();
+        let sizes = micro_batches.iter().map(|(questions, _)| questions.len());
         Self {
             network,
             dropout,
             seed,
             step,
+            examples: sizes.sum(),
             micro_batches,
-            examples,
         }
     }
+
+    /// The loss of a micro-batch under a draw of the adapter.
+    fn loss(&self, micro_batch: usize, draw: &Draw) -> Tensor<1> {
+        let (questions, labels) = &self.micro_batches[micro_batch];
+        let hidden = self.network.hidden(&questions.batch, draw);
+        let log_probabilities = log_probabilities_at(self.network, hidden.states, questions);
+        let labels = TensorData::new(labels.clone(), [labels.len(), 1]);
+        let device = log_probabilities.device().without_autodiff();
+        let labels = Tensor::<2, Int>::from_data(labels, &device);
+        let loss = log_probabilities.gather(1, labels).mean().neg();
+        match hidden.penalty {
+            Some(penalty) => loss + penalty / questions.len() as f64,
+            None => loss,
+        }
+    }
+}
+
+/// The labelled ones among these examples, packed, and their labels.
+fn pack(examples: &[&Encoded]) -> (Questions, Vec<i64>) {
+    let labels = examples.iter().filter_map(|example| example.label());
+    let labels = labels.map(|label| label as i64).collect();
+    let labelled = examples.iter().copied();
+    let labelled: Vec<&Encoded> = labelled
+        .filter(|example| example.label().is_some())
+        .collect();
+    (Questions::pack(&labelled), labels)
 }
 
 impl Objective for BatchObjective<'_> {
@@ -85,8 +93,7 @@ impl Objective for BatchObjective<'_> {
         micro_batch: usize,
         draw: u64,
     ) -> Result<Evidence, TrainError> {
-        let (questions, labels) = &self.micro_batches[micro_batch];
-        // Masks differ between draws and between micro-batches only through the examples' own keys.
+        // Within a step, masks differ by draw and by the keys of the examples, not by micro-batch.
         let dropout = (self.dropout > 0.0).then_some(Dropout {
             rate: self.dropout,
             seed: self.seed,
@@ -97,20 +104,12 @@ impl Objective for BatchObjective<'_> {
             adapter: adapter.clone(),
             dropout,
         };
-        let hidden = self.network.hidden(&questions.batch, &draw);
-        let log_probabilities = log_probabilities_at(self.network, hidden.states, questions);
-        let labels = TensorData::new(labels.clone(), [labels.len(), 1]);
-        let labels =
-            Tensor::<2, Int>::from_data(labels, &log_probabilities.device().without_autodiff());
-        let mut loss = log_probabilities.gather(1, labels).mean().neg();
-        if let Some(penalty) = hidden.penalty {
-            loss = loss + penalty / questions.len() as f64;
-        }
-        let value = f64::from(loss.clone().try_into_scalar::<f32>().map_err(|error| {
-            TrainError::Device {
-                reason: error.to_string(),
-            }
-        })?);
+        let loss = self.loss(micro_batch, &draw);
+        let value = loss.clone().try_into_scalar::<f32>();
+        let value = value.map_err(|error| TrainError::Device {
+            reason: error.to_string(),
+        })?;
+        let value = f64::from(value);
         if !value.is_finite() {
             return Err(TrainError::NonFiniteLoss {
                 step: self.step + 1,

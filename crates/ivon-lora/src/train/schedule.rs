@@ -1,15 +1,15 @@
-//! The learning rate of each step, as a factor on the base rate.
+//! The learning rate of each step, as a factor of the base rate.
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate changes over a run. With a warm-up of w steps, step s < w has the factor s
-/// / w.
+/// How the learning rate changes over a run. With a warm-up of w steps, step s < w has the factor
+/// s/w.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
     /// 1.
     Constant,
-    /// From 1 straight down to 0 after the last step.
+    /// Linearly from 1 down to 0 after the last step.
     #[default]
     Linear,
     /// ½ (1 + cos π x) with x from 0 to 1.
@@ -17,8 +17,8 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The factor of step `step` (from 0) of `steps`, the first `warmup` of which warm up; as
-    /// transformers' `get_scheduler` has it.
+    /// The factor of step `step` (from 0) of `steps`, the first `warmup` of which warm up; as in
+    /// transformers' `get_scheduler`.
     pub fn factor(self, step: u64, steps: u64, warmup: u64) -> f64 {
         if step < warmup {
             return step as f64 / warmup.max(1) as f64;

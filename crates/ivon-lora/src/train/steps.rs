@@ -1,4 +1,4 @@
-//! The loop: learning rate → step → record → evaluation and checkpoint on their intervals → stop.
+//! The training loop: learning rate → step → record → evaluation and checkpoint at intervals → end.
 
 use std::path::Path;
 use std::time::Instant;
@@ -11,12 +11,12 @@ use crate::files;
 use crate::forward::Network;
 use crate::lora::Adapter;
 use crate::predict::PredictError;
-use crate::watch::{EvaluationRecord, Event, StepRecord, Watch};
+use crate::watch::{Evaluation, EvaluationRecord, Event, StepRecord, Watch};
 
-/// The name of the folder of checkpoints in a run's folder.
+/// The name of the checkpoints' folder in a run's folder.
 pub const CHECKPOINTS_FOLDER: &str = "checkpoints";
 
-/// What a run trains, on what, and how.
+/// What the training loop needs besides an optimizer.
 #[derive(Clone, Copy)]
 pub struct Training<'a> {
     /// The frozen decoder that the adapter belongs to.
@@ -29,47 +29,47 @@ pub struct Training<'a> {
     pub learning_rate: f64,
     /// Probability that an input of A is dropped.
     pub dropout: f64,
-    /// Names data order and masks.
+    /// Seed of the data order and of dropout masks.
     pub seed: u64,
-    /// Where records and checkpoints go; must exist.
+    /// The folder for records and checkpoints; must exist.
     pub folder: &'a Path,
 }
 
-/// How a run ended.
+/// Why a training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All steps were taken.
     Finished,
-    /// No better score for as many evaluations as the settings allow.
+    /// The score has not improved for as many evaluations as the settings allow.
     StoppedEarly,
-    /// Whoever watched asked for the end; a checkpoint was written.
+    /// The watcher said stop; a checkpoint was written.
     Interrupted,
 }
 
-/// A run that ended.
+/// How a training ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Trained {
+pub struct TrainingEnd {
     /// Why.
     pub outcome: Outcome,
     /// Steps taken.
     pub steps: u64,
-    /// The step that the optimizer now holds: the best one where the settings ask for it.
+    /// The step that the optimizer now holds: the best one if the settings ask for it.
     pub kept_step: u64,
 }
 
 /// Trains until all steps are taken, the score no longer improves, or `watch` says stop. With
-/// `resume`, goes on from the newest checkpoint in the run's folder. At the end the optimizer holds
-/// the step that is to be kept.
+/// `resume`, it goes on from the newest checkpoint in the folder. At the end the optimizer holds the
+/// step to be kept.
 ///
 /// # Errors
-/// If a row of train or tune has no label, before anything is written; if a step fails (nothing is
-/// updated then, and the error names the newest checkpoint), or a file cannot be written.
-pub fn train(
+/// If a row of train or tune has no label, before anything is written; if a step fails, in which case
+/// nothing is updated and the error names the newest checkpoint; or if a file cannot be written.
+pub fn training_loop(
     training: &Training<'_>,
     optimizer: &mut dyn Optimizer,
     resume: bool,
     watch: Watch<'_>,
-) -> Result<Trained, TrainError> {
+) -> Result<TrainingEnd, TrainError> {
     training.goal.check()?;
     let checkpoints = training.folder.join(CHECKPOINTS_FOLDER);
     files::remove_leftovers(&checkpoints);
@@ -90,6 +90,7 @@ pub fn train(
     trained.map_err(|error| error.with_checkpoint(state.checkpoints.newest()))
 }
 
+/// A training and its position.
 struct Loop<'a> {
     training: &'a Training<'a>,
     length: Length,
@@ -116,31 +117,16 @@ impl Loop<'_> {
         &mut self,
         optimizer: &mut dyn Optimizer,
         watch: Watch<'_>,
-    ) -> Result<Trained, TrainError> {
+    ) -> Result<TrainingEnd, TrainError> {
         let outcome = loop {
-            // Before the step, so that an evaluation that an interruption cut off is made up for on
-            // resume.
+            // Before the step, so that a resumed run catches up on an interrupted evaluation.
             let mut go_on = !self.evaluation_is_due() || self.evaluate(optimizer, watch)?;
-            let (step, last) = (self.position.step, self.position.step == self.length.steps);
-            let patient = self
-                .training
-                .config
-                .patience
-                .is_none_or(|patience| self.position.without_gain < patience);
-            if step > 0
-                && (step.is_multiple_of(self.length.checkpoint_interval)
-                    || last
-                    || !go_on
-                    || !patient)
-            {
+            let ends = self.is_last() || !self.is_patient();
+            if self.checkpoint_is_due() || self.position.step > 0 && (ends || !go_on) {
                 go_on &= self.save(optimizer, watch)?;
             }
-            if !go_on || last || !patient {
-                break match (go_on || last && !self.evaluation_is_due(), patient) {
-                    (false, _) => Outcome::Interrupted,
-                    (true, false) if !last => Outcome::StoppedEarly,
-                    _ => Outcome::Finished,
-                };
+            if ends || !go_on {
+                break self.outcome(go_on);
             }
             let record = self.step(optimizer)?;
             if !watch(Event::Step(&record, self.length.steps)) {
@@ -149,14 +135,42 @@ impl Loop<'_> {
             }
         };
         let kept_step = self.take_best(optimizer, outcome)?;
-        Ok(Trained {
+        Ok(TrainingEnd {
             outcome,
             steps: self.position.step,
             kept_step,
         })
     }
 
-    /// Whether this step ends an interval and its scores are not known yet.
+    fn is_last(&self) -> bool {
+        self.position.step == self.length.steps
+    }
+
+    /// Whether the score has improved recently enough to go on.
+    fn is_patient(&self) -> bool {
+        let without_gain = self.position.without_gain;
+        let patience = self.training.config.patience;
+        patience.is_none_or(|patience| without_gain < patience)
+    }
+
+    /// Why the training ends here; unless `go_on`, the watcher said stop.
+    fn outcome(&self, go_on: bool) -> Outcome {
+        let complete = self.is_last() && !self.evaluation_is_due();
+        if !go_on && !complete {
+            Outcome::Interrupted
+        } else if self.is_last() || self.is_patient() {
+            Outcome::Finished
+        } else {
+            Outcome::StoppedEarly
+        }
+    }
+
+    fn checkpoint_is_due(&self) -> bool {
+        let step = self.position.step;
+        step > 0 && step.is_multiple_of(self.length.checkpoint_interval)
+    }
+
+    /// Whether this step ends an interval and was not scored yet.
     fn evaluation_is_due(&self) -> bool {
         let step = self.position.step;
         let ends = step > 0
@@ -164,7 +178,7 @@ impl Loop<'_> {
         ends && self.position.evaluated < step && self.training.goal.is_scored()
     }
 
-    /// Writes a checkpoint; gives whether to go on.
+    /// Writes a checkpoint; returns whether to go on.
     fn save(
         &mut self,
         optimizer: &mut dyn Optimizer,
@@ -179,13 +193,8 @@ impl Loop<'_> {
     fn step(&mut self, optimizer: &mut dyn Optimizer) -> Result<StepRecord, TrainError> {
         let training = self.training;
         let started = Instant::now();
-        let step = self.position.step;
-        let learning_rate = training.learning_rate
-            * training
-                .config
-                .schedule
-                .factor(step, self.length.steps, training.config.warmup);
-        let mut objective = training.goal.objective(training.seed, step);
+        let learning_rate = self.learning_rate();
+        let mut objective = training.goal.objective(training.seed, self.position.step);
         let tokens = objective.tokens() as u64;
         let update = optimizer.step(learning_rate, objective.as_mut())?;
         self.position.step += 1;
@@ -203,33 +212,31 @@ impl Loop<'_> {
             gradient_norm: update.gradient_norm,
             norm_a,
             norm_b,
-            // Its quantiles cost a sort.
+            // Its quantiles need a sort.
             hessian_ratio: measured.then(|| optimizer.hessian_ratio()).flatten(),
         };
         self.metrics.append(&record)?;
         Ok(record)
     }
 
-    /// Scores on tune; gives whether to go on. An interrupted evaluation leaves no record and is
-    /// made again on resume.
+    /// The learning rate of the next step.
+    fn learning_rate(&self) -> f64 {
+        let TrainConfig {
+            schedule, warmup, ..
+        } = *self.training.config;
+        let factor = schedule.factor(self.position.step, self.length.steps, warmup);
+        self.training.learning_rate * factor
+    }
+
+    /// Scores on tune; returns whether to go on. An interrupted evaluation leaves no record and is
+    /// repeated on resume.
     fn evaluate(
         &mut self,
         optimizer: &mut dyn Optimizer,
         watch: Watch<'_>,
     ) -> Result<bool, TrainError> {
-        let training = self.training;
-        let posterior = optimizer.posterior();
-        let scored = training.goal.score(posterior.as_ref(), watch);
-        let evaluation = match scored {
-            Err(TrainError::Predict(PredictError::Stopped { .. })) => return Ok(false),
-            Err(TrainError::Predict(error @ PredictError::NotFinite { .. })) => {
-                return Err(TrainError::Step {
-                    step: self.position.step,
-                    reason: error.to_string(),
-                    good: None,
-                });
-            }
-            other => other?,
+        let Some(evaluation) = self.score(optimizer, watch)? else {
+            return Ok(false);
         };
         let record = EvaluationRecord {
             step: self.position.step,
@@ -237,18 +244,38 @@ impl Loop<'_> {
         };
         self.metrics.append(&record)?;
         self.position.evaluated = self.position.step;
-        if let Some(metric) = training.config.keep_best {
-            let best_of = record
+        if let Some(metric) = self.training.config.keep_best {
+            let scores = record
                 .evaluation
                 .sampled
                 .map_or(record.evaluation.mean, |sampled| sampled.scores);
-            self.judge(metric.loss(&best_of), optimizer)?;
+            self.keep_if_best(metric.loss(&scores), optimizer)?;
         }
         Ok(watch(Event::Evaluation(&record)))
     }
 
+    /// The scores on tune; none if the watcher says stop.
+    fn score(
+        &self,
+        optimizer: &dyn Optimizer,
+        watch: Watch<'_>,
+    ) -> Result<Option<Evaluation>, TrainError> {
+        let posterior = optimizer.posterior();
+        match self.training.goal.score(posterior.as_ref(), watch) {
+            Err(TrainError::Predict(PredictError::Stopped { .. })) => Ok(None),
+            Err(TrainError::Predict(error @ PredictError::NotFinite { .. })) => {
+                Err(TrainError::Step {
+                    step: self.position.step,
+                    reason: error.to_string(),
+                    good: None,
+                })
+            }
+            other => other.map(Some),
+        }
+    }
+
     /// Keeps the step if its loss is the lowest so far.
-    fn judge(&mut self, loss: f64, optimizer: &dyn Optimizer) -> Result<(), TrainError> {
+    fn keep_if_best(&mut self, loss: f64, optimizer: &dyn Optimizer) -> Result<(), TrainError> {
         if self.position.best.is_none_or(|(_, best)| loss < best) {
             self.position.best = Some((self.position.step, loss));
             self.position.without_gain = 0;
@@ -258,7 +285,8 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// Puts the best step back into the optimizer, unless the run is to be resumed.
+    /// Restores the best step in the optimizer, unless the run is to be resumed; returns the step
+    /// that it then holds.
     fn take_best(
         &self,
         optimizer: &mut dyn Optimizer,
@@ -279,7 +307,7 @@ impl Loop<'_> {
     }
 }
 
-/// The numbers of `saved` in the parameters of `like`, which keep their identity.
+/// The weights of `saved` in the parameters of `like`, which keep their ids.
 fn with_ids_of(like: &Adapter, saved: Adapter) -> Adapter {
     let mut tensors: std::collections::HashMap<String, _> = saved
         .parameters()
@@ -394,7 +422,11 @@ mod tests {
         }
 
         /// Runs until step `stop`, or to the end; gives the outcome and the weights.
-        fn go(&self, resume: bool, stop: Option<u64>) -> Result<(Trained, Vec<f32>), TrainError> {
+        fn go(
+            &self,
+            resume: bool,
+            stop: Option<u64>,
+        ) -> Result<(TrainingEnd, Vec<f32>), TrainError> {
             let lora = LoraConfig {
                 rank: 2,
                 dropout: 0.2,
@@ -424,15 +456,16 @@ mod tests {
                 seed: 5,
                 folder: self.folder.path(),
             };
-            let trained = train(
-                &training,
-                optimizer.as_mut(),
-                resume,
-                &mut |event| match event {
-                    Event::Step(record, _) => Some(record.step) != stop,
-                    _ => true,
-                },
-            )?;
+            let trained =
+                training_loop(
+                    &training,
+                    optimizer.as_mut(),
+                    resume,
+                    &mut |event| match event {
+                        Event::Step(record, _) => Some(record.step) != stop,
+                        _ => true,
+                    },
+                )?;
             Ok((trained, optimizer.adapter().flatten().unwrap()))
         }
 
@@ -499,7 +532,7 @@ mod tests {
                 let (trained, found) = parts.go(true, None).unwrap();
                 assert_eq!(
                     trained,
-                    Trained {
+                    TrainingEnd {
                         outcome: Outcome::Finished,
                         steps: 9,
                         kept_step: 9

@@ -329,7 +329,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use ivon_lora::posterior::Kind;
+    use ivon_lora::posterior::PosteriorKind;
 
     fn spread(content: Option<&str>) -> AdapterSummary {
         let said = |content: &str| BTreeMap::from([("content".to_string(), content.to_string())]);
@@ -344,7 +344,7 @@ mod tests {
 
     #[test]
     fn the_page_says_of_each_kind_what_its_posterior_is() {
-        for kind in Kind::ALL {
+        for kind in PosteriorKind::ALL {
             let said = weights(Some(&spread(Some(kind.tag()))));
             assert!(
                 said.contains(kind.stored().words) && !said.contains("point estimate"),

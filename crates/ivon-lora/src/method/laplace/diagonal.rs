@@ -1,5 +1,4 @@
-//! The diagonal of the generalised Gauss–Newton matrix: Σ over the training examples of Jᵀ Λ J,
-//! exact.
+//! The exact diagonal of the generalised Gauss–Newton matrix, Σ over the training examples of Jᵀ Λ J.
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -10,19 +9,18 @@ use crate::predict::{Linearisation, PredictError};
 use crate::train::TrainError;
 use crate::watch::Progress;
 
-/// What the training examples say at an adapter, weight by weight.
+/// The diagonal curvature at an adapter.
 pub struct Diagonal {
     /// The diagonal of Σ Jᵀ Λ J, `[P]`.
     values: Vec<f64>,
-    /// Which weights are random, `[P]`.
+    /// Whether each weight is random, `[P]`.
     random: Vec<bool>,
     /// Σ ln p(label), nats.
     log_likelihood: f64,
 }
 
 impl Diagonal {
-    /// C − 1 backward passes an example, down to decoder layer `first`, the lowest with a weight
-    /// that is random.
+    /// By C − 1 backward passes an example, down to the lowest decoder layer with random weights.
     pub fn of(at: &CurvaturePoint<'_>, progress: &mut Progress<'_>) -> Result<Self, TrainError> {
         let (adapter, first) = (at.adapter, at.first);
         let random = random_weights(adapter, first);
@@ -52,7 +50,7 @@ impl Diagonal {
                 }
             }
         }
-        // A diagonal of squares: below 0 only by rounding.
+        // Sums of squares, below 0 only by rounding.
         self.values.iter_mut().for_each(|h| *h = h.max(0.0));
     }
 }

@@ -1,26 +1,26 @@
-//! The prior precision λ by the evidence, from the eigenvalues h of the curvature (or its diagonal,
-//! where that is all there is).
+//! The prior precision λ with the highest evidence, from the eigenvalues h of the curvature, or from
+//! its diagonal.
 //!
 //! ```text
 //! log-likelihood − ½ (log det P − log det λI + λ ‖θ‖²),   P = H + λ
 //! ```
 //!
-//! (the published `bayesian_lora` has a wrong sign there, the norm unsquared and no ½). Directions
-//! in which H is 0 cancel in the two determinants.
+//! (the published `bayesian_lora` has the wrong sign, the norm unsquared and no ½). Directions in
+//! which H is 0 cancel between the two determinants.
 
-/// The range in which the prior precision is looked for.
+/// The range of the search.
 const PRECISIONS: [f64; 2] = [1e-6, 1e8];
-/// Halvings of the range: its logarithm, 32, comes down to 3e-8.
+/// Halvings of the range in ln λ, from 32 down to 3e-8.
 const HALVINGS: usize = 30;
 
-/// The logarithm of the evidence at λ, nats, up to a constant that no λ changes. `squares` is ‖θ‖².
+/// The logarithm of the evidence at λ, nats, up to a constant. `squares` is ‖θ‖².
 pub fn log_evidence(log_likelihood: f64, h: &[f64], squares: f64, precision: f64) -> f64 {
     log_likelihood
         - 0.5 * (h.iter().map(|h| (h / precision).ln_1p()).sum::<f64>() + precision * squares)
 }
 
-/// The λ in [`PRECISIONS`] with the highest evidence: where its slope in ln λ, ½ (Σ h/(h+λ) −
-/// λ‖θ‖²), which falls throughout, is 0.
+/// The λ in [`PRECISIONS`] with the highest evidence: the zero of its slope in ln λ, ½ (Σ h/(h+λ) −
+/// λ‖θ‖²), which decreases in λ.
 pub fn best_precision(h: &[f64], squares: f64) -> f64 {
     let slope =
         |precision: f64| h.iter().map(|h| h / (h + precision)).sum::<f64>() - precision * squares;

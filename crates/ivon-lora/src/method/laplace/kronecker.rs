@@ -8,10 +8,10 @@
 //! H = Σ_t Σ_j (g_tj g_tjᵀ) ⊗ (a_t a_tᵀ)  ≈  (Σ_t Σ_j g_tj g_tjᵀ) ⊗ (mean over t of a_t a_tᵀ)
 //! ```
 //!
-//! where g_tj is the gradient of column j of R with R Rᵀ = Λ, see [`watch_curvature`]. Gradients
-//! are summed and inputs averaged over every token of every prompt; products of different tokens
-//! are left out. It is exact where a single token goes through the matrix. The side as wide as the
-//! layer keeps the leading eigenpairs of a [`Sketch`], the side as wide as the rank all of them.
+//! where g_tj is the gradient by column j of R with R Rᵀ = Λ, see [`watch_curvature`]. Gradients are
+//! summed and inputs averaged over every token of every prompt; products of different tokens are left
+//! out. The product is exact if a single token goes through the matrix. The side as wide as the layer
+//! keeps the leading eigenpairs of a [`Sketch`], the side as wide as the rank keeps all of them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +26,7 @@ use crate::predict::{PredictError, watch_curvature};
 use crate::train::TrainError;
 use crate::watch::Progress;
 
-/// What the training examples say at an adapter, by the factors of each matrix.
+/// The curvature at an adapter, as the Kronecker factors of each matrix.
 pub struct Kronecker {
     blocks: BTreeMap<String, KroneckerBlock>,
     /// Σ ln p(label), nats.
@@ -34,8 +34,8 @@ pub struct Kronecker {
 }
 
 impl Kronecker {
-    /// C − 1 backward passes an example, down to decoder layer `first`, from which on layers are
-    /// random; each block keeps at most `kept` directions.
+    /// By C − 1 backward passes an example, down to the lowest decoder layer with random weights; a
+    /// wide factor keeps at most `kept` eigenpairs.
     pub fn of(
         at: &CurvaturePoint<'_>,
         kept: usize,
@@ -93,7 +93,7 @@ impl Curvature for Kronecker {
     }
 }
 
-/// The sums of all projections, filled by the backward passes that it watches.
+/// The sums of all projections, filled by the backward passes that it observes.
 #[derive(Debug)]
 struct Factors {
     sums: Mutex<Sums>,
@@ -115,7 +115,7 @@ impl Observer for Factors {
 struct Sums {
     /// Eigenpairs to keep of a wide factor.
     kept: usize,
-    /// Whether this pass is the one of its example in which inputs count: they are the same in all.
+    /// Whether inputs are summed in this pass: they are the same in all passes of an example.
     with_inputs: bool,
     /// Ω by width.
     tests: BTreeMap<usize, TestMatrix>,
@@ -126,7 +126,7 @@ struct Sums {
 #[derive(Debug)]
 struct Sum {
     rank: usize,
-    /// The number of rows whose inputs were summed.
+    /// Rows whose inputs were summed.
     rows: usize,
     /// Of the inputs of A, `[in, in]`.
     input: Sketch,
@@ -143,33 +143,11 @@ impl Sums {
         if seen.rows == 0 {
             return;
         }
-        let Self {
-            kept,
-            tests,
-            projections,
-            ..
-        } = self;
-        let mut sketch = |width: usize| {
-            Sketch::new(
-                tests
-                    .entry(width)
-                    .or_insert_with(|| TestMatrix::new(width, *kept))
-                    .clone(),
-            )
-        };
         let [inputs, rank, outputs] =
             [seen.input, seen.low, seen.dy].map(|values| values.len() / seen.rows);
-        let sum = projections
-            .entry((seen.layer, seen.projection))
-            .or_insert_with(|| Sum {
-                rank,
-                rows: 0,
-                input: sketch(inputs),
-                low: vec![0.0; rank * rank],
-                d_low: vec![0.0; rank * rank],
-                dy: sketch(outputs),
-            });
-        if self.with_inputs {
+        let with_inputs = self.with_inputs;
+        let sum = self.sum((seen.layer, seen.projection), [inputs, rank, outputs]);
+        if with_inputs {
             sum.rows += seen.rows;
             sum.input.add(seen.input);
             add_squares(&mut sum.low, seen.low, rank);
@@ -178,7 +156,28 @@ impl Sums {
         sum.dy.add(seen.dy);
     }
 
-    /// The factors of A and B of each projection; `scaling` is the factor before B A.
+    /// The sums of a projection of these widths: inputs, rank, outputs.
+    fn sum(
+        &mut self,
+        projection: (usize, Projection),
+        [inputs, rank, outputs]: [usize; 3],
+    ) -> &mut Sum {
+        let mut sketch = |width: usize| {
+            let test = self.tests.entry(width);
+            let test = test.or_insert_with(|| TestMatrix::new(width, self.kept));
+            Sketch::new(test.clone())
+        };
+        self.projections.entry(projection).or_insert_with(|| Sum {
+            rank,
+            rows: 0,
+            input: sketch(inputs),
+            low: vec![0.0; rank * rank],
+            d_low: vec![0.0; rank * rank],
+            dy: sketch(outputs),
+        })
+    }
+
+    /// The factors of A and B of each projection, by path; `scaling` is the factor of B A.
     fn blocks(&self, scaling: f64) -> BTreeMap<String, KroneckerBlock> {
         let mut blocks = BTreeMap::new();
         for ((layer, projection), sum) in &self.projections {
@@ -214,8 +213,8 @@ fn add_squares(sum: &mut [f64], rows: &[f32], rank: usize) {
         .for_each(|(sum, square)| *sum += f64::from(square));
 }
 
-/// All eigenpairs of scale · a symmetric matrix `[n, n]`.
-fn all_pairs(matrix: &[f64], n: usize, scale: f64) -> Eigenpairs {
+/// All eigenpairs of factor · S, for a symmetric matrix S `[n, n]`.
+fn all_pairs(matrix: &[f64], n: usize, factor: f64) -> Eigenpairs {
     let symmetric = (0..n * n)
         .map(|at| 0.5 * (matrix[at] + matrix[at % n * n + at / n]))
         .collect();
@@ -226,7 +225,7 @@ fn all_pairs(matrix: &[f64], n: usize, scale: f64) -> Eigenpairs {
     Eigenpairs {
         values: values
             .iter()
-            .map(|value| (scale * value.max(0.0)) as f32)
+            .map(|value| (factor * value.max(0.0)) as f32)
             .collect(),
         vectors: HostMatrix {
             shape: [n, n],

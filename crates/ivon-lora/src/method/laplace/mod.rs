@@ -3,9 +3,8 @@
 //!
 //! H = Σ over the training examples of Jᵀ Λ J, the generalised Gauss–Newton matrix of the *summed*
 //! loss over the choices' logits: its diagonal, or a Kronecker product for each matrix. The
-//! posterior's precision is H + λ, with the prior precision λ that has the highest evidence, or
-//! predicts rows of calibrate best where they can tell it from that of the evidence. Prediction is
-//! linearised.
+//! posterior's precision is H + λ. The prior precision λ has the highest evidence, or predicts
+//! calibrate best, if calibrate can tell the two apart. Prediction is linearised.
 
 mod evidence;
 mod diagonal;
@@ -17,7 +16,7 @@ mod testing;
 use serde::{Deserialize, Serialize};
 
 use super::adamw::AdamwConfig;
-use super::{Fit, Passes, Settings, Setup};
+use super::{Fit, Members, Passes, Settings, Setup};
 use crate::data::Encoded;
 use crate::forward::Network;
 use crate::lora::Adapter;
@@ -31,17 +30,17 @@ use diagonal::Diagonal;
 use evidence::{best_precision, log_evidence};
 use kronecker::Kronecker;
 
-/// The key of the posterior's file that says by what λ was chosen.
+/// The fact in the posterior's file that says how λ was chosen.
 pub const CHOSEN_BY: &str = "prior_precision_by";
-/// Draws of the logits by which prior precisions are compared on calibrate.
+/// Draws of the logits with which prior precisions are compared on calibrate.
 const TRIAL_SAMPLES: usize = 100;
-/// What the Jacobian of the choice logits of a set takes for two choices: once forward, once back,
-/// and what comes of it.
+/// The cost of the Jacobian of the choice logits over a set, for two choices: a forward pass, a
+/// backward pass, and the products with it.
 const JACOBIAN: Passes = Passes {
     together: 0.0,
     alone: 2.5,
 };
-/// That of the last layer alone.
+/// The same for the last layer alone.
 const LAST_JACOBIAN: Passes = Passes {
     together: 0.0,
     alone: 1.4,
@@ -56,13 +55,13 @@ pub struct LaplaceConfig {
     pub adamw: AdamwConfig,
     /// How the curvature is approximated.
     pub laplace_structure: LaplaceStructure,
-    /// Which weights are random; the others stay at what was trained.
+    /// Which weights are random; the others keep their trained values.
     pub laplace_layers: LaplaceLayers,
     /// How it predicts.
     pub laplace_prediction: LaplacePrediction,
     /// Eigenpairs kept of a Kronecker factor as wide as the layer.
     pub kronecker_rank: usize,
-    /// How λ is chosen where it is not given.
+    /// How λ is chosen if it is not given.
     pub prior_precision_by: PrecisionChoice,
     /// λ.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,7 +69,7 @@ pub struct LaplaceConfig {
 }
 
 impl LaplaceConfig {
-    /// A row for each key that it has beside AdamW's.
+    /// A row for each key besides AdamW's.
     pub const KEYS: [Key; 6] = [
         Key::new(
             "laplace_structure",
@@ -150,7 +149,7 @@ pub enum PrecisionChoice {
     #[default]
     Evidence,
     /// The one of a grid ([`trial_precisions`]) with which the linearised model has the lowest NLL
-    /// on calibrate, where calibrate can tell it from that of the evidence.
+    /// on calibrate, if calibrate can tell it from that of the evidence.
     Calibration,
 }
 
@@ -172,18 +171,12 @@ impl Settings for LaplaceConfig {
             .prior_precision
             .filter(|found| !(found.is_finite() && *found > 0.0))
         {
-            return Err(TrainError::Setting(Wrong::value(
-                "prior_precision",
-                found,
-                "a finite number above 0",
-            )));
+            return Err(Wrong::value("prior_precision", found, "a finite number above 0").into());
         }
         if !(1..=100).contains(&self.kronecker_rank) {
-            return Err(TrainError::Setting(Wrong::value(
-                "kronecker_rank",
-                self.kronecker_rank,
-                "from 1 to 100",
-            )));
+            return Err(
+                Wrong::value("kronecker_rank", self.kronecker_rank, "from 1 to 100").into(),
+            );
         }
         self.adamw.validate()
     }
@@ -212,13 +205,10 @@ impl Settings for LaplaceConfig {
 
     fn finish(
         &self,
-        trained: Vec<Box<dyn Posterior>>,
+        trained: Members,
         fit: &mut Fit<'_>,
     ) -> Result<Box<dyn Posterior>, TrainError> {
-        let point = trained.first().ok_or_else(|| TrainError::Optimizer {
-            reason: "nothing was trained".into(),
-        })?;
-        let adapter = point.mean();
+        let adapter = trained.first().mean();
         let (curvature, squares) = self.curvature(adapter, fit)?;
         let h = curvature.eigenvalues();
         let of_evidence = best_precision(&h, squares);
@@ -247,29 +237,13 @@ impl LaplaceConfig {
         }
     }
 
-    /// What the training examples say at an adapter, and ‖θ‖² of the random weights.
+    /// The curvature at an adapter, and ‖θ‖² of its random weights.
     fn curvature(
         &self,
         adapter: &Adapter,
         fit: &mut Fit<'_>,
     ) -> Result<(Box<dyn Curvature>, f64), TrainError> {
-        // The layers from this one on are random.
-        let first = match self.laplace_layers {
-            LaplaceLayers::All => 0,
-            LaplaceLayers::Last => adapter
-                .pairs()
-                .map(|(layer, _, _)| layer)
-                .max()
-                .unwrap_or(0),
-        };
-        let random = random_weights(adapter, first);
-        let weights = adapter.flatten()?;
-        let squares = weights
-            .iter()
-            .zip(&random)
-            .filter(|(_, random)| **random)
-            .map(|(weight, _)| f64::from(*weight).powi(2))
-            .sum();
+        let first = self.first_random_layer(adapter);
         let mut progress = Progress::new(Stage::Fitting, fit.train.len(), &mut *fit.watch);
         let at = CurvaturePoint {
             network: fit.network,
@@ -283,13 +257,25 @@ impl LaplaceConfig {
                 Box::new(Kronecker::of(&at, self.kronecker_rank, &mut progress)?)
             }
         };
+        let weights = adapter.flatten()?.into_iter();
+        let weights = weights.zip(random_weights(adapter, first));
+        let random = weights.filter(|(_, random)| *random);
+        let squares = random.map(|(weight, _)| f64::from(weight).powi(2)).sum();
         Ok((found, squares))
     }
 
-    /// The λ of [`trial_precisions`] that calibrate prefers to that of the evidence, and by what it
-    /// was chosen: of those that tie the largest, where its NLL in the linearised model is lower by
-    /// more than a standard error; else, and where calibrate cannot carry a choice, that of the
-    /// evidence.
+    /// The lowest decoder layer with random weights.
+    fn first_random_layer(&self, adapter: &Adapter) -> usize {
+        let layers = adapter.pairs().map(|(layer, _, _)| layer);
+        match self.laplace_layers {
+            LaplaceLayers::All => 0,
+            LaplaceLayers::Last => layers.max().unwrap_or(0),
+        }
+    }
+
+    /// The λ that calibrate prefers, and how it was chosen: of [`trial_precisions`] the one whose
+    /// NLL is lower than that of the evidence by more than a standard error (the largest of those
+    /// that tie); if there is none, or calibrate is too small to choose, that of the evidence.
     fn calibrated_precision(
         &self,
         curvature: &dyn Curvature,
@@ -298,46 +284,16 @@ impl LaplaceConfig {
         fit: &mut Fit<'_>,
     ) -> Result<(f64, String), TrainError> {
         if fit.calibrate.is_empty() {
-            return Err(TrainError::Setting(Wrong::value(
-                "prior_precision_by",
-                "calibration",
-                "`evidence` where there are no rows of calibrate",
-            )));
+            let expected = "`evidence` where there are no rows of calibrate";
+            return Err(Wrong::value("prior_precision_by", "calibration", expected).into());
         }
-        let precisions: Vec<f64> = std::iter::once(of_evidence)
-            .chain(trial_precisions().into_iter().rev())
-            .collect();
-        let made = precisions.iter().map(|precision| {
-            curvature.posterior(adapter, *precision, self.laplace_prediction, &[])
-        });
-        let made: Vec<Box<dyn Approximation>> = made.collect::<Result<_, _>>()?;
-        let distributions: Vec<&dyn Linearised> = made
-            .iter()
-            .map(|made| -> &dyn Linearised { made.as_ref() })
-            .collect();
-        let options = EvaluationOptions {
-            samples: TRIAL_SAMPLES,
-            scale: 1.0,
-            seed: fit.seed,
-            batch_tokens: fit.batch_tokens,
-        };
-        let mut progress = Progress::new(Stage::Fitting, fit.calibrate.len(), &mut *fit.watch);
-        let found = linearised_predictions(
-            fit.network,
-            adapter,
-            &distributions,
-            fit.calibrate,
-            &options,
-            &mut progress,
-        )?;
-        if let Some(too_little) = found
-            .first()
-            .and_then(|known| Ground::of(known).check().err())
-        {
-            return Ok((
-                of_evidence,
-                format!("evidence, since calibrate's {too_little}"),
-            ));
+        let precisions = std::iter::once(of_evidence).chain(trial_precisions().into_iter().rev());
+        let precisions: Vec<f64> = precisions.collect();
+        let found = self.trial_predictions(curvature, &precisions, adapter, fit)?;
+        let ground = found.first().map(|known| Ground::of(known).check());
+        if let Some(Err(too_little)) = ground {
+            let chosen_by = format!("evidence, since calibrate's {too_little}");
+            return Ok((of_evidence, chosen_by));
         }
         let losses: Vec<Vec<f64>> = found.iter().map(Predictions::losses).collect();
         Ok(match preferred(&losses, 0) {
@@ -348,6 +304,40 @@ impl LaplaceConfig {
             best => (precisions[best], "rows of calibrate".into()),
         })
     }
+
+    /// The predictions of the linearised model on calibrate with each of the prior precisions.
+    fn trial_predictions(
+        &self,
+        curvature: &dyn Curvature,
+        precisions: &[f64],
+        adapter: &Adapter,
+        fit: &mut Fit<'_>,
+    ) -> Result<Vec<Predictions>, TrainError> {
+        let posterior = |precision: &f64| {
+            curvature.posterior(adapter, *precision, self.laplace_prediction, &[])
+        };
+        let trials = precisions.iter().map(posterior);
+        let trials: Vec<Box<dyn Approximation>> = trials.collect::<Result<_, _>>()?;
+        let linearised = trials
+            .iter()
+            .map(|trial| -> &dyn Linearised { trial.as_ref() });
+        let options = EvaluationOptions {
+            samples: TRIAL_SAMPLES,
+            scale: 1.0,
+            seed: fit.seed,
+            batch_tokens: fit.batch_tokens,
+        };
+        let examples = fit.calibrate;
+        let mut progress = Progress::new(Stage::Fitting, examples.len(), &mut *fit.watch);
+        Ok(linearised_predictions(
+            fit.network,
+            adapter,
+            &linearised.collect::<Vec<_>>(),
+            examples,
+            &options,
+            &mut progress,
+        )?)
+    }
 }
 
 /// The prior precisions that are compared on calibrate: 10^(k/2) from 0.01 to 1,000,000.
@@ -357,13 +347,13 @@ pub fn trial_precisions() -> Vec<f64> {
         .collect()
 }
 
-/// A Laplace approximation of either structure.
+/// A Laplace approximation with either structure of the curvature.
 trait Approximation: Posterior + Linearised {}
 
 impl<T: Posterior + Linearised> Approximation for T {}
 
-/// Where the curvature is taken: at an adapter, of the losses of these examples, from decoder layer
-/// `first` on.
+/// Where the curvature is taken: at an adapter, over the losses of these examples, from decoder layer
+/// `first` up.
 struct CurvaturePoint<'a> {
     network: &'a Network,
     adapter: &'a Adapter,
@@ -371,12 +361,12 @@ struct CurvaturePoint<'a> {
     examples: &'a [Encoded],
 }
 
-/// The curvature of the summed loss at the weights, in some structure.
+/// The curvature of the summed loss, in some structure.
 trait Curvature {
     /// Σ ln p(label) of the training examples, nats.
     fn log_likelihood(&self) -> f64;
 
-    /// The eigenvalues of H among the random weights; those that are 0 may be left out.
+    /// The eigenvalues of H over the random weights; zeros may be left out.
     fn eigenvalues(&self) -> Vec<f64>;
 
     /// N(θ, (H + λ)⁻¹) with these facts in its file.
@@ -389,7 +379,7 @@ trait Curvature {
     ) -> Result<Box<dyn Approximation>, TrainError>;
 }
 
-/// For each weight whether its layer is `first` or above, `[P]`.
+/// Whether the layer of each weight is `first` or above, `[P]`.
 fn random_weights(adapter: &Adapter, first: usize) -> Vec<bool> {
     let of = |(layer, pair): (usize, &crate::lora::LoraPair)| {
         let count =
@@ -434,7 +424,7 @@ mod tests {
             calibrate,
             watch: &mut |_| true,
         };
-        config.finish(vec![Box::new(PointEstimate { adapter })], &mut fit)
+        config.finish(Members::new(Box::new(PointEstimate { adapter })), &mut fit)
     }
 
     #[test]

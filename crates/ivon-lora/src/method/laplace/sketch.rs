@@ -1,11 +1,11 @@
-//! The leading eigenpairs of S = Σ x xᵀ over very many rows x, without ever holding S, from one
-//! pass over the rows.
+//! The leading eigenpairs of S = Σ x xᵀ over very many rows x, in one pass over the rows and without
+//! ever holding S.
 //!
 //! With a fixed matrix Ω of normals `[n, l]` only Y = S Ω is kept, to which each block of rows X
-//! adds Xᵀ (X Ω). At the end S is read off as Y (Ωᵀ Y)⁻¹ Yᵀ (Nyström; Tropp et al., arXiv
-//! 1706.05736), whose leading eigenpairs are taken: exact where the rank of S is at most l, and
-//! else off by no more than a multiple of what lies beyond. In which blocks the rows come makes no
-//! difference.
+//! adds Xᵀ (X Ω). At the end S is approximated by Y (Ωᵀ Y)⁻¹ Yᵀ (Nyström; Tropp et al., arXiv
+//! 1706.05736), whose leading eigenpairs are taken: exact if the rank of S is at most l, and
+//! otherwise off by at most a multiple of the eigenvalues beyond. How the rows are divided into
+//! blocks makes no difference.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::kernel::{Factor, Target, Threads, View, eigenvectors, product};
 use crate::lora::HostMatrix;
 use crate::posterior::Eigenpairs;
 
-/// Eigenvalues of Ωᵀ Y below this share of the largest are rounding in f32.
+/// Eigenvalues of Ωᵀ Y below this share of the largest are rounding errors of f32.
 const NOISE: f64 = 1e-5;
 
-/// Ω `[n, l]`, shared by all sketches of one width; the identity where l would not be below n.
+/// Ω `[n, l]`, shared by all sketches of one width; the identity if l = n.
 #[derive(Clone, Debug)]
 pub struct TestMatrix {
     values: Arc<Vec<f32>>,
@@ -51,7 +51,7 @@ impl TestMatrix {
     }
 }
 
-/// Y of a sum that grows.
+/// Y of a growing sum.
 #[derive(Clone, Debug)]
 pub struct Sketch {
     test: TestMatrix,
@@ -60,7 +60,7 @@ pub struct Sketch {
 }
 
 impl Sketch {
-    /// The sketch of a sum without terms.
+    /// The sketch of an empty sum.
     pub fn new(test: TestMatrix) -> Self {
         Self {
             image: vec![0.0; test.width * test.size],
@@ -96,74 +96,63 @@ impl Sketch {
         );
     }
 
-    /// The leading `kept` eigenpairs of scale · S, largest first; one pair of zeros where S is 0.
-    pub fn leading(&self, kept: usize, scale: f64) -> Eigenpairs {
-        let (n, l) = (self.test.width, self.test.size);
-        let image: Vec<f64> = self.image.iter().map(|value| f64::from(*value)).collect();
-        let test: Vec<f64> = self
-            .test
-            .values
-            .iter()
-            .map(|value| f64::from(*value))
-            .collect();
-        // Ωᵀ Y, symmetric but for rounding.
-        let core = transposed_product(&test, &image, l);
-        let core: Vec<f64> = (0..l * l)
-            .map(|at| 0.5 * (core[at] + core[at % l * l + at / l]))
-            .collect();
-        let (values, vectors) = eigenvectors(core, l);
-        let largest = values.iter().copied().fold(0.0, f64::max);
-        let held: Vec<usize> = (0..l)
-            .filter(|&i| largest > 0.0 && values[i] > NOISE * largest)
-            .collect();
-        // E = Y V b^(−½), so that E Eᵀ is S as the sketch knows it.
-        let half: Vec<f64> = image
-            .chunks_exact(l.max(1))
-            .flat_map(|row| {
-                let vectors = &vectors;
-                let entry = move |i: usize| {
-                    row.iter()
-                        .enumerate()
-                        .map(|(k, y)| y * vectors[k * l + i])
-                        .sum::<f64>()
-                };
-                held.iter()
-                    .map(|&i| entry(i) / values[i].sqrt())
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        let rank = held.len();
+    /// The leading `kept` eigenpairs of factor · S, largest first; one pair of zeros if S is 0.
+    pub fn leading(&self, kept: usize, factor: f64) -> Eigenpairs {
+        let (half, rank) = self.half();
         let (squares, turns) = eigenvectors(transposed_product(&half, &half, rank), rank);
         let mut order: Vec<usize> = (0..rank).filter(|&i| squares[i] > 0.0).collect();
         order.sort_by(|&a, &b| squares[b].total_cmp(&squares[a]));
         order.truncate(kept);
+        let width = self.test.width;
         if order.is_empty() {
+            let values = vec![0.0; width];
+            let shape = [1, width];
             return Eigenpairs {
                 values: vec![0.0],
-                vectors: HostMatrix {
-                    shape: [1, n],
-                    values: vec![0.0; n],
-                },
+                vectors: HostMatrix { shape, values },
             };
         }
         let entry = |i: usize, row: &[f64]| {
-            row.iter()
-                .enumerate()
-                .map(|(k, e)| e * turns[k * rank + i])
-                .sum::<f64>()
-                / squares[i].sqrt()
+            let terms = row.iter().enumerate();
+            let product = terms.map(|(k, e)| e * turns[k * rank + i]).sum::<f64>();
+            (product / squares[i].sqrt()) as f32
         };
-        let directions = order
-            .iter()
-            .flat_map(|&i| half.chunks_exact(rank).map(move |row| entry(i, row) as f32));
-        let values = order.iter().map(|&i| (scale * squares[i]) as f32).collect();
+        let direction = |&i: &usize| half.chunks_exact(rank).map(move |row| entry(i, row));
         Eigenpairs {
-            values,
+            values: order
+                .iter()
+                .map(|&i| (factor * squares[i]) as f32)
+                .collect(),
             vectors: HostMatrix {
-                shape: [order.len(), n],
-                values: directions.collect(),
+                shape: [order.len(), width],
+                values: order.iter().flat_map(direction).collect(),
             },
         }
+    }
+
+    /// E = Y V b^(−½) `[n, k]` and k, with the eigenvectors V and eigenvalues b of Ωᵀ Y above
+    /// [`NOISE`]: E Eᵀ is the approximation of S.
+    fn half(&self) -> (Vec<f64>, usize) {
+        let l = self.test.size;
+        let image: Vec<f64> = self.image.iter().map(|value| f64::from(*value)).collect();
+        let test = self.test.values.iter();
+        let test: Vec<f64> = test.map(|value| f64::from(*value)).collect();
+        // Ωᵀ Y, symmetric but for rounding.
+        let core = transposed_product(&test, &image, l);
+        let symmetric = |at: usize| 0.5 * (core[at] + core[at % l * l + at / l]);
+        let (values, vectors) = eigenvectors((0..l * l).map(symmetric).collect(), l);
+        let largest = values.iter().copied().fold(0.0, f64::max);
+        let held: Vec<usize> = (0..l)
+            .filter(|&i| largest > 0.0 && values[i] > NOISE * largest)
+            .collect();
+        let entry = |i: usize, row: &[f64]| {
+            let terms = row.iter().enumerate();
+            let product = terms.map(|(k, y)| y * vectors[k * l + i]).sum::<f64>();
+            product / values[i].sqrt()
+        };
+        let rows = image.chunks_exact(l.max(1));
+        let half = rows.flat_map(|row| held.iter().map(|&i| entry(i, row)).collect::<Vec<_>>());
+        (half.collect(), held.len())
     }
 }
 

@@ -1,17 +1,22 @@
 //! Laplace's approximation with a Kronecker-factored precision (Laplace-LoRA, arXiv 2308.13111,
 //! section 3.2).
 //!
-//! The precision of a parameter matrix `[m, n]` is H + λ with H = (U diag(l) Uᵀ) ⊗ (V diag(r) Vᵀ):
-//! the rows' directions U `[m, p]` and the columns' V `[n, q]`, of which a wide side has only the
-//! leading ones. In these directions a weight has the variance 1/(l_i r_j + λ), in all others the
-//! prior's 1/λ. No covariance is ever formed: a matrix G is split into C = Uᵀ G V and the rest R =
-//! G − U C Vᵀ.
+//! The precision of a parameter matrix `[m, n]` is H + λ with H = (U diag(l) Uᵀ) ⊗ (V diag(r) Vᵀ),
+//! where U `[m, p]` and V `[n, q]` are eigenvectors over the rows and the columns; of a wide side only
+//! the leading ones are kept. Along u_i and v_j the variance is 1/(l_i r_j + λ), in all other
+//! directions the prior's 1/λ. No covariance is ever formed: a matrix G is split into C = Uᵀ G V and
+//! the rest R = G − U C Vᵀ.
+
+mod block;
+
+pub use block::{Eigenpairs, KroneckerBlock};
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::gaussian::{moved, noise_address, only_kept};
+use super::noise::draw_by_noise;
+use super::weights::{map_weights, only_kept};
 use super::{
     Draw, LaplacePrediction, Linearised, LinearisedForm, Posterior, PosteriorError, Stored,
     StoredKind,
@@ -19,10 +24,8 @@ use super::{
 use crate::lora::{Adapter, HostMatrix, LoraError, peft_name};
 use crate::model::DecoderConfig;
 
-/// The tag of its file.
 const CONTENT: &str = "laplace-kronecker";
 
-/// Its kind.
 pub(super) const KIND: StoredKind = StoredKind {
     tag: CONTENT,
     words: "Laplace's approximation with Kronecker factors: the weights of a matrix vary together",
@@ -34,172 +37,17 @@ pub(super) const KIND: StoredKind = StoredKind {
         )?))
     },
 };
-/// What its file holds of each random parameter, behind these prefixes.
+/// The prefixes of the matrices that its file holds for each random parameter.
 const PARTS: [&str; 4] = [
     "row_values.",
     "row_vectors.",
     "column_values.",
     "column_vectors.",
 ];
-
-/// The prefix of ones and zeros for its weights, where some are pruned.
+/// The prefix of a parameter's ones (kept) and zeros (pruned), where some weights are pruned.
 const KEPT: &str = "kept.";
 
-/// Leading eigenpairs of a symmetric matrix `[n, n]` without negative eigenvalues.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Eigenpairs {
-    /// Eigenvalues, at least 0, `[k]`.
-    pub values: Vec<f32>,
-    /// Orthonormal eigenvectors as rows, `[k, n]`; a row of zeros stands for none.
-    pub vectors: HostMatrix,
-}
-
-/// The two factors of the curvature of a parameter matrix `[m, n]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KroneckerBlock {
-    /// Over its rows, `[m, m]`.
-    pub rows: Eigenpairs,
-    /// Over its columns, `[n, n]`.
-    pub columns: Eigenpairs,
-}
-
-impl KroneckerBlock {
-    /// The eigenvalues of H that are kept, `[p · q]`; all others count as 0.
-    pub fn eigenvalues(&self) -> Vec<f64> {
-        let columns = &self.columns.values;
-        self.rows
-            .values
-            .iter()
-            .flat_map(|l| columns.iter().map(move |r| f64::from(*l) * f64::from(*r)))
-            .collect()
-    }
-
-    /// C = Uᵀ G V `[p, q]` and R = G − U C Vᵀ `[m, n]` of a matrix G `[m, n]`.
-    fn split(&self, matrix: &[f64]) -> (Vec<f64>, Vec<f64>) {
-        let [[p, m], [q, n]] = [self.rows.vectors.shape, self.columns.vectors.shape];
-        let mut turned = vec![0.0; p * n];
-        for (row, turned) in turned.chunks_exact_mut(n.max(1)).enumerate() {
-            for (k, from) in matrix.chunks_exact(n.max(1)).enumerate() {
-                let factor = f64::from(self.rows.vectors.values[row * m + k]);
-                turned
-                    .iter_mut()
-                    .zip(from)
-                    .for_each(|(sum, value)| *sum += factor * value);
-            }
-        }
-        let inner = |at: usize| {
-            let (row, vector) = (
-                &turned[at / q * n..][..n],
-                &self.columns.vectors.values[at % q * n..][..n],
-            );
-            row.iter().zip(vector).map(|(a, b)| a * f64::from(*b)).sum()
-        };
-        let coefficients: Vec<f64> = (0..p * q).map(inner).collect();
-        let rest = self
-            .lift(&coefficients)
-            .iter()
-            .zip(matrix)
-            .map(|(within, value)| value - within)
-            .collect();
-        (coefficients, rest)
-    }
-
-    /// U C Vᵀ `[m, n]` of C `[p, q]`.
-    fn lift(&self, coefficients: &[f64]) -> Vec<f64> {
-        let [[p, m], [q, n]] = [self.rows.vectors.shape, self.columns.vectors.shape];
-        let mut out = vec![0.0; m * n];
-        for row in 0..p {
-            let mut line = vec![0.0; n];
-            for column in 0..q {
-                let (factor, vector) = (
-                    coefficients[row * q + column],
-                    &self.columns.vectors.values[column * n..][..n],
-                );
-                line.iter_mut()
-                    .zip(vector)
-                    .for_each(|(sum, value)| *sum += factor * f64::from(*value));
-            }
-            for (k, out) in out.chunks_exact_mut(n.max(1)).enumerate() {
-                let factor = f64::from(self.rows.vectors.values[row * m + k]);
-                out.iter_mut()
-                    .zip(&line)
-                    .for_each(|(sum, value)| *sum += factor * value);
-            }
-        }
-        out
-    }
-
-    /// The variance of each weight, `[m, n]`: 1/λ less what the curvature takes, Σ u_i² v_j² (1/λ −
-    /// 1/(l_i r_j + λ)).
-    fn variance(&self, precision: f64) -> Vec<f64> {
-        let square = |pairs: &Eigenpairs| {
-            let values = pairs
-                .vectors
-                .values
-                .iter()
-                .map(|value| value * value)
-                .collect();
-            Eigenpairs {
-                values: pairs.values.clone(),
-                vectors: HostMatrix {
-                    values,
-                    ..pairs.vectors
-                },
-            }
-        };
-        let squares = Self {
-            rows: square(&self.rows),
-            columns: square(&self.columns),
-        };
-        let taken: Vec<f64> = self
-            .eigenvalues()
-            .iter()
-            .map(|h| 1.0 / precision - 1.0 / (h + precision))
-            .collect();
-        squares
-            .lift(&taken)
-            .iter()
-            .map(|taken| (1.0 / precision - taken).max(0.0))
-            .collect()
-    }
-
-    /// `[m, n]`.
-    fn shape(&self) -> [usize; 2] {
-        [self.rows.vectors.shape[1], self.columns.vectors.shape[1]]
-    }
-
-    /// Checks it against its parameter's shape.
-    fn check(&self, path: &str, shape: [usize; 2]) -> Result<(), PosteriorError> {
-        for (pairs, len) in [(&self.rows, shape[0]), (&self.columns, shape[1])] {
-            let found = pairs.vectors.shape;
-            let kept = pairs.values.len().clamp(1, len.max(1));
-            if found != [kept, len]
-                || pairs.values.len() != kept
-                || pairs.vectors.values.len() != kept * len
-            {
-                return Err(LoraError::Shape {
-                    name: path.into(),
-                    expected: vec![kept, len],
-                    found: found.into(),
-                }
-                .into());
-            }
-            if let Some(&found) = pairs
-                .values
-                .iter()
-                .find(|value| !(value.is_finite() && **value >= 0.0))
-            {
-                return Err(PosteriorError::Eigenvalue {
-                    path: path.into(),
-                    found,
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A mean, and the curvature of each random parameter by its path.
+/// A mean, the curvature of each random parameter, and the prior precision.
 #[derive(Clone, Debug)]
 pub struct KroneckerLaplace {
     mean: Adapter,
@@ -208,9 +56,9 @@ pub struct KroneckerLaplace {
     first_layer: usize,
     /// The paths and sizes of all parameters, in the adapter's order.
     parameters: Vec<(String, usize)>,
+    /// By path.
     blocks: BTreeMap<String, KroneckerBlock>,
-    /// By a random parameter's path, where some of its weights are fixed at 0: 0 for these, 1 for
-    /// the others.
+    /// By path, for parameters with pruned weights: 0 for each of these, 1 for the others.
     kept: BTreeMap<String, HostMatrix>,
     precision: f64,
     prediction: LaplacePrediction,
@@ -218,7 +66,7 @@ pub struct KroneckerLaplace {
 }
 
 impl KroneckerLaplace {
-    /// A posterior around `mean` with the prior precision λ; parameters without a block are fixed.
+    /// The posterior around `mean` with the prior precision λ; parameters without a block are fixed.
     ///
     /// # Errors
     /// If λ is not a finite number above 0, or a block belongs to no parameter or to one of another
@@ -236,65 +84,37 @@ impl KroneckerLaplace {
                 found: precision,
             });
         }
-        let shapes: BTreeMap<String, [usize; 2]> = mean
+        check_blocks(&mean, &blocks)?;
+        let variance = variances(&mean, &blocks, precision);
+        let sizes = mean
             .parameters()
-            .map(|(path, parameter)| (path, parameter.lazy_shape().dims()))
-            .collect();
-        for (path, block) in &blocks {
-            let shape = shapes.get(path).ok_or_else(|| LoraError::UnknownTensor {
-                path: "the adapter".into(),
-                name: path.clone(),
-                reason: "the mean has no such parameter".into(),
-            })?;
-            block.check(path, *shape)?;
-        }
-        let variance = mean.clone_with(|path, tensor| {
-            let values = match blocks.get(path) {
-                Some(block) => block
-                    .variance(precision)
-                    .into_iter()
-                    .map(|value| value as f32)
-                    .collect(),
-                None => vec![0.0; tensor.dims().iter().product()],
-            };
-            Tensor::from_data(TensorData::new(values, tensor.dims()), &tensor.device())
-        });
-        let parameters = mean
-            .parameters()
-            .map(|(path, parameter)| (path, parameter.lazy_shape().num_elements()))
-            .collect();
-        let first_layer = variance.first_layer_other_than_zero()?;
-        let (kept, facts) = Default::default();
+            .map(|(path, parameter)| (path, parameter.lazy_shape().num_elements()));
         Ok(Self {
+            first_layer: variance.first_layer_other_than_zero()?,
+            parameters: sizes.collect(),
             mean,
             variance,
-            first_layer,
-            parameters,
             blocks,
-            kept,
+            kept: BTreeMap::new(),
             precision,
             prediction,
-            facts,
+            facts: BTreeMap::new(),
         })
     }
 
-    /// With the weights fixed at 0 whose number in `kept` is 0.
+    /// The posterior with the weights fixed at 0 whose entry in `kept` is 0.
     ///
     /// # Errors
     /// If a matrix belongs to no random parameter, or to one of another shape.
     fn with_kept(self, kept: BTreeMap<String, HostMatrix>) -> Result<Self, PosteriorError> {
         for (path, matrix) in &kept {
-            let expected = self
-                .blocks
-                .get(path)
-                .map(KroneckerBlock::shape)
-                .unwrap_or_default();
+            let block = self.blocks.get(path);
+            let expected = block.map(KroneckerBlock::shape).unwrap_or_default();
             if matrix.shape != expected {
-                let (expected, found) = (expected.into(), matrix.shape.into());
                 return Err(LoraError::Shape {
                     name: path.clone(),
-                    expected,
-                    found,
+                    expected: expected.into(),
+                    found: matrix.shape.into(),
                 }
                 .into());
             }
@@ -304,21 +124,17 @@ impl KroneckerLaplace {
             None => vec![true; *len],
         };
         let all: Vec<bool> = self.parameters.iter().flat_map(of).collect();
-        let (mean, variance) = (
-            only_kept(&self.mean, &all)?,
-            only_kept(&self.variance, &all)?,
-        );
-        let first_layer = variance.first_layer_other_than_zero()?;
+        let variance = only_kept(&self.variance, &all)?;
         Ok(Self {
-            mean,
+            mean: only_kept(&self.mean, &all)?,
+            first_layer: variance.first_layer_other_than_zero()?,
             variance,
-            first_layer,
             kept,
             ..self
         })
     }
 
-    /// With a fact that its file shall hold.
+    /// Adds a fact to its file.
     pub fn with_fact(mut self, key: &str, value: impl ToString) -> Self {
         self.facts.insert(key.into(), value.to_string());
         self
@@ -335,46 +151,130 @@ impl KroneckerLaplace {
         let mut matrices = stored.matrices.clone();
         let (mut blocks, mut kept) = (BTreeMap::new(), BTreeMap::new());
         for (path, _) in mean.parameters() {
-            let names = PARTS.map(|part| format!("{part}{}", peft_name(&path)));
-            if names.iter().all(|name| !matrices.contains_key(name)) {
+            let Some(block) = take_block(&mut matrices, &path, stored)? else {
                 continue;
-            }
-            let mut take = |name: &String| {
-                let missing = || LoraError::MissingTensor {
-                    path: stored.path.clone(),
-                    name: name.clone(),
-                };
-                matrices.remove(name).ok_or_else(missing)
-            };
-            let [row_values, row_vectors, column_values, column_vectors] = &names;
-            let rows = Eigenpairs {
-                values: take(row_values)?.values,
-                vectors: take(row_vectors)?,
-            };
-            let columns = Eigenpairs {
-                values: take(column_values)?.values,
-                vectors: take(column_vectors)?,
             };
             if let Some(matrix) = matrices.remove(&format!("{KEPT}{}", peft_name(&path))) {
                 kept.insert(path.clone(), matrix);
             }
-            blocks.insert(path, KroneckerBlock { rows, columns });
+            blocks.insert(path, block);
         }
         if let Some(name) = matrices.into_keys().next() {
-            let reason = "it is no factor of a parameter of the mean".into();
             return Err(LoraError::UnknownTensor {
                 path: stored.path.clone(),
                 name,
-                reason,
+                reason: "it is no factor of a parameter of the mean".into(),
             }
             .into());
         }
-        let laplace = Self::new(mean, blocks, precision, prediction)?;
-        Self {
+        let laplace = Self {
             facts: stored.facts.clone(),
-            ..laplace
+            ..Self::new(mean, blocks, precision, prediction)?
+        };
+        laplace.with_kept(kept)
+    }
+
+    /// Multiplies weights that are pruned by 0.
+    fn prune(&self, path: &str, weights: &mut [f32]) {
+        if let Some(kept) = self.kept.get(path) {
+            let pairs = weights.iter_mut().zip(&kept.values);
+            pairs.for_each(|(value, kept)| *value *= kept);
         }
-        .with_kept(kept)
+    }
+
+    /// Adds to J Σ Jᵀ `[K²]` what one parameter contributes, whose columns of J are `jacobian`.
+    fn add_covariance(
+        &self,
+        covariance: &mut [f64],
+        block: &KroneckerBlock,
+        jacobian: &[Vec<f64>],
+    ) {
+        let count = jacobian.len();
+        let eigenvalues = block.eigenvalues().into_iter();
+        let inverse: Vec<f64> = eigenvalues.map(|h| 1.0 / (h + self.precision)).collect();
+        let split: Vec<_> = jacobian.iter().map(|row| block.split(row)).collect();
+        for (at, entry) in covariance.iter_mut().enumerate() {
+            let ((a, rest_a), (b, rest_b)) = (&split[at / count], &split[at % count]);
+            let within = a.iter().zip(b).zip(&inverse);
+            let within: f64 = within.map(|((a, b), inverse)| a * b * inverse).sum();
+            let rest: f64 = rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum();
+            *entry += within + rest / self.precision;
+        }
+    }
+}
+
+/// Checks that every block belongs to a parameter of the mean.
+fn check_blocks(
+    mean: &Adapter,
+    blocks: &BTreeMap<String, KroneckerBlock>,
+) -> Result<(), PosteriorError> {
+    let shapes = mean
+        .parameters()
+        .map(|(path, parameter)| (path, parameter.lazy_shape().dims()));
+    let shapes: BTreeMap<String, [usize; 2]> = shapes.collect();
+    for (path, block) in blocks {
+        let shape = shapes.get(path).ok_or_else(|| LoraError::UnknownTensor {
+            path: "the adapter".into(),
+            name: path.clone(),
+            reason: "the mean has no such parameter".into(),
+        })?;
+        block.check(path, *shape)?;
+    }
+    Ok(())
+}
+
+/// The variance of every weight; 0 for parameters without a block.
+fn variances(mean: &Adapter, blocks: &BTreeMap<String, KroneckerBlock>, precision: f64) -> Adapter {
+    mean.clone_with(|path, tensor| {
+        let values: Vec<f32> = match blocks.get(path) {
+            Some(block) => {
+                let variance = block.variance(precision).into_iter();
+                variance.map(|value| value as f32).collect()
+            }
+            None => vec![0.0; tensor.dims().iter().product()],
+        };
+        Tensor::from_data(TensorData::new(values, tensor.dims()), &tensor.device())
+    })
+}
+
+/// Takes the factors of a parameter out of `matrices`; none if it has none there.
+///
+/// # Errors
+/// If it has some and not all of them.
+fn take_block(
+    matrices: &mut BTreeMap<String, HostMatrix>,
+    path: &str,
+    stored: &Stored,
+) -> Result<Option<KroneckerBlock>, PosteriorError> {
+    let names = PARTS.map(|part| format!("{part}{}", peft_name(path)));
+    if names.iter().all(|name| !matrices.contains_key(name)) {
+        return Ok(None);
+    }
+    let mut take = |name: &String| {
+        let missing = || LoraError::MissingTensor {
+            path: stored.path.clone(),
+            name: name.clone(),
+        };
+        matrices.remove(name).ok_or_else(missing)
+    };
+    let [row_values, row_vectors, column_values, column_vectors] = &names;
+    Ok(Some(KroneckerBlock {
+        rows: Eigenpairs {
+            values: take(row_values)?.values,
+            vectors: take(row_vectors)?,
+        },
+        columns: Eigenpairs {
+            values: take(column_values)?.values,
+            vectors: take(column_vectors)?,
+        },
+    }))
+}
+
+/// The eigenvalues as a matrix with one row.
+fn values_matrix(pairs: &Eigenpairs) -> HostMatrix {
+    HostMatrix {
+        shape: [1, pairs.values.len()],
+        values: pairs.values.clone(),
     }
 }
 
@@ -382,35 +282,24 @@ impl Posterior for KroneckerLaplace {
     /// Draw `sample` under `seed`: mean + √τ (R/√λ + U (C ⊙ (l rᵀ + λ)^−½) Vᵀ), with C and R of
     /// standard normals at the addresses of [`Gaussian`](super::Gaussian)'s draws.
     fn draw(&self, sample: u64, seed: u64, scale: f64) -> Result<Draw, PosteriorError> {
-        let Some(address) = noise_address(sample, seed, scale)? else {
-            return Ok(Draw::of(self.mean.clone()));
-        };
-        let adapter = moved(&self.mean, |path, mean| {
-            let Some(block) = self.blocks.get(path) else {
-                return;
-            };
-            let mut normals = vec![0.0; mean.values.len()];
-            address.fill(path, &mut normals);
-            let (mut within, rest) =
-                block.split(&normals.into_iter().map(f64::from).collect::<Vec<_>>());
-            within
-                .iter_mut()
-                .zip(block.eigenvalues())
-                .for_each(|(c, h)| *c /= (h + self.precision).sqrt());
-            for ((value, within), rest) in mean.values.iter_mut().zip(block.lift(&within)).zip(rest)
-            {
-                *value = (f64::from(*value)
-                    + scale.sqrt() * (within + rest / self.precision.sqrt()))
-                    as f32;
-            }
-            if let Some(kept) = self.kept.get(path) {
-                mean.values
-                    .iter_mut()
-                    .zip(&kept.values)
-                    .for_each(|(value, kept)| *value *= kept);
-            }
-        })?;
-        Ok(Draw::of(adapter))
+        draw_by_noise(&self.mean, sample, seed, scale, |noise| {
+            map_weights(&self.mean, |path, mean| {
+                let Some(block) = self.blocks.get(path) else {
+                    return;
+                };
+                let normals = noise.normals(path, mean.values.len()).into_iter();
+                let (mut within, rest) = block.split(&normals.map(f64::from).collect::<Vec<_>>());
+                for (c, h) in within.iter_mut().zip(block.eigenvalues()) {
+                    *c /= (h + self.precision).sqrt();
+                }
+                let noise = block.lift(&within).into_iter().zip(rest);
+                for (value, (within, rest)) in mean.values.iter_mut().zip(noise) {
+                    let noise = scale.sqrt() * (within + rest / self.precision.sqrt());
+                    *value = (f64::from(*value) + noise) as f32;
+                }
+                self.prune(path, &mut mean.values);
+            })
+        })
     }
 
     fn mean(&self) -> &Adapter {
@@ -424,38 +313,22 @@ impl Posterior for KroneckerLaplace {
 
     fn pruned(&self, kept: &[bool]) -> Result<Box<dyn Posterior>, PosteriorError> {
         let mean = only_kept(&self.mean, kept)?;
-        let mut kept = kept.iter();
+        let mut kept = kept.iter().map(|kept| f32::from(u8::from(*kept)));
         let mut factors = BTreeMap::new();
         for (path, len) in &self.parameters {
-            let own = kept
-                .by_ref()
-                .take(*len)
-                .map(|kept| f32::from(u8::from(*kept)));
-            let mut values: Vec<f32> = own.collect();
+            let mut values: Vec<f32> = kept.by_ref().take(*len).collect();
             let Some(block) = self.blocks.get(path) else {
                 continue;
             };
-            if let Some(before) = self.kept.get(path) {
-                values
-                    .iter_mut()
-                    .zip(&before.values)
-                    .for_each(|(value, before)| *value *= before);
-            }
-            factors.insert(
-                path.clone(),
-                HostMatrix {
-                    shape: block.shape(),
-                    values,
-                },
-            );
+            self.prune(path, &mut values);
+            let shape = block.shape();
+            factors.insert(path.clone(), HostMatrix { shape, values });
         }
-        Ok(Box::new(
-            Self {
-                mean,
-                ..self.clone()
-            }
-            .with_kept(factors)?,
-        ))
+        let pruned = Self {
+            mean,
+            ..self.clone()
+        };
+        Ok(Box::new(pruned.with_kept(factors)?))
     }
 
     fn stored(&self) -> Result<Option<Stored>, PosteriorError> {
@@ -467,22 +340,14 @@ impl Posterior for KroneckerLaplace {
             .with("prediction", self.prediction.name())
             .with("prior_precision", self.precision);
         for (path, KroneckerBlock { rows, columns }) in &self.blocks {
-            let values = |pairs: &Eigenpairs| HostMatrix {
-                shape: [1, pairs.values.len()],
-                values: pairs.values.clone(),
-            };
             let parts = [
-                values(rows),
+                values_matrix(rows),
                 rows.vectors.clone(),
-                values(columns),
+                values_matrix(columns),
                 columns.vectors.clone(),
             ];
-            stored.matrices.extend(
-                PARTS
-                    .iter()
-                    .zip(parts)
-                    .map(|(part, matrix)| (format!("{part}{}", peft_name(path)), matrix)),
-            );
+            let named = |(part, matrix)| (format!("{part}{}", peft_name(path)), matrix);
+            stored.matrices.extend(PARTS.iter().zip(parts).map(named));
         }
         let kept = |(path, matrix): (&String, &HostMatrix)| {
             (format!("{KEPT}{}", peft_name(path)), matrix.clone())
@@ -498,8 +363,7 @@ impl Posterior for KroneckerLaplace {
 
 impl Linearised for KroneckerLaplace {
     fn covariance(&self, jacobian: &[Vec<f32>]) -> Result<Vec<f64>, PosteriorError> {
-        let count = jacobian.len();
-        let mut covariance = vec![0.0; count * count];
+        let mut covariance = vec![0.0; jacobian.len() * jacobian.len()];
         let mut start = 0;
         for (path, len) in &self.parameters {
             let place = start..start + len;
@@ -507,36 +371,13 @@ impl Linearised for KroneckerLaplace {
             let Some(block) = self.blocks.get(path) else {
                 continue;
             };
-            let inverse: Vec<f64> = block
-                .eigenvalues()
-                .iter()
-                .map(|h| 1.0 / (h + self.precision))
-                .collect();
-            let matrix = |row: &Vec<f32>| -> Vec<f64> {
-                let own = row.get(place.clone()).unwrap_or_default().iter();
-                match self.kept.get(path) {
-                    None => own.map(|value| f64::from(*value)).collect(),
-                    Some(kept) => own
-                        .zip(&kept.values)
-                        .map(|(value, kept)| f64::from(value * kept))
-                        .collect(),
-                }
+            let own = |row: &Vec<f32>| -> Vec<f64> {
+                let mut own = row.get(place.clone()).unwrap_or_default().to_vec();
+                self.prune(path, &mut own);
+                own.into_iter().map(f64::from).collect()
             };
-            let split: Vec<(Vec<f64>, Vec<f64>)> = jacobian
-                .iter()
-                .map(|row| block.split(&matrix(row)))
-                .collect();
-            for (at, entry) in covariance.iter_mut().enumerate() {
-                let ((a, rest_a), (b, rest_b)) = (&split[at / count], &split[at % count]);
-                let within: f64 = a
-                    .iter()
-                    .zip(b)
-                    .zip(&inverse)
-                    .map(|((a, b), inverse)| a * b * inverse)
-                    .sum();
-                let rest: f64 = rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum();
-                *entry += within + rest / self.precision;
-            }
+            let own: Vec<Vec<f64>> = jacobian.iter().map(own).collect();
+            self.add_covariance(&mut covariance, block, &own);
         }
         Ok(covariance)
     }
