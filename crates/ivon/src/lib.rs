@@ -1,8 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod path_pattern;
-pub mod error;
-pub mod config;
+mod error;
+mod config;
 pub mod noise;
 pub mod paths;
 pub mod rule;
@@ -24,7 +24,7 @@ pub use config::{
     GroupLearningRate, HessianApproximation, IvonConfig, NoiseSource, ParameterGroup,
 };
 pub use draw::{Draw, Loss};
-pub use error::IvonError;
+pub use error::{Difference, IvonError};
 pub use optimizer::Ivon;
 pub use path_pattern::PathPattern;
 pub use posterior::Posterior;

@@ -1,4 +1,4 @@
-//! The posterior as a value: a Gaussian over the trainable parameters, to draw modules from.
+//! The posterior: a Gaussian over the trainable parameters, from which modules are drawn.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use crate::layout::{Flats, Layout};
 use crate::noise::{Address, Purpose};
 use crate::paths::{parameters, replace};
 
-/// q = N(m, σ²), element by element; parameters that were not trained are fixed.
+/// q = N(m, σ²), independent for each element; parameters that were not trained are fixed.
 ///
-/// Its modules are off autodiff ([`Module::valid`]): a draw is for prediction.
+/// Its modules are without autodiff ([`Module::valid`]): its draws are for prediction.
 #[derive(Clone, Debug)]
 pub struct Posterior<M> {
     mean: M,
@@ -33,11 +33,11 @@ impl<M: Module> Posterior<M> {
         }
     }
 
-    /// A posterior from its mean and the variances by path, flat and row-major
-    /// `[number of elements]`, as a file has them. Parameters without a variance are fixed.
+    /// A posterior from its mean and its variances by path, flat and row-major
+    /// `[number of elements]`, as in a file. Parameters without a variance are fixed.
     ///
     /// # Errors
-    /// If a path is not one of the module's, a length differs, or a variance is negative or not
+    /// If the module has no parameter at a path, a length differs, or a variance is negative or not
     /// finite.
     pub fn new(mean: M, variances: &BTreeMap<String, Tensor<1>>) -> Result<Self, IvonError> {
         let mean = mean.valid();
@@ -45,7 +45,7 @@ impl<M: Module> Posterior<M> {
             .into_iter()
             .filter(|parameter| variances.contains_key(&parameter.path))
             .collect();
-        // The settings of an optimizer do not matter here: the variances stand for them.
+        // The settings do not matter: with the variances given, nothing depends on them.
         let layout = Layout::new(&random, &IvonConfig::new(1.0));
         let by_path: BTreeMap<&str, &Tensor<1>> = random
             .iter()
@@ -55,37 +55,16 @@ impl<M: Module> Posterior<M> {
             let Some(values) = by_path.get(path.as_str()) else {
                 return Err(IvonError::UnknownParameter { path: path.clone() });
             };
-            let (expected, found) = (
-                values.shape().num_elements(),
-                variance.shape().num_elements(),
-            );
-            if found != expected {
-                return Err(IvonError::VarianceLength {
-                    path: path.clone(),
-                    expected,
-                    found,
-                });
-            }
-            if let Some(found) = variance
-                .clone()
-                .into_data()
-                .iter::<f64>()
-                .find(|&value| !(value.is_finite() && value >= 0.0))
-            {
-                return Err(IvonError::Variance {
-                    path: path.clone(),
-                    found,
-                });
-            }
+            check_variance(path, variance, values.shape().num_elements())?;
         }
-        let means = layout.gather(|entry| by_path[layout.entries[entry].path.as_str()].clone());
-        let gathered =
-            layout.gather(|entry| variances[&layout.entries[entry].path].clone().inner());
+        let path = |entry: usize| layout.entries[entry].path.as_str();
+        let means = layout.gather(|entry| by_path[path(entry)].clone());
+        let variances = layout.gather(|entry| variances[path(entry)].clone().inner());
         Ok(Self {
             mean,
             layout: Arc::new(layout),
             means,
-            variances: gathered,
+            variances,
         })
     }
 
@@ -96,14 +75,14 @@ impl<M: Module> Posterior<M> {
 
     /// σ² by path, flat and row-major `[number of elements]`, in f32 (f64 for parameters in f64).
     pub fn variances(&self) -> BTreeMap<String, Tensor<1>> {
-        let of = |(index, entry): (usize, &crate::layout::Entry)| {
-            (entry.path.clone(), self.layout.part(&self.variances, index))
-        };
-        self.layout.entries.iter().enumerate().map(of).collect()
+        let entries = self.layout.entries.iter().enumerate();
+        entries
+            .map(|(index, entry)| (entry.path.clone(), self.layout.part(&self.variances, index)))
+            .collect()
     }
 
-    /// A module that holds σ² where the mean holds weights, in f32 (f64 for parameters in f64); 0
-    /// for fixed parameters.
+    /// The module with σ² in place of each weight, in f32 (f64 for parameters in f64); 0 for fixed
+    /// parameters.
     pub fn variance(&self) -> M {
         let Some(device) = self
             .layout
@@ -122,7 +101,8 @@ impl<M: Module> Posterior<M> {
     }
 
     /// Draw number `number` under `seed` from N(m, `scale` · σ²): the same module on every machine,
-    /// whatever was drawn before. `scale` (τ) 1 is the posterior itself, 0 the mean.
+    /// whatever was drawn before. With `scale` (τ) 1 it is a draw from the posterior, with 0 the
+    /// mean.
     ///
     /// # Errors
     /// If the scale is negative or not finite.
@@ -159,8 +139,8 @@ impl<M: Module> Posterior<M> {
     /// shape, row-major.
     ///
     /// # Errors
-    /// If the scale is negative or not finite, or an answer does not have the parameter's number of
-    /// elements.
+    /// If the scale is negative or not finite, or `supply` returns another number of elements than
+    /// the parameter has.
     pub fn draw_from(
         &self,
         scale: f64,
@@ -191,5 +171,28 @@ impl<M: Module> Posterior<M> {
         Ok(self
             .layout
             .write(self.mean.clone(), &drawn.collect::<Vec<_>>()))
+    }
+}
+
+/// A variance must have `expected` elements, finite and at least 0.
+fn check_variance(path: &str, variance: &Tensor<1>, expected: usize) -> Result<(), IvonError> {
+    let found = variance.shape().num_elements();
+    if found != expected {
+        return Err(IvonError::VarianceLength {
+            path: path.into(),
+            expected,
+            found,
+        });
+    }
+    let data = variance.clone().into_data();
+    let invalid = data
+        .iter::<f64>()
+        .find(|&value| !(value.is_finite() && value >= 0.0));
+    match invalid {
+        Some(found) => Err(IvonError::Variance {
+            path: path.into(),
+            found,
+        }),
+        None => Ok(()),
     }
 }
