@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{IvonError, PathPattern};
+use crate::{EigenbasisConfig, IvonError, PathPattern};
 
 /// The settings of IVON. The effective sample size has no default, because no one value suits
 /// every use.
@@ -59,6 +59,14 @@ pub struct IvonConfig {
     /// It does not affect the Hessian estimate.
     #[serde(default)]
     pub gradient_clip_norm: Option<f64>,
+    /// Bound on the absolute value of each element of the Hessian estimate ĥ, as a multiple of |h|;
+    /// none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate_limit: Option<f64>,
+    /// The basis in which the posterior of a matrix is diagonal; by default that of the weights,
+    /// which is IVON. With an eigenbasis it is EVON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eigenbasis: Option<EigenbasisConfig>,
     /// The source of the standard normals of training draws; by default the host with seed 0.
     #[serde(default)]
     pub noise: NoiseSource,
@@ -177,8 +185,20 @@ impl IvonConfig {
             rescale_learning_rate: true,
             hessian_approximation: HessianApproximation::Price,
             gradient_clip_norm: None,
+            estimate_limit: None,
+            eigenbasis: None,
             noise: NoiseSource::default(),
             groups: Vec::new(),
+        }
+    }
+
+    /// EVON with this effective sample size: the defaults, and an eigenbasis on both sides of each
+    /// matrix where they are not too wide. Its authors use β₂ from 0.999 to 0.9999 and an
+    /// `estimate_limit` of 2.
+    pub fn evon(effective_sample_size: f64) -> Self {
+        Self {
+            eigenbasis: Some(EigenbasisConfig::default()),
+            ..Self::new(effective_sample_size)
         }
     }
 
@@ -223,6 +243,10 @@ impl IvonConfig {
         if let Some(norm) = self.gradient_clip_norm {
             check("gradient_clip_norm", norm, "above 0 (or none)", |x| x > 0.0)?;
         }
+        if let Some(limit) = self.estimate_limit {
+            check("estimate_limit", limit, "above 0 (or none)", |x| x > 0.0)?;
+        }
+        self.eigenbasis.as_ref().map_or(Ok(()), check_eigenbasis)?;
         check_precision(self.hessian_init, self.weight_decay)?;
         self.groups
             .iter()
@@ -257,6 +281,16 @@ fn check(
             expected,
         })
     }
+}
+
+fn check_eigenbasis(config: &EigenbasisConfig) -> Result<(), IvonError> {
+    let interval = config.basis_interval as f64;
+    check("basis_interval", interval, "at least 1", |x| x >= 1.0)?;
+    config.gram_decay.map_or(Ok(()), |decay| {
+        check("gram_decay", decay, "in [0, 1) (or none)", |x| {
+            (0.0..1.0).contains(&x)
+        })
+    })
 }
 
 /// h₀ > 0 keeps h + δ > 0 in every later step, because a step multiplies it by at least ½.
@@ -315,7 +349,7 @@ mod tests {
     #[test]
     fn a_setting_out_of_range_is_named_with_its_value_and_its_range() {
         type Spoil = fn(&mut IvonConfig);
-        let cases: [(&str, Spoil); 10] = [
+        let cases: [(&str, Spoil); 13] = [
             ("effective_sample_size", |c| c.effective_sample_size = 0.0),
             ("effective_sample_size", |c| {
                 c.effective_sample_size = f64::NAN
@@ -327,6 +361,19 @@ mod tests {
             ("mc_samples", |c| c.mc_samples = 0),
             ("clip_radius", |c| c.clip_radius = Some(f64::INFINITY)),
             ("gradient_clip_norm", |c| c.gradient_clip_norm = Some(0.0)),
+            ("estimate_limit", |c| c.estimate_limit = Some(0.0)),
+            ("basis_interval", |c| {
+                c.eigenbasis = Some(EigenbasisConfig {
+                    basis_interval: 0,
+                    ..EigenbasisConfig::default()
+                });
+            }),
+            ("gram_decay", |c| {
+                c.eigenbasis = Some(EigenbasisConfig {
+                    gram_decay: Some(1.0),
+                    ..EigenbasisConfig::default()
+                });
+            }),
             ("learning_rate of a group", |c| {
                 c.groups.push(ParameterGroup {
                     learning_rate: Some(GroupLearningRate::Factor(-1.0)),
@@ -380,13 +427,18 @@ mod tests {
         let config = IvonConfig {
             clip_radius: Some(1e-3),
             noise: NoiseSource::Device,
-            ..IvonConfig::new(1e6)
+            ..IvonConfig::evon(1e6)
         };
         let json = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<IvonConfig>(&json).unwrap(), config);
         assert_eq!(
             serde_json::from_str::<IvonConfig>(r#"{"effective_sample_size": 7.0}"#).unwrap(),
             IvonConfig::new(7.0)
+        );
+        let sparse = r#"{"effective_sample_size": 7.0, "eigenbasis": {}}"#;
+        assert_eq!(
+            serde_json::from_str::<IvonConfig>(sparse).unwrap(),
+            IvonConfig::evon(7.0)
         );
         assert!(
             serde_json::from_str::<IvonConfig>(r#"{"effective_sample_size": 7.0, "beta3": 1}"#)

@@ -188,6 +188,30 @@ pub enum IvonError {
         /// The variance's.
         found: usize,
     },
+    /// A rotation does not have the width of its parameter's side.
+    #[error(
+        "the {side} rotation of `{path}` has shape {found:?}, which turns no side of {shape:?}"
+    )]
+    RotationShape {
+        /// The parameter.
+        path: String,
+        /// `left` or `right`.
+        side: &'static str,
+        /// The parameter's shape.
+        shape: Vec<usize>,
+        /// The rotation's.
+        found: Vec<usize>,
+    },
+    /// The columns of a rotation are not orthonormal.
+    #[error("the {side} rotation of `{path}` is off an orthogonal matrix by {found}")]
+    Rotation {
+        /// The parameter.
+        path: String,
+        /// `left` or `right`.
+        side: &'static str,
+        /// The largest entry of |QᵀQ − 1|.
+        found: f64,
+    },
     /// A file could not be read or written.
     #[error("could not {action} `{}`: {source}", path.display())]
     File {
@@ -242,7 +266,9 @@ impl IvonError {
             Self::StateMissing { .. } | Self::UnknownParameter { .. } | Self::StateShape { .. } => {
                 "does this state belong to this module, with the same parameters frozen?"
             }
-            Self::StateValue { .. } | Self::StateFormat { .. } => "take an older copy of the file",
+            Self::StateValue { .. } | Self::StateFormat { .. } | Self::Rotation { .. } => {
+                "take an older copy of the file"
+            }
             _ => return None,
         };
         Some(hint.to_string())

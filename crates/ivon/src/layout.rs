@@ -47,6 +47,16 @@ pub(crate) struct Bucket {
     pub entries: Vec<usize>,
 }
 
+impl Bucket {
+    /// What the state's type is called.
+    pub fn state_name(&self) -> &'static str {
+        match self.state_type {
+            DType::F64 => "f64",
+            _ => "f32",
+        }
+    }
+}
+
 /// The places of all trainable parameters of a module.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -170,6 +180,11 @@ impl Layout {
                 old(entry)
             }
         })
+    }
+
+    /// The settings of a parameter.
+    pub fn settings(&self, entry: usize) -> &Resolved {
+        &self.buckets[self.entries[entry].bucket].settings
     }
 
     /// Zeros for a parameter, `[length]`.

@@ -4,15 +4,16 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::HessianApproximation;
+use crate::basis::Basis;
 use crate::draw::{BatchSums, Draw, Loss, add_all, mark_present};
-use crate::layout::Flats;
+use crate::layout::{Flats, Layout};
 
 /// Sums over the draws of a step, each draw with the weight of its batches.
 #[derive(Debug, Default)]
 pub(crate) struct Observations {
     /// Σ w ĝ; empty before the first draw.
     gradient: Flats,
-    /// Σ w ε ĝ (`price`) or Σ w ĝ² (`gradsq`).
+    /// Σ w ε ĝ (`price`) or Σ w ĝ² (`gradsq`), in the coordinates of the basis.
     curvature: Flats,
     weight: f64,
     losses: Vec<(Loss, f64)>,
@@ -22,8 +23,15 @@ pub(crate) struct Observations {
 }
 
 impl Observations {
-    /// Adds a draw and the gradients accumulated at it.
-    pub fn add<M: Module>(&mut self, draw: Draw<M>, approximation: HessianApproximation) {
+    /// Adds a draw, whose noise is in the coordinates of `basis`, and the gradients accumulated at
+    /// it.
+    pub fn add<M: Module>(
+        &mut self,
+        draw: Draw<M>,
+        approximation: HessianApproximation,
+        layout: &Layout,
+        basis: &Basis,
+    ) {
         let Draw { noise, sums, .. } = draw;
         let BatchSums {
             gradient,
@@ -31,14 +39,16 @@ impl Observations {
             losses,
             present,
         } = sums;
-        let curvature = gradient
-            .iter()
-            .zip(noise)
-            .map(|(sum, noise)| match approximation {
-                // ĝ = sum/w, so w·ε·ĝ = ε·sum and w·ĝ² = sum²/w.
-                HessianApproximation::Price => noise * sum.clone(),
-                HessianApproximation::GradSq => divide(sum.clone() * sum.clone(), weight),
-            });
+        let curvature =
+            basis
+                .inward(layout, &gradient)
+                .into_iter()
+                .zip(noise)
+                .map(|(sum, noise)| match approximation {
+                    // ĝ = sum/w, so w·ε·ĝ = ε·sum and w·ĝ² = sum²/w.
+                    HessianApproximation::Price => noise * sum,
+                    HessianApproximation::GradSq => divide(sum.clone() * sum.clone(), weight),
+                });
         add_all(&mut self.curvature, curvature.collect());
         add_all(&mut self.gradient, gradient);
         self.weight += weight;

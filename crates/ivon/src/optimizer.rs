@@ -7,8 +7,10 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
+use crate::basis::Basis;
 use crate::config::{IvonConfig, NoiseSource};
 use crate::draw::{Draw, Loss};
+use crate::grams::Grams;
 use crate::layout::{Bucket, Entry, Flats, Layout, upload};
 use crate::noise::{Address, Purpose};
 use crate::observations::Observations;
@@ -22,6 +24,9 @@ use crate::{IvonError, rule};
 ///
 /// The module given to [`new`](Self::new) is the initial mean. Draws are copies, so a failed step
 /// leaves the mean intact. Parameters that do not keep gradients are neither drawn nor updated.
+///
+/// With an [`eigenbasis`](IvonConfig::eigenbasis) it is EVON: noise, momentum and Hessian are in the
+/// coordinates of the basis, and gradients are turned into them.
 ///
 /// ```
 /// use burn::module::Module;
@@ -52,6 +57,9 @@ pub struct Ivon<M> {
     config: IvonConfig,
     mean: M,
     layout: Arc<Layout>,
+    basis: Basis,
+    /// The averages that the basis is made of.
+    grams: Grams,
     variables: Variables,
     step: u64,
     /// How many draws have been made since the last step.
@@ -78,6 +86,8 @@ impl<M: Module> Ivon<M> {
             hessian: filled(&layout, |bucket| bucket.settings.hessian_init),
         };
         Ok(Self {
+            basis: Basis::identity(&layout),
+            grams: Grams::new(&config, &layout),
             config,
             mean,
             layout: Arc::new(layout),
@@ -171,7 +181,8 @@ impl<M: Module> Ivon<M> {
     }
 
     /// A draw from standard normals z that the caller supplies: `supply` gets the path and shape of
-    /// each trainable parameter and returns its normals in row-major order.
+    /// each trainable parameter and returns its normals in row-major order, with an eigenbasis in
+    /// its coordinates.
     ///
     /// # Errors
     /// If `supply` returns another number of elements than the parameter has.
@@ -184,7 +195,7 @@ impl<M: Module> Ivon<M> {
         Ok(self.draw_at(normals, self.draws - 1))
     }
 
-    /// ε = z σ, and the module at mean + ε.
+    /// ε = z σ in the coordinates of the basis, and the module at mean + Q_L ε Q_Rᵀ.
     fn draw_at(&self, normals: Flats, number: u64) -> Draw<M> {
         let noise: Flats = normals
             .into_iter()
@@ -195,8 +206,8 @@ impl<M: Module> Ivon<M> {
             .variables
             .mean
             .iter()
-            .zip(&noise)
-            .map(|(mean, noise)| noise.clone() + mean.clone())
+            .zip(self.basis.outward(&self.layout, &noise))
+            .map(|(mean, noise)| noise + mean.clone())
             .collect();
         let module = self.layout.write(self.mean.clone(), &perturbed);
         Draw::new(module, noise, self.layout.clone(), self.step, number)
@@ -237,8 +248,9 @@ impl<M: Module> Ivon<M> {
                 trainable: self.layout.entries.len(),
             });
         }
+        let approximation = self.config.hessian_approximation;
         self.observations
-            .add(draw, self.config.hessian_approximation);
+            .add(draw, approximation, &self.layout, &self.basis);
         Ok(())
     }
 
@@ -263,8 +275,15 @@ impl<M: Module> Ivon<M> {
             });
         }
         let evidence = self.take_evidence()?;
+        let grams = self.grams.observed(
+            &self.layout,
+            &evidence.gradient,
+            &self.variables.mean,
+            &evidence.present,
+        );
         let update = Update {
             layout: &self.layout,
+            basis: &self.basis,
             config: &self.config,
             learning_rate,
             step: self.step + 1,
@@ -273,8 +292,21 @@ impl<M: Module> Ivon<M> {
         self.mean = self.layout.write(self.mean.clone(), &new.mean);
         self.variables = new;
         self.round_mean();
+        self.grams = grams;
         self.step += 1;
+        self.refresh_basis();
         Ok(report)
+    }
+
+    /// Takes over the basis that the averages give, where one is due, and turns momentum and
+    /// Hessian into it.
+    fn refresh_basis(&mut self) {
+        let refreshed = self.grams.refreshed(&self.layout, &self.basis, self.step);
+        let Some(refreshed) = refreshed else { return };
+        let (variables, turns) = (&mut self.variables, refreshed.turns);
+        variables.momentum = turns.outward(&self.layout, &variables.momentum);
+        variables.hessian = turns.marginal(&self.layout, &variables.hessian);
+        self.basis = refreshed.basis;
     }
 
     /// The means over the draws observed, which are forgotten whether they can be used or not.
@@ -314,7 +346,7 @@ impl<M: Module> Ivon<M> {
         }
     }
 
-    /// σ² of every trainable parameter.
+    /// σ² of every trainable parameter, in the coordinates of the basis.
     fn variances(&self) -> Flats {
         let hessians = self.variables.hessian.iter().zip(&self.layout.buckets);
         hessians
@@ -328,11 +360,12 @@ impl<M: Module> Ivon<M> {
             .collect()
     }
 
-    /// A copy of the current posterior N(mean, σ²).
+    /// A copy of the current posterior N(mean, σ²), with an eigenbasis N(mean, Q diag(σ²) Qᵀ).
     pub fn posterior(&self) -> Posterior<M> {
         Posterior::from_flats(
             self.mean.valid(),
             self.layout.clone(),
+            self.basis.clone(),
             self.variables.mean.clone(),
             self.variances(),
         )
@@ -377,6 +410,7 @@ impl<M: Module> Ivon<M> {
             config: self.config.clone(),
             step: self.step,
             parameters: parameters.collect(),
+            sides: self.grams.saved(&self.layout, &self.basis),
         }
     }
 
@@ -408,6 +442,7 @@ impl<M: Module> Ivon<M> {
             momentum.push(momenta);
             hessian.push(hessians);
         }
+        (self.basis, self.grams) = self.grams.restored(&self.layout, &state.sides)?;
         self.variables.momentum = momentum;
         self.variables.hessian = hessian;
         self.step = state.step;

@@ -7,6 +7,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::IvonError;
+use crate::basis::{Basis, Rotation};
 use crate::config::{IvonConfig, NoiseSource};
 use crate::layout::{Flats, Layout};
 use crate::noise::{Address, Purpose};
@@ -14,20 +15,32 @@ use crate::paths::{parameters, replace};
 
 /// q = N(m, σ²), independent for each element; parameters that were not trained are fixed.
 ///
+/// With an eigenbasis the elements are those of C = Q_Lᵀ M Q_R for each matrix M: a draw is M + Q_L
+/// (σ z) Q_Rᵀ, and the covariance of M, row by row, is Q diag(σ²) Qᵀ with Q = Q_L ⊗ Q_R.
+///
 /// Its modules are without autodiff ([`Module::valid`]): its draws are for prediction.
 #[derive(Clone, Debug)]
 pub struct Posterior<M> {
     mean: M,
     layout: Arc<Layout>,
+    basis: Basis,
     means: Flats,
+    /// In the coordinates of the basis.
     variances: Flats,
 }
 
 impl<M: Module> Posterior<M> {
-    pub(crate) fn from_flats(mean: M, layout: Arc<Layout>, means: Flats, variances: Flats) -> Self {
+    pub(crate) fn from_flats(
+        mean: M,
+        layout: Arc<Layout>,
+        basis: Basis,
+        means: Flats,
+        variances: Flats,
+    ) -> Self {
         Self {
             mean,
             layout,
+            basis,
             means,
             variances,
         }
@@ -62,10 +75,30 @@ impl<M: Module> Posterior<M> {
         let variances = layout.gather(|entry| variances[path(entry)].clone().inner());
         Ok(Self {
             mean,
+            basis: Basis::identity(&layout),
             layout: Arc::new(layout),
             means,
             variances,
         })
+    }
+
+    /// The posterior with the same variances in other coordinates: those of the parameters that
+    /// `rotations` names, by path.
+    ///
+    /// # Errors
+    /// If a path is none of a parameter with a variance, or a rotation is not orthogonal and as
+    /// wide as its side.
+    pub fn rotated(mut self, rotations: &BTreeMap<String, Rotation>) -> Result<Self, IvonError> {
+        for (path, rotation) in rotations {
+            let entries = &self.layout.entries;
+            let Some(place) = entries.iter().position(|entry| entry.path == *path) else {
+                return Err(IvonError::UnknownParameter { path: path.clone() });
+            };
+            rotation.check(path, &entries[place].shape)?;
+            let bucket = &self.layout.buckets[entries[place].bucket];
+            self.basis.rotations[place] = rotation.like(bucket);
+        }
+        Ok(self)
     }
 
     /// The mean.
@@ -73,7 +106,8 @@ impl<M: Module> Posterior<M> {
         &self.mean
     }
 
-    /// σ² by path, flat and row-major `[number of elements]`, in f32 (f64 for parameters in f64).
+    /// σ² by path, flat and row-major `[number of elements]`, in f32 (f64 for parameters in f64), in
+    /// the coordinates of [`rotations`](Self::rotations).
     pub fn variances(&self) -> BTreeMap<String, Tensor<1>> {
         let entries = self.layout.entries.iter().enumerate();
         entries
@@ -81,8 +115,19 @@ impl<M: Module> Posterior<M> {
             .collect()
     }
 
-    /// The module with σ² in place of each weight, in f32 (f64 for parameters in f64); 0 for fixed
-    /// parameters.
+    /// The rotations of the parameters whose elements are independent in other coordinates than
+    /// their own, by path.
+    pub fn rotations(&self) -> BTreeMap<String, Rotation> {
+        let rotations = self.layout.entries.iter().zip(&self.basis.rotations);
+        rotations
+            .filter(|(_, rotation)| !rotation.is_identity())
+            .map(|(entry, rotation)| (entry.path.clone(), rotation.clone()))
+            .collect()
+    }
+
+    /// The module with the variance of each weight in its place, in f32 (f64 for parameters in
+    /// f64); 0 for fixed parameters. With an eigenbasis it is the diagonal of the covariance, (Q_L ∘
+    /// Q_L) σ² (Q_R ∘ Q_R)ᵀ.
     pub fn variance(&self) -> M {
         let Some(device) = self
             .layout
@@ -92,9 +137,10 @@ impl<M: Module> Posterior<M> {
         else {
             return self.mean.clone();
         };
+        let variances = self.basis.marginal(&self.layout, &self.variances);
         replace(self.mean.clone(), |_, id, shape| {
             match self.layout.find(id) {
-                Some(entry) => Some(self.layout.part(&self.variances, entry)),
+                Some(entry) => Some(self.layout.part(&variances, entry)),
                 None => Some(Tensor::zeros([shape.iter().product::<usize>()], &device)),
             }
         })
@@ -136,7 +182,7 @@ impl<M: Module> Posterior<M> {
     }
 
     /// A draw from N(m, `scale` · σ²) with standard normals that the caller supplies, by path and
-    /// shape, row-major.
+    /// shape, row-major, with an eigenbasis in its coordinates.
     ///
     /// # Errors
     /// If the scale is negative or not finite, or `supply` returns another number of elements than
@@ -160,14 +206,15 @@ impl<M: Module> Posterior<M> {
         if scale == 0.0 {
             return Ok(self.mean.clone());
         }
-        let drawn = normals()?
+        let noise: Flats = normals()?
             .into_iter()
             .zip(&self.variances)
+            .map(|(normals, variance)| normals * variance.clone().mul_scalar(scale).sqrt())
+            .collect();
+        let noise = self.basis.outward(&self.layout, &noise).into_iter();
+        let drawn = noise
             .zip(&self.means)
-            .map(|((normals, variance), mean)| {
-                let deviation = variance.clone().mul_scalar(scale).sqrt();
-                normals * deviation + mean.clone()
-            });
+            .map(|(noise, mean)| noise + mean.clone());
         Ok(self
             .layout
             .write(self.mean.clone(), &drawn.collect::<Vec<_>>()))

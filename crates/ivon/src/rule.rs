@@ -39,6 +39,12 @@ pub fn gradsq<const D: usize>(square: Tensor<D>, effective_sample_size: f64) -> 
     square.mul_scalar(effective_sample_size)
 }
 
+/// An estimate clipped to ± `limit` · |h|, elementwise.
+pub fn limited<const D: usize>(estimate: Tensor<D>, hessian: Tensor<D>, limit: f64) -> Tensor<D> {
+    let bound = hessian.abs().mul_scalar(limit);
+    estimate.min_pair(bound.clone()).max_pair(-bound)
+}
+
 /// New Hessian from the old one and this step's estimate:
 /// h ← β₂ h + (1 − β₂) ĥ + ½ (1 − β₂)² (h − ĥ)² / (h + δ).
 ///
@@ -147,6 +153,15 @@ mod tests {
             hessian(tensor(&h), tensor(&estimate), beta2, decay),
             &expected,
         );
+    }
+
+    #[test]
+    fn an_estimate_is_clipped_to_a_multiple_of_the_hessian_on_both_sides() {
+        let (estimate, hessian) = (
+            tensor(&[5.0, -5.0, 1.5, -9.0]),
+            tensor(&[1.0, 2.0, 1.0, -3.0]),
+        );
+        close(limited(estimate, hessian, 2.0), &[2.0, -4.0, 1.5, -6.0]);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The optimizer's state on the host, by parameter path, and as a safetensors file.
 //!
-//! Tensors `PATH.momentum` and `PATH.hessian` in the parameter's shape; metadata `format`,
-//! `version`, `step` and `config` (the settings as JSON).
+//! Tensors `PATH.momentum` and `PATH.hessian` in the parameter's shape, with an eigenbasis those of
+//! its sides; metadata `format`, `version`, `step` and `config` (the settings as JSON).
 
-use std::collections::{BTreeMap, HashMap};
+mod sides;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::Write;
 use std::ops::Range;
@@ -15,6 +17,9 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use crate::error::Difference;
 use crate::layout::{Bucket, Entry};
 use crate::{IvonConfig, IvonError};
+
+pub(crate) use sides::SIDES;
+pub use sides::{SideState, SideStates};
 
 const FORMAT: &str = "ivon-state";
 const VERSION: &str = "1";
@@ -29,6 +34,8 @@ pub struct IvonState {
     pub step: u64,
     /// Momentum and Hessian of each trainable parameter, by path.
     pub parameters: BTreeMap<String, ParameterState>,
+    /// The sides of each matrix that has an eigenbasis, by path.
+    pub sides: BTreeMap<String, SideStates>,
 }
 
 /// The state of one parameter, row-major.
@@ -185,10 +192,7 @@ impl ParameterState {
 
 /// The values must have the number type of the bucket and the length of the parameter.
 fn check_layout(values: &Values, entry: &Entry, bucket: &Bucket) -> Result<(), IvonError> {
-    let expected = match bucket.state_type {
-        DType::F64 => "f64",
-        _ => "f32",
-    };
+    let expected = bucket.state_name();
     if values.type_name() != expected {
         return Err(IvonError::StateType {
             path: entry.path.clone(),
@@ -224,20 +228,36 @@ impl IvonState {
         let mut tensors = Vec::new();
         for (path, state) in &self.parameters {
             for (what, values) in [("momentum", &state.momentum), ("hessian", &state.hessian)] {
-                tensors.push((
-                    format!("{path}.{what}"),
-                    values.dtype(),
-                    &state.shape,
-                    values.bytes(),
-                ));
+                tensors.push((format!("{path}.{what}"), state.shape.clone(), values));
             }
         }
+        tensors.extend(self.side_tensors());
+        let tensors: Vec<_> = tensors
+            .into_iter()
+            .map(|(name, shape, values)| (name, values.dtype(), shape, values.bytes()))
+            .collect();
         let mut views = Vec::new();
         for (name, dtype, shape, bytes) in &tensors {
-            let view = TensorView::new(*dtype, shape.to_vec(), bytes).map_err(format_error)?;
+            let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(format_error)?;
             views.push((name.as_str(), view));
         }
         safetensors::serialize(views, Some(metadata)).map_err(format_error)
+    }
+
+    /// The tensors of the sides: name, shape and values.
+    fn side_tensors(&self) -> Vec<(String, Vec<usize>, &Values)> {
+        let mut tensors = Vec::new();
+        for (path, states) in &self.sides {
+            for (side, state) in SIDES.iter().zip(states) {
+                let Some(state) = state else { continue };
+                let named = state.tensors(side).into_iter();
+                let shape = vec![state.width; 2];
+                tensors.extend(
+                    named.map(|(what, values)| (format!("{path}.{what}"), shape.clone(), values)),
+                );
+            }
+        }
+        tensors
     }
 
     /// The state from the bytes of a safetensors file.
@@ -249,16 +269,22 @@ impl IvonState {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, IvonError> {
         let (step, config) = read_metadata(bytes)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(format_error)?;
-        let mut parameters = BTreeMap::new();
+        let (mut parameters, mut sides) = (BTreeMap::new(), BTreeMap::new());
         for (name, momentum) in tensors.tensors() {
             if let Some(path) = name.strip_suffix(".momentum") {
                 let state = read_parameter(path, &momentum, &tensors)?;
                 parameters.insert(path.to_string(), state);
+                let [left, right] = SIDES.map(|side| SideState::parse(path, side, &tensors));
+                let states = [left?, right?];
+                if states.iter().any(Option::is_some) {
+                    sides.insert(path.to_string(), states);
+                }
                 continue;
             }
-            // A Hessian is read with its momentum.
+            // A Hessian and the sides are read with their momentum.
             let momentum = name
                 .strip_suffix(".hessian")
+                .or_else(|| sides::owner(&name))
                 .map(|path| format!("{path}.momentum"));
             if !momentum.is_some_and(|momentum| tensors.tensor(&momentum).is_ok()) {
                 return Err(IvonError::StateFormat {
@@ -270,6 +296,7 @@ impl IvonState {
             config,
             step,
             parameters,
+            sides,
         })
     }
 
@@ -377,15 +404,18 @@ pub(crate) fn differences(saved: &IvonConfig, here: &IvonConfig) -> Vec<Differen
         _ => serde_json::Map::new(),
     };
     let (saved, here) = (fields(saved), fields(here));
-    let differing = saved
-        .iter()
-        .filter(|(name, value)| here.get(*name) != Some(value));
-    let describe = |(name, value): (&String, &serde_json::Value)| Difference {
-        name: name.clone(),
-        saved: value.to_string(),
-        here: here.get(name).map(ToString::to_string).unwrap_or_default(),
+    let names: BTreeSet<&String> = saved.keys().chain(here.keys()).collect();
+    // A setting that is written only where it is given counts as `null` elsewhere.
+    let value = |fields: &serde_json::Map<String, serde_json::Value>, name: &String| {
+        fields.get(name).cloned().unwrap_or_default().to_string()
     };
-    let mut found: Vec<Difference> = differing.map(describe).collect();
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    found
+    let difference = |name: &String| Difference {
+        name: name.clone(),
+        saved: value(&saved, name),
+        here: value(&here, name),
+    };
+    let differences = names.into_iter().map(difference);
+    differences
+        .filter(|difference| difference.saved != difference.here)
+        .collect()
 }

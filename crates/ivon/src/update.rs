@@ -2,11 +2,12 @@
 
 use burn::tensor::{Tensor, Transaction};
 
+use crate::basis::Basis;
 use crate::config::{HessianApproximation, IvonConfig};
-use crate::layout::{Flats, Layout, total};
+use crate::layout::{Bucket, Flats, Layout, total};
 use crate::{IvonError, rule};
 
-/// The optimizer's variables, as flat tensors.
+/// The optimizer's variables, as flat tensors; momentum and Hessian in the coordinates of the basis.
 #[derive(Clone, Debug)]
 pub(crate) struct Variables {
     pub mean: Flats,
@@ -35,9 +36,9 @@ pub struct StepReport {
 
 /// The means over the draws from which a step is taken.
 pub(crate) struct Evidence {
-    /// ḡ.
+    /// ḡ, in the coordinates of the weights.
     pub gradient: Flats,
-    /// c̄ (`price`) or s̄ (`gradsq`).
+    /// c̄ (`price`) or s̄ (`gradsq`), in those of the basis.
     pub curvature: Flats,
     /// Which parameters had a gradient.
     pub present: Vec<bool>,
@@ -48,6 +49,7 @@ pub(crate) struct Evidence {
 /// A step to be taken and the settings it follows.
 pub(crate) struct Update<'a> {
     pub layout: &'a Layout,
+    pub basis: &'a Basis,
     pub config: &'a IvonConfig,
     pub learning_rate: f64,
     /// Its number, counted from 1.
@@ -70,7 +72,8 @@ impl Update<'_> {
             .iter()
             .map(|flat| total(flat.clone().square()))
             .collect();
-        let momentum = self.momentum(&old.momentum, gradient.clone(), &squares);
+        let turned = self.basis.inward(layout, gradient);
+        let momentum = self.momentum(&old.momentum, turned, &squares);
         let hessian = self.hessian(&old.hessian, evidence.curvature);
         let direction = self.direction(&old.mean, &momentum, &hessian);
         // A parameter without a gradient does not move: a direction of 0 keeps its mean bit for
@@ -117,20 +120,30 @@ impl Update<'_> {
                 HessianApproximation::Price => rule::price(curvature, hessian.clone(), ess, decay),
                 HessianApproximation::GradSq => rule::gradsq(curvature, ess),
             };
+            let estimate = match self.config.estimate_limit {
+                Some(limit) => rule::limited(estimate, hessian.clone(), limit),
+                None => estimate,
+            };
             rule::hessian(hessian.clone(), estimate, beta2, decay)
         });
         updated.collect()
     }
 
-    /// (ĝ + δ m) / (h + δ), before any clipping.
+    /// (ĝ + δ m) / (h + δ) in the coordinates of the basis, before any clipping.
     fn direction(&self, mean: &Flats, momentum: &Flats, hessian: &Flats) -> Flats {
+        let decays = |bucket: &Bucket| bucket.settings.weight_decay != 0.0;
+        // Without weight decay the mean does not matter.
+        let mean = match self.layout.buckets.iter().any(decays) {
+            true => self.basis.inward(self.layout, mean),
+            false => mean.clone(),
+        };
         let debias = match self.config.debias {
             true => 1.0 - self.config.beta1.powf(self.step as f64),
             false => 1.0,
         };
         let direction = (0..mean.len()).map(|bucket| {
             let [mean, momentum, hessian] =
-                [mean, momentum, hessian].map(|flats| flats[bucket].clone());
+                [&mean, momentum, hessian].map(|flats| flats[bucket].clone());
             let decay = self.layout.buckets[bucket].settings.weight_decay;
             rule::direction(mean, momentum, hessian, debias, decay)
         });
@@ -148,11 +161,12 @@ impl Update<'_> {
         }
     }
 
-    /// m − lr′ · direction.
+    /// m − lr′ · direction, with the direction turned back to the coordinates of the weights.
     fn mean(&self, old: &Flats, direction: &Flats) -> Flats {
+        let direction = self.basis.outward(self.layout, direction);
         let mean = old.iter().zip(direction).enumerate();
         mean.map(|(bucket, (mean, direction))| {
-            rule::mean(mean.clone(), direction.clone(), self.rate(bucket))
+            rule::mean(mean.clone(), direction, self.rate(bucket))
         })
         .collect()
     }
