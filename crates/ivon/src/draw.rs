@@ -1,5 +1,5 @@
-//! A draw: a copy of the module at mean + noise, kept with its noise until its gradients are
-//! observed.
+//! A draw: a copy of the module at mean + noise, together with the noise, until gradients come
+//! back.
 
 use std::sync::Arc;
 
@@ -9,13 +9,12 @@ use burn::tensor::Tensor;
 
 use crate::IvonError;
 use crate::layout::{Flats, Layout};
-use crate::paths::{FlatGradients, flat_gradients};
+use crate::paths::flat_gradients;
 
 /// A module drawn from the posterior for one gradient estimate.
 ///
-/// [`Ivon::draw`](crate::Ivon::draw) makes it and [`Ivon::observe`](crate::Ivon::observe) consumes
-/// it, so a gradient is never paired with another draw's noise. In between it can be sent to
-/// another thread.
+/// Made by [`Ivon::draw`](crate::Ivon::draw), consumed by [`Ivon::observe`](crate::Ivon::observe):
+/// so a gradient cannot meet another draw's noise. It can be sent to another thread in between.
 #[derive(Debug)]
 pub struct Draw<M> {
     module: M,
@@ -23,12 +22,12 @@ pub struct Draw<M> {
     pub(crate) layout: Arc<Layout>,
     pub(crate) step: u64,
     number: u64,
-    pub(crate) sums: BatchSums,
+    pub(crate) gathered: Gathered,
 }
 
-/// Sums over the batches of a draw, each batch times its weight.
+/// What was computed at a draw: sums over the batches, each times its weight.
 #[derive(Debug, Default)]
-pub(crate) struct BatchSums {
+pub(crate) struct Gathered {
     /// Σ w ĝ; empty before the first batch.
     pub gradient: Flats,
     /// Σ w.
@@ -39,8 +38,8 @@ pub(crate) struct BatchSums {
     pub present: Vec<bool>,
 }
 
-/// A loss: a number, or a tensor that is read only when the step is taken, so that the host does
-/// not wait for the device.
+/// A loss: a number, or a tensor that is read only when the step is taken, so that the device need
+/// not stop.
 #[derive(Clone, Debug)]
 pub enum Loss {
     /// A number on the host.
@@ -63,7 +62,7 @@ impl From<f32> for Loss {
 
 impl From<Tensor<1>> for Loss {
     fn from(tensor: Tensor<1>) -> Self {
-        // Without autodiff: the loss would keep the whole graph alive.
+        // Without autodiff, or the loss would keep the whole graph alive.
         Self::Tensor(Box::new(tensor.inner()))
     }
 }
@@ -72,7 +71,7 @@ impl Loss {
     pub(crate) fn read(self) -> f64 {
         match self {
             Self::Value(value) => value,
-            // A loss that cannot be read becomes NaN, which the step refuses.
+            // Not a number is what a loss that cannot be read amounts to: the step refuses it.
             Self::Tensor(tensor) => tensor.try_into_scalar::<f64>().unwrap_or(f64::NAN),
         }
     }
@@ -92,11 +91,11 @@ impl<M: Module> Draw<M> {
             layout,
             step,
             number,
-            sums: BatchSums::default(),
+            gathered: Gathered::default(),
         }
     }
 
-    /// The module at mean + noise, for the forward and the backward pass.
+    /// The module at mean + noise: the place for the forward and the backward pass.
     pub fn module(&self) -> &M {
         &self.module
     }
@@ -106,16 +105,17 @@ impl<M: Module> Draw<M> {
         self.number
     }
 
-    /// Adds the mean loss of one batch and its gradients at this draw. `weight` is the number of
-    /// examples when micro-batches differ in size. All batches of a draw share its noise.
+    /// Adds the mean loss and its gradients from one batch at this draw, with a weight: for
+    /// micro-batches of unequal size their numbers of examples. All batches of a draw share its
+    /// noise.
     ///
     /// The gradients are those of the *mean* loss of the batch, taken at [`module`](Self::module).
-    /// A missing gradient counts as 0; a parameter without a gradient in the whole step is not
-    /// updated.
+    /// Parameters without a gradient count as 0 here; those without any in the whole step are left
+    /// alone.
     ///
     /// # Errors
-    /// If the weight is not positive, or the shape of a gradient differs from its parameter's;
-    /// nothing is added then.
+    /// If the weight is not positive, or a gradient has another shape than its parameter; nothing
+    /// is added then.
     pub fn accumulate(
         &mut self,
         loss: impl Into<Loss>,
@@ -125,69 +125,55 @@ impl<M: Module> Draw<M> {
         if !(weight.is_finite() && weight > 0.0) {
             return Err(IvonError::Weight { found: weight });
         }
+        let mut found = flat_gradients(&self.module, gradients);
         let layout = &self.layout;
-        let mut gradients = flat_gradients(&self.module, gradients);
-        let present = which_present(layout, &gradients)?;
-        let gradient = layout.gather(|entry| match gradients.remove(&layout.entries[entry].id) {
+        let mut present = vec![false; layout.entries.len()];
+        for (entry, present) in layout.entries.iter().zip(&mut present) {
+            if let Some((shape, _)) = found.get(&entry.id) {
+                if *shape != entry.shape {
+                    let (expected, found) = (entry.shape.clone(), shape.clone());
+                    return Err(IvonError::GradientShape {
+                        path: entry.path.clone(),
+                        expected,
+                        found,
+                    });
+                }
+                *present = true;
+            }
+        }
+        let gradient = layout.gather(|entry| match found.remove(&layout.entries[entry].id) {
             Some((_, gradient)) => gradient,
             None => layout.zeros(entry),
         });
-        self.sums.add(gradient, present, loss.into(), weight);
+        self.gathered.add(gradient, present, loss.into(), weight);
         Ok(())
     }
 }
 
-/// Which parameters have a gradient; each gradient must have the shape of its parameter.
-fn which_present(layout: &Layout, gradients: &FlatGradients) -> Result<Vec<bool>, IvonError> {
-    let mut present = vec![false; layout.entries.len()];
-    for (entry, present) in layout.entries.iter().zip(&mut present) {
-        if let Some((shape, _)) = gradients.get(&entry.id) {
-            if *shape != entry.shape {
-                return Err(IvonError::GradientShape {
-                    path: entry.path.clone(),
-                    expected: entry.shape.clone(),
-                    found: shape.clone(),
-                });
-            }
-            *present = true;
-        }
-    }
-    Ok(present)
-}
-
-impl BatchSums {
+impl Gathered {
     fn add(&mut self, gradient: Flats, present: Vec<bool>, loss: Loss, weight: f64) {
-        let weighted = gradient.into_iter().map(|flat| match weight {
-            1.0 => flat,
-            weight => flat.mul_scalar(weight),
-        });
-        add_all(&mut self.gradient, weighted.collect());
-        mark_present(&mut self.present, present);
+        let weighted = |flat: Tensor<1>| {
+            if weight == 1.0 {
+                flat
+            } else {
+                flat.mul_scalar(weight)
+            }
+        };
         self.losses.push((loss, weight));
         self.weight += weight;
-    }
-}
-
-/// Adds `flats` to `sums`, which may still be empty.
-pub(crate) fn add_all(sums: &mut Flats, flats: Flats) {
-    *sums = if sums.is_empty() {
-        flats
-    } else {
-        std::mem::take(sums)
-            .into_iter()
-            .zip(flats)
-            .map(|(sum, flat)| sum + flat)
-            .collect()
-    };
-}
-
-/// Marks in `ever`, which may still be empty, the parameters that have a gradient `now`.
-pub(crate) fn mark_present(ever: &mut Vec<bool>, now: Vec<bool>) {
-    if ever.is_empty() {
-        *ever = now;
-    } else {
-        ever.iter_mut()
-            .zip(now)
-            .for_each(|(ever, now)| *ever |= now);
+        if self.gradient.is_empty() {
+            self.gradient = gradient.into_iter().map(weighted).collect();
+            self.present = present;
+        } else {
+            self.gradient = std::mem::take(&mut self.gradient)
+                .into_iter()
+                .zip(gradient)
+                .map(|(sum, flat)| sum + weighted(flat))
+                .collect();
+            self.present
+                .iter_mut()
+                .zip(present)
+                .for_each(|(ever, now)| *ever |= now);
+        }
     }
 }

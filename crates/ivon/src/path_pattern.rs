@@ -1,24 +1,24 @@
-//! Patterns of parameter paths.
+//! Paths of parameters by how they begin, end or read.
 
 use serde::{Deserialize, Serialize};
 
-/// A pattern that matches parameter paths. A path joins the names of fields and the indices of
-/// `Vec`s with dots, as in `layers.0.attention.query.weight`.
+/// Which parameter paths are meant. A path joins the names of fields and the indices of `Vec`s with
+/// points, as in `layers.0.attention.query.weight`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PathPattern {
     /// This path.
     Exact(String),
-    /// Paths that start with this.
+    /// Paths that begin so.
     Prefix(String),
-    /// Paths that end with this.
+    /// Paths that end so.
     Suffix(String),
-    /// Paths that contain this.
+    /// Paths in which this occurs.
     Contains(String),
 }
 
 impl PathPattern {
-    /// Whether the pattern matches `path`.
+    /// Whether `path` is meant.
     pub fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(text) => path == text,
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_matches_a_whole_path_its_start_its_end_or_any_part() {
+    fn a_pattern_meets_a_path_exactly_at_its_ends_or_within() {
         let path = "layers.0.query.lora_a";
         let text = String::from;
         assert!(

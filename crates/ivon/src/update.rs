@@ -1,13 +1,13 @@
-//! One step of the update rule on all buckets, and its report, read from the device at once.
+//! One step of the rule on all buckets, and the few numbers that explain it, read from the device
+//! once.
 
 use burn::tensor::{Tensor, Transaction};
 
-use crate::basis::Basis;
 use crate::config::{HessianApproximation, IvonConfig};
-use crate::layout::{Bucket, Flats, Layout, total};
+use crate::layout::{Flats, Layout, total};
 use crate::{IvonError, rule};
 
-/// The optimizer's variables, as flat tensors; momentum and Hessian in the coordinates of the basis.
+/// The optimizer's variables, in long tensors.
 #[derive(Clone, Debug)]
 pub(crate) struct Variables {
     pub mean: Flats,
@@ -15,30 +15,32 @@ pub(crate) struct Variables {
     pub hessian: Flats,
 }
 
-/// Diagnostics of a step.
+/// What explains a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepReport {
     /// The number of the step, counted from 1.
     pub step: u64,
     /// The mean of the losses at the draws (not at the mean).
     pub loss: f64,
-    /// How many draws were observed.
+    /// How many draws the step rests on.
     pub draws: usize,
     /// Euclidean norm of the mean gradient ḡ over all parameters, before any clipping.
     pub gradient_norm: f64,
-    /// Root mean square of the update lr′ · clip(…) over the updated elements.
+    /// Root mean square, over the updated elements, of what was subtracted from the mean: lr′ ·
+    /// clip(…).
     pub update_size: f64,
-    /// The share of updated elements that `clip_radius` clipped, in [0, 1]; 0 without a radius.
+    /// The share of updated elements at which `clip_radius` cut the update, in [0, 1]; 0 without a
+    /// radius.
     pub clipped_share: f64,
     /// The mean of h/h₀ over all elements: 1 at the start.
     pub hessian_ratio: f64,
 }
 
-/// The means over the draws from which a step is taken.
+/// What a step rests on.
 pub(crate) struct Evidence {
-    /// ḡ, in the coordinates of the weights.
+    /// ḡ.
     pub gradient: Flats,
-    /// c̄ (`price`) or s̄ (`gradsq`), in those of the basis.
+    /// c̄ (`price`) or s̄ (`gradsq`).
     pub curvature: Flats,
     /// Which parameters had a gradient.
     pub present: Vec<bool>,
@@ -46,10 +48,9 @@ pub(crate) struct Evidence {
     pub draws: usize,
 }
 
-/// A step to be taken and the settings it follows.
+/// The step that is to be taken, and the rule that it follows.
 pub(crate) struct Update<'a> {
     pub layout: &'a Layout,
-    pub basis: &'a Basis,
     pub config: &'a IvonConfig,
     pub learning_rate: f64,
     /// Its number, counted from 1.
@@ -57,10 +58,10 @@ pub(crate) struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// The variables after a step from `old`, and its report.
+    /// Takes the step from `old`: new variables and the report. Nothing of `old` changes.
     ///
     /// # Errors
-    /// If a result is not finite.
+    /// If anything that comes out is not finite.
     pub fn take(
         &self,
         old: &Variables,
@@ -72,12 +73,10 @@ impl Update<'_> {
             .iter()
             .map(|flat| total(flat.clone().square()))
             .collect();
-        let turned = self.basis.inward(layout, gradient);
-        let momentum = self.momentum(&old.momentum, turned, &squares);
+        let momentum = self.momentum(&old.momentum, gradient.clone(), &squares);
         let hessian = self.hessian(&old.hessian, evidence.curvature);
         let direction = self.direction(&old.mean, &momentum, &hessian);
-        // A parameter without a gradient does not move: a direction of 0 keeps its mean bit for
-        // bit.
+        // Where there was no gradient nothing moves: a direction of 0 keeps the mean to the bit.
         let direction = layout.choose(present, direction, |entry| layout.zeros(entry));
         let momentum = layout.choose(present, momentum, |entry| layout.part(&old.momentum, entry));
         let hessian = layout.choose(present, hessian, |entry| layout.part(&old.hessian, entry));
@@ -89,7 +88,12 @@ impl Update<'_> {
         };
         let sums = self.sums(&squares, &direction, &clipped, &new.hessian);
         self.check(&sums, gradient, &direction, &new.hessian)?;
-        let updated = updated_elements(layout, present) as f64;
+        let updated = layout
+            .entries
+            .iter()
+            .zip(present)
+            .filter(|(_, present)| **present);
+        let updated = updated.map(|(entry, _)| entry.length).sum::<usize>() as f64;
         let report = StepReport {
             step: self.step,
             loss: evidence.loss,
@@ -102,7 +106,7 @@ impl Update<'_> {
         Ok((new, report))
     }
 
-    /// g ← β₁ g + (1 − β₁) ḡ, with ḡ clipped to its maximum norm first.
+    /// g ← β₁ g + (1 − β₁) ḡ, with ḡ clipped to its greatest norm first.
     fn momentum(&self, old: &Flats, gradient: Flats, squares: &[Tensor<1>]) -> Flats {
         let gradient = clip_norm(gradient, squares, self.config.gradient_clip_norm);
         pairs(old, gradient, |momentum, gradient| {
@@ -110,7 +114,7 @@ impl Update<'_> {
         })
     }
 
-    /// h updated with the estimate that the settings select, from c̄ or s̄.
+    /// h with the estimate that the settings ask for, made of c̄ or s̄.
     fn hessian(&self, old: &Flats, curvature: Flats) -> Flats {
         let (ess, beta2) = (self.config.effective_sample_size, self.config.beta2);
         let buckets = self.layout.buckets.iter().zip(old).zip(curvature);
@@ -120,37 +124,27 @@ impl Update<'_> {
                 HessianApproximation::Price => rule::price(curvature, hessian.clone(), ess, decay),
                 HessianApproximation::GradSq => rule::gradsq(curvature, ess),
             };
-            let estimate = match self.config.estimate_limit {
-                Some(limit) => rule::limited(estimate, hessian.clone(), limit),
-                None => estimate,
-            };
             rule::hessian(hessian.clone(), estimate, beta2, decay)
         });
         updated.collect()
     }
 
-    /// (ĝ + δ m) / (h + δ) in the coordinates of the basis, before any clipping.
+    /// (ĝ + δ m) / (h + δ), before any clipping.
     fn direction(&self, mean: &Flats, momentum: &Flats, hessian: &Flats) -> Flats {
-        let decays = |bucket: &Bucket| bucket.settings.weight_decay != 0.0;
-        // Without weight decay the mean does not matter.
-        let mean = match self.layout.buckets.iter().any(decays) {
-            true => self.basis.inward(self.layout, mean),
-            false => mean.clone(),
-        };
         let debias = match self.config.debias {
             true => 1.0 - self.config.beta1.powf(self.step as f64),
             false => 1.0,
         };
         let direction = (0..mean.len()).map(|bucket| {
             let [mean, momentum, hessian] =
-                [&mean, momentum, hessian].map(|flats| flats[bucket].clone());
+                [mean, momentum, hessian].map(|flats| flats[bucket].clone());
             let decay = self.layout.buckets[bucket].settings.weight_decay;
             rule::direction(mean, momentum, hessian, debias, decay)
         });
         direction.collect()
     }
 
-    /// The direction with each element clipped to ±`clip_radius`.
+    /// The direction with each element cut to ±`clip_radius`.
     fn clip(&self, direction: &Flats) -> Flats {
         match self.config.clip_radius {
             Some(radius) => direction
@@ -161,12 +155,11 @@ impl Update<'_> {
         }
     }
 
-    /// m − lr′ · direction, with the direction turned back to the coordinates of the weights.
+    /// m − lr′ · direction.
     fn mean(&self, old: &Flats, direction: &Flats) -> Flats {
-        let direction = self.basis.outward(self.layout, direction);
         let mean = old.iter().zip(direction).enumerate();
         mean.map(|(bucket, (mean, direction))| {
-            rule::mean(mean.clone(), direction, self.rate(bucket))
+            rule::mean(mean.clone(), direction.clone(), self.rate(bucket))
         })
         .collect()
     }
@@ -178,9 +171,9 @@ impl Update<'_> {
             .learning_rate(self.learning_rate, self.config.rescale_learning_rate)
     }
 
-    /// The sums behind the report, computed on the device and read at once.
+    /// What explains the step, summed on the device and read at once.
     fn sums(&self, squares: &Flats, direction: &Flats, clipped: &Flats, hessian: &Flats) -> Sums {
-        let sums = (0..clipped.len()).map(|bucket| {
+        let counts = (0..clipped.len()).map(|bucket| {
             let mut parts = vec![
                 squares[bucket].clone(),
                 total(clipped[bucket].clone().square()),
@@ -192,7 +185,7 @@ impl Update<'_> {
             }
             Tensor::cat(parts, 0)
         });
-        Sums::read(self.layout, sums.collect(), |bucket| self.rate(bucket))
+        Sums::read(self.layout, counts.collect(), |bucket| self.rate(bucket))
     }
 
     /// Refuses a step with a number that is not finite, and names the parameter.
@@ -220,15 +213,6 @@ impl Update<'_> {
     }
 }
 
-/// The number of elements of the parameters that have a gradient.
-fn updated_elements(layout: &Layout, present: &[bool]) -> usize {
-    let entries = layout.entries.iter().zip(present);
-    entries
-        .filter(|(_, present)| **present)
-        .map(|(entry, _)| entry.length)
-        .sum()
-}
-
 fn pairs(left: &Flats, right: Flats, combine: impl Fn(Tensor<1>, Tensor<1>) -> Tensor<1>) -> Flats {
     left.iter()
         .cloned()
@@ -245,7 +229,8 @@ fn clip_norm(gradient: Flats, squares: &[Tensor<1>], limit: Option<f64>) -> Flat
         .iter()
         .map(|square| square.clone().to_device(&device).cast(kind))
         .collect();
-    // min(1, limit/norm), `[1]`, on the device so that the host does not wait; limit/0 is ∞.
+    // On the device, so that the host does not wait: min(1, limit/norm), `[1]`; at norm 0 the
+    // quotient is ∞.
     let scale = Tensor::cat(together, 0)
         .sum()
         .sqrt()
@@ -268,15 +253,15 @@ struct Sums {
 }
 
 impl Sums {
-    /// Reads the sums of each bucket, `[3 or 4]`, in one transaction and adds them up.
-    fn read(layout: &Layout, buckets: Vec<Tensor<1>>, rate: impl Fn(usize) -> f64) -> Self {
-        let transaction = buckets
+    /// Reads the counts of all buckets, `[3 or 4]` each, in one transaction.
+    fn read(layout: &Layout, counts: Vec<Tensor<1>>, rate: impl Fn(usize) -> f64) -> Self {
+        let transaction = counts
             .into_iter()
             .fold(Transaction::default(), Transaction::register);
         let mut sums = Self::default();
         for (index, data) in transaction.execute().into_iter().enumerate() {
             let mut numbers = data.iter::<f64>();
-            // A missing number counts as NaN, so that the step is refused.
+            // A number that is missing is as good as one that is not finite: the step is refused.
             let mut next = || numbers.next().unwrap_or(f64::NAN);
             sums.gradient_square += next();
             sums.update_square += next() * rate(index) * rate(index);
@@ -287,8 +272,8 @@ impl Sums {
     }
 }
 
-/// The first parameter with a value that is not finite, else the one with the largest value. It
-/// reads every parameter, so it is called only for an error.
+/// The first parameter whose values are not finite, else the one with the largest: looked for only
+/// once something is known to be wrong.
 fn culprit(layout: &Layout, flats: &Flats) -> String {
     let mut largest = (f64::NEG_INFINITY, String::new());
     for (index, entry) in layout.entries.iter().enumerate() {

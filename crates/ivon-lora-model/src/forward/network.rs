@@ -104,6 +104,17 @@ impl Network {
         hidden.matmul(rows.transpose())
     }
 
+    /// The mean square of the numbers of these tokens' rows of the output table.
+    pub fn output_mean_squares(&self, tokens: &[u32]) -> Vec<f32> {
+        let width = self.config().hidden_size;
+        let mean_square = |row: &[f32]| {
+            let sum: f64 = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+            (sum / width as f64) as f32
+        };
+        let rows = self.output().gather(tokens);
+        rows.chunks_exact(width).map(mean_square).collect()
+    }
+
     /// The logit of one token at each hidden state: `[M, H]` and M tokens → `[M]`.
     pub fn logits_at(&self, hidden: Tensor<2>, tokens: &[u32]) -> Tensor<1> {
         let rows = TensorData::new(

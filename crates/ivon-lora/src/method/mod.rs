@@ -20,6 +20,7 @@ mod tfb;
 mod blob;
 mod scalabl;
 mod clora;
+mod last_layer;
 mod ensemble;
 mod swag;
 pub mod conformance;
@@ -37,6 +38,7 @@ pub use ivon::{DrawPer, IvonMethodConfig};
 pub use laplace::{
     CHOSEN_BY, LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice, trial_precisions,
 };
+pub use last_layer::LastLayerConfig;
 pub use mc_dropout::McDropoutConfig;
 pub use members::{member_folder, train_members};
 pub use scalabl::ScalablConfig;
@@ -93,6 +95,8 @@ methods! {
     Scalabl(ScalablConfig) = "scalabl",
     /// Bayes by backprop over a matrix between A and B, one for each token.
     Clora(CloraConfig) = "clora",
+    /// AdamW, and noise on the output layer that a closed-form bound learns.
+    LastLayer(LastLayerConfig) = "last-layer",
     /// Several AdamW runs.
     Ensemble(EnsembleConfig) = "ensemble",
     /// AdamW with noise of one size on all weights: a control.

@@ -54,6 +54,11 @@ pub trait Settings: fmt::Debug {
         None
     }
 
+    /// Whether each choice must be scored by a single token.
+    fn needs_single_tokens(&self) -> bool {
+        false
+    }
+
     /// Whether it adds something to a trained adapter only after training, so that it can be fitted
     /// to an existing one.
     fn fits_afterwards(&self) -> bool {

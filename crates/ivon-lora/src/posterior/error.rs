@@ -57,6 +57,18 @@ pub enum PosteriorError {
         /// The number.
         found: f32,
     },
+    /// Noise on a row of the output layer that is not for this base.
+    #[error(
+        "the noise on the output row of token {token} has {found} numbers, but the row has {expected}"
+    )]
+    OutputRow {
+        /// The token that the row scores.
+        token: u32,
+        /// Numbers of the row.
+        expected: usize,
+        /// Numbers of the noise.
+        found: usize,
+    },
     /// A file that lacks something, or has it in a form not understood.
     #[error("`{}` has {found} as `{key}`, expected {expected}", path.display())]
     Metadata {
@@ -83,6 +95,7 @@ impl PosteriorError {
                 "the scores at each share are shown all the same where no folder is written"
             }
             Self::Parameters { .. } => "do the adapter and its posterior come from one run?",
+            Self::OutputRow { .. } => "was the posterior made for this base?",
             Self::Eigenvalue { .. } => "was the file edited?",
             Self::Variance { .. } => "the training run diverged: use an earlier checkpoint",
             Self::Metadata {

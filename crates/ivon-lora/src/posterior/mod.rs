@@ -4,6 +4,7 @@ mod error;
 mod stored;
 mod weights;
 mod noise;
+mod output_noise;
 mod gaussian;
 mod mc_dropout;
 mod ensemble;
@@ -12,6 +13,7 @@ mod kronecker;
 mod scalabl;
 mod swag;
 mod clora;
+mod last_layer;
 
 pub use clora::Clora;
 pub use ensemble::Ensemble;
@@ -19,8 +21,10 @@ pub use error::PosteriorError;
 pub use gaussian::Gaussian;
 pub use kronecker::{Eigenpairs, KroneckerBlock, KroneckerLaplace};
 pub use laplace::{Laplace, LaplacePrediction};
+pub use last_layer::LastLayer;
 pub use mc_dropout::McDropout;
 pub(crate) use noise::check_scale;
+pub use output_noise::OutputNoise;
 pub use scalabl::Scalabl;
 pub use stored::{Restore, Stored, StoredKind};
 pub use swag::Swag;
@@ -59,6 +63,12 @@ pub trait Posterior: Send + Sync {
     /// The linearised model, for a posterior that predicts in it rather than by draws of the
     /// weights.
     fn linearised(&self) -> Option<&dyn Linearised> {
+        None
+    }
+
+    /// The noise on the output layer, for a posterior that has no other: logits are then normal given
+    /// the hidden state, and prediction draws them after a single pass.
+    fn output_noise(&self) -> Option<&OutputNoise> {
         None
     }
 
@@ -171,6 +181,8 @@ kinds! {
     Swag = swag::KIND,
     /// [`Clora`].
     Clora = clora::KIND,
+    /// [`LastLayer`].
+    LastLayer = last_layer::KIND,
 }
 
 impl PosteriorKind {

@@ -9,6 +9,7 @@
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
+use super::error::PredictError;
 use crate::data::{Batch, Choices, Encoded};
 use crate::forward::Network;
 use crate::lora::Draw;
@@ -75,6 +76,15 @@ impl Questions {
     /// The number of choices of a question.
     pub fn choices(&self, question: usize) -> usize {
         self.scored[question].len()
+    }
+
+    /// The tokens that score choices, ascending.
+    pub fn tokens(&self) -> Vec<u32> {
+        let scored = self.scored.iter().flatten().flatten();
+        let mut tokens: Vec<u32> = scored.map(|&(_, token)| token).collect();
+        tokens.sort_unstable();
+        tokens.dedup();
+        tokens
     }
 
     fn most_choices(&self) -> usize {
@@ -172,18 +182,18 @@ pub fn log_probabilities_at(
 
 /// Logits of one token per choice, `[B, C]`.
 fn token_scores(network: &Network, hidden: Tensor<2>, questions: &Questions) -> Tensor<2> {
-    let mut tokens: Vec<u32> = questions
-        .scored
-        .iter()
-        .flatten()
-        .flatten()
-        .map(|&(_, token)| token)
-        .collect();
-    tokens.sort_unstable();
-    tokens.dedup();
+    let tokens = questions.tokens();
     let (count, width) = (questions.len(), questions.most_choices());
     let device = hidden.device().without_autodiff();
-    let logits = network.logits_of(hidden, &tokens);
+    let absent = TensorData::new(questions.absent(), [count, width]);
+    by_choice(network.logits_of(hidden, &tokens), &tokens, questions)
+        + Tensor::<2>::from_data(absent, &device)
+}
+
+/// What `values` `[B, tokens]` has at the token of each choice, `[B, C]`; something where a question
+/// does not have that choice.
+fn by_choice(values: Tensor<2>, tokens: &[u32], questions: &Questions) -> Tensor<2> {
+    let (count, width) = (questions.len(), questions.most_choices());
     let mut columns = vec![0i64; count * width];
     for (question, choices) in questions.scored.iter().enumerate() {
         for (choice, rows) in choices.iter().enumerate() {
@@ -191,10 +201,48 @@ fn token_scores(network: &Network, hidden: Tensor<2>, questions: &Questions) -> 
                 tokens.partition_point(|&token| token < rows[0].1) as i64;
         }
     }
-    // There are no answers below the prompts, so row q of the logits is that of question q.
+    // There are no answers below the prompts, so row q of the values is that of question q.
+    let device = values.device().without_autodiff();
     let columns = Tensor::<2, Int>::from_data(TensorData::new(columns, [count, width]), &device);
-    let absent = TensorData::new(questions.absent(), [count, width]);
-    logits.gather(1, columns) + Tensor::<2>::from_data(absent, &device)
+    values.gather(1, columns)
+}
+
+/// The logits of choices as independent normal numbers.
+pub struct NoisyLogits {
+    /// Their means, `[B, C]`; about −10³⁰ for choices that a question does not have.
+    pub means: Tensor<2>,
+    /// Their variances, `[B, C]`.
+    pub variances: Tensor<2>,
+}
+
+impl NoisyLogits {
+    /// Of hidden states at the tokens that the questions ask for, `[B, H]`, under noise on the rows of
+    /// the output layer: `variances` `[tokens, H]` for the rows of [`Questions::tokens`], in units of
+    /// each row's mean square. Tracked as both are.
+    ///
+    /// # Errors
+    /// [`PredictError::WholeAnswers`] if some answer is scored by more than one token.
+    pub fn at(
+        network: &Network,
+        hidden: Tensor<2>,
+        questions: &Questions,
+        variances: Tensor<2>,
+    ) -> Result<Self, PredictError> {
+        if questions.whole_answers {
+            return Err(PredictError::WholeAnswers);
+        }
+        let tokens = questions.tokens();
+        let sizes = TensorData::new(network.output_mean_squares(&tokens), [tokens.len(), 1]);
+        let sizes = Tensor::<2>::from_data(sizes, &hidden.device().without_autodiff());
+        let of_tokens = hidden
+            .clone()
+            .square()
+            .matmul((variances * sizes).transpose());
+        Ok(Self {
+            means: token_scores(network, hidden, questions),
+            variances: by_choice(of_tokens, &tokens, questions),
+        })
+    }
 }
 
 /// Σ ln p(token) of all tokens of each answer, `[B, C]`.

@@ -2,7 +2,7 @@
 
 use crate::metrics::MetricsError;
 use crate::posterior::PosteriorError;
-use crate::sentence::{Sentence, sentence, setting_to};
+use crate::sentence::{Sentence, sentence, setting, setting_to};
 use crate::watch::Stopped;
 
 /// A prediction failed.
@@ -38,6 +38,11 @@ pub enum PredictError {
         /// Where the base is.
         device: String,
     },
+    /// A whole answer is scored by several rows of the output layer at several tokens.
+    #[error(
+        "noise on the output layer needs choices that one token scores, but an answer here is scored whole"
+    )]
+    WholeAnswers,
     /// The watcher said stop.
     #[error("the evaluation was stopped after {done} of {total} examples")]
     Stopped {
@@ -73,6 +78,12 @@ impl PredictError {
             Self::OnlyCpu { .. } => Some(sentence!(
                 "use `{}`, or `laplace_structure = \"diagonal\"`",
                 setting_to("device", "cpu")
+            )),
+            Self::WholeAnswers => Some(sentence!(
+                "`{}` scores answers by their first token where that tells them apart; where it does \
+                 not, use another `{}`",
+                setting_to("scoring", "token"),
+                setting("optimizer")
             )),
             Self::Stopped { .. } => None,
         }

@@ -2,12 +2,15 @@
 
 mod error;
 mod choice;
+mod batches;
+mod normal_logits;
 mod linear;
+mod last_layer;
 mod predictor;
 mod scale;
 
 pub(crate) use choice::common_prefix;
-pub use choice::{Questions, choice_log_probabilities, log_probabilities_at};
+pub use choice::{NoisyLogits, Questions, choice_log_probabilities, log_probabilities_at};
 pub use error::PredictError;
 pub use linear::{Linearisation, watch_curvature};
 pub use predictor::{

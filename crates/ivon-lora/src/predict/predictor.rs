@@ -2,14 +2,17 @@
 
 use std::time::Instant;
 
+use super::batches::batches;
 use super::choice::{Questions, choice_log_probabilities};
 use super::error::PredictError;
-use super::linear::LinearSet;
-use crate::data::{Choices, Encoded};
+use super::last_layer::last_layer_logits;
+use super::linear::linearised_logits;
+use super::normal_logits::NormalLogits;
+use crate::data::Encoded;
 use crate::forward::Network;
 use crate::lora::Draw;
 use crate::metrics::LogProbabilities;
-use crate::posterior::{Linearised, Posterior};
+use crate::posterior::Posterior;
 use crate::watch::{Progress, Stage, Watch};
 
 /// How a set is evaluated.
@@ -86,21 +89,22 @@ impl<'a> Predictor<'a> {
     }
 
     /// The draws of an evaluation, to be made once and used for many. There are none for a posterior
-    /// that predicts in the linearised model, whose draws are of the logits.
+    /// that draws logits.
     ///
     /// # Errors
     /// If a draw cannot be made.
     pub fn prepare_draws(&self) -> Result<Vec<Draw>, PredictError> {
-        let samples = match self.posterior.linearised() {
-            Some(_) => 0,
-            None => self.samples(),
+        let samples = if self.draws_logits() {
+            0
+        } else {
+            self.samples()
         };
         (0..samples).map(|sample| self.draw(sample)).collect()
     }
 
     /// Predicts a set at the mean and under draws 0 … S−1: none for a point estimate, and at most as
-    /// many as an ensemble has members. A posterior that predicts in the linearised model draws
-    /// logits, example by example. `progress` advances by each example in each of the
+    /// many as an ensemble has members. A posterior that predicts in the linearised model, or whose
+    /// noise is in the output layer, draws logits, example by example. `progress` advances by each example in each of the
     /// [`passes`](Self::passes).
     ///
     /// # Errors
@@ -110,10 +114,19 @@ impl<'a> Predictor<'a> {
         examples: &[Encoded],
         progress: &mut Progress<'_>,
     ) -> Result<SetProbabilities, PredictError> {
-        match self.posterior.linearised() {
-            Some(linearised) => self.evaluate_linearised(linearised, examples, progress),
-            None => self.evaluate_draws(examples, progress),
-        }
+        let started = Instant::now();
+        let Some(set) = self.normal_logits(examples, progress)? else {
+            return self.evaluate_draws(examples, progress);
+        };
+        let EvaluationOptions { seed, scale, .. } = self.options;
+        Ok(SetProbabilities {
+            mean: set.mean(),
+            draws: set.draws(self.samples(), seed, scale),
+            seconds: EvaluationSeconds {
+                mean: None,
+                all: started.elapsed().as_secs_f64(),
+            },
+        })
     }
 
     /// As [`evaluate`](Self::evaluate), reported as this stage.
@@ -130,24 +143,27 @@ impl<'a> Predictor<'a> {
         self.evaluate(examples, &mut Progress::new(stage, total, watch))
     }
 
-    fn evaluate_linearised(
+    /// Whether draws are of logits, all from one pass.
+    pub(super) fn draws_logits(&self) -> bool {
+        self.posterior.linearised().is_some() || self.posterior.output_noise().is_some()
+    }
+
+    /// The distribution of a set's logits, from one pass, if the posterior gives one.
+    pub(super) fn normal_logits(
         &self,
-        linearised: &dyn Linearised,
         examples: &[Encoded],
         progress: &mut Progress<'_>,
-    ) -> Result<SetProbabilities, PredictError> {
-        let started = Instant::now();
-        let (network, posterior) = (self.network, self.posterior);
-        let set = LinearSet::of(network, posterior, linearised, examples, progress)?;
-        let EvaluationOptions { seed, scale, .. } = self.options;
-        Ok(SetProbabilities {
-            mean: set.mean(),
-            draws: set.draws(self.samples(), seed, scale),
-            seconds: EvaluationSeconds {
-                mean: None,
-                all: started.elapsed().as_secs_f64(),
-            },
-        })
+    ) -> Result<Option<NormalLogits>, PredictError> {
+        let (network, mean) = (self.network, self.posterior.mean());
+        if let Some(linearised) = self.posterior.linearised() {
+            // One distribution, one set.
+            return Ok(linearised_logits(network, mean, &[linearised], examples, progress)?.pop());
+        }
+        let Some(noise) = self.posterior.output_noise() else {
+            return Ok(None);
+        };
+        let batch_tokens = self.options.batch_tokens;
+        last_layer_logits(network, mean, noise, examples, batch_tokens, progress).map(Some)
     }
 
     fn evaluate_draws(
@@ -178,9 +194,10 @@ impl<'a> Predictor<'a> {
 
     /// How many times an evaluation goes over its examples.
     pub fn passes(&self) -> usize {
-        match self.posterior.linearised() {
-            Some(_) => 1,
-            None => 1 + self.samples(),
+        if self.draws_logits() {
+            1
+        } else {
+            1 + self.samples()
         }
     }
 
@@ -219,11 +236,7 @@ pub fn log_probabilities(
 ) -> Result<LogProbabilities, PredictError> {
     let draw = draw.valid();
     let mut rows: Vec<Vec<f64>> = vec![Vec::new(); examples.len()];
-    // Packing wastes nothing on prompts of different lengths, but similar ones keep the tiles of the
-    // attention even.
-    let mut order: Vec<usize> = (0..examples.len()).collect();
-    order.sort_by_key(|&index| examples[index].tokens.len());
-    for group in groups(examples, &order, batch_tokens) {
+    for group in batches(examples, batch_tokens) {
         let members: Vec<&Encoded> = group.iter().map(|&index| &examples[index]).collect();
         for (&index, row) in group
             .iter()
@@ -265,30 +278,4 @@ fn normalised(row: &[f32]) -> Option<Vec<f64>> {
     total
         .is_finite()
         .then(|| row.into_iter().map(|value| value - total).collect())
-}
-
-/// Divides an order of examples into groups of at most `batch_tokens` tokens, but at least one
-/// example.
-fn groups<'a>(examples: &[Encoded], order: &'a [usize], batch_tokens: usize) -> Vec<&'a [usize]> {
-    let tokens = |index: usize| {
-        let example = &examples[index];
-        example.tokens.len()
-            + match example.choices() {
-                Choices::Tokens(_) => 0,
-                Choices::Answers(answers) => answers.iter().map(Vec::len).sum(),
-            }
-    };
-    let mut groups = Vec::new();
-    let (mut start, mut sum) = (0, 0);
-    for (place, &index) in order.iter().enumerate() {
-        if place > start && sum + tokens(index) > batch_tokens {
-            groups.push(&order[start..place]);
-            (start, sum) = (place, 0);
-        }
-        sum += tokens(index);
-    }
-    if start < order.len() {
-        groups.push(&order[start..]);
-    }
-    groups
 }

@@ -2,7 +2,8 @@
 //! not help), or the scale of the settings if that set cannot tell.
 
 use super::error::PredictError;
-use super::linear::LinearSet;
+use super::linear::linearised_logits;
+use super::normal_logits::NormalLogits;
 use super::predictor::{EvaluationOptions, Predictor};
 use crate::data::Encoded;
 use crate::forward::Network;
@@ -52,8 +53,8 @@ impl Predictor<'_> {
         progress: &mut Progress<'_>,
     ) -> Result<Vec<ScaleTrial>, PredictError> {
         let labels = labels(examples)?;
-        let averages = match self.posterior.linearised() {
-            Some(linearised) => self.linearised_averages(linearised, examples, scales, progress)?,
+        let averages = match self.normal_logits(examples, progress)? {
+            Some(set) => self.averages_of_logits(&set, scales)?,
             None => self.averages(examples, scales, progress)?,
         };
         let trial = |(&scale, average)| {
@@ -65,10 +66,10 @@ impl Predictor<'_> {
 
     /// How many times the trials of these scales go over their examples.
     pub fn trial_passes(&self, scales: &[f64]) -> usize {
-        match self.posterior.linearised() {
-            Some(_) => 1,
-            None => scales.iter().map(|&scale| self.trial_samples(scale)).sum(),
+        if self.draws_logits() {
+            return 1;
         }
+        scales.iter().map(|&scale| self.trial_samples(scale)).sum()
     }
 
     /// The number of draws at a scale: one at 0, where all are the mean.
@@ -77,15 +78,11 @@ impl Predictor<'_> {
     }
 
     /// The average over draws of the logits at each scale; the mean at 0.
-    fn linearised_averages(
+    fn averages_of_logits(
         &self,
-        linearised: &dyn Linearised,
-        examples: &[Encoded],
+        set: &NormalLogits,
         scales: &[f64],
-        progress: &mut Progress<'_>,
     ) -> Result<Vec<LogProbabilities>, PredictError> {
-        let (network, posterior) = (self.network, self.posterior);
-        let set = LinearSet::of(network, posterior, linearised, examples, progress)?;
         let average = |&scale: &f64| match scale == 0.0 {
             true => Ok(set.mean()),
             false => Ok(mean_of_draws(&set.draws(
@@ -134,8 +131,8 @@ pub fn linearised_predictions(
     progress: &mut Progress<'_>,
 ) -> Result<Vec<Predictions>, PredictError> {
     let labels = labels(examples)?;
-    let sets = LinearSet::of_each(network, mean, distributions, examples, progress)?;
-    let predictions = |set: &LinearSet| {
+    let sets = linearised_logits(network, mean, distributions, examples, progress)?;
+    let predictions = |set: &NormalLogits| {
         let averaged = mean_of_draws(&set.draws(options.samples, options.seed, options.scale))?;
         Ok(Predictions::new(averaged, labels.clone())?)
     };

@@ -2,7 +2,7 @@
 
 use super::untuned::UntunedAnswers;
 use super::{RunConfig, RunError};
-use crate::data::{self, Dataset, EncodedSet, Example, Role, Task};
+use crate::data::{self, Choices, Dataset, EncodedSet, Example, Role, Task};
 use crate::model::Checkpoint;
 use crate::watch::{Event, Watch};
 
@@ -58,6 +58,13 @@ impl EncodedRoles {
             calibrate: encode(Role::Calibrate, &dataset.calibrate)?,
             test: encode(Role::Test, &dataset.test)?,
         })
+    }
+
+    /// Whether the answers of some example are scored by more than one token.
+    pub fn has_whole_answers(&self) -> bool {
+        let roles = [&self.train, &self.tune, &self.calibrate, &self.test];
+        let mut examples = roles.into_iter().flat_map(|set| &set.examples);
+        examples.any(|example| matches!(example.choices(), Choices::Answers(_)))
     }
 }
 

@@ -19,6 +19,7 @@ use crate::data::{self, Dataset, Task};
 use crate::lora::{Adapter, LoraConfig, read_peft};
 use crate::method::{Members, train_members};
 use crate::model::Checkpoint;
+use crate::predict::PredictError;
 use crate::settings::Wrong;
 use crate::train::{ChoiceGoal, Outcome, TrainError, Training, TrainingEnd};
 use crate::watch::{Event, Watch};
@@ -130,6 +131,9 @@ fn load(
             format!("without rows of calibrate, by which {by} chooses"),
             "a file named calibrate, or `data.calibrate_share` above 0",
         )));
+    }
+    if config.optimizer.settings().needs_single_tokens() && sets.has_whole_answers() {
+        return Err(PredictError::WholeAnswers.into());
     }
     for said in missing_classes(&answers_of(data.task), &sets) {
         watch(said);

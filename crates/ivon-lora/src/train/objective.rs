@@ -2,13 +2,15 @@
 //! penalty of an adapter that has one, per example.
 
 use burn::optim::GradientsParams;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 
-use super::{Evidence, Objective, TrainError};
+use super::bound::expected_loss_bound;
+use super::{BoundEvidence, Evidence, Objective, TrainError};
 use crate::data::Encoded;
-use crate::forward::Network;
+use crate::forward::{Hidden, Network};
 use crate::lora::{Adapter, Draw, Dropout};
-use crate::predict::{Questions, log_probabilities_at};
+use crate::posterior::OutputNoise;
+use crate::predict::{NoisyLogits, Questions, log_probabilities_at};
 
 /// The examples of one step, packed.
 pub struct BatchObjective<'a> {
@@ -44,19 +46,48 @@ impl<'a> BatchObjective<'a> {
         }
     }
 
-    /// The loss of a micro-batch under a draw of the adapter.
-    fn loss(&self, micro_batch: usize, draw: &Draw) -> Tensor<1> {
-        let (questions, labels) = &self.micro_batches[micro_batch];
-        let hidden = self.network.hidden(&questions.batch, draw);
-        let log_probabilities = log_probabilities_at(self.network, hidden.states, questions);
-        let labels = TensorData::new(labels.clone(), [labels.len(), 1]);
-        let device = log_probabilities.device().without_autodiff();
-        let labels = Tensor::<2, Int>::from_data(labels, &device);
-        let loss = log_probabilities.gather(1, labels).mean().neg();
-        match hidden.penalty {
-            Some(penalty) => loss + penalty / questions.len() as f64,
-            None => loss,
+    /// The hidden states of a micro-batch under the dropout masks of draw `draw`.
+    fn hidden(&self, adapter: &Adapter, micro_batch: usize, draw: u64) -> Hidden {
+        // Within a step, masks differ by draw and by the keys of the examples, not by micro-batch.
+        let dropout = (self.dropout > 0.0).then_some(Dropout {
+            rate: self.dropout,
+            seed: self.seed,
+            step: self.step,
+            draw,
+        });
+        let draw = Draw {
+            adapter: adapter.clone(),
+            dropout,
+        };
+        let (questions, _) = &self.micro_batches[micro_batch];
+        self.network.hidden(&questions.batch, &draw)
+    }
+
+    /// The loss with its gradients by the adapter; `also` reads the gradients by anything else.
+    fn evidence(
+        &self,
+        adapter: &Adapter,
+        loss: Tensor<1>,
+        also: impl FnOnce(&Gradients),
+    ) -> Result<Evidence, TrainError> {
+        let value = loss.clone().try_into_scalar::<f32>();
+        let value = value.map_err(|error| TrainError::Device {
+            reason: error.to_string(),
+        })?;
+        let value = f64::from(value);
+        if !value.is_finite() {
+            return Err(TrainError::NonFiniteLoss {
+                step: self.step + 1,
+                loss: value,
+                good: None,
+            });
         }
+        let gradients = loss.backward();
+        also(&gradients);
+        Ok(Evidence {
+            loss: value,
+            gradients: GradientsParams::from_grads(gradients, adapter),
+        })
     }
 }
 
@@ -93,33 +124,196 @@ impl Objective for BatchObjective<'_> {
         micro_batch: usize,
         draw: u64,
     ) -> Result<Evidence, TrainError> {
-        // Within a step, masks differ by draw and by the keys of the examples, not by micro-batch.
-        let dropout = (self.dropout > 0.0).then_some(Dropout {
-            rate: self.dropout,
-            seed: self.seed,
-            step: self.step,
-            draw,
-        });
-        let draw = Draw {
-            adapter: adapter.clone(),
-            dropout,
-        };
-        let loss = self.loss(micro_batch, &draw);
-        let value = loss.clone().try_into_scalar::<f32>();
-        let value = value.map_err(|error| TrainError::Device {
-            reason: error.to_string(),
+        let (questions, labels) = &self.micro_batches[micro_batch];
+        let hidden = self.hidden(adapter, micro_batch, draw);
+        let log_probabilities = log_probabilities_at(self.network, hidden.states, questions);
+        let labels = label_tensor(labels, &log_probabilities.device());
+        let loss = log_probabilities.gather(1, labels).mean().neg();
+        self.evidence(
+            adapter,
+            with_penalty(loss, hidden.penalty, questions.len()),
+            |_| {},
+        )
+    }
+
+    fn evaluate_bound(
+        &mut self,
+        adapter: &Adapter,
+        noise: &OutputNoise,
+        micro_batch: usize,
+        draw: u64,
+    ) -> Result<BoundEvidence, TrainError> {
+        let (questions, labels) = &self.micro_batches[micro_batch];
+        let (tokens, width) = (questions.tokens(), self.network.config().hidden_size);
+        let hidden = self.hidden(adapter, micro_batch, draw);
+        let variances = TensorData::new(noise.variances(&tokens, width)?, [tokens.len(), width]);
+        let variances = Tensor::<2>::from_data(variances, &hidden.states.device()).require_grad();
+        let logits = NoisyLogits::at(self.network, hidden.states, questions, variances.clone())?;
+        let labels = label_tensor(labels, &logits.means.device());
+        let bound = expected_loss_bound(logits, labels);
+        let bound = with_penalty(bound, hidden.penalty, questions.len());
+        let mut slopes = None;
+        let adapter = self.evidence(adapter, bound, |gradients| {
+            slopes = variances.grad(gradients);
         })?;
-        let value = f64::from(value);
-        if !value.is_finite() {
-            return Err(TrainError::NonFiniteLoss {
-                step: self.step + 1,
-                loss: value,
-                good: None,
-            });
-        }
-        Ok(Evidence {
-            loss: value,
-            gradients: GradientsParams::from_grads(loss.backward(), adapter),
+        let rows = match slopes {
+            Some(slopes) => numbers(slopes)?,
+            None => vec![0.0; tokens.len() * width],
+        };
+        let rows = rows.chunks(width.max(1)).map(<[f32]>::to_vec);
+        Ok(BoundEvidence {
+            adapter,
+            rows: tokens.into_iter().zip(rows).collect(),
         })
+    }
+}
+
+/// Labels as a column, `[B, 1]`.
+fn label_tensor(labels: &[i64], device: &Device) -> Tensor<2, Int> {
+    let column = TensorData::new(labels.to_vec(), [labels.len(), 1]);
+    Tensor::from_data(column, &device.clone().without_autodiff())
+}
+
+/// The mean loss of so many examples with what their adapter adds to it.
+fn with_penalty(loss: Tensor<1>, penalty: Option<Tensor<1>>, examples: usize) -> Tensor<1> {
+    match penalty {
+        Some(penalty) => loss + penalty / examples as f64,
+        None => loss,
+    }
+}
+
+fn numbers(tensor: Tensor<2>) -> Result<Vec<f32>, TrainError> {
+    let values = tensor.into_data().try_to_vec::<f32>();
+    values.map_err(|error| TrainError::Device {
+        reason: error.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Module;
+
+    use super::*;
+    use crate::data::{Choices, Target};
+    use crate::lora::{LoraConfig, TargetModules};
+    use crate::model::{BasePrecision, Checkpoint, Decoder};
+    use crate::testing::{golden, golden_normals};
+
+    const TOKENS: [u32; 3] = [40, 41, 42];
+
+    fn network() -> Network {
+        let checkpoint = Checkpoint::open(golden().join("tiny/llama").to_str().unwrap()).unwrap();
+        let decoder = Decoder::load(&checkpoint, BasePrecision::F32).unwrap();
+        Network::new(decoder, &Device::flex(), false)
+    }
+
+    fn adapter(network: &Network) -> Adapter {
+        let lora = LoraConfig {
+            rank: 2,
+            target_modules: TargetModules::Pattern("all-linear".into()),
+            ..LoraConfig::default()
+        };
+        let adapter = Adapter::new(&lora, network.config(), 2, network.device()).unwrap();
+        let mut seed = 0;
+        adapter.with_scaling(2.0).clone_with(|_, tensor| {
+            seed += 1;
+            let (dims, device) = (tensor.dims(), tensor.device());
+            let normals = golden_normals(seed, dims.iter().product());
+            let normals: Vec<f32> = normals.iter().map(|z| 0.2 * *z as f32).collect();
+            Tensor::from_data(TensorData::new(normals, dims), &device)
+        })
+    }
+
+    fn noise() -> OutputNoise {
+        let row = |seed| {
+            let normals = golden_normals(seed, 32);
+            normals.iter().map(|z| (0.1 * z * z) as f32).collect()
+        };
+        OutputNoise::new([(40, row(1)), (41, row(2))].into(), 0.05).unwrap()
+    }
+
+    fn bound(
+        network: &Network,
+        adapter: &Adapter,
+        noise: &OutputNoise,
+    ) -> (Adapter, BoundEvidence) {
+        let example = |key: u32| Encoded {
+            id: key.to_string(),
+            key: u64::from(key),
+            tokens: vec![5, 6, 7, 8, 9 + key, 7, 30 - key],
+            target: Target::Choice {
+                choices: Choices::Tokens(TOKENS[..3 - key as usize % 2].to_vec()),
+                label: Some(key as usize % 2),
+            },
+        };
+        let examples: Vec<Encoded> = (0..3).map(example).collect();
+        let mut objective = BatchObjective::new(network, 0.2, 1, 4, &[examples.iter().collect()]);
+        let adapter = adapter.clone().train();
+        let found = objective.evaluate_bound(&adapter, noise, 0, 0).unwrap();
+        (adapter, found)
+    }
+
+    #[test]
+    fn the_gradient_of_the_bound_in_the_adapter_is_that_of_finite_differences() {
+        let network = network();
+        let (start, noise) = (adapter(&network), noise());
+        let (tracked, mut found) = bound(&network, &start, &noise);
+        let mut slope = 0.0;
+        let mut seed = 50;
+        let mut direction = Vec::new();
+        for (_, parameter) in tracked.parameters() {
+            seed += 1;
+            let dims = parameter.val().dims();
+            let normals = golden_normals(seed, dims.iter().product());
+            let gradient = found.adapter.gradients.remove::<2>(parameter.id).unwrap();
+            let gradient = numbers(gradient).unwrap();
+            slope += gradient
+                .iter()
+                .zip(&normals)
+                .map(|(g, z)| f64::from(*g) * z)
+                .sum::<f64>();
+            direction.push(normals);
+        }
+        let moved = |by: f64| {
+            let mut directions = direction.iter();
+            let moved = start.clone_with(|_, tensor| {
+                let (dims, device) = (tensor.dims(), tensor.device());
+                let step = directions.next().unwrap().iter().map(|z| (by * z) as f32);
+                tensor + Tensor::<2>::from_data(TensorData::new(step.collect(), dims), &device)
+            });
+            bound(&network, &moved, &noise).1.adapter.loss
+        };
+        let expected = (moved(3e-4) - moved(-3e-4)) / 6e-4;
+        assert!(
+            (slope - expected).abs() < 0.02 * expected.abs(),
+            "{slope} {expected}"
+        );
+    }
+
+    #[test]
+    fn the_gradient_of_the_bound_in_a_row_is_that_of_finite_differences() {
+        let network = network();
+        let start = adapter(&network);
+        let (_, found) = bound(&network, &start, &noise());
+        assert_eq!(found.rows.keys().copied().collect::<Vec<_>>(), TOKENS);
+        for token in [40, 41] {
+            let direction = golden_normals(u64::from(token), 32);
+            let moved = |by: f64| {
+                let mut rows = noise().rows().clone();
+                let row = rows.get_mut(&token).unwrap();
+                for (value, z) in row.iter_mut().zip(&direction) {
+                    *value += (by * z.abs()) as f32;
+                }
+                let moved = OutputNoise::new(rows, noise().other()).unwrap();
+                bound(&network, &start, &moved).1.adapter.loss
+            };
+            let expected = (moved(0.02) - moved(0.0)) / 0.02;
+            let row = found.rows[&token].iter().zip(&direction);
+            let slope: f64 = row.map(|(slope, z)| f64::from(*slope) * z.abs()).sum();
+            assert!(
+                slope > 0.0 && (slope - expected).abs() < 0.02 * expected,
+                "{token}: {slope} {expected}"
+            );
+        }
     }
 }

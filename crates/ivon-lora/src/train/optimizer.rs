@@ -1,11 +1,13 @@
 //! The training contract: an optimizer is given an objective and asks it for loss and gradients at
 //! whatever adapter it likes, as often as it needs.
 
+use std::collections::BTreeMap;
+
 use burn::optim::GradientsParams;
 
 use super::TrainError;
 use crate::lora::Adapter;
-use crate::posterior::Posterior;
+use crate::posterior::{OutputNoise, Posterior};
 
 /// Loss and gradients of one step's examples, in one or several micro-batches.
 pub trait Objective {
@@ -29,6 +31,26 @@ pub trait Objective {
         micro_batch: usize,
         draw: u64,
     ) -> Result<Evidence, TrainError>;
+
+    /// As [`evaluate`](Self::evaluate) for what bounds the expected loss from above under noise on the
+    /// rows of the output layer, in closed form. An objective that has no output layer does not have
+    /// this method.
+    ///
+    /// # Errors
+    /// If the bound is not finite, choices are not scored by one token each, or there is no output
+    /// layer.
+    fn evaluate_bound(
+        &mut self,
+        adapter: &Adapter,
+        noise: &OutputNoise,
+        micro_batch: usize,
+        draw: u64,
+    ) -> Result<BoundEvidence, TrainError> {
+        let _ = (adapter, noise, micro_batch, draw);
+        Err(TrainError::Optimizer {
+            reason: "what is learned has no output layer that could be random".into(),
+        })
+    }
 }
 
 /// What an objective found at one adapter.
@@ -38,6 +60,16 @@ pub struct Evidence {
     pub loss: f64,
     /// Gradients of the parameters of the adapter that was given.
     pub gradients: GradientsParams,
+}
+
+/// What an objective found at one adapter with noise on the output layer.
+#[derive(Debug)]
+pub struct BoundEvidence {
+    /// Bound of the mean loss, and its gradients in the adapter.
+    pub adapter: Evidence,
+    /// Its gradients in the variances of the rows that score choices of the micro-batch, by their
+    /// tokens, `[H]` each; in the units of [`OutputNoise`].
+    pub rows: BTreeMap<u32, Vec<f32>>,
 }
 
 /// What a step did.

@@ -1,8 +1,6 @@
 //! Tests of the whole optimizer, through its public face, and the small modules that they train.
 
-mod covariance;
 mod draws;
-mod eigenbasis;
 mod errors;
 mod gaussian;
 mod golden;
