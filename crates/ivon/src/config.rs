@@ -1,10 +1,11 @@
-//! What a user chooses: the settings of IVON, checked once before anything is computed.
+//! The settings of IVON, checked once before anything is computed.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{IvonError, PathPattern};
+use crate::{EigenbasisConfig, IvonError, PathPattern};
 
-/// The settings of IVON. Only the effective sample size has no default, because no value suits all.
+/// The settings of IVON. The effective sample size has no default, because no one value suits
+/// every use.
 ///
 /// ```
 /// use ivon::IvonConfig;
@@ -22,10 +23,10 @@ use crate::{IvonError, PathPattern};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IvonConfig {
-    /// N, called `ess` in the paper: how many examples the posterior counts. The variance is
+    /// N, `ess` in the paper: how many examples the mean loss stands for. The variance is
     /// σ² = 1/(N (h + δ)). Above 0.
     pub effective_sample_size: f64,
-    /// h₀, the Hessian's start value, 1. With δ it stays above 0; it sets the spread at the start.
+    /// h₀, the initial Hessian, 1. Above 0. With N and δ it sets the initial variance.
     #[serde(default = "defaults::hessian_init")]
     pub hessian_init: f64,
     /// β₁, the decay of the momentum, 0.9. In [0, 1).
@@ -37,31 +38,40 @@ pub struct IvonConfig {
     /// δ, the prior's precision per effective example, 1e-4. At least 0.
     #[serde(default = "defaults::weight_decay")]
     pub weight_decay: f64,
-    /// How many draws [`Ivon::step`](crate::Ivon::step) makes, 1.
+    /// How many Monte Carlo draws [`Ivon::step`](crate::Ivon::step) makes, 1.
     #[serde(default = "defaults::mc_samples")]
     pub mc_samples: usize,
-    /// The largest size of one element's update before it is multiplied by the learning rate; none
-    /// by default.
+    /// Bound on the absolute value of each element of the update, before it is multiplied by the
+    /// learning rate; none by default.
     #[serde(default)]
     pub clip_radius: Option<f64>,
     /// Whether the momentum is divided by 1 − β₁ᵗ, true.
     #[serde(default = "defaults::yes")]
     pub debias: bool,
-    /// Whether the learning rate is multiplied by h₀ + δ, true: the first steps are then as long as
-    /// SGD's.
+    /// Whether the learning rate is multiplied by h₀ + δ, true: the first steps are then those of
+    /// SGD with momentum.
     #[serde(default = "defaults::yes")]
     pub rescale_learning_rate: bool,
     /// How the Hessian is estimated from gradients, [`HessianApproximation::Price`].
     #[serde(default)]
     pub hessian_approximation: HessianApproximation,
-    /// The largest Euclidean norm, over all parameters, of the mean gradient ḡ; none by default.
-    /// It never touches the Hessian's estimate.
+    /// Bound on the Euclidean norm of the mean gradient ḡ over all parameters; none by default.
+    /// It does not affect the Hessian estimate.
     #[serde(default)]
     pub gradient_clip_norm: Option<f64>,
-    /// Where the standard normals of the training draws come from, the host with seed 0.
+    /// Bound on the absolute value of each element of the Hessian estimate ĥ, as a multiple of |h|;
+    /// none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate_limit: Option<f64>,
+    /// The basis in which the posterior of a matrix is diagonal; by default that of the weights,
+    /// which is IVON. With an eigenbasis it is EVON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eigenbasis: Option<EigenbasisConfig>,
+    /// The source of the standard normals of training draws; by default the host with seed 0.
     #[serde(default)]
     pub noise: NoiseSource,
-    /// Parameters with settings of their own. The last group that matches a parameter holds.
+    /// Overrides for some of the parameters. If several groups match a parameter, the last one
+    /// applies.
     #[serde(default)]
     pub groups: Vec<ParameterGroup>,
 }
@@ -74,8 +84,8 @@ pub enum HessianApproximation {
     /// posterior.
     #[default]
     Price,
-    /// ĥ = N mean(ĝ²): the squared gradient of the batch, as Adam uses it. The factor N is that of
-    /// the published code, kept for parity; its users question it.
+    /// ĥ = N mean(ĝ²): the squared gradient of the batch, as in Adam. The factor N is that of the
+    /// published code, kept for parity although its users question it.
     GradSq,
 }
 
@@ -86,11 +96,11 @@ pub enum NoiseSource {
     /// ChaCha8 on the host, addressed by (seed, step, draw, parameter path): the same numbers on
     /// every machine and device, after a resume, and in any order. See [`noise`](crate::noise).
     Host {
-        /// Names the whole sequence.
+        /// Selects the sequence.
         seed: u64,
     },
-    /// The device's own generator: nothing is uploaded, nothing is repeatable beyond what
-    /// `Device::seed` offers, and a resumed run draws other numbers.
+    /// The device's own generator: nothing is uploaded, but only `Device::seed` makes it
+    /// repeatable, and a resumed run draws other numbers.
     Device,
 }
 
@@ -100,13 +110,13 @@ impl Default for NoiseSource {
     }
 }
 
-/// Parameters that differ in a setting; what is `None` holds as in [`IvonConfig`].
+/// Settings for some of the parameters; `None` inherits the value of [`IvonConfig`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ParameterGroup {
-    /// Which parameters.
+    /// The parameters it applies to.
     pub paths: PathPattern,
-    /// A learning rate in place of, or in proportion to, that of the step.
+    /// A learning rate that replaces or multiplies that of the step.
     #[serde(default)]
     pub learning_rate: Option<GroupLearningRate>,
     /// δ of these parameters.
@@ -118,7 +128,7 @@ pub struct ParameterGroup {
 }
 
 impl ParameterGroup {
-    /// A group that differs in nothing yet.
+    /// A group without overrides.
     pub fn new(paths: PathPattern) -> Self {
         Self {
             paths,
@@ -133,9 +143,9 @@ impl ParameterGroup {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupLearningRate {
-    /// This multiple of the step's learning rate, so it follows the schedule.
+    /// A multiple of the step's learning rate, which follows the schedule.
     Factor(f64),
-    /// This learning rate, whatever the schedule does.
+    /// A learning rate independent of the schedule.
     Fixed(f64),
 }
 
@@ -161,7 +171,7 @@ mod defaults {
 }
 
 impl IvonConfig {
-    /// The library's defaults, for this effective sample size.
+    /// The defaults, with this effective sample size.
     pub fn new(effective_sample_size: f64) -> Self {
         Self {
             effective_sample_size,
@@ -175,20 +185,32 @@ impl IvonConfig {
             rescale_learning_rate: true,
             hessian_approximation: HessianApproximation::Price,
             gradient_clip_norm: None,
+            estimate_limit: None,
+            eigenbasis: None,
             noise: NoiseSource::default(),
             groups: Vec::new(),
         }
     }
 
-    /// The effective sample size that gives the standard deviation σ₀ at the start: N = 1/(σ₀² (h₀
-    /// + δ)).
+    /// EVON with this effective sample size: the defaults, and an eigenbasis on both sides of each
+    /// matrix where they are not too wide. Its authors use β₂ from 0.999 to 0.9999 and an
+    /// `estimate_limit` of 2.
+    pub fn evon(effective_sample_size: f64) -> Self {
+        Self {
+            eigenbasis: Some(EigenbasisConfig::default()),
+            ..Self::new(effective_sample_size)
+        }
+    }
+
+    /// Sets the effective sample size so that the initial standard deviation is σ₀:
+    /// N = 1/(σ₀² (h₀ + δ)).
     pub fn with_initial_standard_deviation(mut self, standard_deviation: f64) -> Self {
         self.effective_sample_size = 1.0
             / (standard_deviation * standard_deviation * (self.hessian_init + self.weight_decay));
         self
     }
 
-    /// σ₀ = 1/√(N (h₀ + δ)), the standard deviation of every weight at the start, outside groups.
+    /// σ₀ = 1/√(N (h₀ + δ)), the initial standard deviation of every weight outside groups.
     pub fn initial_standard_deviation(&self) -> f64 {
         (self.effective_sample_size * (self.hessian_init + self.weight_decay))
             .sqrt()
@@ -221,18 +243,26 @@ impl IvonConfig {
         if let Some(norm) = self.gradient_clip_norm {
             check("gradient_clip_norm", norm, "above 0 (or none)", |x| x > 0.0)?;
         }
+        if let Some(limit) = self.estimate_limit {
+            check("estimate_limit", limit, "above 0 (or none)", |x| x > 0.0)?;
+        }
+        self.eigenbasis.as_ref().map_or(Ok(()), check_eigenbasis)?;
         check_precision(self.hessian_init, self.weight_decay)?;
-        self.groups.iter().try_for_each(|group| {
-            if let Some(GroupLearningRate::Factor(rate) | GroupLearningRate::Fixed(rate)) =
-                group.learning_rate
-            {
-                check("learning_rate of a group", rate, "at least 0", |x| x >= 0.0)?;
-            }
-            check_precision(
-                group.hessian_init.unwrap_or(self.hessian_init),
-                group.weight_decay.unwrap_or(self.weight_decay),
-            )
-        })
+        self.groups
+            .iter()
+            .try_for_each(|group| self.validate_group(group))
+    }
+
+    fn validate_group(&self, group: &ParameterGroup) -> Result<(), IvonError> {
+        if let Some(GroupLearningRate::Factor(rate) | GroupLearningRate::Fixed(rate)) =
+            group.learning_rate
+        {
+            check("learning_rate of a group", rate, "at least 0", |x| x >= 0.0)?;
+        }
+        check_precision(
+            group.hessian_init.unwrap_or(self.hessian_init),
+            group.weight_decay.unwrap_or(self.weight_decay),
+        )
     }
 }
 
@@ -253,13 +283,23 @@ fn check(
     }
 }
 
-/// h₀ > 0 keeps h + δ > 0 for ever, because each step multiplies it by at least ½.
+fn check_eigenbasis(config: &EigenbasisConfig) -> Result<(), IvonError> {
+    let interval = config.basis_interval as f64;
+    check("basis_interval", interval, "at least 1", |x| x >= 1.0)?;
+    config.gram_decay.map_or(Ok(()), |decay| {
+        check("gram_decay", decay, "in [0, 1) (or none)", |x| {
+            (0.0..1.0).contains(&x)
+        })
+    })
+}
+
+/// h₀ > 0 keeps h + δ > 0 in every later step, because a step multiplies it by at least ½.
 fn check_precision(hessian_init: f64, weight_decay: f64) -> Result<(), IvonError> {
     check("weight_decay", weight_decay, "at least 0", |x| x >= 0.0)?;
     check("hessian_init", hessian_init, "above 0", |x| x > 0.0)
 }
 
-/// A group's settings with nothing left open, as the update rule needs them.
+/// The settings of one parameter with defaults and groups resolved.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Resolved {
     pub learning_rate: GroupLearningRate,
@@ -268,7 +308,7 @@ pub(crate) struct Resolved {
 }
 
 impl Resolved {
-    /// What holds for the parameter at `path`.
+    /// The settings of the parameter at `path`.
     pub fn at(config: &IvonConfig, path: &str) -> Self {
         let group = config
             .groups
@@ -309,7 +349,7 @@ mod tests {
     #[test]
     fn a_setting_out_of_range_is_named_with_its_value_and_its_range() {
         type Spoil = fn(&mut IvonConfig);
-        let cases: [(&str, Spoil); 10] = [
+        let cases: [(&str, Spoil); 13] = [
             ("effective_sample_size", |c| c.effective_sample_size = 0.0),
             ("effective_sample_size", |c| {
                 c.effective_sample_size = f64::NAN
@@ -321,6 +361,19 @@ mod tests {
             ("mc_samples", |c| c.mc_samples = 0),
             ("clip_radius", |c| c.clip_radius = Some(f64::INFINITY)),
             ("gradient_clip_norm", |c| c.gradient_clip_norm = Some(0.0)),
+            ("estimate_limit", |c| c.estimate_limit = Some(0.0)),
+            ("basis_interval", |c| {
+                c.eigenbasis = Some(EigenbasisConfig {
+                    basis_interval: 0,
+                    ..EigenbasisConfig::default()
+                });
+            }),
+            ("gram_decay", |c| {
+                c.eigenbasis = Some(EigenbasisConfig {
+                    gram_decay: Some(1.0),
+                    ..EigenbasisConfig::default()
+                });
+            }),
             ("learning_rate of a group", |c| {
                 c.groups.push(ParameterGroup {
                     learning_rate: Some(GroupLearningRate::Factor(-1.0)),
@@ -345,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_group_that_matches_holds_and_what_it_leaves_open_is_inherited() {
+    fn the_last_matching_group_applies_and_its_missing_settings_are_inherited() {
         let group = |paths, hessian_init, weight_decay| ParameterGroup {
             hessian_init,
             weight_decay,
@@ -374,13 +427,18 @@ mod tests {
         let config = IvonConfig {
             clip_radius: Some(1e-3),
             noise: NoiseSource::Device,
-            ..IvonConfig::new(1e6)
+            ..IvonConfig::evon(1e6)
         };
         let json = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<IvonConfig>(&json).unwrap(), config);
         assert_eq!(
             serde_json::from_str::<IvonConfig>(r#"{"effective_sample_size": 7.0}"#).unwrap(),
             IvonConfig::new(7.0)
+        );
+        let sparse = r#"{"effective_sample_size": 7.0, "eigenbasis": {}}"#;
+        assert_eq!(
+            serde_json::from_str::<IvonConfig>(sparse).unwrap(),
+            IvonConfig::evon(7.0)
         );
         assert!(
             serde_json::from_str::<IvonConfig>(r#"{"effective_sample_size": 7.0, "beta3": 1}"#)
@@ -389,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wished_spread_names_its_effective_sample_size() {
+    fn an_initial_standard_deviation_sets_the_effective_sample_size() {
         let config = IvonConfig::new(1.0).with_initial_standard_deviation(0.01);
         assert!((config.initial_standard_deviation() - 0.01).abs() < 1e-12);
     }

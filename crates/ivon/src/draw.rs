@@ -1,5 +1,5 @@
-//! A draw: a copy of the module at mean + noise, together with the noise, until gradients come
-//! back.
+//! A draw: a copy of the module at mean + noise, kept with its noise until its gradients are
+//! observed.
 
 use std::sync::Arc;
 
@@ -9,12 +9,13 @@ use burn::tensor::Tensor;
 
 use crate::IvonError;
 use crate::layout::{Flats, Layout};
-use crate::paths::flat_gradients;
+use crate::paths::{FlatGradients, flat_gradients};
 
 /// A module drawn from the posterior for one gradient estimate.
 ///
-/// Made by [`Ivon::draw`](crate::Ivon::draw), consumed by [`Ivon::observe`](crate::Ivon::observe):
-/// so a gradient cannot meet another draw's noise. It can be sent to another thread in between.
+/// [`Ivon::draw`](crate::Ivon::draw) makes it and [`Ivon::observe`](crate::Ivon::observe) consumes
+/// it, so a gradient is never paired with another draw's noise. In between it can be sent to
+/// another thread.
 #[derive(Debug)]
 pub struct Draw<M> {
     module: M,
@@ -22,12 +23,12 @@ pub struct Draw<M> {
     pub(crate) layout: Arc<Layout>,
     pub(crate) step: u64,
     number: u64,
-    pub(crate) gathered: Gathered,
+    pub(crate) sums: BatchSums,
 }
 
-/// What was computed at a draw: sums over the batches, each times its weight.
+/// Sums over the batches of a draw, each batch times its weight.
 #[derive(Debug, Default)]
-pub(crate) struct Gathered {
+pub(crate) struct BatchSums {
     /// Σ w ĝ; empty before the first batch.
     pub gradient: Flats,
     /// Σ w.
@@ -38,8 +39,8 @@ pub(crate) struct Gathered {
     pub present: Vec<bool>,
 }
 
-/// A loss: a number, or a tensor that is read only when the step is taken, so that the device need
-/// not stop.
+/// A loss: a number, or a tensor that is read only when the step is taken, so that the host does
+/// not wait for the device.
 #[derive(Clone, Debug)]
 pub enum Loss {
     /// A number on the host.
@@ -62,7 +63,7 @@ impl From<f32> for Loss {
 
 impl From<Tensor<1>> for Loss {
     fn from(tensor: Tensor<1>) -> Self {
-        // Without autodiff, or the loss would keep the whole graph alive.
+        // Without autodiff: the loss would keep the whole graph alive.
         Self::Tensor(Box::new(tensor.inner()))
     }
 }
@@ -71,7 +72,7 @@ impl Loss {
     pub(crate) fn read(self) -> f64 {
         match self {
             Self::Value(value) => value,
-            // Not a number is what a loss that cannot be read amounts to: the step refuses it.
+            // A loss that cannot be read becomes NaN, which the step refuses.
             Self::Tensor(tensor) => tensor.try_into_scalar::<f64>().unwrap_or(f64::NAN),
         }
     }
@@ -91,11 +92,11 @@ impl<M: Module> Draw<M> {
             layout,
             step,
             number,
-            gathered: Gathered::default(),
+            sums: BatchSums::default(),
         }
     }
 
-    /// The module at mean + noise: the place for the forward and the backward pass.
+    /// The module at mean + noise, for the forward and the backward pass.
     pub fn module(&self) -> &M {
         &self.module
     }
@@ -105,17 +106,16 @@ impl<M: Module> Draw<M> {
         self.number
     }
 
-    /// Adds the mean loss and its gradients from one batch at this draw, with a weight: for
-    /// micro-batches of unequal size their numbers of examples. All batches of a draw share its
-    /// noise.
+    /// Adds the mean loss of one batch and its gradients at this draw. `weight` is the number of
+    /// examples when micro-batches differ in size. All batches of a draw share its noise.
     ///
     /// The gradients are those of the *mean* loss of the batch, taken at [`module`](Self::module).
-    /// Parameters without a gradient count as 0 here; those without any in the whole step are left
-    /// alone.
+    /// A missing gradient counts as 0; a parameter without a gradient in the whole step is not
+    /// updated.
     ///
     /// # Errors
-    /// If the weight is not positive, or a gradient has another shape than its parameter; nothing
-    /// is added then.
+    /// If the weight is not positive, or the shape of a gradient differs from its parameter's;
+    /// nothing is added then.
     pub fn accumulate(
         &mut self,
         loss: impl Into<Loss>,
@@ -125,55 +125,69 @@ impl<M: Module> Draw<M> {
         if !(weight.is_finite() && weight > 0.0) {
             return Err(IvonError::Weight { found: weight });
         }
-        let mut found = flat_gradients(&self.module, gradients);
         let layout = &self.layout;
-        let mut present = vec![false; layout.entries.len()];
-        for (entry, present) in layout.entries.iter().zip(&mut present) {
-            if let Some((shape, _)) = found.get(&entry.id) {
-                if *shape != entry.shape {
-                    let (expected, found) = (entry.shape.clone(), shape.clone());
-                    return Err(IvonError::GradientShape {
-                        path: entry.path.clone(),
-                        expected,
-                        found,
-                    });
-                }
-                *present = true;
-            }
-        }
-        let gradient = layout.gather(|entry| match found.remove(&layout.entries[entry].id) {
+        let mut gradients = flat_gradients(&self.module, gradients);
+        let present = which_present(layout, &gradients)?;
+        let gradient = layout.gather(|entry| match gradients.remove(&layout.entries[entry].id) {
             Some((_, gradient)) => gradient,
             None => layout.zeros(entry),
         });
-        self.gathered.add(gradient, present, loss.into(), weight);
+        self.sums.add(gradient, present, loss.into(), weight);
         Ok(())
     }
 }
 
-impl Gathered {
-    fn add(&mut self, gradient: Flats, present: Vec<bool>, loss: Loss, weight: f64) {
-        let weighted = |flat: Tensor<1>| {
-            if weight == 1.0 {
-                flat
-            } else {
-                flat.mul_scalar(weight)
+/// Which parameters have a gradient; each gradient must have the shape of its parameter.
+fn which_present(layout: &Layout, gradients: &FlatGradients) -> Result<Vec<bool>, IvonError> {
+    let mut present = vec![false; layout.entries.len()];
+    for (entry, present) in layout.entries.iter().zip(&mut present) {
+        if let Some((shape, _)) = gradients.get(&entry.id) {
+            if *shape != entry.shape {
+                return Err(IvonError::GradientShape {
+                    path: entry.path.clone(),
+                    expected: entry.shape.clone(),
+                    found: shape.clone(),
+                });
             }
-        };
+            *present = true;
+        }
+    }
+    Ok(present)
+}
+
+impl BatchSums {
+    fn add(&mut self, gradient: Flats, present: Vec<bool>, loss: Loss, weight: f64) {
+        let weighted = gradient.into_iter().map(|flat| match weight {
+            1.0 => flat,
+            weight => flat.mul_scalar(weight),
+        });
+        add_all(&mut self.gradient, weighted.collect());
+        mark_present(&mut self.present, present);
         self.losses.push((loss, weight));
         self.weight += weight;
-        if self.gradient.is_empty() {
-            self.gradient = gradient.into_iter().map(weighted).collect();
-            self.present = present;
-        } else {
-            self.gradient = std::mem::take(&mut self.gradient)
-                .into_iter()
-                .zip(gradient)
-                .map(|(sum, flat)| sum + weighted(flat))
-                .collect();
-            self.present
-                .iter_mut()
-                .zip(present)
-                .for_each(|(ever, now)| *ever |= now);
-        }
+    }
+}
+
+/// Adds `flats` to `sums`, which may still be empty.
+pub(crate) fn add_all(sums: &mut Flats, flats: Flats) {
+    *sums = if sums.is_empty() {
+        flats
+    } else {
+        std::mem::take(sums)
+            .into_iter()
+            .zip(flats)
+            .map(|(sum, flat)| sum + flat)
+            .collect()
+    };
+}
+
+/// Marks in `ever`, which may still be empty, the parameters that have a gradient `now`.
+pub(crate) fn mark_present(ever: &mut Vec<bool>, now: Vec<bool>) {
+    if ever.is_empty() {
+        *ever = now;
+    } else {
+        ever.iter_mut()
+            .zip(now)
+            .for_each(|(ever, now)| *ever |= now);
     }
 }

@@ -1,4 +1,4 @@
-//! What can go wrong: one variant for each fact, with what was expected and found.
+//! The errors of this crate; each says what was expected and what was found.
 
 use std::path::PathBuf;
 
@@ -14,13 +14,13 @@ pub enum IvonError {
         name: &'static str,
         /// Its value.
         value: f64,
-        /// The range that it should lie in.
+        /// The range it must lie in.
         expected: &'static str,
     },
     /// No parameter of the module keeps gradients.
     #[error("the module has no parameter that keeps gradients")]
     NoTrainableParameters,
-    /// A group's pattern fits no parameter that keeps gradients.
+    /// A group's pattern matches no parameter that keeps gradients.
     #[error("the parameter group `{pattern}` matches none of the {trainable} trainable parameters")]
     UnmatchedGroup {
         /// The group's pattern.
@@ -54,8 +54,7 @@ pub enum IvonError {
         /// The loss.
         found: f64,
     },
-    /// A gradient holds an infinite value or not a number, or is too large to be squared; nothing
-    /// was updated.
+    /// A gradient is infinite, not a number, or too large to be squared; nothing was updated.
     #[error("the gradient of `{path}` is not finite at step {step}, nothing was updated")]
     NonFiniteGradient {
         /// The step that was not taken, counted from 1.
@@ -63,7 +62,7 @@ pub enum IvonError {
         /// The first parameter concerned.
         path: String,
     },
-    /// The update itself would not be finite although the gradients are; nothing was updated.
+    /// The update is not finite although the gradients are; nothing was updated.
     #[error("the update of `{path}` is not finite at step {step}, nothing was updated")]
     NonFiniteUpdate {
         /// The step that was not taken, counted from 1.
@@ -71,7 +70,7 @@ pub enum IvonError {
         /// The first parameter concerned.
         path: String,
     },
-    /// No gradient was handed back for any parameter.
+    /// No parameter received a gradient.
     #[error("no gradient was observed for any of the {trainable} trainable parameters")]
     NoGradients {
         /// How many parameters there are.
@@ -114,13 +113,13 @@ pub enum IvonError {
         /// How many were supplied.
         found: usize,
     },
-    /// The saved bytes are no state of this optimizer.
+    /// The bytes are not a saved state of this optimizer.
     #[error("this is not a saved IVON state: {reason}")]
     StateFormat {
-        /// What gives it away.
+        /// What is wrong with them.
         reason: String,
     },
-    /// The saved state was written with other settings.
+    /// The settings of the saved state differ from those of the optimizer.
     #[error("the saved state has other settings: {}", list(differences))]
     StateSettings {
         /// Each setting that differs.
@@ -132,8 +131,8 @@ pub enum IvonError {
         /// The parameter.
         path: String,
     },
-    /// The saved state, or a posterior's variance, has a parameter that the module does not train
-    /// or lacks.
+    /// The saved state, or the variances of a posterior, name a parameter that the module lacks or
+    /// does not train.
     #[error("the module has no such parameter to restore as `{path}`")]
     UnknownParameter {
         /// The parameter.
@@ -159,16 +158,16 @@ pub enum IvonError {
         /// `f32`, `f64`, or the file's name for another type.
         found: String,
     },
-    /// A saved value cannot stem from this optimizer.
+    /// A saved value is outside the range that the optimizer can produce.
     #[error("the saved {what} of `{path}` holds {found}, expected {expected}")]
     StateValue {
         /// `momentum` or `hessian`.
         what: &'static str,
         /// The parameter.
         path: String,
-        /// The first value that cannot be.
+        /// The first value out of range.
         found: f64,
-        /// What can be.
+        /// The range.
         expected: &'static str,
     },
     /// A variance is negative, infinite or not a number.
@@ -176,7 +175,7 @@ pub enum IvonError {
     Variance {
         /// The parameter.
         path: String,
-        /// The first value that cannot be.
+        /// The first invalid value.
         found: f64,
     },
     /// A variance does not have as many elements as its parameter.
@@ -188,6 +187,30 @@ pub enum IvonError {
         expected: usize,
         /// The variance's.
         found: usize,
+    },
+    /// A rotation does not have the width of its parameter's side.
+    #[error(
+        "the {side} rotation of `{path}` has shape {found:?}, which turns no side of {shape:?}"
+    )]
+    RotationShape {
+        /// The parameter.
+        path: String,
+        /// `left` or `right`.
+        side: &'static str,
+        /// The parameter's shape.
+        shape: Vec<usize>,
+        /// The rotation's.
+        found: Vec<usize>,
+    },
+    /// The columns of a rotation are not orthonormal.
+    #[error("the {side} rotation of `{path}` is off an orthogonal matrix by {found}")]
+    Rotation {
+        /// The parameter.
+        path: String,
+        /// `left` or `right`.
+        side: &'static str,
+        /// The largest entry of |QᵀQ − 1|.
+        found: f64,
     },
     /// A file could not be read or written.
     #[error("could not {action} `{}`: {source}", path.display())]
@@ -202,14 +225,14 @@ pub enum IvonError {
     },
 }
 
-/// A setting that differs between a saved state and the optimizer that should take it.
+/// A setting that differs between a saved state and the optimizer that is to be restored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
     /// The field of [`IvonConfig`](crate::IvonConfig).
     pub name: String,
     /// Its value in the saved state, as JSON.
     pub saved: String,
-    /// Its value here, as JSON.
+    /// Its value in the optimizer, as JSON.
     pub here: String,
 }
 
@@ -243,7 +266,9 @@ impl IvonError {
             Self::StateMissing { .. } | Self::UnknownParameter { .. } | Self::StateShape { .. } => {
                 "does this state belong to this module, with the same parameters frozen?"
             }
-            Self::StateValue { .. } | Self::StateFormat { .. } => "take an older copy of the file",
+            Self::StateValue { .. } | Self::StateFormat { .. } | Self::Rotation { .. } => {
+                "take an older copy of the file"
+            }
             _ => return None,
         };
         Some(hint.to_string())

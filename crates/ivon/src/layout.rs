@@ -1,8 +1,8 @@
-//! Where each trainable parameter lies: many small tensors are kept end to end in a few long ones.
+//! The layout of the trainable parameters: many small tensors concatenated into a few long ones.
 //!
-//! An adapter has hundreds of small tensors, and an update takes some thirty operations. On buckets
-//! those are a few dozen launches instead of thousands. Parameters share a bucket when they share
-//! device, float type and settings; the arithmetic is element by element, so the buckets never
+//! An adapter has hundreds of small tensors, and an update takes some thirty operations: on
+//! buckets, a few dozen kernel launches instead of thousands. Parameters share a bucket when they
+//! share device, float type and settings; the arithmetic is elementwise, so the buckets never
 //! change a result.
 
 use std::collections::HashMap;
@@ -15,12 +15,12 @@ use crate::noise::Address;
 use crate::paths::{Parameter, replace};
 use crate::{IvonError, NoiseSource};
 
-/// A bucket is closed when it holds this many elements: on a GPU long enough to hide an operation's
-/// fixed cost, and below the length (4 Mi) from which Flex splits sums by thread. Between 16 Ki and
-/// 1 Mi a CPU step takes the same time.
+/// A bucket takes no further parameters once it holds this many elements: on a GPU enough to hide
+/// the launch overhead, and below the length (4 Mi) from which Flex splits sums by thread. Between
+/// 16 Ki and 1 Mi a CPU step takes the same time.
 const BUCKET: usize = 1 << 20;
 
-/// One long tensor for each bucket, `[elements of the bucket]`.
+/// One flat tensor for each bucket, `[elements of the bucket]`.
 pub(crate) type Flats = Vec<Tensor<1>>;
 
 /// A trainable parameter and its place.
@@ -34,7 +34,7 @@ pub(crate) struct Entry {
     pub length: usize,
 }
 
-/// What the parameters of a bucket have in common.
+/// The common properties of a bucket's parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
     pub device: Device,
@@ -47,6 +47,16 @@ pub(crate) struct Bucket {
     pub entries: Vec<usize>,
 }
 
+impl Bucket {
+    /// What the state's type is called.
+    pub fn state_name(&self) -> &'static str {
+        match self.state_type {
+            DType::F64 => "f64",
+            _ => "f32",
+        }
+    }
+}
+
 /// The places of all trainable parameters of a module.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -56,7 +66,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Lays out `parameters`; of a tied parameter only its first place counts.
+    /// Lays out `parameters`; a tied parameter is placed once.
     pub fn new(parameters: &[Parameter], config: &IvonConfig) -> Self {
         let mut layout = Self {
             entries: Vec::new(),
@@ -111,7 +121,7 @@ impl Layout {
         })
     }
 
-    /// The index of the parameter with this identity.
+    /// The index of the parameter with this id.
     pub fn find(&self, id: ParamId) -> Option<usize> {
         self.index.get(&id).copied()
     }
@@ -121,7 +131,7 @@ impl Layout {
         self.buckets.iter().map(|bucket| bucket.length).sum()
     }
 
-    /// Long tensors in the state's type from the parameters' values `[length]`, asked for by index.
+    /// Flat tensors in the state's type, from the values `[length]` of each parameter by index.
     pub fn gather(&self, mut values: impl FnMut(usize) -> Tensor<1>) -> Flats {
         let gathered = self.buckets.iter().map(|bucket| {
             let parts = bucket.entries.iter().map(|&entry| {
@@ -134,7 +144,7 @@ impl Layout {
         gathered.collect()
     }
 
-    /// The part of the long tensors that belongs to a parameter, `[length]`.
+    /// The part of the flat tensors that belongs to a parameter, `[length]`.
     pub fn part(&self, flats: &[Tensor<1>], entry: usize) -> Tensor<1> {
         let Entry {
             bucket,
@@ -145,7 +155,7 @@ impl Layout {
         flats[bucket].clone().narrow(0, offset, length)
     }
 
-    /// The module with its trainable parameters taken from the long tensors, in their own float
+    /// The module with its trainable parameters taken from the flat tensors, each in its own float
     /// type.
     pub fn write<M: Module>(&self, module: M, flats: &[Tensor<1>]) -> M {
         let typed: Flats = flats
@@ -172,6 +182,11 @@ impl Layout {
         })
     }
 
+    /// The settings of a parameter.
+    pub fn settings(&self, entry: usize) -> &Resolved {
+        &self.buckets[self.entries[entry].bucket].settings
+    }
+
     /// Zeros for a parameter, `[length]`.
     pub fn zeros(&self, entry: usize) -> Tensor<1> {
         let bucket = &self.buckets[self.entries[entry].bucket];
@@ -181,8 +196,8 @@ impl Layout {
         )
     }
 
-    /// Standard normals for every parameter, from the host's stream at `address` or from the
-    /// devices.
+    /// Standard normals for every parameter, from the host's stream at `address` or from each
+    /// device.
     pub fn normals(&self, source: NoiseSource, address: Address) -> Flats {
         if source == NoiseSource::Device {
             let standard = Distribution::Normal(0.0, 1.0);
@@ -192,13 +207,13 @@ impl Layout {
                 .map(|b| Tensor::random([b.length], standard, (&b.device, b.state_type)))
                 .collect();
         }
-        let mut made: Vec<Vec<f32>> = self
+        let mut flats: Vec<Vec<f32>> = self
             .buckets
             .iter()
             .map(|bucket| vec![0.0; bucket.length])
             .collect();
         let mut parameters = Vec::with_capacity(self.entries.len());
-        for (bucket, normals) in self.buckets.iter().zip(&mut made) {
+        for (bucket, normals) in self.buckets.iter().zip(&mut flats) {
             let mut rest = normals.as_mut_slice();
             for entry in bucket.entries.iter().map(|&entry| &self.entries[entry]) {
                 let (part, after) = rest.split_at_mut(entry.length);
@@ -207,18 +222,19 @@ impl Layout {
             }
         }
         address.fill_all(parameters);
-        made.into_iter()
+        flats
+            .into_iter()
             .zip(&self.buckets)
             .map(|(normals, bucket)| upload(normals, bucket))
             .collect()
     }
 
-    /// Standard normals that the caller supplies for each path and shape, row-major.
+    /// Standard normals supplied by the caller for each path and shape, row-major.
     pub fn supplied_normals(
         &self,
         mut supply: impl FnMut(&str, &[usize]) -> Vec<f64>,
     ) -> Result<Flats, IvonError> {
-        let made = self.buckets.iter().map(|bucket| {
+        let flats = self.buckets.iter().map(|bucket| {
             let mut normals = Vec::with_capacity(bucket.length);
             for entry in bucket.entries.iter().map(|&entry| &self.entries[entry]) {
                 let supplied = supply(&entry.path, &entry.shape);
@@ -234,11 +250,11 @@ impl Layout {
             }
             Ok(upload(normals, bucket))
         });
-        made.collect()
+        flats.collect()
     }
 }
 
-/// Host numbers `[length]` as a tensor of the bucket.
+/// Host numbers `[length]` as a tensor on the bucket's device.
 pub(crate) fn upload<E: Element>(values: Vec<E>, bucket: &Bucket) -> Tensor<1> {
     let length = values.len();
     Tensor::from_data(
@@ -247,7 +263,7 @@ pub(crate) fn upload<E: Element>(values: Vec<E>, bucket: &Bucket) -> Tensor<1> {
     )
 }
 
-/// Tensors end to end.
+/// The concatenation of the tensors.
 fn join(mut parts: Vec<Tensor<1>>) -> Tensor<1> {
     if parts.len() == 1 {
         parts.remove(0)
@@ -256,8 +272,8 @@ fn join(mut parts: Vec<Tensor<1>>) -> Tensor<1> {
     }
 }
 
-/// The sum of all elements `[1]`, in an order that does not depend on the number of threads: Flex
-/// splits longer sums by thread.
+/// The sum of all elements `[1]`, in pieces so short that Flex does not split them by thread: the
+/// order of the additions does not depend on the number of threads.
 pub(crate) fn total(flat: Tensor<1>) -> Tensor<1> {
     const PIECE: usize = 1 << 20;
     let length = flat.shape().num_elements();

@@ -1,13 +1,17 @@
 #![doc = include_str!("../README.md")]
 
 mod path_pattern;
-pub mod error;
-pub mod config;
+mod error;
+mod sides;
+mod config;
 pub mod noise;
 pub mod paths;
 pub mod rule;
+pub mod symmetric;
 mod layout;
+mod basis;
 pub mod state;
+mod grams;
 mod draw;
 mod observations;
 mod update;
@@ -20,13 +24,15 @@ pub mod choosing_the_settings {}
 #[cfg(test)]
 mod tests;
 
+pub use basis::Rotation;
 pub use config::{
     GroupLearningRate, HessianApproximation, IvonConfig, NoiseSource, ParameterGroup,
 };
 pub use draw::{Draw, Loss};
-pub use error::IvonError;
+pub use error::{Difference, IvonError};
 pub use optimizer::Ivon;
 pub use path_pattern::PathPattern;
 pub use posterior::Posterior;
+pub use sides::{EigenbasisConfig, Sides};
 pub use state::IvonState;
 pub use update::StepReport;

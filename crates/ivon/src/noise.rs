@@ -1,23 +1,22 @@
-//! Standard normals by address: (seed, purpose, step, draw, parameter path) names a ChaCha8 stream,
-//! and element i of the parameter takes the same bits of it on every machine. [`key`] is the one
-//! place where an address becomes a stream, for this crate's normals and for whatever else a
-//! program draws by address.
+//! Standard normals by address: (seed, purpose, step, draw, parameter path) selects a ChaCha8
+//! stream, and element i of the parameter is made from the same bits of it on every machine.
+//! [`key`] is the one place where an address becomes a stream, for this crate's normals and for
+//! whatever else a program draws by address.
 //!
-//! Box and Muller's transform in f32, with polynomials of our own for logarithm, sine and cosine:
-//! every operation in it is exact by IEEE 754 (+, −, ×, √), so the numbers do not depend on a
-//! system's mathematical library, on the instruction set, or on how many threads share the work;
-//! and the compiler can keep it in vector registers.
+//! The Box–Muller transform in f32, with polynomials for logarithm, sine and cosine: IEEE 754
+//! fixes the result of every operation in it (+, −, ×, ÷, √), so the numbers do not depend on the
+//! system's math library, the instruction set or the number of threads; and it vectorises.
 //!
-//! Quality: a radius from 31 bits and an angle from 26 bits for each pair, so |z| ≤ 6.7 (beyond
-//! that lies 2e-11 of a normal's mass); relative error of the transform below 1e-6. Tensors of f64
-//! take the same numbers widened.
+//! Quality: each pair takes a radius of 31 bits and an angle of 26 bits, so |z| ≤ 6.7 (a normal
+//! exceeds that with probability 2e-11); the relative error of the transform is below 1e-6.
+//! Tensors of f64 take the same numbers widened.
 
 use std::sync::{Mutex, PoisonError};
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-/// What normals are for; each purpose has streams of its own.
+/// What normals are for; no two purposes share a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {
@@ -27,14 +26,14 @@ pub enum Purpose {
     Posterior = 2,
 }
 
-/// The upper half of the purposes is this crate's, whatever variants [`Purpose`] has or gets.
+/// This crate reserves the purposes from 128, for the variants of [`Purpose`] and future ones.
 const OWN: u8 = 0x80;
 
 impl Purpose {
-    /// All of them.
+    /// All purposes.
     pub const ALL: [Self; 2] = [Self::Training, Self::Posterior];
 
-    /// The byte that stands for it in a [`key`]: at least 128.
+    /// Its byte in a [`key`], at least 128.
     pub const fn byte(self) -> u8 {
         OWN | self as u8
     }
@@ -43,8 +42,8 @@ impl Purpose {
 /// The key of the ChaCha stream at an address: seed, step with the purpose in its top byte, draw,
 /// and the hash of the path, each as a little-endian u64.
 ///
-/// A program that draws other numbers by address takes purposes below 128: then its streams never
-/// meet those of [`Purpose`]. Steps are below 2⁵⁶.
+/// A program that draws other numbers by address uses purposes below 128, so that its streams are
+/// never those of a [`Purpose`]. Steps are below 2⁵⁶.
 pub fn key(seed: u64, purpose: u8, step: u64, draw: u64, path: &str) -> [u8; 32] {
     let mut key = [0u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -55,10 +54,10 @@ pub fn key(seed: u64, purpose: u8, step: u64, draw: u64, path: &str) -> [u8; 32]
     key
 }
 
-/// The address of a draw; with a parameter's path it names a stream of normals.
+/// The address of a draw; with a parameter's path it selects a stream of normals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// Names the whole sequence.
+    /// Selects the sequence.
     pub seed: u64,
     /// What the draw is for.
     pub purpose: Purpose,
@@ -84,21 +83,16 @@ impl Address {
         fill_from(self.stream(path), 0, normals);
     }
 
-    /// As [`fill`](Self::fill) for many parameters, shared among the processor's cores where that
-    /// pays; the numbers are the same.
+    /// [`fill`](Self::fill) for many parameters, on several threads where that pays; the numbers
+    /// are the same.
     pub fn fill_all(&self, parameters: Vec<(&str, &mut [f32])>) {
-        let count: usize = parameters.iter().map(|(_, normals)| normals.len()).sum();
-        let workers = if count < PARALLEL {
-            1
-        } else {
-            std::thread::available_parallelism().map_or(1, usize::from)
-        };
+        let workers = workers_for(parameters.iter().map(|(_, normals)| normals.len()).sum());
         if workers == 1 {
             return parameters
                 .into_iter()
                 .for_each(|(path, normals)| self.fill(path, normals));
         }
-        // A piece starts at a place in its stream that its index alone gives.
+        // The position of a piece in its stream follows from its index alone.
         let pieces = parameters.into_iter().flat_map(|(path, normals)| {
             normals
                 .chunks_mut(PIECE)
@@ -127,16 +121,24 @@ impl Address {
 /// cache.
 const BLOCK: usize = 256;
 
-/// Normals that one thread makes before it asks for more; a multiple of [`BLOCK`].
+/// Normals that a thread takes from the queue at a time; a multiple of [`BLOCK`].
 const PIECE: usize = 1 << 15;
 
 /// Fewer normals than this are not worth a second thread.
 const PARALLEL: usize = 1 << 18;
 
-/// Fills `normals` from the stream's position that belongs to element `start`, a multiple of
-/// [`BLOCK`].
+/// The number of threads for `count` normals.
+fn workers_for(count: usize) -> usize {
+    if count < PARALLEL {
+        1
+    } else {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+}
+
+/// Fills `normals` with the stream's normals from element `start` on, a multiple of [`BLOCK`].
 fn fill_from(mut stream: ChaCha8Rng, start: usize, normals: &mut [f32]) {
-    // One word makes one normal, so the position in words is the index of the element.
+    // Each normal takes one word, so the position in words is the index of the element.
     stream.set_word_pos(start as u128);
     let mut bytes = [0u8; 4 * BLOCK];
     let mut words = [0u32; BLOCK];
@@ -156,7 +158,7 @@ fn box_muller(words: &[u32; BLOCK], normals: &mut [f32; BLOCK]) {
     let (radii, angles) = words.split_at(BLOCK / 2);
     let (cosines, sines) = normals.split_at_mut(BLOCK / 2);
     for (((&radius, &angle), cosine), sine) in radii.iter().zip(angles).zip(cosines).zip(sines) {
-        // (k + ½)/2³¹ with k of 31 bits: never 0, and fine where the logarithm is large.
+        // (k + ½)/2³¹ with k of 31 bits: never 0, and finely spaced where the logarithm is large.
         let uniform = ((radius >> 1) as i32 as f32 + 0.5) * (1.0 / 2_147_483_648.0);
         let radius = (-2.0 * logarithm(uniform)).max(0.0).sqrt();
         let (c, s) = cosine_and_sine(angle);
@@ -165,8 +167,8 @@ fn box_muller(words: &[u32; BLOCK], normals: &mut [f32; BLOCK]) {
     }
 }
 
-/// ln x for normal x > 0: x = m · 2ᵉ with m in [√½, √2), then the series of atanh in s = (m − 1)/(m
-/// + 1).
+/// ln x for normal x > 0: x = m · 2ᵉ with m in [√½, √2), then the series of atanh in
+/// s = (m − 1)/(m + 1).
 #[inline(always)]
 fn logarithm(x: f32) -> f32 {
     // Subtracting the bits of √½ before taking the exponent puts the mantissa into [√½, √2).
@@ -175,21 +177,21 @@ fn logarithm(x: f32) -> f32 {
     let mantissa = f32::from_bits(((bits & 0x007f_ffff) + 0x3f35_04f3) as u32);
     let s = (mantissa - 1.0) / (mantissa + 1.0);
     let square = s * s;
-    // |s| ≤ 0.1716, so the first term left out is below 2 · 0.1716¹¹/11 = 7e-10.
+    // |s| ≤ 0.1716, so the first omitted term is below 2 · 0.1716¹¹/11 = 7e-10.
     let series = 2.0
         + square * (2.0 / 3.0 + square * (2.0 / 5.0 + square * (2.0 / 7.0 + square * (2.0 / 9.0))));
     exponent * std::f32::consts::LN_2 + s * series
 }
 
-/// Cosine and sine of a uniform angle: the top two bits choose the quadrant, the next 24 the place
-/// in ±π/4.
+/// Cosine and sine of a uniform angle: the top two bits choose the quadrant, the next 24 the
+/// position in ±π/4.
 #[inline(always)]
 fn cosine_and_sine(word: u32) -> (f32, f32) {
     let place = ((word >> 6) & 0x00ff_ffff) as i32 as f32 * (1.0 / 16_777_216.0)
         - (0.5 - 0.5 / 16_777_216.0);
     let angle = place * std::f32::consts::FRAC_PI_2;
     let square = angle * angle;
-    // Taylor's series; the first terms left out are at most 2.5e-8 (cosine, x¹⁰/10!) and 1.8e-9
+    // Taylor series; the first omitted terms are at most 2.5e-8 (cosine, x¹⁰/10!) and 1.8e-9
     // (sine, x¹¹/11!).
     let cosine = 1.0
         + square
@@ -201,7 +203,7 @@ fn cosine_and_sine(word: u32) -> (f32, f32) {
                 * (-1.0 / 6.0
                     + square
                         * (1.0 / 120.0 + square * (-1.0 / 5_040.0 + square * (1.0 / 362_880.0)))));
-    // Quadrant 1 turns (c, s) into (−s, c); the second bit turns by half a circle.
+    // The lower bit rotates (c, s) to (−s, c), a quarter turn; the upper one by half a turn.
     let quarter = (word >> 30) & 1;
     let half = word & 0x8000_0000;
     let (x, y) = if quarter == 1 {
@@ -215,7 +217,7 @@ fn cosine_and_sine(word: u32) -> (f32, f32) {
     )
 }
 
-/// FNV-1a, 64 bits: short, fixed for ever, and good enough to tell a few thousand paths apart.
+/// FNV-1a, 64 bits: a short, fixed specification, and few collisions among a few thousand paths.
 pub fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -267,7 +269,7 @@ mod tests {
             bytes.iter().all(|&byte| byte >= 128) && bytes[0] != bytes[1],
             "{bytes:?}"
         );
-        // An address is told from one that another crate names by the purpose alone.
+        // The purpose alone separates these addresses from those of other crates.
         assert_ne!(
             key(1, Purpose::Training.byte(), 0, 0, "a"),
             key(1, Purpose::Training as u8, 0, 0, "a")
@@ -276,8 +278,7 @@ mod tests {
 
     #[test]
     fn the_numbers_are_those_of_the_first_release() {
-        // A change here would change every run that anyone repeats. It changed once, before that
-        // release: the purposes of this crate got bytes of their own.
+        // A change here changes every run that anyone repeats.
         let bits: Vec<u32> = normals(ADDRESS, "layers.0.weight", 300)
             .iter()
             .map(|z| z.to_bits())

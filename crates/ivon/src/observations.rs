@@ -1,18 +1,19 @@
-//! What the draws of one step have brought: sums, until the step is taken.
+//! The gradients and losses observed at the draws of one step, summed until the step is taken.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::HessianApproximation;
-use crate::draw::{Draw, Gathered, Loss};
-use crate::layout::Flats;
+use crate::basis::Basis;
+use crate::draw::{BatchSums, Draw, Loss, add_all, mark_present};
+use crate::layout::{Flats, Layout};
 
 /// Sums over the draws of a step, each draw with the weight of its batches.
 #[derive(Debug, Default)]
 pub(crate) struct Observations {
     /// Σ w ĝ; empty before the first draw.
     gradient: Flats,
-    /// Σ w ε ĝ (`price`) or Σ w ĝ² (`gradsq`).
+    /// Σ w ε ĝ (`price`) or Σ w ĝ² (`gradsq`), in the coordinates of the basis.
     curvature: Flats,
     weight: f64,
     losses: Vec<(Loss, f64)>,
@@ -22,55 +23,50 @@ pub(crate) struct Observations {
 }
 
 impl Observations {
-    /// Adds a draw and the gradients gathered at it.
-    pub fn add<M: Module>(&mut self, draw: Draw<M>, approximation: HessianApproximation) {
-        let Draw {
-            noise,
-            gathered:
-                Gathered {
-                    gradient,
-                    weight,
-                    losses,
-                    present,
-                },
-            ..
-        } = draw;
-        let curvature = gradient
-            .iter()
-            .zip(noise)
-            .map(|(sum, noise)| match approximation {
-                // ĝ = sum/w, so w·ε·ĝ = ε·sum and w·ĝ² = sum²/w.
-                HessianApproximation::Price => noise * sum.clone(),
-                HessianApproximation::GradSq => divide(sum.clone() * sum.clone(), weight),
-            });
+    /// Adds a draw, whose noise is in the coordinates of `basis`, and the gradients accumulated at
+    /// it.
+    pub fn add<M: Module>(
+        &mut self,
+        draw: Draw<M>,
+        approximation: HessianApproximation,
+        layout: &Layout,
+        basis: &Basis,
+    ) {
+        let Draw { noise, sums, .. } = draw;
+        let BatchSums {
+            gradient,
+            weight,
+            losses,
+            present,
+        } = sums;
+        let curvature =
+            basis
+                .inward(layout, &gradient)
+                .into_iter()
+                .zip(noise)
+                .map(|(sum, noise)| match approximation {
+                    // ĝ = sum/w, so w·ε·ĝ = ε·sum and w·ĝ² = sum²/w.
+                    HessianApproximation::Price => noise * sum,
+                    HessianApproximation::GradSq => divide(sum.clone() * sum.clone(), weight),
+                });
         add_all(&mut self.curvature, curvature.collect());
         add_all(&mut self.gradient, gradient);
         self.weight += weight;
         self.losses.extend(losses);
-        if self.present.is_empty() {
-            self.present = present;
-        } else {
-            self.present
-                .iter_mut()
-                .zip(present)
-                .for_each(|(ever, now)| *ever |= now);
-        }
+        mark_present(&mut self.present, present);
         self.draws += 1;
     }
 
     /// ḡ and c̄ (or s̄): the weighted means over the draws.
     pub fn means(&mut self) -> (Flats, Flats) {
-        let weight = self.weight;
-        let mean = |sums: &mut Flats| {
-            std::mem::take(sums)
-                .into_iter()
-                .map(|sum| divide(sum, weight))
-                .collect()
-        };
-        (mean(&mut self.gradient), mean(&mut self.curvature))
+        let [gradient, curvature] = [&mut self.gradient, &mut self.curvature].map(|sums| {
+            let sums = std::mem::take(sums).into_iter();
+            sums.map(|sum| divide(sum, self.weight)).collect()
+        });
+        (gradient, curvature)
     }
 
-    /// The weighted mean of the losses, read from the device if need be.
+    /// The weighted mean of the losses, which may have to be read from the device.
     pub fn loss(&mut self) -> f64 {
         let weight = self.weight;
         self.losses
@@ -87,16 +83,4 @@ fn divide(flat: Tensor<1>, number: f64) -> Tensor<1> {
     } else {
         flat.div_scalar(number)
     }
-}
-
-fn add_all(sums: &mut Flats, flats: Flats) {
-    *sums = if sums.is_empty() {
-        flats
-    } else {
-        std::mem::take(sums)
-            .into_iter()
-            .zip(flats)
-            .map(|(sum, flat)| sum + flat)
-            .collect()
-    };
 }

@@ -1,5 +1,5 @@
-//! The optimizer: keeps the mean of the weights, hands out draws, and takes steps from their
-//! gradients.
+//! The optimizer: it keeps the mean of the weights, makes draws, and takes steps from the gradients
+//! at them.
 
 use std::sync::Arc;
 
@@ -7,9 +7,11 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
+use crate::basis::Basis;
 use crate::config::{IvonConfig, NoiseSource};
 use crate::draw::{Draw, Loss};
-use crate::layout::{Flats, Layout, upload};
+use crate::grams::Grams;
+use crate::layout::{Bucket, Entry, Flats, Layout, upload};
 use crate::noise::{Address, Purpose};
 use crate::observations::Observations;
 use crate::paths::trainable_parameters;
@@ -20,8 +22,11 @@ use crate::{IvonError, rule};
 
 /// IVON for a module: the mean of the weights, the momentum, the Hessian and the step count.
 ///
-/// The module given to [`new`](Self::new) is the mean's start. It stays whole whatever happens in a
-/// step: draws are copies. Parameters that do not keep gradients are neither drawn nor updated.
+/// The module given to [`new`](Self::new) is the initial mean. Draws are copies, so a failed step
+/// leaves the mean intact. Parameters that do not keep gradients are neither drawn nor updated.
+///
+/// With an [`eigenbasis`](IvonConfig::eigenbasis) it is EVON: noise, momentum and Hessian are in the
+/// coordinates of the basis, and gradients are turned into them.
 ///
 /// ```
 /// use burn::module::Module;
@@ -52,6 +57,9 @@ pub struct Ivon<M> {
     config: IvonConfig,
     mean: M,
     layout: Arc<Layout>,
+    basis: Basis,
+    /// The averages that the basis is made of.
+    grams: Grams,
     variables: Variables,
     step: u64,
     /// How many draws have been made since the last step.
@@ -60,7 +68,7 @@ pub struct Ivon<M> {
 }
 
 impl<M: Module> Ivon<M> {
-    /// An optimizer that starts at `mean`, momentum 0, Hessian h₀.
+    /// An optimizer that starts at `mean`, with momentum 0 and Hessian h₀.
     ///
     /// # Errors
     /// If a setting is out of range, no parameter keeps gradients, or a group matches none.
@@ -71,28 +79,15 @@ impl<M: Module> Ivon<M> {
         if layout.entries.is_empty() {
             return Err(IvonError::NoTrainableParameters);
         }
-        if let Some(group) = config.groups.iter().find(|group| {
-            !layout
-                .entries
-                .iter()
-                .any(|entry| group.paths.matches(&entry.path))
-        }) {
-            return Err(IvonError::UnmatchedGroup {
-                pattern: group.paths.clone(),
-                trainable: layout.entries.len(),
-            });
-        }
-        let filled = |value: fn(&crate::layout::Bucket) -> f64| -> Flats {
-            let full =
-                |bucket: &crate::layout::Bucket| upload(vec![value(bucket); bucket.length], bucket);
-            layout.buckets.iter().map(full).collect()
-        };
+        check_groups(&config, &layout)?;
         let variables = Variables {
             mean: read_mean(&layout, &mean),
-            momentum: filled(|_| 0.0),
-            hessian: filled(|bucket| bucket.settings.hessian_init),
+            momentum: filled(&layout, |_| 0.0),
+            hessian: filled(&layout, |bucket| bucket.settings.hessian_init),
         };
         Ok(Self {
+            basis: Basis::identity(&layout),
+            grams: Grams::new(&config, &layout),
             config,
             mean,
             layout: Arc::new(layout),
@@ -108,12 +103,12 @@ impl<M: Module> Ivon<M> {
         &self.config
     }
 
-    /// The mean of the posterior: the module to predict with at no extra cost.
+    /// The mean of the posterior: predictions with it cost one forward pass, as with any optimizer.
     pub fn mean(&self) -> &M {
         &self.mean
     }
 
-    /// The mean, with everything else dropped.
+    /// The mean; everything else is dropped.
     pub fn into_mean(self) -> M {
         self.mean
     }
@@ -125,12 +120,12 @@ impl<M: Module> Ivon<M> {
 
     /// Takes one step: calls `evaluate` at `mc_samples` draws, and updates the mean and the state.
     ///
-    /// `evaluate` gets the module at mean + noise and gives the mean loss of the batch there (a
+    /// `evaluate` takes the module at mean + noise and returns the mean loss of the batch there (a
     /// number or a tensor `[1]`) and its gradients.
     ///
     /// # Errors
     /// The closure's own error, and those of [`apply`](Self::apply). The mean and the state are
-    /// then what they were, to the bit.
+    /// then unchanged, to the bit.
     pub fn step<L, E>(
         &mut self,
         learning_rate: f64,
@@ -168,7 +163,7 @@ impl<M: Module> Ivon<M> {
         self.draw_numbered(number)
     }
 
-    /// Draw number `number` of this step. Workers that share a seed take different numbers and so
+    /// Draw number `number` of this step. Workers that share a seed take different numbers, to get
     /// different noise.
     pub fn draw_numbered(&self, number: u64) -> Draw<M> {
         let seed = if let NoiseSource::Host { seed } = self.config.noise {
@@ -185,11 +180,12 @@ impl<M: Module> Ivon<M> {
         self.draw_at(self.layout.normals(self.config.noise, address), number)
     }
 
-    /// A draw from standard normals z that the caller supplies: `supply` is asked for each
-    /// trainable parameter, by path and shape, and answers in row-major order.
+    /// A draw from standard normals z that the caller supplies: `supply` gets the path and shape of
+    /// each trainable parameter and returns its normals in row-major order, with an eigenbasis in
+    /// its coordinates.
     ///
     /// # Errors
-    /// If an answer does not have the parameter's number of elements.
+    /// If `supply` returns another number of elements than the parameter has.
     pub fn draw_from(
         &mut self,
         supply: impl FnMut(&str, &[usize]) -> Vec<f64>,
@@ -199,7 +195,7 @@ impl<M: Module> Ivon<M> {
         Ok(self.draw_at(normals, self.draws - 1))
     }
 
-    /// ε = z σ, and the module at mean + ε.
+    /// ε = z σ in the coordinates of the basis, and the module at mean + Q_L ε Q_Rᵀ.
     fn draw_at(&self, normals: Flats, number: u64) -> Draw<M> {
         let noise: Flats = normals
             .into_iter()
@@ -210,14 +206,14 @@ impl<M: Module> Ivon<M> {
             .variables
             .mean
             .iter()
-            .zip(&noise)
-            .map(|(mean, noise)| noise.clone() + mean.clone())
+            .zip(self.basis.outward(&self.layout, &noise))
+            .map(|(mean, noise)| noise + mean.clone())
             .collect();
         let module = self.layout.write(self.mean.clone(), &perturbed);
         Draw::new(module, noise, self.layout.clone(), self.step, number)
     }
 
-    /// Hands back a draw with the mean loss of a batch and its gradients there.
+    /// Records the mean loss of a batch and its gradients at a draw.
     ///
     /// # Errors
     /// Those of [`Draw::accumulate`] and [`observe_accumulated`](Self::observe_accumulated).
@@ -231,8 +227,8 @@ impl<M: Module> Ivon<M> {
         self.observe_accumulated(draw)
     }
 
-    /// Hands back a draw with what was gathered at it by [`Draw::accumulate`]. Draws count in
-    /// proportion to the weights of their batches.
+    /// Records a draw with the losses and gradients that [`Draw::accumulate`] added to it. Draws
+    /// are weighted by the total weight of their batches.
     ///
     /// # Errors
     /// If the draw was made by another optimizer or before the last step, or nothing was
@@ -247,17 +243,18 @@ impl<M: Module> Ivon<M> {
                 now: self.step,
             });
         }
-        if draw.gathered.gradient.is_empty() {
+        if draw.sums.gradient.is_empty() {
             return Err(IvonError::NoGradients {
                 trainable: self.layout.entries.len(),
             });
         }
+        let approximation = self.config.hessian_approximation;
         self.observations
-            .add(draw, self.config.hessian_approximation);
+            .add(draw, approximation, &self.layout, &self.basis);
         Ok(())
     }
 
-    /// Forgets the draws observed since the last step.
+    /// Discards the draws observed since the last step.
     pub fn discard(&mut self) {
         self.observations = Observations::default();
         self.draws = 0;
@@ -265,18 +262,55 @@ impl<M: Module> Ivon<M> {
 
     /// Takes a step from the draws observed since the last one.
     ///
-    /// Parameters without any gradient keep mean, momentum and Hessian.
+    /// Parameters without any gradient keep their mean, momentum and Hessian.
     ///
     /// # Errors
     /// If the learning rate is out of range; if no gradient was observed; if the loss, a gradient
-    /// or the update is not finite. Nothing is updated then, and all but the first forget the
-    /// observations.
+    /// or the update is not finite. Nothing is updated then, and all but the first of these discard
+    /// the observations.
     pub fn apply(&mut self, learning_rate: f64) -> Result<StepReport, IvonError> {
         if !(learning_rate.is_finite() && learning_rate >= 0.0) {
             return Err(IvonError::LearningRate {
                 found: learning_rate,
             });
         }
+        let evidence = self.take_evidence()?;
+        let grams = self.grams.observed(
+            &self.layout,
+            &evidence.gradient,
+            &self.variables.mean,
+            &evidence.present,
+        );
+        let update = Update {
+            layout: &self.layout,
+            basis: &self.basis,
+            config: &self.config,
+            learning_rate,
+            step: self.step + 1,
+        };
+        let (new, report) = update.take(&self.variables, evidence)?;
+        self.mean = self.layout.write(self.mean.clone(), &new.mean);
+        self.variables = new;
+        self.round_mean();
+        self.grams = grams;
+        self.step += 1;
+        self.refresh_basis();
+        Ok(report)
+    }
+
+    /// Takes over the basis that the averages give, where one is due, and turns momentum and
+    /// Hessian into it.
+    fn refresh_basis(&mut self) {
+        let refreshed = self.grams.refreshed(&self.layout, &self.basis, self.step);
+        let Some(refreshed) = refreshed else { return };
+        let (variables, turns) = (&mut self.variables, refreshed.turns);
+        variables.momentum = turns.outward(&self.layout, &variables.momentum);
+        variables.hessian = turns.marginal(&self.layout, &variables.hessian);
+        self.basis = refreshed.basis;
+    }
+
+    /// The means over the draws observed, which are forgotten whether they can be used or not.
+    fn take_evidence(&mut self) -> Result<Evidence, IvonError> {
         let mut observations = std::mem::take(&mut self.observations);
         self.draws = 0;
         if !observations.present.contains(&true) {
@@ -284,70 +318,61 @@ impl<M: Module> Ivon<M> {
                 trainable: self.layout.entries.len(),
             });
         }
-        let step = self.step + 1;
         let (gradient, curvature) = observations.means();
         let loss = observations.loss();
         if !loss.is_finite() {
-            return Err(IvonError::NonFiniteLoss { step, found: loss });
+            return Err(IvonError::NonFiniteLoss {
+                step: self.step + 1,
+                found: loss,
+            });
         }
-        let evidence = Evidence {
+        Ok(Evidence {
             gradient,
             curvature,
             present: observations.present,
             loss,
             draws: observations.draws,
-        };
-        let update = Update {
-            layout: &self.layout,
-            config: &self.config,
-            learning_rate,
-            step,
-        };
-        let (new, report) = update.take(&self.variables, evidence)?;
-        self.mean = self.layout.write(self.mean.clone(), &new.mean);
-        self.variables = new;
+        })
+    }
+
+    /// Rounds the mean to the parameters' type. The next step must start from the values that the
+    /// module holds, because a resumed run has only those.
+    fn round_mean(&mut self) {
         for (mean, bucket) in self.variables.mean.iter_mut().zip(&self.layout.buckets) {
-            // Parameters of a narrower type hold the rounded mean, and the next step starts from
-            // what they hold: so a resumed run, which has only the parameters, takes the same
-            // steps.
             *mean = mean
                 .clone()
                 .cast(bucket.parameter_type)
                 .cast(bucket.state_type);
         }
-        self.step = step;
-        Ok(report)
     }
 
-    /// σ² of every trainable parameter.
+    /// σ² of every trainable parameter, in the coordinates of the basis.
     fn variances(&self) -> Flats {
-        let of = |(hessian, bucket): (&Tensor<1>, &crate::layout::Bucket)| {
-            rule::variance(
-                hessian.clone(),
-                self.config.effective_sample_size,
-                bucket.settings.weight_decay,
-            )
-        };
-        self.variables
-            .hessian
-            .iter()
-            .zip(&self.layout.buckets)
-            .map(of)
+        let hessians = self.variables.hessian.iter().zip(&self.layout.buckets);
+        hessians
+            .map(|(hessian, bucket)| {
+                rule::variance(
+                    hessian.clone(),
+                    self.config.effective_sample_size,
+                    bucket.settings.weight_decay,
+                )
+            })
             .collect()
     }
 
-    /// The posterior N(mean, σ²) as it stands, as a value of its own.
+    /// A copy of the current posterior N(mean, σ²), with an eigenbasis N(mean, Q diag(σ²) Qᵀ).
     pub fn posterior(&self) -> Posterior<M> {
         Posterior::from_flats(
             self.mean.valid(),
             self.layout.clone(),
+            self.basis.clone(),
             self.variables.mean.clone(),
             self.variances(),
         )
     }
 
-    /// Quantiles of h/h₀ over all elements, for shares in [0, 1] (0 the least, 1 the largest).
-    /// Reads the Hessian from the device and sorts it: for once in a while.
+    /// Quantiles of h/h₀ over all elements, for shares in [0, 1] (0 is the minimum, 1 the maximum).
+    /// Reads the whole Hessian from the device and sorts it, so not for every step.
     pub fn hessian_quantiles(&self, shares: &[f64]) -> Vec<f64> {
         let mut ratios = Vec::with_capacity(self.layout.elements());
         for (hessian, bucket) in self.variables.hessian.iter().zip(&self.layout.buckets) {
@@ -367,20 +392,12 @@ impl<M: Module> Ivon<M> {
             .collect()
     }
 
-    /// Settings, step count, momentum and Hessian by path, on the host. The mean is the module's
-    /// own to save.
+    /// Settings, step count, momentum and Hessian by path, on the host. The mean is not part of it:
+    /// save the module.
     pub fn state(&self) -> IvonState {
-        let read = |flats: &Flats| {
-            flats
-                .iter()
-                .map(|flat| Values::read(flat.clone()))
-                .collect::<Vec<_>>()
-        };
-        let (momentum, hessian) = (
-            read(&self.variables.momentum),
-            read(&self.variables.hessian),
-        );
-        let of = |entry: &crate::layout::Entry| {
+        let momentum = read_all(&self.variables.momentum);
+        let hessian = read_all(&self.variables.hessian);
+        let parameters = self.layout.entries.iter().map(|entry| {
             let range = entry.offset..entry.offset + entry.length;
             let state = ParameterState {
                 shape: entry.shape.clone(),
@@ -388,20 +405,21 @@ impl<M: Module> Ivon<M> {
                 hessian: hessian[entry.bucket].slice(range),
             };
             (entry.path.clone(), state)
-        };
+        });
         IvonState {
             config: self.config.clone(),
             step: self.step,
-            parameters: self.layout.entries.iter().map(of).collect(),
+            parameters: parameters.collect(),
+            sides: self.grams.saved(&self.layout, &self.basis),
         }
     }
 
-    /// Takes over a saved state: with the mean that belongs to it, the next steps are those that
+    /// Restores a saved state: from the mean that belongs to it, the next steps are those that
     /// would have followed, bit for bit on the CPU.
     ///
     /// # Errors
-    /// If settings, parameters, shapes or number types differ, a value cannot be, or observed draws
-    /// wait for `apply`. Nothing changes then.
+    /// If settings, parameters, shapes or number types differ, a value is out of range, or observed
+    /// draws wait for `apply`. Nothing changes then.
     pub fn restore(&mut self, state: &IvonState) -> Result<(), IvonError> {
         if self.observations.draws > 0 {
             return Err(IvonError::PendingObservations {
@@ -412,43 +430,73 @@ impl<M: Module> Ivon<M> {
         if !differences.is_empty() {
             return Err(IvonError::StateSettings { differences });
         }
-        if let Some(path) = state
-            .parameters
-            .keys()
-            .find(|path| !self.layout.entries.iter().any(|entry| entry.path == **path))
-        {
+        let entries = &self.layout.entries;
+        let mut saved = state.parameters.keys();
+        if let Some(path) = saved.find(|path| !entries.iter().any(|entry| entry.path == **path)) {
             return Err(IvonError::UnknownParameter { path: path.clone() });
         }
         let mut momentum = Flats::new();
         let mut hessian = Flats::new();
         for bucket in &self.layout.buckets {
-            let (mut momenta, mut hessians) = (Vec::new(), Vec::new());
-            for entry in bucket
-                .entries
-                .iter()
-                .map(|&entry| &self.layout.entries[entry])
-            {
-                let saved =
-                    state
-                        .parameters
-                        .get(&entry.path)
-                        .ok_or_else(|| IvonError::StateMissing {
-                            path: entry.path.clone(),
-                        })?;
-                saved.check(entry, bucket)?;
-                saved.momentum.append_to(&mut momenta);
-                saved.hessian.append_to(&mut hessians);
-            }
-            // Through f64: every f32 survives it unchanged.
-            momentum.push(upload(momenta, bucket));
-            hessian.push(upload(hessians, bucket));
+            let (momenta, hessians) = upload_state(state, bucket, entries)?;
+            momentum.push(momenta);
+            hessian.push(hessians);
         }
+        (self.basis, self.grams) = self.grams.restored(&self.layout, &state.sides)?;
         self.variables.momentum = momentum;
         self.variables.hessian = hessian;
         self.step = state.step;
         self.draws = 0;
         Ok(())
     }
+}
+
+/// Every group must match a trainable parameter.
+fn check_groups(config: &IvonConfig, layout: &Layout) -> Result<(), IvonError> {
+    for group in &config.groups {
+        let mut paths = layout.entries.iter().map(|entry| &entry.path);
+        if !paths.any(|path| group.paths.matches(path)) {
+            return Err(IvonError::UnmatchedGroup {
+                pattern: group.paths.clone(),
+                trainable: layout.entries.len(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Flat tensors with one value in each bucket.
+fn filled(layout: &Layout, value: impl Fn(&Bucket) -> f64) -> Flats {
+    let buckets = layout.buckets.iter();
+    buckets
+        .map(|bucket| upload(vec![value(bucket); bucket.length], bucket))
+        .collect()
+}
+
+/// The flat tensors on the host.
+fn read_all(flats: &Flats) -> Vec<Values> {
+    flats.iter().cloned().map(Values::read).collect()
+}
+
+/// The saved momentum and Hessian of a bucket's parameters, checked, as flat tensors.
+fn upload_state(
+    state: &IvonState,
+    bucket: &Bucket,
+    entries: &[Entry],
+) -> Result<(Tensor<1>, Tensor<1>), IvonError> {
+    // In f64, which holds every f32 exactly.
+    let (mut momenta, mut hessians) = (Vec::new(), Vec::new());
+    for entry in bucket.entries.iter().map(|&entry| &entries[entry]) {
+        let Some(saved) = state.parameters.get(&entry.path) else {
+            return Err(IvonError::StateMissing {
+                path: entry.path.clone(),
+            });
+        };
+        saved.check(entry, bucket)?;
+        saved.momentum.append_to(&mut momenta);
+        saved.hessian.append_to(&mut hessians);
+    }
+    Ok((upload(momenta, bucket), upload(hessians, bucket)))
 }
 
 /// The values of the trainable parameters in the state's type.

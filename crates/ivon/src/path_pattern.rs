@@ -1,24 +1,24 @@
-//! Paths of parameters by how they begin, end or read.
+//! Patterns of parameter paths.
 
 use serde::{Deserialize, Serialize};
 
-/// Which parameter paths are meant. A path joins the names of fields and the indices of `Vec`s with
-/// points, as in `layers.0.attention.query.weight`.
+/// A pattern that matches parameter paths. A path joins the names of fields and the indices of
+/// `Vec`s with dots, as in `layers.0.attention.query.weight`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PathPattern {
     /// This path.
     Exact(String),
-    /// Paths that begin so.
+    /// Paths that start with this.
     Prefix(String),
-    /// Paths that end so.
+    /// Paths that end with this.
     Suffix(String),
-    /// Paths in which this occurs.
+    /// Paths that contain this.
     Contains(String),
 }
 
 impl PathPattern {
-    /// Whether `path` is meant.
+    /// Whether the pattern matches `path`.
     pub fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(text) => path == text,
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_meets_a_path_exactly_at_its_ends_or_within() {
+    fn a_pattern_matches_a_whole_path_its_start_its_end_or_any_part() {
         let path = "layers.0.query.lora_a";
         let text = String::from;
         assert!(

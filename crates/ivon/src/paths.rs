@@ -1,8 +1,7 @@
-//! The float parameters of a module by path, without their ranks: read as flat tensors, written
-//! back as such.
+//! The float parameters of a module by path, read and replaced as flat tensors.
 //!
 //! Burn's visitors are generic over the rank of each tensor, so a closure cannot be one. Flattened
-//! (`[...]` → `[number of elements]`) all parameters have one type, and a list can hold them.
+//! (`[...]` → `[number of elements]`), all parameters have one type and fit in a list.
 
 use std::collections::HashMap;
 
@@ -13,9 +12,9 @@ use burn::tensor::Tensor;
 /// A float parameter of a module.
 #[derive(Clone, Debug)]
 pub struct Parameter {
-    /// Names of fields and indices of `Vec`s joined with points; an `Option` adds nothing.
+    /// Names of fields and indices of `Vec`s joined with dots; an `Option` adds nothing.
     pub path: String,
-    /// Burn's identity of the parameter; two places that share a tied parameter share it.
+    /// Burn's id of the parameter; the places of a tied parameter share it.
     pub id: ParamId,
     /// Its shape.
     pub shape: Vec<usize>,
@@ -36,15 +35,15 @@ pub fn trainable_parameters<M: Module>(module: &M) -> Vec<Parameter> {
     collect(module, |trainable| trainable)
 }
 
-/// The module with the values of parameters replaced: `replace` is asked for each float parameter
-/// by path, identity and shape, and answers with flat values `[number of elements]`, or `None` to
-/// leave it as it is.
+/// The module with the values of parameters replaced: `replace` gets the path, id and shape of each
+/// float parameter and returns its new values, flat `[number of elements]`, or `None` to leave it
+/// as it is.
 ///
-/// The parameter keeps its identity, shape, and whether it keeps gradients. The values may have
+/// A replaced parameter has its old id and shape and keeps gradients if it did. The values may have
 /// another float type, and may be on the module's device with or without autodiff.
 ///
 /// # Panics
-/// If `replace` answers with another number of elements.
+/// If `replace` returns another number of elements.
 pub fn replace<M: Module>(
     module: M,
     replace: impl FnMut(&str, ParamId, &[usize]) -> Option<Tensor<1>>,
@@ -117,8 +116,8 @@ impl<F: FnMut(&str, ParamId, &[usize]) -> Option<Tensor<1>>> ModuleMapper for Re
             return param;
         };
         let (id, old, mapper) = param.consume();
-        // `from_inner` would lift the new values with Burn's default checkpointing strategy; a
-        // parameter must meet its inputs under the strategy of the device that it was made on.
+        // `from_inner` would lift the new values with Burn's default checkpointing strategy, but a
+        // parameter and its inputs must have the same one: that of the device it was made on.
         let strategy = old.gradient_checkpointing_strategy();
         let mut new = values.inner().reshape(old.shape());
         if let Some(strategy) = strategy {
@@ -131,26 +130,25 @@ impl<F: FnMut(&str, ParamId, &[usize]) -> Option<Tensor<1>>> ModuleMapper for Re
     }
 }
 
-/// The gradients of a module's float parameters by identity, flattened, each with the shape that it
-/// came in.
-pub(crate) fn flat_gradients<M: Module>(
-    module: &M,
-    gradients: GradientsParams,
-) -> HashMap<ParamId, (Vec<usize>, Tensor<1>)> {
-    let mut taker = GradientTaker {
+/// Gradients by parameter, each with its original shape and flattened.
+pub(crate) type FlatGradients = HashMap<ParamId, (Vec<usize>, Tensor<1>)>;
+
+/// The gradients of a module's float parameters.
+pub(crate) fn flat_gradients<M: Module>(module: &M, gradients: GradientsParams) -> FlatGradients {
+    let mut collector = GradientCollector {
         gradients,
         found: HashMap::new(),
     };
-    module.visit(&mut taker);
-    taker.found
+    module.visit(&mut collector);
+    collector.found
 }
 
-struct GradientTaker {
+struct GradientCollector {
     gradients: GradientsParams,
-    found: HashMap<ParamId, (Vec<usize>, Tensor<1>)>,
+    found: FlatGradients,
 }
 
-impl ModuleVisitor for GradientTaker {
+impl ModuleVisitor for GradientCollector {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
             let gradient = gradient.inner();
@@ -222,8 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_value_is_a_leaf_with_the_identity_the_training_state_and_the_strategy_of_the_old_one()
-     {
+    fn a_replaced_parameter_keeps_its_id_whether_it_trains_and_its_strategy() {
         let device = Device::flex().autodiff().gradient_checkpointing();
         let old = net(&device);
         let new = replace(old.clone(), |path, _, _| {

@@ -1,4 +1,4 @@
-//! The posterior as a value: a Gaussian over the trainable parameters, to draw modules from.
+//! The posterior: a Gaussian over the trainable parameters, from which modules are drawn.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,37 +7,50 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::IvonError;
+use crate::basis::{Basis, Rotation};
 use crate::config::{IvonConfig, NoiseSource};
 use crate::layout::{Flats, Layout};
 use crate::noise::{Address, Purpose};
 use crate::paths::{parameters, replace};
 
-/// q = N(m, σ²), element by element; parameters that were not trained are fixed.
+/// q = N(m, σ²), independent for each element; parameters that were not trained are fixed.
 ///
-/// Its modules are off autodiff ([`Module::valid`]): a draw is for prediction.
+/// With an eigenbasis the elements are those of C = Q_Lᵀ M Q_R for each matrix M: a draw is M + Q_L
+/// (σ z) Q_Rᵀ, and the covariance of M, row by row, is Q diag(σ²) Qᵀ with Q = Q_L ⊗ Q_R.
+///
+/// Its modules are without autodiff ([`Module::valid`]): its draws are for prediction.
 #[derive(Clone, Debug)]
 pub struct Posterior<M> {
     mean: M,
     layout: Arc<Layout>,
+    basis: Basis,
     means: Flats,
+    /// In the coordinates of the basis.
     variances: Flats,
 }
 
 impl<M: Module> Posterior<M> {
-    pub(crate) fn from_flats(mean: M, layout: Arc<Layout>, means: Flats, variances: Flats) -> Self {
+    pub(crate) fn from_flats(
+        mean: M,
+        layout: Arc<Layout>,
+        basis: Basis,
+        means: Flats,
+        variances: Flats,
+    ) -> Self {
         Self {
             mean,
             layout,
+            basis,
             means,
             variances,
         }
     }
 
-    /// A posterior from its mean and the variances by path, flat and row-major
-    /// `[number of elements]`, as a file has them. Parameters without a variance are fixed.
+    /// A posterior from its mean and its variances by path, flat and row-major
+    /// `[number of elements]`, as in a file. Parameters without a variance are fixed.
     ///
     /// # Errors
-    /// If a path is not one of the module's, a length differs, or a variance is negative or not
+    /// If the module has no parameter at a path, a length differs, or a variance is negative or not
     /// finite.
     pub fn new(mean: M, variances: &BTreeMap<String, Tensor<1>>) -> Result<Self, IvonError> {
         let mean = mean.valid();
@@ -45,7 +58,7 @@ impl<M: Module> Posterior<M> {
             .into_iter()
             .filter(|parameter| variances.contains_key(&parameter.path))
             .collect();
-        // The settings of an optimizer do not matter here: the variances stand for them.
+        // The settings do not matter: with the variances given, nothing depends on them.
         let layout = Layout::new(&random, &IvonConfig::new(1.0));
         let by_path: BTreeMap<&str, &Tensor<1>> = random
             .iter()
@@ -55,38 +68,37 @@ impl<M: Module> Posterior<M> {
             let Some(values) = by_path.get(path.as_str()) else {
                 return Err(IvonError::UnknownParameter { path: path.clone() });
             };
-            let (expected, found) = (
-                values.shape().num_elements(),
-                variance.shape().num_elements(),
-            );
-            if found != expected {
-                return Err(IvonError::VarianceLength {
-                    path: path.clone(),
-                    expected,
-                    found,
-                });
-            }
-            if let Some(found) = variance
-                .clone()
-                .into_data()
-                .iter::<f64>()
-                .find(|&value| !(value.is_finite() && value >= 0.0))
-            {
-                return Err(IvonError::Variance {
-                    path: path.clone(),
-                    found,
-                });
-            }
+            check_variance(path, variance, values.shape().num_elements())?;
         }
-        let means = layout.gather(|entry| by_path[layout.entries[entry].path.as_str()].clone());
-        let gathered =
-            layout.gather(|entry| variances[&layout.entries[entry].path].clone().inner());
+        let path = |entry: usize| layout.entries[entry].path.as_str();
+        let means = layout.gather(|entry| by_path[path(entry)].clone());
+        let variances = layout.gather(|entry| variances[path(entry)].clone().inner());
         Ok(Self {
             mean,
+            basis: Basis::identity(&layout),
             layout: Arc::new(layout),
             means,
-            variances: gathered,
+            variances,
         })
+    }
+
+    /// The posterior with the same variances in other coordinates: those of the parameters that
+    /// `rotations` names, by path.
+    ///
+    /// # Errors
+    /// If a path is none of a parameter with a variance, or a rotation is not orthogonal and as
+    /// wide as its side.
+    pub fn rotated(mut self, rotations: &BTreeMap<String, Rotation>) -> Result<Self, IvonError> {
+        for (path, rotation) in rotations {
+            let entries = &self.layout.entries;
+            let Some(place) = entries.iter().position(|entry| entry.path == *path) else {
+                return Err(IvonError::UnknownParameter { path: path.clone() });
+            };
+            rotation.check(path, &entries[place].shape)?;
+            let bucket = &self.layout.buckets[entries[place].bucket];
+            self.basis.rotations[place] = rotation.like(bucket);
+        }
+        Ok(self)
     }
 
     /// The mean.
@@ -94,16 +106,28 @@ impl<M: Module> Posterior<M> {
         &self.mean
     }
 
-    /// σ² by path, flat and row-major `[number of elements]`, in f32 (f64 for parameters in f64).
+    /// σ² by path, flat and row-major `[number of elements]`, in f32 (f64 for parameters in f64), in
+    /// the coordinates of [`rotations`](Self::rotations).
     pub fn variances(&self) -> BTreeMap<String, Tensor<1>> {
-        let of = |(index, entry): (usize, &crate::layout::Entry)| {
-            (entry.path.clone(), self.layout.part(&self.variances, index))
-        };
-        self.layout.entries.iter().enumerate().map(of).collect()
+        let entries = self.layout.entries.iter().enumerate();
+        entries
+            .map(|(index, entry)| (entry.path.clone(), self.layout.part(&self.variances, index)))
+            .collect()
     }
 
-    /// A module that holds σ² where the mean holds weights, in f32 (f64 for parameters in f64); 0
-    /// for fixed parameters.
+    /// The rotations of the parameters whose elements are independent in other coordinates than
+    /// their own, by path.
+    pub fn rotations(&self) -> BTreeMap<String, Rotation> {
+        let rotations = self.layout.entries.iter().zip(&self.basis.rotations);
+        rotations
+            .filter(|(_, rotation)| !rotation.is_identity())
+            .map(|(entry, rotation)| (entry.path.clone(), rotation.clone()))
+            .collect()
+    }
+
+    /// The module with the variance of each weight in its place, in f32 (f64 for parameters in
+    /// f64); 0 for fixed parameters. With an eigenbasis it is the diagonal of the covariance, (Q_L ∘
+    /// Q_L) σ² (Q_R ∘ Q_R)ᵀ.
     pub fn variance(&self) -> M {
         let Some(device) = self
             .layout
@@ -113,16 +137,18 @@ impl<M: Module> Posterior<M> {
         else {
             return self.mean.clone();
         };
+        let variances = self.basis.marginal(&self.layout, &self.variances);
         replace(self.mean.clone(), |_, id, shape| {
             match self.layout.find(id) {
-                Some(entry) => Some(self.layout.part(&self.variances, entry)),
+                Some(entry) => Some(self.layout.part(&variances, entry)),
                 None => Some(Tensor::zeros([shape.iter().product::<usize>()], &device)),
             }
         })
     }
 
     /// Draw number `number` under `seed` from N(m, `scale` · σ²): the same module on every machine,
-    /// whatever was drawn before. `scale` (τ) 1 is the posterior itself, 0 the mean.
+    /// whatever was drawn before. With `scale` (τ) 1 it is a draw from the posterior, with 0 the
+    /// mean.
     ///
     /// # Errors
     /// If the scale is negative or not finite.
@@ -156,11 +182,11 @@ impl<M: Module> Posterior<M> {
     }
 
     /// A draw from N(m, `scale` · σ²) with standard normals that the caller supplies, by path and
-    /// shape, row-major.
+    /// shape, row-major, with an eigenbasis in its coordinates.
     ///
     /// # Errors
-    /// If the scale is negative or not finite, or an answer does not have the parameter's number of
-    /// elements.
+    /// If the scale is negative or not finite, or `supply` returns another number of elements than
+    /// the parameter has.
     pub fn draw_from(
         &self,
         scale: f64,
@@ -180,16 +206,40 @@ impl<M: Module> Posterior<M> {
         if scale == 0.0 {
             return Ok(self.mean.clone());
         }
-        let drawn = normals()?
+        let noise: Flats = normals()?
             .into_iter()
             .zip(&self.variances)
+            .map(|(normals, variance)| normals * variance.clone().mul_scalar(scale).sqrt())
+            .collect();
+        let noise = self.basis.outward(&self.layout, &noise).into_iter();
+        let drawn = noise
             .zip(&self.means)
-            .map(|((normals, variance), mean)| {
-                let deviation = variance.clone().mul_scalar(scale).sqrt();
-                normals * deviation + mean.clone()
-            });
+            .map(|(noise, mean)| noise + mean.clone());
         Ok(self
             .layout
             .write(self.mean.clone(), &drawn.collect::<Vec<_>>()))
+    }
+}
+
+/// A variance must have `expected` elements, finite and at least 0.
+fn check_variance(path: &str, variance: &Tensor<1>, expected: usize) -> Result<(), IvonError> {
+    let found = variance.shape().num_elements();
+    if found != expected {
+        return Err(IvonError::VarianceLength {
+            path: path.into(),
+            expected,
+            found,
+        });
+    }
+    let data = variance.clone().into_data();
+    let invalid = data
+        .iter::<f64>()
+        .find(|&value| !(value.is_finite() && value >= 0.0));
+    match invalid {
+        Some(found) => Err(IvonError::Variance {
+            path: path.into(),
+            found,
+        }),
+        None => Ok(()),
     }
 }

@@ -1,10 +1,9 @@
-//! The update rule: four pure functions, tensors in, tensors out; everything else here is
-//! bookkeeping.
+//! The update rule as pure functions of tensors; everything else in this crate is bookkeeping.
 //!
 //! Source: Shen et al., "Variational Learning is Effective for Large Deep Networks" (arXiv
 //! 2402.17641), Algorithm 1. N is the effective sample size, δ the weight decay, h the Hessian, g
-//! the momentum, m the mean, t the step counted from 1. All work element by element, so any rank
-//! will do: `[...]` in, `[...]` out.
+//! the momentum, m the mean, t the step counted from 1. All functions are elementwise and take any
+//! rank: `[...]` in, `[...]` out.
 
 use burn::tensor::Tensor;
 
@@ -25,7 +24,7 @@ pub fn momentum<const D: usize>(momentum: Tensor<D>, gradient: Tensor<D>, beta1:
 }
 
 /// Price's estimate of the Hessian: ĥ = c̄ · (h + δ) · N, with c̄ the mean over the draws of ε · ĝ
-/// and ε the noise as it was added to the mean (z σ, not z).
+/// and ε the noise that was added to the mean (z σ, not z).
 pub fn price<const D: usize>(
     product: Tensor<D>,
     hessian: Tensor<D>,
@@ -40,11 +39,17 @@ pub fn gradsq<const D: usize>(square: Tensor<D>, effective_sample_size: f64) -> 
     square.mul_scalar(effective_sample_size)
 }
 
+/// An estimate clipped to ± `limit` · |h|, elementwise.
+pub fn limited<const D: usize>(estimate: Tensor<D>, hessian: Tensor<D>, limit: f64) -> Tensor<D> {
+    let bound = hessian.abs().mul_scalar(limit);
+    estimate.min_pair(bound.clone()).max_pair(-bound)
+}
+
 /// New Hessian from the old one and this step's estimate:
 /// h ← β₂ h + (1 − β₂) ĥ + ½ (1 − β₂)² (h − ĥ)² / (h + δ).
 ///
-/// NOTE: computed as h + (h + δ) (x + ½ x²) with x = (1 − β₂)(ĥ − h)/(h + δ), which is the same. So
-/// h + δ is multiplied by 1 + x + ½ x² ≥ ½: it stays positive, whatever the estimate.
+/// Computed as h + (h + δ) (x + ½ x²) with x = (1 − β₂)(ĥ − h)/(h + δ), which is the same: h + δ is
+/// multiplied by 1 + x + ½ x² ≥ ½ and stays positive, whatever the estimate.
 pub fn hessian<const D: usize>(
     hessian: Tensor<D>,
     estimate: Tensor<D>,
@@ -78,8 +83,8 @@ pub fn direction<const D: usize>(
     gradient / plus(hessian, weight_decay)
 }
 
-/// New mean: m ← m − lr′ · clip(direction, ±clip radius); the clipping is done by the caller, who
-/// counts it.
+/// New mean: m ← m − lr′ · clip(direction, ±clip radius). The caller clips, because it counts the
+/// clipped elements.
 pub fn mean<const D: usize>(
     mean: Tensor<D>,
     clipped_direction: Tensor<D>,
@@ -88,7 +93,8 @@ pub fn mean<const D: usize>(
     mean - clipped_direction.mul_scalar(learning_rate)
 }
 
-/// `tensor + number`, saving the pass where the number is 0 (the weight decay of adapters).
+/// `tensor + number`, without a pass over the tensor where the number is 0 (as the weight decay of
+/// adapters is).
 fn plus<const D: usize>(tensor: Tensor<D>, number: f64) -> Tensor<D> {
     if number == 0.0 {
         tensor
@@ -147,6 +153,15 @@ mod tests {
             hessian(tensor(&h), tensor(&estimate), beta2, decay),
             &expected,
         );
+    }
+
+    #[test]
+    fn an_estimate_is_clipped_to_a_multiple_of_the_hessian_on_both_sides() {
+        let (estimate, hessian) = (
+            tensor(&[5.0, -5.0, 1.5, -9.0]),
+            tensor(&[1.0, 2.0, 1.0, -3.0]),
+        );
+        close(limited(estimate, hessian, 2.0), &[2.0, -4.0, 1.5, -6.0]);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The optimizer's state on the host, by parameter path, and as a safetensors file.
 //!
-//! Tensors `PATH.momentum` and `PATH.hessian` in the parameter's shape; metadata `format`,
-//! `version`, `step` and `config` (the settings as JSON).
+//! Tensors `PATH.momentum` and `PATH.hessian` in the parameter's shape, with an eigenbasis those of
+//! its sides; metadata `format`, `version`, `step` and `config` (the settings as JSON).
 
-use std::collections::{BTreeMap, HashMap};
+mod sides;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::Write;
 use std::ops::Range;
@@ -16,19 +18,24 @@ use crate::error::Difference;
 use crate::layout::{Bucket, Entry};
 use crate::{IvonConfig, IvonError};
 
+pub(crate) use sides::SIDES;
+pub use sides::{SideState, SideStates};
+
 const FORMAT: &str = "ivon-state";
 const VERSION: &str = "1";
 
 /// What [`Ivon`](crate::Ivon) needs to continue, beside the mean: made by
-/// [`Ivon::state`](crate::Ivon::state), taken by [`Ivon::restore`](crate::Ivon::restore).
+/// [`Ivon::state`](crate::Ivon::state), read by [`Ivon::restore`](crate::Ivon::restore).
 #[derive(Clone, Debug, PartialEq)]
 pub struct IvonState {
-    /// The settings it was written with. Change them here to go on with others on purpose.
+    /// The settings it was made with. To continue with other settings, change them here.
     pub config: IvonConfig,
     /// Steps taken.
     pub step: u64,
     /// Momentum and Hessian of each trainable parameter, by path.
     pub parameters: BTreeMap<String, ParameterState>,
+    /// The sides of each matrix that has an eigenbasis, by path.
+    pub sides: BTreeMap<String, SideStates>,
 }
 
 /// The state of one parameter, row-major.
@@ -42,12 +49,12 @@ pub struct ParameterState {
     pub hessian: Values,
 }
 
-/// Numbers in the type that the optimizer keeps.
+/// Numbers in the type of the optimizer's state.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
-    /// Of parameters in f32 and narrower types.
+    /// For parameters in f32 and narrower types.
     F32(Vec<f32>),
-    /// Of parameters in f64.
+    /// For parameters in f64.
     F64(Vec<f64>),
 }
 
@@ -75,7 +82,7 @@ impl Values {
         self.len() == 0
     }
 
-    /// Each number, widened.
+    /// The numbers as f64.
     pub fn iter(&self) -> impl Iterator<Item = f64> + '_ {
         let (narrow, wide) = match self {
             Self::F32(values) => (values.as_slice(), &[][..]),
@@ -154,62 +161,53 @@ impl Values {
 }
 
 impl ParameterState {
-    /// Whether this can be the state of `entry`.
+    /// Refuses a state that cannot be the one of `entry`.
     pub(crate) fn check(&self, entry: &Entry, bucket: &Bucket) -> Result<(), IvonError> {
-        let path = || entry.path.clone();
         if self.shape != entry.shape {
             return Err(IvonError::StateShape {
-                path: path(),
+                path: entry.path.clone(),
                 expected: entry.shape.clone(),
                 found: self.shape.clone(),
             });
         }
-        let expected = if bucket.state_type == DType::F64 {
-            "f64"
-        } else {
-            "f32"
-        };
         let decay = bucket.settings.weight_decay;
-        let parts: [(_, _, _, &dyn Fn(f64) -> bool); 2] = [
-            (
-                "momentum",
-                &self.momentum,
-                "finite numbers",
-                &f64::is_finite,
-            ),
-            (
-                "hessian",
-                &self.hessian,
-                "finite numbers above −δ",
-                &|h| h.is_finite() && h + decay > 0.0,
-            ),
-        ];
-        for (what, values, range, holds) in parts {
-            if values.type_name() != expected {
-                return Err(IvonError::StateType {
-                    path: path(),
-                    expected,
-                    found: values.type_name().into(),
-                });
-            }
-            if values.len() != entry.length {
-                return Err(IvonError::StateShape {
-                    path: path(),
-                    expected: entry.shape.clone(),
-                    found: vec![values.len()],
-                });
-            }
-            if let Some(found) = values.iter().find(|&value| !holds(value)) {
-                return Err(IvonError::StateValue {
-                    what,
-                    path: path(),
-                    found,
-                    expected: range,
-                });
-            }
+        let is_precision = |h: f64| h.is_finite() && h + decay > 0.0;
+        let state_value = |what, found, expected| IvonError::StateValue {
+            what,
+            path: entry.path.clone(),
+            found,
+            expected,
+        };
+        check_layout(&self.momentum, entry, bucket)?;
+        if let Some(found) = self.momentum.iter().find(|g| !g.is_finite()) {
+            return Err(state_value("momentum", found, "finite numbers"));
+        }
+        check_layout(&self.hessian, entry, bucket)?;
+        if let Some(found) = self.hessian.iter().find(|&h| !is_precision(h)) {
+            return Err(state_value("hessian", found, "finite numbers above −δ"));
         }
         Ok(())
     }
+}
+
+/// The values must have the number type of the bucket and the length of the parameter.
+fn check_layout(values: &Values, entry: &Entry, bucket: &Bucket) -> Result<(), IvonError> {
+    let expected = bucket.state_name();
+    if values.type_name() != expected {
+        return Err(IvonError::StateType {
+            path: entry.path.clone(),
+            expected,
+            found: values.type_name().into(),
+        });
+    }
+    if values.len() != entry.length {
+        return Err(IvonError::StateShape {
+            path: entry.path.clone(),
+            expected: entry.shape.clone(),
+            found: vec![values.len()],
+        });
+    }
+    Ok(())
 }
 
 impl IvonState {
@@ -230,100 +228,83 @@ impl IvonState {
         let mut tensors = Vec::new();
         for (path, state) in &self.parameters {
             for (what, values) in [("momentum", &state.momentum), ("hessian", &state.hessian)] {
-                tensors.push((
-                    format!("{path}.{what}"),
-                    values.dtype(),
-                    &state.shape,
-                    values.bytes(),
-                ));
+                tensors.push((format!("{path}.{what}"), state.shape.clone(), values));
             }
         }
+        tensors.extend(self.side_tensors());
+        let tensors: Vec<_> = tensors
+            .into_iter()
+            .map(|(name, shape, values)| (name, values.dtype(), shape, values.bytes()))
+            .collect();
         let mut views = Vec::new();
         for (name, dtype, shape, bytes) in &tensors {
-            let view = TensorView::new(*dtype, shape.to_vec(), bytes).map_err(format_error)?;
+            let view = TensorView::new(*dtype, shape.clone(), bytes).map_err(format_error)?;
             views.push((name.as_str(), view));
         }
         safetensors::serialize(views, Some(metadata)).map_err(format_error)
     }
 
+    /// The tensors of the sides: name, shape and values.
+    fn side_tensors(&self) -> Vec<(String, Vec<usize>, &Values)> {
+        let mut tensors = Vec::new();
+        for (path, states) in &self.sides {
+            for (side, state) in SIDES.iter().zip(states) {
+                let Some(state) = state else { continue };
+                let named = state.tensors(side).into_iter();
+                let shape = vec![state.width; 2];
+                tensors.extend(
+                    named.map(|(what, values)| (format!("{path}.{what}"), shape.clone(), values)),
+                );
+            }
+        }
+        tensors
+    }
+
     /// The state from the bytes of a safetensors file.
     ///
     /// # Errors
-    /// [`IvonError::StateFormat`] if they are none, or of another format or version;
+    /// [`IvonError::StateFormat`] if they are not such a file or have another format or version;
     /// [`IvonError::StateMissing`], [`StateShape`](IvonError::StateShape) or
-    /// [`StateType`](IvonError::StateType) if the tensors are not what they should be.
+    /// [`StateType`](IvonError::StateType) if a tensor is missing or does not fit.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, IvonError> {
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(format_error)?;
-        let empty = HashMap::new();
-        let metadata = header.metadata().as_ref().unwrap_or(&empty);
-        let entry = |key: &str| {
-            let found = metadata.get(key).map(String::as_str);
-            found.ok_or_else(|| IvonError::StateFormat {
-                reason: format!("its metadata lack `{key}`"),
-            })
-        };
-        for (key, expected) in [("format", FORMAT), ("version", VERSION)] {
-            let found = entry(key)?;
-            if found != expected {
-                return Err(IvonError::StateFormat {
-                    reason: format!("`{key}` is `{found}`, expected `{expected}`"),
-                });
-            }
-        }
-        let step = entry("step")?.parse().map_err(|_| IvonError::StateFormat {
-            reason: "`step` is no whole number".into(),
-        })?;
-        let config: IvonConfig = serde_json::from_str(entry("config")?).map_err(format_error)?;
-        config.validate()?;
-
+        let (step, config) = read_metadata(bytes)?;
         let tensors = SafeTensors::deserialize(bytes).map_err(format_error)?;
-        let mut parameters = BTreeMap::new();
+        let (mut parameters, mut sides) = (BTreeMap::new(), BTreeMap::new());
         for (name, momentum) in tensors.tensors() {
-            let Some(path) = name.strip_suffix(".momentum") else {
-                // A Hessian comes with its momentum; anything else is foreign.
-                let partner = name
-                    .strip_suffix(".hessian")
-                    .map(|path| format!("{path}.momentum"));
-                if partner.is_some_and(|partner| tensors.tensor(&partner).is_ok()) {
-                    continue;
+            if let Some(path) = name.strip_suffix(".momentum") {
+                let state = read_parameter(path, &momentum, &tensors)?;
+                parameters.insert(path.to_string(), state);
+                let [left, right] = SIDES.map(|side| SideState::parse(path, side, &tensors));
+                let states = [left?, right?];
+                if states.iter().any(Option::is_some) {
+                    sides.insert(path.to_string(), states);
                 }
+                continue;
+            }
+            // A Hessian and the sides are read with their momentum.
+            let momentum = name
+                .strip_suffix(".hessian")
+                .or_else(|| sides::owner(&name))
+                .map(|path| format!("{path}.momentum"));
+            if !momentum.is_some_and(|momentum| tensors.tensor(&momentum).is_ok()) {
                 return Err(IvonError::StateFormat {
                     reason: format!("it has an unexpected tensor `{name}`"),
                 });
-            };
-            let missing = |_| IvonError::StateMissing {
-                path: format!("{path}.hessian"),
-            };
-            let hessian = tensors
-                .tensor(&format!("{path}.hessian"))
-                .map_err(missing)?;
-            if hessian.shape() != momentum.shape() {
-                let (expected, found) = (momentum.shape().to_vec(), hessian.shape().to_vec());
-                return Err(IvonError::StateShape {
-                    path: path.into(),
-                    expected,
-                    found,
-                });
             }
-            let state = ParameterState {
-                shape: momentum.shape().to_vec(),
-                momentum: Values::parse(path, &momentum)?,
-                hessian: Values::parse(path, &hessian)?,
-            };
-            parameters.insert(path.to_string(), state);
         }
         Ok(Self {
             config,
             step,
             parameters,
+            sides,
         })
     }
 
-    /// Writes the state to a file: under a temporary name first, so that an older file stays whole
-    /// until the new one is complete.
+    /// Writes the state to a file: under a temporary name first, so that an existing file stays
+    /// intact until the new one is complete.
     ///
     /// # Errors
-    /// If the operating system refuses.
+    /// If the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), IvonError> {
         let path = path.as_ref();
         let bytes = self.to_bytes()?;
@@ -361,6 +342,55 @@ impl IvonState {
     }
 }
 
+/// The step count and the settings, from the metadata of the file.
+fn read_metadata(bytes: &[u8]) -> Result<(u64, IvonConfig), IvonError> {
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(format_error)?;
+    let empty = HashMap::new();
+    let metadata = header.metadata().as_ref().unwrap_or(&empty);
+    let entry = |key: &str| {
+        let found = metadata.get(key).map(String::as_str);
+        found.ok_or_else(|| format_error(format!("its metadata lack `{key}`")))
+    };
+    for (key, expected) in [("format", FORMAT), ("version", VERSION)] {
+        let found = entry(key)?;
+        if found != expected {
+            return Err(format_error(format!(
+                "`{key}` is `{found}`, expected `{expected}`"
+            )));
+        }
+    }
+    let step = entry("step")?
+        .parse()
+        .map_err(|_| format_error("`step` is no whole number"))?;
+    let config: IvonConfig = serde_json::from_str(entry("config")?).map_err(format_error)?;
+    config.validate()?;
+    Ok((step, config))
+}
+
+/// The state of the parameter at `path`, of which `momentum` is the momentum.
+fn read_parameter(
+    path: &str,
+    momentum: &TensorView<'_>,
+    tensors: &SafeTensors<'_>,
+) -> Result<ParameterState, IvonError> {
+    let name = format!("{path}.hessian");
+    let Ok(hessian) = tensors.tensor(&name) else {
+        return Err(IvonError::StateMissing { path: name });
+    };
+    if hessian.shape() != momentum.shape() {
+        return Err(IvonError::StateShape {
+            path: path.into(),
+            expected: momentum.shape().to_vec(),
+            found: hessian.shape().to_vec(),
+        });
+    }
+    Ok(ParameterState {
+        shape: momentum.shape().to_vec(),
+        momentum: Values::parse(path, momentum)?,
+        hessian: Values::parse(path, &hessian)?,
+    })
+}
+
 fn format_error(error: impl std::fmt::Display) -> IvonError {
     IvonError::StateFormat {
         reason: error.to_string(),
@@ -374,15 +404,18 @@ pub(crate) fn differences(saved: &IvonConfig, here: &IvonConfig) -> Vec<Differen
         _ => serde_json::Map::new(),
     };
     let (saved, here) = (fields(saved), fields(here));
-    let differing = saved
-        .iter()
-        .filter(|(name, value)| here.get(*name) != Some(value));
-    let describe = |(name, value): (&String, &serde_json::Value)| Difference {
-        name: name.clone(),
-        saved: value.to_string(),
-        here: here.get(name).map(ToString::to_string).unwrap_or_default(),
+    let names: BTreeSet<&String> = saved.keys().chain(here.keys()).collect();
+    // A setting that is written only where it is given counts as `null` elsewhere.
+    let value = |fields: &serde_json::Map<String, serde_json::Value>, name: &String| {
+        fields.get(name).cloned().unwrap_or_default().to_string()
     };
-    let mut found: Vec<Difference> = differing.map(describe).collect();
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    found
+    let difference = |name: &String| Difference {
+        name: name.clone(),
+        saved: value(&saved, name),
+        here: value(&here, name),
+    };
+    let differences = names.into_iter().map(difference);
+    differences
+        .filter(|difference| difference.saved != difference.here)
+        .collect()
 }

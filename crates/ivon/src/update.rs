@@ -1,13 +1,13 @@
-//! One step of the rule on all buckets, and the few numbers that explain it, read from the device
-//! once.
+//! One step of the update rule on all buckets, and its report, read from the device at once.
 
 use burn::tensor::{Tensor, Transaction};
 
+use crate::basis::Basis;
 use crate::config::{HessianApproximation, IvonConfig};
-use crate::layout::{Flats, Layout, total};
+use crate::layout::{Bucket, Flats, Layout, total};
 use crate::{IvonError, rule};
 
-/// The optimizer's variables, in long tensors.
+/// The optimizer's variables, as flat tensors; momentum and Hessian in the coordinates of the basis.
 #[derive(Clone, Debug)]
 pub(crate) struct Variables {
     pub mean: Flats,
@@ -15,32 +15,30 @@ pub(crate) struct Variables {
     pub hessian: Flats,
 }
 
-/// What explains a step.
+/// Diagnostics of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepReport {
     /// The number of the step, counted from 1.
     pub step: u64,
     /// The mean of the losses at the draws (not at the mean).
     pub loss: f64,
-    /// How many draws the step rests on.
+    /// How many draws were observed.
     pub draws: usize,
     /// Euclidean norm of the mean gradient ḡ over all parameters, before any clipping.
     pub gradient_norm: f64,
-    /// Root mean square, over the updated elements, of what was subtracted from the mean: lr′ ·
-    /// clip(…).
+    /// Root mean square of the update lr′ · clip(…) over the updated elements.
     pub update_size: f64,
-    /// The share of updated elements at which `clip_radius` cut the update, in [0, 1]; 0 without a
-    /// radius.
+    /// The share of updated elements that `clip_radius` clipped, in [0, 1]; 0 without a radius.
     pub clipped_share: f64,
     /// The mean of h/h₀ over all elements: 1 at the start.
     pub hessian_ratio: f64,
 }
 
-/// What a step rests on.
+/// The means over the draws from which a step is taken.
 pub(crate) struct Evidence {
-    /// ḡ.
+    /// ḡ, in the coordinates of the weights.
     pub gradient: Flats,
-    /// c̄ (`price`) or s̄ (`gradsq`).
+    /// c̄ (`price`) or s̄ (`gradsq`), in those of the basis.
     pub curvature: Flats,
     /// Which parameters had a gradient.
     pub present: Vec<bool>,
@@ -48,9 +46,10 @@ pub(crate) struct Evidence {
     pub draws: usize,
 }
 
-/// The step that is to be taken, and the rule that it follows.
+/// A step to be taken and the settings it follows.
 pub(crate) struct Update<'a> {
     pub layout: &'a Layout,
+    pub basis: &'a Basis,
     pub config: &'a IvonConfig,
     pub learning_rate: f64,
     /// Its number, counted from 1.
@@ -58,10 +57,10 @@ pub(crate) struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// Takes the step from `old`: new variables and the report. Nothing of `old` changes.
+    /// The variables after a step from `old`, and its report.
     ///
     /// # Errors
-    /// If anything that comes out is not finite.
+    /// If a result is not finite.
     pub fn take(
         &self,
         old: &Variables,
@@ -73,10 +72,12 @@ impl Update<'_> {
             .iter()
             .map(|flat| total(flat.clone().square()))
             .collect();
-        let momentum = self.momentum(&old.momentum, gradient.clone(), &squares);
+        let turned = self.basis.inward(layout, gradient);
+        let momentum = self.momentum(&old.momentum, turned, &squares);
         let hessian = self.hessian(&old.hessian, evidence.curvature);
         let direction = self.direction(&old.mean, &momentum, &hessian);
-        // Where there was no gradient nothing moves: a direction of 0 keeps the mean to the bit.
+        // A parameter without a gradient does not move: a direction of 0 keeps its mean bit for
+        // bit.
         let direction = layout.choose(present, direction, |entry| layout.zeros(entry));
         let momentum = layout.choose(present, momentum, |entry| layout.part(&old.momentum, entry));
         let hessian = layout.choose(present, hessian, |entry| layout.part(&old.hessian, entry));
@@ -88,12 +89,7 @@ impl Update<'_> {
         };
         let sums = self.sums(&squares, &direction, &clipped, &new.hessian);
         self.check(&sums, gradient, &direction, &new.hessian)?;
-        let updated = layout
-            .entries
-            .iter()
-            .zip(present)
-            .filter(|(_, present)| **present);
-        let updated = updated.map(|(entry, _)| entry.length).sum::<usize>() as f64;
+        let updated = updated_elements(layout, present) as f64;
         let report = StepReport {
             step: self.step,
             loss: evidence.loss,
@@ -106,7 +102,7 @@ impl Update<'_> {
         Ok((new, report))
     }
 
-    /// g ← β₁ g + (1 − β₁) ḡ, with ḡ clipped to its greatest norm first.
+    /// g ← β₁ g + (1 − β₁) ḡ, with ḡ clipped to its maximum norm first.
     fn momentum(&self, old: &Flats, gradient: Flats, squares: &[Tensor<1>]) -> Flats {
         let gradient = clip_norm(gradient, squares, self.config.gradient_clip_norm);
         pairs(old, gradient, |momentum, gradient| {
@@ -114,7 +110,7 @@ impl Update<'_> {
         })
     }
 
-    /// h with the estimate that the settings ask for, made of c̄ or s̄.
+    /// h updated with the estimate that the settings select, from c̄ or s̄.
     fn hessian(&self, old: &Flats, curvature: Flats) -> Flats {
         let (ess, beta2) = (self.config.effective_sample_size, self.config.beta2);
         let buckets = self.layout.buckets.iter().zip(old).zip(curvature);
@@ -124,27 +120,37 @@ impl Update<'_> {
                 HessianApproximation::Price => rule::price(curvature, hessian.clone(), ess, decay),
                 HessianApproximation::GradSq => rule::gradsq(curvature, ess),
             };
+            let estimate = match self.config.estimate_limit {
+                Some(limit) => rule::limited(estimate, hessian.clone(), limit),
+                None => estimate,
+            };
             rule::hessian(hessian.clone(), estimate, beta2, decay)
         });
         updated.collect()
     }
 
-    /// (ĝ + δ m) / (h + δ), before any clipping.
+    /// (ĝ + δ m) / (h + δ) in the coordinates of the basis, before any clipping.
     fn direction(&self, mean: &Flats, momentum: &Flats, hessian: &Flats) -> Flats {
+        let decays = |bucket: &Bucket| bucket.settings.weight_decay != 0.0;
+        // Without weight decay the mean does not matter.
+        let mean = match self.layout.buckets.iter().any(decays) {
+            true => self.basis.inward(self.layout, mean),
+            false => mean.clone(),
+        };
         let debias = match self.config.debias {
             true => 1.0 - self.config.beta1.powf(self.step as f64),
             false => 1.0,
         };
         let direction = (0..mean.len()).map(|bucket| {
             let [mean, momentum, hessian] =
-                [mean, momentum, hessian].map(|flats| flats[bucket].clone());
+                [&mean, momentum, hessian].map(|flats| flats[bucket].clone());
             let decay = self.layout.buckets[bucket].settings.weight_decay;
             rule::direction(mean, momentum, hessian, debias, decay)
         });
         direction.collect()
     }
 
-    /// The direction with each element cut to ±`clip_radius`.
+    /// The direction with each element clipped to ±`clip_radius`.
     fn clip(&self, direction: &Flats) -> Flats {
         match self.config.clip_radius {
             Some(radius) => direction
@@ -155,11 +161,12 @@ impl Update<'_> {
         }
     }
 
-    /// m − lr′ · direction.
+    /// m − lr′ · direction, with the direction turned back to the coordinates of the weights.
     fn mean(&self, old: &Flats, direction: &Flats) -> Flats {
+        let direction = self.basis.outward(self.layout, direction);
         let mean = old.iter().zip(direction).enumerate();
         mean.map(|(bucket, (mean, direction))| {
-            rule::mean(mean.clone(), direction.clone(), self.rate(bucket))
+            rule::mean(mean.clone(), direction, self.rate(bucket))
         })
         .collect()
     }
@@ -171,9 +178,9 @@ impl Update<'_> {
             .learning_rate(self.learning_rate, self.config.rescale_learning_rate)
     }
 
-    /// What explains the step, summed on the device and read at once.
+    /// The sums behind the report, computed on the device and read at once.
     fn sums(&self, squares: &Flats, direction: &Flats, clipped: &Flats, hessian: &Flats) -> Sums {
-        let counts = (0..clipped.len()).map(|bucket| {
+        let sums = (0..clipped.len()).map(|bucket| {
             let mut parts = vec![
                 squares[bucket].clone(),
                 total(clipped[bucket].clone().square()),
@@ -185,7 +192,7 @@ impl Update<'_> {
             }
             Tensor::cat(parts, 0)
         });
-        Sums::read(self.layout, counts.collect(), |bucket| self.rate(bucket))
+        Sums::read(self.layout, sums.collect(), |bucket| self.rate(bucket))
     }
 
     /// Refuses a step with a number that is not finite, and names the parameter.
@@ -213,6 +220,15 @@ impl Update<'_> {
     }
 }
 
+/// The number of elements of the parameters that have a gradient.
+fn updated_elements(layout: &Layout, present: &[bool]) -> usize {
+    let entries = layout.entries.iter().zip(present);
+    entries
+        .filter(|(_, present)| **present)
+        .map(|(entry, _)| entry.length)
+        .sum()
+}
+
 fn pairs(left: &Flats, right: Flats, combine: impl Fn(Tensor<1>, Tensor<1>) -> Tensor<1>) -> Flats {
     left.iter()
         .cloned()
@@ -229,8 +245,7 @@ fn clip_norm(gradient: Flats, squares: &[Tensor<1>], limit: Option<f64>) -> Flat
         .iter()
         .map(|square| square.clone().to_device(&device).cast(kind))
         .collect();
-    // On the device, so that the host does not wait: min(1, limit/norm), `[1]`; at norm 0 the
-    // quotient is ∞.
+    // min(1, limit/norm), `[1]`, on the device so that the host does not wait; limit/0 is ∞.
     let scale = Tensor::cat(together, 0)
         .sum()
         .sqrt()
@@ -253,15 +268,15 @@ struct Sums {
 }
 
 impl Sums {
-    /// Reads the counts of all buckets, `[3 or 4]` each, in one transaction.
-    fn read(layout: &Layout, counts: Vec<Tensor<1>>, rate: impl Fn(usize) -> f64) -> Self {
-        let transaction = counts
+    /// Reads the sums of each bucket, `[3 or 4]`, in one transaction and adds them up.
+    fn read(layout: &Layout, buckets: Vec<Tensor<1>>, rate: impl Fn(usize) -> f64) -> Self {
+        let transaction = buckets
             .into_iter()
             .fold(Transaction::default(), Transaction::register);
         let mut sums = Self::default();
         for (index, data) in transaction.execute().into_iter().enumerate() {
             let mut numbers = data.iter::<f64>();
-            // A number that is missing is as good as one that is not finite: the step is refused.
+            // A missing number counts as NaN, so that the step is refused.
             let mut next = || numbers.next().unwrap_or(f64::NAN);
             sums.gradient_square += next();
             sums.update_square += next() * rate(index) * rate(index);
@@ -272,8 +287,8 @@ impl Sums {
     }
 }
 
-/// The first parameter whose values are not finite, else the one with the largest: looked for only
-/// once something is known to be wrong.
+/// The first parameter with a value that is not finite, else the one with the largest value. It
+/// reads every parameter, so it is called only for an error.
 fn culprit(layout: &Layout, flats: &Flats) -> String {
     let mut largest = (f64::NEG_INFINITY, String::new());
     for (index, entry) in layout.entries.iter().enumerate() {

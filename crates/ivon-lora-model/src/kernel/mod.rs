@@ -12,13 +12,12 @@ mod tile;
 mod panels;
 mod product;
 mod frozen;
-mod eigen;
 mod cholesky;
 
 pub use cholesky::cholesky;
-pub use eigen::eigenvectors;
 pub(crate) use frozen::apply_transposed;
 pub use frozen::{Output, apply};
+pub use ivon::symmetric::eigenvectors;
 pub(crate) use pool::{Buffer, Pool};
 pub(crate) use product::Shared;
 pub use product::{Factor, Target, Threads, View, product};

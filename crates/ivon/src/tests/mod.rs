@@ -1,6 +1,8 @@
 //! Tests of the whole optimizer, through its public face, and the small modules that they train.
 
+mod covariance;
 mod draws;
+mod eigenbasis;
 mod errors;
 mod gaussian;
 mod golden;
