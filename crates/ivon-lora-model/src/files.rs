@@ -1,7 +1,7 @@
-//! Reading and writing files so that nothing that exists is ever half-replaced.
+//! Reading and writing files so that no existing file is ever left half-replaced.
 //!
-//! Every write goes to a temporary name beside its target, is synced, and renamed over it; a folder
-//! is written whole under a temporary name and swapped in. Every error names the path.
+//! Every write goes to a temporary file beside its target, is synced, and renamed over it; a folder
+//! is written under a temporary name and swapped in as a whole. Every error names the path.
 
 use crate::sentence::{Sentence, sentence, setting};
 use std::fs::{self, File};
@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 /// A file or folder could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("could not {action} `{}`: {source}", path.display())]
     Io {
-        /// What was tried: `read`, `write`, `create`, …
+        /// The operation: `read`, `write`, `create`, …
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -22,28 +22,28 @@ pub enum FileError {
         #[source]
         source: io::Error,
     },
-    /// The file is larger than anything its kind needs to be.
+    /// The file is larger than any valid file of its kind.
     #[error("`{}` has {found} bytes, expected at most {limit}", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// Its size in bytes.
         found: u64,
-        /// The most that is read.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// The file should hold text.
+    /// The file is not text.
     #[error("`{}` is not UTF-8 text", path.display())]
     NotText {
         /// The file.
         path: PathBuf,
     },
-    /// Git LFS keeps the file elsewhere, and it was not fetched.
+    /// The file is a Git LFS pointer; its content was not fetched.
     #[error("`{}` is a Git LFS pointer, expected the file of {size} bytes that it stands for", path.display())]
     Pointer {
         /// The file.
         path: PathBuf,
-        /// The size that the pointer names, bytes.
+        /// The size in the pointer, bytes.
         size: String,
     },
 }
@@ -81,21 +81,21 @@ impl FileError {
     }
 }
 
-/// Checks that there is something at a path.
+/// Checks that a path exists.
 ///
 /// # Errors
-/// If there is nothing, or it may not be looked at.
+/// If it does not, or cannot be accessed.
 pub fn check_exists(path: &Path) -> Result<(), FileError> {
     path.metadata()
         .map(|_| ())
         .map_err(FileError::io("read", path))
 }
 
-/// Checks that a file can be written at a path, before hours of work go into what it shall hold.
-/// What stands there stays.
+/// Checks that a file can be written at a path, before hours of work whose result it is to hold.
+/// An existing file is not changed.
 ///
 /// # Errors
-/// If the operating system refuses.
+/// If it cannot be written.
 pub fn check_can_write(path: &Path) -> Result<(), FileError> {
     let temporary = temporary_name(path);
     let written = File::create(&temporary).and_then(|_| fs::remove_file(&temporary));
@@ -117,8 +117,7 @@ pub fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
         });
     }
     let mut bytes = Vec::with_capacity(found as usize);
-    // A file that grows while it is read, or a device without a length, stops at the limit all the
-    // same.
+    // The limit also stops a file that grows while it is read, and a device without a length.
     file.take(limit + 1)
         .read_to_end(&mut bytes)
         .map_err(FileError::io("read", path))?;
@@ -133,10 +132,10 @@ pub fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     Ok(bytes)
 }
 
-/// Refuses what Git LFS leaves in place of a file that was not fetched: three short lines.
+/// Refuses a Git LFS pointer: the three short lines that stand in for a file that was not fetched.
 ///
 /// # Errors
-/// [`FileError::Pointer`] if `bytes` are such lines.
+/// [`FileError::Pointer`] if `bytes` are such a pointer.
 pub fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     const LONGEST: usize = 1024;
     let text =
@@ -163,7 +162,7 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
         .map_err(|_| FileError::NotText { path: path.into() })
 }
 
-/// The sorted names of what lies in a folder.
+/// The sorted names of the entries of a folder.
 ///
 /// # Errors
 /// If the folder cannot be read.
@@ -182,27 +181,27 @@ pub fn names_in(folder: &Path) -> Result<Vec<String>, FileError> {
     Ok(names)
 }
 
-/// Creates a folder and those above it.
+/// Creates a folder and its parents.
 ///
 /// # Errors
-/// If the operating system refuses.
+/// If they cannot be created.
 pub fn create_folder(path: &Path) -> Result<(), FileError> {
     fs::create_dir_all(path).map_err(FileError::io("create", path))
 }
 
-/// Writes `bytes` to `path`: temporary name, sync, rename. What stood there before stays whole
-/// until the rename.
+/// Writes `bytes` to `path`: temporary file, sync, rename. An existing file stays intact until the
+/// rename.
 ///
 /// # Errors
-/// If the operating system refuses; the temporary file is removed then.
+/// If the file cannot be written; the temporary file is then removed.
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write_with(path, |file| file.write_all(bytes))
 }
 
-/// As [`write_bytes`], for content that is streamed.
+/// [`write_bytes`] for streamed content.
 ///
 /// # Errors
-/// If `fill` or the operating system refuses; the temporary file is removed then.
+/// If `fill` fails or the file cannot be written; the temporary file is then removed.
 pub fn write_with(
     path: &Path,
     fill: impl FnOnce(&mut io::BufWriter<File>) -> io::Result<()>,
@@ -228,10 +227,10 @@ pub fn write_with(
     })
 }
 
-/// Writes a value as indented JSON, with the end of its last line.
+/// Writes a value as indented JSON that ends with a newline.
 ///
 /// # Errors
-/// As [`write_bytes`], and if the value has no form in JSON.
+/// As [`write_bytes`], and if the value cannot be written as JSON.
 pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), FileError> {
     write_with(path, |file| {
         serde_json::to_writer_pretty(&mut *file, value)?;
@@ -239,10 +238,10 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<(), File
     })
 }
 
-/// Writes a folder whole under a temporary name with `fill`, then swaps it in for `path`.
+/// Writes a folder under a temporary name with `fill`, then swaps it in for `path`.
 ///
 /// # Errors
-/// The error of `fill`, or the operating system's; what stood at `path` before is still there then.
+/// The error of `fill`, or a file error; the folder that was at `path` before is then still there.
 pub fn write_folder<E: From<FileError>>(
     path: &Path,
     fill: impl FnOnce(&Path) -> Result<(), E>,
@@ -257,11 +256,11 @@ pub fn write_folder<E: From<FileError>>(
     swapped
 }
 
-/// Puts `new` in the place of `path` and removes what stood there.
+/// Replaces `path` by `new` and removes the old folder.
 ///
-/// Where the file system can exchange two names in one step, `path` names the whole old or the
-/// whole new folder at every moment. Elsewhere the old one is set aside first, and for that moment
-/// `path` names nothing.
+/// Where the file system can exchange two names atomically, `path` is at every moment the complete
+/// old or the complete new folder. Elsewhere the old one is renamed first, and `path` is missing
+/// until the second rename.
 fn swap_folder(new: &Path, path: &Path) -> Result<(), FileError> {
     let failed = FileError::io("write", path);
     if path.exists() && exchange(new, path) {
@@ -285,7 +284,7 @@ fn swap_folder(new: &Path, path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Exchanges two names in one step; gives whether it was done.
+/// Exchanges two names atomically; false if that is not possible.
 #[cfg(target_os = "linux")]
 fn exchange(one: &Path, other: &Path) -> bool {
     use std::os::unix::ffi::OsStrExt;
@@ -294,7 +293,7 @@ fn exchange(one: &Path, other: &Path) -> bool {
         return false;
     };
     let here = libc::AT_FDCWD;
-    // Sound: both are texts that end in a zero and outlive the call.
+    // Sound: both strings are NUL-terminated and outlive the call.
     unsafe {
         libc::syscall(
             libc::SYS_renameat2,
@@ -312,9 +311,9 @@ fn exchange(_: &Path, _: &Path) -> bool {
     false
 }
 
-/// Removes from a folder what writes left that a crash cut short: `NAME.PID.tmp`, and
-/// `NAME.old.tmp` where `NAME` is there. A `NAME.old.tmp` whose `NAME` is gone is renamed back.
-/// Only for a folder that no other process writes to.
+/// Removes the temporary files and folders of writes that a crash interrupted: `NAME.PID.tmp`, and
+/// `NAME.old.tmp` if `NAME` exists. If it does not, `NAME.old.tmp` is renamed back to `NAME`.
+/// Only for a folder that no other process is writing to.
 pub fn remove_leftovers(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -340,7 +339,7 @@ pub fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// Removes a file or a folder; what cannot be removed stays.
+/// Removes a file or a folder, if possible.
 fn remove(path: &Path) {
     let _ = if path.is_dir() {
         fs::remove_dir_all(path)
@@ -354,7 +353,7 @@ fn temporary_name(path: &Path) -> PathBuf {
     beside(path, &format!(".{}.tmp", std::process::id()))
 }
 
-/// `path` with `ending` after its name.
+/// `path` with `ending` appended to its name.
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(ending);

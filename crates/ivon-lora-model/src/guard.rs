@@ -1,9 +1,8 @@
-//! Calls into libraries that read a stranger's file: a panic of theirs ends here, as a sentence
-//! that names them.
+//! Calls into libraries that parse untrusted files: a panic in one of them becomes an error that
+//! names it.
 //!
-//! A parser that panics on a malformed file is a fault of that library, and no user of this one
-//! should meet it as a crash. What the step had borrowed is in an unknown state afterwards: drop
-//! it, do not go on with it.
+//! A parser that panics on a malformed file has a bug, and the user should see an error and not a
+//! crash. Values borrowed by the call are in an unknown state afterwards and must be dropped.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,11 +13,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(crate) struct Panicked {
     /// The library's name, as on crates.io.
     pub component: &'static str,
-    /// What it said, on one line.
+    /// The message of the panic, on one line.
     pub message: String,
 }
 
-/// Runs a step of a library.
+/// Runs a call into a library.
 ///
 /// # Errors
 /// [`Panicked`] if it panicked.
@@ -29,10 +28,10 @@ pub(crate) fn guard<T>(component: &'static str, step: impl FnOnce() -> T) -> Res
     })
 }
 
-/// As [`guard`], for a step that can fail: either ends in a sentence.
+/// [`guard`] for a call that returns a `Result`; both kinds of failure become text.
 ///
 /// # Errors
-/// The step's own error, or [`Panicked`], as text.
+/// The call's own error, or [`Panicked`], as text.
 pub(crate) fn guard_result<T, E: std::fmt::Display>(
     component: &'static str,
     step: impl FnOnce() -> Result<T, E>,
@@ -42,7 +41,7 @@ pub(crate) fn guard_result<T, E: std::fmt::Display>(
         .map_err(|error| error.to_string())
 }
 
-/// The text of a panic, which is a `&str` or a `String` wherever `panic!` made it.
+/// The message of a panic: `panic!` makes it a `&str` or a `String`.
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());

@@ -1,20 +1,20 @@
-//! Every random number of a run but the normals, by address: (seed, purpose, step, draw, path)
-//! names a ChaCha stream. Normals have streams of their own in [`ivon::noise`], which also owns the
-//! way from an address to its stream.
+//! Every random number of a run except the normals, by address: (seed, purpose, step, draw, path)
+//! selects a ChaCha stream. [`ivon::noise`] has the normals, and the mapping from an address to its
+//! stream.
 //!
-//! Nothing is consumed in an order that a resume or another batch could change: the same address
-//! gives the same numbers on every machine.
+//! Nothing depends on the order of consumption, which a resume or another batch would change: the
+//! same address gives the same numbers on every machine.
 
 use ivon::noise;
 pub use ivon::noise::fnv1a;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-/// Makes the enum and the list of all its variants, so that the list cannot lack one.
+/// Defines the enum and the list of all its variants together, so that the list is complete.
 macro_rules! purposes {
     ($($(#[$doc:meta])* $name:ident = $byte:literal,)*) => {
-        /// What a stream of random numbers is for; each purpose has streams of its own. The bytes
-        /// are below 128: the others are the purposes of [`ivon::noise`].
+        /// What random numbers are for; no two purposes share a stream. Purposes below 128 are
+        /// defined here, the others in [`ivon::noise`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum Purpose {
@@ -22,33 +22,32 @@ macro_rules! purposes {
         }
 
         impl Purpose {
-            /// All of them.
+            /// All purposes.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
         }
     };
 }
 
 purposes! {
-    /// The start values of the adapter.
+    /// The initial values of the adapter.
     Initialisation = 1,
     /// The order of the training examples in an epoch.
     DataOrder = 2,
-    /// Which rows play which role.
+    /// The assignment of rows to roles.
     Split = 3,
     /// Dropout masks.
     Dropout = 4,
-    /// Signs of a token's noise.
+    /// The random signs of flipout.
     Flip = 5,
-    /// Resampling for intervals.
+    /// Bootstrap resampling for confidence intervals.
     Bootstrap = 6,
-    /// Text and data that the program makes itself.
+    /// Generated text and data.
     Generation = 7,
-    /// Trials of settings.
+    /// Trials of a hyperparameter search.
     Search = 12,
 }
 
-/// The stream at an address. `path` names a parameter, a file or a row; empty where there is only
-/// one.
+/// The stream at an address. `path` is a parameter, a file or a row; empty where there is only one.
 pub fn stream(seed: u64, purpose: Purpose, step: u64, draw: u64, path: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(noise::key(seed, purpose as u8, step, draw, path))
 }
@@ -58,9 +57,9 @@ pub fn uniform(stream: &mut impl Rng) -> f64 {
     (stream.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// A uniform whole number below `bound` (at least 1), without bias.
+/// A uniform integer below `bound` (at least 1), without bias.
 pub fn below(stream: &mut impl Rng, bound: u64) -> u64 {
-    // Lemire's multiplication; a low product that would favour some results is drawn again.
+    // Lemire's method: a low product that would bias the result is drawn again.
     loop {
         let wide = u128::from(stream.next_u64()) * u128::from(bound);
         if wide as u64 >= bound.wrapping_neg() % bound {
@@ -69,7 +68,7 @@ pub fn below(stream: &mut impl Rng, bound: u64) -> u64 {
     }
 }
 
-/// Fisher and Yates' shuffle.
+/// Fisher–Yates shuffle.
 pub fn shuffle<T>(stream: &mut impl Rng, items: &mut [T]) {
     for last in (1..items.len()).rev() {
         items.swap(last, below(stream, last as u64 + 1) as usize);
@@ -113,9 +112,9 @@ mod tests {
 
     #[test]
     fn the_start_of_an_adapter_says_nothing_about_the_noise_of_its_first_step() {
-        // A uniform takes two words and a normal one, so start k lies at the words 2k and 2k + 1.
-        // The radius of a pair of normals comes from a word of a block's first half, its angle from
-        // the second: their squares' sum goes by the radius alone.
+        // A uniform takes two words and a normal one, so start k uses words 2k and 2k + 1. Of each
+        // block of words the first half gives the radii of the pairs of normals, the second half
+        // their angles; the sum of squares of a pair depends on its radius alone.
         const PATH: &str = "layers.0.self_attn.q_proj.lora_A";
         let count = 1 << 14;
         let mut numbers = stream(21, Purpose::Initialisation, 0, 0, PATH);
@@ -142,7 +141,7 @@ mod tests {
                 })
                 .collect();
             let found = correlation(&pairs);
-            // 4,096 pairs: standard error 1/64. With words in common it was -0.87.
+            // 4,096 pairs: standard error 1/64. With shared words it was -0.87.
             assert!(found.abs() < 5.0 / 64.0, "word {word}: {found}");
         }
     }

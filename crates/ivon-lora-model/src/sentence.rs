@@ -1,6 +1,5 @@
-//! Sentences for people that name settings and commands by what they are. How those are written is
-//! for the program that shows them: a command line writes `--learning-rate`, a Python binding
-//! `learning_rate=`.
+//! Sentences that mention settings and commands without fixing how these are written: a command
+//! line writes `--learning-rate`, a Python binding `learning_rate=`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,11 +7,11 @@ use std::fmt;
 /// A part of a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// Words as they are.
+    /// Literal text.
     Text(Cow<'static, str>),
-    /// A setting, with the value that it is to have if that matters.
+    /// A setting, with a suggested value where there is one.
     Setting {
-        /// Its name in full words, with underscores between.
+        /// Its name, in snake case.
         name: &'static str,
         /// The value.
         value: Option<String>,
@@ -21,7 +20,7 @@ pub enum Piece {
     Command(&'static str),
 }
 
-/// Words for a person, with settings and commands among them.
+/// A sentence for the user, with settings and commands in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sentence(Vec<Piece>);
 
@@ -33,7 +32,7 @@ pub trait Names {
     fn command(&self, name: &str) -> String;
 }
 
-/// The names as the library has them: `learning_rate`, `answers=yes,no`, `inspect data`.
+/// The library's own names: `learning_rate`, `answers=yes,no`, `inspect data`.
 #[derive(Clone, Copy, Debug)]
 pub struct PlainNames;
 
@@ -48,8 +47,8 @@ impl Names for PlainNames {
 }
 
 impl Sentence {
-    /// A template with its gaps `{}` filled, one piece each; [`sentence!`] counts them when it is
-    /// compiled.
+    /// A template whose gaps `{}` are filled with one piece each; [`sentence!`] counts the gaps at
+    /// compile time.
     pub fn new(template: &'static str, pieces: Vec<Piece>) -> Self {
         let mut parts = template.split("{}").map(|part| Piece::Text(part.into()));
         let mut whole: Vec<Piece> = parts.next().into_iter().collect();
@@ -59,13 +58,13 @@ impl Sentence {
         Self(whole)
     }
 
-    /// This and then what follows.
+    /// This sentence followed by another.
     pub fn then(mut self, rest: Sentence) -> Self {
         self.0.extend(rest.0);
         self
     }
 
-    /// Whether these words stand in it, settings and commands by their plain names.
+    /// Whether it contains this text, with settings and commands by their plain names.
     pub fn contains(&self, words: &str) -> bool {
         self.to_string().contains(words)
     }
@@ -116,7 +115,7 @@ impl From<String> for Piece {
     }
 }
 
-/// A setting by its name.
+/// A setting.
 pub fn setting(name: &'static str) -> Piece {
     Piece::Setting { name, value: None }
 }
@@ -129,12 +128,12 @@ pub fn setting_to(name: &'static str, value: impl Into<String>) -> Piece {
     }
 }
 
-/// A command by its name.
+/// A command.
 pub fn command(name: &'static str) -> Piece {
     Piece::Command(name)
 }
 
-/// How many gaps `{}` a template has.
+/// The number of gaps `{}` in a template.
 pub const fn gaps(template: &str) -> usize {
     let letters = template.as_bytes();
     let (mut count, mut place) = (0, 1);
@@ -147,7 +146,7 @@ pub const fn gaps(template: &str) -> usize {
     count
 }
 
-/// A [`Sentence`] from a template and what fills its gaps `{}`: texts, settings, commands.
+/// A [`Sentence`] from a template and the texts, settings and commands that fill its gaps `{}`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __sentence {

@@ -1,37 +1,37 @@
-//! One setting: its key in a configuration file, its flag, what its value may be, a sentence. Each
-//! struct of settings has a row for each of its fields beside them; a command line, the check of a
-//! file and the docs are made from the rows.
+//! The description of a setting: its key in a configuration file, its flag, its type, a sentence.
+//! Each struct of settings comes with a row for each of its fields; the command line, the
+//! validation of files and the docs are generated from the rows.
 
 use std::fmt;
 
 /// A setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// Its name in the file, which is that of the field.
+    /// Its name in the file, the same as the field's.
     pub name: &'static str,
-    /// What its value may be.
+    /// The type of its value.
     pub kind: Kind,
     /// One sentence.
     pub help: &'static str,
-    /// The flag that overrides it, without dashes; some have none.
+    /// The flag that overrides it, if there is one.
     pub flag: Option<Flag>,
-    /// A value to show where there is no default, as TOML writes it; empty where there is one.
+    /// An example value in TOML if there is no default, else empty.
     pub example: &'static str,
-    /// The key of the same table whose place it takes.
+    /// The key of the same table that it replaces.
     pub instead_of: Option<&'static str>,
 }
 
-/// How a command line has a setting.
+/// The command-line flag of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flag {
     /// Its name, without dashes.
     pub name: &'static str,
-    /// What its value is called.
+    /// The placeholder of its value.
     pub value: &'static str,
 }
 
 impl Key {
-    /// A setting of the file alone.
+    /// A setting without a flag.
     pub const fn new(name: &'static str, kind: Kind, help: &'static str) -> Self {
         Self {
             name,
@@ -43,26 +43,26 @@ impl Key {
         }
     }
 
-    /// The same with a flag, whose value is called `value`.
+    /// Adds a flag, with `value` as the placeholder of its value.
     pub const fn with_flag(mut self, name: &'static str, value: &'static str) -> Self {
         self.flag = Some(Flag { name, value });
         self
     }
 
-    /// The same with a value to show, since it has no default.
+    /// Adds an example value, for a setting without a default.
     pub const fn with_example(mut self, example: &'static str) -> Self {
         self.example = example;
         self
     }
 
-    /// The same, in place of another key of its table.
+    /// Says that the setting replaces another key of its table.
     pub const fn instead_of(mut self, name: &'static str) -> Self {
         self.instead_of = Some(name);
         self
     }
 }
 
-/// What a value may be.
+/// The type of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A whole number, at least 0.
@@ -73,22 +73,22 @@ pub enum Kind {
     Switch,
     /// True, false, or a file.
     SwitchOrPath,
-    /// A text.
+    /// A string.
     Text,
-    /// A file or folder, relative to where the command runs.
+    /// A file or folder, relative to the working directory.
     Path,
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// A list of texts.
+    /// A list of strings.
     Texts,
-    /// A text or a list of texts.
+    /// A string or a list of strings.
     TextOrTexts,
-    /// A list of whole numbers.
+    /// A list of whole numbers, at least 0.
     Wholes,
 }
 
 impl Kind {
-    /// The kind in words, as errors and docs name it.
+    /// The type in words, for errors and docs.
     pub fn name(self) -> String {
         match self {
             Self::Whole => "a whole number".into(),
@@ -113,14 +113,14 @@ impl Kind {
 pub struct Wrong {
     /// Its key.
     pub key: &'static str,
-    /// Its value, in words.
+    /// What was found, in words or as a value in backticks.
     pub found: String,
     /// What is allowed.
     pub expected: &'static str,
 }
 
 impl Wrong {
-    /// What was found in words: `absent`.
+    /// With a description of what was found, such as `absent`.
     pub fn new(key: &'static str, found: impl Into<String>, expected: &'static str) -> Self {
         Self {
             key,
@@ -129,7 +129,7 @@ impl Wrong {
         }
     }
 
-    /// What was found as a value, in backticks.
+    /// With the value that was found, in backticks.
     pub fn value(key: &'static str, found: impl fmt::Display, expected: &'static str) -> Self {
         Self::new(key, format!("`{found}`"), expected)
     }

@@ -1,11 +1,11 @@
-//! Where tests find the golden numbers and the real model. Not part of the library's promise.
+//! The golden numbers and the real model for tests. Not part of the public interface.
 
 pub mod tiny;
 
 use std::path::{Path, PathBuf};
 
-/// The golden tiny models, `testdata/golden/tiny/FAMILY`: one of every family, and one with Llama 3's
-/// rotary frequencies.
+/// The golden tiny models, `testdata/golden/tiny/FAMILY`: one for each family, and one with the
+/// rotary frequencies of Llama 3.
 pub const FAMILIES: [&str; 5] = ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"];
 
 /// The workspace's root.
@@ -52,10 +52,11 @@ pub fn golden_normals(seed: u64, n: usize) -> Vec<f64> {
 /// The real model's GGUF file: `IVON_LORA_MODEL`, else the one that `scripts/fetch-smollm2`
 /// fetches.
 ///
-/// Where it is absent, prints that the test is skipped and gives `None`.
+/// If it is absent, prints that the test is skipped and returns `None`.
 ///
 /// # Panics
-/// If it is absent and `IVON_LORA_REQUIRE_MODEL` is set, so that a skip cannot pass for a success.
+/// If it is absent and `IVON_LORA_REQUIRE_MODEL` is set, so that a skipped test cannot pass
+/// unnoticed.
 pub fn real_model(test: &str) -> Option<PathBuf> {
     let found = match std::env::var_os("IVON_LORA_MODEL") {
         Some(path) => Some(PathBuf::from(path)).filter(|path| path.exists()),
@@ -69,7 +70,7 @@ pub fn real_model(test: &str) -> Option<PathBuf> {
             std::env::var_os("IVON_LORA_REQUIRE_MODEL").is_none(),
             "{message}"
         );
-        // Not through `eprintln!`, which the test harness captures: a skip should be seen.
+        // Not through `eprintln!`, which the test harness captures: a skip should be visible.
         let _ = std::io::Write::write_all(
             &mut std::io::stderr(),
             format!("SKIPPED {message}\n").as_bytes(),

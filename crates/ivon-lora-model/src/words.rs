@@ -1,10 +1,10 @@
-//! Words in sentences: the name that a mistyped one is nearest to, and lists as a sentence has them.
+//! Words in sentences: the known name closest to a mistyped one, and lists in prose.
 
-/// Most letters of a name that are compared.
+/// The number of letters of a name that are compared.
 const LONGEST: usize = 64;
 
-/// The candidate that is spelt most like `name`, if it differs in about a third of its letters or
-/// less; `-` and `_` are one.
+/// The candidate closest to `name`, if at most about a third of the letters differ; `-` and `_`
+/// count as equal.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = letters(name);
     candidates
@@ -15,13 +15,13 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// The letters by which two names are compared.
+/// The letters of a name, normalised for comparison.
 fn letters(name: &str) -> Vec<char> {
     let name = name.to_lowercase().replace('-', "_");
     name.chars().take(LONGEST).collect()
 }
 
-/// Levenshtein's distance: the fewest letters to put in, take out or replace.
+/// Levenshtein distance.
 fn edits(first: &[char], second: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=second.len()).collect();
     for (above, letter) in first.iter().enumerate() {
@@ -35,7 +35,7 @@ fn edits(first: &[char], second: &[char]) -> usize {
     row[second.len()]
 }
 
-/// `a`, `b`, `c` in backticks; a long list is cut.
+/// `a`, `b`, `c` in backticks; a long list is truncated.
 pub fn listed(names: &[impl AsRef<str>]) -> String {
     const MOST: usize = 12;
     if names.is_empty() {
@@ -53,7 +53,7 @@ pub fn listed(names: &[impl AsRef<str>]) -> String {
     list
 }
 
-/// `a`, `a and b`, `a, b and c`, with `joint` for "and".
+/// `a`, `a and b`, `a, b and c`, with `joint` in place of "and".
 pub fn joined(words: &[impl AsRef<str>], joint: &str) -> String {
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     match &words[..] {

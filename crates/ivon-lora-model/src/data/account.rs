@@ -1,5 +1,5 @@
-//! What became of the rows of a set, in the same words wherever it is said: how many, why, and the
-//! first of them by id.
+//! Counts of the rows of a data set by what happened to them, with the ids of the first few, and
+//! the sentences that report them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,15 +8,15 @@ use serde::{Serialize, Serializer};
 
 use super::task::DropReason;
 
-/// The most ids that are kept of rows with the same fate.
+/// The number of ids kept for each count.
 const SHOWN: usize = 3;
 
-/// Rows with the same fate.
+/// Rows that something happened to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// How many there are.
     pub count: usize,
-    /// The ids of the first of them, at most three.
+    /// The ids of the first rows, at most three.
     pub first: Vec<String>,
 }
 
@@ -29,7 +29,7 @@ impl Tally {
         });
     }
 
-    /// Adds the rows of another, behind its own.
+    /// Adds the rows of another tally after its own.
     pub fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.first.extend(
@@ -41,7 +41,7 @@ impl Tally {
         );
     }
 
-    /// `set: 2 of 9 rows {are} {what} (ids)`, with `is` for one row; nothing where there are none.
+    /// `set: 2 of 9 rows {are} {what} (ids)`, with `is` for one row; none for no rows.
     pub fn sentence(
         &self,
         set: &str,
@@ -85,7 +85,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// The rows that were left out, by reason.
+/// The dropped rows, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drops(BTreeMap<DropReason, Tally>);
 
@@ -107,12 +107,12 @@ impl Drops {
         self.0.iter()
     }
 
-    /// The number of rows left out.
+    /// The number of dropped rows.
     pub fn total(&self) -> usize {
         self.0.values().map(|rows| rows.count).sum()
     }
 
-    /// A sentence for each reason, of a set that had `total` rows.
+    /// A sentence for each reason, for a data set of `total` rows.
     pub fn sentences(&self, set: &str, total: usize) -> Vec<String> {
         let said = |(reason, rows): (&DropReason, &Tally)| {
             rows.sentence(set, total, ["is", "are"], &format!("left out: {reason}"))

@@ -1,4 +1,4 @@
-//! The settings of a run's data: flags and the config file's `[data]` table become this.
+//! The data settings of a run, from flags and the `[data]` table of the config file.
 
 use std::path::PathBuf;
 
@@ -18,11 +18,11 @@ use crate::settings::{Key, Kind, Wrong};
 pub struct DataConfig {
     /// A folder with files named train, tune, calibrate, validation, test; or one file.
     pub path: PathBuf,
-    /// A built-in task by name; none where `prompt` is given.
+    /// The name of a built-in task; none if `prompt` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
-    /// A prompt template with field names in braces; beside `task` it takes the place of that
-    /// task's own.
+    /// A prompt template with field names in braces; together with `task` it replaces the prompt of
+    /// that task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
     /// The answer words, in the order of the labels.
@@ -33,44 +33,44 @@ pub struct DataConfig {
     pub label_field: Option<String>,
     /// How answers are scored.
     pub scoring: Scoring,
-    /// The share of the training file that becomes tune where no file is named so; 0 for none.
+    /// The share of the training file that becomes tune if there is no tune file; 0 for none.
     pub tune_share: f64,
-    /// The share of the training file that becomes calibrate where no file is named so; 0 for none.
+    /// The share of the training file that becomes calibrate if there is no calibrate file; 0 for
+    /// none.
     pub calibrate_share: f64,
-    /// The share of the training file that becomes test where no file is named test or validation;
-    /// 0 for none.
+    /// The share of the training file that becomes test if there is neither a test nor a validation
+    /// file; 0 for none.
     pub test_share: f64,
     /// Which file is the test set; by default `test`, else `validation`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_from: Option<Split>,
-    /// The field of what must stay together in one role (author, document, patient).
+    /// The field of the group whose rows stay in one role (author, document, patient).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_field: Option<String>,
-    /// The field with a row's id; `id`, `ID`, `qID`, `question_id`, `idx` or `index` by default,
-    /// else the file's name and the line.
+    /// The field with a row's id. By default `id`, `ID`, `qID`, `question_id`, `idx` or `index`,
+    /// else the id is made of the file's name and the line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_field: Option<String>,
-    /// What labels are, where they could be read in two ways.
+    /// How to read labels that could be either indices or answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_reading: Option<LabelReading>,
-    /// The most training examples: the first of the file.
+    /// The maximum number of training examples: the first ones of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_limit: Option<usize>,
-    /// The most examples of each other role: the first of its file.
+    /// The maximum number of examples of each other role: the first ones of its file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_limit: Option<usize>,
-    /// The most tokens of a prompt.
+    /// The maximum number of prompt tokens.
     pub max_length: usize,
-    /// Decides which rows are carved; the same for all methods and training seeds that are
-    /// compared.
+    /// Decides which rows are carved. It does not depend on the training seed, so that all runs of
+    /// a comparison use the same rows.
     pub seed: u64,
-    /// Which chat template is put around the prompt, if any: the checkpoint's own, or that of a
-    /// file.
+    /// The chat template to put around the prompt, if any: the checkpoint's own, or that of a file.
     pub chat_template: ChatSetting,
 }
 
 impl DataConfig {
-    /// A row for each key of its table.
+    /// A row for each key of the table.
     pub const KEYS: [Key; 18] = [
         Key::new("path", Kind::Path, "A folder with files named train, tune, calibrate, validation, test; or one file (jsonl, csv, tsv, parquet; all but parquet packed as .gz too).").with_flag("data", "PATH").with_example("\"data/sst2\""),
         Key::new("task", Kind::Text, "A built-in task; leave it away for a prompt of your own.").with_flag("task", "NAME").with_example("\"sst2\""),
@@ -119,7 +119,7 @@ impl Default for DataConfig {
 }
 
 impl DataConfig {
-    /// How these settings turn examples of `task` into tokens.
+    /// How examples of `task` are encoded.
     pub fn encode_options(&self, task: &Task) -> EncodeOptions {
         EncodeOptions {
             max_length: self.max_length,
@@ -128,7 +128,7 @@ impl DataConfig {
         }
     }
 
-    /// Checks what can be checked without a file.
+    /// Checks everything that can be checked without reading a file.
     ///
     /// # Errors
     /// [`DataError::Setting`] with the setting, its value and what is allowed.
@@ -173,11 +173,12 @@ impl DataConfig {
 }
 
 impl Task {
-    /// The task that the settings name: a built-in one, a built-in one with another wording, or the
-    /// user's own.
+    /// The task that the settings describe: a built-in one, possibly with another prompt, or a
+    /// custom one.
     ///
     /// # Errors
-    /// If the name is unknown, nothing is named, or template or answers cannot be used.
+    /// If the name is unknown, neither a task nor a prompt is given, or the template or the answers
+    /// are invalid.
     pub fn from_config(config: &DataConfig) -> Result<Self, DataError> {
         let task = match (&config.task, &config.prompt) {
             (None, None) => return Err(DataError::NoTask),
@@ -197,10 +198,10 @@ impl Task {
             .with_label_reading(config.label_reading))
     }
 
-    /// The same task with the prompt, the answers and the label field that the settings give.
+    /// The task with the prompt, the answers and the label field of the settings, where given.
     ///
     /// # Errors
-    /// [`DataError::TaskHasItsPrompt`] for one whose questions have choices of their own.
+    /// [`DataError::TaskHasItsPrompt`] for a task of questions with their own choices.
     fn reworded(mut self, config: &DataConfig) -> Result<Self, DataError> {
         match &mut self.form {
             Form::Template {
@@ -230,7 +231,7 @@ impl Task {
     }
 }
 
-/// Puts a value in the place of another, if there is one.
+/// Replaces a value, if there is a new one.
 fn replace<T: Clone>(place: &mut T, value: &Option<T>) {
     if let Some(value) = value {
         place.clone_from(value);

@@ -1,13 +1,13 @@
-//! A data set in its four roles: files found, rows turned into examples, leaks closed, missing
-//! roles carved.
+//! A data set in its four roles: finds files, turns rows into examples, removes leaks and carves
+//! missing roles.
 //!
-//! 1. Each file plays the role it is named after. Without a test file (or when its labels are not
-//!    public) validation is the test set; beside one it is tune, if no file is named so.
-//! 2. A row whose prompt, or whose group, also stands in a role further on (train, tune, calibrate,
-//!    test) is left out of the earlier one: test stays whole, train gives way.
-//! 3. Roles that no file provides are carved from the training file, see [`carve`](super::carve).
-//! 4. Limits keep the first rows of each role in file order, after the task has left out what it
-//!    does not ask.
+//! 1. Each file has the role it is named after. If there is no test file, or its labels are not
+//!    public, validation is the test set; otherwise it is tune, unless there is a tune file.
+//! 2. If a row's prompt or group also occurs in a later role (train, tune, calibrate, test), the
+//!    row is dropped from the earlier one: the test set stays whole, train gives way.
+//! 3. Roles without a file are carved from the training file, see [`carve`](super::carve).
+//! 4. Limits keep the first examples of each role in file order, not counting rows that the task
+//!    drops.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -31,19 +31,19 @@ use crate::files::FileError;
 /// Examples in four roles.
 #[derive(Clone, Debug)]
 pub struct Dataset {
-    /// To learn from.
+    /// For training.
     pub train: Vec<Example>,
-    /// To choose settings and stop early by.
+    /// For choosing settings and early stopping.
     pub tune: Vec<Example>,
-    /// To choose scale, temperature and thresholds by.
+    /// For choosing scale, temperature and thresholds.
     pub calibrate: Vec<Example>,
-    /// To be scored on, once.
+    /// For the final scores.
     pub test: Vec<Example>,
-    /// How they came about.
+    /// How they were obtained.
     pub report: LoadReport,
 }
 
-/// The ids of each role's rows, for saving.
+/// The row ids of each role, for saving.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RoleIds {
@@ -58,11 +58,11 @@ pub struct RoleIds {
 }
 
 impl Dataset {
-    /// The examples of rows in memory, the fields of each by name, by what a file of them would be
-    /// called. Roles without rows are carved as the settings say, whose path is not looked at.
+    /// A data set from rows in memory; each row has its fields by name, each split is named as its
+    /// file would be. Missing roles are carved according to the settings; their path is ignored.
     ///
     /// # Errors
-    /// If a row is none of the task, missing roles cannot be carved, or no role has an example.
+    /// If a row does not fit the task, missing roles cannot be carved, or no role has an example.
     pub fn from_rows(
         config: &DataConfig,
         task: &Task,
@@ -86,7 +86,7 @@ impl Dataset {
         }
     }
 
-    /// The examples of a role that must have some.
+    /// The examples of a role that must not be empty.
     ///
     /// # Errors
     /// [`DataError::EmptyRole`] with the reason.
@@ -108,7 +108,7 @@ impl Dataset {
         Ok(examples)
     }
 
-    /// The ids of each role's rows.
+    /// The row ids of each role.
     pub fn ids(&self) -> RoleIds {
         let ids = |role| {
             self.role(role)
@@ -125,11 +125,10 @@ impl Dataset {
     }
 }
 
-/// Loads a data set: the entry to this room.
+/// Loads a data set.
 ///
 /// # Errors
-/// Whatever is wrong with settings, files or rows; [`DataError::EmptySet`] if no role has an
-/// example.
+/// Any problem with settings, files or rows; [`DataError::EmptySet`] if no role has an example.
 pub fn load(config: &DataConfig, task: &Task) -> Result<Dataset, DataError> {
     config.validate()?;
     let reader = task.reader()?.with_id_field(config.id_field.as_deref());
@@ -151,7 +150,7 @@ pub fn load(config: &DataConfig, task: &Task) -> Result<Dataset, DataError> {
     assemble(config, task, sources, report)
 }
 
-/// Reads the files of one split. All rows need labels, unless it is a test split of which none has.
+/// Reads the files of one split. Every row needs a label, unless no row of a test split has one.
 fn read_source(
     files: &SplitFiles,
     reader: &TaskReader,
@@ -196,7 +195,7 @@ fn read_source(
     Ok(source)
 }
 
-/// The error of a row whose label is not there.
+/// The error for a row without a label.
 fn missing_label(reader: &TaskReader, row: &Row) -> DataError {
     let (at, field) = (row.place.clone(), reader.task().label_field().to_string());
     let value = row.fields.get(&field);
@@ -210,7 +209,7 @@ fn missing_label(reader: &TaskReader, row: &Row) -> DataError {
     }
 }
 
-/// Puts sources into roles: what [`load`] does after reading. `report` holds the files already
+/// Assigns sources to roles: what [`load`] does after reading. `report` already lists the files
 /// read.
 ///
 /// # Errors
@@ -253,7 +252,7 @@ pub fn assemble(
     })
 }
 
-/// The error of a set of which no row can be used, with what became of its rows.
+/// The error for a data set without a usable row, with the number of rows dropped for each reason.
 fn nothing_left(config: &DataConfig, report: &LoadReport) -> DataError {
     let said = |(reason, rows): (&DropReason, &Tally)| {
         format!(", {} rows left out: {reason} ({rows})", rows.count)

@@ -1,4 +1,4 @@
-//! What can be wrong with data, with the facts.
+//! The errors of this room.
 
 use std::path::PathBuf;
 
@@ -8,26 +8,26 @@ use crate::files::FileError;
 use crate::settings::Wrong;
 use crate::words::listed;
 
-/// A text could not be turned into tokens, or back.
+/// A text could not be tokenized, or tokens could not be decoded.
 #[derive(Debug, thiserror::Error)]
 #[error("the tokenizer failed on `{text}`: {reason}")]
 pub struct TokenizerError {
-    /// The beginning of the text.
+    /// The start of the text.
     pub text: String,
-    /// What the tokenizer said.
+    /// The tokenizer's message.
     pub reason: String,
 }
 
-/// Data could not be read, understood or divided.
+/// Data could not be read, understood or split.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A file or folder could not be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A text could not be turned into tokens.
+    /// A text could not be tokenized.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The file's kind is told by its extension, and this one is not known.
+    /// The format follows from the file's extension, and this one is unknown.
     #[error("`{}` has the extension `{found}`, expected `jsonl`, `csv`, `tsv` or `parquet`", path.display())]
     UnknownExtension {
         /// The file.
@@ -35,12 +35,12 @@ pub enum DataError {
         /// Its extension, empty if it has none.
         found: String,
     },
-    /// A line is not what its format asks for.
+    /// A line does not conform to its format.
     #[error("{at} is malformed: {reason}")]
     MalformedLine {
         /// The line.
         at: Place,
-        /// What the parser said.
+        /// The parser's message.
         reason: String,
     },
     /// A line is longer than any example needs to be.
@@ -48,57 +48,57 @@ pub enum DataError {
     LineTooLong {
         /// The line.
         at: Place,
-        /// The longest line that is read, in bytes.
+        /// The maximum length of a line in bytes.
         limit: usize,
     },
     /// A CSV file ends inside quotes.
     #[error("{at}: a quote is opened here and never closed")]
     UnclosedQuote {
-        /// The line where the quote stands.
+        /// The line with the opening quote.
         at: Place,
     },
-    /// A file holds something else than its name says.
+    /// The content of a file does not fit its extension.
     #[error("`{file}` is {found}, expected {expected}")]
     NotRows {
         /// The file.
         file: String,
-        /// What it is.
+        /// What it contains.
         found: &'static str,
-        /// What it should be.
+        /// What it should contain.
         expected: &'static str,
     },
-    /// A parquet file is damaged or uses what this build cannot read.
+    /// A parquet file is damaged or uses a feature that this build cannot read.
     #[error("`{}` is not a readable parquet file: {reason}", path.display())]
     MalformedParquet {
         /// The file.
         path: PathBuf,
-        /// What the parser said.
+        /// The parser's message.
         reason: String,
     },
-    /// There is nothing in it.
+    /// It is empty.
     #[error("{what} has no rows")]
     EmptySet {
-        /// The file or role, with the reason where one is known.
+        /// The file or role, with the reason if one is known.
         what: String,
     },
-    /// Nothing came over a stream.
+    /// A stream is empty.
     #[error("`{name}` has no lines")]
     EmptyStream {
-        /// Where it comes from.
+        /// The name of the stream.
         name: String,
     },
-    /// A folder has no file that is named after a role.
+    /// No file of a folder is named after a role.
     #[error("`{}` has no file named train, tune, calibrate, validation or test, found {}", folder.display(), listed(found))]
     NoSplitFiles {
         /// The folder.
         folder: PathBuf,
-        /// The names in it.
+        /// The files in it.
         found: Vec<String>,
     },
-    /// Two files could be meant.
+    /// Two files are named after the same role.
     #[error("both `{}` and `{}` could be the {role} file, expected one", first.display(), second.display())]
     AmbiguousFiles {
-        /// The role that both are named after.
+        /// The role.
         role: String,
         /// One of them.
         first: PathBuf,
@@ -108,9 +108,9 @@ pub enum DataError {
     /// There is no task of this name.
     #[error("unknown task `{name}`, expected one of {}", listed(known))]
     UnknownTask {
-        /// What was asked for.
+        /// The name.
         name: String,
-        /// The names that there are.
+        /// The existing names.
         known: Vec<&'static str>,
     },
     /// Neither a task nor a prompt template is given.
@@ -124,7 +124,7 @@ pub enum DataError {
         /// The setting.
         setting: &'static str,
     },
-    /// A prompt template cannot be used.
+    /// A prompt template is invalid.
     #[error("the prompt template `{template}` cannot be used: {reason}")]
     MalformedTemplate {
         /// The template.
@@ -132,7 +132,7 @@ pub enum DataError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The answer words cannot be used.
+    /// The answer words are invalid.
     #[error("the answers cannot be used: {reason}")]
     Answers {
         /// What is wrong with them.
@@ -145,10 +145,10 @@ pub enum DataError {
         at: Place,
         /// The field that the task needs.
         field: String,
-        /// The fields there are.
+        /// The fields of the row.
         found: Vec<String>,
     },
-    /// No row at all has a field that is asked for.
+    /// No row has a field that is needed.
     #[error("no row of `{file}` has a field `{field}`")]
     NoRowHas {
         /// The file.
@@ -156,7 +156,7 @@ pub enum DataError {
         /// The field.
         field: String,
     },
-    /// A field holds another kind of value.
+    /// A field has the wrong type.
     #[error("{at}: field `{field}` is {found}, expected {expected}")]
     WrongType {
         /// The row.
@@ -165,10 +165,10 @@ pub enum DataError {
         field: String,
         /// What the task needs.
         expected: &'static str,
-        /// What is there.
+        /// What it contains.
         found: String,
     },
-    /// A row to learn from or to be scored on has no label.
+    /// A row for training or scoring has no label.
     #[error("{at} has no label in field `{field}`")]
     MissingLabel {
         /// The row.
@@ -176,7 +176,7 @@ pub enum DataError {
         /// The label field.
         field: String,
     },
-    /// A label names none of the answers.
+    /// A label is none of the answers.
     #[error("{at}: label `{value}` in field `{field}` is out of range, expected {allowed}")]
     LabelOutOfRange {
         /// The row.
@@ -197,9 +197,9 @@ pub enum DataError {
         field: String,
         /// Its value.
         value: String,
-        /// One reading, with the answer that it comes to.
+        /// One reading, with the answer it selects.
         first: String,
-        /// The other.
+        /// The other reading.
         second: String,
     },
     /// A question has too few or too many choices.
@@ -209,25 +209,25 @@ pub enum DataError {
         at: Place,
         /// Its number of choices.
         found: usize,
-        /// The fewest that can be asked.
+        /// The minimum.
         fewest: usize,
-        /// The most that can be asked.
+        /// The maximum.
         most: usize,
     },
     /// A setting is out of its range.
     #[error(transparent)]
     Setting(#[from] Wrong),
-    /// The roles that are missing cannot be carved from so few rows or groups.
+    /// The missing roles cannot be carved from so few rows or groups.
     #[error("{found} separate rows or groups cannot be divided into {needed} roles ({roles})")]
     TooFewRows {
-        /// Rows, equal texts and whole groups counted once.
+        /// The number of rows, with equal prompts and whole groups counted once.
         found: usize,
         /// The number of roles to fill, train included.
         needed: usize,
         /// Their names.
         roles: String,
     },
-    /// A role that is needed has no rows.
+    /// A required role has no rows.
     #[error("the {role} role has no rows: {reason}")]
     EmptyRole {
         /// The role.
@@ -235,7 +235,7 @@ pub enum DataError {
         /// Why.
         reason: String,
     },
-    /// An answer word disappears in the tokenizer.
+    /// The tokenizer makes no token of an answer word.
     #[error("the answer `{answer}` has no tokens of its own after `{after}`")]
     AnswerWithoutTokens {
         /// The answer.
@@ -243,7 +243,7 @@ pub enum DataError {
         /// The end of the prompt.
         after: String,
     },
-    /// Two answers are the same to the model.
+    /// The tokens of two answers are the same.
     #[error(
         "the answers `{first}` and `{second}` have the same tokens, so that \
              the model cannot tell them apart"
@@ -254,22 +254,22 @@ pub enum DataError {
         /// The other.
         second: String,
     },
-    /// The chat template was asked for, and the checkpoint has none.
+    /// A chat template was requested, but the checkpoint has none.
     #[error("the model's tokenizer has {}", no_template(named))]
     NoChatTemplate {
-        /// The names of those that it has, none of which is the default.
+        /// The names of its templates, none of which is the default.
         named: Vec<String>,
     },
     /// The chat template fails.
     #[error("the chat template failed: {reason}")]
     ChatTemplate {
-        /// What the template engine, or the template itself, said.
+        /// The message of the template engine, or of the template itself.
         reason: String,
     },
 }
 
 impl DataError {
-    /// The row that it is about.
+    /// The row concerned.
     pub fn place(&self) -> Option<&Place> {
         match self {
             Self::MalformedLine { at, .. }
@@ -285,7 +285,7 @@ impl DataError {
         }
     }
 
-    /// Whether this is wrong with one row alone, so that the next can be read.
+    /// Whether only one row is concerned, so that reading can go on with the next.
     pub fn is_of_a_row(&self) -> bool {
         self.place().is_some() && !matches!(self, Self::UnclosedQuote { .. })
     }

@@ -1,9 +1,9 @@
-//! Which files of a folder play which role, by their names.
+//! Which files of a folder have which role, by their names.
 //!
 //! `train.jsonl`, `tune.csv`, `validation.parquet` (also `dev`, `valid`, `val`), `calibrate.tsv`,
 //! `test.jsonl`; the authors' `ARC-Easy-Train.jsonl` and `train_s.jsonl` (for `winogrande_s`); the
-//! hub's `train-00000-of-00002.parquet`, all of its parts in order, also below `data/`. Text may be
-//! packed: `train.csv.gz`.
+//! parts of a data set on the hub, `train-00000-of-00002.parquet`, in order, also in a `data/`
+//! folder. Text files may be compressed: `train.csv.gz`.
 
 use std::fmt;
 use std::fs;
@@ -17,22 +17,22 @@ use super::role::Role;
 use super::task::built_in;
 use crate::files::FileError;
 
-/// The most names of a folder that are looked at.
+/// The maximum number of directory entries considered.
 const MOST_NAMES: usize = 100_000;
 
-/// What a file is by its name.
+/// The split that a file is named after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
-    /// To learn from; a single file without a role in its name too.
+    /// For training; also a single file whose name has no role.
     Train,
-    /// To choose settings by.
+    /// For choosing settings.
     Tune,
-    /// To calibrate by.
+    /// For calibration.
     Calibrate,
-    /// To be scored on where there is no test file; else to choose settings by.
+    /// The test set if there is no test file, else for choosing settings.
     Validation,
-    /// To be scored on.
+    /// For the final scores.
     Test,
 }
 
@@ -57,7 +57,7 @@ impl Split {
         }
     }
 
-    /// A split by the word that a file name has for it.
+    /// A split by its name in a file name.
     fn by_word(word: &str) -> Option<Self> {
         match word {
             "train" => Some(Self::Train),
@@ -92,18 +92,19 @@ impl fmt::Display for Split {
 pub struct SplitFiles {
     /// The split.
     pub split: Split,
-    /// Its files; more than one where the hub has cut it into parts.
+    /// Its files; several if the data set is published in parts.
     pub paths: Vec<PathBuf>,
-    /// Files of the same name in another format.
+    /// Files with the same name in another format.
     pub aside: Vec<PathBuf>,
 }
 
 impl SplitFiles {
-    /// Says which files of the same name are left aside, where `task` is one whose authors publish
-    /// the same rows in several formats.
+    /// Says which files with the same name are ignored, if `task` is one whose authors publish the
+    /// same rows in several formats.
     ///
     /// # Errors
-    /// [`DataError::AmbiguousFiles`] for all other tasks: they may hold other rows.
+    /// [`DataError::AmbiguousFiles`] for all other tasks, because the files may have different
+    /// rows.
     pub fn alone(&self, task: &str) -> Result<Option<String>, DataError> {
         let (Some(first), Some(second)) = (self.paths.first(), self.aside.first()) else {
             return Ok(None);
@@ -129,12 +130,12 @@ impl SplitFiles {
     }
 }
 
-/// The files of a data set: those of a folder by their names, or one file. `task` settles which of
-/// WinoGrande's training files is meant.
+/// The files of a data set: those of a folder by their names, or one file. `task` selects among
+/// WinoGrande's training files.
 ///
 /// # Errors
-/// If the path cannot be read, the folder has no file named after a split, or two files could be
-/// the same one.
+/// If the path cannot be read, the folder has no file named after a split, or two files are named
+/// after the same one.
 pub fn find_files(path: &Path, task: &str) -> Result<Vec<SplitFiles>, DataError> {
     let refused = |source| FileError::Io {
         action: "read",
@@ -189,20 +190,20 @@ fn no_split_files(folder: &Path, names: &[PathBuf]) -> DataError {
     }
 }
 
-/// What a file name says.
+/// The parts of a file name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Name {
     split: Split,
-    /// The name without extension and part number: files that share it are the same data.
+    /// The name without extension and part number: files that share it have the same data.
     stem: String,
     /// The number of a part, as in `train-00001-of-00003`.
     part: Option<u64>,
-    /// The rank of the extension: the lower the better.
+    /// The rank of the extension, the best first.
     rank: usize,
 }
 
-/// One split's files among the candidates: the best extension of one stem, all parts of it; and
-/// those of other extensions.
+/// The files of one split among the candidates: all parts of one stem with the best extension, and
+/// apart from them those with other extensions.
 fn chosen(
     split: Split,
     candidates: &[&(Name, PathBuf)],
@@ -212,7 +213,8 @@ fn chosen(
         first: first.clone(),
         second: second.clone(),
     };
-    // A file that is called just `train` wins over `ARC-Easy-Train`; `valid` and `dev` are equals.
+    // A file named just `train` takes precedence over `ARC-Easy-Train`; `valid` and `dev` are
+    // equal.
     let exact = |name: &Name| Split::by_word(&name.stem).is_some();
     let any_exact = candidates.iter().any(|(name, _)| exact(name));
     let mut candidates: Vec<_> = candidates
@@ -255,7 +257,7 @@ fn chosen(
     Ok((paths(true), paths(false)))
 }
 
-/// The split that a file is named after, if its extension can be read.
+/// The split that a file is named after, if its format is known.
 fn named_after(path: &Path, task: &str) -> Option<Name> {
     Format::of(path)?;
     let name = path.file_name()?.to_string_lossy().to_lowercase();
@@ -274,7 +276,7 @@ fn named_after(path: &Path, task: &str) -> Option<Name> {
     };
     let words: Vec<&str> = stem.split(['-', '_', '.', ' ']).collect();
     let split = match words.as_slice() {
-        // WinoGrande's training sets of several sizes stand in one folder.
+        // WinoGrande has training sets of several sizes in one folder.
         ["train", size @ ("xs" | "s" | "m" | "l" | "xl")] => {
             (built_in(task)?.train_size == Some(*size)).then_some(Split::Train)?
         }
@@ -293,7 +295,7 @@ fn all_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The files of a folder, in the order of their names.
+/// The files of a folder, sorted by name.
 fn readable_names(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let refused = |source| FileError::Io {
         action: "read",

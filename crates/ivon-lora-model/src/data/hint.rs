@@ -1,4 +1,4 @@
-//! What can be done about what is wrong with data, a sentence each.
+//! What the user can do about an error of this room, in one sentence each.
 
 use super::error::DataError;
 use crate::sentence::{Sentence, command, sentence, setting, setting_to};
@@ -41,7 +41,7 @@ impl DataError {
         }
     }
 
-    /// The hint on a file that does not read.
+    /// Hints for files that cannot be read.
     fn hint_on_files(&self) -> Option<Sentence> {
         Some(match self {
             Self::UnknownExtension { .. } => {
@@ -96,7 +96,7 @@ impl DataError {
         })
     }
 
-    /// The hint on a task or a prompt.
+    /// Hints for tasks and prompts.
     fn hint_on_the_task(&self) -> Option<Sentence> {
         Some(match self {
             Self::UnknownTask { name, known } => match nearest(name, known.iter().copied()) {
@@ -135,7 +135,7 @@ impl DataError {
         })
     }
 
-    /// The hint on a row that is no example of the task.
+    /// Hints for rows that do not fit the task.
     fn hint_on_a_row(&self) -> Option<Sentence> {
         Some(match self {
             Self::MissingField { field, found, .. } => {
@@ -181,7 +181,7 @@ impl DataError {
         })
     }
 
-    /// The hint on roles, answer tokens and chat templates.
+    /// Hints for roles, answer tokens and chat templates.
     fn hint_on_roles_and_tokens(&self) -> Option<Sentence> {
         Some(match self {
             Self::TooFewRows { .. } => {

@@ -1,5 +1,5 @@
-//! Rows → hashes of their prompts: an adapter recognises what it was trained on without keeping a
-//! word of it.
+//! Rows → hashes of their prompts, by which an adapter recognises its training data without storing
+//! their text.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -8,9 +8,10 @@ use super::dataset::Dataset;
 use super::role::Role;
 use super::task::Example;
 
-/// The most hashes that a set keeps: of more rows those with the smallest, which are a fair sample.
+/// The maximum number of hashes of a set. Of more rows the smallest hashes are kept, which are a
+/// uniform sample.
 pub const MOST_HASHES: usize = 1 << 16;
-/// Hexadecimal digits of a hash of 64 bits.
+/// Hexadecimal digits of a 64-bit hash.
 const DIGITS: usize = 16;
 
 /// The rows of each role, by their prompts.
@@ -39,7 +40,7 @@ impl KnownRows {
         }
     }
 
-    /// Those of a role.
+    /// The rows of a role.
     pub fn role(&self, role: Role) -> &RowSet {
         match role {
             Role::Train => &self.train,
@@ -50,21 +51,21 @@ impl KnownRows {
     }
 }
 
-/// Prompts that can be recognised.
+/// A set of prompts, by their hashes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowSet {
-    /// Distinct prompts in all.
+    /// The number of distinct prompts.
     count: usize,
-    /// Their hashes in ascending order, the smallest [`MOST_HASHES`].
+    /// Their hashes in ascending order, at most the smallest [`MOST_HASHES`].
     hashes: Vec<u64>,
 }
 
-/// How many of some rows are in a set.
+/// The number of rows that are in a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overlap {
-    /// Their number.
+    /// The number of rows.
     pub rows: usize,
-    /// Whether it was counted, rather than worked out from a sample.
+    /// Whether it was counted, not estimated from a sample.
     pub is_counted: bool,
 }
 
@@ -79,17 +80,17 @@ impl RowSet {
         Self { count, hashes }
     }
 
-    /// Whether every prompt has its hash here.
+    /// Whether the hash of every prompt is kept.
     pub fn is_whole(&self) -> bool {
         self.hashes.len() == self.count
     }
 
-    /// Whether an example is known to be among them.
+    /// Whether the hash of an example's prompt is kept.
     pub fn holds(&self, example: &Example) -> bool {
         self.hashes.binary_search(&hash(example)).is_ok()
     }
 
-    /// How many of these examples are among them.
+    /// The number of these examples that are in the set.
     pub fn overlap(&self, examples: &[Example]) -> Overlap {
         let found = examples
             .iter()
@@ -101,8 +102,8 @@ impl RowSet {
                 is_counted: true,
             };
         }
-        // Hashes are uniform: beyond the largest that is kept there are as many of both kinds as
-        // below it.
+        // Hashes are uniform: the proportion of known rows is the same below the largest kept hash
+        // and above it.
         let kept = self.hashes.len() as f64 / self.count as f64;
         let rows = ((found as f64 / kept).round() as usize).min(examples.len());
         Overlap {
@@ -112,7 +113,7 @@ impl RowSet {
     }
 }
 
-/// The first 64 bits of the SHA-256 of a prompt, as it is before the tokenizer.
+/// The first 64 bits of the SHA-256 of a prompt's text.
 fn hash(example: &Example) -> u64 {
     let digest = Sha256::digest(example.prompt.text().as_bytes());
     digest
@@ -121,7 +122,7 @@ fn hash(example: &Example) -> u64 {
         .fold(0, |hash, &byte| hash << 8 | u64::from(byte))
 }
 
-/// As a set is written: one text of hexadecimal digits, 16 for each hash.
+/// The serialised form of a set: one string of hexadecimal digits, 16 for each hash.
 #[derive(Serialize, Deserialize)]
 struct RowSetRecord {
     count: usize,

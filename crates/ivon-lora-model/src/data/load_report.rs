@@ -1,4 +1,4 @@
-//! How a data set came about: its files, the roles they play, what was left out.
+//! How a data set was obtained: its files, their roles, and the dropped rows.
 
 use std::collections::BTreeMap;
 
@@ -8,35 +8,35 @@ use super::account::Drops;
 use super::folder::Split;
 use super::role::Role;
 
-/// How a data set came about.
+/// How a data set was obtained.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct LoadReport {
     /// The task.
     pub task: String,
     /// The files that were read.
     pub files: Vec<FileReport>,
-    /// Where the rows of each role come from.
+    /// The split from which each role was read.
     pub sources: BTreeMap<Role, Split>,
     /// The roles that were carved from the training file.
     pub carved: Vec<Role>,
     /// Whether validation is the test set.
     pub validation_is_test: bool,
-    /// Whether the file named test was set aside, since its labels are not public.
+    /// Whether the test file was ignored because its labels are not public.
     pub test_is_unlabelled: bool,
-    /// Rows left out, and why.
+    /// The dropped rows, by reason.
     pub dropped: Drops,
     /// Rows beyond the limits, by role.
     pub beyond_limit: BTreeMap<Role, usize>,
-    /// What the user should know, a sentence each.
+    /// Notes for the user, a sentence each.
     pub notes: Vec<String>,
 }
 
 /// A file that was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileReport {
-    /// Its path, as it was given or found.
+    /// Its path.
     pub path: String,
-    /// What it is by its name.
+    /// The split it is named after.
     pub split: Split,
     /// Its number of rows.
     pub rows: usize,

@@ -1,19 +1,19 @@
-//! Where a row stands, for messages.
+//! The position of a row in its file, for messages.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Where a row stands: its file and its line (for parquet: its row), counted from 1.
+/// The position of a row: its file and its line (in parquet: its row), counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The file, as it was named.
+    /// The name of the file.
     pub file: Arc<str>,
-    /// The line from 1; in a CSV file where the record begins.
+    /// The line, from 1; in a CSV file the first line of the record.
     pub line: usize,
 }
 
 impl Place {
-    /// The place of a row.
+    /// The line of a file.
     pub fn new(file: impl Into<Arc<str>>, line: usize) -> Self {
         Self {
             file: file.into(),

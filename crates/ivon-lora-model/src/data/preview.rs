@@ -1,5 +1,4 @@
-//! What a data set looks like to the model, for `ivon-lora data preview`: a value to be printed or
-//! saved.
+//! How the model sees a data set, for `ivon-lora data preview`; it can be printed or saved.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +15,7 @@ use super::tokens::{Choices, EncodeOptions, EncodeOutcome, Encoded, Encoder, Tok
 pub struct TokenView {
     /// Its id.
     pub id: u32,
-    /// Its text; � where it is part of a character only.
+    /// Its text; � if it is only part of a character.
     pub text: String,
 }
 
@@ -25,15 +24,15 @@ pub struct TokenView {
 pub struct ExampleView {
     /// Its id.
     pub id: String,
-    /// The text that the model reads, chat template included, special tokens before it not.
+    /// The text that the model reads, with the chat template but without special tokens before it.
     pub prompt: String,
     /// The prompt's tokens.
     pub tokens: Vec<TokenView>,
-    /// The answers with the tokens by which each is scored.
+    /// The answers, each with the tokens by which it is scored.
     pub choices: Vec<(String, Vec<TokenView>)>,
-    /// The index of the right answer.
+    /// The index of the correct answer.
     pub label: Option<usize>,
-    /// Whether the prompt has lost text.
+    /// Whether the prompt was shortened.
     pub truncated: bool,
 }
 
@@ -42,19 +41,19 @@ pub struct ExampleView {
 pub struct Lengths {
     /// The shortest.
     pub min: usize,
-    /// The lower of the two in the middle.
+    /// The lower median.
     pub median: usize,
-    /// Nine in ten are at most this long.
+    /// The 90th percentile.
     pub p90: usize,
     /// The longest.
     pub max: usize,
 }
 
 impl Lengths {
-    /// Of a list in any order; zeros for an empty one.
+    /// The lengths of a list in any order; zeros for an empty one.
     pub fn of(mut lengths: Vec<usize>) -> Self {
         lengths.sort_unstable();
-        // The smallest length that at least this share of examples does not exceed.
+        // The smallest length that is at least as long as this share of the examples.
         let quantile = |tenths: usize| {
             lengths
                 .get((lengths.len() * tenths).div_ceil(10).saturating_sub(1))
@@ -70,31 +69,30 @@ impl Lengths {
     }
 }
 
-/// A set of examples at a glance.
+/// A summary of a set of examples.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Preview {
     /// The first examples.
     pub examples: Vec<ExampleView>,
-    /// How many examples are usable.
+    /// The number of usable examples.
     pub count: usize,
-    /// Prompt lengths of all usable examples.
+    /// Prompt lengths of the usable examples.
     pub lengths: Lengths,
-    /// How often each label is right; a label by its index and answer word.
+    /// For each label its answer word and the number of examples with it.
     pub labels: BTreeMap<usize, (String, usize)>,
     /// Examples without a label.
     pub unlabelled: usize,
-    /// Examples that lost text to fit.
+    /// Examples shortened to fit.
     pub shortened: Tally,
-    /// Examples without text in a field of the prompt.
+    /// Examples with an empty field in the prompt.
     pub empty: Tally,
-    /// Examples scored by whole answers.
+    /// The number of examples whose answers are scored by all of their tokens.
     pub whole_answers: usize,
-    /// Rows left out, and why.
+    /// The dropped rows, by reason.
     pub dropped: Drops,
 }
 
-/// Looks at all `examples` and shows the first `shown`. `dropped` holds the rows that were left out
-/// before.
+/// Summarises `examples` and shows the first `shown`. `dropped` are the rows dropped before.
 ///
 /// # Errors
 /// As [`Encoder::encode`].
@@ -136,7 +134,7 @@ pub fn preview(
 }
 
 impl Preview {
-    /// Counts an example that is usable.
+    /// Counts a usable example.
     fn count(&mut self, example: &Example, encoded: &Encoded, truncated: bool) {
         self.count += 1;
         if truncated {
@@ -199,7 +197,7 @@ impl fmt::Display for TokenView {
     }
 }
 
-/// Tokens with a blank between them.
+/// The tokens, separated by spaces.
 fn joined(tokens: &[TokenView]) -> String {
     tokens
         .iter()
@@ -235,7 +233,7 @@ impl fmt::Display for ExampleView {
 }
 
 impl fmt::Display for Preview {
-    /// Plain text: the examples, then a line for each fact. `*` marks the right answer.
+    /// Plain text: the examples, then one fact a line. `*` marks the correct answer.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for example in &self.examples {
             writeln!(formatter, "{example}")?;

@@ -1,5 +1,6 @@
-//! The four roles of rows: *train* is learnt from; *tune* chooses settings and stops early;
-//! *calibrate* sets scale, temperature and thresholds; *test* is read once, at the end.
+//! The four roles of rows: *train* for training; *tune* for choosing settings and early stopping;
+//! *calibrate* for scale, temperature and thresholds; *test* for the final scores, read once at the
+//! end.
 
 use std::fmt;
 
@@ -9,13 +10,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// To learn from.
+    /// Training.
     Train,
-    /// To choose settings and stop early by.
+    /// Choosing settings, early stopping.
     Tune,
-    /// To choose scale, temperature and thresholds by.
+    /// Choosing scale, temperature and thresholds.
     Calibrate,
-    /// To be scored on, once.
+    /// The final scores.
     Test,
 }
 

@@ -1,5 +1,5 @@
-//! Sources → roles: each file plays the role it is named after, what a later role holds as well is
-//! left out of an earlier one, and the roles that no file provides are carved.
+//! Sources → roles: each file has the role it is named after, rows that also occur in a later role
+//! are dropped from the earlier one, and roles without a file are carved.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,7 +16,7 @@ use super::task::{DropReason, Example, Form, Task};
 /// The examples of each role.
 pub(super) type Roles = BTreeMap<Role, Vec<Example>>;
 
-/// Gives each source the role that its name asks for.
+/// Gives each source the role of its name.
 pub(super) fn cast(
     config: &DataConfig,
     sources: &mut BTreeMap<Split, Source>,
@@ -70,7 +70,7 @@ pub(super) fn cast(
     roles
 }
 
-/// Prompts and groups that later roles hold.
+/// The prompts and groups of later roles.
 #[derive(Default)]
 struct Later {
     texts: BTreeMap<Role, HashSet<String>>,
@@ -78,8 +78,8 @@ struct Later {
 }
 
 impl Later {
-    /// Why an example must be left out, if it must: the first later role that holds its prompt, else
-    /// its group.
+    /// Why an example must be dropped, if it must: the first later role that has its prompt, or
+    /// else its group.
     fn reason(&self, example: &Example) -> Option<DropReason> {
         let text = example.prompt.text();
         let mut texts = self.texts.iter();
@@ -100,7 +100,7 @@ impl Later {
     }
 }
 
-/// Leaves out of each role what also stands in a later one.
+/// Drops from each role the examples that also occur in a later one.
 pub(super) fn close_leaks(roles: &mut Roles, report: &mut LoadReport) {
     let mut later = Later::default();
     for (role, examples) in roles.iter_mut().rev() {
@@ -122,14 +122,14 @@ pub(super) fn close_leaks(roles: &mut Roles, report: &mut LoadReport) {
     }
 }
 
-/// Carves the roles that no file provides from train, if there is a train file.
+/// Carves the roles without a file from train, if there is a train file.
 pub(super) fn carve_missing(
     config: &DataConfig,
     task: &Task,
     roles: &mut Roles,
     report: &mut LoadReport,
 ) -> Result<(), DataError> {
-    // Test first: where rows are few, it is the last to go without.
+    // In the order of importance: with few rows, test is the last to go without.
     let shares = [
         (Role::Test, config.test_share),
         (Role::Calibrate, config.calibrate_share),
@@ -143,7 +143,7 @@ pub(super) fn carve_missing(
         return Ok(());
     };
     let texts: Vec<String> = train.iter().map(|example| example.prompt.text()).collect();
-    // A letter of multiple choice means something else in every row.
+    // The letters of multiple choice mean something different in every row, so they are no classes.
     let class = |example: &Example| {
         example
             .label
@@ -169,7 +169,7 @@ pub(super) fn carve_missing(
     Ok(())
 }
 
-/// Keeps the first examples of each role, as many as the limits allow.
+/// Keeps the first examples of each role, up to the limits.
 pub(super) fn limit(config: &DataConfig, roles: &mut Roles, report: &mut LoadReport) {
     for role in Role::ALL {
         let limit = match role {

@@ -1,4 +1,4 @@
-//! The examples of one split or one file, with what became of its other rows.
+//! The examples of one split or one file, with an account of its other rows.
 
 use std::path::Path;
 
@@ -10,30 +10,30 @@ use super::read::{Continue, Row, for_each_row};
 use super::task::Example;
 use super::task::{ID_FIELDS, RowOutcome, Task, TaskReader};
 
-/// The examples of one split, with what was left out.
+/// The examples of one split, and the dropped rows.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     /// The examples, in the order of the file.
     pub examples: Vec<Example>,
-    /// Rows that the task does not ask.
+    /// The dropped rows, by reason.
     pub dropped: Drops,
     /// Whether no row has a public label.
     pub unlabelled: bool,
     /// How many rows were read.
     pub rows: usize,
-    /// What is worth knowing of how they were read, a sentence each.
+    /// Notes about how they were read, a sentence each.
     pub notes: Vec<String>,
 }
 
-/// Every example of one file, whatever role its name has; rows without a label are kept.
+/// Every example of one file, whatever its name; rows without a label are kept.
 ///
 /// # Errors
-/// As [`load`](super::load), of this file.
+/// As [`load`](super::load), for this file.
 pub fn load_file(path: &Path, task: &Task) -> Result<Source, DataError> {
     load_file_by(path, &task.reader()?)
 }
 
-/// As [`load_file`], with the reader of a task.
+/// [`load_file`] with the reader of a task.
 ///
 /// # Errors
 /// As [`load_file`].
@@ -41,12 +41,12 @@ pub fn load_file_by(path: &Path, reader: &TaskReader) -> Result<Source, DataErro
     read_file(path, reader, Ok)
 }
 
-/// Every row of one file of another kind, with the fields of the task filled from its columns:
-/// pairs of field and column. All other columns stay out, labels among them, for what they answer
-/// is another question.
+/// The rows of a file of another task, with the fields of this task filled from its columns: pairs
+/// of field and column. All other columns are ignored, including labels, which answer another
+/// question.
 ///
 /// # Errors
-/// As [`load_file`], and if a row has no such column.
+/// As [`load_file`], and if a row lacks a column.
 pub fn load_file_filled(
     path: &Path,
     reader: &TaskReader,
@@ -69,7 +69,7 @@ fn read_file(
     Ok(source)
 }
 
-/// A row that has these fields and its id.
+/// A row with just these fields and its id.
 fn filled(row: Row, fields: &[(String, String)]) -> Result<Row, DataError> {
     let mut found: serde_json::Map<_, _> = ID_FIELDS
         .iter()
@@ -85,11 +85,11 @@ fn filled(row: Row, fields: &[(String, String)]) -> Result<Row, DataError> {
 }
 
 impl Source {
-    /// The examples of rows in memory, the fields of each by name; `name` stands for them in
+    /// The examples of rows in memory, each with its fields by name; `name` identifies them in
     /// messages and ids.
     ///
     /// # Errors
-    /// As [`TaskReader::example`], of the first row that fails.
+    /// As [`TaskReader::example`], that of the first row that fails.
     pub fn of_rows(
         name: &str,
         rows: Vec<Map<String, Value>>,
@@ -102,7 +102,7 @@ impl Source {
         Ok(source)
     }
 
-    /// Adds a row, or what was wrong with it.
+    /// Adds a row; `Err` is the error of reading it.
     ///
     /// # Errors
     /// As [`TaskReader::example`].
@@ -120,7 +120,7 @@ impl Source {
         Ok(())
     }
 
-    /// Takes the rows of another part of the same set.
+    /// Adds the rows of another part of the same split.
     pub fn extend(&mut self, other: Self) {
         self.examples.extend(other.examples);
         self.dropped.merge(&other.dropped);
@@ -128,8 +128,8 @@ impl Source {
         self.notes.extend(other.notes);
     }
 
-    /// What the user should know of its rows: how they were read, and which are left out; `set`
-    /// names them.
+    /// Sentences for the user about its rows: how they were read, and which were dropped; `set` is
+    /// their name.
     pub fn account(&self, set: &str) -> Vec<String> {
         let mut said = self.notes.clone();
         said.extend(self.dropped.sentences(set, self.rows));

@@ -1,7 +1,8 @@
-//! How the roles that no file provides are carved from the training file.
+//! How roles without a file are carved from the training file.
 //!
-//! Rows with the same prompt, and rows of the same group, stay in one role, so that no role knows
-//! an answer of another; beyond that each role gets its share of every class.
+//! Rows with the same prompt and rows of the same group stay in one role, so that no role gives
+//! away an answer of another; apart from that the split is stratified: each role gets its share of
+//! every class.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,27 +10,26 @@ use super::error::DataError;
 use super::role::Role;
 use crate::random::{Purpose, shuffle, stream};
 
-/// What ties a row to others.
+/// What decides which rows stay together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ties<'a> {
-    /// Its prompt.
+    /// The prompt.
     pub text: &'a str,
-    /// Its group.
+    /// The group.
     pub group: Option<&'a str>,
-    /// Its class, where answers mean the same in every row: each role gets its share of every
-    /// class.
+    /// The class, if answers mean the same in every row; the split is stratified by it.
     pub class: Option<usize>,
 }
 
-/// Gives each row of the training file a role.
+/// Assigns a role to each row of the training file.
 ///
-/// `wanted` names the roles to carve with their share of the rows, each above 0; the sum stays
-/// below 1. Bundles of tied rows are shuffled by `seed`; each role in turn takes those that fit
-/// into round(share · rows), at least one row, and of each class as many as its share of the file
-/// (by largest remainders); whatever remains is train. Where bundles do not fit that way, as large
-/// groups of mixed classes, the number of rows goes before the classes. Bundles that lie wholly
-/// behind the first `spared` rows are taken first, so that a run limited to the first N rows trains
-/// on just those wherever the file is long enough.
+/// `wanted` are the roles to carve, each with its share of the rows, above 0; the shares sum to
+/// less than 1. Bundles of tied rows are shuffled by `seed`. Each role in turn takes the bundles
+/// that fit into round(share · rows), at least one row, and of each class as many rows as its share
+/// of the file (by largest remainders); the rest is train. If the bundles do not fit both, as with
+/// large groups of mixed classes, the number of rows matters more than the classes. Bundles
+/// entirely after the first `spared` rows are taken first, so that a run limited to the first N
+/// rows trains on just those whenever the file is long enough.
 ///
 /// # Errors
 /// [`DataError::TooFewRows`] if there are fewer bundles than roles.
@@ -55,11 +55,11 @@ pub fn carve(
         });
     }
     shuffle(&mut stream(seed, Purpose::Split, 0, 0, ""), &mut bundles);
-    // The sort is stable: within each half the order stays that of the shuffle.
+    // The sort is stable, so each half stays shuffled.
     bundles.sort_by_key(|bundle| bundle.first().is_some_and(|&first| first < spared));
     for (place, (role, portion)) in wanted.iter().enumerate() {
         let goal = ((portion * rows.len() as f64).round() as usize).max(1);
-        // Train and each role that is still to come keep a bundle at least.
+        // At least one bundle is kept for train and for each role still to come.
         let reserved = wanted.len() - place;
         let mut share = Share {
             rows,
@@ -77,9 +77,9 @@ pub fn carve(
     Ok(roles)
 }
 
-/// How many rows of each class a role of `goal` rows gets: goal · rows of the class / rows, rounded
-/// by largest remainders. Which of equal remainders comes first is drawn for each role, so that no
-/// class always goes without.
+/// The number of rows of each class for a role of `goal` rows: goal · rows of the class / rows,
+/// rounded by largest remainders. Ties between remainders are broken at random for each role, so
+/// that no class always loses.
 fn class_goals(
     rows: &[Ties<'_>],
     goal: usize,
@@ -109,19 +109,19 @@ fn class_goals(
 /// The rows of a role while they are taken.
 struct Share<'a> {
     rows: &'a [Ties<'a>],
-    /// Rows that it may have.
+    /// The number of rows it may take.
     goal: usize,
-    /// Rows of each class that it may still have.
+    /// The number of rows of each class it may still take.
     of_class: BTreeMap<Option<usize>, usize>,
-    /// Bundles that it may have.
+    /// The number of bundles it may take.
     most: usize,
     taken: Vec<Vec<usize>>,
     count: usize,
 }
 
 impl Share<'_> {
-    /// Takes what it may have, of the bundles that lie behind the first `spared` rows before the
-    /// others, which stand last; gives what is left.
+    /// Takes bundles, first among those after the first `spared` rows, then among the others, which
+    /// come last; returns the rest.
     fn fill(&mut self, mut bundles: Vec<Vec<usize>>, spared: usize) -> Vec<Vec<usize>> {
         let inside = bundles.iter().position(|bundle| bundle[0] < spared);
         let spared_ones = bundles.split_off(inside.unwrap_or(bundles.len()));
@@ -131,8 +131,8 @@ impl Share<'_> {
         left
     }
 
-    /// Takes of these bundles, in order, those that fit by class, then those that fit by number;
-    /// gives the others.
+    /// Takes, in order, the bundles that fit by class, then those that fit by number; returns the
+    /// others.
     fn take(&mut self, bundles: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
         let left = self.take_if(bundles, Self::fits_its_classes);
         self.take_if(left, |_, _| true)
@@ -175,7 +175,7 @@ impl Share<'_> {
         self.taken.push(bundle);
     }
 
-    /// The smallest bundle, where none was small enough.
+    /// Takes the smallest bundle, if none was small enough.
     fn take_smallest_if_none(&mut self, left: &mut Vec<Vec<usize>>) {
         let smallest = (0..left.len()).min_by_key(|&index| left[index].len());
         if let Some(smallest) = smallest.filter(|_| self.taken.is_empty()) {
@@ -185,8 +185,8 @@ impl Share<'_> {
     }
 }
 
-/// Rows that are tied to each other, directly or through others, by their indices in order; the
-/// bundles in the order of their first rows.
+/// The connected components of tied rows: bundles of row indices in ascending order, sorted by
+/// their first row.
 fn bundles(rows: &[Ties<'_>]) -> Vec<Vec<usize>> {
     let mut parent: Vec<usize> = (0..rows.len()).collect();
     let (mut texts, mut groups) = (HashMap::new(), HashMap::new());
@@ -213,7 +213,7 @@ fn bundles(rows: &[Ties<'_>]) -> Vec<Vec<usize>> {
     bundles
 }
 
-/// The representative of a row's bundle, paths halved on the way.
+/// The root of a row's bundle, with path halving.
 fn root(parent: &mut [usize], mut index: usize) -> usize {
     while parent[index] != index {
         parent[index] = parent[parent[index]];
@@ -298,7 +298,7 @@ mod tests {
         }
     }
 
-    /// Row i is of class `class(i)`.
+    /// Row i has class `class(i)`.
     fn classed(texts: &[String], class: fn(usize) -> usize) -> Vec<Ties<'_>> {
         texts
             .iter()
@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn the_first_rows_are_spared_before_classes_are_looked_at() {
         let texts = numbered(100);
-        // Class 1 stands only among the first 50 rows, which are spared.
+        // Class 1 occurs only among the first 50 rows, which are spared.
         let rows = classed(&texts, |index| usize::from(index < 20));
         let roles = carve(&rows, &WANTED, 50, 1).unwrap();
         assert!(roles[..50].iter().all(|role| *role == Role::Train));

@@ -1,13 +1,13 @@
-//! What a forward pass gives.
+//! The result of a forward pass.
 
 use burn::tensor::Tensor;
 
-/// Hidden states, and what their adapter costs beside the loss.
+/// Hidden states, and the penalty of their adapter.
 #[derive(Clone, Debug)]
 pub struct Hidden {
-    /// The hidden states after the last norm at the tokens that the batch asks for, `[S, H]`.
+    /// The hidden states after the last norm at the tokens that the batch requests, `[S, H]`.
     pub states: Tensor<2>,
-    /// What the adapter adds to the loss of the whole batch, `[1]`, nats, where its draw wants it:
-    /// over the tokens that go through each layer, see [`crate::lora::Side`].
+    /// The adapter's penalty, to be added to the loss of the whole batch, `[1]`, nats, if its draw
+    /// has one: summed over the tokens of each layer, see [`crate::lora::Side`].
     pub penalty: Option<Tensor<1>>,
 }

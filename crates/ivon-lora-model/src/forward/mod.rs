@@ -1,9 +1,9 @@
-//! Frozen decoder + adapter + packed batch → the hidden states that are asked for, and from them
-//! logits.
+//! Frozen decoder + adapter + packed batch → hidden states at the requested tokens, and logits from
+//! them.
 //!
-//! On the CPU the decoder runs as one operation on slices with a backward pass of its own
-//! ([`cpu`]); on every other device, and as the truth that it is tested against, as plain Burn
-//! operations ([`plain`]).
+//! On the CPU the decoder runs as one operation on slices with a hand-written backward pass
+//! ([`cpu`]); on other devices, and as the reference for tests, as plain Burn operations
+//! ([`plain`]).
 
 mod hidden;
 mod observe;
@@ -50,7 +50,7 @@ mod tests {
         ]
     }
 
-    /// Layers of two kinds: the one in the middle has a window and turns its heads faster.
+    /// Layers of two kinds: the middle one has a window and another rotary base.
     fn mixed() -> Decoder {
         let mut decoder = decoder("qwen3");
         decoder.config.layers[1].window = Some(3);
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    /// An adapter on every linear layer with B away from zero.
+    /// An adapter on every linear layer with nonzero B.
     fn everywhere(network: &Network) -> Adapter {
         let config = LoraConfig {
             target_modules: TargetModules::Pattern("all-linear".into()),

@@ -1,4 +1,4 @@
-//! The decoder ready to run on its device.
+//! A frozen decoder on its device.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct Network {
     device: Device,
 }
 
-/// How the decoder runs: by the CPU operation or by Burn's operations.
+/// The implementation: the CPU operation, or Burn's operations.
 #[derive(Clone, Debug)]
 enum Body {
     Host(Arc<Host>),
@@ -27,8 +27,8 @@ enum Body {
 }
 
 impl Network {
-    /// Puts a decoder on a device: the CPU keeps it as it is, another device gets its weights as
-    /// f32 tensors.
+    /// Puts a decoder on a device: the CPU uses the weights in their precision, other devices get
+    /// them as f32 tensors.
     ///
     /// With `recompute`, the backward pass keeps less and computes more (CPU only).
     pub fn new(decoder: Decoder, device: &Device, recompute: bool) -> Self {
@@ -43,7 +43,7 @@ impl Network {
         }
     }
 
-    /// Puts a decoder on a device as plain Burn operations, whatever the device.
+    /// Puts a decoder on any device as plain Burn operations.
     pub fn plain(decoder: Decoder, device: &Device) -> Self {
         Self {
             body: Body::Plain(Arc::new(Plain::new(decoder, device))),
@@ -59,7 +59,7 @@ impl Network {
         }
     }
 
-    /// The device that the decoder runs on.
+    /// The device of the decoder.
     pub fn device(&self) -> &Device {
         &self.device
     }
@@ -71,7 +71,7 @@ impl Network {
         }
     }
 
-    /// The hidden states at the tokens that the batch asks for; tracked if the adapter is.
+    /// The hidden states at the tokens that the batch requests; tracked if the adapter is.
     pub fn hidden(&self, batch: &Batch, draw: &Draw) -> Hidden {
         match &self.body {
             Body::Host(host) => host.hidden(batch, draw, None),
@@ -79,8 +79,8 @@ impl Network {
         }
     }
 
-    /// As [`hidden`](Self::hidden), with an observer of the backward pass; none where the decoder
-    /// runs as plain Burn operations, which cannot be watched.
+    /// [`hidden`](Self::hidden) with an observer of the backward pass; none if the decoder runs as
+    /// plain Burn operations, which cannot be observed.
     pub fn hidden_watched(
         &self,
         batch: &Batch,

@@ -1,17 +1,17 @@
-//! Watching a backward pass: what goes into A and B of each adapted projection, token by token, and
-//! the gradient of what comes out. Only the CPU operation can be watched.
+//! Observing a backward pass: the inputs of A and B of each adapted projection, token by token, and
+//! the gradient of the output. Only the CPU operation can be observed.
 
 use std::fmt::Debug;
 
 use crate::model::Projection;
 
-/// An adapted projection on the way back. A row is a token that goes through it: of the last layer
-/// all but keys and values see only the tokens that are asked for.
+/// An adapted projection in a backward pass. A row is a token that it processes: in the last layer
+/// all projections but keys and values process only the requested tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation<'a> {
     /// The decoder layer, from 0.
     pub layer: usize,
-    /// The projection in it.
+    /// The projection.
     pub projection: Projection,
     /// The number of rows, n.
     pub rows: usize,
@@ -25,8 +25,8 @@ pub struct Observation<'a> {
     pub dy: &'a [f32],
 }
 
-/// Hears of every adapted projection in a backward pass, the last layer first.
+/// Receives every adapted projection of a backward pass, the last layer first.
 pub trait Observer: Debug + Send + Sync {
-    /// Sees one projection.
+    /// Receives one projection.
     fn see(&self, seen: Observation<'_>);
 }

@@ -1,5 +1,5 @@
-//! The decoder in plain Burn operations: for every device that is not the CPU, and the truth that
-//! the CPU operation is tested against. It is written to be read, in the order of the forward pass.
+//! The decoder in plain Burn operations: for devices other than the CPU, and as the reference with
+//! which the CPU operation is tested. Written for readers, in the order of the forward pass.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -33,18 +33,18 @@ struct PlainLayer {
     linears: Vec<(Tensor<2>, Option<Tensor<1>>)>,
 }
 
-/// What all layers of a forward pass share.
+/// The data shared by all layers of a forward pass.
 struct Pass<'a> {
     plain: &'a Plain,
     batch: &'a Batch,
     draw: &'a Draw,
     /// Cosine and sine of the rotary angles of each rotary embedding, `[N, head_dim]`.
     angles: Vec<(Tensor<2>, Tensor<2>)>,
-    /// Which of the rotary embeddings each layer has.
+    /// The index of each layer's rotary embedding.
     rope_of_layer: Vec<usize>,
-    /// What each token has read, where something beside A and B asks; else empty.
+    /// The prefix key of each token if a side needs it; else empty.
     keys: Vec<u64>,
-    /// What the layers so far add to the loss, `[1]`, nats.
+    /// The penalty of the layers so far, `[1]`, nats.
     penalty: RefCell<Option<Tensor<1>>>,
 }
 
@@ -97,8 +97,8 @@ impl Plain {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
-    /// The hidden states after the last norm at the asked tokens, and the penalty where the adapter's
-    /// draw wants one.
+    /// The hidden states after the last norm at the requested tokens, and the penalty if the
+    /// adapter's draw has one.
     pub fn hidden(&self, batch: &Batch, draw: &Draw) -> Hidden {
         let embedded = TensorData::new(
             self.embed_tokens.gather(&batch.tokens),
@@ -175,8 +175,7 @@ impl Pass<'_> {
         }
     }
 
-    /// s · B A dropout(x), or s · B f(x, h) with h = A dropout(x) where something stands beside A
-    /// and B.
+    /// s · B A dropout(x), or s · B f(x, h) with h = A dropout(x) if the pair has a side.
     fn low_rank(
         &self,
         layer: usize,
@@ -188,7 +187,7 @@ impl Pass<'_> {
         let x = self.dropped(&path, x);
         let mut low = x.clone().matmul(pair.lora_A.val().transpose());
         if let Some(side) = &pair.side {
-            // In the last layer only keys and values see more than the asked tokens.
+            // In the last layer only keys and values are computed for all tokens.
             let all = layer + 1 < self.plain.layers.len()
                 || matches!(projection, Projection::K | Projection::V);
             let rows = PlainRows {
@@ -202,7 +201,7 @@ impl Pass<'_> {
         low.matmul(pair.lora_B.val().transpose()) * self.draw.adapter.scaling
     }
 
-    /// dropout(x) of the projection at `path`.
+    /// dropout(x) for the projection at `path`.
     fn dropped(&self, path: &str, x: Tensor<2>) -> Tensor<2> {
         let Some(dropout) = self.draw.dropout else {
             return x;
@@ -212,7 +211,7 @@ impl Pass<'_> {
         x * Tensor::<2>::from_data(TensorData::new(mask, shape), &self.plain.device)
     }
 
-    /// f(x, h) of what stands beside A and B; what it adds to the loss is kept.
+    /// f(x, h) of a side; adds its penalty to the sum.
     fn beside(&self, side: &Side, rows: &PlainRows<'_>, x: Tensor<2>, h: Tensor<2>) -> Tensor<2> {
         let PlainSide { low, penalty } = side.form().plain(rows, x, h);
         if let Some(penalty) = penalty {
@@ -225,7 +224,8 @@ impl Pass<'_> {
         low
     }
 
-    /// `[N, heads · width]` → `[N, heads, width]`, normed per head (Qwen3) and turned by position.
+    /// `[N, heads · width]` → `[N, heads, width]`, normalised per head (Qwen3) and rotated by
+    /// position.
     fn place_heads(
         &self,
         layer: usize,
@@ -257,8 +257,8 @@ impl Pass<'_> {
         Tensor::cat(outputs.collect(), 0)
     }
 
-    /// softmax(Q Kᵀ / √width) V of one segment's queries, over the tokens that it sees: those above
-    /// it and its own.
+    /// softmax(Q Kᵀ / √width) V for the queries of one segment, over the tokens of its ancestors
+    /// and its own.
     fn attend_segment(
         &self,
         index: usize,
@@ -287,7 +287,7 @@ impl Pass<'_> {
             .reshape([segment.len, queries * width])
     }
 
-    /// True where a query of a segment must not look: later tokens, and those behind the sliding
+    /// True where a query of a segment must not attend: later tokens, and those beyond the sliding
     /// window.
     fn hidden_columns(
         &self,
@@ -329,14 +329,14 @@ impl Pass<'_> {
     }
 }
 
-/// Some runs of tokens end to end, `[tokens, heads, width]`.
+/// Some runs of tokens, concatenated, `[tokens, heads, width]`.
 fn pick(x: &Tensor<3>, runs: &[Range<usize>]) -> Tensor<3> {
     let run = |range: &Range<usize>| x.clone().narrow(0, range.start, range.len());
     Tensor::cat(runs.iter().map(run).collect(), 0)
 }
 
-/// `[tokens, heads, width]` → `[heads · group, tokens, width]`: each key head stands for its group of
-/// queries.
+/// `[tokens, heads, width]` → `[heads · group, tokens, width]`: repeats each key head for its group
+/// of queries.
 fn repeat_heads(x: Tensor<3>, group: usize) -> Tensor<3> {
     let [tokens, heads, width] = x.dims();
     x.swap_dims(0, 1)

@@ -1,7 +1,6 @@
 //! The Cholesky factor of small symmetric matrices (as large as a question has choices), in f64.
 
-/// L with L Lᵀ = the symmetric matrix `[size²]`; a pivot that rounding has made negative counts as
-/// 0.
+/// L with L Lᵀ = the symmetric matrix `[size²]`; a pivot that rounding made negative counts as 0.
 pub fn cholesky(matrix: &[f64], size: usize) -> Vec<f64> {
     let mut root = vec![0.0; size * size];
     for row in 0..size {

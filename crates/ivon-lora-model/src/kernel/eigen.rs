@@ -1,13 +1,13 @@
-//! Eigenvectors of small symmetric matrices (as large as an adapter's rank), by Jacobi's rotations
-//! in f64.
+//! Eigenvectors of small symmetric matrices (as large as an adapter's rank), by Jacobi rotations in
+//! f64.
 
-/// Eigenvalues, and orthonormal eigenvectors of a symmetric matrix `[n²]`, vector i in column i
-/// (`[k * n + i]`).
+/// Eigenvalues and orthonormal eigenvectors of a symmetric matrix `[n²]`, vector i in column i (`[k
+/// * n + i]`).
 pub fn eigenvectors(mut matrix: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
     let mut vectors = vec![0.0; n * n];
     (0..n).for_each(|i| vectors[i * n + i] = 1.0);
     let size: f64 = matrix.iter().map(|x| x * x).sum();
-    // Each sweep squares what is left off the diagonal; ten are more than enough for f64.
+    // Convergence is quadratic: ten sweeps are more than enough for f64.
     for _ in 0..30 {
         let off: f64 = (0..n)
             .flat_map(|p| (0..p).map(move |q| (p, q)))
@@ -25,7 +25,7 @@ pub fn eigenvectors(mut matrix: Vec<f64>, n: usize) -> (Vec<f64>, Vec<f64>) {
     ((0..n).map(|i| matrix[i * n + i]).collect(), vectors)
 }
 
-/// Turns rows and columns p and q so that their entry becomes 0.
+/// Rotates rows and columns p and q so that their common element becomes 0.
 fn rotate(matrix: &mut [f64], vectors: &mut [f64], n: usize, p: usize, q: usize) {
     let off = matrix[p * n + q];
     if off == 0.0 {

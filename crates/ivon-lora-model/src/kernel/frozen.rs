@@ -1,16 +1,16 @@
 //! Products of activations with frozen matrices: y = x Wᵀ forward, dx = dy W backward, several at
-//! once where they share a side.
+//! once where they share an operand.
 //!
 //! ```text
 //! for each block of the result's columns (a task):
 //!     for each piece of depth:
-//!         panels ← the piece of W: backward as it lies; forward turned, in the second-level cache
+//!         panels ← the piece of W: backward as stored; forward transposed, in the L2 cache
 //!         for each panel, for each few tokens:  tile ← tile + x · panel             (registers)
 //! ```
-//! A matrix of f32 is kept in panels that the backward product reads as they lie, straight through
-//! memory; the forward product turns them, which costs a pass over a piece against one
-//! multiplication for each token. Encoded matrices are widened into panels in both directions. So
-//! each is kept once.
+//! A matrix of f32 is stored in packed panels. The backward product reads them directly,
+//! sequentially in memory; the forward product transposes them, which costs a pass over a piece,
+//! but only one for all tokens. Encoded matrices are decoded into panels in both directions. So
+//! each matrix is stored once.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -23,17 +23,17 @@ use super::product::Shared;
 use super::tile::{Step, block_unit};
 use crate::model::{FrozenMatrix, PANEL, Values};
 
-/// Columns of a block, at most, where the encoding does not ask for more. Forward they are rows of
-/// W, and the more of them are turned at once, the longer are the pieces of memory that are read;
-/// backward they only share the work out.
+/// The maximum number of columns of a block, unless the encoding needs more. Forward they are rows
+/// of W: the more are transposed at once, the longer are the contiguous reads; backward they only
+/// divide the work.
 const COLUMNS: [usize; 2] = [96, 48];
-/// Depth of a piece, at most: a panel of it stays in the first-level cache, a block's panels in
-/// half of the second.
+/// The maximum depth of a piece: a panel of it fits the L1 cache, the panels of a block half of the
+/// L2 cache.
 const DEPTH: usize = 576;
-/// The most numbers in a block's panels.
+/// The maximum number of values in the panels of a block.
 const PANELS: usize = 96 * DEPTH;
-/// Tokens that go through a block's panels before the next ones: their result stays in the cache
-/// between pieces of depth.
+/// The number of tokens for which a block is completed before the next ones: their results stay in
+/// the cache between pieces of depth.
 const TOKENS: usize = 512;
 
 /// A product of [`apply`]: y `[n, out]` ← (onto +) x · Wᵀ with W `[out, in]`.
@@ -42,7 +42,7 @@ pub struct Output<'a> {
     pub matrix: &'a FrozenMatrix,
     /// y `[n, out]`.
     pub y: &'a mut [f32],
-    /// What is added, `[n, out]`.
+    /// The matrix to add, `[n, out]`.
     pub onto: Option<&'a [f32]>,
 }
 
@@ -114,8 +114,8 @@ pub fn apply_transposed(inputs: &[(&FrozenMatrix, &[f32])], dx: &mut [f32], add:
             }
         })
         .collect();
-    // The same columns for all, so that a task has its own to itself: the widest, since encodings
-    // ask for different units.
+    // The same columns for all factors, so that each column belongs to one task: the widest block,
+    // because encodings have different units.
     let columns_of_block = factors
         .iter()
         .map(|factor| factor.cut.columns)
@@ -145,16 +145,16 @@ pub fn apply_transposed(inputs: &[(&FrozenMatrix, &[f32])], dx: &mut [f32], add:
     });
 }
 
-/// Along which side of W `[out, in]` a product sums.
+/// The side of W `[out, in]` over which a product sums.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
-    /// Along `in`; the result has `out` columns.
+    /// Over `in`; the result has `out` columns.
     Forward,
-    /// Along `out`; the result has `in` columns.
+    /// Over `out`; the result has `in` columns.
     Backward,
 }
 
-/// How a product is cut: columns of a block, depth of a piece.
+/// The blocking of a product: columns of a block, depth of a piece.
 #[derive(Clone, Copy)]
 struct Cut {
     columns: usize,
@@ -162,8 +162,8 @@ struct Cut {
 }
 
 impl Cut {
-    /// Whole encoded blocks on the side that they lie along, and a task at least for each thread
-    /// where there is work for it.
+    /// Whole encoded blocks along the rows of W, and at least a task for each thread if there is
+    /// enough work.
     fn new(
         matrix: &FrozenMatrix,
         direction: Direction,
@@ -190,8 +190,8 @@ impl Cut {
         }
     }
 
-    /// Blocks of this width (of a backward product, whose pieces of depth may end anywhere), with
-    /// panels that are not too large.
+    /// Blocks of this width (for a backward product, whose pieces may have any depth), with panels
+    /// that are not too large.
     fn with_columns(self, columns: usize) -> Self {
         Self {
             columns,
@@ -207,21 +207,21 @@ impl Cut {
 }
 
 thread_local! {
-    /// Panels, and encoded rows as they are widened.
+    /// Panels, and the decoded rows they are made of.
     static SCRATCH: RefCell<(Vec<f32>, Vec<f32>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
-/// What a product is added to.
+/// The matrix to which a product is added.
 #[derive(Clone, Copy)]
 enum Onto<'a> {
     Nothing,
-    /// What is there.
+    /// The result itself.
     Result,
     /// Another matrix of the result's shape.
     Other(&'a [f32]),
 }
 
-/// A frozen matrix and what it is multiplied with.
+/// A frozen matrix and the matrix that is multiplied with it.
 struct FrozenFactor<'a> {
     matrix: &'a FrozenMatrix,
     direction: Direction,
@@ -231,7 +231,7 @@ struct FrozenFactor<'a> {
 }
 
 impl FrozenFactor<'_> {
-    /// The sizes of the product: what it sums over, and the columns of its result.
+    /// The depth of the product, and the columns of its result.
     fn shape(&self) -> [usize; 2] {
         match self.direction {
             Direction::Forward => [self.matrix.columns(), self.matrix.rows()],
@@ -241,8 +241,8 @@ impl FrozenFactor<'_> {
 
     /// Writes the columns `block` of the product, added to `onto`, to `out`.
     ///
-    /// The result does not depend on the threads: each element is summed over the same pieces of
-    /// depth in the same order.
+    /// The result does not depend on the number of threads: each element is summed over the same
+    /// pieces of depth in the same order.
     fn multiply(&self, block: Range<usize>, out: Shared<'_>, onto: Onto<'_>) {
         let [depth, _] = self.shape();
         SCRATCH.with_borrow_mut(|(scratch, rows)| {
@@ -255,8 +255,8 @@ impl FrozenFactor<'_> {
         });
     }
 
-    /// The panels of a piece of depth in some columns, and how far one begins from the next: as
-    /// they lie in the matrix, or laid out in `scratch`.
+    /// The panels of some columns for a piece of depth, and the distance between them: those of the
+    /// matrix itself, or packed in `scratch`.
     fn panels<'s>(
         &'s self,
         block: &Range<usize>,
@@ -280,7 +280,7 @@ impl FrozenFactor<'_> {
         (scratch, stride)
     }
 
-    /// Adds the product over a piece of depth to `onto`, tokens by tokens.
+    /// Adds the product over a piece of depth to `onto`, a few tokens at a time.
     fn add_piece(
         &self,
         [block, piece]: [&Range<usize>; 2],
@@ -292,7 +292,7 @@ impl FrozenFactor<'_> {
         let n = self.x.len().checked_div(depth).unwrap_or(0);
         for token in (0..n).step_by(TOKENS) {
             let tokens = TOKENS.min(n - token);
-            // Sound: a task writes columns of its own.
+            // SAFETY: each task writes its own columns.
             let (place, len) = unsafe { out.place(token * columns + block.start) };
             assert!(
                 (tokens - 1) * columns + block.len() <= len,
@@ -330,7 +330,7 @@ mod tests {
             .collect()
     }
 
-    /// y = x Wᵀ and dx = 1 + dy W by their definitions in f64, W read row by row.
+    /// y = x Wᵀ and dx = 1 + dy W by definition in f64, with W read row by row.
     fn check(matrix: &FrozenMatrix, n: usize) {
         let (inputs, outputs) = (matrix.columns(), matrix.rows());
         let weight = matrix.gather(&(0..outputs as u32).collect::<Vec<_>>());
@@ -396,7 +396,8 @@ mod tests {
         ] {
             let (values, length) = encoding.block();
             for (n, inputs, outputs) in [(5, 256, 100), (9, 768, 65)] {
-                // Blocks of any bits but for their scale, 0.01; numbers of two bytes are all scale.
+                // Blocks of arbitrary bits except for the scale, 0.01; numbers of two bytes are
+                // only scale.
                 let block = |index: usize| {
                     let mut block: Vec<u8> = (0..length)
                         .map(|byte| ((index * 31 + byte * 7919) % 251) as u8)

@@ -1,8 +1,7 @@
-//! The arithmetic of the CPU: products of matrices on packed panels, row-wise kernels, small dense
-//! factorisations. No file here knows a layer, an adapter or a method.
+//! The arithmetic of the CPU: matrix products on packed panels, row-wise kernels, small dense
+//! factorisations. Nothing here depends on layers, adapters or methods.
 //!
-//! How a frozen matrix lies in memory is said by [`crate::model`], which reads it; the products
-//! follow it. So this room stands behind that one.
+//! The products follow the memory layout of frozen matrices, which [`crate::model`] defines.
 
 mod simd;
 mod pool;

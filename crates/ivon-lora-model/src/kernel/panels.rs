@@ -1,4 +1,4 @@
-//! Pieces of a frozen matrix → panels: what a product reads, `PANEL` columns side by side.
+//! Packs pieces of a frozen matrix into panels: what a product reads, `PANEL` columns side by side.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ pub fn turn_panels(
     scratch: &mut [f32],
 ) {
     let stride = depth.len().next_multiple_of(PANEL) * PANEL;
-    // Along the outputs first: they lie in one piece.
+    // Outputs in the inner loop: they are contiguous.
     for (first, place) in depth.step_by(PANEL).zip((0..).step_by(PANEL * PANEL)) {
         let panel =
             &values[first / PANEL * rows * PANEL..][outputs.start * PANEL..outputs.end * PANEL];
@@ -23,8 +23,8 @@ pub fn turn_panels(
     }
 }
 
-/// Panels of Wᵀ: rows `outputs` of an encoded W at its columns `depth`, turned; what has no row is
-/// 0.
+/// Panels of Wᵀ: rows `outputs` of an encoded W at its columns `depth`, transposed and padded with
+/// zeros.
 pub fn widen_turned(
     matrix: &FrozenMatrix,
     outputs: Range<usize>,
@@ -50,7 +50,7 @@ pub fn widen_turned(
     }
 }
 
-/// Panels of W: rows `depth` of an encoded W at its columns `inputs`; what has no column is 0.
+/// Panels of W: rows `depth` of an encoded W at its columns `inputs`, padded with zeros.
 pub fn widen(
     matrix: &FrozenMatrix,
     depth: Range<usize>,

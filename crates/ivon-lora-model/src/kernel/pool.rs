@@ -1,9 +1,9 @@
-//! Buffers that live on from step to step, so that no product pays for fresh pages.
+//! Buffers that are reused from step to step, so that no product pays for page faults.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Buffers that are not in use, by their capacity.
+/// Free buffers.
 #[derive(Clone, Default)]
 pub struct Pool {
     free: Arc<Mutex<Vec<Vec<f32>>>>,
@@ -15,7 +15,7 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-/// A buffer on loan; dropping it gives it back.
+/// A buffer of a pool, to which it returns when dropped.
 #[derive(Debug)]
 pub struct Buffer {
     values: Vec<f32>,
@@ -23,20 +23,20 @@ pub struct Buffer {
 }
 
 impl Pool {
-    /// A buffer of `len` numbers of any value: who takes it writes it before reading.
+    /// A buffer of `len` numbers with arbitrary contents, to be written before they are read.
     pub fn take(&self, len: usize) -> Buffer {
         let mut values = {
             let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
             // The tightest fit keeps large buffers for large requests; batches differ in length, so
-            // a little slack is allowed and a much larger buffer is left alone.
+            // a little slack is allowed, but a much larger buffer is left alone.
             let fitting = (0..free.len()).filter(|&i| {
                 free[i].capacity() >= len && free[i].capacity() <= len.saturating_mul(2) + 1024
             });
             match fitting.min_by_key(|&i| free[i].capacity()) {
                 Some(index) => free.swap_remove(index),
                 None => {
-                    // The one that comes nearest has been outgrown by a larger batch: it makes room
-                    // for its successor.
+                    // Otherwise the largest buffer that is too small is replaced: a larger batch
+                    // has outgrown it.
                     let outgrown = (0..free.len())
                         .filter(|&i| free[i].capacity() < len && free[i].capacity() >= len / 4);
                     if let Some(index) = outgrown.max_by_key(|&i| free[i].capacity()) {

@@ -1,4 +1,4 @@
-//! FrozenMatrix products on slices, row-major: what is small or changes from step to step.
+//! Matrix products on row-major slices, for matrices that are small or change from step to step.
 
 use std::marker::PhantomData;
 
@@ -10,13 +10,13 @@ use super::simd::wide;
 /// A row-major matrix view, `[rows, columns]`.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
-    /// The numbers from the first on.
+    /// The numbers, starting with the first element.
     pub values: &'a [f32],
     /// Number of rows.
     pub rows: usize,
     /// Number of columns.
     pub columns: usize,
-    /// Distance between the beginnings of two rows.
+    /// The distance between the starts of two rows.
     pub stride: usize,
 }
 
@@ -33,10 +33,10 @@ impl<'a> View<'a> {
     }
 }
 
-/// A factor of a product: a view, or its transpose.
+/// A factor of a product: a matrix or its transpose.
 #[derive(Clone, Copy)]
 pub enum Factor<'a> {
-    /// As it lies.
+    /// The matrix.
     Plain(View<'a>),
     /// Its transpose.
     Transposed(View<'a>),
@@ -58,7 +58,7 @@ impl Factor<'_> {
         }
     }
 
-    /// Whether every element that the shape and the stride name lies in the slice.
+    /// Whether all elements given by shape and stride are in the slice.
     fn fits(&self) -> bool {
         let (Self::Plain(view) | Self::Transposed(view)) = self;
         view.rows == 0
@@ -70,24 +70,24 @@ impl Factor<'_> {
 /// How many threads a product may use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
-    /// The one that calls.
+    /// The calling thread.
     One,
-    /// Those of rayon's pool.
+    /// The threads of rayon's pool.
     All,
 }
 
-/// Where a product is written: `[m, n]` with a distance between rows, as it is or added to.
+/// The destination of a product: `[m, n]` with a row stride, overwritten or added to.
 pub struct Target<'a> {
     pointer: *mut f32,
     len: usize,
     stride: usize,
-    /// Whether the product is added to what is there.
+    /// Whether the product is added.
     add: bool,
     lifetime: PhantomData<&'a mut [f32]>,
 }
 
 impl<'a> Target<'a> {
-    /// Overwrites `out`, whose rows are `stride` apart.
+    /// Overwrites `out`, with row stride `stride`.
     pub fn over(out: &'a mut [f32], stride: usize) -> Self {
         Self {
             pointer: out.as_mut_ptr(),
@@ -98,12 +98,12 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Adds to `out`, whose rows are `stride` apart.
+    /// Adds to `out`, with row stride `stride`.
     pub fn onto(out: &'a mut [f32], stride: usize) -> Self {
         Self::at(out, stride, true)
     }
 
-    /// Adds to `out` or overwrites it.
+    /// Adds to `out` or overwrites it, with row stride `stride`.
     pub fn at(out: &'a mut [f32], stride: usize, add: bool) -> Self {
         Self {
             add,
@@ -112,7 +112,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// A slice that several threads write at once, each to rows and columns of its own.
+/// A slice that several threads write at once, each to its own elements.
 #[derive(Clone, Copy)]
 pub struct Shared<'a> {
     pointer: *mut f32,
@@ -120,12 +120,12 @@ pub struct Shared<'a> {
     lifetime: PhantomData<&'a mut [f32]>,
 }
 
-// Sound: `target` is the only way to the numbers, and its callers promise disjoint places.
+// SAFETY: all access is through `place` and `target`, whose callers promise disjoint elements.
 unsafe impl Send for Shared<'_> {}
 unsafe impl Sync for Shared<'_> {}
 
 impl<'a> Shared<'a> {
-    /// Shares a slice for as long as it is borrowed.
+    /// Shares a slice for the duration of the borrow.
     pub fn new(values: &'a mut [f32]) -> Self {
         Self {
             pointer: values.as_mut_ptr(),
@@ -134,19 +134,19 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// The place of number `start`, and how many numbers there are from it on.
+    /// A pointer to element `start`, and the number of elements from it to the end.
     ///
     /// # Safety
-    /// No two threads may write the same number.
+    /// No two threads may write the same element.
     pub unsafe fn place(&self, start: usize) -> (*mut f32, usize) {
         assert!(start <= self.len, "a place within the slice");
         (unsafe { self.pointer.add(start) }, self.len - start)
     }
 
-    /// A target that begins at number `start`.
+    /// A target that starts at element `start`.
     ///
     /// # Safety
-    /// No other target that is in use at the same time may name the same numbers.
+    /// No other target in use at the same time may contain the same elements.
     pub unsafe fn target(&self, start: usize, stride: usize, add: bool) -> Target<'a> {
         let (pointer, len) = unsafe { self.place(start) };
         Target {
@@ -161,8 +161,8 @@ impl<'a> Shared<'a> {
 
 /// target `[m, n]` ← (target +) scale · left `[m, k]` · right `[k, n]`.
 ///
-/// The result does not depend on the threads: work is split over rows and columns of the target,
-/// never over k.
+/// The result does not depend on the number of threads: the work is divided by rows and columns of
+/// the target, never along k.
 pub fn product(
     target: Target<'_>,
     scale: f32,
@@ -192,8 +192,8 @@ pub fn product(
         Threads::One => Parallelism::None,
         Threads::All => Parallelism::Rayon(0),
     };
-    // Sound: the assertions keep every element that shapes and strides name inside its slice, and a
-    // target is borrowed mutably, so it overlaps with neither factor.
+    // SAFETY: the assertions keep all elements given by shapes and strides inside the slices, and a
+    // target is borrowed mutably, so it overlaps neither factor.
     unsafe {
         gemm::gemm(
             m,
@@ -219,12 +219,12 @@ pub fn product(
     }
 }
 
-/// [`product`] where a side is 1: `gemm` would go through such a shape number by number.
+/// [`product`] with a dimension of 1: `gemm` would process such a shape element by element.
 fn thin(target: Target<'_>, scale: f32, left: Factor<'_>, right: Factor<'_>) {
     let ([m, k], [_, n]) = (left.shape(), right.shape());
     let ((left, left_columns, left_rows), (right, right_columns, right_rows)) =
         (left.layout(), right.layout());
-    // Sound: `product` has checked that shapes and strides stay within the slices and the target.
+    // SAFETY: `product` has checked that shapes and strides stay within the slices and the target.
     let at = |row: usize, column: usize| unsafe {
         *left.offset(row as isize * left_rows + column as isize * left_columns)
     };
@@ -239,7 +239,7 @@ fn thin(target: Target<'_>, scale: f32, left: Factor<'_>, right: Factor<'_>) {
                     out.fill(0.0);
                 }
                 if right_columns == 1 {
-                    // Rows of the right factor lie in one piece: out += left · row.
+                    // Rows of the right factor are contiguous: out += left · row.
                     for inner in 0..k {
                         let factor = scale * at(row, inner);
                         let from = unsafe {
@@ -250,8 +250,8 @@ fn thin(target: Target<'_>, scale: f32, left: Factor<'_>, right: Factor<'_>) {
                             .for_each(|(out, from)| *out += factor * from);
                     }
                 } else if left_columns == 1 {
-                    // Columns of the right factor and rows of the left one do: out += left ·
-                    // column.
+                    // Columns of the right factor and rows of the left one are contiguous: out +=
+                    // left · column.
                     let line = unsafe {
                         std::slice::from_raw_parts(left.offset(row as isize * left_rows), k)
                     };

@@ -1,7 +1,7 @@
-//! Element-wise work on rows: norms, rotary embedding, the gated activation, softmax.
+//! Elementwise kernels on rows: norms, rotary embedding, the gated activation, softmax.
 //!
-//! Each function exists once, as a plain loop; [`wide`] compiles it for the widest instructions of
-//! the processor at hand. Sums run in sixteen lanes so that they vectorise in one fixed order.
+//! Each function is written once, as a plain loop; [`wide`] compiles it for the widest SIMD
+//! instructions of the CPU. Sums use sixteen lanes so that they vectorise in one fixed order.
 
 use rayon::prelude::*;
 
@@ -9,7 +9,7 @@ use super::simd::wide;
 
 /// Lanes of a sum.
 const LANES: usize = 16;
-/// Rows that one task works on.
+/// Rows of a task.
 const ROWS: usize = 16;
 
 /// Σ a·b.
@@ -31,10 +31,10 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     tail + lanes.iter().sum::<f32>()
 }
 
-/// eˣ to about 2 units in the last place, for x ≤ 88; below −87 it is 0.
+/// eˣ to about 2 ulp, for x ≤ 88; below −87 it is 0.
 ///
-/// 2ⁿ·eʳ with n = round(x / ln 2) and a polynomial of degree 6 in r; no table and no branch, so it
-/// vectorises.
+/// 2ⁿ·eʳ with n = round(x / ln 2) and a polynomial of degree 6 in r, without tables and branches,
+/// so that it vectorises.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³: adding and taking it away rounds to a whole number
@@ -47,13 +47,13 @@ pub fn exp(x: f32) -> f32 {
     for coefficient in [8.333_345e-3, 4.166_665e-2, 0.166_666_67, 0.5, 1.0, 1.0] {
         p = r.mul_add(p, coefficient);
     }
-    // The lowest bits of `shifted` are n's. A cast of n would do as well, but saturates number by
-    // number where it vectorises badly.
+    // The lowest bits of `shifted` are those of n. Casting n would do the same, but the saturating
+    // cast vectorises badly.
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     if x < -87.3 { 0.0 } else { p * power }
 }
 
-/// y ← x · w / √(mean(x²) + ε), row by row; the factor 1/√… of each row goes to `inverse` `[n]`.
+/// y ← x · w / √(mean(x²) + ε), row by row; writes the factor 1/√… of each row to `inverse` `[n]`.
 pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32], inverse: &mut [f32]) {
     let width = weight.len();
     let rows = x
@@ -79,7 +79,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32], inverse:
     });
 }
 
-/// y ← x · inverse · w: the norm again, from the row factors of the forward pass.
+/// y ← x · inverse · w: the same norm, from the row factors of the forward pass.
 pub fn rms_norm_again(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32]) {
     let width = weight.len();
     let rows = x
@@ -151,11 +151,11 @@ pub fn rms_norm_backward(
     });
 }
 
-/// Turns each head of each row by its position's angles, in place; rows are `width` wide and heads
-/// `head_dim`, and the cosines and sines `[positions, head_dim / 2]`.
+/// Rotates each head of each row by the angles of its position, in place; rows have length `width`,
+/// heads `head_dim`, and the cosines and sines are `[positions, head_dim / 2]`.
 ///
-/// Element i of the first half and of the second half of a head are the pair that is turned
-/// (Hugging Face's layout). With `back` the turn is undone, which is also its gradient.
+/// Element i of the first half and of the second half of a head form the pair that is rotated
+/// (Hugging Face's layout). `back` is the inverse rotation, which is also the gradient.
 pub fn rotate(
     x: &mut [f32],
     [width, head_dim]: [usize; 2],
@@ -228,7 +228,7 @@ pub fn gated_backward(d: &[f32], gate: &mut [f32], up: &mut [f32]) {
         });
 }
 
-/// Softmax of `scores[from..to]`, in place; what lies outside becomes 0.
+/// Softmax of `scores[from..to]`, in place; the other elements become 0.
 #[inline(always)]
 pub fn softmax_row(scores: &mut [f32], from: usize, to: usize) {
     scores[..from].fill(0.0);
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(exp(0.0), 1.0);
     }
 
-    /// Central differences of Σ d·f(x) in f32, coarse but enough to catch a wrong formula.
+    /// Central differences of Σ d·f(x) in f32, coarse but enough to detect a wrong formula.
     fn differences(x: &[f32], d: &[f32], f: impl Fn(&[f32]) -> Vec<f32>) -> Vec<f32> {
         let along = |x: &[f32]| {
             f(x).iter()
@@ -347,7 +347,7 @@ mod tests {
             angles.iter().map(|a| (a.cos(), a.sin())).unzip();
         let mut x = X.to_vec();
         rotate(&mut x, [4, 4], &[2, 1], [&cosine, &sine], false);
-        // Head 0 at position 2: the pair (0.3, 0.8) is turned by angle 1.6.
+        // Head 0 at position 2: the pair (0.3, 0.8) is rotated by the angle 1.6.
         assert!((x[0] - (0.3 * 1.6f32.cos() - 0.8 * 1.6f32.sin())).abs() < 1e-6);
         rotate(&mut x, [4, 4], &[2, 1], [&cosine, &sine], true);
         assert!(x.iter().zip(X).all(|(a, b)| (a - b).abs() < 1e-6));

@@ -1,12 +1,12 @@
-//! Plain loops compiled for the widest instructions of the processor at hand.
+//! Plain loops compiled for the widest SIMD instructions of the CPU.
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Runs `work` as it is compiled for the widest instructions there are: AVX-512, AVX2, NEON.
+/// Runs `work` compiled for the widest instructions available: AVX-512, AVX2, NEON.
 ///
-/// `work` must change what it captures: only then is its body what is called here, and not a shim
-/// that the compiler would leave outside, compiled for the oldest processor. It carries
-/// `#[inline(always)]`, and so does what it calls.
+/// `work` must change what it captures: only then is its body called here directly, and not through
+/// a shim that the compiler leaves outside, compiled for the oldest CPU. It needs
+/// `#[inline(always)]`, and so does everything it calls.
 #[inline(always)]
 pub fn wide(work: impl FnMut()) {
     struct Work<W>(W);

@@ -1,15 +1,16 @@
-//! Panels against tokens: tiles of the result stay in registers while the depth goes by.
+//! The innermost product of tokens and panels: tiles of the result stay in registers over the
+//! depth.
 
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::model::PANEL;
 
-/// What columns of a block are a multiple of: a tile's columns, a panel's at least.
+/// The columns of a block are a multiple of this: the columns of a tile, or at least of a panel.
 pub fn block_unit() -> usize {
     (2 * Arch::new().dispatch(Lanes)).max(PANEL)
 }
 
-/// The number of f32 in a vector register, 4 at least as far as panels are concerned.
+/// The number of f32 in a vector register; at least 4, as for panels.
 struct Lanes;
 
 impl WithSimd for Lanes {
@@ -21,22 +22,22 @@ impl WithSimd for Lanes {
     }
 }
 
-/// All panels of a block against some tokens, over one piece of depth.
+/// The product of all panels of a block with some tokens, over one piece of depth.
 pub struct Step<'a> {
-    /// The first token's numbers of this piece; tokens are `x_stride` apart.
+    /// The values of the first token for this piece; tokens are `x_stride` apart.
     pub x: &'a [f32],
     pub x_stride: usize,
     pub tokens: usize,
     pub depth: usize,
-    /// The block's first panel, at this piece; panels are `stride` apart.
+    /// The block's first panel, from this piece on; panels are `stride` apart.
     pub panels: &'a [f32],
     pub stride: usize,
     pub columns: usize,
-    /// The first token's results of this block; tokens are `out_stride` apart. Whoever makes a step
-    /// has checked that the block's last token and column lie in the result.
+    /// The results of the first token for this block; tokens are `out_stride` apart. Whoever makes
+    /// a step checks that the block's last token and column are in the result.
     pub out: *mut f32,
     pub out_stride: usize,
-    /// What the results are added to, laid out as they are.
+    /// The values to which the results are added, with the same layout.
     pub onto: Option<*const f32>,
 }
 
@@ -45,7 +46,7 @@ impl WithSimd for Step<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // Tiles as large as the registers hold: 12 × 2 of 32 registers with AVX-512, 6 × 2 of 16
+        // Tiles as large as fit in the registers: 12 × 2 of 32 registers with AVX-512, 6 × 2 of 16
         // with AVX2, and of 32 with NEON.
         match S::F32_LANES {
             16 => self.run::<S, 12, 2>(simd),
@@ -68,14 +69,14 @@ impl Step<'_> {
                 self.strip::<S, ROWS, VECTORS>(simd, column);
                 column += width;
             } else {
-                // Where tiles have two panels, the last panel may stand alone.
+                // With tiles of two panels, the last panel may be single.
                 self.strip::<S, ROWS, 1>(simd, column);
                 column += S::F32_LANES;
             }
         }
     }
 
-    /// All tokens at the columns of one tile.
+    /// All tokens for the columns of one tile.
     #[inline(always)]
     fn strip<S: Simd, const ROWS: usize, const VECTORS: usize>(&self, simd: S, column: usize) {
         let mut token = 0;
@@ -83,8 +84,8 @@ impl Step<'_> {
             self.tile::<S, ROWS, VECTORS>(simd, token, column);
             token += ROWS;
         }
-        // What is left goes in one tile, or in two where tiles are high: rows of their own would
-        // wait for each addition.
+        // The remaining tokens go in one tile, or in two if tiles are high: single rows would wait
+        // for each addition.
         if token + 6 <= self.tokens {
             self.tile::<S, 6, VECTORS>(simd, token, column);
             token += 6;
@@ -109,15 +110,15 @@ impl Step<'_> {
     ) {
         let sums = self.sums::<S, ROWS, VECTORS>(simd, token, column);
         let width = VECTORS * S::F32_LANES;
-        // Sound: the block's last token and column lie in the result (see `Step::out`), whose shape
-        // is that of `onto`.
+        // SAFETY: the block's last token and column are in the result (see `Step::out`), which has
+        // the shape of `onto`.
         let at = token * self.out_stride + column;
         let (out, onto) = unsafe { (self.out.add(at), self.onto.map(|onto| onto.add(at))) };
         if column + width <= self.columns {
             for (row, sums) in sums.into_iter().enumerate() {
                 for (vector, sum) in sums.into_iter().enumerate() {
                     let at = row * self.out_stride + vector * S::F32_LANES;
-                    // Sound: as above.
+                    // SAFETY: as above.
                     unsafe {
                         let sum = match onto {
                             Some(onto) => {
@@ -135,14 +136,14 @@ impl Step<'_> {
             let sums: &[f32] = pulp::bytemuck::cast_slice(&sums);
             for (index, &sum) in sums.iter().enumerate().take(self.columns - column) {
                 let at = row * self.out_stride + index;
-                // Sound: as above; the columns end at `self.columns`.
+                // SAFETY: as above; the columns end at `self.columns`.
                 unsafe { *out.add(at) = onto.map_or(0.0, |onto| *onto.add(at)) + sum };
             }
         }
     }
 
-    /// Σ over the depth of x · panel. By value, so that the sums stay in registers: an address
-    /// taken of them here would put every addition into memory.
+    /// Σ over the depth of x · panel. Returned by value, so that the sums stay in registers:
+    /// through a reference every addition would go to memory.
     #[inline(always)]
     fn sums<S: Simd, const ROWS: usize, const VECTORS: usize>(
         &self,
@@ -151,22 +152,22 @@ impl Step<'_> {
         column: usize,
     ) -> [[S::f32s; VECTORS]; ROWS] {
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-        // Addresses by `wrapping_add`: in builds with overflow checks, tests among them, `add`
-        // would be checked in this innermost loop.
+        // `wrapping_add` on addresses: with overflow checks, as in tests, `add` would be checked in
+        // this innermost loop.
         let rows: [usize; ROWS] = std::array::from_fn(|row| row * self.x_stride);
         let mut x = self.x.as_ptr().wrapping_add(token * self.x_stride);
         let mut panel = self
             .panels
             .as_ptr()
             .wrapping_add(column / PANEL * self.stride + column % PANEL);
-        // A register is half a panel or less, or a whole one.
+        // A register is at most half a panel, or a whole one.
         let apart = if S::F32_LANES < PANEL {
             S::F32_LANES
         } else {
             self.stride
         };
         for _ in 0..self.depth {
-            // Sound: `run` has checked that the tokens lie in x, and the block's panels with
+            // SAFETY: `run` has checked that the tokens are in x, and the block's panels with
             // `depth` rows in `panels`.
             let weights: [S::f32s; VECTORS] = std::array::from_fn(|vector| unsafe {
                 panel

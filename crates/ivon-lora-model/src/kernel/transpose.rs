@@ -1,4 +1,4 @@
-//! Rows to columns, eight by eight.
+//! Transposition in squares of 8 × 8.
 
 use crate::model::PANEL;
 
@@ -29,8 +29,8 @@ pub fn transpose(
     }
 }
 
-/// out[k · PANEL + row] ← panel[row · PANEL + k] for the sixteen k of a panel's rows
-/// `[rows, PANEL]`: sixteen rows make a panel, and panels begin `out_stride` apart.
+/// out[k · PANEL + row] ← panel[row · PANEL + k] for the sixteen k of a panel's rows `[rows,
+/// PANEL]`: sixteen rows become a panel, and panels start `out_stride` apart.
 pub fn turn(panel: &[f32], out: &mut [f32], out_stride: usize) {
     let sixteens = panel.chunks(PANEL * PANEL).count();
     assert!(
@@ -46,7 +46,7 @@ pub fn turn(panel: &[f32], out: &mut [f32], out_stride: usize) {
     }
 }
 
-/// Turns all whole squares of 8 × 8; false where the processor has no instructions for it.
+/// Transposes all whole squares of 8 × 8; false if the CPU has no instructions for it.
 #[cfg(target_arch = "x86_64")]
 fn squares(
     x: &[f32],
@@ -60,7 +60,7 @@ fn squares(
     }
     for column in (0..columns / 8 * 8).step_by(8) {
         for row in (0..rows / 8 * 8).step_by(8) {
-            // Sound: AVX is there, and `transpose` has checked that the squares lie within the
+            // SAFETY: AVX is available, and `transpose` has checked that the squares are in the
             // slices.
             unsafe {
                 square(
@@ -80,11 +80,10 @@ fn squares(_: &[f32], _: usize, _: [usize; 2], _: &mut [f32], _: usize) -> bool 
     false
 }
 
-/// One square: pairs of rows are interleaved, then pairs of pairs, then halves of registers change
-/// places.
+/// One square: interleaves pairs of rows, then pairs of pairs, then exchanges halves of registers.
 ///
 /// # Safety
-/// Eight rows of eight numbers lie at both places, `stride` and `out_stride` apart.
+/// Both places have eight rows of eight numbers, `stride` and `out_stride` apart.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx")]

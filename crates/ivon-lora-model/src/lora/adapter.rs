@@ -1,7 +1,8 @@
 //! The trainable part: A and B of every adapted layer, as a Burn module whose parameter paths are
-//! the checkpoint's own (`layers.0.self_attn.q_proj.lora_A`).
+//! the checkpoint's (`layers.0.self_attn.q_proj.lora_A`).
 
-// Fields are named as in the files; the derived code needs the permission for the whole file.
+// Fields are named as in the files; the attribute must cover the derived code, hence the whole
+// file.
 #![allow(non_snake_case)]
 
 use std::convert::Infallible;
@@ -19,7 +20,7 @@ pub struct LoraPair {
     pub lora_A: Param<Tensor<2>>,
     /// `[out, r]`.
     pub lora_B: Param<Tensor<2>>,
-    /// What stands beside them and changes what goes through, where there is anything.
+    /// An addition that changes the data between A and B, if there is one.
     pub side: Option<Side>,
 }
 
@@ -36,7 +37,7 @@ impl LoraPair {
         parameters
     }
 
-    /// The same parameters in the same order, to be changed.
+    /// The same parameters in the same order, mutable.
     fn parameters_mut(&mut self) -> Vec<&mut Param<Tensor<2>>> {
         let mut parameters = vec![&mut self.lora_A, &mut self.lora_B];
         let side = self.side.iter_mut();
@@ -44,8 +45,8 @@ impl LoraPair {
         parameters
     }
 
-    /// With parameters that `change` makes of these, by the ends of their paths; they keep their
-    /// ids.
+    /// The pair with its parameters changed by `change`, which gets the ends of their paths; ids
+    /// are kept.
     ///
     /// # Errors
     /// The first error of `change`.
@@ -72,7 +73,7 @@ pub struct SelfAttention {
     pub o_proj: Option<LoraPair>,
 }
 
-/// The adapted projections of a gated layer.
+/// The adapted projections of an MLP.
 #[derive(Module, Debug)]
 #[allow(missing_docs)]
 pub struct Mlp {
@@ -94,13 +95,13 @@ pub struct LayerAdapter {
 pub struct Adapter {
     /// One entry per decoder layer, adapted or not.
     pub layers: Vec<LayerAdapter>,
-    /// The factor s before B A, see [`super::LoraConfig::scaling`]; a constant, no parameter.
+    /// The factor s of B A, see [`super::LoraConfig::scaling`]; a constant, not a parameter.
     #[module(skip)]
     pub scaling: f64,
 }
 
 impl Adapter {
-    /// Of no layer: the decoder stays as it is.
+    /// An adapter on no layer: the decoder is unchanged.
     pub const fn empty() -> Self {
         Self {
             layers: Vec::new(),
@@ -108,7 +109,7 @@ impl Adapter {
         }
     }
 
-    /// With another factor before B A.
+    /// With another factor of B A.
     pub fn with_scaling(self, scaling: f64) -> Self {
         Self { scaling, ..self }
     }
@@ -128,8 +129,7 @@ impl LayerAdapter {
         }
     }
 
-    /// Builds a layer from what `pair` gives for each projection, in the order of
-    /// [`Projection::ALL`].
+    /// A layer from the result of `pair` for each projection, in the order of [`Projection::ALL`].
     ///
     /// # Errors
     /// The first error of `pair`.
@@ -151,7 +151,7 @@ impl LayerAdapter {
         })
     }
 
-    /// As [`try_from_pairs`](Self::try_from_pairs), for pairs that cannot fail.
+    /// [`try_from_pairs`](Self::try_from_pairs) for pairs that cannot fail.
     pub fn from_pairs(mut pair: impl FnMut(Projection) -> Option<LoraPair>) -> Self {
         match Self::try_from_pairs(|projection| Ok::<_, Infallible>(pair(projection))) {
             Ok(layer) => layer,

@@ -1,4 +1,4 @@
-//! What stands beside the weights of a merged model: `config.json` and the tokenizer's files.
+//! The files of a merged model other than the weights: `config.json` and those of the tokenizer.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::model::{DecoderConfig, LayerKind, Rope, RopeScaling, Windows};
 
 const LARGEST: u64 = 256 << 20;
 
-/// `config.json` and the files to put beside it.
+/// `config.json` and the files beside it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Companions {
     /// `config.json`.
@@ -21,7 +21,7 @@ pub struct Companions {
 }
 
 impl Companions {
-    /// Those of a Hugging Face folder, as they are.
+    /// Those of a Hugging Face folder, unchanged.
     ///
     /// # Errors
     /// If `config.json` is missing or malformed, or a file cannot be read.
@@ -58,8 +58,8 @@ impl Companions {
         })
     }
 
-    /// The same where the weights are those of this decoder, whatever the base's own `config.json`
-    /// says of its output layer and of the file that its weights lie in.
+    /// The same for weights of this decoder, whatever the base's own `config.json` says about its
+    /// output layer and the file of its weights.
     #[must_use]
     pub fn for_weights_of(mut self, decoder: &DecoderConfig) -> Self {
         let tied = self
@@ -77,13 +77,13 @@ impl Companions {
         self
     }
 
-    /// Those of a base without a folder (GGUF): a `config.json` in the schema that transformers 4
-    /// and 5 both read. `tokenizer` holds the tokenizer's files; `special` further keys, such as
+    /// Those of a base without a folder (GGUF): a `config.json` in a schema that transformers 4 and
+    /// 5 both read. `tokenizer` are the tokenizer's files; `special` further keys, such as
     /// `bos_token_id` and `eos_token_id`.
     ///
     /// # Errors
-    /// [`LoraError::RopeFactors`] where the rotary frequencies follow no rule that a `config.json`
-    /// can name.
+    /// [`LoraError::RopeFactors`] if the rotary frequencies follow no rule that a `config.json` can
+    /// express.
     pub fn of_decoder(
         decoder: &DecoderConfig,
         special: Map<String, Value>,
@@ -97,7 +97,7 @@ impl Companions {
         })
     }
 
-    /// `config.json` for weights of this precision; keys of a quantised base go.
+    /// `config.json` for weights of this precision, without the keys of a quantised base.
     pub(super) fn config_with(&self, precision: Precision) -> Value {
         let mut config = self.config.clone();
         config.shift_remove("quantization_config");
@@ -147,7 +147,7 @@ fn decoder_config(decoder: &DecoderConfig) -> Result<Map<String, Value>, LoraErr
     Ok(keys)
 }
 
-/// The keys that say which layers attend to a window.
+/// The keys about the attention windows of the layers.
 fn window_keys(decoder: &DecoderConfig, windows: Windows) -> Map<String, Value> {
     let mut keys = Map::new();
     let window = decoder.layers.iter().find_map(|layer| layer.window);
@@ -168,7 +168,7 @@ fn window_keys(decoder: &DecoderConfig, windows: Windows) -> Map<String, Value> 
     keys
 }
 
-/// The rotary embedding of all layers.
+/// The rotary embedding shared by all layers.
 fn shared_rope(decoder: &DecoderConfig) -> Result<&Rope, LoraError> {
     match decoder.ropes().0[..] {
         [rope] => Ok(rope),
@@ -185,8 +185,8 @@ fn rope_scaling(rope: &Rope, head_dim: usize) -> Result<Value, LoraError> {
     serde_json::to_value(scaling).map_err(|_| LoraError::RopeFactors)
 }
 
-/// The `llama3` rule whose divisors a rotary embedding has, if they are those of one of Meta's
-/// models (original context 8192).
+/// The `llama3` rule that gives the divisors of a rotary embedding, if they are those of a model
+/// from Meta (original context 8192).
 fn llama3_of(rope: &Rope, head_dim: usize) -> Option<RopeScaling> {
     let RopeScaling::Factors { factors } = &rope.scaling else {
         return None;

@@ -1,4 +1,4 @@
-//! Which layers are adapted, and how strongly: PEFT's own option names.
+//! Which layers are adapted, and how strongly; with the names of PEFT's options.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,16 +14,16 @@ pub struct LoraConfig {
     pub alpha: f64,
     /// Probability that an input of A is set to zero in training; in [0, 1).
     pub dropout: f64,
-    /// Which linear layers carry A and B.
+    /// The linear layers with A and B.
     pub target_modules: TargetModules,
     /// Only these decoder layers; all if absent.
     pub layers_to_transform: Option<Vec<usize>>,
-    /// Scale by alpha / √r in place of alpha / r.
+    /// Scale by alpha / √r instead of alpha / r.
     pub use_rslora: bool,
 }
 
 impl LoraConfig {
-    /// A row for each key of its table.
+    /// A row for each key of the table.
     pub const KEYS: [Key; 6] = [
         Key::new("rank", Kind::Whole, "The rank r of A and B.").with_flag("rank", "N"),
         Key::new("alpha", Kind::Number, "The adapter's output is scaled by alpha / r.").with_flag("alpha", "X"),
@@ -48,13 +48,13 @@ impl Default for LoraConfig {
     }
 }
 
-/// Which linear layers carry an adapter.
+/// The linear layers with an adapter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum TargetModules {
-    /// Those whose module path is, or ends in `.` and, one of these names.
+    /// Those whose module path is one of these names, or ends with `.` and one of them.
     List(Vec<String>),
     /// Those whose whole module path matches the regular expression; `all-linear` means every
-    /// linear layer but the output layer.
+    /// linear layer except the output layer.
     Pattern(String),
 }

@@ -1,20 +1,20 @@
-//! What an adapter's file holds beside the A and B of decoder layers: whole layers of the model,
+//! What an adapter's file contains besides A and B of decoder layers: whole layers of the model,
 //! and A and B of its tables.
 //!
-//! PEFT saves `modules_to_save` as whole layers, and the embedding and output tables by itself
-//! where the vocabulary was resized.
+//! PEFT saves `modules_to_save` as whole layers, and by itself the embedding and output tables if
+//! the vocabulary was resized.
 
 use super::LoraError;
 use super::parameters::{PEFT_PREFIX, PEFT_SUFFIX};
 use super::store::Matrices;
 use std::path::Path;
 
-/// Where the decoder layers are; what is strange there is not a layer of its own.
+/// The prefix of the decoder layers; unknown tensors under it are not whole layers.
 const DECODER_LAYERS: &str = "model.layers.";
-/// What PEFT puts in front of every name.
+/// The prefix of all names in PEFT's files.
 const PEFT_MODEL: &str = "base_model.model.";
 
-/// A layer of the model that a file holds whole.
+/// A layer of the model saved as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct WholeLayer {
     /// Its path in the model: `lm_head`, `model.embed_tokens`.
@@ -23,17 +23,17 @@ pub struct WholeLayer {
     pub shape: [usize; 2],
 }
 
-/// What there is beside the A and B of decoder layers.
+/// What a file contains besides A and B of decoder layers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Beside {
-    /// Layers that are there whole.
+    /// The whole layers.
     pub whole: Vec<WholeLayer>,
-    /// The tables of the model, embedding or output, that have A and B.
+    /// The tables of the model, embedding or output, with A and B.
     pub adapted: Vec<String>,
 }
 
 impl Beside {
-    /// Tells it by the names.
+    /// Recognises them by the names of tensors.
     pub fn of(matrices: &Matrices) -> Self {
         let mut beside = Self::default();
         for (name, matrix) in matrices.iter().filter(|(name, _)| !is_factor(name)) {
@@ -58,7 +58,7 @@ impl Beside {
                 });
             }
         }
-        // What PEFT saves along with the A and B of a table is no layer of its own.
+        // What PEFT saves along with A and B of a table is not a separate layer.
         let of_adapted = |layer: &WholeLayer| {
             beside
                 .adapted
@@ -77,10 +77,10 @@ impl Beside {
         }
     }
 
-    /// Refuses what is not read.
+    /// Refuses a file that contains any.
     ///
     /// # Errors
-    /// [`LoraError::OtherLayer`] or [`LoraError::WholeLayers`] if there is anything.
+    /// [`LoraError::OtherLayer`] or [`LoraError::WholeLayers`].
     pub fn refuse(&self, file: &Path) -> Result<(), LoraError> {
         if let Some(module) = self.adapted.first() {
             return Err(LoraError::OtherLayer {
@@ -103,7 +103,7 @@ impl Beside {
     }
 }
 
-/// Whether a name is that of A or B of a decoder layer.
+/// Whether this is the name of A or B of a decoder layer.
 pub fn is_factor(name: &str) -> bool {
     let path = name
         .strip_prefix(PEFT_PREFIX)

@@ -1,17 +1,16 @@
-//! What a forward pass runs with beside the frozen decoder: adapter weights, and dropout masks on
-//! their inputs.
+//! The adapter-side input of a forward pass: adapter weights, and dropout masks on their inputs.
 
 use burn::module::Module;
 
 use super::{Adapter, Dropout};
 
-/// One function that a decoder and an adapter compute: the mean of a posterior, a draw from it, or
-/// the weights of a training step.
+/// One function computed by decoder and adapter: the mean of a posterior, a draw from it, or the
+/// weights of a training step.
 #[derive(Clone, Debug)]
 pub struct Draw {
     /// Its weights.
     pub adapter: Adapter,
-    /// Its dropout masks; none where dropout is off.
+    /// Its dropout masks; none without dropout.
     pub dropout: Option<Dropout>,
 }
 
@@ -29,7 +28,7 @@ impl Draw {
         Self::of(Adapter::empty())
     }
 
-    /// The same function with weights through which no gradient flows.
+    /// The same function without gradient tracking.
     pub fn valid(&self) -> Self {
         Self {
             adapter: self.adapter.valid(),

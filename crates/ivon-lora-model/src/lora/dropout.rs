@@ -1,5 +1,5 @@
-//! Dropout masks by address: an example, a token and a layer name their mask, whatever else is in
-//! the batch.
+//! Dropout masks by address: example, token and layer determine the mask, whatever else is in the
+//! batch.
 
 use rand_core::Rng;
 use rayon::prelude::*;
@@ -8,7 +8,7 @@ use crate::data::Batch;
 use crate::kernel::wide;
 use crate::random::{self, Purpose};
 
-/// A key to the masks of one forward pass.
+/// The address of the masks of one forward pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// Probability that an input is set to zero, in (0, 1); the others are divided by 1 − rate.
@@ -21,7 +21,7 @@ pub struct Dropout {
     pub draw: u64,
 }
 
-/// Which inputs of a linear layer are kept: a bit for each, `[tokens, width]`.
+/// The inputs of a linear layer that are kept: one bit each, `[tokens, width]`.
 #[derive(Clone, Debug)]
 pub struct Mask {
     words: Vec<u64>,
@@ -71,8 +71,8 @@ impl Dropout {
 }
 
 impl Mask {
-    /// out ← x ⊙ mask / (1 − rate), or added to `out`; `tokens` names the batch's token of each
-    /// row, all in order if absent.
+    /// out ← x ⊙ mask / (1 − rate), or added to `out`; `tokens` are the indices in the batch of the
+    /// token of each row, all in order if absent.
     pub fn apply(&self, x: &[f32], tokens: Option<&[usize]>, out: &mut [f32], add: bool) {
         let words = self.width.div_ceil(64);
         x.par_chunks(self.width)
@@ -91,8 +91,7 @@ impl Mask {
                             {
                                 let bits = (word >> (32 * half)) as u32;
                                 for (bit, (x, out)) in x.iter().zip(out).enumerate() {
-                                    // All bits or none: without a branch the numbers of a register
-                                    // are masked together.
+                                    // All bits or none: without a branch, so that it vectorises.
                                     let kept = 0u32.wrapping_sub(bits >> bit & 1);
                                     *out = f32::from_bits((x * factor).to_bits() & kept)
                                         + if add { *out } else { 0.0 };

@@ -1,4 +1,4 @@
-//! What can be wrong with an adapter: its options, its files, its fit to a base.
+//! The errors of this room.
 
 use std::path::PathBuf;
 
@@ -8,28 +8,28 @@ use crate::sentence::{Sentence, command, sentence, setting};
 /// An adapter could not be made, read, written or merged.
 #[derive(Debug, thiserror::Error)]
 pub enum LoraError {
-    /// An option has a value that cannot work.
+    /// An option has an invalid value.
     #[error("`{option}` must be {expected}, found `{found}`")]
     Option {
         /// The option's name.
         option: &'static str,
-        /// What it may be.
+        /// The allowed values.
         expected: &'static str,
-        /// What it is.
+        /// Its value.
         found: String,
     },
     /// A regular expression cannot be compiled.
     #[error("`target_modules` is not a regular expression: {reason}")]
     Pattern {
-        /// What the compiler said, on one line.
+        /// The compiler's message, on one line.
         reason: String,
     },
-    /// No layer is named by `target_modules`.
+    /// `target_modules` matches no layer.
     #[error("`target_modules` {targets} matches no linear layer among {there_is}")]
     NothingMatches {
-        /// What was asked for.
+        /// Its value.
         targets: String,
-        /// What could have been.
+        /// The layers there are.
         there_is: String,
     },
     /// A decoder layer that does not exist.
@@ -38,12 +38,12 @@ pub enum LoraError {
              {layers} layers, counted from 0"
     )]
     NoSuchLayer {
-        /// What was asked for.
+        /// The layer's index.
         layer: usize,
-        /// How many there are.
+        /// The number of layers.
         layers: usize,
     },
-    /// An adapter folder uses something that this program does not have.
+    /// An adapter folder uses an unsupported option.
     #[error("`{}` has `{key}` = {value}, which is not supported here: {meaning}", path.display())]
     Unsupported {
         /// The configuration file.
@@ -55,42 +55,42 @@ pub enum LoraError {
         /// What it would mean.
         meaning: &'static str,
     },
-    /// A key of a JSON file is missing or of the wrong kind.
+    /// A key of a JSON file is missing or has the wrong type.
     #[error("`{}` should have `{key}` as {expected}, found {found}", path.display())]
     Key {
         /// The file.
         path: PathBuf,
         /// The key.
         key: &'static str,
-        /// What kind it should be.
+        /// The expected type.
         expected: &'static str,
-        /// What it is, as JSON, or `nothing`.
+        /// Its value as JSON, or `nothing`.
         found: String,
     },
-    /// A file does not parse.
+    /// A file cannot be parsed.
     #[error("`{}` is not {expected}: {reason}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
         /// What it should be.
         expected: &'static str,
-        /// What the parser said.
+        /// The parser's message.
         reason: String,
     },
-    /// Only the old pickle format is there.
+    /// The folder has only weights in the old pickle format.
     #[error("`{}` holds `adapter_model.bin` and no `adapter_model.safetensors`", folder.display())]
     Pickle {
         /// The adapter folder.
         folder: PathBuf,
     },
-    /// What was named as an adapter is none.
+    /// The path does not contain an adapter.
     #[error("`{}` holds no adapter: found {found}, expected `adapter_config.json`", path.display())]
     NoAdapter {
-        /// What the user named.
+        /// The path given by the user.
         path: PathBuf,
-        /// What is there.
+        /// Its contents.
         found: String,
-        /// Where an adapter is, or what else to do.
+        /// The location of an adapter, or another suggestion.
         hint: Sentence,
     },
     /// An adapter folder of mlx-lm.
@@ -99,7 +99,7 @@ pub enum LoraError {
         /// The configuration file.
         path: PathBuf,
     },
-    /// The file holds layers of the model whole, which are not read.
+    /// The file contains whole layers of the model, which are not supported.
     #[error("`{}` holds whole layers of the model beside A and B, which are not read: {layers}", path.display())]
     WholeLayers {
         /// The adapter's file.
@@ -107,7 +107,7 @@ pub enum LoraError {
         /// Their paths and shapes.
         layers: String,
     },
-    /// The file has A and B for a layer that is not adapted here.
+    /// The file contains A and B for a layer that cannot be adapted here.
     #[error("`{}` adapts `{module}`, expected linear layers of the decoder layers alone", path.display())]
     OtherLayer {
         /// The adapter's file.
@@ -115,7 +115,7 @@ pub enum LoraError {
         /// The layer's path in the model.
         module: String,
     },
-    /// A tensor without numbers.
+    /// A tensor is empty.
     #[error("tensor `{name}` of `{}` is empty (shape {found:?}), expected the numbers of A or B", path.display())]
     Empty {
         /// The file.
@@ -125,14 +125,14 @@ pub enum LoraError {
         /// Its shape.
         found: Vec<usize>,
     },
-    /// A tensor that belongs to no adapted layer.
+    /// A tensor does not belong to an adapted layer.
     #[error("tensor `{name}` in `{}` belongs to no adapted layer of this model: {reason}", path.display())]
     UnknownTensor {
         /// The file.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// A tensor is missing.
@@ -143,17 +143,17 @@ pub enum LoraError {
         /// The tensor.
         name: String,
     },
-    /// A tensor has another shape than the model and the rank ask for.
+    /// A tensor does not have the shape that follows from the model and the rank.
     #[error("tensor `{name}` has shape {found:?}, expected {expected:?}")]
     Shape {
         /// The tensor.
         name: String,
-        /// What the model asks for.
+        /// The shape that follows from the model.
         expected: Vec<usize>,
-        /// What was found.
+        /// The shape in the file.
         found: Vec<usize>,
     },
-    /// A tensor is stored in a type that adapters do not have.
+    /// A tensor has a number type that adapters do not use.
     #[error("tensor `{name}` has type {found}, expected F32, F16 or BF16")]
     Type {
         /// The tensor.
@@ -161,7 +161,7 @@ pub enum LoraError {
         /// Its type.
         found: String,
     },
-    /// A contextual adapter has no weights that could be merged.
+    /// A contextual adapter cannot be merged into weights.
     #[error(
         "the adapter predicts a matrix between A and B from each input \
              (C-LoRA): there is no W + s B A to merge"
@@ -175,24 +175,24 @@ pub enum LoraError {
         /// Whether it was finite before it was rounded.
         rounded: bool,
     },
-    /// The base has no such weight to merge into.
+    /// The base has no weight of this name.
     #[error("the base has no tensor `{name}` to merge the adapter into")]
     NoBaseTensor {
         /// The weight.
         name: String,
     },
-    /// The base's rotary frequencies cannot be written in a `config.json`.
+    /// The base's rotary frequencies cannot be expressed in a `config.json`.
     #[error(
         "the base's rotary frequencies are divided by numbers of its own, \
              which no `config.json` can say"
     )]
     RopeFactors,
-    /// The device gave no data back.
+    /// The device did not return the data.
     #[error("could not read `{path}` back from the device: {reason}")]
     Device {
         /// The parameter.
         path: String,
-        /// What the device said.
+        /// The device's message.
         reason: String,
     },
     /// The base could not be read.
@@ -204,7 +204,7 @@ pub enum LoraError {
 }
 
 impl LoraError {
-    /// The way from an adapter of mlx-lm to one that is read.
+    /// How to convert an adapter of mlx-lm.
     pub(super) fn mlx_hint() -> Sentence {
         sentence!(
             "convert it to PEFT (A and B are mlx's `lora_a` and `lora_b` \

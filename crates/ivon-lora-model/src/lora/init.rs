@@ -1,5 +1,5 @@
-//! A new adapter, as PEFT starts it: A Kaiming-uniform, B zero, so that the adapted model is the
-//! base.
+//! A new adapter, initialised as in PEFT: A Kaiming-uniform, B zero, so that the adapted model
+//! equals the base.
 
 use burn::tensor::Device;
 
@@ -13,9 +13,9 @@ use crate::random::{Purpose, stream, uniform};
 impl Adapter {
     /// A new adapter for a decoder of this shape.
     ///
-    /// A is uniform in (−1/√in, 1/√in), standard deviation 1/√(3·in), which is Kaiming's rule with
-    /// the a = √5 of PEFT; B is 0. The numbers are addressed by `seed` and the parameter's path:
-    /// they depend on no other layer and on no device.
+    /// A is uniform in (−1/√in, 1/√in), with standard deviation 1/√(3·in): Kaiming's rule with
+    /// PEFT's a = √5; B is 0. The numbers are addressed by `seed` and the parameter's path: they do
+    /// not depend on other layers or the device.
     ///
     /// # Errors
     /// Those of [`resolve_targets`].
@@ -88,8 +88,8 @@ mod tests {
                 let mean_square =
                     matrix.values.iter().map(|value| value * value).sum::<f32>() / 256.0;
                 assert!(matrix.values.iter().all(|value| value.abs() <= bound));
-                // Variance of a uniform: bound² / 3; its estimate from 256 numbers has a relative
-                // deviation of 0.056.
+                // The variance of a uniform is bound² / 3; its estimate from 256 numbers has a
+                // relative standard deviation of 0.056.
                 assert!(
                     (mean_square / (bound * bound / 3.0) - 1.0).abs() < 0.25,
                     "{mean_square}"

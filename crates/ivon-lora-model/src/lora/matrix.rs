@@ -1,4 +1,4 @@
-//! A matrix of an adapter on the host, to and from the device.
+//! A matrix of an adapter on the host, and its transfer to and from the device.
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -15,10 +15,10 @@ pub struct HostMatrix {
 }
 
 impl HostMatrix {
-    /// A tensor's numbers; `path` names it in an error.
+    /// The values of a tensor; `path` names it in an error.
     ///
     /// # Errors
-    /// [`LoraError::Device`] if the device does not give its data back.
+    /// [`LoraError::Device`] if the device does not return its data.
     pub(crate) fn read(path: &str, tensor: Tensor<2>) -> Result<Self, LoraError> {
         let failed = |reason: String| LoraError::Device {
             path: path.into(),
@@ -42,7 +42,7 @@ impl HostMatrix {
         ))
     }
 
-    /// Refuses a matrix of another shape; `name` says which.
+    /// Refuses a matrix of another shape; `name` is its name in the error.
     ///
     /// # Errors
     /// [`LoraError::Shape`].

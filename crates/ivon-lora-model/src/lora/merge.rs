@@ -1,8 +1,7 @@
-//! Base and adapter → a full Hugging Face folder whose weights are W + s · B A: what needs no
-//! adapter any more.
+//! Base and adapter → a Hugging Face folder with the weights W + s · B A, which needs no adapter.
 //!
-//! Sums are made in f32 and rounded once, at the end. Tensors pass in strips of rows, so memory
-//! does not grow with the model.
+//! Sums are computed in f32 and rounded once, at the end. Tensors are processed in strips of rows,
+//! so the memory does not grow with the model.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,7 +18,7 @@ use super::{Adapter, HostMatrix, LoraConfig, LoraError, Precision, module_path};
 use crate::files;
 use crate::model::StoredTensor;
 
-/// Numbers of a strip of rows that is held at a time.
+/// The number of values in a strip of rows.
 const STRIP: usize = 1 << 20;
 
 /// The weights of a base, by their Hugging Face names.
@@ -40,11 +39,11 @@ pub trait MergeBase {
     fn read_rows(&self, name: &str, rows: Range<usize>, out: &mut [f32]) -> Result<(), LoraError>;
 }
 
-/// A checkpoint as a base: its names, and a way to each stored tensor.
+/// A checkpoint as a base: its names, and a function that returns each stored tensor.
 pub struct StoredBase<F> {
     /// All names, sorted.
     pub names: Vec<String>,
-    /// The tensor of a name.
+    /// Returns the tensor with this name.
     pub tensor: F,
 }
 
@@ -70,12 +69,12 @@ where
     }
 }
 
-/// How a merged model is written.
+/// Options for writing a merged model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MergeOptions {
-    /// The type of all weights.
+    /// The number type of all weights.
     pub precision: Precision,
-    /// No file holds more bytes of weights than this, unless a single tensor does.
+    /// The maximum size of the weights in a file in bytes, unless a single tensor is larger.
     pub shard_bytes: u64,
 }
 
@@ -88,7 +87,7 @@ impl Default for MergeOptions {
     }
 }
 
-/// What a merge did.
+/// A summary of a merge.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MergeSummary {
     /// Number of tensors written.
@@ -103,13 +102,12 @@ pub struct MergeSummary {
     pub largest_change: f32,
 }
 
-/// Writes `base` with the adapter merged in as a folder at `target`: swapped in whole, what stood
-/// there before is replaced.
+/// Writes `base` with the adapter merged in to the folder `target`, which replaces an existing one
+/// as a whole.
 ///
 /// # Errors
-/// If the base lacks an adapted weight or has it in another shape, a number overflows the
-/// precision, or a file cannot be written; nothing is left at `target` then that was not there
-/// before.
+/// If the base lacks an adapted weight or it has another shape, a number overflows the precision,
+/// or a file cannot be written; `target` is then unchanged.
 pub fn merge(
     target: &Path,
     base: &impl MergeBase,
@@ -171,7 +169,7 @@ struct Delta {
 }
 
 impl Delta {
-    /// Adds s · B A of these rows to `out`; gives back the largest change of an entry.
+    /// Adds s · B A of these rows to `out`; returns the largest change of an element.
     fn add_to(&self, rows: Range<usize>, out: &mut [f32]) -> f32 {
         let [rank, columns] = self.a.shape;
         let add_row = |(index, row): (usize, &mut [f32])| {
@@ -197,7 +195,7 @@ impl Delta {
     }
 }
 
-/// The adapter by the names of the weights that it changes, checked against the base.
+/// The deltas by the names of the weights that they change, checked against the base.
 fn deltas(
     base: &impl MergeBase,
     adapter: &Adapter,
@@ -236,7 +234,7 @@ fn tensor_bytes(shape: &[usize], precision: Precision) -> u64 {
     (shape.iter().product::<usize>() * precision.size()) as u64
 }
 
-/// The tensors of each file, in the order of their names.
+/// The tensors of each file, sorted by name.
 fn plan(base: &impl MergeBase, options: MergeOptions) -> Result<Vec<Shard>, LoraError> {
     let mut shards: Vec<Shard> = Vec::new();
     let mut filled = 0;
@@ -264,7 +262,7 @@ fn shard_name(number: usize, count: usize) -> String {
     }
 }
 
-/// Writes one file of weights; gives back the largest change of an entry.
+/// Writes one file of weights; returns the largest change of an element.
 fn write_shard(
     path: &Path,
     shard: &Shard,
@@ -301,7 +299,8 @@ fn write_shard(
     }
 }
 
-/// Writes one tensor strip by strip. The outer error is the file's, the inner one the tensor's.
+/// Writes one tensor strip by strip. The outer error is that of the file, the inner that of the
+/// tensor.
 fn write_tensor(
     file: &mut BufWriter<File>,
     name: &str,

@@ -1,4 +1,4 @@
-//! Which linear layers carry A and B; PEFT folders in and out; merging.
+//! Which linear layers have A and B; PEFT folders in and out; merging.
 
 mod error;
 mod config;

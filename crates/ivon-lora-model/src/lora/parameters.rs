@@ -1,8 +1,8 @@
-//! The adapter's tensors one by one, in one fixed order and under one name each: for files, draws
-//! and tests.
+//! The adapter's parameters one by one, in a fixed order and with a fixed name each: for files,
+//! draws and tests.
 //!
-//! Order: decoder layers from the bottom, in each the projections of [`Projection::ALL`], in each
-//! what [`LoraPair::parameters`] says. It is the order in which Burn visits the module, too.
+//! The order: decoder layers from the bottom, in each the projections of [`Projection::ALL`], in
+//! each the order of [`LoraPair::parameters`]. Burn visits the module in the same order.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -13,18 +13,18 @@ use burn::tensor::{Device, Tensor};
 use super::{Adapter, HostMatrix, LayerAdapter, LoraError, LoraPair, Projection, Side};
 use crate::model::DecoderConfig;
 
-/// What stands before a parameter's path, and after it, in PEFT's files.
+/// The prefix and the suffix of a parameter's path in PEFT's files.
 pub(super) const PEFT_PREFIX: &str = "base_model.model.model.";
 pub(super) const PEFT_SUFFIX: &str = ".weight";
 
-/// The path of an adapted projection, such as `layers.0.self_attn.q_proj`: what names its dropout
-/// masks and its noise, and what its parameters' paths begin with.
+/// The path of an adapted projection, such as `layers.0.self_attn.q_proj`: the address of its
+/// dropout masks and noise, and the prefix of its parameters' paths.
 pub fn pair_path(layer: usize, projection: Projection) -> String {
     format!("layers.{layer}.{}", projection.path())
 }
 
-/// The path of A (`lora_A`), B (`lora_B`) or a part of what stands beside them (`context.inner`), as
-/// in `layers.0.self_attn.q_proj.lora_A`.
+/// The path of A (`lora_A`), B (`lora_B`) or a part of the side (`context.inner`), as in
+/// `layers.0.self_attn.q_proj.lora_A`.
 pub fn parameter_path(layer: usize, projection: Projection, part: &str) -> String {
     format!("{}.{part}", pair_path(layer, projection))
 }
@@ -54,7 +54,7 @@ impl Adapter {
         })
     }
 
-    /// An adapter whose pairs are what `change` makes of these, in order.
+    /// An adapter with every pair changed by `change`, in order.
     ///
     /// # Errors
     /// The first error of `change`.
@@ -76,8 +76,7 @@ impl Adapter {
         })
     }
 
-    /// With what `side` gives, by the path of each pair, beside A and B in the place of what is
-    /// there.
+    /// With the sides that `side` returns for the path of each pair, in place of the existing ones.
     pub fn with_sides(&self, mut side: impl FnMut(&str, &LoraPair) -> Option<Side>) -> Self {
         let changed = self.try_map_pairs(|layer, projection, pair| {
             Ok::<_, Infallible>(LoraPair {
@@ -91,27 +90,27 @@ impl Adapter {
         }
     }
 
-    /// With A and B alone.
+    /// Without sides.
     pub fn without_sides(&self) -> Self {
         self.with_sides(|_, _| None)
     }
 
-    /// Whether there is anything beside any A and B.
+    /// Whether any pair has a side.
     pub fn has_sides(&self) -> bool {
         self.pairs().any(|(_, _, pair)| pair.side.is_some())
     }
 
-    /// The number of trainable numbers.
+    /// The number of trainable values.
     pub fn parameter_count(&self) -> usize {
         self.parameters()
             .map(|(_, parameter)| parameter.lazy_shape().num_elements())
             .sum()
     }
 
-    /// Every parameter as it lies on the host, by path, in order.
+    /// Every parameter on the host, by path, in order.
     ///
     /// # Errors
-    /// If the device does not give its data back.
+    /// If the device does not return its data.
     pub fn to_matrices(&self) -> Result<Vec<(String, HostMatrix)>, LoraError> {
         self.parameters()
             .map(|(path, parameter)| {
@@ -120,10 +119,10 @@ impl Adapter {
             .collect()
     }
 
-    /// All numbers, one parameter after the other, each row by row.
+    /// All values, concatenated parameter by parameter, each row by row.
     ///
     /// # Errors
-    /// If the device does not give its data back.
+    /// If the device does not return its data.
     pub fn flatten(&self) -> Result<Vec<f32>, LoraError> {
         Ok(self
             .to_matrices()?
@@ -132,11 +131,11 @@ impl Adapter {
             .collect())
     }
 
-    /// The first decoder layer with a number other than 0; that behind the last one where there is
+    /// The index of the first decoder layer with a nonzero value; the number of layers if there is
     /// none.
     ///
     /// # Errors
-    /// If the device does not give its data back.
+    /// If the device does not return its data.
     pub fn first_layer_other_than_zero(&self) -> Result<usize, LoraError> {
         for (layer, projection, pair) in self.pairs() {
             for (part, parameter) in pair.parameters() {
@@ -150,8 +149,8 @@ impl Adapter {
         Ok(self.layers.len())
     }
 
-    /// The adapter ready to be differentiated by its weights from decoder layer `first` on; those
-    /// below are constants.
+    /// The adapter with its weights tracked for differentiation from decoder layer `first` on;
+    /// those below are constants.
     pub fn tracked_from(&self, first: usize) -> Self {
         let mut adapter = self.clone().train();
         for layer in adapter.layers.iter_mut().take(first) {
@@ -160,8 +159,7 @@ impl Adapter {
         adapter
     }
 
-    /// An adapter whose parameters are what `change` makes of these, path by path; they keep their
-    /// ids.
+    /// An adapter with every parameter changed by `change`, which gets its path; ids are kept.
     ///
     /// # Errors
     /// The first error of `change`.
@@ -175,7 +173,7 @@ impl Adapter {
         })
     }
 
-    /// As [`try_map`](Self::try_map), for a change that cannot fail.
+    /// [`try_map`](Self::try_map) for a change that cannot fail.
     pub fn clone_with(&self, mut change: impl FnMut(&str, Tensor<2>) -> Tensor<2>) -> Self {
         match self.try_map(|path, tensor| Ok::<_, Infallible>(change(path, tensor))) {
             Ok(adapter) => adapter,
@@ -183,13 +181,13 @@ impl Adapter {
         }
     }
 
-    /// An adapter of these parameters, by path, with the factor `scaling` before B A; every adapted
-    /// projection has its A and its B, and may have all that stands beside them.
+    /// An adapter from its parameters by path, with `scaling` as the factor of B A. Every adapted
+    /// projection has A and B, and may have all parameters of a side.
     ///
     /// # Errors
     /// [`LoraError::UnknownTensor`] for a path that this decoder does not have,
-    /// [`LoraError::MissingTensor`] for half a pair, [`LoraError::Shape`] where A is not `[r, in]`,
-    /// B not `[out, r]`, or what stands beside them is not for this r.
+    /// [`LoraError::MissingTensor`] for an incomplete pair, [`LoraError::Shape`] if A is not `[r,
+    /// in]`, B not `[out, r]`, or the side does not fit this r.
     pub fn from_matrices(
         mut matrices: BTreeMap<String, HostMatrix>,
         scaling: f64,
@@ -221,8 +219,8 @@ impl Adapter {
     }
 }
 
-/// The pair of the projection at `path`, of shape `[out, in]`, of the matrices that `take` gives; none
-/// where it gives neither A nor B.
+/// The pair of the projection at `path`, of shape `[out, in]`, from the matrices that `take`
+/// returns; none if there is neither A nor B.
 fn read_pair(
     path: &str,
     [outputs, inputs]: [usize; 2],
@@ -291,7 +289,7 @@ mod tests {
         assert_eq!(visited.seen, ours);
     }
 
-    /// With a side of each kind: noise on the q of layer 0, a network at that of layer 1.
+    /// With a side of each kind: noise on q of layer 0, a network on q of layer 1.
     fn with_both_sides() -> Adapter {
         let device = Device::flex();
         let signs = Signs {

@@ -1,9 +1,9 @@
 //! PEFT adapter folders ↔ [`Adapter`] and [`LoraConfig`]: `adapter_config.json` and
 //! `adapter_model.safetensors`.
 //!
-//! What is written uses only keys that PEFT has had since 0.10, sorted, so that old versions, vLLM
-//! and llama.cpp's converter read it without a warning, and equal adapters give equal bytes. What
-//! cannot be computed here is refused.
+//! Folders are written with keys that PEFT has had since 0.10, sorted, so that old versions, vLLM
+//! and llama.cpp's converter read them without a warning, and equal adapters give equal bytes.
+//! Unsupported options are refused.
 
 mod options;
 
@@ -22,9 +22,9 @@ use super::{Adapter, LoraConfig, LoraError, Projection, peft_name};
 use crate::files;
 use crate::model::DecoderConfig;
 
-/// The file of A and B.
+/// The file with A and B.
 pub const ADAPTER_FILE: &str = "adapter_model.safetensors";
-/// The file of the options.
+/// The file with the options.
 pub const CONFIG_FILE: &str = "adapter_config.json";
 const LARGEST_CONFIG: u64 = 16 << 20;
 
@@ -35,15 +35,15 @@ pub struct PeftAdapter {
     pub adapter: Adapter,
     /// Rank, scaling and targets.
     pub config: LoraConfig,
-    /// The base as the folder names it: a hub name or a path of the machine that wrote it.
+    /// The base according to the folder: a hub name, or a path on the machine that wrote it.
     pub base_model_name_or_path: Option<String>,
 }
 
 /// Reads a PEFT folder for a decoder of this shape.
 ///
 /// # Errors
-/// If a file is missing or malformed, an option is one that this program does not have, or tensors
-/// and options do not belong together or to this decoder; the error names key or tensor.
+/// If a file is missing or malformed, an option is not supported, or the tensors do not fit the
+/// options or this decoder; the error names key or tensor.
 pub fn read_peft(
     folder: &Path,
     decoder: &DecoderConfig,
@@ -73,8 +73,8 @@ pub fn read_peft(
     })
 }
 
-/// Reads the options of a PEFT folder without its tensors. Targets that PEFT would look up by
-/// architecture are given as q_proj and v_proj, its choice for every architecture known here.
+/// Reads the options of a PEFT folder without its tensors. Targets that PEFT looks up by
+/// architecture are q_proj and v_proj, its choice for every architecture supported here.
 ///
 /// # Errors
 /// As [`read_peft`], for `adapter_config.json` alone.
@@ -92,9 +92,9 @@ pub fn read_peft_config(folder: &Path) -> Result<(LoraConfig, Option<String>), L
     ))
 }
 
-/// Writes a PEFT folder: both files, the folder made if need be. Of what stands beside A and
-/// B it holds nothing: PEFT has no place for that. `base` is a hub name (`org/name[@revision]`) or a
-/// path, of which only the last part is written.
+/// Writes a PEFT folder with both files, and creates it if necessary. Sides are not written: PEFT
+/// has no place for them. `base` is a hub name (`org/name[@revision]`) or a path, of which only the
+/// last component is written.
 ///
 /// # Errors
 /// If the adapter's rank is not that of `config`, a number is not finite, or a file cannot be
@@ -125,7 +125,7 @@ pub fn write_peft(
     Ok(())
 }
 
-/// The name of a base that means something on another machine: hub name, or the last part of a
+/// The name of a base that is valid on other machines: the hub name, or the last component of a
 /// path; and its revision.
 pub fn portable_base_name(base: &str) -> (String, Option<String>) {
     let is_path = base.starts_with(['/', '.', '~'])
@@ -219,7 +219,7 @@ pub fn by_path(file: &Path, matrices: Matrices) -> Result<Matrices, LoraError> {
         .collect()
 }
 
-/// The module paths that have an A or a B.
+/// The module paths with an A or a B.
 fn adapted_modules(
     file: &Path,
     matrices: &Matrices,
@@ -266,7 +266,7 @@ fn check_rank(matrices: &Matrices, rank: usize) -> Result<(), LoraError> {
     Ok(())
 }
 
-/// The same error about names and places in a file.
+/// The same error with the tensor names and the path of a file.
 pub fn in_file(error: LoraError, path: &Path) -> LoraError {
     match error {
         LoraError::MissingTensor { name, .. } => LoraError::MissingTensor {

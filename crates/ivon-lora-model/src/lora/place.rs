@@ -1,5 +1,4 @@
-//! What a user names as an adapter → the folder that holds one, or a sentence that says where it
-//! is.
+//! Finds the folder of the adapter that a user names, or explains where there is one.
 
 use std::path::{Path, PathBuf};
 
@@ -9,24 +8,23 @@ use crate::sentence::{Sentence, sentence, setting};
 
 /// The adapter's folder in the folder of a run.
 pub const FOLDER_IN_RUN: &str = "adapter";
-/// The weights of an adapter of mlx-lm.
+/// The weights of an mlx-lm adapter.
 pub(super) const MLX_FILE: &str = "adapters.safetensors";
-/// Folders of a hint; the rest is left out.
+/// The number of folders in a hint; the others are omitted.
 const NAMED: usize = 3;
-/// Entries of a folder that are looked at.
+/// The number of entries of a folder that are searched.
 const LOOKED_AT: usize = 1000;
 
-/// Where an adapter lies.
+/// The location of an adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdapterPlace {
     /// The folder with its `adapter_config.json`.
     pub folder: PathBuf,
-    /// A sentence for the user, where it is not the folder that was named.
+    /// A sentence for the user, if it is not the folder that was named.
     pub note: Option<String>,
 }
 
-/// Finds the adapter that a user named: its folder, or a run's folder, of which the adapter is
-/// taken.
+/// Finds the adapter that a user named by its own folder or by that of a run.
 ///
 /// # Errors
 /// [`LoraError::NoAdapter`] if there is none, with what is there and where one is.
@@ -61,7 +59,7 @@ fn holds_adapter(folder: &Path) -> bool {
     folder.join(CONFIG_FILE).is_file()
 }
 
-/// What is there in place of an adapter, and what to do.
+/// What is there instead of an adapter, and what to do.
 fn what_is_there(named: &Path) -> (String, Sentence) {
     if named.is_file() {
         return what_the_file_is(named);
@@ -82,7 +80,7 @@ fn what_is_there(named: &Path) -> (String, Sentence) {
         .unwrap_or_else(|| what_the_folder_is(named))
 }
 
-/// A file where a folder should be named.
+/// For a file instead of a folder.
 fn what_the_file_is(named: &Path) -> (String, Sentence) {
     match named.parent().filter(|folder| holds_adapter(folder)) {
         Some(folder) => (
@@ -102,7 +100,7 @@ fn what_the_file_is(named: &Path) -> (String, Sentence) {
     }
 }
 
-/// A folder with the files of mlx-lm, or with half of PEFT's.
+/// For a folder with the files of mlx-lm, or with only one of PEFT's.
 fn files_of_another_kind(named: &Path) -> Option<(String, Sentence)> {
     if named.join(MLX_FILE).is_file() {
         return Some((format!("`{MLX_FILE}` of mlx-lm"), LoraError::mlx_hint()));
@@ -117,7 +115,7 @@ fn files_of_another_kind(named: &Path) -> Option<(String, Sentence)> {
     alone.then(|| (format!("`{ADAPTER_FILE}` alone"), hint().into()))
 }
 
-/// Adapters in folders below this one.
+/// For adapters in subfolders.
 fn adapters_below(named: &Path) -> Option<(String, Sentence)> {
     let below = folders_below(named);
     let hint = match below.len() {
@@ -137,7 +135,7 @@ fn adapters_below(named: &Path) -> Option<(String, Sentence)> {
     ))
 }
 
-/// An adapter in the folder above this one.
+/// For an adapter in the parent folder.
 fn adapter_above(named: &Path) -> Option<(String, Sentence)> {
     let named = named.canonicalize().ok()?;
     let above = named.parent().filter(|path| holds_adapter(path))?;
@@ -147,7 +145,7 @@ fn adapter_above(named: &Path) -> Option<(String, Sentence)> {
     ))
 }
 
-/// A folder without an adapter in it, above it or below it.
+/// For a folder without an adapter in it, above it or below it.
 fn what_the_folder_is(named: &Path) -> (String, Sentence) {
     if named.join("config.json").is_file() {
         let hint = sentence!(
@@ -161,7 +159,7 @@ fn what_the_folder_is(named: &Path) -> (String, Sentence) {
     ("neither it nor a folder with it".into(), hint.into())
 }
 
-/// The folders in a folder that hold an adapter, sorted.
+/// The subfolders that contain an adapter, sorted.
 fn folders_below(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = folder.read_dir() else {
         return Vec::new();
@@ -179,7 +177,7 @@ fn is_gguf(path: &Path) -> bool {
         .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
-/// A folder as a message shows it; the one where the command runs is a dot.
+/// A folder in a message; the working directory is a dot.
 fn shown(folder: &Path) -> String {
     if folder.as_os_str().is_empty() {
         ".".into()

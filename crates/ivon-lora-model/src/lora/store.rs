@@ -1,6 +1,6 @@
-//! Matrices ↔ safetensors files. Reading is the `safetensors` crate's; writing is ours, because
-//! that crate keeps metadata in a hash map (its order, and so the bytes, change from run to run)
-//! and wants each tensor whole.
+//! Matrices ↔ safetensors files. They are read with the `safetensors` crate but written here,
+//! because that crate keeps metadata in a hash map (so the order, and the bytes, differ between
+//! runs) and needs each tensor in one piece.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -15,10 +15,10 @@ use super::{HostMatrix, LoraError};
 use crate::files;
 use crate::guard::guard_result;
 
-/// No adapter comes near this; it keeps a mistaken path from filling the memory.
+/// No adapter is nearly as large; it prevents a wrong path from filling the memory.
 const LARGEST_FILE: u64 = 16 << 30;
 
-/// How floating-point numbers are stored.
+/// The number type of stored values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -32,12 +32,12 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Bytes of one number.
+    /// The size of a number in bytes.
     pub fn size(self) -> usize {
         if self == Self::F32 { 4 } else { 2 }
     }
 
-    /// PyTorch's name, as in `config.json`.
+    /// The name in PyTorch, as in `config.json`.
     pub fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -54,8 +54,8 @@ impl Precision {
         }
     }
 
-    /// Appends numbers to `bytes`, rounded to nearest, ties to even; gives back whether all are
-    /// finite once rounded.
+    /// Appends numbers to `bytes`, rounded to nearest, ties to even; returns whether all are finite
+    /// after rounding.
     pub(super) fn append(self, values: &[f32], bytes: &mut Vec<u8>) -> bool {
         let mut finite = true;
         for &value in values {
@@ -80,8 +80,8 @@ impl Precision {
     }
 }
 
-/// The beginning of a safetensors file: length and JSON, keys in the order given, padded to 8
-/// bytes. The tensors' bytes follow in the same order without gaps.
+/// The start of a safetensors file: length and JSON, keys in the given order, padded to 8 bytes.
+/// The data of the tensors follow in the same order without gaps.
 pub(super) fn header<'a>(
     precision: Precision,
     tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
@@ -104,11 +104,11 @@ pub(super) fn header<'a>(
 
 /// Matrices by name.
 pub(crate) type Matrices = BTreeMap<String, HostMatrix>;
-/// The texts of a file's `__metadata__`.
+/// The strings of a file's `__metadata__`.
 pub(crate) type Metadata = BTreeMap<String, String>;
 
-/// Writes matrices in f32 under their names, sorted, with `format` = `pt` among the metadata; equal
-/// input gives equal bytes.
+/// Writes matrices in f32, sorted by name, with `format` = `pt` added to the metadata; equal input
+/// gives equal bytes.
 ///
 /// # Errors
 /// If a number is not finite or the file cannot be written.
@@ -207,7 +207,7 @@ pub fn read_matrices(path: &Path) -> Result<(Matrices, Metadata), LoraError> {
     Ok((matrices, metadata))
 }
 
-/// Stored numbers as f32; none for a type that adapters do not have.
+/// Stored numbers as f32; none for a type that adapters do not use.
 fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     let halves = bytes.as_chunks::<2>().0.iter();
     match dtype {

@@ -1,26 +1,24 @@
-//! Options and a decoder's shape → the linear layers that carry A and B, matched as PEFT matches
-//! them.
+//! Options and a decoder's shape → the linear layers with A and B, matched as in PEFT.
 
 use regex::Regex;
 
 use super::{LoraConfig, LoraError, Projection, TargetModules};
 use crate::model::DecoderConfig;
 
-/// What PEFT calls every linear layer but the output layer.
+/// PEFT's name for every linear layer except the output layer.
 const ALL_LINEAR: &str = "all-linear";
-/// The modules of a decoder that PEFT could adapt and this program does not.
+/// The modules of a decoder that PEFT could adapt but this program does not.
 const NOT_ADAPTED: [&str; 2] = ["lm_head", "model.embed_tokens"];
 
-/// The linear layers that `config` names, in the order of the forward pass.
+/// The linear layers that `config` selects, in the order of the forward pass.
 ///
 /// A list entry matches a module whose path (`model.layers.3.self_attn.q_proj`) equals it or ends
-/// in `.` and it; a string is a regular expression that must match the whole path.
-/// `layers_to_transform` restricts both, except that, as in PEFT, a path named in full is always
-/// taken.
+/// with `.` and the entry; a string is a regular expression that must match the whole path.
+/// `layers_to_transform` restricts both, except that, as in PEFT, a full path always matches.
 ///
 /// # Errors
 /// If the options are invalid, nothing matches, a layer does not exist, or the embedding or output
-/// layer is named.
+/// layer is selected.
 pub fn resolve_targets(
     config: &LoraConfig,
     decoder: &DecoderConfig,
@@ -70,7 +68,7 @@ pub fn module_path(layer: usize, projection: Projection) -> String {
     format!("model.layers.{layer}.{}", projection.path())
 }
 
-/// The layer and projection of a module path, if it is one of a decoder with that many layers.
+/// The layer and projection of a module path, if it belongs to a decoder with that many layers.
 pub(super) fn parse_module_path(path: &str, layers: usize) -> Option<(usize, Projection)> {
     let (layer, rest) = path.strip_prefix("model.layers.")?.split_once('.')?;
     let number: usize = layer.parse().ok()?;
@@ -80,9 +78,9 @@ pub(super) fn parse_module_path(path: &str, layers: usize) -> Option<(usize, Pro
     (number < layers && number.to_string() == layer).then_some((number, projection))
 }
 
-/// The shortest `target_modules` list and `layers_to_transform` that name exactly these layers to
-/// every version of PEFT: names where all layers (or all of some layers) are alike, full paths
-/// otherwise; sorted.
+/// The shortest `target_modules` list and `layers_to_transform` that select exactly these layers in
+/// every version of PEFT: names if all layers (or all of some layers) are alike, else full paths;
+/// sorted.
 pub(super) fn portable_targets(
     targets: &[(usize, Projection)],
     layers: usize,
@@ -117,9 +115,9 @@ pub(super) fn portable_targets(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Match {
     No,
-    /// By the end of its path or by an expression.
+    /// Matches by the end of the path or by a regular expression.
     Part,
-    /// By its whole path.
+    /// Matches by the whole path.
     Exact,
 }
 
@@ -154,7 +152,7 @@ impl<'a> Matcher<'a> {
     }
 }
 
-/// The expression, anchored at both ends as Python's `re.fullmatch` does.
+/// The expression, anchored at both ends as in Python's `re.fullmatch`.
 fn compile(pattern: &str) -> Result<Regex, LoraError> {
     Regex::new(&format!(r"\A(?:{pattern})\z")).map_err(|error| LoraError::Pattern {
         reason: error
@@ -180,10 +178,10 @@ fn available(layers: usize) -> String {
 }
 
 impl LoraConfig {
-    /// Checks every option by itself.
+    /// Checks every option separately.
     ///
     /// # Errors
-    /// [`LoraError::Option`] with the first that cannot work, or [`LoraError::Pattern`].
+    /// [`LoraError::Option`] with the first invalid one, or [`LoraError::Pattern`].
     pub fn validate(&self) -> Result<(), LoraError> {
         let wrong = |option, expected, found: String| {
             Err(LoraError::Option {

@@ -1,21 +1,21 @@
-//! Blocks of quantised numbers → f32, as ggml's `dequantize_row_*` and the `gguf` package compute
-//! them.
+//! Blocks of quantised numbers → f32, with the same results as ggml's `dequantize_row_*` and the
+//! `gguf` package.
 //!
-//! Every format stores a block of 32 or 256 numbers as small integers with one or two f16 scales
-//! per block; the 256-wide "K" formats also have 4- to 6-bit scales for sub-blocks of 16 or 32.
+//! Each block of 32 or 256 numbers is stored as small integers with one or two f16 scales; the
+//! 256-wide "K" formats also have 4- to 6-bit scales for sub-blocks of 16 or 32.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::encoding::Encoding;
 
-/// Turns a row of encoded numbers into f32.
+/// Decodes a row of numbers to f32.
 ///
-/// `bytes` holds whole blocks for `out.len()` numbers: `encoding.row_bytes(out.len())` of them, at
-/// any address.
+/// `bytes` are the blocks of `out.len()` numbers, `encoding.row_bytes(out.len())` bytes at any
+/// alignment.
 ///
 /// # Panics
-/// If `bytes` or `out` has another length.
+/// If the length of `bytes` does not fit.
 pub fn dequantize_row(encoding: Encoding, bytes: &[u8], out: &mut [f32]) {
     assert_eq!(
         Some(bytes.len()),
@@ -48,8 +48,8 @@ pub fn dequantize_row(encoding: Encoding, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Applies a block's rule to all blocks; lengths known to the compiler, so that the rules
-/// vectorise.
+/// Applies the rule of a format to every block. Lengths are known at compile time, so that the
+/// rules vectorise.
 #[inline(always)]
 fn each<const BYTES: usize, const VALUES: usize>(
     bytes: &[u8],
@@ -61,7 +61,7 @@ fn each<const BYTES: usize, const VALUES: usize>(
     }
 }
 
-/// Halves through an aligned buffer, because `half` converts many at once where the processor can.
+/// Reads halves through an aligned buffer, because `half` converts many at once where the CPU can.
 fn halves<H: Copy + Default>(
     bytes: &[u8],
     out: &mut [f32],
@@ -103,7 +103,8 @@ fn q4_1(block: &[u8; 20], out: &mut [f32; 32]) {
     }
 }
 
-/// The 5-bit numbers of a block: low bits in nibbles, the fifth of number i as bit i of `high`.
+/// The 5-bit numbers of a block: the low four bits in nibbles, the fifth of number i in bit i of
+/// `high`.
 #[inline(always)]
 fn fives(high: [u8; 4], nibbles: &[u8; 16], mut put: impl FnMut(usize, u8)) {
     let high = u32::from_le_bytes(high);
@@ -176,14 +177,14 @@ fn q2_k(block: &[u8; 84], out: &mut [f32; 256]) {
     }
 }
 
-/// Where the 2-bit numbers of sub-block `sub` lie: first byte and shift. Each 32 bytes hold 128
-/// numbers, four layers of two bits.
+/// The position of the 2-bit numbers of sub-block `sub`: first byte and shift. Every 32 bytes hold
+/// 128 numbers, in four layers of two bits.
 #[inline(always)]
 fn two_bits(sub: usize) -> (usize, usize) {
     (sub / 8 * 32 + sub % 2 * 16, sub % 8 / 2 * 2)
 }
 
-/// 16 sub-blocks of 16: `d·(s − 32)·(q − 4)`; 6-bit s, 3-bit q whose high bit lies in a mask.
+/// 16 sub-blocks of 16: `d·(s − 32)·(q − 4)`; 6-bit s, 3-bit q with the high bit in a mask.
 fn q3_k(block: &[u8; 110], out: &mut [f32; 256]) {
     let (high, quants, scales, d) = (
         &block[..32],
@@ -234,7 +235,7 @@ fn q4_k(block: &[u8; 144], out: &mut [f32; 256]) {
     }
 }
 
-/// As [`q4_k`] with a fifth bit: bit `sub` of one of 32 bytes.
+/// [`q4_k`] with a fifth bit: bit `sub` of one of 32 bytes.
 fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     let (d, dmin, high, quants) = (
         scale(block, 0),
@@ -252,7 +253,7 @@ fn q5_k(block: &[u8; 176], out: &mut [f32; 256]) {
     }
 }
 
-/// 16 sub-blocks of 16: `d·s·(q − 32)`; s signed bytes, q four low bits and two high ones.
+/// 16 sub-blocks of 16: `d·s·(q − 32)`; s signed bytes, q four low and two high bits.
 fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     let (low, high, scales, d) = (
         &block[..128],
@@ -262,8 +263,8 @@ fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     );
     for (sub, out) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
         let s = d * f32::from(scales[sub] as i8);
-        // Each half of 128 numbers is four layers of 32: two layers of nibbles over 64 bytes, four
-        // of bit pairs over 32.
+        // Each half of 128 numbers is four layers of 32: two layers of nibbles in 64 bytes, four of
+        // bit pairs in 32.
         let (half, layer, part) = (sub / 8, sub % 8 / 2, sub % 2 * 16);
         let (low_first, low_shift) = (half * 64 + layer % 2 * 32 + part, layer / 2 * 4);
         let (high_first, high_shift) = (half * 32 + part, layer * 2);

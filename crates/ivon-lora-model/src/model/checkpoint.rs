@@ -1,5 +1,5 @@
-//! A checkpoint by name → its configuration, its tokenizer and its tensors, whatever kind of file
-//! they lie in.
+//! Opens a model by name: its configuration, its tokenizer and its tensors, whatever the file
+//! format.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,12 +21,12 @@ use crate::data::Tokenizer;
 use crate::files;
 use crate::watch::Watch;
 
-/// A config.json is a few kilobytes.
+/// The maximum size of a config.json, which is usually a few kilobytes.
 const LONGEST_CONFIG: u64 = 10 << 20;
-/// Bytes at each end of a tensor that go into the fingerprint.
+/// The number of bytes at each end of a tensor that go into the fingerprint.
 const SAMPLE: usize = 4096;
 
-/// An opened model: memory-mapped, nothing read yet but headers.
+/// An open model: memory-mapped, with only its headers read.
 #[derive(Debug)]
 pub struct Checkpoint {
     config: DecoderConfig,
@@ -51,13 +51,13 @@ impl Checkpoint {
     /// of a model on the hub.
     ///
     /// # Errors
-    /// If there is no such model, or its files are malformed, cut short, or of an architecture that
-    /// is not supported.
+    /// If there is no such model, or its files are malformed, truncated, or of an unsupported
+    /// architecture.
     pub fn open(name: &str) -> Result<Self, ModelError> {
         Self::open_with(name, &HubSettings::from_env(), &mut |_| true)
     }
 
-    /// As [`Checkpoint::open`], with settings for the hub and a listener to the progress of a
+    /// [`Checkpoint::open`] with settings for the hub, and a callback for the progress of a
     /// download.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Checkpoint {
         Self::open_for(name, Purpose::Run, hub, listen)
     }
 
-    /// As [`Checkpoint::open_with`]; what it is for decides what a download needs.
+    /// [`Checkpoint::open_with`] for a purpose, which decides what a download needs.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
@@ -84,7 +84,7 @@ impl Checkpoint {
         }
     }
 
-    /// Opens a folder or file on this machine.
+    /// Opens a local folder or file.
     pub(super) fn open_path(path: &Path) -> Result<Self, ModelError> {
         if path.is_dir() {
             Self::open_folder(path, folder_name(path))
@@ -93,7 +93,7 @@ impl Checkpoint {
         }
     }
 
-    /// Opens what was found for a hub name.
+    /// Opens the local files of a hub name.
     pub(super) fn open_located(path: &Path, name: &HubName) -> Result<Self, ModelError> {
         let display_name = name.display();
         let opened = if path.is_dir() {
@@ -161,7 +161,8 @@ impl Checkpoint {
         .settled(file.architecture.as_deref())
     }
 
-    /// Settles what configuration and weights say differently, as transformers does, and notes it.
+    /// Resolves contradictions between configuration and weights as transformers does, and notes
+    /// them.
     fn settled(mut self, architecture: Option<&str>) -> Result<Self, ModelError> {
         self.settle_output()?;
         let raw = self.raw();
@@ -183,9 +184,9 @@ impl Checkpoint {
         Ok(self)
     }
 
-    /// Whether the output layer is the embedding table. Where both are there and differ they are
-    /// two, whatever the configuration says; where only the output table is there it serves as
-    /// both.
+    /// Decides whether the output layer is the embedding table. If both tables are present and
+    /// differ, they are separate, whatever the configuration says; if only the output table is
+    /// present, it serves as both.
     fn settle_output(&mut self) -> Result<(), ModelError> {
         if !self.config.tie_word_embeddings {
             return Ok(());
@@ -229,19 +230,19 @@ impl Checkpoint {
         &self.config
     }
 
-    /// The hub name without the revision, else the name of the file or folder; never an absolute
+    /// The hub name without the revision, or the name of the file or folder; never an absolute
     /// path.
     pub fn display_name(&self) -> &str {
         &self.display_name
     }
 
-    /// What a user should know of how the files were read, a sentence each: where two of them
-    /// disagree, which one was followed. Empty for a checkpoint whose files agree.
+    /// Notes for the user about contradictions between the files and how they were resolved, a
+    /// sentence each; empty if there are none.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The Hugging Face folder behind it: the user's own, or one of the hub's cache. None for a
+    /// The Hugging Face folder of the model: the user's own, or one in the hub's cache. None for a
     /// GGUF file.
     pub fn folder(&self) -> Option<&Path> {
         match &self.source {
@@ -250,16 +251,15 @@ impl Checkpoint {
         }
     }
 
-    /// The revision on the hub that was asked for, if one was.
+    /// The requested revision on the hub, if any.
     pub fn revision(&self) -> Option<&str> {
         self.revision.as_deref()
     }
 
-    /// The checkpoint's own tokenizer, which refuses texts whose tokens have no row in the
-    /// embedding table.
+    /// The checkpoint's tokenizer; it refuses texts with tokens beyond the embedding table.
     ///
     /// # Errors
-    /// [`ModelError::Tokenizer`] if there is none or it cannot be used.
+    /// [`ModelError::Tokenizer`] if there is none or it is unusable.
     pub fn tokenizer(&self) -> Result<Tokenizer, ModelError> {
         let tokenizer = match &self.source {
             Source::Folder { path, .. } => tokenizer::folder::read(path, &self.display_name),
@@ -270,8 +270,7 @@ impl Checkpoint {
         Ok(tokenizer.with_limit(self.config.vocab_size))
     }
 
-    /// The Hugging Face names of the tensors that the decoder uses, sorted, of those that are
-    /// there.
+    /// The Hugging Face names of the tensors present that the decoder uses, sorted.
     pub fn names(&self) -> Vec<String> {
         let there: BTreeSet<String> = self.raw().into_iter().map(|tensor| tensor.name).collect();
         layout::needed(&self.config)
@@ -280,7 +279,7 @@ impl Checkpoint {
             .collect()
     }
 
-    /// Every tensor of the files, used or not, sorted by name.
+    /// All tensors of the files, used or not, sorted by name.
     pub fn raw(&self) -> Vec<RawTensor<'_>> {
         match &self.source {
             Source::Folder { weights, .. } => weights.raw().collect(),
@@ -291,8 +290,7 @@ impl Checkpoint {
     /// A tensor by its Hugging Face name.
     ///
     /// # Errors
-    /// [`ModelError::MissingTensor`], or [`ModelError::Encoding`] for numbers of a kind that is not
-    /// read.
+    /// [`ModelError::MissingTensor`], or [`ModelError::Encoding`] for an unsupported encoding.
     pub fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, ModelError> {
         match &self.source {
             Source::Folder { weights, .. } => weights.tensor(name),
@@ -300,10 +298,10 @@ impl Checkpoint {
         }
     }
 
-    /// As [`Checkpoint::tensor`], of the shape that the caller needs.
+    /// A tensor that must have this shape.
     ///
     /// # Errors
-    /// Also [`ModelError::Shape`].
+    /// As [`Checkpoint::tensor`], and [`ModelError::Shape`].
     pub fn tensor_of(&self, name: &str, shape: &[usize]) -> Result<StoredTensor<'_>, ModelError> {
         let tensor = self.tensor(name)?;
         if tensor.shape == shape {
@@ -317,13 +315,12 @@ impl Checkpoint {
         })
     }
 
-    /// Gives back the memory under a tensor that has been read; reading it again reads the file
-    /// again.
+    /// Releases the memory of a tensor that has been read; reading it again reads the file again.
     pub fn release(&self, tensor: &StoredTensor<'_>) {
         tensor.release();
     }
 
-    /// The number of numbers in the tensors that the decoder uses.
+    /// The number of weights in the tensors that the decoder uses.
     pub fn parameters(&self) -> u64 {
         let needed = layout::needed(&self.config);
         let count =
@@ -335,12 +332,12 @@ impl Checkpoint {
             .sum()
     }
 
-    /// What tells this base model from another, cheaply: the SHA-256, in hexadecimal, of the
-    /// configuration as JSON and, for every tensor in the order of names, its name, shape,
-    /// encoding, and the first and last 4 KiB of its bytes.
+    /// Identifies the base model at low cost: the SHA-256, in hexadecimal, of the configuration as
+    /// JSON and, for each tensor sorted by name, its name, shape, encoding, and the first and last
+    /// 4 KiB of its bytes.
     ///
     /// # Errors
-    /// None yet; a tensor that cannot be read is taken by its bytes.
+    /// None yet; an unsupported tensor contributes its raw bytes.
     pub fn fingerprint(&self) -> Result<String, ModelError> {
         let mut hash = Sha256::new();
         let mut line = |text: &str, bytes: &[u8]| {
@@ -369,7 +366,7 @@ impl Checkpoint {
     }
 }
 
-/// The one `.gguf` of a folder without a `config.json`; of a split model, its first part.
+/// The only `.gguf` of a folder without a `config.json`; of a split model, the first part.
 fn only_gguf(folder: &Path) -> Result<String, ModelError> {
     let is_candidate = |name: &String| {
         let is_gguf = name.to_lowercase().ends_with(".gguf");
@@ -390,7 +387,7 @@ fn only_gguf(folder: &Path) -> Result<String, ModelError> {
     }
 }
 
-/// The folder's own name, also for `.` and `..`.
+/// The real name of the folder, also for `.` and `..`.
 fn folder_name(path: &Path) -> String {
     match path.file_name() {
         Some(_) => file_name(path),

@@ -1,6 +1,6 @@
-//! Which files of a Hugging Face folder belong to the model and hold none of its weights.
+//! The files of a Hugging Face folder that belong to the model but contain no weights.
 
-/// Files by their names; `config.json` is not among them, since a merged model has one of its own.
+/// File names, without `config.json`, because a merged model has its own.
 const NAMES: [&str; 13] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -16,13 +16,13 @@ const NAMES: [&str; 13] = [
     "generation_config.json",
     "vocab.txt",
 ];
-/// The folder of chat templates that have names.
+/// The folder of named chat templates.
 pub const TEMPLATES_FOLDER: &str = "additional_chat_templates";
-/// What the terms of use are called, with or without an ending.
+/// The names of files with the terms of use, with or without an extension.
 const TERMS: [&str; 5] = ["license", "licence", "notice", "copying", "use_policy"];
 
-/// Whether a file of this name goes with the model wherever its weights go: the tokenizer, its chat
-/// templates, the settings of generation, the terms of use.
+/// Whether a file accompanies the weights of the model: tokenizer, chat templates, generation
+/// settings, terms of use.
 pub fn is_companion(name: &str) -> bool {
     if let Some((folder, name)) = name.split_once('/') {
         return folder == TEMPLATES_FOLDER && name.ends_with(".jinja") && !name.contains('/');

@@ -1,4 +1,4 @@
-//! The shape of a decoder, in the words of a Hugging Face `config.json`.
+//! The shape of a decoder, with the names of a Hugging Face `config.json`.
 
 use serde::Serialize;
 
@@ -8,10 +8,10 @@ use super::layer_kind::{self, LayerKind};
 use super::rope::Rope;
 use super::setting::{ensure, setting};
 
-/// The most layers of a decoder.
+/// The maximum number of layers of a decoder.
 pub(super) const MOST_LAYERS: usize = 1 << 12;
 
-/// Everything that the forward pass needs to know beyond the weights.
+/// Everything that the forward pass needs besides the weights.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DecoderConfig {
     /// Its family, see [`Family`].
@@ -20,39 +20,39 @@ pub struct DecoderConfig {
     pub vocab_size: usize,
     /// Width H of the residual stream.
     pub hidden_size: usize,
-    /// Width of the gated layer.
+    /// Intermediate width of the gated MLP.
     pub intermediate_size: usize,
     /// Number of decoder layers.
     pub num_hidden_layers: usize,
     /// Number of query heads.
     pub num_attention_heads: usize,
-    /// Number of key and value heads; divides the number of query heads.
+    /// Number of key and value heads, a divisor of the number of query heads.
     pub num_key_value_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Longest sequence that the model was made for.
+    /// Longest sequence the model is made for.
     pub max_position_embeddings: usize,
     /// ε of the root-mean-square norms.
     pub rms_norm_eps: f64,
-    /// What each layer does, `[num_hidden_layers]`.
+    /// The properties of each layer, `[num_hidden_layers]`.
     #[serde(flatten, serialize_with = "layer_kind::serialize")]
     pub layers: Vec<LayerKind>,
     /// Whether the output layer is the embedding table.
     pub tie_word_embeddings: bool,
     /// Whether q_proj, k_proj and v_proj have a bias (Qwen2; `attention_bias` elsewhere).
     pub attention_bias: bool,
-    /// Whether queries and keys are normed per head (Qwen3).
+    /// Whether queries and keys are normalised per head (Qwen3).
     pub qk_norm: bool,
 }
 
 impl DecoderConfig {
-    /// Its family; Llama's where the type is not known, which [`validate`](Self::validate) refuses.
+    /// Its family; Llama's if the type is unknown, which [`validate`](Self::validate) refuses.
     pub fn family(&self) -> &'static Family {
         Family::of_model_type(&self.model_type).unwrap_or_else(Family::llama)
     }
 
-    /// Checks every number against the others and against bounds that no model of these families
-    /// leaves, so that no later product of them overflows.
+    /// Checks the consistency of all numbers, and bounds that are generous for these families and
+    /// prevent overflow in later products.
     ///
     /// `file` is named in the error.
     ///
@@ -121,7 +121,7 @@ impl DecoderConfig {
         Ok(())
     }
 
-    /// The rotary embeddings of the layers, each once, and which of them each layer has,
+    /// The distinct rotary embeddings, and for each layer the index of its own,
     /// `[num_hidden_layers]`.
     pub fn ropes(&self) -> (Vec<&Rope>, Vec<usize>) {
         let mut ropes: Vec<&Rope> = Vec::new();

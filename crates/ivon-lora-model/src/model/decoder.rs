@@ -1,4 +1,4 @@
-//! The frozen decoder: every weight of the checkpoint, in the words of the checkpoint.
+//! The frozen decoder: every weight of the checkpoint, with the checkpoint's names.
 
 use super::checkpoint::Checkpoint;
 use super::config::DecoderConfig;
@@ -15,12 +15,12 @@ pub struct Linear {
     pub bias: Option<Vec<f32>>,
 }
 
-/// One layer: attention, then the gated layer, each behind a norm.
+/// One layer: attention, then the gated MLP, each after a norm.
 #[derive(Clone, Debug)]
 pub struct DecoderLayer {
     /// Weight of the norm before attention, `[H]`.
     pub input_layernorm: Vec<f32>,
-    /// Weight of the norm before the gated layer, `[H]`.
+    /// Weight of the norm before the MLP, `[H]`.
     pub post_attention_layernorm: Vec<f32>,
     /// Weight of the norm of each query head, `[head_dim]` (Qwen3).
     pub q_norm: Option<Vec<f32>>,
@@ -42,14 +42,14 @@ impl DecoderLayer {
 pub struct Decoder {
     /// Its shape.
     pub config: DecoderConfig,
-    /// The embedding table `[V, H]`, kept in the checkpoint's encoding: only looked-up rows are
-    /// widened.
+    /// The embedding table `[V, H]`, kept in the checkpoint's encoding: only the rows that are
+    /// looked up are converted to f32.
     pub embed_tokens: FrozenMatrix,
     /// The layers.
     pub layers: Vec<DecoderLayer>,
     /// Weight of the last norm, `[H]`.
     pub norm: Vec<f32>,
-    /// The output table `[V, H]`; none where it is the embedding table.
+    /// The output table `[V, H]`; none if it is the embedding table.
     pub lm_head: Option<FrozenMatrix>,
 }
 
@@ -57,17 +57,17 @@ pub struct Decoder {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BasePrecision {
-    /// Widened to f32: fastest on a CPU.
+    /// In f32: fastest on a CPU.
     #[default]
     F32,
-    /// Rounded to bf16: half the memory of f32, whatever the checkpoint holds.
+    /// In bf16: half the memory of f32, whatever the checkpoint's encoding.
     Bf16,
-    /// As they lie in the checkpoint, GGUF blocks included: smallest.
+    /// In the checkpoint's encoding, including GGUF blocks: smallest.
     AsIs,
 }
 
 impl Decoder {
-    /// Reads a checkpoint tensor by tensor; each tensor's pages are given back once it is read.
+    /// Reads a checkpoint tensor by tensor, and releases the memory of each after it is read.
     ///
     /// # Errors
     /// If a tensor is missing, has another shape or cannot be decoded.
@@ -94,7 +94,7 @@ impl Decoder {
         self.lm_head.as_ref().unwrap_or(&self.embed_tokens)
     }
 
-    /// Bytes of all weights in memory.
+    /// The size of all weights in memory, in bytes.
     pub fn bytes(&self) -> usize {
         let linears = self
             .layers
@@ -106,7 +106,7 @@ impl Decoder {
     }
 }
 
-/// Reads a checkpoint's tensors by name; each one's pages are given back once it is read.
+/// Reads tensors of a checkpoint by name, and releases the memory of each after it is read.
 struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     precision: BasePrecision,
@@ -133,7 +133,7 @@ impl Loader<'_> {
         Ok(self.checkpoint.tensor_of(name, &[len])?.to_f32())
     }
 
-    /// A table over the vocabulary, as it lies in the checkpoint.
+    /// A table over the vocabulary, in the checkpoint's encoding.
     fn table(&self, name: &str) -> Result<FrozenMatrix, ModelError> {
         let config = self.checkpoint.config();
         let shape = [config.vocab_size, config.hidden_size];
@@ -169,7 +169,7 @@ impl Loader<'_> {
         })
     }
 
-    /// The norm of each head of queries or keys, where the family has one.
+    /// The norm of each head of queries or keys, if the family has one.
     fn head_norm(&self, prefix: &str, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
         let config = self.checkpoint.config();
         let name = format!("{prefix}.self_attn.{name}.weight");

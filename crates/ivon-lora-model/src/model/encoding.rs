@@ -1,6 +1,6 @@
-//! How the numbers of a stored tensor are encoded: safetensors' floats and GGUF's blocks.
+//! The encodings of stored tensors: safetensors' floats and GGUF's blocks.
 
-/// How the numbers of a stored tensor are encoded.
+/// The encoding of a stored tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Encoding {
@@ -20,7 +20,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// All encodings, with their names in GGUF and their numbers in `ggml_type`.
+    /// All encodings, with their names in GGUF and their `ggml_type` numbers.
     pub const ALL: [(Self, &'static str, u32); 13] = [
         (Self::F32, "F32", 0),
         (Self::F16, "F16", 1),
@@ -37,7 +37,7 @@ impl Encoding {
         (Self::Q6K, "Q6_K", 14),
     ];
 
-    /// Numbers in a block, and bytes that hold them.
+    /// The number of values in a block, and its size in bytes.
     pub fn block(self) -> (usize, usize) {
         match self {
             Self::F32 => (1, 4),
@@ -55,8 +55,8 @@ impl Encoding {
         }
     }
 
-    /// Bytes of a row of `columns` numbers; `None` if they fill no whole number of blocks, or too
-    /// many.
+    /// The size in bytes of a row of `columns` numbers; `None` if they are not a whole number of
+    /// blocks, or too many.
     pub fn row_bytes(self, columns: usize) -> Option<usize> {
         let (values, bytes) = self.block();
         columns
@@ -81,7 +81,7 @@ impl Encoding {
             .map_or(0, |(.., number)| *number)
     }
 
-    /// The encoding of a number in GGUF.
+    /// The encoding with this number in GGUF.
     pub fn from_ggml_type(number: u32) -> Option<Self> {
         Self::ALL
             .iter()

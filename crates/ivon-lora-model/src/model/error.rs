@@ -1,4 +1,4 @@
-//! What can be wrong with a checkpoint: one enum, each variant with the facts and a hint.
+//! The errors of this room, with a hint for each.
 
 use crate::files::FileError;
 use crate::sentence::Sentence;
@@ -9,37 +9,36 @@ pub enum ModelError {
     /// A file could not be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// No folder, no file, no hub name.
+    /// The name is neither a folder, a file nor a hub name.
     #[error(
         "there is no model `{name}`, expected a folder, a `.gguf` file or a \
              hub name such as `org/name`"
     )]
     NotFound {
-        /// What the user named.
+        /// The name given by the user.
         name: String,
     },
-    /// A folder or file is there, but it is no checkpoint.
+    /// A folder or file exists, but is not a checkpoint.
     #[error("`{path}` holds no model: found {found}, expected {expected}")]
     NoModel {
         /// The folder or file.
         path: String,
-        /// What lies there.
+        /// Its contents.
         found: String,
-        /// What a checkpoint has.
+        /// The contents of a checkpoint.
         expected: &'static str,
     },
-    /// The model is of a family that the decoder does not speak.
+    /// The model's family is not supported.
     #[error("model type `{found}` of `{file}` is not supported, supported are {}", supported.join(", "))]
     Architecture {
         /// The file that names the family.
         file: String,
         /// The family.
         found: String,
-        /// All that are supported in this kind of file.
+        /// The families supported in this kind of file.
         supported: Vec<&'static str>,
     },
-    /// A setting of the model is missing, out of range, or of a kind that the decoder does not
-    /// have.
+    /// A setting of the model is missing, out of range, or not supported by the decoder.
     #[error("`{field}` in `{file}` is {found}, expected {expected}")]
     Setting {
         /// The file.
@@ -48,42 +47,42 @@ pub enum ModelError {
         field: String,
         /// Its value, or that it is missing.
         found: String,
-        /// What it may be.
+        /// The allowed values.
         expected: String,
     },
-    /// The file breaks its format's rules.
+    /// The file does not conform to its format.
     #[error("`{file}` is malformed: {reason}")]
     Malformed {
         /// The file.
         file: String,
-        /// The rule, what was expected and found.
+        /// The violated rule, what was expected and found.
         reason: String,
     },
-    /// The file ends before its contents do.
+    /// The file is truncated.
     #[error("`{file}` is cut short: {what} ends at byte {expected}, the file at byte {found}")]
     Truncated {
         /// The file.
         file: String,
-        /// The part that reaches beyond the end.
+        /// The part that extends beyond the end.
         what: String,
-        /// Bytes that are needed.
+        /// The required size in bytes.
         expected: u64,
-        /// Bytes that are there.
+        /// The actual size in bytes.
         found: u64,
     },
-    /// A file is a part of a split model, and not all is as it should be.
+    /// A part of a split model is unexpected, or other parts do not fit.
     #[error("`{file}` is {found}, expected {expected}")]
     Split {
         /// The file.
         file: String,
-        /// Which part it is.
+        /// What it is.
         found: String,
         /// What it should be, or what should be beside it.
         expected: String,
         /// What the user can do.
         hint: Sentence,
     },
-    /// A file that an index names is not there.
+    /// A file named in an index is missing.
     #[error("`{index}` names `{file}`, which is not beside it")]
     MissingShard {
         /// The index.
@@ -91,7 +90,7 @@ pub enum ModelError {
         /// The file.
         file: String,
     },
-    /// The weights end in something else than an output layer over the vocabulary.
+    /// The model has another head than an output layer over the vocabulary.
     #[error(
         "`{file}` is no language model: it has {found}, expected \
              `lm_head.weight`, or `tie_word_embeddings` in its config.json"
@@ -99,10 +98,10 @@ pub enum ModelError {
     OtherHead {
         /// The model.
         file: String,
-        /// Which head it has instead, and the class that it was saved from.
+        /// The head, and the class from which the model was saved.
         found: String,
     },
-    /// A tensor that the architecture needs is not there.
+    /// A tensor of the architecture is missing.
     #[error("tensor `{name}` is missing from `{file}`")]
     MissingTensor {
         /// The checkpoint's file.
@@ -110,31 +109,31 @@ pub enum ModelError {
         /// The tensor.
         name: String,
     },
-    /// A tensor does not have the shape that the configuration asks for.
+    /// A tensor does not have the shape that follows from the configuration.
     #[error("tensor `{name}` of `{file}` has shape {found:?}, expected {expected:?}")]
     Shape {
         /// The checkpoint's file.
         file: String,
         /// The tensor.
         name: String,
-        /// The shape that the configuration asks for.
+        /// The shape that follows from the configuration.
         expected: Vec<usize>,
         /// The shape in the file.
         found: Vec<usize>,
     },
-    /// A tensor's numbers are of a kind that is not read.
+    /// A tensor has an unsupported encoding.
     #[error("tensor `{name}` of `{file}` is stored as {found}, supported are {supported}")]
     Encoding {
         /// The checkpoint's file.
         file: String,
         /// The tensor.
         name: String,
-        /// The kind of number.
+        /// The encoding.
         found: String,
-        /// What is read from this kind of file.
+        /// The supported encodings.
         supported: &'static str,
     },
-    /// The checkpoint's tokenizer is absent or cannot be used.
+    /// The checkpoint's tokenizer is missing or unusable.
     #[error("the tokenizer of `{file}` cannot be used: {reason}")]
     Tokenizer {
         /// The file, or the model.
@@ -142,7 +141,7 @@ pub enum ModelError {
         /// Why.
         reason: String,
     },
-    /// Whoever watched a download asked for its end.
+    /// The callback of a download asked to stop.
     #[error("the download of `{file}` was stopped")]
     Stopped {
         /// The file's name in the repository.
@@ -153,7 +152,7 @@ pub enum ModelError {
     Hub {
         /// The hub name.
         name: String,
-        /// What happened.
+        /// The reason.
         reason: String,
         /// What the user can do.
         hint: Sentence,
@@ -219,7 +218,7 @@ impl ModelError {
         })
     }
 
-    /// The hint on weights that are not those of the configuration, or not read.
+    /// Hints on tensors that do not fit the configuration, or cannot be read.
     fn hint_on_tensors(&self) -> Option<Sentence> {
         Some(match self {
             Self::MissingTensor { name, .. } if name == "lm_head.weight" => {

@@ -1,12 +1,11 @@
-//! A model to look at: everything but the numbers of its weights, which stay on the hub if they lie
-//! there.
+//! A model without the values of its weights, which stay on the hub if they are there.
 
 use super::checkpoint::Checkpoint;
 use super::error::ModelError;
 use super::hub::{self, HubName, HubSettings, Purpose};
 use crate::watch::Watch;
 
-/// An opened model whose weights may not be here.
+/// An open model whose weights may not be available.
 #[derive(Debug)]
 pub struct ModelHeaders {
     checkpoint: Checkpoint,
@@ -15,11 +14,11 @@ pub struct ModelHeaders {
 }
 
 impl ModelHeaders {
-    /// Opens a model by name, as [`Checkpoint::open_with`] does; of one that lies on the hub, only
-    /// what stands beside the weights and their headers are downloaded.
+    /// Opens a model by name, as [`Checkpoint::open_with`] does; from the hub only the small files
+    /// and the headers of the weights are downloaded.
     ///
     /// # Errors
-    /// As [`Checkpoint::open_with`]; a missing tokenizer is none.
+    /// As [`Checkpoint::open_with`]; a missing tokenizer is not an error.
     pub fn open(name: &str, settings: &HubSettings, listen: Watch<'_>) -> Result<Self, ModelError> {
         let Some(hub_name) = HubName::where_nothing_is(name, settings)? else {
             return Self::whole(Checkpoint::open_with(name, settings, listen));
@@ -45,13 +44,13 @@ impl ModelHeaders {
         })
     }
 
-    /// The model. Its tensors have their names, shapes and encodings; their numbers are zeros
-    /// unless [`ModelHeaders::has_weights`].
+    /// The model. Its tensors have their names, shapes and encodings; their values are zeros unless
+    /// [`ModelHeaders::has_weights`].
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }
 
-    /// Whether the weights are on this machine.
+    /// Whether the weights are available locally.
     pub fn has_weights(&self) -> bool {
         #[cfg(feature = "hub")]
         return self.beginnings.is_none();

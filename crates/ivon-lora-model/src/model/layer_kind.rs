@@ -1,36 +1,36 @@
-//! What one decoder layer does, as far as layers of one model may differ.
+//! The properties of a decoder layer in which layers of one model may differ.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::rope::Rope;
 
-/// What a decoder layer does.
+/// The properties of a decoder layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerKind {
-    /// Tokens further back than this are not attended to (the window counts the token itself).
+    /// The number of tokens that are attended to, including the token itself; none: all.
     pub window: Option<usize>,
     /// The rotary embedding of its queries and keys.
     #[serde(flatten)]
     pub rope: Rope,
-    /// Where its norms stand.
+    /// The position of its norms.
     pub norms: Norms,
-    /// What its gate goes through.
+    /// The activation of its gate.
     pub gate: Gate,
 }
 
-/// Where the norms of a layer stand. The forward pass takes it apart where it norms, so that
-/// another place cannot be added without all of them.
+/// The position of the norms of a layer. The forward pass destructures it wherever it applies a
+/// norm, so that a new variant does not compile until it is handled everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Norms {
-    /// Before attention and before the gated layer, as in Llama.
+    /// Before attention and before the MLP, as in Llama.
     #[default]
     Before,
 }
 
-/// What the gate of the gated layer goes through. The forward pass takes it apart where it is
-/// applied, so that another function cannot be added without its backward pass.
+/// The activation of the gate in the MLP. The forward pass destructures it where it applies it, so
+/// that a new variant does not compile without its backward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gate {
@@ -40,7 +40,7 @@ pub enum Gate {
 }
 
 impl LayerKind {
-    /// A layer as Llama's, with this window and rotary embedding.
+    /// A layer like Llama's, with this window and rotary embedding.
     pub fn new(window: Option<usize>, rope: Rope) -> Self {
         Self {
             window,
@@ -51,8 +51,8 @@ impl LayerKind {
     }
 }
 
-/// Layers as they are printed and hashed: those that are alike once, in the words of a
-/// `config.json`; those that differ one by one.
+/// Layers as they are printed and hashed: if all are equal, once, with the keys of a `config.json`;
+/// otherwise one by one.
 pub(super) fn serialize<S: Serializer>(
     layers: &[LayerKind],
     serializer: S,

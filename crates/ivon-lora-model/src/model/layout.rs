@@ -1,8 +1,7 @@
-//! Which tensors a decoder needs, and what of a checkpoint's file that leaves over: where
-//! configuration and weights disagree.
+//! The tensors that a decoder needs, compared with those of a checkpoint.
 //!
-//! transformers fills what is missing with random numbers and passes over what is too much. Here
-//! the one is an error; the other a note.
+//! transformers initialises missing tensors at random and ignores unexpected ones. Here the former
+//! are an error, the latter a note.
 
 use std::collections::BTreeSet;
 
@@ -15,12 +14,12 @@ use super::tensor::RawTensor;
 pub(super) const HEAD: &str = "lm_head.weight";
 /// The embedding table.
 pub(super) const EMBEDDING: &str = "model.embed_tokens.weight";
-/// What Hugging Face's class of a language model calls the decoder in it.
+/// The prefix of the decoder's tensors in Hugging Face's language model classes.
 const PREFIX: &str = "model.";
-/// Names of a note; the rest is counted.
+/// The number of names in a note; the others are counted.
 const NAMED: usize = 3;
 
-/// The names of all tensors of a decoder, an untied output table included, sorted.
+/// The names of all tensors of a decoder, including an untied output table, sorted.
 pub(super) fn needed(config: &DecoderConfig) -> BTreeSet<String> {
     let mut names = BTreeSet::from([EMBEDDING.to_string(), format!("{PREFIX}norm.weight")]);
     if !config.tie_word_embeddings {
@@ -52,9 +51,9 @@ pub(super) fn needed(config: &DecoderConfig) -> BTreeSet<String> {
     names
 }
 
-/// The name that a tensor has in a language model: `model.` put in front, or taken away, where only
-/// that makes it one that is needed. This is what transformers does where a base model was saved
-/// and a language model is loaded.
+/// The name of a tensor in a language model: with the prefix `model.` added or removed if only that
+/// makes it a needed name, as in transformers when a base model was saved and a language model is
+/// loaded.
 pub(super) fn name_in_language_model(name: &str, needed: &BTreeSet<String>) -> Option<String> {
     let without = name
         .strip_prefix(PREFIX)
@@ -63,8 +62,7 @@ pub(super) fn name_in_language_model(name: &str, needed: &BTreeSet<String>) -> O
     without.map(String::from).or_else(with)
 }
 
-/// The error for a checkpoint that ends in another head than a language model's; none for one that
-/// ends in none.
+/// The error for a checkpoint with another head than a language model's; none if it has no head.
 pub(super) fn other_head(
     file: &str,
     architecture: Option<&str>,
@@ -93,7 +91,7 @@ pub(super) fn other_head(
     })
 }
 
-/// What is said of tensors that no part of the decoder uses.
+/// Notes about the tensors that the decoder does not use.
 pub(super) fn unused(
     file: &str,
     config: &DecoderConfig,
@@ -139,7 +137,7 @@ fn in_words(tensors: &[&RawTensor<'_>]) -> String {
     }
 }
 
-/// What lies in files of older programs and is computed anew, or was used under this name already.
+/// Whether a tensor is left over from older programs and is recomputed, or is used under this name.
 fn is_silent(name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq") || name == "rope_freqs.weight" || name == HEAD
 }

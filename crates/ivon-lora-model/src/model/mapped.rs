@@ -1,4 +1,4 @@
-//! A read-only memory-mapped file whose pages can be given back once they are read.
+//! A read-only memory-mapped file whose pages can be released after reading.
 
 use std::fs::File;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use memmap2::Mmap;
 use super::error::ModelError;
 use crate::files::{FileError, refuse_pointer};
 
-/// A file's bytes as memory.
+/// The bytes of a file.
 #[derive(Debug)]
 pub struct MappedFile {
     path: PathBuf,
@@ -31,10 +31,10 @@ impl MappedFile {
         if file.metadata().map_err(failed)?.is_dir() {
             return Err(failed(std::io::ErrorKind::IsADirectory.into()).into());
         }
-        // SAFETY: the map is read-only and its bytes are only ever read as plain numbers, never as
-        // references to types with invalid values. A writer that truncates the file meanwhile ends
-        // the process with SIGBUS, as for every program that maps its weights; reading 14 GB
-        // through a buffer would double the memory instead.
+        // SAFETY: the map is read-only and its bytes are only read as plain numbers, never as
+        // references to types with invalid values. If another process truncates the file meanwhile,
+        // this one ends with SIGBUS, as every program that maps its weights; reading 14 GB through
+        // a buffer would instead double the memory.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
         refuse_pointer(path, &map)?;
         Ok(Self {
@@ -48,21 +48,21 @@ impl MappedFile {
         &self.map
     }
 
-    /// The file's name, as errors print it.
+    /// The file's name in errors.
     pub fn name(&self) -> String {
         file_name(&self.path)
     }
 
-    /// Gives back the pages of `bytes` of this file: they leave the resident memory, and are read
-    /// again from the file if touched again.
+    /// Releases the pages of `bytes`: they leave resident memory, and are read from the file again
+    /// if accessed.
     pub fn release(&self, bytes: Range<usize>) {
         let bytes = bytes.start.min(self.map.len())..bytes.end.min(self.map.len());
         if bytes.is_empty() {
             return;
         }
         #[cfg(unix)]
-        // SAFETY: MADV_DONTNEED loses changes to private pages; this map is read-only, there are
-        // none. Advice that the system refuses costs memory, nothing else.
+        // SAFETY: MADV_DONTNEED discards changes to private pages; a read-only map has none. If the
+        // system ignores the advice, the memory stays in use.
         let _ = unsafe {
             self.map.unchecked_advise_range(
                 memmap2::UncheckedAdvice::DontNeed,
@@ -72,14 +72,14 @@ impl MappedFile {
         };
     }
 
-    /// Where `part` lies in this file, if it does.
+    /// The position of `part` in this file, if it is part of it.
     pub(super) fn range_of(&self, part: &[u8]) -> Option<Range<usize>> {
         let start = (part.as_ptr() as usize).checked_sub(self.map.as_ptr() as usize)?;
         (start + part.len() <= self.map.len()).then(|| start..start + part.len())
     }
 }
 
-/// The last part of a path, for messages; the whole path where it has none.
+/// The last component of a path, for messages; the whole path if it has none.
 pub(super) fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(
         || path.display().to_string(),

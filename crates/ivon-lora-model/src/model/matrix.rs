@@ -1,4 +1,4 @@
-//! A frozen matrix `[out, in]`, owned, in the encoding that the run keeps it in.
+//! A frozen matrix `[out, in]`, owned, in the encoding chosen for the run.
 
 use std::ops::Range;
 
@@ -8,8 +8,8 @@ use super::blocks::dequantize_row;
 use super::encoding::Encoding;
 use super::tensor::StoredTensor;
 
-/// Columns of a panel. A product that sums along the rows' side reads panels as they lie; one that
-/// sums along the columns turns them, sixteen by sixteen.
+/// Columns of a panel. A product that sums over rows reads panels directly; one that sums over
+/// columns transposes them in 16 × 16 tiles.
 pub const PANEL: usize = 16;
 
 /// A frozen matrix.
@@ -20,14 +20,14 @@ pub struct FrozenMatrix {
     values: Values,
 }
 
-/// Where the numbers are.
+/// The values of a matrix.
 #[derive(Clone, Debug)]
 pub enum Values {
-    /// As f32 in panels, `[⌈columns / PANEL⌉, rows, PANEL]`; what has no column is 0.
+    /// f32 in panels, `[⌈columns / PANEL⌉, rows, PANEL]`, padded with zeros.
     F32(Vec<f32>),
-    /// In the blocks of the checkpoint, row after row.
+    /// In the checkpoint's encoding, row by row.
     Encoded {
-        /// How they are encoded.
+        /// The encoding.
         encoding: Encoding,
         /// The raw bytes.
         bytes: Vec<u8>,
@@ -35,7 +35,7 @@ pub enum Values {
 }
 
 impl FrozenMatrix {
-    /// A matrix of f32 numbers, row by row; `values` has rows · columns of them.
+    /// A matrix from f32 values, row by row, rows · columns of them.
     pub fn new(rows: usize, columns: usize, values: Vec<f32>) -> Self {
         assert_eq!(
             values.len(),
@@ -57,12 +57,12 @@ impl FrozenMatrix {
         }
     }
 
-    /// Reads a stored tensor as f32.
+    /// Converts a stored tensor to f32.
     pub fn widened(stored: &StoredTensor<'_>) -> Self {
         Self::new(stored.rows(), stored.columns(), stored.to_f32())
     }
 
-    /// Reads a stored tensor and rounds it to bf16, to even.
+    /// Converts a stored tensor to bf16, rounding to nearest even.
     pub fn rounded(stored: &StoredTensor<'_>) -> Self {
         let bytes = stored
             .to_f32()
@@ -79,7 +79,8 @@ impl FrozenMatrix {
         }
     }
 
-    /// Copies a stored tensor in the encoding it has, rows in Hugging Face's order; f32 is widened.
+    /// Copies a stored tensor in its encoding, with rows in Hugging Face's order; f32 becomes
+    /// panels.
     pub fn kept(stored: &StoredTensor<'_>) -> Self {
         if stored.encoding == Encoding::F32 {
             return Self::widened(stored);
@@ -109,12 +110,12 @@ impl FrozenMatrix {
         self.columns
     }
 
-    /// The numbers as they are kept.
+    /// The values.
     pub fn values(&self) -> &Values {
         &self.values
     }
 
-    /// Bytes in memory.
+    /// The size in memory in bytes.
     pub fn bytes(&self) -> usize {
         match &self.values {
             Values::F32(values) => values.len() * 4,
@@ -127,7 +128,7 @@ impl FrozenMatrix {
         self.part(index, 0..self.columns, out);
     }
 
-    /// Numbers that must be read together: a block of the encoding.
+    /// The number of columns that are decoded together: a block of the encoding.
     pub fn unit(&self) -> usize {
         match &self.values {
             Values::F32(_) => 1,
@@ -135,8 +136,7 @@ impl FrozenMatrix {
         }
     }
 
-    /// Writes columns `columns` of row `index` to `out`; they begin and end at multiples of
-    /// [`Self::unit`].
+    /// Writes columns `columns` of row `index` to `out`; both ends are multiples of [`Self::unit`].
     pub fn part(&self, index: usize, columns: Range<usize>, out: &mut [f32]) {
         match &self.values {
             Values::F32(values) => {
@@ -156,7 +156,7 @@ impl FrozenMatrix {
         }
     }
 
-    /// Rows picked by index, end to end, `[indices.len() · columns]`.
+    /// Rows picked by index, concatenated, `[indices.len() · columns]`.
     pub fn gather(&self, indices: &[u32]) -> Vec<f32> {
         let mut out = vec![0.0; indices.len() * self.columns];
         for (row, &index) in out.chunks_exact_mut(self.columns.max(1)).zip(indices) {

@@ -1,4 +1,4 @@
-//! The seven linear layers of a decoder layer, by which adapters and forward pass name them.
+//! The seven linear layers of a decoder layer, as adapters and the forward pass name them.
 
 use super::config::DecoderConfig;
 

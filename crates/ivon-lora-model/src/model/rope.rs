@@ -1,4 +1,4 @@
-//! The rotary embedding: which angle turns each pair of a head at each position.
+//! The rotary embedding: the rotation angle of each pair of a head at each position.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ pub struct Rope {
     /// Base of the frequencies.
     #[serde(rename = "rope_theta")]
     pub theta: f64,
-    /// How the frequencies are stretched.
+    /// How the frequencies are scaled.
     #[serde(rename = "rope_scaling")]
     pub scaling: RopeScaling,
 }
@@ -20,7 +20,7 @@ pub struct Rope {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
 pub enum RopeScaling {
-    /// They do not.
+    /// Not at all.
     #[default]
     Default,
     /// All are divided by `factor`.
@@ -28,21 +28,19 @@ pub enum RopeScaling {
         /// The divisor.
         factor: f64,
     },
-    /// Llama 3: long wavelengths are divided by `factor`, short ones kept, those between
+    /// Llama 3: long wavelengths are divided by `factor`, short ones unchanged, those between
     /// interpolated.
     Llama3 {
         /// The divisor of the longest wavelengths.
         factor: f64,
-        /// `original_max_position_embeddings / low_freq_factor` is the wavelength above which all
-        /// is divided.
+        /// Wavelengths above `original_max_position_embeddings / low_freq_factor` are divided.
         low_freq_factor: f64,
-        /// `original_max_position_embeddings / high_freq_factor` is the wavelength below which
-        /// nothing is.
+        /// Wavelengths below `original_max_position_embeddings / high_freq_factor` are unchanged.
         high_freq_factor: f64,
-        /// Context length before stretching.
+        /// Context length before scaling.
         original_max_position_embeddings: usize,
     },
-    /// Each is divided by a number of its own: GGUF's `rope_freqs.weight`, `[head_dim / 2]`.
+    /// Each is divided by its own factor: GGUF's `rope_freqs.weight`, `[head_dim / 2]`.
     Factors {
         /// The divisors.
         factors: Vec<f32>,
@@ -78,7 +76,7 @@ impl Rope {
         }
     }
 
-    /// Checks that no number leaves its range.
+    /// Checks the range of every number.
     ///
     /// # Errors
     /// [`ModelError::Setting`].

@@ -1,9 +1,9 @@
-//! The weights of a Hugging Face folder: one `.safetensors` file, or many named by
+//! The weights of a Hugging Face folder: one `.safetensors` file, or several listed in
 //! `model.safetensors.index.json`.
 //!
 //! A file is 8 bytes of header length, a JSON header `{name: {dtype, shape, data_offsets}}`, and
-//! the numbers. The header is checked here rather than by the `safetensors` crate so that errors
-//! can name the tensor and the bytes.
+//! the data. The header is checked here rather than by the `safetensors` crate so that errors can
+//! name the tensor and the bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,21 +17,21 @@ use super::setting::setting;
 use super::tensor::{RawTensor, StoredTensor};
 use crate::files;
 
-/// A header longer than this is refused, as by the `safetensors` crate.
+/// The maximum length of a header, as in the `safetensors` crate.
 const LONGEST_HEADER: u64 = 100_000_000;
-/// An index of a few hundred thousand tensors is well below this.
+/// The maximum size of an index; a few hundred thousand tensors need much less.
 const LONGEST_INDEX: u64 = 100_000_000;
-/// The name of the weights where they are one file.
+/// The name of the weights if they are one file.
 const USUAL: &str = "model.safetensors";
-/// The name of the list of files.
+/// The name of the index.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-/// All tensors of a folder, wherever they lie.
+/// All tensors of a folder, from all of its files.
 #[derive(Debug)]
 pub(super) struct SafetensorsFolder {
     files: Vec<MappedFile>,
     tensors: BTreeMap<String, Entry>,
-    /// The file that errors about absent tensors name.
+    /// The file named in errors about missing tensors.
     main: String,
 }
 
@@ -40,7 +40,7 @@ struct Entry {
     file: usize,
     dtype: String,
     shape: Vec<usize>,
-    /// In the file, header included.
+    /// The position in the file, header included.
     bytes: std::ops::Range<usize>,
 }
 
@@ -57,12 +57,12 @@ struct Index {
 }
 
 impl SafetensorsFolder {
-    /// Maps the weights of a folder and checks their headers: those of the file that `config.json`
-    /// names (`transformers_weights`), else `model.safetensors`, else the files of the index, else
-    /// the folder's one other file. What is passed over is said in `notes`.
+    /// Maps the weights of a folder and checks their headers: the file named in `config.json`
+    /// (`transformers_weights`), else `model.safetensors`, else the files of the index, else the
+    /// only other file of the folder. Adds notes about files that are ignored.
     ///
     /// # Errors
-    /// If there are none, or a file or the index is malformed or cut short.
+    /// If there are none, or a file or the index is malformed or truncated.
     pub fn open(
         folder: &Path,
         named: Option<&str>,
@@ -108,8 +108,8 @@ impl SafetensorsFolder {
         })
     }
 
-    /// All tensors of all files that the index names, as transformers reads them; those that it
-    /// lists must be among them.
+    /// All tensors of all files named in the index, as in transformers; the tensors that it lists
+    /// must be among them.
     fn from_index(folder: &Path, index: &Path) -> Result<Self, ModelError> {
         let weight_map = read_index(index)?;
         let names: BTreeSet<&String> = weight_map.values().collect();
@@ -140,8 +140,7 @@ impl SafetensorsFolder {
         }
     }
 
-    /// Gives tensors the names that `rename` has for them; a name that is taken already is left to
-    /// whoever has it.
+    /// Renames tensors, except where the new name is already taken.
     pub fn rename(&mut self, rename: impl Fn(&str) -> Option<String>) {
         let renamed: Vec<_> = self
             .tensors
@@ -157,7 +156,7 @@ impl SafetensorsFolder {
         }
     }
 
-    /// Every tensor as it lies in its file, sorted by name.
+    /// All tensors as stored, sorted by name.
     pub fn raw(&self) -> impl Iterator<Item = RawTensor<'_>> {
         self.tensors.iter().map(|(name, entry)| {
             let file = &self.files[entry.file];
@@ -182,7 +181,7 @@ impl SafetensorsFolder {
     /// A tensor by name.
     ///
     /// # Errors
-    /// If it is not there or its numbers are neither F32, F16 nor BF16.
+    /// If it is missing or is not F32, F16 or BF16.
     pub fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, ModelError> {
         let missing = || ModelError::MissingTensor {
             file: self.main.clone(),
@@ -207,17 +206,17 @@ impl SafetensorsFolder {
     }
 }
 
-/// Whether an index names `model.safetensors` and nothing else: then both say the same.
+/// Whether an index names only `model.safetensors`: then there is no contradiction.
 fn names_one_file_alone(index: &Path) -> bool {
     read_index(index).is_ok_and(|weight_map| weight_map.values().all(|file| file == USUAL))
 }
 
-/// A name with a folder in it could reach any file of the machine.
+/// A name with a folder in it could refer to any file of the machine.
 fn is_plain(name: &str) -> bool {
     !(name.is_empty() || name == ".." || name.contains(['/', '\\']))
 }
 
-/// Tensor → file, every file a plain name.
+/// Tensor → file; every file is a plain name.
 fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     let malformed = |reason: String| ModelError::Malformed {
         file: file_name(path),
@@ -232,7 +231,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, ModelError> {
     }
 }
 
-/// The files that an index names.
+/// The files named in an index.
 ///
 /// # Errors
 /// If it cannot be read or is malformed.
@@ -240,7 +239,7 @@ pub(super) fn indexed_files(path: &Path) -> Result<BTreeSet<String>, ModelError>
     Ok(read_index(path)?.into_values().collect())
 }
 
-/// The one `.safetensors` file of a folder that has no `model.safetensors`.
+/// The only `.safetensors` file of a folder without a `model.safetensors`.
 fn only_file(folder: &Path) -> Result<std::path::PathBuf, ModelError> {
     let names = files_of(folder)?;
     let no_model = |found: String| ModelError::NoModel {
@@ -267,7 +266,7 @@ fn only_file(folder: &Path) -> Result<std::path::PathBuf, ModelError> {
     }
 }
 
-/// The sorted names of what lies in a folder.
+/// The sorted names of the entries of a folder.
 pub(super) fn files_of(folder: &Path) -> Result<Vec<String>, ModelError> {
     let failed = |source| files::FileError::Io {
         action: "read",
@@ -297,7 +296,7 @@ fn encoding(dtype: &str) -> Option<Encoding> {
     }
 }
 
-/// Bytes of a number, for every dtype of the format.
+/// The size of a number in bytes, for every dtype of the format.
 fn dtype_bytes(dtype: &str) -> Option<u64> {
     Some(match dtype {
         "F64" | "I64" | "U64" | "C64" => 8,
@@ -309,8 +308,8 @@ fn dtype_bytes(dtype: &str) -> Option<u64> {
     })
 }
 
-/// Reads and checks the header of a file: every tensor within the file, as long as its shape says,
-/// no two overlapping.
+/// Reads and checks the header of a file: every tensor must be within the file and as long as its
+/// shape implies, and no two may overlap.
 fn read_header(file: &MappedFile, number: usize) -> Result<BTreeMap<String, Entry>, ModelError> {
     let (header, start) = header_bytes(file)?;
     let mut header: BTreeMap<String, serde_json::Value> =
@@ -340,7 +339,7 @@ fn read_header(file: &MappedFile, number: usize) -> Result<BTreeMap<String, Entr
     }
 }
 
-/// The header's text, and where the numbers begin behind it.
+/// The text of the header, and the position of the data after it.
 fn header_bytes(file: &MappedFile) -> Result<(&[u8], u64), ModelError> {
     let length = file.bytes().first_chunk::<8>();
     let length = length.ok_or_else(|| truncated(file, "the header's length".into(), 8))?;
@@ -355,7 +354,7 @@ fn header_bytes(file: &MappedFile) -> Result<(&[u8], u64), ModelError> {
     Ok((header, start))
 }
 
-/// What the header says of a tensor, held to the length of the file.
+/// A tensor's entry in the header, checked against the length of the file.
 fn read_entry(
     file: &MappedFile,
     name: &str,
@@ -396,7 +395,7 @@ fn truncated(file: &MappedFile, what: String, expected: u64) -> ModelError {
     }
 }
 
-/// What is wrong between a tensor's dtype and shape and the length of its bytes.
+/// The contradiction between a tensor's dtype and shape and its length in bytes, if there is one.
 fn wrong_length(entry: &Header) -> Option<String> {
     let (begin, end) = entry.data_offsets;
     let Some(size) = dtype_bytes(&entry.dtype) else {

@@ -1,8 +1,8 @@
-//! A setting of a model that is out of its range, as an error.
+//! Errors for model settings that are out of range.
 
 use super::error::ModelError;
 
-/// An error that names the field unless `holds`.
+/// An error that names the field, unless `holds`.
 pub(super) fn ensure(
     file: &str,
     field: &str,
@@ -17,7 +17,7 @@ pub(super) fn ensure(
     }
 }
 
-/// The error for a field; `found` as it shall be printed.
+/// The error for a field; `found` is printed as it is.
 pub(super) fn setting(
     file: &str,
     field: &str,

@@ -1,4 +1,4 @@
-//! A tensor as it lies in a checkpoint's file: raw bytes of some encoding, read row by row as f32.
+//! A tensor of a checkpoint file: encoded bytes, read row by row as f32.
 
 use std::ops::Range;
 
@@ -6,33 +6,33 @@ use super::blocks;
 use super::encoding::Encoding;
 use super::mapped::MappedFile;
 
-/// A tensor of a memory-mapped file, under its Hugging Face name and in Hugging Face's shape and
-/// row order whatever the file's own conventions are.
+/// A tensor of a memory-mapped file, with its Hugging Face name, shape and row order, whatever the
+/// conventions of the file.
 #[derive(Clone, Debug)]
 pub struct StoredTensor<'a> {
     /// The name in the Hugging Face checkpoint, such as `model.layers.0.self_attn.q_proj.weight`.
     pub name: String,
     /// `[rows, columns]` or `[columns]`.
     pub shape: Vec<usize>,
-    /// How the numbers are encoded.
+    /// The encoding.
     pub encoding: Encoding,
-    /// The raw bytes, rows in the file's own order.
+    /// The encoded bytes, rows in the order of the file.
     pub bytes: &'a [u8],
-    /// For a Llama GGUF's q and k projections, whose rows are permuted within each head: the head's
-    /// width.
+    /// The width of a head if the rows are permuted within each head, as in the q and k projections
+    /// of a Llama GGUF.
     pub rotary_permuted: Option<usize>,
-    /// The file whose pages the bytes are, if they are.
+    /// The memory-mapped file with the bytes, if there is one.
     pub(super) file: Option<&'a MappedFile>,
 }
 
-/// A tensor as it lies in its file, whether its numbers can be read or not.
+/// A tensor as stored, whether or not its encoding is supported.
 #[derive(Clone, Debug)]
 pub struct RawTensor<'a> {
-    /// Its name in the Hugging Face checkpoint, else the file's own.
+    /// Its name in the Hugging Face checkpoint, or else that in the file.
     pub name: String,
     /// `[rows, columns]`, `[columns]`, …
     pub shape: &'a [usize],
-    /// What its numbers are, in the file's words: `BF16`, `I64`, `IQ4_XS`.
+    /// Its number type, as named in the file: `BF16`, `I64`, `IQ4_XS`.
     pub kind: String,
     /// Its bytes.
     pub bytes: &'a [u8],
@@ -42,7 +42,7 @@ pub struct RawTensor<'a> {
 }
 
 impl RawTensor<'_> {
-    /// Gives back the memory of the file's pages under this tensor.
+    /// Releases the memory of the tensor's pages.
     pub fn release(&self) {
         if let Some(range) = self.file.range_of(self.bytes) {
             self.file.release(range);
@@ -50,12 +50,12 @@ impl RawTensor<'_> {
     }
 }
 
-/// Encoded bytes that [`StoredTensor::to_f32`] reads before it gives their pages back.
+/// The number of encoded bytes that [`StoredTensor::to_f32`] reads before it releases their pages.
 const READ_AT_ONCE: usize = 4 << 20;
 
 impl<'a> StoredTensor<'a> {
-    /// A tensor from its parts; `None` if `bytes` is not as long as shape and encoding ask, or the
-    /// shape's rows cannot be permuted by heads of this width.
+    /// A tensor from its parts; `None` if the length of `bytes` does not fit shape and encoding, or
+    /// the rows cannot be permuted by heads of this width.
     pub fn new(
         name: String,
         shape: Vec<usize>,
@@ -80,7 +80,7 @@ impl<'a> StoredTensor<'a> {
         (bytes.len() == expected && permutable).then_some(tensor)
     }
 
-    /// Numbers in a row.
+    /// The number of values in a row.
     pub fn columns(&self) -> usize {
         self.shape.last().copied().unwrap_or(1)
     }
@@ -102,10 +102,11 @@ impl<'a> StoredTensor<'a> {
         &self.bytes[stored * length..(stored + 1) * length]
     }
 
-    /// Reads rows as f32 into `out` (`[rows.len() · columns]`), un-permuting and dequantising.
+    /// Reads rows as f32 into `out` (`[rows.len() · columns]`), undoing permutation and
+    /// quantisation.
     ///
     /// # Panics
-    /// If there are no such rows or `out` is not as long as they are.
+    /// If there are no such rows, or the length of `out` does not fit.
     pub fn read_rows(&self, rows: Range<usize>, out: &mut [f32]) {
         let columns = self.columns();
         assert_eq!(
@@ -122,7 +123,7 @@ impl<'a> StoredTensor<'a> {
         }
     }
 
-    /// The whole tensor as f32, row by row; the file's pages are given back as it goes.
+    /// The whole tensor as f32, row by row; the pages read are released on the way.
     pub fn to_f32(&self) -> Vec<f32> {
         let (rows, columns) = (self.rows(), self.columns());
         let mut out = vec![0.0; rows * columns];
@@ -141,8 +142,7 @@ impl<'a> StoredTensor<'a> {
         out
     }
 
-    /// Gives back the memory of the file's pages under this tensor; reading it again reads the file
-    /// again.
+    /// Releases the memory of the tensor's pages; reading the tensor again reads the file again.
     pub fn release(&self) {
         self.release_bytes(0..self.bytes.len());
     }
@@ -157,8 +157,8 @@ impl<'a> StoredTensor<'a> {
     }
 }
 
-/// Where llama.cpp's converter put a row: it turns each head's halves `[2, d/2]` into pairs
-/// `[d/2, 2]`.
+/// The position of a row in the file: llama.cpp's converter interleaves the halves `[2, d/2]` of
+/// each head to pairs `[d/2, 2]`.
 fn stored_row(row: usize, head: usize) -> usize {
     let (first, within) = (row / head * head, row % head);
     first + 2 * (within % (head / 2)) + within / (head / 2)

@@ -1,11 +1,11 @@
-//! Small decoders and adapters, shared by tests.
+//! Tiny decoders and adapters for tests.
 
 use burn::tensor::Device;
 
 use crate::lora::{Adapter, LoraConfig, TargetModules};
 use crate::model::{DecoderConfig, LayerKind, Rope, RopeScaling};
 
-/// The shape of `testdata/golden/tiny/llama` with another depth.
+/// The shape of `testdata/golden/tiny/llama`, with any number of layers.
 pub fn decoder(layers: usize) -> DecoderConfig {
     let rope = Rope {
         theta: 10000.0,
@@ -29,7 +29,7 @@ pub fn decoder(layers: usize) -> DecoderConfig {
     }
 }
 
-/// Rank 4, alpha 8, on these targets (`all-linear`, or names with commas between).
+/// Rank 4, alpha 8, on these targets (`all-linear`, or comma-separated names).
 pub fn config(targets: &str) -> LoraConfig {
     let target_modules = match targets {
         "all-linear" => TargetModules::Pattern(targets.into()),
@@ -44,10 +44,10 @@ pub fn config(targets: &str) -> LoraConfig {
     }
 }
 
-/// An adapter with numbers other than zero everywhere, B included.
+/// An adapter without zeros, B included.
 ///
 /// # Panics
-/// If the targets name nothing of the decoder.
+/// If the targets match no layer of the decoder.
 pub fn adapter(layers: usize, targets: &str) -> Adapter {
     let fresh = Adapter::new(&config(targets), &decoder(layers), 3, &Device::flex())
         .expect("targets of the decoder");

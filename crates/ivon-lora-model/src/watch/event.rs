@@ -1,44 +1,44 @@
-//! One thing that happened.
+//! The events of a long operation.
 
 use std::path::Path;
 
 use super::{EvaluationRecord, Stage, StepRecord};
 use crate::sentence::Sentence;
 
-/// Hears what happens and says whether to go on.
+/// A callback that receives events and returns whether to go on.
 pub type Watch<'w> = &'w mut dyn FnMut(Event<'_>) -> bool;
 
-/// One thing that happened.
+/// An event.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
-    /// Something worth knowing, one sentence.
+    /// Information, one sentence.
     Note(String),
-    /// Something that may be wrong, one sentence with what to do.
+    /// A possible problem and what to do about it.
     Warning(Sentence),
-    /// Bytes of a file have come from the hub.
+    /// Bytes of a file were downloaded.
     Received {
         /// The file's name in the repository.
         file: &'a str,
-        /// Bytes that are there.
+        /// Bytes downloaded so far.
         received: u64,
-        /// Bytes of the whole file; 0 where the server does not say.
+        /// Size of the file in bytes; 0 if the server does not say.
         total: u64,
     },
-    /// A member of so many, counted from 1, is trained from here on.
+    /// Training of an ensemble member starts: its number, from 1, and how many there are.
     Member(usize, usize),
-    /// A step of so many was taken.
+    /// A step was taken: its record, and the number of steps of the run.
     Step(&'a StepRecord, u64),
     /// Scores on tune.
     Evaluation(&'a EvaluationRecord),
-    /// A checkpoint, an adapter or a file of results was written.
+    /// A checkpoint, an adapter or a results file was written.
     Saved(&'a Path),
-    /// A longer piece of work has done so much of so much.
+    /// Progress of a longer stage.
     Progress {
-        /// Which.
+        /// The stage.
         what: Stage,
         /// Done so far.
         done: usize,
-        /// In all.
+        /// Total.
         total: usize,
     },
 }

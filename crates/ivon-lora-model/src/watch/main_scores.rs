@@ -1,4 +1,4 @@
-//! The four scores that every table, record and page shows.
+//! The four scores shown in every table, record and page.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -15,7 +15,7 @@ pub struct MainScores {
     pub brier: f64,
 }
 
-/// JSON has no NaN and no infinity; serde writes them as null.
+/// JSON has neither NaN nor infinities; serde writes them as null.
 pub fn nan_for_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }

@@ -1,5 +1,5 @@
-//! What a longer piece of work tells whoever watches it, and the records that it leaves. The
-//! library never prints: the binary draws these.
+//! The events that long operations report, and the records of a run. The library never prints: the
+//! binary displays the events.
 
 mod main_scores;
 mod records;

@@ -1,8 +1,8 @@
-//! A longer piece of work of known size, told step by step.
+//! The progress of an operation with a known number of units.
 
 use super::{Event, Stage, Watch};
 
-/// How far a piece of work has come, and who hears of it.
+/// How many units are done, and who is told.
 pub struct Progress<'w> {
     watch: Option<Watch<'w>>,
     stage: Stage,
@@ -10,17 +10,17 @@ pub struct Progress<'w> {
     total: usize,
 }
 
-/// Whoever watches has asked for the end.
+/// The callback asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped {
-    /// What was done.
+    /// Units done.
     pub done: usize,
-    /// What there was to do.
+    /// Units in total.
     pub total: usize,
 }
 
 impl<'w> Progress<'w> {
-    /// Work of which nothing is done.
+    /// Progress of a stage that has not started.
     pub fn new(stage: Stage, total: usize, watch: Watch<'w>) -> Self {
         Self {
             watch: Some(watch),
@@ -30,7 +30,7 @@ impl<'w> Progress<'w> {
         }
     }
 
-    /// Work that nobody watches.
+    /// Progress that nobody watches.
     pub fn silent() -> Self {
         Self {
             watch: None,
@@ -40,10 +40,10 @@ impl<'w> Progress<'w> {
         }
     }
 
-    /// Says that so much more is done.
+    /// Reports `by` further units as done.
     ///
     /// # Errors
-    /// If whoever watches says stop.
+    /// If the callback asks to stop.
     pub fn advance(&mut self, by: usize) -> Result<(), Stopped> {
         self.done += by;
         let Self { done, total, .. } = *self;

@@ -10,7 +10,7 @@ use crate::sentence::Sentence;
 
 const LARGEST: u64 = 4 << 30;
 
-/// What one training step did. Numbers that the optimizer does not have are absent.
+/// The record of a training step. Values that the optimizer does not have are absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// Counted from 1.
@@ -24,30 +24,30 @@ pub struct StepRecord {
     pub step_seconds: f64,
     /// Tokens of the step's examples.
     pub tokens: u64,
-    /// Root mean square over all weights of what the step added.
+    /// Root mean square of the update over all weights.
     #[serde(deserialize_with = "nan_for_null")]
     pub update_rms: f64,
-    /// Share of weights whose update was clipped.
+    /// Share of the weights whose update was clipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clipped_share: Option<f64>,
     /// Euclidean norm of the gradient over all weights, before clipping.
     #[serde(deserialize_with = "nan_for_null")]
     pub gradient_norm: f64,
-    /// Euclidean norm of all A.
+    /// Euclidean norm of all A together.
     #[serde(deserialize_with = "nan_for_null")]
     pub norm_a: f64,
-    /// Euclidean norm of all B.
+    /// Euclidean norm of all B together.
     #[serde(deserialize_with = "nan_for_null")]
     pub norm_b: f64,
-    /// h / h₀: its 5 %, 50 % and 95 % quantiles over all weights.
+    /// 5 %, 50 % and 95 % quantiles of h/h₀ over all weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hessian_ratio: Option<[f64; 3]>,
 }
 
-/// What an evaluation during training found.
+/// The record of an evaluation during training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationRecord {
-    /// After this many steps.
+    /// The number of steps taken.
     pub step: u64,
     /// Its scores.
     pub evaluation: Evaluation,
@@ -62,7 +62,7 @@ pub struct Evaluation {
     pub n: usize,
     /// At the mean.
     pub mean: MainScores,
-    /// Averaged over draws, where the run asks for it.
+    /// Averaged over draws, if the run asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampled: Option<SampledScores>,
 }
@@ -90,14 +90,14 @@ pub enum Record {
 /// A run's records could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// A line is no record.
+    /// A line is not a record.
     #[error("line {line} of `{}` is no step and no evaluation: {reason}", path.display())]
     Line {
         /// The file.
         path: PathBuf,
         /// Counted from 1.
         line: usize,
-        /// What the parser said.
+        /// The parser's message.
         reason: String,
     },
     /// The file could not be read.
@@ -115,11 +115,11 @@ impl RecordError {
     }
 }
 
-/// Reads `metrics.jsonl`. A last line without its end, as an interrupted run leaves it, is passed
-/// over. Where a resumed run wrote a step again, the later line counts.
+/// Reads `metrics.jsonl`. An incomplete last line, left by an interrupted run, is ignored. If a
+/// resumed run wrote a step again, the later line counts.
 ///
 /// # Errors
-/// If the file cannot be read or another line is no record.
+/// If the file cannot be read or another line is not a record.
 pub fn read_records(path: &Path) -> Result<Vec<Record>, RecordError> {
     let text = files::read_text(path, LARGEST)?;
     let mut records: Vec<Record> = Vec::new();
@@ -151,7 +151,7 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>, RecordError> {
     Ok(records)
 }
 
-/// As the untagged enum would, with the error of the kind that the line looks like.
+/// As an untagged enum would, but with the error of the variant that the line resembles.
 fn parse(line: &str) -> serde_json::Result<Record> {
     let value: serde_json::Value = serde_json::from_str(line)?;
     if value.get("evaluation").is_some() {
@@ -162,7 +162,7 @@ fn parse(line: &str) -> serde_json::Result<Record> {
 }
 
 impl Record {
-    /// The step that it belongs to.
+    /// The step of the record.
     pub fn step(&self) -> u64 {
         match self {
             Self::Step(record) => record.step,
@@ -170,12 +170,12 @@ impl Record {
         }
     }
 
-    /// An evaluation follows its step.
+    /// Sort key: the evaluation of a step comes after the step.
     fn place(&self) -> (u64, bool) {
         (self.step(), matches!(self, Self::Evaluation(_)))
     }
 
-    /// Whether both speak of the same step, or of the same split after the same step.
+    /// Whether both are about the same step, or the same split after the same step.
     fn is_again(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Evaluation(one), Self::Evaluation(two)) => {

@@ -1,19 +1,19 @@
-//! The longer pieces of work, by what they do.
+//! The stages of long operations.
 
-/// A longer piece of work.
+/// A stage of a long operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// A file comes from the hub.
+    /// A file is downloaded from the hub.
     Downloading,
-    /// What comes before the steps of a run among others.
+    /// Preparation before the steps of a run.
     Preparing,
     /// The runs of a comparison.
     Runs,
     /// Scores on tune while training.
     Tune,
-    /// What the method makes of the trained weights.
+    /// The posterior is fitted to the trained weights.
     Fitting,
-    /// Scales are tried on calibrate at the end of a run.
+    /// The choice of a scale on calibrate at the end of a run.
     ChoosingScale,
     /// Scores on calibrate.
     Calibrate,
@@ -21,7 +21,7 @@ pub enum Stage {
     Base,
     /// Scores on test.
     Test,
-    /// Scores of an adapter on a set.
+    /// Scores of an adapter on a data set.
     Evaluating,
     /// Answers to rows or prompts.
     Predicting,
@@ -31,14 +31,14 @@ pub enum Stage {
     Scales,
     /// The shares of pruned weights.
     Shares,
-    /// A run's own rows, to compare other sets with.
+    /// The rows of a run itself, for comparison with other data sets.
     HeldOut,
-    /// Sets that a run was not trained for.
+    /// Data sets that the run was not trained for.
     OtherSets,
 }
 
 impl Stage {
-    /// What is being done, in words to show.
+    /// The stage in words, for display.
     pub fn words(self) -> &'static str {
         match self {
             Self::Downloading => "downloading (bytes)",

@@ -1,6 +1,7 @@
 //! Rows of CSV and TSV: the header names the fields of every record.
 //!
-//! An empty field without quotes is null, one in quotes is an empty text: so pandas writes them.
+//! As pandas writes them, an empty field without quotes is null and one in quotes is an empty
+//! string.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -14,22 +15,22 @@ use super::text::Text;
 use crate::data::error::DataError;
 use crate::data::place::Place;
 
-/// The records of a stream, one after the other.
+/// The records of a stream.
 pub(crate) struct Records {
     splitter: Splitter<io::Chain<io::Cursor<Vec<u8>>, Text>>,
     name: Arc<str>,
     header: Vec<String>,
-    /// How many records have a field over several lines, and the longest of them: its first line,
+    /// How many records have a field of several lines, and the longest such field: its first line,
     /// its number of lines.
     spanning: (usize, usize, usize),
 }
 
 impl Records {
-    /// Reads the header. `sample` is the beginning that was read already, of which `skipped` bytes
-    /// are no row.
+    /// Reads the header. `sample` is the start of the file, already read, of which the first
+    /// `skipped` bytes are not part of the table.
     ///
     /// # Errors
-    /// If it cannot be read, or names a field twice.
+    /// If the header cannot be read, or names a field twice.
     pub(crate) fn new(
         text: Text,
         sample: Vec<u8>,
@@ -37,7 +38,7 @@ impl Records {
         dialect: Dialect,
         name: Arc<str>,
     ) -> Result<Self, DataError> {
-        // The end of the line `sep=;` is still to come, as that of an empty one.
+        // The end of the line `sep=;` is still to be read; it counts as an empty line.
         let lines = sample
             .iter()
             .take(skipped)
@@ -66,7 +67,7 @@ impl Records {
         })
     }
 
-    /// What is worth knowing of the records that were read.
+    /// A note about the records read so far, if there is something to know.
     pub(crate) fn note(&self) -> Option<String> {
         let (records, line, lines) = self.spanning;
         let they = if records == 1 {
@@ -126,7 +127,7 @@ impl Records {
     }
 }
 
-/// The names of the columns. One without a name gets that of its place, as pandas has it.
+/// The names of the columns. A column without a name is named after its position, as in pandas.
 fn header(fields: &[&str], name: &Arc<str>, line: usize) -> Result<Vec<String>, DataError> {
     let mut names: Vec<String> = Vec::with_capacity(fields.len());
     let mut places = std::collections::HashMap::new();

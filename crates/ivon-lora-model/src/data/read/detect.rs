@@ -1,23 +1,23 @@
-//! A [`Dialect`] from the beginning of a CSV or TSV file, and only where that leaves no doubt.
+//! Detects the [`Dialect`] of a CSV or TSV file from its start, but only where there is no doubt.
 //!
-//! *CSV.* A first line `sep=;` says it, as Excel does. Else the header has commas, or one of `;`,
-//! tab and `|` and no comma.
+//! *CSV.* A first line `sep=;`, as written by Excel, decides. Otherwise the delimiter is the comma,
+//! or the only one of `;`, tab and `|` that occurs in a header without commas.
 //!
-//! *TSV.* GLUE and OpenBookQA publish theirs without quoting, spreadsheets write theirs with it.
-//! Quotes mean something where the beginning of the file has a field that needs them (a tab, a line
-//! end or a doubled quote between them) and none that speaks against.
+//! *TSV.* GLUE and OpenBookQA publish files without quoting, spreadsheets write them with quoting.
+//! Quotes are taken as such if a field at the start of the file needs them (because it contains a
+//! tab, a line end or a doubled quote) and no field contradicts that.
 
 use std::io;
 
 use super::dialect::Dialect;
 use super::splitter::Splitter;
 
-/// How much of a file is looked at, in bytes.
+/// The size of the sample in bytes.
 pub(crate) const SAMPLE: usize = 1 << 18;
 
 impl Dialect {
-    /// Of a file by its beginning, `tabs` for a TSV; with the number of bytes of a `sep=` line,
-    /// which is no row.
+    /// The dialect of a file that starts with `sample`; `tabs` for a TSV. Also returns the length
+    /// of a `sep=` line in bytes, which is not part of the table.
     pub(crate) fn of(sample: &[u8], tabs: bool) -> (Self, usize) {
         let (first, rest) = first_line(sample);
         if let Some(delimiter) = named_delimiter(first) {
@@ -41,7 +41,7 @@ impl Dialect {
     }
 }
 
-/// The delimiter that a line `sep=;` names.
+/// The delimiter of a line `sep=;`.
 fn named_delimiter(line: &[u8]) -> Option<u8> {
     if line.starts_with(b"sep=\t") {
         return Some(b'\t');
@@ -56,8 +56,8 @@ fn named_delimiter(line: &[u8]) -> Option<u8> {
     }
 }
 
-/// What divides the columns of a header: a comma, or the one of `;`, tab and `|` that does where no
-/// comma does.
+/// The delimiter of a header: the comma, or, if it has none, the only one of `;`, tab and `|` that
+/// occurs in it.
 fn delimiter(header: &[u8]) -> u8 {
     let divides = |delimiter: &u8| columns(header, *delimiter) > 1;
     if divides(&b',') {
@@ -70,8 +70,7 @@ fn delimiter(header: &[u8]) -> u8 {
     }
 }
 
-/// The columns that the first record of a sample has, read as a CSV; none where it has no first
-/// record.
+/// The columns of the first record of a sample, read as CSV; none if there is no complete record.
 pub(crate) fn header(sample: &[u8]) -> Option<Vec<String>> {
     let (dialect, skipped) = Dialect::of(sample, false);
     let mut splitter = Splitter::new(sample.get(skipped..)?, dialect);
@@ -86,7 +85,7 @@ pub(crate) fn header(sample: &[u8]) -> Option<Vec<String>> {
     )
 }
 
-/// The first line that is not empty, and what follows it.
+/// The first line that is not empty, and the rest.
 fn first_line(sample: &[u8]) -> (&[u8], &[u8]) {
     let start = sample
         .iter()
@@ -115,10 +114,10 @@ fn columns(line: &[u8], delimiter: u8) -> usize {
     }
 }
 
-/// Whether a TSV's quotes are quotes: some field cannot be read without them, and every record has
-/// the columns of the header with them.
+/// Whether the quotes of a TSV are quoting: some field cannot be read otherwise, and with quoting
+/// every record has as many columns as the header.
 fn needs_quotes(sample: &[u8]) -> bool {
-    // The last line may be cut, and the last quote may be closed behind what is seen.
+    // The last line may be incomplete, and its last quote closed only beyond the sample.
     let is_cut = sample.len() >= SAMPLE;
     let whole = match is_cut {
         false => sample,
@@ -130,8 +129,7 @@ fn needs_quotes(sample: &[u8]) -> bool {
         }
     };
     let mut fields = whole.split(|byte| matches!(byte, b'\t' | b'\n' | b'\r'));
-    // `"` at the border of a field on one side alone, or doubled within one that begins and ends
-    // with it.
+    // A `"` at just one end of a field, or a doubled one in a field that starts and ends with `"`.
     let telling = |field: &[u8]| {
         let (begins, ends) = (
             field.first() == Some(&b'"'),
@@ -163,8 +161,8 @@ fn needs_quotes(sample: &[u8]) -> bool {
     }
 }
 
-/// Whether every quote that opens a field is closed right before a tab or a line end; in a text
-/// that is cut, the last one need not be.
+/// Whether every opening quote is closed right before a tab or a line end; in a truncated text the
+/// last one need not be.
 fn strictly_quoted(text: &[u8], is_cut: bool) -> bool {
     let mut rest = text;
     let mut at_start = true;
@@ -174,7 +172,7 @@ fn strictly_quoted(text: &[u8], is_cut: bool) -> bool {
             at_start = matches!(byte, b'\t' | b'\n' | b'\r');
             continue;
         }
-        // To the closing quote; two together are one of the text.
+        // Up to the closing quote; a doubled quote is part of the text.
         loop {
             let Some(at) = rest.iter().position(|byte| *byte == b'"') else {
                 return is_cut;
@@ -207,7 +205,7 @@ mod tests {
         assert_eq!(csv("text\tlabel\r\na\t1\r\n"), ('\t', 0));
         assert_eq!(csv("text|label\n"), ('|', 0));
         assert_eq!(csv("\"a;b\",c\n"), (',', 0));
-        // Two are possible, or none: the comma stays.
+        // Several delimiters are possible, or none: it stays the comma.
         assert_eq!(csv("a;b\tc\n"), (',', 0));
         assert_eq!(csv("text\none\n"), (',', 0));
         assert_eq!(csv("sep=;\r\ntext;label\r\n"), (';', 5));
@@ -221,7 +219,7 @@ mod tests {
         assert!(quoted("text\tlabel\n\"two\nlines\"\t1\n"));
         assert!(quoted("text\tlabel\n\"a\tb\"\t1\n"));
         assert!(!quoted("text\tlabel\n\"bold\"\t1\n"));
-        // Both go on behind the sample, in the middle of a field.
+        // Both continue beyond the sample, in the middle of a field.
         assert!(quoted(&format!(
             "text\tlabel\n\"a\tb\"\t1\n\"{}",
             "c\n".repeat(SAMPLE)

@@ -1,19 +1,19 @@
-//! How the columns of a CSV or TSV file are divided, and whether quotes mean something.
+//! How the columns of a CSV or TSV file are delimited, and whether fields are quoted.
 
-/// The most columns of a record.
+/// The maximum number of columns of a record.
 pub(crate) const MOST_COLUMNS: usize = 10_000;
 
-/// How columns are divided.
+/// The dialect of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dialect {
     /// The byte between two columns.
     pub delimiter: u8,
-    /// Whether a field may stand in quotes.
+    /// Whether a field may be quoted.
     pub quoted: bool,
 }
 
 impl Dialect {
-    /// The delimiter in words, where it is not what the file's name promises.
+    /// A description of the dialect, if it is not the one that the file's extension suggests.
     pub(crate) fn surprise(self, tabs: bool) -> Option<String> {
         let named = match self.delimiter {
             b'\t' => "tabs".to_string(),

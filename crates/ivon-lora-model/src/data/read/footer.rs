@@ -1,8 +1,9 @@
-//! What a parquet file says of itself, checked before the parquet crate believes it: that crate
-//! allocates what a footer or a page header announces, and follows a schema as deep as it goes.
+//! Checks the metadata of a parquet file before the parquet crate uses it: that crate allocates
+//! whatever a footer or a page header declares, and follows a schema to any depth.
 //!
-//! Thrift's compact protocol is walked without keeping anything:
-//! <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>; the fields are those of
+//! Skips through Thrift's compact protocol,
+//! <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>; the fields
+//! are those of
 //! <https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift>.
 
 use std::fs::File;
@@ -10,16 +11,16 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use super::dialect::MOST_COLUMNS;
 
-/// The longest footer, in bytes.
+/// The maximum length of a footer in bytes.
 const LONGEST_FOOTER: u64 = 64 << 20;
-/// The largest page, unpacked, in bytes; writers make pages of about 1 MiB.
+/// The maximum uncompressed size of a page in bytes; writers make pages of about 1 MiB.
 const LARGEST_PAGE: i64 = 256 << 20;
-/// The longest header of a page, in bytes: it has statistics, two values among them.
+/// The maximum length of a page header in bytes: its statistics contain two values of the column.
 const LONGEST_HEADER: u64 = 1 << 20;
-/// The deepest schema.
+/// The maximum depth of a schema.
 const DEEPEST: usize = 64;
 
-/// Checks the footer of a file; the file is then at its beginning.
+/// Checks the footer of a file, and rewinds it.
 ///
 /// # Errors
 /// What is wrong with it, in words.
@@ -70,7 +71,7 @@ pub(super) fn check_footer(file: &mut File) -> Result<(), String> {
     })
 }
 
-/// Checks the header of every page of a column chunk that lies at `start`, `length` bytes long.
+/// Checks every page header of the column chunk of `length` bytes at `start`.
 ///
 /// # Errors
 /// What is wrong with one, in words.
@@ -92,14 +93,15 @@ pub(super) fn check_pages(file: &mut File, start: u64, length: u64) -> Result<()
     Ok(())
 }
 
-/// The sizes in the page header at a place, unpacked and packed, and its own length.
+/// The sizes in the page header at a position, uncompressed and compressed, and the header's
+/// length.
 fn header(
     file: &mut File,
     at: u64,
     room: u64,
     bytes: &mut Vec<u8>,
 ) -> Result<(i64, i64, u64), String> {
-    // Most headers are short; a long one is read again in full.
+    // Most headers are short; only a long one is read again in full.
     for most in [512, LONGEST_HEADER] {
         bytes.clear();
         let read = file
@@ -122,7 +124,7 @@ fn header(
     Err("the header of a page is too long".into())
 }
 
-/// The bytes of the footer; none where the file does not end in one.
+/// The bytes of the footer; none if the file does not end with one.
 fn footer(file: &mut File) -> io::Result<Option<Vec<u8>>> {
     let length = file.metadata()?.len();
     let mut tail = [0; 8];
@@ -152,16 +154,16 @@ const SET: u8 = 10;
 const MAP: u8 = 11;
 const STRUCT: u8 = 12;
 
-/// Bytes that are walked over.
+/// A cursor over encoded bytes.
 struct Walk<'a> {
     rest: &'a [u8],
 }
 
-/// Takes a field by its number and kind, or leaves it to be passed over.
+/// Reads a field by its number and type and returns true, or returns false to have it skipped.
 type Take<'t, 'a> = &'t mut dyn FnMut(&mut Walk<'a>, i64, u8) -> Result<bool, String>;
 
 impl<'a> Walk<'a> {
-    /// Walks over the fields of a structure.
+    /// Reads the fields of a struct.
     fn structure(&mut self, depth: usize, take: Take<'_, 'a>) -> Result<(), String> {
         let mut field = 0i64;
         loop {
@@ -181,7 +183,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Passes over a value. In a list a truth value takes a byte, in a structure none.
+    /// Skips a value. A boolean takes a byte in a list, none in a struct.
     fn pass(&mut self, kind: u8, depth: usize, in_list: bool) -> Result<(), String> {
         if depth > DEEPEST {
             return Err("its description is nested too deep".into());
@@ -219,7 +221,7 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// The number of values of a list, at most as many as bytes are left, and their kind.
+    /// The number of values of a list, at most the number of bytes left, and their type.
     fn list(&mut self) -> Result<(u64, u8), String> {
         let byte = self.byte()?;
         let count = if byte >> 4 == 15 {
@@ -273,8 +275,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// A file that is nothing but a footer with the schema whose groups have these numbers of
-    /// children.
+    /// A file with nothing but a footer, whose schema has groups with these numbers of children.
     fn with_schema(children: &[i64]) -> Result<(), String> {
         let zigzag = |value: i64| (value << 1 ^ value >> 63) as u64;
         let varint = |mut value: u64| {
@@ -286,7 +287,7 @@ mod tests {
             bytes.push(value as u8);
             bytes
         };
-        // Field 2 of the footer: a list of structures.
+        // Field 2 of the footer: a list of structs.
         let mut footer = vec![0x29, 0xfc];
         footer.extend(varint(children.len() as u64));
         for &count in children {
@@ -349,8 +350,7 @@ mod tests {
         assert_eq!(check(11), Ok(()));
         fs::write(&path, [0x15, 0, 0x15]).unwrap();
         assert_eq!(check(3).unwrap_err(), "its description ends early");
-        // A text that announces more bytes than there are, and a structure in a structure without
-        // end.
+        // A string that declares more bytes than there are, and endlessly nested structs.
         fs::write(&path, [0x18, 0xff, 0xff, 0xff, 0xff, 0x7f, 0]).unwrap();
         assert!(check(7).is_err());
         fs::write(&path, [0x1c; 4000]).unwrap();

@@ -1,25 +1,25 @@
-//! How rows are written, told by the name of their file.
+//! File formats, by the name of the file.
 
 use std::path::Path;
 
-/// The extensions of files that can be read; all but parquet also with `.gz` behind.
+/// The readable extensions; all but parquet also with `.gz` appended.
 pub const EXTENSIONS: [&str; 4] = ["jsonl", "parquet", "csv", "tsv"];
 
-/// How rows are written.
+/// A file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// A JSON object on each line.
     Jsonl,
     /// Parquet.
     Parquet,
-    /// Columns divided by commas, or by what the header tells.
+    /// Comma-separated columns, or separated by the delimiter of the header.
     Csv,
-    /// Columns divided by tabs.
+    /// Tab-separated columns.
     Tsv,
 }
 
 impl Format {
-    /// A format by the name of a file.
+    /// The format of a file by its name.
     pub fn of(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_string_lossy().to_lowercase();
         let (name, packed) = name

@@ -1,5 +1,5 @@
-//! One line of JSON → the fields of an object. A key that occurs twice is refused: which of its
-//! values is meant cannot be told.
+//! One line of JSON → the fields of an object. A duplicate key is refused, because it is unclear
+//! which of its values is meant.
 
 use std::cell::Cell;
 use std::fmt;
@@ -7,12 +7,11 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// The most values of one line, all levels together: short ones take many times their length in
-/// memory.
+/// The maximum number of values in a line, over all levels: a short value takes many times its
+/// length in memory.
 const MOST_VALUES: usize = 1 << 20;
 
-/// The fields of the object in a line; else what is wrong with it, for a sentence that names the
-/// line.
+/// The fields of the object in a line, or what is wrong with the line, in words.
 pub(crate) fn object(line: &str) -> Result<Map<String, Value>, String> {
     match value(line) {
         Ok(Value::Object(fields)) => Ok(fields),
@@ -21,7 +20,7 @@ pub(crate) fn object(line: &str) -> Result<Map<String, Value>, String> {
     }
 }
 
-/// Any JSON text without a key twice; nesting ends where serde_json's own limit is.
+/// Parses JSON without duplicate keys; serde_json limits the nesting.
 pub(crate) fn value(text: &str) -> serde_json::Result<Value> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let left = Cell::new(MOST_VALUES);
@@ -30,7 +29,7 @@ pub(crate) fn value(text: &str) -> serde_json::Result<Value> {
     Ok(value)
 }
 
-/// Serde counts lines within the one line that it sees; only the column helps.
+/// Serde sees a single line, so of its position only the column is of use.
 fn reason(line: &str, error: &serde_json::Error) -> String {
     let said = error.to_string();
     let said = said.split(" at line ").next().unwrap_or(&said);
@@ -53,7 +52,7 @@ fn reason(line: &str, error: &serde_json::Error) -> String {
     format!("{said} at column {}", error.column())
 }
 
-/// Builds a value; the number of those that may still be built is shared by all levels.
+/// Builds a value; all levels share the number of values that may still be built.
 #[derive(Clone, Copy)]
 struct BoundedValue<'a> {
     left: &'a Cell<usize>,
@@ -135,7 +134,7 @@ impl<'de> Visitor<'de> for BoundedValue<'_> {
     }
 }
 
-/// What a JSON value is, in words.
+/// The type of a JSON value, in words.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -212,7 +211,7 @@ mod tests {
     }
 
     proptest! {
-        /// The truth: serde_json's own reading, wherever no key occurs twice.
+        /// The reference: serde_json itself, wherever there is no duplicate key.
         #[test]
         fn values_are_those_of_serde_json(number in any::<f64>(), whole in any::<i64>(), text in ".{0,9}", truth in any::<bool>()) {
             let written = serde_json::json!({"n": number, "w": whole, "t": text, "l": [truth, null, {"k": text}], "o": {}}).to_string();

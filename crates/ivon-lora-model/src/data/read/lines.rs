@@ -1,5 +1,4 @@
-//! Lines of a text, one at a time and of bounded length, each with its number from 1; rows of JSONL
-//! from them.
+//! Lines of a text with their numbers from 1, of bounded length, and rows of JSONL from them.
 
 use std::io::{BufRead, Read};
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use super::text::{Text, io_error};
 use crate::data::error::DataError;
 use crate::data::place::Place;
 
-/// The longest line or record that is read, in bytes.
+/// The maximum length of a line or record in bytes.
 pub const LONGEST_LINE: usize = 8 << 20;
 
 /// The lines of a stream.
@@ -74,7 +73,7 @@ impl Lines {
         )
     }
 
-    /// Passes over the rest of a line that is too long to keep.
+    /// Skips the rest of a line that is too long.
     fn skip(&mut self, ended: bool) -> Result<(), DataError> {
         let mut ended = ended;
         while !ended {

@@ -1,8 +1,7 @@
-//! Rows from JSONL, CSV, TSV and parquet files or from a stream, one at a time, with the place of
-//! each.
+//! Rows of JSONL, CSV, TSV and parquet files or of a stream, one at a time, each with its place.
 //!
-//! Text may be packed with gzip (told by its first bytes), in UTF-8 or, with a byte-order mark, in
-//! UTF-16.
+//! Text may be compressed with gzip (detected by its first bytes), in UTF-8 or, with a byte-order
+//! mark, in UTF-16.
 
 mod json;
 mod row;

@@ -1,4 +1,5 @@
-//! Rows of a parquet file as JSON values, through the parquet crate's row interface (no arrow).
+//! Rows of a parquet file as JSON values, through the row interface of the parquet crate (without
+//! arrow).
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ impl ParquetRows {
     /// Opens a file.
     ///
     /// # Errors
-    /// If it is damaged, or compressed in a way that this build cannot read.
+    /// If it is damaged, or has a compression that this build cannot read.
     pub(crate) fn open(path: &Path, file: File) -> Result<Self, DataError> {
         let rows = checked_rows(file).map_err(|reason| DataError::MalformedParquet {
             path: path.into(),
@@ -66,7 +67,7 @@ impl ParquetRows {
     }
 }
 
-/// The rows of a file whose announcements are bearable.
+/// The rows of a file whose metadata pass the checks.
 fn checked_rows(mut file: File) -> Result<RowIter<'static>, String> {
     check_footer(&mut file)?;
     let again = file.try_clone().map_err(|error| error.to_string())?;
@@ -83,7 +84,7 @@ fn checked_rows(mut file: File) -> Result<RowIter<'static>, String> {
     })
 }
 
-/// The fields of a row; else the name that two columns have.
+/// The fields of a row, or the name of a duplicate column.
 fn fields(row: parquet::record::Row) -> Result<Map<String, Value>, String> {
     let mut fields = Map::new();
     for (name, value) in row.into_columns() {
@@ -94,7 +95,7 @@ fn fields(row: parquet::record::Row) -> Result<Map<String, Value>, String> {
     Ok(fields)
 }
 
-/// A parquet value as JSON; what JSON has no word for (dates, decimals) is written as text.
+/// A parquet value as JSON; types that JSON lacks (dates, decimals) become strings.
 fn json(field: &Field) -> Value {
     match field {
         Field::Null => Value::Null,
@@ -111,7 +112,7 @@ fn json(field: &Field) -> Value {
         Field::Float(value) => Value::from(*value),
         Field::Double(value) => Value::from(*value),
         Field::Str(text) => Value::from(text.as_str()),
-        // Writers that leave the UTF-8 mark away still mean text.
+        // Some writers omit the UTF-8 annotation of text.
         Field::Bytes(bytes) => Value::from(String::from_utf8_lossy(bytes.data()).into_owned()),
         Field::Group(row) => Value::Object(
             row.get_column_iter()
@@ -207,8 +208,7 @@ mod tests {
                 *byte ^= 0xff;
             }
             std::fs::write(&path, bytes).unwrap();
-            // Values that were changed in place cannot be told from others; what must not happen is
-            // a panic.
+            // Corrupted values cannot be told from intact ones; but nothing may panic.
             if let Err(error) = read_rows(&path) {
                 assert!(
                     matches!(error, DataError::MalformedParquet { .. }),

@@ -1,4 +1,4 @@
-//! One row of a file: its fields, and where it stands.
+//! One row of a file: its fields and its place.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::json;
 use crate::data::error::DataError;
 use crate::data::place::Place;
 
-/// One row of a file: its fields and where it stands.
+/// One row of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// The fields by name, in the order of the file.
@@ -21,7 +21,7 @@ impl Row {
     /// Reads a row from one line of JSON.
     ///
     /// # Errors
-    /// If the line is not a JSON object, has a key twice, or more values than an example can need.
+    /// If the line is not a JSON object, has a duplicate key, or has too many values.
     pub fn from_json(line: &str, place: Place) -> Result<Self, DataError> {
         match json::object(line) {
             Ok(fields) => Ok(Self { fields, place }),
@@ -29,7 +29,7 @@ impl Row {
         }
     }
 
-    /// Rows that are in memory, each in its place under a name.
+    /// Rows in memory; `name` is their file in messages.
     pub fn in_memory(
         name: &str,
         rows: Vec<Map<String, Value>>,
@@ -47,10 +47,10 @@ impl Row {
         self.fields.keys().cloned().collect()
     }
 
-    /// A field that must be there.
+    /// A required field.
     ///
     /// # Errors
-    /// [`DataError::MissingField`] with the fields there are; [`DataError::WrongType`] if it is
+    /// [`DataError::MissingField`] with the fields of the row; [`DataError::WrongType`] if it is
     /// null.
     pub fn field(&self, name: &str) -> Result<&Value, DataError> {
         match self.fields.get(name) {
@@ -64,7 +64,7 @@ impl Row {
         }
     }
 
-    /// A field as text; numbers and truth values are written out. Text may be empty.
+    /// A field as text, possibly empty; numbers and booleans are formatted.
     ///
     /// # Errors
     /// If the field is missing, null, a list or an object.
@@ -77,7 +77,7 @@ impl Row {
         }
     }
 
-    /// The error of a field that holds another kind of value.
+    /// The error for a field of the wrong type.
     pub(crate) fn wrong_type(
         &self,
         field: &str,

@@ -1,5 +1,5 @@
-//! The rows of a file or a stream, one at a time. A row that cannot be read does not end its file:
-//! whoever reads decides, see [`DataError::is_of_a_row`].
+//! The rows of a file or a stream, one at a time. Whether to go on after a row that cannot be read
+//! is the caller's decision, see [`DataError::is_of_a_row`].
 
 use std::fs::File;
 use std::io::Read;
@@ -20,7 +20,7 @@ use super::without_parquet::ParquetRows;
 use crate::data::error::DataError;
 use crate::files::FileError;
 
-/// The rows of a file or a stream. After an error that is not of a row alone there are no more.
+/// The rows of a file or a stream. Iteration ends after an error that concerns more than one row.
 pub struct Rows {
     name: Arc<str>,
     inner: Inner,
@@ -38,8 +38,8 @@ impl Rows {
     /// Opens a file.
     ///
     /// # Errors
-    /// If it cannot be read, is larger than [`LARGEST_FILE`], has an unknown extension, or holds
-    /// something else than it says.
+    /// If it cannot be read, is larger than [`LARGEST_FILE`], has an unknown extension, or its
+    /// content does not fit the extension.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let Some(format) = Format::of(path) else {
             let found = path
@@ -67,10 +67,10 @@ impl Rows {
         }
     }
 
-    /// Rows of a stream of text; `name` stands for it in messages.
+    /// Rows of a text stream; `name` identifies it in messages.
     ///
     /// # Errors
-    /// If it cannot be read, or is no text.
+    /// If it cannot be read, or is not text.
     pub fn from_reader(
         name: Arc<str>,
         format: Format,
@@ -115,7 +115,7 @@ impl Rows {
         })
     }
 
-    /// What the user should know of how the file was read so far, a sentence each.
+    /// Notes about how the file was read so far, a sentence each.
     pub fn notes(&self) -> Vec<String> {
         let spanning = if let Inner::Records(records) = &self.inner {
             records.note()
@@ -125,7 +125,7 @@ impl Rows {
         self.notes.iter().cloned().chain(spanning).collect()
     }
 
-    /// The name that messages have for it.
+    /// Its name in messages.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
@@ -152,20 +152,20 @@ impl Iterator for Rows {
     }
 }
 
-/// Whether to go on reading.
+/// Whether to continue reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Continue {
-    /// The next row, please.
+    /// Read the next row.
     Yes,
-    /// That was enough.
+    /// Stop.
     No,
 }
 
-/// Calls `take` with each row of a file in turn until it says that it has enough; gives the notes
-/// on how it was read.
+/// Calls `take` with each row of a file until it returns [`Continue::No`]; returns the notes about
+/// how the file was read.
 ///
 /// # Errors
-/// As [`Rows::open`], of the first row that cannot be read, and the errors of `take`.
+/// As [`Rows::open`], that of the first row that cannot be read, and the errors of `take`.
 pub fn for_each_row(
     path: &Path,
     take: &mut dyn FnMut(Row) -> Result<Continue, DataError>,
@@ -190,12 +190,12 @@ pub fn read_rows(path: &Path) -> Result<Vec<Row>, DataError> {
 /// The first `count` rows of a file.
 ///
 /// # Errors
-/// As [`for_each_row`], of the part that is read.
+/// As [`for_each_row`], for the part that is read.
 pub fn read_first_rows(path: &Path, count: usize) -> Result<Vec<Row>, DataError> {
     Rows::open(path)?.take(count).collect()
 }
 
-/// Opens a regular file of bearable size.
+/// Opens a regular file of acceptable size.
 fn open(path: &Path) -> Result<File, DataError> {
     let refused = |source| FileError::Io {
         action: "read",

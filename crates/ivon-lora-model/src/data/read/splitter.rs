@@ -1,8 +1,8 @@
-//! Bytes of CSV or TSV → records, as RFC 4180 has them: quotes, doubled quotes, line ends inside
+//! Bytes of CSV or TSV → records, according to RFC 4180: quotes, doubled quotes, line ends inside
 //! quotes.
 //!
-//! It is our own, since the `csv` crate tells neither where a quote was opened that is never closed
-//! nor the line of a record behind a CRLF; what it reads is compared with that crate in a test.
+//! The `csv` crate reports neither where an unclosed quote was opened nor the line of a record
+//! after a CRLF, so this is written by hand; a test compares it with that crate.
 
 use std::io::{self, BufRead};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::text::io_error;
 use crate::data::error::DataError;
 use crate::data::place::Place;
 
-/// Where a byte stands in its field.
+/// The state before a byte of a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FieldState {
     /// Before the first byte.
@@ -22,7 +22,7 @@ enum FieldState {
     Plain,
     /// Inside quotes.
     Quoted,
-    /// After a quote inside quotes: the first of two, or the closing one.
+    /// After a quote inside quotes: either the first of two, or the closing one.
     Closing,
 }
 
@@ -30,8 +30,8 @@ enum FieldState {
 #[derive(Debug)]
 pub(super) enum RecordError {
     Read(io::Error),
-    /// A quote was opened at this line; the file ended, or the record became too long, before it
-    /// was closed.
+    /// The quote opened in this line was not closed before the end of the file, or before the
+    /// record became too long.
     Unclosed(usize),
     TooLong(usize),
     TooManyColumns(usize),
@@ -57,29 +57,29 @@ impl RecordError {
     }
 }
 
-/// Bytes → the fields of one record at a time.
+/// Splits bytes into the fields of one record at a time.
 pub(super) struct Splitter<R> {
     input: R,
     record: Record,
 }
 
-/// The record that is read, or was read last.
+/// The current record, or the last one.
 struct Record {
     dialect: Dialect,
     /// The line of the next byte, from 1.
     line: usize,
     after_return: bool,
     state: FieldState,
-    /// The line that it begins in, once it has begun.
+    /// Its first line, once it has begun.
     first_line: Option<usize>,
-    /// The line of the quote that was opened last.
+    /// The line of the last opening quote.
     quote_line: usize,
-    /// Whether the field that is read began with a quote.
+    /// Whether the current field is quoted.
     is_quoted: bool,
-    /// The fields, one behind the other, and where each ends.
+    /// The fields, concatenated, and the end of each.
     bytes: Vec<u8>,
     ends: Vec<usize>,
-    /// Whether each field stands in quotes.
+    /// Whether each field is quoted.
     in_quotes: Vec<bool>,
     lines_of_longest_field: usize,
 }
@@ -92,13 +92,12 @@ impl<R: BufRead> Splitter<R> {
         }
     }
 
-    /// Counts lines that were passed over before the first byte.
+    /// Counts lines that were skipped before the first byte.
     pub(super) fn skip_lines(&mut self, lines: usize) {
         self.record.line += lines;
     }
 
-    /// Reads the next record and gives its first line; none at the end. Empty lines are passed
-    /// over.
+    /// Reads the next record and returns its first line; none at the end. Empty lines are skipped.
     pub(super) fn next_record(&mut self) -> Result<Option<usize>, RecordError> {
         self.record.clear();
         loop {
@@ -117,17 +116,17 @@ impl<R: BufRead> Splitter<R> {
         }
     }
 
-    /// The fields of the record that was read last.
+    /// The fields of the last record.
     pub(super) fn fields(&self) -> Result<Vec<&str>, String> {
         self.record.fields()
     }
 
-    /// Whether each field of the record that was read last stands in quotes.
+    /// Whether each field of the last record is quoted.
     pub(super) fn in_quotes(&self) -> &[bool] {
         &self.record.in_quotes
     }
 
-    /// The most lines that a field in quotes of the record that was read last goes over.
+    /// The largest number of lines of a quoted field in the last record.
     pub(super) fn lines_of_longest_field(&self) -> usize {
         self.record.lines_of_longest_field
     }
@@ -161,8 +160,8 @@ impl Record {
         self.lines_of_longest_field = 1;
     }
 
-    /// Takes bytes up to the end of the record or of what may stand in quotes; says how many, and
-    /// whether the record has ended.
+    /// Consumes bytes up to the end of the record or a limit; returns their number, and whether the
+    /// record has ended.
     fn take(&mut self, buffer: &[u8]) -> (usize, bool) {
         for (index, &byte) in buffer.iter().enumerate() {
             let has_ended = self.take_byte(byte);
@@ -173,26 +172,26 @@ impl Record {
         (buffer.len(), false)
     }
 
-    /// Takes one byte; says whether it ended the record.
+    /// Consumes one byte; returns whether it ended the record.
     fn take_byte(&mut self, byte: u8) -> bool {
         let (line, ends_line) = (self.line, byte == b'\n' || byte == b'\r');
         let is_second_half = byte == b'\n' && self.after_return;
         self.line += usize::from(ends_line && !is_second_half);
         self.after_return = byte == b'\r';
         if self.state != FieldState::Quoted && ends_line {
-            // The second half of a CRLF, and an empty line, begin no record.
+            // Neither the second half of a CRLF nor an empty line begins a record.
             return self.first_line.is_some();
         }
         self.first_line.get_or_insert(line);
         self.state = self.state_after(byte, line);
-        // What is over the limits is read to its end and not kept.
+        // A record over the limits is read to its end but not kept.
         self.bytes.truncate(LONGEST_LINE + 1);
         self.ends.truncate(MOST_COLUMNS + 1);
         self.in_quotes.truncate(MOST_COLUMNS + 1);
         false
     }
 
-    /// Puts a byte of the record where it belongs, and says where the next one stands.
+    /// Appends a byte to the record, and returns the state before the next one.
     fn state_after(&mut self, byte: u8, line: usize) -> FieldState {
         let delimits = byte == self.dialect.delimiter;
         let quotes = byte == b'"' && self.dialect.quoted;
@@ -227,7 +226,7 @@ impl Record {
         self.in_quotes.push(std::mem::take(&mut self.is_quoted));
     }
 
-    /// Whether a field in quotes is longer than any record may be.
+    /// Whether a quoted field is longer than a record may be.
     fn is_overlong_quote(&self) -> bool {
         self.bytes.len() > LONGEST_LINE && self.state == FieldState::Quoted
     }
@@ -239,7 +238,7 @@ impl Record {
         self.finish()
     }
 
-    /// Ends the record and gives its first line; none where none has begun.
+    /// Ends the record and returns its first line; none if none has begun.
     fn finish(&mut self) -> Result<Option<usize>, RecordError> {
         let Some(line) = self.first_line else {
             return Ok(None);
@@ -266,7 +265,7 @@ impl Record {
     }
 }
 
-/// The error of a line that is no record.
+/// The error for a line that is not a record.
 pub(super) fn malformed(name: &Arc<str>, line: usize, reason: String) -> DataError {
     DataError::MalformedLine {
         at: Place::new(name.clone(), line),
@@ -359,7 +358,7 @@ mod tests {
     }
 
     proptest! {
-        /// The truth: the `csv` crate, wherever all quotes are closed.
+        /// The reference: the `csv` crate, wherever all quotes are closed.
         #[test]
         fn fields_are_those_of_the_csv_crate(text in "[ab,;\"\n\r]{0,24}", buffer in 1usize..9, quoted: bool) {
             let Ok(found) = records(&text, Dialect { delimiter: b',', quoted }, buffer) else { return Ok(()) };

@@ -1,5 +1,5 @@
-//! A stream without a name (standard input) → rows or lines, told by its first line where the
-//! format is not named.
+//! A stream without a file name (standard input) → rows or lines. Unless the format is given, the
+//! first line decides.
 
 use std::io::{Cursor, Read};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::text::{io_error, open_text};
 use crate::data::error::DataError;
 use crate::data::place::Place;
 
-/// What may come over a stream.
+/// The formats of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamFormat {
     /// Rows.
@@ -35,11 +35,11 @@ impl StreamFormat {
     }
 }
 
-/// What came over a stream.
+/// The content of a stream.
 pub enum Stream {
     /// Rows.
     Rows(Rows),
-    /// Lines of text with their places; blank ones are passed over.
+    /// Lines of text with their places, without blank ones.
     Lines(StreamLines),
 }
 
@@ -54,12 +54,12 @@ impl Iterator for StreamLines {
     }
 }
 
-/// Opens a stream; `name` stands for it in messages. Without a format, a first line that begins
-/// with a brace is JSON, one whose columns are fields that `is_header` knows is the header of a
-/// table, and all else are lines of text.
+/// Opens a stream; `name` identifies it in messages. Without a format, a first line that starts
+/// with a brace means JSONL, one whose columns `is_header` recognises is the header of a table, and
+/// anything else is lines of text.
 ///
 /// # Errors
-/// If it cannot be read, or is no text.
+/// If it cannot be read, or is not text.
 pub fn stream(
     name: Arc<str>,
     reader: Box<dyn Read + Send>,
@@ -83,7 +83,7 @@ pub fn stream(
     }
 }
 
-/// The format that the beginning of a stream tells.
+/// Detects the format from the start of a stream.
 fn told(sample: &[u8], is_header: &dyn Fn(&[String]) -> bool) -> StreamFormat {
     if sample.trim_ascii_start().first() == Some(&b'{') {
         return StreamFormat::Rows(Format::Jsonl);

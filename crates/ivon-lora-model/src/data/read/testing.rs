@@ -9,8 +9,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
-/// One column of a test file: text, whole numbers, truth values, or a list of texts for each
-/// row.
+/// One column of a test file: strings, integers, booleans, or a list of strings for each row.
 pub(crate) enum Column {
     Texts(Vec<&'static str>),
     Numbers(Vec<i64>),
@@ -18,8 +17,8 @@ pub(crate) enum Column {
     Lists(Vec<Vec<&'static str>>),
 }
 
-/// Writes a parquet file with the crate's own writer, as the hub's files are: snappy,
-/// dictionary.
+/// Writes a parquet file with the parquet crate's writer, with snappy and dictionaries as on the
+/// hub.
 pub(crate) fn write(path: &Path, schema: &str, columns: Vec<Column>) {
     let schema = Arc::new(parse_message_type(schema).unwrap());
     let properties = WriterProperties::builder()

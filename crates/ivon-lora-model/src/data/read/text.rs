@@ -1,5 +1,5 @@
-//! Bytes as people have them → UTF-8: gzip is unpacked, UTF-16 decoded, a byte-order mark left out.
-//! What is no text at all is named.
+//! Bytes → UTF-8: gzip is decompressed, UTF-16 decoded, a byte-order mark removed, and data that
+//! are not text are identified.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::sync::Arc;
@@ -9,28 +9,28 @@ use flate2::bufread::MultiGzDecoder;
 use crate::data::error::DataError;
 use crate::files::FileError;
 
-/// A stream of bytes that are meant to be UTF-8.
+/// A stream of bytes that should be UTF-8.
 pub(crate) type Text = BufReader<Box<dyn Read + Send>>;
 
-/// The largest file that is read, in bytes, packed or unpacked.
+/// The maximum size of a file in bytes, both compressed and decompressed.
 pub const LARGEST_FILE: u64 = 8 << 30;
 
-/// As many bytes as tell what a stream is.
+/// The number of bytes needed to identify the content.
 const HEAD: usize = 512;
 const BUFFER: usize = 1 << 16;
 
-/// What a stream of bytes turned out to be.
+/// The content of a stream of bytes.
 enum Content {
-    /// Text, with how it was written where that is worth a word.
+    /// Text, and a description of its encoding if it is unusual.
     Text(Text, Option<&'static str>),
     /// Something else, in words.
     Other(&'static str),
 }
 
-/// Opens bytes as text. Unpacking streams, and ends with an error beyond [`LARGEST_FILE`] bytes.
+/// Opens bytes as text. Decompression is streamed, and fails beyond [`LARGEST_FILE`] bytes.
 ///
 /// # Errors
-/// If the first bytes cannot be read or unpacked.
+/// If the first bytes cannot be read or decompressed.
 fn open(reader: Box<dyn Read + Send>) -> io::Result<Content> {
     let (head, reader) = peek(reader)?;
     if !head.starts_with(&[0x1f, 0x8b]) {
@@ -45,11 +45,11 @@ fn open(reader: Box<dyn Read + Send>) -> io::Result<Content> {
     decoded(&head, reader, Some("gzip"))
 }
 
-/// Opens a stream as text, with how it was written where that is worth a word; `name` stands for it
-/// in messages.
+/// Opens a stream as text, and describes its encoding if it is unusual; `name` identifies the
+/// stream in messages.
 ///
 /// # Errors
-/// If it cannot be read, or is no text.
+/// If it cannot be read, or is not text.
 pub(super) fn open_text(
     name: &Arc<str>,
     reader: Box<dyn Read + Send>,
@@ -60,7 +60,7 @@ pub(super) fn open_text(
     }
 }
 
-/// The error of what holds no rows.
+/// The error for content without rows.
 pub(super) fn not_rows(name: &Arc<str>, found: &'static str, expected: &'static str) -> DataError {
     DataError::NotRows {
         file: name.to_string(),
@@ -69,7 +69,7 @@ pub(super) fn not_rows(name: &Arc<str>, found: &'static str, expected: &'static 
     }
 }
 
-/// The operating system's error, or that of unpacking.
+/// An error of the operating system or of decompression.
 pub(super) fn io_error(name: &str, source: io::Error) -> DataError {
     FileError::Io {
         action: "read",
@@ -79,14 +79,14 @@ pub(super) fn io_error(name: &str, source: io::Error) -> DataError {
     .into()
 }
 
-/// The first bytes, and a stream that still has them.
+/// The first bytes, and a stream that starts with them again.
 fn peek(mut reader: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
     let mut head = Vec::with_capacity(HEAD);
     reader.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
     Ok((head.clone(), Box::new(Cursor::new(head).chain(reader))))
 }
 
-/// Text in the encoding that its first bytes tell.
+/// Text in the encoding that its first bytes indicate.
 fn decoded(
     head: &[u8],
     mut reader: Box<dyn Read + Send>,
@@ -112,7 +112,7 @@ fn decoded(
     })
 }
 
-/// What bytes are that are no text of rows.
+/// What the content is, if it is not text.
 fn other(head: &[u8]) -> Option<&'static str> {
     let begins =
         |mark: &[u8]| head.len() >= mark.len() && head[..mark.len()].eq_ignore_ascii_case(mark);
@@ -132,7 +132,7 @@ fn other(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// A stream that ends in an error beyond a number of bytes.
+/// A stream that fails beyond a number of bytes.
 struct LimitedReader<R> {
     inner: R,
     left: u64,
@@ -148,13 +148,13 @@ impl<R: Read> Read for LimitedReader<R> {
     }
 }
 
-/// UTF-16 → UTF-8. A lone half of a pair becomes U+FFFD, as readers of text do it.
+/// UTF-16 → UTF-8. An unpaired surrogate becomes U+FFFD, as is usual.
 struct Utf16 {
     inner: BufReader<Box<dyn Read + Send>>,
     big_endian: bool,
-    /// The first half of a pair, whose second is still to come.
+    /// The first surrogate of a pair, until the second is read.
     high: Option<u16>,
-    /// UTF-8 that is still to be given.
+    /// Decoded UTF-8 not yet returned.
     ready: Cursor<Vec<u8>>,
 }
 
@@ -168,7 +168,7 @@ impl Utf16 {
         }
     }
 
-    /// Decodes what the buffer holds; nothing is ready after it only where the stream has ended.
+    /// Decodes the buffer; afterwards nothing is ready only at the end of the stream.
     fn refill(&mut self) -> io::Result<()> {
         let bytes = self.inner.fill_buf()?;
         let mut pairs: Vec<u8> = bytes[..bytes.len() & !1].to_vec();
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_same_text_comes_out_of_every_encoding() {
-        // Long enough for several buffers, with pairs at every offset from their ends.
+        // Long enough for several buffers, with surrogate pairs at every offset from their ends.
         let text = "naïve 東京 🎬\r\n".repeat(20_000);
         let units =
             |order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect::<Vec<u8>>();
@@ -267,7 +267,7 @@ mod tests {
         assert!(
             text_of([&[0xfe, 0xff], units(u16::to_be_bytes).as_slice()].concat()).unwrap() == text
         );
-        // Members of gzip that follow each other are one file; so does `cat one.gz two.gz`.
+        // Concatenated gzip members are one file, as made by `cat one.gz two.gz`.
         assert!(
             text_of([packed(text.as_bytes()), packed(b"end")].concat()).unwrap()
                 == text.clone() + "end"

@@ -1,4 +1,4 @@
-//! What stands for the reader of parquet files in a build without it.
+//! The replacement for the parquet reader in a build without it.
 
 use std::fs::File;
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::path::Path;
 use super::row::Row;
 use crate::data::error::DataError;
 
-/// Rows that cannot be read; there is none of it.
+/// An uninhabited type: no parquet file can be opened.
 pub(crate) enum ParquetRows {}
 
 impl ParquetRows {
-    /// Refuses a file.
+    /// Refuses the file.
     ///
     /// # Errors
     /// Always: this build does not read parquet.

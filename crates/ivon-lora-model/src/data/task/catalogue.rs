@@ -1,7 +1,7 @@
-//! The built-in tasks: one paragraph each. What else knows them by name asks here.
+//! The built-in tasks. Everything that depends on the name of a task is here.
 //!
-//! Prompts are those of arXiv 2411.04421, letter by letter (WinoGrande's missing full stop after B
-//! included). docs/adding-a-task.md walks through one.
+//! The prompts are those of arXiv 2411.04421, letter by letter (including WinoGrande's missing full
+//! stop after B). docs/adding-a-task.md walks through one task.
 
 use serde_json::{Value, json};
 
@@ -14,30 +14,31 @@ use crate::data::read::Row;
 /// A built-in task.
 #[derive(Debug)]
 pub struct BuiltIn {
-    /// By which it is chosen.
+    /// Its name.
     pub name: &'static str,
     /// How a row becomes a prompt.
     pub wording: Wording,
-    /// Gives a row as it is published the fields that the prompt is made of, and its label.
+    /// Renames the fields of a published row to those of the prompt, and the label.
     pub normalise: fn(&mut Row) -> Result<(), DataError>,
-    /// Sets of fields by which its rows are recognised; none: only by the name of their folder.
+    /// Sets of fields by which its rows are recognised; if empty, only the name of their folder
+    /// tells.
     pub marks: &'static [&'static [&'static str]],
-    /// Fields that may have the label, as it is published, in place of the form's own.
+    /// Fields that may hold the label as published, besides the form's own.
     pub other_label_fields: &'static [&'static str],
-    /// Which of the training files of several sizes is meant: `s` of `train_s.jsonl`.
+    /// Which of several training files to read: `s` for `train_s.jsonl`.
     pub train_size: Option<&'static str>,
     /// Whether its authors publish the same rows in several formats.
     pub is_published_twice: bool,
 }
 
-/// A [`Form`] as it stands in the catalogue.
+/// A [`Form`] as a constant.
 #[derive(Debug)]
 pub enum Wording {
     /// [`Form::Winogrande`].
     Winogrande,
     /// [`Form::MultipleChoice`].
     MultipleChoice {
-        /// The one number of choices that is asked; none: any.
+        /// The required number of choices; none: any.
         only: Option<usize>,
     },
     /// [`Form::Template`].
@@ -51,7 +52,7 @@ pub enum Wording {
     },
 }
 
-/// What most tasks have in common.
+/// The values that most tasks share.
 const PLAIN: BuiltIn = BuiltIn {
     name: "",
     wording: Wording::MultipleChoice { only: None },
@@ -62,8 +63,8 @@ const PLAIN: BuiltIn = BuiltIn {
     is_published_twice: false,
 };
 
-/// WinoGrande (arXiv 1907.10641), the training set of 640 rows: a sentence with a gap and two options
-/// for it; the answer is 1 or 2.
+/// WinoGrande (arXiv 1907.10641) with the training set of 640 rows: a sentence with a gap and two
+/// options for it; the answer is 1 or 2.
 const WINOGRANDE_S: BuiltIn = BuiltIn {
     name: "winogrande_s",
     wording: Wording::Winogrande,
@@ -81,8 +82,8 @@ const WINOGRANDE_M: BuiltIn = BuiltIn {
     ..WINOGRANDE_S
 };
 
-/// ARC, the easy set (arXiv 1803.05457): science questions of schools; the few with three or five
-/// choices are left out.
+/// ARC, the easy set (arXiv 1803.05457): science questions from school exams; the few with three or
+/// five choices are dropped.
 const ARC_EASY: BuiltIn = BuiltIn {
     name: "arc_easy",
     wording: Wording::MultipleChoice { only: Some(4) },
@@ -91,7 +92,7 @@ const ARC_EASY: BuiltIn = BuiltIn {
     ..MULTIPLE_CHOICE
 };
 
-/// ARC, the questions that retrieval and co-occurrence got wrong.
+/// ARC, the questions that retrieval and co-occurrence answered incorrectly.
 const ARC_CHALLENGE: BuiltIn = BuiltIn {
     name: "arc_challenge",
     ..ARC_EASY
@@ -103,8 +104,8 @@ const OPENBOOKQA: BuiltIn = BuiltIn {
     ..ARC_EASY
 };
 
-/// BoolQ (arXiv 1905.10044): a question about a passage, answered with true or false; the authors'
-/// files, SuperGLUE's and the hub's.
+/// BoolQ (arXiv 1905.10044): a question about a passage, answered by true or false; the files of
+/// the authors, of SuperGLUE and of the hub.
 const BOOLQ: BuiltIn = BuiltIn {
     name: "boolq",
     wording: Wording::Template {
@@ -118,7 +119,7 @@ const BOOLQ: BuiltIn = BuiltIn {
     ..PLAIN
 };
 
-/// SST-2 (Socher et al. 2013, as in GLUE): the sentiment of a sentence of a review.
+/// SST-2 (Socher et al. 2013, as in GLUE): the sentiment of a sentence from a review.
 const SST2: BuiltIn = BuiltIn {
     name: "sst2",
     wording: Wording::Template {
@@ -130,7 +131,7 @@ const SST2: BuiltIn = BuiltIn {
     ..PLAIN
 };
 
-/// RTE (as in GLUE): whether a first sentence entails a second; label 0 is that it does.
+/// RTE (as in GLUE): whether the first sentence entails the second; label 0 means that it does.
 const RTE: BuiltIn = BuiltIn {
     name: "rte",
     wording: Wording::Template {
@@ -146,7 +147,7 @@ const RTE: BuiltIn = BuiltIn {
     ..PLAIN
 };
 
-/// Questions with 2 to 26 choices of their own, from anyone: under the names of ARC and OpenBookQA.
+/// Any questions with 2 to 26 choices of their own, with the field names of ARC and OpenBookQA.
 const MULTIPLE_CHOICE: BuiltIn = BuiltIn {
     name: "multiple_choice",
     normalise: choice_question,
@@ -155,7 +156,7 @@ const MULTIPLE_CHOICE: BuiltIn = BuiltIn {
     ..PLAIN
 };
 
-/// All of them, in the order in which they are listed and their marks looked for.
+/// All of them, in the order in which they are listed and recognised.
 static BUILT_IN: [BuiltIn; 9] = [
     WINOGRANDE_S,
     WINOGRANDE_M,
@@ -178,14 +179,14 @@ pub(in crate::data) fn built_in(name: &str) -> Option<&'static BuiltIn> {
     BUILT_IN.iter().find(|task| task.name == name)
 }
 
-/// The first task whose marks a row has.
+/// The first task that recognises a row.
 pub(super) fn recognise(row: &Row) -> Option<&'static BuiltIn> {
     let has = |fields: &&[&str]| fields.iter().all(|field| row.fields.contains_key(*field));
     BUILT_IN.iter().find(|task| task.marks.iter().any(has))
 }
 
 impl BuiltIn {
-    /// Its form, as it is saved beside an adapter.
+    /// Its form, as it is saved with an adapter.
     pub(super) fn form(&self) -> Form {
         match self.wording {
             Wording::Winogrande => Form::Winogrande,
@@ -203,7 +204,7 @@ impl BuiltIn {
     }
 }
 
-/// Two options `option1`, `option2`, the answer `1` or `2`, the sentence under `sentence`.
+/// The options are `option1` and `option2`, the answer `1` or `2`, the sentence `sentence`.
 fn winogrande(row: &mut Row) -> Result<(), DataError> {
     rename(row, "sentence", "question");
     if row.fields.contains_key("choices") || !row.fields.contains_key("option1") {
@@ -224,17 +225,18 @@ fn winogrande(row: &mut Row) -> Result<(), DataError> {
     Ok(())
 }
 
-/// BoolQ: the answer under `answer` (truth value) or, in SuperGLUE, `label` (0 false, 1 true).
+/// BoolQ: the answer is in `answer` (boolean) or, in SuperGLUE, in `label` (0 false, 1 true).
 fn boolq(row: &mut Row) -> Result<(), DataError> {
     rename(row, "label", "answer");
     Ok(())
 }
 
-/// SST-2: GLUE's column is `sentence`; blanks around the text are none of it.
+/// SST-2: GLUE's column is `sentence`; surrounding white space is removed.
 fn sst2(row: &mut Row) -> Result<(), DataError> {
     rename(row, "sentence", "text");
     if let Some(Value::String(text)) = row.fields.get_mut("text") {
-        // Python's strip() also takes the four separators, which are no white space to Unicode.
+        // Python's strip() also removes the four separators that Unicode does not count as white
+        // space.
         *text = text
             .trim_matches(|letter: char| {
                 letter.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&letter)
@@ -244,7 +246,7 @@ fn sst2(row: &mut Row) -> Result<(), DataError> {
     Ok(())
 }
 
-/// RTE: GLUE's columns are `sentence1` and `sentence2`, its labels words in the TSV.
+/// RTE: GLUE's columns are `sentence1` and `sentence2`, its labels are words in the TSV.
 fn rte(row: &mut Row) -> Result<(), DataError> {
     rename(row, "sentence1", "premise");
     rename(row, "sentence2", "hypothesis");

@@ -1,5 +1,5 @@
-//! What is asked of a row. A [`Task`] is saved beside the adapter, so that later commands need no
-//! name.
+//! A task: what is asked about a row. A [`Task`] is saved with the adapter, so that later commands
+//! need not name it.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::label::LabelReading;
 use crate::data::error::DataError;
 use crate::data::read::Row;
 
-/// The name of a task that a user's template makes.
+/// The name of a task made from a user's template.
 pub const CUSTOM: &str = "custom";
 
 /// A task: how a row becomes a prompt, answers and a label.
@@ -25,7 +25,7 @@ pub struct Task {
     /// How the answers are scored.
     #[serde(default)]
     pub scoring: Scoring,
-    /// What labels are, where they could be read in two ways.
+    /// How to read labels that could be either indices or answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_reading: Option<LabelReading>,
 }
@@ -34,7 +34,7 @@ impl Task {
     /// A built-in task by its name.
     ///
     /// # Errors
-    /// [`DataError::UnknownTask`] with the names there are.
+    /// [`DataError::UnknownTask`] with the existing names.
     pub fn named(name: &str) -> Result<Self, DataError> {
         let Some(task) = built_in(name) else {
             return Err(DataError::UnknownTask {
@@ -54,10 +54,10 @@ impl Task {
         }
     }
 
-    /// A user's own task.
+    /// A custom task.
     ///
     /// # Errors
-    /// If the template or the answers cannot be used.
+    /// If the template or the answers are invalid.
     pub fn custom(
         prompt: &str,
         answers: Vec<String>,
@@ -79,13 +79,13 @@ impl Task {
         self
     }
 
-    /// The same task with labels read in one way alone.
+    /// The same task with another reading of labels.
     pub fn with_label_reading(mut self, reading: Option<LabelReading>) -> Self {
         self.label_reading = reading;
         self
     }
 
-    /// The field that has the label.
+    /// The field with the label.
     pub fn label_field(&self) -> &str {
         match &self.form {
             Form::Winogrande | Form::MultipleChoice { .. } => "answer",
@@ -93,8 +93,8 @@ impl Task {
         }
     }
 
-    /// The name of the task that data look like: that of their folder, or the first one whose marks
-    /// the first row has.
+    /// The name of the task that the data seem to belong to: that of their folder, or else the
+    /// first one that recognises the first row.
     pub fn detect(path: &Path, first: Option<&Row>) -> Option<&'static str> {
         let folder = if path.extension().is_some() {
             path.parent()

@@ -1,4 +1,4 @@
-//! One question in text, and why a row is left out.
+//! One question as text, and the reasons for dropping a row.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::prompt::Prompt;
 use crate::data::role::Role;
 
-/// A prompt with the words that can answer it.
+/// A prompt and the words that can answer it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example {
     /// The row's own id, else file name and row number.
@@ -17,14 +17,14 @@ pub struct Example {
     pub prompt: Prompt,
     /// The answer words in the order of the labels; for a question with choices the letters A, B, …
     pub answers: Arc<[String]>,
-    /// The index of the right answer; none for rows to predict.
+    /// The index of the correct answer; none for rows to predict.
     pub label: Option<usize>,
-    /// What the row must stay together with when roles are carved.
+    /// Rows of one group stay in one role.
     pub group: Option<String>,
 }
 
 impl Example {
-    /// A finished prompt to predict on; it loses nothing, so that one that is too long is dropped.
+    /// A finished prompt to predict on; it cannot be shortened, so one that is too long is dropped.
     pub fn from_prompt(
         id: impl Into<String>,
         prompt: impl Into<String>,
@@ -39,7 +39,7 @@ impl Example {
         }
     }
 
-    /// Whether a field of its prompt has no text.
+    /// Whether a field of its prompt is empty.
     pub fn has_empty_field(&self) -> bool {
         self.prompt
             .parts
@@ -48,27 +48,27 @@ impl Example {
     }
 }
 
-/// Why a row is left out.
+/// Why a row is dropped.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
-    /// The task keeps only questions with a certain number of choices.
+    /// The task requires another number of choices.
     ChoiceCount {
         /// The question's number of choices.
         found: usize,
-        /// The number that is kept.
+        /// The required number.
         kept: usize,
     },
-    /// The same prompt stands in the file of a role that must not be learnt from.
+    /// The same prompt is in the file of a later role.
     TextAlsoIn(Role),
-    /// Rows of the same group stand in the file of a role that must not be learnt from.
+    /// Rows of the same group are in the file of a later role.
     GroupAlsoIn(Role),
-    /// Too long even without the parts that may lose text.
+    /// Too long even without the parts that may be shortened.
     TooLong {
-        /// The most tokens that are allowed.
+        /// The maximum number of tokens.
         max_length: usize,
     },
-    /// The tokenizer makes nothing of the prompt.
+    /// The prompt has no tokens.
     NoTokens,
     /// It cannot be read as a row of the task.
     Unreadable,

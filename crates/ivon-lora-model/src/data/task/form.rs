@@ -7,18 +7,17 @@ use serde::{Deserialize, Serialize};
 use super::label::composed;
 use crate::data::error::DataError;
 
-/// The fewest and the most choices of a question; the answers are letters, of which there are 26.
+/// The possible numbers of choices of a question; the answers are the 26 letters.
 pub(super) const CHOICES: std::ops::RangeInclusive<usize> = 2..=26;
 
-/// The most answer words of a task.
+/// The maximum number of answer words of a task.
 const MOST_ANSWERS: usize = 10_000;
 
 /// How answers are scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scoring {
-    /// By one token of each answer, where no two answers of the question share it; else as
-    /// [`Scoring::Answer`].
+    /// By the first token of each answer, if these all differ; otherwise as [`Scoring::Answer`].
     #[default]
     Token,
     /// By the log-probability of all tokens of each answer.
@@ -29,26 +28,26 @@ pub enum Scoring {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Form {
-    /// A sentence with a gap under `question`, two options under `choices`; answers A and B.
+    /// A sentence with a gap in `question`, two options in `choices`; answers A and B.
     Winogrande,
     /// `question`, `choices` and `answer`; answers A, B, …
     MultipleChoice {
-        /// Questions with another number of choices are left out; none: all of 2 to 26 are kept.
+        /// The required number of choices, others are dropped; none: 2 to 26.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         only: Option<usize>,
     },
     /// A template with field names in braces.
     Template {
-        /// The template, for instance `Review: {text} Sentiment:`.
+        /// The template, for example `Review: {text} Sentiment:`.
         prompt: String,
         /// The answer words in the order of the labels.
         answers: Vec<String>,
-        /// The field with the label: an index from 0, a truth value, or the answer word.
+        /// The field with the label: an index from 0, a boolean, or the answer word.
         label_field: String,
     },
 }
 
-/// Two or more different words.
+/// Checks that these are two or more different words.
 pub(super) fn checked_answers(answers: &[String]) -> Result<Arc<[String]>, DataError> {
     let wrong = |reason: String| Err(DataError::Answers { reason });
     if answers.len() < 2 || answers.len() > MOST_ANSWERS {

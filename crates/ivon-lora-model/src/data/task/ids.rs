@@ -1,4 +1,4 @@
-//! The ids of rows: their own, or their place.
+//! The ids of rows: their own, or made of their place.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use serde_json::Value;
 use crate::data::place::Place;
 use crate::data::read::Row;
 
-/// The fields that may have a row's id, the first one first.
+/// The fields that may hold a row's id, in order of precedence.
 pub(in crate::data) const ID_FIELDS: [&str; 6] = ["id", "ID", "qID", "question_id", "idx", "index"];
 
-/// The row's own id as text; a bare number (GLUE's running index) or none gets the file's name in
-/// front, so that ids of several files differ.
+/// The row's own id as text. If it is a bare number (GLUE's running index) or missing, it is
+/// prefixed with the file's name, so that ids of several files differ.
 pub(super) fn id_of(row: &Row) -> String {
     let own = ID_FIELDS
         .iter()
@@ -32,7 +32,7 @@ pub(super) fn id_at(place: &Place) -> String {
     format!("{}-{}", stem(place), place.line)
 }
 
-/// The name of a file without its extension, whether it is packed or not.
+/// The name of a file without its extension and without `.gz`.
 fn stem(place: &Place) -> String {
     let name = Path::new(&*place.file)
         .file_name()

@@ -1,43 +1,43 @@
-//! What a label field says: which of the answers, or nothing.
+//! Reads a label field: which of the answers it is, or none.
 //!
-//! Published files write the same label as an index, a truth value, a word or a letter; CSV writes
-//! all of them as text. One rule reads them all, and never guesses: a label that can be read in two
-//! ways is refused with both, unless [`LabelReading`] settles it. Words are compared as Unicode's
-//! NFC, so that é is é however it was typed.
+//! Published files write the same label as an index, a boolean, a word or a letter; CSV writes all
+//! of them as text. One rule reads them all, and never guesses: a label that can be read in two
+//! ways is refused, unless [`LabelReading`] decides. Words are compared in Unicode's NFC, so that é
+//! is é however it was typed.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use unicode_normalization_alignments::UnicodeNormalization;
 
-/// What labels are, where they could be read in two ways.
+/// How to read labels that could be either indices or answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LabelReading {
-    /// Indices from 0; false is 0 and true 1.
+    /// As indices from 0; false is 0 and true 1.
     Index,
-    /// The answer words, or the choices' texts, themselves.
+    /// As the answer words, or the texts of the choices.
     Word,
 }
 
-/// What was found in a label field.
+/// The content of a label field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
     /// The index of an answer.
     Index(usize),
-    /// Nothing: no field, null, empty text, or the hub's −1.
+    /// No label: no field, null, empty text, or the hub's −1.
     Absent,
-    /// Something that is none of the answers.
+    /// A value that is none of the answers.
     Outside,
-    /// Two answers, each in the words of the reading that comes to it.
+    /// Two answers, each described together with its reading.
     Two(String, String),
 }
 
-/// Reads the label of a task with fixed answer words: the word itself, an index from 0, or a truth
-/// value.
+/// Reads the label of a task with fixed answer words: the word itself, an index from 0, or a
+/// boolean.
 ///
-/// Where every answer is itself a number (stars 1 to 5), labels are those numbers, never an index.
-/// A truth value means the answer that says so (yes, true, positive, correct against no, false,
-/// negative, incorrect), wherever it stands.
+/// If every answer is a number (stars 1 to 5), labels are those numbers and never indices. A
+/// boolean is the answer with its meaning (yes, true, positive, correct against no, false,
+/// negative, incorrect), wherever it is in the list.
 pub(crate) fn among_words(
     value: Option<&Value>,
     words: &[String],
@@ -67,8 +67,8 @@ pub(crate) fn among_words(
     }
 }
 
-/// Reads the label of a question with its own choices: a number is an index from 0; text may be
-/// that too, or a letter A, B, …, or a choice's text.
+/// Reads the label of a question with its own choices: a number is an index from 0; text may be an
+/// index, a letter A, B, …, or the text of a choice.
 pub(crate) fn among_choices(
     value: Option<&Value>,
     choices: &[String],
@@ -103,8 +103,8 @@ pub(crate) fn among_choices(
     }
 }
 
-/// Whether a test file's label field says that the label is not public: nothing, or the hub's −1
-/// where no answer is called so.
+/// Whether a label field of a test file says that the label is not public: it is empty, or the
+/// hub's −1, unless −1 is an answer.
 pub(crate) fn is_withheld(value: Option<&Value>, words: &[String]) -> bool {
     match Label::of(value) {
         Some(Label::Nothing) => true,
@@ -119,7 +119,7 @@ pub(crate) fn is_withheld(value: Option<&Value>, words: &[String]) -> bool {
     }
 }
 
-/// A label as it is shown in an error, cut to a bearable length.
+/// A label for display in an error, truncated to a reasonable length.
 pub(crate) fn shown(value: &Value) -> String {
     let text = value
         .as_str()
@@ -150,13 +150,13 @@ pub(crate) fn composed(text: &str) -> String {
     }
 }
 
-/// What stands in a label field.
+/// The value of a label field.
 enum Label {
     Nothing,
     Truth(bool),
-    /// As JSON writes it.
+    /// In its JSON form.
     Number(String),
-    /// Without blanks around it.
+    /// Without surrounding white space.
     Text(String),
 }
 
@@ -173,7 +173,7 @@ impl Label {
         })
     }
 
-    /// As an answer word would be written; 1.0 is 1.
+    /// The label in the form of an answer word; 1.0 is 1.
     fn text(&self) -> Option<String> {
         match self {
             Self::Nothing => None,
@@ -196,7 +196,7 @@ impl Label {
     }
 }
 
-/// An answer; else nothing where the label says so; else none of the answers.
+/// The answer found; else no label if the field says so; else none of the answers.
 fn or_withheld(found: Option<usize>, label: &Label) -> Reading {
     match found {
         Some(index) => Reading::Index(index),
@@ -228,7 +228,7 @@ fn either<const N: usize>(
     }
 }
 
-/// The answer that means a truth value: the word itself first.
+/// The answer with the meaning of a boolean; the word itself takes precedence.
 fn by_truth(truth: bool, words: &[String]) -> Reading {
     const TRUE: [&str; 4] = ["true", "yes", "positive", "correct"];
     const FALSE: [&str; 4] = ["false", "no", "negative", "incorrect"];
@@ -254,7 +254,7 @@ fn by_truth(truth: bool, words: &[String]) -> Reading {
     }
 }
 
-/// The word that a text is, in its own capitals first.
+/// The index of a text among the words; an exact match takes precedence over one in another case.
 fn position(text: &str, words: &[String]) -> Option<usize> {
     let any_case = || {
         let lower = composed(text).to_lowercase();
@@ -283,8 +283,8 @@ fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// A number without a fraction of zeros: a column with gaps becomes a column of floats on its way
-/// through a table.
+/// A number without a fraction of zeros: a column of integers with gaps becomes a column of floats
+/// in many tools.
 fn whole(text: &str) -> &str {
     match text.split_once('.') {
         Some((whole, zeros)) if !whole.is_empty() && zeros.bytes().all(|byte| byte == b'0') => {
@@ -294,7 +294,7 @@ fn whole(text: &str) -> &str {
     }
 }
 
-/// A whole number from 0; `1.0` and `1.00` count.
+/// A whole number from 0; `1.0` and `1.00` are accepted.
 fn whole_number(text: &str) -> Option<usize> {
     let text = whole(text);
     text.bytes()
@@ -406,7 +406,7 @@ mod tests {
             among_words(Some(&json!(0)), &words(&stars), Some(LabelReading::Index)),
             Reading::Index(0)
         );
-        // A scale that has −1 in it does not withhold.
+        // A scale that includes −1 does not use it for missing labels.
         assert_eq!(word(json!(-1), &["-1", "0", "1"]), Reading::Index(0));
         assert!(
             !is_withheld(Some(&json!(-1)), &words(&["-1", "0", "1"]))
@@ -453,7 +453,7 @@ mod tests {
         for value in [json!(4), json!("E"), json!(true)] {
             assert_eq!(choice(value.clone(), &choices), Reading::Outside, "{value}");
         }
-        // A number is an index, as the schema has it, whatever the choices are called.
+        // A number is an index, as the schema says, whatever the texts of the choices are.
         assert_eq!(choice(json!(1), &["3", "2", "1", "0"]), Reading::Index(1));
     }
 
@@ -473,7 +473,7 @@ mod tests {
                 Reading::Index(index)
             );
         }
-        // Both readings are the same choice.
+        // Both readings select the same choice.
         assert_eq!(choice(json!("1"), &["0", "1", "2"]), Reading::Index(1));
         assert!(matches!(choice(json!("A"), &["B", "A"]), Reading::Two(..)));
     }

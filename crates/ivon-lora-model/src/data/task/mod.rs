@@ -1,4 +1,4 @@
-//! Rows → examples: prompt, answers and label, for the built-in tasks and one's own.
+//! Rows → examples (prompt, answers and label), for built-in and custom tasks.
 
 mod prompt;
 mod example;

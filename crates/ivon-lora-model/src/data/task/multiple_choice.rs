@@ -1,4 +1,4 @@
-//! The prompts of questions with choices of their own, letter by letter those of arXiv 2411.04421.
+//! The prompts of questions with their own choices, letter by letter those of arXiv 2411.04421.
 
 use serde_json::Value;
 
@@ -29,7 +29,7 @@ pub(super) fn gap_prompt(question: &str, choices: &[String]) -> Prompt {
 
 const SELECT: &str = "Select one of the choices that answers the following question: ";
 
-/// A text with a capital first letter, and a full stop if it has none.
+/// A text with its first letter capitalised, and a full stop if it has none.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let mut sentence: String = letters
@@ -43,7 +43,7 @@ fn sentence(text: &str) -> String {
     sentence
 }
 
-/// The texts under `choices`.
+/// The texts of `choices`.
 pub(super) fn choices_of(row: &Row) -> Result<Vec<String>, DataError> {
     let field = row.field("choices")?;
     let Value::Array(choices) = field else {

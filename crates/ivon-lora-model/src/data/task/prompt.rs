@@ -1,16 +1,16 @@
-//! A prompt in parts: some may lose text where it is too long, the others never do.
+//! A prompt in parts: some may be shortened if it is too long, the others never.
 
 /// One part of a [`Prompt`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// The text.
     pub text: String,
-    /// Whether the part may lose text from its end: passages, questions and texts may;
+    /// Whether the part may be shortened from its end: passages, questions and texts may;
     /// instructions, choices and the answer cue may not.
     pub may_lose: bool,
 }
 
-/// A prompt as the parts that make it, in order.
+/// A prompt as a sequence of parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prompt {
     /// The parts.
@@ -18,12 +18,12 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    /// A prompt that loses nothing.
+    /// A prompt that cannot be shortened.
     pub fn fixed(text: impl Into<String>) -> Self {
         Self::default().then(text)
     }
 
-    /// Appends a part that stays whole.
+    /// Appends a part that cannot be shortened.
     pub fn then(mut self, text: impl Into<String>) -> Self {
         self.parts.push(Part {
             text: text.into(),
@@ -32,7 +32,7 @@ impl Prompt {
         self
     }
 
-    /// Appends a part that may lose text.
+    /// Appends a part that may be shortened.
     pub fn then_field(mut self, text: impl Into<String>) -> Self {
         self.parts.push(Part {
             text: text.into(),
@@ -48,10 +48,10 @@ impl Prompt {
 
     /// The longest form of the prompt that `fits`; none if there is no such form.
     ///
-    /// The longest part that may lose text loses it first, from its end, before the next longest
-    /// loses any. What stays of a part is the longest beginning (in characters, blanks at its end
-    /// left out) with which the whole text still fits. At least one of the parts keeps some text: a
-    /// prompt of nothing but instructions asks nothing.
+    /// The longest part that may be shortened is shortened first, from its end, then the next
+    /// longest. What remains of a part is its longest prefix (in characters, without trailing
+    /// spaces) with which the prompt still fits. At least one of these parts keeps some text:
+    /// instructions alone ask nothing.
     ///
     /// # Errors
     /// Those of `fits`.
@@ -81,8 +81,8 @@ impl Prompt {
         Ok(None)
     }
 
-    /// The longest beginning of `whole` with which part `index` lets the prompt fit, by bisection:
-    /// without the part it fits, with the whole of it it does not.
+    /// The longest prefix of `whole` as part `index` with which the prompt fits, by bisection:
+    /// without the part it fits, with all of it it does not.
     fn longest_beginning<E>(
         &self,
         index: usize,
@@ -132,7 +132,7 @@ mod tests {
             within(&example(), 28).unwrap(),
             "Q: so what? C: one two th A:"
         );
-        // The cut falls after a blank, which is left out.
+        // The cut is after a space, which is removed.
         assert_eq!(within(&example(), 26).unwrap(), "Q: so what? C: one two A:");
         assert_eq!(within(&example(), 18).unwrap(), "Q: so what? C:  A:");
         assert_eq!(within(&example(), 12).unwrap(), "Q: so C:  A:");

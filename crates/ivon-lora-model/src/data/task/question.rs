@@ -1,5 +1,5 @@
-//! Rows to be answered, one for each row of a file: what cannot be asked keeps its place, with the
-//! reason.
+//! Rows to be answered: one question for each row of a file. A row that cannot be asked keeps its
+//! position, with the reason.
 
 use std::fmt;
 
@@ -14,25 +14,25 @@ use crate::data::read::Row;
 /// A row to be answered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question {
-    /// The row's id; that of its place where it cannot be read.
+    /// The row's id, made of its place if the row cannot be read.
     pub id: String,
-    /// What the task asks; else why it is not asked.
+    /// What the task asks, or why it does not ask.
     pub asked: Result<Example, Refusal>,
-    /// The columns that go with the answer.
+    /// The columns copied to the answer.
     pub carried: Map<String, Value>,
 }
 
 /// Why a row is not asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The task leaves it out.
+    /// The task drops it.
     LeftOut(DropReason),
     /// It cannot be read as a row of the task: one sentence that names its place.
     Unreadable(String),
 }
 
 impl Refusal {
-    /// The reason by which it is counted.
+    /// The reason under which it is counted.
     pub fn reason(&self) -> DropReason {
         match self {
             Self::LeftOut(reason) => reason.clone(),
@@ -64,11 +64,12 @@ impl Question {
 /// A row of a file, or what is wrong with it.
 type RowResult = Result<Row, DataError>;
 
-/// Reads at most `limit` rows as questions, those of a file of this name; a label that cannot be
-/// read is none. The columns named in `carry` go along, null where a row lacks one.
+/// Reads at most `limit` rows of a file as questions; `name` is its name. A label that cannot be
+/// read counts as missing. The columns in `carry` are copied, null if a row lacks one.
 ///
 /// # Errors
-/// Of the file as a whole; [`DataError::NoRowHas`] if no row has a column that shall be carried.
+/// Those that concern the file as a whole; [`DataError::NoRowHas`] if no row has a column of
+/// `carry`.
 pub fn questions(
     name: &str,
     rows: &mut dyn Iterator<Item = RowResult>,

@@ -1,4 +1,4 @@
-//! A task at work: rows in, examples out.
+//! Reads the rows of a task as examples.
 
 use std::sync::Arc;
 
@@ -23,9 +23,9 @@ use crate::words::listed;
 #[derive(Clone, Debug)]
 pub struct TaskReader {
     task: Task,
-    /// What the catalogue says of it; none for a task of one's own.
+    /// Its entry in the catalogue; none for a custom task.
     built_in: Option<&'static BuiltIn>,
-    /// The field with a row's id, where one is named.
+    /// The field with a row's id, if it is given.
     id_field: Option<String>,
     template: Option<Template>,
     /// The answers of a template.
@@ -35,10 +35,10 @@ pub struct TaskReader {
 }
 
 impl Task {
-    /// What reads rows by this task.
+    /// The reader of this task.
     ///
     /// # Errors
-    /// If its template or its answers cannot be used; a task read from a file may hold anything.
+    /// If its template or its answers are invalid, as in a task read from a file.
     pub fn reader(&self) -> Result<TaskReader, DataError> {
         let (template, answers) = match &self.form {
             Form::Template {
@@ -84,20 +84,19 @@ pub enum RowOutcome {
 type Question = (Prompt, Arc<[String]>, Option<usize>);
 
 impl TaskReader {
-    /// The task by which it reads.
+    /// The task.
     pub fn task(&self) -> &Task {
         &self.task
     }
 
-    /// Takes ids from this field alone; from the usual ones, or the row's place, where none is
-    /// named.
+    /// Takes ids from this field only; if it is none, from the usual fields or the row's place.
     pub fn with_id_field(mut self, field: Option<&str>) -> Self {
         self.id_field = field.map(String::from);
         self
     }
 
     /// The answers for a finished prompt: the task's words, or the first `count` letters (at most
-    /// 26) for questions with choices of their own.
+    /// 26) for questions with their own choices.
     pub fn answers(&self, count: usize) -> Arc<[String]> {
         match &self.template {
             Some(_) => self.answers.clone(),
@@ -109,7 +108,7 @@ impl TaskReader {
         }
     }
 
-    /// Whether rows with these fields can be asked: what the prompt is made of is there.
+    /// Whether rows with these fields can be asked: all fields of the prompt are present.
     pub fn reads(&self, fields: &[String]) -> bool {
         let mut row = Row {
             fields: fields
@@ -118,7 +117,8 @@ impl TaskReader {
                 .collect(),
             place: Place::new("", 1),
         };
-        // A label or choices that are no more than a name are not what is asked here.
+        // Errors of labels or choices do not matter here, where only the names of the fields are
+        // known.
         let _ = self.normalise(&mut row);
         let needed = self
             .template
@@ -129,8 +129,7 @@ impl TaskReader {
             .all(|field| row.fields.contains_key(field))
     }
 
-    /// Whether a row of a test file comes without its label, as in splits whose answers are not
-    /// public.
+    /// Whether a row of a test file has no label, as in splits whose answers are not public.
     pub fn is_withheld(&self, row: &Row) -> bool {
         let others = self
             .built_in
@@ -139,21 +138,21 @@ impl TaskReader {
         fields.all(|field| is_withheld(row.fields.get(field), &self.answers))
     }
 
-    /// Turns a row into an example; `group_field` names the field of what must stay together. The
-    /// label is none where the row has none.
+    /// Turns a row into an example, without a label if the row has none; `group_field` is the field
+    /// with its group.
     ///
     /// # Errors
-    /// If a field is missing or of another kind, a label out of range or to be read in two ways, a
-    /// number of choices not to be asked.
+    /// If a field is missing or has the wrong type, a label is out of range or ambiguous, or the
+    /// number of choices is not allowed.
     pub fn example(&self, row: Row, group_field: Option<&str>) -> Result<RowOutcome, DataError> {
         let group = group_field.map(|field| row.text(field)).transpose()?;
         self.outcome(row, group, true)
     }
 
-    /// Turns a row into an example to be answered: a label that cannot be read is none.
+    /// Turns a row into an example to be answered; a label that cannot be read counts as missing.
     ///
     /// # Errors
-    /// As [`TaskReader::example`], but for labels.
+    /// As [`TaskReader::example`], except for labels.
     pub fn question(&self, row: Row) -> Result<RowOutcome, DataError> {
         self.outcome(row, None, false)
     }
@@ -188,12 +187,13 @@ impl TaskReader {
         }))
     }
 
-    /// Gives a row of a public data set the names and values of the one schema.
+    /// Renames the fields and converts the values of a row of a public data set to the common
+    /// schema.
     fn normalise(&self, row: &mut Row) -> Result<(), DataError> {
         self.built_in.map_or(Ok(()), |task| (task.normalise)(row))
     }
 
-    /// The prompt that a template makes of a row, its answers, the label.
+    /// Prompt, answers and label of a row for a template.
     fn fill(
         &self,
         template: &Template,
@@ -209,14 +209,14 @@ impl TaskReader {
         ))
     }
 
-    /// The prompt of a question with choices of its own, its letters, the label; or why the task
-    /// does not ask it.
+    /// Prompt, letters and label of a question with its own choices; or why the task does not ask
+    /// it.
     fn ask(&self, row: &Row, needs_label: bool) -> Result<Result<Question, DropReason>, DataError> {
         let (question, choices) = (row.text("question")?, choices_of(row)?);
         if let Some(reason) = self.left_out(row, choices.len())? {
             return Ok(Err(reason));
         }
-        // The place among the labels of its own choices leaves no other reading.
+        // As the position of a choice, the label has only one reading.
         let value = row.fields.get("answer");
         let reading = among_choices(value, &choices, self.task.label_reading);
         let letters = self.letters.get(choices.len()).cloned().unwrap_or_default();
@@ -253,7 +253,7 @@ impl TaskReader {
         })
     }
 
-    /// The row's id: from the field that was named, else see [`id_of`].
+    /// The row's id: from the given field, otherwise see [`id_of`].
     pub(super) fn id(&self, row: &Row) -> Result<String, DataError> {
         let Some(field) = &self.id_field else {
             return Ok(id_of(row));
@@ -270,7 +270,7 @@ impl TaskReader {
         Ok(id)
     }
 
-    /// The label that was read; one that cannot be read is none where none is needed.
+    /// The label; one that cannot be read counts as missing if none is needed.
     fn label(
         &self,
         row: &Row,

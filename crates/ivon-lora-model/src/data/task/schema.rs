@@ -1,10 +1,10 @@
-//! Rows of public data sets, as their authors, GLUE, SuperGLUE and the hub publish them, brought
-//! into one schema: `question` + `choices` + `answer` (0-based), `question` + `passage` + `answer`,
-//! `premise` + `hypothesis` + `label`, `text` + `label`. A row that is in the schema already stays
-//! as it is.
+//! Converts rows of public data sets, as published by their authors, GLUE, SuperGLUE and the hub,
+//! to one schema: `question` + `choices` + `answer` (0-based), `question` + `passage` + `answer`,
+//! `premise` + `hypothesis` + `label`, `text` + `label`. A row already in the schema is not
+//! changed.
 //!
-//! BoolQ's passage is taken as it is published: SuperGLUE's begins with `Title -- `, the authors'
-//! has the title in a field of its own, which is not put in front.
+//! BoolQ's passage is used as published: SuperGLUE's starts with `Title -- `, the authors' have the
+//! title in a separate field, which is not added.
 
 use serde_json::{Value, json};
 
@@ -14,8 +14,8 @@ use crate::data::read::{Row, json_value};
 use crate::words::listed;
 
 /// ARC and OpenBookQA: a question object with `stem` and `choices`, or columns of labels and texts,
-/// the answer as one of the labels (A to E, or 1 to 5) under `answerKey`; OpenBookQA's TSV with
-/// `(A) … (B) …` in one column.
+/// the answer as one of the labels (A to E, or 1 to 5) in `answerKey`; OpenBookQA's TSV with `(A) …
+/// (B) …` in one column.
 pub(super) fn choice_question(row: &mut Row) -> Result<(), DataError> {
     name_question(row);
     let (labels, texts) = row
@@ -35,8 +35,7 @@ pub(super) fn choice_question(row: &mut Row) -> Result<(), DataError> {
         return Ok(());
     };
     let labels: Vec<String> = labels.iter().map(shown).collect();
-    // Some copies of ARC write the answers' letters beside choices that are labelled 1 to 4, and
-    // the other way round.
+    // Some copies of ARC have letters as answers and choices labelled 1 to 4, or vice versa.
     let place = labels.iter().position(|label| label == key.trim());
     let Some(index) = place.or_else(|| swapped(key.trim(), labels.len())) else {
         let allowed = format!("one of {}", listed(&labels));
@@ -46,7 +45,7 @@ pub(super) fn choice_question(row: &mut Row) -> Result<(), DataError> {
     Ok(())
 }
 
-/// Gives question, choices and answer key the names of the hub's ARC.
+/// Renames question, choices and answer key as in the hub's ARC.
 fn name_question(row: &mut Row) {
     if let Some(Value::Object(question)) = row.fields.get("question").cloned() {
         for (name, to) in [("stem", "question"), ("choices", "choices")] {
@@ -66,7 +65,7 @@ fn name_question(row: &mut Row) {
     }
 }
 
-/// The labels and the texts of choices; nothing where they are written in another way.
+/// The labels and the texts of choices; empty if they are in another form.
 fn columns(choices: &Value) -> (Vec<Value>, Vec<Value>) {
     match choices {
         Value::Array(choices) if choices.iter().any(Value::is_object) => {
@@ -93,7 +92,7 @@ fn columns(choices: &Value) -> (Vec<Value>, Vec<Value>) {
     }
 }
 
-/// Gives a field the schema's name, if nothing has that name yet.
+/// Renames a field, unless the new name is taken.
 pub(super) fn rename(row: &mut Row, from: &str, to: &str) {
     if !row.fields.contains_key(to)
         && let Some(value) = row.fields.remove(from)
@@ -102,7 +101,7 @@ pub(super) fn rename(row: &mut Row, from: &str, to: &str) {
     }
 }
 
-/// Choices in one column of a CSV file are a JSON list.
+/// Parses choices in one column of a CSV file as a JSON list.
 pub(super) fn parse_list(row: &mut Row) -> Result<(), DataError> {
     if let Some(Value::String(text)) = row.fields.get("choices") {
         match json_value(text) {
@@ -148,7 +147,7 @@ fn swapped(key: &str, count: usize) -> Option<usize> {
         .filter(|index| *index < count)
 }
 
-/// The error of an answer that is none of those that a published row may have.
+/// The error for an answer that is none of those a published row may have.
 pub(super) fn outside(row: &Row, field: &str, value: &str, allowed: String) -> DataError {
     DataError::LabelOutOfRange {
         at: row.place.clone(),

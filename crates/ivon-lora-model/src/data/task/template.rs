@@ -1,10 +1,11 @@
-//! A prompt template with field names in braces, as a user writes it: `Review: {text} Sentiment:`.
+//! A prompt template with field names in braces, as the user writes it: `Review: {text}
+//! Sentiment:`.
 
 use super::prompt::Prompt;
 use crate::data::error::DataError;
 use crate::data::read::Row;
 
-/// A template taken apart.
+/// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template {
     pieces: Vec<Piece>,
@@ -17,10 +18,10 @@ enum Piece {
 }
 
 impl Template {
-    /// Takes a template apart. `{{` and `}}` are braces themselves.
+    /// Parses a template. `{{` and `}}` are literal braces.
     ///
     /// # Errors
-    /// If a brace has no partner, a name is empty, or no field is named.
+    /// If a brace is unmatched, a name is empty, or there is no field.
     pub(crate) fn parse(template: &str) -> Result<Self, DataError> {
         let malformed = |reason: &str| DataError::MalformedTemplate {
             template: template.into(),
@@ -72,10 +73,10 @@ impl Template {
         self.pieces.iter().filter_map(name).collect()
     }
 
-    /// The prompt of a row: the template's own text stays whole, fields may lose text.
+    /// The prompt of a row: the template's own text cannot be shortened, its fields can.
     ///
     /// # Errors
-    /// If a field is missing, or a list or an object.
+    /// If a field is missing, a list or an object.
     pub(crate) fn fill(&self, row: &Row) -> Result<Prompt, DataError> {
         self.pieces
             .iter()

@@ -1,4 +1,4 @@
-//! Rows → examples, for the built-in tasks and one's own.
+//! Rows → examples, for built-in and custom tasks.
 
 use std::path::Path;
 

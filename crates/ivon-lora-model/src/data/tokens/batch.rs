@@ -1,35 +1,35 @@
-//! The tokens of many sequences laid end to end, without padding.
+//! The tokens of many sequences, concatenated without padding.
 //!
-//! A batch is a forest of segments: a segment attends to itself causally and to all of the segments
-//! above it. So a prompt stands once below its many answers, and a common beginning once below all
-//! prompts.
+//! A batch is a forest of segments: a segment attends causally to itself, and to all of its
+//! ancestors. So the many answers to a prompt share one copy of it, and all prompts share one copy
+//! of a common prefix.
 
-/// The name of having read nothing.
+/// The key of an empty prefix.
 const FIRST_KEY: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// A run of tokens in a [`Batch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Its first token in the batch.
+    /// The index of its first token in the batch.
     pub start: usize,
     /// Its number of tokens.
     pub len: usize,
-    /// The segment that it continues; always an earlier one.
+    /// The index of the segment that it continues; always an earlier one.
     pub parent: Option<usize>,
-    /// Names the segment in everything random, see [`Encoded::key`](super::Encoded::key).
+    /// Identifies the segment in random numbers, see [`Encoded::key`](super::Encoded::key).
     pub key: u64,
 }
 
-/// Packed tokens `[N]` and the positions whose hidden state is asked for `[S]`.
+/// Packed tokens `[N]`, and the tokens `[S]` whose hidden states are needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// Token ids `[N]`.
     pub tokens: Vec<u32>,
-    /// The place of each token in its sequence, from 0, `[N]`.
+    /// The position of each token in its sequence, from 0, `[N]`.
     pub positions: Vec<u32>,
-    /// The segments, in the order of their tokens; they cover all tokens.
+    /// The segments, in the order of their tokens; together they are all tokens.
     pub segments: Vec<Segment>,
-    /// Which tokens' hidden states are wanted, in any order, `[S]`.
+    /// The indices of the tokens whose hidden states are needed, in any order, `[S]`.
     pub asked: Vec<usize>,
 }
 
@@ -53,7 +53,7 @@ impl Batch {
         self.segments.len() - 1
     }
 
-    /// Asks for the hidden state at the last token of a segment and returns its row in the answer.
+    /// Requests the hidden state at the last token of a segment; returns its row in the result.
     pub fn ask_last(&mut self, segment: usize) -> usize {
         let segment = &self.segments[segment];
         self.asked.push(segment.start + segment.len - 1);
@@ -70,14 +70,14 @@ impl Batch {
         self.tokens.is_empty()
     }
 
-    /// A name for what has been read at each token, itself included, `[N]`: a hash of the tokens
-    /// from the beginning of its sequence. Equal beginnings have equal names in every batch.
+    /// A key for the prefix read at each token, including the token, `[N]`: a hash of the tokens
+    /// from the start of its sequence. Equal prefixes have equal keys in every batch.
     pub fn prefix_keys(&self) -> Vec<u64> {
         let mut keys: Vec<u64> = Vec::with_capacity(self.len());
         for segment in &self.segments {
             let above = segment.parent.map(|parent| &self.segments[parent]);
             let mut key = above.map_or(FIRST_KEY, |above| keys[above.start + above.len - 1]);
-            // Segments come in the order of their tokens. FNV-1a over the bytes of each.
+            // Segments are in the order of their tokens. FNV-1a over the bytes of each token.
             for token in &self.tokens[segment.start..segment.start + segment.len] {
                 key = token.to_le_bytes().iter().fold(key, |key, &byte| {
                     (key ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -88,8 +88,7 @@ impl Batch {
         keys
     }
 
-    /// The token ranges that a segment attends to in full, outermost first: those of the segments
-    /// above it.
+    /// The token ranges of the ancestors of a segment, to which it attends in full, root first.
     pub fn above(&self, segment: usize) -> Vec<std::ops::Range<usize>> {
         let mut ranges = Vec::new();
         let mut next = self.segments[segment].parent;
@@ -121,7 +120,7 @@ mod tests {
             assert_eq!(batch.above(answer), std::slice::from_ref(&(0..3)));
         }
         assert!(batch.above(prompt).is_empty());
-        // The second answer written out behind its prompt has read the same.
+        // The second answer, written out after its prompt, has the same prefixes.
         let mut apart = Batch::default();
         apart.push(&[5, 6, 7, 9, 10], None, 4);
         let (shared, apart) = (batch.prefix_keys(), apart.prefix_keys());

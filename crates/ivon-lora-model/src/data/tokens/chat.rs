@@ -1,8 +1,8 @@
-//! A chat template around a prompt, as `transformers` renders it: the prompt is the one message of
-//! the user, and the template adds what makes the assistant speak.
+//! A chat template around a prompt, rendered as in `transformers`: the prompt is the only message,
+//! from the user, followed by the generation prompt.
 //!
-//! One departure: `strftime_now` always says 26 July 2024 (the date that Llama 3's own template
-//! falls back to), since a prompt that changes with the day of the run cannot be repeated.
+//! One deviation: `strftime_now` always returns 26 July 2024 (the default date of Llama 3's own
+//! template), because a prompt that depends on the date of the run cannot be reproduced.
 
 use std::path::PathBuf;
 
@@ -13,16 +13,16 @@ use super::tokenizer::Tokenizer;
 use crate::data::error::DataError;
 use crate::files;
 
-/// The longest template file, in bytes.
+/// The maximum size of a template file in bytes.
 const LONGEST_TEMPLATE: u64 = 1 << 20;
 
-/// Which chat template is put around prompts.
+/// The chat template to put around prompts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum ChatSetting {
-    /// The checkpoint's own, or none.
+    /// The checkpoint's own (`true`), or none.
     Own(bool),
-    /// That of a file.
+    /// The template in a file.
     File(PathBuf),
 }
 
@@ -33,12 +33,12 @@ impl Default for ChatSetting {
 }
 
 impl ChatSetting {
-    /// Whether prompts are put into a template at all.
+    /// Whether a template is used.
     pub fn is_on(&self) -> bool {
         *self != Self::Own(false)
     }
 
-    /// Checks what can be checked without a checkpoint: that the file is there and holds a
+    /// Checks what can be checked without a checkpoint: that the file exists and contains a
     /// template.
     ///
     /// # Errors
@@ -52,8 +52,7 @@ impl ChatSetting {
         }
     }
 
-    /// A tokenizer with the template that this names, which has been compiled once to see that it
-    /// can be.
+    /// The tokenizer with this template, after compiling the template once to check it.
     ///
     /// # Errors
     /// If the file cannot be read, the checkpoint has no template, or it is not valid.
@@ -73,7 +72,7 @@ impl ChatSetting {
 #[derive(Debug)]
 pub struct ChatTemplate {
     template: Template,
-    /// The special tokens that have a name, with those names.
+    /// The named special tokens, with their names.
     tokens: Vec<(String, String)>,
 }
 
@@ -95,11 +94,11 @@ impl ChatTemplate {
         Ok(Self { template, tokens })
     }
 
-    /// The text of a conversation in which the user has said `prompt` and the assistant is to
-    /// answer.
+    /// The text of a conversation in which the user has said `prompt` and the assistant answers
+    /// next.
     ///
     /// # Errors
-    /// If the template fails, or raises an exception of its own.
+    /// If the template fails or raises an exception.
     pub fn render(&self, prompt: &str) -> Result<String, DataError> {
         self.template.render(prompt, &self.tokens).map_err(failed)
     }

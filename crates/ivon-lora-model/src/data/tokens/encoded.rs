@@ -1,39 +1,39 @@
-//! One example as the model sees it: token ids, the choices, the label.
+//! One example for the model: token ids, choices, label.
 
 /// A prompt in tokens with its choices.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoded {
     /// The example's id, as in its file.
     pub id: String,
-    /// Names the example in everything random (dropout masks): its hash, so that it does not depend
-    /// on the order of rows.
+    /// Identifies the example in random numbers (dropout masks): a hash of its content, independent
+    /// of the order of rows.
     pub key: u64,
     /// The prompt's token ids, special tokens included, never empty.
     pub tokens: Vec<u32>,
-    /// What is to be answered.
+    /// What is to be predicted.
     pub target: Target,
 }
 
-/// What an example asks for, with the right answer where it is known.
+/// What is to be predicted, and the correct answer if it is known.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
     /// One of several choices.
     Choice {
-        /// What can be answered.
+        /// The choices.
         choices: Choices,
-        /// The index of the right choice; none for rows to predict.
+        /// The index of the correct choice; none for rows to predict.
         label: Option<usize>,
     },
 }
 
 impl Encoded {
-    /// The index of the right choice, where it is known.
+    /// The index of the correct choice, if it is known.
     pub fn label(&self) -> Option<usize> {
         let Target::Choice { label, .. } = &self.target;
         *label
     }
 
-    /// What can be chosen.
+    /// The choices.
     pub fn choices(&self) -> &Choices {
         let Target::Choice { choices, .. } = &self.target;
         choices
@@ -43,7 +43,7 @@ impl Encoded {
 /// How the choices of an example are scored.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Choices {
-    /// By the logit of one token each at the prompt's last position.
+    /// By the logit of one token for each choice at the prompt's last position.
     Tokens(Vec<u32>),
     /// By the log-probability of all tokens of each answer given the prompt; no answer is empty.
     Answers(Vec<Vec<u32>>),
@@ -58,7 +58,7 @@ impl Choices {
         }
     }
 
-    /// Whether there is nothing to choose.
+    /// Whether there are no choices.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

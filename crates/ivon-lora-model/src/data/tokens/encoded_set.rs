@@ -1,4 +1,4 @@
-//! Many examples in tokens, encoded on all threads, with what became of the others.
+//! Examples encoded on all threads, with an account of those that were dropped.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::data::account::{Drops, Tally};
 use crate::data::error::DataError;
 use crate::data::task::{DropReason, Example};
 
-/// An example that was left out.
+/// A dropped example.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DroppedExample {
     /// Its id.
@@ -19,23 +19,23 @@ pub struct DroppedExample {
     pub reason: DropReason,
 }
 
-/// Examples in tokens, with what happened on the way.
+/// Encoded examples, and what was dropped or shortened.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EncodedSet {
-    /// The examples, in the order they came.
+    /// The encoded examples, in their original order.
     pub examples: Vec<Encoded>,
-    /// Which of the examples given each of them is `[examples]`.
+    /// The index of each encoded example among those given `[examples]`.
     pub kept: Vec<usize>,
-    /// How many lost text to fit.
+    /// How many were shortened to fit.
     pub truncated: usize,
-    /// Whether each lost text to fit, `[examples]`.
+    /// Whether each was shortened to fit, `[examples]`.
     pub shortened: Vec<bool>,
-    /// Those left out.
+    /// The dropped examples.
     pub dropped: Vec<DroppedExample>,
 }
 
 impl EncodedSet {
-    /// How many were left out for each reason.
+    /// The number of dropped examples for each reason.
     pub fn drops(&self) -> Drops {
         let mut drops = Drops::default();
         self.dropped
@@ -44,8 +44,8 @@ impl EncodedSet {
         drops
     }
 
-    /// What became of the examples that were given, a sentence each: which are left out, shortened,
-    /// or without text in a field. `set` names them; `given` are those that were encoded.
+    /// Sentences about the examples given: which were dropped, shortened, or have an empty field.
+    /// `set` is their name; `given` are the examples that were encoded.
     pub fn account(&self, set: &str, given: &[Example], max_length: usize) -> Vec<String> {
         let shortened: Tally = self
             .examples
@@ -79,8 +79,8 @@ impl EncodedSet {
 /// Encodes examples, on all threads.
 ///
 /// # Errors
-/// As [`Encoder::encode`], of the first example that fails; [`DataError::EmptySet`] if examples
-/// were given and all are left out.
+/// As [`Encoder::encode`], for the first example that fails; [`DataError::EmptySet`] if all of one
+/// or more examples are dropped.
 pub fn encode_all(
     examples: &[Example],
     tokenizer: &Tokenizer,
@@ -101,16 +101,16 @@ pub fn encode_all(
     }
 }
 
-/// As [`encode_all`], where it is no error that all are left out.
+/// [`encode_all`], except that all examples may be dropped.
 ///
 /// # Errors
-/// As [`Encoder::encode`], of the first example that fails.
+/// As [`Encoder::encode`], for the first example that fails.
 pub fn encode_any(
     examples: &[Example],
     tokenizer: &Tokenizer,
     options: EncodeOptions,
 ) -> Result<EncodedSet, DataError> {
-    // Each chunk remembers answers for itself; results do not depend on how chunks fall.
+    // Each chunk has its own cache of answers; the results do not depend on the chunks.
     let chunks: Vec<Result<Vec<EncodeOutcome>, DataError>> = examples
         .par_chunks(512)
         .map(|chunk| {

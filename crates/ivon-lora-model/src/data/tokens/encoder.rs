@@ -1,19 +1,19 @@
-//! Examples → token ids: the prompt, shortened where it must be, and its answers.
+//! Examples → token ids: the prompt, shortened if necessary, and its answers.
 //!
-//! *Answers.* What an answer adds is read off the encoding of prompt + blank + answer, since tokens
-//! depend on what stands before them; no blank is put where the prompt (or the chat template around
-//! it) already ends in one or in a line end. The choice token is the first by which that encoding
-//! goes beyond the prompt's. A tokenizer that merges across the border changes the prompt's last
-//! tokens too; then the prompt ends before them, and every answer begins with its own form of them,
-//! so that prompt and answer together are always the encoding of their text.
+//! *Answers.* Tokens depend on the preceding text, so the tokens of an answer are taken from the
+//! encoding of prompt + space + answer; no space is added if the prompt (or the chat template
+//! around it) already ends in a space or a line end. The choice token is the first one after the
+//! prompt's own tokens. A tokenizer that merges across the boundary also changes the last tokens of
+//! the prompt; the prompt then ends before them, and every answer starts with its own version of
+//! them, so that prompt and answer together are always the encoding of their text.
 //!
-//! *Begin token.* Before a prompt stands what the tokenizer's post-processor puts there. In a chat
-//! template the begin token is the template's own: transformers encodes a rendered chat without
-//! special tokens.
+//! *Begin token.* A prompt starts with the tokens that the tokenizer's post-processor adds. In a
+//! chat template the begin token is up to the template: transformers encodes a rendered chat
+//! without special tokens.
 //!
-//! *Length.* A prompt is shortened as text, see [`Prompt::shortened`], and encoded anew, so that
-//! its ids are always those of a text and end with the cue's. Where whole answers are scored,
-//! prompt and longest answer together stay within the limit.
+//! *Length.* A prompt is shortened as text, see [`Prompt::shortened`], and encoded again, so that
+//! its ids are always the encoding of a text and end with those of the cue. If whole answers are
+//! scored, the limit applies to the prompt together with its longest answer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,13 +28,13 @@ use crate::data::task::{DropReason, Example};
 use crate::random::fnv1a;
 use crate::settings::Wrong;
 
-/// The most prompt endings whose answers are remembered.
+/// The maximum number of cached prompt endings.
 const REMEMBERED: usize = 4096;
 
-/// How examples become tokens.
+/// How examples are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodeOptions {
-    /// The most tokens of a prompt, special tokens included.
+    /// The maximum number of prompt tokens, including special tokens.
     pub max_length: usize,
     /// How answers are scored.
     pub scoring: Scoring,
@@ -42,37 +42,37 @@ pub struct EncodeOptions {
     pub chat_template: bool,
 }
 
-/// Turns examples into tokens, one after the other.
+/// Encodes examples one at a time.
 #[derive(Debug)]
 pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     options: EncodeOptions,
     chat: Option<ChatTemplate>,
-    /// The special tokens that begin a sequence, once they are known.
+    /// The special tokens at the start of a sequence, once they are known.
     leading: Option<Vec<u32>>,
     remembered: HashMap<(String, usize), Arc<Continuations>>,
 }
 
-/// What an example became.
+/// The outcome of encoding an example.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EncodeOutcome {
-    /// Tokens.
+    /// It was encoded.
     Encoded {
-        /// The tokens.
+        /// Its tokens.
         encoded: Encoded,
-        /// The text that they stand for, chat template included.
+        /// The text of its prompt, including the chat template.
         text: String,
-        /// Whether the prompt has lost text.
+        /// Whether the prompt was shortened.
         truncated: bool,
     },
-    /// Nothing, and why.
+    /// It was dropped.
     Dropped(DropReason),
 }
 
-/// A text in tokens.
+/// The tokens of a text.
 struct Tokens {
     text: String,
-    /// Special tokens put before the text.
+    /// Special tokens before the text.
     leading: Vec<u32>,
     /// The tokens of the text alone.
     own: Vec<u32>,
@@ -87,10 +87,10 @@ impl Tokens {
 /// The answers after the end of a text.
 #[derive(Debug)]
 struct Continuations {
-    /// The answers, held so that no others come to stand at the address by which they are
-    /// remembered.
+    /// Keeps the answer words alive, so that no others can have the address by which they are
+    /// cached.
     _words: Arc<[String]>,
-    /// The text's own tokens, of which the last `replaced` are part of the answers.
+    /// The text's own tokens; the last `replaced` of them are part of the answers.
     base: Vec<u32>,
     replaced: usize,
     answers: Vec<Vec<u32>>,
@@ -100,7 +100,7 @@ impl<'a> Encoder<'a> {
     /// An encoder for one tokenizer.
     ///
     /// # Errors
-    /// If a chat template is asked for and the tokenizer has none that works, or `max_length` is 0.
+    /// If a chat template is required and the tokenizer has no valid one, or `max_length` is 0.
     pub fn new(tokenizer: &'a Tokenizer, options: EncodeOptions) -> Result<Self, DataError> {
         if options.max_length == 0 {
             return Err(DataError::Setting(Wrong::new(
@@ -129,7 +129,7 @@ impl<'a> Encoder<'a> {
     pub fn encode(&mut self, example: &Example) -> Result<EncodeOutcome, DataError> {
         let limit = self.options.max_length;
         let mut reserved = 0;
-        // A second round is needed where whole answers take room, a third where another cut changes
+        // A second round is needed if whole answers take space, a third if another cut changes
         // them.
         for _ in 0..3 {
             let Some((prompt, tokens)) = self.fitting(&example.prompt, reserved)? else {
@@ -171,14 +171,14 @@ impl<'a> Encoder<'a> {
         }))
     }
 
-    /// The longest form of a prompt that leaves `reserved` tokens of the limit free.
+    /// The longest form of a prompt that leaves `reserved` tokens of the limit unused.
     fn fitting(
         &mut self,
         prompt: &Prompt,
         reserved: usize,
     ) -> Result<Option<(Prompt, Tokens)>, DataError> {
         let room = self.options.max_length.saturating_sub(reserved);
-        // The text that fitted last is the one that is chosen.
+        // The last text that fits is the one chosen.
         let mut fitted = None;
         let shortened = prompt.shortened(|text| {
             let tokens = self.tokens(text)?;
@@ -191,20 +191,20 @@ impl<'a> Encoder<'a> {
         Ok(shortened.zip(fitted))
     }
 
-    /// A prompt's text in tokens, in the chat template if there is one.
+    /// The tokens of a prompt, in the chat template if there is one.
     fn tokens(&mut self, prompt: &str) -> Result<Tokens, DataError> {
         let text = match &self.chat {
             Some(chat) => chat.render(prompt)?,
             None => prompt.to_string(),
         };
         let own = self.tokenizer.encode(&text, false)?;
-        // A template writes the begin token itself, or leaves it away.
+        // A template either writes the begin token itself or does without.
         let leading = match (&self.chat, &self.leading) {
             (Some(_), _) => Vec::new(),
             (None, Some(leading)) => leading.clone(),
             (None, None) => {
-                // Only what stands before the text counts: an end token after it would be what the
-                // model answers to.
+                // Only the tokens before the text count: an end token after it would end the
+                // prompt.
                 let framed = self.tokenizer.encode(&text, true)?;
                 let start = (0..=framed.len().saturating_sub(own.len()))
                     .find(|&start| framed[start..].starts_with(&own));
@@ -217,11 +217,11 @@ impl<'a> Encoder<'a> {
 
     /// The tokens of each answer after a text.
     ///
-    /// They are worked out behind the text's last word alone and remembered by it, since a task
-    /// asks the same cue and answers of every row. That is exact where the whole text's tokens end
-    /// as the last word's do and at least one of those stays when an answer follows: two token
-    /// sequences of a byte-pair encoding that agree in a token can be joined there. Where it does
-    /// not hold, the whole text is used.
+    /// They are computed after the text's last word only and cached by it, because every row of a
+    /// task has the same cue and answers. This is exact if the tokens of the whole text end with
+    /// those of the last word and at least one of these stays the same when an answer follows: two
+    /// token sequences of a byte-pair encoding can be joined at a common token. Otherwise the whole
+    /// text is used.
     fn continuations(
         &mut self,
         tokens: &Tokens,
@@ -295,13 +295,13 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// How many tokens two sequences begin with alike.
+/// The length of the common prefix of two sequences.
 fn shared_beginning(one: &[u32], other: &[u32]) -> usize {
     let pairs = one.iter().zip(other);
     pairs.take_while(|(one, other)| one == other).count()
 }
 
-/// Refuses answers that the model cannot tell apart.
+/// Refuses answers with equal tokens.
 fn check_distinct(answers: &[Vec<u32>], words: &[String]) -> Result<(), DataError> {
     let mut seen = HashMap::new();
     for (index, answer) in answers.iter().enumerate() {
@@ -315,7 +315,7 @@ fn check_distinct(answers: &[Vec<u32>], words: &[String]) -> Result<(), DataErro
     Ok(())
 }
 
-/// One token each where all differ and whole answers are not asked for; else the whole answers.
+/// The first token of each answer if these differ and may be used for scoring; else all tokens.
 fn choices(answers: &[Vec<u32>], scoring: Scoring) -> Choices {
     let first: Vec<u32> = answers
         .iter()
@@ -331,7 +331,7 @@ fn choices(answers: &[Vec<u32>], scoring: Scoring) -> Choices {
     }
 }
 
-/// The end of a text from the blank before its last word.
+/// The end of a text, from the space before its last word.
 fn last_word(text: &str) -> &str {
     let trimmed = text.trim_end();
     &text[trimmed.rfind(char::is_whitespace).unwrap_or(0)..]
@@ -506,7 +506,7 @@ mod tests {
             found.tokens,
             tokenizer.encode("<s>[Answer:]\n", false).unwrap()
         );
-        // No blank after a line end: the tokens are those of the bare letters.
+        // No space after a line end: the tokens are those of the bare letters.
         assert_eq!(
             *found.choices(),
             Choices::Tokens(
@@ -554,7 +554,7 @@ mod tests {
                     .key
             );
         }
-        // The instruction and the choices alone are longer than this.
+        // The instruction and the choices alone exceed this limit.
         let outcome = Encoder::new(&tokenizer, options(60, Scoring::Token))
             .unwrap()
             .encode(&long)
@@ -594,7 +594,7 @@ mod tests {
         );
     }
 
-    /// Seventy-seven intents of a bank's customers, made up: eleven deeds by seven things.
+    /// Seventy-seven invented intents of bank customers: eleven verbs times seven objects.
     fn intents() -> Vec<String> {
         let deeds = [
             "activate", "block", "cancel", "change", "find", "lose", "order", "pay with",
@@ -684,8 +684,7 @@ mod tests {
     }
 
     proptest! {
-        /// The truth by brute force: prompt and answer together are the encoding of their whole
-        /// text.
+        /// Brute force: prompt and answer together are the encoding of their whole text.
         #[test]
         fn prompt_and_answer_are_the_encoding_of_their_text(prompts in prop::collection::vec("[ab:]{0,3}( [ab:]{1,4}){1,4}", 1..6)) {
             let merges = ["a b", "b a", ": a", "  a", "  b", ":  a", "ab a", "  :", "ab  a", "b  b", "a a", "aa :", ":  :"];

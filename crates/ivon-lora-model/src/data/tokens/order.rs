@@ -1,9 +1,9 @@
-//! Which examples a training step sees: a function of seed, set and step alone, so that a resumed
-//! run needs no state.
+//! The examples of a training step, as a function of seed, number of examples and step alone, so
+//! that a resumed run needs no state.
 //!
-//! Each epoch has an order of its own. Examples that no longer fill a batch at the end of an epoch
-//! are left out of it (another order leaves out others), as in the reference recipe; a set smaller
-//! than a batch is one batch.
+//! Each epoch has its own order. Examples that do not fill a batch at the end of an epoch are
+//! skipped (in another epoch they are others), as in the reference recipe; a set smaller than a
+//! batch is one batch.
 
 use crate::random::{Purpose, shuffle, stream};
 
@@ -13,7 +13,7 @@ pub struct EpochOrder {
     seed: u64,
     count: usize,
     batch_size: usize,
-    /// The order of the epoch that was asked for last.
+    /// The order of the epoch that was used last.
     order: Vec<usize>,
     epoch: Option<u64>,
 }

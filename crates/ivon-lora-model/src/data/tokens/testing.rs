@@ -2,8 +2,8 @@
 
 use super::tokenizer::Tokenizer;
 
-/// A byte-level BPE (GPT-2's way of splitting) with all bytes and the given merges (`"Ġ A"`: a
-/// blank and A). With `framed`, `<s>` is put before a text and `</s>` after it.
+/// A byte-level BPE (with GPT-2's pre-tokenizer) of all bytes and the given merges (`"Ġ A"`: a
+/// space and A). With `framed`, `<s>` is added before a text and `</s>` after it.
 pub(crate) fn byte_level(merges: &[&str], framed: bool) -> Tokenizer {
     let mut alphabet: Vec<char> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet()
         .into_iter()
@@ -30,8 +30,8 @@ pub(crate) fn byte_level(merges: &[&str], framed: bool) -> Tokenizer {
     }))
 }
 
-/// A BPE that does not split texts into words, so that it merges across blanks. Its letters are
-/// those of `letters`; in a merge the first blank after the first character divides the two parts.
+/// A BPE that does not split texts into words and so merges across spaces. `letters` are its
+/// letters; in a merge the first space after the first character separates the two parts.
 pub(crate) fn bpe_across_words(letters: &[&str], merges: &[&str]) -> Tokenizer {
     let mut alphabet: Vec<char> = letters.iter().flat_map(|text| text.chars()).collect();
     alphabet.sort_unstable();
@@ -55,8 +55,7 @@ pub(crate) fn bpe_across_words(letters: &[&str], merges: &[&str]) -> Tokenizer {
     }))
 }
 
-/// As [`bpe_across_words`], with Llama's habit of putting `▁` for every blank and in front of every
-/// text.
+/// [`bpe_across_words`] with Llama's normalizer: `▁` for every space and before every text.
 pub(crate) fn llama(letters: &[&str], merges: &[(&str, &str)]) -> Tokenizer {
     let mut alphabet: Vec<char> = letters
         .iter()
@@ -80,7 +79,7 @@ pub(crate) fn llama(letters: &[&str], merges: &[(&str, &str)]) -> Tokenizer {
     }))
 }
 
-/// A tokenizer of whole words; all others are `?`.
+/// A tokenizer of whole words; unknown ones are `?`.
 pub(crate) fn word_level(words: &[&str]) -> Tokenizer {
     let vocabulary: serde_json::Map<_, _> = ["?"]
         .iter()

@@ -1,25 +1,24 @@
-//! Text ↔ token ids, as the checkpoint's own tokenizer has it.
+//! Text ↔ token ids, with the checkpoint's tokenizer.
 //!
-//! The type lives here, where the data's path first needs it; `model` builds it from a folder or a
-//! GGUF file.
+//! The type is defined here, where the data first need it; `model` makes it from a folder or a GGUF
+//! file.
 
 use crate::data::error::TokenizerError;
 use crate::guard::guard_result;
 
-/// A tokenizer with the checkpoint's own habits: which special tokens it adds, which chat template
-/// it has.
+/// A tokenizer together with the checkpoint's settings for special tokens and chat templates.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// The Jinja template that wraps a conversation, if the checkpoint has one.
     pub chat_template: Option<String>,
-    /// The names of the checkpoint's templates, where it has several and none is the default.
+    /// The names of the checkpoint's templates, if it has several without a default.
     pub other_templates: Vec<String>,
     /// The text of the token that begins a sequence.
     pub bos_token: Option<String>,
     /// The text of the token that ends a sequence.
     pub eos_token: Option<String>,
-    /// The names and texts of the other special tokens that a chat template may ask for, such as
+    /// The names and texts of the other special tokens that a chat template may use, such as
     /// `pad_token`.
     pub named_tokens: Vec<(String, String)>,
     /// The number of rows of the model's embedding table.
@@ -27,7 +26,7 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Wraps a tokenizer whose post-processor adds the special tokens that the checkpoint asks for.
+    /// Wraps a tokenizer whose post-processor adds the checkpoint's special tokens.
     pub fn new(inner: tokenizers::Tokenizer) -> Self {
         Self {
             inner,
@@ -40,7 +39,7 @@ impl Tokenizer {
         }
     }
 
-    /// As it is, with these special tokens by name: `bos_token`, `eos_token` and any other.
+    /// With these special tokens by name: `bos_token`, `eos_token` and any others.
     pub fn with_special_tokens(mut self, tokens: Vec<(String, String)>) -> Self {
         for (name, text) in tokens {
             match name.as_str() {
@@ -52,7 +51,7 @@ impl Tokenizer {
         self
     }
 
-    /// All special tokens that have a name, as a chat template sees them.
+    /// All named special tokens, as a chat template sees them.
     pub(super) fn special_tokens(&self) -> impl Iterator<Item = (&str, &str)> {
         let ends = [
             ("bos_token", self.bos_token.as_deref()),
@@ -68,8 +67,7 @@ impl Tokenizer {
         )
     }
 
-    /// As it is, for a model with an embedding table of `rows` rows: a text with a token beyond
-    /// them is an error.
+    /// For a model with an embedding table of `rows` rows: encoding fails for a token beyond them.
     pub fn with_limit(self, rows: usize) -> Self {
         Self {
             limit: Some(rows),
@@ -77,8 +75,8 @@ impl Tokenizer {
         }
     }
 
-    /// Token ids of a text; with `special`, framed by the special tokens (BOS) that the
-    /// checkpoint's configuration asks for.
+    /// Token ids of a text; with `special`, including the special tokens (such as BOS) that the
+    /// checkpoint's configuration adds.
     ///
     /// # Errors
     /// If the tokenizer cannot encode the text, or the model has no embedding for one of its
@@ -102,10 +100,10 @@ impl Tokenizer {
         }
     }
 
-    /// The text of token ids, special tokens included.
+    /// The text of token ids, including special tokens.
     ///
     /// # Errors
-    /// If the tokenizer cannot decode them; an id that is not in the vocabulary has no text.
+    /// If the tokenizer cannot decode them; an id outside the vocabulary has no text.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
         guard_result("tokenizers", || self.inner.decode(tokens, false)).map_err(|reason| {
             let tokens = tokens
@@ -125,11 +123,11 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// The files of a Hugging Face folder that hold this tokenizer: `tokenizer.json` and
+    /// The files of a Hugging Face folder for this tokenizer: `tokenizer.json` and
     /// `tokenizer_config.json`, by name.
     ///
     /// # Errors
-    /// If the tokenizer cannot be written as JSON.
+    /// If the tokenizer cannot be serialised as JSON.
     pub fn to_files(&self) -> Result<Vec<(String, Vec<u8>)>, TokenizerError> {
         let failed = |reason: String| TokenizerError {
             text: "tokenizer.json".into(),
@@ -154,7 +152,7 @@ impl Tokenizer {
         ])
     }
 
-    /// `bos_token_id` and `eos_token_id`, as `config.json` has them.
+    /// `bos_token_id` and `eos_token_id`, as in `config.json`.
     pub fn special_ids(&self) -> serde_json::Map<String, serde_json::Value> {
         let id = |text: &Option<String>| text.as_deref().and_then(|text| self.token_to_id(text));
         let ids = [
@@ -166,7 +164,7 @@ impl Tokenizer {
             .collect()
     }
 
-    /// The number of tokens, added ones included.
+    /// The number of tokens, including added ones.
     pub fn vocabulary_size(&self) -> usize {
         self.inner.get_vocab_size(true)
     }

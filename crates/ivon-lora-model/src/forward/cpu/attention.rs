@@ -1,8 +1,8 @@
-//! Grouped-query attention over packed segments: variable lengths, no padding, no stored score
-//! matrix.
+//! Grouped-query attention over packed segments of variable length, without padding and without
+//! storing the score matrix.
 //!
-//! Queries are worked through in tiles of a segment. A tile sees all tokens of the segments above
-//! and the tokens of its own segment up to each query; the tokens that it sees, end to end, have
+//! Queries are processed in tiles of a segment. A tile attends to all tokens of the ancestor
+//! segments and to the tokens of its own segment up to each query. Concatenated, these tokens have
 //! the positions 0, 1, 2, …, so that the causal limit and the sliding window are both ranges of
 //! columns.
 
@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use crate::data::Batch;
 use crate::kernel::{Factor, Shared, Target, Threads, View, product, softmax_row, wide};
 
-/// Queries of a tile.
+/// Queries in a tile.
 const TILE: usize = 64;
 
 /// The sizes of an attention layer.
@@ -26,7 +26,7 @@ pub struct Heads {
     pub keys: usize,
     /// Width of a head.
     pub width: usize,
-    /// Sliding window, in tokens, the query's own included.
+    /// Sliding window in tokens, including the query's own; none: unlimited.
     pub window: Option<usize>,
 }
 
@@ -42,16 +42,16 @@ impl Heads {
 pub struct Tile {
     /// Their rows in the query matrix.
     rows: Range<usize>,
-    /// The tokens that the first of them sees in full, end to end: those above, and its own segment
-    /// before it.
+    /// The tokens that the first query attends to, concatenated: those of the ancestors, and those
+    /// before it in its own segment.
     seen: Vec<Range<usize>>,
-    /// The segment that it is cut from.
+    /// The segment of the tile.
     segment: usize,
     /// Position of the first query.
     position: usize,
 }
 
-/// Cuts a batch into tiles: of all tokens, or of the asked ones only (a tile each).
+/// Splits a batch into tiles: of all tokens, or of the requested ones only (a tile each).
 pub fn tiles(batch: &Batch, asked_only: bool) -> Vec<Tile> {
     let tile = |segment: usize, tokens: Range<usize>, first_row: usize| {
         let mut seen = batch.above(segment);
@@ -99,7 +99,7 @@ impl Tile {
     }
 }
 
-/// A query head of a tile at work, with the key head that it shares.
+/// One query head of a tile, with the key head that it uses.
 #[derive(Clone, Copy)]
 struct TileHead<'a> {
     heads: Heads,
@@ -127,7 +127,7 @@ impl<'a> TileHead<'a> {
         )
     }
 
-    /// Some tokens' rows in a matrix of all key heads, `[tokens, keys · width]`.
+    /// The rows of some tokens in a matrix of all key heads, `[tokens, keys · width]`.
     fn keys<'b>(self, values: &'b [f32], seen: &Range<usize>) -> View<'b> {
         head(
             values,
@@ -137,8 +137,8 @@ impl<'a> TileHead<'a> {
         )
     }
 
-    /// The runs of tokens that the tile sees, each with its number and its first column in the
-    /// matrix of scores.
+    /// The runs of tokens that the tile attends to, each with its index and its first column in the
+    /// score matrix.
     fn runs(self) -> impl Iterator<Item = (usize, usize, &'a Range<usize>)> {
         let mut next = 0;
         self.tile.seen.iter().enumerate().map(move |(index, seen)| {
@@ -148,7 +148,7 @@ impl<'a> TileHead<'a> {
         })
     }
 
-    /// The columns of a run in a matrix of scores, `[tile, keys]`.
+    /// The columns of a run in a score matrix, `[tile, keys]`.
     fn scores<'b>(self, scores: &'b [f32], column: usize, seen: &Range<usize>) -> View<'b> {
         View {
             values: &scores[column..],
@@ -182,11 +182,11 @@ impl<'a> TileHead<'a> {
         );
     }
 
-    /// Where the tile's rows lie in a matrix of all query heads.
+    /// The position of the tile's rows in a matrix of all query heads.
     fn query_target<'b>(self, shared: Shared<'b>, add: bool) -> Target<'b> {
         let stride = self.heads.queries * self.heads.width;
         let start = self.tile.rows.start * stride + self.query_head * self.heads.width;
-        // Sound: a task has the queries of its tiles in its heads to itself.
+        // SAFETY: no other task writes the queries of these tiles in these heads.
         unsafe { shared.target(start, stride, add) }
     }
 
@@ -236,7 +236,7 @@ pub fn attend(heads: Heads, tiles: &[Tile], [q, k, v]: [&[f32]; 3], out: &mut [f
         });
 }
 
-/// What [`attend_backward`] reads: the inputs and output of [`attend`], and the gradient of the
+/// The inputs of [`attend_backward`]: inputs and output of [`attend`], and the gradient of the
 /// output.
 pub struct Attended<'a> {
     pub q: &'a [f32],
@@ -251,9 +251,9 @@ pub struct Attended<'a> {
 /// With P the probabilities, recomputed: dV = Pᵀ dO, dP = dO Vᵀ, dS = P ⊙ (dP − rowsum(dO ⊙ O)),
 /// dQ = scale · dS K, dK = scale · dSᵀ Q.
 ///
-/// A task is a segment and a key head. It adds to its own segment's keys and values in place; what
-/// it owes to the segments above, which many tasks share, it hands back, and that is added in the
-/// order of the segments.
+/// A task is a segment and a key head. It adds directly to the keys and values of its own segment.
+/// Many tasks share the ancestor segments, so their gradients are returned and added in the order
+/// of the segments.
 pub fn attend_backward(
     heads: Heads,
     tiles: &[Tile],
@@ -284,7 +284,7 @@ pub fn attend_backward(
     }
 }
 
-/// Where the gradients of [`attend`] go.
+/// The gradients of [`attend`].
 #[derive(Clone, Copy)]
 struct Gradients<'a> {
     dq: Shared<'a>,
@@ -292,8 +292,8 @@ struct Gradients<'a> {
     dv: Shared<'a>,
 }
 
-/// A task of [`attend_backward`]: the tiles of a segment and a key head. It gives what it owes to
-/// the segments above.
+/// A task of [`attend_backward`]: the tiles of a segment and a key head. Returns the gradients of
+/// the ancestor segments.
 fn segment_backward(
     heads: Heads,
     (tiles, key_head): (&[&Tile], usize),
@@ -318,8 +318,8 @@ fn segment_backward(
     owed
 }
 
-/// Gradients of the keys and values of the segments above, `[tokens above, width]` each, of one key
-/// head.
+/// Gradients of the keys and values of the ancestor segments, `[ancestor tokens, width]` each, for
+/// one key head.
 struct AncestorGradient {
     above: Vec<Range<usize>>,
     key_head: usize,
@@ -364,7 +364,7 @@ struct Scratch {
 }
 
 impl TileHead<'_> {
-    /// dP = dO Vᵀ; dV gets Pᵀ dO.
+    /// dP = dO Vᵀ; Pᵀ dO is added to dV.
     fn values_backward(
         self,
         given: &Attended<'_>,
@@ -392,7 +392,7 @@ impl TileHead<'_> {
         }
     }
 
-    /// dS = P ⊙ (dP − rowsum(dO ⊙ O)), in the place of dP.
+    /// dS = P ⊙ (dP − rowsum(dO ⊙ O)), in place of dP.
     fn scores_backward(self, given: &Attended<'_>, scratch: &mut Scratch) {
         let (rows, keys, width) = (self.tile.rows.len(), self.tile.keys(), self.heads.width);
         let stride = self.heads.queries * width;
@@ -419,7 +419,7 @@ impl TileHead<'_> {
         );
     }
 
-    /// dQ = scale · dS K; dK gets scale · dSᵀ Q.
+    /// dQ = scale · dS K; scale · dSᵀ Q is added to dK.
     fn keys_backward(
         self,
         given: &Attended<'_>,
@@ -446,8 +446,8 @@ impl TileHead<'_> {
         }
     }
 
-    /// Where what goes to the keys or values of a run is added: in place for the tile's own
-    /// segment, in what is `owed` for those above.
+    /// The target for the keys or values of a run: in place for the tile's own segment, in `owed`
+    /// for its ancestors.
     fn key_target<'b>(
         self,
         index: usize,
@@ -461,7 +461,7 @@ impl TileHead<'_> {
         }
         let stride = self.heads.keys * width;
         let start = self.tile.seen[index].start * stride + self.key_head() * width;
-        // Sound: a task has the tokens of its segment in its key head to itself.
+        // SAFETY: no other task writes the tokens of this segment in this key head.
         unsafe { shared.target(start, stride, true) }
     }
 }

@@ -1,4 +1,4 @@
-//! One decoder layer on slices, forward and backward: attention, then the gated layer.
+//! One decoder layer on slices, forward and backward: attention, then the MLP.
 
 use super::mlp::MlpTape;
 use super::pass::LayerPass;
@@ -6,14 +6,14 @@ use super::self_attention::AttentionTape;
 use crate::kernel::Buffer;
 use crate::model::Norms;
 
-/// What a forward pass leaves for the backward pass of a layer.
+/// What a layer's forward pass keeps for its backward pass.
 pub struct Tape {
     attention: AttentionTape,
     mlp: MlpTape,
 }
 
 impl LayerPass<'_> {
-    /// y of x `[N, H]`; `[S, H]` at the asked tokens for the last layer.
+    /// y of x `[N, H]`; `[S, H]` at the requested tokens for the last layer.
     pub fn forward(&self, x: Buffer) -> (Buffer, Tape) {
         let Norms::Before = self.kind.norms;
         let (middle, attention) = self.attention(x);
@@ -21,8 +21,8 @@ impl LayerPass<'_> {
         (y, Tape { attention, mlp })
     }
 
-    /// dx `[N, H]` from dy, with the gradients of the adapter written to `gradient`; no dx where
-    /// nothing below `wants_dx`.
+    /// dx `[N, H]` from dy; writes the gradients of the adapter to `gradient`. No dx if nothing
+    /// below `wants_dx`.
     pub fn backward(
         &self,
         dy: Buffer,

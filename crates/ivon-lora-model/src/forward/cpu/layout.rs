@@ -1,4 +1,4 @@
-//! Where the numbers of each pair lie in the flat vector that the CPU operation takes.
+//! The layout of the adapter's parameters in the flat vector that the CPU operation takes.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use crate::lora::{Adapter, CpuSide, LayerAdapter, LoraPair};
 use crate::model::Projection;
 
-/// A pair's place in the flat vector: its parameters end to end, in the order of
+/// The position of a pair in the flat vector: its parameters, concatenated in the order of
 /// [`LoraPair::parameters`].
 #[derive(Clone, Debug)]
 pub struct PairPlace {
@@ -18,11 +18,11 @@ pub struct PairPlace {
     pub b: Range<usize>,
     /// r.
     pub rank: usize,
-    /// What stands beside them, with its numbers behind B.
+    /// The side network or noise of the pair, with its parameters after B.
     pub(super) side: Option<SidePlace>,
 }
 
-/// What stands beside a pair, and where all of its parameters lie.
+/// The side of a pair, and the position of all of its parameters.
 #[derive(Clone, Debug)]
 pub(super) struct SidePlace {
     pub side: Arc<dyn CpuSide>,
@@ -30,7 +30,7 @@ pub(super) struct SidePlace {
 }
 
 impl PairPlace {
-    /// The place of a pair whose first number is number `start`.
+    /// The position of a pair whose first parameter is number `start`.
     fn of(pair: &LoraPair, start: usize) -> Self {
         let mut end = start;
         let mut ranges = pair.parameters().into_iter().map(|(_, parameter)| {
@@ -60,7 +60,7 @@ impl PairPlace {
     }
 }
 
-/// The numbers of one pair in a flat vector, named by the places that they have in it.
+/// The parameters of one pair in a flat vector, addressed by their positions in the whole vector.
 #[derive(Debug)]
 pub struct PairNumbers<'a> {
     values: &'a mut [f32],
@@ -68,13 +68,13 @@ pub struct PairNumbers<'a> {
 }
 
 impl PairNumbers<'_> {
-    /// The numbers at a place of this pair.
+    /// The parameters at a position of this pair.
     pub fn at(&mut self, place: &Range<usize>) -> &mut [f32] {
         &mut self.values[place.start - self.start..place.end - self.start]
     }
 }
 
-/// The places of all pairs, in the order of [`Adapter::parameters`].
+/// The positions of all pairs, in the order of [`Adapter::parameters`].
 #[derive(Clone, Debug, Default)]
 pub struct AdapterLayout {
     places: Vec<[Option<PairPlace>; 7]>,
@@ -99,7 +99,7 @@ impl AdapterLayout {
         }
     }
 
-    /// The adapter as a flat vector, `[len]`, through which gradients flow; none without a pair.
+    /// The adapter as a flat vector, `[len]`, through which gradients flow; none if it has no pair.
     pub fn flatten(adapter: &Adapter) -> Option<Tensor<1>> {
         let parts: Vec<Tensor<1>> = adapter
             .parameters()
@@ -108,12 +108,12 @@ impl AdapterLayout {
         (!parts.is_empty()).then(|| Tensor::cat(parts, 0))
     }
 
-    /// The place of a pair, if the projection is adapted.
+    /// The position of a pair, if the projection is adapted.
     pub fn place(&self, layer: usize, projection: Projection) -> Option<&PairPlace> {
         self.places.get(layer)?[projection as usize].as_ref()
     }
 
-    /// The numbers of some of a layer's pairs in a flat vector; the projections stand in the order
+    /// The parameters of some of a layer's pairs in a flat vector; `projections` are in the order
     /// of [`Projection::ALL`].
     pub fn numbers<'a>(
         &self,
@@ -132,17 +132,17 @@ impl AdapterLayout {
         projections.into_iter().map(&mut numbers).collect()
     }
 
-    /// The first layer with a pair whose gradient is wanted; below it nothing needs one.
+    /// The first layer with a tracked pair; no layer below it needs a gradient.
     pub fn first_layer(&self) -> Option<usize> {
         self.first
     }
 
-    /// Whether a side asks what each token has read.
+    /// Whether a side needs the prefix key of each token.
     pub fn reads_keys(&self) -> bool {
         self.sides().any(CpuSide::reads_keys)
     }
 
-    /// Whether a side adds to the loss.
+    /// Whether a side has a penalty.
     pub fn has_penalty(&self) -> bool {
         self.sides().any(CpuSide::has_penalty)
     }
@@ -152,13 +152,13 @@ impl AdapterLayout {
         places.filter_map(|place| Some(place.side.as_ref()?.side.as_ref()))
     }
 
-    /// Length of the flat vector.
+    /// The length of the flat vector.
     pub fn len(&self) -> usize {
         self.len
     }
 }
 
-/// Whether the gradient of any parameter of a layer is wanted.
+/// Whether any parameter of a layer is tracked.
 fn is_tracked(layer: &LayerAdapter) -> bool {
     Projection::ALL
         .into_iter()

@@ -1,5 +1,5 @@
-//! The low-rank side of a projection on slices, forward and backward: s · B h with h = A drop(x),
-//! or s · B f(x, h) where something stands beside A and B ([`crate::lora::Side`]).
+//! The low-rank part of a projection on slices, forward and backward: s · B h with h = A drop(x),
+//! or s · B f(x, h) if the pair has a side ([`crate::lora::Side`]).
 //!
 //! ```text
 //! u = s · dy B      dB = s · dyᵀ h      dA = uᵀ drop(x)      dx += drop'(u A)
@@ -16,16 +16,16 @@ use crate::kernel::{self, Buffer, Factor, Target, Threads, View, product};
 use crate::lora::{CpuRows, CpuSide, GivenRows, Mask, pair_path};
 use crate::model::Projection;
 
-/// What the forward pass of a pair leaves.
+/// What the forward pass of a pair keeps.
 pub struct Low {
-    /// h `[n, r]`, as the side has left it.
+    /// h `[n, r]`, as modified by the side.
     h: Buffer,
     mask: Option<Mask>,
-    /// What the side adds to the loss, nats.
+    /// The penalty of the side, nats.
     penalty: f64,
 }
 
-/// What goes through a projection on the way back.
+/// The inputs of a projection's backward pass.
 pub struct ProjectionGradient<'a> {
     pub projection: Projection,
     /// Gradient of the output, `[n, out]`.
@@ -33,31 +33,31 @@ pub struct ProjectionGradient<'a> {
     pub low: Option<&'a Low>,
 }
 
-/// What the backward pass of a pair gives: u, the gradient of h `[n, r]`, and where it is not u A
-/// alone, what goes to dx before the mask, `[n, in]`.
+/// The result of a pair's backward pass: u, the gradient of h `[n, r]`, and, if it is not just u A,
+/// the gradient of drop(x), `[n, in]`.
 struct PairGradient {
     u: Buffer,
     unmasked: Option<Buffer>,
 }
 
-/// A pair at work in a pass.
+/// A pair in a pass.
 struct Pair<'a> {
     pass: &'a Pass<'a>,
     place: &'a PairPlace,
     layer: usize,
     projection: Projection,
-    /// Names masks and noise.
+    /// Addresses masks and noise.
     path: String,
-    /// The batch's tokens of the rows that go through it; all in order where absent.
+    /// The index in the batch of the token of each row; none: all in order.
     tokens: Option<&'a [usize]>,
-    /// What each row has read, where a side asks.
+    /// The prefix key of each row, if a side needs it.
     keys: Vec<u64>,
     threads: Threads,
 }
 
 impl<'a> LayerPass<'a> {
-    /// y += b + s · B f(x, A drop(x)) for each of these projections of one x, side by side: their
-    /// products are too small to be shared out well.
+    /// y += b + s · B f(x, A drop(x)) for each of these projections of one x, in parallel: their
+    /// products are too small to be parallelised well individually.
     pub fn add_low<const N: usize>(
         &self,
         projections: [Projection; N],
@@ -87,8 +87,8 @@ impl<'a> LayerPass<'a> {
         lows
     }
 
-    /// The gradients of the low-rank sides of projections of one x, side by side; their dx is
-    /// added, in their order.
+    /// The gradients of the low-rank parts of projections of one x, in parallel; their
+    /// contributions to dx are added in order.
     pub fn low_backward(
         &self,
         through: &[ProjectionGradient<'_>],
@@ -114,7 +114,7 @@ impl<'a> LayerPass<'a> {
             *back = pair.backward(through, x, dx.is_some(), numbers);
         };
         match self.pass.observer {
-            // It may hold a lock while it works on all threads.
+            // An observer may hold a lock while it works on all threads.
             Some(_) => each.for_each(run),
             None => each
                 .collect::<Vec<_>>()
@@ -130,7 +130,7 @@ impl<'a> LayerPass<'a> {
         }
     }
 
-    /// The threads of a product where several pairs are worked on side by side.
+    /// The threads of each product when several pairs are processed in parallel.
     fn threads(&self, projections: impl Iterator<Item = Projection>) -> Threads {
         let adapted = projections
             .filter(|&projection| self.place(projection).is_some())
@@ -166,7 +166,7 @@ impl<'a> LayerPass<'a> {
     }
 }
 
-/// What the rows at `tokens` have read, of the keys of all tokens.
+/// The prefix keys of the rows at `tokens`, given those of all tokens.
 fn row_keys(keys: &[u64], tokens: Option<&[usize]>) -> Vec<u64> {
     match tokens {
         Some(tokens) if !keys.is_empty() => tokens.iter().map(|&token| keys[token]).collect(),
@@ -174,7 +174,7 @@ fn row_keys(keys: &[u64], tokens: Option<&[usize]>) -> Vec<u64> {
     }
 }
 
-/// One projection on the way back.
+/// The backward pass of one projection.
 type Work<'a, 'b> = (
     &'a ProjectionGradient<'b>,
     &'a Pair<'a>,
@@ -195,7 +195,7 @@ impl Pair<'_> {
         View::new(b, b.len() / rank, rank)
     }
 
-    /// What stands beside A and B, for `count` rows.
+    /// The side of the pair, for `count` rows.
     fn side(&self, count: usize) -> Option<(&dyn CpuSide, CpuRows<'_>)> {
         let place = self.place.side.as_ref()?;
         let rows = CpuRows {
@@ -210,7 +210,7 @@ impl Pair<'_> {
         Some((place.side.as_ref(), rows))
     }
 
-    /// drop(x), where something is dropped.
+    /// drop(x), if there is dropout.
     fn dropped(&self, mask: Option<&Mask>, x: &[f32]) -> Option<Buffer> {
         let mask = mask?;
         let mut dropped = self.pass.pool.take(x.len());
@@ -250,8 +250,8 @@ impl Pair<'_> {
         Low { h, mask, penalty }
     }
 
-    /// Writes the gradients of the pair's parameters to `gradient`; none where the forward pass
-    /// left nothing.
+    /// Writes the gradients of the pair's parameters to `gradient`; none if the forward pass kept
+    /// nothing.
     fn backward(
         &self,
         through: &ProjectionGradient<'_>,
@@ -297,8 +297,8 @@ impl Pair<'_> {
         Some(PairGradient { u, unmasked })
     }
 
-    /// The gradient of h from u, that of what B has read; what B has read where it is not h; and
-    /// what the side adds to dx before the mask.
+    /// From u, the gradient of B's input: the gradient of h; B's input if it is not h; and the
+    /// side's contribution to the gradient of drop(x).
     fn side_backward(
         &self,
         low: &Low,
@@ -334,7 +334,7 @@ impl Pair<'_> {
         );
     }
 
-    /// Shows the pair to who watches the backward pass.
+    /// Passes the pair to the observer of the backward pass.
     fn show(&self, dy: &[f32], input: &[f32], low: &Low, u: &[f32]) {
         if let Some(observer) = self.pass.observer {
             observer.see(Observation {
@@ -349,7 +349,7 @@ impl Pair<'_> {
         }
     }
 
-    /// dx += drop'(what the pair gives back).
+    /// dx += drop'(gradient of drop(x)).
     fn add_back(&self, low: &Low, back: &PairGradient, dx: &mut [f32]) {
         match (&low.mask, &back.unmasked) {
             (Some(mask), Some(unmasked)) => mask.apply(unmasked, self.tokens, dx, true),

@@ -4,14 +4,14 @@
 //! n = norm(m)      y = m + W (silu(W n) ⊙ W n)
 //! ```
 //!
-//! The backward pass keeps m and the gate's two inputs, and computes n and the gated product again.
+//! The backward pass keeps m and the gate's two inputs, and recomputes n and the gated product.
 
 use super::low_rank::{Low, ProjectionGradient};
 use super::pass::LayerPass;
 use crate::kernel::{self, Buffer};
 use crate::model::{Gate, Projection};
 
-/// What the forward pass leaves.
+/// What the forward pass keeps.
 pub struct MlpTape {
     middle: Buffer,
     inverse: Buffer,
@@ -42,7 +42,7 @@ impl LayerPass<'_> {
         (y, tape)
     }
 
-    /// dm, in the place of dy.
+    /// dm, in place of dy.
     pub fn mlp_backward(&self, dy: Buffer, tape: MlpTape, gradient: &mut [f32]) -> Buffer {
         let MlpTape {
             middle,
@@ -70,7 +70,7 @@ impl LayerPass<'_> {
         d_middle
     }
 
-    /// Back through Down(silu(gate) ⊙ up): both are replaced by their gradients.
+    /// Backward through Down(silu(gate) ⊙ up): replaces gate and up by their gradients.
     fn down_backward(
         &self,
         dy: &[f32],
@@ -80,7 +80,7 @@ impl LayerPass<'_> {
     ) {
         let Gate::Silu = self.kind.gate;
         let mut d_gated = self.take(gate.len());
-        // Only the adapter's gradient needs what Down has read.
+        // Only the adapter's gradient needs the input of Down.
         let mut gated = self.take(if low.is_some() { gate.len() } else { 0 });
         if !gated.is_empty() {
             kernel::gated(gate, up, &mut gated);

@@ -1,8 +1,8 @@
-//! The decoder on the CPU: slices, buffers that live on, and a hand-written backward pass.
+//! The decoder on the CPU: slices, reused buffers, and a hand-written backward pass.
 //!
-//! `layout` says where the adapter's numbers lie, `low_rank`, `projection`, `self_attention` and
-//! `mlp` are the parts of a layer on the arithmetic of [`crate::kernel`], `operation` hangs the
-//! whole into Burn's autodiff.
+//! `layout` maps the adapter's parameters; `low_rank`, `projection`, `self_attention` and `mlp` are
+//! the parts of a layer, on the arithmetic of [`crate::kernel`]; `operation` connects the whole to
+//! Burn's autodiff.
 
 mod layout;
 mod attention;

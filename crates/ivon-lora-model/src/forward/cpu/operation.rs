@@ -24,13 +24,13 @@ use crate::model::{Decoder, Rope};
 #[derive(Debug)]
 pub struct Host {
     decoder: Decoder,
-    /// Which of the decoder's rotary embeddings each layer has.
+    /// The index of each layer's rotary embedding.
     ropes: Vec<usize>,
     pool: Pool,
     recompute: bool,
 }
 
-/// One forward pass: what the operation needs beside the adapter's numbers.
+/// One forward pass: the inputs of the operation besides the adapter's parameters.
 #[derive(Clone, Debug)]
 pub struct Call {
     host: Arc<Host>,
@@ -41,7 +41,7 @@ pub struct Call {
     observer: Option<Arc<dyn Observer>>,
 }
 
-/// What a layer keeps for its backward pass: all that it needs, or only its input.
+/// What a layer keeps for its backward pass: everything, or only its input.
 enum LayerTape {
     Whole(Box<Tape>),
     Input(Buffer),
@@ -53,13 +53,13 @@ struct Tapes {
     /// The input of the last norm, with its row factors.
     last: Buffer,
     inverse: Buffer,
-    /// The adapter that the pass was run with.
+    /// The adapter used in the pass.
     adapter: Vec<f32>,
 }
 
 impl Host {
-    /// A decoder ready to run. With `recompute`, a layer keeps only its input for the backward pass
-    /// and is run again there: a third more work, a fraction of the memory.
+    /// A decoder on the CPU. With `recompute`, a layer keeps only its input for the backward pass
+    /// and its forward pass is repeated there: a third more work for a fraction of the memory.
     pub fn new(decoder: Decoder, recompute: bool) -> Self {
         Self {
             ropes: decoder.config.ropes().1,
@@ -74,8 +74,8 @@ impl Host {
         &self.decoder
     }
 
-    /// The hidden states after the last norm at the asked tokens, and the penalty where the
-    /// adapter's draw wants one; tracked if the adapter is. `observer` watches the backward pass.
+    /// The hidden states after the last norm at the requested tokens, and the penalty if the
+    /// adapter's draw has one; tracked if the adapter is. `observer` watches the backward pass.
     pub fn hidden(
         self: &Arc<Self>,
         batch: &Batch,
@@ -130,9 +130,9 @@ impl Host {
 }
 
 impl Call {
-    /// Runs `work` with everything that the layers share, on a thread of rayon's: called from any
-    /// other thread, each of the hundreds of parallel regions of a pass would put that thread to
-    /// sleep and wake it again.
+    /// Runs `work` with the data shared by all layers, on a rayon thread: called from any other
+    /// thread, each of the hundreds of parallel regions of a pass would put that thread to sleep
+    /// and wake it again.
     fn with_pass<R: Send>(
         &self,
         adapter: &[f32],
@@ -179,7 +179,7 @@ impl Call {
         }
     }
 
-    /// The outputs of the operation, and what the backward pass needs if it is to be `kept`.
+    /// The outputs of the operation, and what the backward pass needs if `kept`.
     fn forward(&self, adapter: &[f32], kept: bool) -> (TensorData, Option<Tapes>) {
         self.with_pass(adapter, 0.0, |pass| {
             let (last, layers) = self.run_layers(pass, kept);
@@ -209,8 +209,8 @@ impl Call {
         })
     }
 
-    /// What comes out of the last layer at the asked tokens, `[S, H]`, and what the layers from the
-    /// first adapted one on leave for their backward pass if it is to be `kept`.
+    /// The output of the last layer at the requested tokens, `[S, H]`, and, if `kept`, what the
+    /// layers from the first adapted one on keep for their backward pass.
     fn run_layers(&self, pass: &Pass<'_>, kept: bool) -> (Buffer, Vec<LayerTape>) {
         let (decoder, pool) = (&self.host.decoder, &self.host.pool);
         let hidden = decoder.config.hidden_size;
@@ -270,11 +270,11 @@ impl Call {
     }
 }
 
-/// The decoder as a backend operation: the adapter `[P]` in; out come the hidden states after the
-/// last norm at the asked tokens, S · H numbers, and behind them the penalty where there is one.
+/// The decoder as a backend operation. Input: the adapter `[P]`; output: the hidden states after
+/// the last norm at the requested tokens, S · H numbers, followed by the penalty if there is one.
 ///
-/// Burn gives an operation one output, whence the flat tensor: [`Host::hidden`] takes it apart at
-/// once, and nothing else sees it.
+/// Burn allows one output per operation, hence the flat tensor: [`Host::hidden`] splits it at once,
+/// and nothing else sees it.
 #[backend_extension(Flex, Autodiff)]
 pub trait DecoderPass: Backend {
     /// See [`DecoderPass`].
@@ -317,7 +317,7 @@ impl<C: CheckpointStrategy> DecoderPass for Autodiff<Flex, C> {
 #[derive(Debug)]
 struct DecoderPassBackward;
 
-/// What the backward pass takes up; Burn wants it to be cloneable, but runs it once.
+/// The state for the backward pass; Burn requires it to be cloneable, but runs it once.
 #[derive(Clone)]
 struct State {
     call: Call,

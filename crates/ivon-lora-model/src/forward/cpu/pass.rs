@@ -1,4 +1,4 @@
-//! What a forward or backward pass shares over its layers, and one layer of it at work.
+//! The data shared by the layers of a forward or backward pass, and one layer of it.
 
 use std::borrow::Cow;
 use std::sync::Mutex;
@@ -11,12 +11,13 @@ use crate::kernel::{self, Buffer, Pool};
 use crate::lora::Dropout;
 use crate::model::{DecoderConfig, DecoderLayer, LayerKind, Projection};
 
-/// What all layers of a forward pass share.
+/// The data shared by all layers of a pass.
 pub struct Pass<'a> {
     pub config: &'a DecoderConfig,
     pub pool: &'a Pool,
     pub batch: &'a Batch,
-    /// Cosine and sine of the rotary angles, `[positions, head_dim / 2]`, of each rotary embedding.
+    /// Cosine and sine of the rotary angles, `[positions, head_dim / 2]`, for each rotary
+    /// embedding.
     pub angles: &'a [(Vec<f32>, Vec<f32>)],
     /// The adapter, flat, with its layout.
     pub adapter: &'a [f32],
@@ -26,29 +27,30 @@ pub struct Pass<'a> {
     pub dropout: Option<Dropout>,
     /// Watches the backward pass.
     pub observer: Option<&'a dyn Observer>,
-    /// Tiles of all tokens, and of the asked ones.
+    /// Tiles of all tokens, and of the requested ones.
     pub tiles: [&'a [Tile]; 2],
-    /// What each token has read, where something beside A and B asks; else empty.
+    /// The prefix key of each token if a side needs it; else empty.
     pub keys: &'a [u64],
-    /// What the layers that ran forward add to the loss, nats, and its gradient on the way back.
+    /// The penalty of the layers so far in the forward pass, nats; in the backward pass its
+    /// gradient.
     pub penalty: Mutex<f64>,
     pub d_penalty: f32,
 }
 
-/// One layer of a pass; the last one works past attention only on the tokens that are asked for.
+/// One layer of a pass; in the last one only the requested tokens continue after attention.
 #[derive(Clone, Copy)]
 pub struct LayerPass<'a> {
     pub pass: &'a Pass<'a>,
     pub weights: &'a DecoderLayer,
     pub kind: &'a LayerKind,
-    /// Which of the rotary embeddings it has.
+    /// The index of its rotary embedding.
     pub rope: usize,
     pub index: usize,
     pub last: bool,
 }
 
 impl<'a> LayerPass<'a> {
-    /// A buffer of `len` numbers of any value.
+    /// A buffer of `len` numbers with arbitrary contents.
     pub fn take(&self, len: usize) -> Buffer {
         self.pass.pool.take(len)
     }
@@ -68,13 +70,13 @@ impl<'a> LayerPass<'a> {
         self.pass.tiles[usize::from(self.last)]
     }
 
-    /// The batch's tokens of the rows that a projection works on; all in order where absent.
+    /// The index in the batch of the token of each row of a projection; none: all in order.
     pub fn tokens(&self, projection: Projection) -> Option<&'a [usize]> {
         let all = !self.last || matches!(projection, Projection::K | Projection::V);
         (!all).then_some(self.pass.batch.asked.as_slice())
     }
 
-    /// The positions of the rows that a projection works on.
+    /// The positions of the rows of a projection.
     pub fn positions(&self, projection: Projection) -> Cow<'a, [u32]> {
         let positions = &self.pass.batch.positions;
         match self.tokens(projection) {
@@ -92,14 +94,14 @@ impl<'a> LayerPass<'a> {
         (normed, inverse)
     }
 
-    /// The same again, from the row factors.
+    /// The same norm, from the row factors.
     pub fn norm_again(&self, x: &[f32], weight: &[f32], inverse: &[f32]) -> Buffer {
         let mut normed = self.take(x.len());
         kernel::rms_norm_again(x, weight, inverse, &mut normed);
         normed
     }
 
-    /// Rows of `x` `[N, H]` at the asked tokens.
+    /// The rows of `x` `[N, H]` at the requested tokens.
     pub fn pick(&self, x: &[f32]) -> Buffer {
         let (asked, width) = (&self.pass.batch.asked, self.pass.config.hidden_size);
         let mut picked = self.take(asked.len() * width);
@@ -109,7 +111,7 @@ impl<'a> LayerPass<'a> {
         picked
     }
 
-    /// Adds rows at the asked tokens back into `x` `[N, H]`: the gradient of [`Self::pick`].
+    /// Adds rows at the requested tokens to `x` `[N, H]`: the gradient of [`Self::pick`].
     pub fn put(&self, picked: &[f32], x: &mut [f32]) {
         let (asked, width) = (&self.pass.batch.asked, self.pass.config.hidden_size);
         for (row, &token) in picked.chunks_exact(width).zip(asked) {

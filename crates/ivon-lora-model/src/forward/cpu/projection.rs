@@ -1,5 +1,5 @@
-//! A linear layer on slices, forward and backward: W x + b + s · B f(x, A drop(x)), for several of
-//! one input at a time.
+//! Linear layers on slices, forward and backward: W x + b + s · B f(x, A drop(x)), for several
+//! projections of one input at a time.
 
 use super::low_rank::{Low, ProjectionGradient};
 use super::pass::LayerPass;
@@ -27,8 +27,8 @@ impl LayerPass<'_> {
         outputs.map(|y| (y, lows.next().flatten()))
     }
 
-    /// The gradients of [`Self::project`]: those of the adapter go to `gradient`, Σ dx of all
-    /// projections (if wanted) is written to `dx`.
+    /// The gradients of [`Self::project`]: writes those of the adapter to `gradient`, and Σ dx over
+    /// all projections (if wanted) to `dx`.
     pub fn project_backward(
         &self,
         through: &[ProjectionGradient<'_>],

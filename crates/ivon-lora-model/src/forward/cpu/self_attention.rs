@@ -4,8 +4,8 @@
 //! n = norm(x)      q, k, v = rotate(norm?(W n + b))      m = x + W attend(q, k, v)
 //! ```
 //!
-//! The backward pass keeps x, q, k, v and what attention gave, and computes n and the attention
-//! weights again.
+//! The backward pass keeps x, q, k, v and the output of attention, and recomputes n and the
+//! attention weights.
 
 use super::attention::{Attended, attend, attend_backward};
 use super::low_rank::{Low, ProjectionGradient};
@@ -13,11 +13,11 @@ use super::pass::LayerPass;
 use crate::kernel::{self, Buffer};
 use crate::model::Projection;
 
-/// What the forward pass leaves.
+/// What the forward pass keeps.
 pub struct AttentionTape {
     x: Buffer,
     inverse: Buffer,
-    /// Queries and keys before their norm, where the model has one, with the norm's row factors.
+    /// Queries and keys before their norm, if the model has one, with the norm's row factors.
     unnormed: Option<[(Buffer, Buffer); 2]>,
     q: Buffer,
     k: Buffer,
@@ -28,7 +28,7 @@ pub struct AttentionTape {
 }
 
 impl LayerPass<'_> {
-    /// m of x `[N, H]`; `[S, H]` at the asked tokens for the last layer.
+    /// m of x `[N, H]`; `[S, H]` at the requested tokens for the last layer.
     pub fn attention(&self, x: Buffer) -> (Buffer, AttentionTape) {
         let (normed, inverse) = self.norm(&x, &self.weights.input_layernorm);
         let [(mut q, low_q), (mut k, low_k), (v, low_v)] = self.project_heads(&normed);
@@ -53,7 +53,7 @@ impl LayerPass<'_> {
         (middle, tape)
     }
 
-    /// q, k, v of n `[N, H]`; in the last layer q at the asked tokens alone.
+    /// q, k, v of n `[N, H]`; in the last layer q at the requested tokens only.
     fn project_heads(&self, normed: &[f32]) -> [(Buffer, Option<Low>); 3] {
         if !self.last {
             return self.project([Projection::Q, Projection::K, Projection::V], normed, None);
@@ -63,8 +63,8 @@ impl LayerPass<'_> {
         [q, k, v]
     }
 
-    /// dx `[N, H]` from dm, with the gradients of the adapter written to `gradient`; no dx where
-    /// nothing below `wants_dx`.
+    /// dx `[N, H]` from dm; writes the gradients of the adapter to `gradient`. No dx if nothing
+    /// below `wants_dx`.
     pub fn attention_backward(
         &self,
         d_middle: Buffer,
@@ -74,7 +74,7 @@ impl LayerPass<'_> {
     ) -> Option<Buffer> {
         let d_heads = self.attend_backward(&d_middle, tape, gradient);
         let d_normed = self.heads_backward(d_heads, tape, gradient, wants_dx)?;
-        // x also runs past the norm and attention into m.
+        // The residual connection: x is also added to m.
         let mut dx = match self.last {
             true => {
                 let mut dx = self.pass.pool.zeros(tape.x.len());
@@ -88,8 +88,8 @@ impl LayerPass<'_> {
         Some(dx)
     }
 
-    /// Back through m = x + O(attend(q, k, v)) and the placing of heads: the gradients of the
-    /// projections' outputs q, k, v.
+    /// Backward through m = x + O(attend(q, k, v)) and [`Self::place_heads`]: the gradients of the
+    /// outputs q, k, v of the projections.
     fn attend_backward(
         &self,
         d_middle: &[f32],
@@ -124,7 +124,7 @@ impl LayerPass<'_> {
         [dq, dk, dv]
     }
 
-    /// Back through q, k, v of n: dn `[N, H]`, if anything below needs it.
+    /// Backward through q, k, v of n: dn `[N, H]`, if anything below needs it.
     fn heads_backward(
         &self,
         [dq, dk, dv]: [Buffer; 3],
@@ -160,7 +160,7 @@ impl LayerPass<'_> {
         d_normed
     }
 
-    /// Norms each head (if the model does) and turns it by its position; gives back what the
+    /// Normalises each head (if the model does) and rotates it by its position; returns what the
     /// gradient needs.
     fn place_heads(&self, projection: Projection, x: &mut Buffer) -> Option<(Buffer, Buffer)> {
         let unnormed = self.head_norm(projection).map(|weight| {
@@ -186,7 +186,7 @@ impl LayerPass<'_> {
         }
     }
 
-    /// Turns queries or keys by their positions, or `back`.
+    /// Rotates queries or keys by their positions, or `back`.
     fn rotate(&self, projection: Projection, x: &mut [f32], back: bool) {
         let heads = self.heads();
         let count = match projection {
@@ -199,7 +199,7 @@ impl LayerPass<'_> {
         kernel::rotate(x, sizes, &positions, [cosine, sine], back);
     }
 
-    /// The weight of the norm of queries' or keys' heads, where the model has one.
+    /// The weight of the norm of the heads of queries or keys, if the model has one.
     fn head_norm(&self, projection: Projection) -> Option<&[f32]> {
         match projection {
             Projection::Q => self.weights.q_norm.as_deref(),

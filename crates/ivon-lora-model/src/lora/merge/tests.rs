@@ -1,4 +1,4 @@
-//! Merged weights against B A by hand, and what is refused.
+//! Merged weights compared with B A computed directly, and refused merges.
 
 use safetensors::SafeTensors;
 
@@ -249,7 +249,7 @@ fn an_adapter_for_another_base_leaves_no_folder() {
 
 #[test]
 fn strips_give_what_the_whole_gives() {
-    // 2,500 rows of 1,000 numbers pass in three strips.
+    // 2,500 rows of 1,000 numbers are processed in three strips.
     let base = Memory(BTreeMap::from([(
         "x.weight".to_string(),
         (vec![2500, 1000], (0..2_500_000).map(|i| i as f32).collect()),

@@ -1,5 +1,4 @@
-//! The options of a PEFT folder: `adapter_config.json`, and whether the tensors beside it are those
-//! that it names.
+//! The options of a PEFT folder: `adapter_config.json`, and whether they fit its tensors.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,18 +11,17 @@ use crate::lora::target::portable_targets;
 use crate::lora::{LoraConfig, LoraError, Projection, TargetModules, module_path, resolve_targets};
 use crate::model::DecoderConfig;
 
-/// `adapter_config.json`, checked; the targets are settled once the tensors are known.
+/// `adapter_config.json`, checked; the targets are resolved once the tensors are known.
 pub(super) struct PeftOptions {
     pub lora: LoraConfig,
     pub targets: Option<TargetModules>,
     excludes: bool,
     pub base: Option<String>,
-    /// Whole layers that the folder should hold, as JSON.
+    /// The whole layers that the folder should contain, as JSON.
     modules_to_save: Option<String>,
 }
 
-/// Keys that change what is computed when they hold anything but null, false or an empty
-/// collection.
+/// Keys that change the computation unless they are null, false or an empty collection.
 const MUST_BE_EMPTY: [(&str, &str); 14] = [
     (
         "use_dora",
@@ -106,7 +104,7 @@ impl PeftOptions {
         })
     }
 
-    /// What the folder holds is seen first, in its tensors; here is left what it should hold.
+    /// Refuses whole layers that only the options mention; those in the tensors are refused before.
     pub fn refuse_whole_layers(&self, path: &Path) -> Result<(), LoraError> {
         match &self.modules_to_save {
             None => Ok(()),
@@ -119,7 +117,7 @@ impl PeftOptions {
         }
     }
 
-    /// The options with targets that name exactly the layers of `there`.
+    /// The options with targets that match exactly the layers of `there`.
     pub fn config(
         &self,
         path: &Path,
@@ -134,8 +132,8 @@ impl PeftOptions {
         let resolved = match &stated {
             None => None,
             Some(config) => match resolve_targets(config, decoder) {
-                // Python's expressions can say more than ours; the tensors themselves say what is
-                // adapted.
+                // Python's regular expressions are more powerful than ours; the tensors themselves
+                // show what is adapted.
                 Err(LoraError::Pattern { .. }) => None,
                 targets => Some(targets?),
             },
@@ -180,14 +178,14 @@ impl PeftOptions {
     }
 }
 
-/// The keys of a configuration file, with what an error needs.
+/// The keys of a configuration file, with what errors need.
 struct Keys<'a> {
     path: &'a Path,
     map: &'a Map<String, Value>,
 }
 
 impl Keys<'_> {
-    /// The value of a key through `read`; none where it is absent or null.
+    /// The value of a key through `read`; none if it is absent or null.
     fn get<T>(
         &self,
         key: &'static str,
@@ -243,7 +241,7 @@ impl Keys<'_> {
         if text("bias").is_some_and(|bias| bias != "none") {
             return Err(self.unsupported("bias", "biases of the base are replaced"));
         }
-        // Those not listed (PiSSA, OLoRA, CorDA, LoftQ, …) change the base's weights when PEFT
+        // Other initialisations (PiSSA, OLoRA, CorDA, LoftQ, …) change the base's weights when PEFT
         // loads them.
         let kept = ["gaussian", "eva", "orthogonal"];
         if text("init_lora_weights").is_some_and(|init| !kept.contains(&init)) {
@@ -269,7 +267,7 @@ impl Keys<'_> {
     }
 }
 
-/// Absent, null, false, or an empty text, list or object.
+/// Absent, null, false, or an empty string, list or object.
 fn is_empty(value: Option<&Value>) -> bool {
     match value {
         None | Some(Value::Null | Value::Bool(false)) => true,

@@ -198,8 +198,8 @@ fn targets_and_tensors_must_belong_together() {
             .ends_with("`target_modules` `q_proj` does not name it"),
         "{extra}"
     );
-    // What PEFT excluded, looked up by architecture, or said in an expression of Python's is seen
-    // from the tensors.
+    // Exclusions, targets looked up by architecture, and Python's expressions are resolved by the
+    // tensors.
     let excluded =
         json!({ "target_modules": ["q_proj", "k_proj", "v_proj"], "exclude_modules": ["k_proj"] });
     for keys in [

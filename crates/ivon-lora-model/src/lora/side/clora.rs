@@ -1,4 +1,4 @@
-//! A small network beside each A and B that predicts, token by token, a matrix between them
+//! A small network beside each A and B that predicts, for each token, a matrix between them
 //! (C-LoRA, arXiv 2505.17773):
 //!
 //! ```text
@@ -20,7 +20,7 @@ use crate::kernel::{Buffer, Factor, Target, Threads, View, product};
 use crate::lora::{HostMatrix, LoraError};
 use crate::random::{Purpose, stream, uniform};
 
-/// The ends of the paths of W₁ and W₂.
+/// The path suffixes of W₁ and W₂.
 const PARTS: [&str; 2] = ["context.inner", "context.outer"];
 
 /// The network of one adapted layer. The last column of each matrix is its bias.
@@ -30,32 +30,32 @@ pub struct CloraNetwork {
     pub inner: Param<Tensor<2>>,
     /// W₂ and b₂, `[2 r², hidden + 1]`: the rows of M, row by row, then those of Q.
     pub outer: Param<Tensor<2>>,
-    /// Which function of E's distribution a forward pass computes.
+    /// The function that a forward pass computes from E's distribution.
     #[module(skip)]
     pub draw: CloraDraw,
 }
 
-/// Which function of E's distribution a forward pass computes: the mean by default.
+/// The function that a forward pass computes from E's distribution: by default the mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CloraDraw {
     /// The noise; none for the mean.
     pub noise: Option<CloraNoise>,
-    /// The divergence from the prior, where it is wanted.
+    /// The divergence from the prior, if it is to be computed.
     pub divergence: Option<Divergence>,
 }
 
-/// ε by address. A token's ε depends on the draw, the layer and the tokens up to it: a draw is one
-/// function of a text, in whatever batch it stands.
+/// ε by address. The ε of a token depends on the draw, the layer and the tokens up to it: a draw is
+/// one function of a text, in any batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CloraNoise {
-    /// Names the draw.
+    /// The address of the draw.
     pub address: Address,
     /// √τ.
     pub factor: f32,
 }
 
 impl CloraNoise {
-    /// The ε of a token in the layer at `path`; `key` says what it has read.
+    /// The ε of a token in the layer at `path`; `key` is its prefix key.
     fn fill(&self, path: &str, key: u64, normals: &mut [f32]) {
         self.address
             .fill(&format!("{path}.context.{key:016x}"), normals);
@@ -67,24 +67,25 @@ impl CloraNoise {
 pub struct Divergence {
     /// p, the prior's standard deviation.
     pub prior_sd: f32,
-    /// What a nat of it counts.
+    /// The weight.
     pub weight: f32,
 }
 
-/// How a network starts.
+/// The initialisation of a network.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CloraStart {
-    /// Numbers between W₁ and W₂.
+    /// The width between W₁ and W₂.
     pub hidden: usize,
-    /// About what every entry of Σ is.
+    /// The approximate initial value of every element of Σ.
     pub sd: f64,
-    /// Names the numbers.
+    /// The seed of the initial values.
     pub seed: u64,
 }
 
 impl CloraStart {
-    /// W₁, b₁ and W₂ uniform in ±1/√(inputs), as PyTorch's linear layers start; b₂ so that E is
-    /// about the identity and Σ about `sd`. `path` is that of the layer, which names the numbers.
+    /// W₁, b₁ and W₂ are uniform in ±1/√(inputs), as in PyTorch's linear layers; b₂ is such that E
+    /// is about the identity and Σ about `sd`. `path` is that of the layer and addresses the
+    /// numbers.
     pub fn network(self, path: &str, rank: usize, device: &Device) -> CloraNetwork {
         let inner = self.random(path, PARTS[0], [self.hidden, rank + 1]);
         let mut outer = self.random(path, PARTS[1], [2 * rank * rank, self.hidden + 1]);
@@ -121,8 +122,8 @@ fn spread(q: f32) -> f32 {
 }
 
 impl CloraNetwork {
-    /// The network of the layer at `path`, `[hidden, r + 1]` and `[2 r², hidden + 1]`; none where
-    /// `take` has neither matrix.
+    /// The network of the layer at `path`, `[hidden, r + 1]` and `[2 r², hidden + 1]`; none if
+    /// `take` returns neither matrix.
     pub(super) fn from_matrices(
         path: &str,
         rank: usize,
@@ -192,7 +193,7 @@ impl SideForm for CloraNetwork {
     }
 }
 
-/// x Wᵀ + b of weights whose last column is b.
+/// x Wᵀ + b, with b as the last column of the weights.
 fn plain_linear(x: Tensor<2>, weights: Tensor<2>) -> Tensor<2> {
     let [rows, columns] = weights.dims();
     let weight = weights.clone().narrow(1, 0, columns - 1);
@@ -208,7 +209,7 @@ fn plain_normals(noise: CloraNoise, rows: &PlainRows<'_>, n: usize, size: usize)
     Tensor::from_data(TensorData::new(normals, [n, size]), rows.device)
 }
 
-/// weight · Σ KL(N(mean, sd²) ‖ N(0, p²)) over the rows that are needed, of `[N, r²]`.
+/// weight · Σ KL(N(mean, sd²) ‖ N(0, p²)) over the needed rows of `[N, r²]`.
 fn plain_divergence(
     wanted: Divergence,
     mean: Tensor<2>,
@@ -230,12 +231,12 @@ fn plain_divergence(
 /// The network on slices.
 #[derive(Debug)]
 struct CpuNetwork {
-    /// Numbers between W₁ and W₂.
+    /// The width between W₁ and W₂.
     hidden: usize,
     draw: CloraDraw,
 }
 
-/// What the network says of each row.
+/// The output of the network for each row.
 struct Predicted {
     /// a `[n, hidden]`.
     active: Buffer,
@@ -310,7 +311,7 @@ impl CpuSide for CpuNetwork {
 }
 
 impl CpuNetwork {
-    /// W₁ with its bias behind each row.
+    /// W₁, each row followed by its bias.
     fn inner<'a>(&self, rows: &CpuRows<'a>) -> View<'a> {
         let values = &rows.weights[..self.hidden * (rows.rank + 1)];
         View {
@@ -321,7 +322,7 @@ impl CpuNetwork {
         }
     }
 
-    /// W₂ with its bias behind each row.
+    /// W₂, each row followed by its bias.
     fn outer<'a>(&self, rows: &CpuRows<'a>) -> View<'a> {
         let values = &rows.weights[self.hidden * (rows.rank + 1)..];
         View {
@@ -407,7 +408,7 @@ fn normals(noise: CloraNoise, rows: &CpuRows<'_>) -> Buffer {
     values
 }
 
-/// x Wᵀ + b, `[n, rows of W]`, of weights with their bias behind each row.
+/// x Wᵀ + b, `[n, rows of W]`, with the bias after each row of the weights.
 fn linear(rows: &CpuRows<'_>, x: &[f32], weights: View<'_>) -> Buffer {
     let mut out = rows.pool.take(rows.count * weights.rows);
     for row in out.chunks_exact_mut(weights.rows) {

@@ -1,11 +1,11 @@
-//! Noise on A whose signs differ from token to token (flipout, Wen et al., arXiv 1803.04386):
+//! Noise on A with different signs for each token (flipout, Wen et al., arXiv 1803.04386):
 //!
 //! ```text
 //! h = A x + s ⊙ N (r ⊙ x),   s and r signs of the token
 //! ```
 //!
-//! Each token has the noise s rᵀ ⊙ N on A. Where N is normal with independent entries about 0, that
-//! has the distribution of N, and what two tokens have is uncorrelated.
+//! Each token has the noise s rᵀ ⊙ N on A. If N is normal with independent elements of mean 0, this
+//! has the distribution of N, and the noise of two tokens is uncorrelated.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::kernel::{self, Buffer, Factor, Target, Threads, View, product, wide};
 use crate::lora::HostMatrix;
 use crate::random::{Purpose, stream};
 
-/// The signs on the inputs and on the outputs of noise on A.
+/// The signs on the inputs and on the outputs of N.
 const INPUTS: u64 = 0;
 const OUTPUTS: u64 = 1;
 
@@ -30,13 +30,13 @@ const OUTPUTS: u64 = 1;
 pub struct Flipout {
     /// N, `[r, in]`.
     pub noise: Param<Tensor<2>>,
-    /// Names the signs.
+    /// The address of the signs.
     #[module(skip)]
     pub signs: Signs,
 }
 
 impl Flipout {
-    /// This noise, `[r, in]`, on `device`.
+    /// Noise `[r, in]` on `device`.
     pub fn new(noise: HostMatrix, signs: Signs, device: &Device) -> Self {
         Self {
             noise: noise.parameter(device),
@@ -45,8 +45,8 @@ impl Flipout {
     }
 }
 
-/// Signs by address: those of a token depend on the layer and on the tokens up to it, whatever else
-/// is in the batch.
+/// Signs by address: those of a token depend on the layer and on the tokens up to it, not on the
+/// rest of the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signs {
     /// The run's seed.
@@ -59,7 +59,7 @@ pub struct Signs {
 
 impl Signs {
     /// Multiplies `values` by the signs r (`part` 0) or s (`part` 1) of each row in the layer at
-    /// `path`; `keys` say what each row has read, see [`crate::data::Batch::prefix_keys`].
+    /// `path`; `keys` are the prefix keys of the rows, see [`crate::data::Batch::prefix_keys`].
     pub fn apply(&self, path: &str, part: u64, keys: &[u64], values: &mut [f32]) {
         let width = values.len() / keys.len().max(1);
         let start = || {
@@ -72,7 +72,7 @@ impl Signs {
             .par_chunks_exact_mut(width.max(1))
             .zip(keys)
             .for_each_init(start, |(numbers, bytes), (row, key)| {
-                // A stream of its own for each token, and in it each part far from the other.
+                // A separate stream for each token, with the two parts far apart in it.
                 numbers.set_stream(*key);
                 numbers.set_word_pos(u128::from(part) << 32);
                 numbers.fill_bytes(bytes);
@@ -122,7 +122,7 @@ impl SideForm for Flipout {
 }
 
 impl Signs {
-    /// The signs of one side of N times `values`, in a buffer of their own.
+    /// `values` times the signs of one side of N, in a new buffer.
     fn times(&self, rows: &CpuRows<'_>, part: u64, values: &[f32]) -> Buffer {
         let mut turned = rows.pool.take(values.len());
         turned.copy_from_slice(values);
@@ -155,7 +155,7 @@ impl CpuSide for Signs {
         }
     }
 
-    /// dN = (s ⊙ dh)ᵀ (r ⊙ x); dx gets r ⊙ ((s ⊙ dh) N).
+    /// dN = (s ⊙ dh)ᵀ (r ⊙ x); dx is r ⊙ ((s ⊙ dh) N).
     fn backward(
         &self,
         rows: &CpuRows<'_>,
@@ -211,7 +211,7 @@ mod tests {
         let keys: Vec<u64> = (0..200).collect();
         let (r, s) = (signs(SIGNS, 0, &keys, 30), signs(SIGNS, 1, &keys, 30));
         assert!(r.iter().all(|sign| sign.abs() == 1.0));
-        // 6,000 fair signs: their sum has a standard deviation of 77; so have products with other
+        // 6,000 fair signs: their sum has a standard deviation of 77; so do products with other
         // signs.
         let next: Vec<f32> = r.iter().skip(30).chain(&r[..30]).copied().collect();
         let other = signs(Signs { step: 3, ..SIGNS }, 0, &keys, 30);

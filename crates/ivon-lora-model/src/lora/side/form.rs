@@ -1,4 +1,4 @@
-//! The contract of a kind of side: its parameters, and f(x, h) in two forms.
+//! The contract of the kinds of sides: their parameters, and f(x, h) in two forms.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -8,51 +8,50 @@ use burn::tensor::{Device, Tensor};
 
 use crate::kernel::{Buffer, Pool, Threads};
 
-/// What every kind of side brings.
+/// What every kind of side implements.
 pub(crate) trait SideForm {
     /// Its parameters in order, by the ends of their paths.
     fn parameters(&self) -> Vec<(&'static str, &Param<Tensor<2>>)>;
 
-    /// The same parameters in the same order, to be changed.
+    /// The same parameters in the same order, mutable.
     fn parameters_mut(&mut self) -> Vec<&mut Param<Tensor<2>>>;
 
-    /// f(x, h) in plain Burn operations, x `[n, in]` being what A has read and h `[n, r]` what it
-    /// gave.
+    /// f(x, h) in plain Burn operations, with A's input x `[n, in]` and output h `[n, r]`.
     fn plain(&self, rows: &PlainRows<'_>, x: Tensor<2>, h: Tensor<2>) -> PlainSide;
 
-    /// The same on slices: what is no parameter, with the CPU's forward and backward pass.
+    /// The same on slices, without the parameters: forward and backward pass on the CPU.
     fn on_cpu(&self) -> Arc<dyn CpuSide>;
 }
 
-/// The rows that go through a projection, in plain operations.
+/// The rows of a projection, in plain operations.
 pub(crate) struct PlainRows<'a> {
-    /// The path of the layer, which names its noise.
+    /// The path of the layer, which addresses its noise.
     pub path: &'a str,
-    /// What each row has read, see [`crate::data::Batch::prefix_keys`].
+    /// The prefix key of each row, see [`crate::data::Batch::prefix_keys`].
     pub keys: &'a [u64],
-    /// The rows that the decoder needs past this projection; all where absent.
+    /// The rows that the decoder needs after this projection; none: all.
     pub needed: Option<&'a [usize]>,
-    /// Where constants go.
+    /// The device for constants.
     pub device: &'a Device,
 }
 
-/// What a side gives in plain operations.
+/// The output of a side in plain operations.
 pub(crate) struct PlainSide {
     /// f(x, h), `[n, r]`.
     pub low: Tensor<2>,
-    /// What it adds to the loss of the batch, `[1]`, nats, where its draw wants it.
+    /// Its penalty for the batch, `[1]`, nats, if its draw has one.
     pub penalty: Option<Tensor<1>>,
 }
 
 /// A side without its parameters, which the CPU operation has as slices.
 ///
-/// Where `weights` and `gradient` stand, the parameters lie end to end, in the order of
+/// `weights` and `gradient` are the parameters concatenated in the order of
 /// [`SideForm::parameters`].
 pub(crate) trait CpuSide: Debug + Send + Sync {
-    /// Whether it asks what each row has read.
+    /// Whether it needs the prefix key of each row.
     fn reads_keys(&self) -> bool;
 
-    /// Whether its draw wants a penalty.
+    /// Whether its draw has a penalty.
     fn has_penalty(&self) -> bool {
         false
     }
@@ -60,7 +59,7 @@ pub(crate) trait CpuSide: Debug + Send + Sync {
     /// f(x, h) of h, which may be changed in place.
     fn forward(&self, rows: &CpuRows<'_>, x: &[f32], h: &mut Buffer) -> CpuForward;
 
-    /// The gradients of its parameters are written to `gradient`, which is zero.
+    /// Writes the gradients of its parameters to `gradient`, which is zero before.
     fn backward(
         &self,
         rows: &CpuRows<'_>,
@@ -69,13 +68,13 @@ pub(crate) trait CpuSide: Debug + Send + Sync {
     ) -> CpuBackward;
 }
 
-/// The rows that go through a projection on the CPU.
+/// The rows of a projection on the CPU.
 pub(crate) struct CpuRows<'a> {
-    /// Where buffers come from.
+    /// The pool of buffers.
     pub pool: &'a Pool,
-    /// The path of the layer, which names its noise.
+    /// The path of the layer, which addresses its noise.
     pub path: &'a str,
-    /// What each row has read; empty where no side asks.
+    /// The prefix key of each row; empty if no side needs it.
     pub keys: &'a [u64],
     /// The number of rows, n.
     pub count: usize,
@@ -83,36 +82,36 @@ pub(crate) struct CpuRows<'a> {
     pub rank: usize,
     /// The side's parameters.
     pub weights: &'a [f32],
-    /// How products are shared out.
+    /// The threads of products.
     pub threads: Threads,
 }
 
-/// What a forward pass gives.
+/// The result of a forward pass.
 pub(crate) struct CpuForward {
-    /// f(x, h) `[n, r]`, where it is not what h has become.
+    /// f(x, h) `[n, r]`, unless it is in h.
     pub low: Option<Buffer>,
-    /// What it adds to the loss of the batch, nats.
+    /// Its penalty for the batch, nats.
     pub penalty: f64,
 }
 
-/// What a backward pass is given.
+/// The input of a backward pass.
 pub(crate) struct GivenRows<'a> {
-    /// What A has read, `[n, in]`.
+    /// The input of A, `[n, in]`.
     pub x: &'a [f32],
-    /// What h became in the forward pass, `[n, r]`.
+    /// h after the forward pass, `[n, r]`.
     pub h: &'a [f32],
     /// The gradient of f(x, h), `[n, r]`.
     pub d_low: Buffer,
-    /// That of the penalty.
+    /// The gradient of the penalty.
     pub d_penalty: f32,
 }
 
-/// What a backward pass gives.
+/// The result of a backward pass.
 pub(crate) struct CpuBackward {
-    /// f(x, h) again, where it is not h.
+    /// f(x, h) again, unless it is h.
     pub low: Option<Buffer>,
     /// The gradient of A's output, `[n, r]`.
     pub d_h: Buffer,
-    /// What the side itself adds to the gradient of x, `[n, in]`.
+    /// The side's own contribution to the gradient of x, `[n, in]`.
     pub d_x: Option<Buffer>,
 }

@@ -1,9 +1,9 @@
-//! What may stand beside the A and B of a projection and change what goes through them. A file each
-//! has all of its kind: parameters, plain form, CPU forward and backward pass, penalty.
+//! Sides: additions to a pair that change the data between A and B. Each file has everything about
+//! one kind: parameters, plain form, forward and backward pass on the CPU, penalty.
 //!
-//! With h = A drop(x), the output of the projection is W x + s · B f(x, h) in the place of
-//! W x + s · B h. A kind that is new is a file here, a variant of [`Side`], and its line in the
-//! functions of [`Side`]; nothing else knows the kinds.
+//! With h = A drop(x), the output of the projection is W x + s · B f(x, h) instead of W x + s · B
+//! h. A new kind is a file here, a variant of [`Side`], and a line in the functions of [`Side`];
+//! nothing else depends on the kinds.
 
 mod form;
 mod flipout;
@@ -19,18 +19,18 @@ pub(crate) use form::{CpuRows, CpuSide, GivenRows, PlainRows, PlainSide};
 
 use super::{HostMatrix, LoraError};
 
-/// What stands beside A and B. In files its parts have the names that each kind gives them; those
-/// that Burn makes of a variant's name stand in no file.
+/// An addition to a pair. In files each kind names its parts; the names that Burn derives from
+/// variants are not used.
 #[derive(Module, Debug)]
 pub enum Side {
-    /// Noise on A with signs of its own for each token.
+    /// Noise on A with different signs for each token.
     Flipout(Flipout),
     /// A network that predicts a matrix between A and B from A's output.
     Clora(CloraNetwork),
 }
 
 impl Side {
-    /// Its kind's functions.
+    /// The functions of its kind.
     pub(crate) fn form(&self) -> &dyn SideForm {
         match self {
             Self::Flipout(flipout) => flipout,
@@ -38,7 +38,7 @@ impl Side {
         }
     }
 
-    /// As [`form`](Self::form), to change its parameters.
+    /// [`form`](Self::form), mutable.
     pub(crate) fn form_mut(&mut self) -> &mut dyn SideForm {
         match self {
             Self::Flipout(flipout) => flipout,
@@ -46,9 +46,9 @@ impl Side {
         }
     }
 
-    /// The side of the layer at `path` with A and B of rank `rank`, of the matrices that `take`
-    /// gives by their paths; none where it gives none. Flipout is noise of a training step, so no
-    /// file has it.
+    /// The side of the layer at `path` for rank `rank`, from the matrices that `take` returns for
+    /// its paths; none if it returns none. Flipout is noise of a training step, so no file contains
+    /// it.
     pub(super) fn from_matrices(
         path: &str,
         rank: usize,

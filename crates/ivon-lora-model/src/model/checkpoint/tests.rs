@@ -86,7 +86,7 @@ fn the_real_gguf_opens_with_hugging_faces_names_and_shapes() {
     );
 }
 
-/// The most memory that this process has had resident, bytes.
+/// The peak resident memory of this process in bytes.
 fn peak_resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status
@@ -96,7 +96,7 @@ fn peak_resident() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// Runs itself again as a process of its own, because the peak is the whole process's.
+/// Runs itself again in a process of its own, because the peak is that of the whole process.
 #[test]
 #[cfg(target_os = "linux")]
 fn loading_the_real_model_needs_less_than_1_3_times_its_size() {
@@ -138,7 +138,7 @@ fn loading_the_real_model_needs_less_than_1_3_times_its_size() {
         peak * 10 < size * 13,
         "peak {peak}, before loading {started}, model {size}"
     );
-    // No more than a few MiB of the file is resident beside what was loaded, and before it.
+    // At most a few MiB of the file are resident in addition to the weights, and before loading.
     assert!(
         peak < started + size + (24 << 20),
         "peak {peak}, before loading {started}, model {size}"
@@ -150,7 +150,7 @@ fn a_classifier_is_named_as_one() {
     let folder = tempfile::tempdir().unwrap();
     let source = testing::golden().join("tiny/llama");
     let mut bytes = std::fs::read(source.join("model.safetensors")).unwrap();
-    // The same number of bytes, so that the header's length stays what it was.
+    // Of the same length, so that the header's length stays valid.
     let at = bytes
         .windows(14)
         .position(|part| part == b"lm_head.weight")

@@ -1,11 +1,11 @@
-//! The keys of a `config.json`, read with their types checked.
+//! The keys of a `config.json`, with type checks.
 
 use serde_json::{Map, Value};
 
 use crate::model::error::ModelError;
 use crate::model::setting::setting;
 
-/// The keys of an object, read with their types checked.
+/// The keys of an object, with type checks.
 pub(super) struct Fields<'a> {
     pub object: &'a Map<String, Value>,
     pub file: &'a str,
@@ -28,7 +28,7 @@ impl<'a> Fields<'a> {
         )
     }
 
-    /// The value of a key, `None` where it is absent or null.
+    /// The value of a key, `None` if it is absent or null.
     pub fn get(&self, field: &str) -> Option<&'a Value> {
         self.object.get(field).filter(|value| !value.is_null())
     }
@@ -85,7 +85,7 @@ impl<'a> Fields<'a> {
             .as_array()
             .and_then(|list| list.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
         let names = names.ok_or_else(|| self.wrong("layer_types", value, "a list of names"))?;
-        // transformers' older name of the same.
+        // The older name in transformers.
         let names: Vec<&str> = names
             .into_iter()
             .map(|name| {

@@ -1,12 +1,13 @@
-//! Which keys of a `config.json` are read, which change no number, and what is said of the others.
+//! The keys of a `config.json` that are read, the keys known to have no effect, and notes on the
+//! others.
 //!
-//! transformers takes any key: one that its class does not know becomes an attribute that nothing
-//! reads. A key that is in neither list is therefore no error; it is named in a note, because it
-//! may have meant something to whoever wrote it.
+//! transformers accepts any key: one that its class does not know becomes an attribute that nothing
+//! reads. A key in neither list is therefore not an error; but a note mentions it, in case its
+//! author meant something by it.
 
 use serde_json::{Map, Value};
 
-/// Keys that are used, or refused where they ask for what the decoder lacks.
+/// Keys that are used, or refused if they require something that the decoder lacks.
 pub(super) const READ: [&str; 28] = [
     "architectures",
     "attention_bias",
@@ -39,8 +40,8 @@ pub(super) const READ: [&str; 28] = [
 ];
 
 /// Keys without influence on a logit: generation, training, labels of a classifier, bookkeeping.
-/// Weights are always computed with in f32, so `dtype` is one of them. testdata/model/generate.py
-/// holds the list to transformers.
+/// `dtype` is one of them, because all computation is in f32. testdata/model/generate.py checks the
+/// list against transformers.
 pub(super) const WITHOUT_EFFECT: [&str; 71] = [
     "_attn_implementation_autoset",
     "_commit_hash",
@@ -115,7 +116,7 @@ pub(super) const WITHOUT_EFFECT: [&str; 71] = [
     "use_cache",
 ];
 
-/// The keys of a file that are neither read nor known to change nothing, unless they hold nothing.
+/// The keys of a file that are in neither list, except those that are null or false.
 pub(super) fn unknown(object: &Map<String, Value>) -> Vec<&str> {
     let known = |key: &str| READ.contains(&key) || WITHOUT_EFFECT.contains(&key);
     let holds = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));

@@ -1,9 +1,8 @@
-//! A Hugging Face `config.json`, in the schema of transformers 4 and of 5 → [`DecoderConfig`].
+//! A Hugging Face `config.json`, in the schema of transformers 4 or 5 → [`DecoderConfig`].
 //!
-//! The two differ in the rotary settings: 4 has `rope_theta` beside `rope_scaling`, 5 has both in
-//! `rope_parameters` (and `dtype`, `layer_types`). Where a key is missing or null, the default is
-//! that of the family's class in transformers; sizes that no default can be right for must be
-//! there.
+//! They differ in the rotary settings: 4 has `rope_theta` beside `rope_scaling`, 5 has both in
+//! `rope_parameters` (and has `dtype` and `layer_types`). If a key is missing or null, the default
+//! is that of the family's class in transformers; sizes without a sensible default are required.
 
 mod fields;
 mod keys;
@@ -19,16 +18,16 @@ use super::family::Family;
 use super::layer_kind::LayerKind;
 use super::setting::setting;
 
-/// What a `config.json` says.
+/// The contents of a `config.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::model) struct ConfigFile {
     /// The shape of the decoder.
     pub decoder: DecoderConfig,
-    /// The first of `architectures`: the class that the model was saved from.
+    /// The first of `architectures`: the class from which the model was saved.
     pub architecture: Option<String>,
-    /// The file of the weights, where `transformers_weights` names one.
+    /// The file of the weights, if `transformers_weights` names one.
     pub weights: Option<String>,
-    /// What stands there twice, or is not used.
+    /// Notes about duplicate and unused settings.
     pub notes: Vec<String>,
 }
 
@@ -87,9 +86,9 @@ impl DecoderConfig {
     /// Reads the text of a `config.json`; `file` is named in errors.
     ///
     /// # Errors
-    /// [`ModelError::Malformed`] if it is no JSON object, [`ModelError::Architecture`] for another
-    /// family, [`ModelError::Setting`] for a value that is missing, out of range or asks for what
-    /// the decoder cannot do.
+    /// [`ModelError::Malformed`] if it is not a JSON object, [`ModelError::Architecture`] for
+    /// another family, [`ModelError::Setting`] for a value that is missing, out of range or not
+    /// supported by the decoder.
     pub fn from_json(text: &str, file: &str) -> Result<Self, ModelError> {
         ConfigFile::read(text, file).map(|config| config.decoder)
     }
@@ -146,8 +145,8 @@ fn head_dim(
     }
 }
 
-/// Null means as many as query heads, to every family; absent means the number of the family's
-/// class.
+/// For all families, null means the number of query heads; if the key is absent, the number is that
+/// of the family's class.
 fn key_value_heads(fields: &Fields, family: &Family, heads: usize) -> Result<usize, ModelError> {
     let default = match family.num_key_value_heads {
         Some(count) if !fields.object.contains_key("num_key_value_heads") => count,
@@ -186,7 +185,7 @@ impl Fields<'_> {
         self.refuse_unless_empty("per_layer_config", "the same settings for all layers")
     }
 
-    /// Refuses anything but null and an empty object.
+    /// Refuses any value except null and an empty object.
     fn refuse_unless_empty(&self, field: &str, expected: &str) -> Result<(), ModelError> {
         let is_empty = |found: &Value| found.as_object().is_some_and(Map::is_empty);
         match self.get(field) {

@@ -1,6 +1,6 @@
-//! The rotary settings of a `config.json`, wherever they stand: `rope_parameters` of transformers
-//! 5, `rope_scaling` of 4, or beside both. Where they stand twice, the order is that of
-//! transformers 5 (`convert_rope_params_to_dict`).
+//! The rotary settings of a `config.json`: in `rope_parameters` (transformers 5), in `rope_scaling`
+//! (4), or beside either. If they occur twice, the precedence is that of transformers 5
+//! (`convert_rope_params_to_dict`).
 
 use serde_json::{Map, Value};
 
@@ -9,7 +9,7 @@ use crate::model::error::ModelError;
 use crate::model::rope::{Rope, RopeScaling};
 use crate::model::setting::setting;
 
-/// What is read of an object of rotary settings.
+/// The keys of the rotary settings that are read.
 const READ: [&str; 8] = [
     "factor",
     "high_freq_factor",
@@ -21,11 +21,11 @@ const READ: [&str; 8] = [
     "type",
 ];
 
-/// Reads the rotary embedding; what was found twice is said in `notes`.
+/// Reads the rotary embedding; adds notes about duplicate settings.
 ///
 /// # Errors
-/// [`ModelError::Setting`] for a kind that the decoder lacks, or a value that is missing or of the
-/// wrong kind.
+/// [`ModelError::Setting`] for an unsupported kind, or a value that is missing or of the wrong
+/// type.
 pub(super) fn read(
     fields: &Fields,
     longest: usize,
@@ -103,7 +103,7 @@ fn scaling(
     longest: usize,
     notes: &mut Vec<String>,
 ) -> Result<RopeScaling, ModelError> {
-    // `type` is the key of files older than transformers 4.45.
+    // `type` is the key before transformers 4.45.
     let (new, old) = (rope.text("rope_type")?, rope.text("type")?);
     twice(fields, ["rope_type", "type"], new, old, notes);
     let needed = |field| rope.number(field)?.ok_or_else(|| rope.missing(field));
@@ -128,8 +128,8 @@ fn scaling(
     }
 }
 
-/// The context before stretching. Here, and only here, transformers prefers the key beside the
-/// rotary settings.
+/// The context length before scaling. Only here transformers prefers the key beside the rotary
+/// settings.
 fn original_length(
     fields: &Fields,
     rope: &Fields,
@@ -150,8 +150,7 @@ fn original_length(
     Ok(outer.or(inner))
 }
 
-/// A note about a value that stands in two places, of which the first is used, unless both are the
-/// same.
+/// Adds a note if a setting occurs twice with different values; the first is used.
 fn twice<T: PartialEq + std::fmt::Display>(
     fields: &Fields,
     [one, two]: [&str; 2],

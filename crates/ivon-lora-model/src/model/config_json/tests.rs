@@ -75,7 +75,7 @@ fn null_is_the_default_for_every_key_that_has_one() {
             let mut null = without.clone();
             null[key] = Value::Null;
             match (read(&without), read(&null)) {
-                // The two keys whose absence means another thing to the families' classes.
+                // The two keys whose absence means something else than null.
                 (Ok(without), Ok(null)) if key == "num_key_value_heads" => {
                     let absent = if family == "mistral" { 8 } else { 32 };
                     assert_eq!(
@@ -151,7 +151,7 @@ fn qwen_slides_on_the_layers_that_its_configuration_names() {
             json!({"use_sliding_window": false, "max_window_layers": 0}),
             [none; 3],
         ),
-        // A window as long as the longest sequence hides nothing.
+        // A window as long as the longest sequence has no effect.
         (
             json!({"max_window_layers": 1, "sliding_window": 128}),
             [none; 3],

@@ -1,32 +1,32 @@
-//! Which layers attend to a sliding window.
+//! The layers with a sliding attention window.
 
 use super::fields::Fields;
 use crate::model::config::MOST_LAYERS;
 use crate::model::error::ModelError;
 use crate::model::family::{Family, Windows};
 
-/// `sliding_window` where it is absent, to all families that have windows.
+/// The default of `sliding_window` in all families that have windows.
 const WINDOW: usize = 4096;
-/// `max_window_layers` where it is absent.
+/// The default of `max_window_layers`.
 const MAX_WINDOW_LAYERS: usize = 28;
 
 /// The window of each layer.
 ///
 /// # Errors
-/// [`ModelError::Setting`] for a value of the wrong kind.
+/// [`ModelError::Setting`] for a value of the wrong type.
 pub(super) fn read(
     fields: &Fields,
     family: &Family,
     layers: usize,
     longest: usize,
 ) -> Result<Vec<Option<usize>>, ModelError> {
-    // More layers than any decoder may have are refused later, with the other counts.
+    // Too many layers are refused later, with the other counts.
     let count = layers.min(MOST_LAYERS);
     let Some(window) = width(fields, family)? else {
         return Ok(vec![None; count]);
     };
     let slides = sliding_layers(fields, family, count)?;
-    // A window that covers the longest sequence hides nothing: such layers are all of one kind.
+    // A window that covers the longest sequence has no effect: all layers are then of one kind.
     if window >= longest && slides.contains(&false) {
         return Ok(vec![None; count]);
     }
@@ -36,7 +36,7 @@ pub(super) fn read(
         .collect())
 }
 
-/// The width of the windows; none where no layer has one.
+/// The width of the windows; none if no layer has one.
 fn width(fields: &Fields, family: &Family) -> Result<Option<usize>, ModelError> {
     let is_on = match family.windows {
         Windows::Never => false,
@@ -53,7 +53,7 @@ fn width(fields: &Fields, family: &Family) -> Result<Option<usize>, ModelError> 
     Ok(width.filter(|_| is_on))
 }
 
-/// Whether each layer attends to a window, if there is one.
+/// Whether each layer has a window, if there are windows.
 fn sliding_layers(
     fields: &Fields,
     family: &Family,

@@ -1,33 +1,33 @@
-//! What tells one family of decoders from another.
+//! How one family of decoders differs from another.
 
-/// A family of decoders, built as Llama is but for what stands here.
+/// A family of decoders, described by its differences from Llama.
 #[derive(Debug)]
 pub struct Family {
     /// Its `model_type` in a `config.json`.
     pub model_type: &'static str,
-    /// Its language model's class in transformers, as `architectures` of a `config.json` has it.
+    /// The class of its language model in transformers, as in `architectures` of a `config.json`.
     pub architecture: &'static str,
-    /// Its GGUF files; none where they go by another family's name.
+    /// Its GGUF files; none if they use another family's name.
     pub gguf: Option<Gguf>,
-    /// Tensors beside the layers: the module's name in GGUF, in Hugging Face.
+    /// Tensors outside the layers: the module's name in GGUF, and in Hugging Face.
     pub tensors: &'static [(&'static str, &'static str)],
-    /// Tensors of a layer: the module's name in GGUF, in Hugging Face.
+    /// Tensors of a layer: the module's name in GGUF, and in Hugging Face.
     pub layer_tensors: &'static [(&'static str, &'static str)],
-    /// `max_position_embeddings` where `config.json` has none.
+    /// The default of `max_position_embeddings`.
     pub max_position_embeddings: usize,
-    /// `num_key_value_heads` where `config.json` has none; none: as many as query heads.
+    /// The default of `num_key_value_heads`; none: the number of query heads.
     pub num_key_value_heads: Option<usize>,
-    /// `head_dim` where `config.json` has none; none: the width divided by the heads.
+    /// The default of `head_dim`; none: the hidden size divided by the number of heads.
     pub head_dim: Option<usize>,
-    /// Which layers attend to a window.
+    /// Which layers have an attention window.
     pub windows: Windows,
-    /// Flags of `config.json` that ask for biases which the decoder lacks.
+    /// Flags of `config.json` for biases that the decoder lacks.
     pub bias_flags: &'static [&'static str],
     /// Whether `attention_bias` is a key of its `config.json`.
     pub has_attention_bias_key: bool,
     /// Whether q_proj, k_proj and v_proj have a bias.
     pub qkv_bias: bool,
-    /// Whether queries and keys are normed per head.
+    /// Whether queries and keys are normalised per head.
     pub qk_norm: bool,
 }
 
@@ -36,19 +36,19 @@ pub struct Family {
 pub struct Gguf {
     /// `general.architecture`.
     pub architecture: &'static str,
-    /// Whether llama.cpp's converter turns the halves of each head of q and k into pairs.
+    /// Whether llama.cpp's converter interleaves the two halves of each head of q and k.
     pub permutes_heads: bool,
 }
 
-/// Which layers attend to a sliding window, and where `config.json` says so.
+/// Which layers have a sliding attention window, and which key of `config.json` decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Windows {
-    /// None does.
+    /// None.
     Never,
-    /// All do, if `sliding_window` is not null; `layer_types` is not read.
+    /// All, if `sliding_window` is not null; `layer_types` is ignored.
     EveryLayer,
-    /// Those that `layer_types` names, else those from `max_window_layers` on, if
-    /// `use_sliding_window` is true.
+    /// Those in `layer_types`, else those from `max_window_layers` on, if `use_sliding_window` is
+    /// true.
     ByLayer,
 }
 

@@ -1,5 +1,5 @@
-//! Llama 1 to 3 and what is built like it (TinyLlama, SmolLM2): the layer that all others are told
-//! from.
+//! Llama 1 to 3 and models of the same architecture (TinyLlama, SmolLM2): the reference for the
+//! other families.
 
 use super::description::{Family, Gguf, LAYER_TENSORS, TENSORS, Windows};
 

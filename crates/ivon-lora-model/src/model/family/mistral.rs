@@ -1,4 +1,5 @@
-//! Mistral: a Llama whose layers may all attend to a window. Its GGUF files call themselves `llama`.
+//! Mistral: Llama with an attention window on all layers or none. Its GGUF files are called
+//! `llama`.
 
 use super::description::{Family, Windows};
 use super::llama::LLAMA;
@@ -10,7 +11,7 @@ pub(super) const MISTRAL: Family = Family {
     max_position_embeddings: 131_072,
     num_key_value_heads: Some(8),
     windows: Windows::EveryLayer,
-    // It has no biases whatever its configuration says.
+    // It has no biases, whatever the configuration says.
     bias_flags: &[],
     ..LLAMA
 };

@@ -1,5 +1,5 @@
-//! The families of decoders that are read: a file each with what tells it from the others. What
-//! else knows a family by name asks here. docs/adding-a-family.md walks through one.
+//! The supported families of decoders, one file each. Everything that depends on the name of a
+//! family is here. docs/adding-a-family.md walks through one family.
 
 mod description;
 mod llama;
@@ -9,23 +9,23 @@ mod qwen3;
 
 pub use description::{Family, Gguf, Windows};
 
-/// All of them, in the order in which messages list them.
+/// All families, in the order of messages.
 static FAMILIES: [Family; 4] = [llama::LLAMA, mistral::MISTRAL, qwen2::QWEN2, qwen3::QWEN3];
 
 impl Family {
-    /// The family that a `config.json` names as its `model_type`.
+    /// The family with this `model_type` in `config.json`.
     pub fn of_model_type(model_type: &str) -> Option<&'static Self> {
         FAMILIES
             .iter()
             .find(|family| family.model_type == model_type)
     }
 
-    /// The family that all others are told from.
+    /// The family with which the others are compared.
     pub fn llama() -> &'static Self {
         &FAMILIES[0]
     }
 
-    /// The family that a GGUF file names as its `general.architecture`.
+    /// The family with this `general.architecture` in a GGUF file.
     pub fn of_gguf(architecture: &str) -> Option<&'static Self> {
         let names = |gguf: Gguf| gguf.architecture == architecture;
         FAMILIES
@@ -33,12 +33,12 @@ impl Family {
             .find(|family| family.gguf.is_some_and(names))
     }
 
-    /// All that a `config.json` may name.
+    /// The model types of `config.json`.
     pub fn model_types() -> Vec<&'static str> {
         FAMILIES.iter().map(|family| family.model_type).collect()
     }
 
-    /// All that a GGUF file may name.
+    /// The architectures of GGUF files.
     pub fn gguf_architectures() -> Vec<&'static str> {
         let name = |family: &Self| Some(family.gguf?.architecture);
         FAMILIES.iter().filter_map(name).collect()

@@ -1,4 +1,4 @@
-//! Qwen2 and Qwen2.5: q, k and v have a bias, and some layers may attend to a window.
+//! Qwen2 and Qwen2.5: q, k and v have a bias, and some layers may have an attention window.
 
 use super::description::{Family, Gguf, Windows};
 use super::llama::LLAMA;
@@ -13,7 +13,7 @@ pub(super) const QWEN2: Family = Family {
     max_position_embeddings: 32_768,
     num_key_value_heads: Some(32),
     windows: Windows::ByLayer,
-    // Its biases are not a key's to decide.
+    // Its biases do not depend on a key.
     bias_flags: &[],
     has_attention_bias_key: false,
     qkv_bias: true,

@@ -1,5 +1,5 @@
-//! Qwen3: queries and keys are normed per head, and a head's width does not hang on the number of
-//! heads.
+//! Qwen3: queries and keys are normalised per head, and the width of a head does not depend on the
+//! number of heads.
 
 use super::description::{Family, Gguf};
 use super::qwen2::QWEN2;

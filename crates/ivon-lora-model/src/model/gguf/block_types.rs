@@ -1,8 +1,7 @@
-//! Every type of numbers that a GGUF file can hold, read here or not: its name, and how many bytes
-//! its blocks have.
+//! Every number type of GGUF, supported or not: its name and the size of its blocks.
 
-/// Number in `ggml_type`, name, numbers in a block, bytes that hold them; from ggml's own table.
-/// Numbers that are not here (4, 5, 31 to 33, 36 to 38) have been given up by ggml.
+/// Number in `ggml_type`, name, values in a block, bytes of a block; from ggml's own table. The
+/// missing numbers (4, 5, 31 to 33, 36 to 38) were removed from ggml.
 const TYPES: [(u32, &str, usize, usize); 34] = [
     (0, "F32", 1, 4),
     (1, "F16", 1, 2),
@@ -40,8 +39,7 @@ const TYPES: [(u32, &str, usize, usize); 34] = [
     (41, "Q1_0", 128, 18),
 ];
 
-/// Numbers in a block of a type, and bytes that hold them; none for a number that ggml does not
-/// give.
+/// The values and bytes in a block of a type; none for an unknown type.
 pub fn block(number: u32) -> Option<(usize, usize)> {
     TYPES
         .iter()

@@ -11,7 +11,7 @@ use crate::model::layer_kind::LayerKind;
 use crate::model::rope::{Rope, RopeScaling};
 use crate::model::setting::setting;
 
-/// Metadata under `ARCHITECTURE.`, with what is missing named by its whole key.
+/// Metadata under `ARCHITECTURE.`; errors name the whole key.
 struct Keys<'a> {
     file: &'a GgufFile,
     architecture: &'a str,
@@ -54,7 +54,7 @@ impl Keys<'_> {
 ///
 /// # Errors
 /// [`ModelError::Architecture`] for another family, [`ModelError::Setting`] for a value that is
-/// missing, out of range or asks for what the decoder cannot do, [`ModelError::MissingTensor`]
+/// missing, out of range or not supported by the decoder, [`ModelError::MissingTensor`]
 /// without an embedding table.
 pub(super) fn read(file: &GgufFile) -> Result<DecoderConfig, ModelError> {
     let name = file.name();
@@ -100,7 +100,7 @@ fn decoder(keys: &Keys) -> Result<DecoderConfig, ModelError> {
     let layer = layer(keys)?;
     Ok(DecoderConfig {
         model_type: keys.family.model_type.into(),
-        // The table's rows, because some files have more of them than tokens.
+        // From the table's rows, because some files have more rows than tokens.
         vocab_size: embedding.shape.first().copied().unwrap_or(0),
         hidden_size,
         intermediate_size: keys.needed("feed_forward_length")?,
@@ -110,7 +110,7 @@ fn decoder(keys: &Keys) -> Result<DecoderConfig, ModelError> {
         head_dim,
         max_position_embeddings: keys.needed("context_length")?,
         rms_norm_eps: eps.ok_or_else(missing)?,
-        // More layers than any decoder may have are refused with the other counts.
+        // Too many layers are refused with the other counts.
         layers: vec![layer; num_hidden_layers.min(MOST_LAYERS)],
         tie_word_embeddings: !tensors.contains_key("output.weight"),
         attention_bias: keys.family.qkv_bias,
@@ -129,7 +129,7 @@ fn head_dim(keys: &Keys, hidden_size: usize, heads: usize) -> Result<usize, Mode
     }
 }
 
-/// What every layer does.
+/// The properties of every layer.
 fn layer(keys: &Keys) -> Result<LayerKind, ModelError> {
     let rope = Rope {
         theta: keys.float("rope.freq_base")?.unwrap_or(10_000.0),
@@ -177,7 +177,7 @@ fn refuse_what_the_decoder_lacks(keys: &Keys) -> Result<(), ModelError> {
 fn rope_scaling(keys: &Keys) -> Result<RopeScaling, ModelError> {
     let linear = |factor: Option<f64>| factor.map(|factor| RopeScaling::Linear { factor });
     let declared = match keys.text("rope.scaling.type")? {
-        // `rope.scale_linear` is the key of the first GGUF files.
+        // `rope.scale_linear` is the key in the first GGUF files.
         None => linear(
             keys.float("rope.scale_linear")?
                 .filter(|factor| *factor != 1.0),
@@ -207,7 +207,7 @@ fn rope_scaling(keys: &Keys) -> Result<RopeScaling, ModelError> {
     }
 }
 
-/// The tensor into which llama.cpp's converter computes the `llama3` rule.
+/// The tensor in which llama.cpp's converter stores the factors of the `llama3` rule.
 fn factors(file: &GgufFile) -> Result<Option<Vec<f32>>, ModelError> {
     let Some(entry) = file.tensors().get("rope_freqs.weight") else {
         return Ok(None);

@@ -1,10 +1,10 @@
-//! The headers of a GGUF file, byte by byte, trusting nothing that the file claims.
+//! Parses the headers of a GGUF file without trusting them.
 //!
 //! Layout (versions 2 and 3, little-endian): `GGUF`, u32 version, u64 number of tensors, u64 number
 //! of metadata entries; entries (key, u32 type, value); tensors (name, u32 number of dimensions,
-//! u64 each, u32 encoding, u64 offset); padding; the numbers. Every count is held against the bytes
-//! that are left before anything is allocated, and arrays stay in the file until they are asked
-//! for, so a file cannot ask for more memory than its own size.
+//! u64 each, u32 encoding, u64 offset); padding; the data. Every count is checked against the bytes
+//! that are left before anything is allocated, and arrays stay in the file until they are needed,
+//! so a file cannot cause an allocation larger than itself.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +13,19 @@ use super::value::{Array, Kind, TensorEntry, Value};
 use crate::model::error::ModelError;
 use crate::model::mapped::MappedFile;
 
-/// ggml has at most four dimensions.
+/// The limit in ggml.
 const MOST_DIMENSIONS: u32 = 4;
-/// ggml's limit is 64; names of models stay below it.
+/// The limit in ggml is 64; names of models are shorter.
 const LONGEST_NAME: usize = 1024;
 
-/// A place in the file, and what is being read there.
+/// A position in the file, and a name for what is being read there.
 pub(super) struct Cursor<'a> {
     pub file: &'a MappedFile,
     pub at: usize,
     pub what: String,
 }
 
-/// Metadata and tensors, each by name.
+/// Metadata and tensors, by name.
 type Contents = (BTreeMap<String, Value>, BTreeMap<String, TensorEntry>);
 
 impl<'a> Cursor<'a> {
@@ -77,7 +77,7 @@ impl<'a> Cursor<'a> {
             .map_err(|_| self.malformed(format!("a text in {} is not UTF-8", self.what)))
     }
 
-    /// How many things are announced, held against the bytes that they need at least.
+    /// A number of items, checked against the bytes that they need at least.
     fn count(&mut self, least_bytes: usize) -> Result<usize, ModelError> {
         let count = self.number(8)?;
         let most = (self.left() / least_bytes) as u64;
@@ -111,7 +111,7 @@ impl<'a> Cursor<'a> {
             .ok_or_else(|| self.malformed(format!("{} has the unknown type {number}", self.what)))
     }
 
-    /// Steps over an array and notes where it lies.
+    /// Skips an array and records its position.
     fn array(&mut self) -> Result<Array, ModelError> {
         let kind = self.kind()?;
         if kind == Kind::Array {
@@ -127,8 +127,8 @@ impl<'a> Cursor<'a> {
                 }
             }
             _ => {
-                // `count` was held against the bytes that are left, so the product is below the
-                // file's length.
+                // `count` was checked against the bytes that are left, so the product is less than
+                // the file's length.
                 self.take((count * kind.least_bytes()) as u64)?;
             }
         }
@@ -160,8 +160,8 @@ impl<'a> Cursor<'a> {
                 return Err(self.malformed(format!("it is GGUF version {other}, expected 2 or 3")));
             }
         }
-        // A tensor takes at least a name's length, dimensions, type and offset; an entry a key's
-        // length, type and a byte.
+        // A tensor has at least the length of its name, dimensions, type and offset; an entry at
+        // least the length of its key, a type and a byte.
         let tensors = self.count(24)?;
         let entries = self.count(13)?;
         let metadata = self.metadata(entries)?;
@@ -229,8 +229,8 @@ impl<'a> Cursor<'a> {
         Ok(tensors)
     }
 
-    /// Shape, encoding and offset of a tensor; the offset goes to `bytes.start` until the data's
-    /// place is known.
+    /// Shape, encoding and offset of a tensor; `bytes.start` is the offset until the position of
+    /// the data is known.
     fn description(&mut self, name: &str) -> Result<TensorEntry, ModelError> {
         let dimensions = self.number(4)? as u32;
         if !(1..=MOST_DIMENSIONS).contains(&dimensions) {
@@ -260,8 +260,8 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// Bytes of a tensor; 0 where ggml does not know the encoding, which is an error only when the
-    /// tensor is asked for.
+    /// The size of a tensor in bytes; 0 for an unknown encoding, which is an error only if the
+    /// tensor is used.
     fn length(&self, name: &str, shape: &[usize], ggml_type: u32) -> Result<usize, ModelError> {
         let impossible = || {
             self.malformed(format!(
@@ -287,7 +287,7 @@ impl<'a> Cursor<'a> {
             .ok_or_else(impossible)
     }
 
-    /// The bytes of a tensor in its file, given where the numbers begin.
+    /// The bytes of a tensor in its file, given the start of the data.
     fn placed(
         &self,
         name: &str,

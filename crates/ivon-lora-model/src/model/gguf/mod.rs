@@ -1,4 +1,4 @@
-//! GGUF files (llama.cpp's format): metadata, tensors, quantised blocks, the tokenizer inside, and
+//! GGUF files (llama.cpp's format): metadata, tensors, quantised blocks, the tokenizer in them, and
 //! a writer.
 
 pub mod block_types;
@@ -23,13 +23,13 @@ use super::error::ModelError;
 use super::family::Family;
 use super::tensor::{RawTensor, StoredTensor};
 
-/// A GGUF file read as a checkpoint: Hugging Face's names and row order over GGUF's.
+/// A GGUF file as a checkpoint: with Hugging Face's names and row order.
 #[derive(Debug)]
 pub(super) struct GgufCheckpoint {
     file: GgufFile,
     family: &'static Family,
-    /// Width of the heads within which q and k rows are permuted, for the architectures whose
-    /// converter does that.
+    /// The width of the heads whose q and k rows are permuted, for architectures whose converter
+    /// does that.
     permuted_head: Option<usize>,
 }
 
@@ -56,7 +56,7 @@ impl GgufCheckpoint {
         &self.file
     }
 
-    /// Every tensor as it lies in its file, sorted by name.
+    /// All tensors as stored, sorted by name.
     pub fn raw<'a>(&'a self) -> Vec<RawTensor<'a>> {
         let raw = |(name, entry): (&String, &'a TensorEntry)| {
             let known = self.family.to_hugging_face(name);
@@ -74,10 +74,10 @@ impl GgufCheckpoint {
         all
     }
 
-    /// A tensor by Hugging Face's name.
+    /// A tensor by its Hugging Face name.
     ///
     /// # Errors
-    /// If it is not there or its encoding is not read.
+    /// If it is missing or has an unsupported encoding.
     pub fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, ModelError> {
         let missing = || ModelError::MissingTensor {
             file: self.file.name(),
@@ -129,8 +129,7 @@ mod tests {
         .unwrap()
     }
 
-    /// llama.cpp's `permute`: `reshape(heads, 2, head / 2, columns).swapaxes(1, 2)`, written out as
-    /// loops.
+    /// llama.cpp's `permute`: `reshape(heads, 2, head / 2, columns).swapaxes(1, 2)`, as loops.
     fn permute(values: &[f32], head: usize, columns: usize) -> Vec<f32> {
         let mut out = Vec::new();
         for rows in values.chunks_exact(head * columns) {
@@ -143,7 +142,7 @@ mod tests {
         out
     }
 
-    /// A golden model's metadata as llama.cpp's converter writes it, under `architecture`.
+    /// A golden model's metadata as written by llama.cpp's converter, for this architecture.
     fn writer(config: &DecoderConfig, architecture: &str) -> GgufWriter {
         let mut writer = GgufWriter::new(architecture);
         for (key, value) in [
@@ -172,8 +171,7 @@ mod tests {
         writer
     }
 
-    /// Writes the tensors of a checkpoint; q and k rows permuted where the architecture asks for
-    /// it.
+    /// Writes the tensors of a checkpoint, with q and k rows permuted if `permuted`.
     fn write(checkpoint: &Checkpoint, writer: GgufWriter, permuted: bool, path: &Path) {
         write_some(checkpoint, writer, permuted, path, |_| true);
     }
@@ -234,7 +232,7 @@ mod tests {
                 ..folder.config().clone()
             };
             let found = gguf.config().clone();
-            // The file has the number in f32.
+            // The file stores the number in f32.
             assert!((found.rms_norm_eps - expected.rms_norm_eps).abs() < 1e-12);
             assert_eq!(
                 DecoderConfig {
@@ -317,7 +315,7 @@ mod tests {
             + name.len()
             + 4
             + 2 * 8;
-        // I32, whose numbers take as many bytes as those of F32.
+        // I32, with as many bytes per number as F32.
         bytes[at] = 26;
         std::fs::write(&path, bytes).unwrap();
         let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();

@@ -42,8 +42,8 @@ impl Family {
 
 type Pair = (&'static str, &'static str);
 
-/// Whether llama.cpp's converter permutes the rows of this tensor within each head, for families
-/// that it does so for.
+/// Whether llama.cpp's converter permutes the rows of this tensor within each head, in families for
+/// which it does so.
 pub fn is_rotary(hugging_face: &str) -> bool {
     [
         ".q_proj.weight",

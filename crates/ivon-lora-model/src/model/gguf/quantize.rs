@@ -1,4 +1,4 @@
-//! f32 → F32, F16, BF16, Q8_0 and Q4_0, as ggml's `quantize_row_*_ref` compute them.
+//! f32 → F32, F16, BF16, Q8_0 and Q4_0, with the same results as ggml's `quantize_row_*_ref`.
 
 use half::{bf16, f16};
 
@@ -7,7 +7,7 @@ use crate::model::encoding::Encoding;
 /// Appends the encoded bytes of whole rows.
 type Encode = fn(&[f32], &mut Vec<u8>);
 
-/// How to encode into this encoding; `None` for those that are only read.
+/// The function that encodes to this encoding; `None` for read-only encodings.
 pub(super) fn encodable(encoding: Encoding) -> Option<Encode> {
     Some(match encoding {
         Encoding::F32 => |values, out| out.extend(values.iter().flat_map(|x| x.to_le_bytes())),
@@ -35,8 +35,8 @@ pub(super) fn encodable(encoding: Encoding) -> Option<Encode> {
     })
 }
 
-/// Encodes whole rows into `out`; `false`, with nothing appended, for an encoding that is only read
-/// or numbers that fill no whole number of blocks.
+/// Appends whole rows to `out`; `false`, with nothing appended, for a read-only encoding or an
+/// incomplete block.
 pub fn quantize(encoding: Encoding, values: &[f32], out: &mut Vec<u8>) -> bool {
     match encodable(encoding).filter(|_| values.len().is_multiple_of(encoding.block().0)) {
         Some(encode) => {
@@ -59,8 +59,8 @@ fn q8_0(block: &[f32; 32], out: &mut Vec<u8>) {
     out.extend(block.iter().map(|x| (x * inverse(d)).round() as i8 as u8));
 }
 
-/// `d = x_max / −8` with the sign of the largest number, so that it takes the one value without a
-/// counterpart.
+/// `d = x_max / −8` with the sign of the number of largest magnitude, which thus takes the value
+/// that has no counterpart of the other sign.
 fn q4_0(block: &[f32; 32], out: &mut Vec<u8>) {
     let largest = block
         .iter()
@@ -95,8 +95,8 @@ mod tests {
             let (values, mut bytes, mut back) = (values(), Vec::new(), vec![0.0; 256]);
             assert!(quantize(encoding, &values, &mut bytes));
             dequantize_row(encoding, &bytes, &mut back);
-            // The largest number is 5, so a step of Q8_0 is 5/127 and one of Q4_0 5/8; Q4_0 cuts
-            // one end off by a step.
+            // The largest number is 5, so the step is 5/127 in Q8_0 and 5/8 in Q4_0; Q4_0 clips one
+            // end by one step.
             for (x, y) in values.iter().zip(&back) {
                 assert!((x - y).abs() <= step, "{} {x} {y}", encoding.name());
             }

@@ -1,7 +1,7 @@
-//! A GGUF file's bytes → metadata and the places of its tensors, read on demand.
+//! The metadata of a GGUF file and the positions of its tensors, which are read on demand.
 //!
-//! Arrays stay in the file until they are asked for, so a file cannot ask for more memory than its
-//! own size.
+//! Arrays stay in the file until they are needed, so a file cannot cause an allocation larger than
+//! itself.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::value::{Array, Kind, TensorEntry, Value};
 use crate::model::error::ModelError;
 use crate::model::mapped::MappedFile;
 
-/// An opened GGUF file, or the several files of a split model, opened by the first.
+/// An open GGUF file, or a split model, opened by its first file.
 #[derive(Debug)]
 pub struct GgufFile {
     pub(super) file: MappedFile,
@@ -22,7 +22,7 @@ pub struct GgufFile {
 }
 
 impl GgufFile {
-    /// Maps one file and reads its headers, whether it is a part or a whole.
+    /// Maps one file and reads its headers, whether it is the whole model or a part.
     pub(super) fn open_one(path: &Path) -> Result<Self, ModelError> {
         let file = MappedFile::open(path)?;
         let (metadata, tensors) = Cursor {
@@ -39,12 +39,12 @@ impl GgufFile {
         })
     }
 
-    /// The file's name, as errors print it.
+    /// The file's name in errors.
     pub fn name(&self) -> String {
         self.file.name()
     }
 
-    /// The file that a tensor lies in.
+    /// The file with the data of a tensor.
     pub(in crate::model) fn file_of(&self, entry: &TensorEntry) -> &MappedFile {
         entry
             .part
@@ -66,7 +66,7 @@ impl GgufFile {
         &self.metadata
     }
 
-    /// All tensors, by GGUF's names.
+    /// All tensors, by their names in GGUF.
     pub fn tensors(&self) -> &BTreeMap<String, TensorEntry> {
         &self.tensors
     }
@@ -80,10 +80,10 @@ impl GgufFile {
         }
     }
 
-    /// An unsigned number, of whatever width it is stored in.
+    /// An unsigned integer of any width.
     ///
     /// # Errors
-    /// If there is a value of another kind.
+    /// If the value has another type.
     pub fn unsigned(&self, key: &str) -> Result<Option<usize>, ModelError> {
         let number = match self.metadata.get(key) {
             None => return Ok(None),
@@ -99,7 +99,7 @@ impl GgufFile {
     /// A number.
     ///
     /// # Errors
-    /// If there is a value of another kind.
+    /// If the value has another type.
     pub fn float(&self, key: &str) -> Result<Option<f64>, ModelError> {
         match self.metadata.get(key) {
             None => Ok(None),
@@ -110,10 +110,10 @@ impl GgufFile {
         }
     }
 
-    /// A truth value.
+    /// A boolean.
     ///
     /// # Errors
-    /// If there is a value of another kind.
+    /// If the value has another type.
     pub fn flag(&self, key: &str) -> Result<Option<bool>, ModelError> {
         match self.metadata.get(key) {
             None => Ok(None),
@@ -122,10 +122,10 @@ impl GgufFile {
         }
     }
 
-    /// A text.
+    /// A string.
     ///
     /// # Errors
-    /// If there is a value of another kind.
+    /// If the value has another type.
     pub fn text(&self, key: &str) -> Result<Option<&str>, ModelError> {
         match self.metadata.get(key) {
             None => Ok(None),
@@ -134,7 +134,7 @@ impl GgufFile {
         }
     }
 
-    /// The number of values in an array, 0 where there is none.
+    /// The length of an array, 0 if there is none.
     pub fn array_length(&self, key: &str) -> usize {
         match self.metadata.get(key) {
             Some(Value::Array(array)) => array.count,
@@ -150,10 +150,10 @@ impl GgufFile {
         }
     }
 
-    /// An array of texts.
+    /// An array of strings.
     ///
     /// # Errors
-    /// If there is a value of another kind, or a text is not UTF-8.
+    /// If the value has another type, or a string is not UTF-8.
     pub fn texts(&self, key: &str) -> Result<Option<Vec<&str>>, ModelError> {
         let Some(array) = self.array(key)? else {
             return Ok(None);
@@ -175,7 +175,7 @@ impl GgufFile {
     /// An array of numbers, as f64.
     ///
     /// # Errors
-    /// If there is a value of another kind.
+    /// If the value has another type.
     pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>, ModelError> {
         let Some(array) = self.array(key)? else {
             return Ok(None);
@@ -201,7 +201,7 @@ impl GgufFile {
         Ok(Some(numbers))
     }
 
-    /// Gives back the memory under the metadata, once all that is wanted of it has been read.
+    /// Releases the memory of the metadata once everything needed has been read.
     pub(in crate::model) fn release_metadata(&self) {
         let first = self.tensors.values().filter(|entry| entry.part == 0);
         self.file.release(

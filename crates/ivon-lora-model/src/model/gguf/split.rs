@@ -1,7 +1,7 @@
-//! A model in several GGUF files, as `llama-gguf-split` makes them: which file is which part, and
-//! that all are there.
+//! A model split into several GGUF files by `llama-gguf-split`: which part each file is, and
+//! whether all are present.
 //!
-//! The first part holds the metadata; every part says its number and how many there are, and holds
+//! The first part has the metadata; every part states its number and the number of parts, and has
 //! some of the tensors.
 
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::value::TensorEntry;
 use crate::model::error::ModelError;
 use crate::model::mapped::file_name;
 
-/// What a file says of its place among the parts.
+/// The position of a file among the parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Part {
     /// Counted from 1.
@@ -21,23 +21,23 @@ struct Part {
 }
 
 impl Part {
-    /// What the metadata of a file say; the only part of itself where they say nothing.
+    /// The position stated in the metadata of a file; 1 of 1 if they do not state one.
     ///
     /// # Errors
-    /// If a key is of another kind.
+    /// If a key has the wrong type.
     pub fn of(file: &GgufFile) -> Result<Self, ModelError> {
         let count = file.unsigned("split.count")?.unwrap_or(1).max(1);
         let number = file.unsigned("split.no")?.unwrap_or(0).saturating_add(1);
         Ok(Self { number, count })
     }
 
-    /// The end of a part's name, by llama.cpp's rule.
+    /// The end of a part's file name, in llama.cpp's convention.
     fn ending(self) -> String {
         format!("-{:05}-of-{:05}.gguf", self.number, self.count)
     }
 }
 
-/// The part that a name tells: `NAME-00002-of-00003.gguf` is the second of three.
+/// The part according to a name: `NAME-00002-of-00003.gguf` is the second of three.
 pub(in crate::model) fn part_of_name(name: &str) -> Option<(usize, usize)> {
     let (rest, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
     let (_, number) = rest.rsplit_once('-')?;
@@ -50,11 +50,12 @@ pub(in crate::model) fn part_of_name(name: &str) -> Option<(usize, usize)> {
 }
 
 impl GgufFile {
-    /// Maps a file and reads its headers; of the first part of a split model, those of all parts.
+    /// Maps a file and reads its headers; for the first part of a split model, also those of the
+    /// other parts.
     ///
     /// # Errors
-    /// If it cannot be read, is no GGUF of version 2 or 3, is malformed or cut short, or is a part
-    /// of a split model and not its first, or the other parts are not there.
+    /// If it cannot be read, is not GGUF of version 2 or 3, is malformed or truncated, is a part of
+    /// a split model other than the first, or other parts are missing.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         let mut whole = Self::open_one(path)?;
         let part = Part::of(&whole)?;
@@ -101,11 +102,11 @@ impl GgufFile {
     }
 }
 
-/// The files of the parts after the first, in their order, given the first.
+/// The files of the parts after the first, in order.
 ///
 /// # Errors
-/// [`ModelError::Split`] if this is not the first part, has another name than a first part has, or
-/// one that it needs is not there.
+/// [`ModelError::Split`] if `part` is not the first, its file is not named like a first part, or
+/// another part is missing.
 fn other_parts(path: &Path, part: Part) -> Result<Vec<PathBuf>, ModelError> {
     let name = file_name(path);
     let said = format!("part {} of {} of a split model", part.number, part.count);
@@ -154,10 +155,10 @@ fn other_parts(path: &Path, part: Part) -> Result<Vec<PathBuf>, ModelError> {
     Ok(parts)
 }
 
-/// Holds a part to what its place among the others asks for.
+/// Checks that a file states the expected position.
 ///
 /// # Errors
-/// [`ModelError::Split`] if it says otherwise.
+/// [`ModelError::Split`] if it states another.
 fn check(file: &GgufFile, expected: Part) -> Result<(), ModelError> {
     let found = Part::of(file)?;
     if found == expected {
@@ -171,7 +172,7 @@ fn check(file: &GgufFile, expected: Part) -> Result<(), ModelError> {
     })
 }
 
-/// Holds all parts together to the number of tensors that the first names.
+/// Checks the total number of tensors, which the first part states.
 ///
 /// # Errors
 /// [`ModelError::Split`] if there are more or fewer.

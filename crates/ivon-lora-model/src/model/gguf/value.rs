@@ -1,4 +1,4 @@
-//! What a GGUF file says: values of its metadata, and where its tensors lie.
+//! The metadata values of a GGUF file, and the positions of its tensors.
 
 use std::ops::Range;
 
@@ -33,7 +33,7 @@ impl Kind {
         })
     }
 
-    /// The fewest bytes that a value takes.
+    /// The minimum size of a value in bytes.
     pub(super) fn least_bytes(self) -> usize {
         match self {
             Self::Unsigned(size) | Self::Signed(size) | Self::Float(size) => size,
@@ -53,7 +53,7 @@ pub enum Value {
     Signed(i64),
     /// f32, f64.
     Float(f64),
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
     /// UTF-8 text.
     Text(String),
@@ -61,7 +61,7 @@ pub enum Value {
     Array(Array),
 }
 
-/// Where an array of the metadata lies.
+/// The position of a metadata array.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
     pub(super) kind: Kind,
@@ -69,15 +69,15 @@ pub struct Array {
     pub(super) bytes: Range<usize>,
 }
 
-/// A tensor as the file describes it, under GGUF's name.
+/// The description of a tensor in the file.
 #[derive(Clone, Debug)]
 pub struct TensorEntry {
-    /// Rows first, as everywhere else; the file has them reversed.
+    /// The shape with rows first, as everywhere else; the file has it reversed.
     pub shape: Vec<usize>,
     /// ggml's number for the encoding.
     pub ggml_type: u32,
-    /// In its file; empty where ggml does not know the encoding either.
+    /// The position in its file; empty if ggml does not know the encoding.
     pub bytes: Range<usize>,
-    /// Which of the files it lies in: 0 but for a split model.
+    /// The index of its file: 0 except in split models.
     pub(super) part: usize,
 }

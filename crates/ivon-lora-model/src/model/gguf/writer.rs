@@ -1,4 +1,4 @@
-//! Metadata and tensors → a GGUF file (version 3), streamed: for adapters, test models and
+//! Metadata and tensors → a GGUF file (version 3), streamed; for adapters, test models and
 //! converted weights.
 
 use std::io::{self, Write};
@@ -8,10 +8,10 @@ use super::quantize::encodable;
 use crate::files::{self, FileError};
 use crate::model::encoding::Encoding;
 
-/// Where tensors are aligned; GGUF's default, so that the key need not be written.
+/// The alignment of tensors: GGUF's default, which need not be written.
 const ALIGNMENT: u64 = 32;
 
-/// A value to be written as metadata.
+/// A metadata value to be written.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Metadata {
@@ -24,7 +24,7 @@ pub enum Metadata {
     F32s(Vec<f32>),
 }
 
-/// A file in preparation: what it will hold, before any number is written.
+/// A file to be written: its metadata and the descriptions of its tensors.
 #[derive(Clone, Debug, Default)]
 pub struct GgufWriter {
     metadata: Vec<(String, Metadata)>,
@@ -91,17 +91,17 @@ impl GgufWriter {
         writer
     }
 
-    /// Adds an entry, or replaces the one of the same key.
+    /// Adds an entry, or replaces the one with the same key.
     pub fn set(&mut self, key: &str, value: Metadata) {
         self.metadata.retain(|(known, _)| known != key);
         self.metadata.push((key.into(), value));
     }
 
-    /// Announces a tensor under GGUF's name, rows first; tensors are written in the order of
-    /// announcement.
+    /// Declares a tensor by its GGUF name, rows first; tensors are written in the order of
+    /// declaration.
     ///
     /// # Errors
-    /// If its rows are no whole number of blocks, or it was announced before.
+    /// If its rows are not whole blocks, or it is already declared.
     pub fn tensor(
         &mut self,
         name: &str,
@@ -137,8 +137,8 @@ impl GgufWriter {
     /// Writes the file; `fill` is called for each tensor and writes its encoded bytes.
     ///
     /// # Errors
-    /// If `fill` or the operating system refuses, or `fill` writes another number of bytes than
-    /// announced.
+    /// If `fill` fails, the file cannot be written, or `fill` writes another number of bytes than
+    /// declared.
     pub fn write(
         &self,
         path: &Path,
@@ -167,10 +167,10 @@ impl GgufWriter {
         })
     }
 
-    /// As [`GgufWriter::write`], from numbers in f32 that are encoded row by row.
+    /// [`GgufWriter::write`] with numbers in f32 that are encoded row by row.
     ///
     /// # Errors
-    /// As [`GgufWriter::write`]; also for an encoding that is only read.
+    /// As [`GgufWriter::write`]; also for a read-only encoding.
     pub fn write_f32(
         &self,
         path: &Path,
@@ -217,7 +217,7 @@ impl GgufWriter {
     }
 }
 
-/// Zeros up to the next aligned place after `length` bytes.
+/// Zeros up to the next aligned position after `length` bytes.
 fn pad(out: &mut impl Write, length: u64) -> io::Result<()> {
     out.write_all(
         &[0; ALIGNMENT as usize][..(length.next_multiple_of(ALIGNMENT) - length) as usize],

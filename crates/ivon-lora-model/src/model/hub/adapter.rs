@@ -1,4 +1,4 @@
-//! An adapter of the hub: its configuration, its weights, and what else stands beside them.
+//! Downloads an adapter from the hub: configuration, weights, and the other files of its folder.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use crate::model::error::ModelError;
 use crate::sentence::{sentence, setting};
 use crate::watch::{Event, Watch};
 
-/// What every adapter of PEFT consists of.
+/// The files of every PEFT adapter.
 pub(super) const NEEDED: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 
-/// Downloads what is missing of an adapter and gives its folder.
+/// Downloads the missing files of an adapter and returns its folder.
 pub(super) fn download(
     name: &HubName,
     settings: &HubSettings,

@@ -1,8 +1,8 @@
-//! The cache folder that all Hugging Face tools share, and the files of one model in it.
+//! The cache folder shared by all Hugging Face tools, and the files of one model in it.
 //!
-//! `models--org--name/refs/main` holds a commit; `snapshots/COMMIT/…` has the files' names and
-//! links to `blobs/ETAG`; `.locks/models--org--name/ETAG.lock` is locked by whoever downloads that
-//! blob.
+//! `models--org--name/refs/main` contains a commit; `snapshots/COMMIT/…` has the file names, as
+//! links to `blobs/ETAG`; the process that downloads a blob locks
+//! `.locks/models--org--name/ETAG.lock`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,12 +19,12 @@ use super::settings::HubSettings;
 use crate::model::error::ModelError;
 use crate::model::safetensors::{INDEX, indexed_files};
 
-/// A repository's files lie at most this many folders deep.
+/// The maximum folder depth of a repository's files.
 const DEEPEST: usize = 4;
-/// The most files of a snapshot that are looked at.
+/// The maximum number of files of a snapshot.
 const MOST_FILES: usize = 100_000;
 
-/// A model's folder in the cache.
+/// The cache folder of a model.
 #[derive(Clone, Debug)]
 pub(super) struct CacheFolder {
     path: PathBuf,
@@ -53,11 +53,11 @@ impl CacheFolder {
         })
     }
 
-    /// The folder of a revision's files, where there is one.
+    /// The folder of a revision's files, if there is one.
     pub fn snapshot_of(&self, revision: &str) -> Option<PathBuf> {
         let noted = fs::read_to_string(self.path.join("refs").join(revision));
         let commit = noted.unwrap_or_else(|_| revision.into());
-        // The commit comes from a file; it must not lead out of the cache.
+        // The commit is read from a file; it must not lead out of the cache.
         let commit = Some(commit.trim()).filter(|commit| is_part(commit))?;
         Some(self.snapshot(commit)).filter(|snapshot| snapshot.is_dir())
     }
@@ -69,7 +69,7 @@ impl CacheFolder {
 
 #[cfg(feature = "hub")]
 impl CacheFolder {
-    /// Notes the commit of a branch or tag, unless it stands there already.
+    /// Records the commit of a branch or tag, unless it is already recorded.
     pub fn note_commit(&self, revision: &str, commit: &str) -> io::Result<()> {
         let path = self.path.join("refs").join(revision);
         if revision == commit || fs::read_to_string(&path).is_ok_and(|noted| noted == commit) {
@@ -86,17 +86,17 @@ impl CacheFolder {
         self.path.join("blobs").join(etag)
     }
 
-    /// Where a blob grows; what is there is the beginning of that blob.
+    /// The partial file of a blob: its first bytes, while it is downloaded.
     pub fn partial(&self, etag: &str) -> PathBuf {
         self.path.join("blobs").join(format!("{etag}.incomplete"))
     }
 
-    /// Makes the folder that a blob goes to.
+    /// Creates the folder of the blobs.
     pub fn make_blobs(&self) -> io::Result<()> {
         fs::create_dir_all(self.path.join("blobs"))
     }
 
-    /// The lock of a blob; `None` where another process holds it.
+    /// The lock of a blob; `None` if another process holds it.
     pub fn lock(&self, etag: &str) -> io::Result<Option<File>> {
         fs::create_dir_all(&self.locks)?;
         let file = File::create(self.locks.join(format!("{etag}.lock")))?;
@@ -109,7 +109,7 @@ impl CacheFolder {
         }
     }
 
-    /// Puts a blob under the file's name into a snapshot. `is_new`: nothing else links to the blob
+    /// Links a blob into a snapshot under the file's name. `is_new`: nothing else links to the blob
     /// yet.
     pub fn link(
         &self,
@@ -156,11 +156,10 @@ fn symlink(_: &str, _: &Path) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// The folder or GGUF file that the cache holds for a name, whole. `why` says why nothing is
-/// downloaded.
+/// The complete folder or GGUF file of a name in the cache. `why` says why nothing is downloaded.
 ///
 /// # Errors
-/// [`ModelError::Hub`] with the first file that is missing.
+/// [`ModelError::Hub`] with the first missing file.
 pub(super) fn cached(
     name: &HubName,
     settings: &HubSettings,
@@ -183,7 +182,7 @@ pub(super) fn cached(
     if name.file.is_some() || has_gguf && (name.quantisation.is_some() || !has("config.json")) {
         let chosen = choose(name, &files).map_err(|error| match (&name.quantisation, error) {
             (Some(tag), _) => absent(&format!("one `.gguf` file of quantisation `{tag}`")),
-            // Which of several, or which part is missing.
+            // It is unclear which of several is meant, or a part is missing.
             (None, error) => error,
         });
         let Choice::Gguf(parts) = chosen? else {
@@ -206,10 +205,10 @@ pub(super) fn cached(
     Ok(snapshot)
 }
 
-/// The folder of an adapter that the cache holds.
+/// The folder of an adapter in the cache.
 ///
 /// # Errors
-/// [`ModelError::Hub`] with the first file that is missing.
+/// [`ModelError::Hub`] with the first missing file.
 pub(super) fn cached_adapter(
     name: &HubName,
     settings: &HubSettings,
@@ -234,7 +233,7 @@ fn absent(name: &HubName, what: &str, why: &str) -> ModelError {
     name.error(format!("{what} is not in the cache, and {why}"), hint)
 }
 
-/// Whether a snapshot has all of its weights.
+/// Checks that a snapshot has all of its weights.
 fn check_weights(
     name: &HubName,
     snapshot: &Path,
@@ -270,7 +269,7 @@ fn check_weights(
         })
 }
 
-/// The files of a snapshot by their names in the repository, sorted; links to nothing are left out.
+/// The files of a snapshot by their names in the repository, sorted; dangling links are ignored.
 fn files_of(snapshot: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![(snapshot.to_path_buf(), String::new(), 0)];
@@ -283,7 +282,7 @@ fn files_of(snapshot: &Path) -> Vec<String> {
             if found.len() == MOST_FILES {
                 break;
             }
-            // Follows links: to a blob, or to nothing.
+            // Follows links to blobs; fails for dangling ones.
             match fs::metadata(&path) {
                 Ok(data) if data.is_dir() && depth < DEEPEST => {
                     folders.push((path, format!("{name}/"), depth + 1))
@@ -301,7 +300,7 @@ fn files_of(snapshot: &Path) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// A cache with a snapshot of `o/n` at `main` that has these files.
+    /// A cache with a snapshot of `o/n` at `main` with these files.
     fn snapshot(files: &[(&str, &str)]) -> (tempfile::TempDir, HubSettings, PathBuf) {
         let cache = tempfile::tempdir().unwrap();
         let settings = HubSettings {

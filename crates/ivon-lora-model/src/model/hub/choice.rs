@@ -1,4 +1,4 @@
-//! File names of a repository → those that make the model that was asked for.
+//! Selects the files of a repository that make up the requested model.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::model::error::ModelError;
 use crate::model::safetensors::INDEX;
 use crate::sentence::{sentence, setting, setting_to};
 
-/// What a repository is opened as.
+/// The format in which a repository is opened.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Choice {
     /// `config.json`, safetensors and a tokenizer.
@@ -16,10 +16,10 @@ pub(super) enum Choice {
     Gguf(Vec<String>),
 }
 
-/// What the files of a repository are, for a name.
+/// Selects by name from the files of a repository.
 ///
 /// # Errors
-/// [`ModelError::Hub`] where there is no such model, or more than one.
+/// [`ModelError::Hub`] if there is no such model, or more than one.
 pub(super) fn choose(name: &HubName, files: &[String]) -> Result<Choice, ModelError> {
     let models = gguf_models(files);
     if let Some(file) = &name.file {
@@ -56,7 +56,7 @@ pub(super) fn choose(name: &HubName, files: &[String]) -> Result<Choice, ModelEr
     }
 }
 
-/// The model that a name means by one of its files.
+/// The model that includes the named file.
 fn choose_file(
     name: &HubName,
     file: &String,
@@ -75,7 +75,7 @@ fn choose_file(
     }
 }
 
-/// The one model whose name has a quantisation.
+/// The only model with this quantisation in its name.
 fn choose_quantisation(
     name: &HubName,
     tag: &str,
@@ -107,11 +107,11 @@ fn noun(count: usize) -> &'static str {
     if count == 1 { "file" } else { "files" }
 }
 
-/// The files that hold the weights of a folder, in transformers' order: `model.safetensors`, else
-/// what the index names, else the only one. `index` is asked only where it is needed.
+/// The weight files of a folder, in transformers' order of precedence: `model.safetensors`, else
+/// those of the index, else the only one. `index` is called only if needed.
 ///
 /// # Errors
-/// [`ModelError::Hub`] if there are none or not all; those of `index`.
+/// [`ModelError::Hub`] if there are none or some are missing; those of `index`.
 pub(super) fn weights(
     name: &HubName,
     files: &[String],
@@ -150,11 +150,12 @@ pub(super) fn weights(
     }
 }
 
-/// The GGUF models of a repository: files by name, the parts of a split one together and in order.
+/// The GGUF models of a repository, each as its files by name; the parts of a split one are in
+/// order.
 fn gguf_models(files: &[String]) -> Vec<Vec<String>> {
     let is_model = |file: &&String| {
         let base = file.rsplit('/').next().unwrap_or_default().to_lowercase();
-        // The vision tower of a model, and what it was quantised by: neither is a language model.
+        // Neither a vision tower nor the data used for quantisation is a language model.
         is_gguf(file) && !base.starts_with("mmproj") && !base.contains("imatrix")
     };
     let mut sorted: Vec<&String> = files.iter().filter(is_model).collect();
@@ -183,7 +184,7 @@ fn split_part(file: &str) -> Option<(&str, usize, usize)> {
     Some((stem, read(number)?, read(count)?))
 }
 
-/// The parts of a model, none missing.
+/// The parts of a model, if none is missing.
 fn complete(name: &HubName, parts: &[String]) -> Result<Vec<String>, ModelError> {
     let Some((stem, _, count)) = split_part(&parts[0]) else {
         return Ok(parts.to_vec());
@@ -203,7 +204,7 @@ fn complete(name: &HubName, parts: &[String]) -> Result<Vec<String>, ModelError>
     }
 }
 
-/// Whether the name of a file says this quantisation: as a word of its own, so that `Q4_K` is not
+/// Whether a file name contains this quantisation as a separate word, so that `Q4_K` does not match
 /// `Q4_K_M`.
 fn has_quantisation(file: &str, tag: &str) -> bool {
     let stem =
@@ -289,7 +290,7 @@ mod tests {
         );
     }
 
-    /// The names are those that bartowski, unsloth, Qwen and TheBloke give their files.
+    /// The names are those used by bartowski, unsloth, Qwen and TheBloke.
     #[test]
     fn a_quantisation_picks_the_file_that_has_it_as_a_word() {
         let files = [

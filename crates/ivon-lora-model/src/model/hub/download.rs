@@ -1,5 +1,5 @@
-//! A model's files, all of one commit, from the hub into the cache: small files first, so that a
-//! model that cannot be used is refused before its weights are asked for.
+//! Downloads a model's files, all of one commit, from the hub into the cache: small files first, so
+//! that an unusable model is refused before its weights are requested.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::model::gguf::GgufCheckpoint;
 use crate::model::tokenizer;
 use crate::watch::Watch;
 
-/// Downloads what is missing of a model and gives its folder, or its GGUF file.
+/// Downloads the missing files of a model and returns its folder or GGUF file.
 pub(super) fn download(
     name: &HubName,
     settings: &HubSettings,
@@ -45,7 +45,8 @@ impl Snapshot<'_> {
         Ok(folder)
     }
 
-    /// All parts of a GGUF model; its headers come first and say whether the rest is wanted.
+    /// All parts of a GGUF model, starting with its headers, which show whether the model is
+    /// usable.
     fn fetch_gguf(
         &self,
         parts: &[String],

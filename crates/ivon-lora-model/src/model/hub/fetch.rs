@@ -1,8 +1,8 @@
-//! One file of the hub → a blob of the cache, and its name in the snapshot.
+//! Downloads one file from the hub into a blob of the cache, and links it into the snapshot.
 //!
-//! A blob grows under a temporary name, is taken up again where it stopped (in this call or a later
-//! one), is held against its length and, where the hub says it, its SHA-256, and only then gets its
-//! own name.
+//! A blob grows under a temporary name; an interrupted transfer is resumed, in this call or a later
+//! one. Its length and, if the hub states it, its SHA-256 are checked before it gets its final
+//! name.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -18,14 +18,14 @@ use super::settings::HubSettings;
 use crate::model::error::ModelError;
 use crate::watch::{Event, Watch};
 
-/// A transfer that stands still is taken up again this many times.
+/// How often an interrupted transfer is resumed.
 const RETRIES: u32 = 4;
 /// The pause before the first retry; it doubles with each.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
-/// How often a blob that another process downloads is looked at.
+/// The interval at which a blob downloaded by another process is checked.
 const LOOK: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 200 });
 
-/// Where a file comes from and where it goes.
+/// Where a file comes from and where it is stored.
 pub(super) struct Source<'a> {
     pub settings: &'a HubSettings,
     pub server: &'a Server<'a>,
@@ -35,11 +35,11 @@ pub(super) struct Source<'a> {
     pub commit: &'a str,
 }
 
-/// Why a file is not there.
+/// Why a file could not be fetched.
 #[derive(Debug)]
 pub(super) enum FetchError {
     Request(RequestError),
-    /// The file came, but not as it should be.
+    /// The contents are wrong.
     Contents(String),
     /// The cache cannot be written.
     Cache(io::Error),
@@ -59,7 +59,7 @@ impl From<io::Error> for FetchError {
 }
 
 impl FetchError {
-    /// Whether trying again may help.
+    /// Whether a retry may help.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Request(RequestError::Network { is_passing, .. }) => *is_passing,
@@ -71,7 +71,7 @@ impl FetchError {
     }
 }
 
-/// Does a step again while its error may pass; `has_moved` forgives the errors so far.
+/// Repeats a step while its error may be temporary; `has_moved` resets the count of errors.
 pub(super) fn persist<T>(
     mut step: impl FnMut(&mut bool) -> Result<T, FetchError>,
 ) -> Result<T, FetchError> {
@@ -91,7 +91,7 @@ pub(super) fn persist<T>(
     }
 }
 
-/// What is known of a blob from earlier attempts.
+/// What earlier attempts found out about a blob.
 #[derive(Debug, Default)]
 struct Attempts {
     etag: Option<String>,
@@ -100,7 +100,7 @@ struct Attempts {
 }
 
 impl Source<'_> {
-    /// The path of a file in the cache, downloaded if it is not there.
+    /// The path of a file in the cache, downloaded if it is missing.
     ///
     /// # Errors
     /// [`FetchError`].
@@ -118,12 +118,12 @@ impl Source<'_> {
         }
     }
 
-    /// Where a file stands once it is there.
+    /// The path of a file in the snapshot.
     pub fn path(&self, file: &str) -> PathBuf {
         self.folder.snapshot(self.commit).join(file)
     }
 
-    /// Where the hub has a file.
+    /// The URL of a file on the hub.
     pub fn address(&self, file: &str) -> String {
         format!(
             "{}/{}/resolve/{}/{file}",
@@ -131,8 +131,8 @@ impl Source<'_> {
         )
     }
 
-    /// One request, and what of the file it brings; `None` if it has to be asked again, knowing
-    /// more.
+    /// Makes one request and saves what it returns; `None` if another request is needed, now that
+    /// more is known.
     fn attempt(
         &self,
         file: &HubFile,
@@ -159,8 +159,8 @@ impl Source<'_> {
             return Ok(None);
         };
         let was_known = attempts.etag.replace(etag.clone()).is_some();
-        // Part of it is there, which was not known when it was asked for; or another process worked
-        // on it in between.
+        // A part of it was present, which was not known before the request; or another process has
+        // worked on it since.
         let grown = self.grown(&etag);
         if answer.first == 0 && grown > 0 && !was_known || answer.first > 0 && answer.first != grown
         {
@@ -182,8 +182,8 @@ impl Source<'_> {
         Ok(Some(path))
     }
 
-    /// Asks for a file, or for the rest of it where some is there; `None` if what is there is no
-    /// part of it.
+    /// Requests a file, or the rest of it if a part is present; `None` if that part does not belong
+    /// to it.
     fn ask(&self, file: &HubFile, attempts: &mut Attempts) -> Result<Option<Answer>, FetchError> {
         let mut part = None;
         let known = attempts.etag.clone();
@@ -192,8 +192,8 @@ impl Source<'_> {
             .get(&self.address(&file.name), &mut |facts: &Facts| {
                 let etag = facts.etag.as_ref().or(known.as_ref())?;
                 let grown = self.grown(etag);
-                // A range past the end would be an error; what is whole already is asked for again
-                // and thrown away.
+                // A range past the end would be an error, so a complete file is requested again and
+                // the answer discarded.
                 if grown == 0 || facts.size.or(file.size).is_some_and(|size| grown >= size) {
                     return None;
                 }
@@ -223,7 +223,7 @@ impl Source<'_> {
         }
     }
 
-    /// Bytes that an earlier transfer of this blob left.
+    /// The number of bytes left by an earlier transfer of this blob.
     fn grown(&self, etag: &str) -> u64 {
         self.folder
             .partial(etag)
@@ -231,7 +231,7 @@ impl Source<'_> {
             .map_or(0, |data| data.len())
     }
 
-    /// The blob's file as far as it has come, to be written on from byte `first`.
+    /// Opens the partial file of a blob for writing from byte `first` on.
     fn open_partial(&self, etag: &str, first: u64) -> io::Result<File> {
         let mut options = File::options();
         options.create(true).write(true);
@@ -242,7 +242,7 @@ impl Source<'_> {
         options.open(self.folder.partial(etag))
     }
 
-    /// Holds what has come against what the hub says of it.
+    /// Checks the contents against what the hub states about them.
     fn check(&self, file: &HubFile, path: &Path, size: Option<u64>) -> Result<(), FetchError> {
         let found = path.metadata()?.len();
         if let Some(size) = size.filter(|size| *size != found) {
@@ -265,8 +265,8 @@ impl Source<'_> {
     }
 }
 
-/// Writes what an answer holds behind what is there; gives the length that the file must have, where
-/// it is known.
+/// Appends the body of a response to the file; returns the expected length of the file, if it is
+/// known.
 fn grow(
     file: &HubFile,
     mut out: File,
@@ -303,7 +303,7 @@ fn grow(
     }
 }
 
-/// Says how much has come; an error where the download is to stop.
+/// Reports the progress; an error if the download is to stop.
 fn tell(
     file: &HubFile,
     received: u64,
@@ -323,7 +323,7 @@ fn tell(
     }
 }
 
-/// The next bytes of an answer, however many there are; none at its end.
+/// The next bytes of a response, however many are available; none at its end.
 fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> Result<Option<usize>, RequestError> {
     loop {
         return match reader.read(buffer) {
@@ -338,7 +338,7 @@ fn read_some(reader: &mut impl Read, buffer: &mut [u8]) -> Result<Option<usize>,
     }
 }
 
-/// The name of a blob whose server gives it none.
+/// The name of a blob for which the server sends no ETag.
 fn unnamed(commit: &str, file: &str) -> String {
     hexadecimal(&Sha256::digest(format!("{commit}/{file}")))
 }

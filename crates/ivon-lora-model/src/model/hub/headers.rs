@@ -1,5 +1,5 @@
-//! The headers of weights that lie on the hub, read by ranges: files of the right length with
-//! nothing but their beginning in them, which the readers of this room open like any other.
+//! Downloads only the headers of weights on the hub, by range requests, into files of the right
+//! length but with no other contents, which the readers of this room open like any other file.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -19,15 +19,15 @@ use crate::model::error::ModelError;
 use crate::model::gguf::GgufFile;
 use crate::watch::Watch;
 
-/// What is asked for first: the header of most safetensors files.
+/// The size of the first request: enough for the header of most safetensors files.
 const FIRST: u64 = 1 << 18;
-/// A GGUF header with the largest published vocabulary has some 20 MB; longer ones are not read
-/// from afar.
+/// The maximum size of a GGUF header to download; with the largest published vocabulary it has
+/// about 20 MB.
 const LONGEST_GGUF: u64 = 256 << 20;
-/// As for a file on this machine.
+/// The limit is that for a local file.
 const LONGEST_SAFETENSORS: u64 = 100_000_008;
 
-/// A folder that is gone when this is dropped.
+/// A folder that is deleted when this is dropped.
 #[derive(Debug)]
 pub(in crate::model) struct TemporaryFolder(PathBuf);
 
@@ -37,8 +37,7 @@ impl TemporaryFolder {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path =
             std::env::temp_dir().join(format!("ivon-lora-headers-{}-{number}", std::process::id()));
-        // `create_dir` and not `create_dir_all`: a folder that somebody else laid there is not
-        // ours.
+        // `create_dir`, not `create_dir_all`: it fails for a folder that somebody else has created.
         fs::create_dir(&path).map_err(|source| FileError::Io {
             action: "create",
             path: path.clone(),
@@ -58,11 +57,11 @@ impl Drop for TemporaryFolder {
     }
 }
 
-/// What a model looks like: its folder or file in the cache where its weights are there, else one
-/// that has their headers.
+/// The folder or file of a model in the cache if its weights are there, else one with their headers
+/// only.
 ///
 /// # Errors
-/// [`ModelError::Hub`], and what the configuration is refused for.
+/// [`ModelError::Hub`], or the reason why the configuration is refused.
 pub(in crate::model) fn locate(
     name: &HubName,
     settings: &HubSettings,
@@ -130,7 +129,7 @@ fn folder_headers(
     Ok(folder)
 }
 
-/// A folder with the headers of the parts of a GGUF model, and the first part's path.
+/// A folder with the headers of the parts of a GGUF model, and the path of the first part.
 pub(super) fn gguf_headers(
     snapshot: &Snapshot<'_>,
     parts: &[String],
@@ -151,7 +150,7 @@ pub(super) fn gguf_headers(
     Ok((folder, first))
 }
 
-/// The beginning of a file of the hub, and where it goes.
+/// A file on the hub whose start is downloaded, and its destination.
 struct Beginning<'a> {
     snapshot: &'a Snapshot<'a>,
     file: &'a str,
@@ -159,7 +158,7 @@ struct Beginning<'a> {
 }
 
 impl Beginning<'_> {
-    /// The header of a safetensors file, which begins with its length.
+    /// Downloads the header of a safetensors file, which starts with its length.
     fn safetensors(&self) -> Result<(), FetchError> {
         let (bytes, _) = self.read(FIRST)?;
         let length = bytes
@@ -171,15 +170,15 @@ impl Beginning<'_> {
         Ok(())
     }
 
-    /// The header of a GGUF file, which says nowhere how long it is: it is read until it ends
-    /// before what has come.
+    /// Downloads the header of a GGUF file, whose length is not stated: more is read until the
+    /// header ends before the end of the data.
     fn gguf(&self) -> Result<(), FetchError> {
         let mut wanted = 4 * FIRST;
         loop {
             let (bytes, total) = self.read(wanted)?;
             let here = bytes.len() as u64;
-            // Beyond what has come the file is all zeros, and a header that runs into them ends
-            // beyond it too.
+            // Beyond the downloaded part the file is all zeros, and a header that runs into them
+            // also ends beyond it.
             let header_ends = |file: &GgufFile| {
                 file.tensors()
                     .values()
@@ -197,8 +196,8 @@ impl Beginning<'_> {
         }
     }
 
-    /// Reads this many bytes, fewer where the file has no more, and writes them; gives the length
-    /// of the file too.
+    /// Downloads this many bytes, or fewer if the file is shorter, and writes them; also returns
+    /// the length of the file.
     fn read(&self, count: u64) -> Result<(Vec<u8>, u64), FetchError> {
         let cached = self.snapshot.source().path(self.file);
         let (bytes, total) = match File::open(&cached) {
@@ -210,7 +209,7 @@ impl Beginning<'_> {
         };
         let mut file = File::create(&self.path)?;
         file.write_all(&bytes)?;
-        // A hole: it takes no room, and reads as zeros.
+        // A sparse file: the rest takes no space, and reads as zeros.
         file.set_len(total)?;
         Ok((bytes, total))
     }

@@ -1,21 +1,20 @@
-//! The hub's answer about a revision: its commit and its files.
+//! The hub's response about a revision: its commit and its files.
 
 use serde::Deserialize;
 
 use super::name::{is_part, is_path};
 
-/// The most files of a repository that are looked at; the largest published ones have some ten
-/// thousand.
+/// The maximum number of files of a repository; the largest published ones have some ten thousand.
 const MOST_FILES: usize = 100_000;
-/// The longest name of a file, bytes.
+/// The maximum length of a file name in bytes.
 const LONGEST_NAME: usize = 1024;
 
-/// A commit of a repository and what is in it.
+/// A commit of a repository, and its files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HubListing {
-    /// The commit's hash, which names a folder of the cache.
+    /// The commit's hash, the name of a folder in the cache.
     pub commit: String,
-    /// The files whose names can be paths in the cache, in the order of the answer.
+    /// The files whose names can be paths in the cache, in the order of the response.
     pub files: Vec<HubFile>,
 }
 
@@ -24,10 +23,10 @@ pub struct HubListing {
 pub struct HubFile {
     /// Its path in the repository.
     pub name: String,
-    /// Its bytes, where the server says how many.
+    /// Its size in bytes, if the server states it.
     pub size: Option<u64>,
-    /// The SHA-256 of its contents in small hexadecimal digits, where the server says it (as it
-    /// does for Git LFS files).
+    /// The SHA-256 of its contents in lower-case hexadecimal, if the server states it (as it does
+    /// for Git LFS files).
     pub sha256: Option<String>,
 }
 
@@ -51,13 +50,13 @@ struct Lfs {
 }
 
 impl HubListing {
-    /// Reads the answer to `/api/models/org/name/revision/main?blobs=true`.
+    /// Parses the response to `/api/models/org/name/revision/main?blobs=true`.
     ///
     /// # Errors
-    /// A sentence about what is wrong with it.
+    /// A message about what is wrong with it.
     pub fn parse(answer: &[u8]) -> Result<Self, String> {
         let answer: Answer = serde_json::from_slice(answer).map_err(|error| {
-            // serde quotes what it found, which may be any text of the server.
+            // serde quotes what it found, which may be any text from the server.
             format!(
                 "its answer about the model is not what a hub says ({})",
                 one_line(&error.to_string())
@@ -75,7 +74,7 @@ impl HubListing {
                 answer.siblings.len()
             ));
         }
-        // A name that cannot be a path here belongs to no file that a model needs.
+        // No file that a model needs has a name that cannot be a path here.
         let usable =
             |file: &Sibling| file.rfilename.len() <= LONGEST_NAME && is_path(&file.rfilename);
         let files = answer
@@ -107,7 +106,7 @@ fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The beginning of a stranger's text, fit for a message.
+/// The start of an untrusted text, on one line.
 pub(super) fn one_line(text: &str) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     let short: String = text.chars().take(120).map(clean).collect();

@@ -1,8 +1,8 @@
-//! A hub name → the files of that model, downloaded or from the cache that all Hugging Face tools
-//! share.
+//! A hub name → the files of the model, downloaded or from the cache shared by all Hugging Face
+//! tools.
 //!
-//! A name is `org/name[@revision]`, `org/name:QUANT`, `org/name/FILE.gguf` or the address of a page
-//! or file of the hub ([`HubName`]). The environment is that of `huggingface_hub`
+//! A name is `org/name[@revision]`, `org/name:QUANT`, `org/name/FILE.gguf` or the URL of a page or
+//! file on the hub ([`HubName`]). The environment variables are those of `huggingface_hub`
 //! ([`HubSettings`]).
 
 mod settings;
@@ -39,10 +39,11 @@ pub use settings::HubSettings;
 use super::error::ModelError;
 use crate::watch::Watch;
 
-/// The folder (or GGUF file) of a model on this machine; downloads what is missing unless offline.
+/// The local folder (or GGUF file) of a model; downloads what is missing unless offline.
 ///
 /// # Errors
-/// [`ModelError::Hub`] with a hint; what the configuration or the tokenizer is refused for.
+/// [`ModelError::Hub`] with a hint, or the reason why the configuration or the tokenizer is
+/// refused.
 pub(super) fn locate(
     name: &HubName,
     settings: &HubSettings,
@@ -61,8 +62,8 @@ pub(super) fn locate(
     }
 }
 
-/// The folder of an adapter on this machine: `path` itself where something is there, else what the
-/// hub has by that name, with those of the `also` files that it has.
+/// The local folder of an adapter: `path` itself if it exists, else the adapter of this name on the
+/// hub, with those of the files in `also` that it has.
 ///
 /// # Errors
 /// [`ModelError::Hub`] with a hint.

@@ -1,29 +1,29 @@
-//! What the user types for a model on the hub: `org/name`, a file or a quantisation of it, a
-//! revision, a pasted address.
+//! Parses names of models on the hub as users give them: `org/name`, a file or a quantisation in
+//! it, a revision, a pasted URL.
 
 use super::settings::HubSettings;
 use crate::model::error::ModelError;
 use crate::sentence::Sentence;
 
-/// A model on the hub, or GGUF files of a repository there.
+/// A model on the hub, or GGUF files in a repository.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(in crate::model) struct HubName {
     /// `org/name`.
     pub repository: String,
     /// The path of a GGUF file in the repository.
     pub file: Option<String>,
-    /// The quantisation that a GGUF file of the repository has in its name, such as `Q4_K_M`.
+    /// The quantisation in the name of a GGUF file of the repository, such as `Q4_K_M`.
     pub quantisation: Option<String>,
     /// A branch, tag or commit.
     pub revision: Option<String>,
 }
 
 impl HubName {
-    /// Reads `org/name[:QUANT][@revision]`, `org/name/FILE.gguf[@revision]` or the address of a
-    /// page or file of the hub; `None` for what cannot be one.
+    /// Parses `org/name[:QUANT][@revision]`, `org/name/FILE.gguf[@revision]` or the URL of a page
+    /// or file on the hub; `None` if it is none of these.
     ///
     /// # Errors
-    /// [`ModelError::Hub`] for an address that leads elsewhere.
+    /// [`ModelError::Hub`] for a URL elsewhere.
     pub fn read(text: &str, settings: &HubSettings) -> Result<Option<Self>, ModelError> {
         match address_path(text, settings)? {
             Some(path) => Self::of_address(text, &path).map(Some),
@@ -31,11 +31,10 @@ impl HubName {
         }
     }
 
-    /// The hub name that a text is where nothing on this machine has that name; `None` where
-    /// something has.
+    /// Parses a hub name unless a local file or folder has that name; `None` if one has.
     ///
     /// # Errors
-    /// As [`HubName::read`]; [`ModelError::NotFound`] for a text that is no hub name either.
+    /// As [`HubName::read`]; [`ModelError::NotFound`] if it is not a hub name either.
     pub fn where_nothing_is(
         text: &str,
         settings: &HubSettings,
@@ -64,7 +63,7 @@ impl HubName {
             && file.is_none_or(is_gguf)
             && revision.is_none_or(is_path);
         let text = |part: Option<&str>| part.map(str::to_string);
-        // Ollama's word for "whichever there is".
+        // Ollama's name for "any".
         let quantisation = quantisation.filter(|tag| !tag.eq_ignore_ascii_case("latest"));
         holds.then(|| Self {
             repository: format!("{organisation}/{model}"),
@@ -74,8 +73,8 @@ impl HubName {
         })
     }
 
-    /// Reads `org/name[:QUANT][@revision]` or `org/name/{tree,blob,resolve}/REVISION[/FILE]`, the
-    /// path of an address.
+    /// Parses `org/name[:QUANT][@revision]` or `org/name/{tree,blob,resolve}/REVISION[/FILE]`, the
+    /// path of a URL.
     fn of_address(text: &str, path: &str) -> Result<Self, ModelError> {
         let wrong = |reason: &str| ModelError::Hub {
             name: text.into(),
@@ -108,14 +107,14 @@ impl HubName {
                         file: Some(file),
                         ..name
                     }),
-                    // Any other file at the top is one of the model's.
+                    // Any other top-level file belongs to the model.
                     Some(file) if is_part(&file) && file.contains('.') => Ok(name),
                     Some(file) => Err(wrong(&format!(
                         "`{file}` lies in a folder of the repository, expected a model at its top"
                     ))),
                 }
             }
-            // Other pages of a model: its discussions, its files as a list.
+            // Other pages of a model: its discussions, its list of files.
             [organisation, model, _, ..] => Self::parse(&format!("{organisation}/{model}"))
                 .ok_or_else(|| wrong("the address names no model")),
             _ => Err(wrong("the address names no model")),
@@ -145,7 +144,7 @@ impl HubName {
     }
 }
 
-/// The path of an address on the hub, without query and fragment; `None` for what is no address.
+/// The path of a URL on the hub, without query and fragment; `None` if the text is not a URL.
 fn address_path(text: &str, settings: &HubSettings) -> Result<Option<String>, ModelError> {
     let text = text.trim();
     let bare = text.split(['?', '#']).next().unwrap_or_default();
@@ -153,7 +152,7 @@ fn address_path(text: &str, settings: &HubSettings) -> Result<Option<String>, Mo
         return Ok(Some(path.strip_prefix("models/").unwrap_or(path).into()));
     }
     let Some((scheme, rest)) = bare.split_once("://") else {
-        // As Ollama writes it, and as the address bar of a browser shows it.
+        // As in Ollama, and as displayed by browsers.
         return Ok(["hf.co/", "huggingface.co/"]
             .iter()
             .find_map(|host| bare.strip_prefix(host))
@@ -186,7 +185,7 @@ fn address_path(text: &str, settings: &HubSettings) -> Result<Option<String>, Mo
     }
 }
 
-/// `%2F` and its like as what they stand for.
+/// Decodes `%2F` and similar.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -202,7 +201,7 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Letters, digits, `-`, `_`, `.`, and not a step to another folder.
+/// Letters, digits, `-`, `_`, `.`, but not the name of a parent folder.
 pub(super) fn is_part(part: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     !part.is_empty() && part.len() <= 255 && part.bytes().all(allowed) && !part.starts_with('.')

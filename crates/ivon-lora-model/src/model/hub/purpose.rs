@@ -1,10 +1,10 @@
-//! What a model is fetched for.
+//! The purpose of fetching a model.
 
-/// What a model is fetched for.
+/// The purpose of fetching a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To train or predict, which needs a tokenizer.
+    /// Training or prediction, which needs a tokenizer.
     Run,
-    /// To merge an adapter into its weights.
+    /// Merging an adapter into its weights.
     Merge,
 }

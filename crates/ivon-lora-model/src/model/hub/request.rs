@@ -1,8 +1,7 @@
-//! One request to the hub: its redirects, followed one by one, and who is told who asks.
+//! One request to the hub, following redirects one by one, without disclosing the user's identity.
 //!
-//! The token is for the endpoint and goes nowhere else: a redirect to another host, as to the
-//! network that delivers weights, is followed without it. Nothing else that is sent tells one user
-//! from another.
+//! The token is sent to the endpoint only: a redirect to another host, such as the content delivery
+//! network, is followed without it. Nothing else in a request distinguishes one user from another.
 
 use std::io::Read;
 
@@ -13,59 +12,59 @@ use super::listing::one_line;
 use super::settings::HubSettings;
 use crate::guard::guard;
 
-/// As many as `huggingface_hub` follows.
+/// The limit of `huggingface_hub`.
 const MOST_REDIRECTS: usize = 20;
 
-/// The hub as it is asked.
+/// The hub's server.
 #[derive(Debug)]
 pub(super) struct Server<'a> {
     settings: &'a HubSettings,
     agent: Agent,
 }
 
-/// The bytes that are asked for, from the first on.
+/// A range of bytes to request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Range {
     pub first: u64,
-    /// Inclusive; to the end where absent.
+    /// Inclusive; to the end if absent.
     pub last: Option<u64>,
 }
 
-/// What the hub says about a file besides its contents.
+/// What the hub states about a file besides its contents.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Facts {
-    /// What names these contents and no others.
+    /// The ETag, which identifies the contents.
     pub etag: Option<String>,
-    /// Bytes of the whole file.
+    /// The size of the whole file in bytes.
     pub size: Option<u64>,
 }
 
-/// An answer with contents.
+/// A response with contents.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub facts: Facts,
-    /// Where its contents begin in the file.
+    /// The position of the contents in the file.
     pub first: u64,
     body: Body,
 }
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug)]
 pub(super) enum RequestError {
-    /// A status that is none of success.
+    /// A status other than success.
     Status {
         code: u16,
         host: String,
         is_own: bool,
     },
-    /// An answer that makes no sense.
+    /// An invalid response.
     Answer { reason: String },
-    /// No answer, or not all of it; `is_passing` if trying again may help.
+    /// No response, or not all of it; `is_passing` if a retry may help.
     Network { reason: String, is_passing: bool },
 }
 
 impl Facts {
-    /// What the hub says of a file on the way to it.
+    /// Records what a response on the way to a file states about it.
     fn learn(&mut self, answer: &Response<Body>) {
         let linked_etag = || etag(header(answer, "x-linked-etag")?);
         self.etag = self.etag.take().or_else(linked_etag);
@@ -78,7 +77,7 @@ fn header<'a>(answer: &'a Response<Body>, name: &str) -> Option<&'a str> {
     answer.headers().get(name)?.to_str().ok()
 }
 
-/// Where an answer sends on to, if it does.
+/// The target of a redirect, if the response is one.
 fn redirect(address: &str, answer: &Response<Body>) -> Result<Option<String>, RequestError> {
     let status = answer.status();
     if !is_redirect(status) {
@@ -115,8 +114,8 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Asks for an address and follows redirects. `range` is asked anew at each step, with what is
-    /// known by then.
+    /// Requests a URL and follows redirects. `range` is called at each step with the facts known by
+    /// then.
     ///
     /// # Errors
     /// [`RequestError`].
@@ -141,7 +140,7 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// An answer that is no redirect, if it is what was asked for.
+    /// Checks a response that is not a redirect.
     fn accept(
         &self,
         address: &str,
@@ -185,7 +184,7 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// One request, which follows nothing.
+    /// One request, without following redirects.
     fn step(
         &self,
         address: &str,
@@ -214,7 +213,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Whether an address is on the server that the token is for.
+    /// Whether a URL is on the server for which the token is meant.
     fn is_own(&self, address: &str) -> bool {
         let Some(origin) = origin(address) else {
             return false;
@@ -241,7 +240,7 @@ impl Answer {
     /// The whole contents.
     ///
     /// # Errors
-    /// If there are more than `limit` bytes, or the transfer breaks off.
+    /// If there are more than `limit` bytes, or the transfer is interrupted.
     pub fn bytes(mut self, limit: u64) -> Result<Vec<u8>, RequestError> {
         let mut bytes = Vec::new();
         let read = self.reader().take(limit + 1).read_to_end(&mut bytes);
@@ -258,7 +257,7 @@ impl Answer {
     }
 }
 
-/// A reader whose panics are errors.
+/// A reader whose panics become errors.
 struct Guarded<R>(R);
 
 impl<R: Read> Read for Guarded<R> {
@@ -269,18 +268,17 @@ impl<R: Read> Read for Guarded<R> {
 }
 
 fn is_redirect(status: StatusCode) -> bool {
-    // Every 3xx but "use what you have", which nobody asked for; that one is refused for what it
-    // is.
+    // Every 3xx except 304 "not modified", which was not requested and is refused as such.
     status.is_redirection()
 }
 
-/// An ETag without its quotes, as it names a blob; `None` for one that cannot be a file's name.
+/// An ETag without its quotes, as the name of a blob; `None` if it cannot be a file name.
 fn etag(header: &str) -> Option<String> {
     let etag = header.trim().trim_start_matches("W/").trim_matches('"');
     Some(etag.to_string()).filter(|etag| etag.len() <= 128 && super::name::is_part(etag))
 }
 
-/// Where the contents of an answer begin in the file, and how long the file is.
+/// The position of the contents of a response in the file, and the length of the file.
 fn extent(
     status: StatusCode,
     content_range: Option<&str>,
@@ -327,7 +325,7 @@ fn network(error: &ureq::Error) -> RequestError {
     }
 }
 
-/// Scheme, host and port: who answers at an address.
+/// Scheme, host and port of a URL.
 fn origin(address: &str) -> Option<(String, String, u16)> {
     let uri: Uri = address.parse().ok()?;
     let scheme = uri.scheme_str()?.to_lowercase();
@@ -339,7 +337,7 @@ fn origin(address: &str) -> Option<(String, String, u16)> {
     Some((scheme, uri.host()?.to_lowercase(), port))
 }
 
-/// The host of an address, for messages; a signed address is a secret in itself.
+/// The host of a URL, for messages; a signed URL is itself a secret.
 fn host(address: &str) -> String {
     let uri: Option<Uri> = address.parse().ok();
     let uri = uri.as_ref();
@@ -350,7 +348,7 @@ fn host(address: &str) -> String {
         .map_or_else(|| "the server".into(), |host| format!("{host}{port}"))
 }
 
-/// Where a redirect leads; `None` for what is no address of the web.
+/// The absolute URL of a redirect; `None` if it is not a web URL.
 fn joined(base: &str, location: &str) -> Option<String> {
     let location: String = location
         .trim()
@@ -391,7 +389,7 @@ fn has_scheme(location: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// A byte as it may stand in an address.
+/// A byte in the form allowed in a URL.
 fn graphic(byte: u8) -> String {
     if byte.is_ascii_graphic() {
         char::from(byte).to_string()

@@ -1,30 +1,30 @@
-//! The settings of a download, read from the environment as `huggingface_hub/constants.py` reads
-//! them.
+//! The settings of downloads, from the same environment variables as in
+//! `huggingface_hub/constants.py`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The public hub.
 const PUBLIC: &str = "https://huggingface.co";
-/// How long a server may take, where no variable says it; that of `huggingface_hub`.
+/// The default timeout of `huggingface_hub`.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The settings of a download.
 #[derive(Clone, PartialEq)]
 pub struct HubSettings {
-    /// The server, without a slash at the end.
+    /// The server, without a trailing slash.
     pub endpoint: String,
-    /// The cache folder, which holds `models--org--name`; `None` if the user has no home.
+    /// The cache folder, which contains `models--org--name`; `None` if the user has no home folder.
     pub cache: Option<PathBuf>,
-    /// What identifies the user to the server; sent to that server only.
+    /// The user's token, sent to that server only.
     pub token: Option<String>,
     /// Whether only the cache may be used.
     pub offline: bool,
-    /// How long the server may take to connect and to answer.
+    /// The timeout for connecting and for a response.
     pub answer_timeout: Duration,
-    /// How long a transfer may stand still.
+    /// The timeout for a transfer without progress.
     pub read_timeout: Duration,
-    /// Whether a snapshot links to its blobs; else the files themselves stand there.
+    /// Whether a snapshot links to its blobs; otherwise it has the files themselves.
     pub links: bool,
 }
 
@@ -44,7 +44,7 @@ impl Default for HubSettings {
 }
 
 impl std::fmt::Debug for HubSettings {
-    /// Hides what identifies the user: what is printed ends in logs.
+    /// Hides the user's secrets, because debug output ends up in logs.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("HubSettings")
@@ -57,12 +57,12 @@ impl std::fmt::Debug for HubSettings {
 }
 
 impl HubSettings {
-    /// The settings that the environment gives.
+    /// The settings from the environment.
     pub fn from_env() -> Self {
         Self::from_variables(|name| std::env::var(name).ok(), std::env::home_dir())
     }
 
-    /// The endpoint for messages: without a user and password.
+    /// The endpoint for messages, without user and password.
     pub fn server(&self) -> String {
         match (
             self.endpoint.split_once("://"),
@@ -73,15 +73,14 @@ impl HubSettings {
         }
     }
 
-    /// Whether this is the public hub, which has two names.
+    /// Whether this is the public hub, which has two host names.
     #[cfg(feature = "hub")]
     pub(super) fn is_public(&self) -> bool {
         self.endpoint == PUBLIC || self.endpoint == "https://hf.co"
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Self {
-        // An empty variable counts as absent: nobody means a cache in the folder where the command
-        // is run.
+        // An empty variable counts as unset: nobody wants a cache in the working directory.
         let text = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let path = |name: &str| text(name).map(|value| expanded(&value, &variable, home.as_ref()));
         let is_true = |name: &str| text(name).is_some_and(|value| truthy(&value));
@@ -118,7 +117,7 @@ impl HubSettings {
             } else {
                 token()
             },
-            // The first that is set decides, also when it says no.
+            // The first variable that is set decides, even if it is false.
             offline: text("HF_HUB_OFFLINE")
                 .or_else(|| text("TRANSFORMERS_OFFLINE"))
                 .is_some_and(|value| truthy(&value)),
@@ -134,14 +133,14 @@ fn truthy(value: &str) -> bool {
     ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str())
 }
 
-/// A token without the line ends that an editor leaves.
+/// A token without the line end that an editor adds.
 fn cleaned(token: &str) -> Option<String> {
     let token = token.replace(['\r', '\n'], "");
     Some(token.trim().to_string()).filter(|token| !token.is_empty())
 }
 
-/// `~` at the beginning, then `$NAME` and `${NAME}`, as Python's `expanduser` and `expandvars`: an
-/// unknown name stays.
+/// Expands a leading `~`, then `$NAME` and `${NAME}`, as Python's `expanduser` and `expandvars`;
+/// unknown names are left as they are.
 fn expanded(
     value: &str,
     variable: &impl Fn(&str) -> Option<String>,
@@ -213,8 +212,8 @@ mod tests {
         assert_eq!(HubSettings::from_variables(|_| None, None).cache, None);
     }
 
-    /// What `huggingface_hub.constants.HF_HUB_CACHE` is under the same variables and HOME=/home/me
-    /// (version 2.4.0).
+    /// The value of `huggingface_hub.constants.HF_HUB_CACHE` with the same variables and
+    /// HOME=/home/me (version 2.4.0).
     #[test]
     fn the_cache_lies_where_huggingface_hub_has_it() {
         for (variables, expected) in [
@@ -244,12 +243,12 @@ mod tests {
         ] {
             assert_eq!(cache(variables), expected, "{variables:?}");
         }
-        // transformers 5 does not read this one any more, and would not find what is laid there.
+        // transformers 5 does not read this one any more, and would not find the files.
         assert_eq!(
             cache(&[("TRANSFORMERS_CACHE", "/t"), ("HF_HOME", "/h")]),
             "/h/hub"
         );
-        // An empty variable is none.
+        // An empty variable counts as unset.
         assert_eq!(
             cache(&[("HF_HOME", ""), ("HF_HUB_CACHE", " ")]),
             "/home/me/.cache/huggingface/hub"

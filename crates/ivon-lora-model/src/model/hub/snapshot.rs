@@ -1,4 +1,4 @@
-//! A commit of a repository of the hub: its files, fetched into the cache one by one.
+//! A commit of a repository on the hub, whose files are fetched into the cache one by one.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,12 +18,12 @@ use crate::model::error::ModelError;
 use crate::model::safetensors::{INDEX, indexed_files};
 use crate::watch::{Event, Watch};
 
-/// A list of a hundred thousand files is well below this.
+/// The maximum size of the list of files; a hundred thousand files need much less.
 const LONGEST_LISTING: u64 = 64 << 20;
-/// A config.json is a few kilobytes.
+/// The maximum size of a config.json, which is usually a few kilobytes.
 const LONGEST_CONFIG: u64 = 10 << 20;
 
-/// A commit of a repository: what is in it, where its files go.
+/// A commit of a repository: its files, and the folder for them.
 pub(super) struct Snapshot<'a> {
     pub name: &'a HubName,
     pub settings: &'a HubSettings,
@@ -33,8 +33,7 @@ pub(super) struct Snapshot<'a> {
 }
 
 impl<'a> Snapshot<'a> {
-    /// Asks the server for the commit of the revision and its files, and notes the commit in the
-    /// cache.
+    /// Requests the commit of the revision and its files, and records the commit in the cache.
     pub fn find(name: &'a HubName, settings: &'a HubSettings) -> Result<Self, FetchError> {
         let folder = CacheFolder::of(name, settings).map_err(FetchError::Model)?;
         let server = Server::new(settings);
@@ -43,7 +42,7 @@ impl<'a> Snapshot<'a> {
             "{}/api/models/{}/revision/{revision}?blobs=true",
             settings.endpoint, name.repository
         );
-        // Whoever has the model already need not wait for a hub that does not answer.
+        // A cached model need not wait for a hub that does not respond.
         let is_cached = folder.snapshot_of(name.revision()).is_some();
         let ask = || -> Result<Vec<u8>, FetchError> {
             Ok(server
@@ -53,8 +52,7 @@ impl<'a> Snapshot<'a> {
         let answer = if is_cached { ask() } else { persist(|_| ask()) }?;
         let listing =
             HubListing::parse(&answer).map_err(|reason| RequestError::Answer { reason })?;
-        // A cache that may not be written can be read all the same, as long as nothing is missing
-        // from it.
+        // A read-only cache is fine as long as no file is missing from it.
         let _ = folder.note_commit(name.revision(), &listing.commit);
         Ok(Self {
             name,
@@ -87,7 +85,7 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// The path of a file in the cache, downloaded if it is not there.
+    /// The path of a file in the cache, downloaded if it is missing.
     pub fn fetch(&self, file: &str, listen: Watch<'_>) -> Result<PathBuf, ModelError> {
         self.try_fetch(file, listen)
             .map_err(|error| explain(self.name, self.settings, error))
@@ -116,11 +114,11 @@ impl<'a> Snapshot<'a> {
             })
     }
 
-    /// As [`Snapshot::fetch`], for a file that a model can be used without.
+    /// [`Snapshot::fetch`] for an optional file.
     pub fn fetch_companion(&self, file: &str, listen: Watch<'_>) -> Result<(), ModelError> {
         match self.try_fetch(file, listen) {
             Ok(_) => Ok(()),
-            // A cache that another program filled and that may not be written.
+            // A read-only cache filled by another program.
             Err(FetchError::Cache(error)) if is_unwritable(&error) && file != "tokenizer.json" => {
                 Ok(())
             }
@@ -128,8 +126,7 @@ impl<'a> Snapshot<'a> {
         }
     }
 
-    /// The configuration, and what stands beside the weights; refuses families that the decoder
-    /// does not speak.
+    /// Downloads the configuration and the other small files; refuses unsupported families.
     pub fn fetch_beside(&self, listen: Watch<'_>) -> Result<(), ModelError> {
         let config = self.fetch("config.json", listen)?;
         DecoderConfig::from_json(&files::read_text(&config, LONGEST_CONFIG)?, "config.json")?;
@@ -144,7 +141,7 @@ impl<'a> Snapshot<'a> {
         Ok(())
     }
 
-    /// The files that hold the weights; the index, where it is needed to know them, is downloaded.
+    /// The files of the weights; downloads the index if they depend on it.
     pub fn weights(&self, listen: Watch<'_>) -> Result<Vec<String>, ModelError> {
         weights(self.name, &self.names(), || {
             indexed_files(&self.fetch(INDEX, listen)?)
@@ -152,8 +149,8 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-/// A hub that does not answer, or not this user, matters only where the cache does not hold the
-/// model.
+/// Falls back to the cache for a hub that does not respond or refuses this user; the error matters
+/// only if the cache lacks the model.
 pub(super) fn unreachable_hub(
     name: &HubName,
     settings: &HubSettings,
@@ -188,7 +185,7 @@ fn is_unwritable(error: &io::Error) -> bool {
     )
 }
 
-/// A sentence and a hint for what went wrong between us and the server.
+/// The message and the hint for a failed request.
 pub(super) fn explain(name: &HubName, settings: &HubSettings, error: FetchError) -> ModelError {
     let server = settings.server();
     let spelling = "check the spelling (there is no folder or file of that name here either)";

@@ -1,5 +1,4 @@
-//! A server on this machine that speaks the hub's paths for one repository, `org/tiny`, and writes
-//! down what it is told.
+//! A local server with the hub's URLs for one repository, `org/tiny`, which records the requests.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -21,36 +20,36 @@ pub(super) struct Hub {
     asked: Arc<Mutex<Vec<IncomingRequest>>>,
 }
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(super) struct IncomingRequest {
     pub path: String,
     pub headers: BTreeMap<String, String>,
-    /// The number of this request for this path, from 0.
+    /// The number of earlier requests for the same path.
     pub number: usize,
 }
 
-/// What is answered.
+/// A response.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reply {
     pub status: &'static str,
     pub headers: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
-    /// The length that is announced, if it is not the body's.
+    /// The declared length, if it is not the body's.
     pub length: Option<usize>,
 }
 
 type Twist = Arc<dyn Fn(&IncomingRequest, &Content) -> Option<Reply> + Send + Sync>;
 
-/// What a server has.
+/// The contents of a server.
 #[derive(Clone, Default)]
 pub(super) struct Content {
     pub files: BTreeMap<String, Vec<u8>>,
-    /// The token without which everything is 401.
+    /// The token without which every response is 401.
     pub token: Option<&'static str>,
-    /// Whether sizes and hashes are in the list of files.
+    /// Whether the list of files states sizes and hashes.
     pub says_hashes: bool,
-    /// Answers some requests otherwise than a plain hub.
+    /// Changes some responses.
     pub twist: Option<Twist>,
 }
 
@@ -73,8 +72,7 @@ impl Content {
         self
     }
 
-    /// The golden llama as a repository: one safetensors file, a tokenizer of words, and a page to
-    /// read.
+    /// The golden llama as a repository: one safetensors file, a word tokenizer, and a README.
     pub fn golden() -> Self {
         let folder = testing::golden().join("tiny/llama");
         let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
@@ -111,7 +109,7 @@ impl Reply {
         self
     }
 
-    /// A file or the range of it that was asked for, as the hub and its network answer.
+    /// A file or the requested range of it, with the hub's headers.
     pub fn file(name: &str, bytes: &[u8], asked: &IncomingRequest) -> Self {
         let range = asked
             .headers
@@ -149,7 +147,7 @@ impl Reply {
         }
     }
 
-    /// The body breaks off after this many bytes.
+    /// The body is cut off after this many bytes.
     pub fn cut(mut self, length: usize) -> Self {
         self.length = Some(self.body.len());
         self.body.truncate(length);
@@ -162,7 +160,7 @@ impl IncomingRequest {
         self.headers.get(name).map(String::as_str)
     }
 
-    /// The file that is asked for, under any of the paths that lead to one.
+    /// The requested file, by any of its URLs.
     pub fn file(&self) -> Option<&str> {
         self.path
             .split_once(&format!("/{COMMIT}/"))
@@ -192,7 +190,7 @@ impl Hub {
         }
     }
 
-    /// The requests since this was asked last.
+    /// The requests since the last call.
     pub fn requests(&self) -> Vec<IncomingRequest> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }

@@ -1,4 +1,4 @@
-//! Downloads from a server on this machine; each fault of a server, a network or a cache is a test.
+//! Downloads from a local server; each fault of a server, a network or a cache is a test.
 
 mod broken;
 mod early;
@@ -150,8 +150,8 @@ fn an_index_brings_all_of_its_files_unless_one_file_has_them_all() {
         names
     );
 
-    // An index that a conversion left behind: its files are gone, and transformers does not look at
-    // it either.
+    // A stale index left by a conversion: its files are gone, and transformers does not look at it
+    // either.
     let stale = Content::golden().with(INDEX, r#"{"weight_map": {"a": "gone.safetensors"}}"#);
     let (hub, cache) = (Hub::serve(stale), tempfile::tempdir().unwrap());
     assert_eq!(
@@ -196,7 +196,7 @@ fn a_gguf_file_is_found_by_name_by_quantisation_or_alone_and_many_ask_for_a_name
         let error = open(&name, &hub.settings(cache.path())).unwrap_err();
         (error.to_string(), error.hint().unwrap().to_string())
     };
-    // The file is no real GGUF, so that its error shows that it was opened.
+    // The file is not real GGUF, so its error shows that it was opened.
     assert!(
         message(gguf(&["q/a.gguf"]), "org/tiny")
             .0
@@ -301,7 +301,7 @@ fn a_wrong_name_revision_or_server_is_a_sentence_with_a_hint() {
         );
         assert!(error.hint().unwrap().contains("check the spelling"));
     }
-    // A port that nobody listens on: bound, read, and closed again.
+    // An unused port: bound, read, and closed again.
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -377,7 +377,7 @@ fn an_adapter_is_downloaded_by_its_name_and_found_offline() {
             .contains("`adapter_model.safetensors` of revision `main` is not in the cache"),
         "{error}"
     );
-    // What lies here goes before the hub.
+    // A local folder takes precedence over the hub.
     assert_eq!(find(&golden, &offline).unwrap(), golden);
     let base = Hub::serve(Content::golden());
     let error = find(Path::new("org/tiny"), &base.settings(cache.path())).unwrap_err();

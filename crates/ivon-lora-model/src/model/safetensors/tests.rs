@@ -139,7 +139,7 @@ fn an_index_leads_to_the_files_and_is_held_to_them() {
         .unwrap();
         SafetensorsFolder::open(path, None, &mut Vec::new())
     };
-    // `b` is in a file that the index names, which is enough for transformers.
+    // `b` is in a file that the index names, which suffices in transformers.
     let both = open(r#"{"a":"one.safetensors","c":"two.safetensors"}"#).unwrap();
     assert_eq!(both.names().collect::<Vec<_>>(), ["a", "b", "c"]);
     assert_eq!(

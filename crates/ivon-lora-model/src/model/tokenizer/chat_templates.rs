@@ -1,9 +1,8 @@
-//! The chat template of a Hugging Face folder, where transformers 5 takes it from:
+//! The chat template of a Hugging Face folder, from the same places as in transformers 5:
 //! `chat_template.jinja` and `additional_chat_templates/*.jinja`, else `chat_template` in
-//! `tokenizer_config.json`, a text or a list of named ones.
+//! `tokenizer_config.json`, a string or a list of named ones.
 //!
-//! (`chat_template.json` belongs to the processors of multimodal models; a tokenizer does not read
-//! it.)
+//! (`chat_template.json` is for the processors of multimodal models; tokenizers do not read it.)
 
 use std::path::Path;
 
@@ -12,22 +11,22 @@ use serde_json::{Map, Value};
 use crate::files;
 use crate::model::error::ModelError;
 
-/// The longest template, in bytes.
+/// The maximum size of a template in bytes.
 const LONGEST: u64 = 1 << 20;
-/// The most files of additional templates that are looked at.
+/// The maximum number of additional template files.
 const MOST: usize = 100;
 
-/// What a folder has.
+/// The templates of a folder.
 #[derive(Debug, Default)]
 pub(super) struct ChatTemplates {
     /// The only one, or the one named `default`.
     pub default: Option<String>,
-    /// Where none is the default: the names of those that are there.
+    /// The names of the templates if none is the default.
     pub others: Vec<String>,
 }
 
 impl ChatTemplates {
-    /// Looks for them.
+    /// Reads them.
     ///
     /// # Errors
     /// If a file cannot be read.
@@ -64,7 +63,7 @@ impl ChatTemplates {
         }
     }
 
-    /// Of two with one name the last counts, as in a dict.
+    /// Of two with the same name the last counts, as in a dict.
     fn of_named(templates: Vec<(String, String)>) -> Self {
         let default = templates.iter().rfind(|(name, _)| name == "default");
         match default {
@@ -77,7 +76,7 @@ impl ChatTemplates {
     }
 }
 
-/// Templates with their names, from a list of objects or from one object.
+/// Named templates from a list of objects or from one object.
 fn named(templates: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().map(str::to_string);
     match templates {

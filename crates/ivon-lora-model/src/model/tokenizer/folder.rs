@@ -1,5 +1,5 @@
-//! The tokenizer of a Hugging Face folder: `tokenizer.json` as it is, with the special tokens and
-//! the chat template that the files beside it name.
+//! The tokenizer of a Hugging Face folder: `tokenizer.json`, with the special tokens and the chat
+//! template of the files beside it.
 
 use std::path::Path;
 
@@ -10,15 +10,15 @@ use crate::files;
 use crate::guard::guard_result;
 use crate::model::error::ModelError;
 
-/// The largest published tokenizer.json files have some 35 MB.
+/// The maximum size of a tokenizer.json; the largest published ones have about 35 MB.
 const LONGEST_TOKENIZER: u64 = 128 << 20;
-/// The largest published vocabularies have some 260,000 tokens.
+/// The maximum token id; the largest published vocabularies have about 260,000 tokens.
 const LARGEST_ID: u32 = 1 << 24;
 
 /// Reads the tokenizer of a folder; `name` is the model's, for errors.
 ///
-/// `add_bos_token` and `add_eos_token` of `tokenizer_config.json` are not heeded: beside a
-/// `tokenizer.json`, whose post-processor says the same, transformers 5 sets them aside.
+/// `add_bos_token` and `add_eos_token` of `tokenizer_config.json` are ignored, as in transformers
+/// 5: the post-processor of `tokenizer.json` has the same information.
 ///
 /// # Errors
 /// [`ModelError::Tokenizer`] if `tokenizer.json` is missing or malformed, [`ModelError::Malformed`]
@@ -35,12 +35,11 @@ pub(in crate::model) fn read(folder: &Path, name: &str) -> Result<Tokenizer, Mod
         ));
     }
     let bytes = files::read_bytes(&path, LONGEST_TOKENIZER)?;
-    // The crate panics on some malformed files (a merge longer than every token), which a user's
-    // file must not reach.
+    // The crate panics on some malformed files (with a merge longer than every token).
     let parsed = guard_result("tokenizers", || tokenizers::Tokenizer::from_bytes(&bytes));
     let mut inner =
         parsed.map_err(|reason| wrong(format!("`tokenizer.json` is malformed, {reason}")))?;
-    // What a training script left there; transformers resets both on every call as well.
+    // Left by a training script; transformers resets both on every call as well.
     inner
         .with_truncation(None)
         .map_err(|error| wrong(error.to_string()))?;
@@ -74,7 +73,7 @@ mod tests {
     use super::*;
     use crate::data::ChatTemplate;
 
-    /// A vocabulary of words, and a post-processor that puts `<s>` in front if asked for.
+    /// A vocabulary of words, and a post-processor that adds `<s>` if `bos`.
     fn tokenizer(bos: bool) -> Value {
         let template = json!({"type": "TemplateProcessing",
             "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
@@ -108,7 +107,7 @@ mod tests {
         }
     }
 
-    /// A folder of testdata/tokens.
+    /// A tokenizer from testdata/tokens.
     fn of_case(case: &Value) -> Tokenizer {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("additional_chat_templates")).unwrap();
@@ -161,7 +160,7 @@ mod tests {
                 case["special_tokens"],
                 "{name}"
             );
-            // As the one message of a user, with the tokens that stand before an answer.
+            // As the only message of a user, with a generation prompt.
             match (ChatTemplate::of(&ours), case["chat"].as_str()) {
                 (Ok(template), Some(theirs)) => {
                     let rendered = template.render(prompt).unwrap();

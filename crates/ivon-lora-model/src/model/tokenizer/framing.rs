@@ -2,11 +2,11 @@
 
 use tokenizers::processors::template::{SpecialToken, Template, TemplateProcessing};
 
-/// Makes `inner` frame every text with these tokens (id and text), replacing its post-processor;
-/// without any, there is none.
+/// Makes `inner` add these tokens (id and text) to every text, in place of its post-processor;
+/// without any, it has no post-processor.
 ///
 /// # Errors
-/// What the `tokenizers` crate says.
+/// The message of the `tokenizers` crate.
 pub(super) fn frame(
     inner: &mut tokenizers::Tokenizer,
     bos: Option<(u32, &str)>,
@@ -16,7 +16,7 @@ pub(super) fn frame(
         inner.with_post_processor(None::<TemplateProcessing>);
         return Ok(());
     }
-    // The template knows them as `bos` and `eos`, because a token's own text may hold its
+    // The template refers to them as `bos` and `eos`, because the text of a token may contain its
     // separators.
     let special = |name: &str, token: Option<(u32, &str)>| {
         token.map(|(id, text)| {

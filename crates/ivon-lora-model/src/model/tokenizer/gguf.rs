@@ -1,6 +1,6 @@
-//! The tokenizer inside a GGUF file's metadata (`tokenizer.ggml.*`) → [`Tokenizer`].
+//! The tokenizer in the metadata of a GGUF file (`tokenizer.ggml.*`) → [`Tokenizer`].
 //!
-//! Two kinds: `gpt2`, byte-level BPE with its merges and a named pre-tokenizer, and `llama`, a
+//! Two kinds: `gpt2`, byte-level BPE with explicit merges and a named pre-tokenizer, and `llama`, a
 //! SentencePiece vocabulary whose merges follow from the scores.
 
 mod sentencepiece;
@@ -19,17 +19,17 @@ use crate::guard::guard_result;
 use crate::model::error::ModelError;
 use crate::model::gguf::GgufFile;
 
-/// Kinds of token that are cut out of the text before anything else (`tokenizer.ggml.token_type`).
+/// The token kinds that are matched in the text first (`tokenizer.ggml.token_type`).
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 
-/// Contractions, words with a leading space or sign, numbers in threes, signs, line ends, spaces:
-/// Llama 3's split.
+/// Llama 3's split: contractions, words with a leading space or sign, numbers in groups of three,
+/// signs, line ends, spaces.
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// The same with digits one by one: Qwen 2's split.
+/// Qwen 2's split: the same with single digits.
 const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// What both kinds have: the vocabulary in the order of ids.
+/// The vocabulary in the order of ids, for both kinds.
 struct Vocabulary<'a> {
     file: String,
     tokens: Vec<&'a str>,
@@ -40,8 +40,8 @@ struct Vocabulary<'a> {
 /// Builds the tokenizer of a file.
 ///
 /// # Errors
-/// [`ModelError::Tokenizer`] if there is none, its kind or pre-tokenizer is not known, or its
-/// arrays contradict each other; [`ModelError::Setting`] for a key of the wrong type.
+/// [`ModelError::Tokenizer`] if there is none, its kind or pre-tokenizer is unknown, or its arrays
+/// contradict each other; [`ModelError::Setting`] for a key of the wrong type.
 pub(in crate::model) fn read(file: &GgufFile) -> Result<Tokenizer, ModelError> {
     let wrong = |reason: String| ModelError::Tokenizer {
         file: file.name(),
@@ -104,7 +104,7 @@ impl<'a> Vocabulary<'a> {
             .map(|(id, token)| (token.to_string(), id as u32))
     }
 
-    /// The token that a key of the metadata names by id.
+    /// The token whose id is the value of a metadata key.
     fn token_of(&self, file: &GgufFile, key: &str) -> Result<Option<(u32, &'a str)>, ModelError> {
         let Some(id) = file.unsigned(&format!("tokenizer.ggml.{key}"))? else {
             return Ok(None);
@@ -119,7 +119,7 @@ impl<'a> Vocabulary<'a> {
     }
 }
 
-/// Byte-level BPE; also whether llama.cpp begins texts with BOS where the file does not say.
+/// Byte-level BPE, and whether llama.cpp adds BOS if the file does not say.
 fn byte_level(
     file: &GgufFile,
     vocabulary: &Vocabulary,
@@ -179,8 +179,8 @@ fn split(pattern: &str) -> Result<PreTokenizerWrapper, String> {
     .into())
 }
 
-/// `left right`; both and their union must be tokens, because the `tokenizers` crate indexes with
-/// the longest token.
+/// Parses `left right`; both and their concatenation must be tokens, because otherwise the
+/// `tokenizers` crate panics on the longest token.
 fn merge(text: &str, ids: &Vocab) -> Result<(String, String), String> {
     let parts = text.split_once(' ').filter(|(left, right)| {
         ids.contains_key(*left)
@@ -192,7 +192,7 @@ fn merge(text: &str, ids: &Vocab) -> Result<(String, String), String> {
     Ok((left.into(), right.into()))
 }
 
-/// Special tokens, framing and texts that both kinds share.
+/// Special tokens, BOS and EOS, for both kinds.
 fn finish(
     file: &GgufFile,
     vocabulary: &Vocabulary,
@@ -204,7 +204,7 @@ fn finish(
         .iter()
         .zip(&vocabulary.kinds)
         .filter(|(_, kind)| [CONTROL, USER_DEFINED].contains(kind));
-    // The text is compared as it is: a normalizer would put a space before the token.
+    // Matched in the raw text: a normalizer would add a space before the token.
     let added =
         added.map(|(token, kind)| AddedToken::from(*token, *kind == CONTROL).normalized(false));
     inner
@@ -400,7 +400,7 @@ mod tests {
         );
     }
 
-    /// Every byte's letter, the space with `a`, digits in pairs, and one special token.
+    /// The letter of every byte, the space with `a`, two-digit numbers, and one special token.
     fn bytes_and(pre: &str, more: &[&str], merges: &[&str]) -> Vec<(&'static str, Metadata)> {
         let mut alphabet: Vec<String> = ByteLevel::alphabet()
             .into_iter()
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn each_pre_tokenizer_splits_digits_and_contractions_its_own_way() {
-        // With merges for whole runs, the number of tokens shows where the split cut.
+        // With merges for whole runs, the number of tokens shows where the text was split.
         let (more, merges) = (
             ["12", "34", "1234", "'R", "'RE"],
             ["1 2", "3 4", "12 34", "' R", "'R E"],
@@ -434,13 +434,13 @@ mod tests {
                 .unwrap()
                 .len()
         };
-        // gpt-2 keeps numbers whole, Llama 3 cuts after three digits, SmolLM and Qwen after each.
+        // gpt-2 keeps numbers whole, Llama 3 splits after three digits, SmolLM and Qwen after each.
         assert_eq!(
             ["gpt-2", "llama-bpe", "smollm", "qwen2"].map(|pre| count(pre, "1234")),
             [1, 3, 4, 4]
         );
-        // Capital contractions are split off as one piece by Llama 3 and Qwen alone; the merge
-        // applies within pieces.
+        // Only Llama 3 and Qwen split off capitalised contractions as one piece; the merge applies
+        // within pieces.
         assert_eq!(
             ["gpt-2", "llama-bpe", "smollm", "qwen2"].map(|pre| count(pre, "A'RE")),
             [4, 2, 4, 2]

@@ -1,4 +1,4 @@
-//! The tokenizer of a checkpoint, from a Hugging Face folder or from inside a GGUF file.
+//! The tokenizer of a checkpoint, from a Hugging Face folder or a GGUF file.
 
 mod framing;
 mod chat_templates;

@@ -1,11 +1,11 @@
-//! Special and added tokens of a Hugging Face folder, from wherever transformers 5 takes them:
+//! Special and added tokens of a Hugging Face folder, from the same places as in transformers 5:
 //! `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json` and `tokenizer.json`
 //! itself.
 //!
 //! The order is that of `PreTrainedTokenizerBase._from_pretrained` and
-//! `TokenizersBackend.__init__`. With an `added_tokens_decoder` in the config the two older files
-//! are not read. Ids that the files give decide about the order alone: a token that the vocabulary
-//! knows keeps its id there, any other gets the next free one.
+//! `TokenizersBackend.__init__`. If the config has an `added_tokens_decoder`, the two older files
+//! are not read. The ids in the files only determine the order: a token of the vocabulary keeps its
+//! id there, any other gets the next free one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -16,13 +16,14 @@ use tokenizers::AddedToken;
 use crate::files;
 use crate::model::error::ModelError;
 
-/// The longest of these files, in bytes.
+/// The maximum size of these files in bytes.
 const LONGEST_FILE: u64 = 16 << 20;
-/// The most added tokens, and the most bytes of all of them: a search tree is built of their text.
+/// The maximum number of added tokens, and of their bytes in total: a search tree is built of their
+/// text.
 const MOST_TOKENS: usize = 200_000;
 const LONGEST_TOKENS: usize = 4 << 20;
 
-/// The names that transformers knows, in its order.
+/// The names in transformers, in its order.
 const NAMES: [&str; 7] = [
     "bos_token",
     "eos_token",
@@ -33,24 +34,24 @@ const NAMES: [&str; 7] = [
     "mask_token",
 ];
 
-/// What the files beside `tokenizer.json` say of special tokens.
+/// The special tokens in the files beside `tokenizer.json`.
 #[derive(Debug, Default)]
 pub(super) struct SpecialTokens {
-    /// The named ones with their texts, as a chat template sees them.
+    /// The named tokens with their texts, as a chat template sees them.
     pub named: Vec<(String, String)>,
     /// Tokens to add to the vocabulary, in this order.
     pub added: Vec<AddedToken>,
 }
 
-/// `tokenizer_config.json`; an empty object where there is none.
+/// `tokenizer_config.json`; an empty object if there is none.
 ///
 /// # Errors
-/// [`ModelError::Malformed`] if it is no JSON object.
+/// [`ModelError::Malformed`] if it is not a JSON object.
 pub(super) fn read_config(folder: &Path) -> Result<Map<String, Value>, ModelError> {
     Ok(read_object(folder, "tokenizer_config.json")?.unwrap_or_default())
 }
 
-/// An object from a file of the folder; none where there is no such file.
+/// The object in a file of the folder; none if there is no such file.
 fn read_object(folder: &Path, name: &str) -> Result<Option<Map<String, Value>>, ModelError> {
     let path = folder.join(name);
     if !path.exists() {
@@ -70,10 +71,10 @@ fn malformed(file: &str, reason: String) -> ModelError {
 }
 
 impl SpecialTokens {
-    /// Reads them, for a tokenizer whose own added tokens are `known` by id.
+    /// Reads the special tokens, for a tokenizer with these added tokens of its own by id.
     ///
     /// # Errors
-    /// [`ModelError::Malformed`] where a file breaks its format's rules, or there are too many
+    /// [`ModelError::Malformed`] if a file does not conform to its format, or there are too many
     /// tokens.
     pub fn read(
         folder: &Path,
@@ -120,7 +121,7 @@ impl SpecialTokens {
     }
 }
 
-/// The tokens of `added_tokens_decoder`, by the id that it gives.
+/// The tokens of `added_tokens_decoder`, by their ids there.
 fn decoder_tokens(decoder: &Value) -> Result<BTreeMap<u64, AddedToken>, ModelError> {
     let wrong = |reason: &str| {
         malformed(
@@ -142,7 +143,7 @@ fn decoder_tokens(decoder: &Value) -> Result<BTreeMap<u64, AddedToken>, ModelErr
     decoder.iter().map(token).collect()
 }
 
-/// Whether a value is null or holds nothing.
+/// Whether a value is null or empty.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Array(list) => list.is_empty(),
@@ -158,8 +159,8 @@ fn take_additional(settings: &mut Map<String, Value>) {
     }
 }
 
-/// Puts what `special_tokens_map.json` says in the place of what the config says; tokens without a
-/// name come to those that are there.
+/// Overrides the config with `special_tokens_map.json`; tokens without a name are added to those
+/// present.
 fn override_settings(settings: &mut Map<String, Value>, map: Map<String, Value>) {
     for (key, value) in map {
         let value = match (key.as_str(), value) {
@@ -220,7 +221,7 @@ fn older_tokens(
     Ok(by_id)
 }
 
-/// The tokens with a name: the standard ones, then those that only this model has.
+/// The tokens with a name: the standard ones, then those specific to this model.
 fn named(settings: &Map<String, Value>) -> Result<Vec<(String, AddedToken)>, ModelError> {
     let mut named = Vec::new();
     for name in NAMES {
@@ -288,8 +289,8 @@ fn added_token(value: &Value, special: Option<bool>) -> Option<AddedToken> {
     })
 }
 
-/// Those with an id by their ids, then named and other ones that the vocabulary does not have as
-/// added tokens yet.
+/// Tokens with an id, sorted by id, then named and other ones that the vocabulary does not yet have
+/// as added tokens.
 fn to_add(
     by_id: &BTreeMap<u64, AddedToken>,
     named: &[(String, AddedToken)],

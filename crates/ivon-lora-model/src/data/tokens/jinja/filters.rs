@@ -1,4 +1,4 @@
-//! Filters and tests where minijinja's own do otherwise than Jinja2's.
+//! Filters and tests for which minijinja's own differ from Jinja2's.
 
 use std::borrow::Cow;
 
@@ -13,11 +13,10 @@ use super::objects::{DictView, Generator, Range};
 use super::printf::printf;
 use super::text::text;
 
-/// Those that Jinja2 does not have.
-/// and `attr`, which in Jinja2 finds methods and no keys.
+/// Filters that Jinja2 does not have; and `attr`, which in Jinja2 finds methods but not keys.
 const FOREIGN: [&str; 7] = ["split", "lines", "bool", "chain", "zip", "pprint", "attr"];
 
-/// Adds them to an environment.
+/// Adds the filters and tests to an environment.
 pub(super) fn add(environment: &mut Environment<'static>) {
     FOREIGN
         .iter()
@@ -106,7 +105,7 @@ fn wordcount(value: &Value) -> Result<usize, Error> {
     Ok(words.filter(|word| !word.is_empty()).count())
 }
 
-/// `%` with the values, or with the one mapping of the names.
+/// `%` with the values, or with a mapping of the names.
 fn format(pattern: &Value, values: Rest<Value>, kwargs: Kwargs) -> Result<String, Error> {
     let named: Vec<&str> = kwargs.args().collect();
     let arguments = if named.is_empty() {
@@ -127,7 +126,7 @@ fn float(value: &Value, default: Option<Value>, kwargs: Kwargs) -> Result<Value,
     })
 }
 
-/// A text, marked safe where `like` is.
+/// A string, marked safe if `like` is.
 fn alike(like: &Value, text: String) -> Value {
     if like.is_safe() {
         Value::from_safe_string(text)
@@ -136,7 +135,7 @@ fn alike(like: &Value, text: String) -> Value {
     }
 }
 
-/// Filters that give a generator in Jinja2, where minijinja gives a list.
+/// Filters that return a generator in Jinja2 but a list in minijinja.
 fn add_generators(environment: &mut Environment<'static>) {
     type Arguments = Rest<ValueOrKwargs>;
     type Test<'a> = Option<Cow<'a, str>>;
@@ -219,7 +218,7 @@ fn replace(
     )
 }
 
-/// `join(d, attribute)`: the texts of all items.
+/// `join(d, attribute)`: the items as strings.
 fn join(
     state: &State,
     value: &Value,
@@ -247,7 +246,7 @@ fn join(
     Ok(joined)
 }
 
-/// Iteration as Python does it, over the letters of a text as well.
+/// Iterates as Python does, including over the characters of a string.
 fn letters_or_items(value: &Value) -> Result<Box<dyn Iterator<Item = Value>>, Error> {
     match value.as_str() {
         Some(text) => {
@@ -259,7 +258,7 @@ fn letters_or_items(value: &Value) -> Result<Box<dyn Iterator<Item = Value>>, Er
     }
 }
 
-/// An attribute by a path with dots, or an index.
+/// An attribute by a dotted path, or an index.
 fn at_path(value: &Value, path: &Value) -> Result<Value, Error> {
     let Some(text) = path.as_str() else {
         return value.get_item(path);
@@ -381,7 +380,7 @@ fn int(
     }
 }
 
-/// `float(value)`; none where Python raises what the filters catch.
+/// `float(value)`; none if Python raises an error that the filters catch.
 fn parsed_float(value: &Value) -> Result<Option<f64>, Error> {
     match value.kind() {
         ValueKind::Undefined => Err(refused("a number is made of an undefined value")),
@@ -400,7 +399,7 @@ fn parsed_float(value: &Value) -> Result<Option<f64>, Error> {
     }
 }
 
-/// What `iter(value)` takes: texts and undefined values, not None.
+/// Whether `iter(value)` works: also for strings and undefined values, not for None.
 fn is_iterable(value: &Value) -> bool {
     match value.kind() {
         ValueKind::None | ValueKind::Bool | ValueKind::Number => false,
@@ -412,7 +411,7 @@ fn is_iterable(value: &Value) -> bool {
     }
 }
 
-/// What has a length and is read by index or key: texts, dicts and undefined values as well.
+/// Whether a value has a length and can be indexed: also strings, dicts and undefined values.
 fn is_sequence(value: &Value) -> bool {
     let is_view = value.downcast_object_ref::<DictView>().is_some();
     let is_generator = value.downcast_object_ref::<Generator>().is_some();

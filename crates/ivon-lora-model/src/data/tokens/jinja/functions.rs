@@ -1,4 +1,4 @@
-//! Operators as functions: what `+`, `~`, `%` and `set` become in a rewritten template.
+//! The functions to which a rewritten template maps `+`, `~`, `%` and `set`.
 
 use minijinja::value::{Kwargs, Rest, Tuple, ValueKind};
 use minijinja::{Error, State, Value};
@@ -9,7 +9,7 @@ use super::objects::{Dict, DictView, Generator, Range};
 use super::printf::{WIDEST, printf};
 use super::text::{JsonStyle, json, text};
 
-/// `a ~ b ~ …`: the texts of all.
+/// `a ~ b ~ …`: string concatenation.
 pub(super) fn concatenated(state: &State, values: Rest<Value>) -> Result<Value, Error> {
     let mut joined = String::new();
     for value in values.iter() {
@@ -20,7 +20,7 @@ pub(super) fn concatenated(state: &State, values: Rest<Value>) -> Result<Value, 
     Ok(Value::from(joined))
 }
 
-/// `a + b + …`, from the left.
+/// `a + b + …`, left-associative.
 pub(super) fn sum(state: &State, values: Rest<Value>) -> Result<Value, Error> {
     let mut values = values.iter();
     let first = values.next().cloned().unwrap_or_default();
@@ -73,7 +73,7 @@ fn is_list(value: &Value) -> bool {
         && value.downcast_object_ref::<Range>().is_none()
 }
 
-/// `a * b * …`, from the left.
+/// `a * b * …`, left-associative.
 pub(super) fn product(state: &State, values: Rest<Value>) -> Result<Value, Error> {
     let mut values = values.iter();
     let first = values.next().cloned().unwrap_or_default();
@@ -158,7 +158,7 @@ pub(super) fn dict(value: Option<Value>, kwargs: Kwargs) -> Result<Value, Error>
     Ok(Dict::of(pairs))
 }
 
-/// `{key: value, …}`: keys and values in turn.
+/// `{key: value, …}`: alternating keys and values.
 pub(super) fn literal(state: &State, parts: Rest<Value>) -> Result<Value, Error> {
     charge(state, parts.len().saturating_mul(64))?;
     Ok(Dict::of(
@@ -168,7 +168,7 @@ pub(super) fn literal(state: &State, parts: Rest<Value>) -> Result<Value, Error>
     ))
 }
 
-/// What `markupsafe.escape` makes of a text.
+/// The result of `markupsafe.escape`.
 pub(super) fn escaped(text: &str) -> String {
     let replaced = text
         .replace('&', "&amp;")
@@ -177,7 +177,7 @@ pub(super) fn escaped(text: &str) -> String {
     replaced.replace('\'', "&#39;").replace('"', "&#34;")
 }
 
-/// `a % b % …`, from the left: the remainder of numbers, or a text with values put in.
+/// `a % b % …`, left-associative: the remainder of numbers, or a formatted string.
 pub(super) fn remainder(values: Rest<Value>) -> Result<Value, Error> {
     let mut values = values.iter();
     let first = values.next().cloned().unwrap_or_default();
@@ -219,8 +219,8 @@ pub(super) fn raise_exception(message: &Value) -> Result<Value, Error> {
     Err(refused(text(message)?))
 }
 
-/// `strftime_now(format)`: a fixed day, since a prompt that changes with the day of the run cannot
-/// be repeated; it is the one that Llama 3's own template falls back to.
+/// `strftime_now(format)`: a fixed date, because a prompt that depends on the date of the run
+/// cannot be reproduced; it is the default date of Llama 3's own template.
 pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
     let mut written = String::new();
     let mut letters = format.chars();
@@ -257,7 +257,7 @@ pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
     Ok(written)
 }
 
-/// `tojson` with transformers' arguments.
+/// `tojson` with the arguments of transformers.
 pub(super) fn tojson(
     value: &Value,
     ensure_ascii: Option<bool>,

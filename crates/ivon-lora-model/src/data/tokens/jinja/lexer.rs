@@ -1,14 +1,14 @@
-//! The pieces of a template: what stands between tags, and the tokens of each tag, by the rules of
-//! Jinja2's lexer, with groups in brackets as nodes of their own.
+//! Splits a template into the text between tags and the tokens of each tag, by the rules of
+//! Jinja2's lexer; bracketed groups become nested nodes.
 
-/// Brackets inside brackets of one tag.
+/// The maximum nesting of brackets in a tag.
 const DEEPEST_GROUPS: usize = 32;
-/// Tokens side by side: an expression of many operators is as deep as it is long.
+/// The maximum number of tokens in a row: an expression of many operators is as deep as it is long.
 const LONGEST_CHAIN: usize = 1000;
 
 /// A part of a template.
 pub(super) enum Piece<'a> {
-    /// Text, comments and raw blocks: as they are.
+    /// Text, comments and raw blocks, unchanged.
     Verbatim(&'a str),
     /// `{{ … }}` or `{% … %}`.
     Tag(Tag<'a>),
@@ -16,20 +16,20 @@ pub(super) enum Piece<'a> {
 
 /// A tag.
 pub(super) struct Tag<'a> {
-    /// `{{` or `{%` with the sign that controls blanks.
+    /// `{{` or `{%`, with the sign that controls white space.
     pub open: &'a str,
     pub nodes: Vec<Node<'a>>,
-    /// `}}` or `%}` with its sign.
+    /// `}}` or `%}`, with its sign.
     pub close: &'a str,
-    /// Line ends inside.
+    /// The number of line ends inside.
     pub lines: usize,
 }
 
-/// A token, or a group in brackets.
+/// A token, or a bracketed group.
 pub(super) enum Node<'a> {
     Word(&'a str),
     Sign(&'a str),
-    /// A text in quotes, or a number, in a form that minijinja reads alike.
+    /// A string or a number, in a form that minijinja reads the same way.
     Literal(String),
     Group(char, Vec<Node<'a>>, char),
 }
@@ -42,7 +42,7 @@ impl Tag<'_> {
 }
 
 impl<'a> Node<'a> {
-    /// Whether it is this word or sign.
+    /// Whether it is this word or operator.
     pub fn is(&self, text: &str) -> bool {
         matches!(self, Self::Word(found) | Self::Sign(found) if *found == text)
     }
@@ -54,7 +54,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The one of these signs that it is.
+    /// The operator, if it is one of these.
     pub fn operator(&self, among: &[&str]) -> Option<&'a str> {
         match self {
             Self::Sign(sign) if among.contains(sign) => Some(sign),
@@ -62,13 +62,13 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Whether what follows begins an operand.
+    /// Whether an operand follows it.
     pub fn is_operator(&self) -> bool {
         self.operator(&["+", "-", "*", "/", "//", "%", "**", "~"])
             .is_some()
     }
 
-    /// Its text, that of a group by `grouped`.
+    /// Its source; `grouped` formats a group.
     pub fn text(
         &self,
         grouped: impl Fn(char, &[Node<'_>], char) -> Result<String, String>,
@@ -81,10 +81,10 @@ impl<'a> Node<'a> {
     }
 }
 
-/// Takes a template apart.
+/// Splits a template into pieces.
 ///
 /// # Errors
-/// A sentence, where a tag does not end, brackets do not match, or an expression is too deep.
+/// A message if a tag is not closed, brackets do not match, or an expression is too deep.
 pub(super) fn pieces(source: &str) -> Result<Vec<Piece<'_>>, String> {
     let mut pieces = Vec::new();
     let mut rest = source;
@@ -123,7 +123,7 @@ fn next_tag(text: &str) -> Option<usize> {
     None
 }
 
-/// Where `{% endraw %}` ends in a text that begins with `{% raw %}`.
+/// The end of `{% endraw %}` in a text that starts with `{% raw %}`.
 fn end_of_raw(text: &str) -> Result<usize, String> {
     let mut from = 2;
     while let Some(at) = text[from..].find("{%").map(|at| from + at) {
@@ -142,7 +142,7 @@ fn end_of_raw(text: &str) -> Result<usize, String> {
     Err("a raw block does not end".into())
 }
 
-/// One tag, and what follows it.
+/// One tag, and the text after it.
 fn read_tag(text: &str) -> Result<(Tag<'_>, &str), String> {
     let signed = text[2..].starts_with(['-', '+']);
     let (open, mut rest) = text.split_at(if signed { 3 } else { 2 });
@@ -184,12 +184,12 @@ fn read_tag(text: &str) -> Result<(Tag<'_>, &str), String> {
     }
 }
 
-/// The nodes of a tag while it is read.
+/// The nodes of the tag being read.
 #[derive(Default)]
 struct Groups<'a> {
-    /// Those of the innermost open bracket, or of the tag where none is open.
+    /// The nodes in the innermost open bracket, or of the tag if none is open.
     nodes: Vec<Node<'a>>,
-    /// The brackets that are open, outermost first, each with the nodes before it.
+    /// The open brackets, outermost first, each with the nodes before it.
     open: Vec<(char, Vec<Node<'a>>)>,
 }
 
@@ -229,7 +229,7 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// A word, a sign, a number or a text in quotes.
+/// A word, an operator, a number or a string.
 fn read_token(rest: &str, letter: char, after_dot: bool) -> Result<(Node<'_>, &str), String> {
     if letter == '"' || letter == '\'' {
         let mut escaped = false;
@@ -262,7 +262,7 @@ fn read_token(rest: &str, letter: char, after_dot: bool) -> Result<(Node<'_>, &s
     Ok((Node::Sign(sign), rest))
 }
 
-/// A number as Jinja2 writes it: digits with `_` between, a prefix for other bases, an exponent.
+/// A number as in Jinja2: digits with `_` between, a prefix for other bases, an exponent.
 fn read_number(rest: &str, after_dot: bool) -> Result<(Node<'_>, &str), String> {
     let digits = |text: &str| text.find(|c: char| c != '_' && !c.is_ascii_digit());
     let lower = rest.get(..2).unwrap_or("").to_lowercase();
@@ -310,7 +310,7 @@ fn read_number(rest: &str, after_dot: bool) -> Result<(Node<'_>, &str), String> 
     Ok((Node::Literal(format!("{value:?}")), rest))
 }
 
-/// What a text in quotes means to Python.
+/// The value of a string literal in Python.
 fn decoded(text: &str) -> Result<String, String> {
     let mut decoded = String::with_capacity(text.len());
     let mut letters = text.chars();
@@ -352,7 +352,7 @@ fn decoded(text: &str) -> Result<String, String> {
                 }
                 decoded.push(char::from_u32(value).ok_or_else(wrong)?);
             }
-            // Python turns `\é` into `\xe9`, and reads names of characters.
+            // Python turns `\é` into `\xe9`, and supports names of characters.
             other if !other.is_ascii() || other == 'N' => return Err(wrong()),
             other => decoded.extend(['\\', other]),
         }
@@ -360,7 +360,7 @@ fn decoded(text: &str) -> Result<String, String> {
     Ok(decoded)
 }
 
-/// A text in quotes with the two escapes that all readers share.
+/// A string literal with the two escapes that all readers share.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -1,4 +1,4 @@
-//! Python's methods: those of texts here, those of dicts and lists in `collections`.
+//! Python's methods: those of strings here, those of dicts and lists in `collections`.
 
 use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Kwargs, StringInput, Tuple, ValueKind, from_args};
@@ -9,13 +9,13 @@ use super::limits::{charge, refused};
 use super::numbers::integer;
 use super::objects::{DictView, Generator};
 
-/// The widest that a method pads to.
+/// The maximum width to which a method pads.
 const WIDEST: usize = 1000;
 
-/// Called where minijinja knows no method of this name.
+/// Called for a method that minijinja does not have.
 ///
 /// # Errors
-/// If Python has none, or its sandbox forbids it, or the arguments do not fit.
+/// If Python does not have it either, its sandbox forbids it, or the arguments do not fit.
 pub(super) fn call(
     state: &mut State,
     value: &Value,
@@ -132,12 +132,12 @@ fn expected_text(value: &Value) -> Result<&str, Error> {
         .ok_or_else(|| refused(format!("a text is expected, found {}", value.kind())))
 }
 
-/// Whether Python's `str.isspace` says so of a letter.
+/// Python's `str.isspace` for one character.
 fn is_blank(letter: char) -> bool {
     letter.is_whitespace() || ('\x1c'..='\x1f').contains(&letter)
 }
 
-/// `strip`, at either end.
+/// `strip`, at one or both ends.
 pub(super) fn stripped<'a>(
     text: &'a str,
     letters: Option<&str>,
@@ -178,7 +178,7 @@ pub(super) fn lines(text: &str, keepends: bool) -> Vec<&str> {
     lines
 }
 
-/// `replace`, paid for before it is made.
+/// `replace`, charged before it runs.
 pub(super) fn replaced(
     state: &State,
     text: &str,
@@ -225,10 +225,10 @@ fn split(text: &str, from_right: bool, args: &[Value]) -> Result<Value, Error> {
     Ok(parts.into_iter().map(Value::from).collect())
 }
 
-/// `split` at runs of blanks, at most so often.
+/// `split` at white space, into at most this many parts.
 fn words(text: &str, most: usize, from_right: bool) -> Vec<&str> {
     let mut words = Vec::new();
-    // Blanks at the far end stay only where the last part was not split off.
+    // White space at the far end stays only if the last part was not split off.
     if from_right {
         let mut rest = stripped(text, None, false, true);
         while !stripped(rest, None, true, false).is_empty() {
@@ -263,7 +263,7 @@ fn words(text: &str, most: usize, from_right: bool) -> Vec<&str> {
     words
 }
 
-/// A part of a text from one letter to another, by Python's rules for negative numbers.
+/// A slice of a string, with Python's rules for negative indices.
 fn slice(text: &str, start: Option<i64>, end: Option<i64>) -> Option<(usize, &str)> {
     let length = text.chars().count() as i64;
     let place = |index: i64| {
@@ -378,14 +378,14 @@ fn padded(text: &str, method: &str, args: &[Value]) -> Result<String, Error> {
             None => format!("{}{text}", fill.repeat(missing)),
         },
         _ => {
-            // The odd blank stands left where both the width and what is missing are odd.
+            // Python puts the extra space to the left if both the width and the padding are odd.
             let left = missing / 2 + (missing & width & 1);
             format!("{}{text}{}", fill.repeat(left), fill.repeat(missing - left))
         }
     })
 }
 
-/// `str.title`: every letter that follows no letter is large.
+/// `str.title`: a letter that follows no letter is capitalised.
 fn title(text: &str) -> String {
     let mut after_letter = false;
     let mut titled = String::with_capacity(text.len());
@@ -399,8 +399,8 @@ fn title(text: &str) -> String {
     titled
 }
 
-/// `isdigit` and its like. Numbers beyond ASCII are of several kinds in Python, which Rust does not
-/// tell apart: refused.
+/// `isdigit` and similar. Python distinguishes several kinds of numbers outside ASCII, Rust does
+/// not: they are refused.
 fn is_all(text: &str, method: &str) -> Result<bool, Error> {
     let all = |is: &dyn Fn(char) -> bool| !text.is_empty() && text.chars().all(is);
     let odd = text

@@ -1,8 +1,8 @@
-//! Jinja templates as transformers renders them: minijinja, with what Python does otherwise put
-//! right, and with bounds on time, memory and depth, since a template comes from a stranger.
+//! Jinja templates rendered as in transformers: minijinja, corrected where it differs from Python,
+//! and with limits on time, memory and depth, because templates are untrusted.
 //!
-//! Where transformers renders a template, this renders the same or refuses; where transformers
-//! refuses one, this may render it (it is, for example, less strict about the types it compares).
+//! A template that transformers renders is rendered identically or refused; one that transformers
+//! refuses may be rendered (for example, types are compared less strictly here).
 
 mod limits;
 mod numbers;
@@ -24,15 +24,15 @@ use minijinja::{Environment, ErrorKind, Value};
 
 use crate::guard::guard;
 
-/// Steps that a template may take, and 64 bytes of text for each that it makes.
+/// The number of steps a template may take; a step pays for 64 bytes of text.
 const STEPS: u64 = 100_000;
-/// Frames of loops, blocks and macros.
+/// The maximum number of frames of loops, blocks and macros.
 const DEEPEST_FRAMES: usize = 200;
-/// The stack on which a template is parsed and run; only what is touched costs memory.
+/// The stack on which a template is parsed and run; only the part used costs memory.
 const STACK: usize = 64 << 20;
 const NAME: &str = "template";
 
-/// A template, ready to render.
+/// A compiled template.
 #[derive(Debug)]
 pub(super) struct Template {
     environment: Environment<'static>,
@@ -44,7 +44,7 @@ impl Template {
     /// Compiles a template.
     ///
     /// # Errors
-    /// A sentence, if it is no Jinja, too large or too deep.
+    /// A message if it is not valid Jinja, too large or too deep.
     pub fn compile(source: &str) -> Result<Self, String> {
         apart(|| {
             let mut environment = environment()?;
@@ -59,11 +59,11 @@ impl Template {
         })
     }
 
-    /// The text of the template with one message of the user, special tokens by name, and the
-    /// request for an answer.
+    /// Renders the template with one message of the user, the named special tokens, and a
+    /// generation prompt.
     ///
     /// # Errors
-    /// A sentence, if the template fails, raises an exception of its own, or does not end.
+    /// A message if the template fails, raises an exception, or does not end.
     pub fn render(&self, prompt: &str, tokens: &[(String, String)]) -> Result<String, String> {
         let text = |text: &str| Value::from(text);
         let message = [("role", text("user")), ("content", text(prompt))];
@@ -121,7 +121,7 @@ fn environment() -> Result<Environment<'static>, String> {
     Ok(environment)
 }
 
-/// An error in a sentence.
+/// The message of an error.
 fn said(error: &minijinja::Error) -> String {
     match error.kind() {
         ErrorKind::OutOfFuel => {
@@ -131,7 +131,7 @@ fn said(error: &minijinja::Error) -> String {
     }
 }
 
-/// Runs on a stack that is deep enough for what the bounds allow.
+/// Runs `work` on a thread whose stack is deep enough for the limits.
 fn apart<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK);

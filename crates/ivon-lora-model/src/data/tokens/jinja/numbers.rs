@@ -1,9 +1,9 @@
-//! Numbers as Python has them.
+//! Numbers as in Python.
 
 use minijinja::Value;
 use minijinja::value::ValueKind;
 
-/// An integer, which `True` and `False` are to Python.
+/// An integer; as in Python, `True` and `False` are integers too.
 pub(super) fn integer(value: &Value) -> Option<i128> {
     match value.kind() {
         ValueKind::Bool => Some(i128::from(value.is_true())),
@@ -20,7 +20,7 @@ pub(super) fn float(value: &Value) -> Option<f64> {
     }
 }
 
-/// An integer as minijinja holds it: in 64 bits where it fits.
+/// An integer for minijinja: in 64 bits if it fits.
 pub(super) fn whole(value: i128) -> Value {
     i64::try_from(value).map_or_else(|_| Value::from(value), Value::from)
 }

@@ -1,4 +1,4 @@
-//! Python's objects that minijinja does not tell from lists: ranges, generators, views of a dict.
+//! Python objects that minijinja does not distinguish from lists: ranges, generators, dict views.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use minijinja::{Error, ErrorKind, State, Value};
 
 use super::limits::refused;
 
-/// The most numbers of a range, as in Jinja2's sandbox.
+/// The maximum length of a range, as in Jinja2's sandbox.
 const LONGEST_RANGE: usize = 100_000;
 
 /// `range(start, stop, step)`.
@@ -48,7 +48,7 @@ impl Range {
         }))
     }
 
-    /// As Python prints it.
+    /// As printed by Python.
     pub fn text(&self) -> String {
         match self.step {
             1 => format!("range({}, {})", self.start, self.stop),
@@ -77,7 +77,7 @@ impl Object for Range {
         Enumerator::Seq(self.length)
     }
 
-    /// Ranges are compared without counting through them.
+    /// Ranges are compared without enumerating them.
     fn custom_cmp(self: &Arc<Self>, other: &DynObject) -> Option<std::cmp::Ordering> {
         let other = other.downcast_ref::<Self>()?;
         let key = |range: &Self| match range.length {
@@ -89,8 +89,8 @@ impl Object for Range {
     }
 }
 
-/// What `map`, `select` and their like give: true whatever it holds, without a length, and empty
-/// once it has been read.
+/// The result of `map`, `select` and similar: true whatever its items, without a length, and empty
+/// after it has been read.
 #[derive(Debug)]
 pub(super) struct Generator(Mutex<Vec<Value>>);
 
@@ -120,12 +120,12 @@ impl Object for Generator {
     }
 }
 
-/// A dict: its keys in the order in which they came.
+/// A dict with its keys in insertion order.
 #[derive(Debug, Default)]
 pub(super) struct Dict(Vec<(Value, Value)>);
 
 impl Dict {
-    /// A dict of these pairs; of two with the same key the first decides the place, the last the
+    /// A dict of these pairs; for a repeated key the first pair decides the position, the last the
     /// value.
     pub fn of(pairs: impl IntoIterator<Item = (Value, Value)>) -> Value {
         let mut dict = Self::default();
@@ -180,7 +180,7 @@ impl Object for DictView {
     }
 }
 
-/// `cycler(…)`: its values one after the other, from the start again after the last.
+/// `cycler(…)`: its values in turn, repeated.
 #[derive(Debug)]
 pub(super) struct Cycler {
     items: Vec<Value>,
@@ -189,7 +189,7 @@ pub(super) struct Cycler {
 
 impl Cycler {
     /// # Errors
-    /// If it is given nothing to cycle.
+    /// If it has no values.
     pub fn called(items: Rest<Value>) -> Result<Value, Error> {
         if items.is_empty() {
             return Err(refused("a cycler is given nothing"));
@@ -233,7 +233,7 @@ impl Object for Cycler {
     }
 }
 
-/// `joiner(sep)`: nothing at the first call, then the separator.
+/// `joiner(sep)`: empty at the first call, then the separator.
 #[derive(Debug)]
 pub(super) struct Joiner {
     between: Value,

@@ -1,4 +1,4 @@
-//! Python's `%` on texts: `'%s is %d' % (name, 7)`.
+//! Python's `%` on strings: `'%s is %d' % (name, 7)`.
 
 use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::ValueKind;
@@ -8,7 +8,7 @@ use super::limits::refused;
 use super::numbers::{float, integer, whole};
 use super::text::text;
 
-/// The widest that `%` pads to, and the most digits it writes.
+/// The maximum width and number of digits of a conversion.
 pub(super) const WIDEST: usize = 1000;
 
 /// Python's `pattern % arguments`.
@@ -44,7 +44,7 @@ pub(super) fn printf(pattern: &str, arguments: &Value) -> Result<String, Error> 
     Ok(written + rest)
 }
 
-/// `%(name)-5.2f`, taken apart.
+/// A parsed conversion such as `%(name)-5.2f`.
 struct Spec<'a> {
     name: Option<&'a str>,
     flags: &'a str,
@@ -135,7 +135,7 @@ impl<'a> Spec<'a> {
         })
     }
 
-    /// `int(value)` of a number.
+    /// `int(value)` for a number.
     fn truncated(&self, value: &Value) -> Option<i128> {
         let float = || {
             float(value)

@@ -1,13 +1,13 @@
-//! A template's source as Jinja2 reads it → a source that minijinja reads the same way.
+//! Rewrites the source of a template so that minijinja reads it as Jinja2 reads the original.
 //!
-//! Line ends are normalised, texts in quotes are decoded by Python's rules, and the operators `%`,
-//! `~`, `+` and `*`, which minijinja does not compute as Python does or does not count, become
-//! calls of functions of ours. What is stored in a variable passes through a function that bounds
-//! it. On the way the nesting is bounded, because minijinja's parser and its values recurse.
+//! Line ends are normalised, string literals are decoded by Python's rules, and the operators `%`,
+//! `~`, `+` and `*`, which minijinja computes differently or without charging for them, become
+//! function calls. Values stored in a variable pass through a function that limits their size. The
+//! nesting is limited too, because minijinja's parser and its values are recursive.
 
 use super::lexer::{Node, Piece, Tag, pieces};
 
-/// Function names that the rewritten source calls.
+/// The functions that the rewritten source calls.
 pub(super) const CONCATENATED: &str = "__concatenated";
 pub(super) const DICT: &str = "__dict";
 pub(super) const PRODUCT: &str = "__product";
@@ -16,12 +16,12 @@ pub(super) const SUM: &str = "__sum";
 pub(super) const STORED: &str = "__stored";
 pub(super) const ATTRIBUTE: &str = "__attribute";
 
-/// The longest template that is read, in bytes.
+/// The maximum length of a template in bytes.
 const LONGEST: usize = 1 << 20;
-/// Blocks inside blocks, `elif` counted as one more.
+/// The maximum nesting of blocks; each `elif` counts as one level.
 const DEEPEST_BLOCKS: usize = 64;
 
-/// What transformers' environment does not have: a template that uses it fails there, too.
+/// Names that transformers' environment lacks: a template that uses them fails there, too.
 const UNKNOWN: [&str; 8] = [
     "include",
     "import",
@@ -58,8 +58,8 @@ const PRECEDENCE_BELOW_SUM: [&str; 20] = [
 /// Rewrites a template.
 ///
 /// # Errors
-/// A sentence, where the template is too long or too deep, or uses what transformers' environment
-/// does not have or minijinja cannot do in the same way.
+/// A message if the template is too long or too deep, or uses something that transformers'
+/// environment lacks or that minijinja cannot do in the same way.
 pub(super) fn rewritten(source: &str) -> Result<String, String> {
     if source.len() > LONGEST {
         return Err(format!(
@@ -84,7 +84,7 @@ pub(super) fn rewritten(source: &str) -> Result<String, String> {
     Ok(written)
 }
 
-/// Counts blocks that are open, and the `elif` of each, which nest as blocks do.
+/// Counts open blocks and their `elif` branches, which nest as blocks do.
 fn check_depth(tag: &Tag<'_>, open: &mut Vec<usize>) -> Result<(), String> {
     let word = tag.keyword();
     let is_block = match word {
@@ -131,7 +131,7 @@ fn write_tag(tag: &Tag<'_>, written: &mut String) -> Result<(), String> {
     written.push(' ');
     let nodes = &tag.nodes[..];
     match word {
-        // A block of its own, as transformers' extension makes it: what is set inside stays there.
+        // A scope, as in transformers' extension: variables set inside stay inside.
         "generation" => written.push_str("with"),
         "endgeneration" => written.push_str("endwith"),
         "set" => match nodes.iter().position(|node| node.is("=")) {
@@ -148,14 +148,14 @@ fn write_tag(tag: &Tag<'_>, written: &mut String) -> Result<(), String> {
         },
         _ => written.push_str(&expressions(nodes)?),
     }
-    // Line numbers of errors stay those of the file.
+    // Keeps the line numbers of error messages.
     written.push_str(&"\n".repeat(tag.lines));
     let bounded = bounded_names(word, nodes);
     if bounded.is_empty() {
         written.push_str(tag.close);
         return Ok(());
     }
-    // What comes in from outside is bounded before the body sees it.
+    // Arguments are limited before the body sees them.
     written.push_str("%}");
     for (index, name) in bounded.iter().enumerate() {
         let close = if index + 1 == bounded.len() {
@@ -168,7 +168,7 @@ fn write_tag(tag: &Tag<'_>, written: &mut String) -> Result<(), String> {
     Ok(())
 }
 
-/// The names to which a macro, a call block or a recursive loop binds values on each recursion.
+/// The names that a macro, a call block or a recursive loop binds at each recursion.
 fn bounded_names<'a>(word: &str, nodes: &'a [Node<'a>]) -> Vec<&'a str> {
     let names = |nodes: &'a [Node<'a>]| -> Vec<&'a str> {
         let parts = nodes.split(|node| node.is(","));
@@ -189,7 +189,7 @@ fn bounded_names<'a>(word: &str, nodes: &'a [Node<'a>]) -> Vec<&'a str> {
     }
 }
 
-/// A group in brackets. A dict becomes a call, since minijinja's own forgets the order of its keys.
+/// A bracketed group. A dict becomes a call, because minijinja's own do not keep the order of keys.
 fn grouped(open: char, nodes: &[Node<'_>], close: char) -> Result<String, String> {
     if open != '{' {
         return Ok(format!("{open}{}{close}", expressions(nodes)?));
@@ -213,7 +213,7 @@ fn grouped(open: char, nodes: &[Node<'_>], close: char) -> Result<String, String
     ))
 }
 
-/// Nodes as they are.
+/// The nodes, unchanged.
 fn plain(nodes: &[Node<'_>]) -> Result<String, String> {
     let words = nodes
         .iter()
@@ -227,7 +227,7 @@ fn expressions(nodes: &[Node<'_>]) -> Result<String, String> {
     let mut written = Vec::new();
     let mut start = 0;
     for (index, node) in nodes.iter().enumerate() {
-        // `is not`, `is in`: parts of a test, which binds tighter than any operator.
+        // `is not` and `is in` are parts of a test, which binds tighter than any operator.
         let after_is = |back: usize| {
             index
                 .checked_sub(back)
@@ -235,7 +235,7 @@ fn expressions(nodes: &[Node<'_>]) -> Result<String, String> {
         };
         let in_test = node.is("not") && after_is(1)
             || node.is("in") && (after_is(1) || after_is(2) && nodes[index - 1].is("not"));
-        // A name behind a dot or in front of `=` is no keyword.
+        // A name after a dot or before `=` is not a keyword.
         let is_attribute = index > 0 && nodes[index - 1].is(".");
         if PRECEDENCE_BELOW_SUM.iter().any(|word| node.is(word)) && !in_test && !is_attribute {
             written.push(sum(&nodes[start..index])?);
@@ -248,9 +248,9 @@ fn expressions(nodes: &[Node<'_>]) -> Result<String, String> {
     Ok(written.join(" "))
 }
 
-/// `a + b - c`: `+` becomes a call, since a text that is marked safe escapes what is added to it.
+/// `a + b - c`: `+` becomes a call, because a string marked safe escapes what is added to it.
 fn sum(nodes: &[Node<'_>]) -> Result<String, String> {
-    // `*list` and `**mapping` among a call's arguments.
+    // `*list` and `**mapping` in the arguments of a call.
     if let [first, rest @ ..] = nodes
         && (first.is("*") || first.is("**"))
     {
@@ -286,8 +286,8 @@ fn product(nodes: &[Node<'_>]) -> Result<String, String> {
     )
 }
 
-/// A chain of operators of one precedence, from the left; some of them become calls, of as many
-/// arguments as follow one another.
+/// A left-associative chain of operators of one precedence; some of them become calls, with
+/// successive operands as arguments of one call.
 fn folded(
     nodes: &[Node<'_>],
     operators: &[&str],

@@ -1,4 +1,4 @@
-//! What a template may keep in a variable: so much that nothing it does with it takes long.
+//! Limits on the value of a variable, so that no operation on it takes long.
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, State, Value};
@@ -6,21 +6,21 @@ use minijinja::{Error, State, Value};
 use super::limits::refused;
 use super::objects::{Generator, Range};
 
-/// The most values that a variable holds, those inside others counted each time they are met: this
-/// bounds what printing and comparing it can cost.
+/// The maximum number of values in a variable, nested values counted at each occurrence: this
+/// limits the cost of printing and comparing it.
 const MOST_STORED: usize = 1000;
-/// The most bytes of text that a variable holds besides what the template is given.
+/// The maximum length in bytes of the strings in a variable, beyond the length of the inputs.
 const LONGEST_STORED: usize = 1 << 20;
-/// Values inside values.
+/// The maximum nesting of values.
 const DEEPEST_STORED: usize = 64;
 
-/// A value on its way into a variable, refused where it has grown beyond bounds.
+/// Passes a value that is to be stored in a variable, unless it exceeds the limits.
 pub(super) fn stored(state: &State, value: Value) -> Result<Value, Error> {
     bounded(state, &value, true)?;
     Ok(value)
 }
 
-/// As [`stored`], on its way into a namespace, which may then not hold another: it could hold
+/// [`stored`] for a value in a namespace, which may not contain a namespace: it could contain
 /// itself.
 pub(super) fn attribute(state: &State, value: Value) -> Result<Value, Error> {
     bounded(state, &value, false)?;
@@ -46,7 +46,7 @@ fn bounded(state: &State, value: &Value, namespaces: bool) -> Result<(), Error> 
     state.consume_fuel((MOST_STORED - left.values) as u64)
 }
 
-/// What a value may still hold.
+/// What remains of the limits.
 struct Budget {
     values: usize,
     bytes: usize,
@@ -71,7 +71,7 @@ impl Budget {
                 .checked_sub(text.len())
                 .ok_or_else(|| too_large(&format!("more than {LONGEST_STORED} bytes of text")))?;
         }
-        // A range is computed, and a generator, once read, is empty.
+        // A range is computed, and a generator is empty after it has been read.
         let is_lazy = value.downcast_object_ref::<Range>().is_some()
             || value.downcast_object_ref::<Generator>().is_some();
         let Some(object) = value.as_object().filter(|_| !is_lazy) else {

@@ -1,5 +1,5 @@
-//! Every template of testdata/templates against what transformers renders, and templates that are
-//! made to harm.
+//! Every template of testdata/templates against the result of transformers, and malicious
+//! templates.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use serde_json::Value as Json;
 use super::Template;
 use crate::testing;
 
-/// Rendered by transformers, refused here: a number beyond what a float holds, and names whose
-/// order minijinja forgets.
+/// Rendered by transformers, refused here: a number too large for a float, and names whose order
+/// minijinja does not keep.
 const REFUSED: [&str; 3] = [
     "{{ 1e400 }}",
     "{{ dict(b=1, a=2) }}",
@@ -40,14 +40,14 @@ fn templates_render_as_in_transformers() {
         match (rendered(template), case["rendered"].as_str()) {
             (Err(_), Some(_)) if REFUSED.contains(&template) => {}
             (ours, Some(theirs)) => assert_eq!(ours.as_deref(), Ok(theirs), "{template}"),
-            // What transformers refuses may be rendered: of these, only the length of a generator
-            // is not refused.
+            // Templates that transformers refuses may be rendered; but of these, only the length of
+            // a generator is.
             (ours, None) => assert!(ours.is_err(), "{template}: {ours:?}"),
         }
     }
 }
 
-/// The sentence with which a template is refused, in less than a second.
+/// The message with which a template is refused, in less than a second.
 fn refused(source: &str) -> String {
     let started = Instant::now();
     let error = rendered(source).expect_err(source);

@@ -1,4 +1,4 @@
-//! Values as Python writes them: `str`, `repr` and `json.dumps`, each within bounds.
+//! Values as strings in Python: `str`, `repr` and `json.dumps`, within limits.
 
 use std::fmt::Write;
 
@@ -8,15 +8,15 @@ use minijinja::{Error, Value};
 use super::limits::refused;
 use super::objects::{DictView, Generator, Range};
 
-/// The longest text that a value becomes, in bytes.
+/// The maximum length of the result in bytes.
 const LONGEST: usize = 16 << 20;
-/// Lists inside lists.
+/// The maximum nesting of lists.
 const DEEPEST: usize = 100;
 
 /// `str(value)`.
 ///
 /// # Errors
-/// Where Python's text has no counterpart (a generator's names an address), or is too long.
+/// If Python's string has no counterpart (a generator's contains an address), or is too long.
 pub(super) fn text(value: &Value) -> Result<String, Error> {
     match value.as_str() {
         Some(text) => Ok(text.to_string()),
@@ -29,7 +29,7 @@ pub(super) fn text(value: &Value) -> Result<String, Error> {
     }
 }
 
-/// Refuses what has grown beyond bounds.
+/// Refuses a result beyond the limits.
 fn check(written: &str, depth: usize) -> Result<(), Error> {
     match (written.len(), depth) {
         (length, _) if length > LONGEST => {
@@ -130,7 +130,7 @@ fn write_items(
     Ok(())
 }
 
-/// `repr` of a text: single quotes unless it holds some and no double ones.
+/// `repr` of a string: in single quotes unless it contains some and no double ones.
 fn write_quoted(out: &mut String, text: &str) {
     let quote = if text.contains('\'') && !text.contains('"') {
         '"'
@@ -159,8 +159,8 @@ fn write_quoted(out: &mut String, text: &str) {
     out.push(quote);
 }
 
-/// Python's `isprintable`, but for letters that are not assigned: no controls, formats, private
-/// letters, and no blank but the space.
+/// Python's `isprintable`, except for unassigned characters: no control, format or private-use
+/// characters, and of white space only the space.
 fn is_printable(letter: char) -> bool {
     let unseen = matches!(letter, '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}'
         | '\u{70f}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -169,7 +169,7 @@ fn is_printable(letter: char) -> bool {
     letter == ' ' || !(letter.is_control() || letter.is_whitespace() || unseen)
 }
 
-/// A number: integers as they are, floats by their shortest digits, as `float.__repr__`.
+/// A number: integers in full, floats with their shortest digits, as in `float.__repr__`.
 pub(super) fn number(value: &Value) -> String {
     match f64::try_from(value.clone()) {
         Ok(float) if !value.is_integer() => float_text(float),
@@ -207,17 +207,16 @@ fn float_text(value: f64) -> String {
 #[derive(Default)]
 pub(super) struct JsonStyle {
     pub ensure_ascii: bool,
-    /// What one level is indented by; none for a single line.
+    /// The indentation of one level; none for a single line.
     pub indent: Option<String>,
-    /// Between items, and between key and value.
+    /// The separators between items, and between key and value.
     pub separators: Option<(String, String)>,
     pub sort_keys: bool,
 }
 
 /// `json.dumps(value, …)`.
 ///
-/// # Errors
-/// For what Python's `json` refuses, and texts that are too long.
+/// For values that Python's `json` refuses, and strings that are too long.
 pub(super) fn json(value: &Value, style: &JsonStyle) -> Result<String, Error> {
     let mut written = String::new();
     write_json(&mut written, value, style, 0)?;
@@ -254,7 +253,7 @@ fn write_json(
     check(out, depth)
 }
 
-/// Whether Python's counterpart is a dict, a list or a tuple.
+/// Whether the counterpart in Python is a dict, a list or a tuple.
 fn is_plain(value: &Value) -> bool {
     let names = ["::Namespace", "::Loop", "::Macro"];
     value.downcast_object_ref::<Range>().is_none()
@@ -310,7 +309,7 @@ fn write_json_map(
 
 type Member<'a> = Box<dyn FnOnce(&mut String) -> Result<(), Error> + 'a>;
 
-/// Members between brackets, on lines of their own where the style indents.
+/// Members between brackets, on separate lines if the style indents.
 fn write_members<'a>(
     out: &mut String,
     [open, close]: [char; 2],

@@ -1,4 +1,4 @@
-//! GGUF files that are sound, cut short, or lie.
+//! GGUF files that are valid, truncated, or malicious.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::super::writer::{GgufWriter, Metadata};
 use super::*;
 use crate::model::Encoding;
 
-/// A file with one of everything.
+/// A file with one of each kind.
 fn whole() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.gguf");
@@ -181,7 +181,7 @@ fn a_tensor_of_an_unknown_encoding_is_listed_all_the_same() {
         ),
         (99, 0)
     );
-    // One that ggml knows and this program does not read has its bytes all the same.
+    // A type known to ggml but not supported here still has its bytes.
     let file = open(&after(b"two", 20, &[20])).unwrap();
     assert_eq!(
         (
@@ -195,7 +195,7 @@ fn a_tensor_of_an_unknown_encoding_is_listed_all_the_same() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Whatever the bytes, an error or a file all of whose contents can be read; never a panic.
+    /// For any bytes: either an error, or a file whose contents can all be read; never a panic.
     #[test]
     fn no_change_of_bytes_makes_the_reader_panic(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),

@@ -1,4 +1,4 @@
-//! Transfers that break off, servers that send something else, and caches that cannot be written.
+//! Interrupted transfers, wrong responses, and read-only caches.
 
 use super::*;
 use crate::model::hub::testing::IncomingRequest;
@@ -6,7 +6,7 @@ use crate::watch::Event;
 
 const WEIGHTS: &str = "model.safetensors";
 
-/// A hub that answers requests for the weights by this.
+/// A hub with this response to requests for the weights.
 fn weights(
     content: Content,
     reply: impl Fn(&IncomingRequest, &[u8]) -> Reply + Send + Sync + 'static,
@@ -210,7 +210,7 @@ fn a_length_that_is_not_what_the_hub_says_is_refused() {
             .iter()
             .any(|blob| blob.contains("model"))
     );
-    // A file that always breaks off is no whole file, however often it is tried.
+    // A file that is always cut off is never complete, however often it is tried.
     let hub = weights(Content::golden(), |asked, bytes| {
         Reply::file(WEIGHTS, bytes, asked).cut(0)
     });
@@ -272,7 +272,7 @@ fn a_hub_that_does_not_answer_matters_only_where_the_cache_lacks_something() {
         let error = open("org/tiny@v2", &away).unwrap_err();
         assert!(!error.to_string().contains("cache"), "{error}");
     }
-    // A revision that the hub says it does not have is not taken from the cache.
+    // A revision that the hub says does not exist is not taken from the cache.
     let empty = Hub::serve(Content::default().twisted(|_, _| Some(Reply::status("404 Not Found"))));
     assert!(
         open("org/tiny", &empty.settings(cache.path()))
@@ -288,8 +288,8 @@ fn a_cache_that_cannot_be_written_is_read_and_says_so_where_something_is_missing
     let settings = hub.settings(cache.path());
     open("org/tiny", &settings).unwrap();
     let folder = cache.path().join("models--org--tiny");
-    // The tests may run as root, whom no permission stops: files stand where folders would have to
-    // be made.
+    // The tests may run as root, for whom permissions do not matter, so files stand where folders
+    // have to be created.
     for name in ["refs", "blobs"] {
         std::fs::rename(folder.join(name), folder.join(format!("{name}-before"))).unwrap();
     }

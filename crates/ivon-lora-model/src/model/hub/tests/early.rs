@@ -1,12 +1,11 @@
-//! What is known before any weight is downloaded.
+//! What is checked before any weight is downloaded.
 
 use super::*;
 use crate::model::Encoding;
 use crate::model::ModelHeaders;
 use crate::model::gguf::{GgufWriter, Metadata};
 
-/// Bytes of the weights that were sent, by the ranges that were asked for; all of a file that was
-/// asked for whole.
+/// The requested ranges of the weights; `None` for a whole file.
 fn asked_for_weights(hub: &Hub) -> Vec<Option<String>> {
     let is_weights = |path: &str| path.ends_with(".safetensors") || path.ends_with(".gguf");
     let requests = hub.requests();
@@ -118,7 +117,7 @@ fn what_is_in_the_cache_is_looked_at_with_its_weights() {
     }
 }
 
-/// A GGUF file whose header has this many tokens.
+/// A GGUF file with this many tokens in its header.
 fn gguf(architecture: &str, tokens: usize) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.gguf");

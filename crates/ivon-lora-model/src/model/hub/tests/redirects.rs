@@ -1,12 +1,12 @@
-//! Where a request goes, and who is told who asks.
+//! Redirects, and which server receives the token.
 
 use super::*;
 use crate::model::hub::testing::IncomingRequest;
 
 const SECRET: &str = "hf_secret";
 
-/// A network that delivers weights: every path that ends in a file of the golden model is that
-/// file.
+/// A content delivery network: every path that ends with the name of a file of the golden model is
+/// that file.
 fn network(cut_first: bool) -> Hub {
     Hub::serve(Content::golden().twisted(move |asked, content| {
         let (name, bytes) = content
@@ -21,8 +21,8 @@ fn network(cut_first: bool) -> Hub {
     }))
 }
 
-/// A hub that answers as huggingface.co: small files by a relative redirect, weights by one to
-/// another host.
+/// A hub that responds as huggingface.co does: small files by a relative redirect, weights by one
+/// to another host.
 fn hub_of(network: &Hub) -> Hub {
     let to = network.endpoint.clone();
     Hub::serve(
@@ -97,7 +97,7 @@ fn the_token_does_not_leave_the_hub_with_a_redirect_a_retry_or_a_range() {
                 Some(concat!("ivon-lora/", env!("CARGO_PKG_VERSION")))
             );
         }
-        // The blob has the name that the hub gave, so that other tools find it.
+        // The blob has the name that the hub stated, so that other tools find it.
         assert!(
             cache
                 .path()

@@ -1,8 +1,7 @@
 //! SentencePiece's BPE (Llama 1 and 2, Mistral, TinyLlama) from the scores in a GGUF file.
 //!
-//! SentencePiece joins, again and again, the neighbours whose union has the highest score. That is
-//! BPE with the merges sorted by the score of what they make, which is how transformers converts it
-//! too.
+//! SentencePiece repeatedly merges the neighbours whose concatenation has the highest score. That
+//! is BPE with the merges sorted by the score of their result, as in transformers' conversion.
 
 use std::collections::HashMap;
 
@@ -18,9 +17,9 @@ use crate::guard::guard_result;
 use crate::model::error::ModelError;
 use crate::model::gguf::GgufFile;
 
-/// How SentencePiece writes a space.
+/// SentencePiece's symbol for a space.
 const SPACE: &str = "\u{2581}";
-/// Pieces longer than this many bytes get no merges. SentencePiece's own limit is 16 characters.
+/// Longer pieces (in bytes) get no merges. SentencePiece's own limit is 16 characters.
 const LONGEST_MERGED: usize = 256;
 
 /// Unknown, control and byte tokens are never the result of a merge.
@@ -60,7 +59,7 @@ fn scores(file: &GgufFile, vocabulary: &Vocabulary) -> Result<Vec<f64>, ModelErr
     Ok(scores)
 }
 
-/// The token for what no other stands for: the one that the file names, else the first of its kind.
+/// The token for unknown text: the one that the file names, else the first of its kind.
 fn unknown<'a>(
     file: &GgufFile,
     vocabulary: &'a Vocabulary<'_>,
@@ -72,7 +71,7 @@ fn unknown<'a>(
     Ok(first.map(|id| vocabulary.tokens[id]))
 }
 
-/// Blanks are written as SentencePiece writes them, one before a text if it has a prefix.
+/// Replaces spaces by SentencePiece's symbol, and adds one before a text if it has a prefix.
 fn write_spaces(
     inner: &mut tokenizers::Tokenizer,
     has_prefix: bool,
@@ -92,8 +91,8 @@ fn write_spaces(
     Ok(())
 }
 
-/// All ways to join two pieces into a third, best score first; among equals the longer left part
-/// first.
+/// All pairs of pieces whose concatenation is a piece, in descending order of its score; of equal
+/// scores the longer left part first.
 fn merges(vocabulary: &Vocabulary, scores: &[f64]) -> Vec<(String, String)> {
     let pieces: HashMap<&str, usize> = vocabulary
         .tokens
