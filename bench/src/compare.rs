@@ -50,56 +50,8 @@ const FIGURES: [(&str, &str); 13] = [
 
 /// Runs both sides and prints the table.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let mut raw = Vec::new();
-    for pass in 0..options.passes {
-        for optimizer in ["adamw", "ivon"] {
-            let sides: &[&str] = if options.ours_only {
-                &["ours"]
-            } else {
-                &["ours", "reference"]
-            };
-            for side in sides {
-                let report = if *side == "ours" {
-                    ours(options, optimizer)?
-                } else {
-                    reference(options, optimizer)?
-                };
-                eprintln!(
-                    "pass {pass} {optimizer} {side}: {:.2} s",
-                    number(&report, "/sum_step_seconds").unwrap_or(0.0)
-                );
-                raw.push(
-                    json!({"pass": pass, "optimizer": optimizer, "side": side, "report": report}),
-                );
-            }
-        }
-    }
-    println!(
-        "{:8} {:28} {:>10} {:>10} {:>8}",
-        "", "median of passes", "ours", "reference", "ratio"
-    );
-    for optimizer in ["adamw", "ivon"] {
-        for (name, pointer) in FIGURES {
-            let (ours, theirs) = (
-                of_side(&raw, optimizer, "ours", pointer),
-                of_side(&raw, optimizer, "reference", pointer),
-            );
-            let show = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
-            let ratio = ours.zip(theirs).map(|(ours, theirs)| ours / theirs);
-            println!(
-                "{optimizer:8} {name:28} {:>10} {:>10} {:>8}",
-                show(ours),
-                show(theirs),
-                show(ratio)
-            );
-        }
-    }
-    if let (Some(ivon), Some(adamw)) = (
-        of_side(&raw, "ivon", "ours", FIGURES[1].1),
-        of_side(&raw, "adamw", "ours", FIGURES[1].1),
-    ) {
-        println!("an IVON step over an AdamW step: {:.3}", ivon / adamw);
-    }
+    let runs = runs(options)?;
+    print_table(&runs);
     let versions = if options.ours_only {
         None
     } else {
@@ -107,8 +59,59 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     };
     report::write(
         options.out.as_deref(),
-        &json!({"reference_versions": versions, "runs": raw}),
+        &json!({"reference_versions": versions, "runs": runs}),
     )
+}
+
+/// All passes of both sides with both optimizers, alternately.
+fn runs(options: &Options) -> Result<Vec<Value>, Failure> {
+    let sides: &[&str] = if options.ours_only {
+        &["ours"]
+    } else {
+        &["ours", "reference"]
+    };
+    let mut runs = Vec::new();
+    for pass in 0..options.passes {
+        for optimizer in ["adamw", "ivon"] {
+            for side in sides {
+                let report = match *side {
+                    "ours" => ours(options, optimizer)?,
+                    _ => reference(options, optimizer)?,
+                };
+                let seconds = number(&report, "/sum_step_seconds").unwrap_or(0.0);
+                eprintln!("pass {pass} {optimizer} {side}: {seconds:.2} s");
+                runs.push(
+                    json!({"pass": pass, "optimizer": optimizer, "side": side, "report": report}),
+                );
+            }
+        }
+    }
+    Ok(runs)
+}
+
+fn print_table(runs: &[Value]) {
+    println!(
+        "{:8} {:28} {:>10} {:>10} {:>8}",
+        "", "median of passes", "ours", "reference", "ratio"
+    );
+    let shown = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
+    for optimizer in ["adamw", "ivon"] {
+        for (name, pointer) in FIGURES {
+            let ours = of_side(runs, optimizer, "ours", pointer);
+            let theirs = of_side(runs, optimizer, "reference", pointer);
+            let ratio = ours.zip(theirs).map(|(ours, theirs)| ours / theirs);
+            println!(
+                "{optimizer:8} {name:28} {:>10} {:>10} {:>8}",
+                shown(ours),
+                shown(theirs),
+                shown(ratio)
+            );
+        }
+    }
+    let step = |optimizer| of_side(runs, optimizer, "ours", FIGURES[1].1);
+    if let (Some(ivon), Some(adamw)) = (step("ivon"), step("adamw")) {
+        println!("an IVON step over an AdamW step: {:.3}", ivon / adamw);
+    }
 }
 
 fn number(report: &Value, pointer: &str) -> Option<f64> {
@@ -116,9 +119,9 @@ fn number(report: &Value, pointer: &str) -> Option<f64> {
 }
 
 /// The median over a side's runs, in the unit of its row.
-fn of_side(raw: &[Value], optimizer: &str, side: &str, pointer: &str) -> Option<f64> {
+fn of_side(runs: &[Value], optimizer: &str, side: &str, pointer: &str) -> Option<f64> {
     let belongs = |run: &&Value| run["optimizer"] == optimizer && run["side"] == side;
-    let values: Vec<f64> = raw
+    let values: Vec<f64> = runs
         .iter()
         .filter(belongs)
         .filter_map(|run| number(&run["report"], pointer))

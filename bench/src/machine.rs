@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::Failure;
+
 /// Current resident memory of the process in bytes, from /proc; 0 where /proc is not available.
 pub fn resident_bytes() -> u64 {
     status("VmRSS:")
@@ -105,6 +107,16 @@ pub fn command_line() -> String {
         }
     };
     std::env::args().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// Gives rayon's pool this many threads, for the rest of the process.
+///
+/// # Errors
+/// If the pool exists already or a thread cannot be started.
+pub fn start_threads(threads: usize) -> Result<(), Failure> {
+    Ok(rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()?)
 }
 
 /// Operations per second of a large f32 product, `[1024, 2048] · [2048, 2048]`, by the gemm crate

@@ -2,13 +2,15 @@
 
 use std::time::Instant;
 
+use burn::tensor::Device;
 use ivon_lora::data::Encoded;
 use ivon_lora::forward::Network;
 use ivon_lora::lora::{Adapter, LoraConfig};
-use ivon_lora::method::Setup;
-use ivon_lora::model::Projection;
-use ivon_lora::predict::Questions;
+use ivon_lora::method::{Method, Setup};
+use ivon_lora::model::{BasePrecision, Checkpoint, Decoder, Projection};
+use ivon_lora::predict::{EvaluationOptions, Predictor, Questions};
 use ivon_lora::train::{BatchObjective, Evidence, Objective, Optimizer, TrainError};
+use ivon_lora::watch::Progress;
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -26,44 +28,61 @@ pub struct Step {
     pub operations: f64,
 }
 
-/// What all steps of a measurement have in common.
-pub struct Trainer<'a> {
-    /// The frozen decoder.
-    pub network: &'a Network,
-    /// The adapter's settings.
-    pub lora: &'a LoraConfig,
+/// A frozen decoder with an adapter in training.
+pub struct Trainer {
+    network: Network,
+    lora: LoraConfig,
+    optimizer: Box<dyn Optimizer>,
     /// The step size, held constant.
-    pub learning_rate: f64,
+    learning_rate: f64,
     /// Whether the network recomputes activations; used only for counting.
-    pub recompute: bool,
+    recompute: bool,
 }
 
-impl Trainer<'_> {
+impl Trainer {
+    /// A new adapter on the CPU, to be trained with a method.
+    ///
+    /// # Errors
+    /// If the adapter does not fit the decoder, or the method's settings are out of range.
+    pub fn new(
+        decoder: Decoder,
+        lora: LoraConfig,
+        method: &Method,
+        setup: &Setup,
+        recompute: bool,
+    ) -> Result<Self, Failure> {
+        let device = Device::flex();
+        let network = Network::new(decoder, &device, recompute);
+        let adapter = Adapter::new(&lora, network.config(), 21, &device.autodiff())?;
+        Ok(Self {
+            network,
+            lora,
+            optimizer: method.settings().start(adapter, setup)?,
+            learning_rate: method.learning_rate(),
+            recompute,
+        })
+    }
+
     /// Takes step `index` on these examples.
     ///
     /// # Errors
     /// The optimizer's errors.
-    pub fn step(
-        &self,
-        optimizer: &mut dyn Optimizer,
-        index: u64,
-        examples: &[&Encoded],
-    ) -> Result<Step, Failure> {
+    pub fn step(&mut self, index: u64, examples: &[&Encoded]) -> Result<Step, Failure> {
         let batch = Questions::pack(examples).batch;
-        let first = first_adapted_layer(optimizer.adapter());
+        let first = first_adapted_layer(self.optimizer.adapter());
         let started = Instant::now();
         let inner = BatchObjective::new(
-            self.network,
+            &self.network,
             self.lora.dropout,
             21,
             index,
             &[examples.to_vec()],
         );
-        let mut objective = Counted {
+        let mut objective = CountingObjective {
             inner,
             evaluations: 0,
         };
-        optimizer.step(self.learning_rate, &mut objective)?;
+        self.optimizer.step(self.learning_rate, &mut objective)?;
         let seconds = started.elapsed().as_secs_f64();
         let pass = Pass {
             tokens: batch.len(),
@@ -77,6 +96,35 @@ impl Trainer<'_> {
             operations,
         })
     }
+
+    /// How long it takes to predict these examples at the mean and with `samples` draws, seconds.
+    ///
+    /// # Errors
+    /// If a prediction fails.
+    pub fn prediction_seconds(&self, examples: &[Encoded], samples: usize) -> Result<f64, Failure> {
+        let posterior = self.optimizer.posterior();
+        let started = Instant::now();
+        let options = EvaluationOptions {
+            samples,
+            ..EvaluationOptions::default()
+        };
+        Predictor::new(&self.network, posterior.as_ref(), &options)
+            .evaluate(examples, &mut Progress::silent())?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+}
+
+/// The frozen decoder of a checkpoint, in f32 or in the checkpoint's own encoding.
+///
+/// # Errors
+/// If a tensor cannot be read.
+pub fn load_decoder(checkpoint: &Checkpoint, as_is: bool) -> Result<Decoder, Failure> {
+    let precision = if as_is {
+        BasePrecision::AsIs
+    } else {
+        BasePrecision::F32
+    };
+    Ok(Decoder::load(checkpoint, precision)?)
 }
 
 /// The first layer that carries an adapter.
@@ -104,12 +152,12 @@ pub fn setup(steps: usize, examples: usize, dropout: f64) -> Setup {
 }
 
 /// An objective that counts how often it is evaluated.
-struct Counted<'a> {
+struct CountingObjective<'a> {
     inner: BatchObjective<'a>,
     evaluations: usize,
 }
 
-impl Objective for Counted<'_> {
+impl Objective for CountingObjective<'_> {
     fn micro_batches(&self) -> usize {
         self.inner.micro_batches()
     }
@@ -161,6 +209,12 @@ impl Stages {
         self.rows.push(json!({"stage": stage, "seconds": seconds, "resident_bytes": resident, "peak_bytes": peak}));
     }
 
+    /// Seconds from the start to the end of a stage, if it was recorded.
+    pub fn seconds_at(&self, stage: &str) -> Option<Value> {
+        let mut rows = self.rows.iter();
+        Some(rows.find(|row| row["stage"] == stage)?["seconds"].clone())
+    }
+
     /// The stages in order.
     pub fn rows(&self) -> &[Value] {
         &self.rows
@@ -182,10 +236,6 @@ pub fn rate(steps: &[Step]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
-    use ivon_lora::method::Method;
-    use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
-
     use super::*;
     use crate::shapes;
     use crate::write_model::{bytes_as_tokens, write};
@@ -204,31 +254,22 @@ mod tests {
         )
         .unwrap();
         let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
-        let network = Network::new(
-            Decoder::load(&checkpoint, BasePrecision::AsIs).unwrap(),
-            &Device::flex(),
-            false,
-        );
         let lora = LoraConfig {
             layers_to_transform: Some(vec![1]),
             ..LoraConfig::default()
         };
-        let adapter = Adapter::new(&lora, network.config(), 1, &Device::flex().autodiff()).unwrap();
-        assert_eq!(first_adapted_layer(&adapter), 1);
-        let mut optimizer = Method::named("adamw")
-            .unwrap()
-            .settings()
-            .start(adapter, &setup(1, 2, 0.0))
-            .unwrap();
+        let mut trainer = Trainer::new(
+            load_decoder(&checkpoint, true).unwrap(),
+            lora,
+            &Method::named("adamw").unwrap(),
+            &setup(1, 2, 0.0),
+            false,
+        )
+        .unwrap();
+        assert_eq!(first_adapted_layer(trainer.optimizer.adapter()), 1);
         let examples = crate::scaling::point::examples(2, 5, &config, 0);
-        let trainer = Trainer {
-            network: &network,
-            lora: &lora,
-            learning_rate: 1e-3,
-            recompute: false,
-        };
         let step = trainer
-            .step(optimizer.as_mut(), 0, &examples.iter().collect::<Vec<_>>())
+            .step(0, &examples.iter().collect::<Vec<_>>())
             .unwrap();
         assert_eq!(
             (step.tokens, step.operations),

@@ -4,18 +4,14 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use burn::tensor::Device;
 use ivon_lora::data::{self, DataConfig, Encoded, Task};
-use ivon_lora::forward::Network;
-use ivon_lora::lora::{Adapter, LoraConfig};
+use ivon_lora::lora::LoraConfig;
 use ivon_lora::method::Method;
-use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
-use ivon_lora::predict::{EvaluationOptions, Predictor};
-use ivon_lora::watch::Progress;
-use serde_json::json;
+use ivon_lora::model::{Checkpoint, Decoder};
+use serde_json::{Value, json};
 
 use crate::machine::{self, peak_bytes};
-use crate::measure::{Stages, Step, Trainer, median, rate, setup};
+use crate::measure::{Stages, Step, Trainer, load_decoder, median, rate, setup};
 use crate::{Failure, report};
 
 /// What is measured.
@@ -74,98 +70,22 @@ pub fn run(options: &OursOptions) -> Result<(), Failure> {
     report::write(options.out.as_deref(), &found)
 }
 
-fn measure(options: &Options) -> Result<serde_json::Value, Failure> {
+fn measure(options: &Options) -> Result<Value, Failure> {
     let mut stages = Stages::begin(Instant::now());
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads)
-        .build_global()?;
-    let name = options
-        .data
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    let task = Task::named(name)?;
+    machine::start_threads(options.threads)?;
     let checkpoint = Checkpoint::open(&options.model)?;
-    let tokenizer = checkpoint.tokenizer()?;
-    stages.end("tokenizer");
-    let encode = |file: &str, limit: usize| -> Result<Vec<Encoded>, Failure> {
-        let mut examples = data::load_file(&options.data.join(file), &task)?.examples;
-        examples.truncate(limit);
-        Ok(data::encode_all(
-            &examples,
-            &tokenizer,
-            DataConfig::default().encode_options(&task),
-        )?
-        .examples)
-    };
-    let (train, held) = (
-        encode("train.jsonl", options.questions)?,
-        encode("validation.jsonl", options.eval_limit)?,
-    );
-    drop(tokenizer);
-    stages.end("data");
-    let precision = if options.as_is {
-        BasePrecision::AsIs
-    } else {
-        BasePrecision::F32
-    };
-    let decoder = Decoder::load(&checkpoint, precision)?;
+    let questions = QuestionSets::read(options, &checkpoint, &mut stages)?;
+    let decoder = load_decoder(&checkpoint, options.as_is)?;
     stages.end("decoder");
-    let device = Device::flex();
-    let network = Network::new(decoder, &device, options.recompute);
-    let lora = LoraConfig::default();
-    let method = Method::named(&options.optimizer).ok_or("the optimizer is `ivon` or `adamw`")?;
-    let adapter = Adapter::new(&lora, network.config(), 21, &device.clone().autodiff())?;
-    let mut optimizer = method.settings().start(
-        adapter,
-        &setup(
-            WARM_UP + train.len().div_ceil(BATCH),
-            train.len(),
-            lora.dropout,
-        ),
-    )?;
+    let mut trainer = trainer(options, decoder, questions.train.len())?;
     stages.end("network and optimizer");
-    let trainer = Trainer {
-        network: &network,
-        lora: &lora,
-        learning_rate: method.learning_rate(),
-        recompute: options.recompute,
-    };
-    let mut steps: Vec<Step> = Vec::new();
-    for (index, batch) in train
-        .chunks(BATCH)
-        .cycle()
-        .take(WARM_UP)
-        .chain(train.chunks(BATCH))
-        .enumerate()
-    {
-        steps.push(trainer.step(
-            optimizer.as_mut(),
-            index as u64,
-            &batch.iter().collect::<Vec<_>>(),
-        )?);
-        if index == 0 {
-            stages.end("first step");
-        }
-    }
-    let steps = steps.split_off(WARM_UP.min(steps.len()));
+    let steps = timed_steps(&mut trainer, &questions.train, &mut stages)?;
     stages.end("training");
     let training_peak = peak_bytes();
-    let posterior = optimizer.posterior();
-    let timed = |samples: usize| -> Result<f64, Failure> {
-        let before = Instant::now();
-        let wanted = EvaluationOptions {
-            samples,
-            ..EvaluationOptions::default()
-        };
-        Predictor::new(&network, posterior.as_ref(), &wanted)
-            .evaluate(&held, &mut Progress::silent())?;
-        Ok(before.elapsed().as_secs_f64())
-    };
-    let mean_seconds = timed(0)?;
+    let mean_seconds = trainer.prediction_seconds(&questions.held_out, 0)?;
     // The reference times its samples without the pass at the mean.
     let samples_seconds = if options.optimizer == "ivon" {
-        Some(timed(options.samples)? - mean_seconds)
+        Some(trainer.prediction_seconds(&questions.held_out, options.samples)? - mean_seconds)
     } else {
         None
     };
@@ -173,12 +93,13 @@ fn measure(options: &Options) -> Result<serde_json::Value, Failure> {
     let peak = peak_bytes();
     // Last, so that its operands are not part of the peak memory.
     let product_rate = machine::product_rate(PRODUCTS);
+    let of_all = |value: fn(&Step) -> f64| steps.iter().map(value).sum::<f64>();
     Ok(json!({
-        "sum_step_seconds": steps.iter().map(|step| step.seconds).sum::<f64>(),
+        "sum_step_seconds": of_all(|step| step.seconds),
         "median_step_seconds": median(steps.iter().map(|step| step.seconds)),
-        "first_step_after_seconds": stages.rows().iter().find(|row| row["stage"] == "first step").map(|row| row["seconds"].clone()),
-        "tokens_per_step": steps.iter().map(|step| step.tokens).sum::<usize>() as f64 / steps.len() as f64,
-        "operations_per_step": steps.iter().map(|step| step.operations).sum::<f64>() / steps.len() as f64,
+        "first_step_after_seconds": stages.seconds_at("first step"),
+        "tokens_per_step": of_all(|step| step.tokens as f64) / steps.len() as f64,
+        "operations_per_step": of_all(|step| step.operations) / steps.len() as f64,
         "operations_per_second": rate(&steps),
         "product_operations_per_second": product_rate,
         "share_of_product_rate": rate(&steps) / product_rate,
@@ -187,4 +108,62 @@ fn measure(options: &Options) -> Result<serde_json::Value, Failure> {
         "stages": stages.rows(),
         "history": [{"mean_seconds": mean_seconds, "samples_seconds": samples_seconds}],
     }))
+}
+
+/// The questions to train on and those to evaluate on.
+struct QuestionSets {
+    train: Vec<Encoded>,
+    held_out: Vec<Encoded>,
+}
+
+impl QuestionSets {
+    fn read(
+        options: &Options,
+        checkpoint: &Checkpoint,
+        stages: &mut Stages,
+    ) -> Result<Self, Failure> {
+        let name = options.data.file_name().and_then(|name| name.to_str());
+        let task = Task::named(name.unwrap_or_default())?;
+        let tokenizer = checkpoint.tokenizer()?;
+        stages.end("tokenizer");
+        let encode_options = DataConfig::default().encode_options(&task);
+        let encode = |file: &str, limit: usize| -> Result<Vec<Encoded>, Failure> {
+            let mut examples = data::load_file(&options.data.join(file), &task)?.examples;
+            examples.truncate(limit);
+            Ok(data::encode_all(&examples, &tokenizer, encode_options)?.examples)
+        };
+        let sets = Self {
+            train: encode("train.jsonl", options.questions)?,
+            held_out: encode("validation.jsonl", options.eval_limit)?,
+        };
+        drop(tokenizer);
+        stages.end("data");
+        Ok(sets)
+    }
+}
+
+fn trainer(options: &Options, decoder: Decoder, questions: usize) -> Result<Trainer, Failure> {
+    let method = Method::named(&options.optimizer).ok_or("the optimizer is `ivon` or `adamw`")?;
+    let lora = LoraConfig::default();
+    let steps = WARM_UP + questions.div_ceil(BATCH);
+    let setup = setup(steps, questions, lora.dropout);
+    Trainer::new(decoder, lora, &method, &setup, options.recompute)
+}
+
+/// Trains once over all questions, after the warm-up steps; gives the steps after those.
+fn timed_steps(
+    trainer: &mut Trainer,
+    questions: &[Encoded],
+    stages: &mut Stages,
+) -> Result<Vec<Step>, Failure> {
+    let warm_up = questions.chunks(BATCH).cycle().take(WARM_UP);
+    let mut steps: Vec<Step> = Vec::new();
+    for (index, batch) in warm_up.chain(questions.chunks(BATCH)).enumerate() {
+        let batch: Vec<&Encoded> = batch.iter().collect();
+        steps.push(trainer.step(index as u64, &batch)?);
+        if index == 0 {
+            stages.end("first step");
+        }
+    }
+    Ok(steps.split_off(WARM_UP.min(steps.len())))
 }

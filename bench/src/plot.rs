@@ -63,85 +63,101 @@ pub fn figure(panels: &[Panel]) -> String {
     svg
 }
 
+/// Where the numbers of a panel's axes are, in pixels.
+struct Scales {
+    /// The tick distance and the end of the x axis.
+    x: (f64, f64),
+    /// The tick distance and the end of the y axis.
+    y: (f64, f64),
+    /// Names are centred in their share of the axis.
+    shift: f64,
+}
+
+impl Scales {
+    fn of(panel: &Panel) -> Self {
+        let largest = |of: fn(&(f64, f64)) -> f64| panel.points.iter().map(of).fold(0.0, f64::max);
+        let (x, shift) = match &panel.axis {
+            Axis::Names(names) => ((1.0, names.len() as f64), 0.5),
+            Axis::Numbers(_) => (scale(largest(|point| point.0)), 0.0),
+        };
+        let y = scale(largest(|point| point.1));
+        Self { x, y, shift }
+    }
+
+    fn across(&self, x: f64) -> f64 {
+        LEFT + (x + self.shift) / self.x.1 * (WIDTH - LEFT - RIGHT)
+    }
+
+    fn up(&self, y: f64) -> f64 {
+        HEIGHT - BOTTOM - y / self.y.1 * (HEIGHT - TOP - BOTTOM)
+    }
+}
+
 fn draw(panel: &Panel, svg: &mut String) {
-    let largest = |of: fn(&(f64, f64)) -> f64| panel.points.iter().map(of).fold(0.0, f64::max);
-    let (step, top) = scale(largest(|point| point.1));
-    let (x_step, right) = match &panel.axis {
-        Axis::Names(names) => (1.0, names.len() as f64),
-        Axis::Numbers(_) => scale(largest(|point| point.0)),
-    };
-    // Names are centred in their share of the axis.
-    let shift = if matches!(panel.axis, Axis::Names(_)) {
-        0.5
-    } else {
-        0.0
-    };
-    let across = |x: f64| LEFT + (x + shift) / right * (WIDTH - LEFT - RIGHT);
-    let up = |y: f64| HEIGHT - BOTTOM - y / top * (HEIGHT - TOP - BOTTOM);
-    text(
-        svg,
-        WIDTH / 2.0,
-        18.0,
-        "middle",
-        &format!("{}, {}", panel.title, panel.unit),
-    );
-    for tick in ticks(step, top) {
-        let y = up(tick);
+    let scales = Scales::of(panel);
+    let title = format!("{}, {}", panel.title, panel.unit);
+    text(svg, (WIDTH / 2.0, 18.0), "middle", &title);
+    draw_grid(&scales, svg);
+    draw_x_axis(&panel.axis, &scales, svg);
+    draw_points(panel, &scales, svg);
+}
+
+fn draw_grid(scales: &Scales, svg: &mut String) {
+    for tick in ticks(scales.y.0, scales.y.1) {
+        let y = scales.up(tick);
         let _ = writeln!(
             svg,
             "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{:.1}\" y2=\"{y:.1}\" stroke=\"#ddd\"/>",
             WIDTH - RIGHT
         );
-        text(svg, LEFT - 6.0, y + 4.0, "end", &plain(tick));
+        text(svg, (LEFT - 6.0, y + 4.0), "end", &plain(tick));
     }
-    match &panel.axis {
+}
+
+fn draw_x_axis(axis: &Axis, scales: &Scales, svg: &mut String) {
+    let bottom = HEIGHT - BOTTOM;
+    match axis {
         Axis::Names(names) => {
             for (at, name) in names.iter().enumerate() {
-                text(
-                    svg,
-                    across(at as f64),
-                    HEIGHT - BOTTOM + 18.0,
-                    "middle",
-                    name,
-                );
+                let x = scales.across(at as f64);
+                text(svg, (x, bottom + 18.0), "middle", name);
             }
         }
-        Axis::Numbers(of_what) => {
-            for tick in ticks(x_step, right) {
-                text(
-                    svg,
-                    across(tick),
-                    HEIGHT - BOTTOM + 16.0,
-                    "middle",
-                    &plain(tick),
-                );
+        Axis::Numbers(title) => {
+            for tick in ticks(scales.x.0, scales.x.1) {
+                let x = scales.across(tick);
+                text(svg, (x, bottom + 16.0), "middle", &plain(tick));
             }
-            text(svg, WIDTH / 2.0, HEIGHT - 10.0, "middle", of_what);
+            text(svg, (WIDTH / 2.0, HEIGHT - 10.0), "middle", title);
         }
     }
-    let line: Vec<String> = panel
-        .points
-        .iter()
-        .map(|(x, y)| format!("{:.1},{:.1}", across(*x), up(*y)))
+}
+
+fn draw_points(panel: &Panel, scales: &Scales, svg: &mut String) {
+    let places = panel.points.iter();
+    let places: Vec<(f64, f64)> = places
+        .map(|(x, y)| (scales.across(*x), scales.up(*y)))
         .collect();
     if matches!(panel.axis, Axis::Numbers(_)) {
+        let line: Vec<String> = places
+            .iter()
+            .map(|(x, y)| format!("{x:.1},{y:.1}"))
+            .collect();
         let _ = writeln!(
             svg,
             "<polyline points=\"{}\" fill=\"none\" stroke=\"#2a6f97\" stroke-width=\"2\"/>",
             line.join(" ")
         );
     }
-    for (x, y) in &panel.points {
+    for (x, y) in places {
         let _ = writeln!(
             svg,
-            "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\" fill=\"#2a6f97\"/>",
-            across(*x),
-            up(*y)
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"#2a6f97\"/>"
         );
     }
 }
 
-fn text(svg: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
+fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, text: &str) {
     let escaped = text.replace('&', "&amp;").replace('<', "&lt;");
     let _ = writeln!(
         svg,

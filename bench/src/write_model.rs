@@ -5,6 +5,7 @@
 //! next to a scale form a valid block, so seven billion numbers take only as long as writing them.
 //! Each tensor streams through a buffer of a few hundred kilobytes.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -243,70 +244,66 @@ pub fn bytes_as_tokens() -> Vec<(String, Metadata)> {
 /// # Errors
 /// If the file's entries cannot be read.
 fn tokenizer_of(file: &GgufFile, vocab_size: usize) -> Result<Vec<(String, Metadata)>, Failure> {
-    let known: std::collections::HashSet<&str> = file
-        .texts("tokenizer.ggml.tokens")?
-        .unwrap_or_default()
-        .into_iter()
-        .take(vocab_size)
-        .collect();
-    let whole = |merge: &&str| {
-        let parts = merge.split_once(' ');
-        parts.is_some_and(|(left, right)| {
-            [left, right, &format!("{left}{right}")]
-                .iter()
-                .all(|part| known.contains(part))
-        })
-    };
     let mut entries = Vec::new();
-    for (key, value) in file
-        .metadata()
-        .iter()
-        .filter(|(key, _)| key.starts_with("tokenizer."))
-    {
+    for (key, value) in file.metadata() {
+        if !key.starts_with("tokenizer.") {
+            continue;
+        }
         let value = match value {
-            Value::Bool(flag) => Metadata::Bool(*flag),
-            Value::Text(text) => Metadata::Text(text.clone()),
-            Value::Float(number) => Metadata::F32(*number as f32),
-            Value::Unsigned(number) if *number < vocab_size as u64 => Metadata::U32(*number as u32),
-            // A special token that was cut off.
-            Value::Unsigned(_) | Value::Signed(_) => continue,
-            Value::Array(_) if key.ends_with(".merges") => Metadata::Texts(
-                file.texts(key)?
-                    .unwrap_or_default()
-                    .into_iter()
-                    .filter(whole)
-                    .map(String::from)
-                    .collect(),
-            ),
-            Value::Array(_) if key.ends_with(".tokens") => Metadata::Texts(
-                file.texts(key)?
-                    .unwrap_or_default()
-                    .into_iter()
-                    .take(vocab_size)
-                    .map(String::from)
-                    .collect(),
-            ),
-            Value::Array(_) if key.ends_with(".token_type") => Metadata::I32s(
-                file.numbers(key)?
-                    .unwrap_or_default()
-                    .into_iter()
-                    .take(vocab_size)
-                    .map(|kind| kind as i32)
-                    .collect(),
-            ),
-            Value::Array(_) if key.ends_with(".scores") => Metadata::F32s(
-                file.numbers(key)?
-                    .unwrap_or_default()
-                    .into_iter()
-                    .take(vocab_size)
-                    .map(|score| score as f32)
-                    .collect(),
-            ),
-            Value::Array(_) => continue,
+            Value::Bool(flag) => Some(Metadata::Bool(*flag)),
+            Value::Text(text) => Some(Metadata::Text(text.clone())),
+            Value::Float(number) => Some(Metadata::F32(*number as f32)),
+            // A special token beyond the end was cut off.
+            Value::Unsigned(number) => {
+                (*number < vocab_size as u64).then_some(Metadata::U32(*number as u32))
+            }
+            Value::Signed(_) => None,
+            Value::Array(_) => cut_list(file, key, vocab_size)?,
         };
-        entries.push((key.clone(), value));
+        entries.extend(value.map(|value| (key.clone(), value)));
     }
     Ok(entries)
+}
+
+/// A list of the tokenizer, cut to the first `vocab_size` tokens; none if it is not about tokens.
+fn cut_list(file: &GgufFile, key: &str, vocab_size: usize) -> Result<Option<Metadata>, Failure> {
+    let texts = || file.texts(key).map(Option::unwrap_or_default);
+    let numbers = || {
+        let numbers = file.numbers(key)?.unwrap_or_default();
+        Ok::<_, Failure>(numbers.into_iter().take(vocab_size))
+    };
+    let (_, list) = key.rsplit_once('.').unwrap_or_default();
+    Ok(Some(match list {
+        "merges" => Metadata::Texts(merges_within(file, texts()?, vocab_size)?),
+        "tokens" => Metadata::Texts(
+            texts()?
+                .into_iter()
+                .take(vocab_size)
+                .map(String::from)
+                .collect(),
+        ),
+        "token_type" => Metadata::I32s(numbers()?.map(|kind| kind as i32).collect()),
+        "scores" => Metadata::F32s(numbers()?.map(|score| score as f32).collect()),
+        _ => return Ok(None),
+    }))
+}
+
+/// The merges whose parts and result are among the first `vocab_size` tokens.
+fn merges_within(
+    file: &GgufFile,
+    merges: Vec<&str>,
+    vocab_size: usize,
+) -> Result<Vec<String>, Failure> {
+    let tokens = file.texts("tokenizer.ggml.tokens")?.unwrap_or_default();
+    let known: HashSet<&str> = tokens.into_iter().take(vocab_size).collect();
+    let is_within = |merge: &&str| {
+        merge.split_once(' ').is_some_and(|(left, right)| {
+            let parts = [left, right, &format!("{left}{right}")];
+            parts.iter().all(|part| known.contains(part))
+        })
+    };
+    let kept = merges.into_iter().filter(is_within);
+    Ok(kept.map(String::from).collect())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::process::Command;
 use ivon_lora::model::Encoding;
 use serde_json::{Value, json};
 
-use point::How;
+use point::BaseOptions;
 
 use crate::plot::{Axis, Panel, figure};
 use crate::write_model::{bytes_as_tokens, write};
@@ -47,7 +47,7 @@ pub struct Options {
     #[arg(long)]
     plot: Option<PathBuf>,
     #[command(flatten)]
-    how: How,
+    base: BaseOptions,
 }
 
 /// Numbers of sequences and of tokens per sequence.
@@ -56,69 +56,84 @@ const BATCHES: [(usize, usize); 4] = [(1, 64), (4, 64), (16, 64), (16, 320)];
 const REFERENCE: (usize, usize) = (4, 64);
 const SAMPLES: [usize; 6] = [0, 1, 2, 4, 8, 16];
 
+/// The reports of all points.
+struct Reports {
+    /// One for each of [`BATCHES`].
+    batches: Vec<Value>,
+    /// One for each model size, with the name of its shape.
+    sizes: Vec<Value>,
+    /// Of many short steps.
+    short: Value,
+    /// With each number of draws.
+    draws: Value,
+}
+
 /// Measures every point and prints tables.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let model = model_of(&options.models, &options.shape)?;
-    let batches = BATCHES
-        .iter()
-        .map(|(batch, length)| {
-            point(
-                options,
-                &model,
-                &[
-                    ("--batch", *batch),
-                    ("--length", *length),
-                    ("--steps", options.steps),
-                ],
-                &[],
-            )
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let batches = measure_batches(options, &model)?;
     print_batches(&options.shape, &batches);
-    let mut sizes = Vec::new();
-    for shape in &options.sizes {
-        let report = point(
-            options,
-            &model_of(&options.models, shape)?,
-            &[("--steps", options.steps)],
-            &[],
-        )?;
-        sizes.push(json!({"shape": shape, "report": report}));
-    }
+    let sizes = measure_sizes(options)?;
     print_sizes(&sizes);
+    let reports = Reports {
+        batches,
+        sizes,
+        short: measure_short_steps(options, &model)?,
+        draws: measure_draws(options, &model)?,
+    };
+    let resident = series(&reports.short, "resident_bytes_after_steps", 1e-6);
+    print_series("step", "resident, MB", &resident);
+    let seconds = series(&reports.draws, "evaluation_seconds_by_samples", 1.0);
+    print_series("samples", "evaluation, s", &seconds);
+    if let Some(path) = &options.plot {
+        let svg = figure(&panels(&reports));
+        ivon_lora::files::write_bytes(path, svg.as_bytes())?;
+    }
+    report::write(
+        options.out.as_deref(),
+        &json!({
+            "shape": options.shape, "batches": reports.batches, "sizes": reports.sizes,
+            "short_steps": reports.short, "samples": reports.draws,
+        }),
+    )
+}
+
+fn measure_batches(options: &Options, model: &Path) -> Result<Vec<Value>, Failure> {
+    let one = |(batch, length): (usize, usize)| {
+        let numbers = [
+            ("--batch", batch),
+            ("--length", length),
+            ("--steps", options.steps),
+        ];
+        point(options, model, &numbers, &[])
+    };
+    BATCHES.into_iter().map(one).collect()
+}
+
+fn measure_sizes(options: &Options) -> Result<Vec<Value>, Failure> {
+    let one = |shape: &String| {
+        let model = model_of(&options.models, shape)?;
+        let report = point(options, &model, &[("--steps", options.steps)], &[])?;
+        Ok(json!({"shape": shape, "report": report}))
+    };
+    options.sizes.iter().map(one).collect()
+}
+
+fn measure_short_steps(options: &Options, model: &Path) -> Result<Value, Failure> {
     let every = options.short_steps.div_ceil(20).max(1);
-    let short = [
+    let numbers = [
         ("--batch", 1),
         ("--length", 16),
         ("--steps", options.short_steps),
         ("--watch-every", every),
     ];
-    let short = point(options, &model, &short, &[])?;
+    point(options, model, &numbers, &[])
+}
+
+fn measure_draws(options: &Options, model: &Path) -> Result<Value, Failure> {
     let samples = SAMPLES.map(|samples| samples.to_string()).join(",");
-    let drawn = point(
-        options,
-        &model,
-        &[("--batch", 16), ("--steps", 1)],
-        &["--samples", &samples],
-    )?;
-    print_series(
-        "step",
-        "resident, MB",
-        &series(&short, "resident_bytes_after_steps", 1e-6),
-    );
-    print_series(
-        "samples",
-        "evaluation, s",
-        &series(&drawn, "evaluation_seconds_by_samples", 1.0),
-    );
-    if let Some(path) = &options.plot {
-        let svg = figure(&panels(&batches, &sizes, &short, &drawn));
-        ivon_lora::files::write_bytes(path, svg.as_bytes())?;
-    }
-    report::write(
-        options.out.as_deref(),
-        &json!({"shape": options.shape, "batches": batches, "sizes": sizes, "short_steps": short, "samples": drawn}),
-    )
+    let numbers = [("--batch", 16), ("--steps", 1)];
+    point(options, model, &numbers, &["--samples", &samples])
 }
 
 /// The file of a shape, written if missing.
@@ -143,7 +158,7 @@ fn point(
     command
         .args(["scaling-point", "--model"])
         .arg(model)
-        .args(options.how.flags())
+        .args(options.base.flags())
         .args(more);
     for (flag, number) in numbers {
         command.args([flag, &number.to_string().as_str()]);
@@ -217,62 +232,43 @@ fn print_series(x: &str, y: &str, points: &[(f64, f64)]) {
     }
 }
 
-fn panels(batches: &[Value], sizes: &[Value], short: &Value, drawn: &Value) -> Vec<Panel> {
-    let names: Vec<String> = batches.iter().map(label).collect();
-    let over_batches = |key: &str, factor: f64| {
-        batches
-            .iter()
-            .enumerate()
-            .map(|(at, report)| (at as f64, factor * number(report, key)))
-            .collect()
-    };
-    let over_sizes = |key: &str, factor: f64| {
-        sizes
-            .iter()
-            .map(|size| {
-                (
-                    1e-6 * number(&size["report"], "parameters"),
-                    factor * number(&size["report"], key),
-                )
-            })
-            .collect()
-    };
+fn panels(reports: &Reports) -> Vec<Panel> {
+    let names: Vec<String> = reports.batches.iter().map(label).collect();
+    let names = || Axis::Names(names.clone());
+    let axis = |title: &str| Axis::Numbers(title.into());
+    let time_by_batch = over_batches(&reports.batches, "seconds_per_token", 1e3);
+    let peak_by_batch = over_batches(&reports.batches, "training_peak_bytes", 1e-6);
+    let time_by_size = over_sizes(&reports.sizes, "seconds_per_token", 1e3);
+    let peak_by_size = over_sizes(&reports.sizes, "training_peak_bytes", 1e-6);
+    let resident = series(&reports.short, "resident_bytes_after_steps", 1e-6);
+    let seconds = series(&reports.draws, "evaluation_seconds_by_samples", 1.0);
+    let (time, peak, size) = (
+        "time per token",
+        "peak memory of training",
+        "million parameters",
+    );
     vec![
-        Panel::new(
-            "time per token",
-            Axis::Names(names.clone()),
-            "ms",
-            over_batches("seconds_per_token", 1e3),
-        ),
-        Panel::new(
-            "peak memory of training",
-            Axis::Names(names),
-            "MB",
-            over_batches("training_peak_bytes", 1e-6),
-        ),
-        Panel::new(
-            "time per token",
-            Axis::Numbers("million parameters".into()),
-            "ms",
-            over_sizes("seconds_per_token", 1e3),
-        ),
-        Panel::new(
-            "peak memory of training",
-            Axis::Numbers("million parameters".into()),
-            "MB",
-            over_sizes("training_peak_bytes", 1e-6),
-        ),
-        Panel::new(
-            "resident memory",
-            Axis::Numbers("steps".into()),
-            "MB",
-            series(short, "resident_bytes_after_steps", 1e-6),
-        ),
-        Panel::new(
-            "evaluation",
-            Axis::Numbers("samples".into()),
-            "s",
-            series(drawn, "evaluation_seconds_by_samples", 1.0),
-        ),
+        Panel::new(time, names(), "ms", time_by_batch),
+        Panel::new(peak, names(), "MB", peak_by_batch),
+        Panel::new(time, axis(size), "ms", time_by_size),
+        Panel::new(peak, axis(size), "MB", peak_by_size),
+        Panel::new("resident memory", axis("steps"), "MB", resident),
+        Panel::new("evaluation", axis("samples"), "s", seconds),
     ]
+}
+
+fn over_batches(batches: &[Value], key: &str, factor: f64) -> Vec<(f64, f64)> {
+    let point = |(at, report)| (at as f64, factor * number(report, key));
+    batches.iter().enumerate().map(point).collect()
+}
+
+fn over_sizes(sizes: &[Value], key: &str, factor: f64) -> Vec<(f64, f64)> {
+    let point = |size: &Value| {
+        let report = &size["report"];
+        (
+            1e-6 * number(report, "parameters"),
+            factor * number(report, key),
+        )
+    };
+    sizes.iter().map(point).collect()
 }

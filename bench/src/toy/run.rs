@@ -11,9 +11,10 @@ use std::time::Instant;
 
 use ivon_lora::answer::EvaluationReport;
 use ivon_lora::data::Role;
-use ivon_lora::metrics::score_table;
+use ivon_lora::metrics::{Scores, score_table};
 use ivon_lora::run::train;
 use ivon_lora_toy as toy;
+use ivon_lora_toy::questions::Question;
 
 use crate::Failure;
 
@@ -42,34 +43,23 @@ fn once(root: &Path, method: usize, seed: u64) -> Result<(EvaluationReport, f64)
     Ok((report, started.elapsed().as_secs_f64()))
 }
 
+/// The rows of the table: a name, and the scores of every seed.
+type ScoreRows = Vec<(String, Vec<Scores>)>;
+
 /// Trains and prints.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let root = tempfile::tempdir()?;
     toy::write_model(&root.path().join(toy::NAME))?;
     toy::write_data(&root.path().join("data"), toy::DATA_SEED)?;
-    let mut rows: Vec<(String, Vec<_>)> = Vec::new();
+    let mut rows = ScoreRows::new();
     for (index, method) in toy::methods().iter().enumerate() {
-        let runs = options
-            .seeds
-            .iter()
-            .map(|&seed| once(root.path(), index, seed))
-            .collect::<Result<Vec<_>, _>>()?;
+        let one = |seed: &u64| once(root.path(), index, *seed);
+        let runs: Vec<_> = options.seeds.iter().map(one).collect::<Result<_, _>>()?;
         for (report, seconds) in &runs {
             println!("{}: {seconds:.0} s; {}", method.name(), report.sentence());
         }
-        for (report, _) in runs {
-            for (name, scores) in report.rows() {
-                let name = if name == "base" {
-                    name
-                } else {
-                    format!("{}, {name}", method.name())
-                };
-                let scores: Vec<_> = scores.into_iter().cloned().collect();
-                match rows.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, known)) => known.extend(scores),
-                    None => rows.push((name, scores)),
-                }
-            }
+        for (report, _) in &runs {
+            add_rows(&mut rows, method.name(), report);
         }
     }
     let rows: Vec<_> = rows
@@ -77,18 +67,32 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         .map(|(name, scores)| (name.clone(), scores.iter().collect()))
         .collect();
     println!("\n{}", score_table(&rows).to_text());
+    print_best_possible();
+    Ok(())
+}
+
+/// Adds the scores of a run to the rows of the same names.
+fn add_rows(rows: &mut ScoreRows, method: &str, report: &EvaluationReport) {
+    for (name, scores) in report.rows() {
+        let name = if name.starts_with("base") {
+            name
+        } else {
+            format!("{method}, {name}")
+        };
+        let scores = scores.into_iter().cloned();
+        match rows.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => known.extend(scores),
+            None => rows.push((name, scores.collect())),
+        }
+    }
+}
+
+/// The scores on test of a predictor that knows how the labels are drawn.
+fn print_best_possible() {
     let questions = toy::questions::questions(Role::Test, toy::DATA_SEED);
     let count = questions.len() as f64;
-    let right = questions
-        .iter()
-        .filter(|question| question.bayes_correct())
-        .count() as f64
-        / count;
-    let nll = questions
-        .iter()
-        .map(toy::questions::Question::bayes_nll)
-        .sum::<f64>()
-        / count;
-    println!("who knows the generator: accuracy {right:.3}, NLL {nll:.3}");
-    Ok(())
+    let correct = questions.iter().filter(|question| question.bayes_correct());
+    let accuracy = correct.count() as f64 / count;
+    let nll = questions.iter().map(Question::bayes_nll).sum::<f64>() / count;
+    println!("who knows the generator: accuracy {accuracy:.3}, NLL {nll:.3}");
 }

@@ -1,6 +1,7 @@
 //! A configuration file → its values, checked key by key: unknown keys and values of the wrong kind
 //! are reported with their line.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::exit::{CliError, Exit};
 use crate::names;
-use crate::settings::{self, TABLES, settings};
+use crate::settings::{self, Setting, TABLES, settings};
 use crate::suggest::did_you_mean;
 
 const LARGEST: u64 = 4 << 20;
@@ -105,7 +106,7 @@ impl File<'_> {
     fn check_key(
         &self,
         table: &str,
-        key: &Spanned<std::borrow::Cow<'_, str>>,
+        key: &Spanned<Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
         optimizer: Option<&str>,
     ) -> Result<(), CliError> {
@@ -113,34 +114,34 @@ impl File<'_> {
             return Err(self.unknown(table, key));
         };
         if let Some(optimizer) = optimizer.filter(|optimizer| !setting.belongs_to(optimizer)) {
-            let message = format!(
-                "{}: the optimizer `{optimizer}` has no `{}`",
-                self.place(&key.span()),
-                setting.key.name
-            );
-            return Err(CliError::usage(
-                message,
-                Some(format!(
-                    "remove the line, or choose the optimizer `{}`",
-                    setting.only.join("`, `")
-                )),
-            ));
+            return Err(self.foreign(setting, key, optimizer));
         }
-        if !fits(setting.key.kind, value.get_ref()) {
-            let mut error = self.wrong_kind(
-                &setting.name(),
-                &setting.key.kind.name(),
-                &value.span(),
-                value.get_ref(),
-            );
-            if let (Kind::OneOf(words), DeValue::String(found)) =
-                (setting.key.kind, value.get_ref())
-            {
-                error.hint = did_you_mean(found, words.iter().copied());
-            }
-            return Err(error);
+        if fits(setting.key.kind, value.get_ref()) {
+            return Ok(());
         }
-        Ok(())
+        let mut error = self.wrong_kind(
+            &setting.name(),
+            &setting.key.kind.name(),
+            &value.span(),
+            value.get_ref(),
+        );
+        if let (Kind::OneOf(words), DeValue::String(found)) = (setting.key.kind, value.get_ref()) {
+            error.hint = did_you_mean(found, words.iter().copied());
+        }
+        Err(error)
+    }
+
+    /// A setting that this optimizer does not have.
+    fn foreign(&self, setting: &Setting, key: &Spanned<Cow<'_, str>>, optimizer: &str) -> CliError {
+        let place = self.place(&key.span());
+        let name = setting.key.name;
+        let others = setting.only.join("`, `");
+        CliError::usage(
+            format!("{place}: the optimizer `{optimizer}` has no `{name}`"),
+            Some(format!(
+                "remove the line, or choose the optimizer `{others}`"
+            )),
+        )
     }
 
     fn wrong_kind(
@@ -160,41 +161,40 @@ impl File<'_> {
         )
     }
 
-    fn unknown(&self, table: &str, key: &Spanned<std::borrow::Cow<'_, str>>) -> CliError {
+    fn unknown(&self, table: &str, key: &Spanned<Cow<'_, str>>) -> CliError {
         let found = key.get_ref().as_ref();
-        let of_table = || {
-            settings()
-                .iter()
-                .filter(|setting| setting.table == table)
-                .map(|setting| setting.key.name)
-        };
-        let tables = TABLES
-            .iter()
-            .map(|table| table.name)
-            .filter(|name| table.is_empty() && !name.is_empty());
-        // A key in the wrong table is a likelier mistake than a misspelt one.
-        let elsewhere = settings().iter().find(|setting| setting.key.name == found);
-        let hint = match elsewhere {
-            Some(setting) if setting.table.is_empty() => Some(format!(
-                "`{found}` stands at the top of the file, before the first table"
-            )),
-            Some(setting) => Some(format!(
-                "`{found}` stands in the table `[{}]`",
-                setting.table
-            )),
-            None => did_you_mean(found, of_table().chain(tables)),
-        };
+        let hint = unknown_key_hint(table, found)
+            .unwrap_or_else(|| "`ivon-lora init` writes a file with every key".into());
         let table = if table.is_empty() {
             String::new()
         } else {
             format!(" in the table `[{table}]`")
         };
-        let hint = hint.or_else(|| Some("`ivon-lora init` writes a file with every key".into()));
         CliError::usage(
             format!("{}: unknown key `{found}`{table}", self.place(&key.span())),
-            hint,
+            Some(hint),
         )
     }
+}
+
+/// Where a key of this name belongs, or the nearest known name.
+fn unknown_key_hint(table: &str, found: &str) -> Option<String> {
+    // A key in the wrong table is a likelier mistake than a misspelt one.
+    if let Some(setting) = settings().iter().find(|setting| setting.key.name == found) {
+        return Some(match setting.table {
+            "" => format!("`{found}` stands at the top of the file, before the first table"),
+            table => format!("`{found}` stands in the table `[{table}]`"),
+        });
+    }
+    let of_table = settings().iter().filter(|setting| setting.table == table);
+    let tables = TABLES
+        .iter()
+        .map(|table| table.name)
+        .filter(|name| table.is_empty() && !name.is_empty());
+    did_you_mean(
+        found,
+        of_table.map(|setting| setting.key.name).chain(tables),
+    )
 }
 
 /// Whether a value is of a kind.

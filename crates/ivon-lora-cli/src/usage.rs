@@ -10,63 +10,23 @@ pub fn error(error: &clap::Error) -> Option<CliError> {
     if !error.use_stderr() {
         return None;
     }
-    let of = |kind| error.get(kind).map(text).filter(|text| !text.is_empty());
-    let argument = of(ContextKind::InvalidArg).unwrap_or_default();
-    let value = of(ContextKind::InvalidValue).unwrap_or_default();
-    let help =
-        || Some("`ivon-lora --help` and `ivon-lora COMMAND --help` show what there is".to_string());
-    let meant = |name: Option<String>| {
-        name.map(|name| format!("did you mean `{name}`?"))
-            .or_else(help)
-    };
-    let suggested = [
-        ContextKind::SuggestedArg,
-        ContextKind::SuggestedSubcommand,
-        ContextKind::SuggestedValue,
-    ]
-    .into_iter()
-    .find_map(&of)
-    .and_then(|names| {
-        names
-            .split(['`', ','])
-            .find(|name| !name.is_empty())
-            .map(String::from)
-    });
+    let argument = context(error, ContextKind::InvalidArg).unwrap_or_default();
+    let name = flag(&argument);
     let (message, hint) = match error.kind() {
-        ErrorKind::UnknownArgument => (format!("unknown argument `{argument}`"), meant(suggested)),
-        ErrorKind::InvalidSubcommand => (
-            format!(
-                "unknown command `{}`",
-                of(ContextKind::InvalidSubcommand).unwrap_or_default()
-            ),
-            meant(suggested),
+        ErrorKind::UnknownArgument => (
+            format!("unknown argument `{argument}`"),
+            suggestion(error).or_else(help),
         ),
-        ErrorKind::InvalidValue if value.is_empty() => {
-            (format!("`{}` needs a value", flag(&argument)), help())
+        ErrorKind::InvalidSubcommand => {
+            let command = context(error, ContextKind::InvalidSubcommand).unwrap_or_default();
+            let hint = suggestion(error).or_else(help);
+            (format!("unknown command `{command}`"), hint)
         }
-        ErrorKind::InvalidValue | ErrorKind::ValueValidation => (
-            format!(
-                "`{}` is `{value}`, expected {}",
-                flag(&argument),
-                expected(&argument)
-            ),
-            suggested.map(|name| format!("did you mean `{name}`?")),
-        ),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => wrong_value(error, &argument),
         ErrorKind::MissingRequiredArgument => (format!("missing {argument}"), help()),
-        ErrorKind::ArgumentConflict => {
-            let other = of(ContextKind::PriorArg).unwrap_or_default();
-            let (first, second) = (flag(&argument), flag(&other));
-            if first == second {
-                (format!("`{first}` is given more than once"), None)
-            } else {
-                (
-                    format!("`{first}` cannot be used with `{second}`"),
-                    Some("one takes the place of the other: leave one away".into()),
-                )
-            }
-        }
+        ErrorKind::ArgumentConflict => conflict(error, name),
         ErrorKind::NoEquals => (
-            format!("`{}` takes its value after an equals sign", flag(&argument)),
+            format!("`{name}` takes its value after an equals sign"),
             help(),
         ),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
@@ -75,6 +35,56 @@ pub fn error(error: &clap::Error) -> Option<CliError> {
         _ => (first_line(error), help()),
     };
     Some(CliError::usage(message, hint))
+}
+
+/// A message and its hint.
+type Advice = (String, Option<String>);
+
+fn wrong_value(error: &clap::Error, argument: &str) -> Advice {
+    let name = flag(argument);
+    match context(error, ContextKind::InvalidValue) {
+        None if error.kind() == ErrorKind::InvalidValue => {
+            (format!("`{name}` needs a value"), help())
+        }
+        value => {
+            let (value, expected) = (value.unwrap_or_default(), expected(argument));
+            let message = format!("`{name}` is `{value}`, expected {expected}");
+            (message, suggestion(error))
+        }
+    }
+}
+
+fn conflict(error: &clap::Error, name: &str) -> Advice {
+    let other = context(error, ContextKind::PriorArg).unwrap_or_default();
+    let other = flag(&other);
+    if name == other {
+        return (format!("`{name}` is given more than once"), None);
+    }
+    (
+        format!("`{name}` cannot be used with `{other}`"),
+        Some("one takes the place of the other: leave one away".into()),
+    )
+}
+
+fn help() -> Option<String> {
+    Some("`ivon-lora --help` and `ivon-lora COMMAND --help` show what there is".into())
+}
+
+/// `did you mean …?`, if clap suggests a name.
+fn suggestion(error: &clap::Error) -> Option<String> {
+    let kinds = [
+        ContextKind::SuggestedArg,
+        ContextKind::SuggestedSubcommand,
+        ContextKind::SuggestedValue,
+    ];
+    let names = kinds.into_iter().find_map(|kind| context(error, kind))?;
+    let name = names.split(['`', ',']).find(|name| !name.is_empty())?;
+    Some(format!("did you mean `{name}`?"))
+}
+
+/// What clap says of a kind, unless it is empty.
+fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
+    error.get(kind).map(text).filter(|text| !text.is_empty())
 }
 
 /// `--steps` of `--steps <N>`.

@@ -52,48 +52,60 @@ fn normals(seed: u64, path: &str, count: usize, deviation: f64) -> Vec<f32> {
     (0..count).map(|_| (deviation * normal()) as f32).collect()
 }
 
+/// A random matrix `[rows, columns]` of this standard deviation, addressed by seed and path.
+fn matrix(
+    seed: u64,
+    path: &str,
+    [rows, columns]: [usize; 2],
+    deviation: f64,
+    device: &Device,
+) -> Param<Tensor<2>> {
+    let values = normals(seed, path, rows * columns, deviation);
+    Param::from_tensor(Tensor::<2>::from_data(
+        TensorData::new(values, [rows, columns]),
+        device,
+    ))
+}
+
+fn ones(count: usize, device: &Device) -> Param<Tensor<1>> {
+    Param::from_tensor(Tensor::<1>::ones([count], device))
+}
+
+impl Layer {
+    fn new(config: &DecoderConfig, index: usize, seed: u64, device: &Device) -> Self {
+        let linear = |name: &str, shape: [usize; 2], gain: f64| {
+            let deviation = gain / (shape[1] as f64).sqrt();
+            matrix(seed, &format!("{index}.{name}"), shape, deviation, device)
+        };
+        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
+        let queries = config.num_attention_heads * config.head_dim;
+        let keys = config.num_key_value_heads * config.head_dim;
+        let added = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
+        Self {
+            input_layernorm: ones(hidden, device),
+            q_proj: linear("q_proj", [queries, hidden], 1.0),
+            k_proj: linear("k_proj", [keys, hidden], 1.0),
+            v_proj: linear("v_proj", [keys, hidden], 1.0),
+            o_proj: linear("o_proj", [hidden, queries], added),
+            post_attention_layernorm: ones(hidden, device),
+            gate_proj: linear("gate_proj", [wide, hidden], 1.0),
+            up_proj: linear("up_proj", [wide, hidden], 1.0),
+            down_proj: linear("down_proj", [hidden, wide], added),
+        }
+    }
+}
+
 impl Decoder {
     /// A decoder with weights of standard deviation 1/√in (0.05 for the embedding; projections into
     /// the residual stream are smaller by √(2 · layers), as in GPT-2).
     pub fn new(config: &DecoderConfig, seed: u64, device: &Device) -> Self {
-        let matrix = |path: &str, [rows, columns]: [usize; 2], deviation: f64| {
-            let values = normals(seed, path, rows * columns, deviation);
-            Param::from_tensor(Tensor::<2>::from_data(
-                TensorData::new(values, [rows, columns]),
-                device,
-            ))
-        };
-        let ones = || Param::from_tensor(Tensor::<1>::ones([config.hidden_size], device));
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let (queries, keys) = (
-            config.num_attention_heads * config.head_dim,
-            config.num_key_value_heads * config.head_dim,
-        );
-        let added = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
-        let layer = |index: usize| {
-            let linear = |name: &str, shape: [usize; 2], gain: f64| {
-                matrix(
-                    &format!("{index}.{name}"),
-                    shape,
-                    gain / (shape[1] as f64).sqrt(),
-                )
-            };
-            Layer {
-                input_layernorm: ones(),
-                q_proj: linear("q_proj", [queries, hidden], 1.0),
-                k_proj: linear("k_proj", [keys, hidden], 1.0),
-                v_proj: linear("v_proj", [keys, hidden], 1.0),
-                o_proj: linear("o_proj", [hidden, queries], added),
-                post_attention_layernorm: ones(),
-                gate_proj: linear("gate_proj", [wide, hidden], 1.0),
-                up_proj: linear("up_proj", [wide, hidden], 1.0),
-                down_proj: linear("down_proj", [hidden, wide], added),
-            }
-        };
+        let table = [config.vocab_size, config.hidden_size];
         Self {
-            embed_tokens: matrix("embed_tokens", [config.vocab_size, hidden], 0.05),
-            layers: (0..config.num_hidden_layers).map(layer).collect(),
-            norm: ones(),
+            embed_tokens: matrix(seed, "embed_tokens", table, 0.05, device),
+            layers: (0..config.num_hidden_layers)
+                .map(|index| Layer::new(config, index, seed, device))
+                .collect(),
+            norm: ones(config.hidden_size, device),
         }
     }
 

@@ -42,7 +42,7 @@ pub struct TaskArgs {
 
 /// How rows are selected and predictions computed.
 #[derive(Debug, Args)]
-pub struct HowArgs {
+pub struct PredictionArgs {
     /// The file in the data folder: train, tune, calibrate, validation or test; by default test,
     /// else validation
     #[arg(long, value_name = "NAME")]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{AdapterArgs, HowArgs, ScreenArgs, TaskArgs};
+use super::{AdapterArgs, PredictionArgs, ScreenArgs, TaskArgs};
 
 /// Score an adapter on a data set, at the mean and with draws from its posterior
 ///
@@ -24,7 +24,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "ROLE")]
     pub role: Option<String>,
     #[command(flatten)]
-    pub how: HowArgs,
+    pub prediction: PredictionArgs,
     #[command(flatten)]
     pub task: TaskArgs,
     /// A folder for evaluation.json and predictions.jsonl

@@ -19,7 +19,7 @@ mod completions;
 
 use clap::{Parser, Subcommand};
 
-pub use answering::{AdapterArgs, HowArgs, TaskArgs};
+pub use answering::{AdapterArgs, PredictionArgs, TaskArgs};
 pub use compare::CompareArgs;
 pub use completions::CompletionsArgs;
 pub use data::{DataCommand, PreviewArgs};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{AdapterArgs, HowArgs, ScreenArgs, TaskArgs};
+use super::{AdapterArgs, PredictionArgs, ScreenArgs, TaskArgs};
 
 /// Answer prompts or rows, and say how certain each answer is
 ///
@@ -35,7 +35,7 @@ pub struct PredictArgs {
     #[arg(long, value_name = "PROMPT", conflicts_with = "data")]
     pub text: Vec<String>,
     #[command(flatten)]
-    pub how: HowArgs,
+    pub prediction: PredictionArgs,
     #[command(flatten)]
     pub task: TaskArgs,
     /// The output file; standard output by default

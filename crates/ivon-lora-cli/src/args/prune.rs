@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{HowArgs, ScreenArgs, SubjectArgs, TaskArgs};
+use super::{PredictionArgs, ScreenArgs, SubjectArgs, TaskArgs};
 
 /// Set to zero the weights that the posterior is least certain of
 ///
@@ -36,7 +36,7 @@ pub struct PruneArgs {
     #[arg(long, value_name = "FOLDER", requires = "share")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
-    pub how: HowArgs,
+    pub prediction: PredictionArgs,
     #[command(flatten)]
     pub task: TaskArgs,
     #[command(flatten)]

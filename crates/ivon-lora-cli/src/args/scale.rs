@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{HowArgs, ScreenArgs, SubjectArgs, TaskArgs};
+use super::{PredictionArgs, ScreenArgs, SubjectArgs, TaskArgs};
 
 /// Find the scale of the posterior's variance that predicts best
 ///
@@ -37,7 +37,7 @@ pub struct ScaleArgs {
     #[arg(long)]
     pub write: bool,
     #[command(flatten)]
-    pub how: HowArgs,
+    pub prediction: PredictionArgs,
     #[command(flatten)]
     pub task: TaskArgs,
     #[command(flatten)]

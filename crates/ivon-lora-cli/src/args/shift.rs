@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{HowArgs, ScreenArgs, SubjectArgs, TaskArgs};
+use super::{PredictionArgs, ScreenArgs, SubjectArgs, TaskArgs};
 
 /// Test a run on data it was not trained for
 ///
@@ -29,7 +29,7 @@ pub struct ShiftArgs {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
-    pub how: HowArgs,
+    pub prediction: PredictionArgs,
     #[command(flatten)]
     pub task: TaskArgs,
     #[command(flatten)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use ivon_lora::files;
 use ivon_lora_lab::compare::{COMPARISON_FILE, CompareConfig, Comparison, compare, plan};
 
-use super::{prepare, stopped};
+use super::{prepare, stop, stopped};
 use crate::args::CompareArgs;
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
@@ -17,21 +17,10 @@ use crate::signals::Signals;
 /// If the file, the rows or the model of a task are wrong, or a result cannot be written; if any
 /// run failed, once the others are done; and on a stop by a signal.
 pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
-    let mut config = CompareConfig::read(&args.file)?;
-    if let Some(out) = args.out {
-        config.out = out;
-    }
-    if let Some(jobs) = args.jobs {
-        config.jobs = jobs as usize;
-        config.validate()?;
-    }
+    let config = config(&args)?;
     // The devices of the runs are checked when they start.
-    prepare(
-        "cpu",
-        args.threads
-            .or(config.threads())
-            .map(|threads| threads as usize),
-    )?;
+    let threads = args.threads.or(config.threads());
+    prepare("cpu", threads.map(|threads| threads as usize))?;
     let mut screen = Screen::new(args.screen);
     let plan = plan(&config)?;
     if args.dry_run {
@@ -50,8 +39,26 @@ pub fn run(args: CompareArgs, signals: &Signals) -> Result<(), Failure> {
     );
     screen.result("compared", &text, &compared)?;
     if compared.is_interrupted {
-        return Err(signals.exit().map_or(Failure::BrokenPipe, Failure::Stopped));
+        return Err(stop(signals));
     }
+    all_succeeded(&compared)
+}
+
+/// The file of the comparison, with the flags over it.
+fn config(args: &CompareArgs) -> Result<CompareConfig, Failure> {
+    let mut config = CompareConfig::read(&args.file)?;
+    if let Some(out) = &args.out {
+        config.out.clone_from(out);
+    }
+    if let Some(jobs) = args.jobs {
+        config.jobs = jobs as usize;
+        config.validate()?;
+    }
+    Ok(config)
+}
+
+/// Fails if any run or file failed.
+fn all_succeeded(compared: &Comparison) -> Result<(), Failure> {
     match compared.failed.len() {
         0 => Ok(()),
         count => Err(CliError {

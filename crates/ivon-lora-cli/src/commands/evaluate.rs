@@ -5,12 +5,12 @@ use std::path::Path;
 use ivon_lora::answer::{
     AnswerError, AnswerOptions, Answerer, BaseOptions, EvaluationReport, LabelledRows,
 };
-use ivon_lora::data::{ChatSetting, DataConfig, LabelReading, Role, Task};
+use ivon_lora::data::{ChatSetting, DataConfig, LabelReading, Scoring, Task};
 use ivon_lora::files;
 use ivon_lora::watch::{Event, Watch};
 
-use super::{Place, prepare_for, stopped};
-use crate::args::{EvaluateArgs, HowArgs, TaskArgs};
+use super::{Place, prepare_for, role_named, stopped};
+use crate::args::{EvaluateArgs, PredictionArgs, TaskArgs};
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
 use crate::settings;
@@ -22,20 +22,20 @@ use crate::suggest::did_you_mean;
 /// # Errors
 /// If base model, adapter, data or a file are wrong, and on a stop by a signal.
 pub fn run(args: EvaluateArgs, signals: &Signals) -> Result<(), Failure> {
-    let role = args.role.as_deref().map(role).transpose()?;
-    let options = answer_options(&args.task, &args.how)?;
+    let role = args.role.as_deref().map(role_named).transpose()?;
+    let options = answer_options(&args.task, &args.prediction)?;
     let rows = LabelledRows {
         path: args.data,
-        split: split(&args.how)?,
+        split: split(&args.prediction)?,
         role,
-        limit: limit(&args.how)?,
+        limit: limit(&args.prediction)?,
     };
-    prepare_for(&args.how)?;
+    prepare_for(&args.prediction)?;
     let mut screen = Screen::new(args.screen);
     let place = Place::of(args.adapter, &mut screen)?;
     let files = OutputFiles {
         folder: args.out.as_deref(),
-        include_text: args.how.include_text.unwrap_or(false),
+        include_text: args.prediction.include_text.unwrap_or(false),
     };
     let report = score(&place, &options, &rows, files, &mut |event| {
         screen.show(&event) && signals.go_on()
@@ -79,8 +79,11 @@ fn score(
 ///
 /// # Errors
 /// If task, scoring, template or scale are invalid.
-pub fn answer_options(task: &TaskArgs, how: &HowArgs) -> Result<AnswerOptions, CliError> {
-    if let Some(scale) = how
+pub fn answer_options(
+    task: &TaskArgs,
+    prediction: &PredictionArgs,
+) -> Result<AnswerOptions, CliError> {
+    if let Some(scale) = prediction
         .scale
         .filter(|scale| !(scale.is_finite() && *scale >= 0.0))
     {
@@ -92,7 +95,7 @@ pub fn answer_options(task: &TaskArgs, how: &HowArgs) -> Result<AnswerOptions, C
     let chat_template = task.chat_template.as_deref();
     Ok(AnswerOptions {
         base: BaseOptions {
-            device: how.device.clone(),
+            device: prediction.device.clone(),
             ..BaseOptions::default()
         },
         task: named(task)?,
@@ -100,14 +103,14 @@ pub fn answer_options(task: &TaskArgs, how: &HowArgs) -> Result<AnswerOptions, C
             Ok(own) => ChatSetting::Own(own),
             Err(_) => ChatSetting::File(given.into()),
         }),
-        label_reading: how
+        label_reading: prediction
             .label_reading
             .as_deref()
             .map(label_reading)
             .transpose()?,
-        id_field: how.id_field.clone(),
-        samples: how.samples.map(|samples| samples as usize),
-        scale: how.scale,
+        id_field: prediction.id_field.clone(),
+        samples: prediction.samples.map(|samples| samples as usize),
+        scale: prediction.scale,
     })
 }
 
@@ -115,8 +118,8 @@ pub fn answer_options(task: &TaskArgs, how: &HowArgs) -> Result<AnswerOptions, C
 ///
 /// # Errors
 /// If it is 0.
-pub fn limit(how: &HowArgs) -> Result<Option<usize>, CliError> {
-    match how.eval_limit {
+pub fn limit(prediction: &PredictionArgs) -> Result<Option<usize>, CliError> {
+    match prediction.eval_limit {
         Some(0) => Err(CliError::usage(
             "`--eval-limit` is `0`, expected at least 1",
             None,
@@ -133,25 +136,12 @@ fn label_reading(word: &str) -> Result<LabelReading, CliError> {
     })
 }
 
-/// The role with this name.
-fn role(name: &str) -> Result<Role, CliError> {
-    let names = Role::ALL.map(Role::name);
-    let found = Role::ALL.into_iter().find(|role| role.name() == name);
-    let message = || {
-        format!(
-            "`--role` is `{name}`, expected one of `{}`",
-            names.join("`, `")
-        )
-    };
-    found.ok_or_else(|| CliError::usage(message(), did_you_mean(name, names)))
-}
-
 /// The split named by `--split`.
 ///
 /// # Errors
 /// If there is no such split.
-pub fn split(how: &HowArgs) -> Result<Option<String>, CliError> {
-    let Some(name) = how.split.as_deref() else {
+pub fn split(prediction: &PredictionArgs) -> Result<Option<String>, CliError> {
+    let Some(name) = prediction.split.as_deref() else {
         return Ok(None);
     };
     let names = ivon_lora::data::Split::ALL.map(ivon_lora::data::Split::name);
@@ -167,17 +157,7 @@ pub fn split(how: &HowArgs) -> Result<Option<String>, CliError> {
 
 /// The task named by the flags, if any.
 fn named(args: &TaskArgs) -> Result<Option<Task>, CliError> {
-    let scoring = match args.scoring.as_deref() {
-        None => Default::default(),
-        Some(word) => serde_json::from_value(word.into()).map_err(|_| {
-            let kind = settings::find("data", "scoring")
-                .map_or_else(String::new, |setting| setting.key.kind.name());
-            CliError::usage(
-                format!("`--scoring` is `{word}`, expected {kind}"),
-                did_you_mean(word, ["token", "answer"]),
-            )
-        })?,
-    };
+    let scoring = args.scoring.as_deref().map(scoring).transpose()?;
     if args.task.is_none() && args.prompt.is_none() {
         return match args.answers.is_some() || args.label_field.is_some() || args.scoring.is_some()
         {
@@ -193,7 +173,7 @@ fn named(args: &TaskArgs) -> Result<Option<Task>, CliError> {
         prompt: args.prompt.clone(),
         answers: args.answers.clone(),
         label_field: args.label_field.clone(),
-        scoring,
+        scoring: scoring.unwrap_or_default(),
         ..DataConfig::default()
     };
     Task::from_config(&config)
@@ -202,4 +182,16 @@ fn named(args: &TaskArgs) -> Result<Option<Task>, CliError> {
             exit: Exit::Usage,
             ..error.into()
         })
+}
+
+/// How answers are scored, by its name.
+fn scoring(word: &str) -> Result<Scoring, CliError> {
+    serde_json::from_value(word.into()).map_err(|_| {
+        let kind = settings::find("data", "scoring")
+            .map_or_else(String::new, |setting| setting.key.kind.name());
+        CliError::usage(
+            format!("`--scoring` is `{word}`, expected {kind}"),
+            did_you_mean(word, ["token", "answer"]),
+        )
+    })
 }

@@ -1,9 +1,11 @@
 //! `merge`: base model and adapter → a folder that needs no adapter.
 
+use std::path::Path;
+
 use ivon_lora::answer::device_named;
 use ivon_lora::bundle::read_mergeable;
-use ivon_lora::lora::{Companions, MergeOptions, Precision, StoredBase, merge};
-use ivon_lora::model::Purpose;
+use ivon_lora::lora::{Companions, MergeOptions, MergeSummary, Precision, StoredBase, merge};
+use ivon_lora::model::{Checkpoint, Purpose};
 use ivon_lora::run::RunError;
 use serde_json::json;
 
@@ -25,25 +27,11 @@ pub fn run(args: &MergeArgs) -> Result<(), Failure> {
         json: false,
     });
     let adapter = fetch_adapter(&args.adapter, &mut screen)?;
-    let checkpoint = open(
-        &base_for(args.model.clone(), &adapter)?,
-        Purpose::Merge,
-        &mut screen,
-    )?;
+    let base = base_for(args.model.clone(), &adapter)?;
+    let checkpoint = open(&base, Purpose::Merge, &mut screen)?;
     screen.close();
-    let decoder = checkpoint.config();
-    let peft = read_mergeable(&adapter, decoder, &device_named("cpu")?)?;
-    let companions = match checkpoint.folder() {
-        Some(folder) => Companions::of_folder(folder)?.for_weights_of(decoder),
-        None => {
-            let tokenizer = checkpoint.tokenizer()?;
-            Companions::of_decoder(
-                decoder,
-                tokenizer.special_ids(),
-                tokenizer.to_files().map_err(RunError::Tokenizer)?,
-            )?
-        }
-    };
+    let peft = read_mergeable(&adapter, checkpoint.config(), &device_named("cpu")?)?;
+    let companions = companions(&checkpoint)?;
     let base = StoredBase {
         names: checkpoint.names(),
         tensor: |name: &str| checkpoint.tensor(name),
@@ -60,8 +48,27 @@ pub fn run(args: &MergeArgs) -> Result<(), Failure> {
         &peft.config,
         options,
     )?;
-    let out = args.out.display();
-    if args.json {
+    print_summary(&args.out, &summary, args.json)
+}
+
+/// The files that belong beside the weights: configuration, tokenizer, and what else the base has.
+fn companions(checkpoint: &Checkpoint) -> Result<Companions, Failure> {
+    let decoder = checkpoint.config();
+    if let Some(folder) = checkpoint.folder() {
+        return Ok(Companions::of_folder(folder)?.for_weights_of(decoder));
+    }
+    let tokenizer = checkpoint.tokenizer()?;
+    let files = tokenizer.to_files().map_err(RunError::Tokenizer)?;
+    Ok(Companions::of_decoder(
+        decoder,
+        tokenizer.special_ids(),
+        files,
+    )?)
+}
+
+fn print_summary(out: &Path, summary: &MergeSummary, json: bool) -> Result<(), Failure> {
+    let out = out.display();
+    if json {
         return write_line(&json!({
             "folder": out.to_string(), "tensors": summary.tensors, "merged": summary.merged, "bytes": summary.bytes,
             "files": summary.files, "largest_change": summary.largest_change,

@@ -22,13 +22,13 @@ use std::path::{Path, PathBuf};
 
 use ivon_lora::answer::{AnswerError, device_named};
 use ivon_lora::bundle::{locate_adapter, named_base};
-use ivon_lora::data::{DataConfig, Task, find_files, read_first_rows};
+use ivon_lora::data::{DataConfig, Role, Task, find_files, read_first_rows};
 use ivon_lora::model::{Checkpoint, HubSettings, ModelHeaders, Purpose};
 use ivon_lora::run::{ModelConfig, RunError};
 use ivon_lora_lab::compare::CompareError;
 use ivon_lora_lab::study::StudyError;
 
-use crate::args::{AdapterArgs, Command, DataCommand, HowArgs};
+use crate::args::{AdapterArgs, Command, DataCommand, PredictionArgs};
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
 use crate::signals::Signals;
@@ -138,9 +138,9 @@ fn prepare(device: &str, threads: Option<usize>) -> Result<(), CliError> {
 }
 
 /// Like [`prepare`], for the commands that predict with an adapter.
-fn prepare_for(how: &HowArgs) -> Result<(), CliError> {
-    let threads = how.threads.map(|threads| threads as usize);
-    prepare(&how.device, threads)
+fn prepare_for(prediction: &PredictionArgs) -> Result<(), CliError> {
+    let threads = prediction.threads.map(|threads| threads as usize);
+    prepare(&prediction.device, threads)
 }
 
 /// The base model and the adapter to open.
@@ -212,6 +212,21 @@ fn detect_task(data: &mut DataConfig) -> Result<Option<String>, CliError> {
     Ok(Some(format!(
         "task: {task}, told by the data; name another with --task"
     )))
+}
+
+/// The role named by `--role`.
+fn role_named(name: &str) -> Result<Role, CliError> {
+    let names = Role::ALL.map(Role::name);
+    let message = || {
+        format!(
+            "`--role` is `{name}`, expected one of `{}`",
+            names.join("`, `")
+        )
+    };
+    let mut roles = Role::ALL.into_iter();
+    roles
+        .find(|role| role.name() == name)
+        .ok_or_else(|| CliError::usage(message(), did_you_mean(name, names)))
 }
 
 /// Refuses to write to an existing path.

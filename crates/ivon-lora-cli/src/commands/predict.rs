@@ -28,16 +28,16 @@ const STANDARD_INPUT: &str = "standard-input";
 /// If base model, adapter, rows or a file are wrong, and on a stop by a signal; with `--strict`, if
 /// a row has no answer.
 pub fn run(args: PredictArgs, signals: &Signals) -> Result<(), Failure> {
-    let options = answer_options(&args.task, &args.how)?;
+    let options = answer_options(&args.task, &args.prediction)?;
     let row_options = RowOptions {
-        limit: limit(&args.how)?,
+        limit: limit(&args.prediction)?,
         carry: args.carry,
-        include_text: args.how.include_text.unwrap_or(false),
+        include_text: args.prediction.include_text.unwrap_or(false),
     };
-    let split = split(&args.how)?;
+    let split = split(&args.prediction)?;
     let format = line_format(args.format.as_deref(), args.out.as_deref())?;
     let input_format = args.input_format.as_deref().map(input_format).transpose()?;
-    prepare_for(&args.how)?;
+    prepare_for(&args.prediction)?;
     let mut screen = Screen::beside_lines(args.screen);
     let source = match (args.data, args.text.is_empty()) {
         (Some(path), _) => RowSource::Files { path, split },

@@ -1,13 +1,13 @@
 //! `data preview`: a data set as the model will see it.
 
-use ivon_lora::data::{self, DataConfig, Role, Task};
+use ivon_lora::data::{self, DataConfig, Task};
+use ivon_lora::run::RunConfig;
 
-use super::{detect_task, open_headers};
+use super::{detect_task, open_headers, role_named};
 use crate::args::{PreviewArgs, ScreenArgs};
-use crate::exit::{CliError, Exit, Failure};
+use crate::exit::{CliError, Failure};
 use crate::render::{Screen, print, write_pretty};
 use crate::resolve;
-use crate::suggest::did_you_mean;
 
 /// Prints the preview.
 ///
@@ -20,21 +20,8 @@ pub fn run(args: &PreviewArgs) -> Result<(), Failure> {
         args.data.as_deref(),
         &args.settings,
     )?;
-    let role = role(&args.role)?;
-    let mut settings: DataConfig = config.data;
-    if settings.path.as_os_str().is_empty() {
-        return Err(CliError::usage(
-            "no data are named",
-            Some("name a folder or a file with `--data`".into()),
-        )
-        .into());
-    }
-    let model = config.model.path.ok_or_else(|| {
-        CliError::usage(
-            "no model is named",
-            Some("its tokenizer reads the prompts: name it with `--model`".into()),
-        )
-    })?;
+    let role = role_named(&args.role)?;
+    let (model, mut settings) = model_and_data(config)?;
     let mut screen = Screen::new(ScreenArgs {
         quiet: args.json,
         json: false,
@@ -44,20 +31,14 @@ pub fn run(args: &PreviewArgs) -> Result<(), Failure> {
     }
     let task = Task::from_config(&settings)?;
     let dataset = data::load(&settings, &task)?;
-    let tokenizer = settings.chat_template.put_into(
-        open_headers(&model, &mut screen)?
-            .checkpoint()
-            .tokenizer()?,
-    )?;
+    let headers = open_headers(&model, &mut screen)?;
+    let tokenizer = headers.checkpoint().tokenizer()?;
+    let tokenizer = settings.chat_template.put_into(tokenizer)?;
     screen.close();
-    dataset
-        .report
-        .notes
-        .iter()
-        .for_each(|note| screen.note(note.as_str()));
-    let examples = dataset.required(role)?;
+    let notes = &dataset.report.notes;
+    notes.iter().for_each(|note| screen.note(note.as_str()));
     let preview = data::preview(
-        examples,
+        dataset.required(role)?,
         &dataset.report.dropped,
         &tokenizer,
         settings.encode_options(&task),
@@ -70,20 +51,15 @@ pub fn run(args: &PreviewArgs) -> Result<(), Failure> {
     }
 }
 
-fn role(name: &str) -> Result<Role, CliError> {
-    Role::ALL
-        .into_iter()
-        .find(|role| role.name() == name)
-        .ok_or_else(|| {
-            let names = Role::ALL.map(Role::name);
-            let message = format!(
-                "`--role` is `{name}`, expected one of `{}`",
-                names.join("`, `")
-            );
-            CliError {
-                hint: did_you_mean(name, names),
-                exit: Exit::Usage,
-                message,
-            }
-        })
+/// The model and the data that a run names.
+fn model_and_data(config: RunConfig) -> Result<(String, DataConfig), CliError> {
+    if config.data.path.as_os_str().is_empty() {
+        let hint = "name a folder or a file with `--data`".to_string();
+        return Err(CliError::usage("no data are named", Some(hint)));
+    }
+    let model = config.model.path.ok_or_else(|| {
+        let hint = "its tokenizer reads the prompts: name it with `--model`".to_string();
+        CliError::usage("no model is named", Some(hint))
+    })?;
+    Ok((model, config.data))
 }

@@ -19,20 +19,14 @@ const MOST: u32 = 1001;
 /// # Errors
 /// If flags, base model, adapter, rows or a file are wrong, and on a stop by a signal.
 pub fn run(args: PruneArgs, signals: &Signals) -> Result<(), Failure> {
-    if let Some(share) = args.share.filter(|share| !(0.0..=1.0).contains(share)) {
-        return Err(CliError::usage(
-            format!("`--share` is `{share}`, expected a number from 0 to 1"),
-            None,
-        )
-        .into());
-    }
+    args.share.map(check_share).transpose()?;
     let points = subject::points(args.points, MOST)?;
     let write = args.share.zip(args.out);
     if let Some((_, out)) = &write {
         refuse_existing(out)?;
     }
-    let subject = subject::request(&args.subject, &args.task, &args.how)?;
-    prepare_for(&args.how)?;
+    let subject = subject::request(&args.subject, &args.task, &args.prediction)?;
+    prepare_for(&args.prediction)?;
     if let Some(folder) = &args.svg {
         files::create_folder(folder)?;
     }
@@ -58,4 +52,15 @@ pub fn run(args: PruneArgs, signals: &Signals) -> Result<(), Failure> {
         report.table().to_text()
     );
     screen.result("pruned", &text, &report)
+}
+
+/// Checks a share of weights.
+fn check_share(share: f64) -> Result<(), CliError> {
+    if (0.0..=1.0).contains(&share) {
+        return Ok(());
+    }
+    Err(CliError::usage(
+        format!("`--share` is `{share}`, expected a number from 0 to 1"),
+        None,
+    ))
 }

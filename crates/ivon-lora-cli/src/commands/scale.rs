@@ -1,6 +1,7 @@
 //! `scale`: scores against τ as tables and plots, and the best τ.
 
 use ivon_lora::files;
+use ivon_lora_lab::report::ScaleReport;
 use ivon_lora_lab::study::{self, ScaleRequest};
 
 use super::report::write_plots;
@@ -20,19 +21,10 @@ const MOST: u32 = 1000;
 /// # Errors
 /// If flags, base model, adapter, rows or a file are wrong, and on a stop by a signal.
 pub fn run(args: ScaleArgs, signals: &Signals) -> Result<(), Failure> {
-    if !(args.end.is_finite() && args.end > 0.0) {
-        return Err(CliError::usage(
-            format!(
-                "`--end` is `{}`, expected a finite number above 0",
-                args.end
-            ),
-            None,
-        )
-        .into());
-    }
+    check_end(args.end)?;
     let points = subject::points(args.points, MOST)?;
-    let subject = subject::request(&args.subject, &args.task, &args.how)?;
-    prepare_for(&args.how)?;
+    let subject = subject::request(&args.subject, &args.task, &args.prediction)?;
+    prepare_for(&args.prediction)?;
     if let Some(folder) = &args.svg {
         files::create_folder(folder)?;
     }
@@ -51,14 +43,25 @@ pub fn run(args: ScaleArgs, signals: &Signals) -> Result<(), Failure> {
     if let Some(folder) = args.svg {
         write_plots(folder, &report.figures())?;
     }
-    let tables: String = report
-        .tables()
+    screen.result("scaled", &text(&report), &report)
+}
+
+/// A table for each score, and a sentence on the chosen τ.
+fn text(report: &ScaleReport) -> String {
+    let tables = report.tables();
+    let tables = tables
         .iter()
-        .map(|(name, table)| format!("{name} on {}\n{}\n", report.split, table.to_text()))
-        .collect();
-    screen.result(
-        "scaled",
-        &(tables + &names::written(&report.sentence())),
-        &report,
-    )
+        .map(|(name, table)| format!("{name} on {}\n{}\n", report.split, table.to_text()));
+    tables.collect::<String>() + &names::written(&report.sentence())
+}
+
+/// Checks the largest τ.
+fn check_end(end: f64) -> Result<(), CliError> {
+    if end.is_finite() && end > 0.0 {
+        return Ok(());
+    }
+    Err(CliError::usage(
+        format!("`--end` is `{end}`, expected a finite number above 0"),
+        None,
+    ))
 }

@@ -15,8 +15,8 @@ use crate::suggest::did_you_mean;
 /// If flags, base model, adapter, rows or a file are wrong, and on a stop by a signal.
 pub fn run(args: ShiftArgs, signals: &Signals) -> Result<(), Failure> {
     let to = sets(&args.to, &args.fields)?;
-    let subject = subject::request(&args.subject, &args.task, &args.how)?;
-    prepare_for(&args.how)?;
+    let subject = subject::request(&args.subject, &args.task, &args.prediction)?;
+    prepare_for(&args.prediction)?;
     let mut screen = Screen::new(args.screen);
     let request = ShiftRequest {
         subject,
@@ -38,52 +38,57 @@ pub fn run(args: ShiftArgs, signals: &Signals) -> Result<(), Failure> {
 
 /// The other data sets, with the columns that fill their fields.
 fn sets(to: &[String], fields: &[String]) -> Result<Vec<OtherSet>, CliError> {
-    let wrong = |flag: &str, found: &str, expected: &str| {
-        CliError::usage(
-            format!("`--{flag}` is `{found}`, expected {expected}"),
-            None,
-        )
-    };
     let mut sets: Vec<OtherSet> = Vec::new();
     for given in to {
-        let parts = given
-            .split_once('=')
-            .filter(|(name, path)| !name.is_empty() && !path.is_empty());
-        let (name, path) =
-            parts.ok_or_else(|| wrong("to", given, "NAME=PATH, such as `passages=data/boolq`"))?;
-        if sets.iter().any(|set| set.name == name) {
+        let set = other_set(given)?;
+        if sets.iter().any(|other| other.name == set.name) {
             return Err(wrong("to", given, "another name for each set"));
         }
-        sets.push(OtherSet {
-            name: name.into(),
-            path: path.into(),
-            fields: Vec::new(),
-        });
+        sets.push(set);
     }
     for given in fields {
-        let parts = given
-            .split_once('=')
-            .and_then(|(left, column)| Some((left.rsplit_once(':')?, column)));
-        let parts = parts.filter(|((_, field), column)| !field.is_empty() && !column.is_empty());
-        let ((name, field), column) = parts.ok_or_else(|| {
-            wrong(
-                "fields",
-                given,
-                "NAME:FIELD=COLUMN, such as `passages:text=passage`",
-            )
-        })?;
-        let names: Vec<String> = sets.iter().map(|set| set.name.clone()).collect();
-        let Some(set) = sets.iter_mut().find(|set| set.name == name) else {
+        let (name, field, column) = field_column(given)?;
+        let names: Vec<&str> = sets.iter().map(|set| set.name.as_str()).collect();
+        let Some(index) = names.iter().position(|known| *known == name) else {
             let message = format!(
                 "`--fields` names the set `{name}`, expected one that `--to` names: `{}`",
                 names.join("`, `")
             );
-            return Err(CliError::usage(
-                message,
-                did_you_mean(name, names.iter().map(String::as_str)),
-            ));
+            return Err(CliError::usage(message, did_you_mean(name, names)));
         };
-        set.fields.push((field.into(), column.into()));
+        sets[index].fields.push((field.into(), column.into()));
     }
     Ok(sets)
+}
+
+/// `NAME=PATH`.
+fn other_set(given: &str) -> Result<OtherSet, CliError> {
+    let parts = given.split_once('=');
+    let (name, path) = parts
+        .filter(|(name, path)| !name.is_empty() && !path.is_empty())
+        .ok_or_else(|| wrong("to", given, "NAME=PATH, such as `passages=data/boolq`"))?;
+    Ok(OtherSet {
+        name: name.into(),
+        path: path.into(),
+        fields: Vec::new(),
+    })
+}
+
+/// `NAME:FIELD=COLUMN`.
+fn field_column(given: &str) -> Result<(&str, &str, &str), CliError> {
+    let parts = given.split_once('=').and_then(|(left, column)| {
+        let (name, field) = left.rsplit_once(':')?;
+        Some((name, field, column))
+    });
+    let expected = "NAME:FIELD=COLUMN, such as `passages:text=passage`";
+    parts
+        .filter(|(_, field, column)| !field.is_empty() && !column.is_empty())
+        .ok_or_else(|| wrong("fields", given, expected))
+}
+
+fn wrong(flag: &str, found: &str, expected: &str) -> CliError {
+    CliError::usage(
+        format!("`--{flag}` is `{found}`, expected {expected}"),
+        None,
+    )
 }

@@ -5,7 +5,7 @@ use ivon_lora::run::RUN_FILE;
 use ivon_lora_lab::study::SubjectRequest;
 
 use super::evaluate::{answer_options, limit, split};
-use crate::args::{HowArgs, SubjectArgs, TaskArgs};
+use crate::args::{PredictionArgs, SubjectArgs, TaskArgs};
 use crate::exit::CliError;
 
 /// The adapter, its base model and its rows.
@@ -16,7 +16,7 @@ use crate::exit::CliError;
 pub fn request(
     subject: &SubjectArgs,
     task: &TaskArgs,
-    how: &HowArgs,
+    prediction: &PredictionArgs,
 ) -> Result<SubjectRequest, CliError> {
     // Otherwise the error would be about the missing model.
     check_exists(&subject.path)?;
@@ -36,13 +36,13 @@ pub fn request(
             ));
         }
     }
-    let options = answer_options(task, how)?;
+    let options = answer_options(task, prediction)?;
     Ok(SubjectRequest {
         path: subject.path.clone(),
         model: subject.model.clone(),
         data: subject.data.clone(),
-        split: split(how)?,
-        limit: limit(how)?,
+        split: split(prediction)?,
+        limit: limit(prediction)?,
         options,
     })
 }

@@ -27,33 +27,13 @@ const FOLDER: &str = "runs/toy";
 /// # Errors
 /// Same as for any training.
 pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
-    let asked = resolve::train(args)?.config;
-    let named = args.settings.has("optimizer")
-        || (args.config.is_some() && asked.optimizer != RunConfig::default().optimizer);
-    let folder = asked.out.clone().unwrap_or_else(|| {
-        if args.resume {
-            FOLDER.into()
-        } else {
-            first_free(FOLDER)
-        }
-    });
-    let methods = toy::methods()
-        .into_iter()
-        .filter(|method| !named || method.name() == asked.optimizer.name());
-    let configs: Vec<RunConfig> = methods
-        .map(|method| {
-            let out = folder.join(method.name());
-            let base = toy::run_config(method, &folder.join(toy::NAME), &folder.join("data"), &out);
-            Ok(RunConfig {
-                out: Some(out),
-                ..resolve::train_over(args, &base)?
-            })
-        })
-        .collect::<Result<_, Failure>>()?;
+    let resolved = resolve::train(args)?.config;
+    let folder = folder(&resolved, args.resume);
+    let configs = configs(args, &resolved, &folder)?;
     if args.dry_run {
         return configs.iter().try_for_each(dry_run);
     }
-    prepare(&asked.model.device, asked.model.threads)?;
+    prepare(&resolved.model.device, resolved.model.threads)?;
     let mut screen = Screen::new(args.screen);
     screen.note("no model and no data are named: training the built-in toy");
     files::create_folder(&folder)?;
@@ -71,6 +51,40 @@ pub fn run(args: &TrainArgs, signals: &Signals) -> Result<(), Failure> {
         reports.extend(trained.report.map(|report| (title(config), report)));
     }
     screen.result("toy", &text(&reports, &folder), &json!({ "runs": values }))
+}
+
+/// Where the toy's files go: `--out`, else a new folder, or with `--resume` the default one.
+fn folder(resolved: &RunConfig, resume: bool) -> PathBuf {
+    resolved.out.clone().unwrap_or_else(|| {
+        if resume {
+            FOLDER.into()
+        } else {
+            first_free(FOLDER)
+        }
+    })
+}
+
+/// A run for each of the toy's methods, or for the one that is named.
+fn configs(
+    args: &TrainArgs,
+    resolved: &RunConfig,
+    folder: &Path,
+) -> Result<Vec<RunConfig>, Failure> {
+    let is_named = args.settings.has("optimizer")
+        || (args.config.is_some() && resolved.optimizer != RunConfig::default().optimizer);
+    let config = |method: Method| {
+        let out = folder.join(method.name());
+        let base = toy::run_config(method, &folder.join(toy::NAME), &folder.join("data"), &out);
+        Ok(RunConfig {
+            out: Some(out),
+            ..resolve::train_over(args, &base)?
+        })
+    };
+    toy::methods()
+        .into_iter()
+        .filter(|method| !is_named || method.name() == resolved.optimizer.name())
+        .map(config)
+        .collect()
 }
 
 /// `IVON`, `AdamW`, or the method's name in lower case.

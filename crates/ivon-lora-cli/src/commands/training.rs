@@ -7,7 +7,7 @@ use ivon_lora::watch::Event;
 use ivon_lora_lab::report::RunRecord;
 use serde_json::{Value, json};
 
-use super::{report, stopped};
+use super::{report, stop, stopped};
 use crate::exit::{CliError, Exit, Failure};
 use crate::names::Flags;
 use crate::render::{Screen, print};
@@ -44,7 +44,7 @@ pub fn carry_out(
             trained.steps,
             trained.folder.display()
         ));
-        return Err(signals.exit().map_or(Failure::BrokenPipe, Failure::Stopped));
+        return Err(stop(signals));
     }
     let page = trained.folder.join(report::FILE);
     files::write_bytes(

@@ -23,16 +23,9 @@ impl Pace {
     pub fn add(&mut self, step: &StepRecord) {
         let seconds = step.step_seconds.max(1e-9);
         let speed = step.tokens as f64 / seconds;
-        let mix = |average: f64, new: f64, first: bool| {
-            if first {
-                new
-            } else {
-                average + NEWEST * (new - average)
-            }
-        };
-        let first = self.steps == 0;
-        self.loss = mix(self.loss, step.loss, first);
-        self.tokens_per_second = mix(self.tokens_per_second, speed, first);
+        let weight = if self.steps == 0 { 1.0 } else { NEWEST };
+        self.loss += weight * (step.loss - self.loss);
+        self.tokens_per_second += weight * (speed - self.tokens_per_second);
         self.seconds += seconds;
         self.steps += 1;
     }

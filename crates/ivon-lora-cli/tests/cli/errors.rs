@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::process::CommandExt;
 
-use crate::helpers::{Place, Ran, exists};
+use crate::helpers::{Place, ProgramOutput, exists};
 
 #[test]
 fn a_model_that_is_not_there() {
@@ -195,7 +195,8 @@ fn a_full_disk() {
             }
         });
     }
-    Ran::of(command.output().unwrap()).fails_with(6, &["could not write `run/", "File too large"]);
+    ProgramOutput::of(command.output().unwrap())
+        .fails_with(6, &["could not write `run/", "File too large"]);
     assert!(!exists(place.path("run/adapter")));
     // Once there is room, the same run finishes, resumed or from the start.
     place

@@ -13,7 +13,7 @@ pub struct Place {
 
 /// The output and exit status of the program.
 #[derive(Debug)]
-pub struct Ran {
+pub struct ProgramOutput {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
@@ -115,17 +115,17 @@ impl Place {
         command
     }
 
-    pub fn run(&self, arguments: &str) -> Ran {
-        Ran::of(self.command(arguments).output().unwrap())
+    pub fn run(&self, arguments: &str) -> ProgramOutput {
+        ProgramOutput::of(self.command(arguments).output().unwrap())
     }
 
     /// Trains for a few steps into `run`; returns the output.
-    pub fn train(&self, more: &str) -> Ran {
+    pub fn train(&self, more: &str) -> ProgramOutput {
         self.run(&format!("train --model model --data data --task sst2 --out run --steps 6 --samples 2 --threads 1 {more}"))
     }
 }
 
-impl Ran {
+impl ProgramOutput {
     pub fn of(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Self {

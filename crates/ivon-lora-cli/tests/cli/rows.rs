@@ -6,12 +6,12 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::helpers::{Place, Ran};
+use crate::helpers::{Place, ProgramOutput};
 
 const PREDICT: &str = "predict --model model --adapter run/adapter --threads 1";
 
 /// Runs the program with something on its standard input.
-fn fed(place: &Place, arguments: &str, input: &[u8]) -> Ran {
+fn fed(place: &Place, arguments: &str, input: &[u8]) -> ProgramOutput {
     let mut command = place.command(arguments);
     let mut child = command
         .stdin(Stdio::piped())
@@ -21,7 +21,7 @@ fn fed(place: &Place, arguments: &str, input: &[u8]) -> Ran {
         .unwrap();
     // A program that refuses its flags does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input);
-    Ran::of(child.wait_with_output().unwrap())
+    ProgramOutput::of(child.wait_with_output().unwrap())
 }
 
 fn lines(text: &str) -> Vec<Value> {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::helpers::{Place, Ran};
+use crate::helpers::{Place, ProgramOutput};
 
 #[test]
 fn help_and_version_go_to_standard_output() {
@@ -153,7 +153,7 @@ fn a_reader_who_leaves_early_is_no_error() {
         .spawn()
         .unwrap();
     drop(child.stdout.take());
-    let ran = Ran::of(child.wait_with_output().unwrap());
+    let ran = ProgramOutput::of(child.wait_with_output().unwrap());
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
 }
 
@@ -165,7 +165,7 @@ fn a_full_device_under_standard_output_is_an_error() {
         .open("/dev/full")
         .unwrap();
     let output = place.command("init").stdout(full).output().unwrap();
-    let ran = Ran::of(output);
+    let ran = ProgramOutput::of(output);
     assert_eq!(ran.code, 6);
     assert!(
         ran.stderr
@@ -187,6 +187,6 @@ fn standard_input_without_lines_is_an_error() {
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
-    Ran::of(child.wait_with_output().unwrap())
+    ProgramOutput::of(child.wait_with_output().unwrap())
         .fails(3, "error: `standard-input` has no lines\n\nhint: give one prompt or one JSON object on each line");
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::helpers::{Place, Ran, exists};
+use crate::helpers::{Place, ProgramOutput, exists};
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines()
@@ -277,7 +277,7 @@ fn prompts_and_rows_are_answered_a_line_each() {
             .unwrap()
             .write_all(input.as_bytes())
             .unwrap();
-        lines(&Ran::of(child.wait_with_output().unwrap()).ok())
+        lines(&ProgramOutput::of(child.wait_with_output().unwrap()).ok())
     };
     let prompts = with_input("the film was bad Sentiment:\nthe story is good Sentiment:\n");
     assert_eq!(prompts.len(), 2);

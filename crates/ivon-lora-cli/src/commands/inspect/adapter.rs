@@ -19,14 +19,14 @@ use crate::render::{Screen, count};
 pub struct AdapterOverview {
     config: LoraConfig,
     base: Option<String>,
-    made_for: Option<MadeFor>,
+    made_for: Option<Provenance>,
     #[serde(flatten)]
     summary: AdapterSummary,
 }
 
 /// What the sidecar records about training.
 #[derive(Debug, Serialize)]
-struct MadeFor {
+struct Provenance {
     task: String,
     method: String,
     max_length: usize,
@@ -45,7 +45,7 @@ pub fn inspect(folder: &Path) -> Result<AdapterOverview, Failure> {
     screen.close();
     let (config, base) = read_peft_config(folder)?;
     let summary = summarise(folder)?;
-    let made_for = Sidecar::read(folder)?.map(|sidecar| MadeFor {
+    let made_for = Sidecar::read(folder)?.map(|sidecar| Provenance {
         task: sidecar.task.name,
         method: sidecar.method,
         max_length: sidecar.max_length,
@@ -94,7 +94,7 @@ impl Overview for AdapterOverview {
     }
 }
 
-impl MadeFor {
+impl Provenance {
     fn lines(&self) -> [(&'static str, String); 3] {
         let with = match self.predict_with {
             PredictWith::Mean => "at the mean".into(),
@@ -172,25 +172,21 @@ impl AdapterOverview {
         if self.summary.has_sigma() {
             head.extend(["σ 5 %", "σ 50 %", "σ 95 %"].map(String::from));
         }
-        let row = |layer: &LayerSummary| {
-            let mut row = vec![
-                layer.layer.to_string(),
-                layer.all.weights.to_string(),
-                format!("{:.2e}", layer.all.rms),
-            ];
-            row.extend(
-                layer
-                    .all
-                    .sigma
-                    .iter()
-                    .flatten()
-                    .map(|sigma| format!("{sigma:.2e}")),
-            );
-            row
-        };
         Table {
             head,
-            rows: self.summary.layers.iter().map(row).collect(),
+            rows: self.summary.layers.iter().map(layer_row).collect(),
         }
     }
+}
+
+fn layer_row(layer: &LayerSummary) -> Vec<String> {
+    let all = &layer.all;
+    let mut row = vec![
+        layer.layer.to_string(),
+        all.weights.to_string(),
+        format!("{:.2e}", all.rms),
+    ];
+    let sigma = all.sigma.iter().flatten();
+    row.extend(sigma.map(|sigma| format!("{sigma:.2e}")));
+    row
 }

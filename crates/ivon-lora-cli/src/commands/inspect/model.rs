@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ivon_lora::model::{DecoderConfig, LayerKind};
+use ivon_lora::model::{Checkpoint, DecoderConfig, LayerKind};
 use serde::Serialize;
 
 use super::{Overview, pairs};
@@ -60,7 +60,24 @@ pub fn inspect(name: &str) -> Result<Model, Failure> {
             *not_read.entry(tensor.kind).or_default() += 1;
         }
     }
-    let tokenizer = match checkpoint.tokenizer() {
+    Ok(Model {
+        name: checkpoint.display_name().into(),
+        config: checkpoint.config().clone(),
+        parameters: checkpoint.parameters(),
+        bytes: encodings.values().map(|(_, bytes)| bytes).sum(),
+        encodings,
+        not_read,
+        tokenizer: tokens(checkpoint),
+        fingerprint: if headers.has_weights() {
+            Some(checkpoint.fingerprint()?)
+        } else {
+            None
+        },
+    })
+}
+
+fn tokens(checkpoint: &Checkpoint) -> Tokens {
+    match checkpoint.tokenizer() {
         Ok(tokenizer) => Tokens::Read {
             tokens: tokenizer.vocabulary_size(),
             chat_template: tokenizer.chat_template.is_some(),
@@ -70,21 +87,7 @@ pub fn inspect(name: &str) -> Result<Model, Failure> {
         Err(error) => Tokens::Unusable {
             error: error.to_string(),
         },
-    };
-    Ok(Model {
-        name: checkpoint.display_name().into(),
-        config: checkpoint.config().clone(),
-        parameters: checkpoint.parameters(),
-        bytes: encodings.values().map(|(_, bytes)| bytes).sum(),
-        encodings,
-        not_read,
-        tokenizer,
-        fingerprint: if headers.has_weights() {
-            Some(checkpoint.fingerprint()?)
-        } else {
-            None
-        },
-    })
+    }
 }
 
 /// `, sliding window 4096`, followed by the layers that have it unless all do.

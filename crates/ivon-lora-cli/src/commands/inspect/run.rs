@@ -54,33 +54,29 @@ pub fn inspect(folder: &Path) -> Result<RunOverview, Failure> {
     })
 }
 
-impl Overview for RunOverview {
-    fn text(&self) -> String {
+impl RunOverview {
+    /// The main settings, and the last step.
+    fn lines(&self) -> Vec<(&'static str, String)> {
         let settings = &self.settings;
-        let unknown = || "unknown".to_string();
+        let (data, optimizer, lora) = (&settings.data, &settings.optimizer, &settings.lora);
+        let model = settings.model.path.clone();
+        let task = data.task.as_deref().unwrap_or("a task of its own");
         let mut lines = vec![
-            ("model", settings.model.path.clone().unwrap_or_else(unknown)),
-            (
-                "data",
-                format!(
-                    "{} ({})",
-                    settings.data.path.display(),
-                    settings.data.task.as_deref().unwrap_or("a task of its own")
-                ),
-            ),
+            ("model", model.unwrap_or_else(|| "unknown".into())),
+            ("data", format!("{} ({task})", data.path.display())),
             (
                 "optimizer",
                 format!(
                     "{}, learning rate {}",
-                    settings.optimizer.name(),
-                    settings.optimizer.learning_rate()
+                    optimizer.name(),
+                    optimizer.learning_rate()
                 ),
             ),
             (
                 "adapter",
                 format!(
                     "rank {}, alpha {}, dropout {}",
-                    settings.lora.rank, settings.lora.alpha, settings.lora.dropout
+                    lora.rank, lora.alpha, lora.dropout
                 ),
             ),
             ("seed", settings.seed.to_string()),
@@ -88,7 +84,13 @@ impl Overview for RunOverview {
         if let Some(step) = &self.last_step {
             lines.push(("last step", format!("{}, loss {:.4}", step.step, step.loss)));
         }
-        let mut text = pairs(&lines);
+        lines
+    }
+}
+
+impl Overview for RunOverview {
+    fn text(&self) -> String {
+        let mut text = pairs(&self.lines());
         match &self.evaluation {
             None => text += "\nno evaluation yet: the run has not ended\n",
             Some(evaluation) => text += &format!("\n{}\n", evaluation.tables()),
