@@ -45,6 +45,8 @@ purposes! {
     Generation = 7,
     /// Trials of a hyperparameter search.
     Search = 12,
+    /// Masks of rank dimensions.
+    RankMask = 13,
 }
 
 /// The stream at an address. `path` is a parameter, a file or a row; empty where there is only one.

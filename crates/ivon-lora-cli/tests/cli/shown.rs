@@ -295,6 +295,7 @@ fn a_posterior_of_any_kind_is_pruned_with_its_mean() {
     for (name, more) in [
         ("swag", ""),
         ("scalabl", ""),
+        ("dalorra", ""),
         ("laplace", "laplace_structure = 'kronecker'\n"),
     ] {
         place.write(

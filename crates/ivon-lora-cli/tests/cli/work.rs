@@ -121,6 +121,7 @@ fn every_method_trains_and_its_folder_predicts_what_the_run_predicted() {
         "blob",
         "scalabl",
         "clora",
+        "dalorra",
         "last-layer",
         "ensemble",
         "adamw-noise",

@@ -238,16 +238,6 @@ fn norm(values: &[f32]) -> f64 {
     squares.sum::<f64>().sqrt()
 }
 
-fn read(tensor: &Tensor<1>) -> Result<Vec<f32>, TrainError> {
-    tensor
-        .clone()
-        .into_data()
-        .try_to_vec::<f32>()
-        .map_err(|error| TrainError::Device {
-            reason: error.to_string(),
-        })
-}
-
 /// A moment from its little-endian numbers.
 fn moment(bytes: &[u8], device: &Device) -> Tensor<1> {
     let numbers = bytes.as_chunks::<4>().0.iter();
@@ -263,7 +253,7 @@ impl Optimizer for Adamw {
         objective: &mut dyn Objective,
     ) -> Result<Update, TrainError> {
         let (loss, mut gradient) = self.gradient(objective)?;
-        let gradient_norm = norm(&read(&gradient)?);
+        let gradient_norm = norm(&flat::to_host(gradient.clone())?);
         if !gradient_norm.is_finite() {
             return Err(self.failed("a gradient is not finite"));
         }
@@ -278,7 +268,7 @@ impl Optimizer for Adamw {
             learning_rate,
             self.step + 1,
         );
-        let moved = read(&(after.clone() - before))?;
+        let moved = flat::to_host(after.clone() - before)?;
         if moved.iter().any(|value| !value.is_finite()) {
             return Err(self.failed("an updated weight is not finite"));
         }
@@ -305,7 +295,8 @@ impl Optimizer for Adamw {
 
     /// Step, number of weights P, m, v; numbers are little-endian, m and v in f32.
     fn state(&self) -> Result<Vec<u8>, TrainError> {
-        let [first, second] = [read(&self.moments[0])?, read(&self.moments[1])?];
+        let [first, second] = self.moments.clone().map(flat::to_host);
+        let (first, second) = (first?, second?);
         let mut bytes = self.step.to_le_bytes().to_vec();
         bytes.extend((first.len() as u64).to_le_bytes());
         bytes.extend(

@@ -69,11 +69,22 @@ pub fn gradient(gradients: &GradientsParams, id: ParamId) -> Result<Option<Vec<f
     let Some(gradient) = gradients.get::<2>(id) else {
         return Ok(None);
     };
-    let values = gradient
-        .into_data()
-        .try_to_vec::<f32>()
-        .map_err(|error| TrainError::Device {
-            reason: error.to_string(),
-        })?;
-    Ok(Some(values))
+    to_host(gradient.flatten::<1>(0, 1)).map(Some)
+}
+
+/// Numbers as a tensor on the CPU, `[len]`.
+pub fn on_cpu(values: Vec<f32>) -> Tensor<1> {
+    let len = values.len();
+    Tensor::from_data(TensorData::new(values, [len]), &Device::flex())
+}
+
+/// The numbers of a tensor.
+///
+/// # Errors
+/// If the device does not return its data.
+pub fn to_host(tensor: Tensor<1>) -> Result<Vec<f32>, TrainError> {
+    let values = tensor.into_data().try_to_vec::<f32>();
+    values.map_err(|error| TrainError::Device {
+        reason: error.to_string(),
+    })
 }

@@ -20,6 +20,7 @@ mod tfb;
 mod blob;
 mod scalabl;
 mod clora;
+mod dalorra;
 mod last_layer;
 mod ensemble;
 mod swag;
@@ -33,6 +34,7 @@ pub use adamw::{Adamw, AdamwConfig};
 pub use adamw_noise::AdamwNoiseConfig;
 pub use blob::BlobConfig;
 pub use clora::CloraConfig;
+pub use dalorra::DalorraConfig;
 pub use ensemble::EnsembleConfig;
 pub use ivon::{DrawPer, IvonMethodConfig};
 pub use laplace::{
@@ -95,6 +97,8 @@ methods! {
     Scalabl(ScalablConfig) = "scalabl",
     /// Bayes by backprop over a matrix between A and B, one for each token.
     Clora(CloraConfig) = "clora",
+    /// Bernoulli masks on the rank dimensions.
+    Dalorra(DalorraConfig) = "dalorra",
     /// AdamW, and noise on the output layer that a closed-form bound learns.
     LastLayer(LastLayerConfig) = "last-layer",
     /// Several AdamW runs.

@@ -15,7 +15,6 @@
 use std::collections::HashMap;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
 use ivon::noise::{Address, Purpose};
 use serde::{Deserialize, Serialize};
 
@@ -318,13 +317,13 @@ impl ScalablOptimizer {
         learning_rate: f64,
     ) -> Result<(Vec<f32>, [Vec<f32>; 2]), TrainError> {
         let (after, [first, second]) = self.config.adamw.update(
-            tensor(self.numbers()?),
-            self.moments.clone().map(tensor),
-            tensor(gradient.iter().map(|&g| g as f32).collect()),
+            flat::on_cpu(self.numbers()?),
+            self.moments.clone().map(flat::on_cpu),
+            flat::on_cpu(gradient.iter().map(|&g| g as f32).collect()),
             learning_rate,
             self.step + 1,
         );
-        let mut after = read(after)?;
+        let mut after = flat::to_host(after)?;
         let rate = self.config.kl_rate * learning_rate / self.config.adamw.learning_rate
             * kl_weight(self.step + 1, self.period);
         for row in 0..self.rows {
@@ -333,7 +332,7 @@ impl ScalablOptimizer {
             after[row] = (mean - rate * by_mean) as f32;
             after[self.rows + row] = (spread - rate * by_spread) as f32;
         }
-        Ok((after, [read(first)?, read(second)?]))
+        Ok((after, [flat::to_host(first)?, flat::to_host(second)?]))
     }
 
     /// The adapter of these numbers.
@@ -357,18 +356,6 @@ impl ScalablOptimizer {
             good: None,
         }
     }
-}
-
-fn tensor(values: Vec<f32>) -> Tensor<1> {
-    let len = values.len();
-    Tensor::from_data(TensorData::new(values, [len]), &Device::flex())
-}
-
-fn read(tensor: Tensor<1>) -> Result<Vec<f32>, TrainError> {
-    let values = tensor.into_data().try_to_vec::<f32>();
-    values.map_err(|error| TrainError::Device {
-        reason: error.to_string(),
-    })
 }
 
 fn norm(values: impl Iterator<Item = f64>) -> f64 {

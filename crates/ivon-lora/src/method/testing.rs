@@ -43,6 +43,27 @@ impl Objective for Bowl {
     }
 }
 
+/// An objective of one micro-batch, whose loss and gradients a function gives.
+pub struct OneBatch<F>(pub F);
+
+impl<F: FnMut(&Adapter) -> Evidence> Objective for OneBatch<F> {
+    fn micro_batches(&self) -> usize {
+        1
+    }
+
+    fn share(&self, _: usize) -> f64 {
+        1.0
+    }
+
+    fn tokens(&self) -> usize {
+        0
+    }
+
+    fn evaluate(&mut self, adapter: &Adapter, _: usize, _: u64) -> Result<Evidence, TrainError> {
+        Ok(self.0(adapter))
+    }
+}
+
 /// A method with this learning rate, as its table in a file would say it.
 pub fn with_learning_rate(method: &Method, learning_rate: f64) -> Method {
     let mut table = toml::Table::try_from(method).unwrap();

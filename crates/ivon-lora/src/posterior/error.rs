@@ -57,6 +57,14 @@ pub enum PosteriorError {
         /// The number.
         found: f32,
     },
+    /// A logit of a mask out of its range.
+    #[error("a logit of the masks on `{path}` is {found}, expected a number from -18 to 18")]
+    Logit {
+        /// The matrix.
+        path: String,
+        /// The number.
+        found: f32,
+    },
     /// Noise on a row of the output layer that is not for this base.
     #[error(
         "the noise on the output row of token {token} has {found} numbers, but the row has {expected}"
@@ -96,7 +104,7 @@ impl PosteriorError {
             }
             Self::Parameters { .. } => "do the adapter and its posterior come from one run?",
             Self::OutputRow { .. } => "was the posterior made for this base?",
-            Self::Eigenvalue { .. } => "was the file edited?",
+            Self::Eigenvalue { .. } | Self::Logit { .. } => "was the file edited?",
             Self::Variance { .. } => "the training run diverged: use an earlier checkpoint",
             Self::Metadata {
                 key: "format_version",

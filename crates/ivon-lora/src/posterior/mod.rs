@@ -13,9 +13,12 @@ mod kronecker;
 mod scalabl;
 mod swag;
 mod clora;
+mod dalorra;
 mod last_layer;
 
 pub use clora::Clora;
+pub use dalorra::Dalorra;
+pub(crate) use dalorra::{LARGEST_LOGIT, MaskAddress, logistic, scale_rows};
 pub use ensemble::Ensemble;
 pub use error::PosteriorError;
 pub use gaussian::Gaussian;
@@ -181,6 +184,8 @@ kinds! {
     Swag = swag::KIND,
     /// [`Clora`].
     Clora = clora::KIND,
+    /// [`Dalorra`].
+    Dalorra = dalorra::KIND,
     /// [`LastLayer`].
     LastLayer = last_layer::KIND,
 }

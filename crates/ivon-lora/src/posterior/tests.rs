@@ -76,6 +76,10 @@ fn of_kind(kind: PosteriorKind) -> Box<dyn Posterior> {
             };
             Box::new(Clora::new(Clora::with_networks(&mean(), start)).unwrap())
         }
+        PosteriorKind::Dalorra => {
+            let logits = (0..16).map(|row| 0.3 * row as f32 - 2.0);
+            Box::new(Dalorra::of_weights(&mean(), logits.collect()).unwrap())
+        }
         PosteriorKind::LastLayer => {
             let noise = OutputNoise::new([(5, vec![0.5; 32])].into(), 1.0).unwrap();
             Box::new(LastLayer::new(mean(), noise))
