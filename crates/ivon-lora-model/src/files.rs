@@ -136,7 +136,7 @@ pub fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
 ///
 /// # Errors
 /// [`FileError::Pointer`] if `bytes` are such a pointer.
-pub fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+pub(crate) fn refuse_pointer(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     const LONGEST: usize = 1024;
     let text =
         bytes.starts_with(b"version https://git-lfs.github.com/spec/") && bytes.len() <= LONGEST;
@@ -166,7 +166,7 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
 ///
 /// # Errors
 /// If the folder cannot be read.
-pub fn names_in(folder: &Path) -> Result<Vec<String>, FileError> {
+pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>, FileError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(FileError::io("read", folder))? {
         names.push(

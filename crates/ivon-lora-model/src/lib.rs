@@ -6,7 +6,7 @@
 
 pub mod sentence;
 pub mod files;
-pub mod guard;
+pub(crate) mod guard;
 pub mod random;
 pub mod words;
 pub mod settings;

@@ -16,7 +16,7 @@ fn the_picture_and_the_table_of_rooms_are_those_of_the_crates() {
         let first = row.split('|').nth(1).unwrap();
         listed.extend(first.split(',').map(|room| room.trim().replace('`', "")));
     }
-    let room = Regex::new(r"(?m)^pub mod (\w+);").unwrap();
+    let room = Regex::new(r"(?m)^pub(?:\(crate\))? mod (\w+);").unwrap();
     let mut rooms = Vec::new();
     for name in [
         "ivon-lora-model",

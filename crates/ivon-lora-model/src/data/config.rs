@@ -133,27 +133,7 @@ impl DataConfig {
     /// # Errors
     /// [`DataError::Setting`] with the setting, its value and what is allowed.
     pub fn validate(&self) -> Result<(), DataError> {
-        let shares = [
-            ("tune_share", self.tune_share),
-            ("calibrate_share", self.calibrate_share),
-            ("test_share", self.test_share),
-        ];
-        for (name, share) in shares {
-            if !(0.0..1.0).contains(&share) {
-                return Err(
-                    Wrong::new(name, share.to_string(), "a share from 0 to below 1").into(),
-                );
-            }
-        }
-        let sum: f64 = shares.iter().map(|(_, share)| share).sum();
-        if sum >= 1.0 {
-            return Err(Wrong::new(
-                "tune_share + calibrate_share + test_share",
-                sum.to_string(),
-                "a sum below 1, so that train keeps some rows",
-            )
-            .into());
-        }
+        self.validate_shares()?;
         for (name, limit) in [
             ("train_limit", self.train_limit),
             ("eval_limit", self.eval_limit),
@@ -169,6 +149,29 @@ impl DataConfig {
             }
             _ => Ok(()),
         }
+    }
+
+    fn validate_shares(&self) -> Result<(), Wrong> {
+        let shares = [
+            ("tune_share", self.tune_share),
+            ("calibrate_share", self.calibrate_share),
+            ("test_share", self.test_share),
+        ];
+        for (name, share) in shares {
+            if !(0.0..1.0).contains(&share) {
+                let expected = "a share from 0 to below 1";
+                return Err(Wrong::new(name, share.to_string(), expected));
+            }
+        }
+        let sum: f64 = shares.iter().map(|(_, share)| share).sum();
+        if sum >= 1.0 {
+            return Err(Wrong::new(
+                "tune_share + calibrate_share + test_share",
+                sum.to_string(),
+                "a sum below 1, so that train keeps some rows",
+            ));
+        }
+        Ok(())
     }
 }
 

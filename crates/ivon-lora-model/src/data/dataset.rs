@@ -5,7 +5,7 @@
 //!    public, validation is the test set; otherwise it is tune, unless there is a tune file.
 //! 2. If a row's prompt or group also occurs in a later role (train, tune, calibrate, test), the
 //!    row is dropped from the earlier one: the test set stays whole, train gives way.
-//! 3. Roles without a file are carved from the training file, see [`carve`](super::carve).
+//! 3. Roles without a file are carved from the training file, see `split`.
 //! 4. Limits keep the first examples of each role in file order, not counting rows that the task
 //!    drops.
 
@@ -74,6 +74,17 @@ impl Dataset {
             sources.insert(split, Source::of_rows(split.name(), rows, &reader)?);
         }
         assemble(config, task, sources, LoadReport::default())
+    }
+
+    fn from_roles(mut roles: roles::Roles, report: LoadReport) -> Self {
+        let mut take = |role| roles.remove(&role).unwrap_or_default();
+        Self {
+            train: take(Role::Train),
+            tune: take(Role::Tune),
+            calibrate: take(Role::Calibrate),
+            test: take(Role::Test),
+            report,
+        }
     }
 
     /// The examples of a role.
@@ -166,16 +177,16 @@ fn read_source(
         let mut rows = 0;
         let notes = for_each_row(path, &mut |row| {
             rows += 1;
-            if !reader.is_withheld(&row) {
-                if let Some(error) = first_withheld.take() {
-                    return Err(error);
-                }
-                source.unlabelled = false;
-                source.add(reader, row, group_field)?;
-            } else if source.unlabelled {
+            let is_withheld = reader.is_withheld(&row);
+            if is_withheld {
                 first_withheld.get_or_insert_with(|| missing_label(reader, &row));
             } else {
-                return Err(missing_label(reader, &row));
+                source.unlabelled = false;
+            }
+            match first_withheld.take_if(|_| !source.unlabelled) {
+                Some(error) => return Err(error),
+                None if is_withheld => {}
+                None => source.add(reader, row, group_field)?,
             }
             Ok(Continue::Yes)
         })?;
@@ -229,7 +240,7 @@ pub fn assemble(
         .iter()
         .map(|(split, source)| (*split, source.account(&format!("the {split} file"))))
         .collect();
-    let mut roles = roles::cast(config, &mut sources, &mut report);
+    let mut roles = roles::assign(config, &mut sources, &mut report);
     report.notes.extend(
         accounts
             .into_iter()
@@ -242,14 +253,7 @@ pub fn assemble(
     if roles.values().all(Vec::is_empty) {
         return Err(nothing_left(config, &report));
     }
-    let mut take = |role| roles.remove(&role).unwrap_or_default();
-    Ok(Dataset {
-        train: take(Role::Train),
-        tune: take(Role::Tune),
-        calibrate: take(Role::Calibrate),
-        test: take(Role::Test),
-        report,
-    })
+    Ok(Dataset::from_roles(roles, report))
 }
 
 /// The error for a data set without a usable row, with the number of rows dropped for each reason.

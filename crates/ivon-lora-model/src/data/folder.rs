@@ -208,53 +208,49 @@ fn chosen(
     split: Split,
     candidates: &[&(Name, PathBuf)],
 ) -> Result<(Vec<PathBuf>, Vec<PathBuf>), DataError> {
-    let ambiguous = |first: &PathBuf, second: &PathBuf| DataError::AmbiguousFiles {
-        role: split.name().into(),
-        first: first.clone(),
-        second: second.clone(),
-    };
-    // A file named just `train` takes precedence over `ARC-Easy-Train`; `valid` and `dev` are
-    // equal.
-    let exact = |name: &Name| Split::by_word(&name.stem).is_some();
-    let any_exact = candidates.iter().any(|(name, _)| exact(name));
-    let mut candidates: Vec<_> = candidates
-        .iter()
-        .filter(|(name, _)| exact(name) || !any_exact)
-        .collect();
-    candidates.sort_by_key(|(name, path)| (name.rank, name.part, path.clone()));
-    let Some((first, path)) = candidates
-        .first()
-        .map(|candidate| (&candidate.0, &candidate.1))
-    else {
+    let candidates = by_precedence(candidates);
+    let Some((first, _)) = candidates.first() else {
         return Ok(Default::default());
     };
-    if let Some((_, other)) = candidates
-        .iter()
-        .map(|candidate| (&candidate.0, &candidate.1))
-        .find(|(name, _)| name.stem != first.stem)
-    {
-        return Err(ambiguous(path, other));
+    let other_formats = candidates.partition_point(|(name, _)| name.rank == first.rank);
+    let (best, others) = candidates.split_at(other_formats);
+    if let Some([first, second]) = ambiguous_pair(&candidates, best) {
+        return Err(DataError::AmbiguousFiles {
+            role: split.name().into(),
+            first: first.clone(),
+            second: second.clone(),
+        });
     }
-    let best = |(name, _): &(Name, PathBuf)| name.rank == first.rank;
-    let same: Vec<_> = candidates
-        .iter()
-        .filter(|candidate| best(candidate))
-        .collect();
-    if let Some((one, other)) = same
-        .iter()
-        .zip(same.iter().skip(1))
-        .find(|(one, other)| one.0.part == other.0.part || one.0.part.is_none())
-    {
-        return Err(ambiguous(&one.1, &other.1));
+    let paths = |files: &[&(Name, PathBuf)]| files.iter().map(|(_, path)| path.clone()).collect();
+    Ok((paths(best), paths(others)))
+}
+
+/// The candidates sorted by format and part. A file named just `train` excludes `ARC-Easy-Train`;
+/// `valid` and `dev` are equal.
+fn by_precedence<'a>(candidates: &[&'a (Name, PathBuf)]) -> Vec<&'a (Name, PathBuf)> {
+    let exact = |name: &Name| Split::by_word(&name.stem).is_some();
+    let any_exact = candidates.iter().any(|(name, _)| exact(name));
+    let mut candidates = candidates.to_vec();
+    candidates.retain(|(name, _)| exact(name) || !any_exact);
+    candidates.sort_by_key(|(name, path)| (name.rank, name.part, path.clone()));
+    candidates
+}
+
+/// Two files that may have different rows: with different stems, or with the `best` extension and
+/// the same part number or none.
+fn ambiguous_pair<'a>(
+    candidates: &[&'a (Name, PathBuf)],
+    best: &[&'a (Name, PathBuf)],
+) -> Option<[&'a PathBuf; 2]> {
+    let (first, path) = candidates.first()?;
+    let other = candidates.iter().find(|(name, _)| name.stem != first.stem);
+    if let Some((_, other)) = other {
+        return Some([path, other]);
     }
-    let paths = |wanted| {
-        candidates
-            .iter()
-            .filter(|candidate| best(candidate) == wanted)
-            .map(|(_, path)| path.clone())
-            .collect()
-    };
-    Ok((paths(true), paths(false)))
+    let mut neighbours = best.iter().zip(best.iter().skip(1));
+    let (one, other) =
+        neighbours.find(|(one, other)| one.0.part == other.0.part || one.0.part.is_none())?;
+    Some([&one.1, &other.1])
 }
 
 /// The split that a file is named after, if its format is known.
@@ -266,14 +262,7 @@ fn named_after(path: &Path, task: &str) -> Option<Name> {
         .map_or((name.as_str(), 0), |name| (name, EXTENSIONS.len()));
     let (stem, extension) = name.rsplit_once('.')?;
     let rank = packed + EXTENSIONS.iter().position(|known| *known == extension)?;
-    let stem = stem.to_string();
-    let (stem, part) = match stem.split_once("-of-") {
-        Some((before, count)) if all_digits(count) => match before.rsplit_once('-') {
-            Some((stem, part)) if all_digits(part) => (stem.to_string(), part.parse().ok()),
-            _ => (stem, None),
-        },
-        _ => (stem, None),
-    };
+    let (stem, part) = stem_and_part(stem);
     let words: Vec<&str> = stem.split(['-', '_', '.', ' ']).collect();
     let split = match words.as_slice() {
         // WinoGrande has training sets of several sizes in one folder.
@@ -285,10 +274,21 @@ fn named_after(path: &Path, task: &str) -> Option<Name> {
     };
     Some(Name {
         split,
-        stem,
+        stem: stem.into(),
         part,
         rank,
     })
+}
+
+/// `train-00001-of-00003` → `train`, 1; other stems have no part number.
+fn stem_and_part(stem: &str) -> (&str, Option<u64>) {
+    match stem.split_once("-of-") {
+        Some((before, count)) if all_digits(count) => match before.rsplit_once('-') {
+            Some((stem, part)) if all_digits(part) => (stem, part.parse().ok()),
+            _ => (stem, None),
+        },
+        _ => (stem, None),
+    }
 }
 
 fn all_digits(text: &str) -> bool {

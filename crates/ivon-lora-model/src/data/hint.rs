@@ -10,11 +10,11 @@ impl DataError {
         match self {
             Self::File(error) => error.hint(),
             Self::Tokenizer(_) | Self::Setting(_) => None,
+            Self::MalformedLine { .. } | Self::UnclosedQuote { .. } | Self::LineTooLong { .. } => {
+                self.hint_on_a_line()
+            }
             Self::UnknownExtension { .. }
-            | Self::MalformedLine { .. }
-            | Self::UnclosedQuote { .. }
             | Self::NotRows { .. }
-            | Self::LineTooLong { .. }
             | Self::MalformedParquet { .. }
             | Self::EmptySet { .. }
             | Self::EmptyStream { .. }
@@ -28,10 +28,10 @@ impl DataError {
             Self::MissingField { .. }
             | Self::NoRowHas { .. }
             | Self::WrongType { .. }
-            | Self::MissingLabel { .. }
-            | Self::LabelOutOfRange { .. }
-            | Self::AmbiguousLabel { .. }
             | Self::ChoiceCount { .. } => self.hint_on_a_row(),
+            Self::MissingLabel { .. }
+            | Self::LabelOutOfRange { .. }
+            | Self::AmbiguousLabel { .. } => self.hint_on_a_label(),
             Self::TooFewRows { .. }
             | Self::EmptyRole { .. }
             | Self::AnswerWithoutTokens { .. }
@@ -47,32 +47,12 @@ impl DataError {
             Self::UnknownExtension { .. } => {
                 "convert the file, or give it the extension of what it holds".into()
             }
-            Self::MalformedLine { reason, .. } if reason.ends_with("not UTF-8 text") => {
-                "save the file as UTF-8; it may be in Windows-1252 or Latin-1".into()
-            }
-            Self::MalformedLine { reason, .. }
-                if reason.contains(" twice") || reason.ends_with(" once") =>
-            {
-                "rename one of the two, or remove it".into()
-            }
-            Self::MalformedLine { at, .. } if at.file.contains(".jsonl") => {
-                "a JSONL file has one JSON object on each line".into()
-            }
-            Self::MalformedLine { .. } => {
-                "every record needs as many columns as the header, in UTF-8".into()
-            }
-            Self::UnclosedQuote { .. } => {
-                "close it, or write a quote that is part of the text doubled, in a \
-                 field in quotes"
-                    .into()
-            }
             Self::NotRows { found, .. } if found.contains("Git LFS") => {
                 "fetch the file itself with `git lfs pull`".into()
             }
             Self::NotRows { .. } => {
                 "save it as CSV in UTF-8 or as JSONL, packed with gzip at most".into()
             }
-            Self::LineTooLong { .. } => "is this a file with one example on each line?".into(),
             Self::MalformedParquet { .. } => {
                 "download it again, or write it with snappy, gzip, zstd or no \
                  compression"
@@ -92,6 +72,33 @@ impl DataError {
             Self::AmbiguousFiles { .. } => {
                 "move one of them away, or give one file instead of a folder".into()
             }
+            _ => return None,
+        })
+    }
+
+    /// Hints for lines that are no rows.
+    fn hint_on_a_line(&self) -> Option<Sentence> {
+        Some(match self {
+            Self::MalformedLine { reason, .. } if reason.ends_with("not UTF-8 text") => {
+                "save the file as UTF-8; it may be in Windows-1252 or Latin-1".into()
+            }
+            Self::MalformedLine { reason, .. }
+                if reason.contains(" twice") || reason.ends_with(" once") =>
+            {
+                "rename one of the two, or remove it".into()
+            }
+            Self::MalformedLine { at, .. } if at.file.contains(".jsonl") => {
+                "a JSONL file has one JSON object on each line".into()
+            }
+            Self::MalformedLine { .. } => {
+                "every record needs as many columns as the header, in UTF-8".into()
+            }
+            Self::UnclosedQuote { .. } => {
+                "close it, or write a quote that is part of the text doubled, in a \
+                 field in quotes"
+                    .into()
+            }
+            Self::LineTooLong { .. } => "is this a file with one example on each line?".into(),
             _ => return None,
         })
     }
@@ -161,6 +168,14 @@ impl DataError {
                  task"
                     .into()
             }
+            Self::ChoiceCount { .. } => "remove the row, or correct its choices".into(),
+            _ => return None,
+        })
+    }
+
+    /// Hints for labels.
+    fn hint_on_a_label(&self) -> Option<Sentence> {
+        Some(match self {
             Self::MissingLabel { .. } => sentence!(
                 "remove the row, or use `{}` for rows without labels",
                 command("predict")
@@ -168,15 +183,12 @@ impl DataError {
             Self::LabelOutOfRange { .. } => {
                 "correct the row, or the answers and the label field".into()
             }
-            Self::AmbiguousLabel { .. } => {
-                sentence!(
-                    "say which with `{}` or `{}`, or write the label so that it can be \
-                         read in one way",
-                    setting_to("label_reading", "index"),
-                    setting_to("label_reading", "word")
-                )
-            }
-            Self::ChoiceCount { .. } => "remove the row, or correct its choices".into(),
+            Self::AmbiguousLabel { .. } => sentence!(
+                "say which with `{}` or `{}`, or write the label so that it can be \
+                 read in one way",
+                setting_to("label_reading", "index"),
+                setting_to("label_reading", "word")
+            ),
             _ => return None,
         })
     }

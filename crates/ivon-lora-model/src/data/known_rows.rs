@@ -10,7 +10,7 @@ use super::task::Example;
 
 /// The maximum number of hashes of a set. Of more rows the smallest hashes are kept, which are a
 /// uniform sample.
-pub const MOST_HASHES: usize = 1 << 16;
+const MOST_HASHES: usize = 1 << 16;
 /// Hexadecimal digits of a 64-bit hash.
 const DIGITS: usize = 16;
 

@@ -35,23 +35,21 @@ pub use dataset::sha256;
 pub use dataset::{Dataset, RoleIds, assemble, load};
 pub use error::{DataError, TokenizerError};
 pub use folder::{Split, SplitFiles, find_files};
-pub use known_rows::{KnownRows, MOST_HASHES, Overlap, RowSet};
+pub use known_rows::{KnownRows, Overlap, RowSet};
 pub use load_report::{FileReport, LoadReport};
 pub use place::Place;
 pub use preview::{ExampleView, Lengths, Preview, TokenView, preview};
 pub use read::{
-    Continue, EXTENSIONS, Format, LARGEST_FILE, LONGEST_LINE, Row, Rows, Stream, StreamFormat,
-    StreamLines, for_each_row, read_first_rows, read_rows, stream,
+    Continue, Format, Row, Rows, Stream, StreamFormat, StreamLines, for_each_row, read_first_rows,
+    read_rows, stream,
 };
 pub use role::Role;
 pub use source::{Source, load_file, load_file_by, load_file_filled};
-pub use split::{Ties, carve};
 pub use task::{
     CUSTOM, DropReason, Example, Form, LabelReading, Part, Prompt, Question, Refusal, RowOutcome,
     Scoring, Task, TaskReader, names, questions,
 };
 pub use tokens::{
-    Batch, ChatSetting, ChatTemplate, Choices, DroppedExample, EncodeOptions, EncodeOutcome,
-    Encoded, EncodedSet, Encoder, EpochOrder, Segment, Target, Tokenizer, batch_indices,
-    encode_all, encode_any,
+    Batch, ChatSetting, ChatTemplate, Choices, DroppedExample, EncodeOptions, Encoded, EncodedSet,
+    Segment, Target, Tokenizer, batch_indices, encode_all, encode_any,
 };

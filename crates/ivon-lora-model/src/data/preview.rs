@@ -95,7 +95,7 @@ pub struct Preview {
 /// Summarises `examples` and shows the first `shown`. `dropped` are the rows dropped before.
 ///
 /// # Errors
-/// As [`Encoder::encode`].
+/// If the tokenizer or the chat template fails, or answers cannot be told apart.
 pub fn preview(
     examples: &[Example],
     dropped: &Drops,
@@ -260,6 +260,12 @@ impl fmt::Display for Preview {
         if self.whole_answers > 0 {
             writeln!(formatter, "scored by whole answers: {}", self.whole_answers)?;
         }
+        self.write_dropped(formatter)
+    }
+}
+
+impl Preview {
+    fn write_dropped(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "left out   {}", self.dropped.total())?;
         for (reason, rows) in self.dropped.iter() {
             let noun = if rows.count == 1 { "row" } else { "rows" };
@@ -267,9 +273,7 @@ impl fmt::Display for Preview {
         }
         Ok(())
     }
-}
 
-impl Preview {
     fn labels_in_words(&self) -> String {
         if self.labels.is_empty() {
             return "none".into();

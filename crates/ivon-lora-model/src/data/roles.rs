@@ -17,7 +17,7 @@ use super::task::{DropReason, Example, Form, Task};
 pub(super) type Roles = BTreeMap<Role, Vec<Example>>;
 
 /// Gives each source the role of its name.
-pub(super) fn cast(
+pub(super) fn assign(
     config: &DataConfig,
     sources: &mut BTreeMap<Split, Source>,
     report: &mut LoadReport,
@@ -31,33 +31,16 @@ pub(super) fn cast(
         let note = "the test file has no labels and is left aside";
         report.notes.push(note.into());
     }
-    let wants_validation = config.test_from == Some(Split::Validation);
-    let lacks_test = config.test_from.is_none() && !sources.contains_key(&Split::Test);
-    report.validation_is_test =
-        sources.contains_key(&Split::Validation) && (wants_validation || lacks_test);
     let mut plan = vec![
         (Role::Train, Split::Train),
         (Role::Tune, Split::Tune),
         (Role::Calibrate, Split::Calibrate),
     ];
-    if report.validation_is_test {
-        report.notes.push(if wants_validation {
-            "validation is the test set, as asked for".into()
-        } else {
-            "no test file is there, so validation is the test set".into()
-        });
-        plan.push((Role::Test, Split::Validation));
-    } else {
-        plan.push((Role::Test, Split::Test));
-        let has_tune = sources.contains_key(&Split::Tune);
-        match sources.contains_key(&Split::Validation) {
-            true if has_tune => {
-                let note =
-                    "the validation file is not used, since there are files for tune and test";
-                report.notes.push(note.into());
-            }
-            true => plan.push((Role::Tune, Split::Validation)),
-            false => {}
+    match role_of_validation(config, sources, report) {
+        Some(Role::Test) => plan.push((Role::Test, Split::Validation)),
+        role => {
+            plan.push((Role::Test, Split::Test));
+            plan.extend(role.map(|role| (role, Split::Validation)));
         }
     }
     let mut roles = Roles::new();
@@ -68,6 +51,36 @@ pub(super) fn cast(
         }
     }
     roles
+}
+
+/// Test or tune, if there is a validation file and it is used.
+fn role_of_validation(
+    config: &DataConfig,
+    sources: &BTreeMap<Split, Source>,
+    report: &mut LoadReport,
+) -> Option<Role> {
+    let has = |split| sources.contains_key(&split);
+    if !has(Split::Validation) {
+        return None;
+    }
+    let (role, note) = match config.test_from {
+        Some(Split::Validation) => (
+            Some(Role::Test),
+            Some("validation is the test set, as asked for"),
+        ),
+        None if !has(Split::Test) => (
+            Some(Role::Test),
+            Some("no test file is there, so validation is the test set"),
+        ),
+        _ if has(Split::Tune) => (
+            None,
+            Some("the validation file is not used, since there are files for tune and test"),
+        ),
+        _ => (Some(Role::Tune), None),
+    };
+    report.validation_is_test = role == Some(Role::Test);
+    report.notes.extend(note.map(String::from));
+    role
 }
 
 /// The prompts and groups of later roles.
@@ -143,20 +156,7 @@ pub(super) fn carve_missing(
         return Ok(());
     };
     let texts: Vec<String> = train.iter().map(|example| example.prompt.text()).collect();
-    // The letters of multiple choice mean something different in every row, so they are no classes.
-    let class = |example: &Example| {
-        example
-            .label
-            .filter(|_| matches!(task.form, Form::Template { .. }))
-    };
-    let rows = texts.iter().zip(&train);
-    let ties: Vec<Ties<'_>> = rows
-        .map(|(text, example)| Ties {
-            text,
-            group: example.group.as_deref(),
-            class: class(example),
-        })
-        .collect();
+    let ties = ties(task, &texts, &train);
     let carved = carve(&ties, &wanted, config.train_limit.unwrap_or(0), config.seed)?;
     for (example, role) in train.into_iter().zip(carved) {
         roles.entry(role).or_default().push(example);
@@ -167,6 +167,19 @@ pub(super) fn carve_missing(
         report.sources.insert(*role, Split::Train);
     }
     Ok(())
+}
+
+/// What decides which of the `examples`, with these prompts, stay together.
+fn ties<'a>(task: &Task, texts: &'a [String], examples: &'a [Example]) -> Vec<Ties<'a>> {
+    // The letters of multiple choice mean something different in every row, so they are no classes.
+    let has_classes = matches!(task.form, Form::Template { .. });
+    let rows = texts.iter().zip(examples);
+    rows.map(|(text, example)| Ties {
+        text,
+        group: example.group.as_deref(),
+        class: example.label.filter(|_| has_classes),
+    })
+    .collect()
 }
 
 /// Keeps the first examples of each role, up to the limits.

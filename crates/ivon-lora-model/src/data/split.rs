@@ -44,16 +44,7 @@ pub fn carve(
         return Ok(roles);
     }
     let mut bundles = bundles(rows);
-    if bundles.len() <= wanted.len() {
-        let names: Vec<&str> = std::iter::once("train")
-            .chain(wanted.iter().map(|(role, _)| role.name()))
-            .collect();
-        return Err(DataError::TooFewRows {
-            found: bundles.len(),
-            needed: names.len(),
-            roles: names.join(", "),
-        });
-    }
+    check_count(bundles.len(), wanted)?;
     shuffle(&mut stream(seed, Purpose::Split, 0, 0, ""), &mut bundles);
     // The sort is stable, so each half stays shuffled.
     bundles.sort_by_key(|bundle| bundle.first().is_some_and(|&first| first < spared));
@@ -75,6 +66,21 @@ pub fn carve(
         }
     }
     Ok(roles)
+}
+
+/// There must be a bundle for each role, including train.
+fn check_count(bundles: usize, wanted: &[(Role, f64)]) -> Result<(), DataError> {
+    if bundles > wanted.len() {
+        return Ok(());
+    }
+    let names: Vec<&str> = std::iter::once("train")
+        .chain(wanted.iter().map(|(role, _)| role.name()))
+        .collect();
+    Err(DataError::TooFewRows {
+        found: bundles,
+        needed: names.len(),
+        roles: names.join(", "),
+    })
 }
 
 /// The number of rows of each class for a role of `goal` rows: goal · rows of the class / rows,

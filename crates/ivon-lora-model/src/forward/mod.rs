@@ -2,13 +2,13 @@
 //! them.
 //!
 //! On the CPU the decoder runs as one operation on slices with a hand-written backward pass
-//! ([`cpu`]); on other devices, and as the reference for tests, as plain Burn operations
-//! ([`plain`]).
+//! (`cpu`); on other devices, and as the reference for tests, as plain Burn operations
+//! (`plain`).
 
 mod hidden;
 mod observe;
-pub mod plain;
-pub mod cpu;
+mod plain;
+mod cpu;
 mod network;
 
 pub use hidden::Hidden;

@@ -10,7 +10,9 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use super::hidden::Hidden;
 use crate::data::Batch;
 use crate::lora::{Draw, LoraPair, PlainRows, PlainSide, Side, pair_path};
-use crate::model::{Decoder, DecoderConfig, FrozenMatrix, Gate, Linear, Norms, Projection, Rope};
+use crate::model::{
+    Decoder, DecoderConfig, DecoderLayer, FrozenMatrix, Gate, Linear, Norms, Projection, Rope,
+};
 
 /// The decoder's weights as tensors on a device.
 #[derive(Debug)]
@@ -33,6 +35,35 @@ struct PlainLayer {
     linears: Vec<(Tensor<2>, Option<Tensor<1>>)>,
 }
 
+impl PlainLayer {
+    fn new(layer: DecoderLayer, device: &Device) -> Self {
+        Self {
+            input_layernorm: vector(layer.input_layernorm, device),
+            post_attention_layernorm: vector(layer.post_attention_layernorm, device),
+            q_norm: layer.q_norm.map(|norm| vector(norm, device)),
+            k_norm: layer.k_norm.map(|norm| vector(norm, device)),
+            linears: layer
+                .linears
+                .into_iter()
+                .map(|layer| linear(layer, device))
+                .collect(),
+        }
+    }
+}
+
+fn vector(values: Vec<f32>, device: &Device) -> Tensor<1> {
+    let len = values.len();
+    Tensor::from_data(TensorData::new(values, [len]), device)
+}
+
+fn linear(linear: Linear, device: &Device) -> (Tensor<2>, Option<Tensor<1>>) {
+    let shape = [linear.weight.rows(), linear.weight.columns()];
+    let rows: Vec<u32> = (0..shape[0] as u32).collect();
+    let weight = TensorData::new(linear.weight.gather(&rows), shape);
+    let weight = Tensor::<2>::from_data(weight, device).transpose();
+    (weight, linear.bias.map(|bias| vector(bias, device)))
+}
+
 /// The data shared by all layers of a forward pass.
 struct Pass<'a> {
     plain: &'a Plain,
@@ -52,37 +83,15 @@ impl Plain {
     /// Moves a decoder's weights to a device, layer by layer.
     pub fn new(decoder: Decoder, device: &Device) -> Self {
         let device = device.clone().without_autodiff();
-        let vector = |values: Vec<f32>| {
-            let len = values.len();
-            Tensor::<1>::from_data(TensorData::new(values, [len]), &device)
-        };
-        let linear = |linear: Linear| {
-            let shape = [linear.weight.rows(), linear.weight.columns()];
-            let values = linear
-                .weight
-                .gather(&(0..shape[0] as u32).collect::<Vec<_>>());
-            let weight =
-                Tensor::<2>::from_data(TensorData::new(values, shape), &device).transpose();
-            (weight, linear.bias.map(&vector))
-        };
-        let layers = decoder
-            .layers
-            .into_iter()
-            .map(|layer| PlainLayer {
-                input_layernorm: vector(layer.input_layernorm),
-                post_attention_layernorm: vector(layer.post_attention_layernorm),
-                q_norm: layer.q_norm.map(&vector),
-                k_norm: layer.k_norm.map(&vector),
-                linears: layer.linears.into_iter().map(&linear).collect(),
-            })
-            .collect();
-        let norm = vector(decoder.norm);
+        let layers = decoder.layers.into_iter();
         Self {
             config: decoder.config,
             embed_tokens: decoder.embed_tokens,
             lm_head: decoder.lm_head,
-            layers,
-            norm,
+            layers: layers
+                .map(|layer| PlainLayer::new(layer, &device))
+                .collect(),
+            norm: vector(decoder.norm, &device),
             device,
         }
     }
@@ -124,9 +133,9 @@ impl Plain {
         for index in 0..self.layers.len() {
             x = pass.layer(index, x);
         }
-        let asked: Vec<i64> = batch.asked.iter().map(|&token| token as i64).collect();
-        let count = asked.len();
-        let asked = Tensor::<1, Int>::from_data(TensorData::new(asked, [count]), &self.device);
+        let asked = batch.asked.iter().map(|&token| token as i64);
+        let asked = TensorData::new(asked.collect::<Vec<_>>(), [batch.asked.len()]);
+        let asked = Tensor::<1, Int>::from_data(asked, &self.device);
         Hidden {
             states: self.norm(x.select(0, asked), &self.norm),
             penalty: pass.penalty.take(),

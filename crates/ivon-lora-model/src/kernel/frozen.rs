@@ -49,32 +49,9 @@ pub struct Output<'a> {
 /// The products of x `[n, in]` with several matrices.
 pub fn apply(x: &[f32], outputs: Vec<Output<'_>>) {
     let width = block_unit();
-    let outputs: Vec<(FrozenFactor<'_>, Shared<'_>, Onto<'_>)> = outputs
-        .into_iter()
-        .map(|Output { matrix, y, onto }| {
-            let [depth, columns] = [matrix.columns(), matrix.rows()];
-            assert!(
-                x.len() * columns == y.len() * depth,
-                "{} numbers times {depth} × {columns} into {}",
-                x.len(),
-                y.len()
-            );
-            assert!(
-                onto.is_none_or(|onto| onto.len() == y.len()),
-                "what is added to has the shape of the result"
-            );
-            let cut = Cut::new(matrix, Direction::Forward, [depth, columns], width);
-            (
-                FrozenFactor {
-                    matrix,
-                    direction: Direction::Forward,
-                    cut,
-                    x,
-                },
-                Shared::new(y),
-                onto.map_or(Onto::Nothing, Onto::Other),
-            )
-        })
+    let outputs = outputs.into_iter();
+    let outputs: Vec<_> = outputs
+        .map(|output| forward_product(x, output, width))
         .collect();
     let tasks = outputs.iter().flat_map(|output| {
         output
@@ -90,59 +67,81 @@ pub fn apply(x: &[f32], outputs: Vec<Output<'_>>) {
         .for_each(|((factor, y, onto), block)| factor.multiply(block, *y, *onto));
 }
 
+/// The factor, the result and what is added to it, with their sizes checked.
+fn forward_product<'a>(
+    x: &'a [f32],
+    Output { matrix, y, onto }: Output<'a>,
+    width: usize,
+) -> (FrozenFactor<'a>, Shared<'a>, Onto<'a>) {
+    let [depth, columns] = [matrix.columns(), matrix.rows()];
+    assert!(
+        x.len() * columns == y.len() * depth,
+        "{} numbers times {depth} × {columns} into {}",
+        x.len(),
+        y.len()
+    );
+    assert!(
+        onto.is_none_or(|onto| onto.len() == y.len()),
+        "what is added to has the shape of the result"
+    );
+    let factor = FrozenFactor {
+        matrix,
+        direction: Direction::Forward,
+        cut: Cut::new(matrix, Direction::Forward, [depth, columns], width),
+        x,
+    };
+    let onto = onto.map_or(Onto::Nothing, Onto::Other);
+    (factor, Shared::new(y), onto)
+}
+
 /// dx `[n, in]` ← (dx +) Σ dy `[n, out]` · W over several matrices W `[out, in]`.
 pub fn apply_transposed(inputs: &[(&FrozenMatrix, &[f32])], dx: &mut [f32], add: bool) {
-    let width = block_unit();
     let Some(columns) = inputs.first().map(|(matrix, _)| matrix.columns()) else {
         return;
     };
-    let factors: Vec<FrozenFactor<'_>> = inputs
-        .iter()
-        .map(|&(matrix, dy)| {
-            let shape @ [depth, _] = [matrix.rows(), matrix.columns()];
-            assert!(
-                dy.len() * columns == dx.len() * depth && matrix.columns() == columns,
-                "{} times {shape:?} into {}",
-                dy.len(),
-                dx.len()
-            );
-            FrozenFactor {
-                matrix,
-                direction: Direction::Backward,
-                cut: Cut::new(matrix, Direction::Backward, shape, width),
-                x: dy,
-            }
-        })
-        .collect();
-    // The same columns for all factors, so that each column belongs to one task: the widest block,
-    // because encodings have different units.
-    let columns_of_block = factors
-        .iter()
-        .map(|factor| factor.cut.columns)
-        .max()
-        .unwrap_or(width);
-    let factors: Vec<FrozenFactor<'_>> = factors
-        .into_iter()
-        .map(|factor| FrozenFactor {
-            cut: factor.cut.with_columns(columns_of_block),
-            ..factor
-        })
-        .collect();
+    for (matrix, dy) in inputs {
+        let shape @ [depth, _] = [matrix.rows(), matrix.columns()];
+        assert!(
+            dy.len() * columns == dx.len() * depth && matrix.columns() == columns,
+            "{} times {shape:?} into {}",
+            dy.len(),
+            dx.len()
+        );
+    }
+    let factors = backward_factors(inputs);
     let blocks: Vec<Range<usize>> = factors[0].cut.blocks(columns).collect();
     let dx = Shared::new(dx);
     blocks.into_par_iter().with_max_len(1).for_each(|block| {
         for (index, factor) in factors.iter().enumerate() {
-            factor.multiply(
-                block.clone(),
-                dx,
-                if add || index > 0 {
-                    Onto::Result
-                } else {
-                    Onto::Nothing
-                },
-            );
+            let onto = match add || index > 0 {
+                true => Onto::Result,
+                false => Onto::Nothing,
+            };
+            factor.multiply(block.clone(), dx, onto);
         }
     });
+}
+
+/// The factors of a backward product, with the same columns in a block for all of them, so that
+/// each column belongs to one task: those of the widest block, because encodings have different
+/// units.
+fn backward_factors<'a>(inputs: &[(&'a FrozenMatrix, &'a [f32])]) -> Vec<FrozenFactor<'a>> {
+    let width = block_unit();
+    let factors = inputs.iter().map(|&(matrix, dy)| {
+        let shape = [matrix.rows(), matrix.columns()];
+        FrozenFactor {
+            matrix,
+            direction: Direction::Backward,
+            cut: Cut::new(matrix, Direction::Backward, shape, width),
+            x: dy,
+        }
+    });
+    let mut factors: Vec<_> = factors.collect();
+    let columns = factors.iter().map(|factor| factor.cut.columns).max();
+    for factor in &mut factors {
+        factor.cut = factor.cut.with_columns(columns.unwrap_or(width));
+    }
+    factors
 }
 
 /// The side of W `[out, in]` over which a product sums.

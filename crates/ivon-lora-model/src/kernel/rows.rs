@@ -129,18 +129,8 @@ pub fn rms_norm_backward(
                     .zip(inverse)
                     .zip(dx.chunks_exact_mut(width));
                 for (((dy, x), &inverse), dx) in rows {
-                    let mut lanes = [0.0f32; LANES];
-                    for ((dy, x), w) in dy
-                        .chunks(LANES)
-                        .zip(x.chunks(LANES))
-                        .zip(weight.chunks(LANES))
-                    {
-                        for (lane, ((dy, x), w)) in lanes.iter_mut().zip(dy.iter().zip(x).zip(w)) {
-                            *lane += dy * w * x;
-                        }
-                    }
                     let along =
-                        lanes.iter().sum::<f32>() * inverse * inverse * inverse / width as f32;
+                        weighted_dot(dy, weight, x) * inverse * inverse * inverse / width as f32;
                     for (((dx, dy), x), w) in dx.iter_mut().zip(dy).zip(x).zip(weight) {
                         let gradient = inverse * dy * w - along * x;
                         *dx = if add { *dx + gradient } else { gradient };
@@ -149,6 +139,22 @@ pub fn rms_norm_backward(
             },
         );
     });
+}
+
+/// Σ dy·w·x.
+#[inline(always)]
+fn weighted_dot(dy: &[f32], weight: &[f32], x: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    for ((dy, x), w) in dy
+        .chunks(LANES)
+        .zip(x.chunks(LANES))
+        .zip(weight.chunks(LANES))
+    {
+        for (lane, ((dy, x), w)) in lanes.iter_mut().zip(dy.iter().zip(x).zip(w)) {
+            *lane += dy * w * x;
+        }
+    }
+    lanes.iter().sum()
 }
 
 /// Rotates each head of each row by the angles of its position, in place; rows have length `width`,
@@ -175,18 +181,21 @@ pub fn rotate(
                         let angles = position as usize * half..(position as usize + 1) * half;
                         let (cosine, sine) = (&cosine[angles.clone()], &sine[angles]);
                         for head in x.chunks_exact_mut(head_dim) {
-                            let (first, second) = head.split_at_mut(half);
-                            for (((a, b), c), s) in
-                                first.iter_mut().zip(second).zip(cosine).zip(sine)
-                            {
-                                let s = s * sign;
-                                (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
-                            }
+                            rotate_head(head, cosine, sine, sign);
                         }
                     }
                 },
             );
         });
+}
+
+#[inline(always)]
+fn rotate_head(head: &mut [f32], cosine: &[f32], sine: &[f32], sign: f32) {
+    let (first, second) = head.split_at_mut(cosine.len());
+    for (((a, b), c), s) in first.iter_mut().zip(second).zip(cosine).zip(sine) {
+        let s = s * sign;
+        (*a, *b) = (*a * c - *b * s, *b * c + *a * s);
+    }
 }
 
 /// out ← silu(gate) · up, with silu(x) = x / (1 + e⁻ˣ).

@@ -133,7 +133,7 @@ impl LayerAdapter {
     ///
     /// # Errors
     /// The first error of `pair`.
-    pub fn try_from_pairs<E>(
+    pub(super) fn try_from_pairs<E>(
         mut pair: impl FnMut(Projection) -> Result<Option<LoraPair>, E>,
     ) -> Result<Self, E> {
         Ok(Self {
@@ -152,7 +152,7 @@ impl LayerAdapter {
     }
 
     /// [`try_from_pairs`](Self::try_from_pairs) for pairs that cannot fail.
-    pub fn from_pairs(mut pair: impl FnMut(Projection) -> Option<LoraPair>) -> Self {
+    pub(super) fn from_pairs(mut pair: impl FnMut(Projection) -> Option<LoraPair>) -> Self {
         match Self::try_from_pairs(|projection| Ok::<_, Infallible>(pair(projection))) {
             Ok(layer) => layer,
             Err(never) => match never {},

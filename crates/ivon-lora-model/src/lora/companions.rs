@@ -34,27 +34,20 @@ impl Companions {
                 reason: error.to_string(),
             }
         })?;
-        let mut found = Vec::new();
+        let mut names = files::names_in(folder)?;
         let templates = folder.join(TEMPLATES_FOLDER);
-        let templates = if templates.is_dir() {
-            files::names_in(&templates)?
-        } else {
-            Vec::new()
-        };
-        let templates = templates
-            .into_iter()
-            .map(|name| format!("{TEMPLATES_FOLDER}/{name}"));
-        for name in files::names_in(folder)?
-            .into_iter()
-            .chain(templates)
-            .filter(|name| is_companion(name))
-        {
+        if templates.is_dir() {
+            let templates = files::names_in(&templates)?.into_iter();
+            names.extend(templates.map(|name| format!("{TEMPLATES_FOLDER}/{name}")));
+        }
+        let mut companions = Vec::new();
+        for name in names.into_iter().filter(|name| is_companion(name)) {
             let bytes = files::read_bytes(&folder.join(&name), LARGEST)?;
-            found.push((name, bytes));
+            companions.push((name, bytes));
         }
         Ok(Self {
             config,
-            files: found,
+            files: companions,
         })
     }
 

@@ -25,14 +25,14 @@ pub struct WholeLayer {
 
 /// What a file contains besides A and B of decoder layers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Beside {
+pub struct OtherContents {
     /// The whole layers.
     pub whole: Vec<WholeLayer>,
     /// The tables of the model, embedding or output, with A and B.
     pub adapted: Vec<String>,
 }
 
-impl Beside {
+impl OtherContents {
     /// Recognises them by the names of tensors.
     pub fn of(matrices: &Matrices) -> Self {
         let mut beside = Self::default();
@@ -43,11 +43,7 @@ impl Beside {
             else {
                 continue;
             };
-            let adapted = ["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B"];
-            if let Some((module, _)) = adapted
-                .iter()
-                .find_map(|factor| path.split_once(&format!(".{factor}")))
-            {
+            if let Some(module) = adapted_module(path) {
                 if !beside.adapted.iter().any(|known| known == module) {
                     beside.adapted.push(module.into());
                 }
@@ -59,22 +55,14 @@ impl Beside {
             }
         }
         // What PEFT saves along with A and B of a table is not a separate layer.
-        let of_adapted = |layer: &WholeLayer| {
-            beside
-                .adapted
-                .iter()
-                .any(|module| layer.module == format!("{module}.base_layer"))
-        };
-        let whole = beside
-            .whole
-            .iter()
-            .filter(|layer| !of_adapted(layer))
-            .cloned()
+        let base_layers = beside.adapted.iter();
+        let base_layers: Vec<_> = base_layers
+            .map(|module| format!("{module}.base_layer"))
             .collect();
-        Self {
-            whole,
-            adapted: beside.adapted,
-        }
+        beside
+            .whole
+            .retain(|layer| !base_layers.contains(&layer.module));
+        beside
     }
 
     /// Refuses a file that contains any.
@@ -103,6 +91,18 @@ impl Beside {
     }
 }
 
+/// The module of a tensor that is A or B of some layer.
+fn adapted_module(path: &str) -> Option<&str> {
+    let factors = [
+        ".lora_A",
+        ".lora_B",
+        ".lora_embedding_A",
+        ".lora_embedding_B",
+    ];
+    let split = factors.iter().find_map(|factor| path.split_once(factor));
+    split.map(|(module, _)| module)
+}
+
 /// Whether this is the name of A or B of a decoder layer.
 pub fn is_factor(name: &str) -> bool {
     let path = name
@@ -118,7 +118,7 @@ mod tests {
     use super::super::HostMatrix;
     use super::*;
 
-    fn of(names: &[&str]) -> Beside {
+    fn of(names: &[&str]) -> OtherContents {
         let matrix = |name: &&str| {
             (
                 name.to_string(),
@@ -128,13 +128,13 @@ mod tests {
                 },
             )
         };
-        Beside::of(&names.iter().map(matrix).collect())
+        OtherContents::of(&names.iter().map(matrix).collect())
     }
 
     #[test]
     fn whole_layers_and_adapted_tables_are_told_from_a_and_b() {
         let q = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight";
-        assert_eq!(of(&[q]), Beside::default());
+        assert_eq!(of(&[q]), OtherContents::default());
         let saved = of(&[
             q,
             "base_model.model.lm_head.weight",

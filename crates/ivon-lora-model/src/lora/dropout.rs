@@ -32,7 +32,7 @@ pub struct Mask {
 
 impl Dropout {
     /// The mask on the inputs (`width` of them) of the layer at `path`, for all tokens of a batch.
-    pub fn mask(&self, path: &str, batch: &Batch, width: usize) -> Mask {
+    pub(crate) fn mask(&self, path: &str, batch: &Batch, width: usize) -> Mask {
         let row = width.div_ceil(64);
         let mut words = vec![0u64; batch.len() * row];
         let threshold = (self.rate * 65536.0).round() as u32;
@@ -47,26 +47,31 @@ impl Dropout {
             let mut stream =
                 random::stream(self.seed, Purpose::Dropout, self.step, self.draw, path);
             stream.set_stream(key);
-            let mut bytes = [0u8; 128];
-            for word in words {
-                stream.fill_bytes(&mut bytes);
-                wide(
-                    #[inline(always)]
-                    || {
-                        let (mut bits, least) = (0, threshold);
-                        for (bit, pair) in bytes.as_chunks::<2>().0.iter().enumerate() {
-                            bits |= u64::from(u32::from(u16::from_le_bytes(*pair)) >= least) << bit;
-                        }
-                        *word = bits;
-                    },
-                );
-            }
+            fill_bits(&mut stream, threshold, words);
         });
         Mask {
             words,
             width,
             factor: (1.0 / (1.0 - self.rate)) as f32,
         }
+    }
+}
+
+/// Fills words with random bits that are 1 with probability 1 − threshold/2¹⁶.
+fn fill_bits(stream: &mut impl Rng, threshold: u32, words: &mut [u64]) {
+    let mut bytes = [0u8; 128];
+    for word in words {
+        stream.fill_bytes(&mut bytes);
+        wide(
+            #[inline(always)]
+            || {
+                let (mut bits, least) = (0, threshold);
+                for (bit, pair) in bytes.as_chunks::<2>().0.iter().enumerate() {
+                    bits |= u64::from(u32::from(u16::from_le_bytes(*pair)) >= least) << bit;
+                }
+                *word = bits;
+            },
+        );
     }
 }
 

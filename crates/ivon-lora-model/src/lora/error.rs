@@ -203,6 +203,17 @@ pub enum LoraError {
     File(#[from] FileError),
 }
 
+const MERGE_WHOLE_LAYERS: &str = "merge it into the base with PEFT \
+    (`PeftModel.from_pretrained(base, folder).merge_and_unload()`, the base resized first if its \
+    vocabulary was) and go on from the merged model, or train it again without `modules_to_save` \
+    and with `save_embedding_layers=False`";
+const MERGE_OTHER_LAYERS: &str = "merge it into the base with PEFT \
+    (`PeftModel.from_pretrained(base, folder).merge_and_unload()`) and go on from the merged \
+    model, or train it again with `target_modules` of the decoder layers";
+const GATHER_WEIGHTS: &str = "DeepSpeed's ZeRO-3 leaves it so where nothing was gathered: save the \
+    adapter again with `stage3_gather_16bit_weights_on_model_save`, or take it out of the \
+    checkpoint with `zero_to_fp32.py`";
+
 impl LoraError {
     /// How to convert an adapter of mlx-lm.
     pub(super) fn mlx_hint() -> Sentence {
@@ -233,23 +244,9 @@ impl LoraError {
             }
             Self::NoAdapter { hint, .. } => return Some(hint.clone()),
             Self::Mlx { .. } => return Some(Self::mlx_hint()),
-            Self::WholeLayers { .. } => {
-                "merge it into the base with PEFT (`PeftModel.from_pretrained(base, \
-                     folder).merge_and_unload()`, the base resized first if its \
-                     vocabulary was) and go on from the merged model, or train it again \
-                     without `modules_to_save` and with `save_embedding_layers=False`"
-            }
-            Self::OtherLayer { .. } => {
-                "merge it into the base with PEFT (`PeftModel.from_pretrained(base, \
-                     folder).merge_and_unload()`) and go on from the merged model, or \
-                     train it again with `target_modules` of the decoder layers"
-            }
-            Self::Empty { .. } => {
-                "DeepSpeed's ZeRO-3 leaves it so where nothing was gathered: save \
-                     the adapter again with \
-                     `stage3_gather_16bit_weights_on_model_save`, or take it out of the \
-                     checkpoint with `zero_to_fp32.py`"
-            }
+            Self::WholeLayers { .. } => MERGE_WHOLE_LAYERS,
+            Self::OtherLayer { .. } => MERGE_OTHER_LAYERS,
+            Self::Empty { .. } => GATHER_WEIGHTS,
             Self::Malformed { .. } => "was the file copied completely?",
             Self::Pickle { .. } => {
                 "convert it with PEFT: `model.save_pretrained(folder, \

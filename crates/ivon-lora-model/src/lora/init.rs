@@ -4,9 +4,7 @@
 use burn::tensor::Device;
 
 use super::parameters::parameter_path;
-use super::{
-    Adapter, HostMatrix, LayerAdapter, LoraConfig, LoraError, LoraPair, Projection, resolve_targets,
-};
+use super::{Adapter, HostMatrix, LayerAdapter, LoraConfig, LoraError, LoraPair, resolve_targets};
 use crate::model::DecoderConfig;
 use crate::random::{Purpose, stream, uniform};
 
@@ -18,7 +16,7 @@ impl Adapter {
     /// not depend on other layers or the device.
     ///
     /// # Errors
-    /// Those of [`resolve_targets`].
+    /// If the options are invalid, or match no layer that can be adapted.
     pub fn new(
         config: &LoraConfig,
         decoder: &DecoderConfig,
@@ -26,34 +24,24 @@ impl Adapter {
         device: &Device,
     ) -> Result<Self, LoraError> {
         let targets = resolve_targets(config, decoder)?;
-        let pair = |layer: usize, projection: Projection| {
-            let [out, inputs] = projection.shape(decoder);
-            let path = parameter_path(layer, projection, "lora_A");
-            let a = HostMatrix {
-                shape: [config.rank, inputs],
-                values: kaiming_uniform(config.rank, inputs, seed, &path),
-            };
-            let b = HostMatrix {
-                shape: [out, config.rank],
-                values: vec![0.0; out * config.rank],
-            };
-            LoraPair {
-                lora_A: a.parameter(device),
-                lora_B: b.parameter(device),
-                side: None,
-            }
-        };
-        let layers = (0..decoder.num_hidden_layers)
-            .map(|layer| {
-                LayerAdapter::from_pairs(|projection| {
-                    targets
-                        .contains(&(layer, projection))
-                        .then(|| pair(layer, projection))
+        let layers = (0..decoder.num_hidden_layers).map(|layer| {
+            LayerAdapter::from_pairs(|projection| {
+                if !targets.contains(&(layer, projection)) {
+                    return None;
+                }
+                let [out, inputs] = projection.shape(decoder);
+                let path = parameter_path(layer, projection, "lora_A");
+                let a = kaiming_uniform(config.rank, inputs, seed, &path);
+                let b = vec![0.0; out * config.rank];
+                Some(LoraPair {
+                    lora_A: HostMatrix::new([config.rank, inputs], a).parameter(device),
+                    lora_B: HostMatrix::new([out, config.rank], b).parameter(device),
+                    side: None,
                 })
             })
-            .collect();
+        });
         Ok(Self {
-            layers,
+            layers: layers.collect(),
             scaling: config.scaling(),
         })
     }

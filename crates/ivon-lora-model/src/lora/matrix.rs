@@ -15,6 +15,10 @@ pub struct HostMatrix {
 }
 
 impl HostMatrix {
+    pub(super) fn new(shape: [usize; 2], values: Vec<f32>) -> Self {
+        Self { shape, values }
+    }
+
     /// The values of a tensor; `path` names it in an error.
     ///
     /// # Errors

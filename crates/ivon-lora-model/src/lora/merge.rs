@@ -141,18 +141,24 @@ pub fn merge(
             let index = json!({ "metadata": { "total_size": summary.bytes }, "weight_map": index });
             write_json(&folder.join("model.safetensors.index.json"), &index)?;
         }
-        write_json(
-            &folder.join("config.json"),
-            &companions.config_with(options.precision),
-        )?;
-        for (name, bytes) in &companions.files {
-            let path = folder.join(name);
-            path.parent().map_or(Ok(()), files::create_folder)?;
-            files::write_bytes(&path, bytes)?;
-        }
-        Ok(())
+        write_companions(folder, companions, options.precision)
     })?;
     Ok(summary)
+}
+
+fn write_companions(
+    folder: &Path,
+    companions: &Companions,
+    precision: Precision,
+) -> Result<(), LoraError> {
+    let config = companions.config_with(precision);
+    write_json(&folder.join("config.json"), &config)?;
+    for (name, bytes) in &companions.files {
+        let path = folder.join(name);
+        path.parent().map_or(Ok(()), files::create_folder)?;
+        files::write_bytes(&path, bytes)?;
+    }
+    Ok(())
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<(), LoraError> {
@@ -211,10 +217,8 @@ fn deltas(
         if !names.contains(&name) {
             return Err(LoraError::NoBaseTensor { name });
         }
-        let (a, b) = (
-            HostMatrix::read(&name, pair.lora_A.val())?,
-            HostMatrix::read(&name, pair.lora_B.val())?,
-        );
+        let a = HostMatrix::read(&name, pair.lora_A.val())?;
+        let b = HostMatrix::read(&name, pair.lora_B.val())?;
         let (expected, found) = (vec![b.shape[0], a.shape[1]], base.shape(&name)?);
         if found != expected {
             return Err(LoraError::Shape {
@@ -270,14 +274,10 @@ fn write_shard(
     deltas: &BTreeMap<String, Delta>,
     precision: Precision,
 ) -> Result<f32, LoraError> {
-    let tensors = shard
-        .iter()
-        .map(|(name, shape)| (name.as_str(), shape.as_slice()));
-    let head = header(
-        precision,
-        tensors,
-        &BTreeMap::from([("format".into(), "pt".into())]),
-    );
+    let tensors = shard.iter();
+    let tensors = tensors.map(|(name, shape)| (name.as_str(), shape.as_slice()));
+    let metadata = BTreeMap::from([("format".into(), "pt".into())]);
+    let head = header(precision, tensors, &metadata);
     let mut largest = 0f32;
     let mut refused = None;
     let written = files::write_with(path, |file| {

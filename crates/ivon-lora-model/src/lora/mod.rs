@@ -22,13 +22,15 @@ pub use adapter::{Adapter, LayerAdapter, LoraPair, Mlp, SelfAttention};
 pub use companions::Companions;
 pub use config::{LoraConfig, TargetModules};
 pub use contents::is_factor;
-pub use contents::{Beside, WholeLayer};
+pub use contents::{OtherContents, WholeLayer};
 pub use draw::Draw;
-pub use dropout::{Dropout, Mask};
+pub use dropout::Dropout;
+pub(crate) use dropout::Mask;
 pub use error::LoraError;
 pub use matrix::HostMatrix;
 pub use merge::{MergeBase, MergeOptions, MergeSummary, StoredBase, merge};
-pub use parameters::{pair_path, parameter_path, peft_name};
+pub(crate) use parameters::pair_path;
+pub use parameters::{parameter_path, peft_name};
 pub use peft::{
     ADAPTER_FILE, CONFIG_FILE, PeftAdapter, portable_base_name, read_peft, read_peft_config,
     write_peft,
@@ -36,7 +38,7 @@ pub use peft::{
 pub use peft::{by_path, in_file};
 pub use place::{AdapterPlace, FOLDER_IN_RUN, locate_adapter};
 pub use side::Side;
-pub(crate) use side::{CpuRows, CpuSide, GivenRows, PlainRows, PlainSide};
+pub(crate) use side::{BackwardRows, CpuRows, CpuSide, PlainRows, PlainSide};
 pub use store::Precision;
 pub use store::{read_matrices, write_matrices};
-pub use target::{module_path, resolve_targets};
+use target::{module_path, resolve_targets};

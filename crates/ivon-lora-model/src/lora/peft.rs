@@ -14,7 +14,7 @@ use burn::tensor::Device;
 use serde_json::{Value, json};
 
 use self::options::PeftOptions;
-use super::contents::Beside;
+use super::contents::OtherContents;
 use super::parameters::{PEFT_PREFIX, PEFT_SUFFIX};
 use super::store::{Matrices, read_matrices, write_matrices};
 use super::target::{parse_module_path, portable_targets};
@@ -58,7 +58,7 @@ pub fn read_peft(
         });
     }
     let matrices = read_matrices(&path)?.0;
-    Beside::of(&matrices).refuse(&path)?;
+    OtherContents::of(&matrices).refuse(&path)?;
     options.refuse_whole_layers(&config_path)?;
     let matrices = by_path(&path, matrices)?;
     let there = adapted_modules(&path, &matrices, decoder.num_hidden_layers)?;

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -38,7 +38,7 @@ impl Precision {
     }
 
     /// The name in PyTorch, as in `config.json`.
-    pub fn torch_name(self) -> &'static str {
+    pub(super) fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
             Self::F16 => "float16",
@@ -117,14 +117,8 @@ pub fn write_matrices(
     matrices: &Matrices,
     mut metadata: Metadata,
 ) -> Result<(), LoraError> {
-    if let Some((name, _)) = matrices
-        .iter()
-        .find(|(_, matrix)| matrix.values.iter().any(|value| !value.is_finite()))
-    {
-        return Err(LoraError::NotFinite {
-            name: name.clone(),
-            rounded: false,
-        });
+    for (name, matrix) in matrices {
+        check_finite(name, &matrix.values)?;
     }
     metadata.insert("format".into(), "pt".into());
     let tensors = matrices
@@ -172,39 +166,42 @@ pub fn read_matrices(path: &Path) -> Result<(Matrices, Metadata), LoraError> {
         let view = file
             .tensor(name)
             .map_err(|error| malformed(error.to_string()))?;
-        if view.shape().contains(&0) {
-            return Err(LoraError::Empty {
-                path: path.into(),
-                name: name.into(),
-                found: view.shape().into(),
-            });
-        }
-        let &[rows, columns] = view.shape() else {
-            return Err(LoraError::UnknownTensor {
-                path: path.into(),
-                name: name.into(),
-                reason: format!("its shape is {:?}", view.shape()),
-            });
-        };
-        let values = widen(view.dtype(), view.data()).ok_or_else(|| LoraError::Type {
-            name: name.into(),
-            found: view.dtype().to_string(),
-        })?;
-        if values.iter().any(|value| !value.is_finite()) {
-            return Err(LoraError::NotFinite {
-                name: name.into(),
-                rounded: false,
-            });
-        }
-        matrices.insert(
-            name.to_string(),
-            HostMatrix {
-                shape: [rows, columns],
-                values,
-            },
-        );
+        matrices.insert(name.to_string(), read_matrix(path, name, &view)?);
     }
     Ok((matrices, metadata))
+}
+
+fn read_matrix(path: &Path, name: &str, view: &TensorView<'_>) -> Result<HostMatrix, LoraError> {
+    if view.shape().contains(&0) {
+        return Err(LoraError::Empty {
+            path: path.into(),
+            name: name.into(),
+            found: view.shape().into(),
+        });
+    }
+    let &[rows, columns] = view.shape() else {
+        return Err(LoraError::UnknownTensor {
+            path: path.into(),
+            name: name.into(),
+            reason: format!("its shape is {:?}", view.shape()),
+        });
+    };
+    let values = widen(view.dtype(), view.data()).ok_or_else(|| LoraError::Type {
+        name: name.into(),
+        found: view.dtype().to_string(),
+    })?;
+    check_finite(name, &values)?;
+    Ok(HostMatrix::new([rows, columns], values))
+}
+
+fn check_finite(name: &str, values: &[f32]) -> Result<(), LoraError> {
+    if values.iter().all(|value| value.is_finite()) {
+        return Ok(());
+    }
+    Err(LoraError::NotFinite {
+        name: name.into(),
+        rounded: false,
+    })
 }
 
 /// Stored numbers as f32; none for a type that adapters do not use.

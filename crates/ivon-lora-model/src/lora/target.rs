@@ -34,16 +34,7 @@ pub fn resolve_targets(
         return Err(LoraError::NoSuchLayer { layer, layers });
     }
     let matcher = Matcher::new(&config.target_modules)?;
-    if let Some(module) = NOT_ADAPTED
-        .iter()
-        .find(|module| matcher.matches(module) != Match::No)
-    {
-        return Err(LoraError::Option {
-            option: "target_modules",
-            expected: "linear layers of the decoder layers",
-            found: (*module).into(),
-        });
-    }
+    refuse_tables(&matcher)?;
     let targets: Vec<_> = (0..layers)
         .flat_map(|layer| Projection::ALL.map(|projection| (layer, projection)))
         .filter(
@@ -61,6 +52,19 @@ pub fn resolve_targets(
         });
     }
     Ok(targets)
+}
+
+/// The embedding and output tables cannot be adapted.
+fn refuse_tables(matcher: &Matcher<'_>) -> Result<(), LoraError> {
+    let mut tables = NOT_ADAPTED.iter();
+    match tables.find(|module| matcher.matches(module) != Match::No) {
+        Some(module) => Err(LoraError::Option {
+            option: "target_modules",
+            expected: "linear layers of the decoder layers",
+            found: (*module).into(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The path of a linear layer in the Hugging Face model, such as `model.layers.3.self_attn.q_proj`.

@@ -111,7 +111,7 @@ impl FrozenMatrix {
     }
 
     /// The values.
-    pub fn values(&self) -> &Values {
+    pub(crate) fn values(&self) -> &Values {
         &self.values
     }
 

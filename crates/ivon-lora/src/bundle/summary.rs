@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{BundleError, POSTERIOR_FILE};
-use crate::lora::{ADAPTER_FILE, Beside, HostMatrix, is_factor, read_matrices};
+use crate::lora::{ADAPTER_FILE, HostMatrix, OtherContents, is_factor, read_matrices};
 use crate::metrics::quantile;
 use crate::posterior::PosteriorKind;
 
@@ -17,7 +17,7 @@ pub struct AdapterSummary {
     /// Number of weights in A and B of the decoder layers.
     pub parameters: usize,
     /// What else the file holds.
-    pub beside: Beside,
+    pub beside: OtherContents,
     /// The metadata of `posterior.safetensors`, if there is one.
     pub posterior: Option<BTreeMap<String, String>>,
     /// The decoder layers with weights, from the bottom up.
@@ -69,7 +69,7 @@ pub fn summarise(folder: &Path) -> Result<AdapterSummary, BundleError> {
     } else {
         BTreeMap::new()
     };
-    let beside = Beside::of(&mean);
+    let beside = OtherContents::of(&mean);
     let factors: BTreeMap<String, HostMatrix> = mean
         .into_iter()
         .filter(|(name, _)| is_factor(name))

@@ -49,13 +49,10 @@ impl Records {
         let mut splitter = Splitter::new(sample.chain(text), dialect);
         splitter.skip_lines(lines);
         let header = match splitter.next_record() {
-            Ok(Some(line)) => header(
-                &splitter
-                    .fields()
-                    .map_err(|reason| malformed(&name, line, reason))?,
-                &name,
-                line,
-            )?,
+            Ok(Some(line)) => match splitter.fields() {
+                Ok(fields) => header(&fields, &name, line)?,
+                Err(reason) => return Err(malformed(&name, line, reason)),
+            },
             Ok(None) => Vec::new(),
             Err(wrong) => return Err(wrong.into_error(&name)),
         };

@@ -119,25 +119,9 @@ fn columns(line: &[u8], delimiter: u8) -> usize {
 fn needs_quotes(sample: &[u8]) -> bool {
     // The last line may be incomplete, and its last quote closed only beyond the sample.
     let is_cut = sample.len() >= SAMPLE;
-    let whole = match is_cut {
-        false => sample,
-        true => {
-            &sample[..sample
-                .iter()
-                .rposition(|byte| *byte == b'\n')
-                .map_or(0, |at| at + 1)]
-        }
-    };
+    let whole = if is_cut { whole_lines(sample) } else { sample };
     let mut fields = whole.split(|byte| matches!(byte, b'\t' | b'\n' | b'\r'));
-    // A `"` at just one end of a field, or a doubled one in a field that starts and ends with `"`.
-    let telling = |field: &[u8]| {
-        let (begins, ends) = (
-            field.first() == Some(&b'"'),
-            field.len() > 1 && field.last() == Some(&b'"'),
-        );
-        begins != ends || begins && field.windows(2).skip(1).any(|pair| pair == b"\"\"")
-    };
-    if !fields.any(telling) {
+    if !fields.any(shows_quoting) {
         return false;
     }
     let mut splitter = Splitter::new(
@@ -159,6 +143,20 @@ fn needs_quotes(sample: &[u8]) -> bool {
             Err(_) => return is_cut && strictly_quoted(whole, is_cut),
         }
     }
+}
+
+/// The sample without an incomplete last line.
+fn whole_lines(sample: &[u8]) -> &[u8] {
+    let end = sample.iter().rposition(|byte| *byte == b'\n');
+    &sample[..end.map_or(0, |at| at + 1)]
+}
+
+/// Whether a field between tabs needs quoting to be read: it has a `"` at just one end, or a
+/// doubled one between `"` at both ends.
+fn shows_quoting(field: &[u8]) -> bool {
+    let begins = field.first() == Some(&b'"');
+    let ends = field.len() > 1 && field.last() == Some(&b'"');
+    begins != ends || begins && field.windows(2).skip(1).any(|pair| pair == b"\"\"")
 }
 
 /// Whether every opening quote is closed right before a tab or a line end; in a truncated text the

@@ -29,8 +29,7 @@ pub(super) fn check_footer(file: &mut File) -> Result<(), String> {
         .map_err(|error| error.to_string())?
         .ok_or("it does not end as a parquet file does")?;
     let mut walk = Walk { rest: &bytes };
-    let mut levels = Vec::new();
-    let mut leaves = 0usize;
+    let mut size = SchemaSize::default();
     walk.structure(0, &mut |walk, field, kind| {
         if field != 2 || kind != LIST {
             return Ok(false);
@@ -45,30 +44,45 @@ pub(super) fn check_footer(file: &mut File) -> Result<(), String> {
                 }
                 Ok(false)
             })?;
-            levels
-                .last_mut()
-                .into_iter()
-                .for_each(|left: &mut i64| *left -= 1);
-            leaves += usize::from(children == 0);
-            if children < 0 || children > count as i64 {
-                return Err(format!(
-                    "a group of its schema has {children} columns, of {count} in all"
-                ));
-            }
-            if children > 0 {
-                levels.push(children);
-            }
-            while levels.last() == Some(&0) {
-                levels.pop();
-            }
-            if levels.len() > DEEPEST || leaves > MOST_COLUMNS {
-                return Err(format!(
-                    "its schema has more than {DEEPEST} levels or {MOST_COLUMNS} columns"
-                ));
-            }
+            size.add(children, count)?;
         }
         Ok(true)
     })
+}
+
+/// The depth and width of a schema, which is a list of groups and columns in depth-first order.
+#[derive(Default)]
+struct SchemaSize {
+    /// For each open group the number of its children still to come.
+    levels: Vec<i64>,
+    columns: usize,
+}
+
+impl SchemaSize {
+    /// Adds a group of `children`, or a column without any, to a schema of `count` elements.
+    fn add(&mut self, children: i64, count: u64) -> Result<(), String> {
+        if let Some(left) = self.levels.last_mut() {
+            *left -= 1;
+        }
+        self.columns += usize::from(children == 0);
+        if children < 0 || children > count as i64 {
+            return Err(format!(
+                "a group of its schema has {children} columns, of {count} in all"
+            ));
+        }
+        if children > 0 {
+            self.levels.push(children);
+        }
+        while self.levels.last() == Some(&0) {
+            self.levels.pop();
+        }
+        if self.levels.len() > DEEPEST || self.columns > MOST_COLUMNS {
+            return Err(format!(
+                "its schema has more than {DEEPEST} levels or {MOST_COLUMNS} columns"
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Checks every page header of the column chunk of `length` bytes at `start`.

@@ -32,26 +32,17 @@ impl Lines {
         loop {
             let mut bytes = Vec::new();
             self.line += 1;
-            match self
-                .text
-                .by_ref()
-                .take(LONGEST_LINE as u64 + 1)
-                .read_until(b'\n', &mut bytes)
-            {
+            let mut line = self.text.by_ref().take(LONGEST_LINE as u64 + 1);
+            match line.read_until(b'\n', &mut bytes) {
                 Err(source) => return Some(Err(io_error(&self.name, source))),
                 Ok(0) => return None,
                 Ok(_) => {}
             }
             let at = Place::new(self.name.clone(), self.line);
             if bytes.len() > LONGEST_LINE {
-                let wrong = DataError::LineTooLong {
-                    at,
-                    limit: LONGEST_LINE,
-                };
-                return Some(Err(self
-                    .skip(bytes.ends_with(b"\n"))
-                    .err()
-                    .unwrap_or(wrong)));
+                let limit = LONGEST_LINE;
+                let skipped = self.skip(bytes.ends_with(b"\n"));
+                return Some(skipped.and(Err(DataError::LineTooLong { at, limit })));
             }
             let Ok(text) = String::from_utf8(bytes) else {
                 return Some(Err(DataError::MalformedLine {

@@ -23,10 +23,9 @@ mod stream;
 #[cfg(test)]
 pub(super) mod testing;
 
-pub use format::{EXTENSIONS, Format};
+pub(super) use format::EXTENSIONS;
+pub use format::Format;
 pub(super) use json::value as json_value;
-pub use lines::LONGEST_LINE;
 pub use row::Row;
 pub use rows::{Continue, Rows, for_each_row, read_first_rows, read_rows};
 pub use stream::{Stream, StreamFormat, StreamLines, stream};
-pub use text::LARGEST_FILE;

@@ -120,20 +120,23 @@ fn json(field: &Field) -> Value {
                 .collect::<Map<_, _>>(),
         ),
         Field::ListInternal(list) => list.elements().iter().map(json).collect(),
-        Field::MapInternal(map) => map
-            .entries()
-            .iter()
-            .map(|(key, value)| {
-                (
-                    json(key)
-                        .as_str()
-                        .map_or_else(|| key.to_string(), String::from),
-                    json(value),
-                )
-            })
-            .collect::<Map<_, _>>()
-            .into(),
+        Field::MapInternal(map) => {
+            let entries = map.entries().iter();
+            Value::Object(
+                entries
+                    .map(|(key, value)| (key_text(key), json(value)))
+                    .collect(),
+            )
+        }
         other => Value::from(other.to_string()),
+    }
+}
+
+/// The key of a map as a JSON key.
+fn key_text(key: &Field) -> String {
+    match json(key) {
+        Value::String(text) => text,
+        _ => key.to_string(),
     }
 }
 

@@ -14,7 +14,7 @@ use super::lines::Lines;
 #[cfg(feature = "parquet")]
 use super::parquet::ParquetRows;
 use super::row::Row;
-use super::text::{LARGEST_FILE, io_error, not_rows, open_text};
+use super::text::{LARGEST_FILE, Text, io_error, not_rows, open_text};
 #[cfg(not(feature = "parquet"))]
 use super::without_parquet::ParquetRows;
 use crate::data::error::DataError;
@@ -38,7 +38,7 @@ impl Rows {
     /// Opens a file.
     ///
     /// # Errors
-    /// If it cannot be read, is larger than [`LARGEST_FILE`], has an unknown extension, or its
+    /// If it cannot be read, is larger than 8 GiB, has an unknown extension, or its
     /// content does not fit the extension.
     pub fn open(path: &Path) -> Result<Self, DataError> {
         let Some(format) = Format::of(path) else {
@@ -76,7 +76,7 @@ impl Rows {
         format: Format,
         reader: Box<dyn Read + Send>,
     ) -> Result<Self, DataError> {
-        let (mut text, how) = open_text(&name, reader)?;
+        let (text, how) = open_text(&name, reader)?;
         let mut notes: Vec<String> = how
             .filter(|how| *how == "UTF-16")
             .map(|how| format!("`{name}` is read as {how}"))
@@ -86,25 +86,9 @@ impl Rows {
             Format::Jsonl => Inner::Lines(Lines::new(text, name.clone())),
             Format::Parquet => return Err(not_rows(&name, "a stream", "a file of parquet")),
             Format::Csv | Format::Tsv => {
-                let mut sample = Vec::new();
-                text.by_ref()
-                    .take(SAMPLE as u64)
-                    .read_to_end(&mut sample)
-                    .map_err(|source| io_error(&name, source))?;
-                let tabs = format == Format::Tsv;
-                let (dialect, skipped) = Dialect::of(&sample, tabs);
-                notes.extend(
-                    dialect
-                        .surprise(tabs)
-                        .map(|what| format!("`{name}`: {what}")),
-                );
-                Inner::Records(Box::new(Records::new(
-                    text,
-                    sample,
-                    skipped,
-                    dialect,
-                    name.clone(),
-                )?))
+                let (records, note) = open_table(text, format == Format::Tsv, &name)?;
+                notes.extend(note);
+                Inner::Records(Box::new(records))
             }
         };
         Ok(Self {
@@ -150,6 +134,25 @@ impl Iterator for Rows {
         };
         next
     }
+}
+
+/// The records of a table in the dialect that its start shows, and a note if that is unusual.
+fn open_table(
+    mut text: Text,
+    tabs: bool,
+    name: &Arc<str>,
+) -> Result<(Records, Option<String>), DataError> {
+    let mut sample = Vec::new();
+    text.by_ref()
+        .take(SAMPLE as u64)
+        .read_to_end(&mut sample)
+        .map_err(|source| io_error(name, source))?;
+    let (dialect, skipped) = Dialect::of(&sample, tabs);
+    let note = dialect
+        .surprise(tabs)
+        .map(|what| format!("`{name}`: {what}"));
+    let records = Records::new(text, sample, skipped, dialect, name.clone())?;
+    Ok((records, note))
 }
 
 /// Whether to continue reading.

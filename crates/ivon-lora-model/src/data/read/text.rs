@@ -170,13 +170,7 @@ impl Utf16 {
 
     /// Decodes the buffer; afterwards nothing is ready only at the end of the stream.
     fn refill(&mut self) -> io::Result<()> {
-        let bytes = self.inner.fill_buf()?;
-        let mut pairs: Vec<u8> = bytes[..bytes.len() & !1].to_vec();
-        if pairs.is_empty() {
-            self.inner.by_ref().take(2).read_to_end(&mut pairs)?;
-        } else {
-            self.inner.consume(pairs.len());
-        }
+        let pairs = self.read_pairs()?;
         let ended = pairs.len() < 2;
         let from = if self.big_endian {
             u16::from_be_bytes
@@ -204,6 +198,18 @@ impl Utf16 {
         }
         self.ready = Cursor::new(text.into_bytes());
         Ok(())
+    }
+
+    /// An even number of bytes; fewer than two only at the end of the stream.
+    fn read_pairs(&mut self) -> io::Result<Vec<u8>> {
+        let bytes = self.inner.fill_buf()?;
+        let mut pairs: Vec<u8> = bytes[..bytes.len() & !1].to_vec();
+        if pairs.is_empty() {
+            self.inner.by_ref().take(2).read_to_end(&mut pairs)?;
+        } else {
+            self.inner.consume(pairs.len());
+        }
+        Ok(pairs)
     }
 }
 

@@ -82,17 +82,7 @@ pub fn questions(
     for row in rows.take(limit) {
         questions.push(match row {
             Ok(row) => question(row, reader, carry, &mut seen),
-            Err(error) if error.is_of_a_row() => {
-                let id = error.place().map(id_at).unwrap_or_default();
-                Question {
-                    id,
-                    asked: Err(Refusal::Unreadable(error.to_string())),
-                    carried: carry
-                        .iter()
-                        .map(|name| (name.clone(), Value::Null))
-                        .collect(),
-                }
-            }
+            Err(error) if error.is_of_a_row() => unreadable(&error, carry),
             Err(error) => return Err(error),
         });
     }
@@ -119,6 +109,18 @@ fn question(row: Row, reader: &TaskReader, carry: &[String], seen: &mut [bool]) 
         Err(error) => Err(Refusal::Unreadable(error.to_string())),
     };
     Question { id, asked, carried }
+}
+
+/// The question of a row that cannot be read.
+fn unreadable(error: &DataError, carry: &[String]) -> Question {
+    Question {
+        id: error.place().map(id_at).unwrap_or_default(),
+        asked: Err(Refusal::Unreadable(error.to_string())),
+        carried: carry
+            .iter()
+            .map(|name| (name.clone(), Value::Null))
+            .collect(),
+    }
 }
 
 #[cfg(test)]

@@ -38,16 +38,11 @@ impl Template {
             } else if brace == "}" {
                 return Err(malformed("a `}` has no `{` before it"));
             } else {
-                let (name, after) = rest
-                    .split_once('}')
-                    .ok_or_else(|| malformed("a `{` has no `}` after it"))?;
-                if name.trim().is_empty() || name.contains('{') {
-                    return Err(malformed("a field name is empty or has a brace in it"));
-                }
+                let (name, after) = field_name(rest).map_err(malformed)?;
                 if !text.is_empty() {
                     pieces.push(Piece::Text(std::mem::take(&mut text)));
                 }
-                pieces.push(Piece::Field(name.trim().into()));
+                pieces.push(Piece::Field(name.into()));
                 rest = after;
             }
         }
@@ -86,6 +81,17 @@ impl Template {
                     Piece::Field(name) => prompt.then_field(row.text(name)?),
                 })
             })
+    }
+}
+
+/// The field name before the next `}`, and the text after it; or what is wrong with the name.
+fn field_name(text: &str) -> Result<(&str, &str), &'static str> {
+    let (name, after) = text.split_once('}').ok_or("a `{` has no `}` after it")?;
+    match name.trim() {
+        trimmed if trimmed.is_empty() || name.contains('{') => {
+            Err("a field name is empty or has a brace in it")
+        }
+        trimmed => Ok((trimmed, after)),
     }
 }
 

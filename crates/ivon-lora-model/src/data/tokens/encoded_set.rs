@@ -44,6 +44,23 @@ impl EncodedSet {
         drops
     }
 
+    fn add(&mut self, index: usize, example: &Example, outcome: EncodeOutcome) {
+        match outcome {
+            EncodeOutcome::Encoded {
+                encoded, truncated, ..
+            } => {
+                self.truncated += usize::from(truncated);
+                self.shortened.push(truncated);
+                self.examples.push(encoded);
+                self.kept.push(index);
+            }
+            EncodeOutcome::Dropped(reason) => self.dropped.push(DroppedExample {
+                id: example.id.clone(),
+                reason,
+            }),
+        }
+    }
+
     /// Sentences about the examples given: which were dropped, shortened, or have an empty field.
     /// `set` is their name; `given` are the examples that were encoded.
     pub fn account(&self, set: &str, given: &[Example], max_length: usize) -> Vec<String> {
@@ -79,7 +96,8 @@ impl EncodedSet {
 /// Encodes examples, on all threads.
 ///
 /// # Errors
-/// As [`Encoder::encode`], for the first example that fails; [`DataError::EmptySet`] if all of one
+/// If the tokenizer or the chat template fails, or answers of an example cannot be told apart;
+/// [`DataError::EmptySet`] if all of one
 /// or more examples are dropped.
 pub fn encode_all(
     examples: &[Example],
@@ -104,7 +122,7 @@ pub fn encode_all(
 /// [`encode_all`], except that all examples may be dropped.
 ///
 /// # Errors
-/// As [`Encoder::encode`], for the first example that fails.
+/// If the tokenizer or the chat template fails, or answers of an example cannot be told apart.
 pub fn encode_any(
     examples: &[Example],
     tokenizer: &Tokenizer,
@@ -125,20 +143,7 @@ pub fn encode_any(
     let mut index = 0;
     for chunk in chunks {
         for outcome in chunk? {
-            match outcome {
-                EncodeOutcome::Encoded {
-                    encoded, truncated, ..
-                } => {
-                    set.truncated += usize::from(truncated);
-                    set.shortened.push(truncated);
-                    set.examples.push(encoded);
-                    set.kept.push(index);
-                }
-                EncodeOutcome::Dropped(reason) => set.dropped.push(DroppedExample {
-                    id: examples[index].id.clone(),
-                    reason,
-                }),
-            }
+            set.add(index, &examples[index], outcome);
             index += 1;
         }
     }

@@ -144,23 +144,10 @@ impl<'a> Encoder<'a> {
             if ids.is_empty() {
                 return Ok(EncodeOutcome::Dropped(DropReason::NoTokens));
             }
-            reserved = match &choices {
-                Choices::Tokens(_) => 0,
-                Choices::Answers(answers) => answers.iter().map(Vec::len).max().unwrap_or(0),
-            };
+            reserved = longest_answer(&choices);
             if ids.len() + reserved <= limit {
-                let key = fnv1a(format!("{}\0{}", example.id, example.prompt.text()).as_bytes());
-                let encoded = Encoded {
-                    id: example.id.clone(),
-                    key,
-                    tokens: ids,
-                    target: Target::Choice {
-                        choices,
-                        label: example.label,
-                    },
-                };
                 return Ok(EncodeOutcome::Encoded {
-                    encoded,
+                    encoded: encoded(example, ids, choices),
                     text: tokens.text,
                     truncated: prompt != example.prompt,
                 });
@@ -228,33 +215,37 @@ impl<'a> Encoder<'a> {
         words: &Arc<[String]>,
     ) -> Result<Arc<Continuations>, DataError> {
         let tail = last_word(&tokens.text);
-        let key = (tail.to_string(), Arc::as_ptr(words).cast::<String>().addr());
-        let known = match self.remembered.get(&key) {
-            Some(known) => known.clone(),
-            None => {
-                let base = self.tokenizer.encode(tail, false)?;
-                let found = Arc::new(self.after(tail, base, words)?);
-                if self.remembered.len() < REMEMBERED {
-                    self.remembered.insert(key, found.clone());
-                }
-                found
-            }
-        };
-        let shared = known
+        let after_tail = self.remembered_after(tail, words)?;
+        let shared = after_tail
             .base
             .iter()
             .rev()
             .zip(tokens.own.iter().rev())
             .take_while(|(one, other)| one == other)
             .count();
-        if tail.len() == tokens.text.len() || known.replaced < shared {
-            return Ok(known);
+        if tail.len() == tokens.text.len() || after_tail.replaced < shared {
+            return Ok(after_tail);
         }
-        Ok(Arc::new(self.after(
-            &tokens.text,
-            tokens.own.clone(),
-            words,
-        )?))
+        let after_text = self.after(&tokens.text, tokens.own.clone(), words)?;
+        Ok(Arc::new(after_text))
+    }
+
+    /// The answers after the last word of a text, from the cache if they are there.
+    fn remembered_after(
+        &mut self,
+        tail: &str,
+        words: &Arc<[String]>,
+    ) -> Result<Arc<Continuations>, DataError> {
+        let key = (tail.to_string(), Arc::as_ptr(words).cast::<String>().addr());
+        if let Some(remembered) = self.remembered.get(&key) {
+            return Ok(remembered.clone());
+        }
+        let base = self.tokenizer.encode(tail, false)?;
+        let found = Arc::new(self.after(tail, base, words)?);
+        if self.remembered.len() < REMEMBERED {
+            self.remembered.insert(key, found.clone());
+        }
+        Ok(found)
     }
 
     /// The answers after a text whose own tokens are `base`.
@@ -292,6 +283,26 @@ impl<'a> Encoder<'a> {
             base,
             answers,
         })
+    }
+}
+
+fn encoded(example: &Example, tokens: Vec<u32>, choices: Choices) -> Encoded {
+    Encoded {
+        id: example.id.clone(),
+        key: fnv1a(format!("{}\0{}", example.id, example.prompt.text()).as_bytes()),
+        tokens,
+        target: Target::Choice {
+            choices,
+            label: example.label,
+        },
+    }
+}
+
+/// The number of tokens of the longest answer, if answers are scored by all of their tokens.
+fn longest_answer(choices: &Choices) -> usize {
+    match choices {
+        Choices::Tokens(_) => 0,
+        Choices::Answers(answers) => answers.iter().map(Vec::len).max().unwrap_or(0),
     }
 }
 

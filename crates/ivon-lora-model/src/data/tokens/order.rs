@@ -56,7 +56,7 @@ impl EpochOrder {
     }
 }
 
-/// The examples of one step, see [`EpochOrder::batch`].
+/// The examples of one step, by index; empty only if there are no examples.
 pub fn batch_indices(seed: u64, count: usize, batch_size: usize, step: u64) -> Vec<usize> {
     EpochOrder::new(seed, count, batch_size)
         .batch(step)

@@ -51,43 +51,43 @@ pub struct Tile {
     position: usize,
 }
 
-/// Splits a batch into tiles: of all tokens, or of the requested ones only (a tile each).
-pub fn tiles(batch: &Batch, asked_only: bool) -> Vec<Tile> {
-    let tile = |segment: usize, tokens: Range<usize>, first_row: usize| {
-        let mut seen = batch.above(segment);
-        seen.push(batch.segments[segment].start..tokens.end);
-        Tile {
-            rows: first_row..first_row + tokens.len(),
-            seen,
-            segment,
-            position: batch.positions[tokens.start] as usize,
-        }
-    };
-    if asked_only {
-        let segment_of = |token| {
-            batch
-                .segments
-                .partition_point(|segment| segment.start <= token)
-                - 1
-        };
-        return batch
-            .asked
-            .iter()
-            .enumerate()
-            .map(|(row, &token)| tile(segment_of(token), token..token + 1, row))
-            .collect();
-    }
+/// The tiles of all tokens of a batch.
+pub fn tiles(batch: &Batch) -> Vec<Tile> {
     let mut tiles = Vec::new();
     for (index, segment) in batch.segments.iter().enumerate() {
         let end = segment.start + segment.len;
         for start in (segment.start..end).step_by(TILE) {
-            tiles.push(tile(index, start..end.min(start + TILE), start));
+            tiles.push(Tile::new(batch, index, start..end.min(start + TILE), start));
         }
     }
     tiles
 }
 
+/// A tile for each of the requested tokens of a batch.
+pub fn asked_tiles(batch: &Batch) -> Vec<Tile> {
+    let asked = batch.asked.iter().enumerate();
+    asked
+        .map(|(row, &token)| {
+            let next = batch
+                .segments
+                .partition_point(|segment| segment.start <= token);
+            Tile::new(batch, next - 1, token..token + 1, row)
+        })
+        .collect()
+}
+
 impl Tile {
+    fn new(batch: &Batch, segment: usize, tokens: Range<usize>, first_row: usize) -> Self {
+        let mut seen = batch.above(segment);
+        seen.push(batch.segments[segment].start..tokens.end);
+        Self {
+            rows: first_row..first_row + tokens.len(),
+            seen,
+            segment,
+            position: batch.positions[tokens.start] as usize,
+        }
+    }
+
     fn keys(&self) -> usize {
         self.seen.iter().map(Range::len).sum()
     }
@@ -238,7 +238,7 @@ pub fn attend(heads: Heads, tiles: &[Tile], [q, k, v]: [&[f32]; 3], out: &mut [f
 
 /// The inputs of [`attend_backward`]: inputs and output of [`attend`], and the gradient of the
 /// output.
-pub struct Attended<'a> {
+pub struct AttentionValues<'a> {
     pub q: &'a [f32],
     pub k: &'a [f32],
     pub v: &'a [f32],
@@ -257,7 +257,7 @@ pub struct Attended<'a> {
 pub fn attend_backward(
     heads: Heads,
     tiles: &[Tile],
-    given: &Attended<'_>,
+    given: &AttentionValues<'_>,
     [dq, dk, dv]: [&mut [f32]; 3],
 ) {
     let mut segments: BTreeMap<usize, Vec<&Tile>> = BTreeMap::new();
@@ -297,7 +297,7 @@ struct Gradients<'a> {
 fn segment_backward(
     heads: Heads,
     (tiles, key_head): (&[&Tile], usize),
-    given: &Attended<'_>,
+    given: &AttentionValues<'_>,
     gradients: Gradients<'_>,
     scratch: &mut Scratch,
 ) -> AncestorGradient {
@@ -367,7 +367,7 @@ impl TileHead<'_> {
     /// dP = dO Vᵀ; Pᵀ dO is added to dV.
     fn values_backward(
         self,
-        given: &Attended<'_>,
+        given: &AttentionValues<'_>,
         gradients: Gradients<'_>,
         scratch: &mut Scratch,
         owed: &mut AncestorGradient,
@@ -393,7 +393,7 @@ impl TileHead<'_> {
     }
 
     /// dS = P ⊙ (dP − rowsum(dO ⊙ O)), in place of dP.
-    fn scores_backward(self, given: &Attended<'_>, scratch: &mut Scratch) {
+    fn scores_backward(self, given: &AttentionValues<'_>, scratch: &mut Scratch) {
         let (rows, keys, width) = (self.tile.rows.len(), self.tile.keys(), self.heads.width);
         let stride = self.heads.queries * width;
         let (out, d_out) = (self.queries(given.out), self.queries(given.d_out));
@@ -422,7 +422,7 @@ impl TileHead<'_> {
     /// dQ = scale · dS K; scale · dSᵀ Q is added to dK.
     fn keys_backward(
         self,
-        given: &Attended<'_>,
+        given: &AttentionValues<'_>,
         gradients: Gradients<'_>,
         scratch: &Scratch,
         owed: &mut AncestorGradient,

@@ -13,7 +13,7 @@ use super::layout::{PairNumbers, PairPlace};
 use super::pass::{LayerPass, Pass};
 use crate::forward::Observation;
 use crate::kernel::{self, Buffer, Factor, Target, Threads, View, product};
-use crate::lora::{CpuRows, CpuSide, GivenRows, Mask, pair_path};
+use crate::lora::{BackwardRows, CpuRows, CpuSide, Mask, pair_path};
 use crate::model::Projection;
 
 /// What the forward pass of a pair keeps.
@@ -31,6 +31,16 @@ pub struct ProjectionGradient<'a> {
     /// Gradient of the output, `[n, out]`.
     pub dy: &'a [f32],
     pub low: Option<&'a Low>,
+}
+
+impl<'a> ProjectionGradient<'a> {
+    pub fn new(projection: Projection, dy: &'a [f32], low: Option<&'a Low>) -> Self {
+        Self {
+            projection,
+            dy,
+            low,
+        }
+    }
 }
 
 /// The result of a pair's backward pass: u, the gradient of h `[n, r]`, and, if it is not just u A,
@@ -312,7 +322,7 @@ impl Pair<'_> {
         let Some((side, rows)) = self.side(u.len() / self.place.rank) else {
             return (u, None, None);
         };
-        let given = GivenRows {
+        let given = BackwardRows {
             x,
             h: &low.h,
             d_low: u,

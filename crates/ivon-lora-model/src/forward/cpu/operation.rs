@@ -10,7 +10,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 
-use super::attention::{Tile, tiles};
+use super::attention::{asked_tiles, tiles};
 use super::layer::Tape;
 use super::layout::AdapterLayout;
 use super::pass::{LayerPass, Pass};
@@ -45,6 +45,16 @@ pub struct Call {
 enum LayerTape {
     Whole(Box<Tape>),
     Input(Buffer),
+}
+
+impl LayerTape {
+    /// Everything that the layer needs, computed again where only its input was kept.
+    fn completed(self, layer: &LayerPass<'_>) -> Tape {
+        match self {
+            Self::Whole(tape) => *tape,
+            Self::Input(x) => layer.forward(x).1,
+        }
+    }
 }
 
 /// What a forward pass keeps.
@@ -100,17 +110,7 @@ impl Host {
             }
             None => Tensor::from_data(call.forward(&[], false).0, &burn::tensor::Device::flex()),
         };
-        if !has_penalty {
-            return Hidden {
-                states: outputs.reshape(shape),
-                penalty: None,
-            };
-        }
-        let count = shape[0] * shape[1];
-        Hidden {
-            states: outputs.clone().narrow(0, 0, count).reshape(shape),
-            penalty: Some(outputs.narrow(0, count, 1)),
-        }
+        split_outputs(outputs, shape, has_penalty)
     }
 
     /// Cosine and sine of every position's rotary angles up to the largest in the batch.
@@ -143,12 +143,8 @@ impl Call {
         let angles: Vec<_> = ropes
             .map(|rope| self.host.angles(&self.batch, rope))
             .collect();
-        let keys = if self.layout.reads_keys() {
-            self.batch.prefix_keys()
-        } else {
-            Vec::new()
-        };
-        let tiles: [Vec<Tile>; 2] = [tiles(&self.batch, false), tiles(&self.batch, true)];
+        let keys = self.keys();
+        let tiles = [tiles(&self.batch), asked_tiles(&self.batch)];
         let pass = Pass {
             config: &self.host.decoder.config,
             pool: &self.host.pool,
@@ -165,6 +161,15 @@ impl Call {
             d_penalty,
         };
         rayon::scope(|_| work(&pass))
+    }
+
+    /// The prefix key of each token if a side needs it; else empty.
+    fn keys(&self) -> Vec<u64> {
+        if self.layout.reads_keys() {
+            self.batch.prefix_keys()
+        } else {
+            Vec::new()
+        }
     }
 
     fn layer<'a>(&'a self, pass: &'a Pass<'a>, index: usize) -> LayerPass<'a> {
@@ -256,10 +261,7 @@ impl Call {
             kernel::rms_norm_backward(d_states, &last, &decoder.norm, &inverse, &mut d, false);
             for (index, tape) in (first..decoder.layers.len()).zip(layers).rev() {
                 let layer = self.layer(pass, index);
-                let tape = match tape {
-                    LayerTape::Whole(tape) => *tape,
-                    LayerTape::Input(x) => layer.forward(x).1,
-                };
+                let tape = tape.completed(&layer);
                 match layer.backward(d, tape, &mut gradient, index > first) {
                     Some(dx) => d = dx,
                     None => break,
@@ -267,6 +269,21 @@ impl Call {
             }
         });
         gradient
+    }
+}
+
+/// The hidden states of this `shape` from the outputs of the operation, and the penalty after them.
+fn split_outputs(outputs: Tensor<1>, shape: [usize; 2], has_penalty: bool) -> Hidden {
+    if !has_penalty {
+        return Hidden {
+            states: outputs.reshape(shape),
+            penalty: None,
+        };
+    }
+    let count = shape[0] * shape[1];
+    Hidden {
+        states: outputs.clone().narrow(0, 0, count).reshape(shape),
+        penalty: Some(outputs.narrow(0, count, 1)),
     }
 }
 

@@ -7,7 +7,7 @@
 //! The backward pass keeps x, q, k, v and the output of attention, and recomputes n and the
 //! attention weights.
 
-use super::attention::{Attended, attend, attend_backward};
+use super::attention::{AttentionValues, attend, attend_backward};
 use super::low_rank::{Low, ProjectionGradient};
 use super::pass::LayerPass;
 use crate::kernel::{self, Buffer};
@@ -105,7 +105,7 @@ impl LayerPass<'_> {
         self.project_backward(&through, &tape.attended, Some(&mut d_attended), gradient);
         let [mut dq, mut dk, mut dv] =
             [&tape.q, &tape.k, &tape.v].map(|values| self.pass.pool.zeros(values.len()));
-        let given = Attended {
+        let given = AttentionValues {
             q: &tape.q,
             k: &tape.k,
             v: &tape.v,
@@ -136,16 +136,9 @@ impl LayerPass<'_> {
         let normed = self.norm_again(&tape.x, weight, &tape.inverse);
         let mut d_normed = wants_dx.then(|| self.take(tape.x.len()));
         let [low_q, low_k, low_v, _] = tape.low.each_ref().map(Option::as_ref);
-        let [q, k, v] = [
-            (Projection::Q, &dq, low_q),
-            (Projection::K, &dk, low_k),
-            (Projection::V, &dv, low_v),
-        ]
-        .map(|(projection, dy, low)| ProjectionGradient {
-            projection,
-            dy,
-            low,
-        });
+        let q = ProjectionGradient::new(Projection::Q, &dq, low_q);
+        let k = ProjectionGradient::new(Projection::K, &dk, low_k);
+        let v = ProjectionGradient::new(Projection::V, &dv, low_v);
         if !self.last {
             self.project_backward(&[q, k, v], &normed, d_normed.as_deref_mut(), gradient);
             return d_normed;

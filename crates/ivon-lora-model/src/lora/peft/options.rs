@@ -63,28 +63,7 @@ impl PeftOptions {
             serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
         let keys = Keys { path, map: &map };
         keys.check_supported()?;
-        let lora = LoraConfig {
-            rank: keys
-                .get("r", "a whole number", |value| {
-                    usize::try_from(value.as_u64()?).ok()
-                })?
-                .unwrap_or(8),
-            alpha: keys
-                .get("lora_alpha", "a number", Value::as_f64)?
-                .unwrap_or(8.0),
-            dropout: keys
-                .get("lora_dropout", "a number", Value::as_f64)?
-                .unwrap_or(0.0),
-            layers_to_transform: keys.get(
-                "layers_to_transform",
-                "a layer or a list of layers",
-                layers,
-            )?,
-            use_rslora: keys
-                .get("use_rslora", "true or false", Value::as_bool)?
-                .unwrap_or(false),
-            ..LoraConfig::default()
-        };
+        let lora = keys.lora_config()?;
         lora.validate()?;
         Ok(Self {
             lora,
@@ -125,45 +104,8 @@ impl PeftOptions {
         decoder: &DecoderConfig,
     ) -> Result<LoraConfig, LoraError> {
         let layers = decoder.num_hidden_layers;
-        let stated = self.targets.clone().map(|target_modules| LoraConfig {
-            target_modules,
-            ..self.lora.clone()
-        });
-        let resolved = match &stated {
-            None => None,
-            Some(config) => match resolve_targets(config, decoder) {
-                // Python's regular expressions are more powerful than ours; the tensors themselves
-                // show what is adapted.
-                Err(LoraError::Pattern { .. }) => None,
-                targets => Some(targets?),
-            },
-        };
-        if let (Some(config), Some(resolved)) = (stated, resolved) {
-            let named: BTreeSet<_> = resolved
-                .into_iter()
-                .map(|(layer, projection)| module_path(layer, projection))
-                .collect();
-            if let Some(module) = there.difference(&named).next() {
-                let reason = format!(
-                    "`target_modules` {} does not name it",
-                    config.target_modules
-                );
-                return Err(LoraError::UnknownTensor {
-                    path: path.into(),
-                    name: peft_module(module, "lora_A"),
-                    reason,
-                });
-            }
-            match named.difference(there).next() {
-                None => return Ok(config),
-                Some(module) if !self.excludes => {
-                    return Err(LoraError::MissingTensor {
-                        path: path.into(),
-                        name: peft_module(module, "lora_A"),
-                    });
-                }
-                Some(_) => {}
-            }
+        if let Some(config) = self.stated_config(path, there, decoder)? {
+            return Ok(config);
         }
         let targets: Vec<_> = (0..layers)
             .flat_map(|layer| Projection::ALL.map(|projection| (layer, projection)))
@@ -175,6 +117,51 @@ impl PeftOptions {
             layers_to_transform,
             ..self.lora.clone()
         })
+    }
+}
+
+impl PeftOptions {
+    /// The options with the targets of the file, if these match exactly the layers of `there`.
+    fn stated_config(
+        &self,
+        path: &Path,
+        there: &BTreeSet<String>,
+        decoder: &DecoderConfig,
+    ) -> Result<Option<LoraConfig>, LoraError> {
+        let Some(target_modules) = self.targets.clone() else {
+            return Ok(None);
+        };
+        let config = LoraConfig {
+            target_modules,
+            ..self.lora.clone()
+        };
+        let stated: BTreeSet<_> = match resolve_targets(&config, decoder) {
+            // Python's regular expressions are more powerful than ours; the tensors themselves show
+            // what is adapted.
+            Err(LoraError::Pattern { .. }) => return Ok(None),
+            targets => targets?
+                .into_iter()
+                .map(|(layer, projection)| module_path(layer, projection))
+                .collect(),
+        };
+        if let Some(module) = there.difference(&stated).next() {
+            return Err(LoraError::UnknownTensor {
+                path: path.into(),
+                name: peft_module(module, "lora_A"),
+                reason: format!(
+                    "`target_modules` {} does not name it",
+                    config.target_modules
+                ),
+            });
+        }
+        match stated.difference(there).next() {
+            None => Ok(Some(config)),
+            Some(module) if !self.excludes => Err(LoraError::MissingTensor {
+                path: path.into(),
+                name: peft_module(module, "lora_A"),
+            }),
+            Some(_) => Ok(None),
+        }
     }
 }
 
@@ -216,8 +203,28 @@ impl Keys<'_> {
         }
     }
 
-    fn check_supported(&self) -> Result<(), LoraError> {
-        let text = |key: &str| self.map.get(key).and_then(Value::as_str);
+    fn lora_config(&self) -> Result<LoraConfig, LoraError> {
+        let rank = |value: &Value| usize::try_from(value.as_u64()?).ok();
+        let alpha = self.get("lora_alpha", "a number", Value::as_f64)?;
+        let dropout = self.get("lora_dropout", "a number", Value::as_f64)?;
+        let use_rslora = self.get("use_rslora", "true or false", Value::as_bool)?;
+        let expected = "a layer or a list of layers";
+        Ok(LoraConfig {
+            rank: self.get("r", "a whole number", rank)?.unwrap_or(8),
+            alpha: alpha.unwrap_or(8.0),
+            dropout: dropout.unwrap_or(0.0),
+            layers_to_transform: self.get("layers_to_transform", expected, layers)?,
+            use_rslora: use_rslora.unwrap_or(false),
+            ..LoraConfig::default()
+        })
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.map.get(key).and_then(Value::as_str)
+    }
+
+    /// Refuses adapters of other kinds and for other tasks.
+    fn check_kind(&self) -> Result<(), LoraError> {
         if !self.map.contains_key("peft_type")
             && ["fine_tune_type", "lora_parameters"]
                 .iter()
@@ -227,24 +234,30 @@ impl Keys<'_> {
                 path: self.path.into(),
             });
         }
-        if text("peft_type") != Some("LORA") {
+        if self.text("peft_type") != Some("LORA") {
             return Err(self.unsupported("peft_type", "only LORA is read"));
         }
         if !matches!(self.map.get("task_type"), None | Some(Value::Null))
-            && text("task_type") != Some("CAUSAL_LM")
+            && self.text("task_type") != Some("CAUSAL_LM")
         {
             return Err(self.unsupported(
                 "task_type",
                 "the adapter was made for another head than the language model's",
             ));
         }
-        if text("bias").is_some_and(|bias| bias != "none") {
+        Ok(())
+    }
+
+    fn check_supported(&self) -> Result<(), LoraError> {
+        self.check_kind()?;
+        if self.text("bias").is_some_and(|bias| bias != "none") {
             return Err(self.unsupported("bias", "biases of the base are replaced"));
         }
         // Other initialisations (PiSSA, OLoRA, CorDA, LoftQ, …) change the base's weights when PEFT
         // loads them.
         let kept = ["gaussian", "eva", "orthogonal"];
-        if text("init_lora_weights").is_some_and(|init| !kept.contains(&init)) {
+        let init = self.text("init_lora_weights");
+        if init.is_some_and(|init| !kept.contains(&init)) {
             return Err(self.unsupported(
                 "init_lora_weights",
                 "the base's weights are changed on loading",

@@ -14,7 +14,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use ivon::noise::Address;
 
 use super::form::{
-    CpuBackward, CpuForward, CpuRows, CpuSide, GivenRows, PlainRows, PlainSide, SideForm,
+    BackwardRows, CpuBackward, CpuForward, CpuRows, CpuSide, PlainRows, PlainSide, SideForm,
 };
 use crate::kernel::{Buffer, Factor, Target, Threads, View, product};
 use crate::lora::{HostMatrix, LoraError};
@@ -237,7 +237,7 @@ struct CpuNetwork {
 }
 
 /// The output of the network for each row.
-struct Predicted {
+struct Prediction {
     /// a `[n, hidden]`.
     active: Buffer,
     /// M and Q, `[n, 2 r²]`.
@@ -258,13 +258,13 @@ impl CpuSide for CpuNetwork {
     }
 
     fn forward(&self, rows: &CpuRows<'_>, _: &[f32], h: &mut Buffer) -> CpuForward {
-        let predicted = self.predict(rows, h);
+        let prediction = self.predict(rows, h);
         CpuForward {
-            low: Some(between(rows, &predicted, h)),
+            low: Some(between(rows, &prediction, h)),
             penalty: self
                 .draw
                 .divergence
-                .map_or(0.0, |wanted| divergence(wanted, &predicted, rows.rank)),
+                .map_or(0.0, |wanted| divergence(wanted, &prediction, rows.rank)),
         }
     }
 
@@ -272,12 +272,12 @@ impl CpuSide for CpuNetwork {
     fn backward(
         &self,
         rows: &CpuRows<'_>,
-        given: GivenRows<'_>,
+        given: BackwardRows<'_>,
         gradient: &mut [f32],
     ) -> CpuBackward {
         let (r, n, h) = (rows.rank, rows.count, given.h);
-        let predicted = self.predict(rows, h);
-        let d_out = self.out_backward(rows, &predicted, &given);
+        let prediction = self.predict(rows, h);
+        let d_out = self.out_backward(rows, &prediction, &given);
         let mut d_active = rows.pool.take(n * self.hidden);
         product(
             Target::over(&mut d_active, self.hidden),
@@ -288,13 +288,13 @@ impl CpuSide for CpuNetwork {
         );
         d_active
             .iter_mut()
-            .zip(&*predicted.active)
+            .zip(&*prediction.active)
             .filter(|(_, a)| **a <= 0.0)
             .for_each(|(d, _)| *d = 0.0);
         let (inner, outer) = gradient.split_at_mut(self.hidden * (r + 1));
-        linear_backward(&d_out, &predicted.active, 2 * r * r, outer);
+        linear_backward(&d_out, &prediction.active, 2 * r * r, outer);
         linear_backward(&d_active, h, self.hidden, inner);
-        let mut d_h = between_backward(rows, &predicted, &given.d_low);
+        let mut d_h = between_backward(rows, &prediction, &given.d_low);
         product(
             Target::onto(&mut d_h, r),
             1.0,
@@ -303,7 +303,7 @@ impl CpuSide for CpuNetwork {
             Threads::All,
         );
         CpuBackward {
-            low: Some(between(rows, &predicted, h)),
+            low: Some(between(rows, &prediction, h)),
             d_h,
             d_x: None,
         }
@@ -333,7 +333,7 @@ impl CpuNetwork {
         }
     }
 
-    fn predict(&self, rows: &CpuRows<'_>, h: &[f32]) -> Predicted {
+    fn predict(&self, rows: &CpuRows<'_>, h: &[f32]) -> Prediction {
         let size = rows.rank * rows.rank;
         let mut active = linear(rows, h, self.inner(rows));
         active.iter_mut().for_each(|value| *value = value.max(0.0));
@@ -353,7 +353,7 @@ impl CpuNetwork {
                 }
             }
         }
-        Predicted {
+        Prediction {
             active,
             out,
             noise,
@@ -367,19 +367,19 @@ impl CpuNetwork {
     fn out_backward(
         &self,
         rows: &CpuRows<'_>,
-        predicted: &Predicted,
-        given: &GivenRows<'_>,
+        prediction: &Prediction,
+        given: &BackwardRows<'_>,
     ) -> Buffer {
         let (r, size) = (rows.rank, rows.rank * rows.rank);
-        let mut d_out = rows.pool.take(predicted.out.len());
+        let mut d_out = rows.pool.take(prediction.out.len());
         let (precision, weight) = match self.draw.divergence {
             Some(wanted) => (wanted.prior_sd.powi(-2), wanted.weight * given.d_penalty),
             None => (0.0, 0.0),
         };
         for (row, d_out) in d_out.chunks_exact_mut(2 * size).enumerate() {
             let (h, dv) = (&given.h[row * r..][..r], &given.d_low[row * r..][..r]);
-            let (mean, raw) = predicted.out[row * 2 * size..][..2 * size].split_at(size);
-            let noise = predicted
+            let (mean, raw) = prediction.out[row * 2 * size..][..2 * size].split_at(size);
+            let noise = prediction
                 .noise
                 .as_ref()
                 .map(|noise| &noise[row * size..][..size]);
@@ -447,13 +447,13 @@ fn linear_backward(dy: &[f32], x: &[f32], rows: usize, gradient: &mut [f32]) {
 }
 
 /// E h, `[n, r]`.
-fn between(rows: &CpuRows<'_>, predicted: &Predicted, h: &[f32]) -> Buffer {
+fn between(rows: &CpuRows<'_>, prediction: &Prediction, h: &[f32]) -> Buffer {
     let r = rows.rank;
     let mut v = rows.pool.take(h.len());
     for ((v, h), e) in v
         .chunks_exact_mut(r)
         .zip(h.chunks_exact(r))
-        .zip(predicted.matrix.chunks_exact(r * r))
+        .zip(prediction.matrix.chunks_exact(r * r))
     {
         for (v, line) in v.iter_mut().zip(e.chunks_exact(r)) {
             *v = line.iter().zip(h).map(|(e, h)| e * h).sum();
@@ -463,13 +463,13 @@ fn between(rows: &CpuRows<'_>, predicted: &Predicted, h: &[f32]) -> Buffer {
 }
 
 /// Eᵀ dv, `[n, r]`.
-fn between_backward(rows: &CpuRows<'_>, predicted: &Predicted, dv: &[f32]) -> Buffer {
+fn between_backward(rows: &CpuRows<'_>, prediction: &Prediction, dv: &[f32]) -> Buffer {
     let r = rows.rank;
     let mut d_h = rows.pool.zeros(dv.len());
     for ((d_h, dv), e) in d_h
         .chunks_exact_mut(r)
         .zip(dv.chunks_exact(r))
-        .zip(predicted.matrix.chunks_exact(r * r))
+        .zip(prediction.matrix.chunks_exact(r * r))
     {
         for (dv, line) in dv.iter().zip(e.chunks_exact(r)) {
             d_h.iter_mut().zip(line).for_each(|(d_h, e)| *d_h += dv * e);
@@ -479,7 +479,7 @@ fn between_backward(rows: &CpuRows<'_>, predicted: &Predicted, dv: &[f32]) -> Bu
 }
 
 /// The weighted divergence of all rows from the prior, nats.
-fn divergence(wanted: Divergence, predicted: &Predicted, rank: usize) -> f64 {
+fn divergence(wanted: Divergence, prediction: &Prediction, rank: usize) -> f64 {
     let size = rank * rank;
     let prior = f64::from(wanted.prior_sd);
     let of_entry = |(mean, raw): (&f32, &f32)| {
@@ -491,7 +491,7 @@ fn divergence(wanted: Divergence, predicted: &Predicted, rank: usize) -> f64 {
         let (mean, raw) = out.split_at(size);
         mean.iter().zip(raw).map(of_entry).sum()
     };
-    let sum: f64 = predicted.out.chunks_exact(2 * size).map(of_row).sum();
+    let sum: f64 = prediction.out.chunks_exact(2 * size).map(of_row).sum();
     f64::from(wanted.weight) * sum
 }
 

@@ -15,7 +15,7 @@ use rand_core::Rng;
 use rayon::prelude::*;
 
 use super::form::{
-    CpuBackward, CpuForward, CpuRows, CpuSide, GivenRows, PlainRows, PlainSide, SideForm,
+    BackwardRows, CpuBackward, CpuForward, CpuRows, CpuSide, PlainRows, PlainSide, SideForm,
 };
 use crate::kernel::{self, Buffer, Factor, Target, Threads, View, product, wide};
 use crate::lora::HostMatrix;
@@ -159,7 +159,7 @@ impl CpuSide for Signs {
     fn backward(
         &self,
         rows: &CpuRows<'_>,
-        given: GivenRows<'_>,
+        given: BackwardRows<'_>,
         gradient: &mut [f32],
     ) -> CpuBackward {
         let inputs = rows.weights.len() / rows.rank;

@@ -63,7 +63,7 @@ pub(crate) trait CpuSide: Debug + Send + Sync {
     fn backward(
         &self,
         rows: &CpuRows<'_>,
-        given: GivenRows<'_>,
+        given: BackwardRows<'_>,
         gradient: &mut [f32],
     ) -> CpuBackward;
 }
@@ -95,7 +95,7 @@ pub(crate) struct CpuForward {
 }
 
 /// The input of a backward pass.
-pub(crate) struct GivenRows<'a> {
+pub(crate) struct BackwardRows<'a> {
     /// The input of A, `[n, in]`.
     pub x: &'a [f32],
     /// h after the forward pass, `[n, r]`.

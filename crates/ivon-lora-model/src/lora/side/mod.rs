@@ -15,7 +15,7 @@ use burn::tensor::Device;
 pub use clora::{CloraDraw, CloraNetwork, CloraNoise, CloraStart, Divergence};
 pub use flipout::{Flipout, Signs};
 use form::SideForm;
-pub(crate) use form::{CpuRows, CpuSide, GivenRows, PlainRows, PlainSide};
+pub(crate) use form::{BackwardRows, CpuRows, CpuSide, PlainRows, PlainSide};
 
 use super::{HostMatrix, LoraError};
 

@@ -88,18 +88,13 @@ impl<'a> Fields<'a> {
         // The older name in transformers.
         let names: Vec<&str> = names
             .into_iter()
-            .map(|name| {
-                if name == "attention" {
-                    "full_attention"
-                } else {
-                    name
-                }
+            .map(|name| match name {
+                "attention" => "full_attention",
+                name => name,
             })
             .collect();
-        match names
-            .iter()
-            .find(|name| !["full_attention", "sliding_attention"].contains(name))
-        {
+        let known = ["full_attention", "sliding_attention"];
+        match names.iter().find(|name| !known.contains(name)) {
             Some(other) => Err(setting(
                 self.file,
                 "layer_types",

@@ -50,14 +50,7 @@ impl ConfigFile {
             object: &object,
             file,
         };
-        let model_type = fields
-            .text("model_type")?
-            .ok_or_else(|| fields.missing("model_type"))?;
-        let family = Family::of_model_type(model_type).ok_or_else(|| ModelError::Architecture {
-            file: file.into(),
-            found: model_type.into(),
-            supported: Family::model_types(),
-        })?;
+        let family = fields.family()?;
         fields.refuse_what_the_decoder_lacks(family)?;
         let mut notes = Vec::new();
         let decoder = decoder(&fields, family, &mut notes)?;
@@ -65,7 +58,8 @@ impl ConfigFile {
         let unknown = keys::unknown(&object);
         if !unknown.is_empty() {
             notes.push(format!(
-                "not used, as a {model_type} decoder has no such setting: `{}` of `{file}`",
+                "not used, as a {} decoder has no such setting: `{}` of `{file}`",
+                family.model_type,
                 unknown.join("`, `")
             ));
         }
@@ -183,6 +177,16 @@ impl Fields<'_> {
             "weights in F32, F16 or BF16, or a GGUF file",
         )?;
         self.refuse_unless_empty("per_layer_config", "the same settings for all layers")
+    }
+
+    fn family(&self) -> Result<&'static Family, ModelError> {
+        let model_type = self.text("model_type")?;
+        let model_type = model_type.ok_or_else(|| self.missing("model_type"))?;
+        Family::of_model_type(model_type).ok_or_else(|| ModelError::Architecture {
+            file: self.file.into(),
+            found: model_type.into(),
+            supported: Family::model_types(),
+        })
     }
 
     /// Refuses any value except null and an empty object.

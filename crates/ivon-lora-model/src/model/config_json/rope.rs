@@ -79,21 +79,25 @@ fn object<'a>(fields: &Fields<'a>, notes: &mut Vec<String>) -> Result<Fields<'a>
             "one set of rotary settings for all layers",
         ));
     }
+    notes.extend(unread_keys(name, object, fields.file));
+    Ok(Fields {
+        object,
+        file: fields.file,
+    })
+}
+
+/// A note about the keys of the rotary settings that are not read.
+fn unread_keys(name: &str, object: &Map<String, Value>, file: &str) -> Option<String> {
     let unread: Vec<String> = object
         .keys()
         .filter(|key| !READ.contains(&key.as_str()))
         .map(|key| format!("`{name}.{key}`"))
         .collect();
-    if !unread.is_empty() {
-        notes.push(format!(
-            "{} in `{}` is not used by this kind of rotary embedding",
-            unread.join(", "),
-            fields.file
-        ));
-    }
-    Ok(Fields {
-        object,
-        file: fields.file,
+    (!unread.is_empty()).then(|| {
+        format!(
+            "{} in `{file}` is not used by this kind of rotary embedding",
+            unread.join(", ")
+        )
     })
 }
 

@@ -140,70 +140,56 @@ fn layer(keys: &Keys) -> Result<LayerKind, ModelError> {
 }
 
 fn refuse_what_the_decoder_lacks(keys: &Keys) -> Result<(), ModelError> {
-    if let Some(kind) = keys
-        .file
-        .text("general.type")?
-        .filter(|kind| *kind != "model")
-    {
-        return Err(setting(
-            &keys.file.name(),
-            "general.type",
-            format!("`{kind}`"),
-            "`model`",
-        ));
+    let file = keys.file.name();
+    let kind = keys.file.text("general.type")?;
+    if let Some(kind) = kind.filter(|kind| *kind != "model") {
+        let found = format!("`{kind}`");
+        return Err(setting(&file, "general.type", found, "`model`"));
     }
-    if let Some(experts) = keys
-        .unsigned("expert_count")?
-        .filter(|experts| *experts > 0)
-    {
+    let experts = keys.unsigned("expert_count")?;
+    if let Some(experts) = experts.filter(|experts| *experts > 0) {
         return Err(keys.wrong("expert_count", format!("`{experts}`"), "no experts"));
     }
-    match keys
-        .file
-        .tensors()
-        .keys()
-        .find(|name| !keys.family.qkv_bias && name.ends_with(".bias"))
-    {
-        Some(bias) => Err(setting(
-            &keys.file.name(),
-            bias,
-            "there",
-            format!("no biases in architecture `{}`", keys.architecture),
-        )),
+    let mut names = keys.file.tensors().keys();
+    match names.find(|name| !keys.family.qkv_bias && name.ends_with(".bias")) {
+        Some(bias) => {
+            let expected = format!("no biases in architecture `{}`", keys.architecture);
+            Err(setting(&file, bias, "there", expected))
+        }
         None => Ok(()),
     }
 }
 
 fn rope_scaling(keys: &Keys) -> Result<RopeScaling, ModelError> {
-    let linear = |factor: Option<f64>| factor.map(|factor| RopeScaling::Linear { factor });
-    let declared = match keys.text("rope.scaling.type")? {
-        // `rope.scale_linear` is the key in the first GGUF files.
-        None => linear(
-            keys.float("rope.scale_linear")?
-                .filter(|factor| *factor != 1.0),
-        ),
-        Some("none") => None,
-        Some("linear") => linear(Some(
-            keys.float("rope.scaling.factor")?
-                .ok_or_else(|| keys.wrong("rope.scaling.factor", "missing", "a number"))?,
-        )),
-        Some(other) => {
-            return Err(keys.wrong(
-                "rope.scaling.type",
-                format!("`{other}`"),
-                "`none` or `linear`",
-            ));
-        }
-    };
-    match (declared, factors(keys.file)?) {
+    match (linear_factor(keys)?, factors(keys.file)?) {
         (Some(_), Some(_)) => Err(keys.wrong(
             "rope.scaling.type",
             "`linear` beside `rope_freqs.weight`",
             "one of them",
         )),
-        (Some(linear), None) => Ok(linear),
+        (Some(factor), None) => Ok(RopeScaling::Linear { factor }),
         (None, Some(factors)) => Ok(RopeScaling::Factors { factors }),
         (None, None) => Ok(RopeScaling::Default),
+    }
+}
+
+/// The factor of linear scaling in the metadata, if there is one.
+fn linear_factor(keys: &Keys) -> Result<Option<f64>, ModelError> {
+    match keys.text("rope.scaling.type")? {
+        // `rope.scale_linear` is the key in the first GGUF files.
+        None => Ok(keys
+            .float("rope.scale_linear")?
+            .filter(|factor| *factor != 1.0)),
+        Some("none") => Ok(None),
+        Some("linear") => match keys.float("rope.scaling.factor")? {
+            None => Err(keys.wrong("rope.scaling.factor", "missing", "a number")),
+            factor => Ok(factor),
+        },
+        Some(other) => Err(keys.wrong(
+            "rope.scaling.type",
+            format!("`{other}`"),
+            "`none` or `linear`",
+        )),
     }
 }
 

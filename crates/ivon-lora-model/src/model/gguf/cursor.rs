@@ -215,18 +215,12 @@ impl<'a> Cursor<'a> {
             .into_iter()
             .map(|(name, entry)| Ok((name.clone(), self.placed(&name, entry, data, alignment)?)));
         let tensors: BTreeMap<String, TensorEntry> = tensors.collect::<Result<_, ModelError>>()?;
-        let mut sorted: Vec<_> = tensors
-            .iter()
-            .filter(|(_, entry)| !entry.bytes.is_empty())
-            .collect();
-        sorted.sort_by_key(|(_, entry)| entry.bytes.start);
-        if let Some([(one, _), (other, _)]) = sorted
-            .array_windows()
-            .find(|[(_, one), (_, next)]| one.bytes.end > next.bytes.start)
-        {
-            return Err(self.malformed(format!("tensors `{one}` and `{other}` overlap")));
+        match overlap(&tensors) {
+            Some((one, other)) => {
+                Err(self.malformed(format!("tensors `{one}` and `{other}` overlap")))
+            }
+            None => Ok(tensors),
         }
-        Ok(tensors)
     }
 
     /// Shape, encoding and offset of a tensor; `bytes.start` is the offset until the position of
@@ -329,6 +323,19 @@ impl<'a> Cursor<'a> {
             part,
         })
     }
+}
+
+/// Two tensors that share bytes of the file.
+fn overlap(tensors: &BTreeMap<String, TensorEntry>) -> Option<(&str, &str)> {
+    let mut sorted: Vec<_> = tensors
+        .iter()
+        .filter(|(_, entry)| !entry.bytes.is_empty())
+        .collect();
+    sorted.sort_by_key(|(_, entry)| entry.bytes.start);
+    let mut neighbours = sorted.array_windows();
+    let [(one, _), (other, _)] =
+        neighbours.find(|[(_, one), (_, next)]| one.bytes.end > next.bytes.start)?;
+    Some((one, other))
 }
 
 fn alignment(metadata: &BTreeMap<String, Value>, file: &MappedFile) -> Result<u64, ModelError> {

@@ -1,7 +1,7 @@
 //! GGUF files (llama.cpp's format): metadata, tensors, quantised blocks, the tokenizer in them, and
 //! a writer.
 
-pub mod block_types;
+mod block_types;
 mod names;
 mod value;
 mod cursor;

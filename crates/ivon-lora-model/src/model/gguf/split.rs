@@ -129,16 +129,7 @@ fn other_parts(path: &Path, part: Part) -> Result<Vec<PathBuf>, ModelError> {
     let of = |number: usize| format!("{stem}{}", Part { number, ..part }.ending());
     if part.number != 1 {
         let first = of(1);
-        let hint = match path.with_file_name(&first).exists() {
-            true => format!(
-                "name `{}` instead: the other parts are found beside it",
-                path.with_file_name(&first).display()
-            ),
-            false => format!(
-                "fetch all {} parts into one folder, and name the first",
-                part.count
-            ),
-        };
+        let hint = hint_on_first(&path.with_file_name(&first), part.count);
         return Err(wrong(format!("the first part, `{first}`"), hint));
     }
     let mut parts = Vec::new();
@@ -153,6 +144,15 @@ fn other_parts(path: &Path, part: Part) -> Result<Vec<PathBuf>, ModelError> {
         parts.push(path);
     }
     Ok(parts)
+}
+
+fn hint_on_first(first: &Path, count: usize) -> String {
+    if first.exists() {
+        let first = first.display();
+        format!("name `{first}` instead: the other parts are found beside it")
+    } else {
+        format!("fetch all {count} parts into one folder, and name the first")
+    }
 }
 
 /// Checks that a file states the expected position.

@@ -108,20 +108,12 @@ impl GgufWriter {
         shape: &[usize],
         encoding: Encoding,
     ) -> Result<(), String> {
-        let rows = shape
-            .iter()
-            .rev()
-            .skip(1)
-            .try_fold(1usize, |rows, n| rows.checked_mul(*n));
-        let bytes = encoding
-            .row_bytes(shape.last().copied().unwrap_or(1))
-            .and_then(|row| row.checked_mul(rows?));
-        let bytes = bytes.ok_or_else(|| {
-            format!(
-                "tensor `{name}` of shape {shape:?} cannot be {}",
-                encoding.name()
-            )
-        })?;
+        let Some(bytes) = encoded_bytes(shape, encoding) else {
+            let encoding = encoding.name();
+            return Err(format!(
+                "tensor `{name}` of shape {shape:?} cannot be {encoding}"
+            ));
+        };
         if self.tensors.iter().any(|planned| planned.name == name) {
             return Err(format!("tensor `{name}` is there twice"));
         }
@@ -215,6 +207,14 @@ impl GgufWriter {
         }
         Ok(out)
     }
+}
+
+/// The size of a tensor in bytes; none if its rows are not whole blocks, or it is too large.
+fn encoded_bytes(shape: &[usize], encoding: Encoding) -> Option<usize> {
+    let mut outer = shape.iter().rev().skip(1);
+    let rows = outer.try_fold(1usize, |rows, n| rows.checked_mul(*n))?;
+    let row = encoding.row_bytes(shape.last().copied().unwrap_or(1))?;
+    row.checked_mul(rows)
 }
 
 /// Zeros up to the next aligned position after `length` bytes.

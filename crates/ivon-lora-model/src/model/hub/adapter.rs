@@ -29,28 +29,35 @@ pub(super) fn download(
                 .map_err(|_| error);
         }
     };
-    let has = |file: &str| snapshot.listing.file(file).is_some();
-    if let Some(absent) = NEEDED.into_iter().find(|file| !has(file)) {
-        let found = match (has("adapter_model.bin"), has("config.json")) {
-            (true, _) => ", but `adapter_model.bin`, a pickle",
-            (_, true) => ", but a whole model",
-            _ => "",
-        };
-        let hint = sentence!(
-            "choose the repository of an adapter with safetensors weights; a \
-                 model goes to `{}`",
-            setting("model")
-        );
-        return Err(name.error(
-            format!("the repository holds no adapter: it has no `{absent}`{found}"),
-            hint,
-        ));
-    }
+    check_files(name, &snapshot)?;
     for file in NEEDED {
         snapshot.fetch(file, listen)?;
     }
-    for file in also.iter().filter(|file| has(file)) {
+    for file in also.iter().filter(|file| has(&snapshot, file)) {
         snapshot.fetch(file, listen)?;
     }
     Ok(snapshot.folder.snapshot(&snapshot.listing.commit))
+}
+
+fn has(snapshot: &Snapshot<'_>, file: &str) -> bool {
+    snapshot.listing.file(file).is_some()
+}
+
+/// The repository must have the files of an adapter.
+fn check_files(name: &HubName, snapshot: &Snapshot<'_>) -> Result<(), ModelError> {
+    let Some(absent) = NEEDED.into_iter().find(|file| !has(snapshot, file)) else {
+        return Ok(());
+    };
+    let found = match ["adapter_model.bin", "config.json"].map(|file| has(snapshot, file)) {
+        [true, _] => ", but `adapter_model.bin`, a pickle",
+        [_, true] => ", but a whole model",
+        _ => "",
+    };
+    let hint = sentence!(
+        "choose the repository of an adapter with safetensors weights; a \
+                 model goes to `{}`",
+        setting("model")
+    );
+    let reason = format!("the repository holds no adapter: it has no `{absent}`{found}");
+    Err(name.error(reason, hint))
 }

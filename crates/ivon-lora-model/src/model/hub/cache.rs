@@ -124,10 +124,8 @@ impl CacheFolder {
             // A link whose blob was removed.
             fs::remove_file(&path)?;
         }
-        let target = format!(
-            "{}blobs/{etag}",
-            "../".repeat(2 + file.matches('/').count())
-        );
+        let up = "../".repeat(2 + file.matches('/').count());
+        let target = format!("{up}blobs/{etag}");
         match self.links.then(|| symlink(&target, &path)) {
             Some(Ok(())) => return Ok(path),
             // Another process was faster.
@@ -137,12 +135,11 @@ impl CacheFolder {
             _ => {}
         }
         let blob = self.blob(etag);
-        if is_new {
-            fs::rename(&blob, &path)
-        } else {
-            fs::copy(&blob, &path).map(drop)
+        match is_new {
+            true => fs::rename(&blob, &path)?,
+            false => drop(fs::copy(&blob, &path)?),
         }
-        .map(|()| path)
+        Ok(path)
     }
 }
 
@@ -247,26 +244,20 @@ fn check_weights(
         let missing: Vec<&String> = named.iter().filter(|file| !has(file)).collect();
         return match missing.first() {
             None => Ok(()),
-            Some(first) => {
-                let of = format!(
-                    "`{first}` of revision `{revision}` ({} of {} files of weights)",
-                    missing.len(),
-                    named.len()
-                );
-                Err(absent(&of))
-            }
+            Some(first) => Err(absent(&format!(
+                "`{first}` of revision `{revision}` ({} of {} files of weights)",
+                missing.len(),
+                named.len()
+            ))),
         };
     }
-    weights(name, files, || Ok(BTreeSet::new()))
-        .map(drop)
-        .map_err(|error| {
-            let pickled = files.iter().any(|file| file.ends_with(".bin"));
-            if pickled {
-                error
-            } else {
-                absent(&format!("`model.safetensors` of revision `{revision}`"))
-            }
-        })
+    let is_pickled = files.iter().any(|file| file.ends_with(".bin"));
+    match weights(name, files, || Ok(BTreeSet::new())) {
+        Err(_) if !is_pickled => Err(absent(&format!(
+            "`model.safetensors` of revision `{revision}`"
+        ))),
+        weights => weights.map(drop),
+    }
 }
 
 /// The files of a snapshot by their names in the repository, sorted; dangling links are ignored.

@@ -34,16 +34,7 @@ pub(super) fn choose(name: &HubName, files: &[String]) -> Result<Choice, ModelEr
     }
     match &models[..] {
         [one] => complete(name, one).map(Choice::Gguf),
-        [] if has("adapter_config.json") => {
-            let hint = sentence!(
-                "name it with `{}`, and its base with `{}`",
-                setting_to("adapter", &name.repository),
-                setting("model")
-            );
-            let reason =
-                "the repository holds an adapter, expected the model that it was trained on";
-            Err(name.error(reason, hint))
-        }
+        [] if has("adapter_config.json") => Err(is_an_adapter(name)),
         [] => Err(name.error(
             "the repository has neither a `config.json` nor a `.gguf` file",
             NO_WEIGHTS,
@@ -54,6 +45,16 @@ pub(super) fn choose(name: &HubName, files: &[String]) -> Result<Choice, ModelEr
             Err(name.error(reason, hint(name, many)))
         }
     }
+}
+
+fn is_an_adapter(name: &HubName) -> ModelError {
+    let hint = sentence!(
+        "name it with `{}`, and its base with `{}`",
+        setting_to("adapter", &name.repository),
+        setting("model")
+    );
+    let reason = "the repository holds an adapter, expected the model that it was trained on";
+    name.error(reason, hint)
 }
 
 /// The model that includes the named file.
@@ -137,17 +138,18 @@ pub(super) fn weights(
     });
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(vec![one.clone()]),
-        _ => {
-            let pickled = files
-                .iter()
-                .find(|file| file.ends_with(".bin") && is_part(file));
-            let found = pickled.map_or_else(String::new, |file| format!(", but `{file}`"));
-            Err(name.error(
-                format!("the repository has no `model.safetensors` and no index of several{found}"),
-                NO_WEIGHTS,
-            ))
-        }
+        _ => Err(no_weights(name, files)),
     }
+}
+
+fn no_weights(name: &HubName, files: &[String]) -> ModelError {
+    let mut files = files.iter();
+    let pickled = files.find(|file| file.ends_with(".bin") && is_part(file));
+    let found = pickled.map_or_else(String::new, |file| format!(", but `{file}`"));
+    name.error(
+        format!("the repository has no `model.safetensors` and no index of several{found}"),
+        NO_WEIGHTS,
+    )
 }
 
 /// The GGUF models of a repository, each as its files by name; the parts of a split one are in

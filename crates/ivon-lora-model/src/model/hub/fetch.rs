@@ -293,11 +293,7 @@ fn grow(
         Some(size) if received < size => {
             let name = &file.name;
             let reason = format!("`{name}` came with {received} bytes, expected {size}");
-            Err(RequestError::Network {
-                reason,
-                is_passing: true,
-            }
-            .into())
+            Err(RequestError::interrupted(reason).into())
         }
         _ => Ok(size),
     }

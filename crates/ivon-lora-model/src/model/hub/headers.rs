@@ -70,10 +70,8 @@ pub(in crate::model) fn locate(
     let snapshot = match Snapshot::find(name, settings) {
         Ok(snapshot) => snapshot,
         Err(error) => {
-            return Ok((
-                unreachable_hub(name, settings, Purpose::Merge, error, listen)?,
-                None,
-            ));
+            let path = unreachable_hub(name, settings, Purpose::Merge, error, listen)?;
+            return Ok((path, None));
         }
     };
     let cached = snapshot.folder.snapshot(&snapshot.listing.commit);
@@ -101,16 +99,11 @@ fn folder_headers(
 ) -> Result<TemporaryFolder, ModelError> {
     let cached = snapshot.folder.snapshot(&snapshot.listing.commit);
     let folder = TemporaryFolder::new()?;
-    let beside = snapshot
-        .names()
-        .into_iter()
-        .filter(|name| name == "config.json" || is_companion(name));
-    for (from, name) in beside
-        .map(|name| (cached.join(&name), name))
-        .filter(|(from, _)| from.exists())
-    {
-        let to = folder.path().join(&name);
-        fs::copy(from, &to).map_err(|source| FileError::Io {
+    let mut names = snapshot.names();
+    names.retain(|name| name == "config.json" || is_companion(name));
+    for name in names.iter().filter(|name| cached.join(name).exists()) {
+        let to = folder.path().join(name);
+        fs::copy(cached.join(name), &to).map_err(|source| FileError::Io {
             action: "write",
             path: to,
             source,
@@ -225,10 +218,7 @@ impl Beginning<'_> {
             .get(&source.address(self.file), &mut |_| Some(range))?;
         let total = answer.facts.size;
         let read = limited(answer.reader(), count);
-        let bytes = read.map_err(|error| RequestError::Network {
-            reason: error.to_string(),
-            is_passing: true,
-        })?;
+        let bytes = read.map_err(|error| RequestError::interrupted(error.to_string()))?;
         let expected = total.map_or(bytes.len() as u64, |total| total.min(count));
         if bytes.len() as u64 != expected {
             let reason = format!(
@@ -236,11 +226,7 @@ impl Beginning<'_> {
                 self.file,
                 bytes.len()
             );
-            return Err(RequestError::Network {
-                reason,
-                is_passing: true,
-            }
-            .into());
+            return Err(RequestError::interrupted(reason).into());
         }
         let total = total.unwrap_or(bytes.len() as u64);
         Ok((bytes, total))

@@ -77,28 +77,29 @@ impl HubListing {
         // No file that a model needs has a name that cannot be a path here.
         let usable =
             |file: &Sibling| file.rfilename.len() <= LONGEST_NAME && is_path(&file.rfilename);
-        let files = answer
-            .siblings
-            .into_iter()
-            .filter(usable)
-            .map(|sibling| HubFile {
-                name: sibling.rfilename,
-                size: sibling.size,
-                sha256: sibling
-                    .lfs
-                    .and_then(|lfs| lfs.sha256)
-                    .map(|hash| hash.to_lowercase())
-                    .filter(|hash| is_sha256(hash)),
-            });
+        let files = answer.siblings.into_iter().filter(usable);
         Ok(Self {
             commit: answer.sha,
-            files: files.collect(),
+            files: files.map(HubFile::from).collect(),
         })
     }
 
     /// A file by its path.
     pub fn file(&self, name: &str) -> Option<&HubFile> {
         self.files.iter().find(|file| file.name == name)
+    }
+}
+
+impl From<Sibling> for HubFile {
+    fn from(sibling: Sibling) -> Self {
+        let sha256 = sibling.lfs.and_then(|lfs| lfs.sha256);
+        Self {
+            name: sibling.rfilename,
+            size: sibling.size,
+            sha256: sha256
+                .map(|hash| hash.to_lowercase())
+                .filter(|hash| is_sha256(hash)),
+        }
     }
 }
 

@@ -158,21 +158,7 @@ fn address_path(text: &str, settings: &HubSettings) -> Result<Option<String>, Mo
             .find_map(|host| bare.strip_prefix(host))
             .map(str::to_string));
     };
-    let own = settings
-        .endpoint
-        .split_once("://")
-        .map_or("", |(_, rest)| rest);
-    let own = own.rsplit_once('@').map_or(own, |(_, host)| host);
-    let hosts = [own, "huggingface.co", "www.huggingface.co", "hf.co"];
-    let path = hosts
-        .iter()
-        .filter(|host| !host.is_empty())
-        .find_map(|host| {
-            let (found, path) = rest.split_at_checked(host.len())?;
-            path.strip_prefix('/')
-                .filter(|_| found.eq_ignore_ascii_case(host))
-        });
-    match path {
+    match path_on_hub(rest, settings) {
         Some(path) if ["http", "https"].contains(&scheme.to_lowercase().as_str()) => {
             Ok(Some(path.into()))
         }
@@ -183,6 +169,22 @@ fn address_path(text: &str, settings: &HubSettings) -> Result<Option<String>, Mo
                 .into(),
         }),
     }
+}
+
+/// The path of a URL without its scheme, if its host is a hub's.
+fn path_on_hub<'a>(rest: &'a str, settings: &HubSettings) -> Option<&'a str> {
+    let own = settings
+        .endpoint
+        .split_once("://")
+        .map_or("", |(_, rest)| rest);
+    let own = own.rsplit_once('@').map_or(own, |(_, host)| host);
+    let hosts = [own, "huggingface.co", "www.huggingface.co", "hf.co"];
+    let mut hosts = hosts.iter().filter(|host| !host.is_empty());
+    hosts.find_map(|host| {
+        let (found, path) = rest.split_at_checked(host.len())?;
+        path.strip_prefix('/')
+            .filter(|_| found.eq_ignore_ascii_case(host))
+    })
 }
 
 /// Decodes `%2F` and similar.

@@ -77,6 +77,16 @@ fn header<'a>(answer: &'a Response<Body>, name: &str) -> Option<&'a str> {
     answer.headers().get(name)?.to_str().ok()
 }
 
+impl RequestError {
+    /// A transfer that did not complete, but may do so when it is tried again.
+    pub fn interrupted(reason: String) -> Self {
+        Self::Network {
+            reason,
+            is_passing: true,
+        }
+    }
+}
+
 /// The target of a redirect, if the response is one.
 fn redirect(address: &str, answer: &Response<Body>) -> Result<Option<String>, RequestError> {
     let status = answer.status();

@@ -49,21 +49,26 @@ pub(in crate::model) fn read(folder: &Path, name: &str) -> Result<Tokenizer, Mod
     let special = SpecialTokens::read(folder, &config, &known)?;
     let added = guard_result("tokenizers", || inner.add_tokens(special.added));
     added.map_err(|reason| wrong(format!("its added tokens cannot be used, {reason}")))?;
-    if let Some((token, id)) = inner
-        .get_vocab(true)
-        .into_iter()
-        .find(|(_, id)| *id > LARGEST_ID)
-    {
-        let token: String = token.chars().take(60).collect();
-        return Err(wrong(format!(
-            "its token `{token}` has the id {id}, expected at most {LARGEST_ID}"
-        )));
-    }
+    check_ids(&inner).map_err(wrong)?;
     let mut tokenizer = Tokenizer::new(inner).with_special_tokens(special.named);
     let templates = ChatTemplates::read(folder, &config)?;
     tokenizer.chat_template = templates.default;
     tokenizer.other_templates = templates.others;
     Ok(tokenizer)
+}
+
+/// Token ids may be at most [`LARGEST_ID`].
+fn check_ids(tokenizer: &tokenizers::Tokenizer) -> Result<(), String> {
+    let mut vocabulary = tokenizer.get_vocab(true).into_iter();
+    match vocabulary.find(|(_, id)| *id > LARGEST_ID) {
+        Some((token, id)) => {
+            let token: String = token.chars().take(60).collect();
+            Err(format!(
+                "its token `{token}` has the id {id}, expected at most {LARGEST_ID}"
+            ))
+        }
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

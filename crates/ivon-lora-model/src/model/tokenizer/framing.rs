@@ -18,32 +18,22 @@ pub(super) fn frame(
     }
     // The template refers to them as `bos` and `eos`, because the text of a token may contain its
     // separators.
-    let special = |name: &str, token: Option<(u32, &str)>| {
-        token.map(|(id, text)| {
-            SpecialToken::new(name.into(), vec![id], vec![text.into()])
-                .map_err(|error| error.to_string())
-        })
+    let mut tokens = Vec::new();
+    for (name, token) in [("bos", bos), ("eos", eos)] {
+        if let Some((id, text)) = token {
+            let token = SpecialToken::new(name.into(), vec![id], vec![text.into()]);
+            tokens.push(token.map_err(|error| error.to_string())?);
+        }
+    }
+    let around = |sequence: &str| {
+        let parts = [bos.map(|_| "bos"), Some(sequence), eos.map(|_| "eos")];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     };
-    let tokens = [special("bos", bos), special("eos", eos)]
-        .into_iter()
-        .flatten()
-        .collect::<Result<Vec<_>, _>>()?;
-    let template = |sequences: &[&str]| {
-        let around = |sequence: &str| {
-            let parts = [bos.map(|_| "bos"), Some(sequence), eos.map(|_| "eos")];
-            parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
-        };
-        let text = sequences
-            .iter()
-            .map(|sequence| around(sequence))
-            .collect::<Vec<_>>()
-            .join(" ");
-        Template::try_from(text.as_str())
-    };
-    let (single, pair) = (template(&["$A"])?, template(&["$A", "$B"])?);
+    let single = around("$A");
+    let pair = format!("{single} {}", around("$B"));
     let processor = TemplateProcessing::builder()
-        .single(single)
-        .pair(pair)
+        .single(Template::try_from(single.as_str())?)
+        .pair(Template::try_from(pair.as_str())?)
         .special_tokens(tokens)
         .build()
         .map_err(|error| error.to_string())?;

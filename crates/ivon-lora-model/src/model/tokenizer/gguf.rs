@@ -126,20 +126,8 @@ fn byte_level(
 ) -> Result<(tokenizers::Tokenizer, bool), ModelError> {
     let wrong = |reason: String| vocabulary.wrong(reason);
     let pre = file.text("tokenizer.ggml.pre")?.unwrap_or("missing");
-    let llama_3 = ["llama-bpe", "llama3", "llama-v3"].contains(&pre);
-    let pre_tokenizer = match pre {
-        _ if llama_3 => split(LLAMA_3),
-        "gpt-2" => Ok(ByteLevel::new(false, true, true).into()),
-        "smollm" => Ok(Sequence::new(vec![
-            Digits::new(true).into(),
-            ByteLevel::new(false, true, true).into(),
-        ])
-        .into()),
-        "qwen2" | "deepseek-r1-qwen" => split(QWEN_2),
-        other => Err(format!(
-            "its pre-tokenizer is `{other}`, supported are gpt-2, llama-bpe, smollm, qwen2"
-        )),
-    };
+    let llama_3 = is_llama_3(pre);
+    let pre_tokenizer = pre_tokenizer(pre);
     let ids: Vocab = vocabulary.ids().collect();
     let texts = file
         .texts("tokenizer.ggml.merges")?
@@ -163,6 +151,27 @@ fn byte_level(
         .with_pre_tokenizer(Some(pre_tokenizer.map_err(wrong)?))
         .with_decoder(Some(ByteLevel::new(false, true, true)));
     Ok((inner, llama_3))
+}
+
+fn is_llama_3(pre: &str) -> bool {
+    ["llama-bpe", "llama3", "llama-v3"].contains(&pre)
+}
+
+/// The pre-tokenizer with a name in GGUF.
+fn pre_tokenizer(pre: &str) -> Result<PreTokenizerWrapper, String> {
+    match pre {
+        _ if is_llama_3(pre) => split(LLAMA_3),
+        "gpt-2" => Ok(ByteLevel::new(false, true, true).into()),
+        "smollm" => Ok(Sequence::new(vec![
+            Digits::new(true).into(),
+            ByteLevel::new(false, true, true).into(),
+        ])
+        .into()),
+        "qwen2" | "deepseek-r1-qwen" => split(QWEN_2),
+        other => Err(format!(
+            "its pre-tokenizer is `{other}`, supported are gpt-2, llama-bpe, smollm, qwen2"
+        )),
+    }
 }
 
 fn split(pattern: &str) -> Result<PreTokenizerWrapper, String> {
@@ -210,10 +219,8 @@ fn finish(
     inner
         .add_tokens(added)
         .map_err(|error| vocabulary.wrong(error))?;
-    let (bos, eos) = (
-        vocabulary.token_of(file, "bos_token_id")?,
-        vocabulary.token_of(file, "eos_token_id")?,
-    );
+    let bos = vocabulary.token_of(file, "bos_token_id")?;
+    let eos = vocabulary.token_of(file, "eos_token_id")?;
     let add_bos = file
         .flag("tokenizer.ggml.add_bos_token")?
         .unwrap_or(starts_with_bos);
@@ -223,17 +230,25 @@ fn finish(
     let mut tokenizer = Tokenizer::new(inner);
     tokenizer.bos_token = bos.map(|(_, token)| token.to_string());
     tokenizer.eos_token = eos.map(|(_, token)| token.to_string());
+    tokenizer.named_tokens = named_tokens(file, vocabulary)?;
+    tokenizer.chat_template = file.text("tokenizer.chat_template")?.map(str::to_string);
+    Ok(tokenizer)
+}
+
+/// Further special tokens, by their names in a chat template.
+fn named_tokens(
+    file: &GgufFile,
+    vocabulary: &Vocabulary,
+) -> Result<Vec<(String, String)>, ModelError> {
+    let mut tokens = Vec::new();
     for (name, key) in [
         ("unk_token", "unknown_token_id"),
         ("pad_token", "padding_token_id"),
     ] {
         let token = vocabulary.token_of(file, key)?;
-        tokenizer
-            .named_tokens
-            .extend(token.map(|(_, token)| (name.to_string(), token.to_string())));
+        tokens.extend(token.map(|(_, token)| (name.to_string(), token.to_string())));
     }
-    tokenizer.chat_template = file.text("tokenizer.chat_template")?.map(str::to_string);
-    Ok(tokenizer)
+    Ok(tokens)
 }
 
 #[cfg(test)]

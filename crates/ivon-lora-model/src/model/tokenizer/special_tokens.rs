@@ -105,14 +105,7 @@ impl SpecialTokens {
             })
             .collect();
         let added = to_add(&by_id, &named, &extra(&settings)?, known);
-        let bytes: usize = added.iter().map(|token| token.content.len()).sum();
-        if added.len() > MOST_TOKENS || bytes > LONGEST_TOKENS {
-            let reason = format!(
-                "it adds {} tokens of {bytes} bytes, expected at most {MOST_TOKENS} of {LONGEST_TOKENS}",
-                added.len()
-            );
-            return Err(malformed("tokenizer_config.json", reason));
-        }
+        check_size(&added)?;
         let named = named
             .into_iter()
             .map(|(name, token)| (name, token.content))
@@ -204,13 +197,10 @@ fn older_tokens(
     special.extend(extra(settings)?.into_iter().map(|token| token.content));
     let mut by_id = BTreeMap::new();
     for (text, id) in read_object(folder, "added_tokens.json")?.unwrap_or_default() {
-        let wrong = || {
-            malformed(
-                "added_tokens.json",
-                format!("`{text}` has the id {id}, expected a whole number"),
-            )
+        let Some(id) = id.as_u64() else {
+            let reason = format!("`{text}` has the id {id}, expected a whole number");
+            return Err(malformed("added_tokens.json", reason));
         };
-        let id = id.as_u64().ok_or_else(wrong)?;
         by_id.insert(id, AddedToken::from(text.as_str(), special.contains(&text)));
     }
     by_id.extend(
@@ -237,6 +227,12 @@ fn named(settings: &Map<String, Value>) -> Result<Vec<(String, AddedToken)>, Mod
         };
         named.push((name.to_string(), token.ok_or_else(wrong)?));
     }
+    named.extend(model_specific(settings));
+    Ok(named)
+}
+
+/// The named tokens that are not standard; of two with the same name the last counts.
+fn model_specific(settings: &Map<String, Value>) -> Vec<(String, AddedToken)> {
     let own = settings.iter().filter(|(key, value)| {
         key.ends_with("_token")
             && !NAMES.contains(&key.as_str())
@@ -252,8 +248,20 @@ fn named(settings: &Map<String, Value>) -> Result<Vec<(String, AddedToken)>, Mod
             specific.push((name.clone(), token));
         }
     }
-    named.extend(specific);
-    Ok(named)
+    specific
+}
+
+/// A search tree is built of the added tokens, so their number and length are limited.
+fn check_size(added: &[AddedToken]) -> Result<(), ModelError> {
+    let count = added.len();
+    let bytes: usize = added.iter().map(|token| token.content.len()).sum();
+    if count <= MOST_TOKENS && bytes <= LONGEST_TOKENS {
+        return Ok(());
+    }
+    let reason = format!(
+        "it adds {count} tokens of {bytes} bytes, expected at most {MOST_TOKENS} of {LONGEST_TOKENS}"
+    );
+    Err(malformed("tokenizer_config.json", reason))
 }
 
 /// The tokens without a name.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::data::place::Place;
-use crate::data::read::LONGEST_LINE;
+use crate::data::read::lines::LONGEST_LINE;
 use std::fs;
 use std::io::Write;
 

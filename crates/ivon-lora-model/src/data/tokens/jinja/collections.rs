@@ -1,6 +1,6 @@
 //! Python's methods of dicts and lists.
 
-use minijinja::value::{Tuple, from_args};
+use minijinja::value::{DynObject, Tuple, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::limits::{charge, refused};
@@ -17,8 +17,6 @@ pub(super) fn of_dict(value: &Value, method: &str, args: &[Value]) -> Result<Val
     {
         return Err(Error::from(ErrorKind::UnknownMethod));
     }
-    let pairs = || object.try_iter_pairs().into_iter().flatten();
-    let view = |name, items| Ok(Value::from_object(DictView { name, items }));
     match method {
         "get" => {
             let (key, default): (&Value, Option<Value>) = from_args(args)?;
@@ -27,18 +25,9 @@ pub(super) fn of_dict(value: &Value, method: &str, args: &[Value]) -> Result<Val
                 .or(default)
                 .unwrap_or_else(|| Value::from(())))
         }
-        "items" => {
+        "items" | "keys" | "values" => {
             let () = from_args(args)?;
-            let pair = |(key, value)| Value::from(Tuple::from([key, value]));
-            view("dict_items", pairs().map(pair).collect())
-        }
-        "keys" => {
-            let () = from_args(args)?;
-            view("dict_keys", pairs().map(|(key, _)| key).collect())
-        }
-        "values" => {
-            let () = from_args(args)?;
-            view("dict_values", pairs().map(|(_, value)| value).collect())
+            Ok(Value::from_object(dict_view(object, method)))
         }
         "copy" => {
             let () = from_args(args)?;
@@ -53,6 +42,20 @@ fn unsafe_method(method: &str) -> Error {
     refused(format!(
         "`{method}` would change a value, which the sandbox of transformers forbids"
     ))
+}
+
+/// `items()`, `keys()` or `values()` of a dict.
+fn dict_view(dict: &DynObject, method: &str) -> DictView {
+    let pairs = dict.try_iter_pairs().into_iter().flatten();
+    let (name, items) = match method {
+        "items" => {
+            let pair = |(key, value)| Value::from(Tuple::from([key, value]));
+            ("dict_items", pairs.map(pair).collect())
+        }
+        "keys" => ("dict_keys", pairs.map(|(key, _)| key).collect()),
+        _ => ("dict_values", pairs.map(|(_, value)| value).collect()),
+    };
+    DictView { name, items }
 }
 
 pub(super) fn of_list(

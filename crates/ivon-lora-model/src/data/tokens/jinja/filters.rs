@@ -282,14 +282,7 @@ fn indent(
     let first = first.map_or_else(|| kwargs.get("first"), |given| Ok(Some(given)))?;
     let blank: Option<bool> = kwargs.get("blank")?;
     kwargs.assert_all_used()?;
-    let by = match width.as_ref().map(|width| (width.as_str(), integer(width))) {
-        None => " ".repeat(4),
-        Some((Some(text), _)) => text.to_string(),
-        Some((None, Some(count))) if count <= 1000 => {
-            " ".repeat(usize::try_from(count).unwrap_or(0))
-        }
-        Some(_) => return Err(refused("`indent` is given no width of at most 1000")),
-    };
+    let by = indentation(width.as_ref())?;
     let whole = text(value)? + "\n";
     let mut written = if first.unwrap_or(false) {
         by.clone()
@@ -309,6 +302,18 @@ fn indent(
         written += line;
     }
     Ok(written)
+}
+
+/// The `width` of `indent`: a string, or a number of spaces, by default four.
+fn indentation(width: Option<&Value>) -> Result<String, Error> {
+    match width.map(|width| (width.as_str(), integer(width))) {
+        None => Ok(" ".repeat(4)),
+        Some((Some(text), _)) => Ok(text.to_string()),
+        Some((None, Some(count))) if count <= 1000 => {
+            Ok(" ".repeat(usize::try_from(count).unwrap_or(0)))
+        }
+        Some(_) => Err(refused("`indent` is given no width of at most 1000")),
+    }
 }
 
 /// `truncate(length, killwords, end, leeway)`.
@@ -354,30 +359,36 @@ fn int(
     if let Some(found) = integer(value) {
         return Ok(whole(found));
     }
-    if let Some(text) = value.as_str() {
-        let trimmed = stripped(text, None, true, true).replace('_', "");
-        let prefix = match base {
-            16 => "0x",
-            8 => "0o",
-            2 => "0b",
-            10 => "",
-            _ => return Err(refused(format!("`int` is given the base {base}"))),
-        };
-        let (sign, digits) = match trimmed.strip_prefix('-') {
-            Some(digits) => ("-", digits),
-            None => ("", trimmed.strip_prefix('+').unwrap_or(&trimmed)),
-        };
-        let digits = digits.strip_prefix(prefix).unwrap_or(digits);
-        if !digits.starts_with(['+', '-'])
-            && let Ok(found) = i128::from_str_radix(&format!("{sign}{digits}"), base)
-        {
-            return Ok(whole(found));
-        }
+    if let Some(text) = value.as_str()
+        && let Some(found) = parsed_int(text, base)?
+    {
+        return Ok(whole(found));
     }
     match parsed_float(value)? {
         Some(float) if float.is_finite() && float.abs() < 1e38 => Ok(whole(float as i128)),
         _ => Ok(default.unwrap_or_else(|| Value::from(0))),
     }
+}
+
+/// `int(text, base)`; none if Python raises an error that the filters catch.
+fn parsed_int(text: &str, base: u32) -> Result<Option<i128>, Error> {
+    let trimmed = stripped(text, None, true, true).replace('_', "");
+    let prefix = match base {
+        16 => "0x",
+        8 => "0o",
+        2 => "0b",
+        10 => "",
+        _ => return Err(refused(format!("`int` is given the base {base}"))),
+    };
+    let (sign, digits) = match trimmed.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", trimmed.strip_prefix('+').unwrap_or(&trimmed)),
+    };
+    let digits = digits.strip_prefix(prefix).unwrap_or(digits);
+    if digits.starts_with(['+', '-']) {
+        return Ok(None);
+    }
+    Ok(i128::from_str_radix(&format!("{sign}{digits}"), base).ok())
 }
 
 /// `float(value)`; none if Python raises an error that the filters catch.

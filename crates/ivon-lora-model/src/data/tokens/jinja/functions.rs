@@ -52,18 +52,24 @@ fn added(state: &State, left: &Value, right: &Value) -> Result<Value, Error> {
             .unwrap_or(0)
             .saturating_add(right.len().unwrap_or(0));
         charge(state, length.saturating_mul(32))?;
-        let items: Vec<Value> = left.try_iter()?.chain(right.try_iter()?).collect();
-        return Ok(if left.is_tuple() {
-            Tuple::from(items).into()
-        } else {
-            items.into()
-        });
+        let items = left.try_iter()?.chain(right.try_iter()?).collect();
+        return Ok(list_like(left, items));
     }
-    Err(refused(format!(
-        "`+` is given {} and {}",
-        left.kind(),
-        right.kind()
-    )))
+    Err(wrong_operands("+", left, right))
+}
+
+/// The items as a tuple or a list, whichever `like` is.
+fn list_like(like: &Value, items: Vec<Value>) -> Value {
+    if like.is_tuple() {
+        Tuple::from(items).into()
+    } else {
+        items.into()
+    }
+}
+
+fn wrong_operands(operator: &str, left: &Value, right: &Value) -> Error {
+    let (left, right) = (left.kind(), right.kind());
+    refused(format!("`{operator}` is given {left} and {right}"))
 }
 
 fn is_list(value: &Value) -> bool {
@@ -95,57 +101,38 @@ fn multiplied(state: &State, left: &Value, right: &Value) -> Result<Value, Error
     } else {
         (left, right)
     };
-    let count = integer(count).map(|count| usize::try_from(count.max(0)).unwrap_or(usize::MAX));
-    match (count, repeated.as_str()) {
-        (Some(count), Some(text)) => {
-            charge(state, text.len().saturating_mul(count))?;
-            let text = text.repeat(count);
-            Ok(if repeated.is_safe() {
-                Value::from_safe_string(text)
-            } else {
-                text.into()
-            })
-        }
-        (Some(count), None) if is_list(repeated) => {
-            let items: Vec<Value> = repeated.try_iter()?.collect();
-            charge(state, items.len().saturating_mul(count).saturating_mul(32))?;
-            let total = items.len().saturating_mul(count);
-            let items: Vec<Value> = items.iter().cloned().cycle().take(total).collect();
-            Ok(if repeated.is_tuple() {
-                Tuple::from(items).into()
-            } else {
-                items.into()
-            })
-        }
-        _ => Err(refused(format!(
-            "`*` is given {} and {}",
-            left.kind(),
-            right.kind()
-        ))),
+    let Some(count) = integer(count).filter(|_| repeated.as_str().is_some() || is_list(repeated))
+    else {
+        return Err(wrong_operands("*", left, right));
+    };
+    let count = usize::try_from(count.max(0)).unwrap_or(usize::MAX);
+    repeat(state, repeated, count)
+}
+
+/// A string or a list repeated.
+fn repeat(state: &State, value: &Value, count: usize) -> Result<Value, Error> {
+    if let Some(text) = value.as_str() {
+        charge(state, text.len().saturating_mul(count))?;
+        let text = text.repeat(count);
+        return Ok(if value.is_safe() {
+            Value::from_safe_string(text)
+        } else {
+            text.into()
+        });
     }
+    let items: Vec<Value> = value.try_iter()?.collect();
+    let total = items.len().saturating_mul(count);
+    charge(state, total.saturating_mul(32))?;
+    let items = items.iter().cloned().cycle().take(total).collect();
+    Ok(list_like(value, items))
 }
 
 /// `dict(pairs or mapping, name=value, …)`.
 pub(super) fn dict(value: Option<Value>, kwargs: Kwargs) -> Result<Value, Error> {
-    let mut pairs = Vec::new();
-    match value.as_ref().map(|value| (value.kind(), value)) {
-        None => {}
-        Some((ValueKind::Map, map)) => {
-            for key in map.try_iter()? {
-                let value = map.get_item(&key)?;
-                pairs.push((key, value));
-            }
-        }
-        Some((_, list)) => {
-            for pair in list.try_iter()?.checked() {
-                let parts: Vec<Value> = pair?.try_iter()?.collect();
-                match <[Value; 2]>::try_from(parts) {
-                    Ok([key, value]) => pairs.push((key, value)),
-                    Err(_) => return Err(refused("`dict` is given what are not pairs")),
-                }
-            }
-        }
-    }
+    let mut pairs = match &value {
+        Some(value) => pairs_of(value)?,
+        None => Vec::new(),
+    };
     let names: Vec<&str> = kwargs.args().collect();
     if names.len() > 1 {
         return Err(refused(
@@ -156,6 +143,26 @@ pub(super) fn dict(value: Option<Value>, kwargs: Kwargs) -> Result<Value, Error>
         pairs.push((Value::from(name), kwargs.get(name)?));
     }
     Ok(Dict::of(pairs))
+}
+
+/// The pairs of a dict, or of a list of pairs.
+fn pairs_of(value: &Value) -> Result<Vec<(Value, Value)>, Error> {
+    let mut pairs = Vec::new();
+    if value.kind() == ValueKind::Map {
+        for key in value.try_iter()? {
+            let value = value.get_item(&key)?;
+            pairs.push((key, value));
+        }
+        return Ok(pairs);
+    }
+    for pair in value.try_iter()?.checked() {
+        let parts: Vec<Value> = pair?.try_iter()?.collect();
+        match <[Value; 2]>::try_from(parts) {
+            Ok([key, value]) => pairs.push((key, value)),
+            Err(_) => return Err(refused("`dict` is given what are not pairs")),
+        }
+    }
+    Ok(pairs)
 }
 
 /// `{key: value, …}`: alternating keys and values.
@@ -270,20 +277,8 @@ pub(super) fn tojson(
     };
     style.ensure_ascii = ensure_ascii.unwrap_or(false);
     let indent: Option<Value> = kwargs.get("indent")?;
-    style.indent = match indent.filter(|indent| !indent.is_none()) {
-        None => None,
-        Some(indent) => Some(match (indent.as_str(), integer(&indent)) {
-            (Some(text), _) => text.to_string(),
-            (None, Some(count)) if count <= WIDEST as i128 => {
-                " ".repeat(usize::try_from(count).unwrap_or(0))
-            }
-            _ => {
-                return Err(refused(format!(
-                    "`tojson` indents by at most {WIDEST} blanks"
-                )));
-            }
-        }),
-    };
+    let indent = indent.filter(|indent| !indent.is_none());
+    style.indent = indent.as_ref().map(indentation).transpose()?;
     let separators: Option<Value> = kwargs.get("separators")?;
     if let Some(pair) = separators.filter(|pair| !pair.is_none()) {
         let parts: Vec<Value> = pair.try_iter()?.collect();
@@ -297,4 +292,17 @@ pub(super) fn tojson(
     style.sort_keys = kwargs.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     kwargs.assert_all_used()?;
     json(value, &style).map(Value::from)
+}
+
+/// The `indent` of `tojson`: a string, or a number of spaces.
+fn indentation(indent: &Value) -> Result<String, Error> {
+    match (indent.as_str(), integer(indent)) {
+        (Some(text), _) => Ok(text.to_string()),
+        (None, Some(count)) if count <= WIDEST as i128 => {
+            Ok(" ".repeat(usize::try_from(count).unwrap_or(0)))
+        }
+        _ => Err(refused(format!(
+            "`tojson` indents by at most {WIDEST} blanks"
+        ))),
+    }
 }

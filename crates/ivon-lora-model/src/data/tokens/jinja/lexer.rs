@@ -1,6 +1,8 @@
 //! Splits a template into the text between tags and the tokens of each tag, by the rules of
 //! Jinja2's lexer; bracketed groups become nested nodes.
 
+use std::str::Chars;
+
 /// The maximum nesting of brackets in a tag.
 const DEEPEST_GROUPS: usize = 32;
 /// The maximum number of tokens in a row: an expression of many operators is as deep as it is long.
@@ -232,17 +234,9 @@ impl<'a> Groups<'a> {
 /// A word, an operator, a number or a string.
 fn read_token(rest: &str, letter: char, after_dot: bool) -> Result<(Node<'_>, &str), String> {
     if letter == '"' || letter == '\'' {
-        let mut escaped = false;
-        let end = rest[1..].find(|next| {
-            let ends = next == letter && !escaped;
-            escaped = next == '\\' && !escaped;
-            ends
-        });
-        let end = end.ok_or("a text in quotes does not end")? + 1;
-        return Ok((
-            Node::Literal(quoted(&decoded(&rest[1..end])?)),
-            &rest[end + 1..],
-        ));
+        let end = closing_quote(&rest[1..], letter).ok_or("a text in quotes does not end")? + 1;
+        let literal = Node::Literal(quoted(&decoded(&rest[1..end])?));
+        return Ok((literal, &rest[end + 1..]));
     }
     if letter.is_ascii_digit() {
         return read_number(rest, after_dot);
@@ -262,9 +256,18 @@ fn read_token(rest: &str, letter: char, after_dot: bool) -> Result<(Node<'_>, &s
     Ok((Node::Sign(sign), rest))
 }
 
+/// The position of the quote that ends a string literal.
+fn closing_quote(text: &str, quote: char) -> Option<usize> {
+    let mut escaped = false;
+    text.find(|next| {
+        let ends = next == quote && !escaped;
+        escaped = next == '\\' && !escaped;
+        ends
+    })
+}
+
 /// A number as in Jinja2: digits with `_` between, a prefix for other bases, an exponent.
 fn read_number(rest: &str, after_dot: bool) -> Result<(Node<'_>, &str), String> {
-    let digits = |text: &str| text.find(|c: char| c != '_' && !c.is_ascii_digit());
     let lower = rest.get(..2).unwrap_or("").to_lowercase();
     if let Some(base) = [("0x", 16), ("0o", 8), ("0b", 2)]
         .iter()
@@ -276,29 +279,14 @@ fn read_number(rest: &str, after_dot: bool) -> Result<(Node<'_>, &str), String> 
         let value = value.map_err(|_| format!("`{number}` is no number"))?;
         return Ok((Node::Literal(value.to_string()), rest));
     }
-    let mut end = digits(rest).unwrap_or(rest.len());
-    let mut is_float = false;
-    if !after_dot {
-        let fraction = |end: usize| {
-            rest[end..]
-                .strip_prefix('.')
-                .filter(|after| after.starts_with(|c: char| c.is_ascii_digit()))
-        };
-        if let Some(after) = fraction(end) {
-            end += 1 + digits(after).unwrap_or(after.len());
-            is_float = true;
-        }
-        if let Some(after) = rest[end..].strip_prefix(['e', 'E']) {
-            let sign = usize::from(after.starts_with(['+', '-']));
-            if after[sign..].starts_with(|c: char| c.is_ascii_digit()) {
-                end += 1 + sign + digits(&after[sign..]).unwrap_or(after.len() - sign);
-                is_float = true;
-            }
-        }
-    }
+    let digits = digits(rest);
+    let end = match after_dot {
+        true => digits,
+        false => end_of_float(rest, digits),
+    };
     let (number, rest) = rest.split_at(end);
     let number = number.replace('_', "");
-    if !is_float {
+    if end == digits {
         return Ok((Node::Literal(number), rest));
     }
     let value: f64 = number
@@ -308,6 +296,30 @@ fn read_number(rest: &str, after_dot: bool) -> Result<(Node<'_>, &str), String> 
         return Err(format!("the number `{number}` is too large"));
     }
     Ok((Node::Literal(format!("{value:?}")), rest))
+}
+
+/// The number of digits, with `_` between, at the start of a text.
+fn digits(text: &str) -> usize {
+    text.find(|c: char| c != '_' && !c.is_ascii_digit())
+        .unwrap_or(text.len())
+}
+
+/// The end of a number with `digits` digits before a fraction and an exponent, if there are any.
+fn end_of_float(text: &str, digits_before: usize) -> usize {
+    let mut end = digits_before;
+    let starts_with_digit = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+    if let Some(after) = text[end..].strip_prefix('.')
+        && starts_with_digit(after)
+    {
+        end += 1 + digits(after);
+    }
+    if let Some(after) = text[end..].strip_prefix(['e', 'E']) {
+        let sign = usize::from(after.starts_with(['+', '-']));
+        if starts_with_digit(&after[sign..]) {
+            end += 1 + sign + digits(&after[sign..]);
+        }
+    }
+    end
 }
 
 /// The value of a string literal in Python.
@@ -321,12 +333,6 @@ fn decoded(text: &str) -> Result<String, String> {
         }
         let wrong = || format!("the text `{text}` holds an escape that is not read");
         let next = letters.next().ok_or_else(wrong)?;
-        let mut code = |count: usize| -> Result<char, String> {
-            let hex: String = letters.by_ref().take(count).collect();
-            let all = hex.len() == count && hex.chars().all(|c| c.is_ascii_hexdigit());
-            let value = u32::from_str_radix(&hex, 16).ok().filter(|_| all);
-            value.and_then(char::from_u32).ok_or_else(wrong)
-        };
         match next {
             '\n' => {}
             '\\' | '\'' | '"' => decoded.push(next),
@@ -337,27 +343,38 @@ fn decoded(text: &str) -> Result<String, String> {
             'b' => decoded.push('\x08'),
             'f' => decoded.push('\x0c'),
             'v' => decoded.push('\x0b'),
-            'x' => decoded.push(code(2)?),
-            'u' => decoded.push(code(4)?),
-            'U' => decoded.push(code(8)?),
-            '0'..='7' => {
-                let mut value = next.to_digit(8).unwrap_or(0);
-                for _ in 0..2 {
-                    let Some(digit) = letters.as_str().chars().next().and_then(|c| c.to_digit(8))
-                    else {
-                        break;
-                    };
-                    letters.next();
-                    value = value * 8 + digit;
-                }
-                decoded.push(char::from_u32(value).ok_or_else(wrong)?);
-            }
+            'x' => decoded.push(hexadecimal(&mut letters, 2).ok_or_else(wrong)?),
+            'u' => decoded.push(hexadecimal(&mut letters, 4).ok_or_else(wrong)?),
+            'U' => decoded.push(hexadecimal(&mut letters, 8).ok_or_else(wrong)?),
+            '0'..='7' => decoded.push(octal(next, &mut letters).ok_or_else(wrong)?),
             // Python turns `\é` into `\xe9`, and supports names of characters.
             other if !other.is_ascii() || other == 'N' => return Err(wrong()),
             other => decoded.extend(['\\', other]),
         }
     }
     Ok(decoded)
+}
+
+/// The character with a code of `count` hexadecimal digits.
+fn hexadecimal(letters: &mut Chars<'_>, count: usize) -> Option<char> {
+    let hex: String = letters.by_ref().take(count).collect();
+    let all = hex.len() == count && hex.chars().all(|c| c.is_ascii_hexdigit());
+    let value = u32::from_str_radix(&hex, 16).ok().filter(|_| all);
+    value.and_then(char::from_u32)
+}
+
+/// The character with a code of one to three octal digits.
+fn octal(first: char, letters: &mut Chars<'_>) -> Option<char> {
+    let mut value = first.to_digit(8)?;
+    for _ in 0..2 {
+        let next = letters.as_str().chars().next();
+        let Some(digit) = next.and_then(|c| c.to_digit(8)) else {
+            break;
+        };
+        letters.next();
+        value = value * 8 + digit;
+    }
+    char::from_u32(value)
 }
 
 /// A string literal with the two escapes that all readers share.

@@ -227,26 +227,10 @@ fn split(text: &str, from_right: bool, args: &[Value]) -> Result<Value, Error> {
 
 /// `split` at white space, into at most this many parts.
 fn words(text: &str, most: usize, from_right: bool) -> Vec<&str> {
-    let mut words = Vec::new();
-    // White space at the far end stays only if the last part was not split off.
     if from_right {
-        let mut rest = stripped(text, None, false, true);
-        while !stripped(rest, None, true, false).is_empty() {
-            match rest.rfind(is_blank).filter(|_| words.len() < most) {
-                Some(at) => {
-                    let blank = rest[at..].chars().next().map_or(1, char::len_utf8);
-                    words.push(&rest[at + blank..]);
-                    rest = stripped(&rest[..at], None, false, true);
-                }
-                None => {
-                    words.push(stripped(rest, None, words.len() < most, false));
-                    break;
-                }
-            }
-        }
-        words.reverse();
-        return words;
+        return words_from_right(text, most);
     }
+    let mut words = Vec::new();
     let mut rest = stripped(text, None, true, false);
     while !stripped(rest, None, true, true).is_empty() {
         match rest.find(is_blank).filter(|_| words.len() < most) {
@@ -260,6 +244,27 @@ fn words(text: &str, most: usize, from_right: bool) -> Vec<&str> {
             }
         }
     }
+    words
+}
+
+fn words_from_right(text: &str, most: usize) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut rest = stripped(text, None, false, true);
+    while !stripped(rest, None, true, false).is_empty() {
+        match rest.rfind(is_blank).filter(|_| words.len() < most) {
+            Some(at) => {
+                let blank = rest[at..].chars().next().map_or(1, char::len_utf8);
+                words.push(&rest[at + blank..]);
+                rest = stripped(&rest[..at], None, false, true);
+            }
+            None => {
+                // White space at the far end stays only if the last part was not split off.
+                words.push(stripped(rest, None, words.len() < most, false));
+                break;
+            }
+        }
+    }
+    words.reverse();
     words
 }
 
@@ -360,22 +365,22 @@ fn padded(text: &str, method: &str, args: &[Value]) -> Result<String, Error> {
     let width = usize::try_from(width).unwrap_or(0);
     let length = text.chars().count();
     let missing = width.saturating_sub(length);
-    let fill = if method == "zfill" {
-        "0"
-    } else {
-        fill.unwrap_or(" ")
+    let fill = match method {
+        "zfill" => "0",
+        _ => fill.unwrap_or(" "),
     };
     if fill.chars().count() != 1 {
         return Err(refused(format!(
             "`{method}` is given `{fill}`, expected one letter"
         )));
     }
+    let padding = fill.repeat(missing);
     Ok(match method {
-        "ljust" => format!("{text}{}", fill.repeat(missing)),
-        "rjust" => format!("{}{text}", fill.repeat(missing)),
+        "ljust" => format!("{text}{padding}"),
+        "rjust" => format!("{padding}{text}"),
         "zfill" => match text.strip_prefix(['+', '-']) {
-            Some(digits) => format!("{}{}{digits}", &text[..1], fill.repeat(missing)),
-            None => format!("{}{text}", fill.repeat(missing)),
+            Some(digits) => format!("{}{padding}{digits}", &text[..1]),
+            None => format!("{padding}{text}"),
         },
         _ => {
             // Python puts the extra space to the left if both the width and the padding are odd.

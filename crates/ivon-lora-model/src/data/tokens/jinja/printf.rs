@@ -19,8 +19,7 @@ pub(super) fn printf(pattern: &str, arguments: &Value) -> Result<String, Error> 
         false => vec![arguments.clone()],
     };
     let mut list = list.into_iter();
-    let mut written = String::new();
-    let mut rest = pattern;
+    let (mut written, mut rest) = (String::new(), pattern);
     while let Some((before, after)) = rest.split_once('%') {
         written += before;
         let (spec, after) = Spec::read(after)?;
@@ -65,20 +64,11 @@ impl<'a> Spec<'a> {
         };
         let after = text.trim_start_matches(['#', '0', '-', ' ', '+']);
         let (flags, text) = text.split_at(text.len() - after.len());
-        let number = |text: &'a str| -> Result<(Option<usize>, &'a str), Error> {
-            let after = text.trim_start_matches(|letter: char| letter.is_ascii_digit());
-            let (digits, after) = text.split_at(text.len() - after.len());
-            let value = (!digits.is_empty()).then(|| digits.parse().unwrap_or(usize::MAX));
-            match value {
-                Some(value) if value > WIDEST => Err(refused(format!(
-                    "`%` pads to {digits}, expected at most {WIDEST}"
-                ))),
-                value => Ok((value, after)),
-            }
-        };
-        let (width, text) = number(text)?;
+        let (width, text) = leading_number(text)?;
         let (precision, text) = match text.strip_prefix('.') {
-            Some(text) => number(text).map(|(value, rest)| (Some(value.unwrap_or(0)), rest))?,
+            Some(text) => {
+                leading_number(text).map(|(value, rest)| (Some(value.unwrap_or(0)), rest))?
+            }
             None => (None, text),
         };
         let text = text.trim_start_matches(['h', 'l', 'L']);
@@ -113,14 +103,7 @@ impl<'a> Spec<'a> {
             'e' | 'E' | 'f' | 'F' | 'g' | 'G' => {
                 return self.number(&Value::from(float(value).ok_or_else(unread)?), self.kind);
             }
-            'c' => match (value.as_str(), integer(value)) {
-                (Some(text), _) if text.chars().count() == 1 => text.to_string(),
-                (None, Some(code)) => {
-                    let letter = u32::try_from(code).ok().and_then(char::from_u32);
-                    letter.ok_or_else(unread)?.to_string()
-                }
-                _ => return Err(unread()),
-            },
+            'c' => character(value).ok_or_else(unread)?,
             _ => return Err(refused(format!("`%{}` is not read", self.kind))),
         };
         let cut: String = full
@@ -156,5 +139,30 @@ impl<'a> Spec<'a> {
             .map_or_else(String::new, |digits| format!(".{digits}"));
         let pattern = format!("%{}{width}{precision}{kind}", self.flags);
         format(FormatStyle::Printf, &pattern, std::slice::from_ref(value))
+    }
+}
+
+/// The number at the start of a text, if there is one, and the text after it.
+fn leading_number(text: &str) -> Result<(Option<usize>, &str), Error> {
+    let after = text.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    let (digits, after) = text.split_at(text.len() - after.len());
+    let value = (!digits.is_empty()).then(|| digits.parse().unwrap_or(usize::MAX));
+    match value {
+        Some(value) if value > WIDEST => Err(refused(format!(
+            "`%` pads to {digits}, expected at most {WIDEST}"
+        ))),
+        value => Ok((value, after)),
+    }
+}
+
+/// The character that is given, or that has the code that is given.
+fn character(value: &Value) -> Option<String> {
+    match (value.as_str(), integer(value)) {
+        (Some(text), _) if text.chars().count() == 1 => Some(text.to_string()),
+        (None, Some(code)) => {
+            let letter = u32::try_from(code).ok().and_then(char::from_u32);
+            letter.map(String::from)
+        }
+        _ => None,
     }
 }

@@ -135,15 +135,7 @@ fn write_tag(tag: &Tag<'_>, written: &mut String) -> Result<(), String> {
         "generation" => written.push_str("with"),
         "endgeneration" => written.push_str("endwith"),
         "set" => match nodes.iter().position(|node| node.is("=")) {
-            Some(at) => {
-                let is_attribute = nodes[1..at].iter().any(|node| node.is("."));
-                let function = if is_attribute { ATTRIBUTE } else { STORED };
-                let value = expressions(&nodes[at + 1..])?;
-                if value.is_empty() {
-                    return Err("a `set` of it has no value".into());
-                }
-                written.push_str(&format!("{} = {function}(({value}))", plain(&nodes[..at])?));
-            }
+            Some(at) => written.push_str(&assignment(&nodes[..at], &nodes[at + 1..])?),
             None => written.push_str(&expressions(nodes)?),
         },
         _ => written.push_str(&expressions(nodes)?),
@@ -166,6 +158,17 @@ fn write_tag(tag: &Tag<'_>, written: &mut String) -> Result<(), String> {
         written.push_str(&format!("{{% set {name} = {STORED}({name}) {close}"));
     }
     Ok(())
+}
+
+/// `set NAME = VALUE` with the value passed through the function that limits it.
+fn assignment(name: &[Node<'_>], value: &[Node<'_>]) -> Result<String, String> {
+    let is_attribute = name[1..].iter().any(|node| node.is("."));
+    let function = if is_attribute { ATTRIBUTE } else { STORED };
+    let value = expressions(value)?;
+    if value.is_empty() {
+        return Err("a `set` of it has no value".into());
+    }
+    Ok(format!("{} = {function}(({value}))", plain(name)?))
 }
 
 /// The names that a macro, a call block or a recursive loop binds at each recursion.

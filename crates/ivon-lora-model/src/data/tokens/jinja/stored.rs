@@ -54,23 +54,25 @@ struct Budget {
 }
 
 impl Budget {
+    fn spend(&mut self, value: &Value) -> Result<(), Error> {
+        let values = self.values.checked_sub(1);
+        self.values =
+            values.ok_or_else(|| too_large(&format!("more than {MOST_STORED} values")))?;
+        if let Some(text) = value.as_str() {
+            let bytes = self.bytes.checked_sub(text.len());
+            self.bytes = bytes
+                .ok_or_else(|| too_large(&format!("more than {LONGEST_STORED} bytes of text")))?;
+        }
+        Ok(())
+    }
+
     fn take(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
-        let too_large = |what: &str| refused(format!("a variable holds {what}"));
         if depth > DEEPEST_STORED {
             return Err(too_large(&format!(
                 "values nested more than {DEEPEST_STORED} deep"
             )));
         }
-        self.values = self
-            .values
-            .checked_sub(1)
-            .ok_or_else(|| too_large(&format!("more than {MOST_STORED} values")))?;
-        if let Some(text) = value.as_str() {
-            self.bytes = self
-                .bytes
-                .checked_sub(text.len())
-                .ok_or_else(|| too_large(&format!("more than {LONGEST_STORED} bytes of text")))?;
-        }
+        self.spend(value)?;
         // A range is computed, and a generator is empty after it has been read.
         let is_lazy = value.downcast_object_ref::<Range>().is_some()
             || value.downcast_object_ref::<Generator>().is_some();
@@ -96,4 +98,8 @@ impl Budget {
         }
         Ok(())
     }
+}
+
+fn too_large(what: &str) -> Error {
+    refused(format!("a variable holds {what}"))
 }

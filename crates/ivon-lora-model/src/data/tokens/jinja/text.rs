@@ -75,8 +75,7 @@ fn write_object(out: &mut String, value: &Value, depth: usize) -> Result<(), Err
     }
     if let Some(view) = value.downcast_object_ref::<DictView>() {
         out.push_str(view.name);
-        write_items(out, "([", view.items.iter().cloned(), "])", depth)?;
-        return Ok(());
+        return write_items(out, "([", view.items.iter().cloned(), "])", depth);
     }
     match object.repr() {
         ObjectRepr::Map => write_map(out, object, depth),
@@ -283,14 +282,7 @@ fn write_json_map(
     let mut pairs = Vec::new();
     for key in value.try_iter()?.checked() {
         let key = key?;
-        let name = match key.kind() {
-            ValueKind::String => key.as_str().unwrap_or_default().to_string(),
-            ValueKind::None => "null".into(),
-            ValueKind::Bool => if key.is_true() { "true" } else { "false" }.into(),
-            ValueKind::Number => json_number(&key),
-            kind => return Err(refused(format!("`tojson` is given a key of type {kind}"))),
-        };
-        pairs.push((name, value.get_item(&key)?));
+        pairs.push((json_key(&key)?, value.get_item(&key)?));
     }
     if style.sort_keys {
         pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -309,6 +301,25 @@ fn write_json_map(
 
 type Member<'a> = Box<dyn FnOnce(&mut String) -> Result<(), Error> + 'a>;
 
+/// A key of an object, which JSON writes as a string.
+fn json_key(key: &Value) -> Result<String, Error> {
+    Ok(match key.kind() {
+        ValueKind::String => key.as_str().unwrap_or_default().to_string(),
+        ValueKind::None => "null".into(),
+        ValueKind::Bool => if key.is_true() { "true" } else { "false" }.into(),
+        ValueKind::Number => json_number(key),
+        kind => return Err(refused(format!("`tojson` is given a key of type {kind}"))),
+    })
+}
+
+/// Begins an indented line, if the style indents.
+fn begin_line(out: &mut String, style: &JsonStyle, depth: usize) {
+    if let Some(indent) = &style.indent {
+        out.push('\n');
+        (0..depth).for_each(|_| out.push_str(indent));
+    }
+}
+
 /// Members between brackets, on separate lines if the style indents.
 fn write_members<'a>(
     out: &mut String,
@@ -317,12 +328,6 @@ fn write_members<'a>(
     depth: usize,
     next: &mut dyn FnMut() -> Option<Member<'a>>,
 ) -> Result<(), Error> {
-    let line = |out: &mut String, depth: usize| {
-        if let Some(indent) = &style.indent {
-            out.push('\n');
-            (0..depth).for_each(|_| out.push_str(indent));
-        }
-    };
     let between = if style.indent.is_some() { "," } else { ", " };
     let between = style
         .separators
@@ -334,12 +339,12 @@ fn write_members<'a>(
         if !std::mem::take(&mut is_first) {
             out.push_str(between);
         }
-        line(out, depth + 1);
+        begin_line(out, style, depth + 1);
         member(out)?;
         check(out, depth)?;
     }
     if !is_first {
-        line(out, depth);
+        begin_line(out, style, depth);
     }
     out.push(close);
     Ok(())
