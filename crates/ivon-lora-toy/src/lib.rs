@@ -1,12 +1,11 @@
 #![doc = include_str!("../README.md")]
 //!
-//! The model and the data set that come with the binary: what `ivon-lora train` uses when it is
-//! given nothing.
+//! The model and the data set that come with the binary, which `ivon-lora train` uses by default.
 //!
-//! The model is a Llama of half a million parameters that `bench pretrain-toy` has trained on
-//! [`text`]; the data are [`questions`] about meetings with animals, some of which nobody can
-//! answer for sure. Both speak of one small [`world`]. Sizes, losses and how the settings were
-//! chosen are in `docs/toy.md`.
+//! The model is a Llama with half a million parameters that `bench pretrain-toy` has trained on
+//! [`text`]; the data are [`questions`] about encounters with animals, some of which nobody can answer
+//! with certainty. Both are about one small [`world`]. `docs/toy.md` has sizes and losses, and says how
+//! the settings were chosen.
 
 pub mod world;
 pub mod text;
@@ -26,9 +25,9 @@ use ivon_lora::method::{AdamwConfig, IvonMethodConfig, Method};
 use ivon_lora::run::RunConfig;
 use ivon_lora::train::TrainConfig;
 
-/// The model's name, also that of the folder it is best written to: adapters name it as their base.
+/// The model's name, and that of its folder, so that adapters name it as their base.
 pub const NAME: &str = "ivon-lora-toy";
-/// Names the data set that comes with the binary.
+/// The seed of the data set that comes with the binary.
 pub const DATA_SEED: u64 = 1;
 
 /// The model's files: a Hugging Face folder, weights in F16.
@@ -48,7 +47,7 @@ pub const MODEL_FILES: [(&str, &[u8]); 4] = [
 /// Writes the model as a Hugging Face folder; files of these names are replaced, others left alone.
 ///
 /// # Errors
-/// If the folder cannot be made or a file not be written.
+/// If the folder or a file cannot be written.
 pub fn write_model(folder: &Path) -> Result<(), FileError> {
     create_folder(folder)?;
     MODEL_FILES
@@ -56,7 +55,7 @@ pub fn write_model(folder: &Path) -> Result<(), FileError> {
         .try_for_each(|(name, bytes)| write_bytes(&folder.join(name), bytes))
 }
 
-/// The question: whether the animal of a report attacked.
+/// The task: whether the animal of a report attacked.
 pub fn task() -> Task {
     let form = data::Form::Template {
         prompt: questions::PROMPT.into(),
@@ -75,7 +74,7 @@ fn answers() -> Vec<String> {
     questions::ANSWERS.map(String::from).to_vec()
 }
 
-/// The settings by which [`data::load`] reads what [`write_data`] has written to `folder`.
+/// The settings for [`data::load`] to read what [`write_data`] has written to `folder`.
 pub fn data_config(folder: &Path) -> DataConfig {
     DataConfig {
         path: folder.into(),
@@ -95,14 +94,13 @@ fn jsonl(role: Role, seed: u64) -> String {
         .collect()
 }
 
-/// The data set in its four roles; the same as written with [`write_data`] and loaded.
+/// The data set in its four roles, the same as written with [`write_data`] and loaded.
 ///
 /// # Errors
-/// None that data made by this program can cause; the signature is that of the functions it is made
-/// with.
+/// None with these data; the functions that it calls return them.
 pub fn dataset(seed: u64) -> Result<Dataset, DataError> {
     let task = task();
-    let prepared = task.reader()?;
+    let reader = task.reader()?;
     let mut report = LoadReport::default();
     let mut sources = BTreeMap::new();
     for role in Role::ALL {
@@ -110,7 +108,7 @@ pub fn dataset(seed: u64) -> Result<Dataset, DataError> {
         let mut source = Source::default();
         for (line, row) in text.lines().enumerate() {
             source.add(
-                &prepared,
+                &reader,
                 Row::from_json(row, Place::new(name.as_str(), line + 1))?,
                 None,
             )?;
@@ -134,7 +132,7 @@ pub fn dataset(seed: u64) -> Result<Dataset, DataError> {
 /// that says how to train on them.
 ///
 /// # Errors
-/// If the folder cannot be made or a file not be written.
+/// If the folder or a file cannot be written.
 pub fn write_data(folder: &Path, seed: u64) -> Result<(), FileError> {
     create_folder(folder)?;
     for role in Role::ALL {
@@ -153,8 +151,8 @@ pub fn write_data(folder: &Path, seed: u64) -> Result<(), FileError> {
     write_bytes(&folder.join("README.md"), readme.as_bytes())
 }
 
-/// The optimizers of the toy run, IVON first, with the settings that `bench tune-toy` found best on
-/// tune: six trials each, see `docs/toy.md`.
+/// The methods of the toy runs, IVON first, with the settings that were best on tune in six trials each
+/// of `bench tune-toy`, see `docs/toy.md`.
 pub fn methods() -> [Method; 2] {
     let ivon = IvonMethodConfig {
         learning_rate: 1.0,
@@ -168,8 +166,8 @@ pub fn methods() -> [Method; 2] {
     [Method::Ivon(ivon), Method::Adamw(adamw)]
 }
 
-/// The settings of a toy run with one of the [`methods`]; `model` and `data` are folders that
-/// [`write_model`] and [`write_data`] have filled.
+/// The settings of a toy run with one of the [`methods`]; `model` and `data` are the folders of
+/// [`write_model`] and [`write_data`].
 pub fn run_config(method: Method, model: &Path, data: &Path, out: &Path) -> RunConfig {
     let mut config = RunConfig {
         seed: 1,
@@ -183,7 +181,7 @@ pub fn run_config(method: Method, model: &Path, data: &Path, out: &Path) -> RunC
     config
 }
 
-/// Length, batches and schedule of a toy run, the same for both optimizers.
+/// Length, batches and schedule of a toy run, the same for both methods.
 pub fn train_config() -> TrainConfig {
     TrainConfig {
         steps: Some(600),

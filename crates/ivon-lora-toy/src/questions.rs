@@ -1,10 +1,9 @@
-//! The world → questions for fine-tuning, with labels that are noisy by nature and whose noise is
-//! known.
+//! The world → questions for fine-tuning, with noisy labels whose noise is known.
 //!
-//! A report says who met which animal where and when; the question is whether it attacked. Nature
-//! and light decide how likely that is, and no more: the label is drawn with
-//! [`probability_of_attack`]. So no model can be right more often, or surer with reason, than that
-//! lets it be. Names, jobs and places are beside the point.
+//! A report says who met which animal where and when; the question is whether it attacked. Nature and
+//! light determine only how likely that is: the label is drawn with [`probability_of_attack`]. So no
+//! model can be right more often than that, or more confident with good reason. Names, jobs and places
+//! are irrelevant.
 
 use std::collections::HashSet;
 
@@ -65,8 +64,8 @@ pub struct Question {
 }
 
 impl Question {
-    /// Question number `index` of an endless row, before it has a place in a role; each nature and
-    /// each light is as frequent as any other.
+    /// Question number `index` of an endless sequence, before it has a place in a role; all natures and
+    /// all lights are equally frequent.
     pub fn new(seed: u64, index: u64) -> Self {
         let mut random = stream(seed, Purpose::Generation, index, 0, "questions");
         let (name, job, light) = (
@@ -104,8 +103,8 @@ impl Question {
         probability_of_attack(self.nature, self.light)
     }
 
-    /// −ln of the probability of the label that was drawn, nats: the loss of a model that knows
-    /// everything there is to know.
+    /// −ln of the probability of the label that was drawn, nats: the loss of a model that knows all that
+    /// can be known.
     pub fn bayes_nll(&self) -> f64 {
         let yes = self.probability_yes();
         -(if self.label == 1 { yes } else { 1.0 - yes }).ln()
@@ -116,8 +115,7 @@ impl Question {
         (self.probability_yes() > 0.5) == (self.label == 1)
     }
 
-    /// The question as a row of a JSONL file: what the task reads, and beside it what only the
-    /// generator knows.
+    /// The question as a row of a JSONL file: the fields of the task, and what only the generator knows.
     pub fn to_json(&self) -> String {
         let row = json!({"id": self.id, "report": self.report, "label": ANSWERS[self.label],
             "nature": self.nature.name(), "light": self.light.name(), "probability_yes": self.probability_yes()});
@@ -125,13 +123,13 @@ impl Question {
     }
 }
 
-/// All questions of a role. No report is asked twice, in no role and in none of the others.
+/// All questions of a role. No report occurs twice, neither within a role nor in two of them.
 pub fn questions(role: Role, seed: u64) -> Vec<Question> {
     let mut asked = HashSet::new();
     let mut fresh = (0..)
         .map(|index| Question::new(seed, index))
         .filter(|question| asked.insert(question.report.clone()));
-    // The roles follow one another in the endless row.
+    // The roles follow one another in the endless sequence.
     let before: u64 = Role::ALL
         .into_iter()
         .take_while(|other| *other != role)

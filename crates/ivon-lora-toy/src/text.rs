@@ -1,25 +1,25 @@
-//! The world → plain English: the text that the toy model is pre-trained on, document by document.
+//! The world → plain English: the documents that the toy model is pre-trained on.
 //!
-//! There are four kinds: what is known of an animal, who lives in a place, what somebody saw, and
-//! questions with their answers. How dangerous an animal is is said as a fact and never asked; how
-//! sure people are of what they saw depends on the light. What follows from both for whoever meets
-//! an animal is for fine-tuning to learn.
+//! There are four kinds: facts about an animal, who lives in a place, what somebody saw, and questions
+//! with their answers. How dangerous an animal is, is stated as a fact and never asked; how sure people
+//! are of what they saw depends on the light. What both mean for somebody who meets an animal is left to
+//! fine-tuning.
 
 use rand_core::Rng;
 
 use super::world::{Animal, JOBS, Light, Nature, PEOPLE, PLACES, Place, capital, with_article};
 use ivon_lora::random::{Purpose, below, stream, uniform};
 
-/// A part of the endless text; each has documents of its own.
+/// A part of the text, with documents of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// To pre-train on.
+    /// For pre-training.
     Training,
-    /// To measure by what was not trained on.
+    /// For measuring the loss on documents that were not trained on.
     HeldOut,
 }
 
-/// Document number `index` of a part: some five sentences on one line.
+/// Document number `index` of a part: about five sentences on one line.
 pub fn document(part: Part, seed: u64, index: u64) -> String {
     let path = match part {
         Part::Training => "text.training",
@@ -34,12 +34,12 @@ pub fn document(part: Part, seed: u64, index: u64) -> String {
     }
 }
 
-/// One of several.
+/// A random one of several items.
 pub(super) fn pick<'a, T>(random: &mut impl Rng, items: &'a [T]) -> &'a T {
     &items[below(random, items.len() as u64) as usize]
 }
 
-/// An animal with its home.
+/// A random animal with its home.
 pub(super) fn any_animal(random: &mut impl Rng) -> (&'static Place, &'static Animal) {
     let place = pick(random, &PLACES);
     (place, pick(random, &place.animals))
@@ -121,22 +121,23 @@ fn a_sighting(random: &mut impl Rng) -> String {
             home.inside
         ),
     };
-    // The better the light, the surer the witness.
-    let sure = match light {
-        Light::Bright => 0.97,
-        Light::Clear => 0.85,
-        Light::Dim => 0.4,
-        Light::Dark => 0.1,
-    };
-    let certainty = if uniform(random) < sure {
+    let certainty = if uniform(random) < probability_of_certainty(light) {
         "was sure"
     } else {
         "was not sure"
     };
-    format!(
-        "{sight} The light was {} and {name} {certainty}.",
-        light.name()
-    )
+    let light = light.name();
+    format!("{sight} The light was {light} and {name} {certainty}.")
+}
+
+/// The better the light, the surer the witness.
+fn probability_of_certainty(light: Light) -> f64 {
+    match light {
+        Light::Bright => 0.97,
+        Light::Clear => 0.85,
+        Light::Dim => 0.4,
+        Light::Dark => 0.1,
+    }
 }
 
 /// Four questions with their answers.

@@ -1,14 +1,14 @@
-//! The small world that the toy's text and questions speak of: places and the animals that live
-//! there, people, and how well one sees at what time of day.
+//! The small world of the toy's text and questions: places and the animals that live there, people, and
+//! how well one can see at what time of day.
 
 /// A place where animals live.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Place {
     /// Its name, such as `forest`.
     pub name: &'static str,
-    /// Being there, such as `in the forest`.
+    /// How to say where it is, such as `in the forest`.
     pub inside: &'static str,
-    /// The animals whose home it is.
+    /// The animals that live there.
     pub animals: [Animal; 4],
 }
 
@@ -53,7 +53,7 @@ impl Nature {
     }
 }
 
-/// How well one sees.
+/// How well one can see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Light {
     /// Everything.
@@ -105,7 +105,7 @@ const fn animal(
     }
 }
 
-/// Every place with its animals, one of each nature, so that a place says nothing of danger.
+/// Every place with its animals, one of each nature, so that the place says nothing about danger.
 pub const PLACES: [Place; 8] = [
     Place {
         name: "forest",
@@ -196,7 +196,7 @@ pub const PEOPLE: [&str; 24] = [
     "Yusuf", "Zoe",
 ];
 
-/// What people do.
+/// The jobs of people.
 pub const JOBS: [&str; 12] = [
     "farmer", "sailor", "teacher", "hunter", "baker", "doctor", "painter", "driver", "nurse",
     "guide", "singer", "writer",

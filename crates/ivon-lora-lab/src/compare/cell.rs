@@ -1,4 +1,4 @@
-//! One trial or one cell: a run in its folder, made once, with what it cost.
+//! A trial or a cell: a run in its folder, made once, and what it cost.
 
 use std::path::Path;
 
@@ -19,35 +19,34 @@ use ivon_lora::watch::{Event, Stage, Watch};
 
 const LARGEST: u64 = 1 << 20;
 
-/// Written last of all: where it is the cell is finished.
+/// The file that is written last and marks a finished cell.
 pub(super) const FINISHED_FILE: &str = "finished.json";
 
-/// What that file holds, beside what the run itself wrote of its cost.
+/// The contents of that file, which add to the cost that the run itself has written.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct FinishMark {
-    /// Seconds of training of the run whose adapter this one took; 0 where it trained its own.
+    /// Seconds of training of the run whose adapter this one took; 0 if it trained its own.
     seconds_before: f64,
 }
 
 /// Wall-clock seconds of a finished cell.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Seconds {
-    /// Of the training steps, and of what the method computes after them; those of the run that was
-    /// fitted to are among them.
+    /// For the training steps and what the method computes after them, including those of the run
+    /// that it was fitted to.
     pub training: f64,
-    /// Of predicting test at the mean; none where one pass gives mean and draws.
+    /// For predicting test at the mean; none if one pass gives mean and draws.
     pub mean: Option<f64>,
-    /// Of predicting test at the mean and with all draws.
+    /// For predicting test at the mean and with all draws.
     pub prediction: f64,
 }
 
-/// What a comparison of an older version put in the place of the run's own cost, and marked a cell
-/// as finished by.
+/// The file by which older versions marked a finished cell, in place of the run's own cost.
 #[derive(Deserialize)]
 struct OlderCost {
     training_seconds: f64,
     mean_seconds: f64,
-    /// 0 without draws, and where their pass was that at the mean.
+    /// 0 without draws, or if one pass gave mean and draws.
     samples_seconds: f64,
 }
 
@@ -74,7 +73,7 @@ pub(super) fn is_current(folder: &Path, config: &RunConfig, dataset: &Dataset) -
     is_finished(folder) && check_same(folder, config, dataset).is_ok()
 }
 
-/// Reads what a finished cell took.
+/// Reads the time that a finished cell took.
 ///
 /// # Errors
 /// If a file is malformed, or the cell is not finished.
@@ -99,22 +98,23 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, CompareError> {
     Ok(serde_json::from_str(&files::read_text(path, LARGEST)?).map_err(malformed)?)
 }
 
-/// A run that is to be made: a trial or a cell.
+/// A run to be made: a trial or a cell.
 pub(super) struct CellRun<'a> {
     pub folder: &'a Path,
     pub config: &'a RunConfig,
     pub task: &'a TaskData<'a>,
-    /// Whether it is scored on tune, and sees no test row.
+    /// Whether it is scored on tune, and uses no test row.
     pub is_trial: bool,
-    /// The folder of the run whose adapter it takes, where it trains none of its own.
+    /// The folder of the run whose adapter it takes, if it trains none of its own.
     pub trained: Option<&'a Path>,
 }
 
 impl CellRun<'_> {
-    /// Makes the run unless it is finished; gives whether it is now, or whoever watches said stop.
+    /// Makes the run unless it is finished; returns whether it is now, or false if the watcher said
+    /// stop.
     ///
     /// # Errors
-    /// Whatever ends the run, and that another one with other settings stands in its folder.
+    /// Whatever ends the run, and if its folder holds another run.
     pub fn make(&self, watch: Watch<'_>) -> Result<bool, CompareError> {
         let (folder, task) = (self.folder, self.task);
         let config = RunConfig {
@@ -141,7 +141,7 @@ impl CellRun<'_> {
             return Ok(false);
         }
         self.mark_finished()?;
-        // Nobody goes on from a finished run, and there may be hundreds.
+        // A finished run is never resumed, and there may be hundreds.
         let _ = std::fs::remove_dir_all(folder.join(CHECKPOINTS_FOLDER));
         Ok(true)
     }
@@ -156,7 +156,7 @@ impl CellRun<'_> {
     }
 }
 
-/// The sentences of a single run would drown those of the comparison.
+/// Hides the sentences of a single run, which would drown those of the comparison.
 fn without_sentences(event: Event<'_>) -> Event<'_> {
     match event {
         Event::Note(_) | Event::Saved(_) | Event::Warning(_) => Event::Progress {
@@ -168,8 +168,7 @@ fn without_sentences(event: Event<'_>) -> Event<'_> {
     }
 }
 
-/// A finished run must be the one that is asked for: all cells of a task are scored on the same
-/// rows.
+/// Checks that a finished run has these settings and these rows.
 fn check_same(folder: &Path, config: &RunConfig, dataset: &Dataset) -> Result<(), CompareError> {
     let there = read_run(&folder.join(RUN_FILE))?;
     let mut differences = config.trajectory_differences(&there);

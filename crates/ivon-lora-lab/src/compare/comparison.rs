@@ -23,26 +23,26 @@ use ivon_lora::files;
 use ivon_lora::run::{RunConfig, RunError};
 use ivon_lora::watch::Event;
 
-/// The trials of a comparison, by task and method.
+/// The file with the trials of a comparison, by task and method.
 pub const TRIALS_FILE: &str = "trials.json";
-/// The whole comparison, from which its page is made.
+/// The file with the whole comparison, from which its page is made.
 pub const COMPARISON_FILE: &str = "comparison.json";
 const LARGEST: u64 = 64 << 20;
 
-/// What a comparison came to.
+/// The results of a comparison.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Comparison {
     /// The table.
     pub table: ComparisonTable,
-    /// Every trial, those that failed among them.
+    /// Every trial, including failed ones.
     pub trials: Vec<Trial>,
-    /// Cells and files that are not in the table, with the reason.
+    /// Cells and files that are missing from the table, and why.
     pub failed: Vec<FailedCell>,
     /// Whether it was stopped before its end.
     pub is_interrupted: bool,
 }
 
-/// One trial of settings.
+/// A trial of settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
     /// The task.
@@ -59,13 +59,12 @@ pub struct Trial {
     pub nll_samples: Option<f64>,
     /// Why it has no NLL.
     pub error: Option<String>,
-    /// Whether it is the one that was chosen.
+    /// Whether it was chosen.
     pub is_chosen: bool,
 }
 
 impl Trial {
-    /// What it is judged by: the lower NLL, since the run that follows predicts with whichever is
-    /// better.
+    /// The NLL by which it is judged: the lower one, since the cell predicts with whichever is better.
     pub fn nll(&self) -> Option<f64> {
         [self.nll_mean, self.nll_samples]
             .into_iter()
@@ -75,7 +74,7 @@ impl Trial {
     }
 }
 
-/// Something that did not come to an end.
+/// A trial or a cell that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedCell {
     /// `sst2, IVON, seed 21`.
@@ -84,12 +83,12 @@ pub struct FailedCell {
     pub reason: String,
 }
 
-/// Makes what is not made yet, and the table of all. `watch` hears what happens and says whether to
-/// go on.
+/// Makes all runs that are not finished, and the table of all. `watch` hears what happens and says
+/// whether to go on.
 ///
 /// # Errors
-/// Whatever is wrong with a task's rows, or a file of the comparison itself; a run that fails is no
-/// error but a [`FailedCell`].
+/// Whatever is wrong with a task's rows, or with a file of the comparison. A failed run is not an error
+/// but a [`FailedCell`].
 pub fn compare(
     config: &CompareConfig,
     watch: &mut dyn FnMut(Event<'_>) -> bool,
@@ -101,18 +100,15 @@ pub fn compare(
         .map(|entry| TaskData::load(config, entry))
         .collect::<Result<Vec<_>, _>>()?;
     for task in &tasks {
-        // What became of the rows is said once for all runs of a task.
-        task.dataset
-            .report
-            .notes
-            .iter()
-            .for_each(|note| _ = watch(Event::Note(format!("{}: {note}", task.entry.name))));
+        // Once for all runs of a task.
+        for note in &task.dataset.report.notes {
+            watch(Event::Note(format!("{}: {note}", task.entry.name)));
+        }
     }
-    // What all of it needs is worked out only where it matters here.
-    let at_once = if config.jobs > 1 {
-        plan(config)?.at_once
-    } else {
-        1
+    // The plan takes a while and is needed only for several runs at once.
+    let at_once = match config.jobs {
+        0 | 1 => 1,
+        _ => plan(config)?.at_once,
     };
     let mut run = ComparisonRun {
         config,
@@ -127,13 +123,10 @@ pub fn compare(
         run.write_trials()?;
         run.cells(task);
     }
-    let rows = tasks
-        .iter()
-        .map(|task| run.rows(task))
-        .collect::<Result<Vec<_>, _>>()?;
-    let table = ComparisonTable::new(&rows);
+    let rows = tasks.iter().map(|task| run.rows(task));
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
     Ok(Comparison {
-        table,
+        table: ComparisonTable::new(&rows),
         trials: run.trials,
         failed: run.failed,
         is_interrupted: run.is_interrupted,
@@ -152,36 +145,15 @@ struct ComparisonRun<'a> {
 }
 
 impl ComparisonRun<'_> {
-    /// The trials of all methods on a task, the best of each marked.
+    /// Makes the trials of all methods on a task, and marks the best of each.
     fn tune(&mut self, task: &TaskData<'_>) {
-        let mut jobs = Vec::new();
-        let mut entries = Vec::new();
-        for method in &self.config.methods {
-            for trial in 0..trials(self.config, method) {
-                jobs.push(Job {
-                    name: format!("{}, {}, trial {trial}", task.entry.name, method.name),
-                    folder: trial_folder(&self.config.out, &task.entry.name, &method.name, trial),
-                    config: trial_config(self.config, task.entry, method, trial),
-                    task,
-                    is_trial: true,
-                    after: None,
-                });
-                entries.push(Trial {
-                    task: task.entry.name.clone(),
-                    method: method.name.clone(),
-                    trial,
-                    settings: trial_settings(
-                        method,
-                        self.config.tuning.as_ref().map_or(0, |tuning| tuning.seed),
-                        u64::from(trial),
-                    ),
-                    nll_mean: None,
-                    nll_samples: None,
-                    error: None,
-                    is_chosen: false,
-                });
-            }
-        }
+        let config = self.config;
+        let all = config.methods.iter();
+        let all =
+            all.flat_map(|method| (0..trials(config, method)).map(move |trial| (method, trial)));
+        let (jobs, entries): (Vec<_>, Vec<_>) = all
+            .map(|(method, trial)| new_trial(config, task, method, trial))
+            .unzip();
         let first = self.trials.len();
         let outcomes = self.make_all(&jobs);
         for ((mut entry, job), outcome) in entries.into_iter().zip(&jobs).zip(outcomes) {
@@ -191,7 +163,7 @@ impl ComparisonRun<'_> {
                     Err(error) => entry.error = Some(error.to_string()),
                 },
                 Outcome::Failed(reason) => entry.error = Some(reason),
-                // It may yet be the best: nothing is chosen without it.
+                // It may turn out to be the best: nothing is chosen without it.
                 Outcome::Elsewhere(reason) => {
                     self.failed.push(FailedCell {
                         name: job.name.clone(),
@@ -206,8 +178,7 @@ impl ComparisonRun<'_> {
         self.choose(first);
     }
 
-    /// Marks the best of each method's trials from `first` on; of a method that does not have them
-    /// all yet nothing is chosen.
+    /// Marks the best of each method's trials from `first` on, once the method has all of them.
     fn choose(&mut self, first: usize) {
         let all = self
             .config
@@ -237,7 +208,8 @@ impl ComparisonRun<'_> {
         }
     }
 
-    /// The runs of all methods on a task with all seeds; of each seed those first that train.
+    /// Makes the cells of all methods on a task with all seeds; for each seed, those that train come
+    /// first.
     fn cells(&mut self, task: &TaskData<'_>) {
         let mut jobs: Vec<Job<'_>> = Vec::new();
         for &seed in self.config.seeds_of(task.entry) {
@@ -283,7 +255,7 @@ impl ComparisonRun<'_> {
         outcomes
     }
 
-    /// A cell's settings with those that the trials of whatever trains it have chosen.
+    /// The settings of a cell, including those that were chosen for the method that trains it.
     fn cell_config(
         &self,
         task: &TaskEntry,
@@ -301,8 +273,8 @@ impl ComparisonRun<'_> {
         )
     }
 
-    /// The settings of a cell that trains, with those that its trials, or those of the method that
-    /// it is tuned as, have chosen.
+    /// The settings of a cell that trains, including those that were chosen by its trials or by those
+    /// of the method that it is tuned as.
     fn chosen_config(
         &self,
         task: &TaskEntry,
@@ -328,8 +300,8 @@ impl ComparisonRun<'_> {
         resolved(table, seed, || cell_name(task, method, Some(seed)))
     }
 
-    /// Whether a cell is finished with the settings and rows of now, and that whose adapter it
-    /// takes as well.
+    /// Whether a cell is finished with the present settings and rows, and so is the one whose adapter
+    /// it takes.
     fn is_current(&self, task: &TaskData<'_>, method: &MethodEntry, seed: u64) -> bool {
         let folder = cell_folder(&self.config.out, &task.entry.name, &method.name, seed);
         let config = self.cell_config(task.entry, method, seed);
@@ -353,45 +325,40 @@ impl ComparisonRun<'_> {
         Ok(files::write_bytes(&path, &text)?)
     }
 
-    /// The rows of a task: of its finished cells, and of what was made elsewhere.
+    /// The rows of a task: those of its finished cells, and those that were made elsewhere.
     fn rows(&mut self, task: &TaskData<'_>) -> Result<TaskRows, CompareError> {
         let mut rows = TaskRows::new(&task.entry.name);
         for method in &self.config.methods {
             for &seed in self.config.seeds_of(task.entry) {
-                // What was made with other settings or rows than those of now does not count.
+                // Cells that were made with other settings or rows do not count.
                 if !self.is_current(task, method, seed) {
                     continue;
                 }
                 let folder = cell_folder(&self.config.out, &task.entry.name, &method.name, seed);
-                if let Err(error) =
-                    add_cell(&mut rows, method, seed, &folder, self.config.temperature)
-                {
-                    self.failed.push(FailedCell {
-                        name: cell_name(task.entry, method, Some(seed)),
-                        reason: error.to_string(),
-                    });
+                let temperature = self.config.temperature;
+                if let Err(error) = add_cell(&mut rows, method, seed, &folder, temperature) {
+                    self.fail(cell_name(task.entry, method, Some(seed)), &error);
                 }
             }
         }
         let test = rows.scored(&task.dataset);
         rows.add_majority(&task.dataset.train, &test)?;
-        for entry in self
-            .config
-            .predictions
-            .iter()
-            .filter(|entry| entry.task == task.entry.name)
-        {
+        let entries = self.config.predictions.iter();
+        for entry in entries.filter(|entry| entry.task == task.entry.name) {
             match external::read(&entry.path, &test) {
                 Ok(predictions) => rows.add_external(&entry.method, entry.seed, predictions),
                 Err(error) => {
-                    self.failed.push(FailedCell {
-                        name: format!("{}, {}, seed {}", entry.task, entry.method, entry.seed),
-                        reason: error.to_string(),
-                    });
+                    let name = format!("{}, {}, seed {}", entry.task, entry.method, entry.seed);
+                    self.fail(name, &error);
                 }
             }
         }
         Ok(rows)
+    }
+
+    fn fail(&mut self, name: String, error: &CompareError) {
+        let reason = error.to_string();
+        self.failed.push(FailedCell { name, reason });
     }
 }
 
@@ -412,7 +379,37 @@ impl Comparison {
     }
 }
 
-/// NLL at the mean and with all draws, of a finished trial.
+/// A trial of a method, and the job that makes it.
+fn new_trial<'a>(
+    config: &CompareConfig,
+    task: &'a TaskData<'a>,
+    method: &MethodEntry,
+    trial: u32,
+) -> (Job<'a>, Trial) {
+    let (task_name, name) = (&task.entry.name, &method.name);
+    let seed = config.tuning.as_ref().map_or(0, |tuning| tuning.seed);
+    let job = Job {
+        name: format!("{task_name}, {name}, trial {trial}"),
+        folder: trial_folder(&config.out, task_name, name, trial),
+        config: trial_config(config, task.entry, method, trial),
+        task,
+        is_trial: true,
+        after: None,
+    };
+    let entry = Trial {
+        task: task_name.clone(),
+        method: name.clone(),
+        trial,
+        settings: trial_settings(method, seed, u64::from(trial)),
+        nll_mean: None,
+        nll_samples: None,
+        error: None,
+        is_chosen: false,
+    };
+    (job, entry)
+}
+
+/// The NLL of a finished trial, at the mean and with all draws.
 fn read_nll(folder: &Path) -> Result<[Option<f64>; 2], CompareError> {
     let path = folder.join(EVALUATION_FILE);
     let text = files::read_text(&path, LARGEST)?;

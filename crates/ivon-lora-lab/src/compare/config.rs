@@ -1,8 +1,8 @@
-//! The file of a comparison: methods, tasks, seeds, how each method is tuned, and predictions that
-//! were made elsewhere.
+//! The file of a comparison: methods, tasks, seeds, how each method is tuned, and predictions that were
+//! made elsewhere.
 //!
-//! Settings are tables of a run's own file, so that whatever a run can be told a comparison can be
-//! told, of methods that this file has never heard of as well.
+//! Settings are tables of a run's file, so that a comparison takes every setting that a run takes, also
+//! those of methods that are unknown here.
 
 use std::path::PathBuf;
 
@@ -11,18 +11,18 @@ use toml::Table;
 
 use super::range::Range;
 
-/// A comparison as its file says it.
+/// The settings of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CompareConfig {
-    /// The folder of everything that is made.
+    /// The folder of all runs and results.
     pub out: PathBuf,
-    /// Each method is trained once with each of these on each task.
+    /// The seeds with each of which every method is trained on every task.
     pub seeds: Vec<u64>,
     /// How many runs are made at once, as far as memory allows.
     #[serde(default = "one")]
     pub jobs: usize,
-    /// Whether every row of a method has a second one with the temperature that was chosen on
+    /// Whether each row of a method is followed by one at the temperature that was chosen on
     /// *calibrate*.
     #[serde(default = "yes")]
     pub temperature: bool,
@@ -35,7 +35,7 @@ pub struct CompareConfig {
     /// The rows of the table.
     #[serde(rename = "method")]
     pub methods: Vec<MethodEntry>,
-    /// How settings are chosen; none for the settings as they stand.
+    /// How settings are chosen; if absent, they are used as they are.
     #[serde(default)]
     pub tuning: Option<Tuning>,
     /// Predictions that were made elsewhere.
@@ -43,12 +43,12 @@ pub struct CompareConfig {
     pub predictions: Vec<ExternalPredictions>,
 }
 
-/// One task: a name, and the tables of a run's file that differ from `[run]`, `data` among them.
+/// A task: a name, and the tables of a run's file that differ from `[run]`, including `data`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskEntry {
-    /// Stands over its columns; part of folder names.
+    /// The heading of its columns; part of folder names.
     pub name: String,
-    /// Seeds of its own in place of those of the whole comparison.
+    /// Seeds of its own, in place of those of the whole comparison.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seeds: Option<Vec<u64>>,
     /// `data`, `train`, … as in a run's file.
@@ -56,20 +56,20 @@ pub struct TaskEntry {
     pub settings: Table,
 }
 
-/// One method: a name, and the tables of a run's file that differ, `optimizer` among them.
+/// A method: a name, and the tables of a run's file that differ, including `optimizer`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MethodEntry {
-    /// Stands before its rows; part of folder names.
+    /// The name of its rows; part of folder names.
     pub name: String,
-    /// Ranges by setting, such as `learning_rate` or `train.steps`; a name without a point is the
-    /// optimizer's.
+    /// Ranges by setting, such as `learning_rate` or `train.steps`; a name without a dot belongs to the
+    /// optimizer.
     #[serde(default)]
     pub tune: std::collections::BTreeMap<String, Range>,
-    /// Another method, whose chosen settings this one takes over in place of trials of its own.
+    /// Another method, whose chosen settings this one uses in place of trials of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuned_as: Option<String>,
-    /// Another method, trained with AdamW: this one takes its adapter of the same seed, and only
-    /// does what it does after training.
+    /// Another method, trained with AdamW: this one takes its adapter of the same seed, and is only
+    /// fitted to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trained_by: Option<String>,
     /// `optimizer`, `train`, … as in a run's file.
@@ -83,7 +83,7 @@ pub struct MethodEntry {
 pub struct Tuning {
     /// Trials of each method on each task; the same for all.
     pub trials: u32,
-    /// Names the search, and is the seed of every trial's run.
+    /// The seed of the search, and of every trial's run.
     #[serde(default)]
     pub seed: u64,
     /// Tables of a run's file that differ in trials, such as fewer steps.
@@ -119,8 +119,8 @@ impl CompareConfig {
         task.seeds.as_deref().unwrap_or(&self.seeds)
     }
 
-    /// The threads of `[run.model]`, where runs are made one after the other on the program's own;
-    /// several at once have theirs each.
+    /// The threads of `[run.model]` if runs are made one after the other, on the threads of the
+    /// program; several at once have threads of their own.
     pub fn threads(&self) -> Option<u32> {
         let threads = self.run.get("model")?.get("threads")?.as_integer()?;
         u32::try_from(threads).ok().filter(|_| self.jobs <= 1)

@@ -10,14 +10,14 @@ use ivon_lora::model::ModelError;
 use ivon_lora::run::RunError;
 use ivon_lora::sentence::Sentence;
 
-/// A comparison cannot be made.
+/// A comparison failed.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum CompareError {
-    /// The file is no comparison.
+    /// The file is not a comparison.
     #[error("`{}` is no comparison: {reason}", path.display())]
     Malformed { path: PathBuf, reason: String },
-    /// Something in the file cannot be.
+    /// A setting of the file is wrong.
     #[error("{what} is {found}, expected {expected}")]
     Setting {
         what: String,
@@ -61,7 +61,7 @@ impl From<RunError> for CompareError {
 }
 
 impl CompareError {
-    /// Whether it is the end that whoever watches asked for.
+    /// Whether the watcher said stop.
     pub fn is_stop(&self) -> bool {
         matches!(self, Self::Run(error) if error.is_stop())
     }

@@ -1,10 +1,9 @@
-//! Predictions that another program made on a task's test rows → rows of the same table.
+//! Predictions of another program for a task's test rows → rows of the same table.
 //!
 //! The schema, version 1: a JSON object on each line with `id` (the example's), `probabilities`
-//! (one for each choice, in the order of the task's answers, summing to 1), and where it is known
-//! `label` (the right choice, from 0, or its word), which must be that of the task.
-//! `format_version` may stand in any line; other fields are not read, so that a run's own
-//! `predictions.jsonl` is such a file.
+//! (one for each choice, in the order of the task's answers, summing to 1), and optionally `label` (the
+//! right choice, from 0, or its word), which must be that of the task. Any line may have a
+//! `format_version`; other fields are not read, so that a run's own `predictions.jsonl` is such a file.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -30,7 +29,7 @@ struct Line {
     probabilities: Vec<f64>,
 }
 
-/// A right choice, by its place or by its word.
+/// A choice, by its place or by its word.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Class {
@@ -39,7 +38,7 @@ enum Class {
 }
 
 impl Class {
-    /// Its place among the answers; none if it is none of them.
+    /// Its place among the answers; none if it is not one of them.
     fn place(&self, answers: &[String]) -> Option<usize> {
         match self {
             Self::Place(place) => usize::try_from(*place)
@@ -59,11 +58,11 @@ impl std::fmt::Display for Class {
     }
 }
 
-/// Reads a file of predictions, in the order of `test`. Lines of other ids are passed over.
+/// Reads a file of predictions, in the order of `test`. Lines with other ids are ignored.
 ///
 /// # Errors
-/// [`CompareError::Predictions`] if a line is malformed or of a newer version, a test row has none
-/// or two, or a label is another.
+/// [`CompareError::Predictions`] if a line is malformed or of a newer version, a test row has no line or
+/// two, or a label differs.
 pub fn read(path: &Path, test: &[&Example]) -> Result<Predictions, CompareError> {
     let text = files::read_text(path, LARGEST)?;
     predictions(&text, test).map_err(|reason| CompareError::Predictions {
@@ -72,7 +71,7 @@ pub fn read(path: &Path, test: &[&Example]) -> Result<Predictions, CompareError>
     })
 }
 
-/// The predictions of a file's text; a reason where there are none.
+/// The predictions of a file, or the reason why there are none.
 fn predictions(text: &str, test: &[&Example]) -> Result<Predictions, String> {
     let mut lines = lines(text)?;
     let mut rows = Vec::with_capacity(test.len());

@@ -1,5 +1,4 @@
-//! The file of a comparison, read and checked: names, ranges, and that the settings of every cell are
-//! a run's.
+//! Reads and checks the file of a comparison: names, ranges, and the settings of every cell.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,7 +16,7 @@ impl CompareConfig {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// If it cannot be read, is malformed, or asks for what cannot be.
+    /// If it cannot be read, is malformed, or has wrong settings.
     pub fn read(path: &Path) -> Result<Self, CompareError> {
         let text = files::read_text(path, LARGEST)?;
         let malformed = |error: toml::de::Error| {
@@ -35,7 +34,7 @@ impl CompareConfig {
         Ok(config)
     }
 
-    /// Checks names, ranges, and that the settings of every cell are a run's.
+    /// Checks names, ranges, and the settings of every cell.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -70,7 +69,7 @@ impl CompareConfig {
         self.check_cells()
     }
 
-    /// The settings of every cell are a run's.
+    /// Checks that the settings of every cell are those of a run.
     fn check_cells(&self) -> Result<(), CompareError> {
         for task in &self.tasks {
             for method in &self.methods {
@@ -84,8 +83,8 @@ impl CompareConfig {
         Ok(())
     }
 
-    /// Every method is tuned with as many trials as the others: over ranges of its own, or as
-    /// another.
+    /// Checks that a method is tuned with as many trials as the others: over ranges of its own, or as
+    /// another method.
     fn check_tuning(&self, method: &MethodEntry) -> Result<(), CompareError> {
         let wrong = |what: String, found: String, expected: &str| {
             Err(CompareError::Setting {
@@ -130,7 +129,7 @@ fn wrong(what: &str, found: String, expected: &str) -> Result<(), CompareError> 
     })
 }
 
-/// Seeds are there, and each once.
+/// Checks that there are seeds, each of them once.
 fn check_seeds(seeds: &[u64]) -> Result<(), CompareError> {
     if !seeds.is_empty() && seeds.iter().collect::<BTreeSet<_>>().len() == seeds.len() {
         return Ok(());
@@ -140,7 +139,7 @@ fn check_seeds(seeds: &[u64]) -> Result<(), CompareError> {
     wrong("seeds", found, "at least one, and none twice")
 }
 
-/// Names are there, unique, and can be part of a folder's name.
+/// Checks that there are names, all different even as parts of a folder's name.
 fn unique<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Result<(), CompareError> {
     let mut seen = BTreeSet::new();
     for name in names {

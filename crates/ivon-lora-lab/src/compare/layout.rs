@@ -1,4 +1,4 @@
-//! Where everything of a comparison lies: a folder for each trial and each cell.
+//! The layout of a comparison's folder: a folder for each trial and each cell.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ pub(super) fn cell_folder(out: &Path, task: &str, method: &str, seed: u64) -> Pa
         .join(seed.to_string())
 }
 
-/// A name as part of a path: small letters, digits and dashes alone.
+/// A name as part of a path: only lower-case letters, digits and dashes.
 pub(super) fn folder_name(name: &str) -> String {
     let dashed: String = name
         .chars()

@@ -1,8 +1,8 @@
 //! Methods × tasks × seeds from one file → trials, runs, and one table (methods.md, section 7).
 //!
-//! Everything that is made lies in one folder: a run's folder for every trial and every cell. What
-//! is finished is not made again, so a comparison that was stopped goes on where it was; a cell
-//! that fails is told of, and the rest goes on.
+//! Everything is in one folder, with a run's folder for every trial and every cell. Finished runs are
+//! not made again, so that a stopped comparison goes on where it was; a failed cell is reported, and the
+//! rest goes on.
 
 mod error;
 mod layout;

@@ -1,10 +1,9 @@
-//! A comparison → one page: the table of each task, its scores as pictures, every trial, and what
-//! failed.
+//! A comparison → its page: the table and the pictures of each task, every trial, and what failed.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
-use super::comparison::{Comparison, Trial};
+use super::comparison::{Comparison, FailedCell, Trial};
 use super::layout::folder_name;
 use super::rows::Form;
 use super::table::{RowEntry, ScoreEntry, TaskTable};
@@ -16,35 +15,22 @@ use crate::report::plot::{Axis, RangeRow, range_chart};
 impl Comparison {
     /// The page.
     pub fn html(&self) -> String {
-        let mut sections: Vec<Section> = Vec::new();
-        for (index, task) in self.table.tasks.iter().enumerate() {
-            sections.push(Section::new(
-                format!("task-{}", index + 1),
-                &task.task,
-                self.task(task),
-            ));
-        }
+        let tasks = self.table.tasks.iter();
+        let section = |(index, task): (usize, &TaskTable)| {
+            Section::new(format!("task-{}", index + 1), &task.task, self.task(task))
+        };
+        let mut sections: Vec<Section> = tasks.clone().enumerate().map(section).collect();
         if !self.trials.is_empty() {
             sections.push(Section::new("trials", "Trials", trials(&self.trials)));
         }
         if !self.failed.is_empty() {
-            let rows: Vec<_> = self
-                .failed
-                .iter()
-                .map(|failed| (vec![Cell::of(&failed.name)], Some(failed.reason.clone())))
-                .collect();
-            sections.push(Section::new(
-                "failed",
-                "What failed",
-                html_table(&["run"], 1, &rows),
-            ));
+            let row =
+                |failed: &FailedCell| (vec![Cell::of(&failed.name)], Some(failed.reason.clone()));
+            let rows: Vec<_> = self.failed.iter().map(row).collect();
+            let table = html_table(&["run"], 1, &rows);
+            sections.push(Section::new("failed", "What failed", table));
         }
-        let names: Vec<&str> = self
-            .table
-            .tasks
-            .iter()
-            .map(|task| task.task.as_str())
-            .collect();
+        let names: Vec<&str> = tasks.map(|task| task.task.as_str()).collect();
         let lead = if self.is_interrupted {
             "It was stopped before its end: what is here is what was finished."
         } else {
@@ -59,7 +45,7 @@ impl Comparison {
         )
     }
 
-    /// How much was compared.
+    /// What was compared, and how much of it.
     fn facts(&self) -> Vec<(String, String)> {
         let rows = || {
             self.table
@@ -82,7 +68,7 @@ impl Comparison {
             .collect()
     }
 
-    /// All pictures: for each task and score a row for each method.
+    /// All pictures, one for each task and score.
     pub fn figures(&self) -> Vec<Figure> {
         self.table
             .tasks
@@ -122,8 +108,7 @@ impl Comparison {
     }
 }
 
-/// Who has the lowest NLL and who is most often right, and how many rows cannot be told apart from
-/// each.
+/// The rows with the lowest NLL and the highest accuracy, and how many others cannot be told from each.
 fn best(task: &TaskTable) -> String {
     let methods: Vec<&RowEntry> = task
         .rows
@@ -185,7 +170,7 @@ fn cells(row: &RowEntry) -> Vec<Cell> {
         .collect()
 }
 
-/// A large number in a narrow column: 465 k, 9.8 M.
+/// A large number for a narrow column: 465 k, 9.8 M.
 fn short(number: u64) -> String {
     match number {
         0..10_000 => number.to_string(),
@@ -197,7 +182,7 @@ fn short(number: u64) -> String {
 /// A score of a row.
 type Score = fn(&RowEntry) -> &ScoreEntry;
 
-/// The colour of a form, and its words.
+/// The colour and the name of a form.
 fn shown(form: Form) -> (usize, &'static str) {
     match form {
         Form::Yardstick | Form::Elsewhere => (2, ""),
@@ -208,9 +193,8 @@ fn shown(form: Form) -> (usize, &'static str) {
     }
 }
 
-/// One picture for each score: a row for each method with a bar for each way to predict, the mean
-/// and one standard error to either side. The yardsticks are far from all methods: they are named
-/// below.
+/// A picture for each score, with a row for each method and a bar for each way to predict: the mean and
+/// one standard error to either side. Yardsticks are far from all methods and are named below.
 fn figures(task: &TaskTable, bins: usize) -> Vec<Figure> {
     let ece = format!("ECE ({bins} bins)");
     let scores: [(&str, &str, Score); 3] = [
@@ -280,40 +264,38 @@ fn legend(task: &TaskTable) -> Vec<(usize, &'static str)> {
 }
 
 fn trials(trials: &[Trial]) -> String {
+    let head = [
+        "task",
+        "method",
+        "settings",
+        "NLL at the mean",
+        "NLL with draws",
+    ];
+    let rows: Vec<_> = trials.iter().map(trial_row).collect();
+    paragraph("Every trial with its NLL on tune, in nats; of each method the lowest was chosen.")
+        + &html_table(&head, 3, &rows)
+}
+
+fn trial_row(trial: &Trial) -> (Vec<Cell>, Option<String>) {
     let number =
         |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.4}"));
-    let row = |trial: &Trial| {
-        let settings: Vec<String> = trial
-            .settings
-            .iter()
-            .map(|(key, value)| format!("{key} {value}"))
-            .collect();
-        let chosen = if trial.is_chosen { "chosen" } else { "" };
-        let cells = vec![
-            Cell::of(&trial.task),
-            Cell::of(&trial.method),
-            Cell {
-                words: settings.join(", "),
-                small: chosen.into(),
-                is_bold: trial.is_chosen,
-            },
-            Cell::of(number(trial.nll_mean)),
-            Cell::of(number(trial.nll_samples)),
-        ];
-        (cells, trial.error.clone())
-    };
-    paragraph("Every trial with its NLL on tune, in nats; of each method the lowest was chosen.")
-        + &html_table(
-            &[
-                "task",
-                "method",
-                "settings",
-                "NLL at the mean",
-                "NLL with draws",
-            ],
-            3,
-            &trials.iter().map(row).collect::<Vec<_>>(),
-        )
+    let settings = trial.settings.iter();
+    let settings: Vec<String> = settings
+        .map(|(key, value)| format!("{key} {value}"))
+        .collect();
+    let chosen = if trial.is_chosen { "chosen" } else { "" };
+    let cells = vec![
+        Cell::of(&trial.task),
+        Cell::of(&trial.method),
+        Cell {
+            words: settings.join(", "),
+            small: chosen.into(),
+            is_bold: trial.is_chosen,
+        },
+        Cell::of(number(trial.nll_mean)),
+        Cell::of(number(trial.nll_samples)),
+    ];
+    (cells, trial.error.clone())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a comparison will take, before it starts.
+//! The time and memory that a comparison will take.
 
 use std::fmt;
 use std::path::Path;
@@ -13,7 +13,7 @@ use ivon_lora::data::{self, Encoded, Example};
 use ivon_lora::model::Checkpoint;
 use ivon_lora::run::{Estimate, RunConfig, available_memory};
 
-/// What is left to do, and about how long it takes.
+/// What is left to do, and an estimate of how long it takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Plan {
     /// Trials in all.
@@ -22,14 +22,13 @@ pub struct Plan {
     pub cells: usize,
     /// Trials and cells that are finished.
     pub finished: usize,
-    /// Seconds that the rest is expected to take, good to about a third.
+    /// Seconds that the rest is expected to take, to within about a third.
     pub seconds: f64,
     /// Bytes of memory of the largest run.
     pub bytes: f64,
     /// How many runs are made at once.
     pub at_once: usize,
-    /// Bytes of memory that are free, where there are too few for as many at once as were asked
-    /// for.
+    /// Bytes of free memory, if they do not suffice for as many runs at once as were asked for.
     pub too_few: Option<f64>,
 }
 
@@ -63,7 +62,7 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Works out what a comparison will take.
+/// Estimates what a comparison will take.
 ///
 /// # Errors
 /// Whatever is wrong with a task's rows or its model.
@@ -81,7 +80,7 @@ impl Plan {
     fn add_task(&mut self, config: &CompareConfig, entry: &TaskEntry) -> Result<(), CompareError> {
         let loaded = TaskData::load(config, entry)?;
         let costs = RunCosts::of(config, &loaded)?;
-        // The base is asked once for tune, by the trials, and once for test.
+        // The base is evaluated once on tune, by the trials, and once on test.
         let mut base_seconds = [0.0; 2];
         for method in &config.methods {
             for trial in 0..trials(config, method) {
@@ -114,7 +113,7 @@ impl Plan {
     }
 }
 
-/// What the runs of a task cost depends on, beside their settings.
+/// What the cost of a task's runs depends on besides their settings.
 struct RunCosts {
     checkpoint: Checkpoint,
     train: Vec<Encoded>,
@@ -160,8 +159,8 @@ impl RunCosts {
     }
 }
 
-/// How many runs of `bytes` each are made at once where so many are wanted, and the bytes that are
-/// free where that is fewer.
+/// How many runs of `bytes` each are made at once, at most `wanted`; if memory allows only fewer, with
+/// the free bytes.
 fn at_once(wanted: usize, bytes: f64, available: Option<f64>) -> (usize, Option<f64>) {
     match available.map(|available| (available, (available / bytes) as usize)) {
         Some((available, fit)) if fit < wanted && wanted > 1 => (fit.max(1), Some(available)),

@@ -1,5 +1,5 @@
-//! Runs that are to be made, some of them fitted to what others trained → what became of each; one
-//! after the other or several at once.
+//! Makes runs, one after the other or several at once; some of them are fitted to what others have
+//! trained.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,41 +14,41 @@ use super::task::TaskData;
 use ivon_lora::run::{RunConfig, RunError, give_back_memory};
 use ivon_lora::watch::{Event, Stage};
 
-/// How often whoever watches is asked whether to go on while several runs are made.
+/// How often the watcher is asked whether to go on while several runs are being made.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// A trial or a cell that is to be made.
+/// A trial or a cell to be made.
 pub(super) struct Job<'a> {
     /// `sst2, IVON, seed 21`.
     pub name: String,
-    /// Where it is made.
+    /// Its folder.
     pub folder: PathBuf,
     /// Its settings, or what is wrong with them.
     pub config: Result<RunConfig, CompareError>,
     /// Its rows.
     pub task: &'a TaskData<'a>,
-    /// Whether it is scored on tune, and sees no test row.
+    /// Whether it is scored on tune, and uses no test row.
     pub is_trial: bool,
-    /// The place of the job, before it in the list, whose adapter it is fitted to; that one waits
-    /// for none itself.
+    /// The place of an earlier job in the list, whose adapter it is fitted to; that job waits for no
+    /// other.
     pub after: Option<usize>,
 }
 
-/// What became of a job.
+/// The outcome of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// It is finished.
     Made,
-    /// It is not, for this reason.
+    /// It failed, for this reason.
     Failed(String),
-    /// Another process is at it, or at what it waits for.
+    /// Another process is making it, or the job that it waits for.
     Elsewhere(String),
-    /// Whoever watched said stop.
+    /// The watcher said stop.
     Stopped,
 }
 
-/// Makes jobs, `at_once` at a time, each after the one that it waits for; what is finished is not
-/// made again. A failure is told of, and the rest goes on.
+/// Makes jobs, `at_once` at a time, each after the one that it waits for; finished ones are not made
+/// again. Failures are reported, and the rest goes on.
 pub(super) fn make_all(
     jobs: &[Job<'_>],
     at_once: usize,
@@ -68,7 +68,7 @@ pub(super) fn make_all(
 }
 
 impl Job<'_> {
-    /// Makes it, if what it waits for is made.
+    /// Makes it, unless the job `before` it was not made.
     fn make(
         &self,
         before: Option<(&Job<'_>, Outcome)>,
@@ -78,15 +78,8 @@ impl Job<'_> {
             Ok(config) => config,
             Err(error) => return Outcome::Failed(error.to_string()),
         };
-        match &before {
-            Some((job, Outcome::Failed(reason))) => {
-                return Outcome::Failed(format!(
-                    "{}, whose adapter it takes, failed: {reason}",
-                    job.name
-                ));
-            }
-            Some((_, Outcome::Elsewhere(reason))) => return Outcome::Elsewhere(reason.clone()),
-            _ => {}
+        if let Some(outcome) = before.as_ref().and_then(without_adapter) {
+            return outcome;
         }
         if !is_finished(&self.folder) {
             watch(Event::Note(self.name.clone()));
@@ -109,7 +102,7 @@ impl Job<'_> {
         }
     }
 
-    /// As [`make`](Self::make), on so many threads of its own; the settings of the run may name
+    /// As [`make`](Self::make), on this many threads of its own, unless the settings of the run name
     /// another number.
     fn make_on(
         &self,
@@ -130,17 +123,29 @@ impl Job<'_> {
     }
 }
 
-/// What several threads take jobs from: in the order of the list, each once that which it waits for
-/// is over.
+/// The outcome of a job if the job whose adapter it takes was not made.
+fn without_adapter((job, outcome): &(&Job<'_>, Outcome)) -> Option<Outcome> {
+    match outcome {
+        Outcome::Failed(reason) => Some(Outcome::Failed(format!(
+            "{}, whose adapter it takes, failed: {reason}",
+            job.name
+        ))),
+        Outcome::Elsewhere(reason) => Some(Outcome::Elsewhere(reason.clone())),
+        Outcome::Made | Outcome::Stopped => None,
+    }
+}
+
+/// A queue from which several threads take jobs: in the order of the list, each once the job that it
+/// waits for is over.
 struct Queue<'a> {
     jobs: &'a [Job<'a>],
     places: Mutex<Vec<JobState>>,
-    /// Something is over, or all are to stop.
+    /// A job is over, or all are to stop.
     changed: Condvar,
     is_stopped: AtomicBool,
 }
 
-/// Where a job stands.
+/// The state of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum JobState {
     Waiting,
@@ -163,8 +168,8 @@ impl<'a> Queue<'a> {
         !self.is_stopped.load(Ordering::Relaxed)
     }
 
-    /// The next job, with what became of the one before it; waits while there may be one later, and
-    /// gives none when there is no more.
+    /// The next job, with the one that it waited for and its outcome. Blocks while a job may become
+    /// ready; none if there is no more.
     fn next(&self) -> Option<(usize, Option<(&'a Job<'a>, Outcome)>)> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         while self.go_on() && places.contains(&JobState::Waiting) {
@@ -185,7 +190,7 @@ impl<'a> Queue<'a> {
                 places[place] = JobState::UnderWay;
                 return Some((place, before));
             }
-            // Not for ever: a stop is told by a flag.
+            // With a timeout, because a stop only sets a flag.
             places = self
                 .changed
                 .wait_timeout(places, BEAT)
@@ -202,7 +207,7 @@ impl<'a> Queue<'a> {
     }
 }
 
-/// Lets the other threads go if this one panics: what waits for its job would never begin.
+/// Stops the other threads if this one panics: jobs that wait for its job would never begin.
 struct StopsOthers<'q, 'a>(&'q Queue<'a>);
 
 impl Drop for StopsOthers<'_, '_> {
@@ -216,16 +221,16 @@ impl Drop for StopsOthers<'_, '_> {
 /// Jobs under way.
 struct JobList<'a> {
     jobs: &'a [Job<'a>],
-    /// One for each job; those that were not begun count as stopped.
+    /// One for each job; jobs that were not begun count as stopped.
     outcomes: Vec<Outcome>,
     watch: &'a mut dyn FnMut(Event<'_>) -> bool,
 }
 
-/// What a thread that makes runs tells the one that watches.
+/// A message from a thread that makes runs to the one that watches.
 enum Message {
     /// The name of a run that begins.
     Begun(String),
-    /// What became of the job at a place.
+    /// The outcome of the job at a place.
     Ended(usize, Outcome),
 }
 
@@ -245,7 +250,7 @@ impl JobList<'_> {
         }
     }
 
-    /// Makes all of them on so many threads.
+    /// Makes all of them, this many at once.
     fn several(&mut self, at_once: usize) {
         let threads = (rayon::current_num_threads() / at_once).max(1);
         let queue = Queue::new(self.jobs);
@@ -254,7 +259,7 @@ impl JobList<'_> {
             let _stops = StopsOthers(&queue);
             let mut hear = |event: Event<'_>| {
                 if let Event::Note(name) = event {
-                    // Nobody listens any more only where the thread that watches has panicked.
+                    // It fails only if the thread that watches has panicked.
                     let _ = told.send(Message::Begun(name));
                 }
                 queue.go_on()
@@ -275,7 +280,7 @@ impl JobList<'_> {
         });
     }
 
-    /// Tells whoever watches of all that is heard, until the last thread has gone.
+    /// Passes on all messages to the watcher, until the last thread has ended.
     fn listen(&mut self, heard: &Receiver<Message>, is_stopped: &AtomicBool) {
         let (mut done, total) = (0, self.jobs.len());
         loop {
@@ -299,7 +304,7 @@ impl JobList<'_> {
         }
     }
 
-    /// Keeps what became of a job, and tells of a failure; gives whether to go on.
+    /// Keeps the outcome of a job and reports a failure; returns whether to go on.
     fn settle(&mut self, place: usize, outcome: Outcome) -> bool {
         let go_on = match &outcome {
             Outcome::Failed(reason) => (self.watch)(Event::Warning(

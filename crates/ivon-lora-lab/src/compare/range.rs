@@ -1,4 +1,4 @@
-//! The range that a setting is tuned over, and the value at an address (seed, trial, path).
+//! The range over which a setting is tuned, and its value at an address (seed, trial, path).
 
 use serde::{Deserialize, Serialize};
 use toml::Value;
@@ -27,12 +27,12 @@ pub struct Between {
     pub from: f64,
     /// The largest.
     pub to: f64,
-    /// Whether their logarithms or they themselves are drawn evenly.
+    /// Whether their logarithms or the numbers themselves are drawn uniformly.
     #[serde(default)]
     pub scale: Spacing,
 }
 
-/// How numbers lie between two others.
+/// How numbers are spread between two others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Spacing {
@@ -47,7 +47,7 @@ impl Range {
     /// Checks that there is something to choose from.
     ///
     /// # Errors
-    /// With `what`, which says whose range it is.
+    /// If there is not; `what` says whose range it is.
     pub fn check(&self, what: &str) -> Result<(), CompareError> {
         let wrong = |found: String, expected: &str| {
             Err(CompareError::Setting {
@@ -74,7 +74,7 @@ impl Range {
         }
     }
 
-    /// The value at an address; numbers have three digits, so that they read well.
+    /// The value at an address; numbers are rounded to three digits to be readable.
     pub(super) fn draw(&self, seed: u64, trial: u64, path: &str) -> Value {
         let mut numbers = stream(seed, Purpose::Search, trial, 0, path);
         match self {
@@ -94,7 +94,7 @@ impl Range {
     }
 }
 
-/// Three digits.
+/// Rounded to three digits.
 fn rounded(value: f64) -> f64 {
     format!("{value:.2e}").parse().unwrap_or(value)
 }

@@ -1,5 +1,4 @@
-//! Finished cells → the rows of a task: predictions on the same test rows, by seed, with what they
-//! cost.
+//! Finished cells → the rows of a task: predictions on the same test rows, by seed, with their cost.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -22,7 +21,7 @@ use ivon_lora::run::{ADAPTER_FOLDER, RunError};
 pub enum Form {
     /// As a yardstick, which is never the best.
     Yardstick,
-    /// In a way that is not known: it was made elsewhere.
+    /// In an unknown way: it was made elsewhere.
     #[default]
     #[serde(alias = "other")]
     Elsewhere,
@@ -62,7 +61,7 @@ pub struct Row {
     /// The method, which may have several rows.
     pub method: String,
     pub form: Form,
-    /// The optimizer, where it was trained here.
+    /// The optimizer, if it was trained here.
     pub optimizer: Option<String>,
     /// One for each seed.
     pub members: Vec<Member>,
@@ -73,9 +72,9 @@ pub struct Row {
 pub struct Member {
     pub seed: u64,
     pub scores: MainScores,
-    /// None where only scores are known.
+    /// None if only scores are known.
     pub predictions: Option<Predictions>,
-    /// Seconds of training and of prediction, each where it was measured.
+    /// Seconds of training and of prediction, if they were measured.
     pub seconds: [Option<f64>; 2],
     /// Numbers stored beside the adapter; none where unknown.
     pub extra: Option<u64>,
@@ -92,7 +91,7 @@ pub struct TaskRows {
 }
 
 impl TaskRows {
-    /// Without a row.
+    /// A task without rows.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.into(),
@@ -112,8 +111,7 @@ impl TaskRows {
             .collect()
     }
 
-    /// Puts the row of who knows no more than how frequent each answer is in training before all
-    /// others.
+    /// Puts a row before all others that predicts the frequency of each answer in training.
     ///
     /// # Errors
     /// If a test row has no label.
@@ -143,10 +141,10 @@ impl TaskRows {
         self.add(row, Member::of(seed, predictions));
     }
 
-    /// Takes the examples of the first cell as those of all.
+    /// Checks that a cell was scored on the examples of the first one.
     ///
     /// # Errors
-    /// If a later cell was scored on others.
+    /// If it was not.
     fn take_ids(&mut self, lines: &[Prediction], folder: &Path) -> Result<(), CompareError> {
         let ids: Vec<String> = lines.iter().map(|line| line.id.clone()).collect();
         if self.ids.is_empty() {
@@ -176,7 +174,7 @@ impl TaskRows {
         self.rows.insert(0, Row::yardstick(BASE, vec![member]));
     }
 
-    /// Adds a member to the row of this name, which is a new one if there is none.
+    /// Adds a member to the row of this name, or to a new one.
     fn add(&mut self, row: Row, member: Member) {
         match self.rows.iter_mut().find(|there| there.name == row.name) {
             Some(there) => there.members.push(member),
@@ -212,8 +210,8 @@ impl Member {
     }
 }
 
-/// The probabilities of who answers by the frequency of each label in training, each counted once
-/// more so that none is 0; none where rows differ in their number of choices.
+/// The frequency of each label in training as predictions, each label counted once more so that none
+/// has 0; none if rows differ in their number of choices.
 fn majority(train: &[Example], test: &[&Example]) -> Result<Option<Predictions>, CompareError> {
     let choices = test.first().map_or(0, |example| example.answers.len());
     if choices == 0
@@ -245,12 +243,12 @@ fn majority(train: &[Example], test: &[&Example]) -> Result<Option<Predictions>,
 }
 
 const BASE: &str = "base, untuned";
-/// After the name of a row whose log-probabilities are divided by a temperature.
+/// The end of the name of a row whose log-probabilities are divided by a temperature.
 const SCALED: &str = "T on calibrate";
 
-/// Adds a finished cell: its mean, where that is its own, and its average over draws where it has
-/// some; with `temperature` each of them once more at the temperature that the run chose for it on
-/// calibrate, if any; once per task the untuned base.
+/// Adds a finished cell: its mean, if it is its own, and its average over draws, if it has some. With
+/// `temperature`, each of them is followed by one at the temperature that the run chose on calibrate, if
+/// any. The untuned base is added once per task.
 ///
 /// # Errors
 /// If the cell cannot be read, or was scored on other examples than those before.
@@ -283,8 +281,8 @@ struct FinishedCell<'a> {
     method: &'a MethodEntry,
     seed: u64,
     optimizer: &'static str,
-    /// Whether the mean is no row of its own: it is that of the method that trained it, or a member
-    /// alone, which is no ensemble.
+    /// Whether the mean gets no row of its own, because it is that of the method that trained it, or a
+    /// single member of an ensemble.
     is_mean_of_another: bool,
     report: EvaluationReport,
     lines: Vec<Prediction>,
@@ -293,7 +291,7 @@ struct FinishedCell<'a> {
     extra: Option<u64>,
 }
 
-/// What a cell has for one row.
+/// A cell's part of a row.
 struct CellRow {
     form: Form,
     name: String,
@@ -326,8 +324,8 @@ impl<'a> FinishedCell<'a> {
         })
     }
 
-    /// Seconds of predicting at the mean. A posterior of the linearised model predicts mean and
-    /// draws in one pass, whose time is that of the draws.
+    /// Seconds of predicting at the mean. In the linearised model mean and draws come from one pass,
+    /// which is counted for the draws.
     fn seconds_at_mean(&self) -> Option<f64> {
         match self.report.samples.is_empty() {
             true => Some(self.seconds.prediction),
@@ -339,7 +337,7 @@ impl<'a> FinishedCell<'a> {
         Some(self.report.at_temperature.as_ref()?.temperatures)
     }
 
-    /// The row at the mean; none where that is another's.
+    /// The row at the mean; none if it belongs to another method.
     fn at_mean(&self) -> Result<Option<CellRow>, CompareError> {
         let is_alone = self.report.samples.is_empty();
         if !is_alone && self.is_mean_of_another {
@@ -431,7 +429,7 @@ fn predictions(
     )?)
 }
 
-/// The numbers in the files of a method beside its adapter, four bytes each.
+/// How many numbers the files of a method hold besides its adapter, at four bytes each.
 fn extra_numbers(adapter: &Path) -> Option<u64> {
     let sidecar = Sidecar::read(adapter).ok()??;
     let bytes = |file: &String| Some(adapter.join(file).metadata().ok()?.len());

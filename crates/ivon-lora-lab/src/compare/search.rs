@@ -1,4 +1,4 @@
-//! The trials of a method: every trial's settings are named by (seed, trial, method, setting).
+//! The trials of a method, whose settings are drawn by (seed, trial, method, setting).
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::range::Range;
 use super::tables::{lay_over, merge, resolved};
 use ivon_lora::run::RunConfig;
 
-/// The trials that a method has of its own.
+/// The number of trials that a method has of its own.
 pub(super) fn trials(config: &CompareConfig, method: &MethodEntry) -> u32 {
     if method.tune.is_empty() {
         0
@@ -19,7 +19,7 @@ pub(super) fn trials(config: &CompareConfig, method: &MethodEntry) -> u32 {
     }
 }
 
-/// The settings of one trial of a method, by name as in its `tune`.
+/// The tuned settings of one trial of a method, by their names in `tune`.
 pub fn trial_settings(method: &MethodEntry, seed: u64, trial: u64) -> BTreeMap<String, Value> {
     let of = |(key, range): (&String, &Range)| {
         (

@@ -1,5 +1,5 @@
-//! The settings of one cell: those of `[run]`, over them those of its task, over them those of its
-//! method; of a method that is fitted to what another one trains, those of that one below its own.
+//! The settings of a cell: those of `[run]`, overridden by those of its task, and these by those of its
+//! method. A method that is fitted to another's adapter has the settings of that one below its own.
 
 use toml::Table;
 
@@ -12,7 +12,7 @@ use ivon_lora::run::{ADAPTER_FOLDER, RunConfig};
 use ivon_lora::words::joined;
 
 impl CompareConfig {
-    /// The settings of one run of the comparison, before any are chosen.
+    /// The settings of a cell, before any are chosen by trials.
     ///
     /// # Errors
     /// If the tables are not those of a run, or the method cannot be fitted to what another one
@@ -32,11 +32,11 @@ impl CompareConfig {
         resolved(table, seed, || cell_name(task, method, Some(seed)))
     }
 
-    /// The method whose adapters another one takes; none where it trains its own.
+    /// The method whose adapters `method` takes; none if it trains its own.
     ///
     /// # Errors
-    /// If there is no such method, it takes those of yet another, or the settings of both would be
-    /// tuned.
+    /// If there is no such method, if that one takes adapters itself, or if the settings of both would
+    /// be tuned.
     pub(super) fn trainer(
         &self,
         method: &MethodEntry,
@@ -69,12 +69,11 @@ impl CompareConfig {
         }
     }
 
-    /// The settings of a cell that takes what the cell of another method with these settings
-    /// trained: those, and over them its own.
+    /// The settings of a cell that takes the adapter of another method's cell: those of that cell,
+    /// overridden by its own.
     ///
     /// # Errors
-    /// If the other trains with something else than AdamW, or this one cannot be fitted after
-    /// training.
+    /// If the other method does not train with AdamW, or this one cannot be fitted after training.
     pub(super) fn fitted_after(
         &self,
         task: &TaskEntry,
@@ -95,18 +94,7 @@ impl CompareConfig {
             ));
         }
         let seed = trained.seed;
-        let mut table = Table::try_from(trained).unwrap_or_default();
-        let training = table
-            .get("optimizer")
-            .and_then(toml::Value::as_table)
-            .cloned()
-            .unwrap_or_default();
-        merge(&mut table, &method.settings);
-        if let Some(toml::Value::Table(own)) = table.get_mut("optimizer") {
-            for (key, value) in training {
-                own.entry(key).or_insert(value);
-            }
-        }
+        let table = fitted_table(trained, method);
         let name = || cell_name(task, method, Some(seed));
         let mut config = resolved(table, seed, name)?;
         if !config.optimizer.settings().fits_afterwards() {
@@ -121,6 +109,21 @@ impl CompareConfig {
         config.train.steps = Some(0);
         Ok(config)
     }
+}
+
+/// The tables of a cell that trains, overridden by those of a method that is fitted to its adapter. Of
+/// the optimizer's table, which names another method, the settings of training stay.
+fn fitted_table(trained: &RunConfig, method: &MethodEntry) -> Table {
+    let mut table = Table::try_from(trained).unwrap_or_default();
+    let training = table.get("optimizer").and_then(toml::Value::as_table);
+    let training = training.cloned().unwrap_or_default();
+    merge(&mut table, &method.settings);
+    if let Some(toml::Value::Table(own)) = table.get_mut("optimizer") {
+        for (key, value) in training {
+            own.entry(key).or_insert(value);
+        }
+    }
+    table
 }
 
 /// `sst2, IVON, seed 21`.

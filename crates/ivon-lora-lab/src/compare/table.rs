@@ -21,7 +21,7 @@ pub struct ComparisonTable {
     pub tasks: Vec<TaskTable>,
 }
 
-/// One task.
+/// The table of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskTable {
     /// Its name.
@@ -30,27 +30,27 @@ pub struct TaskTable {
     pub n: usize,
     /// The rows.
     pub rows: Vec<RowEntry>,
-    /// Whether AdamW is more often right than the majority class; where it is not, the task
-    /// supports no conclusion.
+    /// Whether AdamW is right more often than the majority class; otherwise the task supports no
+    /// conclusion.
     pub is_conclusive: bool,
 }
 
-/// One row.
+/// A row of the table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RowEntry {
     /// Method, and how it predicts.
     pub name: String,
-    /// The method alone; empty in a file from before it was written.
+    /// The method alone; empty in older files.
     #[serde(default)]
     pub method: String,
     /// How it predicts.
     #[serde(default)]
     pub form: Form,
-    /// The seeds that it has.
+    /// Its seeds.
     pub seeds: Vec<u64>,
     /// Share of right answers.
     pub accuracy: ScoreEntry,
-    /// Nats.
+    /// In nats.
     pub nll: ScoreEntry,
     /// Summed over choices.
     pub brier: ScoreEntry,
@@ -64,12 +64,12 @@ pub struct RowEntry {
     pub extra_parameters: Option<u64>,
 }
 
-/// One score over seeds.
+/// A score over seeds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScoreEntry {
     /// Mean over seeds.
     pub mean: f64,
-    /// sd/√n; none of one seed.
+    /// sd/√n; none with a single seed.
     pub standard_error: Option<f64>,
     /// Whether its paired 95 % interval against the best method contains 0.
     pub is_bold: bool,
@@ -84,21 +84,15 @@ impl ComparisonTable {
         }
     }
 
-    /// One text table for each task, `*` after what is bold.
+    /// A text table for each task, with `*` in place of bold.
     pub fn to_text(&self) -> String {
         self.each(
             |table| table.to_text(),
-            |entry| {
-                format!(
-                    "{}{}",
-                    written(entry),
-                    if entry.is_bold { "*" } else { " " }
-                )
-            },
+            |entry| written(entry) + if entry.is_bold { "*" } else { " " },
         ) + "* not told apart from the best: the 95 % interval of the paired difference over seeds and examples contains 0\n"
     }
 
-    /// One Markdown table for each task.
+    /// A Markdown table for each task.
     pub fn to_markdown(&self) -> String {
         self.each(
             |table| table.to_markdown(),
@@ -112,7 +106,7 @@ impl ComparisonTable {
         ) + "Bold: the 95 % interval of the paired difference to the best, over seeds and examples, contains 0.\n"
     }
 
-    /// One LaTeX table for each task, for the package booktabs.
+    /// A LaTeX table for each task, for the package booktabs.
     pub fn to_latex(&self) -> String {
         let cell = |entry: &ScoreEntry| {
             let words = written(entry).replace('±', "$\\pm$");
@@ -145,47 +139,16 @@ impl ComparisonTable {
         text
     }
 
-    /// A line for each task and row, numbers alone.
+    /// A CSV table with a line for each task and row.
     pub fn to_csv(&self) -> String {
         let mut text = String::from("task,n,row,seeds");
         for score in ["accuracy", "nll", "brier", "ece"] {
             let _ = write!(text, ",{score},{score}_standard_error,{score}_bold");
         }
         text += ",training_time,prediction_time,extra_parameters\n";
-        let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         for task in &self.tasks {
             for row in &task.rows {
-                let seeds = row
-                    .seeds
-                    .iter()
-                    .map(u64::to_string)
-                    .collect::<Vec<_>>()
-                    .join(" ");
-                let _ = write!(
-                    text,
-                    "{},{},{},{seeds}",
-                    csv(&task.task),
-                    task.n,
-                    csv(&row.name)
-                );
-                for entry in [&row.accuracy, &row.nll, &row.brier, &row.ece] {
-                    let _ = write!(
-                        text,
-                        ",{},{},{}",
-                        entry.mean,
-                        number(entry.standard_error),
-                        entry.is_bold
-                    );
-                }
-                let extra = row
-                    .extra_parameters
-                    .map_or_else(String::new, |extra| extra.to_string());
-                let _ = writeln!(
-                    text,
-                    ",{},{},{extra}",
-                    number(row.training_time),
-                    number(row.prediction_time)
-                );
+                text += &csv_line(task, row);
             }
         }
         text
@@ -229,29 +192,43 @@ impl TaskTable {
         ]
         .map(String::from)
         .to_vec();
-        let ratio =
-            |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.2}"));
-        let row = |row: &RowEntry| {
-            let scores = [&row.accuracy, &row.nll, &row.brier, &row.ece].map(cell);
-            let extra = row
-                .extra_parameters
-                .map_or_else(|| "–".into(), |extra| extra.to_string());
-            let rest = [
-                ratio(row.training_time),
-                ratio(row.prediction_time),
-                extra,
-                row.seeds.len().to_string(),
-            ];
-            std::iter::once(row.name.clone())
-                .chain(scores)
-                .chain(rest)
-                .collect()
-        };
         Table {
             head,
-            rows: self.rows.iter().map(row).collect(),
+            rows: self.rows.iter().map(|row| cells(row, cell)).collect(),
         }
     }
+}
+
+/// The cells of a row; `cell` writes a score.
+fn cells(row: &RowEntry, cell: &impl Fn(&ScoreEntry) -> String) -> Vec<String> {
+    let ratio =
+        |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.2}"));
+    let extra = row.extra_parameters.map(|extra| extra.to_string());
+    let scores = [&row.accuracy, &row.nll, &row.brier, &row.ece].map(cell);
+    let rest = [
+        ratio(row.training_time),
+        ratio(row.prediction_time),
+        extra.unwrap_or_else(|| "–".into()),
+        row.seeds.len().to_string(),
+    ];
+    let name = std::iter::once(row.name.clone());
+    name.chain(scores).chain(rest).collect()
+}
+
+/// A row as a line of CSV.
+fn csv_line(task: &TaskTable, row: &RowEntry) -> String {
+    let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+    let seeds: Vec<String> = row.seeds.iter().map(u64::to_string).collect();
+    let (name, n, row_name) = (csv(&task.task), task.n, csv(&row.name));
+    let mut line = format!("{name},{n},{row_name},{}", seeds.join(" "));
+    for entry in [&row.accuracy, &row.nll, &row.brier, &row.ece] {
+        let error = number(entry.standard_error);
+        let _ = write!(line, ",{},{error},{}", entry.mean, entry.is_bold);
+    }
+    let times = [row.training_time, row.prediction_time].map(number);
+    let extra = row.extra_parameters.map(|extra| extra.to_string());
+    let extra = extra.unwrap_or_default();
+    line + &format!(",{},{},{extra}\n", times[0], times[1])
 }
 
 /// `0.853 ± 0.004`.
@@ -262,7 +239,7 @@ fn written(entry: &ScoreEntry) -> String {
     }
 }
 
-/// A cell without what would break a CSV file.
+/// A cell quoted for a CSV file, if that is necessary.
 fn csv(words: &str) -> String {
     if words.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", words.replace('"', "\"\""))
@@ -271,7 +248,7 @@ fn csv(words: &str) -> String {
     }
 }
 
-/// A cell whose words stand for themselves in LaTeX; our own `\textbf` and `$\pm$` are let through.
+/// A cell escaped for LaTeX, except for our own `\textbf` and `$\pm$`.
 fn latex(words: &str) -> String {
     let mut escaped = String::new();
     for letter in words.chars() {
@@ -321,7 +298,7 @@ fn task_table(task: &TaskRows) -> TaskTable {
     }
 }
 
-/// A row of the table. `seconds` of training and prediction are those that its own are shares of.
+/// A row of the table. Its times are relative to `seconds` of training and prediction.
 fn row_entry(row: &Row, is_bold: [bool; 4], seconds: [Option<f64>; 2]) -> RowEntry {
     let entry = |place: usize, value: fn(&MainScores) -> f64| {
         let values: Vec<f64> = row
@@ -358,8 +335,8 @@ fn row_entry(row: &Row, is_bold: [bool; 4], seconds: [Option<f64>; 2]) -> RowEnt
     }
 }
 
-/// Median over seeds of the seconds of training (0) or prediction (1): a run that shared its cores
-/// must not count for all.
+/// The median over seeds of the seconds of training (0) or prediction (1), which a single run on shared
+/// cores does not distort.
 fn median_seconds(row: &Row, which: usize) -> Option<f64> {
     let mut seconds: Vec<f64> = row
         .members
@@ -370,8 +347,8 @@ fn median_seconds(row: &Row, which: usize) -> Option<f64> {
     (!seconds.is_empty()).then(|| quantile(&seconds, 0.5))
 }
 
-/// For each row whether it is a method that is not told apart from the best one, by the paired
-/// bootstrap over seeds and examples.
+/// Whether each row is a method that the paired bootstrap over seeds and examples cannot tell from the
+/// best one.
 fn not_told_from_the_best(rows: &[Row], score: ComparedScore) -> Vec<bool> {
     let loss = |member: &Member| match score {
         ComparedScore::Error => 1.0 - member.scores.accuracy,
@@ -389,22 +366,21 @@ fn not_told_from_the_best(rows: &[Row], score: ComparedScore) -> Vec<bool> {
         if row.form == Form::Yardstick {
             return false;
         }
-        let pairs: Vec<(&Predictions, &Predictions)> = row
-            .members
-            .iter()
-            .filter_map(|member| {
-                let other = best
-                    .members
-                    .iter()
-                    .find(|other| other.seed == member.seed)?;
-                Some((member.predictions.as_ref()?, other.predictions.as_ref()?))
-            })
-            .collect();
-        let (one, other): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        let (one, other) = same_seeds(row, best);
         let interval = paired_over_seeds(score, &one, &other, &Bootstrap::default());
         std::ptr::eq(row, best) || interval.is_some_and(|[low, high]| low <= 0.0 && high >= 0.0)
     };
     rows.iter().map(is_bold).collect()
+}
+
+/// The predictions of two rows under the seeds that both have.
+fn same_seeds<'a>(one: &'a Row, other: &'a Row) -> (Vec<&'a Predictions>, Vec<&'a Predictions>) {
+    let pair = |member: &'a Member| {
+        let mut others = other.members.iter();
+        let other = others.find(|other| other.seed == member.seed)?;
+        Some((member.predictions.as_ref()?, other.predictions.as_ref()?))
+    };
+    one.members.iter().filter_map(pair).unzip()
 }
 
 #[cfg(test)]

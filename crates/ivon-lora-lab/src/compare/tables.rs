@@ -1,4 +1,4 @@
-//! Tables of a run's file, laid over one another → the settings of a run.
+//! Tables of a run's file, merged → the settings of a run.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use toml::{Table, Value};
 use super::CompareError;
 use ivon_lora::run::RunConfig;
 
-/// Lays tables over tables; a table that names another optimizer takes the place of the one before.
+/// Merges tables into others, which they override; a table that names another optimizer replaces the one
+/// below it.
 pub(super) fn merge(under: &mut Table, over: &Table) {
     for (key, value) in over {
         match (under.get_mut(key), value) {
@@ -29,8 +30,8 @@ pub(super) fn merge(under: &mut Table, over: &Table) {
     }
 }
 
-/// Lays settings by name over tables: `train.steps` stands for `steps` of `[train]`, a name without
-/// a point for the optimizer's.
+/// Overrides tables by settings with names: `train.steps` is `steps` of `[train]`, a name without a dot
+/// belongs to the optimizer.
 pub fn lay_over(table: &mut Table, settings: &BTreeMap<String, Value>) {
     for (name, value) in settings {
         let (section, key) = name.split_once('.').unwrap_or(("optimizer", name));

@@ -1,4 +1,4 @@
-//! A task of a comparison, its rows read.
+//! A task of a comparison with its rows.
 
 use super::CompareError;
 use super::config::{CompareConfig, TaskEntry};
@@ -7,15 +7,15 @@ use ivon_lora::data::{self, Dataset, Task};
 use ivon_lora::run::{RunError, UntunedAnswers};
 use ivon_lora::settings::Wrong;
 
-/// A task of a comparison, its rows read.
+/// A task of a comparison with its rows.
 pub(super) struct TaskData<'a> {
     pub entry: &'a TaskEntry,
     pub task: Task,
     pub dataset: Dataset,
-    /// For trials: the tune rows stand where test does, so that no trial sees a test row.
+    /// The rows for trials, with tune in place of test, so that no trial uses a test row.
     pub trial_dataset: Dataset,
     pub model: String,
-    /// What the untuned base said to its rows.
+    /// The untuned base's predictions of its rows.
     pub untuned: UntunedAnswers,
 }
 
@@ -23,8 +23,7 @@ impl<'a> TaskData<'a> {
     /// Reads the rows of a task.
     ///
     /// # Errors
-    /// Whatever is wrong with its data, and that there are no tune rows where settings shall be
-    /// chosen.
+    /// Whatever is wrong with its data, and if there are no tune rows to choose settings on.
     pub fn load(config: &CompareConfig, entry: &'a TaskEntry) -> Result<Self, CompareError> {
         let mut table = config.run.clone();
         merge(&mut table, &entry.settings);

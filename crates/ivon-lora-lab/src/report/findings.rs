@@ -1,21 +1,21 @@
-//! The records of a run → what was wrong with it, and what to change: one sentence each.
+//! The records of a run → findings: what was wrong with it, and what to change.
 
 use ivon_lora::metrics::{Finding, Severity};
 use ivon_lora::sentence::{Sentence, sentence, setting};
 use ivon_lora::watch::{EvaluationRecord, Record, StepRecord};
 
-/// What the configuration of a run says; absent for an optimizer that has no such thing.
+/// The settings of a run that findings depend on; each absent if the optimizer has no such setting.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RunSettings {
     /// σ₀ = 1/√(ess·(h₀ + δ)), the posterior's standard deviation at the start.
     pub initial_sd: Option<f64>,
-    /// The standard deviation with which A starts, 1/√(3·in).
+    /// The standard deviation of A at the start, 1/√(3·in).
     pub spread_of_a: Option<f64>,
     /// β₂.
     pub beta2: Option<f64>,
 }
 
-/// All findings of a run, the gravest first.
+/// All findings of a run, the most severe first.
 pub fn findings(records: &[Record], settings: &RunSettings) -> Vec<Finding> {
     let mut steps = Vec::new();
     let mut evaluations = Vec::new();
@@ -25,8 +25,7 @@ pub fn findings(records: &[Record], settings: &RunSettings) -> Vec<Finding> {
             Record::Evaluation(evaluation) => evaluations.push(evaluation),
         }
     }
-    // What follows from weights that ran away explains nothing, and its remedies would lead further
-    // astray.
+    // Findings that follow from diverged weights explain nothing, and their remedies would mislead.
     if let Some(found) = ran_away(&steps) {
         return [not_finite(&steps), Some(found)]
             .into_iter()
@@ -79,12 +78,11 @@ fn not_finite(steps: &[&StepRecord]) -> Option<Finding> {
     )
 }
 
-/// B beyond this norm has nothing to do with what was asked: it starts at 0 and W's own entries are
-/// below 1.
+/// A norm of B that means divergence: B starts at 0, and the entries of W are below 1.
 const FAR: f64 = 1e3;
 
 fn ran_away(steps: &[&StepRecord]) -> Option<Finding> {
-    // NaN is far, too.
+    // NaN counts as far.
     let step = steps
         .iter()
         .find(|step| step.norm_b.is_nan() || step.norm_b > FAR)?;
@@ -123,7 +121,7 @@ fn clipped(steps: &[&StepRecord]) -> Option<Finding> {
     }
 }
 
-/// Compares the first and the last fifth of the steps by the standard error of their difference.
+/// Compares the first and the last fifth of the steps, by the standard error of their difference.
 fn loss_not_falling(steps: &[&StepRecord]) -> Option<Finding> {
     let part = steps.len() / 5;
     if part < 4 {
@@ -157,7 +155,7 @@ fn loss_not_falling(steps: &[&StepRecord]) -> Option<Finding> {
     None
 }
 
-/// Below this loss, nats, rows are learned by heart.
+/// Below this loss, nats, the training rows are memorised.
 const LEARNED: f64 = 0.1;
 
 fn gradient_vanished(steps: &[&StepRecord]) -> Option<Finding> {

@@ -1,9 +1,9 @@
-//! Words, tables and pictures → one HTML page that needs nothing else: no script, no network, no
-//! file beside it.
+//! Words, tables and pictures → one HTML page that needs nothing else: no script, no network, no other
+//! file.
 
 use crate::report::plot::{Picture, STYLE, escape};
 
-/// The look of a page beside that of its pictures.
+/// The style of a page, besides that of its pictures.
 const PAGE_STYLE: &str = "\
 :root{color-scheme:light dark}*{box-sizing:border-box}\
 html{-webkit-text-size-adjust:100%}body{margin:0;background:var(--paper);color:var(--ink);\
@@ -40,19 +40,19 @@ footer{color:var(--muted);font-size:.85rem;margin-top:3rem}\
 @media print{body{font-size:10.5pt}main{max-width:none;padding:0}nav{display:none}section{break-inside:auto}\
 h2,h3{break-after:avoid}.pictures{grid-template-columns:1fr 1fr}.wide{overflow:visible}tr{break-inside:avoid}}";
 
-/// One part of a page; `html` is markup already.
+/// A section of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
     /// The target of its link.
     pub id: String,
     /// Its heading.
     pub title: String,
-    /// What stands below it.
+    /// Its contents, as markup.
     pub html: String,
 }
 
 impl Section {
-    /// A part under a heading; `id` is a word without spaces.
+    /// A section with this heading; `id` has no spaces.
     pub fn new(id: impl Into<String>, title: impl Into<String>, html: String) -> Self {
         Self {
             id: id.into(),
@@ -60,20 +60,29 @@ impl Section {
             html,
         }
     }
+
+    fn link(&self) -> String {
+        format!("<a href=\"#{}\">{}</a> ", self.id, escape(&self.title))
+    }
+
+    fn html(&self) -> String {
+        let (id, title, html) = (&self.id, escape(&self.title), &self.html);
+        format!("<section id=\"{id}\"><h2>{title}</h2>{html}</section>\n")
+    }
 }
 
-/// A picture of a page, with the name of its file where pictures are written as files.
+/// A picture of a page, and the name of its file if it is written as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Figure {
-    /// Without the ending: `reliability-mean`.
+    /// The name of its file without the extension: `reliability-mean`.
     pub file: String,
     /// The picture.
     pub picture: Picture,
-    /// Stands below it.
+    /// The caption below it.
     pub caption: String,
 }
 
-/// A whole page. `kicker` stands above the title, `lead` and `facts` below.
+/// A whole page, with `kicker` above the title, and `lead` and `facts` below it.
 pub fn document(
     kicker: &str,
     title: &str,
@@ -81,37 +90,13 @@ pub fn document(
     facts: &[(String, String)],
     sections: &[Section],
 ) -> String {
-    let links: String = sections
-        .iter()
-        .map(|section| {
-            format!(
-                "<a href=\"#{}\">{}</a> ",
-                section.id,
-                escape(&section.title)
-            )
-        })
-        .collect();
-    let body: String = sections
-        .iter()
-        .map(|section| {
-            format!(
-                "<section id=\"{}\"><h2>{}</h2>{}</section>\n",
-                section.id,
-                escape(&section.title),
-                section.html
-            )
-        })
-        .collect();
-    let facts: String = facts
-        .iter()
-        .map(|(name, value)| {
-            format!(
-                "<div><dt>{}</dt><dd>{}</dd></div>",
-                escape(name),
-                escape(value)
-            )
-        })
-        .collect();
+    let links: String = sections.iter().map(Section::link).collect();
+    let body: String = sections.iter().map(Section::html).collect();
+    let fact = |(name, value): &(String, String)| {
+        let (name, value) = (escape(name), escape(value));
+        format!("<div><dt>{name}</dt><dd>{value}</dd></div>")
+    };
+    let facts: String = facts.iter().map(fact).collect();
     let lead = if lead.is_empty() {
         String::new()
     } else {
@@ -131,12 +116,12 @@ pub fn paragraph(words: &str) -> String {
     format!("<p>{}</p>", escape(words))
 }
 
-/// A paragraph of less weight.
+/// A paragraph in muted type.
 pub fn note(words: &str) -> String {
     format!("<p class=\"note\">{}</p>", escape(words))
 }
 
-/// Figures side by side where there is room.
+/// Figures, side by side if there is room.
 pub fn figures<'a>(figures: impl IntoIterator<Item = &'a Figure>) -> String {
     let figure = |figure: &Figure| {
         format!(
@@ -163,7 +148,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Words alone.
+    /// A cell with these words.
     pub fn of(words: impl Into<String>) -> Self {
         Self {
             words: words.into(),
@@ -171,7 +156,7 @@ impl Cell {
         }
     }
 
-    /// Words with smaller ones below.
+    /// A cell with these words, and smaller ones below.
     pub fn with(words: impl Into<String>, small: impl Into<String>) -> Self {
         Self {
             words: words.into(),
@@ -195,42 +180,42 @@ impl Cell {
     }
 }
 
-/// A table that scrolls by itself where the screen is narrow. The first `words` columns hold words
-/// and stand at the left; a row may have a text below it, over all columns.
+/// A table, which scrolls on a narrow screen. The first `words` columns hold words and are aligned to the
+/// left; a row may have a text below it, across all columns.
 pub fn table(head: &[&str], words: usize, rows: &[(Vec<Cell>, Option<String>)]) -> String {
-    let class = |column: usize| {
-        if column < words {
-            " class=\"words\""
-        } else {
-            ""
-        }
+    let name = |(column, name): (usize, &&str)| {
+        format!("<th{}>{}</th>", class(column, words), escape(name))
     };
-    let head: String = head
-        .iter()
-        .enumerate()
-        .map(|(column, name)| format!("<th{}>{}</th>", class(column), escape(name)))
-        .collect();
-    let row = |(cells, text): &(Vec<Cell>, Option<String>)| {
-        let html: String = cells
-            .iter()
-            .enumerate()
-            .map(|(column, cell)| format!("<td{}>{}</td>", class(column), cell.html()))
-            .collect();
-        match text {
-            None => format!("<tr>{html}</tr>"),
-            Some(text) => {
-                format!(
-                    "<tr class=\"open\">{html}</tr><tr><td class=\"words text\" colspan=\"{}\">{}</td></tr>",
-                    cells.len(),
-                    escape(text)
-                )
-            }
-        }
-    };
+    let head: String = head.iter().enumerate().map(name).collect();
+    let rows = rows.iter().map(|row| row_html(row, words));
     format!(
         "<div class=\"wide\"><table><thead><tr>{head}</tr></thead><tbody>{}</tbody></table></div>",
-        rows.iter().map(row).collect::<String>()
+        rows.collect::<String>()
     )
+}
+
+/// The class of a column, of which the first `words` hold words.
+fn class(column: usize, words: usize) -> &'static str {
+    if column < words {
+        " class=\"words\""
+    } else {
+        ""
+    }
+}
+
+fn row_html((cells, text): &(Vec<Cell>, Option<String>), words: usize) -> String {
+    let cell = |(column, cell): (usize, &Cell)| {
+        format!("<td{}>{}</td>", class(column, words), cell.html())
+    };
+    let html: String = cells.iter().enumerate().map(cell).collect();
+    match text {
+        None => format!("<tr>{html}</tr>"),
+        Some(text) => format!(
+            "<tr class=\"open\">{html}</tr><tr><td class=\"words text\" colspan=\"{}\">{}</td></tr>",
+            cells.len(),
+            escape(text)
+        ),
+    }
 }
 
 /// Groups of names and values in columns.

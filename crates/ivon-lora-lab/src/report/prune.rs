@@ -1,5 +1,5 @@
-//! Scores against the share of weights that are set to zero, those first that the posterior is
-//! least sure differ from zero.
+//! Scores against the share of weights that are set to zero, where those come first whose difference
+//! from zero is least certain under the posterior.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,13 +8,13 @@ use super::plot::{Axis, LineChart, Mark, Series};
 use super::scale::headline;
 use ivon_lora::metrics::{MainScores, Table};
 
-/// The file that a run's folder keeps it in.
+/// Its file in a run's folder.
 pub const PRUNE_FILE: &str = "prune.json";
 
-/// What was found at each share.
+/// The scores at each share of pruned weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PruneReport {
-    /// The split that the curves are of.
+    /// The split that was scored.
     pub split: String,
     /// Its number of examples.
     pub n: usize,
@@ -67,42 +67,39 @@ impl PruneReport {
 
     /// Accuracy and ECE against the share.
     pub fn figures(&self) -> Vec<Figure> {
-        let chart = |file: &str, name: &str, tone, value: fn(&MainScores) -> f64| {
-            let points: Vec<[f64; 2]> = self
-                .points
-                .iter()
-                .map(|point| [point.share, value(&point.scores)])
-                .collect();
-            let y = Axis::percent_around(name, points.iter().map(|point| point[1]));
-            let chart = LineChart {
-                title: headline(name, &self.split),
-                x: Axis::percent("weights set to zero, the least |m|/σ first", 0.0, 1.0),
-                y,
-                series: vec![Series {
-                    tone,
-                    points,
-                    mark: Mark::Dots,
-                    ..Series::default()
-                }],
-                guides: vec![],
-                height: 270.0,
-            };
-            let caption = format!(
+        let ece = format!("ECE ({} bins)", self.bins);
+        vec![
+            self.figure("accuracy", "accuracy", 0, |scores| scores.accuracy),
+            self.figure("ece", &ece, 1, |scores| scores.ece),
+        ]
+    }
+
+    fn figure(&self, file: &str, name: &str, tone: usize, value: fn(&MainScores) -> f64) -> Figure {
+        let points = self.points.iter();
+        let points: Vec<[f64; 2]> = points
+            .map(|point| [point.share, value(&point.scores)])
+            .collect();
+        let chart = LineChart {
+            title: headline(name, &self.split),
+            x: Axis::percent("weights set to zero, the least |m|/σ first", 0.0, 1.0),
+            y: Axis::percent_around(name, points.iter().map(|point| point[1])),
+            series: vec![Series {
+                tone,
+                points,
+                mark: Mark::Dots,
+                ..Series::default()
+            }],
+            guides: vec![],
+            height: 270.0,
+        };
+        Figure {
+            file: format!("prune-{file}"),
+            picture: chart.draw(),
+            caption: format!(
                 "{} examples, at the mean; with all {} weights at zero it is the base.",
                 self.n, self.weights
-            );
-            Figure {
-                file: format!("prune-{file}"),
-                picture: chart.draw(),
-                caption,
-            }
-        };
-        vec![
-            chart("accuracy", "accuracy", 0, |scores| scores.accuracy),
-            chart("ece", &format!("ECE ({} bins)", self.bins), 1, |scores| {
-                scores.ece
-            }),
-        ]
+            ),
+        }
     }
 }
 

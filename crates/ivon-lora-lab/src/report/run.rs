@@ -1,6 +1,6 @@
-//! The folder that a run left → everything in it, read and checked, and the page that shows it.
+//! A run's folder → everything in it, read and checked, and the page that shows it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::page::{Distribution, ExampleRow, Examples, RunPage};
 use super::{
@@ -24,7 +24,7 @@ use ivon_lora::watch::{Record, read_records};
 
 const LARGEST: u64 = 1 << 30;
 
-/// What a run left.
+/// The contents of a run's folder.
 #[derive(Clone, Debug)]
 pub struct RunRecord {
     /// The name of its folder.
@@ -35,80 +35,56 @@ pub struct RunRecord {
     pub records: Vec<Record>,
     /// The scores; none until the run has ended.
     pub evaluation: Option<EvaluationReport>,
-    /// The lines of `predictions.jsonl`; empty where there is no such file.
+    /// The lines of `predictions.jsonl`; empty if there is no such file.
     pub predictions: Vec<Prediction>,
     /// The adapter's weights; none until the run has ended.
     pub adapter: Option<AdapterSummary>,
-    /// Scores against τ, where `scale` was run.
+    /// Scores against τ, if `scale` was run.
     pub scale: Option<ScaleReport>,
-    /// Scores against the share of pruned weights, where `prune` was run.
+    /// Scores against the share of pruned weights, if `prune` was run.
     pub prune: Option<PruneReport>,
-    /// What it says to other sets, where `shift` was run.
+    /// Its answers on other sets, if `shift` was run.
     pub shift: Option<ShiftReport>,
-    /// What was remarkable.
+    /// What is notable in it.
     pub findings: Vec<Finding>,
 }
 
 impl RunRecord {
-    /// Reads a run's folder. What a run that has not ended lacks is absent.
+    /// Reads a run's folder. Files that an unfinished run lacks are absent.
     ///
     /// # Errors
     /// If the settings are missing, or a file is malformed.
     pub fn read(folder: &Path) -> Result<Self, RunError> {
         let config = read_run(&folder.join(RUN_FILE))?;
         let present = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
-        let records = present(METRICS_FILE)
-            .map(|path| read_records(&path))
-            .transpose()?
-            .unwrap_or_default();
-        let evaluation: Option<EvaluationReport> = present(EVALUATION_FILE)
-            .map(|path| read_json(&path))
-            .transpose()?;
-        let predictions = present(PREDICTIONS_FILE)
-            .map(|path| read_predictions(&path))
-            .transpose()?
-            .unwrap_or_default();
+        let records = present(METRICS_FILE).map(|path| read_records(&path));
+        let records = records.transpose()?.unwrap_or_default();
+        let evaluation: Option<EvaluationReport> = read_if_present(present(EVALUATION_FILE))?;
+        let predictions = present(PREDICTIONS_FILE).map(|path| read_predictions(&path));
         let adapter = folder.join(ADAPTER_FOLDER);
-        let adapter = adapter
-            .join(ADAPTER_FILE)
-            .exists()
-            .then(|| summarise(&adapter))
-            .transpose()?;
-        let scale = present(SCALE_FILE)
-            .map(|path| read_json(&path))
-            .transpose()?;
-        let prune = present(PRUNE_FILE)
-            .map(|path| read_json(&path))
-            .transpose()?;
-        let shift = present(SHIFT_FILE)
-            .map(|path| read_json(&path))
-            .transpose()?;
+        let has_adapter = adapter.join(ADAPTER_FILE).exists();
         let mut findings = findings(&records, &run_settings(&config, folder));
         findings.extend(evaluation.iter().flat_map(EvaluationReport::findings));
         findings.extend(changed(&config));
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
-        let name = std::path::absolute(folder)
-            .ok()
-            .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-        let name = name.unwrap_or_else(|| "run".into());
         Ok(Self {
-            name,
+            name: name_of(folder).unwrap_or_else(|| "run".into()),
             config,
             records,
             evaluation,
-            predictions,
-            adapter,
-            scale,
-            prune,
-            shift,
+            predictions: predictions.transpose()?.unwrap_or_default(),
+            adapter: has_adapter.then(|| summarise(&adapter)).transpose()?,
+            scale: read_if_present(present(SCALE_FILE))?,
+            prune: read_if_present(present(PRUNE_FILE))?,
+            shift: read_if_present(present(SHIFT_FILE))?,
             findings,
         })
     }
 
-    /// The run as its page shows it.
+    /// The page of the run.
     ///
     /// # Errors
-    /// If the predictions are no labelled distributions.
+    /// If the predictions are not distributions with labels.
     pub fn page(&self) -> Result<RunPage, RunError> {
         let distributions = self.distributions()?;
         let chosen = self.evaluation.as_ref();
@@ -134,47 +110,34 @@ impl RunRecord {
         })
     }
 
-    /// What the run was, in a few words each.
+    /// What the run was, in short: model, data, optimizer, …
     fn facts(&self) -> Vec<(String, String)> {
         let config = &self.config;
         let steps = self.records.last().map_or(0, Record::step);
         let seconds: f64 = self.records.iter().map(step_seconds).sum();
-        let (optimizer, lora) = (&config.optimizer, &config.lora);
+        let (method, rate) = (config.optimizer.name(), config.optimizer.learning_rate());
+        let (rank, alpha, dropout) = (config.lora.rank, config.lora.alpha, config.lora.dropout);
+        let adapter = format!("rank {rank}, alpha {alpha}, dropout {dropout}");
+        let training = format!("{steps} steps in {}", duration(seconds));
         let mut facts = vec![
             ("model", base_name(config)),
             ("data", data_name(config)),
-            (
-                "optimizer",
-                format!(
-                    "{}, learning rate {}",
-                    optimizer.name(),
-                    optimizer.learning_rate()
-                ),
-            ),
-            (
-                "adapter",
-                format!(
-                    "rank {}, alpha {}, dropout {}",
-                    lora.rank, lora.alpha, lora.dropout
-                ),
-            ),
-            (
-                "training",
-                format!("{steps} steps in {}", duration(seconds)),
-            ),
+            ("optimizer", format!("{method}, learning rate {rate}")),
+            ("adapter", adapter),
+            ("training", training),
             ("seed", config.seed.to_string()),
         ];
         if let Some(report) = &self.evaluation {
-            let said = format!("{}, scale {}", report.rows_named(), report.scale);
-            facts.push(("evaluation", said));
+            let evaluation = format!("{}, scale {}", report.rows_named(), report.scale);
+            facts.push(("evaluation", evaluation));
         }
+        let facts = facts.into_iter();
         facts
-            .into_iter()
             .map(|(name, value)| (name.to_string(), value))
             .collect()
     }
 
-    /// Base, mean and samples, with the answers of each where `predictions.jsonl` has them.
+    /// Base, mean and samples, with the answers of each if `predictions.jsonl` has them.
     fn distributions(&self) -> Result<Vec<Distribution>, RunError> {
         let Some(report) = &self.evaluation else {
             return Ok(Vec::new());
@@ -192,31 +155,20 @@ impl RunRecord {
             found.push(of("base, untuned", "base", 2, base, Vec::new()));
         }
         let at_mean = self.answers(|prediction| &prediction.probabilities_at_mean)?;
-        found.push(of(
-            if report.samples.is_empty() {
-                "adapter"
-            } else {
-                "mean"
-            },
-            "mean",
-            0,
-            &report.mean,
-            at_mean,
-        ));
+        let name = match report.samples.is_empty() {
+            true => "adapter",
+            false => "mean",
+        };
+        found.push(of(name, "mean", 0, &report.mean, at_mean));
         if let Some(sampled) = report.samples.last() {
             let name = format!("{} samples", report.samples.len());
-            found.push(of(
-                &name,
-                "samples",
-                1,
-                sampled,
-                self.answers(|prediction| &prediction.probabilities)?,
-            ));
+            let answers = self.answers(|prediction| &prediction.probabilities)?;
+            found.push(of(&name, "samples", 1, sampled, answers));
         }
         Ok(found)
     }
 
-    /// The same predictions at the temperatures that were chosen on calibrate, by name.
+    /// The scores at the temperatures that were chosen on calibrate, by name.
     fn at_temperature(&self) -> Vec<(String, Scores)> {
         let rows = self
             .evaluation
@@ -228,7 +180,7 @@ impl RunRecord {
             .collect()
     }
 
-    /// Confidence of each labelled answer and whether it is right.
+    /// The confidence of each labelled answer, and whether it is right.
     fn answers(
         &self,
         probabilities: impl Fn(&Prediction) -> &Vec<f64>,
@@ -254,7 +206,13 @@ impl RunRecord {
     }
 }
 
-/// Files that are others than those that the run was made with.
+/// The name of a folder, however its path is written.
+fn name_of(folder: &Path) -> Option<String> {
+    let path = std::path::absolute(folder).ok()?;
+    Some(path.file_name()?.to_string_lossy().into_owned())
+}
+
+/// The finding about files that have changed since the run was started.
 fn changed(config: &RunConfig) -> Option<Finding> {
     let files = changed_files(config.provenance.as_ref()?);
     let names: Vec<String> = files
@@ -276,7 +234,7 @@ fn changed(config: &RunConfig) -> Option<Finding> {
     })
 }
 
-/// The base as the run noted it, else as its settings name it.
+/// The base as the run recorded it, or else as its settings name it.
 fn base_name(config: &RunConfig) -> String {
     let noted = config.provenance.as_ref().map(|found| found.base.clone());
     noted
@@ -284,7 +242,7 @@ fn base_name(config: &RunConfig) -> String {
         .unwrap_or_else(|| "the built-in toy".into())
 }
 
-/// Where the rows lie, and their task where that has another name.
+/// The name of the data, and of their task if it differs.
 fn data_name(config: &RunConfig) -> String {
     let data = config
         .data
@@ -333,7 +291,7 @@ fn example_row(prediction: &Prediction) -> ExampleRow {
     }
 }
 
-/// What the settings say that findings need.
+/// The settings that findings depend on.
 pub fn run_settings(config: &RunConfig, folder: &Path) -> RunSettings {
     let Method::Ivon(ivon) = &config.optimizer else {
         return RunSettings::default();
@@ -367,7 +325,7 @@ const TABLES: [&str; 7] = [
     "provenance",
 ];
 
-/// The tables of `run.toml`; what stands at its top under `run`.
+/// The tables of `run.toml`, with its top level under `run`.
 fn settings(config: &RunConfig) -> Vec<(String, Vec<(String, String)>)> {
     let table = toml::Table::try_from(config).unwrap_or_default();
     let top = table
@@ -391,7 +349,7 @@ fn settings(config: &RunConfig) -> Vec<(String, Vec<(String, String)>)> {
         .collect()
 }
 
-/// A setting with its value in words; one pair for each item of a list of lists.
+/// A setting with its value as text; a pair for each item of a list of lists.
 fn pairs((name, value): (&String, &toml::Value)) -> Vec<(String, String)> {
     use toml::Value::{Array, String as Text};
     let word = |value: &toml::Value| {
@@ -423,10 +381,17 @@ fn capitalised(sentence: &str) -> String {
     }
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, RunError> {
-    let text = files::read_text(path, LARGEST)?;
-    serde_json::from_str(&text).map_err(|error| RunError::Malformed {
-        path: path.into(),
+/// Reads a file of JSON, if there is one.
+fn read_if_present<T: serde::de::DeserializeOwned>(
+    path: Option<PathBuf>,
+) -> Result<Option<T>, RunError> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let text = files::read_text(&path, LARGEST)?;
+    let value = serde_json::from_str(&text);
+    value.map(Some).map_err(|error| RunError::Malformed {
+        path,
         reason: error.to_string(),
     })
 }

@@ -1,5 +1,5 @@
-//! Scores against τ, by which the posterior's variance is multiplied, and against the number of
-//! draws (the paper's Figure 1).
+//! Scores against τ, which multiplies the posterior's variance, and against the number of draws (the
+//! paper's Figure 1).
 
 use serde::{Deserialize, Serialize};
 
@@ -8,23 +8,23 @@ use super::plot::{Axis, LineChart, Series};
 use ivon_lora::metrics::{Ground, MainScores, Table, not_told_from, preferred};
 use ivon_lora::sentence::{Sentence, sentence, setting};
 
-/// The file that a run's folder keeps it in.
+/// Its file in a run's folder.
 pub const SCALE_FILE: &str = "scale.json";
 
-/// What was found at each τ.
+/// The scores at each τ.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScaleReport {
-    /// The split that the curves are of.
+    /// The split that was scored.
     pub split: String,
     /// Its number of examples.
     pub n: usize,
     /// Number of bins of the ECE.
     pub bins: usize,
-    /// Names the draws.
+    /// Seed of the draws.
     pub seed: u64,
-    /// By τ from 0 upwards, and within it by the number of draws.
+    /// Sorted by τ, then by the number of draws.
     pub points: Vec<ScalePoint>,
-    /// What was found on the rows that τ is chosen on; none where there are no such rows.
+    /// The choice of τ; none if there are no rows to choose on.
     pub choice: Option<ScaleChoice>,
 }
 
@@ -33,52 +33,51 @@ pub struct ScaleReport {
 pub struct ScalePoint {
     /// τ; at 0 every draw is the mean.
     pub scale: f64,
-    /// The draws 1 … this are averaged.
+    /// The number of draws in the average.
     pub samples: usize,
     /// The scores.
     #[serde(flatten)]
     pub scores: MainScores,
 }
 
-/// The τ that was chosen, and on what.
+/// The choice of τ.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScaleChoice {
-    /// The rows that it was chosen on; never those of the curves.
+    /// The rows that it was chosen on, which are never the scored ones.
     pub split: String,
     /// Their number.
     pub n: usize,
-    /// As for the curves, with all draws.
+    /// Their scores at each τ, with all draws.
     pub points: Vec<ScalePoint>,
-    /// The τ that these rows prefer to that of the adapter; 0 where the mean is best. That of the
-    /// adapter where they cannot tell.
+    /// The τ that these rows prefer; 0 if the mean is best, and the adapter's own if they cannot tell.
     pub scale: f64,
-    /// The smallest and the largest τ that these rows cannot tell from the one of the lowest NLL,
-    /// by one standard error.
+    /// The smallest and the largest τ that are within one standard error of the one with the lowest
+    /// NLL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_told_apart: Option<[f64; 2]>,
-    /// Why nothing is chosen, where the rows cannot carry a choice.
+    /// Why nothing is chosen, if there are too few rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
 }
 
-/// The rows that τ is chosen on, scored at each τ.
+/// The rows to choose τ on, scored at each τ.
 #[derive(Clone, Debug)]
 pub struct ScaleTrials {
     /// Their split.
     pub split: String,
-    /// As for the curves, with all draws.
+    /// Their scores at each τ, with all draws.
     pub points: Vec<ScalePoint>,
-    /// The loss of each row at each of these, nats.
+    /// The loss of each row at each τ, nats.
     pub losses: Vec<Vec<f64>>,
-    /// What they are to who would choose by them.
+    /// Whether they are enough to choose by.
     pub ground: Ground,
     /// The adapter's own τ.
     pub default: f64,
 }
 
 impl ScaleChoice {
-    /// Chooses the τ of the lowest NLL, the smallest of those that tie, where it is better than the
-    /// τ next to the adapter's own by more than a standard error; none without points.
+    /// Chooses the τ with the lowest NLL (of those that tie, the smallest), if it is better than the τ
+    /// nearest to the adapter's own by more than a standard error; none without points.
     pub fn new(trials: ScaleTrials) -> Option<Self> {
         let ScaleTrials {
             split,
@@ -91,22 +90,15 @@ impl ScaleChoice {
         let own = (0..points.len())
             .min_by(|&one, &other| away(&points[one]).total_cmp(&away(&points[other])))?;
         let nll = |index: usize| points[index].scores.nll;
-        let lowest = (0..points.len()).fold(
-            0,
-            |best, next| if nll(next) < nll(best) { next } else { best },
-        );
-        let alike: Vec<f64> = not_told_from(&losses, lowest)
-            .into_iter()
-            .map(|index| points[index].scale)
-            .collect();
-        let refused = ground
-            .check()
-            .err()
-            .map(|too_little| too_little.to_string());
-        let chosen = if refused.is_some() {
-            own
-        } else {
-            preferred(&losses, own)
+        let better = |best, next| if nll(next) < nll(best) { next } else { best };
+        let lowest = (0..points.len()).fold(0, better);
+        let alike = not_told_from(&losses, lowest).into_iter();
+        let alike: Vec<f64> = alike.map(|index| points[index].scale).collect();
+        let refused = ground.check().err();
+        let refused = refused.map(|too_little| too_little.to_string());
+        let chosen = match refused {
+            Some(_) => own,
+            None => preferred(&losses, own),
         };
         Some(Self {
             split,
@@ -120,7 +112,7 @@ impl ScaleChoice {
 }
 
 impl ScaleReport {
-    /// The numbers of draws, from the fewest.
+    /// The numbers of draws, in ascending order.
     pub fn samples(&self) -> Vec<usize> {
         let mut found: Vec<usize> = self.points.iter().map(|point| point.samples).collect();
         found.sort_unstable();
@@ -128,7 +120,7 @@ impl ScaleReport {
         found
     }
 
-    /// The values of τ, from the smallest.
+    /// The values of τ, in ascending order.
     fn scales(&self) -> Vec<f64> {
         let mut found: Vec<f64> = self.points.iter().map(|point| point.scale).collect();
         found.sort_by(f64::total_cmp);
@@ -138,88 +130,79 @@ impl ScaleReport {
 
     /// A table for each score: a row for each τ, a column for each number of draws.
     pub fn tables(&self) -> Vec<(String, Table)> {
+        let table = |score: &Score| (score.name.to_string(), self.table(score));
+        SCORES.iter().map(table).collect()
+    }
+
+    fn table(&self, score: &Score) -> Table {
         let samples = self.samples();
-        SCORES
-            .iter()
-            .map(|(_, name, _, value)| {
-                let head = std::iter::once("τ".to_string())
-                    .chain(samples.iter().map(|samples| draws(*samples)))
-                    .collect();
-                let row = |scale: f64| {
-                    let cell = |samples: &usize| {
-                        let point = self
-                            .points
-                            .iter()
-                            .find(|point| point.scale == scale && point.samples == *samples);
-                        point.map_or_else(String::new, |point| {
-                            format!("{:.4}", value(&point.scores))
-                        })
-                    };
-                    std::iter::once(format!("{scale:.2}"))
-                        .chain(samples.iter().map(cell))
-                        .collect()
-                };
-                (
-                    name.to_string(),
-                    Table {
-                        head,
-                        rows: self.scales().into_iter().map(row).collect(),
-                    },
-                )
-            })
-            .collect()
+        let head = std::iter::once("τ".to_string());
+        let head = head.chain(samples.iter().map(|samples| draws(*samples)));
+        let row = |scale: f64| {
+            let cell = |samples: &usize| {
+                let mut points = self.points.iter();
+                let point = points.find(|point| point.scale == scale && point.samples == *samples);
+                point.map_or_else(String::new, |point| {
+                    format!("{:.4}", (score.value)(&point.scores))
+                })
+            };
+            let first = std::iter::once(format!("{scale:.2}"));
+            first.chain(samples.iter().map(cell)).collect()
+        };
+        Table {
+            head: head.collect(),
+            rows: self.scales().into_iter().map(row).collect(),
+        }
     }
 
     /// A picture for each score: a line for each number of draws against τ.
     pub fn figures(&self) -> Vec<Figure> {
-        let samples = self.samples();
-        let scales = self.scales();
-        let end = scales.last().copied().unwrap_or(1.0);
-        let guides: Vec<(f64, String)> = self
-            .choice
-            .iter()
-            .filter(|choice| choice.refused.is_none())
-            .map(|choice| (choice.scale, format!("chosen: {}", number(choice.scale))))
-            .collect();
-        SCORES
-            .iter()
-            .map(|(file, name, is_share, value)| {
-                let line = |(index, samples): (usize, &usize)| Series {
-                    name: draws(*samples),
-                    tone: TONES[index % TONES.len()],
-                    points: self
-                        .points
-                        .iter()
-                        .filter(|point| point.samples == *samples)
-                        .map(|point| [point.scale, value(&point.scores)])
-                        .collect(),
-                    ..Series::default()
-                };
-                let values = self.points.iter().map(|point| value(&point.scores));
-                let y = if *is_share {
-                    Axis::percent_around(name, values)
-                } else {
-                    Axis::around(name, values)
-                };
-                let chart = LineChart {
-                    title: headline(name, &self.split),
-                    x: Axis::between("τ, the factor of the variance", 0.0, end),
-                    y,
-                    series: samples.iter().enumerate().map(line).collect(),
-                    guides: guides.clone(),
-                    height: 300.0,
-                };
-                let caption = format!("{} examples; at τ = 0 every draw is the mean.", self.n);
-                Figure {
-                    file: format!("scale-{file}"),
-                    picture: chart.draw(),
-                    caption,
-                }
-            })
-            .collect()
+        SCORES.iter().map(|score| self.figure(score)).collect()
     }
 
-    /// What was chosen, in a sentence.
+    fn figure(&self, score: &Score) -> Figure {
+        let values = self.points.iter().map(|point| (score.value)(&point.scores));
+        let y = match score.is_share {
+            true => Axis::percent_around(score.name, values),
+            false => Axis::around(score.name, values),
+        };
+        let end = self.scales().last().copied().unwrap_or(1.0);
+        let chosen = self.choice.iter().filter(|choice| choice.refused.is_none());
+        let guide = |choice: &ScaleChoice| {
+            let words = format!("chosen: {}", number(choice.scale));
+            (choice.scale, words)
+        };
+        let chart = LineChart {
+            title: headline(score.name, &self.split),
+            x: Axis::between("τ, the factor of the variance", 0.0, end),
+            y,
+            series: self.series(score),
+            guides: chosen.map(guide).collect(),
+            height: 300.0,
+        };
+        Figure {
+            file: format!("scale-{}", score.file),
+            picture: chart.draw(),
+            caption: format!("{} examples; at τ = 0 every draw is the mean.", self.n),
+        }
+    }
+
+    /// A line for each number of draws.
+    fn series(&self, score: &Score) -> Vec<Series> {
+        let line = |(index, samples): (usize, usize)| {
+            let points = self.points.iter().filter(|point| point.samples == samples);
+            let points = points.map(|point| [point.scale, (score.value)(&point.scores)]);
+            Series {
+                name: draws(samples),
+                tone: TONES[index % TONES.len()],
+                points: points.collect(),
+                ..Series::default()
+            }
+        };
+        self.samples().into_iter().enumerate().map(line).collect()
+    }
+
+    /// The choice of τ in a sentence.
     pub fn sentence(&self) -> Sentence {
         let Some(choice) = &self.choice else {
             return "no τ is chosen: there are no rows to choose on but those of the curves".into();
@@ -227,33 +210,8 @@ impl ScaleReport {
         if let Some(reason) = &choice.refused {
             return format!("no τ is chosen on {}: {reason}", choice.split).into();
         }
-        let nll = |scale: f64| {
-            choice
-                .points
-                .iter()
-                .find(|point| point.scale == scale)
-                .map_or(f64::NAN, |point| point.scores.nll)
-        };
-        let first = choice.points.first().map_or(0.0, |point| point.scale);
-        let alike = choice
-            .not_told_apart
-            .map_or_else(String::new, |[low, high]| match low == high {
-                true => "; every other τ is worse by more than a standard error".into(),
-                false => format!(
-                    "; from τ = {} to {} the rows cannot tell which is best",
-                    number(low),
-                    number(high)
-                ),
-            });
+        let chosen = Sentence::from(choice.words());
         let last = choice.points.last().map_or(f64::NAN, |point| point.scale);
-        let chosen = Sentence::from(format!(
-            "chosen on {} ({} examples): τ = {}, NLL {:.4} ({:.4} at the mean){alike}",
-            choice.split,
-            choice.n,
-            number(choice.scale),
-            nll(choice.scale),
-            nll(first)
-        ));
         if choice.scale == last {
             chosen.then(sentence!(
                 "; it is the largest that was tried, `{}` tries larger ones",
@@ -265,12 +223,65 @@ impl ScaleReport {
     }
 }
 
-/// File, name, whether it is a share, and value of each score.
-type Score = (&'static str, &'static str, bool, fn(&MainScores) -> f64);
+impl ScaleChoice {
+    /// The chosen τ with its NLL, and which others the rows cannot tell from it.
+    fn words(&self) -> String {
+        let nll = |scale: f64| {
+            let point = self.points.iter().find(|point| point.scale == scale);
+            point.map_or(f64::NAN, |point| point.scores.nll)
+        };
+        let first = self.points.first().map_or(0.0, |point| point.scale);
+        let alike = match self.not_told_apart {
+            None => String::new(),
+            Some([low, high]) if low == high => {
+                "; every other τ is worse by more than a standard error".into()
+            }
+            Some([low, high]) => format!(
+                "; from τ = {} to {} the rows cannot tell which is best",
+                number(low),
+                number(high)
+            ),
+        };
+        format!(
+            "chosen on {} ({} examples): τ = {}, NLL {:.4} ({:.4} at the mean){alike}",
+            self.split,
+            self.n,
+            number(self.scale),
+            nll(self.scale),
+            nll(first)
+        )
+    }
+}
+
+/// A score that has a table and a picture.
+struct Score {
+    /// The end of the file's name.
+    file: &'static str,
+    name: &'static str,
+    /// Whether it is a share, written in percent.
+    is_share: bool,
+    value: fn(&MainScores) -> f64,
+}
+
 const SCORES: [Score; 3] = [
-    ("error", "error", true, |scores| 1.0 - scores.accuracy),
-    ("nll", "NLL, nats", false, |scores| scores.nll),
-    ("ece", "ECE (10 bins)", true, |scores| scores.ece),
+    Score {
+        file: "error",
+        name: "error",
+        is_share: true,
+        value: |scores| 1.0 - scores.accuracy,
+    },
+    Score {
+        file: "nll",
+        name: "NLL, nats",
+        is_share: false,
+        value: |scores| scores.nll,
+    },
+    Score {
+        file: "ece",
+        name: "ECE (10 bins)",
+        is_share: true,
+        value: |scores| scores.ece,
+    },
 ];
 /// Colours from few to many draws.
 const TONES: [usize; 6] = [2, 3, 4, 1, 0, 5];
@@ -297,7 +308,7 @@ fn number(value: f64) -> String {
     format!("{}", (value * 1e4).round() / 1e4)
 }
 
-/// The numbers of draws of S that are reported: 1, 2, 5, 10, 20, 50, … below S, and S.
+/// The numbers of draws that are reported: 1, 2, 5, 10, 20, 50, … below S, and S.
 pub fn prefixes(samples: usize) -> Vec<usize> {
     let steps = (0..20u32).flat_map(|power| {
         [1usize, 2, 5]

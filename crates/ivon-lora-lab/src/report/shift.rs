@@ -1,9 +1,9 @@
-//! Predictions on a run's own held-out rows and on sets that it was not trained for → scores, and
-//! how well each uncertainty tells the sets apart.
+//! Predictions on a run's own held-out rows and on sets that it was not trained for → scores, and how
+//! well each measure of uncertainty tells the sets apart.
 //!
-//! A set is the positive class: AUROC is the probability that one of its rows is less certain than
-//! a held-out one. Selective accuracy is that of the rows that are answered when the least certain
-//! are left out; its area is the mean over all shares that may be answered.
+//! The other set is the positive class: AUROC is the probability that one of its rows is less certain
+//! than a held-out one. Selective accuracy is that of the answered rows if the least certain are left
+//! out; its area is the mean over all shares of answered rows.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,17 +16,17 @@ use ivon_lora::metrics::{
 };
 use ivon_lora::predict::SetProbabilities;
 
-/// The file that a run's folder keeps it in.
+/// Its file in a run's folder.
 pub const SHIFT_FILE: &str = "shift.json";
-/// The share of rows that the selective accuracy is told at.
+/// The share of answered rows at which selective accuracy is reported.
 const ANSWERED: f64 = 0.8;
 
-/// What a run says to sets that it was not trained for.
+/// The answers of a run on sets that it was not trained for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShiftReport {
     /// Number of bins of the ECE.
     pub bins: usize,
-    /// Names the draws.
+    /// Seed of the draws.
     pub seed: u64,
     /// τ.
     pub scale: f64,
@@ -34,20 +34,20 @@ pub struct ShiftReport {
     pub sets: Vec<ShiftSet>,
 }
 
-/// One set.
+/// The results on one set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShiftSet {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// The split of its folder.
     pub split: String,
     /// Number of rows.
     pub n: usize,
-    /// At the mean, and averaged over draws where there are any.
+    /// At the mean, and averaged over draws if there are any.
     pub ways: Vec<ShiftWay>,
 }
 
-/// One set, answered in one way.
+/// A set answered in one way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShiftWay {
     /// `mean`, `10 samples`.
@@ -56,56 +56,56 @@ pub struct ShiftWay {
     pub confidence: f64,
     /// Mean entropy, nats.
     pub entropy: f64,
-    /// Scores, where every row has a label.
+    /// Scores, if every row has a label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scores: Option<ShiftScores>,
-    /// How well each uncertainty tells the set from the held-out rows; empty of these themselves.
+    /// How well each measure of uncertainty tells the set from the held-out rows; empty for these.
     pub detection: Vec<Detection>,
 }
 
 /// Scores of a labelled set.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShiftScores {
-    /// Those of all rows.
+    /// The scores of all rows.
     #[serde(flatten)]
     pub main: MainScores,
     /// Share of right answers among the most confident 80 %.
     pub selective_accuracy: f64,
-    /// Area under selective accuracy against the share that is answered.
+    /// Area under selective accuracy against the share of answered rows.
     pub selective_area: f64,
 }
 
-/// How well one uncertainty tells a set from the held-out rows.
+/// How well a measure of uncertainty tells a set from the held-out rows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Detection {
-    /// Which.
+    /// The measure.
     pub uncertainty: Measure,
-    /// ½ for one that says nothing.
+    /// Area under the ROC curve; ½ by chance.
     pub auroc: f64,
     /// Its 95 % interval.
     pub auroc_interval: [f64; 2],
-    /// With the set as the positive class.
+    /// Area under precision against recall, with the set as the positive class.
     pub aupr: f64,
-    /// The AUPR of one that says nothing: the set's share of all rows.
+    /// The AUPR by chance: the set's share of all rows.
     pub chance: f64,
 }
 
-/// An uncertainty of an answer.
+/// A measure of the uncertainty of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
     /// 1 − the probability of the answer.
     TopProbability,
-    /// Of the probabilities, nats.
+    /// Entropy of the probabilities, nats.
     Entropy,
-    /// Of answer and weights, nats.
+    /// Mutual information of answer and weights, nats.
     MutualInformation,
 }
 
 impl Measure {
     const ALL: [Self; 3] = [Self::TopProbability, Self::Entropy, Self::MutualInformation];
 
-    /// In words.
+    /// Its name in words.
     pub fn name(self) -> &'static str {
         match self {
             Self::TopProbability => "1 − top probability",
@@ -115,7 +115,7 @@ impl Measure {
     }
 }
 
-/// A set as it was answered in one way.
+/// The answers to a set in one way.
 #[derive(Clone, Debug)]
 pub struct ShiftAnswers {
     way: String,
@@ -123,11 +123,11 @@ pub struct ShiftAnswers {
     uncertainties: Vec<Uncertainties>,
 }
 
-/// Those of one kind, one for each row.
+/// The uncertainties by one measure, one for each row.
 type Uncertainties = (Measure, Vec<f64>);
 
 impl ShiftAnswers {
-    /// At the mean, and averaged over the draws where there are any.
+    /// The answers at the mean, and averaged over draws if there are any.
     ///
     /// # Errors
     /// If the draws differ in their shape.
@@ -186,7 +186,7 @@ impl ShiftAnswers {
         })
     }
 
-    /// Each uncertainty as what tells these rows from `own` ones.
+    /// How well each measure of uncertainty tells these rows from `own`.
     fn told_from(&self, own: &Self) -> Vec<Detection> {
         let told = |(there, here): (&Uncertainties, &Uncertainties)| {
             let ((measure, there), (_, here)) = (there, here);
@@ -212,11 +212,11 @@ impl ShiftAnswers {
 }
 
 impl ShiftSet {
-    /// A set, with labels where all its rows have one, told from `own`, the held-out rows; none for
+    /// The results on a set, with labels if all its rows have one. `own` are the held-out rows; none for
     /// these themselves.
     ///
     /// # Errors
-    /// If a label is out of range or a row is no distribution.
+    /// If a label is out of range or a row is not a distribution.
     pub fn new(
         name: &str,
         split: &str,
@@ -263,7 +263,7 @@ impl ShiftReport {
         }
     }
 
-    /// A row for each set and way: its scores, and how sure the answers are.
+    /// A row for each set and way: its scores, and how certain the answers are.
     pub fn scores(&self) -> Table {
         let ece = format!("ECE ({} bins)", self.bins);
         let head = [
@@ -280,105 +280,49 @@ impl ShiftReport {
         ]
         .map(String::from)
         .to_vec();
-        let number = |value: f64| format!("{value:.3}");
-        let row = |set: &ShiftSet, way: &ShiftWay| {
-            let scores = way.scores.map(|scores| {
-                let MainScores {
-                    accuracy,
-                    nll,
-                    ece,
-                    brier,
-                } = scores.main;
-                [
-                    accuracy,
-                    nll,
-                    ece,
-                    brier,
-                    scores.selective_accuracy,
-                    scores.selective_area,
-                ]
-                .map(number)
-            });
-            let scores = scores.unwrap_or_else(|| std::array::from_fn(|_| "–".into()));
-            let first = [
-                format!("{}, {}, {}", set.name, set.split, way.way),
-                set.n.to_string(),
-            ];
-            first
-                .into_iter()
-                .chain(scores)
-                .chain([number(way.confidence), number(way.entropy)])
-                .collect()
-        };
-        Table {
-            head,
-            rows: self
-                .sets
-                .iter()
-                .flat_map(|set| set.ways.iter().map(move |way| row(set, way)))
-                .collect(),
-        }
+        let rows = self.ways().map(|(set, way)| score_row(set, way)).collect();
+        Table { head, rows }
     }
 
-    /// A row for each set that is not the run's own, way and uncertainty.
+    /// Every way of every set.
+    fn ways(&self) -> impl Iterator<Item = (&ShiftSet, &ShiftWay)> {
+        self.sets
+            .iter()
+            .flat_map(|set| set.ways.iter().map(move |way| (set, way)))
+    }
+
+    /// A row for each other set, way and measure of uncertainty.
     pub fn detection(&self) -> Table {
         let head = ["", "AUROC", "95 %", "AUPR", "AUPR by chance"]
             .map(String::from)
             .to_vec();
         let mut rows = Vec::new();
-        for set in &self.sets {
-            for way in &set.ways {
-                rows.extend(way.detection.iter().map(|one| {
-                    let name = format!("{}, {}, {}", set.name, way.way, one.uncertainty.name());
-                    let [low, high] = one.auroc_interval;
-                    let [auroc, aupr, chance] =
-                        [one.auroc, one.aupr, one.chance].map(|value| format!("{value:.3}"));
-                    vec![name, auroc, format!("{low:.2} – {high:.2}"), aupr, chance]
-                }));
-            }
+        for (set, way) in self.ways() {
+            rows.extend(way.detection.iter().map(|one| {
+                let name = format!("{}, {}, {}", set.name, way.way, one.uncertainty.name());
+                let [low, high] = one.auroc_interval;
+                let [auroc, aupr, chance] =
+                    [one.auroc, one.aupr, one.chance].map(|value| format!("{value:.3}"));
+                vec![name, auroc, format!("{low:.2} – {high:.2}"), aupr, chance]
+            }));
         }
         Table { head, rows }
     }
 
-    /// AUROC of each uncertainty with its interval, a row for each set and way.
+    /// AUROC of each measure of uncertainty with its interval, a row for each set and way.
     pub fn figures(&self) -> Vec<Figure> {
-        let tone = |measure| {
-            Measure::ALL
-                .iter()
-                .position(|one| *one == measure)
-                .unwrap_or(0)
-        };
-        let ways = self
-            .sets
-            .iter()
-            .flat_map(|set| set.ways.iter().map(move |way| (set, way)));
-        let rows: Vec<RangeRow> = ways
-            .filter(|(_, way)| !way.detection.is_empty())
-            .map(|(set, way)| {
-                let range = |one: &Detection| {
-                    (
-                        tone(one.uncertainty),
-                        [one.auroc_interval[0], one.auroc, one.auroc_interval[1]],
-                    )
-                };
-                RangeRow {
-                    name: format!("{}, {}", set.name, way.way),
-                    ranges: way.detection.iter().map(range).collect(),
-                }
-            })
-            .collect();
+        let ways = self.ways().filter(|(_, way)| !way.detection.is_empty());
+        let rows: Vec<RangeRow> = ways.map(|(set, way)| range_row(set, way)).collect();
         if rows.is_empty() {
             return Vec::new();
         }
-        let there = |tone: usize| {
-            rows.iter()
-                .flat_map(|row| &row.ranges)
-                .any(|range| range.0 == tone)
+        let is_drawn = |tone: usize| {
+            let mut ranges = rows.iter().flat_map(|row| &row.ranges);
+            ranges.any(|range| range.0 == tone)
         };
-        let legend: Vec<(usize, &str)> = Measure::ALL
-            .iter()
-            .enumerate()
-            .filter(|(tone, _)| there(*tone))
+        let drawn = Measure::ALL.iter().enumerate();
+        let drawn = drawn.filter(|(tone, _)| is_drawn(*tone));
+        let legend: Vec<(usize, &str)> = drawn
             .map(|(tone, measure)| (tone, measure.name()))
             .collect();
         let own = self.sets.first().map_or("", |own| &own.name);
@@ -394,6 +338,37 @@ impl ShiftReport {
                 "Told from held-out rows of {own}; bars are 95 % intervals by the formula of Hanley and McNeil."
             ),
         }]
+    }
+}
+
+fn score_row(set: &ShiftSet, way: &ShiftWay) -> Vec<String> {
+    let number = |value: f64| format!("{value:.3}");
+    let scores = way.scores.map(|scores| {
+        let main = scores.main;
+        let selective = [scores.selective_accuracy, scores.selective_area];
+        let main = [main.accuracy, main.nll, main.ece, main.brier];
+        main.into_iter().chain(selective).map(number).collect()
+    });
+    let scores: Vec<String> = scores.unwrap_or_else(|| vec!["–".into(); 6]);
+    let name = format!("{}, {}, {}", set.name, set.split, way.way);
+    let certainty = [number(way.confidence), number(way.entropy)];
+    let first = [name, set.n.to_string()].into_iter();
+    first.chain(scores).chain(certainty).collect()
+}
+
+/// The intervals of a set in one way, in the colours of the measures.
+fn range_row(set: &ShiftSet, way: &ShiftWay) -> RangeRow {
+    let tone = |measure| {
+        let place = Measure::ALL.iter().position(|one| *one == measure);
+        place.unwrap_or(0)
+    };
+    let range = |one: &Detection| {
+        let [low, high] = one.auroc_interval;
+        (tone(one.uncertainty), [low, one.auroc, high])
+    };
+    RangeRow {
+        name: format!("{}, {}", set.name, way.way),
+        ranges: way.detection.iter().map(range).collect(),
     }
 }
 

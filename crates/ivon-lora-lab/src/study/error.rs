@@ -14,7 +14,7 @@ use ivon_lora::run::RunError;
 use ivon_lora::sentence::{Sentence, command, sentence, setting, setting_to};
 use ivon_lora::settings::Wrong;
 
-/// A study could not be made.
+/// A study failed.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum StudyError {
@@ -32,7 +32,7 @@ pub enum StudyError {
     Predict(#[from] PredictError),
     #[error(transparent)]
     Answer(#[from] AnswerError),
-    /// The run whose adapter it is cannot be read.
+    /// The adapter's run cannot be read.
     #[error(transparent)]
     Run(Box<RunError>),
     #[error(transparent)]
@@ -40,13 +40,13 @@ pub enum StudyError {
     /// A setting is missing or out of range.
     #[error(transparent)]
     Setting(#[from] Wrong),
-    /// A point estimate, where a posterior is needed.
+    /// A posterior is needed, and the adapter is a point estimate.
     #[error("`{}` is a point estimate, expected a posterior to draw from", adapter.display())]
     NoPosterior { adapter: PathBuf },
-    /// A scale shall be chosen, and there are no rows for it but those that are scored.
+    /// There are no rows to choose a scale on besides the scored ones.
     #[error("there are no rows to choose the scale on but those that are scored")]
     NothingToChooseOn,
-    /// The rows that a scale shall be chosen on cannot carry a choice.
+    /// There are too few rows to choose a scale by.
     #[error("no scale is chosen on {split}, and none is written: {reason}")]
     TooLittleToChooseOn { split: String, reason: String },
 }
@@ -58,7 +58,7 @@ impl From<RunError> for StudyError {
 }
 
 impl StudyError {
-    /// Whether it is the end that whoever watches asked for.
+    /// Whether the watcher said stop.
     pub fn is_stop(&self) -> bool {
         match self {
             Self::Answer(error) => error.is_stop(),

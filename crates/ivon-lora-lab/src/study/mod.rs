@@ -1,5 +1,5 @@
 //! Studies of a finished adapter: its scores against τ, against the share of pruned weights, and on
-//! other sets than its own.
+//! other data.
 
 mod error;
 mod subject;

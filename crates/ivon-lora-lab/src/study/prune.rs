@@ -1,5 +1,5 @@
-//! The command `prune`: weights of an adapter set to zero by |m|/σ → scores at each share, and the
-//! pruned adapter as a folder.
+//! The command `prune`: sets weights of an adapter to zero by |m|/σ; scores it at each share, and
+//! writes the pruned adapter.
 
 use std::path::PathBuf;
 
@@ -14,19 +14,19 @@ use ivon_lora::posterior::{Posterior, only_kept};
 use ivon_lora::predict::log_probabilities;
 use ivon_lora::watch::{Event, Progress, Stage, Watch};
 
-/// What `prune` is asked for.
+/// The inputs of `prune`.
 #[derive(Clone, Debug)]
 pub struct PruneRequest {
     /// Adapter, base, rows.
     pub subject: SubjectRequest,
-    /// How many shares from none to all, at least 2.
+    /// The number of shares from none to all, at least 2.
     pub points: usize,
-    /// The share to write, from 0 to 1, and the folder for it.
+    /// The share of the adapter to write, from 0 to 1, and its folder.
     pub write: Option<(f64, PathBuf)>,
 }
 
-/// Scores an adapter at each share of pruned weights, and writes one of them. Of a run the result
-/// is kept in its folder.
+/// Scores an adapter at each share of pruned weights, and writes one of them. The result for a run is
+/// kept in the run's folder.
 ///
 /// # Errors
 /// Whatever is wrong with base, adapter, rows or a file; a point estimate, which has no σ.
@@ -93,8 +93,8 @@ fn points(
     Ok(points)
 }
 
-/// The places of all weights, in the order of [`Adapter::flatten`], those of the least |m|/σ first;
-/// a σ of 0 comes last unless m is 0, too. Of weights that tie the earlier comes first.
+/// The places of all weights in [`Adapter::flatten`], the one with the smallest |m|/σ first; those with
+/// σ = 0 are last, unless m = 0. Weights that tie stay in order.
 fn pruning_order(posterior: &dyn Posterior) -> Result<Vec<usize>, StudyError> {
     let variance = posterior
         .variance()
@@ -115,7 +115,7 @@ fn pruning_order(posterior: &dyn Posterior) -> Result<Vec<usize>, StudyError> {
     Ok(order)
 }
 
-/// Which weights are kept when the first share of an order is set to zero.
+/// Which weights are kept if the first `share` of an order is set to zero.
 fn kept(order: &[usize], share: f64) -> Vec<bool> {
     let mut is_kept = vec![true; order.len()];
     let count = (share * order.len() as f64).round() as usize;

@@ -1,10 +1,10 @@
-//! The command `scale`: an adapter at τ from 0 to an end → scores at each, and the τ that is best
-//! on calibrate, written into the adapter.
+//! The command `scale`: scores an adapter at values of τ from 0 to an end, and writes the τ that is best
+//! on calibrate into the adapter.
 
 use super::StudyError;
 use super::subject::{Subject, SubjectRequest};
 use crate::report::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes};
-use ivon_lora::answer::ExampleSet;
+use ivon_lora::answer::{Answerer, ExampleSet};
 use ivon_lora::bundle::write_scale;
 use ivon_lora::files;
 use ivon_lora::metrics::{BINS, Ground, LogProbabilities, Predictions, mean_of_draws};
@@ -13,24 +13,24 @@ use ivon_lora::predict::EvaluationOptions;
 use ivon_lora::settings::Wrong;
 use ivon_lora::watch::{Event, Progress, Stage, Watch};
 
-/// What `scale` is asked for.
+/// The inputs of `scale`.
 #[derive(Clone, Debug)]
 pub struct ScaleRequest {
     /// Adapter, base, rows.
     pub subject: SubjectRequest,
     /// The largest τ, above 0.
     pub end: f64,
-    /// How many values of τ from 0 to the end, at least 2.
+    /// The number of values of τ from 0 to the end, at least 2.
     pub points: usize,
-    /// Whether the τ that was chosen is written into the adapter.
+    /// Whether the chosen τ is written into the adapter.
     pub write: bool,
 }
 
-/// Scores an adapter at each τ. Of a run the result is kept in its folder.
+/// Scores an adapter at each τ. The result for a run is kept in the run's folder.
 ///
 /// # Errors
-/// Whatever is wrong with base, adapter or rows; a point estimate; with `write`, that there are no
-/// rows to choose on.
+/// Whatever is wrong with base, adapter or rows; if the adapter is a point estimate; with `write`, if
+/// there are no rows to choose on.
 pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, StudyError> {
     let subject = Subject::open(&request.subject, watch)?;
     let options = *subject.answerer.options();
@@ -38,10 +38,7 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, St
     if request.write && subject.calibrate.is_none() {
         return Err(StudyError::NothingToChooseOn);
     }
-    let last = request.points.max(2) - 1;
-    let scales: Vec<f64> = (0..=last)
-        .map(|point| request.end * point as f64 / last as f64)
-        .collect();
+    let scales = request.scales();
     let mut sweep = Sweep {
         subject: &subject,
         scales: &scales,
@@ -73,7 +70,17 @@ pub fn scale(request: &ScaleRequest, watch: Watch<'_>) -> Result<ScaleReport, St
     Ok(report)
 }
 
-/// Refuses what cannot be scored at scales: an adapter without draws.
+impl ScaleRequest {
+    /// The values of τ.
+    fn scales(&self) -> Vec<f64> {
+        let last = self.points.max(2) - 1;
+        (0..=last)
+            .map(|point| self.end * point as f64 / last as f64)
+            .collect()
+    }
+}
+
+/// Checks that the adapter has draws.
 fn check_draws(subject: &Subject) -> Result<(), StudyError> {
     if subject.answerer.options().samples > 0 {
         return Ok(());
@@ -86,7 +93,7 @@ fn check_draws(subject: &Subject) -> Result<(), StudyError> {
     })
 }
 
-/// Writes the τ that was chosen into the adapter's folder.
+/// Writes the chosen τ into the adapter's folder.
 fn write_choice(
     subject: &Subject,
     choice: &ScaleChoice,
@@ -105,7 +112,7 @@ fn write_choice(
     Ok(())
 }
 
-/// One set at each scale.
+/// A sweep over the scales.
 struct Sweep<'a> {
     subject: &'a Subject,
     scales: &'a [f64],
@@ -113,7 +120,7 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    /// What the rows that may be chosen on prefer.
+    /// The choice of τ on these rows.
     fn choice(&mut self, set: &ExampleSet) -> Result<Option<ScaleChoice>, StudyError> {
         let options = *self.subject.answerer.options();
         let mut losses = Vec::new();
@@ -127,7 +134,7 @@ impl Sweep<'_> {
             &[options.samples],
             &mut |scale, predictions| {
                 losses.push(predictions.losses());
-                // Mistakes are those of the mean.
+                // Wrong answers are those of the mean.
                 if scale == 0.0 {
                     ground = Ground::of(predictions);
                 }
@@ -142,8 +149,8 @@ impl Sweep<'_> {
         }))
     }
 
-    /// The scores at each scale with each number of draws; `see` is given the predictions with the
-    /// last number.
+    /// The scores at each scale with each number of draws; `see` is called with the predictions for the
+    /// last of these numbers.
     fn points(
         &mut self,
         set: &ExampleSet,
@@ -158,19 +165,7 @@ impl Sweep<'_> {
         let mut progress = Progress::new(what, total, &mut *self.watch);
         let mut found = Vec::new();
         for &scale in self.scales {
-            // At 0 every draw is the mean, which is there already.
-            let options = EvaluationOptions {
-                scale,
-                samples: if scale == 0.0 { 0 } else { samples },
-                ..*answerer.options()
-            };
-            let evaluated =
-                answerer.log_probabilities_with(&set.encoded, &options, &mut progress)?;
-            let draws = if scale == 0.0 {
-                vec![evaluated.mean]
-            } else {
-                evaluated.draws
-            };
+            let draws = draws(answerer, set, scale, &mut progress)?;
             for &prefix in prefixes {
                 let predictions = averaged(&draws[..prefix.min(draws.len())], &labels)?;
                 found.push(ScalePoint {
@@ -187,6 +182,28 @@ impl Sweep<'_> {
     }
 }
 
+/// The draws of an answerer at a scale; at 0 only the mean, which every draw equals.
+fn draws(
+    answerer: &Answerer,
+    set: &ExampleSet,
+    scale: f64,
+    progress: &mut Progress<'_>,
+) -> Result<Vec<LogProbabilities>, StudyError> {
+    let own = *answerer.options();
+    let samples = if scale == 0.0 { 0 } else { own.samples };
+    let options = EvaluationOptions {
+        scale,
+        samples,
+        ..own
+    };
+    let found = answerer.log_probabilities_with(&set.encoded, &options, progress)?;
+    Ok(match scale == 0.0 {
+        true => vec![found.mean],
+        false => found.draws,
+    })
+}
+
+/// The predictions of the average over draws.
 fn averaged(draws: &[LogProbabilities], labels: &[usize]) -> Result<Predictions, StudyError> {
     Ok(Predictions::new(mean_of_draws(draws)?, labels.to_vec())?)
 }

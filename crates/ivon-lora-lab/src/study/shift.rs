@@ -1,5 +1,5 @@
-//! The command `shift`: a finished run and sets that it was not trained for → its scores there, and
-//! how well its uncertainty tells them from its own held-out rows.
+//! The command `shift`: the scores of a finished run on sets that it was not trained for, and how well
+//! its uncertainty tells them from its own held-out rows.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use ivon_lora::answer::{AnswerError, ExampleSet, labelled_files, warn_of_trained
 use ivon_lora::files;
 use ivon_lora::watch::{Event, Stage, Watch};
 
-/// What `shift` is asked for.
+/// The inputs of `shift`.
 #[derive(Clone, Debug, Default)]
 pub struct ShiftRequest {
     /// Adapter, base, and the held-out rows.
@@ -24,53 +24,41 @@ pub struct ShiftRequest {
 /// A set that the run was not trained for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OtherSet {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// A folder of data files, or a file.
     pub path: PathBuf,
-    /// Fields of the run's task, each with the column that it is filled from: the rows are then put
-    /// into the run's own prompt and have no labels. Empty where the rows are of the run's task.
+    /// Fields of the run's task, each with the column that it is filled from, so that the rows fit the
+    /// run's own prompt; they have no labels then. Empty if the rows are of the run's task.
     pub fields: Vec<(String, String)>,
 }
 
-/// Answers the held-out rows and each of the other sets. Of a run the result is kept in its folder.
+/// Answers the held-out rows and each of the other sets. The result for a run is kept in the run's
+/// folder.
 ///
 /// # Errors
-/// Whatever is wrong with base, adapter or rows, and a set without a row.
+/// Whatever is wrong with base, adapter or rows, and if a set is empty.
 pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, StudyError> {
     if let Some(out) = &request.out {
         files::check_can_write(out)?;
     }
     let subject = Subject::open(&request.subject, watch)?;
     let answerer = &subject.answerer;
-    // What is wrong with a set is said before the first answer.
+    // All sets are read before the first answer, so that errors in them come early.
     let limit = request.subject.limit;
-    let others = request
-        .to
-        .iter()
-        .map(|other| rows_of(&subject, other, limit, watch))
-        .collect::<Result<Vec<_>, _>>()?;
+    let others = request.to.iter();
+    let others = others.map(|other| rows_of(&subject, other, limit, watch));
+    let others = others.collect::<Result<Vec<_>, _>>()?;
     let set = &subject.scored;
     let own = ShiftAnswers::of(answerer.log_probabilities(&set.encoded, Stage::HeldOut, watch)?)?;
-    let mut sets = vec![ShiftSet::new(
-        &answerer.task().name,
-        &set.name,
-        &own,
-        Some(&set.labels()?),
-        None,
-    )?];
+    let (task, labels) = (&answerer.task().name, set.labels()?);
+    let mut sets = vec![ShiftSet::new(task, &set.name, &own, Some(&labels), None)?];
     for (other, (split, set)) in request.to.iter().zip(&others) {
         let evaluated = answerer.log_probabilities(&set.encoded, Stage::OtherSets, watch)?;
         let answered = ShiftAnswers::of(evaluated)?;
-        let encoded = &set.encoded.examples;
-        let labels: Option<Vec<usize>> = encoded.iter().map(|example| example.label()).collect();
-        sets.push(ShiftSet::new(
-            &other.name,
-            split,
-            &answered,
-            labels.as_deref(),
-            Some(&own),
-        )?);
+        let labels = labels_if_all(set);
+        let (name, labels) = (&other.name, labels.as_deref());
+        sets.push(ShiftSet::new(name, split, &answered, labels, Some(&own))?);
     }
     let options = answerer.options();
     let report = ShiftReport::new(options.seed, options.scale, sets);
@@ -82,6 +70,12 @@ pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, St
     Ok(report)
 }
 
+/// The labels of a set, if every row has one.
+fn labels_if_all(set: &ExampleSet) -> Option<Vec<usize>> {
+    let examples = set.encoded.examples.iter();
+    examples.map(|example| example.label()).collect()
+}
+
 /// The rows of another set, with their split's name.
 fn rows_of(
     subject: &Subject,
@@ -90,7 +84,7 @@ fn rows_of(
     watch: Watch<'_>,
 ) -> Result<(String, ExampleSet), StudyError> {
     let answerer = &subject.answerer;
-    let (split, source) = labelled_files(&other.path, None, answerer.prepared(), &other.fields)?;
+    let (split, source) = labelled_files(&other.path, None, answerer.task_reader(), &other.fields)?;
     warn_of_trained(
         answerer.bundle().sidecar.as_ref(),
         &other.path,

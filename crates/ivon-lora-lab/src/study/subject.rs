@@ -1,5 +1,5 @@
-//! An adapter folder or a run's folder → base, adapter, and the rows to score and to choose on:
-//! what `scale` and `prune` start from.
+//! The subject of a study: an adapter or a run's folder → base, adapter, and the rows to score and to
+//! choose on.
 
 use std::path::PathBuf;
 
@@ -11,19 +11,19 @@ use ivon_lora::run::{ADAPTER_FOLDER, RUN_FILE, RunConfig, read_run, rows_of_run}
 use ivon_lora::settings::Wrong;
 use ivon_lora::watch::Watch;
 
-/// What `scale`, `prune` and `shift` ask for alike. What is absent comes from the run, or from the
-/// adapter's own `ivon_lora.json`.
+/// The inputs that `scale`, `prune` and `shift` have in common. What is absent is taken from the run, or
+/// from the adapter's `ivon_lora.json`.
 #[derive(Clone, Debug, Default)]
 pub struct SubjectRequest {
     /// A run's folder, or an adapter's.
     pub path: PathBuf,
-    /// The base; that of the run where absent.
+    /// The base; if absent, the run's.
     pub model: Option<String>,
-    /// A folder of data files, or a file; the run's own rows where absent.
+    /// A folder of data files, or a file; if absent, the run's own rows.
     pub data: Option<PathBuf>,
-    /// The split that is scored; by default test, else validation.
+    /// The split that is scored; by default test, or else validation.
     pub split: Option<String>,
-    /// The most examples.
+    /// The largest number of examples.
     pub limit: Option<usize>,
     /// Task, number of draws, device.
     pub options: AnswerOptions,
@@ -34,21 +34,21 @@ pub(super) struct Subject {
     pub answerer: Answerer,
     /// The adapter's folder.
     pub adapter: PathBuf,
-    /// The run's folder, where one was named.
+    /// The run's folder, if one was named.
     pub run: Option<PathBuf>,
     /// The rows that are scored.
     pub scored: ExampleSet,
-    /// The rows that may be chosen on.
+    /// The rows to choose on.
     pub calibrate: Option<ExampleSet>,
 }
 
 impl Subject {
-    /// Opens what was asked for.
+    /// Opens a subject.
     ///
     /// # Errors
     /// If model or data are named nowhere, and whatever is wrong with base, adapter or rows.
     pub fn open(request: &SubjectRequest, watch: Watch<'_>) -> Result<Self, StudyError> {
-        // Else the model would be what is said to be missing.
+        // First, because otherwise the model would be reported as missing.
         check_exists(&request.path)?;
         let settings = request.path.join(RUN_FILE);
         let config = settings.exists().then(|| read_run(&settings)).transpose()?;
@@ -81,12 +81,12 @@ impl Subject {
     }
 }
 
-/// The error of what is named neither by the request nor by a run.
+/// The error about an input that neither the request nor a run names.
 fn absent(name: &'static str, expected: &'static str) -> StudyError {
     Wrong::new(name, "absent", expected).into()
 }
 
-/// The rows that are scored, and those that may be chosen on: of files, or the run's own.
+/// The rows to score, and those to choose on: of files, or the run's own.
 fn rows(
     request: &SubjectRequest,
     config: Option<&RunConfig>,
@@ -96,7 +96,7 @@ fn rows(
     let split = request.split.as_deref();
     match (&request.data, config) {
         (Some(path), _) => {
-            let rows = of_files(path, split, answerer.prepared())?;
+            let rows = of_files(path, split, answerer.task_reader())?;
             let sidecar = answerer.bundle().sidecar.as_ref();
             warn_of_trained(sidecar, path, &rows.0.1.examples, watch);
             Ok(rows)
@@ -114,20 +114,8 @@ type Named = (String, Source);
 
 /// The rows of a run in the roles that they had.
 fn of_run(dataset: &Dataset, split: Option<&str>) -> Result<(Named, Option<Named>), StudyError> {
-    let role = match split {
-        None => Role::Test,
-        Some(name) => Role::ALL
-            .into_iter()
-            .find(|role| role.name() == name)
-            .ok_or_else(|| {
-                StudyError::Setting(Wrong::new(
-                    "split",
-                    format!("`{name}`"),
-                    "a role of the run's rows: train, tune, calibrate or test",
-                ))
-            })?,
-    };
-    // What was left out of the files was said by the run; here it is the role that counts.
+    let role = role_named(split)?;
+    // Without what was left out of the files, which the run has reported.
     let of = |examples: &[Example]| Source {
         examples: examples.to_vec(),
         rows: examples.len(),
@@ -148,21 +136,33 @@ fn of_run(dataset: &Dataset, split: Option<&str>) -> Result<(Named, Option<Named
     ))
 }
 
-/// The rows of files. Only a file named calibrate may be chosen on: who knows what the adapter was
-/// trained on.
+/// The role of this name; test if there is no name.
+fn role_named(name: Option<&str>) -> Result<Role, StudyError> {
+    let Some(name) = name else {
+        return Ok(Role::Test);
+    };
+    let role = Role::ALL.into_iter().find(|role| role.name() == name);
+    role.ok_or_else(|| {
+        let expected = "a role of the run's rows: train, tune, calibrate or test";
+        StudyError::Setting(Wrong::new("split", format!("`{name}`"), expected))
+    })
+}
+
+/// The rows of files. Only a file named calibrate serves to choose on, because the adapter may have been
+/// trained on any other.
 fn of_files(
     path: &std::path::Path,
     split: Option<&str>,
-    prepared: &TaskReader,
+    reader: &TaskReader,
 ) -> Result<(Named, Option<Named>), StudyError> {
-    let (name, source) = labelled_files(path, split, prepared, &[])?;
+    let (name, source) = labelled_files(path, split, reader, &[])?;
     let calibrate = Split::Calibrate.name();
     let has_calibrate = name != calibrate
-        && find_files(path, &prepared.task().name)?
+        && find_files(path, &reader.task().name)?
             .iter()
             .any(|file| file.split == Split::Calibrate);
     let chosen = has_calibrate
-        .then(|| labelled_files(path, Some(calibrate), prepared, &[]))
+        .then(|| labelled_files(path, Some(calibrate), reader, &[]))
         .transpose()?;
     Ok(((name, source), chosen))
 }

@@ -1,5 +1,4 @@
-//! A base and an adapter, opened once: rows or prompts in, answers and scores out, as often as one
-//! likes.
+//! A base and an adapter, opened once: rows or prompts in, answers and scores out, any number of times.
 
 use std::path::{Path, PathBuf};
 
@@ -22,18 +21,18 @@ use crate::posterior::{Posterior, Spread};
 use crate::predict::{EvaluationOptions, Predictor, SetProbabilities};
 use crate::watch::{Event, Progress, Stage, Watch};
 
-/// How questions are answered. What is absent comes from the adapter's own `ivon_lora.json`.
+/// How questions are answered. What is absent is taken from the adapter's `ivon_lora.json`.
 #[derive(Clone, Debug, Default)]
 pub struct AnswerOptions {
     /// Device and precision of the base.
     pub base: BaseOptions,
     /// A task, for an adapter that names none.
     pub task: Option<Task>,
-    /// A chat template, for an adapter that says nothing of one.
+    /// A chat template, in place of the adapter's.
     pub chat_template: Option<ChatSetting>,
-    /// What labels are, where they could be read in two ways; as the task has it by default.
+    /// How labels are read if there are two ways; by default as the task says.
     pub label_reading: Option<LabelReading>,
-    /// The field with a row's id; the usual ones by default.
+    /// The field with a row's id; by default the usual ones.
     pub id_field: Option<String>,
     /// Number of draws.
     pub samples: Option<usize>,
@@ -41,40 +40,40 @@ pub struct AnswerOptions {
     pub scale: Option<f64>,
 }
 
-/// The labelled rows of a file or a folder that are to be scored.
+/// Labelled rows of a file or a folder, to be scored.
 #[derive(Clone, Debug, Default)]
 pub struct LabelledRows {
     /// A folder of data files, or a file.
     pub path: PathBuf,
-    /// The split's name; by default test, else validation.
+    /// The split's name; by default test, or validation if there is no test.
     pub split: Option<String>,
-    /// The role that rows must have played when the adapter was trained; all rows where absent.
+    /// The role of the rows in the adapter's training; all rows if absent.
     pub role: Option<Role>,
-    /// The most examples.
+    /// The largest number of examples.
     pub limit: Option<usize>,
 }
 
 /// A base and an adapter, opened together.
 ///
-/// Everything is read when it is opened; answering changes nothing, so that several threads may ask
+/// Everything is read on opening and nothing changes on answering, so that several threads may use
 /// the same answerer at once.
 pub struct Answerer {
     base: Base,
     bundle: Bundle,
-    prepared: TaskReader,
+    reader: TaskReader,
     options: EvaluationOptions,
     rule: AnswerRule,
     encoding: DataConfig,
-    /// Draws that stand ready; none unless they were asked for.
+    /// Prepared draws; none unless they were asked for.
     draws: Vec<Draw>,
 }
 
 impl Answerer {
-    /// Opens a base (a folder, a GGUF file or a hub name) and an adapter (its folder, that of its
-    /// run, or a hub name). `watch` hears what is worth knowing.
+    /// Opens a base (a folder, a GGUF file or a hub name) and an adapter (its folder, its run's, or a
+    /// hub name). `watch` hears notes and warnings.
     ///
     /// # Errors
-    /// Whatever is wrong with base or adapter, and that no task is named.
+    /// Whatever is wrong with base or adapter, and if no task is named.
     pub fn open(
         base: &str,
         adapter: impl AsRef<Path>,
@@ -84,15 +83,26 @@ impl Answerer {
         let adapter = adapter.as_ref();
         let folder = locate_adapter(adapter, watch)?;
         let checkpoint = open_checkpoint(base, watch)?;
-        let mut base = Base::load(&checkpoint, &options.base)?;
+        let base = Base::load(&checkpoint, &options.base)?;
         let bundle = Bundle::read(&folder, base.config(), base.device())?;
         if let Some(warning) = foreign_base(&bundle, &base) {
             watch(Event::Warning(warning.into()));
         }
-        let sidecar = bundle.sidecar.as_ref();
-        let task = task(options, sidecar).ok_or_else(|| BundleError::NoTask {
+        let task = task(options, bundle.sidecar.as_ref());
+        let task = task.ok_or_else(|| BundleError::NoTask {
             adapter: adapter.into(),
         })?;
+        Self::new(base, bundle, task, options, watch)
+    }
+
+    fn new(
+        mut base: Base,
+        bundle: Bundle,
+        task: Task,
+        options: &AnswerOptions,
+        watch: Watch<'_>,
+    ) -> Result<Self, AnswerError> {
+        let sidecar = bundle.sidecar.as_ref();
         note_spread(bundle.posterior.as_ref(), options, watch);
         let evaluation = evaluation_options(&bundle, options);
         let rule = rule(sidecar, &evaluation);
@@ -104,11 +114,11 @@ impl Answerer {
             chat_template,
             ..default
         };
-        let prepared = task.reader()?.with_id_field(options.id_field.as_deref());
+        let reader = task.reader()?;
         Ok(Self {
             base,
             bundle,
-            prepared,
+            reader: reader.with_id_field(options.id_field.as_deref()),
             options: evaluation,
             rule,
             encoding,
@@ -116,9 +126,9 @@ impl Answerer {
         })
     }
 
-    /// Makes all draws now, for the questions to come: they need not be made for each of them, and
-    /// the answers are the same to the bit. Each draw keeps a copy of the adapter's numbers in
-    /// memory, 4 bytes for each of its parameters (ten draws of four million: 160 MB).
+    /// Makes all draws now and keeps them for all questions, whose answers are the same to the bit.
+    /// Each draw takes 4 bytes of memory for each weight of the adapter (ten draws of four million
+    /// weights: 160 MB).
     ///
     /// # Errors
     /// If a draw cannot be made.
@@ -139,14 +149,14 @@ impl Answerer {
         &self.bundle
     }
 
-    /// The task that makes questions of rows.
+    /// The task that makes questions from rows.
     pub fn task(&self) -> &Task {
-        self.prepared.task()
+        self.reader.task()
     }
 
-    /// The same, made ready to read rows.
-    pub fn prepared(&self) -> &TaskReader {
-        &self.prepared
+    /// The reader of that task's rows.
+    pub fn task_reader(&self) -> &TaskReader {
+        &self.reader
     }
 
     /// Number of draws, τ and seed.
@@ -154,18 +164,18 @@ impl Answerer {
         &self.options
     }
 
-    /// Answers rows or prompts, a line for each in their order. A row that cannot be answered does
-    /// not end the others: its line says why.
+    /// Answers rows or prompts, with a line for each in their order. The line of a row that cannot be
+    /// answered says why; the others are answered all the same.
     ///
     /// # Errors
-    /// Whatever is wrong with the rows as a whole, and the stop that `watch` asks for.
+    /// Whatever is wrong with the rows as a whole, and if `watch` says stop.
     pub fn answer(
         &self,
         source: impl Into<RowSource>,
         options: &RowOptions,
         watch: Watch<'_>,
     ) -> Result<Vec<PredictedRow>, AnswerError> {
-        let questions = Questions::read(source.into(), &self.prepared, options, watch)?;
+        let questions = Questions::read(source.into(), &self.reader, options, watch)?;
         let examples = questions.examples();
         let encoding = self.encode_options();
         let set = data::encode_any(&examples, &self.base.tokenizer, encoding)?;
@@ -183,18 +193,17 @@ impl Answerer {
         Ok(in_order(questions.questions, set, lines))
     }
 
-    /// Scores labelled rows in memory, the fields of each by name; `name` is what the report calls
-    /// them.
+    /// Scores labelled rows in memory, the fields of each by name, under `name` in the report.
     ///
     /// # Errors
-    /// If a row is none of the task or has no label, and the stop that `watch` asks for.
+    /// If a row does not fit the task or has no label, and if `watch` says stop.
     pub fn evaluate_rows(
         &self,
         name: &str,
         rows: Vec<serde_json::Map<String, serde_json::Value>>,
         watch: Watch<'_>,
     ) -> Result<EvaluationReport, AnswerError> {
-        let source = Source::of_rows(name, rows, &self.prepared)?;
+        let source = Source::of_rows(name, rows, &self.reader)?;
         let set = self.example_set(name, source, None, watch)?;
         let what = format!("`{name}`");
         match set.is_empty() {
@@ -203,17 +212,17 @@ impl Answerer {
         }
     }
 
-    /// Reads the labelled rows of files, and warns where the adapter was trained on them.
+    /// Reads the labelled rows of files, and warns if the adapter was trained on them.
     ///
     /// # Errors
-    /// Whatever is wrong with the rows, that there are none, and that one has no label.
+    /// Whatever is wrong with the rows, if there are none, and if one has no label.
     pub fn labelled(
         &self,
         rows: &LabelledRows,
         watch: Watch<'_>,
     ) -> Result<ExampleSet, AnswerError> {
         let (file, mut source) =
-            labelled_files(&rows.path, rows.split.as_deref(), &self.prepared, &[])?;
+            labelled_files(&rows.path, rows.split.as_deref(), &self.reader, &[])?;
         let sidecar = self.bundle.sidecar.as_ref();
         if let Some(role) = rows.role {
             source.examples = of_role(sidecar, role, &rows.path, source.examples)?;
@@ -236,7 +245,7 @@ impl Answerer {
         Ok(set)
     }
 
-    /// Encodes the first `limit` rows of a set of this name, and says what became of the others.
+    /// Encodes the first `limit` rows of a set of this name, and reports those that are left out.
     ///
     /// # Errors
     /// If a row cannot be encoded, or none is left.
@@ -272,7 +281,7 @@ impl Answerer {
     /// Scores a set of labelled examples.
     ///
     /// # Errors
-    /// If an example has no label, and the stop that `watch` asks for.
+    /// If an example has no label, and if `watch` says stop.
     pub fn evaluate(&self, set: ExampleSet, watch: Watch<'_>) -> Result<Evaluation, AnswerError> {
         let evaluated = self.log_probabilities(&set.encoded, Stage::Evaluating, watch)?;
         let report = EvaluationReport::new(
@@ -291,11 +300,10 @@ impl Answerer {
         })
     }
 
-    /// Log-probabilities of a set at the mean and under the draws that the options ask for.
+    /// Log-probabilities of a set at the mean and under the draws of the options.
     ///
     /// # Errors
-    /// If a draw cannot be made or a probability is not a number, and the stop that `watch` asks
-    /// for.
+    /// If a draw cannot be made or a probability is not a number, and if `watch` says stop.
     pub fn log_probabilities(
         &self,
         set: &EncodedSet,
@@ -306,8 +314,8 @@ impl Answerer {
         Ok(predictor.evaluate_as(what, &set.examples, watch)?)
     }
 
-    /// As [`log_probabilities`](Self::log_probabilities), with other options than the answerer's
-    /// own; `progress` advances by an example of each pass.
+    /// As [`log_probabilities`](Self::log_probabilities), with other options than the answerer's;
+    /// `progress` advances by each example in each pass.
     ///
     /// # Errors
     /// As [`log_probabilities`](Self::log_probabilities).
@@ -320,7 +328,7 @@ impl Answerer {
         Ok(self.predictor(options).evaluate(&set.examples, progress)?)
     }
 
-    /// The base with the posterior; draws that are there serve the answerer's own options alone.
+    /// A predictor with these options; prepared draws serve only the answerer's own.
     fn predictor(&self, options: &EvaluationOptions) -> Predictor<'_> {
         Predictor {
             draws: match *options == self.options {
@@ -336,7 +344,7 @@ impl Answerer {
     }
 }
 
-/// The scores of a set, and what they were made from.
+/// The scores of a set, and what they were computed from.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
     /// The scores.
@@ -347,8 +355,8 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Writes `evaluation.json` and `predictions.jsonl` into a folder, with prompts where asked
-    /// for, and gives their paths.
+    /// Writes `evaluation.json` and `predictions.jsonl` into a folder, the latter with prompts if
+    /// `include_text`; returns their paths.
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -367,7 +375,7 @@ impl Evaluation {
     }
 }
 
-/// The task that was asked for, else the adapter's, with labels read as asked.
+/// The task of the options, or else the adapter's, with labels read as the options say.
 fn task(options: &AnswerOptions, sidecar: Option<&Sidecar>) -> Option<Task> {
     let own = || sidecar.map(|sidecar| sidecar.task.clone());
     let task = options.task.clone().or_else(own)?;
@@ -375,7 +383,7 @@ fn task(options: &AnswerOptions, sidecar: Option<&Sidecar>) -> Option<Task> {
     Some(task.with_label_reading(reading))
 }
 
-/// What to warn of where the adapter was made on another base than this one.
+/// The warning about an adapter that was trained on another base.
 fn foreign_base(bundle: &Bundle, base: &Base) -> Option<String> {
     let Some(sidecar) = &bundle.sidecar else {
         return other_base(bundle.base_name.as_deref(), base);
@@ -389,7 +397,7 @@ fn foreign_base(bundle: &Bundle, base: &Base) -> Option<String> {
     })
 }
 
-/// Says which options have no meaning for this posterior.
+/// Reports options that mean nothing for this posterior.
 fn note_spread(posterior: &dyn Posterior, options: &AnswerOptions, watch: Watch<'_>) {
     let spread = posterior.spread();
     if spread == Spread::None && options.samples.is_some_and(|samples| samples > 0) {
@@ -410,7 +418,7 @@ fn note_spread(posterior: &dyn Posterior, options: &AnswerOptions, watch: Watch<
     }
 }
 
-/// Draws and τ as asked, else as the adapter says.
+/// Draws and τ of the options, or else those of the adapter.
 fn evaluation_options(bundle: &Bundle, options: &AnswerOptions) -> EvaluationOptions {
     let sidecar = bundle.sidecar.as_ref();
     let samples = options.samples.or(sidecar.map(|sidecar| sidecar.samples));
@@ -423,7 +431,7 @@ fn evaluation_options(bundle: &Bundle, options: &AnswerOptions) -> EvaluationOpt
     }
 }
 
-/// The answers that the adapter's run found better, where they can be made.
+/// How the adapter's run answers best, if that is possible with these options.
 fn rule(sidecar: Option<&Sidecar>, options: &EvaluationOptions) -> AnswerRule {
     let predict_with = match sidecar.map_or(PredictWith::Mean, |sidecar| sidecar.predict_with) {
         PredictWith::Samples if options.samples > 0 => PredictWith::Samples,
@@ -435,65 +443,65 @@ fn rule(sidecar: Option<&Sidecar>, options: &EvaluationOptions) -> AnswerRule {
     }
 }
 
-/// The chat template that was asked for, else that of the adapter's training, whose text goes
-/// before what the base's own has become.
+/// The chat template of the options, or else that of the adapter's training, whose text has priority
+/// over the base's present one.
 fn chat_template(
     options: &AnswerOptions,
     sidecar: Option<&Sidecar>,
     tokenizer: &mut Tokenizer,
     watch: Watch<'_>,
 ) -> ChatSetting {
-    let Some(asked) = &options.chat_template else {
+    let Some(wanted) = &options.chat_template else {
         if let Some(text) = sidecar.and_then(|sidecar| sidecar.chat_template_text.clone()) {
             tokenizer.chat_template = Some(text);
         }
         return ChatSetting::Own(sidecar.is_some_and(|sidecar| sidecar.chat_template));
     };
-    if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.chat_template != asked.is_on()) {
-        let trained = if sidecar.chat_template {
-            "with"
-        } else {
-            "without"
+    if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.chat_template != wanted.is_on()) {
+        let trained = match sidecar.chat_template {
+            true => "with",
+            false => "without",
         };
         watch(Event::Warning(
             format!("the adapter was trained {trained} a chat template: scores can differ").into(),
         ));
     }
-    asked.clone()
+    wanted.clone()
 }
 
-/// Gives each question its prediction, or why there is none. `lines` are those of the examples that
-/// were kept, both in order.
+/// A line for each question. `lines` are the predictions of the examples that were kept, in order.
 fn in_order(
     questions: Vec<Question>,
     set: EncodedSet,
     lines: Vec<Prediction>,
 ) -> Vec<PredictedRow> {
+    let mut outcomes = outcomes(set, lines);
+    let row = |question: Question| PredictedRow {
+        id: question.id,
+        answered: match question.asked {
+            Err(refusal) => Err(refusal.to_string()),
+            Ok(_) => outcomes.next().unwrap_or_else(|| Err(String::new())),
+        },
+        carried: question.carried,
+    };
+    questions.into_iter().map(row).collect()
+}
+
+/// The prediction of each example in order, or why it was dropped.
+fn outcomes(
+    set: EncodedSet,
+    lines: Vec<Prediction>,
+) -> impl Iterator<Item = Result<Box<Prediction>, String>> {
     let mut kept = set.kept.into_iter().peekable();
     let mut lines = lines.into_iter();
     let mut dropped = set.dropped.into_iter();
-    let mut place = 0;
-    let mut answer = |question: Question| {
-        let answered = match question.asked {
-            Err(refusal) => Err(refusal.to_string()),
-            Ok(_) => {
-                place += 1;
-                let is_kept = kept.next_if_eq(&(place - 1)).is_some();
-                match if is_kept { lines.next() } else { None } {
-                    Some(line) => Ok(Box::new(line)),
-                    None => Err(dropped
-                        .next()
-                        .map_or_else(String::new, |dropped| dropped.reason.to_string())),
-                }
-            }
-        };
-        PredictedRow {
-            id: question.id,
-            answered,
-            carried: question.carried,
-        }
-    };
-    questions.into_iter().map(&mut answer).collect()
+    (0..).map(move |place| {
+        let line = kept.next_if_eq(&place).and_then(|_| lines.next());
+        line.map(Box::new).ok_or_else(|| {
+            let dropped = dropped.next();
+            dropped.map_or_else(String::new, |dropped| dropped.reason.to_string())
+        })
+    })
 }
 
 #[cfg(test)]

@@ -9,15 +9,14 @@ use crate::forward::Network;
 use crate::model::{BasePrecision, Checkpoint, Decoder, DecoderConfig, HubSettings, ModelError};
 use crate::watch::{Event, Watch};
 
-/// Where a base is computed and how its weights are kept.
+/// The device of a base and the precision of its weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseOptions {
     /// `cpu`, `cuda`, `rocm`, `metal`, `vulkan` or `wgpu`.
     pub device: String,
-    /// How the weights are kept.
+    /// The precision of the weights.
     pub precision: BasePrecision,
-    /// Keep less for the backward pass and compute it again: a third more work, a fraction of the
-    /// memory.
+    /// Recompute activations in the backward pass: a third more work, a fraction of the memory.
     pub recompute: bool,
 }
 
@@ -36,9 +35,9 @@ impl Default for BaseOptions {
 pub struct Base {
     /// The frozen decoder.
     pub network: Network,
-    /// The checkpoint's own tokenizer.
+    /// The checkpoint's tokenizer.
     pub tokenizer: Tokenizer,
-    /// What an adapter remembers of its base.
+    /// What an adapter folder records about its base.
     pub record: BaseRecord,
     /// Number of weights.
     pub parameters: u64,
@@ -84,7 +83,7 @@ impl Base {
     }
 }
 
-/// Opens a model by name and says what its files have to say.
+/// Opens a model by name and passes on the notes about its files.
 ///
 /// # Errors
 /// As [`Checkpoint::open`].
@@ -113,30 +112,29 @@ pub fn device_named(name: &str) -> Result<Device, AnswerError> {
         "vulkan" => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
         #[cfg(feature = "wgpu")]
         "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
-        other => {
-            let built = [
-                ("cuda", cfg!(feature = "cuda")),
-                ("rocm", cfg!(feature = "rocm")),
-                ("metal", cfg!(feature = "metal")),
-                ("vulkan", cfg!(feature = "vulkan")),
-                ("wgpu", cfg!(feature = "wgpu")),
-            ];
-            let known = std::iter::once("`cpu`".to_string()).chain(
-                built
-                    .iter()
-                    .filter(|(_, has)| *has)
-                    .map(|(name, _)| format!("`{name}`")),
-            );
-            Err(AnswerError::Device {
-                device: other.into(),
-                known: known.collect::<Vec<_>>().join(", "),
-            })
-        }
+        other => Err(AnswerError::Device {
+            device: other.into(),
+            known: devices_of_this_build(),
+        }),
     }
 }
 
-/// What to warn of where an adapter of another program names another base of the hub than the one
-/// it is given.
+/// The names of the devices of this build, for a message.
+fn devices_of_this_build() -> String {
+    let devices = [
+        ("cpu", true),
+        ("cuda", cfg!(feature = "cuda")),
+        ("rocm", cfg!(feature = "rocm")),
+        ("metal", cfg!(feature = "metal")),
+        ("vulkan", cfg!(feature = "vulkan")),
+        ("wgpu", cfg!(feature = "wgpu")),
+    ];
+    let built = devices.iter().filter(|(_, is_built)| *is_built);
+    let names: Vec<String> = built.map(|(name, _)| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+/// The warning about an adapter of another program that names another base of the hub.
 pub(super) fn other_base(named: Option<&str>, base: &Base) -> Option<String> {
     let found = base.record.name.as_str();
     let named = named.filter(|named| {
@@ -147,7 +145,7 @@ pub(super) fn other_base(named: Option<&str>, base: &Base) -> Option<String> {
     ))
 }
 
-/// `org/name`, and nothing that a file of a repository or of this machine could be.
+/// Whether it is `org/name`, and not a file in a repository or on this machine.
 fn is_hub_name(name: &str) -> bool {
     let mut parts = name.split('/');
     let is_part = |part: Option<&str>| {

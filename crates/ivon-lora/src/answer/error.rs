@@ -1,4 +1,4 @@
-//! What can go wrong between a base, an adapter and the answers of both.
+//! What can go wrong in answering.
 
 use std::path::PathBuf;
 
@@ -48,16 +48,16 @@ pub enum AnswerError {
     /// Rows to score have no label.
     #[error("example `{id}` has no label to score against")]
     NoLabel { id: String },
-    /// There is nothing in a set.
+    /// A set is empty.
     #[error("the set `{set}` in `{}` has no row that can be asked, expected at least one", path.display())]
     NoRows { set: String, path: PathBuf },
-    /// A file that the program wrote itself does not read.
+    /// A file that this program writes cannot be read back.
     #[error("`{}` cannot be used: {reason}", path.display())]
     Malformed { path: PathBuf, reason: String },
 }
 
 impl AnswerError {
-    /// Whether it is the end that whoever watches asked for.
+    /// Whether the watcher said stop.
     pub fn is_stop(&self) -> bool {
         matches!(
             self,

@@ -4,16 +4,16 @@ use super::AnswerError;
 use super::report::labels;
 use crate::data::{EncodedSet, Example};
 
-/// The rows of one set, those that the task asks: in text, and as the base reads them.
+/// The rows of a set that fit the task, as text and as the base reads them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExampleSet {
-    /// What it is called: the split's name, that of the file, or the role of its rows.
+    /// Its name: the split's, the file's, or the role of its rows.
     pub name: String,
-    /// Where rows of a role come from: `of validation.jsonl`.
+    /// Where the rows of a role come from: `of validation.jsonl`.
     pub source: Option<String>,
     /// The examples in text.
     pub examples: Vec<Example>,
-    /// Those of them that fit the base, in tokens.
+    /// The examples that fit the base, in tokens.
     pub encoded: EncodedSet,
 }
 
@@ -23,7 +23,7 @@ impl ExampleSet {
         self.encoded.examples.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.encoded.examples.is_empty()
     }
@@ -31,7 +31,7 @@ impl ExampleSet {
     /// The label of each example that can be asked.
     ///
     /// # Errors
-    /// [`AnswerError::NoLabel`] of the first that has none.
+    /// [`AnswerError::NoLabel`] for the first that has none.
     pub fn labels(&self) -> Result<Vec<usize>, AnswerError> {
         labels(&self.encoded.examples)
     }

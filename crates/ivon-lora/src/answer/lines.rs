@@ -1,4 +1,4 @@
-//! What `predict` gives for each row, in the rows' order → lines of JSON, or a table as CSV.
+//! The output of `predict`: a line of JSON for each row, or a table as CSV.
 
 use std::io::{self, Write};
 
@@ -7,19 +7,19 @@ use serde_json::{Map, Value};
 
 use super::prediction::Prediction;
 
-/// A row with its answer, or with why there is none.
+/// A row with its answer, or the reason why there is none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PredictedRow {
     /// The row's id.
     pub id: String,
-    /// The answer; else one sentence.
+    /// The answer, or the reason as a sentence.
     pub answered: Result<Box<Prediction>, String>,
-    /// The columns of the row that go along.
+    /// The columns that are copied from the row.
     pub carried: Map<String, Value>,
 }
 
 impl Serialize for PredictedRow {
-    /// The prediction's keys, or `id` and `error`; then `carried`, where columns go along.
+    /// The prediction's keys, or `id` and `error`; then `carried` if there are carried columns.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         struct Line<'a> {
@@ -55,12 +55,11 @@ pub enum LineFormat {
     /// A JSON object on each line.
     #[default]
     Jsonl,
-    /// A table with a header; lists are JSON in one cell, columns that go along are named
-    /// `carried.NAME`.
+    /// A table with a header; a list is JSON in one cell, a carried column is named `carried.NAME`.
     Csv,
 }
 
-/// The columns of a table that every row may have.
+/// The columns of every table.
 const COLUMNS: [&str; 14] = [
     "id",
     "answer",
@@ -81,7 +80,7 @@ const COLUMNS: [&str; 14] = [
 /// Writes a line for each row.
 ///
 /// # Errors
-/// If `out` refuses.
+/// If `out` cannot be written to.
 pub fn write_lines(
     out: &mut dyn Write,
     rows: &[PredictedRow],
@@ -125,7 +124,7 @@ fn write_table(out: &mut dyn Write, rows: &[PredictedRow]) -> io::Result<()> {
     table.flush()
 }
 
-/// A value as a cell: text as it is, nothing for null, all else as JSON.
+/// A value as a cell: text as it is, nothing for null, everything else as JSON.
 fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),

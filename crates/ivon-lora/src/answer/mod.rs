@@ -1,5 +1,4 @@
-//! A base and an adapter, opened together → answers to rows and prompts, and scores of labelled
-//! rows.
+//! A base and an adapter, opened together → answers to rows and prompts, scores of labelled rows.
 
 mod error;
 mod base;

@@ -1,4 +1,4 @@
-//! Log-probabilities of one question → its answer: a line of `predictions.jsonl`.
+//! Log-probabilities of a question → its answer, a line of `predictions.jsonl`.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::files::{self, FileError};
 use crate::metrics::{entropy, first_largest, log_softmax, mean_of_draws, uncertainties};
 use crate::predict::SetProbabilities;
 
-/// A line per evaluated example.
+/// The file with a line for each evaluated example.
 pub const PREDICTIONS_FILE: &str = "predictions.jsonl";
 const LARGEST_PREDICTIONS: u64 = 1 << 30;
 
@@ -21,44 +21,44 @@ const LARGEST_PREDICTIONS: u64 = 1 << 30;
 pub struct Prediction {
     /// The example's id.
     pub id: String,
-    /// The right choice, where it is known.
+    /// The right choice, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<usize>,
     /// The answer words.
     pub choices: Vec<String>,
-    /// Their tokens: one each, or all of each answer.
+    /// Their tokens: one for each, or all of each answer.
     pub choice_tokens: Vec<Vec<u32>>,
-    /// At the mean.
+    /// Probabilities at the mean.
     pub probabilities_at_mean: Vec<f64>,
-    /// Averaged over draws; as at the mean where there are none.
+    /// Probabilities averaged over draws; those at the mean if there are none.
     pub probabilities: Vec<f64>,
-    /// The word of the recommended distribution's top choice.
+    /// The answer word that the recommended distribution prefers.
     pub answer: String,
     /// Its probability.
     pub confidence: f64,
-    /// The confidence after temperature scaling, where a temperature was chosen on calibrate.
+    /// The confidence after temperature scaling, if a temperature was chosen on calibrate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibrated_confidence: Option<f64>,
-    /// The number of rows of calibrate that it rests on, where that is known.
+    /// The number of rows of calibrate behind that temperature, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibrated_on: Option<usize>,
-    /// Which distribution answer and confidence come from.
+    /// The distribution that answer and confidence come from.
     pub answered_with: PredictWith,
     /// Entropy of the averaged probabilities, nats.
     pub entropy: f64,
-    /// How much of it is the weights' disagreement, nats; 0 without draws.
+    /// The part of it that comes from uncertain weights, nats; 0 without draws.
     pub mutual_information: f64,
     /// Share of draws with another answer; 0 without draws.
     pub disagreement: f64,
-    /// Whether the prompt has lost text to fit.
+    /// Whether the prompt was shortened to fit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
-    /// The prompt, where asked for.
+    /// The prompt, if it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
 }
 
-/// The predictions of a set, in its order. `examples` are those that were encoded.
+/// The predictions of a set, in its order. `examples` are the ones that it was encoded from.
 ///
 /// # Errors
 /// If the draws do not belong together.
@@ -69,14 +69,10 @@ pub(crate) fn predictions(
     rule: &AnswerRule,
     include_text: bool,
 ) -> Result<Vec<Prediction>, AnswerError> {
-    let has_draws = !evaluated.draws.is_empty();
-    let averaged = match has_draws {
-        true => mean_of_draws(&evaluated.draws)?,
-        false => evaluated.mean.clone(),
-    };
-    let uncertain = match has_draws {
-        true => Some(uncertainties(&evaluated.draws)?),
-        false => None,
+    let SetProbabilities { mean, draws, .. } = evaluated;
+    let (averaged, uncertain) = match draws.is_empty() {
+        true => (mean.clone(), None),
+        false => (mean_of_draws(draws)?, Some(uncertainties(draws)?)),
     };
     let line = |index: usize| {
         let source = &examples[set.kept[index]];
@@ -90,7 +86,7 @@ pub(crate) fn predictions(
             ..rule.prediction(
                 &set.examples[index],
                 source,
-                [&evaluated.mean[index], &averaged[index]],
+                [&mean[index], &averaged[index]],
             )
         }
     };
@@ -98,8 +94,7 @@ pub(crate) fn predictions(
 }
 
 impl AnswerRule {
-    /// What one distribution over the choices says; `[mean, average]` are log-probabilities at the
-    /// mean and averaged over draws.
+    /// The prediction from log-probabilities `[mean, average]`, at the mean and averaged over draws.
     fn prediction(
         &self,
         example: &Encoded,
@@ -111,6 +106,8 @@ impl AnswerRule {
             PredictWith::Mean => mean,
         };
         let answer = first_largest(answered);
+        let calibrated = |temperature: f64| log_softmax(answered, temperature)[answer].exp();
+        let calibration = self.temperatures.and_then(|found| found.calibration);
         Prediction {
             id: example.id.clone(),
             label: example.label(),
@@ -120,12 +117,8 @@ impl AnswerRule {
             probabilities: probabilities(average),
             answer: source.answers.get(answer).cloned().unwrap_or_default(),
             confidence: answered[answer].exp(),
-            calibrated_confidence: self
-                .temperature()
-                .map(|temperature| log_softmax(answered, temperature)[answer].exp()),
-            calibrated_on: self
-                .temperatures
-                .and_then(|found| Some(found.calibration?.rows)),
+            calibrated_confidence: self.temperature().map(calibrated),
+            calibrated_on: calibration.map(|calibration| calibration.rows),
             answered_with: self.predict_with,
             entropy: entropy(average),
             mutual_information: 0.0,
@@ -148,7 +141,7 @@ pub(crate) fn tokens_of(choices: &Choices) -> Vec<Vec<u32>> {
     }
 }
 
-/// Writes a line of JSON per prediction.
+/// Writes a line of JSON for each prediction.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -165,7 +158,7 @@ pub(crate) fn write_predictions(path: &Path, lines: &[Prediction]) -> Result<(),
 /// Reads the lines of `predictions.jsonl`.
 ///
 /// # Errors
-/// If the file cannot be read or a line is no prediction.
+/// If the file cannot be read or a line is not a prediction.
 pub fn read_predictions(path: &Path) -> Result<Vec<Prediction>, AnswerError> {
     let text = files::read_text(path, LARGEST_PREDICTIONS)?;
     let malformed = |line: usize, error: serde_json::Error| AnswerError::Malformed {

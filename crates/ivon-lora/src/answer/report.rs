@@ -1,4 +1,4 @@
-//! Log-probabilities of a labelled set → its scores: `evaluation.json`, and what the terminal shows.
+//! Log-probabilities of a labelled set → its scores, in `evaluation.json` and on the terminal.
 
 use std::fmt;
 
@@ -13,56 +13,56 @@ use crate::metrics::{
 };
 use crate::predict::{EvaluationOptions, SetProbabilities};
 
-/// The scores.
+/// The file with the scores.
 pub const EVALUATION_FILE: &str = "evaluation.json";
 
-/// Scores of one split at the mean and with 1 … S draws.
+/// The scores of one split, at the mean and with 1 … S draws.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvaluationReport {
-    /// Role of the rows: `test`, …; the file's name where a file was named.
+    /// The role of the rows, such as `test`; the name of the file if one was given.
     pub split: String,
-    /// Where rows of a role come from: `carved from train.jsonl`.
+    /// Where the rows of a role come from: `carved from train.jsonl`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Number of examples.
     pub n: usize,
-    /// The answer words in the order of the classes; empty where every row has its own.
+    /// The answer words in the order of the classes; empty if every row has its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<String>,
     /// Number of bins of the headline ECE.
     pub bins: usize,
-    /// Names the draws.
+    /// Seed of the draws.
     pub seed: u64,
     /// τ.
     pub scale: f64,
-    /// The untuned base, where it was evaluated.
+    /// The scores of the untuned base, if it was evaluated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<Scores>,
-    /// At the mean.
+    /// The scores at the mean.
     pub mean: Scores,
-    /// Averaged over the first 1, 2, …, S draws.
+    /// The scores of the average over the first 1, 2, …, S draws.
     pub samples: Vec<Scores>,
-    /// The same predictions at the temperatures that were chosen on calibrate.
+    /// The scores at the temperatures that were chosen on calibrate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_temperature: Option<AtTemperature>,
-    /// Which of both the run found better on calibrate.
+    /// Which of the two was better on calibrate.
     pub chosen: PredictWith,
 }
 
 /// Temperatures chosen on *calibrate*, by which log-probabilities are divided.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Temperatures {
-    /// That of the mean.
+    /// The mean's temperature.
     pub mean: f64,
-    /// That of the average over draws.
+    /// The temperature of the average over draws.
     pub samples: f64,
-    /// What they rest on; not known of adapters from before it was kept.
+    /// The evidence for them; absent in older adapters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
 }
 
 impl Temperatures {
-    /// Those of a sidecar; none where nothing was chosen.
+    /// The temperatures of a sidecar; none if none were chosen.
     pub fn of(sidecar: &Sidecar) -> Option<Self> {
         let Sidecar {
             temperature: mean,
@@ -77,7 +77,7 @@ impl Temperatures {
         })
     }
 
-    /// How many rows they rest on, and how sure they are.
+    /// How many rows they rest on, and how certain they are, in a sentence.
     pub fn sentence(&self) -> String {
         let Some(Calibration {
             rows,
@@ -101,13 +101,13 @@ impl Temperatures {
     }
 }
 
-/// How an answer is taken from log-probabilities: from the mean or from the average over draws, and
-/// at which temperatures its confidence is calibrated.
+/// How log-probabilities become an answer: from the mean or from the average over draws, and with
+/// which temperatures.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AnswerRule {
-    /// Which of both answers.
+    /// Which of the two answers.
     pub predict_with: PredictWith,
-    /// The temperatures of both; none where none was chosen.
+    /// The temperatures of both; none if none were chosen.
     pub temperatures: Option<Temperatures>,
 }
 
@@ -122,15 +122,15 @@ impl AnswerRule {
     }
 }
 
-/// Scores of predictions that were scaled by temperature. Accuracy is what it was; NLL, Brier and
-/// ECE are not.
+/// The scores of predictions scaled by temperature, which changes NLL, Brier and ECE but not
+/// accuracy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AtTemperature {
     /// The temperatures.
     pub temperatures: Temperatures,
-    /// At the mean.
+    /// The scores at the mean.
     pub mean: Scores,
-    /// Averaged over all draws, where there are any.
+    /// The scores of the average over all draws, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub samples: Option<Scores>,
 }
@@ -164,10 +164,10 @@ impl AtTemperature {
 }
 
 impl EvaluationReport {
-    /// The report of predictions with labels. It names no split yet, see [`of`](Self::of).
+    /// The report of labelled predictions, without the name of their split, see [`of`](Self::of).
     ///
     /// # Errors
-    /// If an example has no label or a row is no distribution.
+    /// If an example has no label or a row is not a distribution.
     pub fn new(
         task: &Task,
         examples: &[Encoded],
@@ -178,19 +178,16 @@ impl EvaluationReport {
         let labels = labels(examples)?;
         let same_answers = same_answers(task);
         let bootstrap = Bootstrap::default();
-        let mean = Scores::of(
-            &Predictions::new(evaluated.mean.clone(), labels.clone())?,
-            same_answers,
-            &bootstrap,
-        );
         let samples = match evaluated.draws.is_empty() {
             true => Vec::new(),
             false => Scores::of_prefixes(&evaluated.draws, &labels, same_answers, &bootstrap)?,
         };
-        let at_temperature = rule
-            .temperatures
-            .map(|temperatures| AtTemperature::new(temperatures, evaluated, &labels, same_answers))
-            .transpose()?;
+        let at_temperature = match rule.temperatures {
+            Some(found) => Some(AtTemperature::new(found, evaluated, &labels, same_answers)?),
+            None => None,
+        };
+        let mean = Predictions::new(evaluated.mean.clone(), labels)?;
+        let mean = Scores::of(&mean, same_answers, &bootstrap);
         Ok(Self {
             split: String::new(),
             source: None,
@@ -207,7 +204,7 @@ impl EvaluationReport {
         })
     }
 
-    /// The report of the rows of this name, which may come from elsewhere: `carved from
+    /// The report under the name of its split, with where its rows come from: `carved from
     /// train.jsonl`.
     pub fn of(self, split: &str, source: Option<String>) -> Self {
         Self {
@@ -217,7 +214,7 @@ impl EvaluationReport {
         }
     }
 
-    /// The scores that the run recommends.
+    /// The scores of the recommended distribution.
     pub fn recommended(&self) -> &Scores {
         match self.chosen {
             PredictWith::Samples => self.samples.last().unwrap_or(&self.mean),
@@ -271,13 +268,12 @@ impl EvaluationReport {
         format!("{} ({} examples{source})", self.split, self.n)
     }
 
-    /// What stands out in the scores that the run recommends.
+    /// What is notable in the recommended scores.
     pub fn findings(&self) -> Vec<Finding> {
         class_findings(self.recommended(), &self.answers, &self.split)
     }
 
-    /// Class by class scores of what the run recommends; empty where rows have answers of their
-    /// own.
+    /// The recommended scores of each class; empty if rows have answers of their own.
     fn classes(&self) -> String {
         let Some(classes) = &self.recommended().classes else {
             return String::new();
@@ -293,8 +289,8 @@ impl EvaluationReport {
 }
 
 impl EvaluationReport {
-    /// Scores, what the temperatures rest on, and classes: all but findings and the sentence for a
-    /// stranger.
+    /// Scores, the evidence for the temperatures, and classes: everything but the findings and the
+    /// closing sentence.
     pub fn tables(&self) -> String {
         let [low, high] = self.recommended().intervals.ece;
         let named = match self.chosen {
@@ -332,7 +328,10 @@ impl fmt::Display for EvaluationReport {
     }
 }
 
-/// The labels of a set.
+/// The labels of examples.
+///
+/// # Errors
+/// [`AnswerError::NoLabel`] for the first that has none.
 pub(crate) fn labels(examples: &[Encoded]) -> Result<Vec<usize>, AnswerError> {
     examples
         .iter()
@@ -344,7 +343,7 @@ pub(crate) fn labels(examples: &[Encoded]) -> Result<Vec<usize>, AnswerError> {
         .collect()
 }
 
-/// The words of the classes of a task; none where every row brings its own choices.
+/// The answer words of a task; none if every row has its own.
 pub(crate) fn answers_of(task: &Task) -> Vec<String> {
     match &task.form {
         Form::Template { answers, .. } => answers.clone(),
@@ -352,7 +351,7 @@ pub(crate) fn answers_of(task: &Task) -> Vec<String> {
     }
 }
 
-/// Whether choice c means the same word in every row of a task.
+/// Whether a choice means the same word in every row of a task.
 pub(crate) fn same_answers(task: &Task) -> bool {
     matches!(task.form, Form::Template { .. })
 }

@@ -1,5 +1,5 @@
-//! Where rows come from — files, memory, finished prompts, a stream — and the questions or labelled
-//! examples that a task makes of them.
+//! Rows from files, memory, finished prompts or a stream → the questions or labelled examples that a
+//! task makes of them.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ use crate::data::{
 use crate::settings::Wrong;
 use crate::watch::{Event, Watch};
 
-/// What messages and ids call rows that are in memory.
+/// The name of rows in memory, in messages and ids.
 const IN_MEMORY: &str = "the rows";
 
-/// Where the rows that are to be answered come from. Labels are not needed.
+/// Where the rows to be answered come from. Labels are not needed.
 pub enum RowSource {
-    /// A data file, or a split of a folder: the one that is named, else test, else validation.
+    /// A data file, or a split of a folder: the one that is named, or else test, or else validation.
     Files {
         /// The file or the folder.
         path: PathBuf,
@@ -29,15 +29,15 @@ pub enum RowSource {
     },
     /// Rows in memory: the fields of each by name.
     Memory(Vec<Map<String, Value>>),
-    /// Finished prompts, for tasks whose answers are the same in every row.
+    /// Finished prompts, for a task whose answers are the same in every row.
     Prompts(Vec<String>),
     /// Rows or finished prompts of a stream, such as standard input.
     Stream {
-        /// What stands for it in messages and ids.
+        /// Its name in messages and ids.
         name: String,
         /// The stream.
         reader: Box<dyn Read + Send>,
-        /// What it holds; told by its first line where absent.
+        /// Its format; if absent, it is told from the first line.
         format: Option<StreamFormat>,
     },
 }
@@ -55,35 +55,35 @@ impl From<Vec<Map<String, Value>>> for RowSource {
     }
 }
 
-/// Which rows are read, and what goes along with their answers.
+/// Which rows are read, and what is written beside their answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowOptions {
-    /// The most rows; all where absent.
+    /// The largest number of rows; all if absent.
     pub limit: Option<usize>,
-    /// The columns of the rows that go along with their answers.
+    /// The columns of the rows that are written beside their answers.
     pub carry: Vec<String>,
-    /// Whether prompts go along, too.
+    /// Whether prompts are written as well.
     pub include_text: bool,
 }
 
-/// Questions in the order of their rows, under the name of where they come from.
+/// Questions in the order of their rows, under the name of their source.
 pub(super) struct Questions {
     pub name: String,
     pub questions: Vec<Question>,
 }
 
 impl Questions {
-    /// Reads what shall be answered.
+    /// Reads the questions of a source.
     ///
     /// # Errors
-    /// Whatever is wrong with the rows as a whole, and that there are none.
+    /// Whatever is wrong with the rows as a whole, and if there are none.
     pub fn read(
         source: RowSource,
-        prepared: &TaskReader,
+        task: &TaskReader,
         options: &RowOptions,
         watch: Watch<'_>,
     ) -> Result<Self, AnswerError> {
-        let reader = QuestionReader { prepared, options };
+        let reader = QuestionReader { task, options };
         let is_stream = matches!(source, RowSource::Stream { .. });
         let (name, questions) = match source {
             RowSource::Prompts(prompts) => {
@@ -101,23 +101,23 @@ impl Questions {
                 (name, questions)
             }
         };
-        match (questions.is_empty(), is_stream) {
-            (true, true) => Err(DataError::EmptyStream { name }.into()),
-            (true, false) => {
-                let what = format!("`{name}`");
-                Err(DataError::EmptySet { what }.into())
-            }
-            (false, _) => Ok(Self { name, questions }),
+        if questions.is_empty() {
+            let what = format!("`{name}`");
+            return Err(match is_stream {
+                true => DataError::EmptyStream { name }.into(),
+                false => DataError::EmptySet { what }.into(),
+            });
         }
+        Ok(Self { name, questions })
     }
 
-    /// The examples that are asked, in order.
+    /// The examples that can be asked, in order.
     pub fn examples(&self) -> Vec<Example> {
         let asked = |question: &Question| question.asked.as_ref().ok().cloned();
         self.questions.iter().filter_map(asked).collect()
     }
 
-    /// Which rows have no answer and why, in the words of every command.
+    /// Sentences about the rows that have no answer, and why.
     pub fn left_out(&self) -> Vec<String> {
         let mut drops = data::Drops::default();
         let mut first = None;
@@ -141,7 +141,7 @@ impl Questions {
 
 /// Rows of any kind → questions of a task.
 struct QuestionReader<'a> {
-    prepared: &'a TaskReader,
+    task: &'a TaskReader,
     options: &'a RowOptions,
 }
 
@@ -156,7 +156,7 @@ impl QuestionReader<'_> {
         split: Option<&str>,
         watch: Watch<'_>,
     ) -> Result<(String, Vec<Question>), AnswerError> {
-        let files = SplitPaths::find(path, split, &self.prepared.task().name)?;
+        let files = SplitPaths::find(path, split, &self.task.task().name)?;
         if let Some(aside) = files.aside {
             watch(Event::Note(aside));
         }
@@ -175,8 +175,7 @@ impl QuestionReader<'_> {
         watch: Watch<'_>,
     ) -> Result<Vec<Question>, AnswerError> {
         let name = rows.name().clone();
-        let questions =
-            data::questions(&name, &mut rows, self.prepared, &self.options.carry, limit)?;
+        let questions = data::questions(&name, &mut rows, self.task, &self.options.carry, limit)?;
         for note in rows.notes() {
             watch(Event::Note(note));
         }
@@ -189,7 +188,7 @@ impl QuestionReader<'_> {
         Ok(data::questions(
             IN_MEMORY,
             &mut rows,
-            self.prepared,
+            self.task,
             carry,
             self.limit(),
         )?)
@@ -202,7 +201,7 @@ impl QuestionReader<'_> {
         format: Option<StreamFormat>,
         watch: Watch<'_>,
     ) -> Result<Vec<Question>, AnswerError> {
-        let is_header = |names: &[String]| self.prepared.reads(names);
+        let is_header = |names: &[String]| self.task.reads(names);
         match data::stream(Arc::from(name), reader, format, &is_header)? {
             Stream::Rows(rows) => self.rows(rows, self.limit(), watch),
             Stream::Lines(lines) => self.prompts(lines.map(|line| line.map(|(line, _)| line))),
@@ -222,7 +221,7 @@ impl QuestionReader<'_> {
                 "rows with these columns",
             )));
         }
-        let task = self.prepared.task();
+        let task = self.task.task();
         let Form::Template { answers, .. } = &task.form else {
             return Err(AnswerError::Setting(Wrong::new(
                 "task",
@@ -259,27 +258,26 @@ fn question_of(
     }
 }
 
-/// The rows of a split, with its name: of the file itself, which is named as it is, or of the file
-/// of that role in a folder. The fields of the task are filled from the columns of `fields`, pairs
-/// of field and column, where there are any.
+/// The rows of a file, or of a split of a folder, with the name of that file or split. If there are
+/// `fields`, pairs of field and column, the task's fields are filled from these columns.
 ///
 /// # Errors
 /// If there is no such split, or whatever is wrong with its rows.
 pub fn labelled_files(
     path: &Path,
     split: Option<&str>,
-    prepared: &TaskReader,
+    task: &TaskReader,
     fields: &[(String, String)],
 ) -> Result<(String, Source), AnswerError> {
-    let files = SplitPaths::find(path, split, &prepared.task().name)?;
+    let files = SplitPaths::find(path, split, &task.task().name)?;
     let mut all = Source {
         notes: files.aside.into_iter().collect(),
         ..Source::default()
     };
     for path in &files.paths {
         all.extend(match fields.is_empty() {
-            true => data::load_file_by(path, prepared)?,
-            false => data::load_file_filled(path, prepared, fields)?,
+            true => data::load_file_by(path, task)?,
+            false => data::load_file_filled(path, task, fields)?,
         });
     }
     Ok((files.name, all))
@@ -287,15 +285,15 @@ pub fn labelled_files(
 
 /// The files of one split.
 struct SplitPaths {
-    /// The name of the split, or of the file.
+    /// The name of the split or of the file.
     name: String,
     paths: Vec<PathBuf>,
-    /// Which files are left aside, in a sentence.
+    /// A sentence about files that are ignored.
     aside: Option<String>,
 }
 
 impl SplitPaths {
-    /// Those of a split of a folder, by default test, else validation; or one file, as it is named.
+    /// A file, or the files of a split of a folder: by default test, or else validation.
     fn find(path: &Path, split: Option<&str>, task: &str) -> Result<Self, AnswerError> {
         let files = data::find_files(path, task)?;
         let of = |name: &str| files.iter().find(|file| file.split.name() == name);
@@ -308,15 +306,9 @@ impl SplitPaths {
         };
         let found = found.ok_or_else(|| {
             let there: Vec<&str> = files.iter().map(|file| file.split.name()).collect();
-            AnswerError::Setting(Wrong::new(
-                "split",
-                format!(
-                    "`{}` where the folder has {}",
-                    split.unwrap_or(""),
-                    there.join(", ")
-                ),
-                "one of these",
-            ))
+            let (split, there) = (split.unwrap_or(""), there.join(", "));
+            let found = format!("`{split}` where the folder has {there}");
+            AnswerError::Setting(Wrong::new("split", found, "one of these"))
         })?;
         let name = path.file_name().filter(|_| path.is_file());
         let name = name.map_or_else(

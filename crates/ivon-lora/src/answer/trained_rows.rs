@@ -1,30 +1,33 @@
-//! Rows that an adapter knows from its training: a warning where they are scored, and the rows of
-//! one of its roles.
+//! Rows of an adapter's training: a warning if they are scored, and the rows of one role.
 
 use std::path::Path;
 
 use super::AnswerError;
 use crate::bundle::Sidecar;
-use crate::data::{Example, Overlap, Role};
+use crate::data::{Example, KnownRows, Overlap, Role};
 use crate::sentence::{Sentence, sentence, setting_to};
 use crate::watch::{Event, Watch};
 
-/// Warns where rows that are to be scored were trained on.
+/// Warns about rows to be scored that were trained on.
 pub fn warn_of_trained(
     sidecar: Option<&Sidecar>,
     path: &Path,
     examples: &[Example],
     watch: Watch<'_>,
 ) {
-    let Some(rows) = sidecar.and_then(|sidecar| sidecar.rows.as_ref()) else {
-        return;
-    };
+    let rows = sidecar.and_then(|sidecar| sidecar.rows.as_ref());
+    if let Some(warning) = rows.and_then(|rows| warning(rows, path, examples)) {
+        watch(Event::Warning(warning));
+    }
+}
+
+fn warning(rows: &KnownRows, path: &Path, examples: &[Example]) -> Option<Sentence> {
     let Overlap {
         rows: trained,
         is_counted,
     } = rows.train.overlap(examples);
     if trained == 0 {
-        return;
+        return None;
     }
     let held_out = rows.test.overlap(examples).rows;
     let remedy = match held_out {
@@ -41,14 +44,14 @@ pub fn warn_of_trained(
         examples.len(),
         path.display()
     );
-    watch(Event::Warning(Sentence::from(said).then(remedy)));
+    Some(Sentence::from(said).then(remedy))
 }
 
-/// Those of the examples that played this role when the adapter was trained.
+/// The examples that had this role in the adapter's training.
 ///
 /// # Errors
-/// [`AnswerError::UnknownRole`] if the adapter does not say, keeps too few of so many rows, or none of
-/// these played it.
+/// [`AnswerError::UnknownRole`] if the adapter does not record its rows, or only a sample of them, or
+/// if none of these examples had the role.
 pub(super) fn of_role(
     sidecar: Option<&Sidecar>,
     role: Role,

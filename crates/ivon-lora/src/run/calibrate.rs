@@ -1,5 +1,5 @@
-//! What is chosen on *calibrate* when training has ended: mean or samples, and the temperature of
-//! each; nothing where those rows cannot carry a choice.
+//! What is chosen on *calibrate* after training: mean or samples, and the temperature of each; nothing
+//! if there are too few rows to choose by.
 
 use super::RunError;
 use crate::answer::{AnswerRule, Temperatures, labels};
@@ -11,55 +11,43 @@ use crate::metrics::{
 use crate::predict::SetProbabilities;
 use crate::watch::Event;
 
-/// What was chosen, and what is said of it.
+/// What was chosen, and notes and warnings about it.
 pub(super) struct CalibrateChoice {
     pub rule: AnswerRule,
-    pub said: Vec<Event<'static>>,
+    pub events: Vec<Event<'static>>,
 }
 
 impl CalibrateChoice {
-    /// Chooses by the predictions of labelled rows. Samples are taken where their NLL is lower by
-    /// more than a standard error.
+    /// Chooses by the predictions of labelled rows: samples if their NLL is lower by more than a
+    /// standard error.
     ///
     /// # Errors
-    /// If a row has no label or is no distribution.
+    /// If a row has no label or is not a distribution.
     pub fn on(examples: &[Encoded], evaluated: SetProbabilities) -> Result<Self, RunError> {
         let labels = labels(examples)?;
         let draws = evaluated.draws.len();
         let sampled = match draws {
             0 => None,
-            _ => Some(Predictions::new(
-                mean_of_draws(&evaluated.draws)?,
-                labels.clone(),
-            )?),
+            _ => {
+                let average = mean_of_draws(&evaluated.draws)?;
+                Some(Predictions::new(average, labels.clone())?)
+            }
         };
         let mean = Predictions::new(evaluated.mean, labels)?;
         let predict_with = choice(&mean, sampled.as_ref());
         let fitted = fit(&mean, sampled.as_ref());
-        let sentence = sentence(
-            &mean,
-            sampled.as_ref().zip(Some(draws)),
-            &fitted,
-            predict_with,
-        );
-        let mut said = vec![Event::Note(sentence)];
-        let temperatures = match fitted {
-            Ok((at_mean, of_samples)) => Some(temperatures(mean.len(), at_mean, of_samples)),
-            Err(reason) => {
-                said.push(Event::Warning(
-                    format!(
-                        "calibrate: no temperature is taken: {reason}; confidences stay as the model has them"
-                    )
-                    .into(),
-                ));
-                None
-            }
+        let sampled = sampled.as_ref().zip(Some(draws));
+        let note = Event::Note(sentence(&mean, sampled, &fitted, predict_with));
+        let (temperatures, warning) = match fitted {
+            Ok(fitted) => (Some(temperatures(mean.len(), fitted)), None),
+            Err(reason) => (None, Some(no_temperature(&reason))),
         };
         let rule = AnswerRule {
             predict_with,
             temperatures,
         };
-        Ok(Self { rule, said })
+        let events = [note].into_iter().chain(warning).collect();
+        Ok(Self { rule, events })
     }
 }
 
@@ -95,11 +83,17 @@ fn sentence(
     }
 }
 
-/// Both temperatures with what they rest on.
+fn no_temperature(reason: &NoTemperature) -> Event<'static> {
+    let warning = format!(
+        "calibrate: no temperature is taken: {reason}; confidences stay as the model has them"
+    );
+    Event::Warning(warning.into())
+}
+
+/// The temperatures of mean and samples, with the evidence for them.
 fn temperatures(
     rows: usize,
-    at_mean: Temperature,
-    of_samples: Option<Temperature>,
+    (at_mean, of_samples): (Temperature, Option<Temperature>),
 ) -> Temperatures {
     Temperatures {
         mean: at_mean.value,
@@ -123,7 +117,8 @@ fn choice(mean: &Predictions, sampled: Option<&Predictions>) -> PredictWith {
     }
 }
 
-/// The temperatures of both, or of neither: confidences of the two must mean the same.
+/// The temperatures of mean and samples, both or neither, so that confidences of the two are
+/// comparable.
 fn fit(
     mean: &Predictions,
     sampled: Option<&Predictions>,
@@ -165,7 +160,7 @@ mod tests {
             Event::Warning(text) => format!("warning: {text}"),
             _ => String::new(),
         };
-        let said = found.said.iter().map(words).collect();
+        let said = found.events.iter().map(words).collect();
         (found, said)
     }
 

@@ -1,5 +1,5 @@
-//! Every setting of a run: the rows of all structs of settings, in the order of the file. From it
-//! a file is checked, flags are placed, `init` writes its comments, and the docs are written.
+//! The catalogue of every setting of a run, in the order of the file. Files are checked against it, and
+//! flags, the comments of `init` and the docs are made from it.
 
 use std::sync::LazyLock;
 
@@ -10,12 +10,12 @@ use crate::method::Method;
 use crate::settings::{Key, Kind};
 use crate::train::TrainConfig;
 
-/// A table of the file.
+/// A table of the settings file.
 #[derive(Clone, Copy, Debug)]
 pub struct SettingTable {
     /// Its name; empty for the top of the file.
     pub name: &'static str,
-    /// One sentence.
+    /// What it is about, in one sentence.
     pub help: &'static str,
     keys: &'static [Key],
 }
@@ -47,7 +47,7 @@ pub static TABLES: [SettingTable; 7] = [
     ),
 ];
 
-/// The table whose other keys are those of the methods.
+/// The table with the keys of the methods.
 const OPTIMIZER: &str = "optimizer";
 const METHOD: Key = Key::new(
     "name",
@@ -60,14 +60,14 @@ const fn table(name: &'static str, help: &'static str, keys: &'static [Key]) -> 
     SettingTable { name, help, keys }
 }
 
-/// A key of the file, where it stands and which methods have it.
+/// A key of the file, with its table and the methods that have it.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// The name of its table; empty for the top of the file.
     pub table: &'static str,
     /// Its row.
     pub key: Key,
-    /// The methods that have it; empty for all.
+    /// The methods that have it; empty if all have.
     pub only: Vec<&'static str>,
 }
 
@@ -113,7 +113,7 @@ fn collected() -> Vec<Setting> {
     TABLES.iter().flat_map(of_table).collect()
 }
 
-/// The keys of all methods, each once, with those that have it.
+/// The keys of all methods, each once, with the methods that have it.
 fn of_methods() -> Vec<Setting> {
     let mut found: Vec<Setting> = Vec::new();
     for method in Method::all() {

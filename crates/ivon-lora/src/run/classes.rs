@@ -1,14 +1,14 @@
-//! The labels of each role → which of them are missing, said before anything is trained.
+//! Warnings, before anything is trained, about labels that are missing from a role.
 
 use super::data::EncodedRoles;
 use crate::data::{EncodedSet, Role};
 use crate::watch::Event;
 use crate::words::joined;
 
-/// The most labels that are named.
+/// The largest number of labels in a message.
 const NAMED: usize = 5;
 
-/// Warnings of roles in which a label is missing; none where every row has answers of its own.
+/// Warnings about roles in which a label is missing; none if every row has answers of its own.
 pub(super) fn missing_classes(answers: &[String], sets: &EncodedRoles) -> Vec<Event<'static>> {
     let sets = [
         (Role::Train, &sets.train),
@@ -18,7 +18,7 @@ pub(super) fn missing_classes(answers: &[String], sets: &EncodedRoles) -> Vec<Ev
     ];
     warnings(answers, &sets)
         .into_iter()
-        .map(|said| Event::Warning(said.into()))
+        .map(|warning| Event::Warning(warning.into()))
         .collect()
 }
 

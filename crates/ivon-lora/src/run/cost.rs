@@ -1,20 +1,20 @@
-//! What a run took.
+//! The cost of a run.
 
 use serde::{Deserialize, Serialize};
 
-/// What a run took: `cost.json`. A file of its own, since the scores of a repeated run are the same
-/// to the byte and times are not.
+/// The cost of a run, in `cost.json`: not among the scores, which are the same to the byte if a run is
+/// repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// All steps of all members, without evaluations.
+    /// Time of all steps of all members, without evaluations.
     pub training_seconds: f64,
-    /// What the method did with the training examples after that.
+    /// Time of what the method computes after training.
     pub fitting_seconds: f64,
-    /// Prediction of the evaluated split at the mean and under all draws.
+    /// Time of predicting the test rows, at the mean and under all draws.
     pub prediction_seconds: f64,
-    /// What of it was at the mean; none where mean and draws come from one pass, as in the
-    /// linearised model.
+    /// The part of it at the mean; none if mean and draws come from one pass, as in the linearised
+    /// model.
     pub mean_seconds: Option<f64>,
-    /// Numbers that are stored beside the adapter's own.
+    /// How many numbers are stored besides the adapter's own.
     pub stored_numbers: usize,
 }

@@ -1,4 +1,4 @@
-//! What a run is made from: its base, its task and its rows, in text and in tokens.
+//! The inputs of a run: base, task and rows, as text and as tokens.
 
 use super::untuned::UntunedAnswers;
 use super::{RunConfig, RunError};
@@ -6,16 +6,16 @@ use crate::data::{self, Choices, Dataset, EncodedSet, Example, Role, Task};
 use crate::model::Checkpoint;
 use crate::watch::{Event, Watch};
 
-/// What a run is made from when its rows are in memory already.
+/// The inputs of a run whose rows are in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainingData<'a> {
     /// The base: a folder, a GGUF file or a hub name.
     pub model: &'a str,
-    /// What is asked of each row.
+    /// The task.
     pub task: &'a Task,
     /// The examples of each role.
     pub dataset: &'a Dataset,
-    /// What the untuned base said to the test rows in earlier runs; it is not asked again.
+    /// The untuned base's answers to test rows in earlier runs, which are not computed again.
     pub untuned: &'a UntunedAnswers,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct EncodedRoles {
 }
 
 impl EncodedRoles {
-    /// Encodes the rows of each role, and says what became of them.
+    /// Encodes the rows of each role, and reports how many there are and which are left out.
     pub fn encode(
         config: &RunConfig,
         data: &TrainingData<'_>,
@@ -46,8 +46,8 @@ impl EncodedRoles {
             }
             let set = data::encode_all(examples, &tokenizer, options)?;
             watch(Event::Note(average_length(role, &set)));
-            for said in set.account(role.name(), examples, options.max_length) {
-                watch(Event::Note(said));
+            for note in set.account(role.name(), examples, options.max_length) {
+                watch(Event::Note(note));
             }
             Ok(set)
         };

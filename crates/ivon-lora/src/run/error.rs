@@ -1,4 +1,4 @@
-//! Everything that can end a run, with what to do about it.
+//! Everything that can end a run, and what to do about it.
 
 use std::path::PathBuf;
 
@@ -49,34 +49,34 @@ pub enum RunError {
     /// A setting is missing or out of range.
     #[error(transparent)]
     Setting(#[from] Wrong),
-    /// No step shall be taken where it takes steps.
+    /// No steps are to be taken, but the run needs some.
     #[error("`steps` is 0 and {why}, expected at least 1")]
     NoSteps { why: String },
-    /// Another run stands in the folder.
+    /// The folder holds another run.
     #[error("`{}` already holds a run", folder.display())]
     FolderHoldsRun { folder: PathBuf },
-    /// Another process writes the folder.
+    /// Another process is writing the folder.
     #[error("`{}` is in use by another run", folder.display())]
     FolderInUse { folder: PathBuf },
-    /// A resumed run would not be the one that was interrupted.
+    /// The run was interrupted under other settings.
     #[error("`{}` was started with other settings: {}", folder.display(), differences.join(", "))]
     OtherSettings {
         folder: PathBuf,
         differences: Vec<String>,
     },
-    /// The data of a run are others than those that it was started with.
+    /// The data have changed since the run was started.
     #[error("`{}` was started with other data: {}", folder.display(), differences.join(", "))]
     OtherData {
         folder: PathBuf,
         differences: Vec<String>,
     },
-    /// The rows of a run cannot be given the roles that they had.
+    /// The rows of a run cannot have the roles that they had.
     #[error("the rows of `{}` cannot play the roles that its splits.json gives them: {reason}", folder.display())]
     OtherRoles { folder: PathBuf, reason: String },
-    /// A file that the program wrote itself does not read.
+    /// A file that this program writes cannot be read back.
     #[error("`{}` cannot be used: {reason}", path.display())]
     Malformed { path: PathBuf, reason: String },
-    /// The run would not fit.
+    /// The run would not fit into memory.
     #[error("the run needs about {needed:.1} GB of memory and {available:.1} GB are free")]
     Memory { needed: f64, available: f64 },
 }
@@ -88,7 +88,7 @@ impl From<AnswerError> for RunError {
 }
 
 impl RunError {
-    /// Whether it is the end that whoever watches asked for.
+    /// Whether the watcher said stop.
     pub fn is_stop(&self) -> bool {
         match self {
             Self::Answer(error) => error.is_stop(),
@@ -144,7 +144,7 @@ impl RunError {
         }
     }
 
-    /// The hint on a folder that holds another run, or the same one made otherwise.
+    /// The hint for a folder that holds another run, or the same run with other settings or data.
     fn hint_on_the_folder(&self) -> Option<Sentence> {
         match self {
             Self::FolderHoldsRun { .. } => Some(sentence!(

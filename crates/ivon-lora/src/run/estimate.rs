@@ -1,4 +1,4 @@
-//! Before a run starts: about how much memory and time it will take on this machine.
+//! An estimate of the memory and time that a run will take on this machine.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -13,7 +13,7 @@ use crate::model::{BasePrecision, Checkpoint, DecoderConfig};
 use crate::predict::common_prefix;
 use crate::train::Length;
 
-/// What a run is expected to need. Bytes and seconds are estimates, good to about a third.
+/// What a run is expected to need; bytes and seconds are right to within about a third.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Estimate {
     /// Bytes of the frozen base.
@@ -22,21 +22,21 @@ pub struct Estimate {
     pub step_bytes: f64,
     /// Seconds of all training steps.
     pub training_seconds: f64,
-    /// Seconds of what the method computes after them.
+    /// Seconds of what the method computes after training.
     pub fitting_seconds: f64,
     /// Seconds of the evaluations during and after training.
     pub evaluation_seconds: f64,
-    /// Seconds of asking the untuned base.
+    /// Seconds of evaluating the untuned base.
     pub base_seconds: f64,
-    /// Floating-point operations per second that a large product reaches here.
+    /// Floating-point operations per second of a large matrix product on this machine.
     pub rate: f64,
 }
 
-/// What the program takes beside: code, tokenizer, data, allocator.
+/// What the program takes in addition: code, tokenizer, data, allocator.
 const PROGRAM_BYTES: f64 = 60e6;
 
 impl Estimate {
-    /// The estimate for these settings and examples.
+    /// The estimate for these settings and examples: those of train, and of tune, calibrate and test.
     pub fn of(
         config: &RunConfig,
         checkpoint: &Checkpoint,
@@ -44,59 +44,21 @@ impl Estimate {
         train: &[Encoded],
         evaluated: [&[Encoded]; 3],
     ) -> Self {
-        let decoder = checkpoint.config();
+        let work = Work {
+            config,
+            length,
+            flops_per_token: 2.0 * linear_weights(checkpoint.config()),
+        };
         let settings = config.optimizer.settings();
-        let longest = train
-            .iter()
-            .map(|example| example.tokens.len())
-            .max()
-            .unwrap_or(0) as f64;
-        let batch = config.train.batch_size as f64;
-        // Half-way between a batch of average and one of longest prompts.
-        let tokens = batch * 0.5 * (mean_length(train) + longest);
+        let fitting = settings.fitting_passes(train.len());
         let rate = measured_rate();
-        let flops_per_token = 2.0 * linear_weights(decoder);
-        let steps = length.steps as f64 * config.train.accumulation as f64;
-        let backward = if config.model.recompute { 3.0 } else { 2.0 };
-        let members = settings.members() as f64;
-        let training = members
-            * steps
-            * packed_tokens(train, config.train.batch_size)
-            * flops_per_token
-            * backward;
-        // Of one pass over the whole set.
-        let pass = |examples: &[Encoded]| {
-            let batch = ((config.evaluation.batch_tokens as f64 / mean_length(examples).max(1.0))
-                as usize)
-                .clamp(1, examples.len().max(1));
-            packed_tokens(examples, batch) * examples.len() as f64 / batch as f64 * flops_per_token
-        };
-        let passes = |passes: Passes, examples: &[Encoded]| {
-            let alone = examples.len() as f64 * mean_length(examples) * flops_per_token;
-            passes.together * pass(examples) + passes.alone * alone
-        };
-        let evaluations = length.steps.div_ceil(length.eval_interval) as f64;
-        let [tune, calibrate, test] = evaluated;
-        let predicted = [calibrate, test].map(|examples| {
-            passes(
-                settings.prediction_passes(config.evaluation.samples),
-                examples,
-            )
-        });
-        let evaluation =
-            pass(tune) * evaluations * members * (1.0 + config.train.eval_samples as f64)
-                + predicted.iter().sum::<f64>();
-        let fitting = passes(settings.fitting_passes(train.len()), train);
         Self {
             base_bytes: base_bytes(config.model.base_precision, checkpoint),
-            step_bytes: activations(decoder, tokens, config.model.recompute).max(evaluation_bytes(
-                decoder,
-                config.evaluation.batch_tokens as f64,
-            )),
-            training_seconds: training / rate,
-            fitting_seconds: fitting / rate,
-            evaluation_seconds: evaluation / rate,
-            base_seconds: pass(test) / rate,
+            step_bytes: step_bytes(config, checkpoint.config(), train),
+            training_seconds: work.training(train) / rate,
+            fitting_seconds: work.passes(fitting, train) / rate,
+            evaluation_seconds: work.evaluations(evaluated) / rate,
+            base_seconds: work.pass(evaluated[2]) / rate,
             rate,
         }
     }
@@ -122,7 +84,65 @@ impl fmt::Display for Estimate {
     }
 }
 
-/// Tokens of an average prompt.
+/// Floating-point operations of the parts of a run.
+struct Work<'a> {
+    config: &'a RunConfig,
+    length: Length,
+    flops_per_token: f64,
+}
+
+impl Work<'_> {
+    fn members(&self) -> f64 {
+        self.config.optimizer.settings().members() as f64
+    }
+
+    /// All training steps.
+    fn training(&self, examples: &[Encoded]) -> f64 {
+        let steps = self.length.steps as f64 * self.config.train.accumulation as f64;
+        let tokens = packed_tokens(examples, self.config.train.batch_size);
+        let backward = if self.config.model.recompute {
+            3.0
+        } else {
+            2.0
+        };
+        self.members() * steps * tokens * self.flops_per_token * backward
+    }
+
+    /// A pass over a set, in large batches.
+    fn pass(&self, examples: &[Encoded]) -> f64 {
+        let batch = self.config.evaluation.batch_tokens as f64 / mean_length(examples).max(1.0);
+        let batch = (batch as usize).clamp(1, examples.len().max(1));
+        let tokens = packed_tokens(examples, batch);
+        tokens * examples.len() as f64 / batch as f64 * self.flops_per_token
+    }
+
+    fn passes(&self, passes: Passes, examples: &[Encoded]) -> f64 {
+        let alone = examples.len() as f64 * mean_length(examples) * self.flops_per_token;
+        passes.together * self.pass(examples) + passes.alone * alone
+    }
+
+    /// The evaluations on tune during training, and those on calibrate and test after it.
+    fn evaluations(&self, [tune, calibrate, test]: [&[Encoded]; 3]) -> f64 {
+        let settings = self.config.optimizer.settings();
+        let passes = settings.prediction_passes(self.config.evaluation.samples);
+        let predicted = [calibrate, test].map(|examples| self.passes(passes, examples));
+        let evaluations = self.length.steps.div_ceil(self.length.eval_interval) as f64;
+        let draws = 1.0 + self.config.train.eval_samples as f64;
+        self.pass(tune) * evaluations * self.members() * draws + predicted.iter().sum::<f64>()
+    }
+}
+
+/// Bytes that a training step or an evaluation adds to the base.
+fn step_bytes(config: &RunConfig, decoder: &DecoderConfig, train: &[Encoded]) -> f64 {
+    let lengths = train.iter().map(|example| example.tokens.len());
+    let longest = lengths.max().unwrap_or(0) as f64;
+    // Half-way between a batch of average prompts and one of the longest.
+    let tokens = config.train.batch_size as f64 * 0.5 * (mean_length(train) + longest);
+    let evaluation = evaluation_bytes(decoder, config.evaluation.batch_tokens as f64);
+    activations(decoder, tokens, config.model.recompute).max(evaluation)
+}
+
+/// The mean number of tokens of a prompt.
 fn mean_length(examples: &[Encoded]) -> f64 {
     examples
         .iter()
@@ -131,7 +151,7 @@ fn mean_length(examples: &[Encoded]) -> f64 {
         / examples.len().max(1) as f64
 }
 
-/// Tokens of a batch of so many average prompts, those that all begin with computed once.
+/// Tokens of a batch of this many average prompts, where a common beginning counts once.
 fn packed_tokens(examples: &[Encoded], batch: usize) -> f64 {
     let prefix = if batch > 1 {
         common_prefix(&examples.iter().collect::<Vec<_>>()) as f64
@@ -166,7 +186,7 @@ fn base_bytes(precision: BasePrecision, checkpoint: &Checkpoint) -> f64 {
             .tensor(name)
             .map_or(0, |tensor| tensor.bytes.len()) as f64
     };
-    // The tables of embedding and output keep the checkpoint's encoding either way.
+    // Embedding and output layer keep the checkpoint's encoding in any case.
     let tables = stored("model.embed_tokens.weight")
         + if decoder.tie_word_embeddings {
             0.0
@@ -187,13 +207,14 @@ fn base_bytes(precision: BasePrecision, checkpoint: &Checkpoint) -> f64 {
     tables + linears
 }
 
-/// Numbers per token that one layer keeps for its backward pass.
+/// Numbers per token that a layer keeps for its backward pass.
 fn kept_per_token(decoder: &DecoderConfig) -> f64 {
     let [queries, hidden] = Projection::Q.shape(decoder).map(|size| size as f64);
     let keys = Projection::K.shape(decoder)[0] as f64;
     2.0 * hidden + 2.0 * queries + 2.0 * keys + 2.0 * decoder.intermediate_size as f64
 }
 
+/// Bytes of the activations of a training step.
 fn activations(decoder: &DecoderConfig, tokens: f64, recompute: bool) -> f64 {
     let layers = decoder.num_hidden_layers as f64;
     let kept = kept_per_token(decoder);
@@ -205,11 +226,12 @@ fn activations(decoder: &DecoderConfig, tokens: f64, recompute: bool) -> f64 {
     4.0 * tokens * (per_token + 2.0 * kept)
 }
 
+/// Bytes of the activations of an evaluation.
 fn evaluation_bytes(decoder: &DecoderConfig, tokens: f64) -> f64 {
     4.0 * tokens * 2.0 * kept_per_token(decoder)
 }
 
-/// The rate of a large f32 product on all threads, from a few tenths of a second of work, once.
+/// The rate of a large f32 product on all threads, measured once in a few tenths of a second.
 fn measured_rate() -> f64 {
     static RATE: OnceLock<f64> = OnceLock::new();
     *RATE.get_or_init(measure_rate)
@@ -233,6 +255,6 @@ fn measure_rate() -> f64 {
         );
         best = best.min(started.elapsed().as_secs_f64());
     }
-    // A decoder's own shapes reach about two thirds of what the large product does.
+    // The shapes of a decoder reach about two thirds of this rate.
     2.0 * (m * k * n) as f64 / best * 0.66
 }

@@ -1,4 +1,4 @@
-//! What follows training: the method's own fit → calibrate → test → the files that the run leaves.
+//! What follows training: the method's fit → calibrate → test → the files of the run.
 
 use std::path::Path;
 use std::time::Instant;
@@ -27,7 +27,7 @@ use crate::settings::Wrong;
 use crate::train::{METRICS_FILE, TrainError};
 use crate::watch::{Event, Progress, Record, Stage, Watch, read_records};
 
-/// What stands when training has ended.
+/// A run whose training has ended.
 pub(super) struct Finish<'a> {
     pub config: &'a RunConfig,
     pub base: &'a Base,
@@ -39,7 +39,7 @@ pub(super) struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    /// Fits, calibrates, tests, and writes what the run leaves.
+    /// Fits, calibrates, tests, and writes the files of the run.
     pub fn run(
         &self,
         trained: Members,
@@ -48,8 +48,8 @@ impl Finish<'_> {
     ) -> Result<EvaluationReport, RunError> {
         let started = Instant::now();
         let posterior = self.posterior(trained, watch)?;
-        if let Some(said) = chosen_precision(posterior.as_ref())? {
-            watch(Event::Note(said));
+        if let Some(note) = chosen_precision(posterior.as_ref())? {
+            watch(Event::Note(note));
         }
         let fitting_seconds = started.elapsed().as_secs_f64();
         let options = self.options(posterior.as_ref(), watch)?;
@@ -74,15 +74,12 @@ impl Finish<'_> {
         Ok(results.test.report)
     }
 
-    /// The time of all steps of all members, also of those before a resume: as their records have
-    /// it.
+    /// The time of all steps of all members, including those before a resume, from their records.
     fn training_seconds(&self) -> Result<f64, RunError> {
         let mut seconds = 0.0;
         for member in 0..self.config.optimizer.settings().members() {
-            for record in
-                read_records(&member_folder(self.folder.path(), member).join(METRICS_FILE))
-                    .map_err(TrainError::from)?
-            {
+            let file = member_folder(self.folder.path(), member).join(METRICS_FILE);
+            for record in read_records(&file).map_err(TrainError::from)? {
                 if let Record::Step(step) = record {
                     seconds += step.step_seconds;
                 }
@@ -91,7 +88,7 @@ impl Finish<'_> {
         Ok(seconds)
     }
 
-    /// What the method makes of what was trained.
+    /// The posterior that the method makes of the trained members.
     fn posterior(
         &self,
         trained: Members,
@@ -109,7 +106,7 @@ impl Finish<'_> {
         Ok(self.config.optimizer.settings().finish(trained, &mut fit)?)
     }
 
-    /// Draws and τ of the evaluation.
+    /// The options of the evaluation: how many draws, at which τ.
     fn options(
         &self,
         posterior: &dyn Posterior,
@@ -123,8 +120,7 @@ impl Finish<'_> {
         Ok(EvaluationOptions { scale, ..options })
     }
 
-    /// τ: the one that calibrate prefers to that of the settings where they ask for a choice, else
-    /// theirs.
+    /// τ of the settings, unless they ask for a choice and calibrate prefers another.
     fn scale(
         &self,
         posterior: &dyn Posterior,
@@ -151,13 +147,13 @@ impl Finish<'_> {
         let total = predictor.trial_passes(&scales) * set.examples.len();
         let mut progress = Progress::new(Stage::ChoosingScale, total, &mut *watch);
         let trials = predictor.scale_trials(&set.examples, &scales, &mut progress)?;
-        let (scale, said) = chosen_scale(&trials, default, options.scale);
-        watch(Event::Note(said));
+        let (scale, note) = chosen_scale(&trials, default, options.scale);
+        watch(Event::Note(note));
         Ok(scale)
     }
 
-    /// On calibrate: mean or samples, and the temperature of each; the mean at no temperature where
-    /// there is no such set.
+    /// Chooses on calibrate between mean and samples, with the temperature of each; without that set
+    /// it is the mean, at no temperature.
     fn calibrate(
         &self,
         predictor: &Predictor<'_>,
@@ -169,13 +165,13 @@ impl Finish<'_> {
         }
         let evaluated = predictor.evaluate_as(Stage::Calibrate, &set.examples, watch)?;
         let choice = CalibrateChoice::on(&set.examples, evaluated)?;
-        for said in choice.said {
-            watch(said);
-        }
+        choice.events.into_iter().for_each(|event| {
+            watch(event);
+        });
         Ok(choice.rule)
     }
 
-    /// Scores on test, beside those of the untuned base.
+    /// The scores on test, with those of the untuned base.
     fn test(
         &self,
         predictor: &Predictor<'_>,
@@ -185,13 +181,8 @@ impl Finish<'_> {
         let set = &self.sets.test;
         let options = &predictor.options;
         if set.examples.is_empty() {
-            return Err(self
-                .dataset
-                .required(Role::Test)
-                .map(|_| ())
-                .map_or_else(RunError::from, |()| {
-                    RunError::Setting(Wrong::new("test", "empty", "labelled rows to score"))
-                }));
+            self.dataset.required(Role::Test)?;
+            return Err(Wrong::new("test", "empty", "labelled rows to score").into());
         }
         let base = self.untuned(set, options, watch)?;
         let evaluated = predictor.evaluate_as(Stage::Test, &set.examples, watch)?;
@@ -263,7 +254,7 @@ impl Finish<'_> {
         }
     }
 
-    /// The answer words with their tokens, where all rows share them.
+    /// The answer words with their tokens, if all rows share them.
     fn answers(&self) -> Vec<AnswerWord> {
         let (true, Some(encoded), Some(example)) = (
             same_answers(self.task),
@@ -285,14 +276,8 @@ impl Finish<'_> {
     }
 
     fn card(&self, report: &EvaluationReport, kept_step: u64) -> CardFacts {
-        let config = self.config;
-        let files: Vec<String> = self
-            .dataset
-            .report
-            .files
-            .iter()
-            .map(|file| file_name(&file.path))
-            .collect();
+        let files = self.dataset.report.files.iter();
+        let files: Vec<String> = files.map(|file| file_name(&file.path)).collect();
         CardFacts {
             base: self.base.record.name.clone(),
             task: self.task.name.clone(),
@@ -301,29 +286,39 @@ impl Finish<'_> {
                 self.sets.train.examples.len(),
                 files.join(", ")
             ),
-            method: config.optimizer.name().to_uppercase(),
-            settings: vec![
-                ("step kept".into(), kept_step.to_string()),
-                (
-                    "learning rate".into(),
-                    config.optimizer.learning_rate().to_string(),
-                ),
-                (
-                    "examples per step".into(),
-                    (config.train.batch_size * config.train.accumulation).to_string(),
-                ),
-                ("rank".into(), self.config.lora.rank.to_string()),
-                ("alpha".into(), self.config.lora.alpha.to_string()),
-                ("dropout".into(), self.config.lora.dropout.to_string()),
-                ("seed".into(), config.seed.to_string()),
-            ],
+            method: self.config.optimizer.name().to_uppercase(),
+            settings: main_settings(self.config, kept_step),
             scores: score_table(&report.rows()).to_markdown(),
             posterior: None,
         }
     }
 }
 
-/// All that a run leaves when it has ended.
+/// The settings on the model card.
+fn main_settings(config: &RunConfig, kept_step: u64) -> Vec<(String, String)> {
+    let RunConfig {
+        lora,
+        train,
+        optimizer,
+        seed,
+        ..
+    } = config;
+    let settings = [
+        ("step kept", kept_step.to_string()),
+        ("learning rate", optimizer.learning_rate().to_string()),
+        (
+            "examples per step",
+            (train.batch_size * train.accumulation).to_string(),
+        ),
+        ("rank", lora.rank.to_string()),
+        ("alpha", lora.alpha.to_string()),
+        ("dropout", lora.dropout.to_string()),
+        ("seed", seed.to_string()),
+    ];
+    settings.map(|(name, value)| (name.into(), value)).into()
+}
+
+/// The results of a run.
 struct RunResults {
     bundle: Bundle,
     card: CardFacts,
@@ -348,7 +343,7 @@ impl RunResults {
     }
 }
 
-/// The scale that trials prefer to `own`, which is the one at `default`, and what is said of it.
+/// The scale that trials prefer, and a sentence about it; `own` is the one at `default`.
 fn chosen_scale(trials: &[ScaleTrial], default: usize, own: f64) -> (f64, String) {
     let list: Vec<String> = trials
         .iter()
@@ -369,21 +364,21 @@ fn chosen_scale(trials: &[ScaleTrial], default: usize, own: f64) -> (f64, String
     (found.unwrap_or(own), said)
 }
 
-/// What came of the test rows.
+/// Scores and predictions of the test rows.
 struct TestScores {
     report: EvaluationReport,
     predictions: Vec<Prediction>,
     seconds: EvaluationSeconds,
 }
 
-/// Numbers that are stored beside the adapter's own.
+/// How many numbers are stored besides the adapter's own.
 fn stored_numbers(posterior: &dyn Posterior) -> Result<usize, RunError> {
     let stored = posterior.stored()?.unwrap_or_default();
     let sizes = stored.matrices.values().map(|matrix| matrix.values.len());
     Ok(sizes.sum())
 }
 
-/// By what the prior precision of a Laplace approximation was chosen, in a sentence.
+/// How the prior precision of a Laplace approximation was chosen, in a sentence.
 fn chosen_precision(posterior: &dyn Posterior) -> Result<Option<String>, RunError> {
     let Some(stored) = posterior.stored()? else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! The folder of a run: its lock, its settings, and the adapter folder that leaves it.
+//! The folder of a run: its lock, its files, and whose run it is.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use super::{Provenance, RunConfig, RunError};
 use crate::files::{self, FileError};
 use crate::train::{CHECKPOINTS_FOLDER, Checkpoints, METRICS_FILE, TrainError};
 
-/// The resolved settings of a run.
+/// The file with the resolved settings of a run.
 pub const RUN_FILE: &str = "run.toml";
-/// The ids of the rows of each role.
+/// The file with the ids of the rows of each role.
 pub const SPLITS_FILE: &str = "splits.json";
-/// Times, and numbers stored.
+/// The file with the cost of a run.
 pub const COST_FILE: &str = "cost.json";
-/// The adapter with its posterior.
+/// The folder of the adapter.
 pub const ADAPTER_FOLDER: &str = crate::lora::FOLDER_IN_RUN;
 const LOCK_FILE: &str = ".lock";
 const LARGEST_RUN: u64 = 16 << 20;
@@ -23,12 +23,12 @@ const LARGEST_RUN: u64 = 16 << 20;
 /// How a run begins in its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// From its first step, in a folder that holds no run.
+    /// At its first step, in a folder without a run.
     New,
-    /// Where the same run was stopped: at its newest checkpoint, else at its first step.
+    /// At the newest checkpoint of the same run, or else at its first step.
     Resumed,
-    /// The same, but what another run left there before its first checkpoint is replaced, and so
-    /// may there be no run yet.
+    /// The same, except that a run without a checkpoint is replaced, and that there may be no run
+    /// yet.
     WhereItWas,
 }
 
@@ -38,7 +38,7 @@ pub struct RunFolder {
     path: PathBuf,
     /// Whether the run goes on from a checkpoint.
     pub resumes: bool,
-    /// What the run that goes on was made with; none of one that begins.
+    /// What the run that goes on was started with; none for a new run.
     pub started: Option<Provenance>,
     _lock: File,
 }
@@ -47,12 +47,12 @@ impl RunFolder {
     /// Takes a folder for a run.
     ///
     /// # Errors
-    /// If another process writes it, it holds a run and is to be new, none and is to be resumed, or
-    /// another run.
+    /// If another process writes it, if it holds a run and the run is to be new, if there is none to
+    /// resume, or if it holds another run.
     pub fn take(path: &Path, config: &RunConfig, start: Start) -> Result<Self, RunError> {
         files::create_folder(path)?;
         let lock = lock(path)?;
-        // From here on nobody else changes what is in it.
+        // From here on, no other process changes the folder.
         files::remove_leftovers(path);
         let checkpoints = Checkpoints::new(path.join(CHECKPOINTS_FOLDER), 1);
         let has_checkpoint = checkpoints.newest().is_some();
@@ -75,7 +75,7 @@ impl RunFolder {
         };
         Ok(Self {
             path: path.into(),
-            // A run that was killed before its first checkpoint is taken up at its first step.
+            // A run that was killed before its first checkpoint goes on at its first step.
             resumes: start != Start::New && has_checkpoint,
             started,
             _lock: lock,
@@ -129,7 +129,7 @@ fn lock(folder: &Path) -> Result<File, RunError> {
     }
 }
 
-/// Removes what a run left before its first checkpoint.
+/// Removes the files of a run that has no checkpoint.
 fn remove_run(folder: &Path) -> Result<(), FileError> {
     std::fs::remove_file(folder.join(RUN_FILE)).map_err(|source| FileError::Io {
         action: "replace",
@@ -140,7 +140,7 @@ fn remove_run(folder: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Checks that the run of a folder is this one, and gives what it was made with.
+/// Checks that the run of a folder is this one, and returns what it was started with.
 fn same_run(folder: &Path, config: &RunConfig) -> Result<Option<Provenance>, RunError> {
     let started = read_run(&folder.join(RUN_FILE))?;
     let differences = config.trajectory_differences(&started);
@@ -156,7 +156,7 @@ fn same_run(folder: &Path, config: &RunConfig) -> Result<Option<Provenance>, Run
 /// Reads the settings of a run.
 ///
 /// # Errors
-/// If the file cannot be read or is not a run's.
+/// If the file cannot be read or does not hold settings.
 pub fn read_run(path: &Path) -> Result<RunConfig, RunError> {
     let text = files::read_text(path, LARGEST_RUN)?;
     toml::from_str(&text).map_err(|error| RunError::Malformed {

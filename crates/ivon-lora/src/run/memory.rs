@@ -1,8 +1,8 @@
 //! The memory of the machine and of the process.
 
-/// Bytes that a run may still take: the least of what the machine has free, what the process's
-/// limit on its address space leaves (`ulimit -v`), and what its control group leaves (a
-/// container's limit). None where nothing is known.
+/// Bytes that a run may still take: the minimum of what is free on the machine, within the process's
+/// limit on its address space (`ulimit -v`), and within its control group (a container's limit). None
+/// if none of them is known.
 pub fn available_memory() -> Option<f64> {
     [machine(), address_space(), control_group()]
         .into_iter()
@@ -10,7 +10,7 @@ pub fn available_memory() -> Option<f64> {
         .reduce(f64::min)
 }
 
-/// What the system says is free.
+/// Free memory of the machine.
 fn machine() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text
@@ -23,7 +23,7 @@ fn machine() -> Option<f64> {
         .map(|kilobytes| kilobytes * 1024.0)
 }
 
-/// What the limit on the address space leaves.
+/// What is left within the limit on the address space.
 #[cfg(target_os = "linux")]
 fn address_space() -> Option<f64> {
     let mut limit = libc::rlimit {
@@ -47,7 +47,7 @@ fn address_space() -> Option<f64> {
     None
 }
 
-/// What the limit of the process's own control group (version 2) leaves.
+/// What is left within the limit of the process's control group (version 2).
 fn control_group() -> Option<f64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
@@ -62,10 +62,10 @@ fn control_group() -> Option<f64> {
     Some((read("memory.max")? - read("memory.current")?).max(0.0))
 }
 
-/// Gives back to the system what a run has left unused.
+/// Returns unused memory to the system.
 ///
-/// glibc keeps what is freed for the threads that freed it, and each run has threads of its own:
-/// from run to run a process of many would keep more.
+/// glibc keeps freed memory for the threads that freed it, and each run has threads of its own, so that
+/// a process with many runs would keep more and more.
 pub fn give_back_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // Sound: it takes no pointer, and glibc's own locks.

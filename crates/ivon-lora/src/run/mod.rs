@@ -1,4 +1,4 @@
-//! A whole run: settings → data, model, adapter → training → evaluation → the files it leaves.
+//! A whole run: settings → data, model, adapter → training → evaluation → the files of the run.
 
 mod error;
 mod config;

@@ -1,5 +1,5 @@
-//! The rows of a run, read again: the files must be those that it was started with, and every row
-//! plays the role that `splits.json` gives it. Else a test row may be one that was trained on.
+//! The rows of a run, read again: the files must be those that it was started with, and every row has
+//! the role of `splits.json`. Otherwise the run might be tested on rows that it was trained on.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,14 +11,13 @@ use crate::files;
 use crate::watch::{Event, Watch};
 
 const LARGEST: u64 = 1 << 30;
-/// Digits of a hash that are shown.
+/// Digits of a hash in messages.
 const SHOWN: usize = 12;
 
 /// The rows of a run in the roles that they had.
 ///
 /// # Errors
-/// Whatever is wrong with the data, and that they are others than those that the run was started
-/// with.
+/// Whatever is wrong with the data, and if they have changed since the run was started.
 pub fn rows_of_run(
     folder: &Path,
     config: &RunConfig,
@@ -36,7 +35,7 @@ pub fn rows_of_run(
     Ok(rows.in_their_roles(&dataset, watch)?.into_owned())
 }
 
-/// A run's folder, and what it was started with.
+/// A run's folder, and the data that it was started with.
 pub(super) struct RowsOfRun<'a> {
     pub folder: &'a Path,
     pub provenance: &'a Provenance,
@@ -45,12 +44,12 @@ pub(super) struct RowsOfRun<'a> {
 }
 
 impl RowsOfRun<'_> {
-    /// These rows in the roles that the run gave them; where this version would carve them
-    /// otherwise, that is said.
+    /// These rows in the roles that the run gave them. `watch` hears if this version would give them
+    /// others.
     ///
     /// # Errors
-    /// [`RunError::OtherData`] if a file is another, [`RunError::OtherRoles`] if a row of
-    /// `splits.json` is not there or two have its id.
+    /// [`RunError::OtherData`] if a file has changed, [`RunError::OtherRoles`] if a row of
+    /// `splits.json` is missing or two rows have its id.
     pub fn in_their_roles<'d>(
         &self,
         dataset: &'d Dataset,
@@ -61,7 +60,7 @@ impl RowsOfRun<'_> {
             return Ok(Cow::Borrowed(dataset));
         };
         let cast = match dataset.report.files.is_empty() {
-            // Rows in memory are all there is.
+            // There are no rows besides those in memory.
             true => recast(dataset, &ids),
             false => recast(&all_rows(self.config, self.task)?, &ids),
         };
@@ -80,7 +79,7 @@ impl RowsOfRun<'_> {
     }
 }
 
-/// The rows of a data set without its limits: a role has every one that it may have had.
+/// The rows of a data set without its limits: every row that a role may have had.
 fn all_rows(config: &DataConfig, task: &Task) -> Result<Dataset, RunError> {
     let unlimited = DataConfig {
         train_limit: None,
@@ -90,7 +89,7 @@ fn all_rows(config: &DataConfig, task: &Task) -> Result<Dataset, RunError> {
     Ok(data::load(&unlimited, task)?)
 }
 
-/// Checks that a run in a folder has just these rows in just these roles.
+/// Checks that a run has exactly these rows in exactly these roles.
 ///
 /// # Errors
 /// [`RunError::OtherData`] or [`RunError::OtherRoles`].
@@ -112,7 +111,7 @@ pub fn check_rows(
     }
 }
 
-/// The files of a run that are there and have changed since it was started.
+/// The files of a run that still exist but have changed since it was started.
 pub fn changed_files(provenance: &Provenance) -> Vec<PathBuf> {
     let has_changed =
         |(path, hash): &&(String, String)| sha256(Path::new(path)).is_ok_and(|now| now != *hash);
@@ -130,7 +129,7 @@ fn check_files(
     files: &[FileReport],
 ) -> Result<(), RunError> {
     let differences = differences(&provenance.files, files);
-    // Runs from before files were noted have none.
+    // Older runs did not record their files.
     match provenance.files.is_empty() || differences.is_empty() {
         true => Ok(()),
         false => Err(RunError::OtherData {
@@ -140,8 +139,8 @@ fn check_files(
     }
 }
 
-/// What has become of the files of a run. A folder may have moved: names and order tell which is
-/// which.
+/// How the files of a run have changed. The folder may have moved, so that files are matched by name
+/// and order.
 fn differences(then: &[(String, String)], now: &[FileReport]) -> Vec<String> {
     let name = |path: &str| Path::new(path).file_name().map(|name| name.to_os_string());
     let mut left: Vec<&FileReport> = now.iter().collect();
@@ -166,7 +165,7 @@ fn differences(then: &[(String, String)], now: &[FileReport]) -> Vec<String> {
     found
 }
 
-/// The ids of `splits.json`; none where there is no such file.
+/// The ids of `splits.json`; none if there is no such file.
 fn read_roles(folder: &Path) -> Result<Option<RoleIds>, RunError> {
     let path = folder.join(SPLITS_FILE);
     if !path.exists() {
@@ -180,7 +179,7 @@ fn read_roles(folder: &Path) -> Result<Option<RoleIds>, RunError> {
     Ok(Some(serde_json::from_str(&text).map_err(malformed)?))
 }
 
-/// The rows of `all` in these roles; a reason where that cannot be.
+/// The rows of `all` in these roles, or the reason why that is not possible.
 fn recast(all: &Dataset, ids: &RoleIds) -> Result<Dataset, String> {
     let mut by_id: HashMap<&str, &Example> = HashMap::new();
     for example in [&all.train, &all.tune, &all.calibrate, &all.test]

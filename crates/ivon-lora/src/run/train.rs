@@ -1,4 +1,4 @@
-//! The command `train`: data → base → adapter → training → calibrate → test → files.
+//! A run from its settings or its data: data → base → adapter → training → calibrate → test → files.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -24,12 +24,12 @@ use crate::settings::Wrong;
 use crate::train::{ChoiceGoal, Outcome, TrainError, Training, TrainingEnd};
 use crate::watch::{Event, Watch};
 
-/// A run that ended.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct TrainedRun {
-    /// Where everything is.
+    /// Its folder.
     pub folder: PathBuf,
-    /// How it ended; after an interruption there is no report.
+    /// Why training ended; after an interruption there is no report.
     pub outcome: Outcome,
     /// Steps taken.
     pub steps: u64,
@@ -39,8 +39,8 @@ pub struct TrainedRun {
     pub report: Option<EvaluationReport>,
 }
 
-/// Trains an adapter as the settings say and writes the run's folder. `watch` hears what happens
-/// and says whether to go on; after a stop the run can be resumed with `resume`.
+/// Trains an adapter by the settings and writes the run's folder. `watch` hears what happens and says
+/// whether to go on; a stopped run can be resumed with `resume`.
 ///
 /// # Errors
 /// Whatever is wrong with settings, data, model, memory, a step, or a file; see [`RunError`].
@@ -75,28 +75,22 @@ pub fn train_on_data(
 ) -> Result<TrainedRun, RunError> {
     config.validate()?;
     config.data.chat_template.check()?;
-    let out = config
-        .out
-        .as_deref()
-        .ok_or_else(|| Wrong::new("out", "absent", "the folder that the run writes"))?;
+    let out = config.out.as_deref();
+    let out = out.ok_or_else(|| Wrong::new("out", "absent", "the folder that the run writes"))?;
     let located = with_located_adapter(config, watch)?;
     let folder = RunFolder::take(out, config, start)?;
     if start == Start::Resumed && !folder.resumes && config.train.steps != Some(0) {
-        watch(Event::Note(
-            "the run has no checkpoint yet: it begins at its first step".into(),
-        ));
+        let note = "the run has no checkpoint yet: it begins at its first step";
+        watch(Event::Note(note.into()));
     }
     let dataset = &*rows_of(&folder, config, data, start, watch)?;
     for note in &dataset.report.notes {
         watch(Event::Note(note.to_string()));
     }
-    let (base, sets) = load(config, &TrainingData { dataset, ..*data }, watch)?;
-    let (adapter, lora) = first_adapter(&located, config.seed, &base)?;
-    let resolved = RunConfig {
-        lora,
-        provenance: Some(provenance(&base, dataset)),
-        ..config.clone()
-    };
+    let data = TrainingData { dataset, ..*data };
+    let (base, sets) = load(config, &data, watch)?;
+    let start = StartingPoint::new(&located, &base)?;
+    let resolved = start.resolved(config, dataset);
     folder.write_settings(&resolved)?;
     folder.write_json(folder::SPLITS_FILE, &dataset.ids())?;
     let run = Finish {
@@ -108,15 +102,10 @@ pub fn train_on_data(
         sets: &sets,
         folder: &folder,
     };
-    let start = StartingPoint {
-        config: &located,
-        adapter,
-        base: &base,
-    };
     train_and_finish(&run, &start, watch)
 }
 
-/// Encodes the rows, says what the run will need, and loads the base.
+/// Encodes the rows, reports what the run will need, and loads the base.
 fn load(
     config: &RunConfig,
     data: &TrainingData<'_>,
@@ -135,8 +124,8 @@ fn load(
     if config.optimizer.settings().needs_single_tokens() && sets.has_whole_answers() {
         return Err(PredictError::WholeAnswers.into());
     }
-    for said in missing_classes(&answers_of(data.task), &sets) {
-        watch(said);
+    for warning in missing_classes(&answers_of(data.task), &sets) {
+        watch(warning);
     }
     announce(config, &checkpoint, &sets, watch)?;
     let mut base = Base::load(&checkpoint, &config.model.base_options())?;
@@ -144,31 +133,13 @@ fn load(
     Ok((base, sets))
 }
 
-/// Trains, and does what follows training unless it was broken off.
+/// Trains, and does what follows training unless it was interrupted.
 fn train_and_finish(
     run: &Finish<'_>,
     start: &StartingPoint<'_>,
     watch: Watch<'_>,
 ) -> Result<TrainedRun, RunError> {
-    let config = run.config;
-    let goal = ChoiceGoal {
-        network: &run.base.network,
-        lora: &config.lora,
-        config: &config.train,
-        evaluation: config.evaluation_options(),
-        train: &run.sets.train.examples,
-        tune: &run.sets.tune.examples,
-    };
-    let training = Training {
-        network: &run.base.network,
-        goal: &goal,
-        config: &config.train,
-        learning_rate: config.optimizer.learning_rate(),
-        dropout: config.lora.dropout,
-        seed: config.seed,
-        folder: run.folder.path(),
-    };
-    let (members, end) = start.train_members(&training, run.folder.resumes, watch)?;
+    let (members, end) = start.train_members(run, watch)?;
     let ended = TrainedRun {
         folder: run.folder.path().into(),
         outcome: end.outcome,
@@ -191,8 +162,8 @@ fn train_and_finish(
     }
 }
 
-/// The rows of the run: those of a run that goes on must be the same. A comparison scores its cells
-/// on the same rows, so there the roles must be those of today, too.
+/// The rows of the run, which must be those that it was started with. A comparison scores its cells
+/// on the same rows, so that there they must also have their present roles.
 fn rows_of<'a>(
     folder: &RunFolder,
     config: &RunConfig,
@@ -219,15 +190,35 @@ fn rows_of<'a>(
 
 /// Where training begins.
 struct StartingPoint<'a> {
-    /// The settings, with the folder of the adapter that is trained on in place of its name.
+    /// The settings, in which the folder of an adapter to be trained further replaces its name.
     config: &'a RunConfig,
     /// The adapter of the run's own seed.
     adapter: Adapter,
+    lora: LoraConfig,
     base: &'a Base,
 }
 
-impl StartingPoint<'_> {
-    /// The adapter of a member of this seed.
+impl<'a> StartingPoint<'a> {
+    fn new(config: &'a RunConfig, base: &'a Base) -> Result<Self, RunError> {
+        let (adapter, lora) = first_adapter(config, config.seed, base)?;
+        Ok(Self {
+            config,
+            adapter,
+            lora,
+            base,
+        })
+    }
+
+    /// The settings as they are saved with the run.
+    fn resolved(&self, config: &RunConfig, dataset: &Dataset) -> RunConfig {
+        RunConfig {
+            lora: self.lora.clone(),
+            provenance: Some(provenance(self.base, dataset)),
+            ..config.clone()
+        }
+    }
+
+    /// The adapter of the member with this seed.
     fn adapter(&self, seed: u64) -> Result<Adapter, TrainError> {
         if seed == self.config.seed {
             return Ok(self.adapter.clone());
@@ -244,19 +235,39 @@ impl StartingPoint<'_> {
     /// Trains all members.
     fn train_members(
         &self,
-        training: &Training<'_>,
-        resume: bool,
+        run: &Finish<'_>,
         watch: Watch<'_>,
     ) -> Result<(Members, TrainingEnd), RunError> {
-        let settings = self.config.optimizer.settings();
-        // Without a step there is no checkpoint: what comes after training is made anew.
-        let resume = resume && self.config.train.steps != Some(0);
-        let begin = |seed| self.adapter(seed);
-        Ok(train_members(settings, training, &begin, resume, watch)?)
+        let config = run.config;
+        let goal = ChoiceGoal {
+            network: &run.base.network,
+            lora: &config.lora,
+            config: &config.train,
+            evaluation: config.evaluation_options(),
+            train: &run.sets.train.examples,
+            tune: &run.sets.tune.examples,
+        };
+        let training = Training {
+            network: &run.base.network,
+            goal: &goal,
+            config: &config.train,
+            learning_rate: config.optimizer.learning_rate(),
+            dropout: config.lora.dropout,
+            seed: config.seed,
+            folder: run.folder.path(),
+        };
+        // A run without steps has no checkpoint: what follows training is done again.
+        let resume = run.folder.resumes && config.train.steps != Some(0);
+        let start = |seed| self.adapter(seed);
+        let settings = config.optimizer.settings();
+        Ok(train_members(settings, &training, &start, resume, watch)?)
     }
 }
 
-/// Says what the run will need and what its settings mean; refuses what cannot fit.
+/// Reports what the run will need and what its settings mean.
+///
+/// # Errors
+/// [`RunError::Memory`] if it will not fit.
 fn announce(
     config: &RunConfig,
     checkpoint: &Checkpoint,
@@ -265,17 +276,8 @@ fn announce(
 ) -> Result<(), RunError> {
     let length = config.train.length(sets.train.examples.len());
     config.train.check_warmup(length.steps)?;
-    let estimate = Estimate::of(
-        config,
-        checkpoint,
-        length,
-        &sets.train.examples,
-        [
-            &sets.tune.examples,
-            &sets.calibrate.examples,
-            &sets.test.examples,
-        ],
-    );
+    let evaluated = [&sets.tune, &sets.calibrate, &sets.test].map(|set| &set.examples[..]);
+    let estimate = Estimate::of(config, checkpoint, length, &sets.train.examples, evaluated);
     watch(Event::Note(estimate.to_string()));
     if let Some(available) = available_memory().filter(|available| estimate.bytes() > *available) {
         return Err(RunError::Memory {
@@ -283,20 +285,16 @@ fn announce(
             available: available / 1e9,
         });
     }
-    for said in advice(
-        &config.optimizer,
-        &config.train,
-        length,
-        checkpoint.config(),
-    ) {
-        watch(said);
+    let (method, decoder) = (&config.optimizer, checkpoint.config());
+    for event in advice(method, &config.train, length, decoder) {
+        watch(event);
     }
     Ok(())
 }
 
-/// The settings with the folder of the adapter that is trained on in place of its name, which may
-/// be the hub's: looked for once, and before there is any work to lose. What is saved with the run
-/// keeps the name.
+/// The settings, in which the folder of an adapter to be trained further replaces its name. It is
+/// located (or fetched from the hub) once, before there is any work to lose; the settings that are
+/// saved with the run keep the name.
 fn with_located_adapter(config: &RunConfig, watch: Watch<'_>) -> Result<RunConfig, RunError> {
     let mut located = config.clone();
     if let Some(named) = &mut located.model.adapter {
@@ -305,8 +303,7 @@ fn with_located_adapter(config: &RunConfig, watch: Watch<'_>) -> Result<RunConfi
     Ok(located)
 }
 
-/// The adapter at its start: a new one from the run's seed, or one that is trained on, whose folder
-/// is known.
+/// The adapter at its start: a new one from this seed, or the one that is to be trained further.
 fn first_adapter(
     config: &RunConfig,
     seed: u64,
@@ -320,8 +317,8 @@ fn first_adapter(
         )),
         Some(folder) => {
             let peft = read_peft(folder, base.config(), &device)?;
-            // Rank and targets are those of the folder; what only training has comes from the
-            // settings.
+            // Rank and targets are those of the folder; dropout, which only training has, is that of
+            // the settings.
             Ok((
                 peft.adapter,
                 LoraConfig {
@@ -333,7 +330,7 @@ fn first_adapter(
     }
 }
 
-/// Of the library that computes; a test compares it with what the workspace is locked to.
+/// The version of Burn; a test compares it with the lock file.
 const BURN_VERSION: &str = "0.22.1";
 
 fn provenance(base: &Base, dataset: &Dataset) -> Provenance {

@@ -1,4 +1,4 @@
-//! What the untuned base says to test rows, asked once for all runs of a comparison.
+//! The untuned base's predictions of test rows, made once for all runs of a comparison.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,12 +6,12 @@ use super::{ModelConfig, RunConfig};
 use crate::data::{DataConfig, Encoded};
 use crate::metrics::LogProbabilities;
 
-/// What the untuned base said to test rows, kept for the runs of a comparison, which ask it the
-/// same again and again.
+/// The untuned base's predictions of test rows, kept because all runs of a comparison ask for the
+/// same ones.
 #[derive(Debug, Default)]
 pub struct UntunedAnswers(Mutex<Vec<(UntunedQuestion, LogProbabilities)>>);
 
-/// All that the answers of an untuned base depend on.
+/// All that these predictions depend on.
 #[derive(Debug, PartialEq)]
 pub struct UntunedQuestion {
     model: ModelConfig,
@@ -38,22 +38,23 @@ impl UntunedQuestion {
 }
 
 impl UntunedAnswers {
-    /// What it said, where it was asked before; else what `ask` finds, which is kept.
+    /// The predictions, if they were asked for before; otherwise those that `ask` makes, which are
+    /// kept.
     ///
     /// # Errors
     /// Those of `ask`.
     pub fn answers<E>(
         &self,
-        asked: UntunedQuestion,
+        question: UntunedQuestion,
         ask: impl FnOnce() -> Result<LogProbabilities, E>,
     ) -> Result<LogProbabilities, E> {
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, found)) = known().iter().find(|(one, _)| *one == asked) {
+        if let Some((_, found)) = known().iter().find(|(known, _)| *known == question) {
             return Ok(found.clone());
         }
-        // Not under the lock: other runs need not wait for this one.
+        // Outside the lock, so that other runs need not wait.
         let found = ask()?;
-        known().push((asked, found.clone()));
+        known().push((question, found.clone()));
         Ok(found)
     }
 }

@@ -1,9 +1,8 @@
-//! Predictions → the few that a person should look at: the most uncertain, and the most confidently
-//! wrong.
+//! Predictions → the few that are worth a look: the most uncertain, and the most confidently wrong.
 
-/// How many of each kind.
+/// The number of examples of each kind.
 const SHOWN: usize = 10;
-/// The most characters of a text.
+/// The largest number of characters of a text.
 const LONGEST: usize = 600;
 
 /// A prediction on a page.
@@ -11,7 +10,7 @@ const LONGEST: usize = 600;
 pub struct ExampleRow {
     /// The example's id.
     pub id: String,
-    /// The right word; none where it is not known.
+    /// The right word, if it is known.
     pub label: Option<String>,
     /// The answer.
     pub answer: String,
@@ -19,25 +18,25 @@ pub struct ExampleRow {
     pub confidence: f64,
     /// Entropy of the averaged probabilities, nats.
     pub entropy: f64,
-    /// Its part that is the weights' disagreement, nats.
+    /// The part of it that comes from uncertain weights, nats.
     pub mutual_information: f64,
     /// Share of draws with another answer.
     pub disagreement: f64,
-    /// The prompt, where the run was asked to keep it.
+    /// The prompt, if the run has kept it.
     pub text: Option<String>,
 }
 
-/// Those worth a look.
+/// The examples worth a look.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Examples {
     /// By entropy, the most uncertain first.
     pub uncertain: Vec<ExampleRow>,
-    /// Wrong answers by confidence, the surest first.
+    /// Wrong answers by confidence, the most confident first.
     pub wrong: Vec<ExampleRow>,
 }
 
 impl Examples {
-    /// The examples worth a look among all.
+    /// The examples worth a look among these.
     pub fn of(rows: Vec<ExampleRow>) -> Self {
         let mut wrong: Vec<ExampleRow> = rows
             .iter()
@@ -64,7 +63,7 @@ impl Examples {
     }
 }
 
-/// At most [`LONGEST`] characters: a beginning and the end, which holds what is asked.
+/// At most [`LONGEST`] characters of a text: its beginning, and its end with the question.
 fn shortened(text: &str) -> String {
     let count = text.chars().count();
     if count <= LONGEST {

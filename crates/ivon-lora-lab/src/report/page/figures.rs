@@ -1,4 +1,4 @@
-//! A run → its pictures, by the part of the page that they belong to.
+//! A run → its pictures, by part of the page.
 
 use super::score_chart::{ACCURACY, ECE, NLL, ScoreChart};
 use super::{Distribution, RunPage};
@@ -30,52 +30,29 @@ const HEIGHT: f64 = 270.0;
 /// Points of a long series.
 const POINTS: usize = 60;
 
-/// The pictures of a run; parts without any are left away.
+/// The pictures of a run, without parts that have none.
 pub fn all(run: &RunPage) -> Vec<(Part, Vec<Figure>)> {
-    let parts = [
-        (
-            Part::Calibration,
-            run.distributions.iter().map(reliability).collect(),
-        ),
-        (
-            Part::Confidence,
-            run.distributions
-                .iter()
-                .filter(|one| !one.answers.is_empty())
-                .map(histogram)
-                .collect(),
-        ),
+    let distributions = run.distributions.iter();
+    let answered = distributions.clone().filter(|one| !one.answers.is_empty());
+    let layers = run.adapter.as_ref().map(|adapter| &adapter.layers);
+    let scale = run.scale.as_ref().map(ScaleReport::figures);
+    let prune = run.prune.as_ref().map(PruneReport::figures);
+    let shift = run.shift.as_ref().map(ShiftReport::figures);
+    let parts: [(Part, Vec<Figure>); 8] = [
+        (Part::Calibration, distributions.map(reliability).collect()),
+        (Part::Confidence, answered.map(histogram).collect()),
         (Part::Selective, selective(run).into_iter().collect()),
         (Part::Training, training(run)),
         (
             Part::Posterior,
-            run.adapter
-                .as_ref()
-                .map_or_else(Vec::new, |adapter| posterior(&adapter.layers)),
+            layers.map_or_else(Vec::new, |layers| posterior(layers)),
         ),
-        (
-            Part::Scale,
-            run.scale
-                .as_ref()
-                .map_or_else(Vec::new, ScaleReport::figures),
-        ),
-        (
-            Part::Prune,
-            run.prune
-                .as_ref()
-                .map_or_else(Vec::new, PruneReport::figures),
-        ),
-        (
-            Part::Shift,
-            run.shift
-                .as_ref()
-                .map_or_else(Vec::new, ShiftReport::figures),
-        ),
+        (Part::Scale, scale.unwrap_or_default()),
+        (Part::Prune, prune.unwrap_or_default()),
+        (Part::Shift, shift.unwrap_or_default()),
     ];
-    parts
-        .into_iter()
-        .filter(|(_, figures): &(Part, Vec<Figure>)| !figures.is_empty())
-        .collect()
+    let parts = parts.into_iter();
+    parts.filter(|(_, figures)| !figures.is_empty()).collect()
 }
 
 /// The reliability diagram of one distribution, with its ECE in words.
@@ -124,7 +101,7 @@ fn histogram(distribution: &Distribution) -> Figure {
     }
 }
 
-/// Share of wrong answers against the share that is answered.
+/// The share of wrong answers against the share of answered rows.
 fn selective(run: &RunPage) -> Option<Figure> {
     let answered = || {
         let distributions = run.distributions.iter();
@@ -160,13 +137,13 @@ fn selective(run: &RunPage) -> Option<Figure> {
     })
 }
 
-/// The share of wrong answers among the surest, by their share of all.
+/// The share of wrong answers among the most confident ones, against their share of all.
 fn risk_curve(distribution: &Distribution) -> Series {
     let (confidences, correct): (Vec<f64>, Vec<bool>) =
         distribution.answers.iter().copied().unzip();
     let accuracies = accuracy_by_coverage(&correct, &confidences);
     let count = accuracies.len().max(1);
-    // Fewer than a twentieth of the answers say nothing.
+    // Less than a twentieth of the answers says nothing.
     let from = count.div_ceil(20);
     let point = |taken: usize| {
         let risk = 1.0 - accuracies.get(taken - 1)?;
@@ -258,7 +235,7 @@ fn loss(steps: &[&StepRecord]) -> Figure {
     }
 }
 
-/// NLL, accuracy and ECE on tune: one chart each, at the mean and with draws.
+/// Charts of NLL, accuracy and ECE on tune, at the mean and with draws.
 fn tune(evaluations: &[&EvaluationRecord]) -> Vec<Figure> {
     [NLL, ACCURACY, ECE]
         .map(|score| tune_chart(&score, evaluations))
@@ -292,7 +269,7 @@ fn tune_chart(score: &ScoreChart, evaluations: &[&EvaluationRecord]) -> Figure {
     }
 }
 
-/// A score against steps at the mean, and with draws where there were any.
+/// A score against steps, at the mean, and with draws if there were any.
 fn tune_series(score: &ScoreChart, evaluations: &[&EvaluationRecord]) -> Vec<Series> {
     let at_mean = |record: &&EvaluationRecord| {
         let scores = &record.evaluation.mean;
@@ -368,57 +345,51 @@ fn gradient(steps: &[&StepRecord]) -> Figure {
     }
 }
 
-/// σ of A and B in each layer, and how large their means are.
+/// The colours of A and B.
+const TONES: [(usize, &str); 2] = [(0, "A"), (1, "B")];
+
+/// σ of A and B in each layer, and the size of their means.
 fn posterior(layers: &[LayerSummary]) -> Vec<Figure> {
-    let (a, b) = (0, 1);
-    let sigmas: Vec<RangeRow> = layers
-        .iter()
-        .filter_map(|layer| {
-            let ranges: Vec<(usize, [f64; 3])> = [(a, layer.a.sigma), (b, layer.b.sigma)]
-                .into_iter()
-                .filter_map(|(tone, sigma)| Some((tone, sigma?)))
-                .collect();
-            (!ranges.is_empty()).then(|| RangeRow {
-                name: layer.layer.to_string(),
-                ranges,
-            })
-        })
-        .collect();
-    let mut found = Vec::new();
-    if !sigmas.is_empty() {
+    let sigmas: Vec<RangeRow> = layers.iter().filter_map(sigma_row).collect();
+    let sizes: Vec<RangeRow> = layers.iter().map(size_row).collect();
+    let sigma = (!sigmas.is_empty()).then(|| {
         let axis = Axis::logarithmic("standard deviation σ of a weight", values(&sigmas));
-        found.push(Figure {
+        Figure {
             file: "posterior-sigma".into(),
-            picture: range_chart(
-                "Posterior by decoder layer",
-                &axis,
-                &sigmas,
-                &[(a, "A"), (b, "B")],
-            ),
+            picture: range_chart("Posterior by decoder layer", &axis, &sigmas, &TONES),
             caption: "The median of σ in each layer, and the middle 90 % of weights.".into(),
-        });
-    }
-    let sizes: Vec<RangeRow> = layers
-        .iter()
-        .map(|layer| RangeRow {
-            name: layer.layer.to_string(),
-            ranges: vec![(a, [layer.a.rms; 3]), (b, [layer.b.rms; 3])],
-        })
-        .collect();
-    if !sizes.is_empty() {
+        }
+    });
+    let size = (!sizes.is_empty()).then(|| {
         let axis = Axis::logarithmic("root mean square of the weights", values(&sizes));
-        found.push(Figure {
+        Figure {
             file: "weights".into(),
-            picture: range_chart(
-                "Weights by decoder layer",
-                &axis,
-                &sizes,
-                &[(a, "A"), (b, "B")],
-            ),
+            picture: range_chart("Weights by decoder layer", &axis, &sizes, &TONES),
             caption: "B starts at 0: what it has become is what was learned.".into(),
-        });
+        }
+    });
+    sigma.into_iter().chain(size).collect()
+}
+
+/// The quantiles of σ in a layer; none if they are unknown.
+fn sigma_row(layer: &LayerSummary) -> Option<RangeRow> {
+    let [(a, _), (b, _)] = TONES;
+    let sigmas = [(a, layer.a.sigma), (b, layer.b.sigma)].into_iter();
+    let known = sigmas.filter_map(|(tone, sigma)| Some((tone, sigma?)));
+    let ranges: Vec<(usize, [f64; 3])> = known.collect();
+    (!ranges.is_empty()).then(|| RangeRow {
+        name: layer.layer.to_string(),
+        ranges,
+    })
+}
+
+/// The root mean square of the weights of a layer.
+fn size_row(layer: &LayerSummary) -> RangeRow {
+    let [(a, _), (b, _)] = TONES;
+    RangeRow {
+        name: layer.layer.to_string(),
+        ranges: vec![(a, [layer.a.rms; 3]), (b, [layer.b.rms; 3])],
     }
-    found
 }
 
 fn values(rows: &[RangeRow]) -> Vec<f64> {

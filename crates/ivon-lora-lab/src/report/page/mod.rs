@@ -1,4 +1,4 @@
-//! What a run left, as plain data → a page with its pictures.
+//! A run as plain data → its page with pictures.
 
 mod examples;
 mod score_chart;
@@ -15,41 +15,41 @@ use ivon_lora::metrics::{Finding, Scores};
 use ivon_lora::sentence::Names;
 use ivon_lora::watch::Record;
 
-/// One run, read and ready to be shown.
+/// The data of a run's page.
 #[derive(Clone, Debug, Default)]
 pub struct RunPage {
     /// The name of its folder.
     pub name: String,
-    /// What it was, in a few words each: model, data, optimizer, …
+    /// What it was, in short: model, data, optimizer, …
     pub facts: Vec<(String, String)>,
-    /// What its evaluation means to a stranger; empty without one.
+    /// Its evaluation in a sentence; empty without one.
     pub sentence: String,
     /// The split that was evaluated; empty without an evaluation.
     pub split: String,
-    /// Where the rows of that split come from.
+    /// The source of that split's rows.
     pub source: Option<String>,
-    /// The answer words in the order of the classes; empty where every row has its own.
+    /// The answer words in the order of the classes; empty if every row has its own.
     pub answers: Vec<String>,
-    /// What the temperatures rest on, in a sentence.
+    /// The evidence for the temperatures in a sentence.
     pub calibration: Option<String>,
-    /// The untuned base, the mean, the average over draws: those that there are.
+    /// The untuned base, the mean, and the average over draws, if they exist.
     pub distributions: Vec<Distribution>,
-    /// Mean and average over draws at the temperatures that were chosen on calibrate, with their
-    /// names.
+    /// The scores of mean and average over draws at the temperatures that were chosen on calibrate, by
+    /// name.
     pub at_temperature: Vec<(String, Scores)>,
     /// The lines of `metrics.jsonl`.
     pub records: Vec<Record>,
-    /// What was remarkable.
+    /// What is notable.
     pub findings: Vec<Finding>,
     /// Examples worth a look.
     pub examples: Examples,
     /// The adapter's weights.
     pub adapter: Option<AdapterSummary>,
-    /// Scores against τ, where `scale` was run.
+    /// Scores against τ, if `scale` was run.
     pub scale: Option<ScaleReport>,
-    /// Scores against the share of pruned weights, where `prune` was run.
+    /// Scores against the share of pruned weights, if `prune` was run.
     pub prune: Option<PruneReport>,
-    /// What it says to other sets, where `shift` was run.
+    /// Its answers on other sets, if `shift` was run.
     pub shift: Option<ShiftReport>,
     /// Every setting: tables of names and values.
     pub settings: Vec<(String, Vec<(String, String)>)>,
@@ -66,14 +66,14 @@ pub struct Distribution {
     pub tone: usize,
     /// Its scores.
     pub scores: Scores,
-    /// Confidence of each answer and whether it is right; empty where predictions are not there.
+    /// The confidence of each answer, and whether it is right; empty if predictions are missing.
     pub answers: Vec<(f64, bool)>,
     /// Whether the run answers with it.
     pub is_recommended: bool,
 }
 
 impl RunPage {
-    /// The page; `names` writes the settings that it names.
+    /// The page; `names` says how settings are written in it.
     pub fn html(&self, names: &dyn Names) -> String {
         one::html(self, names)
     }
@@ -99,8 +99,7 @@ pub fn runs_html(runs: &[RunPage]) -> String {
     several::html(runs)
 }
 
-/// The pictures of that page: scores on tune against hours, step times, and how each run is
-/// calibrated.
+/// The pictures of that page: scores on tune against hours, step times, and the calibration of each run.
 pub fn runs_figures(runs: &[RunPage]) -> Vec<Figure> {
     several::figures(runs)
 }

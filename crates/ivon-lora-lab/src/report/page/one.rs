@@ -28,22 +28,13 @@ pub fn html(run: &RunPage, names: &dyn Names) -> String {
     add("findings", "Findings", findings(&run.findings, names));
     for (part, figures) in figures::all(run) {
         let (id, title, words) = about(part, run);
-        add(
-            id,
-            title,
-            paragraph(&words) + &grid(&figures) + &tables(part, run),
-        );
+        let html = paragraph(&words) + &grid(&figures) + &tables(part, run);
+        add(id, title, html);
     }
     add("examples", "Examples", examples(run, names));
-    add(
-        "configuration",
-        "Configuration",
-        if run.settings.is_empty() {
-            String::new()
-        } else {
-            settings(&run.settings)
-        },
-    );
+    if !run.settings.is_empty() {
+        add("configuration", "Configuration", settings(&run.settings));
+    }
     document(
         "a run of ivon-lora",
         &run.name,
@@ -53,6 +44,7 @@ pub fn html(run: &RunPage, names: &dyn Names) -> String {
     )
 }
 
+/// Id, title and text of a part.
 fn about(part: Part, run: &RunPage) -> (&'static str, &'static str, Cow<'static, str>) {
     let (id, title, words) = match part {
         Part::Calibration => (
@@ -103,7 +95,7 @@ fn about(part: Part, run: &RunPage) -> (&'static str, &'static str, Cow<'static,
     (id, title, words.into())
 }
 
-/// What the pictures of the weights show, and what the posterior is.
+/// The text above the pictures of the weights.
 fn weights(adapter: Option<&AdapterSummary>) -> String {
     let Some(posterior) = adapter.and_then(AdapterSummary::posterior_in_words) else {
         return "Where the adapter has learned. It is a point estimate: there is no posterior."
@@ -120,7 +112,7 @@ fn weights(adapter: Option<&AdapterSummary>) -> String {
     }
 }
 
-/// What stands below the pictures of a part.
+/// The tables below the pictures of a part.
 fn tables(part: Part, run: &RunPage) -> String {
     match (part, &run.shift) {
         (Part::Shift, Some(report)) => plain(&report.scores()) + &plain(&report.detection()),
@@ -156,35 +148,40 @@ fn scores(run: &RunPage) -> String {
         "Brier",
         "area, selective",
     ];
-    let mut rows: Vec<_> = run
-        .distributions
-        .iter()
-        .map(|one| (row(one), None))
-        .collect();
-    rows.extend(
-        run.at_temperature
-            .iter()
-            .map(|(name, scores)| (score_cells(name, scores), None)),
-    );
-    let chosen = run.recommended().filter(|_| run.distributions.len() > 1);
-    let chosen = chosen.map_or_else(String::new, |one| {
-        format!(" The run answers with: {}.", one.name)
-    });
-    let source = run
-        .source
-        .as_ref()
-        .map_or_else(String::new, |source| format!(", {source}"));
-    let calibration = run
-        .calibration
-        .as_ref()
-        .map_or_else(String::new, |sentence| note(&first_up(sentence)));
-    paragraph(&format!("{n} examples of {}{source}.{chosen}", run.split))
-        + &table(&head, 1, &rows)
-        + &calibration
+    let scaled = run.at_temperature.iter();
+    let scaled = scaled.map(|(name, scores)| score_cells(name, scores));
+    let rows = run.distributions.iter().map(row).chain(scaled);
+    let rows: Vec<_> = rows.map(|cells| (cells, None)).collect();
+    let calibration = run.calibration.as_ref();
+    let calibration = calibration.map(|sentence| note(&first_up(sentence)));
+    paragraph(&format!(
+        "{n} examples of {}.{}",
+        scored_rows(run),
+        answers_with(run)
+    )) + &table(&head, 1, &rows)
+        + &calibration.unwrap_or_default()
         + &note(
             "Below each score its 95 % bootstrap interval over examples. NLL, ECE and Brier: lower is better. The floor is the ECE that a \
              perfectly calibrated model with these confidences would show on so many examples; an ECE near it is no sign of miscalibration.",
         )
+}
+
+/// The split that was scored, and the source of its rows.
+fn scored_rows(run: &RunPage) -> String {
+    match &run.source {
+        Some(source) => format!("{}, {source}", run.split),
+        None => run.split.clone(),
+    }
+}
+
+/// Which distribution the run answers with, if there are several.
+fn answers_with(run: &RunPage) -> String {
+    match run.recommended() {
+        Some(one) if run.distributions.len() > 1 => {
+            format!(" The run answers with: {}.", one.name)
+        }
+        _ => String::new(),
+    }
 }
 
 /// The cells of a distribution in the table of scores.
@@ -208,8 +205,8 @@ fn score_cells(name: &str, scores: &Scores) -> Vec<Cell> {
     ]
 }
 
-/// Precision, recall and F1 of each class, and which is taken for which, of what the run answers
-/// with.
+/// Precision, recall and F1 of each class, and the confusion matrix, for the distribution that the run
+/// answers with.
 fn classes(run: &RunPage) -> String {
     let chosen = run.recommended().or_else(|| run.distributions.last());
     let Some((one, classes)) = chosen.and_then(|one| Some((one, one.scores.classes.as_ref()?)))
@@ -256,7 +253,7 @@ fn findings(findings: &[Finding], names: &dyn Names) -> String {
 
 /// A sentence with a capital letter and a full stop.
 fn first_up(sentence: &str) -> String {
-    // The Hessian's h is a symbol and stays small.
+    // The Hessian's h is a symbol and stays lower-case.
     if sentence.starts_with("h ") {
         return format!("{sentence}.");
     }

@@ -1,4 +1,4 @@
-//! The scores that have a chart of their own: how each is called, and its axis.
+//! The scores that have a chart of their own, with their names and axes.
 
 use crate::report::plot::Axis;
 use ivon_lora::metrics::MainScores;
@@ -7,11 +7,11 @@ use ivon_lora::metrics::MainScores;
 pub(super) struct ScoreChart {
     /// The end of the file's name.
     pub key: &'static str,
-    /// Stands before "on test" in the title.
+    /// Its name in the title, before "on test".
     pub name: &'static str,
-    /// At the axis.
+    /// The label of the axis.
     unit: &'static str,
-    /// Whether it is a share, shown in percent.
+    /// Whether it is a share, written in percent.
     is_share: bool,
     /// The score.
     pub value: fn(&MainScores) -> f64,

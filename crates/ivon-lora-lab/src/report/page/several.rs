@@ -1,5 +1,5 @@
-//! Several runs → one page: their scores in one table, their scores on tune against hours, their
-//! step times (the paper's Figure 2).
+//! Several runs → one page: their scores in one table, scores on tune against hours, and step times (the
+//! paper's Figure 2).
 
 use super::figures::{evaluation, reliability, step};
 use super::one::row;
@@ -76,7 +76,7 @@ fn scores(runs: &[RunPage]) -> String {
         + &note(&format!("{}.", splits.join("; ")))
 }
 
-/// A row of each distribution. All runs of one base show the same base: once is enough.
+/// A row for each distribution. The untuned base is shown once, if runs have it in common.
 fn score_rows(runs: &[RunPage]) -> Vec<(Vec<Cell>, Option<String>)> {
     let mut rows = Vec::new();
     let mut bases: Vec<&Scores> = Vec::new();
@@ -101,7 +101,7 @@ fn score_rows(runs: &[RunPage]) -> Vec<(Vec<Cell>, Option<String>)> {
     rows
 }
 
-/// Which rows a run was scored on.
+/// The rows that a run was scored on.
 fn split_of(run: &RunPage) -> Option<String> {
     let source = run
         .source
@@ -162,32 +162,21 @@ fn hours(runs: &[RunPage]) -> Vec<Figure> {
 }
 
 fn hours_chart(score: &ScoreChart, runs: &[RunPage], split: &str) -> Figure {
-    let longest = runs
-        .iter()
-        .flat_map(|run| curve(&run.records, |_| 0.0))
-        .map(|point| point[0])
-        .fold(0.0, f64::max);
-    let (per_unit, unit_name) = if longest > 600.0 {
-        (3600.0, "hours of training steps")
-    } else {
-        (60.0, "minutes of training steps")
+    let (per_unit, unit_name) = unit_of_time(runs);
+    let line = |(tone, run): (usize, &RunPage)| {
+        let points = curve(&run.records, score.value).into_iter();
+        Series {
+            name: run.name.clone(),
+            tone,
+            points: points
+                .map(|[seconds, score]| [seconds / per_unit, score])
+                .collect(),
+            mark: Mark::Dots,
+            ..Series::default()
+        }
     };
-    let one = |(tone, run): (usize, &RunPage)| Series {
-        name: run.name.clone(),
-        tone,
-        points: curve(&run.records, score.value)
-            .into_iter()
-            .map(|[seconds, score]| [seconds / per_unit, score])
-            .collect(),
-        mark: Mark::Dots,
-        ..Series::default()
-    };
-    let series: Vec<Series> = runs
-        .iter()
-        .enumerate()
-        .map(one)
-        .filter(|series| !series.points.is_empty())
-        .collect();
+    let series = runs.iter().enumerate().map(line);
+    let series: Vec<Series> = series.filter(|series| !series.points.is_empty()).collect();
     let points = || series.iter().flat_map(|series| &series.points);
     let chart = LineChart {
         title: format!("{} on {split}", score.name),
@@ -204,34 +193,44 @@ fn hours_chart(score: &ScoreChart, runs: &[RunPage], split: &str) -> Figure {
     }
 }
 
+/// The seconds and the name of the unit in which the longest of these runs is shown.
+fn unit_of_time(runs: &[RunPage]) -> (f64, &'static str) {
+    let times = runs.iter().flat_map(|run| curve(&run.records, |_| 0.0));
+    let longest = times.map(|point| point[0]).fold(0.0, f64::max);
+    if longest > 600.0 {
+        (3600.0, "hours of training steps")
+    } else {
+        (60.0, "minutes of training steps")
+    }
+}
+
+/// The median time of a run's steps, and the middle 80 % of them; none without steps.
+fn step_time_row(tone: usize, run: &RunPage) -> Option<RangeRow> {
+    let seconds = run.records.iter().filter_map(step);
+    let seconds = seconds.map(|step| step.step_seconds);
+    let mut seconds: Vec<f64> = seconds.filter(|value| value.is_finite()).collect();
+    seconds.sort_by(f64::total_cmp);
+    let range = [0.1, 0.5, 0.9].map(|share| quantile(&seconds, share));
+    (!seconds.is_empty()).then(|| RangeRow {
+        name: run.name.clone(),
+        ranges: vec![(tone, range)],
+    })
+}
+
 fn step_times(runs: &[RunPage]) -> Option<Figure> {
-    let row = |(tone, run): (usize, &RunPage)| {
-        let mut seconds: Vec<f64> = run
-            .records
-            .iter()
-            .filter_map(step)
-            .map(|step| step.step_seconds)
-            .filter(|value| value.is_finite())
-            .collect();
-        seconds.sort_by(f64::total_cmp);
-        let range = [0.1, 0.5, 0.9].map(|share| quantile(&seconds, share));
-        (!seconds.is_empty()).then(|| RangeRow {
-            name: run.name.clone(),
-            ranges: vec![(tone, range)],
-        })
-    };
-    let rows: Vec<RangeRow> = runs.iter().enumerate().filter_map(row).collect();
+    let rows = runs.iter().enumerate();
+    let rows = rows.filter_map(|(tone, run)| step_time_row(tone, run));
+    let rows: Vec<RangeRow> = rows.collect();
     let first = rows.first()?.ranges.first()?.1[1];
-    let axis = Axis::from_zero(
-        "seconds per step",
-        rows.iter()
-            .flat_map(|row| &row.ranges)
-            .map(|(_, range)| range[2]),
-    );
+    let ranges = rows.iter().flat_map(|row| &row.ranges);
+    let axis = Axis::from_zero("seconds per step", ranges.map(|(_, range)| range[2]));
     let ratio = |row: &RangeRow| {
-        row.ranges
-            .first()
-            .map(|(_, range)| format!("{} {:.3} s ({:.2})", row.name, range[1], range[1] / first))
+        let [_, median, _] = row.ranges.first()?.1;
+        Some(format!(
+            "{} {median:.3} s ({:.2})",
+            row.name,
+            median / first
+        ))
     };
     let medians: Vec<String> = rows.iter().filter_map(ratio).collect();
     Some(Figure {

@@ -1,7 +1,6 @@
-//! A range of values → an axis: round ends, few round ticks, and where a value lies between the
-//! ends.
+//! A range of values → an axis with round ends and a few round ticks.
 
-/// An axis; its values go from `low` to `high`, which differ and are finite.
+/// An axis from `low` to `high`, which are finite and differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axis {
     label: String,
@@ -11,14 +10,14 @@ pub struct Axis {
     ticks: Vec<(f64, String)>,
 }
 
-/// Ticks aimed at; there may be a few more or less, so that they are round.
+/// The desired number of ticks; there may be a few more or less, so that they are round.
 const TICKS: f64 = 5.0;
 
 impl Axis {
-    /// From and to round numbers around all values that are finite.
+    /// From and to round numbers, around all finite values.
     pub fn around(label: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let [low, high] = extent(values, |_| true).unwrap_or([0.0, 1.0]);
-        // A range of no width gets one, so that its value lies in the middle.
+        // A single value is put in the middle of a range.
         let [low, high] = if high > low {
             [low, high]
         } else {
@@ -37,7 +36,7 @@ impl Axis {
         )
     }
 
-    /// From one end to another, which need not be round.
+    /// From one number to another, which need not be round.
     pub fn between(label: &str, low: f64, high: f64) -> Self {
         let [low, high] = if high > low {
             [low, high]
@@ -66,40 +65,31 @@ impl Axis {
         )
     }
 
-    /// Shares from and to round ones around all values that are finite, written in percent.
+    /// Shares from and to round numbers, around all finite values, written in percent.
     pub fn percent_around(label: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let Self { low, high, .. } = Self::around(label, values);
         Self::percent(label, low.max(0.0), high.min(1.0).max(low.max(0.0) + 1e-3))
     }
 
-    /// Powers of ten, and where there is room their double and fivefold, around all values above 0;
-    /// evenly spaced where these differ by less than a factor of 2.5.
+    /// A logarithmic axis around all values above 0, with ticks at powers of ten, and at 2 and 5 times
+    /// these if there is room; linear if the values differ by less than a factor of 2.5.
     pub fn logarithmic(label: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let [low, high] = extent(values, |value| value > 0.0).unwrap_or([0.1, 1.0]);
-        // So narrow a range would have hardly a tick.
+        // Such a narrow range would have hardly any ticks.
         if high > low && high / low < 2.5 {
             return Self::around(label, [low, high]);
         }
-        let steps: &[f64] = if high / low < 100.0 {
-            &[1.0, 2.0, 5.0]
-        } else {
-            &[1.0]
-        };
-        let first = low.log10().floor() as i32;
-        let last = (high.log10().ceil() as i32).max(first + 1);
-        let all: Vec<f64> = (first..=last)
-            .flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)))
-            .collect();
+        let all = logarithmic_ticks(low, high);
         let below = all
             .iter()
             .copied()
-            .filter(|tick| *tick <= low * (1.0 + 1e-9))
-            .fold(all[0], f64::max);
+            .filter(|tick| *tick <= low * (1.0 + 1e-9));
+        let below = below.fold(all[0], f64::max);
         let above = all
             .iter()
             .copied()
-            .filter(|tick| *tick >= high * (1.0 - 1e-9))
-            .fold(f64::INFINITY, f64::min);
+            .filter(|tick| *tick >= high * (1.0 - 1e-9));
+        let above = above.fold(f64::INFINITY, f64::min);
         let above = if above.is_finite() && above > below {
             above
         } else {
@@ -107,15 +97,13 @@ impl Axis {
         };
         let ticks = all
             .into_iter()
-            .filter(|tick| (below..=above).contains(tick))
-            .map(|tick| (tick, scientific(tick)))
-            .collect();
+            .filter(|tick| (below..=above).contains(tick));
         Self {
             label: label.into(),
             low: below,
             high: above,
             is_logarithmic: true,
-            ticks,
+            ticks: ticks.map(|tick| (tick, scientific(tick))).collect(),
         }
     }
 
@@ -143,7 +131,7 @@ impl Axis {
         }
     }
 
-    /// Its name with its unit.
+    /// Its name and unit.
     pub fn label(&self) -> &str {
         &self.label
     }
@@ -153,7 +141,8 @@ impl Axis {
         &self.ticks
     }
 
-    /// Where a value lies: 0 at the low end, 1 at the high one; beyond them or NaN where it does.
+    /// The place of a value: 0 at the low end, 1 at the high one; a value beyond an end, or NaN, has a
+    /// place beyond it, or NaN.
     pub fn place(&self, value: f64) -> f64 {
         if self.is_logarithmic {
             return (value / self.low).ln() / (self.high / self.low).ln();
@@ -162,7 +151,20 @@ impl Axis {
     }
 }
 
-/// The smallest and the largest value that is finite and wanted.
+/// Powers of ten around a range; if it is narrow, with 2 and 5 times these.
+fn logarithmic_ticks(low: f64, high: f64) -> Vec<f64> {
+    let steps: &[f64] = if high / low < 100.0 {
+        &[1.0, 2.0, 5.0]
+    } else {
+        &[1.0]
+    };
+    let first = low.log10().floor() as i32;
+    let last = (high.log10().ceil() as i32).max(first + 1);
+    let ticks = |power| steps.iter().map(move |step| step * 10f64.powi(power));
+    (first..=last).flat_map(ticks).collect()
+}
+
+/// The smallest and the largest of the finite values that are wanted.
 fn extent(values: impl IntoIterator<Item = f64>, wanted: impl Fn(f64) -> bool) -> Option<[f64; 2]> {
     let values = values
         .into_iter()
@@ -172,7 +174,7 @@ fn extent(values: impl IntoIterator<Item = f64>, wanted: impl Fn(f64) -> bool) -
     })
 }
 
-/// The round number (1, 2 or 5 times a power of ten) next to a step.
+/// The round number (1, 2 or 5 times a power of ten) nearest to a step.
 fn round_step(step: f64) -> f64 {
     let power = 10f64.powf(step.log10().floor());
     let factor = match step / power {
@@ -184,7 +186,7 @@ fn round_step(step: f64) -> f64 {
     factor * power
 }
 
-/// With as many decimals as the step has; very large and very small ones with a power of ten.
+/// A number with as many decimals as the step has; very large and very small ones with a power of ten.
 fn plain(value: f64, step: f64) -> String {
     if step < 1e-4 || value.abs() >= 1e6 {
         return if value == 0.0 {

@@ -1,31 +1,31 @@
-//! Two axes → the frame that lines, bars and points are drawn into.
+//! Two axes → the frame in which lines, bars and points are drawn.
 
 use super::axis::Axis;
 use super::letters::width_of;
 use super::svg::{Anchor, Drawing};
 
-/// A region of a drawing with an axis below and one at its left.
+/// An area of a drawing with an axis below it and one at its left.
 #[derive(Debug)]
 pub struct Frame<'a> {
     pub x: &'a Axis,
     pub y: &'a Axis,
-    /// Left, top, right, bottom in the drawing's units.
+    /// Left, top, right and bottom in the drawing's units.
     pub area: [f64; 4],
 }
 
 impl Frame<'_> {
-    /// Where a pair of values lies in the drawing; NaN where one is not finite.
+    /// The place of a pair of values in the drawing; NaN if one is not finite.
     pub fn at(&self, x: f64, y: f64) -> [f64; 2] {
         [self.across(x), self.up(y)]
     }
 
-    /// Where a value of the x axis lies.
+    /// The place of a value on the x axis.
     pub fn across(&self, x: f64) -> f64 {
         let [left, _, right, _] = self.area;
         left + self.x.place(x) * (right - left)
     }
 
-    /// Where a value of the y axis lies; what lies beyond an end is drawn at it.
+    /// The place of a value on the y axis; values beyond an end are drawn at the end.
     pub fn up(&self, y: f64) -> f64 {
         let [_, top, _, bottom] = self.area;
         let place = self.y.place(y);
@@ -33,8 +33,14 @@ impl Frame<'_> {
         bottom - place.clamp(0.0, 1.0) * (bottom - top)
     }
 
-    /// Draws grid, ticks and the name of the y axis above its end.
+    /// Draws both axes with grid, ticks and names.
     pub fn draw(&self, drawing: &mut Drawing) {
+        self.draw_y(drawing);
+        self.draw_x(drawing);
+    }
+
+    /// Draws the y axis with its grid, its ticks, and its name above its end.
+    pub fn draw_y(&self, drawing: &mut Drawing) {
         let [left, top, right, _] = self.area;
         for (value, words) in self.y.ticks() {
             let y = self.up(*value);
@@ -47,7 +53,6 @@ impl Frame<'_> {
             Anchor::Start,
             self.y.label(),
         );
-        self.draw_x(drawing);
     }
 
     /// Draws the x axis with its ticks and name.
@@ -59,7 +64,7 @@ impl Frame<'_> {
             let x = self.across(*value);
             drawing.line("axis", [x, bottom], [x, bottom + 4.0]);
             let half = width_of("small muted", words) / 2.0;
-            // Words that would touch their neighbour are left away.
+            // Labels that would touch their neighbour are left out.
             if x - half > free_from {
                 drawing.text("small muted", [x, bottom + 17.0], Anchor::Middle, words);
                 free_from = x + half + 4.0;

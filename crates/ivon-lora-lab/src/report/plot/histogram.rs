@@ -1,4 +1,4 @@
-//! Confidences of right and of wrong answers → how they are spread, one on top of the other.
+//! Confidences of right and wrong answers → a stacked histogram.
 
 use super::WIDTH;
 use super::axis::Axis;
@@ -6,59 +6,34 @@ use super::frame::Frame;
 use super::letters::fitted;
 use super::svg::{Anchor, Drawing, Picture};
 
-/// Bars of a twentieth each.
+/// The number of bars, each a twentieth wide.
 const BARS: usize = 20;
 const HEIGHT: f64 = 270.0;
 
-/// The histogram of one set of predictions: `rows` are the confidence of each answer and whether it
-/// is right. Wrong answers stand below, in their own colour; broken lines mark mean confidence and
+/// The histogram of one set of predictions, whose `rows` are the confidence of each answer and whether it
+/// is right. Wrong answers are at the bottom, in their own colour; dashed lines mark mean confidence and
 /// accuracy.
 pub fn confidence_histogram(title: &str, tone: usize, rows: &[(f64, bool)]) -> Picture {
     let mut drawing = Drawing::new(title, WIDTH, HEIGHT);
-    drawing.text(
-        "title",
-        [0.0, 14.0],
-        Anchor::Start,
-        &fitted("title", title, WIDTH - 120.0),
-    );
+    let title = fitted("title", title, WIDTH - 120.0);
+    drawing.text("title", [0.0, 14.0], Anchor::Start, &title);
     let counts = bars(rows);
-    let lowest = if counts[..BARS / 2]
-        .iter()
-        .all(|[wrong, right]| wrong + right == 0)
-    {
-        0.5
-    } else {
-        0.0
+    let mut lower_half = counts[..BARS / 2].iter();
+    let lowest = match lower_half.all(|[wrong, right]| wrong + right == 0) {
+        true => 0.5,
+        false => 0.0,
     };
     let x = Axis::percent("confidence of the answer", lowest, 1.0);
-    let y = Axis::from_zero(
-        "examples",
-        counts.iter().map(|[wrong, right]| (wrong + right) as f64),
-    );
+    let heights = counts.iter().map(|[wrong, right]| (wrong + right) as f64);
+    let y = Axis::from_zero("examples", heights);
     let frame = Frame {
         x: &x,
         y: &y,
         area: [54.0, 52.0, WIDTH - 22.0, HEIGHT - 40.0],
     };
     frame.draw(&mut drawing);
-    for (bar, [wrong, right]) in counts
-        .into_iter()
-        .enumerate()
-        .filter(|(_, [wrong, right])| wrong + right > 0)
-    {
-        let (low, high) = (bar as f64 / BARS as f64, (bar + 1) as f64 / BARS as f64);
-        let (left, edge) = (frame.across(low) + 1.0, frame.across(high) - 1.0);
-        let middle = frame.up(wrong as f64);
-        drawing.tone(tone);
-        drawing.rectangle(
-            "fill",
-            [left, middle],
-            [edge, frame.up((wrong + right) as f64)],
-        );
-        drawing.end();
-        drawing.tone(WRONG);
-        drawing.rectangle("fill", [left, frame.area[3]], [edge, middle]);
-        drawing.end();
+    for (bar, counts) in counts.into_iter().enumerate() {
+        draw_bar(&frame, &mut drawing, tone, bar, counts);
     }
     legend(&mut drawing, tone);
     let count = rows.len().max(1) as f64;
@@ -66,6 +41,28 @@ pub fn confidence_histogram(title: &str, tone: usize, rows: &[(f64, bool)]) -> P
     let accuracy = rows.iter().filter(|row| row.1).count() as f64 / count;
     marks(&frame, &mut drawing, confidence, accuracy);
     drawing.finish()
+}
+
+/// A bar with its wrong and its right answers.
+fn draw_bar(
+    frame: &Frame<'_>,
+    drawing: &mut Drawing,
+    tone: usize,
+    bar: usize,
+    [wrong, right]: [usize; 2],
+) {
+    if wrong + right == 0 {
+        return;
+    }
+    let (low, high) = (bar as f64 / BARS as f64, (bar + 1) as f64 / BARS as f64);
+    let (left, edge) = (frame.across(low) + 1.0, frame.across(high) - 1.0);
+    let (middle, top) = (frame.up(wrong as f64), frame.up((wrong + right) as f64));
+    drawing.tone(tone);
+    drawing.rectangle("fill", [left, middle], [edge, top]);
+    drawing.end();
+    drawing.tone(WRONG);
+    drawing.rectangle("fill", [left, frame.area[3]], [edge, middle]);
+    drawing.end();
 }
 
 /// The colour of wrong answers.
@@ -83,7 +80,7 @@ fn legend(drawing: &mut Drawing, tone: usize) {
     }
 }
 
-/// Mean confidence and accuracy, with words at the side that has room.
+/// Mean confidence and accuracy, with their labels at the side that has room.
 fn marks(frame: &Frame<'_>, drawing: &mut Drawing, confidence: f64, accuracy: f64) {
     let [left, top, right, bottom] = frame.area;
     let words = [
@@ -108,7 +105,7 @@ fn marks(frame: &Frame<'_>, drawing: &mut Drawing, confidence: f64, accuracy: f6
     }
 }
 
-/// Wrong and right answers in each bar, `(low, high]`.
+/// The numbers of wrong and right answers in each bar, `(low, high]`.
 fn bars(rows: &[(f64, bool)]) -> [[usize; 2]; BARS] {
     let mut counts = [[0; 2]; BARS];
     for &(confidence, is_right) in rows {

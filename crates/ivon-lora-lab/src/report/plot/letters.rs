@@ -1,8 +1,8 @@
-//! Words → how wide they are, and words that are cut to fit.
+//! The width of words, and words that are cut to fit.
 //!
-//! A picture is shown in whatever font a machine has. Its words are measured in one of the widest
-//! that are common, DejaVu Sans, so that they fit in all of them: Helvetica, Arial, Roboto and
-//! Segoe UI are narrower by a tenth.
+//! A picture is shown in whatever font a machine has. Its words are measured in DejaVu Sans, one of the
+//! widest common fonts, so that they fit in others: Helvetica, Arial, Roboto and Segoe UI are a tenth
+//! narrower.
 
 /// The advance widths of the characters from space to tilde in DejaVu Sans, in thousandths of the
 /// font's size.
@@ -14,15 +14,15 @@ const WIDTHS: [u16; 95] = [
     611, 685, 390, 337, 390, 838, 500, 500, 613, 635, 550, 635, 615, 352, 635, 634, 278, 278, 579,
     278, 974, 634, 612, 635, 635, 411, 521, 392, 634, 592, 818, 592, 592, 525, 636, 337, 636, 838,
 ];
-/// What any other letter may take, and what one of a script with wide signs may.
+/// The width of any other letter, and of one from a script with wide characters.
 const OTHER: f64 = 0.95;
 const WIDE: f64 = 1.42;
-/// From here on letters are taken for wide: beyond Latin, Greek and Cyrillic.
+/// Letters from here on, beyond Latin, Greek and Cyrillic, are taken to be wide.
 const FIRST_WIDE: char = '\u{530}';
-/// How much wider bold letters are, all in all.
+/// How much wider bold letters are on average.
 const BOLD: f64 = 1.2;
 
-/// Size and weight of the words of a class, as the style of pictures has them.
+/// Size and weight of the words of a class, as in the style of pictures.
 fn lettering(class: &str) -> (f64, f64) {
     let has = |name: &str| class.split(' ').any(|word| word == name);
     let size = if has("title") {
@@ -42,12 +42,12 @@ fn lettering(class: &str) -> (f64, f64) {
     )
 }
 
-/// How wide words of a class are, in the units of a picture.
+/// The width of words of a class, in the units of a picture.
 pub fn width_of(class: &str, words: &str) -> f64 {
     let of = |letter: char| match letter {
         ' '..='~' => f64::from(WIDTHS[letter as usize - ' ' as usize]) / 1000.0,
         '…' | '–' | '·' | 'τ' | 'σ' | '−' | '×' => 1.0,
-        // Marks stand over the letter before them.
+        // Combining marks are above the letter before them.
         '\u{300}'..='\u{36f}' => 0.0,
         letter if letter < FIRST_WIDE => OTHER,
         _ => WIDE,
@@ -56,7 +56,7 @@ pub fn width_of(class: &str, words: &str) -> f64 {
     size * weight * words.chars().map(of).sum::<f64>()
 }
 
-/// These words, or as many of their letters as fit into `room` before three dots.
+/// These words, or as many of their letters as fit into `room`, followed by an ellipsis.
 pub fn fitted(class: &str, words: &str, room: f64) -> String {
     if width_of(class, words) <= room {
         return words.into();

@@ -1,4 +1,4 @@
-//! Series of points → a line chart with the series' names at the ends of their lines.
+//! Series of points → a line chart with the names of series at the ends of their lines.
 
 use super::WIDTH;
 use super::axis::Axis;
@@ -12,29 +12,29 @@ pub enum Mark {
     /// A line.
     #[default]
     Line,
-    /// A broken line, for what only serves to compare.
+    /// A dashed line, for comparison.
     Dashed,
     /// A line with a dot at each point.
     Dots,
 }
 
-/// Points that belong together.
+/// A series of points.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
-    /// Stands at the end of its line; empty for none.
+    /// Its name at the end of the line; empty for none.
     pub name: String,
     /// The number of its colour.
     pub tone: usize,
     /// `[x, y]`, from left to right.
     pub points: Vec<[f64; 2]>,
-    /// Low and high of y at the same places, drawn as a band; empty for none.
+    /// Low and high of y at the same x, drawn as a band; empty for none.
     pub band: Vec<[f64; 2]>,
     /// How it is drawn.
     pub mark: Mark,
 }
 
-/// The class of the names at the ends of lines, how far they stand from them, and the most room
-/// that is kept for them.
+/// The class of the names at the ends of lines, their distance from the lines, and the most room that is
+/// kept for them.
 const NAME: &str = "small toned halo";
 const ASIDE: f64 = 8.0;
 const MOST_FOR_NAMES: f64 = 180.0;
@@ -42,7 +42,7 @@ const MOST_FOR_NAMES: f64 = 180.0;
 /// A chart of lines over one pair of axes.
 #[derive(Clone, Debug)]
 pub struct LineChart {
-    /// What it shows.
+    /// Its title.
     pub title: String,
     /// The axis below.
     pub x: Axis,
@@ -50,9 +50,9 @@ pub struct LineChart {
     pub y: Axis,
     /// The lines.
     pub series: Vec<Series>,
-    /// Values of x that are marked, with words.
+    /// Values of x to be marked, with their labels.
     pub guides: Vec<(f64, String)>,
-    /// Of the picture, in its own units.
+    /// The height of the picture, in its own units.
     pub height: f64,
 }
 
@@ -78,21 +78,7 @@ impl LineChart {
             area: [54.0, 52.0, right, self.height - 40.0],
         };
         frame.draw(&mut drawing);
-        for (value, words) in &self.guides {
-            let x = frame.across(*value);
-            drawing.line("guide", [x, frame.area[1]], [x, frame.area[3]]);
-            let (anchor, aside) = if x > (frame.area[0] + right) / 2.0 {
-                (Anchor::End, -5.0)
-            } else {
-                (Anchor::Start, 5.0)
-            };
-            drawing.text(
-                "small muted halo",
-                [x + aside, frame.area[1] + 10.0],
-                anchor,
-                words,
-            );
-        }
+        self.draw_guides(&frame, &mut drawing);
         for series in &self.series {
             drawing.tone(series.tone);
             series.draw(&frame, &mut drawing);
@@ -102,7 +88,23 @@ impl LineChart {
         drawing.finish()
     }
 
-    /// The names at the right, moved apart where lines end close to each other.
+    /// The marked values of x, with their labels at the side that has room.
+    fn draw_guides(&self, frame: &Frame<'_>, drawing: &mut Drawing) {
+        let [left, top, right, bottom] = frame.area;
+        for (value, words) in &self.guides {
+            let x = frame.across(*value);
+            drawing.line("guide", [x, top], [x, bottom]);
+            let (anchor, aside) = if x > (left + right) / 2.0 {
+                (Anchor::End, -5.0)
+            } else {
+                (Anchor::Start, 5.0)
+            };
+            let place = [x + aside, top + 10.0];
+            drawing.text("small muted halo", place, anchor, words);
+        }
+    }
+
+    /// The names at the right, moved apart if lines end close to each other.
     fn names(&self, frame: &Frame<'_>, drawing: &mut Drawing) {
         let end = |series: &Series| {
             series
@@ -167,8 +169,8 @@ impl Series {
     }
 }
 
-/// Sorted places, each at least `gap` from the one before, kept between `low` and `high` as far as
-/// there is room.
+/// Sorted places moved apart to a distance of at least `gap`, and kept between `low` and `high` if there
+/// is room.
 fn apart(places: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
     let mut found: Vec<f64> = Vec::with_capacity(places.len());
     for &place in places {
@@ -183,8 +185,8 @@ fn apart(places: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
     found
 }
 
-/// At most `most` points for a long series: the mean of each run of neighbours, and their 10 % and
-/// 90 % quantiles as a band. Values that are not finite are left out.
+/// A long series in at most `most` points: the means of groups of neighbours, and their 10 % and 90 %
+/// quantiles as a band. Values that are not finite are left out.
 pub fn summarised(points: &[[f64; 2]], most: usize) -> (Vec<[f64; 2]>, Vec<[f64; 2]>) {
     let finite: Vec<[f64; 2]> = points
         .iter()

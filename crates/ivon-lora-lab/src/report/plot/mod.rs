@@ -1,8 +1,7 @@
 //! Numbers → pictures: a small SVG writer, and one file for each kind of picture.
 //!
 //! Every function here is pure: the same numbers give the same text. Colours are classes, so that a
-//! page or a file can show one picture in a light and in a dark theme; nothing in a picture moves,
-//! loads or runs.
+//! picture can be shown in a light and in a dark theme. Nothing in a picture moves, loads or runs.
 
 mod letters;
 mod svg;
@@ -21,8 +20,8 @@ pub use reliability::reliability_diagram;
 pub(super) use svg::STYLE;
 pub use svg::{Picture, escape};
 
-/// Width of every picture, in its own units; a page scales it down where a screen is narrow, so
-/// text stays readable on a phone.
+/// The width of every picture, in its own units, so small that text stays readable on a phone, where the
+/// page scales it down.
 const WIDTH: f64 = 440.0;
 
 #[cfg(test)]

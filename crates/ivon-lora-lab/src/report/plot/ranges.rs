@@ -1,5 +1,5 @@
-//! Low, middle and high of several things → a row for each: a bar from low to high with a dot in
-//! the middle.
+//! Low, middle and high values → a chart with a row for each: a bar from low to high, and a dot at the
+//! middle.
 
 use super::WIDTH;
 use super::axis::Axis;
@@ -7,12 +7,12 @@ use super::frame::Frame;
 use super::letters::{fitted, width_of};
 use super::svg::{Anchor, Drawing, Picture};
 
-/// One row.
+/// A row of the chart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RangeRow {
     /// Its name, at the left.
     pub name: String,
-    /// Number of a colour, and low, middle, high: one bar each, one below the other.
+    /// Its bars from top to bottom: the number of a colour, and low, middle, high.
     pub ranges: Vec<(usize, [f64; 3])>,
 }
 
@@ -51,7 +51,7 @@ pub fn range_chart(title: &str, x: &Axis, rows: &[RangeRow], legend: &[(usize, &
     drawing.finish()
 }
 
-/// Over the rows where it has room there, else as far to the left as it must.
+/// The legend, above the rows if it fits there, or else as far to the left as necessary.
 fn draw_legend(drawing: &mut Drawing, legend: &[(usize, &str)], left: f64) {
     let width = |words: &str| width_of("small", words) + 28.0;
     let wide: f64 = legend.iter().map(|(_, words)| width(words)).sum();
@@ -68,7 +68,7 @@ fn draw_legend(drawing: &mut Drawing, legend: &[(usize, &str)], left: f64) {
     }
 }
 
-/// A name, and its bars one below the other.
+/// A name and its bars.
 fn draw_row(drawing: &mut Drawing, frame: &Frame<'_>, row: &RangeRow, [y, height]: [f64; 2]) {
     let [left, _, right, _] = frame.area;
     drawing.text(

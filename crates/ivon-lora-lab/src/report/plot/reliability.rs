@@ -1,5 +1,5 @@
-//! Reliability bins → accuracy against confidence, how sure that accuracy is, and how many examples
-//! lie behind it.
+//! Reliability bins → accuracy against confidence, with the interval and the number of examples of each
+//! bin.
 
 use super::WIDTH;
 use super::axis::Axis;
@@ -12,9 +12,9 @@ use ivon_lora::metrics::Bin;
 const Z: f64 = 1.96;
 const HEIGHT: f64 = 408.0;
 
-/// The diagram of one set of predictions. Above: a point for each bin at its mean confidence and
-/// its accuracy, with the 95 % interval of that accuracy (Wilson), its distance from the diagonal
-/// drawn as a bar. Below: the number of examples in each bin.
+/// The diagram of one set of predictions. Above: a point for each bin at its mean confidence and its
+/// accuracy, with the 95 % interval of that accuracy (Wilson), and a bar to the diagonal. Below: the
+/// number of examples in each bin.
 pub fn reliability_diagram(title: &str, tone: usize, bins: &[Bin]) -> Picture {
     let mut drawing = Drawing::new(title, WIDTH, HEIGHT);
     drawing.text("title", [0.0, 14.0], Anchor::Start, title);
@@ -30,33 +30,11 @@ pub fn reliability_diagram(title: &str, tone: usize, bins: &[Bin]) -> Picture {
         y: &y,
         area: [54.0, 52.0, WIDTH - 22.0, 290.0],
     };
-    for (value, words) in y.ticks() {
-        let y = frame.up(*value);
-        drawing.line("grid", [frame.area[0], y], [frame.area[2], y]);
-        drawing.text(
-            "small muted",
-            [frame.area[0] - 7.0, y + 4.0],
-            Anchor::End,
-            words,
-        );
-    }
-    drawing.text(
-        "small muted",
-        [0.0, frame.area[1] - 12.0],
-        Anchor::Start,
-        y.label(),
-    );
+    frame.draw_y(&mut drawing);
     drawing.line("guide", frame.at(lowest, lowest), frame.at(1.0, 1.0));
     drawing.tone(tone);
     for bin in bins {
-        let [across, up] = frame.at(bin.confidence, bin.accuracy);
-        let half = 0.36 * (frame.across(bin.high) - frame.across(bin.low));
-        let [left, right] =
-            [across - half, across + half].map(|x| x.clamp(frame.area[0], frame.area[2]));
-        drawing.rectangle("faint", [left, frame.up(bin.confidence)], [right, up]);
-        let [low, high] = wilson_interval(bin.accuracy, bin.count);
-        drawing.line("thin", [across, frame.up(low)], [across, frame.up(high)]);
-        drawing.circle("dot", [across, up], 4.5);
+        draw_bin(&frame, &mut drawing, bin);
     }
     drawing.end();
     let on_diagonal = lowest + 0.8 * (1.0 - lowest);
@@ -70,7 +48,19 @@ pub fn reliability_diagram(title: &str, tone: usize, bins: &[Bin]) -> Picture {
     drawing.finish()
 }
 
-/// The strip of bars below.
+/// The point of a bin, with its interval and a bar to the diagonal.
+fn draw_bin(frame: &Frame<'_>, drawing: &mut Drawing, bin: &Bin) {
+    let [across, up] = frame.at(bin.confidence, bin.accuracy);
+    let half = 0.36 * (frame.across(bin.high) - frame.across(bin.low));
+    let [left, right] =
+        [across - half, across + half].map(|x| x.clamp(frame.area[0], frame.area[2]));
+    drawing.rectangle("faint", [left, frame.up(bin.confidence)], [right, up]);
+    let [low, high] = wilson_interval(bin.accuracy, bin.count);
+    drawing.line("thin", [across, frame.up(low)], [across, frame.up(high)]);
+    drawing.circle("dot", [across, up], 4.5);
+}
+
+/// The bars below, with the number of examples in each bin.
 fn counts(drawing: &mut Drawing, x: &Axis, tone: usize, bins: &[Bin]) {
     let largest = bins.iter().map(|bin| bin.count).max().unwrap_or(0).max(1) as f64;
     let y = Axis::from_zero("examples", [largest]);
@@ -105,7 +95,7 @@ fn counts(drawing: &mut Drawing, x: &Axis, tone: usize, bins: &[Bin]) {
     frame.draw_x(drawing);
 }
 
-/// The 95 % interval of a share of `count`, after Wilson (1927):
+/// The 95 % interval of a share of `count` (Wilson 1927):
 /// `(p + z²/2n ± z√(p(1−p)/n + z²/4n²)) / (1 + z²/n)`.
 pub fn wilson_interval(share: f64, count: usize) -> [f64; 2] {
     let n = count.max(1) as f64;

@@ -1,13 +1,13 @@
-//! Shapes and words → one picture as SVG, inside a page or as a file of its own.
+//! Shapes and words → a picture as SVG, inside a page or as a file of its own.
 
 use std::fmt::Write;
 
 use super::letters::fitted;
 
-/// The number of colours that tell series apart; the classes `tone-0` … of the style.
+/// The number of colours for series; the classes `tone-0` … of the style.
 const TONES: usize = 7;
 
-/// What the classes look like, in both themes. A page has it once, a file brings its own.
+/// The style of the classes, in both themes. A page has it once, a file has its own copy.
 pub const STYLE: &str = "\
 :root{--ink:#1f1d1a;--muted:#6a665e;--rule:#b9b3a7;--grid:#e4e0d7;--paper:#fdfcf9;\
 --tone-0:#1f6aa5;--tone-1:#c2571a;--tone-2:#8a8478;--tone-3:#2f7d57;--tone-4:#8257a8;--tone-5:#b03a5b;--tone-6:#8a6d00}\
@@ -25,7 +25,7 @@ pub const STYLE: &str = "\
 .tone-0{color:var(--tone-0)}.tone-1{color:var(--tone-1)}.tone-2{color:var(--tone-2)}.tone-3{color:var(--tone-3)}\
 .tone-4{color:var(--tone-4)}.tone-5{color:var(--tone-5)}.tone-6{color:var(--tone-6)}";
 
-/// Which end of a text stands at its place.
+/// Which part of a text is at its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
     Start,
@@ -42,7 +42,7 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// What it shows, in words.
+    /// Its title.
     pub fn title(&self) -> &str {
         &self.title
     }
@@ -111,17 +111,17 @@ impl Picture {
     }
 }
 
-/// Around a picture that is a file of its own.
+/// The margin of a picture that is a file of its own.
 const MARGIN: u32 = 16;
 
-/// A picture while it is drawn. Places are `[x, y]` in its own units, y downwards.
+/// A picture that is being drawn. Places are `[x, y]` in its own units, with y downwards.
 #[derive(Debug)]
 pub struct Drawing {
     picture: Picture,
 }
 
 impl Drawing {
-    /// An empty picture of this size with these words as its title.
+    /// An empty picture with this title and size.
     pub fn new(title: &str, width: f64, height: f64) -> Self {
         Self {
             picture: Picture {
@@ -137,8 +137,8 @@ impl Drawing {
         self.picture
     }
 
-    /// Everything drawn until [`end`](Self::end) has this colour; beyond the last one they begin
-    /// anew.
+    /// Gives everything drawn until [`end`](Self::end) this colour; after the last one the colours
+    /// repeat.
     pub fn tone(&mut self, tone: usize) {
         self.put(format_args!("<g class=\"tone-{}\">", tone % TONES));
     }
@@ -171,7 +171,7 @@ impl Drawing {
         ));
     }
 
-    /// A line through points; one that is not finite leaves a gap.
+    /// A line through points; a point that is not finite leaves a gap.
     pub fn path(&mut self, class: &str, points: &[[f64; 2]]) {
         let mut data = String::new();
         let mut pen_is_down = false;
@@ -191,7 +191,7 @@ impl Drawing {
         self.put(format_args!("<path class=\"{class}\" d=\"{data}\"/>"));
     }
 
-    /// Words at a place, escaped; those that would leave the picture are cut.
+    /// Words at a place, escaped, and cut if they would leave the picture.
     pub fn text(&mut self, class: &str, at: [f64; 2], anchor: Anchor, words: &str) {
         let (left, right) = (at[0], f64::from(self.picture.size[0]) - at[0]);
         let room = match anchor {
@@ -220,7 +220,7 @@ impl Drawing {
     }
 }
 
-/// A coordinate with one decimal at most; what is not finite becomes 0, which no viewer refuses.
+/// A coordinate with at most one decimal; if it is not finite, 0, which every viewer accepts.
 fn number(value: f64) -> String {
     let rounded = (10.0 * value).round() / 10.0;
     if rounded.is_finite() {
@@ -230,8 +230,8 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Words as they may stand between tags and within quotes of HTML and of XML. Characters that XML
-/// cannot hold are replaced.
+/// Words escaped for use between tags and in quotes, in HTML and XML. Characters that XML does not allow
+/// are replaced.
 pub fn escape(words: &str) -> String {
     let mut escaped = String::with_capacity(words.len());
     for letter in words.chars() {
