@@ -31,7 +31,7 @@ pub const NAME: &str = "ivon-lora-toy";
 pub const DATA_SEED: u64 = 1;
 
 /// The model's files: a Hugging Face folder, weights in F16.
-pub const MODEL_FILES: [(&str, &[u8]); 4] = [
+const MODEL_FILES: [(&str, &[u8]); 4] = [
     ("config.json", include_bytes!("model/config.json")),
     (
         "model.safetensors",

@@ -116,7 +116,7 @@ impl Question {
     }
 
     /// The question as a row of a JSONL file: the fields of the task, and what only the generator knows.
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         let row = json!({"id": self.id, "report": self.report, "label": ANSWERS[self.label],
             "nature": self.nature.name(), "light": self.light.name(), "probability_yes": self.probability_yes()});
         row.to_string()

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use ivon_lora::files;
 use ivon_lora_lab::compare::{COMPARISON_FILE, Comparison};
+use ivon_lora_lab::report::Figure;
 use ivon_lora_lab::report::RunRecord;
-use ivon_lora_lab::report::html::Figure;
 use ivon_lora_lab::report::page::{RunPage, runs_figures, runs_html};
 use serde_json::json;
 

@@ -16,7 +16,7 @@ use ivon_lora::files;
 use ivon_lora::metrics::{MetricsError, Predictions};
 
 /// The newest version of a line that is read.
-pub const PREDICTIONS_FORMAT: u32 = 1;
+const PREDICTIONS_FORMAT: u32 = 1;
 const LARGEST: u64 = 1 << 30;
 
 #[derive(Debug, Deserialize)]

@@ -24,7 +24,6 @@ mod page;
 
 pub use comparison::{COMPARISON_FILE, Comparison, FailedCell, Trial, compare};
 pub use config::{CompareConfig, ExternalPredictions, MethodEntry, TaskEntry, Tuning};
-pub use external::PREDICTIONS_FORMAT;
 // For the fuzz target alone.
 pub use error::CompareError;
 #[doc(hidden)]

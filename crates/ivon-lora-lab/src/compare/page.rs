@@ -110,64 +110,59 @@ impl Comparison {
 
 /// The rows with the lowest NLL and the highest accuracy, and how many others cannot be told from each.
 fn best(task: &TaskTable) -> String {
-    let methods: Vec<&RowEntry> = task
-        .rows
-        .iter()
-        .filter(|row| row.form != Form::Yardstick)
-        .collect();
-    let of = |name: &str, of: Score, is_better: fn(&f64, &f64) -> Ordering| {
-        let best = methods
-            .iter()
-            .min_by(|one, other| is_better(&of(one).mean, &of(other).mean))?;
-        let alike = methods
-            .iter()
-            .filter(|row| of(row).is_bold && row.name != best.name)
-            .count();
-        let others = methods.len() - 1;
-        Some(format!(
-            "{name} {:.3} ({}; {alike} of the {others} other rows are not told apart from it).",
-            of(best).mean,
-            best.name
-        ))
-    };
-    let nll = of("Lowest NLL:", |row| &row.nll, f64::total_cmp);
-    let accuracy = of(
-        "Highest accuracy:",
+    let methods = task.rows.iter();
+    let methods = methods.filter(|row| row.form != Form::Yardstick);
+    let methods: Vec<&RowEntry> = methods.collect();
+    let nll = best_row(&methods, |row| &row.nll, f64::total_cmp);
+    let accuracy = best_row(
+        &methods,
         |row| &row.accuracy,
         |one, other| other.total_cmp(one),
     );
-    nll.into_iter()
-        .chain(accuracy)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let nll = nll.map(|words| format!("Lowest NLL: {words}"));
+    let accuracy = accuracy.map(|words| format!("Highest accuracy: {words}"));
+    let sentences: Vec<String> = nll.into_iter().chain(accuracy).collect();
+    sentences.join(" ")
+}
+
+/// The best score with its row, and how many others cannot be told from it.
+fn best_row(methods: &[&RowEntry], of: Score, order: fn(&f64, &f64) -> Ordering) -> Option<String> {
+    let best = methods.iter();
+    let best = best.min_by(|one, other| order(&of(one).mean, &of(other).mean))?;
+    let alike = methods.iter();
+    let alike = alike.filter(|row| of(row).is_bold && row.name != best.name);
+    Some(format!(
+        "{:.3} ({}; {} of the {} other rows are not told apart from it).",
+        of(best).mean,
+        best.name,
+        alike.count(),
+        methods.len() - 1
+    ))
 }
 
 fn cells(row: &RowEntry) -> Vec<Cell> {
-    let score = |entry: &ScoreEntry| {
-        let error = entry
-            .standard_error
-            .map_or_else(String::new, |error| format!("± {error:.3}"));
-        Cell {
-            words: format!("{:.3}", entry.mean),
-            small: error,
-            is_bold: entry.is_bold,
-        }
-    };
     let ratio = |value: Option<f64>| {
         Cell::of(value.map_or_else(|| "–".into(), |value| format!("{value:.2}")))
     };
     let extra = Cell::of(row.extra_parameters.map_or_else(|| "–".into(), short));
-    let scores = [&row.accuracy, &row.nll, &row.brier, &row.ece].map(score);
+    let scores = [&row.accuracy, &row.nll, &row.brier, &row.ece].map(score_cell);
     let rest = [
         ratio(row.training_time),
         ratio(row.prediction_time),
         extra,
         Cell::of(row.seeds.len().to_string()),
     ];
-    std::iter::once(Cell::of(&row.name))
-        .chain(scores)
-        .chain(rest)
-        .collect()
+    let name = std::iter::once(Cell::of(&row.name));
+    name.chain(scores).chain(rest).collect()
+}
+
+fn score_cell(entry: &ScoreEntry) -> Cell {
+    let error = entry.standard_error;
+    Cell {
+        words: format!("{:.3}", entry.mean),
+        small: error.map_or_else(String::new, |error| format!("± {error:.3}")),
+        is_bold: entry.is_bold,
+    }
 }
 
 /// A large number for a narrow column: 465 k, 9.8 M.

@@ -1,18 +1,21 @@
 //! The folder of a run → its records, scores and findings, pictures of them, and a page.
 
 mod findings;
-pub mod plot;
-pub mod html;
+pub(crate) mod plot;
+pub(crate) mod html;
 mod scale;
 mod prune;
 mod shift;
 pub mod page;
 mod run;
 
-pub use findings::{RunSettings, findings};
-pub use prune::{PRUNE_FILE, PrunePoint, PruneReport};
-pub use run::{RunRecord, run_settings};
-pub use scale::{SCALE_FILE, ScaleChoice, ScalePoint, ScaleReport, ScaleTrials, prefixes};
-pub use shift::{
-    Detection, Measure, SHIFT_FILE, ShiftAnswers, ShiftReport, ShiftScores, ShiftSet, ShiftWay,
-};
+use findings::{RunSettings, findings};
+pub use html::Figure;
+pub use plot::Picture;
+pub(crate) use prune::PRUNE_FILE;
+pub use prune::{PrunePoint, PruneReport};
+pub use run::RunRecord;
+pub(crate) use scale::{SCALE_FILE, ScaleTrials, prefixes};
+pub use scale::{ScaleChoice, ScalePoint, ScaleReport};
+pub use shift::{Detection, Measure, ShiftReport, ShiftScores, ShiftSet, ShiftWay};
+pub(crate) use shift::{SHIFT_FILE, ShiftAnswers};

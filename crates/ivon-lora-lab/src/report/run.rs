@@ -292,7 +292,7 @@ fn example_row(prediction: &Prediction) -> ExampleRow {
 }
 
 /// The settings that findings depend on.
-pub fn run_settings(config: &RunConfig, folder: &Path) -> RunSettings {
+fn run_settings(config: &RunConfig, folder: &Path) -> RunSettings {
     let Method::Ivon(ivon) = &config.optimizer else {
         return RunSettings::default();
     };

@@ -78,7 +78,7 @@ pub struct ScaleTrials {
 impl ScaleChoice {
     /// Chooses the τ with the lowest NLL (of those that tie, the smallest), if it is better than the τ
     /// nearest to the adapter's own by more than a standard error; none without points.
-    pub fn new(trials: ScaleTrials) -> Option<Self> {
+    pub(crate) fn new(trials: ScaleTrials) -> Option<Self> {
         let ScaleTrials {
             split,
             points,

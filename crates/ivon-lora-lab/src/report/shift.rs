@@ -188,26 +188,27 @@ impl ShiftAnswers {
 
     /// How well each measure of uncertainty tells these rows from `own`.
     fn told_from(&self, own: &Self) -> Vec<Detection> {
-        let told = |(there, here): (&Uncertainties, &Uncertainties)| {
-            let ((measure, there), (_, here)) = (there, here);
-            let scores: Vec<f64> = there.iter().chain(here).copied().collect();
-            let is_other: Vec<bool> = (0..scores.len()).map(|row| row < there.len()).collect();
-            let chance = there.len() as f64 / scores.len() as f64;
-            let auroc = auroc(&scores, &is_other)?;
-            let auroc_interval = auroc_interval(auroc, there.len(), here.len());
-            Some(Detection {
-                uncertainty: *measure,
-                auroc,
-                auroc_interval,
-                aupr: aupr(&scores, &is_other)?,
-                chance,
-            })
-        };
-        self.uncertainties
-            .iter()
-            .zip(&own.uncertainties)
-            .filter_map(told)
+        let pairs = self.uncertainties.iter().zip(&own.uncertainties);
+        pairs
+            .filter_map(|((measure, there), (_, here))| Detection::new(*measure, there, here))
             .collect()
+    }
+}
+
+impl Detection {
+    /// How well a measure tells the rows of another set (`there`) from held-out ones (`here`); none if
+    /// one of them is empty.
+    fn new(uncertainty: Measure, there: &[f64], here: &[f64]) -> Option<Self> {
+        let scores = [there, here].concat();
+        let is_other: Vec<bool> = (0..scores.len()).map(|row| row < there.len()).collect();
+        let auroc = auroc(&scores, &is_other)?;
+        Some(Self {
+            uncertainty,
+            auroc,
+            auroc_interval: auroc_interval(auroc, there.len(), here.len()),
+            aupr: aupr(&scores, &is_other)?,
+            chance: there.len() as f64 / scores.len() as f64,
+        })
     }
 }
 
@@ -217,7 +218,7 @@ impl ShiftSet {
     ///
     /// # Errors
     /// If a label is out of range or a row is not a distribution.
-    pub fn new(
+    pub(crate) fn new(
         name: &str,
         split: &str,
         answered: &[ShiftAnswers],

@@ -104,7 +104,7 @@ impl Temperatures {
 /// How log-probabilities become an answer: from the mean or from the average over draws, and with
 /// which temperatures.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct AnswerRule {
+pub(crate) struct AnswerRule {
     /// Which of the two answers.
     pub predict_with: PredictWith,
     /// The temperatures of both; none if none were chosen.
@@ -168,7 +168,7 @@ impl EvaluationReport {
     ///
     /// # Errors
     /// If an example has no label or a row is not a distribution.
-    pub fn new(
+    pub(crate) fn new(
         task: &Task,
         examples: &[Encoded],
         evaluated: &SetProbabilities,
@@ -206,7 +206,7 @@ impl EvaluationReport {
 
     /// The report under the name of its split, with where its rows come from: `carved from
     /// train.jsonl`.
-    pub fn of(self, split: &str, source: Option<String>) -> Self {
+    pub(crate) fn of(self, split: &str, source: Option<String>) -> Self {
         Self {
             split: split.into(),
             source,

@@ -8,7 +8,7 @@ use super::{BundleError, POSTERIOR_FILE, SIDECAR_FILE};
 use crate::files;
 
 /// The file's name in the adapter folder.
-pub const MODEL_CARD_FILE: &str = "README.md";
+const MODEL_CARD_FILE: &str = "README.md";
 
 /// What a model card says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,7 +30,7 @@ pub struct CardFacts {
 }
 
 /// The card as Markdown, with the front matter for the hub.
-pub fn model_card(facts: &CardFacts) -> String {
+fn model_card(facts: &CardFacts) -> String {
     let mut card = front_matter(&facts.base);
     let CardFacts {
         base,
@@ -60,7 +60,7 @@ pub fn model_card(facts: &CardFacts) -> String {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write_model_card(folder: &Path, facts: &CardFacts) -> Result<(), BundleError> {
+pub(super) fn write_model_card(folder: &Path, facts: &CardFacts) -> Result<(), BundleError> {
     Ok(files::write_bytes(
         &folder.join(MODEL_CARD_FILE),
         model_card(facts).as_bytes(),

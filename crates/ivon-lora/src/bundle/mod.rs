@@ -9,15 +9,14 @@ mod folder;
 mod summary;
 mod locate;
 
-pub use card::{CardFacts, MODEL_CARD_FILE, model_card, write_model_card};
+pub use card::CardFacts;
 pub use error::BundleError;
 pub use folder::{Bundle, read_mergeable, write_scale};
 pub use locate::{locate_adapter, named_base};
-pub use posterior_file::{
-    POSTERIOR_FILE, POSTERIOR_FORMAT, load_posterior, read_stored, write_posterior, write_stored,
-};
+pub use posterior_file::{POSTERIOR_FILE, load_posterior};
+pub(crate) use posterior_file::{read_stored, write_posterior};
+pub(crate) use sidecar::SIDECAR_FORMAT;
 pub use sidecar::{
-    AnswerWord, BaseFingerprint, BaseRecord, Calibration, PredictWith, SIDECAR_FILE,
-    SIDECAR_FORMAT, Sidecar,
+    AnswerWord, BaseFingerprint, BaseRecord, Calibration, PredictWith, SIDECAR_FILE, Sidecar,
 };
 pub use summary::{AdapterSummary, LayerSummary, WeightSummary, summarise};

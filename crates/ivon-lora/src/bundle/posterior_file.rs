@@ -15,7 +15,7 @@ use crate::posterior::{PointEstimate, Posterior, Stored, restore};
 /// The file's name in the adapter folder.
 pub const POSTERIOR_FILE: &str = "posterior.safetensors";
 /// The version of the layout that this program writes, and the newest that it reads.
-pub const POSTERIOR_FORMAT: u32 = 1;
+const POSTERIOR_FORMAT: u32 = 1;
 const LARGEST_MEAN: u64 = 16 << 30;
 
 /// Reads the file of an adapter folder; none if there is none, and the adapter is a point estimate.

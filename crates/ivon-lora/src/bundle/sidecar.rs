@@ -161,7 +161,7 @@ impl BaseFingerprint {
     ///
     /// # Errors
     /// [`BundleError::OtherBase`] with the first number that differs.
-    pub fn check_shape(&self, base: &Self) -> Result<(), BundleError> {
+    pub(super) fn check_shape(&self, base: &Self) -> Result<(), BundleError> {
         for ((key, expected), (_, found)) in self.shape().into_iter().zip(base.shape()) {
             if expected != found {
                 return Err(BundleError::OtherBase {

@@ -72,10 +72,11 @@ pub fn check(
     network: &Network,
     folder: &Path,
 ) -> Result<(), ConformanceError> {
+    let vocabulary = network.config().vocab_size;
     let run = Run {
         settings,
         network,
-        examples: examples(network.config().vocab_size),
+        examples: (0..18).map(|index| example(vocabulary, index)).collect(),
     };
     settings.validate()?;
     run.failed_steps_change_nothing()?;
@@ -97,25 +98,22 @@ struct Run<'a> {
     examples: Vec<Encoded>,
 }
 
-/// Examples of ten tokens each; the label says whether the fifth is below the sixth.
-fn examples(vocabulary: usize) -> Vec<Encoded> {
-    let example = |index: u64| {
-        let mut numbers = stream(4, Purpose::Generation, index, 0, "");
-        let tokens: Vec<u32> = (0..10)
-            .map(|_| 3 + below(&mut numbers, vocabulary.saturating_sub(6).max(1) as u64) as u32)
-            .collect();
-        let label = Some(usize::from(tokens[4] < tokens[5]));
-        Encoded {
-            id: index.to_string(),
-            key: index,
-            tokens,
-            target: Target::Choice {
-                choices: Choices::Tokens(vec![10, 20]),
-                label,
-            },
-        }
-    };
-    (0..18).map(example).collect()
+/// Ten tokens by number; the label says whether the fifth is below the sixth.
+fn example(vocabulary: usize, index: u64) -> Encoded {
+    let mut numbers = stream(4, Purpose::Generation, index, 0, "");
+    let tokens: Vec<u32> = (0..10)
+        .map(|_| 3 + below(&mut numbers, vocabulary.saturating_sub(6).max(1) as u64) as u32)
+        .collect();
+    let label = Some(usize::from(tokens[4] < tokens[5]));
+    Encoded {
+        id: index.to_string(),
+        key: index,
+        tokens,
+        target: Target::Choice {
+            choices: Choices::Tokens(vec![10, 20]),
+            label,
+        },
+    }
 }
 
 fn lora() -> LoraConfig {

@@ -37,12 +37,12 @@ pub use clora::CloraConfig;
 pub use dalorra::DalorraConfig;
 pub use ensemble::EnsembleConfig;
 pub use ivon::{DrawPer, IvonMethodConfig};
-pub use laplace::{
-    CHOSEN_BY, LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice, trial_precisions,
-};
+pub(crate) use laplace::CHOSEN_BY;
+pub use laplace::{LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice};
 pub use last_layer::LastLayerConfig;
 pub use mc_dropout::McDropoutConfig;
-pub use members::{member_folder, train_members};
+pub(crate) use members::member_folder;
+pub use members::train_members;
 pub use scalabl::ScalablConfig;
 pub use settings::{Fit, Members, Passes, Settings, Setup};
 pub use swag::SwagConfig;

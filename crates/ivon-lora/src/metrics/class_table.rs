@@ -22,18 +22,6 @@ fn name(answers: &[String], class: usize) -> String {
 /// as their answer.
 pub fn class_table(classes: &Classes, answers: &[String]) -> Table {
     let head = ["class", "rows", "answered", "precision", "recall", "F1"];
-    let row = |class: usize| {
-        let scores = classes.classes[class];
-        let answered: usize = classes.confusion.iter().map(|row| row[class]).sum();
-        vec![
-            name(answers, class),
-            scores.support.to_string(),
-            answered.to_string(),
-            share(scores.precision, answered),
-            share(scores.recall, scores.support),
-            share(scores.f1, scores.support + answered),
-        ]
-    };
     let mut order: Vec<usize> = (0..classes.classes.len()).collect();
     if order.len() > MOST {
         order.sort_by_key(|&class| std::cmp::Reverse(classes.classes[class].support));
@@ -41,8 +29,24 @@ pub fn class_table(classes: &Classes, answers: &[String]) -> Table {
     }
     Table {
         head: head.map(String::from).to_vec(),
-        rows: order.into_iter().map(row).collect(),
+        rows: order
+            .into_iter()
+            .map(|class| class_row(classes, answers, class))
+            .collect(),
     }
+}
+
+fn class_row(classes: &Classes, answers: &[String], class: usize) -> Vec<String> {
+    let scores = classes.classes[class];
+    let answered: usize = classes.confusion.iter().map(|row| row[class]).sum();
+    vec![
+        name(answers, class),
+        scores.support.to_string(),
+        answered.to_string(),
+        share(scores.precision, answered),
+        share(scores.recall, scores.support),
+        share(scores.f1, scores.support + answered),
+    ]
 }
 
 /// A share of this many rows; a dash if there are none.

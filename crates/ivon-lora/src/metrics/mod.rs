@@ -24,22 +24,21 @@ pub use calibration::{
     Bin, ece, ece_floor, equal_mass_bins, expected_error, maximum_error, reliability_bins,
 };
 pub use choice::{FEWEST_OF_EACH, FEWEST_ROWS, Ground, TooLittle, not_told_from, preferred};
-pub use class_table::{class_findings, class_table, confusion_table, majority_sentence};
+pub(crate) use class_table::class_findings;
+pub use class_table::{class_table, confusion_table, majority_sentence};
 pub use classes::{ClassScores, Classes, class_scores};
 pub use detection::{aupr, auroc, auroc_interval};
 pub use error::MetricsError;
 pub use finding::{Finding, Severity};
 pub use paired::{ComparedScore, paired_over_seeds};
-pub use predictions::{
-    LogProbabilities, Predictions, first_largest, log_softmax, log_sum_exp, mean_of_draws,
-};
-pub use scores::{BINS, MORE_BINS, Scores};
+pub(crate) use predictions::first_largest;
+pub use predictions::{LogProbabilities, Predictions, log_softmax, log_sum_exp, mean_of_draws};
+pub use scores::{BINS, Scores};
 pub use selective::{
     SelectivePoint, accuracy_by_coverage, area_under_selective_accuracy, selective_accuracy,
     selective_curve,
 };
-pub use table::{Table, mean_and_standard_error, score_table, sentence_for_a_stranger, with_error};
-pub use temperature::{
-    NoTemperature, PRIOR_SD, TEMPERATURES, Temperature, at_temperature, fit_temperature,
-};
+pub(crate) use table::sentence_for_a_stranger;
+pub use table::{Table, mean_and_standard_error, score_table};
+pub use temperature::{NoTemperature, Temperature, at_temperature, fit_temperature};
 pub use uncertainty::{Uncertainty, entropy, uncertainties};

@@ -18,7 +18,7 @@ use super::{
 /// The paper's number of bins.
 pub const BINS: usize = 10;
 /// The number of bins in BLoB, TFB and torchmetrics.
-pub const MORE_BINS: usize = 15;
+const MORE_BINS: usize = 15;
 /// Sets of labels drawn for [`Scores::ece_floor`].
 const FLOOR_DRAWS: usize = 1000;
 

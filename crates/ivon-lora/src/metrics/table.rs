@@ -81,7 +81,7 @@ pub fn mean_and_standard_error(values: &[f64]) -> (f64, Option<f64>) {
 }
 
 /// `0.853 ± 0.004`, or `0.853` for a single value.
-pub fn with_error(values: &[f64]) -> String {
+fn with_error(values: &[f64]) -> String {
     match mean_and_standard_error(values) {
         (mean, Some(error)) => format!("{mean:.3} ± {error:.3}"),
         (mean, None) => format!("{mean:.3}"),

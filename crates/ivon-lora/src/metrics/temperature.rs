@@ -20,10 +20,10 @@ use super::choice::{Ground, TooLittle};
 use super::predictions::{LogProbabilities, Predictions, log_softmax};
 
 /// The range of T: beyond it, predictions are all but certain, or all but uniform.
-pub const TEMPERATURES: [f64; 2] = [0.05, 20.0];
+const TEMPERATURES: [f64; 2] = [0.05, 20.0];
 /// The prior's standard deviation of ln T: two thirds of all temperatures are expected from 0.61 to
 /// 1.65.
-pub const PRIOR_SD: f64 = 0.5;
+const PRIOR_SD: f64 = 0.5;
 /// Steps of the grid over ln T, 6 wide, on which the minimum is located: in ln T the likelihood may
 /// have several.
 const STEPS: usize = 240;

@@ -40,23 +40,26 @@ pub fn uncertainties(draws: &[LogProbabilities]) -> Result<Vec<Uncertainty>, Met
     draws
         .iter()
         .try_for_each(|draw| check_length("examples in a draw", mean.len(), draw.len()))?;
+    let rows = mean.iter().enumerate();
+    Ok(rows
+        .map(|(row, mean)| uncertainty(draws, row, mean))
+        .collect())
+}
+
+/// The uncertainty of one example; `mean` are its averaged log-probabilities.
+fn uncertainty(draws: &[LogProbabilities], row: usize, mean: &[f64]) -> Uncertainty {
     let count = draws.len() as f64;
-    let of_row = |(row, mean): (usize, &Vec<f64>)| {
-        let total = entropy(mean);
-        let aleatoric = draws.iter().map(|draw| entropy(&draw[row])).sum::<f64>() / count;
-        let answer = first_largest(mean);
-        let others = draws
-            .iter()
-            .filter(|draw| first_largest(&draw[row]) != answer)
-            .count();
-        Uncertainty {
-            entropy: total,
-            aleatoric,
-            mutual_information: (total - aleatoric).max(0.0) + 0.0,
-            disagreement: others as f64 / count,
-        }
-    };
-    Ok(mean.iter().enumerate().map(of_row).collect())
+    let total = entropy(mean);
+    let aleatoric = draws.iter().map(|draw| entropy(&draw[row])).sum::<f64>() / count;
+    let answer = first_largest(mean);
+    let answers = draws.iter().map(|draw| first_largest(&draw[row]));
+    let others = answers.filter(|other| *other != answer).count();
+    Uncertainty {
+        entropy: total,
+        aleatoric,
+        mutual_information: (total - aleatoric).max(0.0) + 0.0,
+        disagreement: others as f64 / count,
+    }
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub struct Clora {
 
 impl Clora {
     /// The adapter with a new network beside every A and B, in place of any that it has.
-    pub fn with_networks(adapter: &Adapter, start: CloraStart) -> Adapter {
+    pub(crate) fn with_networks(adapter: &Adapter, start: CloraStart) -> Adapter {
         adapter.with_sides(|path, pair| {
             let device = pair.lora_A.val().device();
             Some(Side::Clora(start.network(path, pair.rank(), &device)))
@@ -46,7 +46,7 @@ impl Clora {
     }
 
     /// The adapter with this draw of the matrix in its networks.
-    pub fn at_draw(adapter: &Adapter, draw: CloraDraw) -> Adapter {
+    pub(crate) fn at_draw(adapter: &Adapter, draw: CloraDraw) -> Adapter {
         adapter.with_sides(|_, pair| match pair.side.clone() {
             Some(Side::Clora(network)) => Some(Side::Clora(CloraNetwork { draw, ..network })),
             other => other,

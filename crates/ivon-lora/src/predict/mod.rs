@@ -16,4 +16,5 @@ pub use linear::{Linearisation, watch_curvature};
 pub use predictor::{
     EvaluationOptions, EvaluationSeconds, Predictor, SetProbabilities, log_probabilities,
 };
-pub use scale::{SCALES, ScaleTrial, best_scale, linearised_predictions};
+pub use scale::{SCALES, ScaleTrial};
+pub(crate) use scale::{best_scale, linearised_predictions};

@@ -93,24 +93,22 @@ impl Setting {
 
 /// Every setting, in the order of the file.
 pub fn settings() -> &'static [Setting] {
-    static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(collected);
+    static SETTINGS: LazyLock<Vec<Setting>> =
+        LazyLock::new(|| TABLES.iter().flat_map(of_table).collect());
     &SETTINGS
 }
 
-fn collected() -> Vec<Setting> {
-    let of_table = |table: &SettingTable| {
-        let own = table.keys.iter().map(|key| Setting {
-            table: table.name,
-            key: *key,
-            only: Vec::new(),
-        });
-        let of_methods = match table.name {
-            OPTIMIZER => of_methods(),
-            _ => Vec::new(),
-        };
-        own.chain(of_methods).collect::<Vec<_>>()
-    };
-    TABLES.iter().flat_map(of_table).collect()
+/// The settings of a table.
+fn of_table(table: &SettingTable) -> Vec<Setting> {
+    let own = table.keys.iter().map(|key| Setting {
+        table: table.name,
+        key: *key,
+        only: Vec::new(),
+    });
+    match table.name {
+        OPTIMIZER => own.chain(of_methods()).collect(),
+        _ => own.collect(),
+    }
 }
 
 /// The keys of all methods, each once, with the methods that have it.

@@ -232,22 +232,22 @@ fn findings(findings: &[Finding], names: &dyn Names) -> String {
     if findings.is_empty() {
         return note("Nothing to remark.");
     }
-    let item = |finding: &Finding| {
-        let tone = match finding.severity {
-            Severity::Problem => 5,
-            Severity::Warning => 1,
-            Severity::Note => 2,
-        };
-        let name = finding.severity.name();
-        format!(
-            "<li class=\"tone-{tone}\"><b>{name}</b><p>{}</p><p class=\"remedy\">{}</p></li>",
-            escape(&first_up(&finding.what)),
-            escape(&first_up(&finding.remedy.written(names)))
-        )
+    let items = findings.iter().map(|finding| finding_item(finding, names));
+    let items: String = items.collect();
+    format!("<ul class=\"findings\">{items}</ul>")
+}
+
+fn finding_item(finding: &Finding, names: &dyn Names) -> String {
+    let tone = match finding.severity {
+        Severity::Problem => 5,
+        Severity::Warning => 1,
+        Severity::Note => 2,
     };
+    let name = finding.severity.name();
     format!(
-        "<ul class=\"findings\">{}</ul>",
-        findings.iter().map(item).collect::<String>()
+        "<li class=\"tone-{tone}\"><b>{name}</b><p>{}</p><p class=\"remedy\">{}</p></li>",
+        escape(&first_up(&finding.what)),
+        escape(&first_up(&finding.remedy.written(names)))
     )
 }
 
@@ -303,22 +303,25 @@ fn example_table(rows: &[ExampleRow]) -> String {
     if has_draws {
         head.extend(["of it the weights'", "draws that disagree"]);
     }
-    let row = |row: &ExampleRow| {
-        let right = row.label.clone().unwrap_or_else(|| "not known".into());
-        let mut cells = vec![
-            Cell::of(&row.id),
-            Cell::of(&row.answer),
-            Cell::of(right),
-            Cell::of(format!("{:.1} %", 100.0 * row.confidence)),
-            Cell::of(format!("{:.3}", row.entropy)),
-        ];
-        if has_draws {
-            cells.push(Cell::of(format!("{:.4}", row.mutual_information)));
-            cells.push(Cell::of(format!("{:.0} %", 100.0 * row.disagreement)));
-        }
-        (cells, row.text.clone())
-    };
-    table(&head, 3, &rows.iter().map(row).collect::<Vec<_>>())
+    let rows = rows.iter();
+    let rows = rows.map(|row| (example_cells(row, has_draws), row.text.clone()));
+    table(&head, 3, &rows.collect::<Vec<_>>())
+}
+
+fn example_cells(row: &ExampleRow, has_draws: bool) -> Vec<Cell> {
+    let right = row.label.clone().unwrap_or_else(|| "not known".into());
+    let mut cells = vec![
+        Cell::of(&row.id),
+        Cell::of(&row.answer),
+        Cell::of(right),
+        Cell::of(format!("{:.1} %", 100.0 * row.confidence)),
+        Cell::of(format!("{:.3}", row.entropy)),
+    ];
+    if has_draws {
+        cells.push(Cell::of(format!("{:.4}", row.mutual_information)));
+        cells.push(Cell::of(format!("{:.0} %", 100.0 * row.disagreement)));
+    }
+    cells
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::axis::Axis;
 use super::frame::Frame;
 use super::letters::width_of;
 use super::svg::{Anchor, Drawing, Picture};
+use ivon_lora::metrics::quantile;
 
 /// How a series is drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -194,17 +195,17 @@ pub fn summarised(points: &[[f64; 2]], most: usize) -> (Vec<[f64; 2]>, Vec<[f64;
         .filter(|point| point[1].is_finite())
         .collect();
     let size = finite.len().div_ceil(most.max(1)).max(1);
-    let summary = |points: &[[f64; 2]]| {
-        let mean =
-            |axis: usize| points.iter().map(|point| point[axis]).sum::<f64>() / points.len() as f64;
-        let mut values: Vec<f64> = points.iter().map(|point| point[1]).collect();
-        values.sort_by(f64::total_cmp);
-        (
-            [mean(0), mean(1)],
-            [0.1, 0.9].map(|share| ivon_lora::metrics::quantile(&values, share)),
-        )
-    };
     finite.chunks(size).map(summary).unzip()
+}
+
+/// The mean of some points, and the 10 % and 90 % quantiles of y.
+fn summary(points: &[[f64; 2]]) -> ([f64; 2], [f64; 2]) {
+    let mean =
+        |axis: usize| points.iter().map(|point| point[axis]).sum::<f64>() / points.len() as f64;
+    let mut values: Vec<f64> = points.iter().map(|point| point[1]).collect();
+    values.sort_by(f64::total_cmp);
+    let band = [0.1, 0.9].map(|share| quantile(&values, share));
+    ([mean(0), mean(1)], band)
 }
 
 #[cfg(test)]

@@ -148,8 +148,8 @@ pub enum PrecisionChoice {
     /// The one with the highest evidence on the training examples.
     #[default]
     Evidence,
-    /// The one of a grid ([`trial_precisions`]) with which the linearised model has the lowest NLL
-    /// on calibrate, if calibrate can tell it from that of the evidence.
+    /// The one from 0.01 to 1,000,000, in steps of half a power of ten, with which the linearised
+    /// model has the lowest NLL on calibrate, if calibrate can tell it from that of the evidence.
     Calibration,
 }
 
@@ -341,7 +341,7 @@ impl LaplaceConfig {
 }
 
 /// The prior precisions that are compared on calibrate: 10^(k/2) from 0.01 to 1,000,000.
-pub fn trial_precisions() -> Vec<f64> {
+fn trial_precisions() -> Vec<f64> {
     (-4..=12)
         .map(|half_decades| 10f64.powf(0.5 * f64::from(half_decades)))
         .collect()
