@@ -2,7 +2,7 @@
 //!
 //! # Rooms
 //!
-//! The modules stand in the order of the data's path; each uses only rooms above it.
+//! The modules are in the order of the data's path; each uses only those above it.
 
 #[doc(hidden)]
 pub use ivon_lora_model::testing;

@@ -22,7 +22,7 @@ const LARGEST: u64 = 16 << 20;
 /// What an adapter was made for, and how it predicts best. Unknown keys are ignored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sidecar {
-    /// [`SIDECAR_FORMAT`].
+    /// The version of the layout.
     pub format_version: u32,
     /// The version of the program that wrote it.
     pub program_version: String,

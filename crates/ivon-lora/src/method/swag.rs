@@ -200,7 +200,7 @@ impl SnapshotMoments {
     }
 }
 
-/// AdamW, and what has been collected of its path.
+/// AdamW, and the snapshots of its path.
 #[derive(Debug)]
 struct SwagOptimizer {
     adamw: Adamw,

@@ -18,17 +18,17 @@ pub enum PosteriorError {
         /// What it is.
         found: f64,
     },
-    /// What belongs to a mean is not over the same parameters.
+    /// An adapter does not have the parameters of the mean.
     #[error("{what} has {found}, but the mean has {expected}")]
     Parameters {
-        /// What it is: the variance, a member, …
+        /// What the adapter is: the variance, a member, …
         what: &'static str,
         /// A parameter of the mean, with its shape.
         expected: String,
         /// What the other has in its place.
         found: String,
     },
-    /// A variance that is none.
+    /// A variance that is negative or not finite.
     #[error("the variance of `{path}` holds {found}, expected finite numbers of at least 0")]
     Variance {
         /// The parameter.
@@ -41,15 +41,15 @@ pub enum PosteriorError {
         "the posterior is of a kind that cannot be pruned: no weight of it can be fixed by itself"
     )]
     NotPruned,
-    /// What is said of each weight does not go with the weights.
+    /// The list of kept weights does not have an entry for each weight.
     #[error("{found} weights are said to be kept or pruned, but the adapter has {expected}")]
     Kept {
         /// Weights of the adapter.
         expected: usize,
-        /// Weights of which it is said.
+        /// Entries of the list.
         found: usize,
     },
-    /// An eigenvalue of a curvature that cannot be.
+    /// An eigenvalue of a curvature that is negative or not finite.
     #[error("an eigenvalue of `{path}` is {found}, expected a finite number of at least 0")]
     Eigenvalue {
         /// The parameter.
@@ -77,7 +77,7 @@ pub enum PosteriorError {
         /// Numbers of the noise.
         found: usize,
     },
-    /// A file that lacks something, or has it in a form not understood.
+    /// A fact of a file that is missing or malformed.
     #[error("`{}` has {found} as `{key}`, expected {expected}", path.display())]
     Metadata {
         /// The file.
@@ -100,7 +100,7 @@ impl PosteriorError {
         let hint = match self {
             Self::Setting { .. } | Self::Kept { .. } => return None,
             Self::NotPruned => {
-                "the scores at each share are shown all the same where no folder is written"
+                "without an output folder the scores at each share are shown all the same"
             }
             Self::Parameters { .. } => "do the adapter and its posterior come from one run?",
             Self::OutputRow { .. } => "was the posterior made for this base?",

@@ -51,7 +51,7 @@ pub trait Posterior: Send + Sync {
     /// The adapter that stands for all draws: the mean, or the point estimate.
     fn mean(&self) -> &Adapter;
 
-    /// The variance of each weight, where it has one.
+    /// The variance of each weight, if it has one.
     fn variance(&self) -> Option<&Adapter>;
 
     /// How its draws differ from the mean.

@@ -108,7 +108,7 @@ impl Stored {
     /// The fact at `key` as a number.
     ///
     /// # Errors
-    /// If there is none, or it is no such number.
+    /// If there is none, or it is not such a number.
     pub fn number<T: FromStr>(
         &self,
         key: &'static str,
