@@ -376,7 +376,7 @@ mod tests {
     fn a_flag_of_another_optimizer_is_refused() {
         assert_eq!(
             error("", "--optimizer adamw --ess 10"),
-            "error: the optimizer `adamw` has no `--ess`\n\nhint: leave it away, or choose `--optimizer ivon`"
+            "error: the optimizer `adamw` has no `--ess`\n\nhint: leave it away, or choose `--optimizer ivon` or `--optimizer evon`"
         );
         assert!(
             error("[optimizer]\nname = 'adamw'", "--clip-radius 1")
@@ -455,7 +455,7 @@ mod tests {
     fn unknown_names_suggest_the_nearest() {
         assert_eq!(
             error("", "--optimizer adam"),
-            "error: `--optimizer` is `adam`, expected one of `ivon`, `adamw`, `mc-dropout`, `swag`, `laplace`, `tfb`, `blob`, `scalabl`, `clora`, `dalorra`, `last-layer`, `ensemble`, `adamw-noise`\n\nhint: did you mean `adamw`?"
+            "error: `--optimizer` is `adam`, expected one of `ivon`, `evon`, `adamw`, `mc-dropout`, `swag`, `laplace`, `tfb`, `blob`, `scalabl`, `clora`, `dalorra`, `last-layer`, `ensemble`, `adamw-noise`\n\nhint: did you mean `adamw`?"
         );
         assert!(error("", "--device cuba").ends_with("hint: did you mean `cuda`?"));
         assert!(error("", "--schedule cosin").ends_with("hint: did you mean `cosine`?"));

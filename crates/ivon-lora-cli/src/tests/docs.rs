@@ -100,23 +100,31 @@ fn default(setting: &Setting, defaults: &[(&str, Table)]) -> String {
                 )
             })
     };
-    let values: Vec<(&str, Option<String>)> = defaults
+    let values: Vec<(&str, String)> = defaults
         .iter()
         .filter(|(name, _)| setting.belongs_to(name))
-        .map(|(name, table)| (*name, of(table)))
+        .filter_map(|(name, table)| Some((*name, of(table)?)))
         .collect();
-    match &values[..] {
-        // The other methods share AdamW's settings.
-        [(_, Some(one)), (_, Some(two)), rest @ ..] if one != two && setting.key.name != "name" => {
-            assert!(
-                rest.iter().all(|(_, value)| value.as_ref() == Some(two)),
-                "{}",
-                setting.name()
-            );
-            format!("ivon {one}, the others {two}")
+    if setting.key.name == "name" {
+        return values[0].1.clone();
+    }
+    // What most methods have goes by that name; those before it are named.
+    let shared = |value: &str| values.iter().filter(|(_, other)| other == value).count();
+    let Some((_, most)) = values.iter().rev().max_by_key(|(_, value)| shared(value)) else {
+        return String::new();
+    };
+    let mut parts: Vec<(Vec<&str>, &str)> = Vec::new();
+    for (name, value) in values.iter().filter(|(_, value)| value != most) {
+        match parts.iter_mut().find(|(_, found)| found == value) {
+            Some((names, _)) => names.push(name),
+            None => parts.push((vec![name], value)),
         }
-        [(_, Some(value)), ..] => value.clone(),
-        _ => String::new(),
+    }
+    let named = |(names, value): &(Vec<&str>, &str)| format!("{} {value}, ", names.join(", "));
+    let parts: String = parts.iter().map(named).collect();
+    match parts.is_empty() {
+        true => most.clone(),
+        false => format!("{parts}the others {most}"),
     }
 }
 

@@ -293,6 +293,7 @@ fn a_pruned_adapter_is_an_adapter_with_zeros() {
 fn a_posterior_of_any_kind_is_pruned_with_its_mean() {
     let place = Place::new();
     for (name, more) in [
+        ("evon", ""),
         ("swag", ""),
         ("scalabl", ""),
         ("dalorra", ""),

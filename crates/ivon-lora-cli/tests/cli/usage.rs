@@ -58,7 +58,7 @@ fn what_is_mistyped_is_named_with_what_may_be_meant() {
     );
     place.run("train --optimizer ivan").fails(
         2,
-        "error: `--optimizer` is `ivan`, expected one of `ivon`, `adamw`, `mc-dropout`, `swag`, `laplace`, `tfb`, `blob`, `scalabl`, `clora`, `dalorra`, `last-layer`, \
+        "error: `--optimizer` is `ivan`, expected one of `ivon`, `evon`, `adamw`, `mc-dropout`, `swag`, `laplace`, `tfb`, `blob`, `scalabl`, `clora`, `dalorra`, `last-layer`, \
          `ensemble`, `adamw-noise`\n\nhint: did you mean `ivon`?",
     );
     place.run("train --model model --data data --task ss2").fails(

@@ -113,6 +113,7 @@ fn every_method_trains_and_its_folder_predicts_what_the_run_predicted() {
     let place = Place::with_calibrate();
     for name in [
         "ivon",
+        "evon",
         "adamw",
         "mc-dropout",
         "swag",

@@ -13,7 +13,6 @@ use ivon_lora::answer::{
 use ivon_lora::bundle::{AdapterSummary, PredictWith, summarise};
 use ivon_lora::files;
 use ivon_lora::lora::ADAPTER_FILE;
-use ivon_lora::method::Method;
 use ivon_lora::metrics::{Finding, Predictions, Scores, Severity};
 use ivon_lora::run::{
     ADAPTER_FOLDER, RUN_FILE, RunConfig, RunError, changed_files, duration, read_run,
@@ -293,7 +292,7 @@ fn example_row(prediction: &Prediction) -> ExampleRow {
 
 /// The settings that findings depend on.
 fn run_settings(config: &RunConfig, folder: &Path) -> RunSettings {
-    let Method::Ivon(ivon) = &config.optimizer else {
+    let Some(ivon) = config.optimizer.as_ivon() else {
         return RunSettings::default();
     };
     RunSettings {

@@ -63,12 +63,8 @@ pub fn summarise(folder: &Path) -> Result<AdapterSummary, BundleError> {
         false => Default::default(),
     };
     // Other kinds of posteriors keep something else in their file.
-    let has_variances = kind_of(posterior.as_ref()).is_some_and(|kind| kind.stored().has_variances);
-    let variance = if has_variances {
-        variance
-    } else {
-        BTreeMap::new()
-    };
+    let kind = kind_of(posterior.as_ref());
+    let variance = kind.map_or_else(BTreeMap::new, |kind| kind.weight_variances(variance));
     let beside = OtherContents::of(&mean);
     let factors: BTreeMap<String, HostMatrix> = mean
         .into_iter()

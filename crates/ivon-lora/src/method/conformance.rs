@@ -466,8 +466,14 @@ mod tests {
             .chain([Method::Laplace(kronecker)])
         {
             // So that eight steps move the weights.
-            let method =
-                with_learning_rate(&method, if method.name() == "ivon" { 1.0 } else { 1e-2 });
+            let method = with_learning_rate(
+                &method,
+                if ["ivon", "evon"].contains(&method.name()) {
+                    1.0
+                } else {
+                    1e-2
+                },
+            );
             let folder = tempfile::tempdir().unwrap();
             check(method.settings(), &network, folder.path())
                 .unwrap_or_else(|error| panic!("{error}"));

@@ -3,6 +3,7 @@
 //! Source: arXiv 2411.04421 (the recipe), arXiv 2402.17641 (the optimizer, crate `ivon`).
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 use ivon::{
     Draw, Ivon, IvonConfig, IvonError, IvonState, NoiseSource, ParameterGroup, PathPattern,
 };
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::adamw::AdamwConfig;
 use super::{Settings, Setup};
 use crate::lora::{Adapter, HostMatrix};
-use crate::posterior::{Gaussian, PointEstimate, Posterior};
+use crate::posterior::{Gaussian, PointEstimate, Posterior, PosteriorError, Rotated, Rotation};
 use crate::settings::{Key, Kind, Wrong};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
@@ -181,7 +182,7 @@ impl IvonMethodConfig {
     }
 
     /// The settings of the crate `ivon`.
-    fn optimizer_config(&self, seed: u64) -> IvonConfig {
+    pub(super) fn optimizer_config(&self, seed: u64) -> IvonConfig {
         let limit = |value: f64| (value != 0.0).then_some(value);
         IvonConfig {
             hessian_init: self.hess_init,
@@ -204,6 +205,40 @@ impl IvonMethodConfig {
     }
 }
 
+impl IvonMethodConfig {
+    /// Checks these settings and those of the optimizer that are made of them.
+    pub(super) fn validate_with(&self, optimizer: &IvonConfig) -> Result<(), TrainError> {
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return Err(Wrong::value(
+                "learning_rate",
+                self.learning_rate,
+                "a finite number above 0",
+            )
+            .into());
+        }
+        let wrong_sd = |sd: &f64| !(sd.is_finite() && *sd > 0.0);
+        if let Some(sd) = self.posterior_sd.filter(wrong_sd) {
+            return Err(Wrong::value("posterior_sd", sd, "a finite number above 0").into());
+        }
+        optimizer.validate().map_err(refused)
+    }
+
+    /// The optimizer with these settings, which are valid.
+    pub(super) fn start_with(
+        &self,
+        config: IvonConfig,
+        adapter: Adapter,
+        setup: &Setup,
+    ) -> Result<Box<dyn Optimizer>, TrainError> {
+        Ok(Box::new(IvonOptimizer {
+            draw_per: self.draw_per,
+            no_noise: self.no_noise,
+            learns_after: self.learn_prior.then(|| setup.steps.div_ceil(10)),
+            optimizer: Ivon::new(config, adapter.train()).map_err(refused)?,
+        }))
+    }
+}
+
 impl Settings for IvonMethodConfig {
     fn name(&self) -> &'static str {
         "ivon"
@@ -218,34 +253,12 @@ impl Settings for IvonMethodConfig {
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return Err(Wrong::value(
-                "learning_rate",
-                self.learning_rate,
-                "a finite number above 0",
-            )
-            .into());
-        }
-        if let Some(sd) = self
-            .posterior_sd
-            .filter(|sd| !(sd.is_finite() && *sd > 0.0))
-        {
-            return Err(Wrong::value("posterior_sd", sd, "a finite number above 0").into());
-        }
-        self.optimizer_config(0).validate().map_err(refused)
+        self.validate_with(&self.optimizer_config(0))
     }
 
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
-        let optimizer =
-            Ivon::new(self.optimizer_config(setup.seed), adapter.train()).map_err(refused)?;
-        let learns_after = self.learn_prior.then(|| setup.steps.div_ceil(10));
-        Ok(Box::new(IvonOptimizer {
-            draw_per: self.draw_per,
-            no_noise: self.no_noise,
-            learns_after,
-            optimizer,
-        }))
+        self.start_with(self.optimizer_config(setup.seed), adapter, setup)
     }
 }
 
@@ -383,6 +396,44 @@ impl IvonOptimizer {
     }
 }
 
+/// The posterior with the settings that made it: diagonal, or diagonal in a basis of each matrix.
+fn drawable(
+    posterior: &ivon::Posterior<Adapter>,
+    config: &IvonConfig,
+) -> Result<Box<dyn Posterior>, PosteriorError> {
+    let facts = [
+        ("effective_sample_size", config.effective_sample_size),
+        ("weight_decay", config.weight_decay),
+    ];
+    let mean = posterior.mean().valid();
+    let rotations = posterior.rotations();
+    if rotations.is_empty() {
+        let gaussian = Gaussian::new(mean, posterior.variance().valid())?;
+        let with_fact = |gaussian: Gaussian, (key, value)| gaussian.with_fact(key, value);
+        return Ok(Box::new(facts.into_iter().fold(gaussian, with_fact)));
+    }
+    let variances = posterior.variances();
+    let coordinates = mean.clone_with(|path, tensor| match variances.get(path) {
+        Some(variance) => variance.clone().reshape(tensor.dims()),
+        None => tensor.zeros_like(),
+    });
+    let on_host = |matrix: Tensor<2>| HostMatrix {
+        shape: matrix.dims(),
+        values: matrix.into_data().iter().collect(),
+    };
+    let rotation = |(path, rotation): (String, ivon::Rotation)| {
+        let rotation = Rotation {
+            left: rotation.left.map(on_host),
+            right: rotation.right.map(on_host),
+        };
+        (path, rotation)
+    };
+    let rotations = rotations.into_iter().map(rotation).collect();
+    let rotated = Rotated::new(mean, coordinates, rotations)?;
+    let with_fact = |rotated: Rotated, (key, value)| rotated.with_fact(key, value);
+    Ok(Box::new(facts.into_iter().fold(rotated, with_fact)))
+}
+
 impl Optimizer for IvonOptimizer {
     fn step(
         &mut self,
@@ -416,21 +467,13 @@ impl Optimizer for IvonOptimizer {
 
     fn posterior(&self) -> Box<dyn Posterior> {
         let posterior = self.optimizer.posterior();
-        match Gaussian::new(posterior.mean().valid(), posterior.variance().valid()) {
-            Ok(gaussian) => Box::new(
-                gaussian
-                    .with_fact(
-                        "effective_sample_size",
-                        self.optimizer.config().effective_sample_size,
-                    )
-                    .with_fact("weight_decay", self.optimizer.config().weight_decay),
-            ),
-            // Mean and variance come from one layout and are finite after every step: this cannot
-            // be reached, and if it were, the mean alone is the honest answer.
-            Err(_) => Box::new(PointEstimate {
+        // Mean and variance come from one layout and are finite after every step: this cannot fail,
+        // and if it did, the mean alone is the honest answer.
+        drawable(&posterior, self.optimizer.config()).unwrap_or_else(|_| {
+            Box::new(PointEstimate {
                 adapter: posterior.mean().valid(),
-            }),
-        }
+            })
+        })
     }
 
     fn hessian_ratio(&self) -> Option<[f64; 3]> {

@@ -13,6 +13,7 @@ mod with_posterior;
 mod members;
 mod adamw;
 mod ivon;
+mod evon;
 mod mc_dropout;
 mod adamw_noise;
 mod laplace;
@@ -30,12 +31,14 @@ mod testing;
 
 use serde::{Deserialize, Serialize};
 
+pub use ::ivon::Sides;
 pub use adamw::{Adamw, AdamwConfig};
 pub use adamw_noise::AdamwNoiseConfig;
 pub use blob::BlobConfig;
 pub use clora::CloraConfig;
 pub use dalorra::DalorraConfig;
 pub use ensemble::EnsembleConfig;
+pub use evon::EvonMethodConfig;
 pub use ivon::{DrawPer, IvonMethodConfig};
 pub(crate) use laplace::CHOSEN_BY;
 pub use laplace::{LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice};
@@ -81,6 +84,8 @@ macro_rules! methods {
 methods! {
     /// The variational optimizer of the paper.
     Ivon(IvonMethodConfig) = "ivon",
+    /// IVON in an eigenbasis of each matrix.
+    Evon(EvonMethodConfig) = "evon",
     /// The usual optimizer: a point estimate.
     Adamw(AdamwConfig) = "adamw",
     /// AdamW whose dropout stays on in prediction.
@@ -131,6 +136,15 @@ impl Method {
     /// The names of the methods that can be fitted to an adapter trained by AdamW.
     pub fn fitted_afterwards() -> Vec<&'static str> {
         Self::names_where(|settings| settings.fits_afterwards() && settings.draws())
+    }
+
+    /// The settings of IVON that it trains with, if it is of its kind.
+    pub fn as_ivon(&self) -> Option<&IvonMethodConfig> {
+        match self {
+            Self::Ivon(ivon) => Some(ivon),
+            Self::Evon(evon) => Some(&evon.ivon),
+            _ => None,
+        }
     }
 
     /// Its name.

@@ -49,6 +49,14 @@ pub enum PosteriorError {
         /// Entries of the list.
         found: usize,
     },
+    /// The columns of a rotation are not orthonormal.
+    #[error("the rotation of `{path}` is off an orthogonal matrix by {found}")]
+    Rotation {
+        /// The parameter.
+        path: String,
+        /// The largest entry of |QᵀQ − 1|.
+        found: f64,
+    },
     /// An eigenvalue of a curvature that is negative or not finite.
     #[error("an eigenvalue of `{path}` is {found}, expected a finite number of at least 0")]
     Eigenvalue {
@@ -104,7 +112,9 @@ impl PosteriorError {
             }
             Self::Parameters { .. } => "do the adapter and its posterior come from one run?",
             Self::OutputRow { .. } => "was the posterior made for this base?",
-            Self::Eigenvalue { .. } | Self::Logit { .. } => "was the file edited?",
+            Self::Eigenvalue { .. } | Self::Rotation { .. } | Self::Logit { .. } => {
+                "was the file edited?"
+            }
             Self::Variance { .. } => "the training run diverged: use an earlier checkpoint",
             Self::Metadata {
                 key: "format_version",

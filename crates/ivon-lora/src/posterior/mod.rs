@@ -6,6 +6,7 @@ mod weights;
 mod noise;
 mod output_noise;
 mod gaussian;
+mod rotated;
 mod mc_dropout;
 mod ensemble;
 mod laplace;
@@ -28,14 +29,17 @@ pub use last_layer::LastLayer;
 pub use mc_dropout::McDropout;
 pub(crate) use noise::check_scale;
 pub use output_noise::OutputNoise;
+pub use rotated::{Rotated, Rotation};
 pub use scalabl::Scalabl;
 pub use stored::{Restore, Stored, StoredKind};
 pub use swag::Swag;
 pub use weights::only_kept;
 
+use std::collections::BTreeMap;
+
 use burn::tensor::Device;
 
-use crate::lora::{Adapter, Draw};
+use crate::lora::{Adapter, Draw, HostMatrix};
 use crate::model::DecoderConfig;
 
 /// A distribution over adapters. Draw number `sample` under `seed` at scale τ is always the same
@@ -170,6 +174,8 @@ macro_rules! kinds {
 kinds! {
     /// [`Gaussian`].
     Gaussian = gaussian::KIND,
+    /// [`Rotated`].
+    Rotated = rotated::KIND,
     /// [`McDropout`].
     McDropout = mc_dropout::KIND,
     /// [`Ensemble`].
@@ -194,6 +200,19 @@ impl PosteriorKind {
     /// The kind with this tag, if it is a built-in one.
     pub fn of(tag: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.tag() == tag)
+    }
+
+    /// The variance of every weight under the weight's own name, from the matrices of its file; none
+    /// if the file does not have them.
+    pub fn weight_variances(
+        self,
+        matrices: BTreeMap<String, HostMatrix>,
+    ) -> BTreeMap<String, HostMatrix> {
+        match self {
+            Self::Rotated => rotated::weight_variances(&matrices),
+            _ if self.stored().has_variances => matrices,
+            _ => BTreeMap::new(),
+        }
     }
 
     /// The `content` of its file.

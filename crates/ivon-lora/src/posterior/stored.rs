@@ -35,7 +35,8 @@ pub struct StoredKind {
     pub tag: &'static str,
     /// What it is, as the end of a sentence that begins "the posterior is".
     pub words: &'static str,
-    /// Whether its file has the variance of every weight, under the weight's own name.
+    /// Whether its file has the variance of every weight, see
+    /// [`PosteriorKind::weight_variances`](super::PosteriorKind::weight_variances).
     pub has_variances: bool,
     /// Whether its draws have more beside W than B A, so that no weights W + s B A could stand for
     /// one.

@@ -51,11 +51,31 @@ fn kronecker(prediction: LaplacePrediction) -> KroneckerLaplace {
     KroneckerLaplace::new(mean.clone(), blocks, 0.7, prediction).unwrap()
 }
 
+/// An orthogonal matrix: the reflection that turns the sum of all axes around.
+fn reflection(n: usize) -> HostMatrix {
+    let entry = |at: usize| f32::from(u8::from(at / n == at % n)) - 2.0 / n as f32;
+    HostMatrix {
+        shape: [n, n],
+        values: (0..n * n).map(entry).collect(),
+    }
+}
+
 /// One of each kind that has a file.
 fn of_kind(kind: PosteriorKind) -> Box<dyn Posterior> {
     let gaussian = || Gaussian::new(mean(), all_of(0.04)).unwrap();
     match kind {
         PosteriorKind::Gaussian => Box::new(gaussian()),
+        PosteriorKind::Rotated => {
+            let side = |width: usize| (width == 4).then(|| reflection(width));
+            let mean = mean();
+            let rotations = mean.parameters().map(|(path, parameter)| {
+                let [m, n] = parameter.lazy_shape().dims();
+                let (left, right) = (side(m), side(n));
+                (path, Rotation { left, right })
+            });
+            let rotations = rotations.collect();
+            Box::new(Rotated::new(mean, all_of(0.04), rotations).unwrap())
+        }
         PosteriorKind::McDropout => Box::new(McDropout::new(mean(), 0.25).unwrap()),
         PosteriorKind::Ensemble => {
             Box::new(Ensemble::new(mean(), vec![all_of(1.0), all_of(2.0)]).unwrap())

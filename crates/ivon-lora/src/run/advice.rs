@@ -22,7 +22,7 @@ pub fn advice(
     length: Length,
     decoder: &DecoderConfig,
 ) -> Vec<Event<'static>> {
-    let Method::Ivon(ivon) = method else {
+    let Some(ivon) = method.as_ivon() else {
         return Vec::new();
     };
     let spread = 1.0 / (3.0 * decoder.hidden_size as f64).sqrt();

@@ -225,9 +225,9 @@ mod tests {
             let found = settings().iter().find(|setting| setting.name() == name);
             found.unwrap().only.clone()
         };
-        assert_eq!(only("optimizer.ess"), ["ivon"]);
+        assert_eq!(only("optimizer.ess"), ["ivon", "evon"]);
         assert_eq!(only("optimizer.kl_rate"), ["blob", "scalabl"]);
-        assert_eq!(only("optimizer.epsilon"), Method::NAMES[1..]);
+        assert_eq!(only("optimizer.epsilon"), Method::NAMES[2..]);
         assert_eq!(only("optimizer.beta1"), [""; 0]);
         assert_eq!(only("train.steps"), [""; 0]);
     }
