@@ -28,7 +28,7 @@ mod tests {
     use super::*;
     use crate::data::Batch;
     use crate::lora::{Adapter, Draw, Dropout, LoraConfig, TargetModules, read_peft};
-    use crate::model::{BasePrecision, Checkpoint, Decoder};
+    use crate::model::{BasePrecision, Checkpoint, Decoder, FrozenMatrix, Projection};
     use crate::testing::{FAMILIES, golden, golden_json};
 
     fn decoder(family: &str) -> Decoder {
@@ -108,6 +108,38 @@ mod tests {
             .into_data()
             .try_to_vec()
             .unwrap()
+    }
+
+    #[test]
+    fn logits_of_a_base_rounded_to_blocks_are_near_those_of_f32() {
+        let folder = golden().join("tiny/llama");
+        let checkpoint = Checkpoint::open(folder.to_str().unwrap()).unwrap();
+        // Its gated layer has 48 inputs.
+        let refused = Decoder::load(&checkpoint, BasePrecision::Q8_0).unwrap_err();
+        let message = refused.to_string();
+        assert!(
+            message.starts_with("tensor `model.layers.0.mlp.down_proj.weight` has rows of 48 "),
+            "{message}"
+        );
+        let (wide, mut rounded) = (decoder("llama"), decoder("llama"));
+        for (index, layer) in rounded.layers.iter_mut().enumerate() {
+            for (projection, linear) in Projection::ALL.iter().zip(&mut layer.linears) {
+                let name = format!("model.layers.{index}.{}.weight", projection.path());
+                let shape = [linear.weight.rows(), linear.weight.columns()];
+                let stored = checkpoint.tensor_of(&name, &shape).unwrap();
+                if let Some(blocks) = FrozenMatrix::in_blocks(&stored) {
+                    linear.weight = blocks;
+                }
+            }
+        }
+        assert!(rounded.bytes() * 2 < wide.bytes());
+        let expected = golden_json("tiny/llama/expected.json");
+        let batch = batch(&expected);
+        let of = |decoder: Decoder| {
+            let network = Network::new(decoder, &Device::flex(), false);
+            logits(&network, &batch, &Adapter::empty())
+        };
+        agree(&of(rounded), &of(wide), 0.02, "rounded to blocks");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Blocks of quantised numbers → f32, with the same results as ggml's `dequantize_row_*` and the
-//! `gguf` package.
+//! `gguf` package; and f32 → Q8_0 blocks, as ggml's `quantize_row_q8_0`.
 //!
 //! Each block of 32 or 256 numbers is stored as small integers with one or two f16 scales; the
 //! 256-wide "K" formats also have 4- to 6-bit scales for sub-blocks of 16 or 32.
@@ -158,6 +158,25 @@ fn q8_0(block: &[u8; 34], out: &mut [f32; 32]) {
     let d = scale(block, 0);
     for i in 0..32 {
         out[i] = f32::from(block[2 + i] as i8) * d;
+    }
+}
+
+/// Rounds a row of f32 to blocks of Q8_0 and puts their bytes behind `bytes`: of each 32 numbers
+/// d = max|x|/127 as f16, and q = round(x/d), halves away from zero, with the d of before it was
+/// rounded. A number that is not finite makes its whole block so.
+///
+/// # Panics
+/// If `row` is no whole number of blocks.
+pub fn quantize_q8_0(row: &[f32], bytes: &mut Vec<u8>) {
+    let (blocks, rest) = row.as_chunks::<32>();
+    assert!(rest.is_empty(), "whole blocks of 32 numbers");
+    for block in blocks {
+        let is_finite = block.iter().all(|x| x.is_finite());
+        let largest = block.iter().fold(0f32, |most, x| most.max(x.abs()));
+        let d = if is_finite { largest / 127.0 } else { f32::NAN };
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        bytes.extend(f16::from_f32(d).to_le_bytes());
+        bytes.extend(block.map(|x| ((x * inverse).round() as i8).cast_unsigned()));
     }
 }
 
@@ -323,6 +342,61 @@ mod tests {
                     "{name}, number {i}: found {found}, expected {expected}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn rounding_is_that_of_ggml() {
+        // max|x| = 127: d = 1, 0x3c00 as f16; halves go away from zero.
+        let mut row = [0f32; 32];
+        row[..8].copy_from_slice(&[127.0, -127.0, 2.5, -2.5, 0.5, -0.5, 0.49, 1.4]);
+        let mut found = Vec::new();
+        quantize_q8_0(&row, &mut found);
+        let expected = [0x00, 0x3c, 127, 129, 3, 253, 1, 255, 0, 1];
+        assert_eq!((&found[..10], found.len()), (&expected[..], 34));
+        // d = 2/127 is 0x2408 as f16.
+        let mut found = Vec::new();
+        quantize_q8_0(&row.map(|x| x * 2.0 / 127.0), &mut found);
+        assert_eq!(found[..4], [0x08, 0x24, 127, 129]);
+        // A block of zeros has the scale 0, and one with a number that is not finite is not.
+        let mut bytes = Vec::new();
+        quantize_q8_0(&[0.0; 32], &mut bytes);
+        assert_eq!(bytes, [0; 34]);
+        for wrong in [f32::NAN, f32::INFINITY] {
+            let (mut row, mut bytes, mut back) = ([1.0; 32], Vec::new(), [0.0; 32]);
+            row[3] = wrong;
+            quantize_q8_0(&row, &mut bytes);
+            dequantize_row(Encoding::Q8_0, &bytes, &mut back);
+            assert!(back.iter().all(|x| x.is_nan()));
+        }
+    }
+
+    #[test]
+    fn numbers_of_the_gguf_package_s_blocks_are_rounded_to_near_ones() {
+        let golden = testing::golden_json("gguf_blocks.json");
+        let cases = golden["cases"].as_array().unwrap();
+        let case = cases.iter().find(|case| case["type"] == "Q8_0").unwrap();
+        let expected = bytes(case["bytes"].as_str().unwrap());
+        let mut values = vec![0.0; 96];
+        dequantize_row(Encoding::Q8_0, &expected, &mut values);
+        let mut found = Vec::new();
+        quantize_q8_0(&values, &mut found);
+        let (mut again, largest) = (vec![0.0; 96], |row: &[f32]| {
+            row.iter().fold(0f32, |most, x| most.max(x.abs()))
+        });
+        dequantize_row(Encoding::Q8_0, &found, &mut again);
+        // Half a step, and the f16 of the scale (2⁻¹¹) over at most 127 steps.
+        for (block, again) in values.chunks(32).zip(again.chunks(32)) {
+            let bound = largest(block) * (0.5 / 127.0 + 1.0 / 2048.0);
+            for (value, again) in block.iter().zip(again) {
+                assert!((value - again).abs() <= bound, "{value}: {again}");
+            }
+        }
+        // A block whose largest number is ±127 steps keeps its bytes.
+        for (block, found) in expected.chunks(34).zip(found.chunks(34)) {
+            let is_full = block[2..].iter().any(|&q| [127, 129].contains(&q));
+            let is_full = is_full && !block[2..].contains(&128);
+            assert!(!is_full || block == found);
         }
     }
 

@@ -62,8 +62,11 @@ pub enum BasePrecision {
     F32,
     /// In bf16: half the memory of f32, whatever the checkpoint's encoding.
     Bf16,
-    /// In the checkpoint's encoding, including GGUF blocks: smallest.
+    /// In the checkpoint's encoding, including GGUF blocks.
     AsIs,
+    /// Rounded to blocks of Q8_0, whatever the checkpoint holds: 34 bytes for 32 weights.
+    #[serde(rename = "q8_0")]
+    Q8_0,
 }
 
 impl Decoder {
@@ -124,6 +127,12 @@ impl Loader<'_> {
             BasePrecision::F32 => FrozenMatrix::widened(&stored),
             BasePrecision::Bf16 => FrozenMatrix::rounded(&stored),
             BasePrecision::AsIs => FrozenMatrix::kept(&stored),
+            BasePrecision::Q8_0 => {
+                FrozenMatrix::in_blocks(&stored).ok_or_else(|| ModelError::NotInBlocks {
+                    name: stored.name.clone(),
+                    columns: shape[1],
+                })?
+            }
         };
         self.checkpoint.release(&stored);
         Ok(matrix)

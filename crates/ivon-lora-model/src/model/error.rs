@@ -1,7 +1,7 @@
 //! The errors of this room, with a hint for each.
 
 use crate::files::FileError;
-use crate::sentence::Sentence;
+use crate::sentence::{Sentence, sentence, setting_to};
 
 /// A checkpoint could not be found, read or understood.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +133,14 @@ pub enum ModelError {
         /// The supported encodings.
         supported: &'static str,
     },
+    /// A tensor's rows cannot be rounded to blocks.
+    #[error("tensor `{name}` has rows of {columns} numbers, expected a multiple of 32 to round them to blocks of Q8_0")]
+    NotInBlocks {
+        /// The tensor.
+        name: String,
+        /// Numbers in a row.
+        columns: usize,
+    },
     /// The checkpoint's tokenizer is missing or unusable.
     #[error("the tokenizer of `{file}` cannot be used: {reason}")]
     Tokenizer {
@@ -205,6 +213,10 @@ impl ModelError {
             Self::MissingTensor { .. } | Self::Shape { .. } | Self::Encoding { .. } => {
                 return self.hint_on_tensors();
             }
+            Self::NotInBlocks { .. } => sentence!(
+                "round the base with `{}` instead",
+                setting_to("base_precision", "bf16")
+            ),
             Self::Tokenizer { reason, .. } if reason.contains("no `tokenizer.json`") => {
                 "save it with transformers: \
                      `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`"

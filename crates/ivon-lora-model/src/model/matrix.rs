@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::bf16;
 
-use super::blocks::dequantize_row;
+use super::blocks::{dequantize_row, quantize_q8_0};
 use super::encoding::Encoding;
 use super::tensor::StoredTensor;
 
@@ -77,6 +77,29 @@ impl FrozenMatrix {
                 bytes,
             },
         }
+    }
+
+    /// Reads a stored tensor and rounds it to blocks of Q8_0; one that has these is copied. None if
+    /// its rows are no whole number of blocks.
+    pub fn in_blocks(stored: &StoredTensor<'_>) -> Option<Self> {
+        if stored.encoding == Encoding::Q8_0 {
+            return Some(Self::kept(stored));
+        }
+        let mut row = vec![0.0; stored.columns()];
+        let length = Encoding::Q8_0.row_bytes(row.len())?;
+        let mut bytes = Vec::with_capacity(stored.rows() * length);
+        for index in 0..stored.rows() {
+            stored.read_rows(index..index + 1, &mut row);
+            quantize_q8_0(&row, &mut bytes);
+        }
+        Some(Self {
+            rows: stored.rows(),
+            columns: stored.columns(),
+            values: Values::Encoded {
+                encoding: Encoding::Q8_0,
+                bytes,
+            },
+        })
     }
 
     /// Copies a stored tensor in its encoding, with rows in Hugging Face's order; f32 becomes
@@ -169,6 +192,28 @@ impl FrozenMatrix {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_of_q8_0_are_near_what_was_rounded_and_need_whole_ones() {
+        let numbers: Vec<f32> = (0..128).map(|i| ((i * 37 % 64) as f32 - 32.0) / 10.0).collect();
+        let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let stored = |columns: usize| {
+            let shape = vec![128 / columns, columns];
+            StoredTensor::new("w".into(), shape, Encoding::F32, &bytes, None).unwrap()
+        };
+        let matrix = FrozenMatrix::in_blocks(&stored(64)).unwrap();
+        assert_eq!((matrix.bytes(), matrix.unit()), (4 * 34, 32));
+        for (found, expected) in matrix.gather(&[0, 1]).into_iter().zip(&numbers) {
+            assert!((found - expected).abs() <= 3.2 / 254.0 * 1.1, "{found} for {expected}");
+        }
+        let Values::Encoded { bytes, .. } = matrix.values() else {
+            panic!("blocks");
+        };
+        let again = StoredTensor::new("w".into(), vec![2, 64], Encoding::Q8_0, bytes, None);
+        let again = FrozenMatrix::in_blocks(&again.unwrap()).unwrap();
+        assert_eq!(again.gather(&[0, 1]), matrix.gather(&[0, 1]));
+        assert!(FrozenMatrix::in_blocks(&stored(16)).is_none());
+    }
 
     #[test]
     fn rounding_keeps_eight_bits_of_each_number() {

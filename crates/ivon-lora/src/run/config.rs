@@ -218,7 +218,7 @@ impl ModelConfig {
         Key::new("adapter", Kind::Path, "A PEFT folder to start the adapter from.").with_flag("adapter", "FOLDER").with_example("\"runs/earlier/adapter\""),
         Key::new("device", Kind::OneOf(Self::DEVICES), "Where to compute; all but cpu need a build with the feature of that name.").with_flag("device", "NAME"),
         Key::new("threads", Kind::Whole, "Threads of the CPU; all by default.").with_flag("threads", "N").with_example("2"),
-        Key::new("base_precision", Kind::OneOf(&["f32", "bf16", "as-is"]), "How the base is kept: widened to f32, rounded to bf16, or as it lies in the file (smallest).").with_flag("base-precision", "HOW"),
+        Key::new("base_precision", Kind::OneOf(&["f32", "bf16", "q8_0", "as-is"]), "How the base is kept: widened to f32, rounded to bf16 or to GGUF's blocks of q8_0 (a quarter of f32), or as-is, as it lies in the file.").with_flag("base-precision", "HOW"),
         Key::new("recompute", Kind::Switch, "Keep less for the backward pass and compute it again: a third more work, a fraction of the memory.").with_flag("recompute", "true|false"),
     ];
 }

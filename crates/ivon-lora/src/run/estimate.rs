@@ -196,6 +196,7 @@ fn base_bytes(precision: BasePrecision, checkpoint: &Checkpoint) -> f64 {
     let linears = match precision {
         BasePrecision::F32 => 4.0 * linear_weights(decoder),
         BasePrecision::Bf16 => 2.0 * linear_weights(decoder),
+        BasePrecision::Q8_0 => 34.0 / 32.0 * linear_weights(decoder),
         BasePrecision::AsIs => (0..decoder.num_hidden_layers)
             .flat_map(|layer| {
                 Projection::ALL
