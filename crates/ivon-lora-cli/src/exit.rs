@@ -137,7 +137,9 @@ from_library! {
         CompareError::Answer(error) => of_answer(error),
         CompareError::Data(error) => of_data(error),
         CompareError::Model(_) => Exit::Model,
-        CompareError::NothingToTuneOn { .. } | CompareError::Predictions { .. } => Exit::Data,
+        CompareError::NothingToTuneOn { .. }
+        | CompareError::Predictions { .. }
+        | CompareError::Results { .. } => Exit::Data,
         CompareError::Metrics(_) => Exit::Training,
         CompareError::File(_) => Exit::File,
         _ => Exit::Usage,

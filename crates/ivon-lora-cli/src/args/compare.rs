@@ -14,15 +14,21 @@ use super::ScreenArgs;
 /// that fails is reported, and the others continue.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ivon-lora compare comparison.toml --dry-run\n  ivon-lora compare comparison.toml"
+    after_help = "Example:\n  ivon-lora compare comparison.toml --dry-run\n  ivon-lora compare comparison.toml --pack results.jsonl.gz\n  ivon-lora compare --from results.jsonl.gz"
 )]
 pub struct CompareArgs {
     /// The TOML file of the comparison
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "from")]
+    pub file: Option<PathBuf>,
     /// The folder for all output; by default the one named in the file
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
+    /// Pack the results into this file, from which the table can be made again
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub pack: Option<PathBuf>,
+    /// Make the table again from packed results; `--out` names a folder for its formats
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["file", "pack", "dry_run", "jobs", "threads"])]
+    pub from: Option<PathBuf>,
     /// Print what is left to do and roughly how long it will take, and stop
     #[arg(long)]
     pub dry_run: bool,

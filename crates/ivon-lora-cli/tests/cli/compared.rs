@@ -216,6 +216,158 @@ fn a_comparison_is_a_table_and_is_made_once() {
 }
 
 #[test]
+fn packed_results_make_the_same_table_again_byte_for_byte() {
+    let place = place(
+        "[[method]]\nname = 'SWAG'\ntuned_as = 'AdamW'\n[method.optimizer]\nname = 'swag'\n[[predictions]]\nmethod = 'Theirs'\ntask = 'films'\nseed = 1\npath = 'theirs.jsonl'\n",
+    );
+    // Without them the comparison is packed all the same, and the failure with it.
+    let first = place.run(&format!("{COMMAND} --pack results.jsonl.gz"));
+    assert_eq!(first.code, 1, "{}", first.stderr);
+    let failed = "\nfailed: films, Theirs, seed 1: could not read `theirs.jsonl`";
+    assert!(
+        place
+            .run("compare --from results.jsonl.gz")
+            .ok()
+            .contains(failed)
+    );
+    fs::copy(
+        place.path("compared/cells/films/adamw/1/predictions.jsonl"),
+        place.path("theirs.jsonl"),
+    )
+    .unwrap();
+    let shown = place
+        .run(&format!("{COMMAND} --pack results.jsonl.gz"))
+        .ok();
+    // Nothing but the file is needed.
+    let forms = ["txt", "md", "tex", "csv"].map(|form| format!("table.{form}"));
+    let files: Vec<&str> = forms
+        .iter()
+        .map(String::as_str)
+        .chain(["comparison.json", "report.html"])
+        .collect();
+    let made: Vec<String> = files
+        .iter()
+        .map(|file| place.read(&format!("compared/{file}")))
+        .collect();
+    fs::remove_dir_all(place.path("compared")).unwrap();
+    fs::remove_dir_all(place.path("model")).unwrap();
+    fs::remove_dir_all(place.path("data")).unwrap();
+    let again = place
+        .run("compare --from results.jsonl.gz --out again")
+        .ok();
+    assert_eq!(again, shown.replace("compared\n", "again\n"));
+    for (file, made) in files.iter().zip(&made) {
+        assert!(place.read(&format!("again/{file}")) == *made, "{file}");
+    }
+    assert!(fs::metadata(place.path("results.jsonl.gz")).unwrap().len() < 20_000);
+    place.run("compare --from again/table.csv").fails_with(
+        3,
+        &["error: `again/table.csv` holds no results of a comparison: it could not be unpacked: "],
+    );
+}
+
+const LABELS: &str = r#"
+out = "compared"
+seeds = [1, 2]
+[run.model]
+path = "model"
+[run.train]
+steps = 4
+[run.evaluation]
+samples = 2
+[[task]]
+name = "films"
+labels = 32
+[task.data]
+path = "data"
+task = "sst2"
+[[task.other_set]]
+name = "songs"
+path = "songs.jsonl"
+fields = { text = "verse" }
+limit = 5
+[[method]]
+name = "AdamW"
+[method.optimizer]
+name = "adamw"
+[[method]]
+name = "AdamW, 3/4"
+calibrate_share = 0.25
+[method.optimizer]
+name = "adamw"
+[[method]]
+name = "IVON"
+[method.optimizer]
+name = "ivon"
+"#;
+
+#[test]
+fn what_a_method_calibrates_on_is_taken_from_its_labels_and_other_sets_are_told_apart() {
+    let place = Place::with_calibrate();
+    place.write("comparison.toml", LABELS);
+    let songs = "{\"verse\": \"the the a a\"}\n{\"verse\": \"a story\"}\n".repeat(4);
+    place.write("songs.jsonl", &songs);
+    assert!(
+        place
+            .run(&format!("{COMMAND} --dry-run"))
+            .ok()
+            .starts_with("0 trials and 6 cells")
+    );
+    let out = place
+        .run(&format!("{COMMAND} --pack results.jsonl.gz"))
+        .ok();
+    let ids = |method: &str, role: &str| -> Vec<String> {
+        let splits = place.json(&format!("compared/cells/films/{method}/1/splits.json"));
+        serde_json::from_value(splits[role].clone()).unwrap()
+    };
+    // The task's own calibrate rows count for nobody.
+    let all = ids("adamw", "train");
+    assert_eq!((all.len(), ids("adamw", "calibrate").len()), (32, 0));
+    let parts = ["train", "calibrate"].map(|role| ids("adamw-3-4", role));
+    assert_eq!(parts.each_ref().map(Vec::len), [24, 8]);
+    assert!(parts.iter().flatten().all(|id| all.contains(id)));
+    assert_eq!(ids("adamw", "test"), ids("adamw-3-4", "test"));
+    // Eight rows carry no temperature.
+    let row = |name: &str| {
+        out.lines()
+            .find(|line| line.starts_with(&format!("{name} ")))
+    };
+    assert!(
+        row("AdamW, 3/4, T on calibrate")
+            .unwrap()
+            .ends_with("2, 2 at T = 1"),
+        "{out}"
+    );
+    assert!(row("AdamW, T on calibrate").is_none(), "{out}");
+    let told = out
+        .split("films, other sets told from its test rows, AUROC\n")
+        .nth(1)
+        .unwrap();
+    assert!(told.contains("songs by 1 − top probability") && told.contains("\nIVON, 2 samples "));
+    let sets = place.json("compared/cells/films/ivon/1/other_sets.json");
+    let uncertainty = &sets["uncertainties"][0];
+    let count = |key: &str| uncertainty[key].as_array().unwrap().len();
+    assert_eq!([count("own"), count("other")], [12, 5]);
+    // A finished cell that was not asked yet is asked, and nothing else is made.
+    fs::remove_file(place.path("compared/cells/films/ivon/1/other_sets.json")).unwrap();
+    assert_eq!(place.run(COMMAND).ok(), out);
+    assert_eq!(
+        place.json("compared/cells/films/ivon/1/other_sets.json"),
+        sets
+    );
+    let again = place.run("compare --from results.jsonl.gz").ok();
+    assert!(out.starts_with(again.trim_end()), "{again}");
+    place.write(
+        "comparison.toml",
+        &LABELS.replace("labels = 32", "labels = 41"),
+    );
+    place.run(COMMAND).fails_with(
+        2,
+        &["`labels` of task `films` is 41, expected at most the 36 rows that its train has"],
+    );
+}
+
+#[test]
 fn a_run_that_another_process_is_making_is_left_alone() {
     let place = place("");
     let trial = "compared/trials/films/ivon/000";

@@ -6,6 +6,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::CompareError;
+use super::config::OtherSetEntry;
+use super::detection::ask_of_other_sets;
 use super::task::TaskData;
 use ivon_lora::answer::{EVALUATION_FILE, PREDICTIONS_FILE};
 use ivon_lora::data::Dataset;
@@ -103,8 +105,9 @@ pub(super) struct CellRun<'a> {
     pub folder: &'a Path,
     pub config: &'a RunConfig,
     pub task: &'a TaskData<'a>,
-    /// Whether it is scored on tune, and uses no test row.
-    pub is_trial: bool,
+    pub dataset: &'a Dataset,
+    /// Sets that it is asked about when it is finished.
+    pub other_sets: &'a [OtherSetEntry],
     /// The folder of the run whose adapter it takes, if it trains none of its own.
     pub trained: Option<&'a Path>,
 }
@@ -116,17 +119,15 @@ impl CellRun<'_> {
     /// # Errors
     /// Whatever ends the run, and if its folder holds another run.
     pub fn make(&self, watch: Watch<'_>) -> Result<bool, CompareError> {
-        let (folder, task) = (self.folder, self.task);
+        let (folder, task, dataset) = (self.folder, self.task, self.dataset);
         let config = RunConfig {
             out: Some(folder.into()),
             ..self.config.clone()
         };
-        let dataset = match self.is_trial {
-            true => &task.trial_dataset,
-            false => &task.dataset,
-        };
+        let mut watch = |event: Event<'_>| watch(without_sentences(event));
         if is_finished(folder) {
             check_same(folder, &config, dataset)?;
+            self.ask_of_other_sets(&mut watch)?;
             return Ok(true);
         }
         let data = TrainingData {
@@ -135,7 +136,6 @@ impl CellRun<'_> {
             dataset,
             untuned: &task.untuned,
         };
-        let mut watch = |event: Event<'_>| watch(without_sentences(event));
         let ended = train_on_data(&config, &data, Start::WhereItWas, &mut watch)?;
         if ended.outcome == Outcome::Interrupted {
             return Ok(false);
@@ -143,7 +143,13 @@ impl CellRun<'_> {
         self.mark_finished()?;
         // A finished run is never resumed, and there may be hundreds.
         let _ = std::fs::remove_dir_all(folder.join(CHECKPOINTS_FOLDER));
+        self.ask_of_other_sets(&mut watch)?;
         Ok(true)
+    }
+
+    fn ask_of_other_sets(&self, watch: Watch<'_>) -> Result<(), CompareError> {
+        let model = &self.task.model;
+        ask_of_other_sets(self.folder, self.config, model, self.other_sets, watch)
     }
 
     fn mark_finished(&self) -> Result<(), CompareError> {

@@ -11,7 +11,8 @@ use super::config::{CompareConfig, MethodEntry, TaskEntry};
 use super::layout::{cell_folder, trial_folder};
 use super::plan::plan;
 use super::queue::{Job, Outcome, make_all};
-use super::rows::{TaskRows, add_cell};
+use super::results::TaskResults;
+use super::rows::TaskRows;
 use super::search::{trial_config, trial_settings, trials};
 use super::settings::cell_name;
 use super::table::ComparisonTable;
@@ -28,6 +29,20 @@ pub const TRIALS_FILE: &str = "trials.json";
 /// The file with the whole comparison, from which its page is made.
 pub const COMPARISON_FILE: &str = "comparison.json";
 const LARGEST: u64 = 64 << 20;
+
+/// All that a comparison's table is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ComparisonResults {
+    /// The file of the comparison, as TOML.
+    pub(super) file: String,
+    /// Whether every row of a method has a second one with the temperature that was chosen on
+    /// *calibrate*.
+    pub(super) temperature: bool,
+    pub(super) tasks: Vec<TaskResults>,
+    pub(super) trials: Vec<Trial>,
+    pub(super) failed: Vec<FailedCell>,
+    pub(super) is_interrupted: bool,
+}
 
 /// The results of a comparison.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -92,7 +107,7 @@ pub struct FailedCell {
 pub fn compare(
     config: &CompareConfig,
     watch: &mut dyn FnMut(Event<'_>) -> bool,
-) -> Result<Comparison, CompareError> {
+) -> Result<ComparisonResults, CompareError> {
     files::create_folder(&config.out)?;
     let tasks = config
         .tasks
@@ -123,10 +138,12 @@ pub fn compare(
         run.write_trials()?;
         run.cells(task);
     }
-    let rows = tasks.iter().map(|task| run.rows(task));
-    let rows = rows.collect::<Result<Vec<_>, _>>()?;
-    Ok(Comparison {
-        table: ComparisonTable::new(&rows),
+    let tasks = tasks.iter().map(|task| run.results(task));
+    let tasks = tasks.collect::<Result<Vec<_>, _>>()?;
+    Ok(ComparisonResults {
+        file: toml::to_string(config).unwrap_or_default(),
+        temperature: config.temperature,
+        tasks,
         trials: run.trials,
         failed: run.failed,
         is_interrupted: run.is_interrupted,
@@ -226,7 +243,8 @@ impl ComparisonRun<'_> {
                     folder: cell_folder(&self.config.out, &task.entry.name, &method.name, seed),
                     config: self.cell_config(task.entry, method, seed),
                     task,
-                    is_trial: false,
+                    dataset: &task.rows(method).cells,
+                    other_sets: &task.entry.other_sets,
                     after: method
                         .trained_by
                         .as_ref()
@@ -305,7 +323,8 @@ impl ComparisonRun<'_> {
     fn is_current(&self, task: &TaskData<'_>, method: &MethodEntry, seed: u64) -> bool {
         let folder = cell_folder(&self.config.out, &task.entry.name, &method.name, seed);
         let config = self.cell_config(task.entry, method, seed);
-        let own = config.is_ok_and(|config| is_current(&folder, &config, &task.dataset));
+        let rows = &task.rows(method).cells;
+        let own = config.is_ok_and(|config| is_current(&folder, &config, rows));
         own && self
             .config
             .trainer(method)
@@ -325,9 +344,9 @@ impl ComparisonRun<'_> {
         Ok(files::write_bytes(&path, &text)?)
     }
 
-    /// The rows of a task: those of its finished cells, and those that were made elsewhere.
-    fn rows(&mut self, task: &TaskData<'_>) -> Result<TaskRows, CompareError> {
-        let mut rows = TaskRows::new(&task.entry.name);
+    /// The results of a task: of its finished cells, and of what was made elsewhere.
+    fn results(&mut self, task: &TaskData<'_>) -> Result<TaskResults, CompareError> {
+        let mut results = TaskResults::new(&task.entry.name);
         for method in &self.config.methods {
             for &seed in self.config.seeds_of(task.entry) {
                 // Cells that were made with other settings or rows do not count.
@@ -335,30 +354,46 @@ impl ComparisonRun<'_> {
                     continue;
                 }
                 let folder = cell_folder(&self.config.out, &task.entry.name, &method.name, seed);
-                let temperature = self.config.temperature;
-                if let Err(error) = add_cell(&mut rows, method, seed, &folder, temperature) {
+                if let Err(error) = results.add_cell(method, seed, task.entry, &folder) {
                     self.fail(cell_name(task.entry, method, Some(seed)), &error);
                 }
             }
         }
-        let test = rows.scored(&task.dataset);
-        rows.add_majority(&task.dataset.train, &test)?;
+        let test = results.scored(&task.dataset);
+        results.add_labels(&task.dataset.train, &test)?;
         let entries = self.config.predictions.iter();
         for entry in entries.filter(|entry| entry.task == task.entry.name) {
             match external::read(&entry.path, &test) {
-                Ok(predictions) => rows.add_external(&entry.method, entry.seed, predictions),
+                Ok(predictions) => results.add_elsewhere(&entry.method, entry.seed, &predictions),
                 Err(error) => {
                     let name = format!("{}, {}, seed {}", entry.task, entry.method, entry.seed);
                     self.fail(name, &error);
                 }
             }
         }
-        Ok(rows)
+        Ok(results)
     }
 
     fn fail(&mut self, name: String, error: &CompareError) {
         let reason = error.to_string();
         self.failed.push(FailedCell { name, reason });
+    }
+}
+
+impl ComparisonResults {
+    /// The table of these results.
+    ///
+    /// # Errors
+    /// If predictions are no distributions over the labels' choices.
+    pub fn comparison(&self) -> Result<Comparison, CompareError> {
+        let rows = |task| TaskRows::new(task, self.temperature);
+        let tasks = self.tasks.iter().map(rows).collect::<Result<Vec<_>, _>>()?;
+        Ok(Comparison {
+            table: ComparisonTable::new(&tasks),
+            trials: self.trials.clone(),
+            failed: self.failed.clone(),
+            is_interrupted: self.is_interrupted,
+        })
     }
 }
 
@@ -393,7 +428,8 @@ fn new_trial<'a>(
         folder: trial_folder(&config.out, task_name, name, trial),
         config: trial_config(config, task.entry, method, trial),
         task,
-        is_trial: true,
+        dataset: &task.rows(method).trials,
+        other_sets: &[],
         after: None,
     };
     let entry = Trial {

@@ -4,6 +4,7 @@
 //! Settings are tables of a run's file, so that a comparison takes every setting that a run takes, also
 //! those of methods that are unknown here.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -51,9 +52,37 @@ pub struct TaskEntry {
     /// Seeds of its own, in place of those of the whole comparison.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seeds: Option<Vec<u64>>,
+    /// How many labelled rows of train each method has in all, those that it calibrates on among
+    /// them; all of train where absent, and the task's own calibrate rows beside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<usize>,
+    /// Tables of single methods that differ on this task, by the method's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub methods: BTreeMap<String, Table>,
+    /// Sets that the task is not about, which each cell is asked of when it is finished.
+    #[serde(default, rename = "other_set", skip_serializing_if = "Vec::is_empty")]
+    pub other_sets: Vec<OtherSetEntry>,
     /// `data`, `train`, … as in a run's file.
     #[serde(flatten)]
     pub settings: Table,
+}
+
+/// A set that a task is not about: how well a cell's uncertainty tells its rows from the task's test
+/// rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OtherSetEntry {
+    /// Stands over its columns.
+    pub name: String,
+    /// A folder of data files, or a file.
+    pub path: PathBuf,
+    /// Fields of the task, each with the column of the set that it is filled from; the rows need no
+    /// labels then. Without any they are rows of the task.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, String>,
+    /// The most rows: the first of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
 }
 
 /// A method: a name, and the tables of a run's file that differ, including `optimizer`.
@@ -64,7 +93,7 @@ pub struct MethodEntry {
     /// Ranges by setting, such as `learning_rate` or `train.steps`; a name without a dot belongs to the
     /// optimizer.
     #[serde(default)]
-    pub tune: std::collections::BTreeMap<String, Range>,
+    pub tune: BTreeMap<String, Range>,
     /// Another method, whose chosen settings this one uses in place of trials of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuned_as: Option<String>,
@@ -72,6 +101,10 @@ pub struct MethodEntry {
     /// fitted to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trained_by: Option<String>,
+    /// The share of a task's `labels` that this method does not train on but calibrates on:
+    /// temperature, prior precision, scale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibrate_share: Option<f64>,
     /// `optimizer`, `train`, … as in a run's file.
     #[serde(flatten)]
     pub settings: Table,
@@ -117,6 +150,12 @@ impl CompareConfig {
     /// The seeds that each method is trained with on a task.
     pub fn seeds_of<'a>(&'a self, task: &'a TaskEntry) -> &'a [u64] {
         task.seeds.as_deref().unwrap_or(&self.seeds)
+    }
+
+    /// How many of a task's labels a method calibrates on.
+    pub(super) fn calibrate_rows(task: &TaskEntry, method: &MethodEntry) -> usize {
+        let share = method.calibrate_share.unwrap_or(0.0);
+        (task.labels.unwrap_or(0) as f64 * share).round() as usize
     }
 
     /// The threads of `[run.model]` if runs are made one after the other, on the threads of the

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use crate::study::StudyError;
 use ivon_lora::answer::AnswerError;
 use ivon_lora::data::DataError;
 use ivon_lora::files::FileError;
 use ivon_lora::metrics::MetricsError;
 use ivon_lora::model::ModelError;
 use ivon_lora::run::RunError;
-use ivon_lora::sentence::Sentence;
+use ivon_lora::sentence::{Sentence, command, sentence};
 
 /// A comparison failed.
 #[derive(Debug, thiserror::Error)]
@@ -37,11 +38,17 @@ pub enum CompareError {
     /// Predictions made elsewhere do not fit the task's test rows.
     #[error("`{}` cannot be used: {reason}", path.display())]
     Predictions { path: PathBuf, reason: String },
+    /// A file holds no results of a comparison.
+    #[error("`{}` holds no results of a comparison: {reason}", path.display())]
+    Results { path: PathBuf, reason: String },
     /// There is nothing to choose settings on.
     #[error("the task `{task}` has no tune rows to choose settings on")]
     NothingToTuneOn { task: String },
     #[error(transparent)]
     Run(Box<RunError>),
+    /// A finished cell could not be asked of another set.
+    #[error(transparent)]
+    Study(Box<StudyError>),
     #[error(transparent)]
     Answer(#[from] AnswerError),
     #[error(transparent)]
@@ -60,10 +67,21 @@ impl From<RunError> for CompareError {
     }
 }
 
+impl From<StudyError> for CompareError {
+    fn from(error: StudyError) -> Self {
+        Self::Study(Box::new(error))
+    }
+}
+
 impl CompareError {
     /// Whether the watcher said stop.
     pub fn is_stop(&self) -> bool {
-        matches!(self, Self::Run(error) if error.is_stop())
+        match self {
+            Self::Run(error) => error.is_stop(),
+            Self::Study(error) => error.is_stop(),
+            Self::Answer(error) => error.is_stop(),
+            _ => false,
+        }
     }
 
     /// What the user can do about it, in one sentence.
@@ -76,10 +94,15 @@ impl CompareError {
             Self::Predictions { .. } => {
                 Some("docs/comparison.md says what a line of predictions holds".into())
             }
+            Self::Results { .. } => Some(sentence!(
+                "`{}` packs the results of a comparison into such a file",
+                command("compare")
+            )),
             Self::NothingToTuneOn { .. } => {
                 Some("add a file named tune, or set `tune_share` in its `[task.data]`".into())
             }
             Self::Run(error) => error.hint(),
+            Self::Study(error) => error.hint(),
             Self::Answer(error) => error.hint(),
             Self::Data(error) => error.hint(),
             Self::Model(error) => error.hint(),

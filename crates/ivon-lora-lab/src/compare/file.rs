@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::CompareError;
-use super::config::{CompareConfig, MethodEntry};
+use super::config::{CompareConfig, MethodEntry, TaskEntry};
 use super::layout::folder_name;
 use super::settings::cell_name;
 use ivon_lora::files;
@@ -50,6 +50,7 @@ impl CompareConfig {
         }
         for method in &self.methods {
             self.trainer(method)?;
+            self.check_labels(method)?;
         }
         if let Some(tuning) = &self.tuning {
             let trials = tuning.trials;
@@ -59,6 +60,9 @@ impl CompareConfig {
             for method in &self.methods {
                 self.check_tuning(method)?;
             }
+        }
+        for task in &self.tasks {
+            self.check_methods(task)?;
         }
         for entry in &self.predictions {
             if !self.tasks.iter().any(|task| task.name == entry.task) {
@@ -79,6 +83,45 @@ impl CompareConfig {
                     source: Box::new(source),
                 })?;
             }
+        }
+        Ok(())
+    }
+
+    /// What a task says of single methods is said of methods of this file.
+    fn check_methods(&self, task: &TaskEntry) -> Result<(), CompareError> {
+        let is_known = |name: &&String| self.methods.iter().any(|method| method.name == **name);
+        match task.methods.keys().find(|name| !is_known(name)) {
+            None => Ok(()),
+            Some(name) => wrong(
+                &format!("methods` of task `{}", task.name),
+                format!("of `{name}`"),
+                "the names of methods of this file",
+            ),
+        }
+    }
+
+    /// What a method calibrates on are labels of every task, some are left to train on, and the
+    /// adapter that it takes has not been trained on them.
+    fn check_labels(&self, method: &MethodEntry) -> Result<(), CompareError> {
+        let share = method.calibrate_share.unwrap_or(0.0);
+        let what = format!("calibrate_share` of method `{}", method.name);
+        if !(0.0..1.0).contains(&share) {
+            return wrong(&what, share.to_string(), "from 0 to below 1");
+        }
+        let without = self.tasks.iter().find(|task| task.labels.is_none());
+        if let Some(task) = without.filter(|_| share > 0.0) {
+            let found = format!("{share} where task `{}` has no labels", task.name);
+            return wrong(
+                &what,
+                found,
+                "0, or `labels` in every task that it is taken from",
+            );
+        }
+        let trainer = self.trainer(method)?;
+        if trainer.is_some_and(|trainer| trainer.calibrate_share.unwrap_or(0.0) != share) {
+            let expected =
+                "that of the method that it is `trained_by`, so that both learn from the same rows";
+            return wrong(&what, share.to_string(), expected);
         }
         Ok(())
     }
@@ -251,6 +294,55 @@ pub(super) mod tests {
                 .steps,
             Some(40)
         );
+    }
+
+    #[test]
+    fn a_task_may_say_what_differs_of_a_method() {
+        let text = FILE.replace(
+            "[task.train]",
+            "[task.methods.IVON.optimizer]\n        ess = 1e8\n        [task.train]",
+        );
+        let config = parsed(&text);
+        config.validate().unwrap();
+        let ess = |task: usize| {
+            let cell = config.cell(&config.tasks[task], &config.methods[1], 1);
+            toml::Table::try_from(cell.unwrap()).unwrap()["optimizer"]["ess"].as_float()
+        };
+        assert_eq!([ess(0), ess(1)], [Some(1e7), Some(1e8)]);
+        let trial =
+            crate::compare::search::trial_config(&config, &config.tasks[1], &config.methods[1], 0);
+        let trial = toml::Table::try_from(trial.unwrap()).unwrap();
+        assert_eq!(trial["optimizer"]["ess"].as_float(), Some(1e8));
+        let unknown = parsed(&text.replace("methods.IVON", "methods.ivon"));
+        assert_eq!(
+            unknown.validate().unwrap_err().to_string(),
+            "`methods` of task `boolq` is of `ivon`, expected the names of methods of this file"
+        );
+    }
+
+    #[test]
+    fn a_share_of_the_labels_needs_labels_and_is_that_of_the_method_it_is_trained_by() {
+        let refused = |text: &str| parsed(text).validate().unwrap_err().to_string();
+        let text = FILE.replace("name = \"IVON\"", "name = \"IVON\"\ncalibrate_share = 0.25");
+        assert_eq!(
+            refused(&text),
+            "`calibrate_share` of method `IVON` is 0.25 where task `sst2` has no labels, expected 0, or `labels` in every task that it is \
+             taken from"
+        );
+        let labelled = text.replace("[task.data]", "labels = 100\n[task.data]");
+        parsed(&labelled).validate().unwrap();
+        let task = &parsed(&labelled).tasks[0];
+        assert_eq!(
+            CompareConfig::calibrate_rows(task, &parsed(&labelled).methods[1]),
+            25
+        );
+        assert!(
+            refused(&labelled.replace("0.25", "1.0")).ends_with("is 1, expected from 0 to below 1")
+        );
+        let after = format!(
+            "{labelled}\n[[method]]\nname = 'Laplace'\ntrained_by = 'AdamW'\ncalibrate_share = 0.25\n[method.optimizer]\nname = 'laplace'"
+        );
+        assert!(refused(&after).contains("that of the method that it is `trained_by`"));
     }
 
     #[test]

@@ -13,22 +13,34 @@ mod settings;
 mod file;
 mod search;
 mod task;
+mod form;
+mod digits;
+mod detection;
 mod cell;
 mod plan;
 mod queue;
 mod external;
+mod scores;
+mod results;
 mod rows;
+mod detection_table;
 mod table;
 mod comparison;
+mod pack;
 mod page;
 
-pub use comparison::{COMPARISON_FILE, Comparison, FailedCell, Trial, compare};
-pub use config::{CompareConfig, ExternalPredictions, MethodEntry, TaskEntry, Tuning};
+pub use comparison::{COMPARISON_FILE, Comparison, ComparisonResults, FailedCell, Trial, compare};
+pub use config::{
+    CompareConfig, ExternalPredictions, MethodEntry, OtherSetEntry, TaskEntry, Tuning,
+};
 // For the fuzz target alone.
+pub use detection_table::{DetectionColumn, DetectionRow, DetectionTable};
 pub use error::CompareError;
 #[doc(hidden)]
 pub use external::read as read_external;
+pub use form::Form;
+pub use pack::RESULTS_FORMAT;
 pub use plan::{Plan, plan};
 pub use range::{Between, Range, Spacing};
-pub use rows::Form;
-pub use table::{ComparisonTable, RowEntry, ScoreEntry, TaskTable};
+pub use scores::ScoreEntry;
+pub use table::{ComparisonTable, RowEntry, TaskTable};

@@ -4,9 +4,11 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use super::comparison::{Comparison, FailedCell, Trial};
+use super::detection_table::{DetectionColumn, DetectionRow};
+use super::form::Form;
 use super::layout::folder_name;
-use super::rows::Form;
-use super::table::{RowEntry, ScoreEntry, TaskTable};
+use super::scores::ScoreEntry;
+use super::table::{DETECTION, RowEntry, TaskTable};
 use crate::report::html::{
     Cell, Figure, Section, document, figures as figure_grid, note, paragraph, table as html_table,
 };
@@ -85,6 +87,8 @@ impl Comparison {
             "NLL, nats",
             "Brier",
             &ece,
+            "AURC",
+            "error at 80 %",
             "training",
             "prediction",
             "extra stored",
@@ -104,8 +108,33 @@ impl Comparison {
                 "Mean over seeds, with its standard error below. Bold: the 95 % interval of the paired difference to the best, over seeds and \
                  examples, contains 0. Training and prediction: time relative to AdamW. Extra stored: numbers beside the adapter.",
             )
+            + &detection(task)
             + &figure_grid(&figures(task, self.table.bins))
     }
+}
+
+/// How well uncertainties tell other sets from the task's test rows, where there are some.
+fn detection(task: &TaskTable) -> String {
+    let Some(detection) = &task.detection else {
+        return String::new();
+    };
+    let columns: Vec<String> = detection
+        .columns
+        .iter()
+        .map(DetectionColumn::name)
+        .collect();
+    let head: Vec<&str> = std::iter::once("")
+        .chain(columns.iter().map(String::as_str))
+        .collect();
+    let row = |row: &DetectionRow| {
+        let cells = row.auroc.iter().map(|entry| score_cell(entry.as_ref()));
+        (
+            std::iter::once(Cell::of(&row.name)).chain(cells).collect(),
+            None,
+        )
+    };
+    let rows: Vec<_> = detection.rows.iter().map(row).collect();
+    paragraph(&format!("{}: {DETECTION}.", task.task)) + &html_table(&head, 1, &rows)
 }
 
 /// The rows with the lowest NLL and the highest accuracy, and how many others cannot be told from each.
@@ -145,18 +174,21 @@ fn cells(row: &RowEntry) -> Vec<Cell> {
         Cell::of(value.map_or_else(|| "–".into(), |value| format!("{value:.2}")))
     };
     let extra = Cell::of(row.extra_parameters.map_or_else(|| "–".into(), short));
-    let scores = [&row.accuracy, &row.nll, &row.brier, &row.ece].map(score_cell);
+    let scores = row.scores().map(score_cell);
     let rest = [
         ratio(row.training_time),
         ratio(row.prediction_time),
         extra,
-        Cell::of(row.seeds.len().to_string()),
+        Cell::of(row.seeds_in_words()),
     ];
     let name = std::iter::once(Cell::of(&row.name));
     name.chain(scores).chain(rest).collect()
 }
 
-fn score_cell(entry: &ScoreEntry) -> Cell {
+fn score_cell(entry: Option<&ScoreEntry>) -> Cell {
+    let Some(entry) = entry else {
+        return Cell::of("–");
+    };
     let error = entry.standard_error;
     Cell {
         words: format!("{:.3}", entry.mean),

@@ -1,11 +1,13 @@
 //! The time and memory that a comparison will take.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use super::CompareError;
 use super::cell::is_finished;
 use super::config::{CompareConfig, TaskEntry};
+use super::detection::read_other_sets;
 use super::layout::{cell_folder, trial_folder};
 use super::search::{trial_config, trials};
 use super::task::TaskData;
@@ -26,6 +28,8 @@ pub struct Plan {
     pub seconds: f64,
     /// Bytes of memory of the largest run.
     pub bytes: f64,
+    /// Bytes of a GPU's own memory that the largest run would need there.
+    pub device_bytes: f64,
     /// How many runs are made at once.
     pub at_once: usize,
     /// Bytes of free memory, if they do not suffice for as many runs at once as were asked for.
@@ -58,6 +62,14 @@ impl fmt::Display for Plan {
             }
             (0 | 1, None) => Ok(()),
             (at_once, None) => write!(formatter, " for each of {at_once} runs at once"),
+        }?;
+        match self.device_bytes {
+            0.0 => Ok(()),
+            bytes => write!(
+                formatter,
+                "; a GPU, which keeps the base as f32, needs about {:.0} GB of its own (an estimate that no GPU has confirmed)",
+                (bytes / 1e9).ceil()
+            ),
         }
     }
 }
@@ -80,6 +92,7 @@ impl Plan {
     fn add_task(&mut self, config: &CompareConfig, entry: &TaskEntry) -> Result<(), CompareError> {
         let loaded = TaskData::load(config, entry)?;
         let costs = RunCosts::of(config, &loaded)?;
+        let rows = |method| CompareConfig::calibrate_rows(entry, method);
         // The base is evaluated once on tune, by the trials, and once on test.
         let mut base_seconds = [0.0; 2];
         for method in &config.methods {
@@ -87,13 +100,24 @@ impl Plan {
                 let run = trial_config(config, entry, method, trial)?;
                 let folder = trial_folder(&config.out, &entry.name, &method.name, trial);
                 self.trials += 1;
-                self.add_run(costs.trial(&run), &folder, &mut base_seconds[0]);
+                self.add_run(
+                    costs.trial(&run, rows(method)),
+                    &folder,
+                    &mut base_seconds[0],
+                );
             }
             for &seed in config.seeds_of(entry) {
                 let run = config.cell(entry, method, seed)?;
                 let folder = cell_folder(&config.out, &entry.name, &method.name, seed);
                 self.cells += 1;
-                self.add_run(costs.cell(&run), &folder, &mut base_seconds[1]);
+                self.add_run(
+                    costs.cell(&run, rows(method)),
+                    &folder,
+                    &mut base_seconds[1],
+                );
+                if read_other_sets(&folder, &entry.other_sets).is_ok_and(|found| found.is_none()) {
+                    self.seconds += costs.other_sets(&run);
+                }
             }
         }
         self.seconds += base_seconds.iter().sum::<f64>();
@@ -110,16 +134,25 @@ impl Plan {
             estimate.training_seconds + estimate.fitting_seconds + estimate.evaluation_seconds;
         *base_seconds = estimate.base_seconds;
         self.bytes = self.bytes.max(estimate.bytes());
+        self.device_bytes = self.device_bytes.max(estimate.device_bytes);
     }
 }
 
 /// What the cost of a task's runs depends on besides their settings.
 struct RunCosts {
     checkpoint: Checkpoint,
-    train: Vec<Encoded>,
+    /// By how many of the labels a method calibrates on.
+    divisions: BTreeMap<usize, EncodedRows>,
     tune: Vec<Encoded>,
-    calibrate: Vec<Encoded>,
     test: Vec<Encoded>,
+    /// Those of each set that a cell is asked of.
+    other_sets: Vec<Vec<Encoded>>,
+}
+
+/// The rows in which methods differ, in tokens.
+struct EncodedRows {
+    train: Vec<Encoded>,
+    calibrate: Vec<Encoded>,
 }
 
 impl RunCosts {
@@ -135,27 +168,55 @@ impl RunCosts {
                 false => Ok(data::encode_all(examples, &tokenizer, options)?.examples),
             }
         };
+        let mut divisions = BTreeMap::new();
+        for (count, rows) in &loaded.divisions {
+            let train = encode(&rows.cells.train)?;
+            let calibrate = encode(&rows.cells.calibrate)?;
+            divisions.insert(*count, EncodedRows { train, calibrate });
+        }
+        let reader = loaded.task.reader()?;
+        let mut other_sets = Vec::new();
+        for entry in &entry.other_sets {
+            other_sets.push(encode(&entry.examples(&reader)?)?);
+        }
         Ok(Self {
-            train: encode(&loaded.dataset.train)?,
+            divisions,
+            other_sets,
             tune: encode(&loaded.dataset.tune)?,
-            calibrate: encode(&loaded.dataset.calibrate)?,
             test: encode(&loaded.dataset.test)?,
             checkpoint,
         })
     }
 
-    fn trial(&self, config: &RunConfig) -> Estimate {
-        self.estimate(config, &[], &self.tune)
+    fn trial(&self, config: &RunConfig, rows: usize) -> Estimate {
+        self.estimate(config, &self.divisions[&rows].train, &[], &self.tune)
     }
 
-    fn cell(&self, config: &RunConfig) -> Estimate {
-        self.estimate(config, &self.calibrate, &self.test)
+    fn cell(&self, config: &RunConfig, rows: usize) -> Estimate {
+        let EncodedRows { train, calibrate } = &self.divisions[&rows];
+        self.estimate(config, train, calibrate, &self.test)
     }
 
-    fn estimate(&self, config: &RunConfig, calibrate: &[Encoded], test: &[Encoded]) -> Estimate {
-        let length = config.train.length(self.train.len());
+    /// Seconds of asking a finished cell of other sets.
+    fn other_sets(&self, config: &RunConfig) -> f64 {
+        let nothing = &[][..];
+        let seconds = |set: &Vec<Encoded>| {
+            let (length, sets) = (config.train.length(1), [nothing, nothing, set]);
+            Estimate::of(config, &self.checkpoint, length, nothing, sets).evaluation_seconds
+        };
+        self.other_sets.iter().map(seconds).sum()
+    }
+
+    fn estimate(
+        &self,
+        config: &RunConfig,
+        train: &[Encoded],
+        calibrate: &[Encoded],
+        test: &[Encoded],
+    ) -> Estimate {
+        let length = config.train.length(train.len());
         let sets = [&self.tune[..], calibrate, test];
-        Estimate::of(config, &self.checkpoint, length, &self.train, sets)
+        Estimate::of(config, &self.checkpoint, length, train, sets)
     }
 }
 

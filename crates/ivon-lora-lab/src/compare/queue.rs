@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use super::CompareError;
 use super::cell::{CellRun, is_finished};
+use super::config::OtherSetEntry;
 use super::task::TaskData;
+use ivon_lora::data::Dataset;
 use ivon_lora::run::{RunConfig, RunError, give_back_memory};
 use ivon_lora::watch::{Event, Stage};
 
@@ -25,10 +27,12 @@ pub(super) struct Job<'a> {
     pub folder: PathBuf,
     /// Its settings, or what is wrong with them.
     pub config: Result<RunConfig, CompareError>,
-    /// Its rows.
+    /// Its task.
     pub task: &'a TaskData<'a>,
-    /// Whether it is scored on tune, and uses no test row.
-    pub is_trial: bool,
+    /// Its rows.
+    pub dataset: &'a Dataset,
+    /// Sets that it is asked about when it is finished.
+    pub other_sets: &'a [OtherSetEntry],
     /// The place of an earlier job in the list, whose adapter it is fitted to; that job waits for no
     /// other.
     pub after: Option<usize>,
@@ -89,12 +93,14 @@ impl Job<'_> {
             folder: &self.folder,
             config,
             task: self.task,
-            is_trial: self.is_trial,
+            dataset: self.dataset,
+            other_sets: self.other_sets,
             trained,
         };
         match run.make(watch) {
             Ok(true) => Outcome::Made,
             Ok(false) => Outcome::Stopped,
+            Err(error) if error.is_stop() => Outcome::Stopped,
             Err(CompareError::Run(error)) if matches!(*error, RunError::FolderInUse { .. }) => {
                 Outcome::Elsewhere(error.to_string())
             }
@@ -324,7 +330,7 @@ impl JobList<'_> {
 mod tests {
     use super::*;
     use crate::compare::TaskEntry;
-    use ivon_lora::data::{DataConfig, Dataset, Task};
+    use ivon_lora::data::{DataConfig, Task};
     use ivon_lora::run::UntunedAnswers;
 
     /// What is asked of a queue of four, of which the second and third wait for the first.
@@ -332,9 +338,12 @@ mod tests {
         let entry = TaskEntry {
             name: "t".into(),
             seeds: None,
+            labels: None,
+            other_sets: vec![],
+            methods: Default::default(),
             settings: Default::default(),
         };
-        let dataset = || Dataset {
+        let dataset = Dataset {
             train: vec![],
             tune: vec![],
             calibrate: vec![],
@@ -348,8 +357,8 @@ mod tests {
         let task = TaskData {
             entry: &entry,
             task: Task::from_config(&config).unwrap(),
-            dataset: dataset(),
-            trial_dataset: dataset(),
+            dataset: dataset.clone(),
+            divisions: Default::default(),
             model: String::new(),
             untuned: UntunedAnswers::default(),
         };
@@ -358,7 +367,8 @@ mod tests {
             folder: "none".into(),
             config: Ok(RunConfig::default()),
             task: &task,
-            is_trial: false,
+            dataset: &dataset,
+            other_sets: &[],
             after,
         };
         ask(&Queue::new(&[

@@ -40,9 +40,7 @@ pub(super) fn trial_config(
     method: &MethodEntry,
     trial: u32,
 ) -> Result<RunConfig, CompareError> {
-    let mut table = config.run.clone();
-    merge(&mut table, &task.settings);
-    merge(&mut table, &method.settings);
+    let mut table = config.tables(task, method);
     let seed = config.tuning.as_ref().map_or(0, |tuning| tuning.seed);
     if let Some(tuning) = &config.tuning {
         merge(&mut table, &tuning.run);

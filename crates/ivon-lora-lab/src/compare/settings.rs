@@ -26,10 +26,22 @@ impl CompareConfig {
         if let Some(trainer) = self.trainer(method)? {
             return self.fitted_after(task, method, trainer, &self.cell(task, trainer, seed)?);
         }
+        let name = || cell_name(task, method, Some(seed));
+        resolved(self.tables(task, method), seed, name)
+    }
+
+    /// The tables of a cell: those of `[run]`, over them those of its task, then of its method, then
+    /// what the task says of that method.
+    pub(super) fn tables(&self, task: &TaskEntry, method: &MethodEntry) -> Table {
         let mut table = self.run.clone();
-        merge(&mut table, &task.settings);
-        merge(&mut table, &method.settings);
-        resolved(table, seed, || cell_name(task, method, Some(seed)))
+        let of_both = task.methods.get(&method.name);
+        for over in [&task.settings, &method.settings]
+            .into_iter()
+            .chain(of_both)
+        {
+            merge(&mut table, over);
+        }
+        table
     }
 
     /// The method whose adapters `method` takes; none if it trains its own.
@@ -94,7 +106,7 @@ impl CompareConfig {
             ));
         }
         let seed = trained.seed;
-        let table = fitted_table(trained, method);
+        let table = fitted_table(trained, task, method);
         let name = || cell_name(task, method, Some(seed));
         let mut config = resolved(table, seed, name)?;
         if !config.optimizer.settings().fits_afterwards() {
@@ -113,11 +125,14 @@ impl CompareConfig {
 
 /// The tables of a cell that trains, overridden by those of a method that is fitted to its adapter. Of
 /// the optimizer's table, which names another method, the settings of training stay.
-fn fitted_table(trained: &RunConfig, method: &MethodEntry) -> Table {
+fn fitted_table(trained: &RunConfig, task: &TaskEntry, method: &MethodEntry) -> Table {
     let mut table = Table::try_from(trained).unwrap_or_default();
     let training = table.get("optimizer").and_then(toml::Value::as_table);
     let training = training.cloned().unwrap_or_default();
     merge(&mut table, &method.settings);
+    if let Some(of_both) = task.methods.get(&method.name) {
+        merge(&mut table, of_both);
+    }
     if let Some(toml::Value::Table(own)) = table.get_mut("optimizer") {
         for (key, value) in training {
             own.entry(key).or_insert(value);

@@ -5,11 +5,14 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Form, Member, Row, TaskRows};
+use super::detection_table::DetectionTable;
+use super::form::Form;
+use super::rows::{Member, Row, TaskRows};
+use super::scores::{RowScores, ScoreEntry, written};
 use ivon_lora::method::{AdamwConfig, Method};
 use ivon_lora::metrics::{
-    BINS, Bootstrap, ComparedScore, MainScores, Predictions, Table, mean_and_standard_error,
-    paired_over_seeds, quantile,
+    BINS, Bootstrap, ComparedScore, Predictions, Table, mean_and_standard_error, paired_over_seeds,
+    quantile,
 };
 
 /// The table of a comparison.
@@ -33,6 +36,9 @@ pub struct TaskTable {
     /// Whether AdamW is right more often than the majority class; otherwise the task supports no
     /// conclusion.
     pub is_conclusive: bool,
+    /// How well uncertainties tell other sets from the test rows, where there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection: Option<DetectionTable>,
 }
 
 /// A row of the table.
@@ -56,23 +62,21 @@ pub struct RowEntry {
     pub brier: ScoreEntry,
     /// With `bins` bins.
     pub ece: ScoreEntry,
+    /// Area under error against coverage; none in a file from before it was written.
+    #[serde(default)]
+    pub aurc: Option<ScoreEntry>,
+    /// Share of wrong answers among the most confident 80 %.
+    #[serde(default)]
+    pub error_at_80: Option<ScoreEntry>,
     /// Training time relative to AdamW.
     pub training_time: Option<f64>,
     /// Time of predicting test relative to AdamW.
     pub prediction_time: Option<f64>,
     /// Numbers stored beside the adapter.
     pub extra_parameters: Option<u64>,
-}
-
-/// A score over seeds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ScoreEntry {
-    /// Mean over seeds.
-    pub mean: f64,
-    /// sd/√n; none with a single seed.
-    pub standard_error: Option<f64>,
-    /// Whether its paired 95 % interval against the best method contains 0.
-    pub is_bold: bool,
+    /// Of how many seeds calibrate could not carry a temperature, so that they stand at T = 1.
+    #[serde(default)]
+    pub at_one: usize,
 }
 
 impl ComparisonTable {
@@ -142,10 +146,10 @@ impl ComparisonTable {
     /// A CSV table with a line for each task and row.
     pub fn to_csv(&self) -> String {
         let mut text = String::from("task,n,row,seeds");
-        for score in ["accuracy", "nll", "brier", "ece"] {
+        for score in ["accuracy", "nll", "brier", "ece", "aurc", "error_at_80"] {
             let _ = write!(text, ",{score},{score}_standard_error,{score}_bold");
         }
-        text += ",training_time,prediction_time,extra_parameters\n";
+        text += ",seeds_at_temperature_one,training_time,prediction_time,extra_parameters\n";
         for task in &self.tasks {
             for row in &task.rows {
                 text += &csv_line(task, row);
@@ -171,10 +175,17 @@ impl ComparisonTable {
             if !task.is_conclusive {
                 text += "AdamW does not beat the majority class here: this task supports no conclusion.\n\n";
             }
+            if let Some(detection) = &task.detection {
+                let told = table(&detection.table(&cell));
+                let _ = writeln!(text, "{}, {DETECTION}\n\n{told}", task.task);
+            }
         }
         text
     }
 }
+
+/// What the numbers of a [`DetectionTable`] are.
+pub(super) const DETECTION: &str = "other sets told from its test rows, AUROC";
 
 impl TaskTable {
     fn table(&self, bins: usize, cell: &impl Fn(&ScoreEntry) -> String) -> Table {
@@ -185,6 +196,8 @@ impl TaskTable {
             "NLL",
             "Brier",
             &ece,
+            "AURC",
+            "error at 80 %",
             "training",
             "prediction",
             "extra stored",
@@ -204,12 +217,14 @@ fn cells(row: &RowEntry, cell: &impl Fn(&ScoreEntry) -> String) -> Vec<String> {
     let ratio =
         |value: Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.2}"));
     let extra = row.extra_parameters.map(|extra| extra.to_string());
-    let scores = [&row.accuracy, &row.nll, &row.brier, &row.ece].map(cell);
+    let scores = row
+        .scores()
+        .map(|entry| entry.map_or_else(|| "–".into(), cell));
     let rest = [
         ratio(row.training_time),
         ratio(row.prediction_time),
         extra.unwrap_or_else(|| "–".into()),
-        row.seeds.len().to_string(),
+        row.seeds_in_words(),
     ];
     let name = std::iter::once(row.name.clone());
     name.chain(scores).chain(rest).collect()
@@ -221,21 +236,40 @@ fn csv_line(task: &TaskTable, row: &RowEntry) -> String {
     let seeds: Vec<String> = row.seeds.iter().map(u64::to_string).collect();
     let (name, n, row_name) = (csv(&task.task), task.n, csv(&row.name));
     let mut line = format!("{name},{n},{row_name},{}", seeds.join(" "));
-    for entry in [&row.accuracy, &row.nll, &row.brier, &row.ece] {
-        let error = number(entry.standard_error);
-        let _ = write!(line, ",{},{error},{}", entry.mean, entry.is_bold);
+    for entry in row.scores() {
+        line += &entry.map_or_else(
+            || ",,,".into(),
+            |entry| {
+                let error = number(entry.standard_error);
+                format!(",{},{error},{}", entry.mean, entry.is_bold)
+            },
+        );
     }
     let times = [row.training_time, row.prediction_time].map(number);
     let extra = row.extra_parameters.map(|extra| extra.to_string());
     let extra = extra.unwrap_or_default();
-    line + &format!(",{},{},{extra}\n", times[0], times[1])
+    line + &format!(",{},{},{},{extra}\n", row.at_one, times[0], times[1])
 }
 
-/// `0.853 ± 0.004`.
-fn written(entry: &ScoreEntry) -> String {
-    match entry.standard_error {
-        Some(error) => format!("{:.3} ± {error:.3}", entry.mean),
-        None => format!("{:.3}", entry.mean),
+impl RowEntry {
+    /// `3`; `3, 2 at T = 1`.
+    pub(super) fn seeds_in_words(&self) -> String {
+        match self.at_one {
+            0 => self.seeds.len().to_string(),
+            at_one => format!("{}, {at_one} at T = 1", self.seeds.len()),
+        }
+    }
+
+    /// The scores in the order of the columns.
+    pub(super) fn scores(&self) -> [Option<&ScoreEntry>; 6] {
+        [
+            Some(&self.accuracy),
+            Some(&self.nll),
+            Some(&self.brier),
+            Some(&self.ece),
+            self.aurc.as_ref(),
+            self.error_at_80.as_ref(),
+        ]
     }
 }
 
@@ -277,7 +311,7 @@ fn task_table(task: &TaskRows) -> TaskTable {
     });
     let bold = ComparedScore::ALL.map(|score| not_told_from_the_best(&task.rows, score));
     let entry = |(index, row): (usize, &Row)| {
-        let is_bold = [0, 1, 2, 3].map(|place: usize| bold[place][index]);
+        let is_bold = [0, 1, 2, 3, 4, 5].map(|place: usize| bold[place][index]);
         row_entry(row, is_bold, seconds)
     };
     let rows: Vec<RowEntry> = task.rows.iter().enumerate().map(entry).collect();
@@ -295,12 +329,13 @@ fn task_table(task: &TaskRows) -> TaskTable {
         n: task.n,
         rows,
         is_conclusive,
+        detection: DetectionTable::new(task),
     }
 }
 
 /// A row of the table. Its times are relative to `seconds` of training and prediction.
-fn row_entry(row: &Row, is_bold: [bool; 4], seconds: [Option<f64>; 2]) -> RowEntry {
-    let entry = |place: usize, value: fn(&MainScores) -> f64| {
+fn row_entry(row: &Row, is_bold: [bool; 6], seconds: [Option<f64>; 2]) -> RowEntry {
+    let entry = |place: usize, value: fn(&RowScores) -> f64| {
         let values: Vec<f64> = row
             .members
             .iter()
@@ -329,9 +364,16 @@ fn row_entry(row: &Row, is_bold: [bool; 4], seconds: [Option<f64>; 2]) -> RowEnt
         nll: entry(1, |scores| scores.nll),
         brier: entry(2, |scores| scores.brier),
         ece: entry(3, |scores| scores.ece),
+        aurc: Some(entry(4, |scores| scores.aurc)),
+        error_at_80: Some(entry(5, |scores| scores.error_at_80)),
         training_time: ratio(0),
         prediction_time: ratio(1),
         extra_parameters: row.members.iter().filter_map(|member| member.extra).max(),
+        at_one: row
+            .members
+            .iter()
+            .filter(|member| member.is_refused)
+            .count(),
     }
 }
 
@@ -350,12 +392,7 @@ fn median_seconds(row: &Row, which: usize) -> Option<f64> {
 /// Whether each row is a method that the paired bootstrap over seeds and examples cannot tell from the
 /// best one.
 fn not_told_from_the_best(rows: &[Row], score: ComparedScore) -> Vec<bool> {
-    let loss = |member: &Member| match score {
-        ComparedScore::Error => 1.0 - member.scores.accuracy,
-        ComparedScore::Nll => member.scores.nll,
-        ComparedScore::Brier => member.scores.brier,
-        ComparedScore::Ece => member.scores.ece,
-    };
+    let loss = |member: &Member| member.scores.loss(score);
     let mean =
         |row: &Row| row.members.iter().map(loss).sum::<f64>() / row.members.len().max(1) as f64;
     let methods = || rows.iter().filter(|row| row.form != Form::Yardstick);
@@ -387,22 +424,36 @@ fn same_seeds<'a>(one: &'a Row, other: &'a Row) -> (Vec<&'a Predictions>, Vec<&'
 mod tests {
     use super::*;
     use crate::compare::Comparison;
+    use crate::compare::results::TaskResults;
 
     /// Of a hundred answers so many are right, with this confidence.
     fn predictions(right: usize, confidence: f64) -> Predictions {
-        let labels = (0..100).map(|row| usize::from(row >= right)).collect();
-        Predictions::from_probabilities(vec![vec![confidence, 1.0 - confidence]; 100], labels)
-            .unwrap()
+        let row = |row: usize| match row < right {
+            true => vec![confidence, 1.0 - confidence],
+            false => vec![1.0 - confidence, confidence],
+        };
+        Predictions::from_probabilities((0..100).map(row).collect(), vec![0; 100]).unwrap()
+    }
+
+    /// The rows of what was made elsewhere by these methods with these seeds.
+    fn rows(name: &str, made: &[(&str, u64, Predictions)]) -> TaskRows {
+        let mut results = TaskResults::new(name);
+        results.labels = vec![0; 100];
+        for (method, seed, predictions) in made {
+            results.add_elsewhere(method, *seed, predictions);
+        }
+        TaskRows::new(&results, true).unwrap()
     }
 
     fn table() -> ComparisonTable {
-        let mut task = TaskRows::new("sst2, \"en\"");
-        task.n = 100;
-        for (seed, right) in [(1, 79), (2, 81)] {
-            task.add_external("good", seed, predictions(right, 0.8));
-            task.add_external("as good", seed, predictions(right - 1, 0.8));
-            task.add_external("bad & sure", seed, predictions(right - 30, 0.99));
-        }
+        let made = [(1, 79), (2, 81)].map(|(seed, right)| {
+            [
+                ("good", seed, predictions(right, 0.8)),
+                ("as good", seed, predictions(right - 1, 0.8)),
+                ("bad & sure", seed, predictions(right - 30, 0.99)),
+            ]
+        });
+        let mut task = rows("sst2, \"en\"", &made.concat());
         for (index, row) in task.rows.iter_mut().enumerate() {
             row.optimizer = Some(if index == 0 { "adamw" } else { "ivon" }.into());
             row.members
@@ -442,10 +493,13 @@ mod tests {
 
     #[test]
     fn one_run_of_three_that_took_longer_does_not_count() {
-        let mut task = TaskRows::new("sst2");
-        for (seed, training) in [(1, 500.0), (2, 12.0), (3, 10.0)] {
-            task.add_external("adamw", seed, predictions(80, 0.8));
-            task.rows[0].members.last_mut().unwrap().seconds = [Some(training), None];
+        let mut task = rows(
+            "sst2",
+            &[1, 2, 3].map(|seed| ("adamw", seed, predictions(80, 0.8))),
+        );
+        let seconds = [500.0, 12.0, 10.0];
+        for (member, training) in task.rows[0].members.iter_mut().zip(seconds) {
+            member.seconds = [Some(training), None];
         }
         assert_eq!(
             [0, 1].map(|which| median_seconds(&task.rows[0], which)),

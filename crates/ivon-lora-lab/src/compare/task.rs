@@ -1,9 +1,11 @@
-//! A task of a comparison with its rows.
+//! A task of a comparison with its rows, divided as each method asks.
+
+use std::collections::BTreeMap;
 
 use super::CompareError;
-use super::config::{CompareConfig, TaskEntry};
+use super::config::{CompareConfig, MethodEntry, TaskEntry};
 use super::tables::{merge, resolved};
-use ivon_lora::data::{self, Dataset, Task};
+use ivon_lora::data::{self, DataConfig, Dataset, Task, divide};
 use ivon_lora::run::{RunError, UntunedAnswers};
 use ivon_lora::settings::Wrong;
 
@@ -11,25 +13,34 @@ use ivon_lora::settings::Wrong;
 pub(super) struct TaskData<'a> {
     pub entry: &'a TaskEntry,
     pub task: Task,
+    /// The rows that all methods share; in train stand those that any of them may learn from.
     pub dataset: Dataset,
-    /// The rows for trials, with tune in place of test, so that no trial uses a test row.
-    pub trial_dataset: Dataset,
+    /// The rows of methods, by how many of the labels they calibrate on.
+    pub divisions: BTreeMap<usize, MethodRows>,
     pub model: String,
     /// The untuned base's predictions of its rows.
     pub untuned: UntunedAnswers,
+}
+
+/// The rows that a method has.
+pub(super) struct MethodRows {
+    pub cells: Dataset,
+    /// The tune rows stand where test does, so that no trial sees a test row.
+    pub trials: Dataset,
 }
 
 impl<'a> TaskData<'a> {
     /// Reads the rows of a task.
     ///
     /// # Errors
-    /// Whatever is wrong with its data, and if there are no tune rows to choose settings on.
+    /// Whatever is wrong with its data, and if there are no tune rows to choose settings on, or fewer
+    /// labels than asked for.
     pub fn load(config: &CompareConfig, entry: &'a TaskEntry) -> Result<Self, CompareError> {
         let mut table = config.run.clone();
         merge(&mut table, &entry.settings);
         let run = resolved(table, 0, || entry.name.clone())?;
         let task = Task::from_config(&run.data)?;
-        let dataset = data::load(&run.data, &task)?;
+        let mut dataset = data::load(&run.data, &task)?;
         if config.tuning.is_some() && dataset.tune.is_empty() {
             return Err(CompareError::NothingToTuneOn {
                 task: entry.name.clone(),
@@ -39,18 +50,67 @@ impl<'a> TaskData<'a> {
             let expected = "a folder, a `.gguf` file or a hub name, in `[run.model]`";
             RunError::from(Wrong::new("model.path", "absent", expected))
         })?;
-        let trial_dataset = Dataset {
-            test: dataset.tune.clone(),
-            calibrate: Vec::new(),
-            ..dataset.clone()
-        };
+        if let Some(labels) = entry.labels {
+            take_labels(&mut dataset, &task, labels, &run.data, entry)?;
+        }
+        let mut divisions = BTreeMap::new();
+        for method in &config.methods {
+            let count = CompareConfig::calibrate_rows(entry, method);
+            if !divisions.contains_key(&count) {
+                let rows = MethodRows::new(&dataset, &task, count, run.data.seed)?;
+                divisions.insert(count, rows);
+            }
+        }
         Ok(Self {
             entry,
             task,
             dataset,
-            trial_dataset,
+            divisions,
             model,
             untuned: UntunedAnswers::default(),
         })
+    }
+
+    /// The rows of a method.
+    pub fn rows(&self, method: &MethodEntry) -> &MethodRows {
+        &self.divisions[&CompareConfig::calibrate_rows(self.entry, method)]
+    }
+}
+
+/// Leaves so many rows in train, and none in calibrate: what a method calibrates on are labels, too.
+fn take_labels(
+    dataset: &mut Dataset,
+    task: &Task,
+    labels: usize,
+    config: &DataConfig,
+    entry: &TaskEntry,
+) -> Result<(), CompareError> {
+    let found = dataset.train.len();
+    if labels > found {
+        return Err(CompareError::Setting {
+            what: format!("`labels` of task `{}`", entry.name),
+            found: labels.to_string(),
+            expected: format!("at most the {found} rows that its train has"),
+        });
+    }
+    let [taken, _] = divide(task, &dataset.train, labels, config.seed)?;
+    dataset.train = taken;
+    dataset.calibrate = Vec::new();
+    Ok(())
+}
+
+impl MethodRows {
+    /// Those of a method that calibrates on `count` of the labels; with 0 on the task's own rows.
+    fn new(dataset: &Dataset, task: &Task, count: usize, seed: u64) -> Result<Self, CompareError> {
+        let mut cells = dataset.clone();
+        if count > 0 {
+            [cells.calibrate, cells.train] = divide(task, &dataset.train, count, seed)?;
+        }
+        let trials = Dataset {
+            test: cells.tune.clone(),
+            calibrate: Vec::new(),
+            ..cells.clone()
+        };
+        Ok(Self { cells, trials })
     }
 }

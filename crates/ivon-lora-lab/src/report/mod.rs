@@ -17,5 +17,6 @@ pub use prune::{PrunePoint, PruneReport};
 pub use run::RunRecord;
 pub(crate) use scale::{SCALE_FILE, ScaleTrials, prefixes};
 pub use scale::{ScaleChoice, ScalePoint, ScaleReport};
+pub use shift::ShiftAnswers;
 pub use shift::{Detection, Measure, ShiftReport, ShiftScores, ShiftSet, ShiftWay};
-pub(crate) use shift::{SHIFT_FILE, ShiftAnswers};
+pub(crate) use shift::{SHIFT_FILE, Uncertainties, uncertainties_of_answers};

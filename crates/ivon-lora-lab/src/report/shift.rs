@@ -91,7 +91,7 @@ pub struct Detection {
 }
 
 /// A measure of the uncertainty of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
     /// 1 − the probability of the answer.
@@ -124,7 +124,18 @@ pub struct ShiftAnswers {
 }
 
 /// The uncertainties by one measure, one for each row.
-type Uncertainties = (Measure, Vec<f64>);
+pub type Uncertainties = (Measure, Vec<f64>);
+
+/// The uncertainties that follow from the log-probabilities of the answers alone.
+pub fn uncertainties_of_answers(log_probabilities: &[Vec<f64>]) -> Vec<Uncertainties> {
+    let top = |row: &Vec<f64>| 1.0 - row.iter().copied().fold(f64::NEG_INFINITY, f64::max).exp();
+    let of_top = log_probabilities.iter().map(top).collect();
+    let entropies = log_probabilities.iter().map(|row| entropy(row)).collect();
+    vec![
+        (Measure::TopProbability, of_top),
+        (Measure::Entropy, entropies),
+    ]
+}
 
 impl ShiftAnswers {
     /// The answers at the mean, and averaged over draws if there are any.
@@ -151,18 +162,21 @@ impl ShiftAnswers {
     }
 
     fn new(way: String, log_probabilities: LogProbabilities) -> Self {
-        let top =
-            |row: &Vec<f64>| 1.0 - row.iter().copied().fold(f64::NEG_INFINITY, f64::max).exp();
-        let of_top = log_probabilities.iter().map(top).collect();
-        let entropies = log_probabilities.iter().map(|row| entropy(row)).collect();
         Self {
             way,
-            uncertainties: vec![
-                (Measure::TopProbability, of_top),
-                (Measure::Entropy, entropies),
-            ],
+            uncertainties: uncertainties_of_answers(&log_probabilities),
             log_probabilities,
         }
+    }
+
+    /// Log-probabilities of the answers `[N][C]`, nats.
+    pub fn log_probabilities(&self) -> &[Vec<f64>] {
+        &self.log_probabilities
+    }
+
+    /// Each uncertainty of the rows.
+    pub fn uncertainties(&self) -> &[Uncertainties] {
+        &self.uncertainties
     }
 
     fn mean(&self, measure: Measure) -> f64 {

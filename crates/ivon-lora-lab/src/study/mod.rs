@@ -10,5 +10,5 @@ mod shift;
 pub use error::StudyError;
 pub use prune::{PruneRequest, prune};
 pub use scale::{ScaleRequest, scale};
-pub use shift::{OtherSet, ShiftRequest, shift};
+pub use shift::{OtherSet, ShiftRequest, answers_to, shift};
 pub use subject::SubjectRequest;

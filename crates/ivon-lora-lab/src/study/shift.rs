@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::StudyError;
 use super::subject::{Subject, SubjectRequest};
 use crate::report::{SHIFT_FILE, ShiftAnswers, ShiftReport, ShiftSet};
-use ivon_lora::answer::{AnswerError, ExampleSet, labelled_files, warn_of_trained};
+use ivon_lora::answer::{AnswerError, Answerer, ExampleSet, labelled_files, warn_of_trained};
 use ivon_lora::files;
 use ivon_lora::watch::{Event, Stage, Watch};
 
@@ -47,7 +47,7 @@ pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, St
     // All sets are read before the first answer, so that errors in them come early.
     let limit = request.subject.limit;
     let others = request.to.iter();
-    let others = others.map(|other| rows_of(&subject, other, limit, watch));
+    let others = others.map(|other| rows_of(answerer, other, limit, watch));
     let others = others.collect::<Result<Vec<_>, _>>()?;
     let set = &subject.scored;
     let own = ShiftAnswers::of(answerer.log_probabilities(&set.encoded, Stage::HeldOut, watch)?)?;
@@ -70,6 +70,21 @@ pub fn shift(request: &ShiftRequest, watch: Watch<'_>) -> Result<ShiftReport, St
     Ok(report)
 }
 
+/// What an adapter says to another set: at the mean, and averaged over draws where there are any.
+///
+/// # Errors
+/// Whatever is wrong with the set's rows, and that it has none.
+pub fn answers_to(
+    answerer: &Answerer,
+    other: &OtherSet,
+    limit: Option<usize>,
+    watch: Watch<'_>,
+) -> Result<Vec<ShiftAnswers>, StudyError> {
+    let (_, set) = rows_of(answerer, other, limit, watch)?;
+    let evaluated = answerer.log_probabilities(&set.encoded, Stage::OtherSets, watch)?;
+    Ok(ShiftAnswers::of(evaluated)?)
+}
+
 /// The labels of a set, if every row has one.
 fn labels_if_all(set: &ExampleSet) -> Option<Vec<usize>> {
     let examples = set.encoded.examples.iter();
@@ -78,12 +93,11 @@ fn labels_if_all(set: &ExampleSet) -> Option<Vec<usize>> {
 
 /// The rows of another set, with their split's name.
 fn rows_of(
-    subject: &Subject,
+    answerer: &Answerer,
     other: &OtherSet,
     limit: Option<usize>,
     watch: Watch<'_>,
 ) -> Result<(String, ExampleSet), StudyError> {
-    let answerer = &subject.answerer;
     let (split, source) = labelled_files(&other.path, None, answerer.task_reader(), &other.fields)?;
     warn_of_trained(
         answerer.bundle().sidecar.as_ref(),

@@ -44,6 +44,7 @@ pub use read::{
     read_rows, stream,
 };
 pub use role::Role;
+pub use roles::divide;
 pub use source::{Source, load_file, load_file_by, load_file_filled};
 pub use task::{
     CUSTOM, DropReason, Example, Form, LabelReading, Part, Prompt, Question, Refusal, RowOutcome,

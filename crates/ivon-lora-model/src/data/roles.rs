@@ -155,9 +155,8 @@ pub(super) fn carve_missing(
     let Some(train) = roles.remove(&Role::Train).filter(|train| !train.is_empty()) else {
         return Ok(());
     };
-    let texts: Vec<String> = train.iter().map(|example| example.prompt.text()).collect();
-    let ties = ties(task, &texts, &train);
-    let carved = carve(&ties, &wanted, config.train_limit.unwrap_or(0), config.seed)?;
+    let spared = config.train_limit.unwrap_or(0);
+    let carved = carved(task, &train, &wanted, spared, config.seed)?;
     for (example, role) in train.into_iter().zip(carved) {
         roles.entry(role).or_default().push(example);
     }
@@ -182,6 +181,44 @@ fn ties<'a>(task: &Task, texts: &'a [String], examples: &'a [Example]) -> Vec<Ti
     .collect()
 }
 
+/// The role of each row where these shares of them are carved.
+fn carved(
+    task: &Task,
+    rows: &[Example],
+    wanted: &[(Role, f64)],
+    spared: usize,
+    seed: u64,
+) -> Result<Vec<Role>, DataError> {
+    let texts: Vec<String> = rows.iter().map(|example| example.prompt.text()).collect();
+    let ties = ties(task, &texts, rows);
+    carve(&ties, wanted, spared, seed)
+}
+
+/// Divides rows in two by a seed, as roles are carved: `count` of them, with its share of each class
+/// and equal prompts and groups together, and the others. Both keep their order.
+///
+/// # Errors
+/// [`DataError::TooFewRows`] if there are not enough rows that are not tied to each other.
+pub fn divide(
+    task: &Task,
+    rows: &[Example],
+    count: usize,
+    seed: u64,
+) -> Result<[Vec<Example>; 2], DataError> {
+    if count == 0 || count >= rows.len() {
+        let (taken, left) = rows.split_at(count.min(rows.len()));
+        return Ok([taken.to_vec(), left.to_vec()]);
+    }
+    let share = count as f64 / rows.len() as f64;
+    let roles = carved(task, rows, &[(Role::Calibrate, share)], 0, seed)?;
+    let of = |is_taken: bool| {
+        let rows = rows.iter().zip(&roles);
+        let rows = rows.filter(|(_, role)| (**role == Role::Calibrate) == is_taken);
+        rows.map(|(example, _)| example.clone()).collect()
+    };
+    Ok([of(true), of(false)])
+}
+
 /// Keeps the first examples of each role, up to the limits.
 pub(super) fn limit(config: &DataConfig, roles: &mut Roles, report: &mut LoadReport) {
     for role in Role::ALL {
@@ -193,6 +230,42 @@ pub(super) fn limit(config: &DataConfig, roles: &mut Roles, report: &mut LoadRep
         if let Some(limit) = limit.filter(|limit| *limit < examples.len()) {
             report.beyond_limit.insert(role, examples.len() - limit);
             examples.truncate(limit);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::DataConfig;
+
+    #[test]
+    fn rows_are_divided_with_the_share_of_each_class() {
+        let config = DataConfig {
+            task: Some("sst2".into()),
+            ..DataConfig::default()
+        };
+        let task = Task::from_config(&config).unwrap();
+        let answers: std::sync::Arc<[String]> = ["Negative".to_string(), "Positive".into()].into();
+        // A file that is sorted by label, a quarter positive.
+        let row = |index: usize| Example {
+            label: Some(usize::from(index >= 60)),
+            ..Example::from_prompt(
+                index.to_string(),
+                index.to_string(),
+                std::sync::Arc::clone(&answers),
+            )
+        };
+        let rows: Vec<Example> = (0..80).map(row).collect();
+        let positive = |rows: &[Example]| rows.iter().filter(|row| row.label == Some(1)).count();
+        let [taken, left] = divide(&task, &rows, 20, 0).unwrap();
+        assert_eq!([taken.len(), left.len()], [20, 60]);
+        assert_eq!([positive(&taken), positive(&left)], [5, 15]);
+        let ids = |rows: &[Example]| rows.iter().map(|row| row.id.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&divide(&task, &rows, 20, 0).unwrap()[0]), ids(&taken));
+        assert_ne!(ids(&divide(&task, &rows, 20, 1).unwrap()[0]), ids(&taken));
+        for count in [0, 80] {
+            assert_eq!(divide(&task, &rows, count, 0).unwrap()[0].len(), count);
         }
     }
 }

@@ -134,7 +134,9 @@ pub enum ModelError {
         supported: &'static str,
     },
     /// A tensor's rows cannot be rounded to blocks.
-    #[error("tensor `{name}` has rows of {columns} numbers, expected a multiple of 32 to round them to blocks of Q8_0")]
+    #[error(
+        "tensor `{name}` has rows of {columns} numbers, expected a multiple of 32 to round them to blocks of Q8_0"
+    )]
     NotInBlocks {
         /// The tensor.
         name: String,

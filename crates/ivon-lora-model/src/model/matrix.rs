@@ -195,7 +195,9 @@ mod tests {
 
     #[test]
     fn blocks_of_q8_0_are_near_what_was_rounded_and_need_whole_ones() {
-        let numbers: Vec<f32> = (0..128).map(|i| ((i * 37 % 64) as f32 - 32.0) / 10.0).collect();
+        let numbers: Vec<f32> = (0..128)
+            .map(|i| ((i * 37 % 64) as f32 - 32.0) / 10.0)
+            .collect();
         let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
         let stored = |columns: usize| {
             let shape = vec![128 / columns, columns];
@@ -204,7 +206,10 @@ mod tests {
         let matrix = FrozenMatrix::in_blocks(&stored(64)).unwrap();
         assert_eq!((matrix.bytes(), matrix.unit()), (4 * 34, 32));
         for (found, expected) in matrix.gather(&[0, 1]).into_iter().zip(&numbers) {
-            assert!((found - expected).abs() <= 3.2 / 254.0 * 1.1, "{found} for {expected}");
+            assert!(
+                (found - expected).abs() <= 3.2 / 254.0 * 1.1,
+                "{found} for {expected}"
+            );
         }
         let Values::Encoded { bytes, .. } = matrix.values() else {
             panic!("blocks");

@@ -8,7 +8,7 @@ mod event;
 mod progress;
 
 pub use event::{Event, Watch};
-pub use main_scores::MainScores;
+pub use main_scores::{MainScores, nan_for_null};
 pub use progress::{Progress, Stopped};
 pub use records::{
     Evaluation, EvaluationRecord, Record, RecordError, SampledScores, StepRecord, read_records,

@@ -2,6 +2,7 @@
 //! section 7).
 
 use super::calibration::bin_of;
+use super::selective::{accuracy_by_group, answered};
 use super::{BINS, Bootstrap, Predictions, quantile, resamples};
 use crate::random::{Purpose, below, stream};
 
@@ -16,14 +17,28 @@ pub enum ComparedScore {
     Brier,
     /// ECE with 10 bins.
     Ece,
+    /// Area under error against coverage.
+    Aurc,
+    /// Share of wrong answers among the most confident 80 %.
+    ErrorAt80,
 }
+
+/// The coverage of [`ComparedScore::ErrorAt80`].
+pub const COMPARED_COVERAGE: f64 = 0.8;
 
 impl ComparedScore {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Error, Self::Nll, Self::Brier, Self::Ece];
+    pub const ALL: [Self; 6] = [
+        Self::Error,
+        Self::Nll,
+        Self::Brier,
+        Self::Ece,
+        Self::Aurc,
+        Self::ErrorAt80,
+    ];
 
     /// The term of each example, whose mean is the score; for ECE the signed gap, which is first
-    /// summed by bin.
+    /// summed by bin; for scores by confidence whether the answer is wrong.
     fn losses(self, predictions: &Predictions) -> Vec<f64> {
         let wrong = || {
             predictions
@@ -32,7 +47,7 @@ impl ComparedScore {
                 .map(|right| f64::from(u8::from(!right)))
         };
         match self {
-            Self::Error => wrong().collect(),
+            Self::Error | Self::Aurc | Self::ErrorAt80 => wrong().collect(),
             Self::Nll => predictions.losses(),
             Self::Brier => predictions.brier_losses(),
             Self::Ece => wrong()
@@ -45,22 +60,26 @@ impl ComparedScore {
 
 /// What a score needs of one method under one seed.
 struct Member {
+    score: ComparedScore,
     losses: Vec<f64>,
-    /// The bin of each example; empty for scores without bins.
+    /// The bin of each example; for scores by confidence its rank, the most confident first; empty
+    /// for scores that need neither.
     bins: Vec<usize>,
 }
 
 impl Member {
     fn new(score: ComparedScore, predictions: &Predictions) -> Self {
+        let confidences = predictions.confidences();
         let bins = match score {
-            ComparedScore::Ece => predictions
-                .confidences()
+            ComparedScore::Error | ComparedScore::Nll | ComparedScore::Brier => Vec::new(),
+            ComparedScore::Ece => confidences
                 .into_iter()
                 .map(|confidence| bin_of(confidence, BINS))
                 .collect(),
-            _ => Vec::new(),
+            ComparedScore::Aurc | ComparedScore::ErrorAt80 => groups(&confidences),
         };
         Self {
+            score,
             losses: score.losses(predictions),
             bins,
         }
@@ -69,14 +88,46 @@ impl Member {
     /// The score on these rows.
     fn score(&self, rows: &[usize]) -> f64 {
         let count = rows.len() as f64;
-        if self.bins.is_empty() {
-            return rows.iter().map(|&row| self.losses[row]).sum::<f64>() / count;
+        match self.score {
+            ComparedScore::Error | ComparedScore::Nll | ComparedScore::Brier => {
+                rows.iter().map(|&row| self.losses[row]).sum::<f64>() / count
+            }
+            ComparedScore::Ece => {
+                let mut gaps = [0.0; BINS];
+                rows.iter()
+                    .for_each(|&row| gaps[self.bins[row]] += self.losses[row]);
+                gaps.into_iter().map(f64::abs).sum::<f64>() / count
+            }
+            ComparedScore::Aurc => 1.0 - self.accuracies(rows).iter().sum::<f64>() / count,
+            ComparedScore::ErrorAt80 => {
+                let accuracies = self.accuracies(rows);
+                1.0 - accuracies[answered(COMPARED_COVERAGE, rows.len()) - 1]
+            }
         }
-        let mut gaps = [0.0; BINS];
-        rows.iter()
-            .for_each(|&row| gaps[self.bins[row]] += self.losses[row]);
-        gaps.into_iter().map(f64::abs).sum::<f64>() / count
     }
+
+    /// Accuracy at each coverage of these rows.
+    fn accuracies(&self, rows: &[usize]) -> Vec<f64> {
+        let mut groups = vec![(0.0, 0); self.losses.len()];
+        for &row in rows {
+            let (right, count) = &mut groups[self.bins[row]];
+            *right += 1.0 - self.losses[row];
+            *count += 1;
+        }
+        accuracy_by_group(groups.into_iter().filter(|(_, count)| *count > 0))
+    }
+}
+
+/// The place of each confidence among those that differ, the highest first.
+fn groups(confidences: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..confidences.len()).collect();
+    order.sort_by(|&a, &b| confidences[b].total_cmp(&confidences[a]));
+    let mut groups = vec![0; confidences.len()];
+    let chunks = order.chunk_by(|&a, &b| confidences[a] == confidences[b]);
+    for (place, chunk) in chunks.enumerate() {
+        chunk.iter().for_each(|&row| groups[row] = place);
+    }
+    groups
 }
 
 /// The interval of the mean over seeds of score(a) − score(b), where examples and seeds are drawn with
@@ -133,6 +184,22 @@ mod tests {
     fn coin(right: usize, count: usize) -> Predictions {
         let labels = (0..count).map(|row| usize::from(row >= right)).collect();
         Predictions::from_probabilities(vec![vec![0.75, 0.25]; count], labels).unwrap()
+    }
+
+    #[test]
+    fn scores_by_confidence_are_those_of_the_rows() {
+        let row = |p: f64| vec![p, 1.0 - p];
+        let rows = [0.9, 0.9, 0.8, 0.7, 0.6, 0.95].map(row).to_vec();
+        let predictions = Predictions::from_probabilities(rows, vec![0, 1, 0, 1, 0, 0]).unwrap();
+        let all: Vec<usize> = (0..6).collect();
+        let score = |score: ComparedScore| Member::new(score, &predictions).score(&all);
+        let area = predictions.area_under_selective_error();
+        assert!((score(ComparedScore::Aurc) - area).abs() < 1e-12);
+        let error = predictions.selective_error(COMPARED_COVERAGE);
+        assert!((score(ComparedScore::ErrorAt80) - error).abs() < 1e-12 && error > 0.0);
+        // Rows that are drawn twice count twice.
+        let twice = |rows: &[usize]| Member::new(ComparedScore::Aurc, &predictions).score(rows);
+        assert_eq!([twice(&[5, 5]), twice(&[3, 3, 3])], [0.0, 1.0]);
     }
 
     #[test]

@@ -24,12 +24,22 @@ pub fn accuracy_by_coverage(correct: &[bool], confidences: &[f64]) -> Vec<f64> {
         .zip(correct.iter().copied())
         .collect();
     rows.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut accuracies = Vec::with_capacity(rows.len());
+    let groups = rows.chunk_by(|a, b| a.0 == b.0);
+    let counts = |group: &[(f64, bool)]| {
+        let right = group.iter().filter(|row| row.1).count();
+        (right as f64, group.len())
+    };
+    accuracy_by_group(groups.map(counts))
+}
+
+/// Accuracy at each coverage k/N of groups of examples that cannot be told apart, each with how many
+/// are right and how many there are, the most confident first.
+pub(super) fn accuracy_by_group(groups: impl Iterator<Item = (f64, usize)>) -> Vec<f64> {
+    let mut accuracies = Vec::new();
     let mut right_before = 0.0;
-    for group in rows.chunk_by(|a, b| a.0 == b.0) {
-        let right = group.iter().filter(|row| row.1).count() as f64;
-        let (before, share) = (accuracies.len(), right / group.len() as f64);
-        for taken in 1..=group.len() {
+    for (right, count) in groups {
+        let (before, share) = (accuracies.len(), right / count as f64);
+        for taken in 1..=count {
             accuracies.push((right_before + share * taken as f64) / (before + taken) as f64);
         }
         right_before += right;
@@ -37,11 +47,16 @@ pub fn accuracy_by_coverage(correct: &[bool], confidences: &[f64]) -> Vec<f64> {
     accuracies
 }
 
+/// How many of N examples are answered at a coverage, at least one.
+pub(super) fn answered(coverage: f64, count: usize) -> usize {
+    ((coverage * count as f64).round() as usize).clamp(1, count.max(1))
+}
+
 /// Accuracy if the share `coverage` of the most confident examples is answered (at least one).
 pub fn selective_accuracy(predictions: &Predictions, coverage: f64) -> SelectivePoint {
     let accuracies = accuracy_by_coverage(&predictions.correct(), &predictions.confidences());
     let count = accuracies.len();
-    let answered = ((coverage * count as f64).round() as usize).clamp(1, count.max(1));
+    let answered = answered(coverage, count);
     SelectivePoint {
         coverage: answered as f64 / count as f64,
         accuracy: accuracies.get(answered - 1).copied().unwrap_or(f64::NAN),
@@ -60,6 +75,19 @@ pub fn selective_curve(predictions: &Predictions, coverages: &[f64]) -> Vec<Sele
 pub fn area_under_selective_accuracy(correct: &[bool], confidences: &[f64]) -> f64 {
     let accuracies = accuracy_by_coverage(correct, confidences);
     accuracies.iter().sum::<f64>() / accuracies.len() as f64
+}
+
+impl Predictions {
+    /// Area under error against coverage (AURC): the mean of the error over coverages k/N, the most
+    /// confident first; lower is better.
+    pub fn area_under_selective_error(&self) -> f64 {
+        1.0 - area_under_selective_accuracy(&self.correct(), &self.confidences())
+    }
+
+    /// Share of wrong answers among the share `coverage` of most confident examples.
+    pub fn selective_error(&self, coverage: f64) -> f64 {
+        1.0 - selective_accuracy(self, coverage).accuracy
+    }
 }
 
 #[cfg(test)]

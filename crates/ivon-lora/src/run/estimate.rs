@@ -20,6 +20,9 @@ pub struct Estimate {
     pub base_bytes: f64,
     /// Bytes that a training step adds.
     pub step_bytes: f64,
+    /// Bytes of a device other than the CPU: there the linear layers are f32 whatever the precision
+    /// of the base, and every operation keeps its own numbers for the backward pass. Not measured.
+    pub device_bytes: f64,
     /// Seconds of all training steps.
     pub training_seconds: f64,
     /// Seconds of what the method computes after training.
@@ -31,6 +34,9 @@ pub struct Estimate {
     /// Floating-point operations per second of a large matrix product on this machine.
     pub rate: f64,
 }
+
+/// How many times the numbers of the CPU's own operation plain Burn operations keep.
+const PLAIN_OPERATIONS: f64 = 3.0;
 
 /// What the program takes in addition: code, tokenizer, data, allocator.
 const PROGRAM_BYTES: f64 = 60e6;
@@ -55,6 +61,7 @@ impl Estimate {
         Self {
             base_bytes: base_bytes(config.model.base_precision, checkpoint),
             step_bytes: step_bytes(config, checkpoint.config(), train),
+            device_bytes: device_bytes(config, checkpoint.config(), train),
             training_seconds: work.training(train) / rate,
             fitting_seconds: work.passes(fitting, train) / rate,
             evaluation_seconds: work.evaluations(evaluated) / rate,
@@ -134,12 +141,22 @@ impl Work<'_> {
 
 /// Bytes that a training step or an evaluation adds to the base.
 fn step_bytes(config: &RunConfig, decoder: &DecoderConfig, train: &[Encoded]) -> f64 {
-    let lengths = train.iter().map(|example| example.tokens.len());
-    let longest = lengths.max().unwrap_or(0) as f64;
-    // Half-way between a batch of average prompts and one of the longest.
-    let tokens = config.train.batch_size as f64 * 0.5 * (mean_length(train) + longest);
+    let tokens = step_tokens(config, train);
     let evaluation = evaluation_bytes(decoder, config.evaluation.batch_tokens as f64);
     activations(decoder, tokens, config.model.recompute).max(evaluation)
+}
+
+/// Tokens of a batch half-way between one of average prompts and one of the longest.
+fn step_tokens(config: &RunConfig, train: &[Encoded]) -> f64 {
+    let lengths = train.iter().map(|example| example.tokens.len());
+    let longest = lengths.max().unwrap_or(0) as f64;
+    config.train.batch_size as f64 * 0.5 * (mean_length(train) + longest)
+}
+
+/// Bytes of a device other than the CPU.
+fn device_bytes(config: &RunConfig, decoder: &DecoderConfig, train: &[Encoded]) -> f64 {
+    let activations = activations(decoder, step_tokens(config, train), false);
+    4.0 * linear_weights(decoder) + PLAIN_OPERATIONS * activations
 }
 
 /// The mean number of tokens of a prompt.
