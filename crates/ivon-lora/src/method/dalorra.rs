@@ -20,6 +20,7 @@ use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::adamw::{Adamw, AdamwConfig};
+use super::adamw_vector::AdamwVector;
 use super::bytes::{Reader, Writer};
 use super::{Settings, Setup, flat};
 use crate::lora::Adapter;
@@ -153,7 +154,7 @@ impl Settings for DalorraConfig {
         let rows = adapter.pairs().map(|(_, _, pair)| pair.rank()).sum();
         Ok(Box::new(DalorraOptimizer {
             adamw: self.adamw.optimizer(adapter)?,
-            logits: MaskLogits::new(self.prior_logit(), rows),
+            logits: AdamwVector::new(vec![self.prior_logit() as f32; rows]),
             kl_weight: self.mask_kl_weight / setup.examples.max(1) as f64,
             seed: setup.seed,
             config: self.clone(),
@@ -185,57 +186,19 @@ fn divergence_slope(logit: f64, prior: f64) -> f64 {
     logistic(logit) * logistic(-logit) * (logit - prior)
 }
 
-/// φ of each row of every A, in the adapter's order, with the moments of its AdamW.
-#[derive(Clone, Debug)]
-struct MaskLogits {
-    values: Vec<f32>,
-    moments: [Vec<f32>; 2],
-}
-
-impl MaskLogits {
-    fn new(start: f64, rows: usize) -> Self {
-        Self {
-            values: vec![start as f32; rows],
-            moments: [vec![0.0; rows], vec![0.0; rows]],
-        }
-    }
-
-    /// The logits after AdamW's step number `step` (from 1). There is no weight decay: it would pull
-    /// to a probability of ½, and the KL already pulls to the prior's.
-    fn after_step(
-        &self,
-        adamw: &AdamwConfig,
-        gradient: &[f64],
-        rate: f64,
-        step: u64,
-    ) -> Result<Self, TrainError> {
-        let adamw = AdamwConfig {
-            weight_decay: 0.0,
-            ..adamw.clone()
-        };
-        let gradient = gradient.iter().map(|&slope| slope as f32).collect();
-        let (values, [first, second]) = adamw.update(
-            flat::on_cpu(self.values.clone()),
-            self.moments.clone().map(flat::on_cpu),
-            flat::on_cpu(gradient),
-            rate,
+/// The logits φ after a step, within the range of masks that can still differ.
+fn bounded(mut logits: AdamwVector, step: u64) -> Result<AdamwVector, TrainError> {
+    if logits.values.iter().any(|value| !value.is_finite()) {
+        return Err(TrainError::Step {
             step,
-        );
-        let mut values = flat::to_host(values)?;
-        if values.iter().any(|value| !value.is_finite()) {
-            return Err(TrainError::Step {
-                step,
-                reason: "a logit of the masks is not finite".into(),
-                good: None,
-            });
-        }
-        let bounded = |value: &mut f32| *value = value.clamp(-LARGEST_LOGIT, LARGEST_LOGIT);
-        values.iter_mut().for_each(bounded);
-        Ok(Self {
-            values,
-            moments: [flat::to_host(first)?, flat::to_host(second)?],
-        })
+            reason: "a logit of the masks is not finite".into(),
+            good: None,
+        });
     }
+    for value in &mut logits.values {
+        *value = value.clamp(-LARGEST_LOGIT, LARGEST_LOGIT);
+    }
+    Ok(logits)
 }
 
 /// An objective at draws of the masks, which accumulates the gradient of φ.
@@ -328,7 +291,8 @@ fn through_masks(
 struct DalorraOptimizer {
     adamw: Adamw,
     config: DalorraConfig,
-    logits: MaskLogits,
+    /// φ of each row of every A, in the adapter's order.
+    logits: AdamwVector,
     /// w/N.
     kl_weight: f64,
     seed: u64,
@@ -345,8 +309,9 @@ impl DalorraOptimizer {
             *slope += self.kl_weight * divergence_slope(f64::from(logit), prior);
         }
         let rate = config.mask_learning_rate * learning_rate / config.adamw.learning_rate;
-        let step = self.adamw.steps();
-        self.logits = self.logits.after_step(&config.adamw, &slopes, rate, step)?;
+        let slopes = slopes.into_iter().map(|slope| slope as f32).collect();
+        let logits = self.logits.after_step(&config.adamw, slopes, rate)?;
+        self.logits = bounded(logits, self.adamw.steps())?;
         Ok(self.kl_weight * sum)
     }
 }
@@ -399,24 +364,17 @@ impl Optimizer for DalorraOptimizer {
     }
 
     fn state(&self) -> Result<Vec<u8>, TrainError> {
-        let [first, second] = &self.logits.moments;
-        Ok(Writer::default()
-            .bytes(&self.adamw.state()?)
-            .singles(&self.logits.values)
-            .singles(first)
-            .singles(second)
-            .finish())
+        let writer = Writer::default().bytes(&self.adamw.state()?);
+        Ok(self.logits.write(writer).finish())
     }
 
     fn restore(&mut self, adapter: Adapter, state: &[u8]) -> Result<(), TrainError> {
         let mut reader = Reader::new(state);
         let adamw = reader.bytes()?;
-        let rows = self.logits.values.len();
-        let values = reader.singles(rows)?;
-        let moments = [reader.singles(rows)?, reader.singles(rows)?];
+        let logits = AdamwVector::read(&mut reader, self.logits.values.len())?;
         reader.finish()?;
         self.adamw.restore(adapter, adamw)?;
-        self.logits = MaskLogits { values, moments };
+        self.logits = logits;
         Ok(())
     }
 }
@@ -679,19 +637,9 @@ mod tests {
         };
         let mut optimizer = config.start(weights.clone(), &SETUP).unwrap();
         // All start at a probability of 0.88.
-        let state = Writer::default()
-            .bytes(
-                &config
-                    .adamw
-                    .optimizer(weights.clone())
-                    .unwrap()
-                    .state()
-                    .unwrap(),
-            )
-            .singles(&[2.0; 4])
-            .singles(&[0.0; 4])
-            .singles(&[0.0; 4])
-            .finish();
+        let adamw = config.adamw.optimizer(weights.clone()).unwrap();
+        let writer = Writer::default().bytes(&adamw.state().unwrap());
+        let state = AdamwVector::new(vec![2.0; 4]).write(writer).finish();
         optimizer.restore(weights, &state).unwrap();
         for _ in 0..400 {
             optimizer.step(1e-12, &mut data).unwrap();
@@ -736,10 +684,10 @@ mod tests {
 
     #[test]
     fn the_logits_stay_where_masks_can_still_differ() {
-        let logits = MaskLogits::new(17.5, 2);
-        let gradient = [-1.0, 1.0];
-        let after = logits.after_step(&AdamwConfig::default(), &gradient, 5.0, 1);
-        assert_eq!(after.unwrap().values, [LARGEST_LOGIT, 12.5]);
+        let logits = |values| bounded(AdamwVector::new(values), 1);
+        let values = logits(vec![18.5, -3.0, -40.0]).unwrap().values;
+        assert_eq!(values, [LARGEST_LOGIT, -3.0, -LARGEST_LOGIT]);
+        assert!(logits(vec![f32::NAN]).is_err());
     }
 
     #[test]

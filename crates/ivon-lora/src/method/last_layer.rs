@@ -13,10 +13,10 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::adamw::{Adamw, AdamwConfig};
+use super::adamw_vector::AdamwVector;
 use super::bytes::{Reader, Writer};
 use super::{Passes, Settings, Setup};
 use crate::lora::Adapter;
@@ -148,26 +148,23 @@ fn noise(rows: &BTreeMap<u32, Row>, other: f64) -> Result<OutputNoise, TrainErro
     Ok(OutputNoise::new(rows.collect(), (other * other) as f32)?)
 }
 
-/// ln s of a row and how AdamW stands with it, `[H]` each.
+/// ln s of a row, `[H]`, as AdamW trains it.
 #[derive(Clone, Debug)]
 struct Row {
-    log_sd: Vec<f32>,
-    moments: [Vec<f32>; 2],
-    step: u64,
+    log_sd: AdamwVector,
 }
 
 impl Row {
     fn new(sd: f64, width: usize) -> Self {
         Self {
-            log_sd: vec![sd.ln() as f32; width],
-            moments: [vec![0.0; width], vec![0.0; width]],
-            step: 0,
+            log_sd: AdamwVector::new(vec![sd.ln() as f32; width]),
         }
     }
 
     /// s².
     fn variances(&self) -> Vec<f32> {
-        self.log_sd.iter().map(|log| (2.0 * log).exp()).collect()
+        let logs = self.log_sd.values.iter();
+        logs.map(|log| (2.0 * log).exp()).collect()
     }
 
     /// A step on `slopes`, the gradient of the loss in s²; none where the row scored no choice.
@@ -186,40 +183,12 @@ impl Row {
             (2.0 * variance * slope(place) + kl_share * divergence) as f32
         };
         let variances = self.variances().into_iter().enumerate();
-        let gradient: Vec<f32> = variances.map(gradient).collect();
-        let step = self.step + 1;
-        let adamw = AdamwConfig {
-            weight_decay: 0.0,
-            ..config.adamw.clone()
-        };
-        let [first, second] = self.moments.each_ref().map(|moment| tensor(moment));
-        let (log_sd, [first, second]) = adamw.update(
-            tensor(&self.log_sd),
-            [first, second],
-            tensor(&gradient),
-            learning_rate,
-            step,
-        );
+        let gradient = variances.map(gradient).collect();
+        let adamw = &config.adamw;
         Ok(Self {
-            log_sd: numbers(log_sd)?,
-            moments: [numbers(first)?, numbers(second)?],
-            step,
+            log_sd: self.log_sd.after_step(adamw, gradient, learning_rate)?,
         })
     }
-}
-
-fn tensor(values: &[f32]) -> Tensor<1> {
-    Tensor::from_data(
-        TensorData::new(values.to_vec(), [values.len()]),
-        &Device::flex(),
-    )
-}
-
-fn numbers(tensor: Tensor<1>) -> Result<Vec<f32>, TrainError> {
-    let values = tensor.into_data().try_to_vec::<f32>();
-    values.map_err(|error| TrainError::Device {
-        reason: error.to_string(),
-    })
 }
 
 /// An objective's bound under noise on the output layer.
@@ -333,18 +302,17 @@ impl Optimizer for LastLayerOptimizer {
     /// AdamW's state; then the number of rows and their width, and of each row its token, its steps,
     /// ln s and both moments.
     fn state(&self) -> Result<Vec<u8>, TrainError> {
-        let width = self.rows.values().next().map_or(0, |row| row.log_sd.len());
+        let width = self
+            .rows
+            .values()
+            .next()
+            .map_or(0, |row| row.log_sd.values.len());
         let head = Writer::default()
             .bytes(&self.adamw.state()?)
             .whole(self.rows.len() as u64)
             .whole(width as u64);
         let with_row = |writer: Writer, (&token, row): (&u32, &Row)| {
-            writer
-                .whole(u64::from(token))
-                .whole(row.step)
-                .singles(&row.log_sd)
-                .singles(&row.moments[0])
-                .singles(&row.moments[1])
+            row.log_sd.write(writer.whole(u64::from(token)))
         };
         Ok(self.rows.iter().fold(head, with_row).finish())
     }
@@ -359,17 +327,8 @@ impl Optimizer for LastLayerOptimizer {
             let token = u32::try_from(token).map_err(|_| TrainError::Optimizer {
                 reason: format!("the state has a row of token {token}"),
             })?;
-            let step = reader.whole()?;
-            let mut numbers = || reader.singles(width);
-            let (log_sd, moments) = (numbers()?, [numbers()?, numbers()?]);
-            rows.insert(
-                token,
-                Row {
-                    log_sd,
-                    moments,
-                    step,
-                },
-            );
+            let log_sd = AdamwVector::read(&mut reader, width)?;
+            rows.insert(token, Row { log_sd });
         }
         reader.finish()?;
         let posterior = noise(&rows, self.config.head_prior_sd)?;
@@ -382,6 +341,7 @@ impl Optimizer for LastLayerOptimizer {
 #[cfg(test)]
 mod tests {
     use burn::module::Module;
+    use burn::tensor::Device;
 
     use super::*;
     use crate::data::{Choices, Encoded, Target};

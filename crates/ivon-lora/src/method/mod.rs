@@ -12,6 +12,7 @@ mod flat;
 mod with_posterior;
 mod members;
 mod adamw;
+mod adamw_vector;
 mod ivon;
 mod evon;
 mod mc_dropout;
