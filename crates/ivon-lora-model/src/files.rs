@@ -71,11 +71,11 @@ impl FileError {
         }
     }
 
-    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_path_buf();
+    /// Adds what was tried at which path to errors of the operating system.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + Copy {
         move |source| Self::Io {
             action,
-            path,
+            path: path.into(),
             source,
         }
     }

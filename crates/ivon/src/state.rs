@@ -286,7 +286,7 @@ impl IvonState {
                 .strip_suffix(".hessian")
                 .or_else(|| sides::owner(&name))
                 .map(|path| format!("{path}.momentum"));
-            if !momentum.is_some_and(|momentum| tensors.tensor(&momentum).is_ok()) {
+            if momentum.is_none_or(|momentum| tensors.tensor(&momentum).is_err()) {
                 return Err(IvonError::StateFormat {
                     reason: format!("it has an unexpected tensor `{name}`"),
                 });

@@ -269,11 +269,7 @@ fn nothing_left(config: &DataConfig, report: &LoadReport) -> DataError {
 
 /// The SHA-256 of a file.
 pub fn sha256(path: &Path) -> Result<String, DataError> {
-    let refused = |source| FileError::Io {
-        action: "read",
-        path: path.into(),
-        source,
-    };
+    let refused = FileError::io("read", path);
     let mut file = std::fs::File::open(path).map_err(refused)?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 18]);
     loop {

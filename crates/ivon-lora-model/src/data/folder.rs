@@ -137,11 +137,7 @@ impl SplitFiles {
 /// If the path cannot be read, the folder has no file named after a split, or two files are named
 /// after the same one.
 pub fn find_files(path: &Path, task: &str) -> Result<Vec<SplitFiles>, DataError> {
-    let refused = |source| FileError::Io {
-        action: "read",
-        path: path.into(),
-        source,
-    };
+    let refused = FileError::io("read", path);
     if !fs::metadata(path).map_err(refused)?.is_dir() {
         let split = named_after(path, task).map_or(Split::Train, |name| name.split);
         return Ok(vec![SplitFiles {
@@ -297,11 +293,7 @@ fn all_digits(text: &str) -> bool {
 
 /// The files of a folder, sorted by name.
 fn readable_names(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let refused = |source| FileError::Io {
-        action: "read",
-        path: folder.into(),
-        source,
-    };
+    let refused = FileError::io("read", folder);
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).map_err(refused)?.take(MOST_NAMES) {
         let path = entry.map_err(refused)?.path();

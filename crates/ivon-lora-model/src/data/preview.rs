@@ -53,20 +53,19 @@ impl Lengths {
     /// The lengths of a list in any order; zeros for an empty one.
     pub fn of(mut lengths: Vec<usize>) -> Self {
         lengths.sort_unstable();
-        // The smallest length that is at least as long as this share of the examples.
-        let quantile = |tenths: usize| {
-            lengths
-                .get((lengths.len() * tenths).div_ceil(10).saturating_sub(1))
-                .copied()
-                .unwrap_or(0)
-        };
         Self {
-            min: quantile(0),
-            median: quantile(5),
-            p90: quantile(9),
-            max: quantile(10),
+            min: quantile(&lengths, 0),
+            median: quantile(&lengths, 5),
+            p90: quantile(&lengths, 9),
+            max: quantile(&lengths, 10),
         }
     }
+}
+
+/// The smallest length that is at least as long as this share of the examples.
+fn quantile(sorted: &[usize], tenths: usize) -> usize {
+    let index = (sorted.len() * tenths).div_ceil(10).saturating_sub(1);
+    sorted.get(index).copied().unwrap_or(0)
 }
 
 /// A summary of a set of examples.

@@ -175,28 +175,30 @@ struct Delta {
 }
 
 impl Delta {
+    /// Adds one row of s · B A to `out`; returns the largest change of an element.
+    fn add_row(&self, row: usize, out: &mut [f32]) -> f32 {
+        let [rank, columns] = self.a.shape;
+        let mut change = vec![0.0; columns];
+        let factors = &self.b.values[row * rank..][..rank];
+        for (&factor, a) in factors.iter().zip(self.a.values.chunks_exact(columns)) {
+            change
+                .iter_mut()
+                .zip(a)
+                .for_each(|(sum, a)| *sum += factor * a);
+        }
+        let mut largest = 0f32;
+        for (weight, change) in out.iter_mut().zip(change) {
+            *weight += self.scaling * change;
+            largest = largest.max((self.scaling * change).abs());
+        }
+        largest
+    }
+
     /// Adds s · B A of these rows to `out`; returns the largest change of an element.
     fn add_to(&self, rows: Range<usize>, out: &mut [f32]) -> f32 {
-        let [rank, columns] = self.a.shape;
-        let add_row = |(index, row): (usize, &mut [f32])| {
-            let mut change = vec![0.0; columns];
-            let factors = &self.b.values[(rows.start + index) * rank..][..rank];
-            for (&factor, a) in factors.iter().zip(self.a.values.chunks_exact(columns)) {
-                change
-                    .iter_mut()
-                    .zip(a)
-                    .for_each(|(sum, a)| *sum += factor * a);
-            }
-            let mut largest = 0f32;
-            for (weight, change) in row.iter_mut().zip(change) {
-                *weight += self.scaling * change;
-                largest = largest.max((self.scaling * change).abs());
-            }
-            largest
-        };
-        out.par_chunks_mut(columns)
+        out.par_chunks_mut(self.a.shape[1])
             .enumerate()
-            .map(add_row)
+            .map(|(index, row)| self.add_row(rows.start + index, row))
             .reduce(|| 0.0, f32::max)
     }
 }

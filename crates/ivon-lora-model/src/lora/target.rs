@@ -82,6 +82,12 @@ pub(super) fn parse_module_path(path: &str, layers: usize) -> Option<(usize, Pro
     (number < layers && number.to_string() == layer).then_some((number, projection))
 }
 
+/// The paths of the projections that are adapted in a layer.
+fn paths_in(targets: &[(usize, Projection)], layer: usize) -> Vec<&'static str> {
+    let targets = targets.iter().filter(|target| target.0 == layer);
+    targets.map(|target| target.1.path()).collect()
+}
+
 /// The shortest `target_modules` list and `layers_to_transform` that select exactly these layers in
 /// every version of PEFT: names if all layers (or all of some layers) are alike, else full paths;
 /// sorted.
@@ -89,21 +95,14 @@ pub(super) fn portable_targets(
     targets: &[(usize, Projection)],
     layers: usize,
 ) -> (Vec<String>, Option<Vec<usize>>) {
-    let of_layer = |layer: usize| -> Vec<&str> {
-        targets
-            .iter()
-            .filter(|target| target.0 == layer)
-            .map(|target| target.1.path())
-            .collect()
-    };
     let adapted: Vec<usize> = (0..layers)
-        .filter(|&layer| !of_layer(layer).is_empty())
+        .filter(|&layer| targets.iter().any(|target| target.0 == layer))
         .collect();
     let alike = adapted
         .windows(2)
-        .all(|pair| of_layer(pair[0]) == of_layer(pair[1]));
+        .all(|pair| paths_in(targets, pair[0]) == paths_in(targets, pair[1]));
     let mut names: Vec<String> = match adapted.first() {
-        Some(&first) if alike => of_layer(first)
+        Some(&first) if alike => paths_in(targets, first)
             .iter()
             .map(|path| path.rsplit('.').next().unwrap_or(path).to_string())
             .collect(),

@@ -14,7 +14,7 @@ use super::gguf::split::part_of_name;
 use super::hub::{self, HubName, HubSettings, Purpose};
 use super::layout::{self, EMBEDDING, HEAD};
 use super::mapped::file_name;
-use super::safetensors::{SafetensorsFolder, files_of};
+use super::safetensors::SafetensorsFolder;
 use super::tensor::{RawTensor, StoredTensor};
 use super::tokenizer;
 use crate::data::Tokenizer;
@@ -372,7 +372,10 @@ fn only_gguf(folder: &Path) -> Result<String, ModelError> {
         let is_gguf = name.to_lowercase().ends_with(".gguf");
         is_gguf && part_of_name(name).is_none_or(|(number, _)| number == 1)
     };
-    let mut found: Vec<String> = files_of(folder)?.into_iter().filter(is_candidate).collect();
+    let mut found: Vec<String> = files::names_in(folder)?
+        .into_iter()
+        .filter(is_candidate)
+        .collect();
     match (found.pop(), found.len()) {
         (Some(one), 0) => Ok(one),
         (last, others) => Err(ModelError::NoModel {

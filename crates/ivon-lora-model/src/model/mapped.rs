@@ -22,11 +22,7 @@ impl MappedFile {
     /// # Errors
     /// If it cannot be opened or mapped, is a folder, or is a Git LFS pointer.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let failed = |source| FileError::Io {
-            action: "read",
-            path: path.into(),
-            source,
-        };
+        let failed = FileError::io("read", path);
         let file = File::open(path).map_err(failed)?;
         if file.metadata().map_err(failed)?.is_dir() {
             return Err(failed(std::io::ErrorKind::IsADirectory.into()).into());

@@ -241,7 +241,7 @@ pub(super) fn indexed_files(path: &Path) -> Result<BTreeSet<String>, ModelError>
 
 /// The only `.safetensors` file of a folder without a `model.safetensors`.
 fn only_file(folder: &Path) -> Result<std::path::PathBuf, ModelError> {
-    let names = files_of(folder)?;
+    let names = files::names_in(folder)?;
     let no_model = |found: String| ModelError::NoModel {
         path: folder.display().to_string(),
         found,
@@ -264,27 +264,6 @@ fn only_file(folder: &Path) -> Result<std::path::PathBuf, ModelError> {
             found.len()
         ))),
     }
-}
-
-/// The sorted names of the entries of a folder.
-pub(super) fn files_of(folder: &Path) -> Result<Vec<String>, ModelError> {
-    let failed = |source| files::FileError::Io {
-        action: "read",
-        path: folder.into(),
-        source,
-    };
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        names.push(
-            entry
-                .map_err(failed)?
-                .file_name()
-                .to_string_lossy()
-                .into_owned(),
-        );
-    }
-    names.sort();
-    Ok(names)
 }
 
 fn encoding(dtype: &str) -> Option<Encoding> {

@@ -200,11 +200,7 @@ pub fn read_first_rows(path: &Path, count: usize) -> Result<Vec<Row>, DataError>
 
 /// Opens a regular file of acceptable size.
 fn open(path: &Path) -> Result<File, DataError> {
-    let refused = |source| FileError::Io {
-        action: "read",
-        path: path.into(),
-        source,
-    };
+    let refused = FileError::io("read", path);
     let file = File::open(path).map_err(refused)?;
     let found = file.metadata().map_err(refused)?.len();
     if found > LARGEST_FILE {

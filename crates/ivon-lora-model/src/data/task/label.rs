@@ -256,18 +256,20 @@ fn by_truth(truth: bool, words: &[String]) -> Reading {
 
 /// The index of a text among the words; an exact match takes precedence over one in another case.
 fn position(text: &str, words: &[String]) -> Option<usize> {
-    let any_case = || {
-        let lower = composed(text).to_lowercase();
-        let mut found = words
-            .iter()
-            .enumerate()
-            .filter(|(_, word)| composed(word).to_lowercase() == lower);
-        found
-            .next()
-            .filter(|_| found.next().is_none())
-            .map(|(index, _)| index)
-    };
-    exactly(text, words).or_else(any_case)
+    exactly(text, words).or_else(|| in_any_case(text, words))
+}
+
+/// The only word that is the text in another case.
+fn in_any_case(text: &str, words: &[String]) -> Option<usize> {
+    let lower = composed(text).to_lowercase();
+    let mut matches = words
+        .iter()
+        .enumerate()
+        .filter(|(_, word)| composed(word).to_lowercase() == lower);
+    match (matches.next(), matches.next()) {
+        (Some((index, _)), None) => Some(index),
+        _ => None,
+    }
 }
 
 fn exactly(text: &str, words: &[String]) -> Option<usize> {

@@ -482,17 +482,22 @@ fn between_backward(rows: &CpuRows<'_>, prediction: &Prediction, dv: &[f32]) -> 
 fn divergence(wanted: Divergence, prediction: &Prediction, rank: usize) -> f64 {
     let size = rank * rank;
     let prior = f64::from(wanted.prior_sd);
-    let of_entry = |(mean, raw): (&f32, &f32)| {
-        // ln σ = −2 ln(1 + e^−q), finite however small σ is.
-        let (mean, log_sd) = (f64::from(*mean), -2.0 * (-f64::from(*raw)).exp().ln_1p());
-        prior.ln() - log_sd + ((2.0 * log_sd).exp() + mean * mean) / (2.0 * prior * prior) - 0.5
-    };
-    let of_row = |out: &[f32]| -> f64 {
+    let rows = prediction.out.chunks_exact(2 * size).map(|out| -> f64 {
         let (mean, raw) = out.split_at(size);
-        mean.iter().zip(raw).map(of_entry).sum()
-    };
-    let sum: f64 = prediction.out.chunks_exact(2 * size).map(of_row).sum();
+        let entries = mean.iter().zip(raw);
+        entries
+            .map(|(mean, raw)| divergence_of(f64::from(*mean), f64::from(*raw), prior))
+            .sum()
+    });
+    let sum: f64 = rows.sum();
     f64::from(wanted.weight) * sum
+}
+
+/// KL(N(mean, σ²) ‖ N(0, prior²)) with σ = 1/(1 + e^−raw)², nats.
+fn divergence_of(mean: f64, raw: f64, prior: f64) -> f64 {
+    // ln σ = −2 ln(1 + e^−raw), finite however small σ is.
+    let log_sd = -2.0 * (-raw).exp().ln_1p();
+    prior.ln() - log_sd + ((2.0 * log_sd).exp() + mean * mean) / (2.0 * prior * prior) - 0.5
 }
 
 #[cfg(test)]

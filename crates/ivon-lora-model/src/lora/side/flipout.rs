@@ -102,16 +102,11 @@ impl SideForm for Flipout {
     }
 
     fn plain(&self, rows: &PlainRows<'_>, x: Tensor<2>, h: Tensor<2>) -> PlainSide {
-        let signs = |part: u64, width: usize| {
-            let mut values = vec![1.0; rows.keys.len() * width];
-            self.signs.apply(rows.path, part, rows.keys, &mut values);
-            let shape = [rows.keys.len(), width];
-            Tensor::<2>::from_data(TensorData::new(values, shape), rows.device)
-        };
         let [rank, inputs] = self.noise.val().dims();
-        let turned = (x * signs(INPUTS, inputs)).matmul(self.noise.val().transpose());
+        let flipped = x * self.signs.plain(rows, INPUTS, inputs);
+        let noise = flipped.matmul(self.noise.val().transpose());
         PlainSide {
-            low: h + turned * signs(OUTPUTS, rank),
+            low: h + noise * self.signs.plain(rows, OUTPUTS, rank),
             penalty: None,
         }
     }
@@ -122,6 +117,14 @@ impl SideForm for Flipout {
 }
 
 impl Signs {
+    /// The signs of one side of N, `[rows, width]`.
+    fn plain(&self, rows: &PlainRows<'_>, part: u64, width: usize) -> Tensor<2> {
+        let mut values = vec![1.0; rows.keys.len() * width];
+        self.apply(rows.path, part, rows.keys, &mut values);
+        let shape = [rows.keys.len(), width];
+        Tensor::from_data(TensorData::new(values, shape), rows.device)
+    }
+
     /// `values` times the signs of one side of N, in a new buffer.
     fn times(&self, rows: &CpuRows<'_>, part: u64, values: &[f32]) -> Buffer {
         let mut turned = rows.pool.take(values.len());

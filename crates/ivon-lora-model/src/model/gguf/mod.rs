@@ -58,20 +58,24 @@ impl GgufCheckpoint {
 
     /// All tensors as stored, sorted by name.
     pub fn raw<'a>(&'a self) -> Vec<RawTensor<'a>> {
-        let raw = |(name, entry): (&String, &'a TensorEntry)| {
-            let known = self.family.to_hugging_face(name);
-            RawTensor {
-                is_named: known.is_some(),
-                name: known.unwrap_or_else(|| name.clone()),
-                shape: &entry.shape,
-                kind: block_types::name(entry.ggml_type),
-                bytes: self.file.bytes(entry),
-                file: self.file.file_of(entry),
-            }
-        };
-        let mut all: Vec<RawTensor<'_>> = self.file.tensors().iter().map(raw).collect();
+        let tensors = self.file.tensors().iter();
+        let mut all: Vec<RawTensor<'_>> = tensors
+            .map(|(name, entry)| self.raw_tensor(name, entry))
+            .collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all
+    }
+
+    fn raw_tensor<'a>(&'a self, name: &str, entry: &'a TensorEntry) -> RawTensor<'a> {
+        let known = self.family.to_hugging_face(name);
+        RawTensor {
+            is_named: known.is_some(),
+            name: known.unwrap_or_else(|| name.into()),
+            shape: &entry.shape,
+            kind: block_types::name(entry.ggml_type),
+            bytes: self.file.bytes(entry),
+            file: self.file.file_of(entry),
+        }
     }
 
     /// A tensor by its Hugging Face name.

@@ -152,15 +152,17 @@ fn no_weights(name: &HubName, files: &[String]) -> ModelError {
     )
 }
 
+/// Whether a file is GGUF, but neither a vision tower nor the data used for quantisation.
+fn is_language_model(file: &str) -> bool {
+    let base = file.rsplit('/').next().unwrap_or_default().to_lowercase();
+    is_gguf(file) && !base.starts_with("mmproj") && !base.contains("imatrix")
+}
+
 /// The GGUF models of a repository, each as its files by name; the parts of a split one are in
 /// order.
 fn gguf_models(files: &[String]) -> Vec<Vec<String>> {
-    let is_model = |file: &&String| {
-        let base = file.rsplit('/').next().unwrap_or_default().to_lowercase();
-        // Neither a vision tower nor the data used for quantisation is a language model.
-        is_gguf(file) && !base.starts_with("mmproj") && !base.contains("imatrix")
-    };
-    let mut sorted: Vec<&String> = files.iter().filter(is_model).collect();
+    let files = files.iter();
+    let mut sorted: Vec<&String> = files.filter(|file| is_language_model(file)).collect();
     sorted.sort();
     sorted.dedup();
     let mut models: Vec<Vec<String>> = Vec::new();

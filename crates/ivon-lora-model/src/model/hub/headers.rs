@@ -103,11 +103,7 @@ fn folder_headers(
     names.retain(|name| name == "config.json" || is_companion(name));
     for name in names.iter().filter(|name| cached.join(name).exists()) {
         let to = folder.path().join(name);
-        fs::copy(cached.join(name), &to).map_err(|source| FileError::Io {
-            action: "write",
-            path: to,
-            source,
-        })?;
+        fs::copy(cached.join(name), &to).map_err(FileError::io("write", &to))?;
     }
     for file in weights {
         let beginning = Beginning {
@@ -172,16 +168,9 @@ impl Beginning<'_> {
             let here = bytes.len() as u64;
             // Beyond the downloaded part the file is all zeros, and a header that runs into them
             // also ends beyond it.
-            let header_ends = |file: &GgufFile| {
-                file.tensors()
-                    .values()
-                    .map(|tensor| tensor.bytes.start as u64)
-                    .min()
-            };
-            let is_whole = GgufFile::open(&self.path)
-                .ok()
-                .and_then(|file| header_ends(&file))
-                .is_some_and(|end| end <= here);
+            let file = GgufFile::open(&self.path).ok();
+            let end = file.and_then(|file| end_of_header(&file));
+            let is_whole = end.is_some_and(|end| end <= here);
             if is_whole || here < wanted || wanted >= total.min(LONGEST_GGUF) {
                 return Ok(());
             }
@@ -231,6 +220,12 @@ impl Beginning<'_> {
         let total = total.unwrap_or(bytes.len() as u64);
         Ok((bytes, total))
     }
+}
+
+/// The position of the data after the header of a GGUF file; none if it has no tensors.
+fn end_of_header(file: &GgufFile) -> Option<u64> {
+    let starts = file.tensors().values().map(|tensor| tensor.bytes.start);
+    starts.min().map(|start| start as u64)
 }
 
 fn limited(reader: impl Read, count: u64) -> std::io::Result<Vec<u8>> {

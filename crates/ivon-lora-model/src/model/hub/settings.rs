@@ -80,52 +80,77 @@ impl HubSettings {
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<String>, home: Option<PathBuf>) -> Self {
-        // An empty variable counts as unset: nobody wants a cache in the working directory.
-        let text = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
-        let path = |name: &str| text(name).map(|value| expanded(&value, &variable, home.as_ref()));
-        let is_true = |name: &str| text(name).is_some_and(|value| truthy(&value));
-        let seconds = |name: &str| {
-            let seconds = text(name)?
-                .trim()
-                .parse::<u64>()
-                .ok()
-                .filter(|seconds| *seconds > 0)?;
-            Some(Duration::from_secs(seconds))
+        let variables = Variables {
+            get: variable,
+            home,
         };
-        let caches = path("XDG_CACHE_HOME").or_else(|| Some(home.as_ref()?.join(".cache")));
-        let home_of_all = path("HF_HOME").or_else(|| Some(caches?.join("huggingface")));
-        let saved_token = || {
-            let path =
-                path("HF_TOKEN_PATH").or_else(|| Some(home_of_all.as_ref()?.join("token")))?;
-            cleaned(&crate::files::read_text(&path, 1 << 16).ok()?)
-        };
-        let token = || {
-            let given = text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN"));
-            given.and_then(|token| cleaned(&token)).or_else(saved_token)
-        };
-        let cache = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]
-            .iter()
-            .find_map(|name| path(name));
+        let endpoint = variables.text("HF_ENDPOINT");
+        let endpoint = endpoint.unwrap_or_else(|| PUBLIC.into());
+        let cache = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"];
+        let cache = cache.iter().find_map(|name| variables.path(name));
+        // The first variable that is set decides, even if it is false.
+        let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
+        let offline = offline.iter().find_map(|name| variables.text(name));
+        let timeout = |name: &str| variables.seconds(name).unwrap_or(PATIENCE);
         Self {
-            endpoint: text("HF_ENDPOINT")
-                .unwrap_or_else(|| PUBLIC.into())
-                .trim()
-                .trim_end_matches('/')
-                .into(),
-            token: if is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
-                None
-            } else {
-                token()
-            },
-            // The first variable that is set decides, even if it is false.
-            offline: text("HF_HUB_OFFLINE")
-                .or_else(|| text("TRANSFORMERS_OFFLINE"))
-                .is_some_and(|value| truthy(&value)),
-            cache: cache.or_else(|| Some(home_of_all.as_ref()?.join("hub"))),
-            answer_timeout: seconds("HF_HUB_ETAG_TIMEOUT").unwrap_or(PATIENCE),
-            read_timeout: seconds("HF_HUB_DOWNLOAD_TIMEOUT").unwrap_or(PATIENCE),
-            links: !is_true("HF_HUB_DISABLE_SYMLINKS"),
+            endpoint: endpoint.trim().trim_end_matches('/').into(),
+            token: variables.token(),
+            offline: offline.is_some_and(|value| truthy(&value)),
+            cache: cache.or_else(|| Some(variables.hugging_face_home()?.join("hub"))),
+            answer_timeout: timeout("HF_HUB_ETAG_TIMEOUT"),
+            read_timeout: timeout("HF_HUB_DOWNLOAD_TIMEOUT"),
+            links: !variables.is_true("HF_HUB_DISABLE_SYMLINKS"),
         }
+    }
+}
+
+/// Environment variables. An empty one counts as unset: nobody wants a cache in the working
+/// directory.
+struct Variables<G> {
+    get: G,
+    home: Option<PathBuf>,
+}
+
+impl<G: Fn(&str) -> Option<String>> Variables<G> {
+    fn text(&self, name: &str) -> Option<String> {
+        (self.get)(name).filter(|value| !value.trim().is_empty())
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        let value = self.text(name)?;
+        Some(expanded(&value, &self.get, self.home.as_ref()))
+    }
+
+    fn is_true(&self, name: &str) -> bool {
+        self.text(name).is_some_and(|value| truthy(&value))
+    }
+
+    fn seconds(&self, name: &str) -> Option<Duration> {
+        let seconds: u64 = self.text(name)?.trim().parse().ok()?;
+        (seconds > 0).then(|| Duration::from_secs(seconds))
+    }
+
+    /// The folder of all Hugging Face tools.
+    fn hugging_face_home(&self) -> Option<PathBuf> {
+        let caches = || Some(self.home.as_ref()?.join(".cache"));
+        let caches = || self.path("XDG_CACHE_HOME").or_else(caches);
+        self.path("HF_HOME")
+            .or_else(|| Some(caches()?.join("huggingface")))
+    }
+
+    /// The token in a variable, or in the file where `hf auth login` saves it.
+    fn token(&self) -> Option<String> {
+        if self.is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
+            return None;
+        }
+        let given = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"];
+        let given = given.iter().find_map(|name| self.text(name));
+        if let Some(token) = given.and_then(|token| cleaned(&token)) {
+            return Some(token);
+        }
+        let saved = self.path("HF_TOKEN_PATH");
+        let saved = saved.or_else(|| Some(self.hugging_face_home()?.join("token")))?;
+        cleaned(&crate::files::read_text(&saved, 1 << 16).ok()?)
     }
 }
 

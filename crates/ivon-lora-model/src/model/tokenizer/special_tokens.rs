@@ -116,24 +116,27 @@ impl SpecialTokens {
 
 /// The tokens of `added_tokens_decoder`, by their ids there.
 fn decoder_tokens(decoder: &Value) -> Result<BTreeMap<u64, AddedToken>, ModelError> {
-    let wrong = |reason: &str| {
-        malformed(
-            "tokenizer_config.json",
-            format!("`added_tokens_decoder` {reason}"),
-        )
+    let tokens = match decoder.as_object() {
+        Some(decoder) => decoder
+            .iter()
+            .map(|(id, value)| decoder_token(id, value))
+            .collect(),
+        None => Err("is no object".to_string()),
     };
-    let decoder = decoder.as_object().ok_or_else(|| wrong("is no object"))?;
-    let token = |(id, value): (&String, &Value)| {
-        let id: u64 = id
-            .parse()
-            .map_err(|_| wrong(&format!("has the id `{id}`, expected a whole number")))?;
-        let token = value.as_object().and_then(|_| added_token(value, None));
-        Ok((
-            id,
-            token.ok_or_else(|| wrong(&format!("has no token of id {id}")))?,
-        ))
+    tokens.map_err(|reason: String| {
+        let reason = format!("`added_tokens_decoder` {reason}");
+        malformed("tokenizer_config.json", reason)
+    })
+}
+
+fn decoder_token(id: &str, value: &Value) -> Result<(u64, AddedToken), String> {
+    let Ok(id) = id.parse() else {
+        return Err(format!("has the id `{id}`, expected a whole number"));
     };
-    decoder.iter().map(token).collect()
+    match value.as_object().and_then(|_| added_token(value, None)) {
+        Some(token) => Ok((id, token)),
+        None => Err(format!("has no token of id {id}")),
+    }
 }
 
 /// Whether a value is null or empty.

@@ -271,26 +271,25 @@ fn words_from_right(text: &str, most: usize) -> Vec<&str> {
 /// A slice of a string, with Python's rules for negative indices.
 fn slice(text: &str, start: Option<i64>, end: Option<i64>) -> Option<(usize, &str)> {
     let length = text.chars().count() as i64;
-    let place = |index: i64| {
-        if index < 0 {
-            (index + length).max(0)
-        } else {
-            index
-        }
+    let from_start = |index: i64| match index {
+        ..0 => (index + length).max(0),
+        _ => index,
     };
-    let (start, end) = (
-        place(start.unwrap_or(0)),
-        place(end.unwrap_or(length)).min(length),
-    );
+    let start = from_start(start.unwrap_or(0));
+    let end = from_start(end.unwrap_or(length)).min(length);
     if start > end {
         return None;
     }
-    let byte = |index: i64| {
-        text.char_indices()
-            .nth(index as usize)
-            .map_or(text.len(), |(byte, _)| byte)
-    };
-    Some((start as usize, &text[byte(start)..byte(end)]))
+    let range = byte_of(text, start)..byte_of(text, end);
+    Some((start as usize, &text[range]))
+}
+
+/// The byte position of a letter, or the end of the text.
+fn byte_of(text: &str, letter: i64) -> usize {
+    let mut letters = text.char_indices();
+    letters
+        .nth(letter as usize)
+        .map_or(text.len(), |(byte, _)| byte)
 }
 
 fn starts_or_ends(text: &str, method: &str, args: &[Value]) -> Result<bool, Error> {
