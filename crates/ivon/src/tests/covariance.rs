@@ -167,7 +167,7 @@ fn linear_regression_has_the_covariance_of_the_exact_posterior() {
     let n = rows as f64;
     let moment = |at: usize| {
         let sum: f64 = x.chunks_exact(3).map(|x| x[at / 3] * x[at % 3]).sum();
-        sum / n + if at % 4 == 0 { decay } else { 0.0 }
+        sum / n + if at.is_multiple_of(4) { decay } else { 0.0 }
     };
     let precision: Vec<f64> = (0..9).map(moment).collect();
     let covariance: Vec<f64> = inverse(&precision, 3).iter().map(|c| c / n).collect();
@@ -258,12 +258,12 @@ fn best_normal(x: &[f64], y: &[f64], decay: f64) -> (Vec<f64>, Vec<f64>) {
     let n = y.len() as f64;
     let mut mean = vec![0.0; 3];
     let mut covariance: Vec<f64> = (0..9)
-        .map(|at| if at % 4 == 0 { 0.01 } else { 0.0 })
+        .map(|at| if at.is_multiple_of(4) { 0.01 } else { 0.0 })
         .collect();
     for _ in 0..200 {
         let mut gradient: Vec<f64> = mean.iter().map(|m| decay * m).collect();
         let mut precision: Vec<f64> = (0..9)
-            .map(|at| if at % 4 == 0 { decay } else { 0.0 })
+            .map(|at| if at.is_multiple_of(4) { decay } else { 0.0 })
             .collect();
         for (x, y) in x.chunks_exact(3).zip(y) {
             let along: f64 = x.iter().zip(&mean).map(|(x, m)| x * m).sum();

@@ -29,7 +29,7 @@ fn q(matrix: &Option<Tensor<2>>, n: usize) -> Vec<f64> {
     let identity = |at| f64::from(u8::from(at / n == at % n));
     matrix
         .as_ref()
-        .map_or_else(|| (0..n * n).map(identity).collect(), |q| numbers(q))
+        .map_or_else(|| (0..n * n).map(identity).collect(), numbers)
 }
 
 /// Q_L ⊗ Q_R `[(mn)²]`, which makes the weights of a matrix `[m, n]`, row by row, of its
