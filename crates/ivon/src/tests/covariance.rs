@@ -258,12 +258,12 @@ fn best_normal(x: &[f64], y: &[f64], decay: f64) -> (Vec<f64>, Vec<f64>) {
     let n = y.len() as f64;
     let mut mean = vec![0.0; 3];
     let mut covariance: Vec<f64> = (0..9)
-        .map(|at| if at.is_multiple_of(4) { 0.01 } else { 0.0 })
+        .map(|at| if at % 4 == 0 { 0.01 } else { 0.0 })
         .collect();
     for _ in 0..200 {
         let mut gradient: Vec<f64> = mean.iter().map(|m| decay * m).collect();
         let mut precision: Vec<f64> = (0..9)
-            .map(|at| if at.is_multiple_of(4) { decay } else { 0.0 })
+            .map(|at| if at % 4 == 0 { decay } else { 0.0 })
             .collect();
         for (x, y) in x.chunks_exact(3).zip(y) {
             let along: f64 = x.iter().zip(&mean).map(|(x, m)| x * m).sum();
