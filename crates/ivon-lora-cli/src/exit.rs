@@ -257,7 +257,7 @@ fn is_write(error: &FileError) -> bool {
 mod tests {
     use std::path::PathBuf;
 
-    use ivon_lora::settings::Wrong;
+    use ivon_lora::settings::SettingError;
 
     use super::*;
 
@@ -305,7 +305,10 @@ mod tests {
             Exit::Training
         );
         assert_eq!(
-            CliError::from(TrainError::Setting(Wrong::value("epochs", "0", "more"))).exit,
+            CliError::from(TrainError::Setting(SettingError::value(
+                "epochs", "0", "more"
+            )))
+            .exit,
             Exit::Usage
         );
         assert!(

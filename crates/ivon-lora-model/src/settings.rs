@@ -110,7 +110,7 @@ impl Kind {
 /// A setting that is missing or out of range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{key}` is {found}, expected {expected}")]
-pub struct Wrong {
+pub struct SettingError {
     /// Its key.
     pub key: &'static str,
     /// What was found, in words or as a value in backticks.
@@ -119,7 +119,7 @@ pub struct Wrong {
     pub expected: &'static str,
 }
 
-impl Wrong {
+impl SettingError {
     /// With a description of what was found, such as `absent`.
     pub fn new(key: &'static str, found: impl Into<String>, expected: &'static str) -> Self {
         Self {
@@ -152,9 +152,9 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_what_was_found_and_what_is_allowed() {
-        let wrong = Wrong::value("rank", 0, "at least 1");
+        let wrong = SettingError::value("rank", 0, "at least 1");
         assert_eq!(wrong.to_string(), "`rank` is `0`, expected at least 1");
-        let wrong = Wrong::new("out", "absent", "a folder");
+        let wrong = SettingError::new("out", "absent", "a folder");
         assert_eq!(wrong.to_string(), "`out` is absent, expected a folder");
     }
 }

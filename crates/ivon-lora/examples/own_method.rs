@@ -12,7 +12,7 @@ use ivon_lora::lora::{Adapter, Draw};
 use ivon_lora::method::{Settings, Setup, conformance};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder, DecoderConfig};
 use ivon_lora::posterior::{Posterior, PosteriorError, Spread, Stored};
-use ivon_lora::settings::Wrong;
+use ivon_lora::settings::SettingError;
 use ivon_lora::train::{Objective, Optimizer, TrainError, Update};
 use ivon_lora_toy as toy;
 
@@ -36,7 +36,7 @@ impl Settings for Proportional {
         if (0.0..1e9).contains(&self.spread) {
             Ok(())
         } else {
-            Err(Wrong::value("spread", self.spread, "from 0 to below 1e9").into())
+            Err(SettingError::value("spread", self.spread, "from 0 to below 1e9").into())
         }
     }
     fn start(&self, adapter: Adapter, _: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {

@@ -7,7 +7,7 @@ use super::config::{CompareConfig, MethodEntry, TaskEntry};
 use super::tables::{merge, resolved};
 use ivon_lora::data::{self, DataConfig, Dataset, Task, divide};
 use ivon_lora::run::{RunError, UntunedAnswers};
-use ivon_lora::settings::Wrong;
+use ivon_lora::settings::SettingError;
 
 /// A task of a comparison with its rows.
 pub(super) struct TaskData<'a> {
@@ -48,7 +48,7 @@ impl<'a> TaskData<'a> {
         }
         let model = run.model.path.ok_or_else(|| {
             let expected = "a folder, a `.gguf` file or a hub name, in `[run.model]`";
-            RunError::from(Wrong::new("model.path", "absent", expected))
+            RunError::from(SettingError::new("model.path", "absent", expected))
         })?;
         if let Some(labels) = entry.labels {
             take_labels(&mut dataset, &task, labels, &run.data, entry)?;

@@ -12,7 +12,7 @@ use ivon_lora::posterior::PosteriorError;
 use ivon_lora::predict::PredictError;
 use ivon_lora::run::RunError;
 use ivon_lora::sentence::{Sentence, command, sentence, setting, setting_to};
-use ivon_lora::settings::Wrong;
+use ivon_lora::settings::SettingError;
 
 /// A study failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ pub enum StudyError {
     File(#[from] FileError),
     /// A setting is missing or out of range.
     #[error(transparent)]
-    Setting(#[from] Wrong),
+    Setting(#[from] SettingError),
     /// A posterior is needed, and the adapter is a point estimate.
     #[error("`{}` is a point estimate, expected a posterior to draw from", adapter.display())]
     NoPosterior { adapter: PathBuf },

@@ -10,7 +10,7 @@ use ivon_lora::files;
 use ivon_lora::metrics::{BINS, Ground, LogProbabilities, Predictions, mean_of_draws};
 use ivon_lora::posterior::Spread;
 use ivon_lora::predict::EvaluationOptions;
-use ivon_lora::settings::Wrong;
+use ivon_lora::settings::SettingError;
 use ivon_lora::watch::{Event, Progress, Stage, Watch};
 
 /// The inputs of `scale`.
@@ -89,7 +89,7 @@ fn check_draws(subject: &Subject) -> Result<(), StudyError> {
         Spread::None => StudyError::NoPosterior {
             adapter: subject.adapter.clone(),
         },
-        _ => StudyError::Setting(Wrong::new("samples", "`0`", "at least 1")),
+        _ => StudyError::Setting(SettingError::new("samples", "`0`", "at least 1")),
     })
 }
 

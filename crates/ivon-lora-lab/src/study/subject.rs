@@ -8,7 +8,7 @@ use ivon_lora::answer::{AnswerOptions, Answerer, ExampleSet, labelled_files, war
 use ivon_lora::data::{Dataset, Example, Role, Source, Split, TaskReader, find_files};
 use ivon_lora::files::check_exists;
 use ivon_lora::run::{ADAPTER_FOLDER, RUN_FILE, RunConfig, read_run, rows_of_run};
-use ivon_lora::settings::Wrong;
+use ivon_lora::settings::SettingError;
 use ivon_lora::watch::Watch;
 
 /// The inputs that `scale`, `prune` and `shift` have in common. What is absent is taken from the run, or
@@ -83,7 +83,7 @@ impl Subject {
 
 /// The error about an input that neither the request nor a run names.
 fn absent(name: &'static str, expected: &'static str) -> StudyError {
-    Wrong::new(name, "absent", expected).into()
+    SettingError::new(name, "absent", expected).into()
 }
 
 /// The rows to score, and those to choose on: of files, or the run's own.
@@ -144,7 +144,7 @@ fn role_named(name: Option<&str>) -> Result<Role, StudyError> {
     let role = Role::ALL.into_iter().find(|role| role.name() == name);
     role.ok_or_else(|| {
         let expected = "a role of the run's rows: train, tune, calibrate or test";
-        StudyError::Setting(Wrong::new("split", format!("`{name}`"), expected))
+        StudyError::Setting(SettingError::new("split", format!("`{name}`"), expected))
     })
 }
 

@@ -10,7 +10,7 @@ use super::task::LabelReading;
 use super::task::{Form, Scoring, Task};
 use super::tokens::ChatSetting;
 use super::tokens::EncodeOptions;
-use crate::settings::{Key, Kind, Wrong};
+use crate::settings::{Key, Kind, SettingError};
 
 /// Where the data come from and how they become examples, roles and tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -140,18 +140,18 @@ impl DataConfig {
             ("max_length", Some(self.max_length)),
         ] {
             if limit == Some(0) {
-                return Err(Wrong::new(name, "0", "at least 1").into());
+                return Err(SettingError::new(name, "0", "at least 1").into());
             }
         }
         match self.test_from {
-            Some(split @ (Split::Train | Split::Tune | Split::Calibrate)) => {
-                Err(Wrong::new("test_from", split.to_string(), "`test` or `validation`").into())
-            }
+            Some(split @ (Split::Train | Split::Tune | Split::Calibrate)) => Err(
+                SettingError::new("test_from", split.to_string(), "`test` or `validation`").into(),
+            ),
             _ => Ok(()),
         }
     }
 
-    fn validate_shares(&self) -> Result<(), Wrong> {
+    fn validate_shares(&self) -> Result<(), SettingError> {
         let shares = [
             ("tune_share", self.tune_share),
             ("calibrate_share", self.calibrate_share),
@@ -160,12 +160,12 @@ impl DataConfig {
         for (name, share) in shares {
             if !(0.0..1.0).contains(&share) {
                 let expected = "a share from 0 to below 1";
-                return Err(Wrong::new(name, share.to_string(), expected));
+                return Err(SettingError::new(name, share.to_string(), expected));
             }
         }
         let sum: f64 = shares.iter().map(|(_, share)| share).sum();
         if sum >= 1.0 {
-            return Err(Wrong::new(
+            return Err(SettingError::new(
                 "tune_share + calibrate_share + test_share",
                 sum.to_string(),
                 "a sum below 1, so that train keeps some rows",

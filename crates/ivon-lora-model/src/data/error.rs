@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::place::Place;
 use super::role::Role;
 use crate::files::FileError;
-use crate::settings::Wrong;
+use crate::settings::SettingError;
 use crate::words::listed;
 
 /// A text could not be tokenized, or tokens could not be decoded.
@@ -216,7 +216,7 @@ pub enum DataError {
     },
     /// A setting is out of its range.
     #[error(transparent)]
-    Setting(#[from] Wrong),
+    Setting(#[from] SettingError),
     /// The missing roles cannot be carved from so few rows or groups.
     #[error("{found} separate rows or groups cannot be divided into {needed} roles ({roles})")]
     TooFewRows {

@@ -10,7 +10,7 @@ use crate::model::ModelError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
 use crate::sentence::{Sentence, command, sentence, setting, setting_to};
-use crate::settings::Wrong;
+use crate::settings::SettingError;
 
 /// Questions could not be answered.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub enum AnswerError {
     Tokenizer(#[from] TokenizerError),
     /// A setting is missing or out of range.
     #[error(transparent)]
-    Setting(#[from] Wrong),
+    Setting(#[from] SettingError),
     /// The device is not in this build, or unknown.
     #[error("this build has no device `{device}`, it has {known}")]
     Device { device: String, known: String },

@@ -12,7 +12,7 @@ use crate::data::{
     self, DataError, Example, Form, Question, Refusal, Row, Rows, Source, Split, Stream,
     StreamFormat, TaskReader,
 };
-use crate::settings::Wrong;
+use crate::settings::SettingError;
 use crate::watch::{Event, Watch};
 
 /// The name of rows in memory, in messages and ids.
@@ -215,7 +215,7 @@ impl QuestionReader<'_> {
     ) -> Result<Vec<Question>, AnswerError> {
         let carry = &self.options.carry;
         if !carry.is_empty() {
-            return Err(AnswerError::Setting(Wrong::new(
+            return Err(AnswerError::Setting(SettingError::new(
                 "carry",
                 format!("`{}` and there are only finished prompts", carry.join(",")),
                 "rows with these columns",
@@ -223,7 +223,7 @@ impl QuestionReader<'_> {
         }
         let task = self.task.task();
         let Form::Template { answers, .. } = &task.form else {
-            return Err(AnswerError::Setting(Wrong::new(
+            return Err(AnswerError::Setting(SettingError::new(
                 "task",
                 format!("`{}`, whose rows bring their own choices", task.name),
                 "a task with the same answers in every row, or rows in place of prompts",
@@ -308,7 +308,7 @@ impl SplitPaths {
             let there: Vec<&str> = files.iter().map(|file| file.split.name()).collect();
             let (split, there) = (split.unwrap_or(""), there.join(", "));
             let found = format!("`{split}` where the folder has {there}");
-            AnswerError::Setting(Wrong::new("split", found, "one of these"))
+            AnswerError::Setting(SettingError::new("split", found, "one of these"))
         })?;
         let name = path.file_name().filter(|_| path.is_file());
         let name = name.map_or_else(

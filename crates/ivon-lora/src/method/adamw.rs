@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Settings, Setup, flat};
 use crate::lora::Adapter;
 use crate::posterior::{PointEstimate, Posterior};
-use crate::settings::{Key, Kind, Wrong};
+use crate::settings::{Key, Kind, SettingError};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
 /// AdamW's settings. The default learning rate and the weight decay of 0 are the paper's, the rest is
@@ -144,7 +144,7 @@ impl Settings for AdamwConfig {
 
     fn validate(&self) -> Result<(), TrainError> {
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return Err(Wrong::value(
+            return Err(SettingError::value(
                 "learning_rate",
                 self.learning_rate,
                 "a finite number above 0",
@@ -153,7 +153,7 @@ impl Settings for AdamwConfig {
         }
         for (name, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&value) {
-                return Err(Wrong::value(name, value, "a number from 0 to below 1").into());
+                return Err(SettingError::value(name, value, "a number from 0 to below 1").into());
             }
         }
         for (name, value) in [
@@ -162,7 +162,7 @@ impl Settings for AdamwConfig {
             ("max_grad_norm", self.max_grad_norm),
         ] {
             if !(value.is_finite() && value >= 0.0) {
-                return Err(Wrong::value(name, value, "a finite number, at least 0").into());
+                return Err(SettingError::value(name, value, "a finite number, at least 0").into());
             }
         }
         Ok(())

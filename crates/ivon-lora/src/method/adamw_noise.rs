@@ -7,7 +7,7 @@ use super::adamw::AdamwConfig;
 use super::{Settings, Setup, WithPosterior};
 use crate::lora::Adapter;
 use crate::posterior::{Gaussian, Posterior};
-use crate::settings::{Key, Kind, Wrong};
+use crate::settings::{Key, Kind, SettingError};
 use crate::train::{Optimizer, TrainError};
 
 /// AdamW's settings and a standard deviation.
@@ -67,7 +67,7 @@ impl Settings for AdamwNoiseConfig {
     fn validate(&self) -> Result<(), TrainError> {
         if !(self.noise_sd >= 0.0 && self.noise_sd <= 1e6) {
             let expected = "a number from 0 to 1e6";
-            return Err(Wrong::value("noise_sd", self.noise_sd, expected).into());
+            return Err(SettingError::value("noise_sd", self.noise_sd, expected).into());
         }
         self.adamw.validate()
     }

@@ -28,7 +28,7 @@ use crate::lora::side::{Flipout, Side, Signs};
 use crate::lora::{Adapter, HostMatrix};
 use crate::posterior::{Gaussian, Posterior};
 use crate::random::{self, stream, uniform};
-use crate::settings::{Key, Kind, Wrong};
+use crate::settings::{Key, Kind, SettingError};
 use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
 
 /// AdamW's settings and those of q and its SGD; the defaults are the paper's, with AdamW's own
@@ -103,15 +103,15 @@ pub(super) fn validate_kl(
     deviations: [(&'static str, f64); 2],
 ) -> Result<(), TrainError> {
     if !(kl_rate.is_finite() && kl_rate >= 0.0) {
-        return Err(Wrong::value("kl_rate", kl_rate, "a finite number, at least 0").into());
+        return Err(SettingError::value("kl_rate", kl_rate, "a finite number, at least 0").into());
     }
     for (name, value) in deviations {
         if !(value.is_finite() && value > 0.0) {
-            return Err(Wrong::value(name, value, "a finite number above 0").into());
+            return Err(SettingError::value(name, value, "a finite number above 0").into());
         }
     }
     if kl_period == Some(0) {
-        return Err(Wrong::value("kl_period", 0.0, "at least 1").into());
+        return Err(SettingError::value("kl_period", 0.0, "at least 1").into());
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use super::{Settings, Setup};
 use crate::lora::Adapter;
 use crate::lora::side::{CloraDraw, CloraNoise, CloraStart, Divergence};
 use crate::posterior::{Clora, Posterior};
-use crate::settings::{Key, Kind, Wrong};
+use crate::settings::{Key, Kind, SettingError};
 use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
 
 /// AdamW's settings and those of q.
@@ -90,19 +90,26 @@ impl Settings for CloraConfig {
 
     fn validate(&self) -> Result<(), TrainError> {
         if !(1..=4096).contains(&self.context_hidden) {
-            return Err(
-                Wrong::value("context_hidden", self.context_hidden, "from 1 to 4096").into(),
-            );
+            return Err(SettingError::value(
+                "context_hidden",
+                self.context_hidden,
+                "from 1 to 4096",
+            )
+            .into());
         }
         if !(1e-6..1.0).contains(&self.context_sd) {
-            return Err(Wrong::value("context_sd", self.context_sd, "from 1e-6 to below 1").into());
+            return Err(
+                SettingError::value("context_sd", self.context_sd, "from 1e-6 to below 1").into(),
+            );
         }
         if !(1e-6..1e6).contains(&self.context_prior_sd) {
             let expected = "from 1e-6 to below 1e6";
-            return Err(Wrong::value("context_prior_sd", self.context_prior_sd, expected).into());
+            return Err(
+                SettingError::value("context_prior_sd", self.context_prior_sd, expected).into(),
+            );
         }
         if !(0.0..=1.0).contains(&self.kl_weight) {
-            return Err(Wrong::value("kl_weight", self.kl_weight, "from 0 to 1").into());
+            return Err(SettingError::value("kl_weight", self.kl_weight, "from 0 to 1").into());
         }
         self.adamw.validate()
     }

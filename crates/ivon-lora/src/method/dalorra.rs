@@ -25,7 +25,7 @@ use super::bytes::{Reader, Writer};
 use super::{Settings, Setup, flat};
 use crate::lora::Adapter;
 use crate::posterior::{Dalorra, LARGEST_LOGIT, MaskAddress, Posterior, logistic, scale_rows};
-use crate::settings::{Key, Kind, Wrong};
+use crate::settings::{Key, Kind, SettingError};
 use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
 
 /// AdamW's settings and those of the masks. The paper states neither p₀ nor τ, and adds the KL to the
@@ -126,12 +126,15 @@ impl Settings for DalorraConfig {
 
     fn validate(&self) -> Result<(), TrainError> {
         if !(1e-6..=0.999999).contains(&self.mask_prior) {
-            return Err(
-                Wrong::value("mask_prior", self.mask_prior, "from 0.000001 to 0.999999").into(),
-            );
+            return Err(SettingError::value(
+                "mask_prior",
+                self.mask_prior,
+                "from 0.000001 to 0.999999",
+            )
+            .into());
         }
         if !(0.01..=100.0).contains(&self.mask_temperature) {
-            return Err(Wrong::value(
+            return Err(SettingError::value(
                 "mask_temperature",
                 self.mask_temperature,
                 "from 0.01 to 100",
@@ -143,7 +146,7 @@ impl Settings for DalorraConfig {
             ("mask_kl_weight", self.mask_kl_weight),
         ] {
             if !(value.is_finite() && value >= 0.0) {
-                return Err(Wrong::value(name, value, "a finite number, at least 0").into());
+                return Err(SettingError::value(name, value, "a finite number, at least 0").into());
             }
         }
         self.adamw.validate()

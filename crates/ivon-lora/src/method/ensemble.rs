@@ -8,7 +8,7 @@ use super::adamw::AdamwConfig;
 use super::{Fit, Members, Passes, Settings, Setup};
 use crate::lora::Adapter;
 use crate::posterior::{Ensemble, Posterior};
-use crate::settings::{Key, Kind, Wrong};
+use crate::settings::{Key, Kind, SettingError};
 use crate::train::{Optimizer, TrainError};
 
 /// The most members of a run.
@@ -58,7 +58,7 @@ impl Settings for EnsembleConfig {
 
     fn validate(&self) -> Result<(), TrainError> {
         if !(1..=MAX_MEMBERS).contains(&self.members) {
-            return Err(Wrong::value("members", self.members, "from 1 to 100").into());
+            return Err(SettingError::value("members", self.members, "from 1 to 100").into());
         }
         self.adamw.validate()
     }

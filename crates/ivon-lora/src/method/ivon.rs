@@ -13,7 +13,7 @@ use super::adamw::AdamwConfig;
 use super::{Settings, Setup};
 use crate::lora::{Adapter, HostMatrix};
 use crate::posterior::{Gaussian, PointEstimate, Posterior, PosteriorError, Rotated, Rotation};
-use crate::settings::{Key, Kind, Wrong};
+use crate::settings::{Key, Kind, SettingError};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
 /// IVON's settings in a run; the defaults are the paper's recipe.
@@ -209,7 +209,7 @@ impl IvonMethodConfig {
     /// Checks these settings and those of the optimizer that are made of them.
     pub(super) fn validate_with(&self, optimizer: &IvonConfig) -> Result<(), TrainError> {
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return Err(Wrong::value(
+            return Err(SettingError::value(
                 "learning_rate",
                 self.learning_rate,
                 "a finite number above 0",
@@ -218,7 +218,7 @@ impl IvonMethodConfig {
         }
         let wrong_sd = |sd: &f64| !(sd.is_finite() && *sd > 0.0);
         if let Some(sd) = self.posterior_sd.filter(wrong_sd) {
-            return Err(Wrong::value("posterior_sd", sd, "a finite number above 0").into());
+            return Err(SettingError::value("posterior_sd", sd, "a finite number above 0").into());
         }
         optimizer.validate().map_err(refused)
     }

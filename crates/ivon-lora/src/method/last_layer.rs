@@ -21,7 +21,7 @@ use super::bytes::{Reader, Writer};
 use super::{Passes, Settings, Setup};
 use crate::lora::Adapter;
 use crate::posterior::{LastLayer, OutputNoise, Posterior};
-use crate::settings::{Key, Kind, Wrong};
+use crate::settings::{Key, Kind, SettingError};
 use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
 
 /// AdamW's settings and those of q.
@@ -96,19 +96,19 @@ impl Settings for LastLayerConfig {
         let rate = self.head_learning_rate;
         if !(rate.is_finite() && rate >= 0.0) {
             let expected = "a finite number, at least 0";
-            return Err(Wrong::value("head_learning_rate", rate, expected).into());
+            return Err(SettingError::value("head_learning_rate", rate, expected).into());
         }
         for (name, sd) in [
             ("head_sd", self.head_sd),
             ("head_prior_sd", self.head_prior_sd),
         ] {
             if !(1e-20..=1e3).contains(&sd) {
-                return Err(Wrong::value(name, sd, "from 1e-20 to 1000").into());
+                return Err(SettingError::value(name, sd, "from 1e-20 to 1000").into());
             }
         }
         if !(0.0..=1e3).contains(&self.head_kl_weight) {
             let found = self.head_kl_weight;
-            return Err(Wrong::value("head_kl_weight", found, "from 0 to 1000").into());
+            return Err(SettingError::value("head_kl_weight", found, "from 0 to 1000").into());
         }
         self.adamw.validate()
     }

@@ -9,7 +9,7 @@ use super::adamw::AdamwConfig;
 use super::{Settings, Setup, WithPosterior};
 use crate::lora::Adapter;
 use crate::posterior::McDropout;
-use crate::settings::{Key, Wrong};
+use crate::settings::{Key, SettingError};
 use crate::train::{Optimizer, TrainError};
 
 /// AdamW's settings; the rate is `lora.dropout`.
@@ -46,7 +46,7 @@ impl Settings for McDropoutConfig {
         let rate = setup.dropout;
         if !(rate > 0.0 && rate < 1.0) {
             let expected = "above 0 and below 1 for the method `mc-dropout`";
-            return Err(Wrong::value("dropout", rate, expected).into());
+            return Err(SettingError::value("dropout", rate, expected).into());
         }
         let optimizer = self.adamw.optimizer(adapter)?;
         Ok(Box::new(WithPosterior::new(

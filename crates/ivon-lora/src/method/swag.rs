@@ -13,7 +13,7 @@ use super::bytes::{Reader, Writer};
 use super::{Settings, Setup, flat};
 use crate::lora::Adapter;
 use crate::posterior::{PointEstimate, Posterior, Swag};
-use crate::settings::{Key, Kind, Wrong};
+use crate::settings::{Key, Kind, SettingError};
 use crate::train::{Objective, Optimizer, TrainError, Update};
 
 /// The most snapshots of the low-rank part: each is as large as the adapter, in memory and on disk.
@@ -89,20 +89,26 @@ impl Settings for SwagConfig {
 
     fn validate(&self) -> Result<(), TrainError> {
         if !(0.0..1.0).contains(&self.swag_start) {
-            return Err(
-                Wrong::value("swag_start", self.swag_start, "a number from 0 to below 1").into(),
-            );
+            return Err(SettingError::value(
+                "swag_start",
+                self.swag_start,
+                "a number from 0 to below 1",
+            )
+            .into());
         }
         if !(self.swag_rate.is_finite() && self.swag_rate > 0.0) {
-            return Err(
-                Wrong::value("swag_rate", self.swag_rate, "a finite number above 0").into(),
-            );
+            return Err(SettingError::value(
+                "swag_rate",
+                self.swag_rate,
+                "a finite number above 0",
+            )
+            .into());
         }
         if self.swag_snapshots == 0 {
-            return Err(Wrong::value("swag_snapshots", "0", "at least 1").into());
+            return Err(SettingError::value("swag_snapshots", "0", "at least 1").into());
         }
         if self.swag_rank > MAX_RANK {
-            return Err(Wrong::value("swag_rank", self.swag_rank, "at most 1000").into());
+            return Err(SettingError::value("swag_rank", self.swag_rank, "at most 1000").into());
         }
         self.adamw.validate()
     }

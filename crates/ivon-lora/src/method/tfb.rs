@@ -15,7 +15,7 @@ use crate::kernel::eigenvectors;
 use crate::lora::{Adapter, HostMatrix, LoraError};
 use crate::posterior::{Gaussian, Posterior};
 use crate::predict::{EvaluationOptions, Predictor};
-use crate::settings::{Key, Kind, Wrong};
+use crate::settings::{Key, Kind, SettingError};
 use crate::train::{Optimizer, TrainError};
 use crate::watch::{Progress, Stage};
 
@@ -94,7 +94,7 @@ impl Settings for TfbConfig {
 
     fn validate(&self) -> Result<(), TrainError> {
         if !(self.tfb_tolerance.is_finite() && self.tfb_tolerance >= 0.0) {
-            return Err(Wrong::value(
+            return Err(SettingError::value(
                 "tfb_tolerance",
                 self.tfb_tolerance,
                 "a finite number, at least 0",
@@ -106,11 +106,13 @@ impl Settings for TfbConfig {
             ("tfb_examples", self.tfb_examples),
         ] {
             if !(1..=100_000).contains(&value) {
-                return Err(Wrong::value(name, value, "from 1 to 100,000").into());
+                return Err(SettingError::value(name, value, "from 1 to 100,000").into());
             }
         }
         if self.tfb_halvings > 30 {
-            return Err(Wrong::value("tfb_halvings", self.tfb_halvings, "at most 30").into());
+            return Err(
+                SettingError::value("tfb_halvings", self.tfb_halvings, "at most 30").into(),
+            );
         }
         self.adamw.validate()
     }

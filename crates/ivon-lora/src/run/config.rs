@@ -12,7 +12,7 @@ use crate::lora::LoraConfig;
 use crate::method::Method;
 use crate::model::BasePrecision;
 use crate::predict::EvaluationOptions;
-use crate::settings::{Key, Kind, Wrong};
+use crate::settings::{Key, Kind, SettingError};
 use crate::train::TrainConfig;
 
 /// A run, resolved: every setting has a value. Its sections are the tables of the TOML file.
@@ -76,10 +76,10 @@ impl RunConfig {
         self.train.validate()?;
         self.optimizer.settings().validate()?;
         if self.model.threads == Some(0) {
-            return Err(Wrong::new("threads", "`0`", "at least 1").into());
+            return Err(SettingError::new("threads", "`0`", "at least 1").into());
         }
         if !(self.evaluation.scale.is_finite() && self.evaluation.scale >= 0.0) {
-            return Err(Wrong::new(
+            return Err(SettingError::new(
                 "scale",
                 format!("`{}`", self.evaluation.scale),
                 "a finite number, at least 0",
@@ -87,7 +87,7 @@ impl RunConfig {
             .into());
         }
         if self.evaluation.samples > 10_000 {
-            return Err(Wrong::new(
+            return Err(SettingError::new(
                 "samples",
                 format!("`{}`", self.evaluation.samples),
                 "at most 10,000",
@@ -95,7 +95,7 @@ impl RunConfig {
             .into());
         }
         if self.evaluation.batch_tokens == 0 {
-            return Err(Wrong::new("batch_tokens", "`0`", "at least 1").into());
+            return Err(SettingError::new("batch_tokens", "`0`", "at least 1").into());
         }
         let method = self.optimizer.settings();
         match (self.train.steps, &self.model.adapter) {

@@ -13,7 +13,7 @@ use crate::model::ModelError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
 use crate::sentence::{Sentence, command, sentence, setting, setting_to};
-use crate::settings::Wrong;
+use crate::settings::SettingError;
 use crate::train::TrainError;
 use crate::watch::RecordError;
 use crate::words::joined;
@@ -48,7 +48,7 @@ pub enum RunError {
     Tokenizer(#[from] TokenizerError),
     /// A setting is missing or out of range.
     #[error(transparent)]
-    Setting(#[from] Wrong),
+    Setting(#[from] SettingError),
     /// No steps are to be taken, but the run needs some.
     #[error("`steps` is 0 and {why}, expected at least 1")]
     NoSteps { why: String },

@@ -23,7 +23,7 @@ use crate::predict::{
     EvaluationOptions, EvaluationSeconds, Predictor, SCALES, ScaleTrial, best_scale,
     log_probabilities,
 };
-use crate::settings::Wrong;
+use crate::settings::SettingError;
 use crate::train::{METRICS_FILE, TrainError};
 use crate::watch::{Event, Progress, Record, Stage, Watch, read_records};
 
@@ -182,7 +182,7 @@ impl Finish<'_> {
         let options = &predictor.options;
         if set.examples.is_empty() {
             self.dataset.required(Role::Test)?;
-            return Err(Wrong::new("test", "empty", "labelled rows to score").into());
+            return Err(SettingError::new("test", "empty", "labelled rows to score").into());
         }
         let base = self.untuned(set, options, watch)?;
         let evaluated = predictor.evaluate_as(Stage::Test, &set.examples, watch)?;

@@ -20,7 +20,7 @@ use crate::lora::{Adapter, LoraConfig, read_peft};
 use crate::method::{Members, train_members};
 use crate::model::Checkpoint;
 use crate::predict::PredictError;
-use crate::settings::Wrong;
+use crate::settings::SettingError;
 use crate::train::{ChoiceGoal, Outcome, TrainError, Training, TrainingEnd};
 use crate::watch::{Event, Watch};
 
@@ -48,10 +48,9 @@ pub fn train(config: &RunConfig, resume: bool, watch: Watch<'_>) -> Result<Train
     config.validate()?;
     let task = Task::from_config(&config.data)?;
     let dataset = data::load(&config.data, &task)?;
-    let name =
-        config.model.path.as_deref().ok_or_else(|| {
-            Wrong::new("model", "absent", "a folder, a `.gguf` file or a hub name")
-        })?;
+    let name = config.model.path.as_deref().ok_or_else(|| {
+        SettingError::new("model", "absent", "a folder, a `.gguf` file or a hub name")
+    })?;
     let start = if resume { Start::Resumed } else { Start::New };
     let data = TrainingData {
         model: name,
@@ -76,7 +75,8 @@ pub fn train_on_data(
     config.validate()?;
     config.data.chat_template.check()?;
     let out = config.out.as_deref();
-    let out = out.ok_or_else(|| Wrong::new("out", "absent", "the folder that the run writes"))?;
+    let out =
+        out.ok_or_else(|| SettingError::new("out", "absent", "the folder that the run writes"))?;
     let located = with_located_adapter(config, watch)?;
     let folder = RunFolder::take(out, config, start)?;
     if start == Start::Resumed && !folder.resumes && config.train.steps != Some(0) {
@@ -115,7 +115,7 @@ fn load(
     let sets = EncodedRoles::encode(config, data, &checkpoint, watch)?;
     let chooses = config.optimizer.settings().needs_calibrate();
     if let Some(by) = chooses.filter(|_| sets.calibrate.examples.is_empty()) {
-        return Err(RunError::Setting(Wrong::new(
+        return Err(RunError::Setting(SettingError::new(
             "data",
             format!("without rows of calibrate, by which {by} chooses"),
             "a file named calibrate, or `data.calibrate_share` above 0",

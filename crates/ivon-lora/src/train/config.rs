@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Schedule, TrainError};
-use crate::settings::{Key, Kind, Wrong};
+use crate::settings::{Key, Kind, SettingError};
 
 /// How long, how fast and how often.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -171,7 +171,7 @@ impl TrainConfig {
             ("keep_checkpoints", self.keep_checkpoints),
         ] {
             if value == 0 {
-                return Err(Wrong::value(name, "0", "at least 1").into());
+                return Err(SettingError::value(name, "0", "at least 1").into());
             }
         }
         for (name, value) in [
@@ -180,17 +180,17 @@ impl TrainConfig {
             ("patience", self.patience),
         ] {
             if value == Some(0) {
-                return Err(Wrong::value(name, "0", "at least 1").into());
+                return Err(SettingError::value(name, "0", "at least 1").into());
             }
         }
         if self.steps.is_none() && !(self.epochs > 0.0 && self.epochs <= 1e6) {
             let expected = "a number above 0 and at most 1e6";
-            return Err(Wrong::value("epochs", self.epochs, expected).into());
+            return Err(SettingError::value("epochs", self.epochs, expected).into());
         }
         if let (Some(patience), None) = (self.patience, self.keep_best) {
             let found = format!("`{patience}` without `keep_best`");
             let expected = "a score to watch beside it, such as `nll`";
-            return Err(Wrong::new("patience", found, expected).into());
+            return Err(SettingError::new("patience", found, expected).into());
         }
         self.steps.map_or(Ok(()), |steps| self.check_warmup(steps))
     }

@@ -7,7 +7,7 @@ use crate::lora::LoraError;
 use crate::posterior::PosteriorError;
 use crate::predict::PredictError;
 use crate::sentence::{Sentence, command, sentence, setting};
-use crate::settings::Wrong;
+use crate::settings::SettingError;
 use crate::watch::RecordError;
 
 /// Training failed.
@@ -15,7 +15,7 @@ use crate::watch::RecordError;
 pub enum TrainError {
     /// A setting is out of range.
     #[error(transparent)]
-    Setting(#[from] Wrong),
+    Setting(#[from] SettingError),
     /// The learning rate never reaches its full value.
     #[error("the learning rate warms up for {warmup} steps in a run of {steps}, expected fewer")]
     LongWarmup {

@@ -16,7 +16,7 @@ use super::template::Template;
 use crate::data::error::DataError;
 use crate::data::place::Place;
 use crate::data::read::Row;
-use crate::settings::Wrong;
+use crate::settings::SettingError;
 use crate::words::listed;
 
 /// Reads rows by a task.
@@ -46,7 +46,7 @@ impl Task {
             } => (Some(Template::parse(prompt)?), checked_answers(answers)?),
             Form::MultipleChoice { only: Some(only) } if !CHOICES.contains(only) => {
                 let found = only.to_string();
-                return Err(DataError::Setting(Wrong::new(
+                return Err(DataError::Setting(SettingError::new(
                     "only",
                     found,
                     "2 to 26 choices",

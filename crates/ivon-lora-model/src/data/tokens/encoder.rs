@@ -26,7 +26,7 @@ use crate::data::task::Prompt;
 use crate::data::task::Scoring;
 use crate::data::task::{DropReason, Example};
 use crate::random::fnv1a;
-use crate::settings::Wrong;
+use crate::settings::SettingError;
 
 /// The maximum number of cached prompt endings.
 const REMEMBERED: usize = 4096;
@@ -103,7 +103,7 @@ impl<'a> Encoder<'a> {
     /// If a chat template is required and the tokenizer has no valid one, or `max_length` is 0.
     pub fn new(tokenizer: &'a Tokenizer, options: EncodeOptions) -> Result<Self, DataError> {
         if options.max_length == 0 {
-            return Err(DataError::Setting(Wrong::new(
+            return Err(DataError::Setting(SettingError::new(
                 "max_length",
                 "0",
                 "at least 1 token",

@@ -23,7 +23,7 @@ use crate::lora::Adapter;
 use crate::metrics::{Ground, Predictions, preferred};
 use crate::posterior::{LaplacePrediction, Linearised, Posterior};
 use crate::predict::{EvaluationOptions, linearised_predictions};
-use crate::settings::{Key, Kind, Wrong};
+use crate::settings::{Key, Kind, SettingError};
 use crate::train::{Optimizer, TrainError};
 use crate::watch::{Progress, Stage};
 use diagonal::Diagonal;
@@ -171,12 +171,17 @@ impl Settings for LaplaceConfig {
             .prior_precision
             .filter(|found| !(found.is_finite() && *found > 0.0))
         {
-            return Err(Wrong::value("prior_precision", found, "a finite number above 0").into());
+            return Err(
+                SettingError::value("prior_precision", found, "a finite number above 0").into(),
+            );
         }
         if !(1..=100).contains(&self.kronecker_rank) {
-            return Err(
-                Wrong::value("kronecker_rank", self.kronecker_rank, "from 1 to 100").into(),
-            );
+            return Err(SettingError::value(
+                "kronecker_rank",
+                self.kronecker_rank,
+                "from 1 to 100",
+            )
+            .into());
         }
         self.adamw.validate()
     }
@@ -285,7 +290,7 @@ impl LaplaceConfig {
     ) -> Result<(f64, String), TrainError> {
         if fit.calibrate.is_empty() {
             let expected = "`evidence` where there are no rows of calibrate";
-            return Err(Wrong::value("prior_precision_by", "calibration", expected).into());
+            return Err(SettingError::value("prior_precision_by", "calibration", expected).into());
         }
         let precisions = std::iter::once(of_evidence).chain(trial_precisions().into_iter().rev());
         let precisions: Vec<f64> = precisions.collect();
