@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_key_of_another_optimizer_is_refused_wherever_the_name_stands() {
-        let expected = "error: `run.toml` line 2: the optimizer `adamw` has no `ess`\n\nhint: remove the line, or choose the optimizer `ivon`";
+        let expected = "error: `run.toml` line 2: the optimizer `adamw` has no `ess`\n\nhint: remove the line, or choose the optimizer `ivon`, `evon`";
         assert_eq!(error("[optimizer]\ness = 1e6\nname = 'adamw'"), expected);
         assert!(parse("[optimizer]\ness = 1e6", "run.toml").is_ok());
     }

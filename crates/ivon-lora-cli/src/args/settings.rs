@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(help_of("lora", "rank"), "The rank r of A and B");
         assert_eq!(
             help_of("optimizer", "mc_samples"),
-            "ivon: draws per step; each costs a forward and a backward pass"
+            "ivon, evon: draws per step; each costs a forward and a backward pass"
         );
         assert_eq!(
             help_of("train", "schedule"),

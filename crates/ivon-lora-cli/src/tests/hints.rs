@@ -349,7 +349,7 @@ fn no_message_shows_a_value_as_only_a_programmer_reads_it() {
         "preview.rs",
         "hub.rs",
         "settings.rs",
-        "gaussian.rs",
+        "weights.rs",
         "contents.rs",
         "checkpoint.rs",
         "lexer.rs",

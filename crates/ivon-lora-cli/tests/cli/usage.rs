@@ -92,7 +92,7 @@ fn an_unknown_key_of_the_file_is_named_with_its_line() {
 fn a_flag_of_another_optimizer_is_refused() {
     Place::new()
         .run("train --model model --data data --optimizer adamw --clip-radius 1")
-        .fails(2, "error: the optimizer `adamw` has no `--clip-radius`\n\nhint: leave it away, or choose `--optimizer ivon`");
+        .fails(2, "error: the optimizer `adamw` has no `--clip-radius`\n\nhint: leave it away, or choose `--optimizer ivon` or `--optimizer evon`");
 }
 
 #[test]
