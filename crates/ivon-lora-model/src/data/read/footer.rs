@@ -353,7 +353,8 @@ mod tests {
     fn a_list_of_booleans_which_the_parquet_crate_counts_without_reading_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.parquet");
-        // Field 9: a set of nine sets, and so on seven times; the innermost have 2^31 - 1 booleans each, of which the file has none.
+        // Field 9: a set of nine sets, and so on; the innermost have 2^31 - 1 booleans each, of
+        // which the file has none.
         let mut footer = [0x9a].repeat(8);
         footer.extend([0xf2, 0xff, 0xff, 0xff, 0xff, 0x07, 0]);
         let size = (footer.len() as u32).to_le_bytes();
