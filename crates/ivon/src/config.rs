@@ -52,9 +52,16 @@ pub struct IvonConfig {
     /// SGD with momentum.
     #[serde(default = "defaults::yes")]
     pub rescale_learning_rate: bool,
+    /// Bound on the absolute value of each element of the update, after it is multiplied by the
+    /// learning rate, as a multiple of the posterior's standard deviation; none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_deviations: Option<f64>,
     /// How the Hessian is estimated from gradients, [`HessianApproximation::Price`].
     #[serde(default)]
     pub hessian_approximation: HessianApproximation,
+    /// How the mean's gradient is preconditioned, [`MeanUpdate::Newton`].
+    #[serde(default)]
+    pub mean_update: MeanUpdate,
     /// Bound on the Euclidean norm of the mean gradient ḡ over all parameters; none by default.
     /// It does not affect the Hessian estimate.
     #[serde(default)]
@@ -77,7 +84,7 @@ pub struct IvonConfig {
 }
 
 /// How the Hessian is estimated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HessianApproximation {
     /// ĥ = N (h + δ) mean(ε ĝ): Price's theorem, an unbiased estimate of the diagonal under the
@@ -87,6 +94,29 @@ pub enum HessianApproximation {
     /// ĥ = N mean(ĝ²): the squared gradient of the batch, as in Adam. The factor N is that of the
     /// published code, kept for parity although its users question it.
     GradSq,
+    /// ĥ = b mean(ĝ²): the diagonal of the empirical Fisher matrix of a single example, estimated
+    /// from gradients that average b examples. h is the weighted average of all estimates so far,
+    /// with no start value; h₀ is a floor that is added wherever h is used, so that directions
+    /// without curvature keep the spread σ₀.
+    Fisher {
+        /// b, the number of examples that the gradient at a draw averages; above 0.
+        examples: f64,
+    },
+}
+
+/// How the mean's gradient is preconditioned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MeanUpdate {
+    /// By the posterior's covariance: (ĝ + δ m)/(h + δ), clipped to the clip radius. This is the
+    /// natural gradient.
+    #[default]
+    Newton,
+    /// By the gradient's root mean square: ρ (ĝ + δ m)/√(h/b), where ρ is the clip radius, 1 if
+    /// there is none. A step moves an element by about lr ρ if its gradient is steady, and by less
+    /// if its gradient is noise, whatever the scale of the loss. The fixed point is the same: the
+    /// mean at which the expected gradient vanishes. Needs [`HessianApproximation::Fisher`].
+    Normalized,
 }
 
 /// Where standard normals come from.
@@ -181,9 +211,11 @@ impl IvonConfig {
             weight_decay: defaults::weight_decay(),
             mc_samples: defaults::mc_samples(),
             clip_radius: None,
+            clip_deviations: None,
             debias: true,
             rescale_learning_rate: true,
             hessian_approximation: HessianApproximation::Price,
+            mean_update: MeanUpdate::Newton,
             gradient_clip_norm: None,
             estimate_limit: None,
             eigenbasis: None,
@@ -217,6 +249,17 @@ impl IvonConfig {
             .recip()
     }
 
+    /// The clip radius where it clips: the normalised update takes it as its size.
+    pub(crate) fn newton_radius(&self) -> Option<f64> {
+        self.clip_radius
+            .filter(|_| self.mean_update == MeanUpdate::Newton)
+    }
+
+    /// Whether an element's update may be clipped.
+    pub(crate) fn clips(&self) -> bool {
+        self.newton_radius().is_some() || self.clip_deviations.is_some()
+    }
+
     /// Checks every setting.
     ///
     /// # Errors
@@ -240,6 +283,11 @@ impl IvonConfig {
         if let Some(radius) = self.clip_radius {
             check("clip_radius", radius, "above 0 (or none)", |x| x > 0.0)?;
         }
+        if let Some(deviations) = self.clip_deviations {
+            let expected = "above 0 (or none)";
+            check("clip_deviations", deviations, expected, |x| x > 0.0)?;
+        }
+        self.validate_curvature()?;
         if let Some(norm) = self.gradient_clip_norm {
             check("gradient_clip_norm", norm, "above 0 (or none)", |x| x > 0.0)?;
         }
@@ -251,6 +299,19 @@ impl IvonConfig {
         self.groups
             .iter()
             .try_for_each(|group| self.validate_group(group))
+    }
+
+    /// The average of squared gradients needs examples and a decay, and the normalised update needs
+    /// that average.
+    fn validate_curvature(&self) -> Result<(), IvonError> {
+        match (self.hessian_approximation, self.mean_update) {
+            (HessianApproximation::Fisher { examples }, _) => {
+                check("examples", examples, "above 0", |x| x > 0.0)?;
+                check("beta2", self.beta2, "below 1 with fisher", |x| x < 1.0)
+            }
+            (_, MeanUpdate::Normalized) => Err(IvonError::NormalizedWithoutFisher),
+            _ => Ok(()),
+        }
     }
 
     fn validate_group(&self, group: &ParameterGroup) -> Result<(), IvonError> {
@@ -305,6 +366,8 @@ pub(crate) struct Resolved {
     pub learning_rate: GroupLearningRate,
     pub weight_decay: f64,
     pub hessian_init: f64,
+    /// Added to h wherever it is used: h₀ with [`HessianApproximation::Fisher`], else 0.
+    pub floor: f64,
 }
 
 impl Resolved {
@@ -315,6 +378,9 @@ impl Resolved {
             .iter()
             .rev()
             .find(|group| group.paths.matches(path));
+        let hessian_init = group
+            .and_then(|group| group.hessian_init)
+            .unwrap_or(config.hessian_init);
         Self {
             learning_rate: group
                 .and_then(|group| group.learning_rate)
@@ -322,10 +388,17 @@ impl Resolved {
             weight_decay: group
                 .and_then(|group| group.weight_decay)
                 .unwrap_or(config.weight_decay),
-            hessian_init: group
-                .and_then(|group| group.hessian_init)
-                .unwrap_or(config.hessian_init),
+            hessian_init,
+            floor: match config.hessian_approximation {
+                HessianApproximation::Fisher { .. } => hessian_init,
+                HessianApproximation::Price | HessianApproximation::GradSq => 0.0,
+            },
         }
+    }
+
+    /// h before the first step.
+    pub fn hessian_start(&self) -> f64 {
+        self.hessian_init - self.floor
     }
 
     /// lr′ = lr (h₀ + δ) when rescaled, else lr.

@@ -17,6 +17,9 @@ pub enum IvonError {
         /// The range it must lie in.
         expected: &'static str,
     },
+    /// The normalised update lacks the average of squared gradients that it divides by.
+    #[error("the normalised update of the mean needs the Hessian approximation `fisher`")]
+    NormalizedWithoutFisher,
     /// No parameter of the module keeps gradients.
     #[error("the module has no parameter that keeps gradients")]
     NoTrainableParameters,

@@ -26,7 +26,7 @@ mod tests;
 
 pub use basis::Rotation;
 pub use config::{
-    GroupLearningRate, HessianApproximation, IvonConfig, NoiseSource, ParameterGroup,
+    GroupLearningRate, HessianApproximation, IvonConfig, MeanUpdate, NoiseSource, ParameterGroup,
 };
 pub use draw::{Draw, Loss};
 pub use error::{Difference, IvonError};

@@ -13,7 +13,7 @@ use crate::layout::{Flats, Layout};
 pub(crate) struct Observations {
     /// Σ w ĝ; empty before the first draw.
     gradient: Flats,
-    /// Σ w ε ĝ (`price`) or Σ w ĝ² (`gradsq`), in the coordinates of the basis.
+    /// Σ w ε ĝ (`price`) or Σ w ĝ² (`gradsq`, `fisher`), in the coordinates of the basis.
     curvature: Flats,
     weight: f64,
     losses: Vec<(Loss, f64)>,
@@ -47,7 +47,9 @@ impl Observations {
                 .map(|(sum, noise)| match approximation {
                     // ĝ = sum/w, so w·ε·ĝ = ε·sum and w·ĝ² = sum²/w.
                     HessianApproximation::Price => noise * sum,
-                    HessianApproximation::GradSq => divide(sum.clone() * sum.clone(), weight),
+                    HessianApproximation::GradSq | HessianApproximation::Fisher { .. } => {
+                        divide(sum.clone() * sum.clone(), weight)
+                    }
                 });
         add_all(&mut self.curvature, curvature.collect());
         add_all(&mut self.gradient, gradient);

@@ -8,7 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
 use crate::basis::Basis;
-use crate::config::{IvonConfig, NoiseSource};
+use crate::config::{IvonConfig, NoiseSource, Resolved};
 use crate::draw::{Draw, Loss};
 use crate::grams::Grams;
 use crate::layout::{Bucket, Entry, Flats, Layout, upload};
@@ -68,7 +68,7 @@ pub struct Ivon<M> {
 }
 
 impl<M: Module> Ivon<M> {
-    /// An optimizer that starts at `mean`, with momentum 0 and Hessian h₀.
+    /// An optimizer that starts at `mean`, with momentum 0 and Hessian h₀ (0 with `fisher`).
     ///
     /// # Errors
     /// If a setting is out of range, no parameter keeps gradients, or a group matches none.
@@ -83,7 +83,7 @@ impl<M: Module> Ivon<M> {
         let variables = Variables {
             mean: read_mean(&layout, &mean),
             momentum: filled(&layout, |_| 0.0),
-            hessian: filled(&layout, |bucket| bucket.settings.hessian_init),
+            hessian: filled(&layout, |bucket| bucket.settings.hessian_start()),
         };
         Ok(Self {
             basis: Basis::identity(&layout),
@@ -354,7 +354,7 @@ impl<M: Module> Ivon<M> {
                 rule::variance(
                     hessian.clone(),
                     self.config.effective_sample_size,
-                    bucket.settings.weight_decay,
+                    bucket.settings.floor + bucket.settings.weight_decay,
                 )
             })
             .collect()
@@ -371,25 +371,41 @@ impl<M: Module> Ivon<M> {
         )
     }
 
-    /// Quantiles of h/h₀ over all elements, for shares in [0, 1] (0 is the minimum, 1 the maximum).
+    /// Quantiles of h/h₀ over all elements, with `fisher` of (h + h₀)/h₀, for shares in [0, 1] (0 is
+    /// the minimum, 1 the maximum).
     /// Reads the whole Hessian from the device and sorts it, so not for every step.
     pub fn hessian_quantiles(&self, shares: &[f64]) -> Vec<f64> {
         let mut ratios = Vec::with_capacity(self.layout.elements());
-        for (hessian, bucket) in self.variables.hessian.iter().zip(&self.layout.buckets) {
-            ratios.extend(
-                hessian
-                    .clone()
-                    .into_data()
-                    .iter::<f64>()
-                    .map(|h| h / bucket.settings.hessian_init),
-            );
-        }
+        self.each_hessian(|h, settings| ratios.push((h + settings.floor) / settings.hessian_init));
         ratios.sort_by(f64::total_cmp);
         let last = ratios.len() - 1;
         shares
             .iter()
             .map(|share| ratios[((share.clamp(0.0, 1.0) * last as f64).round() as usize).min(last)])
             .collect()
+    }
+
+    /// The share of the posterior's precision that comes from observed curvature, in [0, 1]: the
+    /// mean over all elements of 1 − (h₀ + δ)/(h + δ), clipped at 0. At 0 every element still has
+    /// its initial spread. Reads the whole Hessian from the device, so not for every step.
+    pub fn curvature_share(&self) -> f64 {
+        let mut sum = 0.0;
+        self.each_hessian(|h, settings| {
+            let initial = settings.hessian_init + settings.weight_decay;
+            let precision = h + settings.floor + settings.weight_decay;
+            sum += (1.0 - initial / precision).max(0.0);
+        });
+        sum / self.layout.elements() as f64
+    }
+
+    /// Calls `take` with h and the settings of each element.
+    fn each_hessian(&self, mut take: impl FnMut(f64, &Resolved)) {
+        for (hessian, bucket) in self.variables.hessian.iter().zip(&self.layout.buckets) {
+            let numbers = hessian.clone().into_data();
+            numbers
+                .iter::<f64>()
+                .for_each(|h| take(h, &bucket.settings));
+        }
     }
 
     /// Settings, step count, momentum and Hessian by path, on the host. The mean is not part of it:

@@ -39,6 +39,36 @@ pub fn gradsq<const D: usize>(square: Tensor<D>, effective_sample_size: f64) -> 
     square.mul_scalar(effective_sample_size)
 }
 
+/// The empirical Fisher estimate of the Hessian of a single example: ĥ = b · s̄, with s̄ the mean
+/// over the draws of ĝ² and b the number of examples that ĝ averages: where the gradients of the
+/// examples are independent with a mean near 0, E(ĝ²) is 1/b of that of one.
+pub fn fisher<const D: usize>(square: Tensor<D>, examples: f64) -> Tensor<D> {
+    square.mul_scalar(examples)
+}
+
+/// The weighted average of the estimates of steps 1 to t, that of step i with weight β₂ᵗ⁻ⁱ:
+/// h ← h + w (ĥ − h), w = (1 − β₂)/(1 − β₂ᵗ). At t = 1 it is the first estimate.
+pub fn average<const D: usize>(
+    hessian: Tensor<D>,
+    estimate: Tensor<D>,
+    beta2: f64,
+    step: u64,
+) -> Tensor<D> {
+    let weight = (1.0 - beta2) / (1.0 - beta2.powf(step as f64));
+    hessian.mul_scalar(1.0 - weight) + estimate.mul_scalar(weight)
+}
+
+/// Direction of the normalised update: ρ (g/(1 − β₁ᵗ) + δ m)/√(s + ε²), with s = h/b the average of
+/// the squared gradients, ρ the size of a step before the learning rate, and ε = 1e-8, as Adam's.
+pub fn normalized<const D: usize>(
+    gradient: Tensor<D>,
+    hessian: Tensor<D>,
+    examples: f64,
+    radius: f64,
+) -> Tensor<D> {
+    gradient.mul_scalar(radius) / hessian.div_scalar(examples).add_scalar(1e-16).sqrt()
+}
+
 /// An estimate clipped to ± `limit` · |h|, elementwise.
 pub fn limited<const D: usize>(estimate: Tensor<D>, hessian: Tensor<D>, limit: f64) -> Tensor<D> {
     let bound = hessian.abs().mul_scalar(limit);
@@ -70,17 +100,27 @@ pub fn direction<const D: usize>(
     debias: f64,
     weight_decay: f64,
 ) -> Tensor<D> {
+    gradient(mean, momentum, debias, weight_decay) / plus(hessian, weight_decay)
+}
+
+/// The gradient that the mean descends: g/(1 − β₁ᵗ) + δ m. `debias` is 1 − β₁ᵗ, or 1 where
+/// debiasing is off.
+pub fn gradient<const D: usize>(
+    mean: Tensor<D>,
+    momentum: Tensor<D>,
+    debias: f64,
+    weight_decay: f64,
+) -> Tensor<D> {
     let gradient = if debias == 1.0 {
         momentum
     } else {
         momentum.div_scalar(debias)
     };
-    let gradient = if weight_decay == 0.0 {
+    if weight_decay == 0.0 {
         gradient
     } else {
         gradient + mean.mul_scalar(weight_decay)
-    };
-    gradient / plus(hessian, weight_decay)
+    }
 }
 
 /// New mean: m ← m − lr′ · clip(direction, ±clip radius). The caller clips, because it counts the
@@ -95,7 +135,7 @@ pub fn mean<const D: usize>(
 
 /// `tensor + number`, without a pass over the tensor where the number is 0 (as the weight decay of
 /// adapters is).
-fn plus<const D: usize>(tensor: Tensor<D>, number: f64) -> Tensor<D> {
+pub(crate) fn plus<const D: usize>(tensor: Tensor<D>, number: f64) -> Tensor<D> {
     if number == 0.0 {
         tensor
     } else {

@@ -170,8 +170,8 @@ impl ParameterState {
                 found: self.shape.clone(),
             });
         }
-        let decay = bucket.settings.weight_decay;
-        let is_precision = |h: f64| h.is_finite() && h + decay > 0.0;
+        let added = bucket.settings.floor + bucket.settings.weight_decay;
+        let is_precision = |h: f64| h.is_finite() && h + added > 0.0;
         let state_value = |what, found, expected| IvonError::StateValue {
             what,
             path: entry.path.clone(),

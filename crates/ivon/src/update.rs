@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, Transaction};
 
 use crate::basis::Basis;
-use crate::config::{HessianApproximation, IvonConfig};
+use crate::config::{HessianApproximation, IvonConfig, MeanUpdate, Resolved};
 use crate::layout::{Bucket, Flats, Layout, total};
 use crate::{IvonError, rule};
 
@@ -28,7 +28,7 @@ pub struct StepReport {
     pub gradient_norm: f64,
     /// Root mean square of the update lr′ · clip(…) over the updated elements.
     pub update_size: f64,
-    /// The share of updated elements that `clip_radius` clipped, in [0, 1]; 0 without a radius.
+    /// The share of updated elements that `clip_radius` or `clip_deviations` clipped, in [0, 1].
     pub clipped_share: f64,
     /// The mean of h/h₀ over all elements: 1 at the start.
     pub hessian_ratio: f64,
@@ -81,7 +81,7 @@ impl Update<'_> {
         let direction = layout.choose(present, direction, |entry| layout.zeros(entry));
         let momentum = layout.choose(present, momentum, |entry| layout.part(&old.momentum, entry));
         let hessian = layout.choose(present, hessian, |entry| layout.part(&old.hessian, entry));
-        let clipped = self.clip(&direction);
+        let clipped = self.clip(&direction, &hessian);
         let new = Variables {
             mean: self.mean(&old.mean, &clipped),
             momentum,
@@ -119,6 +119,10 @@ impl Update<'_> {
             let estimate = match self.config.hessian_approximation {
                 HessianApproximation::Price => rule::price(curvature, hessian.clone(), ess, decay),
                 HessianApproximation::GradSq => rule::gradsq(curvature, ess),
+                HessianApproximation::Fisher { examples } => {
+                    let estimate = rule::fisher(curvature, examples);
+                    return rule::average(hessian.clone(), estimate, beta2, self.step);
+                }
             };
             let estimate = match self.config.estimate_limit {
                 Some(limit) => rule::limited(estimate, hessian.clone(), limit),
@@ -129,7 +133,7 @@ impl Update<'_> {
         updated.collect()
     }
 
-    /// (ĝ + δ m) / (h + δ) in the coordinates of the basis, before any clipping.
+    /// The preconditioned gradient in the coordinates of the basis, before any clipping.
     fn direction(&self, mean: &Flats, momentum: &Flats, hessian: &Flats) -> Flats {
         let decays = |bucket: &Bucket| bucket.settings.weight_decay != 0.0;
         // Without weight decay the mean does not matter.
@@ -144,21 +148,51 @@ impl Update<'_> {
         let direction = (0..mean.len()).map(|bucket| {
             let [mean, momentum, hessian] =
                 [&mean, momentum, hessian].map(|flats| flats[bucket].clone());
-            let decay = self.layout.buckets[bucket].settings.weight_decay;
-            rule::direction(mean, momentum, hessian, debias, decay)
+            let Resolved {
+                weight_decay: decay,
+                floor,
+                ..
+            } = self.layout.buckets[bucket].settings;
+            match (self.config.mean_update, self.config.hessian_approximation) {
+                (MeanUpdate::Normalized, HessianApproximation::Fisher { examples }) => {
+                    let gradient = rule::gradient(mean, momentum, debias, decay);
+                    let radius = self.config.clip_radius.unwrap_or(1.0);
+                    rule::normalized(gradient, hessian, examples, radius)
+                }
+                _ => {
+                    let hessian = rule::plus(hessian, floor);
+                    rule::direction(mean, momentum, hessian, debias, decay)
+                }
+            }
         });
         direction.collect()
     }
 
-    /// The direction with each element clipped to ±`clip_radius`.
-    fn clip(&self, direction: &Flats) -> Flats {
-        match self.config.clip_radius {
-            Some(radius) => direction
-                .iter()
-                .map(|direction| direction.clone().clamp(-radius, radius))
-                .collect(),
-            None => direction.clone(),
-        }
+    /// The direction with each element clipped, by the clip radius and by the posterior's spread.
+    fn clip(&self, direction: &Flats, hessian: &Flats) -> Flats {
+        let buckets = direction.iter().zip(hessian).enumerate();
+        let clipped = buckets.map(|(bucket, (direction, hessian))| {
+            let direction = match self.config.newton_radius() {
+                Some(radius) => direction.clone().clamp(-radius, radius),
+                None => direction.clone(),
+            };
+            let rate = self.rate(bucket);
+            match self.config.clip_deviations.filter(|_| rate > 0.0) {
+                Some(deviations) => {
+                    let bound = self.deviation(hessian, bucket) * (deviations / rate);
+                    direction.min_pair(bound.clone()).max_pair(-bound)
+                }
+                None => direction,
+            }
+        });
+        clipped.collect()
+    }
+
+    /// σ of a bucket's elements.
+    fn deviation(&self, hessian: &Tensor<1>, bucket: usize) -> Tensor<1> {
+        let settings = self.layout.buckets[bucket].settings;
+        let added = settings.floor + settings.weight_decay;
+        rule::variance(hessian.clone(), self.config.effective_sample_size, added).sqrt()
     }
 
     /// m − lr′ · direction, with the direction turned back to the coordinates of the weights.
@@ -186,7 +220,7 @@ impl Update<'_> {
                 total(clipped[bucket].clone().square()),
                 total(hessian[bucket].clone()),
             ];
-            if self.config.clip_radius.is_some() {
+            if self.config.clips() {
                 let cut = direction[bucket].clone().not_equal(clipped[bucket].clone());
                 parts.push(total(cut.float().cast(clipped[bucket].dtype())));
             }
@@ -280,7 +314,9 @@ impl Sums {
             let mut next = || numbers.next().unwrap_or(f64::NAN);
             sums.gradient_square += next();
             sums.update_square += next() * rate(index) * rate(index);
-            sums.hessian_ratio += next() / layout.buckets[index].settings.hessian_init;
+            let bucket = &layout.buckets[index];
+            let floor = bucket.settings.floor * bucket.length as f64;
+            sums.hessian_ratio += (next() + floor) / bucket.settings.hessian_init;
             sums.clipped += numbers.next().unwrap_or(0.0);
         }
         sums

@@ -78,15 +78,20 @@ struct Regression {
     variance: f64,
 }
 
+/// Numbers from −½ to ½, always the same.
+fn uniform_numbers() -> impl FnMut() -> f64 {
+    let mut state = 7u64;
+    move || {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (state >> 11) as f64 / (1u64 << 53) as f64 - 0.5
+    }
+}
+
 impl Regression {
     fn new() -> Self {
-        let mut state = 7u64;
-        let mut uniform = || {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            (state >> 11) as f64 / (1u64 << 53) as f64 - 0.5
-        };
+        let mut uniform = uniform_numbers();
         let sizes = [0.5, 1.0, 1.5, 2.0, 3.0, 4.0];
         let x: Vec<[f64; 6]> = (0..400)
             .map(|_| sizes.map(|size| size * uniform()))
@@ -132,8 +137,11 @@ fn on_linear_regression_the_average_tends_to_the_diagonal_of_the_hessian() {
         ..noiseless(8.0)
     };
     let mut ivon = Ivon::new(config, Pair::new(&[0.0; 6], [2, 2], DType::F64)).unwrap();
-    for step in 0..2_000 {
-        let rows: Vec<usize> = (0..8).map(|k| (step * 8 + k) * 37 % 400).collect();
+    let mut uniform = uniform_numbers();
+    for _ in 0..4_000 {
+        let rows: Vec<usize> = (0..8)
+            .map(|_| ((uniform() + 0.5) * 400.0) as usize)
+            .collect();
         ivon.step(0.01, |pair: &Pair| {
             let gradient = data.gradient(&pair.values(), &rows);
             let loss = super::tensor(&gradient[..4], [2, 2], DType::F64) * pair.first.val();

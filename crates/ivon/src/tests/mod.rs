@@ -4,6 +4,7 @@ mod covariance;
 mod draws;
 mod eigenbasis;
 mod errors;
+mod fisher;
 mod gaussian;
 mod golden;
 mod resume;
