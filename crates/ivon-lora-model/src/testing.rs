@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub const FAMILIES: [&str; 5] = ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"];
 
 /// The workspace's root.
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).to_path_buf()
 }
 
