@@ -24,7 +24,7 @@ const LIBRARIES: [&str; 5] = [
     "ivon-lora-toy",
 ];
 /// The required arguments of each command, to which a flag is added.
-const BEGINNINGS: [&str; 15] = [
+const BEGINNINGS: [&str; 16] = [
     "train",
     "evaluate --model m --adapter a --data d",
     "predict --model m --adapter a",
@@ -34,6 +34,7 @@ const BEGINNINGS: [&str; 15] = [
     "inspect data d",
     "inspect run r",
     "compare c.toml",
+    "compare",
     "scale r",
     "prune r",
     "prune r --share 0.5 --out o",

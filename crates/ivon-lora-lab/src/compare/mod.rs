@@ -40,6 +40,8 @@ pub use error::CompareError;
 pub use external::read as read_external;
 pub use form::Form;
 pub use pack::RESULTS_FORMAT;
+#[doc(hidden)]
+pub use pack::unpack as read_results;
 pub use plan::{Plan, plan};
 pub use range::{Between, Range, Spacing};
 pub use scores::ScoreEntry;

@@ -33,7 +33,7 @@ const LONGEST_LINE: u64 = 16 << 20;
 /// The most probabilities of the yardstick that has the same for every example.
 const MOST_PROBABILITIES: usize = 1 << 24;
 /// The most cells of all tasks together.
-const MOST_CELLS: usize = 100_000;
+const MOST_CELLS: usize = 10_000;
 /// Significant digits of a probability.
 const DIGITS: usize = 7;
 /// How far the scores of rounded predictions may be from those that were written.
@@ -164,7 +164,7 @@ impl ComparisonResults {
 }
 
 /// The results of unpacked lines; a reason where there are none.
-fn unpack(mut lines: impl BufRead) -> Result<ComparisonResults, String> {
+pub fn unpack(mut lines: impl BufRead) -> Result<ComparisonResults, String> {
     let mut results: Option<ComparisonResults> = None;
     let (mut number, mut cells, mut bytes) = (0, 0, 0);
     loop {

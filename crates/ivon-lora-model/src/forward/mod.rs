@@ -140,7 +140,8 @@ mod tests {
             let network = Network::new(decoder, &Device::flex(), false);
             logits(&network, &batch, &Adapter::empty())
         };
-        agree(&of(rounded), &of(wide), 0.02, "rounded to blocks");
+        // Half a 127th of the largest of 32 weights is 0.5 % of a weight; 18 layers add up.
+        agree(&of(rounded), &of(wide), 0.1, "rounded to blocks");
     }
 
     #[test]
