@@ -206,6 +206,16 @@ fn every_method_trains_and_its_folder_predicts_what_the_run_predicted() {
 }
 
 #[test]
+fn a_variational_last_layer_refuses_whole_answers_before_it_trains() {
+    let place = Place::new();
+    let refused = "is `last-layer` where answers are scored whole, expected another method, or";
+    place
+        .run("train --model model --data data --task sst2 --out run --optimizer last-layer --scoring answer --quiet")
+        .fails_with(2, &[refused]);
+    assert!(!exists(place.path("run/metrics.jsonl")));
+}
+
+#[test]
 fn a_method_is_fitted_to_an_adapter_that_is_there_as_if_it_had_trained_it() {
     let place = Place::new();
     let command =

@@ -6,10 +6,9 @@
 //! loss = mean over examples of [−ŵ_yᵀ h + ln Σ_c exp(ŵ_cᵀ h + ½ u_c² Σᵢ hᵢ² s_cᵢ²)] + w/N Σ KL(q ‖ p)
 //! ```
 //!
-//! h is the hidden state at the asked token and ŵ_c the checkpoint's row of the output layer for the
-//! token of choice c. Adapter and ln s are trained by AdamW side by side, one evaluation of the bound a
-//! forward pass. The row stays the mean of its distribution: what an adapter predicts at the mean is
-//! what PEFT computes with it.
+//! h is the hidden state at the scored token and ŵ_c the checkpoint's output row for the token of choice
+//! c. AdamW trains the adapter and ln s together, with one forward pass per evaluation of the bound. The
+//! mean of a row stays ŵ_c, so that the predictions at the mean are those of the adapter in PEFT.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +36,7 @@ pub struct LastLayerConfig {
     pub head_sd: f64,
     /// p.
     pub head_prior_sd: f64,
-    /// w: 1 makes the loss N-th of the negative evidence bound.
+    /// w; with 1 the loss is the negative evidence lower bound over N.
     pub head_kl_weight: f64,
 }
 
@@ -71,7 +70,7 @@ impl Default for LastLayerConfig {
     fn default() -> Self {
         Self {
             adamw: AdamwConfig::default(),
-            head_learning_rate: 1e-2,
+            head_learning_rate: 2e-2,
             head_sd: 0.05,
             head_prior_sd: 0.2,
             head_kl_weight: 1.0,
@@ -142,7 +141,7 @@ fn divergence_slope(sd: f64, prior: f64) -> f64 {
     (sd / prior).powi(2) - 1.0
 }
 
-/// The noise of some rows, and s of every number of all others.
+/// The noise of these rows; `other` is s of all others.
 fn noise(rows: &BTreeMap<u32, Row>, other: f64) -> Result<OutputNoise, TrainError> {
     let rows = rows.iter().map(|(&token, row)| (token, row.variances()));
     Ok(OutputNoise::new(rows.collect(), (other * other) as f32)?)
@@ -167,7 +166,7 @@ impl Row {
         logs.map(|log| (2.0 * log).exp()).collect()
     }
 
-    /// A step on `slopes`, the gradient of the loss in s²; none where the row scored no choice.
+    /// A step with `slopes`, the gradient of the bound by s²; none if the row scored no choice.
     fn moved(
         &self,
         slopes: Option<&Vec<f32>>,
@@ -191,11 +190,11 @@ impl Row {
     }
 }
 
-/// An objective's bound under noise on the output layer.
+/// An objective that is evaluated by its bound under noise on the output layer.
 struct UnderNoise<'a> {
     inner: &'a mut dyn Objective,
     noise: OutputNoise,
-    /// The gradient of the step's bound in s², so far, by tokens.
+    /// The gradient of the bound by s², summed over the micro-batches so far, by token.
     slopes: BTreeMap<u32, Vec<f32>>,
 }
 
@@ -238,16 +237,16 @@ impl Objective for UnderNoise<'_> {
 struct LastLayerOptimizer {
     adamw: Adamw,
     config: LastLayerConfig,
-    /// The rows that scored a choice of some step, by their tokens.
+    /// The rows that have scored a choice, by token.
     rows: BTreeMap<u32, Row>,
-    /// Their noise; rows that have scored nothing keep the prior's.
+    /// Their noise; all other rows have the prior's.
     posterior: OutputNoise,
     /// w/N.
     kl_share: f64,
 }
 
 impl LastLayerOptimizer {
-    /// The rows after a step with these gradients in s²; those that are new begin with it.
+    /// The rows after a step with these gradients by s²; a row that is new starts with this step.
     fn moved_rows(
         &self,
         slopes: &BTreeMap<u32, Vec<f32>>,
@@ -299,8 +298,8 @@ impl Optimizer for LastLayerOptimizer {
         Box::new(LastLayer::new(mean, self.posterior.clone()))
     }
 
-    /// AdamW's state; then the number of rows and their width, and of each row its token, its steps,
-    /// ln s and both moments.
+    /// AdamW's state; then the number of rows and their width; then the token, steps, ln s and both
+    /// moments of each row.
     fn state(&self) -> Result<Vec<u8>, TrainError> {
         let width = self
             .rows
@@ -457,7 +456,7 @@ mod tests {
         }
     }
 
-    /// A bound whose gradient in s² is the same everywhere, for rows that come with the steps.
+    /// A bound whose gradient by s² is constant, for the rows that are given.
     struct Slopes(Bowl, Vec<(u32, Vec<f32>)>);
 
     impl Objective for Slopes {
@@ -596,7 +595,7 @@ mod tests {
         let error = optimizer.step(1e-3, &mut Bowl::default()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the optimizer cannot be set up: what is learned has no output layer that could be random"
+            "the optimizer cannot be set up: the objective has no output layer that noise could be put on"
         );
         let after = (
             optimizer.adapter().flatten().unwrap(),

@@ -1,6 +1,5 @@
 //! A variational last layer: an adapter, and noise on the rows of the output layer that score choices.
-//! Its logits are normal given the hidden state, so that one pass of the adapter gives the predictions
-//! of all draws; there are no other draws.
+//! Its logits are normal given the hidden state, so that a single pass serves all draws.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +26,7 @@ pub(super) const KIND: StoredKind = StoredKind {
     },
 };
 
-/// An adapter with noise on the output layer behind it.
+/// An adapter, and noise on the output layer.
 #[derive(Clone, Debug)]
 pub struct LastLayer {
     mean: Adapter,
@@ -35,7 +34,7 @@ pub struct LastLayer {
 }
 
 impl LastLayer {
-    /// This adapter with this noise behind it.
+    /// This adapter with this noise.
     pub fn new(mean: Adapter, noise: OutputNoise) -> Self {
         Self { mean, noise }
     }
@@ -100,8 +99,7 @@ fn tokens(stored: &Stored, vocabulary: usize) -> Result<Vec<u32>, PosteriorError
 }
 
 impl Posterior for LastLayer {
-    /// The adapter itself: what is random lies behind it, see
-    /// [`output_noise`](Posterior::output_noise).
+    /// The adapter itself: the noise comes after it, see [`output_noise`](Posterior::output_noise).
     fn draw(&self, _: u64, _: u64, scale: f64) -> Result<Draw, PosteriorError> {
         check_scale(scale)?;
         Ok(Draw::of(self.mean.clone()))

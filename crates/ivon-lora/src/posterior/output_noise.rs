@@ -1,25 +1,24 @@
-//! Normal noise on the rows of the output layer that score choices: what a variational last layer has
-//! learned beside its adapter.
+//! Normal noise on the rows of the output layer that score choices, as a variational last layer learns
+//! it.
 
 use std::collections::BTreeMap;
 
 use super::PosteriorError;
 
-/// Independent noise on the rows of the output layer. Row w_v, which scores the token v, is
-/// N(w_v, ‖w_v‖²/H · diag(s_v²)), with w_v as the checkpoint has it: s² is a variance in units of the
+/// Independent noise on the rows of the output layer. The row of token v is distributed as
+/// N(w_v, ‖w_v‖²/H · diag(s_v²)), where w_v is the checkpoint's row: s² is a variance in units of the
 /// mean square of the row's H numbers. Given the hidden state h, the logit of v has the variance
-/// ‖w_v‖²/H · Σᵢ hᵢ² s²_vᵢ, and those of two tokens are independent.
+/// ‖w_v‖²/H · Σᵢ hᵢ² s²_vᵢ, and the logits of different tokens are independent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutputNoise {
-    /// s² of the rows that are known, by their tokens, `[H]` each.
+    /// s² of the rows that are known, by token, `[H]` each.
     rows: BTreeMap<u32, Vec<f32>>,
-    /// s² of every number of all other rows.
+    /// s² of all other rows.
     other: f32,
 }
 
 impl OutputNoise {
-    /// Noise with s² of some rows by their tokens, `[H]` each, and one s² for the numbers of all
-    /// others.
+    /// Noise with s² of some rows by token, `[H]` each, and a single s² for all others.
     ///
     /// # Errors
     /// If a variance is negative or not finite, or rows are of different lengths.
@@ -44,12 +43,12 @@ impl OutputNoise {
         Ok(Self { rows, other })
     }
 
-    /// s² of the rows that are known, by their tokens, `[H]` each.
+    /// s² of the rows that are known, by token, `[H]` each.
     pub fn rows(&self) -> &BTreeMap<u32, Vec<f32>> {
         &self.rows
     }
 
-    /// s² of every number of all other rows.
+    /// s² of all other rows.
     pub fn other(&self) -> f32 {
         self.other
     }

@@ -1,9 +1,9 @@
-//! A set of examples cut into batches.
+//! A set of examples, divided into batches.
 
 use crate::data::{Choices, Encoded};
 
-/// The places of a set's examples batch by batch, each of at most `batch_tokens` tokens but at least
-/// one example.
+/// Divides a set into batches of at most `batch_tokens` tokens, but at least one example; returns the
+/// places of each batch's examples.
 pub(super) fn batches(examples: &[Encoded], batch_tokens: usize) -> Vec<Vec<usize>> {
     // Packing wastes nothing on prompts of different lengths, but similar ones keep the tiles of the
     // attention even.

@@ -190,8 +190,8 @@ fn token_scores(network: &Network, hidden: Tensor<2>, questions: &Questions) -> 
         + Tensor::<2>::from_data(absent, &device)
 }
 
-/// What `values` `[B, tokens]` has at the token of each choice, `[B, C]`; something where a question
-/// does not have that choice.
+/// The entries of `values` `[B, tokens]` at the token of each choice, `[B, C]`; arbitrary for a choice
+/// that a question does not have.
 fn by_choice(values: Tensor<2>, tokens: &[u32], questions: &Questions) -> Tensor<2> {
     let (count, width) = (questions.len(), questions.most_choices());
     let mut columns = vec![0i64; count * width];
@@ -207,7 +207,7 @@ fn by_choice(values: Tensor<2>, tokens: &[u32], questions: &Questions) -> Tensor
     values.gather(1, columns)
 }
 
-/// The logits of choices as independent normal numbers.
+/// Independent, normally distributed logits of choices.
 pub struct NoisyLogits {
     /// Their means, `[B, C]`; about −10³⁰ for choices that a question does not have.
     pub means: Tensor<2>,
@@ -216,9 +216,9 @@ pub struct NoisyLogits {
 }
 
 impl NoisyLogits {
-    /// Of hidden states at the tokens that the questions ask for, `[B, H]`, under noise on the rows of
-    /// the output layer: `variances` `[tokens, H]` for the rows of [`Questions::tokens`], in units of
-    /// each row's mean square. Tracked as both are.
+    /// The logits at the hidden states that the questions ask for, `[B, H]`, under noise on the output
+    /// rows of [`Questions::tokens`], with `variances` `[tokens, H]` in units of each row's mean
+    /// square. Gradients are tracked if those of either are.
     ///
     /// # Errors
     /// [`PredictError::WholeAnswers`] if some answer is scored by more than one token.

@@ -1,4 +1,4 @@
-//! Prediction with noise on the output layer: one pass gives the normal logits of every example.
+//! Prediction under noise on the output layer: a single pass gives the distribution of all logits.
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
@@ -14,14 +14,15 @@ use crate::metrics::log_softmax;
 use crate::posterior::{LinearisedForm, OutputNoise};
 use crate::watch::Progress;
 
-/// Mean and variances of an example's logits, `[C]` each.
+/// Means and variances of an example's logits, `[C]` each.
 type Logits = (Vec<f64>, Vec<f64>);
 
-/// A set at an adapter with noise on the output layer. `progress` advances by each example.
+/// The logits of a set at an adapter under noise on the output layer. `progress` advances by each
+/// example.
 ///
 /// # Errors
 /// [`PredictError::WholeAnswers`] if some answer is scored by more than one token; if a number is not
-/// finite, or whoever watches says stop.
+/// finite, or the watcher says stop.
 pub(super) fn last_layer_logits(
     network: &Network,
     mean: &Adapter,

@@ -185,8 +185,8 @@ fn numbers(tensor: Tensor<2>) -> Result<Vec<f32>, PredictError> {
         })
 }
 
-/// A set under each of several distributions around one mean: each example is differentiated once.
-/// `progress` advances by each example.
+/// The logits of a set under each of several distributions with the same mean, for which each example
+/// is differentiated once. `progress` advances by each example.
 pub(super) fn linearised_logits(
     network: &Network,
     mean: &Adapter,

@@ -1,5 +1,5 @@
-//! Normal logits: what a set of examples comes to where a posterior gives for each of them a mean and a
-//! covariance of its logits, in one pass for all draws.
+//! Normally distributed logits: the predictions of a set under a posterior that gives the mean and the
+//! covariance of each example's logits, from which all draws are made.
 
 use ivon::noise::{Address, Purpose};
 
@@ -7,8 +7,8 @@ use crate::kernel::cholesky;
 use crate::metrics::{LogProbabilities, log_softmax};
 use crate::posterior::LinearisedForm;
 
-/// A set of examples under normal logits. Logits count relative to the first choice, d_c = z_c − z_0,
-/// which is all that a softmax sees.
+/// A set with the distribution of each example's logits. Logits are relative to the first choice,
+/// d_c = z_c − z_0, which is all that a softmax depends on.
 pub(super) struct NormalLogits {
     rows: LogProbabilities,
     covariances: Vec<Vec<f64>>,
@@ -17,7 +17,7 @@ pub(super) struct NormalLogits {
 }
 
 impl NormalLogits {
-    /// Of no example yet, with room for `examples`.
+    /// An empty set, with room for this many examples.
     pub(super) fn new(form: LinearisedForm, examples: usize) -> Self {
         Self {
             rows: Vec::with_capacity(examples),
@@ -27,8 +27,8 @@ impl NormalLogits {
         }
     }
 
-    /// With an example more, whose noise `key` names: its log-probabilities at the mean `[C]` and the
-    /// covariance of d `[(C−1)²]`.
+    /// Adds an example: the key that addresses its noise, its log-probabilities at the mean `[C]` and
+    /// the covariance of d `[(C−1)²]`, row by row.
     pub(super) fn push(&mut self, key: u64, log_probabilities: Vec<f64>, covariance: Vec<f64>) {
         self.keys.push(key);
         self.rows.push(log_probabilities);

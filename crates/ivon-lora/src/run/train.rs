@@ -19,7 +19,6 @@ use crate::data::{self, Dataset, Task};
 use crate::lora::{Adapter, LoraConfig, read_peft};
 use crate::method::{Members, train_members};
 use crate::model::Checkpoint;
-use crate::predict::PredictError;
 use crate::settings::SettingError;
 use crate::train::{ChoiceGoal, Outcome, TrainError, Training, TrainingEnd};
 use crate::watch::{Event, Watch};
@@ -121,8 +120,13 @@ fn load(
             "a file named calibrate, or `data.calibrate_share` above 0",
         )));
     }
-    if config.optimizer.settings().needs_single_tokens() && sets.has_whole_answers() {
-        return Err(PredictError::WholeAnswers.into());
+    let method = config.optimizer.settings();
+    if method.needs_single_tokens() && sets.has_whole_answers() {
+        return Err(RunError::Setting(SettingError::new(
+            "optimizer",
+            format!("`{}` where answers are scored whole", method.name()),
+            "another method, or `data.scoring = \"token\"` if the first tokens of the answers differ",
+        )));
     }
     for warning in missing_classes(&answers_of(data.task), &sets) {
         watch(warning);

@@ -32,12 +32,11 @@ pub trait Objective {
         draw: u64,
     ) -> Result<Evidence, TrainError>;
 
-    /// As [`evaluate`](Self::evaluate) for what bounds the expected loss from above under noise on the
-    /// rows of the output layer, in closed form. An objective that has no output layer does not have
-    /// this method.
+    /// As [`evaluate`](Self::evaluate), for an upper bound of the expected loss under noise on the rows
+    /// of the output layer, in closed form. An objective without an output layer leaves it out.
     ///
     /// # Errors
-    /// If the bound is not finite, choices are not scored by one token each, or there is no output
+    /// If the bound is not finite, a choice is scored by more than one token, or there is no output
     /// layer.
     fn evaluate_bound(
         &mut self,
@@ -48,7 +47,7 @@ pub trait Objective {
     ) -> Result<BoundEvidence, TrainError> {
         let _ = (adapter, noise, micro_batch, draw);
         Err(TrainError::Optimizer {
-            reason: "what is learned has no output layer that could be random".into(),
+            reason: "the objective has no output layer that noise could be put on".into(),
         })
     }
 }
@@ -62,13 +61,13 @@ pub struct Evidence {
     pub gradients: GradientsParams,
 }
 
-/// What an objective found at one adapter with noise on the output layer.
+/// What an objective found at one adapter under noise on the output layer.
 #[derive(Debug)]
 pub struct BoundEvidence {
-    /// Bound of the mean loss, and its gradients in the adapter.
+    /// The bound of the mean loss, nats, and its gradients by the adapter.
     pub adapter: Evidence,
-    /// Its gradients in the variances of the rows that score choices of the micro-batch, by their
-    /// tokens, `[H]` each; in the units of [`OutputNoise`].
+    /// Its gradients by the variances of the rows that score choices of the micro-batch, by token,
+    /// `[H]` each, in the units of [`OutputNoise`].
     pub rows: BTreeMap<u32, Vec<f32>>,
 }
 
