@@ -17,64 +17,68 @@ use crate::watch::Progress;
 /// Means and variances of an example's logits, `[C]` each.
 type Logits = (Vec<f64>, Vec<f64>);
 
-/// The logits of a set at an adapter under noise on the output layer. `progress` advances by each
-/// example.
-///
-/// # Errors
-/// [`PredictError::WholeAnswers`] if some answer is scored by more than one token; if a number is not
-/// finite, or the watcher says stop.
-pub(super) fn last_layer_logits(
-    network: &Network,
-    mean: &Adapter,
-    noise: &OutputNoise,
-    examples: &[Encoded],
-    batch_tokens: usize,
-    progress: &mut Progress<'_>,
-) -> Result<NormalLogits, PredictError> {
-    let draw = Draw::of(mean.valid());
-    let mut found: Vec<Logits> = vec![Logits::default(); examples.len()];
-    for places in batches(examples, batch_tokens) {
-        let members: Vec<&Encoded> = places.iter().map(|&place| &examples[place]).collect();
-        let questions = Questions::pack(&members);
-        let logits = logits(network, &draw, noise, &questions)?;
-        for (&place, logits) in places.iter().zip(logits) {
-            found[place] = logits;
-        }
-        progress.advance(places.len())?;
-    }
-    let mut set = NormalLogits::new(LinearisedForm::Samples, examples.len());
-    for (example, (means, variances)) in examples.iter().zip(found) {
-        let row = log_softmax(&means, 1.0);
-        if row.iter().chain(&variances).any(|value| !value.is_finite()) {
-            return Err(PredictError::NotFinite {
-                id: example.id.clone(),
-            });
-        }
-        set.push(example.key, row, covariance_of_differences(&variances));
-    }
-    Ok(set)
+/// An adapter on its network, with noise on the output layer.
+pub(super) struct NoisyNetwork<'a> {
+    pub network: &'a Network,
+    pub mean: &'a Adapter,
+    pub noise: &'a OutputNoise,
 }
 
-/// The logits of each question.
-fn logits(
-    network: &Network,
-    draw: &Draw,
-    noise: &OutputNoise,
-    questions: &Questions,
-) -> Result<Vec<Logits>, PredictError> {
-    let tokens = questions.tokens();
-    let width = network.config().hidden_size;
-    let variances = TensorData::new(noise.variances(&tokens, width)?, [tokens.len(), width]);
-    let hidden = network.hidden(&questions.batch, draw).states;
-    let variances = Tensor::<2>::from_data(variances, &hidden.device());
-    let NoisyLogits { means, variances } = NoisyLogits::at(network, hidden, questions, variances)?;
-    let width = means.dims()[1];
-    let [means, variances] = [numbers(means)?, numbers(variances)?];
-    let of = |question: usize| {
-        let row = question * width..question * width + questions.choices(question);
-        (means[row.clone()].to_vec(), variances[row].to_vec())
-    };
-    Ok((0..questions.len()).map(of).collect())
+impl NoisyNetwork<'_> {
+    /// The logits of a set. `progress` advances by each example.
+    ///
+    /// # Errors
+    /// [`PredictError::WholeAnswers`] if some answer is scored by more than one token; if a number is
+    /// not finite, or the watcher says stop.
+    pub(super) fn logits(
+        &self,
+        examples: &[Encoded],
+        batch_tokens: usize,
+        progress: &mut Progress<'_>,
+    ) -> Result<NormalLogits, PredictError> {
+        let draw = Draw::of(self.mean.valid());
+        let mut found: Vec<Logits> = vec![Logits::default(); examples.len()];
+        for places in batches(examples, batch_tokens) {
+            let members: Vec<&Encoded> = places.iter().map(|&place| &examples[place]).collect();
+            let logits = self.batch_logits(&draw, &Questions::pack(&members))?;
+            for (&place, logits) in places.iter().zip(logits) {
+                found[place] = logits;
+            }
+            progress.advance(places.len())?;
+        }
+        let mut set = NormalLogits::new(LinearisedForm::Samples, examples.len());
+        for (example, (means, variances)) in examples.iter().zip(found) {
+            let row = log_softmax(&means, 1.0);
+            if row.iter().chain(&variances).any(|value| !value.is_finite()) {
+                return Err(PredictError::NotFinite {
+                    id: example.id.clone(),
+                });
+            }
+            set.push(example.key, row, covariance_of_differences(&variances));
+        }
+        Ok(set)
+    }
+
+    /// The logits of the questions of one batch.
+    fn batch_logits(
+        &self,
+        draw: &Draw,
+        questions: &Questions,
+    ) -> Result<Vec<Logits>, PredictError> {
+        let (tokens, width) = (questions.tokens(), self.network.config().hidden_size);
+        let variances = self.noise.variances(&tokens, width)?;
+        let hidden = self.network.hidden(&questions.batch, draw).states;
+        let variances = TensorData::new(variances, [tokens.len(), width]);
+        let variances = Tensor::<2>::from_data(variances, &hidden.device());
+        let logits = NoisyLogits::at(self.network, hidden, questions, variances)?;
+        let width = logits.means.dims()[1];
+        let [means, variances] = [numbers(logits.means)?, numbers(logits.variances)?];
+        let of = |question: usize| {
+            let row = question * width..question * width + questions.choices(question);
+            (means[row.clone()].to_vec(), variances[row].to_vec())
+        };
+        Ok((0..questions.len()).map(of).collect())
+    }
 }
 
 fn numbers(tensor: Tensor<2>) -> Result<Vec<f64>, PredictError> {

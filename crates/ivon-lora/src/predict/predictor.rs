@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::batches::batches;
 use super::choice::{Questions, choice_log_probabilities};
 use super::error::PredictError;
-use super::last_layer::last_layer_logits;
+use super::last_layer::NoisyNetwork;
 use super::linear::linearised_logits;
 use super::normal_logits::NormalLogits;
 use crate::data::Encoded;
@@ -162,8 +162,13 @@ impl<'a> Predictor<'a> {
         let Some(noise) = self.posterior.output_noise() else {
             return Ok(None);
         };
-        let batch_tokens = self.options.batch_tokens;
-        last_layer_logits(network, mean, noise, examples, batch_tokens, progress).map(Some)
+        let noisy = NoisyNetwork {
+            network,
+            mean,
+            noise,
+        };
+        let logits = noisy.logits(examples, self.options.batch_tokens, progress)?;
+        Ok(Some(logits))
     }
 
     fn evaluate_draws(

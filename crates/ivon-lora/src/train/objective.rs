@@ -63,6 +63,27 @@ impl<'a> BatchObjective<'a> {
         self.network.hidden(&questions.batch, &draw)
     }
 
+    /// The bound of a micro-batch under noise on its output rows, and the variances of the rows
+    /// `[tokens, H]`, by which it can be differentiated.
+    fn bound(
+        &self,
+        adapter: &Adapter,
+        noise: &OutputNoise,
+        micro_batch: usize,
+        draw: u64,
+    ) -> Result<(Tensor<1>, Tensor<2>), TrainError> {
+        let (questions, labels) = &self.micro_batches[micro_batch];
+        let (tokens, width) = (questions.tokens(), self.network.config().hidden_size);
+        let variances = TensorData::new(noise.variances(&tokens, width)?, [tokens.len(), width]);
+        let hidden = self.hidden(adapter, micro_batch, draw);
+        let variances = Tensor::<2>::from_data(variances, &hidden.states.device()).require_grad();
+        let logits = NoisyLogits::at(self.network, hidden.states, questions, variances.clone())?;
+        let labels = label_tensor(labels, &logits.means.device());
+        let bound = expected_loss_bound(logits, labels);
+        let bound = with_penalty(bound, hidden.penalty, questions.len());
+        Ok((bound, variances))
+    }
+
     /// The loss with its gradients by the adapter; `also` reads the gradients by anything else.
     fn evidence(
         &self,
@@ -143,24 +164,16 @@ impl Objective for BatchObjective<'_> {
         micro_batch: usize,
         draw: u64,
     ) -> Result<BoundEvidence, TrainError> {
-        let (questions, labels) = &self.micro_batches[micro_batch];
-        let (tokens, width) = (questions.tokens(), self.network.config().hidden_size);
-        let hidden = self.hidden(adapter, micro_batch, draw);
-        let variances = TensorData::new(noise.variances(&tokens, width)?, [tokens.len(), width]);
-        let variances = Tensor::<2>::from_data(variances, &hidden.states.device()).require_grad();
-        let logits = NoisyLogits::at(self.network, hidden.states, questions, variances.clone())?;
-        let labels = label_tensor(labels, &logits.means.device());
-        let bound = expected_loss_bound(logits, labels);
-        let bound = with_penalty(bound, hidden.penalty, questions.len());
+        let (bound, variances) = self.bound(adapter, noise, micro_batch, draw)?;
         let mut slopes = None;
         let adapter = self.evidence(adapter, bound, |gradients| {
             slopes = variances.grad(gradients);
         })?;
-        let rows = match slopes {
-            Some(slopes) => numbers(slopes)?,
-            None => vec![0.0; tokens.len() * width],
-        };
-        let rows = rows.chunks(width.max(1)).map(<[f32]>::to_vec);
+        let slopes = slopes.unwrap_or_else(|| variances.inner().zeros_like());
+        let width = slopes.dims()[1];
+        let slopes = numbers(slopes)?;
+        let rows = slopes.chunks(width.max(1)).map(<[f32]>::to_vec);
+        let tokens = self.micro_batches[micro_batch].0.tokens();
         Ok(BoundEvidence {
             adapter,
             rows: tokens.into_iter().zip(rows).collect(),
