@@ -73,7 +73,7 @@ impl DataConfig {
     /// A row for each key of the table.
     pub const KEYS: [Key; 18] = [
         Key::new("path", Kind::Path, "A folder with files named train, tune, calibrate, validation, test; or one file (jsonl, csv, tsv, parquet; all but parquet packed as .gz too).").with_flag("data", "PATH").with_example("\"data/sst2\""),
-        Key::new("task", Kind::Text, "A built-in task; leave it away for a prompt of your own.").with_flag("task", "NAME").with_example("\"sst2\""),
+        Key::new("task", Kind::Text, "A built-in task; leave it out to use your own prompt.").with_flag("task", "NAME").with_example("\"sst2\""),
         Key::new("prompt", Kind::Text, "A prompt template with field names in braces, such as 'Review: {text} Sentiment:'.").with_flag("prompt", "TEXT").with_example("\"Review: {text} Sentiment:\""),
         Key::new("answers", Kind::Texts, "The answer words in the order of the labels.").with_flag("answers", "WORDS").with_example("[\"Negative\", \"Positive\"]"),
         Key::new("label_field", Kind::Text, "The field with the label: an index from 0, true or false, or the answer word; refused where that leaves two readings.").with_flag("label-field", "FIELD").with_example("\"label\""),

@@ -123,7 +123,7 @@ impl DataError {
                 setting("label_field")
             ),
             Self::TaskHasItsPrompt { .. } => sentence!(
-                "leave `{}` away to use a prompt of your own",
+                "leave `{}` out to use a prompt of your own",
                 setting("task")
             ),
             Self::MalformedTemplate { .. } => {

@@ -192,7 +192,7 @@ impl<'a> Walk<'a> {
                 field.saturating_add(i64::from(delta))
             };
             if !take(self, field, kind)? {
-                self.pass(kind, depth, false)?;
+                self.skip_value(kind, depth, false)?;
             }
         }
     }
@@ -200,7 +200,7 @@ impl<'a> Walk<'a> {
     /// Skips a value. A boolean takes a byte in a list, none in a struct. The parquet crate skips no
     /// byte in a list either, so that a few nested lists of booleans keep it busy for hours. No
     /// footer has such a list: it is refused.
-    fn pass(&mut self, kind: u8, depth: usize, in_list: bool) -> Result<(), String> {
+    fn skip_value(&mut self, kind: u8, depth: usize, in_list: bool) -> Result<(), String> {
         if depth > DEEPEST {
             return Err("its description is nested too deep".into());
         }
@@ -216,7 +216,7 @@ impl<'a> Walk<'a> {
             }
             LIST | SET => {
                 let (count, kind) = self.list()?;
-                (0..count).try_for_each(|_| self.pass(kind, depth + 1, true))
+                (0..count).try_for_each(|_| self.skip_value(kind, depth + 1, true))
             }
             MAP => self.map(depth),
             STRUCT => self.structure(depth + 1, &mut |_, _, _| Ok(false)),
@@ -233,8 +233,8 @@ impl<'a> Walk<'a> {
         }
         let kinds = self.byte()?;
         (0..count).try_for_each(|_| {
-            self.pass(kinds >> 4, depth + 1, true)?;
-            self.pass(kinds & 15, depth + 1, true)
+            self.skip_value(kinds >> 4, depth + 1, true)?;
+            self.skip_value(kinds & 15, depth + 1, true)
         })
     }
 

@@ -72,7 +72,7 @@ pub fn stream(
         .take(SAMPLE as u64)
         .read_to_end(&mut sample)
         .map_err(|source| io_error(&name, source))?;
-    let format = format.unwrap_or_else(|| told(&sample, is_header));
+    let format = format.unwrap_or_else(|| detect_format(&sample, is_header));
     let whole: Box<dyn Read + Send> = Box::new(Cursor::new(sample).chain(text));
     match format {
         StreamFormat::Rows(format) => Rows::from_reader(name, format, whole).map(Stream::Rows),
@@ -84,7 +84,7 @@ pub fn stream(
 }
 
 /// Detects the format from the start of a stream.
-fn told(sample: &[u8], is_header: &dyn Fn(&[String]) -> bool) -> StreamFormat {
+fn detect_format(sample: &[u8], is_header: &dyn Fn(&[String]) -> bool) -> StreamFormat {
     if sample.trim_ascii_start().first() == Some(&b'{') {
         return StreamFormat::Rows(Format::Jsonl);
     }

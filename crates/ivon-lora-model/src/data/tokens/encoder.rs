@@ -719,7 +719,7 @@ mod tests {
                         let joined = [encoded.tokens.as_slice(), ids].concat();
                         let framed = tokenizer.encode(&format!("{prompt} {word}"), true).unwrap();
                         prop_assert_eq!(&joined[..], &framed[..joined.len()]);
-                        prop_assert!(framed.len() - joined.len() <= 1, "only the end token is left away");
+                        prop_assert!(framed.len() - joined.len() <= 1, "only the end token is left out");
                     }
                 }
             }

@@ -265,7 +265,7 @@ pub fn attend_backward(
         segments.entry(tile.segment).or_default().push(tile);
     }
     let segments: Vec<Vec<&Tile>> = segments.into_values().collect();
-    let owed: Vec<AncestorGradient> = {
+    let ancestors: Vec<AncestorGradient> = {
         let gradients = Gradients {
             dq: Shared::new(dq),
             dk: Shared::new(&mut *dk),
@@ -279,8 +279,8 @@ pub fn attend_backward(
             })
             .collect()
     };
-    for owed in owed {
-        owed.pay(heads, dk, dv);
+    for gradient in ancestors {
+        gradient.add_to(heads, dk, dv);
     }
 }
 
@@ -301,7 +301,7 @@ fn segment_backward(
     gradients: Gradients<'_>,
     scratch: &mut Scratch,
 ) -> AncestorGradient {
-    let mut owed = AncestorGradient::new(heads, tiles[0], key_head);
+    let mut ancestors = AncestorGradient::new(heads, tiles[0], key_head);
     for tile in tiles {
         for query_head in key_head * heads.group()..(key_head + 1) * heads.group() {
             let tile_head = TileHead {
@@ -310,12 +310,12 @@ fn segment_backward(
                 query_head,
             };
             tile_head.probabilities(given.q, given.k, &mut scratch.probabilities);
-            tile_head.values_backward(given, gradients, scratch, &mut owed);
+            tile_head.values_backward(given, gradients, scratch, &mut ancestors);
             tile_head.scores_backward(given, scratch);
-            tile_head.keys_backward(given, gradients, scratch, &mut owed);
+            tile_head.keys_backward(given, gradients, scratch, &mut ancestors);
         }
     }
-    owed
+    ancestors
 }
 
 /// Gradients of the keys and values of the ancestor segments, `[ancestor tokens, width]` each, for
@@ -339,7 +339,7 @@ impl AncestorGradient {
         }
     }
 
-    fn pay(self, heads: Heads, dk: &mut [f32], dv: &mut [f32]) {
+    fn add_to(self, heads: Heads, dk: &mut [f32], dv: &mut [f32]) {
         let tokens = self.above.into_iter().flatten();
         for ((token, keys), values) in tokens
             .zip(self.keys.chunks_exact(heads.width))
@@ -370,7 +370,7 @@ impl TileHead<'_> {
         given: &AttentionValues<'_>,
         gradients: Gradients<'_>,
         scratch: &mut Scratch,
-        owed: &mut AncestorGradient,
+        ancestors: &mut AncestorGradient,
     ) {
         let (keys, d_out) = (self.tile.keys(), self.queries(given.d_out));
         scratch.gradients.resize(self.tile.rows.len() * keys, 0.0);
@@ -383,7 +383,7 @@ impl TileHead<'_> {
                 Threads::One,
             );
             product(
-                self.key_target(index, column, gradients.dv, &mut owed.values),
+                self.key_target(index, column, gradients.dv, &mut ancestors.values),
                 1.0,
                 Factor::Transposed(self.scores(&scratch.probabilities, column, seen)),
                 Factor::Plain(d_out),
@@ -425,7 +425,7 @@ impl TileHead<'_> {
         given: &AttentionValues<'_>,
         gradients: Gradients<'_>,
         scratch: &Scratch,
-        owed: &mut AncestorGradient,
+        ancestors: &mut AncestorGradient,
     ) {
         for (index, column, seen) in self.runs() {
             let d_scores = self.scores(&scratch.gradients, column, seen);
@@ -437,7 +437,7 @@ impl TileHead<'_> {
                 Threads::One,
             );
             product(
-                self.key_target(index, column, gradients.dk, &mut owed.keys),
+                self.key_target(index, column, gradients.dk, &mut ancestors.keys),
                 self.scale(),
                 Factor::Transposed(d_scores),
                 Factor::Plain(self.queries(given.q)),
@@ -446,18 +446,18 @@ impl TileHead<'_> {
         }
     }
 
-    /// The target for the keys or values of a run: in place for the tile's own segment, in `owed`
+    /// The target for the keys or values of a run: in place for the tile's own segment, in `ancestors`
     /// for its ancestors.
     fn key_target<'b>(
         self,
         index: usize,
         column: usize,
         shared: Shared<'b>,
-        owed: &'b mut [f32],
+        ancestors: &'b mut [f32],
     ) -> Target<'b> {
         let width = self.heads.width;
         if index + 1 < self.tile.seen.len() {
-            return Target::onto(&mut owed[column * width..], width);
+            return Target::onto(&mut ancestors[column * width..], width);
         }
         let stride = self.heads.keys * width;
         let start = self.tile.seen[index].start * stride + self.key_head() * width;

@@ -276,7 +276,7 @@ fn grow(
 ) -> Result<Option<u64>, FetchError> {
     let size = answer.facts.size.or(file.size);
     let mut received = answer.first;
-    tell(file, received, size, listen)?;
+    report_progress(file, received, size, listen)?;
     let mut buffer = vec![0; 1 << 17];
     let mut reader = answer.reader();
     while let Some(count) = read_some(&mut reader, &mut buffer)? {
@@ -286,7 +286,7 @@ fn grow(
         if size.is_some_and(|size| received > size) {
             break;
         }
-        tell(file, received, size, listen)?;
+        report_progress(file, received, size, listen)?;
     }
     out.sync_all()?;
     match size {
@@ -300,7 +300,7 @@ fn grow(
 }
 
 /// Reports the progress; an error if the download is to stop.
-fn tell(
+fn report_progress(
     file: &HubFile,
     received: u64,
     size: Option<u64>,

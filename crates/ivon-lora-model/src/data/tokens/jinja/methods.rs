@@ -50,7 +50,7 @@ fn of_text(state: &State, text: &str, method: &str, args: &[Value]) -> Result<Va
             replaced(state, text, old, new, count.unwrap_or(-1))?.into()
         }
         "startswith" | "endswith" => starts_or_ends(text, method, args)?.into(),
-        "find" | "rfind" | "index" | "rindex" | "count" => found(text, method, args)?,
+        "find" | "rfind" | "index" | "rindex" | "count" => find(text, method, args)?,
         "join" => joined(state, text, from_args::<(&Value,)>(args)?.0)?.into(),
         "format" => str_format(text, args)?,
         "removeprefix" => {
@@ -315,7 +315,7 @@ fn starts_or_ends(text: &str, method: &str, args: &[Value]) -> Result<bool, Erro
     Ok(found.contains(&true))
 }
 
-fn found(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
+fn find(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
     let (what, start, end): (&str, Option<i64>, Option<i64>) = from_args(args)?;
     let part = slice(text, start, end);
     if method == "count" {

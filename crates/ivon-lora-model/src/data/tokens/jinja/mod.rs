@@ -51,7 +51,7 @@ impl Template {
             let rewritten = source::rewritten(source)?;
             environment
                 .add_template_owned(NAME, rewritten)
-                .map_err(|error| said(&error))?;
+                .map_err(|error| message_of(&error))?;
             Ok(Self {
                 environment,
                 bytes: source.len(),
@@ -84,8 +84,8 @@ impl Template {
             environment.set_fuel(Some(STEPS + (self.bytes + prompt.len()) as u64 / 4));
             let template = environment
                 .get_template(NAME)
-                .map_err(|error| said(&error))?;
-            template.render(values).map_err(|error| said(&error))
+                .map_err(|error| message_of(&error))?;
+            template.render(values).map_err(|error| message_of(&error))
         })
     }
 }
@@ -97,7 +97,7 @@ fn environment() -> Result<Environment<'static>, String> {
         .trim_blocks(true)
         .lstrip_blocks(true)
         .build();
-    environment.set_syntax(syntax.map_err(|error| said(&error))?);
+    environment.set_syntax(syntax.map_err(|error| message_of(&error))?);
     environment.set_recursion_limit(DEEPEST_FRAMES);
     environment.set_unknown_method_callback(methods::call);
     environment.set_formatter(|out, _, value| {
@@ -122,7 +122,7 @@ fn environment() -> Result<Environment<'static>, String> {
 }
 
 /// The message of an error.
-fn said(error: &minijinja::Error) -> String {
+fn message_of(error: &minijinja::Error) -> String {
     match error.kind() {
         ErrorKind::OutOfFuel => {
             "it takes more steps, or makes more text, than a prompt needs".into()
