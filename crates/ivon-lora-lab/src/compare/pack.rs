@@ -472,7 +472,7 @@ mod tests {
         let [head, task, cell] = [0, 1, 2].map(|index: usize| lines[index].clone());
         assert_eq!(refused(&[]), "it is empty");
         assert_eq!(
-            refused(&[task.clone()]),
+            refused(std::slice::from_ref(&task)),
             "line 1: expected the comparison before its tasks"
         );
         assert_eq!(

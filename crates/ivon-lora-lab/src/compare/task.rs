@@ -1,6 +1,7 @@
 //! A task of a comparison with its rows, divided as each method asks.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::CompareError;
 use super::config::{CompareConfig, MethodEntry, TaskEntry};
@@ -56,9 +57,8 @@ impl<'a> TaskData<'a> {
         let mut divisions = BTreeMap::new();
         for method in &config.methods {
             let count = CompareConfig::calibrate_rows(entry, method);
-            if !divisions.contains_key(&count) {
-                let rows = MethodRows::new(&dataset, &task, count, run.data.seed)?;
-                divisions.insert(count, rows);
+            if let Entry::Vacant(place) = divisions.entry(count) {
+                place.insert(MethodRows::new(&dataset, &task, count, run.data.seed)?);
             }
         }
         Ok(Self {
