@@ -124,14 +124,7 @@ impl Grams {
         if asked.is_empty() {
             return None;
         }
-        let reading = asked.iter().fold(Transaction::default(), |reading, side| {
-            let reading = reading.register(side.gram.clone());
-            match &side.vectors {
-                Some(vectors) => reading.register(vectors.clone()),
-                None => reading,
-            }
-        });
-        let mut read = reading.execute().into_iter();
+        let mut read = read(&asked).into_iter();
         let mut refreshed = Refreshed {
             basis: basis.clone(),
             turns: Basis::identity(layout),
@@ -251,6 +244,21 @@ struct Side {
     gram: Tensor<2>,
     /// Its vectors, once there are any.
     vectors: Option<Tensor<2>>,
+}
+
+/// The average of each side and, where there are any, its vectors, read from the device at once.
+fn read(sides: &[Side]) -> Vec<TensorData> {
+    let register = |reading: Transaction, side: &Side| {
+        let reading = reading.register(side.gram.clone());
+        match &side.vectors {
+            Some(vectors) => reading.register(vectors.clone()),
+            None => reading,
+        }
+    };
+    sides
+        .iter()
+        .fold(Transaction::default(), register)
+        .execute()
 }
 
 fn sides(

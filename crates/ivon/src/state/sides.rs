@@ -1,8 +1,7 @@
 //! What an eigenbasis knows of the sides of a matrix: tensors `PATH.left_gram`, `PATH.left_basis`
 //! `[w, w]`, and the same of the right side.
 
-use burn::tensor::DType;
-use safetensors::tensor::{Dtype, SafeTensors};
+use safetensors::tensor::SafeTensors;
 
 use super::Values;
 use crate::IvonError;
@@ -86,43 +85,46 @@ impl SideState {
         entry: &Entry,
         bucket: &Bucket,
     ) -> Result<(), IvonError> {
-        let path = || format!("{}.{side}_gram", entry.path);
-        let expected = match bucket.state_type {
-            DType::F64 => Dtype::F64,
-            _ => Dtype::F32,
-        };
-        for values in [Some(&self.gram), self.vectors.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            if self.width != width || values.len() != width * width {
-                return Err(IvonError::StateShape {
-                    path: path(),
-                    expected: vec![width; 2],
-                    found: vec![self.width; 2],
-                });
-            }
-            if values.dtype() != expected {
-                return Err(IvonError::StateType {
-                    path: path(),
-                    expected: bucket.state_name(),
-                    found: values.type_name().into(),
-                });
-            }
-        }
+        let path = format!("{}.{side}_gram", entry.path);
+        self.check_layout(&self.gram, &path, width, bucket)?;
         if let Some(found) = self.gram.iter().find(|value| !value.is_finite()) {
             return Err(IvonError::StateValue {
                 what: "gram matrix",
-                path: path(),
+                path,
                 found,
                 expected: "finite numbers",
             });
         }
-        match &self.vectors {
-            Some(vectors) => {
-                check_orthogonal(&entry.path, side, &vectors.iter().collect::<Vec<_>>())
-            }
-            None => Ok(()),
+        let Some(vectors) = &self.vectors else {
+            return Ok(());
+        };
+        self.check_layout(vectors, &path, width, bucket)?;
+        check_orthogonal(&entry.path, side, &vectors.iter().collect::<Vec<_>>())
+    }
+
+    /// The values must be those of a matrix `[width²]` in the number type of the bucket.
+    fn check_layout(
+        &self,
+        values: &Values,
+        path: &str,
+        width: usize,
+        bucket: &Bucket,
+    ) -> Result<(), IvonError> {
+        if self.width != width || values.len() != width * width {
+            return Err(IvonError::StateShape {
+                path: path.into(),
+                expected: vec![width; 2],
+                found: vec![self.width; 2],
+            });
         }
+        let expected = bucket.state_name();
+        if values.type_name() != expected {
+            return Err(IvonError::StateType {
+                path: path.into(),
+                expected,
+                found: values.type_name().into(),
+            });
+        }
+        Ok(())
     }
 }
