@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use ivon_lora::data::DataConfig;
 use ivon_lora::run::RunConfig;
 use ivon_lora::settings::Kind;
+use serde::de::DeserializeOwned;
 use toml::Value;
 
-use crate::args::{DataFlags, FlagValue, SettingFlags, TrainArgs};
+use crate::args::{DataFlags, FlagValue, Group, SettingFlags, TaskFlags, TrainArgs};
 use crate::exit::{CliError, Exit};
 use crate::file::{self, default_optimizer};
 use crate::settings::{self, Setting};
@@ -69,7 +71,7 @@ pub fn preview(
     data: Option<&Path>,
     settings: &DataFlags,
 ) -> Result<RunConfig, CliError> {
-    let mut flags = values(&settings.0)?;
+    let mut flags = values(settings)?;
     let mut add = |key: Option<&'static Setting>, value: Option<Value>| {
         flags.extend(key.zip(value));
     };
@@ -80,6 +82,18 @@ pub fn preview(
     );
     add(settings::of_flag("data"), data);
     Ok(resolve(read(config)?, flags)?.config)
+}
+
+/// The data settings that describe a task, with defaults for everything else.
+///
+/// # Errors
+/// If a value is not one of its setting.
+pub fn task(flags: &TaskFlags) -> Result<DataConfig, CliError> {
+    let mut file = toml::Table::new();
+    for (setting, value) in values(flags)? {
+        place(&mut file, setting, value)?;
+    }
+    parsed(std::mem::take(table(&mut file, "data")))
 }
 
 fn read(path: Option<&Path>) -> Result<toml::Table, CliError> {
@@ -101,20 +115,23 @@ fn resolve(mut file: toml::Table, flags: FlagValues) -> Result<ResolvedRun, CliE
     check_flags(&flags, optimizer_name(&mut file))?;
     // Written by the run that saved the file; this is a new run.
     file.remove("provenance");
-    let config: RunConfig = file.try_into().map_err(|error: toml::de::Error| {
-        CliError::usage(
-            format!(
-                "the settings cannot be used: {}",
-                error.message().lines().collect::<Vec<_>>().join(" ")
-            ),
-            None,
-        )
-    })?;
+    let config: RunConfig = parsed(file)?;
     config.validate().map_err(|error| CliError {
         exit: Exit::Usage,
         ..error.into()
     })?;
     Ok(ResolvedRun { config, notes })
+}
+
+/// A table as the settings that it holds.
+fn parsed<T: DeserializeOwned>(table: toml::Table) -> Result<T, CliError> {
+    table.try_into().map_err(|error: toml::de::Error| {
+        let lines = error.message().lines().collect::<Vec<_>>();
+        CliError::usage(
+            format!("the settings cannot be used: {}", lines.join(" ")),
+            None,
+        )
+    })
 }
 
 /// The name of the optimizer; set to the default if the file has none.
@@ -206,7 +223,7 @@ fn table<'a>(file: &'a mut toml::Table, name: &str) -> &'a mut toml::Table {
 }
 
 /// The values of flags as they would stand in a file.
-fn values(flags: &SettingFlags) -> Result<FlagValues, CliError> {
+fn values<G: Group>(flags: &SettingFlags<G>) -> Result<FlagValues, CliError> {
     let value = |(setting, value): (&'static Setting, &FlagValue)| match value {
         FlagValue::Toml(value) => Ok((setting, value.clone())),
         FlagValue::Path(given) => {

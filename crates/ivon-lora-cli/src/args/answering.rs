@@ -16,30 +16,6 @@ pub struct AdapterArgs {
     pub adapter: PathBuf,
 }
 
-/// The task of an adapter that names none, such as one from another program.
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "For an adapter of another program")]
-pub struct TaskArgs {
-    /// A built-in task
-    #[arg(long, value_name = "NAME")]
-    pub task: Option<String>,
-    /// A prompt template with field names in braces
-    #[arg(long, value_name = "TEXT")]
-    pub prompt: Option<String>,
-    /// The answer words in the order of the labels, separated by commas
-    #[arg(long, value_name = "WORDS", value_delimiter = ',')]
-    pub answers: Option<Vec<String>>,
-    /// The field with the label
-    #[arg(long, value_name = "FIELD")]
-    pub label_field: Option<String>,
-    /// How answers are scored: token or answer
-    #[arg(long, value_name = "HOW")]
-    pub scoring: Option<String>,
-    /// Wrap the prompt in the model's chat template, or in the template of a file
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub chat_template: Option<String>,
-}
-
 /// How rows are selected and predictions computed.
 #[derive(Debug, Args)]
 pub struct PredictionArgs {

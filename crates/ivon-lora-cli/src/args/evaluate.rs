@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{AdapterArgs, PredictionArgs, ScreenArgs, TaskArgs};
+use super::{AdapterArgs, PredictionArgs, ScreenArgs, TaskFlags};
 
 /// Score an adapter on a data set, at the mean and with draws from its posterior
 ///
@@ -26,7 +26,7 @@ pub struct EvaluateArgs {
     #[command(flatten)]
     pub prediction: PredictionArgs,
     #[command(flatten)]
-    pub task: TaskArgs,
+    pub task: TaskFlags,
     /// A folder for evaluation.json and predictions.jsonl
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,

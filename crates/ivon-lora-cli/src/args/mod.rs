@@ -19,7 +19,7 @@ mod completions;
 
 use clap::{Parser, Subcommand};
 
-pub use answering::{AdapterArgs, PredictionArgs, TaskArgs};
+pub use answering::{AdapterArgs, PredictionArgs};
 pub use compare::CompareArgs;
 pub use completions::CompletionsArgs;
 pub use data::{DataCommand, PreviewArgs};
@@ -31,10 +31,15 @@ pub use predict::PredictArgs;
 pub use prune::PruneArgs;
 pub use report::ReportArgs;
 pub use scale::ScaleArgs;
-pub use settings::{DataFlags, FlagValue, SettingFlags};
+pub use settings::{FlagValue, Group, SettingFlags};
 pub use shift::ShiftArgs;
 pub use subject::SubjectArgs;
 pub use train::TrainArgs;
+
+/// The flags of the data settings.
+pub type DataFlags = SettingFlags<settings::Data>;
+/// The flags that describe the task of an adapter that names none.
+pub type TaskFlags = SettingFlags<settings::Task>;
 
 /// Fine-tune a language model with IVON, keep its posterior, and know when not to trust an answer.
 #[derive(Debug, Parser)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{AdapterArgs, PredictionArgs, ScreenArgs, TaskArgs};
+use super::{AdapterArgs, PredictionArgs, ScreenArgs, TaskFlags};
 
 /// Answer prompts or rows, and say how certain each answer is
 ///
@@ -37,7 +37,7 @@ pub struct PredictArgs {
     #[command(flatten)]
     pub prediction: PredictionArgs,
     #[command(flatten)]
-    pub task: TaskArgs,
+    pub task: TaskFlags,
     /// The output file; standard output by default
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{PredictionArgs, ScreenArgs, SubjectArgs, TaskArgs};
+use super::{PredictionArgs, ScreenArgs, SubjectArgs, TaskFlags};
 
 /// Set to zero the weights that the posterior is least certain of
 ///
@@ -38,7 +38,7 @@ pub struct PruneArgs {
     #[command(flatten)]
     pub prediction: PredictionArgs,
     #[command(flatten)]
-    pub task: TaskArgs,
+    pub task: TaskFlags,
     #[command(flatten)]
     pub screen: ScreenArgs,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{PredictionArgs, ScreenArgs, SubjectArgs, TaskArgs};
+use super::{PredictionArgs, ScreenArgs, SubjectArgs, TaskFlags};
 
 /// Find the scale of the posterior's variance that predicts best
 ///
@@ -39,7 +39,7 @@ pub struct ScaleArgs {
     #[command(flatten)]
     pub prediction: PredictionArgs,
     #[command(flatten)]
-    pub task: TaskArgs,
+    pub task: TaskFlags,
     #[command(flatten)]
     pub screen: ScreenArgs,
 }

@@ -1,6 +1,7 @@
 //! Flags that correspond to keys of the configuration file: generated from the library's rows of
 //! settings, and read back as values of the file.
 
+use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches, value_parser};
@@ -19,13 +20,64 @@ pub enum FlagValue {
     Path(PathBuf),
 }
 
-/// The flags that were typed, in the order of the help.
+/// The flags of a group that were typed, in the order of the help.
 #[derive(Clone, Debug, Default)]
-pub struct SettingFlags(Vec<(&'static Setting, FlagValue)>);
+pub struct SettingFlags<G = All> {
+    typed: Vec<(&'static Setting, FlagValue)>,
+    group: PhantomData<G>,
+}
 
-/// Only the flags of the data settings.
-#[derive(Clone, Debug, Default)]
-pub struct DataFlags(pub SettingFlags);
+/// A group of flags that commands take together.
+pub trait Group: Clone + Send + Sync + 'static {
+    /// The heading of the whole group in the help; by default each flag is in its own section.
+    const HEADING: Option<&'static str> = None;
+
+    /// The settings of the group, in the order of the help.
+    fn flags() -> Vec<(&'static Setting, Flag)>;
+}
+
+/// The flags of a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct All;
+
+/// The flags of the data settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Data;
+
+/// The flags that describe a task, for an adapter that names none.
+#[derive(Clone, Copy, Debug)]
+pub struct Task;
+
+impl Group for All {
+    fn flags() -> Vec<(&'static Setting, Flag)> {
+        PARTS.iter().flat_map(Part::flags).collect()
+    }
+}
+
+impl Group for Data {
+    fn flags() -> Vec<(&'static Setting, Flag)> {
+        PARTS[1].flags()
+    }
+}
+
+impl Group for Task {
+    const HEADING: Option<&'static str> = Some("For an adapter of another program");
+
+    fn flags() -> Vec<(&'static Setting, Flag)> {
+        let keys = [
+            "task",
+            "prompt",
+            "answers",
+            "label_field",
+            "scoring",
+            "chat_template",
+        ];
+        keys.iter()
+            .filter_map(|key| find("data", key))
+            .filter_map(|setting| Some((setting, setting.key.flag?)))
+            .collect()
+    }
+}
 
 /// A section of the help, and the table that most of its settings are in.
 struct Part {
@@ -76,63 +128,40 @@ impl Part {
     }
 }
 
-impl SettingFlags {
+impl<G: Group> SettingFlags<G> {
     /// The flags that were typed.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Setting, &FlagValue)> {
-        self.0.iter().map(|(setting, value)| (*setting, value))
+        self.typed.iter().map(|(setting, value)| (*setting, value))
     }
 
     /// Whether a flag was typed.
     pub fn has(&self, flag: &str) -> bool {
         self.iter().any(|(setting, _)| setting.flag() == Some(flag))
     }
+}
 
-    /// The flags of the given sections.
-    fn read<'a>(parts: impl IntoIterator<Item = &'a Part>, matches: &ArgMatches) -> Self {
-        let flags = parts.into_iter().flat_map(Part::flags);
-        let value = |(setting, flag): (&'static Setting, Flag)| {
+impl<G: Group> clap::Args for SettingFlags<G> {
+    fn augment_args(command: Command) -> Command {
+        command.args(G::flags().into_iter().map(|(setting, flag)| {
+            let heading = G::HEADING.or(Part::of(setting).heading);
+            argument(setting, flag).help_heading(heading)
+        }))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<G: Group> FromArgMatches for SettingFlags<G> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let typed = |(setting, flag): (&'static Setting, Flag)| {
             Some((setting, value(setting.key.kind, flag.name, matches)?))
         };
-        Self(flags.filter_map(value).collect())
-    }
-}
-
-impl clap::Args for SettingFlags {
-    fn augment_args(command: Command) -> Command {
-        let flags = PARTS.iter().flat_map(Part::flags);
-        command.args(flags.map(|(setting, flag)| argument(setting, flag)))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for SettingFlags {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self::read(&PARTS, matches))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::read(&PARTS, matches);
-        Ok(())
-    }
-}
-
-impl clap::Args for DataFlags {
-    fn augment_args(command: Command) -> Command {
-        let flags = PARTS[1].flags().into_iter();
-        command.args(flags.map(|(setting, flag)| argument(setting, flag)))
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl FromArgMatches for DataFlags {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self(SettingFlags::read([&PARTS[1]], matches)))
+        Ok(Self {
+            typed: G::flags().into_iter().filter_map(typed).collect(),
+            group: PhantomData,
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -146,8 +175,7 @@ fn argument(setting: &'static Setting, flag: Flag) -> Arg {
     let mut argument = Arg::new(flag.name)
         .long(flag.name)
         .value_name(flag.value)
-        .help(help(setting))
-        .help_heading(Part::of(setting).heading);
+        .help(help(setting));
     let other = setting
         .key
         .instead_of

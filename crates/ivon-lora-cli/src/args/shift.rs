@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{PredictionArgs, ScreenArgs, SubjectArgs, TaskArgs};
+use super::{PredictionArgs, ScreenArgs, SubjectArgs, TaskFlags};
 
 /// Test a run on data it was not trained for
 ///
@@ -31,7 +31,7 @@ pub struct ShiftArgs {
     #[command(flatten)]
     pub prediction: PredictionArgs,
     #[command(flatten)]
-    pub task: TaskArgs,
+    pub task: TaskFlags,
     #[command(flatten)]
     pub screen: ScreenArgs,
 }

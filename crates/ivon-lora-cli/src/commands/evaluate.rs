@@ -5,15 +5,15 @@ use std::path::Path;
 use ivon_lora::answer::{
     AnswerError, AnswerOptions, Answerer, BaseOptions, EvaluationReport, LabelledRows,
 };
-use ivon_lora::data::{ChatSetting, DataConfig, LabelReading, Scoring, Task};
+use ivon_lora::data::{DataConfig, LabelReading, Task};
 use ivon_lora::files;
 use ivon_lora::watch::{Event, Watch};
 
 use super::{Place, prepare_for, role_named, stopped};
-use crate::args::{EvaluateArgs, PredictionArgs, TaskArgs};
+use crate::args::{EvaluateArgs, PredictionArgs, TaskFlags};
 use crate::exit::{CliError, Exit, Failure};
 use crate::render::Screen;
-use crate::settings;
+use crate::resolve;
 use crate::signals::Signals;
 use crate::suggest::did_you_mean;
 
@@ -80,7 +80,7 @@ fn score(
 /// # Errors
 /// If task, scoring, template or scale are invalid.
 pub fn answer_options(
-    task: &TaskArgs,
+    task: &TaskFlags,
     prediction: &PredictionArgs,
 ) -> Result<AnswerOptions, CliError> {
     if let Some(scale) = prediction
@@ -92,17 +92,14 @@ pub fn answer_options(
             None,
         ));
     }
-    let chat_template = task.chat_template.as_deref();
+    let described = resolve::task(task)?;
     Ok(AnswerOptions {
         base: BaseOptions {
             device: prediction.device.clone(),
             ..BaseOptions::default()
         },
-        task: named(task)?,
-        chat_template: chat_template.map(|given| match given.parse::<bool>() {
-            Ok(own) => ChatSetting::Own(own),
-            Err(_) => ChatSetting::File(given.into()),
-        }),
+        task: named(task, &described)?,
+        chat_template: task.has("chat-template").then_some(described.chat_template),
         label_reading: prediction
             .label_reading
             .as_deref()
@@ -156,11 +153,10 @@ pub fn split(prediction: &PredictionArgs) -> Result<Option<String>, CliError> {
 }
 
 /// The task named by the flags, if any.
-fn named(args: &TaskArgs) -> Result<Option<Task>, CliError> {
-    let scoring = args.scoring.as_deref().map(scoring).transpose()?;
-    if args.task.is_none() && args.prompt.is_none() {
-        return match args.answers.is_some() || args.label_field.is_some() || args.scoring.is_some()
-        {
+fn named(flags: &TaskFlags, described: &DataConfig) -> Result<Option<Task>, CliError> {
+    if described.task.is_none() && described.prompt.is_none() {
+        let needing = ["answers", "label-field", "scoring"];
+        return match needing.iter().any(|flag| flags.has(flag)) {
             true => Err(CliError::usage(
                 "`--answers`, `--label-field` and `--scoring` need a task",
                 Some("name one with `--task` or `--prompt`".into()),
@@ -168,30 +164,10 @@ fn named(args: &TaskArgs) -> Result<Option<Task>, CliError> {
             false => Ok(None),
         };
     }
-    let config = DataConfig {
-        task: args.task.clone(),
-        prompt: args.prompt.clone(),
-        answers: args.answers.clone(),
-        label_field: args.label_field.clone(),
-        scoring: scoring.unwrap_or_default(),
-        ..DataConfig::default()
-    };
-    Task::from_config(&config)
+    Task::from_config(described)
         .map(Some)
         .map_err(|error| CliError {
             exit: Exit::Usage,
             ..error.into()
         })
-}
-
-/// How answers are scored, by its name.
-fn scoring(word: &str) -> Result<Scoring, CliError> {
-    serde_json::from_value(word.into()).map_err(|_| {
-        let kind = settings::find("data", "scoring")
-            .map_or_else(String::new, |setting| setting.key.kind.name());
-        CliError::usage(
-            format!("`--scoring` is `{word}`, expected {kind}"),
-            did_you_mean(word, ["token", "answer"]),
-        )
-    })
 }

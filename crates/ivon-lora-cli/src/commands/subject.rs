@@ -5,7 +5,7 @@ use ivon_lora::run::RUN_FILE;
 use ivon_lora_lab::study::SubjectRequest;
 
 use super::evaluate::{answer_options, limit, split};
-use crate::args::{PredictionArgs, SubjectArgs, TaskArgs};
+use crate::args::{PredictionArgs, SubjectArgs, TaskFlags};
 use crate::exit::CliError;
 
 /// The adapter, its base model and its rows.
@@ -15,7 +15,7 @@ use crate::exit::CliError;
 /// are not named anywhere.
 pub fn request(
     subject: &SubjectArgs,
-    task: &TaskArgs,
+    task: &TaskFlags,
     prediction: &PredictionArgs,
 ) -> Result<SubjectRequest, CliError> {
     // Otherwise the error would be about the missing model.
