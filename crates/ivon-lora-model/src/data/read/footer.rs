@@ -1,15 +1,14 @@
 //! Checks the metadata of a parquet file before the parquet crate uses it: that crate allocates
 //! whatever a footer or a page header declares, and follows a schema to any depth.
 //!
-//! Skips through Thrift's compact protocol,
-//! <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>; the fields
-//! are those of
+//! The fields are those of
 //! <https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift>.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::dialect::MOST_COLUMNS;
+use super::thrift::{DEEPEST, Fields, Form, Walk};
 
 /// The maximum length of a footer in bytes.
 const LONGEST_FOOTER: u64 = 64 << 20;
@@ -17,8 +16,185 @@ const LONGEST_FOOTER: u64 = 64 << 20;
 const LARGEST_PAGE: i64 = 256 << 20;
 /// The maximum length of a page header in bytes: its statistics contain two values of the column.
 const LONGEST_HEADER: u64 = 1 << 20;
-/// The maximum depth of a schema.
-const DEEPEST: usize = 64;
+
+const KEY_VALUE: Fields = &[(1, Form::Binary), (2, Form::Binary)];
+const STATISTICS: Fields = &[
+    (1, Form::Binary),
+    (2, Form::Binary),
+    (3, Form::I64),
+    (4, Form::I64),
+    (5, Form::Binary),
+    (6, Form::Binary),
+    (7, Form::Bool),
+    (8, Form::Bool),
+    (9, Form::I64),
+];
+const NOTHING: Form = Form::Struct(&[]);
+const TIME_UNIT: Form = Form::Struct(&[(1, NOTHING), (2, NOTHING), (3, NOTHING)]);
+const TIME: Form = Form::Struct(&[(1, Form::Bool), (2, TIME_UNIT)]);
+const LOGICAL_TYPE: Fields = &[
+    (1, NOTHING),
+    (2, NOTHING),
+    (3, NOTHING),
+    (4, NOTHING),
+    (5, Form::Struct(&[(1, Form::I32), (2, Form::I32)])),
+    (6, NOTHING),
+    (7, TIME),
+    (8, TIME),
+    (10, Form::Struct(&[(1, Form::Byte), (2, Form::Bool)])),
+    (11, NOTHING),
+    (12, NOTHING),
+    (13, NOTHING),
+    (14, NOTHING),
+    (15, NOTHING),
+    (16, Form::Struct(&[(1, Form::Byte)])),
+    (17, Form::Struct(&[(1, Form::Binary)])),
+    (18, Form::Struct(&[(1, Form::Binary), (2, Form::I32)])),
+    (19, NOTHING),
+];
+const SCHEMA_ELEMENT: Fields = &[
+    (1, Form::I32),
+    (2, Form::I32),
+    (3, Form::I32),
+    (4, Form::Binary),
+    (5, Form::I32),
+    (6, Form::I32),
+    (7, Form::I32),
+    (8, Form::I32),
+    (9, Form::I32),
+    (10, Form::Struct(LOGICAL_TYPE)),
+];
+const BOUNDING_BOX: Fields = &[
+    (1, Form::Double),
+    (2, Form::Double),
+    (3, Form::Double),
+    (4, Form::Double),
+    (5, Form::Double),
+    (6, Form::Double),
+    (7, Form::Double),
+    (8, Form::Double),
+];
+const COLUMN_METADATA: Fields = &[
+    (1, Form::I32),
+    (2, Form::List(&Form::I32)),
+    (3, Form::List(&Form::Binary)),
+    (4, Form::I32),
+    (5, Form::I64),
+    (6, Form::I64),
+    (7, Form::I64),
+    (8, Form::List(&Form::Struct(KEY_VALUE))),
+    (9, Form::I64),
+    (10, Form::I64),
+    (11, Form::I64),
+    (12, Form::Struct(STATISTICS)),
+    (
+        13,
+        Form::List(&Form::Struct(&[
+            (1, Form::I32),
+            (2, Form::I32),
+            (3, Form::I32),
+        ])),
+    ),
+    (14, Form::I64),
+    (15, Form::I32),
+    (
+        16,
+        Form::Struct(&[
+            (1, Form::I64),
+            (2, Form::List(&Form::I64)),
+            (3, Form::List(&Form::I64)),
+        ]),
+    ),
+    (
+        17,
+        Form::Struct(&[(1, Form::Struct(BOUNDING_BOX)), (2, Form::List(&Form::I32))]),
+    ),
+];
+const COLUMN_CHUNK: Fields = &[
+    (1, Form::Binary),
+    (2, Form::I64),
+    (3, Form::Struct(COLUMN_METADATA)),
+    (4, Form::I64),
+    (5, Form::I32),
+    (6, Form::I64),
+    (7, Form::I32),
+    (
+        8,
+        Form::Struct(&[
+            (1, NOTHING),
+            (
+                2,
+                Form::Struct(&[(1, Form::List(&Form::Binary)), (2, Form::Binary)]),
+            ),
+        ]),
+    ),
+    (9, Form::Binary),
+];
+const ROW_GROUP: Fields = &[
+    (1, Form::List(&Form::Struct(COLUMN_CHUNK))),
+    (2, Form::I64),
+    (3, Form::I64),
+    (
+        4,
+        Form::List(&Form::Struct(&[
+            (1, Form::I32),
+            (2, Form::Bool),
+            (3, Form::Bool),
+        ])),
+    ),
+    (5, Form::I64),
+    (6, Form::I64),
+    (7, Form::I16),
+];
+const CIPHER: Form = Form::Struct(&[(1, Form::Binary), (2, Form::Binary), (3, Form::Bool)]);
+const FILE_METADATA: Fields = &[
+    (1, Form::I32),
+    (SCHEMA, Form::List(&Form::Struct(SCHEMA_ELEMENT))),
+    (3, Form::I64),
+    (4, Form::List(&Form::Struct(ROW_GROUP))),
+    (5, Form::List(&Form::Struct(KEY_VALUE))),
+    (6, Form::Binary),
+    (7, Form::List(&Form::Struct(&[(1, NOTHING), (2, NOTHING)]))),
+    (8, Form::Struct(&[(1, CIPHER), (2, CIPHER)])),
+    (9, Form::Binary),
+];
+const SCHEMA: i64 = 2;
+const PAGE_HEADER: Fields = &[
+    (1, Form::I32),
+    (UNPACKED_SIZE, Form::I32),
+    (PACKED_SIZE, Form::I32),
+    (4, Form::I32),
+    (
+        5,
+        Form::Struct(&[
+            (1, Form::I32),
+            (2, Form::I32),
+            (3, Form::I32),
+            (4, Form::I32),
+            (5, Form::Struct(STATISTICS)),
+        ]),
+    ),
+    (6, NOTHING),
+    (
+        7,
+        Form::Struct(&[(1, Form::I32), (2, Form::I32), (3, Form::Bool)]),
+    ),
+    (
+        8,
+        Form::Struct(&[
+            (1, Form::I32),
+            (2, Form::I32),
+            (3, Form::I32),
+            (4, Form::I32),
+            (5, Form::I32),
+            (6, Form::I32),
+            (7, Form::Bool),
+            (8, Form::Struct(STATISTICS)),
+        ]),
+    ),
+];
+const UNPACKED_SIZE: i64 = 2;
+const PACKED_SIZE: i64 = 3;
 
 /// Checks the footer of a file, and rewinds it.
 ///
@@ -30,24 +206,26 @@ pub(super) fn check_footer(file: &mut File) -> Result<(), String> {
         .ok_or("it does not end as a parquet file does")?;
     let mut walk = Walk { rest: &bytes };
     let mut size = SchemaSize::default();
-    walk.structure(0, &mut |walk, field, kind| {
-        if field != 2 || kind != LIST {
-            return Ok(false);
-        }
-        let (count, _) = walk.list()?;
-        for _ in 0..count {
-            let mut children = 0;
-            walk.structure(0, &mut |walk, field, kind| {
-                if field == 5 && kind == I32 {
-                    children = walk.signed()?;
-                    return Ok(true);
-                }
-                Ok(false)
-            })?;
-            size.add(children, count)?;
-        }
-        Ok(true)
+    walk.structure(FILE_METADATA, 0, &mut |walk, field| match field {
+        SCHEMA => walk_schema(walk, &mut size).map(|()| true),
+        _ => Ok(false),
     })
+}
+
+/// Walks over the list of a schema's elements and adds them up.
+fn walk_schema(walk: &mut Walk<'_>, size: &mut SchemaSize) -> Result<(), String> {
+    let count = walk.list_of_structs()?;
+    for _ in 0..count {
+        let mut children = 0;
+        walk.structure(SCHEMA_ELEMENT, 1, &mut |walk, field| {
+            if field == 5 {
+                children = walk.signed()?;
+            }
+            Ok(field == 5)
+        })?;
+        size.add(children, count)?;
+    }
+    Ok(())
 }
 
 /// The depth and width of a schema, which is a list of groups and columns in depth-first order.
@@ -100,9 +278,12 @@ pub(super) fn check_pages(file: &mut File, start: u64, length: u64) -> Result<()
                 "a page announces {unpacked} bytes, expected at most {LARGEST_PAGE}"
             ));
         }
-        let packed =
-            u64::try_from(packed).map_err(|_| format!("a page announces {packed} bytes"))?;
-        at = at.saturating_add(used).saturating_add(packed);
+        // The parquet crate takes 32 bits of it.
+        let size = i32::try_from(packed)
+            .ok()
+            .and_then(|size| u64::try_from(size).ok());
+        let size = size.ok_or_else(|| format!("a page announces {packed} bytes"))?;
+        at = at.saturating_add(used).saturating_add(size);
     }
     Ok(())
 }
@@ -124,9 +305,9 @@ fn header(
         read.map_err(|error| error.to_string())?;
         let mut walk = Walk { rest: bytes };
         let (mut unpacked, mut packed) = (0, 0);
-        let walked = walk.structure(0, &mut |walk, field, kind| match (field, kind) {
-            (2, I32) => walk.signed().map(|size| unpacked = size).map(|()| true),
-            (3, I32) => walk.signed().map(|size| packed = size).map(|()| true),
+        let walked = walk.structure(PAGE_HEADER, 0, &mut |walk, field| match field {
+            UNPACKED_SIZE => walk.signed().map(|size| unpacked = size).map(|()| true),
+            PACKED_SIZE => walk.signed().map(|size| packed = size).map(|()| true),
             _ => Ok(false),
         });
         match walked {
@@ -157,134 +338,6 @@ fn footer(file: &mut File) -> io::Result<Option<Vec<u8>>> {
     file.by_ref().take(size).read_to_end(&mut bytes)?;
     file.rewind()?;
     Ok(Some(bytes))
-}
-
-const BYTE: u8 = 3;
-const I32: u8 = 5;
-const DOUBLE: u8 = 7;
-const BINARY: u8 = 8;
-const LIST: u8 = 9;
-const SET: u8 = 10;
-const MAP: u8 = 11;
-const STRUCT: u8 = 12;
-
-/// A cursor over encoded bytes.
-struct Walk<'a> {
-    rest: &'a [u8],
-}
-
-/// Reads a field by its number and type and returns true, or returns false to have it skipped.
-type Take<'t, 'a> = &'t mut dyn FnMut(&mut Walk<'a>, i64, u8) -> Result<bool, String>;
-
-impl<'a> Walk<'a> {
-    /// Reads the fields of a struct.
-    fn structure(&mut self, depth: usize, take: Take<'_, 'a>) -> Result<(), String> {
-        let mut field = 0i64;
-        loop {
-            let byte = self.byte()?;
-            let (delta, kind) = (byte >> 4, byte & 15);
-            if kind == 0 {
-                return Ok(());
-            }
-            field = if delta == 0 {
-                self.signed()?
-            } else {
-                field.saturating_add(i64::from(delta))
-            };
-            if !take(self, field, kind)? {
-                self.skip_value(kind, depth, false)?;
-            }
-        }
-    }
-
-    /// Skips a value. A boolean takes a byte in a list, none in a struct. The parquet crate skips no
-    /// byte in a list either, so that a few nested lists of booleans keep it busy for hours. No
-    /// footer has such a list: it is refused.
-    fn skip_value(&mut self, kind: u8, depth: usize, in_list: bool) -> Result<(), String> {
-        if depth > DEEPEST {
-            return Err("its description is nested too deep".into());
-        }
-        match kind {
-            1 | 2 if !in_list => Ok(()),
-            1 | 2 => Err("its description has a list of booleans".into()),
-            BYTE => self.byte().map(drop),
-            4..=6 => self.unsigned().map(drop),
-            DOUBLE => self.skip(8),
-            BINARY => {
-                let length = self.unsigned()?;
-                self.skip(length)
-            }
-            LIST | SET => {
-                let (count, kind) = self.list()?;
-                (0..count).try_for_each(|_| self.skip_value(kind, depth + 1, true))
-            }
-            MAP => self.map(depth),
-            STRUCT => self.structure(depth + 1, &mut |_, _, _| Ok(false)),
-            other => Err(format!(
-                "its description has a value of the unknown kind {other}"
-            )),
-        }
-    }
-
-    fn map(&mut self, depth: usize) -> Result<(), String> {
-        let count = self.unsigned()?;
-        if count == 0 {
-            return Ok(());
-        }
-        let kinds = self.byte()?;
-        (0..count).try_for_each(|_| {
-            self.skip_value(kinds >> 4, depth + 1, true)?;
-            self.skip_value(kinds & 15, depth + 1, true)
-        })
-    }
-
-    /// The number of values of a list, at most the number of bytes left, and their type.
-    fn list(&mut self) -> Result<(u64, u8), String> {
-        let byte = self.byte()?;
-        let count = if byte >> 4 == 15 {
-            self.unsigned()?
-        } else {
-            u64::from(byte >> 4)
-        };
-        match count <= self.rest.len() as u64 {
-            true => Ok((count, byte & 15)),
-            false => Err(format!(
-                "a list of its description announces {count} values"
-            )),
-        }
-    }
-
-    fn byte(&mut self) -> Result<u8, String> {
-        let (byte, rest) = self
-            .rest
-            .split_first()
-            .ok_or("its description ends early")?;
-        self.rest = rest;
-        Ok(*byte)
-    }
-
-    fn skip(&mut self, count: u64) -> Result<(), String> {
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        self.rest = self.rest.get(count..).ok_or("its description ends early")?;
-        Ok(())
-    }
-
-    fn unsigned(&mut self) -> Result<u64, String> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 127) << shift;
-            if byte < 128 {
-                return Ok(value);
-            }
-        }
-        Err("a number of its description does not end".into())
-    }
-
-    fn signed(&mut self) -> Result<i64, String> {
-        let value = self.unsigned()?;
-        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
-    }
 }
 
 #[cfg(test)]
@@ -353,8 +406,8 @@ mod tests {
     fn a_list_of_booleans_which_the_parquet_crate_counts_without_reading_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.parquet");
-        // Field 9: a set of four booleans, which our walk could skip.
-        let footer = [0x9a, 0x42, 1, 1, 1, 1, 0, 0];
+        // The unknown field 10: a set of four booleans, which our walk could skip.
+        let footer = [0xaa, 0x42, 1, 1, 1, 1, 0, 0];
         let size = (footer.len() as u32).to_le_bytes();
         fs::write(&path, [b"PAR1", footer.as_slice(), &size, b"PAR1"].concat()).unwrap();
         assert_eq!(
@@ -364,6 +417,36 @@ mod tests {
         // 289 bytes that a fuzzer found, with which the parquet crate was busy for a second.
         let found = crate::testing::workspace().join("testdata/parquet/nested_booleans.parquet");
         assert!(check_footer(&mut File::open(found).unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_known_field_of_another_type_which_the_parquet_crate_would_not_notice_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let check = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            check_pages(&mut File::open(&path).unwrap(), 0, bytes.len() as u64).unwrap_err()
+        };
+        // Field 5, the header of a data page, as a text; as a structure whose statistics are a list.
+        assert_eq!(
+            check(&[0x58, 2, 0, 0, 0]),
+            "the field 5 of its description has the wrong type 8"
+        );
+        assert_eq!(
+            check(&[0x5c, 0x59, 0x25, 0, 0, 0, 0]),
+            "the field 5 of its description has the wrong type 9"
+        );
+        // Field 2 by the number 65,538, of which 16 bits are 2.
+        assert_eq!(
+            check(&[0x05, 0x84, 0x80, 0x08, 16, 0]),
+            "its description has a field with the number 65538"
+        );
+        // An input on which the parquet crate read an ended file 2^31 times.
+        let found = crate::testing::workspace().join("testdata/parquet/other_type.parquet");
+        let found = File::open(found).unwrap();
+        let length = found.metadata().unwrap().len();
+        let pages = || check_pages(&mut found.try_clone().unwrap(), 4, length);
+        assert!(check_footer(&mut found.try_clone().unwrap()).is_err() || pages().is_err());
     }
 
     #[test]
@@ -382,6 +465,10 @@ mod tests {
         );
         fs::write(&path, [0x15, 0, 0x15, 16, 0x15, 8, 0, 1, 2, 3, 4]).unwrap();
         assert_eq!(check(11), Ok(()));
+        // A size whose lower 32 bits alone are small.
+        let wrapped = [0x15, 0, 0x15, 16, 0x15, 0x88, 0x80, 0x80, 0x80, 0x20, 0];
+        fs::write(&path, wrapped).unwrap();
+        assert_eq!(check(11).unwrap_err(), "a page announces 4294967300 bytes");
         fs::write(&path, [0x15, 0, 0x15]).unwrap();
         assert_eq!(check(3).unwrap_err(), "its description ends early");
         // A string that declares more bytes than there are, and endlessly nested structs.

@@ -12,6 +12,8 @@ mod splitter;
 mod detect;
 mod csv;
 #[cfg(feature = "parquet")]
+mod thrift;
+#[cfg(feature = "parquet")]
 mod footer;
 #[cfg(feature = "parquet")]
 mod parquet;
