@@ -146,6 +146,8 @@ pub fn setup(steps: usize, examples: usize, dropout: f64) -> Setup {
         seed: 21,
         steps: steps as u64,
         steps_per_epoch: steps as u64,
+        batch_size: 4,
+        accumulation: 1,
         examples,
         dropout,
     }

@@ -56,9 +56,9 @@ fn trials() -> Vec<(String, Method)> {
         .flat_map(|rate| [(rate, 1e6), (rate, 1e7)]);
     let ivon = pairs.map(|(learning_rate, ess)| {
         let method = Method::Ivon(IvonMethodConfig {
-            learning_rate,
-            ess,
-            ..IvonMethodConfig::default()
+            learning_rate: Some(learning_rate),
+            ess: Some(ess),
+            ..IvonMethodConfig::paper()
         });
         (
             format!("ivon, learning rate {learning_rate}, ess {ess:.0e}"),

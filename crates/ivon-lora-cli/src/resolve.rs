@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn every_flag_that_stands_for_a_key_arrives_there() {
-        let flags = "--model m --data d --out o --adapter a --optimizer ivon --learning-rate 0.5 --posterior-sd 0.02 --hess-init 0.1 \
+        let flags = "--model m --data d --out o --adapter a --optimizer ivon --recipe paper --update newton --learning-rate 0.5 --posterior-sd 0.02 --hess-init 0.1 \
             --beta1 0.8 --beta2 0.999 --weight-decay 0.01 --clip-radius 0.3 --mc-samples 2 --rescale-lr --max-grad-norm 1 --steps 7 \
             --batch-size 3 --accumulation 2 --schedule constant --warmup 4 --eval-interval 5 --checkpoint-interval 6 --keep-best ece \
             --patience 2 --seed 9 --rank 2 --alpha 3 --dropout 0.2 --target-modules all-linear --samples 11 --scale 0.7 --include-text \
@@ -433,7 +433,7 @@ mod tests {
         let Method::Ivon(ivon) = config.optimizer else {
             panic!("not ivon")
         };
-        assert_eq!((ivon.posterior_sd, ivon.ess), (None, 10.0));
+        assert_eq!((ivon.posterior_sd, ivon.ess), (None, Some(10.0)));
     }
 
     #[test]

@@ -155,9 +155,9 @@ pub fn write_data(folder: &Path, seed: u64) -> Result<(), FileError> {
 /// of `bench tune-toy`, see `docs/toy.md`.
 pub fn methods() -> [Method; 2] {
     let ivon = IvonMethodConfig {
-        learning_rate: 1.0,
-        ess: 1e7,
-        ..IvonMethodConfig::default()
+        learning_rate: Some(1.0),
+        ess: Some(1e7),
+        ..IvonMethodConfig::paper()
     };
     let adamw = AdamwConfig {
         learning_rate: 3e-3,

@@ -311,6 +311,8 @@ fn twelve_steps_of_adamw_agree_with_pytorch() {
         seed: 0,
         steps: 12,
         steps_per_epoch: 12,
+        batch_size: 4,
+        accumulation: 1,
         examples: 1,
         dropout: 0.0,
     };

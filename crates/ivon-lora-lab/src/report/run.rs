@@ -298,7 +298,7 @@ fn run_settings(config: &RunConfig, folder: &Path) -> RunSettings {
     RunSettings {
         initial_sd: Some(ivon.initial_sd()),
         spread_of_a: spread_of_a(folder),
-        beta2: Some(ivon.beta2),
+        beta2: (!ivon.is_averaged()).then(|| ivon.hessian_decay()),
     }
 }
 

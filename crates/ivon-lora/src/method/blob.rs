@@ -536,6 +536,8 @@ mod tests {
             seed: 3,
             steps: 4,
             steps_per_epoch: 1,
+            batch_size: 4,
+            accumulation: 1,
             examples: 4,
             dropout: 0.0,
         };

@@ -234,6 +234,8 @@ impl Run<'_> {
             seed: SEED,
             steps: 2,
             steps_per_epoch: 2,
+            batch_size: 4,
+            accumulation: 1,
             examples: 8,
             dropout: lora().dropout,
         };

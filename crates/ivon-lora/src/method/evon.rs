@@ -69,10 +69,7 @@ impl EvonMethodConfig {
 impl Default for EvonMethodConfig {
     fn default() -> Self {
         Self {
-            ivon: IvonMethodConfig {
-                beta2: 0.999,
-                ..IvonMethodConfig::default()
-            },
+            ivon: IvonMethodConfig::default(),
             sides: Sides::Smaller,
             widest_side: 64,
             basis_interval: 10,
@@ -83,8 +80,16 @@ impl Default for EvonMethodConfig {
 }
 
 impl EvonMethodConfig {
+    /// IVON's settings; β₂ is 0.999 unless given, since a basis that turns needs an h that follows.
+    fn in_basis(&self) -> IvonMethodConfig {
+        IvonMethodConfig {
+            beta2: Some(self.ivon.beta2.unwrap_or(0.999)),
+            ..self.ivon.clone()
+        }
+    }
+
     /// The settings of the crate `ivon`.
-    fn optimizer_config(&self, seed: u64) -> IvonConfig {
+    fn optimizer_config(&self, seed: u64, examples: usize) -> IvonConfig {
         IvonConfig {
             estimate_limit: (self.estimate_limit != 0.0).then_some(self.estimate_limit),
             eigenbasis: Some(EigenbasisConfig {
@@ -92,9 +97,9 @@ impl EvonMethodConfig {
                 widest_side: self.widest_side,
                 basis_interval: self.basis_interval,
                 // Not that of the optimizer, which is 1 where the Hessian is frozen.
-                gram_decay: Some(self.gram_decay.unwrap_or(self.ivon.beta2)),
+                gram_decay: Some(self.gram_decay.unwrap_or(self.in_basis().hessian_decay())),
             }),
-            ..self.ivon.optimizer_config(seed)
+            ..self.in_basis().optimizer_config(seed, examples)
         }
     }
 }
@@ -109,17 +114,17 @@ impl Settings for EvonMethodConfig {
     }
 
     fn learning_rate(&self) -> f64 {
-        self.ivon.learning_rate
+        self.ivon.rate()
     }
 
     fn validate(&self) -> Result<(), TrainError> {
-        self.ivon.validate_with(&self.optimizer_config(0))
+        self.ivon.validate_with(&self.optimizer_config(0, 1))
     }
 
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
-        self.ivon
-            .start_with(self.optimizer_config(setup.seed), adapter, setup)
+        let config = self.optimizer_config(setup.seed, self.ivon.examples_per_draw(setup));
+        self.ivon.start_with(config, adapter, setup)
     }
 }
 
@@ -136,14 +141,16 @@ mod tests {
         seed: 3,
         steps: 9,
         steps_per_epoch: 1,
+        batch_size: 4,
+        accumulation: 1,
         examples: 1,
         dropout: 0.0,
     };
 
     fn lively() -> EvonMethodConfig {
         let mut config = EvonMethodConfig::default();
-        (config.ivon.beta2, config.ivon.clip_radius) = (0.9, 0.0);
-        config.ivon.learning_rate = 1e-4;
+        (config.ivon.beta2, config.ivon.clip_radius) = (Some(0.9), 0.0);
+        config.ivon.learning_rate = Some(1e-4);
         config
     }
 
@@ -271,6 +278,6 @@ mod tests {
         assert!(refused(|config| config.basis_interval = 0).contains("`basis_interval`"));
         assert!(refused(|config| config.gram_decay = Some(1.0)).contains("`gram_decay`"));
         assert!(refused(|config| config.estimate_limit = -1.0).contains("`estimate_limit`"));
-        assert!(refused(|config| config.ivon.ess = 0.0).contains("`effective_sample_size`"));
+        assert!(refused(|config| config.ivon.ess = Some(0.0)).contains("`effective_sample_size`"));
     }
 }

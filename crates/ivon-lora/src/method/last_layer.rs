@@ -392,6 +392,8 @@ mod tests {
             seed: 1,
             steps: 4,
             steps_per_epoch: 2,
+            batch_size: 4,
+            accumulation: 1,
             examples: 8,
             dropout: 0.2,
         }

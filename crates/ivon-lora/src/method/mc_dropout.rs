@@ -71,6 +71,8 @@ mod tests {
             seed: 0,
             steps: 1,
             steps_per_epoch: 1,
+            batch_size: 4,
+            accumulation: 1,
             examples: 1,
             dropout: 0.0,
         };

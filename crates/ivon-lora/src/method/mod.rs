@@ -40,7 +40,7 @@ pub use clora::CloraConfig;
 pub use dalorra::DalorraConfig;
 pub use ensemble::EnsembleConfig;
 pub use evon::EvonMethodConfig;
-pub use ivon::{DrawPer, IvonMethodConfig};
+pub use ivon::{DrawPer, HessianEstimate, IvonMethodConfig, Recipe};
 pub(crate) use laplace::CHOSEN_BY;
 pub use laplace::{LaplaceConfig, LaplaceLayers, LaplaceStructure, PrecisionChoice};
 pub use last_layer::LastLayerConfig;

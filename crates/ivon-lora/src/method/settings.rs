@@ -5,6 +5,7 @@ use std::fmt;
 
 use burn::tensor::Device;
 
+use super::Method;
 use crate::data::Encoded;
 use crate::forward::Network;
 use crate::lora::Adapter;
@@ -32,6 +33,14 @@ pub trait Settings: fmt::Debug {
     /// # Errors
     /// [`TrainError::Setting`] or [`TrainError::Optimizer`].
     fn validate(&self) -> Result<(), TrainError>;
+
+    /// These settings with a value for each that was left open, chosen for such a run, and a
+    /// sentence for each choice; none where nothing can be left open. `spread` is the standard
+    /// deviation of A's entries at their start.
+    fn chosen(&self, setup: &Setup, spread: f64) -> Option<(Method, Vec<String>)> {
+        let _ = (setup, spread);
+        None
+    }
 
     /// The optimizer at its start, which trains `adapter`.
     ///
@@ -162,6 +171,10 @@ pub struct Setup {
     pub steps: u64,
     /// Optimizer steps of an epoch.
     pub steps_per_epoch: u64,
+    /// Examples per micro-batch.
+    pub batch_size: usize,
+    /// Micro-batches per step.
+    pub accumulation: usize,
     /// Number of training examples.
     pub examples: usize,
     /// Probability that an input of A is dropped in training.
@@ -177,6 +190,8 @@ impl Setup {
             seed,
             steps: config.length(examples).steps,
             steps_per_epoch,
+            batch_size: config.batch_size,
+            accumulation: config.accumulation,
             examples,
             dropout,
         }

@@ -15,6 +15,12 @@ const WIDE: f64 = 1.25;
 /// spread.
 const SHORT: f64 = 0.1;
 
+/// The standard deviation of A's entries at their start, 1/√(3 · inputs), where the inputs are hidden
+/// states.
+pub(super) fn initial_spread(decoder: &DecoderConfig) -> f64 {
+    1.0 / (3.0 * decoder.hidden_size as f64).sqrt()
+}
+
 /// Notes and warnings on these settings.
 pub fn advice(
     method: &Method,
@@ -25,24 +31,29 @@ pub fn advice(
     let Some(ivon) = method.as_ivon() else {
         return Vec::new();
     };
-    let spread = 1.0 / (3.0 * decoder.hidden_size as f64).sqrt();
+    let spread = initial_spread(decoder);
     let initial = ivon.initial_sd();
     let rates: f64 = (0..length.steps)
         .map(|step| config.schedule.factor(step, length.steps, config.warmup))
         .sum();
     let rescaled = if ivon.rescale_lr {
-        ivon.hess_init + ivon.weight_decay
+        ivon.initial_hessian() + ivon.weight_decay
     } else {
         1.0
     };
-    let farthest = (ivon.clip_radius > 0.0)
-        .then_some(ivon.learning_rate * rescaled * ivon.clip_radius * rates);
-    let moved = 1.0 - ivon.beta2.powf(length.steps as f64);
+    let farthest =
+        (ivon.clip_radius > 0.0).then_some(ivon.rate() * rescaled * ivon.clip_radius * rates);
     let reach = farthest.map_or("without a limit".into(), |far| format!("at most {far:.2e}"));
+    let hessian = match ivon.is_averaged() {
+        true => "the Hessian is the average of all squared gradients".into(),
+        false => {
+            let moved = 1.0 - ivon.hessian_decay().powf(length.steps as f64);
+            format!("the Hessian moves {:.2} % of its way", 100.0 * moved)
+        }
+    };
     let mut said = vec![Event::Note(format!(
-        "posterior: σ₀ = {initial:.2e} beside A's initial spread {spread:.2e}; in {} steps a weight can move {reach}, and the Hessian {:.2} % of its way",
-        length.steps,
-        100.0 * moved
+        "posterior: σ₀ = {initial:.2e} beside A's initial spread {spread:.2e}; in {} steps a weight can move {reach}; {hessian}",
+        length.steps
     ))];
     if let Some(far) = farthest.filter(|far| *far < SHORT * spread) {
         said.push(Event::Warning(sentence!(
@@ -52,7 +63,7 @@ pub fn advice(
                 length.steps
             ),
             setting("learning_rate"),
-            format!("{:.1}", ivon.learning_rate * SHORT * spread / far)
+            format!("{:.1}", ivon.rate() * SHORT * spread / far)
         )));
     }
     if initial > WIDE * spread {
@@ -103,12 +114,12 @@ mod tests {
     fn the_papers_recipe_in_500_steps_cannot_move_far_enough() {
         // Width 576: A's spread is 1/√1728 = 0.0241; 0.03 · 1e-3 · 250.5 = 0.0075 is 31 % of it, 50
         // steps 3 %.
-        let recipe = said(IvonMethodConfig::default(), 500);
+        let recipe = said(IvonMethodConfig::paper(), 500);
         assert!(
             recipe[0].contains("2.41e-2") && recipe[0].contains("at most 7.5"),
             "{recipe:?}"
         );
-        let short = said(IvonMethodConfig::default(), 50);
+        let short = said(IvonMethodConfig::paper(), 50);
         assert!(
             short
                 .iter()
@@ -123,7 +134,7 @@ mod tests {
             said(
                 IvonMethodConfig {
                     posterior_sd: Some(posterior_sd),
-                    ..IvonMethodConfig::default()
+                    ..IvonMethodConfig::paper()
                 },
                 1000,
             )

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use super::advice::advice;
+use super::advice::{advice, initial_spread};
 use super::classes::missing_classes;
 use super::data::{EncodedRoles, TrainingData};
 use super::estimate::Estimate;
@@ -17,8 +17,8 @@ use crate::answer::{Base, EvaluationReport, answers_of, open_checkpoint};
 use crate::bundle::locate_adapter;
 use crate::data::{self, Dataset, Task};
 use crate::lora::{Adapter, LoraConfig, read_peft};
-use crate::method::{Members, train_members};
-use crate::model::Checkpoint;
+use crate::method::{Members, Setup, train_members};
+use crate::model::{Checkpoint, DecoderConfig};
 use crate::settings::SettingError;
 use crate::train::{ChoiceGoal, Outcome, TrainError, Training, TrainingEnd};
 use crate::watch::{Event, Watch};
@@ -87,9 +87,9 @@ pub fn train_on_data(
         watch(Event::Note(note.to_string()));
     }
     let data = TrainingData { dataset, ..*data };
-    let (base, sets) = load(config, &data, watch)?;
+    let (base, sets, config) = load(config, &data, watch)?;
     let start = StartingPoint::new(&located, &base)?;
-    let resolved = start.resolved(config, dataset);
+    let resolved = start.resolved(&config, dataset);
     folder.write_settings(&resolved)?;
     folder.write_json(folder::SPLITS_FILE, &dataset.ids())?;
     let run = Finish {
@@ -104,12 +104,13 @@ pub fn train_on_data(
     train_and_finish(&run, &start, watch)
 }
 
-/// Encodes the rows, reports what the run will need, and loads the base.
+/// Encodes the rows, chooses the settings that were left open, reports what the run will need, and
+/// loads the base.
 fn load(
     config: &RunConfig,
     data: &TrainingData<'_>,
     watch: Watch<'_>,
-) -> Result<(Base, EncodedRoles), RunError> {
+) -> Result<(Base, EncodedRoles, RunConfig), RunError> {
     let checkpoint = open_checkpoint(data.model, watch)?;
     let sets = EncodedRoles::encode(config, data, &checkpoint, watch)?;
     let chooses = config.optimizer.settings().needs_calibrate();
@@ -131,10 +132,31 @@ fn load(
     for warning in missing_classes(&answers_of(data.task), &sets) {
         watch(warning);
     }
-    announce(config, &checkpoint, &sets, watch)?;
+    let config = with_chosen_settings(config, checkpoint.config(), &sets, watch);
+    announce(&config, &checkpoint, &sets, watch)?;
     let mut base = Base::load(&checkpoint, &config.model.base_options())?;
     base.tokenizer = config.data.chat_template.put_into(base.tokenizer)?;
-    Ok((base, sets))
+    Ok((base, sets, config))
+}
+
+/// The settings with a value for each that the method left open; every choice is reported.
+fn with_chosen_settings(
+    config: &RunConfig,
+    decoder: &DecoderConfig,
+    sets: &EncodedRoles,
+    watch: Watch<'_>,
+) -> RunConfig {
+    let examples = sets.train.examples.len();
+    let setup = Setup::new(&config.train, examples, config.lora.dropout, config.seed);
+    let mut config = config.clone();
+    let settings = config.optimizer.settings();
+    if let Some((method, reasons)) = settings.chosen(&setup, initial_spread(decoder)) {
+        for reason in reasons {
+            watch(Event::Note(format!("chosen: {reason}")));
+        }
+        config.optimizer = method;
+    }
+    config
 }
 
 /// Trains, and does what follows training unless it was interrupted.

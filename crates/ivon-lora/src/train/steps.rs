@@ -377,7 +377,7 @@ mod tests {
 
     fn ivon() -> Method {
         Method::Ivon(IvonMethodConfig {
-            learning_rate: 1.0,
+            learning_rate: Some(1.0),
             mc_samples: 2,
             draw_per: DrawPer::MicroBatch,
             ..IvonMethodConfig::default()

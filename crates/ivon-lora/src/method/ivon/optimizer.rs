@@ -1,281 +1,23 @@
-//! IVON: the mean of the adapter and a variance for each of its weights, in the run that trains it.
-//!
-//! Source: arXiv 2411.04421 (the recipe), arXiv 2402.17641 (the optimizer, crate `ivon`).
+//! IVON under the training contract.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use ivon::{
-    Draw, Ivon, IvonConfig, IvonError, IvonState, NoiseSource, ParameterGroup, PathPattern,
-};
-use serde::{Deserialize, Serialize};
+use ivon::{Draw, Ivon, IvonConfig, IvonError, IvonState, MeanUpdate, ParameterGroup, PathPattern};
 
-use super::adamw::AdamwConfig;
-use super::{Settings, Setup};
+use super::config::DrawPer;
+use super::refused;
 use crate::lora::{Adapter, HostMatrix};
 use crate::posterior::{Gaussian, PointEstimate, Posterior, PosteriorError, Rotated, Rotation};
-use crate::settings::{Key, Kind, SettingError};
 use crate::train::{Objective, Optimizer, TrainError, Update};
-
-/// IVON's settings in a run; the defaults are the paper's recipe.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct IvonMethodConfig {
-    /// The learning rate before the schedule.
-    pub learning_rate: f64,
-    /// The effective sample size; the posterior's variance is 1 / (ess · (h + δ)).
-    pub ess: f64,
-    /// σ₀, the posterior's standard deviation at the start: where given, it sets `ess` = 1 / (σ₀²
-    /// (h₀ + δ)).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub posterior_sd: Option<f64>,
-    /// h₀.
-    pub hess_init: f64,
-    /// β₁, decay of the momentum.
-    pub beta1: f64,
-    /// β₂, decay of the Hessian.
-    pub beta2: f64,
-    /// δ, the prior's precision per effective example.
-    pub weight_decay: f64,
-    /// The largest size of an update before the learning rate; 0 for no limit.
-    pub clip_radius: f64,
-    /// Draws per step.
-    pub mc_samples: usize,
-    /// Whether the learning rate is multiplied by h₀ + δ.
-    pub rescale_lr: bool,
-    /// Whether the momentum is debiased.
-    pub debias: bool,
-    /// How the Hessian is estimated.
-    pub hess_approx: ivon::HessianApproximation,
-    /// The largest norm of the mean gradient; 0 for no limit. Never touches the Hessian's estimate.
-    pub max_grad_norm: f64,
-    /// Control: the Hessian stays at h₀, so that all weights keep the variance that they start
-    /// with.
-    pub frozen_hessian: bool,
-    /// Control: gradients are taken at the mean, without noise. There is nothing to estimate the
-    /// Hessian from then: it stays at h₀, too.
-    pub no_noise: bool,
-    /// Learn δ of each matrix from its own weights (arXiv 2506.14280): ess·δ = P / (‖m‖² + Σσ²)
-    /// over its P weights, after a tenth of the steps and every ten from there. Before that B is
-    /// too near 0, and each update would add h to δ.
-    pub learn_prior: bool,
-    /// With gradient accumulation: one draw for all micro-batches of a step, or one for each.
-    pub draw_per: DrawPer,
-}
-
-impl IvonMethodConfig {
-    /// A row for each of its keys.
-    pub const KEYS: [Key; 17] = [
-        AdamwConfig::LEARNING_RATE,
-        Key::new(
-            "ess",
-            Kind::Number,
-            "The effective sample size: a weight's variance is 1 / (ess · (h + weight_decay)).",
-        )
-        .with_flag("ess", "X")
-        .instead_of("posterior_sd"),
-        Key::new(
-            "posterior_sd",
-            Kind::Number,
-            "The posterior's standard deviation at the start; where given, it sets ess.",
-        )
-        .with_flag("posterior-sd", "X")
-        .with_example("0.03"),
-        Key::new("hess_init", Kind::Number, "The Hessian at the start, h₀.")
-            .with_flag("hess-init", "X"),
-        AdamwConfig::BETA1,
-        AdamwConfig::BETA2,
-        AdamwConfig::WEIGHT_DECAY,
-        Key::new(
-            "clip_radius",
-            Kind::Number,
-            "The largest size of an update before the learning rate; 0 for no limit.",
-        )
-        .with_flag("clip-radius", "X"),
-        Key::new(
-            "mc_samples",
-            Kind::Whole,
-            "Draws per step; each costs a forward and a backward pass.",
-        )
-        .with_flag("mc-samples", "N"),
-        Key::new(
-            "rescale_lr",
-            Kind::Switch,
-            "Multiply the learning rate by hess_init + weight_decay.",
-        )
-        .with_flag("rescale-lr", "true|false"),
-        Key::new("debias", Kind::Switch, "Debias the momentum."),
-        Key::new(
-            "hess_approx",
-            Kind::OneOf(&["price", "gradsq"]),
-            "How the Hessian is estimated: price (unbiased) or the squared gradient.",
-        ),
-        AdamwConfig::MAX_GRAD_NORM,
-        Key::new(
-            "frozen_hessian",
-            Kind::Switch,
-            "Control: the Hessian stays as it is at the start.",
-        ),
-        Key::new(
-            "no_noise",
-            Kind::Switch,
-            "Control: train without noise; the Hessian stays as it is, too.",
-        ),
-        Key::new(
-            "learn_prior",
-            Kind::Switch,
-            "Learn the prior precision of each matrix of A and B, after a tenth of the steps.",
-        ),
-        Key::new(
-            "draw_per",
-            Kind::OneOf(&["step", "micro-batch"]),
-            "With accumulation: one draw for a whole step, or one for each of its forward passes.",
-        ),
-    ];
-}
-
-/// How many draws a step with several micro-batches makes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DrawPer {
-    /// All micro-batches of a step see the same draw.
-    #[default]
-    Step,
-    /// Each micro-batch has a draw of its own.
-    MicroBatch,
-}
-
-impl Default for IvonMethodConfig {
-    fn default() -> Self {
-        Self {
-            learning_rate: 0.03,
-            ess: 1e6,
-            posterior_sd: None,
-            hess_init: 1e-3,
-            beta1: 0.9,
-            beta2: 0.99999,
-            weight_decay: 0.0,
-            clip_radius: 1e-3,
-            mc_samples: 1,
-            rescale_lr: false,
-            debias: true,
-            hess_approx: ivon::HessianApproximation::Price,
-            max_grad_norm: 0.0,
-            frozen_hessian: false,
-            no_noise: false,
-            learn_prior: false,
-            draw_per: DrawPer::Step,
-        }
-    }
-}
-
-impl IvonMethodConfig {
-    /// ess, from `posterior_sd` where that is given.
-    pub fn effective_sample_size(&self) -> f64 {
-        self.posterior_sd.map_or(self.ess, |sd| {
-            1.0 / (sd * sd * (self.hess_init + self.weight_decay))
-        })
-    }
-
-    /// σ₀ = 1 / √(ess · (h₀ + δ)).
-    pub fn initial_sd(&self) -> f64 {
-        1.0 / (self.effective_sample_size() * (self.hess_init + self.weight_decay)).sqrt()
-    }
-
-    /// The settings of the crate `ivon`.
-    pub(super) fn optimizer_config(&self, seed: u64) -> IvonConfig {
-        let limit = |value: f64| (value != 0.0).then_some(value);
-        IvonConfig {
-            hessian_init: self.hess_init,
-            beta1: self.beta1,
-            beta2: if self.frozen_hessian || self.no_noise {
-                1.0
-            } else {
-                self.beta2
-            },
-            weight_decay: self.weight_decay,
-            mc_samples: self.mc_samples,
-            clip_radius: limit(self.clip_radius),
-            debias: self.debias,
-            rescale_learning_rate: self.rescale_lr,
-            hessian_approximation: self.hess_approx,
-            gradient_clip_norm: limit(self.max_grad_norm),
-            noise: NoiseSource::Host { seed },
-            ..IvonConfig::new(self.effective_sample_size())
-        }
-    }
-}
-
-impl IvonMethodConfig {
-    /// Checks these settings and those of the optimizer that are made of them.
-    pub(super) fn validate_with(&self, optimizer: &IvonConfig) -> Result<(), TrainError> {
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return Err(SettingError::value(
-                "learning_rate",
-                self.learning_rate,
-                "a finite number above 0",
-            )
-            .into());
-        }
-        let wrong_sd = |sd: &f64| !(sd.is_finite() && *sd > 0.0);
-        if let Some(sd) = self.posterior_sd.filter(wrong_sd) {
-            return Err(SettingError::value("posterior_sd", sd, "a finite number above 0").into());
-        }
-        optimizer.validate().map_err(refused)
-    }
-
-    /// The optimizer with these settings, which are valid.
-    pub(super) fn start_with(
-        &self,
-        config: IvonConfig,
-        adapter: Adapter,
-        setup: &Setup,
-    ) -> Result<Box<dyn Optimizer>, TrainError> {
-        Ok(Box::new(IvonOptimizer {
-            draw_per: self.draw_per,
-            no_noise: self.no_noise,
-            learns_after: self.learn_prior.then(|| setup.steps.div_ceil(10)),
-            optimizer: Ivon::new(config, adapter.train()).map_err(refused)?,
-        }))
-    }
-}
-
-impl Settings for IvonMethodConfig {
-    fn name(&self) -> &'static str {
-        "ivon"
-    }
-
-    fn keys(&self) -> Vec<Key> {
-        Self::KEYS.to_vec()
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.learning_rate
-    }
-
-    fn validate(&self) -> Result<(), TrainError> {
-        self.validate_with(&self.optimizer_config(0))
-    }
-
-    fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
-        self.validate()?;
-        self.start_with(self.optimizer_config(setup.seed), adapter, setup)
-    }
-}
-
-fn refused(error: IvonError) -> TrainError {
-    TrainError::Optimizer {
-        reason: error.to_string(),
-    }
-}
 
 /// IVON under the training contract.
 #[derive(Debug)]
-pub struct IvonOptimizer {
-    draw_per: DrawPer,
-    no_noise: bool,
+pub(super) struct IvonOptimizer {
+    pub(super) draw_per: DrawPer,
+    pub(super) no_noise: bool,
     /// The steps after which δ is learned; never where absent.
-    learns_after: Option<u64>,
-    optimizer: Ivon<Adapter>,
+    pub(super) learns_after: Option<u64>,
+    pub(super) optimizer: Ivon<Adapter>,
 }
 
 /// Steps between two estimates of δ.
@@ -310,6 +52,12 @@ fn prior_groups(
 }
 
 impl IvonOptimizer {
+    /// Whether updates are clipped, and not normalised.
+    fn is_clipped(&self) -> bool {
+        let config = self.optimizer.config();
+        config.clip_radius.is_some() && config.mean_update == MeanUpdate::Newton
+    }
+
     fn failed(&self, error: IvonError) -> TrainError {
         TrainError::Step {
             step: self.optimizer.steps() + 1,
@@ -453,11 +201,7 @@ impl Optimizer for IvonOptimizer {
             loss: report.loss,
             gradient_norm: report.gradient_norm,
             update_rms: report.update_size,
-            clipped_share: self
-                .optimizer
-                .config()
-                .clip_radius
-                .map(|_| report.clipped_share),
+            clipped_share: self.is_clipped().then_some(report.clipped_share),
         })
     }
 
@@ -503,6 +247,7 @@ impl Optimizer for IvonOptimizer {
 mod tests {
     use super::*;
     use crate::method::testing::Bowl;
+    use crate::method::{IvonMethodConfig, Settings, Setup};
     use crate::testing::tiny::adapter;
 
     fn after(config: &IvonMethodConfig, steps: usize) -> (Vec<f32>, Vec<f32>, Bowl) {
@@ -510,13 +255,15 @@ mod tests {
             seed: 3,
             steps: 9,
             steps_per_epoch: 1,
+            batch_size: 1,
+            accumulation: 1,
             examples: 1,
             dropout: 0.0,
         };
         let mut optimizer = config.start(adapter(1, "q_proj"), &setup).unwrap();
         let mut bowl = Bowl::default();
         for _ in 0..steps {
-            optimizer.step(config.learning_rate, &mut bowl).unwrap();
+            optimizer.step(config.rate(), &mut bowl).unwrap();
         }
         let posterior = optimizer.posterior();
         (
@@ -529,9 +276,9 @@ mod tests {
     #[test]
     fn a_frozen_hessian_keeps_the_variance_of_the_start_and_noise_stays() {
         let config = IvonMethodConfig {
-            beta2: 0.5,
+            beta2: Some(0.5),
             clip_radius: 0.0,
-            learning_rate: 1e-4,
+            learning_rate: Some(1e-4),
             ..IvonMethodConfig::default()
         };
         let (_, moving, _) = after(&config, 3);
@@ -578,7 +325,7 @@ mod tests {
         let config = IvonMethodConfig {
             learn_prior: true,
             clip_radius: 0.0,
-            learning_rate: 1e-6,
+            learning_rate: Some(1e-6),
             ..IvonMethodConfig::default()
         };
         let fixed = IvonMethodConfig {
@@ -607,6 +354,8 @@ mod tests {
             seed: 3,
             steps: 9,
             steps_per_epoch: 1,
+            batch_size: 1,
+            accumulation: 1,
             examples: 1,
             dropout: 0.0,
         };
@@ -643,7 +392,7 @@ mod tests {
         let config = IvonMethodConfig {
             no_noise: true,
             clip_radius: 0.0,
-            learning_rate: 2e-4,
+            learning_rate: Some(2e-4),
             ..IvonMethodConfig::default()
         };
         let (mean, variance, bowl) = after(&config, 1);

@@ -1,0 +1,93 @@
+//! IVON: the mean of the adapter and a variance for each of its weights, in the run that trains it.
+//!
+//! Source: arXiv 2411.04421 (the recipe), arXiv 2402.17641 (the optimizer, crate `ivon`).
+
+mod config;
+mod rule;
+mod optimizer;
+
+use burn::module::Module;
+use ivon::{Ivon, IvonConfig, IvonError};
+
+pub use config::{DrawPer, HessianEstimate, IvonMethodConfig, Recipe};
+use optimizer::IvonOptimizer;
+
+use super::{Method, Settings, Setup};
+use crate::lora::Adapter;
+use crate::settings::{Key, SettingError};
+use crate::train::{Optimizer, TrainError};
+
+impl IvonMethodConfig {
+    /// Checks these settings and those of the optimizer that are made of them.
+    pub(super) fn validate_with(&self, optimizer: &IvonConfig) -> Result<(), TrainError> {
+        let rate = self.rate();
+        if !(rate.is_finite() && rate > 0.0) {
+            return Err(
+                SettingError::value("learning_rate", rate, "a finite number above 0").into(),
+            );
+        }
+        let wrong_sd = |sd: &f64| !(sd.is_finite() && *sd > 0.0);
+        if let Some(sd) = self.posterior_sd.filter(wrong_sd) {
+            return Err(SettingError::value("posterior_sd", sd, "a finite number above 0").into());
+        }
+        if self.frozen_hessian && self.hess_approx == Some(HessianEstimate::Fisher) {
+            return Err(SettingError::new(
+                "frozen_hessian",
+                "true with hess_approx `fisher`, whose average has no start to keep",
+                "false, or another estimate",
+            )
+            .into());
+        }
+        optimizer.validate().map_err(refused)
+    }
+
+    /// The optimizer with these settings, which are valid.
+    pub(super) fn start_with(
+        &self,
+        config: IvonConfig,
+        adapter: Adapter,
+        setup: &Setup,
+    ) -> Result<Box<dyn Optimizer>, TrainError> {
+        Ok(Box::new(IvonOptimizer {
+            draw_per: self.draw_per,
+            no_noise: self.no_noise,
+            learns_after: self.learn_prior.then(|| setup.steps.div_ceil(10)),
+            optimizer: Ivon::new(config, adapter.train()).map_err(refused)?,
+        }))
+    }
+}
+
+impl Settings for IvonMethodConfig {
+    fn name(&self) -> &'static str {
+        "ivon"
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        Self::KEYS.to_vec()
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.rate()
+    }
+
+    fn validate(&self) -> Result<(), TrainError> {
+        self.validate_with(&self.optimizer_config(0, 1))
+    }
+
+    fn chosen(&self, setup: &Setup, spread: f64) -> Option<(Method, Vec<String>)> {
+        let (chosen, reasons) = rule::chosen(self, setup, spread);
+        Some((Method::Ivon(chosen), reasons))
+    }
+
+    fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
+        self.validate()?;
+        let examples = self.examples_per_draw(setup);
+        self.start_with(self.optimizer_config(setup.seed, examples), adapter, setup)
+    }
+}
+
+fn refused(error: IvonError) -> TrainError {
+    TrainError::Optimizer {
+        reason: error.to_string(),
+    }
+}
