@@ -80,11 +80,15 @@ fn configs(
             ..resolve::train_over(args, &base)?
         })
     };
-    toy::methods()
-        .into_iter()
-        .filter(|method| !is_named || method.name() == resolved.optimizer.name())
-        .map(config)
-        .collect()
+    if !is_named {
+        return toy::methods().into_iter().map(config).collect();
+    }
+    // A method that the toy has no settings for is trained with its own.
+    let named = &resolved.optimizer;
+    let with_settings = toy::methods().into_iter();
+    let mut with_settings = with_settings.filter(|method| method.name() == named.name());
+    let method = with_settings.next().unwrap_or_else(|| named.clone());
+    Ok(vec![config(method)?])
 }
 
 /// `IVON`, `AdamW`, or the method's name in lower case.

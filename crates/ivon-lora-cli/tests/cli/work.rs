@@ -570,4 +570,7 @@ fn without_model_and_data_the_toy_is_trained_by_both_optimizers() {
     // A second attempt is not an error, and a single optimizer can be requested.
     place.run("train --optimizer adamw --steps 2 --train-limit 20 --eval-limit 20 --threads 1 --quiet").ok();
     assert!(exists(place.path("runs/toy-2/adamw")) && !exists(place.path("runs/toy-2/ivon")));
+    // One that the toy has no settings for is trained with its own.
+    place.run("train --optimizer dalorra --steps 2 --train-limit 20 --eval-limit 20 --samples 1 --threads 1 --quiet").ok();
+    assert!(exists(place.path("runs/toy-3/dalorra/adapter")));
 }

@@ -122,12 +122,20 @@ mod tests {
             "{message}"
         );
         let (wide, mut rounded, mut count) = (decoder("llama"), decoder("llama"), 0);
-        for (index, layer) in rounded.layers.iter_mut().enumerate() {
-            for (projection, linear) in Projection::ALL.iter().zip(&mut layer.linears) {
+        let mut unpacked = decoder("llama");
+        let layers = rounded.layers.iter_mut().zip(&mut unpacked.layers);
+        for (index, (layer, unpacked)) in layers.enumerate() {
+            let linears = layer.linears.iter_mut().zip(&mut unpacked.linears);
+            for (projection, (linear, unpacked)) in Projection::ALL.iter().zip(linears) {
                 let name = format!("model.layers.{index}.{}.weight", projection.path());
                 let shape = [linear.weight.rows(), linear.weight.columns()];
                 let stored = checkpoint.tensor_of(&name, &shape).unwrap();
                 if let Some(blocks) = FrozenMatrix::in_blocks(&stored) {
+                    let mut numbers = vec![0.0; shape[0] * shape[1]];
+                    for (row, out) in numbers.chunks_exact_mut(shape[1]).enumerate() {
+                        blocks.row(row, out);
+                    }
+                    unpacked.weight = FrozenMatrix::new(shape[0], shape[1], numbers);
                     linear.weight = blocks;
                     count += 1;
                 }
@@ -140,8 +148,15 @@ mod tests {
             let network = Network::new(decoder, &Device::flex(), false);
             logits(&network, &batch, &Adapter::empty())
         };
+        let found = of(rounded);
+        agree(
+            &found,
+            &of(unpacked),
+            1e-4,
+            "the numbers of the blocks in f32",
+        );
         // Half a 127th of the largest of 32 weights is 0.5 % of a weight; 18 layers add up.
-        agree(&of(rounded), &of(wide), 0.1, "rounded to blocks");
+        agree(&found, &of(wide), 0.1, "rounded to blocks");
     }
 
     #[test]
