@@ -34,6 +34,11 @@ pub trait Settings: fmt::Debug {
     /// [`TrainError::Setting`] or [`TrainError::Optimizer`].
     fn validate(&self) -> Result<(), TrainError>;
 
+    /// The names of the settings that are left open, which [`chosen`](Self::chosen) gives a value.
+    fn open(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     /// These settings with a value for each that was left open, chosen for such a run, and a
     /// sentence for each choice; none where nothing can be left open. `spread` is the standard
     /// deviation of A's entries at their start.

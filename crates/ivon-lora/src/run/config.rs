@@ -120,7 +120,7 @@ impl RunConfig {
     }
 
     /// The keys of two runs whose difference would change the course of training, as
-    /// `key: there, not here`.
+    /// `key: there, not here`. A setting of the optimizer that is left open here does not count.
     pub fn trajectory_differences(&self, other: &Self) -> Vec<String> {
         let strip = |config: &Self| {
             let free = Self {
@@ -150,8 +150,14 @@ impl RunConfig {
             };
             serde_json::to_value(free).unwrap_or_default()
         };
+        let (here, mut there) = (strip(self), strip(other));
+        if let Some(optimizer) = there["optimizer"].as_object_mut() {
+            for key in self.optimizer.settings().open() {
+                optimizer.remove(key);
+            }
+        }
         let mut found = Vec::new();
-        compare("", &strip(self), &strip(other), &mut found);
+        compare("", &here, &there, &mut found);
         found
     }
 }
@@ -290,6 +296,7 @@ impl Default for EvaluationConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::method::{IvonMethodConfig, Method};
 
     #[test]
     fn no_step_is_taken_only_where_a_method_can_be_fitted_to_an_adapter() {
@@ -351,5 +358,20 @@ mod tests {
             from(8, Some("a")).trajectory_differences(&from(8, Some("b"))),
             ["`model.adapter` is \"a\", it was \"b\""]
         );
+    }
+
+    #[test]
+    fn a_setting_of_the_optimizer_that_is_left_open_is_no_other_setting() {
+        let open = RunConfig::default();
+        let chosen = RunConfig {
+            optimizer: Method::Ivon(IvonMethodConfig::paper()),
+            ..RunConfig::default()
+        };
+        // The recipe is not left open: it has a default.
+        assert_eq!(
+            open.trajectory_differences(&chosen),
+            ["`optimizer.recipe` is \"rule\", it was \"paper\""]
+        );
+        assert_eq!(chosen.trajectory_differences(&open).len(), 7);
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Provenance, RunConfig, RunError};
 use crate::files::{self, FileError};
+use crate::method::Method;
 use crate::train::{CHECKPOINTS_FOLDER, Checkpoints, METRICS_FILE, TrainError};
 
 /// The file with the resolved settings of a run.
@@ -40,6 +41,8 @@ pub struct RunFolder {
     pub resumes: bool,
     /// What the run that goes on was started with; none for a new run.
     pub started: Option<Provenance>,
+    /// The method of that run, with every setting chosen.
+    pub optimizer: Option<Method>,
     _lock: File,
 }
 
@@ -71,9 +74,14 @@ impl RunFolder {
                 remove_run(path)?;
                 None
             }
-            (true, Start::Resumed | Start::WhereItWas) => same_run(path, config)?,
+            (true, Start::Resumed | Start::WhereItWas) => Some(same_run(path, config)?),
+        };
+        let (optimizer, started) = match started {
+            Some(run) => (Some(run.optimizer), run.provenance),
+            None => (None, None),
         };
         Ok(Self {
+            optimizer,
             path: path.into(),
             // A run that was killed before its first checkpoint goes on at its first step.
             resumes: start != Start::New && has_checkpoint,
@@ -141,11 +149,11 @@ fn remove_run(folder: &Path) -> Result<(), FileError> {
 }
 
 /// Checks that the run of a folder is this one, and returns what it was started with.
-fn same_run(folder: &Path, config: &RunConfig) -> Result<Option<Provenance>, RunError> {
+fn same_run(folder: &Path, config: &RunConfig) -> Result<RunConfig, RunError> {
     let started = read_run(&folder.join(RUN_FILE))?;
     let differences = config.trajectory_differences(&started);
     match differences.is_empty() {
-        true => Ok(started.provenance),
+        true => Ok(started),
         false => Err(RunError::OtherSettings {
             folder: folder.into(),
             differences,

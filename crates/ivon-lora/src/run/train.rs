@@ -78,6 +78,14 @@ pub fn train_on_data(
         out.ok_or_else(|| SettingError::new("out", "absent", "the folder that the run writes"))?;
     let located = with_located_adapter(config, watch)?;
     let folder = RunFolder::take(out, config, start)?;
+    // A run that goes on keeps the settings that were chosen when it began.
+    let config = &RunConfig {
+        optimizer: folder
+            .optimizer
+            .clone()
+            .unwrap_or_else(|| config.optimizer.clone()),
+        ..config.clone()
+    };
     if start == Start::Resumed && !folder.resumes && config.train.steps != Some(0) {
         let note = "the run has no checkpoint yet: it begins at its first step";
         watch(Event::Note(note.into()));

@@ -231,6 +231,20 @@ impl IvonMethodConfig {
         }
     }
 
+    /// The names of the settings that are left open.
+    pub(super) fn open_settings(&self) -> Vec<&'static str> {
+        let is_open = [
+            ("learning_rate", self.learning_rate.is_none()),
+            ("ess", self.ess.is_none() && self.posterior_sd.is_none()),
+            ("hess_init", self.hess_init.is_none()),
+            ("beta2", self.beta2.is_none()),
+            ("update", self.update.is_none()),
+            ("hess_approx", self.hess_approx.is_none()),
+        ];
+        let open = is_open.into_iter().filter(|(_, is_open)| *is_open);
+        open.map(|(name, _)| name).collect()
+    }
+
     /// The learning rate before the schedule.
     pub fn rate(&self) -> f64 {
         self.learning_rate.unwrap_or(PAPER.0)

@@ -74,6 +74,10 @@ impl Settings for IvonMethodConfig {
         self.validate_with(&self.optimizer_config(0, 1))
     }
 
+    fn open(&self) -> Vec<&'static str> {
+        self.open_settings()
+    }
+
     fn chosen(&self, setup: &Setup, spread: f64) -> Option<(Method, Vec<String>)> {
         let (chosen, reasons) = rule::chosen(self, setup, spread);
         Some((Method::Ivon(chosen), reasons))

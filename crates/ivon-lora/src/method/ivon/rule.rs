@@ -18,7 +18,7 @@ const STEPS: f64 = 200.0;
 /// The power of the number of steps by which steps become shorter in longer runs.
 const POWER: f64 = 0.75;
 /// The longest step: beyond it a run of any length diverges now and then.
-const LONGEST_STEP: f64 = 1e-3;
+const LONGEST_STEP: f64 = 2e-3;
 /// σ₀ as a share of A's initial spread.
 const SPREAD: f64 = 0.5;
 /// The effective sample size, by which curvature counts beside σ₀.
@@ -104,29 +104,28 @@ fn step_size(steps: u64) -> f64 {
     (STEP * (STEPS / steps.max(1) as f64).powf(POWER)).min(LONGEST_STEP)
 }
 
-/// ess, and h₀ so that σ₀ is a share of A's spread, or what is given in the place of any of the
-/// three.
+/// h₀ and ess so that σ₀ is `posterior_sd`, or else a share of A's spread.
 fn choose_spread(settings: &mut IvonMethodConfig, spread: f64, reasons: &mut Vec<String>) {
-    if settings.hess_init.is_some() && settings.ess.is_some() {
-        return;
-    }
     let deviation = settings.posterior_sd.unwrap_or(SPREAD * spread);
     let precision = 1.0 / (deviation * deviation);
-    match (settings.hess_init, settings.ess) {
-        (Some(hessian), _) => settings.ess = Some(precision / (hessian + settings.weight_decay)),
-        (None, ess) => {
-            let ess = ess.unwrap_or(EXAMPLES);
+    let ess = settings.ess.unwrap_or(EXAMPLES);
+    let is_given =
+        settings.posterior_sd.is_some() || (settings.hess_init.is_some() && settings.ess.is_some());
+    if settings.hess_init.is_none() {
+        // A strong prior alone may give more precision than that.
+        let least = 1e-3 * precision / ess;
+        settings.hess_init = Some((precision / ess - settings.weight_decay).max(least));
+        if settings.posterior_sd.is_none() {
             settings.ess = Some(ess);
-            // With a strong prior alone the precision may be larger than asked for.
-            let floor = 1e-3 * precision / ess;
-            settings.hess_init = Some((precision / ess - settings.weight_decay).max(floor));
         }
+    } else if settings.posterior_sd.is_none() && settings.ess.is_none() {
+        settings.ess = Some(precision / (settings.initial_hessian() + settings.weight_decay));
     }
-    if settings.posterior_sd.take().is_none() {
+    if !is_given {
         reasons.push(format!(
             "posterior_sd {deviation:.2e}: {SPREAD} of A's initial spread of {spread:.2e}, where no \
              gradient has shown any curvature (ess {:.1e}, hess_init {:.1e})",
-            settings.ess.unwrap_or(EXAMPLES),
+            settings.effective_sample_size(),
             settings.initial_hessian()
         ));
     }
@@ -212,7 +211,7 @@ mod tests {
             once.validate().unwrap();
             let (twice, reasons) = chosen(&once, &setup(7), 0.1);
             assert_eq!(twice, once);
-            assert!(reasons.is_empty());
+            assert!(reasons.is_empty() && once.open_settings().is_empty());
         }
     }
 }
