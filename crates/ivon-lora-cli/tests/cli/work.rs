@@ -397,7 +397,7 @@ data/test.jsonl (test): 12 rows
 #[test]
 fn inspect_tells_what_is_in_an_adapter_and_a_run() {
     let place = Place::new();
-    place.train("").ok();
+    place.train("--recipe paper").ok();
     let adapter = place.run("inspect adapter run/adapter").ok();
     for part in [
         "base           model\n",
