@@ -612,7 +612,7 @@ fn several_runs_at_once_come_to_the_same_as_one_after_the_other() {
     let ran = place.run(&format!("{COMMAND} --jobs 3 --out beside"));
     assert!(
         ran.stderr
-            .contains(" of memory for each of 3 runs at once\n")
+            .contains(" of memory for each of 3 runs at once; ")
             && ran.stderr.contains("\nfilms, Laplace, seed 2\n"),
         "{}",
         ran.stderr

@@ -143,7 +143,7 @@ fn a_folder_that_holds_a_run_or_is_in_use() {
     );
     place.train("--resume --learning-rate 9").fails_with(
         2,
-        &["`run` was started with other settings: `optimizer.learning_rate` is 9.0, it was 0.03"],
+        &["`run` was started with other settings: `optimizer.learning_rate` is 9.0, it was 2.0"],
     );
     let lock = fs::File::options()
         .write(true)
