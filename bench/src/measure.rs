@@ -9,7 +9,7 @@ use ivon_lora::lora::{Adapter, LoraConfig};
 use ivon_lora::method::{Method, Setup};
 use ivon_lora::model::{BasePrecision, Checkpoint, Decoder, Projection};
 use ivon_lora::predict::{EvaluationOptions, Predictor, Questions};
-use ivon_lora::train::{BatchObjective, Evidence, Objective, Optimizer, TrainError};
+use ivon_lora::train::{BatchObjective, Optimizer, Through};
 use ivon_lora::watch::Progress;
 use serde_json::{Value, json};
 
@@ -71,28 +71,29 @@ impl Trainer {
         let batch = Questions::pack(examples).batch;
         let first = first_adapted_layer(self.optimizer.adapter());
         let started = Instant::now();
-        let inner = BatchObjective::new(
+        let mut inner = BatchObjective::new(
             &self.network,
             self.lora.dropout,
             21,
             index,
             &[examples.to_vec()],
         );
-        let mut objective = CountingObjective {
-            inner,
-            evaluations: 0,
-        };
-        self.optimizer.step(self.learning_rate, &mut objective)?;
+        let mut evaluations = 0;
+        let mut counted = Through::new(&mut inner, |inner, adapter, micro_batch, draw| {
+            evaluations += 1;
+            inner.evaluate(adapter, micro_batch, draw)
+        });
+        self.optimizer.step(self.learning_rate, &mut counted)?;
         let seconds = started.elapsed().as_secs_f64();
         let pass = Pass {
             tokens: batch.len(),
             asked: batch.asked.len(),
         };
-        let operations = objective.evaluations as f64
-            * pass.training(self.network.config(), first, self.recompute);
+        let operations =
+            evaluations as f64 * pass.training(self.network.config(), first, self.recompute);
         Ok(Step {
             seconds,
-            tokens: objective.evaluations * batch.len(),
+            tokens: evaluations * batch.len(),
             operations,
         })
     }
@@ -150,36 +151,6 @@ pub fn setup(steps: usize, examples: usize, dropout: f64) -> Setup {
         accumulation: 1,
         examples,
         dropout,
-    }
-}
-
-/// An objective that counts how often it is evaluated.
-struct CountingObjective<'a> {
-    inner: BatchObjective<'a>,
-    evaluations: usize,
-}
-
-impl Objective for CountingObjective<'_> {
-    fn micro_batches(&self) -> usize {
-        self.inner.micro_batches()
-    }
-
-    fn share(&self, micro_batch: usize) -> f64 {
-        self.inner.share(micro_batch)
-    }
-
-    fn tokens(&self) -> usize {
-        self.inner.tokens()
-    }
-
-    fn evaluate(
-        &mut self,
-        adapter: &Adapter,
-        micro_batch: usize,
-        draw: u64,
-    ) -> Result<Evidence, TrainError> {
-        self.evaluations += 1;
-        self.inner.evaluate(adapter, micro_batch, draw)
     }
 }
 

@@ -256,7 +256,7 @@ impl IvonConfig {
     }
 
     /// Whether an element's update may be clipped.
-    pub(crate) fn clips(&self) -> bool {
+    pub fn clips(&self) -> bool {
         self.newton_radius().is_some() || self.clip_deviations.is_some()
     }
 
@@ -394,6 +394,11 @@ impl Resolved {
                 HessianApproximation::Price | HessianApproximation::GradSq => 0.0,
             },
         }
+    }
+
+    /// What is added to h for the precision per effective example: the floor and δ.
+    pub fn added(&self) -> f64 {
+        self.floor + self.weight_decay
     }
 
     /// h before the first step.

@@ -354,7 +354,7 @@ impl<M: Module> Ivon<M> {
                 rule::variance(
                     hessian.clone(),
                     self.config.effective_sample_size,
-                    bucket.settings.floor + bucket.settings.weight_decay,
+                    bucket.settings.added(),
                 )
             })
             .collect()
@@ -392,7 +392,7 @@ impl<M: Module> Ivon<M> {
         let mut sum = 0.0;
         self.each_hessian(|h, settings| {
             let initial = settings.hessian_init + settings.weight_decay;
-            let precision = h + settings.floor + settings.weight_decay;
+            let precision = h + settings.added();
             sum += (1.0 - initial / precision).max(0.0);
         });
         sum / self.layout.elements() as f64

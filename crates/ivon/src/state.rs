@@ -170,7 +170,7 @@ impl ParameterState {
                 found: self.shape.clone(),
             });
         }
-        let added = bucket.settings.floor + bucket.settings.weight_decay;
+        let added = bucket.settings.added();
         let is_precision = |h: f64| h.is_finite() && h + added > 0.0;
         let state_value = |what, found, expected| IvonError::StateValue {
             what,

@@ -190,8 +190,7 @@ impl Update<'_> {
 
     /// σ of a bucket's elements.
     fn deviation(&self, hessian: &Tensor<1>, bucket: usize) -> Tensor<1> {
-        let settings = self.layout.buckets[bucket].settings;
-        let added = settings.floor + settings.weight_decay;
+        let added = self.layout.buckets[bucket].settings.added();
         rule::variance(hessian.clone(), self.config.effective_sample_size, added).sqrt()
     }
 

@@ -29,7 +29,7 @@ use crate::lora::{Adapter, HostMatrix};
 use crate::posterior::{Gaussian, Posterior};
 use crate::random::{self, stream, uniform};
 use crate::settings::{Key, Kind, SettingError};
-use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
+use crate::train::{Evidence, Objective, Optimizer, Through, TrainError, Update};
 
 /// AdamW's settings and those of q and its SGD; the defaults are the paper's, with AdamW's own
 /// learning rate.
@@ -201,7 +201,6 @@ fn kl_gradient(mean: f64, rho: f64, prior_sd: f64) -> (f64, f64) {
 
 /// An objective at draws of A, which accumulates the gradients of ρ.
 struct AtDraws<'a> {
-    inner: &'a mut dyn Objective,
     variational: &'a Variational,
     address: Address,
     draws: u64,
@@ -209,21 +208,10 @@ struct AtDraws<'a> {
     slopes: Vec<Vec<f64>>,
 }
 
-impl Objective for AtDraws<'_> {
-    fn micro_batches(&self) -> usize {
-        self.inner.micro_batches()
-    }
-
-    fn share(&self, micro_batch: usize) -> f64 {
-        self.inner.share(micro_batch)
-    }
-
-    fn tokens(&self) -> usize {
-        self.inner.tokens()
-    }
-
+impl AtDraws<'_> {
     fn evaluate(
         &mut self,
+        inner: &mut dyn Objective,
         adapter: &Adapter,
         micro_batch: usize,
         draw: u64,
@@ -238,8 +226,8 @@ impl Objective for AtDraws<'_> {
             true => self.with_signs(adapter, &normals, &address),
             false => self.shifted(adapter, &normals)?,
         };
-        let share = self.inner.share(micro_batch);
-        let evidence = self.inner.evaluate(&drawn, micro_batch, draw)?;
+        let share = inner.share(micro_batch);
+        let evidence = inner.evaluate(&drawn, micro_batch, draw)?;
         self.learn(ids, &normals, &evidence, share)?;
         Ok(evidence)
     }
@@ -403,13 +391,15 @@ impl Optimizer for BlobOptimizer {
         };
         let rho = self.variational.rho.iter();
         let mut at_draws = AtDraws {
-            inner: objective,
             variational: &self.variational,
             address,
             draws: 0,
             slopes: rho.map(|(_, rho)| vec![0.0; rho.len()]).collect(),
         };
-        let update = self.adamw.step(learning_rate, &mut at_draws)?;
+        let mut through = Through::new(objective, |inner, adapter, micro_batch, draw| {
+            at_draws.evaluate(inner, adapter, micro_batch, draw)
+        });
+        let update = self.adamw.step(learning_rate, &mut through)?;
         let slopes = at_draws.slopes;
         let rate = self.variational.kl_rate * learning_rate / self.base_rate;
         if let Err(error) = self.descend(rate, &slopes) {

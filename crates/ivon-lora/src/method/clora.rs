@@ -18,7 +18,7 @@ use crate::lora::Adapter;
 use crate::lora::side::{CloraDraw, CloraNoise, CloraStart, Divergence};
 use crate::posterior::{Clora, Posterior};
 use crate::settings::{Key, Kind, SettingError};
-use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
+use crate::train::{Evidence, Objective, Optimizer, Through, TrainError, Update};
 
 /// AdamW's settings and those of q.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,28 +139,16 @@ impl Settings for CloraConfig {
 }
 
 /// An objective at draws of E.
-struct AtDraws<'a> {
-    inner: &'a mut dyn Objective,
+struct AtDraws {
     divergence: Divergence,
     address: Address,
     draws: u64,
 }
 
-impl Objective for AtDraws<'_> {
-    fn micro_batches(&self) -> usize {
-        self.inner.micro_batches()
-    }
-
-    fn share(&self, micro_batch: usize) -> f64 {
-        self.inner.share(micro_batch)
-    }
-
-    fn tokens(&self) -> usize {
-        self.inner.tokens()
-    }
-
+impl AtDraws {
     fn evaluate(
         &mut self,
+        inner: &mut dyn Objective,
         adapter: &Adapter,
         micro_batch: usize,
         draw: u64,
@@ -174,7 +162,7 @@ impl Objective for AtDraws<'_> {
         });
         self.draws += 1;
         let divergence = (self.divergence.weight > 0.0).then_some(self.divergence);
-        self.inner.evaluate(
+        inner.evaluate(
             &Clora::at_draw(adapter, CloraDraw { noise, divergence }),
             micro_batch,
             draw,
@@ -203,12 +191,14 @@ impl Optimizer for CloraOptimizer {
             draw: 0,
         };
         let mut at_draws = AtDraws {
-            inner: objective,
             divergence: self.divergence,
             address,
             draws: 0,
         };
-        self.adamw.step(learning_rate, &mut at_draws)
+        let mut through = Through::new(objective, |inner, adapter, micro_batch, draw| {
+            at_draws.evaluate(inner, adapter, micro_batch, draw)
+        });
+        self.adamw.step(learning_rate, &mut through)
     }
 
     fn adapter(&self) -> &Adapter {

@@ -26,7 +26,7 @@ use super::{Settings, Setup, flat};
 use crate::lora::Adapter;
 use crate::posterior::{Dalorra, LARGEST_LOGIT, MaskAddress, Posterior, logistic, scale_rows};
 use crate::settings::{Key, Kind, SettingError};
-use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
+use crate::train::{Evidence, Objective, Optimizer, Through, TrainError, Update};
 
 /// AdamW's settings and those of the masks. The paper states neither p₀ nor τ, and adds the KL to the
 /// mean loss without a weight (w = N). The defaults are a prior without preference, the evidence
@@ -206,7 +206,6 @@ fn bounded(mut logits: AdamwVector, step: u64) -> Result<AdamwVector, TrainError
 
 /// An objective at draws of the masks, which accumulates the gradient of φ.
 struct AtMasks<'a> {
-    inner: &'a mut dyn Objective,
     config: &'a DalorraConfig,
     logits: &'a [f32],
     /// The address of the next draw.
@@ -215,21 +214,10 @@ struct AtMasks<'a> {
     slopes: Vec<f64>,
 }
 
-impl Objective for AtMasks<'_> {
-    fn micro_batches(&self) -> usize {
-        self.inner.micro_batches()
-    }
-
-    fn share(&self, micro_batch: usize) -> f64 {
-        self.inner.share(micro_batch)
-    }
-
-    fn tokens(&self) -> usize {
-        self.inner.tokens()
-    }
-
+impl AtMasks<'_> {
     fn evaluate(
         &mut self,
+        inner: &mut dyn Objective,
         adapter: &Adapter,
         micro_batch: usize,
         draw: u64,
@@ -243,8 +231,8 @@ impl Objective for AtMasks<'_> {
             .collect();
         let values: Vec<f64> = masks.iter().map(|mask| mask.value).collect();
         let masked = scale_rows(&weights, &values)?.train();
-        let share = self.inner.share(micro_batch);
-        let mut evidence = self.inner.evaluate(&masked, micro_batch, draw)?;
+        let share = inner.share(micro_batch);
+        let mut evidence = inner.evaluate(&masked, micro_batch, draw)?;
         let by_mask = through_masks(&mut evidence.gradients, &weights, &values)?;
         for ((sum, by_mask), mask) in self.slopes.iter_mut().zip(by_mask).zip(masks) {
             *sum += share * by_mask * mask.slope;
@@ -328,7 +316,6 @@ impl Optimizer for DalorraOptimizer {
     ) -> Result<Update, TrainError> {
         let before = self.adamw.clone();
         let mut at_masks = AtMasks {
-            inner: objective,
             config: &self.config,
             logits: &self.logits.values,
             address: MaskAddress {
@@ -338,7 +325,10 @@ impl Optimizer for DalorraOptimizer {
             },
             slopes: vec![0.0; self.logits.values.len()],
         };
-        let update = self.adamw.step(learning_rate, &mut at_masks)?;
+        let mut through = Through::new(objective, |inner, adapter, micro_batch, draw| {
+            at_masks.evaluate(inner, adapter, micro_batch, draw)
+        });
+        let update = self.adamw.step(learning_rate, &mut through)?;
         let slopes = at_masks.slopes;
         match self.descend(learning_rate, slopes) {
             Ok(divergence) => Ok(Update {
@@ -485,8 +475,8 @@ mod tests {
             hard_masks: false,
             ..config(1.0)
         };
-        let mut objective = AtMasks {
-            inner: &mut BatchObjective::new(network, 0.0, 1, 4, &batches),
+        let inner = &mut BatchObjective::new(network, 0.0, 1, 4, &batches);
+        let mut at_masks = AtMasks {
             config: &config,
             logits,
             address: MaskAddress {
@@ -499,8 +489,8 @@ mod tests {
         let adapter = adapter.clone().train();
         let (mut loss, mut sum) = (0.0, Vec::new());
         for micro_batch in 0..2 {
-            let share = objective.share(micro_batch);
-            let mut evidence = objective.evaluate(&adapter, micro_batch, 0).unwrap();
+            let share = inner.share(micro_batch);
+            let mut evidence = at_masks.evaluate(inner, &adapter, micro_batch, 0).unwrap();
             loss += share * evidence.loss;
             let part = flat::gradients(&adapter, &mut evidence.gradients) * share;
             let part = part.into_data().try_to_vec::<f32>().unwrap();
@@ -509,7 +499,7 @@ mod tests {
                 .zip(part)
                 .for_each(|(sum, g): (&mut f32, _)| *sum += g);
         }
-        (loss, sum, objective.slopes)
+        (loss, sum, at_masks.slopes)
     }
 
     #[test]

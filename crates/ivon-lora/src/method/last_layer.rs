@@ -21,7 +21,7 @@ use super::{Passes, Settings, Setup};
 use crate::lora::Adapter;
 use crate::posterior::{LastLayer, OutputNoise, Posterior};
 use crate::settings::{Key, Kind, SettingError};
-use crate::train::{Evidence, Objective, Optimizer, TrainError, Update};
+use crate::train::{Evidence, Objective, Optimizer, Through, TrainError, Update};
 
 /// AdamW's settings and those of q.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -191,36 +191,22 @@ impl Row {
 }
 
 /// An objective that is evaluated by its bound under noise on the output layer.
-struct UnderNoise<'a> {
-    inner: &'a mut dyn Objective,
+struct UnderNoise {
     noise: OutputNoise,
     /// The gradient of the bound by s², summed over the micro-batches so far, by token.
     slopes: BTreeMap<u32, Vec<f32>>,
 }
 
-impl Objective for UnderNoise<'_> {
-    fn micro_batches(&self) -> usize {
-        self.inner.micro_batches()
-    }
-
-    fn share(&self, micro_batch: usize) -> f64 {
-        self.inner.share(micro_batch)
-    }
-
-    fn tokens(&self) -> usize {
-        self.inner.tokens()
-    }
-
+impl UnderNoise {
     fn evaluate(
         &mut self,
+        inner: &mut dyn Objective,
         adapter: &Adapter,
         micro_batch: usize,
         draw: u64,
     ) -> Result<Evidence, TrainError> {
-        let share = self.inner.share(micro_batch) as f32;
-        let found = self
-            .inner
-            .evaluate_bound(adapter, &self.noise, micro_batch, draw)?;
+        let share = inner.share(micro_batch) as f32;
+        let found = inner.evaluate_bound(adapter, &self.noise, micro_batch, draw)?;
         for (token, row) in found.rows {
             let sum = self.slopes.entry(token);
             let sum = sum.or_insert_with(|| vec![0.0; row.len()]);
@@ -273,12 +259,14 @@ impl Optimizer for LastLayerOptimizer {
         objective: &mut dyn Objective,
     ) -> Result<Update, TrainError> {
         let mut under_noise = UnderNoise {
-            inner: objective,
             noise: noise(&self.rows, self.config.head_sd)?,
             slopes: BTreeMap::new(),
         };
         let mut adamw = self.adamw.clone();
-        let update = adamw.step(learning_rate, &mut under_noise)?;
+        let mut through = Through::new(objective, |inner, adapter, micro_batch, draw| {
+            under_noise.evaluate(inner, adapter, micro_batch, draw)
+        });
+        let update = adamw.step(learning_rate, &mut through)?;
         let schedule = learning_rate / self.config.adamw.learning_rate;
         let rows = self.moved_rows(
             &under_noise.slopes,

@@ -22,6 +22,6 @@ pub use goal::Goal;
 pub use metrics_file::METRICS_FILE;
 use metrics_file::MetricsFile;
 pub use objective::BatchObjective;
-pub use optimizer::{BoundEvidence, Evidence, Objective, Optimizer, Update};
+pub use optimizer::{BoundEvidence, Evidence, Objective, Optimizer, Through, Update};
 pub use schedule::Schedule;
 pub use steps::{CHECKPOINTS_FOLDER, Outcome, Training, TrainingEnd, training_loop};

@@ -52,6 +52,49 @@ pub trait Objective {
     }
 }
 
+/// Another objective whose evaluations go through a function: at a draw of the adapter, say, or with
+/// gradients of more than the adapter.
+pub struct Through<'a, F> {
+    inner: &'a mut dyn Objective,
+    evaluate: F,
+}
+
+impl<'a, F> Through<'a, F>
+where
+    F: FnMut(&mut dyn Objective, &Adapter, usize, u64) -> Result<Evidence, TrainError>,
+{
+    /// `evaluate` is given the other objective and the arguments of [`Objective::evaluate`].
+    pub fn new(inner: &'a mut dyn Objective, evaluate: F) -> Self {
+        Self { inner, evaluate }
+    }
+}
+
+impl<F> Objective for Through<'_, F>
+where
+    F: FnMut(&mut dyn Objective, &Adapter, usize, u64) -> Result<Evidence, TrainError>,
+{
+    fn micro_batches(&self) -> usize {
+        self.inner.micro_batches()
+    }
+
+    fn share(&self, micro_batch: usize) -> f64 {
+        self.inner.share(micro_batch)
+    }
+
+    fn tokens(&self) -> usize {
+        self.inner.tokens()
+    }
+
+    fn evaluate(
+        &mut self,
+        adapter: &Adapter,
+        micro_batch: usize,
+        draw: u64,
+    ) -> Result<Evidence, TrainError> {
+        (self.evaluate)(self.inner, adapter, micro_batch, draw)
+    }
+}
+
 /// What an objective found at one adapter.
 #[derive(Debug)]
 pub struct Evidence {

@@ -214,7 +214,7 @@ pub(super) fn check_footer(file: &mut File) -> Result<(), String> {
 
 /// Walks over the list of a schema's elements and adds them up.
 fn walk_schema(walk: &mut Walk<'_>, size: &mut SchemaSize) -> Result<(), String> {
-    let count = walk.list_of_structs()?;
+    let (count, _) = walk.list_of(Form::Struct(SCHEMA_ELEMENT))?;
     for _ in 0..count {
         let mut children = 0;
         walk.structure(SCHEMA_ELEMENT, 1, &mut |walk, field| {

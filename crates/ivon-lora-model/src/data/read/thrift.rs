@@ -108,12 +108,7 @@ impl<'a> Walk<'a> {
         match form {
             Form::Struct(fields) => self.structure(fields, depth + 1, &mut |_, _| Ok(false)),
             Form::List(element) => {
-                let (count, kind) = self.list()?;
-                if count > 0 && !element.fits(kind) {
-                    return Err(format!(
-                        "a list of its description has values of the wrong type {kind}"
-                    ));
-                }
+                let (count, kind) = self.list_of(*element)?;
                 (0..count).try_for_each(|_| self.skip_form(*element, kind, depth + 1))
             }
             _ => self.skip_value(kind, depth, false),
@@ -161,11 +156,12 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// The number of structs of a list.
-    pub(super) fn list_of_structs(&mut self) -> Result<u64, String> {
-        match self.list()? {
-            (count, STRUCT) | (count @ 0, _) => Ok(count),
-            (_, kind) => Err(format!(
+    /// The number of values of a list and their type, which must have this form.
+    pub(super) fn list_of(&mut self, element: Form) -> Result<(u64, u8), String> {
+        let (count, kind) = self.list()?;
+        match count == 0 || element.fits(kind) {
+            true => Ok((count, kind)),
+            false => Err(format!(
                 "a list of its description has values of the wrong type {kind}"
             )),
         }

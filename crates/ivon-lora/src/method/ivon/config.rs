@@ -212,19 +212,21 @@ impl Default for IvonMethodConfig {
     }
 }
 
-/// The paper's learning rate, ess, h₀ and β₂ (arXiv 2411.04421), for whatever is given nowhere.
-const PAPER: (f64, f64, f64, f64) = (0.03, 1e6, 1e-3, 0.99999);
+// The recipe of arXiv 2411.04421, for whatever is given nowhere.
+const PAPER_LEARNING_RATE: f64 = 0.03;
+const PAPER_ESS: f64 = 1e6;
+const PAPER_HESS_INIT: f64 = 1e-3;
+const PAPER_BETA2: f64 = 0.99999;
 
 impl IvonMethodConfig {
     /// The paper's recipe (arXiv 2411.04421), with every setting in it.
     pub fn paper() -> Self {
-        let (learning_rate, ess, hess_init, beta2) = PAPER;
         Self {
             recipe: Recipe::Paper,
-            learning_rate: Some(learning_rate),
-            ess: Some(ess),
-            hess_init: Some(hess_init),
-            beta2: Some(beta2),
+            learning_rate: Some(PAPER_LEARNING_RATE),
+            ess: Some(PAPER_ESS),
+            hess_init: Some(PAPER_HESS_INIT),
+            beta2: Some(PAPER_BETA2),
             update: Some(MeanUpdate::Newton),
             hess_approx: Some(HessianEstimate::Price),
             ..Self::default()
@@ -247,17 +249,17 @@ impl IvonMethodConfig {
 
     /// The learning rate before the schedule.
     pub fn rate(&self) -> f64 {
-        self.learning_rate.unwrap_or(PAPER.0)
+        self.learning_rate.unwrap_or(PAPER_LEARNING_RATE)
     }
 
     /// h₀.
     pub fn initial_hessian(&self) -> f64 {
-        self.hess_init.unwrap_or(PAPER.2)
+        self.hess_init.unwrap_or(PAPER_HESS_INIT)
     }
 
     /// β₂.
     pub fn hessian_decay(&self) -> f64 {
-        self.beta2.unwrap_or(PAPER.3)
+        self.beta2.unwrap_or(PAPER_BETA2)
     }
 
     /// ess, from `posterior_sd` where that is given.
@@ -265,7 +267,7 @@ impl IvonMethodConfig {
         let precision = self.initial_hessian() + self.weight_decay;
         match self.posterior_sd {
             Some(sd) => 1.0 / (sd * sd * precision),
-            None => self.ess.unwrap_or(PAPER.1),
+            None => self.ess.unwrap_or(PAPER_ESS),
         }
     }
 
@@ -273,11 +275,6 @@ impl IvonMethodConfig {
     pub fn initial_sd(&self) -> f64 {
         let precision = self.initial_hessian() + self.weight_decay;
         1.0 / (self.effective_sample_size() * precision).sqrt()
-    }
-
-    /// Whether updates are clipped to `clip_radius`, and not normalised to it.
-    pub fn is_clipped(&self) -> bool {
-        self.clip_radius > 0.0 && self.update != Some(MeanUpdate::Normalized)
     }
 
     /// Whether the Hessian is the average of all squared gradients.

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use ivon::{Draw, Ivon, IvonConfig, IvonError, IvonState, MeanUpdate, ParameterGroup, PathPattern};
+use ivon::{Draw, Ivon, IvonConfig, IvonError, IvonState, ParameterGroup, PathPattern};
 
 use super::config::DrawPer;
 use super::refused;
@@ -52,12 +52,6 @@ fn prior_groups(
 }
 
 impl IvonOptimizer {
-    /// Whether updates are clipped, and not normalised.
-    fn is_clipped(&self) -> bool {
-        let config = self.optimizer.config();
-        config.clip_radius.is_some() && config.mean_update == MeanUpdate::Newton
-    }
-
     fn failed(&self, error: IvonError) -> TrainError {
         TrainError::Step {
             step: self.optimizer.steps() + 1,
@@ -201,7 +195,11 @@ impl Optimizer for IvonOptimizer {
             loss: report.loss,
             gradient_norm: report.gradient_norm,
             update_rms: report.update_size,
-            clipped_share: self.is_clipped().then_some(report.clipped_share),
+            clipped_share: self
+                .optimizer
+                .config()
+                .clips()
+                .then_some(report.clipped_share),
         })
     }
 
