@@ -392,6 +392,8 @@ mod tests {
             (Encoding::Q4_0, 0),
             (Encoding::Q8_0, 0),
             (Encoding::Q6K, 208),
+            (Encoding::IQ4NL, 0),
+            (Encoding::IQ4XS, 0),
         ] {
             let (values, length) = encoding.block();
             for (n, inputs, outputs) in [(5, 256, 100), (9, 768, 65)] {

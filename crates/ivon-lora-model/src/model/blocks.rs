@@ -2,7 +2,8 @@
 //! `gguf` package; and f32 → Q8_0 blocks, as ggml's `quantize_row_q8_0`.
 //!
 //! Each block of 32 or 256 numbers is stored as small integers with one or two f16 scales; the
-//! 256-wide "K" formats also have 4- to 6-bit scales for sub-blocks of 16 or 32.
+//! 256-wide "K" formats and IQ4_XS also have 4- to 6-bit scales for sub-blocks of 16 or 32. The
+//! 4-bit integers of IQ4_NL, IQ4_XS and MXFP4 are positions in a table of levels.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -45,6 +46,9 @@ pub fn dequantize_row(encoding: Encoding, bytes: &[u8], out: &mut [f32]) {
         Encoding::Q4K => each(bytes, out, q4_k),
         Encoding::Q5K => each(bytes, out, q5_k),
         Encoding::Q6K => each(bytes, out, q6_k),
+        Encoding::IQ4NL => each(bytes, out, iq4_nl),
+        Encoding::IQ4XS => each(bytes, out, iq4_xs),
+        Encoding::MXFP4 => each(bytes, out, mxfp4),
     }
 }
 
@@ -297,6 +301,57 @@ fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
     }
 }
 
+/// The levels of IQ4_NL and IQ4_XS: closer together near zero, as weights are.
+const IQ4_LEVELS: [i8; 16] = [
+    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
+];
+
+/// The levels of MXFP4, doubled: the numbers of a float with sign, two bits of exponent and one of
+/// mantissa (E2M1).
+const MXFP4_LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// `d·level(q)` for 32 numbers: 16 bytes, whose low nibbles come first.
+#[inline(always)]
+fn levels(nibbles: &[u8; 16], d: f32, table: &[i8; 16], out: &mut [f32; 32]) {
+    for (i, &byte) in nibbles.iter().enumerate() {
+        out[i] = d * f32::from(table[usize::from(byte & 15)]);
+        out[i + 16] = d * f32::from(table[usize::from(byte >> 4)]);
+    }
+}
+
+/// `d·level(q)`.
+fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
+    let nibbles = block.last_chunk().unwrap_or(&[0; 16]);
+    levels(nibbles, scale(block, 0), &IQ4_LEVELS, out);
+}
+
+/// 8 sub-blocks of 32: `d·(s − 32)·level(q)`; 6-bit s, whose two high bits lie in a u16.
+fn iq4_xs(block: &[u8; 136], out: &mut [f32; 256]) {
+    let (d, low) = (scale(block, 0), &block[4..8]);
+    let high = u16::from_le_bytes([block[2], block[3]]);
+    let nibbles = block[8..].as_chunks().0;
+    let subs = nibbles.iter().zip(out.as_chunks_mut().0).enumerate();
+    for (sub, (nibbles, out)) in subs {
+        let s = low[sub / 2] >> (sub % 2 * 4) & 15 | ((high >> (2 * sub) & 3) as u8) << 4;
+        levels(nibbles, d * (i32::from(s) - 32) as f32, &IQ4_LEVELS, out);
+    }
+}
+
+/// `2^(e − 128)·level(q)`: e a byte without sign (E8M0), one less than its bias of 127 as the
+/// levels are doubled.
+fn mxfp4(block: &[u8; 17], out: &mut [f32; 32]) {
+    let [e, nibbles @ ..] = block;
+    levels(nibbles, half_power_of_two(*e), &MXFP4_LEVELS, out);
+}
+
+/// `2^(e − 128)`, of which the smallest two are subnormal.
+fn half_power_of_two(e: u8) -> f32 {
+    f32::from_bits(match e {
+        0 | 1 => 0x0020_0000 << e,
+        _ => (u32::from(e) - 1) << 23,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,7 +367,7 @@ mod tests {
     fn every_block_format_agrees_with_the_gguf_package() {
         let golden = testing::golden_json("gguf_blocks.json");
         let cases = golden["cases"].as_array().unwrap();
-        assert_eq!(cases.len(), 12);
+        assert!(cases.len() >= 12);
         for case in cases {
             let name = case["type"].as_str().unwrap();
             let encoding =
@@ -342,6 +397,28 @@ mod tests {
                     "{name}, number {i}: found {found}, expected {expected}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn every_block_format_has_a_case_in_the_golden_file() {
+        let path = testing::workspace().join("testdata/golden/gguf_blocks.json");
+        let golden: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let cases = golden["cases"].as_array().unwrap();
+        for (encoding, name, _) in Encoding::ALL {
+            let is_there = cases.iter().any(|case| case["type"] == name);
+            assert!(is_there || encoding == Encoding::F32, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_scale_of_mxfp4_is_a_power_of_two_down_to_the_subnormal_ones() {
+        // 1 is level 2 at e = 127, as levels are doubled.
+        assert_eq!(half_power_of_two(127) * 2.0, 1.0);
+        for e in 0..=255u8 {
+            let expected = 2f64.powi(i32::from(e) - 128);
+            assert_eq!(f64::from(half_power_of_two(e)), expected, "{e}");
         }
     }
 

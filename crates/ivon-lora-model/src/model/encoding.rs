@@ -17,11 +17,14 @@ pub enum Encoding {
     Q4K,
     Q5K,
     Q6K,
+    IQ4NL,
+    IQ4XS,
+    MXFP4,
 }
 
 impl Encoding {
     /// All encodings, with their names in GGUF and their `ggml_type` numbers.
-    pub const ALL: [(Self, &'static str, u32); 13] = [
+    pub const ALL: [(Self, &'static str, u32); 16] = [
         (Self::F32, "F32", 0),
         (Self::F16, "F16", 1),
         (Self::BF16, "BF16", 30),
@@ -35,6 +38,9 @@ impl Encoding {
         (Self::Q4K, "Q4_K", 12),
         (Self::Q5K, "Q5_K", 13),
         (Self::Q6K, "Q6_K", 14),
+        (Self::IQ4NL, "IQ4_NL", 20),
+        (Self::IQ4XS, "IQ4_XS", 23),
+        (Self::MXFP4, "MXFP4", 39),
     ];
 
     /// The number of values in a block, and its size in bytes.
@@ -42,7 +48,7 @@ impl Encoding {
         match self {
             Self::F32 => (1, 4),
             Self::F16 | Self::BF16 => (1, 2),
-            Self::Q4_0 => (32, 18),
+            Self::Q4_0 | Self::IQ4NL => (32, 18),
             Self::Q4_1 => (32, 20),
             Self::Q5_0 => (32, 22),
             Self::Q5_1 => (32, 24),
@@ -52,6 +58,8 @@ impl Encoding {
             Self::Q4K => (256, 144),
             Self::Q5K => (256, 176),
             Self::Q6K => (256, 210),
+            Self::IQ4XS => (256, 136),
+            Self::MXFP4 => (32, 17),
         }
     }
 

@@ -71,7 +71,12 @@ mod tests {
                 (known, Some(encoding.block()))
             );
         }
-        assert_eq!((name(23), block(23)), ("IQ4_XS".into(), Some((256, 136))));
+        // Types that are not read are known by name, so that a refusal can say which it is.
+        for (number, known) in [(16, "IQ2_XXS"), (19, "IQ1_S"), (21, "IQ3_S"), (34, "TQ1_0")] {
+            assert_eq!(name(number), known);
+            assert_eq!(Encoding::from_ggml_type(number), None);
+        }
+        assert_eq!((name(40), block(40)), ("NVFP4".into(), Some((64, 36))));
         assert_eq!((name(99), block(99)), ("ggml type 99".into(), None));
     }
 }

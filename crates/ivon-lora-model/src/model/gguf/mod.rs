@@ -97,7 +97,8 @@ impl GgufCheckpoint {
                 file: self.file.name(),
                 name: name.into(),
                 found: block_types::name(entry.ggml_type),
-                supported: "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K",
+                supported: "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL, \
+                            IQ4_XS and MXFP4",
             })?;
         let permuted = self.permuted_head.filter(|_| names::is_rotary(name));
         let bytes = self.file.bytes(entry);
