@@ -1,40 +1,42 @@
 //! The tokenizer in the metadata of a GGUF file (`tokenizer.ggml.*`) → [`Tokenizer`].
 //!
-//! Two kinds: `gpt2`, byte-level BPE with explicit merges and a named pre-tokenizer, and `llama`, a
-//! SentencePiece vocabulary whose merges follow from the scores.
+//! Three kinds: `gpt2`, byte-level BPE with explicit merges and a named pre-tokenizer; `llama`, a
+//! SentencePiece vocabulary whose merges follow from the scores; and `gemma4`, a SentencePiece
+//! vocabulary with explicit merges.
 
+mod pre_tokenizer;
+mod byte_level;
 mod sentencepiece;
 
-use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::normalizers::unicode::NFC;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{AddedToken, PreTokenizerWrapper, SplitDelimiterBehavior};
+use std::borrow::Cow;
+
+use tokenizers::AddedToken;
+use tokenizers::models::bpe::Vocab;
 
 use super::framing::frame;
 use crate::data::Tokenizer;
-use crate::guard::guard_result;
 use crate::model::error::ModelError;
 use crate::model::gguf::GgufFile;
 
-/// The token kinds that are matched in the text first (`tokenizer.ggml.token_type`).
+/// The kinds of tokens (`tokenizer.ggml.token_type`).
+const NORMAL: i64 = 1;
+const UNKNOWN: i64 = 2;
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 
-/// Llama 3's split: contractions, words with a leading space or sign, numbers in groups of three,
-/// signs, line ends, spaces.
-const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Qwen 2's split: the same with single digits.
-const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-/// The vocabulary in the order of ids, for both kinds.
+/// The vocabulary in the order of ids, for all kinds.
 struct Vocabulary<'a> {
     file: String,
-    tokens: Vec<&'a str>,
+    tokens: Vec<Cow<'a, str>>,
     /// 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.
     kinds: Vec<i64>,
+}
+
+/// A tokenizer without its special tokens.
+struct Model {
+    inner: tokenizers::Tokenizer,
+    /// Whether llama.cpp begins a text with BOS if the file does not say.
+    starts_with_bos: bool,
 }
 
 /// Builds the tokenizer of a file.
@@ -47,20 +49,25 @@ pub(in crate::model) fn read(file: &GgufFile) -> Result<Tokenizer, ModelError> {
         file: file.name(),
         reason,
     };
-    let model = file
+    let kind = file
         .text("tokenizer.ggml.model")?
         .ok_or_else(|| wrong("the file has none (`tokenizer.ggml.model` is missing)".into()))?;
     let vocabulary = Vocabulary::read(file)?;
-    let (inner, starts_with_bos) = match model {
-        "gpt2" => byte_level(file, &vocabulary)?,
-        "llama" => (sentencepiece::build(file, &vocabulary)?, true),
+    let vocabulary = match kind {
+        "gpt2" => vocabulary,
+        _ => vocabulary.with_symbols_for_spaces(),
+    };
+    let model = match kind {
+        "gpt2" => byte_level::build(file, &vocabulary)?,
+        "llama" => sentencepiece::build(file, &vocabulary)?,
+        "gemma4" => sentencepiece::build_gemma_4(file, &vocabulary)?,
         other => {
             return Err(wrong(format!(
-                "its kind is `{other}`, expected `gpt2` or `llama`"
+                "its kind is `{other}`, expected `gpt2`, `llama` or `gemma4`"
             )));
         }
     };
-    finish(file, &vocabulary, inner, starts_with_bos)
+    finish(file, &vocabulary, model, kind)
 }
 
 impl<'a> Vocabulary<'a> {
@@ -74,7 +81,7 @@ impl<'a> Vocabulary<'a> {
             .ok_or_else(|| wrong("`tokenizer.ggml.tokens` is missing".into()))?;
         let kinds = match file.numbers("tokenizer.ggml.token_type")? {
             Some(kinds) => kinds.into_iter().map(|kind| kind as i64).collect(),
-            None => vec![1; tokens.len()],
+            None => vec![NORMAL; tokens.len()],
         };
         if kinds.len() != tokens.len() || tokens.is_empty() {
             return Err(wrong(format!(
@@ -85,9 +92,22 @@ impl<'a> Vocabulary<'a> {
         }
         Ok(Self {
             file: file.name(),
-            tokens,
+            tokens: tokens.into_iter().map(Cow::Borrowed).collect(),
             kinds,
         })
+    }
+
+    /// With tokens of several spaces spelled by SentencePiece's symbol, as normal tokens. The
+    /// converter writes those of Gemma as spaces, which the text no longer has when they are looked
+    /// up.
+    fn with_symbols_for_spaces(mut self) -> Self {
+        for (token, kind) in self.tokens.iter_mut().zip(&mut self.kinds) {
+            if token.len() > 1 && token.bytes().all(|byte| byte == b' ') {
+                *token = sentencepiece::SPACE.repeat(token.len()).into();
+                *kind = NORMAL;
+            }
+        }
+        self
     }
 
     fn wrong(&self, reason: impl ToString) -> ModelError {
@@ -97,6 +117,22 @@ impl<'a> Vocabulary<'a> {
         }
     }
 
+    /// The tokens that are cut out of a text before anything else is done to it.
+    ///
+    /// With `skips_spaces`, those of Phi-3, most of which take the spaces behind them: the file does
+    /// not say so, but transformers and llama.cpp know it.
+    fn added_tokens(&self, skips_spaces: bool) -> impl Iterator<Item = AddedToken> {
+        let tokens = self.tokens.iter().zip(&self.kinds);
+        let added = tokens.filter(|(_, kind)| [UNKNOWN, CONTROL, USER_DEFINED].contains(kind));
+        added.map(move |(token, kind)| {
+            let keeps_spaces = ["<unk>", "<s>", "<|endoftext|>"].contains(&token.as_ref());
+            // Matched in the raw text: a normalizer would add a space before the token.
+            AddedToken::from(token.as_ref(), *kind != USER_DEFINED)
+                .normalized(false)
+                .rstrip(skips_spaces && !keeps_spaces)
+        })
+    }
+
     fn ids(&self) -> impl Iterator<Item = (String, u32)> {
         self.tokens
             .iter()
@@ -104,88 +140,30 @@ impl<'a> Vocabulary<'a> {
             .map(|(id, token)| (token.to_string(), id as u32))
     }
 
+    /// The merges that the file lists, of which both parts and the result are among `ids`.
+    fn merges(&self, file: &GgufFile, ids: &Vocab) -> Result<Vec<(String, String)>, ModelError> {
+        let texts = file
+            .texts("tokenizer.ggml.merges")?
+            .ok_or_else(|| self.wrong("`tokenizer.ggml.merges` is missing"))?;
+        let merges = texts.iter().map(|text| merge(text, ids));
+        merges
+            .collect::<Result<_, String>>()
+            .map_err(|reason| self.wrong(reason))
+    }
+
     /// The token whose id is the value of a metadata key.
-    fn token_of(&self, file: &GgufFile, key: &str) -> Result<Option<(u32, &'a str)>, ModelError> {
+    fn token_of(&self, file: &GgufFile, key: &str) -> Result<Option<(u32, &str)>, ModelError> {
         let Some(id) = file.unsigned(&format!("tokenizer.ggml.{key}"))? else {
             return Ok(None);
         };
         match self.tokens.get(id) {
-            Some(token) => Ok(Some((id as u32, token))),
+            Some(token) => Ok(Some((id as u32, token.as_ref()))),
             None => Err(self.wrong(format!(
                 "`{key}` is {id}, expected below the {} tokens",
                 self.tokens.len()
             ))),
         }
     }
-}
-
-/// Byte-level BPE, and whether llama.cpp adds BOS if the file does not say.
-fn byte_level(
-    file: &GgufFile,
-    vocabulary: &Vocabulary,
-) -> Result<(tokenizers::Tokenizer, bool), ModelError> {
-    let wrong = |reason: String| vocabulary.wrong(reason);
-    let pre = file.text("tokenizer.ggml.pre")?.unwrap_or("missing");
-    let llama_3 = is_llama_3(pre);
-    let pre_tokenizer = pre_tokenizer(pre);
-    let ids: Vocab = vocabulary.ids().collect();
-    let texts = file
-        .texts("tokenizer.ggml.merges")?
-        .ok_or_else(|| wrong("`tokenizer.ggml.merges` is missing".into()))?;
-    let merges = texts
-        .iter()
-        .map(|text| merge(text, &ids))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(wrong)?;
-    let builder = BPE::builder()
-        .vocab_and_merges(ids, merges)
-        .ignore_merges(llama_3);
-    let model = guard_result("tokenizers", || builder.build()).map_err(wrong)?;
-    let mut inner = tokenizers::Tokenizer::new(model);
-    if pre.contains("qwen") {
-        inner
-            .with_normalizer(Some(NFC))
-            .map_err(|error| wrong(error.to_string()))?;
-    }
-    inner
-        .with_pre_tokenizer(Some(pre_tokenizer.map_err(wrong)?))
-        .with_decoder(Some(ByteLevel::new(false, true, true)));
-    Ok((inner, llama_3))
-}
-
-fn is_llama_3(pre: &str) -> bool {
-    ["llama-bpe", "llama3", "llama-v3"].contains(&pre)
-}
-
-/// The pre-tokenizer with a name in GGUF.
-fn pre_tokenizer(pre: &str) -> Result<PreTokenizerWrapper, String> {
-    match pre {
-        _ if is_llama_3(pre) => split(LLAMA_3),
-        "gpt-2" => Ok(ByteLevel::new(false, true, true).into()),
-        "smollm" => Ok(Sequence::new(vec![
-            Digits::new(true).into(),
-            ByteLevel::new(false, true, true).into(),
-        ])
-        .into()),
-        "qwen2" | "deepseek-r1-qwen" => split(QWEN_2),
-        other => Err(format!(
-            "its pre-tokenizer is `{other}`, supported are gpt-2, llama-bpe, smollm, qwen2"
-        )),
-    }
-}
-
-fn split(pattern: &str) -> Result<PreTokenizerWrapper, String> {
-    let split = Split::new(
-        SplitPattern::Regex(pattern.into()),
-        SplitDelimiterBehavior::Isolated,
-        false,
-    );
-    let split = split.map_err(|error| error.to_string())?;
-    Ok(Sequence::new(vec![
-        split.into(),
-        ByteLevel::new(false, true, false).into(),
-    ])
-    .into())
 }
 
 /// Parses `left right`; both and their concatenation must be tokens, because otherwise the
@@ -201,29 +179,23 @@ fn merge(text: &str, ids: &Vocab) -> Result<(String, String), String> {
     Ok((left.into(), right.into()))
 }
 
-/// Special tokens, BOS and EOS, for both kinds.
+/// Special tokens, BOS and EOS, for all kinds.
 fn finish(
     file: &GgufFile,
     vocabulary: &Vocabulary,
-    mut inner: tokenizers::Tokenizer,
-    starts_with_bos: bool,
+    model: Model,
+    kind: &str,
 ) -> Result<Tokenizer, ModelError> {
-    let added = vocabulary
-        .tokens
-        .iter()
-        .zip(&vocabulary.kinds)
-        .filter(|(_, kind)| [CONTROL, USER_DEFINED].contains(kind));
-    // Matched in the raw text: a normalizer would add a space before the token.
-    let added =
-        added.map(|(token, kind)| AddedToken::from(*token, *kind == CONTROL).normalized(false));
+    let mut inner = model.inner;
+    let skips_spaces = kind == "llama" && file.text("general.architecture")? == Some("phi3");
     inner
-        .add_tokens(added)
+        .add_tokens(vocabulary.added_tokens(skips_spaces))
         .map_err(|error| vocabulary.wrong(error))?;
     let bos = vocabulary.token_of(file, "bos_token_id")?;
     let eos = vocabulary.token_of(file, "eos_token_id")?;
-    let add_bos = file
-        .flag("tokenizer.ggml.add_bos_token")?
-        .unwrap_or(starts_with_bos);
+    let add_bos = file.flag("tokenizer.ggml.add_bos_token")?;
+    // Early files of Gemma 4 say `false`; llama.cpp does not believe them.
+    let add_bos = kind == "gemma4" || add_bos.unwrap_or(model.starts_with_bos);
     let add_eos = file.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
     frame(&mut inner, bos.filter(|_| add_bos), eos.filter(|_| add_eos))
         .map_err(|reason| vocabulary.wrong(reason))?;
@@ -254,6 +226,7 @@ fn named_tokens(
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
+    use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
     use super::*;
     use crate::model::gguf::{GgufWriter, Metadata};
@@ -265,9 +238,13 @@ mod tests {
 
     /// The tokenizer of a file with these entries under `tokenizer.`.
     fn tokenizer(entries: &[(&str, Metadata)]) -> Result<Tokenizer, String> {
+        tokenizer_of("llama", entries)
+    }
+
+    fn tokenizer_of(architecture: &str, entries: &[(&str, Metadata)]) -> Result<Tokenizer, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.gguf");
-        let mut writer = GgufWriter::new("llama");
+        let mut writer = GgufWriter::new(architecture);
         for (key, value) in entries {
             writer.set(&format!("tokenizer.{key}"), value.clone());
         }
@@ -324,6 +301,95 @@ mod tests {
             ("ggml.eos_token_id", Metadata::U32(2)),
         ];
         (golden["cases"].clone(), entries)
+    }
+
+    /// testdata/tokens/gguf.json.
+    fn python() -> Value {
+        let path = testing::workspace().join("testdata/tokens/gguf.json");
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    fn strings(value: &Value) -> Metadata {
+        let all = value.as_array().unwrap().iter();
+        Metadata::Texts(all.map(|text| text.as_str().unwrap().into()).collect())
+    }
+
+    #[test]
+    fn every_named_pre_tokenizer_splits_as_its_checkpoints_tokenizer_does() {
+        let table = &python()["byte_level"];
+        let texts = table["texts"].as_array().unwrap();
+        let all = table["ids"].as_object().unwrap();
+        assert!(all.len() >= 13 && texts.len() >= 30);
+        for (name, ids) in all {
+            let entries = [
+                ("ggml.model", Metadata::Text("gpt2".into())),
+                ("ggml.pre", Metadata::Text(name.clone())),
+                ("ggml.tokens", strings(&table["tokens"])),
+                ("ggml.merges", strings(&table["merges"])),
+            ];
+            let tokenizer = tokenizer(&entries).unwrap();
+            for (text, ids) in texts.iter().zip(ids.as_array().unwrap()) {
+                let text = text.as_str().unwrap();
+                let found = tokenizer.encode(text, false).unwrap();
+                let expected = ids.as_array().unwrap().iter();
+                let expected: Vec<u64> = expected.map(|id| id.as_u64().unwrap()).collect();
+                assert!(
+                    found.iter().map(|id| u64::from(*id)).eq(expected),
+                    "{name}: {text:?}"
+                );
+                // NFC makes another text of a letter and its accent.
+                if !name.contains("qwen") {
+                    assert_eq!(tokenizer.decode(&found).unwrap(), text, "{name}");
+                }
+            }
+        }
+    }
+
+    /// The entries of a vocabulary in testdata/tokens/gguf.json.
+    fn entries_of(case: &Value) -> Vec<(&'static str, Metadata)> {
+        let numbers = |key: &str| case[key].as_array().unwrap().clone().into_iter();
+        let scores = numbers("scores").map(|score| score.as_f64().unwrap() as f32);
+        let kinds = numbers("types").map(|kind| kind.as_i64().unwrap() as i32);
+        let mut entries = vec![
+            (
+                "ggml.model",
+                Metadata::Text(case["model"].as_str().unwrap().into()),
+            ),
+            ("ggml.tokens", strings(&case["tokens"])),
+            ("ggml.scores", Metadata::F32s(scores.collect())),
+            ("ggml.token_type", Metadata::I32s(kinds.collect())),
+        ];
+        if let Some(prefix) = case["add_space_prefix"].as_bool() {
+            entries.push(("ggml.add_space_prefix", Metadata::Bool(prefix)));
+        }
+        if case["merges"].is_array() {
+            entries.push(("ggml.merges", strings(&case["merges"])));
+        }
+        entries
+    }
+
+    #[test]
+    fn sentencepiece_of_gemma_and_phi_agrees_with_transformers() {
+        let python = python();
+        let cases = python["sentencepiece"].as_array().unwrap();
+        assert_eq!(cases.len(), 3);
+        for case in cases {
+            let architecture = case["architecture"].as_str().unwrap();
+            let tokenizer = tokenizer_of(architecture, &entries_of(case)).unwrap();
+            agrees(&tokenizer, &case["cases"]);
+        }
+    }
+
+    #[test]
+    fn gemma_4_begins_with_bos_even_where_the_file_denies_it() {
+        let python = python();
+        let case = &python["sentencepiece"][1];
+        assert_eq!(case["name"], "gemma4");
+        let mut entries = entries_of(case);
+        entries.push(("ggml.bos_token_id", Metadata::U32(1)));
+        entries.push(("ggml.add_bos_token", Metadata::Bool(false)));
+        let tokenizer = tokenizer_of("gemma4", &entries).unwrap();
+        assert_eq!(tokenizer.encode("", true).unwrap(), [1]);
     }
 
     #[test]
@@ -514,11 +580,11 @@ mod tests {
             ),
             (
                 with(vec![("ggml.model", Metadata::Text("bert".into()))]),
-                "its kind is `bert`, expected `gpt2` or `llama`",
+                "its kind is `bert`, expected `gpt2`, `llama` or `gemma4`",
             ),
             (
-                with(vec![("ggml.pre", Metadata::Text("tekken".into()))]),
-                "its pre-tokenizer is `tekken`, supported are gpt-2, llama-bpe",
+                with(vec![("ggml.pre", Metadata::Text("bloom".into()))]),
+                "its pre-tokenizer is `bloom`, supported are gpt-2, smollm, refact",
             ),
             (
                 with(vec![("ggml.token_type", Metadata::I32s(vec![1]))]),

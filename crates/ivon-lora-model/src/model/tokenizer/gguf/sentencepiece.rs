@@ -1,7 +1,10 @@
-//! SentencePiece's BPE (Llama 1 and 2, Mistral, TinyLlama) from the scores in a GGUF file.
+//! SentencePiece's BPE (Llama 1 and 2, Mistral, Phi-3, Gemma) from a GGUF file: spaces as a symbol
+//! of their own, characters that are no tokens as bytes, and no split into words.
 //!
 //! SentencePiece repeatedly merges the neighbours whose concatenation has the highest score. That
-//! is BPE with the merges sorted by the score of their result, as in transformers' conversion.
+//! is BPE with the merges sorted by the score of their result, as in transformers' conversion. In
+//! files of Gemma, whose scores are not in the order of its merges, the tokens themselves are; those
+//! of Gemma 4 list the merges.
 
 use std::collections::HashMap;
 
@@ -12,26 +15,50 @@ use tokenizers::decoders::strip::Strip;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::{Prepend, Replace, Sequence};
 
-use super::Vocabulary;
+use super::{CONTROL, Model, UNKNOWN, Vocabulary};
 use crate::guard::guard_result;
 use crate::model::error::ModelError;
 use crate::model::gguf::GgufFile;
 
 /// SentencePiece's symbol for a space.
-const SPACE: &str = "\u{2581}";
+pub(super) const SPACE: &str = "\u{2581}";
 /// Longer pieces (in bytes) get no merges. SentencePiece's own limit is 16 characters.
 const LONGEST_MERGED: usize = 256;
 
 /// Unknown, control and byte tokens are never the result of a merge.
-const NEVER_MERGED: [i64; 3] = [2, 3, 6];
+const NEVER_MERGED: [i64; 3] = [UNKNOWN, CONTROL, 6];
 
-pub(super) fn build(
+/// The tokenizer of a `llama` vocabulary.
+pub(super) fn build(file: &GgufFile, vocabulary: &Vocabulary) -> Result<Model, ModelError> {
+    let architecture = file.text("general.architecture")?.unwrap_or_default();
+    let scores = match architecture.starts_with("gemma") {
+        true => (0..vocabulary.tokens.len())
+            .map(|id| -(id as f64))
+            .collect(),
+        false => scores(file, vocabulary)?,
+    };
+    let merges = merges(vocabulary, &scores);
+    let has_prefix = file.flag("tokenizer.ggml.add_space_prefix")?;
+    let ids = vocabulary.ids().collect();
+    of_merges(file, vocabulary, (ids, merges), has_prefix.unwrap_or(true))
+}
+
+/// The tokenizer of a `gemma4` vocabulary: the merges are listed, and no text gets a space in front.
+pub(super) fn build_gemma_4(file: &GgufFile, vocabulary: &Vocabulary) -> Result<Model, ModelError> {
+    let ids = vocabulary.ids().collect();
+    let merges = vocabulary.merges(file, &ids)?;
+    of_merges(file, vocabulary, (ids, merges), false)
+}
+
+/// BPE with these ids and merges, and a space in front of a text if it has a prefix.
+fn of_merges(
     file: &GgufFile,
     vocabulary: &Vocabulary,
-) -> Result<tokenizers::Tokenizer, ModelError> {
-    let merges = merges(vocabulary, &scores(file, vocabulary)?);
+    (ids, merges): (Vocab, Vec<(String, String)>),
+    has_prefix: bool,
+) -> Result<Model, ModelError> {
     let mut builder = BPE::builder()
-        .vocab_and_merges(vocabulary.ids().collect::<Vocab>(), merges)
+        .vocab_and_merges(ids, merges)
         .fuse_unk(true)
         .byte_fallback(true);
     if let Some(unknown) = unknown(file, vocabulary)? {
@@ -39,10 +66,11 @@ pub(super) fn build(
     }
     let model = guard_result("tokenizers", || builder.build());
     let mut inner = tokenizers::Tokenizer::new(model.map_err(|reason| vocabulary.wrong(reason))?);
-    let has_prefix = file.flag("tokenizer.ggml.add_space_prefix")?;
-    write_spaces(&mut inner, has_prefix.unwrap_or(true))
-        .map_err(|error| vocabulary.wrong(error.to_string()))?;
-    Ok(inner)
+    write_spaces(&mut inner, has_prefix).map_err(|error| vocabulary.wrong(error.to_string()))?;
+    Ok(Model {
+        inner,
+        starts_with_bos: true,
+    })
 }
 
 /// The score of each token.
@@ -67,8 +95,8 @@ fn unknown<'a>(
     if let Some((_, token)) = vocabulary.token_of(file, "unknown_token_id")? {
         return Ok(Some(token));
     }
-    let first = vocabulary.kinds.iter().position(|kind| *kind == 2);
-    Ok(first.map(|id| vocabulary.tokens[id]))
+    let first = vocabulary.kinds.iter().position(|kind| *kind == UNKNOWN);
+    Ok(first.map(|id| vocabulary.tokens[id].as_ref()))
 }
 
 /// Replaces spaces by SentencePiece's symbol, and adds one before a text if it has a prefix.
@@ -94,12 +122,8 @@ fn write_spaces(
 /// All pairs of pieces whose concatenation is a piece, in descending order of its score; of equal
 /// scores the longer left part first.
 fn merges(vocabulary: &Vocabulary, scores: &[f64]) -> Vec<(String, String)> {
-    let pieces: HashMap<&str, usize> = vocabulary
-        .tokens
-        .iter()
-        .enumerate()
-        .map(|(id, token)| (*token, id))
-        .collect();
+    let tokens = vocabulary.tokens.iter().map(AsRef::as_ref);
+    let pieces: HashMap<&str, usize> = tokens.zip(0..).collect();
     let merged = |id: usize| !NEVER_MERGED.contains(&vocabulary.kinds[id]);
     let mut merges = Vec::new();
     for (id, piece) in vocabulary
