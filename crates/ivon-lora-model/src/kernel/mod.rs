@@ -10,10 +10,14 @@ mod transpose;
 mod tile;
 mod panels;
 mod product;
+mod delta_rule;
 mod frozen;
 mod cholesky;
 
 pub use cholesky::cholesky;
+pub use delta_rule::{
+    DeltaRule, DeltaRuleGradients, DeltaRuleScratch, delta_rule, delta_rule_backward,
+};
 pub(crate) use frozen::apply_transposed;
 pub use frozen::{Output, apply};
 pub use ivon::symmetric::eigenvectors;

@@ -1,6 +1,7 @@
 //! Matrix products on row-major slices, for matrices that are small or change from step to step.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use gemm::Parallelism;
 
@@ -30,6 +31,21 @@ impl<'a> View<'a> {
             columns,
             stride: columns,
         }
+    }
+
+    /// Some of its rows.
+    pub fn part(self, rows: Range<usize>) -> Self {
+        Self {
+            values: &self.values[(rows.start * self.stride).min(self.values.len())..],
+            rows: rows.len(),
+            ..self
+        }
+    }
+
+    /// A row.
+    #[inline(always)]
+    pub fn row(self, index: usize) -> &'a [f32] {
+        &self.values[index * self.stride..][..self.columns]
     }
 }
 
@@ -108,6 +124,36 @@ impl<'a> Target<'a> {
         Self {
             add,
             ..Self::over(out, stride)
+        }
+    }
+
+    /// The rows from `row` on.
+    pub(crate) fn below(&mut self, row: usize) -> Target<'_> {
+        let start = row * self.stride;
+        assert!(start <= self.len, "row {row} of a target");
+        Target {
+            // SAFETY: within the slice, as just checked.
+            pointer: unsafe { self.pointer.add(start) },
+            len: self.len - start,
+            ..*self
+        }
+    }
+
+    /// The same place, added to.
+    pub(crate) fn added(self) -> Self {
+        Self { add: true, ..self }
+    }
+
+    /// Writes or adds `values` to the start of a row.
+    pub(crate) fn put(&mut self, row: usize, values: &[f32]) {
+        let start = row * self.stride;
+        assert!(start + values.len() <= self.len, "row {row} of a target");
+        // SAFETY: within the slice, as just checked, which is borrowed mutably.
+        let place =
+            unsafe { std::slice::from_raw_parts_mut(self.pointer.add(start), values.len()) };
+        match self.add {
+            true => place.iter_mut().zip(values).for_each(|(x, y)| *x += y),
+            false => place.copy_from_slice(values),
         }
     }
 }
