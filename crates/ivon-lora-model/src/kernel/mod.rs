@@ -10,20 +10,32 @@ mod transpose;
 mod tile;
 mod panels;
 mod product;
+mod columns;
+mod gates;
+mod norms;
+mod convolution;
 mod delta_rule;
 mod frozen;
 mod cholesky;
 
 pub use cholesky::cholesky;
+pub use columns::{ColumnsMut, copy_columns, multiply};
+pub use convolution::{Convolution, ConvolutionInputs};
 pub use delta_rule::{
     DeltaRule, DeltaRuleGradients, DeltaRuleScratch, delta_rule, delta_rule_backward,
 };
 pub(crate) use frozen::apply_transposed;
 pub use frozen::{Output, apply};
+pub use gates::{
+    delta_rates, delta_rates_backward, gelu_gated, gelu_gated_backward, sigmoid_gated,
+    sigmoid_gated_backward, softcap, softcap_row, softcap_row_backward,
+};
 pub use ivon::symmetric::eigenvectors;
+pub use norms::{gated_norm, gated_norm_backward, l2_norm, l2_norm_backward};
 pub(crate) use pool::{Buffer, Pool};
 pub(crate) use product::Shared;
 pub use product::{Factor, Target, Threads, View, product};
+pub use rows::rotate_part;
 pub(crate) use rows::{
     add, add_bias, gated, gated_backward, rms_norm, rms_norm_again, rms_norm_backward, rotate,
     softmax_row,

@@ -166,10 +166,22 @@ pub fn rotate(
     x: &mut [f32],
     [width, head_dim]: [usize; 2],
     positions: &[u32],
+    tables: [&[f32]; 2],
+    back: bool,
+) {
+    rotate_part(x, [width, head_dim, head_dim], positions, tables, back);
+}
+
+/// [`rotate`] of the first `rotary` columns of each head; the cosines and sines are `[positions,
+/// rotary / 2]`, and the other columns stay as they are.
+pub fn rotate_part(
+    x: &mut [f32],
+    [width, head_dim, rotary]: [usize; 3],
+    positions: &[u32],
     [cosine, sine]: [&[f32]; 2],
     back: bool,
 ) {
-    let half = head_dim / 2;
+    let half = rotary / 2;
     let sign = if back { -1.0 } else { 1.0 };
     x.par_chunks_mut(ROWS * width)
         .zip(positions.par_chunks(ROWS))
@@ -181,7 +193,7 @@ pub fn rotate(
                         let angles = position as usize * half..(position as usize + 1) * half;
                         let (cosine, sine) = (&cosine[angles.clone()], &sine[angles]);
                         for head in x.chunks_exact_mut(head_dim) {
-                            rotate_head(head, cosine, sine, sign);
+                            rotate_head(&mut head[..rotary], cosine, sine, sign);
                         }
                     }
                 },
@@ -360,6 +372,26 @@ mod tests {
         assert!((x[0] - (0.3 * 1.6f32.cos() - 0.8 * 1.6f32.sin())).abs() < 1e-6);
         rotate(&mut x, [4, 4], &[2, 1], [&cosine, &sine], true);
         assert!(x.iter().zip(X).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+
+    #[test]
+    fn a_partial_rotation_is_the_rotation_of_a_narrower_head_and_leaves_the_rest() {
+        let angles: Vec<f32> = (0..6).map(|i| i as f32 * 0.4).collect();
+        let (cosine, sine): (Vec<f32>, Vec<f32>) =
+            angles.iter().map(|a| (a.cos(), a.sin())).unzip();
+        // Two heads of six columns, of which four are rotated.
+        let rest = [7.0, 8.0];
+        let spread = |x: &[f32]| -> Vec<f32> {
+            x.chunks(4)
+                .flat_map(|head| [head, &rest].concat())
+                .collect()
+        };
+        for back in [false, true] {
+            let (mut narrow, mut x) = (X.to_vec(), spread(&X));
+            rotate(&mut narrow, [8, 4], &[2], [&cosine, &sine], back);
+            rotate_part(&mut x, [12, 6, 4], &[2], [&cosine, &sine], back);
+            assert_eq!(x, spread(&narrow));
+        }
     }
 
     #[test]
