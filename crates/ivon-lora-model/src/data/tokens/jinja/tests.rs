@@ -47,6 +47,46 @@ fn templates_render_as_in_transformers() {
     }
 }
 
+/// The templates of testdata/templates/families, by name.
+fn family_templates() -> Vec<(String, String)> {
+    let folder = testing::workspace().join("testdata/templates/families");
+    let files = folder
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let named = files.map(|path| {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_string();
+        (name, std::fs::read_to_string(path).unwrap())
+    });
+    named.collect()
+}
+
+#[test]
+fn templates_of_every_family_render_as_in_transformers() {
+    let path = testing::workspace().join("testdata/templates/families.json");
+    let table: Json = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let tokens = table["tokens"].as_object().unwrap().iter();
+    let tokens: Vec<_> = tokens
+        .map(|(name, text)| (name.clone(), text.as_str().unwrap().to_string()))
+        .collect();
+    let prompt = table["prompt"].as_str().unwrap();
+    let templates = family_templates();
+    assert_eq!(
+        templates.len(),
+        table["families"].as_object().unwrap().len()
+    );
+    for (family, template) in templates {
+        for (conversation, prelude) in table["preludes"].as_object().unwrap() {
+            let source = format!("{}{template}", prelude.as_str().unwrap());
+            let ours = Template::compile(&source).and_then(|it| it.render(prompt, &tokens));
+            match table["families"][&family][conversation]["rendered"].as_str() {
+                Some(theirs) => assert_eq!(ours.as_deref(), Ok(theirs), "{family}: {conversation}"),
+                None => assert!(ours.is_err(), "{family}: {conversation}: {ours:?}"),
+            }
+        }
+    }
+}
+
 /// The message with which a template is refused, in less than a second.
 fn refused(source: &str) -> String {
     let started = Instant::now();
