@@ -13,7 +13,7 @@ const NUMBERS: usize = 8192;
 const ROWS: usize = 16;
 
 /// 2 √(2/π), see [`gelu_sigmoid`].
-const GELU: f32 = 1.595_769_1;
+const GELU: f32 = 1.595_769_2;
 /// The weight of the cube in GELU.
 const CUBE: f32 = 0.044_715;
 
@@ -179,7 +179,7 @@ pub fn softcap(x: &mut [f32], cap: f32) {
 fn tanh(x: f32) -> f32 {
     let square = x * x;
     let mut p = -5.704_988_7e-3;
-    for coefficient in [2.063_908_9e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_82] {
+    for coefficient in [2.063_908_8e-2, -5.373_971_5e-2, 0.133_314_42, -0.333_332_8] {
         p = square.mul_add(p, coefficient);
     }
     let small = (x * square).mul_add(p, x);

@@ -15,7 +15,7 @@ const EPSILON: f32 = 1e-6;
 /// y `[rows, columns]` ← scale · x / √(Σx² + 10⁻⁶) for each head of `width` columns.
 pub fn l2_norm(x: View<'_>, width: usize, scale: f32, y: &mut [f32]) {
     assert!(
-        y.len() == x.rows * x.columns && x.columns % width == 0,
+        y.len() == x.rows * x.columns && x.columns.is_multiple_of(width),
         "{} × {} numbers in heads of {width} into {}",
         x.rows,
         x.columns,
