@@ -182,13 +182,13 @@ fn a_tensor_of_an_unknown_encoding_is_listed_all_the_same() {
         (99, 0)
     );
     // A type known to ggml but not supported here still has its bytes.
-    let file = open(&after(b"two", 20, &[20])).unwrap();
+    let file = open(&after(b"two", 20, &[24])).unwrap();
     assert_eq!(
         (
             file.tensors()["two"].ggml_type,
             file.tensors()["two"].bytes.len()
         ),
-        (20, 36)
+        (24, 64)
     );
 }
 
