@@ -8,6 +8,8 @@ where each pre-tokenizer splits, and some of its tokens have lost their merges, 
 ids are those of transformers' own tokenizer classes and converters where it has one with this split, else of the `tokenizers`
 package put together as in the tokenizer.json of the checkpoints that are named.
 
+The tokenizer.json of each is kept beside, without its vocabulary, for the reader of Hugging Face folders.
+
 `sentencepiece` are vocabularies trained by the sentencepiece package, laid out as llama.cpp's converter does; the ids are those of
 transformers' tokenizer for such a file (`gguf_file=`), and of the sentencepiece package where the text holds no added token.
 """
@@ -19,7 +21,7 @@ import sentencepiece
 import tokenizers
 import transformers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, trainers
-from tokenizers.models import BPE
+from tokenizers.models import BPE, Unigram
 from transformers.convert_slow_tokenizer import TikTokenConverter
 from transformers.integrations.gguf import gguf_tokenizer_mapping as gguf
 from transformers.models.gemma.tokenization_gemma import GemmaTokenizer
@@ -107,28 +109,36 @@ PRE_TOKENIZERS = {
 }  # fmt: skip
 
 
+def without_vocabulary(tokenizer):
+    """tokenizer.json without its vocabulary and merges, which are stored once for all."""
+    shape = json.loads(tokenizer.to_str())
+    del shape["model"]["vocab"], shape["model"]["merges"]
+    return shape
+
+
 def byte_level():
     vocab, merges = byte_vocabulary()
     ids = {token: i for i, token in enumerate(vocab)}
-    found = {}
+    found, shapes = {}, {}
     for name, build in PRE_TOKENIZERS.items():
         tokenizer = build(ids, merges)
+        shapes[name] = without_vocabulary(tokenizer)
         found[name] = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
         assert not any(id >= len(vocab) for text in found[name] for id in text), name
     plain = split_by(tiktoken_pattern())(ids, merges)
     assert found["dbrx"] == [plain.encode(text).ids for text in TEXTS]
     kinds = ["gpt-2", "smollm", "llama-bpe", "dbrx", "qwen2", "qwen35", "tekken", "gpt-4o"]
     assert all(found[one] != found[other] for one in kinds for other in kinds if one != other)
-    return {"tokens": vocab, "merges": [" ".join(merge) for merge in merges], "texts": TEXTS, "ids": found}
+    return {"tokens": vocab, "merges": [" ".join(merge) for merge in merges], "texts": TEXTS, "ids": found, "shapes": shapes}
 
 
 # ---- SentencePiece ------------------------------------------------------------------------------
-def trained(**settings):
+def trained(model_type="bpe", **settings):
     with tempfile.TemporaryDirectory() as folder:
         lines = [line.strip("\n") for text in corpus() for line in text.split("\n")]
         Path(folder, "t.txt").write_text("\n".join(lines))
         sentencepiece.SentencePieceTrainer.train(
-            input=f"{folder}/t.txt", model_prefix=f"{folder}/m", vocab_size=520, model_type="bpe", byte_fallback=True, character_coverage=0.98,
+            input=f"{folder}/t.txt", model_prefix=f"{folder}/m", vocab_size=520, model_type=model_type, byte_fallback=True, character_coverage=0.98,
             normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2, hard_vocab_limit=False, **settings,
         )  # fmt: skip
         return sentencepiece.SentencePieceProcessor(model_file=f"{folder}/m.model")
@@ -185,7 +195,7 @@ def gemma_4():
     found = cases(theirs, TEXTS + turns)
     assert all(case["ids"] == own.encode(case["text"], add_special_tokens=False).ids for case in found[: len(TEXTS)])
     assert all(case["ids"] == model.encode(case["text"]) for case in found[: len(TEXTS)])
-    return {"name": "gemma4", "architecture": "gemma4", "model": "gemma4", **vocabulary, "merges": [" ".join(merge) for merge in merges], "cases": found}
+    return {"name": "gemma4", "architecture": "gemma4", "model": "gemma4", **vocabulary, "merges": [" ".join(merge) for merge in merges], "cases": found, "shape": without_vocabulary(theirs)}
 
 
 def phi_3():
@@ -202,9 +212,21 @@ def phi_3():
     return {"name": "phi3", "architecture": "phi3", "model": "llama", **vocabulary, "cases": found}
 
 
+def unigram():
+    """A unigram vocabulary as a tokenizer.json; no GGUF file of a decoder has one."""
+    model = trained("unigram")
+    vocabulary = [(model.id_to_piece(i), model.get_score(i)) for i in range(len(model))]
+    tokenizer = Tokenizer(Unigram(vocabulary, unk_id=model.unk_id(), byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    found = cases(tokenizer, TEXTS)
+    assert all(case["ids"] == model.encode(case["text"]) for case in found)
+    return {"tokenizer": json.loads(tokenizer.to_str()), "cases": found}
+
+
 def main():
     made_with = {package.__name__: package.__version__ for package in (transformers, tokenizers, sentencepiece)}
-    table = {"made_with": made_with, "byte_level": byte_level(), "sentencepiece": [gemma_3(), gemma_4(), phi_3()]}
+    table = {"made_with": made_with, "byte_level": byte_level(), "sentencepiece": [gemma_3(), gemma_4(), phi_3()], "unigram": unigram()}
     Path(__file__).with_name("gguf.json").write_text(json.dumps(table, separators=(",", ":")) + "\n")
 
 

@@ -127,6 +127,53 @@ mod tests {
         read(folder.path(), "org/model").unwrap()
     }
 
+    /// A `tokenizer.json` of testdata/tokens/gguf.json with its vocabulary.
+    fn filled(shape: &Value, vocabulary: &Value) -> Tokenizer {
+        let tokens = vocabulary["tokens"].as_array().unwrap().iter();
+        let ids = tokens
+            .zip(0..)
+            .map(|(token, id)| (token.as_str().unwrap().to_string(), json!(id)));
+        let mut shape = shape.clone();
+        shape["model"]["vocab"] = Value::Object(ids.collect());
+        shape["model"]["merges"] = vocabulary["merges"].clone();
+        folder(&[("tokenizer.json", shape.to_string())]).unwrap()
+    }
+
+    #[test]
+    fn a_tokenizer_json_in_the_shape_of_each_family_splits_as_in_python() {
+        let path = crate::testing::workspace().join("testdata/tokens/gguf.json");
+        let table: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let vocabulary = &table["byte_level"];
+        let shapes = vocabulary["shapes"].as_object().unwrap();
+        assert!(shapes.len() >= 13);
+        for (name, shape) in shapes {
+            let tokenizer = filled(shape, vocabulary);
+            let texts = vocabulary["texts"].as_array().unwrap().iter();
+            for (text, ids) in texts.zip(vocabulary["ids"][name].as_array().unwrap()) {
+                let found = tokenizer.encode(text.as_str().unwrap(), false).unwrap();
+                assert_eq!(json!(found), *ids, "{name}: {text}");
+            }
+        }
+        let (gemma, unigram) = (&table["sentencepiece"][1], &table["unigram"]);
+        let file = unigram["tokenizer"].to_string();
+        for (tokenizer, cases) in [
+            (filled(&gemma["shape"], gemma), &gemma["cases"]),
+            (
+                folder(&[("tokenizer.json", file)]).unwrap(),
+                &unigram["cases"],
+            ),
+        ] {
+            for case in cases.as_array().unwrap() {
+                let text = case["text"].as_str().unwrap();
+                assert_eq!(
+                    json!(tokenizer.encode(text, false).unwrap()),
+                    case["ids"],
+                    "{text}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn special_tokens_and_chat_templates_are_those_of_transformers() {
         let path = crate::testing::golden().join("../tokens/folders.json");
