@@ -313,9 +313,10 @@ const MXFP4_LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, 
 /// `d·level(q)` for 32 numbers: 16 bytes, whose low nibbles come first.
 #[inline(always)]
 fn levels(nibbles: &[u8; 16], d: f32, table: &[i8; 16], out: &mut [f32; 32]) {
+    let table = table.map(|level| d * f32::from(level));
     for (i, &byte) in nibbles.iter().enumerate() {
-        out[i] = d * f32::from(table[usize::from(byte & 15)]);
-        out[i + 16] = d * f32::from(table[usize::from(byte >> 4)]);
+        out[i] = table[usize::from(byte & 15)];
+        out[i + 16] = table[usize::from(byte >> 4)];
     }
 }
 
