@@ -140,13 +140,12 @@ fn gated_head_backward(
 ) {
     let width = weight.len() as f32;
     let inverse = 1.0 / (dot(o, o) / width + epsilon).sqrt();
-    // A loop each, since loops that write to two places vectorise badly.
-    for (((dn, z), d), w) in dn.iter_mut().zip(z.iter()).zip(d).zip(weight) {
-        *dn = d * w * (z / (1.0 + exp(-z)));
-    }
-    for (((z, o), d), w) in z.iter_mut().zip(o.iter()).zip(d).zip(weight) {
+    let gates = dn.iter_mut().zip(z).zip(o.iter()).zip(d).zip(weight);
+    for ((((dn, z), o), d), w) in gates {
         let sigma = 1.0 / (1.0 + exp(-*z));
-        *z = d * w * (o * inverse) * sigma * (1.0 + *z * (1.0 - sigma));
+        let d = d * w;
+        *dn = d * *z * sigma;
+        *z = d * (o * inverse) * sigma * (1.0 + *z * (1.0 - sigma));
     }
     let along = dot(dn, o) / width * inverse * inverse;
     for (o, dn) in o.iter_mut().zip(dn) {
