@@ -15,7 +15,12 @@
 //! low-rank products and the optimizer are not counted: they are what keeps a program below the
 //! rate of a large product.
 
-use ivon_lora::model::{DecoderConfig, Projection};
+use ivon_lora::model::{DecoderConfig, LinearShape, Projection};
+
+/// Whether a projection reads the layer's input.
+fn reads_input(projection: Projection) -> bool {
+    projection == Projection::Q || projection.is_before_mixing()
+}
 
 /// The work of one forward or training pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,21 +31,14 @@ pub struct Pass {
     pub asked: usize,
 }
 
-/// Number of weights in all linear layers of one decoder layer.
-pub fn layer_weights(config: &DecoderConfig) -> usize {
-    Projection::ALL
-        .iter()
-        .map(|projection| weights(config, *projection))
-        .sum()
+/// Number of weights in the linear layers of a decoder.
+pub fn linear_weights(config: &DecoderConfig) -> usize {
+    let linears = config.linears().into_iter();
+    linears.map(|(_, linear)| weights(&linear)).sum()
 }
 
-fn weights(config: &DecoderConfig, projection: Projection) -> usize {
-    projection.shape(config).iter().product()
-}
-
-/// Whether a projection computes queries, keys or values from the layer's input.
-fn reads_input(projection: Projection) -> bool {
-    matches!(projection, Projection::Q | Projection::K | Projection::V)
+fn weights(linear: &LinearShape) -> usize {
+    linear.shape.iter().product()
 }
 
 impl Pass {
@@ -53,18 +51,14 @@ impl Pass {
         counts: impl Fn(Projection) -> bool,
     ) -> f64 {
         let last = layer + 1 == config.num_hidden_layers;
-        let rows = |projection: Projection| {
-            if last && !matches!(projection, Projection::K | Projection::V) {
-                self.asked
-            } else {
-                self.tokens
-            }
+        let rows = |projection: Projection| match last && !projection.is_before_mixing() {
+            true => self.asked,
+            false => self.tokens,
         };
-        let counted = Projection::ALL
-            .into_iter()
-            .filter(|projection| counts(*projection));
-        counted
-            .map(|projection| 2.0 * rows(projection) as f64 * weights(config, projection) as f64)
+        let linears = config.layers[layer].linears(config.hidden_size).into_iter();
+        linears
+            .filter(|linear| counts(linear.projection))
+            .map(|linear| 2.0 * rows(linear.projection) as f64 * weights(&linear) as f64)
             .sum()
     }
 

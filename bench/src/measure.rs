@@ -7,7 +7,7 @@ use ivon_lora::data::Encoded;
 use ivon_lora::forward::Network;
 use ivon_lora::lora::{Adapter, LoraConfig};
 use ivon_lora::method::{Method, Setup};
-use ivon_lora::model::{BasePrecision, Checkpoint, Decoder, Projection};
+use ivon_lora::model::{BasePrecision, Checkpoint, Decoder};
 use ivon_lora::predict::{EvaluationOptions, Predictor, Questions};
 use ivon_lora::train::{BatchObjective, Optimizer, Through};
 use ivon_lora::watch::Progress;
@@ -130,15 +130,8 @@ pub fn load_decoder(checkpoint: &Checkpoint, as_is: bool) -> Result<Decoder, Fai
 
 /// The first layer that carries an adapter.
 fn first_adapted_layer(adapter: &Adapter) -> usize {
-    let adapted =
-        |projection: &Projection, layer: usize| adapter.layers[layer].pair(*projection).is_some();
-    (0..adapter.layers.len())
-        .find(|layer| {
-            Projection::ALL
-                .iter()
-                .any(|projection| adapted(projection, *layer))
-        })
-        .unwrap_or(usize::MAX)
+    let layers = adapter.pairs().map(|(path, _)| path.first_layer());
+    layers.min().unwrap_or_else(|| adapter.layers())
 }
 
 /// The setup passed to a method for a measurement: so many steps over so many examples.

@@ -1,6 +1,6 @@
 //! The shapes of known decoders, for models with random weights: `smollm2-135m`, `llama-2-7b`, …
 
-use ivon_lora::model::{DecoderConfig, LayerKind, Rope, RopeScaling};
+use ivon_lora::model::{Attention, DecoderConfig, Ends, LayerKind, Mixer, Mlp, Rope, RopeScaling};
 
 /// The sizes that define a Llama-shaped decoder, under the names of config.json.
 #[derive(Clone, Copy, Debug)]
@@ -45,22 +45,25 @@ pub fn named(name: &str) -> Option<DecoderConfig> {
     let rope = Rope {
         theta: shape.rope_theta,
         scaling: RopeScaling::Default,
+        partial_rotary_factor: None,
     };
+    let (heads, hidden) = (shape.num_attention_heads, shape.hidden_size);
+    let heads = [heads, shape.num_key_value_heads, hidden / heads];
+    let attention = Attention::new(heads, Some(rope));
+    let layer = LayerKind::new(
+        Mixer::Attention(attention),
+        Mlp::new(shape.intermediate_size),
+    );
     Some(DecoderConfig {
         model_type: "llama".into(),
         vocab_size: shape.vocab_size,
-        hidden_size: shape.hidden_size,
-        intermediate_size: shape.intermediate_size,
+        hidden_size: hidden,
         num_hidden_layers: shape.num_hidden_layers,
-        num_attention_heads: shape.num_attention_heads,
-        num_key_value_heads: shape.num_key_value_heads,
-        head_dim: shape.hidden_size / shape.num_attention_heads,
         max_position_embeddings: shape.max_position_embeddings,
         rms_norm_eps: 1e-5,
-        layers: vec![LayerKind::new(None, rope); shape.num_hidden_layers],
+        layers: vec![layer; shape.num_hidden_layers],
         tie_word_embeddings: shape.tie_word_embeddings,
-        attention_bias: false,
-        qk_norm: false,
+        ends: Ends::default(),
     })
 }
 
@@ -68,7 +71,7 @@ pub fn named(name: &str) -> Option<DecoderConfig> {
 pub fn parameters(config: &DecoderConfig) -> usize {
     let hidden = config.hidden_size;
     let tables = config.vocab_size * hidden * if config.tie_word_embeddings { 1 } else { 2 };
-    config.num_hidden_layers * (crate::flops::layer_weights(config) + 2 * hidden) + tables + hidden
+    crate::flops::linear_weights(config) + config.num_hidden_layers * 2 * hidden + tables + hidden
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use half::f16;
 use ivon_lora::model::gguf::{GgufFile, GgufWriter, Metadata, Value};
-use ivon_lora::model::{DecoderConfig, Encoding, Projection};
+use ivon_lora::model::{DecoderConfig, Encoding};
 use ivon_lora::random::{Purpose, stream};
 use rand_core::Rng;
 
@@ -129,16 +129,16 @@ fn shape_metadata(config: &DecoderConfig) -> Vec<(String, Metadata)> {
         ("block_count", config.num_hidden_layers),
         ("context_length", config.max_position_embeddings),
         ("embedding_length", config.hidden_size),
-        ("feed_forward_length", config.intermediate_size),
-        ("attention.head_count", config.num_attention_heads),
-        ("attention.head_count_kv", config.num_key_value_heads),
-        ("rope.dimension_count", config.head_dim),
+        ("feed_forward_length", config.intermediate_size()),
+        ("attention.head_count", config.heads()[0]),
+        ("attention.head_count_kv", config.heads()[1]),
+        ("rope.dimension_count", config.heads()[2]),
         ("vocab_size", config.vocab_size),
     ]
     .map(|(key, value)| (key, Metadata::U32(value as u32)));
     let real = [
         ("attention.layer_norm_rms_epsilon", config.rms_norm_eps),
-        ("rope.freq_base", config.layers[0].rope.theta),
+        ("rope.freq_base", config.ropes().0[0].0.theta),
     ]
     .map(|(key, value)| (key, Metadata::F32(value as f32)));
     whole
@@ -162,15 +162,10 @@ fn tensors(config: &DecoderConfig) -> Vec<(String, Vec<usize>)> {
     for layer in 0..config.num_hidden_layers {
         tensors.push((format!("blk.{layer}.attn_norm.weight"), norm.clone()));
         tensors.push((format!("blk.{layer}.ffn_norm.weight"), norm.clone()));
-        for projection in Projection::ALL {
-            let name = format!("model.layers.{layer}.{}.weight", projection.path());
-            tensors.extend(
-                config
-                    .family()
-                    .to_gguf(&name)
-                    .map(|name| (name, projection.shape(config).to_vec())),
-            );
-        }
+    }
+    for (path, linear) in config.linears() {
+        let name = config.family().to_gguf(&path.tensor("weight"));
+        tensors.extend(name.map(|name| (name, linear.shape.to_vec())));
     }
     tensors
 }

@@ -4,9 +4,30 @@ pub mod tiny;
 
 use std::path::{Path, PathBuf};
 
-/// The golden tiny models, `testdata/golden/tiny/FAMILY`: one for each family, and one with the
-/// rotary frequencies of Llama 3.
-pub const FAMILIES: [&str; 5] = ["llama", "llama3-rope", "mistral", "qwen2", "qwen3"];
+/// The golden tiny models, `testdata/golden/tiny/FAMILY`: one for each family, and some for a
+/// variant of one.
+pub const FAMILIES: [&str; 20] = [
+    "llama",
+    "llama3-rope",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "llama-dynamic",
+    "smollm3",
+    "granite",
+    "granite4",
+    "ministral3",
+    "phi3",
+    "olmo2",
+    "olmo3",
+    "olmo3-yarn",
+    "gemma2",
+    "gemma3",
+    "gemma4",
+    "gemma4-shared",
+    "lfm2",
+    "qwen3_5",
+];
 
 /// The workspace's root.
 pub(crate) fn workspace() -> PathBuf {

@@ -77,9 +77,9 @@ impl Layer {
             let deviation = gain / (shape[1] as f64).sqrt();
             matrix(seed, &format!("{index}.{name}"), shape, deviation, device)
         };
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let queries = config.num_attention_heads * config.head_dim;
-        let keys = config.num_key_value_heads * config.head_dim;
+        let (hidden, wide) = (config.hidden_size, config.intermediate_size());
+        let queries = config.heads()[0] * config.heads()[2];
+        let keys = config.heads()[1] * config.heads()[2];
         let added = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
         Self {
             input_layernorm: ones(hidden, device),
@@ -191,7 +191,8 @@ impl Decoder {
 
 impl<'a> Pass<'a> {
     fn new(config: &'a DecoderConfig, length: usize, device: &Device) -> Self {
-        let frequencies = config.layers[0].rope.inverse_frequencies(config.head_dim);
+        let (rope, width) = config.ropes().0[0];
+        let frequencies = rope.inverse_frequencies(width, length);
         let angles = (0..length).flat_map(|position| {
             let half = frequencies
                 .iter()
@@ -204,7 +205,7 @@ impl<'a> Pass<'a> {
         let later: Vec<bool> = (0..length)
             .flat_map(|row| (0..length).map(move |column| column > row))
             .collect();
-        let shape = [length, config.head_dim];
+        let shape = [length, config.heads()[2]];
         Self {
             config,
             cosine: Tensor::from_data(TensorData::new(cosine, shape), device),
@@ -229,7 +230,7 @@ impl<'a> Pass<'a> {
         heads: usize,
         turn: bool,
     ) -> Tensor<4> {
-        let width = self.config.head_dim;
+        let width = self.config.heads()[2];
         let x = x.reshape([count, length, heads, width]).swap_dims(1, 2);
         if !turn {
             return x;
@@ -250,15 +251,12 @@ impl Layer {
     fn forward(&self, pass: &Pass<'_>, x: Tensor<2>, count: usize, length: usize) -> Tensor<2> {
         let linear = |x: Tensor<2>, weight: &Param<Tensor<2>>| x.matmul(weight.val().transpose());
         let normed = pass.norm(x.clone(), &self.input_layernorm);
-        let (heads, groups) = (
-            pass.config.num_attention_heads,
-            pass.config.num_key_value_heads,
-        );
+        let (heads, groups) = (pass.config.heads()[0], pass.config.heads()[1]);
         let shape = [count, length];
         let q = pass.heads(linear(normed.clone(), &self.q_proj), shape, heads, true);
         let k = pass.heads(linear(normed.clone(), &self.k_proj), shape, groups, true);
         let v = pass.heads(linear(normed, &self.v_proj), shape, groups, false);
-        let width = pass.config.head_dim;
+        let width = pass.config.heads()[2];
         // Each key head serves `heads / groups` consecutive query heads.
         let repeat = |x: Tensor<4>| {
             let wide =

@@ -108,11 +108,11 @@ pub fn write_folder(
 fn config_json(config: &DecoderConfig, tokenizer: &Tokenizer) -> serde_json::Value {
     json!({
         "architectures": ["LlamaForCausalLM"], "model_type": config.model_type, "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size, "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_hidden_layers, "num_attention_heads": config.num_attention_heads,
-        "num_key_value_heads": config.num_key_value_heads, "head_dim": config.head_dim, "hidden_act": "silu",
+        "hidden_size": config.hidden_size, "intermediate_size": config.intermediate_size(),
+        "num_hidden_layers": config.num_hidden_layers, "num_attention_heads": config.heads()[0],
+        "num_key_value_heads": config.heads()[1], "head_dim": config.heads()[2], "hidden_act": "silu",
         "max_position_embeddings": config.max_position_embeddings, "rms_norm_eps": config.rms_norm_eps,
-        "rope_theta": config.layers[0].rope.theta, "tie_word_embeddings": config.tie_word_embeddings, "attention_bias": false,
+        "rope_theta": config.layers[0].rope().map(|rope| rope.theta), "tie_word_embeddings": config.tie_word_embeddings, "attention_bias": false,
         "mlp_bias": false, "bos_token_id": tokenizer.token_to_id(BOS), "eos_token_id": tokenizer.token_to_id(BOS),
         "torch_dtype": "float16",
     })

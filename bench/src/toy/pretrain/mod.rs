@@ -21,7 +21,10 @@ use burn::tensor::Device;
 use ivon_lora::data::{Batch, Tokenizer};
 use ivon_lora::forward::Network;
 use ivon_lora::lora::Draw;
-use ivon_lora::model::{BasePrecision, Checkpoint, DecoderConfig, LayerKind, Rope, RopeScaling};
+use ivon_lora::model::{
+    Attention, BasePrecision, Checkpoint, DecoderConfig, Ends, LayerKind, Mixer, Mlp, Rope,
+    RopeScaling,
+};
 use ivon_lora_toy::text::{Part, document};
 
 use crate::Failure;
@@ -49,22 +52,20 @@ fn config(vocab_size: usize) -> DecoderConfig {
     let rope = Rope {
         theta: 10_000.0,
         scaling: RopeScaling::Default,
+        partial_rotary_factor: None,
     };
+    let attention = Attention::new([4, 2, 32], Some(rope));
+    let layer = LayerKind::new(Mixer::Attention(attention), Mlp::new(256));
     DecoderConfig {
         model_type: "llama".into(),
         vocab_size,
         hidden_size: 128,
-        intermediate_size: 256,
         num_hidden_layers: 3,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        head_dim: 32,
         max_position_embeddings: 256,
         rms_norm_eps: 1e-5,
-        layers: vec![LayerKind::new(None, rope); 3],
+        layers: vec![layer; 3],
         tie_word_embeddings: true,
-        attention_bias: false,
-        qk_norm: false,
+        ends: Ends::default(),
     }
 }
 

@@ -368,8 +368,10 @@ model          model
 architecture   llama
 parameters     29,408
 in the file    117.6 kB (F32: 30 tensors, 117.6 kB)
-layers         3 of width 32, gated layer 48
-attention      4 heads of 8, 2 for keys and values
+layers         3 of width 32
+mixer          attention, 4 heads of 8, 2 for keys and values
+MLP            silu gate, width 48
+norms          before both parts
 positions      128, rotary base 10000
 vocabulary     96
 tokenizer      15 tokens, begins with none, ends with none

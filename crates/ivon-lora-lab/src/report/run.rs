@@ -306,7 +306,7 @@ fn run_settings(config: &RunConfig, folder: &Path) -> RunSettings {
 fn spread_of_a(folder: &Path) -> Option<f64> {
     let path = folder.join(ADAPTER_FOLDER).join(ADAPTER_FILE);
     let (matrices, _) = ivon_lora::lora::read_matrices(&path).ok()?;
-    let down = ivon_lora::model::Projection::Down.path();
+    let down = ivon_lora::model::Projection::Down.usual_path();
     let (_, first) = matrices
         .iter()
         .find(|(name, _)| name.contains("lora_A") && !name.contains(down))?;

@@ -96,12 +96,33 @@ impl Network {
     /// Logits of `tokens` from hidden states `[S, H]`, `[S, tokens]`: only these rows of the output
     /// table are read.
     pub fn logits_of(&self, hidden: Tensor<2>, tokens: &[u32]) -> Tensor<2> {
-        let rows = TensorData::new(
-            self.output().gather(tokens),
-            [tokens.len(), self.config().hidden_size],
-        );
-        let rows = Tensor::<2>::from_data(rows, &hidden.device().without_autodiff());
-        hidden.matmul(rows.transpose())
+        let rows = self.output_rows(tokens, &hidden);
+        self.finished(hidden.matmul(rows.transpose()))
+    }
+
+    /// Rows of the output table, divided as logits are, `[tokens, H]`, on the device of `hidden`.
+    fn output_rows(&self, tokens: &[u32], hidden: &Tensor<2>) -> Tensor<2> {
+        let shape = [tokens.len(), self.config().hidden_size];
+        let rows = TensorData::new(self.gathered(tokens), shape);
+        Tensor::from_data(rows, &hidden.device().without_autodiff())
+    }
+
+    /// Rows of the output table, divided as logits are.
+    fn gathered(&self, tokens: &[u32]) -> Vec<f32> {
+        let mut rows = self.output().gather(tokens);
+        let divisor = self.config().ends.logits_scaling as f32;
+        if divisor != 1.0 {
+            rows.iter_mut().for_each(|number| *number /= divisor);
+        }
+        rows
+    }
+
+    /// Logits, limited if the model limits them.
+    fn finished<const D: usize>(&self, logits: Tensor<D>) -> Tensor<D> {
+        match self.config().ends.final_logit_softcapping {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        }
     }
 
     /// The mean square of the numbers of these tokens' rows of the output table.
@@ -111,17 +132,13 @@ impl Network {
             let sum: f64 = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
             (sum / width as f64) as f32
         };
-        let rows = self.output().gather(tokens);
+        let rows = self.gathered(tokens);
         rows.chunks_exact(width).map(mean_square).collect()
     }
 
     /// The logit of one token at each hidden state: `[M, H]` and M tokens → `[M]`.
     pub fn logits_at(&self, hidden: Tensor<2>, tokens: &[u32]) -> Tensor<1> {
-        let rows = TensorData::new(
-            self.output().gather(tokens),
-            [tokens.len(), self.config().hidden_size],
-        );
-        let rows = Tensor::<2>::from_data(rows, &hidden.device().without_autodiff());
-        (hidden * rows).sum_dim(1).squeeze_dim::<1>(1)
+        let rows = self.output_rows(tokens, &hidden);
+        self.finished((hidden * rows).sum_dim(1).squeeze_dim::<1>(1))
     }
 }

@@ -3,16 +3,14 @@
 
 use std::fmt::Debug;
 
-use crate::model::Projection;
+use crate::model::LinearPath;
 
 /// An adapted projection in a backward pass. A row is a token that it processes: in the last layer
 /// all projections but keys and values process only the requested tokens.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation<'a> {
-    /// The decoder layer, from 0.
-    pub layer: usize,
-    /// The projection.
-    pub projection: Projection,
+    /// The linear layer.
+    pub path: LinearPath,
     /// The number of rows, n.
     pub rows: usize,
     /// The input of A, `[n, in]`.

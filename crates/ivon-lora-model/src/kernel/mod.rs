@@ -35,9 +35,8 @@ pub use norms::{gated_norm, gated_norm_backward, l2_norm, l2_norm_backward};
 pub(crate) use pool::{Buffer, Pool};
 pub(crate) use product::Shared;
 pub use product::{Factor, Target, Threads, View, product};
-pub use rows::rotate_part;
 pub(crate) use rows::{
     add, add_bias, gated, gated_backward, rms_norm, rms_norm_again, rms_norm_backward, rotate,
-    softmax_row,
+    scale, scale_and_add, softmax_row,
 };
 pub use simd::wide;

@@ -189,6 +189,21 @@ impl<'a> Shared<'a> {
         (unsafe { self.pointer.add(start) }, self.len - start)
     }
 
+    /// A part of the numbers.
+    ///
+    /// # Safety
+    /// No other task may read or write them while they are borrowed.
+    pub unsafe fn part(&self, range: Range<usize>) -> &'a mut [f32] {
+        let (pointer, len) = unsafe { self.place(range.start) };
+        assert!(
+            range.len() <= len,
+            "{} of {len} numbers are shared",
+            range.len()
+        );
+        // SAFETY: `place` checks the start, and the caller keeps other tasks away.
+        unsafe { std::slice::from_raw_parts_mut(pointer, range.len()) }
+    }
+
     /// A target that starts at element `start`.
     ///
     /// # Safety

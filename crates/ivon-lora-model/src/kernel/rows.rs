@@ -158,23 +158,12 @@ fn weighted_dot(dy: &[f32], weight: &[f32], x: &[f32]) -> f32 {
 }
 
 /// Rotates each head of each row by the angles of its position, in place; rows have length `width`,
-/// heads `head_dim`, and the cosines and sines are `[positions, head_dim / 2]`.
+/// heads `head_dim`, of which the first `rotary` columns are rotated, and the cosines and sines are
+/// `[positions, rotary / 2]`.
 ///
-/// Element i of the first half and of the second half of a head form the pair that is rotated
+/// Element i of the first half and of the second half of these columns form the pair that is rotated
 /// (Hugging Face's layout). `back` is the inverse rotation, which is also the gradient.
 pub fn rotate(
-    x: &mut [f32],
-    [width, head_dim]: [usize; 2],
-    positions: &[u32],
-    tables: [&[f32]; 2],
-    back: bool,
-) {
-    rotate_part(x, [width, head_dim, head_dim], positions, tables, back);
-}
-
-/// [`rotate`] of the first `rotary` columns of each head; the cosines and sines are `[positions,
-/// rotary / 2]`, and the other columns stay as they are.
-pub fn rotate_part(
     x: &mut [f32],
     [width, head_dim, rotary]: [usize; 3],
     positions: &[u32],
@@ -275,6 +264,25 @@ pub fn softmax_row(scores: &mut [f32], from: usize, to: usize) {
     }
 }
 
+/// x ← factor · x.
+pub fn scale(x: &mut [f32], factor: f32) {
+    if factor != 1.0 {
+        x.par_chunks_mut(8192)
+            .for_each(|x| x.iter_mut().for_each(|x| *x *= factor));
+    }
+}
+
+/// x ← factor · x + y.
+pub fn scale_and_add(x: &mut [f32], factor: f32, y: &[f32]) {
+    x.par_chunks_mut(8192)
+        .zip(y.par_chunks(8192))
+        .for_each(|(x, y)| {
+            for (x, y) in x.iter_mut().zip(y) {
+                *x = factor * *x + y;
+            }
+        });
+}
+
 /// x ← x + y.
 pub fn add(x: &mut [f32], y: &[f32]) {
     x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
@@ -367,10 +375,10 @@ mod tests {
         let (cosine, sine): (Vec<f32>, Vec<f32>) =
             angles.iter().map(|a| (a.cos(), a.sin())).unzip();
         let mut x = X.to_vec();
-        rotate(&mut x, [4, 4], &[2, 1], [&cosine, &sine], false);
+        rotate(&mut x, [4, 4, 4], &[2, 1], [&cosine, &sine], false);
         // Head 0 at position 2: the pair (0.3, 0.8) is rotated by the angle 1.6.
         assert!((x[0] - (0.3 * 1.6f32.cos() - 0.8 * 1.6f32.sin())).abs() < 1e-6);
-        rotate(&mut x, [4, 4], &[2, 1], [&cosine, &sine], true);
+        rotate(&mut x, [4, 4, 4], &[2, 1], [&cosine, &sine], true);
         assert!(x.iter().zip(X).all(|(a, b)| (a - b).abs() < 1e-6));
     }
 
@@ -388,8 +396,8 @@ mod tests {
         };
         for back in [false, true] {
             let (mut narrow, mut x) = (X.to_vec(), spread(&X));
-            rotate(&mut narrow, [8, 4], &[2], [&cosine, &sine], back);
-            rotate_part(&mut x, [12, 6, 4], &[2], [&cosine, &sine], back);
+            rotate(&mut narrow, [8, 4, 4], &[2], [&cosine, &sine], back);
+            rotate(&mut x, [12, 6, 4], &[2], [&cosine, &sine], back);
             assert_eq!(x, spread(&narrow));
         }
     }

@@ -1,17 +1,17 @@
-//! The trainable part: A and B of every adapted layer, as a Burn module whose parameter paths are
-//! the checkpoint's (`layers.0.self_attn.q_proj.lora_A`).
+//! The trainable part: A and B of every adapted linear layer, as a Burn module whose parameter paths
+//! are the checkpoint's (`layers.0.self_attn.q_proj.lora_A`).
 
 // Fields are named as in the files; the attribute must cover the derived code, hence the whole
 // file.
 #![allow(non_snake_case)]
 
-use std::convert::Infallible;
+use std::sync::Arc;
 
-use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
 
 use super::Side;
-use crate::model::Projection;
+use crate::model::{LinearPath, Projection};
 
 /// A and B of one linear layer: y = W x + s · B A dropout(x).
 #[derive(Module, Debug)]
@@ -63,48 +63,30 @@ impl LoraPair {
     }
 }
 
-/// The adapted projections of an attention block.
-#[derive(Module, Debug)]
-#[allow(missing_docs)]
-pub struct SelfAttention {
-    pub q_proj: Option<LoraPair>,
-    pub k_proj: Option<LoraPair>,
-    pub v_proj: Option<LoraPair>,
-    pub o_proj: Option<LoraPair>,
+/// An adapted linear layer.
+#[derive(Clone, Debug)]
+pub(super) struct AdaptedLinear {
+    pub path: LinearPath,
+    pub pair: LoraPair,
 }
 
-/// The adapted projections of an MLP.
-#[derive(Module, Debug)]
-#[allow(missing_docs)]
-pub struct Mlp {
-    pub gate_proj: Option<LoraPair>,
-    pub up_proj: Option<LoraPair>,
-    pub down_proj: Option<LoraPair>,
-}
-
-/// The adapted projections of one decoder layer.
-#[derive(Module, Debug)]
-#[allow(missing_docs)]
-pub struct LayerAdapter {
-    pub self_attn: SelfAttention,
-    pub mlp: Mlp,
-}
-
-/// The adapter of a whole decoder.
-#[derive(Module, Debug)]
+/// The adapter of a whole decoder. Burn visits its parameters under the paths of its linear layers.
+#[derive(Clone, Debug)]
 pub struct Adapter {
-    /// One entry per decoder layer, adapted or not.
-    pub layers: Vec<LayerAdapter>,
+    /// The adapted linear layers, in the order of the forward pass.
+    pub(super) linears: Vec<AdaptedLinear>,
+    /// All linear layers of the decoder, adapted or not.
+    pub(super) decoder: Arc<[LinearPath]>,
     /// The factor s of B A, see [`super::LoraConfig::scaling`]; a constant, not a parameter.
-    #[module(skip)]
     pub scaling: f64,
 }
 
 impl Adapter {
     /// An adapter on no layer: the decoder is unchanged.
-    pub const fn empty() -> Self {
+    pub fn empty() -> Self {
         Self {
-            layers: Vec::new(),
+            linears: Vec::new(),
+            decoder: Arc::default(),
             scaling: 0.0,
         }
     }
@@ -113,49 +95,83 @@ impl Adapter {
     pub fn with_scaling(self, scaling: f64) -> Self {
         Self { scaling, ..self }
     }
+
+    /// The number of decoder layers, adapted or not; 0 for an empty adapter.
+    pub fn layers(&self) -> usize {
+        let last = self.decoder.iter().filter_map(|path| path.layer).max();
+        last.map_or(0, |last| last + 1)
+    }
+
+    /// The adapted linear layers, in the order of the forward pass.
+    pub fn pairs(&self) -> impl Iterator<Item = (LinearPath, &LoraPair)> {
+        self.linears
+            .iter()
+            .map(|linear| (linear.path, &linear.pair))
+    }
+
+    /// The pair on a linear layer, if it is adapted.
+    pub fn pair(&self, layer: Option<usize>, projection: Projection) -> Option<&LoraPair> {
+        let place = (layer, projection);
+        let found = self
+            .linears
+            .binary_search_by_key(&place, |linear| (linear.path.layer, linear.path.projection));
+        Some(&self.linears[found.ok()?].pair)
+    }
+
+    fn map_pairs(self, mut change: impl FnMut(LinearPath, LoraPair) -> LoraPair) -> Self {
+        let linears = self.linears.into_iter().map(|linear| AdaptedLinear {
+            pair: change(linear.path, linear.pair),
+            ..linear
+        });
+        Self {
+            linears: linears.collect(),
+            ..self
+        }
+    }
 }
 
-impl LayerAdapter {
-    /// The pair on a projection, if it is adapted.
-    pub fn pair(&self, projection: Projection) -> Option<&LoraPair> {
-        match projection {
-            Projection::Q => self.self_attn.q_proj.as_ref(),
-            Projection::K => self.self_attn.k_proj.as_ref(),
-            Projection::V => self.self_attn.v_proj.as_ref(),
-            Projection::O => self.self_attn.o_proj.as_ref(),
-            Projection::Gate => self.mlp.gate_proj.as_ref(),
-            Projection::Up => self.mlp.up_proj.as_ref(),
-            Projection::Down => self.mlp.down_proj.as_ref(),
+impl Module for Adapter {
+    fn collect_devices(&self, devices: Vec<Device>) -> Vec<Device> {
+        let pairs = self.pairs();
+        pairs.fold(devices, |devices, (_, pair)| pair.collect_devices(devices))
+    }
+
+    fn fork(self, device: &Device) -> Self {
+        self.map_pairs(|_, pair| pair.fork(device))
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        self.map_pairs(|_, pair| pair.to_device(device))
+    }
+
+    fn train(self) -> Self {
+        self.map_pairs(|_, pair| pair.train())
+    }
+
+    fn valid(&self) -> Self {
+        self.clone().map_pairs(|_, pair| pair.valid())
+    }
+
+    fn materialize(self) -> Self {
+        self.map_pairs(|_, pair| pair.materialize())
+    }
+
+    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        for (path, pair) in self.pairs() {
+            let path = path.to_string();
+            visitor.enter_module(&path, "Adapter");
+            pair.visit(visitor);
+            visitor.exit_module(&path, "Adapter");
         }
     }
 
-    /// A layer from the result of `pair` for each projection, in the order of [`Projection::ALL`].
-    ///
-    /// # Errors
-    /// The first error of `pair`.
-    pub(super) fn try_from_pairs<E>(
-        mut pair: impl FnMut(Projection) -> Result<Option<LoraPair>, E>,
-    ) -> Result<Self, E> {
-        Ok(Self {
-            self_attn: SelfAttention {
-                q_proj: pair(Projection::Q)?,
-                k_proj: pair(Projection::K)?,
-                v_proj: pair(Projection::V)?,
-                o_proj: pair(Projection::O)?,
-            },
-            mlp: Mlp {
-                gate_proj: pair(Projection::Gate)?,
-                up_proj: pair(Projection::Up)?,
-                down_proj: pair(Projection::Down)?,
-            },
+    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        self.map_pairs(|path, pair| {
+            let path = path.to_string();
+            mapper.enter_module(&path, "Adapter");
+            let mapped = pair.map(mapper);
+            mapper.exit_module(&path, "Adapter");
+            mapped
         })
-    }
-
-    /// [`try_from_pairs`](Self::try_from_pairs) for pairs that cannot fail.
-    pub(super) fn from_pairs(mut pair: impl FnMut(Projection) -> Option<LoraPair>) -> Self {
-        match Self::try_from_pairs(|projection| Ok::<_, Infallible>(pair(projection))) {
-            Ok(layer) => layer,
-            Err(never) => match never {},
-        }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{LoraError, Precision};
 use crate::files;
 use crate::model::companions::{TEMPLATES_FOLDER, is_companion};
-use crate::model::{DecoderConfig, LayerKind, Rope, RopeScaling, Windows};
+use crate::model::{DecoderConfig, Rope, RopeScaling, Windows};
 
 const LARGEST: u64 = 256 << 20;
 
@@ -111,21 +111,25 @@ impl Companions {
 
 fn decoder_config(decoder: &DecoderConfig) -> Result<Map<String, Value>, LoraError> {
     let family = decoder.family();
-    let rope = shared_rope(decoder)?;
+    let (rope, head_dim) = shared_rope(decoder)?;
+    let has_bias = decoder
+        .attention()
+        .is_some_and(|attention| attention.attention_bias);
+    let [heads, key_heads, _] = decoder.heads();
     let keys = json!({
         "architectures": [family.architecture],
-        "attention_bias": decoder.attention_bias,
-        "head_dim": decoder.head_dim,
+        "attention_bias": has_bias,
+        "head_dim": head_dim,
         "hidden_act": "silu",
         "hidden_size": decoder.hidden_size,
-        "intermediate_size": decoder.intermediate_size,
+        "intermediate_size": decoder.intermediate_size(),
         "max_position_embeddings": decoder.max_position_embeddings,
         "model_type": decoder.model_type,
-        "num_attention_heads": decoder.num_attention_heads,
+        "num_attention_heads": heads,
         "num_hidden_layers": decoder.num_hidden_layers,
-        "num_key_value_heads": decoder.num_key_value_heads,
+        "num_key_value_heads": key_heads,
         "rms_norm_eps": decoder.rms_norm_eps,
-        "rope_scaling": rope_scaling(rope, decoder.head_dim)?,
+        "rope_scaling": rope_scaling(rope, head_dim)?,
         "rope_theta": rope.theta,
         "tie_word_embeddings": decoder.tie_word_embeddings,
         "vocab_size": decoder.vocab_size,
@@ -143,26 +147,31 @@ fn decoder_config(decoder: &DecoderConfig) -> Result<Map<String, Value>, LoraErr
 /// The keys about the attention windows of the layers.
 fn window_keys(decoder: &DecoderConfig, windows: Windows) -> Map<String, Value> {
     let mut keys = Map::new();
-    let window = decoder.layers.iter().find_map(|layer| layer.window);
+    let of_layers: Vec<Option<usize>> = decoder
+        .layers
+        .iter()
+        .map(|layer| layer.attention()?.window)
+        .collect();
+    let window = of_layers.iter().find_map(|window| *window);
     if windows == Windows::EveryLayer || window.is_some() {
         keys.insert("sliding_window".into(), json!(window));
     }
     if windows == Windows::ByLayer {
         keys.insert("use_sliding_window".into(), json!(window.is_some()));
     }
-    if window.is_some() && decoder.layers.iter().any(|layer| layer.window.is_none()) {
-        let name = |layer: &LayerKind| match layer.window {
+    if window.is_some() && of_layers.contains(&None) {
+        let name = |window: &Option<usize>| match window {
             Some(_) => "sliding_attention",
             None => "full_attention",
         };
-        let names: Vec<&str> = decoder.layers.iter().map(name).collect();
+        let names: Vec<&str> = of_layers.iter().map(name).collect();
         keys.insert("layer_types".into(), json!(names));
     }
     keys
 }
 
-/// The rotary embedding shared by all layers.
-fn shared_rope(decoder: &DecoderConfig) -> Result<&Rope, LoraError> {
+/// The rotary embedding shared by all layers, and the width of their heads.
+fn shared_rope(decoder: &DecoderConfig) -> Result<(&Rope, usize), LoraError> {
     match decoder.ropes().0[..] {
         [rope] => Ok(rope),
         _ => Err(LoraError::RopeFactors),
@@ -193,10 +202,11 @@ fn llama3_of(rope: &Rope, head_dim: usize) -> Option<RopeScaling> {
     let by_rule = Rope {
         theta: rope.theta,
         scaling: rule.clone(),
+        partial_rotary_factor: None,
     };
     let (wanted, found) = (
-        rope.inverse_frequencies(head_dim),
-        by_rule.inverse_frequencies(head_dim),
+        rope.inverse_frequencies(head_dim, 1),
+        by_rule.inverse_frequencies(head_dim, 1),
     );
     let close = wanted.len() == found.len()
         && wanted
@@ -289,18 +299,17 @@ mod tests {
             original_max_position_embeddings: 8192,
         };
         let stretched = |scaling: RopeScaling| {
-            let rope = Rope {
+            let mut config = decoder(1);
+            let attention = config.layers[0].attention_mut().unwrap();
+            attention.head_dim = 64;
+            attention.rope = Some(Rope {
                 theta: 500_000.0,
                 scaling,
-            };
-            DecoderConfig {
-                head_dim: 64,
-                layers: vec![LayerKind::new(None, rope)],
-                ..decoder(1)
-            }
+                partial_rotary_factor: None,
+            });
+            config
         };
-        let frequencies =
-            |config: DecoderConfig| config.layers[0].rope.inverse_frequencies(config.head_dim);
+        let frequencies = |config: DecoderConfig| config.ropes().0[0].0.inverse_frequencies(64, 1);
         let divisors = frequencies(stretched(RopeScaling::Default))
             .iter()
             .zip(frequencies(stretched(rule.clone())))

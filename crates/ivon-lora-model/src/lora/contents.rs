@@ -103,14 +103,12 @@ fn adapted_module(path: &str) -> Option<&str> {
     split.map(|(module, _)| module)
 }
 
-/// Whether this is the name of A or B of a decoder layer.
+/// Whether this is the name of A or B of a linear layer of the decoder.
 pub fn is_factor(name: &str) -> bool {
     let path = name
         .strip_prefix(PEFT_PREFIX)
         .and_then(|path| path.strip_suffix(PEFT_SUFFIX));
-    path.is_some_and(|path| {
-        path.starts_with("layers.") && (path.ends_with(".lora_A") || path.ends_with(".lora_B"))
-    })
+    path.is_some_and(|path| path.ends_with(".lora_A") || path.ends_with(".lora_B"))
 }
 
 #[cfg(test)]

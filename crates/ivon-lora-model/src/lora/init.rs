@@ -3,8 +3,8 @@
 
 use burn::tensor::Device;
 
-use super::parameters::parameter_path;
-use super::{Adapter, HostMatrix, LayerAdapter, LoraConfig, LoraError, LoraPair, resolve_targets};
+use super::adapter::AdaptedLinear;
+use super::{Adapter, HostMatrix, LoraConfig, LoraError, LoraPair, resolve_targets};
 use crate::model::DecoderConfig;
 use crate::random::{Purpose, stream, uniform};
 
@@ -24,24 +24,22 @@ impl Adapter {
         device: &Device,
     ) -> Result<Self, LoraError> {
         let targets = resolve_targets(config, decoder)?;
-        let layers = (0..decoder.num_hidden_layers).map(|layer| {
-            LayerAdapter::from_pairs(|projection| {
-                if !targets.contains(&(layer, projection)) {
-                    return None;
-                }
-                let [out, inputs] = projection.shape(decoder);
-                let path = parameter_path(layer, projection, "lora_A");
-                let a = kaiming_uniform(config.rank, inputs, seed, &path);
-                let b = vec![0.0; out * config.rank];
-                Some(LoraPair {
-                    lora_A: HostMatrix::new([config.rank, inputs], a).parameter(device),
-                    lora_B: HostMatrix::new([out, config.rank], b).parameter(device),
-                    side: None,
-                })
-            })
+        let all = decoder.linears();
+        let adapted = all.iter().filter(|(path, _)| targets.contains(path));
+        let linears = adapted.map(|&(path, shape)| {
+            let [out, inputs] = shape.shape;
+            let a = kaiming_uniform(config.rank, inputs, seed, &path.part("lora_A"));
+            let b = vec![0.0; out * config.rank];
+            let pair = LoraPair {
+                lora_A: HostMatrix::new([config.rank, inputs], a).parameter(device),
+                lora_B: HostMatrix::new([out, config.rank], b).parameter(device),
+                side: None,
+            };
+            AdaptedLinear { path, pair }
         });
         Ok(Self {
-            layers: layers.collect(),
+            linears: linears.collect(),
+            decoder: all.iter().map(|(path, _)| *path).collect(),
             scaling: config.scaling(),
         })
     }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::companions::Companions;
 use super::store::header;
-use super::{Adapter, HostMatrix, LoraConfig, LoraError, Precision, module_path};
+use super::{Adapter, HostMatrix, LoraConfig, LoraError, Precision};
 use crate::files;
 use crate::model::StoredTensor;
 
@@ -214,8 +214,8 @@ fn deltas(
     if adapter.has_sides() {
         return Err(LoraError::Contextual);
     }
-    for (layer, projection, pair) in adapter.pairs() {
-        let name = format!("{}.weight", module_path(layer, projection));
+    for (path, pair) in adapter.pairs() {
+        let name = path.tensor("weight");
         if !names.contains(&name) {
             return Err(LoraError::NoBaseTensor { name });
         }

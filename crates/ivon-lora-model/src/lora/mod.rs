@@ -17,8 +17,8 @@ mod place;
 mod companions;
 mod merge;
 
-pub use crate::model::Projection;
-pub use adapter::{Adapter, LayerAdapter, LoraPair, Mlp, SelfAttention};
+pub use crate::model::{LinearPath, Projection};
+pub use adapter::{Adapter, LoraPair};
 pub use companions::Companions;
 pub use config::{LoraConfig, TargetModules};
 pub use contents::is_factor;
@@ -29,8 +29,7 @@ pub(crate) use dropout::Mask;
 pub use error::LoraError;
 pub use matrix::HostMatrix;
 pub use merge::{MergeBase, MergeOptions, MergeSummary, StoredBase, merge};
-pub(crate) use parameters::pair_path;
-pub use parameters::{parameter_path, peft_name};
+pub use parameters::peft_name;
 pub use peft::{
     ADAPTER_FILE, CONFIG_FILE, PeftAdapter, portable_base_name, read_peft, read_peft_config,
     write_peft,
@@ -41,4 +40,5 @@ pub use side::Side;
 pub(crate) use side::{BackwardRows, CpuRows, CpuSide, PlainRows, PlainSide};
 pub use store::Precision;
 pub use store::{read_matrices, write_matrices};
+pub use target::partial_targets;
 use target::{module_path, resolve_targets};

@@ -1,8 +1,8 @@
 //! The adapter's parameters one by one, in a fixed order and with a fixed name each: for files,
 //! draws and tests.
 //!
-//! The order: decoder layers from the bottom, in each the projections of [`Projection::ALL`], in
-//! each the order of [`LoraPair::parameters`]. Burn visits the module in the same order.
+//! The order: that of the linear layers in the forward pass, in each the order of
+//! [`LoraPair::parameters`]. Burn visits the module in the same order.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -10,24 +10,14 @@ use std::convert::Infallible;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::{Adapter, HostMatrix, LayerAdapter, LoraError, LoraPair, Projection, Side};
-use crate::model::DecoderConfig;
+use super::adapter::AdaptedLinear;
+use super::target::{linear_names, portable_targets};
+use super::{Adapter, HostMatrix, LoraError, LoraPair, Side};
+use crate::model::{DecoderConfig, LinearPath};
 
 /// The prefix and the suffix of a parameter's path in PEFT's files.
 pub(super) const PEFT_PREFIX: &str = "base_model.model.model.";
 pub(super) const PEFT_SUFFIX: &str = ".weight";
-
-/// The path of an adapted projection, such as `layers.0.self_attn.q_proj`: the address of its
-/// dropout masks and noise, and the prefix of its parameters' paths.
-pub fn pair_path(layer: usize, projection: Projection) -> String {
-    format!("layers.{layer}.{}", projection.path())
-}
-
-/// The path of A (`lora_A`), B (`lora_B`) or a part of the side (`context.inner`), as in
-/// `layers.0.self_attn.q_proj.lora_A`.
-pub fn parameter_path(layer: usize, projection: Projection, part: &str) -> String {
-    format!("{}.{part}", pair_path(layer, projection))
-}
 
 /// The name of a parameter in `adapter_model.safetensors`.
 pub fn peft_name(path: &str) -> String {
@@ -35,22 +25,11 @@ pub fn peft_name(path: &str) -> String {
 }
 
 impl Adapter {
-    /// The adapted layers in order.
-    pub fn pairs(&self) -> impl Iterator<Item = (usize, Projection, &LoraPair)> {
-        self.layers.iter().enumerate().flat_map(|(index, layer)| {
-            Projection::ALL.into_iter().filter_map(move |projection| {
-                layer.pair(projection).map(|pair| (index, projection, pair))
-            })
-        })
-    }
-
     /// Every parameter with its path, in order.
     pub fn parameters(&self) -> impl Iterator<Item = (String, &Param<Tensor<2>>)> {
-        self.pairs().flat_map(|(layer, projection, pair)| {
-            let path = pair_path(layer, projection);
-            pair.parameters()
-                .into_iter()
-                .map(move |(part, parameter)| (format!("{path}.{part}"), parameter))
+        self.pairs().flat_map(|(path, pair)| {
+            let parameters = pair.parameters().into_iter();
+            parameters.map(move |(part, parameter)| (path.part(part), parameter))
         })
     }
 
@@ -60,27 +39,24 @@ impl Adapter {
     /// The first error of `change`.
     fn try_map_pairs<E>(
         &self,
-        mut change: impl FnMut(usize, Projection, &LoraPair) -> Result<LoraPair, E>,
+        mut change: impl FnMut(LinearPath, &LoraPair) -> Result<LoraPair, E>,
     ) -> Result<Self, E> {
-        let mut layers = Vec::with_capacity(self.layers.len());
-        for (index, layer) in self.layers.iter().enumerate() {
-            let made = LayerAdapter::try_from_pairs(|projection| {
-                let pair = layer.pair(projection);
-                pair.map(|pair| change(index, projection, pair)).transpose()
-            });
-            layers.push(made?);
-        }
+        let changed = self.pairs().map(|(path, pair)| {
+            let pair = change(path, pair)?;
+            Ok(AdaptedLinear { path, pair })
+        });
         Ok(Self {
-            layers,
+            linears: changed.collect::<Result<_, E>>()?,
+            decoder: self.decoder.clone(),
             scaling: self.scaling,
         })
     }
 
     /// With the sides that `side` returns for the path of each pair, in place of the existing ones.
     pub fn with_sides(&self, mut side: impl FnMut(&str, &LoraPair) -> Option<Side>) -> Self {
-        let changed = self.try_map_pairs(|layer, projection, pair| {
+        let changed = self.try_map_pairs(|path, pair| {
             Ok::<_, Infallible>(LoraPair {
-                side: side(&pair_path(layer, projection), pair),
+                side: side(&path.to_string(), pair),
                 ..pair.clone()
             })
         });
@@ -97,7 +73,7 @@ impl Adapter {
 
     /// Whether any pair has a side.
     pub fn has_sides(&self) -> bool {
-        self.pairs().any(|(_, _, pair)| pair.side.is_some())
+        self.pairs().any(|(_, pair)| pair.side.is_some())
     }
 
     /// The number of trainable values.
@@ -137,24 +113,32 @@ impl Adapter {
     /// # Errors
     /// If the device does not return its data.
     pub fn first_layer_other_than_zero(&self) -> Result<usize, LoraError> {
-        for (layer, projection, pair) in self.pairs() {
+        for (path, pair) in self.pairs() {
             for (part, parameter) in pair.parameters() {
-                let path = parameter_path(layer, projection, part);
-                let matrix = HostMatrix::read(&path, parameter.val())?;
+                let matrix = HostMatrix::read(&path.part(part), parameter.val())?;
                 if matrix.values.iter().any(|value| *value != 0.0) {
-                    return Ok(layer);
+                    return Ok(path.first_layer());
                 }
             }
         }
-        Ok(self.layers.len())
+        Ok(self.layers())
+    }
+
+    /// The shortest `target_modules` list and `layers_to_transform` of PEFT that select exactly its
+    /// linear layers.
+    pub(super) fn portable_targets(&self) -> (Vec<String>, Option<Vec<usize>>) {
+        let targets: Vec<_> = self.pairs().map(|(path, _)| path).collect();
+        portable_targets(&targets, &self.decoder)
     }
 
     /// The adapter with its weights tracked for differentiation from decoder layer `first` on;
     /// those below are constants.
     pub fn tracked_from(&self, first: usize) -> Self {
         let mut adapter = self.clone().train();
-        for layer in adapter.layers.iter_mut().take(first) {
-            *layer = layer.clone().no_grad();
+        for linear in &mut adapter.linears {
+            if linear.path.first_layer() < first {
+                linear.pair = linear.pair.clone().no_grad();
+            }
         }
         adapter
     }
@@ -167,9 +151,8 @@ impl Adapter {
         &self,
         mut change: impl FnMut(&str, Tensor<2>) -> Result<Tensor<2>, E>,
     ) -> Result<Self, E> {
-        self.try_map_pairs(|layer, projection, pair| {
-            let path = pair_path(layer, projection);
-            pair.try_map(|part, tensor| change(&format!("{path}.{part}"), tensor))
+        self.try_map_pairs(|path, pair| {
+            pair.try_map(|part, tensor| change(&path.part(part), tensor))
         })
     }
 
@@ -194,32 +177,32 @@ impl Adapter {
         decoder: &DecoderConfig,
         device: &Device,
     ) -> Result<Self, LoraError> {
-        let mut layers = Vec::with_capacity(decoder.num_hidden_layers);
-        for layer in 0..decoder.num_hidden_layers {
-            let made = LayerAdapter::try_from_pairs(|projection| {
-                let path = pair_path(layer, projection);
-                read_pair(&path, projection.shape(decoder), device, &mut |path| {
-                    matrices.remove(path)
-                })
-            });
-            layers.push(made?);
+        let (mut linears, all) = (Vec::new(), decoder.linears());
+        for &(path, shape) in &all {
+            let take = &mut |path: &str| matrices.remove(path);
+            let pair = read_pair(&path.to_string(), shape.shape, device, take)?;
+            linears.extend(pair.map(|pair| AdaptedLinear { path, pair }));
         }
         match matrices.into_keys().next() {
-            None => Ok(Self { layers, scaling }),
+            None => Ok(Self {
+                linears,
+                decoder: all.into_iter().map(|(path, _)| path).collect(),
+                scaling,
+            }),
             Some(name) => Err(LoraError::UnknownTensor {
                 path: "the adapter".into(),
                 name,
                 reason: format!(
                     "it has {} layers of {}",
                     decoder.num_hidden_layers,
-                    Projection::ALL.map(Projection::path).join(", ")
+                    linear_names(decoder)
                 ),
             }),
         }
     }
 }
 
-/// The pair of the projection at `path`, of shape `[out, in]`, from the matrices that `take`
+/// The pair of the linear layer at `path`, of shape `[out, in]`, from the matrices that `take`
 /// returns; none if there is neither A nor B.
 fn read_pair(
     path: &str,

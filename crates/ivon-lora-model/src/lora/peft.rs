@@ -17,8 +17,8 @@ use self::options::PeftOptions;
 use super::contents::OtherContents;
 use super::parameters::{PEFT_PREFIX, PEFT_SUFFIX};
 use super::store::{Matrices, read_matrices, write_matrices};
-use super::target::{parse_module_path, portable_targets};
-use super::{Adapter, LoraConfig, LoraError, Projection, peft_name};
+use super::target::{linear_names, module_path};
+use super::{Adapter, LoraConfig, LoraError, peft_name};
 use crate::files;
 use crate::model::DecoderConfig;
 
@@ -61,7 +61,7 @@ pub fn read_peft(
     OtherContents::of(&matrices).refuse(&path)?;
     options.refuse_whole_layers(&config_path)?;
     let matrices = by_path(&path, matrices)?;
-    let there = adapted_modules(&path, &matrices, decoder.num_hidden_layers)?;
+    let there = adapted_modules(&path, &matrices, decoder)?;
     let config = options.config(&path, &there, decoder)?;
     check_rank(&matrices, config.rank)?;
     let adapter = Adapter::from_matrices(matrices, config.scaling(), decoder, device)
@@ -107,12 +107,8 @@ pub fn write_peft(
 ) -> Result<(), LoraError> {
     let matrices: BTreeMap<_, _> = adapter.without_sides().to_matrices()?.into_iter().collect();
     check_rank(&matrices, config.rank)?;
-    let targets: Vec<_> = adapter
-        .pairs()
-        .map(|(layer, projection, _)| (layer, projection))
-        .collect();
     let mut text =
-        serde_json::to_string_pretty(&config_json(config, &targets, adapter.layers.len(), base))
+        serde_json::to_string_pretty(&config_json(config, adapter.portable_targets(), base))
             .unwrap_or_default();
     text.push('\n');
     files::create_folder(folder)?;
@@ -147,11 +143,9 @@ pub fn portable_base_name(base: &str) -> (String, Option<String>) {
 
 fn config_json(
     config: &LoraConfig,
-    targets: &[(usize, Projection)],
-    layers: usize,
+    (target_modules, layers_to_transform): (Vec<String>, Option<Vec<usize>>),
     base: Option<&str>,
 ) -> Value {
-    let (target_modules, layers_to_transform) = portable_targets(targets, layers);
     let (base, revision) = base.map(portable_base_name).unzip();
     let whole = config.alpha.fract() == 0.0 && config.alpha.abs() < 1e15;
     let alpha = if whole {
@@ -223,8 +217,10 @@ pub fn by_path(file: &Path, matrices: Matrices) -> Result<Matrices, LoraError> {
 fn adapted_modules(
     file: &Path,
     matrices: &Matrices,
-    layers: usize,
+    decoder: &DecoderConfig,
 ) -> Result<BTreeSet<String>, LoraError> {
+    let linears = decoder.linears().into_iter();
+    let known: BTreeSet<String> = linears.map(|(path, _)| module_path(path)).collect();
     matrices
         .keys()
         .map(|path| {
@@ -233,13 +229,14 @@ fn adapted_modules(
                 .or_else(|| path.strip_suffix(".lora_B"))
                 .map(|module| format!("model.{module}"));
             module
-                .filter(|module| parse_module_path(module, layers).is_some())
+                .filter(|module| known.contains(module))
                 .ok_or_else(|| LoraError::UnknownTensor {
                     path: file.into(),
                     name: peft_name(path),
                     reason: format!(
-                        "there are {layers} decoder layers with {}",
-                        Projection::ALL.map(Projection::path).join(", ")
+                        "there are {} decoder layers with {}",
+                        decoder.num_hidden_layers,
+                        linear_names(decoder)
                     ),
                 })
         })

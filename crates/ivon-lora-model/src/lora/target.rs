@@ -1,9 +1,11 @@
 //! Options and a decoder's shape → the linear layers with A and B, matched as in PEFT.
 
+use std::collections::BTreeSet;
+
 use regex::Regex;
 
-use super::{LoraConfig, LoraError, Projection, TargetModules};
-use crate::model::DecoderConfig;
+use super::{LoraConfig, LoraError, TargetModules};
+use crate::model::{DecoderConfig, LinearPath};
 
 /// PEFT's name for every linear layer except the output layer.
 const ALL_LINEAR: &str = "all-linear";
@@ -22,7 +24,7 @@ const NOT_ADAPTED: [&str; 2] = ["lm_head", "model.embed_tokens"];
 pub fn resolve_targets(
     config: &LoraConfig,
     decoder: &DecoderConfig,
-) -> Result<Vec<(usize, Projection)>, LoraError> {
+) -> Result<Vec<LinearPath>, LoraError> {
     config.validate()?;
     let layers = decoder.num_hidden_layers;
     let wanted = config.layers_to_transform.as_deref();
@@ -35,20 +37,22 @@ pub fn resolve_targets(
     }
     let matcher = Matcher::new(&config.target_modules)?;
     refuse_tables(&matcher)?;
-    let targets: Vec<_> = (0..layers)
-        .flat_map(|layer| Projection::ALL.map(|projection| (layer, projection)))
-        .filter(
-            |&(layer, projection)| match matcher.matches(&module_path(layer, projection)) {
-                Match::No => false,
-                Match::Exact => true,
-                Match::Part => wanted.is_none_or(|wanted| wanted.contains(&layer)),
-            },
-        )
+    let is_wanted = |layer: Option<usize>| match (wanted, layer) {
+        (None, _) => true,
+        (Some(wanted), layer) => layer.is_some_and(|layer| wanted.contains(&layer)),
+    };
+    let paths = decoder.linears().into_iter().map(|(path, _)| path);
+    let targets: Vec<_> = paths
+        .filter(|path| match matcher.matches(&module_path(*path)) {
+            Match::No => false,
+            Match::Exact => true,
+            Match::Part => is_wanted(path.layer),
+        })
         .collect();
     if targets.is_empty() {
         return Err(LoraError::NothingMatches {
             targets: config.target_modules.to_string(),
-            there_is: available(layers),
+            there_is: available(decoder),
         });
     }
     Ok(targets)
@@ -68,51 +72,50 @@ fn refuse_tables(matcher: &Matcher<'_>) -> Result<(), LoraError> {
 }
 
 /// The path of a linear layer in the Hugging Face model, such as `model.layers.3.self_attn.q_proj`.
-pub fn module_path(layer: usize, projection: Projection) -> String {
-    format!("model.layers.{layer}.{}", projection.path())
+pub fn module_path(path: LinearPath) -> String {
+    format!("model.{path}")
 }
 
-/// The layer and projection of a module path, if it belongs to a decoder with that many layers.
-pub(super) fn parse_module_path(path: &str, layers: usize) -> Option<(usize, Projection)> {
-    let (layer, rest) = path.strip_prefix("model.layers.")?.split_once('.')?;
-    let number: usize = layer.parse().ok()?;
-    let projection = Projection::ALL
-        .into_iter()
-        .find(|projection| projection.path() == rest)?;
-    (number < layers && number.to_string() == layer).then_some((number, projection))
+/// The last part of a linear layer's path, such as `q_proj`.
+fn last_name(path: LinearPath) -> &'static str {
+    path.name.rsplit('.').next().unwrap_or(path.name)
 }
 
-/// The paths of the projections that are adapted in a layer.
-fn paths_in(targets: &[(usize, Projection)], layer: usize) -> Vec<&'static str> {
-    let targets = targets.iter().filter(|target| target.0 == layer);
-    targets.map(|target| target.1.path()).collect()
-}
-
-/// The shortest `target_modules` list and `layers_to_transform` that select exactly these layers in
-/// every version of PEFT: names if all layers (or all of some layers) are alike, else full paths;
-/// sorted.
+/// The shortest `target_modules` list and `layers_to_transform` that select exactly these linear
+/// layers in every version of PEFT: names if all layers that have them (or all of some layers) are
+/// alike, else full paths; sorted. The decoder's linear layers are `all`.
 pub(super) fn portable_targets(
-    targets: &[(usize, Projection)],
-    layers: usize,
+    targets: &[LinearPath],
+    all: &[LinearPath],
 ) -> (Vec<String>, Option<Vec<usize>>) {
-    let adapted: Vec<usize> = (0..layers)
-        .filter(|&layer| targets.iter().any(|target| target.0 == layer))
-        .collect();
-    let alike = adapted
-        .windows(2)
-        .all(|pair| paths_in(targets, pair[0]) == paths_in(targets, pair[1]));
-    let mut names: Vec<String> = match adapted.first() {
-        Some(&first) if alike => paths_in(targets, first)
+    let names: BTreeSet<&str> = targets.iter().map(|path| last_name(*path)).collect();
+    let selected = |layers: Option<&BTreeSet<usize>>| {
+        let is_in = |layer: Option<usize>| {
+            layers.is_none_or(|layers| layer.is_some_and(|layer| layers.contains(&layer)))
+        };
+        let mut selected = all
             .iter()
-            .map(|path| path.rsplit('.').next().unwrap_or(path).to_string())
-            .collect(),
-        _ => targets
-            .iter()
-            .map(|&(layer, projection)| module_path(layer, projection))
-            .collect(),
+            .filter(|path| names.contains(last_name(**path)) && is_in(path.layer));
+        let mut targets = targets.iter();
+        loop {
+            match (selected.next(), targets.next()) {
+                (None, None) => return true,
+                (one, other) if one == other => {}
+                _ => return false,
+            }
+        }
     };
-    names.sort();
-    (names, (alike && adapted.len() < layers).then_some(adapted))
+    let short = || names.iter().map(|name| name.to_string()).collect();
+    if selected(None) {
+        return (short(), None);
+    }
+    let layers: BTreeSet<usize> = targets.iter().filter_map(|path| path.layer).collect();
+    if selected(Some(&layers)) {
+        return (short(), Some(layers.into_iter().collect()));
+    }
+    let mut paths: Vec<_> = targets.iter().map(|path| module_path(*path)).collect();
+    paths.sort();
+    (paths, None)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,15 +172,63 @@ fn compile(pattern: &str) -> Result<Regex, LoraError> {
     })
 }
 
-/// "`self_attn.q_proj`, … of `model.layers.0` to `model.layers.29`".
-fn available(layers: usize) -> String {
-    let names = Projection::ALL
-        .map(|projection| format!("`{}`", projection.path()))
-        .join(", ");
+/// The names of a decoder's linear layers, each once: "self_attn.q_proj, …".
+pub(super) fn linear_names(decoder: &DecoderConfig) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for (path, _) in decoder.linears() {
+        if !names.contains(&path.name) {
+            names.push(path.name);
+        }
+    }
+    names.join(", ")
+}
+
+/// "`self_attn.q_proj`, … of `model.layers.0` to `model.layers.29`"; a name that only some layers
+/// have is followed by their number.
+fn available(decoder: &DecoderConfig) -> String {
+    let (linears, layers) = (decoder.linears(), decoder.num_hidden_layers);
+    let mut counts: Vec<(LinearPath, usize)> = Vec::new();
+    for (path, _) in &linears {
+        match counts.iter_mut().find(|(known, _)| known.name == path.name) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((*path, 1)),
+        }
+    }
+    let inside = counts.iter().filter(|(path, _)| path.layer.is_some());
+    let names = inside.map(|(path, count)| match *count {
+        all if all == layers => format!("`{}`", path.name),
+        some => format!("`{}` ({some} of {layers} layers)", path.name),
+    });
+    let outside = counts.iter().filter(|(path, _)| path.layer.is_none());
+    let outside: String = outside
+        .map(|(path, _)| format!(", and `{}`", module_path(*path)))
+        .collect();
     format!(
-        "{names} of `model.layers.0` to `model.layers.{}`",
+        "{} of `model.layers.0` to `model.layers.{}`{outside}",
+        names.collect::<Vec<_>>().join(", "),
         layers.saturating_sub(1)
     )
+}
+
+/// A note on each target that only some of the layers have, such as "`self_attn.v_proj`: 15 of 35
+/// layers have it".
+pub fn partial_targets(targets: &[LinearPath], decoder: &DecoderConfig) -> Vec<String> {
+    let mut names: Vec<&str> = Vec::new();
+    for path in targets.iter().filter(|path| path.layer.is_some()) {
+        if !names.contains(&path.name) {
+            names.push(path.name);
+        }
+    }
+    let linears = decoder.linears();
+    let layers = decoder.num_hidden_layers;
+    let note = |name: &&str| {
+        let count = linears
+            .iter()
+            .filter(|(path, _)| path.name == *name)
+            .count();
+        (count < layers).then(|| format!("`{name}`: {count} of {layers} layers have it"))
+    };
+    names.iter().filter_map(note).collect()
 }
 
 impl LoraConfig {
@@ -246,6 +297,7 @@ impl std::fmt::Display for TargetModules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Projection;
     use crate::testing::tiny::decoder;
 
     fn list(names: &[&str]) -> LoraConfig {
@@ -265,10 +317,8 @@ mod tests {
 
     fn paths(config: &LoraConfig) -> Vec<String> {
         let targets = resolve_targets(config, &decoder(3)).unwrap();
-        targets
-            .into_iter()
-            .map(|(layer, projection)| format!("{layer}.{}", projection.path()))
-            .collect()
+        let path = |path: LinearPath| path.to_string().replace("layers.", "");
+        targets.into_iter().map(path).collect()
     }
 
     #[test]
@@ -425,22 +475,70 @@ mod tests {
 
     #[test]
     fn portable_targets_name_the_same_layers_again() {
+        let decoder = decoder(2);
+        let all: Vec<_> = decoder
+            .linears()
+            .into_iter()
+            .map(|(path, _)| path)
+            .collect();
+        let at = |layer, projection| decoder.linear_path(Some(layer), projection);
         let q = Projection::Q;
         assert_eq!(
-            portable_targets(&[(0, q), (1, q)], 2),
+            portable_targets(&[at(0, q), at(1, q)], &all),
             (vec!["q_proj".into()], None)
         );
         assert_eq!(
-            portable_targets(&[(1, q), (1, Projection::Down)], 2),
+            portable_targets(&[at(1, q), at(1, Projection::Down)], &all),
             (vec!["down_proj".into(), "q_proj".into()], Some(vec![1]))
         );
-        let mixed = [(0, q), (1, Projection::V)];
-        let (names, layers) = portable_targets(&mixed, 2);
+        let mixed = [at(0, q), at(1, Projection::V)];
+        let (names, layers) = portable_targets(&mixed, &all);
         assert_eq!((names.len(), &layers), (2, &None));
         let config = LoraConfig {
             target_modules: TargetModules::List(names),
             ..LoraConfig::default()
         };
-        assert_eq!(resolve_targets(&config, &decoder(2)).unwrap(), mixed);
+        assert_eq!(resolve_targets(&config, &decoder).unwrap(), mixed);
+    }
+
+    fn golden(family: &str) -> DecoderConfig {
+        let path = crate::testing::golden().join("tiny").join(family);
+        let text = std::fs::read_to_string(path.join("config.json")).unwrap();
+        DecoderConfig::from_json(&text, family).unwrap()
+    }
+
+    #[test]
+    fn a_target_that_only_some_layers_have_is_said_and_one_that_none_has_lists_those_there_are() {
+        let gemma4 = golden("gemma4");
+        let targets = resolve_targets(&list(&["q_proj", "v_proj"]), &gemma4).unwrap();
+        assert_eq!(targets.len(), 4 + 2);
+        let notes = partial_targets(&targets, &gemma4);
+        assert_eq!(notes, ["`self_attn.v_proj`: 2 of 4 layers have it"]);
+        let all: Vec<_> = gemma4.linears().into_iter().map(|(path, _)| path).collect();
+        let names = vec!["q_proj".into(), "v_proj".into()];
+        assert_eq!(portable_targets(&targets, &all), (names, None));
+        let error = resolve_targets(&list(&["qkv_proj"]), &golden("qwen3_5")).unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.contains("`linear_attn.in_proj_qkv` (3 of 4 layers), "),
+            "{message}"
+        );
+        assert!(
+            message.contains("`self_attn.q_proj` (1 of 4 layers)"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn modules_with_the_same_last_name_are_told_apart_by_their_layers() {
+        let lfm2 = golden("lfm2");
+        let all: Vec<_> = lfm2.linears().into_iter().map(|(path, _)| path).collect();
+        let of_attention: Vec<_> = all
+            .iter()
+            .copied()
+            .filter(|path| path.projection == Projection::O)
+            .collect();
+        let (names, layers) = portable_targets(&of_attention, &all);
+        assert_eq!((names, layers), (vec!["out_proj".into()], Some(vec![1, 3])));
     }
 }

@@ -1,96 +1,78 @@
 //! The shape of a decoder, with the names of a Hugging Face `config.json`.
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
+use super::attention::{Attention, HeadNorm, KeyValues};
 use super::error::ModelError;
-use super::family::Family;
-use super::layer_kind::{self, LayerKind};
+use super::layer_kind::LayerKind;
 use super::rope::Rope;
-use super::setting::{ensure, setting};
+use super::setting::{count, ensure, setting};
 
 /// The maximum number of layers of a decoder.
 pub(super) const MOST_LAYERS: usize = 1 << 12;
 
 /// Everything that the forward pass needs besides the weights.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DecoderConfig {
-    /// Its family, see [`Family`].
+    /// Its family, see [`Family`](super::Family).
     pub model_type: String,
     /// Number of tokens V.
     pub vocab_size: usize,
     /// Width H of the residual stream.
     pub hidden_size: usize,
-    /// Intermediate width of the gated MLP.
-    pub intermediate_size: usize,
     /// Number of decoder layers.
     pub num_hidden_layers: usize,
-    /// Number of query heads.
-    pub num_attention_heads: usize,
-    /// Number of key and value heads, a divisor of the number of query heads.
-    pub num_key_value_heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
     /// Longest sequence the model is made for.
     pub max_position_embeddings: usize,
     /// ε of the root-mean-square norms.
     pub rms_norm_eps: f64,
-    /// The properties of each layer, `[num_hidden_layers]`.
-    #[serde(flatten, serialize_with = "layer_kind::serialize")]
+    /// The composition of each layer, `[num_hidden_layers]`.
     pub layers: Vec<LayerKind>,
     /// Whether the output layer is the embedding table.
     pub tie_word_embeddings: bool,
-    /// Whether q_proj, k_proj and v_proj have a bias (Qwen2; `attention_bias` elsewhere).
-    pub attention_bias: bool,
-    /// Whether queries and keys are normalised per head (Qwen3).
-    pub qk_norm: bool,
+    /// What happens to embeddings and logits.
+    pub ends: Ends,
+}
+
+/// What happens to the embeddings before the first layer, and to the logits after the last norm.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Ends {
+    /// By which embeddings are multiplied.
+    pub embedding_multiplier: f32,
+    /// By which logits are divided.
+    pub logits_scaling: f64,
+    /// c, if logits z become c tanh(z / c).
+    pub final_logit_softcapping: Option<f64>,
+    /// The rows of the table of the layers' own inputs (Gemma 4); their width is in the layers.
+    pub vocab_size_per_layer_input: Option<usize>,
+}
+
+impl Default for Ends {
+    /// Llama's: nothing happens.
+    fn default() -> Self {
+        Self {
+            embedding_multiplier: 1.0,
+            logits_scaling: 1.0,
+            final_logit_softcapping: None,
+            vocab_size_per_layer_input: None,
+        }
+    }
 }
 
 impl DecoderConfig {
-    /// Its family; Llama's if the type is unknown, which [`validate`](Self::validate) refuses.
-    pub fn family(&self) -> &'static Family {
-        Family::of_model_type(&self.model_type).unwrap_or_else(Family::llama)
-    }
-
     /// Checks the consistency of all numbers, and bounds that are generous for these families and
     /// prevent overflow in later products.
     ///
     /// `file` is named in the error.
     ///
     /// # Errors
-    /// [`ModelError::Architecture`] for another family, else [`ModelError::Setting`].
-    pub fn validate(&self, file: &str) -> Result<(), ModelError> {
-        if Family::of_model_type(&self.model_type).is_none() {
-            return Err(ModelError::Architecture {
-                file: file.into(),
-                found: self.model_type.clone(),
-                supported: Family::model_types(),
-            });
-        }
-        self.validate_counts(file)?;
-        let heads = self.num_attention_heads;
-        let found = self.num_key_value_heads;
-        let divides = heads.is_multiple_of(found);
-        let expected = format_args!("a divisor of {heads} query heads");
-        ensure(file, "num_key_value_heads", found, divides, expected)?;
-        let width = self.head_dim;
-        let is_even = width.is_multiple_of(2);
-        ensure(file, "head_dim", width, is_even, "an even number")?;
-        let eps = self.rms_norm_eps;
-        let holds = eps > 0.0 && eps <= 0.1;
-        ensure(file, "rms_norm_eps", eps, holds, "above 0, at most 0.1")?;
-        self.validate_layers(file)
-    }
-
-    fn validate_counts(&self, file: &str) -> Result<(), ModelError> {
-        let heads = self.num_attention_heads;
+    /// [`ModelError::Setting`].
+    pub(super) fn validate_numbers(&self, file: &str) -> Result<(), ModelError> {
         for (field, value, most) in [
             ("vocab_size", self.vocab_size, 1 << 24),
             ("hidden_size", self.hidden_size, 1 << 17),
-            ("intermediate_size", self.intermediate_size, 1 << 20),
             ("num_hidden_layers", self.num_hidden_layers, MOST_LAYERS),
-            ("num_attention_heads", heads, 1 << 12),
-            ("num_key_value_heads", self.num_key_value_heads, heads),
-            ("head_dim", self.head_dim, 1 << 12),
             (
                 "max_position_embeddings",
                 self.max_position_embeddings,
@@ -99,7 +81,11 @@ impl DecoderConfig {
         ] {
             count(file, field, value, most)?;
         }
-        Ok(())
+        let eps = self.rms_norm_eps;
+        let holds = eps > 0.0 && eps <= 0.1;
+        ensure(file, "rms_norm_eps", eps, holds, "above 0, at most 0.1")?;
+        self.ends.validate(file)?;
+        self.validate_layers(file)
     }
 
     fn validate_layers(&self, file: &str) -> Result<(), ModelError> {
@@ -109,37 +95,164 @@ impl DecoderConfig {
             return Err(setting(file, "layers", found, expected));
         }
         let mut checked: Option<&LayerKind> = None;
-        for layer in &self.layers {
+        for (index, layer) in self.layers.iter().enumerate() {
             if checked != Some(layer) {
-                if let Some(window) = layer.window {
-                    count(file, "sliding_window", window, 1 << 31)?;
-                }
-                layer.rope.validate(file, self.head_dim)?;
+                layer.validate(file, index)?;
                 checked = Some(layer);
             }
         }
         Ok(())
     }
 
-    /// The distinct rotary embeddings, and for each layer the index of its own,
-    /// `[num_hidden_layers]`.
-    pub fn ropes(&self) -> (Vec<&Rope>, Vec<usize>) {
-        let mut ropes: Vec<&Rope> = Vec::new();
+    /// The attention of the first layer that has it.
+    pub fn attention(&self) -> Option<&Attention> {
+        self.layers.iter().find_map(LayerKind::attention)
+    }
+
+    /// The number of query heads, of key heads, and the width of a head, in the first layer with
+    /// attention; zeros if there is none.
+    pub fn heads(&self) -> [usize; 3] {
+        self.attention().map_or([0; 3], |attention| {
+            [
+                attention.num_attention_heads,
+                attention.num_key_value_heads,
+                attention.head_dim,
+            ]
+        })
+    }
+
+    /// The inner width of the first layer's MLP.
+    pub fn intermediate_size(&self) -> usize {
+        self.layers
+            .first()
+            .map_or(0, |layer| layer.mlp.intermediate_size)
+    }
+
+    /// The width of a layer's own input, if layers have one.
+    pub fn per_layer_input(&self) -> Option<usize> {
+        self.layers.iter().find_map(|layer| layer.per_layer_input)
+    }
+
+    /// Whether later layers use the keys and values of each layer, `[num_hidden_layers]`.
+    pub fn layers_with_shared_keys(&self) -> Vec<bool> {
+        let mut shared = vec![false; self.layers.len()];
+        for attention in self.layers.iter().filter_map(LayerKind::attention) {
+            if let KeyValues::OfLayer(layer) = attention.key_values {
+                shared[layer] = true;
+            }
+        }
+        shared
+    }
+
+    /// The distinct rotary embeddings, each with the width of its heads, and for each layer the
+    /// index of its own, `[num_hidden_layers]`.
+    pub fn ropes(&self) -> (Vec<(&Rope, usize)>, Vec<Option<usize>>) {
+        let mut ropes: Vec<(&Rope, usize)> = Vec::new();
         let mut of_layer = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
-            let known = ropes.iter().position(|rope| **rope == layer.rope);
-            of_layer.push(known.unwrap_or(ropes.len()));
-            if known.is_none() {
-                ropes.push(&layer.rope);
-            }
+            let attention = layer.attention();
+            let rope = attention.and_then(|attention| {
+                let rope = attention.rope.as_ref()?;
+                Some((rope, attention.head_dim))
+            });
+            of_layer.push(rope.map(|rope| {
+                let known = ropes.iter().position(|known| *known == rope);
+                known.unwrap_or_else(|| {
+                    ropes.push(rope);
+                    ropes.len() - 1
+                })
+            }));
         }
         (ropes, of_layer)
     }
+
+    /// The attention and the inner width of the MLP that all layers share except for window and
+    /// rotary embedding, if all are like Llama's.
+    fn like_llama(&self) -> Option<(&Attention, usize)> {
+        let shared = |attention: &Attention| Attention {
+            window: None,
+            rope: None,
+            ..attention.clone()
+        };
+        let first = self.layers.first()?.like_llama()?;
+        let wide = self.intermediate_size();
+        let alike = |layer: &LayerKind| {
+            let attention = layer.like_llama();
+            attention.is_some_and(|attention| shared(attention) == shared(first))
+                && layer.mlp.intermediate_size == wide
+        };
+        (self.ends == Ends::default() && self.layers.iter().all(alike)).then_some((first, wide))
+    }
 }
 
-fn count(file: &str, field: &str, value: usize, most: usize) -> Result<(), ModelError> {
-    let holds = (1..=most).contains(&value);
-    ensure(file, field, value, holds, format_args!("1 to {most}"))
+impl Ends {
+    fn validate(&self, file: &str) -> Result<(), ModelError> {
+        let numbers = [
+            ("embedding_multiplier", self.embedding_multiplier.into()),
+            ("logits_scaling", self.logits_scaling),
+            (
+                "final_logit_softcapping",
+                self.final_logit_softcapping.unwrap_or(1.0),
+            ),
+        ];
+        for (field, number) in numbers {
+            let holds = number > 0.0 && number <= 1e6;
+            ensure(file, field, number, holds, "above 0, at most 1e6")?;
+        }
+        let rows = self.vocab_size_per_layer_input.unwrap_or(1);
+        count(file, "vocab_size_per_layer_input", rows, 1 << 24)
+    }
+}
+
+impl Serialize for DecoderConfig {
+    /// A decoder like Llama's with the keys of its `config.json`, which the fingerprints of saved
+    /// adapters have; others layer by layer.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let llama = self.like_llama();
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("model_type", &self.model_type)?;
+        map.serialize_entry("vocab_size", &self.vocab_size)?;
+        map.serialize_entry("hidden_size", &self.hidden_size)?;
+        if let Some((_, wide)) = llama {
+            map.serialize_entry("intermediate_size", &wide)?;
+        }
+        map.serialize_entry("num_hidden_layers", &self.num_hidden_layers)?;
+        if let Some((attention, _)) = llama {
+            map.serialize_entry("num_attention_heads", &attention.num_attention_heads)?;
+            map.serialize_entry("num_key_value_heads", &attention.num_key_value_heads)?;
+            map.serialize_entry("head_dim", &attention.head_dim)?;
+        }
+        map.serialize_entry("max_position_embeddings", &self.max_position_embeddings)?;
+        map.serialize_entry("rms_norm_eps", &self.rms_norm_eps)?;
+        match (llama, &self.layers[..]) {
+            (
+                Some((
+                    Attention {
+                        rope: Some(rope),
+                        window,
+                        ..
+                    },
+                    _,
+                )),
+                [first, rest @ ..],
+            ) if rest.iter().all(|layer| layer == first) => {
+                map.serialize_entry("rope_theta", &rope.theta)?;
+                map.serialize_entry("rope_scaling", &rope.scaling)?;
+                map.serialize_entry("sliding_window", window)?;
+            }
+            _ => map.serialize_entry("layers", &self.layers)?,
+        }
+        map.serialize_entry("tie_word_embeddings", &self.tie_word_embeddings)?;
+        match llama {
+            Some((attention, _)) => {
+                let has_norm = attention.qk_norm == HeadNorm::PerHead;
+                map.serialize_entry("attention_bias", &attention.attention_bias)?;
+                map.serialize_entry("qk_norm", &has_norm)?;
+            }
+            None => map.serialize_entry("ends", &self.ends)?,
+        }
+        map.end()
+    }
 }
 
 #[cfg(test)]
@@ -152,18 +265,36 @@ mod tests {
         let expected = r#"{"model_type":"llama","vocab_size":96,"hidden_size":32,"intermediate_size":48,"num_hidden_layers":2,"num_attention_heads":4,"num_key_value_heads":2,"head_dim":8,"max_position_embeddings":128,"rms_norm_eps":0.00001,"rope_theta":10000.0,"rope_scaling":{"rope_type":"default"},"sliding_window":null,"tie_word_embeddings":false,"attention_bias":false,"qk_norm":false}"#;
         assert_eq!(written, expected);
         let mut mixed = decoder(2);
-        mixed.layers[1].window = Some(4);
+        mixed.layers[1].attention_mut().unwrap().window = Some(4);
         let written = serde_json::to_value(&mixed).unwrap();
-        assert_eq!(written["layers"][1]["window"], 4);
+        assert_eq!(
+            written["layers"][1],
+            serde_json::json!({ "window": 4, "rope_theta": 10000.0, "rope_scaling": { "rope_type": "default" }, "norms": "before", "gate": "silu" })
+        );
         assert!(written.get("sliding_window").is_none());
+    }
+
+    #[test]
+    fn a_decoder_with_other_parts_than_llama_s_is_written_with_all_of_them() {
+        let mut other = decoder(2);
+        other.layers[1].residual_multiplier = 0.5;
+        let written = serde_json::to_value(&other).unwrap();
+        assert_eq!(written["layers"][1]["residual_multiplier"], 0.5);
+        assert_eq!(written["layers"][1]["mixer"]["attention"]["head_dim"], 8);
+        assert_eq!(written["ends"]["logits_scaling"], 1.0);
+        assert!(written.get("head_dim").is_none());
     }
 
     #[test]
     fn a_rotary_embedding_that_several_layers_share_is_listed_once() {
         let mut mixed = decoder(3);
-        mixed.layers[1].rope.theta = 5e5;
+        let attention = mixed.layers[1].attention_mut().unwrap();
+        attention.rope.as_mut().unwrap().theta = 5e5;
         let (ropes, of_layer) = mixed.ropes();
-        assert_eq!((ropes.len(), of_layer), (2, vec![0, 1, 0]));
+        assert_eq!(
+            (ropes.len(), of_layer),
+            (2, vec![Some(0), Some(1), Some(0)])
+        );
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use super::checkpoint::Checkpoint;
 use super::config::DecoderConfig;
 use super::error::ModelError;
+use super::layer_vector::LayerVector;
 use super::matrix::FrozenMatrix;
-use super::projection::Projection;
+use super::projection::{LinearShape, Projection};
 
 /// A frozen linear layer y = W x + b.
 #[derive(Clone, Debug)]
@@ -15,26 +16,69 @@ pub struct Linear {
     pub bias: Option<Vec<f32>>,
 }
 
-/// One layer: attention, then the gated MLP, each after a norm.
+impl Linear {
+    /// A layer that is not there: 0 × 0.
+    fn absent() -> Self {
+        Self {
+            weight: FrozenMatrix::new(0, 0, Vec::new()),
+            bias: None,
+        }
+    }
+}
+
+/// The weights of one layer, of the parts that its kind has.
 #[derive(Clone, Debug)]
 pub struct DecoderLayer {
-    /// Weight of the norm before attention, `[H]`.
-    pub input_layernorm: Vec<f32>,
-    /// Weight of the norm before the MLP, `[H]`.
-    pub post_attention_layernorm: Vec<f32>,
-    /// Weight of the norm of each query head, `[head_dim]` (Qwen3).
-    pub q_norm: Option<Vec<f32>>,
-    /// Weight of the norm of each key head, `[head_dim]` (Qwen3).
-    pub k_norm: Option<Vec<f32>>,
-    /// The seven linear layers, in the order of [`Projection::ALL`].
-    pub linears: [Linear; 7],
+    /// In the order of [`Projection::ALL`]; 0 × 0 where there is none.
+    linears: Vec<Linear>,
+    /// In the order of [`LayerVector::ALL`]; empty where there is none.
+    vectors: Vec<Vec<f32>>,
 }
 
 impl DecoderLayer {
-    /// The linear layer of a projection.
+    fn empty() -> Self {
+        Self {
+            linears: vec![Linear::absent(); Projection::ALL.len()],
+            vectors: vec![Vec::new(); LayerVector::ALL.len()],
+        }
+    }
+
+    /// The linear layer of a projection; 0 × 0 if the layer's kind has none.
     pub fn linear(&self, projection: Projection) -> &Linear {
         &self.linears[projection as usize]
     }
+
+    /// The same, to be changed.
+    pub fn linear_mut(&mut self, projection: Projection) -> &mut Linear {
+        &mut self.linears[projection as usize]
+    }
+
+    /// A weight that is not a linear layer, as it is multiplied; empty if the layer's kind has
+    /// none.
+    pub fn vector(&self, vector: LayerVector) -> &[f32] {
+        &self.vectors[vector as usize]
+    }
+
+    /// The linear layers that it has, with their roles.
+    pub fn linears(&self) -> impl Iterator<Item = (Projection, &Linear)> {
+        let all = Projection::ALL.into_iter().zip(&self.linears);
+        all.filter(|(_, linear)| linear.weight.rows() > 0)
+    }
+
+    /// The size of its linear layers, in bytes.
+    fn bytes(&self) -> usize {
+        let sizes = self.linears.iter().map(|linear| linear.weight.bytes());
+        sizes.sum()
+    }
+}
+
+/// The weights from which each layer's own input is computed (Gemma 4).
+#[derive(Clone, Debug)]
+pub struct PerLayerInputs {
+    /// The table `[V, layers · width]`, in the checkpoint's encoding.
+    pub embed_tokens_per_layer: FrozenMatrix,
+    /// The norm of each layer's part, `[width]`.
+    pub per_layer_projection_norm: Vec<f32>,
 }
 
 /// A decoder-only language model, frozen.
@@ -45,6 +89,10 @@ pub struct Decoder {
     /// The embedding table `[V, H]`, kept in the checkpoint's encoding: only the rows that are
     /// looked up are converted to f32.
     pub embed_tokens: FrozenMatrix,
+    /// The linear layers outside the layers.
+    pub outside: DecoderLayer,
+    /// The tables of the layers' own inputs, if they have any.
+    pub per_layer_inputs: Option<PerLayerInputs>,
     /// The layers.
     pub layers: Vec<DecoderLayer>,
     /// Weight of the last norm, `[H]`.
@@ -84,10 +132,12 @@ impl Decoder {
         Ok(Self {
             config: config.clone(),
             embed_tokens: loader.table("model.embed_tokens.weight")?,
+            outside: loader.outside()?,
+            per_layer_inputs: loader.per_layer_inputs()?,
             layers: (0..config.num_hidden_layers)
                 .map(|index| loader.layer(index))
                 .collect::<Result<_, ModelError>>()?,
-            norm: loader.vector("model.norm.weight", config.hidden_size)?,
+            norm: loader.norm(&config.outside_name("norm.weight"), config.hidden_size)?,
             lm_head: lm_head.map(|name| loader.table(name)).transpose()?,
         })
     }
@@ -99,13 +149,12 @@ impl Decoder {
 
     /// The size of all weights in memory, in bytes.
     pub fn bytes(&self) -> usize {
-        let linears = self
-            .layers
-            .iter()
-            .flat_map(|layer| &layer.linears)
-            .map(|linear| linear.weight.bytes())
-            .sum::<usize>();
-        linears + self.embed_tokens.bytes() + self.lm_head.as_ref().map_or(0, FrozenMatrix::bytes)
+        let inputs = self.per_layer_inputs.as_ref();
+        let inputs = inputs.map_or(0, |inputs| inputs.embed_tokens_per_layer.bytes());
+        let layers = self.layers.iter().chain([&self.outside]);
+        let layers = layers.map(DecoderLayer::bytes).sum::<usize>();
+        let head = self.lm_head.as_ref().map_or(0, FrozenMatrix::bytes);
+        layers + inputs + self.embed_tokens.bytes() + head
     }
 }
 
@@ -138,8 +187,17 @@ impl Loader<'_> {
         Ok(matrix)
     }
 
-    fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
-        Ok(self.checkpoint.tensor_of(name, &[len])?.to_f32())
+    fn vector(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ModelError> {
+        Ok(self.checkpoint.tensor_of(name, shape)?.to_f32())
+    }
+
+    /// The weight of a norm, as it is multiplied.
+    fn norm(&self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
+        let mut weight = self.vector(name, &[len])?;
+        if self.checkpoint.config().family().norms_add_one {
+            weight.iter_mut().for_each(|weight| *weight += 1.0);
+        }
+        Ok(weight)
     }
 
     /// A table over the vocabulary, in the checkpoint's encoding.
@@ -149,40 +207,62 @@ impl Loader<'_> {
         self.matrix(name, shape, BasePrecision::AsIs)
     }
 
-    fn layer(&self, index: usize) -> Result<DecoderLayer, ModelError> {
-        let hidden = self.checkpoint.config().hidden_size;
-        let prefix = format!("model.layers.{index}");
-        let norm = |name: &str| self.vector(&format!("{prefix}.{name}.weight"), hidden);
-        let [q, k, v, o, gate, up, down] =
-            Projection::ALL.map(|projection| self.linear(&prefix, projection));
-        Ok(DecoderLayer {
-            linears: [q?, k?, v?, o?, gate?, up?, down?],
-            input_layernorm: norm("input_layernorm")?,
-            post_attention_layernorm: norm("post_attention_layernorm")?,
-            q_norm: self.head_norm(&prefix, "q_norm")?,
-            k_norm: self.head_norm(&prefix, "k_norm")?,
-        })
+    fn per_layer_inputs(&self) -> Result<Option<PerLayerInputs>, ModelError> {
+        let config = self.checkpoint.config();
+        let (Some(width), Some(rows)) = (
+            config.per_layer_input(),
+            config.ends.vocab_size_per_layer_input,
+        ) else {
+            return Ok(None);
+        };
+        let table = config.outside_name("embed_tokens_per_layer.weight");
+        let all = width * config.layers.len();
+        Ok(Some(PerLayerInputs {
+            embed_tokens_per_layer: self.matrix(&table, [rows, all], BasePrecision::AsIs)?,
+            per_layer_projection_norm: self.norm(
+                &config.outside_name("per_layer_projection_norm.weight"),
+                width,
+            )?,
+        }))
     }
 
-    fn linear(&self, prefix: &str, projection: Projection) -> Result<Linear, ModelError> {
+    fn outside(&self) -> Result<DecoderLayer, ModelError> {
+        let mut layer = DecoderLayer::empty();
+        for shape in self.checkpoint.config().linears_outside() {
+            *layer.linear_mut(shape.projection) = self.linear(None, &shape)?;
+        }
+        Ok(layer)
+    }
+
+    fn layer(&self, index: usize) -> Result<DecoderLayer, ModelError> {
         let config = self.checkpoint.config();
-        let shape = projection.shape(config);
-        let path = format!("{prefix}.{}", projection.path());
-        let weight = self.matrix(&format!("{path}.weight"), shape, self.precision)?;
-        let has_bias = config.attention_bias
-            && matches!(projection, Projection::Q | Projection::K | Projection::V);
-        let bias = has_bias.then(|| self.vector(&format!("{path}.bias"), shape[0]));
+        let (kind, hidden) = (&config.layers[index], config.hidden_size);
+        let mut layer = DecoderLayer::empty();
+        for shape in kind.linears(hidden) {
+            *layer.linear_mut(shape.projection) = self.linear(Some(index), &shape)?;
+        }
+        for (vector, shape) in kind.vectors(hidden) {
+            let name = config.vector_name(index, vector);
+            layer.vectors[vector as usize] = match vector.is_norm_around_one() {
+                true => self.norm(&name, shape[0])?,
+                false => self.vector(&name, &shape)?,
+            };
+        }
+        Ok(layer)
+    }
+
+    fn linear(&self, layer: Option<usize>, shape: &LinearShape) -> Result<Linear, ModelError> {
+        let path = self
+            .checkpoint
+            .config()
+            .linear_path(layer, shape.projection);
+        let weight = self.matrix(&path.tensor("weight"), shape.shape, self.precision)?;
+        let bias = shape
+            .has_bias
+            .then(|| self.vector(&path.tensor("bias"), &shape.shape[..1]));
         Ok(Linear {
             weight,
             bias: bias.transpose()?,
         })
-    }
-
-    /// The norm of each head of queries or keys, if the family has one.
-    fn head_norm(&self, prefix: &str, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
-        let config = self.checkpoint.config();
-        let name = format!("{prefix}.self_attn.{name}.weight");
-        let norm = config.qk_norm.then(|| self.vector(&name, config.head_dim));
-        norm.transpose()
     }
 }

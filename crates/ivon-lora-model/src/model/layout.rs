@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 
 use super::config::DecoderConfig;
 use super::error::ModelError;
-use super::projection::Projection;
 use super::tensor::RawTensor;
 
 /// The output table.
@@ -21,32 +20,24 @@ const NAMED: usize = 3;
 
 /// The names of all tensors of a decoder, including an untied output table, sorted.
 pub(super) fn needed(config: &DecoderConfig) -> BTreeSet<String> {
-    let mut names = BTreeSet::from([EMBEDDING.to_string(), format!("{PREFIX}norm.weight")]);
+    let mut names = BTreeSet::from([EMBEDDING.to_string(), config.outside_name("norm.weight")]);
     if !config.tie_word_embeddings {
         names.insert(HEAD.into());
     }
-    for layer in (0..config.num_hidden_layers).map(|layer| format!("{PREFIX}layers.{layer}")) {
-        for projection in Projection::ALL.map(Projection::path) {
-            names.insert(format!("{layer}.{projection}.weight"));
-        }
-        let norms = ["input_layernorm", "post_attention_layernorm"];
-        let head_norms: &[&str] = if config.qk_norm {
-            &["self_attn.q_norm", "self_attn.k_norm"]
-        } else {
-            &[]
-        };
-        names.extend(
-            norms
-                .iter()
-                .chain(head_norms)
-                .map(|norm| format!("{layer}.{norm}.weight")),
-        );
-        if config.attention_bias {
-            names.extend(
-                [Projection::Q, Projection::K, Projection::V]
-                    .map(|one| format!("{layer}.{}.bias", one.path())),
-            );
-        }
+    if config.per_layer_input().is_some() {
+        let tables = [
+            "embed_tokens_per_layer.weight",
+            "per_layer_projection_norm.weight",
+        ];
+        names.extend(tables.map(|name| config.outside_name(name)));
+    }
+    for (path, shape) in config.linears() {
+        names.insert(path.tensor("weight"));
+        names.extend(shape.has_bias.then(|| path.tensor("bias")));
+    }
+    for (index, layer) in config.layers.iter().enumerate() {
+        let vectors = layer.vectors(config.hidden_size).into_iter();
+        names.extend(vectors.map(|(vector, _)| config.vector_name(index, vector)));
     }
     names
 }

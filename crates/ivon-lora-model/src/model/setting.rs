@@ -31,3 +31,9 @@ pub(super) fn setting(
         expected: expected.to_string(),
     }
 }
+
+/// Checks that a number is between 1 and `most`.
+pub(super) fn count(file: &str, field: &str, value: usize, most: usize) -> Result<(), ModelError> {
+    let holds = (1..=most).contains(&value);
+    ensure(file, field, value, holds, format_args!("1 to {most}"))
+}

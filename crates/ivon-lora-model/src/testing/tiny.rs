@@ -3,29 +3,27 @@
 use burn::tensor::Device;
 
 use crate::lora::{Adapter, LoraConfig, TargetModules};
-use crate::model::{DecoderConfig, LayerKind, Rope, RopeScaling};
+use crate::model::{Attention, DecoderConfig, Ends, LayerKind, Mixer, Mlp, Rope, RopeScaling};
 
 /// The shape of `testdata/golden/tiny/llama`, with any number of layers.
 pub fn decoder(layers: usize) -> DecoderConfig {
     let rope = Rope {
         theta: 10000.0,
         scaling: RopeScaling::Default,
+        partial_rotary_factor: None,
     };
+    let attention = Attention::new([4, 2, 8], Some(rope));
+    let layer = LayerKind::new(Mixer::Attention(attention), Mlp::new(48));
     DecoderConfig {
         model_type: "llama".into(),
         vocab_size: 96,
         hidden_size: 32,
-        intermediate_size: 48,
         num_hidden_layers: layers,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        head_dim: 8,
         max_position_embeddings: 128,
         rms_norm_eps: 1e-5,
-        layers: vec![LayerKind::new(None, rope); layers],
+        layers: vec![layer; layers],
         tie_word_embeddings: false,
-        attention_bias: false,
-        qk_norm: false,
+        ends: Ends::default(),
     }
 }
 

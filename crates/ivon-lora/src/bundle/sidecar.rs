@@ -143,15 +143,16 @@ impl BaseRecord {
 impl BaseFingerprint {
     /// The fingerprint of a decoder whose weights have this hash.
     pub fn new(decoder: &DecoderConfig, hash: String) -> Self {
+        let [num_attention_heads, num_key_value_heads, head_dim] = decoder.heads();
         Self {
             model_type: decoder.model_type.clone(),
             vocab_size: decoder.vocab_size,
             hidden_size: decoder.hidden_size,
-            intermediate_size: decoder.intermediate_size,
+            intermediate_size: decoder.intermediate_size(),
             num_hidden_layers: decoder.num_hidden_layers,
-            num_attention_heads: decoder.num_attention_heads,
-            num_key_value_heads: decoder.num_key_value_heads,
-            head_dim: decoder.head_dim,
+            num_attention_heads,
+            num_key_value_heads,
+            head_dim,
             hash,
         }
     }

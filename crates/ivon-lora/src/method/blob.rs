@@ -263,7 +263,7 @@ impl AtDraws<'_> {
             draw: address.draw,
         };
         let drawn = with_flipout(adapter, signs, |path| noise.remove(path));
-        let ids = drawn.pairs().filter_map(|(_, _, pair)| match &pair.side {
+        let ids = drawn.pairs().filter_map(|(_, pair)| match &pair.side {
             Some(Side::Flipout(flipout)) => Some(flipout.noise.id),
             _ => None,
         });

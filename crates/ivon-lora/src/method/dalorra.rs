@@ -154,7 +154,7 @@ impl Settings for DalorraConfig {
 
     fn start(&self, adapter: Adapter, setup: &Setup) -> Result<Box<dyn Optimizer>, TrainError> {
         self.validate()?;
-        let rows = adapter.pairs().map(|(_, _, pair)| pair.rank()).sum();
+        let rows = adapter.pairs().map(|(_, pair)| pair.rank()).sum();
         Ok(Box::new(DalorraOptimizer {
             adamw: self.adamw.optimizer(adapter)?,
             logits: AdamwVector::new(vec![self.prior_logit() as f32; rows]),
@@ -507,7 +507,7 @@ mod tests {
         let network = network();
         let weights = adapter(network.config().num_hidden_layers, "q_proj,v_proj")
             .clone_with(|_, tensor| tensor * 3.0);
-        let rows: usize = weights.pairs().map(|(_, _, pair)| pair.rank()).sum();
+        let rows: usize = weights.pairs().map(|(_, pair)| pair.rank()).sum();
         let normals = |seed, count: usize| -> Vec<f32> {
             let numbers = golden_normals(seed, count);
             numbers.iter().map(|x| *x as f32).collect()
@@ -601,7 +601,7 @@ mod tests {
 
     /// B A of the only pair.
     fn product(adapter: &Adapter) -> Tensor<2> {
-        let pair = adapter.pairs().next().unwrap().2;
+        let pair = adapter.pairs().next().unwrap().1;
         pair.lora_B.val().matmul(pair.lora_A.val())
     }
 

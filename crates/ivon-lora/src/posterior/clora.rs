@@ -10,7 +10,7 @@ use super::noise::draw_by_noise;
 use super::weights::only_kept;
 use super::{Draw, Posterior, PosteriorError, Spread, Stored, StoredKind};
 use crate::lora::side::{CloraDraw, CloraNetwork, CloraNoise, CloraStart, Side};
-use crate::lora::{Adapter, LoraError, parameter_path};
+use crate::lora::{Adapter, LoraError};
 use crate::model::DecoderConfig;
 
 const CONTENT: &str = "contextual";
@@ -60,9 +60,9 @@ impl Clora {
     pub fn new(adapter: Adapter) -> Result<Self, PosteriorError> {
         let missing = adapter
             .pairs()
-            .find(|(_, _, pair)| !matches!(pair.side, Some(Side::Clora(_))));
-        if let Some((layer, projection, _)) = missing {
-            let name = parameter_path(layer, projection, "context.inner");
+            .find(|(_, pair)| !matches!(pair.side, Some(Side::Clora(_))));
+        if let Some((path, _)) = missing {
+            let name = path.part("context.inner");
             return Err(LoraError::MissingTensor {
                 path: "the adapter".into(),
                 name,
@@ -186,7 +186,7 @@ mod tests {
                 drawn.flatten().unwrap(),
                 posterior.mean().flatten().unwrap()
             );
-            match &drawn.pairs().next().unwrap().2.side {
+            match &drawn.pairs().next().unwrap().1.side {
                 Some(Side::Clora(network)) => network.draw,
                 other => panic!("{other:?}"),
             }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use super::noise::check_scale;
 use super::weights::{map_weights, only_kept};
 use super::{Draw, Posterior, PosteriorError, Spread, Stored, StoredKind};
-use crate::lora::{Adapter, HostMatrix, LoraError, parameter_path, peft_name};
+use crate::lora::{Adapter, HostMatrix, LoraError, peft_name};
 use crate::random::{Purpose, stream, uniform};
 
 /// The tag of its file.
@@ -131,7 +131,7 @@ fn logits_name(path: &str) -> String {
 pub(crate) fn masked_rows(adapter: &Adapter) -> impl Iterator<Item = (String, usize)> {
     adapter
         .pairs()
-        .map(|(layer, projection, pair)| (parameter_path(layer, projection, MASKED), pair.rank()))
+        .map(|(path, pair)| (path.part(MASKED), pair.rank()))
 }
 
 /// Checks that there is one logit per row of every A, and that each is in its range.

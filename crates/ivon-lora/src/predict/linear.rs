@@ -84,7 +84,7 @@ impl Linearisation {
 /// The gradient of a scalar by all weights of an adapter, `[P]`, 0 below decoder layer `first`.
 fn gradient(scalar: Tensor<2>, adapter: &Adapter, first: usize) -> Result<Vec<f32>, PredictError> {
     let mut flat = Vec::with_capacity(adapter.parameter_count());
-    if first >= adapter.layers.len() {
+    if first >= adapter.layers() {
         // No weight is tracked.
         flat.resize(adapter.parameter_count(), 0.0);
         return Ok(flat);

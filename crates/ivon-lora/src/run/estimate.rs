@@ -7,9 +7,8 @@ use std::time::Instant;
 use super::RunConfig;
 use crate::data::Encoded;
 use crate::kernel::{self, Output};
-use crate::lora::Projection;
 use crate::method::Passes;
-use crate::model::{BasePrecision, Checkpoint, DecoderConfig};
+use crate::model::{BasePrecision, Checkpoint, DecoderConfig, LayerKind, Mixer};
 use crate::predict::common_prefix;
 use crate::train::Length;
 
@@ -189,11 +188,9 @@ pub fn duration(seconds: f64) -> String {
 
 /// Weights of all linear layers of the decoder.
 fn linear_weights(decoder: &DecoderConfig) -> f64 {
-    let layer: usize = Projection::ALL
-        .iter()
-        .map(|projection| projection.shape(decoder).iter().product::<usize>())
-        .sum();
-    (layer * decoder.num_hidden_layers) as f64
+    let linears = decoder.linears().into_iter();
+    let sizes = linears.map(|(_, linear)| linear.shape.iter().product::<usize>());
+    sizes.sum::<usize>() as f64
 }
 
 fn base_bytes(precision: BasePrecision, checkpoint: &Checkpoint) -> f64 {
@@ -214,22 +211,29 @@ fn base_bytes(precision: BasePrecision, checkpoint: &Checkpoint) -> f64 {
         BasePrecision::F32 => 4.0 * linear_weights(decoder),
         BasePrecision::Bf16 => 2.0 * linear_weights(decoder),
         BasePrecision::Q8_0 => 34.0 / 32.0 * linear_weights(decoder),
-        BasePrecision::AsIs => (0..decoder.num_hidden_layers)
-            .flat_map(|layer| {
-                Projection::ALL
-                    .map(|projection| format!("model.layers.{layer}.{}.weight", projection.path()))
-            })
-            .map(|name| stored(&name))
-            .sum(),
+        BasePrecision::AsIs => {
+            let linears = decoder.linears().into_iter();
+            linears
+                .map(|(path, _)| stored(&path.tensor("weight")))
+                .sum()
+        }
     };
     tables + linears
 }
 
-/// Numbers per token that a layer keeps for its backward pass.
+/// Numbers per token that a layer keeps for its backward pass, on average.
 fn kept_per_token(decoder: &DecoderConfig) -> f64 {
-    let [queries, hidden] = Projection::Q.shape(decoder).map(|size| size as f64);
-    let keys = Projection::K.shape(decoder)[0] as f64;
-    2.0 * hidden + 2.0 * queries + 2.0 * keys + 2.0 * decoder.intermediate_size as f64
+    let hidden = decoder.hidden_size;
+    let of_layer = |layer: &LayerKind| {
+        let mixer = match &layer.mixer {
+            Mixer::Attention(attention) => 2 * attention.query_width() + 2 * attention.key_width(),
+            Mixer::DeltaNet(net) => net.qkv_width() + 2 * net.value_width(),
+            Mixer::ShortConvolution(_) => 4 * hidden,
+        };
+        2 * hidden + mixer + 2 * layer.mlp.intermediate_size
+    };
+    let sum: usize = decoder.layers.iter().map(of_layer).sum();
+    sum as f64 / decoder.layers.len().max(1) as f64
 }
 
 /// Bytes of the activations of a training step.

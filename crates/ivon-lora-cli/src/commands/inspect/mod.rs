@@ -2,6 +2,7 @@
 
 mod adapter;
 mod data;
+mod composition;
 mod model;
 mod run;
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ivon_lora::model::{Checkpoint, DecoderConfig, LayerKind};
+use ivon_lora::model::{Checkpoint, DecoderConfig};
 use serde::Serialize;
 
+use super::composition::{bases, composition, ends};
 use super::{Overview, pairs};
 use crate::args::ScreenArgs;
 use crate::commands::open_headers;
@@ -90,30 +91,6 @@ fn tokens(checkpoint: &Checkpoint) -> Tokens {
     }
 }
 
-/// `, sliding window 4096`, followed by the layers that have it unless all do.
-fn window(layers: &[LayerKind]) -> String {
-    let Some(window) = layers.iter().find_map(|layer| layer.window) else {
-        return String::new();
-    };
-    match layers.iter().filter(|layer| layer.window.is_some()).count() {
-        all if all == layers.len() => format!(", sliding window {window}"),
-        some => format!(
-            ", sliding window {window} on {some} of {} layers",
-            layers.len()
-        ),
-    }
-}
-
-/// The bases of the rotary embeddings, one per kind of layer.
-fn bases(config: &DecoderConfig) -> String {
-    let bases = config
-        .ropes()
-        .0
-        .into_iter()
-        .map(|rope| rope.theta.to_string());
-    bases.collect::<Vec<_>>().join(" and ")
-}
-
 impl Overview for Model {
     fn text(&self) -> String {
         let mut lines = vec![
@@ -155,37 +132,26 @@ impl Model {
 }
 
 /// The decoder's shape.
-fn shape(config: &DecoderConfig) -> [(&'static str, String); 4] {
+fn shape(config: &DecoderConfig) -> Vec<(&'static str, String)> {
     let tied = match config.tie_word_embeddings {
         true => ", output tied to the embeddings",
         false => "",
     };
-    let window = window(&config.layers);
-    [
-        (
-            "layers",
-            format!(
-                "{} of width {}, gated layer {}",
-                config.num_hidden_layers, config.hidden_size, config.intermediate_size
-            ),
-        ),
-        (
-            "attention",
-            format!(
-                "{} heads of {}, {} for keys and values{window}",
-                config.num_attention_heads, config.head_dim, config.num_key_value_heads
-            ),
-        ),
+    let layers = format!(
+        "{} of width {}",
+        config.num_hidden_layers, config.hidden_size
+    );
+    let mut lines = vec![("layers", layers)];
+    lines.extend(composition(config));
+    lines.extend([
         (
             "positions",
-            format!(
-                "{}, rotary base {}",
-                config.max_position_embeddings,
-                bases(config)
-            ),
+            format!("{}{}", config.max_position_embeddings, bases(config)),
         ),
         ("vocabulary", format!("{}{tied}", config.vocab_size)),
-    ]
+    ]);
+    lines.extend(ends(config).map(|said| ("ends", said)));
+    lines
 }
 
 impl Tokens {

@@ -12,7 +12,11 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::data::Batch;
-use crate::kernel::{Factor, Shared, Target, Threads, View, product, softmax_row, wide};
+use crate::kernel::{
+    Factor, Shared, Target, Threads, View, product, softcap_row, softcap_row_backward, softmax_row,
+    wide,
+};
+use crate::model::Attention;
 
 /// Queries in a tile.
 const TILE: usize = 64;
@@ -28,9 +32,25 @@ pub struct Heads {
     pub width: usize,
     /// Sliding window in tokens, including the query's own; none: unlimited.
     pub window: Option<usize>,
+    /// By which Q Kᵀ is multiplied.
+    pub multiplier: f32,
+    /// c, if scores s become c tanh(s / c).
+    pub softcap: Option<f32>,
 }
 
 impl Heads {
+    /// Those of a layer.
+    pub fn of(attention: &Attention) -> Self {
+        Self {
+            queries: attention.num_attention_heads,
+            keys: attention.num_key_value_heads,
+            width: attention.head_dim,
+            window: attention.window,
+            multiplier: attention.score_multiplier(),
+            softcap: attention.softcap.map(|cap| cap as f32),
+        }
+    }
+
     /// Query heads that share a key head.
     fn group(self) -> usize {
         self.queries / self.keys
@@ -112,11 +132,6 @@ impl<'a> TileHead<'a> {
         self.query_head / self.heads.group()
     }
 
-    /// 1/√width, by which Q Kᵀ is multiplied.
-    fn scale(self) -> f32 {
-        1.0 / (self.heads.width as f32).sqrt()
-    }
-
     /// The tile's rows in a matrix of all query heads, `[tokens, queries · width]`.
     fn queries<'b>(self, values: &'b [f32]) -> View<'b> {
         head(
@@ -158,19 +173,30 @@ impl<'a> TileHead<'a> {
         }
     }
 
-    /// P `[tile, keys]` = softmax(scale · Q Kᵀ), in `scores`.
-    fn probabilities(self, q: &[f32], k: &[f32], scores: &mut Vec<f32>) {
+    /// The scores `[tile, keys]` = multiplier · Q Kᵀ, limited if they are.
+    fn score(self, q: &[f32], k: &[f32], scores: &mut Vec<f32>) {
         let keys = self.tile.keys();
         scores.resize(self.tile.rows.len() * keys, 0.0);
         for (_, column, seen) in self.runs() {
             product(
                 Target::over(&mut scores[column..], keys),
-                self.scale(),
+                self.heads.multiplier,
                 Factor::Plain(self.queries(q)),
                 Factor::Transposed(self.keys(k, seen)),
                 Threads::One,
             );
         }
+        if let Some(cap) = self.heads.softcap {
+            wide(
+                #[inline(always)]
+                || softcap_row(scores, cap),
+            );
+        }
+    }
+
+    /// P `[tile, keys]` = softmax(scores), in `scores`.
+    fn probabilities(self, scores: &mut [f32]) {
+        let keys = self.tile.keys();
         wide(
             #[inline(always)]
             || {
@@ -220,7 +246,7 @@ fn head<'a>(
     }
 }
 
-/// out `[Nq, queries · width]` ← softmax(scale · Q Kᵀ) V for every tile and head.
+/// out `[Nq, queries · width]` ← softmax(multiplier · Q Kᵀ) V for every tile and head.
 pub fn attend(heads: Heads, tiles: &[Tile], [q, k, v]: [&[f32]; 3], out: &mut [f32]) {
     let out = Shared::new(out);
     (0..tiles.len() * heads.queries)
@@ -231,7 +257,8 @@ pub fn attend(heads: Heads, tiles: &[Tile], [q, k, v]: [&[f32]; 3], out: &mut [f
                 tile: &tiles[task / heads.queries],
                 query_head: task % heads.queries,
             };
-            tile_head.probabilities(q, k, scores);
+            tile_head.score(q, k, scores);
+            tile_head.probabilities(scores);
             tile_head.attend(scores, v, out);
         });
 }
@@ -249,7 +276,7 @@ pub struct AttentionValues<'a> {
 /// The gradients of [`attend`]: writes `dq`, adds to `dk` and `dv`.
 ///
 /// With P the probabilities, recomputed: dV = Pᵀ dO, dP = dO Vᵀ, dS = P ⊙ (dP − rowsum(dO ⊙ O)),
-/// dQ = scale · dS K, dK = scale · dSᵀ Q.
+/// dQ = multiplier · dS K, dK = multiplier · dSᵀ Q.
 ///
 /// A task is a segment and a key head. It adds directly to the keys and values of its own segment.
 /// Many tasks share the ancestor segments, so their gradients are returned and added in the order
@@ -309,7 +336,9 @@ fn segment_backward(
                 tile,
                 query_head,
             };
-            tile_head.probabilities(given.q, given.k, &mut scratch.probabilities);
+            tile_head.score(given.q, given.k, &mut scratch.probabilities);
+            scratch.keep_scores(heads.softcap);
+            tile_head.probabilities(&mut scratch.probabilities);
             tile_head.values_backward(given, gradients, scratch, &mut ancestors);
             tile_head.scores_backward(given, scratch);
             tile_head.keys_backward(given, gradients, scratch, &mut ancestors);
@@ -356,11 +385,22 @@ impl AncestorGradient {
     }
 }
 
-/// P and dP of a tile.
+/// P and dP of a tile, and its scores if they are limited.
 #[derive(Default)]
 struct Scratch {
     probabilities: Vec<f32>,
     gradients: Vec<f32>,
+    scores: Vec<f32>,
+}
+
+impl Scratch {
+    /// Keeps the scores, which become P, if their gradient depends on them.
+    fn keep_scores(&mut self, softcap: Option<f32>) {
+        self.scores.clear();
+        if softcap.is_some() {
+            self.scores.extend_from_slice(&self.probabilities);
+        }
+    }
 }
 
 impl TileHead<'_> {
@@ -417,9 +457,15 @@ impl TileHead<'_> {
                 }
             },
         );
+        if let Some(cap) = self.heads.softcap {
+            wide(
+                #[inline(always)]
+                || softcap_row_backward(&mut scratch.gradients, &scratch.scores, cap),
+            );
+        }
     }
 
-    /// dQ = scale · dS K; scale · dSᵀ Q is added to dK.
+    /// dQ = multiplier · dS K; multiplier · dSᵀ Q is added to dK.
     fn keys_backward(
         self,
         given: &AttentionValues<'_>,
@@ -431,14 +477,14 @@ impl TileHead<'_> {
             let d_scores = self.scores(&scratch.gradients, column, seen);
             product(
                 self.query_target(gradients.dq, index > 0),
-                self.scale(),
+                self.heads.multiplier,
                 Factor::Plain(d_scores),
                 Factor::Plain(self.keys(given.k, seen)),
                 Threads::One,
             );
             product(
                 self.key_target(index, column, gradients.dk, &mut ancestors.keys),
-                self.scale(),
+                self.heads.multiplier,
                 Factor::Transposed(d_scores),
                 Factor::Plain(self.queries(given.q)),
                 Threads::One,

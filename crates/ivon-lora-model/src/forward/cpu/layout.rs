@@ -1,12 +1,13 @@
 //! The layout of the adapter's parameters in the flat vector that the CPU operation takes.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use crate::lora::{Adapter, CpuSide, LayerAdapter, LoraPair};
-use crate::model::Projection;
+use crate::lora::{Adapter, CpuSide, LoraPair};
+use crate::model::{LinearPath, Projection};
 
 /// The position of a pair in the flat vector: its parameters, concatenated in the order of
 /// [`LoraPair::parameters`].
@@ -18,6 +19,8 @@ pub struct PairPlace {
     pub b: Range<usize>,
     /// r.
     pub rank: usize,
+    /// Its linear layer, which addresses masks and noise.
+    pub path: LinearPath,
     /// The side network or noise of the pair, with its parameters after B.
     pub(super) side: Option<SidePlace>,
 }
@@ -31,7 +34,7 @@ pub(super) struct SidePlace {
 
 impl PairPlace {
     /// The position of a pair whose first parameter is number `start`.
-    fn of(pair: &LoraPair, start: usize) -> Self {
+    fn of(path: LinearPath, pair: &LoraPair, start: usize) -> Self {
         let mut end = start;
         let mut ranges = pair.parameters().into_iter().map(|(_, parameter)| {
             let from = end;
@@ -49,6 +52,7 @@ impl PairPlace {
             a,
             b,
             rank: pair.rank(),
+            path,
             side,
         }
     }
@@ -77,7 +81,7 @@ impl PairNumbers<'_> {
 /// The positions of all pairs, in the order of [`Adapter::parameters`].
 #[derive(Clone, Debug, Default)]
 pub struct AdapterLayout {
-    places: Vec<[Option<PairPlace>; 7]>,
+    places: BTreeMap<(Option<usize>, Projection), PairPlace>,
     len: usize,
     first: Option<usize>,
 }
@@ -85,17 +89,17 @@ pub struct AdapterLayout {
 impl AdapterLayout {
     /// The layout of an adapter.
     pub fn of(adapter: &Adapter) -> Self {
-        let mut places = vec![[const { None }; 7]; adapter.layers.len()];
-        let mut len = 0;
-        for (layer, projection, pair) in adapter.pairs() {
-            let place = PairPlace::of(pair, len);
+        let (mut places, mut len) = (BTreeMap::new(), 0);
+        for (path, pair) in adapter.pairs() {
+            let place = PairPlace::of(path, pair, len);
             len = place.range().end;
-            places[layer][projection as usize] = Some(place);
+            places.insert((path.layer, path.projection), place);
         }
+        let tracked = adapter.pairs().filter(|(_, pair)| is_tracked(pair));
         Self {
             places,
             len,
-            first: adapter.layers.iter().position(is_tracked),
+            first: tracked.map(|(path, _)| path.first_layer()).min(),
         }
     }
 
@@ -109,15 +113,15 @@ impl AdapterLayout {
     }
 
     /// The position of a pair, if the projection is adapted.
-    pub fn place(&self, layer: usize, projection: Projection) -> Option<&PairPlace> {
-        self.places.get(layer)?[projection as usize].as_ref()
+    pub fn place(&self, layer: Option<usize>, projection: Projection) -> Option<&PairPlace> {
+        self.places.get(&(layer, projection))
     }
 
     /// The parameters of some of a layer's pairs in a flat vector; `projections` are in the order
     /// of [`Projection::ALL`].
     pub fn numbers<'a>(
         &self,
-        layer: usize,
+        layer: Option<usize>,
         projections: impl IntoIterator<Item = Projection>,
         flat: &'a mut [f32],
     ) -> Vec<Option<PairNumbers<'a>>> {
@@ -132,7 +136,8 @@ impl AdapterLayout {
         projections.into_iter().map(&mut numbers).collect()
     }
 
-    /// The first layer with a tracked pair; no layer below it needs a gradient.
+    /// The first layer with a tracked pair, 0 if one is outside the layers; no layer below it needs
+    /// a gradient.
     pub fn first_layer(&self) -> Option<usize> {
         self.first
     }
@@ -148,8 +153,9 @@ impl AdapterLayout {
     }
 
     fn sides(&self) -> impl Iterator<Item = &dyn CpuSide> {
-        let places = self.places.iter().flatten().flatten();
-        places.filter_map(|place| Some(place.side.as_ref()?.side.as_ref()))
+        self.places
+            .values()
+            .filter_map(|place| Some(place.side.as_ref()?.side.as_ref()))
     }
 
     /// The length of the flat vector.
@@ -158,11 +164,8 @@ impl AdapterLayout {
     }
 }
 
-/// Whether any parameter of a layer is tracked.
-fn is_tracked(layer: &LayerAdapter) -> bool {
-    Projection::ALL
-        .into_iter()
-        .filter_map(|projection| layer.pair(projection))
-        .flat_map(LoraPair::parameters)
-        .any(|(_, parameter)| parameter.val().is_tracked())
+/// Whether any parameter of a pair is tracked.
+fn is_tracked(pair: &LoraPair) -> bool {
+    let mut parameters = pair.parameters().into_iter();
+    parameters.any(|(_, parameter)| parameter.val().is_tracked())
 }

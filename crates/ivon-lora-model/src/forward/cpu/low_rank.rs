@@ -13,7 +13,7 @@ use super::layout::{PairNumbers, PairPlace};
 use super::pass::{LayerPass, Pass};
 use crate::forward::Observation;
 use crate::kernel::{self, Buffer, Factor, Target, Threads, View, product};
-use crate::lora::{BackwardRows, CpuRows, CpuSide, Mask, pair_path};
+use crate::lora::{BackwardRows, CpuRows, CpuSide, Mask};
 use crate::model::Projection;
 
 /// What the forward pass of a pair keeps.
@@ -54,8 +54,6 @@ struct PairGradient {
 struct Pair<'a> {
     pass: &'a Pass<'a>,
     place: &'a PairPlace,
-    layer: usize,
-    projection: Projection,
     /// Addresses masks and noise.
     path: String,
     /// The index in the batch of the token of each row; none: all in order.
@@ -163,9 +161,7 @@ impl<'a> LayerPass<'a> {
         Some(Pair {
             pass: self.pass,
             place,
-            layer: self.index,
-            projection,
-            path: pair_path(self.index, projection),
+            path: place.path.to_string(),
             tokens,
             keys: match &place.side {
                 Some(_) => row_keys(self.pass.keys, tokens),
@@ -348,8 +344,7 @@ impl Pair<'_> {
     fn show(&self, dy: &[f32], input: &[f32], low: &Low, u: &[f32]) {
         if let Some(observer) = self.pass.observer {
             observer.see(Observation {
-                layer: self.layer,
-                projection: self.projection,
+                path: self.place.path,
                 rows: u.len() / self.place.rank,
                 input,
                 low: &low.h,

@@ -1,5 +1,6 @@
 //! The whole decoder as one operation of Burn's autodiff: adapter (flat) in, hidden states out.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -11,21 +12,27 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, TensorData};
 
 use super::attention::{asked_tiles, tiles};
+use super::key_values::{KeysAndValues, SharedKeyValues};
 use super::layer::Tape;
+use super::layer_inputs::LayerInputs;
 use super::layout::AdapterLayout;
 use super::pass::{LayerPass, Pass};
+use super::per_layer_input::LayerInputsTape;
+use super::runs::Runs;
 use crate::data::Batch;
-use crate::forward::{Hidden, Observer};
+use crate::forward::{Hidden, Observer, RotaryTable};
 use crate::kernel::{self, Buffer, Pool};
 use crate::lora::{Draw, Dropout};
-use crate::model::{Decoder, Rope};
+use crate::model::Decoder;
 
 /// The decoder on the CPU.
 #[derive(Debug)]
 pub struct Host {
     decoder: Decoder,
-    /// The index of each layer's rotary embedding.
-    ropes: Vec<usize>,
+    /// The index of each layer's rotary embedding, if it has one.
+    ropes: Vec<Option<usize>>,
+    /// Whether later layers use the keys and values of a layer.
+    is_shared: Vec<bool>,
     pool: Pool,
     recompute: bool,
 }
@@ -57,9 +64,15 @@ impl LayerTape {
     }
 }
 
+/// The inputs that the layers have of their own, with what their gradient needs.
+type Inputs = (LayerInputs, LayerInputsTape);
+
 /// What a forward pass keeps.
 struct Tapes {
     layers: Vec<LayerTape>,
+    inputs: Option<Inputs>,
+    /// The keys and values that several layers use, by layer.
+    key_values: BTreeMap<usize, Arc<KeysAndValues>>,
     /// The input of the last norm, with its row factors.
     last: Buffer,
     inverse: Buffer,
@@ -73,6 +86,7 @@ impl Host {
     pub fn new(decoder: Decoder, recompute: bool) -> Self {
         Self {
             ropes: decoder.config.ropes().1,
+            is_shared: decoder.config.layers_with_shared_keys(),
             decoder,
             pool: Pool::default(),
             recompute,
@@ -112,21 +126,6 @@ impl Host {
         };
         split_outputs(outputs, shape, has_penalty)
     }
-
-    /// Cosine and sine of every position's rotary angles up to the largest in the batch.
-    fn angles(&self, batch: &Batch, rope: &Rope) -> (Vec<f32>, Vec<f32>) {
-        let frequencies = rope.inverse_frequencies(self.decoder.config.head_dim);
-        let positions = batch.positions.iter().max().map_or(0, |&last| last + 1);
-        let angle = |position: u32| {
-            frequencies
-                .iter()
-                .map(move |frequency| f64::from(position as f32 * frequency))
-        };
-        (0..positions)
-            .flat_map(angle)
-            .map(|angle| (angle.cos() as f32, angle.sin() as f32))
-            .unzip()
-    }
 }
 
 impl Call {
@@ -137,19 +136,22 @@ impl Call {
         &self,
         adapter: &[f32],
         d_penalty: f32,
+        (key_values, inputs): (&SharedKeyValues, Option<&LayerInputs>),
         work: impl FnOnce(&Pass<'_>) -> R + Send,
     ) -> R {
         let ropes = self.host.decoder.config.ropes().0.into_iter();
-        let angles: Vec<_> = ropes
-            .map(|rope| self.host.angles(&self.batch, rope))
+        let rotary: Vec<_> = ropes
+            .map(|(rope, width)| RotaryTable::new(rope, width, &self.batch))
             .collect();
         let keys = self.keys();
+        let runs = Runs::of(&self.batch);
         let tiles = [tiles(&self.batch), asked_tiles(&self.batch)];
         let pass = Pass {
             config: &self.host.decoder.config,
             pool: &self.host.pool,
             batch: &self.batch,
-            angles: &angles,
+            rotary: &rotary,
+            runs: &runs,
             adapter,
             layout: &self.layout,
             scaling: self.scaling,
@@ -157,6 +159,8 @@ impl Call {
             observer: self.observer.as_deref(),
             tiles: [&tiles[0], &tiles[1]],
             keys: &keys,
+            key_values,
+            inputs,
             penalty: Mutex::new(0.0),
             d_penalty,
         };
@@ -179,15 +183,33 @@ impl Call {
             weights: &layers[index],
             kind: &self.host.decoder.config.layers[index],
             rope: self.host.ropes[index],
-            index,
+            index: Some(index),
             last: index + 1 == layers.len(),
+            is_shared: self.host.is_shared[index],
+        }
+    }
+
+    /// What stands outside the layers.
+    fn outside<'a>(&'a self, pass: &'a Pass<'a>) -> LayerPass<'a> {
+        let decoder = &self.host.decoder;
+        LayerPass {
+            pass,
+            weights: &decoder.outside,
+            kind: &decoder.config.layers[0],
+            rope: None,
+            index: None,
+            last: false,
+            is_shared: false,
         }
     }
 
     /// The outputs of the operation, and what the backward pass needs if `kept`.
     fn forward(&self, adapter: &[f32], kept: bool) -> (TensorData, Option<Tapes>) {
-        self.with_pass(adapter, 0.0, |pass| {
-            let (last, layers) = self.run_layers(pass, kept);
+        let key_values = SharedKeyValues::default();
+        let (x, inputs) = self.embed(adapter);
+        let given = (&key_values, inputs.as_ref().map(|inputs| &inputs.0));
+        let (outputs, run) = self.with_pass(adapter, 0.0, given, |pass| {
+            let (last, layers) = self.run_layers(pass, x, kept);
             let config = &self.host.decoder.config;
             let mut states = self.host.pool.take(last.len());
             let mut inverse = self.host.pool.take(self.batch.asked.len());
@@ -203,26 +225,46 @@ impl Call {
                 let penalty = pass.penalty.lock().unwrap_or_else(PoisonError::into_inner);
                 outputs.push(*penalty as f32);
             }
-            let len = outputs.len();
-            let tapes = kept.then(|| Tapes {
-                layers,
-                last,
-                inverse,
-                adapter: adapter.to_vec(),
-            });
-            (TensorData::new(outputs, [len]), tapes)
-        })
+            (outputs, (last, inverse, layers))
+        });
+        let (last, inverse, layers) = run;
+        let len = outputs.len();
+        let tapes = kept.then(|| Tapes {
+            layers,
+            inputs,
+            key_values: key_values.into_values(),
+            last,
+            inverse,
+            adapter: adapter.to_vec(),
+        });
+        (TensorData::new(outputs, [len]), tapes)
+    }
+
+    /// The embeddings `[N, H]`, and the inputs that the layers have of their own.
+    fn embed(&self, adapter: &[f32]) -> (Buffer, Option<Inputs>) {
+        let decoder = &self.host.decoder;
+        let hidden = decoder.config.hidden_size;
+        let mut x = self.host.pool.take(self.batch.len() * hidden);
+        for (row, &token) in x.chunks_exact_mut(hidden).zip(&self.batch.tokens) {
+            decoder.embed_tokens.row(token as usize, row);
+        }
+        let multiplier = decoder.config.ends.embedding_multiplier;
+        if multiplier != 1.0 {
+            kernel::scale(&mut x, multiplier);
+        }
+        let inputs = decoder.per_layer_inputs.as_ref().map(|tables| {
+            let given = (&SharedKeyValues::default(), None);
+            self.with_pass(adapter, 0.0, given, |pass| {
+                self.outside(pass).layer_inputs(tables, &x)
+            })
+        });
+        (x, inputs)
     }
 
     /// The output of the last layer at the requested tokens, `[S, H]`, and, if `kept`, what the
     /// layers from the first adapted one on keep for their backward pass.
-    fn run_layers(&self, pass: &Pass<'_>, kept: bool) -> (Buffer, Vec<LayerTape>) {
+    fn run_layers(&self, pass: &Pass<'_>, mut x: Buffer, kept: bool) -> (Buffer, Vec<LayerTape>) {
         let (decoder, pool) = (&self.host.decoder, &self.host.pool);
-        let hidden = decoder.config.hidden_size;
-        let mut x = pool.take(self.batch.len() * hidden);
-        for (row, &token) in x.chunks_exact_mut(hidden).zip(&self.batch.tokens) {
-            decoder.embed_tokens.row(token as usize, row);
-        }
         let first = self.layout.first_layer().unwrap_or(usize::MAX);
         let mut layers = Vec::new();
         for index in 0..decoder.layers.len() {
@@ -250,13 +292,17 @@ impl Call {
         };
         let Tapes {
             layers,
+            inputs,
+            key_values,
             last,
             inverse,
             adapter,
         } = tapes;
         let (d_states, d_penalty) = d_outputs.split_at(last.len());
         let d_penalty = d_penalty.first().copied().unwrap_or(0.0);
-        self.with_pass(&adapter, d_penalty, |pass| {
+        let key_values = SharedKeyValues::again(key_values);
+        let given = (&key_values, inputs.as_ref().map(|inputs| &inputs.0));
+        self.with_pass(&adapter, d_penalty, given, |pass| {
             let mut d = self.host.pool.take(last.len());
             kernel::rms_norm_backward(d_states, &last, &decoder.norm, &inverse, &mut d, false);
             for (index, tape) in (first..decoder.layers.len()).zip(layers).rev() {
@@ -266,6 +312,10 @@ impl Call {
                     Some(dx) => d = dx,
                     None => break,
                 }
+            }
+            if let (Some(tables), Some((inputs, tape))) = (&decoder.per_layer_inputs, &inputs) {
+                self.outside(pass)
+                    .layer_inputs_backward(tables, inputs, tape, &mut gradient);
             }
         });
         gradient

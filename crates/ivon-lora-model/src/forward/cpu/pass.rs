@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 use std::sync::Mutex;
 
-use super::attention::{Heads, Tile};
+use super::attention::Tile;
+use super::key_values::SharedKeyValues;
+use super::layer_inputs::LayerInputs;
 use super::layout::AdapterLayout;
+use super::runs::Runs;
 use crate::data::Batch;
-use crate::forward::Observer;
-use crate::kernel::{self, Buffer, Pool};
+use crate::forward::{Observer, RotaryTable};
+use crate::kernel::{self, Buffer, ColumnsMut, Pool, View};
 use crate::lora::Dropout;
 use crate::model::{DecoderConfig, DecoderLayer, LayerKind, Projection};
 
@@ -16,9 +19,10 @@ pub struct Pass<'a> {
     pub config: &'a DecoderConfig,
     pub pool: &'a Pool,
     pub batch: &'a Batch,
-    /// Cosine and sine of the rotary angles, `[positions, head_dim / 2]`, for each rotary
-    /// embedding.
-    pub angles: &'a [(Vec<f32>, Vec<f32>)],
+    /// The rotations by each rotary embedding.
+    pub rotary: &'a [RotaryTable],
+    /// The runs of tokens along which states are carried.
+    pub runs: &'a Runs,
     /// The adapter, flat, with its layout.
     pub adapter: &'a [f32],
     pub layout: &'a AdapterLayout,
@@ -31,38 +35,36 @@ pub struct Pass<'a> {
     pub tiles: [&'a [Tile]; 2],
     /// The prefix key of each token if a side needs it; else empty.
     pub keys: &'a [u64],
+    /// The keys and values that several layers use.
+    pub key_values: &'a SharedKeyValues,
+    /// The layers' own inputs, if they have any.
+    pub inputs: Option<&'a LayerInputs>,
     /// The penalty of the layers so far in the forward pass, nats; in the backward pass its
     /// gradient.
     pub penalty: Mutex<f64>,
     pub d_penalty: f32,
 }
 
-/// One layer of a pass; in the last one only the requested tokens continue after attention.
+/// One layer of a pass, or what stands outside the layers; in the last layer only the requested
+/// tokens continue after the mixer.
 #[derive(Clone, Copy)]
 pub struct LayerPass<'a> {
     pub pass: &'a Pass<'a>,
     pub weights: &'a DecoderLayer,
     pub kind: &'a LayerKind,
-    /// The index of its rotary embedding.
-    pub rope: usize,
-    pub index: usize,
+    /// The index of its rotary embedding, if it has one.
+    pub rope: Option<usize>,
+    /// None outside the layers.
+    pub index: Option<usize>,
     pub last: bool,
+    /// Whether later layers use its keys and values.
+    pub is_shared: bool,
 }
 
 impl<'a> LayerPass<'a> {
     /// A buffer of `len` numbers with arbitrary contents.
     pub fn take(&self, len: usize) -> Buffer {
         self.pass.pool.take(len)
-    }
-
-    /// The sizes of its attention.
-    pub fn heads(&self) -> Heads {
-        Heads {
-            queries: self.pass.config.num_attention_heads,
-            keys: self.pass.config.num_key_value_heads,
-            width: self.pass.config.head_dim,
-            window: self.kind.window,
-        }
     }
 
     /// The tiles of its queries.
@@ -72,16 +74,18 @@ impl<'a> LayerPass<'a> {
 
     /// The index in the batch of the token of each row of a projection; none: all in order.
     pub fn tokens(&self, projection: Projection) -> Option<&'a [usize]> {
-        let all = !self.last || matches!(projection, Projection::K | Projection::V);
+        let all = !self.last || projection.is_before_mixing();
         (!all).then_some(self.pass.batch.asked.as_slice())
     }
 
-    /// The positions of the rows of a projection.
-    pub fn positions(&self, projection: Projection) -> Cow<'a, [u32]> {
-        let positions = &self.pass.batch.positions;
-        match self.tokens(projection) {
-            Some(tokens) => tokens.iter().map(|&token| positions[token]).collect(),
-            None => Cow::Borrowed(positions),
+    /// The rows of queries, or of keys, in a table of rotations.
+    pub fn rotary_rows<'b>(&self, table: &'b RotaryTable, are_queries: bool) -> Cow<'b, [u32]> {
+        match self.last && are_queries {
+            true => {
+                let asked = self.pass.batch.asked.iter();
+                asked.map(|&token| table.rows[token]).collect()
+            }
+            false => Cow::Borrowed(&table.rows),
         }
     }
 
@@ -101,21 +105,52 @@ impl<'a> LayerPass<'a> {
         normed
     }
 
-    /// The rows of `x` `[N, H]` at the requested tokens.
+    /// The rows of `x` `[N, width]` at the requested tokens.
     pub fn pick(&self, x: &[f32]) -> Buffer {
-        let (asked, width) = (&self.pass.batch.asked, self.pass.config.hidden_size);
+        let asked = &self.pass.batch.asked;
+        let width = x.len() / self.pass.batch.len().max(1);
         let mut picked = self.take(asked.len() * width);
-        for (row, &token) in picked.chunks_exact_mut(width).zip(asked) {
+        for (row, &token) in picked.chunks_exact_mut(width.max(1)).zip(asked) {
             row.copy_from_slice(&x[token * width..(token + 1) * width]);
         }
         picked
     }
 
-    /// Adds rows at the requested tokens to `x` `[N, H]`: the gradient of [`Self::pick`].
+    /// Adds rows at the requested tokens to `x` `[N, width]`: the gradient of [`Self::pick`].
     pub fn put(&self, picked: &[f32], x: &mut [f32]) {
-        let (asked, width) = (&self.pass.batch.asked, self.pass.config.hidden_size);
-        for (row, &token) in picked.chunks_exact(width).zip(asked) {
+        let asked = &self.pass.batch.asked;
+        let width = x.len() / self.pass.batch.len().max(1);
+        for (row, &token) in picked.chunks_exact(width.max(1)).zip(asked) {
             kernel::add(&mut x[token * width..(token + 1) * width], row);
         }
+    }
+
+    /// A gradient of all tokens from one that, in the last layer, has rows at the requested ones
+    /// only.
+    pub fn of_all_tokens(&self, picked: Buffer) -> Buffer {
+        let (asked, tokens) = (self.pass.batch.asked.len(), self.pass.batch.len());
+        if !self.last {
+            return picked;
+        }
+        let mut all = self.pass.pool.zeros(picked.len() / asked.max(1) * tokens);
+        self.put(&picked, &mut all);
+        all
+    }
+
+    /// Some columns of a matrix: the first, how many, and how many the matrix has.
+    pub fn columns(&self, x: &[f32], [first, columns, stride]: [usize; 3]) -> Buffer {
+        let rows = x.len() / stride;
+        let mut out = self.take(rows * columns);
+        if rows > 0 {
+            let values = &x[first..];
+            let view = View {
+                values,
+                rows,
+                columns,
+                stride,
+            };
+            kernel::copy_columns(view, ColumnsMut::all(&mut out, columns));
+        }
+        out
     }
 }

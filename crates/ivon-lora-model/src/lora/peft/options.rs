@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::{LARGEST_CONFIG, peft_module};
 use crate::files;
 use crate::lora::target::portable_targets;
-use crate::lora::{LoraConfig, LoraError, Projection, TargetModules, module_path, resolve_targets};
-use crate::model::DecoderConfig;
+use crate::lora::{LoraConfig, LoraError, TargetModules, module_path, resolve_targets};
+use crate::model::{DecoderConfig, LinearPath};
 
 /// `adapter_config.json`, checked; the targets are resolved once the tensors are known.
 pub(super) struct PeftOptions {
@@ -103,15 +103,17 @@ impl PeftOptions {
         there: &BTreeSet<String>,
         decoder: &DecoderConfig,
     ) -> Result<LoraConfig, LoraError> {
-        let layers = decoder.num_hidden_layers;
         if let Some(config) = self.stated_config(path, there, decoder)? {
             return Ok(config);
         }
-        let targets: Vec<_> = (0..layers)
-            .flat_map(|layer| Projection::ALL.map(|projection| (layer, projection)))
-            .filter(|&(layer, projection)| there.contains(&module_path(layer, projection)))
+        let all: Vec<_> = decoder
+            .linears()
+            .into_iter()
+            .map(|(path, _)| path)
             .collect();
-        let (names, layers_to_transform) = portable_targets(&targets, layers);
+        let is_there = |path: &LinearPath| there.contains(&module_path(*path));
+        let targets: Vec<_> = all.iter().copied().filter(is_there).collect();
+        let (names, layers_to_transform) = portable_targets(&targets, &all);
         Ok(LoraConfig {
             target_modules: TargetModules::List(names),
             layers_to_transform,
@@ -139,10 +141,7 @@ impl PeftOptions {
             // Python's regular expressions are more powerful than ours; the tensors themselves show
             // what is adapted.
             Err(LoraError::Pattern { .. }) => return Ok(None),
-            targets => targets?
-                .into_iter()
-                .map(|(layer, projection)| module_path(layer, projection))
-                .collect(),
+            targets => targets?.into_iter().map(module_path).collect(),
         };
         if let Some(module) = there.difference(&stated).next() {
             return Err(LoraError::UnknownTensor {

@@ -578,7 +578,7 @@ mod tests {
             }),
         };
         let drawn = with_networks("q_proj", draw);
-        let draw_of = |adapter: &Adapter| match &adapter.pairs().next().unwrap().2.side {
+        let draw_of = |adapter: &Adapter| match &adapter.pairs().next().unwrap().1.side {
             Some(Side::Clora(network)) => network.draw,
             other => panic!("{other:?}"),
         };

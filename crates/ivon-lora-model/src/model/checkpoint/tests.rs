@@ -10,31 +10,25 @@ fn golden_folders_open_with_every_tensor_of_the_shape_that_the_config_asks_for()
         let checkpoint = Checkpoint::open(&path.display().to_string()).unwrap();
         assert_eq!(checkpoint.display_name(), family);
         let config = checkpoint.config();
-        let (hidden, wide) = (
-            config.hidden_size,
-            config.num_attention_heads * config.head_dim,
-        );
+        let hidden = config.hidden_size;
         let embedding = checkpoint
             .tensor_of("model.embed_tokens.weight", &[config.vocab_size, hidden])
             .unwrap();
         assert!(embedding.to_f32().iter().all(|x| x.is_finite()));
-        checkpoint
-            .tensor_of("model.layers.2.self_attn.q_proj.weight", &[wide, hidden])
-            .unwrap();
-        checkpoint
-            .tensor_of(
-                "model.layers.2.mlp.down_proj.weight",
-                &[hidden, config.intermediate_size],
-            )
-            .unwrap();
+        for (path, linear) in config.linears() {
+            checkpoint
+                .tensor_of(&path.tensor("weight"), &linear.shape)
+                .unwrap();
+        }
+        let norm = config.outside_name("norm.weight");
         let message = checkpoint
-            .tensor_of("model.norm.weight", &[hidden + 1])
+            .tensor_of(&norm, &[hidden + 1])
             .unwrap_err()
             .to_string();
         assert_eq!(
             message,
             format!(
-                "tensor `model.norm.weight` of `{family}` has shape [{hidden}], expected [{}]",
+                "tensor `{norm}` of `{family}` has shape [{hidden}], expected [{}]",
                 hidden + 1
             )
         );
@@ -57,17 +51,10 @@ fn the_real_gguf_opens_with_hugging_faces_names_and_shapes() {
         ),
         (49_152, 576, 30)
     );
+    assert_eq!(config.heads(), [9, 3, 64]);
     assert_eq!(
         (
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            config.head_dim
-        ),
-        (9, 3, 64)
-    );
-    assert_eq!(
-        (
-            config.layers[0].rope.theta,
+            config.layers[0].rope().unwrap().theta,
             config.max_position_embeddings,
             config.tie_word_embeddings
         ),

@@ -1,5 +1,15 @@
 //! How one family of decoders differs from another.
 
+use crate::model::attention::HeadNorm;
+use crate::model::config::DecoderConfig;
+use crate::model::error::ModelError;
+use crate::model::fields::Fields;
+
+/// Reads a family's `config.json` → the shape of the decoder; adds notes about settings that
+/// disagree.
+pub(in crate::model) type Read =
+    fn(&Fields, &Family, &mut Vec<String>) -> Result<DecoderConfig, ModelError>;
+
 /// A family of decoders, described by its differences from Llama.
 #[derive(Debug)]
 pub struct Family {
@@ -13,6 +23,23 @@ pub struct Family {
     pub tensors: &'static [(&'static str, &'static str)],
     /// Tensors of a layer: the module's name in GGUF, and in Hugging Face.
     pub layer_tensors: &'static [(&'static str, &'static str)],
+    /// Modules and tensors of a layer, or outside the layers, whose name is not the usual one: the
+    /// usual name, and that of its checkpoints.
+    pub renamed: &'static [(&'static str, &'static str)],
+    /// Whether its norms multiply by 1 + w.
+    pub norms_add_one: bool,
+    /// The keys of its `config.json` that it reads besides those of all families.
+    pub own_keys: &'static [&'static str],
+    /// Reads its `config.json`.
+    pub(in crate::model) read: Read,
+    /// The default of `rope_theta`.
+    pub rope_theta: f64,
+    /// The default of `partial_rotary_factor`; none: heads are rotated whole.
+    pub partial_rotary_factor: Option<f64>,
+    /// The default of `rms_norm_eps`.
+    pub rms_norm_eps: f64,
+    /// The default of `tie_word_embeddings`.
+    pub tie_word_embeddings: bool,
     /// The default of `max_position_embeddings`.
     pub max_position_embeddings: usize,
     /// The default of `num_key_value_heads`; none: the number of query heads.
@@ -27,8 +54,8 @@ pub struct Family {
     pub has_attention_bias_key: bool,
     /// Whether q_proj, k_proj and v_proj have a bias.
     pub qkv_bias: bool,
-    /// Whether queries and keys are normalised per head.
-    pub qk_norm: bool,
+    /// The norm of queries and keys.
+    pub qk_norm: HeadNorm,
 }
 
 /// A family's GGUF files.

@@ -3,6 +3,7 @@
 
 use super::description::{Family, Gguf};
 use super::qwen2::QWEN2;
+use crate::model::attention::HeadNorm;
 
 pub(super) const QWEN3: Family = Family {
     model_type: "qwen3",
@@ -28,6 +29,6 @@ pub(super) const QWEN3: Family = Family {
     bias_flags: &["attention_bias"],
     has_attention_bias_key: true,
     qkv_bias: false,
-    qk_norm: true,
+    qk_norm: HeadNorm::PerHead,
     ..QWEN2
 };

@@ -2,12 +2,14 @@
 
 use super::block_types;
 use super::reader::GgufFile;
+use crate::model::attention::Attention;
 use crate::model::blocks;
-use crate::model::config::{DecoderConfig, MOST_LAYERS};
+use crate::model::config::{DecoderConfig, Ends, MOST_LAYERS};
 use crate::model::encoding::Encoding;
 use crate::model::error::ModelError;
 use crate::model::family::Family;
-use crate::model::layer_kind::LayerKind;
+use crate::model::layer_kind::{LayerKind, Mixer};
+use crate::model::mlp::Mlp;
 use crate::model::rope::{Rope, RopeScaling};
 use crate::model::setting::setting;
 
@@ -74,7 +76,7 @@ pub(super) fn read(file: &GgufFile) -> Result<DecoderConfig, ModelError> {
     refuse_what_the_decoder_lacks(&keys)?;
     let config = decoder(&keys)?;
     for key in ["attention.value_length", "rope.dimension_count"] {
-        let expected = config.head_dim;
+        let [_, _, expected] = config.heads();
         if let Some(found) = keys.unsigned(key)?.filter(|found| *found != expected) {
             let expected = format!("the head's width {expected}");
             return Err(keys.wrong(key, format!("`{found}`"), expected));
@@ -97,24 +99,33 @@ fn decoder(keys: &Keys) -> Result<DecoderConfig, ModelError> {
     let eps = keys.float("attention.layer_norm_rms_epsilon")?;
     let missing = || keys.wrong("attention.layer_norm_rms_epsilon", "missing", "a number");
     let num_hidden_layers = keys.needed("block_count")?;
-    let layer = layer(keys)?;
+    let attention = Attention {
+        attention_bias: keys.family.qkv_bias,
+        qk_norm: keys.family.qk_norm,
+        window: window(keys)?,
+        ..Attention::new(
+            [
+                heads,
+                keys.unsigned("attention.head_count_kv")?.unwrap_or(heads),
+                head_dim,
+            ],
+            Some(rope(keys)?),
+        )
+    };
+    let mlp = Mlp::new(keys.needed("feed_forward_length")?);
+    let layer = LayerKind::new(Mixer::Attention(attention), mlp);
     Ok(DecoderConfig {
         model_type: keys.family.model_type.into(),
         // From the table's rows, because some files have more rows than tokens.
         vocab_size: embedding.shape.first().copied().unwrap_or(0),
         hidden_size,
-        intermediate_size: keys.needed("feed_forward_length")?,
         num_hidden_layers,
-        num_attention_heads: heads,
-        num_key_value_heads: keys.unsigned("attention.head_count_kv")?.unwrap_or(heads),
-        head_dim,
         max_position_embeddings: keys.needed("context_length")?,
         rms_norm_eps: eps.ok_or_else(missing)?,
         // Too many layers are refused with the other counts.
         layers: vec![layer; num_hidden_layers.min(MOST_LAYERS)],
         tie_word_embeddings: !tensors.contains_key("output.weight"),
-        attention_bias: keys.family.qkv_bias,
-        qk_norm: keys.family.qk_norm,
+        ends: Ends::default(),
     })
 }
 
@@ -129,14 +140,19 @@ fn head_dim(keys: &Keys, hidden_size: usize, heads: usize) -> Result<usize, Mode
     }
 }
 
-/// The properties of every layer.
-fn layer(keys: &Keys) -> Result<LayerKind, ModelError> {
-    let rope = Rope {
+/// The rotary embedding of every layer.
+fn rope(keys: &Keys) -> Result<Rope, ModelError> {
+    Ok(Rope {
         theta: keys.float("rope.freq_base")?.unwrap_or(10_000.0),
         scaling: rope_scaling(keys)?,
-    };
+        partial_rotary_factor: None,
+    })
+}
+
+/// The attention window of every layer.
+fn window(keys: &Keys) -> Result<Option<usize>, ModelError> {
     let window = keys.unsigned("attention.sliding_window")?;
-    Ok(LayerKind::new(window.filter(|window| *window > 0), rope))
+    Ok(window.filter(|window| *window > 0))
 }
 
 fn refuse_what_the_decoder_lacks(keys: &Keys) -> Result<(), ModelError> {

@@ -47,7 +47,7 @@ impl GgufCheckpoint {
         let checkpoint = Self {
             file,
             family,
-            permuted_head: is_permuted.then_some(config.head_dim),
+            permuted_head: is_permuted.then_some(config.heads()[2]),
         };
         Ok((checkpoint, config))
     }
@@ -154,11 +154,11 @@ mod tests {
             ("block_count", config.num_hidden_layers),
             ("context_length", config.max_position_embeddings),
             ("embedding_length", config.hidden_size),
-            ("feed_forward_length", config.intermediate_size),
-            ("attention.head_count", config.num_attention_heads),
-            ("attention.head_count_kv", config.num_key_value_heads),
-            ("attention.key_length", config.head_dim),
-            ("attention.value_length", config.head_dim),
+            ("feed_forward_length", config.intermediate_size()),
+            ("attention.head_count", config.heads()[0]),
+            ("attention.head_count_kv", config.heads()[1]),
+            ("attention.key_length", config.heads()[2]),
+            ("attention.value_length", config.heads()[2]),
         ] {
             writer.set(
                 &format!("{architecture}.{key}"),
@@ -171,7 +171,7 @@ mod tests {
         );
         writer.set(
             &format!("{architecture}.rope.freq_base"),
-            Metadata::F32(config.layers[0].rope.theta as f32),
+            Metadata::F32(config.layers[0].rope().unwrap().theta as f32),
         );
         writer
     }
@@ -197,7 +197,9 @@ mod tests {
                 )
                 .unwrap();
         }
-        if let RopeScaling::Factors { factors } = &checkpoint.config().layers[0].rope.scaling {
+        if let RopeScaling::Factors { factors } =
+            &checkpoint.config().layers[0].rope().unwrap().scaling
+        {
             writer
                 .tensor("rope_freqs.weight", &[factors.len()], Encoding::F32)
                 .unwrap();
@@ -207,7 +209,7 @@ mod tests {
             let tensor = checkpoint.tensor(&name).unwrap();
             let values = tensor.to_f32();
             if permuted && names::is_rotary(&name) {
-                permute(&values, checkpoint.config().head_dim, tensor.columns())
+                permute(&values, checkpoint.config().heads()[2], tensor.columns())
             } else {
                 values
             }
@@ -401,7 +403,10 @@ mod tests {
             &[("llama.rope.scale_linear", Metadata::F32(2.0))],
         ] {
             assert_eq!(
-                changed(changes).unwrap().config().layers[0].rope.scaling,
+                changed(changes).unwrap().config().layers[0]
+                    .rope()
+                    .unwrap()
+                    .scaling,
                 RopeScaling::Linear { factor: 2.0 }
             );
         }
@@ -428,8 +433,13 @@ mod tests {
                     }
                 })
                 .unwrap();
-            Checkpoint::open(&path.display().to_string())
-                .map(|checkpoint| checkpoint.config().layers[0].rope.scaling.clone())
+            Checkpoint::open(&path.display().to_string()).map(|checkpoint| {
+                checkpoint.config().layers[0]
+                    .rope()
+                    .unwrap()
+                    .scaling
+                    .clone()
+            })
         };
         assert_eq!(
             with(&[1.0, 1.0, 4.0, 8.0]).unwrap(),

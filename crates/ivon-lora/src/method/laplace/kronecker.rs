@@ -20,7 +20,7 @@ use super::sketch::{Sketch, TestMatrix};
 use super::{Approximation, Curvature, CurvaturePoint};
 use crate::forward::{Observation, Observer};
 use crate::kernel::{Factor, Target, Threads, View, eigenvectors, product};
-use crate::lora::{Adapter, HostMatrix, Projection, parameter_path};
+use crate::lora::{Adapter, HostMatrix, LinearPath};
 use crate::posterior::{Eigenpairs, KroneckerBlock, KroneckerLaplace, LaplacePrediction};
 use crate::predict::{PredictError, watch_curvature};
 use crate::train::TrainError;
@@ -119,7 +119,7 @@ struct Sums {
     with_inputs: bool,
     /// Ω by width.
     tests: BTreeMap<usize, TestMatrix>,
-    projections: BTreeMap<(usize, Projection), Sum>,
+    projections: BTreeMap<LinearPath, Sum>,
 }
 
 /// The sums of one projection.
@@ -146,7 +146,7 @@ impl Sums {
         let [inputs, rank, outputs] =
             [seen.input, seen.low, seen.dy].map(|values| values.len() / seen.rows);
         let with_inputs = self.with_inputs;
-        let sum = self.sum((seen.layer, seen.projection), [inputs, rank, outputs]);
+        let sum = self.sum(seen.path, [inputs, rank, outputs]);
         if with_inputs {
             sum.rows += seen.rows;
             sum.input.add(seen.input);
@@ -157,17 +157,13 @@ impl Sums {
     }
 
     /// The sums of a projection of these widths: inputs, rank, outputs.
-    fn sum(
-        &mut self,
-        projection: (usize, Projection),
-        [inputs, rank, outputs]: [usize; 3],
-    ) -> &mut Sum {
+    fn sum(&mut self, path: LinearPath, [inputs, rank, outputs]: [usize; 3]) -> &mut Sum {
         let mut sketch = |width: usize| {
             let test = self.tests.entry(width);
             let test = test.or_insert_with(|| TestMatrix::new(width, self.kept));
             Sketch::new(test.clone())
         };
-        self.projections.entry(projection).or_insert_with(|| Sum {
+        self.projections.entry(path).or_insert_with(|| Sum {
             rank,
             rows: 0,
             input: sketch(inputs),
@@ -180,7 +176,7 @@ impl Sums {
     /// The factors of A and B of each projection, by path; `scaling` is the factor of B A.
     fn blocks(&self, scaling: f64) -> BTreeMap<String, KroneckerBlock> {
         let mut blocks = BTreeMap::new();
-        for ((layer, projection), sum) in &self.projections {
+        for (path, sum) in &self.projections {
             let mean = 1.0 / sum.rows.max(1) as f64;
             let a = KroneckerBlock {
                 rows: all_pairs(&sum.d_low, sum.rank, 1.0),
@@ -190,8 +186,8 @@ impl Sums {
                 rows: sum.dy.leading(self.kept, scaling * scaling),
                 columns: all_pairs(&sum.low, sum.rank, mean),
             };
-            blocks.insert(parameter_path(*layer, *projection, "lora_A"), a);
-            blocks.insert(parameter_path(*layer, *projection, "lora_B"), b);
+            blocks.insert(path.part("lora_A"), a);
+            blocks.insert(path.part("lora_B"), b);
         }
         blocks
     }
@@ -316,7 +312,7 @@ mod tests {
     }
 
     /// A projection with its input, low, d_low and dy.
-    type Note = (usize, Projection, [Vec<f32>; 4]);
+    type Note = (LinearPath, [Vec<f32>; 4]);
 
     /// Keeps all that it sees.
     #[derive(Debug, Default)]
@@ -325,10 +321,7 @@ mod tests {
     impl Observer for Notes {
         fn see(&self, seen: Observation<'_>) {
             let kept = [seen.input, seen.low, seen.d_low, seen.dy].map(<[f32]>::to_vec);
-            self.0
-                .lock()
-                .unwrap()
-                .push((seen.layer, seen.projection, kept));
+            self.0.lock().unwrap().push((seen.path, kept));
         }
     }
 
@@ -362,8 +355,11 @@ mod tests {
                     passes * network.config().num_hidden_layers
                 )
             );
-            let first: Vec<_> = notes.iter().filter(|(layer, _, _)| *layer == 0).collect();
-            for (pass, (_, _, [input, low, d_low, dy])) in first.iter().enumerate() {
+            let first: Vec<_> = notes
+                .iter()
+                .filter(|(path, _)| path.layer == Some(0))
+                .collect();
+            for (pass, (_, [input, low, d_low, dy])) in first.iter().enumerate() {
                 for token in 0..example.tokens.len() {
                     (0..4).for_each(|at| {
                         gradients[at] +=
@@ -384,7 +380,7 @@ mod tests {
             }
             // With two choices there is one pass, of √(p (1 − p)) d: Σ d_low inputᵀ is that much of
             // d's gradient by A.
-            if let [(_, _, [input, low, d_low, dy])] = first[..] {
+            if let [(_, [input, low, d_low, dy])] = first[..] {
                 let truth = Linearisation::of(&network, &adapter, 0, example).unwrap();
                 let root = truth.curvature()[0].sqrt();
                 for at in 0..64 {

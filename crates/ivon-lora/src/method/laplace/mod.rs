@@ -271,7 +271,7 @@ impl LaplaceConfig {
 
     /// The lowest decoder layer with random weights.
     fn first_random_layer(&self, adapter: &Adapter) -> usize {
-        let layers = adapter.pairs().map(|(layer, _, _)| layer);
+        let layers = adapter.pairs().map(|(path, _)| path.first_layer());
         match self.laplace_layers {
             LaplaceLayers::All => 0,
             LaplaceLayers::Last => layers.max().unwrap_or(0),
@@ -393,7 +393,7 @@ fn random_weights(adapter: &Adapter, first: usize) -> Vec<bool> {
     };
     adapter
         .pairs()
-        .map(|(layer, _, pair)| (layer, pair))
+        .map(|(path, pair)| (path.first_layer(), pair))
         .flat_map(of)
         .collect()
 }

@@ -18,11 +18,11 @@ fn asked_for_weights(hub: &Hub) -> Vec<Option<String>> {
 #[test]
 fn a_family_or_a_tokenizer_that_cannot_be_used_is_refused_before_the_weights() {
     let config = String::from_utf8(Content::golden().files["config.json"].clone()).unwrap();
-    let gemma = config.replace("\"llama\"", "\"gemma3_text\"");
+    let other = config.replace("\"llama\"", "\"gpt_oss\"");
     for (content, reason) in [
         (
-            Content::golden().with("config.json", gemma),
-            "model type `gemma3_text` of `config.json` is not supported",
+            Content::golden().with("config.json", other),
+            "model type `gpt_oss` of `config.json` is not supported",
         ),
         (
             Content::golden().without("tokenizer.json"),

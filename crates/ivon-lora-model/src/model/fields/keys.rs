@@ -8,7 +8,7 @@
 use serde_json::{Map, Value};
 
 /// Keys that are used, or refused if they require something that the decoder lacks.
-pub(super) const READ: [&str; 28] = [
+pub(in crate::model) const READ: [&str; 28] = [
     "architectures",
     "attention_bias",
     "head_dim",
@@ -42,7 +42,7 @@ pub(super) const READ: [&str; 28] = [
 /// Keys without influence on a logit: generation, training, labels of a classifier, bookkeeping.
 /// `dtype` is one of them, because all computation is in f32. testdata/model/generate.py checks the
 /// list against transformers.
-pub(super) const WITHOUT_EFFECT: [&str; 71] = [
+pub(in crate::model) const WITHOUT_EFFECT: [&str; 71] = [
     "_attn_implementation_autoset",
     "_commit_hash",
     "_flash_attn_2_enabled",
@@ -116,9 +116,11 @@ pub(super) const WITHOUT_EFFECT: [&str; 71] = [
     "use_cache",
 ];
 
-/// The keys of a file that are in neither list, except those that are null or false.
-pub(super) fn unknown(object: &Map<String, Value>) -> Vec<&str> {
-    let known = |key: &str| READ.contains(&key) || WITHOUT_EFFECT.contains(&key);
+/// The keys of a file that are in neither list nor among the family's own, except those that are
+/// null or false.
+pub(in crate::model) fn unknown<'a>(object: &'a Map<String, Value>, own: &[&str]) -> Vec<&'a str> {
+    let known =
+        |key: &str| READ.contains(&key) || WITHOUT_EFFECT.contains(&key) || own.contains(&key);
     let holds = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
     object
         .iter()

@@ -1,10 +1,12 @@
 //! The layers with a sliding attention window.
 
-use super::fields::Fields;
+use super::description::{Family, Windows};
 use crate::model::config::MOST_LAYERS;
 use crate::model::error::ModelError;
-use crate::model::family::{Family, Windows};
+use crate::model::fields::Fields;
 
+/// The kinds of layers.
+pub(super) const LAYER_TYPES: [&str; 2] = ["full_attention", "sliding_attention"];
 /// The default of `sliding_window` in all families that have windows.
 const WINDOW: usize = 4096;
 /// The default of `max_window_layers`.
@@ -59,7 +61,7 @@ fn sliding_layers(
     family: &Family,
     layers: usize,
 ) -> Result<Vec<bool>, ModelError> {
-    let types = fields.layer_types()?;
+    let types = fields.layer_types(&LAYER_TYPES)?;
     if family.windows == Windows::EveryLayer {
         return Ok(vec![true; layers]);
     }

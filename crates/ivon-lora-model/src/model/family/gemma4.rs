@@ -1,0 +1,203 @@
+//! Gemma 4: layers with a window and layers with wider heads, the last of which use the keys and
+//! values of earlier ones; and every layer has an input of its own.
+
+use super::description::Family;
+use super::gemma2::{around, ends, mlp, refuse_later_tokens};
+use super::gemma3::GEMMA3;
+use super::sizes::Sizes;
+use super::windows::LAYER_TYPES;
+use crate::model::attention::{Attention, HeadNorm, KeyValues};
+use crate::model::config::{DecoderConfig, Ends};
+use crate::model::error::ModelError;
+use crate::model::fields::Fields;
+use crate::model::fields::rope::{self, RopeDefaults};
+use crate::model::layer_kind::LayerKind;
+use crate::model::mlp::Mlp;
+use crate::model::rope::{Rope, RopeScaling};
+use crate::model::setting::setting;
+
+pub(super) const GEMMA4: Family = Family {
+    model_type: "gemma4_text",
+    architecture: "Gemma4ForCausalLM",
+    norms_add_one: false,
+    own_keys: &[
+        "attention_k_eq_v",
+        "enable_moe_block",
+        "final_logit_softcapping",
+        "global_head_dim",
+        "hidden_activation",
+        "hidden_size_per_layer_input",
+        "moe_intermediate_size",
+        "num_experts",
+        "num_global_key_value_heads",
+        "num_kv_shared_layers",
+        "per_layer_config",
+        "top_k_experts",
+        "use_bidirectional_attention",
+        "use_double_wide_mlp",
+        "vocab_size_per_layer_input",
+    ],
+    read,
+    partial_rotary_factor: Some(1.0),
+    ..GEMMA3
+};
+
+/// What the layers of a model have in common.
+struct Layers<'a> {
+    fields: &'a Fields<'a>,
+    sizes: Sizes,
+    /// Whether each layer has a window.
+    slides: Vec<bool>,
+    window: usize,
+    /// Of layers with a window, and of those without.
+    ropes: [Rope; 2],
+    /// The number of layers with keys and values of their own, the first ones.
+    own_keys: usize,
+    values_are_keys: bool,
+    mlp: Mlp,
+    has_wide_mlp: bool,
+    per_layer_input: Option<usize>,
+}
+
+fn read(
+    fields: &Fields,
+    family: &Family,
+    notes: &mut Vec<String>,
+) -> Result<DecoderConfig, ModelError> {
+    refuse_later_tokens(fields)?;
+    fields.refuse_flag("enable_moe_block")?;
+    let sizes = Sizes::read(fields, family)?;
+    let width = fields.count("hidden_size_per_layer_input")?.unwrap_or(256);
+    let per_layer_input = Some(width).filter(|width| *width > 0);
+    let flag = |key| Ok::<_, ModelError>(fields.flag(key)?.unwrap_or(false));
+    let shared = fields.count("num_kv_shared_layers")?.unwrap_or(0);
+    let layers = Layers {
+        fields,
+        sizes,
+        slides: sliding(fields, sizes.described_layers())?,
+        window: fields.count("sliding_window")?.unwrap_or(512),
+        ropes: ropes(fields, sizes.rope_defaults(family), notes)?,
+        own_keys: sizes.layers.saturating_sub(shared),
+        values_are_keys: flag("attention_k_eq_v")?,
+        mlp: mlp(fields)?,
+        has_wide_mlp: flag("use_double_wide_mlp")?,
+        per_layer_input,
+    };
+    let kinds = 0..sizes.described_layers();
+    let kinds = kinds.map(|index| layers.layer(index));
+    let rows = fields
+        .count("vocab_size_per_layer_input")?
+        .unwrap_or(262_144);
+    Ok(DecoderConfig {
+        ends: Ends {
+            final_logit_softcapping: fields.number("final_logit_softcapping")?,
+            vocab_size_per_layer_input: per_layer_input.map(|_| rows),
+            ..ends(&sizes)
+        },
+        ..sizes.decoder(family, kinds.collect::<Result<_, _>>()?)
+    })
+}
+
+/// Whether each layer has a window: those of `layer_types`, else all but every sixth; the last
+/// never has.
+fn sliding(fields: &Fields, layers: usize) -> Result<Vec<bool>, ModelError> {
+    let types = fields.layer_types(&LAYER_TYPES)?;
+    let slides = |index: usize| match &types {
+        _ if index + 1 == layers => false,
+        Some(types) => types.get(index) == Some(&"sliding_attention"),
+        None => !(index + 1).is_multiple_of(6),
+    };
+    Ok((0..layers).map(slides).collect())
+}
+
+/// The rotary embeddings of layers with a window, and of those without: by default a quarter of the
+/// pairs of the latter turns.
+fn ropes(
+    fields: &Fields,
+    full: RopeDefaults,
+    notes: &mut Vec<String>,
+) -> Result<[Rope; 2], ModelError> {
+    let sliding = RopeDefaults {
+        theta: 10_000.0,
+        ..full
+    };
+    let [sliding, mut full] = rope::read_both(fields, [sliding, full], "", notes)?;
+    if fields.get("rope_parameters").is_none() {
+        full.scaling = RopeScaling::Proportional { factor: 1.0 };
+        full.partial_rotary_factor = Some(0.25);
+    }
+    Ok([sliding, full])
+}
+
+impl Layers<'_> {
+    fn layer(&self, index: usize) -> Result<LayerKind, ModelError> {
+        let slides = self.slides[index];
+        let is_shared = index >= self.own_keys;
+        let key_values = match (is_shared, !slides && self.values_are_keys) {
+            (true, _) => KeyValues::OfLayer(self.shared_with(index)?),
+            (false, true) => KeyValues::ValuesAreKeys,
+            (false, false) => KeyValues::Separate,
+        };
+        let attention = Attention {
+            window: slides.then_some(self.window),
+            qk_norm: HeadNorm::PerHead,
+            v_norm: true,
+            multiplier: Some(1.0),
+            key_values,
+            ..Attention::new(
+                self.heads(index)?,
+                Some(self.ropes[usize::from(!slides)].clone()),
+            )
+        };
+        let widening = if is_shared && self.has_wide_mlp { 2 } else { 1 };
+        let mlp = Mlp {
+            intermediate_size: self.mlp.intermediate_size.saturating_mul(widening),
+            ..self.mlp
+        };
+        Ok(LayerKind {
+            per_layer_input: self.per_layer_input,
+            has_scalar: true,
+            ..around(attention, mlp)
+        })
+    }
+
+    /// The last layer of the same kind with keys and values of its own.
+    fn shared_with(&self, index: usize) -> Result<usize, ModelError> {
+        let own = &self.slides[..self.own_keys.min(index)];
+        let found = own.iter().rposition(|slides| *slides == self.slides[index]);
+        found.ok_or_else(|| {
+            let found = format!("`{}`", self.sizes.layers - self.own_keys);
+            let expected = "an earlier layer of each kind with keys and values of its own";
+            setting(self.fields.file, "num_kv_shared_layers", found, expected)
+        })
+    }
+
+    /// Layers without a window have wider heads, and may have another number of key heads:
+    /// `per_layer_config` of transformers 5.24, or `global_head_dim` and
+    /// `num_global_key_value_heads`.
+    fn heads(&self, index: usize) -> Result<[usize; 3], ModelError> {
+        let [queries, keys, width] = self.sizes.heads;
+        if let Some(configs) = self.fields.object("per_layer_config")? {
+            let is_this = |key: &&String| key.parse::<usize>() == Ok(index);
+            let own = match configs.object.keys().find(is_this) {
+                Some(key) => configs.object(key)?,
+                None => None,
+            };
+            let Some(own) = own else {
+                return Ok([queries, keys, width]);
+            };
+            return Ok([
+                queries,
+                own.count("num_key_value_heads")?.unwrap_or(keys),
+                own.count("head_dim")?.unwrap_or(width),
+            ]);
+        }
+        if self.slides[index] {
+            return Ok([queries, keys, width]);
+        }
+        let wide = self.fields.count("global_head_dim")?.unwrap_or(512);
+        let global = self.fields.count("num_global_key_value_heads")?;
+        let global = global.filter(|_| self.values_are_keys);
+        Ok([queries, global.unwrap_or(keys), wide])
+    }
+}
