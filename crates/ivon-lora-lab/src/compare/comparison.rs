@@ -300,7 +300,7 @@ impl ComparisonRun<'_> {
         seed: u64,
     ) -> Result<RunConfig, CompareError> {
         let config = self.config.cell(task, method, seed)?;
-        if self.config.tuning.is_none() {
+        if self.config.tuning.is_none() || method.untuned {
             return Ok(config);
         }
         let tuned = method.tuned_as.as_ref().unwrap_or(&method.name);

@@ -97,6 +97,9 @@ pub struct MethodEntry {
     /// Another method, whose chosen settings this one uses in place of trials of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuned_as: Option<String>,
+    /// Whether it has no trials, because what is compared is its settings as they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub untuned: bool,
     /// Another method, trained with AdamW: this one takes its adapter of the same seed, and is only
     /// fitted to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -127,7 +127,7 @@ impl CompareConfig {
     }
 
     /// Checks that a method is tuned with as many trials as the others: over ranges of its own, or as
-    /// another method.
+    /// another method; or that it says that it is not.
     fn check_tuning(&self, method: &MethodEntry) -> Result<(), CompareError> {
         let wrong = |what: String, found: String, expected: &str| {
             Err(CompareError::Setting {
@@ -141,10 +141,15 @@ impl CompareConfig {
             return Ok(());
         }
         match (&method.tuned_as, method.tune.is_empty()) {
+            (None, true) if method.untuned => Ok(()),
+            _ if method.untuned => {
+                let found = "`untuned` with `tune` or `tuned_as`".into();
+                wrong(what, found, "one of them")
+            }
             (None, true) => wrong(
                 what,
-                "without `tune`, `tuned_as` and `trained_by`".into(),
-                "one of them, so that all methods are tuned alike",
+                "without `tune`, `tuned_as`, `trained_by` and `untuned`".into(),
+                "one of them, so that all methods are tuned alike or it is said",
             ),
             (Some(_), false) => wrong(what, "with `tune` and `tuned_as`".into(), "one of them"),
             (Some(other), true) => match self.methods.iter().find(|one| one.name == *other) {
@@ -370,7 +375,11 @@ pub(super) mod tests {
         ));
         assert!(
             refused("learning_rate = { from = 0.01, to = 1.0 }", "")
-                .contains("without `tune`, `tuned_as` and `trained_by`")
+                .contains("without `tune`, `tuned_as`, `trained_by` and `untuned`")
+        );
+        assert!(
+            refused("[method.optimizer]", "untuned = true\n[method.optimizer]")
+                .contains("`untuned` with `tune` or `tuned_as`")
         );
         assert!(
             refused(
