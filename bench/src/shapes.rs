@@ -56,6 +56,7 @@ pub fn named(name: &str) -> Option<DecoderConfig> {
     );
     Some(DecoderConfig {
         model_type: "llama".into(),
+        module: ivon_lora::model::MODEL,
         vocab_size: shape.vocab_size,
         hidden_size: hidden,
         num_hidden_layers: shape.num_hidden_layers,

@@ -58,6 +58,7 @@ fn config(vocab_size: usize) -> DecoderConfig {
     let layer = LayerKind::new(Mixer::Attention(attention), Mlp::new(256));
     DecoderConfig {
         model_type: "llama".into(),
+        module: ivon_lora::model::MODEL,
         vocab_size,
         hidden_size: 128,
         num_hidden_layers: 3,

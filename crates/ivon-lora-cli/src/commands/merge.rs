@@ -33,7 +33,7 @@ pub fn run(args: &MergeArgs) -> Result<(), Failure> {
     let peft = read_mergeable(&adapter, checkpoint.config(), &device_named("cpu")?)?;
     let companions = companions(&checkpoint)?;
     let base = StoredBase {
-        names: checkpoint.names(),
+        names: checkpoint.names_to_copy(),
         tensor: |name: &str| checkpoint.tensor(name),
     };
     let options = MergeOptions {

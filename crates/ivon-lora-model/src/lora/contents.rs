@@ -5,14 +5,12 @@
 //! the vocabulary was resized.
 
 use super::LoraError;
-use super::parameters::{PEFT_PREFIX, PEFT_SUFFIX};
+use super::parameters::{PEFT_MODEL, PEFT_SUFFIX, path_of_peft_name};
 use super::store::Matrices;
 use std::path::Path;
 
-/// The prefix of the decoder layers; unknown tensors under it are not whole layers.
-const DECODER_LAYERS: &str = "model.layers.";
-/// The prefix of all names in PEFT's files.
-const PEFT_MODEL: &str = "base_model.model.";
+/// The prefix of the decoder layers in a decoder; unknown tensors under it are not whole layers.
+const DECODER_LAYERS: &str = "layers.";
 
 /// A layer of the model saved as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -37,10 +35,9 @@ impl OtherContents {
     pub fn of(matrices: &Matrices) -> Self {
         let mut beside = Self::default();
         for (name, matrix) in matrices.iter().filter(|(name, _)| !is_factor(name)) {
-            let Some(path) = name
-                .strip_prefix(PEFT_MODEL)
-                .filter(|path| !path.starts_with(DECODER_LAYERS))
-            else {
+            let is_in_layer =
+                path_of_peft_name(name).is_some_and(|path| path.starts_with(DECODER_LAYERS));
+            let Some(path) = name.strip_prefix(PEFT_MODEL).filter(|_| !is_in_layer) else {
                 continue;
             };
             if let Some(module) = adapted_module(path) {
@@ -105,10 +102,8 @@ fn adapted_module(path: &str) -> Option<&str> {
 
 /// Whether this is the name of A or B of a linear layer of the decoder.
 pub fn is_factor(name: &str) -> bool {
-    let path = name
-        .strip_prefix(PEFT_PREFIX)
-        .and_then(|path| path.strip_suffix(PEFT_SUFFIX));
-    path.is_some_and(|path| path.ends_with(".lora_A") || path.ends_with(".lora_B"))
+    path_of_peft_name(name)
+        .is_some_and(|path| path.ends_with(".lora_A") || path.ends_with(".lora_B"))
 }
 
 #[cfg(test)]

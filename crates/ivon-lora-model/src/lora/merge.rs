@@ -26,13 +26,13 @@ pub trait MergeBase {
     /// All names, sorted.
     fn names(&self) -> Vec<String>;
 
-    /// `[rows, columns]` or `[columns]`.
+    /// `[…, columns]`.
     ///
     /// # Errors
     /// If there is no such tensor.
     fn shape(&self, name: &str) -> Result<Vec<usize>, LoraError>;
 
-    /// Reads rows (a vector is one row) as f32 into `out`, `[rows.len() · columns]`.
+    /// Reads rows (the last axis; a vector is one row) as f32 into `out`, `[rows.len() · columns]`.
     ///
     /// # Errors
     /// If there is no such tensor.
@@ -311,10 +311,8 @@ fn write_tensor(
     delta: Option<&Delta>,
     precision: Precision,
 ) -> io::Result<Result<f32, LoraError>> {
-    let (rows, columns) = match *shape {
-        [rows, columns] => (rows, columns),
-        _ => (1, shape.iter().product()),
-    };
+    let (columns, outer) = shape.split_last().unwrap_or((&1, &[]));
+    let (rows, columns) = (outer.iter().product::<usize>(), *columns);
     let strip = (STRIP / columns.max(1)).clamp(1, rows.max(1));
     let mut values = vec![0.0; strip * columns];
     let mut bytes = Vec::with_capacity(values.len() * precision.size());

@@ -13,15 +13,31 @@ use burn::tensor::{Device, Tensor};
 use super::adapter::AdaptedLinear;
 use super::target::{linear_names, portable_targets};
 use super::{Adapter, HostMatrix, LoraError, LoraPair, Side};
-use crate::model::{DecoderConfig, LinearPath};
+use crate::model::{DecoderConfig, LANGUAGE_MODEL, LinearPath, MODEL};
 
-/// The prefix and the suffix of a parameter's path in PEFT's files.
-pub(super) const PEFT_PREFIX: &str = "base_model.model.model.";
+/// The prefix and the suffix of all names in PEFT's files.
+pub(super) const PEFT_MODEL: &str = "base_model.model.";
 pub(super) const PEFT_SUFFIX: &str = ".weight";
+/// The paths at which a model has its decoder; the last one before transformers 4.52.
+pub(super) const MODULES: [&str; 3] = [LANGUAGE_MODEL, MODEL, "language_model.model"];
 
-/// The name of a parameter in `adapter_model.safetensors`.
+/// The name of a parameter in `adapter_model.safetensors` of a language model.
 pub fn peft_name(path: &str) -> String {
-    format!("{PEFT_PREFIX}{path}{PEFT_SUFFIX}")
+    peft_name_in(MODEL, path)
+}
+
+/// The name of a parameter of the decoder at `module` in its model.
+pub(super) fn peft_name_in(module: &str, path: &str) -> String {
+    format!("{PEFT_MODEL}{module}.{path}{PEFT_SUFFIX}")
+}
+
+/// The path of a parameter with this name, wherever the model has its decoder.
+pub(super) fn path_of_peft_name(name: &str) -> Option<&str> {
+    let inner = name.strip_prefix(PEFT_MODEL)?.strip_suffix(PEFT_SUFFIX)?;
+    let mut paths = MODULES
+        .iter()
+        .filter_map(|module| inner.strip_prefix(module)?.strip_prefix('.'));
+    paths.next()
 }
 
 impl Adapter {
@@ -74,6 +90,11 @@ impl Adapter {
     /// Whether any pair has a side.
     pub fn has_sides(&self) -> bool {
         self.pairs().any(|(_, pair)| pair.side.is_some())
+    }
+
+    /// The path of the decoder in its model.
+    pub(super) fn module(&self) -> &'static str {
+        self.decoder.first().map_or(MODEL, |path| path.module)
     }
 
     /// The number of trainable values.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use self::options::PeftOptions;
 use super::contents::OtherContents;
-use super::parameters::{PEFT_PREFIX, PEFT_SUFFIX};
+use super::parameters::{PEFT_SUFFIX, path_of_peft_name, peft_name_in};
 use super::store::{Matrices, read_matrices, write_matrices};
 use super::target::{linear_names, module_path};
 use super::{Adapter, LoraConfig, LoraError, peft_name};
@@ -114,7 +114,7 @@ pub fn write_peft(
     files::create_folder(folder)?;
     let named = matrices
         .into_iter()
-        .map(|(path, matrix)| (peft_name(&path), matrix))
+        .map(|(path, matrix)| (peft_name_in(adapter.module(), &path), matrix))
         .collect();
     write_matrices(&folder.join(ADAPTER_FILE), &named, BTreeMap::new())?;
     files::write_bytes(&folder.join(CONFIG_FILE), text.as_bytes())?;
@@ -188,7 +188,7 @@ fn peft_module(module: &str, factor: &str) -> String {
     format!("base_model.model.{module}.{factor}{PEFT_SUFFIX}")
 }
 
-/// PEFT names → parameter paths.
+/// PEFT names → parameter paths, wherever the model has its decoder.
 pub fn by_path(file: &Path, matrices: Matrices) -> Result<Matrices, LoraError> {
     let reason = |name: &str| match name {
         _ if name.contains("lora_magnitude_vector") => "DoRA is not supported here",
@@ -197,18 +197,13 @@ pub fn by_path(file: &Path, matrices: Matrices) -> Result<Matrices, LoraError> {
     };
     matrices
         .into_iter()
-        .map(|(name, matrix)| {
-            match name
-                .strip_prefix(PEFT_PREFIX)
-                .and_then(|rest| rest.strip_suffix(PEFT_SUFFIX))
-            {
-                Some(path) => Ok((path.to_string(), matrix)),
-                None => Err(LoraError::UnknownTensor {
-                    path: file.into(),
-                    reason: reason(&name).into(),
-                    name,
-                }),
-            }
+        .map(|(name, matrix)| match path_of_peft_name(&name) {
+            Some(path) => Ok((path.to_string(), matrix)),
+            None => Err(LoraError::UnknownTensor {
+                path: file.into(),
+                reason: reason(&name).into(),
+                name,
+            }),
         })
         .collect()
 }
@@ -227,7 +222,7 @@ fn adapted_modules(
             let module = path
                 .strip_suffix(".lora_A")
                 .or_else(|| path.strip_suffix(".lora_B"))
-                .map(|module| format!("model.{module}"));
+                .map(|module| format!("{}.{module}", decoder.module));
             module
                 .filter(|module| known.contains(module))
                 .ok_or_else(|| LoraError::UnknownTensor {

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use regex::Regex;
 
 use super::{LoraConfig, LoraError, TargetModules};
-use crate::model::{DecoderConfig, LinearPath};
+use crate::model::{DecoderConfig, LinearPath, MODEL};
 
 /// PEFT's name for every linear layer except the output layer.
 const ALL_LINEAR: &str = "all-linear";
-/// The modules of a decoder that PEFT could adapt but this program does not.
-const NOT_ADAPTED: [&str; 2] = ["lm_head", "model.embed_tokens"];
+/// The modules of a model that PEFT could adapt but this program does not: the output table, and
+/// the end of the path of the embedding table.
+const NOT_ADAPTED: [&str; 2] = ["lm_head", ".embed_tokens"];
 
 /// The linear layers that `config` selects, in the order of the forward pass.
 ///
@@ -36,7 +37,7 @@ pub fn resolve_targets(
         return Err(LoraError::NoSuchLayer { layer, layers });
     }
     let matcher = Matcher::new(&config.target_modules)?;
-    refuse_tables(&matcher)?;
+    refuse_tables(&matcher, decoder.module)?;
     let is_wanted = |layer: Option<usize>| match (wanted, layer) {
         (None, _) => true,
         (Some(wanted), layer) => layer.is_some_and(|layer| wanted.contains(&layer)),
@@ -59,13 +60,14 @@ pub fn resolve_targets(
 }
 
 /// The embedding and output tables cannot be adapted.
-fn refuse_tables(matcher: &Matcher<'_>) -> Result<(), LoraError> {
-    let mut tables = NOT_ADAPTED.iter();
-    match tables.find(|module| matcher.matches(module) != Match::No) {
-        Some(module) => Err(LoraError::Option {
+fn refuse_tables(matcher: &Matcher<'_>, module: &str) -> Result<(), LoraError> {
+    let [head, embedding] = NOT_ADAPTED;
+    let mut tables = [head.to_string(), format!("{module}{embedding}")].into_iter();
+    match tables.find(|table| matcher.matches(table) != Match::No) {
+        Some(found) => Err(LoraError::Option {
             option: "target_modules",
             expected: "linear layers of the decoder layers",
-            found: (*module).into(),
+            found,
         }),
         None => Ok(()),
     }
@@ -73,7 +75,7 @@ fn refuse_tables(matcher: &Matcher<'_>) -> Result<(), LoraError> {
 
 /// The path of a linear layer in the Hugging Face model, such as `model.layers.3.self_attn.q_proj`.
 pub fn module_path(path: LinearPath) -> String {
-    format!("model.{path}")
+    format!("{}.{path}", path.module)
 }
 
 /// The last part of a linear layer's path, such as `q_proj`.
@@ -83,7 +85,8 @@ fn last_name(path: LinearPath) -> &'static str {
 
 /// The shortest `target_modules` list and `layers_to_transform` that select exactly these linear
 /// layers in every version of PEFT: names if all layers that have them (or all of some layers) are
-/// alike, else full paths; sorted. The decoder's linear layers are `all`.
+/// alike, else full paths; sorted. In a multimodal model, whose other parts have layers of the same
+/// names, always full paths. The decoder's linear layers are `all`.
 pub(super) fn portable_targets(
     targets: &[LinearPath],
     all: &[LinearPath],
@@ -106,11 +109,12 @@ pub(super) fn portable_targets(
         }
     };
     let short = || names.iter().map(|name| name.to_string()).collect();
-    if selected(None) {
+    let is_alone = all.iter().all(|path| path.module == MODEL);
+    if is_alone && selected(None) {
         return (short(), None);
     }
     let layers: BTreeSet<usize> = targets.iter().filter_map(|path| path.layer).collect();
-    if selected(Some(&layers)) {
+    if is_alone && selected(Some(&layers)) {
         return (short(), Some(layers.into_iter().collect()));
     }
     let mut paths: Vec<_> = targets.iter().map(|path| module_path(*path)).collect();
@@ -151,7 +155,7 @@ impl<'a> Matcher<'a> {
                 path.strip_suffix(name.as_str())
                     .is_some_and(|rest| rest.ends_with('.'))
             }),
-            Self::AllLinear => !NOT_ADAPTED.contains(&path),
+            Self::AllLinear => !NOT_ADAPTED.iter().any(|table| path.ends_with(table)),
             Self::Pattern(regex) => regex.is_match(path),
         };
         if part { Match::Part } else { Match::No }
@@ -204,9 +208,10 @@ fn available(decoder: &DecoderConfig) -> String {
         .map(|(path, _)| format!(", and `{}`", module_path(*path)))
         .collect();
     format!(
-        "{} of `model.layers.0` to `model.layers.{}`{outside}",
+        "{} of `{module}.layers.0` to `{module}.layers.{}`{outside}",
         names.collect::<Vec<_>>().join(", "),
-        layers.saturating_sub(1)
+        layers.saturating_sub(1),
+        module = decoder.module
     )
 }
 

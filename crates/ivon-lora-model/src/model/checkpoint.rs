@@ -12,7 +12,7 @@ use super::error::ModelError;
 use super::gguf::GgufCheckpoint;
 use super::gguf::split::part_of_name;
 use super::hub::{self, HubName, HubSettings, Purpose};
-use super::layout::{self, EMBEDDING, HEAD};
+use super::layout::{self, HEAD};
 use super::mapped::file_name;
 use super::safetensors::SafetensorsFolder;
 use super::tensor::{RawTensor, StoredTensor};
@@ -146,7 +146,8 @@ impl Checkpoint {
             tie_word_embeddings: false,
             ..file.decoder.clone()
         });
-        weights.rename(|name| layout::name_in_language_model(name, &needed));
+        let module = file.decoder.module;
+        weights.rename(|name| layout::name_in_language_model(name, module, &needed));
         let source = Source::Folder {
             path: path.into(),
             weights,
@@ -191,9 +192,10 @@ impl Checkpoint {
         if !self.config.tie_word_embeddings {
             return Ok(());
         }
+        let embedding = self.config.embedding();
         let raw = self.raw();
         let find = |name: &str| raw.iter().find(|tensor| tensor.name == name);
-        match (find(EMBEDDING), find(HEAD)) {
+        match (find(&embedding), find(HEAD)) {
             (Some(embedding), Some(head)) if !self.same_numbers(embedding, head)? => {
                 drop(raw);
                 self.config.tie_word_embeddings = false;
@@ -206,7 +208,7 @@ impl Checkpoint {
             (None, Some(_)) => {
                 drop(raw);
                 if let Source::Folder { weights, .. } = &mut self.source {
-                    weights.rename(|name| (name == HEAD).then(|| EMBEDDING.to_string()));
+                    weights.rename(|name| (name == HEAD).then(|| embedding.clone()));
                 }
             }
             _ => {}
@@ -276,6 +278,15 @@ impl Checkpoint {
         layout::needed(&self.config)
             .intersection(&there)
             .cloned()
+            .collect()
+    }
+
+    /// The names of the tensors that a copy of the model has, sorted: those that the decoder uses,
+    /// and in a multimodal model those of its other parts.
+    pub fn names_to_copy(&self) -> Vec<String> {
+        let needed = layout::needed(&self.config);
+        let raw = self.raw().into_iter().map(|tensor| tensor.name);
+        raw.filter(|name| needed.contains(name) || layout::is_beside(name, &self.config))
             .collect()
     }
 

@@ -1,7 +1,7 @@
 //! The files of a Hugging Face folder that belong to the model but contain no weights.
 
 /// File names, without `config.json`, because a merged model has its own.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 16] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -15,6 +15,9 @@ const NAMES: [&str; 13] = [
     "chat_template.json",
     "generation_config.json",
     "vocab.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
 ];
 /// The folder of named chat templates.
 pub const TEMPLATES_FOLDER: &str = "additional_chat_templates";

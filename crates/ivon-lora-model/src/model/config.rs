@@ -17,6 +17,9 @@ pub(super) const MOST_LAYERS: usize = 1 << 12;
 pub struct DecoderConfig {
     /// Its family, see [`Family`](super::Family).
     pub model_type: String,
+    /// The path of the decoder in the model of its checkpoint: [`MODEL`](super::MODEL), or
+    /// [`LANGUAGE_MODEL`](super::LANGUAGE_MODEL) in a model of images and text.
+    pub module: &'static str,
     /// Number of tokens V.
     pub vocab_size: usize,
     /// Width H of the residual stream.

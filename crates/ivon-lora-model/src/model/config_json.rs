@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::config::DecoderConfig;
 use super::error::ModelError;
-use super::family::Family;
+use super::family::{Family, Multimodal};
 use super::fields::{Fields, keys};
+use super::projection::LANGUAGE_MODEL;
 use super::setting::setting;
 
 /// The kinds of layers that families have.
@@ -52,12 +53,44 @@ impl ConfigFile {
             object: &object,
             file,
         };
+        if let Some(class) = fields.multimodal()? {
+            return Self::of_text_part(&fields, class);
+        }
+        Self::of_decoder(&fields)
+    }
+
+    /// Reads the text part of a multimodal model.
+    fn of_text_part(outer: &Fields, class: &Multimodal) -> Result<Self, ModelError> {
+        let text = outer.object("text_config")?;
+        let text = text.ok_or_else(|| outer.missing("text_config"))?;
+        let object = class.text_config(text.object, outer.object);
+        let file = format!("{}: text_config", outer.file);
+        let fields = Fields {
+            object: &object,
+            file: &file,
+        };
+        let model_type = fields.text("model_type")?.unwrap_or_default();
+        if !class.holds(model_type) {
+            return Err(ModelError::Architecture {
+                file: file.clone(),
+                found: model_type.into(),
+                supported: class.text_types(),
+            });
+        }
+        let mut config = Self::of_decoder(&fields)?;
+        config.decoder.module = LANGUAGE_MODEL;
+        Ok(config)
+    }
+
+    /// Reads the keys of a decoder.
+    fn of_decoder(fields: &Fields) -> Result<Self, ModelError> {
+        let (object, file) = (fields.object, fields.file);
         let family = fields.family()?;
         fields.refuse_what_the_decoder_lacks(family)?;
         let mut notes = Vec::new();
-        let decoder = (family.read)(&fields, family, &mut notes)?;
+        let decoder = (family.read)(fields, family, &mut notes)?;
         decoder.validate(file)?;
-        let unknown = keys::unknown(&object, family.own_keys);
+        let unknown = keys::unknown(object, family.own_keys);
         if !unknown.is_empty() {
             notes.push(format!(
                 "not used, as a {} decoder has no such setting: `{}` of `{file}`",
@@ -120,8 +153,17 @@ impl Fields<'_> {
         Family::of_model_type(model_type).ok_or_else(|| ModelError::Architecture {
             file: self.file.into(),
             found: model_type.into(),
-            supported: Family::model_types(),
+            supported: Family::model_types()
+                .into_iter()
+                .chain(Multimodal::model_types())
+                .collect(),
         })
+    }
+
+    /// The class of a multimodal model; none for any other model.
+    fn multimodal(&self) -> Result<Option<&'static Multimodal>, ModelError> {
+        let model_type = self.text("model_type")?;
+        Ok(model_type.and_then(Multimodal::of_model_type))
     }
 }
 

@@ -131,7 +131,7 @@ impl Decoder {
         let lm_head = (!config.tie_word_embeddings).then_some("lm_head.weight");
         Ok(Self {
             config: config.clone(),
-            embed_tokens: loader.table("model.embed_tokens.weight")?,
+            embed_tokens: loader.table(&config.embedding())?,
             outside: loader.outside()?,
             per_layer_inputs: loader.per_layer_inputs()?,
             layers: (0..config.num_hidden_layers)

@@ -3,24 +3,25 @@
 //! transformers initialises missing tensors at random and ignores unexpected ones. Here the former
 //! are an error, the latter a note.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::config::DecoderConfig;
 use super::error::ModelError;
+use super::projection::{LANGUAGE_MODEL, MODEL};
 use super::tensor::RawTensor;
 
 /// The output table.
 pub(super) const HEAD: &str = "lm_head.weight";
-/// The embedding table.
-pub(super) const EMBEDDING: &str = "model.embed_tokens.weight";
-/// The prefix of the decoder's tensors in Hugging Face's language model classes.
-const PREFIX: &str = "model.";
+/// The path of the decoder in multimodal models that transformers saved before version 4.52.
+const OLD_LANGUAGE_MODEL: &str = "language_model.model";
+/// The output table there.
+const OLD_HEAD: &str = "language_model.lm_head.weight";
 /// The number of names in a note; the others are counted.
 const NAMED: usize = 3;
 
 /// The names of all tensors of a decoder, including an untied output table, sorted.
 pub(super) fn needed(config: &DecoderConfig) -> BTreeSet<String> {
-    let mut names = BTreeSet::from([EMBEDDING.to_string(), config.outside_name("norm.weight")]);
+    let mut names = BTreeSet::from([config.embedding(), config.outside_name("norm.weight")]);
     if !config.tie_word_embeddings {
         names.insert(HEAD.into());
     }
@@ -42,15 +43,26 @@ pub(super) fn needed(config: &DecoderConfig) -> BTreeSet<String> {
     names
 }
 
-/// The name of a tensor in a language model: with the prefix `model.` added or removed if only that
-/// makes it a needed name, as in transformers when a base model was saved and a language model is
-/// loaded.
-pub(super) fn name_in_language_model(name: &str, needed: &BTreeSet<String>) -> Option<String> {
-    let without = name
-        .strip_prefix(PREFIX)
-        .filter(|rest| needed.contains(*rest));
-    let with = || Some(format!("{PREFIX}{name}")).filter(|longer| needed.contains(longer));
-    without.map(String::from).or_else(with)
+/// The name of a tensor in the model whose decoder is at `module`, if it is another and a needed
+/// one: with the prefix `model.` added or removed, as in transformers when a base model was saved
+/// and a language model is loaded; or moved from another place of the decoder to this one.
+pub(super) fn name_in_language_model(
+    name: &str,
+    module: &str,
+    needed: &BTreeSet<String>,
+) -> Option<String> {
+    let tail = |prefix: &str| name.strip_prefix(prefix)?.strip_prefix('.');
+    let moved = [LANGUAGE_MODEL, OLD_LANGUAGE_MODEL, MODEL]
+        .into_iter()
+        .filter_map(|prefix| Some(format!("{module}.{}", tail(prefix)?)));
+    let without = tail(MODEL).map(String::from);
+    let head = (name == OLD_HEAD).then(|| HEAD.to_string());
+    let with = Some(format!("{MODEL}.{name}"));
+    let mut others = without.into_iter().chain(with).chain(moved).chain(head);
+    match needed.contains(name) {
+        true => None,
+        false => others.find(|other| needed.contains(other)),
+    }
 }
 
 /// The error for a checkpoint with another head than a language model's; none if it has no head.
@@ -59,7 +71,9 @@ pub(super) fn other_head(
     architecture: Option<&str>,
     tensors: &[RawTensor<'_>],
 ) -> Option<ModelError> {
-    let class = architecture.filter(|class| !class.ends_with("ForCausalLM"));
+    let is_language_model =
+        |class: &str| class.ends_with("ForCausalLM") || class.ends_with("ForConditionalGeneration");
+    let class = architecture.filter(|class| !is_language_model(class));
     let heads = ["score.weight", "classifier.weight", "qa_outputs.weight"];
     let head = tensors
         .iter()
@@ -93,12 +107,22 @@ pub(super) fn unused(
         .iter()
         .filter(|tensor| !needed.contains(&tensor.name) && !is_silent(&tensor.name))
         .collect();
+    let (left, beside): (Vec<_>, Vec<_>) = left
+        .into_iter()
+        .partition(|tensor| !is_beside(&tensor.name, config));
+    let layer_of = |tensor: &RawTensor<'_>| layer_of(&tensor.name, config.module);
     let is_layer = |tensor: &&RawTensor<'_>| {
-        layer_of(&tensor.name).is_some_and(|layer| layer >= config.num_hidden_layers)
+        layer_of(tensor).is_some_and(|layer| layer >= config.num_hidden_layers)
     };
     let (layers, others): (Vec<_>, Vec<_>) = left.into_iter().partition(is_layer);
-    let numbers = || layers.iter().filter_map(|tensor| layer_of(&tensor.name));
+    let numbers = || layers.iter().filter_map(|tensor| layer_of(tensor));
     let mut notes = Vec::new();
+    if !beside.is_empty() {
+        let parts = parts_in_words(&beside);
+        notes.push(format!(
+            "left aside, as only the text part is used: {parts} of `{file}`"
+        ));
+    }
     if let (Some(first), Some(last)) = (numbers().min(), numbers().max()) {
         let count = config.num_hidden_layers;
         notes.push(format!("`{file}` has layers {first} to {last}, which are not used: its configuration says {count} layers"));
@@ -111,6 +135,30 @@ pub(super) fn unused(
         ));
     }
     notes
+}
+
+/// Whether a tensor of a multimodal model stands beside its decoder.
+pub(super) fn is_beside(name: &str, config: &DecoderConfig) -> bool {
+    config.module == LANGUAGE_MODEL && !name.starts_with(LANGUAGE_MODEL) && name != HEAD
+}
+
+/// The parts of a multimodal model, each with the number of its tensors and weights:
+/// "`vision_tower` (437 tensors, 417000000 weights), …".
+fn parts_in_words(tensors: &[&RawTensor<'_>]) -> String {
+    let mut parts: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    for tensor in tensors {
+        let name = tensor.name.as_str();
+        let path = name.strip_prefix("model.").unwrap_or(name);
+        let part = parts.entry(path.split('.').next().unwrap_or(path));
+        let (count, weights) = part.or_default();
+        *count += 1;
+        *weights += tensor.shape.iter().map(|n| *n as u64).product::<u64>();
+    }
+    let word = |(part, (count, weights)): (&str, (usize, u64))| {
+        let tensors = if count == 1 { "tensor" } else { "tensors" };
+        format!("`{part}` ({count} {tensors}, {weights} weights)")
+    };
+    parts.into_iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
 /// The first few tensors, and how many more there are.
@@ -133,8 +181,9 @@ fn is_silent(name: &str) -> bool {
     name.ends_with("rotary_emb.inv_freq") || name == "rope_freqs.weight" || name == HEAD
 }
 
-fn layer_of(name: &str) -> Option<usize> {
-    name.strip_prefix("model.layers.")
+fn layer_of(name: &str, module: &str) -> Option<usize> {
+    let inside = |name| str::strip_prefix(name, module)?.strip_prefix(".layers.");
+    inside(name)
         .or_else(|| name.strip_prefix("blk."))?
         .split('.')
         .next()?
@@ -170,15 +219,34 @@ mod tests {
 
     #[test]
     fn a_prefix_is_put_or_taken_only_where_that_makes_a_needed_name() {
-        let needed = BTreeSet::from([HEAD.to_string(), EMBEDDING.to_string()]);
-        let name = |name: &str| name_in_language_model(name, &needed);
-        assert_eq!(name("embed_tokens.weight").as_deref(), Some(EMBEDDING));
+        let embedding = "model.embed_tokens.weight";
+        let needed = BTreeSet::from([HEAD.to_string(), embedding.to_string()]);
+        let name = |name: &str| name_in_language_model(name, MODEL, &needed);
+        assert_eq!(name("embed_tokens.weight").as_deref(), Some(embedding));
         assert_eq!(
             name("model.model.embed_tokens.weight").as_deref(),
-            Some(EMBEDDING)
+            Some(embedding)
         );
         assert_eq!(name("model.lm_head.weight").as_deref(), Some(HEAD));
-        assert_eq!((name("score.weight"), name(EMBEDDING)), (None, None));
+        assert_eq!((name("score.weight"), name(embedding)), (None, None));
+    }
+
+    #[test]
+    fn a_decoder_is_found_at_each_place_where_multimodal_models_have_it() {
+        let norm = |module: &str| format!("{module}.norm.weight");
+        for module in [MODEL, LANGUAGE_MODEL] {
+            let needed = BTreeSet::from([HEAD.to_string(), norm(module)]);
+            let name = |name: &str| name_in_language_model(name, module, &needed);
+            for place in [LANGUAGE_MODEL, OLD_LANGUAGE_MODEL, MODEL, "language_model"] {
+                let expected = (place != module).then(|| norm(module));
+                let found = name(&norm(place));
+                if (place, module) != ("language_model", MODEL) {
+                    assert_eq!(found, expected, "{place} {module}");
+                }
+            }
+            assert_eq!(name(OLD_HEAD).as_deref(), Some(HEAD));
+            assert_eq!(name("model.visual.norm.weight"), None);
+        }
     }
 
     #[test]

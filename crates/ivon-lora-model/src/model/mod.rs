@@ -44,7 +44,7 @@ pub use layer_vector::LayerVector;
 pub use matrix::FrozenMatrix;
 pub(crate) use matrix::{PANEL, Values};
 pub use mlp::{Gate, Mlp};
-pub use projection::{LinearPath, LinearShape, Projection};
+pub use projection::{LANGUAGE_MODEL, LinearPath, LinearShape, MODEL, Projection};
 pub use rope::{Rope, RopeScaling, Yarn};
 pub use short_convolution::ShortConvolution;
 pub use tensor::{RawTensor, StoredTensor};

@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+/// The path of the decoder in a language model.
+pub const MODEL: &str = "model";
+/// The path of the decoder in a model that has parts for images or sound beside it.
+pub const LANGUAGE_MODEL: &str = "model.language_model";
+
 /// The role of a linear layer, in the order of the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
@@ -131,6 +136,8 @@ pub struct LinearPath {
     pub projection: Projection,
     /// The path within the layer, such as `self_attn.q_proj`.
     pub name: &'static str,
+    /// The path of the decoder in its model: [`MODEL`] or [`LANGUAGE_MODEL`].
+    pub module: &'static str,
 }
 
 impl LinearPath {
@@ -141,7 +148,7 @@ impl LinearPath {
 
     /// The name of its tensor in a checkpoint, such as `model.layers.3.self_attn.q_proj.weight`.
     pub fn tensor(&self, ending: &str) -> String {
-        format!("model.{self}.{ending}")
+        format!("{}.{self}.{ending}", self.module)
     }
 
     /// The path of a part of it, such as `layers.3.self_attn.q_proj.lora_A`.

@@ -3,7 +3,9 @@
 use burn::tensor::Device;
 
 use crate::lora::{Adapter, LoraConfig, TargetModules};
-use crate::model::{Attention, DecoderConfig, Ends, LayerKind, Mixer, Mlp, Rope, RopeScaling};
+use crate::model::{
+    Attention, DecoderConfig, Ends, LayerKind, MODEL, Mixer, Mlp, Rope, RopeScaling,
+};
 
 /// The shape of `testdata/golden/tiny/llama`, with any number of layers.
 pub fn decoder(layers: usize) -> DecoderConfig {
@@ -16,6 +18,7 @@ pub fn decoder(layers: usize) -> DecoderConfig {
     let layer = LayerKind::new(Mixer::Attention(attention), Mlp::new(48));
     DecoderConfig {
         model_type: "llama".into(),
+        module: MODEL,
         vocab_size: 96,
         hidden_size: 32,
         num_hidden_layers: layers,

@@ -201,7 +201,7 @@ fn base_bytes(precision: BasePrecision, checkpoint: &Checkpoint) -> f64 {
             .map_or(0, |tensor| tensor.bytes.len()) as f64
     };
     // Embedding and output layer keep the checkpoint's encoding in any case.
-    let tables = stored("model.embed_tokens.weight")
+    let tables = stored(&decoder.embedding())
         + if decoder.tie_word_embeddings {
             0.0
         } else {

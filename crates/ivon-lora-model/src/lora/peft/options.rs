@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{LARGEST_CONFIG, peft_module};
 use crate::files;
+use crate::lora::parameters::MODULES;
 use crate::lora::target::portable_targets;
 use crate::lora::{LoraConfig, LoraError, TargetModules, module_path, resolve_targets};
 use crate::model::{DecoderConfig, LinearPath};
@@ -137,6 +138,9 @@ impl PeftOptions {
             target_modules,
             ..self.lora.clone()
         };
+        if is_stated_elsewhere(&config, there, decoder) {
+            return Ok(None);
+        }
         let stated: BTreeSet<_> = match resolve_targets(&config, decoder) {
             // Python's regular expressions are more powerful than ours; the tensors themselves show
             // what is adapted.
@@ -162,6 +166,31 @@ impl PeftOptions {
             Some(_) => Ok(None),
         }
     }
+}
+
+/// Whether the targets match exactly the layers of `there` in a model that has the same decoder at
+/// another place, such as a multimodal one.
+fn is_stated_elsewhere(
+    config: &LoraConfig,
+    there: &BTreeSet<String>,
+    decoder: &DecoderConfig,
+) -> bool {
+    let here = |path: LinearPath| {
+        module_path(LinearPath {
+            module: decoder.module,
+            ..path
+        })
+    };
+    let names_them = |module: &'static str| {
+        let elsewhere = DecoderConfig {
+            module,
+            ..decoder.clone()
+        };
+        let targets = resolve_targets(config, &elsewhere).unwrap_or_default();
+        there.len() == targets.len() && targets.into_iter().all(|path| there.contains(&here(path)))
+    };
+    let mut others = MODULES.into_iter().filter(|place| *place != decoder.module);
+    !names_them(decoder.module) && others.any(names_them)
 }
 
 /// The keys of a configuration file, with what errors need.

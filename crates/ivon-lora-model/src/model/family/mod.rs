@@ -21,8 +21,10 @@ mod gemma2;
 mod gemma3;
 mod gemma4;
 mod lfm2;
+mod multimodal;
 
 pub use description::{Family, Gguf, Windows};
+pub(in crate::model) use multimodal::Multimodal;
 
 use super::config::DecoderConfig;
 use super::error::ModelError;
@@ -126,6 +128,7 @@ impl DecoderConfig {
             layer,
             projection,
             name: self.family().module_of(projection.usual_path()),
+            module: self.module,
         }
     }
 
@@ -157,12 +160,18 @@ impl DecoderConfig {
     /// The name of a decoder layer's tensor that is not a linear layer.
     pub fn vector_name(&self, layer: usize, vector: LayerVector) -> String {
         let usual = self.layers[layer].usual_path(vector);
-        format!("model.layers.{layer}.{}", self.family().name_of(usual))
+        let name = self.family().name_of(usual);
+        format!("{}.layers.{layer}.{name}", self.module)
     }
 
-    /// The name of a tensor outside the layers, by its usual name after `model.`.
+    /// The name of the embedding table.
+    pub fn embedding(&self) -> String {
+        self.outside_name("embed_tokens.weight")
+    }
+
+    /// The name of a tensor of the decoder outside the layers, by its usual name after `model.`.
     pub fn outside_name(&self, usual: &'static str) -> String {
-        format!("model.{}", self.family().name_of(usual))
+        format!("{}.{}", self.module, self.family().name_of(usual))
     }
 }
 

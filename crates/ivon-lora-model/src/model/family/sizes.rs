@@ -6,6 +6,7 @@ use crate::model::error::ModelError;
 use crate::model::fields::Fields;
 use crate::model::fields::rope::RopeDefaults;
 use crate::model::layer_kind::LayerKind;
+use crate::model::projection::MODEL;
 use crate::model::setting::setting;
 
 /// The numbers that the `config.json` of every family has.
@@ -65,6 +66,7 @@ impl Sizes {
     pub fn decoder(self, family: &Family, layers: Vec<LayerKind>) -> DecoderConfig {
         DecoderConfig {
             model_type: family.model_type.into(),
+            module: MODEL,
             vocab_size: self.vocab_size,
             hidden_size: self.hidden_size,
             num_hidden_layers: self.layers,

@@ -116,6 +116,7 @@ fn decoder(keys: &Keys) -> Result<DecoderConfig, ModelError> {
     let layer = LayerKind::new(Mixer::Attention(attention), mlp);
     Ok(DecoderConfig {
         model_type: keys.family.model_type.into(),
+        module: crate::model::MODEL,
         // From the table's rows, because some files have more rows than tokens.
         vocab_size: embedding.shape.first().copied().unwrap_or(0),
         hidden_size,
