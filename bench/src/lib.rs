@@ -16,6 +16,7 @@ mod report;
 mod scaling;
 pub mod shapes;
 mod toy;
+mod write_folder;
 mod write_model;
 
 pub use measure::setup;

@@ -34,13 +34,92 @@ const SHAPES: [Shape; 6] = [
             num_key_value_heads: 32, max_position_embeddings: 4096, rope_theta: 1e4, tie_word_embeddings: false },
 ];
 
-/// The names of all shapes, smallest first.
+/// The shapes of other families: the `config.json` of each checkpoint, as far as it concerns the
+/// sizes, from memory (the hub could not be reached).
+const CONFIGS: [(&str, &str); 10] = [
+    (
+        "gemma-3-270m",
+        r#"{"model_type": "gemma3_text", "vocab_size": 262144, "hidden_size": 640, "intermediate_size": 2048,
+            "num_hidden_layers": 18, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256,
+            "query_pre_attn_scalar": 256, "sliding_window": 512, "max_position_embeddings": 32768}"#,
+    ),
+    (
+        "granite-4.0-350m",
+        r#"{"model_type": "granitemoehybrid", "vocab_size": 100352, "hidden_size": 1024, "intermediate_size": 2048,
+            "shared_intermediate_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16,
+            "num_key_value_heads": 4, "num_local_experts": 0, "position_embedding_type": "rope",
+            "embedding_multiplier": 12, "attention_multiplier": 0.015625, "residual_multiplier": 0.246,
+            "logits_scaling": 4, "tie_word_embeddings": true, "layer_types": ["attention", "attention", "attention",
+            "attention", "attention", "attention", "attention", "attention", "attention", "attention", "attention",
+            "attention", "attention", "attention", "attention", "attention", "attention", "attention", "attention",
+            "attention", "attention", "attention", "attention", "attention", "attention", "attention", "attention",
+            "attention"]}"#,
+    ),
+    (
+        "qwen3.5-0.8b",
+        r#"{"model_type": "qwen3_5_text", "vocab_size": 248320, "hidden_size": 1024, "intermediate_size": 3584,
+            "num_hidden_layers": 24, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256,
+            "linear_num_key_heads": 16, "linear_num_value_heads": 16, "tie_word_embeddings": true}"#,
+    ),
+    (
+        "lfm2-1.2b",
+        r#"{"model_type": "lfm2", "vocab_size": 65536, "hidden_size": 2048, "block_ff_dim": 12288,
+            "block_auto_adjust_ff_dim": true, "num_hidden_layers": 16, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "full_attn_idxs": [2, 5, 8, 10, 12, 14]}"#,
+    ),
+    (
+        "olmo-2-1b",
+        r#"{"model_type": "olmo2", "vocab_size": 100352, "hidden_size": 2048, "intermediate_size": 8192,
+            "num_hidden_layers": 16, "num_attention_heads": 16, "num_key_value_heads": 16}"#,
+    ),
+    (
+        "gemma-2-2b",
+        r#"{"model_type": "gemma2", "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216,
+            "num_hidden_layers": 26, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}"#,
+    ),
+    (
+        "gemma-4-e2b",
+        r#"{"model_type": "gemma4_text", "vocab_size": 262144, "hidden_size": 1536, "intermediate_size": 6144,
+            "num_hidden_layers": 35, "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256,
+            "num_kv_shared_layers": 20, "use_double_wide_mlp": true, "hidden_size_per_layer_input": 256,
+            "final_logit_softcapping": 30}"#,
+    ),
+    (
+        "smollm3-3b",
+        r#"{"model_type": "smollm3", "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 11008,
+            "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 4, "rope_theta": 5000000}"#,
+    ),
+    (
+        "ministral-3-3b",
+        r#"{"model_type": "ministral3", "vocab_size": 131072, "hidden_size": 3072, "intermediate_size": 9216,
+            "num_hidden_layers": 26, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+            "tie_word_embeddings": true}"#,
+    ),
+    (
+        "phi-4-mini",
+        r#"{"model_type": "phi3", "vocab_size": 200064, "hidden_size": 3072, "intermediate_size": 8192,
+            "num_hidden_layers": 32, "num_attention_heads": 24, "num_key_value_heads": 8,
+            "partial_rotary_factor": 0.75, "sliding_window": null, "tie_word_embeddings": true}"#,
+    ),
+];
+
+/// The names of all shapes, Llama's first.
 pub fn names() -> Vec<&'static str> {
-    SHAPES.iter().map(|shape| shape.name).collect()
+    let llamas = SHAPES.iter().map(|shape| shape.name);
+    llamas.chain(CONFIGS.map(|(name, _)| name)).collect()
+}
+
+/// The `config.json` of a shape of another family than Llama's.
+pub fn config_json(name: &str) -> Option<&'static str> {
+    let found = CONFIGS.iter().find(|(known, _)| *known == name)?;
+    Some(found.1)
 }
 
 /// The decoder with this name, if known.
 pub fn named(name: &str) -> Option<DecoderConfig> {
+    if let Some(text) = config_json(name) {
+        return DecoderConfig::from_json(text, name).ok();
+    }
     let shape = SHAPES.iter().find(|shape| shape.name == name)?;
     let rope = Rope {
         theta: shape.rope_theta,
@@ -68,11 +147,10 @@ pub fn named(name: &str) -> Option<DecoderConfig> {
     })
 }
 
-/// Number of weights in all tensors of a decoder without biases and head norms.
+/// Number of weights in all tensors of a decoder.
 pub fn parameters(config: &DecoderConfig) -> usize {
-    let hidden = config.hidden_size;
-    let tables = config.vocab_size * hidden * if config.tie_word_embeddings { 1 } else { 2 };
-    crate::flops::linear_weights(config) + config.num_hidden_layers * 2 * hidden + tables + hidden
+    let shapes = config.tensors().into_values();
+    shapes.map(|shape| shape.iter().product::<usize>()).sum()
 }
 
 #[cfg(test)]
@@ -87,13 +165,21 @@ mod tests {
             ("tinyllama-1.1b", 1100.0),
             ("smollm2-1.7b", 1711.4),
             ("llama-2-7b", 6738.4),
+            ("gemma-3-270m", 268.1),
+            ("granite-4.0-350m", 352.4),
+            ("qwen3.5-0.8b", 752.4),
+            ("lfm2-1.2b", 1170.3),
+            ("olmo-2-1b", 1484.9),
+            ("gemma-2-2b", 2614.3),
+            ("smollm3-3b", 3075.1),
+            ("phi-4-mini", 3836.0),
         ] {
             let config = named(name).unwrap();
             config.validate(name).unwrap();
             let found = parameters(&config) as f64 / 1e6;
             assert!((found - millions).abs() < 0.1, "{name}: {found}");
         }
-        assert_eq!(names().len(), SHAPES.len());
+        assert_eq!(names().len(), SHAPES.len() + CONFIGS.len());
         assert!(named("gpt-5").is_none());
     }
 }

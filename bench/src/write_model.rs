@@ -1,5 +1,5 @@
-//! The name of a shape → a GGUF file of that shape with random weights, for measurements in which
-//! only the size matters.
+//! The name of a shape → a GGUF file of that shape with random weights, or a Hugging Face folder for
+//! other families than Llama's, for measurements in which only the size matters.
 //!
 //! Quantised blocks are not computed from numbers: their bytes are drawn at random. Any 32 quants
 //! next to a scale form a valid block, so seven billion numbers take only as long as writing them.
@@ -15,12 +15,12 @@ use ivon_lora::model::{DecoderConfig, Encoding};
 use ivon_lora::random::{Purpose, stream};
 use rand_core::Rng;
 
-use crate::{Failure, shapes};
+use crate::{Failure, shapes, write_folder};
 
 /// What to write.
 #[derive(clap::Args)]
 pub struct Options {
-    /// `smollm2-135m`, `smollm2-360m`, `tinyllama-1.1b`, `smollm2-1.7b`, `llama-2-7b` or `tiny`.
+    /// Such as `smollm2-135m`, `llama-2-7b`, `gemma-3-270m`; another name lists them all.
     #[arg(long)]
     shape: String,
     /// The encoding of matrices: `q4_0`, `q8_0` or `f16`; norms are F32.
@@ -50,6 +50,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             shapes::names().join(", ")
         )
     })?;
+    if shapes::config_json(&options.shape).is_some() {
+        write_folder::write(&options.out, &options.shape, options.seed)?;
+        let parameters = shapes::parameters(&config);
+        println!("`{}`: {parameters} parameters", options.out.display());
+        return Ok(());
+    }
     let encoding = match options.encoding.as_str() {
         "q4_0" => Encoding::Q4_0,
         "q8_0" => Encoding::Q8_0,

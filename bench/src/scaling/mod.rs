@@ -16,7 +16,7 @@ use point::BaseOptions;
 
 use crate::plot::{Axis, Panel, figure};
 use crate::write_model::{bytes_as_tokens, write};
-use crate::{Failure, report, shapes};
+use crate::{Failure, report, shapes, write_folder};
 
 /// What to run.
 #[derive(clap::Args)]
@@ -138,6 +138,14 @@ fn measure_draws(options: &Options, model: &Path) -> Result<Value, Failure> {
 
 /// The file of a shape, written if missing.
 fn model_of(folder: &Path, shape: &str) -> Result<PathBuf, Failure> {
+    if shapes::config_json(shape).is_some() {
+        let path = folder.join(shape);
+        if !path.exists() {
+            eprintln!("writing `{}`", path.display());
+            write_folder::write(&path, shape, 1)?;
+        }
+        return Ok(path);
+    }
     let path = folder.join(format!("{shape}-q8_0.gguf"));
     if !path.exists() {
         let config = shapes::named(shape).ok_or_else(|| format!("there is no shape `{shape}`"))?;

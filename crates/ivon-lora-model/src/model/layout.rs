@@ -19,28 +19,44 @@ const OLD_HEAD: &str = "language_model.lm_head.weight";
 /// The number of names in a note; the others are counted.
 const NAMED: usize = 3;
 
+impl DecoderConfig {
+    /// The tensors of its checkpoint with their shapes, including an untied output table, by
+    /// Hugging Face's names.
+    pub fn tensors(&self) -> BTreeMap<String, Vec<usize>> {
+        let hidden = self.hidden_size;
+        let table = vec![self.vocab_size, hidden];
+        let mut tensors = BTreeMap::from([
+            (self.embedding(), table.clone()),
+            (self.outside_name("norm.weight"), vec![hidden]),
+        ]);
+        if !self.tie_word_embeddings {
+            tensors.insert(HEAD.into(), table);
+        }
+        let rows = self.ends.vocab_size_per_layer_input;
+        if let Some((width, rows)) = self.per_layer_input().zip(rows) {
+            let table = self.outside_name("embed_tokens_per_layer.weight");
+            tensors.insert(table, vec![rows, width * self.layers.len()]);
+            let norm = self.outside_name("per_layer_projection_norm.weight");
+            tensors.insert(norm, vec![width]);
+        }
+        for (path, linear) in self.linears() {
+            tensors.insert(path.tensor("weight"), linear.shape.into());
+            if linear.has_bias {
+                tensors.insert(path.tensor("bias"), vec![linear.shape[0]]);
+            }
+        }
+        for (index, layer) in self.layers.iter().enumerate() {
+            for (vector, shape) in layer.vectors(hidden) {
+                tensors.insert(self.vector_name(index, vector), shape);
+            }
+        }
+        tensors
+    }
+}
+
 /// The names of all tensors of a decoder, including an untied output table, sorted.
 pub(super) fn needed(config: &DecoderConfig) -> BTreeSet<String> {
-    let mut names = BTreeSet::from([config.embedding(), config.outside_name("norm.weight")]);
-    if !config.tie_word_embeddings {
-        names.insert(HEAD.into());
-    }
-    if config.per_layer_input().is_some() {
-        let tables = [
-            "embed_tokens_per_layer.weight",
-            "per_layer_projection_norm.weight",
-        ];
-        names.extend(tables.map(|name| config.outside_name(name)));
-    }
-    for (path, shape) in config.linears() {
-        names.insert(path.tensor("weight"));
-        names.extend(shape.has_bias.then(|| path.tensor("bias")));
-    }
-    for (index, layer) in config.layers.iter().enumerate() {
-        let vectors = layer.vectors(config.hidden_size).into_iter();
-        names.extend(vectors.map(|(vector, _)| config.vector_name(index, vector)));
-    }
-    names
+    config.tensors().into_keys().collect()
 }
 
 /// The name of a tensor in the model whose decoder is at `module`, if it is another and a needed
@@ -208,12 +224,12 @@ mod tests {
                     .to_string(),
             )
             .unwrap();
-            let there: BTreeSet<String> = checkpoint
+            let there: BTreeMap<String, Vec<usize>> = checkpoint
                 .raw()
                 .into_iter()
-                .map(|tensor| tensor.name)
+                .map(|tensor| (tensor.name, tensor.shape.to_vec()))
                 .collect();
-            assert_eq!(needed(checkpoint.config()), there, "{family}");
+            assert_eq!(checkpoint.config().tensors(), there, "{family}");
         }
     }
 
