@@ -219,6 +219,10 @@ fn fits(kind: Kind, value: &DeValue<'_>) -> bool {
         Kind::Texts => all(value, &|entry| entry.is_str()),
         Kind::TextOrTexts => value.is_str() || all(value, &|entry| entry.is_str()),
         Kind::Wholes => all(value, &whole),
+        Kind::Numbers => value.as_table().is_some_and(|table| {
+            let is_number = |value: &DeValue<'_>| value.is_integer() || value.is_float();
+            table.values().all(|entry| is_number(entry.get_ref()))
+        }),
     }
 }
 

@@ -85,6 +85,8 @@ pub enum Kind {
     TextOrTexts,
     /// A list of whole numbers, at least 0.
     Wholes,
+    /// A table of numbers above 0.
+    Numbers,
 }
 
 impl Kind {
@@ -103,6 +105,7 @@ impl Kind {
             Self::Texts => "a list of texts".into(),
             Self::TextOrTexts => "a text or a list of texts".into(),
             Self::Wholes => "a list of whole numbers".into(),
+            Self::Numbers => "a table of numbers".into(),
         }
     }
 }

@@ -184,7 +184,7 @@ fn a_merged_model_is_the_whole_model_under_the_names_of_its_files() {
     for model in MODELS {
         let folder = wrapped(model, new_name);
         let whole = open(folder.path());
-        let (adapter, config) = adapter(model.0, &whole);
+        let (adapter, _) = adapter(model.0, &whole);
         let base = StoredBase {
             names: whole.names_to_copy(),
             tensor: |name: &str| whole.tensor(name),
@@ -197,7 +197,7 @@ fn a_merged_model_is_the_whole_model_under_the_names_of_its_files() {
             precision: Precision::F32,
             ..MergeOptions::default()
         };
-        merge(&merged, &base, &companions, &adapter, &config, options).unwrap();
+        merge(&merged, &base, &companions, &adapter, options).unwrap();
         let merged = open(&merged);
         let names = |checkpoint: &Checkpoint| {
             let raw = checkpoint.raw().into_iter();

@@ -200,7 +200,7 @@ fn argument(setting: &'static Setting, flag: Flag) -> Arg {
         Kind::Texts => argument
             .value_delimiter(',')
             .action(clap::ArgAction::Append),
-        Kind::Text | Kind::OneOf(_) | Kind::TextOrTexts | Kind::Wholes => argument,
+        Kind::Text | Kind::OneOf(_) | Kind::TextOrTexts | Kind::Wholes | Kind::Numbers => argument,
     }
 }
 
@@ -259,8 +259,8 @@ fn value(kind: Kind, flag: &str, matches: &ArgMatches) -> Option<FlagValue> {
             let words = matches.get_many::<String>(flag)?;
             Value::Array(words.map(|word| word.trim().into()).collect())
         }
-        // No flag takes a list of numbers.
-        Kind::Wholes => return None,
+        // No flag takes several numbers.
+        Kind::Wholes | Kind::Numbers => return None,
     };
     Some(FlagValue::Toml(value))
 }

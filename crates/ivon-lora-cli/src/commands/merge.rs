@@ -40,14 +40,7 @@ pub fn run(args: &MergeArgs) -> Result<(), Failure> {
         precision,
         ..MergeOptions::default()
     };
-    let summary = merge(
-        &args.out,
-        &base,
-        &companions,
-        &peft.adapter,
-        &peft.config,
-        options,
-    )?;
+    let summary = merge(&args.out, &base, &companions, &peft.adapter, options)?;
     print_summary(&args.out, &summary, args.json)
 }
 

@@ -19,7 +19,7 @@ use rotary::RotaryTable;
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use burn::module::Module;
     use burn::optim::GradientsParams;
@@ -31,7 +31,7 @@ mod tests {
     use crate::data::Batch;
     use crate::lora::{Adapter, Draw, Dropout, LoraConfig, TargetModules, read_peft};
     use crate::model::{BasePrecision, Checkpoint, Decoder, FrozenMatrix};
-    use crate::testing::{FAMILIES, golden, golden_json};
+    use crate::testing::{FAMILIES, golden, golden_json, workspace};
 
     fn decoder(family: &str) -> Decoder {
         let folder = golden().join("tiny").join(family);
@@ -269,6 +269,44 @@ mod tests {
         let next = TensorData::new(next.collect::<Vec<_>>(), [tokens.len() - 1, 1]);
         let next = Tensor::<2, Int>::from_data(next, &logits.device());
         log_softmax(logits, 1).gather(1, next).squeeze_dim::<1>(1)
+    }
+
+    /// Logits, loss and gradients with the adapter of testdata/golden/adapters.
+    fn agrees_with_peft(case: &str) {
+        let folder = workspace().join("testdata/golden");
+        let json = |path: PathBuf| -> Value {
+            serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+        };
+        let expected = json(folder.join("adapters").join(case).join("expected.json"));
+        let family = expected["family"].as_str().unwrap();
+        let base = folder.join("tiny").join(family);
+        let of_family = json(base.join("expected.json"));
+        let decoder = || {
+            let checkpoint = Checkpoint::open(base.to_str().unwrap()).unwrap();
+            Decoder::load(&checkpoint, BasePrecision::F32).unwrap()
+        };
+        for network in networks_of(decoder()) {
+            let folder = folder.join("adapters").join(case);
+            let peft = read_peft(&folder, network.config(), network.device()).unwrap();
+            let adapter = peft.adapter.train();
+            let batch = batch(&of_family);
+            let adapted = logits(&network, &batch, &adapter.valid());
+            agree(&adapted, &numbers(&expected["adapted_logits"]), 1e-4, case);
+            let loss = loss(&network, &batch, &adapter, None, &of_family);
+            let value: Vec<f32> = loss.clone().into_data().try_to_vec().unwrap();
+            agree(&value, &numbers(&expected["loss"]), 1e-4, case);
+            for (path, gradient) in gradients(&adapter, loss) {
+                let name = format!("base_model.model.model.{path}.default.weight");
+                let truth = numbers(&expected["gradients"][&name]);
+                agree(&gradient, &truth, 1e-4, &name);
+            }
+        }
+    }
+
+    #[test]
+    fn ranks_and_alphas_by_layer_are_those_of_peft() {
+        agrees_with_peft("patterns");
+        agrees_with_peft("patterns-rslora");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::Side;
+use super::{Scaling, Side};
 use crate::model::{LinearPath, Projection};
 
 /// A and B of one linear layer: y = W x + s · B A dropout(x).
@@ -77,8 +77,9 @@ pub struct Adapter {
     pub(super) linears: Vec<AdaptedLinear>,
     /// All linear layers of the decoder, adapted or not.
     pub(super) decoder: Arc<[LinearPath]>,
-    /// The factor s of B A, see [`super::LoraConfig::scaling`]; a constant, not a parameter.
-    pub scaling: f64,
+    /// The factor s of B A in each linear layer, see [`super::LoraConfig::scaling`]; a constant, not
+    /// a parameter.
+    pub scaling: Scaling,
 }
 
 impl Adapter {
@@ -87,13 +88,16 @@ impl Adapter {
         Self {
             linears: Vec::new(),
             decoder: Arc::default(),
-            scaling: 0.0,
+            scaling: 0.0.into(),
         }
     }
 
-    /// With another factor of B A.
-    pub fn with_scaling(self, scaling: f64) -> Self {
-        Self { scaling, ..self }
+    /// With other factors of B A.
+    pub fn with_scaling(self, scaling: impl Into<Scaling>) -> Self {
+        Self {
+            scaling: scaling.into(),
+            ..self
+        }
     }
 
     /// The number of decoder layers, adapted or not; 0 for an empty adapter.

@@ -1,5 +1,7 @@
 //! Which layers are adapted, and how strongly; with the names of PEFT's options.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::settings::{Key, Kind};
@@ -20,17 +22,25 @@ pub struct LoraConfig {
     pub layers_to_transform: Option<Vec<usize>>,
     /// Scale by alpha / √r instead of alpha / r.
     pub use_rslora: bool,
+    /// The rank of linear layers whose path matches a key; the first one in alphabetical order.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rank_pattern: BTreeMap<String, usize>,
+    /// The alpha of linear layers whose path matches a key; the first one in alphabetical order.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub alpha_pattern: BTreeMap<String, f64>,
 }
 
 impl LoraConfig {
     /// A row for each key of the table.
-    pub const KEYS: [Key; 6] = [
+    pub const KEYS: [Key; 8] = [
         Key::new("rank", Kind::Whole, "The rank r of A and B.").with_flag("rank", "N"),
         Key::new("alpha", Kind::Number, "The adapter's output is scaled by alpha / r.").with_flag("alpha", "X"),
         Key::new("dropout", Kind::Number, "The probability that an input of A is set to zero in training, from 0 to below 1.").with_flag("dropout", "X"),
         Key::new("target_modules", Kind::TextOrTexts, "The layers that are adapted: a list of names, a regular expression, or \"all-linear\".").with_flag("target-modules", "LAYERS"),
         Key::new("layers_to_transform", Kind::Wholes, "Only these decoder layers, counted from 0; all by default.").with_example("[0, 1]"),
         Key::new("use_rslora", Kind::Switch, "Scale by alpha / √r in place of alpha / r."),
+        Key::new("rank_pattern", Kind::Numbers, "The rank of layers whose path ends with a key, which may be a regular expression; the first in alphabetical order.").with_example("{ o_proj = 4 }"),
+        Key::new("alpha_pattern", Kind::Numbers, "The same for alpha.").with_example("{ o_proj = 8 }"),
     ];
 }
 
@@ -44,6 +54,8 @@ impl Default for LoraConfig {
             target_modules: TargetModules::List(vec!["q_proj".into(), "v_proj".into()]),
             layers_to_transform: None,
             use_rslora: false,
+            rank_pattern: BTreeMap::new(),
+            alpha_pattern: BTreeMap::new(),
         }
     }
 }

@@ -19,8 +19,10 @@ pub enum LoraError {
         found: String,
     },
     /// A regular expression cannot be compiled.
-    #[error("`target_modules` is not a regular expression: {reason}")]
+    #[error("`{option}` is not a regular expression: {reason}")]
     Pattern {
+        /// The option's name.
+        option: &'static str,
         /// The compiler's message, on one line.
         reason: String,
     },
@@ -215,6 +217,16 @@ const GATHER_WEIGHTS: &str = "DeepSpeed's ZeRO-3 leaves it so where nothing was 
     checkpoint with `zero_to_fp32.py`";
 
 impl LoraError {
+    /// The error of an option that is not a regular expression, with the compiler's last line.
+    pub(super) fn pattern(option: &'static str, error: &regex::Error) -> Self {
+        let text = error.to_string();
+        let last = text.lines().last().unwrap_or_default().trim();
+        Self::Pattern {
+            option,
+            reason: last.trim_start_matches("error: ").into(),
+        }
+    }
+
     /// How to convert an adapter of mlx-lm.
     pub(super) fn mlx_hint() -> Sentence {
         sentence!(

@@ -24,15 +24,18 @@ impl Adapter {
         device: &Device,
     ) -> Result<Self, LoraError> {
         let targets = resolve_targets(config, decoder)?;
+        let options = config.layer_options()?;
+        options.refuse_unmatched(&targets)?;
         let all = decoder.linears();
         let adapted = all.iter().filter(|(path, _)| targets.contains(path));
         let linears = adapted.map(|&(path, shape)| {
             let [out, inputs] = shape.shape;
-            let a = kaiming_uniform(config.rank, inputs, seed, &path.part("lora_A"));
-            let b = vec![0.0; out * config.rank];
+            let rank = options.rank(path);
+            let a = kaiming_uniform(rank, inputs, seed, &path.part("lora_A"));
+            let b = vec![0.0; out * rank];
             let pair = LoraPair {
-                lora_A: HostMatrix::new([config.rank, inputs], a).parameter(device),
-                lora_B: HostMatrix::new([out, config.rank], b).parameter(device),
+                lora_A: HostMatrix::new([rank, inputs], a).parameter(device),
+                lora_B: HostMatrix::new([out, rank], b).parameter(device),
                 side: None,
             };
             AdaptedLinear { path, pair }
@@ -40,7 +43,7 @@ impl Adapter {
         Ok(Self {
             linears: linears.collect(),
             decoder: all.iter().map(|(path, _)| *path).collect(),
-            scaling: config.scaling(),
+            scaling: config.scaling_in(decoder)?,
         })
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::companions::Companions;
 use super::store::header;
-use super::{Adapter, HostMatrix, LoraConfig, LoraError, Precision};
+use super::{Adapter, HostMatrix, LoraError, Precision};
 use crate::files;
 use crate::model::StoredTensor;
 
@@ -113,10 +113,9 @@ pub fn merge(
     base: &impl MergeBase,
     companions: &Companions,
     adapter: &Adapter,
-    config: &LoraConfig,
     options: MergeOptions,
 ) -> Result<MergeSummary, LoraError> {
-    let deltas = deltas(base, adapter, config.scaling() as f32)?;
+    let deltas = deltas(base, adapter)?;
     let shards = plan(base, options)?;
     let mut summary = MergeSummary {
         tensors: 0,
@@ -204,11 +203,7 @@ impl Delta {
 }
 
 /// The deltas by the names of the weights that they change, checked against the base.
-fn deltas(
-    base: &impl MergeBase,
-    adapter: &Adapter,
-    scaling: f32,
-) -> Result<BTreeMap<String, Delta>, LoraError> {
+fn deltas(base: &impl MergeBase, adapter: &Adapter) -> Result<BTreeMap<String, Delta>, LoraError> {
     let names = base.names();
     let mut deltas = BTreeMap::new();
     if adapter.has_sides() {
@@ -229,6 +224,7 @@ fn deltas(
                 found,
             });
         }
+        let scaling = adapter.scaling.of(path) as f32;
         deltas.insert(name, Delta { a, b, scaling });
     }
     Ok(deltas)

@@ -12,7 +12,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::adapter::AdaptedLinear;
 use super::target::{linear_names, portable_targets};
-use super::{Adapter, HostMatrix, LoraError, LoraPair, Side};
+use super::{Adapter, HostMatrix, LoraError, LoraPair, Scaling, Side};
 use crate::model::{DecoderConfig, LANGUAGE_MODEL, LinearPath, MODEL};
 
 /// The prefix and the suffix of all names in PEFT's files.
@@ -64,7 +64,7 @@ impl Adapter {
         Ok(Self {
             linears: changed.collect::<Result<_, E>>()?,
             decoder: self.decoder.clone(),
-            scaling: self.scaling,
+            scaling: self.scaling.clone(),
         })
     }
 
@@ -185,7 +185,7 @@ impl Adapter {
         }
     }
 
-    /// An adapter from its parameters by path, with `scaling` as the factor of B A. Every adapted
+    /// An adapter from its parameters by path, with `scaling` as the factors of B A. Every adapted
     /// projection has A and B, and may have all parameters of a side.
     ///
     /// # Errors
@@ -194,7 +194,7 @@ impl Adapter {
     /// in]`, B not `[out, r]`, or the side does not fit this r.
     pub fn from_matrices(
         mut matrices: BTreeMap<String, HostMatrix>,
-        scaling: f64,
+        scaling: impl Into<Scaling>,
         decoder: &DecoderConfig,
         device: &Device,
     ) -> Result<Self, LoraError> {
@@ -208,7 +208,7 @@ impl Adapter {
             None => Ok(Self {
                 linears,
                 decoder: all.into_iter().map(|(path, _)| path).collect(),
-                scaling,
+                scaling: scaling.into(),
             }),
             Some(name) => Err(LoraError::UnknownTensor {
                 path: "the adapter".into(),
@@ -370,7 +370,7 @@ mod tests {
             adapter.with_sides(|_, pair| pair.side.clone()),
             ivon::paths::replace(trained, |_, _, _: &[usize]| None),
         ];
-        assert!(made.iter().all(|adapter| adapter.scaling == 0.37));
+        assert!(made.iter().all(|adapter| adapter.scaling == 0.37.into()));
     }
 
     #[test]

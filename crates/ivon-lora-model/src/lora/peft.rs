@@ -20,7 +20,7 @@ use super::store::{Matrices, read_matrices, write_matrices};
 use super::target::{linear_names, module_path};
 use super::{Adapter, LoraConfig, LoraError, peft_name};
 use crate::files;
-use crate::model::DecoderConfig;
+use crate::model::{DecoderConfig, LinearPath};
 
 /// The file with A and B.
 pub const ADAPTER_FILE: &str = "adapter_model.safetensors";
@@ -63,8 +63,9 @@ pub fn read_peft(
     let matrices = by_path(&path, matrices)?;
     let there = adapted_modules(&path, &matrices, decoder)?;
     let config = options.config(&path, &there, decoder)?;
-    check_rank(&matrices, config.rank)?;
-    let adapter = Adapter::from_matrices(matrices, config.scaling(), decoder, device)
+    let linears = decoder.linears().into_iter().map(|(path, _)| path);
+    check_ranks(&matrices, &config, linears)?;
+    let adapter = Adapter::from_matrices(matrices, config.scaling_in(decoder)?, decoder, device)
         .map_err(|error| in_file(error, &path))?;
     Ok(PeftAdapter {
         adapter,
@@ -106,7 +107,7 @@ pub fn write_peft(
     base: Option<&str>,
 ) -> Result<(), LoraError> {
     let matrices: BTreeMap<_, _> = adapter.without_sides().to_matrices()?.into_iter().collect();
-    check_rank(&matrices, config.rank)?;
+    check_ranks(&matrices, config, adapter.pairs().map(|(path, _)| path))?;
     let mut text =
         serde_json::to_string_pretty(&config_json(config, adapter.portable_targets(), base))
             .unwrap_or_default();
@@ -147,14 +148,13 @@ fn config_json(
     base: Option<&str>,
 ) -> Value {
     let (base, revision) = base.map(portable_base_name).unzip();
-    let whole = config.alpha.fract() == 0.0 && config.alpha.abs() < 1e15;
-    let alpha = if whole {
-        json!(config.alpha as i64)
-    } else {
-        json!(config.alpha)
-    };
+    let alpha = number_json(config.alpha);
+    let alphas = config.alpha_pattern.iter();
+    let alphas: BTreeMap<_, _> = alphas
+        .map(|(key, alpha)| (key, number_json(*alpha)))
+        .collect();
     let mut keys = BTreeMap::from([
-        ("alpha_pattern", json!({})),
+        ("alpha_pattern", json!(alphas)),
         ("auto_mapping", Value::Null),
         ("base_model_name_or_path", json!(base)),
         ("bias", json!("none")),
@@ -170,7 +170,7 @@ fn config_json(
         ("r", json!(config.rank)),
     ]);
     keys.extend([
-        ("rank_pattern", json!({})),
+        ("rank_pattern", json!(config.rank_pattern)),
         ("revision", json!(revision.flatten())),
         ("target_modules", json!(target_modules)),
         ("task_type", json!("CAUSAL_LM")),
@@ -182,6 +182,14 @@ fn config_json(
             .map(|(key, value)| (key.to_string(), value))
             .collect(),
     )
+}
+
+/// A whole number without a point, as PEFT writes it.
+fn number_json(number: f64) -> Value {
+    match number.fract() == 0.0 && number.abs() < 1e15 {
+        true => json!(number as i64),
+        false => json!(number),
+    }
 }
 
 fn peft_module(module: &str, factor: &str) -> String {
@@ -238,10 +246,20 @@ fn adapted_modules(
         .collect()
 }
 
-/// A must have `rank` rows and B `rank` columns.
-fn check_rank(matrices: &Matrices, rank: usize) -> Result<(), LoraError> {
+/// A must have as many rows, and B as many columns, as the rank of its layer.
+fn check_ranks(
+    matrices: &Matrices,
+    config: &LoraConfig,
+    linears: impl Iterator<Item = LinearPath>,
+) -> Result<(), LoraError> {
+    let options = config.layer_options()?;
+    let ranks: BTreeMap<String, usize> = linears
+        .map(|path| (path.to_string(), options.rank(path)))
+        .collect();
     for (path, matrix) in matrices {
         let [rows, columns] = matrix.shape;
+        let module = path.rsplit_once('.').map_or("", |(module, _)| module);
+        let rank = ranks.get(module).copied().unwrap_or(config.rank);
         let expected = if path.ends_with("lora_A") {
             [rank, columns]
         } else {

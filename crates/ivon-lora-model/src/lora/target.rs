@@ -164,16 +164,8 @@ impl<'a> Matcher<'a> {
 
 /// The expression, anchored at both ends as in Python's `re.fullmatch`.
 fn compile(pattern: &str) -> Result<Regex, LoraError> {
-    Regex::new(&format!(r"\A(?:{pattern})\z")).map_err(|error| LoraError::Pattern {
-        reason: error
-            .to_string()
-            .lines()
-            .last()
-            .unwrap_or_default()
-            .trim()
-            .trim_start_matches("error: ")
-            .to_string(),
-    })
+    Regex::new(&format!(r"\A(?:{pattern})\z"))
+        .map_err(|error| LoraError::pattern("target_modules", &error))
 }
 
 /// The names of a decoder's linear layers, each once: "self_attn.q_proj, …".
@@ -249,12 +241,22 @@ impl LoraConfig {
                 found,
             })
         };
-        if self.rank == 0 || self.rank > 1 << 16 {
-            return wrong("rank", "between 1 and 65536", self.rank.to_string());
+        let ranks = self
+            .rank_pattern
+            .values()
+            .map(|rank| ("rank_pattern", *rank));
+        let mut ranks = [("rank", self.rank)].into_iter().chain(ranks);
+        if let Some((option, rank)) = ranks.find(|(_, rank)| *rank == 0 || *rank > 1 << 16) {
+            return wrong(option, "between 1 and 65536", rank.to_string());
         }
-        if !(self.alpha.is_finite() && self.alpha > 0.0) {
-            return wrong("alpha", "finite and above 0", self.alpha.to_string());
+        let alphas = self.alpha_pattern.values();
+        let alphas = alphas.map(|alpha| ("alpha_pattern", *alpha));
+        let mut alphas = [("alpha", self.alpha)].into_iter().chain(alphas);
+        let is_wrong = |alpha: f64| !(alpha.is_finite() && alpha > 0.0);
+        if let Some((option, alpha)) = alphas.find(|(_, alpha)| is_wrong(*alpha)) {
+            return wrong(option, "finite and above 0", alpha.to_string());
         }
+        self.layer_options()?;
         if !(0.0..1.0).contains(&self.dropout) {
             return wrong(
                 "dropout",
@@ -283,11 +285,17 @@ impl LoraConfig {
         }
     }
 
-    /// The factor s of y = W x + s · B A x: alpha / r, or alpha / √r with `use_rslora`.
+    /// The factor s of y = W x + s · B A x where no pattern says otherwise: alpha / r, or alpha / √r
+    /// with `use_rslora`.
     pub fn scaling(&self) -> f64 {
-        let rank = self.rank as f64;
-        self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
+        scaling(self.rank, self.alpha, self.use_rslora)
     }
+}
+
+/// alpha / r, or alpha / √r.
+pub(super) fn scaling(rank: usize, alpha: f64, use_rslora: bool) -> f64 {
+    let rank = rank as f64;
+    alpha / if use_rslora { rank.sqrt() } else { rank }
 }
 
 impl std::fmt::Display for TargetModules {
@@ -449,6 +457,27 @@ mod tests {
             (
                 pattern("(a"),
                 "`target_modules` is not a regular expression: unclosed group",
+            ),
+            (
+                LoraConfig {
+                    rank_pattern: [("q_proj".into(), 0)].into(),
+                    ..base()
+                },
+                "`rank_pattern` must be between 1 and 65536, found `0`",
+            ),
+            (
+                LoraConfig {
+                    alpha_pattern: [("q_proj".into(), -1.0)].into(),
+                    ..base()
+                },
+                "`alpha_pattern` must be finite and above 0, found `-1`",
+            ),
+            (
+                LoraConfig {
+                    alpha_pattern: [("(a".into(), 1.0)].into(),
+                    ..base()
+                },
+                "`alpha_pattern` is not a regular expression: unclosed group",
             ),
         ];
         for (config, expected) in cases {

@@ -108,7 +108,7 @@ impl Clora {
         }
         Ok(Self {
             facts: stored.facts.clone(),
-            ..Self::new(whole.adapter(PREFIX, mean.scaling, decoder, device)?)?
+            ..Self::new(whole.adapter(PREFIX, &mean.scaling, decoder, device)?)?
         })
     }
 }

@@ -56,7 +56,7 @@ impl Ensemble {
             return Err(stored.wrong("members", format!("from 1 to {MAX_MEMBERS}")));
         }
         let others = (1..count)
-            .map(|member| stored.adapter(&prefix(member), first.scaling, decoder, device))
+            .map(|member| stored.adapter(&prefix(member), &first.scaling, decoder, device))
             .collect::<Result<_, _>>()?;
         Self::new(first, others)
     }

@@ -69,7 +69,7 @@ impl Gaussian {
         decoder: &DecoderConfig,
         device: &Device,
     ) -> Result<Self, PosteriorError> {
-        let variance = stored.adapter("", mean.scaling, decoder, device)?;
+        let variance = stored.adapter("", &mean.scaling, decoder, device)?;
         Ok(Self {
             facts: stored.facts.clone(),
             ..Self::new(mean, variance)?

@@ -193,7 +193,7 @@ impl Rotated {
         decoder: &DecoderConfig,
         device: &Device,
     ) -> Result<Self, PosteriorError> {
-        let scaling = mean.scaling;
+        let scaling = &mean.scaling;
         let adapter = |prefix: &str| stored.adapter(prefix, scaling, decoder, device);
         let coordinates = adapter(COORDINATES)?;
         let pruned = stored.matrices.keys().any(|name| name.starts_with(KEPT));

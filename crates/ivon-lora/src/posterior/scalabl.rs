@@ -55,7 +55,7 @@ impl Scalabl {
         decoder: &DecoderConfig,
         device: &Device,
     ) -> Result<Self, PosteriorError> {
-        let directions = stored.adapter("direction.", mean.scaling, decoder, device)?;
+        let directions = stored.adapter("direction.", &mean.scaling, decoder, device)?;
         Self::new(mean, directions)
     }
 }

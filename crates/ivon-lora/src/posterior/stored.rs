@@ -8,7 +8,7 @@ use std::str::FromStr;
 use burn::tensor::Device;
 
 use super::{Posterior, PosteriorError};
-use crate::lora::{Adapter, HostMatrix, by_path, in_file, peft_name};
+use crate::lora::{Adapter, HostMatrix, Scaling, by_path, in_file, peft_name};
 use crate::model::DecoderConfig;
 
 /// The contents of a posterior's file, which holds all but the mean: a tag, facts and matrices.
@@ -72,7 +72,7 @@ impl Stored {
         Ok(self)
     }
 
-    /// The adapter whose matrices have this prefix, with the factor `scaling` of B A; with an empty
+    /// The adapter whose matrices have this prefix, with the factors `scaling` of B A; with an empty
     /// prefix it is made of all matrices.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Stored {
     pub fn adapter(
         &self,
         prefix: &str,
-        scaling: f64,
+        scaling: &Scaling,
         decoder: &DecoderConfig,
         device: &Device,
     ) -> Result<Adapter, PosteriorError> {
@@ -91,8 +91,10 @@ impl Stored {
             &self.path,
             self.matrices.iter().filter_map(behind).collect(),
         )?;
-        Ok(Adapter::from_matrices(matrices, scaling, decoder, device)
-            .map_err(|error| in_file(error, &self.path))?)
+        Ok(
+            Adapter::from_matrices(matrices, scaling.clone(), decoder, device)
+                .map_err(|error| in_file(error, &self.path))?,
+        )
     }
 
     /// The fact at `key`.

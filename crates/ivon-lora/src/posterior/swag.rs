@@ -84,9 +84,9 @@ impl Swag {
         if rank > MAX_RANK {
             return Err(stored.wrong("rank", format!("at most {MAX_RANK}")));
         }
-        let diagonal = stored.adapter("variance.", mean.scaling, decoder, device)?;
+        let diagonal = stored.adapter("variance.", &mean.scaling, decoder, device)?;
         let deviations = (0..rank)
-            .map(|column| stored.adapter(&prefix(column), mean.scaling, decoder, device))
+            .map(|column| stored.adapter(&prefix(column), &mean.scaling, decoder, device))
             .collect::<Result<_, _>>()?;
         Self::new(mean, diagonal, deviations)
     }

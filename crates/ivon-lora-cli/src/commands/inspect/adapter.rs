@@ -84,6 +84,7 @@ impl Overview for AdapterOverview {
             ("layers", targets),
             ("weights", count(self.summary.parameters as u64)),
         ];
+        lines.extend(patterns(config).map(|said| ("by layer", said)));
         lines.extend(self.beside().map(|said| ("holds besides", said)));
         match &self.made_for {
             None => lines.push(("made for", "not said: an adapter of another program".into())),
@@ -92,6 +93,16 @@ impl Overview for AdapterOverview {
         lines.push(("posterior", self.posterior()));
         pairs(&lines) + "\n" + &self.table().to_text()
     }
+}
+
+/// The ranks and alphas of single layers, if there are any.
+fn patterns(config: &LoraConfig) -> Option<String> {
+    let ranks = config.rank_pattern.iter();
+    let ranks = ranks.map(|(key, rank)| format!("rank {rank} in `{key}`"));
+    let alphas = config.alpha_pattern.iter();
+    let alphas = alphas.map(|(key, alpha)| format!("alpha {alpha} in `{key}`"));
+    let all: Vec<String> = ranks.chain(alphas).collect();
+    (!all.is_empty()).then(|| all.join(", "))
 }
 
 impl Provenance {

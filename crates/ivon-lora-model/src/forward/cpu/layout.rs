@@ -19,6 +19,8 @@ pub struct PairPlace {
     pub b: Range<usize>,
     /// r.
     pub rank: usize,
+    /// The factor s of B A.
+    pub scaling: f32,
     /// Its linear layer, which addresses masks and noise.
     pub path: LinearPath,
     /// The side network or noise of the pair, with its parameters after B.
@@ -33,8 +35,8 @@ pub(super) struct SidePlace {
 }
 
 impl PairPlace {
-    /// The position of a pair whose first parameter is number `start`.
-    fn of(path: LinearPath, pair: &LoraPair, start: usize) -> Self {
+    /// The position of a pair with factor `scaling` whose first parameter is number `start`.
+    fn of(path: LinearPath, pair: &LoraPair, scaling: f64, start: usize) -> Self {
         let mut end = start;
         let mut ranges = pair.parameters().into_iter().map(|(_, parameter)| {
             let from = end;
@@ -52,6 +54,7 @@ impl PairPlace {
             a,
             b,
             rank: pair.rank(),
+            scaling: scaling as f32,
             path,
             side,
         }
@@ -91,7 +94,7 @@ impl AdapterLayout {
     pub fn of(adapter: &Adapter) -> Self {
         let (mut places, mut len) = (BTreeMap::new(), 0);
         for (path, pair) in adapter.pairs() {
-            let place = PairPlace::of(path, pair, len);
+            let place = PairPlace::of(path, pair, adapter.scaling.of(path), len);
             len = place.range().end;
             places.insert((path.layer, path.projection), place);
         }

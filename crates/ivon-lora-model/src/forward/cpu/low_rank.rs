@@ -247,7 +247,7 @@ impl Pair<'_> {
         let low = given.as_ref().and_then(|given| given.low.as_deref());
         product(
             Target::onto(y, b.rows),
-            self.pass.scaling,
+            self.place.scaling,
             Factor::Plain(View::new(low.unwrap_or(&h), n, rank)),
             Factor::Transposed(b),
             self.threads,
@@ -271,7 +271,7 @@ impl Pair<'_> {
         let mut u = self.pass.pool.take(n * rank);
         product(
             Target::over(&mut u, rank),
-            self.pass.scaling,
+            self.place.scaling,
             Factor::Plain(dy),
             Factor::Plain(b),
             self.threads,
@@ -282,7 +282,7 @@ impl Pair<'_> {
         let values = given.as_ref().unwrap_or(&low.h);
         product(
             Target::over(gradient.at(&self.place.b), rank),
-            self.pass.scaling,
+            self.place.scaling,
             Factor::Transposed(dy),
             Factor::Plain(View::new(values, n, rank)),
             self.threads,

@@ -43,7 +43,6 @@ pub struct Call {
     host: Arc<Host>,
     batch: Arc<Batch>,
     layout: Arc<AdapterLayout>,
-    scaling: f32,
     dropout: Option<Dropout>,
     observer: Option<Arc<dyn Observer>>,
 }
@@ -111,7 +110,6 @@ impl Host {
             host: self.clone(),
             batch: Arc::new(batch.clone()),
             layout: Arc::new(AdapterLayout::of(adapter)),
-            scaling: adapter.scaling as f32,
             dropout: *dropout,
             observer,
         };
@@ -154,7 +152,6 @@ impl Call {
             runs: &runs,
             adapter,
             layout: &self.layout,
-            scaling: self.scaling,
             dropout: self.dropout,
             observer: self.observer.as_deref(),
             tiles: [&tiles[0], &tiles[1]],

@@ -26,8 +26,6 @@ pub struct Pass<'a> {
     /// The adapter, flat, with its layout.
     pub adapter: &'a [f32],
     pub layout: &'a AdapterLayout,
-    /// The factor s of B A.
-    pub scaling: f32,
     pub dropout: Option<Dropout>,
     /// Watches the backward pass.
     pub observer: Option<&'a dyn Observer>,

@@ -109,7 +109,8 @@ impl<'a> Pass<'a> {
         pair: &LoraPair,
         x: Tensor<2>,
     ) -> Tensor<2> {
-        let path = self.plain.config.linear_path(layer, projection).to_string();
+        let linear = self.plain.config.linear_path(layer, projection);
+        let path = linear.to_string();
         let x = self.dropped(&path, x);
         let mut low = x.clone().matmul(pair.lora_A.val().transpose());
         if let Some(side) = &pair.side {
@@ -124,7 +125,7 @@ impl<'a> Pass<'a> {
             };
             low = self.beside(side, &rows, x, low);
         }
-        low.matmul(pair.lora_B.val().transpose()) * self.draw.adapter.scaling
+        low.matmul(pair.lora_B.val().transpose()) * self.draw.adapter.scaling.of(linear)
     }
 
     /// dropout(x) for the projection at `path`.

@@ -4,7 +4,7 @@ use safetensors::SafeTensors;
 
 use super::*;
 use crate::testing::golden;
-use crate::testing::tiny::{adapter, config};
+use crate::testing::tiny::adapter;
 
 /// Weights in memory.
 struct Memory(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
@@ -70,7 +70,6 @@ fn merged(adapter: &Adapter, options: MergeOptions) -> (tempfile::TempDir, Merge
         &Memory::tiny(),
         &Memory::companions(),
         adapter,
-        &config("q_proj"),
         options,
     )
     .unwrap();
@@ -220,7 +219,6 @@ fn an_adapter_for_another_base_leaves_no_folder() {
             base,
             &Memory::companions(),
             &adapter(3, "q_proj"),
-            &config("q_proj"),
             options,
         )
         .unwrap_err()
@@ -265,7 +263,6 @@ fn strips_give_what_the_whole_gives() {
         &base,
         &Companions::default(),
         &empty,
-        &config("q_proj"),
         options,
     )
     .unwrap();

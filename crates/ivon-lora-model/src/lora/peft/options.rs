@@ -1,6 +1,6 @@
 //! The options of a PEFT folder: `adapter_config.json`, and whether they fit its tensors.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -23,14 +23,12 @@ pub(super) struct PeftOptions {
 }
 
 /// Keys that change the computation unless they are null, false or an empty collection.
-const MUST_BE_EMPTY: [(&str, &str); 14] = [
+const MUST_BE_EMPTY: [(&str, &str); 12] = [
     (
         "use_dora",
         "DoRA scales each row of the adapted weight by a magnitude of its own",
     ),
     ("lora_bias", "B would have a bias"),
-    ("rank_pattern", "layers would have different ranks"),
-    ("alpha_pattern", "layers would have different scalings"),
     ("use_qalora", "inputs of A are pooled in groups"),
     (
         "alora_invocation_tokens",
@@ -243,8 +241,25 @@ impl Keys<'_> {
             dropout: dropout.unwrap_or(0.0),
             layers_to_transform: self.get("layers_to_transform", expected, layers)?,
             use_rslora: use_rslora.unwrap_or(false),
+            rank_pattern: self.pattern("rank_pattern", "whole numbers by layer", rank)?,
+            alpha_pattern: self.pattern("alpha_pattern", "numbers by layer", Value::as_f64)?,
             ..LoraConfig::default()
         })
+    }
+
+    /// An object of numbers; empty if it is absent or null.
+    fn pattern<T>(
+        &self,
+        key: &'static str,
+        expected: &'static str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<BTreeMap<String, T>, LoraError> {
+        let entries = |value: &Value| {
+            let entries = value.as_object()?.iter();
+            let entry = |(key, value): (&String, &Value)| Some((key.clone(), read(value)?));
+            entries.map(entry).collect()
+        };
+        Ok(self.get(key, expected, entries)?.unwrap_or_default())
     }
 
     fn text(&self, key: &str) -> Option<&str> {

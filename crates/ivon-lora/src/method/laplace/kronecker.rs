@@ -20,7 +20,7 @@ use super::sketch::{Sketch, TestMatrix};
 use super::{Approximation, Curvature, CurvaturePoint};
 use crate::forward::{Observation, Observer};
 use crate::kernel::{Factor, Target, Threads, View, eigenvectors, product};
-use crate::lora::{Adapter, HostMatrix, LinearPath};
+use crate::lora::{Adapter, HostMatrix, LinearPath, Scaling};
 use crate::posterior::{Eigenpairs, KroneckerBlock, KroneckerLaplace, LaplacePrediction};
 use crate::predict::{PredictError, watch_curvature};
 use crate::train::TrainError;
@@ -60,7 +60,7 @@ impl Kronecker {
             progress.advance(1).map_err(PredictError::from)?;
         }
         Ok(Self {
-            blocks: factors.with(|sums| sums.blocks(at.adapter.scaling)),
+            blocks: factors.with(|sums| sums.blocks(&at.adapter.scaling)),
             log_likelihood,
         })
     }
@@ -173,11 +173,12 @@ impl Sums {
         })
     }
 
-    /// The factors of A and B of each projection, by path; `scaling` is the factor of B A.
-    fn blocks(&self, scaling: f64) -> BTreeMap<String, KroneckerBlock> {
+    /// The factors of A and B of each projection, by path; `scaling` is the factor of B A in each.
+    fn blocks(&self, scaling: &Scaling) -> BTreeMap<String, KroneckerBlock> {
         let mut blocks = BTreeMap::new();
         for (path, sum) in &self.projections {
             let mean = 1.0 / sum.rows.max(1) as f64;
+            let scaling = scaling.of(*path);
             let a = KroneckerBlock {
                 rows: all_pairs(&sum.d_low, sum.rank, 1.0),
                 columns: sum.input.leading(self.kept, mean),
