@@ -31,12 +31,6 @@ pub struct Pass {
     pub asked: usize,
 }
 
-/// Number of weights in the linear layers of a decoder.
-pub fn linear_weights(config: &DecoderConfig) -> usize {
-    let linears = config.linears().into_iter();
-    linears.map(|(_, linear)| weights(&linear)).sum()
-}
-
 fn weights(linear: &LinearShape) -> usize {
     linear.shape.iter().product()
 }
