@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, Throughput};
 use ivon_lora::kernel::{Output, apply};
-use ivon_lora::model::{Encoding, FrozenMatrix, StoredTensor, gguf::quantize::quantize};
+use ivon_lora::model::{Change, Encoding, FrozenMatrix, StoredTensor, gguf::quantize::quantize};
 
 use super::inputs::{tensor, tokens, wave};
 
@@ -17,7 +17,13 @@ fn kept(encoding: Encoding, [rows, columns]: [usize; 2], values: &[f32]) -> Froz
         "{} can be written",
         encoding.name()
     );
-    let stored = StoredTensor::new("w".into(), vec![rows, columns], encoding, &bytes, None);
+    let stored = StoredTensor::new(
+        "w".into(),
+        vec![rows, columns],
+        encoding,
+        &bytes,
+        Change::default(),
+    );
     FrozenMatrix::kept(&stored.expect("whole blocks"))
 }
 

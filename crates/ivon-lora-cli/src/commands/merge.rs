@@ -4,7 +4,9 @@ use std::path::Path;
 
 use ivon_lora::answer::device_named;
 use ivon_lora::bundle::read_mergeable;
-use ivon_lora::lora::{Companions, MergeOptions, MergeSummary, Precision, StoredBase, merge};
+use ivon_lora::lora::{
+    Companions, LoraError, MergeOptions, MergeSummary, Precision, StoredBase, merge,
+};
 use ivon_lora::model::{Checkpoint, Purpose};
 use ivon_lora::run::RunError;
 use serde_json::json;
@@ -52,11 +54,14 @@ fn companions(checkpoint: &Checkpoint) -> Result<Companions, Failure> {
     }
     let tokenizer = checkpoint.tokenizer()?;
     let files = tokenizer.to_files().map_err(RunError::Tokenizer)?;
-    Ok(Companions::of_decoder(
-        decoder,
-        tokenizer.special_ids(),
-        files,
-    )?)
+    let special = tokenizer.special_ids();
+    if decoder.is_like_llama() {
+        return Ok(Companions::of_decoder(decoder, special, files)?);
+    }
+    let config = checkpoint.translated_config();
+    let mut config = config.ok_or(LoraError::RopeFactors)?.clone();
+    config.extend(special);
+    Ok(Companions { config, files })
 }
 
 fn print_summary(out: &Path, summary: &MergeSummary, json: bool) -> Result<(), Failure> {

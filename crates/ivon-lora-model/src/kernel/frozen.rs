@@ -321,7 +321,7 @@ impl FrozenFactor<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Encoding, StoredTensor};
+    use crate::model::{Change, Encoding, StoredTensor};
 
     fn numbers(count: usize) -> Vec<f32> {
         (0..count)
@@ -418,9 +418,14 @@ mod tests {
                     block
                 };
                 let bytes: Vec<u8> = (0..inputs * outputs / values).flat_map(block).collect();
-                let stored =
-                    StoredTensor::new("w".into(), vec![outputs, inputs], encoding, &bytes, None)
-                        .unwrap();
+                let stored = StoredTensor::new(
+                    "w".into(),
+                    vec![outputs, inputs],
+                    encoding,
+                    &bytes,
+                    Change::default(),
+                )
+                .unwrap();
                 check(&FrozenMatrix::kept(&stored), n);
             }
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::config::DecoderConfig;
@@ -119,9 +120,9 @@ impl Checkpoint {
                 expected: "a folder or a `.gguf` file",
             });
         }
-        let (gguf, config) = GgufCheckpoint::open(path)?;
+        let gguf = GgufCheckpoint::open(path)?;
         Self {
-            config,
+            config: gguf.config().clone(),
             display_name,
             revision: None,
             source: Source::Gguf(gguf),
@@ -250,6 +251,15 @@ impl Checkpoint {
         match &self.source {
             Source::Folder { path, .. } => Some(path),
             Source::Gguf(_) => None,
+        }
+    }
+
+    /// The `config.json` that the metadata of a GGUF file amounts to; none for a folder, and if no
+    /// keys of a `config.json` say the same.
+    pub fn translated_config(&self) -> Option<&Map<String, Value>> {
+        match &self.source {
+            Source::Folder { .. } => None,
+            Source::Gguf(gguf) => gguf.settings(),
         }
     }
 

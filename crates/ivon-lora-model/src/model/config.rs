@@ -169,6 +169,15 @@ impl DecoderConfig {
         (ropes, of_layer)
     }
 
+    /// Whether the keys of a Llama's `config.json` describe it.
+    pub fn is_like_llama(&self) -> bool {
+        let query_grows = |layer: &LayerKind| {
+            let rope = layer.rope();
+            rope.is_some_and(|rope| rope.query_factor(0).is_some())
+        };
+        self.like_llama().is_some() && !self.layers.iter().any(query_grows)
+    }
+
     /// The attention and the inner width of the MLP that all layers share except for window and
     /// rotary embedding, if all are like Llama's.
     fn like_llama(&self) -> Option<(&Attention, usize)> {

@@ -194,7 +194,8 @@ fn in_words(tensors: &[&RawTensor<'_>]) -> String {
 
 /// Whether a tensor is left over from older programs and is recomputed, or is used under this name.
 fn is_silent(name: &str) -> bool {
-    name.ends_with("rotary_emb.inv_freq") || name == "rope_freqs.weight" || name == HEAD
+    let is_divisors = name.starts_with("rope_freqs.") || name.starts_with("rope_factors_");
+    name.ends_with("rotary_emb.inv_freq") || is_divisors || name == HEAD
 }
 
 fn layer_of(name: &str, module: &str) -> Option<usize> {

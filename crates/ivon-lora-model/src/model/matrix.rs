@@ -82,8 +82,10 @@ impl FrozenMatrix {
     /// Reads a stored tensor and rounds it to blocks of Q8_0; one that has these is copied. None if
     /// its rows are no whole number of blocks.
     pub fn in_blocks(stored: &StoredTensor<'_>) -> Option<Self> {
-        if stored.encoding == Encoding::Q8_0 {
-            return Some(Self::kept(stored));
+        if stored.encoding == Encoding::Q8_0
+            && let Some(copy) = Self::copied(stored)
+        {
+            return Some(copy);
         }
         let mut row = vec![0.0; stored.columns()];
         let length = Encoding::Q8_0.row_bytes(row.len())?;
@@ -102,25 +104,27 @@ impl FrozenMatrix {
         })
     }
 
-    /// Copies a stored tensor in its encoding, with rows in Hugging Face's order; f32 becomes
-    /// panels.
+    /// Copies a stored tensor in its encoding, with rows and columns in Hugging Face's order; f32
+    /// becomes panels, and so do blocks within which columns have moved (Qwen3.5's output
+    /// projection, if 256 columns are one block and 128 one head).
     pub fn kept(stored: &StoredTensor<'_>) -> Self {
-        if stored.encoding == Encoding::F32 {
-            return Self::widened(stored);
-        }
-        let mut bytes = Vec::with_capacity(stored.bytes.len());
-        for row in 0..stored.rows() {
-            bytes.extend_from_slice(stored.row_bytes(row));
-        }
+        let copy = match stored.encoding {
+            Encoding::F32 => None,
+            _ => Self::copied(stored),
+        };
+        copy.unwrap_or_else(|| Self::widened(stored))
+    }
+
+    fn copied(stored: &StoredTensor<'_>) -> Option<Self> {
         let values = Values::Encoded {
             encoding: stored.encoding,
-            bytes,
+            bytes: stored.encoded()?,
         };
-        Self {
+        Some(Self {
             rows: stored.rows(),
             columns: stored.columns(),
             values,
-        }
+        })
     }
 
     /// Number of rows (outputs).
@@ -192,6 +196,7 @@ impl FrozenMatrix {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Change;
 
     #[test]
     fn blocks_of_q8_0_are_near_what_was_rounded_and_need_whole_ones() {
@@ -201,7 +206,7 @@ mod tests {
         let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
         let stored = |columns: usize| {
             let shape = vec![128 / columns, columns];
-            StoredTensor::new("w".into(), shape, Encoding::F32, &bytes, None).unwrap()
+            StoredTensor::new("w".into(), shape, Encoding::F32, &bytes, Change::default()).unwrap()
         };
         let matrix = FrozenMatrix::in_blocks(&stored(64)).unwrap();
         assert_eq!((matrix.bytes(), matrix.unit()), (4 * 34, 32));
@@ -214,7 +219,13 @@ mod tests {
         let Values::Encoded { bytes, .. } = matrix.values() else {
             panic!("blocks");
         };
-        let again = StoredTensor::new("w".into(), vec![2, 64], Encoding::Q8_0, bytes, None);
+        let again = StoredTensor::new(
+            "w".into(),
+            vec![2, 64],
+            Encoding::Q8_0,
+            bytes,
+            Change::default(),
+        );
         let again = FrozenMatrix::in_blocks(&again.unwrap()).unwrap();
         assert_eq!(again.gather(&[0, 1]), matrix.gather(&[0, 1]));
         assert!(FrozenMatrix::in_blocks(&stored(16)).is_none());
@@ -227,8 +238,14 @@ mod tests {
             .iter()
             .flat_map(|number| number.to_le_bytes())
             .collect();
-        let stored =
-            StoredTensor::new("w".into(), vec![2, 4], Encoding::F32, &bytes, None).unwrap();
+        let stored = StoredTensor::new(
+            "w".into(),
+            vec![2, 4],
+            Encoding::F32,
+            &bytes,
+            Change::default(),
+        )
+        .unwrap();
         let matrix = FrozenMatrix::rounded(&stored);
         assert_eq!(matrix.bytes(), 16);
         for (found, expected) in matrix.gather(&[0, 1]).into_iter().zip(numbers) {

@@ -5,6 +5,7 @@ mod setting;
 mod encoding;
 mod blocks;
 mod mapped;
+mod change;
 mod tensor;
 mod rope;
 mod projection;
@@ -30,6 +31,7 @@ mod matrix;
 mod decoder;
 
 pub use attention::{Attention, HeadNorm, KeyValues};
+pub use change::{Change, NumberChange, Order, Regrouped};
 pub use checkpoint::Checkpoint;
 pub use config::{DecoderConfig, Ends};
 pub use decoder::{BasePrecision, Decoder, DecoderLayer, Linear, PerLayerInputs};

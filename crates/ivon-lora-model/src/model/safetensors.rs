@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::change::Change;
 use super::encoding::Encoding;
 use super::error::ModelError;
 use super::mapped::{MappedFile, file_name};
@@ -197,8 +198,14 @@ impl SafetensorsFolder {
         };
         let encoding = encoding(&entry.dtype).ok_or_else(unsupported)?;
         let bytes = &file.bytes()[entry.bytes.clone()];
-        let tensor = StoredTensor::new(name.into(), entry.shape.clone(), encoding, bytes, None)
-            .ok_or_else(missing)?;
+        let tensor = StoredTensor::new(
+            name.into(),
+            entry.shape.clone(),
+            encoding,
+            bytes,
+            Change::default(),
+        )
+        .ok_or_else(missing)?;
         Ok(StoredTensor {
             file: Some(file),
             ..tensor

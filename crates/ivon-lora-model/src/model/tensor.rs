@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::blocks;
+use super::change::{Change, NumberChange, Order};
 use super::encoding::Encoding;
 use super::mapped::MappedFile;
 
@@ -16,11 +17,10 @@ pub struct StoredTensor<'a> {
     pub shape: Vec<usize>,
     /// The encoding.
     pub encoding: Encoding,
-    /// The encoded bytes, rows in the order of the file.
+    /// The encoded bytes, as they are in the file.
     pub bytes: &'a [u8],
-    /// The width of a head if the rows are permuted within each head, as in the q and k projections
-    /// of a Llama GGUF.
-    pub rotary_permuted: Option<usize>,
+    /// How the file differs from the checkpoint; reading undoes it.
+    pub change: Change,
     /// The memory-mapped file with the bytes, if there is one.
     pub(super) file: Option<&'a MappedFile>,
 }
@@ -55,29 +55,27 @@ const READ_AT_ONCE: usize = 4 << 20;
 
 impl<'a> StoredTensor<'a> {
     /// A tensor from its parts; `None` if the length of `bytes` does not fit shape and encoding, or
-    /// the rows cannot be permuted by heads of this width.
+    /// a tensor of this shape cannot have been changed like that.
     pub fn new(
         name: String,
         shape: Vec<usize>,
         encoding: Encoding,
         bytes: &'a [u8],
-        rotary_permuted: Option<usize>,
+        change: Change,
     ) -> Option<Self> {
         let tensor = Self {
             name,
             shape,
             encoding,
             bytes,
-            rotary_permuted,
+            change,
             file: None,
         };
         let expected = encoding
             .row_bytes(tensor.columns())?
             .checked_mul(tensor.rows())?;
-        let permutable = rotary_permuted.is_none_or(|head| {
-            head >= 2 && head.is_multiple_of(2) && tensor.rows().is_multiple_of(head)
-        });
-        (bytes.len() == expected && permutable).then_some(tensor)
+        let fits = change.fits(tensor.rows(), tensor.columns());
+        (bytes.len() == expected && fits).then_some(tensor)
     }
 
     /// The number of values in a row.
@@ -90,20 +88,45 @@ impl<'a> StoredTensor<'a> {
         self.shape.iter().rev().skip(1).product()
     }
 
-    /// The encoded bytes of a row in Hugging Face's order.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    pub fn row_bytes(&self, row: usize) -> &'a [u8] {
+    /// The bytes of a row of the checkpoint, columns in the order of the file.
+    fn stored_row(&self, row: usize) -> &'a [u8] {
         let length = self.bytes.len() / self.rows().max(1);
-        let stored = self
-            .rotary_permuted
-            .map_or(row, |head| stored_row(row, head));
+        let stored = self.change.stored_row(row);
         &self.bytes[stored * length..(stored + 1) * length]
     }
 
-    /// Reads rows as f32 into `out` (`[rows.len() · columns]`), undoing permutation and
-    /// quantisation.
+    /// The encoded bytes in Hugging Face's order; none if numbers move within blocks, or are others
+    /// in the file.
+    pub fn encoded(&self) -> Option<Vec<u8>> {
+        let (unit, block) = self.encoding.block();
+        let moved = match self.change.order {
+            Order::Columns(heads) => Some(heads),
+            _ => None,
+        };
+        let in_blocks = moved.is_none_or(|heads| {
+            heads.width.is_multiple_of(unit) && heads.first.is_multiple_of(unit)
+        });
+        if !in_blocks || self.change.number != NumberChange::Kept {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        for row in (0..self.rows()).map(|row| self.stored_row(row)) {
+            match moved {
+                None => bytes.extend_from_slice(row),
+                Some(heads) => {
+                    for column in (0..self.columns()).step_by(unit) {
+                        bytes.extend_from_slice(
+                            &row[heads.stored(column) / unit * block..][..block],
+                        );
+                    }
+                }
+            }
+        }
+        Some(bytes)
+    }
+
+    /// Reads rows as f32 into `out` (`[rows.len() · columns]`), undoing quantisation and what the
+    /// converter changed.
     ///
     /// # Panics
     /// If there are no such rows, or the length of `out` does not fit.
@@ -118,8 +141,21 @@ impl<'a> StoredTensor<'a> {
         if out.is_empty() {
             return;
         }
+        let mut stored = Vec::new();
         for (row, out) in rows.zip(out.chunks_exact_mut(columns)) {
-            blocks::dequantize_row(self.encoding, self.row_bytes(row), out);
+            blocks::dequantize_row(self.encoding, self.stored_row(row), out);
+            if let Order::Columns(heads) = self.change.order {
+                stored.clear();
+                stored.extend_from_slice(out);
+                let from = |column| stored[heads.stored(column)];
+                out.iter_mut()
+                    .enumerate()
+                    .for_each(|(column, to)| *to = from(column));
+            }
+        }
+        if self.change.number != NumberChange::Kept {
+            let undo = |number: &mut f32| *number = self.change.number.undo(*number);
+            out.iter_mut().for_each(undo);
         }
     }
 
@@ -157,23 +193,19 @@ impl<'a> StoredTensor<'a> {
     }
 }
 
-/// The position of a row in the file: llama.cpp's converter interleaves the halves `[2, d/2]` of
-/// each head to pairs `[d/2, 2]`.
-fn stored_row(row: usize, head: usize) -> usize {
-    let (first, within) = (row / head * head, row % head);
-    first + 2 * (within % (head / 2)) + within / (head / 2)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Regrouped;
 
     fn tensor<'a>(
         shape: &[usize],
         bytes: &'a [u8],
         permuted: Option<usize>,
     ) -> Option<StoredTensor<'a>> {
-        StoredTensor::new("t".into(), shape.to_vec(), Encoding::F32, bytes, permuted)
+        let order = permuted.map_or(Order::Kept, Order::Interleaved);
+        let change = Change::of_order(order);
+        StoredTensor::new("t".into(), shape.to_vec(), Encoding::F32, bytes, change)
     }
 
     #[test]
@@ -192,13 +224,48 @@ mod tests {
     }
 
     #[test]
+    fn columns_of_regrouped_heads_come_back_and_blocks_move_whole_or_not_at_all() {
+        let heads = |width| Regrouped {
+            first: 0,
+            groups: 2,
+            heads: 4,
+            width,
+        };
+        let stored: Vec<u8> = [0.0f32, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
+        let order = |width| Change::of_order(Order::Columns(heads(width)));
+        let tensor =
+            StoredTensor::new("t".into(), vec![2, 4], Encoding::F32, &stored, order(1)).unwrap();
+        assert_eq!(tensor.to_f32(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+        let bytes: Vec<u8> = tensor
+            .to_f32()
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
+        assert_eq!(tensor.encoded().unwrap(), bytes);
+        // Four blocks of Q8_0, each with its scale: heads of one block, and of half a block.
+        let stored: Vec<u8> = (0..136).map(|index| index / 34).collect();
+        let blocks = |columns: usize, width| {
+            let shape = vec![128 / columns, columns];
+            let tensor =
+                StoredTensor::new("t".into(), shape, Encoding::Q8_0, &stored, order(width));
+            tensor.unwrap().encoded()
+        };
+        let firsts: Vec<u8> = blocks(128, 32).unwrap().into_iter().step_by(34).collect();
+        assert_eq!(firsts, [0, 2, 1, 3]);
+        assert!(blocks(64, 16).is_none());
+    }
+
+    #[test]
     fn bytes_of_another_length_and_heads_that_do_not_divide_are_refused() {
         assert!(tensor(&[2, 2], &[0; 15], None).is_none());
         assert!(tensor(&[usize::MAX, 8], &[0; 16], None).is_none());
         assert!(tensor(&[6, 1], &[0; 24], Some(4)).is_none());
-        assert!(
-            StoredTensor::new("t".into(), vec![1, 33], Encoding::Q8_0, &[0; 34], None).is_none()
-        );
+        let change = Change::default();
+        let half = StoredTensor::new("t".into(), vec![1, 33], Encoding::Q8_0, &[0; 34], change);
+        assert!(half.is_none());
     }
 
     #[test]

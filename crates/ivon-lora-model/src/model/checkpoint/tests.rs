@@ -1,6 +1,7 @@
 //! Models opened by name, and those whose files disagree.
 
 use super::*;
+use crate::model::Order;
 use crate::testing;
 
 #[test]
@@ -65,7 +66,8 @@ fn the_real_gguf_opens_with_hugging_faces_names_and_shapes() {
     let k = checkpoint
         .tensor_of("model.layers.29.self_attn.k_proj.weight", &[192, 576])
         .unwrap();
-    assert_eq!((k.encoding.name(), k.rotary_permuted), ("Q4_1", Some(64)));
+    let order = Order::Interleaved(64);
+    assert_eq!((k.encoding.name(), k.change.order), ("Q4_1", order));
     let folder = path.parent().unwrap().display().to_string();
     assert_eq!(
         Checkpoint::open(&folder).unwrap().fingerprint().unwrap(),

@@ -1,9 +1,12 @@
 //! How one family of decoders differs from another.
 
 use crate::model::attention::HeadNorm;
+use crate::model::change::Change;
 use crate::model::config::DecoderConfig;
 use crate::model::error::ModelError;
 use crate::model::fields::Fields;
+use crate::model::fields::metadata::Metadata;
+use crate::model::fields::translation::Translation;
 
 /// Reads a family's `config.json` → the shape of the decoder; adds notes about settings that
 /// disagree.
@@ -21,7 +24,8 @@ pub struct Family {
     pub gguf: Option<Gguf>,
     /// Tensors outside the layers: the module's name in GGUF, and in Hugging Face.
     pub tensors: &'static [(&'static str, &'static str)],
-    /// Tensors of a layer: the module's name in GGUF, and in Hugging Face.
+    /// Tensors of a layer: the module's name in GGUF, and in Hugging Face; or the tensor's, where
+    /// their endings differ.
     pub layer_tensors: &'static [(&'static str, &'static str)],
     /// Modules and tensors of a layer, or outside the layers, whose name is not the usual one: the
     /// usual name, and that of its checkpoints.
@@ -58,14 +62,19 @@ pub struct Family {
     pub qk_norm: HeadNorm,
 }
 
-/// A family's GGUF files.
+/// A family's GGUF files, as llama.cpp's converter writes them.
 #[derive(Clone, Copy, Debug)]
 pub struct Gguf {
-    /// `general.architecture`.
-    pub architecture: &'static str,
-    /// Whether llama.cpp's converter interleaves the two halves of each head of q and k.
-    pub permutes_heads: bool,
+    /// Its names under `general.architecture`.
+    pub architectures: &'static [&'static str],
+    /// Translates metadata to the keys of its `config.json`, which [`Family`] then reads.
+    pub(in crate::model) translate: Translate,
+    /// What the converter changes of a tensor, by the tensor's name in Hugging Face.
+    pub(in crate::model) change: fn(&DecoderConfig, &str) -> Change,
 }
+
+/// Translates the metadata of a GGUF file to the keys of a `config.json`.
+pub(in crate::model) type Translate = fn(&Metadata, &mut Translation) -> Result<(), ModelError>;
 
 /// Which layers have a sliding attention window, and which key of `config.json` decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,17 @@
 //! Gemma 2: norms around attention and MLP, whose weights are added to 1, a GELU gate, scaled
 //! embeddings, every other layer with a window, and soft limits on scores and logits.
 
-use super::description::Family;
+use super::change::norms_plus_one;
+use super::description::{Family, Gguf};
 use super::llama::{LLAMA, gate};
+use super::metadata;
 use super::sizes::Sizes;
 use super::sliding::{Pattern, sliding_layers};
 use crate::model::attention::Attention;
 use crate::model::config::{DecoderConfig, Ends};
 use crate::model::error::ModelError;
+use crate::model::fields::metadata::Metadata;
+use crate::model::fields::translation::Translation;
 use crate::model::fields::{Fields, rope};
 use crate::model::layer_kind::{LayerKind, Mixer, Norms};
 use crate::model::mlp::{Gate, Mlp};
@@ -16,7 +20,24 @@ use crate::model::setting::setting;
 pub(super) const GEMMA2: Family = Family {
     model_type: "gemma2",
     architecture: "Gemma2ForCausalLM",
-    gguf: None,
+    gguf: Some(Gguf {
+        architectures: &["gemma2"],
+        translate,
+        change: norms_plus_one,
+    }),
+    layer_tensors: &[
+        ("attn_norm", "input_layernorm"),
+        ("attn_q", "self_attn.q_proj"),
+        ("attn_k", "self_attn.k_proj"),
+        ("attn_v", "self_attn.v_proj"),
+        ("attn_output", "self_attn.o_proj"),
+        ("post_attention_norm", "post_attention_layernorm"),
+        ("ffn_norm", "pre_feedforward_layernorm"),
+        ("ffn_gate", "mlp.gate_proj"),
+        ("ffn_up", "mlp.up_proj"),
+        ("ffn_down", "mlp.down_proj"),
+        ("post_ffw_norm", "post_feedforward_layernorm"),
+    ],
     norms_add_one: true,
     own_keys: &[
         "attn_logit_softcapping",
@@ -34,6 +55,36 @@ pub(super) const GEMMA2: Family = Family {
     bias_flags: &["attention_bias"],
     ..LLAMA
 };
+
+fn translate(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
+    metadata::sizes(from, to)?;
+    metadata::key_heads(from, to)?;
+    metadata::head_width(from, to)?;
+    metadata::feed_forward(from, to)?;
+    metadata::rope(from, to)?;
+    metadata::layer_types(from, to, 2)?;
+    let key = "attention.sliding_window";
+    if let Some(window) = from.count(key)? {
+        to.set("sliding_window", from.key(key), window);
+    }
+    let keys = [
+        ("attn_logit_softcapping", "attn_logit_softcapping"),
+        ("final_logit_softcapping", "final_logit_softcapping"),
+    ];
+    metadata::numbers(from, to, &keys)?;
+    // The model of 27 B, which is known by its number of layers.
+    to.imply("query_pre_attn_scalar", query_scalar(to, 46));
+    Ok(())
+}
+
+/// `query_pre_attn_scalar`, which the files do not have: the width of a head, in the largest model
+/// that of the residual stream by the number of heads.
+pub(super) fn query_scalar(to: &Translation, largest: usize) -> usize {
+    match to.count("num_hidden_layers") == largest {
+        true => to.count("hidden_size") / to.count("num_attention_heads").max(1),
+        false => to.count("head_dim"),
+    }
+}
 
 fn read(
     fields: &Fields,

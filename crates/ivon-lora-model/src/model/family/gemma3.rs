@@ -1,19 +1,45 @@
 //! Gemma 3: Gemma 2 without the soft limits, with a norm per head, every sixth layer without a
 //! window, and a rotary embedding of their own for these.
 
-use super::description::Family;
-use super::gemma2::{GEMMA2, around, ends, mlp, refuse_later_tokens, score_multiplier};
+use super::change::norms_plus_one;
+use super::description::{Family, Gguf};
+use super::gemma2::{
+    GEMMA2, around, ends, mlp, query_scalar, refuse_later_tokens, score_multiplier,
+};
+use super::metadata;
 use super::sizes::Sizes;
 use super::sliding::{Pattern, sliding_layers};
 use crate::model::attention::{Attention, HeadNorm};
 use crate::model::config::{DecoderConfig, Ends};
 use crate::model::error::ModelError;
 use crate::model::fields::Fields;
+use crate::model::fields::metadata::Metadata;
 use crate::model::fields::rope::{self, RopeDefaults};
+use crate::model::fields::translation::Translation;
 
 pub(super) const GEMMA3: Family = Family {
     model_type: "gemma3_text",
     architecture: "Gemma3ForCausalLM",
+    gguf: Some(Gguf {
+        architectures: &["gemma3"],
+        translate,
+        change: norms_plus_one,
+    }),
+    layer_tensors: &[
+        ("attn_norm", "input_layernorm"),
+        ("attn_q", "self_attn.q_proj"),
+        ("attn_k", "self_attn.k_proj"),
+        ("attn_v", "self_attn.v_proj"),
+        ("attn_output", "self_attn.o_proj"),
+        ("attn_q_norm", "self_attn.q_norm"),
+        ("attn_k_norm", "self_attn.k_norm"),
+        ("post_attention_norm", "post_attention_layernorm"),
+        ("ffn_norm", "pre_feedforward_layernorm"),
+        ("ffn_gate", "mlp.gate_proj"),
+        ("ffn_up", "mlp.up_proj"),
+        ("ffn_down", "mlp.down_proj"),
+        ("post_ffw_norm", "post_feedforward_layernorm"),
+    ],
     own_keys: &[
         "_sliding_window_pattern",
         "attn_logit_softcapping",
@@ -31,6 +57,27 @@ pub(super) const GEMMA3: Family = Family {
     qk_norm: HeadNorm::PerHead,
     ..GEMMA2
 };
+
+fn translate(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
+    metadata::sizes(from, to)?;
+    metadata::key_heads(from, to)?;
+    metadata::head_width(from, to)?;
+    metadata::feed_forward(from, to)?;
+    metadata::two_ropes(from, to, 10_000.0)?;
+    // Without a window, no layer has one.
+    let window = from.count("attention.sliding_window")?;
+    metadata::layer_types(from, to, if window.is_some() { 6 } else { 1 })?;
+    to.set(
+        "sliding_window",
+        from.key("attention.sliding_window"),
+        window,
+    );
+    let key = "final_logit_softcapping";
+    metadata::numbers(from, to, &[(key, key)])?;
+    // The model of 27 B, which is known by its number of layers.
+    to.imply("query_pre_attn_scalar", query_scalar(to, 62));
+    Ok(())
+}
 
 fn read(
     fields: &Fields,

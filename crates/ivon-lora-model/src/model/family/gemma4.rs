@@ -1,16 +1,22 @@
 //! Gemma 4: layers with a window and layers with wider heads, the last of which use the keys and
 //! values of earlier ones; and every layer has an input of its own.
 
-use super::description::Family;
+use serde_json::json;
+
+use super::change::no_change;
+use super::description::{Family, Gguf};
 use super::gemma2::{around, ends, mlp, refuse_later_tokens};
 use super::gemma3::GEMMA3;
+use super::metadata;
 use super::sizes::Sizes;
 use super::windows::LAYER_TYPES;
 use crate::model::attention::{Attention, HeadNorm, KeyValues};
 use crate::model::config::{DecoderConfig, Ends};
 use crate::model::error::ModelError;
 use crate::model::fields::Fields;
+use crate::model::fields::metadata::Metadata;
 use crate::model::fields::rope::{self, RopeDefaults};
+use crate::model::fields::translation::Translation;
 use crate::model::layer_kind::LayerKind;
 use crate::model::mlp::Mlp;
 use crate::model::rope::{Rope, RopeScaling};
@@ -19,6 +25,38 @@ use crate::model::setting::setting;
 pub(super) const GEMMA4: Family = Family {
     model_type: "gemma4_text",
     architecture: "Gemma4ForCausalLM",
+    gguf: Some(Gguf {
+        architectures: &["gemma4"],
+        translate,
+        change: no_change,
+    }),
+    tensors: &[
+        ("token_embd", "model.embed_tokens"),
+        ("per_layer_token_embd", "model.embed_tokens_per_layer"),
+        ("per_layer_model_proj", "model.per_layer_model_projection"),
+        ("per_layer_proj_norm", "model.per_layer_projection_norm"),
+        ("output_norm", "model.norm"),
+        ("output", "lm_head"),
+    ],
+    layer_tensors: &[
+        ("attn_norm", "input_layernorm"),
+        ("attn_q", "self_attn.q_proj"),
+        ("attn_k", "self_attn.k_proj"),
+        ("attn_v", "self_attn.v_proj"),
+        ("attn_output", "self_attn.o_proj"),
+        ("attn_q_norm", "self_attn.q_norm"),
+        ("attn_k_norm", "self_attn.k_norm"),
+        ("post_attention_norm", "post_attention_layernorm"),
+        ("ffn_norm", "pre_feedforward_layernorm"),
+        ("ffn_gate", "mlp.gate_proj"),
+        ("ffn_up", "mlp.up_proj"),
+        ("ffn_down", "mlp.down_proj"),
+        ("post_ffw_norm", "post_feedforward_layernorm"),
+        ("inp_gate", "per_layer_input_gate"),
+        ("proj", "per_layer_projection"),
+        ("post_norm", "post_per_layer_input_norm"),
+        ("layer_output_scale.weight", "layer_scalar"),
+    ],
     norms_add_one: false,
     own_keys: &[
         "attention_k_eq_v",
@@ -41,6 +79,122 @@ pub(super) const GEMMA4: Family = Family {
     partial_rotary_factor: Some(1.0),
     ..GEMMA3
 };
+
+fn translate(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
+    metadata::sizes(from, to)?;
+    let slides = metadata::layer_types(from, to, 6)?;
+    for (key, origin) in [
+        ("head_dim", "attention.key_length_swa"),
+        ("global_head_dim", "attention.key_length"),
+        ("sliding_window", "attention.sliding_window"),
+        (
+            "hidden_size_per_layer_input",
+            "embedding_length_per_layer_input",
+        ),
+    ] {
+        to.set(key, from.key(origin), from.needed(origin)?);
+    }
+    let key = "attention.shared_kv_layers";
+    to.set(
+        "num_kv_shared_layers",
+        from.key(key),
+        from.count(key)?.unwrap_or(0),
+    );
+    translate_key_heads(from, to, &slides)?;
+    translate_feed_forward(from, to)?;
+    translate_ropes(from, to)?;
+    let key = "final_logit_softcapping";
+    metadata::numbers(from, to, &[(key, key)])?;
+    let table = from.shapes.get("per_layer_token_embd.weight");
+    let rows = table.and_then(|shape| shape.first()).copied();
+    to.imply(
+        "vocab_size_per_layer_input",
+        rows.unwrap_or(to.count("vocab_size")),
+    );
+    Ok(())
+}
+
+/// The number of key heads of layers with a window and of those without. In the latter, values are
+/// keys if the first of them has no projection of values.
+fn translate_key_heads(
+    from: &Metadata,
+    to: &mut Translation,
+    slides: &[bool],
+) -> Result<(), ModelError> {
+    let key = "attention.head_count_kv";
+    let heads = from.counts(key, slides.len())?;
+    let heads = heads.unwrap_or(vec![to.count("num_attention_heads"); slides.len()]);
+    let first = |kind: bool| slides.iter().position(|slides| *slides == kind);
+    let (sliding, full) = (first(true), first(false));
+    if let Some(layer) = sliding.or(full) {
+        to.set("num_key_value_heads", from.key(key), heads[layer]);
+    }
+    if let Some(layer) = full {
+        let tensor = format!("blk.{layer}.attn_v.weight");
+        to.imply("attention_k_eq_v", !from.shapes.contains_key(&*tensor));
+        to.set("num_global_key_value_heads", from.key(key), heads[layer]);
+    }
+    Ok(())
+}
+
+/// The inner width of the MLP, which may be twice as large in layers that share keys and values.
+fn translate_feed_forward(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
+    let (key, layers) = ("feed_forward_length", to.count("num_hidden_layers"));
+    let widths = from.counts(key, layers)?;
+    let widths = widths.ok_or_else(|| from.wrong(key, "missing", "a whole number"))?;
+    let (first, last) = (widths[0], widths[layers - 1]);
+    let shared = layers.saturating_sub(to.count("num_kv_shared_layers"));
+    let expected = |layer: usize| if layer < shared { first } else { last };
+    let fits = last == first || last == first.saturating_mul(2) && shared < layers;
+    if !fits
+        || widths
+            .iter()
+            .enumerate()
+            .any(|(layer, width)| *width != expected(layer))
+    {
+        let expected = "one width, or twice that in the layers that share keys and values";
+        return Err(from.wrong(key, format!("`{widths:?}`"), expected));
+    }
+    to.set("intermediate_size", from.key(key), first);
+    to.imply("use_double_wide_mlp", last != first);
+    Ok(())
+}
+
+/// The converter has no key for the part of the pairs that turn: the divisors of the others are so
+/// large that they do not.
+fn translate_ropes(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
+    let mut full = metadata::rope_parameters(from, to)?;
+    let divisors = to.divisors.take().unwrap_or_default();
+    let turning = divisors
+        .iter()
+        .take_while(|divisor| **divisor == 1.0)
+        .count();
+    let is_still = |divisor: &f32| *divisor >= 1e29;
+    let pairs = to.count("global_head_dim") / 2;
+    if divisors.len() != pairs || !divisors[turning..].iter().all(is_still) {
+        let expected = format!("{pairs} numbers, first 1, then 1e30");
+        let found = format!("{} numbers", divisors.len());
+        return Err(setting(from.file, metadata::FREQUENCIES, found, expected));
+    }
+    full.insert("rope_type".into(), "proportional".into());
+    full.insert(
+        "partial_rotary_factor".into(),
+        json!(metadata::part(turning, pairs)),
+    );
+    let theta = from.number("rope.freq_base_swa")?.unwrap_or(10_000.0);
+    let (width, turned) = (
+        to.count("head_dim"),
+        from.count("rope.dimension_count_swa")?,
+    );
+    let part = metadata::part(turned.unwrap_or(width), width);
+    let sliding =
+        json!({ "rope_type": "default", "rope_theta": theta, "partial_rotary_factor": part });
+    to.imply(
+        "rope_parameters",
+        json!({ "full_attention": full, "sliding_attention": sliding }),
+    );
+    Ok(())
+}
 
 /// What the layers of a model have in common.
 struct Layers<'a> {

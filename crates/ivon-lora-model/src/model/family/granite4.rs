@@ -16,6 +16,7 @@ use crate::model::setting::setting;
 pub(super) const GRANITE4: Family = Family {
     model_type: "granitemoehybrid",
     architecture: "GraniteMoeHybridForCausalLM",
+    // Its dense models have Granite 3's.
     gguf: None,
     renamed: &[
         ("mlp.gate_up_proj", "shared_mlp.input_linear"),

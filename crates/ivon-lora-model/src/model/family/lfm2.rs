@@ -1,11 +1,15 @@
 //! LFM2 and LFM2.5: short convolutions, and attention with a norm per head in some layers.
 
-use super::description::{Family, TENSORS};
+use super::change::no_change;
+use super::description::{Family, Gguf};
 use super::llama::LLAMA;
+use super::metadata;
 use super::sizes::Sizes;
 use crate::model::attention::{Attention, HeadNorm};
 use crate::model::config::DecoderConfig;
 use crate::model::error::ModelError;
+use crate::model::fields::metadata::Metadata;
+use crate::model::fields::translation::Translation;
 use crate::model::fields::{Fields, rope};
 use crate::model::layer_kind::{LayerKind, Mixer};
 use crate::model::mlp::Mlp;
@@ -14,8 +18,32 @@ use crate::model::short_convolution::ShortConvolution;
 pub(super) const LFM2: Family = Family {
     model_type: "lfm2",
     architecture: "Lfm2ForCausalLM",
-    gguf: None,
-    tensors: TENSORS,
+    gguf: Some(Gguf {
+        architectures: &["lfm2"],
+        translate,
+        change: no_change,
+    }),
+    tensors: &[
+        ("token_embd", "model.embed_tokens"),
+        ("token_embd_norm", "model.embedding_norm"),
+        ("output", "lm_head"),
+    ],
+    layer_tensors: &[
+        ("attn_norm", "operator_norm"),
+        ("attn_q", "self_attn.q_proj"),
+        ("attn_k", "self_attn.k_proj"),
+        ("attn_v", "self_attn.v_proj"),
+        ("attn_output", "self_attn.out_proj"),
+        ("attn_q_norm", "self_attn.q_layernorm"),
+        ("attn_k_norm", "self_attn.k_layernorm"),
+        ("shortconv.in_proj", "conv.in_proj"),
+        ("shortconv.conv", "conv.conv"),
+        ("shortconv.out_proj", "conv.out_proj"),
+        ("ffn_norm", "ffn_norm"),
+        ("ffn_gate", "feed_forward.w1"),
+        ("ffn_up", "feed_forward.w3"),
+        ("ffn_down", "feed_forward.w2"),
+    ],
     renamed: &[
         ("norm", "embedding_norm"),
         ("input_layernorm", "operator_norm"),
@@ -58,6 +86,35 @@ pub(super) const LFM2: Family = Family {
     bias_flags: &["conv_bias"],
     ..LLAMA
 };
+
+/// A layer without key heads is a convolution.
+fn translate(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
+    metadata::sizes(from, to)?;
+    let (key, layers) = ("attention.head_count_kv", to.count("num_hidden_layers"));
+    let heads = from.counts(key, layers)?;
+    let heads = heads.ok_or_else(|| from.wrong(key, "missing", "a number for each layer"))?;
+    let name = |heads: &usize| match heads {
+        0 => "conv",
+        _ => "full_attention",
+    };
+    let names: Vec<&str> = heads.iter().map(name).collect();
+    to.set("layer_types", from.key(key), names);
+    let heads = heads.into_iter().max().unwrap_or(0);
+    let heads = if heads > 0 {
+        heads
+    } else {
+        to.count("num_attention_heads")
+    };
+    to.set("num_key_value_heads", from.key(key), heads);
+    metadata::head_width(from, to)?;
+    metadata::feed_forward(from, to)?;
+    to.imply("block_auto_adjust_ff_dim", false);
+    metadata::rope(from, to)?;
+    let key = "shortconv.l_cache";
+    to.set("conv_L_cache", from.key(key), from.needed(key)?);
+    let key = "attention.layer_norm_rms_epsilon";
+    metadata::numbers(from, to, &[("norm_eps", key)])
+}
 
 fn read(
     fields: &Fields,

@@ -1,12 +1,16 @@
 //! Llama 1 to 3 and models of the same architecture (TinyLlama, SmolLM2): the reference for the
 //! other families.
 
+use super::change::interleaved_heads;
 use super::description::{Family, Gguf, LAYER_TENSORS, TENSORS, Windows};
+use super::metadata;
 use super::sizes::Sizes;
 use super::windows;
 use crate::model::attention::{Attention, HeadNorm};
 use crate::model::config::DecoderConfig;
 use crate::model::error::ModelError;
+use crate::model::fields::metadata::Metadata;
+use crate::model::fields::translation::Translation;
 use crate::model::fields::{Fields, rope};
 use crate::model::layer_kind::{LayerKind, Mixer};
 use crate::model::mlp::{Gate, Mlp};
@@ -16,8 +20,9 @@ pub(super) const LLAMA: Family = Family {
     model_type: "llama",
     architecture: "LlamaForCausalLM",
     gguf: Some(Gguf {
-        architecture: "llama",
-        permutes_heads: true,
+        architectures: &["llama"],
+        translate,
+        change: interleaved_heads,
     }),
     tensors: TENSORS,
     layer_tensors: LAYER_TENSORS,
@@ -38,6 +43,18 @@ pub(super) const LLAMA: Family = Family {
     qkv_bias: false,
     qk_norm: HeadNorm::None,
 };
+
+/// Layers that are all alike.
+pub(super) fn translate(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
+    metadata::sizes(from, to)?;
+    metadata::key_heads(from, to)?;
+    metadata::head_width(from, to)?;
+    metadata::feed_forward(from, to)?;
+    metadata::rope(from, to)?;
+    let window = from.count("attention.sliding_window")?;
+    to.every_window = window.filter(|window| *window > 0);
+    Ok(())
+}
 
 /// Layers like Llama's, with the windows, biases and norms of the family.
 pub(super) fn read(

@@ -4,6 +4,8 @@
 mod description;
 mod sizes;
 mod windows;
+mod metadata;
+mod change;
 mod sliding;
 mod llama;
 mod mistral;
@@ -64,9 +66,9 @@ impl Family {
         &FAMILIES[0]
     }
 
-    /// The family with this `general.architecture` in a GGUF file.
+    /// The family whose [`Gguf`] translates files with this `general.architecture`.
     pub fn of_gguf(architecture: &str) -> Option<&'static Self> {
-        let names = |gguf: Gguf| gguf.architecture == architecture;
+        let names = |gguf: Gguf| gguf.architectures.contains(&architecture);
         FAMILIES
             .iter()
             .find(|family| family.gguf.is_some_and(names))
@@ -79,8 +81,9 @@ impl Family {
 
     /// The architectures of GGUF files.
     pub fn gguf_architectures() -> Vec<&'static str> {
-        let name = |family: &Self| Some(family.gguf?.architecture);
-        FAMILIES.iter().filter_map(name).collect()
+        let names = |family: &Self| Some(family.gguf?.architectures);
+        let names = FAMILIES.iter().filter_map(names);
+        names.flatten().copied().collect()
     }
 
     /// What its checkpoints call a module or a tensor with this usual name.
@@ -185,8 +188,10 @@ mod tests {
             let found = Family::of_model_type(family.model_type).unwrap();
             assert!(std::ptr::eq(found, family), "{}", family.model_type);
             if let Some(gguf) = family.gguf {
-                let found = Family::of_gguf(gguf.architecture).unwrap();
-                assert!(std::ptr::eq(found, family), "{}", family.model_type);
+                for name in gguf.architectures {
+                    let found = Family::of_gguf(name).unwrap();
+                    assert!(std::ptr::eq(found, family), "{name}");
+                }
             }
         }
         assert!(Family::of_model_type("gemma").is_none() && Family::of_gguf("mistral").is_none());

@@ -1,17 +1,33 @@
 //! Phi-3, Phi-3.5 and Phi-4 (mini too): Llama whose queries, keys and values come from one linear
 //! layer, and gate and up from another; part of each head may be rotated, by LongRoPE.
 
-use super::description::{Family, Windows};
+use super::change::no_change;
+use super::description::{Family, Gguf, Windows};
 use super::llama::{LLAMA, read as read_llama};
+use super::metadata;
 use crate::model::attention::KeyValues;
 use crate::model::config::DecoderConfig;
 use crate::model::error::ModelError;
 use crate::model::fields::Fields;
+use crate::model::fields::metadata::Metadata;
+use crate::model::fields::translation::Translation;
 
 pub(super) const PHI3: Family = Family {
     model_type: "phi3",
     architecture: "Phi3ForCausalLM",
-    gguf: None,
+    gguf: Some(Gguf {
+        architectures: &["phi3"],
+        translate,
+        change: no_change,
+    }),
+    layer_tensors: &[
+        ("attn_norm", "input_layernorm"),
+        ("attn_qkv", "self_attn.qkv_proj"),
+        ("attn_output", "self_attn.o_proj"),
+        ("ffn_norm", "post_attention_layernorm"),
+        ("ffn_up", "mlp.gate_up_proj"),
+        ("ffn_down", "mlp.down_proj"),
+    ],
     own_keys: &["embd_pdrop", "resid_pdrop"],
     read,
     partial_rotary_factor: Some(1.0),
@@ -21,6 +37,20 @@ pub(super) const PHI3: Family = Family {
     bias_flags: &[],
     ..LLAMA
 };
+
+fn translate(from: &Metadata, to: &mut Translation) -> Result<(), ModelError> {
+    metadata::sizes(from, to)?;
+    metadata::key_heads(from, to)?;
+    metadata::head_width(from, to)?;
+    metadata::feed_forward(from, to)?;
+    metadata::partial_rope(from, to)?;
+    let key = "attention.sliding_window";
+    // 0 says that there is none.
+    if let Some(window) = from.count(key)?.filter(|window| *window > 0) {
+        to.set("sliding_window", from.key(key), window);
+    }
+    Ok(())
+}
 
 fn read(
     fields: &Fields,

@@ -1,7 +1,9 @@
 //! Qwen3: queries and keys are normalised per head, and the width of a head does not depend on the
 //! number of heads.
 
+use super::change::no_change;
 use super::description::{Family, Gguf};
+use super::llama::translate;
 use super::qwen2::QWEN2;
 use crate::model::attention::HeadNorm;
 
@@ -9,8 +11,9 @@ pub(super) const QWEN3: Family = Family {
     model_type: "qwen3",
     architecture: "Qwen3ForCausalLM",
     gguf: Some(Gguf {
-        architecture: "qwen3",
-        permutes_heads: false,
+        architectures: &["qwen3"],
+        translate,
+        change: no_change,
     }),
     layer_tensors: &[
         ("attn_norm", "input_layernorm"),

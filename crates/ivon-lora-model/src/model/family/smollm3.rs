@@ -1,7 +1,8 @@
 //! SmolLM3: Llama in which every fourth layer has no rotary embedding.
 
-use super::description::Family;
-use super::llama::{LLAMA, read as read_llama};
+use super::change::interleaved_heads;
+use super::description::{Family, Gguf};
+use super::llama::{LLAMA, read as read_llama, translate};
 use super::windows::LAYER_TYPES;
 use crate::model::config::DecoderConfig;
 use crate::model::error::ModelError;
@@ -11,7 +12,12 @@ use crate::model::setting::setting;
 pub(super) const SMOLLM3: Family = Family {
     model_type: "smollm3",
     architecture: "SmolLM3ForCausalLM",
-    gguf: None,
+    gguf: Some(Gguf {
+        architectures: &["smollm3"],
+        // The interval of layers without a rotary embedding is that of the class.
+        translate,
+        change: interleaved_heads,
+    }),
     own_keys: &["no_rope_layers", "no_rope_layer_interval"],
     read,
     rope_theta: 2e6,

@@ -1,7 +1,9 @@
 //! The keys of a `config.json`, with type checks: what all families read the same way.
 
 pub(super) mod keys;
+pub(super) mod metadata;
 pub(super) mod rope;
+pub(super) mod translation;
 
 use serde_json::{Map, Value};
 

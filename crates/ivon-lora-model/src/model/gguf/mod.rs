@@ -7,11 +7,13 @@ mod value;
 mod cursor;
 mod reader;
 pub(super) mod split;
-mod config;
+pub(super) mod config;
 pub mod quantize;
 mod writer;
 
 use std::path::Path;
+
+use serde_json::{Map, Value as Json};
 
 pub use reader::GgufFile;
 pub use value::{Array, TensorEntry, Value};
@@ -20,17 +22,19 @@ pub use writer::{GgufWriter, Metadata};
 use super::config::DecoderConfig;
 use super::encoding::Encoding;
 use super::error::ModelError;
-use super::family::Family;
+use super::family::Gguf;
 use super::tensor::{RawTensor, StoredTensor};
 
-/// A GGUF file as a checkpoint: with Hugging Face's names and row order.
+/// The ends of the names of convolutions' kernels.
+const KERNELS: [&str; 2] = [".conv.conv.weight", ".linear_attn.conv1d.weight"];
+
+/// A GGUF file as a checkpoint: with Hugging Face's names, shapes, row order and numbers.
 #[derive(Debug)]
 pub(super) struct GgufCheckpoint {
     file: GgufFile,
-    family: &'static Family,
-    /// The width of the heads whose q and k rows are permuted, for architectures whose converter
-    /// does that.
-    permuted_head: Option<usize>,
+    gguf: Gguf,
+    config: DecoderConfig,
+    settings: Option<Map<String, Json>>,
 }
 
 impl GgufCheckpoint {
@@ -38,18 +42,30 @@ impl GgufCheckpoint {
     ///
     /// # Errors
     /// As [`GgufFile::open`]; also if the architecture or a setting is not supported.
-    pub fn open(path: &Path) -> Result<(Self, DecoderConfig), ModelError> {
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
         let file = GgufFile::open(path)?;
-        let config = config::read(&file)?;
+        let config::Description {
+            config,
+            gguf,
+            settings,
+        } = config::read(&file)?;
         file.release_metadata();
-        let family = config.family();
-        let is_permuted = family.gguf.is_some_and(|gguf| gguf.permutes_heads);
-        let checkpoint = Self {
+        Ok(Self {
             file,
-            family,
-            permuted_head: is_permuted.then_some(config.heads()[2]),
-        };
-        Ok((checkpoint, config))
+            gguf,
+            config,
+            settings,
+        })
+    }
+
+    /// The shape of the decoder.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// The `config.json` that its metadata amounts to; none if no keys say the same.
+    pub fn settings(&self) -> Option<&Map<String, Json>> {
+        self.settings.as_ref()
     }
 
     pub fn file(&self) -> &GgufFile {
@@ -67,7 +83,7 @@ impl GgufCheckpoint {
     }
 
     fn raw_tensor<'a>(&'a self, name: &str, entry: &'a TensorEntry) -> RawTensor<'a> {
-        let known = self.family.to_hugging_face(name);
+        let known = self.config.family().to_hugging_face(name);
         RawTensor {
             is_named: known.is_some(),
             name: known.unwrap_or_else(|| name.into()),
@@ -88,7 +104,8 @@ impl GgufCheckpoint {
             name: name.into(),
         };
         let entry = self
-            .family
+            .config
+            .family()
             .to_gguf(name)
             .and_then(|name| self.file.tensors().get(&name))
             .ok_or_else(missing)?;
@@ -100,9 +117,10 @@ impl GgufCheckpoint {
                 supported: "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K to Q6_K, IQ4_NL, \
                             IQ4_XS and MXFP4",
             })?;
-        let permuted = self.permuted_head.filter(|_| names::is_rotary(name));
+        let change = (self.gguf.change)(&self.config, name);
         let bytes = self.file.bytes(entry);
-        let tensor = StoredTensor::new(name.into(), entry.shape.clone(), encoding, bytes, permuted);
+        let shape = shape(name, &entry.shape);
+        let tensor = StoredTensor::new(name.into(), shape, encoding, bytes, change);
         let tensor = tensor.ok_or_else(|| ModelError::Malformed {
             file: self.file.name(),
             reason: format!(
@@ -117,8 +135,20 @@ impl GgufCheckpoint {
     }
 }
 
+/// The shape of a tensor in the checkpoint: kernels of convolutions have a side of 1 that the
+/// converter takes out.
+fn shape(name: &str, stored: &[usize]) -> Vec<usize> {
+    let is_kernel = KERNELS.iter().any(|kernel| name.ends_with(kernel));
+    match stored {
+        [channels, width] if is_kernel => vec![*channels, 1, *width],
+        _ => stored.to_vec(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    mod round_trip;
+
     use super::*;
     use crate::model::{Checkpoint, RopeScaling};
     use crate::testing;
@@ -208,7 +238,11 @@ mod tests {
             let name = checkpoint.config().family().to_hugging_face(name).unwrap();
             let tensor = checkpoint.tensor(&name).unwrap();
             let values = tensor.to_f32();
-            if permuted && names::is_rotary(&name) {
+            if permuted
+                && [".q_proj.", ".k_proj."]
+                    .iter()
+                    .any(|part| name.contains(part))
+            {
                 permute(&values, checkpoint.config().heads()[2], tensor.columns())
             } else {
                 values
@@ -470,8 +504,8 @@ mod tests {
             ),
             (
                 "llama.rope.scaling.type",
-                Metadata::Text("yarn".into()),
-                "`yarn`",
+                Metadata::Text("other".into()),
+                "`other`",
             ),
             ("llama.rope.dimension_count", Metadata::U32(4), "`4`"),
             ("llama.attention.value_length", Metadata::U32(16), "`16`"),
@@ -493,10 +527,12 @@ mod tests {
             );
         }
         let message =
-            changed(&[("general.architecture", Metadata::Text("gemma3".into()))]).unwrap_err();
+            changed(&[("general.architecture", Metadata::Text("gemma".into()))]).unwrap_err();
         assert_eq!(
             message,
-            "model type `gemma3` of `model.gguf` is not supported, supported are llama, qwen2, qwen3"
+            "model type `gemma` of `model.gguf` is not supported, supported are llama, mistral3, \
+             qwen2, qwen3, qwen35, smollm3, phi3, granite, granitehybrid, olmo2, gemma2, gemma3, \
+             gemma4, lfm2"
         );
     }
 }

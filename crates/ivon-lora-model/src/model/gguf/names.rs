@@ -22,38 +22,29 @@ impl Family {
         [layer, new_layer]: [&str; 2],
         direction: fn(Pair) -> Pair,
     ) -> Option<String> {
-        let (module, ending) = name
+        let (table, prefix, inside) = match name.strip_prefix(layer) {
+            None => (self.tensors, String::new(), name),
+            Some(inside) => {
+                let (number, inside) = inside.split_once('.')?;
+                let number: u32 = number.parse().ok()?;
+                (self.layer_tensors, format!("{new_layer}{number}."), inside)
+            }
+        };
+        let look_up = |name: &str| {
+            let mut pairs = table.iter().map(|pair| direction(*pair));
+            Some(pairs.find(|(from, _)| *from == name)?.1)
+        };
+        if let Some(to) = look_up(inside) {
+            return Some(format!("{prefix}{to}"));
+        }
+        let (module, ending) = inside
             .rsplit_once('.')
             .filter(|(_, ending)| ["weight", "bias"].contains(ending))?;
-        let look_up = |table: &[Pair], module: &str| {
-            let mut pairs = table.iter().map(|pair| direction(*pair));
-            Some(pairs.find(|(from, _)| *from == module)?.1)
-        };
-        let Some(inside) = module.strip_prefix(layer) else {
-            let to = look_up(self.tensors, module)?;
-            return Some(format!("{to}.{ending}"));
-        };
-        let (number, module) = inside.split_once('.')?;
-        let number: u32 = number.parse().ok()?;
-        let to = look_up(self.layer_tensors, module)?;
-        Some(format!("{new_layer}{number}.{to}.{ending}"))
+        Some(format!("{prefix}{}.{ending}", look_up(module)?))
     }
 }
 
 type Pair = (&'static str, &'static str);
-
-/// Whether llama.cpp's converter permutes the rows of this tensor within each head, in families for
-/// which it does so.
-pub fn is_rotary(hugging_face: &str) -> bool {
-    [
-        ".q_proj.weight",
-        ".k_proj.weight",
-        ".q_proj.bias",
-        ".k_proj.bias",
-    ]
-    .iter()
-    .any(|ending| hugging_face.ends_with(ending))
-}
 
 #[cfg(test)]
 mod tests {

@@ -56,7 +56,7 @@ impl Snapshot<'_> {
         let folder = self.folder.snapshot(&self.listing.commit);
         if parts.iter().any(|part| !folder.join(part).exists()) {
             let (headers, path) = gguf_headers(self, parts)?;
-            let (checkpoint, _) = GgufCheckpoint::open(&path)?;
+            let checkpoint = GgufCheckpoint::open(&path)?;
             if purpose == Purpose::Run {
                 tokenizer::gguf::read(checkpoint.file())?;
             }

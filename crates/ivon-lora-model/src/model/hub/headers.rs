@@ -17,6 +17,7 @@ use crate::files::FileError;
 use crate::model::companions::is_companion;
 use crate::model::error::ModelError;
 use crate::model::gguf::GgufFile;
+use crate::model::gguf::config::DIVISORS;
 use crate::watch::Watch;
 
 /// The size of the first request: enough for the header of most safetensors files.
@@ -222,10 +223,17 @@ impl Beginning<'_> {
     }
 }
 
-/// The position of the data after the header of a GGUF file; none if it has no tensors.
+/// The end of what describes the decoder in a GGUF file: the position of the data after the header,
+/// or the end of the divisors of rotary frequencies, which are among the first tensors. None if it
+/// has no tensors.
 fn end_of_header(file: &GgufFile) -> Option<u64> {
     let starts = file.tensors().values().map(|tensor| tensor.bytes.start);
-    starts.min().map(|start| start as u64)
+    let divisors = DIVISORS.iter().filter_map(|name| file.tensors().get(*name));
+    let ends = divisors.map(|tensor| tensor.bytes.end as u64);
+    let near = ends.filter(|end| *end <= LONGEST_GGUF).max();
+    starts
+        .min()
+        .map(|start| near.unwrap_or(0).max(start as u64))
 }
 
 fn limited(reader: impl Read, count: u64) -> std::io::Result<Vec<u8>> {

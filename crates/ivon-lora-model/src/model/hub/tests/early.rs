@@ -178,7 +178,7 @@ fn the_header_of_a_gguf_file_is_read_however_long_it_is() {
 #[test]
 fn a_gguf_file_of_an_unsupported_family_or_without_a_tokenizer_is_refused_by_its_header() {
     for (architecture, reason) in [
-        ("gemma3", "model type `gemma3` of `a.gguf` is not supported"),
+        ("gemma", "model type `gemma` of `a.gguf` is not supported"),
         ("llama", "the tokenizer of `a.gguf`"),
     ] {
         let content = Content::default().with("a.gguf", gguf(architecture, 30_000));
