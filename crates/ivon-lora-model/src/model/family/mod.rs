@@ -198,12 +198,23 @@ mod tests {
     }
 
     #[test]
-    fn the_page_on_adding_a_family_shows_one_as_it_stands() {
+    fn the_page_on_adding_a_family_shows_both_examples_as_they_stand() {
         let page = include_str!("../../../../../docs/adding-a-family.md");
         let (_, constant) = include_str!("qwen3.rs")
             .split_once("pub(super) const")
             .unwrap();
         assert!(page.contains(constant.trim_end()));
+        let (_, read) = include_str!("smollm3.rs").split_once("fn read(").unwrap();
+        let (read, _) = read.split_once("\n}\n").unwrap();
+        assert!(page.contains(read));
+    }
+
+    #[test]
+    fn the_page_on_models_names_every_family() {
+        let page = include_str!("../../../../../docs/models.md");
+        for family in Family::model_types() {
+            assert!(page.contains(&format!("| `{family}` |")), "{family}");
+        }
     }
 
     #[test]
